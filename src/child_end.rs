@@ -1,0 +1,379 @@
+//! The child's end of the wire: what a server says to the parent, and when. Decides which words are
+//! due; writing, waiting and the clock are its [`Link`]'s.
+
+use crate::{
+    comm::{CommWords, Word},
+    time::Time,
+};
+use std::{
+    cell::{Cell, RefCell},
+    fmt, io,
+    os::fd::{AsFd, BorrowedFd},
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+/// Where words are written to.
+pub(crate) trait Sink: Send + Sync {
+    /// Writes `message` in one piece. False if there was no room for it, and none of it was written.
+    fn write(&self, message: &[u8]) -> io::Result<bool>;
+}
+
+/// The operating system, as the child's end needs it.
+pub(crate) trait Link {
+    fn now(&self) -> Time;
+    /// Waits until one of `listeners` may have a connection, at most `timeout`.
+    fn wait_listeners(
+        &self,
+        listeners: &[BorrowedFd<'_>],
+        timeout: Option<Duration>,
+    ) -> io::Result<Wake>;
+    /// Waits until `stream` is ready or the parent is gone, at most `timeout`. Told to stop, it goes
+    /// on waiting.
+    fn wait_stream(
+        &self,
+        stream: BorrowedFd<'_>,
+        interest: Interest,
+        timeout: Option<Duration>,
+    ) -> io::Result<Wake>;
+    fn stop_requested(&self) -> bool;
+    fn orphaned(&self) -> bool;
+    /// Has this process killed when the grace for orphans has passed.
+    fn arm_end(&self);
+    fn as_fd(&self) -> BorrowedFd<'_>;
+}
+
+/// What a connection waits for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Interest {
+    Read,
+    Write,
+}
+
+/// Why a wait has ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Wake {
+    /// One of the descriptors may be ready; another child may have been faster.
+    Ready,
+    /// Time has passed (an ACK was due). A server should try to accept all the same.
+    Timer,
+    /// The parent wants this child to leave, or is gone: see [`Comm::is_orphaned`].
+    Stop,
+}
+
+/// How long a child waits before it says again what the pipe had no room for.
+const SAY_AGAIN: Duration = Duration::from_millis(100);
+
+/// What all handles to the wire share, in whichever thread.
+struct Channel {
+    sink: Box<dyn Sink>,
+    words: CommWords,
+    busy: AtomicBool,
+    leaving: AtomicBool,
+    unsaid: AtomicBool,
+}
+
+impl Channel {
+    /// Writes a word as newline, word, newline: output that was left unfinished before it loses
+    /// neither. An ACK is followed by the word for the state, so that one lost or forged heals.
+    fn say(&self, word: Word) -> io::Result<()> {
+        let mut message = vec![b'\n', self.words.byte(word), b'\n'];
+        if word == Word::Ack {
+            let state = if self.busy.load(Ordering::Relaxed) { Word::Busy } else { Word::NotBusy };
+            if state == Word::Busy || !self.leaving.load(Ordering::Relaxed) {
+                message.extend([self.words.byte(state), b'\n']);
+            }
+        }
+        let written = self.sink.write(&message)?;
+        self.unsaid.store(!written, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn set_busy(&self, busy: bool) -> io::Result<()> {
+        if self.busy.swap(busy, Ordering::Relaxed) == busy {
+            return Ok(());
+        }
+        self.say(if busy { Word::Busy } else { Word::NotBusy })
+    }
+}
+
+/// The child's end of the wire, handed to [`ChildServer::resume_accept`](crate::ChildServer::resume_accept).
+///
+/// A server says `busy` when it has a connection in hand and `not_busy` when it can take one, and
+/// waits through [`wait`](Self::wait), which sends the ACKs that are due and never wakes more
+/// children for a connection than one.
+pub struct Comm {
+    shared: Rc<Shared>,
+}
+
+struct Shared {
+    channel: Arc<Channel>,
+    link: Box<dyn Link>,
+    coalesce: bool,
+    interval: Cell<Option<Duration>>,
+    next_ack: Cell<Option<Time>>,
+    when_orphaned: RefCell<Vec<Box<dyn FnOnce()>>>,
+    orphaned: Cell<bool>,
+}
+
+impl Comm {
+    pub(crate) fn new(
+        link: Box<dyn Link>,
+        sink: Box<dyn Sink>,
+        words: CommWords,
+        coalesce: bool,
+    ) -> Self {
+        let channel = Channel {
+            sink,
+            words,
+            busy: AtomicBool::new(false),
+            leaving: AtomicBool::new(false),
+            unsaid: AtomicBool::new(false),
+        };
+        Self {
+            shared: Rc::new(Shared {
+                channel: Arc::new(channel),
+                link,
+                coalesce,
+                interval: Cell::new(None),
+                next_ack: Cell::new(None),
+                when_orphaned: RefCell::default(),
+                orphaned: Cell::new(false),
+            }),
+        }
+    }
+
+    /// Another handle to the same end.
+    pub(crate) fn share(&self) -> Self {
+        Self { shared: Rc::clone(&self.shared) }
+    }
+
+    /// Says that the child is alive, now; the next ACK that is due by itself is an interval away.
+    ///
+    /// # Errors
+    ///
+    /// When the parent cannot be reached, which mostly means that it is gone. That a full pipe had
+    /// no room for it is no error: the word is said again later.
+    pub fn ack(&self) -> io::Result<()> {
+        let shared = &self.shared;
+        shared.next_ack.set(shared.interval.get().map(|interval| shared.link.now() + interval));
+        shared.channel.say(Word::Ack)
+    }
+
+    /// Says that the child has a connection in hand, unless that was its last word.
+    ///
+    /// # Errors
+    ///
+    /// As [`ack`](Self::ack).
+    pub fn busy(&self) -> io::Result<()> {
+        self.shared.channel.set_busy(true)
+    }
+
+    /// Says that the child can take a connection, unless that was its last word.
+    ///
+    /// A child that will not accept again should not say so; it just leaves.
+    ///
+    /// # Errors
+    ///
+    /// As [`ack`](Self::ack).
+    pub fn not_busy(&self) -> io::Result<()> {
+        self.shared.channel.set_busy(false)
+    }
+
+    /// Whether BUSY was the last word.
+    pub fn is_busy(&self) -> bool {
+        self.shared.channel.busy.load(Ordering::Relaxed)
+    }
+
+    /// Whether a child under load should keep quiet between two connections: the attribute
+    /// `coalesce_words`.
+    pub fn coalesces(&self) -> bool {
+        self.shared.coalesce
+    }
+
+    /// Whether the child should leave after the connection in hand: it was told to, or the parent
+    /// is gone.
+    pub fn shutdown_requested(&self) -> bool {
+        let leaving = self.shared.link.stop_requested() || self.is_orphaned();
+        if leaving {
+            self.shared.channel.leaving.store(true, Ordering::Relaxed);
+        }
+        leaving
+    }
+
+    /// Whether the parent is gone. The first time that this turns out true, what was given to
+    /// [`when_orphaned`](Self::when_orphaned) is run, and the process has `kill_timeout` left.
+    pub fn is_orphaned(&self) -> bool {
+        self.shared.notice_orphaned();
+        self.shared.orphaned.get()
+    }
+
+    /// Has `close` run as soon as the parent is found to be gone, also in the midst of a connection:
+    /// the place to close listening sockets, so that the address is free for the next server.
+    pub fn when_orphaned(&self, close: impl FnOnce() + 'static) {
+        self.shared.when_orphaned.borrow_mut().push(Box::new(close));
+    }
+
+    /// Waits until one of `listeners` may have something to accept, until an ACK was due and has
+    /// been sent, or until the child should leave. One connection wakes one child (on Linux).
+    ///
+    /// Pass the same descriptors each time, open ones, in non-blocking mode.
+    ///
+    /// # Errors
+    ///
+    /// When the parent cannot be reached or the operating system refuses to wait.
+    pub fn wait(&self, listeners: &[BorrowedFd<'_>]) -> io::Result<Wake> {
+        if self.shutdown_requested() {
+            return Ok(Wake::Stop);
+        }
+        self.shared.say_what_is_due()?;
+        let wake = self.shared.link.wait_listeners(listeners, self.shared.patience(None))?;
+        Ok(if self.shutdown_requested() { Wake::Stop } else { wake })
+    }
+
+    /// Waits for `duration`, sending the ACKs that are due; less if the child should leave.
+    ///
+    /// # Errors
+    ///
+    /// As [`wait`](Self::wait).
+    pub fn pause(&self, duration: Duration) -> io::Result<()> {
+        let end = self.shared.link.now() + duration;
+        while !self.shutdown_requested() && self.shared.link.now() < end {
+            self.shared.say_what_is_due()?;
+            self.shared.link.wait_listeners(&[], self.shared.patience(Some(end)))?;
+        }
+        Ok(())
+    }
+
+    /// Waits until a connection is ready, sending the ACKs that are due, until `deadline` at most.
+    /// False when that has passed.
+    pub(crate) fn wait_stream(
+        &self,
+        stream: BorrowedFd<'_>,
+        interest: Interest,
+        deadline: Option<Time>,
+    ) -> io::Result<bool> {
+        loop {
+            // OK to go on without the parent: the client in hand is served for as long as it lasts.
+            let _ = self.shared.say_what_is_due();
+            let patience = self.shared.patience(deadline);
+            match self.shared.link.wait_stream(stream, interest, patience)? {
+                Wake::Ready => return Ok(true),
+                Wake::Stop => self.shared.notice_orphaned(),
+                Wake::Timer => {}
+            }
+            if deadline.is_some_and(|deadline| deadline <= self.shared.link.now()) {
+                return Ok(false);
+            }
+        }
+    }
+
+    pub(crate) fn deadline(&self, timeout: Option<Duration>) -> Option<Time> {
+        timeout.map(|timeout| self.shared.link.now() + timeout)
+    }
+
+    /// Sets the interval of the ACKs that are sent by themselves; `None` sends none.
+    pub fn set_send_ack(&self, interval: Option<Duration>) {
+        self.shared.interval.set(interval);
+        let now = self.shared.link.now();
+        self.shared.next_ack.set(interval.map(|interval| now + interval));
+    }
+
+    /// A handle for other threads, tasks and libraries that own the connection.
+    pub fn acker(&self) -> Acker {
+        Acker { channel: Arc::clone(&self.shared.channel) }
+    }
+}
+
+/// Readable when the child should leave: for loops of others. (After the first
+/// [`Comm::wait`] also when a listener is, so use the one or the other.)
+impl AsFd for Comm {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.shared.link.as_fd()
+    }
+}
+
+impl fmt::Debug for Comm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Comm").field("busy", &self.is_busy()).finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    fn notice_orphaned(&self) {
+        if self.orphaned.get() || !self.link.orphaned() {
+            return;
+        }
+        self.orphaned.set(true);
+        self.link.arm_end();
+        for close in self.when_orphaned.take() {
+            close();
+        }
+    }
+
+    fn say_what_is_due(&self) -> io::Result<()> {
+        let now = self.link.now();
+        if self.next_ack.get().is_some_and(|due| due <= now) {
+            self.next_ack.set(self.interval.get().map(|interval| now + interval));
+            return self.channel.say(Word::Ack);
+        }
+        if self.channel.unsaid.load(Ordering::Relaxed) {
+            return self.channel.say(Word::Ack);
+        }
+        Ok(())
+    }
+
+    /// How long may be waited before something is due.
+    fn patience(&self, deadline: Option<Time>) -> Option<Duration> {
+        let now = self.link.now();
+        let unsaid = self.channel.unsaid.load(Ordering::Relaxed).then(|| now + SAY_AGAIN);
+        let due = [self.next_ack.get(), unsaid, deadline].into_iter().flatten().min()?;
+        Some(due.since(now))
+    }
+}
+
+/// Says words to the parent from anywhere in the child: it can be cloned and sent to other threads.
+#[derive(Clone)]
+pub struct Acker {
+    channel: Arc<Channel>,
+}
+
+impl Acker {
+    /// Says that the child is alive.
+    ///
+    /// # Errors
+    ///
+    /// When the parent cannot be reached.
+    pub fn ack(&self) -> io::Result<()> {
+        self.channel.say(Word::Ack)
+    }
+
+    /// Says that the child is busy, unless that was the last word.
+    ///
+    /// # Errors
+    ///
+    /// When the parent cannot be reached.
+    pub fn busy(&self) -> io::Result<()> {
+        self.channel.set_busy(true)
+    }
+
+    /// Says that the child is not busy, unless that was the last word.
+    ///
+    /// # Errors
+    ///
+    /// When the parent cannot be reached.
+    pub fn not_busy(&self) -> io::Result<()> {
+        self.channel.set_busy(false)
+    }
+}
+
+impl fmt::Debug for Acker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Acker").finish_non_exhaustive()
+    }
+}

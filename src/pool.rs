@@ -1,0 +1,227 @@
+//! The table of children and the decisions about its size: census, plan, overdue. Decides; never
+//! forks, kills, waits or reads a clock.
+
+use crate::{
+    attributes::Attributes,
+    child::{Child, ChildId, Flags, State},
+    time::Time,
+};
+use slab::Slab;
+use std::time::Duration;
+
+/// How many children are in which state.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Census {
+    pub(crate) starting: usize,
+    pub(crate) free: usize,
+    pub(crate) busy: usize,
+    pub(crate) retiring: usize,
+}
+
+impl Census {
+    /// Every process that lives, as `max_clients` counts them.
+    pub(crate) fn live(&self) -> usize {
+        self.starting + self.free + self.busy + self.retiring
+    }
+
+    /// The spare ones as the minimum counts them: a child that is still starting will be one.
+    pub(crate) fn idle(&self) -> usize {
+        self.starting + self.free
+    }
+
+    fn of(&mut self, state: State) -> &mut usize {
+        match state {
+            State::Starting => &mut self.starting,
+            State::Free => &mut self.free,
+            State::Busy => &mut self.busy,
+            State::Retiring => &mut self.retiring,
+        }
+    }
+}
+
+/// What besides the census bears on a plan.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Demand {
+    /// Forks decided on and not performed yet.
+    pub(crate) queued: usize,
+    /// Replacements due for children that died unasked, needed even when enough are free.
+    pub(crate) owed: usize,
+    /// The surplus that has lasted `cull_after`.
+    pub(crate) surplus: usize,
+}
+
+/// What `forkoff` is to do.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[must_use = "a plan does nothing until it is performed"]
+pub(crate) enum Plan {
+    /// This many `server_fork`s.
+    Fork(usize),
+    /// SIGINT to this many of the oldest free children.
+    Retire(usize),
+    /// Nothing.
+    Steady,
+}
+
+/// The main decision. The live processes and the queued forks never pass `max_clients`.
+pub(crate) fn plan(census: Census, demand: Demand, attributes: &Attributes) -> Plan {
+    let total = census.idle() + census.busy + demand.queued;
+    let missing = if total == 0 {
+        attributes.start_servers
+    } else {
+        attributes.min_spare_servers.saturating_sub(census.idle() + demand.queued)
+    };
+    let room = attributes.max_clients.saturating_sub(census.live() + demand.queued);
+    match (missing.max(demand.owed).min(room), demand.surplus) {
+        (0, 0) => Plan::Steady,
+        (0, surplus) => Plan::Retire(surplus),
+        (forks, _) => Plan::Fork(forks),
+    }
+}
+
+/// The surplus of spare children over time: how much of it has lasted.
+///
+/// Only the part that was there all the time is culled. Under a load that comes and goes within
+/// `cull_after`, the children that are spare at one moment are needed at the next.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Surplus {
+    since: Option<Time>,
+    least: usize,
+    announced: bool,
+}
+
+impl Surplus {
+    /// Takes note that now there are `surplus` too many.
+    pub(crate) fn observe(&mut self, surplus: usize, now: Time) {
+        if surplus == 0 {
+            self.since = None;
+        } else if self.since.is_none() {
+            *self = Self { since: Some(now), least: surplus, announced: false };
+        } else {
+            self.least = self.least.min(surplus);
+        }
+    }
+
+    /// Begins to watch anew, as after a cull.
+    pub(crate) fn restart(&mut self) {
+        self.since = None;
+    }
+
+    /// The moment at which what there is now will have lasted.
+    fn due(&self, cull_after: Duration) -> Option<Time> {
+        self.since.map(|since| since + cull_after)
+    }
+
+    /// The next moment that deserves a `forkoff`. Each is announced once: an override may have
+    /// reasons not to cull, and must not be asked without end.
+    pub(crate) fn next(&self, cull_after: Duration) -> Option<Time> {
+        self.due(cull_after).filter(|_| !self.announced)
+    }
+
+    /// Whether such a moment has come.
+    pub(crate) fn take_due(&mut self, cull_after: Duration, now: Time) -> bool {
+        let due = self.next(cull_after).is_some_and(|due| due <= now);
+        self.announced |= due;
+        due
+    }
+
+    /// How many of the `current` surplus have lasted.
+    pub(crate) fn lasted(&self, current: usize, cull_after: Duration, now: Time) -> usize {
+        match self.due(cull_after) {
+            _ if cull_after.is_zero() => current,
+            Some(due) if due <= now => self.least.min(current),
+            _ => 0,
+        }
+    }
+}
+
+/// All children that have been forked and not been reaped.
+#[derive(Debug, Default)]
+pub(crate) struct Pool {
+    children: Slab<Child>,
+    generation: u32,
+    census: Census,
+}
+
+impl Pool {
+    /// Enters a child that was just forked.
+    pub(crate) fn insert(&mut self, pid: u32, now: Time, gaps: Duration) -> ChildId {
+        self.generation = self.generation.wrapping_add(1);
+        let entry = self.children.vacant_entry();
+        // OK because a slot is a live process, and no system has 2^32 of them.
+        let id = ChildId::new(entry.key() as u32, self.generation);
+        entry.insert(Child::new(id, pid, now, gaps));
+        self.census.starting += 1;
+        id
+    }
+
+    /// Takes a child out: it has been reaped.
+    pub(crate) fn remove(&mut self, id: ChildId) -> Option<Child> {
+        self.get(id)?;
+        let child = self.children.try_remove(id.slot())?;
+        *self.census.of(child.state) -= 1;
+        Some(child)
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.children.clear();
+        self.census = Census::default();
+    }
+
+    pub(crate) fn get(&self, id: ChildId) -> Option<&Child> {
+        self.children.get(id.slot()).filter(|child| child.id == id)
+    }
+
+    pub(crate) fn get_mut(&mut self, id: ChildId) -> Option<&mut Child> {
+        self.children.get_mut(id.slot()).filter(|child| child.id == id)
+    }
+
+    /// The only place where a state changes, so that the census cannot drift.
+    pub(crate) fn set_state(&mut self, id: ChildId, state: State) {
+        let Some(child) = self.children.get_mut(id.slot()).filter(|child| child.id == id) else {
+            return;
+        };
+        *self.census.of(child.state) -= 1;
+        *self.census.of(state) += 1;
+        child.state = state;
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Child> + '_ {
+        self.children.iter().map(|(_, child)| child)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.children.len()
+    }
+
+    pub(crate) fn census(&self) -> Census {
+        self.census
+    }
+
+    /// The `count` oldest children that are free (and not merely starting), ties broken by name.
+    pub(crate) fn oldest_free(&self, count: usize) -> Vec<ChildId> {
+        let mut free: Vec<_> = self
+            .iter()
+            .filter(|child| child.state == State::Free)
+            .map(|child| (child.start_time, child.id))
+            .collect();
+        free.sort_unstable();
+        free.into_iter().take(count).map(|(_, id)| id).collect()
+    }
+
+    /// Who has been silent for longer than `timeout`: the free and starting ones first, then the
+    /// busy ones. Left out are those told to stop, whose end is in hand, and those with output
+    /// unread, whose ACK may be in it.
+    pub(crate) fn overdue(
+        &self,
+        timeout: Duration,
+        now: Time,
+        gaps: Duration,
+    ) -> (Vec<ChildId>, Vec<ChildId>) {
+        self.iter()
+            .filter(|child| child.state != State::Retiring)
+            .filter(|child| !child.flags.contains(Flags::UNREAD))
+            .filter(|child| child.silence(now, gaps) > timeout)
+            .map(|child| child.id)
+            .partition(|&id| self.get(id).is_some_and(|child| child.state != State::Busy))
+    }
+}

@@ -1,0 +1,123 @@
+//! What a server object is, and what the child's hook is given. Names and contracts; std types
+//! only, no system call.
+
+use crate::{child_end::Comm, monitor::Monitor};
+use std::{fmt, io, time::Duration};
+
+/// The object that holds the socket in the parent and accepts on it in each child.
+///
+/// [`TcpServer`](crate::TcpServer) and [`UnixServer`](crate::UnixServer) are two; write your own for
+/// anything that children can share.
+pub trait ChildServer {
+    /// Opens the socket. Runs in the parent, once, before the first fork; must not accept.
+    ///
+    /// # Errors
+    ///
+    /// Whatever keeps the socket from being opened. Nothing is forked then, and
+    /// [`Builder::start`](crate::Builder::start) fails with it. An [`Error`](crate::Error) converted
+    /// into the `io::Error` comes through as it is.
+    fn start(&mut self) -> io::Result<()>;
+
+    /// Closes the socket and removes what it left in the file system. Runs in the parent, last, when
+    /// every child has been reaped; also after a `start` that failed. Never runs in a child.
+    fn stop(&mut self);
+
+    /// The interval of the ACKs that a child sends by itself; `None` means none.
+    fn send_ack(&self) -> Option<Duration>;
+
+    /// Sets that interval. The default of `handler_start` calls it with `timeout` / 2 unless one was
+    /// set before.
+    fn set_send_ack(&mut self, interval: Option<Duration>);
+
+    /// Serves until told to stop. Runs in the child, and the child ends when it returns.
+    ///
+    /// # Errors
+    ///
+    /// What makes serving impossible. The child prints it to stderr and exits with code 103.
+    fn resume_accept(&mut self, comm: &mut Comm) -> io::Result<()>;
+
+    /// Asked in the parent after a child has ended with an error of `resume_accept`: is the socket
+    /// unusable for good (a child can shut it down for everybody)? Then `handler_child` is called
+    /// with the error. Default: it is not.
+    fn lost(&mut self) -> Option<io::Error> {
+        None
+    }
+}
+
+macro_rules! forward_child_server {
+    ($($type:ty),*) => {$(
+        impl<S: ChildServer + ?Sized> ChildServer for $type {
+            fn start(&mut self) -> io::Result<()> {
+                (**self).start()
+            }
+            fn stop(&mut self) {
+                (**self).stop();
+            }
+            fn send_ack(&self) -> Option<Duration> {
+                (**self).send_ack()
+            }
+            fn set_send_ack(&mut self, interval: Option<Duration>) {
+                (**self).set_send_ack(interval);
+            }
+            fn resume_accept(&mut self, comm: &mut Comm) -> io::Result<()> {
+                (**self).resume_accept(comm)
+            }
+            fn lost(&mut self) -> Option<io::Error> {
+                (**self).lost()
+            }
+        }
+    )*};
+}
+forward_child_server!(&mut S, Box<S>);
+
+/// What the hooks see that run in the forked child.
+pub struct Start<'a> {
+    monitor: &'a mut Monitor,
+    comm: &'a mut Comm,
+    server: &'a mut dyn ChildServer,
+    resume_accept: bool,
+}
+
+impl<'a> Start<'a> {
+    pub(crate) fn new(
+        monitor: &'a mut Monitor,
+        comm: &'a mut Comm,
+        server: &'a mut dyn ChildServer,
+    ) -> Self {
+        Self { monitor, comm, server, resume_accept: false }
+    }
+
+    /// The child's copy of the parent's books, as they were at the fork. Nothing that is asked of it
+    /// here is performed.
+    pub fn monitor(&mut self) -> &mut Monitor {
+        self.monitor
+    }
+
+    /// The child's end of the wire.
+    pub fn comm(&mut self) -> &mut Comm {
+        self.comm
+    }
+
+    /// The server object.
+    pub fn server(&mut self) -> &mut dyn ChildServer {
+        self.server
+    }
+
+    /// Asks that the server's `resume_accept` be called when the hook has returned.
+    pub fn resume_accept(&mut self) {
+        self.resume_accept = true;
+    }
+
+    pub(crate) fn wants_accept(&self) -> bool {
+        self.resume_accept
+    }
+}
+
+impl fmt::Debug for Start<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Start")
+            .field("comm", &self.comm)
+            .field("resume_accept", &self.resume_accept)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,139 @@
+//! The states that can be posted: the documented ones and those that a subclass registers in
+//! `create_states`. Knows names; calls nothing.
+
+use crate::tasks::Event;
+use std::{
+    collections::BTreeSet,
+    io,
+    os::fd::{AsFd, OwnedFd},
+};
+
+/// The documented states, in the order of the document.
+pub const DOCUMENTED_STATES: [&str; 11] = [
+    "_start",
+    "_child",
+    "_stop",
+    "run_error",
+    "shutdown",
+    "server_closed",
+    "server_stderr",
+    "server_ack",
+    "server_timeout_check",
+    "forkoff",
+    "server_fork",
+];
+
+/// What a posted name leads to.
+#[derive(Debug, Eq, PartialEq)]
+pub(crate) enum Resolved {
+    Event(Event),
+    /// A documented state that cannot be posted: it is called with arguments by the loop itself.
+    NeedsArguments,
+    Unknown,
+}
+
+/// Names a watched descriptor, for removing it. Never used twice.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct WatchId(u64);
+
+impl WatchId {
+    pub(crate) const fn number(self) -> u64 {
+        self.0
+    }
+}
+
+/// What a descriptor is watched for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Readiness {
+    Read,
+    Write,
+}
+
+/// A descriptor of the subclass's own in the loop: our duplicate of it, and the state it leads to.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    pub(crate) id: WatchId,
+    pub(crate) fd: OwnedFd,
+    pub(crate) readiness: Readiness,
+    pub(crate) state: String,
+}
+
+/// The registry that `create_states` fills.
+#[derive(Debug, Default)]
+pub struct States {
+    names: BTreeSet<String>,
+    watches: Vec<Watch>,
+    last_watch: u64,
+}
+
+impl States {
+    /// Registers `state`: posted, it leads to `handler_state`.
+    pub fn add(&mut self, state: &str) {
+        self.names.insert(state.to_owned());
+    }
+
+    /// Whether `state` has been registered.
+    pub fn contains(&self, state: &str) -> bool {
+        self.names.contains(state)
+    }
+
+    /// All registered names, in alphabetical order.
+    pub fn names(&self) -> impl Iterator<Item = &str> + '_ {
+        self.names.iter().map(String::as_str)
+    }
+
+    /// Registers `state` and posts it whenever `fd` can be read, for as long as it can.
+    ///
+    /// The descriptor is duplicated; the caller keeps its own. In the children the duplicate is
+    /// closed.
+    ///
+    /// # Errors
+    ///
+    /// When the descriptor cannot be duplicated.
+    pub fn select_read(&mut self, fd: impl AsFd, state: &str) -> io::Result<WatchId> {
+        self.select(fd, Readiness::Read, state)
+    }
+
+    /// As [`select_read`](Self::select_read), whenever `fd` can be written.
+    ///
+    /// # Errors
+    ///
+    /// When the descriptor cannot be duplicated.
+    pub fn select_write(&mut self, fd: impl AsFd, state: &str) -> io::Result<WatchId> {
+        self.select(fd, Readiness::Write, state)
+    }
+
+    pub(crate) fn select(
+        &mut self,
+        fd: impl AsFd,
+        readiness: Readiness,
+        state: &str,
+    ) -> io::Result<WatchId> {
+        let fd = fd.as_fd().try_clone_to_owned()?;
+        self.add(state);
+        self.last_watch += 1;
+        let id = WatchId(self.last_watch);
+        self.watches.push(Watch { id, fd, readiness, state: state.to_owned() });
+        Ok(id)
+    }
+
+    pub(crate) fn take_watches(&mut self) -> Vec<Watch> {
+        std::mem::take(&mut self.watches)
+    }
+
+    pub(crate) fn resolve(&self, state: &str) -> Resolved {
+        Resolved::Event(match state {
+            "forkoff" => Event::Forkoff,
+            "server_fork" => Event::ServerFork,
+            "server_timeout_check" => Event::ServerTimeoutCheck,
+            "shutdown" => Event::Shutdown,
+            own if self.contains(own) && !DOCUMENTED_STATES.contains(&own) => {
+                Event::State(own.to_owned())
+            }
+            documented if DOCUMENTED_STATES.contains(&documented) => {
+                return Resolved::NeedsArguments;
+            }
+            _ => return Resolved::Unknown,
+        })
+    }
+}
