@@ -40,6 +40,8 @@ pub(crate) trait Link {
         interest: Interest,
         timeout: Option<Duration>,
     ) -> io::Result<Wake>;
+    /// Waits until the child should leave, at most `timeout`.
+    fn sleep(&self, timeout: Option<Duration>) -> io::Result<()>;
     fn stop_requested(&self) -> bool;
     fn orphaned(&self) -> bool;
     /// Has this process killed when the grace for orphans has passed.
@@ -245,7 +247,7 @@ impl Comm {
         let end = self.shared.link.now() + duration;
         while !self.shutdown_requested() && self.shared.link.now() < end {
             self.shared.say_what_is_due()?;
-            self.shared.link.wait_listeners(&[], self.shared.patience(Some(end)))?;
+            self.shared.link.sleep(self.shared.patience(Some(end)))?;
         }
         Ok(())
     }

@@ -10,7 +10,9 @@ pub mod defaults;
 mod error;
 mod hooks;
 mod monitor;
+mod os;
 mod pool;
+mod prefork;
 mod report;
 mod server;
 mod slowdown;
@@ -26,6 +28,8 @@ pub use comm::{COMM_ACK, COMM_BUSY, COMM_NOT_BUSY, CommWords, Line, Output, Word
 pub use error::{Error, Operation};
 pub use hooks::{DefaultHooks, PreForkHooks};
 pub use monitor::Monitor;
+pub use os::ours::PreForkId;
+pub use prefork::{Builder, PreFork, Turn};
 pub use report::Report;
 pub use server::{ChildServer, Start};
 pub use states::{DOCUMENTED_STATES, States, WatchId};

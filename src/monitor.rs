@@ -394,6 +394,11 @@ impl Monitor {
         self.pool.insert(pid, self.now, self.gaps)
     }
 
+    /// A fork has failed: how long to wait before the next.
+    pub(crate) fn fork_failed(&mut self) -> Duration {
+        self.slowdown.fork_failed(self.now)
+    }
+
     /// A word has come from a child, whatever it was: it has started.
     pub(crate) fn heard(&mut self, id: ChildId) {
         if self.pool.get(id).is_some_and(|child| child.state == State::Starting) {

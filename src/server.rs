@@ -108,8 +108,15 @@ impl<'a> Start<'a> {
         self.resume_accept = true;
     }
 
-    pub(crate) fn wants_accept(&self) -> bool {
-        self.resume_accept
+    /// Serves, if that was asked for.
+    pub(crate) fn serve(&mut self) -> io::Result<()> {
+        if !self.resume_accept {
+            return Ok(());
+        }
+        self.comm.set_send_ack(self.server.send_ack());
+        // The first word, whatever the timeout: the parent learns that the start has succeeded.
+        self.comm.ack()?;
+        self.server.resume_accept(self.comm)
     }
 }
 

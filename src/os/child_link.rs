@@ -1,0 +1,122 @@
+//! The operating system under the child's end of the wire: the pipe that words go to, the waits, the
+//! parent's life. Says nothing on its own.
+
+use super::{
+    clock::Clock,
+    ours::Ours,
+    pipes, signals,
+    waiter::{Waiter, poll_any},
+};
+use crate::{
+    child_end::{Interest, Link, Sink, Wake},
+    time::Time,
+};
+use nix::poll::PollFlags;
+use std::{
+    cell::Cell,
+    io,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    time::Duration,
+};
+
+/// The write end of the pipe itself: redirecting fd 1 does not break it.
+pub(crate) struct PipeSink(pub(crate) OwnedFd);
+
+impl Sink for PipeSink {
+    /// Never blocks: while the parent is stopped, the children go on serving. The pipe stays in
+    /// blocking mode, since stdout is the same description and does not expect otherwise.
+    fn write(&self, message: &[u8]) -> io::Result<bool> {
+        // A message is shorter than PIPE_BUF, so it is written whole or not at all.
+        Ok(pipes::write_nowait(self.0.as_raw_fd(), message)?.is_some())
+    }
+}
+
+/// A child's view of its parent.
+pub(crate) struct ChildLink {
+    clock: Clock,
+    waiter: Waiter,
+    stop: OwnedFd,
+    death: Ours<OwnedFd>,
+    death_seen: Cell<bool>,
+}
+
+impl ChildLink {
+    pub(crate) fn new(clock: Clock, stop: OwnedFd, death: Ours<OwnedFd>) -> io::Result<Self> {
+        let waiter = Waiter::new(&stop, &death)?;
+        Ok(Self { clock, waiter, stop, death, death_seen: Cell::new(false) })
+    }
+
+    /// The death watch has ended: nothing is ever written to it, so readable means closed.
+    fn note_death(&self, readable: bool) {
+        if readable {
+            self.death_seen.set(true);
+        }
+    }
+}
+
+impl Link for ChildLink {
+    fn now(&self) -> Time {
+        self.clock.now()
+    }
+
+    fn wait_listeners(
+        &self,
+        listeners: &[BorrowedFd<'_>],
+        timeout: Option<Duration>,
+    ) -> io::Result<Wake> {
+        let wake = self.waiter.wait(listeners, timeout)?;
+        if wake == Wake::Stop && !self.stop_requested() {
+            self.note_death(true);
+        }
+        Ok(wake)
+    }
+
+    fn wait_stream(
+        &self,
+        stream: BorrowedFd<'_>,
+        interest: Interest,
+        timeout: Option<Duration>,
+    ) -> io::Result<Wake> {
+        let flags = match interest {
+            Interest::Read => PollFlags::POLLIN,
+            Interest::Write => PollFlags::POLLOUT,
+        };
+        if self.death_seen.get() {
+            // It is known, and would end every further wait at once.
+            let [ready] = poll_any([(stream, flags)], timeout)?;
+            return Ok(if ready { Wake::Ready } else { Wake::Timer });
+        }
+        let watched = [(stream, flags), (self.death.as_fd(), PollFlags::POLLIN)];
+        let [ready, death] = poll_any(watched, timeout)?;
+        self.note_death(death);
+        Ok(match (ready, death) {
+            (true, _) => Wake::Ready,
+            (false, true) => Wake::Stop,
+            (false, false) => Wake::Timer,
+        })
+    }
+
+    fn sleep(&self, timeout: Option<Duration>) -> io::Result<()> {
+        let watched =
+            [(self.stop.as_fd(), PollFlags::POLLIN), (self.death.as_fd(), PollFlags::POLLIN)];
+        let [_, death] = poll_any(watched, timeout)?;
+        self.note_death(death);
+        Ok(())
+    }
+
+    fn stop_requested(&self) -> bool {
+        signals::stop_requested()
+    }
+
+    fn orphaned(&self) -> bool {
+        self.death_seen.get() || signals::found_orphaned()
+    }
+
+    fn arm_end(&self) {
+        signals::arm_end();
+    }
+
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.waiter.as_fd()
+    }
+}

@@ -1,0 +1,198 @@
+//! Everything of the operating system that one server holds in the parent, together: the poller,
+//! the children's wires, the signals, the outputs, the death watch. Acts when told to.
+
+use super::{
+    clock::Clock,
+    ours::{Ours, PreForkId},
+    output::Outputs,
+    pidfd::Reaped,
+    pipes,
+    poller::{Attention, Poller, Ready, Source},
+    signals::{Arrived, Subscription},
+    waiter::poll_any,
+    wires::Wires,
+};
+use crate::{
+    child::{ChildId, Signal},
+    error::{Error, Operation},
+    states::{Readiness, Watch, WatchId},
+    time::Time,
+};
+use mio::Interest;
+use nix::{fcntl::OFlag, sys::stat::Mode};
+use std::{
+    io,
+    os::fd::{AsRawFd, OwnedFd},
+    time::Duration,
+};
+
+#[derive(Debug)]
+pub(crate) struct Shell {
+    pub(crate) clock: Clock,
+    pub(crate) poller: Poller,
+    pub(crate) wires: Wires,
+    pub(crate) outputs: Outputs,
+    pub(crate) null: Ours<OwnedFd>,
+    /// The end that children watch; taken by a child.
+    pub(crate) death_read: Option<Ours<OwnedFd>>,
+    /// Nothing is written to it. It is open for as long as this process lives, and nowhere else.
+    death_write: Option<Ours<OwnedFd>>,
+    signals: Option<Subscription>,
+    watches: Vec<Watch>,
+    /// How long children get when the server is dropped while they live.
+    pub(crate) grace: Duration,
+    owner: u32,
+}
+
+impl Shell {
+    pub(crate) fn new(id: PreForkId, handle_signals: bool, grace: Duration) -> Result<Self, Error> {
+        let pipe = |error| Error::new(Operation::Pipe, "for the death watch", error);
+        let (death_read, death_write) = pipes::pipe().map_err(pipe)?;
+        let death_read = Ours::childrens(death_read, id);
+        let death_write = Ours::parents(death_write);
+        let null = nix::fcntl::open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())
+            .map_err(|error| Error::new(Operation::Open, "/dev/null", error.into()))?;
+        let poller =
+            Poller::new().map_err(|error| Error::new(Operation::Poll, "set-up", error))?;
+        let signals = Subscription::new(handle_signals)
+            .map_err(|error| Error::new(Operation::Signal, "set-up", error))?;
+        poller
+            .add_urgent(signals.as_fd().as_raw_fd(), Source::Signals, Interest::READABLE)
+            .map_err(|error| Error::new(Operation::Register, "signal pipe", error))?;
+        Ok(Self {
+            clock: Clock::new(),
+            poller,
+            wires: Wires::default(),
+            outputs: Outputs::new(),
+            null: Ours::parents(null),
+            death_read: Some(death_read),
+            death_write: Some(death_write),
+            signals: Some(signals),
+            watches: Vec::new(),
+            grace,
+            owner: std::process::id(),
+        })
+    }
+
+    pub(crate) fn wait(
+        &mut self,
+        attention: Attention,
+        timeout: Option<Duration>,
+        ready: &mut Vec<Ready>,
+    ) -> Result<(), Error> {
+        self.poller
+            .wait(attention, timeout, ready)
+            .map_err(|error| Error::new(Operation::Poll, "for events", error))
+    }
+
+    /// Which signals have come.
+    pub(crate) fn arrived(&mut self) -> Arrived {
+        self.signals.as_mut().map(Subscription::arrived).unwrap_or_default()
+    }
+
+    /// Has SIGCHLD wake the parent too: some child has no pidfd.
+    pub(crate) fn watch_deaths(&mut self) {
+        let result = self.signals.as_mut().map_or(Ok(()), Subscription::want_deaths);
+        if let Err(error) = result {
+            log::error!("cannot watch for SIGCHLD: {error}");
+        }
+    }
+
+    /// Adds a descriptor of the subclass's own.
+    pub(crate) fn watch(&mut self, watch: Watch) -> io::Result<()> {
+        self.poller.add_urgent(watch.fd.as_raw_fd(), source(&watch), interest(&watch))?;
+        self.watches.push(watch);
+        Ok(())
+    }
+
+    /// Removes one; an unknown one is ignored.
+    pub(crate) fn unwatch(&mut self, id: WatchId) {
+        if let Some(at) = self.watches.iter().position(|watch| watch.id == id) {
+            let watch = self.watches.swap_remove(at);
+            if let Err(error) = self.poller.remove_urgent(watch.fd.as_raw_fd()) {
+                log::debug!("deregistering the descriptor of state {}: {error}", watch.state);
+            }
+        }
+    }
+
+    /// The state of a watched descriptor that is ready. It is reported again while it stays so.
+    pub(crate) fn watched_state(&self, number: u64) -> Option<&str> {
+        let watch = self.watches.iter().find(|watch| watch.id.number() == number)?;
+        let renewed =
+            self.poller.renew_urgent(watch.fd.as_raw_fd(), source(watch), interest(watch));
+        if let Err(error) = renewed {
+            log::warn!("watching the descriptor of state {}: {error}", watch.state);
+        }
+        Some(&watch.state)
+    }
+
+    /// Lets go of the process-wide things: the end of the server.
+    pub(crate) fn close(&mut self) {
+        self.death_write = None;
+        while let Some(watch) = self.watches.first() {
+            self.unwatch(watch.id);
+        }
+        if let Some(signals) = self.signals.take() {
+            let _ = self.poller.remove_urgent(signals.as_fd().as_raw_fd());
+        }
+    }
+
+    /// Reaps whoever has ended of `children`, and says who is left.
+    fn reap_all(&self, children: Vec<ChildId>) -> Vec<ChildId> {
+        children
+            .into_iter()
+            .filter(|&id| matches!(self.wires.reap(id), Ok(Reaped::Not)))
+            .collect()
+    }
+
+    fn kill_all(&self, children: &[ChildId], signal: Signal) {
+        for &id in children {
+            if let Err(error) = self.wires.kill(id, signal) {
+                log::debug!("{signal:?} to {id}: {error}");
+            }
+        }
+    }
+
+    /// Waits, outside of the loop, until all `children` have been reaped or `until` has come.
+    fn await_deaths(&self, mut children: Vec<ChildId>, until: Time) -> Vec<ChildId> {
+        const LOOK_EVERY: Duration = Duration::from_millis(5);
+        loop {
+            children = self.reap_all(children);
+            if children.is_empty() || until <= self.clock.now() {
+                return children;
+            }
+            // OK to ignore: what matters is found by looking.
+            let _ = poll_any([], Some(LOOK_EVERY));
+        }
+    }
+}
+
+/// A server that is dropped while children live, as in a panic of the program around it: they are
+/// told, given `kill_timeout`, and killed.
+impl Drop for Shell {
+    fn drop(&mut self) {
+        if self.owner != std::process::id() {
+            return;
+        }
+        self.close();
+        let children = self.wires.ids();
+        if children.is_empty() {
+            return;
+        }
+        self.kill_all(&children, Signal::Interrupt);
+        let left = self.await_deaths(children, self.clock.now() + self.grace);
+        self.kill_all(&left, Signal::Kill);
+        self.await_deaths(left, self.clock.now() + self.grace);
+    }
+}
+
+fn source(watch: &Watch) -> Source {
+    Source::Watch(watch.id.number())
+}
+
+fn interest(watch: &Watch) -> Interest {
+    match watch.readiness {
+        Readiness::Read => Interest::READABLE,
+        Readiness::Write => Interest::WRITABLE,
+    }
+}

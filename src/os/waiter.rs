@@ -1,0 +1,155 @@
+//! How a child waits for a connection so that one connection wakes one child. Waits; accepts
+//! nothing.
+//!
+//! Two hundred idle children that poll one listener are all woken for each connection, and all but
+//! one find nothing. On Linux each child has an epoll of its own with the listeners in it as
+//! exclusive. Three rules come with it, kept by those who accept: a child that was woken and told to
+//! stop tries to accept once more; a child that died is followed by a newcomer, which tries first;
+//! and only a child that can accept now waits here.
+
+use super::milliseconds;
+use crate::child_end::Wake;
+use nix::{
+    errno::Errno,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+};
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    time::Duration,
+};
+
+/// `None`, longer than poll(2) can say, is for ever.
+fn poll_timeout(timeout: Option<Duration>) -> PollTimeout {
+    timeout.map_or(PollTimeout::NONE, |timeout| {
+        PollTimeout::try_from(milliseconds(timeout)).unwrap_or(PollTimeout::MAX)
+    })
+}
+
+/// Waits until one of `fds` is ready and says which are; an interrupted wait has found none.
+pub(crate) fn poll_any<const N: usize>(
+    fds: [(BorrowedFd<'_>, PollFlags); N],
+    timeout: Option<Duration>,
+) -> io::Result<[bool; N]> {
+    let mut asked = fds.map(|(fd, flags)| PollFd::new(fd, flags));
+    match poll(&mut asked, poll_timeout(timeout)) {
+        Ok(_) | Err(Errno::EINTR) => {}
+        Err(error) => return Err(error.into()),
+    }
+    Ok(asked.map(|fd| fd.any().unwrap_or(false)))
+}
+
+/// Waits on listeners and on what every child watches: its stop pipe and the death watch.
+#[cfg(target_os = "linux")]
+pub(crate) use linux::Waiter;
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) use portable::Waiter;
+
+#[cfg(target_os = "linux")]
+mod linux {
+    use super::*;
+    use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+    use std::{cell::RefCell, os::fd::{AsRawFd, RawFd}};
+
+    const LEAVE: u64 = 0;
+    const LISTENER: u64 = 1;
+
+    pub(crate) struct Waiter {
+        epoll: Epoll,
+        listeners: RefCell<Vec<RawFd>>,
+    }
+
+    impl Waiter {
+        pub(crate) fn new(stop: &OwnedFd, death: &OwnedFd) -> io::Result<Self> {
+            let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+            epoll.add(stop, EpollEvent::new(EpollFlags::EPOLLIN, LEAVE))?;
+            epoll.add(death, EpollEvent::new(EpollFlags::EPOLLIN, LEAVE))?;
+            Ok(Self { epoll, listeners: RefCell::default() })
+        }
+
+        pub(crate) fn wait(
+            &self,
+            listeners: &[BorrowedFd<'_>],
+            timeout: Option<Duration>,
+        ) -> io::Result<Wake> {
+            self.register(listeners)?;
+            let timeout = timeout.map_or(EpollTimeout::NONE, |timeout| {
+                EpollTimeout::try_from(milliseconds(timeout)).unwrap_or(EpollTimeout::MAX)
+            });
+            let mut events = [EpollEvent::empty(); 8];
+            let count = match self.epoll.wait(&mut events, timeout) {
+                Ok(count) => count,
+                Err(Errno::EINTR) => 0,
+                Err(error) => return Err(error.into()),
+            };
+            let found = &events[..count];
+            Ok(if found.iter().any(|event| event.data() == LEAVE) {
+                Wake::Stop
+            } else if found.is_empty() {
+                Wake::Timer
+            } else {
+                Wake::Ready
+            })
+        }
+
+        fn register(&self, listeners: &[BorrowedFd<'_>]) -> io::Result<()> {
+            let mut known = self.listeners.borrow_mut();
+            for listener in listeners {
+                let fd = listener.as_raw_fd();
+                if !known.contains(&fd) {
+                    let flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLEXCLUSIVE;
+                    self.epoll.add(listener, EpollEvent::new(flags, LISTENER))?;
+                    known.push(fd);
+                }
+            }
+            Ok(())
+        }
+
+        pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
+            self.epoll.0.as_fd()
+        }
+    }
+}
+
+/// Where there is no exclusive wake-up: poll(2), and the herd.
+#[cfg(not(target_os = "linux"))]
+mod portable {
+    use super::*;
+
+    pub(crate) struct Waiter {
+        stop: OwnedFd,
+        death: OwnedFd,
+    }
+
+    impl Waiter {
+        pub(crate) fn new(stop: &OwnedFd, death: &OwnedFd) -> io::Result<Self> {
+            Ok(Self { stop: stop.try_clone()?, death: death.try_clone()? })
+        }
+
+        pub(crate) fn wait(
+            &self,
+            listeners: &[BorrowedFd<'_>],
+            timeout: Option<Duration>,
+        ) -> io::Result<Wake> {
+            let all = [self.stop.as_fd(), self.death.as_fd()].into_iter().chain(listeners.iter().copied());
+            let mut asked: Vec<_> = all.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
+            match poll(&mut asked, poll_timeout(timeout)) {
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+            let ready: Vec<_> = asked.iter().map(|fd| fd.any().unwrap_or(false)).collect();
+            Ok(if ready[0] || ready[1] {
+                Wake::Stop
+            } else if ready.contains(&true) {
+                Wake::Ready
+            } else {
+                Wake::Timer
+            })
+        }
+
+        pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
+            self.stop.as_fd()
+        }
+    }
+}

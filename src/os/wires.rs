@@ -1,0 +1,292 @@
+//! The parent's descriptors of each child: its outputs, its pidfd. Reads, cuts into lines, signals
+//! and reaps; judges nothing.
+
+use super::{
+    ours::Ours,
+    pidfd::{self, Reaped},
+    pipes::{self, ParentEnds},
+    poller::{Output, Poller, Source},
+};
+use crate::{
+    child::{ChildId, Signal},
+    comm::{CommWords, Framer, Output as Found},
+};
+use mio::Interest;
+use std::{
+    io,
+    os::fd::{AsRawFd, OwnedFd},
+};
+
+/// What one turn reads of one output at the most, so that a child that floods does not keep the
+/// parent from the others.
+const BUDGET: usize = 64 * 1024;
+
+/// One output with its framer.
+#[derive(Debug)]
+struct Stream {
+    fd: Ours<OwnedFd>,
+    framer: Framer,
+    hung_up: bool,
+    unread: bool,
+}
+
+/// Everything the parent holds of one child.
+#[derive(Debug)]
+struct Wire {
+    id: ChildId,
+    pid: u32,
+    streams: [Option<Stream>; 3],
+    pidfd: Option<Ours<OwnedFd>>,
+}
+
+/// How far reading an output has come.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Progress {
+    /// All that was there has been read.
+    Drained,
+    /// The budget is used up, and there may be more.
+    More,
+    /// It has ended.
+    Ended,
+}
+
+/// The wires of all children, by slot.
+#[derive(Debug, Default)]
+pub(crate) struct Wires {
+    wires: Vec<Option<Wire>>,
+    /// Outputs that are known to have something to read: the poller is edge-triggered and will not
+    /// say it again.
+    unread: Vec<(ChildId, Output)>,
+    buffer: Vec<u8>,
+    without_pidfd: usize,
+}
+
+impl Wires {
+    /// Enters a child that was just forked and has the poller watch it. False if its death must be
+    /// looked for by hand, for want of a pidfd.
+    pub(crate) fn insert(
+        &mut self,
+        poller: &Poller,
+        id: ChildId,
+        pid: u32,
+        ends: ParentEnds,
+        words: CommWords,
+    ) -> io::Result<bool> {
+        let stdout_words = ends.comm.is_none().then_some(words);
+        let stream = |fd, words| {
+            Some(Stream { fd, framer: Framer::new(words), hung_up: false, unread: false })
+        };
+        let streams = [
+            stream(ends.stdout, stdout_words),
+            stream(ends.stderr, None),
+            ends.comm.and_then(|fd| stream(fd, Some(words))),
+        ];
+        let pidfd = pidfd::open(pid).map(Ours::parents);
+        if let Err(error) = &pidfd {
+            log::debug!("no pidfd for child {pid}: {error}");
+        }
+        let wire = Wire { id, pid, streams, pidfd: pidfd.ok() };
+        let has_pidfd = wire.pidfd.is_some();
+        self.without_pidfd += usize::from(!has_pidfd);
+        if self.wires.len() <= id.slot() {
+            self.wires.resize_with(id.slot() + 1, || None);
+        }
+        let wire = self.wires[id.slot()].insert(wire);
+        for output in Output::ALL {
+            if let Some(stream) = &wire.streams[output as usize] {
+                let (slot, generation) = (id.slot(), id.generation());
+                poller.add_output(
+                    stream.fd.as_raw_fd(),
+                    Source::Output { slot, generation, output },
+                )?;
+            }
+        }
+        if let Some(pidfd) = &wire.pidfd {
+            let source = Source::Death { slot: id.slot(), generation: id.generation() };
+            poller.add_urgent(pidfd.as_raw_fd(), source, Interest::READABLE)?;
+        }
+        Ok(has_pidfd)
+    }
+
+    /// The child in that slot, if it is of that generation.
+    pub(crate) fn find(&self, slot: usize, generation: u32) -> Option<ChildId> {
+        let wire = self.wires.get(slot)?.as_ref()?;
+        (wire.id.generation() == generation).then_some(wire.id)
+    }
+
+    /// Whether some child can only be found dead by looking.
+    pub(crate) fn needs_sweep(&self) -> bool {
+        self.without_pidfd > 0
+    }
+
+    /// The children that have no pidfd.
+    pub(crate) fn without_pidfd(&self) -> Vec<ChildId> {
+        let wires = self.wires.iter().flatten();
+        wires.filter(|wire| wire.pidfd.is_none()).map(|wire| wire.id).collect()
+    }
+
+    /// Notes that an output has become readable.
+    pub(crate) fn set_unread(&mut self, id: ChildId, output: Output, hung_up: bool) {
+        let Some(stream) = self.stream(id, output) else { return };
+        stream.hung_up |= hung_up;
+        if !std::mem::replace(&mut stream.unread, true) {
+            self.unread.push((id, output));
+        }
+    }
+
+    /// Takes the list of outputs to read now.
+    pub(crate) fn take_unread(&mut self) -> Vec<(ChildId, Output)> {
+        std::mem::take(&mut self.unread)
+    }
+
+    /// The outputs that still have something to read.
+    pub(crate) fn unread(&self) -> &[(ChildId, Output)] {
+        &self.unread
+    }
+
+    /// Reads of one output what the budget of a turn allows, and hands on what it found.
+    pub(crate) fn read(
+        &mut self,
+        id: ChildId,
+        output: Output,
+        found: impl FnMut(Found<'_>),
+    ) -> io::Result<Progress> {
+        let mut buffer = self.take_buffer();
+        let progress = match self.stream(id, output) {
+            Some(stream) => {
+                stream.unread = false;
+                stream.read(&mut buffer, BUDGET, found)
+            }
+            None => Ok(Progress::Drained),
+        };
+        self.buffer = buffer;
+        if matches!(progress, Ok(Progress::More)) {
+            self.set_unread(id, output, false);
+        }
+        progress
+    }
+
+    /// Reads what stands in an output of a reaped child, and no more: a grandchild may hold the
+    /// pipe and write for ever. What is left unterminated is handed on as well.
+    pub(crate) fn drain(
+        &mut self,
+        id: ChildId,
+        output: Output,
+        mut found: impl FnMut(Found<'_>),
+    ) -> io::Result<()> {
+        let mut buffer = self.take_buffer();
+        let result = self.stream(id, output).map_or(Ok(()), |stream| {
+            let result = pipes::pending(&stream.fd)
+                .and_then(|pending| stream.read(&mut buffer, pending, &mut found));
+            stream.framer.finish(&mut found);
+            result.map(drop)
+        });
+        self.buffer = buffer;
+        result
+    }
+
+    /// Hands on what an output that has ended has left, and closes it.
+    pub(crate) fn finish(
+        &mut self,
+        poller: &Poller,
+        id: ChildId,
+        output: Output,
+        found: impl FnMut(Found<'_>),
+    ) {
+        if let Some(stream) = self.stream(id, output) {
+            stream.framer.finish(found);
+        }
+        self.close(poller, id, output);
+    }
+
+    /// Closes one output.
+    pub(crate) fn close(&mut self, poller: &Poller, id: ChildId, output: Output) {
+        let stream = self.wire(id).and_then(|wire| wire.streams[output as usize].take());
+        if let Some(stream) = stream {
+            deregistered(id, poller.remove_output(stream.fd.as_raw_fd()));
+        }
+    }
+
+    /// Lets go of a child that has been reaped.
+    pub(crate) fn remove(&mut self, poller: &Poller, id: ChildId) {
+        for output in Output::ALL {
+            self.close(poller, id, output);
+        }
+        let wire = self.wire(id).is_some().then(|| self.wires[id.slot()].take()).flatten();
+        match wire.map(|wire| wire.pidfd) {
+            Some(Some(pidfd)) => deregistered(id, poller.remove_urgent(pidfd.as_raw_fd())),
+            Some(None) => self.without_pidfd -= 1,
+            None => {}
+        }
+    }
+
+    /// Sends a signal.
+    pub(crate) fn kill(&self, id: ChildId, signal: Signal) -> io::Result<()> {
+        let Some(wire) = self.wires.get(id.slot()).and_then(Option::as_ref) else { return Ok(()) };
+        if wire.id != id {
+            return Ok(());
+        }
+        pidfd::kill(wire.pidfd.as_deref(), wire.pid, signal)
+    }
+
+    /// Collects the status of a child if it has ended.
+    pub(crate) fn reap(&self, id: ChildId) -> io::Result<Reaped> {
+        match self.wires.get(id.slot()).and_then(Option::as_ref) {
+            Some(wire) if wire.id == id => pidfd::reap(wire.pid),
+            _ => Ok(Reaped::Not),
+        }
+    }
+
+    /// All children.
+    pub(crate) fn ids(&self) -> Vec<ChildId> {
+        self.wires.iter().flatten().map(|wire| wire.id).collect()
+    }
+
+    fn wire(&mut self, id: ChildId) -> Option<&mut Wire> {
+        self.wires.get_mut(id.slot())?.as_mut().filter(|wire| wire.id == id)
+    }
+
+    fn stream(&mut self, id: ChildId, output: Output) -> Option<&mut Stream> {
+        self.wire(id)?.streams[output as usize].as_mut()
+    }
+
+    fn take_buffer(&mut self) -> Vec<u8> {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        buffer.resize(BUDGET, 0);
+        buffer
+    }
+}
+
+impl Stream {
+    fn read(
+        &mut self,
+        buffer: &mut [u8],
+        budget: usize,
+        mut found: impl FnMut(Found<'_>),
+    ) -> io::Result<Progress> {
+        let mut left = budget;
+        while left > 0 {
+            let room = left.min(buffer.len());
+            let Some(count) = pipes::read(&self.fd, &mut buffer[..room])? else {
+                return Ok(Progress::Drained);
+            };
+            if count == 0 {
+                return Ok(Progress::Ended);
+            }
+            self.framer.feed(&buffer[..count], &mut found);
+            left -= count;
+            // A short read has emptied the pipe, and the poller will tell of more; but not of an
+            // end that it has told of already.
+            if count < room && !self.hung_up {
+                return Ok(Progress::Drained);
+            }
+        }
+        Ok(Progress::More)
+    }
+}
+
+fn deregistered(id: ChildId, result: io::Result<()>) {
+    if let Err(error) = result {
+        log::debug!("deregistering an output of {id}: {error}");
+    }
+}

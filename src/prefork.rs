@@ -1,0 +1,296 @@
+//! The loop: wait, reap, read, time out, do what was asked. Owns the hooks, the server, the books
+//! and the shell, and brings them together; what is to be done is decided below, how it is done
+//! further down still.
+
+mod birth;
+mod builder;
+mod core;
+mod deaths;
+mod handlers;
+mod perform;
+
+pub use self::builder::Builder;
+
+use self::core::Core;
+use crate::{
+    error::Error,
+    hooks::{DefaultHooks, PreForkHooks},
+    monitor::Monitor,
+    os::{
+        ours::PreForkId,
+        poller::{Attention, Ready, Source},
+        shell::Shell,
+    },
+    report::Report,
+    server::ChildServer,
+    tasks::Event,
+    time::Time,
+};
+use std::{
+    fmt,
+    os::fd::{AsFd, BorrowedFd},
+    time::Duration,
+};
+
+/// For how long words may pile up before they are read, while nothing depends on them.
+const WORD_BATCH: Duration = Duration::from_millis(1);
+/// How often output is offered again to a reader that was full.
+const OFFER_AGAIN: Duration = Duration::from_millis(20);
+/// For how long, at the end, a slow reader of our own output is waited for.
+const LAST_OUTPUT: Duration = Duration::from_secs(1);
+
+/// A preforking server: started, its socket open. Made by [`PreFork::builder`].
+///
+/// Dropping one that has not shut down tells the children to stop, waits for at most
+/// `kill_timeout`, kills what is left and reaps it.
+pub struct PreFork<H, S> {
+    id: PreForkId,
+    core: Core<H>,
+    server: S,
+    shell: Shell,
+    ready: Vec<Ready>,
+    /// When the loop should have turned next, as known at the end of the last turn.
+    expected: Option<Time>,
+    /// Until when output is offered to a slow reader, once there are no children left.
+    last_output: Option<Time>,
+    sweep_due: bool,
+    warned_of_threads: bool,
+    done: bool,
+}
+
+/// What a turn of the loop has left.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[must_use = "a turn says when the next is due"]
+pub struct Turn {
+    done: bool,
+    wait: Option<Duration>,
+}
+
+impl Turn {
+    /// Whether the server has shut down: there is no child any more, and nothing left to do.
+    pub fn is_done(&self) -> bool {
+        self.done
+    }
+
+    /// How long the caller may wait for the descriptor to become readable before the next turn:
+    /// zero while work is left, `None` for as long as it likes.
+    pub fn wait(&self) -> Option<Duration> {
+        self.wait
+    }
+}
+
+impl<S: ChildServer> PreFork<DefaultHooks, S> {
+    /// Begins to describe a server around `server`, with the default hooks.
+    pub fn builder(server: S) -> Builder<DefaultHooks, S> {
+        Builder::new(server)
+    }
+}
+
+impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
+    /// Drives the server until it has shut down, and says what has happened.
+    ///
+    /// Returns in the parent only: a child ends inside of this call.
+    ///
+    /// # Errors
+    ///
+    /// When waiting for events fails. The children are told to stop when the server is dropped.
+    pub fn run(&mut self) -> Result<Report, Error> {
+        loop {
+            let attention = self.attention();
+            let wait = (attention == Attention::Urgent).then_some(WORD_BATCH);
+            if self.turn_with(wait, attention)?.done {
+                return Ok(self.core.monitor.report().clone());
+            }
+        }
+    }
+
+    /// One turn of the loop, for a program with a loop of its own, or with several servers in one.
+    /// It waits for events for at most `wait` (`None`: until there is one; less if a timer is due).
+    ///
+    /// A child is forked inside of this call and never returns from it: it runs on top of the
+    /// caller's stack, with whatever locks the caller holds.
+    ///
+    /// # Errors
+    ///
+    /// When waiting for events fails.
+    pub fn turn(&mut self, wait: Option<Duration>) -> Result<Turn, Error> {
+        self.turn_with(wait, Attention::Full)
+    }
+
+    fn turn_with(
+        &mut self,
+        wait: Option<Duration>,
+        attention: Attention,
+    ) -> Result<Turn, Error> {
+        if !self.done {
+            let ready = self.wait(wait, attention)?;
+            self.tick();
+            self.heed_signals(&ready);
+            self.reap(&ready);
+            self.read(&ready);
+            self.core.monitor.fire_due();
+            self.post_watched(&ready);
+            self.perform();
+            self.pass_on_output();
+            self.ready = ready;
+            self.end_if_over();
+        }
+        Ok(self.what_is_left())
+    }
+
+    fn wait(
+        &mut self,
+        wait: Option<Duration>,
+        attention: Attention,
+    ) -> Result<Vec<Ready>, Error> {
+        let timeout = [wait, self.patience()].into_iter().flatten().min();
+        let mut ready = std::mem::take(&mut self.ready);
+        self.shell.wait(attention, timeout, &mut ready)?;
+        Ok(ready)
+    }
+
+    /// The only reading of the clock in a turn.
+    fn tick(&mut self) {
+        let now = self.shell.clock.now();
+        // Later than it should have been: we were stopped, or starved, and the children may have
+        // been so as well. That time is nobody's silence.
+        let gap = self.expected.map_or(Duration::ZERO, |expected| now.since(expected));
+        self.core.monitor.tick(now, gap);
+        self.core.words = 0;
+    }
+
+    fn heed_signals(&mut self, ready: &[Ready]) {
+        if !ready.iter().any(|event| event.source == Source::Signals) {
+            return;
+        }
+        let arrived = self.shell.arrived();
+        let interrupts_needed = if self.core.monitor.is_shutdown() { 1 } else { 2 };
+        if arrived.interrupts + arrived.terminations > 0 {
+            self.core.monitor.shutdown();
+        }
+        if arrived.interrupts >= interrupts_needed {
+            self.kill_what_is_left();
+        }
+    }
+
+    fn post_watched(&mut self, ready: &[Ready]) {
+        for event in ready {
+            if let Source::Watch(number) = event.source
+                && let Some(state) = self.shell.watched_state(number)
+            {
+                self.core.monitor.post_event(Event::State(state.to_owned()));
+            }
+        }
+    }
+
+    /// Whether words may wait for a moment: they come in plenty, and no decision hangs on them.
+    fn attention(&self) -> Attention {
+        let monitor = &self.core.monitor;
+        let census = monitor.pool.census();
+        let settled = census.starting == 0
+            && census.idle() >= monitor.min_spare_servers()
+            && !monitor.is_shutdown();
+        if settled && self.core.words > 0 && self.patience() != Some(Duration::ZERO) {
+            Attention::Urgent
+        } else {
+            Attention::Full
+        }
+    }
+
+    /// How long nothing has to be done; `None` for ever.
+    fn patience(&self) -> Option<Duration> {
+        let monitor = &self.core.monitor;
+        if self.sweep_due || !monitor.queue.is_empty() || !self.shell.wires.unread().is_empty() {
+            return Some(Duration::ZERO);
+        }
+        let now = self.shell.clock.now();
+        let due = monitor.deadline().map(|deadline| deadline.since(now));
+        let offer = self.shell.outputs.is_waiting().then_some(OFFER_AGAIN);
+        [due, offer].into_iter().flatten().min()
+    }
+
+    fn pass_on_output(&mut self) {
+        self.core.monitor.report.output_dropped += self.shell.outputs.flush();
+    }
+
+    /// When the shutdown has come to its end: the last child reaped, the last output passed on.
+    fn end_if_over(&mut self) {
+        let monitor = &self.core.monitor;
+        if !monitor.is_shutdown() || monitor.pool.len() > 0 || !monitor.queue.is_empty() {
+            return;
+        }
+        let give_up = *self.last_output.get_or_insert(monitor.now() + LAST_OUTPUT);
+        if self.shell.outputs.is_waiting() && monitor.now() < give_up {
+            return;
+        }
+        self.core.monitor.report.output_dropped += self.shell.outputs.give_up();
+        self.stop();
+    }
+
+    fn what_is_left(&mut self) -> Turn {
+        let wait = if self.done { None } else { self.patience() };
+        self.expected = wait.map(|wait| self.shell.clock.now() + wait);
+        self.shell.grace = self.core.monitor.kill_timeout();
+        Turn { done: self.done, wait }
+    }
+}
+
+/// Parts.
+impl<H, S> PreFork<H, S> {
+    /// The name of this server, unique in the process: the original's `->ID`.
+    pub fn id(&self) -> PreForkId {
+        self.id
+    }
+
+    /// The books: children, attributes, counts.
+    pub fn monitor(&self) -> &Monitor {
+        &self.core.monitor
+    }
+
+    /// The books, to set an attribute or to ask for something; it is done in the next turn.
+    pub fn monitor_mut(&mut self) -> &mut Monitor {
+        &mut self.core.monitor
+    }
+
+    /// The server object.
+    pub fn server(&self) -> &S {
+        &self.server
+    }
+
+    /// The server object, to change it. Children that live have copies of their own.
+    pub fn server_mut(&mut self) -> &mut S {
+        &mut self.server
+    }
+
+    /// The hooks.
+    pub fn hooks(&self) -> &H {
+        &self.core.hooks
+    }
+
+    /// The hooks, to change them. Children that live have copies of their own.
+    pub fn hooks_mut(&mut self) -> &mut H {
+        &mut self.core.hooks
+    }
+
+    /// Ends the server as dropping it would, and gives the hooks back.
+    pub fn into_hooks(self) -> H {
+        self.core.hooks
+    }
+}
+
+/// Readable when a turn is due (or sooner: [`Turn::wait`] says when timers are). Nests in any poller.
+impl<H, S> AsFd for PreFork<H, S> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.shell.poller.as_fd()
+    }
+}
+
+impl<H, S> fmt::Debug for PreFork<H, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PreFork")
+            .field("id", &self.id)
+            .field("children", &self.core.monitor.pool.len())
+            .field("done", &self.done)
+            .finish_non_exhaustive()
+    }
+}

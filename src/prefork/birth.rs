@@ -1,0 +1,175 @@
+//! The birth of a child: pipes, fork, and the life of the new process to its end. In the parent it
+//! ends with the child in the tables; in the child it never returns.
+
+use super::PreFork;
+use crate::{
+    attributes::{CommChannel, ThreadCheck},
+    child::{Reason, Signal},
+    child_end::Comm,
+    error::{Error, Operation},
+    hooks::PreForkHooks,
+    os::{
+        child_link::{ChildLink, PipeSink},
+        fork::{self, Cradle, Forked},
+        limits,
+        pipes::{self, ChildEnds, ParentEnds},
+        signals::Mask,
+    },
+    server::{ChildServer, Start},
+};
+use std::{
+    io::{self, Write},
+    panic::{AssertUnwindSafe, catch_unwind},
+};
+
+/// The exit code of a child that panicked, as Rust has it for a program.
+const EXIT_PANIC: i32 = 101;
+/// The exit code of a child that could not start: `server_start` failed.
+const EXIT_START: i32 = 102;
+/// The exit code of a child whose `resume_accept` failed.
+pub(super) const EXIT_ACCEPT: i32 = 103;
+
+impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
+    /// Forks a child now. Failures are handed to the hooks.
+    pub(super) fn fork(&mut self) {
+        if self.core.monitor.is_shutdown() {
+            return;
+        }
+        self.core.call("before_fork", |hooks, monitor| hooks.before_fork(monitor));
+        match self.try_fork() {
+            Ok(()) => {}
+            Err(error) if limits::is_passing(error.io_error()) => {
+                self.core.monitor.report.failed_forks += 1;
+                let retry_in = self.core.monitor.fork_failed();
+                self.core.call("fork_failed", |hooks, monitor| {
+                    hooks.fork_failed(monitor, error.io_error(), retry_in);
+                });
+            }
+            Err(error) => {
+                self.core.monitor.report.failed_forks += 1;
+                // Retried slowly all the same, for those who do not shut down on errors.
+                self.core.monitor.fork_failed();
+                self.core.call("handler_run_error", |hooks, monitor| {
+                    hooks.handler_run_error(monitor, error.operation(), error.io_error(), None);
+                });
+            }
+        }
+    }
+
+    fn try_fork(&mut self) -> Result<(), Error> {
+        self.check_threads()?;
+        let private = self.core.monitor.comm_channel() == CommChannel::Private;
+        let (parents, childs) = pipes::for_child(private)
+            .map_err(|error| Error::new(Operation::Pipe, "for a child", error))?;
+        let parent = std::process::id();
+        let signal = |error| Error::new(Operation::Signal, "mask", error);
+        let mask = Mask::block_all().map_err(signal)?;
+        match fork::fork(&mask) {
+            Ok(Forked::Child) => self.live_as_child(childs, parent, mask),
+            Ok(Forked::Parent(pid)) => {
+                drop(childs);
+                self.enter(pid, parents);
+                mask.restore().map_err(signal)
+            }
+            Err(error) => {
+                mask.restore().map_err(signal)?;
+                Err(Error::new(Operation::Fork, "a child", error))
+            }
+        }
+    }
+
+    fn check_threads(&mut self) -> Result<(), Error> {
+        match (limits::single_thread(), self.core.monitor.thread_check()) {
+            (Err(error), ThreadCheck::Refuse) => Err(error),
+            (Err(error), ThreadCheck::Warn) => {
+                if !std::mem::replace(&mut self.warned_of_threads, true) {
+                    log::warn!("forking all the same: {error}");
+                }
+                Ok(())
+            }
+            (Ok(()), _) => Ok(()),
+        }
+    }
+
+    /// In the parent: enters a child in the tables and watches it.
+    fn enter(&mut self, pid: u32, ends: ParentEnds) {
+        let id = self.core.monitor.forked(pid);
+        let words = self.core.monitor.comm_words();
+        match self.shell.wires.insert(&self.shell.poller, id, pid, ends, words) {
+            Ok(true) => {}
+            Ok(false) => {
+                self.shell.watch_deaths();
+                // It may have died before the handler was there.
+                self.sweep_due = true;
+            }
+            Err(error) => {
+                log::error!("cannot watch child {pid}: {error}");
+                self.sweep_due = true;
+                self.core.monitor.kill(id, Signal::Kill);
+                self.core.monitor.retire(id, Reason::Faulty);
+            }
+        }
+        self.core.call("server_forked", |hooks, monitor| hooks.server_forked(monitor, id));
+    }
+
+    /// In the child: everything, to the end of the process. Nothing that the parent owns is dropped
+    /// here; the descriptors have been closed by number.
+    fn live_as_child(&mut self, ends: ChildEnds, parent: u32, mask: Mask) -> ! {
+        let life = AssertUnwindSafe(|| match self.become_child(ends, parent, mask) {
+            Ok(mut comm) => self.serve(&mut comm),
+            Err(error) => {
+                eprintln!("cannot become a child: {error}");
+                EXIT_START
+            }
+        });
+        let code = catch_unwind(life).unwrap_or_else(|payload| {
+            // Dropping what was thrown could panic again.
+            std::mem::forget(payload);
+            EXIT_PANIC
+        });
+        // OK to ignore: there is nobody left to tell.
+        let _ = io::stdout().flush();
+        let _ = io::stderr().flush();
+        fork::exit(code)
+    }
+
+    fn become_child(&mut self, ends: ChildEnds, parent: u32, mask: Mask) -> io::Result<Comm> {
+        let monitor = &self.core.monitor;
+        let (words, coalesce) = (monitor.comm_words(), monitor.coalesce_words());
+        let cradle = Cradle {
+            id: self.id,
+            parent,
+            null: &self.shell.null,
+            stdout: &ends.stdout,
+            stderr: &ends.stderr,
+            grace: monitor.kill_timeout(),
+        };
+        let stop = fork::become_child(&cradle, mask)?;
+        let death = self.shell.death_read.take();
+        let death = death.ok_or_else(|| io::Error::other("the death watch is gone"))?;
+        let link = ChildLink::new(self.shell.clock, stop, death)?;
+        let sink = PipeSink(ends.comm.unwrap_or(ends.stdout));
+        Ok(Comm::new(Box::new(link), Box::new(sink), words, coalesce))
+    }
+
+    /// In the child: the hooks, and serving between them. The exit code.
+    fn serve(&mut self, comm: &mut Comm) -> i32 {
+        let hooks = &mut self.core.hooks;
+        let mut start = Start::new(&mut self.core.monitor, comm, &mut self.server);
+        let code = match hooks.server_start(&mut start) {
+            Err(error) => {
+                eprintln!("server_start failed: {error}");
+                EXIT_START
+            }
+            Ok(()) => match start.serve() {
+                Ok(()) => 0,
+                Err(error) => {
+                    eprintln!("resume_accept failed: {error}");
+                    EXIT_ACCEPT
+                }
+            },
+        };
+        hooks.server_exiting(&mut start);
+        code
+    }
+}

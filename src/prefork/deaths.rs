@@ -1,0 +1,127 @@
+//! What children write and how they end: reading, reaping, the end of a record.
+
+use super::{PreFork, birth::EXIT_ACCEPT};
+use crate::{
+    child::{ChildId, Flags, Reason, Signal},
+    error::Operation,
+    hooks::PreForkHooks,
+    os::{
+        pidfd::Reaped,
+        poller::{Output, Ready, Source},
+        wires::Progress,
+    },
+    server::ChildServer,
+    tasks::Event,
+};
+use std::{io, process::ExitStatus};
+
+impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
+    /// Buries every child that has ended.
+    pub(super) fn reap(&mut self, ready: &[Ready]) {
+        let ended = ready.iter().filter_map(|event| match event.source {
+            Source::Death { slot, generation } => self.shell.wires.find(slot, generation),
+            _ => None,
+        });
+        let mut candidates: Vec<ChildId> = ended.collect();
+        if std::mem::take(&mut self.sweep_due) {
+            candidates = self.shell.wires.ids();
+        } else if self.shell.wires.needs_sweep() {
+            candidates.extend(self.shell.wires.without_pidfd());
+        }
+        for child in candidates {
+            match self.shell.wires.reap(child) {
+                Ok(Reaped::Ended(status)) => self.bury(child, status),
+                Ok(Reaped::Not) => {}
+                Err(error) => self.run_error_of(Operation::Wait, &error, child),
+            }
+        }
+    }
+
+    /// A child is dead: its last lines, then the hooks, then the end of its record.
+    fn bury(&mut self, child: ChildId, status: Option<ExitStatus>) {
+        for output in Output::ALL {
+            let Self { core, shell, .. } = self;
+            let drained =
+                shell.wires.drain(child, output, |found| core.deliver(child, output, found));
+            if let Err(error) = drained {
+                log::debug!("reading the last words of {child}: {error}");
+            }
+        }
+        if self.core.monitor.close(child) {
+            self.server_closed(child);
+        }
+        self.shell.wires.remove(&self.shell.poller, child);
+        let Some((record, death)) = self.core.monitor.exited(child, status) else { return };
+        self.core.call("server_exited", |hooks, monitor| {
+            hooks.server_exited(monitor, &record, &death);
+        });
+        if !self.core.monitor.is_shutdown() {
+            self.core.monitor.post_event(Event::Forkoff);
+        }
+        if death.code() == Some(EXIT_ACCEPT)
+            && let Some(error) = self.server.lost()
+        {
+            self.core.call("handler_child", |hooks, monitor| hooks.handler_child(monitor, &error));
+        }
+    }
+
+    /// Reads what has come, of each output no more than the budget of a turn.
+    pub(super) fn read(&mut self, ready: &[Ready]) {
+        for event in ready {
+            if let Source::Output { slot, generation, output } = event.source
+                && let Some(child) = self.shell.wires.find(slot, generation)
+            {
+                self.shell.wires.set_unread(child, output, event.hung_up);
+            }
+        }
+        let unread = self.shell.wires.take_unread();
+        for &(child, _) in &unread {
+            self.core.monitor.set_unread(child, false);
+        }
+        for &(child, output) in &unread {
+            self.read_output(child, output);
+        }
+        for &(child, _) in self.shell.wires.unread() {
+            self.core.monitor.set_unread(child, true);
+        }
+    }
+
+    fn read_output(&mut self, child: ChildId, output: Output) {
+        let Self { core, shell, .. } = self;
+        match shell.wires.read(child, output, |found| core.deliver(child, output, found)) {
+            Ok(Progress::Drained | Progress::More) => {}
+            Ok(Progress::Ended) => {
+                shell.wires.finish(&shell.poller, child, output, |found| {
+                    core.deliver(child, output, found);
+                });
+                self.output_ended(child, output);
+            }
+            Err(error) => {
+                self.shell.wires.close(&self.shell.poller, child, output);
+                self.run_error_of(Operation::Read, &error, child);
+                self.output_ended(child, output);
+            }
+        }
+    }
+
+    fn output_ended(&mut self, child: ChildId, output: Output) {
+        let flag = match output {
+            Output::Stdout => Flags::STDOUT_OPEN,
+            Output::Stderr => Flags::STDERR_OPEN,
+            Output::Comm => return,
+        };
+        if self.core.monitor.output_ended(child, flag) {
+            self.server_closed(child);
+        }
+    }
+
+    /// An operation on one child has failed. Without the shutdown that the default of the hook asks
+    /// for, that child is killed and replaced.
+    fn run_error_of(&mut self, operation: Operation, error: &io::Error, child: ChildId) {
+        self.run_error(operation, error, Some(child));
+        if !self.core.monitor.shutdown_on_error() {
+            self.core.monitor.kill(child, Signal::Kill);
+            self.core.monitor.retire(child, Reason::Faulty);
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! Doing what hooks have asked for, in the order in which they asked.
+
+use super::PreFork;
+use crate::{
+    child::{ChildId, Signal},
+    error::Operation,
+    hooks::PreForkHooks,
+    server::ChildServer,
+    tasks::{Event, Task},
+};
+
+/// How many forks one turn performs: in a burst of them, the first children are heard meanwhile.
+const FORKS: usize = 32;
+/// How many tasks one turn performs: hooks that post without end must not keep the loop from the
+/// children.
+const TASKS: usize = 4096;
+
+impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
+    /// Performs what is queued, as far as the budget of a turn goes.
+    pub(super) fn perform(&mut self) {
+        let mut forks = 0;
+        for _ in 0..TASKS {
+            let Some(task) = self.core.monitor.queue.pop() else { return };
+            match task {
+                Task::Event(event) => self.dispatch(event),
+                Task::Fork => {
+                    self.fork();
+                    forks += 1;
+                }
+                Task::Signal { child, signal } => self.signal(child, signal),
+                Task::Print { stream, bytes } => self.shell.outputs.push(stream, &bytes),
+                Task::Watch(watch) => {
+                    let state = watch.state.clone();
+                    if let Err(error) = self.shell.watch(watch) {
+                        log::error!("cannot watch the descriptor of state {state}: {error}");
+                        self.run_error(Operation::Register, &error, None);
+                    }
+                }
+                Task::Unwatch(id) => self.shell.unwatch(id),
+            }
+            if forks == FORKS {
+                return;
+            }
+        }
+    }
+
+    fn dispatch(&mut self, event: Event) {
+        match event {
+            Event::Forkoff => self.decide_forkoff(),
+            Event::ServerFork => self.want_fork(),
+            Event::ServerTimeoutCheck => self.check_timeouts(),
+            Event::Shutdown => self.begin_shutdown(),
+            Event::State(state) => self.core.call("handler_state", |hooks, monitor| {
+                hooks.handler_state(monitor, &state);
+            }),
+        }
+    }
+
+    fn signal(&mut self, child: ChildId, signal: Signal) {
+        // A child that has ended and was not reaped yet takes a signal without an error; what fails
+        // is a child that has changed its user.
+        if let Err(error) = self.shell.wires.kill(child, signal) {
+            log::warn!("cannot send {signal:?} to {child}: {error}");
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! Addresses that servers listen on, and whether somebody still does.
+//!
+//! It never takes the traces of finished connections for a listener: a port in TIME_WAIT, or one
+//! that the kernel has given to a client since, is free.
+
+use std::fmt;
+use std::fs;
+use std::io::ErrorKind;
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+use super::marker::Marker;
+use super::processes::{self, Process};
+
+/// Where a server listens.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub enum Address {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+}
+
+impl Address {
+    /// Reads `127.0.0.1:80`, `[::1]:80`, `/path` or `unix:/path`.
+    pub fn parse(text: &str) -> Self {
+        text.parse().map_or_else(
+            |_| Self::Unix(PathBuf::from(text.strip_prefix("unix:").unwrap_or(text))),
+            Self::Tcp,
+        )
+    }
+
+    /// The port; panics for a path.
+    pub fn port(&self) -> u16 {
+        match self {
+            Self::Tcp(address) => address.port(),
+            Self::Unix(path) => panic!("{} has no port", path.display()),
+        }
+    }
+
+    /// Who still has the address, in words; `None` if it is free.
+    ///
+    /// `path_may_stay` is for a server that was killed and could not clean up: its path may be
+    /// there as long as nobody listens on it.
+    pub(super) fn occupant(&self, own: &Marker, path_may_stay: bool) -> Option<String> {
+        match self {
+            Self::Tcp(address) => tcp_occupant(*address, own),
+            Self::Unix(path) => unix_occupant(path, path_may_stay),
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => path.display().fmt(f),
+        }
+    }
+}
+
+impl From<SocketAddr> for Address {
+    fn from(address: SocketAddr) -> Self {
+        Self::Tcp(address)
+    }
+}
+
+impl From<&Path> for Address {
+    fn from(path: &Path) -> Self {
+        Self::Unix(path.to_owned())
+    }
+}
+
+/// Whether a server could listen there now: a TCP address that nobody listens on, or a path that
+/// does not exist.
+pub fn port_is_free(address: &Address) -> bool {
+    match address {
+        Address::Tcp(address) => {
+            TcpListener::bind(address).is_ok() || listeners(address.port()).is_empty()
+        }
+        Address::Unix(path) => path.symlink_metadata().is_err(),
+    }
+}
+
+fn tcp_occupant(address: SocketAddr, own: &Marker) -> Option<String> {
+    // The standard library sets SO_REUSEADDR, so that TIME_WAIT does not refuse this.
+    let error = TcpListener::bind(address).err()?;
+    if error.kind() != ErrorKind::AddrInUse {
+        return Some(error.to_string());
+    }
+    let sockets = listeners(address.port());
+    let holders = holders(&sockets);
+    // A scenario that runs beside this one may have been given the port once it was free.
+    let foreign = holders.iter().any(|holder| own.is_foreign(holder.pid));
+    if sockets.is_empty() || foreign {
+        return None;
+    }
+    let holders: Vec<String> = holders.iter().map(Process::describe).collect();
+    Some(format!("somebody listens on it: {}", holders.join("; ")))
+}
+
+fn unix_occupant(path: &Path, path_may_stay: bool) -> Option<String> {
+    if path.symlink_metadata().is_err() {
+        return None;
+    }
+    if UnixStream::connect(path).is_ok() {
+        return Some("somebody listens on the path".to_owned());
+    }
+    (!path_may_stay).then(|| "the path is still there".to_owned())
+}
+
+/// The sockets that listen on `port`, as /proc/PID/fd names them.
+fn listeners(port: u16) -> Vec<String> {
+    const LISTEN: &str = "0A";
+    let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(fs::read_to_string);
+    let lines = tables
+        .iter()
+        .flatten()
+        .flat_map(|table| table.lines().skip(1));
+    lines
+        .filter_map(|line| {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            let (_, hex) = fields.get(1)?.rsplit_once(':')?;
+            let found = u16::from_str_radix(hex, 16).ok()? == port && fields.get(3)? == &LISTEN;
+            found.then(|| fields.get(9).map(|inode| format!("socket:[{inode}]")))?
+        })
+        .collect()
+}
+
+/// The processes that hold one of `sockets`.
+fn holders(sockets: &[String]) -> Vec<Process> {
+    let mut all = processes::all();
+    all.retain(|process| {
+        let descriptors = processes::descriptors(process.pid);
+        descriptors
+            .iter()
+            .any(|(_, target)| sockets.contains(target))
+    });
+    all
+}

@@ -1,0 +1,106 @@
+//! The harness of the process tests: a test file hands its programs and its scenarios to [`main`].
+//!
+//! One executable plays three parts, told apart by its first argument. The *runner* answers the
+//! test tools and watches; a *scenario* is one test, in a process and a session of its own; a
+//! *program* is what runs in a server process. A new part always begins with an exec, so a program
+//! has one thread and nothing of the test in its memory.
+//!
+//! It never forks without an exec, never calls the library under test, and never finds a process
+//! by its name: what belongs to a scenario is told by a marker in the environment.
+//!
+//! A test file that uses it begins with a `//!` line, the inner attribute that allows `unwrap_used`
+//! and `expect_used` (the attribute below covers this module only), and `mod support;`.
+
+#![allow(dead_code, unused_imports, reason = "each test file uses a part")]
+#![allow(
+    unreachable_pub,
+    reason = "nothing reaches into a test, and `pub` marks what the test files use"
+)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by a panic"
+)]
+
+mod address;
+mod arguments;
+mod check;
+mod client;
+mod dump;
+pub mod gate;
+mod launch;
+mod marker;
+pub mod processes;
+mod runner;
+mod server;
+mod wait;
+mod watch;
+mod world;
+
+use std::process::ExitCode;
+
+pub use address::{Address, port_is_free};
+pub use arguments::Args;
+pub use client::{Client, connect, try_connect};
+pub use gate::Gate;
+pub use launch::Launch;
+pub use nix::sys::signal::Signal;
+pub use server::Server;
+pub use wait::{holds, pause, until};
+pub use world::World;
+
+/// What runs in a server process; [`programs!`] makes one of any function that takes [`Args`].
+pub type Program = fn(Args) -> ExitCode;
+
+/// One test; it fails by a panic.
+pub type Scenario = fn(&mut World);
+
+/// The list of programs, by the names of the functions.
+///
+/// A program may return whatever `main` may return.
+macro_rules! programs {
+    ($($program:ident),* $(,)?) => {
+        &[$((
+            stringify!($program),
+            (|args| std::process::Termination::report($program(args))) as $crate::support::Program,
+        )),*]
+    };
+}
+
+/// The list of scenarios, by the names of the functions.
+macro_rules! scenarios {
+    ($($scenario:ident),* $(,)?) => {
+        &[$((stringify!($scenario), $scenario as $crate::support::Scenario)),*]
+    };
+}
+
+pub(crate) use {programs, scenarios};
+
+/// The `main` of a test file: plays the part that the first argument names.
+pub fn main(programs: &[(&str, Program)], scenarios: &[(&str, Scenario)]) -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.first().map(String::as_str) {
+        Some("--program") => match find(programs, &arguments) {
+            Ok((_, program)) => program(Args::new(arguments[2..].to_vec())),
+            Err(refusal) => refusal,
+        },
+        Some("--scenario") => match find(scenarios, &arguments) {
+            Ok((name, scenario)) => world::play(name, scenario),
+            Err(refusal) => refusal,
+        },
+        _ => runner::run(&arguments, scenarios),
+    }
+}
+
+/// The entry that the second argument names.
+fn find<'a, F: Copy>(
+    entries: &[(&'a str, F)],
+    arguments: &[String],
+) -> Result<(&'a str, F), ExitCode> {
+    let wanted = arguments.get(1).map_or("", String::as_str);
+    let found = entries.iter().find(|(name, _)| *name == wanted);
+    found.copied().ok_or_else(|| {
+        eprintln!("this test has no {} called {wanted:?}", &arguments[0][2..]);
+        ExitCode::from(2)
+    })
+}

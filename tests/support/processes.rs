@@ -1,0 +1,151 @@
+//! Processes as the kernel shows them under /proc.
+//!
+//! It never signals, reaps or changes anything, and never keeps an answer: each call looks anew. A
+//! list is not a snapshot, since processes come and go while it is read: compare through `until`.
+
+use std::fs;
+use std::path::PathBuf;
+
+/// One process, as it was when it was looked at.
+#[derive(Clone, Debug)]
+pub struct Process {
+    pub pid: u32,
+    pub parent: u32,
+    /// The letter of the kernel: R, S, D, T, Z and so on.
+    pub state: char,
+    pub name: String,
+}
+
+impl Process {
+    /// Looks at one process; `None` if there is no such process any more.
+    pub fn read(pid: u32) -> Option<Self> {
+        let stat = fs::read(file(pid, "stat")).ok()?;
+        let stat = String::from_utf8_lossy(&stat);
+        // The name stands in parentheses and may itself contain some, and spaces.
+        let (before, after) = stat.rsplit_once(')')?;
+        let (_, name) = before.split_once('(')?;
+        let mut fields = after.split_whitespace();
+        Some(Self {
+            pid,
+            state: fields.next()?.chars().next()?,
+            parent: fields.next()?.parse().ok()?,
+            name: name.to_owned(),
+        })
+    }
+
+    /// Whether it still runs: a zombie does not.
+    pub fn is_alive(&self) -> bool {
+        !matches!(self.state, 'Z' | 'X')
+    }
+
+    /// A line that tells a reader which process this is.
+    pub fn describe(&self) -> String {
+        let Self {
+            pid, parent, state, ..
+        } = self;
+        format!(
+            "pid {pid} (parent {parent}, state {state}): {}",
+            self.command_line()
+        )
+    }
+
+    /// What it was started with; a zombie has but its name.
+    fn command_line(&self) -> String {
+        let words = fs::read(file(self.pid, "cmdline")).unwrap_or_default();
+        let line = String::from_utf8_lossy(&words).replace('\0', " ");
+        if line.is_empty() {
+            format!("[{}]", self.name)
+        } else {
+            line.trim_end().to_owned()
+        }
+    }
+}
+
+/// Every process there is.
+pub fn all() -> Vec<Process> {
+    let entries = fs::read_dir("/proc").expect("/proc to be readable");
+    let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    pids.filter_map(Process::read).collect()
+}
+
+/// The direct children of `pid`, zombies among them, by pid.
+pub fn children(pid: u32) -> Vec<Process> {
+    let mut children = all();
+    children.retain(|process| process.parent == pid);
+    children.sort_by_key(|process| process.pid);
+    children
+}
+
+/// The children of `pid`, their children, and so on, zombies among them.
+pub fn descendants(pid: u32) -> Vec<Process> {
+    descendants_in(&all(), pid)
+}
+
+/// The same, in a list that is already there.
+pub(super) fn descendants_in(all: &[Process], pid: u32) -> Vec<Process> {
+    let mut found: Vec<Process> = Vec::new();
+    let mut next = Some(pid);
+    let mut done = 0;
+    while let Some(parent) = next {
+        let children = all.iter().filter(|process| process.parent == parent);
+        found.extend(children.cloned());
+        next = found.get(done).map(|process| process.pid);
+        done += 1;
+    }
+    found
+}
+
+/// Whether `pid` runs: neither gone nor a zombie.
+pub fn is_alive(pid: u32) -> bool {
+    Process::read(pid).is_some_and(|process| process.is_alive())
+}
+
+/// The kernel's letter for the state of `pid`; `None` if it is gone.
+pub fn state(pid: u32) -> Option<char> {
+    Process::read(pid).map(|process| process.state)
+}
+
+/// How many threads `pid` has; 0 if it is gone.
+pub fn threads(pid: u32) -> usize {
+    fs::read_dir(file(pid, "task")).map_or(0, Iterator::count)
+}
+
+/// The open descriptors of `pid` and what each leads to, by number; empty if it is gone.
+pub fn descriptors(pid: u32) -> Vec<(i32, String)> {
+    let Ok(entries) = fs::read_dir(file(pid, "fd")) else {
+        return Vec::new();
+    };
+    let mut descriptors: Vec<(i32, String)> = entries
+        .filter_map(|entry| {
+            let path = entry.ok()?.path();
+            // One that was closed since the directory was read has no target: it is left out.
+            let target = fs::read_link(&path).ok()?;
+            let number = path.file_name()?.to_str()?.parse().ok()?;
+            Some((number, target.to_string_lossy().into_owned()))
+        })
+        .collect();
+    descriptors.sort();
+    descriptors
+}
+
+/// The value of a variable in the environment that `pid` was started with.
+///
+/// A child made by fork alone has the one of its parent; a zombie has none.
+pub fn variable(pid: u32, name: &str) -> Option<String> {
+    let environment = fs::read(file(pid, "environ")).ok()?;
+    let mut entries = environment.split(|&byte| byte == 0);
+    entries.find_map(|entry| {
+        let value = entry.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
+        Some(String::from_utf8_lossy(value).into_owned())
+    })
+}
+
+/// A file of the process in /proc, trimmed; empty if it cannot be read.
+pub(super) fn text(pid: u32, name: &str) -> String {
+    let text = fs::read(file(pid, name)).unwrap_or_default();
+    String::from_utf8_lossy(&text).trim_end().to_owned()
+}
+
+fn file(pid: u32, name: &str) -> PathBuf {
+    PathBuf::from(format!("/proc/{pid}/{name}"))
+}

@@ -1,0 +1,224 @@
+//! The runner: takes the place of the standard test harness, for test tools and for people.
+//!
+//! It starts each scenario in a process of its own, a few at a time, and reports as the standard
+//! harness does. It never runs anything of a test in its own process.
+
+use std::collections::VecDeque;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use nix::sys::prctl::set_child_subreaper;
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, waitpid};
+use nix::unistd::Pid;
+
+use super::Scenario;
+use super::arguments::Request;
+use super::processes::{self, Process};
+use super::wait::pause;
+use super::watch::Watch;
+
+/// How many scenarios run at once unless the command line says otherwise: each is a crowd itself.
+const AT_ONCE: usize = 2;
+
+/// The variable that says how often each scenario runs.
+pub(super) const REPEAT: &str = "SCENARIO_REPEAT";
+
+/// Does what the command line asks for.
+pub fn run(arguments: &[String], scenarios: &[(&str, Scenario)]) -> ExitCode {
+    let request = match Request::parse(arguments) {
+        Ok(request) => request,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return ExitCode::from(101);
+        }
+    };
+    let names = scenarios.iter().map(|(name, _)| *name);
+    let names: Vec<&str> = names.filter(|name| request.selects(name)).collect();
+    if request.list {
+        list(&names, request.terse);
+        return ExitCode::SUCCESS;
+    }
+    // What outlives a scenario comes to the runner, which can so clear it away.
+    set_child_subreaper(true).expect("to adopt what outlives a scenario");
+    Run::new(names, &request).drive(scenarios.len())
+}
+
+fn list(names: &[&str], terse: bool) {
+    for name in names {
+        println!("{name}: test");
+    }
+    if !terse {
+        println!("\n{} tests, 0 benchmarks", names.len());
+    }
+}
+
+/// One run of the chosen scenarios.
+struct Run<'a> {
+    names: Vec<&'a str>,
+    at_once: usize,
+    capture: bool,
+    repeat: usize,
+    /// Which scenarios are to be started, one entry a repetition.
+    queue: VecDeque<usize>,
+    running: Vec<(usize, Watch)>,
+    /// How many repetitions of each scenario have yet to pass.
+    remaining: Vec<usize>,
+    /// The children that this process had before it started any: an exec keeps them.
+    had: Vec<u32>,
+    /// The failed scenarios and their outputs.
+    failures: Vec<(usize, String)>,
+}
+
+impl<'a> Run<'a> {
+    fn new(names: Vec<&'a str>, request: &Request) -> Self {
+        let repeat = std::env::var(REPEAT)
+            .ok()
+            .and_then(|text| text.parse().ok());
+        let repeat = repeat.filter(|&times| times > 0).unwrap_or(1);
+        let count = names.len();
+        Self {
+            names,
+            at_once: request.threads.unwrap_or(AT_ONCE),
+            capture: request.capture,
+            repeat,
+            queue: (0..count).flat_map(|index| vec![index; repeat]).collect(),
+            running: Vec::new(),
+            remaining: vec![repeat; count],
+            had: processes::children(std::process::id())
+                .iter()
+                .map(|child| child.pid)
+                .collect(),
+            failures: Vec::new(),
+        }
+    }
+
+    fn drive(mut self, known: usize) -> ExitCode {
+        let started = Instant::now();
+        let count = self.names.len();
+        println!(
+            "\nrunning {count} test{}",
+            if count == 1 { "" } else { "s" }
+        );
+        while !(self.queue.is_empty() && self.running.is_empty()) {
+            self.start_what_fits();
+            self.collect();
+            pause(Duration::from_millis(5));
+        }
+        self.report(known - count, started.elapsed())
+    }
+
+    fn start_what_fits(&mut self) {
+        while self.running.len() < self.at_once {
+            let Some(index) = self.queue.pop_front() else {
+                return;
+            };
+            let watch = Watch::start(self.names[index], self.capture);
+            self.running.push((index, watch));
+        }
+    }
+
+    fn collect(&mut self) {
+        let mut at = 0;
+        while at < self.running.len() {
+            let (index, watch) = &mut self.running[at];
+            let index = *index;
+            let Some(outcome) = watch.finished() else {
+                at += 1;
+                continue;
+            };
+            drop(self.running.remove(at));
+            match outcome {
+                Ok(()) => self.passed(index),
+                Err(output) => self.failed(index, output),
+            }
+            self.clear_strays();
+        }
+    }
+
+    fn passed(&mut self, index: usize) {
+        self.remaining[index] -= 1;
+        if self.remaining[index] == 0 {
+            println!("test {} ... ok", self.names[index]);
+        }
+    }
+
+    /// Notes a failure; the scenario is not repeated any further.
+    fn failed(&mut self, index: usize, output: String) {
+        let passed = self.repeat - self.remaining[index];
+        let name = self.names[index];
+        if self.repeat == 1 {
+            println!("test {name} ... FAILED");
+        } else {
+            println!(
+                "test {name} ... FAILED (after {passed} of {} had passed)",
+                self.repeat
+            );
+        }
+        self.failures.push((index, output));
+        self.queue.retain(|&queued| queued != index);
+        let (same, others) = self
+            .running
+            .drain(..)
+            .partition(|(running, _)| *running == index);
+        self.running = others;
+        let same: Vec<(usize, Watch)> = same;
+        same.into_iter().for_each(|(_, watch)| watch.cancel());
+    }
+
+    /// Clears away what came to the runner because its scenario was gone, the unmarked too.
+    fn clear_strays(&self) {
+        for _ in 0..200 {
+            let strays = self.strays();
+            if strays.is_empty() {
+                return;
+            }
+            for stray in strays {
+                let pid = Pid::from_raw(stray.pid.cast_signed());
+                let _ = kill(pid, Signal::SIGKILL);
+                let _ = waitpid(pid, Some(WaitPidFlag::WNOHANG));
+            }
+            pause(Duration::from_millis(5));
+        }
+    }
+
+    /// The children of the runner that are no scenarios and that it did not have from the start.
+    fn strays(&self) -> Vec<Process> {
+        let mut strays = processes::children(std::process::id());
+        strays.retain(|child| {
+            let is_scenario = |(_, watch): &(usize, Watch)| watch.pid() == child.pid;
+            !self.had.contains(&child.pid) && !self.running.iter().any(is_scenario)
+        });
+        strays
+    }
+
+    fn report(&self, filtered: usize, elapsed: Duration) -> ExitCode {
+        let failed = self.failures.len();
+        if failed > 0 {
+            self.report_failures();
+        }
+        println!(
+            "\ntest result: {}. {} passed; {failed} failed; 0 ignored; 0 measured; \
+             {filtered} filtered out; finished in {:.2}s\n",
+            if failed == 0 { "ok" } else { "FAILED" },
+            self.names.len() - failed,
+            elapsed.as_secs_f64(),
+        );
+        if failed == 0 {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::from(101)
+        }
+    }
+
+    fn report_failures(&self) {
+        println!("\nfailures:\n");
+        for (index, output) in &self.failures {
+            println!("---- {} output ----\n{output}", self.names[*index]);
+        }
+        println!("\nfailures:");
+        for (index, _) in &self.failures {
+            println!("    {}", self.names[*index]);
+        }
+    }
+}

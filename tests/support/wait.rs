@@ -1,0 +1,66 @@
+//! Waiting: for a fact, with a deadline; for the length of a claim; for a moment.
+//!
+//! It never waits without an end, and never takes a lapse of time as proof that something happened.
+
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollTimeout, poll};
+
+/// How long one look at a fact and the next are apart.
+const STEP: Duration = Duration::from_millis(5);
+
+/// No deadline is shorter: a machine that builds beside the tests stalls for a second at times.
+const SHORTEST: Duration = Duration::from_secs(2);
+
+/// After that long a wait says what it waits for, so that a hang explains itself.
+const SPEAK_AFTER: Duration = Duration::from_secs(1);
+
+/// Looks until `fact` yields something, and returns it; panics naming `what` after `deadline`.
+#[track_caller]
+pub fn until<T>(what: &str, deadline: Duration, mut fact: impl FnMut() -> Option<T>) -> T {
+    let deadline = patient(deadline.max(SHORTEST));
+    let start = Instant::now();
+    let mut spoken = false;
+    loop {
+        // The clock is read before the look: whoever was not scheduled for long gets a last look.
+        let elapsed = start.elapsed();
+        if let Some(value) = fact() {
+            return value;
+        }
+        assert!(elapsed < deadline, "waited {deadline:?} in vain for {what}");
+        if elapsed > SPEAK_AFTER && !spoken {
+            eprintln!("still waiting for {what}");
+            spoken = true;
+        }
+        pause(STEP);
+    }
+}
+
+/// Looks for the whole of `period`, and panics naming `what` as soon as `fact` is false.
+///
+/// For claims that something does *not* happen; every other wait is [`until`].
+#[track_caller]
+pub fn holds(what: &str, period: Duration, mut fact: impl FnMut() -> bool) {
+    let start = Instant::now();
+    loop {
+        let elapsed = start.elapsed();
+        assert!(fact(), "after {elapsed:?} it held no longer that {what}");
+        if elapsed >= period {
+            return;
+        }
+        pause(STEP);
+    }
+}
+
+/// Does nothing for `time`; a signal ends it early.
+pub fn pause(time: Duration) {
+    let timeout = PollTimeout::try_from(time).unwrap_or(PollTimeout::MAX);
+    // An interruption is no error here: each caller looks again at what it waits for.
+    let _ = poll(&mut [], timeout);
+}
+
+/// The deadline as this machine needs it: `SCENARIO_PATIENCE` multiplies all of them.
+pub fn patient(deadline: Duration) -> Duration {
+    let factor = std::env::var("SCENARIO_PATIENCE").ok();
+    deadline * factor.and_then(|text| text.parse().ok()).unwrap_or(1)
+}
