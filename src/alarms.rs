@@ -38,7 +38,10 @@ impl Alarms {
 
     /// The state of an alarm that is due; it is set no more.
     pub(crate) fn take_due(&mut self, now: Time) -> Option<String> {
-        let entry = self.states.first_entry().filter(|entry| entry.key().0 <= now)?;
+        let entry = self
+            .states
+            .first_entry()
+            .filter(|entry| entry.key().0 <= now)?;
         Some(entry.remove())
     }
 }

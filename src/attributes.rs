@@ -114,7 +114,11 @@ impl Attributes {
         let mut changes = Vec::new();
         let mut set = |name, field: &mut usize, to| {
             if *field != to {
-                changes.push(Normalised { name, from: *field, to });
+                changes.push(Normalised {
+                    name,
+                    from: *field,
+                    to,
+                });
                 *field = to;
             }
         };
@@ -123,17 +127,27 @@ impl Attributes {
         set("min_spare_servers", &mut self.min_spare_servers, min);
         let max = self.max_spare_servers.max(min + 1);
         set("max_spare_servers", &mut self.max_spare_servers, max);
-        let clients = if self.max_clients == 0 { 50 } else { self.max_clients };
+        let clients = if self.max_clients == 0 {
+            50
+        } else {
+            self.max_clients
+        };
         set("max_clients", &mut self.max_clients, clients);
-        let start = if self.start_servers == 0 { 5 } else { self.start_servers };
+        let start = if self.start_servers == 0 {
+            5
+        } else {
+            self.start_servers
+        };
         set("start_servers", &mut self.start_servers, start.min(clients));
         changes
     }
 
     /// The interval of the timeout check; `None` while there is no timeout.
     pub(crate) fn check_interval(&self) -> Option<Duration> {
-        (self.timeout > Duration::ZERO)
-            .then(|| self.server_check_ack.unwrap_or_else(|| self.timeout.saturating_mul(3) / 2))
+        (self.timeout > Duration::ZERO).then(|| {
+            self.server_check_ack
+                .unwrap_or_else(|| self.timeout.saturating_mul(3) / 2)
+        })
     }
 
     /// The interval at which children must send ACKs for the timeout to hold.
@@ -168,13 +182,41 @@ mod tests {
     #[test]
     fn nonsense_is_normalised_and_reported() {
         for (given, expected, changed) in [
-            (numbers(0, 2, 5, 50), numbers(1, 2, 5, 50), vec!["min_spare_servers"]),
-            (numbers(3, 3, 5, 50), numbers(3, 4, 5, 50), vec!["max_spare_servers"]),
-            (numbers(7, 2, 5, 50), numbers(7, 8, 5, 50), vec!["max_spare_servers"]),
-            (numbers(1, 2, 0, 50), numbers(1, 2, 5, 50), vec!["start_servers"]),
-            (numbers(1, 2, 9, 4), numbers(1, 2, 4, 4), vec!["start_servers"]),
-            (numbers(1, 2, 0, 3), numbers(1, 2, 3, 3), vec!["start_servers"]),
-            (numbers(1, 2, 5, 0), numbers(1, 2, 5, 50), vec!["max_clients"]),
+            (
+                numbers(0, 2, 5, 50),
+                numbers(1, 2, 5, 50),
+                vec!["min_spare_servers"],
+            ),
+            (
+                numbers(3, 3, 5, 50),
+                numbers(3, 4, 5, 50),
+                vec!["max_spare_servers"],
+            ),
+            (
+                numbers(7, 2, 5, 50),
+                numbers(7, 8, 5, 50),
+                vec!["max_spare_servers"],
+            ),
+            (
+                numbers(1, 2, 0, 50),
+                numbers(1, 2, 5, 50),
+                vec!["start_servers"],
+            ),
+            (
+                numbers(1, 2, 9, 4),
+                numbers(1, 2, 4, 4),
+                vec!["start_servers"],
+            ),
+            (
+                numbers(1, 2, 0, 3),
+                numbers(1, 2, 3, 3),
+                vec!["start_servers"],
+            ),
+            (
+                numbers(1, 2, 5, 0),
+                numbers(1, 2, 5, 50),
+                vec!["max_clients"],
+            ),
             (
                 numbers(usize::MAX, 0, usize::MAX, usize::MAX),
                 numbers(usize::MAX - 1, usize::MAX, usize::MAX, usize::MAX),
@@ -182,7 +224,11 @@ mod tests {
             ),
         ] {
             let mut normal = given.clone();
-            let names: Vec<_> = normal.normalise().iter().map(|change| change.name).collect();
+            let names: Vec<_> = normal
+                .normalise()
+                .iter()
+                .map(|change| change.name)
+                .collect();
             assert_eq!((&normal, names), (&expected, changed), "{given:?}");
             assert_eq!(normal.normalise(), [], "normalising twice changes nothing");
         }
@@ -191,9 +237,15 @@ mod tests {
     #[test]
     fn intervals_follow_the_timeout_without_rounding() {
         let mut attributes = Attributes::default();
-        assert_eq!((attributes.check_interval(), attributes.ack_interval()), (None, None));
+        assert_eq!(
+            (attributes.check_interval(), attributes.ack_interval()),
+            (None, None)
+        );
         attributes.timeout = Duration::from_secs(1);
-        assert_eq!(attributes.check_interval(), Some(Duration::from_millis(1500)));
+        assert_eq!(
+            attributes.check_interval(),
+            Some(Duration::from_millis(1500))
+        );
         assert_eq!(attributes.ack_interval(), Some(Duration::from_millis(500)));
         attributes.server_check_ack = Some(Duration::from_millis(20));
         assert_eq!(attributes.check_interval(), Some(Duration::from_millis(20)));

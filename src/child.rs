@@ -186,7 +186,8 @@ impl Child {
 
     pub(crate) fn note_stderr(&mut self, line: &[u8]) {
         self.last_stderr.clear();
-        self.last_stderr.extend_from_slice(&line[..line.len().min(Self::LAST_STDERR)]);
+        self.last_stderr
+            .extend_from_slice(&line[..line.len().min(Self::LAST_STDERR)]);
     }
 
     /// Whether the parent has sent it any signal that ends it.
@@ -214,7 +215,9 @@ impl Child {
     /// them a moment before it can be reaped, and is not to be taken for one that lives on.
     pub(crate) fn tell_at(&self) -> Option<Time> {
         const EXITING: Duration = Duration::from_millis(100);
-        let told = self.retirement.filter(|told| told.reason == Reason::Closed)?;
+        let told = self
+            .retirement
+            .filter(|told| told.reason == Reason::Closed)?;
         (!self.was_told()).then(|| told.at + EXITING)
     }
 
@@ -230,7 +233,10 @@ impl Child {
             None => self.was_told().then_some(Cause::Asked),
         };
         let young = now.since(self.start_time) < START_HOLDS_AFTER;
-        match (asked, status.map(|status| (status.success(), status.signal()))) {
+        match (
+            asked,
+            status.map(|status| (status.success(), status.signal())),
+        ) {
             (Some(cause), _) => cause,
             _ if young && !self.flags.contains(Flags::WAS_BUSY) => Cause::FailedStart,
             (None, Some((true, _))) => Cause::Finished,
@@ -241,7 +247,8 @@ impl Child {
 
     /// How long it has been silent, without the time in which the parent did not run.
     pub(crate) fn silence(&self, now: Time, gaps: Duration) -> Duration {
-        now.since(self.last_ack).saturating_sub(gaps.saturating_sub(self.gaps_at_ack))
+        now.since(self.last_ack)
+            .saturating_sub(gaps.saturating_sub(self.gaps_at_ack))
     }
 }
 

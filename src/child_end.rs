@@ -86,7 +86,11 @@ impl Channel {
     fn say(&self, word: Word) -> io::Result<()> {
         let mut message = vec![b'\n', self.words.byte(word), b'\n'];
         if word == Word::Ack {
-            let state = if self.busy.load(Ordering::Relaxed) { Word::Busy } else { Word::NotBusy };
+            let state = if self.busy.load(Ordering::Relaxed) {
+                Word::Busy
+            } else {
+                Word::NotBusy
+            };
             if state == Word::Busy || !self.leaving.load(Ordering::Relaxed) {
                 message.extend([self.words.byte(state), b'\n']);
             }
@@ -152,7 +156,9 @@ impl Comm {
 
     /// Another handle to the same end.
     pub(crate) fn share(&self) -> Self {
-        Self { shared: Rc::clone(&self.shared) }
+        Self {
+            shared: Rc::clone(&self.shared),
+        }
     }
 
     /// Says that the child is alive, now; the next ACK that is due by itself is an interval away.
@@ -163,7 +169,12 @@ impl Comm {
     /// no room for it is no error: the word is said again later.
     pub fn ack(&self) -> io::Result<()> {
         let shared = &self.shared;
-        shared.next_ack.set(shared.interval.get().map(|interval| shared.link.now() + interval));
+        shared.next_ack.set(
+            shared
+                .interval
+                .get()
+                .map(|interval| shared.link.now() + interval),
+        );
         shared.channel.say(Word::Ack)
     }
 
@@ -234,8 +245,15 @@ impl Comm {
             return Ok(Wake::Stop);
         }
         self.shared.say_what_is_due()?;
-        let wake = self.shared.link.wait_listeners(listeners, self.shared.patience(None))?;
-        Ok(if self.shutdown_requested() { Wake::Stop } else { wake })
+        let wake = self
+            .shared
+            .link
+            .wait_listeners(listeners, self.shared.patience(None))?;
+        Ok(if self.shutdown_requested() {
+            Wake::Stop
+        } else {
+            wake
+        })
     }
 
     /// Waits for `duration`, sending the ACKs that are due; less if the child should leave.
@@ -283,12 +301,16 @@ impl Comm {
     pub fn set_send_ack(&self, interval: Option<Duration>) {
         self.shared.interval.set(interval);
         let now = self.shared.link.now();
-        self.shared.next_ack.set(interval.map(|interval| now + interval));
+        self.shared
+            .next_ack
+            .set(interval.map(|interval| now + interval));
     }
 
     /// A handle for other threads, tasks and libraries that own the connection.
     pub fn acker(&self) -> Acker {
-        Acker { channel: Arc::clone(&self.shared.channel) }
+        Acker {
+            channel: Arc::clone(&self.shared.channel),
+        }
     }
 }
 
@@ -302,7 +324,9 @@ impl AsFd for Comm {
 
 impl fmt::Debug for Comm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Comm").field("busy", &self.is_busy()).finish_non_exhaustive()
+        f.debug_struct("Comm")
+            .field("busy", &self.is_busy())
+            .finish_non_exhaustive()
     }
 }
 
@@ -321,7 +345,8 @@ impl Shared {
     fn say_what_is_due(&self) -> io::Result<()> {
         let now = self.link.now();
         if self.next_ack.get().is_some_and(|due| due <= now) {
-            self.next_ack.set(self.interval.get().map(|interval| now + interval));
+            self.next_ack
+                .set(self.interval.get().map(|interval| now + interval));
             return self.channel.say(Word::Ack);
         }
         if self.channel.unsaid.load(Ordering::Relaxed) {
@@ -333,8 +358,15 @@ impl Shared {
     /// How long may be waited before something is due.
     fn patience(&self, deadline: Option<Time>) -> Option<Duration> {
         let now = self.link.now();
-        let unsaid = self.channel.unsaid.load(Ordering::Relaxed).then(|| now + SAY_AGAIN);
-        let due = [self.next_ack.get(), unsaid, deadline].into_iter().flatten().min()?;
+        let unsaid = self
+            .channel
+            .unsaid
+            .load(Ordering::Relaxed)
+            .then(|| now + SAY_AGAIN);
+        let due = [self.next_ack.get(), unsaid, deadline]
+            .into_iter()
+            .flatten()
+            .min()?;
         Some(due.since(now))
     }
 }

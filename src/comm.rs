@@ -38,16 +38,28 @@ pub struct CommWords {
 impl CommWords {
     /// Control characters that say what they mean and that no program prints by accident: ACK,
     /// XOFF, XON. The default.
-    pub const CONTROL: Self = Self { ack: 0x06, busy: 0x13, not_busy: 0x11 };
+    pub const CONTROL: Self = Self {
+        ack: 0x06,
+        busy: 0x13,
+        not_busy: 0x11,
+    };
 
     /// `1`, `2` and `3`, as children written for the original print them.
-    pub const POE: Self = Self { ack: b'1', busy: b'2', not_busy: b'3' };
+    pub const POE: Self = Self {
+        ack: b'1',
+        busy: b'2',
+        not_busy: b'3',
+    };
 
     /// Words of one's own; `None` unless the three bytes differ and none is a newline.
     pub const fn new(ack: u8, busy: u8, not_busy: u8) -> Option<Self> {
         let distinct = ack != busy && ack != not_busy && busy != not_busy;
         if distinct && ack != b'\n' && busy != b'\n' && not_busy != b'\n' {
-            Some(Self { ack, busy, not_busy })
+            Some(Self {
+                ack,
+                busy,
+                not_busy,
+            })
         } else {
             None
         }
@@ -96,7 +108,11 @@ impl Line {
 
     /// A whole line, for a hook's test.
     pub fn whole(bytes: impl Into<Vec<u8>>) -> Self {
-        Self { bytes: bytes.into(), piece: false, last: true }
+        Self {
+            bytes: bytes.into(),
+            piece: false,
+            last: true,
+        }
     }
 
     /// The bytes as the child wrote them, without the newline.
@@ -163,7 +179,10 @@ impl Framer {
     /// A framer for a stream in which lines that equal one of `words` are words; `None` where no
     /// words are spoken.
     pub(crate) fn new(words: Option<CommWords>) -> Self {
-        Self { words, ..Self::default() }
+        Self {
+            words,
+            ..Self::default()
+        }
     }
 
     /// Takes the next bytes of the stream.

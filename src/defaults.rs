@@ -59,7 +59,9 @@ pub fn server_timeout_busy<H: PreForkHooks + ?Sized>(
     child: ChildId,
 ) {
     log::debug!("busy child {child} has timed out");
-    monitor.naming("server_timeout", |monitor| hooks.server_timeout(monitor, child));
+    monitor.naming("server_timeout", |monitor| {
+        hooks.server_timeout(monitor, child)
+    });
     monitor.retire(child, Reason::TimedOut);
 }
 
@@ -70,7 +72,9 @@ pub fn server_timeout_free<H: PreForkHooks + ?Sized>(
     child: ChildId,
 ) {
     log::debug!("free child {child} has timed out");
-    monitor.naming("server_timeout", |monitor| hooks.server_timeout(monitor, child));
+    monitor.naming("server_timeout", |monitor| {
+        hooks.server_timeout(monitor, child)
+    });
     monitor.retire(child, Reason::TimedOut);
 }
 
@@ -110,7 +114,10 @@ fn prefixed(monitor: &Monitor, child: ChildId, stream: &str, line: &Line) -> Opt
 /// # Errors
 ///
 /// None of its own.
-pub fn server_start<H: PreForkHooks + ?Sized>(hooks: &mut H, start: &mut Start<'_>) -> io::Result<()> {
+pub fn server_start<H: PreForkHooks + ?Sized>(
+    hooks: &mut H,
+    start: &mut Start<'_>,
+) -> io::Result<()> {
     start.monitor().become_child();
     start.resume_accept();
     hooks.handler_shutdown(start.monitor());
@@ -226,7 +233,9 @@ pub fn handler_server_stderr<H: PreForkHooks + ?Sized>(
     child: ChildId,
     line: &Line,
 ) {
-    monitor.naming("server_stderr", |monitor| hooks.server_stderr(monitor, child, line));
+    monitor.naming("server_stderr", |monitor| {
+        hooks.server_stderr(monitor, child, line)
+    });
 }
 
 /// Calls the hook for the word, `server_ack`, `server_busy` or `server_not_busy`; for a line, the
@@ -245,10 +254,14 @@ pub fn handler_server_ack<H: PreForkHooks + ?Sized>(
             monitor.naming("server_busy", |monitor| hooks.server_busy(monitor, child));
         }
         Output::Word(Word::NotBusy) => {
-            monitor.naming("server_not_busy", |monitor| hooks.server_not_busy(monitor, child));
+            monitor.naming("server_not_busy", |monitor| {
+                hooks.server_not_busy(monitor, child)
+            });
         }
         Output::Line(line) => {
-            monitor.naming("server_stdout", |monitor| hooks.server_stdout(monitor, child, line));
+            monitor.naming("server_stdout", |monitor| {
+                hooks.server_stdout(monitor, child, line)
+            });
         }
     }
 }
@@ -256,13 +269,20 @@ pub fn handler_server_ack<H: PreForkHooks + ?Sized>(
 /// Hands children that have been silent for longer than `timeout` to the hooks
 /// `server_timeout_free` (the free ones first) and `server_timeout_busy`, posts `forkoff` if there
 /// was one, and sets the timer again.
-pub fn handler_server_timeout_check<H: PreForkHooks + ?Sized>(hooks: &mut H, monitor: &mut Monitor) {
+pub fn handler_server_timeout_check<H: PreForkHooks + ?Sized>(
+    hooks: &mut H,
+    monitor: &mut Monitor,
+) {
     let (free, busy) = monitor.overdue();
     for &child in &free {
-        monitor.naming("server_timeout_free", |monitor| hooks.server_timeout_free(monitor, child));
+        monitor.naming("server_timeout_free", |monitor| {
+            hooks.server_timeout_free(monitor, child)
+        });
     }
     for &child in &busy {
-        monitor.naming("server_timeout_busy", |monitor| hooks.server_timeout_busy(monitor, child));
+        monitor.naming("server_timeout_busy", |monitor| {
+            hooks.server_timeout_busy(monitor, child)
+        });
     }
     if !(free.is_empty() && busy.is_empty()) {
         monitor.post_event(Event::Forkoff);
@@ -305,7 +325,8 @@ pub fn handler_state<H: PreForkHooks + ?Sized>(_: &mut H, _monitor: &mut Monitor
 pub fn before_fork<H: PreForkHooks + ?Sized>(_: &mut H, _monitor: &mut Monitor) {}
 
 /// Nothing.
-pub fn server_forked<H: PreForkHooks + ?Sized>(_: &mut H, _monitor: &mut Monitor, _child: ChildId) {}
+pub fn server_forked<H: PreForkHooks + ?Sized>(_: &mut H, _monitor: &mut Monitor, _child: ChildId) {
+}
 
 /// Nothing.
 pub fn server_exiting<H: PreForkHooks + ?Sized>(_: &mut H, _start: &mut Start<'_>) {}
@@ -317,7 +338,11 @@ pub fn server_exited<H: PreForkHooks + ?Sized>(
     child: &Child,
     death: &Death,
 ) {
-    log::debug!("child {} has ended: {death} ({:?})", child.pid(), death.cause());
+    log::debug!(
+        "child {} has ended: {death} ({:?})",
+        child.pid(),
+        death.cause()
+    );
 }
 
 /// Warns.

@@ -102,7 +102,11 @@ impl Error {
     pub fn new(operation: Operation, object: impl Into<String>, source: io::Error) -> Self {
         match source.downcast::<Self>() {
             Ok(inner) => inner,
-            Err(source) => Self { operation, object: object.into(), source },
+            Err(source) => Self {
+                operation,
+                object: object.into(),
+                source,
+            },
         }
     }
 
@@ -166,7 +170,10 @@ mod tests {
     #[test]
     fn the_message_names_operation_object_and_reason() {
         let error = Error::new(Operation::Bind, "127.0.0.1:80", denied());
-        assert_eq!(error.to_string(), "bind 127.0.0.1:80: permission denied (os error 13)");
+        assert_eq!(
+            error.to_string(),
+            "bind 127.0.0.1:80: permission denied (os error 13)"
+        );
         let bare = Error::new(Operation::Poll, "", io::Error::other("EIO happened"));
         assert_eq!(bare.to_string(), "poll: EIO happened");
     }

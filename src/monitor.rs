@@ -69,12 +69,14 @@ impl Monitor {
 
     /// The spare children: those that wait for a connection, and those that are still starting.
     pub fn free_servers(&self) -> impl Iterator<Item = &Child> + '_ {
-        self.children().filter(|child| matches!(child.state, State::Free | State::Starting))
+        self.children()
+            .filter(|child| matches!(child.state, State::Free | State::Starting))
     }
 
     /// The children that were told to stop and have not been reaped.
     pub fn retiring_servers(&self) -> impl Iterator<Item = &Child> + '_ {
-        self.children().filter(|child| child.state == State::Retiring)
+        self.children()
+            .filter(|child| child.state == State::Retiring)
     }
 
     /// All children, in no particular order.
@@ -206,8 +208,14 @@ impl Monitor {
             _ => self.attributes.kill_timeout,
         };
         let now = self.now;
-        let Some(child) = self.pool.get_mut(id) else { return };
-        let told = Retirement { reason, at: now, kill_after };
+        let Some(child) = self.pool.get_mut(id) else {
+            return;
+        };
+        let told = Retirement {
+            reason,
+            at: now,
+            kill_after,
+        };
         let earlier = child.retirement.is_some_and(|old| old.overrides(&told));
         if !earlier {
             child.retirement = Some(told);
@@ -250,7 +258,9 @@ impl Monitor {
 
     /// Counts a child as busy. True if it was free before; a child that is retiring stays so.
     pub fn set_busy(&mut self, id: ChildId) -> bool {
-        let Some(child) = self.pool.get_mut(id) else { return false };
+        let Some(child) = self.pool.get_mut(id) else {
+            return false;
+        };
         child.flags |= Flags::WAS_BUSY;
         let (state, start_time) = (child.state, child.start_time);
         if state == State::Retiring {
@@ -262,7 +272,9 @@ impl Monitor {
 
     /// Counts a child as free. True if it was busy before; a child that is retiring stays so.
     pub fn set_not_busy(&mut self, id: ChildId) -> bool {
-        let Some(state) = self.pool.get(id).map(Child::state) else { return false };
+        let Some(state) = self.pool.get(id).map(Child::state) else {
+            return false;
+        };
         self.transfer(id, state, &[State::Busy], State::Free)
     }
 
@@ -292,7 +304,10 @@ impl Monitor {
 /// What the defaults and the loop do with the books.
 impl Monitor {
     pub(crate) fn with_attributes(attributes: Attributes) -> Self {
-        Self { attributes, ..Self::default() }
+        Self {
+            attributes,
+            ..Self::default()
+        }
     }
 
     pub(crate) fn post_event(&mut self, event: Event) {
@@ -302,11 +317,7 @@ impl Monitor {
     }
 
     /// Runs `hook` under its name, so that a panic in it can be reported with it.
-    pub(crate) fn naming<R>(
-        &mut self,
-        name: &'static str,
-        hook: impl FnOnce(&mut Self) -> R,
-    ) -> R {
+    pub(crate) fn naming<R>(&mut self, name: &'static str, hook: impl FnOnce(&mut Self) -> R) -> R {
         let outer = std::mem::replace(&mut self.hook, name);
         let result = hook(self);
         self.hook = outer;
@@ -315,7 +326,12 @@ impl Monitor {
 
     pub(crate) fn normalise(&mut self) {
         for change in self.attributes.normalise() {
-            log::warn!("{} {} makes no sense, using {}", change.name, change.from, change.to);
+            log::warn!(
+                "{} {} makes no sense, using {}",
+                change.name,
+                change.from,
+                change.to
+            );
         }
         self.observe_surplus();
     }
@@ -334,18 +350,17 @@ impl Monitor {
     /// What `forkoff` should do now. Taking the plan settles it: replacements that were owed are
     /// paid by its forks, and a surplus that it culls is watched anew.
     pub(crate) fn take_plan(&mut self) -> Plan {
-        let spare = self.surplus();
         let demand = Demand {
             queued: self.queue.forks(),
             owed: self.owed,
-            surplus: self.surplus.lasted(spare, self.attributes.cull_after, self.now),
+            surplus: self.surplus.lasted(self.attributes.cull_after, self.now),
         };
         let plan = pool::plan(self.pool.census(), demand, &self.attributes);
         match plan {
             _ if self.shutdown => return Plan::Steady,
             Plan::Fork(_) if self.slowdown.refuses(self.now) => return Plan::Steady,
             Plan::Fork(forks) => self.owed = self.owed.saturating_sub(forks),
-            Plan::Retire(_) => self.surplus.restart(),
+            Plan::Retire(surplus) => self.surplus.culled(surplus),
             Plan::Steady => {}
         }
         plan
@@ -356,7 +371,8 @@ impl Monitor {
         if self.attributes.timeout.is_zero() {
             return (Vec::new(), Vec::new());
         }
-        self.pool.overdue(self.attributes.timeout, self.now, self.gaps)
+        self.pool
+            .overdue(self.attributes.timeout, self.now, self.gaps)
     }
 
     pub(crate) fn begin_shutdown(&mut self) {
@@ -376,13 +392,12 @@ impl Monitor {
         self.owed = 0;
     }
 
-    fn surplus(&self) -> usize {
-        self.pool.census().free.saturating_sub(self.attributes.max_spare_servers)
-    }
-
     fn observe_surplus(&mut self) {
-        let surplus = self.surplus();
-        self.surplus.observe(surplus, self.now);
+        let free = self.pool.census().free;
+        self.surplus.observe(
+            free.saturating_sub(self.attributes.max_spare_servers),
+            self.now,
+        );
     }
 }
 
@@ -401,7 +416,11 @@ impl Monitor {
 
     /// A word has come from a child, whatever it was: it has started.
     pub(crate) fn heard(&mut self, id: ChildId) {
-        if self.pool.get(id).is_some_and(|child| child.state == State::Starting) {
+        if self
+            .pool
+            .get(id)
+            .is_some_and(|child| child.state == State::Starting)
+        {
             self.pool.set_state(id, State::Free);
             self.observe_surplus();
         }
@@ -416,9 +435,13 @@ impl Monitor {
 
     /// One of a child's outputs has ended. True when that was the last one, once a child.
     pub(crate) fn output_ended(&mut self, id: ChildId, output: Flags) -> bool {
-        let Some(child) = self.pool.get_mut(id) else { return false };
+        let Some(child) = self.pool.get_mut(id) else {
+            return false;
+        };
         child.flags.remove(output);
-        let open = child.flags.intersects(Flags::STDOUT_OPEN | Flags::STDERR_OPEN);
+        let open = child
+            .flags
+            .intersects(Flags::STDOUT_OPEN | Flags::STDERR_OPEN);
         if open || child.flags.contains(Flags::CLOSED) {
             return false;
         }
@@ -446,7 +469,10 @@ impl Monitor {
         status: Option<ExitStatus>,
     ) -> Option<(Child, Death)> {
         let child = self.pool.remove(id)?;
-        let death = Death { status, cause: child.cause(status, self.now) };
+        let death = Death {
+            status,
+            cause: child.cause(status, self.now),
+        };
         self.report.count_death(death.cause);
         self.observe_surplus();
         match death.cause {
@@ -454,8 +480,10 @@ impl Monitor {
             _ => self.slowdown_if_held(&child),
         }
         // A wake-up for a queued connection may have died with it; the newcomer will look.
-        let orderly =
-            matches!(death.cause, Cause::Culled | Cause::Closed | Cause::Shutdown | Cause::Asked);
+        let orderly = matches!(
+            death.cause,
+            Cause::Culled | Cause::Closed | Cause::Shutdown | Cause::Asked
+        );
         if !orderly && !self.shutdown {
             self.owed += 1;
         }
@@ -463,7 +491,9 @@ impl Monitor {
     }
 
     fn start_failed(&mut self, child: &Child, death: &Death) {
-        let Some(delay) = self.slowdown.start_failed(child.start_time, self.now) else { return };
+        let Some(delay) = self.slowdown.start_failed(child.start_time, self.now) else {
+            return;
+        };
         log::warn!(
             "child {} failed to start: {death}, last words {:?}; next fork in {delay:?}",
             child.pid,
@@ -511,9 +541,17 @@ impl Monitor {
         let pool_wide = if self.shutdown {
             [None, None]
         } else {
-            [self.surplus.next(self.attributes.cull_after), self.slowdown.retry_at()]
+            [
+                self.surplus.next(self.attributes.cull_after),
+                self.slowdown.retry_at(),
+            ]
         };
-        pool_wide.into_iter().flatten().chain(self.alarms.next()).chain(self.escalations()).min()
+        pool_wide
+            .into_iter()
+            .flatten()
+            .chain(self.alarms.next())
+            .chain(self.escalations())
+            .min()
     }
 
     fn escalations(&self) -> impl Iterator<Item = Time> + '_ {
@@ -554,9 +592,7 @@ impl Monitor {
         let held = self
             .pool
             .iter()
-            .filter(|child| {
-                self.now.since(child.start_time) >= crate::slowdown::START_HOLDS_AFTER
-            })
+            .filter(|child| self.now.since(child.start_time) >= crate::slowdown::START_HOLDS_AFTER)
             .map(|child| child.start_time)
             .max();
         if let Some(start_time) = held {

@@ -68,9 +68,13 @@ pub(crate) fn plan(census: Census, demand: Demand, attributes: &Attributes) -> P
     let missing = if total == 0 {
         attributes.start_servers
     } else {
-        attributes.min_spare_servers.saturating_sub(census.idle() + demand.queued)
+        attributes
+            .min_spare_servers
+            .saturating_sub(census.idle() + demand.queued)
     };
-    let room = attributes.max_clients.saturating_sub(census.live() + demand.queued);
+    let room = attributes
+        .max_clients
+        .saturating_sub(census.live() + demand.queued);
     match (missing.max(demand.owed).min(room), demand.surplus) {
         (0, 0) => Plan::Steady,
         (0, surplus) => Plan::Retire(surplus),
@@ -82,55 +86,47 @@ pub(crate) fn plan(census: Census, demand: Demand, attributes: &Attributes) -> P
 ///
 /// Only the part that was there all the time is culled. Under a load that comes and goes within
 /// `cull_after`, the children that are spare at one moment are needed at the next.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Surplus {
-    since: Option<Time>,
-    least: usize,
-    announced: bool,
+    /// Since when there has been a first one too many, a second, and so on; later ones later.
+    since: Vec<Time>,
+    /// How many of them, from the first, have been announced as lasting.
+    announced: usize,
 }
 
 impl Surplus {
     /// Takes note that now there are `surplus` too many.
     pub(crate) fn observe(&mut self, surplus: usize, now: Time) {
-        if surplus == 0 {
-            self.since = None;
-        } else if self.since.is_none() {
-            *self = Self { since: Some(now), least: surplus, announced: false };
-        } else {
-            self.least = self.least.min(surplus);
-        }
+        self.since.resize(surplus, now);
+        self.announced = self.announced.min(surplus);
     }
 
-    /// Begins to watch anew, as after a cull.
-    pub(crate) fn restart(&mut self) {
-        self.since = None;
-    }
-
-    /// The moment at which what there is now will have lasted.
-    fn due(&self, cull_after: Duration) -> Option<Time> {
-        self.since.map(|since| since + cull_after)
+    /// Takes note that as many, the longest lasting, are about to be culled.
+    pub(crate) fn culled(&mut self, count: usize) {
+        self.since.drain(..count.min(self.since.len()));
+        self.announced = self.announced.saturating_sub(count);
     }
 
     /// The next moment that deserves a `forkoff`. Each is announced once: an override may have
     /// reasons not to cull, and must not be asked without end.
     pub(crate) fn next(&self, cull_after: Duration) -> Option<Time> {
-        self.due(cull_after).filter(|_| !self.announced)
+        self.since
+            .get(self.announced)
+            .map(|&since| since + cull_after)
     }
 
     /// Whether such a moment has come.
     pub(crate) fn take_due(&mut self, cull_after: Duration, now: Time) -> bool {
-        let due = self.next(cull_after).is_some_and(|due| due <= now);
-        self.announced |= due;
+        let lasted = self.lasted(cull_after, now);
+        let due = lasted > self.announced;
+        self.announced = self.announced.max(lasted);
         due
     }
 
-    /// How many of the `current` surplus have lasted.
-    pub(crate) fn lasted(&self, current: usize, cull_after: Duration, now: Time) -> usize {
-        match self.due(cull_after) {
-            _ if cull_after.is_zero() => current,
-            Some(due) if due <= now => self.least.min(current),
-            _ => 0,
-        }
+    /// How many have lasted.
+    pub(crate) fn lasted(&self, cull_after: Duration, now: Time) -> usize {
+        self.since
+            .partition_point(|&since| since + cull_after <= now)
     }
 }
 
@@ -172,12 +168,18 @@ impl Pool {
     }
 
     pub(crate) fn get_mut(&mut self, id: ChildId) -> Option<&mut Child> {
-        self.children.get_mut(id.slot()).filter(|child| child.id == id)
+        self.children
+            .get_mut(id.slot())
+            .filter(|child| child.id == id)
     }
 
     /// The only place where a state changes, so that the census cannot drift.
     pub(crate) fn set_state(&mut self, id: ChildId, state: State) {
-        let Some(child) = self.children.get_mut(id.slot()).filter(|child| child.id == id) else {
+        let Some(child) = self
+            .children
+            .get_mut(id.slot())
+            .filter(|child| child.id == id)
+        else {
             return;
         };
         *self.census.of(child.state) -= 1;

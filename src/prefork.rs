@@ -117,11 +117,7 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
         self.turn_with(wait, Attention::Full)
     }
 
-    fn turn_with(
-        &mut self,
-        wait: Option<Duration>,
-        attention: Attention,
-    ) -> Result<Turn, Error> {
+    fn turn_with(&mut self, wait: Option<Duration>, attention: Attention) -> Result<Turn, Error> {
         if !self.done {
             let ready = self.wait(wait, attention)?;
             self.tick();
@@ -138,11 +134,7 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
         Ok(self.what_is_left())
     }
 
-    fn wait(
-        &mut self,
-        wait: Option<Duration>,
-        attention: Attention,
-    ) -> Result<Vec<Ready>, Error> {
+    fn wait(&mut self, wait: Option<Duration>, attention: Attention) -> Result<Vec<Ready>, Error> {
         let timeout = [wait, self.patience()].into_iter().flatten().min();
         let mut ready = std::mem::take(&mut self.ready);
         self.shell.wait(attention, timeout, &mut ready)?;
@@ -154,7 +146,9 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
         let now = self.shell.clock.now();
         // Later than it should have been: we were stopped, or starved, and the children may have
         // been so as well. That time is nobody's silence.
-        let gap = self.expected.map_or(Duration::ZERO, |expected| now.since(expected));
+        let gap = self
+            .expected
+            .map_or(Duration::ZERO, |expected| now.since(expected));
         self.core.monitor.tick(now, gap);
         self.core.words = 0;
     }
@@ -164,7 +158,11 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
             return;
         }
         let arrived = self.shell.arrived();
-        let interrupts_needed = if self.core.monitor.is_shutdown() { 1 } else { 2 };
+        let interrupts_needed = if self.core.monitor.is_shutdown() {
+            1
+        } else {
+            2
+        };
         if arrived.interrupts + arrived.terminations > 0 {
             self.core.monitor.shutdown();
         }
@@ -231,7 +229,10 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
         let wait = if self.done { None } else { self.patience() };
         self.expected = wait.map(|wait| self.shell.clock.now() + wait);
         self.shell.grace = self.core.monitor.kill_timeout();
-        Turn { done: self.done, wait }
+        Turn {
+            done: self.done,
+            wait,
+        }
     }
 }
 

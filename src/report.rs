@@ -52,7 +52,11 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} forked, {} failed forks, deaths:", self.forks, self.failed_forks)?;
+        write!(
+            f,
+            "{} forked, {} failed forks, deaths:",
+            self.forks, self.failed_forks
+        )?;
         for (cause, count) in &self.deaths {
             write!(f, " {count} {cause:?}")?;
         }

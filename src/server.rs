@@ -84,7 +84,12 @@ impl<'a> Start<'a> {
         comm: &'a mut Comm,
         server: &'a mut dyn ChildServer,
     ) -> Self {
-        Self { monitor, comm, server, resume_accept: false }
+        Self {
+            monitor,
+            comm,
+            server,
+            resume_accept: false,
+        }
     }
 
     /// The child's copy of the parent's books, as they were at the fork. Nothing that is asked of it

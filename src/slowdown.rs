@@ -13,7 +13,9 @@ const LONGEST_FORK_DELAY: Duration = Duration::from_secs(5);
 
 /// `FIRST_DELAY` doubled `times` times, at most `longest`.
 fn doubled(times: u32, longest: Duration) -> Duration {
-    FIRST_DELAY.saturating_mul(1u32.checked_shl(times).unwrap_or(u32::MAX)).min(longest)
+    FIRST_DELAY
+        .saturating_mul(1u32.checked_shl(times).unwrap_or(u32::MAX))
+        .min(longest)
 }
 
 /// A program that dies at once must not become a fork bomb: each wave of failed starts makes the
@@ -42,7 +44,10 @@ impl Starts {
     /// A child forked at `forked_at` has held. Only one forked after the last failure proves that
     /// the cause is gone.
     fn held(&mut self, forked_at: Time) {
-        if self.last_failure.is_some_and(|failure| failure <= forked_at) {
+        if self
+            .last_failure
+            .is_some_and(|failure| failure <= forked_at)
+        {
             *self = Self::default();
         }
     }
@@ -129,7 +134,11 @@ mod tests {
         for _ in 0..12 {
             let died = now + Duration::from_millis(5);
             let delay = slowdown.start_failed(now, died).expect("a new wave counts");
-            assert_eq!(slowdown.start_failed(now, died), None, "its siblings do not");
+            assert_eq!(
+                slowdown.start_failed(now, died),
+                None,
+                "its siblings do not"
+            );
             delays.push(delay.as_millis());
             now = died + delay;
             assert!(!slowdown.refuses(now));
@@ -143,17 +152,24 @@ mod tests {
         let mut slowdown = Slowdown::default();
         assert_eq!(slowdown.start_failed(ms(0), ms(10)), Some(Duration::ZERO));
         slowdown.start_held(ms(5));
-        assert_eq!(slowdown.start_failed(ms(10), ms(20)), Some(Duration::from_millis(100)));
+        assert_eq!(
+            slowdown.start_failed(ms(10), ms(20)),
+            Some(Duration::from_millis(100))
+        );
         slowdown.start_held(ms(120));
         assert!(!slowdown.is_watching());
-        assert_eq!(slowdown.start_failed(ms(130), ms(140)), Some(Duration::ZERO));
+        assert_eq!(
+            slowdown.start_failed(ms(130), ms(140)),
+            Some(Duration::ZERO)
+        );
     }
 
     #[test]
     fn failed_forks_are_retried_with_delays_that_double_to_five_seconds() {
         let mut slowdown = Slowdown::default();
-        let delays: Vec<_> =
-            (0..8).map(|_| slowdown.fork_failed(Time::START).as_millis()).collect();
+        let delays: Vec<_> = (0..8)
+            .map(|_| slowdown.fork_failed(Time::START).as_millis())
+            .collect();
         assert_eq!(delays, [100, 200, 400, 800, 1600, 3200, 5000, 5000]);
         assert_eq!(slowdown.retry_at(), Some(ms(5000)));
         assert!(slowdown.refuses(ms(4999)) && !slowdown.take_retry(ms(4999)));

@@ -113,7 +113,12 @@ impl States {
         self.add(state);
         self.last_watch += 1;
         let id = WatchId(self.last_watch);
-        self.watches.push(Watch { id, fd, readiness, state: state.to_owned() });
+        self.watches.push(Watch {
+            id,
+            fd,
+            readiness,
+            state: state.to_owned(),
+        });
         Ok(id)
     }
 

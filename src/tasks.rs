@@ -73,7 +73,9 @@ impl Queue {
 
     /// Whether `event` waits in the queue already.
     pub(crate) fn has(&self, event: &Event) -> bool {
-        self.tasks.iter().any(|task| matches!(task, Task::Event(queued) if queued == event))
+        self.tasks
+            .iter()
+            .any(|task| matches!(task, Task::Event(queued) if queued == event))
     }
 
     pub(crate) fn clear(&mut self) {

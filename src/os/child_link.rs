@@ -43,7 +43,13 @@ pub(crate) struct ChildLink {
 impl ChildLink {
     pub(crate) fn new(clock: Clock, stop: OwnedFd, death: Ours<OwnedFd>) -> io::Result<Self> {
         let waiter = Waiter::new(&stop, &death)?;
-        Ok(Self { clock, waiter, stop, death, death_seen: Cell::new(false) })
+        Ok(Self {
+            clock,
+            waiter,
+            stop,
+            death,
+            death_seen: Cell::new(false),
+        })
     }
 
     /// The death watch has ended: nothing is ever written to it, so readable means closed.
@@ -97,8 +103,10 @@ impl Link for ChildLink {
     }
 
     fn sleep(&self, timeout: Option<Duration>) -> io::Result<()> {
-        let watched =
-            [(self.stop.as_fd(), PollFlags::POLLIN), (self.death.as_fd(), PollFlags::POLLIN)];
+        let watched = [
+            (self.stop.as_fd(), PollFlags::POLLIN),
+            (self.death.as_fd(), PollFlags::POLLIN),
+        ];
         let [_, death] = poll_any(watched, timeout)?;
         self.note_death(death);
         Ok(())

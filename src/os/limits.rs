@@ -11,7 +11,9 @@ use std::{
 /// Fails if this process has more than one thread, naming them. Where it cannot be known, it passes.
 pub(crate) fn single_thread() -> Result<(), Error> {
     // The link count of the directory is the number of threads plus two; cheaper than listing it.
-    let Ok(tasks) = fs::metadata("/proc/self/task") else { return Ok(()) };
+    let Ok(tasks) = fs::metadata("/proc/self/task") else {
+        return Ok(());
+    };
     let threads = tasks.nlink().saturating_sub(2);
     if threads <= 1 {
         return Ok(());
@@ -20,11 +22,18 @@ pub(crate) fn single_thread() -> Result<(), Error> {
         "{threads} threads ({}); a fork would leave the locks of the others locked in the child",
         thread_names().join(", ")
     );
-    Err(Error::new(Operation::Threads, "of the parent", io::Error::other(reason)))
+    Err(Error::new(
+        Operation::Threads,
+        "of the parent",
+        io::Error::other(reason),
+    ))
 }
 
 fn thread_names() -> Vec<String> {
-    let tasks = fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+    let tasks = fs::read_dir("/proc/self/task")
+        .into_iter()
+        .flatten()
+        .flatten();
     tasks
         .filter_map(|task| fs::read_to_string(task.path().join("comm")).ok())
         .map(|name| name.trim_end().to_owned())
@@ -51,7 +60,11 @@ pub(crate) fn ensure_open_files(children: usize, each: usize) -> Result<(), Erro
     }
     if needed > hard {
         let reason = format!("max_clients {children} needs {needed}, the hard limit is {hard}");
-        return Err(Error::new(Operation::Limit, "open files", io::Error::other(reason)));
+        return Err(Error::new(
+            Operation::Limit,
+            "open files",
+            io::Error::other(reason),
+        ));
     }
     setrlimit(Resource::RLIMIT_NOFILE, needed, hard).map_err(limit)?;
     // OK if it fails: then an earlier server has noted the limit that was there first.
@@ -74,5 +87,8 @@ pub(crate) fn restore_open_files() {
 /// Whether a fork that failed with `error` may succeed later.
 pub(crate) fn is_passing(error: &io::Error) -> bool {
     use nix::libc::{EAGAIN, EMFILE, ENFILE, ENOMEM};
-    matches!(error.raw_os_error(), Some(EAGAIN | ENOMEM | EMFILE | ENFILE))
+    matches!(
+        error.raw_os_error(),
+        Some(EAGAIN | ENOMEM | EMFILE | ENFILE)
+    )
 }

@@ -12,6 +12,7 @@ pub(crate) mod pipes;
 pub(crate) mod poller;
 pub(crate) mod shell;
 pub(crate) mod signals;
+pub(crate) mod sockets;
 pub(crate) mod waiter;
 pub(crate) mod wires;
 

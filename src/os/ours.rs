@@ -50,8 +50,11 @@ struct Registry {
     entries: BTreeMap<RawFd, Entry>,
 }
 
-static REGISTRY: Mutex<Registry> =
-    Mutex::new(Registry { last: 0, starting: None, entries: BTreeMap::new() });
+static REGISTRY: Mutex<Registry> = Mutex::new(Registry {
+    last: 0,
+    starting: None,
+    entries: BTreeMap::new(),
+});
 
 fn registry() -> MutexGuard<'static, Registry> {
     // OK to go on after a panic: each change of the registry is a single insertion or removal.
@@ -89,8 +92,13 @@ impl<T: AsRawFd> Ours<T> {
         let mut registry = registry();
         registry.last += 1;
         let serial = registry.last;
-        registry.entries.insert(inner.as_raw_fd(), Entry { serial, keep });
-        Self { inner: ManuallyDrop::new(inner), serial }
+        registry
+            .entries
+            .insert(inner.as_raw_fd(), Entry { serial, keep });
+        Self {
+            inner: ManuallyDrop::new(inner),
+            serial,
+        }
     }
 }
 
@@ -112,7 +120,11 @@ impl<T: AsRawFd> Drop for Ours<T> {
     fn drop(&mut self) {
         let fd = self.inner.as_raw_fd();
         let mut registry = registry();
-        if registry.entries.get(&fd).is_some_and(|entry| entry.serial == self.serial) {
+        if registry
+            .entries
+            .get(&fd)
+            .is_some_and(|entry| entry.serial == self.serial)
+        {
             registry.entries.remove(&fd);
             drop(registry);
             drop_inner(&mut self.inner);
@@ -202,11 +214,24 @@ mod tests {
         let read = Ours::parents(read);
         let id = PreForkId::unique();
         let write = starting(id, || Ours::servers(write));
-        assert!(registry().entries.get(&read_fd).is_some_and(|entry| entry.keep.is_none()));
-        assert!(registry().entries.get(&write_fd).is_some_and(|entry| entry.keep == Some(id)));
+        assert!(
+            registry()
+                .entries
+                .get(&read_fd)
+                .is_some_and(|entry| entry.keep.is_none())
+        );
+        assert!(
+            registry()
+                .entries
+                .get(&write_fd)
+                .is_some_and(|entry| entry.keep == Some(id))
+        );
         assert!(registry().starting.is_none());
         drop((read, write));
-        let left = registry().entries.keys().any(|fd| *fd == read_fd || *fd == write_fd);
+        let left = registry()
+            .entries
+            .keys()
+            .any(|fd| *fd == read_fd || *fd == write_fd);
         assert!(!left);
     }
 }

@@ -47,7 +47,11 @@ impl Way {
         let path = format!("/dev/fd/{fd}");
         // Without O_NOCTTY a session leader would get the terminal for its own.
         let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
-        match OpenOptions::new().write(true).custom_flags(flags).open(&path) {
+        match OpenOptions::new()
+            .write(true)
+            .custom_flags(flags)
+            .open(&path)
+        {
             Ok(file) => Self::Reopened(file),
             Err(error) => {
                 log::debug!("cannot reopen {path}: {error}");
@@ -83,7 +87,11 @@ fn send_nowait(fd: RawFd, bytes: &[u8]) -> io::Result<usize> {
     let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
     // SAFETY: `bytes` is readable for its length and lives across the call.
     let sent = unsafe { libc::send(fd, bytes.as_ptr().cast(), bytes.len(), flags) };
-    if sent >= 0 { Ok(sent.unsigned_abs()) } else { Err(io::Error::last_os_error()) }
+    if sent >= 0 {
+        Ok(sent.unsigned_abs())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// One of the two outputs.
@@ -97,7 +105,12 @@ struct Outlet {
 
 impl Outlet {
     fn new(fd: RawFd) -> Self {
-        Self { fd, way: None, queue: VecDeque::new(), dropped: 0 }
+        Self {
+            fd,
+            way: None,
+            queue: VecDeque::new(),
+            dropped: 0,
+        }
     }
 
     fn push(&mut self, bytes: &[u8]) {

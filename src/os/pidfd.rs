@@ -39,12 +39,20 @@ pub(crate) fn kill(pidfd: Option<&OwnedFd>, pid: u32, signal: Signal) -> io::Res
         let info = std::ptr::null::<libc::siginfo_t>();
         // SAFETY: a valid descriptor and a null siginfo, which the call allows.
         let sent = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, fd, number, info, 0) };
-        return if sent == 0 { Ok(()) } else { Err(io::Error::last_os_error()) };
+        return if sent == 0 {
+            Ok(())
+        } else {
+            Err(io::Error::last_os_error())
+        };
     }
     let _ = pidfd;
     // SAFETY: `kill` has no memory to corrupt; the pid is positive, so no group is meant.
     let sent = unsafe { libc::kill(pid as libc::pid_t, number) };
-    if sent == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if sent == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 fn number(signal: Signal) -> libc::c_int {
@@ -77,8 +85,7 @@ pub(crate) fn reap(pid: u32) -> io::Result<Reaped> {
     loop {
         // SAFETY: `status` is valid for writes for the length of the call. (nix's wrapper is not
         // used: it collects a child and then fails if it does not know the signal that ended it.)
-        let found =
-            unsafe { libc::waitpid(pid as libc::pid_t, &raw mut status, libc::WNOHANG) };
+        let found = unsafe { libc::waitpid(pid as libc::pid_t, &raw mut status, libc::WNOHANG) };
         if found == 0 {
             return Ok(Reaped::Not);
         }

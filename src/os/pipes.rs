@@ -28,7 +28,11 @@ pub(crate) fn set_nonblocking(fd: &OwnedFd) -> io::Result<()> {
     let mut on: libc::c_int = 1;
     // SAFETY: FIONBIO reads one int, which lives across the call.
     let result = unsafe { libc::ioctl(fd.as_raw_fd(), libc::FIONBIO, &raw mut on) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// The parent's ends of one child's pipes.
@@ -55,8 +59,19 @@ pub(crate) fn for_child(private: bool) -> io::Result<(ParentEnds, ChildEnds)> {
         Some((read, write)) => (Some(read), Some(write)),
         None => (None, None),
     };
-    let parents = ParentEnds { stdout: stdout_read, stderr: stderr_read, comm: comm_read };
-    Ok((parents, ChildEnds { stdout, stderr, comm }))
+    let parents = ParentEnds {
+        stdout: stdout_read,
+        stderr: stderr_read,
+        comm: comm_read,
+    };
+    Ok((
+        parents,
+        ChildEnds {
+            stdout,
+            stderr,
+            comm,
+        },
+    ))
 }
 
 /// Reads once. `None` when there is nothing to read now; 0 at the end.
@@ -100,7 +115,10 @@ pub(crate) fn write_nowait(fd: libc::c_int, bytes: &[u8]) -> io::Result<Option<u
 
 #[cfg(target_os = "linux")]
 fn try_write_nowait(fd: libc::c_int, bytes: &[u8]) -> io::Result<usize> {
-    let part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+    let part = libc::iovec {
+        iov_base: bytes.as_ptr().cast_mut().cast(),
+        iov_len: bytes.len(),
+    };
     // SAFETY: one iovec that points at `bytes`, which lives across the call and is only read;
     // offset -1 means the current position, as write(2) has it.
     let written = unsafe { libc::pwritev2(fd, &raw const part, 1, -1, libc::RWF_NOWAIT) };
@@ -123,7 +141,11 @@ fn try_write_nowait(fd: libc::c_int, bytes: &[u8]) -> io::Result<usize> {
 /// The fallback: a pipe that poll(2) calls writable has room for PIPE_BUF bytes, unless another
 /// writer takes it in between.
 fn write_if_writable(fd: libc::c_int, bytes: &[u8]) -> io::Result<usize> {
-    let mut ask = libc::pollfd { fd, events: libc::POLLOUT, revents: 0 };
+    let mut ask = libc::pollfd {
+        fd,
+        events: libc::POLLOUT,
+        revents: 0,
+    };
     // SAFETY: one pollfd, which lives across the call.
     if unsafe { libc::poll(&raw mut ask, 1, 0) } == 0 {
         return Err(io::Error::from_raw_os_error(libc::EAGAIN));
@@ -131,5 +153,9 @@ fn write_if_writable(fd: libc::c_int, bytes: &[u8]) -> io::Result<usize> {
     let count = bytes.len().min(libc::PIPE_BUF);
     // SAFETY: `count` bytes of `bytes` are readable.
     let written = unsafe { libc::write(fd, bytes.as_ptr().cast(), count) };
-    if written >= 0 { Ok(written.unsigned_abs()) } else { Err(io::Error::last_os_error()) }
+    if written >= 0 {
+        Ok(written.unsigned_abs())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }

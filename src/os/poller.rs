@@ -29,8 +29,15 @@ impl Output {
 /// child that is gone cannot be taken for one of its successor in the slot.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Source {
-    Output { slot: usize, generation: u32, output: Output },
-    Death { slot: usize, generation: u32 },
+    Output {
+        slot: usize,
+        generation: u32,
+        output: Output,
+    },
+    Death {
+        slot: usize,
+        generation: u32,
+    },
     Watch(u64),
     Signals,
     Urgent,
@@ -41,9 +48,21 @@ const KINDS: u32 = 3;
 impl Source {
     fn token(self) -> Token {
         let (kind, slot, generation) = match self {
-            Self::Output { slot, generation, output: Output::Stdout } => (0, slot, generation),
-            Self::Output { slot, generation, output: Output::Stderr } => (1, slot, generation),
-            Self::Output { slot, generation, output: Output::Comm } => (2, slot, generation),
+            Self::Output {
+                slot,
+                generation,
+                output: Output::Stdout,
+            } => (0, slot, generation),
+            Self::Output {
+                slot,
+                generation,
+                output: Output::Stderr,
+            } => (1, slot, generation),
+            Self::Output {
+                slot,
+                generation,
+                output: Output::Comm,
+            } => (2, slot, generation),
             Self::Death { slot, generation } => (3, slot, generation),
             Self::Watch(number) => return Token((number as usize) << KINDS | 4),
             Self::Signals => (5, 0, 0),
@@ -57,9 +76,21 @@ impl Source {
         let generation = (token.0 >> (usize::BITS / 2)) as u32;
         let slot = (token.0 & ((1 << (usize::BITS / 2)) - 1)) >> KINDS;
         Some(match kind {
-            0 => Self::Output { slot, generation, output: Output::Stdout },
-            1 => Self::Output { slot, generation, output: Output::Stderr },
-            2 => Self::Output { slot, generation, output: Output::Comm },
+            0 => Self::Output {
+                slot,
+                generation,
+                output: Output::Stdout,
+            },
+            1 => Self::Output {
+                slot,
+                generation,
+                output: Output::Stderr,
+            },
+            2 => Self::Output {
+                slot,
+                generation,
+                output: Output::Comm,
+            },
             3 => Self::Death { slot, generation },
             4 => Self::Watch((token.0 >> KINDS) as u64),
             5 => Self::Signals,
@@ -104,12 +135,18 @@ impl Poller {
             Source::Urgent.token(),
             Interest::READABLE,
         )?;
-        Ok(Self { all, urgent, events: Events::with_capacity(BATCH) })
+        Ok(Self {
+            all,
+            urgent,
+            events: Events::with_capacity(BATCH),
+        })
     }
 
     /// Watches a child's output.
     pub(crate) fn add_output(&self, fd: RawFd, source: Source) -> io::Result<()> {
-        self.all.registry().register(&mut SourceFd(&fd), source.token(), Interest::READABLE)
+        self.all
+            .registry()
+            .register(&mut SourceFd(&fd), source.token(), Interest::READABLE)
     }
 
     /// Ends that. Must come before the descriptor is closed: a sibling that was forked meanwhile may
@@ -124,7 +161,9 @@ impl Poller {
         source: Source,
         interest: Interest,
     ) -> io::Result<()> {
-        self.urgent.registry().register(&mut SourceFd(&fd), source.token(), interest)
+        self.urgent
+            .registry()
+            .register(&mut SourceFd(&fd), source.token(), interest)
     }
 
     /// Reports `fd` again if it is still ready: to the user it is level-triggered.
@@ -134,7 +173,9 @@ impl Poller {
         source: Source,
         interest: Interest,
     ) -> io::Result<()> {
-        self.urgent.registry().reregister(&mut SourceFd(&fd), source.token(), interest)
+        self.urgent
+            .registry()
+            .reregister(&mut SourceFd(&fd), source.token(), interest)
     }
 
     pub(crate) fn remove_urgent(&self, fd: RawFd) -> io::Result<()> {
@@ -156,10 +197,17 @@ impl Poller {
         }
         let before = ready.len();
         collect(&mut self.all, &mut self.events, outer_timeout, ready)?;
-        let urgent = ready[before..].iter().position(|event| event.source == Source::Urgent);
+        let urgent = ready[before..]
+            .iter()
+            .position(|event| event.source == Source::Urgent);
         if let Some(at) = urgent {
             ready.swap_remove(before + at);
-            collect(&mut self.urgent, &mut self.events, Some(Duration::ZERO), ready)?;
+            collect(
+                &mut self.urgent,
+                &mut self.events,
+                Some(Duration::ZERO),
+                ready,
+            )?;
         }
         Ok(())
     }
@@ -187,7 +235,10 @@ fn collect(
         }
         let found = events.iter().filter_map(|event| {
             let source = Source::of(event.token())?;
-            Some(Ready { source, hung_up: event.is_read_closed() || event.is_error() })
+            Some(Ready {
+                source,
+                hung_up: event.is_read_closed() || event.is_error(),
+            })
         });
         let before = ready.len();
         ready.extend(found);
@@ -205,10 +256,25 @@ mod tests {
     #[test]
     fn a_token_leads_back_to_its_source() {
         for source in [
-            Source::Output { slot: 0, generation: 1, output: Output::Stdout },
-            Source::Output { slot: 4999, generation: u32::MAX, output: Output::Stderr },
-            Source::Output { slot: 7, generation: 3, output: Output::Comm },
-            Source::Death { slot: 1 << 20, generation: 9 },
+            Source::Output {
+                slot: 0,
+                generation: 1,
+                output: Output::Stdout,
+            },
+            Source::Output {
+                slot: 4999,
+                generation: u32::MAX,
+                output: Output::Stderr,
+            },
+            Source::Output {
+                slot: 7,
+                generation: 3,
+                output: Output::Comm,
+            },
+            Source::Death {
+                slot: 1 << 20,
+                generation: 9,
+            },
             Source::Watch(77),
             Source::Signals,
             Source::Urgent,

@@ -52,12 +52,15 @@ impl Shell {
         let death_write = Ours::parents(death_write);
         let null = nix::fcntl::open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())
             .map_err(|error| Error::new(Operation::Open, "/dev/null", error.into()))?;
-        let poller =
-            Poller::new().map_err(|error| Error::new(Operation::Poll, "set-up", error))?;
+        let poller = Poller::new().map_err(|error| Error::new(Operation::Poll, "set-up", error))?;
         let signals = Subscription::new(handle_signals)
             .map_err(|error| Error::new(Operation::Signal, "set-up", error))?;
         poller
-            .add_urgent(signals.as_fd().as_raw_fd(), Source::Signals, Interest::READABLE)
+            .add_urgent(
+                signals.as_fd().as_raw_fd(),
+                Source::Signals,
+                Interest::READABLE,
+            )
             .map_err(|error| Error::new(Operation::Register, "signal pipe", error))?;
         Ok(Self {
             clock: Clock::new(),
@@ -87,12 +90,18 @@ impl Shell {
 
     /// Which signals have come.
     pub(crate) fn arrived(&mut self) -> Arrived {
-        self.signals.as_mut().map(Subscription::arrived).unwrap_or_default()
+        self.signals
+            .as_mut()
+            .map(Subscription::arrived)
+            .unwrap_or_default()
     }
 
     /// Has SIGCHLD wake the parent too: some child has no pidfd.
     pub(crate) fn watch_deaths(&mut self) {
-        let result = self.signals.as_mut().map_or(Ok(()), Subscription::want_deaths);
+        let result = self
+            .signals
+            .as_mut()
+            .map_or(Ok(()), Subscription::want_deaths);
         if let Err(error) = result {
             log::error!("cannot watch for SIGCHLD: {error}");
         }
@@ -100,7 +109,8 @@ impl Shell {
 
     /// Adds a descriptor of the subclass's own.
     pub(crate) fn watch(&mut self, watch: Watch) -> io::Result<()> {
-        self.poller.add_urgent(watch.fd.as_raw_fd(), source(&watch), interest(&watch))?;
+        self.poller
+            .add_urgent(watch.fd.as_raw_fd(), source(&watch), interest(&watch))?;
         self.watches.push(watch);
         Ok(())
     }
@@ -110,16 +120,23 @@ impl Shell {
         if let Some(at) = self.watches.iter().position(|watch| watch.id == id) {
             let watch = self.watches.swap_remove(at);
             if let Err(error) = self.poller.remove_urgent(watch.fd.as_raw_fd()) {
-                log::debug!("deregistering the descriptor of state {}: {error}", watch.state);
+                log::debug!(
+                    "deregistering the descriptor of state {}: {error}",
+                    watch.state
+                );
             }
         }
     }
 
     /// The state of a watched descriptor that is ready. It is reported again while it stays so.
     pub(crate) fn watched_state(&self, number: u64) -> Option<&str> {
-        let watch = self.watches.iter().find(|watch| watch.id.number() == number)?;
+        let watch = self
+            .watches
+            .iter()
+            .find(|watch| watch.id.number() == number)?;
         let renewed =
-            self.poller.renew_urgent(watch.fd.as_raw_fd(), source(watch), interest(watch));
+            self.poller
+                .renew_urgent(watch.fd.as_raw_fd(), source(watch), interest(watch));
         if let Err(error) = renewed {
             log::warn!("watching the descriptor of state {}: {error}", watch.state);
         }

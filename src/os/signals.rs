@@ -103,7 +103,8 @@ impl Subscription {
         pipes::set_nonblocking(&write)?;
         let fd = write.as_raw_fd();
         let claim = |pipe: &AtomicI32| {
-            pipe.compare_exchange(-1, fd, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+            pipe.compare_exchange(-1, fd, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
         };
         let slot = PIPES.iter().position(claim).ok_or_else(|| {
             io::Error::other(format!("{SERVERS} servers run in this process already"))
@@ -142,7 +143,11 @@ impl Subscription {
             let count = COUNTS[index].load(Ordering::Relaxed);
             count.wrapping_sub(std::mem::replace(&mut self.seen[index], count))
         };
-        Arrived { interrupts: fresh(0), terminations: fresh(1), deaths: fresh(2) }
+        Arrived {
+            interrupts: fresh(0),
+            terminations: fresh(1),
+            deaths: fresh(2),
+        }
     }
 
     fn want(&mut self, signal: Signal) -> io::Result<()> {
@@ -180,7 +185,9 @@ impl Drop for Subscription {
         PIPES[self.slot].store(-1, Ordering::Relaxed);
         let mut installed = installed();
         for &index in &self.wanted {
-            let Some((count, before)) = installed.get_mut(&index) else { continue };
+            let Some((count, before)) = installed.get_mut(&index) else {
+                continue;
+            };
             *count -= 1;
             if *count == 0 {
                 // SAFETY: it is the disposition that the process had before; whoever set it
@@ -274,7 +281,10 @@ pub(crate) fn become_child(parent: u32, grace: Duration) -> io::Result<()> {
     set_action(Signal::SIGINT, SigHandler::Handler(in_child))?;
     set_action(Signal::SIGTERM, SigHandler::Handler(in_child))?;
     set_action(Signal::SIGALRM, SigHandler::SigDfl)?;
-    if installed().keys().any(|&index| HANDLED[index] == Signal::SIGCHLD) {
+    if installed()
+        .keys()
+        .any(|&index| HANDLED[index] == Signal::SIGCHLD)
+    {
         set_action(Signal::SIGCHLD, SigHandler::SigDfl)?;
     }
     installed().clear();
@@ -311,10 +321,16 @@ pub(crate) fn arm_end() {
         // OK because the remainder is less than a million.
         tv_usec: (micros % 1_000_000) as libc::suseconds_t,
     };
-    let timer = libc::itimerval { it_interval: NEVER, it_value: value };
+    let timer = libc::itimerval {
+        it_interval: NEVER,
+        it_value: value,
+    };
     // SAFETY: setitimer is a bare system call in the C libraries, `timer` lives across it, and the
     // old value is not asked for.
     unsafe { libc::setitimer(libc::ITIMER_REAL, &raw const timer, std::ptr::null_mut()) };
 }
 
-const NEVER: libc::timeval = libc::timeval { tv_sec: 0, tv_usec: 0 };
+const NEVER: libc::timeval = libc::timeval {
+    tv_sec: 0,
+    tv_usec: 0,
+};

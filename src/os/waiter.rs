@@ -50,7 +50,10 @@ pub(crate) use portable::Waiter;
 mod linux {
     use super::*;
     use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
-    use std::{cell::RefCell, os::fd::{AsRawFd, RawFd}};
+    use std::{
+        cell::RefCell,
+        os::fd::{AsRawFd, RawFd},
+    };
 
     const LEAVE: u64 = 0;
     const LISTENER: u64 = 1;
@@ -65,7 +68,10 @@ mod linux {
             let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
             epoll.add(stop, EpollEvent::new(EpollFlags::EPOLLIN, LEAVE))?;
             epoll.add(death, EpollEvent::new(EpollFlags::EPOLLIN, LEAVE))?;
-            Ok(Self { epoll, listeners: RefCell::default() })
+            Ok(Self {
+                epoll,
+                listeners: RefCell::default(),
+            })
         }
 
         pub(crate) fn wait(
@@ -124,7 +130,10 @@ mod portable {
 
     impl Waiter {
         pub(crate) fn new(stop: &OwnedFd, death: &OwnedFd) -> io::Result<Self> {
-            Ok(Self { stop: stop.try_clone()?, death: death.try_clone()? })
+            Ok(Self {
+                stop: stop.try_clone()?,
+                death: death.try_clone()?,
+            })
         }
 
         pub(crate) fn wait(
@@ -132,7 +141,9 @@ mod portable {
             listeners: &[BorrowedFd<'_>],
             timeout: Option<Duration>,
         ) -> io::Result<Wake> {
-            let all = [self.stop.as_fd(), self.death.as_fd()].into_iter().chain(listeners.iter().copied());
+            let all = [self.stop.as_fd(), self.death.as_fd()]
+                .into_iter()
+                .chain(listeners.iter().copied());
             let mut asked: Vec<_> = all.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
             match poll(&mut asked, poll_timeout(timeout)) {
                 Ok(_) | Err(Errno::EINTR) => {}

@@ -74,7 +74,12 @@ impl Wires {
     ) -> io::Result<bool> {
         let stdout_words = ends.comm.is_none().then_some(words);
         let stream = |fd, words| {
-            Some(Stream { fd, framer: Framer::new(words), hung_up: false, unread: false })
+            Some(Stream {
+                fd,
+                framer: Framer::new(words),
+                hung_up: false,
+                unread: false,
+            })
         };
         let streams = [
             stream(ends.stdout, stdout_words),
@@ -85,7 +90,12 @@ impl Wires {
         if let Err(error) = &pidfd {
             log::debug!("no pidfd for child {pid}: {error}");
         }
-        let wire = Wire { id, pid, streams, pidfd: pidfd.ok() };
+        let wire = Wire {
+            id,
+            pid,
+            streams,
+            pidfd: pidfd.ok(),
+        };
         let has_pidfd = wire.pidfd.is_some();
         self.without_pidfd += usize::from(!has_pidfd);
         if self.wires.len() <= id.slot() {
@@ -97,12 +107,19 @@ impl Wires {
                 let (slot, generation) = (id.slot(), id.generation());
                 poller.add_output(
                     stream.fd.as_raw_fd(),
-                    Source::Output { slot, generation, output },
+                    Source::Output {
+                        slot,
+                        generation,
+                        output,
+                    },
                 )?;
             }
         }
         if let Some(pidfd) = &wire.pidfd {
-            let source = Source::Death { slot: id.slot(), generation: id.generation() };
+            let source = Source::Death {
+                slot: id.slot(),
+                generation: id.generation(),
+            };
             poller.add_urgent(pidfd.as_raw_fd(), source, Interest::READABLE)?;
         }
         Ok(has_pidfd)
@@ -122,12 +139,17 @@ impl Wires {
     /// The children that have no pidfd.
     pub(crate) fn without_pidfd(&self) -> Vec<ChildId> {
         let wires = self.wires.iter().flatten();
-        wires.filter(|wire| wire.pidfd.is_none()).map(|wire| wire.id).collect()
+        wires
+            .filter(|wire| wire.pidfd.is_none())
+            .map(|wire| wire.id)
+            .collect()
     }
 
     /// Notes that an output has become readable.
     pub(crate) fn set_unread(&mut self, id: ChildId, output: Output, hung_up: bool) {
-        let Some(stream) = self.stream(id, output) else { return };
+        let Some(stream) = self.stream(id, output) else {
+            return;
+        };
         stream.hung_up |= hung_up;
         if !std::mem::replace(&mut stream.unread, true) {
             self.unread.push((id, output));
@@ -201,7 +223,9 @@ impl Wires {
 
     /// Closes one output.
     pub(crate) fn close(&mut self, poller: &Poller, id: ChildId, output: Output) {
-        let stream = self.wire(id).and_then(|wire| wire.streams[output as usize].take());
+        let stream = self
+            .wire(id)
+            .and_then(|wire| wire.streams[output as usize].take());
         if let Some(stream) = stream {
             deregistered(id, poller.remove_output(stream.fd.as_raw_fd()));
         }
@@ -212,7 +236,11 @@ impl Wires {
         for output in Output::ALL {
             self.close(poller, id, output);
         }
-        let wire = self.wire(id).is_some().then(|| self.wires[id.slot()].take()).flatten();
+        let wire = self
+            .wire(id)
+            .is_some()
+            .then(|| self.wires[id.slot()].take())
+            .flatten();
         match wire.map(|wire| wire.pidfd) {
             Some(Some(pidfd)) => deregistered(id, poller.remove_urgent(pidfd.as_raw_fd())),
             Some(None) => self.without_pidfd -= 1,
@@ -222,7 +250,9 @@ impl Wires {
 
     /// Sends a signal.
     pub(crate) fn kill(&self, id: ChildId, signal: Signal) -> io::Result<()> {
-        let Some(wire) = self.wires.get(id.slot()).and_then(Option::as_ref) else { return Ok(()) };
+        let Some(wire) = self.wires.get(id.slot()).and_then(Option::as_ref) else {
+            return Ok(());
+        };
         if wire.id != id {
             return Ok(());
         }
@@ -243,7 +273,10 @@ impl Wires {
     }
 
     fn wire(&mut self, id: ChildId) -> Option<&mut Wire> {
-        self.wires.get_mut(id.slot())?.as_mut().filter(|wire| wire.id == id)
+        self.wires
+            .get_mut(id.slot())?
+            .as_mut()
+            .filter(|wire| wire.id == id)
     }
 
     fn stream(&mut self, id: ChildId, output: Output) -> Option<&mut Stream> {

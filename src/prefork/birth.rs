@@ -35,7 +35,8 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
         if self.core.monitor.is_shutdown() {
             return;
         }
-        self.core.call("before_fork", |hooks, monitor| hooks.before_fork(monitor));
+        self.core
+            .call("before_fork", |hooks, monitor| hooks.before_fork(monitor));
         match self.try_fork() {
             Ok(()) => {}
             Err(error) if limits::is_passing(error.io_error()) => {
@@ -95,7 +96,11 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
     fn enter(&mut self, pid: u32, ends: ParentEnds) {
         let id = self.core.monitor.forked(pid);
         let words = self.core.monitor.comm_words();
-        match self.shell.wires.insert(&self.shell.poller, id, pid, ends, words) {
+        match self
+            .shell
+            .wires
+            .insert(&self.shell.poller, id, pid, ends, words)
+        {
             Ok(true) => {}
             Ok(false) => {
                 self.shell.watch_deaths();
@@ -109,7 +114,9 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
                 self.core.monitor.retire(id, Reason::Faulty);
             }
         }
-        self.core.call("server_forked", |hooks, monitor| hooks.server_forked(monitor, id));
+        self.core.call("server_forked", |hooks, monitor| {
+            hooks.server_forked(monitor, id)
+        });
     }
 
     /// In the child: everything, to the end of the process. Nothing that the parent owns is dropped

@@ -50,14 +50,22 @@ with_attributes!(attribute_setters);
 
 impl<S: ChildServer> Builder<DefaultHooks, S> {
     pub(super) fn new(server: S) -> Self {
-        Self { hooks: DefaultHooks, server, attributes: Attributes::default() }
+        Self {
+            hooks: DefaultHooks,
+            server,
+            attributes: Attributes::default(),
+        }
     }
 }
 
 impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
     /// Overrides the hooks.
     pub fn hooks<N: PreForkHooks>(self, hooks: N) -> Builder<N, S> {
-        Builder { hooks, server: self.server, attributes: self.attributes }
+        Builder {
+            hooks,
+            server: self.server,
+            attributes: self.attributes,
+        }
     }
 
     /// Starts the server: runs the hook `handler_start`. The socket is open when this returns, and
@@ -118,13 +126,19 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
 
 impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
     fn start(&mut self) -> Result<(), Error> {
-        let Self { id, core, server, .. } = self;
+        let Self {
+            id, core, server, ..
+        } = self;
         let started = ours::starting(*id, || {
             let hooks = &mut core.hooks;
-            core.monitor.naming("handler_start", |monitor| hooks.handler_start(monitor, server))
+            core.monitor.naming("handler_start", |monitor| {
+                hooks.handler_start(monitor, server)
+            })
         });
         started.map_err(|error| {
-            self.core.call("handler_child", |hooks, monitor| hooks.handler_child(monitor, &error));
+            self.core.call("handler_child", |hooks, monitor| {
+                hooks.handler_child(monitor, &error)
+            });
             self.stop();
             Error::new(Operation::Start, "the server", error)
         })

@@ -1,9 +1,7 @@
 //! The hooks and the books they are given, side by side, so that the one can be called with the
 //! other while the loop holds everything else. Calls hooks; touches no system.
 
-use crate::{
-    child::ChildId, comm::Output, hooks::PreForkHooks, monitor::Monitor, os::poller,
-};
+use crate::{child::ChildId, comm::Output, hooks::PreForkHooks, monitor::Monitor, os::poller};
 use std::{
     any::Any,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -19,7 +17,11 @@ pub(super) struct Core<H> {
 
 impl<H: PreForkHooks> Core<H> {
     pub(super) fn new(hooks: H, monitor: Monitor) -> Self {
-        Self { hooks, monitor, words: 0 }
+        Self {
+            hooks,
+            monitor,
+            words: 0,
+        }
     }
 
     /// Calls a hook. A panic in it is logged and counted, and goes no further.
@@ -29,7 +31,11 @@ impl<H: PreForkHooks> Core<H> {
         // has asked for before it panicked stands.
         let call = AssertUnwindSafe(|| monitor.naming(name, |monitor| hook(hooks, monitor)));
         if let Err(payload) = catch_unwind(call) {
-            log::error!("hook {} panicked: {}", self.monitor.hook, panic_text(&*payload));
+            log::error!(
+                "hook {} panicked: {}",
+                self.monitor.hook,
+                panic_text(&*payload)
+            );
             self.monitor.report.hook_panics += 1;
         }
     }

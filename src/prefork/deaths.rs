@@ -41,8 +41,9 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
     fn bury(&mut self, child: ChildId, status: Option<ExitStatus>) {
         for output in Output::ALL {
             let Self { core, shell, .. } = self;
-            let drained =
-                shell.wires.drain(child, output, |found| core.deliver(child, output, found));
+            let drained = shell
+                .wires
+                .drain(child, output, |found| core.deliver(child, output, found));
             if let Err(error) = drained {
                 log::debug!("reading the last words of {child}: {error}");
             }
@@ -51,7 +52,9 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
             self.server_closed(child);
         }
         self.shell.wires.remove(&self.shell.poller, child);
-        let Some((record, death)) = self.core.monitor.exited(child, status) else { return };
+        let Some((record, death)) = self.core.monitor.exited(child, status) else {
+            return;
+        };
         self.core.call("server_exited", |hooks, monitor| {
             hooks.server_exited(monitor, &record, &death);
         });
@@ -61,14 +64,20 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
         if death.code() == Some(EXIT_ACCEPT)
             && let Some(error) = self.server.lost()
         {
-            self.core.call("handler_child", |hooks, monitor| hooks.handler_child(monitor, &error));
+            self.core.call("handler_child", |hooks, monitor| {
+                hooks.handler_child(monitor, &error)
+            });
         }
     }
 
     /// Reads what has come, of each output no more than the budget of a turn.
     pub(super) fn read(&mut self, ready: &[Ready]) {
         for event in ready {
-            if let Source::Output { slot, generation, output } = event.source
+            if let Source::Output {
+                slot,
+                generation,
+                output,
+            } = event.source
                 && let Some(child) = self.shell.wires.find(slot, generation)
             {
                 self.shell.wires.set_unread(child, output, event.hung_up);
@@ -88,7 +97,10 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
 
     fn read_output(&mut self, child: ChildId, output: Output) {
         let Self { core, shell, .. } = self;
-        match shell.wires.read(child, output, |found| core.deliver(child, output, found)) {
+        match shell
+            .wires
+            .read(child, output, |found| core.deliver(child, output, found))
+        {
             Ok(Progress::Drained | Progress::More) => {}
             Ok(Progress::Ended) => {
                 shell.wires.finish(&shell.poller, child, output, |found| {

@@ -15,14 +15,18 @@ use std::io;
 impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
     /// `_child`: the server has ended in the parent. Calls `handler_child`.
     pub fn child(&mut self, error: &io::Error) {
-        self.core.call("handler_child", |hooks, monitor| hooks.handler_child(monitor, error));
+        self.core.call("handler_child", |hooks, monitor| {
+            hooks.handler_child(monitor, error)
+        });
         self.perform();
     }
 
     /// `_stop`: the end. Calls `handler_stop` and gives the signals back.
     pub(super) fn stop(&mut self) {
         let Self { core, server, .. } = self;
-        core.call("handler_stop", |hooks, monitor| hooks.handler_stop(monitor, server));
+        core.call("handler_stop", |hooks, monitor| {
+            hooks.handler_stop(monitor, server)
+        });
         self.shell.close();
         self.done = true;
     }
@@ -42,7 +46,9 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
 
     pub(super) fn begin_shutdown(&mut self) {
         if !self.core.monitor.is_shutdown() {
-            self.core.call("handler_shutdown", |hooks, monitor| hooks.handler_shutdown(monitor));
+            self.core.call("handler_shutdown", |hooks, monitor| {
+                hooks.handler_shutdown(monitor)
+            });
         }
     }
 
@@ -61,9 +67,10 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
     }
 
     pub(super) fn check_timeouts(&mut self) {
-        self.core.call("handler_server_timeout_check", |hooks, monitor| {
-            hooks.handler_server_timeout_check(monitor);
-        });
+        self.core
+            .call("handler_server_timeout_check", |hooks, monitor| {
+                hooks.handler_server_timeout_check(monitor);
+            });
     }
 
     /// `forkoff`: calls `handler_forkoff`. Children are forked inside of this call and never return
@@ -74,7 +81,9 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
     }
 
     pub(super) fn decide_forkoff(&mut self) {
-        self.core.call("handler_forkoff", |hooks, monitor| hooks.handler_forkoff(monitor));
+        self.core.call("handler_forkoff", |hooks, monitor| {
+            hooks.handler_forkoff(monitor)
+        });
     }
 
     /// `server_fork`: calls `handler_server_fork`. A child is forked inside of this call and never
@@ -85,7 +94,9 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
     }
 
     pub(super) fn want_fork(&mut self) {
-        self.core.call("handler_server_fork", |hooks, monitor| hooks.handler_server_fork(monitor));
+        self.core.call("handler_server_fork", |hooks, monitor| {
+            hooks.handler_server_fork(monitor)
+        });
     }
 
     /// The second SIGINT: whoever is left gets SIGKILL.

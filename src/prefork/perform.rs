@@ -20,7 +20,9 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
     pub(super) fn perform(&mut self) {
         let mut forks = 0;
         for _ in 0..TASKS {
-            let Some(task) = self.core.monitor.queue.pop() else { return };
+            let Some(task) = self.core.monitor.queue.pop() else {
+                return;
+            };
             match task {
                 Task::Event(event) => self.dispatch(event),
                 Task::Fork => {

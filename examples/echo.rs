@@ -1,0 +1,54 @@
+//! A line echo server, over TCP or a UNIX socket.
+//!
+//! cargo run --release --example echo
+//! cargo run --release --example echo -- --path /tmp/echo.sock
+
+mod common;
+
+use common::{Flags, Result};
+use prefork_server::{
+    TcpServer, UnixServer,
+    servers::{Conn, Stream},
+};
+use std::io::{self, BufRead, BufReader, Write};
+
+/// Sends every line back, until the client has no more to say.
+fn echo<S: Stream>(conn: Conn<S>) -> io::Result<()> {
+    let mut reader = BufReader::new(&conn);
+    let mut line = Vec::new();
+    while reader.read_until(b'\n', &mut line)? > 0 {
+        (&conn).write_all(&line)?;
+        line.clear();
+    }
+    Ok(())
+}
+
+fn main() -> Result {
+    common::init_log();
+    let flags = Flags::parse(
+        "A line echo server. Takes --path PATH too, for a UNIX socket instead of TCP.",
+        7777,
+    )?;
+    match &flags.path {
+        Some(path) => {
+            let server = UnixServer::new(path, echo).max_requests(flags.max_requests);
+            let prefork = flags.builder(server).start()?;
+            let path = path.display().to_string();
+            let hint = format!("try: nc -U {path}");
+            common::run(prefork, &[path], &hint)
+        }
+        None => {
+            let server = TcpServer::new(echo)
+                .address(&flags.address)
+                .port(flags.port)
+                .max_requests(flags.max_requests);
+            let prefork = flags.builder(server).start()?;
+            let addresses = prefork.server().local_addrs();
+            let hint = addresses
+                .first()
+                .map(|address| format!("try: nc {} {}", address.ip(), address.port()));
+            let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+            common::run(prefork, &addresses, &hint.unwrap_or_default())
+        }
+    }
+}

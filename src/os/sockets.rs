@@ -1,0 +1,245 @@
+//! Listening sockets and what accept returns. Opens, binds and accepts; serves nobody.
+
+#![allow(unsafe_code)]
+
+use crate::error::{Error, Operation};
+use nix::{
+    errno::Errno,
+    fcntl::{Flock, FlockArg},
+    libc,
+    sys::{
+        socket::{
+            self, AddressFamily, Backlog, SockFlag, SockType, SockaddrLike, SockaddrStorage,
+            UnixAddr, sockopt,
+        },
+        stat::{Mode, umask},
+    },
+};
+use std::{
+    fs, io,
+    net::{SocketAddr, TcpListener},
+    os::{
+        fd::{AsFd, AsRawFd, FromRawFd, OwnedFd},
+        unix::{
+            fs::{FileTypeExt, MetadataExt, PermissionsExt},
+            net::{UnixListener, UnixStream},
+        },
+    },
+    path::Path,
+    time::Duration,
+};
+
+/// What an attempt to accept has found.
+#[derive(Debug)]
+pub(crate) enum Accepted {
+    Connection(OwnedFd),
+    /// Nothing is queued, or it was gone before it could be taken.
+    Nothing,
+    /// The process or the system is short of something; it may pass.
+    Exhausted(io::Error),
+    /// The socket cannot be accepted on.
+    Broken(io::Error),
+}
+
+/// Takes a connection, close-on-exec and in non-blocking mode, if one is queued.
+pub(crate) fn accept(listener: &impl AsFd) -> Accepted {
+    match try_accept(listener.as_fd().as_raw_fd()) {
+        Ok(fd) => Accepted::Connection(fd),
+        Err(errno) => match errno {
+            Errno::EAGAIN | Errno::EINTR => Accepted::Nothing,
+            // accept(2): errors of the network that are already pending on the new connection are
+            // to be treated as if there were none.
+            Errno::ECONNABORTED
+            | Errno::EPROTO
+            | Errno::EPERM
+            | Errno::ENETDOWN
+            | Errno::ENETUNREACH
+            | Errno::EHOSTDOWN
+            | Errno::EHOSTUNREACH
+            | Errno::ENOPROTOOPT
+            | Errno::ETIMEDOUT => Accepted::Nothing,
+            #[cfg(target_os = "linux")]
+            Errno::ENONET => Accepted::Nothing,
+            Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM => {
+                Accepted::Exhausted(errno.into())
+            }
+            _ => Accepted::Broken(errno.into()),
+        },
+    }
+}
+
+#[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
+fn try_accept(listener: libc::c_int) -> nix::Result<OwnedFd> {
+    let fd = socket::accept4(listener, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK)?;
+    // SAFETY: the kernel has just made this descriptor for us; nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
+fn try_accept(listener: libc::c_int) -> nix::Result<OwnedFd> {
+    use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
+    let fd = socket::accept(listener)?;
+    // SAFETY: the kernel has just made this descriptor for us; nobody else owns it.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    fcntl(&fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
+    fcntl(&fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+    Ok(fd)
+}
+
+/// Whether a socket still listens: any process that shares it can shut it down for all.
+pub(crate) fn is_listening(listener: &impl AsFd) -> bool {
+    socket::getsockopt(listener, sockopt::AcceptConn).unwrap_or(true)
+}
+
+/// A TCP socket that listens on `address`, in non-blocking mode: a child must not be caught in
+/// accept by a connection that another one has taken.
+pub(crate) fn listen_tcp(
+    address: SocketAddr,
+    only_v6: bool,
+    backlog: i32,
+) -> Result<TcpListener, Error> {
+    let failed =
+        |operation| move |errno: Errno| Error::new(operation, address.to_string(), errno.into());
+    let family = if address.is_ipv6() {
+        AddressFamily::Inet6
+    } else {
+        AddressFamily::Inet
+    };
+    let socket = stream_socket(family).map_err(failed(Operation::Socket))?;
+    // Connections of an earlier server that linger in TIME_WAIT must not keep us from the port.
+    socket::setsockopt(&socket, sockopt::ReuseAddr, &true).map_err(failed(Operation::Bind))?;
+    if address.is_ipv6() && only_v6 {
+        socket::setsockopt(&socket, sockopt::Ipv6V6Only, &true).map_err(failed(Operation::Bind))?;
+    }
+    socket::bind(socket.as_raw_fd(), &SockaddrStorage::from(address))
+        .map_err(failed(Operation::Bind))?;
+    listen(&socket, backlog).map_err(failed(Operation::Listen))?;
+    Ok(TcpListener::from(socket))
+}
+
+fn stream_socket(family: AddressFamily) -> nix::Result<OwnedFd> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    socket::socket(family, SockType::Stream, flags, None)
+}
+
+fn listen(socket: &OwnedFd, backlog: i32) -> nix::Result<()> {
+    // OK because the range is what `Backlog` accepts; the kernel cuts it to its own limit.
+    let backlog = Backlog::new(backlog.clamp(0, libc::SOMAXCONN)).unwrap_or(Backlog::MAXCONN);
+    socket::listen(socket, backlog)
+}
+
+/// Device and inode of a socket file: whether it is still ours.
+pub(crate) type FileId = (u64, u64);
+
+/// A UNIX socket that listens at `path`, in non-blocking mode, and the identity of its file.
+///
+/// A socket file that nobody listens at is replaced; one that somebody does, or a file that is no
+/// socket, is left alone and an error.
+pub(crate) fn listen_unix(
+    path: &Path,
+    mode: u32,
+    backlog: i32,
+) -> Result<(UnixListener, FileId), Error> {
+    let object = path.display().to_string();
+    let failed = |operation, error: io::Error| Error::new(operation, object.clone(), error);
+    let address = UnixAddr::new(path).map_err(|errno| failed(Operation::Bind, errno.into()))?;
+    let _lock = lock_directory(path)?;
+    remove_stale(path).map_err(|error| match error {
+        Stale::Unlink(error) => failed(Operation::Unlink, error),
+        Stale::Taken(error) => failed(Operation::Bind, error),
+    })?;
+    let socket = stream_socket(AddressFamily::Unix)
+        .map_err(|errno| failed(Operation::Socket, errno.into()))?;
+    bind_privately(&socket, &address).map_err(|errno| failed(Operation::Bind, errno.into()))?;
+    listen(&socket, backlog).map_err(|errno| failed(Operation::Listen, errno.into()))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
+        .map_err(|error| failed(Operation::Chmod, error))?;
+    let file = file_id(path).map_err(|error| failed(Operation::Open, error))?;
+    Ok((UnixListener::from(socket), file))
+}
+
+/// Nobody must be able to connect before the mode is set.
+fn bind_privately(socket: &OwnedFd, address: &UnixAddr) -> nix::Result<()> {
+    let before = umask(Mode::from_bits_truncate(0o177));
+    let bound = socket::bind(socket.as_raw_fd(), address as &dyn SockaddrLike);
+    umask(before);
+    bound
+}
+
+/// Between the bind and the listen of one instance another would find a socket file at which nobody
+/// listens, and take it. A lock on the directory keeps them apart and leaves no file behind.
+fn lock_directory(path: &Path) -> Result<Option<Flock<fs::File>>, Error> {
+    const ATTEMPTS: u32 = 100;
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let failed = |error| Error::new(Operation::Open, directory.display().to_string(), error);
+    let mut file = match fs::File::open(directory) {
+        Ok(file) => file,
+        // A directory that may be written and searched but not read is no reason to fail.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(None),
+        Err(error) => return Err(failed(error)),
+    };
+    for _ in 0..ATTEMPTS {
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Ok(Some(lock)),
+            Err((back, Errno::EAGAIN)) => file = back,
+            Err((_, errno)) => return Err(failed(errno.into())),
+        }
+        // OK to ignore: it only passes the time until the next attempt.
+        let _ = super::waiter::poll_any([], Some(Duration::from_millis(10)));
+    }
+    Err(failed(io::Error::new(
+        io::ErrorKind::WouldBlock,
+        "locked by another process",
+    )))
+}
+
+enum Stale {
+    Unlink(io::Error),
+    Taken(io::Error),
+}
+
+fn remove_stale(path: &Path) -> Result<(), Stale> {
+    let Ok(metadata) = fs::symlink_metadata(path) else {
+        return Ok(());
+    };
+    if !metadata.file_type().is_socket() {
+        let reason = "there is a file that is not a socket";
+        return Err(Stale::Taken(io::Error::new(
+            io::ErrorKind::AlreadyExists,
+            reason,
+        )));
+    }
+    match UnixStream::connect(path) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            fs::remove_file(path).map_err(Stale::Unlink)
+        }
+        // A full backlog (EAGAIN) is as alive as an answer.
+        Ok(_) | Err(_) => {
+            let reason = "another server is listening there";
+            Err(Stale::Taken(io::Error::new(
+                io::ErrorKind::AddrInUse,
+                reason,
+            )))
+        }
+    }
+}
+
+fn file_id(path: &Path) -> io::Result<FileId> {
+    let metadata = fs::symlink_metadata(path)?;
+    Ok((metadata.dev(), metadata.ino()))
+}
+
+/// Removes a socket file, if it is still the one that was bound.
+pub(crate) fn remove_socket_file(path: &Path, file: FileId) {
+    let removed = match file_id(path) {
+        Ok(found) if found == file => fs::remove_file(path),
+        Ok(_) => return log::debug!("{} is another server's now", path.display()),
+        Err(error) => Err(error),
+    };
+    if let Err(error) = removed {
+        log::warn!("removing {}: {error}", path.display());
+    }
+}

@@ -1,0 +1,276 @@
+//! The accept loop that the stock servers share: one connection at a time, and the rules by which
+//! none is left behind.
+
+use super::conn::{Conn, Stream};
+use crate::{
+    child_end::Comm,
+    os::{
+        ours::Ours,
+        sockets::{self, Accepted},
+    },
+};
+use std::{
+    cell::RefCell,
+    fmt, io,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    rc::Rc,
+    time::Duration,
+};
+
+pub(super) type Handler<S> = Box<dyn FnMut(Conn<S>) -> io::Result<()>>;
+
+/// Makes the handler, in the child. Called once in each.
+type Factory<S> = Box<dyn FnOnce() -> io::Result<Handler<S>>>;
+
+/// What a stock server is, besides its sockets.
+pub(super) struct Service<S> {
+    factory: Option<Factory<S>>,
+    pub(super) max_requests: u64,
+    pub(super) requests_handled: u64,
+    pub(super) send_ack: Option<Duration>,
+    pub(super) backlog: i32,
+}
+
+impl<S: Stream> Service<S> {
+    const MAX_REQUESTS: u64 = 25;
+    const BACKLOG: i32 = 1024;
+
+    pub(super) fn new(factory: impl FnOnce() -> io::Result<Handler<S>> + 'static) -> Self {
+        Self {
+            factory: Some(Box::new(factory)),
+            max_requests: Self::MAX_REQUESTS,
+            requests_handled: 0,
+            send_ack: None,
+            backlog: Self::BACKLOG,
+        }
+    }
+
+    /// Serves what comes in on `listeners` until told to stop, the limit is reached, or the parent
+    /// is gone.
+    pub(super) fn serve<L>(&mut self, listeners: Vec<Ours<L>>, comm: &Comm) -> io::Result<()>
+    where
+        L: AsFd + AsRawFd + 'static,
+    {
+        // The child's copy of it, so that there is one for each child.
+        let factory = self
+            .factory
+            .take()
+            .ok_or_else(|| io::Error::other("served already"))?;
+        let listeners = Rc::new(RefCell::new(listeners));
+        let for_close = Rc::clone(&listeners);
+        comm.when_orphaned(move || {
+            // While the loop waits on them it holds them, and returns as soon as the wait has ended.
+            if let Ok(mut listeners) = for_close.try_borrow_mut() {
+                listeners.clear();
+            }
+        });
+        let handler = factory()?;
+        AcceptLoop {
+            service: self,
+            handler,
+            listeners,
+            comm,
+            next: 0,
+            shortage: None,
+        }
+        .run()
+    }
+
+    fn limit_reached(&self) -> bool {
+        self.max_requests != 0 && self.requests_handled >= self.max_requests
+    }
+}
+
+impl<S> fmt::Debug for Service<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Service")
+            .field("max_requests", &self.max_requests)
+            .field("requests_handled", &self.requests_handled)
+            .field("send_ack", &self.send_ack)
+            .finish_non_exhaustive()
+    }
+}
+
+struct AcceptLoop<'a, S, L: AsRawFd> {
+    service: &'a mut Service<S>,
+    handler: Handler<S>,
+    listeners: Rc<RefCell<Vec<Ours<L>>>>,
+    comm: &'a Comm,
+    /// The listener to try first: the one after that served last, so that a busy one does not
+    /// starve the others.
+    next: usize,
+    /// How long to pause for want of descriptors or memory, while that lasts.
+    shortage: Option<Duration>,
+}
+
+impl<S: Stream, L: AsFd + AsRawFd> AcceptLoop<'_, S, L> {
+    /// Tries to accept before it ever waits: a newcomer may follow a child that died with a wake-up
+    /// in its hands.
+    fn run(mut self) -> io::Result<()> {
+        while !self.comm.shutdown_requested() {
+            match self.accept()? {
+                Some(connection) => {
+                    self.handle(connection);
+                    if self.service.limit_reached() {
+                        return Ok(());
+                    }
+                    if !self.comm.coalesces() {
+                        self.say(Comm::not_busy);
+                    }
+                }
+                None => {
+                    self.say(Comm::not_busy);
+                    self.wait()?;
+                }
+            }
+        }
+        self.last_round()
+    }
+
+    /// Told to stop: a wake-up for a connection may have been spent on this child, so it looks at
+    /// each listener once more.
+    fn last_round(&mut self) -> io::Result<()> {
+        let count = self.listeners.borrow().len();
+        for index in 0..count {
+            // Without a parent the listeners are closed, or are to be.
+            if self.comm.is_orphaned() {
+                break;
+            }
+            if let Some(connection) = self.try_accept(index)? {
+                self.handle(connection);
+            }
+        }
+        Ok(())
+    }
+
+    fn wait(&self) -> io::Result<()> {
+        let listeners = self.listeners.borrow();
+        let fds: Vec<BorrowedFd<'_>> = listeners.iter().map(|listener| listener.as_fd()).collect();
+        self.comm.wait(&fds).map(drop)
+    }
+
+    fn accept(&mut self) -> io::Result<Option<OwnedFd>> {
+        let count = self.listeners.borrow().len();
+        for offset in 0..count {
+            let index = (self.next + offset) % count;
+            if let Some(connection) = self.try_accept(index)? {
+                self.next = index + 1;
+                return Ok(Some(connection));
+            }
+        }
+        Ok(None)
+    }
+
+    fn try_accept(&mut self, index: usize) -> io::Result<Option<OwnedFd>> {
+        let accepted = match self.listeners.borrow().get(index) {
+            Some(listener) => sockets::accept(&**listener),
+            None => Accepted::Nothing,
+        };
+        match accepted {
+            Accepted::Connection(connection) => {
+                self.shortage = None;
+                Ok(Some(connection))
+            }
+            Accepted::Nothing => Ok(None),
+            Accepted::Exhausted(error) => self.sit_out(&error).map(|()| None),
+            Accepted::Broken(error) => Err(error),
+        }
+    }
+
+    /// For want of descriptors or memory: no spinning, and one line an episode.
+    fn sit_out(&mut self, error: &io::Error) -> io::Result<()> {
+        const SHORTEST: Duration = Duration::from_millis(10);
+        const LONGEST: Duration = Duration::from_secs(1);
+        let pause = match self.shortage {
+            Some(pause) => pause.saturating_mul(2).min(LONGEST),
+            None => {
+                eprintln!("cannot accept for now: {error}");
+                SHORTEST
+            }
+        };
+        self.shortage = Some(pause);
+        self.comm.pause(pause)
+    }
+
+    fn handle(&mut self, connection: OwnedFd) {
+        self.say(Comm::busy);
+        self.service.requests_handled += 1;
+        let conn = Conn::new(connection, self.comm.share(), self.service.requests_handled);
+        match (self.handler)(conn) {
+            Ok(()) => {}
+            // Clients come and go; that is no news.
+            Err(error) if is_the_clients(&error) => log::debug!("connection ended: {error}"),
+            Err(error) => eprintln!("connection failed: {error}"),
+        }
+    }
+
+    /// A word that cannot be said is no reason to drop a client: if it is because the parent is
+    /// gone, the next wait tells.
+    fn say(&self, word: impl FnOnce(&Comm) -> io::Result<()>) {
+        if let Err(error) = word(self.comm) {
+            log::debug!("the parent cannot be reached: {error}");
+        }
+    }
+}
+
+fn is_the_clients(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, TimedOut, UnexpectedEof};
+    matches!(
+        error.kind(),
+        BrokenPipe | ConnectionAborted | ConnectionReset | TimedOut | UnexpectedEof
+    )
+}
+
+/// The setters and getters that the stock servers have in common.
+macro_rules! common_attributes {
+    () => {
+        /// How many connections a child takes before it leaves and is replaced. Default: 25;
+        /// 0 means no limit.
+        #[must_use]
+        pub fn max_requests(mut self, connections: u64) -> Self {
+            self.service.max_requests = connections;
+            self
+        }
+
+        /// How many connections may wait to be accepted. Default: 1024; the kernel cuts it to its
+        /// own limit.
+        #[must_use]
+        pub fn backlog(mut self, connections: i32) -> Self {
+            self.service.backlog = connections;
+            self
+        }
+
+        /// How many connections this process has taken: in the parent, none.
+        pub fn requests_handled(&self) -> u64 {
+            self.service.requests_handled
+        }
+    };
+}
+pub(super) use common_attributes;
+
+/// The part of [`ChildServer`](crate::ChildServer) that the stock servers have in common.
+macro_rules! common_server {
+    () => {
+        fn send_ack(&self) -> Option<Duration> {
+            self.service.send_ack
+        }
+
+        fn set_send_ack(&mut self, interval: Option<Duration>) {
+            self.service.send_ack = interval;
+        }
+
+        fn resume_accept(&mut self, comm: &mut Comm) -> io::Result<()> {
+            let listeners = std::mem::take(&mut self.listeners);
+            self.service.serve(listeners, comm)
+        }
+
+        fn lost(&mut self) -> Option<io::Error> {
+            let dead = self
+                .listeners
+                .iter()
+                .any(|listener| !sockets::is_listening(&**listener));
+            dead.then(|| io::Error::other("a listening socket has been shut down"))
+        }
+    };
+}
+pub(super) use common_server;

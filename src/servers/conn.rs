@@ -1,0 +1,243 @@
+//! One connection in a child: reading and writing that go on sending ACKs while the client is slow.
+
+use crate::child_end::{Acker, Comm, Interest};
+use std::{
+    cell::Cell,
+    fmt,
+    io::{self, IoSlice, Read, Write},
+    net::{Shutdown, SocketAddr, TcpStream},
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::net::UnixStream,
+    },
+    time::Duration,
+};
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for std::net::TcpStream {}
+    impl Sealed for std::os::unix::net::UnixStream {}
+}
+
+/// The two kinds of stream: [`TcpStream`] and [`UnixStream`].
+pub trait Stream: AsFd + From<OwnedFd> + fmt::Debug + sealed::Sealed + 'static {
+    /// Reads once.
+    #[doc(hidden)]
+    fn read_once(&self, buffer: &mut [u8]) -> io::Result<usize>;
+    /// Writes once.
+    #[doc(hidden)]
+    fn write_once(&self, parts: &[IoSlice<'_>]) -> io::Result<usize>;
+    /// Sets or clears O_NONBLOCK.
+    #[doc(hidden)]
+    fn block(&self) -> io::Result<()>;
+    /// Ends one direction or both.
+    #[doc(hidden)]
+    fn end(&self, how: Shutdown) -> io::Result<()>;
+}
+
+macro_rules! streams {
+    ($($type:ty),*) => {$(
+        impl Stream for $type {
+            fn read_once(&self, buffer: &mut [u8]) -> io::Result<usize> {
+                (&*self).read(buffer)
+            }
+            fn write_once(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+                (&*self).write_vectored(parts)
+            }
+            fn block(&self) -> io::Result<()> {
+                self.set_nonblocking(false)
+            }
+            fn end(&self, how: Shutdown) -> io::Result<()> {
+                self.shutdown(how)
+            }
+        }
+    )*};
+}
+streams!(TcpStream, UnixStream);
+
+/// A connection, handed to the handler of a stock server. Dropping it closes it.
+///
+/// It reads and writes like a blocking stream (also through `&Conn`, so a `BufReader` over `&conn`
+/// leaves `&conn` for writing). While it waits for the client, however slow, the child goes on
+/// sending ACKs: only a child that is stuck in code is timed out. Neither `WouldBlock` nor
+/// `Interrupted` is ever returned.
+pub struct Conn<S> {
+    stream: S,
+    comm: Comm,
+    number: u64,
+    read_timeout: Cell<Option<Duration>>,
+    write_timeout: Cell<Option<Duration>>,
+}
+
+impl<S: Stream> Conn<S> {
+    pub(super) fn new(stream: OwnedFd, comm: Comm, number: u64) -> Self {
+        Self {
+            stream: S::from(stream),
+            comm,
+            number,
+            read_timeout: Cell::new(None),
+            write_timeout: Cell::new(None),
+        }
+    }
+
+    /// How many connections this child has taken, this one included: the original's
+    /// `requests_handled`.
+    pub fn requests_handled(&self) -> u64 {
+        self.number
+    }
+
+    /// For how long a read waits for the client before it fails with `TimedOut`. Default: `None`,
+    /// for ever.
+    pub fn set_read_timeout(&self, timeout: Option<Duration>) {
+        self.read_timeout.set(timeout);
+    }
+
+    /// For how long a write waits for the client before it fails with `TimedOut`. Default: `None`,
+    /// for ever.
+    pub fn set_write_timeout(&self, timeout: Option<Duration>) {
+        self.write_timeout.set(timeout);
+    }
+
+    /// Says that the child is alive, in the midst of long legitimate work. A child that computes
+    /// for longer than `timeout` without this is told to stop.
+    ///
+    /// # Errors
+    ///
+    /// When the parent cannot be reached.
+    pub fn ack(&self) -> io::Result<()> {
+        self.comm.ack()
+    }
+
+    /// Whether the child was told to stop, or the parent is gone: a handler that keeps a connection
+    /// for long should bring it to an end.
+    pub fn shutdown_requested(&self) -> bool {
+        self.comm.shutdown_requested()
+    }
+
+    /// Ends one direction of the connection, or both.
+    ///
+    /// # Errors
+    ///
+    /// When the connection is gone.
+    pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+        self.stream.end(how)
+    }
+
+    /// The stream itself, in blocking mode, and a handle that says words: for TLS, HTTP and other
+    /// libraries that want to own the stream. Sending ACKs while they wait is up to the caller.
+    ///
+    /// # Errors
+    ///
+    /// When the stream cannot be put into blocking mode.
+    pub fn into_parts(self) -> io::Result<(S, Acker)> {
+        self.stream.block()?;
+        Ok((self.stream, self.comm.acker()))
+    }
+
+    /// Tries `attempt` until it does not have to wait, waiting in between.
+    fn patiently<R>(
+        &self,
+        interest: Interest,
+        timeout: Option<Duration>,
+        mut attempt: impl FnMut(&S) -> io::Result<R>,
+    ) -> io::Result<R> {
+        let mut deadline = None;
+        loop {
+            match attempt(&self.stream) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                result => return result,
+            }
+            deadline = deadline.or_else(|| self.comm.deadline(timeout));
+            if !self
+                .comm
+                .wait_stream(self.stream.as_fd(), interest, deadline)?
+            {
+                return Err(io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    "the client is too slow",
+                ));
+            }
+        }
+    }
+}
+
+impl Conn<TcpStream> {
+    /// The client's address.
+    ///
+    /// # Errors
+    ///
+    /// When the client is gone.
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        self.stream.peer_addr()
+    }
+
+    /// The address that the client has connected to.
+    ///
+    /// # Errors
+    ///
+    /// When the operating system does not tell.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.stream.local_addr()
+    }
+}
+
+impl<S: Stream> Read for &Conn<S> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.patiently(Interest::Read, self.read_timeout.get(), |stream| {
+            stream.read_once(buffer)
+        })
+    }
+}
+
+impl<S: Stream> Write for &Conn<S> {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        self.write_vectored(&[IoSlice::new(buffer)])
+    }
+
+    fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.patiently(Interest::Write, self.write_timeout.get(), |stream| {
+            stream.write_once(parts)
+        })
+    }
+
+    /// Nothing is buffered.
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<S: Stream> Read for Conn<S> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        (&*self).read(buffer)
+    }
+}
+
+impl<S: Stream> Write for Conn<S> {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        (&*self).write(buffer)
+    }
+
+    fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        (&*self).write_vectored(parts)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// In non-blocking mode: a read may fail with `WouldBlock` where the connection itself would wait.
+impl<S: Stream> AsFd for Conn<S> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+}
+
+impl<S: fmt::Debug> fmt::Debug for Conn<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Conn")
+            .field("stream", &self.stream)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,163 @@
+//! The stock server for a UNIX socket, the original's PreFork::UNIX: a path, a mode, a handler.
+
+use super::{
+    accept::{Handler, Service, common_attributes, common_server},
+    conn::Conn,
+};
+use crate::{
+    child_end::Comm,
+    os::{
+        ours::Ours,
+        sockets::{self, FileId},
+    },
+    server::ChildServer,
+};
+use std::{
+    io,
+    os::unix::net::{UnixListener, UnixStream},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+/// Accepts on a UNIX socket, one connection at a time in each child.
+///
+/// A socket file that nobody listens at, left by a server that was killed, is replaced; a live one
+/// is an error. The file is removed at the end, by the process that bound it and only if it is
+/// still the one that was bound.
+#[derive(Debug)]
+pub struct UnixServer {
+    service: Service<UnixStream>,
+    path: PathBuf,
+    mode: u32,
+    listeners: Vec<Ours<UnixListener>>,
+    bound: Option<Bound>,
+}
+
+/// The file that was bound, and by which process.
+#[derive(Clone, Copy, Debug)]
+struct Bound {
+    file: FileId,
+    by: u32,
+}
+
+impl UnixServer {
+    /// A server at `path` that hands each connection to `handler`, in the child.
+    ///
+    /// An error that the handler returns is printed to the child's stderr, unless it only says that
+    /// the client has gone or was too slow. A panic ends the child.
+    pub fn new(
+        path: impl Into<PathBuf>,
+        handler: impl FnMut(Conn<UnixStream>) -> io::Result<()> + 'static,
+    ) -> Self {
+        Self::of(
+            path.into(),
+            Service::new(move || {
+                let handler: Handler<UnixStream> = Box::new(handler);
+                Ok(handler)
+            }),
+        )
+    }
+
+    /// A server whose handler has state of its own in each child, made by `init` after the fork:
+    /// see [`TcpServer::per_child`](crate::TcpServer::per_child).
+    pub fn per_child<T, I>(path: impl Into<PathBuf>, init: I) -> UnixPerChild<I>
+    where
+        I: FnOnce() -> io::Result<T> + 'static,
+    {
+        UnixPerChild {
+            path: path.into(),
+            init,
+        }
+    }
+
+    fn of(path: PathBuf, service: Service<UnixStream>) -> Self {
+        Self {
+            service,
+            path,
+            mode: 0o660,
+            listeners: Vec::new(),
+            bound: None,
+        }
+    }
+
+    /// The mode of the socket file: who may connect is who may write to it. Default: 0o660. Nobody
+    /// can connect before it is set.
+    #[must_use]
+    pub fn mode(mut self, mode: u32) -> Self {
+        self.mode = mode;
+        self
+    }
+
+    common_attributes!();
+
+    /// Where it listens.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn remove_file(&mut self) {
+        if let Some(bound) = self
+            .bound
+            .take()
+            .filter(|bound| bound.by == std::process::id())
+        {
+            sockets::remove_socket_file(&self.path, bound.file);
+        }
+    }
+}
+
+impl ChildServer for UnixServer {
+    fn start(&mut self) -> io::Result<()> {
+        let (listener, file) = sockets::listen_unix(&self.path, self.mode, self.service.backlog)?;
+        self.listeners = vec![Ours::servers(listener)];
+        self.bound = Some(Bound {
+            file,
+            by: std::process::id(),
+        });
+        Ok(())
+    }
+
+    fn stop(&mut self) {
+        // The file first: whoever finds it can still connect then.
+        self.remove_file();
+        self.listeners.clear();
+    }
+
+    common_server!();
+}
+
+/// A server that is dropped without having been stopped leaves no file behind either.
+impl Drop for UnixServer {
+    fn drop(&mut self) {
+        self.remove_file();
+    }
+}
+
+/// A [`UnixServer`] with state per child, waiting for its handler: see [`UnixServer::per_child`].
+#[derive(Debug)]
+#[must_use = "it needs a handler: call `serve`"]
+pub struct UnixPerChild<I> {
+    path: PathBuf,
+    init: I,
+}
+
+impl<I> UnixPerChild<I> {
+    /// The server that hands each connection to `handler`, together with the child's state.
+    pub fn serve<T: 'static>(
+        self,
+        mut handler: impl FnMut(&mut T, Conn<UnixStream>) -> io::Result<()> + 'static,
+    ) -> UnixServer
+    where
+        I: FnOnce() -> io::Result<T> + 'static,
+    {
+        let Self { path, init } = self;
+        UnixServer::of(
+            path,
+            Service::new(move || {
+                let mut state = init()?;
+                let handler: Handler<UnixStream> = Box::new(move |conn| handler(&mut state, conn));
+                Ok(handler)
+            }),
+        )
+    }
+}
