@@ -84,18 +84,14 @@ impl Channel {
     /// Writes a word as newline, word, newline: output that was left unfinished before it loses
     /// neither. An ACK is followed by the word for the state, so that one lost or forged heals.
     fn say(&self, word: Word) -> io::Result<()> {
-        let mut message = vec![b'\n', self.words.byte(word), b'\n'];
-        if word == Word::Ack {
-            let state = if self.busy.load(Ordering::Relaxed) {
-                Word::Busy
-            } else {
-                Word::NotBusy
-            };
-            if state == Word::Busy || !self.leaving.load(Ordering::Relaxed) {
-                message.extend([self.words.byte(state), b'\n']);
-            }
-        }
-        let written = self.sink.write(&message)?;
+        let busy = self.busy.load(Ordering::Relaxed);
+        let state = if busy { Word::Busy } else { Word::NotBusy };
+        let [word_byte, state_byte] = [word, state].map(|word| self.words.byte(word));
+        let message = [b'\n', word_byte, b'\n', state_byte, b'\n'];
+        let repeats = word == Word::Ack && (busy || !self.leaving.load(Ordering::Relaxed));
+        let written = self
+            .sink
+            .write(if repeats { &message } else { &message[..3] })?;
         self.unsaid.store(!written, Ordering::Relaxed);
         Ok(())
     }
@@ -254,6 +250,16 @@ impl Comm {
         } else {
             wake
         })
+    }
+
+    /// Sends the ACKs that are due. The waits do it by themselves; this is for a server that is kept
+    /// so busy that it never waits.
+    ///
+    /// # Errors
+    ///
+    /// As [`ack`](Self::ack).
+    pub fn attend(&self) -> io::Result<()> {
+        self.shared.say_what_is_due()
     }
 
     /// Waits for `duration`, sending the ACKs that are due; less if the child should leave.

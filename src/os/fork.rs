@@ -74,9 +74,10 @@ pub(crate) fn become_child(cradle: &Cradle<'_>, mask: Mask) -> io::Result<OwnedF
 }
 
 /// Has the kernel send SIGINT when the parent dies. The second belt beside the death watch: it also
-/// reaches a child that is stuck in code and watches nothing.
+/// reaches a child that is stuck in code and watches nothing. A change of the user or group unties,
+/// so it is done once more after the user's own set-up.
 #[cfg(target_os = "linux")]
-fn tie_to_parent(parent: u32) -> io::Result<()> {
+pub(crate) fn tie_to_parent(parent: u32) -> io::Result<()> {
     use nix::sys::signal::{Signal, raise};
     nix::sys::prctl::set_pdeathsig(Signal::SIGINT)?;
     // It may have died before the call above.
@@ -87,7 +88,7 @@ fn tie_to_parent(parent: u32) -> io::Result<()> {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn tie_to_parent(_parent: u32) -> io::Result<()> {
+pub(crate) fn tie_to_parent(_parent: u32) -> io::Result<()> {
     Ok(())
 }
 

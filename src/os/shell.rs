@@ -8,7 +8,7 @@ use super::{
     pidfd::Reaped,
     pipes,
     poller::{Attention, Poller, Ready, Source},
-    signals::{Arrived, Subscription},
+    signals::{Arrived, Statuses, Subscription},
     waiter::poll_any,
     wires::Wires,
 };
@@ -38,6 +38,7 @@ pub(crate) struct Shell {
     /// Nothing is written to it. It is open for as long as this process lives, and nowhere else.
     death_write: Option<Ours<OwnedFd>>,
     signals: Option<Subscription>,
+    statuses: Option<Statuses>,
     watches: Vec<Watch>,
     /// How long children get when the server is dropped while they live.
     pub(crate) grace: Duration,
@@ -53,8 +54,9 @@ impl Shell {
         let null = nix::fcntl::open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())
             .map_err(|error| Error::new(Operation::Open, "/dev/null", error.into()))?;
         let poller = Poller::new().map_err(|error| Error::new(Operation::Poll, "set-up", error))?;
-        let signals = Subscription::new(handle_signals)
-            .map_err(|error| Error::new(Operation::Signal, "set-up", error))?;
+        let signal = |error| Error::new(Operation::Signal, "set-up", error);
+        let statuses = Statuses::keep().map_err(signal)?;
+        let signals = Subscription::new(handle_signals).map_err(signal)?;
         poller
             .add_urgent(
                 signals.as_fd().as_raw_fd(),
@@ -71,6 +73,7 @@ impl Shell {
             death_read: Some(death_read),
             death_write: Some(death_write),
             signals: Some(signals),
+            statuses: Some(statuses),
             watches: Vec::new(),
             grace,
             owner: std::process::id(),
@@ -144,7 +147,7 @@ impl Shell {
     }
 
     /// Lets go of the process-wide things: the end of the server.
-    pub(crate) fn close(&mut self) {
+    fn close(&mut self) {
         self.death_write = None;
         while let Some(watch) = self.watches.first() {
             self.unwatch(watch.id);
@@ -152,6 +155,23 @@ impl Shell {
         if let Some(signals) = self.signals.take() {
             let _ = self.poller.remove_urgent(signals.as_fd().as_raw_fd());
         }
+        self.statuses = None;
+    }
+
+    /// Ends everything, outside of the loop. Children that live are told, given the grace, killed.
+    pub(crate) fn end(&mut self) {
+        self.death_write = None;
+        let children = self.wires.ids();
+        if !children.is_empty() {
+            self.kill_all(&children, Signal::Interrupt);
+            let left = self.await_deaths(children, self.clock.now() + self.grace);
+            self.kill_all(&left, Signal::Kill);
+            let left = self.await_deaths(left, self.clock.now() + self.grace);
+            for id in left {
+                log::error!("child {id} cannot be killed");
+            }
+        }
+        self.close();
     }
 
     /// Reaps whoever has ended of `children`, and says who is left.
@@ -184,22 +204,12 @@ impl Shell {
     }
 }
 
-/// A server that is dropped while children live, as in a panic of the program around it: they are
-/// told, given `kill_timeout`, and killed.
+/// A server that is dropped while children live, as in a panic of the program around it.
 impl Drop for Shell {
     fn drop(&mut self) {
-        if self.owner != std::process::id() {
-            return;
+        if self.owner == std::process::id() {
+            self.end();
         }
-        self.close();
-        let children = self.wires.ids();
-        if children.is_empty() {
-            return;
-        }
-        self.kill_all(&children, Signal::Interrupt);
-        let left = self.await_deaths(children, self.clock.now() + self.grace);
-        self.kill_all(&left, Signal::Kill);
-        self.await_deaths(left, self.clock.now() + self.grace);
     }
 }
 

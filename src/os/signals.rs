@@ -84,7 +84,8 @@ pub(crate) struct Subscription {
     slot: usize,
     seen: [u64; HANDLED.len()],
     wanted: Vec<usize>,
-    unblocked: Option<SigSet>,
+    /// Which of the stop signals were blocked before.
+    blocked_before: SigSet,
 }
 
 /// How often each signal has come since the last look.
@@ -115,7 +116,7 @@ impl Subscription {
             slot,
             seen: std::array::from_fn(|index| COUNTS[index].load(Ordering::Relaxed)),
             wanted: Vec::new(),
-            unblocked: None,
+            blocked_before: SigSet::empty(),
         };
         if stop {
             subscription.want(Signal::SIGINT)?;
@@ -171,10 +172,12 @@ impl Subscription {
 
     /// A mask that was inherited from whoever started us must not keep the stop signals away.
     fn unblock(&mut self) -> io::Result<()> {
-        let mut stop = SigSet::empty();
-        stop.add(Signal::SIGINT);
-        stop.add(Signal::SIGTERM);
-        self.unblocked = Some(stop.thread_swap_mask(SigmaskHow::SIG_UNBLOCK)?);
+        let stop = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM]);
+        let before = stop.thread_swap_mask(SigmaskHow::SIG_UNBLOCK)?;
+        self.blocked_before = before
+            .iter()
+            .filter(|signal| stop.contains(*signal))
+            .collect();
         Ok(())
     }
 }
@@ -196,9 +199,7 @@ impl Drop for Subscription {
                 installed.remove(&index);
             }
         }
-        if let Some(mask) = &self.unblocked {
-            let _ = mask.thread_set_mask();
-        }
+        let _ = self.blocked_before.thread_block();
     }
 }
 
@@ -210,15 +211,42 @@ fn set_action(signal: Signal, handler: SigHandler) -> io::Result<SigAction> {
     Ok(unsafe { sigaction(signal, &action) }?)
 }
 
-/// Sets SIGCHLD to its default: ignored, as it may have been inherited, every status would be lost.
-/// A handler that the program has installed is left alone: statuses are kept then as well.
-pub(crate) fn keep_statuses() -> io::Result<()> {
-    let before = set_action(Signal::SIGCHLD, SigHandler::SigDfl)?;
-    if !matches!(before.handler(), SigHandler::SigDfl | SigHandler::SigIgn) {
-        // SAFETY: it was there the moment before.
-        unsafe { sigaction(Signal::SIGCHLD, &before) }?;
+/// The disposition of SIGCHLD that was there before, and how many servers want the default.
+static STATUSES: Mutex<(usize, Option<SigAction>)> = Mutex::new((0, None));
+
+/// While it lives, SIGCHLD is not ignored: ignored, as it may have been inherited, every status
+/// would be lost. A handler that the program has installed is left alone.
+#[derive(Debug)]
+pub(crate) struct Statuses(());
+
+impl Statuses {
+    pub(crate) fn keep() -> io::Result<Self> {
+        let mut statuses = STATUSES.lock().unwrap_or_else(PoisonError::into_inner);
+        if statuses.0 == 0 {
+            let before = set_action(Signal::SIGCHLD, SigHandler::SigDfl)?;
+            match before.handler() {
+                SigHandler::SigDfl => {}
+                SigHandler::SigIgn => statuses.1 = Some(before),
+                // SAFETY: it was there the moment before.
+                _ => drop(unsafe { sigaction(Signal::SIGCHLD, &before) }?),
+            }
+        }
+        statuses.0 += 1;
+        Ok(Self(()))
     }
-    Ok(())
+}
+
+impl Drop for Statuses {
+    fn drop(&mut self) {
+        let mut statuses = STATUSES.lock().unwrap_or_else(PoisonError::into_inner);
+        statuses.0 -= 1;
+        if statuses.0 == 0
+            && let Some(before) = statuses.1.take()
+        {
+            // SAFETY: it is the disposition that the process had before: to ignore.
+            let _ = unsafe { sigaction(Signal::SIGCHLD, &before) };
+        }
+    }
 }
 
 /// The mask that was in force before all signals were blocked.

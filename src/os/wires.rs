@@ -39,6 +39,29 @@ struct Wire {
     pidfd: Option<Ours<OwnedFd>>,
 }
 
+impl Wire {
+    fn watch(&self, poller: &Poller) -> io::Result<()> {
+        let (slot, generation) = (self.id.slot(), self.id.generation());
+        for output in Output::ALL {
+            if let Some(stream) = &self.streams[output as usize] {
+                let source = Source::Output {
+                    slot,
+                    generation,
+                    output,
+                };
+                poller.add_output(stream.fd.as_raw_fd(), source)?;
+            }
+        }
+        match &self.pidfd {
+            Some(pidfd) => {
+                let source = Source::Death { slot, generation };
+                poller.add_urgent(pidfd.as_raw_fd(), source, Interest::READABLE)
+            }
+            None => Ok(()),
+        }
+    }
+}
+
 /// How far reading an output has come.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Progress {
@@ -62,8 +85,8 @@ pub(crate) struct Wires {
 }
 
 impl Wires {
-    /// Enters a child that was just forked and has the poller watch it. False if its death must be
-    /// looked for by hand, for want of a pidfd.
+    /// Enters a child that was just forked and has the poller watch it. It is entered even if that
+    /// fails; its death must be looked for by hand then, as for want of a pidfd.
     pub(crate) fn insert(
         &mut self,
         poller: &Poller,
@@ -71,7 +94,7 @@ impl Wires {
         pid: u32,
         ends: ParentEnds,
         words: CommWords,
-    ) -> io::Result<bool> {
+    ) -> io::Result<()> {
         let stdout_words = ends.comm.is_none().then_some(words);
         let stream = |fd, words| {
             Some(Stream {
@@ -90,39 +113,22 @@ impl Wires {
         if let Err(error) = &pidfd {
             log::debug!("no pidfd for child {pid}: {error}");
         }
-        let wire = Wire {
+        let mut wire = Wire {
             id,
             pid,
             streams,
             pidfd: pidfd.ok(),
         };
-        let has_pidfd = wire.pidfd.is_some();
-        self.without_pidfd += usize::from(!has_pidfd);
+        let watched = wire.watch(poller);
+        if watched.is_err() {
+            wire.pidfd = None;
+        }
+        self.without_pidfd += usize::from(wire.pidfd.is_none());
         if self.wires.len() <= id.slot() {
             self.wires.resize_with(id.slot() + 1, || None);
         }
-        let wire = self.wires[id.slot()].insert(wire);
-        for output in Output::ALL {
-            if let Some(stream) = &wire.streams[output as usize] {
-                let (slot, generation) = (id.slot(), id.generation());
-                poller.add_output(
-                    stream.fd.as_raw_fd(),
-                    Source::Output {
-                        slot,
-                        generation,
-                        output,
-                    },
-                )?;
-            }
-        }
-        if let Some(pidfd) = &wire.pidfd {
-            let source = Source::Death {
-                slot: id.slot(),
-                generation: id.generation(),
-            };
-            poller.add_urgent(pidfd.as_raw_fd(), source, Interest::READABLE)?;
-        }
-        Ok(has_pidfd)
+        self.wires[id.slot()] = Some(wire);
+        watched
     }
 
     /// The child in that slot, if it is of that generation.

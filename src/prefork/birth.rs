@@ -69,8 +69,9 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
             Ok(Forked::Child) => self.live_as_child(childs, parent, mask),
             Ok(Forked::Parent(pid)) => {
                 drop(childs);
+                let restored = mask.restore().map_err(signal);
                 self.enter(pid, parents);
-                mask.restore().map_err(signal)
+                restored
             }
             Err(error) => {
                 mask.restore().map_err(signal)?;
@@ -96,23 +97,19 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
     fn enter(&mut self, pid: u32, ends: ParentEnds) {
         let id = self.core.monitor.forked(pid);
         let words = self.core.monitor.comm_words();
-        match self
+        let watched = self
             .shell
             .wires
-            .insert(&self.shell.poller, id, pid, ends, words)
-        {
-            Ok(true) => {}
-            Ok(false) => {
-                self.shell.watch_deaths();
-                // It may have died before the handler was there.
-                self.sweep_due = true;
-            }
-            Err(error) => {
-                log::error!("cannot watch child {pid}: {error}");
-                self.sweep_due = true;
-                self.core.monitor.kill(id, Signal::Kill);
-                self.core.monitor.retire(id, Reason::Faulty);
-            }
+            .insert(&self.shell.poller, id, pid, ends, words);
+        if self.shell.wires.needs_sweep() {
+            self.shell.watch_deaths();
+            // It may have died before the handler was there.
+            self.sweep_due = true;
+        }
+        if let Err(error) = watched {
+            log::error!("cannot watch child {pid}: {error}");
+            self.core.monitor.kill(id, Signal::Kill);
+            self.core.monitor.retire(id, Reason::Faulty);
         }
         self.core.call("server_forked", |hooks, monitor| {
             hooks.server_forked(monitor, id)
@@ -123,7 +120,7 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
     /// here; the descriptors have been closed by number.
     fn live_as_child(&mut self, ends: ChildEnds, parent: u32, mask: Mask) -> ! {
         let life = AssertUnwindSafe(|| match self.become_child(ends, parent, mask) {
-            Ok(mut comm) => self.serve(&mut comm),
+            Ok(mut comm) => self.serve(&mut comm, parent),
             Err(error) => {
                 eprintln!("cannot become a child: {error}");
                 EXIT_START
@@ -160,10 +157,13 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
     }
 
     /// In the child: the hooks, and serving between them. The exit code.
-    fn serve(&mut self, comm: &mut Comm) -> i32 {
+    fn serve(&mut self, comm: &mut Comm, parent: u32) -> i32 {
         let hooks = &mut self.core.hooks;
         let mut start = Start::new(&mut self.core.monitor, comm, &mut self.server);
-        let code = match hooks.server_start(&mut start) {
+        let started = hooks
+            .server_start(&mut start)
+            .and_then(|()| fork::tie_to_parent(parent));
+        let code = match started {
             Err(error) => {
                 eprintln!("server_start failed: {error}");
                 EXIT_START

@@ -11,7 +11,6 @@ use crate::{
         limits,
         ours::{self, PreForkId},
         shell::Shell,
-        signals,
     },
     report::Report,
     server::ChildServer,
@@ -91,8 +90,6 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
         let _ = normal.normalise();
         let private = usize::from(normal.comm_channel == CommChannel::Private);
         limits::ensure_open_files(normal.max_clients, DESCRIPTORS_A_CHILD + private)?;
-        signals::keep_statuses()
-            .map_err(|error| Error::new(Operation::Signal, "SIGCHLD", error))?;
         let id = PreForkId::unique();
         let shell = Shell::new(id, normal.handle_signals, normal.kill_timeout)?;
         let monitor = Monitor::with_attributes(self.attributes);
@@ -136,9 +133,7 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
             })
         });
         started.map_err(|error| {
-            self.core.call("handler_child", |hooks, monitor| {
-                hooks.handler_child(monitor, &error)
-            });
+            self.call_child(&error);
             self.stop();
             Error::new(Operation::Start, "the server", error)
         })

@@ -49,7 +49,7 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
             }
         }
         if self.core.monitor.close(child) {
-            self.server_closed(child);
+            self.call_server_closed(child);
         }
         self.shell.wires.remove(&self.shell.poller, child);
         let Some((record, death)) = self.core.monitor.exited(child, status) else {
@@ -64,9 +64,7 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
         if death.code() == Some(EXIT_ACCEPT)
             && let Some(error) = self.server.lost()
         {
-            self.core.call("handler_child", |hooks, monitor| {
-                hooks.handler_child(monitor, &error)
-            });
+            self.call_child(&error);
         }
     }
 
@@ -123,14 +121,14 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
             Output::Comm => return,
         };
         if self.core.monitor.output_ended(child, flag) {
-            self.server_closed(child);
+            self.call_server_closed(child);
         }
     }
 
     /// An operation on one child has failed. Without the shutdown that the default of the hook asks
     /// for, that child is killed and replaced.
     fn run_error_of(&mut self, operation: Operation, error: &io::Error, child: ChildId) {
-        self.run_error(operation, error, Some(child));
+        self.call_run_error(operation, error, Some(child));
         if !self.core.monitor.shutdown_on_error() {
             self.core.monitor.kill(child, Signal::Kill);
             self.core.monitor.retire(child, Reason::Faulty);

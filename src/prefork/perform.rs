@@ -11,15 +11,16 @@ use crate::{
 
 /// How many forks one turn performs: in a burst of them, the first children are heard meanwhile.
 const FORKS: usize = 32;
-/// How many tasks one turn performs: hooks that post without end must not keep the loop from the
-/// children.
-const TASKS: usize = 4096;
+/// How many tasks one turn performs beyond those that stood in the queue at its beginning: hooks
+/// that post without end must not keep the loop from the children, nor must the queue grow when a
+/// child floods it with lines.
+const MORE_TASKS: usize = 1024;
 
 impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
     /// Performs what is queued, as far as the budget of a turn goes.
     pub(super) fn perform(&mut self) {
         let mut forks = 0;
-        for _ in 0..TASKS {
+        for _ in 0..self.core.monitor.queue.len() + MORE_TASKS {
             let Some(task) = self.core.monitor.queue.pop() else {
                 return;
             };
@@ -35,7 +36,7 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
                     let state = watch.state.clone();
                     if let Err(error) = self.shell.watch(watch) {
                         log::error!("cannot watch the descriptor of state {state}: {error}");
-                        self.run_error(Operation::Register, &error, None);
+                        self.call_run_error(Operation::Register, &error, None);
                     }
                 }
                 Task::Unwatch(id) => self.shell.unwatch(id),
@@ -48,10 +49,10 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
 
     fn dispatch(&mut self, event: Event) {
         match event {
-            Event::Forkoff => self.decide_forkoff(),
-            Event::ServerFork => self.want_fork(),
-            Event::ServerTimeoutCheck => self.check_timeouts(),
-            Event::Shutdown => self.begin_shutdown(),
+            Event::Forkoff => self.call_forkoff(),
+            Event::ServerFork => self.call_server_fork(),
+            Event::ServerTimeoutCheck => self.call_timeout_check(),
+            Event::Shutdown => self.call_shutdown(),
             Event::State(state) => self.core.call("handler_state", |hooks, monitor| {
                 hooks.handler_state(monitor, &state);
             }),

@@ -108,6 +108,8 @@ impl<S: Stream, L: AsFd + AsRawFd> AcceptLoop<'_, S, L> {
     /// in its hands.
     fn run(mut self) -> io::Result<()> {
         while !self.comm.shutdown_requested() {
+            // Under load there is always another connection, and never a wait.
+            self.say(Comm::attend);
             match self.accept()? {
                 Some(connection) => {
                     self.handle(connection);

@@ -142,6 +142,9 @@ impl<S: Stream> Conn<S> {
         mut attempt: impl FnMut(&S) -> io::Result<R>,
     ) -> io::Result<R> {
         let mut deadline = None;
+        // A client that is never slow keeps the connection from ever waiting. OK to ignore: the
+        // client in hand is served for as long as it lasts.
+        let _ = self.comm.attend();
         loop {
             match attempt(&self.stream) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
