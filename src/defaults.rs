@@ -23,8 +23,7 @@ use crate::{
     monitor::Monitor,
     pool::Plan,
     server::{ChildServer, Start},
-    states::{DOCUMENTED_STATES, States},
-    tasks::Event,
+    states::{DOCUMENTED_STATES, Event, States},
 };
 use std::{io, time::Duration};
 

@@ -9,8 +9,8 @@ use crate::{
     pool::{self, Demand, Plan, Pool, Surplus},
     report::Report,
     slowdown::Slowdown,
-    states::{Readiness, Resolved, States, WatchId},
-    tasks::{Event, Queue, Stream, Task},
+    states::{Event, Readiness, Resolved, States, WatchId},
+    tasks::{Queue, Stream, Task},
     time::Time,
 };
 use std::{io, os::fd::AsFd, process::ExitStatus, time::Duration};

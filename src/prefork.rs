@@ -23,7 +23,7 @@ use crate::{
     },
     report::Report,
     server::ChildServer,
-    tasks::Event,
+    states::Event,
     time::Time,
 };
 use std::{

@@ -1,7 +1,6 @@
 //! The states that can be posted: the documented ones and those that a subclass registers in
 //! `create_states`. Knows names; calls nothing.
 
-use crate::tasks::Event;
 use std::{
     collections::BTreeSet,
     io,
@@ -22,6 +21,17 @@ pub const DOCUMENTED_STATES: [&str; 11] = [
     "forkoff",
     "server_fork",
 ];
+
+/// A state that was posted, by the loop itself or by a hook.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Event {
+    Forkoff,
+    ServerFork,
+    ServerTimeoutCheck,
+    Shutdown,
+    /// A state of the subclass's own.
+    State(String),
+}
 
 /// What a posted name leads to.
 #[derive(Debug, Eq, PartialEq)]

@@ -3,20 +3,9 @@
 
 use crate::{
     child::{ChildId, Signal},
-    states::{Watch, WatchId},
+    states::{Event, Watch, WatchId},
 };
 use std::collections::VecDeque;
-
-/// A state that was posted, by the loop itself or by a hook.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) enum Event {
-    Forkoff,
-    ServerFork,
-    ServerTimeoutCheck,
-    Shutdown,
-    /// A state of the subclass's own.
-    State(String),
-}
 
 /// One of the parent's own outputs.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -11,7 +11,7 @@ use crate::{
         wires::Progress,
     },
     server::ChildServer,
-    tasks::Event,
+    states::Event,
 };
 use std::{io, process::ExitStatus};
 

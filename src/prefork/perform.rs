@@ -6,7 +6,8 @@ use crate::{
     error::Operation,
     hooks::PreForkHooks,
     server::ChildServer,
-    tasks::{Event, Task},
+    states::Event,
+    tasks::Task,
 };
 
 /// How many forks one turn performs: in a burst of them, the first children are heard meanwhile.
