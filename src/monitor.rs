@@ -272,9 +272,13 @@ impl Monitor {
 
     /// Counts a child as free. True if it was busy before; a child that is retiring stays so.
     pub fn set_not_busy(&mut self, id: ChildId) -> bool {
-        let Some(state) = self.pool.get(id).map(Child::state) else {
+        let Some(child) = self.pool.get_mut(id) else {
             return false;
         };
+        // A child that is leaving never says this. One that does after it was told is deaf, and
+        // what it had in hand is done.
+        child.flags.remove(Flags::BUSY_SINCE_TOLD);
+        let state = child.state;
         self.transfer(id, state, &[State::Busy], State::Free)
     }
 

@@ -8,6 +8,8 @@ mod core;
 mod deaths;
 mod handlers;
 mod perform;
+#[cfg(test)]
+mod simulation;
 
 pub use self::builder::Builder;
 
