@@ -415,6 +415,7 @@ impl Monitor {
 
     /// A fork has failed: how long to wait before the next.
     pub(crate) fn fork_failed(&mut self) -> Duration {
+        self.report.failed_forks += 1;
         self.slowdown.fork_failed(self.now)
     }
 

@@ -40,14 +40,12 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
         match self.try_fork() {
             Ok(()) => {}
             Err(error) if limits::is_passing(error.io_error()) => {
-                self.core.monitor.report.failed_forks += 1;
                 let retry_in = self.core.monitor.fork_failed();
                 self.core.call("fork_failed", |hooks, monitor| {
                     hooks.fork_failed(monitor, error.io_error(), retry_in);
                 });
             }
             Err(error) => {
-                self.core.monitor.report.failed_forks += 1;
                 // Retried slowly all the same, for those who do not shut down on errors.
                 self.core.monitor.fork_failed();
                 self.core.call("handler_run_error", |hooks, monitor| {

@@ -28,6 +28,9 @@ fn run(seed: u64) -> u64 {
         let mut world = World::new(seed);
         world.run(EVENTS_PER_SEED);
         world.settle();
+        if std::env::var_os("SIMULATED_REPORT").is_some() {
+            println!("seed {seed}: {}", world.report());
+        }
         world.events()
     });
     outcome.unwrap_or_else(|payload| {

@@ -115,6 +115,15 @@ impl World {
         self.digest
     }
 
+    pub(super) fn report(&self) -> String {
+        format!(
+            "{} until {}: {}",
+            self.events,
+            self.now,
+            self.core.monitor.report()
+        )
+    }
+
     pub(super) fn run(&mut self, events: u64) {
         let end = self.events + events;
         while self.events < end {
@@ -307,9 +316,10 @@ impl World {
         let pause = ms(1 + self.random.below(200));
         self.at(pause, Happening::Fault);
         let span = ms(self.random.below(3_000));
-        match self.random.below(12) {
+        // Rare enough that the pool is mostly there to be hurt: failed starts slow it down for long.
+        match self.random.below(50) {
             0 => self.forks_fail_until = self.now + span,
-            1 => self.starts_fail_until = self.now + span,
+            1 => self.starts_fail_until = self.now + span / 8,
             // The parent does not run for a while.
             2 => self.turn_at = None,
             _ => self.hurt_somebody(),
@@ -329,7 +339,9 @@ impl World {
         let Some((model, _)) = self.models.get_mut(&id) else {
             return;
         };
-        if model.is_dead() {
+        // Who is stopped or mute stays so.
+        let lasting = matches!(model.fault, Some(Fault::Stopped | Fault::Mute));
+        if model.is_dead() || (lasting && kind < 4) {
             return;
         }
         match kind {
