@@ -152,15 +152,16 @@ pub trait PreForkHooks {
         defaults::handler_child(self, monitor, error);
     }
 
-    /// `_stop`: the last call in the parent, after the last child has been reaped. Never in a child.
+    /// `_stop`: the last call in the parent, after the last child has been reaped. Never in a child,
+    /// and not for a server that is dropped before it has shut down.
     ///
     /// Default: [`defaults::handler_stop`] stops the server object and empties the tables.
     fn handler_stop(&mut self, monitor: &mut Monitor, server: &mut dyn ChildServer) {
         defaults::handler_stop(self, monitor, server);
     }
 
-    /// `run_error`: an operation on a child has failed (reading its output, or a fork that retrying
-    /// cannot cure, with no child then).
+    /// `run_error`: an operation has failed for good. On a child: reading its output, collecting its
+    /// status. With no child: a fork that retrying cannot cure, watching a descriptor of one's own.
     ///
     /// Default: [`defaults::handler_run_error`] warns, and shuts down if `shutdown_on_error`. When
     /// that is off, a child whose output could not be read is killed and replaced in any case.
@@ -174,8 +175,9 @@ pub trait PreForkHooks {
         defaults::handler_run_error(self, monitor, operation, error, child);
     }
 
-    /// `shutdown`: begins the end. Called once in the parent, and **in each child** by the default
-    /// of `server_start`, with `is_child` true.
+    /// `shutdown`: begins the end. Called in the parent at the first request to shut down (and at
+    /// further ones while the default has not run), and **in each child** by the default of
+    /// `server_start`, with `is_child` true.
     ///
     /// Default: [`defaults::handler_shutdown`] removes all alarms and sends SIGINT to all children;
     /// in a child it drops the parent's books. Without it a request to shut down changes nothing.
@@ -207,8 +209,8 @@ pub trait PreForkHooks {
         defaults::handler_server_ack(self, monitor, child, output);
     }
 
-    /// `server_timeout_check`: every `server_check_ack`, while there is a `timeout`. Everything that
-    /// children had written by then has been read.
+    /// `server_timeout_check`: every `server_check_ack`, while there is a `timeout`. What children
+    /// had written by then has been read, or the default leaves them out.
     ///
     /// Default: [`defaults::handler_server_timeout_check`] hands the silent ones to
     /// `server_timeout_free` and `server_timeout_busy`, and sets the timer again.

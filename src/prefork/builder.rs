@@ -77,7 +77,8 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
     ///
     /// When the process has several threads, when the limit of open files does not allow
     /// `max_clients` children, when the operating system refuses something, or when the server's
-    /// `start` fails: then with its error. Nothing is left behind.
+    /// `start` fails: then with its error. Nothing is started then, and nothing left behind but the
+    /// raised limit of open files.
     ///
     /// # Panics
     ///

@@ -81,7 +81,7 @@ impl UnixServer {
     }
 
     /// The mode of the socket file: who may connect is who may write to it. Default: 0o660. Nobody
-    /// can connect before it is set.
+    /// but the owner can connect before it is set.
     #[must_use]
     pub fn mode(mut self, mode: u32) -> Self {
         self.mode = mode;
