@@ -19,6 +19,7 @@ pub fn builder(args: &Args) -> Builder<Journal, TcpServer> {
         .max_spare_servers(count(args, "--max-spare", 100))
         .max_clients(count(args, "--max-clients", 100))
         .timeout(millis(args, "--timeout", 0))
+        .server_check_ack(args.parsed("--check").map(Duration::from_millis))
         .kill_timeout(millis(args, "--kill-timeout", 10_000))
         .shutdown_timeout(millis(args, "--shutdown-timeout", 30_000))
         .cull_after(millis(args, "--cull-after", 1000))

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use nix::sys::signal::{SigSet, Signal};
 use prefork_server::{
-    Child, ChildId, Death, Flags, Monitor, Operation, PreForkHooks, Start, State, defaults,
+    Child, ChildId, Death, Flags, Line, Monitor, Operation, PreForkHooks, Start, State, defaults,
 };
 
 use super::super::support::{Args, gate};
@@ -95,6 +95,12 @@ impl PreForkHooks for Journal {
         defaults::server_ack(self, monitor, child);
     }
 
+    fn server_stdout(&mut self, monitor: &mut Monitor, child: ChildId, line: &Line) {
+        if !self.args.has("--quiet") {
+            defaults::server_stdout(self, monitor, child, line);
+        }
+    }
+
     fn server_busy(&mut self, monitor: &mut Monitor, child: ChildId) {
         let before = state(monitor, child);
         defaults::server_busy(self, monitor, child);
@@ -164,11 +170,16 @@ impl PreForkHooks for Journal {
     }
 }
 
-/// A thread that does nothing, for ever.
+/// Starts a thread that does nothing, for ever, and waits until it has its name.
 pub fn spawn_thread() {
+    let (tell, told) = std::sync::mpsc::channel();
     let thread = std::thread::Builder::new().name("pesky".to_owned());
-    let forever = || loop {
-        std::thread::park();
-    };
-    thread.spawn(forever).expect("a thread");
+    let spawned = thread.spawn(move || {
+        tell.send(()).expect("somebody who waits");
+        loop {
+            std::thread::park();
+        }
+    });
+    spawned.expect("a thread");
+    told.recv().expect("a thread that runs");
 }

@@ -20,12 +20,13 @@ mod hooks;
 mod journal;
 mod kernel;
 
+use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use prefork_server::servers::TcpConn;
-use prefork_server::{Builder, Error, PreFork, TcpServer};
+use prefork_server::{Error, PreFork, TcpServer};
 
 use super::support::{Address, Args, Client, Server, Signal, connect, processes, until};
 
@@ -40,12 +41,20 @@ pub const SOON: Duration = Duration::from_secs(10);
 /// The program: serves until it is told to stop, then prints its report.
 pub fn serve(args: Args) -> ExitCode {
     log_warnings();
-    ended(run(builder(&args)))
+    ended(run(&args))
 }
 
-fn run(builder: Builder<Journal, TcpServer>) -> Result<(), Error> {
-    let mut prefork = builder.start()?;
+fn run(args: &Args) -> Result<(), Error> {
+    if args.has("--thread-before-start") {
+        spawn_thread();
+    }
+    // A descriptor of the program's own, for every child.
+    let _file = args.value("--open").map(File::open);
+    let mut prefork = builder(args).start()?;
     announce(&prefork);
+    if args.has("--thread-after-start") {
+        spawn_thread();
+    }
     println!("{}", prefork.run()?);
     Ok(())
 }
@@ -85,7 +94,8 @@ pub fn converse(conn: TcpConn) -> io::Result<()> {
                 std::hint::spin_loop();
             },
             "panic" => panic!("the client asked for it"),
-            "grandchild" => writeln!(&conn, "{}", grandchild()?)?,
+            "grandchild" => writeln!(&conn, "{}", grandchild("exec sleep 1000")?)?,
+            "chatterbox" => writeln!(&conn, "{}", grandchild("exec yes")?)?,
             _ => writeln!(&conn, "{} {line}", std::process::id())?,
         }
     }
@@ -93,12 +103,8 @@ pub fn converse(conn: TcpConn) -> io::Result<()> {
 }
 
 /// Starts a process that holds the child's outputs for longer than the child lives.
-#[expect(
-    clippy::zombie_processes,
-    reason = "that nobody waits for it is the point"
-)]
-fn grandchild() -> io::Result<u32> {
-    Ok(Command::new("sleep").arg("1000").spawn()?.id())
+fn grandchild(command: &str) -> io::Result<u32> {
+    Ok(Command::new("sh").args(["-c", command]).spawn()?.id())
 }
 
 /// A connection that some child has in hand.
