@@ -63,7 +63,7 @@ fn expect_nothing_left(world: &World, address: &Address) {
     assert!(port_is_free(address));
 }
 
-/// Fails with the first of the two belts cut, the death watch, and the second, PDEATHSIG.
+/// Fails if both belts are cut, the death watch and PDEATHSIG.
 fn idle_children_go_with_the_parent(world: &mut World) {
     let server = world.spawn("serve", &["--start", "20"]);
     let address = server.address();
@@ -74,7 +74,7 @@ fn idle_children_go_with_the_parent(world: &mut World) {
 
 /// Fails without `Comm::when_orphaned`.
 fn a_busy_child_finishes_and_the_port_is_free_meanwhile(world: &mut World) {
-    let server = world.spawn("serve", &["--start", "3"]);
+    let server = world.spawn("serve", &["--start", "3", "--kill-timeout", "60000"]);
     let address = server.address();
     let mut held = Held::new(&address);
     expect_up(&server, 3);
@@ -154,10 +154,12 @@ fn a_server_that_is_dropped_kills_after_kill_timeout(world: &mut World) {
     let mut dropped = world.gate("dropped");
     let (server, drop_it) = spawn_dropper(world, &["--kill-timeout", "1500"]);
     let address = server.address();
-    let mut held = Held::new(&address);
+    // It watches nothing any more, so nothing but SIGKILL ends it.
+    let mut stuck = Held::new(&address);
+    stuck.client.send_line("spin");
     let told = Instant::now();
     drop_it();
-    held.client.gone();
+    stuck.client.gone();
     assert!(told.elapsed() >= Duration::from_millis(1500));
     dropped.reached(SOON);
     expect_nothing_below(&server, &address);

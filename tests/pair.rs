@@ -197,8 +197,8 @@ fn two_servers_in_one_thread_serve_and_end_separately(world: &mut World) {
     assert_eq!(server.wait(SOON).code(), Some(0));
 }
 
-/// Fails if children close their own server's descriptors only: each then holds the other's death
-/// watch, and nobody goes. (The second belt, PDEATHSIG, must be cut to see it.)
+/// Fails without `ours::close_in_child` (and without PDEATHSIG, which hides it): each child would
+/// hold the death watch of the others.
 fn two_servers_leave_nothing_when_the_parent_is_killed(world: &mut World) {
     let server = spawn_pair(world, &["--start", "5"]);
     let addresses = server.addresses(2);
@@ -218,7 +218,7 @@ fn two_servers_leave_nothing_when_the_parent_is_killed(world: &mut World) {
     });
 }
 
-/// Fails if children close their own server's descriptors only.
+/// Fails if children keep what is for the children of another server.
 fn children_of_two_servers_hold_nothing_of_each_other(world: &mut World) {
     let server = spawn_pair(world, &["--start", "5"]);
     server.addresses(2);
