@@ -161,7 +161,8 @@ fn a_deaf_child_is_killed_after_shutdown_timeout(world: &mut World) {
     assert_eq!(deaths(&server, "Shutdown"), 2);
 }
 
-/// The ACKs that came meanwhile are read before anybody is judged.
+/// The ACKs that came meanwhile are read before anybody is judged. Fails if timers fire before the
+/// reading, and (by chance) if a wait that SIGCONT has interrupted is taken to have found nothing.
 fn a_parent_that_was_stopped_blames_nobody(world: &mut World) {
     let server = world.spawn("serve", &["--timeout", "1000", "--kill-timeout", "100"]);
     let mut held = Held::new(&server.address());
