@@ -182,7 +182,7 @@ impl Poller {
         self.urgent.registry().deregister(&mut SourceFd(&fd))
     }
 
-    /// Waits for at most `timeout` and collects what is ready. An interrupted wait finds nothing.
+    /// Waits for at most `timeout` and collects what is ready; an interruption ends the wait.
     pub(crate) fn wait(
         &mut self,
         attention: Attention,
@@ -230,7 +230,12 @@ fn collect(
     loop {
         match poll.poll(events, timeout) {
             Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
+            // By a signal, or by SIGSTOP and SIGCONT: words may have piled up meanwhile, and are to
+            // be read before anybody is judged by the clock.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                timeout = Some(Duration::ZERO);
+                continue;
+            }
             Err(error) => return Err(error),
         }
         let found = events.iter().filter_map(|event| {

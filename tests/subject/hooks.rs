@@ -1,0 +1,185 @@
+//! The hooks of the program: in the parent they write down what happens, in the child they do what
+//! the flags ask for. Each calls its default.
+
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use nix::sys::signal::{SigSet, Signal};
+use prefork_server::{
+    Child, ChildId, Death, Flags, Line, Monitor, Operation, PreForkHooks, Start, State, defaults,
+};
+
+use super::super::support::{Args, gate};
+use super::journal::line;
+
+/// Writes a line to the parent's stdout for whatever happens to a child.
+#[derive(Clone, Debug)]
+pub struct Journal {
+    args: Args,
+    forks: usize,
+    panicked: bool,
+}
+
+impl Journal {
+    pub fn new(args: &Args) -> Self {
+        Self {
+            args: args.clone(),
+            forks: 0,
+            panicked: false,
+        }
+    }
+
+    fn names_a_file(&self, flag: &str) -> bool {
+        let path = self.args.value(flag);
+        path.is_some_and(|path| Path::new(path).exists())
+    }
+
+    /// What the flags make of the child; it may not return.
+    fn misbehave(&self) -> io::Result<()> {
+        if self.names_a_file("--fail-while") {
+            return Err(io::Error::other("no database today"));
+        }
+        if self.names_a_file("--exec-while") {
+            let command = self.args.value("--exec").unwrap_or("exec sleep 1000");
+            return Err(Command::new("sh").args(["-c", command]).exec());
+        }
+        if self.args.has("--deaf") {
+            let mut deaf = SigSet::empty();
+            deaf.add(Signal::SIGINT);
+            deaf.thread_block()?;
+        }
+        Ok(())
+    }
+}
+
+fn note(monitor: &mut Monitor, event: &str, pid: u32, rest: &str) {
+    let text = line(monitor.now().since_start(), event, pid, rest);
+    monitor.print_stdout(text);
+}
+
+fn note_child(monitor: &mut Monitor, event: &str, child: ChildId) {
+    let pid = monitor.child(child).map_or(0, Child::pid);
+    note(monitor, event, pid, "");
+}
+
+fn state(monitor: &Monitor, child: ChildId) -> Option<State> {
+    monitor.child(child).map(Child::state)
+}
+
+impl PreForkHooks for Journal {
+    fn before_fork(&mut self, _: &mut Monitor) {
+        self.forks += 1;
+        if self.args.parsed("--thread-at-fork") == Some(self.forks) {
+            spawn_thread();
+        }
+    }
+
+    fn server_forked(&mut self, monitor: &mut Monitor, child: ChildId) {
+        note_child(monitor, "forked", child);
+    }
+
+    fn server_start(&mut self, start: &mut Start<'_>) -> io::Result<()> {
+        gate::pass("start");
+        self.misbehave()?;
+        defaults::server_start(self, start)
+    }
+
+    fn server_ack(&mut self, monitor: &mut Monitor, child: ChildId) {
+        let known = |child: &Child| child.flags().contains(Flags::ACKED);
+        if !monitor.child(child).is_some_and(known) {
+            note_child(monitor, "up", child);
+        }
+        defaults::server_ack(self, monitor, child);
+    }
+
+    fn server_stdout(&mut self, monitor: &mut Monitor, child: ChildId, line: &Line) {
+        if !self.args.has("--quiet") {
+            defaults::server_stdout(self, monitor, child, line);
+        }
+    }
+
+    fn server_busy(&mut self, monitor: &mut Monitor, child: ChildId) {
+        let before = state(monitor, child);
+        defaults::server_busy(self, monitor, child);
+        if state(monitor, child) != before {
+            note_child(monitor, "busy", child);
+        }
+        if self.args.has("--panic-once") && !std::mem::replace(&mut self.panicked, true) {
+            panic!("the hook was told to");
+        }
+    }
+
+    fn server_not_busy(&mut self, monitor: &mut Monitor, child: ChildId) {
+        let before = state(monitor, child);
+        defaults::server_not_busy(self, monitor, child);
+        if state(monitor, child) != before {
+            note_child(monitor, "idle", child);
+        }
+    }
+
+    fn server_timeout_busy(&mut self, monitor: &mut Monitor, child: ChildId) {
+        note_child(monitor, "silent-busy", child);
+        defaults::server_timeout_busy(self, monitor, child);
+    }
+
+    fn server_timeout_free(&mut self, monitor: &mut Monitor, child: ChildId) {
+        note_child(monitor, "silent-free", child);
+        defaults::server_timeout_free(self, monitor, child);
+    }
+
+    fn handler_server_timeout_check(&mut self, monitor: &mut Monitor) {
+        note(monitor, "check", 0, "");
+        defaults::handler_server_timeout_check(self, monitor);
+    }
+
+    fn handler_server_closed(&mut self, monitor: &mut Monitor, child: ChildId) {
+        note_child(monitor, "closed", child);
+        defaults::handler_server_closed(self, monitor, child);
+    }
+
+    fn server_exited(&mut self, monitor: &mut Monitor, child: &Child, death: &Death) {
+        let how = format!("{:?} {death}", death.cause());
+        note(monitor, "exited", child.pid(), &how);
+        defaults::server_exited(self, monitor, child, death);
+    }
+
+    fn fork_failed(&mut self, monitor: &mut Monitor, error: &io::Error, retry_in: Duration) {
+        note(monitor, "failed", 0, &retry_in.as_millis().to_string());
+        defaults::fork_failed(self, monitor, error, retry_in);
+    }
+
+    fn handler_run_error(
+        &mut self,
+        monitor: &mut Monitor,
+        operation: Operation,
+        error: &io::Error,
+        child: Option<ChildId>,
+    ) {
+        note(monitor, "error", 0, operation.as_str());
+        defaults::handler_run_error(self, monitor, operation, error, child);
+    }
+
+    fn handler_shutdown(&mut self, monitor: &mut Monitor) {
+        if !monitor.is_child() {
+            note(monitor, "shutdown", 0, "");
+        }
+        defaults::handler_shutdown(self, monitor);
+    }
+}
+
+/// Starts a thread that does nothing, for ever, and waits until it has its name.
+pub fn spawn_thread() {
+    let (tell, told) = std::sync::mpsc::channel();
+    let thread = std::thread::Builder::new().name("pesky".to_owned());
+    let spawned = thread.spawn(move || {
+        tell.send(()).expect("somebody who waits");
+        loop {
+            std::thread::park();
+        }
+    });
+    spawned.expect("a thread");
+    told.recv().expect("a thread that runs");
+}

@@ -1,0 +1,183 @@
+//! The server under test: one small program that the flags of a scenario make behave or misbehave,
+//! and what a scenario can learn about it.
+//!
+//! Unless a flag says otherwise it culls nobody, times nobody out and takes any number of requests,
+//! so that a scenario sees only what it is about.
+
+#![allow(dead_code, unused_imports, reason = "each test file uses a part")]
+#![allow(
+    unreachable_pub,
+    reason = "nothing reaches into a test, and `pub` marks what the test files use"
+)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by a panic"
+)]
+
+mod flags;
+mod hooks;
+mod journal;
+mod kernel;
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Write};
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+
+use prefork_server::servers::TcpConn;
+use prefork_server::{Error, PreFork, TcpServer};
+
+use super::support::{Address, Args, Client, Server, Signal, connect, processes, until};
+
+pub use flags::{builder, count, millis};
+pub use hooks::{Journal, spawn_thread};
+pub use journal::{Entry, deaths, expect_entry, expect_exit, journal, pids, report};
+pub use kernel::{children_at_once, has_signal, signal_set};
+
+/// For waits that end at once on a machine with nothing else to do.
+pub const SOON: Duration = Duration::from_secs(10);
+
+/// The program: serves until it is told to stop, then prints its report.
+pub fn serve(args: Args) -> ExitCode {
+    log_warnings();
+    ended(run(&args))
+}
+
+fn run(args: &Args) -> Result<(), Error> {
+    if args.has("--thread-before-start") {
+        spawn_thread();
+    }
+    // A descriptor of the program's own, for every child.
+    let _file = args.value("--open").map(File::open);
+    let mut prefork = builder(args).start()?;
+    announce(&prefork);
+    if args.has("--thread-after-start") {
+        spawn_thread();
+    }
+    println!("{}", prefork.run()?);
+    Ok(())
+}
+
+/// Says where it listens, as the scenarios expect it.
+pub fn announce<H>(prefork: &PreFork<H, TcpServer>) {
+    for address in prefork.server().local_addrs() {
+        println!("listening on {address}");
+    }
+}
+
+/// The exit code of a program, with the text of its error on stderr.
+pub fn ended(result: Result<(), Error>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Sends the warnings of the library to stderr.
+pub fn log_warnings() {
+    env_logger::Builder::new()
+        .filter_level(log::LevelFilter::Warn)
+        .format_timestamp(None)
+        .init();
+}
+
+/// The handler: does what the line says, or answers it with the child's pid before it.
+pub fn converse(conn: TcpConn) -> io::Result<()> {
+    for line in BufReader::new(&conn).lines() {
+        let line = line?;
+        match line.as_str() {
+            "spin" => loop {
+                std::hint::spin_loop();
+            },
+            "panic" => panic!("the client asked for it"),
+            "grandchild" => writeln!(&conn, "{}", grandchild("exec sleep 1000")?)?,
+            "chatterbox" => writeln!(&conn, "{}", grandchild("exec yes")?)?,
+            _ => writeln!(&conn, "{} {line}", std::process::id())?,
+        }
+    }
+    Ok(())
+}
+
+/// Starts a process that holds the child's outputs for longer than the child lives.
+fn grandchild(command: &str) -> io::Result<u32> {
+    Ok(Command::new("sh").args(["-c", command]).spawn()?.id())
+}
+
+/// A connection that some child has in hand.
+#[derive(Debug)]
+pub struct Held {
+    pub client: Client,
+    pub pid: u32,
+}
+
+impl Held {
+    /// Connects and waits until a child answers.
+    #[track_caller]
+    pub fn new(address: &Address) -> Self {
+        Self::of(connect(address))
+    }
+
+    /// Waits until a child answers.
+    #[track_caller]
+    pub fn of(mut client: Client) -> Self {
+        let pid = who(&mut client);
+        Self { client, pid }
+    }
+
+    /// Panics unless the same child still answers.
+    #[track_caller]
+    pub fn is_served(&mut self) {
+        assert_eq!(who(&mut self.client), self.pid, "another child answers");
+    }
+}
+
+/// The pid of the child that serves this client.
+#[track_caller]
+pub fn who(client: &mut Client) -> u32 {
+    let answer = client.ask("who");
+    let pid = answer.split_once(' ').and_then(|(pid, _)| pid.parse().ok());
+    pid.unwrap_or_else(|| panic!("no pid in {answer:?}"))
+}
+
+/// As many clients as that, each in the hands of a child of its own.
+#[track_caller]
+pub fn hold(address: &Address, count: usize) -> Vec<Held> {
+    (0..count).map(|_| Held::new(address)).collect()
+}
+
+/// Stops the server in an orderly way.
+#[track_caller]
+pub fn ends_well(server: &Server) {
+    assert_eq!(server.stop(Signal::SIGTERM, SOON).code(), Some(0));
+}
+
+/// Sends a signal to a child.
+#[track_caller]
+pub fn send(pid: u32, signal: Signal) {
+    let target = nix::unistd::Pid::from_raw(pid.cast_signed());
+    let sent = nix::sys::signal::kill(target, signal);
+    sent.unwrap_or_else(|error| panic!("{signal} for {pid}: {error}"));
+}
+
+/// Stops a process with SIGSTOP, and waits until it stands still.
+#[track_caller]
+pub fn stop(pid: u32) {
+    send(pid, Signal::SIGSTOP);
+    until("the process to stop", SOON, || {
+        (processes::state(pid) == Some('T')).then_some(())
+    });
+}
+
+/// Waits until the server has `count` children, and every one of them has said its first word.
+#[track_caller]
+pub fn expect_up(server: &Server, count: usize) -> Vec<u32> {
+    let children = server.expect_children(count);
+    for &pid in &children {
+        expect_entry(server, "up", pid);
+    }
+    children
+}
