@@ -9,7 +9,7 @@
 
 mod common;
 
-use common::{Actor, ANSWER, REQUEST, answer, median, millis, pick, quantile, ratio};
+use common::{ANSWER, Actor, REQUEST, answer, median, millis, pick, quantile, ratio};
 use nix::sys::{
     epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout},
     signal::{SigSet, Signal, kill},
@@ -238,7 +238,9 @@ fn start_and_stop() {
         for _ in 0..rounds {
             for (role, figures) in ["bare", "ours"].iter().zip(&mut figures) {
                 let mut actor = Actor::spawn(&[role, &size.to_string()]);
-                figures.start.push(common::numbers(&actor.line())[0] as f64 / 1e6);
+                figures
+                    .start
+                    .push(common::numbers(&actor.line())[0] as f64 / 1e6);
                 actor.settle(size);
                 let tree = actor.tree();
                 assert_eq!(tree.len(), size + 1, "the children that were asked for");
@@ -248,7 +250,9 @@ fn start_and_stop() {
                     .map(|&pid| common::private_memory(pid) as f64)
                     .collect();
                 figures.memory.push(median(&memory));
-                figures.parent_memory.push(common::private_memory(tree[0]) as f64);
+                figures
+                    .parent_memory
+                    .push(common::private_memory(tree[0]) as f64);
                 figures.stop.push(millis(actor.terminate()));
             }
         }
@@ -256,7 +260,10 @@ fn start_and_stop() {
     }
     let per_child = |of: &Figures, size: usize| median(&of.start) * 1000.0 / size as f64;
     let (smallest, first) = &of_sizes[0];
-    let (bare_unit, unit) = (per_child(&first[0], *smallest), per_child(&first[1], *smallest));
+    let (bare_unit, unit) = (
+        per_child(&first[0], *smallest),
+        per_child(&first[1], *smallest),
+    );
     let rows: Vec<_> = of_sizes
         .iter()
         .map(|(size, [bare, ours])| {
@@ -329,9 +336,8 @@ fn burst() {
         half.push(times[connections / 2]);
         last.push(times[connections - 1]);
     }
-    let figures = |values: &[f64]| {
-        [0.5, 0.9, 1.0].map(|share| format!("{:.1}", quantile(values, share)))
-    };
+    let figures =
+        |values: &[f64]| [0.5, 0.9, 1.0].map(|share| format!("{:.1}", quantile(values, share)));
     let row = |name: &str, values: &[f64], ratio: String| {
         let mut row = vec![name.to_owned()];
         row.extend(figures(values));
@@ -343,7 +349,11 @@ fn burst() {
         &["", "p50", "p90", "max", "ratio"],
         &[
             row("bare loop, as many forks", &bare, "1.00".to_owned()),
-            row("half of them answered", &half, format!("{:.2}", ratio(&half, &bare))),
+            row(
+                "half of them answered",
+                &half,
+                format!("{:.2}", ratio(&half, &bare)),
+            ),
             row("all answered", &last, format!("{:.2}", ratio(&last, &bare))),
         ],
     );

@@ -8,13 +8,13 @@
 
 mod common;
 
-use common::{Actor, ANSWER, REQUEST, answer, median, pick, ratio};
+use common::{ANSWER, Actor, REQUEST, answer, median, pick, ratio};
 use nix::sys::{
     epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout},
     socket::{self, AddressFamily, MsgFlags, SockFlag, SockType, SockaddrIn, sockopt},
 };
 use prefork_server::{
-    ChildId, ChildServer, CommChannel, Monitor, PreFork, PreForkHooks, TcpServer, defaults,
+    ChildServer, CommChannel, Monitor, PreFork, PreForkHooks, TcpServer, defaults,
 };
 use std::{
     env,
@@ -118,10 +118,6 @@ impl PreForkHooks for Counters {
         let words = report.acks + report.busy + report.not_busy;
         let line = format!("{} {words}", report.forks);
         monitor.print_stdout(line);
-    }
-
-    fn server_forked(&mut self, monitor: &mut Monitor, child: ChildId) {
-        defaults::server_forked(self, monitor, child);
     }
 }
 
@@ -260,7 +256,14 @@ struct Figures {
 
 impl Figures {
     /// Runs the load once and adds what it showed. `counts`: the server tells forks and words.
-    fn add(&mut self, server: &mut Actor, port: &str, clients: usize, time: Duration, counts: bool) {
+    fn add(
+        &mut self,
+        server: &mut Actor,
+        port: &str,
+        clients: usize,
+        time: Duration,
+        counts: bool,
+    ) {
         let before = server.tree();
         let parent = server.pid();
         let cpu = |tree: &[u32]| tree.iter().map(|&pid| common::cpu(pid)).sum::<u64>();
@@ -342,6 +345,9 @@ fn bench() {
     for &(children, clients) in sizes {
         fixed(children, clients, rounds, time);
     }
+    if common::beside().is_some() {
+        return;
+    }
     dynamic(16, rounds, time);
     if !common::quick() {
         dynamic(1, rounds, time);
@@ -350,15 +356,19 @@ fn bench() {
 }
 
 fn fixed(children: usize, clients: usize, rounds: u64, time: Duration) {
-    let servers = [
-        ("floor", "floor"),
-        ("ours", "ours"),
-        ("private", "ours, private channel"),
+    let own = env::current_exe().expect("our own path");
+    let mut servers = vec![
+        ("floor", "floor", own.clone()),
+        ("ours", "ours", own.clone()),
+        ("private", "ours, private channel", own),
     ];
+    if let Some(other) = common::beside() {
+        servers[2] = ("ours", "ours, the other build", other);
+    }
     let mut figures: [Figures; 3] = Default::default();
     for _ in 0..rounds {
-        for ((role, _), figures) in servers.iter().zip(&mut figures) {
-            let mut server = Actor::spawn(&[role, &children.to_string()]);
+        for ((role, _, program), figures) in servers.iter().zip(&mut figures) {
+            let mut server = Actor::spawn_from(program, &[role, &children.to_string()]);
             let port = server.line();
             server.settle(children);
             figures.add(&mut server, &port, clients, time, *role != "floor");
@@ -367,7 +377,7 @@ fn fixed(children: usize, clients: usize, rounds: u64, time: Duration) {
     let rows: Vec<_> = servers
         .iter()
         .zip(&figures)
-        .map(|((_, name), own)| own.row(name, &figures[0]))
+        .map(|((_, name, _), own)| own.row(name, &figures[0]))
         .collect();
     common::table(
         &format!("{children} children, {clients} clients"),

@@ -12,6 +12,7 @@ use nix::{
 use std::{
     env, fs,
     io::{self, BufRead, BufReader, Read, Write},
+    path::{Path, PathBuf},
     process::{self, ChildStdin, ChildStdout, Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -44,6 +45,12 @@ pub(crate) fn quick() -> bool {
 /// `full`, or `short` in a quick run.
 pub(crate) fn pick<T>(full: T, short: T) -> T {
     if quick() { short } else { full }
+}
+
+/// The same benchmark of another build, to be run beside this one: for the before and after of a
+/// change, in one run.
+pub(crate) fn beside() -> Option<PathBuf> {
+    env::var_os("BENCH_BESIDE").map(PathBuf::from)
 }
 
 /// Runs `main` for the benchmark itself and `play` for the processes that it starts of itself.
@@ -97,7 +104,11 @@ pub(crate) struct Actor {
 
 impl Actor {
     pub(crate) fn spawn(role: &[&str]) -> Self {
-        let program = env::current_exe().expect("our own path");
+        Self::spawn_from(&env::current_exe().expect("our own path"), role)
+    }
+
+    /// As `spawn`, from the same benchmark of another build.
+    pub(crate) fn spawn_from(program: &Path, role: &[&str]) -> Self {
         let mut process = Command::new(program)
             .arg("--role")
             .args(role)
@@ -190,7 +201,7 @@ impl Drop for Actor {
 
 fn is_ours(pid: u32) -> bool {
     let exe = fs::read_link(format!("/proc/{pid}/exe"));
-    exe.is_ok_and(|exe| env::current_exe().is_ok_and(|own| own == exe))
+    exe.is_ok_and(|exe| env::current_exe().is_ok_and(|own| own == exe || Some(exe) == beside()))
 }
 
 pub(crate) fn pid(number: u32) -> Pid {
