@@ -2,11 +2,13 @@
 
 #![allow(unsafe_code)]
 
+use super::waiter::poll_any;
 use crate::error::{Error, Operation};
 use nix::{
     errno::Errno,
     fcntl::{Flock, FlockArg},
     libc,
+    poll::PollFlags,
     sys::{
         socket::{
             self, AddressFamily, Backlog, SockFlag, SockType, SockaddrLike, SockaddrStorage,
@@ -66,6 +68,15 @@ pub(crate) fn accept(listener: &impl AsFd) -> Accepted {
             _ => Accepted::Broken(errno.into()),
         },
     }
+}
+
+/// Whether an attempt to accept would find something now, be it an error.
+pub(crate) fn is_queued(listener: &impl AsFd) -> io::Result<bool> {
+    let [queued] = poll_any(
+        [(listener.as_fd(), PollFlags::POLLIN)],
+        Some(Duration::ZERO),
+    )?;
+    Ok(queued)
 }
 
 #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
@@ -188,7 +199,7 @@ fn lock_directory(path: &Path) -> Result<Option<Flock<fs::File>>, Error> {
             Err((_, errno)) => return Err(failed(errno.into())),
         }
         // OK to ignore: it only passes the time until the next attempt.
-        let _ = super::waiter::poll_any([], Some(Duration::from_millis(10)));
+        let _ = poll_any([], Some(Duration::from_millis(10)));
     }
     Err(failed(io::Error::new(
         io::ErrorKind::WouldBlock,

@@ -71,6 +71,8 @@ impl<S: Stream> Service<S> {
             listeners,
             comm,
             next: 0,
+            served: false,
+            sparse: false,
             shortage: None,
         }
         .run()
@@ -99,6 +101,12 @@ struct AcceptLoop<'a, S, L: AsRawFd> {
     /// The listener to try first: the one after that served last, so that a busy one does not
     /// starve the others.
     next: usize,
+    /// Whether the last attempt to accept has yielded a connection.
+    served: bool,
+    /// Whether nothing was queued when the last connection but one had been served: then it is
+    /// likely so after the next as well, and a look at the listener comes before the attempt. An
+    /// attempt in vain costs more: accept(2) makes a socket and a file before it looks.
+    sparse: bool,
     /// How long to pause for want of descriptors or memory, while that lasts.
     shortage: Option<Duration>,
 }
@@ -153,14 +161,31 @@ impl<S: Stream, L: AsFd + AsRawFd> AcceptLoop<'_, S, L> {
 
     fn accept(&mut self) -> io::Result<Option<OwnedFd>> {
         let count = self.listeners.borrow().len();
+        let look_first = self.served && self.sparse;
+        let mut found = None;
         for offset in 0..count {
             let index = (self.next + offset) % count;
-            if let Some(connection) = self.try_accept(index)? {
+            if look_first && !self.is_queued(index)? {
+                continue;
+            }
+            found = self.try_accept(index)?;
+            if found.is_some() {
                 self.next = index + 1;
-                return Ok(Some(connection));
+                break;
             }
         }
-        Ok(None)
+        if self.served {
+            self.sparse = found.is_none();
+        }
+        self.served = found.is_some();
+        Ok(found)
+    }
+
+    fn is_queued(&self, index: usize) -> io::Result<bool> {
+        match self.listeners.borrow().get(index) {
+            Some(listener) => sockets::is_queued(&**listener),
+            None => Ok(false),
+        }
     }
 
     fn try_accept(&mut self, index: usize) -> io::Result<Option<OwnedFd>> {
