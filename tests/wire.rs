@@ -107,9 +107,10 @@ fn obey(conn: &TcpConn) -> io::Result<()> {
             }
             "flood" => {
                 writeln!(&*conn, "done")?;
-                let block = b"flood\n".repeat(10_000);
+                // As much as a pipe holds, so that each read of the parent finds it full.
+                let block = format!("flood{:58}\n", "").repeat(1024);
                 while !conn.shutdown_requested() {
-                    raw(&block)?;
+                    raw(block.as_bytes())?;
                 }
             }
             "redirect" => {
@@ -161,10 +162,10 @@ impl PreForkHooks for Hooks {
     }
 
     fn server_stdout(&mut self, monitor: &mut Monitor, child: ChildId, line: &Line) {
-        if line.bytes() == b"flood" {
+        if line.bytes().starts_with(b"flood") {
             // The parent is slower than the child, so that the pipe is never empty.
             let start = Instant::now();
-            while start.elapsed() < Duration::from_micros(3) {}
+            while start.elapsed() < Duration::from_micros(50) {}
         } else {
             defaults::server_stdout(self, monitor, child, line);
         }
