@@ -178,7 +178,11 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
             if let Source::Watch(number) = event.source
                 && let Some(state) = self.shell.watched_state(number)
             {
-                self.core.monitor.post_event(Event::State(state.to_owned()));
+                // Once, however often it was reported: whoever is called expects to find something.
+                let event = Event::State(state.to_owned());
+                if !self.core.monitor.queue.has(&event) {
+                    self.core.monitor.post_event(event);
+                }
             }
         }
     }

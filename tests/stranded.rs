@@ -1,0 +1,347 @@
+//! The rules that keep a connection from being stranded: one connection wakes one child, and
+//! whoever was woken may be the one that does not accept.
+//!
+//! Where the order matters a child is held by ptrace at the very point where its wait for a
+//! connection has returned and it has not tried to accept yet: the wake-up is spent then, and the
+//! other idle child knows of nothing. (SIGSTOP does not do: it ends the wait.)
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by a panic"
+)]
+
+mod support;
+
+use std::error::Error;
+use std::fs;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::process::{ChildStdin, ExitCode, Stdio};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::sys::ptrace;
+use nix::sys::signal::kill;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+
+use prefork_server::servers::TcpConn;
+use prefork_server::{Monitor, PreFork, PreForkHooks, Reason, Start, States, TcpServer, defaults};
+use support::{Args, Server, Signal, World, connect, gate, processes, programs, scenarios, until};
+
+const SOON: Duration = Duration::from_secs(10);
+
+fn main() -> ExitCode {
+    support::main(
+        programs![pool],
+        scenarios![
+            busy_child_takes_no_wake_up,
+            idle_child_tries_when_its_timer_fires,
+            killed_child_is_followed_by_one_that_tries_first,
+            stopped_child_tries_once_more,
+            thousand_connections_survive_as_many_stops,
+        ],
+    )
+}
+
+// The program.
+
+/// A pool that grows and shrinks on command only, unless fewer than one child is free.
+fn pool(args: Args) -> Result<(), Box<dyn Error>> {
+    let server = TcpServer::new(answer).max_requests(0);
+    let hooks = Hooks {
+        ack_every: args.parsed("--ack-every").map(Duration::from_millis),
+        commanded: args.has("--commanded"),
+    };
+    let mut prefork = PreFork::builder(server)
+        .hooks(hooks)
+        .start_servers(args.parsed("--children").unwrap_or(2))
+        .min_spare_servers(1)
+        .max_spare_servers(100)
+        .max_clients(100)
+        .start()?;
+    println!("listening on {}", prefork.server().local_addrs()[0]);
+    let report = prefork.run()?;
+    println!("{report}");
+    Ok(())
+}
+
+/// Answers each line with the pid of the child.
+fn answer(conn: TcpConn) -> io::Result<()> {
+    for line in BufReader::new(&conn).lines() {
+        line?;
+        writeln!(&conn, "{}", std::process::id())?;
+    }
+    Ok(())
+}
+
+struct Hooks {
+    /// How often every child but the first says ACK.
+    ack_every: Option<Duration>,
+    /// Whether stdin has commands: `r` retires the oldest free child, `f` forks one.
+    commanded: bool,
+}
+
+impl PreForkHooks for Hooks {
+    fn create_states(&mut self, states: &mut States) {
+        defaults::create_states(self, states);
+        if self.commanded {
+            states.add("command");
+            states.select_read(io::stdin(), "command").unwrap();
+        }
+    }
+
+    fn handler_state(&mut self, monitor: &mut Monitor, _: &str) {
+        let mut commands = [0; 256];
+        let count = io::stdin().read(&mut commands).unwrap();
+        for command in &commands[..count] {
+            if *command == b'f' {
+                monitor.fork();
+            } else if let Some(oldest) = monitor.free_servers().map(|child| child.id()).min() {
+                monitor.kill(oldest, prefork_server::Signal::Interrupt);
+                monitor.retire(oldest, Reason::Asked);
+            }
+        }
+    }
+
+    fn server_start(&mut self, start: &mut Start<'_>) -> io::Result<()> {
+        gate::pass("start");
+        if start.monitor().report().forks > 0 {
+            start.server().set_send_ack(self.ack_every);
+        }
+        defaults::server_start(self, start)
+    }
+}
+
+// A child in the midst of its wait.
+
+/// Whether `pid` sleeps in its wait for a connection.
+fn waits(pid: u32) -> bool {
+    processes::state(pid) == Some('S') && in_epoll_wait(pid)
+}
+
+fn in_epoll_wait(pid: u32) -> bool {
+    let text = fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default();
+    let number = text
+        .split(' ')
+        .next()
+        .and_then(|number| number.parse().ok());
+    number.is_some_and(|number: i64| EPOLL_WAITS.contains(&number))
+}
+
+#[cfg(target_arch = "x86_64")]
+const EPOLL_WAITS: [i64; 2] = [nix::libc::SYS_epoll_wait, nix::libc::SYS_epoll_pwait];
+#[cfg(not(target_arch = "x86_64"))]
+const EPOLL_WAITS: [i64; 1] = [nix::libc::SYS_epoll_pwait];
+
+/// The two children of a pool, both idle; the first has registered first, so that a connection
+/// wakes it.
+fn two_idle(world: &mut World, arguments: &[&str]) -> (Server, [u32; 2]) {
+    let mut start = world.gate("start");
+    let program = world.program("pool").args(arguments);
+    let server = program.stdin(Stdio::piped()).spawn();
+    let mut children = [start.reached(SOON), start.reached(SOON)];
+    // The one that was forked first is the first to be retired on command, too.
+    children.sort_unstable();
+    for child in children {
+        start.release(child);
+        until("the child to wait for a connection", SOON, || {
+            waits(child).then_some(())
+        });
+    }
+    (server, children)
+}
+
+/// A child that is held as soon as its wait for a connection returns.
+struct Woken(Pid);
+
+impl Woken {
+    /// `None`, with a message, where processes may not be traced.
+    fn prepare(pid: u32) -> Option<Self> {
+        let woken = Self(Pid::from_raw(pid.cast_signed()));
+        match ptrace::seize(woken.0, ptrace::Options::empty()) {
+            Ok(()) => {}
+            Err(Errno::EPERM | Errno::ENOSYS) => {
+                eprintln!("skipped: this machine does not let a process be traced");
+                return None;
+            }
+            Err(error) => panic!("tracing {pid}: {error}"),
+        }
+        ptrace::interrupt(woken.0).unwrap();
+        // The interruption has ended its wait: it goes on from system call to system call, until it
+        // waits again.
+        woken.held();
+        loop {
+            ptrace::syscall(woken.0, None).unwrap();
+            let waits = until("the child to stop or to wait", SOON, || {
+                woken
+                    .is_held()
+                    .then_some(false)
+                    .or(waits(pid).then_some(true))
+            });
+            if waits {
+                return Some(woken);
+            }
+        }
+    }
+
+    fn is_held(&self) -> bool {
+        match waitpid(self.0, Some(WaitPidFlag::WNOHANG)).unwrap() {
+            WaitStatus::StillAlive => false,
+            WaitStatus::Stopped(..) | WaitStatus::PtraceEvent(..) => true,
+            other => panic!("the child to be held, but: {other:?}"),
+        }
+    }
+
+    fn held(&self) {
+        until("the child to be held", SOON, || {
+            self.is_held().then_some(())
+        });
+    }
+
+    /// Waits until it has been woken.
+    fn woken(&self) {
+        self.held();
+        assert!(in_epoll_wait(self.pid()), "held where its wait returns");
+    }
+
+    fn pid(&self) -> u32 {
+        self.0.as_raw().cast_unsigned()
+    }
+
+    /// Whether a SIGINT is on its way to it.
+    fn is_interrupted(&self) -> bool {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.0)).unwrap();
+        let pending = status.lines().find_map(|line| line.strip_prefix("ShdPnd:"));
+        let pending = u64::from_str_radix(pending.unwrap().trim(), 16).unwrap();
+        pending & 1 << (Signal::SIGINT as u32 - 1) != 0
+    }
+
+    /// Ends it where it stands.
+    fn kill(self) {
+        kill(self.0, Signal::SIGKILL).unwrap();
+        // The parent cannot collect the status before the tracer has.
+        until("the child to be dead", SOON, || {
+            let status = waitpid(self.0, Some(WaitPidFlag::WNOHANG)).unwrap();
+            matches!(status, WaitStatus::Signaled(..)).then_some(())
+        });
+    }
+
+    fn go_on(self) {
+        ptrace::detach(self.0, None).unwrap();
+    }
+}
+
+fn stop(server: &Server) {
+    assert!(server.stop(Signal::SIGTERM, SOON).success());
+}
+
+// The scenarios.
+
+/// Without `last_round` in the accept loop the client is never answered.
+fn stopped_child_tries_once_more(world: &mut World) {
+    let (server, [first, second]) = two_idle(world, &["--commanded"]);
+    let mut commands = server.take_stdin().unwrap();
+    let address = server.address();
+    let Some(woken) = Woken::prepare(first) else {
+        return stop(&server);
+    };
+    let mut client = connect(&address);
+    woken.woken();
+    assert!(waits(second), "one connection wakes one child");
+    commands.write_all(b"r").unwrap();
+    until("the parent to tell the child to stop", SOON, || {
+        woken.is_interrupted().then_some(())
+    });
+    woken.go_on();
+    assert_eq!(client.ask("who?"), first.to_string());
+    drop(client);
+    until("the child to leave", SOON, || {
+        (!processes::is_alive(first)).then_some(())
+    });
+    stop(&server);
+}
+
+/// Without the one fork that an unasked death is owed (`owed` in the monitor) the client is never
+/// answered. (That the newcomer tries before it waits makes no difference here: on Linux what is
+/// queued ends the first wait of an epoll at once.)
+fn killed_child_is_followed_by_one_that_tries_first(world: &mut World) {
+    let (server, [first, second]) = two_idle(world, &[]);
+    let address = server.address();
+    let Some(woken) = Woken::prepare(first) else {
+        return stop(&server);
+    };
+    let mut client = connect(&address);
+    woken.woken();
+    woken.kill();
+    let by: u32 = client.ask("who?").parse().unwrap();
+    assert!(by != first && by != second, "a newcomer has answered");
+    drop(client);
+    stop(&server);
+}
+
+/// Without the attempt to accept after each wake-up of a timer (when the accept loop goes on waiting
+/// until a listener is said to be ready) the client waits for as long as the first child is held.
+fn idle_child_tries_when_its_timer_fires(world: &mut World) {
+    let (server, [first, second]) = two_idle(world, &["--ack-every", "200"]);
+    let address = server.address();
+    let Some(woken) = Woken::prepare(first) else {
+        return stop(&server);
+    };
+    let mut client = connect(&address);
+    woken.woken();
+    assert_eq!(client.ask("who?"), second.to_string());
+    drop(client);
+    woken.go_on();
+    stop(&server);
+}
+
+/// When a `Conn` waits on the epoll that has the listeners (`wait_stream` of the child's link), the
+/// second client wakes the child that has a client in hand already, and nobody serves it.
+fn busy_child_takes_no_wake_up(world: &mut World) {
+    let (server, [first, _]) = two_idle(world, &[]);
+    let address = server.address();
+    let mut slow = connect(&address);
+    assert_eq!(slow.ask("who?"), first.to_string());
+    until("the child to wait for its client", SOON, || {
+        (processes::state(first) == Some('S')).then_some(())
+    });
+    for _ in 0..20 {
+        let mut client = connect(&address);
+        assert_ne!(client.ask("who?"), first.to_string());
+    }
+    assert_eq!(slow.ask("who?"), first.to_string());
+    drop(slow);
+    stop(&server);
+}
+
+/// A child is told to stop just as a client connects, a thousand times. Without `last_round` in the
+/// accept loop one of the clients soon waits in vain. (The program reads its commands in blocking
+/// mode: a state that is called once more than there is something to read hangs it.)
+fn thousand_connections_survive_as_many_stops(world: &mut World) {
+    const CHILDREN: usize = 26;
+    world.deadline(Duration::from_secs(120));
+    let server = world
+        .program("pool")
+        .args(&["--commanded", "--children", &CHILDREN.to_string()])
+        .stdin(Stdio::piped())
+        .spawn();
+    let mut commands = server.take_stdin().unwrap();
+    let command = |commands: &mut ChildStdin, text: &[u8]| commands.write_all(text).unwrap();
+    let address = server.address();
+    let mut served = 0;
+    while served < 1000 {
+        // All of them idle: a newcomer would try to accept, whoever was woken.
+        let idle = until("an idle pool", SOON, || {
+            let children = server.children();
+            let idle = children.len() > CHILDREN / 2 && children.iter().all(|&child| waits(child));
+            idle.then_some(children.len())
+        });
+        for _ in 1..idle {
+            command(&mut commands, b"r");
+            connect(&address).ask("who?");
+        }
+        served += idle - 1;
+        command(&mut commands, &[b'f'; CHILDREN - 1]);
+    }
+    stop(&server);
+}
