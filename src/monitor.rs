@@ -4,7 +4,9 @@
 use crate::{
     alarms::{AlarmId, Alarms},
     attributes::{Attributes, CommChannel, ThreadCheck, with_attributes},
-    child::{Cause, Child, ChildId, Death, Flags, Reason, Retirement, Signal, State},
+    child::{
+        Cause, Child, ChildId, Death, Flags, Reason, Retirement, START_HOLDS_AFTER, Signal, State,
+    },
     comm::CommWords,
     pool::{self, Demand, Plan, Pool, Surplus},
     report::Report,
@@ -502,7 +504,7 @@ impl Monitor {
     }
 
     fn slowdown_if_held(&mut self, child: &Child) {
-        if self.now.since(child.start_time) >= crate::slowdown::START_HOLDS_AFTER {
+        if self.now.since(child.start_time) >= START_HOLDS_AFTER {
             self.slowdown.start_held(child.start_time);
         }
     }
@@ -592,7 +594,7 @@ impl Monitor {
         let held = self
             .pool
             .iter()
-            .filter(|child| self.now.since(child.start_time) >= crate::slowdown::START_HOLDS_AFTER)
+            .filter(|child| self.now.since(child.start_time) >= START_HOLDS_AFTER)
             .map(|child| child.start_time)
             .max();
         if let Some(start_time) = held {
