@@ -338,6 +338,12 @@ impl Monitor {
         self.observe_surplus();
     }
 
+    /// The registry, to be filled and installed again. What was registered before stays, and so
+    /// does the numbering of the descriptors that are watched already.
+    pub(crate) fn take_states(&mut self) -> States {
+        std::mem::take(&mut self.states)
+    }
+
     pub(crate) fn install(&mut self, states: States) {
         self.states = states;
         self.queue_watches();
