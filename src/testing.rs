@@ -2,6 +2,8 @@
 //! to do in a form that can be compared, a server that records its calls, and the log. Forks
 //! nothing and reads no clock.
 
+pub(crate) mod wire;
+
 use crate::{
     child::{Child, ChildId, Reason, Signal, State},
     child_end::Comm,
