@@ -356,4 +356,6 @@ pub fn fork_failed<H: PreForkHooks + ?Sized>(
 }
 
 #[cfg(test)]
+mod handler_tests;
+#[cfg(test)]
 mod tests;
