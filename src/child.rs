@@ -344,3 +344,6 @@ pub enum Signal {
     /// SIGUSR2.
     User2,
 }
+
+#[cfg(test)]
+mod tests;

@@ -608,3 +608,12 @@ impl Monitor {
         }
     }
 }
+
+#[cfg(test)]
+mod death_tests;
+#[cfg(test)]
+mod escalation_tests;
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod walk;

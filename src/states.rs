@@ -142,3 +142,6 @@ impl States {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;
