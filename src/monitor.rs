@@ -411,6 +411,12 @@ impl Monitor {
 
 /// The lives of the children, as the loop enters them.
 impl Monitor {
+    /// Whether a fork that was asked for may still happen: `max_clients` may have been lowered and
+    /// the shutdown may have begun since.
+    pub(crate) fn may_fork_now(&self) -> bool {
+        !self.shutdown && self.pool.len() < self.attributes.max_clients
+    }
+
     pub(crate) fn forked(&mut self, pid: u32) -> ChildId {
         self.report.forks += 1;
         self.slowdown.fork_succeeded();
