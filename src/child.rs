@@ -1,9 +1,12 @@
 //! One child as the parent knows it: its name, its record, the ways it can end. Plain data; decides
 //! nothing and sends nothing.
 
-use crate::{slowdown::START_HOLDS_AFTER, time::Time};
+use crate::time::Time;
 use bitflags::bitflags;
 use std::{fmt, os::unix::process::ExitStatusExt, process::ExitStatus, time::Duration};
+
+/// How old a child must become, unless it says BUSY before, for its start to have held.
+pub(crate) const START_HOLDS_AFTER: Duration = Duration::from_secs(1);
 
 /// Names one child for as long as the parent keeps it, the original's wheel ID.
 ///
@@ -341,3 +344,6 @@ pub enum Signal {
     /// SIGUSR2.
     User2,
 }
+
+#[cfg(test)]
+mod tests;

@@ -223,8 +223,12 @@ impl Comm {
     }
 
     /// Has `close` run as soon as the parent is found to be gone, also in the midst of a connection:
-    /// the place to close listening sockets, so that the address is free for the next server.
+    /// the place to close listening sockets, so that the address is free for the next server. If it
+    /// has been found to be gone already, `close` is run now.
     pub fn when_orphaned(&self, close: impl FnOnce() + 'static) {
+        if self.shared.orphaned.get() {
+            return close();
+        }
         self.shared.when_orphaned.borrow_mut().push(Box::new(close));
     }
 
@@ -417,3 +421,6 @@ impl fmt::Debug for Acker {
         f.debug_struct("Acker").finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -251,3 +251,6 @@ impl Framer {
         self.line.piece = !last;
     }
 }
+
+#[cfg(test)]
+mod tests;

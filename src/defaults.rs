@@ -141,7 +141,7 @@ pub fn handler_start<H: PreForkHooks + ?Sized>(
     monitor: &mut Monitor,
     server: &mut dyn ChildServer,
 ) -> io::Result<()> {
-    let mut states = States::default();
+    let mut states = monitor.take_states();
     hooks.create_states(&mut states);
     monitor.install(states);
     monitor.normalise();
@@ -353,3 +353,8 @@ pub fn fork_failed<H: PreForkHooks + ?Sized>(
 ) {
     log::warn!("fork failed: {error}; next attempt in {retry_in:?}");
 }
+
+#[cfg(test)]
+mod handler_tests;
+#[cfg(test)]
+mod tests;

@@ -137,6 +137,8 @@ pub mod servers;
 mod slowdown;
 mod states;
 mod tasks;
+#[cfg(test)]
+mod testing;
 mod time;
 
 pub use alarms::AlarmId;

@@ -4,7 +4,9 @@
 use crate::{
     alarms::{AlarmId, Alarms},
     attributes::{Attributes, CommChannel, ThreadCheck, with_attributes},
-    child::{Cause, Child, ChildId, Death, Flags, Reason, Retirement, Signal, State},
+    child::{
+        Cause, Child, ChildId, Death, Flags, Reason, Retirement, START_HOLDS_AFTER, Signal, State,
+    },
     comm::CommWords,
     pool::{self, Demand, Plan, Pool, Surplus},
     report::Report,
@@ -340,6 +342,12 @@ impl Monitor {
         self.observe_surplus();
     }
 
+    /// The registry, to be filled and installed again. What was registered before stays, and so
+    /// does the numbering of the descriptors that are watched already.
+    pub(crate) fn take_states(&mut self) -> States {
+        std::mem::take(&mut self.states)
+    }
+
     pub(crate) fn install(&mut self, states: States) {
         self.states = states;
         self.queue_watches();
@@ -407,6 +415,12 @@ impl Monitor {
 
 /// The lives of the children, as the loop enters them.
 impl Monitor {
+    /// Whether a fork that was asked for may still happen: `max_clients` may have been lowered and
+    /// the shutdown may have begun since.
+    pub(crate) fn may_fork_now(&self) -> bool {
+        !self.shutdown && self.pool.len() < self.attributes.max_clients
+    }
+
     pub(crate) fn forked(&mut self, pid: u32) -> ChildId {
         self.report.forks += 1;
         self.slowdown.fork_succeeded();
@@ -507,7 +521,7 @@ impl Monitor {
     }
 
     fn slowdown_if_held(&mut self, child: &Child) {
-        if self.now.since(child.start_time) >= crate::slowdown::START_HOLDS_AFTER {
+        if self.now.since(child.start_time) >= START_HOLDS_AFTER {
             self.slowdown.start_held(child.start_time);
         }
     }
@@ -597,7 +611,7 @@ impl Monitor {
         let held = self
             .pool
             .iter()
-            .filter(|child| self.now.since(child.start_time) >= crate::slowdown::START_HOLDS_AFTER)
+            .filter(|child| self.now.since(child.start_time) >= START_HOLDS_AFTER)
             .map(|child| child.start_time)
             .max();
         if let Some(start_time) = held {
@@ -605,3 +619,12 @@ impl Monitor {
         }
     }
 }
+
+#[cfg(test)]
+mod death_tests;
+#[cfg(test)]
+mod escalation_tests;
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod walk;

@@ -227,3 +227,6 @@ impl Pool {
             .partition(|&id| self.get(id).is_some_and(|child| child.state != State::Busy))
     }
 }
+
+#[cfg(test)]
+mod tests;

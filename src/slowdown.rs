@@ -4,9 +4,6 @@
 use crate::time::Time;
 use std::time::Duration;
 
-/// How old a child must become, or what it must say before, for its start to have held.
-pub(crate) const START_HOLDS_AFTER: Duration = Duration::from_secs(1);
-
 const FIRST_DELAY: Duration = Duration::from_millis(100);
 const LONGEST_START_DELAY: Duration = Duration::from_secs(30);
 const LONGEST_FORK_DELAY: Duration = Duration::from_secs(5);

@@ -152,3 +152,6 @@ impl States {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

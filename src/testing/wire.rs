@@ -1,0 +1,152 @@
+//! The operating system as the child's end needs it, made up: a clock that is set, waits that are
+//! written down, words that are collected. Waits for nothing.
+
+use crate::{
+    child_end::{Comm, Interest, Link, Sink, Wake},
+    comm::CommWords,
+    time::Time,
+};
+use std::{
+    cell::{Cell, RefCell},
+    collections::VecDeque,
+    fs::File,
+    io,
+    os::fd::{AsFd, BorrowedFd},
+    rc::Rc,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+/// How one wait goes: how long it takes, why it ends, what has happened by then.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Step {
+    pub(crate) takes: Duration,
+    pub(crate) wake: Wake,
+    pub(crate) stop: bool,
+    pub(crate) orphaned: bool,
+}
+
+/// What a test sets and looks at.
+#[derive(Debug)]
+pub(crate) struct World {
+    pub(crate) now: Cell<Time>,
+    pub(crate) stop: Cell<bool>,
+    pub(crate) orphaned: Cell<bool>,
+    pub(crate) ends_armed: Cell<usize>,
+    /// Waits to come; after the last, each lasts to its timeout.
+    pub(crate) steps: RefCell<VecDeque<Step>>,
+    /// The timeouts of all waits so far.
+    pub(crate) waits: RefCell<Vec<Option<Duration>>>,
+    pub(crate) pipe: Arc<Pipe>,
+    null: File,
+}
+
+impl World {
+    pub(crate) fn new() -> Rc<Self> {
+        Rc::new(Self {
+            now: Cell::default(),
+            stop: Cell::default(),
+            orphaned: Cell::default(),
+            ends_armed: Cell::default(),
+            steps: RefCell::default(),
+            waits: RefCell::default(),
+            pipe: Arc::default(),
+            null: File::open("/dev/null").unwrap(),
+        })
+    }
+
+    pub(crate) fn comm(self: &Rc<Self>, words: CommWords) -> Comm {
+        let sink = Box::new(Arc::clone(&self.pipe));
+        Comm::new(Box::new(Rc::clone(self)), sink, words, true)
+    }
+
+    pub(crate) fn pass(&self, time: Duration) {
+        self.now.set(self.now.get() + time);
+    }
+
+    /// What was written since last asked, a message each.
+    pub(crate) fn said(&self) -> Vec<Vec<u8>> {
+        std::mem::take(&mut self.pipe.messages.lock().unwrap())
+    }
+
+    pub(crate) fn waits(&self) -> Vec<Option<Duration>> {
+        self.waits.take()
+    }
+
+    fn wait(&self, timeout: Option<Duration>) -> Wake {
+        self.waits.borrow_mut().push(timeout);
+        let step = self.steps.borrow_mut().pop_front();
+        let Some(step) = step else {
+            self.pass(timeout.expect("a wait without end and nothing to end it"));
+            return Wake::Timer;
+        };
+        self.pass(step.takes);
+        self.stop.set(self.stop.get() | step.stop);
+        self.orphaned.set(self.orphaned.get() | step.orphaned);
+        step.wake
+    }
+}
+
+impl Link for Rc<World> {
+    fn now(&self) -> Time {
+        self.now.get()
+    }
+
+    fn wait_listeners(&self, _: &[BorrowedFd<'_>], timeout: Option<Duration>) -> io::Result<Wake> {
+        Ok(self.wait(timeout))
+    }
+
+    fn wait_stream(
+        &self,
+        _: BorrowedFd<'_>,
+        _: Interest,
+        timeout: Option<Duration>,
+    ) -> io::Result<Wake> {
+        Ok(self.wait(timeout))
+    }
+
+    fn sleep(&self, timeout: Option<Duration>) -> io::Result<()> {
+        self.wait(timeout);
+        Ok(())
+    }
+
+    fn stop_requested(&self) -> bool {
+        self.stop.get()
+    }
+
+    fn orphaned(&self) -> bool {
+        self.orphaned.get()
+    }
+
+    fn arm_end(&self) {
+        self.ends_armed.set(self.ends_armed.get() + 1);
+    }
+
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.null.as_fd()
+    }
+}
+
+/// The pipe to the parent.
+#[derive(Debug, Default)]
+pub(crate) struct Pipe {
+    messages: Mutex<Vec<Vec<u8>>>,
+    pub(crate) full: AtomicBool,
+    pub(crate) broken: AtomicBool,
+}
+
+impl Sink for Arc<Pipe> {
+    fn write(&self, message: &[u8]) -> io::Result<bool> {
+        if self.broken.load(Ordering::Relaxed) {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        let room = !self.full.load(Ordering::Relaxed);
+        if room {
+            self.messages.lock().unwrap().push(message.to_vec());
+        }
+        Ok(room)
+    }
+}
