@@ -10,7 +10,7 @@ use crate::{
     monitor::Monitor,
     server::ChildServer,
     states::States,
-    tasks::{Event, Stream, Task},
+    tasks::{Stream, Task},
     time::Time,
 };
 use std::{
