@@ -44,8 +44,8 @@ pub(crate) trait Link {
     fn sleep(&self, timeout: Option<Duration>) -> io::Result<()>;
     fn stop_requested(&self) -> bool;
     fn orphaned(&self) -> bool;
-    /// Has this process killed when the grace for orphans has passed.
-    fn arm_end(&self);
+    /// Has this process killed when the grace for orphans has passed, and its outputs silenced.
+    fn become_orphan(&self);
     fn as_fd(&self) -> BorrowedFd<'_>;
 }
 
@@ -97,6 +97,9 @@ impl Channel {
     }
 
     fn set_busy(&self, busy: bool) -> io::Result<()> {
+        if !busy && self.leaving.load(Ordering::Relaxed) {
+            return Ok(());
+        }
         if self.busy.swap(busy, Ordering::Relaxed) == busy {
             return Ok(());
         }
@@ -185,12 +188,13 @@ impl Comm {
 
     /// Says that the child can take a connection, unless that was its last word.
     ///
-    /// A child that will not accept again should not say so; it just leaves.
+    /// A child that was told to stop says nothing: it will not accept again, and just leaves.
     ///
     /// # Errors
     ///
     /// As [`ack`](Self::ack).
     pub fn not_busy(&self) -> io::Result<()> {
+        self.shutdown_requested();
         self.shared.channel.set_busy(false)
     }
 
@@ -346,7 +350,7 @@ impl Shared {
             return;
         }
         self.orphaned.set(true);
-        self.link.arm_end();
+        self.link.become_orphan();
         for close in self.when_orphaned.take() {
             close();
         }

@@ -155,7 +155,7 @@ pub fn handler_start<H: PreForkHooks + ?Sized>(
     }
     server.start()?;
     monitor.post_event(Event::Forkoff);
-    arm_timeout_check(monitor);
+    monitor.arm_timeout_check();
     Ok(())
 }
 
@@ -267,11 +267,12 @@ pub fn handler_server_ack<H: PreForkHooks + ?Sized>(
 
 /// Hands children that have been silent for longer than `timeout` to the hooks
 /// `server_timeout_free` (the free ones first) and `server_timeout_busy`, posts `forkoff` if there
-/// was one, and sets the timer again.
+/// was one, and sets the timer again (first of all, so that a hook that panics does not end it).
 pub fn handler_server_timeout_check<H: PreForkHooks + ?Sized>(
     hooks: &mut H,
     monitor: &mut Monitor,
 ) {
+    monitor.arm_timeout_check();
     let (free, busy) = monitor.overdue();
     for &child in &free {
         monitor.naming("server_timeout_free", |monitor| {
@@ -285,13 +286,6 @@ pub fn handler_server_timeout_check<H: PreForkHooks + ?Sized>(
     }
     if !(free.is_empty() && busy.is_empty()) {
         monitor.post_event(Event::Forkoff);
-    }
-    arm_timeout_check(monitor);
-}
-
-fn arm_timeout_check(monitor: &mut Monitor) {
-    if let Some(interval) = monitor.attributes.check_interval() {
-        monitor.delay_set("server_timeout_check", interval);
     }
 }
 
@@ -310,9 +304,10 @@ pub fn handler_forkoff<H: PreForkHooks + ?Sized>(_: &mut H, monitor: &mut Monito
     }
 }
 
-/// Asks for one fork, if `max_clients` allows it.
+/// Asks for one fork, if `max_clients` allows it. While forking is slowed down by failures it is put
+/// off until it may go on.
 pub fn handler_server_fork<H: PreForkHooks + ?Sized>(_: &mut H, monitor: &mut Monitor) {
-    monitor.fork();
+    monitor.fork_or_owe();
 }
 
 /// Nothing but a debug line: a state of one's own needs a handler of one's own.

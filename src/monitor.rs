@@ -33,6 +33,7 @@ pub struct Monitor {
     pub(crate) slowdown: Slowdown,
     states: States,
     alarms: Alarms,
+    timeout_check: Option<AlarmId>,
     surplus: Surplus,
     owed: usize,
     now: Time,
@@ -378,6 +379,23 @@ impl Monitor {
         plan
     }
 
+    /// Asks for a fork that was decided on; if forking is slowed down, it is owed.
+    pub(crate) fn fork_or_owe(&mut self) {
+        if !self.fork() && !self.shutdown && self.slowdown.refuses(self.now) {
+            self.owed += 1;
+        }
+    }
+
+    /// Sets the timer of the timeout check. There is one, however often a check is asked for.
+    pub(crate) fn arm_timeout_check(&mut self) {
+        if let Some(armed) = self.timeout_check.take() {
+            self.alarms.remove(armed);
+        }
+        let interval = self.attributes.check_interval();
+        self.timeout_check =
+            interval.map(|interval| self.delay_set("server_timeout_check", interval));
+    }
+
     /// Who has been silent for too long: free ones and busy ones.
     pub(crate) fn overdue(&self) -> (Vec<ChildId>, Vec<ChildId>) {
         if self.attributes.timeout.is_zero() {
@@ -430,6 +448,8 @@ impl Monitor {
     /// A fork has failed: how long to wait before the next.
     pub(crate) fn fork_failed(&mut self) -> Duration {
         self.report.failed_forks += 1;
+        // The plan took it for done: it may have been a replacement, due even if enough are free.
+        self.owed += 1;
         self.slowdown.fork_failed(self.now)
     }
 
@@ -510,6 +530,10 @@ impl Monitor {
     }
 
     fn start_failed(&mut self, child: &Child, death: &Death) {
+        // Ctrl-C reaches the children of a terminal's foreground group by itself.
+        if self.shutdown {
+            return;
+        }
         let Some(delay) = self.slowdown.start_failed(child.start_time, self.now) else {
             return;
         };

@@ -166,7 +166,8 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
             2
         };
         if arrived.interrupts + arrived.terminations > 0 {
-            self.core.monitor.shutdown();
+            // Now, not in its turn: children that a Ctrl-C has ended already were asked.
+            self.call_shutdown();
         }
         if arrived.interrupts >= interrupts_needed {
             self.kill_what_is_left();

@@ -70,6 +70,16 @@ macro_rules! forward_child_server {
 }
 forward_child_server!(&mut S, Box<S>);
 
+/// A line on stderr, as `eprintln!`, but without the panic when nobody reads it any more.
+macro_rules! complain {
+    ($($message:tt)*) => {{
+        use std::io::Write as _;
+        // OK to ignore: there is nobody else to tell.
+        let _ = writeln!(std::io::stderr(), $($message)*);
+    }};
+}
+pub(crate) use complain;
+
 /// What the hooks see that run in the forked child.
 pub struct Start<'a> {
     monitor: &'a mut Monitor,

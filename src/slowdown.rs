@@ -77,13 +77,13 @@ impl Slowdown {
         self.starts.held(forked_at);
     }
 
-    /// A fork failed for want of resources: the delay before the next attempt.
+    /// A fork failed: the delay before the next attempt, longer if failed starts ask for more.
     pub(crate) fn fork_failed(&mut self, now: Time) -> Duration {
         let delay = doubled(self.fork_failures, LONGEST_FORK_DELAY);
         self.fork_failures = self.fork_failures.saturating_add(1);
         self.wait(now, delay);
         self.retry_wanted = true;
-        delay
+        self.open_at.since(now)
     }
 
     /// A fork succeeded: the next failure begins with the shortest delay.

@@ -9,7 +9,7 @@ use crate::{
     child_end::Comm,
     monitor::Monitor,
     server::ChildServer,
-    states::States,
+    states::{Event, States},
     tasks::{Stream, Task},
     time::Time,
 };

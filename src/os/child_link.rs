@@ -120,8 +120,8 @@ impl Link for ChildLink {
         self.death_seen.get() || signals::found_orphaned()
     }
 
-    fn arm_end(&self) {
-        signals::arm_end();
+    fn become_orphan(&self) {
+        signals::become_orphan();
     }
 
     fn as_fd(&self) -> BorrowedFd<'_> {

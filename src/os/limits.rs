@@ -66,7 +66,8 @@ pub(crate) fn ensure_open_files(children: usize, each: usize) -> Result<(), Erro
             io::Error::other(reason),
         ));
     }
-    setrlimit(Resource::RLIMIT_NOFILE, needed, hard).map_err(limit)?;
+    // All the way: `max_clients` may be raised while the server runs.
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map_err(limit)?;
     // OK if it fails: then an earlier server has noted the limit that was there first.
     let _ = SOFT_BEFORE.compare_exchange(u64::MAX, soft, Ordering::Relaxed, Ordering::Relaxed);
     Ok(())

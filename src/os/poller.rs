@@ -68,6 +68,7 @@ impl Source {
             Self::Signals => (5, 0, 0),
             Self::Urgent => (6, 0, 0),
         };
+        // On 32 bits the upper half of the generation is lost: see `same_generation`.
         Token((generation as usize) << (usize::BITS / 2) | slot << KINDS | kind)
     }
 
@@ -98,6 +99,12 @@ impl Source {
             _ => return None,
         })
     }
+}
+
+/// Whether the generation that a token had room for is that of `id`.
+pub(crate) fn same_generation(told: u32, of: u32) -> bool {
+    let room = usize::MAX >> (usize::BITS / 2);
+    told as usize == of as usize & room
 }
 
 /// A source that is ready, and whether the other side has hung up.

@@ -26,6 +26,19 @@ use std::{
     time::Duration,
 };
 
+/// How long a child that got SIGKILL is waited for outside of the loop: it ends at once, unless it
+/// hangs in the kernel.
+const AFTER_KILL: Duration = Duration::from_secs(5);
+
+/// A descriptor of the subclass's own: our duplicate of it.
+#[derive(Debug)]
+struct Watched {
+    id: WatchId,
+    fd: Ours<OwnedFd>,
+    interest: Interest,
+    state: String,
+}
+
 #[derive(Debug)]
 pub(crate) struct Shell {
     pub(crate) clock: Clock,
@@ -39,7 +52,7 @@ pub(crate) struct Shell {
     death_write: Option<Ours<OwnedFd>>,
     signals: Option<Subscription>,
     statuses: Option<Statuses>,
-    watches: Vec<Watch>,
+    watches: Vec<Watched>,
     /// How long children get when the server is dropped while they live.
     pub(crate) grace: Duration,
     owner: u32,
@@ -112,8 +125,24 @@ impl Shell {
 
     /// Adds a descriptor of the subclass's own.
     pub(crate) fn watch(&mut self, watch: Watch) -> io::Result<()> {
+        let Watch {
+            id,
+            fd,
+            readiness,
+            state,
+        } = watch;
+        let interest = match readiness {
+            Readiness::Read => Interest::READABLE,
+            Readiness::Write => Interest::WRITABLE,
+        };
+        let watch = Watched {
+            id,
+            fd: Ours::parents(fd),
+            interest,
+            state,
+        };
         self.poller
-            .add_urgent(watch.fd.as_raw_fd(), source(&watch), interest(&watch))?;
+            .add_urgent(watch.fd.as_raw_fd(), watch.source(), watch.interest)?;
         self.watches.push(watch);
         Ok(())
     }
@@ -139,7 +168,7 @@ impl Shell {
             .find(|watch| watch.id.number() == number)?;
         let renewed =
             self.poller
-                .renew_urgent(watch.fd.as_raw_fd(), source(watch), interest(watch));
+                .renew_urgent(watch.fd.as_raw_fd(), watch.source(), watch.interest);
         if let Err(error) = renewed {
             log::warn!("watching the descriptor of state {}: {error}", watch.state);
         }
@@ -166,7 +195,7 @@ impl Shell {
             self.kill_all(&children, Signal::Interrupt);
             let left = self.await_deaths(children, self.clock.now() + self.grace);
             self.kill_all(&left, Signal::Kill);
-            let left = self.await_deaths(left, self.clock.now() + self.grace);
+            let left = self.await_deaths(left, self.clock.now() + AFTER_KILL);
             for id in left {
                 log::error!("child {id} cannot be killed");
             }
@@ -213,13 +242,8 @@ impl Drop for Shell {
     }
 }
 
-fn source(watch: &Watch) -> Source {
-    Source::Watch(watch.id.number())
-}
-
-fn interest(watch: &Watch) -> Interest {
-    match watch.readiness {
-        Readiness::Read => Interest::READABLE,
-        Readiness::Write => Interest::WRITABLE,
+impl Watched {
+    fn source(&self) -> Source {
+        Source::Watch(self.id.number())
     }
 }

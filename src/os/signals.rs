@@ -288,7 +288,7 @@ extern "C" fn in_child(_signal: libc::c_int) {
     if unsafe { libc::getppid() } != PARENT.load(Ordering::Relaxed) {
         ORPHANED.store(true, Ordering::Relaxed);
         // A child that is stuck in code watches nothing; this ends it.
-        arm_end();
+        become_orphan();
     }
     wake(STOP_PIPE.load(Ordering::Relaxed));
 }
@@ -334,15 +334,17 @@ pub(crate) fn found_orphaned() -> bool {
     ORPHANED.load(Ordering::Relaxed)
 }
 
-/// In a child: SIGALRM, which nobody handles, when the grace has passed; once, however often it is
-/// called.
-pub(crate) fn arm_end() {
-    static ARMED: AtomicI32 = AtomicI32::new(0);
+/// In a child whose parent is gone: SIGALRM, which nobody handles, when the grace has passed; and
+/// /dev/null for outputs that nobody reads, since to print to them would be a panic, and the client
+/// in hand would pay for it. Once, however often it is called; async-signal-safe.
+pub(crate) fn become_orphan() {
+    static ORPHAN: AtomicI32 = AtomicI32::new(0);
     // SAFETY: getpid is async-signal-safe and cannot fail.
     let pid = unsafe { libc::getpid() };
-    if ARMED.swap(pid, Ordering::Relaxed) == pid {
+    if ORPHAN.swap(pid, Ordering::Relaxed) == pid {
         return;
     }
+    silence_broken_outputs();
     let micros = GRACE_MICROSECONDS.load(Ordering::Relaxed);
     let value = libc::timeval {
         tv_sec: libc::time_t::try_from(micros / 1_000_000).unwrap_or(libc::time_t::MAX),
@@ -356,6 +358,30 @@ pub(crate) fn arm_end() {
     // SAFETY: setitimer is a bare system call in the C libraries, `timer` lives across it, and the
     // old value is not asked for.
     unsafe { libc::setitimer(libc::ITIMER_REAL, &raw const timer, std::ptr::null_mut()) };
+}
+
+fn silence_broken_outputs() {
+    for fd in [libc::STDOUT_FILENO, libc::STDERR_FILENO] {
+        let mut ask = libc::pollfd {
+            fd,
+            events: 0,
+            revents: 0,
+        };
+        // SAFETY: one pollfd, which lives across the call; poll is async-signal-safe.
+        unsafe { libc::poll(&raw mut ask, 1, 0) };
+        // A pipe without a reader. Whatever else the program has put there is left alone.
+        if ask.revents & libc::POLLERR != 0 {
+            // SAFETY: open, dup2 and close are async-signal-safe; the path is a literal, and what
+            // is closed is what was opened here.
+            unsafe {
+                let null = libc::open(c"/dev/null".as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
+                if null >= 0 {
+                    libc::dup2(null, fd);
+                    libc::close(null);
+                }
+            }
+        }
+    }
 }
 
 const NEVER: libc::timeval = libc::timeval {

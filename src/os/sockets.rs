@@ -162,11 +162,20 @@ pub(crate) fn listen_unix(
     let socket = stream_socket(AddressFamily::Unix)
         .map_err(|errno| failed(Operation::Socket, errno.into()))?;
     bind_privately(&socket, &address).map_err(|errno| failed(Operation::Bind, errno.into()))?;
-    listen(&socket, backlog).map_err(|errno| failed(Operation::Listen, errno.into()))?;
-    fs::set_permissions(path, fs::Permissions::from_mode(mode))
-        .map_err(|error| failed(Operation::Chmod, error))?;
-    let file = file_id(path).map_err(|error| failed(Operation::Open, error))?;
-    Ok((UnixListener::from(socket), file))
+    let open = || {
+        listen(&socket, backlog).map_err(|errno| failed(Operation::Listen, errno.into()))?;
+        fs::set_permissions(path, fs::Permissions::from_mode(mode))
+            .map_err(|error| failed(Operation::Chmod, error))?;
+        file_id(path).map_err(|error| failed(Operation::Open, error))
+    };
+    match open() {
+        Ok(file) => Ok((UnixListener::from(socket), file)),
+        Err(error) => {
+            // OK to ignore: the error that brought us here says more.
+            let _ = fs::remove_file(path);
+            Err(error)
+        }
+    }
 }
 
 /// Nobody must be able to connect before the mode is set.

@@ -5,7 +5,7 @@ use super::{
     ours::Ours,
     pidfd::{self, Reaped},
     pipes::{self, ParentEnds},
-    poller::{Output, Poller, Source},
+    poller::{Output, Poller, Source, same_generation},
 };
 use crate::{
     child::{ChildId, Signal},
@@ -134,7 +134,7 @@ impl Wires {
     /// The child in that slot, if it is of that generation.
     pub(crate) fn find(&self, slot: usize, generation: u32) -> Option<ChildId> {
         let wire = self.wires.get(slot)?.as_ref()?;
-        (wire.id.generation() == generation).then_some(wire.id)
+        same_generation(generation, wire.id.generation()).then_some(wire.id)
     }
 
     /// Whether some child can only be found dead by looking.

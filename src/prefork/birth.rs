@@ -15,7 +15,7 @@ use crate::{
         pipes::{self, ChildEnds, ParentEnds},
         signals::Mask,
     },
-    server::{ChildServer, Start},
+    server::{ChildServer, Start, complain},
 };
 use std::{
     io::{self, Write},
@@ -120,7 +120,7 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
         let life = AssertUnwindSafe(|| match self.become_child(ends, parent, mask) {
             Ok(mut comm) => self.serve(&mut comm, parent),
             Err(error) => {
-                eprintln!("cannot become a child: {error}");
+                complain!("cannot become a child: {error}");
                 EXIT_START
             }
         });
@@ -163,13 +163,13 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
             .and_then(|()| fork::tie_to_parent(parent));
         let code = match started {
             Err(error) => {
-                eprintln!("server_start failed: {error}");
+                complain!("server_start failed: {error}");
                 EXIT_START
             }
             Ok(()) => match start.serve() {
                 Ok(()) => 0,
                 Err(error) => {
-                    eprintln!("resume_accept failed: {error}");
+                    complain!("resume_accept failed: {error}");
                     EXIT_ACCEPT
                 }
             },

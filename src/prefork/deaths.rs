@@ -125,13 +125,14 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
         }
     }
 
-    /// An operation on one child has failed. Without the shutdown that the default of the hook asks
-    /// for, that child is killed and replaced.
+    /// An operation on one child has failed. Unless that shuts the server down, as the default of
+    /// the hook does, that child is killed and replaced.
     fn run_error_of(&mut self, operation: Operation, error: &io::Error, child: ChildId) {
         self.call_run_error(operation, error, Some(child));
-        if !self.core.monitor.shutdown_on_error() {
-            self.core.monitor.kill(child, Signal::Kill);
-            self.core.monitor.retire(child, Reason::Faulty);
+        let monitor = &mut self.core.monitor;
+        if !monitor.is_shutdown() && !monitor.queue.has(&Event::Shutdown) {
+            monitor.kill(child, Signal::Kill);
+            monitor.retire(child, Reason::Faulty);
         }
     }
 }

@@ -8,6 +8,7 @@ use crate::{
         ours::Ours,
         sockets::{self, Accepted},
     },
+    server::complain,
 };
 use std::{
     cell::RefCell,
@@ -211,7 +212,7 @@ impl<S: Stream, L: AsFd + AsRawFd> AcceptLoop<'_, S, L> {
         let pause = match self.shortage {
             Some(pause) => pause.saturating_mul(2).min(LONGEST),
             None => {
-                eprintln!("cannot accept for now: {error}");
+                complain!("cannot accept for now: {error}");
                 SHORTEST
             }
         };
@@ -227,7 +228,7 @@ impl<S: Stream, L: AsFd + AsRawFd> AcceptLoop<'_, S, L> {
             Ok(()) => {}
             // Clients come and go; that is no news.
             Err(error) if is_the_clients(&error) => log::debug!("connection ended: {error}"),
-            Err(error) => eprintln!("connection failed: {error}"),
+            Err(error) => complain!("connection failed: {error}"),
         }
     }
 

@@ -121,7 +121,7 @@ impl Link for Rc<World> {
         self.orphaned.get()
     }
 
-    fn arm_end(&self) {
+    fn become_orphan(&self) {
         self.ends_armed.set(self.ends_armed.get() + 1);
     }
 
