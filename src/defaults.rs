@@ -290,7 +290,12 @@ pub fn handler_server_timeout_check<H: PreForkHooks + ?Sized>(
     arm_timeout_check(monitor);
 }
 
+/// Not in a shutdown, which has removed all alarms: a check that was queued behind it would set the
+/// timer again.
 fn arm_timeout_check(monitor: &mut Monitor) {
+    if monitor.is_shutdown() {
+        return;
+    }
     if let Some(interval) = monitor.attributes.check_interval() {
         monitor.delay_set("server_timeout_check", interval);
     }
