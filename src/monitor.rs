@@ -597,8 +597,21 @@ impl Monitor {
             .filter(|(_, _, (at, _))| *at <= self.now)
             .collect();
         for (id, pid, (_, signal)) in due {
-            log::debug!("child {pid} was told to stop and lives on, {signal:?} for it");
+            log::debug!("child {pid} lives on, {signal:?} for it");
             self.kill(id, signal);
+            self.told_late(id, signal);
+        }
+    }
+
+    /// A child that closed its outputs is told some time after it began to retire, and its time to
+    /// leave begins with that: the parent may have been late.
+    fn told_late(&mut self, id: ChildId, signal: Signal) {
+        let now = self.now;
+        if signal == Signal::Interrupt
+            && let Some(child) = self.pool.get_mut(id)
+            && let Some(told) = &mut child.retirement
+        {
+            told.at = now;
         }
     }
 
