@@ -367,11 +367,22 @@ impl Monitor {
         match plan {
             _ if self.shutdown => return Plan::Steady,
             Plan::Fork(_) if self.slowdown.refuses(self.now) => return Plan::Steady,
-            Plan::Fork(forks) => self.owed = self.owed.saturating_sub(forks),
+            Plan::Fork(forks) => self.pay(forks, demand.queued),
             Plan::Retire(surplus) => self.surplus.culled(surplus),
             Plan::Steady => {}
         }
         plan
+    }
+
+    /// These forks pay for as many deaths; if they fill the last place, for all of them. A debt that
+    /// outlived that would fork children later on only for them to be culled.
+    fn pay(&mut self, forks: usize, queued: usize) {
+        let full = self.pool.len() + queued + forks >= self.attributes.max_clients;
+        self.owed = if full {
+            0
+        } else {
+            self.owed.saturating_sub(forks)
+        };
     }
 
     /// Who has been silent for too long: free ones and busy ones.
