@@ -405,3 +405,8 @@ macro_rules! forward_hooks {
     )*};
 }
 forward_hooks!(&mut H, Box<H>);
+
+#[cfg(test)]
+mod replacement_tests;
+#[cfg(test)]
+mod tests;

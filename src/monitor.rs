@@ -372,11 +372,22 @@ impl Monitor {
         match plan {
             _ if self.shutdown => return Plan::Steady,
             Plan::Fork(_) if self.slowdown.refuses(self.now) => return Plan::Steady,
-            Plan::Fork(forks) => self.owed = self.owed.saturating_sub(forks),
+            Plan::Fork(forks) => self.pay(forks, demand.queued),
             Plan::Retire(surplus) => self.surplus.culled(surplus),
             Plan::Steady => {}
         }
         plan
+    }
+
+    /// These forks pay for as many deaths; if they fill the last place, for all of them. A debt that
+    /// outlived that would fork children later on only for them to be culled.
+    fn pay(&mut self, forks: usize, queued: usize) {
+        let full = self.pool.len() + queued + forks >= self.attributes.max_clients;
+        self.owed = if full {
+            0
+        } else {
+            self.owed.saturating_sub(forks)
+        };
     }
 
     /// Asks for a fork that was decided on; if forking is slowed down, it is owed.
@@ -386,12 +397,13 @@ impl Monitor {
         }
     }
 
-    /// Sets the timer of the timeout check. There is one, however often a check is asked for.
+    /// Sets the timer of the timeout check. There is one, however often a check is asked for, and
+    /// none in a shutdown, which has removed all alarms.
     pub(crate) fn arm_timeout_check(&mut self) {
         if let Some(armed) = self.timeout_check.take() {
             self.alarms.remove(armed);
         }
-        let interval = self.attributes.check_interval();
+        let interval = self.attributes.check_interval().filter(|_| !self.shutdown);
         self.timeout_check =
             interval.map(|interval| self.delay_set("server_timeout_check", interval));
     }
@@ -626,8 +638,21 @@ impl Monitor {
             .filter(|(_, _, (at, _))| *at <= self.now)
             .collect();
         for (id, pid, (_, signal)) in due {
-            log::debug!("child {pid} was told to stop and lives on, {signal:?} for it");
+            log::debug!("child {pid} lives on, {signal:?} for it");
             self.kill(id, signal);
+            self.told_late(id, signal);
+        }
+    }
+
+    /// A child that closed its outputs is told some time after it began to retire, and its time to
+    /// leave begins with that: the parent may have been late.
+    fn told_late(&mut self, id: ChildId, signal: Signal) {
+        let now = self.now;
+        if signal == Signal::Interrupt
+            && let Some(child) = self.pool.get_mut(id)
+            && let Some(told) = &mut child.retirement
+        {
+            told.at = now;
         }
     }
 

@@ -249,6 +249,16 @@ fn handler_shutdown_in_the_parent_tells_every_child_and_removes_every_alarm() {
 }
 
 #[test]
+fn a_timeout_check_that_waits_behind_the_shutdown_sets_no_timer() {
+    let mut monitor = monitor();
+    monitor.set_timeout(ms(1000));
+    handler_shutdown(&mut DefaultHooks, &mut monitor);
+    handler_server_timeout_check(&mut DefaultHooks, &mut monitor);
+    assert_eq!(asked(&mut monitor), []);
+    assert_eq!(monitor.deadline(), None);
+}
+
+#[test]
 fn handler_shutdown_in_a_child_drops_the_parents_books() {
     let mut monitor = monitor();
     children(&mut monitor, [State::Free, State::Busy]);

@@ -80,19 +80,25 @@ fn a_stuck_child_is_replaced_even_when_enough_are_free() {
 }
 
 #[test]
-fn what_is_owed_waits_for_room_and_ends_with_the_shutdown() {
-    let mut monitor = sized(1, 3, 5, 3);
-    let [a, b, _] = children(&mut monitor, [State::Free; 3]);
+fn what_is_owed_waits_for_room_and_a_full_pool_owes_nothing() {
+    let mut monitor = sized(1, 3, 5, 4);
+    let [a, b, c, _] = children(&mut monitor, [State::Free; 4]);
     go_to(&mut monitor, 5000);
-    monitor.exited(a, ended_by_signal(9));
-    monitor.exited(b, ended_by_signal(9));
-    monitor.set_max_clients(2);
-    assert_eq!(forkoff(&mut monitor), [Asked::ServerFork], "room for one");
+    for dead in [a, b, c] {
+        monitor.exited(dead, ended_by_signal(9));
+    }
+    monitor.set_max_clients(1);
+    assert_eq!(forkoff(&mut monitor), [], "no room");
+    monitor.set_max_clients(3);
+    assert_eq!(forkoff(&mut monitor), [const { Asked::ServerFork }; 2]);
     monitor.set_max_clients(9);
-    assert_eq!(forkoff(&mut monitor), [Asked::ServerFork], "and the other");
-    assert_eq!(forkoff(&mut monitor), []);
-    let c = child(&mut monitor, State::Free);
-    monitor.exited(c, ended_by_signal(9));
+    assert_eq!(forkoff(&mut monitor), [], "the third was not possible");
+}
+
+#[test]
+fn nothing_is_owed_in_a_shutdown() {
+    let (mut monitor, [dead, _]) = settled();
+    monitor.exited(dead, ended_by_signal(9));
     defaults::handler_shutdown(&mut DefaultHooks, &mut monitor);
     asked(&mut monitor);
     assert_eq!(forkoff(&mut monitor), []);

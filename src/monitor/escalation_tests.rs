@@ -132,7 +132,17 @@ fn a_child_that_closed_its_outputs_and_lives_on_is_told_then_killed() {
     assert_eq!(monitor.deadline(), Some(at(1100)));
     assert_eq!(due_at(&mut monitor, 1099), []);
     assert_eq!(due_at(&mut monitor, 1100), [int(id)]);
-    expect_kill_at(&mut monitor, id, 11_000);
+    expect_kill_at(&mut monitor, id, 11_100);
+}
+
+#[test]
+fn a_closed_child_has_its_time_to_leave_also_when_the_parent_was_late() {
+    let mut monitor = monitor();
+    let id = child(&mut monitor, State::Free);
+    monitor.output_ended(id, Flags::STDERR_OPEN);
+    monitor.output_ended(id, Flags::STDOUT_OPEN);
+    assert_eq!(due_at(&mut monitor, 50_000), [int(id)]);
+    expect_kill_at(&mut monitor, id, 60_000);
 }
 
 #[test]
@@ -214,6 +224,6 @@ fn the_deadline_is_the_first_of_everything_that_is_to_come() {
             monitor.delay_set("own", ms(50));
         }
     }
-    // Alarm; SIGINT and retry; alarm; surplus; both SIGKILLs.
-    assert_eq!(deadlines, [50, 100, 150, 1000, 10_000].map(at));
+    // Alarm; SIGINT and retry; alarm; surplus; two SIGKILLs.
+    assert_eq!(deadlines, [50, 100, 150, 1000, 10_000, 10_100].map(at));
 }

@@ -1,0 +1,279 @@
+//! Reads the source: the pure core names no system, imports point down only, `unsafe` stays below
+//! `src/os` and is explained, and each file says what it is. Runs nothing of the library.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by a panic"
+)]
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// The modules from the top to the bottom; those on one line may import each other.
+const LAYERS: [&[&str]; 11] = [
+    &["prefork"],
+    &["servers", "os"],
+    &["hooks", "defaults"],
+    &["server"],
+    &["child_end"],
+    &["monitor"],
+    &["pool", "slowdown", "alarms", "states", "tasks", "report"],
+    &["attributes"],
+    &["comm"],
+    &["child"],
+    &["time", "error"],
+];
+
+/// What the pure core must not name: systems and clocks.
+const SYSTEM: [&str; 5] = ["nix", "mio", "libc", "Instant", "SystemTime"];
+
+/// Modules that touch the system; everything else is pure.
+const SHELL: [&str; 3] = ["prefork", "servers", "os"];
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// A source file: the module of the crate that it belongs to, its path, its text.
+struct File {
+    module: String,
+    name: String,
+    text: String,
+    /// The text without comments and string literals.
+    code: String,
+    is_test: bool,
+}
+
+fn sources() -> Vec<File> {
+    let src = root().join("src");
+    let mut paths = Vec::new();
+    collect(&src, &mut paths);
+    paths.sort();
+    assert!(paths.len() > 30, "the source has moved");
+    let source = |path: PathBuf| {
+        let text = fs::read_to_string(&path).unwrap();
+        let relative = path.strip_prefix(&src).unwrap();
+        let first = relative.iter().next().unwrap().to_str().unwrap();
+        let stem = path.file_stem().unwrap().to_str().unwrap();
+        let module = first.trim_end_matches(".rs").to_owned();
+        File {
+            is_test: stem.ends_with("tests") || stem == "walk" || module == "testing",
+            code: without_comments(&text),
+            name: relative.display().to_string(),
+            module,
+            text,
+        }
+    };
+    paths.into_iter().map(source).collect()
+}
+
+fn collect(folder: &Path, paths: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            collect(&path, paths);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            paths.push(path);
+        }
+    }
+}
+
+/// The code alone, each line kept: comments are dropped and string literals emptied.
+fn without_comments(text: &str) -> String {
+    let mut code = String::new();
+    let mut chars = text.chars().peekable();
+    while let Some(char) = chars.next() {
+        match char {
+            '/' if chars.peek() == Some(&'/') => {
+                while chars.next_if(|&char| char != '\n').is_some() {}
+            }
+            '"' => {
+                code.push('"');
+                while let Some(char) = chars.next() {
+                    match char {
+                        '\\' => code.extend(chars.next().filter(|&char| char == '\n')),
+                        '"' => break,
+                        '\n' => code.push('\n'),
+                        _ => {}
+                    }
+                }
+                code.push('"');
+            }
+            // A character, so that '"' begins no string; a lifetime is left as it is.
+            '\'' => {
+                let mut ahead = chars.clone();
+                let first = ahead.next();
+                if first == Some('\\') {
+                    chars.by_ref().take(2).for_each(drop);
+                    while chars.next_if(|&char| char != '\'').is_some() {}
+                    chars.next();
+                } else if ahead.next() == Some('\'') {
+                    chars.by_ref().take(2).for_each(drop);
+                }
+            }
+            _ => code.push(char),
+        }
+    }
+    code
+}
+
+/// Identifiers, in order.
+fn words(code: &str) -> impl Iterator<Item = &str> {
+    code.split(|char: char| !(char.is_alphanumeric() || char == '_'))
+        .filter(|word| !word.is_empty())
+}
+
+/// The modules of this crate that the code names, as `crate::module` or in a `use crate::{…}`.
+fn imports(code: &str) -> BTreeSet<String> {
+    let dense: String = code.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut modules = BTreeSet::new();
+    for (at, path) in dense.match_indices("crate::") {
+        let standing = dense[..at].chars().next_back();
+        if standing.is_some_and(|char| char.is_alphanumeric() || char == '_') {
+            continue;
+        }
+        let rest = &dense[at + path.len()..];
+        if let Some(group) = rest.strip_prefix('{') {
+            modules.extend(heads(group));
+        } else {
+            modules.extend(words(rest).next().map(str::to_owned));
+        }
+    }
+    modules
+}
+
+/// The first names in a group of imports, `a::{b, c}, d` gives `a` and `d`.
+fn heads(group: &str) -> Vec<String> {
+    let mut heads = Vec::new();
+    let (mut depth, mut item) = (0, String::new());
+    for char in group.chars() {
+        match char {
+            '}' if depth == 0 => break,
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            ',' if depth == 0 => heads.push(std::mem::take(&mut item)),
+            _ if depth == 0 => item.push(char),
+            _ => {}
+        }
+    }
+    heads.push(item);
+    heads
+        .iter()
+        .filter_map(|item| words(item).next().map(str::to_owned))
+        .collect()
+}
+
+fn layer(module: &str) -> Option<usize> {
+    LAYERS.iter().position(|layer| layer.contains(&module))
+}
+
+#[test]
+fn the_reader_of_source_reads() {
+    let code = without_comments("a // nix\n\"mio \\\" {\" 'x' '\"' b // \"\n'\\'' &'a c");
+    assert_eq!(words(&code).collect::<Vec<_>>(), ["a", "b", "a", "c"]);
+    let code = "use crate::{\n a::{self, B, c::{D}},\n e,\n}; f(crate::g::H) $crate::i mycrate::j";
+    let found: Vec<_> = imports(code).into_iter().collect();
+    assert_eq!(found, ["a", "e", "g", "i"]);
+}
+
+#[test]
+fn every_module_has_its_layer() {
+    for file in sources() {
+        let known = layer(&file.module).is_some();
+        let outside = ["lib", "testing"].contains(&file.module.as_str());
+        assert!(known != outside, "{}: in which layer is it?", file.name);
+    }
+}
+
+#[test]
+fn the_pure_core_names_no_system_and_no_clock() {
+    let mut pure = 0;
+    for file in sources() {
+        if SHELL.contains(&file.module.as_str()) {
+            continue;
+        }
+        pure += 1;
+        for word in words(&file.code) {
+            assert!(!SYSTEM.contains(&word), "{} names {word}", file.name);
+        }
+    }
+    assert!(pure >= 17, "only {pure} pure files were found");
+}
+
+#[test]
+fn imports_point_down_only() {
+    for file in sources().iter().filter(|file| !file.is_test) {
+        let Some(from) = layer(&file.module) else {
+            continue;
+        };
+        for module in imports(&file.code) {
+            // A name that is re-exported at the top is an import of the top.
+            let to = layer(&module);
+            let points_down = to.is_some_and(|to| to >= from);
+            assert!(points_down, "{} imports {module}", file.name);
+        }
+    }
+}
+
+#[test]
+fn unsafe_stays_below_os_and_each_block_is_explained() {
+    let mut blocks = 0;
+    for file in sources() {
+        let below_os = file.module == "os";
+        let code: Vec<_> = file.code.lines().collect();
+        let text: Vec<_> = file.text.lines().collect();
+        assert_eq!(code.len(), text.len(), "{}", file.name);
+        for (n, line) in code.iter().enumerate() {
+            if !words(line).any(|word| word == "unsafe") {
+                continue;
+            }
+            let place = format!("{}:{}", file.name, n + 1);
+            assert!(below_os, "{place} is unsafe");
+            if !line.contains("unsafe {") {
+                continue;
+            }
+            blocks += 1;
+            let above = &text[n.saturating_sub(8)..n];
+            let explained = above.iter().any(|line| line.contains("SAFETY:"));
+            assert!(explained, "{place} does not say why it is sound");
+        }
+    }
+    assert!(
+        blocks > 3,
+        "no unsafe block was found: has the source moved?"
+    );
+}
+
+#[test]
+fn every_file_opens_with_what_it_does() {
+    for file in sources() {
+        let opens = file.text.starts_with("//! ");
+        assert!(opens, "{} does not say what it is", file.name);
+    }
+}
+
+#[test]
+fn the_mandatory_dependencies_are_five() {
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let mut section = "";
+    let mut mandatory = BTreeSet::new();
+    for line in manifest.lines().map(str::trim) {
+        if line.starts_with('[') {
+            section = line;
+            let of_a_target = line.starts_with("[target.") && line.contains("dependencies");
+            assert!(!of_a_target || line.contains("dev-"), "{line}");
+            assert!(!line.starts_with("[dependencies."), "{line}: one line each");
+            assert!(!line.contains("build-dependencies"), "{line}");
+        } else if section == "[dependencies]"
+            && let Some((name, value)) = line.split_once('=')
+            && !value.contains("optional = true")
+        {
+            mandatory.insert(name.trim());
+        }
+    }
+    let expected = BTreeSet::from(["bitflags", "log", "mio", "nix", "slab"]);
+    assert_eq!(mandatory, expected);
+}
