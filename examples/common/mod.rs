@@ -4,9 +4,24 @@
 
 use lexopt::prelude::*;
 use prefork_server::{Builder, ChildServer, PreFork, PreForkHooks};
-use std::{error::Error, io::Write, path::PathBuf, time::Duration};
+use std::{error::Error, fmt, io::Write, path::PathBuf, time::Duration};
 
-pub type Result<T = ()> = std::result::Result<T, Box<dyn Error>>;
+pub type Result<T = ()> = std::result::Result<T, Failure>;
+
+/// Any error. What `main` returns is shown as `Debug` has it, and that is to be fit for a reader.
+pub struct Failure(Box<dyn Error>);
+
+impl<E: Error + 'static> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self(Box::new(error))
+    }
+}
+
+impl fmt::Debug for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
 
 /// The flags that every example takes.
 #[derive(Debug)]

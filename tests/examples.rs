@@ -1,0 +1,442 @@
+//! The examples, driven from outside as a user would: each flag, each kind of client.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by a panic"
+)]
+
+mod support;
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use support::{
+    Address, Client, Server, Signal, World, connect, holds, port_is_free, processes, programs,
+    scenarios, until,
+};
+
+const SOON: Duration = Duration::from_secs(10);
+const ALL: [&str; 3] = ["echo", "hello", "hooks"];
+
+fn main() -> ExitCode {
+    support::main(
+        programs![],
+        scenarios![
+            bad_flags_are_refused,
+            busy_address_is_refused,
+            echo_over_a_path,
+            echo_over_tcp,
+            flags_reach_the_server,
+            hello_answers_bad_requests,
+            hello_answers_slow_clients_and_gives_up_on_silent_ones,
+            hello_keeps_connections_open,
+            hello_knows_methods_and_paths,
+            help_names_every_flag,
+            hooks_show_their_effect,
+            hooks_tell_of_a_timeout,
+            max_requests_replaces_children,
+            servers_say_how_to_talk_to_them,
+        ],
+    )
+}
+
+fn stop(server: &Server) {
+    assert!(server.stop(Signal::SIGTERM, SOON).success());
+    let stdout = server.stdout();
+    let report = stdout.lines().last().unwrap();
+    assert!(
+        report.contains(" forked, 0 failed forks, deaths:"),
+        "{report}"
+    );
+}
+
+/// Runs an example on a port of its own.
+fn example(world: &mut World, name: &str, flags: &[&str]) -> Server {
+    world.run_example(name, &[&["--port", "0"], flags].concat())
+}
+
+// The flags.
+
+fn help_names_every_flag(world: &mut World) {
+    const FLAGS: [&str; 8] = [
+        "--address",
+        "--port",
+        "--start-servers",
+        "--min-spare-servers",
+        "--max-spare-servers",
+        "--max-clients",
+        "--timeout",
+        "--max-requests",
+    ];
+    for name in ALL {
+        for flag in ["--help", "-h"] {
+            let server = world.run_example(name, &[flag]);
+            assert!(server.wait(SOON).success());
+            let help = server.stdout();
+            assert_eq!(server.stderr(), "");
+            assert!(FLAGS.iter().all(|flag| help.contains(flag)), "{help}");
+            assert_eq!(help.contains("--path"), name == "echo");
+        }
+    }
+}
+
+fn bad_flags_are_refused(world: &mut World) {
+    for name in ALL {
+        for (flags, named) in [
+            (&["--no-such-flag"][..], "--no-such-flag"),
+            (&["argument"][..], "argument"),
+            (&["--port", "many"][..], "many"),
+            (&["--port", "65536"][..], "65536"),
+            (&["--timeout", "-1"][..], "negative"),
+            (&["--timeout", "soon"][..], "soon"),
+            (&["--start-servers"][..], "--start-servers"),
+            (&["--max-clients", "-5"][..], "-5"),
+        ] {
+            let server = world.run_example(name, flags);
+            assert_eq!(server.wait(SOON).code(), Some(1), "{name} {flags:?}");
+            let error = server.stderr();
+            assert!(error.contains(named), "{name} {flags:?}: {error}");
+            assert_eq!(server.stdout(), "");
+        }
+    }
+}
+
+fn busy_address_is_refused(world: &mut World) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    for name in ALL {
+        let server = world.run_example(name, &["--port", &address.port().to_string()]);
+        assert_eq!(server.wait(SOON).code(), Some(1));
+        let error = server.stderr();
+        let last = format!("Error: bind {address}: address already in use (os error 98)\n");
+        assert!(error.ends_with(&last), "{error}");
+        assert_eq!(server.stdout(), "");
+    }
+}
+
+fn servers_say_how_to_talk_to_them(world: &mut World) {
+    for (name, hint) in [
+        ("echo", "try: nc 127.0.0.1 PORT"),
+        ("hello", "try: curl http://127.0.0.1:PORT/"),
+        ("hooks", "try: nc 127.0.0.1 PORT, and say spin"),
+    ] {
+        let server = example(world, name, &[]);
+        let port = server.address().port().to_string();
+        let expected = format!(
+            "listening on 127.0.0.1:{port}\n{}\n",
+            hint.replace("PORT", &port)
+        );
+        server.expect_stdout("the address and the hint", |text| {
+            text.starts_with(&expected)
+        });
+        // The document's default.
+        server.expect_children(5);
+        stop(&server);
+    }
+}
+
+fn flags_reach_the_server(world: &mut World) {
+    for name in ALL {
+        let server = example(
+            world,
+            name,
+            &[
+                "--address=localhost",
+                "--start-servers=3",
+                "--min-spare-servers=2",
+                "--max-spare-servers=4",
+                "--max-clients=6",
+                "--timeout=30.5",
+                "--max-requests=0",
+            ],
+        );
+        let address = server.address();
+        server.expect_children(3);
+        // Each that is busy calls for another, up to the limit; the clients that are too many wait.
+        let clients: Vec<Client> = (0..8).map(|_| connect(&address)).collect();
+        server.expect_children(6);
+        holds("the limit is kept", Duration::from_millis(300), || {
+            server.children().len() <= 6
+        });
+        drop(clients);
+        // A surplus is culled down to the most.
+        server.expect_children(4);
+        stop(&server);
+    }
+}
+
+fn max_requests_replaces_children(world: &mut World) {
+    let server = example(world, "hooks", &["--max-requests", "1"]);
+    let address = server.address();
+    let mut before = String::new();
+    for _ in 0..5 {
+        let mut client = connect(&address);
+        let greeting = client.read_line();
+        assert_ne!(greeting, before);
+        let pid: u32 = greeting.rsplit_once(' ').unwrap().1.parse().unwrap();
+        drop(client);
+        until("the child to leave", SOON, || {
+            (!processes::is_alive(pid)).then_some(())
+        });
+        before = greeting;
+    }
+    stop(&server);
+}
+
+// Echo.
+
+fn talk_to_echo(address: &Address) {
+    let mut one = connect(address);
+    let mut other = connect(address);
+    assert_eq!(one.ask("hello"), "hello");
+    assert_eq!(other.ask("there"), "there");
+    assert_eq!(one.ask(""), "");
+    let long = "x".repeat(300_000);
+    assert_eq!(other.ask(&long), long);
+    // Bytes that are no text, and a last line without an end.
+    let bytes = b"\xff\x00\x06\n\x13\nend";
+    one.write_all(bytes).unwrap();
+    one.close_write();
+    let mut back = Vec::new();
+    one.read_to_end(&mut back).unwrap();
+    assert_eq!(back, bytes);
+    other.close_write();
+    other.eof();
+}
+
+fn echo_over_tcp(world: &mut World) {
+    let server = example(world, "echo", &[]);
+    let address = server.address();
+    talk_to_echo(&address);
+    stop(&server);
+    assert!(port_is_free(&address));
+    assert_eq!(server.stderr(), "");
+}
+
+fn echo_over_a_path(world: &mut World) {
+    let path = world.tempdir().join("echo.sock");
+    let server = world.run_example("echo", &["--path", path.to_str().unwrap()]);
+    let address = server.address();
+    assert_eq!(address, Address::Unix(path.clone()));
+    talk_to_echo(&address);
+    stop(&server);
+    assert!(!path.exists());
+}
+
+// Hello.
+
+/// One answer.
+#[derive(Debug)]
+struct Answer {
+    status: String,
+    head: String,
+    body: String,
+}
+
+impl Answer {
+    /// Reads one; to a HEAD there is no body, whatever the length says.
+    fn read(client: &mut Client, to_head: bool) -> Self {
+        let status = client.read_line();
+        let mut head = String::new();
+        loop {
+            let line = client.read_line();
+            if line.trim_end().is_empty() {
+                break;
+            }
+            head += &line.to_ascii_lowercase();
+            head.push('\n');
+        }
+        let length = head
+            .lines()
+            .find_map(|line| line.strip_prefix("content-length: "));
+        let length: usize = length.unwrap().trim_end().parse().unwrap();
+        let mut body = vec![0; if to_head { 0 } else { length }];
+        client.read_exact(&mut body).unwrap();
+        assert!(length > 0);
+        Self {
+            status: status.trim_end().to_owned(),
+            head,
+            body: String::from_utf8(body).unwrap(),
+        }
+    }
+
+    fn keeps_alive(&self) -> bool {
+        self.head.contains("connection: keep-alive")
+    }
+
+    /// The child that has answered, and how many it has answered so far.
+    fn child(&self) -> (u32, u64) {
+        let rest = self.body.strip_prefix("Hello from child ").unwrap();
+        let rest = rest.strip_suffix(".\n").unwrap();
+        let (pid, count) = rest.split_once(", which has answered ").unwrap();
+        (pid.parse().unwrap(), count.parse().unwrap())
+    }
+}
+
+fn request(client: &mut Client, text: &str) -> Answer {
+    client.write_all(text.as_bytes()).unwrap();
+    Answer::read(client, text.starts_with("HEAD"))
+}
+
+/// An answer that ends its connection.
+fn last(address: &Address, text: &str) -> Answer {
+    let mut client = connect(address);
+    let answer = request(&mut client, text);
+    assert!(answer.head.contains("connection: close"), "{answer:?}");
+    client.eof();
+    answer
+}
+
+fn hello_keeps_connections_open(world: &mut World) {
+    let server = example(world, "hello", &[]);
+    let address = server.address();
+    let mut client = connect(&address);
+    let get = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+    let first = request(&mut client, get);
+    assert_eq!(first.status, "HTTP/1.1 200 OK");
+    assert!(first.keeps_alive());
+    let (pid, count) = first.child();
+    assert!(server.children().contains(&pid));
+    assert_eq!(request(&mut client, get).child(), (pid, count + 1));
+    // Two at once, and a body that nobody asked for.
+    let with_body = "GET / HTTP/1.1\r\nContent-Length: 5\r\n\r\n12345";
+    client
+        .write_all(format!("{with_body}{get}").as_bytes())
+        .unwrap();
+    for number in 2..4 {
+        let answer = Answer::read(&mut client, false);
+        assert_eq!(answer.child(), (pid, count + number));
+    }
+    // One child has one connection: this is another.
+    let answer = last(&address, "GET / HTTP/1.1\r\nConnection: close\r\n\r\n");
+    assert_ne!(answer.child().0, pid);
+    client.close_write();
+    client.eof();
+    stop(&server);
+    assert_eq!(server.stderr(), "");
+}
+
+fn hello_knows_methods_and_paths(world: &mut World) {
+    let server = example(world, "hello", &[]);
+    let address = server.address();
+    let mut client = connect(&address);
+    for (text, status) in [
+        ("HEAD / HTTP/1.1\r\n\r\n", "200 OK"),
+        ("GET /nowhere HTTP/1.1\r\n\r\n", "404 Not Found"),
+        ("HEAD /nowhere HTTP/1.1\r\n\r\n", "404 Not Found"),
+        (
+            "POST / HTTP/1.1\r\nContent-Length: 4\r\n\r\nbody",
+            "405 Method Not Allowed",
+        ),
+        ("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", "200 OK"),
+    ] {
+        let answer = request(&mut client, text);
+        assert_eq!(answer.status, format!("HTTP/1.1 {status}"), "{text:?}");
+        assert!(answer.keeps_alive(), "{text:?}");
+    }
+    last(&address, "GET / HTTP/1.0\r\n\r\n");
+    stop(&server);
+}
+
+fn hello_answers_bad_requests(world: &mut World) {
+    let server = example(world, "hello", &["--max-requests", "0"]);
+    let address = server.address();
+    for text in [
+        "\x16\x03\x01 this is no HTTP\r\n\r\n",
+        "GET /\r\n\r\n",
+        "GET / HTTP/1.1\r\nContent-Length: many\r\n\r\n",
+        "GET / HTTP/1.1\r\nNo colon\r\n\r\n",
+    ] {
+        assert_eq!(last(&address, text).status, "HTTP/1.1 400 Bad Request");
+    }
+    let long = format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(16 * 1024));
+    let status = "HTTP/1.1 431 Request Header Fields Too Large";
+    assert_eq!(last(&address, &long).status, status);
+    // A head that ends before it is complete.
+    let mut client = connect(&address);
+    client.write_all(b"GET / HT").unwrap();
+    client.close_write();
+    let answer = Answer::read(&mut client, false);
+    assert_eq!(answer.status, "HTTP/1.1 400 Bad Request");
+    client.eof();
+    // A body that is too long or without a length is not waited for.
+    let body = "POST / HTTP/1.1\r\nContent-Length: 9999999\r\n\r\n";
+    let status = "HTTP/1.1 405 Method Not Allowed";
+    assert_eq!(last(&address, body).status, status);
+    let body = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
+    assert_eq!(last(&address, body).status, status);
+    stop(&server);
+    assert_eq!(server.stderr(), "");
+}
+
+fn hello_answers_slow_clients_and_gives_up_on_silent_ones(world: &mut World) {
+    let server = example(world, "hello", &["--timeout", "0.5"]);
+    let address = server.address();
+    let mut silent = connect(&address);
+    silent.write_all(b"GET / HTTP/1.1\r\n").unwrap();
+    let mut slow = connect(&address);
+    for byte in b"GET / HTTP/1.1\r\nHost: slow\r\n\r\n" {
+        slow.write_all(&[*byte]).unwrap();
+        // In all, longer than the timeout of the children: it is the client that is slow.
+        support::pause(Duration::from_millis(50));
+    }
+    let answer = Answer::read(&mut slow, false);
+    assert!(server.children().contains(&answer.child().0));
+    // After the patience of the example.
+    silent.eof();
+    drop(slow);
+    stop(&server);
+    assert!(!server.stdout().contains("TimedOut"));
+}
+
+// Hooks.
+
+fn hooks_show_their_effect(world: &mut World) {
+    let server = example(
+        world,
+        "hooks",
+        &["--start-servers=3", "--max-spare-servers=3"],
+    );
+    let address = server.address();
+    for number in 1..4 {
+        let mut client = connect(&address);
+        let greeting = client.read_line();
+        let pid = greeting.strip_prefix("you talk to child ").unwrap();
+        assert_eq!(client.ask("hello there"), "ok");
+        let busy = format!("busy: child {pid} (number {number})\n");
+        let heard = format!("{pid} STDOUT: HEARD HELLO THERE!\n");
+        server.expect_stdout("both hooks", |text| {
+            text.contains(&busy) && text.matches(&heard).count() >= 1
+        });
+        server.expect_stdout("forkoff", |text| text.contains(" 1 busy, 0 retiring"));
+        drop(client);
+        until("the child to be free", SOON, || {
+            let stdout = server.stdout();
+            let mut pools = stdout.lines().filter(|line| line.starts_with("forkoff: "));
+            pools.next_back()?.contains(" 0 busy").then_some(())
+        });
+    }
+    stop(&server);
+}
+
+fn hooks_tell_of_a_timeout(world: &mut World) {
+    let server = example(world, "hooks", &["--timeout", "0.5"]);
+    let address = server.address();
+    let mut client = connect(&address);
+    let greeting = client.read_line();
+    let pid = greeting.strip_prefix("you talk to child ").unwrap();
+    client.send_line("spin");
+    let told = format!("timeout: child {pid} was silent for ");
+    server.expect_stdout("the timeout", |text| text.contains(&told));
+    // Deaf to SIGINT while it spins, it is killed.
+    client.gone();
+    assert!(connect(&address).read_line() != greeting);
+    stop(&server);
+    assert!(
+        server.stdout().contains("1 TimedOut"),
+        "{}",
+        server.stdout()
+    );
+}
