@@ -20,6 +20,7 @@ use prefork_server::{
     defaults, servers::TcpConn,
 };
 use std::{
+    env,
     io::{self, PipeReader, Read, Write},
     net::TcpStream,
     os::fd::OwnedFd,
@@ -217,6 +218,9 @@ impl PreForkHooks for Killer {
 fn bench() {
     println!("medians; ratios are medians of the ratios of each round");
     start_and_stop();
+    if common::beside().is_some() {
+        return;
+    }
     burst();
     replacement();
 }
@@ -225,34 +229,44 @@ fn bench() {
 struct Figures {
     start: Vec<f64>,
     stop: Vec<f64>,
+    parent_cpu: Vec<f64>,
+    child_cpu: Vec<f64>,
     memory: Vec<f64>,
-    parent_memory: Vec<f64>,
 }
 
 fn start_and_stop() {
-    let rounds = pick(7, 2);
-    let sizes: &[usize] = pick(&[100, 1000, 2000], &[100, 1000]);
+    let rounds = pick(7, 3);
+    let sizes = [100, 1000, 2000];
+    let own = env::current_exe().expect("our own path");
+    // With another build beside this one, that is the one to compare with.
+    let programs = match common::beside() {
+        Some(other) => [("ours", other), ("ours", own)],
+        None => [("bare", own.clone()), ("ours", own)],
+    };
     let mut of_sizes = Vec::new();
-    for &size in sizes {
+    for size in sizes {
         let mut figures: [Figures; 2] = Default::default();
         for _ in 0..rounds {
-            for (role, figures) in ["bare", "ours"].iter().zip(&mut figures) {
-                let mut actor = Actor::spawn(&[role, &size.to_string()]);
+            for ((role, program), figures) in programs.iter().zip(&mut figures) {
+                let mut actor = Actor::spawn_from(program, &[role, &size.to_string()]);
                 figures
                     .start
                     .push(common::numbers(&actor.line())[0] as f64 / 1e6);
                 actor.settle(size);
                 let tree = actor.tree();
                 assert_eq!(tree.len(), size + 1, "the children that were asked for");
+                let spent = |pids: &[u32]| {
+                    let nanos: u64 = pids.iter().map(|&pid| common::cpu(pid)).sum();
+                    nanos as f64 / 1000.0 / size as f64
+                };
+                figures.parent_cpu.push(spent(&tree[..1]));
+                figures.child_cpu.push(spent(&tree[1..]));
                 let memory: Vec<f64> = tree[1..]
                     .iter()
                     .take(50)
                     .map(|&pid| common::private_memory(pid) as f64)
                     .collect();
                 figures.memory.push(median(&memory));
-                figures
-                    .parent_memory
-                    .push(common::private_memory(tree[0]) as f64);
                 figures.stop.push(millis(actor.terminate()));
             }
         }
@@ -296,11 +310,41 @@ fn start_and_stop() {
     let rows: Vec<_> = of_sizes
         .iter()
         .map(|(size, [bare, ours])| {
+            let figures = [
+                &bare.parent_cpu,
+                &bare.child_cpu,
+                &ours.parent_cpu,
+                &ours.child_cpu,
+            ];
+            let mut row = vec![size.to_string()];
+            row.extend(figures.map(|figures| format!("{:.0}", median(figures))));
+            row.push(format!(
+                "{:.2}",
+                (median(&ours.parent_cpu) + median(&ours.child_cpu))
+                    / (median(&bare.parent_cpu) + median(&bare.child_cpu))
+            ));
+            row
+        })
+        .collect();
+    common::table(
+        "CPU time of the start, µs a child",
+        &[
+            "children",
+            "bare, in the parent",
+            "bare, in the child",
+            "ours, in the parent",
+            "ours, in the child",
+            "ratio of the sums",
+        ],
+        &rows,
+    );
+    let rows: Vec<_> = of_sizes
+        .iter()
+        .map(|(size, [bare, ours])| {
             vec![
                 size.to_string(),
                 format!("{:.0}", median(&bare.memory)),
                 format!("{:.0}", median(&ours.memory)),
-                format!("{:.0}", median(&ours.parent_memory)),
                 format!("{:.1}", median(&bare.stop)),
                 format!("{:.1}", median(&ours.stop)),
                 format!("{:.2}", ratio(&ours.stop, &bare.stop)),
@@ -313,7 +357,6 @@ fn start_and_stop() {
             "children",
             "bare child, KiB",
             "our child, KiB",
-            "our parent, KiB",
             "bare stop, ms",
             "our stop, ms",
             "ratio",
