@@ -54,7 +54,8 @@ macro_rules! with_attributes {
             /// Default: zero, which is off: nobody is ever timed out. Set it before the server
             /// starts: the interval of the children's ACKs is derived from it then.
             timeout, set_timeout: Duration = Duration::ZERO;
-            /// The interval of the timeout check. Default: `None`, which means `timeout` × 1.5.
+            /// The interval of the timeout check. Default: `None`, which means `timeout` × 1.5, as does
+            /// zero.
             server_check_ack, set_server_check_ack: Option<Duration> = None;
             /// How long after SIGINT a silent child is killed with SIGKILL, and how long a child
             /// that has lost its parent may go on with the connection in hand. Default: 10 s.
@@ -145,7 +146,9 @@ impl Attributes {
     /// The interval of the timeout check; `None` while there is no timeout.
     pub(crate) fn check_interval(&self) -> Option<Duration> {
         (self.timeout > Duration::ZERO).then(|| {
+            // Zero would have the loop do nothing else.
             self.server_check_ack
+                .filter(|interval| !interval.is_zero())
                 .unwrap_or_else(|| self.timeout.saturating_mul(3) / 2)
         })
     }

@@ -102,6 +102,8 @@ pub(crate) struct Retirement {
     pub(crate) reason: Reason,
     pub(crate) at: Time,
     pub(crate) kill_after: Duration,
+    /// How many children had been forked by then.
+    pub(crate) forks: u64,
 }
 
 impl Retirement {

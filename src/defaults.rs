@@ -304,10 +304,9 @@ pub fn handler_forkoff<H: PreForkHooks + ?Sized>(_: &mut H, monitor: &mut Monito
     }
 }
 
-/// Asks for one fork, if `max_clients` allows it. While forking is slowed down by failures it is put
-/// off until it may go on.
+/// Asks for one fork, if `max_clients` allows it.
 pub fn handler_server_fork<H: PreForkHooks + ?Sized>(_: &mut H, monitor: &mut Monitor) {
-    monitor.fork_or_owe();
+    monitor.fork();
 }
 
 /// Nothing but a debug line: a state of one's own needs a handler of one's own.

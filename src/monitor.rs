@@ -210,7 +210,7 @@ impl Monitor {
             Reason::Shutdown => self.attributes.shutdown_timeout,
             _ => self.attributes.kill_timeout,
         };
-        let now = self.now;
+        let (now, forks) = (self.now, self.report.forks);
         let Some(child) = self.pool.get_mut(id) else {
             return;
         };
@@ -218,6 +218,7 @@ impl Monitor {
             reason,
             at: now,
             kill_after,
+            forks,
         };
         let earlier = child.retirement.is_some_and(|old| old.overrides(&told));
         if !earlier {
@@ -360,41 +361,23 @@ impl Monitor {
         }
     }
 
-    /// What `forkoff` should do now. Taking the plan settles it: replacements that were owed are
-    /// paid by its forks, and a surplus that it culls is watched anew.
+    /// What `forkoff` should do now. Taking the plan settles it: a surplus that it culls is watched
+    /// anew.
     pub(crate) fn take_plan(&mut self) -> Plan {
+        let queued = self.queue.forks();
         let demand = Demand {
-            queued: self.queue.forks(),
-            owed: self.owed,
+            queued,
+            owed: self.owed.saturating_sub(queued),
             surplus: self.surplus.lasted(self.attributes.cull_after, self.now),
         };
         let plan = pool::plan(self.pool.census(), demand, &self.attributes);
         match plan {
             _ if self.shutdown => return Plan::Steady,
             Plan::Fork(_) if self.slowdown.refuses(self.now) => return Plan::Steady,
-            Plan::Fork(forks) => self.pay(forks, demand.queued),
             Plan::Retire(surplus) => self.surplus.culled(surplus),
-            Plan::Steady => {}
+            Plan::Fork(_) | Plan::Steady => {}
         }
         plan
-    }
-
-    /// These forks pay for as many deaths; if they fill the last place, for all of them. A debt that
-    /// outlived that would fork children later on only for them to be culled.
-    fn pay(&mut self, forks: usize, queued: usize) {
-        let full = self.pool.len() + queued + forks >= self.attributes.max_clients;
-        self.owed = if full {
-            0
-        } else {
-            self.owed.saturating_sub(forks)
-        };
-    }
-
-    /// Asks for a fork that was decided on; if forking is slowed down, it is owed.
-    pub(crate) fn fork_or_owe(&mut self) {
-        if !self.fork() && !self.shutdown && self.slowdown.refuses(self.now) {
-            self.owed += 1;
-        }
     }
 
     /// Sets the timer of the timeout check. There is one, however often a check is asked for, and
@@ -454,14 +437,21 @@ impl Monitor {
     pub(crate) fn forked(&mut self, pid: u32) -> ChildId {
         self.report.forks += 1;
         self.slowdown.fork_succeeded();
-        self.pool.insert(pid, self.now, self.gaps)
+        let id = self.pool.insert(pid, self.now, self.gaps);
+        self.pay_for_a_death();
+        id
+    }
+
+    /// Each fork pays for one death, and one that fills the last place for all of them: a debt that
+    /// outlived that would fork children later on only for them to be culled.
+    fn pay_for_a_death(&mut self) {
+        let full = self.pool.len() >= self.attributes.max_clients;
+        self.owed = if full { 0 } else { self.owed.saturating_sub(1) };
     }
 
     /// A fork has failed: how long to wait before the next.
     pub(crate) fn fork_failed(&mut self) -> Duration {
         self.report.failed_forks += 1;
-        // The plan took it for done: it may have been a replacement, due even if enough are free.
-        self.owed += 1;
         self.slowdown.fork_failed(self.now)
     }
 
@@ -530,15 +520,26 @@ impl Monitor {
             Cause::FailedStart => self.start_failed(&child, &death),
             _ => self.slowdown_if_held(&child),
         }
-        // A wake-up for a queued connection may have died with it; the newcomer will look.
-        let orderly = matches!(
-            death.cause,
-            Cause::Culled | Cause::Closed | Cause::Shutdown | Cause::Asked
-        );
-        if !orderly && !self.shutdown {
+        if self.is_to_be_replaced(&child, death.cause) {
             self.owed += 1;
         }
         Some((child, death))
+    }
+
+    /// Whether one fork is due for a death even if enough are free: a wake-up for a queued connection
+    /// may have died with the child, and a newcomer will look. Not for one that has left as it was
+    /// told to, which looks itself; nor if there has been a newcomer since it closed its outputs, as
+    /// a dying process does a moment before it can be reaped.
+    fn is_to_be_replaced(&self, child: &Child, cause: Cause) -> bool {
+        let orderly = matches!(
+            cause,
+            Cause::Culled | Cause::Closed | Cause::Shutdown | Cause::Asked
+        );
+        let since_closed = child
+            .retirement
+            .filter(|told| told.reason == Reason::Closed)
+            .is_some_and(|told| self.report.forks > told.forks);
+        !orderly && !since_closed && !self.shutdown
     }
 
     fn start_failed(&mut self, child: &Child, death: &Death) {

@@ -37,8 +37,46 @@ fn an_unasked_death_is_followed_by_one_fork_even_when_enough_are_free() {
         assert_eq!((record.id(), death.cause()), (dead, cause));
         assert_eq!(monitor.report().deaths(cause), 1);
         assert_eq!(forkoff(&mut monitor), [Asked::ServerFork]);
+        assert_eq!(
+            forkoff(&mut monitor),
+            [Asked::ServerFork],
+            "owed until there is a newcomer"
+        );
+        child(&mut monitor, State::Starting);
         assert_eq!(forkoff(&mut monitor), [], "owed once");
         assert!(monitor.exited(dead, status).is_none(), "dead once");
+    }
+}
+
+#[test]
+fn a_queued_fork_pays_for_a_death_and_a_failed_one_does_not() {
+    let (mut monitor, [dead, _]) = settled();
+    monitor.exited(dead, ended_by_signal(9));
+    monitor.post_event(Event::Forkoff);
+    assert_eq!(monitor.take_plan(), Plan::Fork(1));
+    assert!(monitor.fork());
+    assert_eq!(monitor.take_plan(), Plan::Steady, "it is on its way");
+    asked(&mut monitor);
+    let retry_in = monitor.fork_failed();
+    assert_eq!(forkoff(&mut monitor), [], "not so soon");
+    go_to(&mut monitor, 5000 + retry_in.as_millis() as u64);
+    assert_eq!(forkoff(&mut monitor), [Asked::ServerFork]);
+}
+
+#[test]
+fn a_newcomer_since_a_child_closed_its_outputs_replaces_it() {
+    for newcomer in [false, true] {
+        let (mut monitor, [dying, _]) = settled();
+        monitor.output_ended(dying, Flags::STDOUT_OPEN);
+        assert!(monitor.output_ended(dying, Flags::STDERR_OPEN));
+        if newcomer {
+            child(&mut monitor, State::Free);
+        }
+        asked(&mut monitor);
+        let (_, death) = monitor.exited(dying, exit_code(0)).unwrap();
+        assert_eq!(death.cause(), Cause::Finished);
+        let forks = forkoff(&mut monitor).len();
+        assert_eq!(forks, usize::from(!newcomer));
     }
 }
 
@@ -91,6 +129,7 @@ fn what_is_owed_waits_for_room_and_a_full_pool_owes_nothing() {
     assert_eq!(forkoff(&mut monitor), [], "no room");
     monitor.set_max_clients(3);
     assert_eq!(forkoff(&mut monitor), [const { Asked::ServerFork }; 2]);
+    children(&mut monitor, [State::Starting; 2]);
     monitor.set_max_clients(9);
     assert_eq!(forkoff(&mut monitor), [], "the third was not possible");
 }
