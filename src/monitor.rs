@@ -447,9 +447,23 @@ impl Monitor {
         }
         child.flags |= Flags::CLOSED;
         if child.state != State::Retiring {
+            self.note_failing_start(id);
             self.retire(id, Reason::Closed);
         }
         true
+    }
+
+    /// A child that closes its outputs unasked, before its start has held, is about to die of a
+    /// failed start, or lives on and is as good as dead. Forking slows down now: waiting for the
+    /// death would let each newcomer of the second kind be replaced at once.
+    fn note_failing_start(&mut self, id: ChildId) {
+        let now = self.now;
+        let Some(child) = self.pool.get_mut(id) else {
+            return;
+        };
+        if !child.was_told() && child.is_unproven(now) {
+            child.failing = self.slowdown.start_failed(child.start_time, now);
+        }
     }
 
     /// A child has been reaped and is about to be forgotten. True if `handler_server_closed` has
@@ -477,6 +491,7 @@ impl Monitor {
         self.observe_surplus();
         match death.cause {
             Cause::FailedStart => self.start_failed(&child, &death),
+            Cause::Closed if child.failing.is_some() => self.start_failed(&child, &death),
             _ => self.slowdown_if_held(&child),
         }
         // A wake-up for a queued connection may have died with it; the newcomer will look.
@@ -491,7 +506,8 @@ impl Monitor {
     }
 
     fn start_failed(&mut self, child: &Child, death: &Death) {
-        let Some(delay) = self.slowdown.start_failed(child.start_time, self.now) else {
+        let failed = self.slowdown.start_failed(child.start_time, self.now);
+        let Some(delay) = child.failing.or(failed) else {
             return;
         };
         log::warn!(
