@@ -20,7 +20,10 @@ use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::signal::{SigSet, kill};
 use nix::unistd::Pid;
 use prefork_server::servers::Listen;
-use prefork_server::{CommChannel, CommWords, ExecServer, PreFork, PreForkHooks, Start, defaults};
+use prefork_server::{
+    Child, ChildId, CommChannel, CommWords, ExecServer, Monitor, PreFork, PreForkHooks, Start,
+    defaults,
+};
 
 use support::{
     Args, Server, Signal, World, connect, gate, holds, pause, processes, programs, scenarios, until,
@@ -30,7 +33,7 @@ const SOON: Duration = Duration::from_secs(10);
 
 fn main() -> ExitCode {
     support::main(
-        programs![exec, show],
+        programs![exec, mute, show],
         scenarios![
             bad_builder_is_refused_at_the_start,
             closed_outputs_slow_the_start_down,
@@ -65,10 +68,17 @@ fn main() -> ExitCode {
 
 // Programs.
 
-/// Passes a gate in the child, before the exec.
-struct Gated;
+/// Passes a gate in the child before the exec, and says whose ACKs the parent has heard.
+struct Hooks;
 
-impl PreForkHooks for Gated {
+impl PreForkHooks for Hooks {
+    fn server_ack(&mut self, monitor: &mut Monitor, child: ChildId) {
+        if let Some(pid) = monitor.child(child).map(Child::pid) {
+            monitor.print_stdout(format!("heard {pid}"));
+        }
+        defaults::server_ack(self, monitor, child);
+    }
+
     fn server_start(&mut self, start: &mut Start<'_>) -> std::io::Result<()> {
         gate::pass("before-exec");
         defaults::server_start(self, start)
@@ -118,7 +128,7 @@ fn exec(args: Args) -> Result<(), Box<dyn Error>> {
     let milliseconds = |flag: &str| args.parsed(flag).map(Duration::from_millis);
     let start_servers = args.parsed("--start-servers").unwrap_or(1);
     let mut builder = PreFork::builder(server)
-        .hooks(Gated)
+        .hooks(Hooks)
         .start_servers(start_servers)
         .max_spare_servers(args.parsed("--max-spare-servers").unwrap_or(10))
         .cull_after(Duration::from_millis(100))
@@ -147,6 +157,16 @@ fn exec(args: Args) -> Result<(), Box<dyn Error>> {
 fn show(_: Args) -> std::io::Result<()> {
     println!("pdeathsig {:?}", nix::sys::prctl::get_pdeathsig()?);
     println!("ready");
+    loop {
+        pause(Duration::from_secs(1));
+    }
+}
+
+/// Closes its outputs and lives on, and does not care for SIGINT either.
+fn mute(_: Args) -> nix::Result<()> {
+    SigSet::from(Signal::SIGINT).thread_block()?;
+    nix::unistd::close(1)?;
+    nix::unistd::close(2)?;
     loop {
         pause(Duration::from_secs(1));
     }
@@ -215,6 +235,17 @@ fn until_replaced(server: &Server, old: u32) -> u32 {
         let children = server.children();
         let new = children.iter().copied().find(|child| *child != old);
         new.filter(|_| !children.contains(&old))
+    })
+}
+
+/// The children, once each has said ACK: before, a program may not be ready for a signal.
+#[track_caller]
+fn ready_children(server: &Server, count: usize) -> Vec<u32> {
+    until(&format!("{count} children that said ACK"), SOON, || {
+        let stdout = server.stdout();
+        let heard = |pid: &u32| stdout.lines().any(|line| line == format!("heard {pid}"));
+        let children = server.children();
+        (children.len() == count && children.iter().all(heard)).then_some(children)
     })
 }
 
@@ -331,23 +362,22 @@ fn signals_in(status: &str, field: &str) -> u64 {
 
 fn signals_are_given_back(world: &mut World) {
     let bit = |signal: Signal| 1u64 << (signal as i32 - 1);
-    let own = fs::read_to_string("/proc/self/status").unwrap();
     // With SIGINT ignored, as a shell starts what is put in the background.
     let script = r#"trap "" INT HUP; exec "$0" --program exec --block -- cat /proc/self/status"#;
     let own_path = std::env::current_exe().unwrap();
     let launch = world.command("/bin/sh").args(&["-c", script]);
     let server = launch.arg(own_path).spawn();
     let status = server.expect_stdout("the status", |text| text.contains("SigCgt:"));
-    let ignored = signals_in(&own, "SigIgn:") & !bit(Signal::SIGPIPE) & !bit(Signal::SIGINT);
+    let parents = fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
+    let ignored = signals_in(&parents, "SigIgn:");
+    assert_ne!(ignored & bit(Signal::SIGHUP), 0);
+    assert_ne!(ignored & bit(Signal::SIGPIPE), 0);
     assert_eq!(
         signals_in(&status, "SigIgn:"),
-        ignored | bit(Signal::SIGHUP)
+        ignored & !bit(Signal::SIGPIPE)
     );
-    let blocked = signals_in(&own, "SigBlk:") & !bit(Signal::SIGINT);
-    assert_eq!(
-        signals_in(&status, "SigBlk:"),
-        blocked | bit(Signal::SIGUSR1)
-    );
+    assert_eq!(signals_in(&status, "SigBlk:"), bit(Signal::SIGUSR1));
+    assert_eq!(signals_in(&status, "SigCgt:"), 0);
     stop(&server);
 }
 
@@ -419,6 +449,7 @@ fn serves_and_reports(world: &mut World, language: Language) {
         client.close_write();
         client.eof();
     }
+    ready_children(&server, 3);
     let report = stop(&server);
     assert_eq!(report.count("BUSY"), 5, "{report:?}");
     assert!(report.count("NOT_BUSY") >= 5, "{report:?}");
@@ -451,27 +482,24 @@ fn leaves_after_max_requests(world: &mut World, language: Language) {
     let Some(child) = language.child(&["--max-requests", "2"]) else {
         return;
     };
-    let server = spawn(world, &[], &child);
+    let server = spawn(world, &["--start-servers", "2"], &child);
     let address = server.address();
-    let first = server.expect_children(1)[0];
-    for text in ["one", "two"] {
+    let first = server.expect_children(2);
+    // Three each, at the most, and the fifth connection is somebody else's.
+    for round in 0..6 {
         let mut client = connect(&address);
-        assert_eq!(client.ask(text), text);
+        assert_eq!(client.ask(&round.to_string()), round.to_string());
         client.close_write();
         client.eof();
-        until("the NOT_BUSY or the end", SOON, || {
-            (server.children().len() < 3).then_some(())
-        });
     }
-    let mut left = 0;
-    // A BUSY has it forked: either of the two may take the second connection.
-    for text in ["three", "four", "five", "six"] {
-        let mut client = connect(&address);
-        assert_eq!(client.ask(text), text);
-        left += 1;
-    }
-    assert_eq!(left, 4);
-    until_gone(first);
+    until("both of the first to be gone", SOON, || {
+        let children = server.children();
+        first
+            .iter()
+            .all(|old| !children.contains(old))
+            .then_some(())
+    });
+    assert_eq!(connect(&address).ask("after"), "after");
     let report = stop(&server);
     assert!(report.count("Finished") >= 1, "{report:?}");
     assert_eq!(report.count("FailedStart"), 0, "{report:?}");
@@ -481,32 +509,33 @@ fn leaves_at_sigint_between_connections(world: &mut World, language: Language) {
     let Some(child) = language.child(&[]) else {
         return;
     };
-    let server = spawn(world, &[], &child);
+    let server = spawn(world, &["--start-servers", "2"], &child);
     let address = server.address();
     assert_eq!(connect(&address).ask("hello"), "hello");
-    for child in server.children() {
+    let first = ready_children(&server, 2);
+    for child in first {
         signal(child, Signal::SIGINT);
         until_gone(child);
     }
     assert_eq!(connect(&address).ask("again"), "again");
     let report = stop(&server);
+    assert!(report.count("Finished") >= 1, "{report:?}");
     // Nobody was ended by the signal itself.
     assert_eq!(report.count("Killed"), 0, "{report:?}");
-    assert!(report.count("Finished") >= 1, "{report:?}");
+    assert!(!server.stderr().contains("SIGINT"), "{}", server.stderr());
 }
 
 fn finishes_what_is_in_hand(world: &mut World, language: Language) {
     let Some(child) = language.child(&[]) else {
         return;
     };
-    let server = spawn(world, &[], &child);
+    let server = spawn(world, &["--start-servers", "3"], &child);
     let mut client = connect(&server.address());
     assert_eq!(client.ask("hello"), "hello");
     server.signal(Signal::SIGTERM);
-    for round in 0..5 {
-        assert!(!client.is_silent(Duration::ZERO) || round < 5);
-        assert_eq!(client.ask("still there"), "still there");
-    }
+    // The others are gone, so this one was told as well.
+    server.expect_children(1);
+    assert_eq!(client.ask("still there"), "still there");
     client.close_write();
     client.eof();
     assert!(server.wait(SOON).success());
@@ -658,9 +687,9 @@ fn exit_at_once_slows_the_start_down(world: &mut World) {
 }
 
 fn closed_outputs_slow_the_start_down(world: &mut World) {
-    // It does not care for SIGINT either.
-    let script = "trap '' INT; exec >&- 2>&-; while :; do sleep 0.05; done";
-    let server = spawn(world, &["--kill-timeout", "200"], &["sh", "-c", script]);
+    let [own, program, _] = show_command();
+    let mute = [own, program, "mute".to_owned()];
+    let server = spawn(world, &["--kill-timeout", "200"], &mute);
     let report = slowed_down(&server);
     assert!(report.count("Closed") >= 4, "{report:?}");
 }

@@ -1,10 +1,13 @@
 #!/usr/bin/env python3
 """A child of ExecServer in Python: a line echo server that says when it is busy."""
 
+import signal
+
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # No traceback when told to stop while starting.
+
 import argparse
 import os
 import select
-import signal
 import socket
 import sys
 import time
