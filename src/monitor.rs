@@ -491,7 +491,7 @@ impl Monitor {
         self.observe_surplus();
         match death.cause {
             Cause::FailedStart => self.start_failed(&child, &death),
-            Cause::Closed if child.failing.is_some() => self.start_failed(&child, &death),
+            _ if child.failing.is_some() => self.start_failed(&child, &death),
             _ => self.slowdown_if_held(&child),
         }
         // A wake-up for a queued connection may have died with it; the newcomer will look.

@@ -148,3 +148,38 @@ fn failed(file: &CStr, errno: Errno) -> Error {
 fn exists(file: &CStr) -> bool {
     Path::new(OsStr::from_bytes(file.to_bytes())).exists()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn open_descriptors_are_found_where_the_kernel_does_not_close_ranges() {
+        let (read, write) = std::io::pipe().expect("a pipe");
+        let open = open_descriptors().expect("a list");
+        assert!(open.contains(&read.as_raw_fd()) && open.contains(&write.as_raw_fd()));
+        assert!(open.iter().all(|fd| *fd >= 0));
+    }
+
+    #[test]
+    fn a_search_that_finds_nothing_names_the_program() {
+        let image = Image {
+            files: vec![c"/no/such/a".into(), c"/no/such/b".into()],
+            argv: vec![c"a".into()],
+            envp: Vec::new(),
+        };
+        let error = attempt(&image).to_string();
+        assert_eq!(error, "exec a: no such file or directory (os error 2)");
+    }
+
+    #[test]
+    fn a_search_goes_past_what_may_not_be_run_and_tells_of_it() {
+        let image = Image {
+            files: vec![c"/".into(), c"/no/such/b".into()],
+            argv: vec![c"a".into()],
+            envp: Vec::new(),
+        };
+        let error = attempt(&image).to_string();
+        assert_eq!(error, "exec /: permission denied (os error 13)");
+    }
+}
