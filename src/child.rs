@@ -128,6 +128,9 @@ pub struct Child {
     pub(crate) gaps_at_ack: Duration,
     pub(crate) retirement: Option<Retirement>,
     pub(crate) last_stderr: Vec<u8>,
+    /// It has closed its outputs before its start had held: the delay that has followed from that,
+    /// for the report of its death.
+    pub(crate) failing: Option<Duration>,
 }
 
 impl Child {
@@ -145,6 +148,7 @@ impl Child {
             gaps_at_ack: gaps,
             retirement: None,
             last_stderr: Vec::new(),
+            failing: None,
         }
     }
 
@@ -226,6 +230,12 @@ impl Child {
         (!self.was_told()).then(|| told.at + EXITING)
     }
 
+    /// Whether its start has not held yet: it is young, and has never said BUSY.
+    pub(crate) fn is_unproven(&self, now: Time) -> bool {
+        let young = now.since(self.start_time) < START_HOLDS_AFTER;
+        young && !self.flags.contains(Flags::WAS_BUSY)
+    }
+
     /// Why it ended, now that it has.
     pub(crate) fn cause(&self, status: Option<ExitStatus>, now: Time) -> Cause {
         let asked = match self.reason() {
@@ -237,13 +247,12 @@ impl Child {
             Some(Reason::Closed) => self.was_told().then_some(Cause::Closed),
             None => self.was_told().then_some(Cause::Asked),
         };
-        let young = now.since(self.start_time) < START_HOLDS_AFTER;
         match (
             asked,
             status.map(|status| (status.success(), status.signal())),
         ) {
             (Some(cause), _) => cause,
-            _ if young && !self.flags.contains(Flags::WAS_BUSY) => Cause::FailedStart,
+            _ if self.is_unproven(now) => Cause::FailedStart,
             (None, Some((true, _))) => Cause::Finished,
             (None, Some((false, Some(_)))) => Cause::Killed,
             (None, Some((false, None)) | None) => Cause::Failed,

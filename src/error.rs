@@ -16,6 +16,8 @@ pub enum Operation {
     Bind,
     /// Setting the mode of a socket file.
     Chmod,
+    /// Putting another program in the place of a child.
+    Exec,
     /// Making a child process.
     Fork,
     /// Sending a signal to a child.
@@ -57,6 +59,7 @@ impl Operation {
             Self::Accept => "accept",
             Self::Bind => "bind",
             Self::Chmod => "chmod",
+            Self::Exec => "exec",
             Self::Fork => "fork",
             Self::Kill => "kill",
             Self::Limit => "limit",

@@ -153,7 +153,7 @@ pub use os::ours::PreForkId;
 pub use prefork::{Builder, PreFork, Turn};
 pub use report::Report;
 pub use server::{ChildServer, Start};
-pub use servers::{TcpServer, UnixServer};
+pub use servers::{ExecServer, TcpServer, UnixServer};
 pub use states::{DOCUMENTED_STATES, States, WatchId};
 pub use time::Time;
 

@@ -488,9 +488,23 @@ impl Monitor {
         }
         child.flags |= Flags::CLOSED;
         if child.state != State::Retiring {
+            self.note_failing_start(id);
             self.retire(id, Reason::Closed);
         }
         true
+    }
+
+    /// A child that closes its outputs unasked, before its start has held, is about to die of a
+    /// failed start, or lives on and is as good as dead. Forking slows down now: waiting for the
+    /// death would let each newcomer of the second kind be replaced at once.
+    fn note_failing_start(&mut self, id: ChildId) {
+        let now = self.now;
+        let Some(child) = self.pool.get_mut(id) else {
+            return;
+        };
+        if !child.was_told() && child.is_unproven(now) {
+            child.failing = self.slowdown.start_failed(child.start_time, now);
+        }
     }
 
     /// A child has been reaped and is about to be forgotten. True if `handler_server_closed` has
@@ -518,6 +532,7 @@ impl Monitor {
         self.observe_surplus();
         match death.cause {
             Cause::FailedStart => self.start_failed(&child, &death),
+            _ if child.failing.is_some() => self.start_failed(&child, &death),
             _ => self.slowdown_if_held(&child),
         }
         if self.is_to_be_replaced(&child, death.cause) {
@@ -547,7 +562,8 @@ impl Monitor {
         if self.shutdown {
             return;
         }
-        let Some(delay) = self.slowdown.start_failed(child.start_time, self.now) else {
+        let failed = self.slowdown.start_failed(child.start_time, self.now);
+        let Some(delay) = child.failing.or(failed) else {
             return;
         };
         log::warn!(

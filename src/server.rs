@@ -1,7 +1,7 @@
 //! What a server object is, and what the child's hook is given. Names and contracts; std types
 //! only, no system call.
 
-use crate::{child_end::Comm, monitor::Monitor};
+use crate::{attributes::CommChannel, child_end::Comm, monitor::Monitor};
 use std::{fmt, io, time::Duration};
 
 /// The object that holds the socket in the parent and accepts on it in each child.
@@ -42,6 +42,22 @@ pub trait ChildServer {
     fn lost(&mut self) -> Option<io::Error> {
         None
     }
+
+    /// Whether `resume_accept` puts another program in the child's place. Such a program speaks for
+    /// itself: the framework does not say the first ACK for it, and refuses
+    /// [`CommChannel::Private`], which it could not reach. Default: it does not.
+    fn execs(&self) -> bool {
+        false
+    }
+}
+
+/// An exec'd program has its stdout and knows of no other channel.
+pub(crate) fn check_channel(server: &dyn ChildServer, channel: CommChannel) -> io::Result<()> {
+    if server.execs() && channel == CommChannel::Private {
+        let reason = "comm_channel Private is out of the reach of a program that is exec'd";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
+    }
+    Ok(())
 }
 
 macro_rules! forward_child_server {
@@ -64,6 +80,9 @@ macro_rules! forward_child_server {
             }
             fn lost(&mut self) -> Option<io::Error> {
                 (**self).lost()
+            }
+            fn execs(&self) -> bool {
+                (**self).execs()
             }
         }
     )*};
@@ -129,8 +148,12 @@ impl<'a> Start<'a> {
             return Ok(());
         }
         self.comm.set_send_ack(self.server.send_ack());
-        // The first word, whatever the timeout: the parent learns that the start has succeeded.
-        self.comm.ack()?;
+        // It may have been set since the start.
+        check_channel(self.server, self.monitor.comm_channel())?;
+        if !self.server.execs() {
+            // The first word, whatever the timeout: the parent learns that the start has succeeded.
+            self.comm.ack()?;
+        }
         self.server.resume_accept(self.comm)
     }
 }

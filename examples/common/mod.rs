@@ -4,7 +4,7 @@
 
 use lexopt::prelude::*;
 use prefork_server::{Builder, ChildServer, PreFork, PreForkHooks};
-use std::{error::Error, fmt, io::Write, path::PathBuf, time::Duration};
+use std::{error::Error, ffi::OsString, fmt, io::Write, path::PathBuf, time::Duration};
 
 pub type Result<T = ()> = std::result::Result<T, Failure>;
 
@@ -40,6 +40,15 @@ pub struct Flags {
 impl Flags {
     /// Reads the command line; `about` is what `--help` says before the flags.
     pub fn parse(about: &str, default_port: u16) -> Result<Self> {
+        Self::parse_from(about, default_port, std::env::args_os().skip(1))
+    }
+
+    /// The same for an example that has taken flags of its own from the command line.
+    pub fn parse_from(
+        about: &str,
+        default_port: u16,
+        args: impl IntoIterator<Item = OsString>,
+    ) -> Result<Self> {
         let mut flags = Self {
             address: "127.0.0.1".to_owned(),
             port: default_port,
@@ -51,7 +60,7 @@ impl Flags {
             max_clients: None,
             timeout: None,
         };
-        let mut parser = lexopt::Parser::from_env();
+        let mut parser = lexopt::Parser::from_args(args);
         while let Some(flag) = parser.next()? {
             match flag {
                 Long("address") => flags.address = parser.value()?.string()?,

@@ -324,6 +324,15 @@ pub(crate) fn write_stop_to(pipe: OwnedFd) {
     STOP_PIPE.store(pipe.into_raw_fd(), Ordering::Relaxed);
 }
 
+/// In a child that is about to become another program: SIGINT and SIGTERM end it, as a program
+/// expects, even if whoever started us had them ignored; and so does SIGPIPE, which std has ignored.
+pub(crate) fn give_back() -> io::Result<()> {
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGPIPE] {
+        set_action(signal, SigHandler::SigDfl)?;
+    }
+    Ok(())
+}
+
 /// In a child: whether it was told to stop.
 pub(crate) fn stop_requested() -> bool {
     STOP.load(Ordering::Relaxed)

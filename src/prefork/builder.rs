@@ -13,7 +13,7 @@ use crate::{
         shell::Shell,
     },
     report::Report,
-    server::ChildServer,
+    server::{ChildServer, check_channel},
 };
 use std::time::Duration;
 
@@ -76,9 +76,9 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
     /// # Errors
     ///
     /// When the process has several threads, when the limit of open files does not allow
-    /// `max_clients` children, when the operating system refuses something, or when the server's
-    /// `start` fails: then with its error. Nothing is started then, and nothing left behind but the
-    /// raised limit of open files.
+    /// `max_clients` children, when the attributes and the server do not go together, when the
+    /// operating system refuses something, or when the server's `start` fails: then with its error.
+    /// Nothing is started then, and nothing left behind but the raised limit of open files.
     ///
     /// # Panics
     ///
@@ -87,6 +87,8 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
         if self.attributes.thread_check == ThreadCheck::Refuse {
             limits::single_thread()?;
         }
+        check_channel(&self.server, self.attributes.comm_channel)
+            .map_err(|error| Error::new(Operation::Start, "the server", error))?;
         let mut normal = self.attributes.clone();
         let _ = normal.normalise();
         let private = usize::from(normal.comm_channel == CommChannel::Private);

@@ -10,14 +10,18 @@
 //! - after `max_requests` connections it leaves without another word;
 //! - when the parent is gone it closes its listeners at once, finishes the connection in hand within
 //!   `kill_timeout`, and leaves.
+//!
+//! [`ExecServer`] is the exception: it opens the sockets and leaves the rest to programs.
 
 mod accept;
 mod conn;
+mod exec;
 mod tcp;
 mod unix;
 
 pub use self::{
     conn::{Conn, Stream},
+    exec::{ExecServer, Listen},
     tcp::{Domain, TcpPerChild, TcpServer},
     unix::{UnixPerChild, UnixServer},
 };

@@ -1,0 +1,144 @@
+//! Why one preforks: a handler that calls into C, where anything can happen, and none of it hurts
+//! anybody but the client that asked for it.
+//!
+//! cargo run --release --example crash
+//! curl http://127.0.0.1:8081/segv
+//! Or /abort, /exit, /spin, /leak; / works, before, after and meanwhile.
+
+mod common;
+
+use common::{Flags, Result};
+use nix::libc;
+use prefork_server::{TcpServer, servers::TcpConn};
+use std::{
+    io::{self, Read, Write},
+    time::Duration,
+};
+
+/// How large a request may be.
+const HEAD: usize = 8 * 1024;
+/// For how long a child may be stuck, unless a flag says otherwise.
+const TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The library in C that one would rather not have linked.
+#[allow(unsafe_code)]
+mod library {
+    use super::libc;
+
+    const LEAK: usize = 16 * 1024 * 1024;
+
+    /// Takes the length of a string at a bad address.
+    pub(super) fn segv() -> usize {
+        let bad = std::hint::black_box(8 as *const libc::c_char);
+        // SAFETY: none, which is the point: this is the fault that another process survives.
+        unsafe { libc::strlen(bad) }
+    }
+
+    /// Finds its heap damaged, say.
+    pub(super) fn abort() -> ! {
+        // SAFETY: abort has no preconditions.
+        unsafe { libc::abort() }
+    }
+
+    /// Ends the process, as some libraries do when a licence has expired.
+    pub(super) fn exit() -> ! {
+        // SAFETY: a child has one thread, so nobody uses what the exit handlers tear down.
+        unsafe { libc::exit(3) }
+    }
+
+    /// Never comes back.
+    pub(super) fn spin() -> ! {
+        loop {
+            // SAFETY: getppid has no preconditions.
+            std::hint::black_box(unsafe { libc::getppid() });
+        }
+    }
+
+    /// Forgets memory that it has used. Returns how much, in bytes.
+    pub(super) fn leak() -> usize {
+        // SAFETY: malloc has no preconditions.
+        let memory = unsafe { libc::malloc(LEAK) };
+        if memory.is_null() {
+            return 0;
+        }
+        // SAFETY: the block is as long as that, and nobody else knows it.
+        unsafe { libc::memset(memory, 1, LEAK) };
+        LEAK
+    }
+}
+
+/// Answers one request.
+fn serve(leaked: &mut usize, conn: TcpConn) -> io::Result<()> {
+    conn.set_read_timeout(Some(Duration::from_secs(5)));
+    let (status, text) = match read_path(&conn)? {
+        Some(path) => answer(leaked, &path),
+        None => ("400 Bad Request", "That is no request.\n".to_owned()),
+    };
+    write!(
+        &conn,
+        "HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\
+         Connection: close\r\n\r\n{text}",
+        text.len()
+    )
+}
+
+fn answer(leaked: &mut usize, path: &str) -> (&'static str, String) {
+    let pid = std::process::id();
+    let text = match path {
+        "/" => format!("Child {pid} is well.\n"),
+        "/segv" => format!("The string has {} bytes.\n", library::segv()),
+        "/abort" => library::abort(),
+        "/exit" => library::exit(),
+        "/spin" => library::spin(),
+        "/leak" => {
+            *leaked += library::leak();
+            format!("Child {pid} has leaked {} MiB.\n", *leaked >> 20)
+        }
+        _ => {
+            let text = "There are /, /segv, /abort, /exit, /spin and /leak.\n";
+            return ("404 Not Found", text.to_owned());
+        }
+    };
+    ("200 OK", text)
+}
+
+/// The path of the request; `None` if that is none.
+fn read_path(mut conn: &TcpConn) -> io::Result<Option<String>> {
+    let mut buffer = Vec::new();
+    let mut chunk = [0; 1024];
+    while buffer.len() < HEAD {
+        let count = conn.read(&mut chunk)?;
+        buffer.extend_from_slice(&chunk[..count]);
+        let mut headers = [httparse::EMPTY_HEADER; 64];
+        let mut request = httparse::Request::new(&mut headers);
+        match request.parse(&buffer) {
+            Ok(httparse::Status::Complete(_)) => return Ok(request.path.map(str::to_owned)),
+            Ok(httparse::Status::Partial) if count > 0 => {}
+            _ => break,
+        }
+    }
+    Ok(None)
+}
+
+fn main() -> Result {
+    common::init_log();
+    let flags = Flags::parse(
+        "A handler that crashes: asked for /segv, /abort, /exit, /spin or /leak.",
+        8081,
+    )?;
+    let server = TcpServer::per_child(|| Ok(0))
+        .serve(serve)
+        .address(&flags.address)
+        .port(flags.port)
+        .max_requests(flags.max_requests);
+    let mut builder = flags.builder(server).kill_timeout(Duration::from_secs(1));
+    if flags.timeout().is_none() {
+        builder = builder.timeout(TIMEOUT);
+    }
+    let prefork = builder.start()?;
+    let addresses = prefork.server().local_addrs();
+    let first = addresses.first().ok_or("no address")?;
+    let hint = format!("try: curl http://{first}/ and http://{first}/segv");
+    let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+    common::run(prefork, &addresses, &hint)
+}

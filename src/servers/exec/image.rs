@@ -1,0 +1,375 @@
+//! What a program is given besides descriptors: its arguments, its environment, the files it is
+//! looked for in. Computes; runs nothing and opens nothing.
+
+use super::listen::{Listening, Place};
+use crate::os::exec::{FIRST, Image};
+use std::{
+    collections::BTreeMap,
+    ffi::{CString, OsStr, OsString},
+    io,
+    os::unix::ffi::{OsStrExt, OsStringExt},
+    time::Duration,
+};
+
+type Environment = BTreeMap<OsString, OsString>;
+
+/// A program as the builder describes it.
+#[derive(Clone, Debug)]
+pub(super) struct Recipe {
+    pub(super) program: OsString,
+    pub(super) args: Vec<OsString>,
+    /// Nothing is inherited.
+    pub(super) clear: bool,
+    /// Set, or with `None` removed from what is inherited.
+    pub(super) changes: BTreeMap<OsString, Option<OsString>>,
+    pub(super) server_starter: bool,
+    pub(super) einhorn: bool,
+}
+
+/// What is only known in the child.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Birth<'a> {
+    pub(super) pid: u32,
+    pub(super) sockets: &'a [Socket],
+    pub(super) send_ack: Option<Duration>,
+}
+
+/// A socket as variables describe it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Socket {
+    /// `host:port` or a path.
+    pub(super) place: OsString,
+    pub(super) name: String,
+}
+
+impl From<&Listening> for Socket {
+    fn from(listening: &Listening) -> Self {
+        Self {
+            place: match &listening.place {
+                Place::Tcp(address) => address.to_string().into(),
+                Place::Unix(file) => file.path.clone().into_os_string(),
+            },
+            name: listening.name.clone(),
+        }
+    }
+}
+
+/// What another parent may have put into our own environment: it describes descriptors that the
+/// program does not get.
+fn is_stale(name: &OsStr) -> bool {
+    const NAMES: [&str; 6] = [
+        "LISTEN_FDNAMES",
+        "LISTEN_FDS",
+        "LISTEN_PID",
+        "LISTEN_PIDFDID",
+        "SERVER_STARTER_GENERATION",
+        "SERVER_STARTER_PORT",
+    ];
+    NAMES.iter().any(|stale| name == *stale) || name.as_bytes().starts_with(b"EINHORN_")
+}
+
+impl Recipe {
+    pub(super) fn new(program: OsString) -> Self {
+        Self {
+            program,
+            args: Vec::new(),
+            clear: false,
+            changes: BTreeMap::new(),
+            server_starter: false,
+            einhorn: false,
+        }
+    }
+
+    /// The image for one child, whose parent has the environment `inherited`.
+    pub(super) fn image(
+        &self,
+        inherited: impl IntoIterator<Item = (OsString, OsString)>,
+        birth: Birth<'_>,
+    ) -> io::Result<Image> {
+        let environment = self.environment(inherited, birth)?;
+        let argv = std::iter::once(&self.program).chain(&self.args);
+        let path = environment.get(OsStr::new("PATH"));
+        Ok(Image {
+            files: self.files(path.map(OsString::as_os_str))?,
+            argv: argv
+                .map(|arg| terminated(arg.clone()))
+                .collect::<io::Result<_>>()?,
+            envp: environment
+                .into_iter()
+                .map(|(name, value)| assignment(name, &value))
+                .collect::<io::Result<_>>()?,
+        })
+    }
+
+    fn environment(
+        &self,
+        inherited: impl IntoIterator<Item = (OsString, OsString)>,
+        birth: Birth<'_>,
+    ) -> io::Result<Environment> {
+        let mut environment: Environment = inherited
+            .into_iter()
+            .filter(|(name, _)| !self.clear && !is_stale(name))
+            .collect();
+        for (name, value) in &self.changes {
+            match value {
+                Some(value) => environment.insert(name.clone(), value.clone()),
+                None => environment.remove(name),
+            };
+        }
+        let mut set = |name: String, value: OsString| environment.insert(name.into(), value);
+        if let Some(interval) = birth.send_ack {
+            let seconds = interval.as_secs_f64().to_string();
+            set("PREFORK_SEND_ACK".to_owned(), seconds.into());
+        }
+        if birth.sockets.is_empty() {
+            return Ok(environment);
+        }
+        let count = birth.sockets.len();
+        let names: Vec<&str> = birth
+            .sockets
+            .iter()
+            .map(|socket| socket.name.as_str())
+            .collect();
+        set("LISTEN_FDS".to_owned(), count.to_string().into());
+        set("LISTEN_PID".to_owned(), birth.pid.to_string().into());
+        set("LISTEN_FDNAMES".to_owned(), names.join(":").into());
+        if self.server_starter {
+            let ports = server_starter_ports(birth.sockets)?;
+            set("SERVER_STARTER_PORT".to_owned(), ports);
+        }
+        if self.einhorn {
+            set("EINHORN_FD_COUNT".to_owned(), count.to_string().into());
+            for (index, fd) in (0..count).zip(FIRST..) {
+                set(format!("EINHORN_FD_{index}"), fd.to_string().into());
+            }
+        }
+        Ok(environment)
+    }
+
+    /// With a slash it is a file; without, it is looked for in PATH, as a shell does it.
+    fn files(&self, path: Option<&OsStr>) -> io::Result<Vec<CString>> {
+        const PATH_WITHOUT_ONE: &[u8] = b"/usr/local/bin:/bin:/usr/bin";
+        let program = self.program.as_bytes();
+        if program.contains(&b'/') || program.is_empty() {
+            return Ok(vec![terminated(self.program.clone())?]);
+        }
+        let path = path.map_or(PATH_WITHOUT_ONE, OsStrExt::as_bytes);
+        let files = path.split(|byte| *byte == b':').map(|directory| {
+            let directory = if directory.is_empty() {
+                b"."
+            } else {
+                directory
+            };
+            terminated(OsString::from_vec([directory, b"/", program].concat()))
+        });
+        files.collect()
+    }
+}
+
+/// `host:port=3;/path=4`.
+fn server_starter_ports(sockets: &[Socket]) -> io::Result<OsString> {
+    let entry = |(socket, fd): (&Socket, i32)| {
+        let place = socket.place.as_bytes();
+        if place.iter().any(|byte| matches!(byte, b'=' | b';')) {
+            let reason = format!("{:?} cannot stand in SERVER_STARTER_PORT", socket.place);
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
+        }
+        Ok([place, b"=", fd.to_string().as_bytes()].concat())
+    };
+    let entries = sockets.iter().zip(FIRST..).map(entry);
+    let entries = entries.collect::<io::Result<Vec<_>>>()?;
+    Ok(OsString::from_vec(entries.join(&b';')))
+}
+
+fn assignment(name: OsString, value: &OsStr) -> io::Result<CString> {
+    if name.is_empty() || name.as_bytes().contains(&b'=') {
+        let reason = format!("{name:?} cannot be the name of a variable");
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
+    }
+    let mut text = name;
+    text.push("=");
+    text.push(value);
+    terminated(text)
+}
+
+fn terminated(text: OsString) -> io::Result<CString> {
+    CString::new(text.into_vec()).map_err(|error| {
+        let reason = format!(
+            "{:?} contains a zero byte",
+            OsString::from_vec(error.into_vec())
+        );
+        io::Error::new(io::ErrorKind::InvalidInput, reason)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn socket(place: &str, name: &str) -> Socket {
+        Socket {
+            place: place.into(),
+            name: name.to_owned(),
+        }
+    }
+
+    fn variables(recipe: &Recipe, inherited: &[&str], sockets: &[Socket]) -> Vec<String> {
+        let birth = Birth {
+            pid: 42,
+            sockets,
+            send_ack: None,
+        };
+        let inherited = inherited.iter().map(|assignment| {
+            let (name, value) = assignment.split_once('=').expect("an assignment");
+            (name.into(), value.into())
+        });
+        let image = recipe.image(inherited, birth).expect("an image");
+        image
+            .envp
+            .iter()
+            .map(|text| text.to_string_lossy().into_owned())
+            .collect()
+    }
+
+    #[test]
+    fn the_environment_is_the_parents_without_stale_descriptors_and_with_ours() {
+        let recipe = Recipe::new("p".into());
+        let inherited = [
+            "EINHORN_FD_7=9",
+            "HOME=/h",
+            "LISTEN_ADDRESS=mine",
+            "LISTEN_FDNAMES=x",
+            "LISTEN_FDS=4",
+            "LISTEN_PID=1",
+            "LISTEN_PIDFDID=5",
+            "SERVER_STARTER_GENERATION=2",
+            "SERVER_STARTER_PORT=80=7",
+        ];
+        assert_eq!(
+            variables(&recipe, &inherited, &[]),
+            ["HOME=/h", "LISTEN_ADDRESS=mine"]
+        );
+        let sockets = [socket("127.0.0.1:80", "http"), socket("/run/x", "control")];
+        assert_eq!(
+            variables(&recipe, &inherited, &sockets),
+            [
+                "HOME=/h",
+                "LISTEN_ADDRESS=mine",
+                "LISTEN_FDNAMES=http:control",
+                "LISTEN_FDS=2",
+                "LISTEN_PID=42",
+            ]
+        );
+    }
+
+    #[test]
+    fn the_users_changes_come_before_ours() {
+        let mut recipe = Recipe::new("p".into());
+        recipe.changes.insert("A".into(), Some("1".into()));
+        recipe.changes.insert("HOME".into(), None);
+        recipe.changes.insert("LISTEN_FDS".into(), Some("9".into()));
+        let environment = variables(&recipe, &["HOME=/h", "B=2"], &[socket("h:1", "n")]);
+        assert_eq!(
+            environment,
+            [
+                "A=1",
+                "B=2",
+                "LISTEN_FDNAMES=n",
+                "LISTEN_FDS=1",
+                "LISTEN_PID=42"
+            ]
+        );
+        recipe.clear = true;
+        assert_eq!(variables(&recipe, &["B=2"], &[]), ["A=1", "LISTEN_FDS=9"]);
+    }
+
+    #[test]
+    fn the_other_two_ways_are_spoken_when_asked_for() {
+        let mut recipe = Recipe::new("p".into());
+        recipe.server_starter = true;
+        recipe.einhorn = true;
+        let sockets = [socket("[::1]:80", "a"), socket("/run/x", "b")];
+        assert_eq!(
+            variables(&recipe, &[], &sockets),
+            [
+                "EINHORN_FD_0=3",
+                "EINHORN_FD_1=4",
+                "EINHORN_FD_COUNT=2",
+                "LISTEN_FDNAMES=a:b",
+                "LISTEN_FDS=2",
+                "LISTEN_PID=42",
+                "SERVER_STARTER_PORT=[::1]:80=3;/run/x=4",
+            ]
+        );
+    }
+
+    #[test]
+    fn the_interval_of_acks_is_in_seconds() {
+        let recipe = Recipe::new("p".into());
+        for (interval, text) in [(1500, "1.5"), (2000, "2"), (33, "0.033")] {
+            let birth = Birth {
+                pid: 1,
+                sockets: &[],
+                send_ack: Some(Duration::from_millis(interval)),
+            };
+            let image = recipe.image([], birth).expect("an image");
+            let expected = CString::new(format!("PREFORK_SEND_ACK={text}")).expect("no zero byte");
+            assert_eq!(image.envp, [expected]);
+        }
+    }
+
+    #[test]
+    fn a_bare_name_is_looked_for_in_the_path_that_the_program_gets() {
+        let mut recipe = Recipe::new("perl".into());
+        let files = |recipe: &Recipe, inherited: Option<&str>| {
+            let birth = Birth {
+                pid: 1,
+                sockets: &[],
+                send_ack: None,
+            };
+            let inherited = inherited.map(|path| ("PATH".into(), path.into()));
+            let image = recipe.image(inherited, birth).expect("an image");
+            image
+                .files
+                .iter()
+                .map(|file| file.to_string_lossy().into_owned())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            files(&recipe, Some("/a::/b")),
+            ["/a/perl", "./perl", "/b/perl"]
+        );
+        let path = Some("/c".into());
+        recipe.changes.insert("PATH".into(), path);
+        assert_eq!(files(&recipe, Some("/a")), ["/c/perl"]);
+        recipe.program = "bin/perl".into();
+        assert_eq!(files(&recipe, Some("/a")), ["bin/perl"]);
+    }
+
+    #[test]
+    fn what_cannot_be_handed_over_is_refused() {
+        let refused = |change: &dyn Fn(&mut Recipe), place: &str| {
+            let mut recipe = Recipe::new("p".into());
+            change(&mut recipe);
+            let birth = Birth {
+                pid: 1,
+                sockets: &[socket(place, "n")],
+                send_ack: None,
+            };
+            let error = recipe.image([], birth).expect_err("a refusal");
+            assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+            error.to_string()
+        };
+        let env = |name: &'static str, value: &'static str| {
+            move |recipe: &mut Recipe| drop(recipe.changes.insert(name.into(), Some(value.into())))
+        };
+        assert!(refused(&|recipe| recipe.program = "a\0b".into(), "h:1").contains("zero byte"));
+        assert!(refused(&|recipe| recipe.args.push("\0".into()), "h:1").contains("zero byte"));
+        assert!(refused(&env("A", "\0"), "h:1").contains("zero byte"));
+        assert!(refused(&env("A=B", "1"), "h:1").contains("name of a variable"));
+        assert!(refused(&env("", "1"), "h:1").contains("name of a variable"));
+        let starter = |recipe: &mut Recipe| recipe.server_starter = true;
+        assert!(refused(&starter, "/run/a=b").contains("SERVER_STARTER_PORT"));
+        assert!(refused(&starter, "/run/a;b").contains("SERVER_STARTER_PORT"));
+    }
+}
