@@ -1,5 +1,5 @@
 //! The stock servers: a listening socket or several, and in each child a loop that accepts one
-//! connection at a time and hands it to a closure.
+//! connection at a time and hands it to a closure, or to an object made for it ([`conn`]).
 //!
 //! They share one accept loop, which keeps the rules of [`Comm::wait`](crate::Comm::wait):
 //!
@@ -12,7 +12,7 @@
 //!   `kill_timeout`, and leaves.
 
 mod accept;
-mod conn;
+pub mod conn;
 mod tcp;
 mod unix;
 
