@@ -15,6 +15,11 @@ mod peer;
 mod pump;
 mod session;
 
+#[cfg(test)]
+mod filter_tests;
+#[cfg(test)]
+mod session_tests;
+
 pub use self::{
     class::ConnClass,
     filter::{BlockFilter, Filter, Input, LineEnd, LineFilter, Record, StreamFilter},
