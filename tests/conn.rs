@@ -41,6 +41,7 @@ fn main() -> ExitCode {
             peers_are_known,
             reset_is_no_news,
             silent_client_is_not_killed,
+            waiting_for_an_alarm_alone_costs_nothing,
         ],
     )
 }
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
 struct Obedient {
     filter: String,
     said: u32,
+    stays: bool,
 }
 
 impl Obedient {
@@ -82,6 +84,7 @@ impl Obedient {
             "idle" => {
                 session.delay_set("idle", Duration::from_millis(200));
             }
+            "stay" => self.stays = true,
             "peer" => session.put(format!(
                 "{:?} {:?} {:?} {:?} {:?}",
                 session.remote_address(),
@@ -132,6 +135,10 @@ impl ConnClass for Obedient {
             "told of {operation} {:?}: {error}; left {left:?}",
             error.raw_os_error()
         );
+        if self.stays {
+            session.delay_set("idle", Duration::from_millis(1500));
+            return;
+        }
         defaults::handler_error(self, session, operation, error);
     }
 
@@ -158,7 +165,7 @@ fn obedient(args: Args) -> Result<(), Error> {
     let filter = args.value("--filter").unwrap_or("").to_owned();
     let factory = move || Obedient {
         filter: filter.clone(),
-        said: 0,
+        ..Obedient::default()
     };
     if let Some(path) = args.value("--unix") {
         let server = UnixServer::conn_class(path, factory);
@@ -180,6 +187,8 @@ fn run<S: ChildServer>(
     let timeout = args.parsed("--timeout").unwrap_or(0.0);
     let mut prefork = PreFork::builder(server)
         .start_servers(children)
+        // One child means that one child: a spare one would take the next client.
+        .max_clients(if children == 1 { 1 } else { 50 })
         .min_spare_servers(1)
         .max_spare_servers(children.max(2))
         .timeout(Duration::from_secs_f64(timeout))
@@ -209,6 +218,15 @@ fn warned(server: &Server) -> bool {
 
 fn pid(client: &mut Client) -> u32 {
     client.ask("pid").parse().expect("a pid")
+}
+
+/// How much processor time a process has used, in clock ticks (of 10 ms).
+fn ticks(pid: u32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("a living child");
+    let (_, fields) = stat.rsplit_once(')').expect("a name");
+    let used = fields.split_whitespace().skip(11).take(2);
+    used.map(|field| field.parse::<u64>().expect("a number"))
+        .sum()
 }
 
 /// The most memory that a process ever had, in bytes.
@@ -478,5 +496,20 @@ fn idle_client_is_sent_away_by_an_alarm(world: &mut World) {
     let mut client = connect(&server.address());
     client.send_line("idle");
     client.eof();
+    stop(&server);
+}
+
+fn waiting_for_an_alarm_alone_costs_nothing(world: &mut World) {
+    let server = world.spawn("obedient", &["--children", "1"]);
+    let mut client = connect(&server.address());
+    let child = pid(&mut client);
+    client.send_line("stay");
+    client.reset();
+    // The system tells of a connection that is gone as often as it is asked.
+    told(&server, "told of read");
+    let before = ticks(child);
+    told(&server, "stopped 1");
+    let used = ticks(child) - before;
+    assert!(used < 40, "{used} ticks");
     stop(&server);
 }

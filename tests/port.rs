@@ -106,6 +106,8 @@ fn subclass(args: Args) -> Result<(), Error> {
         });
     let mut prefork = PreFork::builder(Mine { tcp, sick })
         .start_servers(1)
+        // Each child refuses one: with a single child, that is one in all.
+        .max_clients(if refuse > 0 { 1 } else { 50 })
         .timeout(Duration::from_secs(1))
         .server_check_ack(Some(Duration::from_millis(200)))
         .kill_timeout(Duration::from_millis(300))
