@@ -137,7 +137,9 @@ fn main() -> Result {
     }
     let prefork = builder.start()?;
     let addresses = prefork.server().local_addrs();
-    let first = addresses.first().ok_or("no address")?;
+    let first = addresses
+        .first()
+        .ok_or_else(|| std::io::Error::other("no address"))?;
     let hint = format!("try: curl http://{first}/ and http://{first}/segv");
     let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
     common::run(prefork, &addresses, &hint)

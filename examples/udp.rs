@@ -123,7 +123,10 @@ fn main() -> Result {
         .builder(UdpServer::new(&flags))
         .kill_timeout(Duration::from_secs(1))
         .start()?;
-    let address = prefork.server().local_addr().ok_or("no address")?;
+    let address = prefork
+        .server()
+        .local_addr()
+        .ok_or_else(|| std::io::Error::other("no address"))?;
     let hint = format!("try: nc -u {} {}", address.ip(), address.port());
     common::run(prefork, &[address.to_string()], &hint)
 }

@@ -54,6 +54,9 @@ pub(crate) trait Link {
 pub(crate) enum Interest {
     Read,
     Write,
+    Both,
+    /// Nothing but time: not even the end of the connection ends the wait.
+    Neither,
 }
 
 /// Why a wait has ended.
@@ -124,7 +127,12 @@ struct Shared {
     next_ack: Cell<Option<Time>>,
     when_orphaned: RefCell<Vec<Box<dyn FnOnce()>>>,
     orphaned: Cell<bool>,
+    when_told_to_stop: RefCell<Vec<Box<dyn FnOnce()>>>,
+    /// What sends an ACK that is due; while it runs, and by default, there is none here.
+    send_ack: RefCell<Option<SendAck>>,
 }
+
+type SendAck = Box<dyn FnMut(&Comm) -> io::Result<()>>;
 
 impl Comm {
     pub(crate) fn new(
@@ -149,6 +157,8 @@ impl Comm {
                 next_ack: Cell::new(None),
                 when_orphaned: RefCell::default(),
                 orphaned: Cell::new(false),
+                when_told_to_stop: RefCell::default(),
+                send_ack: RefCell::default(),
             }),
         }
     }
@@ -216,6 +226,7 @@ impl Comm {
         if leaving {
             self.shared.channel.leaving.store(true, Ordering::Relaxed);
         }
+        self.shared.notice_stop();
         leaving
     }
 
@@ -236,6 +247,35 @@ impl Comm {
         self.shared.when_orphaned.borrow_mut().push(Box::new(close));
     }
 
+    /// Has `signal_int` run once, as soon as the child notices that it was told to stop, be it in the
+    /// midst of a connection: the original's handler of that name. It is told and not asked: the child
+    /// leaves when it has served the connection in hand.
+    ///
+    /// Call it in a [`resume_accept`](crate::ChildServer::resume_accept) of one's own, or in
+    /// [`server_start`](crate::PreForkHooks::server_start).
+    pub fn when_told_to_stop(&self, signal_int: impl FnOnce() + 'static) {
+        let mut callbacks = self.shared.when_told_to_stop.borrow_mut();
+        callbacks.push(Box::new(signal_int));
+    }
+
+    /// Has `send_ack` called whenever an ACK is due, in place of [`Comm::ack`], the default, which it
+    /// may call: the original's `handler_send_ack`. One that does not call it makes the parent believe
+    /// that the child is stuck, and have it replaced: the place to look whether an interpreter, or a
+    /// database connection, is still of use.
+    ///
+    /// Call it where [`when_told_to_stop`](Self::when_told_to_stop) is called.
+    ///
+    /// ```
+    /// # use prefork_server::Comm;
+    /// # fn healthy() -> bool { true }
+    /// # fn with(comm: &Comm) {
+    /// comm.when_ack_due(|comm| if healthy() { comm.ack() } else { Ok(()) });
+    /// # }
+    /// ```
+    pub fn when_ack_due(&self, send_ack: impl FnMut(&Self) -> io::Result<()> + 'static) {
+        *self.shared.send_ack.borrow_mut() = Some(Box::new(send_ack));
+    }
+
     /// Waits until one of `listeners` may have something to accept, until an ACK was due and has
     /// been sent, or until the child should leave. One connection wakes one child (on Linux).
     ///
@@ -248,7 +288,7 @@ impl Comm {
         if self.shutdown_requested() {
             return Ok(Wake::Stop);
         }
-        self.shared.say_what_is_due()?;
+        self.say_what_is_due()?;
         let wake = self
             .shared
             .link
@@ -267,7 +307,7 @@ impl Comm {
     ///
     /// As [`ack`](Self::ack).
     pub fn attend(&self) -> io::Result<()> {
-        self.shared.say_what_is_due()
+        self.say_what_is_due()
     }
 
     /// Waits for `duration`, sending the ACKs that are due; less if the child should leave.
@@ -278,7 +318,7 @@ impl Comm {
     pub fn pause(&self, duration: Duration) -> io::Result<()> {
         let end = self.shared.link.now() + duration;
         while !self.shutdown_requested() && self.shared.link.now() < end {
-            self.shared.say_what_is_due()?;
+            self.say_what_is_due()?;
             self.shared.link.sleep(self.shared.patience(Some(end)))?;
         }
         Ok(())
@@ -294,7 +334,8 @@ impl Comm {
     ) -> io::Result<bool> {
         loop {
             // OK to go on without the parent: the client in hand is served for as long as it lasts.
-            let _ = self.shared.say_what_is_due();
+            let _ = self.say_what_is_due();
+            self.shared.notice_stop();
             let patience = self.shared.patience(deadline);
             match self.shared.link.wait_stream(stream, interest, patience)? {
                 Wake::Ready => return Ok(true),
@@ -305,6 +346,35 @@ impl Comm {
                 return Ok(false);
             }
         }
+    }
+
+    fn say_what_is_due(&self) -> io::Result<()> {
+        let shared = &self.shared;
+        let now = shared.link.now();
+        if shared.next_ack.get().is_some_and(|due| due <= now) {
+            shared
+                .next_ack
+                .set(shared.interval.get().map(|interval| now + interval));
+            return self.send_ack();
+        }
+        if shared.channel.unsaid.load(Ordering::Relaxed) {
+            return shared.channel.say(Word::Ack);
+        }
+        Ok(())
+    }
+
+    fn send_ack(&self) -> io::Result<()> {
+        // It is out of its place while it runs, so that it may wait itself.
+        let Some(mut send_ack) = self.shared.send_ack.take() else {
+            return self.shared.channel.say(Word::Ack);
+        };
+        let sent = send_ack(self);
+        self.shared.send_ack.borrow_mut().get_or_insert(send_ack);
+        sent
+    }
+
+    pub(crate) fn now(&self) -> Time {
+        self.shared.link.now()
     }
 
     pub(crate) fn deadline(&self, timeout: Option<Duration>) -> Option<Time> {
@@ -356,17 +426,15 @@ impl Shared {
         }
     }
 
-    fn say_what_is_due(&self) -> io::Result<()> {
-        let now = self.link.now();
-        if self.next_ack.get().is_some_and(|due| due <= now) {
-            self.next_ack
-                .set(self.interval.get().map(|interval| now + interval));
-            return self.channel.say(Word::Ack);
+    /// Runs what wants to know that the child was told to stop, the first time that it was.
+    fn notice_stop(&self) {
+        // Mostly there is nothing to run, and then no need to look.
+        if self.when_told_to_stop.borrow().is_empty() || !self.link.stop_requested() {
+            return;
         }
-        if self.channel.unsaid.load(Ordering::Relaxed) {
-            return self.channel.say(Word::Ack);
+        for signal_int in self.when_told_to_stop.take() {
+            signal_int();
         }
-        Ok(())
     }
 
     /// How long may be waited before something is due.

@@ -34,7 +34,7 @@ pub enum Operation {
     Pipe,
     /// Waiting for events.
     Poll,
-    /// Reading what a child wrote.
+    /// Reading what a child, or a client, wrote.
     Read,
     /// Adding a descriptor to a poller.
     Register,
@@ -50,6 +50,8 @@ pub enum Operation {
     Unlink,
     /// Collecting the status of a child.
     Wait,
+    /// Sending something to a client.
+    Write,
 }
 
 impl Operation {
@@ -76,6 +78,7 @@ impl Operation {
             Self::Threads => "threads",
             Self::Unlink => "unlink",
             Self::Wait => "wait",
+            Self::Write => "write",
         }
     }
 }

@@ -40,7 +40,7 @@ pub struct Flags {
 impl Flags {
     /// Reads the command line; `about` is what `--help` says before the flags.
     pub fn parse(about: &str, default_port: u16) -> Result<Self> {
-        Self::parse_from(about, default_port, std::env::args_os().skip(1))
+        Self::read(about, default_port, 25, std::env::args_os().skip(1))
     }
 
     /// The same for an example that has taken flags of its own from the command line.
@@ -49,11 +49,26 @@ impl Flags {
         default_port: u16,
         args: impl IntoIterator<Item = OsString>,
     ) -> Result<Self> {
+        Self::read(about, default_port, 25, args)
+    }
+
+    /// The same, with a limit of requests of the example's own.
+    pub fn parse_with(about: &str, default_port: u16, max_requests: u64) -> Result<Self> {
+        let args = std::env::args_os().skip(1);
+        Self::read(about, default_port, max_requests, args)
+    }
+
+    fn read(
+        about: &str,
+        default_port: u16,
+        max_requests: u64,
+        args: impl IntoIterator<Item = OsString>,
+    ) -> Result<Self> {
         let mut flags = Self {
             address: "127.0.0.1".to_owned(),
             port: default_port,
             path: None,
-            max_requests: 25,
+            max_requests,
             start_servers: None,
             min_spare_servers: None,
             max_spare_servers: None,
@@ -80,7 +95,7 @@ impl Flags {
                     flags.timeout = Some(Duration::try_from_secs_f64(seconds)?);
                 }
                 Long("help") | Short('h') => {
-                    print_help(about, default_port);
+                    print_help(about, default_port, max_requests);
                     std::process::exit(0);
                 }
                 other => return Err(other.unexpected().into()),
@@ -96,7 +111,14 @@ impl Flags {
 
     /// A builder with the attributes that were given.
     pub fn builder<S: ChildServer>(&self, server: S) -> Builder<prefork_server::DefaultHooks, S> {
-        let mut builder = PreFork::builder(server);
+        self.apply(PreFork::builder(server))
+    }
+
+    /// `builder`, with the attributes that were given.
+    pub fn apply<H: PreForkHooks, S: ChildServer>(
+        &self,
+        mut builder: Builder<H, S>,
+    ) -> Builder<H, S> {
         if let Some(servers) = self.start_servers {
             builder = builder.start_servers(servers);
         }
@@ -116,7 +138,7 @@ impl Flags {
     }
 }
 
-fn print_help(about: &str, default_port: u16) {
+fn print_help(about: &str, default_port: u16, max_requests: u64) {
     println!(
         "{about}
 
@@ -127,7 +149,8 @@ fn print_help(about: &str, default_port: u16) {
   --max-spare-servers N    most idle children (2)
   --max-clients N          most children (50)
   --timeout SECONDS        how long a child may be stuck, 0 for ever (0)
-  --max-requests N         connections a child serves before it is replaced, 0 for no limit (25)"
+  --max-requests N         connections a child serves before it is replaced, 0 for no limit
+                           ({max_requests})"
     );
 }
 

@@ -52,6 +52,18 @@ impl ChildLink {
         })
     }
 
+    /// Waits for nothing but the parent's end: poll(2) always tells of a connection that was reset,
+    /// so a wait that is not interested must leave it out.
+    fn wait_time(&self, timeout: Option<Duration>) -> io::Result<Wake> {
+        if self.death_seen.get() {
+            poll_any([], timeout)?;
+            return Ok(Wake::Timer);
+        }
+        let [death] = poll_any([(self.death.as_fd(), PollFlags::POLLIN)], timeout)?;
+        self.note_death(death);
+        Ok(if death { Wake::Stop } else { Wake::Timer })
+    }
+
     /// The death watch has ended: nothing is ever written to it, so readable means closed.
     fn note_death(&self, readable: bool) {
         if readable {
@@ -86,6 +98,8 @@ impl Link for ChildLink {
         let flags = match interest {
             Interest::Read => PollFlags::POLLIN,
             Interest::Write => PollFlags::POLLOUT,
+            Interest::Both => PollFlags::POLLIN | PollFlags::POLLOUT,
+            Interest::Neither => return self.wait_time(timeout),
         };
         if self.death_seen.get() {
             // It is known, and would end every further wait at once.

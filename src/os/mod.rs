@@ -3,6 +3,7 @@
 
 pub(crate) mod child_link;
 pub(crate) mod clock;
+pub(crate) mod credentials;
 pub(crate) mod exec;
 pub(crate) mod fork;
 pub(crate) mod limits;

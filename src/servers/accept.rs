@@ -46,6 +46,21 @@ impl<S: Stream> Service<S> {
         }
     }
 
+    /// Puts `hook` around the handler.
+    pub(super) fn wrap<F>(&mut self, mut hook: F)
+    where
+        F: FnMut(Conn<S>, &mut dyn FnMut(Conn<S>) -> io::Result<()>) -> io::Result<()> + 'static,
+    {
+        self.factory = self.factory.take().map(|factory| {
+            let wrapped: Factory<S> = Box::new(move || {
+                let mut inner = factory()?;
+                let outer: Handler<S> = Box::new(move |conn| hook(conn, &mut *inner));
+                Ok(outer)
+            });
+            wrapped
+        });
+    }
+
     /// Serves what comes in on `listeners` until told to stop, the limit is reached, or the parent
     /// is gone.
     pub(super) fn serve<L>(&mut self, listeners: Vec<Ours<L>>, comm: &Comm) -> io::Result<()>
@@ -251,7 +266,7 @@ fn is_the_clients(error: &io::Error) -> bool {
 
 /// The setters and getters that the stock servers have in common.
 macro_rules! common_attributes {
-    () => {
+    ($stream:ty) => {
         /// How many connections a child takes before it leaves and is replaced. Default: 25;
         /// 0 means no limit.
         #[must_use]
@@ -265,6 +280,38 @@ macro_rules! common_attributes {
         #[must_use]
         pub fn backlog(mut self, connections: i32) -> Self {
             self.service.backlog = connections;
+            self
+        }
+
+        /// Has `hook` called with each connection that a child has accepted, before it is served: the
+        /// original's `handler_connection`. The child has said BUSY and counted it.
+        ///
+        /// The second argument is SUPER: it serves the connection to its end. A hook that does not
+        /// call it refuses the connection. Several hooks wrap one another, the last one outermost.
+        ///
+        /// ```
+        /// # use prefork_server::TcpServer;
+        /// let server = TcpServer::new(|conn| Ok(())).handler_connection(|conn, serve| {
+        ///     if !conn.peer_addr()?.ip().is_loopback() {
+        ///         return Ok(()); // dropped, which closes it
+        ///     }
+        ///     serve(conn)
+        /// });
+        /// ```
+        ///
+        /// # Errors
+        ///
+        /// What the hook returns is treated as an error of the handler.
+        #[must_use]
+        pub fn handler_connection<F>(mut self, hook: F) -> Self
+        where
+            F: FnMut(
+                    Conn<$stream>,
+                    &mut dyn FnMut(Conn<$stream>) -> io::Result<()>,
+                ) -> io::Result<()>
+                + 'static,
+        {
+            self.service.wrap(hook);
             self
         }
 

@@ -1,6 +1,37 @@
-//! One connection in a child: reading and writing that go on sending ACKs while the client is slow.
+//! One connection in a child: reading and writing that go on sending ACKs while the client is slow;
+//! and, in the files below, objects that are called when something has arrived, with filters that
+//! cut it into records: the original's POE::Class::Conn. Talks to one client; accepts none.
+//!
+//! A [`ConnClass`] is made for each connection by the factory given to
+//! [`TcpServer::conn_class`](crate::TcpServer::conn_class). Its methods are lent a [`Session`]: the
+//! buffers, the [`Filter`] and the attributes that a class of the original inherits.
 
-use crate::child_end::{Acker, Comm, Interest};
+mod class;
+pub mod defaults;
+mod driver;
+mod filter;
+mod limit;
+mod peer;
+mod pump;
+mod session;
+
+#[cfg(test)]
+mod filter_tests;
+#[cfg(test)]
+mod session_tests;
+
+pub use self::{
+    class::ConnClass,
+    filter::{BlockFilter, Filter, Input, LineEnd, LineFilter, Record, StreamFilter},
+    limit::Limit,
+    peer::{Peer, PeerCredentials},
+    session::Session,
+};
+
+use crate::{
+    child_end::{Acker, Comm, Interest},
+    os::credentials,
+};
 use std::{
     cell::Cell,
     fmt,
@@ -33,10 +64,13 @@ pub trait Stream: AsFd + From<OwnedFd> + fmt::Debug + sealed::Sealed + 'static {
     /// Ends one direction or both.
     #[doc(hidden)]
     fn end(&self, how: Shutdown) -> io::Result<()>;
+    /// Who is at the other end.
+    #[doc(hidden)]
+    fn peer(&self) -> Peer;
 }
 
 macro_rules! streams {
-    ($($type:ty),*) => {$(
+    ($($type:ty: $peer:expr;)*) => {$(
         impl Stream for $type {
             fn read_once(&self, buffer: &mut [u8]) -> io::Result<usize> {
                 (&*self).read(buffer)
@@ -54,10 +88,29 @@ macro_rules! streams {
             fn end(&self, how: Shutdown) -> io::Result<()> {
                 self.shutdown(how)
             }
+            fn peer(&self) -> Peer {
+                $peer(self)
+            }
         }
     )*};
 }
-streams!(TcpStream, UnixStream);
+streams! {
+    TcpStream: tcp_peer;
+    UnixStream: unix_peer;
+}
+
+fn tcp_peer(stream: &TcpStream) -> Peer {
+    Peer::tcp(stream.peer_addr().ok(), stream.local_addr().ok())
+}
+
+fn unix_peer(stream: &UnixStream) -> Peer {
+    let address = stream.local_addr().ok();
+    let path = address.and_then(|address| address.as_pathname().map(Into::into));
+    let credentials = credentials::of_peer(stream).ok();
+    let credentials = credentials
+        .map(|(pid, uid, gid)| PeerCredentials::new((pid != 0).then_some(pid), uid, gid));
+    Peer::unix(path, credentials)
+}
 
 /// A connection, handed to the handler of a stock server. Dropping it closes it.
 ///

@@ -1,5 +1,5 @@
 //! The stock servers: a listening socket or several, and in each child a loop that accepts one
-//! connection at a time and hands it to a closure.
+//! connection at a time and hands it to a closure, or to an object made for it ([`conn`]).
 //!
 //! They share one accept loop, which keeps the rules of [`Comm::wait`](crate::Comm::wait):
 //!
@@ -12,9 +12,59 @@
 //!   `kill_timeout`, and leaves.
 //!
 //! [`ExecServer`] is the exception: it opens the sockets and leaves the rest to programs.
+//!
+//! # A stock server of one's own
+//!
+//! What subclasses of the original's PreFork::TCP overrode, and where it is overridden here:
+//!
+//! | there | here | SUPER |
+//! |---|---|---|
+//! | `connect` | [`ChildServer::start`](crate::ChildServer::start) of a server that wraps a stock one | its `start` |
+//! | `handler_resume_accept` | [`ChildServer::resume_accept`](crate::ChildServer::resume_accept), likewise | its `resume_accept` |
+//! | `handler_connection` | [`TcpServer::handler_connection`], [`UnixServer::handler_connection`] | the second argument |
+//! | `handler_send_ack` | [`Comm::when_ack_due`](crate::Comm::when_ack_due) | [`Comm::ack`](crate::Comm::ack) |
+//! | `signal_int` | [`Comm::when_told_to_stop`](crate::Comm::when_told_to_stop) | none: the child leaves in any case |
+//! | `conn_class` | [`TcpServer::conn_class`], [`UnixServer::conn_class`] | [`conn::defaults`] |
+//!
+//! ```
+//! use prefork_server::{ChildServer, Comm, TcpServer};
+//! use std::{io, time::Duration};
+//!
+//! struct Mine(TcpServer);
+//!
+//! impl ChildServer for Mine {
+//!     fn start(&mut self) -> io::Result<()> {
+//!         println!("about to listen"); // in the parent
+//!         self.0.start() // SUPER
+//!     }
+//!
+//!     fn resume_accept(&mut self, comm: &mut Comm) -> io::Result<()> {
+//!         eprintln!("about to accept"); // in the child
+//!         comm.when_told_to_stop(|| eprintln!("told to stop"));
+//!         self.0.resume_accept(comm) // SUPER
+//!     }
+//!
+//!     // The rest is passed on.
+//!     fn stop(&mut self) {
+//!         self.0.stop();
+//!     }
+//!     fn send_ack(&self) -> Option<Duration> {
+//!         self.0.send_ack()
+//!     }
+//!     fn set_send_ack(&mut self, interval: Option<Duration>) {
+//!         self.0.set_send_ack(interval);
+//!     }
+//!     fn lost(&mut self) -> Option<io::Error> {
+//!         self.0.lost()
+//!     }
+//! }
+//!
+//! let server = Mine(TcpServer::new(|conn| Ok(())));
+//! # let _ = server;
+//! ```
 
 mod accept;
-mod conn;
+pub mod conn;
 mod exec;
 mod tcp;
 mod unix;

@@ -2,7 +2,7 @@
 
 use super::{
     accept::{Handler, Service, common_attributes, common_server},
-    conn::Conn,
+    conn::{Conn, ConnClass},
 };
 use crate::{
     child_end::Comm,
@@ -95,6 +95,15 @@ impl TcpServer {
         TcpPerChild { init }
     }
 
+    /// A server that has `factory` make an object for each connection, in the child, and runs it: the
+    /// original's attribute `conn_class`. See [`ConnClass`].
+    ///
+    /// The factory, and what it owns, is made in the parent and copied into each child by the fork; for
+    /// what must be made in the child see [`TcpPerChild::conn_class`].
+    pub fn conn_class<C: ConnClass + 'static>(mut factory: impl FnMut() -> C + 'static) -> Self {
+        Self::new(move |conn| conn.run_class(factory()))
+    }
+
     fn of(service: Service<TcpStream>) -> Self {
         Self {
             service,
@@ -144,7 +153,7 @@ impl TcpServer {
         self
     }
 
-    common_attributes!();
+    common_attributes!(TcpStream);
 
     /// The addresses that the started server listens on, with the ports that it got.
     pub fn local_addrs(&self) -> Vec<SocketAddr> {
@@ -235,5 +244,17 @@ impl<I> TcpPerChild<I> {
             let handler: Handler<TcpStream> = Box::new(move |conn| handler(&mut state, conn));
             Ok(handler)
         }))
+    }
+
+    /// The server that has `factory` make an object for each connection, from the child's state: see
+    /// [`TcpServer::conn_class`].
+    pub fn conn_class<T: 'static, C: ConnClass>(
+        self,
+        mut factory: impl FnMut(&mut T) -> C + 'static,
+    ) -> TcpServer
+    where
+        I: FnOnce() -> io::Result<T> + 'static,
+    {
+        self.serve(move |state, conn| conn.run_class(factory(state)))
     }
 }

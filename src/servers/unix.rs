@@ -2,7 +2,7 @@
 
 use super::{
     accept::{Handler, Service, common_attributes, common_server},
-    conn::Conn,
+    conn::{Conn, ConnClass},
 };
 use crate::{
     child_end::Comm,
@@ -70,6 +70,15 @@ impl UnixServer {
         }
     }
 
+    /// A server at `path` that has `factory` make an object for each connection, in the child, and
+    /// runs it: see [`TcpServer::conn_class`](crate::TcpServer::conn_class).
+    pub fn conn_class<C: ConnClass + 'static>(
+        path: impl Into<PathBuf>,
+        mut factory: impl FnMut() -> C + 'static,
+    ) -> Self {
+        Self::new(path, move |conn| conn.run_class(factory()))
+    }
+
     fn of(path: PathBuf, service: Service<UnixStream>) -> Self {
         Self {
             service,
@@ -88,7 +97,7 @@ impl UnixServer {
         self
     }
 
-    common_attributes!();
+    common_attributes!(UnixStream);
 
     /// Where it listens.
     pub fn path(&self) -> &Path {
@@ -159,5 +168,17 @@ impl<I> UnixPerChild<I> {
                 Ok(handler)
             }),
         )
+    }
+
+    /// The server that has `factory` make an object for each connection, from the child's state: see
+    /// [`TcpServer::conn_class`](crate::TcpServer::conn_class).
+    pub fn conn_class<T: 'static, C: ConnClass>(
+        self,
+        mut factory: impl FnMut(&mut T) -> C + 'static,
+    ) -> UnixServer
+    where
+        I: FnOnce() -> io::Result<T> + 'static,
+    {
+        self.serve(move |state, conn| conn.run_class(factory(state)))
     }
 }

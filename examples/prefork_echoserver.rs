@@ -1,0 +1,71 @@
+//! The example that came with the Perl original, POE::Class::Server::PreFork, line by line: an echo
+//! service of which each connection is an object.
+//!
+//! cargo run --release --example prefork_echoserver
+//!
+//! Not as there: the port (the service `echo` is port 7, which is root's), and what has no id here. A
+//! server object has none, so its address is said; the session of the original is the process.
+
+mod common;
+
+use common::{Flags, Result};
+use prefork_server::{
+    PreFork, TcpServer,
+    servers::conn::{ConnClass, Session, defaults},
+};
+use std::time::Duration;
+
+/// A simple preforked echo server: `package My::EchoServer`.
+struct EchoServer;
+
+impl ConnClass for EchoServer {
+    fn handler_input(&mut self, session: &mut Session, input: &[u8]) {
+        if session.is_shutdown() {
+            return; // as in Perl; here it does not happen
+        }
+        println!("<< {}", input.escape_ascii());
+        session.put(input);
+    }
+
+    fn handler_start(&mut self, session: &mut Session) {
+        defaults::handler_start(self, session);
+        println!("Conn session {} started", session.id());
+    }
+
+    fn handler_stop(&mut self, session: &mut Session) {
+        defaults::handler_stop(self, session);
+        println!("Conn session {} stopped", session.id());
+    }
+}
+
+fn main() -> Result {
+    common::init_log();
+    let flags = Flags::parse_with(
+        "The echo server of the Perl original. Unless the flags say otherwise it has
+at most 15 children, 3 to 10 of them idle, begins with 5, and a timeout of 10 s.",
+        7007,
+        10,
+    )?;
+    let server = TcpServer::conn_class(|| EchoServer)
+        .address(&flags.address)
+        .port(flags.port)
+        .max_requests(flags.max_requests);
+    println!("Created server for {}:{}", flags.address, flags.port);
+
+    let preforker = PreFork::builder(server)
+        .max_clients(15)
+        .min_spare_servers(3)
+        .max_spare_servers(10)
+        .start_servers(5)
+        .timeout(Duration::from_secs(10));
+    let prefork = flags.apply(preforker).start()?;
+    println!("Created prefork server with ID {}", prefork.id());
+    println!("Created prefork session with ID {}", std::process::id());
+
+    let addresses = prefork.server().local_addrs();
+    let hint = addresses
+        .first()
+        .map(|address| format!("try: nc {} {}", address.ip(), address.port()));
+    let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+    common::run(prefork, &addresses, &hint.unwrap_or_default())
+}

@@ -1,0 +1,17 @@
+//! Who connected to a UNIX socket, as the kernel has noted it. Asks; trusts nothing that the client
+//! has sent.
+
+use std::{io, os::unix::net::UnixStream};
+
+/// Process id (0 if it cannot be seen from here), user id and group id of the other end.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(crate) fn of_peer(stream: &UnixStream) -> io::Result<(u32, u32, u32)> {
+    use nix::sys::socket::{getsockopt, sockopt};
+    let found = getsockopt(stream, sockopt::PeerCredentials)?;
+    Ok((found.pid().cast_unsigned(), found.uid(), found.gid()))
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub(crate) fn of_peer(_: &UnixStream) -> io::Result<(u32, u32, u32)> {
+    Err(io::ErrorKind::Unsupported.into())
+}

@@ -1,0 +1,89 @@
+//! What each handler of a connection does unless it is overridden, callable from an override: the
+//! counterpart of `SUPER::`. Asks the session; makes no system call.
+//!
+//! ```
+//! use prefork_server::{Operation, servers::conn::{ConnClass, Session, defaults}};
+//! use std::io;
+//!
+//! struct Polite;
+//!
+//! impl ConnClass for Polite {
+//!     fn handler_input(&mut self, session: &mut Session, input: &[u8]) {
+//!         session.put(input);
+//!     }
+//!
+//!     fn handler_error(&mut self, session: &mut Session, operation: Operation, error: &io::Error) {
+//!         if error.kind() == io::ErrorKind::InvalidData {
+//!             // The default would disconnect at once; this one lets the client know.
+//!             session.put(format!("500 {error}"));
+//!             session.shutdown();
+//!         } else {
+//!             defaults::handler_error(self, session, operation, error); // SUPER
+//!         }
+//!     }
+//! }
+//! ```
+
+use super::{class::ConnClass, pump::is_end_of_input, session::Session};
+use crate::error::Operation;
+use std::io;
+
+/// Nothing.
+pub fn handler_start<C: ConnClass + ?Sized>(_: &mut C, _session: &mut Session) {}
+
+/// Sends the record: [`Session::put`].
+pub fn handler_put<C: ConnClass + ?Sized>(_: &mut C, session: &mut Session, output: &[u8]) {
+    session.put(output);
+}
+
+/// Warns `connection got {operation} error {n} ({text})`, unless it is the end of input or a client
+/// that reset the connection while it was read; then shuts down if `shutdown_on_error`, unless it is
+/// an accept that the client aborted.
+///
+/// The shutdown that follows an error disconnects at once; the one that follows the end of input
+/// lets the client have what was put before.
+pub fn handler_error<C: ConnClass + ?Sized>(
+    _: &mut C,
+    session: &mut Session,
+    operation: Operation,
+    error: &io::Error,
+) {
+    let ended = operation == Operation::Read && is_end_of_input(error);
+    let reset = operation == Operation::Read && error.kind() == io::ErrorKind::ConnectionReset;
+    let aborted =
+        operation == Operation::Accept && error.kind() == io::ErrorKind::ConnectionAborted;
+    if !ended && !reset {
+        let number = error.raw_os_error().unwrap_or(0);
+        log::warn!("connection got {operation} error {number} ({error})");
+    }
+    if !aborted && session.shutdown_on_error() {
+        if !ended {
+            session.set_got_error(true);
+        }
+        session.shutdown();
+    }
+}
+
+/// Disconnects, if the connection is being shut down and nothing was put since.
+pub fn handler_flush<C: ConnClass + ?Sized>(_: &mut C, session: &mut Session) {
+    if session.is_shutdown() && session.pending_output() == 0 {
+        session.disconnect();
+    }
+}
+
+/// Notes that the connection is being shut down, and disconnects after an error or when nothing is
+/// left to write; otherwise `handler_flush` does when everything has been written.
+pub fn handler_shutdown<C: ConnClass + ?Sized>(_: &mut C, session: &mut Session) {
+    session.set_shutdown(true);
+    if session.got_error() || session.pending_output() == 0 {
+        session.disconnect();
+    }
+}
+
+/// Nothing.
+pub fn handler_stop<C: ConnClass + ?Sized>(_: &mut C, _session: &mut Session) {}
+
+/// Nothing but a debug line: a state of one's own needs a handler of one's own.
+pub fn handler_state<C: ConnClass + ?Sized>(_: &mut C, _session: &mut Session, state: &str) {
+    log::debug!("state {state} has no handler");
+}

@@ -1,0 +1,165 @@
+//! Runs one object over one connection: waits, reads, writes, calls the handlers that the session
+//! names. Decides nothing about them.
+
+use super::{Conn, Stream, class::ConnClass, pump::Step, session::Session};
+use crate::child_end::Interest;
+use std::{
+    io::{self, IoSlice},
+    net::Shutdown,
+};
+
+/// How much is read at once, and how much output is written before the handlers are through.
+const CHUNK: usize = 16 * 1024;
+/// How much of what has arrived is read away before a connection is closed.
+const LAST_CHUNKS: usize = 16;
+
+impl<S: Stream> Conn<S> {
+    /// Runs `class` over this connection, event driven, until it is disconnected: what
+    /// [`TcpServer::conn_class`](crate::TcpServer::conn_class) does with each connection. While the
+    /// client is silent or slow the child goes on sending ACKs.
+    ///
+    /// The timeouts set on this `Conn` mean nothing to it; see [`Session::delay_set`].
+    ///
+    /// # Errors
+    ///
+    /// When the operating system refuses to wait. What goes wrong with the connection is told to
+    /// [`handler_error`](ConnClass::handler_error) and is no error here.
+    pub fn run_class(self, class: impl ConnClass) -> io::Result<()> {
+        let mut session = Session::new(self.number, self.stream.peer());
+        let comm = self.comm.share();
+        session.say_ack = Box::new(move || comm.ack());
+        Driver {
+            conn: &self,
+            class,
+            session,
+            buffer: Vec::new(),
+            chunk: vec![0; CHUNK],
+        }
+        .run()
+    }
+}
+
+struct Driver<'a, S, C> {
+    conn: &'a Conn<S>,
+    class: C,
+    session: Session,
+    /// The record in hand.
+    buffer: Vec<u8>,
+    chunk: Vec<u8>,
+}
+
+impl<S: Stream, C: ConnClass> Driver<'_, S, C> {
+    fn run(mut self) -> io::Result<()> {
+        loop {
+            self.session.turn(self.conn.comm.now());
+            self.session.shutdown_requested = self.conn.comm.shutdown_requested();
+            self.call_handlers();
+            if self.session.is_over() {
+                break;
+            }
+            let wrote = self.write();
+            let read = self.read();
+            if !wrote && !read && !self.session.has_more() {
+                self.wait()?;
+            }
+        }
+        self.class.handler_stop(&mut self.session);
+        self.close();
+        Ok(())
+    }
+
+    fn call_handlers(&mut self) {
+        while let Some(step) = self.session.next_step(&mut self.buffer) {
+            self.call(step);
+            // Many answers to a client that reads them are no reason for the output limit.
+            if self.session.output().len() >= CHUNK && !self.session.is_over() {
+                self.write();
+            }
+        }
+    }
+
+    fn call(&mut self, step: Step) {
+        let Self {
+            conn,
+            class,
+            session,
+            buffer,
+            ..
+        } = self;
+        match step {
+            Step::Start => class.handler_start(session),
+            Step::Input => {
+                // Each record is progress, however many have arrived at once. OK to ignore: a child
+                // without a parent serves the client in hand.
+                let _ = conn.comm.attend();
+                class.handler_input(session, buffer);
+            }
+            Step::Put => class.handler_put(session, buffer),
+            Step::Error(operation, error) => class.handler_error(session, operation, &error),
+            Step::Flush => class.handler_flush(session),
+            Step::Shutdown => class.handler_shutdown(session),
+            Step::State(state) => class.handler_state(session, &state),
+        }
+    }
+
+    /// Writes what can be written. True if anything has come of it.
+    fn write(&mut self) -> bool {
+        let mut progress = false;
+        while !self.session.output().is_empty() {
+            let parts = [IoSlice::new(self.session.output())];
+            match self.conn.stream.write_once(&parts) {
+                Ok(count) => self.session.wrote(count),
+                Err(error) if is_wait(&error) => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => self.session.write_failed(error),
+            }
+            progress = true;
+        }
+        progress
+    }
+
+    /// Reads once, a bounded amount. True if anything has come of it.
+    fn read(&mut self) -> bool {
+        if !self.session.wants_read() {
+            return false;
+        }
+        match self.conn.stream.read_once(&mut self.chunk) {
+            Ok(0) => self.session.input_ended(),
+            Ok(count) => self.session.received(&self.chunk[..count]),
+            Err(error) if is_wait(&error) => return false,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => self.session.read_failed(error),
+        }
+        true
+    }
+
+    fn wait(&self) -> io::Result<()> {
+        let comm = &self.conn.comm;
+        let deadline = self.session.next_alarm();
+        let interest = match (self.session.wants_read(), !self.session.output().is_empty()) {
+            (true, false) => Interest::Read,
+            (false, true) => Interest::Write,
+            (true, true) => Interest::Both,
+            (false, false) => Interest::Neither,
+        };
+        comm.wait_stream(self.conn.stream.as_fd(), interest, deadline)?;
+        Ok(())
+    }
+
+    /// Closing a socket with input unread resets it, and the client may lose the last answer: what
+    /// has arrived by now is read away. Nobody is waited for.
+    fn close(&mut self) {
+        if self.conn.stream.end(Shutdown::Write).is_err() {
+            return;
+        }
+        for _ in 0..LAST_CHUNKS {
+            if !matches!(self.conn.stream.read_once(&mut self.chunk), Ok(count) if count > 0) {
+                return;
+            }
+        }
+    }
+}
+
+fn is_wait(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::WouldBlock
+}

@@ -1,0 +1,311 @@
+//! Filters: where in a stream of bytes a record ends, and how a record is written. They look and
+//! encode; they own no byte of the input, so one can take the place of another in mid-stream. Never
+//! reads, writes or waits.
+
+use std::{fmt, io, ops::Range};
+
+/// Finds records in the input and encodes them into the output. The original's POE::Filter.
+///
+/// What has arrived stays with the [`Session`](super::Session) until a record has been found in it.
+/// That is why a filter can be exchanged while connected and nothing is lost, and why a filter
+/// needs no buffer of its own. Runs in the child.
+///
+/// ```
+/// use prefork_server::servers::conn::{Filter, Input, Record};
+/// use std::io;
+///
+/// /// Records that begin with a byte that says how long they are.
+/// struct Netstring;
+///
+/// impl Filter for Netstring {
+///     fn next(&mut self, input: &Input<'_>) -> io::Result<Option<Record>> {
+///         let Some(&length) = input.bytes().first() else {
+///             return Ok(None);
+///         };
+///         let end = 1 + usize::from(length);
+///         Ok((input.bytes().len() >= end).then(|| Record::new(1..end, end)))
+///     }
+///
+///     fn put(&mut self, record: &[u8], output: &mut Vec<u8>) -> io::Result<()> {
+///         let length = u8::try_from(record.len())
+///             .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "longer than 255 bytes"))?;
+///         output.push(length);
+///         output.extend_from_slice(record);
+///         Ok(())
+///     }
+/// }
+/// ```
+pub trait Filter {
+    /// Finds the record at the head of the input. `None` if it is not complete: then this is called
+    /// again when more has arrived, with the same bytes at the head.
+    ///
+    /// # Errors
+    ///
+    /// What makes the input no input for this filter. It goes to
+    /// [`handler_error`](super::ConnClass::handler_error) as a read error, and nothing more is found
+    /// in the input unless the handler sets another filter.
+    fn next(&mut self, input: &Input<'_>) -> io::Result<Option<Record>>;
+
+    /// Appends `record` to `output`, encoded.
+    ///
+    /// # Errors
+    ///
+    /// What makes the record unfit for this filter. It goes to
+    /// [`handler_error`](super::ConnClass::handler_error) as a write error, and nothing of the record
+    /// is written.
+    fn put(&mut self, record: &[u8], output: &mut Vec<u8>) -> io::Result<()>;
+}
+
+impl<F: Filter + ?Sized> Filter for Box<F> {
+    fn next(&mut self, input: &Input<'_>) -> io::Result<Option<Record>> {
+        (**self).next(input)
+    }
+
+    fn put(&mut self, record: &[u8], output: &mut Vec<u8>) -> io::Result<()> {
+        (**self).put(record, output)
+    }
+}
+
+/// What a filter is shown: everything that has arrived and was not taken yet.
+#[derive(Clone, Copy, Debug)]
+pub struct Input<'a> {
+    bytes: &'a [u8],
+    seen: usize,
+    limit: usize,
+}
+
+impl<'a> Input<'a> {
+    /// Bytes of which nothing has been seen before, without a limit: for a filter's tests.
+    pub fn new(bytes: &'a [u8]) -> Self {
+        Self::part(bytes, 0, usize::MAX)
+    }
+
+    pub(super) fn part(bytes: &'a [u8], seen: usize, limit: usize) -> Self {
+        Self { bytes, seen, limit }
+    }
+
+    /// The bytes themselves.
+    pub fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// How many of them, from the head, this filter was shown before without finding a record: no
+    /// need to search them again.
+    pub fn seen(&self) -> usize {
+        self.seen
+    }
+
+    /// How many bytes of input a record may take: a longer one is an error.
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+}
+
+/// Where a record is in the input, and how much of the input it takes.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Record {
+    range: Range<usize>,
+    consumed: usize,
+}
+
+impl Record {
+    /// The record that is in `range`; the next begins after `consumed` bytes, which must be at least
+    /// one, must cover the range and must be there.
+    pub fn new(range: Range<usize>, consumed: usize) -> Self {
+        Self { range, consumed }
+    }
+
+    /// Where the record is.
+    pub fn range(&self) -> Range<usize> {
+        self.range.clone()
+    }
+
+    /// How much of the input it takes, with its delimiters.
+    pub fn consumed(&self) -> usize {
+        self.consumed
+    }
+
+    pub(super) fn fits(&self, length: usize) -> bool {
+        let Range { start, end } = self.range;
+        start <= end && end <= self.consumed && self.consumed > 0 && self.consumed <= length
+    }
+}
+
+/// What ends a line.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+pub enum LineEnd {
+    /// A line feed alone.
+    #[default]
+    Lf,
+    /// Carriage return and line feed.
+    CrLf,
+    /// A carriage return alone.
+    Cr,
+}
+
+impl LineEnd {
+    /// The bytes that it is made of.
+    pub fn bytes(self) -> &'static [u8] {
+        match self {
+            Self::Lf => b"\n",
+            Self::CrLf => b"\r\n",
+            Self::Cr => b"\r",
+        }
+    }
+}
+
+/// Lines. A record is a line without its end; `put` adds the end. The original's
+/// POE::Filter::Line.
+///
+/// With a fixed end everything else is content: a line that ends in CR LF has the CR at its end for
+/// [`LineFilter::lf`], and a lone LF ends nothing for [`LineFilter::crlf`]. What a record contains is
+/// written as it is, so a record with a newline in it is two lines for the client.
+///
+/// What follows the last line end when the client has no more to say is no line and stays where it
+/// is: see [`Session::pending_input`](super::Session::pending_input).
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct LineFilter {
+    end: Option<LineEnd>,
+}
+
+impl LineFilter {
+    /// Lines that end as said, both ways.
+    pub fn new(end: LineEnd) -> Self {
+        Self { end: Some(end) }
+    }
+
+    /// Lines that end in LF, both ways: the default.
+    pub fn lf() -> Self {
+        Self::new(LineEnd::Lf)
+    }
+
+    /// Lines that end in CR LF, both ways.
+    pub fn crlf() -> Self {
+        Self::new(LineEnd::CrLf)
+    }
+
+    /// Lines that end as the client's first line does, in LF, CR LF or CR, both ways. What is put
+    /// before the first line has arrived ends in CR LF.
+    ///
+    /// A first line that ends in CR is delivered when the byte after it has arrived, which may be
+    /// the LF.
+    pub fn autodetect() -> Self {
+        Self { end: None }
+    }
+
+    /// What ends the lines; `None` until it has been detected.
+    pub fn line_end(&self) -> Option<LineEnd> {
+        self.end
+    }
+
+    /// The end of the first line, and where it begins.
+    fn detect(input: &Input<'_>) -> Option<(usize, LineEnd)> {
+        let bytes = input.bytes();
+        // The last byte that was seen may have been a CR.
+        let from = input.seen().saturating_sub(1);
+        let at = position(&bytes[from..], |byte| matches!(byte, b'\n' | b'\r'))? + from;
+        match (bytes[at], bytes.get(at + 1)) {
+            (b'\n', _) => Some((at, LineEnd::Lf)),
+            (_, Some(b'\n')) => Some((at, LineEnd::CrLf)),
+            (_, Some(_)) => Some((at, LineEnd::Cr)),
+            (_, None) => None,
+        }
+    }
+
+    fn find(end: LineEnd, input: &Input<'_>) -> Option<usize> {
+        let (bytes, seen) = (input.bytes(), input.seen());
+        match end {
+            LineEnd::Lf => Some(position(&bytes[seen..], |byte| byte == b'\n')? + seen),
+            LineEnd::Cr => Some(position(&bytes[seen..], |byte| byte == b'\r')? + seen),
+            LineEnd::CrLf => {
+                let from = seen.saturating_sub(1);
+                let at = bytes[from..].windows(2).position(|pair| pair == b"\r\n")?;
+                Some(at + from)
+            }
+        }
+    }
+}
+
+fn position(bytes: &[u8], is_it: impl Fn(u8) -> bool) -> Option<usize> {
+    bytes.iter().position(|&byte| is_it(byte))
+}
+
+impl Default for LineFilter {
+    fn default() -> Self {
+        Self::lf()
+    }
+}
+
+impl Filter for LineFilter {
+    fn next(&mut self, input: &Input<'_>) -> io::Result<Option<Record>> {
+        let found = match self.end {
+            Some(end) => Self::find(end, input).map(|at| (at, end)),
+            None => Self::detect(input),
+        };
+        Ok(found.map(|(at, end)| {
+            self.end = Some(end);
+            Record::new(0..at, at + end.bytes().len())
+        }))
+    }
+
+    fn put(&mut self, record: &[u8], output: &mut Vec<u8>) -> io::Result<()> {
+        output.extend_from_slice(record);
+        output.extend_from_slice(self.end.unwrap_or(LineEnd::CrLf).bytes());
+        Ok(())
+    }
+}
+
+/// Whatever has arrived, as it arrived: a record is no unit that the client knows. The original's
+/// POE::Filter::Stream.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct StreamFilter;
+
+impl Filter for StreamFilter {
+    fn next(&mut self, input: &Input<'_>) -> io::Result<Option<Record>> {
+        let length = input.bytes().len().min(input.limit());
+        Ok((length > 0).then(|| Record::new(0..length, length)))
+    }
+
+    fn put(&mut self, record: &[u8], output: &mut Vec<u8>) -> io::Result<()> {
+        output.extend_from_slice(record);
+        Ok(())
+    }
+}
+
+/// Blocks of a fixed size, without delimiters. What is put is written as it is, whatever its
+/// length. The original's POE::Filter::Block.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct BlockFilter {
+    size: usize,
+}
+
+impl BlockFilter {
+    /// Blocks of `size` bytes; 0 counts as 1. A size above the session's input limit makes every
+    /// block too long.
+    pub fn new(size: usize) -> Self {
+        Self { size: size.max(1) }
+    }
+
+    /// The size of a block, in bytes.
+    pub fn size(&self) -> usize {
+        self.size
+    }
+}
+
+impl Filter for BlockFilter {
+    fn next(&mut self, input: &Input<'_>) -> io::Result<Option<Record>> {
+        let whole = input.bytes().len() >= self.size;
+        Ok(whole.then(|| Record::new(0..self.size, self.size)))
+    }
+
+    fn put(&mut self, record: &[u8], output: &mut Vec<u8>) -> io::Result<()> {
+        output.extend_from_slice(record);
+        Ok(())
+    }
+}
+
+impl fmt::Debug for dyn Filter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Filter")
+    }
+}

@@ -1,0 +1,249 @@
+//! The filters, without a connection: where the input was split by the reads makes no difference,
+//! and nothing is lost when one filter takes the place of another.
+
+use super::{
+    BlockFilter, Filter, Input, LineEnd, LineFilter, Record, Session, StreamFilter, peer::Peer,
+    pump::Step,
+};
+use proptest::{collection::vec, prelude::*};
+use std::io;
+
+/// Everything that a session finds in `pieces`, which arrive one by one: records, and errors.
+fn records_of(
+    mut session: Session,
+    pieces: &[&[u8]],
+    mut on: impl FnMut(&mut Session, usize),
+) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut buffer = Vec::new();
+    for (turn, piece) in pieces.iter().enumerate() {
+        session.received(piece);
+        if turn + 1 == pieces.len() {
+            session.input_ended();
+        }
+        while let Some(step) = session.next_step(&mut buffer) {
+            match step {
+                Step::Input => {
+                    found.push(buffer.escape_ascii().to_string());
+                    on(&mut session, found.len());
+                }
+                Step::Error(operation, error) => found.push(format!("{operation}: {error}")),
+                _ => {}
+            }
+        }
+    }
+    found.push(format!("left: {}", session.pending_input().escape_ascii()));
+    found
+}
+
+fn session(filter: impl Filter + 'static) -> Session {
+    let mut session = Session::new(1, Peer::default());
+    session.set_filter(filter);
+    session
+}
+
+fn records(filter: impl Filter + 'static, bytes: &[u8]) -> Vec<String> {
+    records_of(session(filter), &[bytes], |_, _| {})
+}
+
+const END: &str = "read: Success (os error 0)";
+
+#[test]
+fn lines_end_in_what_was_said_and_in_nothing_else() {
+    let bytes = b"a\nb\r\n\r\nc\rd";
+    assert_eq!(
+        records(LineFilter::lf(), bytes),
+        ["a", "b\\r", "\\r", END, "left: c\\rd"]
+    );
+    assert_eq!(
+        records(LineFilter::crlf(), bytes),
+        ["a\\nb", "", END, "left: c\\rd"]
+    );
+    assert_eq!(
+        records(LineFilter::new(LineEnd::Cr), bytes),
+        ["a\\nb", "\\n", "\\nc", END, "left: d"]
+    );
+}
+
+#[test]
+fn the_first_line_decides_where_lines_end() {
+    for (bytes, lines, end) in [
+        (&b"a\nb\r\n"[..], ["a", "b\\r"], Some(LineEnd::Lf)),
+        (b"a\r\nb\nc\r\n", ["a", "b\\nc"], Some(LineEnd::CrLf)),
+        (b"a\rb\nc\r", ["a", "b\\nc"], Some(LineEnd::Cr)),
+        (b"\r\nb\r\n", ["", "b"], Some(LineEnd::CrLf)),
+    ] {
+        let found = records(LineFilter::autodetect(), bytes);
+        assert_eq!(found, [lines[0], lines[1], END, "left: "], "{bytes:?}");
+        let mut filter = LineFilter::autodetect();
+        let first = filter.next(&Input::new(bytes)).unwrap();
+        assert!(first.is_some());
+        assert_eq!(filter.line_end(), end);
+        let mut out = Vec::new();
+        filter.put(b"x", &mut out).unwrap();
+        assert_eq!(&out[1..], end.unwrap().bytes());
+    }
+}
+
+#[test]
+fn a_carriage_return_at_the_end_decides_nothing_yet() {
+    let mut filter = LineFilter::autodetect();
+    assert_eq!(filter.next(&Input::new(b"a\r")).unwrap(), None);
+    let mut out = Vec::new();
+    filter.put(b"x", &mut out).unwrap();
+    assert_eq!(out, b"x\r\n", "before it is known");
+    let again = Input::part(b"a\r\n", 2, usize::MAX);
+    assert_eq!(filter.next(&again).unwrap(), Some(Record::new(0..1, 3)));
+}
+
+#[test]
+fn blocks_and_streams_are_what_they_say() {
+    assert_eq!(
+        records(BlockFilter::new(3), b"abcdefgh"),
+        ["abc", "def", END, "left: gh"]
+    );
+    assert_eq!(BlockFilter::new(0).size(), 1);
+    assert_eq!(
+        records(StreamFilter, b"a\nb\r\n"),
+        ["a\\nb\\r\\n", END, "left: "]
+    );
+    let mut small = session(StreamFilter);
+    small.set_input_limit(4);
+    assert_eq!(
+        records_of(small, &[b"abcdefghij"], |_, _| {}),
+        ["abcd", "efgh", "ij", END, "left: "],
+        "a stream has no record that could be too long"
+    );
+    for mut filter in [
+        Box::new(BlockFilter::new(3)) as Box<dyn Filter>,
+        Box::new(StreamFilter),
+    ] {
+        let mut out = b"before ".to_vec();
+        filter.put(b"as it is", &mut out).unwrap();
+        assert_eq!(out, b"before as it is");
+    }
+}
+
+/// Finds what it was told to find.
+struct Liar(Record);
+
+impl Filter for Liar {
+    fn next(&mut self, _: &Input<'_>) -> io::Result<Option<Record>> {
+        Ok(Some(self.0.clone()))
+    }
+    fn put(&mut self, _: &[u8], _: &mut Vec<u8>) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_record_that_is_not_in_the_input_is_an_error_and_no_panic() {
+    #[expect(clippy::reversed_empty_ranges, reason = "that is the fault")]
+    for record in [
+        Record::new(0..0, 0),
+        Record::new(0..9, 9),
+        Record::new(0..3, 2),
+        Record::new(2..1, 3),
+    ] {
+        let found = records(Liar(record), b"abc");
+        assert_eq!(
+            found[0],
+            "read: the filter found a record that is not in the input",
+        );
+    }
+}
+
+fn filters() -> impl Strategy<Value = u8> {
+    0..6u8
+}
+
+fn set(session: &mut Session, filter: u8) {
+    match filter {
+        0 => session.set_filter(LineFilter::lf()),
+        1 => session.set_filter(LineFilter::crlf()),
+        2 => session.set_filter(LineFilter::autodetect()),
+        3 => session.set_filter(BlockFilter::new(3)),
+        4 => session.set_filter(BlockFilter::new(1)),
+        _ => session.set_filter(LineFilter::new(LineEnd::Cr)),
+    }
+}
+
+/// Cuts `bytes` at the given places.
+fn cut<'a>(bytes: &'a [u8], at: &[usize]) -> Vec<&'a [u8]> {
+    let mut at: Vec<usize> = at.iter().map(|at| at % (bytes.len() + 1)).collect();
+    at.sort_unstable();
+    at.push(bytes.len());
+    let mut from = 0;
+    let mut piece = |to| {
+        let piece = &bytes[from..to];
+        from = to;
+        piece
+    };
+    at.into_iter().map(&mut piece).collect()
+}
+
+/// Bytes in which line ends are frequent.
+fn text() -> impl Strategy<Value = Vec<u8>> {
+    let byte = prop_oneof![Just(b'\n'), Just(b'\r'), b'a'..b'e', any::<u8>()];
+    vec(byte, 0..60)
+}
+
+proptest! {
+    #[test]
+    fn segmentation_makes_no_difference(
+        bytes in text(),
+        at in vec(0..1000usize, 0..12),
+        filters in vec(filters(), 1..5),
+        limit in prop_oneof![Just(Session::INPUT_LIMIT), 1..20usize],
+    ) {
+        // A filter for each record, exchanged while more has arrived or while it has not.
+        let run = |pieces: &[&[u8]]| {
+            let mut session = session(StreamFilter);
+            session.set_input_limit(limit);
+            set(&mut session, filters[0]);
+            let filters = filters.clone();
+            records_of(session, pieces, move |session, found| {
+                set(session, filters[found % filters.len()]);
+            })
+        };
+        prop_assert_eq!(run(&cut(&bytes, &at)), run(&[&bytes]));
+    }
+
+    #[test]
+    fn nothing_is_lost_and_nothing_invented(bytes in text(), at in vec(0..1000usize, 0..12)) {
+        let mut pieces = Vec::new();
+        for (filter, end) in [(0, &b"\n"[..]), (1, b"\r\n"), (3, b""), (5, b"\r")] {
+            pieces.clear();
+            let mut session = session(StreamFilter);
+            set(&mut session, filter);
+            let mut buffer = Vec::new();
+            for piece in cut(&bytes, &at) {
+                session.received(piece);
+                while let Some(step) = session.next_step(&mut buffer) {
+                    if matches!(step, Step::Input) {
+                        pieces.extend_from_slice(&buffer);
+                        pieces.extend_from_slice(end);
+                    }
+                }
+            }
+            pieces.extend_from_slice(session.pending_input());
+            prop_assert_eq!(&pieces, &bytes, "filter {}", filter);
+        }
+    }
+
+    #[test]
+    fn what_is_put_is_what_the_other_end_finds(lines in vec("[^\r\n]{0,20}", 1..6), which in 0..3u8) {
+        let mut filter = match which {
+            0 => LineFilter::lf(),
+            1 => LineFilter::crlf(),
+            _ => LineFilter::new(LineEnd::Cr),
+        };
+        let mut wire = Vec::new();
+        for line in &lines {
+            filter.put(line.as_bytes(), &mut wire).unwrap();
+        }
+        let mut expected: Vec<_> = lines.iter().map(|line| line.as_bytes().escape_ascii().to_string()).collect();
+        expected.extend([END.to_owned(), "left: ".to_owned()]);
+        prop_assert_eq!(records(filter, &wire), expected);
+    }
+}

@@ -1,0 +1,89 @@
+//! Who is at the other end, and where that end is: what is known of a connection when it has been
+//! accepted. Plain data; asks nobody.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
+};
+
+/// The process at the other end of a UNIX socket, as it was when it connected.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub struct PeerCredentials {
+    /// Its process id, as seen from here; `None` if the system does not tell. It may have ended
+    /// since, and the id be another's.
+    pub pid: Option<u32>,
+    /// Its effective user id.
+    pub uid: u32,
+    /// Its effective group id.
+    pub gid: u32,
+}
+
+impl PeerCredentials {
+    /// Credentials as the system would tell them, for a test.
+    pub fn new(pid: Option<u32>, uid: u32, gid: u32) -> Self {
+        Self { pid, uid, gid }
+    }
+}
+
+/// The two ends of a connection.
+///
+/// What is unknown is `None`: that of a client that was gone before it could be asked about, and
+/// everything that the other kind of socket does not have.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Peer {
+    pub(super) remote: Option<SocketAddr>,
+    pub(super) local: Option<SocketAddr>,
+    pub(super) path: Option<PathBuf>,
+    pub(super) credentials: Option<PeerCredentials>,
+}
+
+impl Peer {
+    /// The ends of a TCP connection.
+    pub fn tcp(remote: Option<SocketAddr>, local: Option<SocketAddr>) -> Self {
+        Self {
+            remote,
+            local,
+            ..Self::default()
+        }
+    }
+
+    /// The ends of a connection to a UNIX socket at `path`.
+    pub fn unix(path: Option<PathBuf>, credentials: Option<PeerCredentials>) -> Self {
+        Self {
+            path,
+            credentials,
+            ..Self::default()
+        }
+    }
+
+    /// The client's address and port.
+    pub fn remote_address(&self) -> Option<SocketAddr> {
+        self.remote
+    }
+
+    /// The client's address alone.
+    pub fn remote_ip(&self) -> Option<IpAddr> {
+        self.remote.map(|address| address.ip())
+    }
+
+    /// The client's port.
+    pub fn remote_port(&self) -> Option<u16> {
+        self.remote.map(|address| address.port())
+    }
+
+    /// The address that the client has connected to.
+    pub fn local_address(&self) -> Option<SocketAddr> {
+        self.local
+    }
+
+    /// The path of the UNIX socket that the client has connected to.
+    pub fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+
+    /// The process at the other end of a UNIX socket.
+    pub fn credentials(&self) -> Option<PeerCredentials> {
+        self.credentials
+    }
+}

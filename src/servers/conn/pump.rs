@@ -1,0 +1,221 @@
+//! What happens next on a connection: the driver tells the session what has arrived and what was
+//! written, and asks which handler to call. Decides the order; calls nothing, reads no clock.
+
+use super::{
+    filter::Input,
+    limit::Limit,
+    session::{Event, Session},
+};
+use crate::{error::Operation, time::Time};
+use std::io;
+
+/// What happens next: a call of a handler.
+#[derive(Debug)]
+pub(super) enum Step {
+    Start,
+    /// The record is in the buffer that was handed in.
+    Input,
+    /// So is what is to be put.
+    Put,
+    Error(Operation, io::Error),
+    Flush,
+    Shutdown,
+    State(String),
+}
+
+/// What the driver tells.
+impl Session {
+    /// A turn begins: what has come due is queued.
+    pub(super) fn turn(&mut self, now: Time) {
+        self.now = self.now.max(now);
+        let later = std::mem::take(&mut self.later).into_iter();
+        self.events.extend(later.map(Event::State));
+        while let Some(state) = self.alarms.take_due(self.now) {
+            self.events.push_back(Event::State(state));
+        }
+    }
+
+    /// Bytes have arrived. They are dropped in a shutdown: reading goes on so that closing the
+    /// connection does not reset it.
+    pub(super) fn received(&mut self, bytes: &[u8]) {
+        if !self.shutdown {
+            self.input.drain(..std::mem::take(&mut self.taken));
+            self.input.extend_from_slice(bytes);
+        }
+    }
+
+    /// The client has no more to say: a read error with number 0.
+    pub(super) fn input_ended(&mut self) {
+        self.read_failed(io::Error::from_raw_os_error(0));
+    }
+
+    pub(super) fn read_failed(&mut self, error: io::Error) {
+        self.reading = false;
+        self.ending = Some(error);
+    }
+
+    /// So many bytes of the output have been written.
+    pub(super) fn wrote(&mut self, count: usize) {
+        self.written += count;
+        if self.written >= self.output.len() {
+            self.output.clear();
+            self.written = 0;
+            self.post_event(Event::Flush);
+        } else if self.written > self.output.len() / 2 {
+            self.output.drain(..std::mem::take(&mut self.written));
+        }
+    }
+
+    pub(super) fn write_failed(&mut self, error: io::Error) {
+        self.writing = false;
+        self.output.clear();
+        self.written = 0;
+        self.post_event(Event::Error(Operation::Write, error));
+    }
+}
+
+/// What the driver asks.
+impl Session {
+    /// The next handler to call; a record or what is to be put is left in `buffer`. `None`: wait,
+    /// unless the session is over.
+    pub(super) fn next_step(&mut self, buffer: &mut Vec<u8>) -> Option<Step> {
+        self.in_state = false;
+        while self.connected {
+            let step = match self.events.pop_front() {
+                Some(event) => self.step_of(event, buffer),
+                None => self.find_record(buffer).or_else(|| self.take_ending()),
+            };
+            if step.is_some() {
+                return step;
+            }
+            if self.events.is_empty() {
+                break;
+            }
+        }
+        if self.nothing_can_happen() {
+            self.connected = false;
+        }
+        None
+    }
+
+    fn step_of(&mut self, event: Event, buffer: &mut Vec<u8>) -> Option<Step> {
+        Some(match event {
+            Event::Start => Step::Start,
+            Event::Put(record) => {
+                self.posted -= record.len();
+                *buffer = record;
+                Step::Put
+            }
+            Event::Error(operation, error) => Step::Error(operation, error),
+            Event::Flush => Step::Flush,
+            Event::Shutdown => Step::Shutdown,
+            // A shutdown that the handler of the error has posted comes first.
+            Event::Disconnect if self.has_posted_shutdown() => {
+                self.events.push_back(Event::Disconnect);
+                return None;
+            }
+            Event::Disconnect => {
+                self.connected = false;
+                return None;
+            }
+            Event::State(state) => {
+                self.in_state = true;
+                Step::State(state)
+            }
+        })
+    }
+
+    fn has_posted_shutdown(&self) -> bool {
+        let mut events = self.events.iter();
+        events.any(|event| matches!(event, Event::Shutdown))
+    }
+
+    fn find_record(&mut self, buffer: &mut Vec<u8>) -> Option<Step> {
+        if self.shutdown || self.stuck {
+            return None;
+        }
+        match self.try_find(buffer) {
+            Ok(found) => found.then_some(Step::Input),
+            Err(error) => {
+                self.stuck = true;
+                Some(Step::Error(Operation::Read, error))
+            }
+        }
+    }
+
+    fn try_find(&mut self, buffer: &mut Vec<u8>) -> io::Result<bool> {
+        let pending = &self.input[self.taken..];
+        if pending.is_empty() {
+            return Ok(false);
+        }
+        let input = Input::part(pending, self.seen, self.input_limit);
+        let found = self.filter.next(&input)?;
+        let needed = found
+            .as_ref()
+            .map_or(pending.len(), |record| record.consumed());
+        if needed > self.input_limit {
+            return Err(Limit::Input(self.input_limit).into());
+        }
+        let Some(record) = found else {
+            self.seen = pending.len();
+            return Ok(false);
+        };
+        if !record.fits(pending.len()) {
+            return Err(io::Error::other(
+                "the filter found a record that is not in the input",
+            ));
+        }
+        buffer.clear();
+        buffer.extend_from_slice(&pending[record.range()]);
+        self.taken += record.consumed();
+        self.seen = 0;
+        Ok(true)
+    }
+
+    /// Why reading has ended, if that is to be told. In a shutdown nobody waits for input.
+    fn take_ending(&mut self) -> Option<Step> {
+        if self.stuck {
+            return None;
+        }
+        let error = self.ending.take()?;
+        if self.shutdown && is_end_of_input(&error) {
+            return None;
+        }
+        Some(Step::Error(Operation::Read, error))
+    }
+
+    /// Nothing to read, nothing to write, no state to come: nobody would ever be called again.
+    fn nothing_can_happen(&self) -> bool {
+        let quiet = self.events.is_empty() && self.output.is_empty();
+        let waits = self.wants_read() || self.has_more() || self.alarms.next().is_some();
+        self.connected && quiet && (self.shutdown || !waits)
+    }
+
+    /// Whether it is over: then `handler_stop` is due, and the end of the connection.
+    pub(super) fn is_over(&self) -> bool {
+        !self.connected
+    }
+
+    /// Whether the next turn has something to do at once.
+    pub(super) fn has_more(&self) -> bool {
+        !self.later.is_empty()
+    }
+
+    pub(super) fn wants_read(&self) -> bool {
+        self.reading && (self.shutdown || !self.stuck)
+    }
+
+    pub(super) fn output(&self) -> &[u8] {
+        &self.output[self.written..]
+    }
+
+    /// When the next alarm goes off.
+    pub(super) fn next_alarm(&self) -> Option<Time> {
+        self.alarms.next()
+    }
+}
+
+/// Whether a read error is the end of input: it has the number 0.
+pub(super) fn is_end_of_input(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(0)
+}

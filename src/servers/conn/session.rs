@@ -1,0 +1,391 @@
+//! One connection as its object sees it: what has arrived, what is to be written, what is to happen
+//! next. Decides and remembers; makes no system call, calls no handler, reads no clock. The driver
+//! does what it says.
+
+use super::{
+    filter::{Filter, LineFilter},
+    limit::Limit,
+    peer::{Peer, PeerCredentials},
+};
+use crate::{
+    alarms::{AlarmId, Alarms},
+    error::Operation,
+    time::Time,
+};
+use std::{
+    collections::VecDeque,
+    fmt, io,
+    net::{IpAddr, SocketAddr},
+    path::Path,
+    time::Duration,
+};
+
+/// What has been posted and not happened yet.
+#[derive(Debug)]
+pub(super) enum Event {
+    Start,
+    Put(Vec<u8>),
+    Error(Operation, io::Error),
+    Flush,
+    Shutdown,
+    Disconnect,
+    State(String),
+}
+
+/// The part of a connection that a class of the original inherits: buffers, filter, attributes, and
+/// what a handler can ask for. Lent to every method of a [`ConnClass`](super::ConnClass), in the
+/// child.
+///
+/// Asking has no effect before the handler has returned: [`put`](Self::put) goes into a buffer,
+/// whatever else happens is queued, so no handler is ever called from within another.
+pub struct Session {
+    pub(super) id: u64,
+    pub(super) peer: Peer,
+    pub(super) say_ack: Box<dyn Fn() -> io::Result<()>>,
+    pub(super) now: Time,
+    pub(super) events: VecDeque<Event>,
+    /// Posted by a state: for the next turn, so that one that posts itself starves nobody.
+    pub(super) later: Vec<String>,
+    pub(super) in_state: bool,
+    pub(super) alarms: Alarms,
+    pub(super) filter: Box<dyn Filter>,
+    pub(super) input: Vec<u8>,
+    /// How much at the head of the input has been taken.
+    pub(super) taken: usize,
+    /// How much of the rest the filter has seen in vain.
+    pub(super) seen: usize,
+    pub(super) input_limit: usize,
+    /// The filter finds nothing in what is there and never will; another filter or limit may.
+    pub(super) stuck: bool,
+    /// Whether more can arrive.
+    pub(super) reading: bool,
+    /// Why no more can, to be told when the last record has been.
+    pub(super) ending: Option<io::Error>,
+    pub(super) output: Vec<u8>,
+    pub(super) written: usize,
+    /// Bytes in posted puts: they count as output.
+    pub(super) posted: usize,
+    pub(super) output_limit: usize,
+    pub(super) writing: bool,
+    pub(super) connected: bool,
+    pub(super) shutdown: bool,
+    pub(super) shutdown_on_error: bool,
+    pub(super) got_error: bool,
+    pub(super) shutdown_requested: bool,
+}
+
+impl Session {
+    /// How many bytes of input a record may take, its delimiters included, unless set: 64 KiB.
+    pub const INPUT_LIMIT: usize = 64 * 1024;
+    /// How many bytes of output may wait for a slow client, unless set: 1 MiB.
+    pub const OUTPUT_LIMIT: usize = 1024 * 1024;
+
+    pub(super) fn new(id: u64, peer: Peer) -> Self {
+        Self {
+            id,
+            peer,
+            say_ack: Box::new(|| Ok(())),
+            now: Time::START,
+            events: VecDeque::from([Event::Start]),
+            later: Vec::new(),
+            in_state: false,
+            alarms: Alarms::default(),
+            filter: Box::new(LineFilter::lf()),
+            input: Vec::new(),
+            taken: 0,
+            seen: 0,
+            input_limit: Self::INPUT_LIMIT,
+            stuck: false,
+            reading: true,
+            ending: None,
+            output: Vec::new(),
+            written: 0,
+            posted: 0,
+            output_limit: Self::OUTPUT_LIMIT,
+            writing: true,
+            connected: true,
+            shutdown: false,
+            shutdown_on_error: true,
+            got_error: false,
+            shutdown_requested: false,
+        }
+    }
+}
+
+/// Who and where.
+impl Session {
+    /// Names the connection within its child: how many that child has taken, this one included.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// The two ends.
+    pub fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    /// The client's address and port. `None` over a UNIX socket, and if the client was gone before
+    /// it could be asked about.
+    pub fn remote_address(&self) -> Option<SocketAddr> {
+        self.peer.remote_address()
+    }
+
+    /// The client's address alone.
+    pub fn remote_ip(&self) -> Option<IpAddr> {
+        self.peer.remote_ip()
+    }
+
+    /// The client's port.
+    pub fn remote_port(&self) -> Option<u16> {
+        self.peer.remote_port()
+    }
+
+    /// The address that the client has connected to. `None` over a UNIX socket.
+    pub fn local_address(&self) -> Option<SocketAddr> {
+        self.peer.local_address()
+    }
+
+    /// The path of the UNIX socket that the client has connected to. `None` over TCP.
+    pub fn path(&self) -> Option<&Path> {
+        self.peer.path()
+    }
+
+    /// The process at the other end of a UNIX socket. `None` over TCP, and where the system does not
+    /// tell.
+    pub fn peer_credentials(&self) -> Option<PeerCredentials> {
+        self.peer.credentials()
+    }
+}
+
+/// The attributes of the original.
+impl Session {
+    /// Whether an error shuts the connection down. Default: true.
+    pub fn shutdown_on_error(&self) -> bool {
+        self.shutdown_on_error
+    }
+
+    /// Sets [`shutdown_on_error`](Self::shutdown_on_error).
+    pub fn set_shutdown_on_error(&mut self, on: bool) {
+        self.shutdown_on_error = on;
+    }
+
+    /// Whether an error was met that shuts the connection down. The end of input is none.
+    pub fn got_error(&self) -> bool {
+        self.got_error
+    }
+
+    /// Sets [`got_error`](Self::got_error): a shutdown then disconnects at once.
+    pub fn set_got_error(&mut self, got: bool) {
+        self.got_error = got;
+    }
+
+    /// Whether the connection is being shut down: no input is delivered any more, and when the output
+    /// has been written it is disconnected.
+    pub fn is_shutdown(&self) -> bool {
+        self.shutdown
+    }
+
+    /// Sets [`is_shutdown`](Self::is_shutdown), as the default of
+    /// [`handler_shutdown`](super::ConnClass::handler_shutdown) does. [`shutdown`](Self::shutdown) is
+    /// what a handler wants.
+    pub fn set_shutdown(&mut self, shutdown: bool) {
+        self.shutdown = shutdown;
+    }
+
+    /// Whether the connection stands: false once [`disconnect`](Self::disconnect) was called, as in
+    /// `handler_stop`.
+    pub fn is_connected(&self) -> bool {
+        self.connected
+    }
+
+    /// Whether the child was told to stop, or has lost its parent, as known when something last
+    /// arrived: an object that keeps a client for long should come to an end then.
+    pub fn shutdown_requested(&self) -> bool {
+        self.shutdown_requested
+    }
+}
+
+/// The filter and the limits.
+impl Session {
+    /// What cuts the input into records and encodes the output. Default: [`LineFilter::lf`].
+    pub fn filter(&self) -> &dyn Filter {
+        &*self.filter
+    }
+
+    /// Sets the filter, at any time: what has arrived and was not taken for a record is looked at by
+    /// the new one, what has been put stays as it was encoded.
+    pub fn set_filter(&mut self, filter: impl Filter + 'static) {
+        self.filter = Box::new(filter);
+        self.look_again();
+    }
+
+    /// How many bytes of input a record may take, its delimiters included. Default:
+    /// [`INPUT_LIMIT`](Self::INPUT_LIMIT). More is a read error that says so.
+    pub fn input_limit(&self) -> usize {
+        self.input_limit
+    }
+
+    /// Sets [`input_limit`](Self::input_limit).
+    pub fn set_input_limit(&mut self, bytes: usize) {
+        self.input_limit = bytes;
+        self.look_again();
+    }
+
+    /// How many bytes of output, encoded, may wait for the client. Default:
+    /// [`OUTPUT_LIMIT`](Self::OUTPUT_LIMIT). What goes beyond is not put: it is a write error that
+    /// says so, and the connection is disconnected.
+    pub fn output_limit(&self) -> usize {
+        self.output_limit
+    }
+
+    /// Sets [`output_limit`](Self::output_limit).
+    pub fn set_output_limit(&mut self, bytes: usize) {
+        self.output_limit = bytes;
+    }
+
+    /// What has arrived and was not taken for a record: after the end of input, half a line.
+    pub fn pending_input(&self) -> &[u8] {
+        &self.input[self.taken..]
+    }
+
+    /// Takes it away, for a protocol that skips what it cannot read.
+    pub fn take_input(&mut self) -> Vec<u8> {
+        let mut input = std::mem::take(&mut self.input);
+        input.drain(..std::mem::take(&mut self.taken));
+        self.look_again();
+        input
+    }
+
+    /// How many bytes of output wait for the client, posted ones included. The original's
+    /// `get_driver_out_octets`.
+    pub fn pending_output(&self) -> usize {
+        self.output.len() - self.written + self.posted
+    }
+
+    fn look_again(&mut self) {
+        self.seen = 0;
+        self.stuck = false;
+    }
+}
+
+/// What a handler can ask for.
+impl Session {
+    /// Sends a record: the filter encodes it now, it is written when the handler has returned. The
+    /// original's `$self->get_wheel->put(...)`.
+    ///
+    /// When the output limit does not allow it, or the filter refuses it, nothing of it is sent and
+    /// [`handler_error`](super::ConnClass::handler_error) is told. After a disconnect or a write error
+    /// it goes nowhere.
+    pub fn put(&mut self, record: impl AsRef<[u8]>) {
+        if !self.takes_output() {
+            return;
+        }
+        let before = self.output.len();
+        let refused = self.filter.put(record.as_ref(), &mut self.output).err();
+        if let Some(error) = refused {
+            self.output.truncate(before);
+            self.events.push_back(Event::Error(Operation::Write, error));
+        } else if self.pending_output() > self.output_limit {
+            self.output.truncate(before);
+            self.overflow();
+        }
+    }
+
+    /// Posts a record to [`handler_put`](super::ConnClass::handler_put), whose default sends it. The
+    /// original's `$self->yield(put => ...)`.
+    pub fn post_put(&mut self, record: impl Into<Vec<u8>>) {
+        let record = record.into();
+        if !self.takes_output() {
+            return;
+        }
+        if self.pending_output().saturating_add(record.len()) > self.output_limit {
+            return self.overflow();
+        }
+        self.posted += record.len();
+        self.events.push_back(Event::Put(record));
+    }
+
+    /// Posts a shutdown: [`handler_shutdown`](super::ConnClass::handler_shutdown), whose default
+    /// disconnects at once after an error or when nothing is left to write, otherwise when everything
+    /// has been written.
+    pub fn shutdown(&mut self) {
+        self.post_event(Event::Shutdown);
+    }
+
+    /// Ends the connection: what was not written is dropped, and of the handlers only `handler_stop`
+    /// is called any more.
+    pub fn disconnect(&mut self) {
+        self.connected = false;
+    }
+
+    /// Posts a state of the object's own: it leads to
+    /// [`handler_state`](super::ConnClass::handler_state), before more input is delivered.
+    pub fn post(&mut self, state: &str) {
+        if self.in_state {
+            self.later.push(state.to_owned());
+        } else {
+            self.post_event(Event::State(state.to_owned()));
+        }
+    }
+
+    /// Posts `state` when `after` has passed: the way to disconnect a client that says nothing.
+    pub fn delay_set(&mut self, state: &str, after: Duration) -> AlarmId {
+        self.alarms.set(self.now + after, state)
+    }
+
+    /// Removes an alarm. False if it has gone off or was removed before.
+    pub fn alarm_remove(&mut self, id: AlarmId) -> bool {
+        self.alarms.remove(id)
+    }
+
+    /// Removes all alarms.
+    pub fn alarm_remove_all(&mut self) {
+        self.alarms.clear();
+    }
+
+    /// The moment at which this turn began.
+    pub fn now(&self) -> Time {
+        self.now
+    }
+
+    /// Says to the parent, now, that the child is alive: for a handler with long legitimate work. One
+    /// that takes longer than `timeout` without this is taken for stuck and its child told to stop.
+    ///
+    /// # Errors
+    ///
+    /// When the parent cannot be reached.
+    pub fn ack(&self) -> io::Result<()> {
+        (self.say_ack)()
+    }
+
+    fn takes_output(&self) -> bool {
+        self.connected && self.writing
+    }
+
+    /// The client does not keep up. Nothing is put any more, and the handler is told before the end.
+    fn overflow(&mut self) {
+        self.writing = false;
+        let error = Limit::Output(self.output_limit).into();
+        self.post_event(Event::Error(Operation::Write, error));
+        self.post_event(Event::Disconnect);
+    }
+
+    pub(super) fn post_event(&mut self, event: Event) {
+        if self.connected {
+            self.events.push_back(event);
+        }
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("id", &self.id)
+            .field("peer", &self.peer)
+            .field("pending_input", &self.pending_input().len())
+            .field("pending_output", &self.pending_output())
+            .field("connected", &self.connected)
+            .field("shutdown", &self.shutdown)
+            .finish_non_exhaustive()
+    }
+}
