@@ -191,10 +191,13 @@ impl Drop for Actor {
         let _ = self.process.wait();
         // The bare servers' children are tied to their parent by the kernel; nothing is signalled
         // that may be a stranger by now.
-        thread::sleep(Duration::from_millis(20));
-        let left = children.iter().filter(|&&child| is_ours(child)).count();
-        if left > 0 {
-            eprintln!("{left} processes are still ending");
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while children.iter().any(|&child| is_ours(child)) {
+            if Instant::now() > deadline {
+                eprintln!("children of process {} are still there", self.process.id());
+                break;
+            }
+            thread::sleep(Duration::from_millis(5));
         }
     }
 }
