@@ -22,7 +22,7 @@ use std::{
 pub(crate) const REQUEST: &[u8] =
     b"GET /index.html HTTP/1.1\r\nHost: 127.0.0.1\r\nUser-Agent: bench/1\r\nAccept: */*\r\n\r\n";
 pub(crate) const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\
-    Content-Length: 25\r\nConnection: close\r\n\r\nIt works, and quite fast.\n";
+    Content-Length: 26\r\nConnection: close\r\n\r\nIt works, and quite fast.\n";
 
 /// The work of one connection, the same for all servers.
 pub(crate) fn answer(mut stream: impl Read + Write) -> io::Result<()> {
