@@ -286,6 +286,12 @@ fn start_and_stop() {
                 format!("{:.1}", median(&bare.start)),
                 format!("{:.1}", median(&ours.start)),
                 format!("{:.2}", ratio(&ours.start, &bare.start)),
+                format!("{:.1}", quantile(&bare.start, 0.0)),
+                format!("{:.1}", quantile(&ours.start, 0.0)),
+                format!(
+                    "{:.2}",
+                    quantile(&ours.start, 0.0) / quantile(&bare.start, 0.0)
+                ),
                 format!("{:.0}", per_child(bare, *size)),
                 format!("{:.0}", per_child(ours, *size)),
                 format!("{:.2}", per_child(bare, *size) / bare_unit),
@@ -299,6 +305,9 @@ fn start_and_stop() {
             "children",
             "bare, ms",
             "ours, ms",
+            "ratio",
+            "bare, best round",
+            "ours, best round",
             "ratio",
             "bare, µs a child",
             "ours, µs a child",

@@ -371,7 +371,7 @@ fn bench() {
 
 fn fixed(children: usize, clients: usize, rounds: u64, time: Duration) {
     let own = env::current_exe().expect("our own path");
-    let mut servers = vec![
+    let mut servers = [
         ("floor", "floor", own.clone()),
         ("ours", "ours", own.clone()),
         ("private", "ours, private channel", own),

@@ -22,7 +22,7 @@ use std::{
 pub(crate) const REQUEST: &[u8] =
     b"GET /index.html HTTP/1.1\r\nHost: 127.0.0.1\r\nUser-Agent: bench/1\r\nAccept: */*\r\n\r\n";
 pub(crate) const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\
-    Content-Length: 25\r\nConnection: close\r\n\r\nIt works, and quite fast.\n";
+    Content-Length: 26\r\nConnection: close\r\n\r\nIt works, and quite fast.\n";
 
 /// The work of one connection, the same for all servers.
 pub(crate) fn answer(mut stream: impl Read + Write) -> io::Result<()> {
@@ -191,10 +191,13 @@ impl Drop for Actor {
         let _ = self.process.wait();
         // The bare servers' children are tied to their parent by the kernel; nothing is signalled
         // that may be a stranger by now.
-        thread::sleep(Duration::from_millis(20));
-        let left = children.iter().filter(|&&child| is_ours(child)).count();
-        if left > 0 {
-            eprintln!("{left} processes are still ending");
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while children.iter().any(|&child| is_ours(child)) {
+            if Instant::now() > deadline {
+                eprintln!("children of process {} are still there", self.process.id());
+                break;
+            }
+            thread::sleep(Duration::from_millis(5));
         }
     }
 }

@@ -47,14 +47,36 @@ struct Registry {
     last: u64,
     /// The server that is being started: what it opens meanwhile is for its children.
     starting: Option<PreForkId>,
+    /// In a child of that server: of the entries up to that serial only those that are for it are
+    /// open. The others stay where they are, since taking thousands of them out would cost each
+    /// child more than its fork: the work itself, and a copy of every page that it touches.
+    closed: Option<(u64, PreForkId)>,
     entries: BTreeMap<RawFd, Entry>,
 }
 
 static REGISTRY: Mutex<Registry> = Mutex::new(Registry {
     last: 0,
     starting: None,
+    closed: None,
     entries: BTreeMap::new(),
 });
+
+impl Registry {
+    /// Whether this process still has what `entry` stands for.
+    fn is_open(&self, entry: &Entry) -> bool {
+        self.closed
+            .is_none_or(|(last, id)| entry.serial > last || entry.keep == Some(id))
+    }
+
+    /// Takes out what a fork has left closed. Numbers are used again, so this comes before anything
+    /// is entered and before another fork closes by number.
+    fn forget_closed(&mut self) {
+        if let Some((last, id)) = self.closed.take() {
+            self.entries
+                .retain(|_, entry| entry.serial > last || entry.keep == Some(id));
+        }
+    }
+}
 
 fn registry() -> MutexGuard<'static, Registry> {
     // OK to go on after a panic: each change of the registry is a single insertion or removal.
@@ -90,6 +112,7 @@ impl<T: AsRawFd> Ours<T> {
 
     fn enter(inner: T, keep: Option<PreForkId>) -> Self {
         let mut registry = registry();
+        registry.forget_closed();
         registry.last += 1;
         let serial = registry.last;
         registry
@@ -123,7 +146,7 @@ impl<T: AsRawFd> Drop for Ours<T> {
         if registry
             .entries
             .get(&fd)
-            .is_some_and(|entry| entry.serial == self.serial)
+            .is_some_and(|entry| entry.serial == self.serial && registry.is_open(entry))
         {
             registry.entries.remove(&fd);
             drop(registry);
@@ -155,28 +178,34 @@ pub(crate) fn starting<R>(id: PreForkId, start: impl FnOnce() -> R) -> R {
 /// few calls as possible.
 pub(crate) fn close_in_child(id: PreForkId) {
     let mut registry = registry();
-    let doomed: Vec<RawFd> = registry
+    registry.forget_closed();
+    let doomed = registry
         .entries
         .iter()
         .filter(|(_, entry)| entry.keep != Some(id))
-        .map(|(fd, _)| *fd)
-        .collect();
-    registry.entries.retain(|_, entry| entry.keep == Some(id));
-    for (first, last) in runs(&doomed) {
-        close_range(first, last);
-    }
+        .map(|(fd, _)| *fd);
+    for_each_run(doomed, close_range);
+    registry.closed = Some((registry.last, id));
 }
 
-/// Sorted numbers as runs of consecutive ones.
-fn runs(sorted: &[RawFd]) -> Vec<(RawFd, RawFd)> {
-    let mut runs: Vec<(RawFd, RawFd)> = Vec::new();
-    for &fd in sorted {
-        match runs.last_mut() {
-            Some((_, last)) if *last + 1 == fd => *last = fd,
-            _ => runs.push((fd, fd)),
-        }
+/// Hands on sorted numbers as runs of consecutive ones. Allocates nothing: in a new child each page
+/// that is written to is copied first.
+fn for_each_run(sorted: impl Iterator<Item = RawFd>, mut each: impl FnMut(RawFd, RawFd)) {
+    let mut run: Option<(RawFd, RawFd)> = None;
+    for fd in sorted {
+        run = match run {
+            Some((first, last)) if last + 1 == fd => Some((first, fd)),
+            earlier => {
+                if let Some((first, last)) = earlier {
+                    each(first, last);
+                }
+                Some((fd, fd))
+            }
+        };
     }
-    runs
+    if let Some((first, last)) = run {
+        each(first, last);
+    }
 }
 
 #[allow(unsafe_code)]
@@ -202,9 +231,47 @@ mod tests {
 
     #[test]
     fn consecutive_numbers_make_a_run() {
+        let runs = |sorted: &[RawFd]| {
+            let mut runs = Vec::new();
+            for_each_run(sorted.iter().copied(), |first, last| {
+                runs.push((first, last))
+            });
+            runs
+        };
         assert_eq!(runs(&[]), []);
         assert_eq!(runs(&[7]), [(7, 7)]);
         assert_eq!(runs(&[3, 4, 5, 9, 11, 12]), [(3, 5), (9, 9), (11, 12)]);
+    }
+
+    #[test]
+    fn a_fork_leaves_open_what_is_for_the_child_and_what_comes_later() {
+        let (id, other) = (PreForkId::unique(), PreForkId::unique());
+        let entry = |serial, keep| Entry { serial, keep };
+        let mut registry = Registry {
+            last: 3,
+            starting: None,
+            closed: None,
+            entries: BTreeMap::from([
+                (5, entry(1, None)),
+                (6, entry(2, Some(id))),
+                (7, entry(3, Some(other))),
+            ]),
+        };
+        let open = |registry: &Registry| -> Vec<RawFd> {
+            let entries = registry.entries.iter();
+            entries
+                .filter(|(_, entry)| registry.is_open(entry))
+                .map(|(fd, _)| *fd)
+                .collect()
+        };
+        assert_eq!(open(&registry), [5, 6, 7]);
+        registry.closed = Some((registry.last, id));
+        assert_eq!(open(&registry), [6]);
+        registry.entries.insert(8, entry(4, None));
+        assert_eq!(open(&registry), [6, 8]);
+        registry.forget_closed();
+        assert_eq!(open(&registry), [6, 8]);
+        assert_eq!(registry.entries.len(), 2);
     }
 
     #[test]
