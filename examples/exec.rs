@@ -34,7 +34,7 @@ fn take_words(args: &mut Vec<OsString>) -> Result<&'static str> {
     match (at < args.len()).then(|| args.remove(at)) {
         Some(words) if words == "control" => Ok("control"),
         Some(words) if words == "poe" => Ok("poe"),
-        _ => Err("--words takes control or poe".into()),
+        _ => Err(std::io::Error::other("--words takes control or poe").into()),
     }
 }
 
@@ -86,7 +86,9 @@ fn main() -> Result {
         ),
         None => {
             let addresses = prefork.server().local_addrs();
-            let first = addresses.first().ok_or("no address")?;
+            let first = addresses
+                .first()
+                .ok_or_else(|| std::io::Error::other("no address"))?;
             let hint = format!("nc {} {}", first.ip(), first.port());
             (addresses.iter().map(ToString::to_string).collect(), hint)
         }

@@ -55,7 +55,8 @@ pub struct PreFork<H, S> {
     expected: Option<Time>,
     /// Until when output is offered to a slow reader, once there are no children left.
     last_output: Option<Time>,
-    sweep_due: bool,
+    /// Whether some child may have ended without a word of which.
+    deaths_unknown: bool,
     warned_of_threads: bool,
     done: bool,
 }
@@ -160,6 +161,7 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
             return;
         }
         let arrived = self.shell.arrived();
+        self.deaths_unknown |= arrived.deaths > 0;
         let interrupts_needed = if self.core.monitor.is_shutdown() {
             1
         } else {
@@ -205,7 +207,8 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
     /// How long nothing has to be done; `None` for ever.
     fn patience(&self) -> Option<Duration> {
         let monitor = &self.core.monitor;
-        if self.sweep_due || !monitor.queue.is_empty() || !self.shell.wires.unread().is_empty() {
+        if self.deaths_unknown || !monitor.queue.is_empty() || !self.shell.wires.unread().is_empty()
+        {
             return Some(Duration::ZERO);
         }
         let now = self.shell.clock.now();

@@ -100,3 +100,19 @@ pub(crate) fn reap(pid: u32) -> io::Result<Reaped> {
         }
     }
 }
+
+/// The pid of some child of this process that has ended and was not reaped, ours or the program's
+/// own. It is left as it is: to reap "any" child would steal the status of others.
+pub(crate) fn peek() -> Option<u32> {
+    // SAFETY: all bytes zero are a valid siginfo.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    // SAFETY: `info` is valid for writes for the length of the call.
+    let found = unsafe { libc::waitid(libc::P_ALL, 0, &raw mut info, options) };
+    // SAFETY: waitid has filled in the fields of SIGCHLD, or left zero where there was nobody.
+    let pid = unsafe { info.si_pid() };
+    (found == 0)
+        .then_some(pid)
+        .and_then(|pid| u32::try_from(pid).ok())
+        .filter(|pid| *pid > 0)
+}

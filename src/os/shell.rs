@@ -112,15 +112,16 @@ impl Shell {
             .unwrap_or_default()
     }
 
-    /// Has SIGCHLD wake the parent too: some child has no pidfd.
-    pub(crate) fn watch_deaths(&mut self) {
+    /// Has SIGCHLD wake the parent too: some child has no pidfd. True if it did not before.
+    pub(crate) fn watch_deaths(&mut self) -> bool {
         let result = self
             .signals
             .as_mut()
-            .map_or(Ok(()), Subscription::want_deaths);
-        if let Err(error) = result {
+            .map_or(Ok(false), Subscription::want_deaths);
+        result.unwrap_or_else(|error| {
             log::error!("cannot watch for SIGCHLD: {error}");
-        }
+            false
+        })
     }
 
     /// Adds a descriptor of the subclass's own.

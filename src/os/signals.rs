@@ -126,8 +126,8 @@ impl Subscription {
         Ok(subscription)
     }
 
-    /// Subscribes to SIGCHLD too: there is a child without a pidfd.
-    pub(crate) fn want_deaths(&mut self) -> io::Result<()> {
+    /// Subscribes to SIGCHLD too: there is a child without a pidfd. True if it was not before.
+    pub(crate) fn want_deaths(&mut self) -> io::Result<bool> {
         self.want(Signal::SIGCHLD)
     }
 
@@ -151,13 +151,13 @@ impl Subscription {
         }
     }
 
-    fn want(&mut self, signal: Signal) -> io::Result<()> {
+    fn want(&mut self, signal: Signal) -> io::Result<bool> {
         // OK because every caller names one of `HANDLED`.
         let Some(index) = HANDLED.iter().position(|handled| *handled == signal) else {
-            return Ok(());
+            return Ok(false);
         };
         if self.wanted.contains(&index) {
-            return Ok(());
+            return Ok(false);
         }
         let mut installed = installed();
         if let Some((count, _)) = installed.get_mut(&index) {
@@ -167,7 +167,7 @@ impl Subscription {
             installed.insert(index, (1, before));
         }
         self.wanted.push(index);
-        Ok(())
+        Ok(true)
     }
 
     /// A mask that was inherited from whoever started us must not keep the stop signals away.

@@ -21,6 +21,21 @@ use std::{
 /// parent from the others.
 const BUDGET: usize = 64 * 1024;
 
+/// How many children have a pidfd, which tells of their end alone and without delay. In a larger
+/// pool the others are found through SIGCHLD: every descriptor that the parent holds for a child must
+/// be closed in each child that is forked later.
+const PIDFDS: usize = 128;
+
+fn open_pidfd(pid: u32) -> Option<Ours<OwnedFd>> {
+    match pidfd::open(pid) {
+        Ok(pidfd) => Some(Ours::parents(pidfd)),
+        Err(error) => {
+            log::debug!("no pidfd for child {pid}: {error}");
+            None
+        }
+    }
+}
+
 /// One output with its framer.
 #[derive(Debug)]
 struct Stream {
@@ -81,7 +96,6 @@ pub(crate) struct Wires {
     /// say it again.
     unread: Vec<(ChildId, Output)>,
     buffer: Vec<u8>,
-    without_pidfd: usize,
 }
 
 impl Wires {
@@ -109,21 +123,16 @@ impl Wires {
             stream(ends.stderr, None),
             ends.comm.and_then(|fd| stream(fd, Some(words))),
         ];
-        let pidfd = pidfd::open(pid).map(Ours::parents);
-        if let Err(error) = &pidfd {
-            log::debug!("no pidfd for child {pid}: {error}");
-        }
         let mut wire = Wire {
             id,
             pid,
             streams,
-            pidfd: pidfd.ok(),
+            pidfd: (id.slot() < PIDFDS).then(|| open_pidfd(pid)).flatten(),
         };
         let watched = wire.watch(poller);
         if watched.is_err() {
             wire.pidfd = None;
         }
-        self.without_pidfd += usize::from(wire.pidfd.is_none());
         if self.wires.len() <= id.slot() {
             self.wires.resize_with(id.slot() + 1, || None);
         }
@@ -137,9 +146,12 @@ impl Wires {
         same_generation(generation, wire.id.generation()).then_some(wire.id)
     }
 
-    /// Whether some child can only be found dead by looking.
-    pub(crate) fn needs_sweep(&self) -> bool {
-        self.without_pidfd > 0
+    /// Whether nothing will say so when this child ends, but SIGCHLD.
+    pub(crate) fn lacks_pidfd(&self, id: ChildId) -> bool {
+        self.wires
+            .get(id.slot())
+            .and_then(Option::as_ref)
+            .is_some_and(|wire| wire.id == id && wire.pidfd.is_none())
     }
 
     /// The children that have no pidfd.
@@ -247,10 +259,8 @@ impl Wires {
             .is_some()
             .then(|| self.wires[id.slot()].take())
             .flatten();
-        match wire.map(|wire| wire.pidfd) {
-            Some(Some(pidfd)) => deregistered(id, poller.remove_urgent(pidfd.as_raw_fd())),
-            Some(None) => self.without_pidfd -= 1,
-            None => {}
+        if let Some(pidfd) = wire.and_then(|wire| wire.pidfd) {
+            deregistered(id, poller.remove_urgent(pidfd.as_raw_fd()));
         }
     }
 

@@ -99,10 +99,9 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
             .shell
             .wires
             .insert(&self.shell.poller, id, pid, ends, words);
-        if self.shell.wires.needs_sweep() {
-            self.shell.watch_deaths();
+        if self.shell.wires.lacks_pidfd(id) && self.shell.watch_deaths() {
             // It may have died before the handler was there.
-            self.sweep_due = true;
+            self.deaths_unknown = true;
         }
         if let Err(error) = watched {
             log::error!("cannot watch child {pid}: {error}");

@@ -104,7 +104,7 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
             ready: Vec::new(),
             expected: None,
             last_output: None,
-            sweep_due: false,
+            deaths_unknown: false,
             warned_of_threads: false,
             done: false,
         };

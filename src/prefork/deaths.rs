@@ -2,11 +2,11 @@
 
 use super::{PreFork, birth::EXIT_ACCEPT};
 use crate::{
-    child::{ChildId, Flags, Reason, Signal},
+    child::{Child, ChildId, Flags, Reason, Signal},
     error::Operation,
     hooks::PreForkHooks,
     os::{
-        pidfd::Reaped,
+        pidfd::{self, Reaped},
         poller::{Output, Ready, Source},
         wires::Progress,
     },
@@ -18,21 +18,45 @@ use std::{io, process::ExitStatus};
 impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
     /// Buries every child that has ended.
     pub(super) fn reap(&mut self, ready: &[Ready]) {
-        let ended = ready.iter().filter_map(|event| match event.source {
-            Source::Death { slot, generation } => self.shell.wires.find(slot, generation),
-            _ => None,
-        });
-        let mut candidates: Vec<ChildId> = ended.collect();
-        if std::mem::take(&mut self.sweep_due) {
-            candidates = self.shell.wires.ids();
-        } else if self.shell.wires.needs_sweep() {
-            candidates.extend(self.shell.wires.without_pidfd());
+        for event in ready {
+            if let Source::Death { slot, generation } = event.source
+                && let Some(child) = self.shell.wires.find(slot, generation)
+            {
+                self.reap_one(child);
+            }
         }
-        for child in candidates {
-            match self.shell.wires.reap(child) {
-                Ok(Reaped::Ended(status)) => self.bury(child, status),
-                Ok(Reaped::Not) => {}
-                Err(error) => self.run_error_of(Operation::Wait, &error, child),
+        if std::mem::take(&mut self.deaths_unknown) {
+            self.look_for_deaths();
+        }
+    }
+
+    /// SIGCHLD says that somebody has ended, and not who.
+    fn look_for_deaths(&mut self) {
+        while let Some(pid) = pidfd::peek() {
+            let Some(child) = self.core.monitor.child_by_pid(pid).map(Child::id) else {
+                // A child of the program's own, and it hides whoever has ended after it.
+                for child in self.shell.wires.without_pidfd() {
+                    self.reap_one(child);
+                }
+                return;
+            };
+            if !self.reap_one(child) {
+                return;
+            }
+        }
+    }
+
+    /// Buries a child if it has ended, and says whether it had.
+    fn reap_one(&mut self, child: ChildId) -> bool {
+        match self.shell.wires.reap(child) {
+            Ok(Reaped::Ended(status)) => {
+                self.bury(child, status);
+                true
+            }
+            Ok(Reaped::Not) => false,
+            Err(error) => {
+                self.run_error_of(Operation::Wait, &error, child);
+                false
             }
         }
     }

@@ -1,6 +1,10 @@
 //! A model child: what it would do next, and the pipe that it writes to. Knows nothing of the core.
 
-use crate::{child::Signal, comm::CommWords, time::Time};
+use crate::{
+    child::Signal,
+    comm::{CommWords, Word},
+    time::Time,
+};
 use std::{collections::VecDeque, os::unix::process::ExitStatusExt, process::ExitStatus};
 
 /// A small generator of random numbers, the same for the same seed everywhere (SplitMix64).
@@ -117,13 +121,13 @@ impl Model {
     fn state_byte(&self) -> u8 {
         let words = CommWords::CONTROL;
         words.byte(match self.doing {
-            Doing::Serving => crate::COMM_BUSY,
-            _ => crate::COMM_NOT_BUSY,
+            Doing::Serving => Word::Busy,
+            _ => Word::NotBusy,
         })
     }
 
     pub(super) fn say_ack(&mut self) {
-        let ack = CommWords::CONTROL.byte(crate::COMM_ACK);
+        let ack = CommWords::CONTROL.byte(Word::Ack);
         let state = self.state_byte();
         let message = [b'\n', ack, b'\n', state, b'\n'];
         let knows = self.told && self.fault != Some(Fault::Deaf);
