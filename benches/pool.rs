@@ -45,15 +45,16 @@ fn play(role: &[&str]) {
 
 // ---- The bare loop ----
 
-/// A pipe and a fork for each child, which writes one byte; then the end of all.
+/// Two pipes, for stdout and stderr, and a fork for each child, which writes one byte; then the end
+/// of all. Nothing else of what a supervisor does: siblings' pipes stay open, nobody is watched.
 fn bare(children: usize) {
     let mut stop = SigSet::empty();
     stop.add(Signal::SIGTERM);
     stop.thread_block().expect("mask");
     let start = Instant::now();
     let born: Vec<_> = (0..children).map(|_| bare_child()).collect();
-    for (_, pipe) in &born {
-        let mut pipe = pipe;
+    for (_, [stdout, _]) in &born {
+        let mut pipe = stdout;
         pipe.read_exact(&mut [0]).expect("the child's byte");
     }
     println!("{}", start.elapsed().as_nanos());
@@ -66,15 +67,18 @@ fn bare(children: usize) {
     }
 }
 
-fn bare_child() -> (nix::unistd::Pid, PipeReader) {
-    let (read, mut write) = io::pipe().expect("pipe");
+fn bare_child() -> (nix::unistd::Pid, [PipeReader; 2]) {
+    let (stdout, mut stdout_write) = io::pipe().expect("pipe");
+    let (stderr, stderr_write) = io::pipe().expect("pipe");
     let child = common::bare_fork(|| {
-        write.write_all(b"!").expect("write");
+        nix::unistd::dup2_stdout(&stdout_write).expect("dup2");
+        nix::unistd::dup2_stderr(&stderr_write).expect("dup2");
+        stdout_write.write_all(b"!").expect("write");
         loop {
             nix::unistd::pause();
         }
     });
-    (child, read)
+    (child, [stdout, stderr])
 }
 
 // ---- Ours ----

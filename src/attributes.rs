@@ -44,7 +44,8 @@ macro_rules! with_attributes {
             /// The most spare children to keep. Default: 2, the document's (the original's source
             /// has 10); not above `min_spare_servers` becomes `min_spare_servers` + 1.
             max_spare_servers, set_max_spare_servers: usize = 2;
-            /// How many children to begin with, and with again whenever there is none. Default: 5;
+            /// How many children to begin with, and with again whenever there is none (but never fewer
+            /// than `min_spare_servers`). Default: 5;
             /// 0 becomes 5, more than `max_clients` becomes `max_clients`.
             start_servers, set_start_servers: usize = 5;
             /// The most child processes that ever live at once, those told to stop included.

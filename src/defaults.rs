@@ -268,10 +268,17 @@ pub fn handler_server_ack<H: PreForkHooks + ?Sized>(
 /// Hands children that have been silent for longer than `timeout` to the hooks
 /// `server_timeout_free` (the free ones first) and `server_timeout_busy`, posts `forkoff` if there
 /// was one, and sets the timer again (first of all, so that a hook that panics does not end it).
+///
+/// If the loop has not turned for three quarters of the timeout, nobody is judged yet: another check
+/// follows after half a timeout, when whoever was stopped together with the parent has had the time
+/// to say an ACK.
 pub fn handler_server_timeout_check<H: PreForkHooks + ?Sized>(
     hooks: &mut H,
     monitor: &mut Monitor,
 ) {
+    if monitor.puts_off_timeout_check() {
+        return;
+    }
     monitor.arm_timeout_check();
     let (free, busy) = monitor.overdue();
     for &child in &free {

@@ -37,6 +37,7 @@ pub struct Monitor {
     surplus: Surplus,
     owed: usize,
     now: Time,
+    since_last_turn: Duration,
     gaps: Duration,
     shutdown: bool,
     child: bool,
@@ -383,12 +384,30 @@ impl Monitor {
     /// Sets the timer of the timeout check. There is one, however often a check is asked for, and
     /// none in a shutdown, which has removed all alarms.
     pub(crate) fn arm_timeout_check(&mut self) {
+        self.arm_timeout_check_in(self.attributes.check_interval());
+    }
+
+    fn arm_timeout_check_in(&mut self, interval: Option<Duration>) {
         if let Some(armed) = self.timeout_check.take() {
             self.alarms.remove(armed);
         }
-        let interval = self.attributes.check_interval().filter(|_| !self.shutdown);
+        let interval = interval.filter(|_| !self.shutdown);
         self.timeout_check =
             interval.map(|interval| self.delay_set("server_timeout_check", interval));
+    }
+
+    /// Puts the timeout check off, if there has been no turn for so long that ACKs should have come
+    /// meanwhile: then either everybody is silent, or all of us were stopped (a suspended group, a
+    /// paused machine) and the children have not had the time to say so. The next look will tell.
+    pub(crate) fn puts_off_timeout_check(&mut self) -> bool {
+        let Some(ack_interval) = self.attributes.ack_interval() else {
+            return false;
+        };
+        let long = self.since_last_turn > ack_interval + ack_interval / 2;
+        if long {
+            self.arm_timeout_check_in(Some(ack_interval));
+        }
+        long
     }
 
     /// Who has been silent for too long: free ones and busy ones.
@@ -411,9 +430,14 @@ impl Monitor {
 
     /// Forgets what was the parent's: children, alarms, everything queued.
     pub(crate) fn forget_all(&mut self) {
-        self.pool.clear();
-        self.alarms.clear();
-        self.queue.clear();
+        let pool = std::mem::take(&mut self.pool);
+        let alarms = std::mem::take(&mut self.alarms);
+        let queue = std::mem::take(&mut self.queue);
+        if self.child {
+            // To free them would write to memory that is shared with the parent, and copy it, in
+            // each child: in a large pool more than the fork itself.
+            std::mem::forget((pool, alarms, queue));
+        }
         self.owed = 0;
     }
 
@@ -585,6 +609,7 @@ impl Monitor {
     /// A turn begins at `now`. `gap` is the time since the last one in which the parent should have
     /// run and did not; it is not counted as anybody's silence.
     pub(crate) fn tick(&mut self, now: Time, gap: Duration) {
+        self.since_last_turn = now.since(self.now);
         self.now = self.now.max(now);
         self.gaps = self.gaps.saturating_add(gap);
     }

@@ -66,7 +66,8 @@ pub(crate) enum Plan {
 pub(crate) fn plan(census: Census, demand: Demand, attributes: &Attributes) -> Plan {
     let total = census.idle() + census.busy + demand.queued;
     let missing = if total == 0 {
-        attributes.start_servers
+        // No less than the minimum: nothing would ask again until the first connection comes.
+        attributes.start_servers.max(attributes.min_spare_servers)
     } else {
         attributes
             .min_spare_servers
@@ -156,11 +157,6 @@ impl Pool {
         let child = self.children.try_remove(id.slot())?;
         *self.census.of(child.state) -= 1;
         Some(child)
-    }
-
-    pub(crate) fn clear(&mut self) {
-        self.children.clear();
-        self.census = Census::default();
     }
 
     pub(crate) fn get(&self, id: ChildId) -> Option<&Child> {

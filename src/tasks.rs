@@ -70,8 +70,4 @@ impl Queue {
             .iter()
             .any(|task| matches!(task, Task::Event(queued) if queued == event))
     }
-
-    pub(crate) fn clear(&mut self) {
-        *self = Self::default();
-    }
 }

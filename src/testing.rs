@@ -48,6 +48,8 @@ pub(crate) fn sized(min: usize, max: usize, start: usize, clients: usize) -> Mon
 
 /// The time is now `ms`; the parent has run all the while.
 pub(crate) fn go_to(monitor: &mut Monitor, ms: u64) {
+    // A turn shortly before: after a long pause nobody is judged.
+    monitor.tick(at(ms.saturating_sub(1)), Duration::ZERO);
     monitor.tick(at(ms), Duration::ZERO);
 }
 
