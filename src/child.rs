@@ -83,7 +83,8 @@ bitflags! {
         const ACKED = 1 << 2;
         /// It has said BUSY at least once.
         const WAS_BUSY = 1 << 3;
-        /// It has said BUSY since it was told to stop: a connection is in its hands.
+        /// It has said BUSY since it was told to stop, and not NOT_BUSY after that: a connection is in
+        /// its hands.
         const BUSY_SINCE_TOLD = 1 << 4;
         /// SIGINT was sent to it.
         const INT_SENT = 1 << 5;

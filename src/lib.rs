@@ -46,8 +46,9 @@
 //! # Ok::<(), prefork_server::Error>(())
 //! ```
 //!
-//! [`PreFork::builder`] takes a server object: [`TcpServer`], [`UnixServer`], or a [`ChildServer`] of
-//! one's own. [`Builder::start`] opens the socket and forks nothing; [`PreFork::run`] does the rest and
+//! [`PreFork::builder`] takes a server object: [`TcpServer`], [`UnixServer`], [`ExecServer`], whose
+//! children are programs, or a [`ChildServer`] of one's own. A connection is served by a function, as
+//! here, or by an object with handlers ([`servers::conn`]). [`Builder::start`] opens the socket and forks nothing; [`PreFork::run`] does the rest and
 //! returns when the server has shut down, in the parent only. A program with a loop of its own, or with
 //! several servers, calls [`PreFork::turn`] instead.
 //!
@@ -88,7 +89,8 @@
 //!    this is a child, asks for `resume_accept` and calls
 //!    [`handler_shutdown`](PreForkHooks::handler_shutdown), which drops what was the parent's.
 //! 2. The first ACK, then [`ChildServer::resume_accept`]: serves until told to stop. In a stock server it
-//!    calls the handler for each connection.
+//!    calls the handler for each connection. In an [`ExecServer`] the process becomes another program,
+//!    which says its first ACK itself, and nothing follows here.
 //! 3. [`server_exiting`](PreForkHooks::server_exiting), and the process ends.
 //!
 //! When things go wrong, [`fork_failed`](PreForkHooks::fork_failed) hears of forks that will be tried
@@ -114,7 +116,9 @@
 //! | 0 | it was told to stop, or reached `max_requests`, or `server_start` did not ask for `resume_accept` |
 //! | 101 | it panicked |
 //! | 102 | `server_start` failed, or the process could not be set up as a child |
-//! | 103 | [`ChildServer::resume_accept`] failed, or the first ACK could not be sent |
+//! | 103 | [`ChildServer::resume_accept`] failed (a program could not be exec'd), or the first ACK could not be sent |
+//!
+//! A program that was exec'd has codes of its own.
 //!
 //! [`Death`] has the code or the signal and, as [`Cause`], what the parent makes of it.
 #![cfg_attr(docsrs, feature(doc_cfg))]

@@ -205,7 +205,9 @@ impl Monitor {
     }
 
     /// Counts a child as retiring from now on: in no spare count, its words move it nowhere, and if
-    /// it has not left after `kill_timeout` it gets SIGKILL. It is sent nothing yet.
+    /// it has not left after `kill_timeout` it gets SIGKILL. It is sent nothing yet, but with
+    /// [`Reason::Closed`], which sends SIGINT 100 ms later. With [`Reason::Shutdown`] the time is
+    /// `shutdown_timeout`; with [`Reason::Culled`] a child that says BUSY has no bound but `timeout`.
     pub fn retire(&mut self, id: ChildId, reason: Reason) {
         let kill_after = match reason {
             Reason::Shutdown => self.attributes.shutdown_timeout,

@@ -94,8 +94,8 @@ impl States {
 
     /// Registers `state` and posts it whenever `fd` can be read, for as long as it can.
     ///
-    /// The descriptor is duplicated; the caller keeps its own. Children that are forked while it is
-    /// watched inherit the duplicate, open.
+    /// The descriptor is duplicated; the caller keeps its own. Children close the duplicate, but
+    /// inherit the caller's, open.
     ///
     /// # Errors
     ///
