@@ -1,7 +1,7 @@
 //! A server of one's own: datagrams. The children share one UDP socket; each answers in capitals.
 //!
 //! cargo run --release --example udp
-//! Say something to it with `nc -u 127.0.0.1 7779`; the datagram `spin` makes its child hang.
+//! Say something to it with `nc -u 127.0.0.1 7781`; the datagram `spin` makes its child hang.
 
 mod common;
 
@@ -117,7 +117,7 @@ fn main() -> Result {
     common::init_log();
     let flags = Flags::parse(
         "Datagrams: says in capitals what it is sent. Send `spin` to hang a child.",
-        7779,
+        7781,
     )?;
     let prefork = flags
         .builder(UdpServer::new(&flags))

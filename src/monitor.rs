@@ -25,7 +25,7 @@ use std::{io, os::fd::AsFd, process::ExitStatus, time::Duration};
 ///
 /// Reading is immediate; whatever acts (a signal, a fork, a line of output, a posted state) is
 /// queued, in order, and performed when the hook has returned. So no hook is ever called from
-/// within another by surprise, and a policy can be tested without a process.
+/// within another by surprise.
 #[derive(Debug, Default)]
 pub struct Monitor {
     pub(crate) attributes: Attributes,

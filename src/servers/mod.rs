@@ -57,6 +57,9 @@
 //!     fn lost(&mut self) -> Option<io::Error> {
 //!         self.0.lost()
 //!     }
+//!     fn execs(&self) -> bool {
+//!         self.0.execs()
+//!     }
 //! }
 //!
 //! let server = Mine(TcpServer::new(|conn| Ok(())));
