@@ -26,6 +26,8 @@ fn main() -> ExitCode {
         scenarios![
             an_idle_child_that_is_killed_is_replaced,
             a_busy_child_that_is_killed_costs_its_client_only,
+            the_dead_of_a_large_pool_are_found_though_they_have_no_pidfd,
+            the_dead_of_a_large_pool_are_found_behind_a_stranger,
             a_program_that_dies_at_once_is_slowed_down_and_recovers,
             a_fork_that_fails_is_retried_while_the_others_serve,
             an_execed_child_that_closes_its_outputs_is_told_and_replaced,
@@ -81,6 +83,40 @@ fn a_busy_child_that_is_killed_costs_its_client_only(world: &mut World) {
 }
 
 /// Fails (with hundreds of forks) without `Slowdown::refuses`.
+/// Fails without the look after SIGCHLD (`look_for_deaths`).
+fn the_dead_of_a_large_pool_are_found_though_they_have_no_pidfd(world: &mut World) {
+    kill_a_large_pool(world, &[]);
+}
+
+/// Fails if the look ends at a child that is not ours, and its status is still the program's.
+fn the_dead_of_a_large_pool_are_found_behind_a_stranger(world: &mut World) {
+    let stdout = kill_a_large_pool(world, &["--stranger"]);
+    assert!(stdout.contains("stranger: exit status: 0"), "{stdout}");
+}
+
+/// Kills every child of a pool in which the later ones have no pidfd; what the server printed.
+fn kill_a_large_pool(world: &mut World, more: &[&str]) -> String {
+    let size = ["--start", "150", "--min-spare", "150", "--max-spare", "190"];
+    let limit = ["--max-clients", "200", "--quiet"];
+    let server = world.spawn("serve", &[&size[..], &limit, more].concat());
+    let address = server.address();
+    let victims: Vec<u32> = until("a pool of 150", SOON, || {
+        let children = server.children();
+        (children.len() >= 150).then_some(children)
+    });
+    for &victim in &victims {
+        send(victim, Signal::SIGKILL);
+    }
+    until("a new pool", SOON, || {
+        let children = server.children();
+        let fresh = children.iter().filter(|child| !victims.contains(child));
+        (fresh.count() >= 150 && server.zombies().len() <= more.len()).then_some(())
+    });
+    Held::new(&address).is_served();
+    ends_well(&server);
+    server.stdout()
+}
+
 fn a_program_that_dies_at_once_is_slowed_down_and_recovers(world: &mut World) {
     let broken = world.tempdir().join("broken");
     fs::write(&broken, "").unwrap();

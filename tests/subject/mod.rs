@@ -55,7 +55,12 @@ fn run(args: &Args) -> Result<(), Error> {
     if args.has("--thread-after-start") {
         spawn_thread();
     }
+    // A child of the program's own, which is dead soon and is not waited for until the end.
+    let stranger = args.has("--stranger").then(|| Command::new("true").spawn());
     println!("{}", prefork.run()?);
+    if let Some(Ok(mut stranger)) = stranger {
+        println!("stranger: {}", stranger.wait().unwrap());
+    }
     Ok(())
 }
 
