@@ -15,6 +15,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use prefork_server::{Monitor, PreFork, PreForkHooks, States, TcpServer, defaults};
 use subject::{
     Held, SOON, announce, builder, deaths, ended, ends_well, expect_entry, expect_exit, expect_up,
     log_warnings, pids, report, send, serve, signal_set,
@@ -26,13 +27,20 @@ use support::{
 
 fn main() -> ExitCode {
     support::main(
-        programs![serve, dispositions, start_in_vain, serve_without_streams],
+        programs![
+            serve,
+            dispositions,
+            restless,
+            start_in_vain,
+            serve_without_streams
+        ],
         scenarios![
             sigterm_ends_after_the_connection_in_hand,
             sigint_ends_after_the_connection_in_hand,
             a_second_sigint_kills_what_is_left,
             a_sigint_after_sigterm_kills_what_is_left,
             a_second_sigterm_changes_nothing,
+            a_state_that_posts_itself_does_not_keep_the_server,
             dispositions_are_restored_after_the_run,
             ignored_signals_are_handled_and_ignored_again,
             signals_that_are_not_handled_are_left_alone,
@@ -201,6 +209,44 @@ fn an_inherited_ignored_sigchld_loses_no_status(world: &mut World) {
     send(held.pid, Signal::SIGKILL);
     held.client.gone();
     expect_exit(&server, held.pid, "Killed signal: 9 (SIGKILL)");
+    ends_well(&server);
+}
+
+/// Hooks with a state that posts itself without end.
+struct Restless;
+
+impl PreForkHooks for Restless {
+    fn create_states(&mut self, states: &mut States) {
+        states.add("again");
+    }
+
+    fn handler_server_fork(&mut self, monitor: &mut Monitor) {
+        defaults::handler_server_fork(self, monitor);
+        monitor.post("again");
+    }
+
+    fn handler_state(&mut self, monitor: &mut Monitor, state: &str) {
+        monitor.post(state);
+    }
+}
+
+fn restless(_: Args) -> ExitCode {
+    let server = TcpServer::new(|_| Ok(()));
+    let started = PreFork::builder(server)
+        .hooks(Restless)
+        .start_servers(1)
+        .start();
+    ended(started.and_then(|mut prefork| {
+        announce(&prefork);
+        prefork.run().map(drop)
+    }))
+}
+
+/// Fails if the end waits until nothing is queued.
+fn a_state_that_posts_itself_does_not_keep_the_server(world: &mut World) {
+    let server = world.spawn("restless", &[]);
+    server.address();
+    server.expect_children(1);
     ends_well(&server);
 }
 
