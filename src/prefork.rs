@@ -38,8 +38,8 @@ use std::{
 const WORD_BATCH: Duration = Duration::from_millis(1);
 /// How often output is offered again to a reader that was full.
 const OFFER_AGAIN: Duration = Duration::from_millis(20);
-/// For how long, at the end, a slow reader of our own output is waited for.
-const LAST_OUTPUT: Duration = Duration::from_secs(1);
+/// For how long, at the end, what is queued is done and a slow reader of our own output waited for.
+const LAST_WORK: Duration = Duration::from_secs(1);
 
 /// A preforking server: started, its socket open. Made by [`PreFork::builder`].
 ///
@@ -53,8 +53,8 @@ pub struct PreFork<H, S> {
     ready: Vec<Ready>,
     /// When the loop should have turned next, as known at the end of the last turn.
     expected: Option<Time>,
-    /// Until when output is offered to a slow reader, once there are no children left.
-    last_output: Option<Time>,
+    /// When the end comes at the latest, once there are no children left.
+    at_the_latest: Option<Time>,
     /// Whether some child may have ended without a word of which.
     deaths_unknown: bool,
     warned_of_threads: bool,
@@ -224,11 +224,13 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
     /// When the shutdown has come to its end: the last child reaped, the last output passed on.
     fn end_if_over(&mut self) {
         let monitor = &self.core.monitor;
-        if !monitor.is_shutdown() || monitor.pool.len() > 0 || !monitor.queue.is_empty() {
+        if !monitor.is_shutdown() || monitor.pool.len() > 0 {
             return;
         }
-        let give_up = *self.last_output.get_or_insert(monitor.now() + LAST_OUTPUT);
-        if self.shell.outputs.is_waiting() && monitor.now() < give_up {
+        let give_up = *self.at_the_latest.get_or_insert(monitor.now() + LAST_WORK);
+        // A state that posts itself leaves work for ever.
+        let works = !monitor.queue.is_empty() || self.shell.outputs.is_waiting();
+        if works && monitor.now() < give_up {
             return;
         }
         self.core.monitor.report.output_dropped += self.shell.outputs.give_up();

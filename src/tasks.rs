@@ -26,6 +26,10 @@ pub(crate) enum Task {
 }
 
 impl Task {
+    fn is_forkoff(&self) -> bool {
+        matches!(self, Self::Event(Event::Forkoff))
+    }
+
     /// Whether this leads to a fork: plans count it as one.
     fn is_fork(&self) -> bool {
         matches!(self, Self::Fork | Self::Event(Event::ServerFork))
@@ -37,17 +41,20 @@ impl Task {
 pub(crate) struct Queue {
     tasks: VecDeque<Task>,
     forks: usize,
+    forkoffs: usize,
 }
 
 impl Queue {
     pub(crate) fn push(&mut self, task: Task) {
         self.forks += usize::from(task.is_fork());
+        self.forkoffs += usize::from(task.is_forkoff());
         self.tasks.push_back(task);
     }
 
     pub(crate) fn pop(&mut self) -> Option<Task> {
         let task = self.tasks.pop_front()?;
         self.forks -= usize::from(task.is_fork());
+        self.forkoffs -= usize::from(task.is_forkoff());
         Some(task)
     }
 
@@ -64,10 +71,35 @@ impl Queue {
         self.tasks.is_empty()
     }
 
+    /// Whether a `forkoff` waits in the queue already. Asked at each word, when lines in any number may
+    /// stand in the queue: it is counted and not looked for.
+    pub(crate) fn has_forkoff(&self) -> bool {
+        self.forkoffs > 0
+    }
+
     /// Whether `event` waits in the queue already.
     pub(crate) fn has(&self, event: &Event) -> bool {
         self.tasks
             .iter()
             .any(|task| matches!(task, Task::Event(queued) if queued == event))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forks_and_forkoffs_are_counted_as_they_come_and_go() {
+        let mut queue = Queue::default();
+        queue.push(Task::Event(Event::Forkoff));
+        queue.push(Task::Fork);
+        queue.push(Task::Event(Event::ServerFork));
+        queue.push(Task::Event(Event::Shutdown));
+        assert_eq!((queue.forks(), queue.has_forkoff()), (2, true));
+        assert!(queue.pop().is_some());
+        assert_eq!((queue.forks(), queue.has_forkoff()), (2, false));
+        while queue.pop().is_some() {}
+        assert_eq!((queue.forks(), queue.len()), (0, 0));
     }
 }

@@ -101,7 +101,7 @@ fn a_busy_child_that_does_not_finish_is_ended_after_kill_timeout(world: &mut Wor
     expect_nothing_left(world, &address);
 }
 
-/// Fails without the `arm_end` in the child's signal handler: such a child watches nothing.
+/// Fails without the `become_orphan` in the child's signal handler: such a child watches nothing.
 fn a_stuck_child_is_ended_after_kill_timeout(world: &mut World) {
     let server = world.spawn("serve", &["--kill-timeout", "1500"]);
     let address = server.address();

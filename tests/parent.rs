@@ -8,33 +8,46 @@
 mod subject;
 mod support;
 
+use std::fs::{self, File};
+use std::io::Write;
 use std::net::TcpListener;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use prefork_server::{Monitor, PreFork, PreForkHooks, States, TcpServer, defaults};
 use subject::{
     Held, SOON, announce, builder, deaths, ended, ends_well, expect_entry, expect_exit, expect_up,
     log_warnings, pids, report, send, serve, signal_set,
 };
 use support::{
-    Args, Server, Signal, World, holds, port_is_free, processes, programs, scenarios, until,
+    Address, Args, Server, Signal, World, holds, port_is_free, processes, programs, scenarios,
+    until,
 };
 
 fn main() -> ExitCode {
     support::main(
-        programs![serve, dispositions, start_in_vain],
+        programs![
+            serve,
+            dispositions,
+            restless,
+            start_in_vain,
+            serve_without_streams
+        ],
         scenarios![
             sigterm_ends_after_the_connection_in_hand,
             sigint_ends_after_the_connection_in_hand,
             a_second_sigint_kills_what_is_left,
             a_sigint_after_sigterm_kills_what_is_left,
             a_second_sigterm_changes_nothing,
+            a_state_that_posts_itself_does_not_keep_the_server,
             dispositions_are_restored_after_the_run,
             ignored_signals_are_handled_and_ignored_again,
             signals_that_are_not_handled_are_left_alone,
             an_inherited_ignored_sigchld_loses_no_status,
+            an_inherited_blocked_sigchld_loses_no_death,
             a_second_thread_refuses_the_start,
+            standard_streams_may_be_closed,
             a_busy_port_refuses_the_start_and_nothing_is_left,
             a_thread_that_comes_later_shuts_down,
             a_thread_that_comes_between_two_forks_shuts_down,
@@ -188,7 +201,7 @@ fn signals_that_are_not_handled_are_left_alone(world: &mut World) {
     });
 }
 
-/// Fails without `signals::keep_statuses`.
+/// Fails without `Statuses::keep`.
 fn an_inherited_ignored_sigchld_loses_no_status(world: &mut World) {
     let server = spawn_ignoring(world, "CHLD", "serve");
     let address = server.address();
@@ -196,6 +209,107 @@ fn an_inherited_ignored_sigchld_loses_no_status(world: &mut World) {
     send(held.pid, Signal::SIGKILL);
     held.client.gone();
     expect_exit(&server, held.pid, "Killed signal: 9 (SIGKILL)");
+    ends_well(&server);
+}
+
+/// Hooks with a state that posts itself without end.
+struct Restless;
+
+impl PreForkHooks for Restless {
+    fn create_states(&mut self, states: &mut States) {
+        states.add("again");
+    }
+
+    fn handler_server_fork(&mut self, monitor: &mut Monitor) {
+        defaults::handler_server_fork(self, monitor);
+        monitor.post("again");
+    }
+
+    fn handler_state(&mut self, monitor: &mut Monitor, state: &str) {
+        monitor.post(state);
+    }
+}
+
+fn restless(_: Args) -> ExitCode {
+    let server = TcpServer::new(|_| Ok(()));
+    let started = PreFork::builder(server)
+        .hooks(Restless)
+        .start_servers(1)
+        .start();
+    ended(started.and_then(|mut prefork| {
+        announce(&prefork);
+        prefork.run().map(drop)
+    }))
+}
+
+/// Fails if the end waits until nothing is queued.
+fn a_state_that_posts_itself_does_not_keep_the_server(world: &mut World) {
+    let server = world.spawn("restless", &[]);
+    server.address();
+    server.expect_children(1);
+    ends_well(&server);
+}
+
+/// Runs a server without standard streams.
+fn serve_without_streams(args: Args) -> ExitCode {
+    let file = File::create(args.value("--address-to").unwrap()).unwrap();
+    for stream in 0..3 {
+        nix::unistd::close(stream).unwrap();
+    }
+    let Ok(mut prefork) = builder(&args).start() else {
+        return ExitCode::FAILURE;
+    };
+    let address = prefork.server().local_addrs()[0];
+    writeln!(&file, "{address}").unwrap();
+    ended(prefork.run().map(drop))
+}
+
+fn standard_streams_may_be_closed(world: &mut World) {
+    let path = world.tempdir().join("address");
+    let arguments = ["--address-to", path.to_str().unwrap()];
+    let server = world.spawn("serve_without_streams", &arguments);
+    let address = until("its address", SOON, || {
+        let text = fs::read_to_string(&path).ok()?;
+        text.strip_suffix('\n').map(Address::parse)
+    });
+    let mut held = Held::new(&address);
+    let streams = |pid| -> Vec<String> {
+        let descriptors = processes::descriptors(pid).into_iter();
+        let streams = descriptors.filter(|(fd, _)| *fd < 3);
+        streams.map(|(_, target)| target).collect()
+    };
+    assert_eq!(streams(server.pid()), ["/dev/null"; 3]);
+    let [stdin, stdout, stderr] = &streams(held.pid)[..] else {
+        panic!("{:?}", streams(held.pid));
+    };
+    assert_eq!(stdin, "/dev/null");
+    assert!(stdout.starts_with("pipe:") && stderr.starts_with("pipe:"));
+    held.is_served();
+    drop(held);
+    ends_well(&server);
+}
+
+/// Beyond the first 128 a child's end is told by SIGCHLD alone, and a blocked one would tell nothing.
+fn an_inherited_blocked_sigchld_loses_no_death(world: &mut World) {
+    let own = std::env::current_exe().unwrap();
+    let env = world.command("env").arg("--block-signal=CHLD").arg(own);
+    let flags = [
+        "--program",
+        "serve",
+        "--start",
+        "140",
+        "--max-spare",
+        "150",
+        "--max-clients",
+        "150",
+    ];
+    let server = env.args(&flags).spawn();
+    server.address();
+    let children = server.expect_children(140);
+    for &child in &children[135..] {
+        send(child, Signal::SIGKILL);
+        expect_entry(&server, "exited", child);
+    }
     ends_well(&server);
 }
 

@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener};
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -21,9 +21,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, Flock, FlockArg, OFlag, fcntl};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use nix::sys::socket::{SockaddrStorage, getpeername, shutdown};
+use nix::sys::socket::{
+    self, AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, UnixAddr, getpeername,
+    shutdown,
+};
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 
@@ -56,6 +60,7 @@ fn main() -> ExitCode {
             lost_listener_ends_the_server,
             max_requests_one_under_load,
             max_requests_zero_is_no_limit,
+            path_that_is_empty_is_an_error,
             path_that_is_too_long_is_an_error,
             read_timeout_is_the_handlers_to_set,
             server_that_lives_is_not_replaced,
@@ -63,6 +68,7 @@ fn main() -> ExitCode {
             socket_file_has_the_mode,
             stale_file_is_replaced,
             state_is_made_in_each_child,
+            stuck_server_with_a_full_backlog_is_not_replaced,
             tcp_over_ipv6,
             tcp_port_is_chosen_by_the_system,
             twenty_at_once_on_one_path,
@@ -477,6 +483,36 @@ fn server_that_lives_is_not_replaced(world: &mut World) {
     assert_eq!(refused(&late), error);
     ask(&address, "pid");
     stop(&server);
+}
+
+/// Hangs if it is asked by a connect that waits.
+fn stuck_server_with_a_full_backlog_is_not_replaced(world: &mut World) {
+    let path = world.tempdir().join("socket");
+    let address = UnixAddr::new(&path).unwrap();
+    let open = || {
+        let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+        socket::socket(AddressFamily::Unix, SockType::Stream, flags, None).unwrap()
+    };
+    // It accepts nothing.
+    let stuck = open();
+    socket::bind(stuck.as_raw_fd(), &address).unwrap();
+    socket::listen(&stuck, Backlog::new(1).unwrap()).unwrap();
+    let mut clients = Vec::new();
+    loop {
+        let client = open();
+        match socket::connect(client.as_raw_fd(), &address) {
+            Ok(()) => clients.push(client),
+            Err(errno) => break assert_eq!(errno, Errno::EAGAIN),
+        }
+    }
+    let late = world.spawn("unix", &["--path", text(&path)]);
+    let error = format!("bind {}: another server is listening there", path.display());
+    assert_eq!(refused(&late), error);
+}
+
+fn path_that_is_empty_is_an_error(world: &mut World) {
+    let server = world.spawn("unix", &["--path", ""]);
+    assert_eq!(refused(&server), "bind: the path is empty");
 }
 
 fn file_in_the_way_is_left_alone(world: &mut World) {

@@ -13,7 +13,7 @@ impl Monitor {
     }
 
     pub(crate) fn post_event(&mut self, event: Event) {
-        if event != Event::Forkoff || !self.queue.has(&event) {
+        if event != Event::Forkoff || !self.queue.has_forkoff() {
             self.queue.push(Task::Event(event));
         }
     }

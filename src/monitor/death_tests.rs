@@ -264,6 +264,17 @@ fn a_failed_fork_is_tried_again_later() {
 }
 
 #[test]
+fn forks_that_were_queued_behind_a_failed_one_wait_with_it() {
+    let mut monitor = sized(1, 9, 5, 50);
+    assert!(monitor.fork() && monitor.fork());
+    assert!(monitor.may_fork_now());
+    assert_eq!(monitor.fork_failed(), ms(100));
+    assert!(!monitor.may_fork_now(), "each would lengthen the delay");
+    assert_eq!(due_at(&mut monitor, 100).last(), Some(&Asked::Forkoff));
+    assert!(monitor.may_fork_now());
+}
+
+#[test]
 fn a_child_that_was_reaped_first_is_closed_then() {
     let (mut monitor, [a, b]) = settled();
     assert!(monitor.close(a), "nobody has been told");

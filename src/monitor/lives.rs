@@ -5,10 +5,12 @@ use super::*;
 
 /// The lives of the children, as the loop enters them.
 impl Monitor {
-    /// Whether a fork that was asked for may still happen: `max_clients` may have been lowered and
-    /// the shutdown may have begun since.
-    pub(crate) fn may_fork_now(&self) -> bool {
-        !self.shutdown && self.pool.len() < self.attributes.max_clients
+    /// Whether a fork that was asked for may still happen: `max_clients` may have been lowered, the
+    /// shutdown may have begun, and the fork before it may have failed since. In the last case it is
+    /// planned anew when forking may go on.
+    pub(crate) fn may_fork_now(&mut self) -> bool {
+        let room = self.pool.len() < self.attributes.max_clients;
+        room && !self.shutdown && !self.slowdown.refuses(self.now)
     }
 
     pub(crate) fn forked(&mut self, pid: u32) -> ChildId {

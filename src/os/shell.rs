@@ -22,7 +22,7 @@ use mio::Interest;
 use nix::{fcntl::OFlag, sys::stat::Mode};
 use std::{
     io,
-    os::fd::{AsRawFd, OwnedFd},
+    os::fd::{AsRawFd, IntoRawFd, OwnedFd},
     time::Duration,
 };
 
@@ -61,11 +61,10 @@ pub(crate) struct Shell {
 impl Shell {
     pub(crate) fn new(id: PreForkId, handle_signals: bool, grace: Duration) -> Result<Self, Error> {
         let pipe = |error| Error::new(Operation::Pipe, "for the death watch", error);
+        let null = open_null()?;
         let (death_read, death_write) = pipes::pipe().map_err(pipe)?;
         let death_read = Ours::childrens(death_read, id);
         let death_write = Ours::parents(death_write);
-        let null = nix::fcntl::open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())
-            .map_err(|error| Error::new(Operation::Open, "/dev/null", error.into()))?;
         let poller = Poller::new().map_err(|error| Error::new(Operation::Poll, "set-up", error))?;
         let signal = |error| Error::new(Operation::Signal, "set-up", error);
         let statuses = Statuses::keep().map_err(signal)?;
@@ -231,6 +230,20 @@ impl Shell {
             // OK to ignore: what matters is found by looking.
             let _ = poll_any([], Some(LOOK_EVERY));
         }
+    }
+}
+
+/// Opens /dev/null, and leaves it at the numbers of standard streams that the program has closed:
+/// whatever is opened next would take one of them, and be overwritten in each child.
+fn open_null() -> Result<OwnedFd, Error> {
+    loop {
+        let null = nix::fcntl::open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())
+            .map_err(|error| Error::new(Operation::Open, "/dev/null", error.into()))?;
+        if null.as_raw_fd() > nix::libc::STDERR_FILENO {
+            return Ok(null);
+        }
+        // For as long as the process lives, as std has it when a program starts.
+        let _ = null.into_raw_fd();
     }
 }
 

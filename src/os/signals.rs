@@ -84,7 +84,7 @@ pub(crate) struct Subscription {
     slot: usize,
     seen: [u64; HANDLED.len()],
     wanted: Vec<usize>,
-    /// Which of the stop signals were blocked before.
+    /// Which of the signals that we wait for were blocked before.
     blocked_before: SigSet,
 }
 
@@ -121,14 +121,18 @@ impl Subscription {
         if stop {
             subscription.want(Signal::SIGINT)?;
             subscription.want(Signal::SIGTERM)?;
-            subscription.unblock()?;
+            subscription.unblock(&[Signal::SIGINT, Signal::SIGTERM])?;
         }
         Ok(subscription)
     }
 
     /// Subscribes to SIGCHLD too: there is a child without a pidfd. True if it was not before.
     pub(crate) fn want_deaths(&mut self) -> io::Result<bool> {
-        self.want(Signal::SIGCHLD)
+        let fresh = self.want(Signal::SIGCHLD)?;
+        if fresh {
+            self.unblock(&[Signal::SIGCHLD])?;
+        }
+        Ok(fresh)
     }
 
     pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
@@ -170,14 +174,12 @@ impl Subscription {
         Ok(true)
     }
 
-    /// A mask that was inherited from whoever started us must not keep the stop signals away.
-    fn unblock(&mut self) -> io::Result<()> {
-        let stop = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM]);
-        let before = stop.thread_swap_mask(SigmaskHow::SIG_UNBLOCK)?;
-        self.blocked_before = before
-            .iter()
-            .filter(|signal| stop.contains(*signal))
-            .collect();
+    /// A mask that was inherited from whoever started us must not keep signals away that we wait for.
+    fn unblock(&mut self, signals: &[Signal]) -> io::Result<()> {
+        let wanted: SigSet = signals.iter().copied().collect();
+        let before = wanted.thread_swap_mask(SigmaskHow::SIG_UNBLOCK)?;
+        let blocked = before.iter().filter(|signal| wanted.contains(*signal));
+        self.blocked_before.extend(blocked);
         Ok(())
     }
 }

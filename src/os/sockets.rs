@@ -24,7 +24,7 @@ use std::{
         fd::{AsFd, AsRawFd, FromRawFd, OwnedFd},
         unix::{
             fs::{FileTypeExt, MetadataExt, PermissionsExt},
-            net::{UnixListener, UnixStream},
+            net::UnixListener,
         },
     },
     path::Path,
@@ -153,6 +153,11 @@ pub(crate) fn listen_unix(
 ) -> Result<(UnixListener, FileId), Error> {
     let object = path.display().to_string();
     let failed = |operation, error: io::Error| Error::new(operation, object.clone(), error);
+    if path.as_os_str().is_empty() {
+        // To the kernel this asks for any name that is free, in no file system.
+        let reason = io::Error::new(io::ErrorKind::InvalidInput, "the path is empty");
+        return Err(failed(Operation::Bind, reason));
+    }
     let address = UnixAddr::new(path).map_err(|errno| failed(Operation::Bind, errno.into()))?;
     let _lock = lock_directory(path)?;
     remove_stale(path).map_err(|error| match error {
@@ -232,19 +237,30 @@ fn remove_stale(path: &Path) -> Result<(), Stale> {
             reason,
         )));
     }
-    match UnixStream::connect(path) {
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            fs::remove_file(path).map_err(Stale::Unlink)
-        }
-        // A full backlog (EAGAIN) is as alive as an answer.
-        Ok(_) | Err(_) => {
+    match try_connect(path) {
+        Err(Errno::ECONNREFUSED) => fs::remove_file(path).map_err(Stale::Unlink),
+        // It has gone meanwhile.
+        Err(Errno::ENOENT) => Ok(()),
+        // A full backlog is as alive as an answer.
+        Ok(()) | Err(Errno::EAGAIN) => {
             let reason = "another server is listening there";
             Err(Stale::Taken(io::Error::new(
                 io::ErrorKind::AddrInUse,
                 reason,
             )))
         }
+        Err(errno) => {
+            let error = io::Error::from(errno);
+            let reason = format!("cannot tell whether a server listens there: {error}");
+            Err(Stale::Taken(io::Error::new(error.kind(), reason)))
+        }
     }
+}
+
+/// Never waits: connecting to a server whose backlog is full would, for as long as it is stuck.
+fn try_connect(path: &Path) -> nix::Result<()> {
+    let socket = stream_socket(AddressFamily::Unix)?;
+    socket::connect(socket.as_raw_fd(), &UnixAddr::new(path)?)
 }
 
 fn file_id(path: &Path) -> io::Result<FileId> {

@@ -179,6 +179,11 @@ impl Wires {
         std::mem::take(&mut self.unread)
     }
 
+    /// Takes outputs back that were not read after all: they come first in the next turn.
+    pub(crate) fn put_back(&mut self, unread: &[(ChildId, Output)]) {
+        self.unread.splice(0..0, unread.iter().copied());
+    }
+
     /// The outputs that still have something to read.
     pub(crate) fn unread(&self) -> &[(ChildId, Output)] {
         &self.unread

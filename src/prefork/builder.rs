@@ -103,7 +103,7 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
             shell,
             ready: Vec::new(),
             expected: None,
-            last_output: None,
+            at_the_latest: None,
             deaths_unknown: false,
             warned_of_threads: false,
             done: false,

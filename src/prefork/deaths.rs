@@ -15,6 +15,10 @@ use crate::{
 };
 use std::{io, process::ExitStatus};
 
+/// How many tasks may wait for reading to stop in this turn. Each line of a child's output makes one,
+/// and a line may be a single byte.
+const ENOUGH_TASKS: usize = 16 * 1024;
+
 impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
     /// Buries every child that has ended.
     pub(super) fn reap(&mut self, ready: &[Ready]) {
@@ -92,7 +96,8 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
         }
     }
 
-    /// Reads what has come, of each output no more than the budget of a turn.
+    /// Reads what has come, of each output no more than the budget of a turn. What would make the
+    /// queue too long is left for the next turn.
     pub(super) fn read(&mut self, ready: &[Ready]) {
         for event in ready {
             if let Source::Output {
@@ -109,7 +114,11 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
         for &(child, _) in &unread {
             self.core.monitor.set_unread(child, false);
         }
-        for &(child, output) in &unread {
+        for (index, &(child, output)) in unread.iter().enumerate() {
+            if index > 0 && self.core.monitor.queue.len() >= ENOUGH_TASKS {
+                self.shell.wires.put_back(&unread[index..]);
+                break;
+            }
             self.read_output(child, output);
         }
         for &(child, _) in self.shell.wires.unread() {

@@ -489,6 +489,9 @@ impl World {
     }
 
     fn fork(&mut self) {
+        if !self.core.monitor.may_fork_now() {
+            return;
+        }
         if self.now < self.forks_fail_until {
             let retry_in = self.core.monitor.fork_failed();
             assert!(
