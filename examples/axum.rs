@@ -17,7 +17,10 @@ mod common;
 use common::{Flags, Result};
 
 use axum::{Router, extract::Path, http::StatusCode, routing::get};
-use hyper::server::conn::http1;
+use hyper::{
+    server::conn::http1,
+    service::{Service, service_fn},
+};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
@@ -41,7 +44,7 @@ use std::{
 use tokio::{
     io::{Interest, unix::AsyncFd},
     runtime,
-    sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc, watch},
+    sync::{Notify, OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc, watch},
     task::JoinSet,
     time::sleep,
 };
@@ -193,16 +196,22 @@ async fn serve(app: Router, (stream, permit): Accepted, mut stopping: watch::Rec
     let Ok(stream) = tokio::net::TcpStream::from_std(stream) else {
         return;
     };
+    let requested = Notify::new();
+    let app = TowerToHyperService::new(app);
+    let service = service_fn(|request| {
+        requested.notify_one();
+        app.call(request)
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(PATIENCE)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(app));
+        .serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
     let served = tokio::select! {
         served = &mut connection => served,
-        () = told(&mut stopping) => {
-            // One that waits for its next request ends at once; one that has sent none gets
-            // an answer to its first.
+        // A shutdown ends a connection that waits for its next request at once, but one that waits
+        // for its first as well, and that has a client who was promised an answer.
+        () = told(&mut stopping, &requested) => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
@@ -214,10 +223,11 @@ async fn serve(app: Router, (stream, permit): Accepted, mut stopping: watch::Rec
     drop(permit);
 }
 
-/// Waits until the child is to bring its connections to an end.
-async fn told(stopping: &mut watch::Receiver<bool>) {
+/// Waits until the child is to bring its connections to an end and this one has had a request.
+async fn told(stopping: &mut watch::Receiver<bool>, requested: &Notify) {
     // An error is the end of the child as well.
     let _ = stopping.wait_for(|stopping| *stopping).await;
+    requested.notified().await;
 }
 
 struct AxumServer {

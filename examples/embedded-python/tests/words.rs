@@ -25,7 +25,7 @@ fn main() -> ExitCode {
 fn start(world: &mut World, flags: &[&str]) -> Server {
     world
         .command(env!("CARGO_BIN_EXE_embedded-python"))
-        .args(["--port", "0"])
+        .args(&["--port", "0"])
         .args(flags)
         .spawn()
 }
