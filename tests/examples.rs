@@ -18,7 +18,7 @@ use support::{
 };
 
 const SOON: Duration = Duration::from_secs(10);
-const ALL: [&str; 3] = ["echo", "hello", "hooks"];
+const ALL: [&str; 5] = ["axum", "echo", "hello", "hooks", "tls"];
 
 fn main() -> ExitCode {
     support::main(
