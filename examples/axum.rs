@@ -30,7 +30,7 @@ use nix::{
     libc,
     sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout},
 };
-use prefork_server::{Acker, ChildServer, Comm};
+use prefork_server::{Acker, ChildServer, Comm, Error, Operation};
 use std::{
     ffi::OsString,
     io::{self, ErrorKind},
@@ -321,7 +321,9 @@ impl AxumServer {
 
 impl ChildServer for AxumServer {
     fn start(&mut self) -> io::Result<()> {
-        let listener = TcpListener::bind((self.address.as_str(), self.port))?;
+        let name = format!("{}:{}", self.address, self.port);
+        let listener = TcpListener::bind((self.address.as_str(), self.port))
+            .map_err(|error| Error::new(Operation::Bind, name, error))?;
         listener.set_nonblocking(true)?;
         self.listener = Some(listener);
         Ok(())
