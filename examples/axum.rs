@@ -54,7 +54,7 @@ Takes --in-hand N too, how many connections a child has in hand at most (16).";
 /// How long a client may take for the head of its next request.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long the requests in hand may take after the child was told to stop.
-const KILL_TIMEOUT: Duration = Duration::from_secs(10);
+const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long to sit out a want of descriptors or memory.
 const SHORTAGE: Duration = Duration::from_millis(100);
 
