@@ -18,7 +18,7 @@ use support::{
 };
 
 const SOON: Duration = Duration::from_secs(10);
-const ALL: [&str; 3] = ["echo", "hello", "hooks"];
+const ALL: [&str; 5] = ["axum", "echo", "hello", "hooks", "tls"];
 
 fn main() -> ExitCode {
     support::main(
@@ -118,6 +118,11 @@ fn busy_address_is_refused(world: &mut World) {
 
 fn servers_say_how_to_talk_to_them(world: &mut World) {
     for (name, hint) in [
+        (
+            "axum",
+            "try: curl http://127.0.0.1:PORT/ and http://127.0.0.1:PORT/sleep/3",
+        ),
+        ("tls", "try: curl -k https://127.0.0.1:PORT/"),
         ("echo", "try: nc 127.0.0.1 PORT"),
         ("hello", "try: curl http://127.0.0.1:PORT/"),
         ("hooks", "try: nc 127.0.0.1 PORT, and say spin"),
@@ -139,18 +144,26 @@ fn servers_say_how_to_talk_to_them(world: &mut World) {
 
 fn flags_reach_the_server(world: &mut World) {
     for name in ALL {
+        let own: &[_] = match name {
+            "axum" => &["--in-hand", "1"],
+            _ => &[],
+        };
         let server = example(
             world,
             name,
             &[
-                "--address=localhost",
-                "--start-servers=3",
-                "--min-spare-servers=2",
-                "--max-spare-servers=4",
-                "--max-clients=6",
-                "--timeout=30.5",
-                "--max-requests=0",
-            ],
+                own,
+                &[
+                    "--address=localhost",
+                    "--start-servers=3",
+                    "--min-spare-servers=2",
+                    "--max-spare-servers=4",
+                    "--max-clients=6",
+                    "--timeout=30.5",
+                    "--max-requests=0",
+                ],
+            ]
+            .concat(),
         );
         let address = server.address();
         server.expect_children(3);

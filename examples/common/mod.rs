@@ -58,7 +58,8 @@ impl Flags {
         Self::read(about, default_port, max_requests, args)
     }
 
-    fn read(
+    /// The same, with both.
+    pub fn read(
         about: &str,
         default_port: u16,
         max_requests: u64,
@@ -136,6 +137,18 @@ impl Flags {
         }
         builder
     }
+}
+
+/// Takes a flag of the example's own and its value from the command line.
+pub fn take_value(args: &mut Vec<OsString>, flag: &str) -> Result<Option<OsString>> {
+    let Some(at) = args.iter().position(|arg| arg == flag) else {
+        return Ok(None);
+    };
+    args.remove(at);
+    if at == args.len() {
+        return Err(std::io::Error::other(format!("{flag} needs a value")).into());
+    }
+    Ok(Some(args.remove(at)))
 }
 
 fn print_help(about: &str, default_port: u16, max_requests: u64) {

@@ -1,0 +1,484 @@
+//! Children that bring much of their own: a runtime with many connections at a time, and TLS.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by a panic"
+)]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Read, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::kill;
+use nix::unistd::Pid;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use support::{
+    Address, Client, Server, Signal, World, connect, pause, port_is_free, processes, programs,
+    scenarios, until,
+};
+
+const SOON: Duration = Duration::from_secs(10);
+
+fn main() -> ExitCode {
+    support::main(
+        programs![],
+        scenarios![
+            axum_acks_go_on_during_a_slow_request,
+            axum_child_that_is_full_leaves_the_rest_to_others,
+            axum_child_that_is_stuck_is_replaced,
+            axum_connection_wakes_one_child,
+            axum_leaves_nothing_when_the_parent_is_killed,
+            axum_loses_no_connection_when_children_are_told_to_stop,
+            axum_max_requests_replaces_children,
+            axum_serves_many_connections_in_one_child,
+            axum_sigint_finishes_what_is_in_hand,
+            tls_answers_a_client_that_verifies,
+            tls_makes_a_certificate_of_its_own,
+            tls_refuses_bad_files,
+            tls_slow_client_is_not_killed,
+            tls_survives_a_client_without_it,
+        ],
+    )
+}
+
+fn run(world: &mut World, name: &str, flags: &[&str]) -> Server {
+    world.run_example(name, &[&["--port", "0"], flags].concat())
+}
+
+/// Ends a server in order, and returns the line of its report.
+#[track_caller]
+fn stop(server: &Server) -> String {
+    let status = server.stop(Signal::SIGTERM, SOON);
+    assert!(status.success(), "{status}\n{}", server.stderr());
+    let stdout = server.stdout();
+    let report = stdout.lines().find(|line| line.contains(" forked, "));
+    report.expect("a report").to_owned()
+}
+
+/// The number before `word` in a report; 0 if it does not occur.
+fn count(report: &str, word: &str) -> u64 {
+    let words: Vec<&str> = report.split([' ', ',', ';', ':']).collect();
+    let at = words.iter().position(|candidate| *candidate == word);
+    at.and_then(|at| words[at.checked_sub(1)?].parse().ok())
+        .unwrap_or(0)
+}
+
+fn interrupt(pid: u32) {
+    kill(Pid::from_raw(pid.cast_signed()), Signal::SIGINT).unwrap();
+}
+
+#[track_caller]
+fn until_gone(pid: u32) {
+    until(&format!("process {pid} to be gone"), SOON, || {
+        (!processes::is_alive(pid)).then_some(())
+    });
+}
+
+// A runtime.
+
+/// Sends a request; the answer is still to be read.
+fn send(client: &mut Client, path: &str) {
+    client.send_line(&format!("GET {path} HTTP/1.1\r\nHost: here\r\n\r"));
+}
+
+fn request(address: &Address, path: &str) -> Client {
+    let mut client = connect(address);
+    send(&mut client, path);
+    client
+}
+
+/// Reads an answer, and returns the one line of its body.
+#[track_caller]
+fn answer(client: &mut Client) -> String {
+    let status = client.read_line();
+    assert!(status.starts_with("HTTP/1.1 200 "), "{status}");
+    while !client.read_line().trim_end().is_empty() {}
+    client.read_line()
+}
+
+/// The child that an answer names.
+#[track_caller]
+fn pid(answer: &str) -> u32 {
+    let (_, pid) = answer.trim_end_matches('.').rsplit_once(' ').unwrap();
+    pid.parse().unwrap_or_else(|_| panic!("no pid in {answer}"))
+}
+
+fn axum_serves_many_connections_in_one_child(world: &mut World) {
+    let flags = ["--start-servers", "1", "--max-clients", "1"];
+    let server = run(world, "axum", &flags);
+    let child = server.expect_children(1)[0];
+    let address = server.address();
+    let began = Instant::now();
+    let mut clients: Vec<_> = (0..64).map(|_| request(&address, "/sleep/0.5")).collect();
+    for client in &mut clients {
+        assert_eq!(pid(&answer(client)), child);
+        // Its connection stays open, and counts, until it is dropped.
+        client.close_write();
+    }
+    // Sixteen at a time, in four rounds; one by one it would be 32 s.
+    let took = began.elapsed();
+    assert!(took >= Duration::from_secs(2), "{took:?}");
+    assert!(took < Duration::from_secs(16), "{took:?}");
+    drop(clients);
+    let report = stop(&server);
+    assert!(count(&report, "BUSY") >= 1, "{report}");
+    assert!(count(&report, "NOT_BUSY") >= 1, "{report}");
+    assert_eq!(count(&report, "FailedStart"), 0, "{report}");
+}
+
+fn axum_child_that_is_full_leaves_the_rest_to_others(world: &mut World) {
+    let flags = [
+        "--in-hand",
+        "3",
+        "--start-servers",
+        "2",
+        "--min-spare-servers",
+        "0",
+        "--max-clients",
+        "2",
+    ];
+    let server = run(world, "axum", &flags);
+    server.expect_children(2);
+    let address = server.address();
+    let mut clients: Vec<_> = (0..6).map(|_| request(&address, "/sleep/1")).collect();
+    let mut seventh = request(&address, "/");
+    assert!(seventh.is_silent(Duration::from_millis(300)));
+    let mut by_child = BTreeMap::new();
+    for client in &mut clients {
+        *by_child.entry(pid(&answer(client))).or_insert(0) += 1;
+    }
+    assert_eq!(by_child.into_values().collect::<Vec<_>>(), [3, 3]);
+    drop(clients);
+    answer(&mut seventh);
+    drop(seventh);
+    let report = stop(&server);
+    assert!(count(&report, "BUSY") >= 2, "{report}");
+}
+
+fn axum_sigint_finishes_what_is_in_hand(world: &mut World) {
+    let server = run(
+        world,
+        "axum",
+        &["--start-servers", "1", "--max-clients", "1"],
+    );
+    let child = server.expect_children(1)[0];
+    let address = server.address();
+    let mut idle = request(&address, "/");
+    assert_eq!(pid(&answer(&mut idle)), child);
+    let mut fresh = connect(&address);
+    let mut slow = request(&address, "/sleep/1");
+    assert!(slow.is_silent(Duration::from_millis(200)));
+    interrupt(child);
+    // Nothing is lost with a connection that waits for its next request.
+    idle.gone();
+    send(&mut fresh, "/");
+    assert_eq!(pid(&answer(&mut fresh)), child);
+    fresh.gone();
+    assert_eq!(pid(&answer(&mut slow)), child);
+    slow.gone();
+    until_gone(child);
+    answer(&mut request(&address, "/"));
+    let report = stop(&server);
+    assert_eq!(count(&report, "Finished"), 1, "{report}");
+}
+
+fn axum_loses_no_connection_when_children_are_told_to_stop(world: &mut World) {
+    let flags = [
+        "--in-hand",
+        "2",
+        "--start-servers",
+        "4",
+        "--max-spare-servers",
+        "4",
+    ];
+    let server = run(world, "axum", &flags);
+    let address = server.address();
+    let done = Arc::new(AtomicBool::new(false));
+    let clients: Vec<_> = (0..6)
+        .map(|_| {
+            let (address, done) = (address.clone(), Arc::clone(&done));
+            thread::spawn(move || {
+                let mut answers = 0;
+                while !done.load(Ordering::Relaxed) {
+                    answer(&mut request(&address, "/"));
+                    answers += 1;
+                }
+                answers
+            })
+        })
+        .collect();
+    for _ in 0..40 {
+        if let Some(&child) = server.children().first() {
+            // It may have ended meanwhile.
+            let _ = kill(Pid::from_raw(child.cast_signed()), Signal::SIGINT);
+        }
+        pause(Duration::from_millis(50));
+    }
+    done.store(true, Ordering::Relaxed);
+    let answers: u64 = clients.into_iter().map(|it| it.join().unwrap()).sum();
+    assert!(answers >= 100, "{answers}");
+    let report = stop(&server);
+    assert!(count(&report, "Finished") >= 10, "{report}");
+    assert_eq!(count(&report, "Failed"), 0, "{report}");
+    assert_eq!(count(&report, "Killed"), 0, "{report}");
+}
+
+fn axum_max_requests_replaces_children(world: &mut World) {
+    let flags = [
+        "--start-servers",
+        "1",
+        "--max-clients",
+        "1",
+        "--max-requests",
+        "4",
+    ];
+    let server = run(world, "axum", &flags);
+    let address = server.address();
+    // Four in hand are served by the child that takes no more, and the fifth by the next.
+    let mut clients: Vec<_> = (0..5).map(|_| request(&address, "/sleep/0.3")).collect();
+    let pids: Vec<_> = clients.iter_mut().map(|it| pid(&answer(it))).collect();
+    assert!(pids[..4].iter().all(|pid| *pid == pids[0]), "{pids:?}");
+    assert_ne!(pids[4], pids[0]);
+    drop(clients);
+    let report = stop(&server);
+    assert_eq!(count(&report, "Finished"), 1, "{report}");
+}
+
+fn axum_acks_go_on_during_a_slow_request(world: &mut World) {
+    let server = run(world, "axum", &["--start-servers", "1", "--timeout", "0.6"]);
+    let child = server.expect_children(1)[0];
+    let mut slow = request(&server.address(), "/sleep/2.5");
+    assert_eq!(pid(&answer(&mut slow)), child);
+    let report = stop(&server);
+    assert_eq!(count(&report, "TimedOut"), 0, "{report}");
+    assert!(count(&report, "ACK") >= 5, "{report}");
+}
+
+fn axum_child_that_is_stuck_is_replaced(world: &mut World) {
+    let flags = [
+        "--start-servers",
+        "1",
+        "--max-clients",
+        "1",
+        "--timeout",
+        "0.5",
+    ];
+    let server = run(world, "axum", &flags);
+    let child = server.expect_children(1)[0];
+    let address = server.address();
+    let mut stuck = request(&address, "/stuck");
+    until("the child to be killed", Duration::from_secs(20), || {
+        (!processes::is_alive(child)).then_some(())
+    });
+    stuck.gone();
+    assert_ne!(pid(&answer(&mut request(&address, "/"))), child);
+    let report = stop(&server);
+    assert_eq!(count(&report, "TimedOut"), 1, "{report}");
+}
+
+fn axum_leaves_nothing_when_the_parent_is_killed(world: &mut World) {
+    world.expect_orphans();
+    let server = run(world, "axum", &["--start-servers", "3"]);
+    let children = server.expect_children(3);
+    let address = server.address();
+    let mut idle = request(&address, "/");
+    answer(&mut idle);
+    let mut slow = request(&address, "/sleep/1");
+    assert!(slow.is_silent(Duration::from_millis(200)));
+    server.kill9();
+    // The address is free before the request in hand has been answered.
+    until("the port to be free", SOON, || {
+        port_is_free(&address).then_some(())
+    });
+    answer(&mut slow);
+    idle.gone();
+    slow.gone();
+    children.into_iter().for_each(until_gone);
+}
+
+/// How often the threads of the children that accept have gone to sleep, all in all.
+fn sleeps(children: &[u32]) -> u64 {
+    let one = |pid: &u32| -> u64 {
+        let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+        let others = tasks
+            .map(|task| task.unwrap().path())
+            .filter(|path| !path.ends_with(pid.to_string()));
+        let sleeps = others.map(|path| -> u64 {
+            let status = fs::read_to_string(path.join("status")).unwrap();
+            let field = status.split_once("\nvoluntary_ctxt_switches:").unwrap().1;
+            field.split_whitespace().next().unwrap().parse().unwrap()
+        });
+        sleeps.sum()
+    };
+    children.iter().map(one).sum()
+}
+
+fn axum_connection_wakes_one_child(world: &mut World) {
+    const ROUNDS: u64 = 30;
+    let flags = ["--start-servers", "10", "--max-spare-servers", "20"];
+    let server = run(world, "axum", &flags);
+    let children = server.expect_children(10);
+    let address = server.address();
+    let before = until("the children to be quiet", SOON, || {
+        let before = sleeps(&children);
+        pause(Duration::from_millis(100));
+        let started = children.iter().all(|pid| processes::threads(*pid) == 2);
+        (started && sleeps(&children) == before).then_some(before)
+    });
+    // The connections of a child that has some in hand are no herd either.
+    let mut clients = Vec::new();
+    for _ in 0..ROUNDS {
+        let mut client = request(&address, "/");
+        answer(&mut client);
+        clients.push(client);
+    }
+    let woken = sleeps(&children) - before;
+    // All of them each time would be 300.
+    assert!(woken <= ROUNDS * 3, "{woken} for {ROUNDS} connections");
+    drop(clients);
+    stop(&server);
+}
+
+// TLS.
+
+/// A certificate and its key, in files, and a client's configuration that trusts nothing else.
+fn identity(world: &World) -> (PathBuf, PathBuf, Arc<ClientConfig>) {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let directory = world.tempdir();
+    let (cert, key) = (directory.join("cert.pem"), directory.join("key.pem"));
+    fs::write(&cert, made.cert.pem()).unwrap();
+    fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let mut roots = RootCertStore::empty();
+    roots.add(made.cert.der().clone()).unwrap();
+    let config = ClientConfig::builder()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    (cert, key, Arc::new(config))
+}
+
+/// The example with that certificate.
+fn run_tls(world: &mut World, flags: &[&str]) -> (Server, Arc<ClientConfig>) {
+    let (cert, key, client) = identity(world);
+    let files = [
+        "--cert",
+        cert.to_str().unwrap(),
+        "--key",
+        key.to_str().unwrap(),
+    ];
+    (run(world, "tls", &[&files, flags].concat()), client)
+}
+
+/// A client that thinks before it sends anything.
+struct Slow(Client, Duration);
+
+impl Read for Slow {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.0.read(into)
+    }
+}
+
+impl Write for Slow {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        pause(self.1);
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+/// Everything the server sends for a request.
+fn ask_tls(address: &Address, config: &Arc<ClientConfig>, slow: Duration) -> io::Result<String> {
+    let name = ServerName::try_from("localhost").unwrap();
+    let session = ClientConnection::new(Arc::clone(config), name).map_err(io::Error::other)?;
+    let mut tls = StreamOwned::new(session, Slow(connect(address), slow));
+    tls.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n")?;
+    tls.flush()?;
+    tls.write_all(b"\r\n")?;
+    let mut answer = String::new();
+    // Without the close_notify of the server this is an error.
+    tls.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+fn tls_answers_a_client_that_verifies(world: &mut World) {
+    let (server, config) = run_tls(world, &["--start-servers", "2"]);
+    let children = server.expect_children(2);
+    let address = server.address();
+    for _ in 0..20 {
+        let answer = ask_tls(&address, &config, Duration::ZERO).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+        let (_, rest) = answer.split_once("from child ").unwrap();
+        let (pid, how) = rest.split_once(',').unwrap();
+        assert!(children.contains(&pid.parse().unwrap()), "{answer}");
+        assert!(how.contains("TLSv1_3"), "{answer}");
+    }
+    let report = stop(&server);
+    assert!(count(&report, "BUSY") >= 1, "{report}");
+}
+
+fn tls_slow_client_is_not_killed(world: &mut World) {
+    let flags = [
+        "--start-servers",
+        "1",
+        "--max-clients",
+        "1",
+        "--timeout",
+        "0.5",
+    ];
+    let (server, config) = run_tls(world, &flags);
+    let child = server.expect_children(1)[0];
+    let answer = ask_tls(&server.address(), &config, Duration::from_millis(1200)).unwrap();
+    assert!(answer.contains(&format!("from child {child},")), "{answer}");
+    let report = stop(&server);
+    assert_eq!(count(&report, "TimedOut"), 0, "{report}");
+    assert!(count(&report, "ACK") >= 5, "{report}");
+}
+
+fn tls_survives_a_client_without_it(world: &mut World) {
+    let (server, config) = run_tls(world, &["--start-servers", "1", "--max-clients", "1"]);
+    let child = server.expect_children(1)[0];
+    let address = server.address();
+    request(&address, "/").gone();
+    // One that leaves in the midst of the handshake.
+    connect(&address).write_all(b"\x16\x03\x01").unwrap();
+    let answer = ask_tls(&address, &config, Duration::ZERO).unwrap();
+    assert!(answer.contains(&format!("from child {child},")), "{answer}");
+    stop(&server);
+}
+
+fn tls_makes_a_certificate_of_its_own(world: &mut World) {
+    let server = run(world, "tls", &["--start-servers", "1"]);
+    let (.., trusts_another) = identity(world);
+    let error = ask_tls(&server.address(), &trusts_another, Duration::ZERO).unwrap_err();
+    assert!(error.to_string().contains("certificate"), "{error}");
+    stop(&server);
+}
+
+fn tls_refuses_bad_files(world: &mut World) {
+    let (cert, key, _) = identity(world);
+    let (cert, key) = (cert.to_str().unwrap(), key.to_str().unwrap());
+    for (flags, named) in [
+        (&["--cert", cert][..], "--key"),
+        (&["--cert"][..], "--cert"),
+        (&["--cert", "/no/such", "--key", key][..], "/no/such"),
+        (&["--cert", cert, "--key", cert][..], cert),
+        (&["--cert", key, "--key", key][..], "ertificate"),
+    ] {
+        let server = run(world, "tls", flags);
+        assert_eq!(server.wait(SOON).code(), Some(1), "{flags:?}");
+        let error = server.stderr();
+        assert!(error.contains(named), "{flags:?}: {error}");
+        assert_eq!(server.stdout(), "");
+    }
+}
