@@ -1,8 +1,9 @@
 //! A deterministic simulation: the real core (monitor, hooks, framer) against model children, a
 //! model kernel and a virtual clock, all driven by one seed. No process is made.
 //!
-//! `cargo test simulation` runs a million events. `SIMULATED_EVENTS=1000000000` asks for more, and
-//! `SIMULATED_SEED=n` runs one seed alone, which is what a failure prints.
+//! `cargo test simulation` runs a million events. `SIMULATED_EVENTS=1000000000 cargo test --release
+//! simulation` runs a thousand times as many, and `SIMULATED_SEED=n` one seed alone, which is what a
+//! failure prints.
 
 mod model;
 mod world;
