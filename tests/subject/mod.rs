@@ -64,11 +64,20 @@ fn run(args: &Args) -> Result<(), Error> {
     Ok(())
 }
 
-/// Says where it listens, as the scenarios expect it.
+fn descriptors_at_start(server: &Server) -> Option<usize> {
+    let text = server.stdout();
+    let line = text.lines().find(|line| line.starts_with("descriptors "))?;
+    Some(line["descriptors ".len()..].parse().expect("a number"))
+}
+
+/// Says where it listens, as the scenarios expect it, and how many descriptors it has.
 pub fn announce<H>(prefork: &PreFork<H, TcpServer>) {
     for address in prefork.server().local_addrs() {
         println!("listening on {address}");
     }
+    // The one of the listing itself is in it.
+    let descriptors = std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
+    println!("descriptors {}", descriptors.saturating_sub(1));
 }
 
 /// The exit code of a program, with the text of its error on stderr.
@@ -154,9 +163,17 @@ pub fn hold(address: &Address, count: usize) -> Vec<Held> {
     (0..count).map(|_| Held::new(address)).collect()
 }
 
-/// Stops the server in an orderly way.
+/// Stops the server in an orderly way. Whatever has happened to it, its parent holds no more
+/// descriptors than it had before the first fork and those of the children that live: two outputs
+/// and a pidfd each.
 #[track_caller]
 pub fn ends_well(server: &Server) {
+    if let Some(at_start) = descriptors_at_start(server) {
+        until("no descriptors left over in the parent", SOON, || {
+            let living = server.children().len() + server.zombies().len();
+            (server.descriptors().len() <= at_start + 3 * living).then_some(())
+        });
+    }
     assert_eq!(server.stop(Signal::SIGTERM, SOON).code(), Some(0));
 }
 
