@@ -238,15 +238,32 @@ fn until_replaced(server: &Server, old: u32) -> u32 {
     })
 }
 
-/// The children, once each has said ACK: before, a program may not be ready for a signal.
+/// The children, `count` of them, once each has said ACK: before, a program may not be ready for a
+/// signal.
 #[track_caller]
 fn ready_children(server: &Server, count: usize) -> Vec<u32> {
-    until(&format!("{count} children that said ACK"), SOON, || {
-        let stdout = server.stdout();
-        let heard = |pid: &u32| stdout.lines().any(|line| line == format!("heard {pid}"));
-        let children = server.children();
-        (children.len() == count && children.iter().all(heard)).then_some(children)
+    let what = format!("{count} children that said ACK");
+    until(&what, SOON, || {
+        ready(server).filter(|children| children.len() == count)
     })
+}
+
+/// All children, if each has said ACK.
+fn ready(server: &Server) -> Option<Vec<u32>> {
+    let stdout = server.stdout();
+    let heard = |pid: &u32| stdout.lines().any(|line| line == format!("heard {pid}"));
+    let children = server.children();
+    children.iter().all(heard).then_some(children)
+}
+
+/// Ends a server in order once every child is ready for it: an interpreter that is still starting may
+/// swallow the signal, and is killed only after `shutdown_timeout`.
+#[track_caller]
+fn stop_ready(server: &Server) -> Report {
+    until("every child to have said ACK", SOON, || {
+        ready(server).filter(|children| !children.is_empty())
+    });
+    stop(server)
 }
 
 fn environment(pid: u32) -> BTreeMap<String, String> {
@@ -482,7 +499,7 @@ fn is_killed_when_it_blocks(world: &mut World, language: Language) {
     stuck.gone();
     until_gone(first);
     assert_eq!(connect(&address).ask("after"), "after");
-    let report = stop(&server);
+    let report = stop_ready(&server);
     assert_eq!(report.count("TimedOut"), 1, "{report:?}");
 }
 
@@ -506,7 +523,7 @@ fn leaves_after_max_requests(world: &mut World, language: Language) {
             .then_some(())
     });
     assert_eq!(connect(&address).ask("after"), "after");
-    let report = stop(&server);
+    let report = stop_ready(&server);
     assert!(report.count("Finished") >= 1, "{report:?}");
     assert_eq!(report.count("FailedStart"), 0, "{report:?}");
     // Nobody served more than two.
@@ -529,7 +546,7 @@ fn leaves_at_sigint_between_connections(world: &mut World, language: Language) {
         until_gone(child);
     }
     assert_eq!(connect(&address).ask("again"), "again");
-    let report = stop(&server);
+    let report = stop_ready(&server);
     assert!(report.count("Finished") >= 1, "{report:?}");
     // Nobody was ended by the signal itself.
     assert_eq!(report.count("Killed"), 0, "{report:?}");
@@ -543,6 +560,7 @@ fn finishes_what_is_in_hand(world: &mut World, language: Language) {
     let server = spawn(world, &["--start-servers", "3"], &child);
     let mut client = connect(&server.address());
     assert_eq!(client.ask("hello"), "hello");
+    ready_children(&server, 3);
     server.signal(Signal::SIGTERM);
     // The others are gone, so this one was told as well.
     server.expect_children(1);
