@@ -6,7 +6,7 @@ use crate::{
     child_end::Comm,
     os::{
         ours::Ours,
-        sockets::{self, Accepted},
+        sockets::{self, Accepted, Blocking},
     },
     server::complain,
 };
@@ -30,6 +30,8 @@ pub(super) struct Service<S> {
     pub(super) requests_handled: u64,
     pub(super) send_ack: Option<Duration>,
     pub(super) backlog: i32,
+    /// For how long connections block by themselves, if they do: see `Conn`.
+    pub(super) first_wait: Option<Duration>,
 }
 
 impl<S: Stream> Service<S> {
@@ -43,6 +45,7 @@ impl<S: Stream> Service<S> {
             requests_handled: 0,
             send_ack: None,
             backlog: Self::BACKLOG,
+            first_wait: None,
         }
     }
 
@@ -205,8 +208,12 @@ impl<S: Stream, L: AsFd + AsRawFd> AcceptLoop<'_, S, L> {
     }
 
     fn try_accept(&mut self, index: usize) -> io::Result<Option<OwnedFd>> {
+        let blocking = match self.service.first_wait {
+            Some(_) => Blocking::Allowed,
+            None => Blocking::Never,
+        };
         let accepted = match self.listeners.borrow().get(index) {
-            Some(listener) => sockets::accept(&**listener),
+            Some(listener) => sockets::accept(&**listener, blocking),
             None => Accepted::Nothing,
         };
         match accepted {
@@ -238,7 +245,12 @@ impl<S: Stream, L: AsFd + AsRawFd> AcceptLoop<'_, S, L> {
     fn handle(&mut self, connection: OwnedFd) {
         self.say(Comm::busy);
         self.service.requests_handled += 1;
-        let conn = Conn::new(connection, self.comm.share(), self.service.requests_handled);
+        let conn = Conn::new(
+            connection,
+            self.comm.share(),
+            self.service.requests_handled,
+            self.service.first_wait,
+        );
         match (self.handler)(conn) {
             Ok(()) => {}
             // Clients come and go; that is no news.
