@@ -135,6 +135,7 @@ mod monitor;
 mod os;
 mod pool;
 mod prefork;
+mod ramp;
 mod report;
 mod server;
 pub mod servers;

@@ -20,7 +20,9 @@ const LAYERS: [&[&str]; 11] = [
     &["server"],
     &["child_end"],
     &["monitor"],
-    &["pool", "slowdown", "alarms", "states", "tasks", "report"],
+    &[
+        "pool", "slowdown", "ramp", "alarms", "states", "tasks", "report",
+    ],
     &["attributes"],
     &["comm"],
     &["child"],

@@ -60,6 +60,7 @@ fn main() -> ExitCode {
             lost_listener_ends_the_server,
             max_requests_one_under_load,
             max_requests_zero_is_no_limit,
+            parts_wait_for_as_long_as_it_takes,
             path_that_is_empty_is_an_error,
             path_that_is_too_long_is_an_error,
             read_timeout_is_the_handlers_to_set,
@@ -176,7 +177,11 @@ impl PreForkHooks for Hooks {
 }
 
 /// Does what each line says.
-fn obey<S: Stream + io::Write>(made_in: u32, local: &str, conn: Conn<S>) -> io::Result<()> {
+fn obey<S: Stream + io::Read + io::Write>(
+    made_in: u32,
+    local: &str,
+    conn: Conn<S>,
+) -> io::Result<()> {
     let mut reader = BufReader::new(&conn);
     loop {
         let mut line = String::new();
@@ -210,6 +215,14 @@ fn obey<S: Stream + io::Write>(made_in: u32, local: &str, conn: Conn<S>) -> io::
             "work" => {
                 drop(reader);
                 return work(conn, Duration::from_millis(text.parse().unwrap()));
+            }
+            "parts" => {
+                writeln!(&conn, "in parts")?;
+                drop(reader);
+                let (mut stream, _) = conn.into_parts()?;
+                let mut line = [0; 2];
+                stream.read_exact(&mut line)?;
+                return stream.write_all(&line);
             }
             "reset" => {
                 // More than the client will ever read.
@@ -624,6 +637,24 @@ fn read_timeout_is_the_handlers_to_set(world: &mut World) {
     client.eof();
     stop(&server);
     assert_eq!(server.stderr(), "");
+}
+
+/// Without the last two lines of `Stream::block` the TCP stream gives up with `WouldBlock`.
+fn parts_wait_for_as_long_as_it_takes(world: &mut World) {
+    let path = world.tempdir().join("socket");
+    let servers = [
+        world.spawn("tcp", &[]),
+        world.spawn("unix", &["--path", &path.to_string_lossy()]),
+    ];
+    for server in servers {
+        let mut client = connect(&server.address());
+        assert_eq!(client.ask("parts"), "in parts");
+        assert!(client.is_silent(Duration::from_millis(200)));
+        assert_eq!(client.ask("x"), "x");
+        client.eof();
+        stop(&server);
+        assert_eq!(server.stderr(), "");
+    }
 }
 
 fn acker_speaks_for_a_thread_that_works(world: &mut World) {

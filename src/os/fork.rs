@@ -46,7 +46,7 @@ pub(crate) struct Cradle<'a> {
     pub(crate) grace: Duration,
 }
 
-/// Makes a new process a child and gives it its stop pipe, readable when it should leave. The order
+/// Makes a new process a child and gives it its stop bell, readable when it should leave. The order
 /// matters; each step says why.
 pub(crate) fn become_child(cradle: &Cradle<'_>, mask: Mask) -> io::Result<OwnedFd> {
     signals::become_child(cradle.parent, cradle.grace)?;
@@ -64,9 +64,8 @@ pub(crate) fn become_child(cradle: &Cradle<'_>, mask: Mask) -> io::Result<OwnedF
     // from it here would blind the parent.
     ours::close_in_child(cradle.id);
     limits::restore_open_files();
-    let (stop, raised) = pipes::pipe()?;
-    pipes::set_nonblocking(&raised)?;
-    signals::write_stop_to(raised);
+    let (bell, stop) = pipes::bell()?;
+    signals::ring_at_stop(bell);
     tie_to_parent(cradle.parent)?;
     // Last: what was sent to the child meanwhile arrives now, at handlers of its own.
     mask.for_child()?;

@@ -275,11 +275,11 @@ impl Mask {
     }
 }
 
-// ---- The child's side. A child has one parent and one stop pipe, so these are plain statics. ----
+// ---- The child's side. A child has one parent and one stop bell, so these are plain statics. ----
 
 static STOP: AtomicBool = AtomicBool::new(false);
 static ORPHANED: AtomicBool = AtomicBool::new(false);
-static STOP_PIPE: AtomicI32 = AtomicI32::new(-1);
+static STOP_BELL: AtomicI32 = AtomicI32::new(-1);
 static PARENT: AtomicI32 = AtomicI32::new(0);
 static GRACE_MICROSECONDS: AtomicU64 = AtomicU64::new(0);
 
@@ -292,7 +292,7 @@ extern "C" fn in_child(_signal: libc::c_int) {
         // A child that is stuck in code watches nothing; this ends it.
         become_orphan();
     }
-    wake(STOP_PIPE.load(Ordering::Relaxed));
+    ring(STOP_BELL.load(Ordering::Relaxed));
 }
 
 /// In a new child, all signals blocked: its own handlers for SIGINT and SIGTERM, the default for
@@ -304,7 +304,7 @@ pub(crate) fn become_child(parent: u32, grace: Duration) -> io::Result<()> {
     }
     STOP.store(false, Ordering::Relaxed);
     ORPHANED.store(false, Ordering::Relaxed);
-    STOP_PIPE.store(-1, Ordering::Relaxed);
+    STOP_BELL.store(-1, Ordering::Relaxed);
     PARENT.store(i32::try_from(parent).unwrap_or(0), Ordering::Relaxed);
     let micros = u64::try_from(grace.as_micros()).unwrap_or(u64::MAX);
     GRACE_MICROSECONDS.store(micros.max(1), Ordering::Relaxed);
@@ -317,13 +317,23 @@ pub(crate) fn become_child(parent: u32, grace: Duration) -> io::Result<()> {
     {
         set_action(Signal::SIGCHLD, SigHandler::SigDfl)?;
     }
-    installed().clear();
+    // Left where it is: to free it would touch pages that the child shares with its parent.
+    std::mem::forget(std::mem::take(&mut *installed()));
     Ok(())
 }
 
-/// The handler writes a byte to `pipe` from now on. It is the handler's for the rest of the process.
-pub(crate) fn write_stop_to(pipe: OwnedFd) {
-    STOP_PIPE.store(pipe.into_raw_fd(), Ordering::Relaxed);
+/// The handler rings `bell` from now on. It is the handler's for the rest of the process.
+pub(crate) fn ring_at_stop(bell: OwnedFd) {
+    STOP_BELL.store(bell.into_raw_fd(), Ordering::Relaxed);
+}
+
+fn ring(bell: RawFd) {
+    static ONE: u64 = 1;
+    if bell >= 0 {
+        // SAFETY: write(2) is async-signal-safe; eight bytes of a static are readable. The descriptor
+        // is non-blocking.
+        unsafe { libc::write(bell, (&raw const ONE).cast(), size_of::<u64>()) };
+    }
 }
 
 /// In a child that is about to become another program: SIGINT and SIGTERM end it, as a program

@@ -11,17 +11,18 @@ use nix::{
     poll::PollFlags,
     sys::{
         socket::{
-            self, AddressFamily, Backlog, SockFlag, SockType, SockaddrLike, SockaddrStorage,
-            UnixAddr, sockopt,
+            self, AddressFamily, Backlog, MsgFlags, SockFlag, SockType, SockaddrLike,
+            SockaddrStorage, UnixAddr, sockopt,
         },
         stat::{Mode, umask},
     },
 };
 use std::{
-    fs, io,
+    fs,
+    io::{self, IoSlice},
     net::{SocketAddr, TcpListener},
     os::{
-        fd::{AsFd, AsRawFd, FromRawFd, OwnedFd},
+        fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
         unix::{
             fs::{FileTypeExt, MetadataExt, PermissionsExt},
             net::UnixListener,
@@ -43,9 +44,17 @@ pub(crate) enum Accepted {
     Broken(io::Error),
 }
 
-/// Takes a connection, close-on-exec and in non-blocking mode, if one is queued.
-pub(crate) fn accept(listener: &impl AsFd) -> Accepted {
-    match try_accept(listener.as_fd().as_raw_fd()) {
+/// Whether an operation on a connection may block, for as long as the connection itself allows.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Blocking {
+    Allowed,
+    Never,
+}
+
+/// Takes a connection, close-on-exec, if one is queued. It is in non-blocking mode unless it is
+/// allowed to block, which only connections should be that [inherit timeouts](inherit_timeouts).
+pub(crate) fn accept(listener: &impl AsFd, blocking: Blocking) -> Accepted {
+    match try_accept(listener.as_fd().as_raw_fd(), blocking) {
         Ok(fd) => Accepted::Connection(fd),
         Err(errno) => match errno {
             Errno::EAGAIN | Errno::EINTR => Accepted::Nothing,
@@ -80,21 +89,78 @@ pub(crate) fn is_queued(listener: &impl AsFd) -> io::Result<bool> {
 }
 
 #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
-fn try_accept(listener: libc::c_int) -> nix::Result<OwnedFd> {
-    let fd = socket::accept4(listener, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK)?;
+fn try_accept(listener: libc::c_int, blocking: Blocking) -> nix::Result<OwnedFd> {
+    let mut flags = SockFlag::SOCK_CLOEXEC;
+    flags.set(SockFlag::SOCK_NONBLOCK, blocking == Blocking::Never);
+    let fd = socket::accept4(listener, flags)?;
     // SAFETY: the kernel has just made this descriptor for us; nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 #[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
-fn try_accept(listener: libc::c_int) -> nix::Result<OwnedFd> {
+fn try_accept(listener: libc::c_int, blocking: Blocking) -> nix::Result<OwnedFd> {
     use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
     let fd = socket::accept(listener)?;
     // SAFETY: the kernel has just made this descriptor for us; nobody else owns it.
     let fd = unsafe { OwnedFd::from_raw_fd(fd) };
     fcntl(&fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
-    fcntl(&fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+    // Elsewhere a connection may inherit the listener's mode.
+    let mut flags = OFlag::empty();
+    flags.set(OFlag::O_NONBLOCK, blocking == Blocking::Never);
+    fcntl(&fd, FcntlArg::F_SETFL(flags))?;
     Ok(fd)
+}
+
+/// Has connections that are accepted from `listener` give up an operation that blocks after
+/// `timeout`, with EAGAIN. On Linux a TCP connection inherits both timeouts from its listener, so
+/// none of them costs it a call.
+#[cfg(target_os = "linux")]
+pub(crate) fn inherit_timeouts(listener: &TcpListener, timeout: Duration) -> io::Result<()> {
+    use nix::sys::time::{TimeVal, TimeValLike};
+    // OK because it is milliseconds.
+    let timeout = TimeVal::microseconds(timeout.as_micros() as i64);
+    socket::setsockopt(listener, sockopt::ReceiveTimeout, &timeout)?;
+    Ok(socket::setsockopt(
+        listener,
+        sockopt::SendTimeout,
+        &timeout,
+    )?)
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn inherit_timeouts(_: &TcpListener, _: Duration) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+fn flags(blocking: Blocking) -> MsgFlags {
+    match blocking {
+        Blocking::Allowed => MsgFlags::MSG_NOSIGNAL,
+        Blocking::Never => MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT,
+    }
+}
+
+/// Reads once from a connection.
+pub(crate) fn receive(
+    socket: BorrowedFd<'_>,
+    buffer: &mut [u8],
+    blocking: Blocking,
+) -> io::Result<usize> {
+    let flags = flags(blocking) & MsgFlags::MSG_DONTWAIT;
+    Ok(socket::recv(socket.as_raw_fd(), buffer, flags)?)
+}
+
+/// Writes once to a connection.
+pub(crate) fn send(
+    socket: BorrowedFd<'_>,
+    parts: &[IoSlice<'_>],
+    blocking: Blocking,
+) -> io::Result<usize> {
+    let (socket, flags) = (socket.as_raw_fd(), flags(blocking));
+    Ok(match parts {
+        // send(2) is a little cheaper than sendmsg(2).
+        [part] => socket::send(socket, part, flags)?,
+        _ => socket::sendmsg::<()>(socket, parts, &[], flags, None)?,
+    })
 }
 
 /// Whether a socket still listens: any process that shares it can shut it down for all.

@@ -39,7 +39,7 @@ pub(crate) fn poll_any<const N: usize>(
     Ok(asked.map(|fd| fd.any().unwrap_or(false)))
 }
 
-/// Waits on listeners and on what every child watches: its stop pipe and the death watch.
+/// Waits on listeners and on what every child watches: its stop bell and the death watch.
 #[cfg(target_os = "linux")]
 pub(crate) use linux::Waiter;
 

@@ -3,10 +3,10 @@
 
 use super::conn::{Conn, Stream};
 use crate::{
-    child_end::Comm,
+    child_end::{Comm, Wake},
     os::{
         ours::Ours,
-        sockets::{self, Accepted},
+        sockets::{self, Accepted, Blocking},
     },
     server::complain,
 };
@@ -30,6 +30,8 @@ pub(super) struct Service<S> {
     pub(super) requests_handled: u64,
     pub(super) send_ack: Option<Duration>,
     pub(super) backlog: i32,
+    /// For how long connections block by themselves, if they do: see `Conn`.
+    pub(super) first_wait: Option<Duration>,
 }
 
 impl<S: Stream> Service<S> {
@@ -43,6 +45,7 @@ impl<S: Stream> Service<S> {
             requests_handled: 0,
             send_ack: None,
             backlog: Self::BACKLOG,
+            first_wait: None,
         }
     }
 
@@ -89,6 +92,7 @@ impl<S: Stream> Service<S> {
             next: 0,
             served: false,
             sparse: false,
+            woken: false,
             shortage: None,
         }
         .run()
@@ -120,9 +124,10 @@ struct AcceptLoop<'a, S, L: AsRawFd> {
     /// Whether the last attempt to accept has yielded a connection.
     served: bool,
     /// Whether nothing was queued when the last connection but one had been served: then it is
-    /// likely so after the next as well, and a look at the listener comes before the attempt. An
-    /// attempt in vain costs more: accept(2) makes a socket and a file before it looks.
+    /// likely so after the next as well.
     sparse: bool,
+    /// Whether a wait has ended because there is something to accept, unless somebody was faster.
+    woken: bool,
     /// How long to pause for want of descriptors or memory, while that lasts.
     shortage: Option<Duration>,
 }
@@ -169,15 +174,25 @@ impl<S: Stream, L: AsFd + AsRawFd> AcceptLoop<'_, S, L> {
         Ok(())
     }
 
-    fn wait(&self) -> io::Result<()> {
+    fn wait(&mut self) -> io::Result<()> {
         let listeners = self.listeners.borrow();
         let fds: Vec<BorrowedFd<'_>> = listeners.iter().map(|listener| listener.as_fd()).collect();
-        self.comm.wait(&fds).map(drop)
+        self.woken = self.comm.wait(&fds)? == Wake::Ready;
+        Ok(())
+    }
+
+    /// Whether a look at a listener comes before the attempt to accept, which costs more if it is in
+    /// vain: accept(2) makes a socket and a file before it looks itself. So a look is for whoever is
+    /// likely to find nothing: a newcomer, a child whose timer went off, one that has served when
+    /// connections are sparse.
+    fn looks_first(&self) -> bool {
+        !self.woken && (!self.served || self.sparse)
     }
 
     fn accept(&mut self) -> io::Result<Option<OwnedFd>> {
         let count = self.listeners.borrow().len();
-        let look_first = self.served && self.sparse;
+        let look_first = self.looks_first();
+        self.woken = false;
         let mut found = None;
         for offset in 0..count {
             let index = (self.next + offset) % count;
@@ -205,8 +220,12 @@ impl<S: Stream, L: AsFd + AsRawFd> AcceptLoop<'_, S, L> {
     }
 
     fn try_accept(&mut self, index: usize) -> io::Result<Option<OwnedFd>> {
+        let blocking = match self.service.first_wait {
+            Some(_) => Blocking::Allowed,
+            None => Blocking::Never,
+        };
         let accepted = match self.listeners.borrow().get(index) {
-            Some(listener) => sockets::accept(&**listener),
+            Some(listener) => sockets::accept(&**listener, blocking),
             None => Accepted::Nothing,
         };
         match accepted {
@@ -238,7 +257,12 @@ impl<S: Stream, L: AsFd + AsRawFd> AcceptLoop<'_, S, L> {
     fn handle(&mut self, connection: OwnedFd) {
         self.say(Comm::busy);
         self.service.requests_handled += 1;
-        let conn = Conn::new(connection, self.comm.share(), self.service.requests_handled);
+        let conn = Conn::new(
+            connection,
+            self.comm.share(),
+            self.service.requests_handled,
+            self.service.first_wait,
+        );
         match (self.handler)(conn) {
             Ok(()) => {}
             // Clients come and go; that is no news.

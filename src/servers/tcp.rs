@@ -16,6 +16,10 @@ use std::{
     time::Duration,
 };
 
+/// How late an ACK may be, or the notice that the parent is gone, because a connection blocks by
+/// itself for so long. Long enough for a client that is not slow.
+const FIRST_WAIT: Duration = Duration::from_millis(20);
+
 /// Which addresses a host name may stand for.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 #[non_exhaustive]
@@ -213,6 +217,12 @@ impl TcpServer {
 impl ChildServer for TcpServer {
     fn start(&mut self) -> io::Result<()> {
         self.listeners = self.listen_all()?;
+        // Where one of them cannot, all connections wait in the other way.
+        let all_can = self
+            .listeners
+            .iter()
+            .all(|listener| sockets::inherit_timeouts(listener, FIRST_WAIT).is_ok());
+        self.service.first_wait = all_can.then_some(FIRST_WAIT);
         Ok(())
     }
 

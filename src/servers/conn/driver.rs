@@ -1,8 +1,13 @@
 //! Runs one object over one connection: waits, reads, writes, calls the handlers that the session
 //! names. Decides nothing about them.
 
-use super::{Conn, Stream, class::ConnClass, pump::Step, session::Session};
-use crate::child_end::Interest;
+use super::{
+    Conn, Stream, class::ConnClass, is_interruption, is_wait, pump::Step, session::Session,
+};
+use crate::{
+    child_end::Interest,
+    os::sockets::{self, Blocking},
+};
 use std::{
     io::{self, IoSlice},
     net::Shutdown,
@@ -107,10 +112,10 @@ impl<S: Stream, C: ConnClass> Driver<'_, S, C> {
         let mut progress = false;
         while !self.session.output().is_empty() {
             let parts = [IoSlice::new(self.session.output())];
-            match self.conn.stream.write_once(&parts) {
+            match sockets::send(self.conn.stream.as_fd(), &parts, Blocking::Never) {
                 Ok(count) => self.session.wrote(count),
                 Err(error) if is_wait(&error) => break,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) if is_interruption(&error) => continue,
                 Err(error) => self.session.write_failed(error),
             }
             progress = true;
@@ -123,14 +128,18 @@ impl<S: Stream, C: ConnClass> Driver<'_, S, C> {
         if !self.session.wants_read() {
             return false;
         }
-        match self.conn.stream.read_once(&mut self.chunk) {
+        match self.receive() {
             Ok(0) => self.session.input_ended(),
             Ok(count) => self.session.received(&self.chunk[..count]),
             Err(error) if is_wait(&error) => return false,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if is_interruption(&error) => {}
             Err(error) => self.session.read_failed(error),
         }
         true
+    }
+
+    fn receive(&mut self) -> io::Result<usize> {
+        sockets::receive(self.conn.stream.as_fd(), &mut self.chunk, Blocking::Never)
     }
 
     fn wait(&self) -> io::Result<()> {
@@ -153,13 +162,9 @@ impl<S: Stream, C: ConnClass> Driver<'_, S, C> {
             return;
         }
         for _ in 0..LAST_CHUNKS {
-            if !matches!(self.conn.stream.read_once(&mut self.chunk), Ok(count) if count > 0) {
+            if !matches!(self.receive(), Ok(count) if count > 0) {
                 return;
             }
         }
     }
-}
-
-fn is_wait(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::WouldBlock
 }
