@@ -108,10 +108,7 @@ impl World {
         };
         world.core.monitor.post_event(Event::Forkoff);
         if let Some(check) = check {
-            world
-                .core
-                .monitor
-                .delay_set("server_timeout_check", check);
+            world.core.monitor.delay_set("server_timeout_check", check);
         }
         world.wake(Duration::ZERO);
         world.at(ms(5), Happening::Clients);

@@ -7,6 +7,10 @@ use crate::{
 };
 use std::time::Duration;
 
+/// How long a client may take at the most, in microseconds: longer than any timeout, and the child
+/// goes on saying ACK.
+const SLOW_CLIENT: u64 = 20_000_000;
+
 /// After how many connections a child leaves.
 const MAX_REQUESTS: u32 = 25;
 
@@ -89,7 +93,12 @@ impl World {
             model.say_state();
             self.said(id);
         }
-        let work = us(100 + self.random.below(5_000));
+        let longest = if self.random.one_in(200) {
+            SLOW_CLIENT
+        } else {
+            5_000
+        };
+        let work = us(100 + self.random.below(longest));
         self.plan_step(id, work);
     }
 

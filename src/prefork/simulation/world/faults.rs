@@ -1,9 +1,9 @@
 //! What goes wrong: forks and starts that fail by plan, a parent that stands still, strangers with
-//! pids of the dead, and a menu of faults for each child.
+//! pids of the dead, hooks with ideas of their own, and a menu of faults for each child.
 
 use super::{Happening, World, ms};
 use crate::{
-    child::{ChildId, Signal},
+    child::{Child, ChildId, Reason, Signal, State},
     prefork::simulation::model::Fault,
 };
 
@@ -25,8 +25,30 @@ impl World {
             8..=10 => self.kernel.stranger_goes(),
             // Another SIGINT comes at a moment when the shutdown may have begun, and often has not.
             11..=14 if self.is_shutting_down() => self.tell_to_shut_down(),
+            11..=13 => self.a_hook_forks(),
+            14 => self.a_hook_retires_somebody(),
             _ => self.hurt_somebody(),
         }
+    }
+
+    /// More children than are needed.
+    fn a_hook_forks(&mut self) {
+        for _ in 0..self.random.below(6) {
+            self.core.monitor.fork();
+        }
+        self.wake_soon();
+    }
+
+    fn a_hook_retires_somebody(&mut self) {
+        let monitor = &mut self.core.monitor;
+        let unasked = monitor
+            .children()
+            .find(|child| child.state() != State::Retiring);
+        if let Some(id) = unasked.map(Child::id) {
+            monitor.kill(id, Signal::Interrupt);
+            monitor.retire(id, Reason::Asked);
+        }
+        self.wake_soon();
     }
 
     fn hurt_somebody(&mut self) {

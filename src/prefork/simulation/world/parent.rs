@@ -402,7 +402,11 @@ impl World {
         let id = self.core.monitor.forked(pid);
         self.kernel.enter(id, pid, self.capacity);
         // Slow now and then: a cold cache, a big interpreter.
-        let longest = if self.random.one_in(100) { 3_000_000 } else { 3_000 };
+        let longest = if self.random.one_in(100) {
+            3_000_000
+        } else {
+            3_000
+        };
         let start_up = us(50 + self.random.below(longest));
         self.plan_step(id, start_up);
     }
@@ -416,7 +420,11 @@ impl World {
         assert_eq!(hit, id, "{signal:?} hit somebody else");
         self.check_signals_to(id);
         if acts {
-            if self.kernel.get(id).is_some_and(|model| matches!(model.doing, Doing::Dead(_))) {
+            if self
+                .kernel
+                .get(id)
+                .is_some_and(|model| matches!(model.doing, Doing::Dead(_)))
+            {
                 self.announce_death(id);
             }
             self.wake_soon();
