@@ -3,11 +3,16 @@
 use super::{
     accept::{Handler, Service, common_attributes, common_server},
     conn::{Conn, ConnClass},
+    listen_fds::{self, Wanted},
 };
 use crate::{
     child_end::Comm,
     error::{Error, Operation},
-    os::{ours::Ours, sockets},
+    os::{
+        handed_over::{self, Family, Given},
+        ours::Ours,
+        sockets,
+    },
     server::ChildServer,
 };
 use std::{
@@ -63,6 +68,8 @@ pub struct TcpServer {
     more: Vec<SocketAddr>,
     only_v6: bool,
     listeners: Vec<Ours<TcpListener>>,
+    handed_over: Option<Wanted>,
+    given: Vec<Ours<Given>>,
 }
 
 impl TcpServer {
@@ -113,6 +120,8 @@ impl TcpServer {
             more: Vec::new(),
             only_v6: false,
             listeners: Vec::new(),
+            handed_over: None,
+            given: Vec::new(),
         }
     }
 
@@ -201,6 +210,16 @@ impl TcpServer {
         }))
     }
 
+    fn take_over(&mut self, wanted: &Wanted) -> io::Result<()> {
+        for taken in listen_fds::take(wanted, Family::Inet)? {
+            let listener = TcpListener::from(taken.socket);
+            listener.set_nonblocking(true)?;
+            self.listeners.push(Ours::servers(listener));
+            self.given.push(taken.given);
+        }
+        Ok(())
+    }
+
     fn listen_all(&self) -> Result<Vec<Ours<TcpListener>>, Error> {
         let mut listeners = vec![self.listen_any(&self.resolve()?)?];
         for &address in &self.more {
@@ -212,12 +231,18 @@ impl TcpServer {
 
 impl ChildServer for TcpServer {
     fn start(&mut self) -> io::Result<()> {
-        self.listeners = self.listen_all()?;
-        Ok(())
+        match self.handed_over.clone() {
+            Some(wanted) => self.take_over(&wanted),
+            None => {
+                self.listeners = self.listen_all()?;
+                Ok(())
+            }
+        }
     }
 
     fn stop(&mut self) {
         self.listeners.clear();
+        self.given.clear();
     }
 
     common_server!();
