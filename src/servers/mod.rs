@@ -72,7 +72,7 @@
 mod accept;
 pub mod conn;
 mod exec;
-mod listen_fds;
+pub(crate) mod listen_fds;
 mod tcp;
 mod unix;
 
