@@ -155,9 +155,11 @@ impl World {
         self.see_the_end();
     }
 
-    /// No more faults and no more clients: in bounded time everything must come to rest.
+    /// No more faults and no more clients, and those who wait have gone: in bounded time everything
+    /// must come to rest.
     fn settle(&mut self) {
         self.calm = true;
+        self.queued_clients = 0;
         self.forks_fail_until = self.now;
         self.forks_to_fail = 0;
         self.starts_fail_until = self.now;
