@@ -185,6 +185,12 @@ impl Framer {
         }
     }
 
+    /// How many bytes it keeps, and how many it has room for.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn held(&self) -> (usize, usize) {
+        (self.line.bytes.len(), self.line.bytes.capacity())
+    }
+
     /// Takes the next bytes of the stream.
     pub(crate) fn feed(&mut self, mut bytes: &[u8], mut emit: impl FnMut(Output<'_>)) {
         while let Some(at) = bytes.iter().position(|&byte| byte == b'\n') {

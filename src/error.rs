@@ -44,6 +44,8 @@ pub enum Operation {
     Socket,
     /// Starting the server object.
     Start,
+    /// Taking over a socket that was handed over by whoever started the program.
+    TakeOver,
     /// Counting the threads of the process before a fork.
     Threads,
     /// Removing a stale socket file.
@@ -75,6 +77,7 @@ impl Operation {
             Self::Signal => "signal",
             Self::Socket => "socket",
             Self::Start => "start",
+            Self::TakeOver => "take over",
             Self::Threads => "threads",
             Self::Unlink => "unlink",
             Self::Wait => "wait",

@@ -130,6 +130,9 @@ mod child_end;
 mod comm;
 pub mod defaults;
 mod error;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod hooks;
 mod monitor;
 mod os;

@@ -59,7 +59,8 @@ impl Monitor {
             .map(|(at, _)| at)
     }
 
-    pub(super) fn next_signal(&self, child: &Child) -> Option<(Time, Signal)> {
+    /// When a retiring child is sent its next signal, unless it leaves before.
+    pub(crate) fn next_signal(&self, child: &Child) -> Option<(Time, Signal)> {
         let tell = child.tell_at().map(|at| (at, Signal::Interrupt));
         tell.or_else(|| {
             let kill_at = child.kill_at(self.attributes.timeout, self.gaps)?;

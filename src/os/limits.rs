@@ -29,6 +29,11 @@ pub(crate) fn single_thread() -> Result<(), Error> {
     ))
 }
 
+/// Whether this process certainly has one thread.
+pub(crate) fn has_one_thread() -> bool {
+    fs::metadata("/proc/self/task").is_ok_and(|tasks| tasks.nlink() == 3)
+}
+
 fn thread_names() -> Vec<String> {
     let tasks = fs::read_dir("/proc/self/task")
         .into_iter()

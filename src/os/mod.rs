@@ -6,6 +6,7 @@ pub(crate) mod clock;
 pub(crate) mod credentials;
 pub(crate) mod exec;
 pub(crate) mod fork;
+pub(crate) mod handed_over;
 pub(crate) mod limits;
 pub(crate) mod ours;
 pub(crate) mod output;

@@ -339,6 +339,34 @@ macro_rules! common_attributes {
             self
         }
 
+        /// Takes over the sockets that whoever started this program has opened for it, as systemd
+        /// does for a service with a `.socket` unit, instead of opening any: those of LISTEN_FDS that
+        /// are listening stream sockets of this server's family. What else was handed over is left
+        /// alone: it may be for another server, or for another part of the program.
+        ///
+        /// The start fails if LISTEN_PID is not this process, if none fits, or if the variables make
+        /// no sense: with [`ListenFdsError`](crate::servers::ListenFdsError) as the reason. See
+        /// [`has_listen_fds`](crate::servers::has_listen_fds) for a server that listens by itself then.
+        ///
+        /// The sockets become non-blocking, for everybody who shares them, and close-on-exec. They
+        /// stay open in the parent until it exits, for a second start. Children have those of their
+        /// server alone, and find no LISTEN_FDS in their environment (where `/proc` tells that they
+        /// have one thread): the programs that they run are not to take it for theirs.
+        #[must_use]
+        pub fn listen_fds(mut self) -> Self {
+            self.handed_over = Some(Wanted::All);
+            self
+        }
+
+        /// As [`listen_fds`](Self::listen_fds), but only those that LISTEN_FDNAMES calls `name`: a
+        /// socket unit's `FileDescriptorName`. Each of these must be a listening stream socket of
+        /// this server's family.
+        #[must_use]
+        pub fn listen_fds_named(mut self, name: impl Into<String>) -> Self {
+            self.handed_over = Some(Wanted::Named(name.into()));
+            self
+        }
+
         /// How many connections this process has taken: in the parent, none.
         pub fn requests_handled(&self) -> u64 {
             self.service.requests_handled
@@ -359,6 +387,9 @@ macro_rules! common_server {
         }
 
         fn resume_accept(&mut self, comm: &mut Comm) -> io::Result<()> {
+            if self.handed_over.is_some() {
+                handed_over::forget_variables();
+            }
             let listeners = std::mem::take(&mut self.listeners);
             self.service.serve(listeners, comm)
         }

@@ -13,6 +13,8 @@ mod filter;
 mod limit;
 mod peer;
 mod pump;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod segmentation;
 mod session;
 
 #[cfg(test)]

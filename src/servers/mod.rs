@@ -11,6 +11,9 @@
 //! - when the parent is gone it closes its listeners at once, finishes the connection in hand within
 //!   `kill_timeout`, and leaves.
 //!
+//! They open their sockets themselves, or take over those that a service manager has opened:
+//! [`TcpServer::listen_fds`], [`UnixServer::listen_fds`].
+//!
 //! [`ExecServer`] is the exception: it opens the sockets and leaves the rest to programs.
 //!
 //! # A stock server of one's own
@@ -69,12 +72,14 @@
 mod accept;
 pub mod conn;
 mod exec;
+pub(crate) mod listen_fds;
 mod tcp;
 mod unix;
 
 pub use self::{
     conn::{Conn, Stream},
     exec::{ExecServer, Listen},
+    listen_fds::{ListenFdsError, has_listen_fds},
     tcp::{Domain, TcpPerChild, TcpServer},
     unix::{UnixPerChild, UnixServer},
 };

@@ -3,11 +3,16 @@
 use super::{
     accept::{Handler, Service, common_attributes, common_server},
     conn::{Conn, ConnClass},
+    listen_fds::{self, Wanted},
 };
 use crate::{
     child_end::Comm,
     error::{Error, Operation},
-    os::{ours::Ours, sockets},
+    os::{
+        handed_over::{self, Family, Given},
+        ours::Ours,
+        sockets,
+    },
     server::ChildServer,
 };
 use std::{
@@ -67,6 +72,8 @@ pub struct TcpServer {
     more: Vec<SocketAddr>,
     only_v6: bool,
     listeners: Vec<Ours<TcpListener>>,
+    handed_over: Option<Wanted>,
+    given: Vec<Ours<Given>>,
 }
 
 impl TcpServer {
@@ -117,6 +124,8 @@ impl TcpServer {
             more: Vec::new(),
             only_v6: false,
             listeners: Vec::new(),
+            handed_over: None,
+            given: Vec::new(),
         }
     }
 
@@ -205,29 +214,43 @@ impl TcpServer {
         }))
     }
 
-    fn listen_all(&self) -> Result<Vec<Ours<TcpListener>>, Error> {
+    fn take_over(&mut self, wanted: &Wanted) -> io::Result<()> {
+        for taken in listen_fds::take(wanted, Family::Inet)? {
+            let listener = TcpListener::from(taken.socket);
+            listener.set_nonblocking(true)?;
+            self.listeners.push(Ours::servers(listener));
+            self.given.push(taken.given);
+        }
+        Ok(())
+    }
+
+    fn listen_all(&mut self) -> Result<(), Error> {
         let mut listeners = vec![self.listen_any(&self.resolve()?)?];
         for &address in &self.more {
             listeners.push(self.listen(address)?);
         }
-        Ok(listeners)
+        // Where one of them cannot, all connections wait in the other way.
+        let all_can = listeners
+            .iter()
+            .all(|listener| sockets::inherit_timeouts(listener, FIRST_WAIT).is_ok());
+        self.service.first_wait = all_can.then_some(FIRST_WAIT);
+        self.listeners = listeners;
+        Ok(())
     }
 }
 
 impl ChildServer for TcpServer {
     fn start(&mut self) -> io::Result<()> {
-        self.listeners = self.listen_all()?;
-        // Where one of them cannot, all connections wait in the other way.
-        let all_can = self
-            .listeners
-            .iter()
-            .all(|listener| sockets::inherit_timeouts(listener, FIRST_WAIT).is_ok());
-        self.service.first_wait = all_can.then_some(FIRST_WAIT);
-        Ok(())
+        match self.handed_over.clone() {
+            // No timeouts on those: the options of a socket are its giver's as well.
+            Some(wanted) => self.take_over(&wanted),
+            None => Ok(self.listen_all()?),
+        }
     }
 
     fn stop(&mut self) {
         self.listeners.clear();
+        self.given.clear();
     }
 
     common_server!();

@@ -3,10 +3,12 @@
 use super::{
     accept::{Handler, Service, common_attributes, common_server},
     conn::{Conn, ConnClass},
+    listen_fds::{self, Wanted},
 };
 use crate::{
     child_end::Comm,
     os::{
+        handed_over::{self, Family, Given},
         ours::Ours,
         sockets::{self, FileId},
     },
@@ -30,6 +32,8 @@ pub struct UnixServer {
     path: PathBuf,
     mode: u32,
     listeners: Vec<Ours<UnixListener>>,
+    handed_over: Option<Wanted>,
+    given: Vec<Ours<Given>>,
     bound: Option<Bound>,
 }
 
@@ -85,6 +89,8 @@ impl UnixServer {
             path,
             mode: 0o660,
             listeners: Vec::new(),
+            handed_over: None,
+            given: Vec::new(),
             bound: None,
         }
     }
@@ -99,9 +105,27 @@ impl UnixServer {
 
     common_attributes!(UnixStream);
 
-    /// Where it listens.
+    /// Where it listens. With [`listen_fds`](Self::listen_fds), once started, the path of the first
+    /// socket that was taken over, if it has one.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The file of a socket that was taken over is its maker's: it is never removed.
+    fn take_over(&mut self, wanted: &Wanted) -> io::Result<()> {
+        for taken in listen_fds::take(wanted, Family::Unix)? {
+            let listener = UnixListener::from(taken.socket);
+            listener.set_nonblocking(true)?;
+            let address = listener.local_addr()?;
+            if self.listeners.is_empty()
+                && let Some(path) = address.as_pathname()
+            {
+                self.path = path.to_owned();
+            }
+            self.listeners.push(Ours::servers(listener));
+            self.given.push(taken.given);
+        }
+        Ok(())
     }
 
     fn remove_file(&mut self) {
@@ -117,6 +141,9 @@ impl UnixServer {
 
 impl ChildServer for UnixServer {
     fn start(&mut self) -> io::Result<()> {
+        if let Some(wanted) = self.handed_over.clone() {
+            return self.take_over(&wanted);
+        }
         let (listener, file) = sockets::listen_unix(&self.path, self.mode, self.service.backlog)?;
         self.listeners = vec![Ours::servers(listener)];
         self.bound = Some(Bound {
@@ -130,6 +157,7 @@ impl ChildServer for UnixServer {
         // The file first: whoever finds it can still connect then.
         self.remove_file();
         self.listeners.clear();
+        self.given.clear();
     }
 
     common_server!();

@@ -1,38 +1,12 @@
-//! A model child: what it would do next, and the pipe that it writes to. Knows nothing of the core.
+//! A model child: what it would do next, and the pipes that it writes to. Knows nothing of the core.
 
+use super::pipe::Pipe;
 use crate::{
     child::Signal,
     comm::{CommWords, Word},
     time::Time,
 };
-use std::{collections::VecDeque, os::unix::process::ExitStatusExt, process::ExitStatus};
-
-/// A small generator of random numbers, the same for the same seed everywhere (SplitMix64).
-#[derive(Debug)]
-pub(super) struct Random(u64);
-
-impl Random {
-    pub(super) fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// Less than `bound`, which is not zero.
-    pub(super) fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
-    }
-
-    pub(super) fn one_in(&mut self, odds: u64) -> bool {
-        self.below(odds) == 0
-    }
-}
+use std::{os::unix::process::ExitStatusExt, process::ExitStatus};
 
 /// What is wrong with a child, from some moment on.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -41,10 +15,12 @@ pub(super) enum Fault {
     Deaf,
     /// It does nothing any more, and hears nothing (SIGSTOP): only SIGKILL ends it.
     Stopped,
-    /// It has closed its outputs and lives on.
+    /// It has closed one output or both and lives on.
     Mute,
-    /// It says words at random.
+    /// It has said words at random, or filled its pipe.
     Babbling,
+    /// An output of it cannot be read any more.
+    Unreadable,
 }
 
 /// What a child does.
@@ -56,36 +32,51 @@ pub(super) enum Doing {
     Dead(i32),
 }
 
-/// How much a pipe holds.
-const CAPACITY: usize = 65_536;
+/// What a child was sent by the parent, to be compared with what it may have been sent.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Sent {
+    pub(super) interrupts: u32,
+    pub(super) kills: u32,
+}
 
 #[derive(Debug)]
 pub(super) struct Model {
     pub(super) pid: u32,
     pub(super) doing: Doing,
     pub(super) fault: Option<Fault>,
-    pub(super) pipe: VecDeque<u8>,
-    pub(super) closed: bool,
+    pub(super) stdout: Pipe,
+    pub(super) stderr: Pipe,
     /// SIGINT is pending or was acted on. However often it is sent, it arrives once.
     pub(super) told: bool,
+    /// Told to stop, it has looked for one more connection.
+    pub(super) last_round: bool,
+    pub(super) sent: Sent,
     pub(super) next_ack: Option<Time>,
+    /// The pipe had no room for its last word.
+    pub(super) unsaid: bool,
     pub(super) served: u32,
     /// Counts its plans: one that was made before something else happened is void.
     pub(super) plan: u32,
+    /// The parent has been told of its death (where it is told of each).
+    pub(super) announced: bool,
 }
 
 impl Model {
-    pub(super) fn new(pid: u32) -> Self {
+    pub(super) fn new(pid: u32, capacity: usize) -> Self {
         Self {
             pid,
             doing: Doing::Starting,
             fault: None,
-            pipe: VecDeque::new(),
-            closed: false,
+            stdout: Pipe::new(capacity),
+            stderr: Pipe::new(capacity),
             told: false,
+            last_round: false,
+            sent: Sent::default(),
             next_ack: None,
+            unsaid: false,
             served: 0,
             plan: 0,
+            announced: false,
         }
     }
 
@@ -98,6 +89,11 @@ impl Model {
         !self.is_dead() && self.fault != Some(Fault::Stopped)
     }
 
+    /// Whether it knows that it is to leave.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.told && self.fault != Some(Fault::Deaf)
+    }
+
     pub(super) fn status(&self) -> Option<ExitStatus> {
         match self.doing {
             Doing::Dead(raw) => Some(ExitStatus::from_raw(raw)),
@@ -107,20 +103,13 @@ impl Model {
 
     pub(super) fn die(&mut self, raw: i32) {
         self.doing = Doing::Dead(raw);
-        self.closed = true;
+        self.stdout.close();
+        self.stderr.close();
         self.plan += 1;
     }
 
-    /// Writes all of it or, if there is no room, nothing: as the real one does.
-    pub(super) fn write(&mut self, bytes: &[u8]) {
-        if !self.closed && self.pipe.len() + bytes.len() <= CAPACITY {
-            self.pipe.extend(bytes);
-        }
-    }
-
     fn state_byte(&self) -> u8 {
-        let words = CommWords::CONTROL;
-        words.byte(match self.doing {
+        CommWords::CONTROL.byte(match self.doing {
             Doing::Serving => Word::Busy,
             _ => Word::NotBusy,
         })
@@ -128,16 +117,15 @@ impl Model {
 
     pub(super) fn say_ack(&mut self) {
         let ack = CommWords::CONTROL.byte(Word::Ack);
-        let state = self.state_byte();
-        let message = [b'\n', ack, b'\n', state, b'\n'];
-        let knows = self.told && self.fault != Some(Fault::Deaf);
-        let leaving = knows && self.doing != Doing::Serving;
-        self.write(if leaving { &message[..3] } else { &message });
+        let message = [b'\n', ack, b'\n', self.state_byte(), b'\n'];
+        let silent = self.is_leaving() && self.doing != Doing::Serving;
+        let length = if silent { 3 } else { message.len() };
+        self.unsaid = !self.stdout.write(&message[..length]);
     }
 
     pub(super) fn say_state(&mut self) {
         let state = self.state_byte();
-        self.write(&[b'\n', state, b'\n']);
+        self.unsaid = !self.stdout.write(&[b'\n', state, b'\n']);
     }
 
     /// A signal arrives. True if it changes what the child does next.
@@ -150,7 +138,14 @@ impl Model {
             }
             Signal::Interrupt => {
                 self.told = true;
-                self.fault != Some(Fault::Deaf) && self.acts()
+                self.is_leaving() && self.acts()
+            }
+            Signal::Continue => {
+                let was_stopped = self.fault == Some(Fault::Stopped);
+                if was_stopped {
+                    self.fault = None;
+                }
+                was_stopped
             }
             _ => false,
         }

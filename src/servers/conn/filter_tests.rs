@@ -2,45 +2,12 @@
 //! and nothing is lost when one filter takes the place of another.
 
 use super::{
-    BlockFilter, Filter, Input, LineEnd, LineFilter, Record, Session, StreamFilter, peer::Peer,
+    BlockFilter, Filter, Input, LineEnd, LineFilter, Record, Session, StreamFilter,
     pump::Step,
+    segmentation::{records_of, session, set},
 };
 use proptest::{collection::vec, prelude::*};
 use std::io;
-
-/// Everything that a session finds in `pieces`, which arrive one by one: records, and errors.
-fn records_of(
-    mut session: Session,
-    pieces: &[&[u8]],
-    mut on: impl FnMut(&mut Session, usize),
-) -> Vec<String> {
-    let mut found = Vec::new();
-    let mut buffer = Vec::new();
-    for (turn, piece) in pieces.iter().enumerate() {
-        session.received(piece);
-        if turn + 1 == pieces.len() {
-            session.input_ended();
-        }
-        while let Some(step) = session.next_step(&mut buffer) {
-            match step {
-                Step::Input => {
-                    found.push(buffer.escape_ascii().to_string());
-                    on(&mut session, found.len());
-                }
-                Step::Error(operation, error) => found.push(format!("{operation}: {error}")),
-                _ => {}
-            }
-        }
-    }
-    found.push(format!("left: {}", session.pending_input().escape_ascii()));
-    found
-}
-
-fn session(filter: impl Filter + 'static) -> Session {
-    let mut session = Session::new(1, Peer::default());
-    session.set_filter(filter);
-    session
-}
 
 fn records(filter: impl Filter + 'static, bytes: &[u8]) -> Vec<String> {
     records_of(session(filter), &[bytes], |_, _| {})
@@ -155,17 +122,6 @@ fn a_record_that_is_not_in_the_input_is_an_error_and_no_panic() {
 
 fn filters() -> impl Strategy<Value = u8> {
     0..6u8
-}
-
-fn set(session: &mut Session, filter: u8) {
-    match filter {
-        0 => session.set_filter(LineFilter::lf()),
-        1 => session.set_filter(LineFilter::crlf()),
-        2 => session.set_filter(LineFilter::autodetect()),
-        3 => session.set_filter(BlockFilter::new(3)),
-        4 => session.set_filter(BlockFilter::new(1)),
-        _ => session.set_filter(LineFilter::new(LineEnd::Cr)),
-    }
 }
 
 /// Cuts `bytes` at the given places.
