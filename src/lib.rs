@@ -131,6 +131,9 @@ mod comm;
 pub mod defaults;
 mod error;
 mod hooks;
+#[cfg(feature = "bench-internals")]
+#[doc(hidden)]
+pub mod internals;
 mod monitor;
 mod os;
 mod pool;

@@ -25,6 +25,8 @@ pub struct Log {
     pub calls: Vec<Call>,
     /// Whether a fault was injected.
     pub injected: bool,
+    /// How many of the calls were begun before somebody got SIGTERM.
+    pub until_stopped: usize,
 }
 
 impl Log {
@@ -34,9 +36,12 @@ impl Log {
             ..Self::default()
         };
         let mut unfinished: BTreeMap<u32, usize> = BTreeMap::new();
+        let mut stopped = None;
         for line in text.lines() {
             let (pid, rest) = split_pid(line);
-            if rest.starts_with("<... ") {
+            if rest.starts_with("--- SIGTERM ") {
+                stopped = stopped.or(Some(log.calls.len()));
+            } else if rest.starts_with("<... ") {
                 if let Some(at) = unfinished.remove(&pid) {
                     log.calls[at].text.push_str(rest);
                 }
@@ -53,6 +58,7 @@ impl Log {
                 });
             }
         }
+        log.until_stopped = stopped.unwrap_or(log.calls.len());
         log
     }
 

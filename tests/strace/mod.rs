@@ -15,6 +15,7 @@
 )]
 
 mod calls;
+mod counts;
 mod faults;
 mod handover;
 mod log;
@@ -31,6 +32,7 @@ use nix::sys::signal::Signal;
 use super::support::{Server, World, until};
 
 pub use calls::without_errors;
+pub use counts::{Counts, compare};
 pub use faults::{Fault, is_memory};
 pub use handover::newborn;
 pub use log::{Call, Log};
