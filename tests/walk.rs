@@ -46,7 +46,7 @@ fn main() -> ExitCode {
 }
 
 /// How many points of each role are walked unless `WALK` says otherwise.
-const SAMPLE: usize = 40;
+const SAMPLE: usize = 30;
 
 /// A run takes a tenth of a second, and a few where a timeout has to find out: what lasts longer hangs.
 const HANG: Duration = Duration::from_secs(20);
