@@ -21,6 +21,13 @@ impl Fault {
         }
     }
 
+    /// Whether `call` may never work: the kernel is too old for it, or a sandbox forbids it. Without
+    /// the others, accept(2) say, there is no server.
+    pub fn may_last(self, call: &str) -> bool {
+        let lasts = matches!(self, Self::Errno("ENOSYS" | "EOPNOTSUPP" | "EPERM"));
+        lasts && errnos(call).contains(&"ENOSYS")
+    }
+
     /// Everything that may befall `call`, the end of the process always.
     pub fn of(call: &str) -> Vec<Self> {
         let errnos = errnos(call).iter().copied();

@@ -28,9 +28,13 @@ impl fmt::Display for Role {
 pub struct Point {
     pub role: Role,
     pub call: String,
+    /// Which of these calls, from 1; [`ALWAYS`] for all of them.
     pub nth: usize,
     pub fault: Fault,
 }
+
+/// In the place of a number: the call never works.
+pub const ALWAYS: usize = 0;
 
 impl Point {
     /// The arguments for strace.
@@ -38,7 +42,12 @@ impl Point {
         let Self {
             call, nth, fault, ..
         } = self;
-        let inject = format!("inject={call}:{}:when={nth}", fault.injection());
+        let when = if *nth == ALWAYS {
+            "1+".to_owned()
+        } else {
+            nth.to_string()
+        };
+        let inject = format!("inject={call}:{}:when={when}", fault.injection());
         ["-e", &format!("trace={call}"), "-e", &inject]
             .map(str::to_owned)
             .to_vec()
@@ -87,12 +96,14 @@ impl fmt::Display for Point {
     }
 }
 
-/// Every point of a process that makes these calls.
+/// Every point of a process that makes these calls: each call once, and all calls of a kind where a
+/// kernel or a sandbox may not have it.
 pub fn points(role: Role, counts: &BTreeMap<String, usize>) -> Vec<Point> {
     let mut points = Vec::new();
     for (call, &count) in counts {
-        for nth in 1..=count {
-            points.extend(Fault::of(call).into_iter().map(|fault| Point {
+        for fault in Fault::of(call) {
+            let first = if fault.may_last(call) { ALWAYS } else { 1 };
+            points.extend((first..=count).map(|nth| Point {
                 role,
                 call: call.clone(),
                 nth,
