@@ -134,6 +134,9 @@ mod error;
 #[doc(hidden)]
 pub mod fuzzing;
 mod hooks;
+#[cfg(feature = "bench-internals")]
+#[doc(hidden)]
+pub mod internals;
 mod monitor;
 mod os;
 mod pool;

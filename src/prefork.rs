@@ -157,10 +157,8 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
     }
 
     fn heed_signals(&mut self, ready: &[Ready]) {
-        if !ready.iter().any(|event| event.source == Source::Signals) {
-            return;
-        }
-        let arrived = self.shell.arrived();
+        let woken = ready.iter().any(|event| event.source == Source::Signals);
+        let arrived = self.shell.arrived(woken);
         self.deaths_unknown |= arrived.deaths > 0;
         let interrupts_needed = if self.core.monitor.is_shutdown() {
             1

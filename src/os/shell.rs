@@ -103,11 +103,11 @@ impl Shell {
             .map_err(|error| Error::new(Operation::Poll, "for events", error))
     }
 
-    /// Which signals have come.
-    pub(crate) fn arrived(&mut self) -> Arrived {
+    /// Which signals have come; `woken` if their pipe is readable.
+    pub(crate) fn arrived(&mut self, woken: bool) -> Arrived {
         self.signals
             .as_mut()
-            .map(Subscription::arrived)
+            .map(|signals| signals.arrived(woken))
             .unwrap_or_default()
     }
 

@@ -139,11 +139,13 @@ impl Subscription {
         self.read.as_fd()
     }
 
-    /// What has arrived. Drains the pipe first and looks at the counters then: the other way round,
-    /// a signal in between would be counted and its wake-up lost.
-    pub(crate) fn arrived(&mut self) -> Arrived {
+    /// What has arrived. Drains the pipe first, if it is readable, and looks at the counters then:
+    /// the other way round, a signal in between would be counted and its wake-up lost. The counters
+    /// are looked at in any case: a signal ends the wait too, and its handler may have failed to
+    /// write, or the pipe to be read.
+    pub(crate) fn arrived(&mut self, woken: bool) -> Arrived {
         let mut sink = [0; 512];
-        while let Ok(Some(512)) = pipes::read(&self.read, &mut sink) {}
+        while woken && matches!(pipes::read(&self.read, &mut sink), Ok(Some(512))) {}
         let mut fresh = |index: usize| {
             let count = COUNTS[index].load(Ordering::Relaxed);
             count.wrapping_sub(std::mem::replace(&mut self.seen[index], count))

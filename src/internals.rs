@@ -1,0 +1,81 @@
+//! The pure core, for the micro-benchmarks: wrappers, so that nothing else has to be public. Adds
+//! nothing of its own, and is no part of the interface.
+
+#![allow(
+    missing_docs,
+    reason = "behind the feature `bench-internals`, and not in the documentation"
+)]
+
+use crate::{
+    attributes::Attributes,
+    child::{ChildId, State},
+    comm::{self, CommWords, Output},
+    pool::{self, Demand, Plan, Pool},
+    time::Time,
+};
+use std::time::Duration;
+
+#[derive(Debug)]
+pub struct Framer(comm::Framer);
+
+impl Framer {
+    pub fn new(words: Option<CommWords>) -> Self {
+        Self(comm::Framer::new(words))
+    }
+
+    pub fn feed(&mut self, bytes: &[u8], emit: impl FnMut(Output<'_>)) {
+        self.0.feed(bytes, emit);
+    }
+}
+
+/// So many children, of which one in eight is starting, four are free, two busy and one retiring.
+#[derive(Debug)]
+pub struct Crowd {
+    pool: Pool,
+    attributes: Attributes,
+}
+
+impl Crowd {
+    pub fn new(children: usize) -> Self {
+        use State::{Busy, Free, Retiring, Starting};
+        const STATES: [State; 8] = [Free, Busy, Free, Starting, Free, Busy, Free, Retiring];
+        let mut pool = Pool::default();
+        for (number, state) in STATES.into_iter().cycle().take(children).enumerate() {
+            let born = Time::at(Duration::from_millis(number as u64));
+            let id = pool.insert(number as u32 + 1, born, Duration::ZERO);
+            pool.set_state(id, state);
+        }
+        let attributes = Attributes {
+            max_clients: children * 2,
+            min_spare_servers: children,
+            ..Attributes::default()
+        };
+        Self { pool, attributes }
+    }
+
+    /// How many live, by the census.
+    pub fn census(&self) -> usize {
+        self.pool.census().live()
+    }
+
+    /// How many forks the plan asks for.
+    pub fn plan(&self, queued: usize) -> usize {
+        let demand = Demand {
+            queued,
+            ..Demand::default()
+        };
+        match pool::plan(self.pool.census(), demand, &self.attributes) {
+            Plan::Fork(count) | Plan::Retire(count) => count,
+            Plan::Steady => 0,
+        }
+    }
+
+    pub fn oldest_free(&self, count: usize) -> Vec<ChildId> {
+        self.pool.oldest_free(count)
+    }
+
+    /// The timeout check at the time `now`.
+    pub fn overdue(&self, timeout: Duration, now: Time) -> (Vec<ChildId>, Vec<ChildId>) {
+        self.pool.overdue(timeout, now, Duration::ZERO)
+    }
+}

@@ -1,0 +1,115 @@
+//! The points of a walk: who fails, at which call, the how-manieth time, and how. They come from a
+//! recorded run, not from a list.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use super::faults::Fault;
+
+/// Whose calls are meant.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Role {
+    Parent,
+    /// The first child; those that follow it are left alone.
+    Child,
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Parent => "parent",
+            Self::Child => "child",
+        })
+    }
+}
+
+/// One point; prints as what `WALK=` takes to walk it alone.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Point {
+    pub role: Role,
+    pub call: String,
+    /// Which of these calls, from 1; [`ALWAYS`] for all of them.
+    pub nth: usize,
+    pub fault: Fault,
+}
+
+/// In the place of a number: the call never works.
+pub const ALWAYS: usize = 0;
+
+impl Point {
+    /// The arguments for strace.
+    pub fn arguments(&self) -> Vec<String> {
+        let Self {
+            call, nth, fault, ..
+        } = self;
+        let when = if *nth == ALWAYS {
+            "1+".to_owned()
+        } else {
+            nth.to_string()
+        };
+        let inject = format!("inject={call}:{}:when={when}", fault.injection());
+        ["-e", &format!("trace={call}"), "-e", &inject]
+            .map(str::to_owned)
+            .to_vec()
+    }
+
+    /// What was run, for people.
+    pub fn command(&self) -> String {
+        let who = match self.role {
+            Role::Parent => "PARENT",
+            Role::Child => "FIRST_CHILD",
+        };
+        format!("strace -p {who} {}", self.arguments().join(" "))
+    }
+}
+
+impl Point {
+    /// Reads what it prints as.
+    pub fn parse(text: &str) -> Option<Self> {
+        let [role, call, nth, fault] = text.split(' ').collect::<Vec<_>>().try_into().ok()?;
+        Some(Self {
+            role: match role {
+                "parent" => Role::Parent,
+                "child" => Role::Child,
+                _ => return None,
+            },
+            call: call.to_owned(),
+            nth: nth.parse().ok()?,
+            fault: match fault {
+                "KILL" => Fault::Kill,
+                // As long as the test runs, like those of the table.
+                errno => Fault::Errno(errno.to_owned().leak()),
+            },
+        })
+    }
+}
+
+impl fmt::Display for Point {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            role,
+            call,
+            nth,
+            fault,
+        } = self;
+        write!(f, "{role} {call} {nth} {fault}")
+    }
+}
+
+/// Every point of a process that makes these calls: each call once, and all calls of a kind where a
+/// kernel or a sandbox may not have it.
+pub fn points(role: Role, counts: &BTreeMap<String, usize>) -> Vec<Point> {
+    let mut points = Vec::new();
+    for (call, &count) in counts {
+        for fault in Fault::of(call) {
+            let first = if fault.may_last(call) { ALWAYS } else { 1 };
+            points.extend((first..=count).map(|nth| Point {
+                role,
+                call: call.clone(),
+                nth,
+                fault,
+            }));
+        }
+    }
+    points
+}
