@@ -18,30 +18,32 @@ use subject::{
     Held, SOON, deaths, ends_well, expect_entry, expect_exit, expect_up, hold, journal, pids,
     report, send, serve,
 };
-use support::{Server, Signal, World, holds, processes, programs, scenarios, until};
+use support::{Server, Signal, World, connect, holds, processes, programs, scenarios, until};
 
 fn main() -> ExitCode {
     support::main(
         programs![serve],
         scenarios![
-            an_idle_child_that_is_killed_is_replaced,
-            a_busy_child_that_is_killed_costs_its_client_only,
-            the_dead_of_a_large_pool_are_found_though_they_have_no_pidfd,
+            a01_an_idle_child_that_is_killed_is_replaced,
+            a02_a_busy_child_that_is_killed_costs_its_client_only,
+            a15_the_dead_of_a_large_pool_are_found_though_they_have_no_pidfd,
             the_dead_of_a_large_pool_are_found_behind_a_stranger,
-            a_program_that_dies_at_once_is_slowed_down_and_recovers,
-            a_fork_that_fails_is_retried_while_the_others_serve,
-            an_execed_child_that_closes_its_outputs_is_told_and_replaced,
-            an_execed_child_that_ignores_it_is_killed_and_counts_until_then,
-            an_execed_child_that_says_nothing_is_timed_out,
-            a_grandchild_that_holds_the_pipes_does_not_keep_the_child,
-            a_grandchild_that_writes_for_ever_does_not_keep_the_parent,
-            a_panic_in_a_handler_ends_the_child_with_101,
+            e05_a_program_that_dies_at_once_is_slowed_down_and_recovers,
+            e01_a_fork_that_fails_is_retried_while_the_others_serve,
+            a16_an_execed_child_that_closes_its_outputs_is_told_and_replaced,
+            a16_an_execed_child_that_ignores_it_is_killed_and_counts_until_then,
+            a16_an_execed_child_that_says_nothing_is_timed_out,
+            b03_a_grandchild_that_holds_the_pipes_does_not_keep_the_child,
+            b03_a_grandchild_that_writes_for_ever_does_not_keep_the_parent,
+            a04_a_panic_in_a_handler_ends_the_child_with_101,
             a_panic_in_a_hook_of_the_parent_is_survived,
         ],
     )
 }
 
-fn an_idle_child_that_is_killed_is_replaced(world: &mut World) {
+/// The pidfd tells of the death, the child is reaped by its pid, and another is forked at once:
+/// having served, it was no failed start.
+fn a01_an_idle_child_that_is_killed_is_replaced(world: &mut World) {
     let server = world.spawn("serve", &["--min-spare", "2"]);
     let address = server.address();
     let mut other = Held::new(&address);
@@ -64,7 +66,10 @@ fn an_idle_child_that_is_killed_is_replaced(world: &mut World) {
     assert_eq!(deaths(&server, "Killed"), 1);
 }
 
-fn a_busy_child_that_is_killed_costs_its_client_only(world: &mut World) {
+/// Only the client in its hands is lost. The listening socket and its queue are shared, so the
+/// others are served by the siblings, and one fork is owed for the wake-up that may have died with
+/// it.
+fn a02_a_busy_child_that_is_killed_costs_its_client_only(world: &mut World) {
     let server = world.spawn("serve", &["--start", "3", "--min-spare", "1"]);
     let address = server.address();
     let mut held = hold(&address, 3);
@@ -84,9 +89,11 @@ fn a_busy_child_that_is_killed_costs_its_client_only(world: &mut World) {
     assert_eq!(deaths(&server, "Killed"), 1);
 }
 
-/// Fails (with hundreds of forks) without `Slowdown::refuses`.
+/// SIGCHLD, which may stand for many deaths, has the parent ask until nobody dead is left; the pool
+/// is forked anew, 32 a turn, and the socket stays open meanwhile.
+///
 /// Fails without the look after SIGCHLD (`look_for_deaths`).
-fn the_dead_of_a_large_pool_are_found_though_they_have_no_pidfd(world: &mut World) {
+fn a15_the_dead_of_a_large_pool_are_found_though_they_have_no_pidfd(world: &mut World) {
     kill_a_large_pool(world, &[]);
 }
 
@@ -109,17 +116,24 @@ fn kill_a_large_pool(world: &mut World, more: &[&str]) -> String {
     for &victim in &victims {
         send(victim, Signal::SIGKILL);
     }
+    // Nobody is there to accept it, and it is not refused.
+    let waiting = connect(&address);
     until("a new pool", SOON, || {
         let children = server.children();
         let fresh = children.iter().filter(|child| !victims.contains(child));
         (fresh.count() >= 150 && server.zombies().len() <= more.len()).then_some(())
     });
+    drop(Held::of(waiting));
     Held::new(&address).is_served();
     ends_well(&server);
     server.stdout()
 }
 
-fn a_program_that_dies_at_once_is_slowed_down_and_recovers(world: &mut World) {
+/// Each wave of failed starts waits longer than the one before, from nothing to 30 s, with one line
+/// in the log a wave; a start that holds wipes the slate.
+///
+/// Fails (with hundreds of forks) without `Slowdown::refuses`.
+fn e05_a_program_that_dies_at_once_is_slowed_down_and_recovers(world: &mut World) {
     let broken = world.tempdir().join("broken");
     fs::write(&broken, "").unwrap();
     let flags = ["--start", "3", "--fail-while", broken.to_str().unwrap()];
@@ -201,8 +215,11 @@ fn readable_copy(world: &World) -> PathBuf {
     copy
 }
 
+/// The hook `fork_failed` is told and the fork is tried again after 100 ms, doubling to 5 s; the
+/// loop goes on meanwhile and the children serve.
+///
 /// Fails without the retry in `Slowdown::fork_failed`.
-fn a_fork_that_fails_is_retried_while_the_others_serve(world: &mut World) {
+fn e01_a_fork_that_fails_is_retried_while_the_others_serve(world: &mut World) {
     let somebody = Somebody::new();
     let program = readable_copy(world);
     let program = program.to_str().unwrap();
@@ -254,7 +271,9 @@ fn spawn_execing(world: &mut World, command: &str, flags: &[&str]) -> (Server, P
     (server, exec)
 }
 
-fn an_execed_child_that_closes_its_outputs_is_told_and_replaced(world: &mut World) {
+/// The ends of its outputs show it: after 100 ms it is told to stop by SIGINT, and another takes
+/// its place.
+fn a16_an_execed_child_that_closes_its_outputs_is_told_and_replaced(world: &mut World) {
     let (server, exec) = spawn_execing(world, "exec sleep 1000 >&- 2>&-", &[]);
     let pid = server.expect_children(1)[0];
     until("the exec", SOON, || is_sleep(pid).then_some(()));
@@ -272,8 +291,11 @@ fn an_execed_child_that_closes_its_outputs_is_told_and_replaced(world: &mut Worl
     );
 }
 
+/// If it ignores SIGINT, SIGKILL follows after `kill_timeout`, and until it is reaped it counts
+/// against `max_clients`.
+///
 /// Fails if `max_clients` does not count the retiring ones: the original forgets such a child.
-fn an_execed_child_that_ignores_it_is_killed_and_counts_until_then(world: &mut World) {
+fn a16_an_execed_child_that_ignores_it_is_killed_and_counts_until_then(world: &mut World) {
     let command = "trap '' INT; exec sleep 1000 >&- 2>&-";
     let (server, exec) = spawn_execing(world, command, &["--kill-timeout", "1500"]);
     let pid = server.expect_children(1)[0];
@@ -302,7 +324,8 @@ fn an_execed_child_that_ignores_it_is_killed_and_counts_until_then(world: &mut W
     assert_eq!(deaths(&server, "Closed"), 1);
 }
 
-fn an_execed_child_that_says_nothing_is_timed_out(world: &mut World) {
+/// If it keeps the outputs open, its silence is found by the timeout check.
+fn a16_an_execed_child_that_says_nothing_is_timed_out(world: &mut World) {
     let (server, exec) = spawn_execing(world, "exec sleep 1000", &["--timeout", "1000"]);
     let pid = server.expect_children(1)[0];
     until("the exec", SOON, || is_sleep(pid).then_some(()));
@@ -317,7 +340,9 @@ fn is_sleep(pid: u32) -> bool {
     processes::Process::read(pid).is_some_and(|process| process.name == "sleep")
 }
 
-fn a_grandchild_that_holds_the_pipes_does_not_keep_the_child(world: &mut World) {
+/// A child is gone when it has been reaped, whoever holds its pipes; the parent closes its ends
+/// then.
+fn b03_a_grandchild_that_holds_the_pipes_does_not_keep_the_child(world: &mut World) {
     let server = world.spawn("serve", &["--max-clients", "1", "--max-requests", "1"]);
     let address = server.address();
     expect_up(&server, 1);
@@ -338,8 +363,11 @@ fn a_grandchild_that_holds_the_pipes_does_not_keep_the_child(world: &mut World) 
     assert_eq!(deaths(&server, "Finished"), 2);
 }
 
+/// Of a dead child's outputs is read what stood in the pipe at that moment, and no more; a
+/// grandchild that goes on writing meets a pipe without a reader.
+///
 /// Fails, as the one above, if `Wires::drain` reads to the end.
-fn a_grandchild_that_writes_for_ever_does_not_keep_the_parent(world: &mut World) {
+fn b03_a_grandchild_that_writes_for_ever_does_not_keep_the_parent(world: &mut World) {
     let flags = ["--max-clients", "1", "--max-requests", "1", "--quiet"];
     let server = world.spawn("serve", &flags);
     let address = server.address();
@@ -364,7 +392,9 @@ fn end_orphan(world: &World, pid: u32) {
     });
 }
 
-fn a_panic_in_a_handler_ends_the_child_with_101(world: &mut World) {
+/// A panic is caught where the child was born, the child exits with 101, and nothing of the
+/// parent's stack is unwound.
+fn a04_a_panic_in_a_handler_ends_the_child_with_101(world: &mut World) {
     world.expect_panics();
     let server = world.spawn("serve", &[]);
     let address = server.address();

@@ -46,6 +46,7 @@ impl Monitor {
             .flatten()
             .chain(self.alarms.next())
             .chain(self.escalations())
+            .chain(self.last_deadlines())
             .min()
     }
 
@@ -57,6 +58,29 @@ impl Monitor {
             .flatten()
             .filter_map(|child| self.next_signal(child))
             .map(|(at, _)| at)
+    }
+
+    /// When each child that got SIGKILL is waited for no longer, in a shutdown.
+    fn last_deadlines(&self) -> impl Iterator<Item = Time> + '_ {
+        let children = self.shutdown.then(|| self.pool.iter());
+        children
+            .into_iter()
+            .flatten()
+            .filter_map(Child::immortal_at)
+    }
+
+    /// Takes out of the books, in a shutdown, whoever has survived SIGKILL for too long.
+    pub(crate) fn take_immortal(&mut self) -> Vec<(ChildId, u32)> {
+        if !self.shutdown {
+            return Vec::new();
+        }
+        let lasted = |child: &&Child| child.immortal_at().is_some_and(|at| at <= self.now);
+        let immortal = self.pool.iter().filter(lasted);
+        let immortal: Vec<_> = immortal.map(|child| (child.id, child.pid)).collect();
+        for &(id, _) in &immortal {
+            self.pool.remove(id);
+        }
+        immortal
     }
 
     pub(super) fn next_signal(&self, child: &Child) -> Option<(Time, Signal)> {

@@ -1,0 +1,4 @@
+//! x
+mod subject;
+mod support;
+fn main() {}
