@@ -222,7 +222,9 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
             return Some(Duration::ZERO);
         }
         let now = self.shell.clock.now();
-        let due = monitor.deadline().map(|deadline| deadline.since(now));
+        let deadlines = [monitor.deadline(), monitor.last_deadline()];
+        let due = deadlines.into_iter().flatten().min();
+        let due = due.map(|deadline| deadline.since(now));
         let offer = self.shell.outputs.is_waiting().then_some(OFFER_AGAIN);
         let look = self.look_at.map(|at| at.since(now));
         [due, offer, look].into_iter().flatten().min()

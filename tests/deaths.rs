@@ -33,6 +33,8 @@ fn main() -> ExitCode {
             a16_an_execed_child_that_closes_its_outputs_is_told_and_replaced,
             a16_an_execed_child_that_ignores_it_is_killed_and_counts_until_then,
             a16_an_execed_child_that_says_nothing_is_timed_out,
+            b04_a_child_whose_stdout_has_ended_is_timed_out,
+            b04_a_child_whose_stdout_has_ended_is_told_of_the_shutdown,
             b03_a_grandchild_that_holds_the_pipes_does_not_keep_the_child,
             b03_a_grandchild_that_writes_for_ever_does_not_keep_the_parent,
             a04_a_panic_in_a_handler_ends_the_child_with_101,
@@ -334,6 +336,28 @@ fn a16_an_execed_child_that_says_nothing_is_timed_out(world: &mut World) {
     expect_exit(&server, pid, "TimedOut signal: 2 (SIGINT)");
     Held::new(&server.address()).is_served();
     ends_well(&server);
+}
+
+/// A child whose stdout has ended and whose stderr has not says nothing any more: it stays in the
+/// books, and falls to the timeout check.
+fn b04_a_child_whose_stdout_has_ended_is_timed_out(world: &mut World) {
+    let (server, exec) = spawn_execing(world, "exec sleep 1000 >&-", &["--timeout", "1000"]);
+    let pid = server.expect_children(1)[0];
+    until("the exec", SOON, || is_sleep(pid).then_some(()));
+    fs::remove_file(exec).unwrap();
+    expect_entry(&server, "silent-free", pid);
+    expect_exit(&server, pid, "TimedOut signal: 2 (SIGINT)");
+    Held::new(&server.address()).is_served();
+    ends_well(&server);
+}
+
+/// In a shutdown it is told to stop like any.
+fn b04_a_child_whose_stdout_has_ended_is_told_of_the_shutdown(world: &mut World) {
+    let (server, _) = spawn_execing(world, "exec sleep 1000 >&-", &[]);
+    let pid = server.expect_children(1)[0];
+    until("the exec", SOON, || is_sleep(pid).then_some(()));
+    ends_well(&server);
+    expect_exit(&server, pid, "Shutdown signal: 2 (SIGINT)");
 }
 
 fn is_sleep(pid: u32) -> bool {

@@ -46,7 +46,6 @@ impl Monitor {
             .flatten()
             .chain(self.alarms.next())
             .chain(self.escalations())
-            .chain(self.last_deadlines())
             .min()
     }
 
@@ -60,13 +59,14 @@ impl Monitor {
             .map(|(at, _)| at)
     }
 
-    /// When each child that got SIGKILL is waited for no longer, in a shutdown.
-    fn last_deadlines(&self) -> impl Iterator<Item = Time> + '_ {
+    /// When a child that got SIGKILL is waited for no longer, in a shutdown.
+    pub(crate) fn last_deadline(&self) -> Option<Time> {
         let children = self.shutdown.then(|| self.pool.iter());
         children
             .into_iter()
             .flatten()
             .filter_map(Child::immortal_at)
+            .min()
     }
 
     /// Takes out of the books, in a shutdown, whoever has survived SIGKILL for too long.

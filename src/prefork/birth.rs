@@ -107,6 +107,7 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
         }
         if let Err(error) = watched {
             log::error!("cannot watch child {pid}: {error}");
+            self.core.monitor.note_failing_start(id);
             self.core.monitor.kill(id, Signal::Kill);
             self.core.monitor.retire(id, Reason::Faulty);
         }
