@@ -45,6 +45,8 @@ fn main() -> ExitCode {
 
 /// The pidfd tells of the death, the child is reaped by its pid, and another is forked at once:
 /// having served, it was no failed start.
+///
+/// Without the look at pidfds (`Source::Death` in `reap`): its exit is never seen.
 fn a01_an_idle_child_that_is_killed_is_replaced(world: &mut World) {
     let server = world.spawn("serve", &["--min-spare", "2"]);
     let address = server.address();
@@ -71,6 +73,8 @@ fn a01_an_idle_child_that_is_killed_is_replaced(world: &mut World) {
 /// Only the client in its hands is lost. The listening socket and its queue are shared, so the
 /// others are served by the siblings, and one fork is owed for the wake-up that may have died with
 /// it.
+///
+/// Without `owed` in `Monitor::exited`: the replacement never comes.
 fn a02_a_busy_child_that_is_killed_costs_its_client_only(world: &mut World) {
     let server = world.spawn("serve", &["--start", "3", "--min-spare", "1"]);
     let address = server.address();
@@ -134,7 +138,7 @@ fn kill_a_large_pool(world: &mut World, more: &[&str]) -> String {
 /// Each wave of failed starts waits longer than the one before, from nothing to 30 s, with one line
 /// in the log a wave; a start that holds wipes the slate.
 ///
-/// Fails (with hundreds of forks) without `Slowdown::refuses`.
+/// Without `Slowdown::refuses`: more than 24 forks within 60 ms, and hundreds soon after.
 fn e05_a_program_that_dies_at_once_is_slowed_down_and_recovers(world: &mut World) {
     let broken = world.tempdir().join("broken");
     fs::write(&broken, "").unwrap();
@@ -220,7 +224,7 @@ fn readable_copy(world: &World) -> PathBuf {
 /// The hook `fork_failed` is told and the fork is tried again after 100 ms, doubling to 5 s; the
 /// loop goes on meanwhile and the children serve.
 ///
-/// Fails without the retry in `Slowdown::fork_failed`.
+/// Without the retry in `Slowdown::fork_failed`: there is no third attempt.
 fn e01_a_fork_that_fails_is_retried_while_the_others_serve(world: &mut World) {
     let somebody = Somebody::new();
     let program = readable_copy(world);
@@ -340,6 +344,8 @@ fn a16_an_execed_child_that_says_nothing_is_timed_out(world: &mut World) {
 
 /// A child whose stdout has ended and whose stderr has not says nothing any more: it stays in the
 /// books, and falls to the timeout check.
+///
+/// When the end of its stdout takes it out of the books, as the original did: it is never found silent.
 fn b04_a_child_whose_stdout_has_ended_is_timed_out(world: &mut World) {
     let (server, exec) = spawn_execing(world, "exec sleep 1000 >&-", &["--timeout", "1000"]);
     let pid = server.expect_children(1)[0];
@@ -352,6 +358,8 @@ fn b04_a_child_whose_stdout_has_ended_is_timed_out(world: &mut World) {
 }
 
 /// In a shutdown it is told to stop like any.
+///
+/// When the end of its stdout takes it out of the books: the server ends and has not told it.
 fn b04_a_child_whose_stdout_has_ended_is_told_of_the_shutdown(world: &mut World) {
     let (server, _) = spawn_execing(world, "exec sleep 1000 >&-", &[]);
     let pid = server.expect_children(1)[0];
@@ -366,6 +374,8 @@ fn is_sleep(pid: u32) -> bool {
 
 /// A child is gone when it has been reaped, whoever holds its pipes; the parent closes its ends
 /// then.
+///
+/// When a child is reaped only once its pipes have ended (`Flags::CLOSED`): it never is.
 fn b03_a_grandchild_that_holds_the_pipes_does_not_keep_the_child(world: &mut World) {
     let server = world.spawn("serve", &["--max-clients", "1", "--max-requests", "1"]);
     let address = server.address();
@@ -390,7 +400,7 @@ fn b03_a_grandchild_that_holds_the_pipes_does_not_keep_the_child(world: &mut Wor
 /// Of a dead child's outputs is read what stood in the pipe at that moment, and no more; a
 /// grandchild that goes on writing meets a pipe without a reader.
 ///
-/// Fails, as the one above, if `Wires::drain` reads to the end.
+/// When `Wires::drain` reads to the end: the parent never comes to bury the child.
 fn b03_a_grandchild_that_writes_for_ever_does_not_keep_the_parent(world: &mut World) {
     let flags = ["--max-clients", "1", "--max-requests", "1", "--quiet"];
     let server = world.spawn("serve", &flags);

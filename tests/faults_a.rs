@@ -160,6 +160,8 @@ fn a08_every_kind_of_deadlock_is_found(world: &mut World) {
 
 /// Ignored, blocked or swallowed: the child stays in the books and counts against `max_clients`
 /// until SIGKILL has ended it and it has been reaped.
+///
+/// Without the SIGKILL of `Child::kill_at`: the first of them never exits.
 fn a09_every_kind_of_deafness_ends_with_sigkill(world: &mut World) {
     const KILL_TIMEOUT: Duration = Duration::from_millis(1500);
     let flags = ["--start", "3", "--max-clients", "3"];
@@ -309,6 +311,8 @@ fn a13_everything_that_a_killed_child_wrote_comes_before_its_death(world: &mut W
 
 /// Beside the pidfd and SIGCHLD the parent looks once a second for children of which neither would
 /// tell.
+///
+/// Without `look_at`: the first victim stays a zombie.
 fn a14_the_dead_are_found_without_pidfd_and_without_sigchld(world: &mut World) {
     let flags = ["--without-pidfd", "--block-sigchld", "--min-spare", "2"];
     let server = world.spawn("serve", &flags);
@@ -375,6 +379,8 @@ fn a18_a_child_that_left_its_session_or_group_is_told_and_reaped(world: &mut Wor
 
 /// The process that was forked here has ended, so another is. The one that goes on in its name
 /// cannot say another word, and leaves when it has served its client.
+///
+/// Without `unheard` in the channel: it takes connections for as long as the parent lives, and counts nowhere.
 fn a18_a_child_that_became_a_daemon_is_replaced_and_takes_no_connection(world: &mut World) {
     world.expect_orphans();
     let server = world.spawn("serve", &["--start", "1"]);

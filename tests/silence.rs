@@ -116,6 +116,8 @@ fn a_client_slower_than_timeout_is_served(world: &mut World) {
 
 /// Each SIGINT that the parent sends has a SIGKILL behind it: a culled child that does not leave is
 /// killed after `kill_timeout`.
+///
+/// Without the SIGKILL of `Child::kill_at`: it never exits.
 fn a09_a_deaf_child_that_is_culled_is_killed_after_kill_timeout(world: &mut World) {
     let server = world.spawn(
         "serve",
@@ -146,7 +148,7 @@ fn a09_a_deaf_child_that_is_culled_is_killed_after_kill_timeout(world: &mut Worl
 
 /// In a shutdown the SIGKILL follows after `shutdown_timeout`.
 ///
-/// Fails without the SIGKILL of `Child::kill_at`.
+/// Without the SIGKILL of `Child::kill_at`: the server never ends.
 fn a09_a_deaf_child_is_killed_after_shutdown_timeout(world: &mut World) {
     let server = world.spawn(
         "serve",
