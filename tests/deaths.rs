@@ -29,7 +29,6 @@ fn main() -> ExitCode {
             a15_the_dead_of_a_large_pool_are_found_though_they_have_no_pidfd,
             the_dead_of_a_large_pool_are_found_behind_a_stranger,
             e05_a_program_that_dies_at_once_is_slowed_down_and_recovers,
-            e01_a_fork_that_fails_is_retried_while_the_others_serve,
             a16_an_execed_child_that_closes_its_outputs_is_told_and_replaced,
             a16_an_execed_child_that_ignores_it_is_killed_and_counts_until_then,
             a16_an_execed_child_that_says_nothing_is_timed_out,
@@ -166,97 +165,6 @@ fn e05_a_program_that_dies_at_once_is_slowed_down_and_recovers(world: &mut World
     // Four waves and the one after the recovery, at the least.
     assert!(deaths(&server, "FailedStart") >= 5);
     assert_eq!(deaths(&server, "Killed"), 1);
-}
-
-/// A user without any other process, whose number of processes can be limited: root is exempt.
-struct Somebody(Vec<String>);
-
-impl Somebody {
-    /// Every run its own, and one that nobody is.
-    fn new() -> Self {
-        let id = 1_000_000 + std::process::id();
-        let ids = [format!("--reuid={id}"), format!("--regid={id}")];
-        Self([&ids[..], &["--clear-groups".to_owned()]].concat())
-    }
-
-    /// Whether a command succeeds as that user.
-    fn can(&self, command: &[&str]) -> bool {
-        let run = Command::new("setpriv").args(&self.0).args(command).output();
-        run.is_ok_and(|output| output.status.success())
-    }
-
-    fn spawn(&self, world: &mut World, command: &[&str]) -> Server {
-        let ids: Vec<&str> = self.0.iter().map(String::as_str).collect();
-        let launch = world.command("setpriv").args(&ids);
-        launch.args(command).spawn()
-    }
-
-    /// Sets how many processes the user may have, in the eyes of the server.
-    fn limit(&self, server: &Server, processes: &str) {
-        let pid = format!("--pid={}", server.pid());
-        // With the colon, the soft limit: the hard one could not be raised again.
-        let limit = format!("--nproc={processes}:");
-        assert!(self.can(&["prlimit", &pid, &limit]), "prlimit {limit}");
-    }
-}
-
-/// The soft limit of processes.
-fn process_limit(server: &Server) -> String {
-    let limits = fs::read_to_string(format!("/proc/{}/limits", server.pid())).unwrap();
-    let line = limits
-        .lines()
-        .find(|line| line.starts_with("Max processes"));
-    line.unwrap().split_whitespace().nth(2).unwrap().to_owned()
-}
-
-/// A copy of this executable where another user can run it.
-fn readable_copy(world: &World) -> PathBuf {
-    use std::os::unix::fs::PermissionsExt;
-    let directory = world.tempdir();
-    let copy = directory.join("program");
-    fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
-    for path in [directory.parent().unwrap(), &directory, &copy] {
-        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
-    }
-    copy
-}
-
-/// The hook `fork_failed` is told and the fork is tried again after 100 ms, doubling to 5 s; the
-/// loop goes on meanwhile and the children serve.
-///
-/// Without the retry in `Slowdown::fork_failed`: there is no third attempt.
-fn e01_a_fork_that_fails_is_retried_while_the_others_serve(world: &mut World) {
-    let somebody = Somebody::new();
-    let program = readable_copy(world);
-    let program = program.to_str().unwrap();
-    if !(somebody.can(&[program, "--list"]) && somebody.can(&["prlimit"])) {
-        return eprintln!("skipped: to become another user takes root, setpriv and prlimit");
-    }
-    let server = somebody.spawn(world, &[program, "--program", "serve"]);
-    let address = server.address();
-    expect_up(&server, 2);
-    let before = process_limit(&server);
-    somebody.limit(&server, "3");
-    let mut held = hold(&address, 2);
-    let delays = |server: &Server| -> Vec<String> {
-        let mut entries = journal(server);
-        entries.retain(|entry| entry.event == "failed");
-        entries.into_iter().map(|entry| entry.rest).collect()
-    };
-    until("three attempts", SOON, || {
-        (delays(&server).len() >= 3).then_some(())
-    });
-    assert_eq!(delays(&server)[..3], ["100", "200", "400"]);
-    assert_eq!(pids(&server, "forked").len(), 2);
-    held.iter_mut().for_each(Held::is_served);
-    somebody.limit(&server, &before);
-    let third = Held::new(&address);
-    assert!(held.iter().all(|held| held.pid != third.pid));
-    drop((held, third));
-    ends_well(&server);
-    assert!(server.stderr().contains("fork failed: "));
-    let failed = delays(&server).len();
-    assert!(report(&server).contains(&format!(", {failed} failed forks, ")));
 }
 
 /// A server of one child at the most, whose first turns into another program.

@@ -240,6 +240,8 @@ fn a10_a_child_that_sigkill_does_not_end_costs_its_place_only(world: &mut World)
 }
 
 /// Five seconds after its SIGKILL the shutdown goes on without it, and the log names it.
+///
+/// Without `give_up_the_immortal`: the server never ends.
 fn a10_a_shutdown_gives_up_a_child_that_sigkill_does_not_end(world: &mut World) {
     world.expect_orphans();
     let Some((server, group, held)) = frozen(world, &["--shutdown-timeout", "200"]) else {

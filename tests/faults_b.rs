@@ -63,6 +63,8 @@ fn b02_a_child_that_closes_its_outputs_is_in_the_books_until_it_is_reaped(world:
 
 /// Words have a descriptor of their own, so it is heard as before, stays in the books, and is told to
 /// stop like any.
+///
+/// When words are written to descriptor 1: both are timed out, and their clients lost.
 fn b04_a_child_without_stdout_is_heard_and_told_to_stop(world: &mut World) {
     let flags = ["--timeout", "1000", "--kill-timeout", "100"];
     let server = world.spawn("serve", &flags);
@@ -133,6 +135,8 @@ fn has_pidfd(server: &Server) -> bool {
 
 /// SIGCHLD takes its place, and signals go to the pid of a child that has not been reaped, which is
 /// nobody else's.
+///
+/// Without the look after SIGCHLD (`look_for_deaths`): its exit is never seen.
 fn b10_without_pidfds_children_are_found_dead_and_told_to_stop(world: &mut World) {
     let usual = world.spawn("serve", &[]);
     usual.address();
@@ -152,6 +156,7 @@ fn b10_without_pidfds_children_are_found_dead_and_told_to_stop(world: &mut World
     expect_entry(&server, "silent-busy", stuck.pid);
     // It hangs in pause(2), which a signal ends, and goes back to it.
     server.signal(Signal::SIGTERM);
+    expect_entry(&server, "shutdown", 0);
     server.signal(Signal::SIGINT);
     assert_eq!(server.wait(SOON).code(), Some(0));
     expect_exit(&server, stuck.pid, "TimedOut signal: 9 (SIGKILL)");

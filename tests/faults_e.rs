@@ -25,6 +25,7 @@ fn main() -> ExitCode {
     support::main(
         programs![serve],
         scenarios![
+            e01_a_fork_that_fails_is_retried_while_the_others_serve,
             e01_while_no_fork_succeeds_the_children_serve_and_the_parent_is_idle,
             e02_forks_without_memory_are_tried_again,
             e03_without_descriptors_nothing_is_half_made,
@@ -52,6 +53,89 @@ fn expect_delays(server: &Server, count: usize) -> Vec<String> {
     until(&format!("{count} failed forks"), SOON, || {
         Some(delays(server)).filter(|delays| delays.len() >= count)
     })
+}
+
+/// A user without any other process, whose number of processes can be limited: root is exempt.
+struct Somebody(Vec<String>);
+
+impl Somebody {
+    /// Every run its own, and one that nobody is.
+    fn new() -> Self {
+        let id = 1_000_000 + std::process::id();
+        let ids = [format!("--reuid={id}"), format!("--regid={id}")];
+        Self([&ids[..], &["--clear-groups".to_owned()]].concat())
+    }
+
+    /// Whether a command succeeds as that user.
+    fn can(&self, command: &[&str]) -> bool {
+        let run = Command::new("setpriv").args(&self.0).args(command).output();
+        run.is_ok_and(|output| output.status.success())
+    }
+
+    fn spawn(&self, world: &mut World, command: &[&str]) -> Server {
+        let ids: Vec<&str> = self.0.iter().map(String::as_str).collect();
+        let launch = world.command("setpriv").args(&ids);
+        launch.args(command).spawn()
+    }
+
+    /// Sets how many processes the user may have, in the eyes of the server.
+    fn limit(&self, server: &Server, processes: &str) {
+        let pid = format!("--pid={}", server.pid());
+        // With the colon, the soft limit: the hard one could not be raised again.
+        let limit = format!("--nproc={processes}:");
+        assert!(self.can(&["prlimit", &pid, &limit]), "prlimit {limit}");
+    }
+}
+
+/// The soft limit of processes.
+fn process_limit(server: &Server) -> String {
+    let limits = fs::read_to_string(format!("/proc/{}/limits", server.pid())).unwrap();
+    let line = limits
+        .lines()
+        .find(|line| line.starts_with("Max processes"));
+    line.unwrap().split_whitespace().nth(2).unwrap().to_owned()
+}
+
+/// A copy of this executable where another user can run it.
+fn readable_copy(world: &World) -> PathBuf {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = world.tempdir();
+    let copy = directory.join("program");
+    fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
+    for path in [directory.parent().unwrap(), &directory, &copy] {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    copy
+}
+
+/// The hook `fork_failed` is told and the fork is tried again after 100 ms, doubling to 5 s; the
+/// loop goes on meanwhile and the children serve.
+///
+/// Without the retry in `Slowdown::fork_failed`: there is no third attempt.
+fn e01_a_fork_that_fails_is_retried_while_the_others_serve(world: &mut World) {
+    let somebody = Somebody::new();
+    let program = readable_copy(world);
+    let program = program.to_str().unwrap();
+    if !(somebody.can(&[program, "--list"]) && somebody.can(&["prlimit"])) {
+        return eprintln!("skipped: to become another user takes root, setpriv and prlimit");
+    }
+    let server = somebody.spawn(world, &[program, "--program", "serve"]);
+    let address = server.address();
+    expect_up(&server, 2);
+    let before = process_limit(&server);
+    somebody.limit(&server, "3");
+    let mut held = hold(&address, 2);
+    assert_eq!(expect_delays(&server, 3)[..3], ["100", "200", "400"]);
+    assert_eq!(pids(&server, "forked").len(), 2);
+    held.iter_mut().for_each(Held::is_served);
+    somebody.limit(&server, &before);
+    let third = Held::new(&address);
+    assert!(held.iter().all(|held| held.pid != third.pid));
+    drop((held, third));
+    ends_well(&server);
+    assert!(server.stderr().contains("fork failed: "));
+    let failed = delays(&server).len();
+    assert!(report(&server).contains(&format!(", {failed} failed forks, ")));
 }
 
 /// Between two attempts, which are ever further apart, nothing is done about them.
@@ -112,6 +196,8 @@ fn limit_with_room(server: &Server, room: usize) -> i32 {
 }
 
 /// Pipes that were made before one failed are closed again; it is tried again as a failed fork is.
+///
+/// When the first pipe is forgotten rather than closed: the parent holds two descriptors more.
 fn e03_without_descriptors_nothing_is_half_made(world: &mut World) {
     let server = world.spawn("serve", &["--start", "1"]);
     let address = server.address();

@@ -350,6 +350,8 @@ fn private_channel_makes_all_print_output(world: &mut World) {
 }
 
 /// Words go through a descriptor of their own, not through number 1.
+///
+/// When words are written to descriptor 1: the NOT_BUSY after the redirection never comes.
 fn b05_redirected_stdout_breaks_no_word(world: &mut World) {
     let server = world.spawn("printer", &["--max-clients", "1"]);
     let address = server.address();
