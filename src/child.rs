@@ -8,6 +8,10 @@ use std::{fmt, os::unix::process::ExitStatusExt, process::ExitStatus, time::Dura
 /// How old a child must become, unless it says BUSY before, for its start to have held.
 pub(crate) const START_HOLDS_AFTER: Duration = Duration::from_secs(1);
 
+/// How long a child that got SIGKILL is waited for when the server ends: it dies at once, unless it
+/// hangs in the kernel.
+pub(crate) const AFTER_KILL: Duration = Duration::from_secs(5);
+
 /// Names one child for as long as the parent keeps it, the original's wheel ID.
 ///
 /// Slots are used again, generations are not: a name that has gone stale finds nothing.
@@ -128,6 +132,7 @@ pub struct Child {
     /// The gaps that the parent had slept through when `last_ack` was set.
     pub(crate) gaps_at_ack: Duration,
     pub(crate) retirement: Option<Retirement>,
+    pub(crate) killed_at: Option<Time>,
     pub(crate) last_stderr: Vec<u8>,
     /// It has closed its outputs before its start had held: the delay that has followed from that,
     /// for the report of its death.
@@ -148,6 +153,7 @@ impl Child {
             flags: Flags::STDOUT_OPEN | Flags::STDERR_OPEN,
             gaps_at_ack: gaps,
             retirement: None,
+            killed_at: None,
             last_stderr: Vec::new(),
             failing: None,
         }
@@ -219,6 +225,11 @@ impl Child {
         } else {
             Some(told.at + told.kill_after)
         }
+    }
+
+    /// When a shutdown need not wait for it any longer.
+    pub(crate) fn immortal_at(&self) -> Option<Time> {
+        self.killed_at.map(|at| at + AFTER_KILL)
     }
 
     /// When SIGINT is due, for a child that closed its outputs: one that is merely exiting closes

@@ -81,6 +81,8 @@ struct Channel {
     busy: AtomicBool,
     leaving: AtomicBool,
     unsaid: AtomicBool,
+    /// Whether a word has found nobody who reads.
+    unheard: AtomicBool,
 }
 
 impl Channel {
@@ -94,7 +96,12 @@ impl Channel {
         let repeats = word == Word::Ack && (busy || !self.leaving.load(Ordering::Relaxed));
         let written = self
             .sink
-            .write(if repeats { &message } else { &message[..3] })?;
+            .write(if repeats { &message } else { &message[..3] })
+            .inspect_err(|error| {
+                if error.kind() == io::ErrorKind::BrokenPipe {
+                    self.unheard.store(true, Ordering::Relaxed);
+                }
+            })?;
         self.unsaid.store(!written, Ordering::Relaxed);
         Ok(())
     }
@@ -147,6 +154,7 @@ impl Comm {
             busy: AtomicBool::new(false),
             leaving: AtomicBool::new(false),
             unsaid: AtomicBool::new(false),
+            unheard: AtomicBool::new(false),
         };
         Self {
             shared: Rc::new(Shared {
@@ -230,7 +238,7 @@ impl Comm {
         leaving
     }
 
-    /// Whether the parent is gone. The first time that this turns out true, what was given to
+    /// Whether the parent is gone, or has closed the pipe of this child. The first time that this turns out true, what was given to
     /// [`when_orphaned`](Self::when_orphaned) is run, and the process has `kill_timeout` left.
     pub fn is_orphaned(&self) -> bool {
         self.shared.notice_orphaned();
@@ -415,8 +423,11 @@ impl fmt::Debug for Comm {
 }
 
 impl Shared {
+    /// A parent that lives and does not read counts this process no more: it is a copy that a child
+    /// has made of itself, as by daemon(3), and the parent has reaped that child.
     fn notice_orphaned(&self) {
-        if self.orphaned.get() || !self.link.orphaned() {
+        let disowned = self.channel.unheard.load(Ordering::Relaxed);
+        if self.orphaned.get() || !(disowned || self.link.orphaned()) {
             return;
         }
         self.orphaned.set(true);

@@ -204,7 +204,10 @@ impl Monitor {
         };
         match signal {
             Signal::Interrupt => child.flags |= Flags::INT_SENT,
-            Signal::Kill => child.flags |= Flags::KILL_SENT,
+            Signal::Kill => {
+                child.flags |= Flags::KILL_SENT;
+                child.killed_at.get_or_insert(self.now);
+            }
             _ => {}
         }
         self.queue.push(Task::Signal { child: id, signal });

@@ -38,6 +38,9 @@ use std::{
 const WORD_BATCH: Duration = Duration::from_millis(1);
 /// How often output is offered again to a reader that was full.
 const OFFER_AGAIN: Duration = Duration::from_millis(20);
+/// How often is looked for the dead among children that have no pidfd: should SIGCHLD be lost, as when
+/// the program blocks it, nothing else would tell of them.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// For how long, at the end, what is queued is done and a slow reader of our own output waited for.
 const LAST_WORK: Duration = Duration::from_secs(1);
 
@@ -57,6 +60,8 @@ pub struct PreFork<H, S> {
     at_the_latest: Option<Time>,
     /// Whether some child may have ended without a word of which.
     deaths_unknown: bool,
+    /// When to look for deaths in any case; `None` while every child has a pidfd.
+    look_at: Option<Time>,
     warned_of_threads: bool,
     done: bool,
 }
@@ -154,6 +159,11 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
             .map_or(Duration::ZERO, |expected| now.since(expected));
         self.core.monitor.tick(now, gap);
         self.core.words = 0;
+        if self.look_at.is_some_and(|at| at <= now) {
+            self.deaths_unknown = true;
+            let blind = !self.shell.wires.without_pidfd().is_empty();
+            self.look_at = blind.then(|| now + LOOK_EVERY);
+        }
     }
 
     fn heed_signals(&mut self, ready: &[Ready]) {
@@ -210,9 +220,12 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
             return Some(Duration::ZERO);
         }
         let now = self.shell.clock.now();
-        let due = monitor.deadline().map(|deadline| deadline.since(now));
+        let deadlines = [monitor.deadline(), monitor.last_deadline()];
+        let due = deadlines.into_iter().flatten().min();
+        let due = due.map(|deadline| deadline.since(now));
         let offer = self.shell.outputs.is_waiting().then_some(OFFER_AGAIN);
-        [due, offer].into_iter().flatten().min()
+        let look = self.look_at.map(|at| at.since(now));
+        [due, offer, look].into_iter().flatten().min()
     }
 
     fn pass_on_output(&mut self) {
@@ -221,6 +234,7 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
 
     /// When the shutdown has come to its end: the last child reaped, the last output passed on.
     fn end_if_over(&mut self) {
+        self.give_up_the_immortal();
         let monitor = &self.core.monitor;
         if !monitor.is_shutdown() || monitor.pool.len() > 0 {
             return;
@@ -233,6 +247,14 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
         }
         self.core.monitor.report.output_dropped += self.shell.outputs.give_up();
         self.stop();
+    }
+
+    /// A shutdown does not wait for ever for children that hang in the kernel.
+    fn give_up_the_immortal(&mut self) {
+        for (child, pid) in self.core.monitor.take_immortal() {
+            log::error!("child {pid} cannot be killed; the shutdown goes on without it");
+            self.shell.wires.remove(&self.shell.poller, child);
+        }
     }
 
     fn what_is_left(&mut self) -> Turn {

@@ -18,30 +18,35 @@ use subject::{
     Held, SOON, deaths, ends_well, expect_entry, expect_exit, expect_up, hold, journal, pids,
     report, send, serve,
 };
-use support::{Server, Signal, World, holds, processes, programs, scenarios, until};
+use support::{Server, Signal, World, connect, holds, processes, programs, scenarios, until};
 
 fn main() -> ExitCode {
     support::main(
         programs![serve],
         scenarios![
-            an_idle_child_that_is_killed_is_replaced,
-            a_busy_child_that_is_killed_costs_its_client_only,
-            the_dead_of_a_large_pool_are_found_though_they_have_no_pidfd,
+            a01_an_idle_child_that_is_killed_is_replaced,
+            a02_a_busy_child_that_is_killed_costs_its_client_only,
+            a15_the_dead_of_a_large_pool_are_found_though_they_have_no_pidfd,
             the_dead_of_a_large_pool_are_found_behind_a_stranger,
-            a_program_that_dies_at_once_is_slowed_down_and_recovers,
-            a_fork_that_fails_is_retried_while_the_others_serve,
-            an_execed_child_that_closes_its_outputs_is_told_and_replaced,
-            an_execed_child_that_ignores_it_is_killed_and_counts_until_then,
-            an_execed_child_that_says_nothing_is_timed_out,
-            a_grandchild_that_holds_the_pipes_does_not_keep_the_child,
-            a_grandchild_that_writes_for_ever_does_not_keep_the_parent,
-            a_panic_in_a_handler_ends_the_child_with_101,
+            e05_a_program_that_dies_at_once_is_slowed_down_and_recovers,
+            a16_an_execed_child_that_closes_its_outputs_is_told_and_replaced,
+            a16_an_execed_child_that_ignores_it_is_killed_and_counts_until_then,
+            a16_an_execed_child_that_says_nothing_is_timed_out,
+            b04_a_child_whose_stdout_has_ended_is_timed_out,
+            b04_a_child_whose_stdout_has_ended_is_told_of_the_shutdown,
+            b03_a_grandchild_that_holds_the_pipes_does_not_keep_the_child,
+            b03_a_grandchild_that_writes_for_ever_does_not_keep_the_parent,
+            a04_a_panic_in_a_handler_ends_the_child_with_101,
             a_panic_in_a_hook_of_the_parent_is_survived,
         ],
     )
 }
 
-fn an_idle_child_that_is_killed_is_replaced(world: &mut World) {
+/// The pidfd tells of the death, the child is reaped by its pid, and another is forked at once:
+/// having served, it was no failed start.
+///
+/// Without the look at pidfds (`Source::Death` in `reap`): its exit is never seen.
+fn a01_an_idle_child_that_is_killed_is_replaced(world: &mut World) {
     let server = world.spawn("serve", &["--min-spare", "2"]);
     let address = server.address();
     let mut other = Held::new(&address);
@@ -64,7 +69,12 @@ fn an_idle_child_that_is_killed_is_replaced(world: &mut World) {
     assert_eq!(deaths(&server, "Killed"), 1);
 }
 
-fn a_busy_child_that_is_killed_costs_its_client_only(world: &mut World) {
+/// Only the client in its hands is lost. The listening socket and its queue are shared, so the
+/// others are served by the siblings, and one fork is owed for the wake-up that may have died with
+/// it.
+///
+/// Without `owed` in `Monitor::exited`: the replacement never comes.
+fn a02_a_busy_child_that_is_killed_costs_its_client_only(world: &mut World) {
     let server = world.spawn("serve", &["--start", "3", "--min-spare", "1"]);
     let address = server.address();
     let mut held = hold(&address, 3);
@@ -84,9 +94,11 @@ fn a_busy_child_that_is_killed_costs_its_client_only(world: &mut World) {
     assert_eq!(deaths(&server, "Killed"), 1);
 }
 
-/// Fails (with hundreds of forks) without `Slowdown::refuses`.
+/// SIGCHLD, which may stand for many deaths, has the parent ask until nobody dead is left; the pool
+/// is forked anew, 32 a turn, and the socket stays open meanwhile.
+///
 /// Fails without the look after SIGCHLD (`look_for_deaths`).
-fn the_dead_of_a_large_pool_are_found_though_they_have_no_pidfd(world: &mut World) {
+fn a15_the_dead_of_a_large_pool_are_found_though_they_have_no_pidfd(world: &mut World) {
     kill_a_large_pool(world, &[]);
 }
 
@@ -109,17 +121,24 @@ fn kill_a_large_pool(world: &mut World, more: &[&str]) -> String {
     for &victim in &victims {
         send(victim, Signal::SIGKILL);
     }
+    // Nobody is there to accept it, and it is not refused.
+    let waiting = connect(&address);
     until("a new pool", SOON, || {
         let children = server.children();
         let fresh = children.iter().filter(|child| !victims.contains(child));
         (fresh.count() >= 150 && server.zombies().len() <= more.len()).then_some(())
     });
+    drop(Held::of(waiting));
     Held::new(&address).is_served();
     ends_well(&server);
     server.stdout()
 }
 
-fn a_program_that_dies_at_once_is_slowed_down_and_recovers(world: &mut World) {
+/// Each wave of failed starts waits longer than the one before, from nothing to 30 s, with one line
+/// in the log a wave; a start that holds wipes the slate.
+///
+/// Without `Slowdown::refuses`: more than 24 forks within 60 ms, and hundreds soon after.
+fn e05_a_program_that_dies_at_once_is_slowed_down_and_recovers(world: &mut World) {
     let broken = world.tempdir().join("broken");
     fs::write(&broken, "").unwrap();
     let flags = ["--start", "3", "--fail-while", broken.to_str().unwrap()];
@@ -148,94 +167,6 @@ fn a_program_that_dies_at_once_is_slowed_down_and_recovers(world: &mut World) {
     assert_eq!(deaths(&server, "Killed"), 1);
 }
 
-/// A user without any other process, whose number of processes can be limited: root is exempt.
-struct Somebody(Vec<String>);
-
-impl Somebody {
-    /// Every run its own, and one that nobody is.
-    fn new() -> Self {
-        let id = 1_000_000 + std::process::id();
-        let ids = [format!("--reuid={id}"), format!("--regid={id}")];
-        Self([&ids[..], &["--clear-groups".to_owned()]].concat())
-    }
-
-    /// Whether a command succeeds as that user.
-    fn can(&self, command: &[&str]) -> bool {
-        let run = Command::new("setpriv").args(&self.0).args(command).output();
-        run.is_ok_and(|output| output.status.success())
-    }
-
-    fn spawn(&self, world: &mut World, command: &[&str]) -> Server {
-        let ids: Vec<&str> = self.0.iter().map(String::as_str).collect();
-        let launch = world.command("setpriv").args(&ids);
-        launch.args(command).spawn()
-    }
-
-    /// Sets how many processes the user may have, in the eyes of the server.
-    fn limit(&self, server: &Server, processes: &str) {
-        let pid = format!("--pid={}", server.pid());
-        // With the colon, the soft limit: the hard one could not be raised again.
-        let limit = format!("--nproc={processes}:");
-        assert!(self.can(&["prlimit", &pid, &limit]), "prlimit {limit}");
-    }
-}
-
-/// The soft limit of processes.
-fn process_limit(server: &Server) -> String {
-    let limits = fs::read_to_string(format!("/proc/{}/limits", server.pid())).unwrap();
-    let line = limits
-        .lines()
-        .find(|line| line.starts_with("Max processes"));
-    line.unwrap().split_whitespace().nth(2).unwrap().to_owned()
-}
-
-/// A copy of this executable where another user can run it.
-fn readable_copy(world: &World) -> PathBuf {
-    use std::os::unix::fs::PermissionsExt;
-    let directory = world.tempdir();
-    let copy = directory.join("program");
-    fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
-    for path in [directory.parent().unwrap(), &directory, &copy] {
-        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
-    }
-    copy
-}
-
-/// Fails without the retry in `Slowdown::fork_failed`.
-fn a_fork_that_fails_is_retried_while_the_others_serve(world: &mut World) {
-    let somebody = Somebody::new();
-    let program = readable_copy(world);
-    let program = program.to_str().unwrap();
-    if !(somebody.can(&[program, "--list"]) && somebody.can(&["prlimit"])) {
-        return eprintln!("skipped: to become another user takes root, setpriv and prlimit");
-    }
-    let server = somebody.spawn(world, &[program, "--program", "serve"]);
-    let address = server.address();
-    expect_up(&server, 2);
-    let before = process_limit(&server);
-    somebody.limit(&server, "3");
-    let mut held = hold(&address, 2);
-    let delays = |server: &Server| -> Vec<String> {
-        let mut entries = journal(server);
-        entries.retain(|entry| entry.event == "failed");
-        entries.into_iter().map(|entry| entry.rest).collect()
-    };
-    until("three attempts", SOON, || {
-        (delays(&server).len() >= 3).then_some(())
-    });
-    assert_eq!(delays(&server)[..3], ["100", "200", "400"]);
-    assert_eq!(pids(&server, "forked").len(), 2);
-    held.iter_mut().for_each(Held::is_served);
-    somebody.limit(&server, &before);
-    let third = Held::new(&address);
-    assert!(held.iter().all(|held| held.pid != third.pid));
-    drop((held, third));
-    ends_well(&server);
-    assert!(server.stderr().contains("fork failed: "));
-    let failed = delays(&server).len();
-    assert!(report(&server).contains(&format!(", {failed} failed forks, ")));
-}
-
 /// A server of one child at the most, whose first turns into another program.
 fn spawn_execing(world: &mut World, command: &str, flags: &[&str]) -> (Server, PathBuf) {
     let exec = world.tempdir().join("exec");
@@ -254,7 +185,9 @@ fn spawn_execing(world: &mut World, command: &str, flags: &[&str]) -> (Server, P
     (server, exec)
 }
 
-fn an_execed_child_that_closes_its_outputs_is_told_and_replaced(world: &mut World) {
+/// The ends of its outputs show it: after 100 ms it is told to stop by SIGINT, and another takes
+/// its place.
+fn a16_an_execed_child_that_closes_its_outputs_is_told_and_replaced(world: &mut World) {
     let (server, exec) = spawn_execing(world, "exec sleep 1000 >&- 2>&-", &[]);
     let pid = server.expect_children(1)[0];
     until("the exec", SOON, || is_sleep(pid).then_some(()));
@@ -272,8 +205,11 @@ fn an_execed_child_that_closes_its_outputs_is_told_and_replaced(world: &mut Worl
     );
 }
 
+/// If it ignores SIGINT, SIGKILL follows after `kill_timeout`, and until it is reaped it counts
+/// against `max_clients`.
+///
 /// Fails if `max_clients` does not count the retiring ones: the original forgets such a child.
-fn an_execed_child_that_ignores_it_is_killed_and_counts_until_then(world: &mut World) {
+fn a16_an_execed_child_that_ignores_it_is_killed_and_counts_until_then(world: &mut World) {
     let command = "trap '' INT; exec sleep 1000 >&- 2>&-";
     let (server, exec) = spawn_execing(world, command, &["--kill-timeout", "1500"]);
     let pid = server.expect_children(1)[0];
@@ -302,7 +238,8 @@ fn an_execed_child_that_ignores_it_is_killed_and_counts_until_then(world: &mut W
     assert_eq!(deaths(&server, "Closed"), 1);
 }
 
-fn an_execed_child_that_says_nothing_is_timed_out(world: &mut World) {
+/// If it keeps the outputs open, its silence is found by the timeout check.
+fn a16_an_execed_child_that_says_nothing_is_timed_out(world: &mut World) {
     let (server, exec) = spawn_execing(world, "exec sleep 1000", &["--timeout", "1000"]);
     let pid = server.expect_children(1)[0];
     until("the exec", SOON, || is_sleep(pid).then_some(()));
@@ -313,11 +250,41 @@ fn an_execed_child_that_says_nothing_is_timed_out(world: &mut World) {
     ends_well(&server);
 }
 
+/// A child whose stdout has ended and whose stderr has not says nothing any more: it stays in the
+/// books, and falls to the timeout check.
+///
+/// When the end of its stdout takes it out of the books, as the original did: it is never found silent.
+fn b04_a_child_whose_stdout_has_ended_is_timed_out(world: &mut World) {
+    let (server, exec) = spawn_execing(world, "exec sleep 1000 >&-", &["--timeout", "1000"]);
+    let pid = server.expect_children(1)[0];
+    until("the exec", SOON, || is_sleep(pid).then_some(()));
+    fs::remove_file(exec).unwrap();
+    expect_entry(&server, "silent-free", pid);
+    expect_exit(&server, pid, "TimedOut signal: 2 (SIGINT)");
+    Held::new(&server.address()).is_served();
+    ends_well(&server);
+}
+
+/// In a shutdown it is told to stop like any.
+///
+/// When the end of its stdout takes it out of the books: the server ends and has not told it.
+fn b04_a_child_whose_stdout_has_ended_is_told_of_the_shutdown(world: &mut World) {
+    let (server, _) = spawn_execing(world, "exec sleep 1000 >&-", &[]);
+    let pid = server.expect_children(1)[0];
+    until("the exec", SOON, || is_sleep(pid).then_some(()));
+    ends_well(&server);
+    expect_exit(&server, pid, "Shutdown signal: 2 (SIGINT)");
+}
+
 fn is_sleep(pid: u32) -> bool {
     processes::Process::read(pid).is_some_and(|process| process.name == "sleep")
 }
 
-fn a_grandchild_that_holds_the_pipes_does_not_keep_the_child(world: &mut World) {
+/// A child is gone when it has been reaped, whoever holds its pipes; the parent closes its ends
+/// then.
+///
+/// When a child is reaped only once its pipes have ended (`Flags::CLOSED`): it never is.
+fn b03_a_grandchild_that_holds_the_pipes_does_not_keep_the_child(world: &mut World) {
     let server = world.spawn("serve", &["--max-clients", "1", "--max-requests", "1"]);
     let address = server.address();
     expect_up(&server, 1);
@@ -338,8 +305,11 @@ fn a_grandchild_that_holds_the_pipes_does_not_keep_the_child(world: &mut World) 
     assert_eq!(deaths(&server, "Finished"), 2);
 }
 
-/// Fails, as the one above, if `Wires::drain` reads to the end.
-fn a_grandchild_that_writes_for_ever_does_not_keep_the_parent(world: &mut World) {
+/// Of a dead child's outputs is read what stood in the pipe at that moment, and no more; a
+/// grandchild that goes on writing meets a pipe without a reader.
+///
+/// When `Wires::drain` reads to the end: the parent never comes to bury the child.
+fn b03_a_grandchild_that_writes_for_ever_does_not_keep_the_parent(world: &mut World) {
     let flags = ["--max-clients", "1", "--max-requests", "1", "--quiet"];
     let server = world.spawn("serve", &flags);
     let address = server.address();
@@ -364,7 +334,9 @@ fn end_orphan(world: &World, pid: u32) {
     });
 }
 
-fn a_panic_in_a_handler_ends_the_child_with_101(world: &mut World) {
+/// A panic is caught where the child was born, the child exits with 101, and nothing of the
+/// parent's stack is unwound.
+fn a04_a_panic_in_a_handler_ends_the_child_with_101(world: &mut World) {
     world.expect_panics();
     let server = world.spawn("serve", &[]);
     let address = server.address();

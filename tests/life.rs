@@ -25,7 +25,7 @@ fn main() -> ExitCode {
         scenarios![
             start_forks_start_servers,
             held_connections_bring_more_children_up_to_max_clients,
-            max_clients_is_never_exceeded_while_children_come_and_go,
+            e07_max_clients_is_never_exceeded_while_children_come_and_go,
             a_surplus_is_culled_from_the_oldest_when_it_has_lasted,
             a_surplus_is_culled_at_once_if_cull_after_is_zero,
             a_surplus_that_has_not_lasted_is_not_culled,
@@ -99,9 +99,12 @@ fn held_connections_bring_more_children_up_to_max_clients(world: &mut World) {
     ends_well(&server);
 }
 
+/// Every live process counts against `max_clients`, the dying ones too, and so do the forks that
+/// are planned.
+///
 /// Fails, as the one above, without the check against `max_clients` (with 5 children at once and
 /// more).
-fn max_clients_is_never_exceeded_while_children_come_and_go(world: &mut World) {
+fn e07_max_clients_is_never_exceeded_while_children_come_and_go(world: &mut World) {
     const MAX: usize = 4;
     let server = world.spawn(
         "serve",

@@ -47,10 +47,10 @@ fn main() -> ExitCode {
             an_inherited_ignored_sigchld_loses_no_status,
             an_inherited_blocked_sigchld_loses_no_death,
             a_second_thread_refuses_the_start,
-            standard_streams_may_be_closed,
+            b09_standard_streams_may_be_closed,
             a_busy_port_refuses_the_start_and_nothing_is_left,
             a_thread_that_comes_later_shuts_down,
-            a_thread_that_comes_between_two_forks_shuts_down,
+            b08_a_thread_that_comes_between_two_forks_shuts_down,
         ],
     )
 }
@@ -264,7 +264,9 @@ fn serve_without_streams(args: Args) -> ExitCode {
     ended(prefork.run().map(drop))
 }
 
-fn standard_streams_may_be_closed(world: &mut World) {
+/// The numbers are filled with /dev/null before anything else is opened, so that neither the socket
+/// nor a pipe can get one of them.
+fn b09_standard_streams_may_be_closed(world: &mut World) {
     let path = world.tempdir().join("address");
     let arguments = ["--address-to", path.to_str().unwrap()];
     let server = world.spawn("serve_without_streams", &arguments);
@@ -349,7 +351,9 @@ fn a_thread_that_comes_later_shuts_down(world: &mut World) {
     assert!(server.stderr().contains("pesky"));
 }
 
-fn a_thread_that_comes_between_two_forks_shuts_down(world: &mut World) {
+/// One fork at a time, from the only thread: the threads are counted before each fork, and a second
+/// one is an error. What is opened closes on exec.
+fn b08_a_thread_that_comes_between_two_forks_shuts_down(world: &mut World) {
     let server = world.spawn("serve", &["--start", "5", "--thread-at-fork", "3"]);
     assert_eq!(server.wait(SOON).code(), Some(0));
     let error = expect_entry(&server, "error", 0);

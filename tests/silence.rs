@@ -21,11 +21,11 @@ fn main() -> ExitCode {
     support::main(
         programs![serve],
         scenarios![
-            a_silent_free_child_is_told_then_killed_and_replaced,
-            a_child_stuck_in_code_is_killed_and_the_others_serve,
+            a07_a_silent_free_child_is_told_then_killed_and_replaced,
+            a08_a_child_stuck_in_code_is_killed_and_the_others_serve,
             a_client_slower_than_timeout_is_served,
-            a_deaf_child_that_is_culled_is_killed_after_kill_timeout,
-            a_deaf_child_is_killed_after_shutdown_timeout,
+            a09_a_deaf_child_that_is_culled_is_killed_after_kill_timeout,
+            a09_a_deaf_child_is_killed_after_shutdown_timeout,
             a_parent_that_was_stopped_blames_nobody,
             a_server_that_was_stopped_as_a_whole_blames_nobody,
         ],
@@ -46,8 +46,11 @@ fn nobody_was_blamed(server: &Server) {
     }
 }
 
+/// It is silent, so it is told to stop, which it cannot hear, and after `kill_timeout` killed.
+/// Being stopped is not taken for an exit.
+///
 /// Fails without the SIGKILL of `Child::kill_at`.
-fn a_silent_free_child_is_told_then_killed_and_replaced(world: &mut World) {
+fn a07_a_silent_free_child_is_told_then_killed_and_replaced(world: &mut World) {
     const KILL_TIMEOUT: Duration = Duration::from_secs(2);
     let server = world.spawn(
         "serve",
@@ -78,7 +81,9 @@ fn a_silent_free_child_is_told_then_killed_and_replaced(world: &mut World) {
     assert_eq!(deaths(&server, "TimedOut"), 1);
 }
 
-fn a_child_stuck_in_code_is_killed_and_the_others_serve(world: &mut World) {
+/// The timeout check finds that no ACK has come for longer than `timeout`; SIGINT, then SIGKILL
+/// after `kill_timeout`.
+fn a08_a_child_stuck_in_code_is_killed_and_the_others_serve(world: &mut World) {
     const KILL_TIMEOUT: Duration = Duration::from_secs(1);
     let server = world.spawn("serve", &["--timeout", "1000", "--kill-timeout", "1000"]);
     let address = server.address();
@@ -109,7 +114,11 @@ fn a_client_slower_than_timeout_is_served(world: &mut World) {
     ends_well(&server);
 }
 
-fn a_deaf_child_that_is_culled_is_killed_after_kill_timeout(world: &mut World) {
+/// Each SIGINT that the parent sends has a SIGKILL behind it: a culled child that does not leave is
+/// killed after `kill_timeout`.
+///
+/// Without the SIGKILL of `Child::kill_at`: it never exits.
+fn a09_a_deaf_child_that_is_culled_is_killed_after_kill_timeout(world: &mut World) {
     let server = world.spawn(
         "serve",
         &[
@@ -137,8 +146,10 @@ fn a_deaf_child_that_is_culled_is_killed_after_kill_timeout(world: &mut World) {
     ends_well(&server);
 }
 
-/// Fails without the SIGKILL of `Child::kill_at`.
-fn a_deaf_child_is_killed_after_shutdown_timeout(world: &mut World) {
+/// In a shutdown the SIGKILL follows after `shutdown_timeout`.
+///
+/// Without the SIGKILL of `Child::kill_at`: the server never ends.
+fn a09_a_deaf_child_is_killed_after_shutdown_timeout(world: &mut World) {
     let server = world.spawn(
         "serve",
         &[

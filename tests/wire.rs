@@ -38,7 +38,7 @@ fn main() -> ExitCode {
             poe_words_are_understood,
             printed_word_is_a_word,
             private_channel_makes_all_print_output,
-            redirected_stdout_breaks_no_word,
+            b05_redirected_stdout_breaks_no_word,
             tail_without_a_newline_is_output,
         ],
     )
@@ -349,7 +349,10 @@ fn private_channel_makes_all_print_output(world: &mut World) {
     assert!(!report.0.contains("lost"));
 }
 
-fn redirected_stdout_breaks_no_word(world: &mut World) {
+/// Words go through a descriptor of their own, not through number 1.
+///
+/// When words are written to descriptor 1: the NOT_BUSY after the redirection never comes.
+fn b05_redirected_stdout_breaks_no_word(world: &mut World) {
     let server = world.spawn("printer", &["--max-clients", "1"]);
     let address = server.address();
     let pid = order(&address, &["redirect", "print lost"]);

@@ -157,6 +157,18 @@ fn a_pipe_without_a_reader_is_an_error() {
     }
 }
 
+/// As in a copy that a child has made of itself: the parent lives, and knows nothing of it.
+#[test]
+fn who_is_not_read_is_an_orphan() {
+    let (world, comm) = end();
+    comm.busy().unwrap();
+    assert!(!comm.is_orphaned());
+    world.pipe.broken.store(true, Ordering::Relaxed);
+    comm.not_busy().unwrap_err();
+    assert!(comm.is_orphaned() && comm.shutdown_requested());
+    assert_eq!(world.ends_armed.get(), 1);
+}
+
 #[test]
 fn told_to_stop_a_child_waits_for_no_connection() {
     let (world, comm) = end();

@@ -180,6 +180,27 @@ fn a_failed_start_slows_forking_down_and_says_why() {
     }
 }
 
+/// It is killed at once, so its death follows in the moment of its fork.
+#[test]
+fn a_child_that_cannot_be_watched_has_failed_to_start_once() {
+    let mut monitor = sized(1, 2, 1, 50);
+    let mut now = 0;
+    for delay in [0, 100, 200] {
+        let id = child(&mut monitor, State::Starting);
+        monitor.note_failing_start(id);
+        monitor.kill(id, Signal::Kill);
+        monitor.retire(id, Reason::Faulty);
+        let text = warnings(|| {
+            let (_, death) = monitor.exited(id, ended_by_signal(9)).unwrap();
+            assert_eq!(death.cause(), Cause::Faulty);
+        });
+        let end = format!("next fork in {:?}", ms(delay));
+        assert!(text.len() == 1 && text[0].ends_with(&end), "{text:?}");
+        now += delay;
+        go_to(&mut monitor, now);
+    }
+}
+
 #[test]
 fn several_failures_of_one_wave_count_once() {
     let mut monitor = sized(1, 2, 5, 50);

@@ -227,3 +227,22 @@ fn the_deadline_is_the_first_of_everything_that_is_to_come() {
     // Alarm; SIGINT and retry; alarm; surplus; two SIGKILLs.
     assert_eq!(deadlines, [50, 100, 150, 1000, 10_000, 10_100].map(at));
 }
+
+/// Five seconds after its SIGKILL, in a shutdown and only there.
+#[test]
+fn a_child_that_survives_sigkill_is_given_up_in_a_shutdown() {
+    let mut monitor = monitor();
+    let id = told(&mut monitor, Reason::TimedOut);
+    let pid = monitor.child(id).unwrap().pid();
+    assert_eq!(due_at(&mut monitor, 11_000), [kill(id)]);
+    go_to(&mut monitor, 15_000);
+    assert_eq!(monitor.take_immortal(), []);
+    assert_eq!(monitor.last_deadline(), None);
+    defaults::handler_shutdown(&mut DefaultHooks, &mut monitor);
+    assert_eq!(monitor.take_immortal(), []);
+    assert_eq!(monitor.last_deadline(), Some(at(16_000)));
+    go_to(&mut monitor, 16_000);
+    assert_eq!(monitor.take_immortal(), [(id, pid)]);
+    assert_eq!(monitor.child(id).map(Child::id), None);
+    assert_eq!(monitor.take_immortal(), [], "once");
+}

@@ -74,9 +74,10 @@ impl Monitor {
     }
 
     /// A child that closes its outputs unasked, before its start has held, is about to die of a
-    /// failed start, or lives on and is as good as dead. Forking slows down now: waiting for the
-    /// death would let each newcomer of the second kind be replaced at once.
-    fn note_failing_start(&mut self, id: ChildId) {
+    /// failed start, or lives on and is as good as dead; and one that cannot be watched will be
+    /// killed. Forking slows down now: waiting for the death would let each newcomer that lives on
+    /// be replaced at once.
+    pub(crate) fn note_failing_start(&mut self, id: ChildId) {
         let now = self.now;
         let Some(child) = self.pool.get_mut(id) else {
             return;
@@ -141,8 +142,9 @@ impl Monitor {
         if self.shutdown {
             return;
         }
-        let failed = self.slowdown.start_failed(child.start_time, self.now);
-        let Some(delay) = child.failing.or(failed) else {
+        let (forked_at, now) = (child.start_time, self.now);
+        let count = || self.slowdown.start_failed(forked_at, now);
+        let Some(delay) = child.failing.or_else(count) else {
             return;
         };
         log::warn!(

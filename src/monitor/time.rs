@@ -59,6 +59,30 @@ impl Monitor {
             .map(|(at, _)| at)
     }
 
+    /// When a child that got SIGKILL is waited for no longer, in a shutdown.
+    pub(crate) fn last_deadline(&self) -> Option<Time> {
+        let children = self.shutdown.then(|| self.pool.iter());
+        children
+            .into_iter()
+            .flatten()
+            .filter_map(Child::immortal_at)
+            .min()
+    }
+
+    /// Takes out of the books, in a shutdown, whoever has survived SIGKILL for too long.
+    pub(crate) fn take_immortal(&mut self) -> Vec<(ChildId, u32)> {
+        if !self.shutdown {
+            return Vec::new();
+        }
+        let lasted = |child: &&Child| child.immortal_at().is_some_and(|at| at <= self.now);
+        let immortal = self.pool.iter().filter(lasted);
+        let immortal: Vec<_> = immortal.map(|child| (child.id, child.pid)).collect();
+        for &(id, _) in &immortal {
+            self.pool.remove(id);
+        }
+        immortal
+    }
+
     /// When a retiring child is sent its next signal, unless it leaves before.
     pub(crate) fn next_signal(&self, child: &Child) -> Option<(Time, Signal)> {
         let tell = child.tell_at().map(|at| (at, Signal::Interrupt));

@@ -13,7 +13,7 @@ use super::{
     wires::Wires,
 };
 use crate::{
-    child::{ChildId, Signal},
+    child::{AFTER_KILL, ChildId, Signal},
     error::{Error, Operation},
     states::{Readiness, Watch, WatchId},
     time::Time,
@@ -25,10 +25,6 @@ use std::{
     os::fd::{AsRawFd, IntoRawFd, OwnedFd},
     time::Duration,
 };
-
-/// How long a child that got SIGKILL is waited for outside of the loop: it ends at once, unless it
-/// hangs in the kernel.
-const AFTER_KILL: Duration = Duration::from_secs(5);
 
 /// A descriptor of the subclass's own: our duplicate of it.
 #[derive(Debug)]

@@ -1,7 +1,7 @@
 //! The birth of a child: pipes, fork, and the life of the new process to its end. In the parent it
 //! ends with the child in the tables; in the child it never returns.
 
-use super::PreFork;
+use super::{LOOK_EVERY, PreFork};
 use crate::{
     attributes::{CommChannel, ThreadCheck},
     child::{Reason, Signal},
@@ -99,12 +99,15 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
             .shell
             .wires
             .insert(&self.shell.poller, id, pid, ends, words);
-        if self.shell.wires.lacks_pidfd(id) && self.shell.watch_deaths() {
+        if self.shell.wires.lacks_pidfd(id) {
             // It may have died before the handler was there.
-            self.deaths_unknown = true;
+            self.deaths_unknown |= self.shell.watch_deaths();
+            let now = self.core.monitor.now();
+            self.look_at.get_or_insert(now + LOOK_EVERY);
         }
         if let Err(error) = watched {
             log::error!("cannot watch child {pid}: {error}");
+            self.core.monitor.note_failing_start(id);
             self.core.monitor.kill(id, Signal::Kill);
             self.core.monitor.retire(id, Reason::Faulty);
         }

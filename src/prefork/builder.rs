@@ -105,6 +105,7 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
             expected: None,
             at_the_latest: None,
             deaths_unknown: false,
+            look_at: None,
             warned_of_threads: false,
             done: false,
         };

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use prefork_server::{Builder, PreFork, TcpServer};
+use prefork_server::{Builder, CommChannel, PreFork, TcpServer};
 
 use super::super::support::Args;
 use super::{Journal, converse};
@@ -12,7 +12,13 @@ pub fn builder(args: &Args) -> Builder<Journal, TcpServer> {
     let server = TcpServer::new(converse)
         .port(args.parsed("--port").unwrap_or(0))
         .max_requests(args.parsed("--max-requests").unwrap_or(0));
+    let channel = if args.has("--private") {
+        CommChannel::Private
+    } else {
+        CommChannel::Stdout
+    };
     PreFork::builder(server)
+        .comm_channel(channel)
         .hooks(Journal::new(args))
         .start_servers(count(args, "--start", 2))
         .min_spare_servers(count(args, "--min-spare", 1))

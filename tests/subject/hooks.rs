@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal};
 use prefork_server::{
     Child, ChildId, Death, Flags, Line, Monitor, Operation, PreForkHooks, Start, State, defaults,
@@ -14,6 +15,7 @@ use prefork_server::{
 
 use super::super::support::{Args, gate};
 use super::journal::line;
+use super::{misdeeds, seccomp};
 
 /// Writes a line to the parent's stdout for whatever happens to a child.
 #[derive(Clone, Debug)]
@@ -41,6 +43,9 @@ impl Journal {
     fn misbehave(&self) -> io::Result<()> {
         if self.names_a_file("--fail-while") {
             return Err(io::Error::other("no database today"));
+        }
+        if self.names_a_file("--misdeed-while") {
+            misdeeds::commit(self.args.value("--misdeed").unwrap())?;
         }
         if self.names_a_file("--exec-while") {
             let command = self.args.value("--exec").unwrap_or("exec sleep 1000");
@@ -75,9 +80,18 @@ impl PreForkHooks for Journal {
         if self.args.parsed("--thread-at-fork") == Some(self.forks) {
             spawn_thread();
         }
+        if self.args.parsed("--no-fork-after") == Some(self.forks - 1) {
+            seccomp::refuse_forks(Errno::EAGAIN).expect("a filter");
+        }
     }
 
     fn server_forked(&mut self, monitor: &mut Monitor, child: ChildId) {
+        if self.args.has("--block-sigchld") {
+            // Each time: the framework opens the mask when it comes to need the signal.
+            let mut deaf = SigSet::empty();
+            deaf.add(Signal::SIGCHLD);
+            deaf.thread_block().expect("a mask");
+        }
         note_child(monitor, "forked", child);
     }
 

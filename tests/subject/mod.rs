@@ -15,10 +15,14 @@
     reason = "a test fails by a panic"
 )]
 
+mod cgroup;
 mod flags;
 mod hooks;
 mod journal;
 mod kernel;
+mod misdeeds;
+mod seccomp;
+mod strace;
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
@@ -28,12 +32,14 @@ use std::time::Duration;
 use prefork_server::servers::TcpConn;
 use prefork_server::{Error, PreFork, TcpServer};
 
-use super::support::{Address, Args, Client, Server, Signal, connect, processes, until};
+use super::support::{Address, Args, Client, Server, Signal, World, connect, processes, until};
 
+pub use cgroup::Group;
 pub use flags::{builder, count, millis};
 pub use hooks::{Journal, spawn_thread};
 pub use journal::{Entry, deaths, expect_entry, expect_exit, journal, pids, report};
 pub use kernel::{children_at_once, has_signal, signal_set};
+pub use strace::Strace;
 
 /// For waits that end at once on a machine with nothing else to do.
 pub const SOON: Duration = Duration::from_secs(10);
@@ -47,6 +53,9 @@ pub fn serve(args: Args) -> ExitCode {
 fn run(args: &Args) -> Result<(), Error> {
     if args.has("--thread-before-start") {
         spawn_thread();
+    }
+    if args.has("--without-pidfd") {
+        seccomp::refuse("pidfd_open", nix::errno::Errno::ENOSYS).expect("a filter");
     }
     // A descriptor of the program's own, for every child.
     let _file = args.value("--open").map(File::open);
@@ -104,12 +113,10 @@ pub fn converse(conn: TcpConn) -> io::Result<()> {
     for line in BufReader::new(&conn).lines() {
         let line = line?;
         match line.as_str() {
-            "spin" => loop {
-                std::hint::spin_loop();
-            },
             "panic" => panic!("the client asked for it"),
             "grandchild" => writeln!(&conn, "{}", grandchild("exec sleep 1000")?)?,
             "chatterbox" => writeln!(&conn, "{}", grandchild("exec yes")?)?,
+            _ if misdeeds::commit(&line)? => writeln!(&conn, "done")?,
             _ => writeln!(&conn, "{} {line}", std::process::id())?,
         }
     }
@@ -202,4 +209,34 @@ pub fn expect_up(server: &Server, count: usize) -> Vec<u32> {
         expect_entry(server, "up", pid);
     }
     children
+}
+
+/// A child fills its outputs and dies while the parent is stopped: when that goes on, it finds the
+/// death and the pipes at the same time. All that was written must come, before the death.
+#[track_caller]
+pub fn last_words_are_heard(world: &mut World, way: &str, how: &str) {
+    let mut gate = world.gate("last-words");
+    let server = world.spawn("serve", &[]);
+    let address = server.address();
+    let mut held = Held::new(&address);
+    held.client.send_line(&format!("last-words {way}"));
+    assert_eq!(gate.reached(SOON), held.pid);
+    stop(server.pid());
+    gate.release(held.pid);
+    until("the child to die", SOON, || {
+        (processes::state(held.pid) == Some('Z')).then_some(())
+    });
+    server.signal(Signal::SIGCONT);
+    expect_exit(&server, held.pid, how);
+    let stdout = server.stdout();
+    let exited = format!(" exited {} ", held.pid);
+    let (before, after) = stdout.split_once(&exited).expect("the journal");
+    let prefix = format!("{} STDOUT: ", held.pid);
+    assert_eq!(before.matches(&format!("{prefix}out ")).count(), 900);
+    assert!(before.contains(&format!("{prefix}the end\n")), "{before}");
+    assert!(!after.contains(&prefix), "{after}");
+    let complaints = format!("{} STDERR: err ", held.pid);
+    server.expect_stderr("all of it", |text| text.matches(&complaints).count() == 900);
+    Held::new(&address).is_served();
+    ends_well(&server);
 }
