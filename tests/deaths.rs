@@ -36,7 +36,7 @@ fn main() -> ExitCode {
             a_grandchild_that_holds_the_pipes_does_not_keep_the_child,
             a_grandchild_that_writes_for_ever_does_not_keep_the_parent,
             a_panic_in_a_handler_ends_the_child_with_101,
-            a_panic_in_a_hook_of_the_parent_is_survived,
+            c15_a_panic_in_a_hook_of_the_parent_is_survived,
         ],
     )
 }
@@ -383,7 +383,7 @@ fn a_panic_in_a_handler_ends_the_child_with_101(world: &mut World) {
 }
 
 /// Fails without the `catch_unwind` in `Core::call`.
-fn a_panic_in_a_hook_of_the_parent_is_survived(world: &mut World) {
+fn c15_a_panic_in_a_hook_of_the_parent_is_survived(world: &mut World) {
     world.expect_panics();
     let server = world.spawn("serve", &["--start", "1", "--panic-once"]);
     let address = server.address();

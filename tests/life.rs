@@ -24,12 +24,12 @@ fn main() -> ExitCode {
         programs![serve],
         scenarios![
             start_forks_start_servers,
-            held_connections_bring_more_children_up_to_max_clients,
+            d10_held_connections_bring_more_children_up_to_max_clients,
             max_clients_is_never_exceeded_while_children_come_and_go,
             a_surplus_is_culled_from_the_oldest_when_it_has_lasted,
             a_surplus_is_culled_at_once_if_cull_after_is_zero,
             a_surplus_that_has_not_lasted_is_not_culled,
-            a_culled_child_that_says_busy_is_given_its_time,
+            d09_a_culled_child_that_says_busy_is_given_its_time,
             a_child_leaves_at_max_requests_and_is_replaced,
         ],
     )
@@ -69,7 +69,7 @@ fn start_forks_start_servers(world: &mut World) {
 }
 
 /// Fails without the two checks against `max_clients`, in `plan` and in `Monitor::fork`.
-fn held_connections_bring_more_children_up_to_max_clients(world: &mut World) {
+fn d10_held_connections_bring_more_children_up_to_max_clients(world: &mut World) {
     const MAX: usize = 5;
     let server = world.spawn("serve", &["--start", "2", "--max-clients", "5"]);
     let address = server.address();
@@ -196,7 +196,7 @@ fn a_surplus_that_has_not_lasted_is_not_culled(world: &mut World) {
 
 /// A child is told to leave when a connection has just woken it: it takes the connection and says
 /// BUSY, and nobody kills it in the midst. Fails without `BUSY_SINCE_TOLD` in `Child::kill_at`.
-fn a_culled_child_that_says_busy_is_given_its_time(world: &mut World) {
+fn d09_a_culled_child_that_says_busy_is_given_its_time(world: &mut World) {
     let server = world.spawn(
         "serve",
         &["--start", "3", "--max-spare", "2", "--kill-timeout", "2000"],

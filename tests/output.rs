@@ -36,12 +36,12 @@ fn main() -> ExitCode {
     support::main(
         programs![spammer],
         scenarios![
-            device_that_is_full,
-            pipe_that_is_full,
-            pipe_that_nobody_reads_any_more,
+            c10_device_that_is_full,
+            c10_pipe_that_is_full,
+            c10_pipe_that_nobody_reads_any_more,
             reader_that_is_slow_misses_nothing,
-            socket_that_is_full,
-            terminal_whose_output_is_stopped,
+            c10_socket_that_is_full,
+            c10_terminal_whose_output_is_stopped,
         ],
     )
 }
@@ -197,19 +197,19 @@ fn check_full(mut spammer: Spammer, reader: impl Read) {
 // The scenarios.
 
 /// When the parent just writes (`Way::Plain` for every descriptor) nobody is served any more.
-fn pipe_that_is_full(world: &mut World) {
+fn c10_pipe_that_is_full(world: &mut World) {
     let (read, write) = pipe2(OFlag::O_CLOEXEC).unwrap();
     let spammer = Spammer::start(world, write);
     check_full(spammer, File::from(read));
 }
 
-fn socket_that_is_full(world: &mut World) {
+fn c10_socket_that_is_full(world: &mut World) {
     let (read, write) = UnixStream::pair().unwrap();
     let spammer = Spammer::start(world, write.into());
     check_full(spammer, read);
 }
 
-fn terminal_whose_output_is_stopped(world: &mut World) {
+fn c10_terminal_whose_output_is_stopped(world: &mut World) {
     let OpenptyResult { master, slave } = match openpty(None, None) {
         Ok(terminal) => terminal,
         Err(error) => return eprintln!("skipped: this machine has no terminals: {error}"),
@@ -232,7 +232,7 @@ fn terminal_whose_output_is_stopped(world: &mut World) {
     assert!(spammer.stop().dropped > 0);
 }
 
-fn pipe_that_nobody_reads_any_more(world: &mut World) {
+fn c10_pipe_that_nobody_reads_any_more(world: &mut World) {
     let (read, write) = pipe2(OFlag::O_CLOEXEC).unwrap();
     let mut spammer = Spammer::start(world, write);
     drop(read);
@@ -242,7 +242,7 @@ fn pipe_that_nobody_reads_any_more(world: &mut World) {
     assert_eq!(spammer.stop().dropped, printed);
 }
 
-fn device_that_is_full(world: &mut World) {
+fn c10_device_that_is_full(world: &mut World) {
     let full = match File::options().write(true).open("/dev/full") {
         Ok(full) => full,
         Err(error) => return eprintln!("skipped: this machine has no /dev/full: {error}"),

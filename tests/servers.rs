@@ -49,7 +49,7 @@ fn main() -> ExitCode {
         scenarios![
             acker_speaks_for_a_thread_that_works,
             address_in_use_is_an_error_that_names_it,
-            addresses_of_one_server_are_served_in_turn,
+            d17_addresses_of_one_server_are_served_in_turn,
             client_that_resets_is_no_news,
             directory_that_is_locked_is_waited_for,
             error_of_a_handler_is_printed,
@@ -57,14 +57,14 @@ fn main() -> ExitCode {
             file_of_another_server_is_left_alone,
             file_outlives_children_and_goes_with_the_server,
             host_name_and_domain_choose_the_address,
-            lost_listener_ends_the_server,
-            max_requests_one_under_load,
+            d07_lost_listener_ends_the_server,
+            d11_max_requests_one_under_load,
             max_requests_zero_is_no_limit,
             path_that_is_empty_is_an_error,
             path_that_is_too_long_is_an_error,
             read_timeout_is_the_handlers_to_set,
             server_that_lives_is_not_replaced,
-            shortage_of_descriptors_is_sat_out,
+            d01_shortage_of_descriptors_is_sat_out,
             socket_file_has_the_mode,
             stale_file_is_replaced,
             state_is_made_in_each_child,
@@ -322,7 +322,7 @@ fn host_name_and_domain_choose_the_address(world: &mut World) {
 }
 
 /// Two queues of clients and one child: neither waits until the other is empty.
-fn addresses_of_one_server_are_served_in_turn(world: &mut World) {
+fn d17_addresses_of_one_server_are_served_in_turn(world: &mut World) {
     let arguments = [
         "--also",
         "127.0.0.1:0",
@@ -375,7 +375,7 @@ fn address_in_use_is_an_error_that_names_it(world: &mut World) {
     assert!(refused(&server).starts_with(&expected));
 }
 
-fn max_requests_one_under_load(world: &mut World) {
+fn d11_max_requests_one_under_load(world: &mut World) {
     const CLIENTS: usize = 6;
     const EACH: usize = 50;
     let server = world.spawn("tcp", &["--max-requests", "1", "--children", "5"]);
@@ -665,7 +665,7 @@ fn error_of_a_handler_is_printed(world: &mut World) {
 }
 
 /// Without the pause (`sit_out` in the accept loop) the child spins and floods stderr.
-fn shortage_of_descriptors_is_sat_out(world: &mut World) {
+fn d01_shortage_of_descriptors_is_sat_out(world: &mut World) {
     let path = world.tempdir().join("relief");
     mkfifo(&path, Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
     let arguments = [
@@ -708,7 +708,7 @@ fn cpu_time(pid: u32) -> Duration {
 }
 
 /// Without `lost` of the stock servers the parent would fork children that die at once, for ever.
-fn lost_listener_ends_the_server(world: &mut World) {
+fn d07_lost_listener_ends_the_server(world: &mut World) {
     let server = world.spawn("tcp", &[]);
     let mut client = connect(&server.address());
     assert_eq!(client.ask("shut"), "shut");

@@ -27,7 +27,7 @@ fn main() -> ExitCode {
             a_deaf_child_that_is_culled_is_killed_after_kill_timeout,
             a_deaf_child_is_killed_after_shutdown_timeout,
             a_parent_that_was_stopped_blames_nobody,
-            a_server_that_was_stopped_as_a_whole_blames_nobody,
+            h02_a_server_that_was_stopped_as_a_whole_blames_nobody,
         ],
     )
 }
@@ -178,7 +178,7 @@ fn a_parent_that_was_stopped_blames_nobody(world: &mut World) {
 }
 
 /// As by a terminal, or by a machine that sleeps. Fails without the gaps in `Child::silence`.
-fn a_server_that_was_stopped_as_a_whole_blames_nobody(world: &mut World) {
+fn h02_a_server_that_was_stopped_as_a_whole_blames_nobody(world: &mut World) {
     let server = world.spawn(
         "serve",
         &[

@@ -37,8 +37,8 @@ fn main() -> ExitCode {
             busy_child_takes_no_wake_up,
             idle_child_tries_when_its_timer_fires,
             killed_child_is_followed_by_one_that_tries_first,
-            stopped_child_tries_once_more,
-            thousand_connections_survive_as_many_stops,
+            d09_stopped_child_tries_once_more,
+            d09_thousand_connections_survive_as_many_stops,
         ],
     )
 }
@@ -238,7 +238,7 @@ fn stop(server: &Server) {
 // The scenarios.
 
 /// Without `last_round` in the accept loop the client is never answered.
-fn stopped_child_tries_once_more(world: &mut World) {
+fn d09_stopped_child_tries_once_more(world: &mut World) {
     let (server, [first, second]) = two_idle(world, &["--commanded"]);
     let mut commands = server.take_stdin().unwrap();
     let address = server.address();
@@ -317,7 +317,7 @@ fn busy_child_takes_no_wake_up(world: &mut World) {
 /// A child is told to stop just as a client connects, a thousand times. Without `last_round` in the
 /// accept loop one of the clients soon waits in vain. (The program reads its commands in blocking
 /// mode: a state that is called once more than there is something to read hangs it.)
-fn thousand_connections_survive_as_many_stops(world: &mut World) {
+fn d09_thousand_connections_survive_as_many_stops(world: &mut World) {
     const CHILDREN: usize = 26;
     world.deadline(Duration::from_secs(120));
     let server = world

@@ -29,17 +29,17 @@ fn main() -> ExitCode {
             broken_line_before_a_word_loses_neither,
             buffered_output_of_the_parent_appears_once,
             coalescing_saves_words_and_can_be_turned_off,
-            control_characters_are_escaped,
-            flood_keeps_nobody_waiting,
+            c11_control_characters_are_escaped,
+            c06_flood_keeps_nobody_waiting,
             last_words_before_an_exit_arrive,
-            line_without_an_end_comes_in_pieces,
+            c03_line_without_an_end_comes_in_pieces,
             outputs_come_out_where_they_belong,
             output_is_passed_on_in_a_shutdown,
             poe_words_are_understood,
             printed_word_is_a_word,
-            private_channel_makes_all_print_output,
+            c07_private_channel_makes_all_print_output,
             redirected_stdout_breaks_no_word,
-            tail_without_a_newline_is_output,
+            c01_tail_without_a_newline_is_output,
         ],
     )
 }
@@ -272,7 +272,7 @@ fn broken_line_before_a_word_loses_neither(world: &mut World) {
     assert_eq!(report.0.matches("STDOUT").count(), 1, "{}", report.0);
 }
 
-fn line_without_an_end_comes_in_pieces(world: &mut World) {
+fn c03_line_without_an_end_comes_in_pieces(world: &mut World) {
     const MIB: usize = 32;
     world.deadline(Duration::from_secs(60));
     let server = world.spawn("printer", &["--max-clients", "1"]);
@@ -296,7 +296,7 @@ fn line_without_an_end_comes_in_pieces(world: &mut World) {
     assert_eq!(report.number("bytes"), 0);
 }
 
-fn control_characters_are_escaped(world: &mut World) {
+fn c11_control_characters_are_escaped(world: &mut World) {
     let server = world.spawn("printer", &[]);
     let pid = order(&server.address(), &["controls"]);
     expect_lines(
@@ -313,7 +313,7 @@ fn control_characters_are_escaped(world: &mut World) {
 }
 
 /// The same byte that is a word on a line of its own.
-fn tail_without_a_newline_is_output(world: &mut World) {
+fn c01_tail_without_a_newline_is_output(world: &mut World) {
     let server = world.spawn("printer", &["--max-requests", "1"]);
     let address = server.address();
     let pid = order(&address, &["begin not finished"]);
@@ -334,7 +334,7 @@ fn poe_words_are_understood(world: &mut World) {
     stop(&server);
 }
 
-fn private_channel_makes_all_print_output(world: &mut World) {
+fn c07_private_channel_makes_all_print_output(world: &mut World) {
     let server = world.spawn("printer", &["--private", "--max-clients", "1"]);
     let address = server.address();
     let pid = order(&address, &["all-words", "redirect", "print lost"]);
@@ -388,7 +388,7 @@ fn coalescing_saves_words_and_can_be_turned_off(world: &mut World) {
 }
 
 /// Without the budget of a turn (`BUDGET` in the wires) the parent never comes to the others.
-fn flood_keeps_nobody_waiting(world: &mut World) {
+fn c06_flood_keeps_nobody_waiting(world: &mut World) {
     let server = world.spawn("printer", &["--children", "4", "--timeout", "1000"]);
     let address = server.address();
     server.expect_children(4);

@@ -117,7 +117,7 @@ fn without_an_interval_nothing_is_ever_due() {
 }
 
 #[test]
-fn what_a_full_pipe_had_no_room_for_is_said_again() {
+fn c09_what_a_full_pipe_had_no_room_for_is_said_again() {
     let (world, comm) = end();
     world.pipe.full.store(true, Ordering::Relaxed);
     comm.busy().unwrap();

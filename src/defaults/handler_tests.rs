@@ -105,7 +105,7 @@ fn handler_start_leaves_intervals_that_were_set() {
 }
 
 #[test]
-fn handler_start_normalises_and_warns_of_each_value() {
+fn m01_handler_start_normalises_and_warns_of_each_value() {
     let mut monitor = Monitor::default();
     monitor.attributes.min_spare_servers = 0;
     monitor.attributes.max_spare_servers = 0;

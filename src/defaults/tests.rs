@@ -165,7 +165,7 @@ fn output_is_printed_with_the_pid_and_cannot_command_a_terminal() {
 }
 
 #[test]
-fn a_stale_name_does_nothing_in_any_method() {
+fn c16_a_stale_name_does_nothing_in_any_method() {
     let mut monitor = monitor();
     let gone = stale(&mut monitor);
     let newcomer = child(&mut monitor, State::Starting);

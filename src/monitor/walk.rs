@@ -420,6 +420,11 @@ impl Walk {
             "too few: {census:?}, {min} to {max}"
         );
         assert!(census.free <= max, "too many: {census:?}, {min} to {max}");
+        let serving = census.idle() + census.busy;
+        assert!(
+            census.free == 0 || serving <= monitor.max_clients(),
+            "more than max_clients, and some of them free: {census:?}"
+        );
     }
 
     /// Nobody listens any more: SIGKILL must come to all.
@@ -456,7 +461,7 @@ impl Drop for Where {
 }
 
 #[test]
-fn a_long_random_walk_never_breaks_the_books() {
+fn c08_a_long_random_walk_never_breaks_the_books() {
     const SEEDS: u64 = 50;
     const STEPS: u64 = 5000;
     let (mut forks, mut deaths, mut shutdowns) = (0, 0, 0);

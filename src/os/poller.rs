@@ -266,7 +266,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_leads_back_to_its_source() {
+    fn m03_a_token_leads_back_to_its_source() {
         for source in [
             Source::Output {
                 slot: 0,

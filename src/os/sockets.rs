@@ -6,7 +6,7 @@ use super::waiter::poll_any;
 use crate::error::{Error, Operation};
 use nix::{
     errno::Errno,
-    fcntl::{Flock, FlockArg},
+    fcntl::{FcntlArg, Flock, FlockArg, OFlag, fcntl},
     libc,
     poll::PollFlags,
     sys::{
@@ -70,6 +70,17 @@ pub(crate) fn accept(listener: &impl AsFd) -> Accepted {
     }
 }
 
+/// Sees to it that an attempt to accept does not block, and says whether it would have: the mode
+/// belongs to the socket and not to the process, so any of those that share it can change it.
+pub(crate) fn keep_nonblocking(listener: &impl AsFd) -> io::Result<bool> {
+    let flags = OFlag::from_bits_retain(fcntl(listener, FcntlArg::F_GETFL)?);
+    let blocks = !flags.contains(OFlag::O_NONBLOCK);
+    if blocks {
+        fcntl(listener, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
+    }
+    Ok(blocks)
+}
+
 /// Whether an attempt to accept would find something now, be it an error.
 pub(crate) fn is_queued(listener: &impl AsFd) -> io::Result<bool> {
     let [queued] = poll_any(
@@ -88,7 +99,7 @@ fn try_accept(listener: libc::c_int) -> nix::Result<OwnedFd> {
 
 #[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
 fn try_accept(listener: libc::c_int) -> nix::Result<OwnedFd> {
-    use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
+    use nix::fcntl::FdFlag;
     let fd = socket::accept(listener)?;
     // SAFETY: the kernel has just made this descriptor for us; nobody else owns it.
     let fd = unsafe { OwnedFd::from_raw_fd(fd) };
@@ -134,9 +145,27 @@ fn stream_socket(family: AddressFamily) -> nix::Result<OwnedFd> {
 }
 
 fn listen(socket: &OwnedFd, backlog: i32) -> nix::Result<()> {
+    let limit = most_backlog()
+        .unwrap_or(libc::SOMAXCONN)
+        .min(libc::SOMAXCONN);
+    if backlog > limit {
+        log::warn!("backlog {backlog} is more than can be had, using {limit}");
+    }
     // OK because the range is what `Backlog` accepts; the kernel cuts it to its own limit.
     let backlog = Backlog::new(backlog.clamp(0, libc::SOMAXCONN)).unwrap_or(Backlog::MAXCONN);
     socket::listen(socket, backlog)
+}
+
+/// To what the kernel cuts a backlog, without a word.
+#[cfg(target_os = "linux")]
+fn most_backlog() -> Option<i32> {
+    let limit = fs::read_to_string("/proc/sys/net/core/somaxconn").ok()?;
+    limit.trim().parse().ok()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn most_backlog() -> Option<i32> {
+    None
 }
 
 /// Device and inode of a socket file: whether it is still ours.

@@ -8,7 +8,7 @@ use crate::{
     comm::{CommWords, Framer},
     hooks::{DefaultHooks, PreForkHooks},
     monitor::Monitor,
-    os::poller::Output,
+    os::{clock::Clock, poller::Output},
     prefork::core::Core,
     states::Event,
     tasks::Task,
@@ -80,7 +80,11 @@ impl World {
         let _ = attributes.normalise();
         let check = attributes.check_interval();
         let mut world = Self {
-            core: Core::new(DefaultHooks, Monitor::with_attributes(attributes)),
+            core: Core::new(
+                DefaultHooks,
+                Monitor::with_attributes(attributes),
+                Clock::new(),
+            ),
             random,
             now: Time::START,
             agenda: BinaryHeap::new(),
