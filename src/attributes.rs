@@ -168,6 +168,7 @@ impl Attributes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn numbers(min: usize, max: usize, start: usize, clients: usize) -> Attributes {
         Attributes {
@@ -188,8 +189,9 @@ mod tests {
         assert_eq!(attributes.normalise(), []);
     }
 
+    /// Numbers that make no sense are replaced by documented ones, and each change is reported.
     #[test]
-    fn nonsense_is_normalised_and_reported() {
+    fn m01_nonsense_is_normalised_and_reported() {
         for (given, expected, changed) in [
             (
                 numbers(0, 2, 5, 50),
@@ -243,8 +245,46 @@ mod tests {
         }
     }
 
+    fn any_number() -> impl Strategy<Value = usize> {
+        prop_oneof![0..6usize, any::<usize>(), usize::MAX - 2..=usize::MAX]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(10_000))]
+
+        /// Whatever numbers are given, those that are used make sense together: room between the fewest
+        /// and the most spare children, at least one client, no start beyond `max_clients`. Each that
+        /// was changed is reported, and no other.
+        #[test]
+        fn m01_any_numbers_become_numbers_that_make_sense(
+            (min, max, start, clients) in (any_number(), any_number(), any_number(), any_number())
+        ) {
+            let given = numbers(min, max, start, clients);
+            let mut normal = given.clone();
+            let changes = normal.normalise();
+            prop_assert!(1 <= normal.min_spare_servers);
+            prop_assert!(normal.min_spare_servers < normal.max_spare_servers);
+            prop_assert!(1 <= normal.start_servers);
+            prop_assert!(normal.start_servers <= normal.max_clients);
+            let mut undone = normal.clone();
+            for change in changes {
+                let field = match change.name {
+                    "min_spare_servers" => &mut undone.min_spare_servers,
+                    "max_spare_servers" => &mut undone.max_spare_servers,
+                    "start_servers" => &mut undone.start_servers,
+                    _ => &mut undone.max_clients,
+                };
+                prop_assert_eq!(*field, change.to);
+                *field = change.from;
+            }
+            prop_assert_eq!(undone, given);
+        }
+    }
+
+    /// The interval of ACKs is half the timeout, that of the checks one and a half, whatever the
+    /// timeout; an interval of zero is taken for none.
     #[test]
-    fn intervals_follow_the_timeout_without_rounding() {
+    fn h04_intervals_follow_the_timeout_without_rounding() {
         let mut attributes = Attributes::default();
         assert_eq!(
             (attributes.check_interval(), attributes.ack_interval()),

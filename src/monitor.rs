@@ -35,6 +35,8 @@ pub struct Monitor {
     pub(crate) report: Report,
     /// The hook that is running, for the log when it panics.
     pub(crate) hook: &'static str,
+    /// The hook that was called last, for the log when that took long.
+    pub(crate) last_hook: &'static str,
     pub(crate) slowdown: Slowdown,
     states: States,
     alarms: Alarms,

@@ -94,6 +94,15 @@ pub(crate) fn shortage(census: Census, queued: usize, attributes: &Attributes) -
         .saturating_sub(census.idle() + queued)
 }
 
+/// How many free children are too many: above `max_spare_servers`, or above `max_clients` where that
+/// was lowered while the server runs (a busy child is left to finish, and is one of these then).
+pub(crate) fn surplus(census: Census, attributes: &Attributes) -> usize {
+    let spare = census.free.saturating_sub(attributes.max_spare_servers);
+    let serving = census.idle() + census.busy;
+    let clients = serving.saturating_sub(attributes.max_clients);
+    spare.max(clients.min(census.free))
+}
+
 /// The surplus of spare children over time: how much of it has lasted.
 ///
 /// Only the part that was there all the time is culled. Under a load that comes and goes within

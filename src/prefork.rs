@@ -10,6 +10,7 @@ mod handlers;
 mod perform;
 #[cfg(test)]
 mod simulation;
+mod slow;
 
 pub use self::builder::Builder;
 
@@ -149,7 +150,7 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
         Ok(ready)
     }
 
-    /// The only reading of the clock in a turn.
+    /// The only reading of the clock for what happens in a turn.
     fn tick(&mut self) {
         let now = self.shell.clock.now();
         // Later than it should have been: we were stopped, or starved, and the children may have

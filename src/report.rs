@@ -23,6 +23,8 @@ pub struct Report {
     pub output_dropped: u64,
     /// Hooks that panicked in the parent.
     pub hook_panics: u64,
+    /// Calls of hooks in the parent that took 250 ms or more. Nothing else happens meanwhile.
+    pub slow_hooks: u64,
     deaths: BTreeMap<Cause, u64>,
 }
 
@@ -62,8 +64,14 @@ impl fmt::Display for Report {
         }
         write!(
             f,
-            "; words: {} ACK, {} BUSY, {} NOT_BUSY; {} bytes of output dropped, {} hook panics",
-            self.acks, self.busy, self.not_busy, self.output_dropped, self.hook_panics
+            "; words: {} ACK, {} BUSY, {} NOT_BUSY; {} bytes of output dropped, {} hook panics, \
+             {} slow hooks",
+            self.acks,
+            self.busy,
+            self.not_busy,
+            self.output_dropped,
+            self.hook_panics,
+            self.slow_hooks
         )
     }
 }

@@ -32,7 +32,7 @@ fn main() -> ExitCode {
             handler_that_blocks_is_killed,
             handler_that_blocks_and_says_so_is_not,
             handler_that_panics_hurts_nobody_else,
-            idle_client_is_sent_away_by_an_alarm,
+            d08_idle_client_is_sent_away_by_an_alarm,
             line_ends_of_the_client,
             line_that_is_too_long,
             many_lines_at_once_are_no_silence,
@@ -491,7 +491,8 @@ fn line_that_is_too_long(world: &mut World) {
     stop(&server);
 }
 
-fn idle_client_is_sent_away_by_an_alarm(world: &mut World) {
+/// An object of a connection sends an idle client away by an alarm.
+fn d08_idle_client_is_sent_away_by_an_alarm(world: &mut World) {
     let server = world.spawn("obedient", &[]);
     let mut client = connect(&server.address());
     client.send_line("idle");

@@ -37,7 +37,7 @@ fn main() -> ExitCode {
             b03_a_grandchild_that_holds_the_pipes_does_not_keep_the_child,
             b03_a_grandchild_that_writes_for_ever_does_not_keep_the_parent,
             a04_a_panic_in_a_handler_ends_the_child_with_101,
-            a_panic_in_a_hook_of_the_parent_is_survived,
+            c15_a_panic_in_a_hook_of_the_parent_is_survived,
         ],
     )
 }
@@ -354,8 +354,10 @@ fn a04_a_panic_in_a_handler_ends_the_child_with_101(world: &mut World) {
     assert!(server.stderr().contains(&text), "{}", server.stderr());
 }
 
-/// Fails without the `catch_unwind` in `Core::call`.
-fn a_panic_in_a_hook_of_the_parent_is_survived(world: &mut World) {
+/// A panic in a hook of the parent is caught, logged with the hook's name and counted; the loop
+/// goes on.
+fn c15_a_panic_in_a_hook_of_the_parent_is_survived(world: &mut World) {
+    // Fails without the `catch_unwind` in `Core::call`.
     world.expect_panics();
     let server = world.spawn("serve", &["--start", "1", "--panic-once"]);
     let address = server.address();

@@ -49,7 +49,7 @@ fn main() -> ExitCode {
         scenarios![
             acker_speaks_for_a_thread_that_works,
             address_in_use_is_an_error_that_names_it,
-            addresses_of_one_server_are_served_in_turn,
+            d17_addresses_of_one_server_are_served_in_turn,
             client_that_resets_is_no_news,
             directory_that_is_locked_is_waited_for,
             error_of_a_handler_is_printed,
@@ -57,15 +57,15 @@ fn main() -> ExitCode {
             file_of_another_server_is_left_alone,
             file_outlives_children_and_goes_with_the_server,
             host_name_and_domain_choose_the_address,
-            lost_listener_ends_the_server,
-            max_requests_one_under_load,
+            d07_lost_listener_ends_the_server,
+            d11_max_requests_one_under_load,
             max_requests_zero_is_no_limit,
             parts_wait_for_as_long_as_it_takes,
             path_that_is_empty_is_an_error,
             path_that_is_too_long_is_an_error,
             read_timeout_is_the_handlers_to_set,
             server_that_lives_is_not_replaced,
-            shortage_of_descriptors_is_sat_out,
+            d01_shortage_of_descriptors_is_sat_out,
             socket_file_has_the_mode,
             stale_file_is_replaced,
             state_is_made_in_each_child,
@@ -334,8 +334,9 @@ fn host_name_and_domain_choose_the_address(world: &mut World) {
     );
 }
 
-/// Two queues of clients and one child: neither waits until the other is empty.
-fn addresses_of_one_server_are_served_in_turn(world: &mut World) {
+/// The listener after that which was served last is tried first: with a queue at each of two
+/// addresses, neither waits until the other is empty.
+fn d17_addresses_of_one_server_are_served_in_turn(world: &mut World) {
     let arguments = [
         "--also",
         "127.0.0.1:0",
@@ -388,7 +389,9 @@ fn address_in_use_is_an_error_that_names_it(world: &mut World) {
     assert!(refused(&server).starts_with(&expected));
 }
 
-fn max_requests_one_under_load(world: &mut World) {
+/// Children that reach `max_requests`, even all at once, are replaced as they leave, and what comes
+/// meanwhile waits in the backlog: no connection is lost. (There is no jitter.)
+fn d11_max_requests_one_under_load(world: &mut World) {
     const CLIENTS: usize = 6;
     const EACH: usize = 50;
     let server = world.spawn("tcp", &["--max-requests", "1", "--children", "5"]);
@@ -695,8 +698,10 @@ fn error_of_a_handler_is_printed(world: &mut World) {
     stop(&server);
 }
 
-/// Without the pause (`sit_out` in the accept loop) the child spins and floods stderr.
-fn shortage_of_descriptors_is_sat_out(world: &mut World) {
+/// A child that has no descriptor or memory for a connection says so once, pauses for 10 ms,
+/// doubling to 1 s, and tries again; it neither spins nor ends.
+fn d01_shortage_of_descriptors_is_sat_out(world: &mut World) {
+    // Without the pause (`sit_out` in the accept loop) the child used 240 ms of a second, and more.
     let path = world.tempdir().join("relief");
     mkfifo(&path, Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
     let arguments = [
@@ -720,7 +725,7 @@ fn shortage_of_descriptors_is_sat_out(world: &mut World) {
         complaints(&server.stderr()) == 1
     });
     let spent = cpu_time(child) - before;
-    assert!(spent < Duration::from_millis(250), "{spent:?} in a second");
+    assert!(spent < Duration::from_millis(60), "{spent:?} in a second");
     relief.write_all(b"!").unwrap();
     assert_eq!(client.read_line(), child.to_string());
     drop(client);
@@ -738,8 +743,12 @@ fn cpu_time(pid: u32) -> Duration {
     Duration::from_millis((ticks() + ticks()) * 10)
 }
 
-/// Without `lost` of the stock servers the parent would fork children that die at once, for ever.
-fn lost_listener_ends_the_server(world: &mut World) {
+/// When a child has shut down the socket that all share, its siblings leave with a code of their
+/// own, the parent finds the socket dead and shuts down: the clients in hand are served, and `run`
+/// returns.
+fn d07_lost_listener_ends_the_server(world: &mut World) {
+    // Without `lost` of the stock servers the parent would fork children that die at once, for
+    // ever.
     let server = world.spawn("tcp", &[]);
     let mut client = connect(&server.address());
     assert_eq!(client.ask("shut"), "shut");

@@ -27,7 +27,7 @@ fn main() -> ExitCode {
             a09_a_deaf_child_that_is_culled_is_killed_after_kill_timeout,
             a09_a_deaf_child_is_killed_after_shutdown_timeout,
             a_parent_that_was_stopped_blames_nobody,
-            a_server_that_was_stopped_as_a_whole_blames_nobody,
+            h02_a_server_that_was_stopped_as_a_whole_blames_nobody,
         ],
     )
 }
@@ -188,8 +188,11 @@ fn a_parent_that_was_stopped_blames_nobody(world: &mut World) {
     ends_well(&server);
 }
 
-/// As by a terminal, or by a machine that sleeps. Fails without the gaps in `Child::silence`.
-fn a_server_that_was_stopped_as_a_whole_blames_nobody(world: &mut World) {
+/// Time in which the parent should have run and did not is nobody's silence, and the first check
+/// after it is put off until children have had the time to say ACK: after SIGSTOP, a paused machine
+/// or a suspend nobody is killed.
+fn h02_a_server_that_was_stopped_as_a_whole_blames_nobody(world: &mut World) {
+    // Without the gaps in `Child::silence` both children were told to stop when they woke.
     let server = world.spawn(
         "serve",
         &[

@@ -35,10 +35,11 @@ fn main() -> ExitCode {
         programs![pool],
         scenarios![
             busy_child_takes_no_wake_up,
+            d05_child_that_was_woken_for_nothing_waits_on,
             idle_child_tries_when_its_timer_fires,
             killed_child_is_followed_by_one_that_tries_first,
-            stopped_child_tries_once_more,
-            thousand_connections_survive_as_many_stops,
+            d09_stopped_child_tries_once_more,
+            d09_thousand_connections_survive_as_many_stops,
         ],
     )
 }
@@ -237,8 +238,10 @@ fn stop(server: &Server) {
 
 // The scenarios.
 
-/// Without `last_round` in the accept loop the client is never answered.
-fn stopped_child_tries_once_more(world: &mut World) {
+/// A child that is told to stop tries to accept once more on each listener and serves what that
+/// yields, since a wake-up may have been spent on it.
+fn d09_stopped_child_tries_once_more(world: &mut World) {
+    // Without `last_round` in the accept loop the client was never answered.
     let (server, [first, second]) = two_idle(world, &["--commanded"]);
     let mut commands = server.take_stdin().unwrap();
     let address = server.address();
@@ -295,6 +298,30 @@ fn idle_child_tries_when_its_timer_fires(world: &mut World) {
     stop(&server);
 }
 
+/// Listeners are in non-blocking mode, and a wake-up for a connection that another has taken is normal:
+/// the child waits for the next.
+fn d05_child_that_was_woken_for_nothing_waits_on(world: &mut World) {
+    // With listeners in blocking mode (no SOCK_NONBLOCK in `stream_socket`, no `keep_nonblocking`) the
+    // first child hung in accept.
+    let (server, [first, second]) = two_idle(world, &["--ack-every", "200"]);
+    let address = server.address();
+    let Some(woken) = Woken::prepare(first) else {
+        return stop(&server);
+    };
+    let mut client = connect(&address);
+    woken.woken();
+    assert_eq!(client.ask("who?"), second.to_string());
+    woken.go_on();
+    until("the child to wait again", SOON, || {
+        waits(first).then_some(())
+    });
+    // The other one is busy.
+    assert_eq!(connect(&address).ask("who?"), first.to_string());
+    drop(client);
+    assert_eq!(server.children(), [first, second]);
+    stop(&server);
+}
+
 /// When a `Conn` waits on the epoll that has the listeners (`wait_stream` of the child's link), the
 /// second client wakes the child that has a client in hand already, and nobody serves it.
 fn busy_child_takes_no_wake_up(world: &mut World) {
@@ -314,10 +341,12 @@ fn busy_child_takes_no_wake_up(world: &mut World) {
     stop(&server);
 }
 
-/// A child is told to stop just as a client connects, a thousand times. Without `last_round` in the
-/// accept loop one of the clients soon waits in vain. (The program reads its commands in blocking
-/// mode: a state that is called once more than there is something to read hangs it.)
-fn thousand_connections_survive_as_many_stops(world: &mut World) {
+/// The same a thousand times, each child told to stop just as a client connects: every client is
+/// served.
+fn d09_thousand_connections_survive_as_many_stops(world: &mut World) {
+    // Without `last_round` in the accept loop one of the clients soon waits in vain. (The program
+    // reads its commands in blocking mode: a state that is called once more than there is something
+    // to read hangs it.)
     const CHILDREN: usize = 26;
     world.deadline(Duration::from_secs(120));
     let server = world

@@ -185,8 +185,9 @@ fn a_word_prints_as_its_byte() {
     }
 }
 
+/// A line of more than 64 KiB comes in pieces that are marked as such, the last one as the last.
 #[test]
-fn long_lines_come_in_pieces_that_are_marked() {
+fn c03_long_lines_come_in_pieces_that_are_marked() {
     const MAX: usize = Line::MAX;
     let a = |n: usize| vec![b'a'; n];
     let framed = |n: usize| control(&[a(n), b"\n".to_vec()].concat());
@@ -205,8 +206,69 @@ fn long_lines_come_in_pieces_that_are_marked() {
     assert_eq!(next.last(), Some(&line("b")));
 }
 
+/// Lines are bytes from newline to newline, and NUL is one like any other.
 #[test]
-fn a_cut_never_makes_a_word() {
+fn c04_a_nul_byte_is_a_byte() {
+    assert_eq!(
+        control(b"\0\na\0b\n\0\x06\n\x06\0\n\x06\n\0"),
+        [
+            line("\0"),
+            line("a\0b"),
+            line("\0\x06"),
+            line("\x06\0"),
+            ACK,
+            line("\0")
+        ]
+    );
+}
+
+/// The parent makes no text of what it reads: words are compared as bytes, and a line is handed on to
+/// the byte, be it UTF-8 or not.
+#[test]
+fn c05_every_byte_and_every_broken_sequence_comes_as_it_is() {
+    for byte in 0..=u8::MAX {
+        if byte == b'\n' || CommWords::CONTROL.word(byte).is_some() {
+            continue;
+        }
+        assert_eq!(control(&[byte, b'\n']), [line([byte])]);
+        assert_eq!(control(&[b'\xe4', byte, b'\n']), [line([b'\xe4', byte])]);
+    }
+    // A sequence that is cut in two where a long line is, and by a newline.
+    let long = [vec![b'a'; Line::MAX - 1], "\u{20ac}\n".into()].concat();
+    let first = [&long[..Line::MAX - 1], b"\xe2"].concat();
+    assert_eq!(
+        control(&long),
+        [piece(first, false), piece(b"\x82\xac", true)]
+    );
+    assert_eq!(
+        control(b"\xf0\x9f\n\x98"),
+        [line(b"\xf0\x9f"), line(b"\x98")]
+    );
+}
+
+/// Wherever a newline stands, at the edge of a read or of the longest line, the same lines and words
+/// come out.
+#[test]
+fn c12_a_newline_at_any_edge_ends_the_line_there() {
+    const MAX: usize = Line::MAX;
+    let edges = [0, 4096, MAX, MAX + 4096, 2 * MAX];
+    let around = edges.map(|edge| edge.saturating_sub(4)..edge + 5);
+    for offset in around.into_iter().flatten() {
+        let mut stream = vec![b'a'; offset];
+        stream.extend(b"\n\x06\n\n\x13\nrest");
+        let expected = oracle(Some(CommWords::CONTROL), &stream);
+        assert_eq!(expected.last(), Some(&line("rest")));
+        for size in [1, 4095, 4096, MAX] {
+            let framed = frame(Some(CommWords::CONTROL), stream.chunks(size));
+            assert_eq!(framed, expected, "at {offset}, read by {size}");
+        }
+    }
+}
+
+/// A word is a line of its own: the end of a long line that was cut is none, though it is the same
+/// byte.
+#[test]
+fn c12_a_cut_never_makes_a_word() {
     for n in [Line::MAX, 2 * Line::MAX] {
         let a = vec![b'a'; n];
         let found = control(&[&a[..], b"\x06\n"].concat());
@@ -220,8 +282,10 @@ fn a_cut_never_makes_a_word() {
     }
 }
 
+/// However long the line, at most twice the size of a piece is held for it, and given back when it
+/// ends.
 #[test]
-fn the_longest_line_costs_bounded_memory_and_gives_it_back() {
+fn c03_the_longest_line_costs_bounded_memory_and_gives_it_back() {
     let mut framer = Framer::new(Some(CommWords::CONTROL));
     let (mut bytes, mut highest) = (0, 0);
     for _ in 0..256 {
@@ -284,8 +348,9 @@ fn segments<'a>(stream: &'a [u8], cuts: &[prop::sample::Index]) -> Vec<&'a [u8]>
 }
 
 proptest! {
+    /// Lines and words are put together across reads: however a stream is cut, the same come out.
     #[test]
-    fn any_segmentation_gives_the_same_events(
+    fn c02_any_segmentation_gives_the_same_events(
         stream in stream(),
         words in any_words(),
         cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..60),
@@ -295,8 +360,9 @@ proptest! {
         prop_assert_eq!(&frame(words, segments(&stream, &cuts)), &expected);
     }
 
+    /// The same, when every read brings one byte.
     #[test]
-    fn byte_by_byte_gives_the_same_events(
+    fn c02_byte_by_byte_gives_the_same_events(
         stream in prop::collection::vec(wire_byte(), 0..200),
         words in any_words(),
     ) {
@@ -316,8 +382,9 @@ proptest! {
         prop_assert_eq!(bytes, written);
     }
 
+    /// No byte below 0x20, no DEL and no C1 control comes out of the escaping, whatever went in.
     #[test]
-    fn escaped_text_cannot_command_a_terminal(bytes in terminal_bytes()) {
+    fn c11_escaped_text_cannot_command_a_terminal(bytes in terminal_bytes()) {
         let escaped = Line::whole(bytes).escaped();
         prop_assert!(!escaped.iter().any(|&byte| byte < 0x20 || byte == 0x7f));
         prop_assert!(!escaped.windows(2).any(is_c1));

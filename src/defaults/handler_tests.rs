@@ -104,8 +104,9 @@ fn handler_start_leaves_intervals_that_were_set() {
     assert_eq!(monitor.deadline(), Some(at(600)));
 }
 
+/// The start normalises and warns of each value that it has changed.
 #[test]
-fn handler_start_normalises_and_warns_of_each_value() {
+fn m01_handler_start_normalises_and_warns_of_each_value() {
     let mut monitor = Monitor::default();
     monitor.attributes.min_spare_servers = 0;
     monitor.attributes.max_spare_servers = 0;

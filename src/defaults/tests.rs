@@ -164,8 +164,9 @@ fn output_is_printed_with_the_pid_and_cannot_command_a_terminal() {
     );
 }
 
+/// Every method takes the name of a child that is gone, and does nothing.
 #[test]
-fn a_stale_name_does_nothing_in_any_method() {
+fn c16_a_stale_name_does_nothing_in_any_method() {
     let mut monitor = monitor();
     let gone = stale(&mut monitor);
     let newcomer = child(&mut monitor, State::Starting);

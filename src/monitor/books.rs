@@ -21,6 +21,7 @@ impl Monitor {
     /// Runs `hook` under its name, so that a panic in it can be reported with it.
     pub(crate) fn naming<R>(&mut self, name: &'static str, hook: impl FnOnce(&mut Self) -> R) -> R {
         let outer = std::mem::replace(&mut self.hook, name);
+        self.last_hook = name;
         let result = hook(self);
         self.hook = outer;
         result
@@ -140,10 +141,7 @@ impl Monitor {
     }
 
     pub(super) fn observe_surplus(&mut self) {
-        let free = self.pool.census().free;
-        self.surplus.observe(
-            free.saturating_sub(self.attributes.max_spare_servers),
-            self.now,
-        );
+        let surplus = pool::surplus(self.pool.census(), &self.attributes);
+        self.surplus.observe(surplus, self.now);
     }
 }

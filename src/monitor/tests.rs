@@ -6,6 +6,7 @@ use crate::{
     hooks::DefaultHooks,
     testing::{Asked, asked, at, child, children, due_at, go_to, int, monitor, ms, sized, state},
 };
+use proptest::prelude::*;
 
 fn forkoff(monitor: &mut Monitor) -> Vec<Asked> {
     defaults::handler_forkoff(&mut DefaultHooks, monitor);
@@ -129,6 +130,71 @@ fn limits_that_change_make_a_surplus_or_end_it() {
     assert_eq!(monitor.deadline(), Some(at(11_100)), "only the escalation");
 }
 
+/// Whoever is free is told to stop until no more than `max_clients` are left; a busy child finishes
+/// what it has in hand and is told then. Nobody is killed for it.
+#[test]
+fn m02_with_max_clients_lowered_the_free_are_told_and_the_busy_finish() {
+    let mut monitor = sized(1, 50, 5, 50);
+    let busy = children(&mut monitor, [State::Busy; 3]);
+    let free = children(&mut monitor, [State::Free; 2]);
+    go_to(&mut monitor, 100);
+    monitor.set_max_clients(2);
+    assert_eq!(due_at(&mut monitor, 1100), [Asked::Forkoff]);
+    assert_eq!(forkoff(&mut monitor), free.map(int));
+    monitor.set_not_busy(busy[0]);
+    assert_eq!(due_at(&mut monitor, 2100), [Asked::Forkoff]);
+    assert_eq!(forkoff(&mut monitor), [int(busy[0])]);
+    // Two are left, as many as there may be; one becomes free and stays.
+    monitor.set_not_busy(busy[1]);
+    assert_eq!(due_at(&mut monitor, 9000), []);
+    assert_eq!(forkoff(&mut monitor), []);
+}
+
+fn any_duration() -> impl Strategy<Value = Duration> {
+    prop_oneof![
+        Just(Duration::ZERO),
+        Just(Duration::from_nanos(1)),
+        Just(Duration::MAX),
+        Just(Duration::from_millis(u64::MAX)),
+        any::<u64>().prop_map(Duration::from_nanos),
+        any::<u64>().prop_map(Duration::from_secs),
+    ]
+}
+
+proptest! {
+    /// Times are our own and saturate, so that no duration of an attribute, however long, is too long
+    /// for a sum: it is a moment that never comes.
+    #[test]
+    fn h04_no_duration_of_an_attribute_overflows(
+        durations in prop::array::uniform4(any_duration()),
+        check in prop::option::of(any_duration()),
+        now in any_duration(),
+    ) {
+        let mut monitor = sized(1, 2, 2, 9);
+        let [timeout, kill, shutdown, cull] = durations;
+        monitor.set_timeout(timeout);
+        monitor.set_kill_timeout(kill);
+        monitor.set_shutdown_timeout(shutdown);
+        monitor.set_cull_after(cull);
+        monitor.set_server_check_ack(check);
+        monitor.arm_timeout_check();
+        let [told, closed, ..] = children(&mut monitor, [State::Free; 5]);
+        monitor.retire(told, Reason::TimedOut);
+        monitor.retire(closed, Reason::Closed);
+        for gap in [Duration::ZERO, now] {
+            monitor.tick(Time::at(now), gap);
+            monitor.fire_due();
+            defaults::handler_server_timeout_check(&mut DefaultHooks, &mut monitor);
+            forkoff(&mut monitor);
+        }
+        defaults::handler_shutdown(&mut DefaultHooks, &mut monitor);
+        monitor.fire_due();
+        let is_killed = |child: &Child| child.flags.contains(Flags::KILL_SENT);
+        let bounded = monitor.deadline().is_some() || monitor.children().all(is_killed);
+        prop_assert!(bounded, "nobody lives for ever");
+    }
+}
+
 #[test]
 fn setting_an_attribute_normalises_again() {
     let mut monitor = sized(1, 2, 5, 50);
@@ -184,8 +250,10 @@ fn words_of_a_retiring_child_move_it_nowhere() {
     assert_eq!(asked(&mut monitor), []);
 }
 
+/// A gap in which the parent did not run is taken off the silence of all who lived through it.
 #[test]
-fn a_gap_in_which_the_parent_did_not_run_is_nobodys_silence() {
+fn h02_a_gap_in_which_the_parent_did_not_run_is_nobodys_silence() {
+    // Without the gaps in `Child::silence` both were overdue at once.
     let mut monitor = monitor();
     monitor.set_timeout(ms(1000));
     let [before, after] = children(&mut monitor, [State::Free, State::Busy]);
@@ -210,8 +278,9 @@ fn a_gap_in_which_the_parent_did_not_run_is_nobodys_silence() {
     assert!(monitor.overdue().0.contains(&young));
 }
 
+/// Should even the monotonic clock go back, the books' time stands still.
 #[test]
-fn the_time_never_goes_back() {
+fn h01_the_time_never_goes_back() {
     let mut monitor = monitor();
     go_to(&mut monitor, 500);
     go_to(&mut monitor, 400);

@@ -5,7 +5,7 @@ use super::{
     clock::Clock,
     ours::Ours,
     pipes, signals,
-    waiter::{Waiter, poll_any},
+    waiter::{THE_END, Waiter, poll_any},
 };
 use crate::{
     child_end::{Interest, Link, Sink, Wake},
@@ -59,14 +59,14 @@ impl ChildLink {
             poll_any([], timeout)?;
             return Ok(Wake::Timer);
         }
-        let [death] = poll_any([(self.death.as_fd(), PollFlags::POLLIN)], timeout)?;
+        let [death] = poll_any([(self.death.as_fd(), THE_END)], timeout)?;
         self.note_death(death);
         Ok(if death { Wake::Stop } else { Wake::Timer })
     }
 
-    /// The death watch has ended: nothing is ever written to it, so readable means closed.
-    fn note_death(&self, readable: bool) {
-        if readable {
+    /// The death watch has ended, or has not.
+    fn note_death(&self, ended: bool) {
+        if ended {
             self.death_seen.set(true);
         }
     }
@@ -106,7 +106,7 @@ impl Link for ChildLink {
             let [ready] = poll_any([(stream, flags)], timeout)?;
             return Ok(if ready { Wake::Ready } else { Wake::Timer });
         }
-        let watched = [(stream, flags), (self.death.as_fd(), PollFlags::POLLIN)];
+        let watched = [(stream, flags), (self.death.as_fd(), THE_END)];
         let [ready, death] = poll_any(watched, timeout)?;
         self.note_death(death);
         Ok(match (ready, death) {
@@ -119,7 +119,7 @@ impl Link for ChildLink {
     fn sleep(&self, timeout: Option<Duration>) -> io::Result<()> {
         let watched = [
             (self.stop.as_fd(), PollFlags::POLLIN),
-            (self.death.as_fd(), PollFlags::POLLIN),
+            (self.death.as_fd(), THE_END),
         ];
         let [_, death] = poll_any(watched, timeout)?;
         self.note_death(death);

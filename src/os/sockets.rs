@@ -6,7 +6,7 @@ use super::waiter::poll_any;
 use crate::error::{Error, Operation};
 use nix::{
     errno::Errno,
-    fcntl::{Flock, FlockArg},
+    fcntl::{FcntlArg, Flock, FlockArg, OFlag, fcntl},
     libc,
     poll::PollFlags,
     sys::{
@@ -79,6 +79,17 @@ pub(crate) fn accept(listener: &impl AsFd, blocking: Blocking) -> Accepted {
     }
 }
 
+/// Sees to it that an attempt to accept does not block, and says whether it would have: the mode
+/// belongs to the socket and not to the process, so any of those that share it can change it.
+pub(crate) fn keep_nonblocking(listener: &impl AsFd) -> io::Result<bool> {
+    let flags = OFlag::from_bits_retain(fcntl(listener, FcntlArg::F_GETFL)?);
+    let blocks = !flags.contains(OFlag::O_NONBLOCK);
+    if blocks {
+        fcntl(listener, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
+    }
+    Ok(blocks)
+}
+
 /// Whether an attempt to accept would find something now, be it an error.
 pub(crate) fn is_queued(listener: &impl AsFd) -> io::Result<bool> {
     let [queued] = poll_any(
@@ -99,7 +110,7 @@ fn try_accept(listener: libc::c_int, blocking: Blocking) -> nix::Result<OwnedFd>
 
 #[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
 fn try_accept(listener: libc::c_int, blocking: Blocking) -> nix::Result<OwnedFd> {
-    use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
+    use nix::fcntl::FdFlag;
     let fd = socket::accept(listener)?;
     // SAFETY: the kernel has just made this descriptor for us; nobody else owns it.
     let fd = unsafe { OwnedFd::from_raw_fd(fd) };
@@ -200,9 +211,27 @@ fn stream_socket(family: AddressFamily) -> nix::Result<OwnedFd> {
 }
 
 fn listen(socket: &OwnedFd, backlog: i32) -> nix::Result<()> {
+    let limit = most_backlog()
+        .unwrap_or(libc::SOMAXCONN)
+        .min(libc::SOMAXCONN);
+    if backlog > limit {
+        log::warn!("backlog {backlog} is more than can be had, using {limit}");
+    }
     // OK because the range is what `Backlog` accepts; the kernel cuts it to its own limit.
     let backlog = Backlog::new(backlog.clamp(0, libc::SOMAXCONN)).unwrap_or(Backlog::MAXCONN);
     socket::listen(socket, backlog)
+}
+
+/// To what the kernel cuts a backlog, without a word.
+#[cfg(target_os = "linux")]
+fn most_backlog() -> Option<i32> {
+    let limit = fs::read_to_string("/proc/sys/net/core/somaxconn").ok()?;
+    limit.trim().parse().ok()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn most_backlog() -> Option<i32> {
+    None
 }
 
 /// Device and inode of a socket file: whether it is still ours.
@@ -343,5 +372,31 @@ pub(crate) fn remove_socket_file(path: &Path, file: FileId) {
     };
     if let Err(error) = removed {
         log::warn!("removing {}: {error}", path.display());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpStream;
+
+    /// A listener that somebody who shares it has set to blocking mode is set back before an attempt
+    /// to accept that is likely to be in vain, so that no child hangs in accept.
+    #[test]
+    fn d06_a_listener_that_was_made_to_block_does_not() {
+        let listener = listen_tcp(([127, 0, 0, 1], 0).into(), false, 8).unwrap();
+        assert!(!keep_nonblocking(&listener).unwrap());
+        let shared = listener.try_clone().unwrap();
+        shared.set_nonblocking(false).unwrap();
+        // Without this the next line would wait for ever.
+        assert!(keep_nonblocking(&listener).unwrap());
+        assert!(matches!(
+            accept(&listener, Blocking::Never),
+            Accepted::Nothing
+        ));
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let accepted = accept(&shared, Blocking::Never);
+        assert!(matches!(accepted, Accepted::Connection(_)), "{accepted:?}");
+        drop(client);
     }
 }

@@ -26,6 +26,9 @@ fn poll_timeout(timeout: Option<Duration>) -> PollTimeout {
     })
 }
 
+/// To be told of nothing but the end of a pipe, which poll(2) tells of in any case.
+pub(crate) const THE_END: PollFlags = PollFlags::empty();
+
 /// Waits until one of `fds` is ready and says which are; an interrupted wait has found none.
 pub(crate) fn poll_any<const N: usize>(
     fds: [(BorrowedFd<'_>, PollFlags); N],
@@ -67,7 +70,9 @@ mod linux {
         pub(crate) fn new(stop: &OwnedFd, death: &OwnedFd) -> io::Result<Self> {
             let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
             epoll.add(stop, EpollEvent::new(EpollFlags::EPOLLIN, LEAVE))?;
-            epoll.add(death, EpollEvent::new(EpollFlags::EPOLLIN, LEAVE))?;
+            // Nothing but its end, which is always told: on Linux a child can open the other end
+            // through /proc and write, and that must not look like the parent's death to all others.
+            epoll.add(death, EpollEvent::new(EpollFlags::empty(), LEAVE))?;
             Ok(Self {
                 epoll,
                 listeners: RefCell::default(),
@@ -141,10 +146,12 @@ mod portable {
             listeners: &[BorrowedFd<'_>],
             timeout: Option<Duration>,
         ) -> io::Result<Wake> {
-            let all = [self.stop.as_fd(), self.death.as_fd()]
-                .into_iter()
-                .chain(listeners.iter().copied());
-            let mut asked: Vec<_> = all.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
+            let input = |fd| PollFd::new(fd, PollFlags::POLLIN);
+            let mut asked = vec![
+                input(self.stop.as_fd()),
+                PollFd::new(self.death.as_fd(), THE_END),
+            ];
+            asked.extend(listeners.iter().copied().map(input));
             match poll(&mut asked, poll_timeout(timeout)) {
                 Ok(_) | Err(Errno::EINTR) => {}
                 Err(error) => return Err(error.into()),

@@ -203,8 +203,31 @@ fn what_was_culled_is_forgotten_the_longest_lasting_first() {
     assert_eq!(surplus.lasted(ms(1000), at(9999)), 0);
 }
 
+/// The count of forks, which is a part of each child's name, goes on from nought, and names of before
+/// and after stay apart.
 #[test]
-fn a_stale_name_finds_nothing() {
+fn m03_after_the_last_generation_comes_the_first() {
+    let mut pool = Pool {
+        generation: u32::MAX - 1,
+        ..Pool::default()
+    };
+    let mut born = || pool.insert(7, Time::START, Duration::ZERO);
+    let names = [born(), born(), born()];
+    assert_eq!(names.map(ChildId::generation), [u32::MAX, 0, 1]);
+    for name in names {
+        assert_eq!(pool.get(name).map(|child| child.id), Some(name));
+    }
+    pool.remove(names[0]);
+    let reborn = pool.insert(8, Time::START, Duration::ZERO);
+    assert_eq!(reborn.slot(), names[0].slot());
+    assert!(pool.get(names[0]).is_none(), "a stranger in the same slot");
+    assert_eq!(pool.len(), 3);
+}
+
+/// A child's name is a slot and a generation: one that is kept too long finds nothing, never the
+/// stranger who has the slot now.
+#[test]
+fn c16_a_stale_name_finds_nothing() {
     let mut pool = Pool::default();
     let first = pool.insert(10, at(0), ms(0));
     assert_eq!(pool.remove(first).map(|child| child.pid), Some(10));

@@ -98,7 +98,7 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
         let monitor = Monitor::with_attributes(self.attributes);
         let mut prefork = PreFork {
             id,
-            core: Core::new(self.hooks, monitor),
+            core: Core::new(self.hooks, monitor, shell.clock),
             server: self.server,
             shell,
             ready: Vec::new(),

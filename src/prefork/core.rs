@@ -1,10 +1,19 @@
 //! The hooks and the books they are given, side by side, so that the one can be called with the
-//! other while the loop holds everything else. Calls hooks; touches no system.
+//! other while the loop holds everything else. Calls hooks, and looks at the clock for how long they
+//! take; touches the system in no other way.
 
-use crate::{child::ChildId, comm::Output, hooks::PreForkHooks, monitor::Monitor, os::poller};
+use super::slow::{SLOW, SlowHooks};
+use crate::{
+    child::ChildId,
+    comm::Output,
+    hooks::PreForkHooks,
+    monitor::Monitor,
+    os::{clock::Clock, poller},
+};
 use std::{
     any::Any,
     panic::{AssertUnwindSafe, catch_unwind},
+    time::Duration,
 };
 
 #[derive(Debug)]
@@ -13,19 +22,48 @@ pub(super) struct Core<H> {
     pub(super) monitor: Monitor,
     /// Words heard since the loop last asked.
     pub(super) words: usize,
+    clock: Clock,
+    slow: SlowHooks,
 }
 
 impl<H: PreForkHooks> Core<H> {
-    pub(super) fn new(hooks: H, monitor: Monitor) -> Self {
+    pub(super) fn new(hooks: H, monitor: Monitor, clock: Clock) -> Self {
         Self {
             hooks,
             monitor,
             words: 0,
+            clock,
+            slow: SlowHooks::default(),
         }
     }
 
-    /// Calls a hook. A panic in it is logged and counted, and goes no further.
+    /// Calls a hook. A panic in it is logged and counted, and goes no further; and so is a hook that
+    /// keeps the parent from everything else for long. (Two readings of the clock, which is no system
+    /// call, are a small part of what a word costs.)
     pub(super) fn call(&mut self, name: &'static str, hook: impl FnOnce(&mut H, &mut Monitor)) {
+        let before = self.clock.now();
+        self.call_caught(name, hook);
+        let took = self.clock.now().since(before);
+        if took >= SLOW {
+            self.was_slow(name, took);
+        }
+    }
+
+    fn was_slow(&mut self, name: &'static str, took: Duration) {
+        self.monitor.report.slow_hooks += 1;
+        if let Some(unsaid) = self.slow.note(self.clock.now()) {
+            let inner = self.monitor.last_hook;
+            let inner = (inner != name).then(|| format!(", and in it {inner},"));
+            log::warn!(
+                "hook {name}{} took {} ms, in which the parent did nothing else \
+                 ({unsaid} more were slow since the last warning)",
+                inner.unwrap_or_default(),
+                took.as_millis()
+            );
+        }
+    }
+
+    fn call_caught(&mut self, name: &'static str, hook: impl FnOnce(&mut H, &mut Monitor)) {
         let Self { hooks, monitor, .. } = self;
         // The queue and the tables are changed in steps that do not panic half-way, so what a hook
         // has asked for before it panicked stands.

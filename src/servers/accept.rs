@@ -136,6 +136,7 @@ impl<S: Stream, L: AsFd + AsRawFd> AcceptLoop<'_, S, L> {
     /// Tries to accept before it ever waits: a newcomer may follow a child that died with a wake-up
     /// in its hands.
     fn run(mut self) -> io::Result<()> {
+        self.keep_nonblocking()?;
         while !self.comm.shutdown_requested() {
             // Under load there is always another connection, and never a wait.
             self.say(Comm::attend);
@@ -152,10 +153,24 @@ impl<S: Stream, L: AsFd + AsRawFd> AcceptLoop<'_, S, L> {
                 None => {
                     self.say(Comm::not_busy);
                     self.wait()?;
+                    self.keep_nonblocking()?;
                 }
             }
         }
+        self.keep_nonblocking()?;
         self.last_round()
+    }
+
+    /// Some sibling may have made the listeners block, in which it is enough that one library of its
+    /// handler is told of a wrong descriptor. A child that is stuck in accept sends no ACK. Looked at
+    /// before the attempts that are likely to be in vain; under load there are none.
+    fn keep_nonblocking(&self) -> io::Result<()> {
+        for listener in self.listeners.borrow().iter() {
+            if sockets::keep_nonblocking(&**listener)? {
+                complain!("somebody has set a listening socket to blocking mode; set back");
+            }
+        }
+        Ok(())
     }
 
     /// Told to stop: a wake-up for a connection may have been spent on this child, so it looks at
@@ -299,8 +314,8 @@ macro_rules! common_attributes {
             self
         }
 
-        /// How many connections may wait to be accepted. Default: 1024; the kernel cuts it to its
-        /// own limit.
+        /// How many connections may wait to be accepted. Default: 1024; what is more
+        /// than the system allows is cut to that, with a warning.
         #[must_use]
         pub fn backlog(mut self, connections: i32) -> Self {
             self.service.backlog = connections;

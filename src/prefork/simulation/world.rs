@@ -10,7 +10,7 @@ use self::parent::Parent;
 use super::{kernel::Kernel, random::Random};
 use crate::{
     attributes::Attributes, child::ChildId, hooks::DefaultHooks, monitor::Monitor,
-    prefork::core::Core, states::Event, time::Time,
+    os::clock::Clock, prefork::core::Core, states::Event, time::Time,
 };
 use std::{cmp::Reverse, collections::BinaryHeap, time::Duration};
 
@@ -89,7 +89,11 @@ impl World {
         let _ = attributes.normalise();
         let check = attributes.check_interval();
         let mut world = Self {
-            core: Core::new(DefaultHooks, Monitor::with_attributes(attributes)),
+            core: Core::new(
+                DefaultHooks,
+                Monitor::with_attributes(attributes),
+                Clock::new(),
+            ),
             parent: Parent::new(&mut random),
             kernel: Kernel::new(),
             now: Time::START,
