@@ -19,6 +19,7 @@ mod flags;
 mod hooks;
 mod journal;
 mod kernel;
+mod namespace;
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
@@ -34,6 +35,7 @@ pub use flags::{builder, count, millis};
 pub use hooks::{Journal, spawn_thread};
 pub use journal::{Entry, deaths, expect_entry, expect_exit, journal, pids, report};
 pub use kernel::{children_at_once, has_signal, signal_set};
+pub use namespace::Contained;
 
 /// For waits that end at once on a machine with nothing else to do.
 pub const SOON: Duration = Duration::from_secs(10);
