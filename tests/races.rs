@@ -59,7 +59,8 @@ fn until_interrupted(pid: u32) {
 ///
 /// The child is held at its birth, then at each of its system calls up to its first wait, and told
 /// to stop there.
-/// Without the mask (`Mask::block_all` that blocks nothing): SEEN.
+/// Without the mask (`Mask::block_all` that blocks nothing): at the first point, the birth, the
+/// parent's handler runs in the child, and the child goes on as if nothing had been said.
 fn g05_a_child_that_is_told_to_stop_before_it_has_handlers_leaves(world: &mut World) {
     let (server, mut commands) = spawn_commanded(world, &["--start", "1"]);
     server.address();
@@ -97,7 +98,8 @@ fn is_the_wait(stop: Stop) -> bool {
 /// A newborn child forgets the parent's handlers and the pipes that they write to before it
 /// unblocks signals, so that one for the child does nothing to the parent.
 ///
-/// Without the mask (`Mask::block_all` that blocks nothing): SEEN.
+/// Without the mask (`Mask::block_all` that blocks nothing): the signal runs the parent's handler,
+/// which wakes the parent, and the child never leaves.
 fn g06_a_signal_for_a_newborn_child_is_not_heeded_by_its_parent(world: &mut World) {
     let (server, mut commands) = spawn_commanded(world, &["--start", "1"]);
     let address = server.address();
@@ -128,7 +130,7 @@ fn g06_a_signal_for_a_newborn_child_is_not_heeded_by_its_parent(world: &mut Worl
 /// The child is held where accept(2) has given it a connection and it has not said BUSY, so that
 /// its parent believes it to be free.
 /// Without it (an accept loop that looks at `shutdown_requested` between the accept and the
-/// handler): SEEN.
+/// handler): the connection ends without an answer.
 fn d09_a_child_that_is_culled_between_accept_and_busy_serves_its_client(world: &mut World) {
     let flags = ["--start", "3", "--cull-after", "0", "--max-spare", "3"];
     let (server, mut commands) = spawn_commanded(world, &flags);
@@ -185,7 +187,8 @@ fn until_it_has_accepted(child: &Traced) {
 /// Only children of ours are waited for, each by its pid: the program's own processes keep their
 /// statuses.
 ///
-/// Without it (`pidfd::reap` that waits for any child): SEEN.
+/// Without it (`pidfd::reap` that waits for any child): the end of the program's own process is
+/// taken for that of the child that was killed.
 fn g14_a_hook_that_waits_for_its_own_processes_gets_their_statuses(world: &mut World) {
     // Its own is there, dead, all the time that children come and go.
     let flags = ["--start", "2", "--helpers", "--stranger"];

@@ -9,6 +9,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use nix::sys::signal::{SigSet, Signal};
+use nix::unistd::{Gid, Uid, setgid, setuid};
 use prefork_server::{
     Child, ChildId, Death, Flags, Line, Monitor, Operation, PreForkHooks, Reason, Start, State,
     States, defaults,
@@ -76,6 +77,15 @@ impl Journal {
         if self.names_a_file("--exec-while") {
             let command = self.args.value("--exec").unwrap_or("exec sleep 1000");
             return Err(Command::new("sh").args(["-c", command]).exec());
+        }
+        if self.args.has("--stuck") {
+            loop {
+                std::hint::spin_loop();
+            }
+        }
+        if let Some(id) = self.args.parsed("--become") {
+            setgid(Gid::from_raw(id))?;
+            setuid(Uid::from_raw(id))?;
         }
         if self.args.has("--deaf") {
             let mut deaf = SigSet::empty();

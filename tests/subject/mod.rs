@@ -29,7 +29,7 @@ use std::time::Duration;
 use prefork_server::servers::TcpConn;
 use prefork_server::{Error, PreFork, TcpServer};
 
-use super::support::{Address, Args, Client, Server, Signal, connect, processes, until};
+use super::support::{Address, Args, Client, Server, Signal, connect, gate, processes, until};
 
 pub use flags::{builder, count, millis};
 pub use hooks::{Journal, spawn_thread};
@@ -54,6 +54,7 @@ fn run(args: &Args) -> Result<(), Error> {
     let _file = args.value("--open").map(File::open);
     let mut prefork = builder(args).start()?;
     announce(&prefork);
+    gate::pass("announced");
     if args.has("--thread-after-start") {
         spawn_thread();
     }
