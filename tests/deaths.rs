@@ -26,8 +26,8 @@ fn main() -> ExitCode {
         scenarios![
             an_idle_child_that_is_killed_is_replaced,
             a_busy_child_that_is_killed_costs_its_client_only,
-            the_dead_of_a_large_pool_are_found_though_they_have_no_pidfd,
-            the_dead_of_a_large_pool_are_found_behind_a_stranger,
+            g01_the_dead_of_a_large_pool_are_found_though_they_have_no_pidfd,
+            g14_the_dead_of_a_large_pool_are_found_behind_a_stranger,
             a_program_that_dies_at_once_is_slowed_down_and_recovers,
             a_fork_that_fails_is_retried_while_the_others_serve,
             an_execed_child_that_closes_its_outputs_is_told_and_replaced,
@@ -84,14 +84,19 @@ fn a_busy_child_that_is_killed_costs_its_client_only(world: &mut World) {
     assert_eq!(deaths(&server, "Killed"), 1);
 }
 
-/// Fails (with hundreds of forks) without `Slowdown::refuses`.
-/// Fails without the look after SIGCHLD (`look_for_deaths`).
-fn the_dead_of_a_large_pool_are_found_though_they_have_no_pidfd(world: &mut World) {
+/// The first 128 children have a pidfd each. For the others one SIGCHLD is as good as many: it has
+/// the parent look until it finds nobody dead.
+///
+/// Without the look (`look_for_deaths`) they stay zombies.
+fn g01_the_dead_of_a_large_pool_are_found_though_they_have_no_pidfd(world: &mut World) {
     kill_a_large_pool(world, &[]);
 }
 
-/// Fails if the look ends at a child that is not ours, and its status is still the program's.
-fn the_dead_of_a_large_pool_are_found_behind_a_stranger(world: &mut World) {
+/// The look for the dead reaps nobody by itself: a dead process of the program's own is left to it,
+/// and does not hide the children that have died after it.
+///
+/// Fails if the look ends at a child that is not ours.
+fn g14_the_dead_of_a_large_pool_are_found_behind_a_stranger(world: &mut World) {
     let stdout = kill_a_large_pool(world, &["--stranger"]);
     assert!(stdout.contains("stranger: exit status: 0"), "{stdout}");
 }
