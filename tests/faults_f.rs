@@ -49,7 +49,7 @@ fn expect_no_orphans(world: &World) {
 ///
 /// The child is held at the very call, its parent is killed, and it gets stuck in its start, where
 /// it watches nothing.
-/// Without the comparison in `tie_to_parent`: SEEN.
+/// Without the comparison in `tie_to_parent` it runs for ever.
 fn f02_a_child_whose_parent_dies_before_it_is_tied_to_it_leaves(world: &mut World) {
     let flags = ["--start", "1", "--stuck", "--kill-timeout", "200"];
     let mut start = world.gate("announced");
@@ -76,7 +76,7 @@ fn f02_a_child_whose_parent_dies_before_it_is_tied_to_it_leaves(world: &mut Worl
 /// user's `server_start`.
 ///
 /// The child is stuck in a handler, so that it hears of its parent's death by that signal only.
-/// Without the second `tie_to_parent`: SEEN.
+/// Without the second `tie_to_parent` it runs for ever.
 fn f04_a_child_that_has_changed_its_user_is_still_tied_to_its_parent(world: &mut World) {
     if !Uid::effective().is_root() {
         return eprintln!("skipped: only root can change the user");
@@ -103,7 +103,8 @@ fn owner(pid: u32) -> String {
 /// the server may itself be process 1. (Every other orphan here is adopted by the scenario's
 /// process, a subreaper, which is not process 1 either.)
 ///
-/// Without it (`getppid() == 1` in the child's handler): SEEN.
+/// Without it (`getppid() == 1` in the child's handler) the child takes itself for an orphan, and its
+/// client is cut off after `kill_timeout`.
 fn f05_a_child_of_process_1_is_no_orphan(world: &mut World) {
     let flags = ["--max-clients", "1", "--kill-timeout", "100"];
     let Some(server) = Contained::spawn(world, "serve", &flags) else {
@@ -126,7 +127,7 @@ fn f05_a_child_of_process_1_is_no_orphan(world: &mut World) {
 /// The end of the death watch that tells of the parent's life is closed first thing in a child, and
 /// on an exec: nobody whom a child has started keeps it open.
 ///
-/// Without it (no `close_in_child`, and no PDEATHSIG, which hides it): SEEN.
+/// Without it (no `close_in_child`, and no PDEATHSIG, which hides it) none of them leaves.
 fn f07_a_process_that_a_child_has_started_does_not_keep_orphans_alive(world: &mut World) {
     let server = world.spawn("serve", &["--start", "3"]);
     let address = server.address();

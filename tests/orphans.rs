@@ -66,7 +66,8 @@ fn expect_nothing_left(world: &World, address: &Address) {
 /// The parent holds the only write end of a pipe that every child watches, and the kernel sends each
 /// child SIGINT at the parent's death: an idle one leaves at once.
 ///
-/// Without both (`PR_SET_PDEATHSIG` not set, the death watch not in the waiter): SEEN.
+/// Without either of the two it holds; without both (PDEATHSIG not set, the death watch not among what
+/// `Waiter` waits on) all twenty live on.
 fn f01_idle_children_go_with_the_parent(world: &mut World) {
     let server = world.spawn("serve", &["--start", "20"]);
     let address = server.address();

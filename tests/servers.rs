@@ -574,7 +574,7 @@ fn j06_file_outlives_children_and_goes_with_the_server(world: &mut World) {
 
 /// The file is removed only if device and inode are those that were bound.
 ///
-/// Without the comparison in `remove_socket_file`: SEEN.
+/// Without the comparison in `remove_socket_file` the first server takes the file of the second.
 fn j06_file_of_another_server_is_left_alone(world: &mut World) {
     let path = world.tempdir().join("socket");
     let arguments = ["--path", text(&path)];
@@ -619,6 +619,9 @@ fn j05_directory_that_is_locked_is_waited_for(world: &mut World) {
 }
 
 /// Of fifty that start at once on one path, with a stale file in the way, exactly one wins.
+///
+/// Without the question whether somebody listens there (`try_connect` in `remove_stale`) all fifty
+/// run.
 fn j05_fifty_at_once_on_one_path(world: &mut World) {
     let path = world.tempdir().join("socket");
     // A stale file is in their way, which each of them wants to replace.
