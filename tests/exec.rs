@@ -38,7 +38,7 @@ fn main() -> ExitCode {
             bad_builder_is_refused_at_the_start,
             closed_outputs_slow_the_start_down,
             i09_descriptors_and_environment_are_as_documented,
-            environment_can_be_cleared,
+            l07_environment_can_be_cleared,
             example_runs_without_arguments,
             example_takes_a_path_and_a_program,
             exit_at_once_slows_the_start_down,
@@ -351,7 +351,9 @@ fn i09_descriptors_and_environment_are_as_documented(world: &mut World) {
     stop(&server);
 }
 
-fn environment_can_be_cleared(world: &mut World) {
+/// A program gets what is in the parent's environment, or with `env_clear` nothing but what the builder
+/// sets. Nothing that a client has sent is ever put into an environment.
+fn l07_environment_can_be_cleared(world: &mut World) {
     let flags = ["--env-clear", "--env", "ONLY", "--no-socket"];
     let server = spawn(world, &flags, &show_command());
     server.expect_stdout("the program", |text| text.contains("STDOUT: ready"));

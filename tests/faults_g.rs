@@ -278,10 +278,9 @@ const ORDERLY: [i32; 2] = [Signal::SIGINT as i32, Signal::SIGTERM as i32];
 
 /// Sends a signal by its number: not all of them have a name.
 fn send_number(pid: u32, number: i32) {
-    let kill = Command::new("kill")
-        .args([format!("-{number}"), pid.to_string()])
-        .status();
-    assert!(kill.unwrap().success(), "kill -{number} {pid}");
+    let kill = format!("kill -{number} {pid}");
+    let status = Command::new("sh").args(["-c", &kill]).status();
+    assert!(status.unwrap().success(), "{kill}");
 }
 
 /// Sends a signal that ends the process. That of a crash is needed twice if it comes from outside:
