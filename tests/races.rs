@@ -18,8 +18,8 @@ use std::process::{ChildStdin, Command, ExitCode, Stdio};
 
 use nix::libc;
 use subject::{
-    Contained, Held, SOON, ends_well, expect_entry, expect_exit, expect_up, has_signal, journal,
-    pids, send, serve,
+    Contained, Held, SOON, deaths, ends_well, expect_entry, expect_exit, expect_up, has_signal,
+    journal, pids, send, serve,
 };
 use support::{Server, Signal, World, connect, processes, programs, scenarios, until};
 use tracing::{EPOLL_WAITS, Nursery, Stop, Traced, sleeps_in_epoll};
@@ -29,6 +29,8 @@ fn main() -> ExitCode {
         programs![serve],
         scenarios![
             d09_a_child_that_is_culled_between_accept_and_busy_serves_its_client,
+            a12_a_child_that_is_dead_before_its_parent_has_seen_it_is_buried,
+            g05_a_stop_that_finds_the_parent_in_a_fork_reaches_the_child_too,
             g05_a_child_that_is_told_to_stop_before_it_has_handlers_leaves,
             g06_a_signal_for_a_newborn_child_is_not_heeded_by_its_parent,
             g14_a_hook_that_waits_for_its_own_processes_gets_their_statuses,
@@ -117,6 +119,56 @@ fn g06_a_signal_for_a_newborn_child_is_not_heeded_by_its_parent(world: &mut Worl
         Held::new(&address).is_served();
     }
     assert_eq!(pids(&server, "shutdown"), []);
+    ends_well(&server);
+}
+
+/// A signal to stop that finds the parent in a fork waits for the mask: it is heeded in the next turn,
+/// and the child that was just forked is in the books by then and told like the others.
+///
+/// Parent and child are held where the fork has returned in neither.
+fn g05_a_stop_that_finds_the_parent_in_a_fork_reaches_the_child_too(world: &mut World) {
+    let (server, mut commands) = spawn_commanded(world, &["--start", "1"]);
+    server.address();
+    expect_up(&server, 1);
+    let Some(nursery) = Nursery::watch(server.pid()) else {
+        return ends_well(&server);
+    };
+    commands.write_all(b"f").unwrap();
+    let (parent, newborn) = nursery.both();
+    server.signal(Signal::SIGTERM);
+    parent.release();
+    expect_entry(&server, "shutdown", 0);
+    until_interrupted(newborn.pid());
+    let pid = newborn.pid();
+    newborn.release();
+    assert_eq!(server.wait(SOON).code(), Some(0));
+    expect_exit(&server, pid, "Shutdown exit status: 0");
+    assert_eq!(deaths(&server, "Shutdown"), 2);
+}
+
+/// A pidfd is opened for a child that was not reaped, so it makes no difference whether it is dead
+/// by then: a child that is killed at its birth is found, counted as a start that failed, and
+/// replaced.
+///
+/// Parent and child are held where the fork has returned in neither, and the child is killed there.
+fn a12_a_child_that_is_dead_before_its_parent_has_seen_it_is_buried(world: &mut World) {
+    let (server, mut commands) = spawn_commanded(world, &["--start", "1"]);
+    let address = server.address();
+    expect_up(&server, 1);
+    let Some(nursery) = Nursery::watch(server.pid()) else {
+        return ends_well(&server);
+    };
+    commands.write_all(b"f").unwrap();
+    let (parent, newborn) = nursery.both();
+    let pid = newborn.pid();
+    newborn.kill();
+    parent.release();
+    expect_exit(&server, pid, "FailedStart signal: 9 (SIGKILL)");
+    until("the one that is owed for it", SOON, || {
+        (pids(&server, "up").len() == 2).then_some(())
+    });
+    Held::new(&address).is_served();
+    assert_eq!(server.zombies(), []);
     ends_well(&server);
 }
 

@@ -20,6 +20,7 @@ use std::fs;
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::ptrace::{self, Options};
+use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
@@ -82,6 +83,12 @@ impl Traced {
         }
     }
 
+    /// Ends it where it stands. Its parent can collect the status from then on.
+    pub fn kill(self) {
+        kill(self.0, Signal::SIGKILL).unwrap();
+        while !matches!(wait(self.0), WaitStatus::Signaled(..)) {}
+    }
+
     /// Lets it go for good.
     pub fn release(self) {
         ptrace::detach(self.0, None).unwrap();
@@ -100,6 +107,13 @@ impl Nursery {
 
     /// The child, which has done nothing yet. Its parent is let go.
     pub fn newborn(self) -> Traced {
+        let (parent, child) = self.both();
+        parent.release();
+        child
+    }
+
+    /// The parent, just back from the fork and about to find out about it, and the child.
+    pub fn both(self) -> (Traced, Traced) {
         loop {
             let signal = match wait(self.0) {
                 WaitStatus::PtraceEvent(_, _, libc::PTRACE_EVENT_FORK) => break,
@@ -112,8 +126,7 @@ impl Nursery {
         let child = ptrace::getevent(self.0).unwrap();
         let child = Pid::from_raw(i32::try_from(child).unwrap());
         assert!(matches!(wait(child), WaitStatus::PtraceEvent(..)));
-        ptrace::detach(self.0, None).unwrap();
-        Traced(child)
+        (Traced(self.0), Traced(child))
     }
 }
 
