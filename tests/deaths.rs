@@ -26,8 +26,8 @@ fn main() -> ExitCode {
         scenarios![
             a01_an_idle_child_that_is_killed_is_replaced,
             a02_a_busy_child_that_is_killed_costs_its_client_only,
-            a15_the_dead_of_a_large_pool_are_found_though_they_have_no_pidfd,
-            the_dead_of_a_large_pool_are_found_behind_a_stranger,
+            g01_the_dead_of_a_large_pool_are_found_though_they_have_no_pidfd,
+            g14_the_dead_of_a_large_pool_are_found_behind_a_stranger,
             e05_a_program_that_dies_at_once_is_slowed_down_and_recovers,
             a16_an_execed_child_that_closes_its_outputs_is_told_and_replaced,
             a16_an_execed_child_that_ignores_it_is_killed_and_counts_until_then,
@@ -94,16 +94,19 @@ fn a02_a_busy_child_that_is_killed_costs_its_client_only(world: &mut World) {
     assert_eq!(deaths(&server, "Killed"), 1);
 }
 
-/// SIGCHLD, which may stand for many deaths, has the parent ask until nobody dead is left; the pool
-/// is forked anew, 32 a turn, and the socket stays open meanwhile.
+/// The first 128 children have a pidfd each. For the others one SIGCHLD is as good as many: it has
+/// the parent look until it finds nobody dead.
 ///
-/// Fails without the look after SIGCHLD (`look_for_deaths`).
-fn a15_the_dead_of_a_large_pool_are_found_though_they_have_no_pidfd(world: &mut World) {
+/// Without the look (`look_for_deaths`) they stay zombies.
+fn g01_the_dead_of_a_large_pool_are_found_though_they_have_no_pidfd(world: &mut World) {
     kill_a_large_pool(world, &[]);
 }
 
-/// Fails if the look ends at a child that is not ours, and its status is still the program's.
-fn the_dead_of_a_large_pool_are_found_behind_a_stranger(world: &mut World) {
+/// The look for the dead reaps nobody by itself: a dead process of the program's own is left to it,
+/// and does not hide the children that have died after it.
+///
+/// Fails if the look ends at a child that is not ours.
+fn g14_the_dead_of_a_large_pool_are_found_behind_a_stranger(world: &mut World) {
     let stdout = kill_a_large_pool(world, &["--stranger"]);
     assert!(stdout.contains("stranger: exit status: 0"), "{stdout}");
 }

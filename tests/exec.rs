@@ -37,8 +37,8 @@ fn main() -> ExitCode {
         scenarios![
             bad_builder_is_refused_at_the_start,
             closed_outputs_slow_the_start_down,
-            descriptors_and_environment_are_as_documented,
-            environment_can_be_cleared,
+            i09_descriptors_and_environment_are_as_documented,
+            l07_environment_can_be_cleared,
             example_runs_without_arguments,
             example_takes_a_path_and_a_program,
             exit_at_once_slows_the_start_down,
@@ -59,8 +59,8 @@ fn main() -> ExitCode {
             python_leaves_after_max_requests,
             python_leaves_at_sigint_between_connections,
             python_serves_and_reports,
-            signals_are_given_back,
-            stop_before_the_exec_is_not_lost,
+            g03_signals_are_given_back,
+            g05_stop_before_the_exec_is_not_lost,
             stuck_orphan_ends_after_its_grace,
         ],
     )
@@ -289,7 +289,9 @@ const STALE: [(&str, &str); 9] = [
     ("EINHORN_SOCK_PATH", "/old"),
 ];
 
-fn descriptors_and_environment_are_as_documented(world: &mut World) {
+/// What another starter has put into our environment (LISTEN_FDS and its kin) describes descriptors
+/// that a program does not get: it is removed, and our own is set, with the pid of the child.
+fn i09_descriptors_and_environment_are_as_documented(world: &mut World) {
     let path = world.tempdir().join("socket").display().to_string();
     let mut launch = world.program("exec");
     for (name, value) in STALE {
@@ -366,7 +368,9 @@ fn descriptors_and_environment_are_as_documented(world: &mut World) {
     stop(&server);
 }
 
-fn environment_can_be_cleared(world: &mut World) {
+/// A program gets what is in the parent's environment, or with `env_clear` nothing but what the builder
+/// sets. Nothing that a client has sent is ever put into an environment.
+fn l07_environment_can_be_cleared(world: &mut World) {
     let flags = ["--env-clear", "--env", "ONLY", "--no-socket"];
     let server = spawn(world, &flags, &show_command());
     server.expect_stdout("the program", |text| text.contains("STDOUT: ready"));
@@ -385,7 +389,9 @@ fn signals_in(status: &str, field: &str) -> u64 {
     u64::from_str_radix(set.trim_start_matches("\\t").trim(), 16).unwrap()
 }
 
-fn signals_are_given_back(world: &mut World) {
+/// A program gets the mask that was in force before the fork, without SIGINT, SIGTERM and SIGALRM,
+/// and the default for the signals by which it is told to stop.
+fn g03_signals_are_given_back(world: &mut World) {
     let bit = |signal: Signal| 1u64 << (signal as i32 - 1);
     // With SIGINT ignored, as a shell starts what is put in the background.
     let script = r#"trap "" INT HUP; exec "$0" --program exec --block -- cat /proc/self/status"#;
@@ -406,7 +412,8 @@ fn signals_are_given_back(world: &mut World) {
     stop(&server);
 }
 
-fn stop_before_the_exec_is_not_lost(world: &mut World) {
+/// A child that is told to stop before it has become a program does not become one.
+fn g05_stop_before_the_exec_is_not_lost(world: &mut World) {
     let mut gate = world.gate("before-exec");
     let server = spawn(world, &[], &show_command());
     let child = gate.reached(SOON);

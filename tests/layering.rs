@@ -271,6 +271,95 @@ fn unsafe_stays_below_os_and_each_block_is_explained() {
     );
 }
 
+/// What handlers of signals may call: system calls that are async-signal-safe, atomics, arithmetic, and
+/// the macros and functions of the same file, of which the same is asked.
+const IN_HANDLERS: [&str; 21] = [
+    "as_ptr",
+    "AtomicI32::new",
+    "cast",
+    "fetch_add",
+    "iter",
+    "libc::close",
+    "libc::dup2",
+    "libc::getpid",
+    "libc::getppid",
+    "libc::open",
+    "libc::poll",
+    "libc::setitimer",
+    "libc::time_t::try_from",
+    "libc::write",
+    "load",
+    "SavedErrno::save",
+    "std::ptr::null_mut",
+    "store",
+    "swap",
+    "unwrap_or",
+    "zip",
+];
+
+/// The body of a function of `code`, between its braces.
+fn body<'a>(code: &'a str, function: &str) -> Option<&'a str> {
+    let at = code.find(&format!("fn {function}("))?;
+    let start = at + code[at..].find('{')?;
+    let mut depth = 0;
+    let end = code[start..].find(|c| {
+        depth += match c {
+            '{' => 1,
+            '}' => -1,
+            _ => 0,
+        };
+        depth == 0
+    })?;
+    Some(&code[start + 1..start + end])
+}
+
+/// What a body calls: the paths before its parentheses, those of macros with their exclamation mark.
+fn calls(body: &str) -> BTreeSet<&str> {
+    let is_word = |c: char| c.is_alphanumeric() || "_:!".contains(c);
+    let opened = body.match_indices('(').map(|(at, _)| &body[..at]);
+    let called = opened.map(|before| {
+        let start = before.rfind(|c| !is_word(c)).map_or(0, |at| at + 1);
+        before[start..].trim_start_matches(':')
+    });
+    const KEYWORDS: [&str; 4] = ["in", "if", "for", "match"];
+    called
+        .filter(|word| !word.is_empty() && !KEYWORDS.contains(word))
+        .collect()
+}
+
+/// A handler counts, writes a byte and, in an orphan, sets a timer: it allocates nothing, locks
+/// nothing, logs nothing. What it calls is on a list.
+///
+/// Without it (a `log::debug!` in `in_parent`) the test names the macro.
+#[test]
+fn g08_handlers_of_signals_do_nothing_but_count_and_wake() {
+    let mut handlers = 0;
+    for file in sources() {
+        let extern_c = file.code.split("extern \"\" fn ").skip(1);
+        let mut waiting: Vec<&str> = extern_c.filter_map(|rest| rest.split('(').next()).collect();
+        handlers += waiting.len();
+        let mut seen = BTreeSet::new();
+        while let Some(function) = waiting.pop() {
+            let body = body(&file.code, function).unwrap();
+            for call in calls(body) {
+                if body_is_here(&file.code, call) {
+                    if seen.insert(call) {
+                        waiting.push(call);
+                    }
+                } else {
+                    let allowed = IN_HANDLERS.contains(&call);
+                    assert!(allowed, "{function} in {} calls {call}", file.name);
+                }
+            }
+        }
+    }
+    assert!(handlers >= 2, "the handlers have moved");
+}
+
+fn body_is_here(code: &str, function: &str) -> bool {
+    code.contains(&format!("\nfn {function}(")) || code.contains(&format!("crate) fn {function}("))
+}
+
 #[test]
 fn every_file_opens_with_what_it_does() {
     for file in sources() {

@@ -23,14 +23,14 @@ fn main() -> ExitCode {
     support::main(
         programs![serve, dropper],
         scenarios![
-            idle_children_go_with_the_parent,
-            a_busy_child_finishes_and_the_port_is_free_meanwhile,
-            a_busy_child_that_does_not_finish_is_ended_after_kill_timeout,
-            a_stuck_child_is_ended_after_kill_timeout,
-            a_child_that_is_still_starting_goes_too,
+            f01_idle_children_go_with_the_parent,
+            f01_a_busy_child_finishes_and_the_port_is_free_meanwhile,
+            f01_a_busy_child_that_does_not_finish_is_ended_after_kill_timeout,
+            f06_a_stuck_child_is_ended_after_kill_timeout,
+            f01_a_child_that_is_still_starting_goes_too,
             a_server_that_is_dropped_leaves_no_children,
             a_server_that_is_dropped_kills_after_kill_timeout,
-            a_panic_around_the_server_leaves_no_children,
+            f08_a_panic_around_the_server_leaves_no_children,
         ],
     )
 }
@@ -63,8 +63,12 @@ fn expect_nothing_left(world: &World, address: &Address) {
     assert!(port_is_free(address));
 }
 
-/// Fails if both belts are cut, the death watch and PDEATHSIG.
-fn idle_children_go_with_the_parent(world: &mut World) {
+/// The parent holds the only write end of a pipe that every child watches, and the kernel sends each
+/// child SIGINT at the parent's death: an idle one leaves at once.
+///
+/// Without either of the two it holds; without both (PDEATHSIG not set, the death watch not among what
+/// `Waiter` waits on) all twenty live on.
+fn f01_idle_children_go_with_the_parent(world: &mut World) {
     let server = world.spawn("serve", &["--start", "20"]);
     let address = server.address();
     expect_up(&server, 20);
@@ -72,8 +76,10 @@ fn idle_children_go_with_the_parent(world: &mut World) {
     expect_nothing_left(world, &address);
 }
 
-/// Fails without `Comm::when_orphaned`.
-fn a_busy_child_finishes_and_the_port_is_free_meanwhile(world: &mut World) {
+/// A busy child closes the listening socket and finishes the connection in hand.
+///
+/// Without `Comm::when_orphaned` the port stays taken.
+fn f01_a_busy_child_finishes_and_the_port_is_free_meanwhile(world: &mut World) {
     let server = world.spawn("serve", &["--start", "3", "--kill-timeout", "60000"]);
     let address = server.address();
     let mut held = Held::new(&address);
@@ -90,7 +96,8 @@ fn a_busy_child_finishes_and_the_port_is_free_meanwhile(world: &mut World) {
     expect_nothing_left(world, &address);
 }
 
-fn a_busy_child_that_does_not_finish_is_ended_after_kill_timeout(world: &mut World) {
+/// An orphan that does not finish is ended by a timer of the kernel when `kill_timeout` has passed.
+fn f01_a_busy_child_that_does_not_finish_is_ended_after_kill_timeout(world: &mut World) {
     let server = world.spawn("serve", &["--kill-timeout", "1500"]);
     let address = server.address();
     let mut held = Held::new(&address);
@@ -101,8 +108,11 @@ fn a_busy_child_that_does_not_finish_is_ended_after_kill_timeout(world: &mut Wor
     expect_nothing_left(world, &address);
 }
 
-/// Fails without the `become_orphan` in the child's signal handler: such a child watches nothing.
-fn a_stuck_child_is_ended_after_kill_timeout(world: &mut World) {
+/// The SIGINT of the kernel reaches a child that watches nothing, and its handler sets the timer that
+/// ends it after `kill_timeout`.
+///
+/// Without the `become_orphan` in that handler it runs for ever.
+fn f06_a_stuck_child_is_ended_after_kill_timeout(world: &mut World) {
     let server = world.spawn("serve", &["--kill-timeout", "1500"]);
     let address = server.address();
     let mut stuck = Held::new(&address);
@@ -114,7 +124,8 @@ fn a_stuck_child_is_ended_after_kill_timeout(world: &mut World) {
     expect_nothing_left(world, &address);
 }
 
-fn a_child_that_is_still_starting_goes_too(world: &mut World) {
+/// A child that is still starting goes as soon as it has started.
+fn f01_a_child_that_is_still_starting_goes_too(world: &mut World) {
     let mut start = world.gate("start");
     let server = world.spawn("serve", &["--start", "1"]);
     let address = server.address();
@@ -167,7 +178,8 @@ fn a_server_that_is_dropped_kills_after_kill_timeout(world: &mut World) {
     assert_eq!(server.wait(SOON).code(), Some(0));
 }
 
-fn a_panic_around_the_server_leaves_no_children(world: &mut World) {
+/// A server that is dropped, as by a panic of the program around it, ends and reaps its children.
+fn f08_a_panic_around_the_server_leaves_no_children(world: &mut World) {
     world.expect_panics();
     let (server, drop_it) = spawn_dropper(world, &["--panic"]);
     let address = server.address();

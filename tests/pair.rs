@@ -30,7 +30,7 @@ fn main() -> ExitCode {
             b07_every_child_holds_the_same_descriptors,
             the_programs_own_descriptors_stay_open_in_children,
             two_servers_in_one_thread_serve_and_end_separately,
-            two_servers_leave_nothing_when_the_parent_is_killed,
+            f07_two_servers_leave_nothing_when_the_parent_is_killed,
             children_of_two_servers_hold_nothing_of_each_other,
         ],
     )
@@ -201,9 +201,11 @@ fn two_servers_in_one_thread_serve_and_end_separately(world: &mut World) {
     assert_eq!(server.wait(SOON).code(), Some(0));
 }
 
-/// Fails without `ours::close_in_child` (and without PDEATHSIG, which hides it): each child would
-/// hold the death watch of the others.
-fn two_servers_leave_nothing_when_the_parent_is_killed(world: &mut World) {
+/// The children of one server do not keep the death watch of another open.
+///
+/// Without `ours::close_in_child` (and without PDEATHSIG, which hides it) each child would hold the
+/// death watch of the others.
+fn f07_two_servers_leave_nothing_when_the_parent_is_killed(world: &mut World) {
     let server = spawn_pair(world, &["--start", "5"]);
     let addresses = server.addresses(2);
     let mut held = Held::new(&addresses[0]);

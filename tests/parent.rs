@@ -37,18 +37,18 @@ fn main() -> ExitCode {
         scenarios![
             sigterm_ends_after_the_connection_in_hand,
             sigint_ends_after_the_connection_in_hand,
-            a_second_sigint_kills_what_is_left,
-            a_sigint_after_sigterm_kills_what_is_left,
-            a_second_sigterm_changes_nothing,
+            i02_a_second_sigint_kills_what_is_left,
+            i02_a_sigint_after_sigterm_kills_what_is_left,
+            i02_a_second_sigterm_changes_nothing,
             a_state_that_posts_itself_does_not_keep_the_server,
             dispositions_are_restored_after_the_run,
-            ignored_signals_are_handled_and_ignored_again,
+            g04_ignored_signals_are_handled_and_ignored_again,
             signals_that_are_not_handled_are_left_alone,
-            an_inherited_ignored_sigchld_loses_no_status,
-            an_inherited_blocked_sigchld_loses_no_death,
-            a_second_thread_refuses_the_start,
+            g02_an_inherited_ignored_sigchld_loses_no_status,
+            g03_an_inherited_blocked_sigchld_loses_no_death,
+            f03_a_second_thread_refuses_the_start,
             b09_standard_streams_may_be_closed,
-            a_busy_port_refuses_the_start_and_nothing_is_left,
+            j01_a_busy_port_refuses_the_start_and_nothing_is_left,
             a_thread_that_comes_later_shuts_down,
             b08_a_thread_that_comes_between_two_forks_shuts_down,
         ],
@@ -122,11 +122,13 @@ fn ends_after_the_connection_in_hand(world: &mut World, signal: Signal) {
     assert!(!server.stdout().contains("SIGKILL"));
 }
 
-fn a_second_sigint_kills_what_is_left(world: &mut World) {
+/// A second SIGINT is in a hurry: it kills what is left.
+fn i02_a_second_sigint_kills_what_is_left(world: &mut World) {
     kills_what_is_left(world, Signal::SIGINT);
 }
 
-fn a_sigint_after_sigterm_kills_what_is_left(world: &mut World) {
+/// So is a SIGINT in a shutdown that SIGTERM has begun.
+fn i02_a_sigint_after_sigterm_kills_what_is_left(world: &mut World) {
     kills_what_is_left(world, Signal::SIGTERM);
 }
 
@@ -142,7 +144,8 @@ fn kills_what_is_left(world: &mut World, first: Signal) {
     expect_exit(&server, held.pid, "Shutdown signal: 9 (SIGKILL)");
 }
 
-fn a_second_sigterm_changes_nothing(world: &mut World) {
+/// A second SIGTERM changes nothing: service managers repeat themselves.
+fn i02_a_second_sigterm_changes_nothing(world: &mut World) {
     let server = world.spawn("serve", &[]);
     let mut held = Held::new(&server.address());
     server.signal(Signal::SIGTERM);
@@ -168,8 +171,11 @@ fn dispositions_are_restored_after_the_run(world: &mut World) {
     assert_eq!(state(&server, "before"), state(&server, "after"));
 }
 
-/// Fails without the `Drop` of `Subscription`. As by `nohup` and by shells that start something in the background.
-fn ignored_signals_are_handled_and_ignored_again(world: &mut World) {
+/// The parent always installs its handlers, and puts back what was there before, as after `nohup` and
+/// shells that start something in the background.
+///
+/// Without the `Drop` of `Subscription` they stay handled.
+fn g04_ignored_signals_are_handled_and_ignored_again(world: &mut World) {
     let server = spawn_ignoring(world, "INT,TERM", "dispositions");
     Held::new(&server.address()).is_served();
     ends_well(&server);
@@ -201,8 +207,10 @@ fn signals_that_are_not_handled_are_left_alone(world: &mut World) {
     });
 }
 
-/// Fails without `Statuses::keep`.
-fn an_inherited_ignored_sigchld_loses_no_status(world: &mut World) {
+/// SIGCHLD is set to its default for as long as a server lives, so that no status is lost.
+///
+/// Without `Statuses::keep` the kernel reaps the child and nobody learns how it ended.
+fn g02_an_inherited_ignored_sigchld_loses_no_status(world: &mut World) {
     let server = spawn_ignoring(world, "CHLD", "serve");
     let address = server.address();
     let mut held = Held::new(&address);
@@ -291,8 +299,9 @@ fn b09_standard_streams_may_be_closed(world: &mut World) {
     ends_well(&server);
 }
 
-/// Beyond the first 128 a child's end is told by SIGCHLD alone, and a blocked one would tell nothing.
-fn an_inherited_blocked_sigchld_loses_no_death(world: &mut World) {
+/// The signals that the parent waits for are unblocked, whatever mask it was started with. Beyond the
+/// first 128 a child's end is told by SIGCHLD alone.
+fn g03_an_inherited_blocked_sigchld_loses_no_death(world: &mut World) {
     let own = std::env::current_exe().unwrap();
     let env = world.command("env").arg("--block-signal=CHLD").arg(own);
     let flags = [
@@ -317,8 +326,11 @@ fn an_inherited_blocked_sigchld_loses_no_death(world: &mut World) {
 
 // Scenarios: the start.
 
-/// Fails without the count of threads in `Builder::start`.
-fn a_second_thread_refuses_the_start(world: &mut World) {
+/// PDEATHSIG fires when the thread that forked ends. The parent forks only while it has one thread,
+/// which is then its life.
+///
+/// Without the count of threads in `Builder::start` the server starts.
+fn f03_a_second_thread_refuses_the_start(world: &mut World) {
     let server = world.spawn("serve", &["--thread-before-start"]);
     assert_eq!(server.wait(SOON).code(), Some(1));
     let text = server.stderr();
@@ -330,7 +342,9 @@ fn a_second_thread_refuses_the_start(world: &mut World) {
     assert_eq!(server.stdout(), "");
 }
 
-fn a_busy_port_refuses_the_start_and_nothing_is_left(world: &mut World) {
+/// The sockets are opened before the first fork; a failure leaves no child, no handler and no
+/// descriptor.
+fn j01_a_busy_port_refuses_the_start_and_nothing_is_left(world: &mut World) {
     let busy = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = busy.local_addr().unwrap();
     let port = address.port().to_string();

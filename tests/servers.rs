@@ -48,31 +48,31 @@ fn main() -> ExitCode {
         programs![tcp, unix],
         scenarios![
             acker_speaks_for_a_thread_that_works,
-            address_in_use_is_an_error_that_names_it,
+            j01_address_in_use_is_an_error_that_names_it,
             d17_addresses_of_one_server_are_served_in_turn,
             client_that_resets_is_no_news,
-            directory_that_is_locked_is_waited_for,
+            j05_directory_that_is_locked_is_waited_for,
             error_of_a_handler_is_printed,
-            file_in_the_way_is_left_alone,
-            file_of_another_server_is_left_alone,
-            file_outlives_children_and_goes_with_the_server,
+            j08_file_in_the_way_is_left_alone,
+            j06_file_of_another_server_is_left_alone,
+            j06_file_outlives_children_and_goes_with_the_server,
             host_name_and_domain_choose_the_address,
             d07_lost_listener_ends_the_server,
             d11_max_requests_one_under_load,
             max_requests_zero_is_no_limit,
             parts_wait_for_as_long_as_it_takes,
-            path_that_is_empty_is_an_error,
-            path_that_is_too_long_is_an_error,
+            j03_path_that_is_empty_is_an_error,
+            j03_path_that_is_too_long_is_an_error,
             read_timeout_is_the_handlers_to_set,
-            server_that_lives_is_not_replaced,
+            j04_server_that_lives_is_not_replaced,
             d01_shortage_of_descriptors_is_sat_out,
-            socket_file_has_the_mode,
-            stale_file_is_replaced,
+            j09_socket_file_has_the_mode,
+            j04_stale_file_is_replaced,
             state_is_made_in_each_child,
-            stuck_server_with_a_full_backlog_is_not_replaced,
+            j04_stuck_server_with_a_full_backlog_is_not_replaced,
             tcp_over_ipv6,
             tcp_port_is_chosen_by_the_system,
-            twenty_at_once_on_one_path,
+            j05_fifty_at_once_on_one_path,
         ],
     )
 }
@@ -377,7 +377,8 @@ fn d17_addresses_of_one_server_are_served_in_turn(world: &mut World) {
     stop(&server);
 }
 
-fn address_in_use_is_an_error_that_names_it(world: &mut World) {
+/// An address in use is an error that names it, and what was opened before it is given back.
+fn j01_address_in_use_is_an_error_that_names_it(world: &mut World) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let server = world.spawn("tcp", &["--port", &address.port().to_string()]);
@@ -454,7 +455,8 @@ fn state_is_made_in_each_child(world: &mut World) {
 
 // UNIX sockets.
 
-fn socket_file_has_the_mode(world: &mut World) {
+/// The socket file has the mode that was asked for, 0660 by default, whatever the umask.
+fn j09_socket_file_has_the_mode(world: &mut World) {
     let path = world.tempdir().join("socket");
     for (arguments, mode) in [
         (&[][..], 0o660),
@@ -472,7 +474,8 @@ fn socket_file_has_the_mode(world: &mut World) {
     }
 }
 
-fn stale_file_is_replaced(world: &mut World) {
+/// A socket file at which nobody listens (connect: ECONNREFUSED) is replaced.
+fn j04_stale_file_is_replaced(world: &mut World) {
     let path = world.tempdir().join("socket");
     let arguments = ["--path", text(&path)];
     let killed = world.spawn("unix", &arguments);
@@ -489,7 +492,8 @@ fn stale_file_is_replaced(world: &mut World) {
     assert!(path.symlink_metadata().is_err());
 }
 
-fn server_that_lives_is_not_replaced(world: &mut World) {
+/// One at which somebody listens is left alone, and the start is refused.
+fn j04_server_that_lives_is_not_replaced(world: &mut World) {
     let path = world.tempdir().join("socket");
     let arguments = ["--path", text(&path)];
     let server = world.spawn("unix", &arguments);
@@ -501,8 +505,8 @@ fn server_that_lives_is_not_replaced(world: &mut World) {
     stop(&server);
 }
 
-/// Hangs if it is asked by a connect that waits.
-fn stuck_server_with_a_full_backlog_is_not_replaced(world: &mut World) {
+/// So is one whose backlog is full (EAGAIN): the question is asked by a connect that never waits.
+fn j04_stuck_server_with_a_full_backlog_is_not_replaced(world: &mut World) {
     let path = world.tempdir().join("socket");
     let address = UnixAddr::new(&path).unwrap();
     let open = || {
@@ -526,12 +530,14 @@ fn stuck_server_with_a_full_backlog_is_not_replaced(world: &mut World) {
     assert_eq!(refused(&late), error);
 }
 
-fn path_that_is_empty_is_an_error(world: &mut World) {
+/// An empty path is an error: to the kernel it would be any free name, in no file system.
+fn j03_path_that_is_empty_is_an_error(world: &mut World) {
     let server = world.spawn("unix", &["--path", ""]);
     assert_eq!(refused(&server), "bind: the path is empty");
 }
 
-fn file_in_the_way_is_left_alone(world: &mut World) {
+/// What is no socket is never removed: the start is refused.
+fn j08_file_in_the_way_is_left_alone(world: &mut World) {
     let path = world.tempdir().join("notes");
     fs::write(&path, "mine").unwrap();
     let server = world.spawn("unix", &["--path", text(&path)]);
@@ -543,15 +549,30 @@ fn file_in_the_way_is_left_alone(world: &mut World) {
     assert_eq!(fs::read_to_string(&path).unwrap(), "mine");
 }
 
-fn path_that_is_too_long_is_an_error(world: &mut World) {
-    let path = world.tempdir().join("x".repeat(120));
-    let server = world.spawn("unix", &["--path", text(&path)]);
-    let error = refused(&server);
-    let expected = format!("bind {}: ", path.display());
-    assert!(error.starts_with(&expected), "{error}");
+/// A path that a socket address has no room for is an error of the bind, and the longest one that it
+/// has room for is served.
+fn j03_path_that_is_too_long_is_an_error(world: &mut World) {
+    const LONGEST: usize = 107;
+    let directory = world.tempdir();
+    let of_length = |length: usize| {
+        let name = length - text(&directory).len() - 1;
+        directory.join("x".repeat(name))
+    };
+    for length in [LONGEST + 1, LONGEST + 2, 200] {
+        let path = of_length(length);
+        let server = world.spawn("unix", &["--path", text(&path)]);
+        let error = refused(&server);
+        let expected = format!("bind {}: ", path.display());
+        assert!(error.starts_with(&expected), "{error}");
+        assert!(error.contains("name too long"), "{error}");
+    }
+    let server = world.spawn("unix", &["--path", text(&of_length(LONGEST))]);
+    ask(&server.address(), "pid");
+    stop(&server);
 }
 
-fn file_outlives_children_and_goes_with_the_server(world: &mut World) {
+/// The file is removed by the process that bound it, never by a child.
+fn j06_file_outlives_children_and_goes_with_the_server(world: &mut World) {
     let path = world.tempdir().join("socket");
     let server = world.spawn("unix", &["--path", text(&path), "--max-requests", "1"]);
     let address = server.address();
@@ -567,7 +588,10 @@ fn file_outlives_children_and_goes_with_the_server(world: &mut World) {
     assert!(path.symlink_metadata().is_err());
 }
 
-fn file_of_another_server_is_left_alone(world: &mut World) {
+/// The file is removed only if device and inode are those that were bound.
+///
+/// Without the comparison in `remove_socket_file` the first server takes the file of the second.
+fn j06_file_of_another_server_is_left_alone(world: &mut World) {
     let path = world.tempdir().join("socket");
     let arguments = ["--path", text(&path)];
     let first = world.spawn("unix", &arguments);
@@ -584,9 +608,11 @@ fn file_of_another_server_is_left_alone(world: &mut World) {
     stop(&second);
 }
 
-/// What keeps two that start at once apart (the scenario below sees it break but rarely): without
-/// `lock_directory` the server is there before the lock has been given back.
-fn directory_that_is_locked_is_waited_for(world: &mut World) {
+/// A lock on the directory keeps apart two instances that start at once: it is held from the look at
+/// the file to the listen.
+///
+/// Without `lock_directory` the server is there before the lock has been given back.
+fn j05_directory_that_is_locked_is_waited_for(world: &mut World) {
     let directory = world.tempdir();
     let path = directory.join("socket");
     let lock = || {
@@ -608,11 +634,15 @@ fn directory_that_is_locked_is_waited_for(world: &mut World) {
     assert_eq!(refused(&server), error);
 }
 
-fn twenty_at_once_on_one_path(world: &mut World) {
+/// Of fifty that start at once on one path, with a stale file in the way, exactly one wins.
+///
+/// Without the question whether somebody listens there (`try_connect` in `remove_stale`) all fifty
+/// run.
+fn j05_fifty_at_once_on_one_path(world: &mut World) {
     let path = world.tempdir().join("socket");
     // A stale file is in their way, which each of them wants to replace.
     drop(UnixListener::bind(&path).unwrap());
-    let servers: Vec<Server> = (0..20)
+    let servers: Vec<Server> = (0..50)
         .map(|_| world.spawn("unix", &["--path", text(&path)]))
         .collect();
     let winner = until("all but one to give up", SOON, || {

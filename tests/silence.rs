@@ -26,7 +26,7 @@ fn main() -> ExitCode {
             a_client_slower_than_timeout_is_served,
             a09_a_deaf_child_that_is_culled_is_killed_after_kill_timeout,
             a09_a_deaf_child_is_killed_after_shutdown_timeout,
-            a_parent_that_was_stopped_blames_nobody,
+            f09_a_parent_that_was_stopped_blames_nobody,
             h02_a_server_that_was_stopped_as_a_whole_blames_nobody,
         ],
     )
@@ -172,9 +172,12 @@ fn a09_a_deaf_child_is_killed_after_shutdown_timeout(world: &mut World) {
     assert_eq!(deaths(&server, "Shutdown"), 2);
 }
 
-/// The ACKs that came meanwhile are read before anybody is judged. Fails if timers fire before the
-/// reading, and (by chance) if a wait that SIGCONT has interrupted is taken to have found nothing.
-fn a_parent_that_was_stopped_blames_nobody(world: &mut World) {
+/// Children go on serving while their parent is stopped. The ACKs that came meanwhile are read before
+/// anybody is judged.
+///
+/// Fails if timers fire before the reading, and (by chance) if a wait that SIGCONT has interrupted
+/// is taken to have found nothing.
+fn f09_a_parent_that_was_stopped_blames_nobody(world: &mut World) {
     let server = world.spawn("serve", &["--timeout", "1000", "--kill-timeout", "100"]);
     let mut held = Held::new(&server.address());
     expect_up(&server, 2);

@@ -77,8 +77,15 @@ pub(crate) fn become_child(cradle: &Cradle<'_>, mask: Mask) -> io::Result<OwnedF
 /// so it is done once more after the user's own set-up.
 #[cfg(target_os = "linux")]
 pub(crate) fn tie_to_parent(parent: u32) -> io::Result<()> {
-    use nix::sys::signal::{Signal, raise};
-    nix::sys::prctl::set_pdeathsig(Signal::SIGINT)?;
+    use nix::{
+        errno::Errno,
+        sys::signal::{Signal, raise},
+    };
+    match nix::sys::prctl::set_pdeathsig(Signal::SIGINT) {
+        // A seccomp profile may forbid it. The death watch is there all the same.
+        Ok(()) | Err(Errno::EPERM | Errno::ENOSYS) => {}
+        Err(errno) => return Err(errno.into()),
+    }
     // It may have died before the call above.
     if unistd::getppid().as_raw() as u32 != parent {
         raise(Signal::SIGINT)?;

@@ -171,8 +171,8 @@ impl Shell {
         Some(&watch.state)
     }
 
-    /// Lets go of the process-wide things: the end of the server.
-    fn close(&mut self) {
+    /// Lets go of the process-wide things, the signals among them: the end of the server.
+    pub(crate) fn close(&mut self) {
         self.death_write = None;
         while let Some(watch) = self.watches.first() {
             self.unwatch(watch.id);
@@ -183,8 +183,8 @@ impl Shell {
         self.statuses = None;
     }
 
-    /// Ends everything, outside of the loop. Children that live are told, given the grace, killed.
-    pub(crate) fn end(&mut self) {
+    /// Ends the children, outside of the loop. Those that live are told, given the grace, killed.
+    pub(crate) fn end_children(&mut self) {
         self.death_write = None;
         let children = self.wires.ids();
         if !children.is_empty() {
@@ -196,7 +196,6 @@ impl Shell {
                 log::error!("child {id} cannot be killed");
             }
         }
-        self.close();
     }
 
     /// Reaps whoever has ended of `children`, and says who is left.
@@ -247,7 +246,8 @@ fn open_null() -> Result<OwnedFd, Error> {
 impl Drop for Shell {
     fn drop(&mut self) {
         if self.owner == std::process::id() {
-            self.end();
+            self.end_children();
+            self.close();
         }
     }
 }

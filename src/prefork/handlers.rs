@@ -29,11 +29,13 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
     /// the orderly way.
     pub fn stop(&mut self) {
         if !self.done {
-            self.shell.end();
+            self.shell.end_children();
             let Self { core, server, .. } = self;
             core.call("handler_stop", |hooks, monitor| {
                 hooks.handler_stop(monitor, server)
             });
+            // Signals last: one more SIGTERM must not end the process before the server has cleared up.
+            self.shell.close();
             self.done = true;
         }
     }

@@ -1,7 +1,8 @@
 //! The hooks of the program: in the parent they write down what happens, in the child they do what
 //! the flags ask for. Each calls its default.
 
-use std::io;
+use std::fs;
+use std::io::{self, Read};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
@@ -9,8 +10,10 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal};
+use nix::unistd::{Gid, Uid, setgid, setuid};
 use prefork_server::{
-    Child, ChildId, Death, Flags, Line, Monitor, Operation, PreForkHooks, Start, State, defaults,
+    Child, ChildId, Death, Flags, Line, Monitor, Operation, PreForkHooks, Reason, Start, State,
+    States, defaults,
 };
 
 use super::super::support::{Args, gate};
@@ -23,6 +26,8 @@ pub struct Journal {
     args: Args,
     forks: usize,
     panicked: bool,
+    /// The dead whose names are kept for too long.
+    stale: Vec<ChildId>,
 }
 
 impl Journal {
@@ -31,7 +36,34 @@ impl Journal {
             args: args.clone(),
             forks: 0,
             panicked: false,
+            stale: Vec::new(),
         }
+    }
+
+    /// What a letter on stdin asks for.
+    fn obey(&self, monitor: &mut Monitor, command: u8) {
+        let youngest = monitor.children().map(Child::id).max();
+        match (command, youngest) {
+            // Another child.
+            (b'f', _) => drop(monitor.fork()),
+            // The youngest is told to stop.
+            (b'r', Some(youngest)) => {
+                monitor.kill(youngest, prefork_server::Signal::Interrupt);
+                monitor.retire(youngest, Reason::Asked);
+            }
+            // The oldest free children are culled, but two.
+            (b'c', _) => {
+                monitor.set_max_spare_servers(2);
+                monitor.post("forkoff");
+            }
+            _ => panic!("no such command: {command}"),
+        }
+    }
+
+    /// A process of the program's own, from its start to its end, between two deaths of children.
+    fn run_a_helper(&self, monitor: &mut Monitor) {
+        let status = Command::new("sh").args(["-c", "exit 7"]).status();
+        note(monitor, "helper", 0, &format!("{status:?}"));
     }
 
     fn names_a_file(&self, flag: &str) -> bool {
@@ -50,6 +82,15 @@ impl Journal {
         if self.names_a_file("--exec-while") {
             let command = self.args.value("--exec").unwrap_or("exec sleep 1000");
             return Err(Command::new("sh").args(["-c", command]).exec());
+        }
+        if self.args.has("--stuck") {
+            loop {
+                std::hint::spin_loop();
+            }
+        }
+        if let Some(id) = self.args.parsed("--become") {
+            setgid(Gid::from_raw(id))?;
+            setuid(Uid::from_raw(id))?;
         }
         if self.args.has("--deaf") {
             let mut deaf = SigSet::empty();
@@ -74,8 +115,34 @@ fn state(monitor: &Monitor, child: ChildId) -> Option<State> {
     monitor.child(child).map(Child::state)
 }
 
+/// The state that reads commands.
+const COMMAND: &str = "command";
+
 impl PreForkHooks for Journal {
-    fn before_fork(&mut self, _: &mut Monitor) {
+    fn create_states(&mut self, states: &mut States) {
+        defaults::create_states(self, states);
+        if self.args.has("--commanded") {
+            states.add(COMMAND);
+            let watched = states.select_read(io::stdin(), COMMAND);
+            watched.expect("a stdin to watch");
+        }
+    }
+
+    fn handler_state(&mut self, monitor: &mut Monitor, state: &str) {
+        if state != COMMAND {
+            return defaults::handler_state(self, monitor, state);
+        }
+        let mut commands = [0; 256];
+        let count = io::stdin().read(&mut commands).expect("commands");
+        for &command in &commands[..count] {
+            self.obey(monitor, command);
+        }
+    }
+
+    fn before_fork(&mut self, monitor: &mut Monitor) {
+        if self.args.has("--helpers") {
+            self.run_a_helper(monitor);
+        }
         self.forks += 1;
         if self.args.parsed("--thread-at-fork") == Some(self.forks) {
             spawn_thread();
@@ -105,6 +172,9 @@ impl PreForkHooks for Journal {
         let known = |child: &Child| child.flags().contains(Flags::ACKED);
         if !monitor.child(child).is_some_and(known) {
             note_child(monitor, "up", child);
+            for dead in self.stale.drain(..) {
+                monitor.kill(dead, prefork_server::Signal::Kill);
+            }
         }
         defaults::server_ack(self, monitor, child);
     }
@@ -157,6 +227,12 @@ impl PreForkHooks for Journal {
     fn server_exited(&mut self, monitor: &mut Monitor, child: &Child, death: &Death) {
         let how = format!("{:?} {death}", death.cause());
         note(monitor, "exited", child.pid(), &how);
+        if self.args.has("--reuse-pids") {
+            self.stale.push(child.id());
+            let last = (child.pid() - 1).to_string();
+            // The kernel counts on from there, so the next process gets the pid of the dead one.
+            fs::write("/proc/sys/kernel/ns_last_pid", last).expect("a pid namespace of our own");
+        }
         defaults::server_exited(self, monitor, child, death);
     }
 

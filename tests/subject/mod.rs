@@ -21,6 +21,7 @@ mod hooks;
 mod journal;
 mod kernel;
 mod misdeeds;
+mod namespace;
 mod seccomp;
 mod strace;
 
@@ -32,13 +33,16 @@ use std::time::Duration;
 use prefork_server::servers::TcpConn;
 use prefork_server::{Error, PreFork, TcpServer};
 
-use super::support::{Address, Args, Client, Server, Signal, World, connect, processes, until};
+use super::support::{
+    Address, Args, Client, Server, Signal, World, connect, gate, processes, until,
+};
 
 pub use cgroup::Group;
 pub use flags::{builder, count, millis};
 pub use hooks::{Journal, spawn_thread};
 pub use journal::{Entry, deaths, expect_entry, expect_exit, journal, pids, report};
 pub use kernel::{children_at_once, has_signal, signal_set};
+pub use namespace::Contained;
 pub use strace::Strace;
 
 /// For waits that end at once on a machine with nothing else to do.
@@ -61,6 +65,7 @@ fn run(args: &Args) -> Result<(), Error> {
     let _file = args.value("--open").map(File::open);
     let mut prefork = builder(args).start()?;
     announce(&prefork);
+    gate::pass("announced");
     if args.has("--thread-after-start") {
         spawn_thread();
     }
