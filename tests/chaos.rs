@@ -60,7 +60,10 @@ fn kills_under_load(world: &mut World) {
     .run(world);
     tell(&outcome);
     assert!(outcome.tally.answered > 300, "there was a load");
-    assert!(outcome.verdict.faults[&Fault::Kill] > 50, "there were kills");
+    assert!(
+        outcome.verdict.faults[&Fault::Kill] > 50,
+        "there were kills"
+    );
 }
 
 /// Every fault of the menu, in a pool that may grow.
@@ -116,6 +119,6 @@ fn parents_killed_at_random_moments(world: &mut World) {
     world.deadline(Duration::from_secs(180));
     let murders = murder_parents(world, 30, Dice::seed());
     println!("{murders:?}");
-    assert!(murders.with_children > 5, "some had children by then");
+    assert!(murders.orphaned.len() > 5, "some had children by then");
     assert!(murders.tally.answered > 0, "there was a load");
 }

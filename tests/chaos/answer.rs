@@ -34,7 +34,11 @@ pub fn judge(received: &[u8], nonce: u64) -> Received {
     let pid = std::str::from_utf8(&received[..digits]).expect("digits");
     let Ok(pid) = pid.parse() else {
         let empty = received.is_empty();
-        return if empty { Received::Part } else { Received::Wrong };
+        return if empty {
+            Received::Part
+        } else {
+            Received::Wrong
+        };
     };
     let expected = answer(nonce, pid);
     match received {

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::super::support::{Address, Server, Signal, World, until};
+use super::super::support::{Address, Server, Signal, World, patient, until};
 use super::book::Book;
 use super::clock;
 use super::dice::Dice;
@@ -100,7 +100,11 @@ impl Campaign {
         let [hands, journal] = files.each_ref().map(|path| path.to_str().expect("a path"));
         let (start, limit) = (self.children.to_string(), self.max_clients.to_string());
         // In a fixed pool only the dead are followed by others.
-        let spare = if self.children == self.max_clients { 1 } else { self.children / 4 };
+        let spare = if self.children == self.max_clients {
+            1
+        } else {
+            self.children / 4
+        };
         let flags = [
             ["--hands", hands],
             ["--journal", journal],
@@ -120,7 +124,7 @@ impl Campaign {
             address,
             rate: self.rate,
             work: self.work,
-            deadline: DEADLINE,
+            deadline: patient(DEADLINE),
             seed,
         }
     }
@@ -146,7 +150,11 @@ impl Campaign {
         assert_eq!(tally.connections, tally.answered + lost as u64);
         assert_eq!(verdict.unexplained, none, "deaths for no reason");
         assert_eq!(book.over, 0, "the server has seen too many children");
-        assert!(outcome.most <= self.max_clients, "{} children", outcome.most);
+        assert!(
+            outcome.most <= self.max_clients,
+            "{} children",
+            outcome.most
+        );
         compare_with_the_report(&outcome.report, book);
         let heard: usize = line(server, "flooded ").parse().expect("a number of bytes");
         let flooded = tally.survived.contains(&Fault::Flood);

@@ -49,7 +49,9 @@ impl Hands {
         match self.0.read_exact_at(&mut slot, place(pid)) {
             Ok(()) => {}
             // Nobody has written so far out.
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(Hand::default()),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                return Ok(Hand::default());
+            }
             Err(error) => return Err(error),
         }
         self.write(pid, Hand::default())?;

@@ -170,7 +170,9 @@ impl Generator {
         while !self.open.is_empty() && clock::now() - stopped < self.plan.deadline {
             self.look(Duration::from_millis(10));
         }
-        let Self { open, mut tally, .. } = self;
+        let Self {
+            open, mut tally, ..
+        } = self;
         tally.stranded = open.iter().map(|(_, open)| open.describe()).collect();
         tally
     }
@@ -239,7 +241,9 @@ impl Generator {
                     self.tally.stranded.push(open.describe());
                 }
                 self.tally.answered += 1;
-                self.tally.latencies.push(latency.try_into().unwrap_or(u32::MAX));
+                self.tally
+                    .latencies
+                    .push(latency.try_into().unwrap_or(u32::MAX));
                 self.tally.survived.extend(open.fault);
             }
             Received::Part => self.tally.losses.push(Loss {
@@ -251,7 +255,9 @@ impl Generator {
             }),
             Received::Wrong => {
                 let text = String::from_utf8_lossy(&open.received).into_owned();
-                self.tally.wrong.push(format!("{}: {text:.200}", open.describe()));
+                self.tally
+                    .wrong
+                    .push(format!("{}: {text:.200}", open.describe()));
             }
         }
     }
@@ -263,7 +269,10 @@ impl Open {
         while !self.request.is_empty() {
             match self.stream.write(&self.request) {
                 Ok(count) => drop(self.request.drain(..count)),
-                Err(error) if is_passing(&error) => break,
+                // An error is told once: to read would find an end and not why.
+                Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
+                    return Some(Err(error));
+                }
                 // Under way still, or the end, which reading tells.
                 Err(_) => break,
             }

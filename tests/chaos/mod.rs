@@ -9,7 +9,11 @@
 //!
 //! The test and the benchmark share this; neither asserts or measures here.
 
-#![allow(dead_code, unused_imports, reason = "the test and the benchmark use a part each")]
+#![allow(
+    dead_code,
+    unused_imports,
+    reason = "the test and the benchmark use a part each"
+)]
 #![allow(
     unreachable_pub,
     reason = "nothing reaches into a test, and `pub` marks what the test files use"

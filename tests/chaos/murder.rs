@@ -1,15 +1,18 @@
-//! Parents killed at random moments of their lives, under load: what is left of their children, and
-//! whether the next server can take the port.
+//! Parents killed at random moments of their lives, under load: what is left of their children,
+//! whether they left a client in the lurch, and whether the next server can take the port.
 //!
 //! It never helps the children to end.
 
+use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use super::super::support::{Address, Server, Signal, World, pause, port_is_free};
+use super::super::support::{Address, Server, Signal, World, connect, patient, pause};
 use super::clock;
 use super::dice::Dice;
+use super::hands::Hands;
 use super::load::{Load, Plan, Tally};
 use super::rampage::pause_until;
 
@@ -22,9 +25,7 @@ const PRIME: Duration = Duration::from_millis(500);
 #[derive(Clone, Debug, Default)]
 pub struct Murders {
     pub parents: usize,
-    /// How many had children at the end.
-    pub with_children: usize,
-    /// From the kill to the end of the last child, for those who had any.
+    /// From the kill to the end of the last child, for those who had begun to fork.
     pub orphaned: Vec<Duration>,
     pub tally: Tally,
 }
@@ -45,7 +46,7 @@ pub fn murder_parents(world: &mut World, count: usize, seed: u64) -> Murders {
         address,
         rate: 200,
         work: Duration::from_millis(2),
-        deadline: SOON,
+        deadline: patient(SOON),
         seed: dice.next(),
     });
     let mut murders = Murders::default();
@@ -57,14 +58,20 @@ pub fn murder_parents(world: &mut World, count: usize, seed: u64) -> Murders {
     // The next one takes over as if nothing had been.
     let last = spawn(world, &ip, address.port());
     let before = last.address();
-    let mut client = super::super::support::connect(&before);
+    let mut client = connect(&before);
     client.send_line("1 0 -");
     let answer = client.read_rest();
     let pid = answer.split(' ').next().and_then(|pid| pid.parse().ok());
-    assert_eq!(answer.as_bytes(), super::answer::answer(1, pid.expect("a pid")));
+    assert_eq!(
+        answer.as_bytes(),
+        super::answer::answer(1, pid.expect("a pid"))
+    );
     murders.tally = load.finish();
     assert_eq!(murders.tally.stranded, [""; 0], "connections left behind");
-    assert_eq!(murders.tally.wrong, [""; 0], "answers that are not the right ones");
+    assert_eq!(
+        murders.tally.wrong, [""; 0],
+        "answers that are not the right ones"
+    );
     assert!(last.stop(Signal::SIGTERM, SOON).success());
     murders
 }
@@ -74,26 +81,68 @@ impl Murders {
     fn kill(&mut self, world: &World, server: &Server, address: SocketAddr) {
         let killed = clock::now();
         // It panics if the server has ended by itself, as one does that cannot have the port.
-        let status = server.kill9();
-        assert_eq!(status.signal(), Some(Signal::SIGKILL as i32), "{}", server.stderr());
-        let mut orphans = world.orphans();
-        self.parents += 1;
-        self.with_children += usize::from(!orphans.is_empty());
-        while !orphans.is_empty() {
-            let late = clock::now() - killed > SOON;
-            assert!(!late, "orphans of {server}: {orphans:?}");
-            pause(Duration::from_millis(1));
-            orphans = world.orphans();
-        }
-        self.orphaned.push(clock::now() - killed);
+        server.signal(Signal::SIGKILL);
+        let status = wait("the end", killed, || server.try_wait());
+        assert_eq!(
+            status.signal(),
+            Some(Signal::SIGKILL as i32),
+            "{}",
+            server.stderr()
+        );
+        wait("the end of all children", killed, || {
+            world.orphans().is_empty().then_some(())
+        });
+        let gone = clock::now() - killed;
         world.reap_orphans();
         let bound = TcpListener::bind(address);
         assert!(bound.is_ok(), "{address} after {server}: {bound:?}");
+        self.parents += 1;
+        let children = children(world);
+        if !children.is_empty() {
+            self.orphaned.push(gone);
+        }
+        let hands = Hands::open(&hands(world)).expect("the file of hands");
+        for pid in children {
+            let hand = hands.take(pid).expect("a slot");
+            assert_eq!(hand.port, 0, "orphan {pid} has left a client: {hand:?}");
+        }
     }
 }
 
+/// The pids of all children that the server has had time to write down.
+fn children(world: &World) -> Vec<u32> {
+    let journal = fs::read_to_string(journal(world)).expect("a journal");
+    let pids = journal
+        .lines()
+        .filter_map(|line| line.split_once(" forked ")?.1.parse().ok());
+    pids.collect()
+}
+
+/// As the harness's `until`, and more often: to scan all processes takes longer than the pause.
+#[track_caller]
+fn wait<T>(what: &str, since: Duration, mut fact: impl FnMut() -> Option<T>) -> T {
+    loop {
+        let late = clock::now() - since > patient(SOON);
+        if let Some(found) = fact() {
+            return found;
+        }
+        assert!(!late, "waited in vain for {what}");
+        pause(Duration::from_micros(500));
+    }
+}
+
+fn hands(world: &World) -> PathBuf {
+    world.tempdir().join("hands")
+}
+
+fn journal(world: &World) -> PathBuf {
+    world.tempdir().join("journal")
+}
+
 fn spawn(world: &mut World, ip: &str, port: u16) -> Server {
-    let files = ["hands", "journal"].map(|name| world.tempdir().join(name));
+    let files = [hands(world), journal(world)];
+    // Each begins its own.
+    fs::write(&files[1], "").expect("an empty journal");
     let [hands, journal] = files.each_ref().map(|path| path.to_str().expect("a path"));
     let flags = [
         ["--hands", hands],

@@ -59,7 +59,9 @@ fn run(args: &Args) -> Result<(), Error> {
         .timeout(millis("--timeout"))
         .server_check_ack(args.parsed("--check").map(Duration::from_millis))
         .kill_timeout(Duration::from_millis(number("--kill-timeout", 2000) as u64))
-        .shutdown_timeout(Duration::from_millis(number("--shutdown-timeout", 2000) as u64))
+        .shutdown_timeout(Duration::from_millis(
+            number("--shutdown-timeout", 2000) as u64
+        ))
         .start()?;
     println!("listening on {}", prefork.server().local_addrs()[0]);
     let report = prefork.run()?;

@@ -103,7 +103,8 @@ impl Verdict {
             let in_hand = of_port.get_mut(&loss.port).and_then(|indices| {
                 let at = indices.iter().position(|&index| {
                     let exit = histories.book.lives[index].exit.as_ref();
-                    exit.is_some_and(|exit| joins(exit, loss)) && histories.faults(index).are_costly()
+                    exit.is_some_and(|exit| joins(exit, loss))
+                        && histories.faults(index).are_costly()
                 })?;
                 Some(indices.swap_remove(at))
             });
@@ -198,7 +199,9 @@ fn explanation(exit: &Exit, faults: Faults) -> Explanation {
 /// Panics unless the server's own report, which it prints, agrees with its journal.
 #[track_caller]
 pub fn compare_with_the_report(report: &str, book: &Book) {
-    let (deaths, _) = report.split_once("; words: ").expect("the end of the deaths");
+    let (deaths, _) = report
+        .split_once("; words: ")
+        .expect("the end of the deaths");
     let (forks, deaths) = deaths.split_once(" forked, ").expect("the forks");
     assert_eq!(forks, book.lives.len().to_string(), "forks in {report}");
     assert!(deaths.starts_with("0 failed forks"), "{report}");
@@ -206,6 +209,14 @@ pub fn compare_with_the_report(report: &str, book: &Book) {
     let words: Vec<&str> = deaths.split_whitespace().collect();
     let number = |text: &str| text.parse::<u64>().expect("a number of deaths");
     let reported = words.chunks(2).map(|pair| (pair[1], number(pair[0])));
-    assert_eq!(reported.collect::<HashMap<_, _>>(), by_cause(book), "deaths in {report}");
-    assert_eq!(book.ends.len(), book.lives.len(), "as many have died as were forked");
+    assert_eq!(
+        reported.collect::<HashMap<_, _>>(),
+        by_cause(book),
+        "deaths in {report}"
+    );
+    assert_eq!(
+        book.ends.len(),
+        book.lives.len(),
+        "as many have died as were forked"
+    );
 }
