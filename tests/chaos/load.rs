@@ -54,6 +54,8 @@ pub struct Tally {
     pub answered: u64,
     /// Nobody listened.
     pub refused: u64,
+    /// Those that would have come, but for the crowd that waited already.
+    pub turned_away: u64,
     /// From the moment of arrival to the end of the answer, in microseconds.
     pub latencies: Vec<u32>,
     pub losses: Vec<Loss>,
@@ -72,6 +74,7 @@ impl Tally {
         self.connections += other.connections;
         self.answered += other.answered;
         self.refused += other.refused;
+        self.turned_away += other.turned_away;
         self.latencies.extend(other.latencies);
         self.losses.extend(other.losses);
         self.wrong.extend(other.wrong);
@@ -143,6 +146,11 @@ struct Generator {
 /// How many events are taken at a look.
 const EVENTS: usize = 1024;
 
+/// With so many under way nobody else comes: the queue of the listener (1,024) must not overflow.
+/// Where it does the kernel answers with cookies, may fail to redeem one of them, and resets a
+/// connection of which no server has ever known.
+const CROWD: usize = 900;
+
 impl Generator {
     fn new(plan: Plan, shared: Arc<Shared>) -> Self {
         Self {
@@ -160,8 +168,12 @@ impl Generator {
         let mean = Duration::from_secs(1) / self.plan.rate;
         let mut next = clock::now();
         while !self.shared.stop.load(Ordering::Relaxed) {
-            while next <= clock::now() && self.open.len() < 8 * EVENTS {
-                self.come(next);
+            while next <= clock::now() {
+                if self.open.len() < CROWD {
+                    self.come(next);
+                } else {
+                    self.tally.turned_away += 1;
+                }
                 next += self.dice.gap(mean);
             }
             self.look(next.saturating_sub(clock::now()));
