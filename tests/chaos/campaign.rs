@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::super::support::{Address, Server, Signal, World, patient, until};
+use super::super::support::{Address, Server, Signal, World, patient, processes, until};
 use super::book::Book;
 use super::clock;
 use super::dice::Dice;
@@ -77,10 +77,11 @@ impl Campaign {
             }
             // Nobody comes any more: whoever was left in the queue would stay there now.
             tally.add(load.finish());
-            self.calm(world, &mut killer);
+            whole(killer.book, 0, self.children);
         }
         let (blows, most) = (killer.blows, killer.most);
         assert!(server.stop(Signal::SIGTERM, SOON).success());
+        reap_daemons(world);
         book.update();
         let fixed = (self.children == self.max_clients).then_some(self.children);
         let outcome = Outcome {
@@ -130,15 +131,6 @@ impl Campaign {
         }
     }
 
-    /// Waits until what was done is over: the stuck are found out, the daemons gone, the pool whole.
-    fn calm(&self, world: &World, killer: &mut Killer<'_>) {
-        whole(killer.book, 0, self.children.min(self.max_clients));
-        until("the daemons to go", SOON, || {
-            world.reap_orphans();
-            world.orphans().is_empty().then_some(())
-        });
-    }
-
     #[track_caller]
     fn check(&self, outcome: &Outcome, book: &Book, server: &Server) {
         let Outcome { tally, verdict, .. } = outcome;
@@ -161,6 +153,19 @@ impl Campaign {
         let flooded = tally.survived.contains(&Fault::Flood);
         assert!(heard > 0 || !flooded, "nothing came of a flood");
     }
+}
+
+/// The daemons are left to us when the children have ended that forked them. A child that the
+/// server has not reaped would be left in the same way, and is a fault.
+#[track_caller]
+fn reap_daemons(world: &World) {
+    let adopted = processes::children(std::process::id());
+    let strangers: Vec<_> = adopted.iter().filter(|left| left.name != "sleep").collect();
+    assert!(strangers.is_empty(), "the server has left {strangers:?}");
+    until("the daemons to go", SOON, || {
+        world.reap_orphans();
+        world.orphans().is_empty().then_some(())
+    });
 }
 
 /// A time that a child must keep, as this machine needs it: a healthy one that is not run for so
