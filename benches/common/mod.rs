@@ -1,4 +1,4 @@
-//! What the two benchmarks share: processes that play a role, their figures from /proc, medians and
+//! What the benchmarks share: processes that play a role, their figures from /proc, medians and
 //! tables. Measures nothing by itself.
 #![allow(dead_code, reason = "each benchmark uses its part of it")]
 

@@ -46,7 +46,7 @@ pub use gate::Gate;
 pub use launch::Launch;
 pub use nix::sys::signal::Signal;
 pub use server::Server;
-pub use wait::{holds, pause, until};
+pub use wait::{holds, patient, pause, until};
 pub use world::World;
 
 /// What runs in a server process; [`programs!`] makes one of any function that takes [`Args`].
