@@ -25,7 +25,10 @@ use std::time::Duration;
 use chaos::{
     Campaign, Dice, Fault, Menu, Outcome, chaos_server, kill_a_pool_at_once, murder_parents,
 };
-use common::{millis, pick, quantile, table};
+use common::{
+    pick,
+    stats::{millis, quantile, table},
+};
 use support::{World, programs, scenarios};
 
 fn main() -> ExitCode {

@@ -1,0 +1,90 @@
+//! The servers that are measured side by side: those of this file's kind, and the peers that have been
+//! started. Puts them under load one at a time; keeps their figures.
+
+use super::{
+    actor::Actor,
+    beside,
+    load::Load,
+    peers::{Peer, Running},
+    run::{BREATH, Figures, Server, memory},
+    servers,
+};
+use std::{path::PathBuf, thread};
+
+pub(crate) struct Entry<'a> {
+    pub(crate) name: String,
+    kind: Kind<'a>,
+    pub(crate) figures: Figures,
+    /// Private memory of an idle child before the first load, KiB.
+    pub(crate) memory: f64,
+}
+
+enum Kind<'a> {
+    /// A role of this benchmark, or of another build of it; whether it tells forks and words.
+    Own(&'static str, PathBuf, bool),
+    Peer(&'a Running),
+}
+
+/// The name of the one that the targets are for.
+pub(crate) const OURS: &str = "ours";
+
+/// All that take part, the floor first.
+pub(crate) fn entries<'a>(others: &'a [(&'static Peer, Running)]) -> Vec<Entry<'a>> {
+    let entry = |name: &str, kind: Kind<'a>| Entry {
+        name: name.to_owned(),
+        kind,
+        figures: Figures::default(),
+        memory: f64::NAN,
+    };
+    let own = |name, role, tells| entry(name, Kind::Own(role, servers::program(), tells));
+    let mut entries = vec![own("floor", "floor", false), own(OURS, "ours", true)];
+    if let Some(other) = beside() {
+        let kind = Kind::Own("ours", other, true);
+        entries.push(entry("ours, the other build", kind));
+        return entries;
+    }
+    entries.push(own("ours, private channel", "private", true));
+    entries.push(own("crate prefork 0.6", "crate", false));
+    for (peer, running) in others {
+        entries.push(entry(peer.name, Kind::Peer(running)));
+    }
+    entries
+}
+
+impl Entry<'_> {
+    pub(crate) fn is_peer(&self) -> bool {
+        matches!(self.kind, Kind::Peer(_))
+    }
+
+    pub(crate) fn tells_words(&self) -> bool {
+        matches!(self.kind, Kind::Own(_, _, true))
+    }
+
+    /// Runs the load once. A server of this file's kind is started for it, and ended; `yielding`
+    /// leaves all of its time to others that want it.
+    pub(crate) fn measure(&mut self, children: usize, yielding: bool, load: Load) {
+        let mut actor;
+        let mut server = match &self.kind {
+            Kind::Peer(running) => {
+                thread::sleep(BREATH);
+                Server::Peer(running)
+            }
+            Kind::Own(role, program, tells) => {
+                let role = [role, &*children.to_string()];
+                actor = if yielding {
+                    Actor::spawn_yielding(program, &role)
+                } else {
+                    Actor::spawn_from(program, &role)
+                };
+                let port = actor.line().parse().expect("a port");
+                actor.settle(children);
+                Server::Own(&mut actor, port, *tells)
+            }
+        };
+        if self.memory.is_nan() {
+            self.memory = memory(&server);
+        }
+        let port = server.port();
+        self.figures.add(&mut server, &Load { port, ..load });
+    }
+}

@@ -1,0 +1,225 @@
+//! The servers of this file's kind: the bare floor, this crate, the other crate of the kind; each
+//! with the same handler. A server prints its port first.
+
+use super::{actor::Actor, bare_fork, die_with, until_stdin_ends, wire};
+use nix::{
+    sys::signal::Signal,
+    unistd::{Pid, getppid},
+};
+use prefork_server::{
+    ChildServer, CommChannel, Monitor, PreFork, PreForkHooks, States, TcpServer, defaults,
+};
+use std::{
+    env,
+    hint::black_box,
+    io::{self, Read, Write},
+    net::TcpListener,
+    path::PathBuf,
+    process,
+    time::Duration,
+};
+
+/// The roles of this module; false for another one.
+pub(crate) fn play(role: &[&str]) -> bool {
+    let number = |at: usize| role[at].parse::<u64>().expect("a number");
+    let work = || Work::parse(role.get(2).copied());
+    let fixed = |children| Pool::Fixed(usize::try_from(children).expect("a count"));
+    match role[0] {
+        "floor" => floor(number(1), work()),
+        "crate" => other_crate(u32::try_from(number(1)).expect("a count")),
+        "ours" => ours(&fixed(number(1)), CommChannel::Stdout, work(), 0),
+        "private" => ours(&fixed(number(1)), CommChannel::Private, work(), 0),
+        "dynamic" => ours(
+            &Pool::Dynamic(Duration::from_millis(number(1))),
+            CommChannel::Stdout,
+            work(),
+            0,
+        ),
+        "mortal" => ours(
+            &fixed(number(1)),
+            CommChannel::Stdout,
+            Work::parse(Some("signed")),
+            number(2),
+        ),
+        "surplus" => ours(
+            &Pool::Surplus(usize::try_from(number(1)).expect("a count")),
+            CommChannel::Stdout,
+            Work::parse(Some("signed")),
+            0,
+        ),
+        _ => return false,
+    }
+    true
+}
+
+/// A server of this file's kind that runs in a process of its own.
+pub(crate) fn own(role: &[&str]) -> Actor {
+    Actor::spawn_from(&program(), role)
+}
+
+pub(crate) fn program() -> PathBuf {
+    env::current_exe().expect("our own path")
+}
+
+/// What a child does with a connection.
+#[derive(Clone, Copy, Debug)]
+enum Work {
+    Answer,
+    /// Answers without having been asked.
+    Greet,
+    /// Reads and writes so many KiB of its own, and answers with its pid.
+    Signed(usize),
+}
+
+impl Work {
+    fn parse(word: Option<&str>) -> Self {
+        match word {
+            None => Self::Answer,
+            Some("greet") => Self::Greet,
+            Some("signed") => Self::Signed(0),
+            Some(other) => {
+                let kib = other
+                    .strip_prefix("signed-")
+                    .and_then(|kib| kib.parse().ok());
+                Self::Signed(kib.unwrap_or_else(|| panic!("no work {other}")))
+            }
+        }
+    }
+
+    /// What the child that calls this does it with.
+    fn begin(self) -> Worker {
+        Worker {
+            work: self,
+            text: wire::signed(process::id()),
+            memory: match self {
+                Self::Signed(kib) => vec![1; kib * 1024 / size_of::<u64>()],
+                _ => Vec::new(),
+            },
+        }
+    }
+}
+
+struct Worker {
+    work: Work,
+    text: Vec<u8>,
+    memory: Vec<u64>,
+}
+
+impl Worker {
+    fn serve(&mut self, stream: impl Read + Write) -> io::Result<()> {
+        match self.work {
+            Work::Answer => wire::answer(stream),
+            Work::Greet => wire::greet(stream),
+            Work::Signed(_) => {
+                // A word of each line of the cache.
+                for word in self.memory.iter_mut().step_by(8) {
+                    *word = black_box(*word).wrapping_mul(3);
+                }
+                wire::answer_with(stream, &self.text)
+            }
+        }
+    }
+}
+
+/// The floor: children that block in accept on one socket, and a parent that does nothing.
+fn floor(children: u64, work: Work) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+    for _ in 0..children {
+        bare_fork(|| accept_for_ever(&listener, work));
+    }
+    println!("{}", listener.local_addr().expect("an address").port());
+    until_stdin_ends();
+}
+
+fn accept_for_ever(listener: &TcpListener, work: Work) {
+    let mut worker = work.begin();
+    loop {
+        if let Ok((stream, _)) = listener.accept() {
+            let _ = worker.serve(stream);
+        }
+    }
+}
+
+/// The crate `prefork`: forks, and waits for its children.
+fn other_crate(children: u32) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+    println!("{}", listener.local_addr().expect("an address").port());
+    let parent = Pid::this();
+    prefork::Prefork::from_resource(listener)
+        .with_num_processes(children)
+        .with_init(move |_, listener: TcpListener| {
+            die_with(Signal::SIGKILL, parent);
+            assert_eq!(getppid(), parent);
+            accept_for_ever(&listener, Work::Answer);
+        })
+        .fork()
+        .expect("fork");
+}
+
+enum Pool {
+    Fixed(usize),
+    /// The document's attributes, and this `cull_after`.
+    Dynamic(Duration),
+    /// Begins with so many, half of which are too many; the rest is the document's.
+    Surplus(usize),
+}
+
+fn ours(pool: &Pool, channel: CommChannel, work: Work, max_requests: u64) {
+    let server = match work {
+        Work::Answer => TcpServer::new(wire::answer),
+        _ => {
+            TcpServer::per_child(move || Ok(work.begin())).serve(|worker, conn| worker.serve(conn))
+        }
+    };
+    let builder = PreFork::builder(server.max_requests(max_requests))
+        .hooks(Counters)
+        .comm_channel(channel);
+    // The ACKs of an interval would be counted as wake-ups.
+    let builder = match work {
+        Work::Greet => builder,
+        _ => builder.timeout(Duration::from_secs(10)),
+    };
+    let builder = match *pool {
+        Pool::Fixed(children) => builder
+            .start_servers(children)
+            .max_spare_servers(children.max(2))
+            .max_clients(children),
+        Pool::Dynamic(cull_after) => builder.cull_after(cull_after),
+        Pool::Surplus(children) => builder
+            .start_servers(children)
+            .max_spare_servers(children / 2)
+            .max_clients(children),
+    };
+    let mut prefork = builder.start().expect("start");
+    println!("{}", prefork.server().local_addrs()[0].port());
+    prefork.run().expect("run");
+}
+
+/// Tells how many forks there have been, and how many words, when a byte comes on stdin.
+struct Counters;
+
+impl PreForkHooks for Counters {
+    fn handler_start(
+        &mut self,
+        monitor: &mut Monitor,
+        server: &mut dyn ChildServer,
+    ) -> io::Result<()> {
+        defaults::handler_start(self, monitor, server)?;
+        monitor.select_read(io::stdin(), "tell").map(drop)
+    }
+
+    fn create_states(&mut self, states: &mut States) {
+        defaults::create_states(self, states);
+        states.add("tell");
+    }
+
+    fn handler_state(&mut self, monitor: &mut Monitor, _state: &str) {
+        if !matches!(io::stdin().read(&mut [0]), Ok(1)) {
+            return monitor.shutdown();
+        }
+        let report = monitor.report();
+        let words = report.acks + report.busy + report.not_busy;
+        let line = format!("{} {words}", report.forks);
+        monitor.print_stdout(line);
+    }
+}

@@ -1,0 +1,46 @@
+//! The life of a pool: starting many children, a burst of connections, the replacement of a killed
+//! child, culling, the end; beside a bare loop of pipes and forks, in turn, in one run.
+//! `BENCH_QUICK=1` makes it short; docs/performance.md has the other variables.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a benchmark that cannot go on fails"
+)]
+
+mod births;
+mod burst;
+#[path = "../common/mod.rs"]
+mod common;
+mod deaths;
+mod roles;
+
+use common::{beside, list_from_env, verdict};
+use std::time::Instant;
+
+fn main() {
+    common::start(bench, |role| {
+        assert!(roles::play(role), "no role {role:?}");
+    });
+}
+
+fn bench() {
+    let start = Instant::now();
+    println!("medians; ratios are medians of the ratios of each round");
+    let sections = ["start", "burst", "replacement", "cull"].map(str::to_owned);
+    let sections = match beside() {
+        // The roles of the other build that this one knows the figures of.
+        Some(_) => vec!["start".to_owned()],
+        None => list_from_env("BENCH_MODES", &sections),
+    };
+    for section in &sections {
+        match &**section {
+            "start" => births::start_and_stop(),
+            "burst" => burst::bursts(),
+            "replacement" => deaths::replacement(),
+            "cull" => deaths::cull(),
+            other => panic!("BENCH_MODES: no {other}"),
+        }
+    }
+    verdict::print();
+    println!("\n{:.0} s in all", start.elapsed().as_secs_f64());
+}
