@@ -197,6 +197,8 @@ fn a09_every_kind_of_deafness_ends_with_sigkill(world: &mut World) {
 
 /// A child that is frozen, and so in state D once it has got SIGKILL.
 fn frozen(world: &mut World, flags: &[&str]) -> Option<(Server, Group, Held)> {
+    // Longer than all waits together: a scenario that is ended from outside could not thaw it.
+    world.deadline(Duration::from_secs(120));
     let group = Group::freezer()?;
     let server = world.spawn("serve", flags);
     let mut held = Held::new(&server.address());

@@ -61,8 +61,8 @@ fn b02_a_child_that_closes_its_outputs_is_in_the_books_until_it_is_reaped(world:
     ends_well(&server);
 }
 
-/// Words have a descriptor of their own, so it is heard as before, stays in the books, and is told to
-/// stop like any.
+/// Words have a descriptor of their own, so a child that closes number 1 or redirects it is heard as
+/// before, stays in the books, and is told to stop like any.
 ///
 /// When words are written to descriptor 1: both are timed out, and their clients lost.
 fn b04_a_child_without_stdout_is_heard_and_told_to_stop(world: &mut World) {

@@ -411,6 +411,7 @@ fn resident(pid: u32) -> u64 {
 
 /// The record of a child goes with it, and its slot is used again.
 fn e11_hundreds_of_children_leave_no_trace_in_the_parent(world: &mut World) {
+    world.deadline(Duration::from_secs(90));
     let flags = ["--max-requests", "1", "--start", "4", "--min-spare", "4"];
     let server = world.spawn("serve", &flags);
     let address = server.address();

@@ -6,7 +6,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::super::support::until;
+use super::super::support::{processes, until};
 use super::SOON;
 
 /// A group of its own in one hierarchy.
@@ -36,6 +36,7 @@ impl Group {
 
     fn make(roots: &[&str], control: &str) -> Option<Self> {
         for root in roots {
+            clear_stale(Path::new(root));
             let path = Path::new(root).join(format!("prefork-{}", std::process::id()));
             if fs::create_dir(&path).is_err() {
                 continue;
@@ -77,6 +78,19 @@ impl Group {
         let path = self.0.join(file);
         let written = fs::write(&path, text);
         written.unwrap_or_else(|error| panic!("{text} to {}: {error}", path.display()));
+    }
+}
+
+/// Removes what scenarios that failed have left: their groups were not empty yet.
+fn clear_stale(root: &Path) {
+    let entries = fs::read_dir(root).into_iter().flatten().flatten();
+    for entry in entries {
+        let name = entry.file_name();
+        let pid = name.to_str().and_then(|name| name.strip_prefix("prefork-"));
+        let pid = pid.and_then(|pid| pid.parse().ok());
+        if pid.is_some_and(|pid| !processes::is_alive(pid)) {
+            let _ = fs::remove_dir(entry.path());
+        }
     }
 }
 
