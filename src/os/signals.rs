@@ -56,11 +56,15 @@ impl Drop for SavedErrno {
 }
 
 fn wake(fd: RawFd) {
-    if fd >= 0 {
-        // SAFETY: write(2) is async-signal-safe; one byte of a static is readable. The descriptor
-        // is non-blocking, and if it is full the reader has a wake-up in it already.
-        unsafe { libc::write(fd, c"!".as_ptr().cast(), 1) };
+    if fd < 0 {
+        return;
     }
+    // Once more if it was interrupted: a wake-up that is lost is a signal that is lost.
+    // SAFETY: write(2) is async-signal-safe; one byte of a static is readable. The descriptor
+    // is non-blocking, and if it is full the reader has a wake-up in it already.
+    while unsafe { libc::write(fd, c"!".as_ptr().cast(), 1) } < 0
+        && nix::errno::Errno::last() == nix::errno::Errno::EINTR
+    {}
 }
 
 extern "C" fn in_parent(signal: libc::c_int) {
