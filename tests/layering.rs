@@ -203,6 +203,24 @@ fn the_pure_core_names_no_system_and_no_clock() {
     assert!(pure >= 17, "only {pure} pure files were found");
 }
 
+/// Whatever is judged by time is judged by the monotonic clock, which is read in one file: setting the
+/// wall clock, which nothing reads, changes nothing.
+#[test]
+fn h01_one_file_reads_the_clock_and_none_the_wall_clock() {
+    let mut readers = BTreeSet::new();
+    let sources = sources();
+    for file in sources.iter().filter(|file| !file.is_test) {
+        for word in words(&file.code) {
+            let of_the_wall = ["SystemTime", "UNIX_EPOCH", "gettimeofday", "CLOCK_REALTIME"];
+            assert!(!of_the_wall.contains(&word), "{} names {word}", file.name);
+            if word == "Instant" || word == "clock_gettime" {
+                readers.insert(file.name.as_str());
+            }
+        }
+    }
+    assert_eq!(readers.into_iter().collect::<Vec<_>>(), ["os/clock.rs"]);
+}
+
 #[test]
 fn imports_point_down_only() {
     for file in sources().iter().filter(|file| !file.is_test) {

@@ -35,6 +35,7 @@ fn main() -> ExitCode {
         programs![pool],
         scenarios![
             busy_child_takes_no_wake_up,
+            d05_child_that_was_woken_for_nothing_waits_on,
             idle_child_tries_when_its_timer_fires,
             killed_child_is_followed_by_one_that_tries_first,
             d09_stopped_child_tries_once_more,
@@ -292,6 +293,30 @@ fn idle_child_tries_when_its_timer_fires(world: &mut World) {
     assert_eq!(client.ask("who?"), second.to_string());
     drop(client);
     woken.go_on();
+    stop(&server);
+}
+
+/// Listeners are in non-blocking mode, and a wake-up for a connection that another has taken is normal:
+/// the child waits for the next.
+fn d05_child_that_was_woken_for_nothing_waits_on(world: &mut World) {
+    // With listeners in blocking mode (no SOCK_NONBLOCK in `stream_socket`, no `keep_nonblocking`) the
+    // first child hung in accept.
+    let (server, [first, second]) = two_idle(world, &["--ack-every", "200"]);
+    let address = server.address();
+    let Some(woken) = Woken::prepare(first) else {
+        return stop(&server);
+    };
+    let mut client = connect(&address);
+    woken.woken();
+    assert_eq!(client.ask("who?"), second.to_string());
+    woken.go_on();
+    until("the child to wait again", SOON, || {
+        waits(first).then_some(())
+    });
+    // The other one is busy.
+    assert_eq!(connect(&address).ask("who?"), first.to_string());
+    drop(client);
+    assert_eq!(server.children(), [first, second]);
     stop(&server);
 }
 

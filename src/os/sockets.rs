@@ -308,3 +308,26 @@ pub(crate) fn remove_socket_file(path: &Path, file: FileId) {
         log::warn!("removing {}: {error}", path.display());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpStream;
+
+    /// A listener that somebody who shares it has set to blocking mode is set back before an attempt
+    /// to accept that is likely to be in vain, so that no child hangs in accept.
+    #[test]
+    fn d06_a_listener_that_was_made_to_block_does_not() {
+        let listener = listen_tcp(([127, 0, 0, 1], 0).into(), false, 8).unwrap();
+        assert!(!keep_nonblocking(&listener).unwrap());
+        let shared = listener.try_clone().unwrap();
+        shared.set_nonblocking(false).unwrap();
+        // Without this the next line would wait for ever.
+        assert!(keep_nonblocking(&listener).unwrap());
+        assert!(matches!(accept(&listener), Accepted::Nothing));
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let accepted = accept(&shared);
+        assert!(matches!(accepted, Accepted::Connection(_)), "{accepted:?}");
+        drop(client);
+    }
+}
