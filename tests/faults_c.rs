@@ -1,5 +1,6 @@
 //! What children write, as the fault catalogue has it: halves of lines, odd bytes, floods, words out of
-//! order, into the wrong pipe, to a parent that stands still or is kept busy by its own hooks.
+//! order, into the wrong pipe, to a parent that stands still or is kept busy by its own hooks; and what
+//! a parent's hooks do to it.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -31,7 +32,7 @@ use support::{
 
 fn main() -> ExitCode {
     support::main(
-        programs![chatter, sluggish],
+        programs![chatter, obedient],
         scenarios![
             c01_bytes_without_a_word_are_no_sign_of_life,
             c04_a_nul_byte_cuts_no_line_short,
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
             c15_a_slow_hook_is_measured_and_reported,
             h03_a_hook_slower_than_timeout_blames_nobody,
             h05_timers_go_off_in_a_flood,
+            m02_a_lowered_max_clients_is_reached_without_hurting_a_client,
         ],
     )
 }
@@ -58,10 +60,11 @@ fn chatter(args: Args) -> ExitCode {
     ended(run(&args, Journal::new(&args)))
 }
 
-/// Its parent does as long as a line that was printed says: `slow`, and the milliseconds.
-fn sluggish(args: Args) -> ExitCode {
+/// Its parent does what a line that was printed says: `slow` for so many milliseconds, or another
+/// `max-clients`.
+fn obedient(args: Args) -> ExitCode {
     log_warnings();
-    ended(run(&args, Sluggish))
+    ended(run(&args, Obedient))
 }
 
 fn run(args: &Args, hooks: impl PreForkHooks) -> Result<(), Error> {
@@ -80,13 +83,16 @@ fn run(args: &Args, hooks: impl PreForkHooks) -> Result<(), Error> {
     Ok(())
 }
 
-struct Sluggish;
+struct Obedient;
 
-impl PreForkHooks for Sluggish {
+impl PreForkHooks for Obedient {
     fn server_stdout(&mut self, monitor: &mut Monitor, child: ChildId, line: &Line) {
         let text = String::from_utf8_lossy(line.bytes());
         if let Some(time) = text.strip_prefix("slow ") {
             pause(Duration::from_millis(time.parse().unwrap()));
+        }
+        if let Some(number) = text.strip_prefix("max-clients ") {
+            monitor.set_max_clients(number.parse().unwrap());
         }
         defaults::server_stdout(self, monitor, child, line);
     }
@@ -450,7 +456,7 @@ fn c14_a_read_error_ends_the_server_if_errors_are_to(world: &mut World) {
 /// Each call of a hook is measured. One of 100 ms or more is counted in the report, and a warning, one
 /// in ten seconds at the most, names the hook and the time.
 fn c15_a_slow_hook_is_measured_and_reported(world: &mut World) {
-    let server = world.spawn("sluggish", &[]);
+    let server = world.spawn("obedient", &[]);
     let address = server.address();
     let mut held = Held::new(&address);
     for text in ["slow 0", "slow 300", "slow 301", "slow 302"] {
@@ -477,7 +483,7 @@ fn c15_a_slow_hook_is_measured_and_reported(world: &mut World) {
 fn h03_a_hook_slower_than_timeout_blames_nobody(world: &mut World) {
     // When the turn performed before it read, and a check was not put off after a long turn either
     // (`puts_off_timeout_check`), all children were told to stop. Each of the two is enough.
-    let server = world.spawn("sluggish", &["--timeout", "1000", "--check", "100"]);
+    let server = world.spawn("obedient", &["--timeout", "1000", "--check", "100"]);
     let address = server.address();
     let mut held = Held::new(&address);
     for text in ["slow 2500", "slow 2501"] {
@@ -492,4 +498,31 @@ fn h03_a_hook_slower_than_timeout_blames_nobody(world: &mut World) {
     drop(held);
     ends_well(&server);
     assert_eq!(deaths(&server, "TimedOut"), 0);
+}
+
+/// With `max_clients` lowered below the children that there are, the free ones are told to stop, after
+/// `cull_after`; the busy ones finish what they have in hand first.
+fn m02_a_lowered_max_clients_is_reached_without_hurting_a_client(world: &mut World) {
+    // Without the second half of `pool::surplus` all six stayed for ever.
+    let server = world.spawn("obedient", &[]);
+    let address = server.address();
+    let mut held = hold(&address, 5);
+    server.expect_children(6);
+    order(&mut held[0], "print max-clients 3");
+    server.expect_children(5);
+    holds("the busy ones go on", Duration::from_millis(1500), || {
+        held.iter_mut().for_each(Held::is_served);
+        server.children().len() == 5
+    });
+    held.truncate(3);
+    server.expect_children(3);
+    held.iter_mut().for_each(Held::is_served);
+    held.clear();
+    Held::new(&address).is_served();
+    assert_eq!(server.children().len(), 3);
+    ends_well(&server);
+    assert_eq!(
+        (deaths(&server, "Culled"), deaths(&server, "Shutdown")),
+        (3, 3)
+    );
 }

@@ -1,4 +1,4 @@
-//! The parent's own stdout when it does not take what the children print: the parent neither
+//! The parent's own stdout and stderr when they do not take what the children print: the parent neither
 //! blocks nor ends, and counts what is lost.
 #![allow(
     clippy::unwrap_used,
@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::pty::{OpenptyResult, openpty};
 use nix::sys::termios::{FlowArg, SetArg, cfmakeraw, tcflow, tcgetattr, tcsetattr};
 use nix::unistd::pipe2;
@@ -37,6 +37,9 @@ fn main() -> ExitCode {
         programs![spammer],
         scenarios![
             c10_device_that_is_full,
+            c10_stderr_that_is_full,
+            c10_stderr_that_nobody_reads_any_more,
+            c10_terminal_that_has_hung_up,
             c10_pipe_that_is_full,
             c10_pipe_that_nobody_reads_any_more,
             reader_that_is_slow_misses_nothing,
@@ -50,6 +53,8 @@ fn main() -> ExitCode {
 
 /// Prints what clients order; its report goes into a file.
 fn spammer(args: Args) -> Result<(), Box<dyn Error>> {
+    let on_stderr = args.has("--on-stderr");
+    let spam = move |conn| spam(&conn, on_stderr);
     let server = UnixServer::new(args.value("--path").unwrap(), spam).max_requests(0);
     let prefork = PreFork::builder(server)
         .start_servers(3)
@@ -67,24 +72,30 @@ fn spammer(args: Args) -> Result<(), Box<dyn Error>> {
 }
 
 /// Prints as many lines as each line says, and answers with the pid.
-fn spam(conn: UnixConn) -> io::Result<()> {
-    for line in BufReader::new(&conn).lines() {
+fn spam(conn: &UnixConn, on_stderr: bool) -> io::Result<()> {
+    for line in BufReader::new(conn).lines() {
         for _ in 0..line?.parse().unwrap() {
-            println!("{}", "x".repeat(LINE));
+            let line = "x".repeat(LINE);
+            if on_stderr {
+                eprintln!("{line}");
+            } else {
+                println!("{line}");
+            }
         }
-        writeln!(&conn, "{}", std::process::id())?;
+        writeln!(&*conn, "{}", std::process::id())?;
     }
     Ok(())
 }
 
 // What the scenarios share.
 
-/// A server, its stdout a descriptor of the scenario's.
+/// A server, its stdout or stderr a descriptor of the scenario's.
 struct Spammer {
     server: Server,
     address: Address,
     report: PathBuf,
-    stdout: OwnedFd,
+    output: OwnedFd,
+    on_stderr: bool,
     /// How many bytes should have come out.
     printed: u64,
     /// How many ACKs the children must have sent.
@@ -98,26 +109,35 @@ struct Report {
 }
 
 impl Spammer {
-    fn start(world: &mut World, stdout: OwnedFd) -> Self {
-        Self::with_timeout(world, stdout, "800")
+    fn start(world: &mut World, output: OwnedFd) -> Self {
+        Self::with(world, output, "800", false)
     }
 
-    fn with_timeout(world: &mut World, stdout: OwnedFd, timeout: &str) -> Self {
+    fn on_stderr(world: &mut World, output: OwnedFd) -> Self {
+        Self::with(world, output, "800", true)
+    }
+
+    fn with(world: &mut World, output: OwnedFd, timeout: &str, on_stderr: bool) -> Self {
         let path = world.tempdir().join("socket");
         let report = world.tempdir().join("report");
-        let server = world
+        let program = world
             .program("spammer")
             .args(&["--path", path.to_str().unwrap()])
-            .args(&["--report", report.to_str().unwrap(), "--timeout", timeout])
-            .stdout(stdout.try_clone().unwrap())
-            .spawn();
+            .args(&["--report", report.to_str().unwrap(), "--timeout", timeout]);
+        let theirs = output.try_clone().unwrap();
+        let server = if on_stderr {
+            program.arg("--on-stderr").stderr(theirs).spawn()
+        } else {
+            program.stdout(theirs).spawn()
+        };
         let address = Address::Unix(path);
         until("the server to listen", SOON, || try_connect(&address).ok());
         let spammer = Self {
             server,
             address,
             report,
-            stdout,
+            output,
+            on_stderr,
             printed: 0,
             acks: 3,
         };
@@ -127,7 +147,7 @@ impl Spammer {
 
     /// The description is shared with whoever started the server, who does not expect a change.
     fn check_flags(&self) {
-        let flags = fcntl(self.stdout.as_fd(), FcntlArg::F_GETFL).unwrap();
+        let flags = fcntl(self.output.as_fd(), FcntlArg::F_GETFL).unwrap();
         assert!(!OFlag::from_bits_retain(flags).contains(OFlag::O_NONBLOCK));
     }
 
@@ -164,7 +184,9 @@ impl Spammer {
         };
         assert!(numbers.next().unwrap() >= self.acks, "ACKs were heard");
         assert_eq!(report.timed_out, 0);
-        assert_eq!(self.server.stderr(), "");
+        if !self.on_stderr {
+            assert_eq!(self.server.stderr(), "");
+        }
         report
     }
 }
@@ -178,7 +200,8 @@ fn count(mut reader: impl Read) -> u64 {
     let content = "x".repeat(LINE);
     for line in whole.lines() {
         let (prefix, rest) = line.split_once(": ").unwrap();
-        assert!(prefix.ends_with(" STDOUT") && rest == content, "{line:?}");
+        let is_right = prefix.ends_with(" STDOUT") || prefix.ends_with(" STDERR");
+        assert!(is_right && rest == content, "{line:?}");
     }
     text.len() as u64
 }
@@ -242,6 +265,37 @@ fn c10_pipe_that_nobody_reads_any_more(world: &mut World) {
     assert_eq!(spammer.stop().dropped, printed);
 }
 
+fn c10_stderr_that_is_full(world: &mut World) {
+    let (read, write) = pipe2(OFlag::O_CLOEXEC).unwrap();
+    let spammer = Spammer::on_stderr(world, write);
+    check_full(spammer, File::from(read));
+}
+
+fn c10_stderr_that_nobody_reads_any_more(world: &mut World) {
+    let (read, write) = pipe2(OFlag::O_CLOEXEC).unwrap();
+    let mut spammer = Spammer::on_stderr(world, write);
+    drop(read);
+    spammer.print(3000);
+    spammer.check_health();
+    let printed = spammer.printed;
+    assert_eq!(spammer.stop().dropped, printed);
+}
+
+fn c10_terminal_that_has_hung_up(world: &mut World) {
+    let OpenptyResult { master, slave } = match openpty(None, None) {
+        Ok(terminal) => terminal,
+        Err(error) => return eprintln!("skipped: this machine has no terminals: {error}"),
+    };
+    // Nobody else must keep the other end open.
+    fcntl(&master, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).unwrap();
+    let mut spammer = Spammer::start(world, slave);
+    drop(master);
+    spammer.print(3000);
+    spammer.check_health();
+    let printed = spammer.printed;
+    assert_eq!(spammer.stop().dropped, printed);
+}
+
 fn c10_device_that_is_full(world: &mut World) {
     let full = match File::options().write(true).open("/dev/full") {
         Ok(full) => full,
@@ -258,7 +312,7 @@ fn c10_device_that_is_full(world: &mut World) {
 /// is read, so that the rest comes only if it is offered again (`OFFER_AGAIN`).
 fn reader_that_is_slow_misses_nothing(world: &mut World) {
     let (read, write) = pipe2(OFlag::O_CLOEXEC).unwrap();
-    let mut spammer = Spammer::with_timeout(world, write, "0");
+    let mut spammer = Spammer::with(world, write, "0", false);
     spammer.print(200);
     // Until all of it has come to the parent, which cannot be seen from here.
     support::pause(Duration::from_millis(300));
