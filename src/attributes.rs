@@ -184,6 +184,7 @@ mod tests {
         assert_eq!(attributes.normalise(), []);
     }
 
+    /// Numbers that make no sense are replaced by documented ones, and each change is reported.
     #[test]
     fn m01_nonsense_is_normalised_and_reported() {
         for (given, expected, changed) in [
@@ -275,6 +276,8 @@ mod tests {
         }
     }
 
+    /// The interval of ACKs is half the timeout, that of the checks one and a half, whatever the
+    /// timeout; an interval of zero is taken for none.
     #[test]
     fn h04_intervals_follow_the_timeout_without_rounding() {
         let mut attributes = Attributes::default();

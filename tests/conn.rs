@@ -491,6 +491,7 @@ fn line_that_is_too_long(world: &mut World) {
     stop(&server);
 }
 
+/// An object of a connection sends an idle client away by an alarm.
 fn d08_idle_client_is_sent_away_by_an_alarm(world: &mut World) {
     let server = world.spawn("obedient", &[]);
     let mut client = connect(&server.address());

@@ -382,8 +382,10 @@ fn a_panic_in_a_handler_ends_the_child_with_101(world: &mut World) {
     assert!(server.stderr().contains(&text), "{}", server.stderr());
 }
 
-/// Fails without the `catch_unwind` in `Core::call`.
+/// A panic in a hook of the parent is caught, logged with the hook's name and counted; the loop
+/// goes on.
 fn c15_a_panic_in_a_hook_of_the_parent_is_survived(world: &mut World) {
+    // Fails without the `catch_unwind` in `Core::call`.
     world.expect_panics();
     let server = world.spawn("serve", &["--start", "1", "--panic-once"]);
     let address = server.address();

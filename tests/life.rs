@@ -68,8 +68,10 @@ fn start_forks_start_servers(world: &mut World) {
     assert_eq!(deaths(&server, "Shutdown"), 4);
 }
 
-/// Fails without the two checks against `max_clients`, in `plan` and in `Monitor::fork`.
+/// At `max_clients` nobody is forked and nobody killed: who comes waits in the backlog and is
+/// served in turn.
 fn d10_held_connections_bring_more_children_up_to_max_clients(world: &mut World) {
+    // Fails without the two checks against `max_clients`, in `plan` and in `Monitor::fork`.
     const MAX: usize = 5;
     let server = world.spawn("serve", &["--start", "2", "--max-clients", "5"]);
     let address = server.address();
@@ -194,9 +196,10 @@ fn a_surplus_that_has_not_lasted_is_not_culled(world: &mut World) {
     ends_well(&server);
 }
 
-/// A child is told to leave when a connection has just woken it: it takes the connection and says
-/// BUSY, and nobody kills it in the midst. Fails without `BUSY_SINCE_TOLD` in `Child::kill_at`.
+/// A child that is told to stop when a connection has just woken it takes the connection and says
+/// BUSY; then it has all the time that it needs, and nobody kills it in the midst.
 fn d09_a_culled_child_that_says_busy_is_given_its_time(world: &mut World) {
+    // Fails without `BUSY_SINCE_TOLD` in `Child::kill_at`.
     let server = world.spawn(
         "serve",
         &["--start", "3", "--max-spare", "2", "--kill-timeout", "2000"],

@@ -219,19 +219,23 @@ fn check_full(mut spammer: Spammer, reader: impl Read) {
 
 // The scenarios.
 
-/// When the parent just writes (`Way::Plain` for every descriptor) nobody is served any more.
+/// The parent never waits for its stdout: what does not fit is kept up to 256 KiB, then dropped and
+/// counted, and everybody is served and heard meanwhile.
 fn c10_pipe_that_is_full(world: &mut World) {
+    // When the parent just wrote (`Way::Plain` for a pipe) nobody was served any more.
     let (read, write) = pipe2(OFlag::O_CLOEXEC).unwrap();
     let spammer = Spammer::start(world, write);
     check_full(spammer, File::from(read));
 }
 
+/// The same, when stdout is a socket.
 fn c10_socket_that_is_full(world: &mut World) {
     let (read, write) = UnixStream::pair().unwrap();
     let spammer = Spammer::start(world, write.into());
     check_full(spammer, read);
 }
 
+/// A terminal is opened once more in non-blocking mode: one that is stopped (Ctrl-S) stops nobody.
 fn c10_terminal_whose_output_is_stopped(world: &mut World) {
     let OpenptyResult { master, slave } = match openpty(None, None) {
         Ok(terminal) => terminal,
@@ -255,6 +259,7 @@ fn c10_terminal_whose_output_is_stopped(world: &mut World) {
     assert!(spammer.stop().dropped > 0);
 }
 
+/// A stdout that nobody reads is no reason to end: what was for it is dropped and counted.
 fn c10_pipe_that_nobody_reads_any_more(world: &mut World) {
     let (read, write) = pipe2(OFlag::O_CLOEXEC).unwrap();
     let mut spammer = Spammer::start(world, write);
@@ -265,12 +270,14 @@ fn c10_pipe_that_nobody_reads_any_more(world: &mut World) {
     assert_eq!(spammer.stop().dropped, printed);
 }
 
+/// The same, for stderr.
 fn c10_stderr_that_is_full(world: &mut World) {
     let (read, write) = pipe2(OFlag::O_CLOEXEC).unwrap();
     let spammer = Spammer::on_stderr(world, write);
     check_full(spammer, File::from(read));
 }
 
+/// A stderr that nobody reads is no reason to end: what was for it is dropped and counted.
 fn c10_stderr_that_nobody_reads_any_more(world: &mut World) {
     let (read, write) = pipe2(OFlag::O_CLOEXEC).unwrap();
     let mut spammer = Spammer::on_stderr(world, write);
@@ -281,6 +288,7 @@ fn c10_stderr_that_nobody_reads_any_more(world: &mut World) {
     assert_eq!(spammer.stop().dropped, printed);
 }
 
+/// A terminal that is gone is no reason to end: what was for it is dropped and counted.
 fn c10_terminal_that_has_hung_up(world: &mut World) {
     let OpenptyResult { master, slave } = match openpty(None, None) {
         Ok(terminal) => terminal,
@@ -296,6 +304,7 @@ fn c10_terminal_that_has_hung_up(world: &mut World) {
     assert_eq!(spammer.stop().dropped, printed);
 }
 
+/// A full device is no reason to end: what was for it is dropped and counted.
 fn c10_device_that_is_full(world: &mut World) {
     let full = match File::options().write(true).open("/dev/full") {
         Ok(full) => full,

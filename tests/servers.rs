@@ -321,7 +321,8 @@ fn host_name_and_domain_choose_the_address(world: &mut World) {
     );
 }
 
-/// Two queues of clients and one child: neither waits until the other is empty.
+/// The listener after that which was served last is tried first: with a queue at each of two
+/// addresses, neither waits until the other is empty.
 fn d17_addresses_of_one_server_are_served_in_turn(world: &mut World) {
     let arguments = [
         "--also",
@@ -375,6 +376,8 @@ fn address_in_use_is_an_error_that_names_it(world: &mut World) {
     assert!(refused(&server).starts_with(&expected));
 }
 
+/// Children that reach `max_requests`, even all at once, are replaced as they leave, and what comes
+/// meanwhile waits in the backlog: no connection is lost. (There is no jitter.)
 fn d11_max_requests_one_under_load(world: &mut World) {
     const CLIENTS: usize = 6;
     const EACH: usize = 50;
@@ -664,8 +667,11 @@ fn error_of_a_handler_is_printed(world: &mut World) {
     stop(&server);
 }
 
-/// Without the pause (`sit_out` in the accept loop) the child spins and floods stderr.
+/// A child that has no descriptor or memory for a connection says so once, pauses for 10 ms,
+/// doubling to 1 s, and tries again; it neither spins nor ends.
 fn d01_shortage_of_descriptors_is_sat_out(world: &mut World) {
+    // Without the pause (`sit_out` in the accept loop) the child used 420 ms of a second on a busy
+    // machine.
     let path = world.tempdir().join("relief");
     mkfifo(&path, Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
     let arguments = [
@@ -707,8 +713,12 @@ fn cpu_time(pid: u32) -> Duration {
     Duration::from_millis((ticks() + ticks()) * 10)
 }
 
-/// Without `lost` of the stock servers the parent would fork children that die at once, for ever.
+/// When a child has shut down the socket that all share, its siblings leave with a code of their
+/// own, the parent finds the socket dead and shuts down: the clients in hand are served, and `run`
+/// returns.
 fn d07_lost_listener_ends_the_server(world: &mut World) {
+    // Without `lost` of the stock servers the parent would fork children that die at once, for
+    // ever.
     let server = world.spawn("tcp", &[]);
     let mut client = connect(&server.address());
     assert_eq!(client.ask("shut"), "shut");

@@ -177,8 +177,11 @@ fn a_parent_that_was_stopped_blames_nobody(world: &mut World) {
     ends_well(&server);
 }
 
-/// As by a terminal, or by a machine that sleeps. Fails without the gaps in `Child::silence`.
+/// Time in which the parent should have run and did not is nobody's silence, and the first check
+/// after it is put off until children have had the time to say ACK: after SIGSTOP, a paused machine
+/// or a suspend nobody is killed.
 fn h02_a_server_that_was_stopped_as_a_whole_blames_nobody(world: &mut World) {
+    // Without the gaps in `Child::silence` both children were told to stop when they woke.
     let server = world.spawn(
         "serve",
         &[

@@ -272,7 +272,11 @@ fn broken_line_before_a_word_loses_neither(world: &mut World) {
     assert_eq!(report.0.matches("STDOUT").count(), 1, "{}", report.0);
 }
 
+/// A line is kept up to 64 KiB and handed on in marked pieces of that size: its length costs the
+/// parent no memory, and no output is lost.
 fn c03_line_without_an_end_comes_in_pieces(world: &mut World) {
+    // Without the cut in `Framer::line` (no limit in place of `Line::MAX`) the parent grew by 96
+    // MiB for 32.
     const MIB: usize = 32;
     world.deadline(Duration::from_secs(60));
     let server = world.spawn("printer", &["--max-clients", "1"]);
@@ -296,6 +300,8 @@ fn c03_line_without_an_end_comes_in_pieces(world: &mut World) {
     assert_eq!(report.number("bytes"), 0);
 }
 
+/// What is passed on has its control characters escaped, so that a child can neither command a
+/// terminal nor forge the line of another.
 fn c11_control_characters_are_escaped(world: &mut World) {
     let server = world.spawn("printer", &[]);
     let pid = order(&server.address(), &["controls"]);
@@ -312,7 +318,8 @@ fn c11_control_characters_are_escaped(world: &mut World) {
     stop(&server);
 }
 
-/// The same byte that is a word on a line of its own.
+/// What a child had begun and not ended is passed on when its output ends, and is never taken for a
+/// word, be it the same byte.
 fn c01_tail_without_a_newline_is_output(world: &mut World) {
     let server = world.spawn("printer", &["--max-requests", "1"]);
     let address = server.address();
@@ -334,7 +341,11 @@ fn poe_words_are_understood(world: &mut World) {
     stop(&server);
 }
 
+/// For handlers that print what others wrote there is `CommChannel::Private`, a pipe of its own for
+/// the words: nothing that is printed is a word then, and nothing breaks when stdout is replaced.
 fn c07_private_channel_makes_all_print_output(world: &mut World) {
+    // With the words read from stdout all the same, ACKs and BUSYs were counted that nobody had
+    // said.
     let server = world.spawn("printer", &["--private", "--max-clients", "1"]);
     let address = server.address();
     let pid = order(&address, &["all-words", "redirect", "print lost"]);
@@ -387,8 +398,11 @@ fn coalescing_saves_words_and_can_be_turned_off(world: &mut World) {
     }
 }
 
-/// Without the budget of a turn (`BUDGET` in the wires) the parent never comes to the others.
+/// Of each output a turn of the loop reads 64 KiB at the most, so that a parent slower than the
+/// child that floods it still comes to all others.
 fn c06_flood_keeps_nobody_waiting(world: &mut World) {
+    // Without the budget of a turn (`BUDGET` in the wires) the parent never came to the others: the
+    // line of the first was waited for in vain.
     let server = world.spawn("printer", &["--children", "4", "--timeout", "1000"]);
     let address = server.address();
     server.expect_children(4);

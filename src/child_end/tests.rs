@@ -116,6 +116,8 @@ fn without_an_interval_nothing_is_ever_due() {
     assert_eq!(world.said(), [[0; 0]; 0]);
 }
 
+/// A word for which the pipe has no room is not waited with: the child goes on serving and says it
+/// later.
 #[test]
 fn c09_what_a_full_pipe_had_no_room_for_is_said_again() {
     let (world, comm) = end();

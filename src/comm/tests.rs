@@ -185,6 +185,7 @@ fn a_word_prints_as_its_byte() {
     }
 }
 
+/// A line of more than 64 KiB comes in pieces that are marked as such, the last one as the last.
 #[test]
 fn c03_long_lines_come_in_pieces_that_are_marked() {
     const MAX: usize = Line::MAX;
@@ -264,6 +265,8 @@ fn c12_a_newline_at_any_edge_ends_the_line_there() {
     }
 }
 
+/// A word is a line of its own: the end of a long line that was cut is none, though it is the same
+/// byte.
 #[test]
 fn c12_a_cut_never_makes_a_word() {
     for n in [Line::MAX, 2 * Line::MAX] {
@@ -279,6 +282,8 @@ fn c12_a_cut_never_makes_a_word() {
     }
 }
 
+/// However long the line, at most twice the size of a piece is held for it, and given back when it
+/// ends.
 #[test]
 fn c03_the_longest_line_costs_bounded_memory_and_gives_it_back() {
     let mut framer = Framer::new(Some(CommWords::CONTROL));
@@ -343,6 +348,7 @@ fn segments<'a>(stream: &'a [u8], cuts: &[prop::sample::Index]) -> Vec<&'a [u8]>
 }
 
 proptest! {
+    /// Lines and words are put together across reads: however a stream is cut, the same come out.
     #[test]
     fn c02_any_segmentation_gives_the_same_events(
         stream in stream(),
@@ -354,6 +360,7 @@ proptest! {
         prop_assert_eq!(&frame(words, segments(&stream, &cuts)), &expected);
     }
 
+    /// The same, when every read brings one byte.
     #[test]
     fn c02_byte_by_byte_gives_the_same_events(
         stream in prop::collection::vec(wire_byte(), 0..200),
@@ -375,6 +382,7 @@ proptest! {
         prop_assert_eq!(bytes, written);
     }
 
+    /// No byte below 0x20, no DEL and no C1 control comes out of the escaping, whatever went in.
     #[test]
     fn c11_escaped_text_cannot_command_a_terminal(bytes in terminal_bytes()) {
         let escaped = Line::whole(bytes).escaped();

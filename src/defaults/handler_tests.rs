@@ -104,6 +104,7 @@ fn handler_start_leaves_intervals_that_were_set() {
     assert_eq!(monitor.deadline(), Some(at(600)));
 }
 
+/// The start normalises and warns of each value that it has changed.
 #[test]
 fn m01_handler_start_normalises_and_warns_of_each_value() {
     let mut monitor = Monitor::default();

@@ -164,6 +164,7 @@ fn output_is_printed_with_the_pid_and_cannot_command_a_terminal() {
     );
 }
 
+/// Every method takes the name of a child that is gone, and does nothing.
 #[test]
 fn c16_a_stale_name_does_nothing_in_any_method() {
     let mut monitor = monitor();

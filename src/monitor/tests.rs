@@ -250,8 +250,10 @@ fn words_of_a_retiring_child_move_it_nowhere() {
     assert_eq!(asked(&mut monitor), []);
 }
 
+/// A gap in which the parent did not run is taken off the silence of all who lived through it.
 #[test]
 fn h02_a_gap_in_which_the_parent_did_not_run_is_nobodys_silence() {
+    // Without the gaps in `Child::silence` both were overdue at once.
     let mut monitor = monitor();
     monitor.set_timeout(ms(1000));
     let [before, after] = children(&mut monitor, [State::Free, State::Busy]);
@@ -276,6 +278,7 @@ fn h02_a_gap_in_which_the_parent_did_not_run_is_nobodys_silence() {
     assert!(monitor.overdue().0.contains(&young));
 }
 
+/// Should even the monotonic clock go back, the books' time stands still.
 #[test]
 fn h01_the_time_never_goes_back() {
     let mut monitor = monitor();

@@ -460,8 +460,12 @@ impl Drop for Where {
     }
 }
 
+/// Whatever children say, in whatever order, each is in one list, no count is negative and
+/// `max_clients` holds; random calls of the books are checked against a model.
 #[test]
 fn c08_a_long_random_walk_never_breaks_the_books() {
+    // When a word moved whoever was in another state (`transfer` in the monitor), a child that was
+    // told to stop became free again, which the model noticed at once.
     const SEEDS: u64 = 50;
     const STEPS: u64 = 5000;
     let (mut forks, mut deaths, mut shutdowns) = (0, 0, 0);

@@ -265,6 +265,7 @@ fn collect(
 mod tests {
     use super::*;
 
+    /// The generation in an event's token is that of the child, up to the last one there is.
     #[test]
     fn m03_a_token_leads_back_to_its_source() {
         for source in [

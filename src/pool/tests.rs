@@ -221,6 +221,8 @@ fn m03_after_the_last_generation_comes_the_first() {
     assert_eq!(pool.len(), 3);
 }
 
+/// A child's name is a slot and a generation: one that is kept too long finds nothing, never the
+/// stranger who has the slot now.
 #[test]
 fn c16_a_stale_name_finds_nothing() {
     let mut pool = Pool::default();

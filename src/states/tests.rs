@@ -94,6 +94,7 @@ fn alarms_post_their_state_when_it_is_time() {
     );
 }
 
+/// An alarm that is further off than can be counted never goes off.
 #[test]
 fn h04_an_alarm_for_a_moment_that_never_comes_is_no_panic() {
     let mut monitor = monitor();
