@@ -344,8 +344,7 @@ fn poe_words_are_understood(world: &mut World) {
 /// For handlers that print what others wrote there is `CommChannel::Private`, a pipe of its own for
 /// the words: nothing that is printed is a word then, and nothing breaks when stdout is replaced.
 fn c07_private_channel_makes_all_print_output(world: &mut World) {
-    // With the words read from stdout all the same, ACKs and BUSYs were counted that nobody had
-    // said.
+    // With the words looked for in stdout all the same, the bytes that are words were not printed.
     let server = world.spawn("printer", &["--private", "--max-clients", "1"]);
     let address = server.address();
     let pid = order(&address, &["all-words", "redirect", "print lost"]);
