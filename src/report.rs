@@ -23,7 +23,7 @@ pub struct Report {
     pub output_dropped: u64,
     /// Hooks that panicked in the parent.
     pub hook_panics: u64,
-    /// Calls of hooks in the parent that took 100 ms or more. Nothing else happens meanwhile.
+    /// Calls of hooks in the parent that took 250 ms or more. Nothing else happens meanwhile.
     pub slow_hooks: u64,
     deaths: BTreeMap<Cause, u64>,
 }

@@ -162,7 +162,18 @@ fn alone(world: &mut World, arguments: &[&str]) -> (Server, Address, u32) {
 fn unimpressed(server: &Server, address: &Address, child: u32) {
     assert_eq!(Held::new(address).pid, child);
     assert_eq!(server.children(), [child]);
-    assert_eq!(server.stderr(), "");
+    nothing_said(server);
+}
+
+/// But for what is a fact of a machine that has too much to do.
+#[track_caller]
+fn nothing_said(server: &Server) {
+    let stderr = server.stderr();
+    let mut lines = stderr.lines();
+    assert!(
+        lines.all(|line| line.contains(" ms, in which the parent did nothing else")),
+        "{stderr}"
+    );
 }
 
 // The scenarios.
@@ -276,7 +287,7 @@ fn d08_mute_clients_are_sent_away_and_the_others_served(world: &mut World) {
     Held::new(&address).is_served();
     mute.iter_mut().for_each(Client::eof);
     assert!(server.children().len() <= 3);
-    assert_eq!(server.stderr(), "");
+    nothing_said(&server);
     ends_well(&server);
 }
 

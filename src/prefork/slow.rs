@@ -4,8 +4,9 @@
 use crate::time::Time;
 use std::time::Duration;
 
-/// From when on a hook is slow: a client who waits for a newcomer would notice.
-pub(super) const SLOW: Duration = Duration::from_millis(100);
+/// From when on a hook is slow: a client who waits for a newcomer notices. Not less, since on a machine
+/// with too much to do any hook may have to wait for a while.
+pub(super) const SLOW: Duration = Duration::from_millis(250);
 /// How often that is said at the most: what is slow once is often slow again.
 const SAY_EVERY: Duration = Duration::from_secs(10);
 
