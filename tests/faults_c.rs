@@ -386,6 +386,9 @@ fn c13_what_is_written_into_the_death_watch_ends_nobody(world: &mut World) {
 fn with_read_error(world: &mut World, arguments: &[&str]) -> Option<(Server, Held)> {
     let server = world.spawn("chatter", arguments);
     let mut held = Held::new(&server.address());
+    // Its BUSY has been read, so that what cannot be read is what it prints, and not a word before that:
+    // it would find nobody to print for, and panic.
+    expect_entry(&server, "busy", held.pid);
     let descriptors = processes::descriptors(held.pid);
     let pipe = descriptors.iter().find(|(fd, _)| *fd == 1).unwrap();
     let inject = ["-P", &pipe.1, "-e", "inject=read:error=EIO:when=1"];
