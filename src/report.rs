@@ -64,14 +64,14 @@ impl fmt::Display for Report {
         }
         write!(
             f,
-            "; words: {} ACK, {} BUSY, {} NOT_BUSY; {} bytes of output dropped, {} hook panics, \
-             {} slow hooks",
+            "; words: {} ACK, {} BUSY, {} NOT_BUSY; {} bytes of output dropped, {} slow hooks, \
+             {} hook panics",
             self.acks,
             self.busy,
             self.not_busy,
             self.output_dropped,
-            self.hook_panics,
-            self.slow_hooks
+            self.slow_hooks,
+            self.hook_panics
         )
     }
 }

@@ -1,6 +1,5 @@
 //! What children write, as the fault catalogue has it: halves of lines, odd bytes, floods, words out of
-//! order, into the wrong pipe, to a parent that stands still or is kept busy by its own hooks; and what
-//! a parent's hooks do to it.
+//! order, into the wrong pipe, to a parent that stands still.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -17,14 +16,12 @@ use std::process::{ExitCode, Stdio};
 use std::time::Duration;
 
 use prefork_server::servers::TcpConn;
-use prefork_server::{
-    ChildId, Error, Line, Monitor, PreFork, PreForkHooks, TcpServer, Word, defaults,
-};
+use prefork_server::{Error, PreFork, TcpServer, Word};
 
 use injection::Strace;
 use subject::{
     Held, Journal, SOON, announce, count, deaths, ended, ends_well, expect_entry, expect_exit,
-    expect_up, hold, journal, log_warnings, millis, pids, report, stop,
+    expect_up, hold, journal, log_warnings, millis, pids, stop,
 };
 use support::{
     Address, Args, Server, Signal, World, holds, pause, processes, programs, scenarios, until,
@@ -32,7 +29,7 @@ use support::{
 
 fn main() -> ExitCode {
     support::main(
-        programs![chatter, obedient],
+        programs![chatter],
         scenarios![
             c01_bytes_without_a_word_are_no_sign_of_life,
             c04_a_nul_byte_cuts_no_line_short,
@@ -44,33 +41,23 @@ fn main() -> ExitCode {
             c13_what_is_written_into_the_death_watch_ends_nobody,
             c14_a_read_error_costs_that_child_only,
             c14_a_read_error_ends_the_server_if_errors_are_to,
-            c15_a_slow_hook_is_measured_and_reported,
-            h03_a_hook_slower_than_timeout_blames_nobody,
             h05_timers_go_off_in_a_flood,
-            m02_a_lowered_max_clients_is_reached_without_hurting_a_client,
         ],
     )
 }
 
-// The programs.
+// The program.
 
 /// Its handler prints what the client orders, and its parent keeps a journal.
 fn chatter(args: Args) -> ExitCode {
     log_warnings();
-    ended(run(&args, Journal::new(&args)))
+    ended(run(&args))
 }
 
-/// Its parent does what a line that was printed says: `slow` for so many milliseconds, or another
-/// `max-clients`.
-fn obedient(args: Args) -> ExitCode {
-    log_warnings();
-    ended(run(&args, Obedient))
-}
-
-fn run(args: &Args, hooks: impl PreForkHooks) -> Result<(), Error> {
+fn run(args: &Args) -> Result<(), Error> {
     let server = TcpServer::new(obey).max_requests(0);
     let mut prefork = PreFork::builder(server)
-        .hooks(hooks)
+        .hooks(Journal::new(args))
         .start_servers(count(args, "--start", 2))
         .max_spare_servers(100)
         .timeout(millis(args, "--timeout", 0))
@@ -81,21 +68,6 @@ fn run(args: &Args, hooks: impl PreForkHooks) -> Result<(), Error> {
     announce(&prefork);
     println!("{}", prefork.run()?);
     Ok(())
-}
-
-struct Obedient;
-
-impl PreForkHooks for Obedient {
-    fn server_stdout(&mut self, monitor: &mut Monitor, child: ChildId, line: &Line) {
-        let text = String::from_utf8_lossy(line.bytes());
-        if let Some(time) = text.strip_prefix("slow ") {
-            pause(Duration::from_millis(time.parse().unwrap()));
-        }
-        if let Some(number) = text.strip_prefix("max-clients ") {
-            monitor.set_max_clients(number.parse().unwrap());
-        }
-        defaults::server_stdout(self, monitor, child, line);
-    }
 }
 
 /// Answers `who` as the subject does, and prints what the other orders say.
@@ -414,6 +386,9 @@ fn c13_what_is_written_into_the_death_watch_ends_nobody(world: &mut World) {
 fn with_read_error(world: &mut World, arguments: &[&str]) -> Option<(Server, Held)> {
     let server = world.spawn("chatter", arguments);
     let mut held = Held::new(&server.address());
+    // Its BUSY has been read, so that what cannot be read is what it prints, and not a word before that:
+    // it would find nobody to print for, and panic.
+    expect_entry(&server, "busy", held.pid);
     let descriptors = processes::descriptors(held.pid);
     let pipe = descriptors.iter().find(|(fd, _)| *fd == 1).unwrap();
     let inject = ["-P", &pipe.1, "-e", "inject=read:error=EIO:when=1"];
@@ -453,78 +428,4 @@ fn c14_a_read_error_ends_the_server_if_errors_are_to(world: &mut World) {
     held.is_served();
     drop(held);
     assert_eq!(server.wait(SOON).code(), Some(0));
-}
-
-/// Each call of a hook is measured. One of 250 ms or more is counted in the report, and a warning, one
-/// in ten seconds at the most, names the hook and the time.
-fn c15_a_slow_hook_is_measured_and_reported(world: &mut World) {
-    let server = world.spawn("obedient", &[]);
-    let address = server.address();
-    let mut held = Held::new(&address);
-    for text in ["slow 0", "slow 400", "slow 401", "slow 402"] {
-        order(&mut held, &format!("print {text}"));
-        expect_line(&server, &format!("{} STDOUT: {text}", held.pid));
-    }
-    let stderr = server.expect_stderr("the warning", |text| text.contains("hook "));
-    assert!(stderr.contains(" ms, in which the parent did nothing else"));
-    assert_eq!(stderr.matches(" ms, in which").count(), 1, "{stderr}");
-    held.is_served();
-    drop(held);
-    ends_well(&server);
-    let report = report(&server);
-    let slow = report.rsplit_once(" slow hooks").and_then(|(text, _)| {
-        let number = text.rsplit_once(' ')?.1;
-        number.parse::<u64>().ok()
-    });
-    // Whatever was slow on a machine with more to do counts too.
-    assert!(slow >= Some(3), "{report}");
-}
-
-/// What has arrived meanwhile is read before anybody is judged, so that time in which the parent was
-/// kept from listening is held against nobody.
-fn h03_a_hook_slower_than_timeout_blames_nobody(world: &mut World) {
-    // When the turn performed before it read, and a check was not put off after a long turn either
-    // (`puts_off_timeout_check`), all children were told to stop. Each of the two is enough.
-    let server = world.spawn("obedient", &["--timeout", "1000", "--check", "100"]);
-    let address = server.address();
-    let mut held = Held::new(&address);
-    for text in ["slow 2500", "slow 2501"] {
-        order(&mut held, &format!("print {text}"));
-        expect_line(&server, &format!("{} STDOUT: {text}", held.pid));
-    }
-    let until_now = server.children();
-    holds("nobody is told", Duration::from_millis(1500), || {
-        server.children() == until_now
-    });
-    held.is_served();
-    drop(held);
-    ends_well(&server);
-    assert_eq!(deaths(&server, "TimedOut"), 0);
-}
-
-/// With `max_clients` lowered below the children that there are, the free ones are told to stop, after
-/// `cull_after`; the busy ones finish what they have in hand first.
-fn m02_a_lowered_max_clients_is_reached_without_hurting_a_client(world: &mut World) {
-    // Without the second half of `pool::surplus` all six stayed for ever.
-    let server = world.spawn("obedient", &[]);
-    let address = server.address();
-    let mut held = hold(&address, 5);
-    server.expect_children(6);
-    order(&mut held[0], "print max-clients 3");
-    server.expect_children(5);
-    holds("the busy ones go on", Duration::from_millis(1500), || {
-        held.iter_mut().for_each(Held::is_served);
-        server.children().len() == 5
-    });
-    held.truncate(3);
-    server.expect_children(3);
-    held.iter_mut().for_each(Held::is_served);
-    held.clear();
-    Held::new(&address).is_served();
-    assert_eq!(server.children().len(), 3);
-    ends_well(&server);
-    assert_eq!(
-        (deaths(&server, "Culled"), deaths(&server, "Shutdown")),
-        (3, 3)
-    );
 }

@@ -228,7 +228,7 @@ fn c10_pipe_that_is_full(world: &mut World) {
     check_full(spammer, File::from(read));
 }
 
-/// The same, when stdout is a socket.
+/// A stdout that is a socket is not waited for either.
 fn c10_socket_that_is_full(world: &mut World) {
     let (read, write) = UnixStream::pair().unwrap();
     let spammer = Spammer::start(world, write.into());
@@ -270,7 +270,7 @@ fn c10_pipe_that_nobody_reads_any_more(world: &mut World) {
     assert_eq!(spammer.stop().dropped, printed);
 }
 
-/// The same, for stderr.
+/// The parent never waits for its stderr either.
 fn c10_stderr_that_is_full(world: &mut World) {
     let (read, write) = pipe2(OFlag::O_CLOEXEC).unwrap();
     let spammer = Spammer::on_stderr(world, write);

@@ -318,7 +318,7 @@ fn d05_child_that_was_woken_for_nothing_waits_on(world: &mut World) {
     // The other one is busy.
     assert_eq!(connect(&address).ask("who?"), first.to_string());
     drop(client);
-    assert_eq!(server.children(), [first, second]);
+    assert!(processes::is_alive(first) && processes::is_alive(second));
     stop(&server);
 }
 
