@@ -85,7 +85,9 @@ impl Actor {
 
     /// Waits until it has `count` children that sleep.
     pub(crate) fn settle(&self, count: usize) {
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let patience = Duration::from_secs(60)
+            + Duration::from_millis(20) * u32::try_from(count).expect("a count");
+        let deadline = Instant::now() + patience;
         while proc::tree(self.pid()).len() <= count {
             assert!(Instant::now() < deadline, "{count} children never came");
             thread::sleep(Duration::from_millis(5));

@@ -192,8 +192,9 @@ impl Contest {
                     .zip(&ours.rate)
                     .map(|(parent, rate)| parent * 15_000.0 / rate)
                     .collect();
-                let what = "parent, % of a core at 15,000/s";
-                say(what, Target::AtMost(1.5), median(&parent));
+                let came = median(&ours.rate);
+                let what = format!("parent, % of a core at 15,000/s ({came:.0}/s came)");
+                say(&what, Target::AtMost(1.5), median(&parent));
             }
             Mode::Open(_) | Mode::Kept => {}
         }
