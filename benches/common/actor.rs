@@ -28,16 +28,11 @@ impl Actor {
         Self::of(Command::new(program).arg("--role").args(role))
     }
 
-    /// As `spawn_from`, with all of its time left to others that want it.
-    pub(crate) fn spawn_yielding(program: &Path, role: &[&str]) -> Self {
+    /// As `spawn_from`, with a niceness of its own.
+    pub(crate) fn spawn_nice(niceness: i32, program: &Path, role: &[&str]) -> Self {
         let mut command = Command::new("nice");
-        Self::of(
-            command
-                .args(["-n", "19"])
-                .arg(program)
-                .arg("--role")
-                .args(role),
-        )
+        let command = command.args(["-n", &niceness.to_string()]);
+        Self::of(command.arg(program).arg("--role").args(role))
     }
 
     fn of(command: &mut Command) -> Self {
@@ -90,7 +85,9 @@ impl Actor {
 
     /// Waits until it has `count` children that sleep.
     pub(crate) fn settle(&self, count: usize) {
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let patience = Duration::from_secs(60)
+            + Duration::from_millis(20) * u32::try_from(count).expect("a count");
+        let deadline = Instant::now() + patience;
         while proc::tree(self.pid()).len() <= count {
             assert!(Instant::now() < deadline, "{count} children never came");
             thread::sleep(Duration::from_millis(5));

@@ -72,7 +72,7 @@ impl Entry<'_> {
             Kind::Own(role, program, tells) => {
                 let role = [role, &*children.to_string()];
                 actor = if yielding {
-                    Actor::spawn_yielding(program, &role)
+                    Actor::spawn_nice(19, program, &role)
                 } else {
                     Actor::spawn_from(program, &role)
                 };

@@ -57,6 +57,7 @@ fn load(clients: usize, millis: u64) -> Load {
         time: Duration::from_millis(millis),
         requests: 1,
         rate: 0,
+        urgent: false,
     }
 }
 

@@ -90,6 +90,7 @@ impl Growth {
             time: Duration::from_millis(from_env("BENCH_MILLIS", pick(500, 200))),
             requests: 1,
             rate: 0,
+            urgent: false,
         };
         let mut entries = entries(others);
         // The lines of the two channels lie on each other.

@@ -40,7 +40,7 @@ struct Effort {
 fn bench() {
     let start = Instant::now();
     let effort = Effort {
-        rounds: from_env("BENCH_ROUNDS", pick(9, 3)),
+        rounds: from_env("BENCH_ROUNDS", pick(7, 3)),
         peer_rounds: from_env("BENCH_PEER_ROUNDS", pick(3, 1)),
         time: Duration::from_millis(from_env("BENCH_MILLIS", pick(400, 300))),
     };

@@ -14,6 +14,9 @@ use crate::{
 };
 use std::time::Duration;
 
+/// To settle takes longer than to measure.
+const MOST_ROUNDS: u64 = 5;
+
 pub(crate) fn settle(clients: usize, effort: Effort) {
     let servers = [
         (["ours", "20"], "fixed, 20 children"),
@@ -22,7 +25,7 @@ pub(crate) fn settle(clients: usize, effort: Effort) {
         (["dynamic", "0"], "the document's, cull_after 0"),
     ];
     let mut figures: [Figures; 4] = Default::default();
-    for _ in 0..effort.rounds {
+    for _ in 0..effort.rounds.min(MOST_ROUNDS) {
         for ((role, _), figures) in servers.iter().zip(&mut figures) {
             let mut actor = servers::own(role);
             let port = actor.line().parse().expect("a port");
@@ -34,6 +37,7 @@ pub(crate) fn settle(clients: usize, effort: Effort) {
                 time: warm(role),
                 requests: 1,
                 rate: 0,
+                urgent: false,
             };
             Figures::default().add(&mut server, &load);
             load.time = 2 * effort.time;
@@ -97,7 +101,7 @@ pub(crate) fn settle(clients: usize, effort: Effort) {
 /// Until the pool has settled: some times `cull_after`. A fixed one has nothing to settle.
 fn warm(role: &[&str]) -> Duration {
     let millis = match role {
-        ["dynamic", ..] => from_env("BENCH_WARM_MILLIS", 2500),
+        ["dynamic", ..] => from_env("BENCH_WARM_MILLIS", 3000),
         _ => 300,
     };
     Duration::from_millis(millis)

@@ -27,6 +27,7 @@ pub(crate) fn count(children: usize, effort: Effort) {
                 time: effort.time,
                 requests: 0,
                 rate: 1000,
+                urgent: false,
             };
             figures.add(&mut Server::Own(&mut actor, port, *tells), &load);
         }
