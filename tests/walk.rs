@@ -54,6 +54,9 @@ const SAMPLE: usize = 30;
 /// A run takes a tenth of a second, and a few where a timeout has to find out: what lasts longer hangs.
 const HANG: Duration = Duration::from_secs(40);
 
+/// As the status of a process has it.
+const SIGTERM: i32 = Signal::SIGTERM as i32;
+
 /// The connections of a run, two at a time.
 const PAIRS: usize = 2;
 
@@ -378,9 +381,14 @@ impl Run {
         if stderr.contains("panicked") || self.server.stdout().contains("panicked") {
             return Err(self.report("a panic"));
         }
-        match self.status.and_then(|status| status.code()) {
-            Some(0) if self.served => Ok("served"),
-            Some(1) if stderr.contains("error: ") => Ok("a typed error"),
+        let status = self.status.unwrap_or_default();
+        let said_why = stderr.contains("error: ");
+        match (status.code(), status.signal()) {
+            (Some(0), _) if self.served => Ok("served"),
+            (Some(1), _) if said_why => Ok("a typed error"),
+            // It had shut down because of that error, and the signals were the program's again, when
+            // it was told to stop.
+            (_, Some(SIGTERM)) if said_why => Ok("a typed error"),
             _ => Err(self.report("neither served nor a typed error")),
         }
     }
