@@ -96,7 +96,7 @@ fn walk_all(world: &mut World, role: Role) {
         let run = run(world, role, Some(point));
         let outcome = run.judge(point);
         clear(world);
-        match outcome.and_then(|outcome| restart(world, point).map(|()| outcome)) {
+        match outcome.and_then(|outcome| restart(world, point, &run).map(|()| outcome)) {
             Ok(outcome) => *outcomes.entry(outcome).or_default() += 1,
             Err(fault) => {
                 let text = format!(
@@ -170,13 +170,15 @@ fn socket_path(world: &World) -> PathBuf {
 }
 
 /// Whoever could not remove its socket file any more has left it to its successor.
-fn restart(world: &mut World, point: &Point) -> Result<(), String> {
+fn restart(world: &mut World, point: &Point, before: &Run) -> Result<(), String> {
     let path = Address::Unix(socket_path(world));
     if !point.role.is_unix() || port_is_free(&path) {
         return Ok(());
     }
     let about_the_file = ["newfstatat", "statx", "lstat", "unlink", "unlinkat"];
-    if point.fault != Fault::Kill && !about_the_file.contains(&point.call.as_str()) {
+    // The signals are the program's again a moment before the file is removed.
+    let was_ended = before.status.and_then(|status| status.signal()).is_some();
+    if !was_ended && !about_the_file.contains(&point.call.as_str()) {
         return Err("the socket file is left".to_owned());
     }
     let again = run(world, point.role, None);
