@@ -11,7 +11,8 @@
 //!
 //! Left out is what comes before `main` (the loader's calls). Where Rust's allocator gets no memory the
 //! process ends by SIGABRT, which is no typed error; the rest must hold then all the same. Calls that
-//! get no error are listed with the reason in `strace/calls.rs`.
+//! get no error are listed with the reason in `strace/calls.rs`. A socket file may be left by a parent
+//! that was killed, or that could not remove it: then a server that is started anew must take it over.
 
 #![allow(
     clippy::unwrap_used,
@@ -25,6 +26,7 @@ mod walked;
 
 use std::collections::BTreeMap;
 use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
 use std::process::{ExitCode, ExitStatus};
 use std::time::{Duration, Instant};
 
@@ -37,7 +39,12 @@ use walked::{pair, walked};
 fn main() -> ExitCode {
     support::main(
         support::programs![walked],
-        support::scenarios![the_parent_survives_or_says_why, a_child_is_replaced],
+        support::scenarios![
+            the_parent_survives_or_says_why,
+            a_child_is_replaced,
+            the_parent_at_a_unix_socket_survives_or_says_why,
+            a_child_at_a_unix_socket_is_replaced,
+        ],
     )
 }
 
@@ -45,7 +52,10 @@ fn main() -> ExitCode {
 const SAMPLE: usize = 30;
 
 /// A run takes a tenth of a second, and a few where a timeout has to find out: what lasts longer hangs.
-const HANG: Duration = Duration::from_secs(20);
+const HANG: Duration = Duration::from_secs(40);
+
+/// As the status of a process has it.
+const SIGTERM: i32 = Signal::SIGTERM as i32;
 
 /// The connections of a run, two at a time.
 const PAIRS: usize = 2;
@@ -58,6 +68,14 @@ fn the_parent_survives_or_says_why(world: &mut World) {
 
 fn a_child_is_replaced(world: &mut World) {
     walk_all(world, Role::Child);
+}
+
+fn the_parent_at_a_unix_socket_survives_or_says_why(world: &mut World) {
+    walk_all(world, Role::UnixParent);
+}
+
+fn a_child_at_a_unix_socket_is_replaced(world: &mut World) {
+    walk_all(world, Role::UnixChild);
 }
 
 fn walk_all(world: &mut World, role: Role) {
@@ -76,7 +94,9 @@ fn walk_all(world: &mut World, role: Role) {
     let started = Instant::now();
     for point in &points {
         let run = run(world, role, Some(point));
-        match run.judge(point) {
+        let outcome = run.judge(point);
+        clear(world);
+        match outcome.and_then(|outcome| restart(world, point, &run).map(|()| outcome)) {
             Ok(outcome) => *outcomes.entry(outcome).or_default() += 1,
             Err(fault) => {
                 let text = format!(
@@ -85,9 +105,10 @@ fn walk_all(world: &mut World, role: Role) {
                 );
                 eprintln!("{text}");
                 faults.push(text);
+                // The next one is not to find it.
+                let _ = std::fs::remove_file(socket_path(world));
             }
         }
-        clear(world);
     }
     eprintln!(
         "{role}: {} points walked in {:.0?}, {} failed; {outcomes:?}",
@@ -143,28 +164,54 @@ struct Run {
     fault: Option<String>,
 }
 
+/// Where the servers at a UNIX socket listen, one after the other.
+fn socket_path(world: &World) -> PathBuf {
+    world.tempdir().join("socket")
+}
+
+/// Whoever could not remove its socket file any more has left it to its successor.
+fn restart(world: &mut World, point: &Point, before: &Run) -> Result<(), String> {
+    let path = Address::Unix(socket_path(world));
+    if !point.role.is_unix() || port_is_free(&path) {
+        return Ok(());
+    }
+    let about_the_file = ["newfstatat", "statx", "lstat", "unlink", "unlinkat"];
+    // The signals are the program's again a moment before the file is removed.
+    let was_ended = before.status.and_then(|status| status.signal()).is_some();
+    if !was_ended && !about_the_file.contains(&point.call.as_str()) {
+        return Err("the socket file is left".to_owned());
+    }
+    let again = run(world, point.role, None);
+    match again.outcome()? {
+        "served" if port_is_free(&path) => Ok(()),
+        outcome => Err(again.report(&format!("the restart: {outcome}"))),
+    }
+}
+
 /// Starts the program, has it traced, serves its clients and stops it.
 fn run(world: &mut World, role: Role, point: Option<&Point>) -> Run {
     let arguments = point.map_or(Vec::new(), Point::arguments);
     let mut gate = world.gate("walk");
-    let server = match role {
-        Role::Parent => world.spawn("walked", &[]),
+    let path = socket_path(world);
+    let mut flags = Vec::new();
+    if role.is_unix() {
+        flags.extend(["--unix", path.to_str().expect("a path of text")]);
+    }
+    if !role.is_parent() {
         // One child has to do everything, and its replacement what is left.
-        Role::Child => world.spawn("walked", &["--max-clients", "1"]),
-    };
+        flags.extend(["--max-clients", "1"]);
+    }
+    let server = world.spawn("walked", &flags);
     gate.reached(HANG);
-    let trace = match role {
-        Role::Parent => {
-            let trace = Trace::attach(world, server.pid(), &arguments);
-            gate.open();
-            trace
-        }
-        Role::Child => {
-            let child = strace::newborn(&server, || gate.open());
-            let trace = Trace::attach(world, child, &arguments);
-            send(child, Signal::SIGCONT);
-            trace
-        }
+    let trace = if role.is_parent() {
+        let trace = Trace::attach(world, server.pid(), &arguments);
+        gate.open();
+        trace
+    } else {
+        let child = strace::newborn(&server, || gate.open());
+        let trace = Trace::attach(world, child, &arguments);
+        send(child, Signal::SIGCONT);
+        trace
     };
     let start = Instant::now();
     let mut run = Run {
@@ -208,12 +255,12 @@ impl Run {
             }
             pause(Duration::from_millis(2));
         }
-        let Some(Address::Tcp(address)) = self.address else {
+        let Some(address) = self.address.clone() else {
             return;
         };
         let mut left = PAIRS;
         while left > 0 && !self.has_ended() {
-            match pair(address, self.role == Role::Parent) {
+            match pair(&address, self.role.is_parent()) {
                 Ok(()) => left -= 1,
                 Err(_) if start.elapsed() < HANG => pause(Duration::from_millis(2)),
                 Err(error) => return self.hangs(&format!("while clients wait: {error}")),
@@ -226,7 +273,7 @@ impl Run {
     /// Gives the parent the time to cull, so that this is walked too. Nothing depends on it.
     fn settle(&self) {
         let start = Instant::now();
-        while self.role == Role::Parent
+        while self.role.is_parent()
             && start.elapsed() < Duration::from_millis(500)
             && processes::children(self.server.pid()).len() > 2
         {
@@ -270,7 +317,7 @@ impl Run {
             pause(Duration::from_millis(2));
         }
         world.reap_orphans();
-        if let Some(address) = &self.address
+        if let Some(address @ Address::Tcp(_)) = &self.address
             && !port_is_free(address)
         {
             self.fault = Some(format!("{address} is not free"));
@@ -298,28 +345,28 @@ impl Run {
         }
         let status = self.status;
         let signal = status.and_then(|status| status.signal());
-        match (point.role, point.fault) {
+        match (point.role.is_parent(), point.fault) {
             _ if outcome == Ok("served") => Ok("served"),
-            (Role::Parent, Fault::Kill) if signal == Some(Signal::SIGKILL as i32) => {
+            (true, Fault::Kill) if signal == Some(Signal::SIGKILL as i32) => {
                 self.fault_or("killed, and nothing left")
             }
-            (Role::Parent, Fault::Errno(_))
+            (true, Fault::Errno(_))
                 if strace::is_memory(&point.call) && signal == Some(Signal::SIGABRT as i32) =>
             {
                 self.fault_or("no memory")
             }
             // std's ReadDir panics if closedir(3) fails, which it does not for a directory of /proc. It
             // is read before the first fork.
-            (Role::Parent, Fault::Errno(_))
+            (true, Fault::Errno(_))
                 if point.call == "close" && self.stderr_tells("error during closedir") =>
             {
                 self.fault_or("std's panic at a directory")
             }
-            (Role::Parent, Fault::Errno(_)) => outcome,
-            (Role::Child, _) => {
+            (true, Fault::Errno(_)) => outcome,
+            (false, _) => {
                 outcome.and_then(|outcome| Err(self.report(&format!("only {outcome:?}"))))
             }
-            _ => outcome,
+            (true, Fault::Kill) => outcome,
         }
     }
 
@@ -336,9 +383,14 @@ impl Run {
         if stderr.contains("panicked") || self.server.stdout().contains("panicked") {
             return Err(self.report("a panic"));
         }
-        match self.status.and_then(|status| status.code()) {
-            Some(0) if self.served => Ok("served"),
-            Some(1) if stderr.contains("error: ") => Ok("a typed error"),
+        let status = self.status.unwrap_or_default();
+        let said_why = stderr.contains("error: ");
+        match (status.code(), status.signal()) {
+            (Some(0), _) if self.served => Ok("served"),
+            (Some(1), _) if said_why => Ok("a typed error"),
+            // It had shut down because of that error, and the signals were the program's again, when
+            // it was told to stop.
+            (_, Some(SIGTERM)) if said_why => Ok("a typed error"),
             _ => Err(self.report("neither served nor a typed error")),
         }
     }

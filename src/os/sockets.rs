@@ -6,7 +6,7 @@ use super::waiter::poll_any;
 use crate::error::{Error, Operation};
 use nix::{
     errno::Errno,
-    fcntl::{FcntlArg, Flock, FlockArg, OFlag, fcntl},
+    fcntl::{FcntlArg, OFlag, fcntl},
     libc,
     poll::PollFlags,
     sys::{
@@ -288,24 +288,29 @@ fn bind_privately(socket: &OwnedFd, address: &UnixAddr) -> nix::Result<()> {
 
 /// Between the bind and the listen of one instance another would find a socket file at which nobody
 /// listens, and take it. A lock on the directory keeps them apart and leaves no file behind.
-fn lock_directory(path: &Path) -> Result<Option<Flock<fs::File>>, Error> {
+///
+/// The lock ends when the file is closed. (nix's type is not used: it unlocks by a call of its own, and
+/// panics if that fails.)
+fn lock_directory(path: &Path) -> Result<Option<fs::File>, Error> {
     const ATTEMPTS: u32 = 100;
     let directory = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
     let failed = |error| Error::new(Operation::Open, directory.display().to_string(), error);
-    let mut file = match fs::File::open(directory) {
+    let file = match fs::File::open(directory) {
         Ok(file) => file,
         // A directory that may be written and searched but not read is no reason to fail.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(None),
         Err(error) => return Err(failed(error)),
     };
     for _ in 0..ATTEMPTS {
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => return Ok(Some(lock)),
-            Err((back, Errno::EAGAIN)) => file = back,
-            Err((_, errno)) => return Err(failed(errno.into())),
+        // SAFETY: flock has no memory to corrupt, and the descriptor is open.
+        let locked = unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) };
+        match Errno::result(locked) {
+            Ok(_) => return Ok(Some(file)),
+            Err(Errno::EAGAIN | Errno::EINTR) => {}
+            Err(errno) => return Err(failed(errno.into())),
         }
         // OK to ignore: it only passes the time until the next attempt.
         let _ = poll_any([], Some(Duration::from_millis(10)));

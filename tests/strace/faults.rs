@@ -112,6 +112,9 @@ fn errnos(call: &str) -> &'static [&'static str] {
         "ioctl" => &["EINTR", "ENOTTY"],
         "openat" | "open" => &["EACCES", "EINTR", "EMFILE", "ENFILE", "ENOENT", "ENOMEM"],
         "statx" | "newfstatat" | "fstat" => &["EACCES", "ENOENT", "ENOMEM", "ENOSYS"],
+        "unlink" | "unlinkat" | "chmod" | "fchmodat" => &["EACCES", "EPERM", "ENOENT", "EROFS"],
+        "connect" => &["ECONNREFUSED", "EACCES", "EAGAIN", "ENOENT"],
+        "flock" => &["EAGAIN", "EINTR", "ENOLCK"],
         "getdents64" | "lseek" => &["ENOENT", "EINTR"],
         "pipe2" | "pipe" | "eventfd2" | "signalfd4" | "timerfd_create" | "epoll_create1" => {
             &["EMFILE", "ENFILE", "ENOMEM"]

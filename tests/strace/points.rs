@@ -12,6 +12,22 @@ pub enum Role {
     Parent,
     /// The first child; those that follow it are left alone.
     Child,
+    /// The parent of a server at a UNIX socket, whose children have a channel for their words.
+    UnixParent,
+    /// The first child of such a server.
+    UnixChild,
+}
+
+impl Role {
+    const ALL: [Self; 4] = [Self::Parent, Self::Child, Self::UnixParent, Self::UnixChild];
+
+    pub fn is_parent(self) -> bool {
+        matches!(self, Self::Parent | Self::UnixParent)
+    }
+
+    pub fn is_unix(self) -> bool {
+        matches!(self, Self::UnixParent | Self::UnixChild)
+    }
 }
 
 impl fmt::Display for Role {
@@ -19,6 +35,8 @@ impl fmt::Display for Role {
         f.write_str(match self {
             Self::Parent => "parent",
             Self::Child => "child",
+            Self::UnixParent => "unix-parent",
+            Self::UnixChild => "unix-child",
         })
     }
 }
@@ -55,9 +73,10 @@ impl Point {
 
     /// What was run, for people.
     pub fn command(&self) -> String {
-        let who = match self.role {
-            Role::Parent => "PARENT",
-            Role::Child => "FIRST_CHILD",
+        let who = if self.role.is_parent() {
+            "PARENT"
+        } else {
+            "FIRST_CHILD"
         };
         format!("strace -p {who} {}", self.arguments().join(" "))
     }
@@ -68,11 +87,7 @@ impl Point {
     pub fn parse(text: &str) -> Option<Self> {
         let [role, call, nth, fault] = text.split(' ').collect::<Vec<_>>().try_into().ok()?;
         Some(Self {
-            role: match role {
-                "parent" => Role::Parent,
-                "child" => Role::Child,
-                _ => return None,
-            },
+            role: *Role::ALL.iter().find(|known| known.to_string() == role)?,
             call: call.to_owned(),
             nth: nth.parse().ok()?,
             fault: match fault {

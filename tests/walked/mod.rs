@@ -12,17 +12,18 @@
 )]
 
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use prefork_server::{
-    ChildId, Error, Monitor, Operation, PreFork, PreForkHooks, TcpServer, defaults,
-    servers::TcpConn,
+    Builder, ChildId, ChildServer, CommChannel, Error, Monitor, Operation, PreFork, PreForkHooks,
+    TcpServer, UnixServer, defaults,
 };
 
-use super::support::{Args, gate};
+use super::support::{Address, Args, gate};
 
 /// How long a client waits.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -62,8 +63,22 @@ impl PreForkHooks for Complaints {
 
 /// Whether all went well.
 fn walk(args: &Args) -> Result<bool, Error> {
-    let server = TcpServer::new(converse).port(0).max_requests(0);
-    let mut prefork = PreFork::builder(server)
+    if let Some(path) = args.value("--unix") {
+        let server = UnixServer::new(path, |conn| converse(&conn, &conn));
+        let builder = describe(server.max_requests(0), args).comm_channel(CommChannel::Private);
+        let prefork = builder.start()?;
+        return serve(prefork, Some(&format!("unix:{path}")));
+    }
+    let server = TcpServer::new(|conn| converse(&conn, &conn));
+    let prefork = describe(server.port(0).max_requests(0), args).start()?;
+    // The kernel is asked for it, and more than once if that fails: else nobody could connect.
+    let mut asked = (0..3).flat_map(|_| prefork.server().local_addrs());
+    let address = asked.next().map(|address| address.to_string());
+    serve(prefork, address.as_deref())
+}
+
+fn describe<S: ChildServer>(server: S, args: &Args) -> Builder<Complaints, S> {
+    PreFork::builder(server)
         .hooks(Complaints::default())
         .start_servers(1)
         .min_spare_servers(1)
@@ -73,10 +88,13 @@ fn walk(args: &Args) -> Result<bool, Error> {
         .kill_timeout(Duration::from_millis(500))
         .shutdown_timeout(Duration::from_secs(2))
         .cull_after(Duration::from_millis(50))
-        .start()?;
-    // The kernel is asked for it, and more than once if that fails: else nobody could connect.
-    let mut asked = (0..3).flat_map(|_| prefork.server().local_addrs());
-    if let Some(address) = asked.next() {
+}
+
+fn serve<S: ChildServer>(
+    mut prefork: PreFork<Complaints, S>,
+    address: Option<&str>,
+) -> Result<bool, Error> {
+    if let Some(address) = address {
         say(&io::stdout(), &format!("listening on {address}"));
     }
     prefork.run()?;
@@ -84,12 +102,12 @@ fn walk(args: &Args) -> Result<bool, Error> {
 }
 
 /// Greets, so that a client knows that it is in somebody's hands, and gives a line back.
-fn converse(conn: TcpConn) -> io::Result<()> {
+fn converse(from: impl Read, mut to: impl Write) -> io::Result<()> {
     say(&io::stdout(), "a line of the child's own");
-    writeln!(&conn, "hello")?;
+    to.write_all(b"hello\n")?;
     let mut line = String::new();
-    BufReader::new(&conn).read_line(&mut line)?;
-    (&conn).write_all(line.as_bytes())
+    BufReader::new(from).read_line(&mut line)?;
+    to.write_all(line.as_bytes())
 }
 
 /// Writes a line by one call, and a few times if it fails: the walk is about the library's calls, and
@@ -105,7 +123,7 @@ fn say(to: &impl AsFd, line: &str) {
 
 /// Two clients, the second of which comes while the first is served. `at_once`: both are in
 /// somebody's hands then, which takes two children.
-pub fn pair(address: SocketAddr, at_once: bool) -> io::Result<()> {
+pub fn pair(address: &Address, at_once: bool) -> io::Result<()> {
     let first = Client::connect(address)?.greeted()?;
     let mut second = Client::connect(address)?;
     if at_once {
@@ -118,13 +136,26 @@ pub fn pair(address: SocketAddr, at_once: bool) -> io::Result<()> {
     second.ends_well()
 }
 
-struct Client(TcpStream);
+trait Stream: Read + Write {}
+
+impl<S: Read + Write> Stream for S {}
+
+struct Client(Box<dyn Stream>);
 
 impl Client {
-    fn connect(address: SocketAddr) -> io::Result<Self> {
-        let stream = TcpStream::connect_timeout(&address, ANSWER)?;
-        stream.set_read_timeout(Some(ANSWER))?;
-        Ok(Self(stream))
+    fn connect(address: &Address) -> io::Result<Self> {
+        Ok(match address {
+            Address::Tcp(address) => {
+                let stream = TcpStream::connect_timeout(address, ANSWER)?;
+                stream.set_read_timeout(Some(ANSWER))?;
+                Self(Box::new(stream))
+            }
+            Address::Unix(path) => {
+                let stream = UnixStream::connect(path)?;
+                stream.set_read_timeout(Some(ANSWER))?;
+                Self(Box::new(stream))
+            }
+        })
     }
 
     fn greeted(mut self) -> io::Result<Self> {
