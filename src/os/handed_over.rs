@@ -3,7 +3,7 @@
 
 #![allow(unsafe_code)]
 
-use super::limits;
+use super::{limits, ours};
 use nix::{
     errno::Errno,
     fcntl::{FcntlArg, FdFlag, fcntl},
@@ -48,8 +48,12 @@ impl AsRawFd for Given {
     }
 }
 
-/// What `fd` is. An error if it is not open.
+/// What `fd` is. An error if it was not open when we began: what was promised and is missing leaves a
+/// number that descriptors of ours take.
 pub(crate) fn kind(fd: RawFd) -> io::Result<Kind> {
+    if ours::is_of_our_making(fd) {
+        return Err(Errno::EBADF.into());
+    }
     let fd = open(fd)?;
     let of_type = match socket::getsockopt(&fd, sockopt::SockType) {
         Ok(of_type) => of_type,

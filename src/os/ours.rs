@@ -40,6 +40,8 @@ struct Entry {
     serial: u64,
     /// Whose children keep it. Nobody's close it.
     keep: Option<PreForkId>,
+    /// Somebody else has opened it.
+    lent: bool,
 }
 
 #[derive(Debug)]
@@ -96,28 +98,33 @@ pub(crate) struct Ours<T: AsRawFd> {
 impl<T: AsRawFd> Ours<T> {
     /// A descriptor that every child closes.
     pub(crate) fn parents(inner: T) -> Self {
-        Self::enter(inner, None)
+        Self::enter(inner, None, false)
     }
 
     /// A descriptor that the children of server `id` keep, and those of others close.
     pub(crate) fn childrens(inner: T, id: PreForkId) -> Self {
-        Self::enter(inner, Some(id))
+        Self::enter(inner, Some(id), false)
     }
 
     /// A descriptor for the children of the server that is being started: see [`starting`].
     pub(crate) fn servers(inner: T) -> Self {
         let starting = registry().starting;
-        Self::enter(inner, starting)
+        Self::enter(inner, starting, false)
     }
 
-    fn enter(inner: T, keep: Option<PreForkId>) -> Self {
+    /// A descriptor that somebody else has opened and that every child closes.
+    pub(crate) fn lent(inner: T) -> Self {
+        Self::enter(inner, None, true)
+    }
+
+    fn enter(inner: T, keep: Option<PreForkId>, lent: bool) -> Self {
         let mut registry = registry();
         registry.forget_closed();
         registry.last += 1;
         let serial = registry.last;
         registry
             .entries
-            .insert(inner.as_raw_fd(), Entry { serial, keep });
+            .insert(inner.as_raw_fd(), Entry { serial, keep, lent });
         Self {
             inner: ManuallyDrop::new(inner),
             serial,
@@ -172,6 +179,13 @@ pub(crate) fn starting<R>(id: PreForkId, start: impl FnOnce() -> R) -> R {
     registry().starting = Some(id);
     let _reset = Reset;
     start()
+}
+
+/// Whether `fd` is something that a server of ours has opened.
+pub(crate) fn is_of_our_making(fd: RawFd) -> bool {
+    let registry = registry();
+    let entry = registry.entries.get(&fd);
+    entry.is_some_and(|entry| !entry.lent && registry.is_open(entry))
 }
 
 /// In a freshly forked child of server `id`: closes what is ours and not for it, by number, in as
@@ -246,7 +260,11 @@ mod tests {
     #[test]
     fn a_fork_leaves_open_what_is_for_the_child_and_what_comes_later() {
         let (id, other) = (PreForkId::unique(), PreForkId::unique());
-        let entry = |serial, keep| Entry { serial, keep };
+        let entry = |serial, keep| Entry {
+            serial,
+            keep,
+            lent: false,
+        };
         let mut registry = Registry {
             last: 3,
             starting: None,

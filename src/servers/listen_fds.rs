@@ -248,7 +248,7 @@ pub(super) fn take(wanted: &Wanted, family: Family) -> Result<Vec<Taken>, Error>
         .into_iter()
         .map(|(socket, given)| Taken {
             socket,
-            given: Ours::parents(given),
+            given: Ours::lent(given),
         })
         .collect())
 }

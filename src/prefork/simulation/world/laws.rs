@@ -69,8 +69,10 @@ impl World {
         let monitor = &self.core.monitor;
         let Some((at, _)) = monitor.next_signal(child) else {
             let ends = child.flags().contains(Flags::KILL_SENT);
+            // The shutdown has a bound for these as well.
             let serves = child.reason() == Some(Reason::Culled)
-                && child.flags().contains(Flags::BUSY_SINCE_TOLD);
+                && child.flags().contains(Flags::BUSY_SINCE_TOLD)
+                && !monitor.is_shutdown();
             // With a timeout a silent one is judged once what it wrote has been read.
             let judged_later = serves && child.flags().contains(Flags::UNREAD);
             assert!(
