@@ -35,7 +35,10 @@ impl Ramp {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::at;
+
+    fn at(millis: u64) -> Time {
+        Time::at(Duration::from_millis(millis))
+    }
 
     #[test]
     fn forks_double_while_shortage_follows_on_shortage() {
