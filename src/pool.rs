@@ -66,15 +66,13 @@ pub(crate) enum Plan {
 
 /// The main decision. The live processes and the queued forks never pass `max_clients`.
 pub(crate) fn plan(census: Census, demand: Demand, attributes: &Attributes) -> Plan {
-    let gap = |spare: usize| spare.saturating_sub(census.idle() + demand.queued);
     let missing = if census.idle() + census.busy + demand.queued == 0 {
         // No less than the minimum: nothing would ask again until the first connection comes.
         attributes.start_servers.max(attributes.min_spare_servers)
     } else {
         match shortage(census, demand.queued, attributes) {
             0 => 0,
-            // Not above the maximum: what is forked here is not to be culled.
-            missing => missing.max(demand.ramp.min(gap(attributes.max_spare_servers))),
+            missing => missing.max(demand.ramp),
         }
     };
     let room = attributes

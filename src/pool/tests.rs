@@ -20,8 +20,7 @@ fn oracle(census: Census, demand: Demand, limits: &Attributes) -> Plan {
         let spare = starting + free + demand.queued + forks;
         let wanted = forks < demand.owed
             || (nobody && forks < limits.start_servers.max(limits.min_spare_servers))
-            || (short && spare < limits.min_spare_servers)
-            || (short && spare < limits.max_spare_servers && forks < demand.ramp);
+            || (short && (spare < limits.min_spare_servers || forks < demand.ramp));
         let processes = starting + free + busy + retiring + demand.queued + forks;
         if !wanted || processes >= limits.max_clients {
             break;
