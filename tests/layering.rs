@@ -20,9 +20,7 @@ const LAYERS: [&[&str]; 11] = [
     &["server"],
     &["child_end"],
     &["monitor"],
-    &[
-        "pool", "slowdown", "ramp", "alarms", "states", "tasks", "report",
-    ],
+    &["pool", "slowdown", "alarms", "states", "tasks", "report"],
     &["attributes"],
     &["comm"],
     &["child"],
