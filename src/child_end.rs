@@ -346,7 +346,11 @@ impl Comm {
             self.shared.notice_stop();
             let patience = self.shared.patience(deadline);
             match self.shared.link.wait_stream(stream, interest, patience)? {
-                Wake::Ready => return Ok(true),
+                Wake::Ready => {
+                    // The parent's end may have been found in the same look.
+                    self.shared.notice_orphaned();
+                    return Ok(true);
+                }
                 Wake::Stop => self.shared.notice_orphaned(),
                 Wake::Timer => {}
             }

@@ -191,9 +191,13 @@ pub fn handler_run_error<H: PreForkHooks + ?Sized>(
 ) {
     let pid = child
         .and_then(|child| monitor.child(child))
-        .map_or_else(std::process::id, |child| child.pid());
+        .map_or(monitor.pid, Child::pid);
     let number = error.raw_os_error().unwrap_or(0);
-    log::warn!("{pid} got {operation} error {number} ({error})");
+    let text = error.to_string();
+    // The number has been said, and std says it again.
+    let again = format!(" (os error {number})");
+    let text = text.strip_suffix(&again).unwrap_or(&text);
+    log::warn!("{pid} got {operation} error {number} ({text})");
     if monitor.shutdown_on_error() {
         monitor.shutdown();
     }

@@ -32,6 +32,8 @@ pub struct Monitor {
     pub(crate) pool: Pool,
     pub(crate) queue: Queue,
     pub(crate) report: Report,
+    /// The process that these books are in.
+    pub(crate) pid: u32,
     /// The hook that is running, for the log when it panics.
     pub(crate) hook: &'static str,
     /// The hook that was called last, for the log when that took long.
@@ -43,6 +45,8 @@ pub struct Monitor {
     surplus: Surplus,
     owed: usize,
     now: Time,
+    /// When the last turn began: what children have said until then has been read.
+    turned: Time,
     since_last_turn: Duration,
     gaps: Duration,
     shutdown: bool,
@@ -122,7 +126,8 @@ impl Monitor {
         self.shutdown
     }
 
-    /// The moment at which this turn of the loop began to work.
+    /// The moment at which this turn of the loop began to work; between two turns, the moment at which
+    /// [`PreFork::monitor_mut`](crate::PreFork::monitor_mut) or a handler was called.
     pub fn now(&self) -> Time {
         self.now
     }

@@ -7,6 +7,7 @@ mod builder;
 mod core;
 mod deaths;
 mod handlers;
+mod heed;
 mod perform;
 #[cfg(test)]
 mod simulation;
@@ -14,7 +15,7 @@ mod slow;
 
 pub use self::builder::Builder;
 
-use self::core::Core;
+use self::{core::Core, heed::Wish};
 use crate::{
     error::Error,
     hooks::{DefaultHooks, PreForkHooks},
@@ -150,7 +151,8 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
         Ok(ready)
     }
 
-    /// The only reading of the clock for what happens in a turn.
+    /// The only reading of the clock for what happens in a turn. (What a program does between two turns
+    /// has one of its own: [`Core::tell_time`].)
     fn tick(&mut self) {
         let now = self.shell.clock.now();
         // Later than it should have been: we were stopped, or starved, and the children may have
@@ -171,16 +173,13 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
         let woken = ready.iter().any(|event| event.source == Source::Signals);
         let arrived = self.shell.arrived(woken);
         self.deaths_unknown |= arrived.deaths > 0;
-        let interrupts_needed = if self.core.monitor.is_shutdown() {
-            1
-        } else {
-            2
-        };
-        if arrived.interrupts + arrived.terminations > 0 {
+        let is_shutdown = self.core.monitor.is_shutdown();
+        let wish = heed::wish(arrived.terminations, arrived.interrupts, is_shutdown);
+        if wish >= Wish::Shutdown {
             // Now, not in its turn: children that a Ctrl-C has ended already were asked.
             self.call_shutdown();
         }
-        if arrived.interrupts >= interrupts_needed {
+        if wish == Wish::Kill {
             self.kill_what_is_left();
         }
     }
@@ -281,8 +280,10 @@ impl<H, S> PreFork<H, S> {
         &self.core.monitor
     }
 
-    /// The books, to set an attribute or to ask for something; it is done in the next turn.
+    /// The books, to set an attribute or to ask for something; it is done in the next turn. They are told
+    /// the time of this call, from which an alarm or the time of a child that is told to stop counts.
     pub fn monitor_mut(&mut self) -> &mut Monitor {
+        self.core.tell_time();
         &mut self.core.monitor
     }
 

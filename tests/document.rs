@@ -7,8 +7,9 @@
 )]
 
 use prefork_server::{
-    COMM_ACK, COMM_BUSY, COMM_NOT_BUSY, ChildServer, Comm, DOCUMENTED_STATES, DefaultHooks, Error,
-    Monitor, PreFork, PreForkHooks, Start, States, TcpServer, UnixServer, Word, defaults,
+    COMM_ACK, COMM_BUSY, COMM_NOT_BUSY, ChildId, ChildServer, Comm, DOCUMENTED_STATES,
+    DefaultHooks, Error, Line, Monitor, Output, PreFork, PreForkHooks, Start, States, TcpServer,
+    UnixServer, Word, defaults,
 };
 use std::{collections::BTreeSet, fs, io, time::Duration};
 
@@ -215,8 +216,12 @@ fn the_constants_print_as_themselves() {
 fn the_loop_has_a_method_for_each_handler_that_can_be_called() {
     type P = PreFork<DefaultHooks, Server>;
     let _: [fn(&mut P); 4] = [P::forkoff, P::server_fork, P::timeout_check, P::shutdown];
+    let _: fn(&mut P) = P::stop;
     let _ = P::child;
     let _ = P::run_error;
+    let _: fn(&mut P, ChildId) = P::server_closed;
+    let _: fn(&mut P, ChildId, &Line) = P::server_stderr;
+    let _: fn(&mut P, ChildId, Output<'_>) = P::server_ack;
     let _ = P::id;
     let _: fn(&mut P) -> Result<prefork_server::Report, Error> = P::run;
     // The two servers that come along.

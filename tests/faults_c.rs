@@ -405,8 +405,10 @@ fn with_read_error(world: &mut World, arguments: &[&str]) -> Option<(Server, Hel
 
 /// With `shutdown_on_error` off, the child with whose output something is wrong is killed and replaced.
 fn c14_a_read_error_costs_that_child_only(world: &mut World) {
-    // Without the SIGKILL of `run_error_of` the child lived on, and nobody would ever hear it again.
-    let Some((server, mut held)) = with_read_error(world, &["--bear-errors"]) else {
+    // Without the SIGKILL of `run_error_of` the child lives on, until the time of a child that was told to
+    // stop is over, and nobody would hear it.
+    let flags = ["--bear-errors", "--kill-timeout", "60000"];
+    let Some((server, mut held)) = with_read_error(world, &flags) else {
         return;
     };
     expect_exit(&server, held.pid, "Faulty signal: 9 (SIGKILL)");

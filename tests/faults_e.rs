@@ -37,6 +37,7 @@ fn main() -> ExitCode {
             e08_a_load_at_the_border_neither_forks_nor_culls_without_end,
             e09_nothing_writes_a_file,
             e10_too_few_descriptors_are_refused_before_the_address_is_bound,
+            e10_the_parent_raises_its_limit_and_children_have_the_old_one,
             e10_a_small_stack_and_little_memory_suffice,
             e11_hundreds_of_children_leave_no_trace_in_the_parent,
         ],
@@ -90,11 +91,14 @@ impl Somebody {
 
 /// The soft limit of processes.
 fn process_limit(server: &Server) -> String {
-    let limits = fs::read_to_string(format!("/proc/{}/limits", server.pid())).unwrap();
-    let line = limits
-        .lines()
-        .find(|line| line.starts_with("Max processes"));
-    line.unwrap().split_whitespace().nth(2).unwrap().to_owned()
+    soft_limit(server.pid(), "Max processes")
+}
+
+/// A soft limit of a process.
+fn soft_limit(pid: u32, name: &str) -> String {
+    let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+    let line = limits.lines().find_map(|line| line.strip_prefix(name));
+    line.unwrap().split_whitespace().next().unwrap().to_owned()
 }
 
 /// A copy of this executable where another user can run it.
@@ -387,6 +391,22 @@ fn e10_too_few_descriptors_are_refused_before_the_address_is_bound(world: &mut W
         "{text}"
     );
     assert!(text.contains("the hard limit is 16"), "{text}");
+}
+
+/// If they do not fit into the soft limit, the parent takes all that the hard one gives; its children get
+/// back what it had found.
+fn e10_the_parent_raises_its_limit_and_children_have_the_old_one(world: &mut World) {
+    if !has_prlimit() {
+        return;
+    }
+    let server = limited(world, &["--nofile=64:1000"], &[]).spawn();
+    server.address();
+    let limit = |pid| soft_limit(pid, "Max open files");
+    assert_eq!(limit(server.pid()), "1000");
+    for child in expect_up(&server, 2) {
+        assert_eq!(limit(child), "64");
+    }
+    ends_well(&server);
 }
 
 /// Nothing here needs much: the limits are inherited and left as they are.

@@ -18,7 +18,7 @@ use std::time::Duration;
 use prefork_server::{Monitor, PreFork, PreForkHooks, States, TcpServer, defaults};
 use subject::{
     Held, SOON, announce, builder, deaths, ended, ends_well, expect_entry, expect_exit, expect_up,
-    log_warnings, pids, report, send, serve, signal_set,
+    log_warnings, pids, report, send, serve, signal_set, stop,
 };
 use support::{
     Address, Args, Server, Signal, World, holds, port_is_free, processes, programs, scenarios,
@@ -39,6 +39,7 @@ fn main() -> ExitCode {
             sigint_ends_after_the_connection_in_hand,
             i02_a_second_sigint_kills_what_is_left,
             i02_a_sigint_after_sigterm_kills_what_is_left,
+            i02_a_sigint_in_one_turn_with_sigterm_kills_what_is_left,
             i02_a_second_sigterm_changes_nothing,
             a_state_that_posts_itself_does_not_keep_the_server,
             dispositions_are_restored_after_the_run,
@@ -139,6 +140,19 @@ fn kills_what_is_left(world: &mut World, first: Signal) {
     assert_eq!(server.expect_children(1), [held.pid]);
     held.is_served();
     server.signal(Signal::SIGINT);
+    held.client.gone();
+    assert_eq!(server.wait(SOON).code(), Some(0));
+    expect_exit(&server, held.pid, "Shutdown signal: 9 (SIGKILL)");
+}
+
+/// Also if the parent finds both at once, as after a moment in which it did not run.
+fn i02_a_sigint_in_one_turn_with_sigterm_kills_what_is_left(world: &mut World) {
+    let server = world.spawn("serve", &[]);
+    let mut held = Held::new(&server.address());
+    stop(server.pid());
+    server.signal(Signal::SIGTERM);
+    server.signal(Signal::SIGINT);
+    server.signal(Signal::SIGCONT);
     held.client.gone();
     assert_eq!(server.wait(SOON).code(), Some(0));
     expect_exit(&server, held.pid, "Shutdown signal: 9 (SIGKILL)");

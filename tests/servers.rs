@@ -70,6 +70,7 @@ fn main() -> ExitCode {
             j04_stale_file_is_replaced,
             state_is_made_in_each_child,
             j04_stuck_server_with_a_full_backlog_is_not_replaced,
+            write_timeout_is_the_handlers_to_set,
             tcp_over_ipv6,
             tcp_port_is_chosen_by_the_system,
             j05_fifty_at_once_on_one_path,
@@ -200,6 +201,17 @@ fn obey<S: Stream + io::Read + io::Write>(
                 let kind = (&conn).read(&mut [0]).unwrap_err().kind();
                 conn.set_read_timeout(None);
                 writeln!(&conn, "{kind:?}")?;
+            }
+            "flood" => {
+                conn.set_write_timeout(Some(Duration::from_millis(text.parse().unwrap())));
+                let kind = loop {
+                    if let Err(error) = (&conn).write_all(&[b'x'; 65536]) {
+                        break error.kind();
+                    }
+                };
+                eprintln!("flooded");
+                conn.set_write_timeout(None);
+                writeln!(&conn, "\n{kind:?}")?;
             }
             "time-out" => {
                 conn.set_read_timeout(Some(Duration::from_millis(10)));
@@ -670,6 +682,29 @@ fn read_timeout_is_the_handlers_to_set(world: &mut World) {
     client.eof();
     stop(&server);
     assert_eq!(server.stderr(), "");
+}
+
+/// A client that reads nothing: with the timeout ignored the handler waited for ever.
+fn write_timeout_is_the_handlers_to_set(world: &mut World) {
+    let path = world.tempdir().join("socket");
+    let servers = [
+        world.spawn("tcp", &[]),
+        world.spawn("unix", &["--path", &path.to_string_lossy()]),
+    ];
+    for (server, patience) in servers.iter().zip([50, 1]) {
+        let mut client = connect(&server.address());
+        client.send_line(&format!("flood {patience}"));
+        let flooded = |text: &str| text.contains(" STDERR: flooded\n");
+        server.expect_stderr("the timeout", flooded);
+        // It is off again: what is said last waits until there is room for it.
+        client.close_write();
+        let mut all = Vec::new();
+        client.read_to_end(&mut all).unwrap();
+        let flood = all.iter().take_while(|&&byte| byte == b'x').count();
+        assert_eq!(String::from_utf8_lossy(&all[flood..]), "\nTimedOut\n");
+        drop(client);
+        stop(server);
+    }
 }
 
 /// Without the last two lines of `Stream::block` the TCP stream gives up with `WouldBlock`.

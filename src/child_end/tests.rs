@@ -247,6 +247,24 @@ fn a_client_in_hand_is_served_without_the_parent() {
     assert_eq!(closed.get(), 1, "the listeners are closed at once");
 }
 
+/// The client and the parent's end in one look: the port must not stay taken for as long as the client
+/// stays.
+#[test]
+fn the_parents_end_is_noticed_beside_a_client_that_is_ready() {
+    let (world, comm) = end();
+    let client = File::open("/dev/null").unwrap();
+    let closed = Rc::new(Cell::new(0));
+    let count = Rc::clone(&closed);
+    comm.when_orphaned(move || count.set(count.get() + 1));
+    world.steps.borrow_mut().push_back(Step {
+        orphaned: true,
+        ..wait(100, Wake::Ready)
+    });
+    let ready = comm.wait_stream(client.as_fd(), Interest::Read, None);
+    assert!(ready.unwrap());
+    assert_eq!((closed.get(), world.ends_armed.get()), (1, 1));
+}
+
 #[test]
 fn what_is_to_happen_without_the_parent_happens_once() {
     let (world, comm) = end();

@@ -104,13 +104,14 @@ impl Monitor {
         long
     }
 
-    /// Who has been silent for too long: free ones and busy ones.
+    /// Who has been silent for too long: free ones and busy ones. Up to the last turn, since what they have
+    /// said after it has not been read.
     pub(crate) fn overdue(&self) -> (Vec<ChildId>, Vec<ChildId>) {
         if self.attributes.timeout.is_zero() {
             return (Vec::new(), Vec::new());
         }
         self.pool
-            .overdue(self.attributes.timeout, self.now, self.gaps)
+            .overdue(self.attributes.timeout, self.turned, self.gaps)
     }
 
     pub(crate) fn begin_shutdown(&mut self) {

@@ -307,3 +307,26 @@ fn any_signal_can_be_sent_and_only_the_ending_ones_are_noted() {
     );
     assert_eq!(state(&monitor, id), State::Free, "it sends and no more");
 }
+
+/// What is asked for between two turns counts from then; but whoever is judged then has not been heard
+/// since the last turn, and a pause of the loop is one all the same.
+#[test]
+fn between_two_turns_time_goes_on_and_nobody_is_judged_by_it() {
+    let mut monitor = monitor();
+    monitor.set_timeout(ms(1000));
+    let silent = child(&mut monitor, State::Busy);
+    go_to(&mut monitor, 900);
+    monitor.is_now(at(8000));
+    assert_eq!(monitor.now(), at(8000));
+    assert_eq!(monitor.overdue(), (vec![], vec![]));
+    monitor.delay_set("own", ms(500));
+    assert_eq!(monitor.deadline(), Some(at(8500)));
+    monitor.retire(silent, Reason::Asked);
+    let told = monitor.child(silent).unwrap();
+    let kill = (at(18_000), Signal::Kill);
+    assert_eq!(monitor.next_signal(told), Some(kill));
+    monitor.is_now(at(7000));
+    assert_eq!(monitor.now(), at(8000), "it never goes back");
+    monitor.tick(at(8001), Duration::ZERO);
+    assert!(monitor.puts_off_timeout_check());
+}

@@ -7,9 +7,16 @@ impl Monitor {
     /// A turn begins at `now`. `gap` is the time since the last one in which the parent should have
     /// run and did not; it is not counted as anybody's silence.
     pub(crate) fn tick(&mut self, now: Time, gap: Duration) {
-        self.since_last_turn = now.since(self.now);
-        self.now = self.now.max(now);
+        self.since_last_turn = now.since(self.turned);
+        self.turned = self.turned.max(now);
         self.gaps = self.gaps.saturating_add(gap);
+        self.is_now(now);
+    }
+
+    /// It is `now`, between two turns: nothing has been read since the last one, so whoever is judged is
+    /// judged by that one.
+    pub(crate) fn is_now(&mut self, now: Time) {
+        self.now = self.now.max(now);
     }
 
     /// Queues whatever has come due. Called when everything that had arrived has been read.

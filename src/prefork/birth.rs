@@ -138,6 +138,7 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
     }
 
     fn become_child(&mut self, ends: ChildEnds, parent: u32, mask: Mask) -> io::Result<Comm> {
+        self.core.monitor.pid = std::process::id();
         let monitor = &self.core.monitor;
         let (words, coalesce) = (monitor.comm_words(), monitor.coalesce_words());
         let cradle = Cradle {

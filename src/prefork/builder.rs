@@ -95,7 +95,8 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
         limits::ensure_open_files(normal.max_clients, DESCRIPTORS_A_CHILD + private)?;
         let id = PreForkId::unique();
         let shell = Shell::new(id, normal.handle_signals, normal.kill_timeout)?;
-        let monitor = Monitor::with_attributes(self.attributes);
+        let mut monitor = Monitor::with_attributes(self.attributes);
+        monitor.pid = std::process::id();
         let mut prefork = PreFork {
             id,
             core: Core::new(self.hooks, monitor, shell.clock),

@@ -26,6 +26,13 @@ pub(super) struct Core<H> {
     slow: SlowHooks,
 }
 
+impl<H> Core<H> {
+    /// Tells the books what time it is, when they are used between two turns.
+    pub(super) fn tell_time(&mut self) {
+        self.monitor.is_now(self.clock.now());
+    }
+}
+
 impl<H: PreForkHooks> Core<H> {
     pub(super) fn new(hooks: H, monitor: Monitor, clock: Clock) -> Self {
         Self {

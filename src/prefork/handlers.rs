@@ -15,11 +15,12 @@ use std::io;
 /// The documented handlers, by hand. The loop calls them by itself; they are public for programs that
 /// drive the server by [`turn`](Self::turn) and want something done between two turns.
 ///
-/// Each performs what its hook has queued: where that is a fork, the child is forked inside of the
+/// Each is done at the time at which it is called, and performs what its hook has queued: where that is a fork, the child is forked inside of the
 /// call and never returns from it.
 impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
     /// `_child`: the server has ended in the parent. Calls `handler_child`.
     pub fn child(&mut self, error: &io::Error) {
+        self.core.tell_time();
         self.call_child(error);
         self.perform();
     }
@@ -30,6 +31,7 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
     pub fn stop(&mut self) {
         if !self.done {
             self.shell.end_children();
+            self.core.tell_time();
             let Self { core, server, .. } = self;
             core.call("handler_stop", |hooks, monitor| {
                 hooks.handler_stop(monitor, server)
@@ -42,12 +44,14 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
 
     /// `run_error`: an operation on a child has failed. Calls `handler_run_error`.
     pub fn run_error(&mut self, operation: Operation, error: &io::Error, child: Option<ChildId>) {
+        self.core.tell_time();
         self.call_run_error(operation, error, child);
         self.perform();
     }
 
     /// `shutdown`: calls `handler_shutdown`, unless the shutdown has begun.
     pub fn shutdown(&mut self) {
+        self.core.tell_time();
         self.call_shutdown();
         self.perform();
     }
@@ -55,12 +59,14 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
     /// `server_closed`: a child has closed its outputs or was reaped. Calls
     /// `handler_server_closed`.
     pub fn server_closed(&mut self, child: ChildId) {
+        self.core.tell_time();
         self.call_server_closed(child);
         self.perform();
     }
 
     /// `server_stderr`: a line from a child's stderr. Calls `handler_server_stderr`.
     pub fn server_stderr(&mut self, child: ChildId, line: &Line) {
+        self.core.tell_time();
         self.core
             .deliver(child, poller::Output::Stderr, Output::Line(line));
         self.perform();
@@ -68,24 +74,28 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
 
     /// `server_ack`: a word or a line from a child's stdout. Calls `handler_server_ack`.
     pub fn server_ack(&mut self, child: ChildId, output: Output<'_>) {
+        self.core.tell_time();
         self.core.deliver(child, poller::Output::Stdout, output);
         self.perform();
     }
 
     /// `server_timeout_check`: calls `handler_server_timeout_check`, which sets its timer anew.
     pub fn timeout_check(&mut self) {
+        self.core.tell_time();
         self.call_timeout_check();
         self.perform();
     }
 
     /// `forkoff`: calls `handler_forkoff`.
     pub fn forkoff(&mut self) {
+        self.core.tell_time();
         self.call_forkoff();
         self.perform();
     }
 
     /// `server_fork`: calls `handler_server_fork`.
     pub fn server_fork(&mut self) {
+        self.core.tell_time();
         self.call_server_fork();
         self.perform();
     }

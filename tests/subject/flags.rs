@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use prefork_server::{Builder, CommChannel, PreFork, TcpServer};
+use prefork_server::{Builder, ChildServer, CommChannel, PreFork, TcpServer};
 
 use super::super::support::Args;
 use super::{Journal, converse};
@@ -12,6 +12,11 @@ pub fn builder(args: &Args) -> Builder<Journal, TcpServer> {
     let server = TcpServer::new(converse)
         .port(args.parsed("--port").unwrap_or(0))
         .max_requests(args.parsed("--max-requests").unwrap_or(0));
+    builder_of(args, server)
+}
+
+/// The same around a server of the test's own.
+pub fn builder_of<S: ChildServer>(args: &Args, server: S) -> Builder<Journal, S> {
     let channel = if args.has("--private") {
         CommChannel::Private
     } else {

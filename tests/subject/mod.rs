@@ -38,7 +38,7 @@ use super::support::{
 };
 
 pub use cgroup::Group;
-pub use flags::{builder, count, millis};
+pub use flags::{builder, builder_of, count, millis};
 pub use hooks::{Journal, spawn_thread};
 pub use journal::{Entry, deaths, expect_entry, expect_exit, journal, pids, report};
 pub use kernel::{children_at_once, has_signal, signal_set};
