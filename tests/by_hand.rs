@@ -168,7 +168,6 @@ fn obey(server: &mut Driven, letter: u8, ours: &UnixStream) {
         (b't', _) => server.timeout_check(),
         (b'f', _) => {
             // What is missing, and no more.
-            server.monitor_mut().set_max_spawn_rate(1);
             server.monitor_mut().set_min_spare_servers(5);
             server.forkoff();
         }
