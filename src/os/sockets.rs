@@ -11,8 +11,8 @@ use nix::{
     poll::PollFlags,
     sys::{
         socket::{
-            self, AddressFamily, Backlog, MsgFlags, SockFlag, SockType, SockaddrLike,
-            SockaddrStorage, UnixAddr, sockopt,
+            self, AddressFamily, MsgFlags, SockFlag, SockType, SockaddrLike, SockaddrStorage,
+            UnixAddr, sockopt,
         },
         stat::{Mode, umask},
     },
@@ -211,15 +211,16 @@ fn stream_socket(family: AddressFamily) -> nix::Result<OwnedFd> {
 }
 
 fn listen(socket: &OwnedFd, backlog: i32) -> nix::Result<()> {
-    let limit = most_backlog()
-        .unwrap_or(libc::SOMAXCONN)
-        .min(libc::SOMAXCONN);
-    if backlog > limit {
+    if let Some(limit) = most_backlog()
+        && backlog > limit
+    {
         log::warn!("backlog {backlog} is more than can be had, using {limit}");
     }
-    // OK because the range is what `Backlog` accepts; the kernel cuts it to its own limit.
-    let backlog = Backlog::new(backlog.clamp(0, libc::SOMAXCONN)).unwrap_or(Backlog::MAXCONN);
-    socket::listen(socket, backlog)
+    // Not nix's wrapper, which refuses what is above the C library's SOMAXCONN: a number of the time
+    // of its compilation, 128 with musl, while the kernel's limit is a setting of the system. The
+    // kernel takes a negative number for a huge one.
+    // SAFETY: the descriptor is open, since it is borrowed; no memory is passed.
+    Errno::result(unsafe { libc::listen(socket.as_raw_fd(), backlog.max(0)) }).map(drop)
 }
 
 /// To what the kernel cuts a backlog, without a word.
