@@ -75,9 +75,7 @@ fn a01_an_idle_child_that_is_killed_is_replaced(world: &mut World) {
 ///
 /// Without `owed` in `Monitor::exited`: the replacement never comes.
 fn a02_a_busy_child_that_is_killed_costs_its_client_only(world: &mut World) {
-    // A shortage that follows on the first would be met with two.
-    let flags = ["--start", "3", "--min-spare", "1", "--spawn-rate", "1"];
-    let server = world.spawn("serve", &flags);
+    let server = world.spawn("serve", &["--start", "3", "--min-spare", "1"]);
     let address = server.address();
     let mut held = hold(&address, 3);
     let mut victim = held.pop().unwrap();
@@ -364,8 +362,7 @@ fn a04_a_panic_in_a_handler_ends_the_child_with_101(world: &mut World) {
 fn c15_a_panic_in_a_hook_of_the_parent_is_survived(world: &mut World) {
     // Fails without the `catch_unwind` in `Core::call`.
     world.expect_panics();
-    let flags = ["--start", "1", "--panic-once", "--spawn-rate", "1"];
-    let server = world.spawn("serve", &flags);
+    let server = world.spawn("serve", &["--start", "1", "--panic-once"]);
     let address = server.address();
     let mut held = Held::new(&address);
     // What the hook had asked for before it panicked, a look at the numbers, is done.

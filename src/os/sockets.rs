@@ -405,4 +405,32 @@ mod tests {
         assert!(matches!(accepted, Accepted::Connection(_)), "{accepted:?}");
         drop(client);
     }
+
+    /// A UNIX socket without a name in the file system that listens with that backlog, and how many
+    /// of `clients` find room there.
+    #[cfg(target_os = "linux")]
+    fn room(backlog: i32, clients: usize) -> usize {
+        let listener = stream_socket(AddressFamily::Unix).unwrap();
+        let name = format!("prefork-backlog-{}-{backlog}", std::process::id());
+        let address = UnixAddr::new_abstract(name.as_bytes()).unwrap();
+        socket::bind(listener.as_raw_fd(), &address).unwrap();
+        listen(&listener, backlog).unwrap();
+        let clients: Vec<_> = (0..clients)
+            .map(|_| stream_socket(AddressFamily::Unix).unwrap())
+            .collect();
+        let connect = |client: &&OwnedFd| socket::connect(client.as_raw_fd(), &address).is_ok();
+        clients.iter().filter(connect).count()
+    }
+
+    /// The kernel lets one more wait than was asked for. It cuts what is too much, and a negative number
+    /// would be that to it.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_backlog_is_what_was_asked_for_and_never_negative() {
+        assert_eq!(room(3, 20), 4);
+        assert_eq!(room(0, 20), 1);
+        assert_eq!(room(-1, 20), 1);
+        assert_eq!(room(i32::MIN, 20), 1);
+        assert_eq!(room(i32::MAX, 20), 20);
+    }
 }
