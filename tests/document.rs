@@ -240,11 +240,10 @@ const OWN_HOOKS: [&str; 6] = [
     "fork_failed",
     "handler_state",
 ];
-const OWN_ATTRIBUTES: [&str; 9] = [
+const OWN_ATTRIBUTES: [&str; 8] = [
     "kill_timeout",
     "shutdown_timeout",
     "cull_after",
-    "max_spawn_rate",
     "comm_channel",
     "comm_words",
     "coalesce_words",
