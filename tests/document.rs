@@ -278,9 +278,11 @@ fn names(row: &str, cell: usize) -> Vec<&str> {
     cell.split('`').skip(1).step_by(2).collect()
 }
 
-/// Each table that the document is about: the part of the file, the heading, and for each row the names
-/// in the first cell and those that the row must hold in any other.
-fn tables() -> Vec<(&'static str, &'static str, Vec<(Vec<String>, Vec<String>)>)> {
+/// A row: the names in its first cell, and those that it must hold in any other.
+type Row = (Vec<String>, Vec<String>);
+
+/// Each table that the document is about: the part of the file, the heading, and the rows.
+fn tables() -> Vec<(&'static str, &'static str, Vec<Row>)> {
     let hook = |name: &str| vec![format!("PreForkHooks::{name}"), format!("defaults::{name}")];
     let plain = |names: &[&str]| -> Vec<_> {
         let row = |name: &&str| (vec![(*name).to_owned()], Vec::new());

@@ -173,7 +173,6 @@ fn announcer(args: Args) {
 
 /// Says where it listens, then starts a child whose output it reads, and keeps the pipe of another one
 /// that is gone, unless it is to be tidy.
-#[expect(clippy::zombie_processes, reason = "it is killed before its child")]
 fn hoarder(args: Args) -> io::Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     println!("listening on {}", listener.local_addr()?);
