@@ -14,7 +14,7 @@
 
 mod common;
 
-use common::{Flags, Result};
+use common::{Flags, Result, Usage};
 
 use axum::{Router, extract::Path, http::StatusCode, routing::get};
 use hyper::{
@@ -362,7 +362,11 @@ fn main() -> Result {
     common::init_log();
     let mut args: Vec<_> = std::env::args_os().skip(1).collect();
     let in_hand = take_in_hand(&mut args)?;
-    let flags = Flags::read(ABOUT, 8082, 10_000, args)?;
+    let usage = Usage {
+        max_requests: 10_000,
+        ..Usage::new(ABOUT, 8082)
+    };
+    let flags = Flags::parse_from(&usage, args)?;
     let server = AxumServer {
         address: flags.address.clone(),
         port: flags.port,

@@ -7,7 +7,7 @@
 
 mod common;
 
-use common::{Flags, Result};
+use common::{Flags, Result, Usage};
 use nix::libc;
 use prefork_server::{TcpServer, servers::TcpConn};
 use std::{
@@ -122,19 +122,17 @@ fn read_path(mut conn: &TcpConn) -> io::Result<Option<String>> {
 
 fn main() -> Result {
     common::init_log();
-    let flags = Flags::parse(
-        "A handler that crashes: asked for /segv, /abort, /exit, /spin or /leak.",
-        8081,
-    )?;
+    let about = "A handler that crashes: asked for /segv, /abort, /exit, /spin or /leak.";
+    let flags = Flags::parse(&Usage {
+        timeout: TIMEOUT,
+        ..Usage::new(about, 8081)
+    })?;
     let server = TcpServer::per_child(|| Ok(0))
         .serve(serve)
         .address(&flags.address)
         .port(flags.port)
         .max_requests(flags.max_requests);
-    let mut builder = flags.builder(server).kill_timeout(Duration::from_secs(1));
-    if flags.timeout().is_none() {
-        builder = builder.timeout(TIMEOUT);
-    }
+    let builder = flags.builder(server).kill_timeout(Duration::from_secs(1));
     let prefork = builder.start()?;
     let addresses = prefork.server().local_addrs();
     let first = addresses

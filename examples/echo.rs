@@ -5,7 +5,7 @@
 
 mod common;
 
-use common::{Flags, Result};
+use common::{Flags, Result, Usage};
 use prefork_server::{
     TcpServer, UnixServer,
     servers::{Conn, Stream},
@@ -25,10 +25,11 @@ fn echo<S: Stream>(conn: Conn<S>) -> io::Result<()> {
 
 fn main() -> Result {
     common::init_log();
-    let flags = Flags::parse(
-        "A line echo server. Takes --path PATH too, for a UNIX socket instead of TCP.",
-        7777,
-    )?;
+    let about = "A line echo server. Takes --path PATH too, for a UNIX socket instead of TCP.";
+    let flags = Flags::parse(&Usage {
+        takes_path: true,
+        ..Usage::new(about, 7777)
+    })?;
     match &flags.path {
         Some(path) => {
             let server = UnixServer::new(path, echo).max_requests(flags.max_requests);

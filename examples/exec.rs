@@ -6,7 +6,7 @@
 
 mod common;
 
-use common::{Flags, Result};
+use common::{Flags, Result, Usage};
 use prefork_server::{CommWords, ExecServer, servers::Listen};
 use std::{ffi::OsString, path::Path, time::Duration};
 
@@ -63,7 +63,13 @@ fn main() -> Result {
     let mut args: Vec<OsString> = std::env::args_os().skip(1).collect();
     let program = take_program(&mut args);
     let words = take_words(&mut args)?;
-    let flags = Flags::parse_from(ABOUT, 7777, args)?;
+    let flags = Flags::parse_from(
+        &Usage {
+            takes_path: true,
+            ..Usage::new(ABOUT, 7777)
+        },
+        args,
+    )?;
     let mut command = program.unwrap_or_else(|| perl(&flags, words)).into_iter();
     let server = ExecServer::new(command.next().unwrap_or_default()).args(command);
     let server = match &flags.path {

@@ -6,7 +6,7 @@
 
 mod common;
 
-use common::{Flags, Result};
+use common::{Flags, Result, Usage};
 use prefork_server::{TcpServer, servers::TcpConn};
 use std::{
     io::{self, Read, Write},
@@ -185,10 +185,8 @@ fn linger(mut conn: &TcpConn) -> io::Result<()> {
 
 fn main() -> Result {
     common::init_log();
-    let flags = Flags::parse(
-        "A small HTTP server that says which child has answered.",
-        8080,
-    )?;
+    let about = "A small HTTP server that says which child has answered.";
+    let flags = Flags::parse(&Usage::new(about, 8080))?;
     let server = TcpServer::per_child(|| Ok(0))
         .serve(serve)
         .address(&flags.address)

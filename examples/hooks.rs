@@ -6,7 +6,7 @@
 
 mod common;
 
-use common::{Flags, Result};
+use common::{Flags, Result, Usage};
 use prefork_server::{ChildId, Line, Monitor, PreForkHooks, TcpServer, defaults, servers::TcpConn};
 use std::{
     io::{self, BufRead, BufReader, Write},
@@ -92,18 +92,16 @@ fn listen(conn: TcpConn) -> io::Result<()> {
 
 fn main() -> Result {
     common::init_log();
-    let flags = Flags::parse(
-        "Hooks that call their defaults. Say `spin` to hang a child.",
-        7778,
-    )?;
+    let about = "Hooks that call their defaults. Say `spin` to hang a child.";
+    let flags = Flags::parse(&Usage {
+        timeout: Duration::from_secs(2),
+        ..Usage::new(about, 7778)
+    })?;
     let server = TcpServer::new(listen)
         .address(&flags.address)
         .port(flags.port)
         .max_requests(flags.max_requests);
-    let mut builder = flags.builder(server).hooks(Talkative::default());
-    if flags.timeout().is_none() {
-        builder = builder.timeout(Duration::from_secs(2));
-    }
+    let builder = flags.builder(server).hooks(Talkative::default());
     let prefork = builder.kill_timeout(Duration::from_secs(1)).start()?;
     let addresses = prefork.server().local_addrs();
     let hint = addresses

@@ -10,13 +10,21 @@
 
 mod common;
 
-use common::{Flags, Result};
+use common::{Flags, Result, Usage};
 use prefork_server::{
-    ChildServer, Monitor, PreForkHooks, States, TcpServer, defaults,
+    ChildServer, Error, Monitor, Operation, PreForkHooks, States, TcpServer, defaults,
     servers::conn::{ConnClass, Session},
 };
-use std::{fs, io, os::unix::net::UnixDatagram, path::PathBuf, time::Duration};
+use std::{
+    fs,
+    io::{self, ErrorKind},
+    os::unix::{fs::FileTypeExt, net::UnixDatagram},
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
+const ABOUT: &str = "A line echo server with spare children in proportion to the busy ones. Takes
+--path PATH too, for a datagram socket at which it takes orders: a percentage, or hold.";
 /// How often the load is looked at.
 const SAMPLE: Duration = Duration::from_millis(250);
 
@@ -74,6 +82,23 @@ fn parse(order: &[u8]) -> Option<Order> {
     }
 }
 
+/// Opens the socket for orders. One that a killed server has left behind is replaced: nobody takes
+/// what is sent there. Any other file, and the socket of a server that lives, stay.
+fn bind(path: &Path) -> io::Result<UnixDatagram> {
+    let busy = match UnixDatagram::bind(path) {
+        Err(error) if error.kind() == ErrorKind::AddrInUse => error,
+        other => return other,
+    };
+    let is_socket = fs::symlink_metadata(path)?.file_type().is_socket();
+    match UnixDatagram::unbound()?.connect(path) {
+        Err(error) if is_socket && error.kind() == ErrorKind::ConnectionRefused => {
+            fs::remove_file(path)?;
+            UnixDatagram::bind(path)
+        }
+        _ => Err(busy),
+    }
+}
+
 /// The subclass.
 struct Proportional {
     order: Order,
@@ -85,7 +110,8 @@ struct Proportional {
 impl Proportional {
     fn new(path: Option<PathBuf>) -> io::Result<Self> {
         let control = path.map(|path| {
-            let socket = UnixDatagram::bind(&path)?;
+            let socket = bind(&path)
+                .map_err(|error| Error::new(Operation::Bind, path.display().to_string(), error))?;
             socket.set_nonblocking(true)?;
             io::Result::Ok((socket, path))
         });
@@ -200,11 +226,10 @@ impl ConnClass for Echo {
 
 fn main() -> Result {
     common::init_log();
-    let flags = Flags::parse(
-        "A line echo server with spare children in proportion to the busy ones. Takes
---path PATH too, for a datagram socket at which it takes orders: a percentage, or hold.",
-        7779,
-    )?;
+    let flags = Flags::parse(&Usage {
+        takes_path: true,
+        ..Usage::new(ABOUT, 7779)
+    })?;
     let server = TcpServer::conn_class(|| Echo)
         .address(&flags.address)
         .port(flags.port)
@@ -212,9 +237,13 @@ fn main() -> Result {
     let hooks = Proportional::new(flags.path.clone())?;
     let prefork = flags.builder(server).hooks(hooks).start()?;
     let addresses = prefork.server().local_addrs();
-    let hint = addresses
-        .first()
-        .map(|address| format!("try: nc {} {}, many times", address.ip(), address.port()));
+    let orders = flags.path.as_ref().map_or(String::new(), |path| {
+        format!("; for orders: echo -n 50 | nc -uUN {}", path.display())
+    });
+    let hint = addresses.first().map(|address| {
+        let (ip, port) = (address.ip(), address.port());
+        format!("try: nc {ip} {port}, many times{orders}")
+    });
     let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
     common::run(prefork, &addresses, &hint.unwrap_or_default())
 }

@@ -8,9 +8,9 @@
 
 mod common;
 
-use common::{Flags, Result};
+use common::{Flags, Result, Usage};
 use prefork_server::{
-    PreFork, TcpServer,
+    TcpServer,
     servers::conn::{ConnClass, Session, defaults},
 };
 use std::time::Duration;
@@ -40,25 +40,23 @@ impl ConnClass for EchoServer {
 
 fn main() -> Result {
     common::init_log();
-    let flags = Flags::parse_with(
-        "The echo server of the Perl original. Unless the flags say otherwise it has
-at most 15 children, 3 to 10 of them idle, begins with 5, and a timeout of 10 s.",
-        7007,
-        10,
-    )?;
+    // What the original passes to `new`, here the defaults of the flags.
+    let flags = Flags::parse(&Usage {
+        max_clients: 15,
+        min_spare_servers: 3,
+        max_spare_servers: 10,
+        start_servers: 5,
+        timeout: Duration::from_secs(10),
+        max_requests: 10,
+        ..Usage::new("The echo server of the Perl original.", 7007)
+    })?;
     let server = TcpServer::conn_class(|| EchoServer)
         .address(&flags.address)
         .port(flags.port)
         .max_requests(flags.max_requests);
     println!("Created server for {}:{}", flags.address, flags.port);
 
-    let preforker = PreFork::builder(server)
-        .max_clients(15)
-        .min_spare_servers(3)
-        .max_spare_servers(10)
-        .start_servers(5)
-        .timeout(Duration::from_secs(10));
-    let prefork = flags.apply(preforker).start()?;
+    let prefork = flags.builder(server).start()?;
     println!("Created prefork server with ID {}", prefork.id());
     println!("Created prefork session with ID {}", std::process::id());
 

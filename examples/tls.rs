@@ -9,7 +9,7 @@
 
 mod common;
 
-use common::{Flags, Result};
+use common::{Flags, Result, Usage};
 
 use prefork_server::{TcpServer, servers::TcpConn};
 use rustls::{
@@ -150,7 +150,7 @@ fn main() -> Result {
     common::init_log();
     let mut args: Vec<_> = std::env::args_os().skip(1).collect();
     let files = take_files(&mut args)?;
-    let flags = Flags::parse_from(ABOUT, 8443, args)?;
+    let flags = Flags::parse_from(&Usage::new(ABOUT, 8443), args)?;
     let config = Arc::new(config(files)?);
     let server = TcpServer::new(move |conn| serve(&config, conn))
         .address(&flags.address)

@@ -5,8 +5,8 @@
 
 mod common;
 
-use common::{Flags, Result};
-use prefork_server::{ChildServer, Comm};
+use common::{Flags, Result, Usage};
+use prefork_server::{ChildServer, Comm, Error, Operation};
 use std::{
     io::{self, ErrorKind},
     net::{SocketAddr, UdpSocket},
@@ -43,7 +43,9 @@ impl ChildServer for UdpServer {
     /// Non-blocking: of the children that are woken for a datagram one gets it, and the others must
     /// not be stuck then.
     fn start(&mut self) -> io::Result<()> {
-        let socket = UdpSocket::bind((self.address.as_str(), self.port))?;
+        let name = format!("{}:{}", self.address, self.port);
+        let socket = UdpSocket::bind((self.address.as_str(), self.port))
+            .map_err(|error| Error::new(Operation::Bind, name, error))?;
         socket.set_nonblocking(true)?;
         self.socket = Some(socket);
         Ok(())
@@ -115,10 +117,10 @@ fn answer(socket: &UdpSocket, datagram: &mut [u8], client: SocketAddr) {
 
 fn main() -> Result {
     common::init_log();
-    let flags = Flags::parse(
+    let flags = Flags::parse(&Usage::new(
         "Datagrams: says in capitals what it is sent. Send `spin` to hang a child.",
         7781,
-    )?;
+    ))?;
     let prefork = flags
         .builder(UdpServer::new(&flags))
         .kill_timeout(Duration::from_secs(1))

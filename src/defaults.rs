@@ -165,10 +165,16 @@ pub fn handler_child<H: PreForkHooks + ?Sized>(
     monitor: &mut Monitor,
     error: &io::Error,
 ) {
-    if !monitor.is_shutdown() {
-        log::error!("the server has ended: {error}");
-        monitor.shutdown();
+    if monitor.is_shutdown() {
+        return;
     }
+    if monitor.report().forks == 0 {
+        // `start` returns the error; the program tells of it.
+        log::debug!("the server has not started: {error}");
+    } else {
+        log::error!("the server has ended: {error}");
+    }
+    monitor.shutdown();
 }
 
 /// Stops the server object and empties the tables.

@@ -246,21 +246,27 @@ pub trait PreForkHooks {
 
     // ---- What the original lacks and its users miss. ----
 
-    /// In the parent, right before each fork.
+    /// In the parent, right before each fork. For what each child is to find as it is now: a file to
+    /// be read again, a buffer to be flushed that would otherwise be written twice, a check that no
+    /// thread has been left running.
     ///
     /// Default: nothing.
     fn before_fork(&mut self, monitor: &mut Monitor) {
         defaults::before_fork(self, monitor);
     }
 
-    /// In the parent, right after a fork: the child is in the tables.
+    /// In the parent, right after a fork: the child is in the tables. For what the program keeps of each
+    /// child: a record of one's own by its [`ChildId`], a cgroup that its pid is put into, a line in the
+    /// log. [`server_exited`](Self::server_exited) is where that ends.
     ///
     /// Default: nothing.
     fn server_forked(&mut self, monitor: &mut Monitor, child: ChildId) {
         defaults::server_forked(self, monitor, child);
     }
 
-    /// **In the child**, last, however serving ended (but not after a panic or a signal).
+    /// **In the child**, last, however serving ended (but not after a panic or a signal). For what
+    /// `server_start` has opened and nobody else closes, since a child ends without destructors: a
+    /// database to say goodbye to, a buffer to write out, figures to hand in.
     ///
     /// Default: nothing.
     fn server_exiting(&mut self, start: &mut Start<'_>) {
@@ -268,7 +274,8 @@ pub trait PreForkHooks {
     }
 
     /// In the parent, once, when a child has been reaped and everything it wrote has been delivered.
-    /// Its name finds nothing any more.
+    /// Its name finds nothing any more. For telling crashes from orderly ends, by the [`Death`]: to log
+    /// or count them, to raise an alarm, to forget what [`server_forked`](Self::server_forked) noted.
     ///
     /// Default: a debug line.
     fn server_exited(&mut self, monitor: &mut Monitor, child: &Child, death: &Death) {
@@ -276,7 +283,8 @@ pub trait PreForkHooks {
     }
 
     /// In the parent: a fork failed for want of processes, memory or descriptors. It will be tried
-    /// again after `retry_in` (100 ms doubling to 5 s).
+    /// again after `retry_in` (100 ms doubling to 5 s). For an alarm, for giving back memory or
+    /// descriptors that the parent can do without, or for a `shutdown` where waiting is no use.
     ///
     /// Default: [`defaults::fork_failed`] warns.
     fn fork_failed(&mut self, monitor: &mut Monitor, error: &io::Error, retry_in: Duration) {

@@ -11,7 +11,7 @@ use prefork_server::{
     DefaultHooks, Error, Line, Monitor, Output, PreFork, PreForkHooks, Start, States, TcpServer,
     UnixServer, Word, defaults,
 };
-use std::{collections::BTreeSet, fs, io, time::Duration};
+use std::{fs, io, time::Duration};
 
 /// State and handler.
 const HANDLERS: [(&str, &str); 11] = [
@@ -61,9 +61,8 @@ const OTHERS: [&str; 6] = [
 
 const CONSTANTS: [&str; 3] = ["COMM_ACK", "COMM_BUSY", "COMM_NOT_BUSY"];
 
-/// The child's hash and the server object.
+/// The child's hash.
 const CHILD: [&str; 2] = ["last_ack", "start_time"];
-const SERVER: [&str; 3] = ["start", "send_ack", "resume_accept"];
 
 #[derive(Debug)]
 struct Server;
@@ -235,26 +234,191 @@ fn the_loop_has_a_method_for_each_handler_that_can_be_called() {
     let _ = <Start<'_>>::server;
 }
 
-#[test]
-fn the_table_names_every_item() {
+// The tables of docs/handlers.md.
+
+/// The hooks that the original lacks, and the attributes.
+const OWN_HOOKS: [&str; 6] = [
+    "before_fork",
+    "server_forked",
+    "server_exiting",
+    "server_exited",
+    "fork_failed",
+    "handler_state",
+];
+const OWN_ATTRIBUTES: [&str; 8] = [
+    "kill_timeout",
+    "shutdown_timeout",
+    "cull_after",
+    "comm_channel",
+    "comm_words",
+    "coalesce_words",
+    "thread_check",
+    "handle_signals",
+];
+
+fn document() -> String {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/handlers.md");
-    let table = fs::read_to_string(path).expect("docs/handlers.md is there");
-    // Only what is set as code: `server` and `start` are words of prose as well.
-    let names: BTreeSet<_> = table
-        .split('`')
-        .skip(1)
-        .step_by(2)
-        .flat_map(|code| code.split(|char: char| !(char.is_alphanumeric() || char == '_')))
-        .collect();
-    let items = HANDLERS
-        .into_iter()
-        .flat_map(|(state, handler)| [state, handler])
-        .chain(ATTRIBUTES)
-        .chain(METHODS)
-        .chain(OTHERS)
-        .chain(CONSTANTS)
-        .chain(CHILD)
-        .chain(SERVER);
-    let missing: Vec<_> = items.filter(|item| !names.contains(item)).collect();
-    assert!(missing.is_empty(), "docs/handlers.md lacks {missing:?}");
+    fs::read_to_string(path).expect("docs/handlers.md is there")
+}
+
+/// The rows of the table under a heading, without the heads of its columns: the lines.
+fn rows<'a>(text: &'a str, part: &str, heading: &str) -> Vec<&'a str> {
+    let mut parts = text.strip_prefix("# ").unwrap_or(text).split("\n# ");
+    let of_part = parts.find(|candidate| candidate.starts_with(part));
+    let section = of_part.unwrap_or("").split("\n## ");
+    let mut section = section.filter(|section| section.lines().next() == Some(heading));
+    let own = section
+        .next()
+        .and_then(|section| section.split("\n### ").next());
+    own.unwrap_or("")
+        .lines()
+        .filter(|line| line.starts_with('|'))
+        .skip(2)
+        .collect()
+}
+
+/// The names in a cell: what is set as code there.
+fn names(row: &str, cell: usize) -> Vec<&str> {
+    let cell = row.split('|').nth(cell + 1).unwrap_or("");
+    cell.split('`').skip(1).step_by(2).collect()
+}
+
+/// A row: the names in its first cell, and those that it must hold in any other.
+type Row = (Vec<String>, Vec<String>);
+
+/// Each table that the document is about: the part of the file, the heading, and the rows.
+fn tables() -> Vec<(&'static str, &'static str, Vec<Row>)> {
+    let hook = |name: &str| vec![format!("PreForkHooks::{name}"), format!("defaults::{name}")];
+    let plain = |names: &[&str]| -> Vec<_> {
+        let row = |name: &&str| (vec![(*name).to_owned()], Vec::new());
+        names.iter().map(row).collect()
+    };
+    let hooked = |names: &[&str]| -> Vec<_> {
+        let row = |name: &&str| (vec![(*name).to_owned()], hook(name));
+        names.iter().map(row).collect()
+    };
+    let states = HANDLERS.map(|(state, handler)| {
+        let held = [vec![handler.to_owned()], hook(handler)].concat();
+        (vec![state.to_owned()], held)
+    });
+    let methods = [&[OTHERS[5]], &METHODS[..]].concat();
+    let attributes = [&ATTRIBUTES[..], &[OTHERS[0]]].concat();
+    let attributes = attributes.iter().map(|name| {
+        let held = match *name {
+            "server" => "PreFork::builder",
+            name => name,
+        };
+        (vec![(*name).to_owned()], vec![held.to_owned()])
+    });
+    let accessors = OTHERS[1..5].iter().map(|name| {
+        let held = format!("Monitor::{name}");
+        (vec![(*name).to_owned()], vec![held])
+    });
+    let child = [
+        (vec![], vec!["Child".to_owned()]),
+        (vec!["wheel".to_owned()], vec!["ChildId".to_owned()]),
+        (
+            vec![CHILD[0].to_owned()],
+            vec!["Child::last_ack".to_owned()],
+        ),
+        (
+            vec!["starttime".to_owned()],
+            vec![format!("Child::{}", CHILD[1])],
+        ),
+        (vec!["ID".to_owned()], vec!["PreFork::id".to_owned()]),
+    ];
+    let server = [
+        (&["server"][..], &["ChildServer"][..]),
+        (&["start"], &["ChildServer::start"]),
+        (&["resume_accept"], &["ChildServer::resume_accept"]),
+        (
+            &["send_ack", "set_send_ack"],
+            &["ChildServer::send_ack", "ChildServer::set_send_ack"],
+        ),
+        (&[], &["ChildServer::stop"]),
+        (&[], &["ChildServer::lost"]),
+        (&[], &["ChildServer::execs"]),
+        (&[], &["TcpServer"]),
+        (&[], &["UnixServer"]),
+        (&[], &["ExecServer"]),
+        (&["conn_class"], &["conn_class"]),
+    ];
+    let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    let server = server.map(|(first, held)| (owned(first), owned(held)));
+    let own_hooks = OWN_HOOKS.map(|name| (hook(name), Vec::new()));
+    let original = "Handlers, methods, attributes";
+    vec![
+        (original, "States and their handlers", states.to_vec()),
+        (original, "Methods", hooked(&methods)),
+        (original, "Attributes", attributes.collect()),
+        (original, "Tracking", accessors.chain(child).collect()),
+        (original, "Constants", plain(&CONSTANTS)),
+        (original, "The server object", server.to_vec()),
+        ("Ours alone", "Hooks", own_hooks.to_vec()),
+        ("Ours alone", "Attributes", plain(&OWN_ATTRIBUTES)),
+    ]
+}
+
+/// What is wrong with the tables: each name has a row of its own in the right one, in order, and the
+/// row says what ours is.
+fn faults(text: &str) -> Vec<String> {
+    let mut faults = Vec::new();
+    for (part, heading, expected) in tables() {
+        let found = rows(text, part, heading);
+        let first: Vec<_> = found.iter().map(|row| names(row, 0)).collect();
+        let wanted: Vec<_> = expected.iter().map(|(first, _)| first).collect();
+        let same = |(first, wanted): (&Vec<&str>, &&Vec<String>)| first == *wanted;
+        if first.len() != wanted.len() || !first.iter().zip(&wanted).all(same) {
+            faults.push(format!("{heading}: {first:?} instead of {wanted:?}"));
+            continue;
+        }
+        for (row, (_, held)) in found.iter().zip(&expected) {
+            let others: Vec<_> = (1..4).flat_map(|cell| names(row, cell)).collect();
+            let lacking = held.iter().find(|name| !others.contains(&name.as_str()));
+            faults.extend(lacking.map(|name| format!("{heading}: no {name} in {row}")));
+        }
+    }
+    faults
+}
+
+#[test]
+fn every_item_has_a_row_of_its_own_in_the_right_table() {
+    assert_eq!(faults(&document()), Vec::<String>::new());
+}
+
+/// The check is worth something: it misses each row, and each table.
+#[test]
+fn a_row_that_is_missing_is_missed() {
+    let text = document();
+    for (part, heading, expected) in tables() {
+        let rows = rows(&text, part, heading);
+        assert_eq!(rows.len(), expected.len());
+        for row in &rows {
+            let without = text.replacen(&format!("{row}\n"), "", 1);
+            assert_ne!(without, text);
+            assert_eq!(faults(&without).len(), 1, "without {row}");
+        }
+        let table = format!("{}\n", rows.join("\n"));
+        let without = text.replacen(&table, "", 1);
+        assert_ne!(without, text);
+        assert_eq!(faults(&without).len(), 1, "without {heading}");
+    }
+}
+
+/// The lists of this test are as long as those of the code.
+#[test]
+fn our_own_hooks_and_attributes_are_all_there() {
+    let hooks = hooks![
+        before_fork,
+        server_forked,
+        server_exiting,
+        server_exited,
+        fork_failed,
+        handler_state,
+    ];
+    assert_eq!(hooks, OWN_HOOKS);
+    let described = format!("{:?}", PreFork::builder(Server));
+    for name in OWN_ATTRIBUTES {
+        assert!(described.contains(&format!("{name}: ")), "{described}");
+    }
 }

@@ -8,7 +8,9 @@
 mod support;
 
 use std::io::{Read, Write};
-use std::net::TcpListener;
+use std::net::{TcpListener, UdpSocket};
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -18,25 +20,45 @@ use support::{
 };
 
 const SOON: Duration = Duration::from_secs(10);
-const ALL: [&str; 5] = ["axum", "echo", "hello", "hooks", "tls"];
+const ALL: [&str; 10] = [
+    "axum",
+    "crash",
+    "echo",
+    "exec",
+    "hello",
+    "hooks",
+    "policy",
+    "prefork_echoserver",
+    "tls",
+    "udp",
+];
+/// Those that have a use for `--path`.
+const WITH_PATH: [&str; 3] = ["echo", "exec", "policy"];
 
 fn main() -> ExitCode {
     support::main(
         programs![],
         scenarios![
             bad_flags_are_refused,
+            every_example_replaces_children_after_max_requests,
             busy_address_is_refused,
             echo_over_a_path,
             echo_over_tcp,
+            flags_reach_the_server_for_datagrams,
             flags_reach_the_server,
             hello_answers_bad_requests,
             hello_answers_slow_clients_and_gives_up_on_silent_ones,
             hello_keeps_connections_open,
             hello_knows_methods_and_paths,
             help_names_every_flag,
+            help_is_not_upset_by_a_reader_that_has_gone,
+            help_shows_the_defaults_of_the_example,
             hooks_show_their_effect,
             hooks_tell_of_a_timeout,
             max_requests_replaces_children,
+            path_is_refused_where_it_is_of_no_use,
+            policy_names_a_path_that_is_no_use,
+            policy_replaces_its_own_stale_socket_only,
             servers_say_how_to_talk_to_them,
         ],
     )
@@ -77,8 +99,56 @@ fn help_names_every_flag(world: &mut World) {
             let help = server.stdout();
             assert_eq!(server.stderr(), "");
             assert!(FLAGS.iter().all(|flag| help.contains(flag)), "{help}");
-            assert_eq!(help.contains("--path"), name == "echo");
+            assert_eq!(help.contains("--path"), WITH_PATH.contains(&name), "{help}");
         }
+    }
+}
+
+/// What the help says of the pool and the timeout, for those that differ from the framework.
+fn help_shows_the_defaults_of_the_example(world: &mut World) {
+    for name in ALL {
+        let (start, min, max, clients, timeout, requests) = match name {
+            "axum" => (5, 1, 2, 50, 0, 10_000),
+            "crash" | "hooks" => (5, 1, 2, 50, 2, 25),
+            "prefork_echoserver" => (5, 3, 10, 15, 10, 10),
+            _ => (5, 1, 2, 50, 0, 25),
+        };
+        let server = world.run_example(name, &["--help"]);
+        assert!(server.wait(SOON).success());
+        let help = server.stdout();
+        for line in [
+            format!("children to begin with ({start})\n"),
+            format!("fewest idle children ({min})\n"),
+            format!("most idle children ({max})\n"),
+            format!("most children ({clients})\n"),
+            format!("0 for ever ({timeout})\n"),
+            format!(" ({requests})\n"),
+        ] {
+            assert!(help.contains(&line), "{name}: {line:?} in {help}");
+        }
+    }
+}
+
+/// As `head` leaves it.
+fn help_is_not_upset_by_a_reader_that_has_gone(world: &mut World) {
+    for name in ALL {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let server = world.example(name).args(&["--help"]).stdout(writer).spawn();
+        assert!(server.wait(SOON).success());
+        assert_eq!(server.stderr(), "");
+    }
+}
+
+fn path_is_refused_where_it_is_of_no_use(world: &mut World) {
+    let path = world.tempdir().join("of-no-use.sock");
+    for name in ALL.iter().filter(|name| !WITH_PATH.contains(name)) {
+        let server = example(world, name, &["--path", path.to_str().unwrap()]);
+        assert_eq!(server.wait(SOON).code(), Some(1), "{name}");
+        let error = server.stderr();
+        assert!(error.starts_with("Error: --path: "), "{name}: {error}");
+        assert_eq!(server.stdout(), "");
+        assert!(!path.exists());
     }
 }
 
@@ -104,16 +174,27 @@ fn bad_flags_are_refused(world: &mut World) {
 }
 
 fn busy_address_is_refused(world: &mut World) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (listener, socket) = both_ports();
     let address = listener.local_addr().unwrap();
     for name in ALL {
         let server = world.run_example(name, &["--port", &address.port().to_string()]);
         assert_eq!(server.wait(SOON).code(), Some(1));
         let error = server.stderr();
-        let last = format!("Error: bind {address}: address already in use (os error 98)\n");
-        assert!(error.ends_with(&last), "{error}");
-        assert_eq!(server.stdout(), "");
+        // Once, and nothing about a server that has ended: it never began.
+        let whole = format!("Error: bind {address}: address already in use (os error 98)\n");
+        assert_eq!(error, whole, "{name}");
+        assert!(!server.stdout().contains("listening on"));
     }
+    drop(socket);
+}
+
+/// A listener, and a socket for datagrams with the same port.
+fn both_ports() -> (TcpListener, UdpSocket) {
+    until("a port that both can have", SOON, || {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let socket = UdpSocket::bind(listener.local_addr().unwrap()).ok()?;
+        Some((listener, socket))
+    })
 }
 
 fn servers_say_how_to_talk_to_them(world: &mut World) {
@@ -126,6 +207,13 @@ fn servers_say_how_to_talk_to_them(world: &mut World) {
         ("echo", "try: nc 127.0.0.1 PORT"),
         ("hello", "try: curl http://127.0.0.1:PORT/"),
         ("hooks", "try: nc 127.0.0.1 PORT, and say spin"),
+        (
+            "crash",
+            "try: curl http://127.0.0.1:PORT/ and http://127.0.0.1:PORT/segv",
+        ),
+        ("exec", "try: nc 127.0.0.1 PORT, and say spin"),
+        ("policy", "try: nc 127.0.0.1 PORT, many times"),
+        ("udp", "try: nc -u 127.0.0.1 PORT"),
     ] {
         let server = example(world, name, &[]);
         let port = server.address().port().to_string();
@@ -143,11 +231,14 @@ fn servers_say_how_to_talk_to_them(world: &mut World) {
 }
 
 fn flags_reach_the_server(world: &mut World) {
-    for name in ALL {
+    world.deadline(Duration::from_secs(90));
+    for name in ALL.into_iter().filter(|name| *name != "udp") {
         let own: &[_] = match name {
             "axum" => &["--in-hand", "1"],
             _ => &[],
         };
+        // The policy has an opinion of its own on the most.
+        let most_spare = if name == "policy" { 3 } else { 4 };
         let server = example(
             world,
             name,
@@ -175,7 +266,70 @@ fn flags_reach_the_server(world: &mut World) {
         });
         drop(clients);
         // A surplus is culled down to the most.
-        server.expect_children(4);
+        server.expect_children(most_spare);
+        stop(&server);
+    }
+}
+
+fn flags_reach_the_server_for_datagrams(world: &mut World) {
+    for (flags, children) in [
+        (
+            [
+                "--start-servers=3",
+                "--min-spare-servers=1",
+                "--max-spare-servers=4",
+                "--max-clients=9",
+            ],
+            3,
+        ),
+        (
+            [
+                "--start-servers=1",
+                "--min-spare-servers=3",
+                "--max-spare-servers=4",
+                "--max-clients=9",
+            ],
+            3,
+        ),
+        (
+            [
+                "--start-servers=6",
+                "--min-spare-servers=1",
+                "--max-spare-servers=4",
+                "--max-clients=9",
+            ],
+            4,
+        ),
+        (
+            [
+                "--start-servers=3",
+                "--min-spare-servers=1",
+                "--max-spare-servers=4",
+                "--max-clients=2",
+            ],
+            2,
+        ),
+    ] {
+        let common = ["--address=localhost", "--timeout=30.5", "--max-requests=0"];
+        let server = example(world, "udp", &[&common[..], &flags].concat());
+        server.address();
+        server.expect_children(children);
+        stop(&server);
+    }
+}
+
+/// A child that has served what it may leaves, in each of the examples.
+fn every_example_replaces_children_after_max_requests(world: &mut World) {
+    for name in ALL.into_iter().filter(|name| *name != "udp") {
+        let flags = ["--start-servers=1", "--max-clients=1", "--max-requests=1"];
+        let server = example(world, name, &flags);
+        let address = server.address();
+        let child = server.expect_children(1)[0];
+        connect(&address).close_write();
+        until(&format!("the child of {name} to leave"), SOON, || {
+            (!processes::is_alive(child)).then_some(())
+        });
+        server.expect_children(1);
         stop(&server);
     }
 }
@@ -236,6 +390,53 @@ fn echo_over_a_path(world: &mut World) {
     talk_to_echo(&address);
     stop(&server);
     assert!(!path.exists());
+}
+
+// The policy's socket for orders.
+
+/// Runs `policy` to its end with that path, and returns what it says.
+#[track_caller]
+fn refusal_of_policy(world: &mut World, path: &Path) -> String {
+    let server = example(world, "policy", &["--path", path.to_str().unwrap()]);
+    assert_eq!(server.wait(SOON).code(), Some(1));
+    server.stderr()
+}
+
+fn policy_names_a_path_that_is_no_use(world: &mut World) {
+    let path = world.tempdir().join("nowhere").join("orders");
+    let error = refusal_of_policy(world, &path);
+    let expected = format!(
+        "Error: bind {}: no such file or directory (os error 2)\n",
+        path.display()
+    );
+    assert_eq!(error, expected);
+}
+
+fn policy_replaces_its_own_stale_socket_only(world: &mut World) {
+    let path = world.tempdir().join("orders");
+    let text = path.to_str().unwrap().to_owned();
+    let flags = ["--path", &text, "--start-servers=1"];
+    let killed = example(world, "policy", &flags);
+    killed.expect_children(1);
+    killed.address();
+    // While it lives nobody takes its place.
+    let busy = format!("Error: bind {text}: address already in use (os error 98)\n");
+    assert_eq!(refusal_of_policy(world, &path), busy);
+    killed.kill9();
+    assert!(path.exists());
+    let next = example(world, "policy", &flags);
+    next.expect_stdout("how to give orders", |out| {
+        out.contains(&format!("; for orders: echo -n 50 | nc -uUN {text}\n"))
+    });
+    let orders = UnixDatagram::unbound().unwrap();
+    orders.send_to(b"50", &path).unwrap();
+    next.expect_stdout("the order", |out| out.contains("policy: Percent(50)\n"));
+    stop(&next);
+    assert!(!path.exists());
+    // A file that is no socket is somebody's.
+    std::fs::write(&path, "a letter").unwrap();
+    assert_eq!(refusal_of_policy(world, &path), busy);
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "a letter");
 }
 
 // Hello.

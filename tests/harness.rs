@@ -28,7 +28,9 @@ const INNER: &str = "HARNESS_INNER";
 const SOON: Duration = Duration::from_secs(10);
 
 fn main() -> ExitCode {
-    let programs = programs![echo, parent, sleeper, panicker, gated, announcer, grumbler];
+    let programs = programs![
+        echo, parent, sleeper, panicker, gated, announcer, grumbler, hoarder
+    ];
     if std::env::var_os(INNER).is_some() {
         return support::main(
             programs,
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
                 inner_fork_bomb,
                 inner_good,
                 inner_hang,
+                inner_held_pipe,
                 inner_killed_parent,
                 inner_leak,
                 inner_never_listens,
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
                 inner_panic,
                 inner_still_running,
                 inner_thread_panic,
+                inner_tidy_parent,
                 inner_unix_path_left,
                 inner_unreaped,
                 inner_vain_wait,
@@ -167,6 +171,34 @@ fn announcer(args: Args) {
     println!("listening on {}", args.value("--address").unwrap());
 }
 
+/// Says where it listens, then starts a child whose output it reads, and keeps the pipe of another one
+/// that is gone, unless it is to be tidy.
+fn hoarder(args: Args) -> io::Result<()> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    println!("listening on {}", listener.local_addr()?);
+    gate::pass("go");
+    let start = |flags: &[&str]| {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["--program", "sleeper"]).args(flags);
+        command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+    };
+    let mut gone = start(&["--brief"])?;
+    gone.wait()?;
+    if args.has("--tidy") {
+        drop(gone);
+    } else {
+        std::mem::forget(gone);
+    }
+    let _living = start(&[])?;
+    println!("done");
+    loop {
+        pause(Duration::from_secs(1));
+    }
+}
+
 /// Says why it ends before it listens.
 fn grumbler(_: Args) -> io::Result<()> {
     Err(io::Error::other("no address to be had"))
@@ -240,6 +272,29 @@ fn inner_killed_parent(world: &mut World) {
     let server = world.spawn("echo", &["--unix", path.to_str().unwrap()]);
     server.address();
     assert_eq!(server.kill9().signal(), Some(Signal::SIGKILL as i32));
+}
+
+fn hoard(world: &mut World, flags: &[&str]) {
+    let mut go = world.gate("go");
+    let server = world.spawn("hoarder", flags);
+    // Looked at when it has nothing yet, as the scenario of a server does.
+    server.address();
+    go.reached(SOON);
+    go.open();
+    server.expect_stdout("both children", |text| text.contains("done"));
+    let child = server.expect_children(1)[0];
+    server.stop(Signal::SIGTERM, SOON);
+    let child = nix::unistd::Pid::from_raw(child as i32);
+    nix::sys::signal::kill(child, Signal::SIGKILL).unwrap();
+}
+
+fn inner_held_pipe(world: &mut World) {
+    hoard(world, &[]);
+}
+
+/// It holds two descriptors more, and they are those of a child.
+fn inner_tidy_parent(world: &mut World) {
+    hoard(world, &["--tidy"]);
 }
 
 fn inner_leak(world: &mut World) {
@@ -330,7 +385,7 @@ fn run_one(name: &str) -> Ended {
 
 fn failed_scenarios_are_told_by_their_fault(world: &mut World) {
     world.deadline(Duration::from_secs(120));
-    let cases: [(&str, &[&str]); 18] = [
+    let cases: [(&str, &[&str]); 19] = [
         (
             "inner_abort",
             &["the scenario left behind", "--program sleeper"],
@@ -357,6 +412,13 @@ fn failed_scenarios_are_told_by_their_fault(world: &mut World) {
                 "still waiting for the server \"sleeper\"",
                 "wchan",
                 "SigBlk",
+            ],
+        ),
+        (
+            "inner_held_pipe",
+            &[
+                "in vain for the server \"hoarder\"",
+                "descriptors of its own",
             ],
         ),
         (
@@ -419,7 +481,7 @@ fn failing_run_is_reported_as_such(_: &mut World) {
     assert!(at("running 2 tests") < at("test inner_early_exit ... FAILED"));
     assert!(at("test inner_good ... ok") < at("---- inner_early_exit output ----"));
     assert!(at("failures:") < at("test result: FAILED. 1 passed; 1 failed; 0 ignored; "));
-    at("0 measured; 18 filtered out; finished in ");
+    at("0 measured; 20 filtered out; finished in ");
 }
 
 fn good_scenario_passes(_: &mut World) {
@@ -434,7 +496,7 @@ fn good_scenario_passes(_: &mut World) {
 }
 
 fn expected_faults_are_allowed(_: &mut World) {
-    for name in ["inner_expected", "inner_killed_parent"] {
+    for name in ["inner_expected", "inner_tidy_parent", "inner_killed_parent"] {
         let Ended { status, text } = run_one(name);
         assert!(status.success(), "{text}");
     }
@@ -450,7 +512,7 @@ fn scenarios_are_repeated(_: &mut World) {
 
 fn listing_is_what_test_tools_expect(_: &mut World) {
     let terse = run(&["--list", "--format", "terse", "--skip", "daemon"], &[]).text;
-    assert_eq!(terse.lines().count(), 18, "{terse}");
+    assert_eq!(terse.lines().count(), 20, "{terse}");
     assert!(
         terse.lines().all(|line| line.ends_with(": test")),
         "{terse}"

@@ -130,8 +130,10 @@ fn axum_serves_many_connections_in_one_child(world: &mut World) {
     assert!(took < Duration::from_secs(16), "{took:?}");
     drop(clients);
     let report = stop(&server);
-    assert!(count(&report, "BUSY") >= 1, "{report}");
-    assert!(count(&report, "NOT_BUSY") >= 1, "{report}");
+    // BUSY each time that its hands are full, which leaving says once at the most, and NOT_BUSY in
+    // between, which the first ACK says once.
+    assert!(count(&report, "BUSY") >= 4, "{report}");
+    assert!(count(&report, "NOT_BUSY") >= 4, "{report}");
     assert_eq!(count(&report, "FailedStart"), 0, "{report}");
 }
 
@@ -161,7 +163,10 @@ fn axum_child_that_is_full_leaves_the_rest_to_others(world: &mut World) {
     answer(&mut seventh);
     drop(seventh);
     let report = stop(&server);
-    assert!(count(&report, "BUSY") >= 2, "{report}");
+    // Both were full, and the one that took the seventh had said that it could. Coming and leaving
+    // account for two each.
+    assert!(count(&report, "BUSY") >= 3, "{report}");
+    assert!(count(&report, "NOT_BUSY") >= 3, "{report}");
 }
 
 fn axum_sigint_finishes_what_is_in_hand(world: &mut World) {

@@ -23,6 +23,68 @@ impl fmt::Debug for Failure {
     }
 }
 
+/// What `--help` says of an example, and what holds where the command line says nothing.
+#[derive(Debug)]
+pub struct Usage {
+    pub about: &'static str,
+    pub port: u16,
+    /// Whether it has a use for `--path`; where it has none, the flag is refused.
+    pub takes_path: bool,
+    pub max_requests: u64,
+    pub start_servers: usize,
+    pub min_spare_servers: usize,
+    pub max_spare_servers: usize,
+    pub max_clients: usize,
+    pub timeout: Duration,
+}
+
+impl Usage {
+    /// An example with the defaults of the framework.
+    pub const fn new(about: &'static str, port: u16) -> Self {
+        Self {
+            about,
+            port,
+            takes_path: false,
+            max_requests: 25,
+            start_servers: 5,
+            min_spare_servers: 1,
+            max_spare_servers: 2,
+            max_clients: 50,
+            timeout: Duration::ZERO,
+        }
+    }
+
+    /// Prints it. A reader that has gone away, as `head` does, has read enough.
+    fn print_help(&self) {
+        let Self {
+            about,
+            port,
+            max_requests,
+            start_servers,
+            min_spare_servers,
+            max_spare_servers,
+            max_clients,
+            timeout,
+            ..
+        } = self;
+        let timeout = timeout.as_secs_f64();
+        let _ = writeln!(
+            std::io::stdout(),
+            "{about}
+
+  --address ADDRESS        listen on this address or host name (127.0.0.1)
+  --port PORT              listen on this port, 0 for any ({port})
+  --start-servers N        children to begin with ({start_servers})
+  --min-spare-servers N    fewest idle children ({min_spare_servers})
+  --max-spare-servers N    most idle children ({max_spare_servers})
+  --max-clients N          most children ({max_clients})
+  --timeout SECONDS        how long a child may be stuck, 0 for ever ({timeout})
+  --max-requests N         connections a child serves before it is replaced, 0 for no limit
+                           ({max_requests})"
+        );
+    }
+}
+
 /// The flags that every example takes.
 #[derive(Debug)]
 pub struct Flags {
@@ -30,73 +92,53 @@ pub struct Flags {
     pub port: u16,
     pub path: Option<PathBuf>,
     pub max_requests: u64,
-    start_servers: Option<usize>,
-    min_spare_servers: Option<usize>,
-    max_spare_servers: Option<usize>,
-    max_clients: Option<usize>,
-    timeout: Option<Duration>,
+    start_servers: usize,
+    min_spare_servers: usize,
+    max_spare_servers: usize,
+    max_clients: usize,
+    timeout: Duration,
 }
 
 impl Flags {
-    /// Reads the command line; `about` is what `--help` says before the flags.
-    pub fn parse(about: &str, default_port: u16) -> Result<Self> {
-        Self::read(about, default_port, 25, std::env::args_os().skip(1))
+    /// Reads the command line.
+    pub fn parse(usage: &Usage) -> Result<Self> {
+        Self::parse_from(usage, std::env::args_os().skip(1))
     }
 
     /// The same for an example that has taken flags of its own from the command line.
-    pub fn parse_from(
-        about: &str,
-        default_port: u16,
-        args: impl IntoIterator<Item = OsString>,
-    ) -> Result<Self> {
-        Self::read(about, default_port, 25, args)
-    }
-
-    /// The same, with a limit of requests of the example's own.
-    pub fn parse_with(about: &str, default_port: u16, max_requests: u64) -> Result<Self> {
-        let args = std::env::args_os().skip(1);
-        Self::read(about, default_port, max_requests, args)
-    }
-
-    /// The same, with both.
-    pub fn read(
-        about: &str,
-        default_port: u16,
-        max_requests: u64,
-        args: impl IntoIterator<Item = OsString>,
-    ) -> Result<Self> {
+    pub fn parse_from(usage: &Usage, args: impl IntoIterator<Item = OsString>) -> Result<Self> {
         let mut flags = Self {
             address: "127.0.0.1".to_owned(),
-            port: default_port,
+            port: usage.port,
             path: None,
-            max_requests,
-            start_servers: None,
-            min_spare_servers: None,
-            max_spare_servers: None,
-            max_clients: None,
-            timeout: None,
+            max_requests: usage.max_requests,
+            start_servers: usage.start_servers,
+            min_spare_servers: usage.min_spare_servers,
+            max_spare_servers: usage.max_spare_servers,
+            max_clients: usage.max_clients,
+            timeout: usage.timeout,
         };
         let mut parser = lexopt::Parser::from_args(args);
         while let Some(flag) = parser.next()? {
             match flag {
                 Long("address") => flags.address = parser.value()?.string()?,
                 Long("port") => flags.port = parser.value()?.parse()?,
-                Long("path") => flags.path = Some(parser.value()?.into()),
+                Long("path") if usage.takes_path => flags.path = Some(parser.value()?.into()),
+                Long("path") => {
+                    let refusal = "--path: this example listens at an address and a port only";
+                    return Err(std::io::Error::other(refusal).into());
+                }
                 Long("max-requests") => flags.max_requests = parser.value()?.parse()?,
-                Long("start-servers") => flags.start_servers = Some(parser.value()?.parse()?),
-                Long("min-spare-servers") => {
-                    flags.min_spare_servers = Some(parser.value()?.parse()?);
-                }
-                Long("max-spare-servers") => {
-                    flags.max_spare_servers = Some(parser.value()?.parse()?);
-                }
-                Long("max-clients") => flags.max_clients = Some(parser.value()?.parse()?),
+                Long("start-servers") => flags.start_servers = parser.value()?.parse()?,
+                Long("min-spare-servers") => flags.min_spare_servers = parser.value()?.parse()?,
+                Long("max-spare-servers") => flags.max_spare_servers = parser.value()?.parse()?,
+                Long("max-clients") => flags.max_clients = parser.value()?.parse()?,
                 Long("timeout") => {
                     let seconds = parser.value()?.parse()?;
-                    flags.timeout = Some(Duration::try_from_secs_f64(seconds)?);
+                    flags.timeout = Duration::try_from_secs_f64(seconds)?;
                 }
                 Long("help") | Short('h') => {
-                    print_help(about, default_port, max_requests);
+                    usage.print_help();
                     std::process::exit(0);
                 }
                 other => return Err(other.unexpected().into()),
@@ -105,37 +147,14 @@ impl Flags {
         Ok(flags)
     }
 
-    /// The timeout, if one was given.
-    pub fn timeout(&self) -> Option<Duration> {
-        self.timeout
-    }
-
-    /// A builder with the attributes that were given.
+    /// A builder with these attributes.
     pub fn builder<S: ChildServer>(&self, server: S) -> Builder<prefork_server::DefaultHooks, S> {
-        self.apply(PreFork::builder(server))
-    }
-
-    /// `builder`, with the attributes that were given.
-    pub fn apply<H: PreForkHooks, S: ChildServer>(
-        &self,
-        mut builder: Builder<H, S>,
-    ) -> Builder<H, S> {
-        if let Some(servers) = self.start_servers {
-            builder = builder.start_servers(servers);
-        }
-        if let Some(servers) = self.min_spare_servers {
-            builder = builder.min_spare_servers(servers);
-        }
-        if let Some(servers) = self.max_spare_servers {
-            builder = builder.max_spare_servers(servers);
-        }
-        if let Some(clients) = self.max_clients {
-            builder = builder.max_clients(clients);
-        }
-        if let Some(timeout) = self.timeout {
-            builder = builder.timeout(timeout);
-        }
-        builder
+        PreFork::builder(server)
+            .start_servers(self.start_servers)
+            .min_spare_servers(self.min_spare_servers)
+            .max_spare_servers(self.max_spare_servers)
+            .max_clients(self.max_clients)
+            .timeout(self.timeout)
     }
 }
 
@@ -149,22 +168,6 @@ pub fn take_value(args: &mut Vec<OsString>, flag: &str) -> Result<Option<OsStrin
         return Err(std::io::Error::other(format!("{flag} needs a value")).into());
     }
     Ok(Some(args.remove(at)))
-}
-
-fn print_help(about: &str, default_port: u16, max_requests: u64) {
-    println!(
-        "{about}
-
-  --address ADDRESS        listen on this address or host name (127.0.0.1)
-  --port PORT              listen on this port, 0 for any ({default_port})
-  --start-servers N        children to begin with (5)
-  --min-spare-servers N    fewest idle children (1)
-  --max-spare-servers N    most idle children (2)
-  --max-clients N          most children (50)
-  --timeout SECONDS        how long a child may be stuck, 0 for ever (0)
-  --max-requests N         connections a child serves before it is replaced, 0 for no limit
-                           ({max_requests})"
-    );
 }
 
 /// Logs warnings to stderr, or what RUST_LOG asks for.
@@ -188,6 +191,7 @@ pub fn run<H: PreForkHooks, S: ChildServer>(
     writeln!(stdout, "{hint}")?;
     stdout.flush()?;
     let report = prefork.run()?;
-    println!("{report}");
+    // Whoever has read the address may have gone since.
+    let _ = writeln!(stdout, "{report}");
     Ok(())
 }

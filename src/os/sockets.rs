@@ -11,8 +11,8 @@ use nix::{
     poll::PollFlags,
     sys::{
         socket::{
-            self, AddressFamily, Backlog, MsgFlags, SockFlag, SockType, SockaddrLike,
-            SockaddrStorage, UnixAddr, sockopt,
+            self, AddressFamily, MsgFlags, SockFlag, SockType, SockaddrLike, SockaddrStorage,
+            UnixAddr, sockopt,
         },
         stat::{Mode, umask},
     },
@@ -211,15 +211,16 @@ fn stream_socket(family: AddressFamily) -> nix::Result<OwnedFd> {
 }
 
 fn listen(socket: &OwnedFd, backlog: i32) -> nix::Result<()> {
-    let limit = most_backlog()
-        .unwrap_or(libc::SOMAXCONN)
-        .min(libc::SOMAXCONN);
-    if backlog > limit {
+    if let Some(limit) = most_backlog()
+        && backlog > limit
+    {
         log::warn!("backlog {backlog} is more than can be had, using {limit}");
     }
-    // OK because the range is what `Backlog` accepts; the kernel cuts it to its own limit.
-    let backlog = Backlog::new(backlog.clamp(0, libc::SOMAXCONN)).unwrap_or(Backlog::MAXCONN);
-    socket::listen(socket, backlog)
+    // Not nix's wrapper, which refuses what is above the C library's SOMAXCONN: a number of the time
+    // of its compilation, 128 with musl, while the kernel's limit is a setting of the system. The
+    // kernel takes a negative number for a huge one.
+    // SAFETY: the descriptor is open, since it is borrowed; no memory is passed.
+    Errno::result(unsafe { libc::listen(socket.as_raw_fd(), backlog.max(0)) }).map(drop)
 }
 
 /// To what the kernel cuts a backlog, without a word.
@@ -403,6 +404,34 @@ mod tests {
         let accepted = accept(&shared, Blocking::Never);
         assert!(matches!(accepted, Accepted::Connection(_)), "{accepted:?}");
         drop(client);
+    }
+
+    /// A UNIX socket without a name in the file system that listens with that backlog, and how many
+    /// of `clients` find room there.
+    #[cfg(target_os = "linux")]
+    fn room(backlog: i32, clients: usize) -> usize {
+        let listener = stream_socket(AddressFamily::Unix).unwrap();
+        let name = format!("prefork-backlog-{}-{backlog}", std::process::id());
+        let address = UnixAddr::new_abstract(name.as_bytes()).unwrap();
+        socket::bind(listener.as_raw_fd(), &address).unwrap();
+        listen(&listener, backlog).unwrap();
+        let clients: Vec<_> = (0..clients)
+            .map(|_| stream_socket(AddressFamily::Unix).unwrap())
+            .collect();
+        let connect = |client: &&OwnedFd| socket::connect(client.as_raw_fd(), &address).is_ok();
+        clients.iter().filter(connect).count()
+    }
+
+    /// The kernel lets one more wait than was asked for. It cuts what is too much, and a negative number
+    /// would be that to it.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_backlog_is_what_was_asked_for_and_never_negative() {
+        assert_eq!(room(3, 20), 4);
+        assert_eq!(room(0, 20), 1);
+        assert_eq!(room(-1, 20), 1);
+        assert_eq!(room(i32::MIN, 20), 1);
+        assert_eq!(room(i32::MAX, 20), 20);
     }
 
     /// Where connections inherit a timeout from the listener, an attempt to accept obeys it too.

@@ -318,8 +318,8 @@ macro_rules! common_attributes {
             self
         }
 
-        /// How many connections may wait to be accepted. Default: 1024; what is more
-        /// than the system allows is cut to that, with a warning.
+        /// How many connections may wait to be accepted. Default: 1024. The kernel cuts what is more than
+        /// the system allows (`net.core.somaxconn`), of which a warning tells; less than 0 counts as 0.
         #[must_use]
         pub fn backlog(mut self, connections: i32) -> Self {
             self.service.backlog = connections;

@@ -156,8 +156,8 @@ impl ExecServer {
         self
     }
 
-    /// How many connections may wait to be accepted. Default: 1024; the kernel cuts it to its own
-    /// limit.
+    /// How many connections may wait to be accepted. Default: 1024. The kernel cuts what is more than
+    /// the system allows (`net.core.somaxconn`), of which a warning tells; less than 0 counts as 0.
     #[must_use]
     pub fn backlog(mut self, connections: i32) -> Self {
         self.backlog = connections;

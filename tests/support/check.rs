@@ -1,5 +1,8 @@
 //! The standing check: what must be true at the end of every scenario, whatever it was about.
 //!
+//! One part is made elsewhere, while there is something to be looked at: [`Server::stop`] compares the
+//! descriptors of the parent with those that it had at the start.
+//!
 //! It never repairs what it finds: the process that fails it is dumped as it stands, and cleared
 //! away afterwards.
 

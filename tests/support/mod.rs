@@ -29,6 +29,7 @@ mod client;
 mod dump;
 pub mod gate;
 mod launch;
+mod leak;
 mod marker;
 pub mod processes;
 mod runner;

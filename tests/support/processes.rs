@@ -128,6 +128,14 @@ pub fn descriptors(pid: u32) -> Vec<(i32, String)> {
     descriptors
 }
 
+/// Whether a descriptor of `pid` is open for reading only; false if it is gone.
+pub(super) fn is_read_only(pid: u32, number: i32) -> bool {
+    let info = text(pid, &format!("fdinfo/{number}"));
+    let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
+    let flags = flags.and_then(|octal| u32::from_str_radix(octal.trim(), 8).ok());
+    flags.is_some_and(|flags| flags & 0o3 == 0)
+}
+
 /// The value of a variable in the environment that `pid` was started with.
 ///
 /// A child made by fork alone has the one of its parent; a zombie has none.

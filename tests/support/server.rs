@@ -14,6 +14,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::address::Address;
+use super::leak;
 use super::processes;
 use super::wait::{pause, until};
 
@@ -34,6 +35,8 @@ struct Inner {
     /// Whether the scenario has learnt how the process ended.
     waited: AtomicBool,
     addresses: Mutex<Vec<Address>>,
+    /// How many descriptors it held when it had said where it listens, but for those of its children.
+    descriptors: Mutex<Option<usize>>,
 }
 
 impl Server {
@@ -51,6 +54,7 @@ impl Server {
             stderr,
             waited: AtomicBool::new(false),
             addresses: Mutex::default(),
+            descriptors: Mutex::default(),
         }))
     }
 
@@ -80,6 +84,7 @@ impl Server {
             }
             (said.len() >= count).then(|| said[..count].to_vec())
         });
+        lock(&self.0.descriptors).get_or_insert_with(|| leak::own_descriptors(self.0.pid));
         let mut known = lock(&self.0.addresses);
         known.extend(said.iter().cloned());
         known.dedup();
@@ -106,9 +111,15 @@ impl Server {
         self.wait(SOON)
     }
 
-    /// Sends `signal` and waits until the process has ended.
+    /// Sends `signal` and waits until the process has ended. Before, it has to hold the descriptors that
+    /// it held when it had said where it listens, and those of the children that it has: that part of
+    /// the standing check cannot be made once it has ended.
     #[track_caller]
     pub fn stop(&self, signal: Signal, deadline: Duration) -> ExitStatus {
+        let before = *lock(&self.0.descriptors);
+        if let Some(before) = before {
+            leak::expect_none(self, before);
+        }
         self.signal(signal);
         self.wait(deadline)
     }

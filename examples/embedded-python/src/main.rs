@@ -10,7 +10,7 @@
 #[path = "../../common/mod.rs"]
 mod common;
 
-use common::{Flags, Result};
+use common::{Flags, Result, Usage};
 use prefork_server::{TcpServer, servers::TcpConn};
 use pyo3::{ffi::c_str, prelude::*, types::PyModule};
 use std::{
@@ -54,10 +54,8 @@ fn serve(count: &mut Py<PyAny>, conn: TcpConn) -> io::Result<()> {
 
 fn main() -> Result {
     common::init_log();
-    let flags = Flags::parse(
-        "Counts words, in Python. The line `spin` hangs a child.",
-        7780,
-    )?;
+    let about = "Counts words, in Python. The line `spin` hangs a child.";
+    let flags = Flags::parse(&Usage::new(about, 7780))?;
     let server = TcpServer::per_child(load)
         .serve(serve)
         .address(&flags.address)

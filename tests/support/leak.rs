@@ -1,0 +1,91 @@
+//! Whether the parent of a server holds descriptors that are nobody's any more.
+//!
+//! It compares what it holds when it is told to stop with what it held when it had said where it
+//! listens; what belongs to a child that is there now is left out of both. It changes nothing.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use super::processes::{self, Process};
+use super::server::Server;
+use super::wait::until;
+
+/// For how long what has just died, or been forked, may be about.
+const SOON: Duration = Duration::from_secs(10);
+
+/// The pipes that a child may have left behind when it is dead and not reaped yet.
+const PIPES: usize = 3;
+
+/// What a process holds that no child of its accounts for.
+#[derive(Debug)]
+struct Holdings {
+    /// Descriptors that are neither a pidfd nor the end at which it reads what a child writes.
+    own: Vec<(i32, String)>,
+    pidfds: usize,
+    children: usize,
+    dead: usize,
+}
+
+impl Holdings {
+    fn of(pid: u32) -> Self {
+        // Before the children: one that comes in between accounts for nothing that is here.
+        let held = processes::descriptors(pid);
+        let children = processes::children(pid);
+        let theirs: HashSet<String> = children
+            .iter()
+            .flat_map(|child| pipes_to_write(child.pid))
+            .collect();
+        let ends = |pipe: &str| held.iter().filter(|(_, target)| target == pipe).count();
+        // A pipe of which it has both ends is its own, or that of a child that is being made.
+        let read_from_a_child = |number: i32, target: &str| {
+            number > 2
+                && theirs.contains(target)
+                && ends(target) == 1
+                && processes::is_read_only(pid, number)
+        };
+        let (pidfds, rest): (Vec<_>, Vec<_>) = held
+            .iter()
+            .cloned()
+            .partition(|(_, target)| target.contains("pidfd"));
+        let own = rest
+            .into_iter()
+            .filter(|(number, target)| !read_from_a_child(*number, target));
+        Self {
+            own: own.collect(),
+            pidfds: pidfds.len(),
+            children: children.len(),
+            dead: children.iter().filter(|child| !child.is_alive()).count(),
+        }
+    }
+
+    fn exceeds(&self, own: usize) -> bool {
+        self.pidfds > self.children || self.own.len() > own + PIPES * self.dead
+    }
+}
+
+/// The pipes that a process has open for writing.
+fn pipes_to_write(pid: u32) -> Vec<String> {
+    let held = processes::descriptors(pid).into_iter();
+    let written = held.filter(|(number, target)| {
+        target.starts_with("pipe:") && !processes::is_read_only(pid, *number)
+    });
+    written.map(|(_, target)| target).collect()
+}
+
+/// How many descriptors it holds that are no child's.
+pub(super) fn own_descriptors(pid: u32) -> usize {
+    Holdings::of(pid).own.len()
+}
+
+/// Panics if it goes on holding more than `before` of its own, or a pidfd of nobody's.
+#[track_caller]
+pub(super) fn expect_none(server: &Server, before: usize) {
+    let pid = server.pid();
+    let what = format!("{server} to hold no more than {before} descriptors of its own");
+    until(&what, SOON, || {
+        let holdings = Holdings::of(pid);
+        // Whoever stands still cannot tidy up; whoever has ended, has.
+        let idle = Process::read(pid).is_none_or(|process| "TtZX".contains(process.state));
+        (idle || !holdings.exceeds(before)).then_some(())
+    });
+}
