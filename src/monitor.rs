@@ -279,7 +279,7 @@ impl Monitor {
         let Some(child) = self.pool.get_mut(id) else {
             return false;
         };
-        child.flags |= Flags::WAS_BUSY;
+        child.flags |= Flags::START_HELD;
         let (state, start_time) = (child.state, child.start_time);
         if state == State::Retiring {
             child.flags |= Flags::BUSY_SINCE_TOLD;
@@ -296,7 +296,10 @@ impl Monitor {
         // A child that is leaving never says this. One that does after it was told is deaf, and
         // what it had in hand is done.
         child.flags.remove(Flags::BUSY_SINCE_TOLD);
-        let state = child.state;
+        // What can go wrong in a start is behind it, though no connection may come for long.
+        child.flags |= Flags::START_HELD;
+        let (state, start_time) = (child.state, child.start_time);
+        self.slowdown.start_held(start_time);
         self.transfer(id, state, &[State::Busy], State::Free)
     }
 
