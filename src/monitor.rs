@@ -279,12 +279,11 @@ impl Monitor {
         let Some(child) = self.pool.get_mut(id) else {
             return false;
         };
-        child.flags |= Flags::START_HELD;
-        let (state, start_time) = (child.state, child.start_time);
+        let state = child.state;
         if state == State::Retiring {
             child.flags |= Flags::BUSY_SINCE_TOLD;
         }
-        self.slowdown.start_held(start_time);
+        self.note_start_that_held(id);
         self.transfer(id, state, &[State::Starting, State::Free], State::Busy)
     }
 
@@ -296,10 +295,8 @@ impl Monitor {
         // A child that is leaving never says this. One that does after it was told is deaf, and
         // what it had in hand is done.
         child.flags.remove(Flags::BUSY_SINCE_TOLD);
-        // What can go wrong in a start is behind it, though no connection may come for long.
-        child.flags |= Flags::START_HELD;
-        let (state, start_time) = (child.state, child.start_time);
-        self.slowdown.start_held(start_time);
+        let state = child.state;
+        self.note_start_that_held(id);
         self.transfer(id, state, &[State::Busy], State::Free)
     }
 

@@ -280,7 +280,18 @@ fn a_start_that_holds_ends_the_slowdown() {
     monitor.heard(acked);
     monitor.acknowledge(acked);
     assert_eq!(cost(&mut monitor), 200);
-    // So does a second of life, seen while it lives,
+    // A child that is to be killed because it cannot be watched may still have said that it is ready.
+    let (mut monitor, now) = failing_twice();
+    go_to(&mut monitor, now + 1);
+    let unwatched = child(&mut monitor, State::Starting);
+    monitor.note_failing_start(unwatched);
+    monitor.retire(unwatched, Reason::Faulty);
+    for says in [Monitor::set_busy, Monitor::set_not_busy] {
+        says(&mut monitor, unwatched);
+    }
+    go_to(&mut monitor, now + 300);
+    assert_eq!(cost(&mut monitor), 400, "the fourth");
+    // A second of life does as well, seen while it lives,
     let (mut monitor, now) = failing_twice();
     child(&mut monitor, State::Starting);
     due_at(&mut monitor, now + 1000);
