@@ -51,11 +51,6 @@ macro_rules! with_attributes {
             /// The most child processes that ever live at once, those told to stop included.
             /// Default: 50; 0 becomes 50.
             max_clients, set_max_clients: usize = 50;
-            /// The most children that a shortage of spare ones is met with if fewer are missing: forks
-            /// double while shortage follows on shortage within 100 ms, but never beyond
-            /// `max_spare_servers`. Default: 32; 1 or 0 forks only what is missing, as the original
-            /// does.
-            max_spawn_rate, set_max_spawn_rate: usize = 32;
             /// For how long a child may be silent (send no ACK) before it is told to stop.
             /// Default: zero, which is off: nobody is ever timed out. Set it before the server
             /// starts: the interval of the children's ACKs is derived from it then.

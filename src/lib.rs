@@ -141,7 +141,6 @@ mod monitor;
 mod os;
 mod pool;
 mod prefork;
-mod ramp;
 mod report;
 mod server;
 pub mod servers;

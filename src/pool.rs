@@ -48,8 +48,6 @@ pub(crate) struct Demand {
     pub(crate) owed: usize,
     /// The surplus that has lasted `cull_after`.
     pub(crate) surplus: usize,
-    /// How many forks a shortage deserves, if that is more than are missing.
-    pub(crate) ramp: usize,
 }
 
 /// What `forkoff` is to do.
@@ -66,16 +64,14 @@ pub(crate) enum Plan {
 
 /// The main decision. The live processes and the queued forks never pass `max_clients`.
 pub(crate) fn plan(census: Census, demand: Demand, attributes: &Attributes) -> Plan {
-    let gap = |spare: usize| spare.saturating_sub(census.idle() + demand.queued);
-    let missing = if census.idle() + census.busy + demand.queued == 0 {
+    let total = census.idle() + census.busy + demand.queued;
+    let missing = if total == 0 {
         // No less than the minimum: nothing would ask again until the first connection comes.
         attributes.start_servers.max(attributes.min_spare_servers)
     } else {
-        match shortage(census, demand.queued, attributes) {
-            0 => 0,
-            // Not above the maximum: what is forked here is not to be culled.
-            missing => missing.max(demand.ramp.min(gap(attributes.max_spare_servers))),
-        }
+        attributes
+            .min_spare_servers
+            .saturating_sub(census.idle() + demand.queued)
     };
     let room = attributes
         .max_clients
@@ -85,13 +81,6 @@ pub(crate) fn plan(census: Census, demand: Demand, attributes: &Attributes) -> P
         (0, surplus) => Plan::Retire(surplus),
         (forks, _) => Plan::Fork(forks),
     }
-}
-
-/// How many spare children are missing.
-pub(crate) fn shortage(census: Census, queued: usize, attributes: &Attributes) -> usize {
-    attributes
-        .min_spare_servers
-        .saturating_sub(census.idle() + queued)
 }
 
 /// How many free children are too many: above `max_spare_servers`, or above `max_clients` where that

@@ -64,16 +64,11 @@ impl Monitor {
             queued,
             owed: self.owed.saturating_sub(queued),
             surplus: self.surplus.lasted(self.attributes.cull_after, self.now),
-            ramp: self.ramp.forks(self.attributes.max_spawn_rate, self.now),
         };
-        let census = self.pool.census();
-        let plan = pool::plan(census, demand, &self.attributes);
+        let plan = pool::plan(self.pool.census(), demand, &self.attributes);
         match plan {
             _ if self.shutdown => return Plan::Steady,
             Plan::Fork(_) if self.slowdown.refuses(self.now) => return Plan::Steady,
-            Plan::Fork(_) if pool::shortage(census, queued, &self.attributes) > 0 => {
-                self.ramp.met(demand.ramp, self.now);
-            }
             Plan::Retire(surplus) => self.surplus.culled(surplus),
             Plan::Fork(_) | Plan::Steady => {}
         }

@@ -8,6 +8,7 @@
 
 use super::{ours::Ours, pipes};
 use nix::{
+    errno::Errno,
     libc,
     sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, sigaction},
 };
@@ -41,11 +42,11 @@ fn installed() -> MutexGuard<'static, BTreeMap<usize, (usize, SigAction)>> {
 }
 
 /// What errno was is put back: the code that was interrupted may be about to look at it.
-struct SavedErrno(nix::errno::Errno);
+struct SavedErrno(Errno);
 
 impl SavedErrno {
     fn save() -> Self {
-        Self(nix::errno::Errno::last())
+        Self(Errno::last())
     }
 }
 
@@ -55,15 +56,20 @@ impl Drop for SavedErrno {
     }
 }
 
-fn wake(fd: RawFd) {
+fn wake(pipe: RawFd) {
+    poke(pipe, b"!");
+}
+
+/// Writes to a descriptor that is there and in non-blocking mode.
+fn poke(fd: RawFd, bytes: &'static [u8]) {
     if fd < 0 {
         return;
     }
     // Once more if it was interrupted: a wake-up that is lost is a signal that is lost.
-    // SAFETY: write(2) is async-signal-safe; one byte of a static is readable. The descriptor
-    // is non-blocking, and if it is full the reader has a wake-up in it already.
-    while unsafe { libc::write(fd, c"!".as_ptr().cast(), 1) } < 0
-        && nix::errno::Errno::last() == nix::errno::Errno::EINTR
+    // SAFETY: write(2) is async-signal-safe; the bytes of a static are readable. If there is no room
+    // the reader has a wake-up in it already.
+    while unsafe { libc::write(fd, bytes.as_ptr().cast(), bytes.len()) } < 0
+        && Errno::last() == Errno::EINTR
     {}
 }
 
@@ -334,12 +340,8 @@ pub(crate) fn ring_at_stop(bell: OwnedFd) {
 }
 
 fn ring(bell: RawFd) {
-    static ONE: u64 = 1;
-    if bell >= 0 {
-        // SAFETY: write(2) is async-signal-safe; eight bytes of a static are readable. The descriptor
-        // is non-blocking.
-        unsafe { libc::write(bell, (&raw const ONE).cast(), size_of::<u64>()) };
-    }
+    static ONE: [u8; 8] = 1_u64.to_ne_bytes();
+    poke(bell, &ONE);
 }
 
 /// In a child that is about to become another program: SIGINT and SIGTERM end it, as a program

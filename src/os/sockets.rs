@@ -404,4 +404,16 @@ mod tests {
         assert!(matches!(accepted, Accepted::Connection(_)), "{accepted:?}");
         drop(client);
     }
+
+    /// Where connections inherit a timeout from the listener, an attempt to accept obeys it too.
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn d06_an_attempt_that_blocks_ends_with_the_timeout_that_connections_inherit() {
+        let listener = listen_tcp(([127, 0, 0, 1], 0).into(), false, 8).unwrap();
+        inherit_timeouts(&listener, Duration::from_millis(20)).unwrap();
+        listener.set_nonblocking(false).unwrap();
+        // Without the timeout this would wait for ever.
+        let accepted = accept(&listener, Blocking::Allowed);
+        assert!(matches!(accepted, Accepted::Nothing), "{accepted:?}");
+    }
 }

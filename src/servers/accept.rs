@@ -163,8 +163,12 @@ impl<S: Stream, L: AsFd + AsRawFd> AcceptLoop<'_, S, L> {
 
     /// Some sibling may have made the listeners block, in which it is enough that one library of its
     /// handler is told of a wrong descriptor. A child that is stuck in accept sends no ACK. Looked at
-    /// before the attempts that are likely to be in vain; under load there are none.
+    /// before the attempts that are likely to be in vain; under load there are none. A listener with a
+    /// timeout needs no look: accept(2) obeys it as well, and an attempt that blocks ends soon.
     fn keep_nonblocking(&self) -> io::Result<()> {
+        if self.service.first_wait.is_some() {
+            return Ok(());
+        }
         for listener in self.listeners.borrow().iter() {
             if sockets::keep_nonblocking(&**listener)? {
                 complain!("somebody has set a listening socket to blocking mode; set back");
