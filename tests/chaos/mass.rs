@@ -58,9 +58,11 @@ pub fn kill_a_pool_at_once(
     book.update();
     let verdict = judge(&super::Tally::default(), book, &blows, None);
     assert_eq!(verdict.unexplained, [""; 0], "deaths for no reason");
-    // Each round kills all that live, which may be more than `size`: shortage that follows on
-    // shortage is met with more forks than are missing.
-    assert!(blows.len() >= rounds * size, "{} killed", blows.len());
+    assert_eq!(
+        blows.len(),
+        rounds * size,
+        "each child of the pool was killed once"
+    );
     assert_eq!(book.over, 0, "the server has seen too many children");
     compare_with_the_report(&line(&server, "report "), book);
     recoveries

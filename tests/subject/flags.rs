@@ -32,7 +32,6 @@ pub fn builder(args: &Args) -> Builder<Journal, TcpServer> {
         .min_spare_servers(count(args, "--min-spare", 1))
         .max_spare_servers(count(args, "--max-spare", 100))
         .max_clients(count(args, "--max-clients", 100))
-        .max_spawn_rate(count(args, "--max-spawn-rate", 1))
         .timeout(millis(args, "--timeout", 0))
         .server_check_ack(args.parsed("--check").map(Duration::from_millis))
         .kill_timeout(millis(args, "--kill-timeout", 10_000))

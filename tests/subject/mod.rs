@@ -1,8 +1,8 @@
 //! The server under test: one small program that the flags of a scenario make behave or misbehave,
 //! and what a scenario can learn about it.
 //!
-//! Unless a flag says otherwise it culls nobody, times nobody out, takes any number of requests and
-//! forks no more than is missing, so that a scenario sees only what it is about.
+//! Unless a flag says otherwise it culls nobody, times nobody out and takes any number of requests,
+//! so that a scenario sees only what it is about.
 
 #![allow(dead_code, unused_imports, reason = "each test file uses a part")]
 #![allow(
