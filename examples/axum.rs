@@ -109,6 +109,8 @@ impl Acceptor {
         let exclusive = EpollFlags::EPOLLIN | EpollFlags::EPOLLEXCLUSIVE;
         epoll.add(&*self.listener, EpollEvent::new(exclusive, 0))?;
         epoll.add(&self.leave, EpollEvent::new(EpollFlags::EPOLLIN, 1))?;
+        // The wait is our own, so nobody else says that the start has held.
+        let _ = self.acker.not_busy();
         while self.left != Some(0) {
             let Some(permit) = self.permit() else {
                 return Ok(());
@@ -134,7 +136,7 @@ impl Acceptor {
             Ok(permit) => Some(permit),
             Err(TryAcquireError::Closed) => None,
             Err(TryAcquireError::NoPermits) => {
-                // OK to ignore here and below: that the parent is gone is found by the waits.
+                // OK to ignore here and elsewhere: that the parent is gone is found by the waits.
                 let _ = self.acker.busy();
                 let permit = self.runtime.block_on(permits.acquire_owned()).ok()?;
                 let _ = self.acker.not_busy();

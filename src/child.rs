@@ -5,7 +5,7 @@ use crate::time::Time;
 use bitflags::bitflags;
 use std::{fmt, os::unix::process::ExitStatusExt, process::ExitStatus, time::Duration};
 
-/// How old a child must become, unless it says BUSY before, for its start to have held.
+/// How old a child must become, unless it says BUSY or NOT_BUSY before, for its start to have held.
 pub(crate) const START_HOLDS_AFTER: Duration = Duration::from_secs(1);
 
 /// How long a child that got SIGKILL is waited for when the server ends: it dies at once, unless it
@@ -85,8 +85,8 @@ bitflags! {
         const STDERR_OPEN = 1 << 1;
         /// An ACK has come.
         const ACKED = 1 << 2;
-        /// It has said BUSY at least once.
-        const WAS_BUSY = 1 << 3;
+        /// It has said BUSY or NOT_BUSY: it can take connections, so its start has held.
+        const START_HELD = 1 << 3;
         /// It has said BUSY since it was told to stop, and not NOT_BUSY after that: a connection is in
         /// its hands.
         const BUSY_SINCE_TOLD = 1 << 4;
@@ -242,10 +242,11 @@ impl Child {
         (!self.was_told()).then(|| told.at + EXITING)
     }
 
-    /// Whether its start has not held yet: it is young, and has never said BUSY.
+    /// Whether its start has not held yet: it is young, and has said neither BUSY
+    /// nor NOT_BUSY.
     pub(crate) fn is_unproven(&self, now: Time) -> bool {
         let young = now.since(self.start_time) < START_HOLDS_AFTER;
-        young && !self.flags.contains(Flags::WAS_BUSY)
+        young && !self.flags.contains(Flags::START_HELD)
     }
 
     /// Why it ended, now that it has.
@@ -294,7 +295,7 @@ pub enum Cause {
     Shutdown,
     /// A hook had asked for its end.
     Asked,
-    /// It died unasked within a second of its fork and before its first BUSY.
+    /// It died unasked within a second of its fork, and had said neither BUSY nor NOT_BUSY.
     FailedStart,
     /// It left on its own with exit code 0, as at `max_requests`.
     Finished,

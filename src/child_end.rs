@@ -79,6 +79,9 @@ struct Channel {
     sink: Box<dyn Sink>,
     words: CommWords,
     busy: AtomicBool,
+    /// Whether it was ever said what the child is doing. Until then it may still be making itself
+    /// ready, and its ACKs say no more than that it lives.
+    stated: AtomicBool,
     leaving: AtomicBool,
     unsaid: AtomicBool,
     /// Whether a word has found nobody who reads.
@@ -87,13 +90,16 @@ struct Channel {
 
 impl Channel {
     /// Writes a word as newline, word, newline: output that was left unfinished before it loses
-    /// neither. An ACK is followed by the word for the state, so that one lost or forged heals.
+    /// neither. An ACK is followed by the word for the state, if one was said before, so that one
+    /// lost or forged heals.
     fn say(&self, word: Word) -> io::Result<()> {
         let busy = self.busy.load(Ordering::Relaxed);
         let state = if busy { Word::Busy } else { Word::NotBusy };
         let [word_byte, state_byte] = [word, state].map(|word| self.words.byte(word));
         let message = [b'\n', word_byte, b'\n', state_byte, b'\n'];
-        let repeats = word == Word::Ack && (busy || !self.leaving.load(Ordering::Relaxed));
+        let stated = self.stated.load(Ordering::Relaxed);
+        let repeats =
+            word == Word::Ack && stated && (busy || !self.leaving.load(Ordering::Relaxed));
         let written = self
             .sink
             .write(if repeats { &message } else { &message[..3] })
@@ -110,7 +116,8 @@ impl Channel {
         if !busy && self.leaving.load(Ordering::Relaxed) {
             return Ok(());
         }
-        if self.busy.swap(busy, Ordering::Relaxed) == busy {
+        let stated = self.stated.swap(true, Ordering::Relaxed);
+        if self.busy.swap(busy, Ordering::Relaxed) == busy && stated {
             return Ok(());
         }
         self.say(if busy { Word::Busy } else { Word::NotBusy })
@@ -152,6 +159,7 @@ impl Comm {
             sink,
             words,
             busy: AtomicBool::new(false),
+            stated: AtomicBool::new(false),
             leaving: AtomicBool::new(false),
             unsaid: AtomicBool::new(false),
             unheard: AtomicBool::new(false),
@@ -205,6 +213,10 @@ impl Comm {
     }
 
     /// Says that the child can take a connection, unless that was its last word.
+    ///
+    /// The first one tells the parent that the start has held, as the first BUSY does: from then on
+    /// a death is none of a failed start. [`wait`](Self::wait) says it, if nothing was said before; a
+    /// server with a wait of its own says it when it is ready.
     ///
     /// A child that was told to stop says nothing: it will not accept again, and just leaves.
     ///
@@ -295,6 +307,10 @@ impl Comm {
     pub fn wait(&self, listeners: &[BorrowedFd<'_>]) -> io::Result<Wake> {
         if self.shutdown_requested() {
             return Ok(Wake::Stop);
+        }
+        // Who waits for a connection can take one, whether its server says so or not.
+        if !self.shared.channel.stated.load(Ordering::Relaxed) {
+            self.shared.channel.set_busy(false)?;
         }
         self.say_what_is_due()?;
         let wake = self

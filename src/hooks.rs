@@ -54,7 +54,7 @@ pub trait PreForkHooks {
     }
 
     /// A child has said NOT_BUSY: it waits for a connection. Heard again with each ACK of a free
-    /// child.
+    /// child. The first one is said before the first wait: the start has held.
     ///
     /// Default: [`defaults::server_not_busy`] moves it to the free ones and posts `forkoff` if it
     /// moved.

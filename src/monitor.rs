@@ -282,12 +282,11 @@ impl Monitor {
         let Some(child) = self.pool.get_mut(id) else {
             return false;
         };
-        child.flags |= Flags::WAS_BUSY;
-        let (state, start_time) = (child.state, child.start_time);
+        let state = child.state;
         if state == State::Retiring {
             child.flags |= Flags::BUSY_SINCE_TOLD;
         }
-        self.slowdown.start_held(start_time);
+        self.note_start_that_held(id);
         self.transfer(id, state, &[State::Starting, State::Free], State::Busy)
     }
 
@@ -300,6 +299,7 @@ impl Monitor {
         // what it had in hand is done.
         child.flags.remove(Flags::BUSY_SINCE_TOLD);
         let state = child.state;
+        self.note_start_that_held(id);
         self.transfer(id, state, &[State::Busy], State::Free)
     }
 

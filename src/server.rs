@@ -151,7 +151,7 @@ impl<'a> Start<'a> {
         // It may have been set since the start.
         check_channel(self.server, self.monitor.comm_channel())?;
         if !self.server.execs() {
-            // The first word, whatever the timeout: the parent learns that the start has succeeded.
+            // The first word, whatever the timeout. It says no state: `resume_accept` may fail yet.
             self.comm.ack()?;
         }
         self.server.resume_accept(self.comm)

@@ -25,10 +25,12 @@ fn main() -> ExitCode {
         programs![serve],
         scenarios![
             a01_an_idle_child_that_is_killed_is_replaced,
+            a01_idle_newcomers_that_are_killed_are_no_failed_starts,
             a02_a_busy_child_that_is_killed_costs_its_client_only,
             g01_the_dead_of_a_large_pool_are_found_though_they_have_no_pidfd,
             g14_the_dead_of_a_large_pool_are_found_behind_a_stranger,
             e05_a_program_that_dies_at_once_is_slowed_down_and_recovers,
+            e05_a_factory_that_fails_is_slowed_down_though_its_child_has_said_ack,
             a16_an_execed_child_that_closes_its_outputs_is_told_and_replaced,
             a16_an_execed_child_that_ignores_it_is_killed_and_counts_until_then,
             a16_an_execed_child_that_says_nothing_is_timed_out,
@@ -67,6 +69,27 @@ fn a01_an_idle_child_that_is_killed_is_replaced(world: &mut World) {
     drop(other);
     ends_well(&server);
     assert_eq!(deaths(&server, "Killed"), 1);
+}
+
+/// One that has waited for a connection has started, however young it is and if none ever came:
+/// nothing slows down its replacement.
+///
+/// When only BUSY or a second of life prove a start: a failed start each, the next fork 100 ms away,
+/// then 200 ms and more.
+fn a01_idle_newcomers_that_are_killed_are_no_failed_starts(world: &mut World) {
+    let server = world.spawn("serve", &["--start", "1"]);
+    let address = server.address();
+    for killed in 0..8 {
+        let victim = until("a newcomer that waits", SOON, || {
+            pids(&server, "ready").get(killed).copied()
+        });
+        send(victim, Signal::SIGKILL);
+        expect_exit(&server, victim, "Killed signal: 9 (SIGKILL)");
+    }
+    Held::new(&address).is_served();
+    ends_well(&server);
+    assert_eq!(deaths(&server, "Killed"), 8);
+    assert_eq!(server.stderr(), "");
 }
 
 /// Only the client in its hands is lost. The listening socket and its queue are shared, so the
@@ -168,6 +191,35 @@ fn e05_a_program_that_dies_at_once_is_slowed_down_and_recovers(world: &mut World
     // Four waves and the one after the recovery, at the least.
     assert!(deaths(&server, "FailedStart") >= 5);
     assert_eq!(deaths(&server, "Killed"), 1);
+}
+
+/// The first ACK is said before `resume_accept`, in which a child makes what it serves with. It
+/// proves no start: the first NOT_BUSY or BUSY does.
+///
+/// When an ACK that brings NOT_BUSY is said there: forked as fast as the machine can.
+fn e05_a_factory_that_fails_is_slowed_down_though_its_child_has_said_ack(world: &mut World) {
+    let broken = world.tempdir().join("broken");
+    fs::write(&broken, "").unwrap();
+    let flags = [
+        "--start",
+        "3",
+        "--factory-fails-while",
+        broken.to_str().unwrap(),
+    ];
+    let server = world.spawn("serve", &flags);
+    let address = server.address();
+    let text = server.expect_stderr("a long delay", |text| text.contains("next fork in 400ms"));
+    let warning = "failed to start: exit status: 103, last words \
+                   \"resume_accept failed: no database today\"; next fork in 0ns";
+    assert!(text.contains(warning), "{text}");
+    assert!(!pids(&server, "up").is_empty());
+    assert_eq!(pids(&server, "ready"), []);
+    holds("few are forked", Duration::from_secs(1), || {
+        pids(&server, "forked").len() <= 8 * 3
+    });
+    fs::remove_file(&broken).unwrap();
+    Held::new(&address).is_served();
+    ends_well(&server);
 }
 
 /// A server of one child at the most, whose first turns into another program.

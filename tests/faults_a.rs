@@ -286,8 +286,8 @@ fn a11_a_slow_exit_is_cut_short_in_a_shutdown(world: &mut World) {
     expect_exit(&server, held.pid, "Shutdown signal: 9 (SIGKILL)");
 }
 
-/// Whatever ended it, a child that dies young and before its first BUSY has failed to start, and
-/// each further one is waited for longer.
+/// Whatever ended it, a child that dies young and before its first BUSY or NOT_BUSY has failed to
+/// start, and each further one is waited for longer.
 fn a12_children_that_die_before_a_word_are_replaced_ever_more_slowly(world: &mut World) {
     let mut start = world.gate("start");
     let server = world.spawn("serve", &["--start", "1"]);

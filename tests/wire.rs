@@ -201,6 +201,17 @@ fn order(address: &Address, orders: &[&str]) -> u32 {
     pid
 }
 
+/// The address of a server whose only child has said its first NOT_BUSY: one that finds a connection
+/// before it ever waits says BUSY at once.
+#[track_caller]
+fn idle_address(server: &Server) -> Address {
+    let address = server.address();
+    server.expect_stdout("the first NOT_BUSY", |text| {
+        text.lines().any(|line| line.ends_with(" says NotBusy"))
+    });
+    address
+}
+
 /// Waits until `line` stands on stdout exactly `count` times.
 #[track_caller]
 fn expect_lines(server: &Server, line: &str, count: usize) {
@@ -262,10 +273,10 @@ fn printed_word_is_a_word(world: &mut World) {
 /// Without the newline that begins each message (`Channel::say`) the word is a part of the line.
 fn broken_line_before_a_word_loses_neither(world: &mut World) {
     let server = world.spawn("printer", &["--begin", "begun", "--max-clients", "1"]);
-    let pid = order(&server.address(), &[]);
+    let pid = order(&idle_address(&server), &[]);
     expect_lines(&server, &format!("{pid} STDOUT: begun"), 1);
     expect_lines(&server, &format!("{pid} says Busy"), 1);
-    // One with its ACK at the start, one after the connection.
+    // One before it waited for the connection, one after it.
     expect_lines(&server, &format!("{pid} says NotBusy"), 2);
     let report = stop(&server);
     // The newline before a word is no line.
@@ -333,7 +344,7 @@ fn c01_tail_without_a_newline_is_output(world: &mut World) {
 
 fn poe_words_are_understood(world: &mut World) {
     let server = world.spawn("printer", &["--poe", "--max-clients", "1"]);
-    let pid = order(&server.address(), &["print 1", "acks"]);
+    let pid = order(&idle_address(&server), &["print 1", "acks"]);
     expect_lines(&server, &format!("{pid} says Ack"), 2);
     expect_lines(&server, &format!("{pid} says Busy"), 1);
     expect_lines(&server, &format!("{pid} says NotBusy"), 2);
@@ -346,7 +357,7 @@ fn poe_words_are_understood(world: &mut World) {
 fn c07_private_channel_makes_all_print_output(world: &mut World) {
     // With the words looked for in stdout all the same, the bytes that are words were not printed.
     let server = world.spawn("printer", &["--private", "--max-clients", "1"]);
-    let address = server.address();
+    let address = idle_address(&server);
     let pid = order(&address, &["all-words", "redirect", "print lost"]);
     for printed in ["1", "2", "3", r"\x06", r"\x13", r"\x11"] {
         expect_lines(&server, &format!("{pid} STDOUT: {printed}"), 1);
@@ -364,7 +375,7 @@ fn c07_private_channel_makes_all_print_output(world: &mut World) {
 /// When words are written to descriptor 1: the NOT_BUSY after the redirection never comes.
 fn b05_redirected_stdout_breaks_no_word(world: &mut World) {
     let server = world.spawn("printer", &["--max-clients", "1"]);
-    let address = server.address();
+    let address = idle_address(&server);
     let pid = order(&address, &["redirect", "print lost"]);
     expect_lines(&server, &format!("{pid} says NotBusy"), 2);
     order(&address, &[]);
@@ -378,7 +389,7 @@ fn coalescing_saves_words_and_can_be_turned_off(world: &mut World) {
     for (arguments, words) in [(&[][..], 1), (&["--every-word"][..], 10)] {
         let arguments = [&["--max-clients", "1"], arguments].concat();
         let server = world.spawn("printer", &arguments);
-        let address = server.address();
+        let address = idle_address(&server);
         let mut first = connect(&address);
         let pid = first.ask("pid");
         // They wait in the backlog, since the only child is busy.
@@ -391,7 +402,7 @@ fn coalescing_saves_words_and_can_be_turned_off(world: &mut World) {
         for other in &mut others {
             assert_eq!(other.read_rest(), format!("{pid}\n"));
         }
-        // One more came with the ACK at the start.
+        // One more came before the first wait.
         expect_lines(&server, &format!("{pid} says NotBusy"), words + 1);
         expect_lines(&server, &format!("{pid} says Busy"), words);
         let report = stop(&server);

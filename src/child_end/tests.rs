@@ -7,9 +7,9 @@ use crate::testing::{
 };
 use std::fs::File;
 
+const ACK: &[u8] = b"\n\x06\n";
 const ACK_FREE: &[u8] = b"\n\x06\n\x11\n";
 const ACK_BUSY: &[u8] = b"\n\x06\n\x13\n";
-const ACK_LEAVING: &[u8] = b"\n\x06\n";
 const BUSY: &[u8] = b"\n\x13\n";
 const NOT_BUSY: &[u8] = b"\n\x11\n";
 
@@ -31,12 +31,55 @@ fn wait(takes: u64, wake: Wake) -> Step {
 #[test]
 fn each_message_is_one_write_and_an_ack_repeats_the_state() {
     let (world, comm) = end();
-    comm.ack().unwrap();
     comm.busy().unwrap();
     comm.ack().unwrap();
     comm.not_busy().unwrap();
     comm.ack().unwrap();
-    assert_eq!(world.said(), [ACK_FREE, BUSY, ACK_BUSY, NOT_BUSY, ACK_FREE]);
+    assert_eq!(world.said(), [BUSY, ACK_BUSY, NOT_BUSY, ACK_FREE]);
+}
+
+/// What a child makes for itself may fail after it has said that it lives, and the parent takes a
+/// state for the proof that it has not.
+#[test]
+fn an_ack_says_no_state_before_one_was_said() {
+    let (world, comm) = end();
+    comm.set_send_ack(Some(ms(400)));
+    comm.ack().unwrap();
+    comm.pause(ms(500)).unwrap();
+    comm.acker().ack().unwrap();
+    assert_eq!(world.said(), [ACK, ACK, ACK]);
+    comm.not_busy().unwrap();
+    comm.ack().unwrap();
+    assert_eq!(world.said(), [NOT_BUSY, ACK_FREE]);
+}
+
+#[test]
+fn whoever_waits_for_the_first_time_has_said_that_it_can_take_a_connection() {
+    for (say, said) in [
+        (Comm::ack as fn(&Comm) -> _, &[ACK, NOT_BUSY][..]),
+        (Comm::not_busy, &[NOT_BUSY]),
+        (Comm::busy, &[BUSY]),
+    ] {
+        let (world, comm) = end();
+        say(&comm).unwrap();
+        for _ in 0..2 {
+            world.steps.borrow_mut().push_back(wait(0, Wake::Ready));
+            assert_eq!(comm.wait(&[]).unwrap(), Wake::Ready);
+        }
+        assert_eq!(world.said(), said);
+    }
+}
+
+/// Before its first wait: then it waits for nothing.
+#[test]
+fn whoever_is_told_to_stop_in_its_start_does_not_say_that_it_has_held() {
+    let (world, comm) = end();
+    comm.ack().unwrap();
+    world.stop.set(true);
+    comm.not_busy().unwrap();
+    assert_eq!(comm.wait(&[]).unwrap(), Wake::Stop);
+    comm.ack().unwrap();
+    assert_eq!(world.said(), [ACK, ACK]);
 }
 
 #[test]
@@ -52,7 +95,8 @@ fn words_are_those_that_were_agreed_on() {
 fn busy_and_not_busy_are_said_when_they_are_new() {
     let (world, comm) = end();
     comm.not_busy().unwrap();
-    assert_eq!(world.said(), [[0; 0]; 0], "a child begins free");
+    comm.not_busy().unwrap();
+    assert_eq!(world.said(), [NOT_BUSY], "so that its start has held");
     comm.busy().unwrap();
     comm.busy().unwrap();
     assert!(comm.is_busy());
@@ -65,14 +109,15 @@ fn busy_and_not_busy_are_said_when_they_are_new() {
 #[test]
 fn a_child_that_leaves_says_no_not_busy_with_its_acks() {
     let (world, comm) = end();
+    comm.not_busy().unwrap();
     world.stop.set(true);
     comm.ack().unwrap();
-    assert_eq!(world.said(), [ACK_FREE], "it has not looked yet");
+    assert_eq!(world.said(), [NOT_BUSY, ACK_FREE], "it has not looked yet");
     assert!(comm.shutdown_requested());
     comm.ack().unwrap();
     comm.busy().unwrap();
     comm.ack().unwrap();
-    assert_eq!(world.said(), [ACK_LEAVING, BUSY, ACK_BUSY]);
+    assert_eq!(world.said(), [ACK, BUSY, ACK_BUSY]);
 }
 
 #[test]
@@ -81,7 +126,7 @@ fn a_wait_ends_when_an_ack_is_due_and_the_next_begins_with_it() {
     comm.set_send_ack(Some(ms(500)));
     assert_eq!(comm.wait(&[]).unwrap(), Wake::Timer);
     assert_eq!(world.waits(), [Some(ms(500))]);
-    assert_eq!(world.said(), [[0; 0]; 0], "not before it waits again");
+    assert_eq!(world.said(), [NOT_BUSY], "no ACK before it waits again");
     world.steps.borrow_mut().push_back(wait(200, Wake::Ready));
     assert_eq!(comm.wait(&[]).unwrap(), Wake::Ready);
     assert_eq!(world.said(), [ACK_FREE]);
@@ -100,7 +145,7 @@ fn an_ack_of_ones_own_puts_the_next_off() {
     comm.ack().unwrap();
     assert_eq!(comm.wait(&[]).unwrap(), Wake::Timer);
     assert_eq!(world.waits(), [Some(ms(500))]);
-    assert_eq!(world.said(), [ACK_FREE]);
+    assert_eq!(world.said(), [ACK, NOT_BUSY]);
 }
 
 #[test]
@@ -113,7 +158,7 @@ fn without_an_interval_nothing_is_ever_due() {
     world.steps.borrow_mut().push_back(wait(9000, Wake::Ready));
     assert_eq!(comm.wait(&[]).unwrap(), Wake::Ready);
     assert_eq!(world.waits(), [None, None]);
-    assert_eq!(world.said(), [[0; 0]; 0]);
+    assert_eq!(world.said(), [NOT_BUSY]);
 }
 
 /// A word for which the pipe has no room is not waited with: the child goes on serving and says it
@@ -218,10 +263,11 @@ fn a_connection_is_waited_for_until_its_deadline() {
     let deadline = comm.deadline(Some(ms(1000)));
     assert_eq!(deadline, Some(at(1000)));
     assert_eq!(comm.deadline(None), None);
+    comm.busy().unwrap();
     let ready = comm.wait_stream(client.as_fd(), Interest::Write, deadline);
     assert!(!ready.unwrap());
     assert_eq!(world.waits(), [400, 400, 200].map(|wait| Some(ms(wait))));
-    assert_eq!(world.said(), [ACK_FREE, ACK_FREE]);
+    assert_eq!(world.said(), [BUSY, ACK_BUSY, ACK_BUSY]);
 }
 
 #[test]
@@ -293,7 +339,7 @@ fn a_pause_sends_acks_and_ends_when_the_child_should_leave() {
     comm.set_send_ack(Some(ms(400)));
     comm.pause(ms(1000)).unwrap();
     assert_eq!(world.now.get(), at(1000));
-    assert_eq!(world.said(), [ACK_FREE, ACK_FREE]);
+    assert_eq!(world.said(), [ACK, ACK], "it can take none yet");
     let told = Step {
         stop: true,
         ..wait(10, Wake::Stop)

@@ -223,7 +223,7 @@ fn server_start_makes_the_books_a_childs_and_asks_for_resume_accept() {
     );
     start.serve().unwrap();
     assert_eq!(calls.take(), ["resume_accept"]);
-    assert_eq!(world.said(), [b"\n\x06\n\x11\n"], "the start has succeeded");
+    assert_eq!(world.said(), [b"\n\x06\n"], "it lives, and no more");
     assert!(monitor.is_child() && monitor.is_shutdown());
     assert_eq!(monitor.children().count(), 0);
     assert_eq!(asked(&mut monitor), [], "no signal for the siblings");

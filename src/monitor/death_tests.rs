@@ -202,6 +202,25 @@ fn a_child_that_cannot_be_watched_has_failed_to_start_once() {
 }
 
 #[test]
+fn an_idle_newcomer_that_is_killed_is_no_failed_start_and_one_that_said_only_ack_is() {
+    for (can_serve, cause) in [(true, Cause::Killed), (false, Cause::FailedStart)] {
+        let mut monitor = sized(1, 2, 5, 50);
+        for now in [1, 2, 3] {
+            let newcomer = child(&mut monitor, State::Starting);
+            go_to(&mut monitor, now);
+            monitor.heard(newcomer);
+            monitor.acknowledge(newcomer);
+            if can_serve {
+                monitor.set_not_busy(newcomer);
+            }
+            let (_, death) = monitor.exited(newcomer, ended_by_signal(9)).unwrap();
+            assert_eq!(death.cause(), cause);
+        }
+        assert_eq!(monitor.fork(), can_serve, "{cause:?}");
+    }
+}
+
+#[test]
 fn several_failures_of_one_wave_count_once() {
     let mut monitor = sized(1, 2, 5, 50);
     let wave = children(&mut monitor, [State::Starting; 5]);
@@ -246,13 +265,33 @@ fn cost(monitor: &mut Monitor) -> u64 {
 fn a_start_that_holds_ends_the_slowdown() {
     let (mut monitor, _) = failing_twice();
     assert_eq!(cost(&mut monitor), 200, "it is the third");
-    // The first BUSY holds.
+    // With the first BUSY or NOT_BUSY it holds,
+    for says in [Monitor::set_busy, Monitor::set_not_busy] {
+        let (mut monitor, now) = failing_twice();
+        let good = child(&mut monitor, State::Starting);
+        go_to(&mut monitor, now + 1);
+        says(&mut monitor, good);
+        assert_eq!(cost(&mut monitor), 0);
+    }
+    // and not with an ACK, after which the child may still make what it serves with.
     let (mut monitor, now) = failing_twice();
-    let good = child(&mut monitor, State::Starting);
+    let acked = child(&mut monitor, State::Starting);
     go_to(&mut monitor, now + 1);
-    monitor.set_busy(good);
-    assert_eq!(cost(&mut monitor), 0);
-    // So does a second of life, seen while it lives,
+    monitor.heard(acked);
+    monitor.acknowledge(acked);
+    assert_eq!(cost(&mut monitor), 200);
+    // A child that is to be killed because it cannot be watched may still have said that it is ready.
+    let (mut monitor, now) = failing_twice();
+    go_to(&mut monitor, now + 1);
+    let unwatched = child(&mut monitor, State::Starting);
+    monitor.note_failing_start(unwatched);
+    monitor.retire(unwatched, Reason::Faulty);
+    for says in [Monitor::set_busy, Monitor::set_not_busy] {
+        says(&mut monitor, unwatched);
+    }
+    go_to(&mut monitor, now + 300);
+    assert_eq!(cost(&mut monitor), 400, "the fourth");
+    // A second of life does as well, seen while it lives,
     let (mut monitor, now) = failing_twice();
     child(&mut monitor, State::Starting);
     due_at(&mut monitor, now + 1000);

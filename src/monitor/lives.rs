@@ -87,6 +87,18 @@ impl Monitor {
         }
     }
 
+    /// A child has said BUSY or NOT_BUSY: what can go wrong in a start is behind it. That of a child
+    /// which is retiring shows nothing: one that cannot be watched may say it before it is killed,
+    /// and the next would be forked at once.
+    pub(super) fn note_start_that_held(&mut self, id: ChildId) {
+        if let Some(child) = self.pool.get_mut(id)
+            && child.state != State::Retiring
+        {
+            child.flags |= Flags::START_HELD;
+            self.slowdown.start_held(child.start_time);
+        }
+    }
+
     /// A child has been reaped and is about to be forgotten. True if `handler_server_closed` has
     /// not been called for it.
     pub(crate) fn close(&mut self, id: ChildId) -> bool {

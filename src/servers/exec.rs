@@ -67,7 +67,8 @@ use std::{
 /// [`comm_words`](crate::Builder::comm_words) `(`[`CommWords::POE`](crate::CommWords::POE)`)` the
 /// `1`, `2` and `3` of the original. ACK once it can serve, and again at least every
 /// PREFORK_SEND_ACK while it is well; BUSY when it has a connection in hand, NOT_BUSY when it can
-/// take one. Write them at once and in one piece: a stdout that is buffered says nothing.
+/// take one. The first of the two shows that its start has held. Write words at once and in one
+/// piece: a stdout that is buffered says nothing.
 ///
 /// The framework says nothing in its name, not even the first ACK.
 /// [`CommChannel::Private`](crate::CommChannel::Private) is refused.

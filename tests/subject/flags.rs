@@ -1,5 +1,7 @@
 //! From the command line of the program to a server that is described and not started.
 
+use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use prefork_server::{Builder, ChildServer, CommChannel, PreFork, TcpServer};
@@ -9,7 +11,13 @@ use super::{Journal, converse};
 
 /// The server that the flags describe; durations are in milliseconds.
 pub fn builder(args: &Args) -> Builder<Journal, TcpServer> {
-    let server = TcpServer::new(converse)
+    let broken = args.value("--factory-fails-while").map(PathBuf::from);
+    let factory = move || match &broken {
+        Some(broken) if broken.exists() => Err(io::Error::other("no database today")),
+        _ => Ok(()),
+    };
+    let server = TcpServer::per_child(factory)
+        .serve(|(), conn| converse(conn))
         .port(args.parsed("--port").unwrap_or(0))
         .max_requests(args.parsed("--max-requests").unwrap_or(0));
     builder_of(args, server)

@@ -197,6 +197,10 @@ impl PreForkHooks for Journal {
     }
 
     fn server_not_busy(&mut self, monitor: &mut Monitor, child: ChildId) {
+        let held = |child: &Child| child.flags().contains(Flags::START_HELD);
+        if !monitor.child(child).is_some_and(held) {
+            note_child(monitor, "ready", child);
+        }
         let before = state(monitor, child);
         defaults::server_not_busy(self, monitor, child);
         if state(monitor, child) != before {

@@ -52,6 +52,8 @@ pub(super) struct Model {
     pub(super) last_round: bool,
     pub(super) sent: Sent,
     pub(super) next_ack: Option<Time>,
+    /// It has said what it is doing, and does so again with each ACK.
+    pub(super) stated: bool,
     /// The pipe had no room for its last word.
     pub(super) unsaid: bool,
     pub(super) served: u32,
@@ -73,6 +75,7 @@ impl Model {
             last_round: false,
             sent: Sent::default(),
             next_ack: None,
+            stated: false,
             unsaid: false,
             served: 0,
             plan: 0,
@@ -118,12 +121,14 @@ impl Model {
     pub(super) fn say_ack(&mut self) {
         let ack = CommWords::CONTROL.byte(Word::Ack);
         let message = [b'\n', ack, b'\n', self.state_byte(), b'\n'];
-        let silent = self.is_leaving() && self.doing != Doing::Serving;
+        let leaving = self.is_leaving() && self.doing != Doing::Serving;
+        let silent = leaving || !self.stated;
         let length = if silent { 3 } else { message.len() };
         self.unsaid = !self.stdout.write(&message[..length]);
     }
 
     pub(super) fn say_state(&mut self) {
+        self.stated = true;
         let state = self.state_byte();
         self.unsaid = !self.stdout.write(&[b'\n', state, b'\n']);
     }

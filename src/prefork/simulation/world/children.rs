@@ -32,12 +32,13 @@ impl World {
             return;
         }
         match model.doing {
-            Doing::Starting if fail => return self.end(id, 1 << 8),
+            Doing::Starting if fail => return self.fail_to_start(id),
             Doing::Starting => {
                 model.doing = Doing::Waiting;
                 model.say_ack();
                 self.said(id);
                 self.plan_ack(id);
+                self.begin_free(id);
             }
             Doing::Serving => {
                 model.served += 1;
@@ -49,6 +50,29 @@ impl World {
             Doing::Waiting | Doing::Dead(_) => {}
         }
         self.go_on(id);
+    }
+
+    /// Some fail in `server_start`, some in `resume_accept`, where the first ACK has been said.
+    fn fail_to_start(&mut self, id: ChildId) {
+        if let Some(model) = self.kernel.get_mut(id)
+            && model.pid.is_multiple_of(2)
+        {
+            model.say_ack();
+        }
+        self.end(id, 1 << 8);
+    }
+
+    /// A newcomer says NOT_BUSY before it waits for the first time: not when there is somebody to
+    /// serve, nor when it is to leave.
+    fn begin_free(&mut self, id: ChildId) {
+        let nobody = self.queued_clients == 0;
+        if let Some(model) = self.kernel.get_mut(id)
+            && nobody
+            && !model.is_leaving()
+        {
+            model.say_state();
+            self.said(id);
+        }
     }
 
     /// It says NOT_BUSY if nobody is queued, and after each connection if it is to; never when it is
@@ -116,7 +140,7 @@ impl World {
         };
         let closed = model.stdout.is_closed();
         if model.acts() && model.unsaid && !closed && !model.is_leaving() {
-            model.say_state();
+            model.say_ack();
             self.said(id);
         }
     }
