@@ -5,7 +5,7 @@ use crate::time::Time;
 use bitflags::bitflags;
 use std::{fmt, os::unix::process::ExitStatusExt, process::ExitStatus, time::Duration};
 
-/// How old a child must become, unless it says BUSY or NOT_BUSY before, for its start to have held.
+/// How old a child must become, unless it says BUSY before, for its start to have held.
 pub(crate) const START_HOLDS_AFTER: Duration = Duration::from_secs(1);
 
 /// How long a child that got SIGKILL is waited for when the server ends: it dies at once, unless it
@@ -85,8 +85,8 @@ bitflags! {
         const STDERR_OPEN = 1 << 1;
         /// An ACK has come.
         const ACKED = 1 << 2;
-        /// It has said BUSY or NOT_BUSY: it can take connections, so its start has held.
-        const START_HELD = 1 << 3;
+        /// It has said BUSY: its start has held.
+        const WAS_BUSY = 1 << 3;
         /// It has said BUSY since it was told to stop, and not NOT_BUSY after that: a connection is in
         /// its hands.
         const BUSY_SINCE_TOLD = 1 << 4;
@@ -98,6 +98,8 @@ bitflags! {
         const UNREAD = 1 << 7;
         /// `handler_server_closed` has been called for it.
         const CLOSED = 1 << 8;
+        /// It has said NOT_BUSY: it can take connections.
+        const WAITED = 1 << 9;
     }
 }
 
@@ -242,11 +244,21 @@ impl Child {
         (!self.was_told()).then(|| told.at + EXITING)
     }
 
-    /// Whether its start has not held yet: it is young, and has said neither BUSY
-    /// nor NOT_BUSY.
+    /// Whether it is still in its start: it is young, and has said neither BUSY nor NOT_BUSY.
     pub(crate) fn is_unproven(&self, now: Time) -> bool {
         let young = now.since(self.start_time) < START_HOLDS_AFTER;
-        young && !self.flags.contains(Flags::START_HELD)
+        young && !self.flags.intersects(Flags::WAS_BUSY | Flags::WAITED)
+    }
+
+    /// Whether the start of a child that ended unasked has failed. One that can take connections and has
+    /// had none is killed by somebody, or dies by itself: the next would do the same.
+    fn start_failed(&self, status: Option<ExitStatus>, now: Time) -> bool {
+        const SIGKILL: i32 = 9;
+        let young = now.since(self.start_time) < START_HOLDS_AFTER;
+        let killed = status.and_then(|status| status.signal()) == Some(SIGKILL);
+        let held =
+            self.flags.contains(Flags::WAS_BUSY) || (killed && self.flags.contains(Flags::WAITED));
+        young && !held
     }
 
     /// Why it ended, now that it has.
@@ -265,7 +277,7 @@ impl Child {
             status.map(|status| (status.success(), status.signal())),
         ) {
             (Some(cause), _) => cause,
-            _ if self.is_unproven(now) => Cause::FailedStart,
+            _ if self.start_failed(status, now) => Cause::FailedStart,
             (None, Some((true, _))) => Cause::Finished,
             (None, Some((false, Some(_)))) => Cause::Killed,
             (None, Some((false, None)) | None) => Cause::Failed,

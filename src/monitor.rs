@@ -286,7 +286,7 @@ impl Monitor {
         if state == State::Retiring {
             child.flags |= Flags::BUSY_SINCE_TOLD;
         }
-        self.note_start_that_held(id);
+        self.note_word(id, Flags::WAS_BUSY);
         self.transfer(id, state, &[State::Starting, State::Free], State::Busy)
     }
 
@@ -299,7 +299,7 @@ impl Monitor {
         // what it had in hand is done.
         child.flags.remove(Flags::BUSY_SINCE_TOLD);
         let state = child.state;
-        self.note_start_that_held(id);
+        self.note_word(id, Flags::WAITED);
         self.transfer(id, state, &[State::Busy], State::Free)
     }
 

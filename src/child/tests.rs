@@ -36,7 +36,7 @@ fn of_the_last_stderr_line_the_beginning_is_kept() {
 fn the_cause_of_an_unasked_death() {
     let (ok, failed, killed) = (exit_code(0), exit_code(3), ended_by_signal(9));
     let mut served = child();
-    served.flags |= Flags::START_HELD;
+    served.flags |= Flags::WAS_BUSY;
     for (child, now, status, cause) in [
         (&child(), 5999, ok, Cause::FailedStart),
         (&child(), 5999, failed, Cause::FailedStart),

@@ -221,6 +221,19 @@ fn an_idle_newcomer_that_is_killed_is_no_failed_start_and_one_that_said_only_ack
 }
 
 #[test]
+fn a_newcomer_that_dies_by_itself_while_it_waits_has_failed_to_start() {
+    for status in [exit_code(1), exit_code(0), ended_by_signal(11)] {
+        let mut monitor = sized(1, 2, 5, 50);
+        let newcomer = child(&mut monitor, State::Starting);
+        go_to(&mut monitor, 1);
+        monitor.acknowledge(newcomer);
+        monitor.set_not_busy(newcomer);
+        let (_, death) = monitor.exited(newcomer, status).unwrap();
+        assert_eq!(death.cause(), Cause::FailedStart);
+    }
+}
+
+#[test]
 fn several_failures_of_one_wave_count_once() {
     let mut monitor = sized(1, 2, 5, 50);
     let wave = children(&mut monitor, [State::Starting; 5]);
@@ -265,15 +278,19 @@ fn cost(monitor: &mut Monitor) -> u64 {
 fn a_start_that_holds_ends_the_slowdown() {
     let (mut monitor, _) = failing_twice();
     assert_eq!(cost(&mut monitor), 200, "it is the third");
-    // With the first BUSY or NOT_BUSY it holds,
-    for says in [Monitor::set_busy, Monitor::set_not_busy] {
+    // With the first BUSY it holds,
+    for (says, costs) in [
+        (Monitor::set_busy as fn(&mut Monitor, ChildId) -> bool, 0),
+        // and not with a NOT_BUSY: a child may die of itself while it waits,
+        (Monitor::set_not_busy, 200),
+    ] {
         let (mut monitor, now) = failing_twice();
         let good = child(&mut monitor, State::Starting);
         go_to(&mut monitor, now + 1);
         says(&mut monitor, good);
-        assert_eq!(cost(&mut monitor), 0);
+        assert_eq!(cost(&mut monitor), costs);
     }
-    // and not with an ACK, after which the child may still make what it serves with.
+    // nor with an ACK, after which the child may still make what it serves with.
     let (mut monitor, now) = failing_twice();
     let acked = child(&mut monitor, State::Starting);
     go_to(&mut monitor, now + 1);

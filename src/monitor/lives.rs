@@ -87,14 +87,18 @@ impl Monitor {
         }
     }
 
-    /// A child has said BUSY or NOT_BUSY: what can go wrong in a start is behind it. That of a child
-    /// which is retiring shows nothing: one that cannot be watched may say it before it is killed,
-    /// and the next would be forked at once.
-    pub(super) fn note_start_that_held(&mut self, id: ChildId) {
-        if let Some(child) = self.pool.get_mut(id)
-            && child.state != State::Retiring
-        {
-            child.flags |= Flags::START_HELD;
+    /// A child has said BUSY, which shows that its start has held, or NOT_BUSY, which shows that it can
+    /// take connections. What one says that is retiring shows nothing: a child that cannot be watched
+    /// may say it before it is killed, and the next would be forked at once.
+    pub(super) fn note_word(&mut self, id: ChildId, shows: Flags) {
+        let Some(child) = self.pool.get_mut(id) else {
+            return;
+        };
+        if child.state == State::Retiring {
+            return;
+        }
+        child.flags |= shows;
+        if shows.contains(Flags::WAS_BUSY) {
             self.slowdown.start_held(child.start_time);
         }
     }

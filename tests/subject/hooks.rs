@@ -197,7 +197,7 @@ impl PreForkHooks for Journal {
     }
 
     fn server_not_busy(&mut self, monitor: &mut Monitor, child: ChildId) {
-        let held = |child: &Child| child.flags().contains(Flags::START_HELD);
+        let held = |child: &Child| child.flags().contains(Flags::WAITED);
         if !monitor.child(child).is_some_and(held) {
             note_child(monitor, "ready", child);
         }
