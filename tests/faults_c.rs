@@ -134,10 +134,11 @@ fn expect_line(server: &Server, line: &str) {
     });
 }
 
-/// What the journal says of `pid`, after its first word.
+/// What the journal says of `pid`, once it was ready.
 fn events(server: &Server, pid: u32) -> Vec<String> {
+    const START: [&str; 3] = ["forked", "up", "ready"];
     let mut entries = journal(server);
-    entries.retain(|entry| entry.pid == pid && entry.event != "forked" && entry.event != "up");
+    entries.retain(|entry| entry.pid == pid && !START.contains(&&*entry.event));
     entries.into_iter().map(|entry| entry.event).collect()
 }
 
