@@ -1,6 +1,17 @@
 //! The child's end of the wire: what a server says to the parent, and when. Decides which words are
-//! due; writing, waiting and the clock are its [`Link`]'s.
+//! due; writing, waiting and the clock are done below.
 
+mod channel;
+mod link;
+
+pub use self::{channel::Acker, link::Wake};
+
+pub(crate) use self::{
+    channel::Sink,
+    link::{Interest, Link},
+};
+
+use self::channel::Channel;
 use crate::{
     comm::{CommWords, Word},
     time::Time,
@@ -10,119 +21,12 @@ use std::{
     fmt, io,
     os::fd::{AsFd, BorrowedFd},
     rc::Rc,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
-/// Where words are written to.
-pub(crate) trait Sink: Send + Sync {
-    /// Writes `message` in one piece. False if there was no room for it, and none of it was written.
-    fn write(&self, message: &[u8]) -> io::Result<bool>;
-}
-
-/// The operating system, as the child's end needs it.
-pub(crate) trait Link {
-    fn now(&self) -> Time;
-    /// Waits until one of `listeners` may have a connection, at most `timeout`.
-    fn wait_listeners(
-        &self,
-        listeners: &[BorrowedFd<'_>],
-        timeout: Option<Duration>,
-    ) -> io::Result<Wake>;
-    /// Waits until `stream` is ready or the parent is gone, at most `timeout`. Told to stop, it goes
-    /// on waiting.
-    fn wait_stream(
-        &self,
-        stream: BorrowedFd<'_>,
-        interest: Interest,
-        timeout: Option<Duration>,
-    ) -> io::Result<Wake>;
-    /// Waits until the child should leave, at most `timeout`.
-    fn sleep(&self, timeout: Option<Duration>) -> io::Result<()>;
-    fn stop_requested(&self) -> bool;
-    fn orphaned(&self) -> bool;
-    /// Has this process killed when the grace for orphans has passed, and its outputs silenced.
-    fn become_orphan(&self);
-    fn as_fd(&self) -> BorrowedFd<'_>;
-}
-
-/// What a connection waits for.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Interest {
-    Read,
-    Write,
-    Both,
-    /// Nothing but time: not even the end of the connection ends the wait.
-    Neither,
-}
-
-/// Why a wait has ended.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[non_exhaustive]
-pub enum Wake {
-    /// One of the descriptors may be ready; another child may have been faster.
-    Ready,
-    /// Time has passed (an ACK was due). A server should try to accept all the same.
-    Timer,
-    /// The parent wants this child to leave, or is gone: see [`Comm::is_orphaned`].
-    Stop,
-}
-
 /// How long a child waits before it says again what the pipe had no room for.
 const SAY_AGAIN: Duration = Duration::from_millis(100);
-
-/// What all handles to the wire share, in whichever thread.
-struct Channel {
-    sink: Box<dyn Sink>,
-    words: CommWords,
-    busy: AtomicBool,
-    /// Whether it was ever said what the child is doing. Until then it may still be making itself
-    /// ready, and its ACKs say no more than that it lives.
-    stated: AtomicBool,
-    leaving: AtomicBool,
-    unsaid: AtomicBool,
-    /// Whether a word has found nobody who reads.
-    unheard: AtomicBool,
-}
-
-impl Channel {
-    /// Writes a word as newline, word, newline: output that was left unfinished before it loses
-    /// neither. An ACK is followed by the word for the state, if one was said before, so that one
-    /// lost or forged heals.
-    fn say(&self, word: Word) -> io::Result<()> {
-        let busy = self.busy.load(Ordering::Relaxed);
-        let state = if busy { Word::Busy } else { Word::NotBusy };
-        let [word_byte, state_byte] = [word, state].map(|word| self.words.byte(word));
-        let message = [b'\n', word_byte, b'\n', state_byte, b'\n'];
-        let stated = self.stated.load(Ordering::Relaxed);
-        let repeats =
-            word == Word::Ack && stated && (busy || !self.leaving.load(Ordering::Relaxed));
-        let written = self
-            .sink
-            .write(if repeats { &message } else { &message[..3] })
-            .inspect_err(|error| {
-                if error.kind() == io::ErrorKind::BrokenPipe {
-                    self.unheard.store(true, Ordering::Relaxed);
-                }
-            })?;
-        self.unsaid.store(!written, Ordering::Relaxed);
-        Ok(())
-    }
-
-    fn set_busy(&self, busy: bool) -> io::Result<()> {
-        if !busy && self.leaving.load(Ordering::Relaxed) {
-            return Ok(());
-        }
-        let stated = self.stated.swap(true, Ordering::Relaxed);
-        if self.busy.swap(busy, Ordering::Relaxed) == busy && stated {
-            return Ok(());
-        }
-        self.say(if busy { Word::Busy } else { Word::NotBusy })
-    }
-}
 
 /// The child's end of the wire, handed to [`ChildServer::resume_accept`](crate::ChildServer::resume_accept).
 ///
@@ -155,18 +59,9 @@ impl Comm {
         words: CommWords,
         coalesce: bool,
     ) -> Self {
-        let channel = Channel {
-            sink,
-            words,
-            busy: AtomicBool::new(false),
-            stated: AtomicBool::new(false),
-            leaving: AtomicBool::new(false),
-            unsaid: AtomicBool::new(false),
-            unheard: AtomicBool::new(false),
-        };
         Self {
             shared: Rc::new(Shared {
-                channel: Arc::new(channel),
+                channel: Arc::new(Channel::new(sink, words)),
                 link,
                 coalesce,
                 interval: Cell::new(None),
@@ -481,47 +376,6 @@ impl Shared {
             .flatten()
             .min()?;
         Some(due.since(now))
-    }
-}
-
-/// Says words to the parent from anywhere in the child: it can be cloned and sent to other threads.
-#[derive(Clone)]
-pub struct Acker {
-    channel: Arc<Channel>,
-}
-
-impl Acker {
-    /// Says that the child is alive.
-    ///
-    /// # Errors
-    ///
-    /// When the parent cannot be reached.
-    pub fn ack(&self) -> io::Result<()> {
-        self.channel.say(Word::Ack)
-    }
-
-    /// Says that the child is busy, unless that was the last word.
-    ///
-    /// # Errors
-    ///
-    /// When the parent cannot be reached.
-    pub fn busy(&self) -> io::Result<()> {
-        self.channel.set_busy(true)
-    }
-
-    /// Says that the child is not busy, unless that was the last word.
-    ///
-    /// # Errors
-    ///
-    /// When the parent cannot be reached.
-    pub fn not_busy(&self) -> io::Result<()> {
-        self.channel.set_busy(false)
-    }
-}
-
-impl fmt::Debug for Acker {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Acker").finish_non_exhaustive()
     }
 }
 

@@ -1,0 +1,120 @@
+//! How words are put and what was said last, for all handles to the wire, in whichever thread. Decides
+//! no moment; writing is its [`Sink`]'s.
+
+use crate::comm::{CommWords, Word};
+use std::{
+    fmt, io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+/// Where words are written to.
+pub(crate) trait Sink: Send + Sync {
+    /// Writes `message` in one piece. False if there was no room for it, and none of it was written.
+    fn write(&self, message: &[u8]) -> io::Result<bool>;
+}
+
+/// What all handles to the wire share, in whichever thread.
+pub(super) struct Channel {
+    sink: Box<dyn Sink>,
+    words: CommWords,
+    pub(super) busy: AtomicBool,
+    /// Whether it was ever said what the child is doing. Until then it may still be making itself
+    /// ready, and its ACKs say no more than that it lives.
+    pub(super) stated: AtomicBool,
+    pub(super) leaving: AtomicBool,
+    pub(super) unsaid: AtomicBool,
+    /// Whether a word has found nobody who reads.
+    pub(super) unheard: AtomicBool,
+}
+
+impl Channel {
+    pub(super) fn new(sink: Box<dyn Sink>, words: CommWords) -> Self {
+        Self {
+            sink,
+            words,
+            busy: AtomicBool::new(false),
+            stated: AtomicBool::new(false),
+            leaving: AtomicBool::new(false),
+            unsaid: AtomicBool::new(false),
+            unheard: AtomicBool::new(false),
+        }
+    }
+
+    /// Writes a word as newline, word, newline: output that was left unfinished before it loses
+    /// neither. An ACK is followed by the word for the state, if one was said before, so that one
+    /// lost or forged heals.
+    pub(super) fn say(&self, word: Word) -> io::Result<()> {
+        let busy = self.busy.load(Ordering::Relaxed);
+        let state = if busy { Word::Busy } else { Word::NotBusy };
+        let [word_byte, state_byte] = [word, state].map(|word| self.words.byte(word));
+        let message = [b'\n', word_byte, b'\n', state_byte, b'\n'];
+        let stated = self.stated.load(Ordering::Relaxed);
+        let repeats =
+            word == Word::Ack && stated && (busy || !self.leaving.load(Ordering::Relaxed));
+        let written = self
+            .sink
+            .write(if repeats { &message } else { &message[..3] })
+            .inspect_err(|error| {
+                if error.kind() == io::ErrorKind::BrokenPipe {
+                    self.unheard.store(true, Ordering::Relaxed);
+                }
+            })?;
+        self.unsaid.store(!written, Ordering::Relaxed);
+        Ok(())
+    }
+
+    pub(super) fn set_busy(&self, busy: bool) -> io::Result<()> {
+        if !busy && self.leaving.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let stated = self.stated.swap(true, Ordering::Relaxed);
+        if self.busy.swap(busy, Ordering::Relaxed) == busy && stated {
+            return Ok(());
+        }
+        self.say(if busy { Word::Busy } else { Word::NotBusy })
+    }
+}
+
+/// Says words to the parent from anywhere in the child: it can be cloned and sent to other threads.
+#[derive(Clone)]
+pub struct Acker {
+    pub(super) channel: Arc<Channel>,
+}
+
+impl Acker {
+    /// Says that the child is alive.
+    ///
+    /// # Errors
+    ///
+    /// When the parent cannot be reached.
+    pub fn ack(&self) -> io::Result<()> {
+        self.channel.say(Word::Ack)
+    }
+
+    /// Says that the child is busy, unless that was the last word.
+    ///
+    /// # Errors
+    ///
+    /// When the parent cannot be reached.
+    pub fn busy(&self) -> io::Result<()> {
+        self.channel.set_busy(true)
+    }
+
+    /// Says that the child is not busy, unless that was the last word.
+    ///
+    /// # Errors
+    ///
+    /// When the parent cannot be reached.
+    pub fn not_busy(&self) -> io::Result<()> {
+        self.channel.set_busy(false)
+    }
+}
+
+impl fmt::Debug for Acker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Acker").finish_non_exhaustive()
+    }
+}
