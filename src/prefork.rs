@@ -37,7 +37,7 @@ use std::{
 };
 
 /// For how long words may pile up before they are read, while nothing depends on them.
-const WORD_BATCH: Duration = Duration::from_millis(1);
+const WORD_BATCH: Duration = Duration::from_millis(2);
 /// How often output is offered again to a reader that was full.
 const OFFER_AGAIN: Duration = Duration::from_millis(20);
 /// How often is looked for the dead among children that have no pidfd: should SIGCHLD be lost, as when

@@ -159,7 +159,7 @@ fn requesting(address: &Address) -> Client {
 }
 
 /// Waits until parent and children sleep and have slept for longer than the parent ever waits to
-/// collect words, a millisecond. A process that has something to do is runnable, or stopped by
+/// collect words, two milliseconds. A process that has something to do is runnable, or stopped by
 /// strace, however slow the machine is.
 fn quiet(server: &Server) {
     const LONGER: Duration = Duration::from_millis(4);
