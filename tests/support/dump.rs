@@ -49,6 +49,12 @@ fn describe(text: &mut String, process: &Process) {
     for name in ["wchan", "syscall"] {
         let _ = writeln!(text, "    {name}: {}", processes::text(pid, name));
     }
+    // Only root may read it.
+    let stack = processes::text(pid, "stack");
+    if !stack.is_empty() {
+        let frames: Vec<&str> = stack.lines().map(str::trim).collect();
+        let _ = writeln!(text, "    stack: {}", frames.join(" "));
+    }
     let status = processes::text(pid, "status");
     let wanted = status.lines().filter(|line| {
         let name = line.split(':').next().unwrap_or("");
