@@ -145,7 +145,7 @@ fn f07_a_process_that_a_child_has_started_does_not_keep_orphans_alive(world: &mu
 
 /// It makes no difference to children how their parent dies.
 fn f08_children_go_with_a_parent_that_crashes(world: &mut World) {
-    for signal in [Signal::SIGABRT, Signal::SIGILL, Signal::SIGQUIT] {
+    for signal in [Signal::SIGABRT, Signal::SIGILL, Signal::SIGSYS] {
         let server = world.spawn("serve", &["--start", "3"]);
         let address = server.address();
         let mut held = Held::new(&address);
