@@ -48,6 +48,6 @@ pub enum Wake {
     Ready,
     /// Time has passed (an ACK was due). A server should try to accept all the same.
     Timer,
-    /// The parent wants this child to leave, or is gone: see [`Comm::is_orphaned`].
+    /// The parent wants this child to leave, or is gone: see [`Comm::is_orphaned`](super::Comm::is_orphaned).
     Stop,
 }
