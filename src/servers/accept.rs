@@ -133,7 +133,7 @@ struct AcceptLoop<'a, S, L: AsRawFd> {
 }
 
 impl<S: Stream, L: AsFd + AsRawFd> AcceptLoop<'_, S, L> {
-    /// Tries to accept before it ever waits: a newcomer may follow a child that died with a wake-up
+    /// Looks for a connection before it ever waits: a newcomer may follow a child that died with a wake-up
     /// in its hands.
     fn run(mut self) -> io::Result<()> {
         self.keep_nonblocking()?;
