@@ -131,5 +131,5 @@ impl Drop for Actor {
 
 fn is_ours(pid: u32) -> bool {
     let exe = fs::read_link(format!("/proc/{pid}/exe"));
-    exe.is_ok_and(|exe| env::current_exe().is_ok_and(|own| own == exe || Some(exe) == beside()))
+    exe.is_ok_and(|exe| env::current_exe().is_ok_and(|own| own == exe) || beside().contains(&exe))
 }

@@ -38,9 +38,12 @@ pub(crate) fn entries<'a>(others: &'a [(&'static Peer, Running)]) -> Vec<Entry<'
     };
     let own = |name, role, tells| entry(name, Kind::Own(role, servers::program(), tells));
     let mut entries = vec![own("floor", "floor", false), own(OURS, "ours", true)];
-    if let Some(other) = beside() {
-        let kind = Kind::Own("ours", other, true);
-        entries.push(entry("ours, the other build", kind));
+    let builds = beside();
+    for (number, build) in builds.iter().enumerate() {
+        let name = format!("ours, other build {}", number + 1);
+        entries.push(entry(&name, Kind::Own("ours", build.clone(), true)));
+    }
+    if !builds.is_empty() {
         return entries;
     }
     entries.push(own("ours, private channel", "private", true));

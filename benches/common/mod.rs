@@ -60,10 +60,10 @@ pub(crate) fn list_from_env<T: FromStr + Clone>(name: &str, otherwise: &[T]) -> 
     }
 }
 
-/// The same benchmark of another build, to be run beside this one: for the before and after of a
+/// The same benchmark of other builds, to be run beside this one: for the before and after of a
 /// change, in one run.
-pub(crate) fn beside() -> Option<PathBuf> {
-    env::var_os("BENCH_BESIDE").map(PathBuf::from)
+pub(crate) fn beside() -> Vec<PathBuf> {
+    list_from_env("BENCH_BESIDE", &[])
 }
 
 /// Runs `main` for the benchmark itself and `play` for the processes that it starts of itself.

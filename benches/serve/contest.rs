@@ -66,9 +66,10 @@ impl Contest {
     /// Held with all servers on one core, behind the load.
     pub(crate) fn run_alone(&self, effort: Effort) {
         on_one_core(|| {
-            let others = match beside() {
-                Some(_) => Vec::new(),
-                None => peers::start(self.children, true),
+            let others = if beside().is_empty() {
+                peers::start(self.children, true)
+            } else {
+                Vec::new()
             };
             self.run(&others, effort);
         });

@@ -78,10 +78,10 @@ fn bench() {
 
 fn default_modes() -> Vec<String> {
     // The work on a connection that is kept may be another in the other build.
-    let modes: &[&str] = if beside().is_some() {
-        &["closed", "saturated"]
-    } else {
+    let modes: &[&str] = if beside().is_empty() {
         &["closed", "kept", "open", "saturated", "wakes", "spares"]
+    } else {
+        &["closed", "saturated"]
     };
     modes.iter().map(|&mode| mode.to_owned()).collect()
 }
@@ -108,9 +108,10 @@ fn on_idle_cores(
     if contests.is_empty() {
         return;
     }
-    let others = match beside() {
-        Some(_) => Vec::new(),
-        None => peers::start(children, false),
+    let others = if beside().is_empty() {
+        peers::start(children, false)
+    } else {
+        Vec::new()
     };
     for contest in contests {
         contest.run(&others, effort);
