@@ -83,6 +83,27 @@ pub(crate) fn plan(census: Census, demand: Demand, attributes: &Attributes) -> P
     }
 }
 
+/// For how long words may pile up in the pipes before they are read; `None` if they are to be read at
+/// once, since the next fork may hang on them.
+///
+/// Reading them costs the parent a wake-up and a read for each child, so the longer the cheaper.
+pub(crate) fn word_batch(census: Census, attributes: &Attributes) -> Option<Duration> {
+    const SHORT: Duration = Duration::from_millis(2);
+    const LONG: Duration = Duration::from_millis(10);
+    /// So many connections that are kept for long may come in the meantime before a fork is due.
+    const PLENTY: usize = 8;
+    if census.starting > 0 {
+        return None;
+    }
+    let to_spare = census.idle().checked_sub(attributes.min_spare_servers)?;
+    let full = census.live() >= attributes.max_clients;
+    Some(if full || to_spare >= PLENTY {
+        LONG
+    } else {
+        SHORT
+    })
+}
+
 /// How many free children are too many: above `max_spare_servers`, or above `max_clients` where that
 /// was lowered while the server runs (a busy child is left to finish, and is one of these then).
 pub(crate) fn surplus(census: Census, attributes: &Attributes) -> usize {

@@ -25,6 +25,7 @@ use crate::{
         poller::{Attention, Ready, Source},
         shell::Shell,
     },
+    pool,
     report::Report,
     server::ChildServer,
     states::Event,
@@ -36,8 +37,6 @@ use std::{
     time::Duration,
 };
 
-/// For how long words may pile up before they are read, while nothing depends on them.
-const WORD_BATCH: Duration = Duration::from_millis(2);
 /// How often output is offered again to a reader that was full.
 const OFFER_AGAIN: Duration = Duration::from_millis(20);
 /// How often is looked for the dead among children that have no pidfd: should SIGCHLD be lost, as when
@@ -106,9 +105,12 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
     /// When waiting for events fails. The children are told to stop when the server is dropped.
     pub fn run(&mut self) -> Result<Report, Error> {
         loop {
-            let attention = self.attention();
-            let wait = (attention == Attention::Urgent).then_some(WORD_BATCH);
-            if self.turn_with(wait, attention)?.done {
+            let batch = self.word_batch();
+            let attention = match batch {
+                Some(_) => Attention::Urgent,
+                None => Attention::Full,
+            };
+            if self.turn_with(batch, attention)?.done {
                 return Ok(self.core.monitor.report().clone());
             }
         }
@@ -198,18 +200,14 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
         }
     }
 
-    /// Whether words may wait for a moment: they come in plenty, and no decision hangs on them.
-    fn attention(&self) -> Attention {
+    /// For how long words may pile up now, if they keep coming and no decision hangs on them.
+    fn word_batch(&self) -> Option<Duration> {
         let monitor = &self.core.monitor;
-        let census = monitor.pool.census();
-        let settled = census.starting == 0
-            && census.idle() >= monitor.min_spare_servers()
-            && !monitor.is_shutdown();
-        if settled && self.core.words > 0 && self.patience() != Some(Duration::ZERO) {
-            Attention::Urgent
-        } else {
-            Attention::Full
+        if self.core.words == 0 || monitor.is_shutdown() || self.patience() == Some(Duration::ZERO)
+        {
+            return None;
         }
+        pool::word_batch(monitor.pool.census(), &monitor.attributes)
     }
 
     /// How long nothing has to be done; `None` for ever.

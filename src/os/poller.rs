@@ -3,7 +3,7 @@
 //!
 //! The inner one holds what must wake the parent at once: deaths, signals, the user's descriptors.
 //! The outer one holds the children's outputs and the inner one. So a wait can be made that only
-//! the urgent things end, while words pile up for two milliseconds and are read in one go.
+//! the urgent things end, while words pile up for some milliseconds and are read in one go.
 
 use super::ours::Ours;
 use mio::{Events, Interest, Poll, Token, unix::SourceFd};

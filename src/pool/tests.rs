@@ -45,6 +45,36 @@ fn limits(min: usize, max: usize, start: usize, clients: usize) -> Attributes {
     attributes
 }
 
+/// Words are read at once while a fork may hang on them, and soon while one may before long.
+#[test]
+fn words_pile_up_the_longer_the_less_hangs_on_them() {
+    let of = |starting, free, busy, (min, clients)| {
+        let census = Census {
+            starting,
+            free,
+            busy,
+            retiring: 0,
+        };
+        word_batch(census, &limits(min, min + 1, 5, clients)).map(|batch| batch.as_millis())
+    };
+    let some = (2, 50);
+    assert_eq!(of(1, 40, 0, some), None, "a child is starting");
+    assert_eq!(of(0, 1, 9, some), None, "a fork is due");
+    assert_eq!(
+        of(0, 2, 9, some),
+        Some(2),
+        "the next one that is busy is one too many"
+    );
+    assert_eq!(of(0, 9, 9, some), Some(2));
+    assert_eq!(
+        of(0, 10, 9, some),
+        Some(10),
+        "many may become busy before a fork is due"
+    );
+    assert_eq!(of(0, 3, 47, some), Some(10), "there can be no fork");
+    assert_eq!(of(0, 1, 49, some), None, "fewer than there should be");
+}
+
 /// What may never happen, whatever the numbers.
 fn check_bounds(census: Census, demand: Demand, limits: &Attributes, plan: Plan) {
     let processes = census.live() + demand.queued;
