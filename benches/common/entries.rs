@@ -4,12 +4,12 @@
 use super::{
     actor::Actor,
     beside,
-    load::Load,
+    load::{Load, Outcome},
     peers::{Peer, Running},
     run::{BREATH, Figures, Server, memory},
     servers,
 };
-use std::{path::PathBuf, thread};
+use std::{path::PathBuf, thread, time::Duration};
 
 pub(crate) struct Entry<'a> {
     pub(crate) name: String,
@@ -63,8 +63,8 @@ impl Entry<'_> {
         matches!(self.kind, Kind::Own(_, _, true))
     }
 
-    /// Runs the load once. A server of this file's kind is started for it, and ended; `yielding`
-    /// leaves all of its time to others that want it.
+    /// Runs the load once. A server of this file's kind is started for it, warmed up, and ended;
+    /// `yielding` leaves all of its time to others that want it.
     pub(crate) fn measure(&mut self, children: usize, yielding: bool, load: Load) {
         let mut actor;
         let mut server = match &self.kind {
@@ -88,6 +88,18 @@ impl Entry<'_> {
             self.memory = memory(&server);
         }
         let port = server.port();
-        self.figures.add(&mut server, &Load { port, ..load });
+        let load = Load { port, ..load };
+        if matches!(server, Server::Own(..)) {
+            warm_up(&load);
+        }
+        self.figures.add(&mut server, &load);
     }
+}
+
+/// A forked child copies each page that it writes to for the first time: that is a part of its start,
+/// and not of a connection.
+fn warm_up(load: &Load) {
+    const ENOUGH: Duration = Duration::from_millis(150);
+    let time = load.time.min(ENOUGH);
+    Outcome::of(&mut Load { time, ..*load }.spawn());
 }
