@@ -90,8 +90,7 @@ impl<S: Stream> Service<S> {
             listeners,
             comm,
             next: 0,
-            served: false,
-            sparse: false,
+            in_a_row: 0,
             woken: false,
             shortage: None,
         }
@@ -121,11 +120,8 @@ struct AcceptLoop<'a, S, L: AsRawFd> {
     /// The listener to try first: the one after that served last, so that a busy one does not
     /// starve the others.
     next: usize,
-    /// Whether the last attempt to accept has yielded a connection.
-    served: bool,
-    /// Whether nothing was queued when the last connection but one had been served: then it is
-    /// likely so after the next as well.
-    sparse: bool,
+    /// How many connections were found queued, one after the other, without a wait.
+    in_a_row: u32,
     /// Whether a wait has ended because there is something to accept, unless somebody was faster.
     woken: bool,
     /// How long to pause for want of descriptors or memory, while that lasts.
@@ -200,18 +196,18 @@ impl<S: Stream, L: AsFd + AsRawFd> AcceptLoop<'_, S, L> {
         Ok(())
     }
 
-    /// Whether a look at a listener comes before the attempt to accept, which costs more if it is in
-    /// vain: accept(2) makes a socket and a file before it looks itself. So a look is for whoever is
-    /// likely to find nothing: a newcomer, a child whose timer went off, one that has served when
-    /// connections are sparse.
+    /// Whether a look at a listener comes before the attempt to accept. One in vain costs ten times as
+    /// much as a look: accept(2) makes a socket and a file before it looks itself. So only a child that
+    /// was woken, or that has found one connection after the other, does without.
     fn looks_first(&self) -> bool {
-        !self.woken && (!self.served || self.sparse)
+        const LIKELY: u32 = 8;
+        !self.woken && self.in_a_row < LIKELY
     }
 
     fn accept(&mut self) -> io::Result<Option<OwnedFd>> {
         let count = self.listeners.borrow().len();
         let look_first = self.looks_first();
-        self.woken = false;
+        let waited = std::mem::take(&mut self.woken);
         let mut found = None;
         for offset in 0..count {
             let index = (self.next + offset) % count;
@@ -224,10 +220,10 @@ impl<S: Stream, L: AsFd + AsRawFd> AcceptLoop<'_, S, L> {
                 break;
             }
         }
-        if self.served {
-            self.sparse = found.is_none();
-        }
-        self.served = found.is_some();
+        self.in_a_row = match &found {
+            Some(_) if !waited => self.in_a_row.saturating_add(1),
+            _ => 0,
+        };
         Ok(found)
     }
 
