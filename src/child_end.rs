@@ -219,6 +219,11 @@ impl Comm {
         })
     }
 
+    /// Takes `listeners` out of what [`wait`](Self::wait) waits on, until it is given them again.
+    pub(crate) fn forget(&self, listeners: &[BorrowedFd<'_>]) -> io::Result<()> {
+        self.shared.link.forget_listeners(listeners)
+    }
+
     /// Sends the ACKs that are due. The waits do it by themselves; this is for a server that is kept
     /// so busy that it never waits.
     ///

@@ -131,7 +131,7 @@ pub fn create_states<H: PreForkHooks + ?Sized>(_: &mut H, states: &mut States) {
 }
 
 /// Calls `create_states`; normalises the attributes; with a timeout, gives the server the interval
-/// of its ACKs; starts the server; posts `forkoff` once; sets the timer of the timeout check.
+/// of its ACKs; tells it how many children to expect; starts the server; posts `forkoff` once; sets the timer of the timeout check.
 ///
 /// # Errors
 ///
@@ -153,6 +153,7 @@ pub fn handler_start<H: PreForkHooks + ?Sized>(
         let check = monitor.attributes.check_interval();
         monitor.attributes.server_check_ack = check;
     }
+    server.expect_children(monitor.max_clients());
     server.start()?;
     monitor.post_event(Event::Forkoff);
     monitor.arm_timeout_check();

@@ -29,6 +29,12 @@ pub trait ChildServer {
     /// set before.
     fn set_send_ack(&mut self, interval: Option<Duration>);
 
+    /// Told how many children there may be at a time: `max_clients`. The default of `handler_start`
+    /// calls it in the parent, before [`start`](Self::start). Default: does nothing.
+    fn expect_children(&mut self, max_clients: usize) {
+        let _ = max_clients;
+    }
+
     /// Serves until told to stop. Runs in the child, and the child ends when it returns.
     ///
     /// # Errors
@@ -74,6 +80,9 @@ macro_rules! forward_child_server {
             }
             fn set_send_ack(&mut self, interval: Option<Duration>) {
                 (**self).set_send_ack(interval);
+            }
+            fn expect_children(&mut self, max_clients: usize) {
+                (**self).expect_children(max_clients);
             }
             fn resume_accept(&mut self, comm: &mut Comm) -> io::Result<()> {
                 (**self).resume_accept(comm)

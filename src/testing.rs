@@ -185,6 +185,10 @@ impl ChildServer for RecordingServer {
         self.send_ack = interval;
     }
 
+    fn expect_children(&mut self, max_clients: usize) {
+        self.calls.note(format!("expect_children {max_clients}"));
+    }
+
     fn resume_accept(&mut self, _: &mut Comm) -> io::Result<()> {
         self.calls.note("resume_accept");
         Ok(())

@@ -24,7 +24,8 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use prefork_server::{Error, PreFork, PreForkHooks, Start, TcpServer, defaults, servers::TcpConn};
+use prefork_server::servers::{AcceptOrder, TcpConn};
+use prefork_server::{Error, PreFork, PreForkHooks, Start, TcpServer, defaults};
 use strace::{Counts, Trace, compare};
 use support::{
     Address, Args, Client, Server, Signal, World, connect, gate, pause, processes, until,
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
             one_client_after_the_other,
             one_client_and_fifty_idle_children,
             a_queue_that_is_never_empty,
+            a_queue_that_is_never_empty_in_turn,
         ],
     )
 }
@@ -49,7 +51,11 @@ const SOON: Duration = Duration::from_secs(20);
 fn serve(args: Args) -> Result<(), Error> {
     gate::pass("trace");
     let children = args.parsed("--children").expect("a number");
-    let server = TcpServer::new(converse).port(0).max_requests(0);
+    let order = match args.has("--in-turn") {
+        true => AcceptOrder::InTurn,
+        false => AcceptOrder::OldestFirst,
+    };
+    let server = TcpServer::new(converse).max_requests(0).accept_order(order);
     let mut prefork = PreFork::builder(server)
         .hooks(Held)
         .start_servers(children)
@@ -81,22 +87,28 @@ fn converse(conn: TcpConn) -> io::Result<()> {
 
 /// Nothing is ever queued, and the request comes when the child waits for it: every wait is one.
 fn one_client_after_the_other(world: &mut World) {
-    guard(world, 4, [5, 55], in_turn);
+    guard(world, &["--children", "4"], [5, 55], one_by_one);
 }
 
 /// A connection wakes one child and not the others.
 fn one_client_and_fifty_idle_children(world: &mut World) {
-    guard(world, 50, [2, 22], in_turn);
+    guard(world, &["--children", "50"], [2, 22], one_by_one);
 }
 
 /// All connections are there, and their requests, before the children begin.
 fn a_queue_that_is_never_empty(world: &mut World) {
-    guard(world, 4, [50, 250], queued);
+    guard(world, &["--children", "4"], [50, 250], queued);
+}
+
+/// The same where an attempt to accept may be a wait. (Slowed down by the tracing, one that takes its time
+/// looks like one, and is followed by looks.)
+fn a_queue_that_is_never_empty_in_turn(world: &mut World) {
+    guard(world, &["--children", "4", "--in-turn"], [50, 250], queued);
 }
 
 type Load = fn(&mut World, &Server, usize, usize);
 
-fn guard(world: &mut World, children: usize, connections: [usize; 2], load: Load) {
+fn guard(world: &mut World, arguments: &[&str], connections: [usize; 2], load: Load) {
     if strace::is_missing() {
         return;
     }
@@ -104,15 +116,16 @@ fn guard(world: &mut World, children: usize, connections: [usize; 2], load: Load
         return eprintln!("skipped: recorded on x86-64, and calls have other names elsewhere");
     }
     world.deadline(Duration::from_secs(180));
-    let [few, many] = connections.map(|connections| run(world, children, connections, load));
+    let [few, many] = connections.map(|connections| run(world, arguments, connections, load));
     let counts = many.per_connection(&few, connections[1] - connections[0]);
     let name = world.name().to_owned();
     compare(&name, &counts);
 }
 
-fn run(world: &mut World, children: usize, connections: usize, load: Load) -> Counts {
+fn run(world: &mut World, arguments: &[&str], connections: usize, load: Load) -> Counts {
     let mut traced = world.gate("trace");
-    let server = world.spawn("serve", &["--children", &children.to_string()]);
+    let server = world.spawn("serve", arguments);
+    let children = arguments[1].parse().unwrap();
     let parent = traced.reached(SOON);
     let trace = Trace::attach(world, parent, &["-f".to_owned()]);
     traced.open();
@@ -121,7 +134,7 @@ fn run(world: &mut World, children: usize, connections: usize, load: Load) -> Co
     Counts::of(&trace.finish(), parent)
 }
 
-fn in_turn(_: &mut World, server: &Server, children: usize, connections: usize) {
+fn one_by_one(_: &mut World, server: &Server, children: usize, connections: usize) {
     let address = server.address();
     server.expect_children(children);
     quiet(server);

@@ -68,6 +68,9 @@ impl ChildServer for Mine {
     fn send_ack(&self) -> Option<Duration> {
         self.tcp.send_ack()
     }
+    fn expect_children(&mut self, max_clients: usize) {
+        self.tcp.expect_children(max_clients);
+    }
     fn set_send_ack(&mut self, interval: Option<Duration>) {
         self.tcp.set_send_ack(interval);
     }

@@ -124,6 +124,10 @@ impl ChildServer for Losing {
         self.tcp.send_ack()
     }
 
+    fn expect_children(&mut self, max_clients: usize) {
+        self.tcp.expect_children(max_clients);
+    }
+
     fn set_send_ack(&mut self, interval: Option<Duration>) {
         self.tcp.set_send_ack(interval);
     }

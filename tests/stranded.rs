@@ -24,9 +24,10 @@ use nix::sys::signal::kill;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-use prefork_server::servers::TcpConn;
+use prefork_server::servers::{AcceptOrder, TcpConn};
 use prefork_server::{Monitor, PreFork, PreForkHooks, Reason, Start, States, TcpServer, defaults};
-use support::{Args, Server, Signal, World, connect, gate, processes, programs, scenarios, until};
+use support::processes::{self, is_in_epoll_wait, waits_in_accept, waits_in_epoll};
+use support::{Args, Server, Signal, World, connect, gate, programs, scenarios, until};
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
             killed_child_is_followed_by_one_that_tries_first,
             d09_stopped_child_tries_once_more,
             d09_thousand_connections_survive_as_many_stops,
+            d09_as_many_survive_where_children_take_turns,
         ],
     )
 }
@@ -48,7 +50,11 @@ fn main() -> ExitCode {
 
 /// A pool that grows and shrinks on command only, unless fewer than one child is free.
 fn pool(args: Args) -> Result<(), Box<dyn Error>> {
-    let server = TcpServer::new(answer).max_requests(0);
+    let order = match args.has("--in-turn") {
+        true => AcceptOrder::InTurn,
+        false => AcceptOrder::OldestFirst,
+    };
+    let server = TcpServer::new(answer).max_requests(0).accept_order(order);
     let hooks = Hooks {
         ack_every: args.parsed("--ack-every").map(Duration::from_millis),
         commanded: args.has("--commanded"),
@@ -115,25 +121,6 @@ impl PreForkHooks for Hooks {
 
 // A child in the midst of its wait.
 
-/// Whether `pid` sleeps in its wait for a connection.
-fn waits(pid: u32) -> bool {
-    processes::state(pid) == Some('S') && in_epoll_wait(pid)
-}
-
-fn in_epoll_wait(pid: u32) -> bool {
-    let text = fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default();
-    let number = text
-        .split(' ')
-        .next()
-        .and_then(|number| number.parse().ok());
-    number.is_some_and(|number: i64| EPOLL_WAITS.contains(&number))
-}
-
-#[cfg(target_arch = "x86_64")]
-const EPOLL_WAITS: [i64; 2] = [nix::libc::SYS_epoll_wait, nix::libc::SYS_epoll_pwait];
-#[cfg(not(target_arch = "x86_64"))]
-const EPOLL_WAITS: [i64; 1] = [nix::libc::SYS_epoll_pwait];
-
 /// The two children of a pool, both idle; the first has registered first, so that a connection
 /// wakes it.
 fn two_idle(world: &mut World, arguments: &[&str]) -> (Server, [u32; 2]) {
@@ -146,7 +133,7 @@ fn two_idle(world: &mut World, arguments: &[&str]) -> (Server, [u32; 2]) {
     for child in children {
         start.release(child);
         until("the child to wait for a connection", SOON, || {
-            waits(child).then_some(())
+            waits_in_epoll(child).then_some(())
         });
     }
     (server, children)
@@ -177,7 +164,7 @@ impl Woken {
                 woken
                     .is_held()
                     .then_some(false)
-                    .or(waits(pid).then_some(true))
+                    .or(waits_in_epoll(pid).then_some(true))
             });
             if waits {
                 return Some(woken);
@@ -202,7 +189,7 @@ impl Woken {
     /// Waits until it has been woken.
     fn woken(&self) {
         self.held();
-        assert!(in_epoll_wait(self.pid()), "held where its wait returns");
+        assert!(is_in_epoll_wait(self.pid()), "held where its wait returns");
     }
 
     fn pid(&self) -> u32 {
@@ -250,7 +237,7 @@ fn d09_stopped_child_tries_once_more(world: &mut World) {
     };
     let mut client = connect(&address);
     woken.woken();
-    assert!(waits(second), "one connection wakes one child");
+    assert!(waits_in_epoll(second), "one connection wakes one child");
     commands.write_all(b"r").unwrap();
     until("the parent to tell the child to stop", SOON, || {
         woken.is_interrupted().then_some(())
@@ -313,7 +300,7 @@ fn d05_child_that_was_woken_for_nothing_waits_on(world: &mut World) {
     assert_eq!(client.ask("who?"), second.to_string());
     woken.go_on();
     until("the child to wait again", SOON, || {
-        waits(first).then_some(())
+        waits_in_epoll(first).then_some(())
     });
     // The other one is busy.
     assert_eq!(connect(&address).ask("who?"), first.to_string());
@@ -362,7 +349,8 @@ fn d09_thousand_connections_survive_as_many_stops(world: &mut World) {
         // All of them idle: a newcomer would try to accept, whoever was woken.
         let idle = until("an idle pool", SOON, || {
             let children = server.children();
-            let idle = children.len() > CHILDREN / 2 && children.iter().all(|&child| waits(child));
+            let idle = children.len() > CHILDREN / 2
+                && children.iter().all(|&child| waits_in_epoll(child));
             idle.then_some(children.len())
         });
         for _ in 1..idle {
@@ -372,5 +360,39 @@ fn d09_thousand_connections_survive_as_many_stops(world: &mut World) {
         served += idle - 1;
         command(&mut commands, &[b'f'; CHILDREN - 1]);
     }
+    stop(&server);
+}
+
+/// Children that take turns are told to stop while they wait in accept, or are about to.
+fn d09_as_many_survive_where_children_take_turns(world: &mut World) {
+    const CHILDREN: usize = 26;
+    world.deadline(Duration::from_secs(120));
+    let children = CHILDREN.to_string();
+    let arguments = ["--commanded", "--in-turn", "--children", &children];
+    let program = world.program("pool").args(&arguments);
+    let server = program.stdin(Stdio::piped()).spawn();
+    let mut commands = server.take_stdin().unwrap();
+    let address = server.address();
+    let mut in_line = 0;
+    for _ in 0..40 {
+        until("a pool to work with", SOON, || {
+            (server.children().len() > CHILDREN / 2).then_some(())
+        });
+        // They get in line when connections come fast.
+        for _ in 0..20 * CHILDREN {
+            connect(&address).ask("who?");
+        }
+        in_line += server
+            .children()
+            .into_iter()
+            .filter(|&child| waits_in_accept(child))
+            .count();
+        for _ in 1..CHILDREN {
+            commands.write_all(b"r").unwrap();
+            connect(&address).ask("who?");
+        }
+        commands.write_all(&[b'f'; CHILDREN - 1]).unwrap();
+    }
+    assert!(in_line > 0, "somebody has waited in accept");
     stop(&server);
 }

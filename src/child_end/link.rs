@@ -13,6 +13,8 @@ pub(crate) trait Link {
         listeners: &[BorrowedFd<'_>],
         timeout: Option<Duration>,
     ) -> io::Result<Wake>;
+    /// Has connections pass this child by, until it waits for them again.
+    fn forget_listeners(&self, listeners: &[BorrowedFd<'_>]) -> io::Result<()>;
     /// Waits until `stream` is ready or the parent is gone, at most `timeout`. Told to stop, it goes
     /// on waiting.
     fn wait_stream(

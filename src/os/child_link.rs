@@ -89,6 +89,10 @@ impl Link for ChildLink {
         Ok(wake)
     }
 
+    fn forget_listeners(&self, listeners: &[BorrowedFd<'_>]) -> io::Result<()> {
+        self.waiter.forget(listeners)
+    }
+
     fn wait_stream(
         &self,
         stream: BorrowedFd<'_>,

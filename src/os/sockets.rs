@@ -52,7 +52,7 @@ pub(crate) enum Blocking {
 }
 
 /// Takes a connection, close-on-exec, if one is queued. It is in non-blocking mode unless it is
-/// allowed to block, which only connections should be that [inherit timeouts](inherit_timeouts).
+/// allowed to block, which only connections should be that [inherit a timeout](block_briefly).
 pub(crate) fn accept(listener: &impl AsFd, blocking: Blocking) -> Accepted {
     match try_accept(listener.as_fd().as_raw_fd(), blocking) {
         Ok(fd) => Accepted::Connection(fd),
@@ -122,11 +122,10 @@ fn try_accept(listener: libc::c_int, blocking: Blocking) -> nix::Result<OwnedFd>
     Ok(fd)
 }
 
-/// Has connections that are accepted from `listener` give up an operation that blocks after
-/// `timeout`, with EAGAIN. On Linux a TCP connection inherits both timeouts from its listener, so
-/// none of them costs it a call.
+/// Has what blocks on `listener` give up after `timeout`, with EAGAIN: accept(2), if it may block. On
+/// Linux a TCP connection inherits this from its listener, so none of them costs it a call.
 #[cfg(target_os = "linux")]
-pub(crate) fn inherit_timeouts(listener: &TcpListener, timeout: Duration) -> io::Result<()> {
+pub(crate) fn block_briefly(listener: &impl AsFd, timeout: Duration) -> io::Result<()> {
     use nix::sys::time::{TimeVal, TimeValLike};
     // OK because it is milliseconds.
     let timeout = TimeVal::microseconds(timeout.as_micros() as i64);
@@ -138,9 +137,17 @@ pub(crate) fn inherit_timeouts(listener: &TcpListener, timeout: Duration) -> io:
     )?)
 }
 
+/// Elsewhere accept(2) may take no notice of it.
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn inherit_timeouts(_: &TcpListener, _: Duration) -> io::Result<()> {
+pub(crate) fn block_briefly(_: &impl AsFd, _: Duration) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Has accept(2) block, for everybody who shares the listener.
+pub(crate) fn block(listener: &impl AsFd) -> io::Result<()> {
+    let flags = OFlag::from_bits_retain(fcntl(listener, FcntlArg::F_GETFL)?);
+    fcntl(listener, FcntlArg::F_SETFL(flags - OFlag::O_NONBLOCK))?;
+    Ok(())
 }
 
 fn flags(blocking: Blocking) -> MsgFlags {
@@ -439,7 +446,7 @@ mod tests {
     #[cfg(target_os = "linux")]
     fn d06_an_attempt_that_blocks_ends_with_the_timeout_that_connections_inherit() {
         let listener = listen_tcp(([127, 0, 0, 1], 0).into(), false, 8).unwrap();
-        inherit_timeouts(&listener, Duration::from_millis(20)).unwrap();
+        block_briefly(&listener, Duration::from_millis(20)).unwrap();
         listener.set_nonblocking(false).unwrap();
         // Without the timeout this would wait for ever.
         let accepted = accept(&listener, Blocking::Allowed);

@@ -117,6 +117,18 @@ mod linux {
             Ok(())
         }
 
+        pub(crate) fn forget(&self, listeners: &[BorrowedFd<'_>]) -> io::Result<()> {
+            let mut known = self.listeners.borrow_mut();
+            for listener in listeners {
+                let before = known.len();
+                known.retain(|fd| *fd != listener.as_raw_fd());
+                if known.len() < before {
+                    self.epoll.delete(listener)?;
+                }
+            }
+            Ok(())
+        }
+
         pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
             self.epoll.0.as_fd()
         }
@@ -164,6 +176,11 @@ mod portable {
             } else {
                 Wake::Timer
             })
+        }
+
+        /// Nothing is kept from one wait to the next.
+        pub(crate) fn forget(&self, _: &[BorrowedFd<'_>]) -> io::Result<()> {
+            Ok(())
         }
 
         pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {

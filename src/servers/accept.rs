@@ -1,6 +1,9 @@
 //! The accept loop that the stock servers share: one connection at a time, and the rules by which
 //! none is left behind.
 
+pub(super) mod order;
+
+use self::order::{AcceptOrder, Stance};
 use super::conn::{Conn, Stream};
 use crate::{
     child_end::{Comm, Wake},
@@ -32,7 +35,17 @@ pub(super) struct Service<S> {
     pub(super) backlog: i32,
     /// For how long connections block by themselves, if they do: see `Conn`.
     pub(super) first_wait: Option<Duration>,
+    /// Which idle child goes first, if the server was told.
+    pub(super) order: Option<AcceptOrder>,
+    /// How many there may be, if that is known.
+    pub(super) children: Option<usize>,
+    /// Whether the listener blocks, for `BRIEFLY`, so that children can wait in accept.
+    pub(super) blocks: bool,
 }
+
+/// For how long an operation on a socket of ours blocks by itself. Long enough for a client that is
+/// not slow; an ACK, or the notice that the parent is gone, may be late by as much.
+pub(super) const BRIEFLY: Duration = Duration::from_millis(20);
 
 impl<S: Stream> Service<S> {
     const MAX_REQUESTS: u64 = 25;
@@ -46,7 +59,24 @@ impl<S: Stream> Service<S> {
             send_ack: None,
             backlog: Self::BACKLOG,
             first_wait: None,
+            order: None,
+            children: None,
+            blocks: false,
         }
+    }
+
+    /// Makes ready for children that wait in accept, if that is what they are to do and can be had.
+    pub(super) fn let_them_block<L: AsFd + AsRawFd>(&mut self, listeners: &[Ours<L>]) {
+        let order = self
+            .order
+            .unwrap_or_else(|| AcceptOrder::choose(self.children, self.max_requests));
+        self.blocks = match listeners {
+            [listener] if order == AcceptOrder::InTurn => {
+                sockets::block_briefly(&**listener, BRIEFLY).is_ok()
+                    && sockets::block(&**listener).is_ok()
+            }
+            _ => false,
+        };
     }
 
     /// Puts `hook` around the handler.
@@ -84,8 +114,10 @@ impl<S: Stream> Service<S> {
             }
         });
         let handler = factory()?;
+        let stance = Stance::new(self.blocks);
         AcceptLoop {
             service: self,
+            stance,
             handler,
             listeners,
             comm,
@@ -120,6 +152,7 @@ struct AcceptLoop<'a, S, L: AsRawFd> {
     /// The listener to try first: the one after that served last, so that a busy one does not
     /// starve the others.
     next: usize,
+    stance: Stance,
     /// How many connections were found queued, one after the other, without a wait.
     in_a_row: u32,
     /// Whether a wait has ended because there is something to accept, unless somebody was faster.
@@ -129,6 +162,9 @@ struct AcceptLoop<'a, S, L: AsRawFd> {
 }
 
 impl<S: Stream, L: AsFd + AsRawFd> AcceptLoop<'_, S, L> {
+    /// What accept(2) does not take unless it waits.
+    const A_WAIT: Duration = Duration::from_micros(50);
+
     /// Looks for a connection before it ever waits: a newcomer may follow a child that died with a wake-up
     /// in its hands.
     fn run(mut self) -> io::Result<()> {
@@ -136,20 +172,20 @@ impl<S: Stream, L: AsFd + AsRawFd> AcceptLoop<'_, S, L> {
         while !self.comm.shutdown_requested() {
             // Under load there is always another connection, and never a wait.
             self.say(Comm::attend);
-            match self.accept()? {
-                Some(connection) => {
-                    self.handle(connection);
-                    if self.service.limit_reached() {
-                        return Ok(());
-                    }
-                    if !self.comm.coalesces() {
-                        self.say(Comm::not_busy);
-                    }
-                }
+            let connection = match self.accept()? {
+                Some(connection) => Some(connection),
                 None => {
                     self.say(Comm::not_busy);
-                    self.wait()?;
-                    self.keep_nonblocking()?;
+                    self.wait()?
+                }
+            };
+            if let Some(connection) = connection {
+                self.handle(connection);
+                if self.service.limit_reached() {
+                    return Ok(());
+                }
+                if !self.comm.coalesces() {
+                    self.say(Comm::not_busy);
                 }
             }
         }
@@ -162,7 +198,7 @@ impl<S: Stream, L: AsFd + AsRawFd> AcceptLoop<'_, S, L> {
     /// before the attempts that are likely to be in vain; under load there are none. A listener with a
     /// timeout needs no look: accept(2) obeys it as well, and an attempt that blocks ends soon.
     fn keep_nonblocking(&self) -> io::Result<()> {
-        if self.service.first_wait.is_some() {
+        if self.service.first_wait.is_some() || self.service.blocks {
             return Ok(());
         }
         for listener in self.listeners.borrow().iter() {
@@ -182,6 +218,9 @@ impl<S: Stream, L: AsFd + AsRawFd> AcceptLoop<'_, S, L> {
             if self.comm.is_orphaned() {
                 break;
             }
+            if self.service.blocks && !self.is_queued(index)? {
+                continue;
+            }
             if let Some(connection) = self.try_accept(index)? {
                 self.handle(connection);
             }
@@ -189,16 +228,39 @@ impl<S: Stream, L: AsFd + AsRawFd> AcceptLoop<'_, S, L> {
         Ok(())
     }
 
-    fn wait(&mut self) -> io::Result<()> {
+    /// Waits for a connection, in one of two ways; only one of them yields it at once.
+    fn wait(&mut self) -> io::Result<Option<OwnedFd>> {
+        if self.stance.in_line() {
+            let found = self.try_accept(0)?;
+            if found.is_none() {
+                self.stance.leave();
+            }
+            return Ok(found);
+        }
+        self.wait_outside()?;
+        self.keep_nonblocking()?;
+        Ok(None)
+    }
+
+    fn wait_outside(&mut self) -> io::Result<()> {
         let listeners = self.listeners.borrow();
         let fds: Vec<BorrowedFd<'_>> = listeners.iter().map(|listener| listener.as_fd()).collect();
+        let before = self.stance.takes_turns().then(|| self.comm.now());
         self.woken = self.comm.wait(&fds)? == Wake::Ready;
+        if let Some(before) = before.filter(|_| self.woken)
+            && self.stance.woken(self.comm.now().since(before), BRIEFLY)
+        {
+            // Whoever is registered goes before those who wait in accept, even while it is busy: the
+            // kernel would ask each of them first, for each connection.
+            self.comm.forget(&fds)?;
+        }
         Ok(())
     }
 
     /// Whether a look at a listener comes before the attempt to accept. One in vain costs ten times as
     /// much as a look: accept(2) makes a socket and a file before it looks itself. So only a child that
-    /// was woken, or that has found one connection after the other, does without.
+    /// was woken, or that has found one connection after the other, does without. (Where the listener
+    /// blocks, the latter may find itself waiting while its last word was BUSY: once, and briefly.)
     fn looks_first(&self) -> bool {
         const LIKELY: u32 = 8;
         !self.woken && self.in_a_row < LIKELY
@@ -207,7 +269,8 @@ impl<S: Stream, L: AsFd + AsRawFd> AcceptLoop<'_, S, L> {
     fn accept(&mut self) -> io::Result<Option<OwnedFd>> {
         let count = self.listeners.borrow().len();
         let look_first = self.looks_first();
-        let waited = std::mem::take(&mut self.woken);
+        let woken = std::mem::take(&mut self.woken);
+        let began = (self.service.blocks && !look_first).then(|| self.comm.now());
         let mut found = None;
         for offset in 0..count {
             let index = (self.next + offset) % count;
@@ -220,8 +283,10 @@ impl<S: Stream, L: AsFd + AsRawFd> AcceptLoop<'_, S, L> {
                 break;
             }
         }
+        // Without a look the attempt may have been a wait: then nothing was queued after all.
+        let waited = began.is_some_and(|began| self.comm.now().since(began) >= Self::A_WAIT);
         self.in_a_row = match &found {
-            Some(_) if !waited => self.in_a_row.saturating_add(1),
+            Some(_) if !woken && !waited => self.in_a_row.saturating_add(1),
             _ => 0,
         };
         Ok(found)
@@ -322,6 +387,14 @@ macro_rules! common_attributes {
             self
         }
 
+        /// Which of the idle children gets the next connection. Default: it depends, see
+        /// [`AcceptOrder`](crate::servers::AcceptOrder).
+        #[must_use]
+        pub fn accept_order(mut self, order: AcceptOrder) -> Self {
+            self.service.order = Some(order);
+            self
+        }
+
         /// Has `hook` called with each connection that a child has accepted, before it is served: the
         /// original's `handler_connection`. The child has said BUSY and counted it.
         ///
@@ -399,6 +472,10 @@ macro_rules! common_server {
 
         fn set_send_ack(&mut self, interval: Option<Duration>) {
             self.service.send_ack = interval;
+        }
+
+        fn expect_children(&mut self, max_clients: usize) {
+            self.service.children = Some(max_clients);
         }
 
         fn resume_accept(&mut self, comm: &mut Comm) -> io::Result<()> {

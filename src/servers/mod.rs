@@ -11,6 +11,8 @@
 //! - when the parent is gone it closes its listeners at once, finishes the connection in hand within
 //!   `kill_timeout`, and leaves.
 //!
+//! Which of the idle children gets a connection, and what that costs, is [`AcceptOrder`]'s to say.
+//!
 //! They open their sockets themselves, or take over those that a service manager has opened:
 //! [`TcpServer::listen_fds`], [`UnixServer::listen_fds`].
 //!
@@ -57,6 +59,9 @@
 //!     fn set_send_ack(&mut self, interval: Option<Duration>) {
 //!         self.0.set_send_ack(interval);
 //!     }
+//!     fn expect_children(&mut self, max_clients: usize) {
+//!         self.0.expect_children(max_clients);
+//!     }
 //!     fn lost(&mut self) -> Option<io::Error> {
 //!         self.0.lost()
 //!     }
@@ -77,6 +82,7 @@ mod tcp;
 mod unix;
 
 pub use self::{
+    accept::order::AcceptOrder,
     conn::{Conn, Stream},
     exec::{ExecServer, Listen},
     listen_fds::{ListenFdsError, has_listen_fds},

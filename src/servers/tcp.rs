@@ -1,7 +1,7 @@
 //! The stock TCP server, the original's PreFork::TCP: addresses, options, a handler.
 
 use super::{
-    accept::{Handler, Service, common_attributes, common_server},
+    accept::{BRIEFLY, Handler, Service, common_attributes, common_server, order::AcceptOrder},
     conn::{Conn, ConnClass},
     listen_fds::{self, Wanted},
 };
@@ -20,10 +20,6 @@ use std::{
     net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs},
     time::Duration,
 };
-
-/// How late an ACK may be, or the notice that the parent is gone, because a connection blocks by
-/// itself for so long. Long enough for a client that is not slow.
-const FIRST_WAIT: Duration = Duration::from_millis(20);
 
 /// Which addresses a host name may stand for.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
@@ -232,9 +228,10 @@ impl TcpServer {
         // Where one of them cannot, all connections wait in the other way.
         let all_can = listeners
             .iter()
-            .all(|listener| sockets::inherit_timeouts(listener, FIRST_WAIT).is_ok());
-        self.service.first_wait = all_can.then_some(FIRST_WAIT);
+            .all(|listener| sockets::block_briefly(&**listener, BRIEFLY).is_ok());
+        self.service.first_wait = all_can.then_some(BRIEFLY);
         self.listeners = listeners;
+        self.service.let_them_block(&self.listeners);
         Ok(())
     }
 }

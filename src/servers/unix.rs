@@ -1,7 +1,7 @@
 //! The stock server for a UNIX socket, the original's PreFork::UNIX: a path, a mode, a handler.
 
 use super::{
-    accept::{Handler, Service, common_attributes, common_server},
+    accept::{Handler, Service, common_attributes, common_server, order::AcceptOrder},
     conn::{Conn, ConnClass},
     listen_fds::{self, Wanted},
 };
@@ -146,6 +146,7 @@ impl ChildServer for UnixServer {
         }
         let (listener, file) = sockets::listen_unix(&self.path, self.mode, self.service.backlog)?;
         self.listeners = vec![Ours::servers(listener)];
+        self.service.let_them_block(&self.listeners);
         self.bound = Some(Bound {
             file,
             by: std::process::id(),

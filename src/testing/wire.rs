@@ -99,6 +99,10 @@ impl Link for Rc<World> {
         Ok(self.wait(timeout))
     }
 
+    fn forget_listeners(&self, _: &[BorrowedFd<'_>]) -> io::Result<()> {
+        Ok(())
+    }
+
     fn wait_stream(
         &self,
         _: BorrowedFd<'_>,

@@ -105,6 +105,31 @@ pub fn state(pid: u32) -> Option<char> {
     Process::read(pid).map(|process| process.state)
 }
 
+/// The number of the system call that `pid` is in; `None` if it is in none, or gone.
+pub fn system_call(pid: u32) -> Option<i64> {
+    let text = fs::read_to_string(file(pid, "syscall")).ok()?;
+    text.split(' ').next()?.parse().ok()
+}
+
+/// Whether `pid` is in the wait of an epoll, which is where a child waits for a connection.
+pub fn is_in_epoll_wait(pid: u32) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    const WAITS: &[i64] = &[nix::libc::SYS_epoll_wait, nix::libc::SYS_epoll_pwait];
+    #[cfg(not(target_arch = "x86_64"))]
+    const WAITS: &[i64] = &[nix::libc::SYS_epoll_pwait];
+    system_call(pid).is_some_and(|call| WAITS.contains(&call))
+}
+
+/// Whether `pid` sleeps there.
+pub fn waits_in_epoll(pid: u32) -> bool {
+    state(pid) == Some('S') && is_in_epoll_wait(pid)
+}
+
+/// Whether `pid` sleeps in accept(2), as children do that take turns.
+pub fn waits_in_accept(pid: u32) -> bool {
+    state(pid) == Some('S') && system_call(pid) == Some(nix::libc::SYS_accept4)
+}
+
 /// How many threads `pid` has; 0 if it is gone.
 pub fn threads(pid: u32) -> usize {
     fs::read_dir(file(pid, "task")).map_or(0, Iterator::count)

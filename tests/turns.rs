@@ -1,0 +1,255 @@
+//! Which of the idle children gets the next connection: the oldest, or the one that has been idle for
+//! the longest time.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by a panic"
+)]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::io::{self, BufRead, BufReader, Write};
+use std::process::{self, ExitCode};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::kill;
+use nix::unistd::Pid;
+
+use prefork_server::servers::{AcceptOrder, Conn, Stream};
+use prefork_server::{ChildServer, PreFork, TcpServer, UnixServer};
+use support::processes::{self, waits_in_accept, waits_in_epoll};
+use support::{
+    Address, Args, Server, Signal, World, connect, port_is_free, programs, scenarios, try_connect,
+    until,
+};
+
+const SOON: Duration = Duration::from_secs(20);
+const CHILDREN: usize = 8;
+
+fn main() -> ExitCode {
+    support::main(
+        programs![serve],
+        scenarios![
+            children_take_turns,
+            children_take_turns_on_a_unix_socket,
+            few_children_without_a_limit_take_turns_unasked,
+            the_oldest_goes_first,
+            the_oldest_goes_first_where_there_is_a_limit,
+            who_takes_turns_says_ack_and_leaves_the_line_in_a_lull,
+            a_child_in_line_leaves_when_told_to,
+            f01_children_in_line_go_with_the_parent,
+        ],
+    )
+}
+
+// The program.
+
+fn serve(args: Args) -> Result<(), Box<dyn Error>> {
+    let limit = args.parsed("--max-requests").unwrap_or(0);
+    let order = match args.value("--order") {
+        Some("in-turn") => Some(AcceptOrder::InTurn),
+        Some("oldest-first") => Some(AcceptOrder::OldestFirst),
+        _ => None,
+    };
+    if let Some(path) = args.value("--unix") {
+        let mut server = UnixServer::new(path, answer).max_requests(limit);
+        if let Some(order) = order {
+            server = server.accept_order(order);
+        }
+        return run(server, &args, |server| server.path().display().to_string());
+    }
+    let mut server = TcpServer::new(answer).max_requests(limit);
+    if let Some(order) = order {
+        server = server.accept_order(order);
+    }
+    run(server, &args, |server| server.local_addrs()[0].to_string())
+}
+
+fn run<S: ChildServer>(
+    server: S,
+    args: &Args,
+    address: impl Fn(&S) -> String,
+) -> Result<(), Box<dyn Error>> {
+    let builder = PreFork::builder(server)
+        .start_servers(CHILDREN)
+        .max_spare_servers(CHILDREN)
+        .max_clients(CHILDREN);
+    let mut prefork = match args.parsed("--timeout").map(Duration::from_millis) {
+        Some(timeout) => builder.timeout(timeout).start()?,
+        None => builder.start()?,
+    };
+    println!("listening on {}", address(prefork.server()));
+    let report = prefork.run()?;
+    println!("{report}");
+    Ok(())
+}
+
+/// Answers each line with the pid of the child.
+fn answer<S: Stream>(conn: Conn<S>) -> io::Result<()> {
+    for line in BufReader::new(&conn).lines() {
+        line?;
+        writeln!(&conn, "{}", process::id())?;
+    }
+    Ok(())
+}
+
+// Who has served.
+
+/// How many of a hundred connections, one after the other, each child has served.
+fn shares(address: &Address) -> BTreeMap<u32, usize> {
+    let mut shares = BTreeMap::new();
+    for _ in 0..100 {
+        let pid = connect(address).ask("who?").parse().unwrap();
+        *shares.entry(pid).or_default() += 1;
+    }
+    shares
+}
+
+/// Goes on until each of the children has had at least half of its share in a hundred connections.
+fn until_they_take_turns(address: &Address) {
+    until("the children to take turns", SOON, || {
+        let shares = shares(address);
+        let least = shares.values().min().copied()?;
+        (shares.len() == CHILDREN && least >= 100 / CHILDREN / 2).then_some(())
+    });
+}
+
+/// Goes on until three children have had nearly everything. (While one of them brings a connection to
+/// its end the next has come.)
+fn until_the_oldest_have_all(address: &Address) {
+    until("the oldest to serve", SOON, || {
+        let mut shares: Vec<_> = shares(address).into_values().collect();
+        shares.sort_unstable();
+        let most: usize = shares.iter().rev().take(3).sum();
+        (most >= 90).then_some(())
+    });
+}
+
+fn stop(server: &Server) -> String {
+    assert!(server.stop(Signal::SIGTERM, SOON).success());
+    server.stdout()
+}
+
+// The scenarios.
+
+/// Without the wait in accept (`Stance::in_line` never true) the first two children had it all.
+fn children_take_turns(world: &mut World) {
+    let server = world.spawn("serve", &["--order", "in-turn"]);
+    let address = server.address();
+    server.expect_children(CHILDREN);
+    until_they_take_turns(&address);
+    stop(&server);
+}
+
+fn children_take_turns_on_a_unix_socket(world: &mut World) {
+    let path = world.tempdir().join("socket");
+    let path = path.to_str().unwrap();
+    let server = world.spawn("serve", &["--order", "in-turn", "--unix", path]);
+    let address = server.address();
+    server.expect_children(CHILDREN);
+    until_they_take_turns(&address);
+    stop(&server);
+}
+
+fn few_children_without_a_limit_take_turns_unasked(world: &mut World) {
+    let server = world.spawn("serve", &[]);
+    let address = server.address();
+    server.expect_children(CHILDREN);
+    until_they_take_turns(&address);
+    stop(&server);
+}
+
+fn the_oldest_goes_first(world: &mut World) {
+    let server = world.spawn("serve", &["--order", "oldest-first"]);
+    let address = server.address();
+    server.expect_children(CHILDREN);
+    until_the_oldest_have_all(&address);
+    stop(&server);
+}
+
+/// Children that take turns would all reach it at the same time.
+fn the_oldest_goes_first_where_there_is_a_limit(world: &mut World) {
+    let server = world.spawn("serve", &["--max-requests", "1000000"]);
+    let address = server.address();
+    server.expect_children(CHILDREN);
+    until_the_oldest_have_all(&address);
+    stop(&server);
+}
+
+/// With ACKs due every fifty milliseconds, and nobody timed out in two seconds of taking turns; then each
+/// of the children goes where it does not wake up for nothing.
+fn who_takes_turns_says_ack_and_leaves_the_line_in_a_lull(world: &mut World) {
+    let server = world.spawn("serve", &["--order", "in-turn", "--timeout", "1000"]);
+    let address = server.address();
+    let before = server.expect_children(CHILDREN);
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(2) {
+        until_they_take_turns(&address);
+    }
+    until("a lull", SOON, || {
+        let waits = |&child: &u32| waits_in_epoll(child);
+        server.children().iter().all(waits).then_some(())
+    });
+    assert_eq!(server.children(), before, "nobody was timed out");
+    stop(&server);
+}
+
+/// Every one of them is told to stop while clients come without a pause, and they wait in accept.
+fn a_child_in_line_leaves_when_told_to(world: &mut World) {
+    let server = world.spawn("serve", &["--order", "in-turn"]);
+    let address = server.address();
+    let children = server.expect_children(CHILDREN);
+    for child in children {
+        until_they_take_turns(&address);
+        let over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let clients = scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    connect(&address).ask("who?");
+                }
+            });
+            until("it to wait in accept", SOON, || {
+                (clients.is_finished() || waits_in_accept(child)).then_some(())
+            });
+            kill(Pid::from_raw(child.cast_signed()), Signal::SIGTERM).unwrap();
+            until("it to leave", SOON, || {
+                (clients.is_finished() || !processes::is_alive(child)).then_some(())
+            });
+            over.store(true, Ordering::Relaxed);
+            clients.join().expect("every client to be answered");
+        });
+        server.expect_children(CHILDREN);
+    }
+    stop(&server);
+}
+
+/// They are not where they would see the death watch: the kernel's signal ends accept(2), and a word
+/// that nobody reads ends the rest.
+fn f01_children_in_line_go_with_the_parent(world: &mut World) {
+    let server = world.spawn("serve", &["--order", "in-turn"]);
+    let address = server.address();
+    server.expect_children(CHILDREN);
+    until_they_take_turns(&address);
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                // Refused, or cut off: there is no server any more.
+                if let Ok(mut client) = try_connect(&address) {
+                    let _ = client.try_send_line("who?");
+                    let _ = client.try_read_line();
+                }
+            }
+        });
+        server.kill9();
+        until("all children to go", SOON, || {
+            world.orphans().is_empty().then_some(())
+        });
+        over.store(true, Ordering::Relaxed);
+    });
+    assert!(port_is_free(&address));
+}
