@@ -278,12 +278,14 @@ impl Comm {
 
     fn say_what_is_due(&self) -> io::Result<()> {
         let shared = &self.shared;
-        let now = shared.link.now();
-        if shared.next_ack.get().is_some_and(|due| due <= now) {
-            shared
-                .next_ack
-                .set(shared.interval.get().map(|interval| now + interval));
-            return self.send_ack();
+        // Whoever is to send none needs no clock: in a new child the first look at it is dear.
+        if let Some(due) = shared.next_ack.get() {
+            let now = shared.link.now();
+            if due <= now {
+                let interval = shared.interval.get();
+                shared.next_ack.set(interval.map(|interval| now + interval));
+                return self.send_ack();
+            }
         }
         if shared.channel.unsaid.load(Ordering::Relaxed) {
             return shared.channel.say(Word::Ack);
@@ -312,10 +314,7 @@ impl Comm {
     /// Sets the interval of the ACKs that are sent by themselves; `None` sends none.
     pub fn set_send_ack(&self, interval: Option<Duration>) {
         self.shared.interval.set(interval);
-        let now = self.shared.link.now();
-        self.shared
-            .next_ack
-            .set(interval.map(|interval| now + interval));
+        self.shared.next_ack.set(self.deadline(interval));
     }
 
     /// A handle for other threads, tasks and libraries that own the connection.
@@ -370,17 +369,13 @@ impl Shared {
 
     /// How long may be waited before something is due.
     fn patience(&self, deadline: Option<Time>) -> Option<Duration> {
-        let now = self.link.now();
-        let unsaid = self
-            .channel
-            .unsaid
-            .load(Ordering::Relaxed)
-            .then(|| now + SAY_AGAIN);
-        let due = [self.next_ack.get(), unsaid, deadline]
-            .into_iter()
-            .flatten()
-            .min()?;
-        Some(due.since(now))
+        let again = self.channel.unsaid.load(Ordering::Relaxed);
+        let again = again.then_some(SAY_AGAIN);
+        let Some(due) = [self.next_ack.get(), deadline].into_iter().flatten().min() else {
+            return again;
+        };
+        let due = due.since(self.link.now());
+        Some(again.map_or(due, |again| again.min(due)))
     }
 }
 

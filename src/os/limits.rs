@@ -1,44 +1,59 @@
 //! What the process may have: threads (one, when it forks) and open files. Counts and compares.
 
+use super::ours::Ours;
 use crate::error::{Error, Operation};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::{
-    fs, io,
+    fs::{self, File},
+    io,
     os::unix::fs::MetadataExt,
     sync::atomic::{AtomicU64, Ordering},
 };
 
-/// Fails if this process has more than one thread, naming them. Where it cannot be known, it passes.
-pub(crate) fn single_thread() -> Result<(), Error> {
-    // The link count of the directory is the number of threads plus two; cheaper than listing it.
-    let Ok(tasks) = fs::metadata("/proc/self/task") else {
-        return Ok(());
-    };
-    let threads = tasks.nlink().saturating_sub(2);
-    if threads <= 1 {
-        return Ok(());
+/// The threads of this process, kept at hand: they are counted before each fork, and to find the
+/// directory by its path takes longer than to count.
+#[derive(Debug)]
+pub(crate) struct Threads(Option<Ours<File>>);
+
+impl Threads {
+    pub(crate) fn open() -> Self {
+        Self(File::open(TASKS).ok().map(Ours::parents))
     }
-    let reason = format!(
-        "{threads} threads ({}); a fork would leave the locks of the others locked in the child",
-        thread_names().join(", ")
-    );
-    Err(Error::new(
-        Operation::Threads,
-        "of the parent",
-        io::Error::other(reason),
-    ))
+
+    /// Fails if this process has more than one thread, naming them. Where it cannot be known, it passes.
+    pub(crate) fn expect_one(&self) -> Result<(), Error> {
+        let Some(Ok(tasks)) = self.0.as_ref().map(|tasks| tasks.metadata()) else {
+            return Ok(());
+        };
+        match threads(&tasks) {
+            0 | 1 => Ok(()),
+            many => {
+                let reason = format!(
+                    "{many} threads ({}); a fork would leave the locks of the others locked in \
+                     the child",
+                    thread_names().join(", ")
+                );
+                let reason = io::Error::other(reason);
+                Err(Error::new(Operation::Threads, "of the parent", reason))
+            }
+        }
+    }
+}
+
+const TASKS: &str = "/proc/self/task";
+
+/// The link count of the directory is their number plus two; cheaper than listing it.
+fn threads(tasks: &fs::Metadata) -> u64 {
+    tasks.nlink().saturating_sub(2)
 }
 
 /// Whether this process certainly has one thread.
 pub(crate) fn has_one_thread() -> bool {
-    fs::metadata("/proc/self/task").is_ok_and(|tasks| tasks.nlink() == 3)
+    fs::metadata(TASKS).is_ok_and(|tasks| threads(&tasks) == 1)
 }
 
 fn thread_names() -> Vec<String> {
-    let tasks = fs::read_dir("/proc/self/task")
-        .into_iter()
-        .flatten()
-        .flatten();
+    let tasks = fs::read_dir(TASKS).into_iter().flatten().flatten();
     tasks
         .filter_map(|task| fs::read_to_string(task.path().join("comm")).ok())
         .map(|name| name.trim_end().to_owned())

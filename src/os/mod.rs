@@ -13,6 +13,7 @@ pub(crate) mod output;
 pub(crate) mod pidfd;
 pub(crate) mod pipes;
 pub(crate) mod poller;
+mod runs;
 pub(crate) mod shell;
 pub(crate) mod signals;
 pub(crate) mod sockets;

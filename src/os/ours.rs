@@ -5,6 +5,7 @@
 //! another child's pipe can steal its words and hides the parent's death from it; one that keeps the
 //! write end of the death watch outlives the parent together with all others.
 
+use super::runs::Runs;
 use std::{
     collections::BTreeMap,
     fmt,
@@ -54,6 +55,9 @@ struct Registry {
     /// child more than its fork: the work itself, and a copy of every page that it touches.
     closed: Option<(u64, PreForkId)>,
     entries: BTreeMap<RawFd, Entry>,
+    /// The numbers of the entries, by whose children keep them: a child closes them without going
+    /// through thousands of entries.
+    runs: BTreeMap<Option<PreForkId>, Runs>,
 }
 
 static REGISTRY: Mutex<Registry> = Mutex::new(Registry {
@@ -61,6 +65,7 @@ static REGISTRY: Mutex<Registry> = Mutex::new(Registry {
     starting: None,
     closed: None,
     entries: BTreeMap::new(),
+    runs: BTreeMap::new(),
 });
 
 impl Registry {
@@ -76,6 +81,25 @@ impl Registry {
         if let Some((last, id)) = self.closed.take() {
             self.entries
                 .retain(|_, entry| entry.serial > last || entry.keep == Some(id));
+            self.runs.clear();
+            for (fd, entry) in &self.entries {
+                self.runs.entry(entry.keep).or_default().insert(*fd);
+            }
+        }
+    }
+
+    fn insert(&mut self, fd: RawFd, entry: Entry) {
+        // The number may be that of an owner that was closed by other means.
+        self.remove(fd);
+        self.runs.entry(entry.keep).or_default().insert(fd);
+        self.entries.insert(fd, entry);
+    }
+
+    fn remove(&mut self, fd: RawFd) {
+        if let Some(entry) = self.entries.remove(&fd)
+            && let Some(runs) = self.runs.get_mut(&entry.keep)
+        {
+            runs.remove(fd);
         }
     }
 }
@@ -122,9 +146,7 @@ impl<T: AsRawFd> Ours<T> {
         registry.forget_closed();
         registry.last += 1;
         let serial = registry.last;
-        registry
-            .entries
-            .insert(inner.as_raw_fd(), Entry { serial, keep, lent });
+        registry.insert(inner.as_raw_fd(), Entry { serial, keep, lent });
         Self {
             inner: ManuallyDrop::new(inner),
             serial,
@@ -155,7 +177,7 @@ impl<T: AsRawFd> Drop for Ours<T> {
             .get(&fd)
             .is_some_and(|entry| entry.serial == self.serial && registry.is_open(entry))
         {
-            registry.entries.remove(&fd);
+            registry.remove(fd);
             drop(registry);
             drop_inner(&mut self.inner);
         }
@@ -193,33 +215,14 @@ pub(crate) fn is_of_our_making(fd: RawFd) -> bool {
 pub(crate) fn close_in_child(id: PreForkId) {
     let mut registry = registry();
     registry.forget_closed();
-    let doomed = registry
-        .entries
-        .iter()
-        .filter(|(_, entry)| entry.keep != Some(id))
-        .map(|(fd, _)| *fd);
-    for_each_run(doomed, close_range);
-    registry.closed = Some((registry.last, id));
-}
-
-/// Hands on sorted numbers as runs of consecutive ones. Allocates nothing: in a new child each page
-/// that is written to is copied first.
-fn for_each_run(sorted: impl Iterator<Item = RawFd>, mut each: impl FnMut(RawFd, RawFd)) {
-    let mut run: Option<(RawFd, RawFd)> = None;
-    for fd in sorted {
-        run = match run {
-            Some((first, last)) if last + 1 == fd => Some((first, fd)),
-            earlier => {
-                if let Some((first, last)) = earlier {
-                    each(first, last);
-                }
-                Some((fd, fd))
+    for (keep, runs) in &registry.runs {
+        if *keep != Some(id) {
+            for (first, last) in runs.iter() {
+                close_range(first, last);
             }
-        };
+        }
     }
-    if let Some((first, last)) = run {
-        each(first, last);
-    }
+    registry.closed = Some((registry.last, id));
 }
 
 #[allow(unsafe_code)]
@@ -244,20 +247,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn consecutive_numbers_make_a_run() {
-        let runs = |sorted: &[RawFd]| {
-            let mut runs = Vec::new();
-            for_each_run(sorted.iter().copied(), |first, last| {
-                runs.push((first, last))
-            });
-            runs
-        };
-        assert_eq!(runs(&[]), []);
-        assert_eq!(runs(&[7]), [(7, 7)]);
-        assert_eq!(runs(&[3, 4, 5, 9, 11, 12]), [(3, 5), (9, 9), (11, 12)]);
-    }
-
-    #[test]
     fn a_fork_leaves_open_what_is_for_the_child_and_what_comes_later() {
         let (id, other) = (PreForkId::unique(), PreForkId::unique());
         let entry = |serial, keep| Entry {
@@ -269,12 +258,12 @@ mod tests {
             last: 3,
             starting: None,
             closed: None,
-            entries: BTreeMap::from([
-                (5, entry(1, None)),
-                (6, entry(2, Some(id))),
-                (7, entry(3, Some(other))),
-            ]),
+            entries: BTreeMap::new(),
+            runs: BTreeMap::new(),
         };
+        registry.insert(5, entry(1, None));
+        registry.insert(6, entry(2, Some(id)));
+        registry.insert(7, entry(3, Some(other)));
         let open = |registry: &Registry| -> Vec<RawFd> {
             let entries = registry.entries.iter();
             entries
@@ -285,11 +274,16 @@ mod tests {
         assert_eq!(open(&registry), [5, 6, 7]);
         registry.closed = Some((registry.last, id));
         assert_eq!(open(&registry), [6]);
-        registry.entries.insert(8, entry(4, None));
+        registry.insert(8, entry(4, None));
         assert_eq!(open(&registry), [6, 8]);
         registry.forget_closed();
         assert_eq!(open(&registry), [6, 8]);
         assert_eq!(registry.entries.len(), 2);
+        let of =
+            |keep: Option<PreForkId>| registry.runs.get(&keep).map(|runs| runs.iter().collect());
+        assert_eq!(of(None), Some(vec![(8, 8)]));
+        assert_eq!(of(Some(id)), Some(vec![(6, 6)]));
+        assert_eq!(of(Some(other)), None::<Vec<_>>);
     }
 
     #[test]

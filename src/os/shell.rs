@@ -3,6 +3,7 @@
 
 use super::{
     clock::Clock,
+    limits::Threads,
     ours::{Ours, PreForkId},
     output::Outputs,
     pidfd::Reaped,
@@ -42,6 +43,7 @@ pub(crate) struct Shell {
     pub(crate) wires: Wires,
     pub(crate) outputs: Outputs,
     pub(crate) null: Ours<OwnedFd>,
+    pub(crate) threads: Threads,
     /// The end that children watch; taken by a child.
     pub(crate) death_read: Option<Ours<OwnedFd>>,
     /// Nothing is written to it. It is open for as long as this process lives, and nowhere else.
@@ -58,6 +60,8 @@ impl Shell {
     pub(crate) fn new(id: PreForkId, handle_signals: bool, grace: Duration) -> Result<Self, Error> {
         let pipe = |error| Error::new(Operation::Pipe, "for the death watch", error);
         let null = open_null()?;
+        // Made now, its buffer is made once, and not in each child.
+        let _ = io::stdout();
         let (death_read, death_write) = pipes::pipe().map_err(pipe)?;
         let death_read = Ours::childrens(death_read, id);
         let death_write = Ours::parents(death_write);
@@ -78,6 +82,7 @@ impl Shell {
             wires: Wires::default(),
             outputs: Outputs::new(),
             null: Ours::parents(null),
+            threads: Threads::open(),
             death_read: Some(death_read),
             death_write: Some(death_write),
             signals: Some(signals),

@@ -79,7 +79,10 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
     }
 
     fn check_threads(&mut self) -> Result<(), Error> {
-        match (limits::single_thread(), self.core.monitor.thread_check()) {
+        match (
+            self.shell.threads.expect_one(),
+            self.core.monitor.thread_check(),
+        ) {
             (Err(error), ThreadCheck::Refuse) => Err(error),
             (Err(error), ThreadCheck::Warn) => {
                 if !std::mem::replace(&mut self.warned_of_threads, true) {

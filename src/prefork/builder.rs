@@ -8,7 +8,7 @@ use crate::{
     hooks::{DefaultHooks, PreForkHooks},
     monitor::Monitor,
     os::{
-        limits,
+        limits::{self, Threads},
         ours::{self, PreForkId},
         shell::Shell,
     },
@@ -85,7 +85,7 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
     /// When the hook `handler_start` does.
     pub fn start(self) -> Result<PreFork<H, S>, Error> {
         if self.attributes.thread_check == ThreadCheck::Refuse {
-            limits::single_thread()?;
+            Threads::open().expect_one()?;
         }
         check_channel(&self.server, self.attributes.comm_channel)
             .map_err(|error| Error::new(Operation::Start, "the server", error))?;
