@@ -98,7 +98,7 @@ impl Entry<'_> {
 
 /// A forked child copies each page that it writes to for the first time: that is a part of its start,
 /// and not of a connection.
-fn warm_up(load: &Load) {
+pub(crate) fn warm_up(load: &Load) {
     const ENOUGH: Duration = Duration::from_millis(150);
     let time = load.time.min(ENOUGH);
     Outcome::of(&mut Load { time, ..*load }.spawn());

@@ -8,6 +8,7 @@ use nix::{
 };
 use prefork_server::{
     ChildServer, CommChannel, Monitor, PreFork, PreForkHooks, States, TcpServer, defaults,
+    servers::AcceptOrder,
 };
 use std::{
     env,
@@ -22,35 +23,45 @@ use std::{
 /// The roles of this module; false for another one.
 pub(crate) fn play(role: &[&str]) -> bool {
     let number = |at: usize| role[at].parse::<u64>().expect("a number");
-    let work = || Work::parse(role.get(2).copied());
+    let work = || Work::parse(role.get(2).copied().filter(|word| !ORDERS.contains(word)));
     let fixed = |children| Pool::Fixed(usize::try_from(children).expect("a count"));
+    let order = match role.last() {
+        Some(&"oldest-first") => Some(AcceptOrder::OldestFirst),
+        Some(&"in-turn") => Some(AcceptOrder::InTurn),
+        _ => None,
+    };
+    let server = |work, max_requests| Ours {
+        work,
+        max_requests,
+        order,
+        channel: CommChannel::Stdout,
+    };
+    let signed = Work::Signed(0);
     match role[0] {
         "floor" => floor(number(1), work()),
         "crate" => other_crate(u32::try_from(number(1)).expect("a count")),
-        "ours" => ours(&fixed(number(1)), CommChannel::Stdout, work(), 0),
-        "private" => ours(&fixed(number(1)), CommChannel::Private, work(), 0),
-        "dynamic" => ours(
-            &Pool::Dynamic(Duration::from_millis(number(1))),
-            CommChannel::Stdout,
-            work(),
-            0,
-        ),
-        "mortal" => ours(
-            &fixed(number(1)),
-            CommChannel::Stdout,
-            Work::parse(Some("signed")),
-            number(2),
-        ),
-        "surplus" => ours(
-            &Pool::Surplus(usize::try_from(number(1)).expect("a count")),
-            CommChannel::Stdout,
-            Work::parse(Some("signed")),
-            0,
-        ),
+        "ours" => server(work(), 0).run(&fixed(number(1))),
+        "private" => Ours {
+            channel: CommChannel::Private,
+            ..server(work(), 0)
+        }
+        .run(&fixed(number(1))),
+        "dynamic" => {
+            let cull_after = Duration::from_millis(number(1));
+            server(work(), 0).run(&Pool::Dynamic(cull_after));
+        }
+        "mortal" => server(signed, number(2)).run(&fixed(number(1))),
+        "surplus" => {
+            let children = usize::try_from(number(1)).expect("a count");
+            server(signed, 0).run(&Pool::Surplus(children));
+        }
         _ => return false,
     }
     true
 }
+
+/// The names of the orders in which idle children may be chosen, as the last word of a role.
+pub(crate) const ORDERS: [&str; 2] = ["oldest-first", "in-turn"];
 
 /// A server of this file's kind that runs in a process of its own.
 pub(crate) fn own(role: &[&str]) -> Actor {
@@ -164,35 +175,54 @@ enum Pool {
     Surplus(usize),
 }
 
-fn ours(pool: &Pool, channel: CommChannel, work: Work, max_requests: u64) {
-    let server = match work {
-        Work::Answer => TcpServer::new(wire::answer),
-        _ => {
-            TcpServer::per_child(move || Ok(work.begin())).serve(|worker, conn| worker.serve(conn))
+/// A server of this crate's kind.
+struct Ours {
+    work: Work,
+    max_requests: u64,
+    /// Which idle child goes first; `None`: as the crate has it.
+    order: Option<AcceptOrder>,
+    channel: CommChannel,
+}
+
+impl Ours {
+    fn run(self, pool: &Pool) {
+        let Self {
+            work,
+            max_requests,
+            order,
+            channel,
+        } = self;
+        let mut server = match work {
+            Work::Answer => TcpServer::new(wire::answer),
+            _ => TcpServer::per_child(move || Ok(work.begin()))
+                .serve(|worker, conn| worker.serve(conn)),
+        };
+        if let Some(order) = order {
+            server = server.accept_order(order);
         }
-    };
-    let builder = PreFork::builder(server.max_requests(max_requests))
-        .hooks(Counters)
-        .comm_channel(channel);
-    // The ACKs of an interval would be counted as wake-ups.
-    let builder = match work {
-        Work::Greet => builder,
-        _ => builder.timeout(Duration::from_secs(10)),
-    };
-    let builder = match *pool {
-        Pool::Fixed(children) => builder
-            .start_servers(children)
-            .max_spare_servers(children.max(2))
-            .max_clients(children),
-        Pool::Dynamic(cull_after) => builder.cull_after(cull_after),
-        Pool::Surplus(children) => builder
-            .start_servers(children)
-            .max_spare_servers(children / 2)
-            .max_clients(children),
-    };
-    let mut prefork = builder.start().expect("start");
-    println!("{}", prefork.server().local_addrs()[0].port());
-    prefork.run().expect("run");
+        let builder = PreFork::builder(server.max_requests(max_requests))
+            .hooks(Counters)
+            .comm_channel(channel);
+        // The ACKs of an interval would be counted as wake-ups.
+        let builder = match work {
+            Work::Greet => builder,
+            _ => builder.timeout(Duration::from_secs(10)),
+        };
+        let builder = match *pool {
+            Pool::Fixed(children) => builder
+                .start_servers(children)
+                .max_spare_servers(children.max(2))
+                .max_clients(children),
+            Pool::Dynamic(cull_after) => builder.cull_after(cull_after),
+            Pool::Surplus(children) => builder
+                .start_servers(children)
+                .max_spare_servers(children / 2)
+                .max_clients(children),
+        };
+        let mut prefork = builder.start().expect("start");
+        println!("{}", prefork.server().local_addrs()[0].port());
+        prefork.run().expect("run");
+    }
 }
 
 /// Tells how many forks there have been, and how many words, when a byte comes on stdin.

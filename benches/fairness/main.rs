@@ -1,6 +1,6 @@
-//! Who serves: a child of ours waits in an exclusive epoll, which wakes the same child over and over
-//! while the load is low; children that block in accept, as those of the floor do, take turns. What
-//! that means for latency, for caches, for the cull and for `max_requests`.
+//! Who serves: the oldest idle child, over and over while the load is low, or all of them in turn, as
+//! those of the floor do: the two `AcceptOrder`s. What that means for latency, for caches, for the
+//! cull and for `max_requests`.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -12,12 +12,13 @@ mod common;
 
 use common::{
     actor::Actor,
+    entries::warm_up,
     from_env, list_from_env,
     load::{self, Load},
     pick,
     run::{Figures, Server},
-    servers,
-    stats::{median, quantile, table},
+    servers::{self, ORDERS},
+    stats::{median, table},
 };
 use std::time::{Duration, Instant};
 
@@ -109,33 +110,37 @@ fn print(title: &str, rows: Vec<(String, &Figures)>) {
 /// The distribution of the connections; then the same with children that each go over memory of
 /// their own, which a child that is woken again may still find in the cache.
 fn turns(children: usize, clients: usize) {
-    let works = ["signed", "signed-256"];
-    let contestants: Vec<_> = works
+    let all = children.to_string();
+    let works = [("signed", ""), ("signed-256", ", 256 KiB of its own")];
+    let contestants: Vec<(String, Vec<&str>)> = works
         .iter()
-        .flat_map(|&work| ["floor", "ours"].map(|role| (role, work)))
+        .flat_map(|&(work, addition)| {
+            let floor = (format!("floor{addition}"), vec!["floor", &*all, work]);
+            let ours = ORDERS.map(|order| {
+                let role = vec!["ours", &*all, work, order];
+                (format!("{order}{addition}"), role)
+            });
+            [vec![floor], ours.to_vec()].concat()
+        })
         .collect();
     let mut figures: Vec<Figures> = contestants.iter().map(|_| Figures::default()).collect();
     for _ in 0..rounds() {
-        for ((role, work), figures) in contestants.iter().zip(&mut figures) {
-            with_server(
-                &[role, &children.to_string(), work],
-                children,
-                |actor, port| {
-                    let load = load(clients, from_env("BENCH_MILLIS", pick(600, 200)));
-                    let mut server = Server::Own(actor, port, *role == "ours");
-                    figures.add(&mut server, &Load { port, ..load });
-                },
-            );
+        for ((_, role), figures) in contestants.iter().zip(&mut figures) {
+            with_server(role, children, |actor, port| {
+                let load = Load {
+                    port,
+                    ..load(clients, from_env("BENCH_MILLIS", pick(600, 200)))
+                };
+                let mut server = Server::Own(actor, port, role[0] == "ours");
+                warm_up(&load);
+                figures.add(&mut server, &load);
+            });
         }
     }
-    let name = |(role, work): &(&str, &str)| match work.strip_prefix("signed-") {
-        Some(kib) => format!("{role}, {kib} KiB of its own"),
-        None => (*role).to_owned(),
-    };
-    let rows = contestants.iter().map(name).zip(&figures).collect();
+    let names = contestants.into_iter().map(|(name, _)| name);
     print(
         &format!("Who serves: {children} children, {clients} clients"),
-        rows,
+        names.zip(&figures).collect(),
     );
 }
 
@@ -144,17 +149,54 @@ fn turns(children: usize, clients: usize) {
 fn cull(clients: usize) {
     let children = 20;
     let all = children.to_string();
-    let mut figures: [Figures; 2] = Default::default();
-    let (mut gone, mut hot_gone, mut busy_gone) = (Vec::new(), 0_u64, Vec::new());
+    let mut culled: [Culled; 2] = Default::default();
     for _ in 0..rounds() {
-        with_server(&["ours", &all, "signed"], children, |actor, port| {
-            let load = Load {
-                port,
-                ..load(clients, 2500)
-            };
-            figures[0].add(&mut Server::Own(actor, port, true), &load);
+        for (order, culled) in ORDERS.iter().zip(&mut culled) {
+            culled.measure(&all, order, clients);
+        }
+    }
+    let rows = ORDERS.iter().zip(&culled).flat_map(|(order, culled)| {
+        [
+            (format!("{order}, nobody is culled"), &culled.fixed),
+            (format!("{order}, half of them are"), &culled.surplus),
+        ]
+    });
+    print(
+        &format!("Culled meanwhile: {children} children, {clients} clients"),
+        rows.collect(),
+    );
+    for (order, culled) in ORDERS.iter().zip(&culled) {
+        println!(
+            "\n{order}: culled {:.0} children (median); the one that had been the busiest in {} of \
+             {} rounds; children that served from the cull's second on: {:.0}.",
+            median(&culled.gone),
+            culled.hot_gone,
+            rounds(),
+            median(&culled.served)
+        );
+    }
+}
+
+#[derive(Default)]
+struct Culled {
+    fixed: Figures,
+    surplus: Figures,
+    /// Children that were culled.
+    gone: Vec<f64>,
+    /// In how many rounds the busiest was among them.
+    hot_gone: u64,
+    served: Vec<f64>,
+}
+
+impl Culled {
+    fn measure(&mut self, all: &str, order: &str, clients: usize) {
+        let children = all.parse().expect("a count");
+        let long = load(clients, 2500);
+        with_server(&["ours", all, "signed", order], children, |actor, port| {
+            self.fixed
+                .add(&mut Server::Own(actor, port, true), &Load { port, ..long });
         });
-        with_server(&["surplus", &all], children, |actor, port| {
+        with_server(&["surplus", all, order], children, |actor, port| {
             let before = actor.tree();
             let mut server = Server::Own(actor, port, true);
             let early = Load {
@@ -162,36 +204,14 @@ fn cull(clients: usize) {
                 ..load(clients, 200)
             };
             let hot = Figures::default().add(&mut server, &early);
-            let late = Load {
-                port,
-                ..load(clients, 2500)
-            };
-            let busy = figures[1].add(&mut server, &late);
+            let served = self.surplus.add(&mut server, &Load { port, ..long });
             let after = actor.tree();
             let is_gone = |pid: &&u32| !after.contains(pid);
-            gone.push(before.iter().filter(is_gone).count() as f64);
-            hot_gone += u64::from(!after.contains(&hot.busiest_pid));
-            busy_gone.push(busy.children as f64);
+            self.gone.push(before.iter().filter(is_gone).count() as f64);
+            self.hot_gone += u64::from(!after.contains(&hot.busiest_pid));
+            self.served.push(served.children as f64);
         });
     }
-    let [fixed, surplus] = &figures;
-    let rows = vec![
-        ("nobody is culled".to_owned(), fixed),
-        ("half of them are".to_owned(), surplus),
-    ];
-    print(
-        &format!("Culled meanwhile: {children} children, {clients} clients"),
-        rows,
-    );
-    println!(
-        "\nCulled: {:.0} children (median); the one that had been the busiest: in {hot_gone} of {} rounds.",
-        median(&gone),
-        rounds(),
-    );
-    println!(
-        "Children that served from the cull's second on: {:.0}.",
-        quantile(&busy_gone, 0.5)
-    );
 }
 
 /// Children that leave after a number of connections: one after the other if one has all of them,
@@ -199,15 +219,18 @@ fn cull(clients: usize) {
 fn limits(clients: usize) {
     let children = 20;
     let all = children.to_string();
-    let roles: [&[&str]; 3] = [
-        &["ours", &all, "signed"],
-        &["mortal", &all, "1000"],
-        &["mortal", &all, "100"],
-    ];
-    let names = ["max_requests 0", "max_requests 1000", "max_requests 100"];
-    let mut figures: [Figures; 3] = Default::default();
+    let contestants: Vec<(String, Vec<&str>)> = ORDERS
+        .iter()
+        .flat_map(|&order| {
+            ["0", "1000", "100"].map(|limit| {
+                let role = vec!["mortal", &*all, limit, order];
+                (format!("{order}, max_requests {limit}"), role)
+            })
+        })
+        .collect();
+    let mut figures: Vec<Figures> = contestants.iter().map(|_| Figures::default()).collect();
     for _ in 0..rounds() {
-        for (role, figures) in roles.iter().zip(&mut figures) {
+        for ((_, role), figures) in contestants.iter().zip(&mut figures) {
             with_server(role, children, |actor, port| {
                 let load = Load {
                     port,
@@ -217,9 +240,9 @@ fn limits(clients: usize) {
             });
         }
     }
-    let rows = names.map(str::to_owned).into_iter().zip(&figures).collect();
+    let names = contestants.into_iter().map(|(name, _)| name);
     print(
         &format!("max_requests: {children} children, {clients} clients"),
-        rows,
+        names.zip(&figures).collect(),
     );
 }
