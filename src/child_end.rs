@@ -28,6 +28,9 @@ use std::{
 /// How long a child waits before it says again what the pipe had no room for.
 const SAY_AGAIN: Duration = Duration::from_millis(100);
 
+/// How long a child waits for its client before it gets out of the way of connections for others.
+const ASIDE_AFTER: Duration = Duration::from_millis(20);
+
 /// The child's end of the wire, handed to [`ChildServer::resume_accept`](crate::ChildServer::resume_accept).
 ///
 /// A server says `busy` when it has a connection in hand and `not_busy` when it can take one, and
@@ -219,9 +222,11 @@ impl Comm {
         })
     }
 
-    /// Takes `listeners` out of what [`wait`](Self::wait) waits on, until it is given them again.
-    pub(crate) fn forget(&self, listeners: &[BorrowedFd<'_>]) -> io::Result<()> {
-        self.shared.link.forget_listeners(listeners)
+    /// Gets out of the way of connections that are for others. Whoever has waited on a listener is asked
+    /// for each connection that comes while it is busy, before those who have nothing to do: that is dear
+    /// where many are busy, and cheap where they are so for a moment.
+    pub(crate) fn stand_aside(&self) {
+        self.shared.link.stand_aside();
     }
 
     /// Sends the ACKs that are due. The waits do it by themselves; this is for a server that is kept
@@ -260,7 +265,11 @@ impl Comm {
             // OK to go on without the parent: the client in hand is served for as long as it lasts.
             let _ = self.say_what_is_due();
             self.shared.notice_stop();
-            let patience = self.shared.patience(deadline);
+            let mut patience = self.shared.patience(deadline);
+            let is_asked = self.shared.link.is_asked();
+            if is_asked {
+                patience = Some(patience.map_or(ASIDE_AFTER, |patience| patience.min(ASIDE_AFTER)));
+            }
             match self.shared.link.wait_stream(stream, interest, patience)? {
                 Wake::Ready => {
                     // The parent's end may have been found in the same look.
@@ -268,6 +277,7 @@ impl Comm {
                     return Ok(true);
                 }
                 Wake::Stop => self.shared.notice_orphaned(),
+                Wake::Timer if is_asked => self.stand_aside(),
                 Wake::Timer => {}
             }
             if deadline.is_some_and(|deadline| deadline <= self.shared.link.now()) {

@@ -42,6 +42,7 @@ fn main() -> ExitCode {
             who_takes_turns_says_ack_and_leaves_the_line_in_a_lull,
             a_child_in_line_leaves_when_told_to,
             f01_children_in_line_go_with_the_parent,
+            who_is_busy_for_long_is_not_asked,
         ],
     )
 }
@@ -256,4 +257,94 @@ fn f01_children_in_line_go_with_the_parent(world: &mut World) {
         over.store(true, Ordering::Relaxed);
     });
     assert!(port_is_free(&address));
+}
+
+/// An epoll that has the listener in it is asked for each connection, whether its child waits or not: with
+/// two hundred busy children half of the time that a connection took.
+///
+/// A child gets out of the way when its client is slow, when the last connection took long, and when it has
+/// found many in a row; and is back when it waits. (Each of the three was taken out once, and its part
+/// of this failed.)
+fn who_is_busy_for_long_is_not_asked(world: &mut World) {
+    if !cfg!(target_os = "linux") {
+        return eprintln!("skipped: elsewhere children have no epoll");
+    }
+    let server = world.spawn("serve", &["--order", "oldest-first"]);
+    let address = server.address();
+    let children = server.expect_children(CHILDREN);
+    let all_are_asked = || {
+        until("all children to wait", SOON, || {
+            let waits = |&child: &u32| waits_in_epoll(child) && is_asked(child);
+            children.iter().all(waits).then_some(())
+        });
+    };
+    let is_not_asked = |what: &str, child| {
+        until(what, SOON, || (!is_asked(child)).then_some(()));
+    };
+    all_are_asked();
+
+    let mut slow = connect(&address);
+    let child: u32 = slow.ask("who?").parse().unwrap();
+    is_not_asked("a child with a slow client to get out of the way", child);
+    assert_eq!(slow.ask("who?"), child.to_string());
+    drop(slow);
+    all_are_asked();
+
+    // The last one that this child has had was slow. It goes first again, when its elders are busy.
+    let mut others = Vec::new();
+    let mut next = loop {
+        let mut client = connect(&address);
+        let by: u32 = client.ask("work").parse().unwrap();
+        if by == child {
+            break client;
+        }
+        others.push(client);
+    };
+    assert!(!is_asked(child), "before it began to work");
+    next.send_line("done");
+    drop((next, others));
+    all_are_asked();
+
+    // Stopped, so that they find a queue.
+    for &child in &children {
+        kill(Pid::from_raw(child.cast_signed()), Signal::SIGSTOP).unwrap();
+    }
+    let mut queue: Vec<_> = (0..100 * CHILDREN).map(|_| connect(&address)).collect();
+    for client in &mut queue {
+        client.send_line("work");
+    }
+    let child = children[0];
+    kill(Pid::from_raw(child.cast_signed()), Signal::SIGCONT).unwrap();
+    for client in &mut queue[..20] {
+        assert_eq!(client.read_line(), child.to_string());
+        client.send_line("done");
+        client.close_write();
+    }
+    assert_eq!(queue[20].read_line(), child.to_string());
+    assert!(!is_asked(child), "there is always another one");
+    for &child in &children {
+        kill(Pid::from_raw(child.cast_signed()), Signal::SIGCONT).unwrap();
+    }
+    drop(queue);
+    all_are_asked();
+    stop(&server);
+}
+
+/// Whether an epoll of `pid` has a socket in it. Its own descriptors are a bell and a pipe.
+fn is_asked(pid: u32) -> bool {
+    let descriptors = processes::descriptors(pid);
+    let epolls = descriptors
+        .iter()
+        .filter(|(_, to)| to.contains("eventpoll"));
+    let watched: Vec<i32> = epolls
+        .flat_map(|(epoll, _)| {
+            let path = format!("/proc/{pid}/fdinfo/{epoll}");
+            let text = std::fs::read_to_string(path).unwrap_or_default();
+            let targets = text.lines().filter_map(|line| line.strip_prefix("tfd:"));
+            let number = |rest: &str| rest.split_whitespace().next()?.parse().ok();
+            targets.filter_map(number).collect::<Vec<i32>>()
+        })
+        .collect();
+    let is_socket = |(fd, to): &(i32, String)| watched.contains(fd) && to.starts_with("socket:");
+    descriptors.iter().any(is_socket)
 }

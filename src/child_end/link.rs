@@ -13,8 +13,10 @@ pub(crate) trait Link {
         listeners: &[BorrowedFd<'_>],
         timeout: Option<Duration>,
     ) -> io::Result<Wake>;
+    /// Whether the kernel asks for this child when a connection comes, be it that the child waits or not.
+    fn is_asked(&self) -> bool;
     /// Has connections pass this child by, until it waits for them again.
-    fn forget_listeners(&self, listeners: &[BorrowedFd<'_>]) -> io::Result<()>;
+    fn stand_aside(&self);
     /// Waits until `stream` is ready or the parent is gone, at most `timeout`. Told to stop, it goes
     /// on waiting.
     fn wait_stream(

@@ -270,6 +270,28 @@ fn a_connection_is_waited_for_until_its_deadline() {
     assert_eq!(world.said(), [BUSY, ACK_BUSY, ACK_BUSY]);
 }
 
+/// A client that is quick costs nothing; one that is slow has others go to those who are free.
+#[test]
+fn a_child_with_a_slow_client_gets_out_of_the_way() {
+    let (world, comm) = end();
+    let client = File::open("/dev/null").unwrap();
+    let read = |deadline| {
+        world.asked.set(true);
+        let ready = comm.wait_stream(client.as_fd(), Interest::Read, deadline);
+        (ready.unwrap(), world.asked.get())
+    };
+    world.steps.borrow_mut().push_back(wait(19, Wake::Ready));
+    assert_eq!(read(None), (true, true));
+    let mut steps = world.steps.borrow_mut();
+    steps.extend([wait(20, Wake::Timer), wait(5000, Wake::Ready)]);
+    drop(steps);
+    assert_eq!(read(None), (true, false));
+    assert_eq!(world.waits(), [Some(ms(20)), Some(ms(20)), None]);
+    let deadline = comm.deadline(Some(ms(30)));
+    assert_eq!(read(deadline), (false, false));
+    assert_eq!(world.waits(), [20, 10].map(|wait| Some(ms(wait))));
+}
+
 #[test]
 fn a_client_in_hand_is_served_without_the_parent() {
     let (world, comm) = end();

@@ -89,8 +89,12 @@ impl Link for ChildLink {
         Ok(wake)
     }
 
-    fn forget_listeners(&self, listeners: &[BorrowedFd<'_>]) -> io::Result<()> {
-        self.waiter.forget(listeners)
+    fn is_asked(&self) -> bool {
+        self.waiter.is_asked()
+    }
+
+    fn stand_aside(&self) {
+        self.waiter.stand_aside();
     }
 
     fn wait_stream(

@@ -117,16 +117,28 @@ mod linux {
             Ok(())
         }
 
-        pub(crate) fn forget(&self, listeners: &[BorrowedFd<'_>]) -> io::Result<()> {
-            let mut known = self.listeners.borrow_mut();
-            for listener in listeners {
-                let before = known.len();
-                known.retain(|fd| *fd != listener.as_raw_fd());
-                if known.len() < before {
-                    self.epoll.delete(listener)?;
-                }
+        /// Whether there are listeners in the epoll.
+        pub(crate) fn is_asked(&self) -> bool {
+            !self.listeners.borrow().is_empty()
+        }
+
+        /// Takes the listeners out of the epoll, until they are waited for again. The kernel goes through
+        /// all that have a listener in them, for each connection, until one is found that waits.
+        #[allow(unsafe_code)]
+        pub(crate) fn stand_aside(&self) {
+            for listener in self.listeners.take() {
+                // By number, since its owner may have closed it: then it is out already, or the number is
+                // that of something that never was in there. OK to ignore both.
+                // SAFETY: the epoll is open; for this operation the event may be null.
+                unsafe {
+                    nix::libc::epoll_ctl(
+                        self.epoll.0.as_raw_fd(),
+                        nix::libc::EPOLL_CTL_DEL,
+                        listener,
+                        std::ptr::null_mut(),
+                    )
+                };
             }
-            Ok(())
         }
 
         pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
@@ -179,9 +191,11 @@ mod portable {
         }
 
         /// Nothing is kept from one wait to the next.
-        pub(crate) fn forget(&self, _: &[BorrowedFd<'_>]) -> io::Result<()> {
-            Ok(())
+        pub(crate) fn is_asked(&self) -> bool {
+            false
         }
+
+        pub(crate) fn stand_aside(&self) {}
 
         pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
             self.stop.as_fd()

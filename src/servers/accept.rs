@@ -123,6 +123,7 @@ impl<S: Stream> Service<S> {
             comm,
             next: 0,
             in_a_row: 0,
+            long: false,
             woken: false,
             shortage: None,
         }
@@ -155,6 +156,8 @@ struct AcceptLoop<'a, S, L: AsRawFd> {
     stance: Stance,
     /// How many connections were found queued, one after the other, without a wait.
     in_a_row: u32,
+    /// Whether the last one took long.
+    long: bool,
     /// Whether a wait has ended because there is something to accept, unless somebody was faster.
     woken: bool,
     /// How long to pause for want of descriptors or memory, while that lasts.
@@ -162,8 +165,12 @@ struct AcceptLoop<'a, S, L: AsRawFd> {
 }
 
 impl<S: Stream, L: AsFd + AsRawFd> AcceptLoop<'_, S, L> {
+    /// After so many connections in a row another one is likely to be queued.
+    const LIKELY: u32 = 8;
     /// What accept(2) does not take unless it waits.
     const A_WAIT: Duration = Duration::from_micros(50);
+    /// A connection that takes so long is worth two system calls to get out of the way of others.
+    const LONG: Duration = Duration::from_millis(1);
 
     /// Looks for a connection before it ever waits: a newcomer may follow a child that died with a wake-up
     /// in its hands.
@@ -250,9 +257,8 @@ impl<S: Stream, L: AsFd + AsRawFd> AcceptLoop<'_, S, L> {
         if let Some(before) = before.filter(|_| self.woken)
             && self.stance.woken(self.comm.now().since(before), BRIEFLY)
         {
-            // Whoever is registered goes before those who wait in accept, even while it is busy: the
-            // kernel would ask each of them first, for each connection.
-            self.comm.forget(&fds)?;
+            // Whoever has waited outside goes before those in line.
+            self.comm.stand_aside();
         }
         Ok(())
     }
@@ -262,8 +268,7 @@ impl<S: Stream, L: AsFd + AsRawFd> AcceptLoop<'_, S, L> {
     /// was woken, or that has found one connection after the other, does without. (Where the listener
     /// blocks, the latter may find itself waiting while its last word was BUSY: once, and briefly.)
     fn looks_first(&self) -> bool {
-        const LIKELY: u32 = 8;
-        !self.woken && self.in_a_row < LIKELY
+        !self.woken && self.in_a_row < Self::LIKELY
     }
 
     fn accept(&mut self) -> io::Result<Option<OwnedFd>> {
@@ -289,6 +294,9 @@ impl<S: Stream, L: AsFd + AsRawFd> AcceptLoop<'_, S, L> {
             Some(_) if !woken && !waited => self.in_a_row.saturating_add(1),
             _ => 0,
         };
+        if self.in_a_row == Self::LIKELY {
+            self.comm.stand_aside();
+        }
         Ok(found)
     }
 
@@ -336,6 +344,11 @@ impl<S: Stream, L: AsFd + AsRawFd> AcceptLoop<'_, S, L> {
 
     fn handle(&mut self, connection: OwnedFd) {
         self.say(Comm::busy);
+        // The best guess at how long it will take is how long the last one took.
+        if self.long {
+            self.comm.stand_aside();
+        }
+        let began = self.comm.now();
         self.service.requests_handled += 1;
         let conn = Conn::new(
             connection,
@@ -349,6 +362,7 @@ impl<S: Stream, L: AsFd + AsRawFd> AcceptLoop<'_, S, L> {
             Err(error) if is_the_clients(&error) => log::debug!("connection ended: {error}"),
             Err(error) => complain!("connection failed: {error}"),
         }
+        self.long = self.comm.now().since(began) >= Self::LONG;
     }
 
     /// A word that cannot be said is no reason to drop a client: if it is because the parent is

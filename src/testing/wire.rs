@@ -36,6 +36,8 @@ pub(crate) struct World {
     pub(crate) stop: Cell<bool>,
     pub(crate) orphaned: Cell<bool>,
     pub(crate) ends_armed: Cell<usize>,
+    /// Whether connections are offered to the child, be it busy or not.
+    pub(crate) asked: Cell<bool>,
     /// Waits to come; after the last, each lasts to its timeout.
     pub(crate) steps: RefCell<VecDeque<Step>>,
     /// The timeouts of all waits so far.
@@ -51,6 +53,7 @@ impl World {
             stop: Cell::default(),
             orphaned: Cell::default(),
             ends_armed: Cell::default(),
+            asked: Cell::default(),
             steps: RefCell::default(),
             waits: RefCell::default(),
             pipe: Arc::default(),
@@ -99,8 +102,12 @@ impl Link for Rc<World> {
         Ok(self.wait(timeout))
     }
 
-    fn forget_listeners(&self, _: &[BorrowedFd<'_>]) -> io::Result<()> {
-        Ok(())
+    fn is_asked(&self) -> bool {
+        self.asked.get()
+    }
+
+    fn stand_aside(&self) {
+        self.asked.set(false);
     }
 
     fn wait_stream(
