@@ -109,7 +109,7 @@ pub(crate) struct Retirement {
     pub(crate) reason: Reason,
     pub(crate) at: Time,
     pub(crate) kill_after: Duration,
-    /// How many children had been forked by then.
+    /// How many children had been forked by then, or were owed for deaths of others.
     pub(crate) forks: u64,
 }
 

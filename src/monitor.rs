@@ -227,7 +227,8 @@ impl Monitor {
             Reason::Shutdown => self.attributes.shutdown_timeout,
             _ => self.attributes.kill_timeout,
         };
-        let (now, forks) = (self.now, self.report.forks);
+        // Those that are owed will be for the dead.
+        let (now, forks) = (self.now, self.report.forks + self.owed as u64);
         let Some(child) = self.pool.get_mut(id) else {
             return;
         };

@@ -80,6 +80,22 @@ fn a_newcomer_since_a_child_closed_its_outputs_replaces_it() {
     }
 }
 
+/// Of many that are killed at once some are dead when the outputs of others have ended only: the
+/// newcomers in the places of the former are none for the latter.
+#[test]
+fn a_newcomer_in_anothers_place_replaces_nobody_else() {
+    let (mut monitor, [dying, dead]) = settled();
+    children(&mut monitor, [State::Free; 2]);
+    monitor.exited(dead, ended_by_signal(9));
+    monitor.output_ended(dying, Flags::STDOUT_OPEN);
+    assert!(monitor.output_ended(dying, Flags::STDERR_OPEN));
+    assert_eq!(forkoff(&mut monitor), [Asked::ServerFork]);
+    child(&mut monitor, State::Free);
+    assert_eq!(forkoff(&mut monitor), []);
+    monitor.exited(dying, ended_by_signal(9));
+    assert_eq!(forkoff(&mut monitor), [Asked::ServerFork]);
+}
+
 #[test]
 fn a_death_that_was_asked_for_is_not_replaced_while_enough_are_free() {
     for (reason, cause) in [
