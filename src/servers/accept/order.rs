@@ -6,15 +6,15 @@ use std::time::Duration;
 /// Which of the children that are idle gets the next connection. The kernel hands them out; what a
 /// server chooses is where its children wait.
 ///
-/// The stock servers choose by themselves unless they are told: in turn where there are few children
+/// The stock servers choose by themselves, at the start, unless they are told: in turn where there are few children
 /// (`max_clients` up to 50) that have no limit of connections (`max_requests` 0), the oldest first
 /// otherwise. Children that take turns reach a limit all at the same time, and many of them find
 /// nothing in the processor's caches when their turn comes.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum AcceptOrder {
-    /// The oldest: under a light load one child does all the work, and is warm. Children wait in an
-    /// epoll each.
+    /// The oldest, or nearly so (one that was busy for long goes behind the others): under a light load
+    /// one child does all the work, and is warm. Children wait in an epoll each.
     OldestFirst,
     /// The one that has been idle for the longest time, while connections keep coming; in a lull the
     /// oldest. Children wait in accept(2) itself, which is the cheapest way. On Linux, on one socket
