@@ -14,6 +14,8 @@ use std::{path::PathBuf, thread, time::Duration};
 pub(crate) struct Entry<'a> {
     pub(crate) name: String,
     kind: Kind<'a>,
+    /// The server, once started, if it is of this file's kind, and its port.
+    actor: Option<(Actor, u16)>,
     pub(crate) figures: Figures,
     /// Private memory of an idle child before the first load, KiB.
     pub(crate) memory: f64,
@@ -33,6 +35,7 @@ pub(crate) fn entries<'a>(others: &'a [(&'static Peer, Running)]) -> Vec<Entry<'
     let entry = |name: &str, kind: Kind<'a>| Entry {
         name: name.to_owned(),
         kind,
+        actor: None,
         figures: Figures::default(),
         memory: f64::NAN,
     };
@@ -63,33 +66,33 @@ impl Entry<'_> {
         matches!(self.kind, Kind::Own(_, _, true))
     }
 
-    /// Runs the load once. A server of this file's kind is started for it, warmed up, and ended;
-    /// `yielding` leaves all of its time to others that want it.
+    /// Runs the load once. A server of this file's kind is started the first time, and warmed up, and
+    /// ends with the entry; `yielding` leaves all of its time to others that want it.
     pub(crate) fn measure(&mut self, children: usize, yielding: bool, load: Load) {
-        let mut actor;
         let mut server = match &self.kind {
             Kind::Peer(running) => {
                 thread::sleep(BREATH);
                 Server::Peer(running)
             }
             Kind::Own(role, program, tells) => {
-                let role = [role, &*children.to_string()];
-                actor = if yielding {
-                    Actor::spawn_nice(19, program, &role)
-                } else {
-                    Actor::spawn_from(program, &role)
-                };
-                let port = actor.line().parse().expect("a port");
-                actor.settle(children);
-                Server::Own(&mut actor, port, *tells)
+                let (actor, port) = self.actor.get_or_insert_with(|| {
+                    let role = [role, &*children.to_string()];
+                    let mut actor = if yielding {
+                        Actor::spawn_nice(19, program, &role)
+                    } else {
+                        Actor::spawn_from(program, &role)
+                    };
+                    let port = actor.line().parse().expect("a port");
+                    actor.settle(children);
+                    (actor, port)
+                });
+                Server::Own(actor, *port, *tells)
             }
         };
-        if self.memory.is_nan() {
-            self.memory = memory(&server);
-        }
         let port = server.port();
         let load = Load { port, ..load };
-        if matches!(server, Server::Own(..)) {
+        if self.memory.is_nan() {
+            self.memory = memory(&server);
             warm_up(&load);
         }
         self.figures.add(&mut server, &load);
@@ -99,7 +102,7 @@ impl Entry<'_> {
 /// A forked child copies each page that it writes to for the first time: that is a part of its start,
 /// and not of a connection.
 pub(crate) fn warm_up(load: &Load) {
-    const ENOUGH: Duration = Duration::from_millis(150);
-    let time = load.time.min(ENOUGH);
+    const ENOUGH: Duration = Duration::from_millis(300);
+    let time = load.time.max(ENOUGH);
     Outcome::of(&mut Load { time, ..*load }.spawn());
 }

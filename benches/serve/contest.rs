@@ -51,7 +51,12 @@ impl Contest {
     /// Held with servers of others that have been started for it.
     pub(crate) fn run(&self, others: &[(&'static Peer, Running)], effort: Effort) {
         let mut entries = entries(others);
-        for round in 0..effort.rounds {
+        let rounds = match self.mode {
+            Mode::Closed | Mode::Kept => effort.rounds,
+            // Longer ones: see `load`.
+            Mode::Open(_) | Mode::Saturated => effort.rounds.div_ceil(4),
+        };
+        for round in 0..rounds {
             // Nobody always comes after the same one.
             let first = usize::try_from(round).expect("a count") % entries.len();
             let (late, early) = entries.split_at_mut(first);
@@ -82,8 +87,13 @@ impl Contest {
         Load {
             port: 0,
             clients: self.clients,
-            // The children that a burst of first connections wakes are to count for little.
-            time: effort.time * if self.mode == Mode::Saturated { 3 } else { 1 },
+            time: match self.mode {
+                Mode::Closed | Mode::Kept => effort.time,
+                // The children that a burst of first connections wakes are to count for little.
+                Mode::Saturated => effort.time * 3,
+                // Of few connections a second there are to be many all the same.
+                Mode::Open(_) => effort.time * 5,
+            },
             requests: if self.mode == Mode::Kept { KEPT } else { 1 },
             rate: match self.mode {
                 Mode::Open(rate) => rate,

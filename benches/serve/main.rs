@@ -40,9 +40,9 @@ struct Effort {
 fn bench() {
     let start = Instant::now();
     let effort = Effort {
-        rounds: from_env("BENCH_ROUNDS", pick(7, 3)),
-        peer_rounds: from_env("BENCH_PEER_ROUNDS", pick(3, 1)),
-        time: Duration::from_millis(from_env("BENCH_MILLIS", pick(400, 300))),
+        rounds: from_env("BENCH_ROUNDS", pick(40, 8)),
+        peer_rounds: from_env("BENCH_PEER_ROUNDS", pick(8, 2)),
+        time: Duration::from_millis(from_env("BENCH_MILLIS", 150)),
     };
     let Effort {
         rounds,

@@ -40,7 +40,7 @@ pub(crate) fn settle(clients: usize, effort: Effort) {
                 urgent: false,
             };
             Figures::default().add(&mut server, &load);
-            load.time = 2 * effort.time;
+            load.time = 4 * effort.time;
             figures.add(&mut server, &load);
         }
     }
