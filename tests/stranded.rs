@@ -16,7 +16,6 @@ use std::error::Error;
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::process::{ChildStdin, ExitCode, Stdio};
-use std::thread;
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -380,15 +379,9 @@ fn d09_as_many_survive_where_children_take_turns(world: &mut World) {
             (server.children().len() > CHILDREN / 2).then_some(())
         });
         // They get in line when connections come fast.
-        thread::scope(|scope| {
-            for _ in 0..4 {
-                scope.spawn(|| {
-                    for _ in 0..8 * CHILDREN {
-                        connect(&address).ask("who?");
-                    }
-                });
-            }
-        });
+        for _ in 0..20 * CHILDREN {
+            connect(&address).ask("who?");
+        }
         in_line += server
             .children()
             .into_iter()

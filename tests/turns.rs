@@ -38,7 +38,6 @@ fn main() -> ExitCode {
             children_take_turns_on_a_unix_socket,
             few_children_without_a_limit_take_turns_unasked,
             the_oldest_goes_first,
-            the_oldest_serves_a_single_client_alone,
             the_oldest_goes_first_where_there_is_a_limit,
             who_takes_turns_says_ack_and_leaves_the_line_in_a_lull,
             a_child_in_line_leaves_when_told_to,
@@ -101,24 +100,11 @@ fn answer<S: Stream>(conn: Conn<S>) -> io::Result<()> {
 
 // Who has served.
 
-/// How many of a hundred connections each child has served, of so many clients that come at the same time.
-fn shares(address: &Address, clients: usize) -> BTreeMap<u32, usize> {
-    let ask = || {
-        let mut client = connect(address);
-        let by = client.ask("who?").parse().unwrap();
-        // The child is done with it before the next one comes.
-        client.close_write();
-        client.eof();
-        by
-    };
-    let served: Vec<u32> = thread::scope(|scope| {
-        let client = |_| scope.spawn(|| (0..100 / clients).map(|_| ask()).collect::<Vec<u32>>());
-        let clients: Vec<_> = (0..clients).map(client).collect();
-        let served = clients.into_iter().map(|client| client.join().unwrap());
-        served.flatten().collect()
-    });
+/// How many of a hundred connections, one after the other, each child has served.
+fn shares(address: &Address) -> BTreeMap<u32, usize> {
     let mut shares = BTreeMap::new();
-    for pid in served {
+    for _ in 0..100 {
+        let pid = connect(address).ask("who?").parse().unwrap();
         *shares.entry(pid).or_default() += 1;
     }
     shares
@@ -128,7 +114,7 @@ fn shares(address: &Address, clients: usize) -> BTreeMap<u32, usize> {
 /// in a row. (On a busy machine many children may serve now and then, in whichever order.)
 fn until_they_take_turns(address: &Address) {
     let take_turns = || {
-        let shares = shares(address, 4);
+        let shares = shares(address);
         let least = shares.values().min().copied().unwrap_or(0);
         shares.len() == CHILDREN && least >= 100 / CHILDREN * 3 / 4
     };
@@ -141,7 +127,7 @@ fn until_they_take_turns(address: &Address) {
 /// its end the next has come.)
 fn until_the_oldest_have_all(address: &Address) {
     until("the oldest to serve", SOON, || {
-        let mut shares: Vec<_> = shares(address, 1).into_values().collect();
+        let mut shares: Vec<_> = shares(address).into_values().collect();
         shares.sort_unstable();
         let most: usize = shares.iter().rev().take(3).sum();
         (most >= 90).then_some(())
@@ -191,16 +177,6 @@ fn the_oldest_goes_first(world: &mut World) {
 }
 
 /// Children that take turns would all reach it at the same time.
-/// Without a look at what has queued (`Stance::QUEUED` 0) all of them had taken turns.
-fn the_oldest_serves_a_single_client_alone(world: &mut World) {
-    let server = world.spawn("serve", &["--order", "in-turn"]);
-    let address = server.address();
-    server.expect_children(CHILDREN);
-    until_they_take_turns(&address);
-    until_the_oldest_have_all(&address);
-    stop(&server);
-}
-
 fn the_oldest_goes_first_where_there_is_a_limit(world: &mut World) {
     let server = world.spawn("serve", &["--max-requests", "1000000"]);
     let address = server.address();

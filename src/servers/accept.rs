@@ -239,7 +239,9 @@ impl<S: Stream, L: AsFd + AsRawFd> AcceptLoop<'_, S, L> {
     fn wait(&mut self) -> io::Result<Option<OwnedFd>> {
         if self.stance.in_line() {
             let found = self.try_accept(0)?;
-            self.stance.waited_in_line(found.is_some());
+            if found.is_none() {
+                self.stance.leave();
+            }
             return Ok(found);
         }
         self.wait_outside()?;
@@ -288,12 +290,10 @@ impl<S: Stream, L: AsFd + AsRawFd> AcceptLoop<'_, S, L> {
         }
         // Without a look the attempt may have been a wait: then nothing was queued after all.
         let waited = began.is_some_and(|began| self.comm.now().since(began) >= Self::A_WAIT);
-        if found.is_some() && !woken && !waited {
-            self.in_a_row = self.in_a_row.saturating_add(1);
-            self.stance.found_queued();
-        } else {
-            self.in_a_row = 0;
-        }
+        self.in_a_row = match &found {
+            Some(_) if !woken && !waited => self.in_a_row.saturating_add(1),
+            _ => 0,
+        };
         if self.in_a_row == Self::LIKELY {
             self.comm.stand_aside();
         }

@@ -16,9 +16,9 @@ pub enum AcceptOrder {
     /// The oldest, or nearly so (one that was busy for long goes behind the others): under a light load
     /// one child does all the work, and is warm. Children wait in an epoll each.
     OldestFirst,
-    /// The one that has been idle for the longest time, while connections come faster than one child
-    /// serves them; else the oldest. Children wait in accept(2) itself then, which is the cheapest way.
-    /// On Linux, on one socket that the server has opened itself; elsewhere this is as `OldestFirst`.
+    /// The one that has been idle for the longest time, while connections keep coming; in a lull the
+    /// oldest. Children wait in accept(2) itself, which is the cheapest way. On Linux, on one socket
+    /// that the server has opened itself; elsewhere this is as `OldestFirst`.
     InTurn,
 }
 
@@ -37,36 +37,26 @@ impl AcceptOrder {
 
 /// Where an idle child waits, if it may take turns with others.
 ///
-/// A wait in accept(2) wakes the child after a moment in which nothing came, so only a child that has had
-/// short waits makes one; and only one that has found connections queued as well: for one client after
-/// the other there is nothing better than the same child each time. Who waits in an epoll goes before all
-/// those who wait in accept.
+/// A wait in accept(2) wakes the child after a moment in which nothing came, so only a child that has
+/// had short waits makes one. Who waits in an epoll goes before all those who wait in accept.
 #[derive(Debug)]
 pub(super) struct Stance {
     takes_turns: bool,
     in_line: bool,
-    /// Waits in a row: outside of the line, those that were short; in it, those after none of which
-    /// another connection was queued.
-    waits: u32,
-    /// Connections that were queued, between the waits that count.
-    queued: u32,
+    /// Waits that were short, one after the other.
+    short: u32,
 }
 
 impl Stance {
-    /// How many waits have to be short before the child gets in line: a place in it that was taken in
+    /// How often a wait has to be short before the child gets in line: a place in it that was taken in
     /// vain costs a wake-up.
-    const SHORT: u32 = 8;
-    /// And how many connections have to be found queued between them.
-    const QUEUED: u32 = 2;
-    /// After so many waits in line with nothing queued the child leaves it.
-    const ALONE: u32 = 64;
+    const OFTEN: u32 = 8;
 
     pub(super) fn new(takes_turns: bool) -> Self {
         Self {
             takes_turns,
             in_line: false,
-            waits: 0,
-            queued: 0,
+            short: 0,
         }
     }
 
@@ -79,30 +69,20 @@ impl Stance {
         self.takes_turns
     }
 
-    /// A connection was there without a wait.
-    pub(super) fn found_queued(&mut self) {
-        self.queued += 1;
-        if self.in_line {
-            self.waits = 0;
-        }
-    }
-
     /// A wait outside of the line has ended with a connection. True if the child is to get in line.
     pub(super) fn woken(&mut self, after: Duration, short: Duration) -> bool {
-        self.waits = if after < short { self.waits + 1 } else { 0 };
-        if self.waits == 0 || self.waits >= Self::SHORT {
-            self.in_line = self.takes_turns && self.waits > 0 && self.queued >= Self::QUEUED;
-            (self.waits, self.queued) = (0, 0);
+        self.short = if after < short { self.short + 1 } else { 0 };
+        if self.takes_turns && self.short >= Self::OFTEN {
+            self.in_line = true;
+            self.short = 0;
         }
         self.in_line
     }
 
-    /// A wait in line has ended, with a connection or without.
-    pub(super) fn waited_in_line(&mut self, connection: bool) {
-        self.waits += 1;
-        if !connection || self.waits >= Self::ALONE {
-            *self = Self::new(self.takes_turns);
-        }
+    /// A wait in line has ended without a connection.
+    pub(super) fn leave(&mut self) {
+        self.in_line = false;
+        self.short = 0;
     }
 }
 
@@ -122,72 +102,31 @@ mod tests {
         assert_eq!(AcceptOrder::choose(None, 0), OldestFirst, "who knows");
     }
 
-    /// Serves so many connections that were waited for outside, each followed by so many that were queued.
-    fn serve(stance: &mut Stance, waits: u32, each: Duration, queued: u32) {
-        for _ in 0..waits {
-            for _ in 0..queued {
-                stance.found_queued();
+    #[test]
+    fn a_child_gets_in_line_when_its_waits_are_short_and_leaves_when_nothing_comes() {
+        let mut stance = Stance::new(true);
+        for _ in 0..3 {
+            for _ in 1..Stance::OFTEN {
+                assert!(!stance.woken(NEARLY, SHORT));
             }
-            stance.woken(each, SHORT);
-        }
-    }
-
-    #[test]
-    fn a_child_gets_in_line_when_its_waits_are_short_and_connections_queue() {
-        let mut stance = Stance::new(true);
-        serve(&mut stance, Stance::SHORT - 1, NEARLY, 1);
-        assert!(!stance.in_line());
-        serve(&mut stance, 1, SHORT, 1);
-        assert!(!stance.in_line(), "a long one: counted anew");
-        serve(&mut stance, Stance::SHORT - 1, Duration::ZERO, 1);
-        assert!(!stance.in_line());
-        serve(&mut stance, 1, Duration::ZERO, 0);
-        assert!(stance.in_line());
-    }
-
-    #[test]
-    fn a_single_client_never_has_children_get_in_line() {
-        let mut stance = Stance::new(true);
-        for _ in 0..100 {
-            serve(&mut stance, Stance::SHORT, Duration::ZERO, 0);
+            assert!(!stance.woken(SHORT, SHORT), "a long one: counted anew");
+            for _ in 1..Stance::OFTEN {
+                assert!(!stance.woken(Duration::ZERO, SHORT));
+            }
             assert!(!stance.in_line());
-            stance.found_queued();
-        }
-    }
-
-    #[test]
-    fn a_child_leaves_the_line_when_nothing_comes_or_nothing_queues() {
-        let in_line = || {
-            let mut stance = Stance::new(true);
-            serve(&mut stance, Stance::SHORT, Duration::ZERO, 1);
-            stance
-        };
-        let mut stance = in_line();
-        stance.waited_in_line(true);
-        assert!(stance.in_line());
-        stance.waited_in_line(false);
-        assert!(!stance.in_line());
-        let mut stance = in_line();
-        for _ in 0..1000 {
-            for _ in 1..Stance::ALONE {
-                stance.waited_in_line(true);
-            }
-            stance.found_queued();
-        }
-        assert!(stance.in_line());
-        for _ in 0..Stance::ALONE {
+            assert!(stance.woken(Duration::ZERO, SHORT));
             assert!(stance.in_line());
-            stance.waited_in_line(true);
+            stance.leave();
+            assert!(!stance.in_line());
         }
-        assert!(!stance.in_line());
-        serve(&mut stance, Stance::SHORT, Duration::ZERO, 0);
-        assert!(!stance.in_line(), "what had queued before is forgotten");
     }
 
     #[test]
     fn who_takes_no_turns_is_never_in_line() {
         let mut stance = Stance::new(false);
-        serve(&mut stance, 100, Duration::ZERO, 1);
+        for _ in 0..100 {
+            assert!(!stance.woken(Duration::ZERO, SHORT));
+        }
         assert!(!stance.in_line());
     }
 }
