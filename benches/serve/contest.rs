@@ -90,7 +90,7 @@ impl Contest {
             time: match self.mode {
                 Mode::Closed | Mode::Kept => effort.time,
                 // The children that a burst of first connections wakes are to count for little.
-                Mode::Saturated => effort.time * 3,
+                Mode::Saturated => effort.time * 8,
                 // Of few connections a second there are to be many all the same.
                 Mode::Open(_) => effort.time * 5,
             },
