@@ -260,7 +260,7 @@ fn f01_children_in_line_go_with_the_parent(world: &mut World) {
 }
 
 /// An epoll that has the listener in it is asked for each connection, whether its child waits or not: with
-/// two hundred busy children half of the time that a connection took.
+/// two hundred busy children that took a tenth of the rate.
 ///
 /// A child gets out of the way when its client is slow, when the last connection took long, and when it has
 /// found many in a row; and is back when it waits. (Each of the three was taken out once, and its part
