@@ -309,7 +309,7 @@ fn who_is_busy_for_long_is_not_asked(world: &mut World) {
     for &child in &children {
         kill(Pid::from_raw(child.cast_signed()), Signal::SIGSTOP).unwrap();
     }
-    let mut queue: Vec<_> = (0..100 * CHILDREN).map(|_| connect(&address)).collect();
+    let mut queue: Vec<_> = (0..40).map(|_| connect(&address)).collect();
     for client in &mut queue {
         client.send_line("work");
     }
