@@ -134,6 +134,14 @@ fn until_the_oldest_have_all(address: &Address) {
     });
 }
 
+/// A server whose children have all come, and where it listens.
+fn pool(world: &mut World, arguments: &[&str]) -> (Server, Address) {
+    let server = world.spawn("serve", arguments);
+    let address = server.address();
+    server.expect_children(CHILDREN);
+    (server, address)
+}
+
 fn stop(server: &Server) -> String {
     assert!(server.stop(Signal::SIGTERM, SOON).success());
     server.stdout()
@@ -143,9 +151,7 @@ fn stop(server: &Server) -> String {
 
 /// Without the wait in accept (`Stance::in_line` never true) the first two children had it all.
 fn children_take_turns(world: &mut World) {
-    let server = world.spawn("serve", &["--order", "in-turn"]);
-    let address = server.address();
-    server.expect_children(CHILDREN);
+    let (server, address) = pool(world, &["--order", "in-turn"]);
     until_they_take_turns(&address);
     stop(&server);
 }
@@ -153,34 +159,26 @@ fn children_take_turns(world: &mut World) {
 fn children_take_turns_on_a_unix_socket(world: &mut World) {
     let path = world.tempdir().join("socket");
     let path = path.to_str().unwrap();
-    let server = world.spawn("serve", &["--order", "in-turn", "--unix", path]);
-    let address = server.address();
-    server.expect_children(CHILDREN);
+    let (server, address) = pool(world, &["--order", "in-turn", "--unix", path]);
     until_they_take_turns(&address);
     stop(&server);
 }
 
 fn few_children_without_a_limit_take_turns_unasked(world: &mut World) {
-    let server = world.spawn("serve", &[]);
-    let address = server.address();
-    server.expect_children(CHILDREN);
+    let (server, address) = pool(world, &[]);
     until_they_take_turns(&address);
     stop(&server);
 }
 
 fn the_oldest_goes_first(world: &mut World) {
-    let server = world.spawn("serve", &["--order", "oldest-first"]);
-    let address = server.address();
-    server.expect_children(CHILDREN);
+    let (server, address) = pool(world, &["--order", "oldest-first"]);
     until_the_oldest_have_all(&address);
     stop(&server);
 }
 
 /// Children that take turns would all reach it at the same time.
 fn the_oldest_goes_first_where_there_is_a_limit(world: &mut World) {
-    let server = world.spawn("serve", &["--max-requests", "1000000"]);
-    let address = server.address();
-    server.expect_children(CHILDREN);
+    let (server, address) = pool(world, &["--max-requests", "1000000"]);
     until_the_oldest_have_all(&address);
     stop(&server);
 }
@@ -235,9 +233,7 @@ fn a_child_in_line_leaves_when_told_to(world: &mut World) {
 /// They are not where they would see the death watch: the kernel's signal ends accept(2), and a word
 /// that nobody reads ends the rest.
 fn f01_children_in_line_go_with_the_parent(world: &mut World) {
-    let server = world.spawn("serve", &["--order", "in-turn"]);
-    let address = server.address();
-    server.expect_children(CHILDREN);
+    let (server, address) = pool(world, &["--order", "in-turn"]);
     until_they_take_turns(&address);
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
