@@ -78,6 +78,7 @@ mod accept;
 pub mod conn;
 mod exec;
 pub(crate) mod listen_fds;
+mod service;
 mod tcp;
 mod unix;
 

@@ -1,9 +1,10 @@
 //! The stock TCP server, the original's PreFork::TCP: addresses, options, a handler.
 
 use super::{
-    accept::{BRIEFLY, Handler, Service, common_attributes, common_server, order::AcceptOrder},
+    accept::{BRIEFLY, order::AcceptOrder},
     conn::{Conn, ConnClass},
     listen_fds::{self, Wanted},
+    service::{Handler, Service, common_attributes, common_server},
 };
 use crate::{
     child_end::Comm,

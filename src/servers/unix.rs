@@ -1,9 +1,10 @@
 //! The stock server for a UNIX socket, the original's PreFork::UNIX: a path, a mode, a handler.
 
 use super::{
-    accept::{Handler, Service, common_attributes, common_server, order::AcceptOrder},
+    accept::order::AcceptOrder,
     conn::{Conn, ConnClass},
     listen_fds::{self, Wanted},
+    service::{Handler, Service, common_attributes, common_server},
 };
 use crate::{
     child_end::Comm,

@@ -27,7 +27,7 @@ impl AcceptOrder {
     const FEW: usize = 50;
 
     /// For a server that was not told.
-    pub(super) fn choose(children: Option<usize>, max_requests: u64) -> Self {
+    pub(in crate::servers) fn choose(children: Option<usize>, max_requests: u64) -> Self {
         match children {
             Some(..=Self::FEW) if max_requests == 0 => Self::InTurn,
             _ => Self::OldestFirst,
