@@ -1,6 +1,10 @@
 //! The wire between child and parent: the three words, and the framer that finds words and lines
 //! in a stream of bytes. Bytes in, events out; reads and writes nothing itself.
 
+mod entry;
+
+pub(crate) use self::entry::Entry;
+
 use std::fmt::{self, Write as _};
 
 /// "I am alive": prints as ACK (0x06).

@@ -28,6 +28,8 @@ pub enum Operation {
     Listen,
     /// Turning a name into addresses.
     Lookup,
+    /// Making memory that parent and children share.
+    Map,
     /// Opening a file or a directory.
     Open,
     /// Making a pipe.
@@ -69,6 +71,7 @@ impl Operation {
             Self::Limit => "limit",
             Self::Listen => "listen",
             Self::Lookup => "lookup",
+            Self::Map => "map",
             Self::Open => "open",
             Self::Pipe => "pipe",
             Self::Poll => "poll",

@@ -170,13 +170,20 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
+    /// What the next child to be entered will be called.
+    pub(crate) fn next_id(&self) -> ChildId {
+        // OK because a slot is a live process, and no system has 2^32 of them.
+        ChildId::new(
+            self.children.vacant_key() as u32,
+            self.generation.wrapping_add(1),
+        )
+    }
+
     /// Enters a child that was just forked.
     pub(crate) fn insert(&mut self, pid: u32, now: Time, gaps: Duration) -> ChildId {
-        self.generation = self.generation.wrapping_add(1);
-        let entry = self.children.vacant_entry();
-        // OK because a slot is a live process, and no system has 2^32 of them.
-        let id = ChildId::new(entry.key() as u32, self.generation);
-        entry.insert(Child::new(id, pid, now, gaps));
+        let id = self.next_id();
+        self.generation = id.generation();
+        self.children.insert(Child::new(id, pid, now, gaps));
         self.census.starting += 1;
         id
     }
@@ -191,6 +198,11 @@ impl Pool {
 
     pub(crate) fn get(&self, id: ChildId) -> Option<&Child> {
         self.children.get(id.slot()).filter(|child| child.id == id)
+    }
+
+    /// The child whose name has that slot.
+    pub(crate) fn in_slot(&self, slot: usize) -> Option<&Child> {
+        self.children.get(slot)
     }
 
     pub(crate) fn get_mut(&mut self, id: ChildId) -> Option<&mut Child> {

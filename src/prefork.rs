@@ -22,7 +22,7 @@ use crate::{
     monitor::Monitor,
     os::{
         ours::PreForkId,
-        poller::{Attention, Ready, Source},
+        poller::{Ready, Source},
         shell::Shell,
     },
     pool,
@@ -57,6 +57,8 @@ pub struct PreFork<H, S> {
     ready: Vec<Ready>,
     /// When the loop should have turned next, as known at the end of the last turn.
     expected: Option<Time>,
+    /// Whether children may have noted something that they have not printed.
+    to_look_at_scoreboard: bool,
     /// When the end comes at the latest, once there are no children left.
     at_the_latest: Option<Time>,
     /// Whether some child may have ended without a word of which.
@@ -65,6 +67,15 @@ pub struct PreFork<H, S> {
     look_at: Option<Time>,
     warned_of_threads: bool,
     done: bool,
+}
+
+/// What a turn begins with.
+#[derive(Clone, Copy, Debug)]
+enum Wait {
+    /// Everything ends it, or so much time.
+    ForAnything(Option<Duration>),
+    /// Words pile up for so long, or until something urgent has come; then everything is looked at.
+    ForWords(Duration),
 }
 
 /// What a turn of the loop has left.
@@ -105,12 +116,11 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
     /// When waiting for events fails. The children are told to stop when the server is dropped.
     pub fn run(&mut self) -> Result<Report, Error> {
         loop {
-            let batch = self.word_batch();
-            let attention = match batch {
-                Some(_) => Attention::Urgent,
-                None => Attention::Full,
+            let wait = match self.word_batch() {
+                Some(batch) => Wait::ForWords(batch),
+                None => Wait::ForAnything(None),
             };
-            if self.turn_with(batch, attention)?.done {
+            if self.turn_with(wait)?.done {
                 return Ok(self.core.monitor.report().clone());
             }
         }
@@ -126,16 +136,17 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
     ///
     /// When waiting for events fails.
     pub fn turn(&mut self, wait: Option<Duration>) -> Result<Turn, Error> {
-        self.turn_with(wait, Attention::Full)
+        self.turn_with(Wait::ForAnything(wait))
     }
 
-    fn turn_with(&mut self, wait: Option<Duration>, attention: Attention) -> Result<Turn, Error> {
+    fn turn_with(&mut self, wait: Wait) -> Result<Turn, Error> {
         if !self.done {
-            let ready = self.wait(wait, attention)?;
+            let ready = self.wait(wait)?;
             self.tick();
             self.heed_signals(&ready);
             self.reap(&ready);
             self.read(&ready);
+            self.look_at_scoreboard();
             self.core.monitor.fire_due();
             self.post_watched(&ready);
             self.perform();
@@ -146,10 +157,18 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
         Ok(self.what_is_left())
     }
 
-    fn wait(&mut self, wait: Option<Duration>, attention: Attention) -> Result<Vec<Ready>, Error> {
-        let timeout = [wait, self.patience()].into_iter().flatten().min();
+    fn wait(&mut self, wait: Wait) -> Result<Vec<Ready>, Error> {
+        let patience = self.patience();
+        let sooner = |wait| [wait, patience].into_iter().flatten().min();
         let mut ready = std::mem::take(&mut self.ready);
-        self.shell.wait(attention, timeout, &mut ready)?;
+        match wait {
+            Wait::ForAnything(wait) => self.shell.wait(sooner(wait), &mut ready)?,
+            Wait::ForWords(batch) => {
+                self.to_look_at_scoreboard = true;
+                let batch = sooner(Some(batch)).unwrap_or(batch);
+                self.shell.wait_for_words(batch, &mut ready)?;
+            }
+        }
         Ok(ready)
     }
 

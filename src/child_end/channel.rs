@@ -14,6 +14,9 @@ use std::{
 pub(crate) trait Sink: Send + Sync {
     /// Writes `message` in one piece. False if there was no room for it, and none of it was written.
     fn write(&self, message: &[u8]) -> io::Result<bool>;
+    /// Notes what the child is doing where the parent can look. True if it is going to, so that it need
+    /// not be told.
+    fn note(&self, busy: bool) -> bool;
 }
 
 /// What all handles to the wire share, in whichever thread.
@@ -72,6 +75,9 @@ impl Channel {
         }
         let stated = self.stated.swap(true, Ordering::Relaxed);
         if self.busy.swap(busy, Ordering::Relaxed) == busy && stated {
+            return Ok(());
+        }
+        if self.sink.note(busy) {
             return Ok(());
         }
         self.say(if busy { Word::Busy } else { Word::NotBusy })

@@ -106,6 +106,27 @@ fn busy_and_not_busy_are_said_when_they_are_new() {
     assert_eq!(world.said(), [BUSY, NOT_BUSY]);
 }
 
+/// A word is printed unless the parent is going to look at what was noted; each is noted, so that it finds
+/// the last one there.
+#[test]
+fn what_the_parent_will_look_for_is_not_printed() {
+    let (world, comm) = end();
+    comm.not_busy().unwrap();
+    comm.busy().unwrap();
+    assert_eq!(world.said(), [NOT_BUSY, BUSY]);
+    world.pipe.looks.store(true, Ordering::Relaxed);
+    comm.not_busy().unwrap();
+    comm.acker().busy().unwrap();
+    comm.busy().unwrap();
+    assert_eq!(world.said(), [[0; 0]; 0]);
+    comm.ack().unwrap();
+    assert_eq!(world.said(), [ACK_BUSY], "an ACK is always printed");
+    assert_eq!(world.pipe.noted(), [false, true, false, true]);
+    world.stop.set(true);
+    comm.not_busy().unwrap();
+    assert_eq!(world.pipe.noted(), [false; 0], "it is leaving");
+}
+
 #[test]
 fn a_child_that_leaves_says_no_not_busy_with_its_acks() {
     let (world, comm) = end();

@@ -46,6 +46,13 @@ impl Monitor {
         }
     }
 
+    /// The state that a child is in as far as its words show it; `None` if the books do not say, since it
+    /// is retiring.
+    pub(crate) fn is_busy(&self, id: ChildId) -> Option<bool> {
+        let state = self.pool.get(id)?.state;
+        (state != State::Retiring).then_some(state == State::Busy)
+    }
+
     /// Notes whether the turn left output of a child unread.
     pub(crate) fn set_unread(&mut self, id: ChildId, unread: bool) {
         if let Some(child) = self.pool.get_mut(id) {

@@ -4,7 +4,9 @@
 use super::{
     clock::Clock,
     ours::Ours,
-    pipes, signals,
+    pipes,
+    scoreboard::Place,
+    signals,
     waiter::{THE_END, Waiter, poll_any},
 };
 use crate::{
@@ -19,15 +21,24 @@ use std::{
     time::Duration,
 };
 
-/// The write end of the pipe itself: redirecting fd 1 does not break it.
-pub(crate) struct PipeSink(pub(crate) OwnedFd);
+/// Where words go to.
+pub(crate) struct PipeSink {
+    /// The write end of the pipe itself: redirecting fd 1 does not break it.
+    pub(crate) pipe: OwnedFd,
+    /// The child's place on the scoreboard, unless it is to print every word.
+    pub(crate) place: Option<Place>,
+}
 
 impl Sink for PipeSink {
     /// Never blocks: while the parent is stopped, the children go on serving. The pipe stays in
     /// blocking mode, since stdout is the same description and does not expect otherwise.
     fn write(&self, message: &[u8]) -> io::Result<bool> {
         // A message is shorter than PIPE_BUF, so it is written whole or not at all.
-        Ok(pipes::write_nowait(self.0.as_raw_fd(), message)?.is_some())
+        Ok(pipes::write_nowait(self.pipe.as_raw_fd(), message)?.is_some())
+    }
+
+    fn note(&self, busy: bool) -> bool {
+        self.place.as_ref().is_some_and(|place| place.note(busy))
     }
 }
 

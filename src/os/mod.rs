@@ -14,6 +14,7 @@ pub(crate) mod pidfd;
 pub(crate) mod pipes;
 pub(crate) mod poller;
 mod runs;
+pub(crate) mod scoreboard;
 pub(crate) mod shell;
 pub(crate) mod signals;
 pub(crate) mod sockets;

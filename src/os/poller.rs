@@ -114,15 +114,6 @@ pub(crate) struct Ready {
     pub(crate) hung_up: bool,
 }
 
-/// How a wait may be spent.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Attention {
-    /// Everything ends it.
-    Full,
-    /// Only what is urgent ends it; then everything is looked at.
-    Urgent,
-}
-
 const BATCH: usize = 1024;
 
 #[derive(Debug)]
@@ -192,18 +183,31 @@ impl Poller {
     /// Waits for at most `timeout` and collects what is ready; an interruption ends the wait.
     pub(crate) fn wait(
         &mut self,
-        attention: Attention,
         timeout: Option<Duration>,
         ready: &mut Vec<Ready>,
     ) -> io::Result<()> {
         ready.clear();
-        let mut outer_timeout = timeout;
-        if attention == Attention::Urgent {
-            collect(&mut self.urgent, &mut self.events, timeout, ready)?;
-            outer_timeout = Some(Duration::ZERO);
-        }
+        self.wait_more(timeout, ready)
+    }
+
+    /// Waits for at most `timeout` for what is urgent, and collects that.
+    pub(crate) fn wait_urgent(
+        &mut self,
+        timeout: Duration,
+        ready: &mut Vec<Ready>,
+    ) -> io::Result<()> {
+        ready.clear();
+        collect(&mut self.urgent, &mut self.events, Some(timeout), ready)
+    }
+
+    /// As [`wait`](Self::wait), but keeps what was collected before.
+    pub(crate) fn wait_more(
+        &mut self,
+        timeout: Option<Duration>,
+        ready: &mut Vec<Ready>,
+    ) -> io::Result<()> {
         let before = ready.len();
-        collect(&mut self.all, &mut self.events, outer_timeout, ready)?;
+        collect(&mut self.all, &mut self.events, timeout, ready)?;
         let urgent = ready[before..]
             .iter()
             .position(|event| event.source == Source::Urgent);

@@ -8,7 +8,8 @@ use super::{
     output::Outputs,
     pidfd::Reaped,
     pipes,
-    poller::{Attention, Poller, Ready, Source},
+    poller::{Poller, Ready, Source},
+    scoreboard::Scoreboard,
     signals::{Arrived, Statuses, Subscription},
     waiter::poll_any,
     wires::Wires,
@@ -42,6 +43,7 @@ pub(crate) struct Shell {
     pub(crate) poller: Poller,
     pub(crate) wires: Wires,
     pub(crate) outputs: Outputs,
+    pub(crate) scoreboard: Scoreboard,
     pub(crate) null: Ours<OwnedFd>,
     pub(crate) threads: Threads,
     /// The end that children watch; taken by a child.
@@ -57,7 +59,13 @@ pub(crate) struct Shell {
 }
 
 impl Shell {
-    pub(crate) fn new(id: PreForkId, handle_signals: bool, grace: Duration) -> Result<Self, Error> {
+    /// The shell of a server that has so many children at the most, for now.
+    pub(crate) fn new(
+        id: PreForkId,
+        handle_signals: bool,
+        grace: Duration,
+        children: usize,
+    ) -> Result<Self, Error> {
         let pipe = |error| Error::new(Operation::Pipe, "for the death watch", error);
         let null = open_null()?;
         // Made now, its buffer is made once, and not in each child.
@@ -81,6 +89,8 @@ impl Shell {
             poller,
             wires: Wires::default(),
             outputs: Outputs::new(),
+            scoreboard: Scoreboard::new(children)
+                .map_err(|error| Error::new(Operation::Map, "the scoreboard", error))?,
             null: Ours::parents(null),
             threads: Threads::open(),
             death_read: Some(death_read),
@@ -93,14 +103,29 @@ impl Shell {
         })
     }
 
+    /// Waits for at most `timeout`, and collects what is ready.
     pub(crate) fn wait(
         &mut self,
-        attention: Attention,
         timeout: Option<Duration>,
         ready: &mut Vec<Ready>,
     ) -> Result<(), Error> {
         self.poller
-            .wait(attention, timeout, ready)
+            .wait(timeout, ready)
+            .map_err(|error| Error::new(Operation::Poll, "for events", error))
+    }
+
+    /// Lets words pile up for at most `timeout`, or until something urgent has come; then collects what
+    /// is ready. What children have noted meanwhile is to be looked at when their pipes have been read.
+    pub(crate) fn wait_for_words(
+        &mut self,
+        timeout: Duration,
+        ready: &mut Vec<Ready>,
+    ) -> Result<(), Error> {
+        self.scoreboard.promise_to_look();
+        let piled = self.poller.wait_urgent(timeout, ready);
+        self.scoreboard.keep_promise();
+        piled
+            .and_then(|()| self.poller.wait_more(Some(Duration::ZERO), ready))
             .map_err(|error| Error::new(Operation::Poll, "for events", error))
     }
 

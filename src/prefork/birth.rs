@@ -4,7 +4,7 @@
 use super::{LOOK_EVERY, PreFork};
 use crate::{
     attributes::{CommChannel, ThreadCheck},
-    child::{Reason, Signal},
+    child::{ChildId, Reason, Signal},
     child_end::Comm,
     error::{Error, Operation},
     hooks::PreForkHooks,
@@ -60,11 +60,14 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
         let private = self.core.monitor.comm_channel() == CommChannel::Private;
         let (parents, childs) = pipes::for_child(private)
             .map_err(|error| Error::new(Operation::Pipe, "for a child", error))?;
+        // What it will be called is known before, so that the child finds its place.
+        let id = self.core.monitor.pool.next_id();
+        self.shell.scoreboard.enter(id);
         let parent = std::process::id();
         let signal = |error| Error::new(Operation::Signal, "mask", error);
         let mask = Mask::block_all().map_err(signal)?;
         match fork::fork(&mask) {
-            Ok(Forked::Child) => self.live_as_child(childs, parent, mask),
+            Ok(Forked::Child) => self.live_as_child(id, childs, parent, mask),
             Ok(Forked::Parent(pid)) => {
                 drop(childs);
                 let restored = mask.restore().map_err(signal);
@@ -121,8 +124,8 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
 
     /// In the child: everything, to the end of the process. Nothing that the parent owns is dropped
     /// here; the descriptors have been closed by number.
-    fn live_as_child(&mut self, ends: ChildEnds, parent: u32, mask: Mask) -> ! {
-        let life = AssertUnwindSafe(|| match self.become_child(ends, parent, mask) {
+    fn live_as_child(&mut self, id: ChildId, ends: ChildEnds, parent: u32, mask: Mask) -> ! {
+        let life = AssertUnwindSafe(|| match self.become_child(id, ends, parent, mask) {
             Ok(mut comm) => self.serve(&mut comm, parent),
             Err(error) => {
                 complain!("cannot become a child: {error}");
@@ -140,7 +143,13 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
         fork::exit(code)
     }
 
-    fn become_child(&mut self, ends: ChildEnds, parent: u32, mask: Mask) -> io::Result<Comm> {
+    fn become_child(
+        &mut self,
+        id: ChildId,
+        ends: ChildEnds,
+        parent: u32,
+        mask: Mask,
+    ) -> io::Result<Comm> {
         self.core.monitor.pid = std::process::id();
         let monitor = &self.core.monitor;
         let (words, coalesce) = (monitor.comm_words(), monitor.coalesce_words());
@@ -156,7 +165,10 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
         let death = self.shell.death_read.take();
         let death = death.ok_or_else(|| io::Error::other("the death watch is gone"))?;
         let link = ChildLink::new(self.shell.clock, stop, death)?;
-        let sink = PipeSink(ends.comm.unwrap_or(ends.stdout));
+        let sink = PipeSink {
+            pipe: ends.comm.unwrap_or(ends.stdout),
+            place: coalesce.then(|| self.shell.scoreboard.place(id)),
+        };
         Ok(Comm::new(Box::new(link), Box::new(sink), words, coalesce))
     }
 

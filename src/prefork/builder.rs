@@ -94,7 +94,12 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
         let private = usize::from(normal.comm_channel == CommChannel::Private);
         limits::ensure_open_files(normal.max_clients, DESCRIPTORS_A_CHILD + private)?;
         let id = PreForkId::unique();
-        let shell = Shell::new(id, normal.handle_signals, normal.kill_timeout)?;
+        let shell = Shell::new(
+            id,
+            normal.handle_signals,
+            normal.kill_timeout,
+            normal.max_clients,
+        )?;
         let mut monitor = Monitor::with_attributes(self.attributes);
         monitor.pid = std::process::id();
         let mut prefork = PreFork {
@@ -104,6 +109,7 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
             shell,
             ready: Vec::new(),
             expected: None,
+            to_look_at_scoreboard: false,
             at_the_latest: None,
             deaths_unknown: false,
             look_at: None,

@@ -1,13 +1,16 @@
 //! What children write and how they end: reading, reaping, the end of a record.
 
-use super::{PreFork, birth::EXIT_ACCEPT};
+use super::{PreFork, birth::EXIT_ACCEPT, core::Core};
 use crate::{
     child::{Child, ChildId, Flags, Reason, Signal},
+    comm::{Output as Found, Word},
     error::Operation,
     hooks::PreForkHooks,
     os::{
         pidfd::{self, Reaped},
         poller::{Output, Ready, Source},
+        scoreboard::Scoreboard,
+        shell::Shell,
         wires::Progress,
     },
     server::ChildServer,
@@ -68,18 +71,25 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
     /// A child is dead: its last lines, then the hooks, then the end of its record.
     fn bury(&mut self, child: ChildId, status: Option<ExitStatus>) {
         for output in Output::ALL {
-            let Self { core, shell, .. } = self;
-            let drained = shell
-                .wires
-                .drain(child, output, |found| core.deliver(child, output, found));
+            let drained = self.shell.wires.drain(child, output, |found| {
+                hear(
+                    &mut self.core,
+                    &mut self.shell.scoreboard,
+                    child,
+                    output,
+                    found,
+                )
+            });
             if let Err(error) = drained {
                 log::debug!("reading the last words of {child}: {error}");
             }
         }
+        self.hear_news(child);
         if self.core.monitor.close(child) {
             self.call_server_closed(child);
         }
         self.shell.wires.remove(&self.shell.poller, child);
+        self.shell.scoreboard.leave(child);
         let Some((record, death)) = self.core.monitor.exited(child, status) else {
             return;
         };
@@ -128,15 +138,17 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
 
     fn read_output(&mut self, child: ChildId, output: Output) {
         let Self { core, shell, .. } = self;
-        match shell
-            .wires
-            .read(child, output, |found| core.deliver(child, output, found))
-        {
+        let Shell {
+            wires,
+            scoreboard,
+            poller,
+            ..
+        } = shell;
+        let mut found = |found: Found<'_>| hear(core, scoreboard, child, output, found);
+        match wires.read(child, output, &mut found) {
             Ok(Progress::Drained | Progress::More) => {}
             Ok(Progress::Ended) => {
-                shell.wires.finish(&shell.poller, child, output, |found| {
-                    core.deliver(child, output, found);
-                });
+                wires.finish(poller, child, output, found);
                 self.output_ended(child, output);
             }
             Err(error) => {
@@ -144,6 +156,32 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
                 self.run_error_of(Operation::Read, &error, child);
                 self.output_ended(child, output);
             }
+        }
+    }
+
+    /// Hears what children have noted while the parent was going to look. What a child has printed was
+    /// printed before, so its pipe comes first; where that was not read to the end, the look is put off.
+    pub(super) fn look_at_scoreboard(&mut self) {
+        if !std::mem::take(&mut self.to_look_at_scoreboard) {
+            return;
+        }
+        for slot in self.shell.scoreboard.to_look_at() {
+            let Some(child) = self.core.monitor.pool.in_slot(slot) else {
+                continue;
+            };
+            if child.flags().contains(Flags::UNREAD) {
+                self.to_look_at_scoreboard = true;
+                continue;
+            }
+            self.hear_news(child.id());
+        }
+    }
+
+    /// Hears what one child has noted.
+    fn hear_news(&mut self, child: ChildId) {
+        let believed = self.core.monitor.is_busy(child);
+        for &word in self.shell.scoreboard.news(child, believed) {
+            self.core.deliver(child, Output::Stdout, Found::Word(word));
         }
     }
 
@@ -168,4 +206,18 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
             monitor.retire(child, Reason::Faulty);
         }
     }
+}
+
+/// Hands on what has come through a pipe.
+fn hear<H: PreForkHooks>(
+    core: &mut Core<H>,
+    scoreboard: &mut Scoreboard,
+    child: ChildId,
+    output: Output,
+    found: Found<'_>,
+) {
+    if let Found::Word(Word::Busy | Word::NotBusy) = found {
+        scoreboard.printed(child);
+    }
+    core.deliver(child, output, found);
 }

@@ -147,6 +147,16 @@ pub(crate) struct Pipe {
     messages: Mutex<Vec<Vec<u8>>>,
     pub(crate) full: AtomicBool,
     pub(crate) broken: AtomicBool,
+    /// Whether the parent is going to look what was noted.
+    pub(crate) looks: AtomicBool,
+    notes: Mutex<Vec<bool>>,
+}
+
+impl Pipe {
+    /// What was noted since last asked: whether it was BUSY.
+    pub(crate) fn noted(&self) -> Vec<bool> {
+        std::mem::take(&mut self.notes.lock().unwrap())
+    }
 }
 
 impl Sink for Arc<Pipe> {
@@ -159,5 +169,10 @@ impl Sink for Arc<Pipe> {
             self.messages.lock().unwrap().push(message.to_vec());
         }
         Ok(room)
+    }
+
+    fn note(&self, busy: bool) -> bool {
+        self.notes.lock().unwrap().push(busy);
+        self.looks.load(Ordering::Relaxed)
     }
 }
