@@ -90,14 +90,16 @@ pub(crate) fn plan(census: Census, demand: Demand, attributes: &Attributes) -> P
 pub(crate) fn word_batch(census: Census, attributes: &Attributes) -> Option<Duration> {
     const SHORT: Duration = Duration::from_millis(2);
     const LONG: Duration = Duration::from_millis(10);
+    const LONGEST: Duration = Duration::from_millis(20);
     /// So many connections that are kept for long may come in the meantime before a fork is due.
     const PLENTY: usize = 8;
     if census.starting > 0 {
         return None;
     }
     let to_spare = census.idle().checked_sub(attributes.min_spare_servers)?;
-    let full = census.live() >= attributes.max_clients;
-    Some(if full || to_spare >= PLENTY {
+    Some(if census.live() >= attributes.max_clients {
+        LONGEST
+    } else if to_spare >= PLENTY {
         LONG
     } else {
         SHORT

@@ -32,8 +32,9 @@ use std::{
 /// are printed.
 const WILL_LOOK: u64 = 0x6c6f_6f6b_2061_7420;
 
-/// In front of the entries, so that the promise has a cache line of its own.
-const HEAD: usize = 8;
+/// How many numbers fill a cache line, in most machines. The promise has one of its own, and so has each
+/// entry: children on different processors write to theirs all the time.
+const LINE: usize = 8;
 
 /// The memory itself.
 struct Memory {
@@ -49,8 +50,8 @@ unsafe impl Sync for Memory {}
 impl Memory {
     fn new(entries: usize) -> io::Result<Self> {
         let length = entries
-            .checked_add(HEAD)
-            .and_then(|words| words.checked_mul(size_of::<AtomicU64>()))
+            .checked_add(1)
+            .and_then(|lines| lines.checked_mul(LINE * size_of::<AtomicU64>()))
             .and_then(NonZeroUsize::new)
             .ok_or(io::ErrorKind::OutOfMemory)?;
         // SAFETY: a new mapping, at an address of the kernel's choice.
@@ -85,7 +86,7 @@ impl Memory {
 
     /// There are as many entries as `max_clients` at the start; more children have none.
     fn entry(&self, slot: usize) -> Option<&AtomicU64> {
-        self.words()[HEAD..].get(slot)
+        self.words().get((slot + 1) * LINE)
     }
 }
 
@@ -153,9 +154,10 @@ impl Scoreboard {
     /// The place in which a child notes what it is doing: for the child itself.
     pub(crate) fn place(&self, child: ChildId) -> Place {
         Place {
-            memory: Arc::clone(&self.memory),
-            slot: child.slot(),
+            entry: self.memory.entry(child.slot()).map(NonNull::from),
+            promise: NonNull::from(self.memory.promise()),
             generation: child.generation(),
+            _memory: Arc::clone(&self.memory),
         }
     }
 
@@ -178,8 +180,9 @@ impl Scoreboard {
 
     /// The slots of children that may have news.
     pub(crate) fn to_look_at(&self) -> Vec<usize> {
-        let entries = self.memory.words()[HEAD..].iter().zip(&self.seen);
+        let entries = self.memory.words().iter().step_by(LINE).skip(1);
         entries
+            .zip(&self.seen)
             .enumerate()
             .filter(|(_, (entry, seen))| {
                 seen.is_to_be_compared(Entry::from_bits(entry.load(SeqCst)))
@@ -218,10 +221,18 @@ impl fmt::Debug for Scoreboard {
 
 /// Where one child notes what it is doing.
 pub(crate) struct Place {
-    memory: Arc<Memory>,
-    slot: usize,
+    /// What is noted and looked at is kept at hand: each page that a child touches for a connection after
+    /// others have run costs it more than the step itself.
+    entry: Option<NonNull<AtomicU64>>,
+    promise: NonNull<AtomicU64>,
     generation: u32,
+    _memory: Arc<Memory>,
 }
+
+// SAFETY: what it points at is atomic, and stays for as long as it holds the memory.
+unsafe impl Send for Place {}
+// SAFETY: as above.
+unsafe impl Sync for Place {}
 
 impl Place {
     /// Notes it. True if the parent is going to find it by itself, false if it has to be told.
@@ -232,9 +243,11 @@ impl Place {
 
     /// False if there is no such place any more.
     fn write(&self, busy: bool) -> bool {
-        let Some(place) = self.memory.entry(self.slot) else {
+        let Some(place) = &self.entry else {
             return false;
         };
+        // SAFETY: it is in the memory that this holds.
+        let place = unsafe { place.as_ref() };
         let entry = Entry::from_bits(place.load(SeqCst));
         // A copy that a child has made of itself, as by daemon(3), may outlive it.
         let stands = entry.is_of(self.generation);
@@ -245,7 +258,8 @@ impl Place {
     }
 
     fn is_promised(&self) -> bool {
-        self.memory.promise().load(SeqCst) == WILL_LOOK
+        // SAFETY: as above.
+        unsafe { self.promise.as_ref() }.load(SeqCst) == WILL_LOOK
     }
 }
 

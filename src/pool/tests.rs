@@ -71,7 +71,7 @@ fn words_pile_up_the_longer_the_less_hangs_on_them() {
         Some(10),
         "many may become busy before a fork is due"
     );
-    assert_eq!(of(0, 3, 47, some), Some(10), "there can be no fork");
+    assert_eq!(of(0, 3, 47, some), Some(20), "there can be no fork");
     assert_eq!(of(0, 1, 49, some), None, "fewer than there should be");
 }
 

@@ -43,6 +43,8 @@ pub(super) struct AcceptLoop<'a, S, L: AsRawFd> {
     long: bool,
     /// Whether a wait has ended because there is something to accept, unless somebody was faster.
     woken: bool,
+    /// Whether it has waited for the last connection.
+    waited: bool,
     /// How long to pause for want of descriptors or memory, while that lasts.
     shortage: Option<Duration>,
 }
@@ -71,6 +73,7 @@ impl<'a, S: Stream, L: AsFd + AsRawFd> AcceptLoop<'a, S, L> {
             in_a_row: 0,
             long: false,
             woken: false,
+            waited: false,
             shortage: None,
         }
     }
@@ -141,10 +144,12 @@ impl<'a, S: Stream, L: AsFd + AsRawFd> AcceptLoop<'a, S, L> {
     /// Waits for a connection, in one of two ways; only one of them yields it at once.
     fn wait(&mut self) -> io::Result<Option<OwnedFd>> {
         if self.stance.in_line() {
+            let began = self.comm.now();
             let found = self.try_accept(0)?;
             if found.is_none() {
                 self.stance.leave();
             }
+            self.waited = self.comm.now().since(began) >= Self::A_WAIT;
             return Ok(found);
         }
         self.wait_outside()?;
@@ -155,11 +160,11 @@ impl<'a, S: Stream, L: AsFd + AsRawFd> AcceptLoop<'a, S, L> {
     fn wait_outside(&mut self) -> io::Result<()> {
         let listeners = self.listeners.borrow();
         let fds: Vec<BorrowedFd<'_>> = listeners.iter().map(|listener| listener.as_fd()).collect();
-        let before = self.stance.takes_turns().then(|| self.comm.now());
+        let began = self.comm.now();
         self.woken = self.comm.wait(&fds)? == Wake::Ready;
-        if let Some(before) = before.filter(|_| self.woken)
-            && self.stance.woken(self.comm.now().since(before), BRIEFLY)
-        {
+        let took = self.comm.now().since(began);
+        self.waited = self.woken && took >= Self::A_WAIT;
+        if self.woken && self.stance.woken(took, BRIEFLY) {
             // Whoever has waited outside goes before those in line.
             self.comm.stand_aside();
         }
@@ -174,7 +179,14 @@ impl<'a, S: Stream, L: AsFd + AsRawFd> AcceptLoop<'a, S, L> {
         !self.woken && self.in_a_row < Self::LIKELY
     }
 
+    /// Takes a connection that is queued.
     fn accept(&mut self) -> io::Result<Option<OwnedFd>> {
+        if !self.woken && std::mem::take(&mut self.waited) {
+            // It has waited for the last one, so there is hardly another. If there is, the wait ends at
+            // once: each looks before it sleeps.
+            self.in_a_row = 0;
+            return Ok(None);
+        }
         let count = self.listeners.borrow().len();
         let look_first = self.looks_first();
         let woken = std::mem::take(&mut self.woken);

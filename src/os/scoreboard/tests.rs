@@ -79,7 +79,7 @@ fn more_children_than_there_are_entries_print() {
 
 #[test]
 fn a_board_that_cannot_be_is_an_error() {
-    for children in [usize::MAX, usize::MAX / size_of::<AtomicU64>() - HEAD] {
+    for children in [usize::MAX, usize::MAX / LINE / size_of::<AtomicU64>() - 1] {
         assert!(Scoreboard::new(children).is_err());
     }
 }
@@ -95,7 +95,7 @@ fn a_scribbled_board_is_no_promise_and_no_word() {
         assert!(!place.note(true));
     }
     board.promise_to_look();
-    board.memory.words()[HEAD].store(u64::MAX, SeqCst);
+    board.memory.entry(0).unwrap().store(u64::MAX, SeqCst);
     assert_eq!(board.news(child(0, 1), Some(false)), []);
     assert!(!place.note(false), "it is not its entry any more");
 }

@@ -65,10 +65,6 @@ impl Stance {
         self.in_line
     }
 
-    pub(super) fn takes_turns(&self) -> bool {
-        self.takes_turns
-    }
-
     /// A wait outside of the line has ended with a connection. True if the child is to get in line.
     pub(super) fn woken(&mut self, after: Duration, short: Duration) -> bool {
         self.short = if after < short { self.short + 1 } else { 0 };
