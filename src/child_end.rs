@@ -40,9 +40,8 @@ pub struct Comm {
     shared: Rc<Shared>,
 }
 
-struct Shared {
+struct Shared<L: ?Sized = dyn Link> {
     channel: Arc<Channel>,
-    link: Box<dyn Link>,
     coalesce: bool,
     interval: Cell<Option<Duration>>,
     next_ack: Cell<Option<Time>>,
@@ -51,21 +50,21 @@ struct Shared {
     when_told_to_stop: RefCell<Vec<Box<dyn FnOnce()>>>,
     /// What sends an ACK that is due; while it runs, and by default, there is none here.
     send_ack: RefCell<Option<SendAck>>,
+    link: L,
 }
 
 type SendAck = Box<dyn FnMut(&Comm) -> io::Result<()>>;
 
 impl Comm {
     pub(crate) fn new(
-        link: Box<dyn Link>,
-        sink: Box<dyn Sink>,
+        link: impl Link + 'static,
+        sink: impl Sink + 'static,
         words: CommWords,
         coalesce: bool,
     ) -> Self {
         Self {
             shared: Rc::new(Shared {
                 channel: Arc::new(Channel::new(sink, words)),
-                link,
                 coalesce,
                 interval: Cell::new(None),
                 next_ack: Cell::new(None),
@@ -73,6 +72,7 @@ impl Comm {
                 orphaned: Cell::new(false),
                 when_told_to_stop: RefCell::default(),
                 send_ack: RefCell::default(),
+                link,
             }),
         }
     }

@@ -20,8 +20,10 @@ pub(crate) trait Sink: Send + Sync {
 }
 
 /// What all handles to the wire share, in whichever thread.
-pub(super) struct Channel {
-    sink: Box<dyn Sink>,
+///
+/// (One allocation with its sink, as is [`Shared`](super::Shared) with its link: to a new child each is
+/// dear, since it is made on a page that must be copied first.)
+pub(super) struct Channel<S: ?Sized = dyn Sink> {
     words: CommWords,
     pub(super) busy: AtomicBool,
     /// Whether it was ever said what the child is doing. Until then it may still be making itself
@@ -31,21 +33,24 @@ pub(super) struct Channel {
     pub(super) unsaid: AtomicBool,
     /// Whether a word has found nobody who reads.
     pub(super) unheard: AtomicBool,
+    sink: S,
 }
 
-impl Channel {
-    pub(super) fn new(sink: Box<dyn Sink>, words: CommWords) -> Self {
+impl<S: Sink> Channel<S> {
+    pub(super) fn new(sink: S, words: CommWords) -> Self {
         Self {
-            sink,
             words,
             busy: AtomicBool::new(false),
             stated: AtomicBool::new(false),
             leaving: AtomicBool::new(false),
             unsaid: AtomicBool::new(false),
             unheard: AtomicBool::new(false),
+            sink,
         }
     }
+}
 
+impl Channel {
     /// Writes a word as newline, word, newline: output that was left unfinished before it loses
     /// neither. An ACK is followed by the word for the state, if one was said before, so that one
     /// lost or forged heals.

@@ -29,9 +29,12 @@ static COUNTS: [AtomicU64; HANDLED.len()] = [const { AtomicU64::new(0) }; HANDLE
 
 /// How many servers one process can run at a time.
 const SERVERS: usize = 64;
-/// The pipe of each server, -1 where there is none. A pipe for each, since whoever drained a common
-/// one would take the wake-up from the others.
-static PIPES: [AtomicI32; SERVERS] = [const { AtomicI32::new(-1) }; SERVERS];
+/// No descriptor: nothing of ours is ever a standard stream. Zero, so that the statics that a child
+/// resets lie on one page of those that begin as zeros, and a new child has no other to copy.
+const NONE: RawFd = 0;
+/// The pipe of each server. A pipe for each, since whoever drained a common one would take the wake-up
+/// from the others.
+static PIPES: [AtomicI32; SERVERS] = [const { AtomicI32::new(NONE) }; SERVERS];
 
 /// The dispositions that were there before ours, and how many servers want ours.
 static INSTALLED: Mutex<BTreeMap<usize, (usize, SigAction)>> = Mutex::new(BTreeMap::new());
@@ -62,7 +65,7 @@ fn wake(pipe: RawFd) {
 
 /// Writes to a descriptor that is there and in non-blocking mode.
 fn poke(fd: RawFd, bytes: &'static [u8]) {
-    if fd < 0 {
+    if fd == NONE {
         return;
     }
     // Once more if it was interrupted: a wake-up that is lost is a signal that is lost.
@@ -114,7 +117,7 @@ impl Subscription {
         pipes::set_nonblocking(&write)?;
         let fd = write.as_raw_fd();
         let claim = |pipe: &AtomicI32| {
-            pipe.compare_exchange(-1, fd, Ordering::Relaxed, Ordering::Relaxed)
+            pipe.compare_exchange(NONE, fd, Ordering::Relaxed, Ordering::Relaxed)
                 .is_ok()
         };
         let slot = PIPES.iter().position(claim).ok_or_else(|| {
@@ -199,7 +202,7 @@ impl Subscription {
 /// Puts back the dispositions and the mask that were there before.
 impl Drop for Subscription {
     fn drop(&mut self) {
-        PIPES[self.slot].store(-1, Ordering::Relaxed);
+        PIPES[self.slot].store(NONE, Ordering::Relaxed);
         let mut installed = installed();
         for &index in &self.wanted {
             let Some((count, before)) = installed.get_mut(&index) else {
@@ -291,7 +294,7 @@ impl Mask {
 
 static STOP: AtomicBool = AtomicBool::new(false);
 static ORPHANED: AtomicBool = AtomicBool::new(false);
-static STOP_BELL: AtomicI32 = AtomicI32::new(-1);
+static STOP_BELL: AtomicI32 = AtomicI32::new(NONE);
 static PARENT: AtomicI32 = AtomicI32::new(0);
 static GRACE_MICROSECONDS: AtomicU64 = AtomicU64::new(0);
 
@@ -312,11 +315,11 @@ extern "C" fn in_child(_signal: libc::c_int) {
 /// std's SIGSEGV handler, which tells a stack overflow from a crash.
 pub(crate) fn become_child(parent: u32, grace: Duration) -> io::Result<()> {
     for pipe in &PIPES {
-        pipe.store(-1, Ordering::Relaxed);
+        pipe.store(NONE, Ordering::Relaxed);
     }
     STOP.store(false, Ordering::Relaxed);
     ORPHANED.store(false, Ordering::Relaxed);
-    STOP_BELL.store(-1, Ordering::Relaxed);
+    STOP_BELL.store(NONE, Ordering::Relaxed);
     PARENT.store(i32::try_from(parent).unwrap_or(0), Ordering::Relaxed);
     let micros = u64::try_from(grace.as_micros()).unwrap_or(u64::MAX);
     GRACE_MICROSECONDS.store(micros.max(1), Ordering::Relaxed);

@@ -169,7 +169,7 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
             pipe: ends.comm.unwrap_or(ends.stdout),
             place: coalesce.then(|| self.shell.scoreboard.place(id)),
         };
-        Ok(Comm::new(Box::new(link), Box::new(sink), words, coalesce))
+        Ok(Comm::new(link, sink, words, coalesce))
     }
 
     /// In the child: the hooks, and serving between them. The exit code.

@@ -160,11 +160,16 @@ impl<'a, S: Stream, L: AsFd + AsRawFd> AcceptLoop<'a, S, L> {
     fn wait_outside(&mut self) -> io::Result<()> {
         let listeners = self.listeners.borrow();
         let fds: Vec<BorrowedFd<'_>> = listeners.iter().map(|listener| listener.as_fd()).collect();
-        let began = self.comm.now();
+        // A new child's first look at a clock is dear, and how long it waits for its first connection is of
+        // no account.
+        let began = (self.service.requests_handled > 0).then(|| self.comm.now());
         self.woken = self.comm.wait(&fds)? == Wake::Ready;
+        let Some(began) = began.filter(|_| self.woken) else {
+            return Ok(());
+        };
         let took = self.comm.now().since(began);
-        self.waited = self.woken && took >= Self::A_WAIT;
-        if self.woken && self.stance.woken(took, BRIEFLY) {
+        self.waited = took >= Self::A_WAIT;
+        if self.stance.woken(took, BRIEFLY) {
             // Whoever has waited outside goes before those in line.
             self.comm.stand_aside();
         }

@@ -62,8 +62,7 @@ impl World {
     }
 
     pub(crate) fn comm(self: &Rc<Self>, words: CommWords) -> Comm {
-        let sink = Box::new(Arc::clone(&self.pipe));
-        Comm::new(Box::new(Rc::clone(self)), sink, words, true)
+        Comm::new(Rc::clone(self), Arc::clone(&self.pipe), words, true)
     }
 
     pub(crate) fn pass(&self, time: Duration) {
