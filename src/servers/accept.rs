@@ -15,6 +15,7 @@ use crate::{
         sockets::{self, Accepted, Blocking},
     },
     server::complain,
+    time::Time,
 };
 use std::{
     cell::RefCell,
@@ -45,6 +46,7 @@ pub(super) struct AcceptLoop<'a, S, L: AsRawFd> {
     woken: bool,
     /// Whether it has waited for the last connection.
     waited: bool,
+    clock: Option<Time>,
     /// How long to pause for want of descriptors or memory, while that lasts.
     shortage: Option<Duration>,
 }
@@ -74,6 +76,7 @@ impl<'a, S: Stream, L: AsFd + AsRawFd> AcceptLoop<'a, S, L> {
             long: false,
             woken: false,
             waited: false,
+            clock: None,
             shortage: None,
         }
     }
@@ -84,7 +87,7 @@ impl<'a, S: Stream, L: AsFd + AsRawFd> AcceptLoop<'a, S, L> {
         self.keep_nonblocking()?;
         while !self.comm.shutdown_requested() {
             // Under load there is always another connection, and never a wait.
-            self.say(Comm::attend);
+            self.say(|comm| comm.attend_at(self.clock));
             let connection = match self.accept()? {
                 Some(connection) => Some(connection),
                 None => {
@@ -144,12 +147,11 @@ impl<'a, S: Stream, L: AsFd + AsRawFd> AcceptLoop<'a, S, L> {
     /// Waits for a connection, in one of two ways; only one of them yields it at once.
     fn wait(&mut self) -> io::Result<Option<OwnedFd>> {
         if self.stance.in_line() {
-            let began = self.comm.now();
             let found = self.try_accept(0)?;
             if found.is_none() {
                 self.stance.leave();
             }
-            self.waited = self.comm.now().since(began) >= Self::A_WAIT;
+            self.waited = self.lap().is_some_and(|took| took >= Self::A_WAIT);
             return Ok(found);
         }
         self.wait_outside()?;
@@ -160,16 +162,11 @@ impl<'a, S: Stream, L: AsFd + AsRawFd> AcceptLoop<'a, S, L> {
     fn wait_outside(&mut self) -> io::Result<()> {
         let listeners = self.listeners.borrow();
         let fds: Vec<BorrowedFd<'_>> = listeners.iter().map(|listener| listener.as_fd()).collect();
-        // A new child's first look at a clock is dear, and how long it waits for its first connection is of
-        // no account.
-        let began = (self.service.requests_handled > 0).then(|| self.comm.now());
         self.woken = self.comm.wait(&fds)? == Wake::Ready;
-        let Some(began) = began.filter(|_| self.woken) else {
-            return Ok(());
-        };
-        let took = self.comm.now().since(began);
-        self.waited = took >= Self::A_WAIT;
-        if self.stance.woken(took, BRIEFLY) {
+        drop(listeners);
+        let took = self.lap();
+        self.waited = self.woken && took.is_some_and(|took| took >= Self::A_WAIT);
+        if self.woken && took.is_some_and(|took| self.stance.woken(took, BRIEFLY)) {
             // Whoever has waited outside goes before those in line.
             self.comm.stand_aside();
         }
@@ -195,7 +192,6 @@ impl<'a, S: Stream, L: AsFd + AsRawFd> AcceptLoop<'a, S, L> {
         let count = self.listeners.borrow().len();
         let look_first = self.looks_first();
         let woken = std::mem::take(&mut self.woken);
-        let began = (self.service.blocks && !look_first).then(|| self.comm.now());
         let mut found = None;
         for offset in 0..count {
             let index = (self.next + offset) % count;
@@ -209,7 +205,9 @@ impl<'a, S: Stream, L: AsFd + AsRawFd> AcceptLoop<'a, S, L> {
             }
         }
         // Without a look the attempt may have been a wait: then nothing was queued after all.
-        let waited = began.is_some_and(|began| self.comm.now().since(began) >= Self::A_WAIT);
+        let waited = self.service.blocks
+            && !look_first
+            && self.lap().is_some_and(|took| took >= Self::A_WAIT);
         self.in_a_row = match &found {
             Some(_) if !woken && !waited => self.in_a_row.saturating_add(1),
             _ => 0,
@@ -268,7 +266,6 @@ impl<'a, S: Stream, L: AsFd + AsRawFd> AcceptLoop<'a, S, L> {
         if self.long {
             self.comm.stand_aside();
         }
-        let began = self.comm.now();
         self.service.requests_handled += 1;
         let conn = Conn::new(
             connection,
@@ -282,7 +279,14 @@ impl<'a, S: Stream, L: AsFd + AsRawFd> AcceptLoop<'a, S, L> {
             Err(error) if is_the_clients(&error) => log::debug!("connection ended: {error}"),
             Err(error) => complain!("connection failed: {error}"),
         }
-        self.long = self.comm.now().since(began) >= Self::LONG;
+        self.long = self.lap().is_some_and(|took| took >= Self::LONG);
+    }
+
+    /// How long it is since it has last looked at the clock: when a wait or a connection came to its end. A
+    /// new child has not, since its first look is dear.
+    fn lap(&mut self) -> Option<Duration> {
+        let now = self.comm.now();
+        self.clock.replace(now).map(|before| now.since(before))
     }
 
     /// A word that cannot be said is no reason to drop a client: if it is because the parent is
