@@ -3,7 +3,10 @@
 
 use super::{actor::Actor, bare_fork, die_with, until_stdin_ends, wire};
 use nix::{
-    sys::signal::Signal,
+    sys::{
+        signal::Signal,
+        socket::{Backlog, listen},
+    },
     unistd::{Pid, getppid},
 };
 use prefork_server::{
@@ -134,12 +137,21 @@ impl Worker {
 
 /// The floor: children that block in accept on one socket, and a parent that does nothing.
 fn floor(children: u64, work: Work) {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+    let listener = listener();
     for _ in 0..children {
         bare_fork(|| accept_for_ever(&listener, work));
     }
     println!("{}", listener.local_addr().expect("an address").port());
     until_stdin_ends();
+}
+
+/// With a queue as long as that of ours: std's holds 128, and of 500 clients those that do not fit would
+/// come again after a second.
+fn listener() -> TcpListener {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+    let as_ours = Backlog::new(1024).expect("a backlog");
+    listen(&listener, as_ours).expect("listen");
+    listener
 }
 
 fn accept_for_ever(listener: &TcpListener, work: Work) {
@@ -153,7 +165,7 @@ fn accept_for_ever(listener: &TcpListener, work: Work) {
 
 /// The crate `prefork`: forks, and waits for its children.
 fn other_crate(children: u32) {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+    let listener = listener();
     println!("{}", listener.local_addr().expect("an address").port());
     let parent = Pid::this();
     prefork::Prefork::from_resource(listener)

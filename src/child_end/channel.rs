@@ -78,10 +78,12 @@ impl Channel {
         if !busy && self.leaving.load(Ordering::Relaxed) {
             return Ok(());
         }
-        let stated = self.stated.swap(true, Ordering::Relaxed);
-        if self.busy.swap(busy, Ordering::Relaxed) == busy && stated {
+        // Under load this is the way out, so it comes before anything is written.
+        if self.busy.load(Ordering::Relaxed) == busy && self.stated.load(Ordering::Relaxed) {
             return Ok(());
         }
+        self.busy.store(busy, Ordering::Relaxed);
+        self.stated.store(true, Ordering::Relaxed);
         if self.sink.note(busy) {
             return Ok(());
         }

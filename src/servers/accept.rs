@@ -204,12 +204,8 @@ impl<'a, S: Stream, L: AsFd + AsRawFd> AcceptLoop<'a, S, L> {
                 break;
             }
         }
-        // Without a look the attempt may have been a wait: then nothing was queued after all.
-        let waited = self.service.blocks
-            && !look_first
-            && self.lap().is_some_and(|took| took >= Self::A_WAIT);
         self.in_a_row = match &found {
-            Some(_) if !woken && !waited => self.in_a_row.saturating_add(1),
+            Some(_) if !woken => self.in_a_row.saturating_add(1),
             _ => 0,
         };
         if self.in_a_row == Self::LIKELY {
@@ -279,7 +275,13 @@ impl<'a, S: Stream, L: AsFd + AsRawFd> AcceptLoop<'a, S, L> {
             Err(error) if is_the_clients(&error) => log::debug!("connection ended: {error}"),
             Err(error) => complain!("connection failed: {error}"),
         }
-        self.long = self.lap().is_some_and(|took| took >= Self::LONG);
+        let took = self.lap();
+        self.long = took.is_some_and(|took| took >= Self::LONG);
+        // Where the listener blocks, an attempt without a look may have been a wait: then nothing was queued
+        // after all. Or the handler has taken so long that a look is no price.
+        if self.service.blocks && took.is_some_and(|took| took >= Self::A_WAIT) {
+            self.in_a_row = 0;
+        }
     }
 
     /// How long it is since it has last looked at the clock: when a wait or a connection came to its end. A
