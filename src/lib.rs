@@ -104,7 +104,8 @@
 //! the lines that it prints: [`COMM_ACK`] (it lives), [`COMM_BUSY`] (it has a connection in hand),
 //! [`COMM_NOT_BUSY`] (it can take one). [`Comm`] says them for a server; `println!("{COMM_ACK}")` does as
 //! well, while `comm_words` is the default. A child that goes from one connection straight to the next says
-//! nothing in between (`coalesce_words`). With [`CommChannel::Private`] the words have a pipe of their own,
+//! nothing in between, and while the parent is going to look by itself BUSY and NOT_BUSY are noted in shared
+//! memory instead of printed; with `coalesce_words` off all of them are said, and printed. With [`CommChannel::Private`] the words have a pipe of their own,
 //! for handlers that print text that is not theirs.
 //!
 //! Everything else that a child prints is a [`Line`], of at most 64 KiB, for a hook.

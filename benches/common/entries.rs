@@ -66,9 +66,15 @@ impl Entry<'_> {
         matches!(self.kind, Kind::Own(_, _, true))
     }
 
-    /// Runs the load once. A server of this file's kind is started the first time, and warmed up, and
+    /// Ends a server of this file's kind: the next time another one is started.
+    pub(crate) fn end(&mut self) {
+        self.actor = None;
+    }
+
+    /// Runs the load once. A server of this file's kind that does not run is started, and warmed up, and
     /// ends with the entry; `yielding` leaves all of its time to others that want it.
     pub(crate) fn measure(&mut self, children: usize, yielding: bool, load: Load) {
+        let is_new = self.actor.is_none() && (!self.is_peer() || self.memory.is_nan());
         let mut server = match &self.kind {
             Kind::Peer(running) => {
                 thread::sleep(BREATH);
@@ -93,6 +99,8 @@ impl Entry<'_> {
         let load = Load { port, ..load };
         if self.memory.is_nan() {
             self.memory = memory(&server);
+        }
+        if is_new {
             warm_up(&load);
         }
         self.figures.add(&mut server, &load);
