@@ -31,7 +31,8 @@ use subject::{
     Held, Journal, SOON, count, ended, ends_well, expect_exit, expect_up, hold, log_warnings, send,
 };
 use support::{
-    Address, Args, Client, Server, Signal, World, connect, processes, programs, scenarios, until,
+    Address, Args, Client, Server, Signal, World, connect, holds, processes, programs, scenarios,
+    until,
 };
 
 fn main() -> ExitCode {
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         programs![shop],
         scenarios![
             d02_an_error_of_the_network_is_no_error_of_the_server,
+            d02_who_is_forbidden_to_accept_tries_again_now_and_then,
             d03_interrupted_calls_lose_nothing,
             d04_a_connection_wakes_one_child,
             d08_mute_clients_are_sent_away_and_the_others_served,
@@ -185,7 +187,6 @@ fn d02_an_error_of_the_network_is_no_error_of_the_server(world: &mut World) {
     let errors = [
         "ECONNABORTED",
         "EPROTO",
-        "EPERM",
         "ENETDOWN",
         "ENETUNREACH",
         "EHOSTDOWN",
@@ -204,6 +205,32 @@ fn d02_an_error_of_the_network_is_no_error_of_the_server(world: &mut World) {
         strace.detach();
     }
     unimpressed(&server, &address, child);
+    ends_well(&server);
+}
+
+/// A firewall may forbid a connection, a sandbox all of them: the child says so once and pauses, for longer
+/// each time, and serves when it may.
+fn d02_who_is_forbidden_to_accept_tries_again_now_and_then(world: &mut World) {
+    // Taken for "nothing there", it was tried some thousand times a second.
+    let (server, address, child) = alone(world, &[]);
+    let forbid = "inject=accept4:error=EPERM";
+    let Some(strace) = Strace::attach(world, child, &["-e", forbid]) else {
+        return ends_well(&server);
+    };
+    let mut client = connect(&address);
+    client.send_line("who");
+    let complaints = |text: &str| text.matches("cannot accept for now").count();
+    server.expect_stderr("the complaint", |text| complaints(text) == 1);
+    // After 10, 20, 40 … ms.
+    holds("it pauses", Duration::from_secs(1), || {
+        strace.injected() < 20
+    });
+    strace.expect_injected(3);
+    strace.detach();
+    assert_eq!(client.read_line(), format!("{child} who"));
+    assert_eq!(complaints(&server.stderr()), 1, "once an episode");
+    drop(client);
+    assert_eq!(server.children(), [child]);
     ends_well(&server);
 }
 

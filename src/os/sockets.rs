@@ -38,7 +38,7 @@ pub(crate) enum Accepted {
     Connection(OwnedFd),
     /// Nothing is queued, or it was gone before it could be taken.
     Nothing,
-    /// The process or the system is short of something; it may pass.
+    /// The process or the system is short of something, or forbids it; it may pass.
     Exhausted(io::Error),
     /// The socket cannot be accepted on.
     Broken(io::Error),
@@ -62,7 +62,6 @@ pub(crate) fn accept(listener: &impl AsFd, blocking: Blocking) -> Accepted {
             // to be treated as if there were none.
             Errno::ECONNABORTED
             | Errno::EPROTO
-            | Errno::EPERM
             | Errno::ENETDOWN
             | Errno::ENETUNREACH
             | Errno::EHOSTDOWN
@@ -74,6 +73,8 @@ pub(crate) fn accept(listener: &impl AsFd, blocking: Blocking) -> Accepted {
             Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM => {
                 Accepted::Exhausted(errno.into())
             }
+            // A firewall forbids this one connection, or a sandbox all of them, for ever.
+            Errno::EPERM => Accepted::Exhausted(errno.into()),
             _ => Accepted::Broken(errno.into()),
         },
     }

@@ -47,7 +47,7 @@ pub(super) struct AcceptLoop<'a, S, L: AsRawFd> {
     /// Whether it has waited for the last connection.
     waited: bool,
     clock: Option<Time>,
-    /// How long to pause for want of descriptors or memory, while that lasts.
+    /// How long to pause for want of descriptors, memory or permission, while that lasts.
     shortage: Option<Duration>,
 }
 
@@ -241,7 +241,7 @@ impl<'a, S: Stream, L: AsFd + AsRawFd> AcceptLoop<'a, S, L> {
         }
     }
 
-    /// For want of descriptors or memory: no spinning, and one line an episode.
+    /// For want of descriptors, memory or permission: no spinning, and one line an episode.
     fn sit_out(&mut self, error: &io::Error) -> io::Result<()> {
         const SHORTEST: Duration = Duration::from_millis(10);
         const LONGEST: Duration = Duration::from_secs(1);

@@ -60,10 +60,14 @@ impl Strace {
     #[track_caller]
     pub fn expect_injected(&self, count: usize) {
         until("a fault to be injected", SOON, || {
-            let log = fs::read_to_string(&self.log).unwrap_or_default();
-            let injected = log.matches("(INJECTED)").count() + log.matches("(DELAYED)").count();
-            (injected >= count).then_some(())
+            (self.injected() >= count).then_some(())
         });
+    }
+
+    /// How often it has injected something.
+    pub fn injected(&self) -> usize {
+        let log = fs::read_to_string(&self.log).unwrap_or_default();
+        log.matches("(INJECTED)").count() + log.matches("(DELAYED)").count()
     }
 
     /// Takes it off; the process goes on as if nothing had been.
