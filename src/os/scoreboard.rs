@@ -3,11 +3,13 @@
 //! sense of what is noted.
 //!
 //! While words pile up ([`pool::word_batch`](crate::pool::word_batch)) the parent sleeps, and looks at
-//! everything when it wakes. It says so here before it goes to sleep, and takes it back when it wakes,
-//! *before* it looks whether a pipe has something to read. A child notes its state first and looks then
-//! whether it has to print. So a word that was not printed has been noted before the parent took its
-//! promise back, and the parent finds it; and what was printed has been printed before that as well, or
-//! comes later than all that is found.
+//! everything when it wakes. It promises so here before it goes to sleep. The order is what matters:
+//!
+//! - A child notes its state, looks for the promise then, and prints if there is none.
+//! - The parent takes the promise back, asks the poller which pipes have something, reads those, and looks
+//!   at what was noted last. So it finds all that was not printed, and has heard what was printed before it.
+//! - What a child has printed is compared with what it has noted, even if that is as it was: it may have been
+//!   read late, after newer words had been seen here.
 
 #![allow(unsafe_code)]
 

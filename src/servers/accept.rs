@@ -4,10 +4,7 @@
 pub(super) mod order;
 
 use self::order::Stance;
-use super::{
-    conn::{Conn, Stream},
-    service::{Handler, Service},
-};
+use super::conn::{Conn, Stream};
 use crate::{
     child_end::{Comm, Wake},
     os::{
@@ -29,8 +26,28 @@ use std::{
 /// not slow; an ACK, or the notice that the parent is gone, may be late by as much.
 pub(super) const BRIEFLY: Duration = Duration::from_millis(20);
 
+pub(super) type Handler<S> = Box<dyn FnMut(Conn<S>) -> io::Result<()>>;
+
+/// How a child takes connections, and how many it has taken.
+#[derive(Debug)]
+pub(super) struct Terms {
+    /// After so many it leaves; 0 for no limit.
+    pub(super) max_requests: u64,
+    pub(super) requests_handled: u64,
+    /// For how long connections block by themselves, if they do: see `Conn`.
+    pub(super) first_wait: Option<Duration>,
+    /// Whether the listener blocks, for `BRIEFLY`, so that children can wait in accept.
+    pub(super) blocks: bool,
+}
+
+impl Terms {
+    fn limit_reached(&self) -> bool {
+        self.max_requests != 0 && self.requests_handled >= self.max_requests
+    }
+}
+
 pub(super) struct AcceptLoop<'a, S, L: AsRawFd> {
-    service: &'a mut Service<S>,
+    terms: &'a mut Terms,
     handler: Handler<S>,
     listeners: Rc<RefCell<Vec<Ours<L>>>>,
     comm: &'a Comm,
@@ -60,14 +77,14 @@ impl<'a, S: Stream, L: AsFd + AsRawFd> AcceptLoop<'a, S, L> {
     const LONG: Duration = Duration::from_millis(1);
 
     pub(super) fn new(
-        service: &'a mut Service<S>,
+        terms: &'a mut Terms,
         handler: Handler<S>,
         listeners: Rc<RefCell<Vec<Ours<L>>>>,
         comm: &'a Comm,
     ) -> Self {
         Self {
-            stance: Stance::new(service.blocks),
-            service,
+            stance: Stance::new(terms.blocks),
+            terms,
             handler,
             listeners,
             comm,
@@ -97,7 +114,7 @@ impl<'a, S: Stream, L: AsFd + AsRawFd> AcceptLoop<'a, S, L> {
             };
             if let Some(connection) = connection {
                 self.handle(connection);
-                if self.service.limit_reached() {
+                if self.terms.limit_reached() {
                     return Ok(());
                 }
                 if !self.comm.coalesces() {
@@ -114,7 +131,7 @@ impl<'a, S: Stream, L: AsFd + AsRawFd> AcceptLoop<'a, S, L> {
     /// before the attempts that are likely to be in vain; under load there are none. A listener with a
     /// timeout needs no look: accept(2) obeys it as well, and an attempt that blocks ends soon.
     fn keep_nonblocking(&self) -> io::Result<()> {
-        if self.service.first_wait.is_some() || self.service.blocks {
+        if self.terms.first_wait.is_some() || self.terms.blocks {
             return Ok(());
         }
         for listener in self.listeners.borrow().iter() {
@@ -134,7 +151,7 @@ impl<'a, S: Stream, L: AsFd + AsRawFd> AcceptLoop<'a, S, L> {
             if self.comm.is_orphaned() {
                 break;
             }
-            if self.service.blocks && !self.is_queued(index)? {
+            if self.terms.blocks && !self.is_queued(index)? {
                 continue;
             }
             if let Some(connection) = self.try_accept(index)? {
@@ -222,7 +239,7 @@ impl<'a, S: Stream, L: AsFd + AsRawFd> AcceptLoop<'a, S, L> {
     }
 
     fn try_accept(&mut self, index: usize) -> io::Result<Option<OwnedFd>> {
-        let blocking = match self.service.first_wait {
+        let blocking = match self.terms.first_wait {
             Some(_) => Blocking::Allowed,
             None => Blocking::Never,
         };
@@ -262,12 +279,12 @@ impl<'a, S: Stream, L: AsFd + AsRawFd> AcceptLoop<'a, S, L> {
         if self.long {
             self.comm.stand_aside();
         }
-        self.service.requests_handled += 1;
+        self.terms.requests_handled += 1;
         let conn = Conn::new(
             connection,
             self.comm.share(),
-            self.service.requests_handled,
-            self.service.first_wait,
+            self.terms.requests_handled,
+            self.terms.first_wait,
         );
         match (self.handler)(conn) {
             Ok(()) => {}
@@ -279,7 +296,7 @@ impl<'a, S: Stream, L: AsFd + AsRawFd> AcceptLoop<'a, S, L> {
         self.long = took.is_some_and(|took| took >= Self::LONG);
         // Where the listener blocks, an attempt without a look may have been a wait: then nothing was queued
         // after all. Or the handler has taken so long that a look is no price.
-        if self.service.blocks && took.is_some_and(|took| took >= Self::A_WAIT) {
+        if self.terms.blocks && took.is_some_and(|took| took >= Self::A_WAIT) {
             self.in_a_row = 0;
         }
     }

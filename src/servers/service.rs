@@ -2,7 +2,7 @@
 //! their part of `ChildServer`. Accepts nothing itself.
 
 use super::{
-    accept::{AcceptLoop, BRIEFLY, order::AcceptOrder},
+    accept::{AcceptLoop, BRIEFLY, Handler, Terms, order::AcceptOrder},
     conn::{Conn, Stream},
 };
 use crate::{
@@ -17,26 +17,20 @@ use std::{
     time::Duration,
 };
 
-pub(super) type Handler<S> = Box<dyn FnMut(Conn<S>) -> io::Result<()>>;
-
 /// Makes the handler, in the child. Called once in each.
 type Factory<S> = Box<dyn FnOnce() -> io::Result<Handler<S>>>;
 
 /// What a stock server is, besides its sockets.
 pub(super) struct Service<S> {
     factory: Option<Factory<S>>,
-    pub(super) max_requests: u64,
-    pub(super) requests_handled: u64,
+    /// How connections are taken.
+    pub(super) terms: Terms,
     pub(super) send_ack: Option<Duration>,
     pub(super) backlog: i32,
-    /// For how long connections block by themselves, if they do: see `Conn`.
-    pub(super) first_wait: Option<Duration>,
     /// Which idle child goes first, if the server was told.
     pub(super) order: Option<AcceptOrder>,
     /// How many there may be, if that is known.
     pub(super) children: Option<usize>,
-    /// Whether the listener blocks, for `BRIEFLY`, so that children can wait in accept.
-    pub(super) blocks: bool,
 }
 
 impl<S: Stream> Service<S> {
@@ -46,14 +40,16 @@ impl<S: Stream> Service<S> {
     pub(super) fn new(factory: impl FnOnce() -> io::Result<Handler<S>> + 'static) -> Self {
         Self {
             factory: Some(Box::new(factory)),
-            max_requests: Self::MAX_REQUESTS,
-            requests_handled: 0,
+            terms: Terms {
+                max_requests: Self::MAX_REQUESTS,
+                requests_handled: 0,
+                first_wait: None,
+                blocks: false,
+            },
             send_ack: None,
             backlog: Self::BACKLOG,
-            first_wait: None,
             order: None,
             children: None,
-            blocks: false,
         }
     }
 
@@ -61,8 +57,8 @@ impl<S: Stream> Service<S> {
     pub(super) fn let_them_block<L: AsFd + AsRawFd>(&mut self, listeners: &[Ours<L>]) {
         let order = self
             .order
-            .unwrap_or_else(|| AcceptOrder::choose(self.children, self.max_requests));
-        self.blocks = match listeners {
+            .unwrap_or_else(|| AcceptOrder::choose(self.children, self.terms.max_requests));
+        self.terms.blocks = match listeners {
             [listener] if order == AcceptOrder::InTurn => {
                 sockets::block_briefly(&**listener, BRIEFLY).is_ok()
                     && sockets::block(&**listener).is_ok()
@@ -106,19 +102,14 @@ impl<S: Stream> Service<S> {
             }
         });
         let handler = factory()?;
-        AcceptLoop::new(self, handler, listeners, comm).run()
-    }
-
-    pub(super) fn limit_reached(&self) -> bool {
-        self.max_requests != 0 && self.requests_handled >= self.max_requests
+        AcceptLoop::new(&mut self.terms, handler, listeners, comm).run()
     }
 }
 
 impl<S> fmt::Debug for Service<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Service")
-            .field("max_requests", &self.max_requests)
-            .field("requests_handled", &self.requests_handled)
+            .field("terms", &self.terms)
             .field("send_ack", &self.send_ack)
             .finish_non_exhaustive()
     }
@@ -131,7 +122,7 @@ macro_rules! common_attributes {
         /// 0 means no limit.
         #[must_use]
         pub fn max_requests(mut self, connections: u64) -> Self {
-            self.service.max_requests = connections;
+            self.service.terms.max_requests = connections;
             self
         }
 
@@ -213,7 +204,7 @@ macro_rules! common_attributes {
 
         /// How many connections this process has taken: in the parent, none.
         pub fn requests_handled(&self) -> u64 {
-            self.service.requests_handled
+            self.service.terms.requests_handled
         }
     };
 }

@@ -1,10 +1,10 @@
 //! The stock TCP server, the original's PreFork::TCP: addresses, options, a handler.
 
 use super::{
-    accept::{BRIEFLY, order::AcceptOrder},
+    accept::{BRIEFLY, Handler, order::AcceptOrder},
     conn::{Conn, ConnClass},
     listen_fds::{self, Wanted},
-    service::{Handler, Service, common_attributes, common_server},
+    service::{Service, common_attributes, common_server},
 };
 use crate::{
     child_end::Comm,
@@ -230,7 +230,7 @@ impl TcpServer {
         let all_can = listeners
             .iter()
             .all(|listener| sockets::block_briefly(&**listener, BRIEFLY).is_ok());
-        self.service.first_wait = all_can.then_some(BRIEFLY);
+        self.service.terms.first_wait = all_can.then_some(BRIEFLY);
         self.listeners = listeners;
         self.service.let_them_block(&self.listeners);
         Ok(())

@@ -1,10 +1,10 @@
 //! The stock server for a UNIX socket, the original's PreFork::UNIX: a path, a mode, a handler.
 
 use super::{
-    accept::order::AcceptOrder,
+    accept::{Handler, order::AcceptOrder},
     conn::{Conn, ConnClass},
     listen_fds::{self, Wanted},
-    service::{Handler, Service, common_attributes, common_server},
+    service::{Service, common_attributes, common_server},
 };
 use crate::{
     child_end::Comm,
