@@ -72,7 +72,7 @@ macro_rules! with_attributes {
             comm_words, set_comm_words: CommWords = CommWords::CONTROL;
             /// Whether a child that goes from one connection straight to the next keeps quiet about
             /// it, and prints no word for which the parent is going to look by itself: while words
-            /// keep coming it looks every few milliseconds, and hears of one turn of a child from
+            /// keep coming it looks every 2 to 20 ms, and hears of one turn of a child from
             /// waiting to working and back, however many there were. Default: true; off gives a
             /// NOT_BUSY and a BUSY for every connection, printed. Read at each fork.
             coalesce_words, set_coalesce_words: bool = true;

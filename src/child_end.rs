@@ -208,7 +208,7 @@ impl Comm {
         }
         // Who waits for a connection can take one, whether its server says so or not.
         if !self.shared.channel.stated.load(Ordering::Relaxed) {
-            self.shared.channel.set_busy(false)?;
+            self.shared.channel.say_not_busy_at_first()?;
         }
         self.say_what_is_due(None)?;
         let wake = self

@@ -45,8 +45,8 @@ pub trait PreForkHooks {
     }
 
     /// A child has said BUSY: it has a connection in hand. Heard when it turns from waiting to
-    /// working, not for each connection of a child under load, and at the most once every few
-    /// milliseconds (see `coalesce_words`); and again with each ACK of a busy child.
+    /// working, not for each connection of a child under load, and at the most once every 2 to
+    /// 20 ms then (see `coalesce_words`); and again with each ACK of a busy child.
     ///
     /// Default: [`defaults::server_busy`] moves it to the busy ones and posts `forkoff` if it moved.
     fn server_busy(&mut self, monitor: &mut Monitor, child: ChildId) {

@@ -7,6 +7,7 @@
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::error::Error;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Write};
@@ -15,13 +16,16 @@ use std::path::Path;
 use std::process::{self, ExitCode};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use nix::sys::prctl::set_pdeathsig;
 use prefork_server::servers::TcpConn;
-use prefork_server::{Child, ChildId, Death, Monitor, PreFork, PreForkHooks, TcpServer, defaults};
+use prefork_server::{
+    Child, ChildId, Death, Line, Monitor, PreFork, PreForkHooks, TcpServer, defaults,
+};
 use support::{
-    Address, Args, Client, Server, Signal, World, connect, pause, programs, scenarios, try_connect,
-    until,
+    Address, Args, Client, Server, Signal, World, connect, pause, port_is_free, programs,
+    scenarios, try_connect, until,
 };
 
 const SOON: Duration = Duration::from_secs(10);
@@ -34,6 +38,8 @@ fn main() -> ExitCode {
             the_books_follow_the_children_under_load,
             c09_a_parent_that_was_stopped_finds_what_was_noted,
             more_children_than_there_were_to_be_are_known_as_well,
+            a_child_that_floods_is_known_to_be_busy,
+            f01_children_that_were_promised_a_look_find_their_parent_gone,
             a01_a_connection_that_only_the_board_tells_of_shows_that_the_start_has_held,
         ],
     )
@@ -66,10 +72,23 @@ fn serve(args: Args) -> Result<(), Box<dyn Error>> {
 
 fn answer(conn: TcpConn) -> io::Result<()> {
     for line in BufReader::new(&conn).lines() {
-        if line? == "crash" {
-            process::abort();
+        match line?.as_str() {
+            "crash" => process::abort(),
+            "flood" => flood()?,
+            "untie" => set_pdeathsig(None)?,
+            _ => {}
         }
         writeln!(&conn, "{}", process::id())?;
+    }
+    Ok(())
+}
+
+/// Writes more than anybody reads, for a while.
+fn flood() -> io::Result<()> {
+    let lines = "a line that is of no use to anybody\n".repeat(2000);
+    let end = Instant::now() + Duration::from_secs(3);
+    while Instant::now() < end {
+        io::stderr().write_all(lines.as_bytes())?;
     }
     Ok(())
 }
@@ -96,6 +115,8 @@ impl PreForkHooks for Books {
         defaults::server_not_busy(self, monitor, child);
         self.write(monitor);
     }
+
+    fn server_stderr(&mut self, _: &mut Monitor, _: ChildId, _: &Line) {}
 
     fn server_exited(&mut self, monitor: &mut Monitor, child: &Child, death: &Death) {
         println!("death of {}: {:?}", child.pid(), death.cause());
@@ -202,6 +223,45 @@ fn more_children_than_there_were_to_be_are_known_as_well(world: &mut World) {
         expect_busy(&books, 0);
     }
     server.stop(Signal::SIGTERM, SOON);
+}
+
+/// Its outputs are never read to the end, and it has said BUSY to nobody but the board. (With the look put off
+/// until they are, it was taken for idle for as long as it went on.)
+fn a_child_that_floods_is_known_to_be_busy(world: &mut World) {
+    let (server, address, books) = pool(world, &[]);
+    for _ in 0..2 {
+        under_load(&address, || pause(Duration::from_millis(50)));
+        let mut client = connect(&address);
+        client.send_line("flood");
+        expect_busy(&books, 1);
+        assert!(client.is_silent(Duration::from_millis(200)), "it floods");
+        client.read_line();
+        drop(client);
+        expect_busy(&books, 0);
+    }
+    server.stop(Signal::SIGTERM, SOON);
+}
+
+/// A parent that is killed promises to look for ever, and children who take turns under load watch nothing.
+/// They print now and then all the same, and find that nobody reads it. (Untied from the parent's life, as by a
+/// change of user, and without that, they served on.)
+fn f01_children_that_were_promised_a_look_find_their_parent_gone(world: &mut World) {
+    world.expect_orphans();
+    let (server, address, _) = pool(world, &[]);
+    let mut untied = BTreeSet::new();
+    until("every child to be untied", SOON, || {
+        untied.insert(connect(&address).ask("untie"));
+        (untied.len() == CHILDREN).then_some(())
+    });
+    under_load(&address, || {
+        pause(Duration::from_millis(100));
+        server.kill9();
+        until("the children to leave", SOON, || {
+            world.reap_orphans();
+            world.orphans().is_empty().then_some(())
+        });
+    });
+    assert!(port_is_free(&address));
 }
 
 /// A child that has said BUSY to nobody but the board, and crashes, has not failed to start: forking does

@@ -5,7 +5,7 @@ use crate::comm::{CommWords, Word};
 use std::{
     fmt, io,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -33,6 +33,9 @@ pub(super) struct Channel<S: ?Sized = dyn Sink> {
     pub(super) unsaid: AtomicBool,
     /// Whether a word has found nobody who reads.
     pub(super) unheard: AtomicBool,
+    /// Held by whoever changes the state, from whichever thread, until it has been noted: what is noted
+    /// last and what an ACK repeats must be the same.
+    turn: Mutex<()>,
     sink: S,
 }
 
@@ -45,6 +48,7 @@ impl<S: Sink> Channel<S> {
             leaving: AtomicBool::new(false),
             unsaid: AtomicBool::new(false),
             unheard: AtomicBool::new(false),
+            turn: Mutex::new(()),
             sink,
         }
     }
@@ -78,16 +82,36 @@ impl Channel {
         if !busy && self.leaving.load(Ordering::Relaxed) {
             return Ok(());
         }
+        let is_said =
+            || self.busy.load(Ordering::Relaxed) == busy && self.stated.load(Ordering::Relaxed);
         // Under load this is the way out, so it comes before anything is written.
-        if self.busy.load(Ordering::Relaxed) == busy && self.stated.load(Ordering::Relaxed) {
+        if is_said() {
+            return Ok(());
+        }
+        let turn = self.lock();
+        if is_said() {
             return Ok(());
         }
         self.busy.store(busy, Ordering::Relaxed);
         self.stated.store(true, Ordering::Relaxed);
-        if self.sink.note(busy) {
+        let will_be_found = self.sink.note(busy);
+        drop(turn);
+        if will_be_found {
             return Ok(());
         }
         self.say(if busy { Word::Busy } else { Word::NotBusy })
+    }
+
+    /// NOT_BUSY for a server that has said nothing when it begins to wait. It is printed and not noted: a
+    /// server that prints all its words by itself has to be believed.
+    pub(super) fn say_not_busy_at_first(&self) -> io::Result<()> {
+        self.stated.store(true, Ordering::Relaxed);
+        self.say(Word::NotBusy)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, ()> {
+        // OK to go on after a panic: it guards nothing but the order of the steps.
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

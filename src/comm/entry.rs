@@ -36,6 +36,13 @@ impl Entry {
         Self(self.0 & !Self::COUNT | count | u64::from(busy))
     }
 
+    /// Whether the last word is one to print, whatever the parent has promised: a parent that was killed
+    /// promises for ever, and a child finds that out by printing for nobody.
+    pub(crate) fn is_to_be_printed(self) -> bool {
+        const NOW_AND_THEN: u32 = 64;
+        self.words().is_multiple_of(NOW_AND_THEN)
+    }
+
     pub(crate) fn is_busy(self) -> bool {
         self.0 & Self::BUSY != 0
     }
@@ -53,9 +60,9 @@ impl Entry {
 
     /// The words to be heard for what was noted since `earlier`: none, one, or a pair for a child that
     /// has turned there and back, however often. The last one is what it is doing now. `heard` words
-    /// have come through the pipe in the meantime; `believed`, if anything, is the state that the child
-    /// is in by the books.
-    pub(crate) fn news(self, earlier: Self, heard: u32, believed: Option<bool>) -> &'static [Word] {
+    /// have come through the pipe in the meantime; by the books the child is busy, or not:
+    /// `believed`.
+    pub(crate) fn news(self, earlier: Self, heard: u32, believed: bool) -> &'static [Word] {
         // Of a child that prints its words by itself nothing is known here.
         if self.words() == 0 {
             return &[];
@@ -64,7 +71,7 @@ impl Entry {
         match self.words_since(earlier).saturating_sub(heard) {
             // All of them should have come through the pipe. If they have not, or were read late, the last
             // is to be heard.
-            0 if believed.is_none_or(|believed| believed == busy) => &[],
+            0 if believed == busy => &[],
             silent if silent == 0 || silent % 2 == 1 => match busy {
                 true => &[Word::Busy],
                 false => &[Word::NotBusy],
@@ -123,7 +130,7 @@ mod tests {
             (&[false], 0, false, &[NotBusy]),
             (&[false, true], 0, true, &[NotBusy, Busy]),
         ] {
-            let news = said(states).news(Entry::of(7), heard, Some(believed));
+            let news = said(states).news(Entry::of(7), heard, believed);
             assert_eq!(news, words, "{states:?}");
         }
     }
@@ -132,23 +139,21 @@ mod tests {
     #[test]
     fn what_was_heard_already_is_no_news() {
         let news = |states, heard, believed| said(states).news(Entry::of(7), heard, believed);
-        assert_eq!(news(&[true], 1, Some(true)), []);
-        assert_eq!(news(&[true, false], 1, Some(true)), [NotBusy]);
-        assert_eq!(news(&[true, false, true], 1, Some(true)), [NotBusy, Busy]);
-        assert_eq!(news(&[true, false], 2, Some(false)), []);
+        assert_eq!(news(&[true], 1, true), []);
+        assert_eq!(news(&[true, false], 1, true), [NotBusy]);
+        assert_eq!(news(&[true, false, true], 1, true), [NotBusy, Busy]);
+        assert_eq!(news(&[true, false], 2, false), []);
         // More than were noted, as when an ACK has repeated one, or when somebody has printed some.
-        assert_eq!(news(&[true], 9, Some(true)), []);
+        assert_eq!(news(&[true], 9, true), []);
         // They were not what the entry says, or are on their way.
-        assert_eq!(news(&[true, false], 2, Some(true)), [NotBusy]);
-        assert_eq!(news(&[true, false, true], 9, Some(false)), [Busy]);
-        // Where the books do not say, nothing is made up.
-        assert_eq!(news(&[true, false], 2, None), []);
+        assert_eq!(news(&[true, false], 2, true), [NotBusy]);
+        assert_eq!(news(&[true, false, true], 9, false), [Busy]);
         // Printed before, and read after the entry was seen.
         let seen = said(&[true, false]);
-        assert_eq!(seen.news(seen, 1, Some(true)), [NotBusy]);
-        assert_eq!(seen.news(seen, 2, Some(false)), []);
+        assert_eq!(seen.news(seen, 1, true), [NotBusy]);
+        assert_eq!(seen.news(seen, 2, false), []);
         // Printed by hand, in a child that notes nothing.
-        assert_eq!(Entry::of(7).news(Entry::of(7), 1, Some(true)), []);
+        assert_eq!(Entry::of(7).news(Entry::of(7), 1, true), []);
     }
 
     /// Whatever was said and heard: the last word, if the books need one, is the child's state.
@@ -159,7 +164,7 @@ mod tests {
                 let states: Vec<bool> = (0..length).map(|at| bits >> at & 1 == 1).collect();
                 for heard in 0..10 {
                     for believed in [false, true] {
-                        let news = said(&states).news(Entry::of(7), heard, Some(believed));
+                        let news = said(&states).news(Entry::of(7), heard, believed);
                         let ends = news.last().map_or(believed, |&word| word == Busy);
                         assert_eq!(Some(&ends), states.last(), "{states:?} {heard} {believed}");
                     }

@@ -46,11 +46,14 @@ impl Monitor {
         }
     }
 
-    /// The state that a child is in as far as its words show it; `None` if the books do not say, since it
-    /// is retiring.
+    /// Whether a child has a connection in hand, as far as its words have told: of one that is retiring,
+    /// those that it has said since it was told. `None` if there is no such child.
     pub(crate) fn is_busy(&self, id: ChildId) -> Option<bool> {
-        let state = self.pool.get(id)?.state;
-        (state != State::Retiring).then_some(state == State::Busy)
+        let child = self.pool.get(id)?;
+        Some(match child.state {
+            State::Retiring => child.flags.contains(Flags::BUSY_SINCE_TOLD),
+            state => state == State::Busy,
+        })
     }
 
     /// Notes whether the turn left output of a child unread.

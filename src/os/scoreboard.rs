@@ -195,7 +195,7 @@ impl Scoreboard {
 
     /// The words to be heard for what a child has noted since last asked, if in the books it is
     /// `believed` to be busy, or not; see [`Entry::news`].
-    pub(crate) fn news(&mut self, child: ChildId, believed: Option<bool>) -> &'static [Word] {
+    pub(crate) fn news(&mut self, child: ChildId, believed: bool) -> &'static [Word] {
         let (Some(entry), Some(seen)) = (
             self.memory.entry(child.slot()),
             self.seen.get_mut(child.slot()),
@@ -240,23 +240,23 @@ impl Place {
     /// Notes it. True if the parent is going to find it by itself, false if it has to be told.
     pub(crate) fn note(&self, busy: bool) -> bool {
         // The order matters: a promise that stands now is kept by looking later than this.
-        self.write(busy) && self.is_promised()
+        self.write(busy)
+            .is_some_and(|entry| !entry.is_to_be_printed() && self.is_promised())
     }
 
-    /// False if there is no such place any more.
-    fn write(&self, busy: bool) -> bool {
-        let Some(place) = &self.entry else {
-            return false;
-        };
+    /// The entry as it is now; `None` if there is no such place any more.
+    fn write(&self, busy: bool) -> Option<Entry> {
         // SAFETY: it is in the memory that this holds.
-        let place = unsafe { place.as_ref() };
-        let entry = Entry::from_bits(place.load(SeqCst));
-        // A copy that a child has made of itself, as by daemon(3), may outlive it.
-        let stands = entry.is_of(self.generation);
-        if stands {
-            place.store(entry.after(busy).bits(), SeqCst);
-        }
-        stands
+        let place = unsafe { self.entry.as_ref()?.as_ref() };
+        let after = |bits| {
+            let entry = Entry::from_bits(bits);
+            // A copy that a child has made of itself, as by daemon(3), may outlive it.
+            entry
+                .is_of(self.generation)
+                .then(|| entry.after(busy).bits())
+        };
+        let before = place.fetch_update(SeqCst, SeqCst, after).ok()?;
+        Some(Entry::from_bits(before).after(busy))
     }
 
     fn is_promised(&self) -> bool {

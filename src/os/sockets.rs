@@ -38,8 +38,10 @@ pub(crate) enum Accepted {
     Connection(OwnedFd),
     /// Nothing is queued, or it was gone before it could be taken.
     Nothing,
-    /// The process or the system is short of something, or forbids it; it may pass.
+    /// The process or the system is short of something; it may pass.
     Exhausted(io::Error),
+    /// A firewall has forbidden this connection, or a sandbox forbids all.
+    Forbidden(io::Error),
     /// The socket cannot be accepted on.
     Broken(io::Error),
 }
@@ -73,8 +75,7 @@ pub(crate) fn accept(listener: &impl AsFd, blocking: Blocking) -> Accepted {
             Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM => {
                 Accepted::Exhausted(errno.into())
             }
-            // A firewall forbids this one connection, or a sandbox all of them, for ever.
-            Errno::EPERM => Accepted::Exhausted(errno.into()),
+            Errno::EPERM => Accepted::Forbidden(errno.into()),
             _ => Accepted::Broken(errno.into()),
         },
     }

@@ -160,26 +160,25 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
     }
 
     /// Hears what children have noted while the parent was going to look. What a child has printed was
-    /// printed before, so its pipe comes first; where that was not read to the end, the look is put off.
+    /// printed before, so the pipes come first. Where one was not read to its end there may be an older word
+    /// in it, so there is another look when more has been read.
     pub(super) fn look_at_scoreboard(&mut self) {
-        if !std::mem::take(&mut self.to_look_at_scoreboard) {
+        if !self.to_look_at_scoreboard {
             return;
         }
+        self.to_look_at_scoreboard = !self.shell.wires.unread().is_empty();
         for slot in self.shell.scoreboard.to_look_at() {
-            let Some(child) = self.core.monitor.pool.in_slot(slot) else {
-                continue;
-            };
-            if child.flags().contains(Flags::UNREAD) {
-                self.to_look_at_scoreboard = true;
-                continue;
+            if let Some(child) = self.core.monitor.pool.in_slot(slot).map(Child::id) {
+                self.hear_news(child);
             }
-            self.hear_news(child.id());
         }
     }
 
     /// Hears what one child has noted.
     fn hear_news(&mut self, child: ChildId) {
-        let believed = self.core.monitor.is_busy(child);
+        let Some(believed) = self.core.monitor.is_busy(child) else {
+            return;
+        };
         for &word in self.shell.scoreboard.news(child, believed) {
             self.core.deliver(child, Output::Stdout, Found::Word(word));
         }

@@ -66,6 +66,8 @@ pub(super) struct AcceptLoop<'a, S, L: AsRawFd> {
     clock: Option<Time>,
     /// How long to pause for want of descriptors, memory or permission, while that lasts.
     shortage: Option<Duration>,
+    /// How many connections in a row were forbidden.
+    forbidden: u32,
 }
 
 impl<'a, S: Stream, L: AsFd + AsRawFd> AcceptLoop<'a, S, L> {
@@ -73,6 +75,8 @@ impl<'a, S: Stream, L: AsFd + AsRawFd> AcceptLoop<'a, S, L> {
     const LIKELY: u32 = 8;
     /// What accept(2) does not take unless it waits.
     const A_WAIT: Duration = Duration::from_micros(50);
+    /// After so many that were forbidden it is taken that all are.
+    const ALL: u32 = 64;
     /// A connection that takes so long is worth two system calls to get out of the way of others.
     const LONG: Duration = Duration::from_millis(1);
 
@@ -95,6 +99,7 @@ impl<'a, S: Stream, L: AsFd + AsRawFd> AcceptLoop<'a, S, L> {
             waited: false,
             clock: None,
             shortage: None,
+            forbidden: 0,
         }
     }
 
@@ -250,10 +255,19 @@ impl<'a, S: Stream, L: AsFd + AsRawFd> AcceptLoop<'a, S, L> {
         match accepted {
             Accepted::Connection(connection) => {
                 self.shortage = None;
+                self.forbidden = 0;
                 Ok(Some(connection))
             }
             Accepted::Nothing => Ok(None),
             Accepted::Exhausted(error) => self.sit_out(&error).map(|()| None),
+            Accepted::Forbidden(error) => {
+                self.forbidden = self.forbidden.saturating_add(1);
+                // One by one they are no business of the other clients'.
+                if self.forbidden < Self::ALL {
+                    return Ok(None);
+                }
+                self.sit_out(&error).map(|()| None)
+            }
             Accepted::Broken(error) => Err(error),
         }
     }
