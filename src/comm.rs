@@ -205,6 +205,11 @@ impl Framer {
         self.append(bytes, &mut emit);
     }
 
+    /// Whether a line has begun in which a word would be the end of it.
+    pub(crate) fn is_unfinished(&self) -> bool {
+        self.words.is_some() && !self.line.bytes.is_empty()
+    }
+
     /// The stream has ended: what is left of it is output, and never a word.
     pub(crate) fn finish(&mut self, mut emit: impl FnMut(Output<'_>)) {
         self.release_empty(&mut emit);

@@ -40,6 +40,7 @@ fn main() -> ExitCode {
             c09_a_parent_that_was_stopped_finds_what_was_noted,
             more_children_than_there_were_to_be_are_known_as_well,
             a_child_that_floods_is_known_to_be_busy,
+            a_word_that_is_not_printed_ends_a_line_all_the_same,
             f01_children_that_were_promised_a_look_find_their_parent_gone,
             a01_a_connection_that_only_the_board_tells_of_shows_that_the_start_has_held,
         ],
@@ -80,6 +81,10 @@ fn answer(conn: TcpConn) -> io::Result<()> {
         match line?.as_str() {
             "crash" => process::abort(),
             "flood" => flood()?,
+            "begin" => {
+                print!("begun");
+                io::stdout().flush()?;
+            }
             "untie" => set_pdeathsig(None)?,
             _ => {}
         }
@@ -244,6 +249,20 @@ fn a_child_that_floods_is_known_to_be_busy(world: &mut World) {
     client.read_line();
     drop(client);
     expect_busy(&books, 0);
+    server.stop(Signal::SIGTERM, SOON);
+}
+
+/// A line without a newline is handed on when the connection is over, though nothing else is printed. (Else it
+/// is with the next word that is, and none may come.)
+fn a_word_that_is_not_printed_ends_a_line_all_the_same(world: &mut World) {
+    let (server, address, _) = pool(world, &[]);
+    for round in 1..=8 {
+        let pid = under_load(&address, || connect(&address).ask("begin"));
+        let line = format!("{pid} STDOUT: begun\n");
+        server.expect_stdout("the line", |text| {
+            text.contains(&line) && text.matches("STDOUT: begun\n").count() == round
+        });
+    }
     server.stop(Signal::SIGTERM, SOON);
 }
 

@@ -230,6 +230,19 @@ impl Wires {
         result
     }
 
+    /// Whether an output that carries words has been read to its end, and that was in the midst of a line.
+    pub(crate) fn is_unfinished(&mut self, id: ChildId, output: Output) -> bool {
+        self.stream(id, output)
+            .is_some_and(|stream| !stream.unread && stream.framer.is_unfinished())
+    }
+
+    /// Hands on a line that was left unfinished.
+    pub(crate) fn end_line(&mut self, id: ChildId, output: Output, found: impl FnMut(Found<'_>)) {
+        if let Some(stream) = self.stream(id, output) {
+            stream.framer.finish(found);
+        }
+    }
+
     /// Hands on what an output that has ended has left, and closes it.
     pub(crate) fn finish(
         &mut self,

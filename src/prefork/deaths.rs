@@ -174,13 +174,34 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
         }
     }
 
+    /// A word that is printed ends a line that the handler has left unfinished, so one that is noted does too.
+    /// What the handler has printed since the pipe was read comes first: it is all there by now.
+    fn end_line(&mut self, child: ChildId) {
+        const STDOUT: Output = Output::Stdout;
+        if !self.shell.wires.is_unfinished(child, STDOUT) {
+            return;
+        }
+        self.read_output(child, STDOUT);
+        if self.shell.wires.is_unfinished(child, STDOUT) {
+            let Self { core, shell, .. } = self;
+            shell
+                .wires
+                .end_line(child, STDOUT, |found| core.deliver(child, STDOUT, found));
+        }
+    }
+
     /// Hears what one child has noted.
     fn hear_news(&mut self, child: ChildId) {
         let Some(believed) = self.core.monitor.is_busy(child) else {
             return;
         };
-        for &word in self.shell.scoreboard.news(child, believed) {
+        let news = self.shell.scoreboard.news(child, believed);
+        for &word in news {
             self.core.deliver(child, Output::Stdout, Found::Word(word));
+        }
+        // After that: what is read there may be a newer word.
+        if news.last() == Some(&Word::NotBusy) {
+            self.end_line(child);
         }
     }
 
