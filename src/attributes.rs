@@ -73,7 +73,8 @@ macro_rules! with_attributes {
             /// Whether a child that goes from one connection straight to the next keeps quiet about
             /// it, and prints no word for which the parent is going to look by itself: while words
             /// keep coming it looks every 2 to 20 ms, and hears of one turn of a child from
-            /// waiting to working and back, however many there were. Default: true; off gives a
+            /// waiting to working and back, however many there were, and after the lines that it has
+            /// printed meanwhile. Default: true; off gives a
             /// NOT_BUSY and a BUSY for every connection, printed. Read at each fork.
             coalesce_words, set_coalesce_words: bool = true;
             /// What to do about a parent with several threads. Default: refuse to fork.
