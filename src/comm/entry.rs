@@ -68,18 +68,16 @@ impl Entry {
             return &[];
         }
         let busy = self.is_busy();
-        match self.words_since(earlier).saturating_sub(heard) {
-            // All of them should have come through the pipe. If they have not, or were read late, the last
-            // is to be heard.
-            0 if believed == busy => &[],
-            silent if silent == 0 || silent % 2 == 1 => match busy {
-                true => &[Word::Busy],
-                false => &[Word::NotBusy],
-            },
-            _ => match busy {
-                true => &[Word::NotBusy, Word::Busy],
-                false => &[Word::Busy, Word::NotBusy],
-            },
+        let silent = self.words_since(earlier).saturating_sub(heard);
+        match (busy, believed, silent) {
+            // All of them have come through the pipe.
+            (true, true, 0) | (false, false, 0) => &[],
+            // There and back.
+            (true, true, 2..) => &[Word::NotBusy, Word::Busy],
+            (false, false, 2..) => &[Word::Busy, Word::NotBusy],
+            // If none was silent, what has come through the pipe was read late.
+            (true, ..) => &[Word::Busy],
+            (false, ..) => &[Word::NotBusy],
         }
     }
 }
@@ -129,6 +127,8 @@ mod tests {
             (&[true, false, true, false], 0, false, &[Busy, NotBusy]),
             (&[false], 0, false, &[NotBusy]),
             (&[false, true], 0, true, &[NotBusy, Busy]),
+            // A newcomer that has been taken for a free one since its first ACK.
+            (&[false, true, false], 0, false, &[Busy, NotBusy]),
         ] {
             let news = said(states).news(Entry::of(7), heard, believed);
             assert_eq!(news, words, "{states:?}");
