@@ -93,6 +93,11 @@ pub(crate) fn ensure_open_files(children: usize, each: usize) -> Result<(), Erro
     Ok(())
 }
 
+/// The soft limit of open files.
+pub(crate) fn open_files() -> io::Result<u64> {
+    Ok(getrlimit(Resource::RLIMIT_NOFILE)?.0)
+}
+
 /// In a child: gives it the limit that the parent had found.
 pub(crate) fn restore_open_files() {
     let soft = SOFT_BEFORE.load(Ordering::Relaxed);

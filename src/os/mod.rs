@@ -8,6 +8,7 @@ pub(crate) mod exec;
 pub(crate) mod fork;
 pub(crate) mod handed_over;
 pub(crate) mod limits;
+mod lot;
 pub(crate) mod ours;
 pub(crate) mod output;
 pub(crate) mod pidfd;

@@ -1,6 +1,10 @@
 //! The parent's descriptors of each child: its outputs, its pidfd. Reads, cuts into lines, signals
 //! and reaps; judges nothing.
 
+mod parking;
+
+use self::parking::Lots;
+
 use super::{
     ours::Ours,
     pidfd::{self, Reaped},
@@ -24,7 +28,7 @@ const BUDGET: usize = 64 * 1024;
 /// How many children have a pidfd, which tells of their end alone and without delay. In a larger
 /// pool the others are found through SIGCHLD: every descriptor that the parent holds for a child must
 /// be closed in each child that is forked later.
-const PIDFDS: usize = 128;
+const PIDFDS: usize = 32;
 
 fn open_pidfd(pid: u32) -> Option<Ours<OwnedFd>> {
     match pidfd::open(pid) {
@@ -39,10 +43,22 @@ fn open_pidfd(pid: u32) -> Option<Ours<OwnedFd>> {
 /// One output with its framer.
 #[derive(Debug)]
 struct Stream {
-    fd: Ours<OwnedFd>,
+    /// `None` while it stands in a lot.
+    fd: Option<Ours<OwnedFd>>,
     framer: Framer,
     hung_up: bool,
     unread: bool,
+}
+
+/// Where the outputs of one child are.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Place {
+    /// Under the numbers by which the poller watches them.
+    First,
+    /// In the lot of that number.
+    Lot(usize),
+    /// Under other numbers. The poller watches them all the same, as long as somebody has them open.
+    Moved,
 }
 
 /// Everything the parent holds of one child.
@@ -51,6 +67,7 @@ struct Wire {
     id: ChildId,
     pid: u32,
     streams: [Option<Stream>; 3],
+    place: Place,
     pidfd: Option<Ours<OwnedFd>>,
 }
 
@@ -58,13 +75,15 @@ impl Wire {
     fn watch(&self, poller: &Poller) -> io::Result<()> {
         let (slot, generation) = (self.id.slot(), self.id.generation());
         for output in Output::ALL {
-            if let Some(stream) = &self.streams[output as usize] {
+            if let Some(stream) = &self.streams[output as usize]
+                && let Some(fd) = &stream.fd
+            {
                 let source = Source::Output {
                     slot,
                     generation,
                     output,
                 };
-                poller.add_output(stream.fd.as_raw_fd(), source)?;
+                poller.add_output(fd.as_raw_fd(), source)?;
             }
         }
         match &self.pidfd {
@@ -96,6 +115,7 @@ pub(crate) struct Wires {
     /// say it again.
     unread: Vec<(ChildId, Output)>,
     buffer: Vec<u8>,
+    lots: Lots,
 }
 
 impl Wires {
@@ -112,7 +132,7 @@ impl Wires {
         let stdout_words = ends.comm.is_none().then_some(words);
         let stream = |fd, words| {
             Some(Stream {
-                fd,
+                fd: Some(fd),
                 framer: Framer::new(words),
                 hung_up: false,
                 unread: false,
@@ -127,6 +147,7 @@ impl Wires {
             id,
             pid,
             streams,
+            place: Place::First,
             pidfd: (id.slot() < PIDFDS).then(|| open_pidfd(pid)).flatten(),
         };
         let watched = wire.watch(poller);
@@ -221,7 +242,9 @@ impl Wires {
     ) -> io::Result<()> {
         let mut buffer = self.take_buffer();
         let result = self.stream(id, output).map_or(Ok(()), |stream| {
-            let result = pipes::pending(&stream.fd)
+            let result = stream
+                .fd()
+                .and_then(pipes::pending)
                 .and_then(|pending| stream.read(&mut buffer, pending, &mut found));
             stream.framer.finish(&mut found);
             result.map(drop)
@@ -262,8 +285,11 @@ impl Wires {
         let stream = self
             .wire(id)
             .and_then(|wire| wire.streams[output as usize].take());
-        if let Some(stream) = stream {
-            deregistered(id, poller.remove_output(stream.fd.as_raw_fd()));
+        let Some(fd) = stream.and_then(|stream| stream.fd) else {
+            return;
+        };
+        if self.wire(id).is_some_and(|wire| wire.place == Place::First) {
+            deregistered(id, poller.remove_output(fd.as_raw_fd()));
         }
     }
 
@@ -307,10 +333,11 @@ impl Wires {
     }
 
     fn wire(&mut self, id: ChildId) -> Option<&mut Wire> {
-        self.wires
-            .get_mut(id.slot())?
-            .as_mut()
-            .filter(|wire| wire.id == id)
+        let wire = self.wires.get(id.slot())?.as_ref();
+        if let Place::Lot(number) = wire.filter(|wire| wire.id == id)?.place {
+            self.fetch(number);
+        }
+        self.wires[id.slot()].as_mut()
     }
 
     fn stream(&mut self, id: ChildId, output: Output) -> Option<&mut Stream> {
@@ -325,6 +352,11 @@ impl Wires {
 }
 
 impl Stream {
+    fn fd(&self) -> io::Result<&OwnedFd> {
+        let parked = || io::Error::other("the output stands in a lot");
+        self.fd.as_deref().ok_or_else(parked)
+    }
+
     fn read(
         &mut self,
         buffer: &mut [u8],
@@ -334,7 +366,7 @@ impl Stream {
         let mut left = budget;
         while left > 0 {
             let room = left.min(buffer.len());
-            let Some(count) = pipes::read(&self.fd, &mut buffer[..room])? else {
+            let Some(count) = pipes::read(self.fd()?, &mut buffer[..room])? else {
                 return Ok(Progress::Drained);
             };
             if count == 0 {

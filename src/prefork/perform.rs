@@ -20,6 +20,14 @@ const MORE_TASKS: usize = 1024;
 impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
     /// Performs what is queued, as far as the budget of a turn goes.
     pub(super) fn perform(&mut self) {
+        self.shell.wires.make_way(self.core.monitor.queue.forks());
+        self.perform_some();
+        if self.core.monitor.queue.forks() == 0 {
+            self.shell.wires.fetch_all();
+        }
+    }
+
+    fn perform_some(&mut self) {
         let mut forks = 0;
         for _ in 0..self.core.monitor.queue.len() + MORE_TASKS {
             let Some(task) = self.core.monitor.queue.pop() else {

@@ -1,0 +1,89 @@
+//! Descriptors without a number: sent into a socket of our own and not received, they stay open, the
+//! kernel goes on watching them for whoever had asked, and a child that is forked meanwhile inherits
+//! none of them. Sends and receives; decides nothing.
+
+#![allow(unsafe_code)]
+
+use super::ours::Ours;
+use nix::libc;
+use std::{
+    io,
+    os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
+};
+
+/// What one message holds at the most: SCM_MAX_FD.
+pub(super) const ROOM: usize = 253;
+
+/// The descriptors of one message.
+#[derive(Debug)]
+pub(super) struct Lot(Ours<OwnedFd>);
+
+impl Lot {
+    /// Sends off at most [`ROOM`] descriptors. They stay open under their numbers as well, until the
+    /// caller closes those.
+    #[cfg(target_os = "linux")]
+    pub(super) fn send(fds: &[RawFd]) -> io::Result<Self> {
+        use nix::sys::socket::{
+            AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, sendmsg, socketpair,
+        };
+        use std::io::IoSlice;
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let (near, far) = socketpair(AddressFamily::Unix, SockType::Stream, None, flags)?;
+        let (bytes, rights) = ([IoSlice::new(b"!")], [ControlMessage::ScmRights(fds)]);
+        sendmsg::<()>(near.as_raw_fd(), &bytes, &rights, MsgFlags::empty(), None)?;
+        // What was sent stays in the queue of the far end when the near one is closed.
+        Ok(Self(Ours::parents(far)))
+    }
+
+    /// Elsewhere whoever watches a descriptor forgets it when its number is closed.
+    #[cfg(not(target_os = "linux"))]
+    pub(super) fn send(_fds: &[RawFd]) -> io::Result<Self> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Receives them, in the order in which they were sent, under new numbers. Where the table of
+    /// descriptors has no room for all, the last ones are lost.
+    pub(super) fn receive(self) -> io::Result<Vec<OwnedFd>> {
+        // Of whole words, as the kernel's headers in it have to be aligned.
+        let mut space = [0_u64; 8 + ROOM / 2];
+        let mut byte = [0_u8];
+        let mut part = libc::iovec {
+            iov_base: byte.as_mut_ptr().cast(),
+            iov_len: byte.len(),
+        };
+        // SAFETY: all bytes zero are a valid msghdr.
+        let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+        message.msg_iov = &raw mut part;
+        message.msg_iovlen = 1;
+        message.msg_control = space.as_mut_ptr().cast();
+        message.msg_controllen = size_of_val(&space) as _;
+        // Where it cannot be had with the call, a program that is exec'd just now would inherit them;
+        // there nothing is sent.
+        #[cfg(target_os = "linux")]
+        let flags = libc::MSG_CMSG_CLOEXEC;
+        #[cfg(not(target_os = "linux"))]
+        let flags = 0;
+        // SAFETY: the message points at one byte and at `space`, with their lengths; both live across
+        // the call and the reading below.
+        let count = unsafe { libc::recvmsg(self.0.as_raw_fd(), &raw mut message, flags) };
+        if count < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the kernel has filled in the message.
+        let header = unsafe { libc::CMSG_FIRSTHDR(&raw const message) };
+        if header.is_null() {
+            return Ok(Vec::new());
+        }
+        // SAFETY: not null, so it points at a header in `space`, and its data follow: as many
+        // descriptors as its length says, made for us by the kernel and owned by nobody else.
+        // (nix's wrapper is not used: it keeps the descriptors of a message that was cut short.)
+        unsafe {
+            let data = libc::CMSG_DATA(header).cast::<RawFd>();
+            let bytes = (*header).cmsg_len as usize - libc::CMSG_LEN(0) as usize;
+            let fds = 0..bytes / size_of::<RawFd>();
+            Ok(fds
+                .map(|at| OwnedFd::from_raw_fd(data.add(at).read_unaligned()))
+                .collect())
+        }
+    }
+}
