@@ -43,7 +43,7 @@ impl Lot {
 
     /// Receives them, in the order in which they were sent, under new numbers. Where the table of
     /// descriptors has no room for all, the last ones are lost.
-    pub(super) fn receive(self) -> io::Result<Vec<OwnedFd>> {
+    pub(super) fn receive(self, received: &mut Vec<OwnedFd>) -> io::Result<()> {
         // Of whole words, as the kernel's headers in it have to be aligned.
         let mut space = [0_u64; 8 + ROOM / 2];
         let mut byte = [0_u8];
@@ -72,7 +72,7 @@ impl Lot {
         // SAFETY: the kernel has filled in the message.
         let header = unsafe { libc::CMSG_FIRSTHDR(&raw const message) };
         if header.is_null() {
-            return Ok(Vec::new());
+            return Ok(());
         }
         // SAFETY: not null, so it points at a header in `space`, and its data follow: as many
         // descriptors as its length says, made for us by the kernel and owned by nobody else.
@@ -81,9 +81,8 @@ impl Lot {
             let data = libc::CMSG_DATA(header).cast::<RawFd>();
             let bytes = (*header).cmsg_len as usize - libc::CMSG_LEN(0) as usize;
             let fds = 0..bytes / size_of::<RawFd>();
-            Ok(fds
-                .map(|at| OwnedFd::from_raw_fd(data.add(at).read_unaligned()))
-                .collect())
+            received.extend(fds.map(|at| OwnedFd::from_raw_fd(data.add(at).read_unaligned())));
         }
+        Ok(())
     }
 }

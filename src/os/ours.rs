@@ -5,7 +5,7 @@
 //! another child's pipe can steal its words and hides the parent's death from it; one that keeps the
 //! write end of the death watch outlives the parent together with all others.
 
-use super::runs::Runs;
+use super::{by_number::ByNumber, runs::Runs};
 use std::{
     collections::BTreeMap,
     fmt,
@@ -54,7 +54,7 @@ struct Registry {
     /// open. The others stay where they are, since taking thousands of them out would cost each
     /// child more than its fork: the work itself, and a copy of every page that it touches.
     closed: Option<(u64, PreForkId)>,
-    entries: BTreeMap<RawFd, Entry>,
+    entries: ByNumber<Entry>,
     /// The numbers of the entries, by whose children keep them: a child closes them without going
     /// through thousands of entries.
     runs: BTreeMap<Option<PreForkId>, Runs>,
@@ -64,7 +64,7 @@ static REGISTRY: Mutex<Registry> = Mutex::new(Registry {
     last: 0,
     starting: None,
     closed: None,
-    entries: BTreeMap::new(),
+    entries: ByNumber::new(),
     runs: BTreeMap::new(),
 });
 
@@ -80,10 +80,10 @@ impl Registry {
     fn forget_closed(&mut self) {
         if let Some((last, id)) = self.closed.take() {
             self.entries
-                .retain(|_, entry| entry.serial > last || entry.keep == Some(id));
+                .retain(|entry| entry.serial > last || entry.keep == Some(id));
             self.runs.clear();
-            for (fd, entry) in &self.entries {
-                self.runs.entry(entry.keep).or_default().insert(*fd);
+            for (fd, entry) in self.entries.iter() {
+                self.runs.entry(entry.keep).or_default().insert(fd);
             }
         }
     }
@@ -96,7 +96,7 @@ impl Registry {
     }
 
     fn remove(&mut self, fd: RawFd) {
-        if let Some(entry) = self.entries.remove(&fd)
+        if let Some(entry) = self.entries.remove(fd)
             && let Some(runs) = self.runs.get_mut(&entry.keep)
         {
             runs.remove(fd);
@@ -174,7 +174,7 @@ impl<T: AsRawFd> Drop for Ours<T> {
         let mut registry = registry();
         if registry
             .entries
-            .get(&fd)
+            .get(fd)
             .is_some_and(|entry| entry.serial == self.serial && registry.is_open(entry))
         {
             registry.remove(fd);
@@ -206,7 +206,7 @@ pub(crate) fn starting<R>(id: PreForkId, start: impl FnOnce() -> R) -> R {
 /// Whether `fd` is something that a server of ours has opened.
 pub(crate) fn is_of_our_making(fd: RawFd) -> bool {
     let registry = registry();
-    let entry = registry.entries.get(&fd);
+    let entry = registry.entries.get(fd);
     entry.is_some_and(|entry| !entry.lent && registry.is_open(entry))
 }
 
@@ -258,7 +258,7 @@ mod tests {
             last: 3,
             starting: None,
             closed: None,
-            entries: BTreeMap::new(),
+            entries: ByNumber::new(),
             runs: BTreeMap::new(),
         };
         registry.insert(5, entry(1, None));
@@ -268,7 +268,7 @@ mod tests {
             let entries = registry.entries.iter();
             entries
                 .filter(|(_, entry)| registry.is_open(entry))
-                .map(|(fd, _)| *fd)
+                .map(|(fd, _)| fd)
                 .collect()
         };
         assert_eq!(open(&registry), [5, 6, 7]);
@@ -278,7 +278,7 @@ mod tests {
         assert_eq!(open(&registry), [6, 8]);
         registry.forget_closed();
         assert_eq!(open(&registry), [6, 8]);
-        assert_eq!(registry.entries.len(), 2);
+        assert_eq!(registry.entries.iter().count(), 2);
         let of =
             |keep: Option<PreForkId>| registry.runs.get(&keep).map(|runs| runs.iter().collect());
         assert_eq!(of(None), Some(vec![(8, 8)]));
@@ -296,21 +296,21 @@ mod tests {
         assert!(
             registry()
                 .entries
-                .get(&read_fd)
+                .get(read_fd)
                 .is_some_and(|entry| entry.keep.is_none())
         );
         assert!(
             registry()
                 .entries
-                .get(&write_fd)
+                .get(write_fd)
                 .is_some_and(|entry| entry.keep == Some(id))
         );
         assert!(registry().starting.is_none());
         drop((read, write));
         let left = registry()
             .entries
-            .keys()
-            .any(|fd| *fd == read_fd || *fd == write_fd);
+            .iter()
+            .any(|(fd, _)| fd == read_fd || fd == write_fd);
         assert!(!left);
     }
 }

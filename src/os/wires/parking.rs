@@ -12,41 +12,45 @@ use crate::os::{
 };
 use std::{
     io,
+    ops::Range,
     os::fd::{AsRawFd, OwnedFd, RawFd},
 };
 
 /// How many forks have to be due: to park a descriptor and to fetch it takes about as long as it takes
 /// seven children to close it.
 const FORKS: usize = 16;
-/// How many children's outputs one lot has room for.
-const CHILDREN: usize = lot::ROOM / Output::ALL.len();
-/// How many children are worth a lot: half as many as one turn forks.
-const FEW: usize = 16;
+/// How many descriptors are worth a lot.
+const WORTH: usize = 32;
 
-/// A lot, and the slots of the children whose outputs stand in it, in the order in which they were sent.
+/// A lot, and between which slots the children are whose outputs stand in it, in that order.
 #[derive(Debug)]
 struct Parked {
     lot: Lot,
-    slots: Vec<usize>,
+    slots: Range<usize>,
 }
 
-/// The lots, by number.
+/// The lots, by number. The lists are kept: what is allocated and freed between two forks is what a
+/// newborn's own allocations step on, and each step is a page that it copies.
 #[derive(Debug, Default)]
-pub(super) struct Lots(Vec<Option<Parked>>);
+pub(super) struct Lots {
+    lots: Vec<Option<Parked>>,
+    fds: Vec<RawFd>,
+    fetched: Vec<OwnedFd>,
+}
 
 impl Lots {
     fn enter(&mut self, parked: Parked) -> usize {
-        let free = self.0.iter().position(Option::is_none);
+        let free = self.lots.iter().position(Option::is_none);
         let number = free.unwrap_or_else(|| {
-            self.0.push(None);
-            self.0.len() - 1
+            self.lots.push(None);
+            self.lots.len() - 1
         });
-        self.0[number] = Some(parked);
+        self.lots[number] = Some(parked);
         number
     }
 
     fn take(&mut self, number: usize) -> Option<Parked> {
-        self.0.get_mut(number)?.take()
+        self.lots.get_mut(number)?.take()
     }
 }
 
@@ -63,7 +67,7 @@ impl Wires {
 
     /// Brings everything back: no fork is due any more.
     pub(crate) fn fetch_all(&mut self) {
-        for number in 0..self.lots.0.len() {
+        for number in 0..self.lots.lots.len() {
             self.fetch(number);
         }
     }
@@ -72,29 +76,37 @@ impl Wires {
         // Hooks that run meanwhile may open files. What stands in the lower half of the table will find
         // room again, though they open as many as there are.
         let half = RawFd::try_from(limits::open_files()? / 2).unwrap_or(RawFd::MAX);
-        let slots: Vec<_> = (0..self.wires.len())
-            .filter(|&slot| {
-                let wire = self.wires[slot].as_ref();
-                wire.is_some_and(|wire| {
-                    wire.outputs().any(|_| true) && wire.outputs().all(|fd| fd < half)
-                })
-            })
-            .collect();
-        for slots in slots.chunks(CHILDREN).filter(|slots| slots.len() >= FEW) {
-            let wires = slots.iter().filter_map(|&slot| self.wires[slot].as_ref());
-            let fds: Vec<_> = wires.flat_map(Wire::outputs).collect();
-            let lot = Lot::send(&fds)?;
-            let number = self.lots.enter(Parked {
-                lot,
-                slots: slots.to_vec(),
-            });
-            for &slot in slots {
-                if let Some(wire) = &mut self.wires[slot] {
-                    wire.park(number);
-                }
+        let mut from = 0;
+        while from < self.wires.len() {
+            let to = self.gather(from, half);
+            if self.lots.fds.len() < WORTH {
+                return Ok(());
             }
+            let lot = Lot::send(&self.lots.fds)?;
+            let slots = from..to;
+            let number = self.lots.enter(Parked { lot, slots });
+            let wires = self.wires[from..to].iter_mut().flatten();
+            for wire in wires.filter(|wire| wire.can_be_parked(half)) {
+                wire.park(number);
+            }
+            from = to;
         }
         Ok(())
+    }
+
+    /// Notes the outputs of as many children as one lot has room for, from that slot on; up to which
+    /// slot that is.
+    fn gather(&mut self, from: usize, half: RawFd) -> usize {
+        let fds = &mut self.lots.fds;
+        fds.clear();
+        for (slot, wire) in self.wires.iter().enumerate().skip(from) {
+            if fds.len() + Output::ALL.len() > lot::ROOM {
+                return slot;
+            }
+            let wire = wire.as_ref().filter(|wire| wire.can_be_parked(half));
+            fds.extend(wire.into_iter().flat_map(Wire::outputs));
+        }
+        self.wires.len()
     }
 
     /// Gives the outputs of a lot numbers again.
@@ -102,20 +114,22 @@ impl Wires {
         let Some(Parked { lot, slots }) = self.lots.take(number) else {
             return;
         };
-        let received = lot.receive().unwrap_or_else(|error| {
-            log::error!("fetching the outputs of {} children: {error}", slots.len());
-            Vec::new()
-        });
-        let mut received = received.into_iter();
-        for slot in slots {
-            if let Some(wire) = &mut self.wires[slot] {
-                wire.unpark(&mut received);
-            }
+        if let Err(error) = lot.receive(&mut self.lots.fetched) {
+            log::error!("fetching the outputs of children: {error}");
+        }
+        let mut fetched = self.lots.fetched.drain(..);
+        let wires = self.wires[slots].iter_mut().flatten();
+        for wire in wires.filter(|wire| wire.place == Place::Lot(number)) {
+            wire.unpark(&mut fetched);
         }
     }
 }
 
 impl Wire {
+    fn can_be_parked(&self, half: RawFd) -> bool {
+        !matches!(self.place, Place::Lot(_)) && self.outputs().all(|fd| fd < half)
+    }
+
     /// The numbers of the outputs that have one.
     fn outputs(&self) -> impl Iterator<Item = RawFd> {
         let streams = self.streams.iter().flatten();
