@@ -34,6 +34,8 @@ struct Parked {
 #[derive(Debug, Default)]
 pub(super) struct Lots {
     lots: Vec<Option<Parked>>,
+    /// Something was lost that had been parked: nothing is any more.
+    closed: bool,
     fds: Vec<RawFd>,
     fetched: Vec<OwnedFd>,
 }
@@ -58,6 +60,7 @@ impl Wires {
     /// Told that so many forks are due: parks what it can, if it is worth it.
     pub(crate) fn make_way(&mut self, forks: usize) {
         if forks >= FORKS
+            && !self.lots.closed
             && let Err(error) = self.park()
         {
             // The newborns close more, that is all.
@@ -120,7 +123,7 @@ impl Wires {
         let mut fetched = self.lots.fetched.drain(..);
         let wires = self.wires[slots].iter_mut().flatten();
         for wire in wires.filter(|wire| wire.place == Place::Lot(number)) {
-            wire.unpark(&mut fetched);
+            self.lots.closed |= !wire.unpark(&mut fetched);
         }
     }
 }
@@ -143,17 +146,20 @@ impl Wire {
         }
     }
 
-    /// What was not received is lost, and the child will find its output closed.
-    fn unpark(&mut self, received: &mut impl Iterator<Item = OwnedFd>) {
+    /// False if something was not received and is lost: the child will find its output closed.
+    fn unpark(&mut self, received: &mut impl Iterator<Item = OwnedFd>) -> bool {
         self.place = Place::Moved;
+        let mut complete = true;
         for stream in &mut self.streams {
             if let Some(parked) = stream {
                 parked.fd = received.next().map(Ours::parents);
                 if parked.fd.is_none() {
                     log::error!("no descriptor is left for an output of {}", self.id);
                     *stream = None;
+                    complete = false;
                 }
             }
         }
+        complete
     }
 }

@@ -1,0 +1,309 @@
+//! A large pool at its start, while the parent has put the outputs of its children out of the way of
+//! those that it forks: nothing that they print is lost.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by a panic"
+)]
+
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::error::Error;
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, Write};
+use std::process::{self, Command, ExitCode};
+use std::time::Duration;
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::kill;
+use nix::unistd::Pid;
+use prefork_server::servers::TcpConn;
+use prefork_server::{
+    Child, ChildId, Death, Line, Monitor, PreFork, PreForkHooks, Start, TcpServer, defaults,
+};
+use support::{Args, Server, Signal, World, connect, programs, scenarios};
+
+const SOON: Duration = Duration::from_secs(30);
+const CHILDREN: usize = 300;
+/// What each child prints to each of its outputs before it serves.
+const LINES: usize = 20;
+/// When what a scenario is about happens: there are lots, and many forks are due.
+const AMIDST: usize = 200;
+
+fn main() -> ExitCode {
+    support::main(
+        programs![serve],
+        scenarios![
+            newborns_inherit_few_outputs_and_every_line_is_heard,
+            what_children_say_last_is_heard_though_it_was_parked,
+            where_nothing_can_be_sent_the_newborns_close_more,
+            what_is_not_received_again_costs_children_and_not_the_pool,
+            a_hook_that_takes_every_descriptor_costs_children_and_not_the_pool,
+            with_a_low_limit_of_open_files_little_is_parked,
+        ],
+    )
+}
+
+// The program.
+
+fn serve(args: Args) -> Result<(), Box<dyn Error>> {
+    if let Some(files) = args.parsed("--files") {
+        let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+        setrlimit(Resource::RLIMIT_NOFILE, files, hard)?;
+    }
+    let tally = Tally {
+        stopping: args.parsed("--stopping").unwrap_or(0),
+        hogs: args.has("--hog"),
+        ..Tally::default()
+    };
+    let mut prefork = PreFork::builder(TcpServer::new(answer).max_requests(0))
+        .start_servers(CHILDREN)
+        .min_spare_servers(CHILDREN)
+        .max_spare_servers(CHILDREN)
+        .max_clients(CHILDREN)
+        .timeout(Duration::from_secs(4))
+        .hooks(tally)
+        .start()?;
+    println!("listening on {}", prefork.server().local_addrs()[0]);
+    prefork.run()?;
+    Ok(())
+}
+
+fn answer(conn: TcpConn) -> io::Result<()> {
+    for line in BufReader::new(&conn).lines() {
+        line?;
+        writeln!(&conn, "{}", process::id())?;
+    }
+    Ok(())
+}
+
+/// How many descriptors this process has whose kind begins so.
+fn descriptors(kind: &str) -> usize {
+    let links = fs::read_dir("/proc/self/fd").unwrap().flatten();
+    let kinds = links.filter_map(|link| fs::read_link(link.path()).ok());
+    kinds
+        .filter(|of| of.to_string_lossy().starts_with(kind))
+        .count()
+}
+
+/// What has been heard of each child.
+#[derive(Default)]
+struct Tally {
+    heard: BTreeMap<ChildId, [usize; 2]>,
+    /// How many pipes and sockets a child had when it began.
+    own: BTreeSet<String>,
+    forks: usize,
+    /// The most pipes that the parent had when it forked.
+    pipes: usize,
+    last_words: usize,
+    complete: bool,
+    /// How many children are told to stop amidst the start.
+    stopping: usize,
+    /// Whether all descriptors are taken then, until a child has died.
+    hogs: bool,
+    hogged: Vec<File>,
+}
+
+impl Tally {
+    fn hear(&mut self, monitor: &mut Monitor, child: ChildId, output: usize, line: &Line) {
+        let text = String::from_utf8_lossy(line.bytes()).into_owned();
+        let heard = self.heard.entry(child).or_default();
+        if let Some(own) = text.strip_prefix("own ") {
+            self.own.insert(own.to_owned());
+        } else if text == "farewell" {
+            self.last_words += 1;
+            monitor.print_stdout(format!("farewells: {}", self.last_words));
+        } else {
+            assert_eq!(
+                text,
+                format!("line {}", heard[output]),
+                "in order, and whole"
+            );
+            heard[output] += 1;
+        }
+        self.tell(monitor);
+    }
+
+    /// Once there are as many children as there should be, and of each everything was heard.
+    fn tell(&mut self, monitor: &mut Monitor) {
+        let whole = |heard: &&[usize; 2]| **heard == [LINES, LINES];
+        let complete =
+            self.heard.values().filter(whole).count() == CHILDREN && self.heard.len() == CHILDREN;
+        if complete && !self.complete {
+            let (most, now) = (self.pipes, descriptors("pipe:"));
+            monitor.print_stdout(format!("complete: pipes {most} while forking, {now} now"));
+            monitor.print_stdout(format!("children had {:?}", self.own));
+        }
+        self.complete = complete;
+    }
+}
+
+impl PreForkHooks for Tally {
+    fn before_fork(&mut self, monitor: &mut Monitor) {
+        self.forks += 1;
+        if self.hogged.is_empty() && !self.complete {
+            self.pipes = self.pipes.max(descriptors("pipe:"));
+        }
+        if self.forks == AMIDST {
+            for child in monitor.children().take(self.stopping) {
+                let pid = Pid::from_raw(child.pid().try_into().unwrap());
+                kill(pid, Signal::SIGTERM).unwrap();
+            }
+            if self.hogs {
+                self.hogged
+                    .extend((0..).map_while(|_| File::open("/dev/null").ok()));
+            }
+        }
+    }
+
+    fn server_start(&mut self, start: &mut Start<'_>) -> io::Result<()> {
+        println!(
+            "own {} and {}",
+            descriptors("pipe:"),
+            descriptors("socket:")
+        );
+        for number in 0..LINES {
+            println!("line {number}");
+            eprintln!("line {number}");
+        }
+        defaults::server_start(self, start)
+    }
+
+    fn server_exiting(&mut self, _: &mut Start<'_>) {
+        // OK to fail: when its output is lost, it leaves for that.
+        let _ = writeln!(io::stdout(), "farewell");
+    }
+
+    fn server_stdout(&mut self, monitor: &mut Monitor, child: ChildId, line: &Line) {
+        self.hear(monitor, child, 0, line);
+    }
+
+    fn server_stderr(&mut self, monitor: &mut Monitor, child: ChildId, line: &Line) {
+        self.hear(monitor, child, 1, line);
+    }
+
+    fn server_exited(&mut self, monitor: &mut Monitor, child: &Child, death: &Death) {
+        self.heard.remove(&child.id());
+        self.hogged.clear();
+        monitor.print_stdout(format!("death: {:?}", death.cause()));
+    }
+}
+
+// The scenarios.
+
+/// Of the line that tells so: the pipes of the parent at a fork at the most, and those that it has when
+/// all children are there.
+fn pipes(server: &Server) -> [usize; 2] {
+    let stdout = server.expect_stdout("a complete pool", |text| text.contains("children had"));
+    let (_, figures) = stdout.split_once("complete: pipes ").unwrap();
+    let figures = figures
+        .lines()
+        .next()
+        .unwrap()
+        .strip_suffix(" now")
+        .unwrap();
+    let (most, now) = figures.split_once(" while forking, ").unwrap();
+    [most, now].map(|figure| figure.parse().unwrap())
+}
+
+fn ends_well(server: &Server) {
+    let address = server.address();
+    connect(&address).ask("who?");
+    server.expect_children(CHILDREN);
+    let status = server.stop(Signal::SIGTERM, SOON);
+    assert!(status.success(), "{status}");
+}
+
+/// The parent has two pipes for each child, and hardly any of them while it forks; a child has none that
+/// another does not have. (With nothing parked the parent has some six hundred.)
+fn newborns_inherit_few_outputs_and_every_line_is_heard(world: &mut World) {
+    let server = world.spawn("serve", &[]);
+    let [most, now] = pipes(&server);
+    assert!(most < CHILDREN, "{most} pipes while forking");
+    assert!(now >= 2 * CHILDREN, "{now} pipes afterwards");
+    let stdout = server.stdout();
+    let (_, own) = stdout.split_once("children had ").unwrap();
+    assert_eq!(
+        own.lines().next().unwrap().matches(" and ").count(),
+        1,
+        "{own}"
+    );
+    ends_well(&server);
+}
+
+/// Children that leave while their outputs are parked are heard and buried, and replaced.
+fn what_children_say_last_is_heard_though_it_was_parked(world: &mut World) {
+    let server = world.spawn("serve", &["--stopping", "50"]);
+    server.expect_stdout("their last words", |text| text.contains("farewells: 50"));
+    pipes(&server);
+    let deaths = server.stdout().matches("death: ").count();
+    assert_eq!(deaths, 50, "nobody else has died");
+    ends_well(&server);
+}
+
+/// A limit of what may be in flight, or a sandbox.
+fn where_nothing_can_be_sent_the_newborns_close_more(world: &mut World) {
+    for calls in ["sendmsg:error=ETOOMANYREFS", "socketpair:error=EPERM"] {
+        let Some(strace) = spawn_injected(world, calls) else {
+            return;
+        };
+        let [most, now] = pipes(&strace);
+        assert!(most > 3 * CHILDREN / 2, "{most} pipes while forking");
+        assert!(now >= 2 * CHILDREN, "{now} pipes afterwards");
+        assert!(!strace.stdout().contains("death: "), "nobody has died");
+        stop_injected(&strace);
+    }
+}
+
+/// Whoever lost an output finds it closed, leaves and is replaced; and nothing is parked again.
+///
+/// With the outputs given up for silently ended ones and parking going on, the pool is never complete.
+fn what_is_not_received_again_costs_children_and_not_the_pool(world: &mut World) {
+    let Some(strace) = spawn_injected(world, "recvmsg:error=EACCES") else {
+        return;
+    };
+    pipes(&strace);
+    assert!(strace.stdout().contains("death: "), "some were lost");
+    stop_injected(&strace);
+}
+
+fn spawn_injected(world: &mut World, calls: &str) -> Option<Server> {
+    let probe = ["-o", "/dev/null", "-e", "inject=uname:error=EPERM", "true"];
+    let attempt = Command::new("strace").args(probe).output();
+    if !attempt.is_ok_and(|output| output.status.success()) {
+        eprintln!("skipped: this machine has no strace, or does not let it trace");
+        return None;
+    }
+    // Without following forks: in the parent alone.
+    let launch = world.command("strace").args(&["-o", "/dev/null"]);
+    let launch = launch.args(&["-e", &format!("inject={calls}")]);
+    let own = std::env::current_exe().unwrap();
+    Some(launch.arg(own).args(&["--program", "serve"]).spawn())
+}
+
+fn stop_injected(strace: &Server) {
+    connect(&strace.address()).ask("who?");
+    let server = strace.expect_children(1)[0];
+    kill(Pid::from_raw(server.try_into().unwrap()), Signal::SIGTERM).unwrap();
+    assert_eq!(strace.wait(SOON).code(), Some(0));
+}
+
+/// The numbers of what is parked are free, and somebody else takes them. (The limit is so low that this
+/// does not take long, and so high that outputs are parked.)
+fn a_hook_that_takes_every_descriptor_costs_children_and_not_the_pool(world: &mut World) {
+    let server = world.spawn("serve", &["--hog", "--files", "2000"]);
+    pipes(&server);
+    assert!(server.stdout().contains("death: "), "some were lost");
+    ends_well(&server);
+}
+
+/// The upper half of the table is not parked: what is freed there might be taken, and leave no room.
+fn with_a_low_limit_of_open_files_little_is_parked(world: &mut World) {
+    let server = world.spawn("serve", &["--files", "1000"]);
+    let [most, now] = pipes(&server);
+    assert!(most > 80, "{most} pipes while forking");
+    assert!(now >= 2 * CHILDREN, "{now} pipes afterwards");
+    assert!(!server.stdout().contains("death: "), "nobody has died");
+    ends_well(&server);
+}
