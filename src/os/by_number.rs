@@ -55,3 +55,35 @@ impl<T> ByNumber<T> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// It is the same as a map, wherever the numbers are.
+        #[test]
+        fn a_table_by_number_is_a_map(
+            steps in prop::collection::vec((0..3_u8, prop_oneof![0..200, Just(1_000_000), Just(RawFd::MAX)]), 0..100)
+        ) {
+            let (mut table, mut map) = (ByNumber::new(), BTreeMap::new());
+            for (value, (step, fd)) in steps.into_iter().enumerate() {
+                match step {
+                    0 => {
+                        table.insert(fd, value);
+                        map.insert(fd, value);
+                    }
+                    1 => prop_assert_eq!(table.remove(fd), map.remove(&fd)),
+                    _ => {
+                        table.retain(|value| value % 3 > 0);
+                        map.retain(|_, value| *value % 3 > 0);
+                    }
+                }
+                prop_assert_eq!(table.get(fd), map.get(&fd));
+                let entries = map.iter().map(|(fd, value)| (*fd, value));
+                prop_assert!(table.iter().eq(entries));
+            }
+        }
+    }
+}

@@ -86,3 +86,43 @@ impl Lot {
         Ok(())
     }
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+    use std::{
+        fs::File,
+        io::{Read, Write},
+    };
+
+    #[test]
+    fn what_was_sent_comes_back_in_order_though_its_number_was_closed() {
+        let (readers, writers): (Vec<_>, Vec<_>) =
+            (0..ROOM).map(|_| io::pipe().expect("a pipe")).unzip();
+        let fds: Vec<_> = readers.iter().map(AsRawFd::as_raw_fd).collect();
+        let lot = Lot::send(&fds).expect("sent");
+        drop(readers);
+        for (number, mut writer) in (0..).zip(writers) {
+            // With nobody to read it, this would fail.
+            writer.write_all(&[number]).expect("written");
+        }
+        let mut received = Vec::new();
+        lot.receive(&mut received).expect("received");
+        assert_eq!(received.len(), ROOM);
+        for (number, reader) in (0..).zip(received) {
+            let mut bytes = Vec::new();
+            File::from(reader).read_to_end(&mut bytes).expect("read");
+            assert_eq!(bytes, [number]);
+        }
+    }
+
+    #[test]
+    fn more_than_there_is_room_for_is_not_sent() {
+        let (reader, _writer) = io::pipe().expect("a pipe");
+        let sent = Lot::send(&[reader.as_raw_fd(); ROOM + 1]);
+        assert_eq!(
+            sent.expect_err("too many").raw_os_error(),
+            Some(libc::EINVAL)
+        );
+    }
+}
