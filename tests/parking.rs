@@ -98,7 +98,7 @@ struct Tally {
     /// How many pipes and sockets a child had when it began.
     own: BTreeSet<String>,
     forks: usize,
-    /// The most pipes that the parent had when it forked.
+    /// How many pipes the parent had at its forks, all together.
     pipes: usize,
     last_words: usize,
     complete: bool,
@@ -135,8 +135,8 @@ impl Tally {
         let complete =
             self.heard.values().filter(whole).count() == CHILDREN && self.heard.len() == CHILDREN;
         if complete && !self.complete {
-            let (most, now) = (self.pipes, descriptors("pipe:"));
-            monitor.print_stdout(format!("complete: pipes {most} while forking, {now} now"));
+            let (mean, now) = (self.pipes / self.forks, descriptors("pipe:"));
+            monitor.print_stdout(format!("complete: pipes {mean} while forking, {now} now"));
             monitor.print_stdout(format!("children had {:?}", self.own));
         }
         self.complete = complete;
@@ -147,7 +147,7 @@ impl PreForkHooks for Tally {
     fn before_fork(&mut self, monitor: &mut Monitor) {
         self.forks += 1;
         if self.hogged.is_empty() && !self.complete {
-            self.pipes = self.pipes.max(descriptors("pipe:"));
+            self.pipes += descriptors("pipe:");
         }
         if self.forks == AMIDST {
             for child in monitor.children().take(self.stopping) {
@@ -175,7 +175,7 @@ impl PreForkHooks for Tally {
     }
 
     fn server_exiting(&mut self, _: &mut Start<'_>) {
-        // OK to fail: when its output is lost, it leaves for that.
+        // OK to fail: its output may be what was lost.
         let _ = writeln!(io::stdout(), "farewell");
     }
 
@@ -196,7 +196,7 @@ impl PreForkHooks for Tally {
 
 // The scenarios.
 
-/// Of the line that tells so: the pipes of the parent at a fork at the most, and those that it has when
+/// Of the line that tells so: the pipes of the parent at its forks, on average, and those that it has when
 /// all children are there.
 fn pipes(server: &Server) -> [usize; 2] {
     let stdout = server.expect_stdout("a complete pool", |text| text.contains("children had"));
@@ -207,8 +207,8 @@ fn pipes(server: &Server) -> [usize; 2] {
         .unwrap()
         .strip_suffix(" now")
         .unwrap();
-    let (most, now) = figures.split_once(" while forking, ").unwrap();
-    [most, now].map(|figure| figure.parse().unwrap())
+    let (mean, now) = figures.split_once(" while forking, ").unwrap();
+    [mean, now].map(|figure| figure.parse().unwrap())
 }
 
 fn ends_well(server: &Server) {
@@ -220,11 +220,11 @@ fn ends_well(server: &Server) {
 }
 
 /// The parent has two pipes for each child, and hardly any of them while it forks; a child has none that
-/// another does not have. (With nothing parked the parent has some six hundred.)
+/// another does not have. (With nothing parked the parent has three hundred, on average.)
 fn newborns_inherit_few_outputs_and_every_line_is_heard(world: &mut World) {
     let server = world.spawn("serve", &[]);
-    let [most, now] = pipes(&server);
-    assert!(most < CHILDREN, "{most} pipes while forking");
+    let [mean, now] = pipes(&server);
+    assert!(mean < CHILDREN / 2, "{mean} pipes while forking");
     assert!(now >= 2 * CHILDREN, "{now} pipes afterwards");
     let stdout = server.stdout();
     let (_, own) = stdout.split_once("children had ").unwrap();
@@ -252,17 +252,16 @@ fn where_nothing_can_be_sent_the_newborns_close_more(world: &mut World) {
         let Some(strace) = spawn_injected(world, calls) else {
             return;
         };
-        let [most, now] = pipes(&strace);
-        assert!(most > 3 * CHILDREN / 2, "{most} pipes while forking");
+        let [mean, now] = pipes(&strace);
+        assert!(mean > CHILDREN / 2, "{mean} pipes while forking");
         assert!(now >= 2 * CHILDREN, "{now} pipes afterwards");
         assert!(!strace.stdout().contains("death: "), "nobody has died");
         stop_injected(&strace);
     }
 }
 
-/// Whoever lost an output finds it closed, leaves and is replaced; and nothing is parked again.
-///
-/// With the outputs given up for silently ended ones and parking going on, the pool is never complete.
+/// Whoever has lost an output is told to leave and replaced; and nothing is parked again. (If it were, the pool
+/// would never be complete; nor if children went on that cannot be heard.)
 fn what_is_not_received_again_costs_children_and_not_the_pool(world: &mut World) {
     let Some(strace) = spawn_injected(world, "recvmsg:error=EACCES") else {
         return;
@@ -306,8 +305,8 @@ fn a_hook_that_takes_every_descriptor_costs_children_and_not_the_pool(world: &mu
 /// might be no room for it.
 fn in_the_upper_half_of_the_table_nothing_is_parked(world: &mut World) {
     let server = world.spawn("serve", &["--files", "2000", "--open", "1000"]);
-    let [most, now] = pipes(&server);
-    assert!(most > 3 * CHILDREN / 2, "{most} pipes while forking");
+    let [mean, now] = pipes(&server);
+    assert!(mean > CHILDREN / 2, "{mean} pipes while forking");
     assert!(now >= 2 * CHILDREN, "{now} pipes afterwards");
     assert!(!server.stdout().contains("death: "), "nobody has died");
     ends_well(&server);

@@ -148,7 +148,8 @@ impl Poller {
     }
 
     /// Ends that. Must come before the descriptor is closed: a sibling that was forked meanwhile may
-    /// hold a copy, and the kernel would go on reporting events for it.
+    /// hold a copy, and the kernel would go on reporting events for it. (Not for one that has come to
+    /// another number: the kernel knows it by the first. What it may report is for a child that is gone.)
     pub(crate) fn remove_output(&self, fd: RawFd) -> io::Result<()> {
         self.all.registry().deregister(&mut SourceFd(&fd))
     }

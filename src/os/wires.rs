@@ -105,6 +105,8 @@ pub(crate) enum Progress {
     More,
     /// It has ended.
     Ended,
+    /// It is lost: there was no room for its descriptor.
+    Lost,
 }
 
 /// The wires of all children, by slot.
@@ -242,10 +244,8 @@ impl Wires {
     ) -> io::Result<()> {
         let mut buffer = self.take_buffer();
         let result = self.stream(id, output).map_or(Ok(()), |stream| {
-            let result = stream
-                .fd()
-                .and_then(pipes::pending)
-                .and_then(|pending| stream.read(&mut buffer, pending, &mut found));
+            let pending = stream.fd.as_deref().map_or(Ok(0), pipes::pending);
+            let result = pending.and_then(|pending| stream.read(&mut buffer, pending, &mut found));
             stream.framer.finish(&mut found);
             result.map(drop)
         });
@@ -352,21 +352,19 @@ impl Wires {
 }
 
 impl Stream {
-    fn fd(&self) -> io::Result<&OwnedFd> {
-        let parked = || io::Error::other("the output stands in a lot");
-        self.fd.as_deref().ok_or_else(parked)
-    }
-
     fn read(
         &mut self,
         buffer: &mut [u8],
         budget: usize,
         mut found: impl FnMut(Found<'_>),
     ) -> io::Result<Progress> {
+        let Some(fd) = &self.fd else {
+            return Ok(Progress::Lost);
+        };
         let mut left = budget;
         while left > 0 {
             let room = left.min(buffer.len());
-            let Some(count) = pipes::read(self.fd()?, &mut buffer[..room])? else {
+            let Some(count) = pipes::read(fd, &mut buffer[..room])? else {
                 return Ok(Progress::Drained);
             };
             if count == 0 {

@@ -151,6 +151,13 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
                 wires.finish(poller, child, output, found);
                 self.output_ended(child, output);
             }
+            Ok(Progress::Lost) => {
+                wires.finish(poller, child, output, found);
+                // It could not be heard any more: another one takes its place.
+                self.core.monitor.kill(child, Signal::Interrupt);
+                self.core.monitor.retire(child, Reason::Faulty);
+                self.output_ended(child, output);
+            }
             Err(error) => {
                 self.shell.wires.close(&self.shell.poller, child, output);
                 self.run_error_of(Operation::Read, &error, child);

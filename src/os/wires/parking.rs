@@ -3,7 +3,7 @@
 //! forks are due, the outputs of quiet children stand in lots, without numbers. Whoever touches one has
 //! its lot fetched first, so nobody else needs to know.
 
-use super::{Place, Wire, Wires};
+use super::{Place, Stream, Wire, Wires};
 use crate::os::{
     limits,
     lot::{self, Lot},
@@ -123,7 +123,12 @@ impl Wires {
         let mut fetched = self.lots.fetched.drain(..);
         let wires = self.wires[slots].iter_mut().flatten();
         for wire in wires.filter(|wire| wire.place == Place::Lot(number)) {
-            self.lots.closed |= !wire.unpark(&mut fetched);
+            wire.unpark(&mut fetched);
+            for output in wire.lost() {
+                log::error!("no descriptor is left for {output:?} of {}", wire.id);
+                self.lots.closed = true;
+                self.unread.push((wire.id, output));
+            }
         }
     }
 }
@@ -146,20 +151,19 @@ impl Wire {
         }
     }
 
-    /// False if something was not received and is lost: the child will find its output closed.
-    fn unpark(&mut self, received: &mut impl Iterator<Item = OwnedFd>) -> bool {
+    fn unpark(&mut self, received: &mut impl Iterator<Item = OwnedFd>) {
         self.place = Place::Moved;
-        let mut complete = true;
-        for stream in &mut self.streams {
-            if let Some(parked) = stream {
-                parked.fd = received.next().map(Ours::parents);
-                if parked.fd.is_none() {
-                    log::error!("no descriptor is left for an output of {}", self.id);
-                    *stream = None;
-                    complete = false;
-                }
-            }
+        for stream in self.streams.iter_mut().flatten() {
+            stream.fd = received.next().map(Ours::parents);
+            stream.unread |= stream.fd.is_none();
         }
-        complete
+    }
+
+    /// The outputs for which nothing was received.
+    fn lost(&self) -> impl Iterator<Item = Output> {
+        let outputs = Output::ALL.into_iter().zip(&self.streams);
+        let lost =
+            |stream: &Option<Stream>| stream.as_ref().is_some_and(|stream| stream.fd.is_none());
+        outputs.filter_map(move |(output, stream)| lost(stream).then_some(output))
     }
 }
