@@ -210,7 +210,7 @@ impl Comm {
         if !self.shared.channel.stated.load(Ordering::Relaxed) {
             self.shared.channel.say_not_busy_at_first()?;
         }
-        self.say_what_is_due(None)?;
+        self.say_what_is_due(|| self.now())?;
         let wake = self
             .shared
             .link
@@ -236,12 +236,12 @@ impl Comm {
     ///
     /// As [`ack`](Self::ack).
     pub fn attend(&self) -> io::Result<()> {
-        self.say_what_is_due(None)
+        self.say_what_is_due(|| self.shared.link.now_or_so())
     }
 
     /// As [`attend`](Self::attend), for one that has just looked at the clock.
     pub(crate) fn attend_at(&self, now: Option<Time>) -> io::Result<()> {
-        self.say_what_is_due(now)
+        self.say_what_is_due(|| now.unwrap_or_else(|| self.now()))
     }
 
     /// Waits for `duration`, sending the ACKs that are due; less if the child should leave.
@@ -252,7 +252,7 @@ impl Comm {
     pub fn pause(&self, duration: Duration) -> io::Result<()> {
         let end = self.shared.link.now() + duration;
         while !self.shutdown_requested() && self.shared.link.now() < end {
-            self.say_what_is_due(None)?;
+            self.say_what_is_due(|| self.now())?;
             self.shared.link.sleep(self.shared.patience(Some(end)))?;
         }
         Ok(())
@@ -268,7 +268,7 @@ impl Comm {
     ) -> io::Result<bool> {
         loop {
             // OK to go on without the parent: the client in hand is served for as long as it lasts.
-            let _ = self.say_what_is_due(None);
+            let _ = self.say_what_is_due(|| self.now());
             self.shared.notice_stop();
             let mut patience = self.shared.patience(deadline);
             let is_asked = self.shared.link.is_asked();
@@ -291,11 +291,13 @@ impl Comm {
         }
     }
 
-    fn say_what_is_due(&self, now: Option<Time>) -> io::Result<()> {
+    /// Whoever waits until something is due needs to know the moment: with a clock that is late it would wait
+    /// for no time, again and again.
+    fn say_what_is_due(&self, now: impl FnOnce() -> Time) -> io::Result<()> {
         let shared = &self.shared;
         // Whoever is to send none needs no clock: in a new child the first look at it is dear.
         if let Some(due) = shared.next_ack.get() {
-            let now = now.unwrap_or_else(|| shared.link.now());
+            let now = now();
             if due <= now {
                 let interval = shared.interval.get();
                 shared.next_ack.set(interval.map(|interval| now + interval));

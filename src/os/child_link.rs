@@ -88,6 +88,10 @@ impl Link for ChildLink {
         self.clock.now()
     }
 
+    fn now_or_so(&self) -> Time {
+        self.clock.now_or_so()
+    }
+
     fn wait_listeners(
         &self,
         listeners: &[BorrowedFd<'_>],

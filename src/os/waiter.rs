@@ -126,7 +126,8 @@ mod linux {
         /// all that have a listener in them, for each connection, until one is found that waits.
         #[allow(unsafe_code)]
         pub(crate) fn stand_aside(&self) {
-            for listener in self.listeners.take() {
+            // Its room is kept: it is soon needed again.
+            for listener in self.listeners.borrow_mut().drain(..) {
                 // By number, since its owner may have closed it: then it is out already, or the number is
                 // that of something that never was in there. OK to ignore both.
                 // SAFETY: the epoll is open; for this operation the event may be null.

@@ -17,7 +17,7 @@ use crate::{
 use std::{
     cell::RefCell,
     io,
-    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, OwnedFd},
     rc::Rc,
     time::Duration,
 };
@@ -183,8 +183,15 @@ impl<'a, S: Stream, L: AsFd + AsRawFd> AcceptLoop<'a, S, L> {
 
     fn wait_outside(&mut self) -> io::Result<()> {
         let listeners = self.listeners.borrow();
-        let fds: Vec<BorrowedFd<'_>> = listeners.iter().map(|listener| listener.as_fd()).collect();
-        self.woken = self.comm.wait(&fds)? == Wake::Ready;
+        let wake = match &listeners[..] {
+            // Without an allocation for each connection.
+            [listener] => self.comm.wait(&[listener.as_fd()])?,
+            many => {
+                let fds: Vec<_> = many.iter().map(|listener| listener.as_fd()).collect();
+                self.comm.wait(&fds)?
+            }
+        };
+        self.woken = wake == Wake::Ready;
         drop(listeners);
         let took = self.lap();
         self.waited = self.woken && took.is_some_and(|took| took >= Self::A_WAIT);

@@ -97,6 +97,10 @@ impl Link for Rc<World> {
         self.now.get()
     }
 
+    fn now_or_so(&self) -> Time {
+        self.now.get()
+    }
+
     fn wait_listeners(&self, _: &[BorrowedFd<'_>], timeout: Option<Duration>) -> io::Result<Wake> {
         Ok(self.wait(timeout))
     }
