@@ -1,27 +1,22 @@
 //! The clock: the only place where the time is read. Monotonic; on Linux it stands still while the
 //! machine is suspended, so waking up times nobody out.
 
+#![allow(unsafe_code)]
+
 use crate::time::Time;
-#[cfg(target_os = "linux")]
-use nix::{
-    sys::time::TimeSpec,
-    time::{ClockId, clock_gettime},
-};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Clock {
     start: Instant,
-    #[cfg(target_os = "linux")]
-    ticks: Option<TimeSpec>,
+    tick: Option<Duration>,
 }
 
 impl Clock {
     pub(crate) fn new() -> Self {
         Self {
             start: Instant::now(),
-            #[cfg(target_os = "linux")]
-            ticks: ticks(),
+            tick: tick(),
         }
     }
 
@@ -32,23 +27,35 @@ impl Clock {
     /// As [`now`](Self::now), at a fraction of its price, but it may be some milliseconds early or late:
     /// the kernel's tick, where there is such a clock.
     pub(crate) fn now_or_so(&self) -> Time {
-        #[cfg(target_os = "linux")]
-        if let (Some(start), Some(ticks)) = (self.ticks, ticks()) {
-            return Time::at((ticks - start).into());
+        match (self.tick, tick()) {
+            (Some(start), Some(tick)) => Time::at(tick.saturating_sub(start)),
+            _ => self.now(),
         }
-        self.now()
     }
 }
 
+/// When the kernel last looked at its clock, which takes no reading of the hardware's.
 #[cfg(target_os = "linux")]
-fn ticks() -> Option<TimeSpec> {
-    clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE).ok()
+fn tick() -> Option<Duration> {
+    use nix::libc;
+    let mut tick = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: `tick` is valid for writes for the length of the call.
+    let result = unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &raw mut tick) };
+    // OK to cast: this clock is never negative, and nanoseconds are less than a second of them.
+    (result == 0).then(|| Duration::new(tick.tv_sec as u64, tick.tv_nsec as u32))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn tick() -> Option<Duration> {
+    None
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn both_ways_to_look_tell_the_same_time_or_so() {
