@@ -7,7 +7,7 @@ use std::{io, os::fd::BorrowedFd, time::Duration};
 /// The operating system, as the child's end needs it.
 pub(crate) trait Link {
     fn now(&self) -> Time;
-    /// As `now`, cheaper, and some milliseconds early or late: for what does not wait for the moment.
+    /// As `now`, cheaper, and up to some milliseconds late: for what does not wait for the moment.
     fn now_or_so(&self) -> Time;
     /// Waits until one of `listeners` may have a connection, at most `timeout`.
     fn wait_listeners(

@@ -22,7 +22,7 @@ use std::{
     io::{self, IoSlice},
     net::{SocketAddr, TcpListener},
     os::{
-        fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+        fd::{AsFd, AsRawFd, FromRawFd, OwnedFd},
         unix::{
             fs::{FileTypeExt, MetadataExt, PermissionsExt},
             net::UnixListener,
@@ -55,8 +55,8 @@ pub(crate) enum Blocking {
 
 /// Takes a connection, close-on-exec, if one is queued. It is in non-blocking mode unless it is
 /// allowed to block, which only connections should be that [inherit a timeout](block_briefly).
-pub(crate) fn accept(listener: &impl AsFd, blocking: Blocking) -> Accepted {
-    match try_accept(listener.as_fd().as_raw_fd(), blocking) {
+pub(crate) fn accept(listener: &impl AsRawFd, blocking: Blocking) -> Accepted {
+    match try_accept(listener.as_raw_fd(), blocking) {
         Ok(fd) => Accepted::Connection(fd),
         Err(errno) => match errno {
             Errno::EAGAIN | Errno::EINTR => Accepted::Nothing,
@@ -161,7 +161,7 @@ fn flags(blocking: Blocking) -> MsgFlags {
 
 /// Reads once from a connection.
 pub(crate) fn receive(
-    socket: BorrowedFd<'_>,
+    socket: &impl AsRawFd,
     buffer: &mut [u8],
     blocking: Blocking,
 ) -> io::Result<usize> {
@@ -171,7 +171,7 @@ pub(crate) fn receive(
 
 /// Writes once to a connection.
 pub(crate) fn send(
-    socket: BorrowedFd<'_>,
+    socket: &impl AsRawFd,
     parts: &[IoSlice<'_>],
     blocking: Blocking,
 ) -> io::Result<usize> {

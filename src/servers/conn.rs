@@ -43,7 +43,7 @@ use std::{
     io::{self, IoSlice, Read, Write},
     net::{Shutdown, SocketAddr, TcpStream},
     os::{
-        fd::{AsFd, BorrowedFd, OwnedFd},
+        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
         unix::net::UnixStream,
     },
     time::Duration,
@@ -56,7 +56,7 @@ mod sealed {
 }
 
 /// The two kinds of stream: [`TcpStream`] and [`UnixStream`].
-pub trait Stream: AsFd + From<OwnedFd> + fmt::Debug + sealed::Sealed + 'static {
+pub trait Stream: AsFd + AsRawFd + From<OwnedFd> + fmt::Debug + sealed::Sealed + 'static {
     /// Has every later operation block for as long as it takes.
     #[doc(hidden)]
     fn block(&self) -> io::Result<()>;
@@ -196,9 +196,8 @@ impl<S: Stream> Conn<S> {
         &self,
         interest: Interest,
         timeout: Option<Duration>,
-        mut attempt: impl FnMut(BorrowedFd<'_>, Blocking) -> io::Result<R>,
+        mut attempt: impl FnMut(&S, Blocking) -> io::Result<R>,
     ) -> io::Result<R> {
-        let stream = self.stream.as_fd();
         // A client that is never slow keeps the connection from ever waiting. OK to ignore: the
         // client in hand is served for as long as it lasts.
         let _ = self.comm.attend();
@@ -208,13 +207,14 @@ impl<S: Stream> Conn<S> {
             Blocking::Never => None,
         };
         loop {
-            match attempt(stream, blocking) {
+            match attempt(&self.stream, blocking) {
                 // By a signal: it may be the one that tells to stop, which the wait below looks at.
                 Err(error) if is_wait(&error) || is_interruption(&error) => {}
                 result => return result,
             }
             blocking = Blocking::Never;
             deadline = deadline.or_else(|| self.comm.deadline(timeout));
+            let stream = self.stream.as_fd();
             if !self.comm.wait_stream(stream, interest, deadline)? {
                 return Err(io::Error::new(
                     io::ErrorKind::TimedOut,

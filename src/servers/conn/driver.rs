@@ -112,7 +112,7 @@ impl<S: Stream, C: ConnClass> Driver<'_, S, C> {
         let mut progress = false;
         while !self.session.output().is_empty() {
             let parts = [IoSlice::new(self.session.output())];
-            match sockets::send(self.conn.stream.as_fd(), &parts, Blocking::Never) {
+            match sockets::send(&self.conn.stream, &parts, Blocking::Never) {
                 Ok(count) => self.session.wrote(count),
                 Err(error) if is_wait(&error) => break,
                 Err(error) if is_interruption(&error) => continue,
@@ -139,7 +139,7 @@ impl<S: Stream, C: ConnClass> Driver<'_, S, C> {
     }
 
     fn receive(&mut self) -> io::Result<usize> {
-        sockets::receive(self.conn.stream.as_fd(), &mut self.chunk, Blocking::Never)
+        sockets::receive(&self.conn.stream, &mut self.chunk, Blocking::Never)
     }
 
     fn wait(&self) -> io::Result<()> {
