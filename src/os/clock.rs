@@ -5,11 +5,10 @@
 
 use crate::time::Time;
 use nix::libc;
-use std::time::Duration;
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Clock {
-    start: Duration,
+    start: u64,
 }
 
 /// When the kernel last looked at `CLOCK_MONOTONIC`, which takes no reading of the hardware's clock.
@@ -27,32 +26,33 @@ impl Clock {
 
     #[inline]
     pub(crate) fn now(&self) -> Time {
-        Time::at(read(libc::CLOCK_MONOTONIC).saturating_sub(self.start))
+        Time::at_nanoseconds(read(libc::CLOCK_MONOTONIC).saturating_sub(self.start))
     }
 
     /// As [`now`](Self::now), at a fraction of its price, and up to some milliseconds late.
     #[inline]
     pub(crate) fn now_or_so(&self) -> Time {
-        Time::at(read(TICK).saturating_sub(self.start))
+        Time::at_nanoseconds(read(TICK).saturating_sub(self.start))
     }
 }
 
-/// Not by std's `Instant`, which is a detour: each connection takes three looks.
+/// Nanoseconds. Not by std's `Instant`, which is a detour: each connection takes three looks.
 #[inline]
-fn read(clock: libc::clockid_t) -> Duration {
+fn read(clock: libc::clockid_t) -> u64 {
     let mut time = libc::timespec {
         tv_sec: 0,
         tv_nsec: 0,
     };
     // SAFETY: `time` is valid for writes for the length of the call. It cannot fail: the clock is there.
     unsafe { libc::clock_gettime(clock, &raw mut time) };
-    // OK to cast: such a clock is never negative, and its nanoseconds are less than a second of them.
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+    // OK to cast: such a clock is never negative, and begins with the machine.
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     #[test]
     fn both_ways_to_look_tell_the_same_time_or_so() {
