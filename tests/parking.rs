@@ -20,7 +20,8 @@ use nix::sys::signal::kill;
 use nix::unistd::Pid;
 use prefork_server::servers::TcpConn;
 use prefork_server::{
-    Child, ChildId, Death, Line, Monitor, PreFork, PreForkHooks, Start, TcpServer, defaults,
+    Child, ChildId, CommChannel, Death, Line, Monitor, PreFork, PreForkHooks, Start, TcpServer,
+    defaults,
 };
 use support::{Args, Server, Signal, World, connect, programs, scenarios};
 
@@ -40,7 +41,9 @@ fn main() -> ExitCode {
             where_nothing_can_be_sent_the_newborns_close_more,
             what_is_not_received_again_costs_children_and_not_the_pool,
             a_hook_that_takes_every_descriptor_costs_children_and_not_the_pool,
-            in_the_upper_half_of_the_table_nothing_is_parked,
+            that_there_are_no_descriptors_left_comes_to_light_at_a_fork,
+            in_a_small_table_of_descriptors_nothing_is_parked,
+            a_server_that_is_ended_amidst_its_start_ends_well,
         ],
     )
 }
@@ -52,23 +55,30 @@ fn serve(args: Args) -> Result<(), Box<dyn Error>> {
         let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
         setrlimit(Resource::RLIMIT_NOFILE, files, hard)?;
     }
-    let open = args.parsed("--open").unwrap_or(0);
-    let _taken = (0..open)
-        .map(|_| File::open("/dev/null"))
-        .collect::<io::Result<Vec<_>>>()?;
     let tally = Tally {
         stopping: args.parsed("--stopping").unwrap_or(0),
         hogs: args.has("--hog"),
+        ends: args.has("--end"),
         ..Tally::default()
     };
-    let mut prefork = PreFork::builder(TcpServer::new(answer).max_requests(0))
-        .start_servers(CHILDREN)
-        .min_spare_servers(CHILDREN)
-        .max_spare_servers(CHILDREN)
-        .max_clients(CHILDREN)
+    let at_first = args.parsed("--at-first").unwrap_or(CHILDREN);
+    let mut builder = PreFork::builder(TcpServer::new(answer).max_requests(0));
+    if args.has("--private") {
+        builder = builder.comm_channel(CommChannel::Private);
+    }
+    let mut prefork = builder
+        .start_servers(at_first)
+        .min_spare_servers(at_first)
+        .max_spare_servers(at_first)
+        .max_clients(at_first)
         .timeout(Duration::from_secs(4))
         .hooks(tally)
         .start()?;
+    // The limit of open files was enough for those at first, and is what it was.
+    let monitor = prefork.monitor_mut();
+    monitor.set_max_clients(CHILDREN);
+    monitor.set_max_spare_servers(CHILDREN);
+    monitor.set_min_spare_servers(CHILDREN);
     println!("listening on {}", prefork.server().local_addrs()[0]);
     prefork.run()?;
     Ok(())
@@ -107,6 +117,8 @@ struct Tally {
     /// Whether all descriptors are taken then, until a child has died.
     hogs: bool,
     hogged: Vec<File>,
+    /// Whether the server is told to end then.
+    ends: bool,
 }
 
 impl Tally {
@@ -154,6 +166,9 @@ impl PreForkHooks for Tally {
                 let pid = Pid::from_raw(child.pid().try_into().unwrap());
                 kill(pid, Signal::SIGTERM).unwrap();
             }
+            if self.ends {
+                kill(Pid::this(), Signal::SIGTERM).unwrap();
+            }
             if self.hogs {
                 self.hogged
                     .extend((0..).map_while(|_| File::open("/dev/null").ok()));
@@ -177,6 +192,12 @@ impl PreForkHooks for Tally {
     fn server_exiting(&mut self, _: &mut Start<'_>) {
         // OK to fail: its output may be what was lost.
         let _ = writeln!(io::stdout(), "farewell");
+    }
+
+    fn fork_failed(&mut self, monitor: &mut Monitor, error: &io::Error, retry_in: Duration) {
+        defaults::fork_failed(self, monitor, error, retry_in);
+        let mean = self.pipes / self.forks;
+        monitor.print_stdout(format!("no fork: {error}, with {mean} pipes on average"));
     }
 
     fn server_stdout(&mut self, monitor: &mut Monitor, child: ChildId, line: &Line) {
@@ -222,10 +243,15 @@ fn ends_well(server: &Server) {
 /// The parent has two pipes for each child, and hardly any of them while it forks; a child has none that
 /// another does not have. (With nothing parked the parent has three hundred, on average.)
 fn newborns_inherit_few_outputs_and_every_line_is_heard(world: &mut World) {
-    let server = world.spawn("serve", &[]);
-    let [mean, now] = pipes(&server);
+    for (outputs, flags) in [(2, &[][..]), (3, &["--private"])] {
+        inherit_few_outputs(&world.spawn("serve", flags), outputs);
+    }
+}
+
+fn inherit_few_outputs(server: &Server, outputs: usize) {
+    let [mean, now] = pipes(server);
     assert!(mean < CHILDREN / 2, "{mean} pipes while forking");
-    assert!(now >= 2 * CHILDREN, "{now} pipes afterwards");
+    assert!(now >= outputs * CHILDREN, "{now} pipes afterwards");
     let stdout = server.stdout();
     let (_, own) = stdout.split_once("children had ").unwrap();
     assert_eq!(
@@ -233,7 +259,7 @@ fn newborns_inherit_few_outputs_and_every_line_is_heard(world: &mut World) {
         1,
         "{own}"
     );
-    ends_well(&server);
+    ends_well(server);
 }
 
 /// Children that leave while their outputs are parked are heard and buried, and replaced.
@@ -301,13 +327,47 @@ fn a_hook_that_takes_every_descriptor_costs_children_and_not_the_pool(world: &mu
     ends_well(&server);
 }
 
-/// What stands in the upper half of the table is not parked: if its number were taken meanwhile, there
-/// might be no room for it.
-fn in_the_upper_half_of_the_table_nothing_is_parked(world: &mut World) {
-    let server = world.spawn("serve", &["--files", "2000", "--open", "1000"]);
-    let [mean, now] = pipes(&server);
-    assert!(mean > CHILDREN / 2, "{mean} pipes while forking");
-    assert!(now >= 2 * CHILDREN, "{now} pipes afterwards");
-    assert!(!server.stdout().contains("death: "), "nobody has died");
-    ends_well(&server);
+/// What is parked is counted as well, so the fork that finds no descriptor fails, and nobody's output is lost.
+/// (Without the count all children are forked, and many of them are heard no more.)
+fn that_there_are_no_descriptors_left_comes_to_light_at_a_fork(world: &mut World) {
+    let server = world.spawn("serve", &["--at-first", "50", "--files", "560"]);
+    server.expect_stdout("a fork that fails", |text| text.contains("no fork: "));
+    let address = server.address();
+    for _ in 0..50 {
+        connect(&address).ask("who?");
+    }
+    let children = server.children().len();
+    assert!((200..CHILDREN).contains(&children), "{children} children");
+    let stdout = server.stdout();
+    assert!(!stdout.contains("death: "), "nobody has died: {stdout}");
+    let status = server.stop(Signal::SIGTERM, SOON);
+    assert!(status.success(), "{status}");
+}
+
+/// There the newborns of one turn may take what the parked ones will need.
+fn in_a_small_table_of_descriptors_nothing_is_parked(world: &mut World) {
+    let server = world.spawn("serve", &["--at-first", "100", "--files", "500"]);
+    let stdout = server.expect_stdout("a fork that fails", |text| text.contains("on average"));
+    assert!(!stdout.contains("death: "), "nobody has died: {stdout}");
+    let (_, mean) = stdout.split_once("with ").unwrap();
+    let (mean, _) = mean.split_once(" pipes").unwrap();
+    let mean: usize = mean.parse().unwrap();
+    assert!(mean > 150, "{mean} pipes while forking");
+    let status = server.stop(Signal::SIGTERM, SOON);
+    assert!(status.success(), "{status}");
+}
+
+/// With outputs in flight: the standing check finds whatever is left.
+fn a_server_that_is_ended_amidst_its_start_ends_well(world: &mut World) {
+    let server = world.spawn("serve", &["--end"]);
+    let status = server.wait(SOON);
+    assert!(status.success(), "{status}");
+    let stdout = server.stdout();
+    let (deaths, farewells) = (stdout.matches("death: ").count(), farewells(&stdout));
+    assert!(deaths >= AMIDST - 1, "{deaths} deaths");
+    assert!(farewells > 0, "what they said last was heard");
+}
+
+fn farewells(stdout: &str) -> usize {
+    stdout.matches("farewells: ").count()
 }

@@ -1,6 +1,6 @@
 //! What the process may have: threads (one, when it forks) and open files. Counts and compares.
 
-use super::ours::Ours;
+use super::{lot, ours::Ours};
 use crate::error::{Error, Operation};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::{
@@ -70,7 +70,7 @@ const RESERVE: u64 = 32;
 /// Sees to it that `children` children with `each` descriptors fit into the limit of open files,
 /// raising the soft limit if the hard one allows it.
 pub(crate) fn ensure_open_files(children: usize, each: usize) -> Result<(), Error> {
-    let open = fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
+    let open = fs::read_dir("/proc/self/fd").map_or(0, Iterator::count) + lot::in_flight();
     let needed = (open as u64).saturating_add((children as u64).saturating_mul(each as u64));
     let needed = needed.saturating_add(RESERVE);
     let limit = |source: nix::Error| Error::new(Operation::Limit, "open files", source.into());

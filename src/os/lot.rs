@@ -9,14 +9,31 @@ use nix::libc;
 use std::{
     io,
     os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
+    sync::atomic::{AtomicUsize, Ordering},
 };
 
 /// What one message holds at the most: SCM_MAX_FD.
 pub(super) const ROOM: usize = 253;
 
+static IN_FLIGHT: AtomicUsize = AtomicUsize::new(0);
+
+/// How many descriptors of this process are open without a number. They will need one again.
+pub(super) fn in_flight() -> usize {
+    IN_FLIGHT.load(Ordering::Relaxed)
+}
+
 /// The descriptors of one message.
 #[derive(Debug)]
-pub(super) struct Lot(Ours<OwnedFd>);
+pub(super) struct Lot {
+    socket: Ours<OwnedFd>,
+    count: usize,
+}
+
+impl Drop for Lot {
+    fn drop(&mut self) {
+        IN_FLIGHT.fetch_sub(self.count, Ordering::Relaxed);
+    }
+}
 
 impl Lot {
     /// Sends off at most [`ROOM`] descriptors. They stay open under their numbers as well, until the
@@ -32,7 +49,10 @@ impl Lot {
         let (bytes, rights) = ([IoSlice::new(b"!")], [ControlMessage::ScmRights(fds)]);
         sendmsg::<()>(near.as_raw_fd(), &bytes, &rights, MsgFlags::empty(), None)?;
         // What was sent stays in the queue of the far end when the near one is closed.
-        Ok(Self(Ours::parents(far)))
+        let count = fds.len();
+        IN_FLIGHT.fetch_add(count, Ordering::Relaxed);
+        let socket = Ours::parents(far);
+        Ok(Self { socket, count })
     }
 
     /// Elsewhere whoever watches a descriptor forgets it when its number is closed.
@@ -63,21 +83,30 @@ impl Lot {
         let flags = libc::MSG_CMSG_CLOEXEC;
         #[cfg(not(target_os = "linux"))]
         let flags = 0;
-        // SAFETY: the message points at one byte and at `space`, with their lengths; both live across
-        // the call and the reading below.
-        let count = unsafe { libc::recvmsg(self.0.as_raw_fd(), &raw mut message, flags) };
-        if count < 0 {
-            return Err(io::Error::last_os_error());
+        loop {
+            // SAFETY: the message points at one byte and at `space`, with their lengths; both live across
+            // the call and the reading below.
+            let count = unsafe { libc::recvmsg(self.socket.as_raw_fd(), &raw mut message, flags) };
+            if count >= 0 {
+                break;
+            }
+            let error = io::Error::last_os_error();
+            if error.kind() != io::ErrorKind::Interrupted {
+                return Err(error);
+            }
         }
         // SAFETY: the kernel has filled in the message.
         let header = unsafe { libc::CMSG_FIRSTHDR(&raw const message) };
         if header.is_null() {
             return Ok(());
         }
-        // SAFETY: not null, so it points at a header in `space`, and its data follow: as many
-        // descriptors as its length says, made for us by the kernel and owned by nobody else.
+        // SAFETY: not null, so it points at a header in `space`; if it is of that type, its data follow: as
+        // many descriptors as its length says, made for us by the kernel and owned by nobody else.
         // (nix's wrapper is not used: it keeps the descriptors of a message that was cut short.)
         unsafe {
+            if (*header).cmsg_type != libc::SCM_RIGHTS {
+                return Ok(());
+            }
             let data = libc::CMSG_DATA(header).cast::<RawFd>();
             let bytes = (*header).cmsg_len as usize - libc::CMSG_LEN(0) as usize;
             let fds = 0..bytes / size_of::<RawFd>();
@@ -97,22 +126,27 @@ mod tests {
 
     #[test]
     fn what_was_sent_comes_back_in_order_though_its_number_was_closed() {
-        let (readers, writers): (Vec<_>, Vec<_>) =
-            (0..ROOM).map(|_| io::pipe().expect("a pipe")).unzip();
-        let fds: Vec<_> = readers.iter().map(AsRawFd::as_raw_fd).collect();
+        let (readers, mut writers): (Vec<_>, Vec<_>) =
+            (0..3).map(|_| io::pipe().expect("a pipe")).unzip();
+        let numbers = readers.iter().map(AsRawFd::as_raw_fd).cycle();
+        let fds: Vec<_> = numbers.take(ROOM).collect();
+        let before = in_flight();
         let lot = Lot::send(&fds).expect("sent");
+        assert_eq!(in_flight(), before + ROOM);
         drop(readers);
-        for (number, mut writer) in (0..).zip(writers) {
+        for number in 0..ROOM {
             // With nobody to read it, this would fail.
-            writer.write_all(&[number]).expect("written");
+            writers[number % 3]
+                .write_all(&[number as u8])
+                .expect("written");
         }
         let mut received = Vec::new();
         lot.receive(&mut received).expect("received");
-        assert_eq!(received.len(), ROOM);
+        assert_eq!((received.len(), in_flight()), (ROOM, before));
         for (number, reader) in (0..).zip(received) {
-            let mut bytes = Vec::new();
-            File::from(reader).read_to_end(&mut bytes).expect("read");
-            assert_eq!(bytes, [number]);
+            let mut byte = [0];
+            File::from(reader).read_exact(&mut byte).expect("read");
+            assert_eq!(byte, [number]);
         }
     }
 

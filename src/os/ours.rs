@@ -306,11 +306,12 @@ mod tests {
                 .is_some_and(|entry| entry.keep == Some(id))
         );
         assert!(registry().starting.is_none());
+        let serials = [read.serial, write.serial];
         drop((read, write));
         let left = registry()
             .entries
             .iter()
-            .any(|(fd, _)| fd == read_fd || fd == write_fd);
+            .any(|(_, entry)| serials.contains(&entry.serial));
         assert!(!left);
     }
 }

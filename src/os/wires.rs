@@ -43,7 +43,7 @@ fn open_pidfd(pid: u32) -> Option<Ours<OwnedFd>> {
 /// One output with its framer.
 #[derive(Debug)]
 struct Stream {
-    /// `None` while it stands in a lot.
+    /// `None` while it stands in a lot, and when it is lost.
     fd: Option<Ours<OwnedFd>>,
     framer: Framer,
     hung_up: bool,
@@ -118,6 +118,9 @@ pub(crate) struct Wires {
     unread: Vec<(ChildId, Output)>,
     buffer: Vec<u8>,
     lots: Lots,
+    /// How many numbers of the process's table are taken, or so: they are given out from the lowest that is
+    /// free, so it is the highest of the last child's, and those that were fetched since.
+    taken: usize,
 }
 
 impl Wires {
@@ -145,6 +148,13 @@ impl Wires {
             stream(ends.stderr, None),
             ends.comm.and_then(|fd| stream(fd, Some(words))),
         ];
+        let numbers = streams
+            .iter()
+            .flatten()
+            .filter_map(|stream| stream.fd.as_ref());
+        let highest = numbers.map(|fd| fd.as_raw_fd()).max();
+        let highest = highest.and_then(|fd| usize::try_from(fd).ok());
+        self.taken = highest.unwrap_or(self.taken);
         let mut wire = Wire {
             id,
             pid,

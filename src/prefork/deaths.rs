@@ -84,6 +84,10 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
                 log::debug!("reading the last words of {child}: {error}");
             }
         }
+        if self.shell.wires.has_lost(child) {
+            // It may have died of that.
+            self.output_lost(child);
+        }
         self.hear_news(child);
         if self.core.monitor.close(child) {
             self.call_server_closed(child);
@@ -153,9 +157,7 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
             }
             Ok(Progress::Lost) => {
                 wires.finish(poller, child, output, found);
-                // It could not be heard any more: another one takes its place.
-                self.core.monitor.kill(child, Signal::Interrupt);
-                self.core.monitor.retire(child, Reason::Faulty);
+                self.output_lost(child);
                 self.output_ended(child, output);
             }
             Err(error) => {
@@ -209,6 +211,16 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
         // After that: what is read there may be a newer word.
         if news.last() == Some(&Word::NotBusy) {
             self.end_line(child);
+        }
+    }
+
+    /// A child that cannot be heard any more is told to leave, once, and another takes its place.
+    fn output_lost(&mut self, child: ChildId) {
+        let monitor = &mut self.core.monitor;
+        let told = |child: &Child| child.reason().is_some();
+        if !monitor.child(child).is_none_or(told) {
+            monitor.kill(child, Signal::Interrupt);
+            monitor.retire(child, Reason::Faulty);
         }
     }
 

@@ -20,7 +20,6 @@ const MORE_TASKS: usize = 1024;
 impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
     /// Performs what is queued, as far as the budget of a turn goes.
     pub(super) fn perform(&mut self) {
-        self.shell.wires.make_way(self.core.monitor.queue.forks());
         self.perform_some();
         if self.core.monitor.queue.forks() == 0 {
             self.shell.wires.fetch_all();
@@ -36,6 +35,10 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
             match task {
                 Task::Event(event) => self.dispatch(event),
                 Task::Fork => {
+                    if forks == 0 {
+                        let due = 1 + self.core.monitor.queue.forks();
+                        self.shell.wires.make_way(due);
+                    }
                     self.fork();
                     forks += 1;
                 }

@@ -316,9 +316,9 @@ impl<'a, S: Stream, L: AsFd + AsRawFd> AcceptLoop<'a, S, L> {
         let took = self.lap();
         self.long = took.is_some_and(|took| took >= Self::LONG);
         // Where the listener blocks, an attempt without a look may have been a wait: then nothing was queued
-        // after all. Or the handler has taken so long that a look is no price. The next attempt tells.
+        // after all. Or the handler has taken so long that a few looks are no price.
         if self.terms.blocks && took.is_some_and(|took| took >= Self::A_WAIT) {
-            self.in_a_row = self.in_a_row.min(Self::LIKELY - 1);
+            self.in_a_row = self.in_a_row.min(Self::LIKELY / 2);
         }
     }
 

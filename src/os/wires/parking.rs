@@ -4,6 +4,7 @@
 //! its lot fetched first, so nobody else needs to know.
 
 use super::{Place, Stream, Wire, Wires};
+use crate::child::ChildId;
 use crate::os::{
     limits,
     lot::{self, Lot},
@@ -16,17 +17,25 @@ use std::{
     os::fd::{AsRawFd, OwnedFd, RawFd},
 };
 
-/// How many forks have to be due: to park a descriptor and to fetch it takes about as long as it takes
-/// seven children to close it.
-const FORKS: usize = 16;
+/// How many forks have to be due. To park a descriptor and to fetch it takes about as long as it takes
+/// seven children to close it, but the parent does it alone.
+const FORKS: usize = 32;
 /// How many descriptors are worth a lot.
 const WORTH: usize = 32;
+/// In a smaller table of descriptors nothing is parked: the newborns of a turn alone may take a quarter.
+const SMALL: usize = 512;
 
 /// A lot, and between which slots the children are whose outputs stand in it, in that order.
 #[derive(Debug)]
 struct Parked {
     lot: Lot,
     slots: Range<usize>,
+}
+
+/// How things stand with the numbers that descriptors need.
+enum Room {
+    Enough,
+    Scarce,
 }
 
 /// The lots, by number. The lists are kept: what is allocated and freed between two forks is what a
@@ -59,12 +68,16 @@ impl Lots {
 impl Wires {
     /// Told that so many forks are due: parks what it can, if it is worth it.
     pub(crate) fn make_way(&mut self, forks: usize) {
-        if forks >= FORKS
-            && !self.lots.closed
-            && let Err(error) = self.park()
-        {
+        if forks < FORKS || self.lots.closed {
+            return;
+        }
+        match self.park() {
+            // What is parked needs numbers again. That there are none must come to light when a child is to be
+            // forked, and not when those who are there come back.
+            Ok(Room::Scarce) => self.fetch_all(),
+            Ok(Room::Enough) => {}
             // The newborns close more, that is all.
-            log::debug!("parking the outputs of children: {error}");
+            Err(error) => log::debug!("parking the outputs of children: {error}"),
         }
     }
 
@@ -75,39 +88,49 @@ impl Wires {
         }
     }
 
-    fn park(&mut self) -> io::Result<()> {
-        // Hooks that run meanwhile may open files. What stands in the lower half of the table will find
-        // room again, though they open as many as there are.
-        let half = RawFd::try_from(limits::open_files()? / 2).unwrap_or(RawFd::MAX);
+    /// Whether an output of this child is lost.
+    pub(crate) fn has_lost(&mut self, id: ChildId) -> bool {
+        self.wire(id)
+            .is_some_and(|wire| wire.lost().next().is_some())
+    }
+
+    fn park(&mut self) -> io::Result<Room> {
+        let table = usize::try_from(limits::open_files()?).unwrap_or(usize::MAX);
+        // A quarter is left for this turn's newborns, and for files that hooks open meanwhile.
+        let most = (table - table / 4).saturating_sub(self.taken);
+        if table < SMALL || lot::in_flight() >= most {
+            return Ok(Room::Scarce);
+        }
         let mut from = 0;
         while from < self.wires.len() {
-            let to = self.gather(from, half);
-            if self.lots.fds.len() < WORTH {
-                return Ok(());
+            let to = self.gather(from);
+            let count = self.lots.fds.len();
+            if count < WORTH || lot::in_flight() + count > most {
+                break;
             }
             let lot = Lot::send(&self.lots.fds)?;
             let slots = from..to;
             let number = self.lots.enter(Parked { lot, slots });
             let wires = self.wires[from..to].iter_mut().flatten();
-            for wire in wires.filter(|wire| wire.can_be_parked(half)) {
+            for wire in wires.filter(|wire| wire.is_quiet()) {
                 wire.park(number);
             }
             from = to;
         }
-        Ok(())
+        Ok(Room::Enough)
     }
 
-    /// Notes the outputs of as many children as one lot has room for, from that slot on; up to which
+    /// Notes the outputs of as many quiet children as one lot has room for, from that slot on; up to which
     /// slot that is.
-    fn gather(&mut self, from: usize, half: RawFd) -> usize {
+    fn gather(&mut self, from: usize) -> usize {
         let fds = &mut self.lots.fds;
         fds.clear();
         for (slot, wire) in self.wires.iter().enumerate().skip(from) {
             if fds.len() + Output::ALL.len() > lot::ROOM {
                 return slot;
             }
-            let wire = wire.as_ref().filter(|wire| wire.can_be_parked(half));
-            fds.extend(wire.into_iter().flat_map(Wire::outputs));
+            let quiet = wire.iter().filter(|wire| wire.is_quiet());
+            fds.extend(quiet.flat_map(Wire::outputs));
         }
         self.wires.len()
     }
@@ -117,25 +140,31 @@ impl Wires {
         let Some(Parked { lot, slots }) = self.lots.take(number) else {
             return;
         };
-        if let Err(error) = lot.receive(&mut self.lots.fetched) {
-            log::error!("fetching the outputs of children: {error}");
-        }
+        let received = lot.receive(&mut self.lots.fetched);
+        self.taken += self.lots.fetched.len();
         let mut fetched = self.lots.fetched.drain(..);
+        let before = self.unread.len();
         let wires = self.wires[slots].iter_mut().flatten();
         for wire in wires.filter(|wire| wire.place == Place::Lot(number)) {
             wire.unpark(&mut fetched);
-            for output in wire.lost() {
-                log::error!("no descriptor is left for {output:?} of {}", wire.id);
-                self.lots.closed = true;
-                self.unread.push((wire.id, output));
-            }
+            let id = wire.id;
+            self.unread.extend(wire.lost().map(|output| (id, output)));
+        }
+        let lost = self.unread.len() - before;
+        if lost > 0 {
+            self.lots.closed = true;
+            log::error!(
+                "{lost} outputs of children are lost, no descriptors are left: {received:?}"
+            );
         }
     }
 }
 
 impl Wire {
-    fn can_be_parked(&self, half: RawFd) -> bool {
-        !matches!(self.place, Place::Lot(_)) && self.outputs().all(|fd| fd < half)
+    /// Whether it has numbers, and nothing that is known to be there to read.
+    fn is_quiet(&self) -> bool {
+        let mut streams = self.streams.iter().flatten();
+        streams.all(|stream| stream.fd.is_some() && !stream.unread)
     }
 
     /// The numbers of the outputs that have one.
