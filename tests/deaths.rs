@@ -117,7 +117,7 @@ fn a02_a_busy_child_that_is_killed_costs_its_client_only(world: &mut World) {
     assert_eq!(deaths(&server, "Killed"), 1);
 }
 
-/// The first 64 children have a pidfd each. For the others one SIGCHLD is as good as many: it has
+/// The first 32 children have a pidfd each. For the others one SIGCHLD is as good as many: it has
 /// the parent look until it finds nobody dead.
 ///
 /// Without the look (`look_for_deaths`) they stay zombies.

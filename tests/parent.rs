@@ -314,7 +314,7 @@ fn b09_standard_streams_may_be_closed(world: &mut World) {
 }
 
 /// The signals that the parent waits for are unblocked, whatever mask it was started with. Beyond the
-/// first 64 a child's end is told by SIGCHLD alone.
+/// first 32 a child's end is told by SIGCHLD alone.
 fn g03_an_inherited_blocked_sigchld_loses_no_death(world: &mut World) {
     let own = std::env::current_exe().unwrap();
     let env = world.command("env").arg("--block-signal=CHLD").arg(own);

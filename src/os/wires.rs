@@ -28,7 +28,7 @@ const BUDGET: usize = 64 * 1024;
 /// How many children have a pidfd, which tells of their end alone and without delay. In a larger
 /// pool the others are found through SIGCHLD: every descriptor that the parent holds for a child must
 /// be closed in each child that is forked later.
-const PIDFDS: usize = 64;
+const PIDFDS: usize = 32;
 
 fn open_pidfd(pid: u32) -> Option<Ours<OwnedFd>> {
     match pidfd::open(pid) {
