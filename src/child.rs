@@ -67,7 +67,7 @@ pub enum Reason {
     TimedOut,
     /// It closed both its outputs and lived on.
     Closed,
-    /// Reading its output failed.
+    /// Reading its output failed, or the output was lost for want of descriptors.
     Faulty,
     /// The server is shutting down.
     Shutdown,

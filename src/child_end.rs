@@ -230,7 +230,8 @@ impl Comm {
     }
 
     /// Sends the ACKs that are due. The waits do it by themselves; this is for a server that is kept
-    /// so busy that it never waits.
+    /// so busy that it never waits. It may find one due some milliseconds late: it looks at the kernel's
+    /// tick, since it may be called for each operation on a connection.
     ///
     /// # Errors
     ///
