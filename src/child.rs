@@ -301,7 +301,7 @@ pub enum Cause {
     TimedOut,
     /// It had closed its outputs and was told to stop.
     Closed,
-    /// Reading its output had failed.
+    /// Reading its output had failed, or the output was lost for want of descriptors.
     Faulty,
     /// It ended in the shutdown.
     Shutdown,
