@@ -4,7 +4,7 @@
 #![allow(unsafe_code)]
 
 use super::{
-    limits,
+    limits, lot,
     ours::{self, PreForkId},
     pipes,
     signals::{self, Mask},
@@ -63,6 +63,7 @@ pub(crate) fn become_child(cradle: &Cradle<'_>, mask: Mask) -> io::Result<OwnedF
     // By number, without telling the poller: the epoll instance is the parent's, and to deregister
     // from it here would blind the parent.
     ours::close_in_child(cradle.id);
+    lot::forget_in_child();
     limits::restore_open_files();
     let (bell, stop) = pipes::bell()?;
     signals::ring_at_stop(bell);

@@ -22,6 +22,11 @@ pub(super) fn in_flight() -> usize {
     IN_FLIGHT.load(Ordering::Relaxed)
 }
 
+/// In a new child: what is in flight is its parent's.
+pub(super) fn forget_in_child() {
+    IN_FLIGHT.store(0, Ordering::Relaxed);
+}
+
 /// The descriptors of one message.
 #[derive(Debug)]
 pub(super) struct Lot {
