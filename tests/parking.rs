@@ -6,13 +6,14 @@
     reason = "a test fails by a panic"
 )]
 
+mod strace;
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Write};
-use std::process::{self, Command, ExitCode};
+use std::process::{self, ExitCode};
 use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -298,10 +299,7 @@ fn what_is_not_received_again_costs_children_and_not_the_pool(world: &mut World)
 }
 
 fn spawn_injected(world: &mut World, calls: &str) -> Option<Server> {
-    let probe = ["-o", "/dev/null", "-e", "inject=uname:error=EPERM", "true"];
-    let attempt = Command::new("strace").args(probe).output();
-    if !attempt.is_ok_and(|output| output.status.success()) {
-        eprintln!("skipped: this machine has no strace, or does not let it trace");
+    if strace::is_missing() {
         return None;
     }
     // Without following forks: in the parent alone.
