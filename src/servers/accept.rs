@@ -205,7 +205,7 @@ impl<'a, S: Stream, L: AsFd + AsRawFd> AcceptLoop<'a, S, L> {
     /// Whether a look at a listener comes before the attempt to accept. One in vain costs ten times as
     /// much as a look: accept(2) makes a socket and a file before it looks itself. So only a child that
     /// was woken, or that has found one connection after the other, does without. (Where the listener
-    /// blocks, the latter may find itself waiting while its last word was BUSY: once, and briefly.)
+    /// blocks, the latter may find itself waiting while its last word was BUSY, briefly.)
     fn looks_first(&self) -> bool {
         !self.woken && self.in_a_row < Self::LIKELY
     }

@@ -1,5 +1,5 @@
 //! Outputs out of a newborn's way. A fork copies every descriptor that the parent holds, and the child
-//! closes those for its siblings: in a large pool that is most of what a start costs. So while many
+//! closes those for its siblings: in a large pool that is the greater part of a start. So while many
 //! forks are due, the outputs of quiet children stand in lots, without numbers. Whoever touches one has
 //! its lot fetched first, so nobody else needs to know.
 
