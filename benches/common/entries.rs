@@ -112,5 +112,6 @@ impl Entry<'_> {
 pub(crate) fn warm_up(load: &Load) {
     const ENOUGH: Duration = Duration::from_millis(300);
     let time = load.time.max(ENOUGH);
-    Outcome::of(&mut Load { time, ..*load }.spawn());
+    let lead = Duration::ZERO;
+    Outcome::of(&mut Load { time, lead, ..*load }.spawn());
 }

@@ -27,6 +27,8 @@ pub(crate) struct Load {
     /// Connections at a time: always so many in the closed loop, at the most in the open one.
     pub(crate) clients: usize,
     pub(crate) time: Duration,
+    /// How long it runs before that, while nothing is counted: a pool that was idle has to find its pace.
+    pub(crate) lead: Duration,
     /// Requests on a connection; none where the server speaks unasked.
     pub(crate) requests: u64,
     /// Connections that arrive in a second, whether or not earlier ones have been answered; zero is
@@ -41,6 +43,9 @@ pub(crate) struct Load {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Outcome {
     pub(crate) answers: f64,
+    /// With those that came before anything was counted, and the time that it took.
+    pub(crate) all_answers: f64,
+    pub(crate) all_seconds: f64,
     pub(crate) connections: f64,
     pub(crate) seconds: f64,
     pub(crate) p50: f64,
@@ -58,13 +63,14 @@ pub(crate) struct Outcome {
 impl Load {
     /// Starts a process that does this.
     pub(crate) fn spawn(&self) -> Actor {
-        let millis = u64::try_from(self.time.as_millis()).expect("a short time");
+        let millis = |time: Duration| u64::try_from(time.as_millis()).expect("a short time");
         let numbers = [
             u64::from(self.port),
             self.clients as u64,
-            millis,
+            millis(self.time),
             self.requests,
             self.rate,
+            millis(self.lead),
         ];
         let words = numbers.map(|number| number.to_string());
         let mut role = vec!["load"];
@@ -78,7 +84,7 @@ impl Load {
 
     fn parse(role: &[&str]) -> Self {
         let numbers = numbers(&role.join(" "));
-        let [port, clients, millis, requests, rate] = numbers[..] else {
+        let [port, clients, millis, requests, rate, lead] = numbers[..] else {
             panic!("what load is {role:?}?");
         };
         Self {
@@ -87,17 +93,25 @@ impl Load {
             time: Duration::from_millis(millis),
             requests,
             rate,
+            lead: Duration::from_millis(lead),
             urgent: false,
         }
     }
 }
 
 impl Outcome {
+    /// Waits until the process counts.
+    pub(crate) fn begins(load: &mut Actor) {
+        assert_eq!(load.line(), COUNTING);
+    }
+
     /// What the process says in the end.
     pub(crate) fn of(load: &mut Actor) -> Self {
         let line = numbers(&load.line());
         let [
             answers,
+            all_answers,
+            all_micros,
             connections,
             micros,
             p50,
@@ -115,6 +129,8 @@ impl Outcome {
         };
         Self {
             answers: answers as f64,
+            all_answers: all_answers as f64,
+            all_seconds: all_micros as f64 / 1e6,
             connections: connections as f64,
             seconds: micros as f64 / 1e6,
             p50: p50 as f64,
@@ -130,18 +146,34 @@ impl Outcome {
     }
 }
 
+/// What the process says when it begins to count, if it has not from the start.
+const COUNTING: &str = "counting";
+
 /// The role of the process.
 pub(crate) fn play(role: &[&str]) {
     let load = Load::parse(role);
     let mut generator = Generator::new(&load);
-    let elapsed = generator.run();
+    let began = Instant::now();
+    let mut cpu = 0;
+    let mut uncounted = 0;
+    if load.lead > Duration::ZERO {
+        generator.run(load.lead);
+        uncounted = generator.latencies.total;
+        generator.forget();
+        cpu = proc::cpu(std::process::id());
+        println!("{COUNTING}");
+    }
+    let elapsed = generator.run(load.time);
+    let in_all = began.elapsed();
     let latencies = &generator.latencies;
     let served = &generator.served;
     let busiest = served.iter().enumerate().max_by_key(|(_, count)| **count);
     let (pid, busiest) = busiest.unwrap_or((0, &0));
     println!(
-        "{} {} {} {} {} {} {} {} {} {} {busiest} {pid}",
+        "{} {} {} {} {} {} {} {} {} {} {} {} {busiest} {pid}",
         latencies.total,
+        latencies.total + uncounted,
+        in_all.as_micros(),
         generator.connections,
         elapsed.as_micros(),
         latencies.quantile(0.5),
@@ -149,7 +181,7 @@ pub(crate) fn play(role: &[&str]) {
         latencies.quantile(0.999),
         latencies.quantile(1.0),
         generator.failures,
-        proc::cpu(std::process::id()),
+        proc::cpu(std::process::id()) - cpu,
         served.iter().filter(|count| **count > 0).count(),
     );
 }
@@ -168,6 +200,11 @@ impl Latencies {
             counts: vec![0; Self::LONGEST],
             total: 0,
         }
+    }
+
+    fn forget(&mut self) {
+        self.counts.fill(0);
+        self.total = 0;
     }
 
     fn note(&mut self, latency: Duration) {
@@ -244,12 +281,20 @@ impl Generator {
         }
     }
 
-    fn run(&mut self) -> Duration {
+    /// Begins to count anew.
+    fn forget(&mut self) {
+        self.latencies.forget();
+        self.served.fill(0);
+        self.connections = 0;
+    }
+
+    /// Connections that are under way in the end go on in the next run.
+    fn run(&mut self, time: Duration) -> Duration {
         let timer = (self.load.rate > 0).then(|| self.timer());
         let mut events = vec![EpollEvent::empty(); self.load.clients + 1];
         let start = Instant::now();
         let mut due = Duration::ZERO;
-        while start.elapsed() < self.load.time && self.failures < TOO_MANY {
+        while start.elapsed() < time && self.failures < TOO_MANY {
             match &timer {
                 Some(_) => {
                     let interval = Duration::from_nanos(1_000_000_000 / self.load.rate);

@@ -12,6 +12,7 @@ use nix::{
     unistd::Pid,
 };
 use std::{
+    cell::Cell,
     thread,
     time::{Duration, Instant},
 };
@@ -56,13 +57,10 @@ struct Account {
     slept: u64,
     roots_slept: u64,
     switches: u64,
-    forks: u64,
-    words: u64,
 }
 
 impl Account {
-    fn of(server: &mut Server<'_>) -> Self {
-        let told = server.ask();
+    fn of(server: &Server<'_>) -> Self {
         let roots = server.roots();
         let tree: Vec<u32> = roots.iter().flat_map(|&root| proc::tree(root)).collect();
         let sum = |of: fn(u32) -> u64, pids: &[u32]| pids.iter().map(|&pid| of(pid)).sum::<u64>();
@@ -77,8 +75,6 @@ impl Account {
             of_roots,
             slept,
             switches,
-            forks: told.map_or(0, |told| told[0]),
-            words: told.map_or(0, |told| told[1]),
             roots,
             tree,
         }
@@ -121,11 +117,23 @@ pub(crate) struct Figures {
 impl Figures {
     /// Runs the load once and adds what it showed.
     pub(crate) fn add(&mut self, server: &mut Server<'_>, load: &Load) -> Outcome {
-        let before = Account::of(server);
+        // Not meanwhile: a server that is busy is not to be asked.
+        let told = server.ask();
+        let idle = Account::of(server);
         let mut generator = load.spawn();
-        let queue = least_queue(load);
-        let outcome = Outcome::of(&mut generator);
+        let measure = || {
+            let before = if load.lead > Duration::ZERO {
+                Outcome::begins(&mut generator);
+                Account::of(server)
+            } else {
+                idle
+            };
+            let queue = least_queue(load);
+            (before, queue, Outcome::of(&mut generator))
+        };
+        let (before, queue, outcome) = on_any_core(measure);
         let after = Account::of(server);
+        self.note_told(told, server.ask(), &outcome);
         if matches!(server, Server::Own(..)) {
             assert_eq!(outcome.failures, 0, "connections without an answer");
         }
@@ -133,6 +141,16 @@ impl Figures {
         self.queue.push(queue);
         self.note(&before, &after, &outcome);
         outcome
+    }
+
+    /// What the server counts itself, the lead included.
+    fn note_told(&mut self, before: Option<[u64; 2]>, after: Option<[u64; 2]>, outcome: &Outcome) {
+        let [forks, words] = match (before, after) {
+            (Some(before), Some(after)) => [0, 1].map(|at| (after[at] - before[at]) as f64),
+            _ => [0.0, 0.0],
+        };
+        self.forks.push(forks / outcome.all_seconds);
+        self.words.push(words / outcome.all_answers);
     }
 
     fn note(&mut self, before: &Account, after: &Account, outcome: &Outcome) {
@@ -161,8 +179,6 @@ impl Figures {
         self.max.push(outcome.max);
         self.children
             .push((after.tree.len() - after.roots.len()) as f64);
-        self.forks.push(spent(|account| account.forks) / seconds);
-        self.words.push(spent(|account| account.words) / answers);
         self.kept.push(answers / outcome.connections);
         self.served.push(outcome.children as f64);
         self.busiest.push(outcome.busiest / answers * 100.0);
@@ -193,6 +209,11 @@ pub(crate) fn memory(server: &Server<'_>) -> f64 {
     super::stats::median(&memory)
 }
 
+thread_local! {
+    /// Where this process may run, while it starts others that are kept to one core.
+    static ALL_CORES: Cell<Option<CpuSet>> = const { Cell::new(None) };
+}
+
 /// Keeps this process, and those that it starts meanwhile, to one core.
 pub(crate) fn on_one_core<T>(act: impl FnOnce() -> T) -> T {
     let this = Pid::from_raw(0);
@@ -201,8 +222,23 @@ pub(crate) fn on_one_core<T>(act: impl FnOnce() -> T) -> T {
     let last = (0..CpuSet::count()).rfind(|&core| all.is_set(core) == Ok(true));
     one.set(last.expect("a core")).expect("a core");
     sched_setaffinity(this, &one).expect("one core");
+    ALL_CORES.set(Some(all));
     let result = act();
+    ALL_CORES.set(None);
     sched_setaffinity(this, &all).expect("all cores");
+    result
+}
+
+/// Lets this process look on from another core than that to which it keeps others.
+fn on_any_core<T>(look: impl FnOnce() -> T) -> T {
+    let Some(all) = ALL_CORES.get() else {
+        return look();
+    };
+    let this = Pid::from_raw(0);
+    let one = sched_getaffinity(this).expect("the core");
+    sched_setaffinity(this, &all).expect("all cores");
+    let result = look();
+    sched_setaffinity(this, &one).expect("one core");
     result
 }
 

@@ -56,6 +56,7 @@ fn load(clients: usize, millis: u64) -> Load {
         port: 0,
         clients,
         time: Duration::from_millis(millis),
+        lead: Duration::ZERO,
         requests: 1,
         rate: 0,
         urgent: false,

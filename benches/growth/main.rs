@@ -88,6 +88,7 @@ impl Growth {
             port: 0,
             clients,
             time: Duration::from_millis(from_env("BENCH_MILLIS", pick(500, 200))),
+            lead: Duration::ZERO,
             requests: 1,
             rate: 0,
             urgent: false,

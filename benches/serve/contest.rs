@@ -12,6 +12,7 @@ use crate::{
         verdict::{Target, hold},
     },
 };
+use std::time::Duration;
 
 /// How the load goes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -33,9 +34,12 @@ const KEPT: u64 = 100;
 /// Processes at nice 19 that have less of a core between them than one at nice 0: 1024 to 15 each.
 const OUTWEIGHED: usize = 50;
 
+/// How long a load runs before anything is counted: a pool that was idle has to find its pace.
+const LEAD: Duration = Duration::from_millis(100);
+
 /// How many servers of each kind take part, one after the other: where its processes have come to lie in
 /// memory, and which of them are warm, makes one a few hundredths faster than the next.
-const INSTANCES: u64 = 4;
+const INSTANCES: u64 = 10;
 
 pub(crate) struct Contest {
     children: usize,
@@ -96,10 +100,15 @@ impl Contest {
             clients: self.clients,
             time: match self.mode {
                 Mode::Closed | Mode::Kept => effort.time,
-                // The children that a burst of first connections wakes are to count for little.
                 Mode::Saturated => effort.time * 8,
                 // Of few connections a second there are to be many all the same.
                 Mode::Open(_) => effort.time * 5,
+            },
+            lead: match self.mode {
+                Mode::Closed | Mode::Kept => LEAD,
+                // A burst of first connections wakes all of them, and they have one core between them.
+                Mode::Saturated => LEAD * 20,
+                Mode::Open(_) => Duration::ZERO,
             },
             requests: if self.mode == Mode::Kept { KEPT } else { 1 },
             rate: match self.mode {

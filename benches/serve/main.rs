@@ -40,9 +40,9 @@ struct Effort {
 fn bench() {
     let start = Instant::now();
     let effort = Effort {
-        rounds: from_env("BENCH_ROUNDS", pick(40, 8)),
+        rounds: from_env("BENCH_ROUNDS", pick(40, 10)),
         peer_rounds: from_env("BENCH_PEER_ROUNDS", pick(8, 2)),
-        time: Duration::from_millis(from_env("BENCH_MILLIS", 150)),
+        time: Duration::from_millis(from_env("BENCH_MILLIS", 200)),
     };
     let Effort {
         rounds,

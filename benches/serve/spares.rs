@@ -35,6 +35,7 @@ pub(crate) fn settle(clients: usize, effort: Effort) {
                 port,
                 clients,
                 time: warm(role),
+                lead: Duration::ZERO,
                 requests: 1,
                 rate: 0,
                 urgent: false,

@@ -10,6 +10,7 @@ use crate::{
         verdict::{Target, hold},
     },
 };
+use std::time::Duration;
 
 /// Connections that arrive one by one. The server answers without being asked, so that a child sleeps
 /// for nothing but a connection, and each time it goes back to sleep counts as one wake-up.
@@ -25,6 +26,7 @@ pub(crate) fn count(children: usize, effort: Effort) {
                 port,
                 clients: 64,
                 time: effort.time,
+                lead: Duration::ZERO,
                 requests: 0,
                 rate: 1000,
                 urgent: false,
