@@ -43,6 +43,7 @@ fn main() -> ExitCode {
             a_child_in_line_leaves_when_told_to,
             f01_children_in_line_go_with_the_parent,
             who_is_busy_for_long_is_not_asked,
+            who_has_found_a_queue_waits_in_accept_for_a_moment,
         ],
     )
 }
@@ -341,6 +342,51 @@ fn who_is_busy_for_long_is_not_asked(world: &mut World) {
     }
     drop(queue);
     all_are_asked();
+    stop(&server);
+}
+
+/// Woken there it is off the listener's list at once, and in an epoll only when it has run: with two hundred
+/// that share a core the kernel went through dozens of them for each connection.
+fn who_has_found_a_queue_waits_in_accept_for_a_moment(world: &mut World) {
+    if !cfg!(target_os = "linux") {
+        return eprintln!("skipped: elsewhere no child waits in accept");
+    }
+    let (server, address) = pool(world, &["--order", "oldest-first"]);
+    let children = server.children();
+    let all_wait_outside = || {
+        until("all children to wait outside", SOON, || {
+            let waits = |&child: &u32| waits_in_epoll(child) && is_asked(child);
+            children.iter().all(waits).then_some(())
+        });
+    };
+    all_wait_outside();
+    let signal_to = |child: u32, signal| kill(Pid::from_raw(child.cast_signed()), signal).unwrap();
+    for &child in &children[1..] {
+        signal_to(child, Signal::SIGSTOP);
+    }
+    let child = children[0];
+    until("a child to wait in accept after a queue", SOON, || {
+        signal_to(child, Signal::SIGSTOP);
+        let mut queue: Vec<_> = (0..20).map(|_| connect(&address)).collect();
+        for client in &mut queue {
+            client.send_line("who?");
+            client.close_write();
+        }
+        signal_to(child, Signal::SIGCONT);
+        for client in &mut queue {
+            assert_eq!(client.read_line(), child.to_string());
+        }
+        let moment = Instant::now();
+        let mut waited = false;
+        while !waited && moment.elapsed() < Duration::from_millis(20) {
+            waited = waits_in_accept(child) && !is_asked(child) && waits_in_accept(child);
+        }
+        waited.then_some(())
+    });
+    for &child in &children[1..] {
+        signal_to(child, Signal::SIGCONT);
+    }
+    all_wait_outside();
     stop(&server);
 }
 

@@ -113,5 +113,12 @@ pub(crate) fn warm_up(load: &Load) {
     const ENOUGH: Duration = Duration::from_millis(300);
     let time = load.time.max(ENOUGH);
     let lead = Duration::ZERO;
-    Outcome::of(&mut Load { time, lead, ..*load }.spawn());
+    Outcome::of(
+        &mut Load {
+            time,
+            lead,
+            ..*load
+        }
+        .spawn(),
+    );
 }

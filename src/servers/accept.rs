@@ -38,6 +38,8 @@ pub(super) struct Terms {
     pub(super) first_wait: Option<Duration>,
     /// Whether the listener blocks, for `BRIEFLY`, so that children can wait in accept.
     pub(super) blocks: bool,
+    /// Whether that is where idle children wait, too.
+    pub(super) takes_turns: bool,
 }
 
 impl Terms {
@@ -57,8 +59,12 @@ pub(super) struct AcceptLoop<'a, S, L: AsRawFd> {
     stance: Stance,
     /// How many connections were found queued, one after the other, without a wait.
     in_a_row: u32,
+    /// Whether so many were that its next wait is none for an idle child.
+    crowded: bool,
     /// Whether the last one took long.
     long: bool,
+    /// Whether it took so long that the attempt may have been a wait, or that a look is no price.
+    slow: bool,
     /// Whether a wait has ended because there is something to accept, unless somebody was faster.
     woken: bool,
     /// Whether it has waited for the last connection.
@@ -87,14 +93,16 @@ impl<'a, S: Stream, L: AsFd + AsRawFd> AcceptLoop<'a, S, L> {
         comm: &'a Comm,
     ) -> Self {
         Self {
-            stance: Stance::new(terms.blocks),
+            stance: Stance::new(terms.takes_turns),
             terms,
             handler,
             listeners,
             comm,
             next: 0,
             in_a_row: 0,
+            crowded: false,
             long: false,
+            slow: false,
             woken: false,
             waited: false,
             clock: None,
@@ -168,12 +176,17 @@ impl<'a, S: Stream, L: AsFd + AsRawFd> AcceptLoop<'a, S, L> {
 
     /// Waits for a connection, in one of two ways; only one of them yields it at once.
     fn wait(&mut self) -> io::Result<Option<OwnedFd>> {
-        if self.stance.in_line() {
+        let in_line = self.stance.in_line();
+        // Who waits in accept is off the listener's list as soon as it is woken; in an epoll it stays there until it
+        // has run. Where hundreds have been woken and share a core, the kernel would go through all of them for
+        // each connection.
+        if in_line || self.terms.blocks && std::mem::take(&mut self.crowded) {
             let found = self.try_accept(0)?;
             if found.is_none() {
                 self.stance.leave();
             }
-            self.waited = self.lap().is_some_and(|took| took >= Self::A_WAIT);
+            let took = self.lap();
+            self.waited = in_line && took.is_some_and(|took| took >= Self::A_WAIT);
             return Ok(found);
         }
         self.wait_outside()?;
@@ -204,10 +217,12 @@ impl<'a, S: Stream, L: AsFd + AsRawFd> AcceptLoop<'a, S, L> {
 
     /// Whether a look at a listener comes before the attempt to accept. One in vain costs ten times as
     /// much as a look: accept(2) makes a socket and a file before it looks itself. So only a child that
-    /// was woken, or that has found one connection after the other, does without. (Where the listener
-    /// blocks, the latter may find itself waiting while its last word was BUSY, briefly.)
+    /// was woken, or that has found one connection after the other, does without.
+    ///
+    /// Where the listener blocks, it waits if that is in vain, in line behind those who are idle: the latter while
+    /// its last word was BUSY, briefly. The clock shows it afterwards, and then it looks again.
     fn looks_first(&self) -> bool {
-        !self.woken && self.in_a_row < Self::LIKELY
+        !self.woken && (self.in_a_row < Self::LIKELY || self.terms.blocks && self.slow)
     }
 
     /// Takes a connection that is queued.
@@ -233,6 +248,7 @@ impl<'a, S: Stream, L: AsFd + AsRawFd> AcceptLoop<'a, S, L> {
                 break;
             }
         }
+        self.crowded = found.is_none() && self.in_a_row >= Self::LIKELY;
         self.in_a_row = match &found {
             Some(_) if !woken => self.in_a_row.saturating_add(1),
             _ => 0,
@@ -315,11 +331,7 @@ impl<'a, S: Stream, L: AsFd + AsRawFd> AcceptLoop<'a, S, L> {
         }
         let took = self.lap();
         self.long = took.is_some_and(|took| took >= Self::LONG);
-        // Where the listener blocks, an attempt without a look may have been a wait: then nothing was queued
-        // after all. Or the handler has taken so long that a few looks are no price.
-        if self.terms.blocks && took.is_some_and(|took| took >= Self::A_WAIT) {
-            self.in_a_row = self.in_a_row.min(Self::LIKELY / 2);
-        }
+        self.slow = took.is_some_and(|took| took >= Self::A_WAIT);
     }
 
     /// How long it is since it has last looked at the clock: when a wait or a connection came to its end. A

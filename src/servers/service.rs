@@ -45,6 +45,7 @@ impl<S: Stream> Service<S> {
                 requests_handled: 0,
                 first_wait: None,
                 blocks: false,
+                takes_turns: false,
             },
             send_ack: None,
             backlog: Self::BACKLOG,
@@ -53,18 +54,19 @@ impl<S: Stream> Service<S> {
         }
     }
 
-    /// Makes ready for children that wait in accept, if that is what they are to do and can be had.
+    /// Makes ready for children that wait in accept, all the time or now and then, if that can be had.
     pub(super) fn let_them_block<L: AsFd + AsRawFd>(&mut self, listeners: &[Ours<L>]) {
         let order = self
             .order
             .unwrap_or_else(|| AcceptOrder::choose(self.children, self.terms.max_requests));
         self.terms.blocks = match listeners {
-            [listener] if order == AcceptOrder::InTurn => {
+            [listener] => {
                 sockets::block_briefly(&**listener, BRIEFLY).is_ok()
                     && sockets::block(&**listener).is_ok()
             }
             _ => false,
         };
+        self.terms.takes_turns = self.terms.blocks && order == AcceptOrder::InTurn;
     }
 
     /// Puts `hook` around the handler.

@@ -14,7 +14,8 @@ use std::time::Duration;
 #[non_exhaustive]
 pub enum AcceptOrder {
     /// The oldest, or nearly so (one that was busy for long goes behind the others): under a light load
-    /// one child does all the work, and is warm. Children wait in an epoll each.
+    /// one child does all the work, and is warm. Children wait in an epoll each; one that has found a queue,
+    /// or was woken in vain, waits a moment in accept(2) first.
     OldestFirst,
     /// The one that has been idle for the longest time, while connections keep coming; in a lull the
     /// oldest. Children wait in accept(2) itself, which is the cheapest way. On Linux, on one socket
