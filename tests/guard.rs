@@ -96,12 +96,13 @@ fn one_client_and_fifty_idle_children(world: &mut World) {
 }
 
 /// All connections are there, and their requests, before the children begin.
+/// (Where an attempt to accept may be a wait, one that takes its time looks like one, and is followed by a look:
+/// slowed down by the tracing, that is each of them.)
 fn a_queue_that_is_never_empty(world: &mut World) {
     guard(world, &["--children", "4"], [50, 250], queued);
 }
 
-/// The same where an attempt to accept may be a wait. (Slowed down by the tracing, one that takes its time
-/// looks like one, and is followed by looks.)
+/// The same where children take turns.
 fn a_queue_that_is_never_empty_in_turn(world: &mut World) {
     guard(world, &["--children", "4", "--in-turn"], [50, 250], queued);
 }

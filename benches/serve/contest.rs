@@ -40,6 +40,8 @@ const LEAD: Duration = Duration::from_millis(100);
 /// How many servers of each kind take part, one after the other: where its processes have come to lie in
 /// memory, and which of them are warm, makes one a few hundredths faster than the next.
 const INSTANCES: u64 = 10;
+/// And where the rounds are long and few.
+const FEW_INSTANCES: u64 = 4;
 
 pub(crate) struct Contest {
     children: usize,
@@ -64,8 +66,12 @@ impl Contest {
             // Longer ones: see `load`.
             Mode::Open(_) | Mode::Saturated => effort.rounds.div_ceil(4),
         };
+        let instances = match self.mode {
+            Mode::Closed | Mode::Kept => INSTANCES,
+            Mode::Open(_) | Mode::Saturated => FEW_INSTANCES,
+        };
         for round in 0..rounds {
-            if round % rounds.div_ceil(INSTANCES) == 0 {
+            if round % rounds.div_ceil(instances) == 0 {
                 entries.iter_mut().for_each(Entry::end);
             }
             // Nobody always comes after the same one.
