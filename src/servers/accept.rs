@@ -59,11 +59,11 @@ pub(super) struct AcceptLoop<'a, S, L: AsRawFd> {
     stance: Stance,
     /// How many connections were found queued, one after the other, without a wait.
     in_a_row: u32,
-    /// Whether so many were that its next wait is none for an idle child.
+    /// Whether it has just come to the end of a queue, so that the next wait is made in accept.
     crowded: bool,
     /// Whether the last one took long.
     long: bool,
-    /// Whether it took so long that the attempt may have been a wait, or that a look is no price.
+    /// Whether accepting and handling it took so long that the attempt may have been a wait.
     slow: bool,
     /// Whether a wait has ended because there is something to accept, unless somebody was faster.
     woken: bool,
