@@ -2,8 +2,9 @@
 //! none is left behind.
 
 pub(super) mod order;
+mod queue;
 
-use self::order::Stance;
+use self::{order::Stance, queue::Queue};
 use super::conn::{Conn, Stream};
 use crate::{
     child_end::{Comm, Wake},
@@ -57,14 +58,9 @@ pub(super) struct AcceptLoop<'a, S, L: AsRawFd> {
     /// starve the others.
     next: usize,
     stance: Stance,
-    /// How many connections were found queued, one after the other, without a wait.
-    in_a_row: u32,
-    /// Whether it has just come to the end of a queue, so that the next wait is made in accept.
-    crowded: bool,
-    /// Whether the last one took long.
+    queue: Queue,
+    /// Whether the last connection took long.
     long: bool,
-    /// Whether accepting and handling it took so long that the attempt may have been a wait.
-    slow: bool,
     /// Whether a wait has ended because there is something to accept, unless somebody was faster.
     woken: bool,
     /// Whether it has waited for the last connection.
@@ -77,10 +73,6 @@ pub(super) struct AcceptLoop<'a, S, L: AsRawFd> {
 }
 
 impl<'a, S: Stream, L: AsFd + AsRawFd> AcceptLoop<'a, S, L> {
-    /// After so many connections in a row another one is likely to be queued.
-    const LIKELY: u32 = 8;
-    /// What accept(2) does not take unless it waits.
-    const A_WAIT: Duration = Duration::from_micros(50);
     /// After so many that were forbidden it is taken that all are.
     const ALL: u32 = 64;
     /// A connection that takes so long is worth two system calls to get out of the way of others.
@@ -94,15 +86,13 @@ impl<'a, S: Stream, L: AsFd + AsRawFd> AcceptLoop<'a, S, L> {
     ) -> Self {
         Self {
             stance: Stance::new(terms.takes_turns),
+            queue: Queue::new(terms.blocks),
             terms,
             handler,
             listeners,
             comm,
             next: 0,
-            in_a_row: 0,
-            crowded: false,
             long: false,
-            slow: false,
             woken: false,
             waited: false,
             clock: None,
@@ -177,16 +167,13 @@ impl<'a, S: Stream, L: AsFd + AsRawFd> AcceptLoop<'a, S, L> {
     /// Waits for a connection, in one of two ways; only one of them yields it at once.
     fn wait(&mut self) -> io::Result<Option<OwnedFd>> {
         let in_line = self.stance.in_line();
-        // Who waits in accept is off the listener's list as soon as it is woken; in an epoll it stays there until it
-        // has run. Where hundreds have been woken and share a core, the kernel would go through all of them for
-        // each connection.
-        if in_line || self.terms.blocks && std::mem::take(&mut self.crowded) {
+        if in_line || self.queue.has_ended() {
             let found = self.try_accept(0)?;
             if found.is_none() {
                 self.stance.leave();
             }
             let took = self.lap();
-            self.waited = in_line && took.is_some_and(|took| took >= Self::A_WAIT);
+            self.waited = in_line && took.is_some_and(|took| took >= Queue::A_WAIT);
             return Ok(found);
         }
         self.wait_outside()?;
@@ -207,7 +194,7 @@ impl<'a, S: Stream, L: AsFd + AsRawFd> AcceptLoop<'a, S, L> {
         self.woken = wake == Wake::Ready;
         drop(listeners);
         let took = self.lap();
-        self.waited = self.woken && took.is_some_and(|took| took >= Self::A_WAIT);
+        self.waited = self.woken && took.is_some_and(|took| took >= Queue::A_WAIT);
         if self.woken && took.is_some_and(|took| self.stance.woken(took, BRIEFLY)) {
             // Whoever has waited outside goes before those in line.
             self.comm.stand_aside();
@@ -222,7 +209,7 @@ impl<'a, S: Stream, L: AsFd + AsRawFd> AcceptLoop<'a, S, L> {
     /// Where the listener blocks, it waits if that is in vain, in line behind those who are idle: the latter while
     /// its last word was BUSY, briefly. The clock shows it afterwards, and then it looks again.
     fn looks_first(&self) -> bool {
-        !self.woken && (self.in_a_row < Self::LIKELY || self.terms.blocks && self.slow)
+        !self.woken && self.queue.looks_first()
     }
 
     /// Takes a connection that is queued.
@@ -230,7 +217,7 @@ impl<'a, S: Stream, L: AsFd + AsRawFd> AcceptLoop<'a, S, L> {
         if !self.woken && std::mem::take(&mut self.waited) {
             // It has waited for the last one, so there is hardly another. If there is, the wait ends at
             // once: each looks before it sleeps.
-            self.in_a_row = 0;
+            self.queue.forget();
             return Ok(None);
         }
         let count = self.listeners.borrow().len();
@@ -248,12 +235,7 @@ impl<'a, S: Stream, L: AsFd + AsRawFd> AcceptLoop<'a, S, L> {
                 break;
             }
         }
-        self.crowded = found.is_none() && self.in_a_row >= Self::LIKELY;
-        self.in_a_row = match &found {
-            Some(_) if !woken => self.in_a_row.saturating_add(1),
-            _ => 0,
-        };
-        if self.in_a_row == Self::LIKELY {
+        if self.queue.tried(found.is_some(), woken) {
             self.comm.stand_aside();
         }
         Ok(found)
@@ -331,7 +313,7 @@ impl<'a, S: Stream, L: AsFd + AsRawFd> AcceptLoop<'a, S, L> {
         }
         let took = self.lap();
         self.long = took.is_some_and(|took| took >= Self::LONG);
-        self.slow = took.is_some_and(|took| took >= Self::A_WAIT);
+        self.queue.took(took);
     }
 
     /// How long it is since it has last looked at the clock: when a wait or a connection came to its end. A
