@@ -6,21 +6,21 @@
     reason = "behind the feature `bench-internals`, and not in the documentation"
 )]
 
-use crate::{
-    attributes::Attributes,
+use crate::core::{
     child::{ChildId, State},
-    comm::{self, CommWords, Output},
+    config::Attributes,
     pool::{self, Demand, Plan, Pool},
     time::Time,
+    wire::{self, CommWords, Output},
 };
 use std::time::Duration;
 
 #[derive(Debug)]
-pub struct Framer(comm::Framer);
+pub struct Framer(wire::Framer);
 
 impl Framer {
     pub fn new(words: Option<CommWords>) -> Self {
-        Self(comm::Framer::new(words))
+        Self(wire::Framer::new(words))
     }
 
     pub fn feed(&mut self, bytes: &[u8], emit: impl FnMut(Output<'_>)) {

@@ -124,13 +124,7 @@
 //! [`Death`] has the code or the signal and, as [`Cause`], what the parent makes of it.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-mod alarms;
-mod attributes;
-mod child;
-mod child_end;
-mod comm;
-pub mod defaults;
-mod error;
+mod core;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -138,35 +132,27 @@ mod hooks;
 #[cfg(feature = "bench-internals")]
 #[doc(hidden)]
 pub mod internals;
-mod monitor;
-mod os;
-mod pool;
-mod prefork;
-mod report;
-mod server;
+mod listeners;
+mod run;
 pub mod servers;
-mod slowdown;
-mod states;
-mod tasks;
-#[cfg(test)]
-mod testing;
-mod time;
+mod sys;
 
-pub use alarms::AlarmId;
-pub use attributes::{CommChannel, ThreadCheck};
-pub use child::{Cause, Child, ChildId, Death, Flags, Reason, Signal, State};
-pub use child_end::{Acker, Comm, Wake};
-pub use comm::{COMM_ACK, COMM_BUSY, COMM_NOT_BUSY, CommWords, Line, Output, Word};
-pub use error::{Error, Operation};
-pub use hooks::{DefaultHooks, PreForkHooks};
-pub use monitor::Monitor;
-pub use os::ours::PreForkId;
-pub use prefork::{Builder, PreFork, Turn};
-pub use report::Report;
-pub use server::{ChildServer, Start};
+pub use self::core::{
+    alarms::AlarmId,
+    child::{Cause, Child, ChildId, Death, Flags, Reason, Signal, State},
+    comm::Acker,
+    config::{CommChannel, ThreadCheck},
+    error::{Error, Operation},
+    monitor::Monitor,
+    report::Report,
+    states::{DOCUMENTED_STATES, States, WatchId},
+    time::Time,
+    wire::{COMM_ACK, COMM_BUSY, COMM_NOT_BUSY, CommWords, Line, Output, Word},
+};
+pub use hooks::{ChildServer, DefaultHooks, PreForkHooks, Start, comm::Comm, defaults};
+pub use run::{Builder, PreFork, Turn};
 pub use servers::{ExecServer, TcpServer, UnixServer};
-pub use states::{DOCUMENTED_STATES, States, WatchId};
-pub use time::Time;
+pub use sys::{fd_registry::PreForkId, link::Wake};
 
 /// The programs in the documents, compiled with the documentation tests.
 #[cfg(doctest)]

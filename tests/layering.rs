@@ -1,5 +1,5 @@
-//! Reads the source: the pure core names no system, imports point down only, `unsafe` stays below
-//! `src/os` and is explained, and each file says what it is. Runs nothing of the library.
+//! Reads the source: the pure core names no system, imports point down only, `unsafe` stays in
+//! `src/sys` and is explained, and each file says what it is. Runs nothing of the library.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -12,34 +12,51 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The modules from the top to the bottom; those on one line may import each other.
-const LAYERS: [&[&str]; 11] = [
-    &["prefork"],
-    &["servers", "os"],
-    &["hooks", "defaults"],
-    &["server"],
-    &["child_end"],
+/// The floors, from the top to the bottom: a file imports from its own floor and those below.
+const FLOORS: [&str; 7] = [
+    "run",
+    "servers",
+    "observe",
+    "hooks",
+    "listeners",
+    "sys",
+    "core",
+];
+
+/// The rooms of the core, from the top to the bottom; those on one line may import each other.
+const CORE: [&[&str]; 7] = [
     &["monitor"],
-    &["pool", "slowdown", "alarms", "states", "tasks", "report"],
-    &["attributes"],
+    &[
+        "pool",
+        "backoff",
+        "alarms",
+        "states",
+        "queue",
+        "report",
+        "signal_policy",
+        "slow_hooks",
+    ],
+    &["config", "cut"],
     &["comm"],
+    &["wire"],
     &["child"],
     &["time", "error"],
 ];
 
+/// What stands beside the floors: the table of contents and what only tests and fuzzers build.
+const OUTSIDE: [&str; 3] = ["lib", "fuzzing", "internals"];
+
 /// What the pure core must not name: systems and clocks.
 const SYSTEM: [&str; 5] = ["nix", "mio", "libc", "Instant", "SystemTime"];
-
-/// Modules that touch the system; everything else is pure.
-const SHELL: [&str; 3] = ["prefork", "servers", "os"];
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// A source file: the module of the crate that it belongs to, its path, its text.
+/// A source file: the floor and the room that it belongs to, its path, its text.
 struct File {
-    module: String,
+    floor: String,
+    room: String,
     name: String,
     text: String,
     /// The text without comments and string literals.
@@ -56,16 +73,20 @@ fn sources() -> Vec<File> {
     let source = |path: PathBuf| {
         let text = fs::read_to_string(&path).unwrap();
         let relative = path.strip_prefix(&src).unwrap();
-        let first = relative.iter().next().unwrap().to_str().unwrap();
+        let part = |n| {
+            let part = relative.iter().nth(n).and_then(|part| part.to_str());
+            part.unwrap_or("").trim_end_matches(".rs").to_owned()
+        };
         let stem = path.file_stem().unwrap().to_str().unwrap();
-        let module = first.trim_end_matches(".rs").to_owned();
+        let (floor, room) = (part(0), part(1));
         File {
             is_test: stem.ends_with("tests")
-                || ["segmentation", "walk"].contains(&stem)
-                || ["fuzzing", "testing"].contains(&module.as_str()),
+                || ["segmentation", "walk", "testing"].contains(&stem)
+                || floor == "fuzzing",
             code: without_comments(&text),
             name: relative.display().to_string(),
-            module,
+            floor,
+            room,
             text,
         }
     };
@@ -128,48 +149,59 @@ fn words(code: &str) -> impl Iterator<Item = &str> {
         .filter(|word| !word.is_empty())
 }
 
-/// The modules of this crate that the code names, as `crate::module` or in a `use crate::{…}`.
-fn imports(code: &str) -> BTreeSet<String> {
+/// What the code names of this crate, as `crate::floor::room` or in a `use crate::{…}`: floor and room.
+fn imports(code: &str) -> BTreeSet<(String, String)> {
     let dense: String = code.split_whitespace().collect::<Vec<_>>().join(" ");
-    let mut modules = BTreeSet::new();
+    let mut found = BTreeSet::new();
     for (at, path) in dense.match_indices("crate::") {
         let standing = dense[..at].chars().next_back();
-        if standing.is_some_and(|char| char.is_alphanumeric() || char == '_') {
+        if standing.is_some_and(|char| char.is_alphanumeric() || char == '_' || char == '$') {
             continue;
         }
-        let rest = &dense[at + path.len()..];
-        if let Some(group) = rest.strip_prefix('{') {
-            modules.extend(heads(group));
-        } else {
-            modules.extend(words(rest).next().map(str::to_owned));
+        for item in items(&dense[at + path.len()..]) {
+            let (floor, rest) = head(&item);
+            let rooms = items(rest.trim_start_matches("::"));
+            let rooms = rooms.iter().map(|room| head(room).0.to_owned());
+            found.extend(rooms.map(|room| (floor.to_owned(), room)));
         }
     }
-    modules
+    found
 }
 
-/// The first names in a group of imports, `a::{b, c}, d` gives `a` and `d`.
-fn heads(group: &str) -> Vec<String> {
-    let mut heads = Vec::new();
-    let (mut depth, mut item) = (0, String::new());
+/// The first name of a path, and what follows it.
+fn head(path: &str) -> (&str, &str) {
+    let path = path.trim();
+    let end = path.find(|char: char| !(char.is_alphanumeric() || char == '_'));
+    path.split_at(end.unwrap_or(path.len()))
+}
+
+/// The items of a group, `{a::{b, c}, d}` gives `a::{b, c}` and `d`; of anything else, itself.
+fn items(text: &str) -> Vec<String> {
+    let Some(group) = text.strip_prefix('{') else {
+        return vec![text.to_owned()];
+    };
+    let mut items = vec![String::new()];
+    let mut depth = 0;
     for char in group.chars() {
         match char {
             '}' if depth == 0 => break,
-            '{' => depth += 1,
-            '}' => depth -= 1,
-            ',' if depth == 0 => heads.push(std::mem::take(&mut item)),
-            _ if depth == 0 => item.push(char),
-            _ => {}
+            ',' if depth == 0 => items.push(String::new()),
+            _ => {
+                depth += i32::from(char == '{') - i32::from(char == '}');
+                items.last_mut().unwrap().push(char);
+            }
         }
     }
-    heads.push(item);
-    heads
-        .iter()
-        .filter_map(|item| words(item).next().map(str::to_owned))
-        .collect()
+    items.retain(|item| !item.trim().is_empty());
+    items
 }
 
-fn layer(module: &str) -> Option<usize> {
-    LAYERS.iter().position(|layer| layer.contains(&module))
+fn floor(name: &str) -> Option<usize> {
+    FLOORS.iter().position(|floor| *floor == name)
+}
+
+fn room(name: &str) -> Option<usize> {
+    CORE.iter().position(|rooms| rooms.contains(&name))
 }
 
 #[test]
@@ -178,25 +210,27 @@ fn the_reader_of_source_reads() {
     assert_eq!(words(&code).collect::<Vec<_>>(), ["a", "b", "a", "c"]);
     let code = "use crate::{\n a::{self, B, c::{D}},\n e,\n}; f(crate::g::H) $crate::i mycrate::j";
     let found: Vec<_> = imports(code).into_iter().collect();
-    assert_eq!(found, ["a", "e", "g", "i"]);
+    let expected = [("a", "B"), ("a", "c"), ("a", "self"), ("e", ""), ("g", "H")];
+    let expected = expected.map(|(floor, room)| (floor.to_owned(), room.to_owned()));
+    assert_eq!(found, expected);
 }
 
 #[test]
-fn every_module_has_its_layer() {
+fn every_file_has_its_floor_and_in_the_core_its_room() {
     for file in sources() {
-        let known = layer(&file.module).is_some();
-        let outside = ["fuzzing", "internals", "lib", "testing"].contains(&file.module.as_str());
-        assert!(known != outside, "{}: in which layer is it?", file.name);
+        let outside = OUTSIDE.contains(&file.floor.as_str());
+        let inside = floor(&file.floor).is_some();
+        assert!(inside != outside, "{}: on which floor is it?", file.name);
+        let in_core = file.floor == "core" && !["mod", "testing"].contains(&file.room.as_str());
+        let housed = !in_core || room(&file.room).is_some();
+        assert!(housed, "{}: in which room is it?", file.name);
     }
 }
 
 #[test]
 fn the_pure_core_names_no_system_and_no_clock() {
     let mut pure = 0;
-    for file in sources() {
-        if SHELL.contains(&file.module.as_str()) {
-            continue;
-        }
+    for file in sources().iter().filter(|file| file.floor == "core") {
         pure += 1;
         for word in words(&file.code) {
             assert!(!SYSTEM.contains(&word), "{} names {word}", file.name);
@@ -216,35 +250,42 @@ fn h01_one_file_reads_the_clock_and_none_the_wall_clock() {
             let of_the_wall = ["SystemTime", "UNIX_EPOCH", "gettimeofday", "CLOCK_REALTIME"];
             assert!(!of_the_wall.contains(&word), "{} names {word}", file.name);
             // The simulation, which tests are made of, measures how fast it is.
-            let simulated = file.name.starts_with("prefork/simulation");
+            let simulated = file.name.starts_with("run/simulation");
             if !simulated && (word == "Instant" || word == "clock_gettime") {
                 readers.insert(file.name.as_str());
             }
         }
     }
-    assert_eq!(readers.into_iter().collect::<Vec<_>>(), ["os/clock.rs"]);
+    assert_eq!(readers.into_iter().collect::<Vec<_>>(), ["sys/clock.rs"]);
 }
 
+/// Tests as well: what a test needs of the floors above belongs up there.
 #[test]
 fn imports_point_down_only() {
-    for file in sources().iter().filter(|file| !file.is_test) {
-        let Some(from) = layer(&file.module) else {
+    for file in sources() {
+        let Some(from) = floor(&file.floor) else {
             continue;
         };
-        for module in imports(&file.code) {
+        for (to_floor, to_room) in imports(&file.code) {
             // A name that is re-exported at the top is an import of the top.
-            let to = layer(&module);
+            let to = floor(&to_floor);
             let points_down = to.is_some_and(|to| to >= from);
-            assert!(points_down, "{} imports {module}", file.name);
+            assert!(points_down, "{} imports {to_floor}", file.name);
+            if let (false, Some(from)) = (file.is_test, room(&file.room))
+                && file.floor == "core"
+            {
+                let points_down = room(&to_room).is_some_and(|to| to >= from);
+                assert!(points_down, "{} imports {to_room}", file.name);
+            }
         }
     }
 }
 
 #[test]
-fn unsafe_stays_below_os_and_each_block_is_explained() {
+fn unsafe_stays_in_sys_and_each_block_is_explained() {
     let mut blocks = 0;
     for file in sources() {
-        let below_os = file.module == "os";
+        let in_sys = file.floor == "sys";
         let code: Vec<_> = file.code.lines().collect();
         let text: Vec<_> = file.text.lines().collect();
         assert_eq!(code.len(), text.len(), "{}", file.name);
@@ -253,7 +294,7 @@ fn unsafe_stays_below_os_and_each_block_is_explained() {
                 continue;
             }
             let place = format!("{}:{}", file.name, n + 1);
-            assert!(below_os, "{place} is unsafe");
+            assert!(in_sys, "{place} is unsafe");
             if !line.contains("unsafe {") {
                 continue;
             }

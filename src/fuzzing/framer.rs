@@ -1,8 +1,9 @@
 //! The framer: what it finds does not depend on where the reads have split the stream, is what a
 //! slow and simple reading of the same bytes finds, and takes no more memory than a line may.
 
-use super::{Input, cut, cut_by};
-use crate::comm::{CommWords, Framer, Line, Output, Word};
+use super::Input;
+use crate::core::cut::{cut, cut_by};
+use crate::core::wire::{CommWords, Framer, Line, Output, Word};
 
 #[derive(Clone, Debug, Eq, PartialEq)]
 enum Event {

@@ -2,7 +2,7 @@
 //! small, consistent and for this process.
 
 use super::Input;
-use crate::servers::listen_fds::{Announced, ListenFdsError, Variables, parse};
+use crate::listeners::inherited::{Announced, ListenFdsError, Variables, parse};
 
 const OWN: u32 = 4711;
 

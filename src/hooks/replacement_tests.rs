@@ -2,13 +2,12 @@
 //! situation is shown to the default and to a replacement that does nothing.
 
 use super::*;
-use crate::{
+use crate::core::{
     child::State,
-    comm::Word,
-    testing::{
-        Asked, RecordingServer, asked, child, children, go_to, int, monitor, ms, sized, state,
-    },
+    testing::{Asked, asked, child, children, go_to, int, monitor, ms, sized, state},
+    wire::Word,
 };
+use crate::hooks::testing::RecordingServer;
 
 /// Replaces handlers by nothing.
 macro_rules! replacement {

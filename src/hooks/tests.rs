@@ -1,11 +1,14 @@
 //! Every hook through every type that forwards, and every default from an override.
 
 use super::*;
+use crate::hooks::testing::{Calls, RecordingServer, World};
 use crate::{
-    child::State,
-    child_end::Comm,
-    comm::{CommWords, Word},
-    testing::{Calls, RecordingServer, child, exit_code, monitor, ms, wire::World},
+    core::{
+        child::State,
+        testing::{child, exit_code, monitor, ms},
+        wire::{CommWords, Word},
+    },
+    hooks::comm::Comm,
 };
 
 /// Makes `Recorder`, all of whose hooks note their name and go on to the default, and `call_all`,
@@ -143,7 +146,7 @@ impl Scene {
         monitor.set_min_spare_servers(2);
         let busy = child(&mut monitor, State::Busy);
         let free = child(&mut monitor, State::Free);
-        crate::testing::go_to(&mut monitor, 5000);
+        crate::core::testing::go_to(&mut monitor, 5000);
         Self {
             monitor,
             busy,
@@ -155,7 +158,7 @@ impl Scene {
 
     /// Everything that a hook can have changed.
     fn effect(mut self) -> String {
-        let tasks = crate::testing::asked(&mut self.monitor);
+        let tasks = crate::core::testing::asked(&mut self.monitor);
         let children: Vec<_> = self
             .monitor
             .children()
@@ -169,7 +172,7 @@ impl Scene {
 
 /// The methods of the trait, read from its text.
 fn methods_of_the_trait() -> Vec<String> {
-    let text = include_str!("../hooks.rs");
+    let text = include_str!("mod.rs");
     let begin = text.find("pub trait PreForkHooks {").unwrap();
     let end = begin + text[begin..].find("\n}\n").unwrap();
     text[begin..end]

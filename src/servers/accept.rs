@@ -7,13 +7,13 @@ mod queue;
 use self::{order::Stance, queue::Queue};
 use super::conn::{Conn, Stream};
 use crate::{
-    child_end::{Comm, Wake},
-    os::{
-        ours::Ours,
+    core::time::Time,
+    hooks::{comm::Comm, server::complain},
+    sys::{
+        fd_registry::Ours,
+        link::Wake,
         sockets::{self, Accepted, Blocking},
     },
-    server::complain,
-    time::Time,
 };
 use std::{
     cell::RefCell,

@@ -31,9 +31,11 @@ pub use self::{
 };
 
 use crate::{
-    child_end::{Acker, Comm, Interest},
-    os::{
+    core::comm::Acker,
+    hooks::comm::Comm,
+    sys::{
         credentials,
+        link::Interest,
         sockets::{self, Blocking},
     },
 };

@@ -10,7 +10,10 @@ use self::{
     image::{Birth, Recipe, Socket},
     listen::{Listening, Place},
 };
-use crate::{child_end::Comm, os, server::ChildServer};
+use crate::{
+    hooks::{comm::Comm, server::ChildServer},
+    sys,
+};
 use std::{
     ffi::{OsStr, OsString},
     io,
@@ -192,7 +195,7 @@ impl ExecServer {
             .collect()
     }
 
-    fn image(&self, pid: u32) -> io::Result<os::exec::Image> {
+    fn image(&self, pid: u32) -> io::Result<sys::exec::Image> {
         let sockets: Vec<Socket> = self.listening.iter().map(Socket::from).collect();
         let birth = Birth {
             pid,
@@ -229,7 +232,7 @@ impl ChildServer for ExecServer {
         let image = self.image(std::process::id())?;
         let descriptors: Vec<BorrowedFd<'_>> =
             self.listening.iter().map(Listening::as_fd).collect();
-        os::exec::exec(&image, &descriptors, || comm.shutdown_requested())
+        sys::exec::exec(&image, &descriptors, || comm.shutdown_requested())
     }
 
     fn lost(&mut self) -> Option<io::Error> {

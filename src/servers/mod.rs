@@ -77,7 +77,6 @@
 mod accept;
 pub mod conn;
 mod exec;
-pub(crate) mod listen_fds;
 mod service;
 mod tcp;
 mod unix;
@@ -86,10 +85,11 @@ pub use self::{
     accept::order::AcceptOrder,
     conn::{Conn, Stream},
     exec::{ExecServer, Listen},
-    listen_fds::{ListenFdsError, has_listen_fds},
     tcp::{Domain, TcpPerChild, TcpServer},
     unix::{UnixPerChild, UnixServer},
 };
+
+pub use crate::listeners::inherited::{ListenFdsError, has_listen_fds};
 
 /// A connection of a [`TcpServer`].
 pub type TcpConn = Conn<std::net::TcpStream>;

@@ -6,8 +6,8 @@ use super::{
     conn::{Conn, Stream},
 };
 use crate::{
-    child_end::Comm,
-    os::{ours::Ours, sockets},
+    hooks::comm::Comm,
+    sys::{fd_registry::Ours, sockets},
 };
 use std::{
     cell::RefCell,

@@ -3,18 +3,17 @@
 use super::{
     accept::{BRIEFLY, Handler, order::AcceptOrder},
     conn::{Conn, ConnClass},
-    listen_fds::{self, Wanted},
     service::{Service, common_attributes, common_server},
 };
 use crate::{
-    child_end::Comm,
-    error::{Error, Operation},
-    os::{
+    core::error::{Error, Operation},
+    hooks::{comm::Comm, server::ChildServer},
+    listeners::inherited::{self, Wanted},
+    sys::{
+        fd_registry::Ours,
         handed_over::{self, Family, Given},
-        ours::Ours,
         sockets,
     },
-    server::ChildServer,
 };
 use std::{
     io,
@@ -212,7 +211,7 @@ impl TcpServer {
     }
 
     fn take_over(&mut self, wanted: &Wanted) -> io::Result<()> {
-        for taken in listen_fds::take(wanted, Family::Inet)? {
+        for taken in inherited::take(wanted, Family::Inet)? {
             let listener = TcpListener::from(taken.socket);
             listener.set_nonblocking(true)?;
             self.listeners.push(Ours::servers(listener));

@@ -3,17 +3,16 @@
 use super::{
     accept::{Handler, order::AcceptOrder},
     conn::{Conn, ConnClass},
-    listen_fds::{self, Wanted},
     service::{Service, common_attributes, common_server},
 };
 use crate::{
-    child_end::Comm,
-    os::{
+    hooks::{comm::Comm, server::ChildServer},
+    listeners::inherited::{self, Wanted},
+    sys::{
+        fd_registry::Ours,
         handed_over::{self, Family, Given},
-        ours::Ours,
         sockets::{self, FileId},
     },
-    server::ChildServer,
 };
 use std::{
     io,
@@ -114,7 +113,7 @@ impl UnixServer {
 
     /// The file of a socket that was taken over is its maker's: it is never removed.
     fn take_over(&mut self, wanted: &Wanted) -> io::Result<()> {
-        for taken in listen_fds::take(wanted, Family::Unix)? {
+        for taken in inherited::take(wanted, Family::Unix)? {
             let listener = UnixListener::from(taken.socket);
             listener.set_nonblocking(true)?;
             let address = listener.local_addr()?;

@@ -2,7 +2,7 @@
 //! none.
 
 use super::{defaults, session::Session};
-use crate::error::Operation;
+use crate::core::error::Operation;
 use std::io;
 
 /// What happens to one connection, to be implemented by an object made for it: the original's

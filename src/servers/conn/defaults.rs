@@ -25,7 +25,7 @@
 //! ```
 
 use super::{class::ConnClass, pump::is_end_of_input, session::Session};
-use crate::error::Operation;
+use crate::core::error::Operation;
 use std::io;
 
 /// Nothing.

@@ -4,9 +4,9 @@
 use super::{
     Conn, Stream, class::ConnClass, is_interruption, is_wait, pump::Step, session::Session,
 };
-use crate::{
-    child_end::Interest,
-    os::sockets::{self, Blocking},
+use crate::sys::{
+    link::Interest,
+    sockets::{self, Blocking},
 };
 use std::{
     io::{self, IoSlice},

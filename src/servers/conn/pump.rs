@@ -6,7 +6,7 @@ use super::{
     limit::Limit,
     session::{Event, Session},
 };
-use crate::{error::Operation, time::Time};
+use crate::core::{error::Operation, time::Time};
 use std::io;
 
 /// What happens next: a call of a handler.

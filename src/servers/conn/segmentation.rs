@@ -5,7 +5,7 @@
 use super::{
     BlockFilter, Filter, LineEnd, LineFilter, Session, StreamFilter, peer::Peer, pump::Step,
 };
-use crate::fuzzing::cut;
+use crate::core::cut::cut;
 
 /// Everything that a session finds in `pieces`, which arrive one by one: records, and errors.
 pub(super) fn records_of(

@@ -7,7 +7,7 @@ use super::{
     limit::Limit,
     peer::{Peer, PeerCredentials},
 };
-use crate::{
+use crate::core::{
     alarms::{AlarmId, Alarms},
     error::Operation,
     time::Time,

@@ -5,7 +5,7 @@ use super::{
     BlockFilter, ConnClass, Filter, Input, Limit, LineFilter, Peer, PeerCredentials, Record,
     Session, defaults, pump::Step,
 };
-use crate::{error::Operation, time::Time};
+use crate::core::{error::Operation, time::Time};
 use std::{cell::RefCell, io, rc::Rc, time::Duration};
 
 type Act = Box<dyn FnMut(&mut Session)>;

@@ -2,7 +2,7 @@
 //! looked for in. Computes; runs nothing and opens nothing.
 
 use super::listen::{Listening, Place};
-use crate::os::exec::{FIRST, Image};
+use crate::sys::exec::{FIRST, Image};
 use std::{
     collections::BTreeMap,
     ffi::{CString, OsStr, OsString},

@@ -2,9 +2,9 @@
 //! since a program expects that; hands over nothing itself.
 
 use crate::{
-    error::{Error, Operation},
-    os::{
-        ours::Ours,
+    core::error::{Error, Operation},
+    sys::{
+        fd_registry::Ours,
         sockets::{self, FileId},
     },
 };

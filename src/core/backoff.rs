@@ -1,0 +1,177 @@
+//! When forking must wait: after starts that failed and after forks that failed. Computes delays;
+//! never sleeps.
+
+use crate::core::time::Time;
+use std::time::Duration;
+
+const FIRST_DELAY: Duration = Duration::from_millis(100);
+const LONGEST_START_DELAY: Duration = Duration::from_secs(30);
+const LONGEST_FORK_DELAY: Duration = Duration::from_secs(5);
+
+/// `FIRST_DELAY` doubled `times` times, at most `longest`.
+fn doubled(times: u32, longest: Duration) -> Duration {
+    FIRST_DELAY
+        .saturating_mul(1u32.checked_shl(times).unwrap_or(u32::MAX))
+        .min(longest)
+}
+
+/// A program that dies at once must not become a fork bomb: each wave of failed starts makes the
+/// next wait longer, none, then 100 ms doubling to 30 s.
+#[derive(Debug, Default)]
+struct Starts {
+    failures: u32,
+    last_failure: Option<Time>,
+}
+
+impl Starts {
+    /// A child forked at `forked_at` failed. The delay that follows, or `None` if the child belongs
+    /// to a wave that was counted already: it was forked before the failure that was counted.
+    fn failed(&mut self, forked_at: Time, now: Time) -> Option<Duration> {
+        if self.last_failure.is_some_and(|counted| forked_at < counted) {
+            return None;
+        }
+        self.last_failure = Some(now);
+        self.failures = self.failures.saturating_add(1);
+        Some(match self.failures {
+            1 => Duration::ZERO,
+            more => doubled(more - 2, LONGEST_START_DELAY),
+        })
+    }
+
+    /// A child forked at `forked_at` has held. Only one forked after the last failure proves that
+    /// the cause is gone.
+    fn held(&mut self, forked_at: Time) {
+        if self
+            .last_failure
+            .is_some_and(|failure| failure <= forked_at)
+        {
+            *self = Self::default();
+        }
+    }
+}
+
+/// Both reasons to wait, and the moment until which.
+#[derive(Debug, Default)]
+pub(crate) struct Backoff {
+    starts: Starts,
+    fork_failures: u32,
+    open_at: Time,
+    retry_wanted: bool,
+}
+
+impl Backoff {
+    /// A start failed: the delay, if it is a new failure.
+    pub(crate) fn start_failed(&mut self, forked_at: Time, now: Time) -> Option<Duration> {
+        let delay = self.starts.failed(forked_at, now)?;
+        self.wait(now, delay);
+        Some(delay)
+    }
+
+    /// Some start may still fail the server, so it is worth looking for one that holds.
+    pub(crate) fn is_watching(&self) -> bool {
+        self.starts.last_failure.is_some()
+    }
+
+    /// A start has held.
+    pub(crate) fn start_held(&mut self, forked_at: Time) {
+        self.starts.held(forked_at);
+    }
+
+    /// A fork failed: the delay before the next attempt, longer if failed starts ask for more.
+    pub(crate) fn fork_failed(&mut self, now: Time) -> Duration {
+        let delay = doubled(self.fork_failures, LONGEST_FORK_DELAY);
+        self.fork_failures = self.fork_failures.saturating_add(1);
+        self.wait(now, delay);
+        self.retry_wanted = true;
+        self.open_at.since(now)
+    }
+
+    /// A fork succeeded: the next failure begins with the shortest delay.
+    pub(crate) fn fork_succeeded(&mut self) {
+        self.fork_failures = 0;
+    }
+
+    /// Whether forks must wait now. If so, a retry is noted as wanted.
+    pub(crate) fn refuses(&mut self, now: Time) -> bool {
+        let closed = now < self.open_at;
+        self.retry_wanted |= closed;
+        closed
+    }
+
+    /// When a wanted retry is due.
+    pub(crate) fn retry_at(&self) -> Option<Time> {
+        self.retry_wanted.then_some(self.open_at)
+    }
+
+    /// Whether a wanted retry is due; it is wanted no more then.
+    pub(crate) fn take_retry(&mut self, now: Time) -> bool {
+        let due = self.retry_wanted && self.open_at <= now;
+        self.retry_wanted &= !due;
+        due
+    }
+
+    fn wait(&mut self, now: Time, delay: Duration) {
+        self.open_at = self.open_at.max(now + delay);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ms(ms: u64) -> Time {
+        Time::at(Duration::from_millis(ms))
+    }
+
+    #[test]
+    fn each_wave_of_failed_starts_waits_twice_as_long_up_to_thirty_seconds() {
+        let mut backoff = Backoff::default();
+        let mut now = Time::START;
+        let mut delays = Vec::new();
+        for _ in 0..12 {
+            let died = now + Duration::from_millis(5);
+            let delay = backoff.start_failed(now, died).expect("a new wave counts");
+            assert_eq!(backoff.start_failed(now, died), None, "its siblings do not");
+            delays.push(delay.as_millis());
+            now = died + delay;
+            assert!(!backoff.refuses(now));
+        }
+        assert_eq!(delays[..5], [0, 100, 200, 400, 800]);
+        assert_eq!(delays[11], 30_000);
+    }
+
+    #[test]
+    fn a_start_that_holds_resets_only_if_it_was_forked_after_the_failure() {
+        let mut backoff = Backoff::default();
+        assert_eq!(backoff.start_failed(ms(0), ms(10)), Some(Duration::ZERO));
+        backoff.start_held(ms(5));
+        assert_eq!(
+            backoff.start_failed(ms(10), ms(20)),
+            Some(Duration::from_millis(100))
+        );
+        backoff.start_held(ms(120));
+        assert!(!backoff.is_watching());
+        assert_eq!(backoff.start_failed(ms(130), ms(140)), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn failed_forks_are_retried_with_delays_that_double_to_five_seconds() {
+        let mut backoff = Backoff::default();
+        let delays: Vec<_> = (0..8)
+            .map(|_| backoff.fork_failed(Time::START).as_millis())
+            .collect();
+        assert_eq!(delays, [100, 200, 400, 800, 1600, 3200, 5000, 5000]);
+        assert_eq!(backoff.retry_at(), Some(ms(5000)));
+        assert!(backoff.refuses(ms(4999)) && !backoff.take_retry(ms(4999)));
+        assert!(backoff.take_retry(ms(5000)) && !backoff.take_retry(ms(5000)));
+        backoff.fork_succeeded();
+        assert_eq!(backoff.fork_failed(ms(6000)).as_millis(), 100);
+    }
+
+    #[test]
+    fn an_open_gate_wants_no_retry() {
+        let mut backoff = Backoff::default();
+        assert!(!backoff.refuses(Time::START));
+        assert_eq!(backoff.retry_at(), None);
+    }
+}

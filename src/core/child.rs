@@ -1,0 +1,385 @@
+//! One child as the parent knows it: its name, its record, the ways it can end. Plain data; decides
+//! nothing and sends nothing.
+
+use crate::core::time::Time;
+use bitflags::bitflags;
+use std::{fmt, os::unix::process::ExitStatusExt, process::ExitStatus, time::Duration};
+
+/// How old a child must become, unless it says BUSY before, for its start to have held.
+pub(crate) const START_HOLDS_AFTER: Duration = Duration::from_secs(1);
+
+/// How long a child that got SIGKILL is waited for when the server ends: it dies at once, unless it
+/// hangs in the kernel.
+pub(crate) const AFTER_KILL: Duration = Duration::from_secs(5);
+
+/// Names one child for as long as the parent keeps it, the original's wheel ID.
+///
+/// Slots are used again, generations are not: a name that has gone stale finds nothing.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct ChildId {
+    // The order matters: ties in "the oldest" are broken by comparing names, the earlier fork first.
+    generation: u32,
+    slot: u32,
+}
+
+impl ChildId {
+    pub(crate) const fn new(slot: u32, generation: u32) -> Self {
+        Self { generation, slot }
+    }
+
+    pub(crate) const fn slot(self) -> usize {
+        self.slot as usize
+    }
+
+    pub(crate) const fn generation(self) -> u32 {
+        self.generation
+    }
+}
+
+impl fmt::Display for ChildId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "#{}.{}", self.slot, self.generation)
+    }
+}
+
+/// What the parent believes a child is doing.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum State {
+    /// Forked and not heard of yet. Counts as free, so that a slow start does not fork twice for
+    /// one need.
+    Starting,
+    /// Waiting for a connection.
+    Free,
+    /// Serving one.
+    Busy,
+    /// Told to stop, not reaped yet. In no spare count, and its words move it nowhere; still one of
+    /// the `max_clients`.
+    Retiring,
+}
+
+/// Why a child was told to stop.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub enum Reason {
+    /// It was one of the oldest above `max_spare_servers`.
+    Culled,
+    /// It sent no ACK for longer than `timeout`.
+    TimedOut,
+    /// It closed both its outputs and lived on.
+    Closed,
+    /// Reading its output failed, or the output was lost for want of descriptors.
+    Faulty,
+    /// The server is shutting down.
+    Shutdown,
+    /// A hook asked for it.
+    Asked,
+}
+
+bitflags! {
+    /// What has happened to a child so far.
+    #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+    pub struct Flags: u16 {
+        /// Its stdout has not ended.
+        const STDOUT_OPEN = 1;
+        /// Its stderr has not ended.
+        const STDERR_OPEN = 1 << 1;
+        /// An ACK has come.
+        const ACKED = 1 << 2;
+        /// It has said BUSY: its start has held.
+        const WAS_BUSY = 1 << 3;
+        /// It has said BUSY since it was told to stop, and not NOT_BUSY after that: a connection is in
+        /// its hands.
+        const BUSY_SINCE_TOLD = 1 << 4;
+        /// SIGINT was sent to it.
+        const INT_SENT = 1 << 5;
+        /// SIGKILL was sent to it.
+        const KILL_SENT = 1 << 6;
+        /// The last turn left output of it unread, so its silence proves nothing.
+        const UNREAD = 1 << 7;
+        /// `handler_server_closed` has been called for it.
+        const CLOSED = 1 << 8;
+        /// It has said NOT_BUSY: it can take connections.
+        const WAITED = 1 << 9;
+    }
+}
+
+/// When and why a child was told to stop, and when the telling becomes a SIGKILL.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Retirement {
+    pub(crate) reason: Reason,
+    pub(crate) at: Time,
+    pub(crate) kill_after: Duration,
+    /// How many children had been forked by then, or were owed for deaths of others.
+    pub(crate) forks: u64,
+}
+
+impl Retirement {
+    /// Whether this one stands when `later` comes on top: being told twice must not give a child
+    /// more time. The shutdown takes over from a cull, which has no bound of its own.
+    pub(crate) fn overrides(&self, later: &Self) -> bool {
+        let bounded = self.reason != Reason::Culled || later.reason != Reason::Shutdown;
+        bounded && self.at + self.kill_after <= later.at + later.kill_after
+    }
+}
+
+/// The record of one child, the original's child hash.
+#[derive(Clone, Debug)]
+pub struct Child {
+    pub(crate) id: ChildId,
+    pub(crate) pid: u32,
+    pub(crate) state: State,
+    pub(crate) last_ack: Time,
+    pub(crate) start_time: Time,
+    pub(crate) flags: Flags,
+    /// The gaps that the parent had slept through when `last_ack` was set.
+    pub(crate) gaps_at_ack: Duration,
+    pub(crate) retirement: Option<Retirement>,
+    pub(crate) killed_at: Option<Time>,
+    pub(crate) last_stderr: Vec<u8>,
+    /// It has closed its outputs before its start had held: the delay that has followed from that,
+    /// for the report of its death.
+    pub(crate) failing: Option<Duration>,
+}
+
+impl Child {
+    /// How much of a child's last stderr line is kept for the report of its death.
+    const LAST_STDERR: usize = 256;
+
+    pub(crate) fn new(id: ChildId, pid: u32, now: Time, gaps: Duration) -> Self {
+        Self {
+            id,
+            pid,
+            state: State::Starting,
+            last_ack: now,
+            start_time: now,
+            flags: Flags::STDOUT_OPEN | Flags::STDERR_OPEN,
+            gaps_at_ack: gaps,
+            retirement: None,
+            killed_at: None,
+            last_stderr: Vec::new(),
+            failing: None,
+        }
+    }
+
+    /// Its name.
+    pub fn id(&self) -> ChildId {
+        self.id
+    }
+
+    /// Its process id. It cannot name another process while the record exists: the child has not
+    /// been reaped.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// What it is doing.
+    pub fn state(&self) -> State {
+        self.state
+    }
+
+    /// When `server_ack` last ran for it; the time of the fork before that.
+    pub fn last_ack(&self) -> Time {
+        self.last_ack
+    }
+
+    /// When it was forked.
+    pub fn start_time(&self) -> Time {
+        self.start_time
+    }
+
+    /// What has happened to it.
+    pub fn flags(&self) -> Flags {
+        self.flags
+    }
+
+    /// Why it was told to stop, if it was.
+    pub fn reason(&self) -> Option<Reason> {
+        self.retirement.map(|retirement| retirement.reason)
+    }
+
+    /// The last line that it wrote to stderr, cut to 256 bytes; empty if it wrote none.
+    pub fn last_stderr(&self) -> &[u8] {
+        &self.last_stderr
+    }
+
+    pub(crate) fn note_stderr(&mut self, line: &[u8]) {
+        self.last_stderr.clear();
+        self.last_stderr
+            .extend_from_slice(&line[..line.len().min(Self::LAST_STDERR)]);
+    }
+
+    /// Whether the parent has sent it any signal that ends it.
+    pub(crate) fn was_told(&self) -> bool {
+        self.flags.intersects(Flags::INT_SENT | Flags::KILL_SENT)
+    }
+
+    /// When SIGKILL is due, for a child that was told to stop.
+    ///
+    /// A culled child may just have accepted a connection: once it says BUSY it has all the time
+    /// that it would have had otherwise, for as long as it goes on reporting.
+    pub(crate) fn kill_at(&self, timeout: Duration, gaps: Duration) -> Option<Time> {
+        let told = self.retirement?;
+        if self.flags.contains(Flags::KILL_SENT) {
+            None
+        } else if told.reason == Reason::Culled && self.flags.contains(Flags::BUSY_SINCE_TOLD) {
+            let judged = !timeout.is_zero() && !self.flags.contains(Flags::UNREAD);
+            judged.then(|| self.last_ack + timeout + gaps.saturating_sub(self.gaps_at_ack))
+        } else {
+            Some(told.at + told.kill_after)
+        }
+    }
+
+    /// When a shutdown need not wait for it any longer.
+    pub(crate) fn immortal_at(&self) -> Option<Time> {
+        self.killed_at.map(|at| at + AFTER_KILL)
+    }
+
+    /// When SIGINT is due, for a child that closed its outputs: one that is merely exiting closes
+    /// them a moment before it can be reaped, and is not to be taken for one that lives on.
+    pub(crate) fn tell_at(&self) -> Option<Time> {
+        const EXITING: Duration = Duration::from_millis(100);
+        let told = self
+            .retirement
+            .filter(|told| told.reason == Reason::Closed)?;
+        (!self.was_told()).then(|| told.at + EXITING)
+    }
+
+    /// Whether it is still in its start: it is young, and has said neither BUSY nor NOT_BUSY.
+    pub(crate) fn is_unproven(&self, now: Time) -> bool {
+        let young = now.since(self.start_time) < START_HOLDS_AFTER;
+        young && !self.flags.intersects(Flags::WAS_BUSY | Flags::WAITED)
+    }
+
+    /// Whether the start of a child that ended unasked has failed. One that can take connections and has
+    /// had none is killed by somebody, or dies by itself: the next would do the same.
+    fn start_failed(&self, status: Option<ExitStatus>, now: Time) -> bool {
+        const SIGKILL: i32 = 9;
+        let young = now.since(self.start_time) < START_HOLDS_AFTER;
+        let killed = status.and_then(|status| status.signal()) == Some(SIGKILL);
+        let held =
+            self.flags.contains(Flags::WAS_BUSY) || (killed && self.flags.contains(Flags::WAITED));
+        young && !held
+    }
+
+    /// Why it ended, now that it has.
+    pub(crate) fn cause(&self, status: Option<ExitStatus>, now: Time) -> Cause {
+        let asked = match self.reason() {
+            Some(Reason::Culled) => Some(Cause::Culled),
+            Some(Reason::TimedOut) => Some(Cause::TimedOut),
+            Some(Reason::Faulty) => Some(Cause::Faulty),
+            Some(Reason::Shutdown) => Some(Cause::Shutdown),
+            Some(Reason::Asked) => Some(Cause::Asked),
+            Some(Reason::Closed) => self.was_told().then_some(Cause::Closed),
+            None => self.was_told().then_some(Cause::Asked),
+        };
+        match (
+            asked,
+            status.map(|status| (status.success(), status.signal())),
+        ) {
+            (Some(cause), _) => cause,
+            _ if self.start_failed(status, now) => Cause::FailedStart,
+            (None, Some((true, _))) => Cause::Finished,
+            (None, Some((false, Some(_)))) => Cause::Killed,
+            (None, Some((false, None)) | None) => Cause::Failed,
+        }
+    }
+
+    /// How long it has been silent, without the time in which the parent did not run.
+    pub(crate) fn silence(&self, now: Time, gaps: Duration) -> Duration {
+        now.since(self.last_ack)
+            .saturating_sub(gaps.saturating_sub(self.gaps_at_ack))
+    }
+}
+
+/// What became of a child, in the words that the report counts.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[non_exhaustive]
+pub enum Cause {
+    /// It was told to stop because there were too many spare ones.
+    Culled,
+    /// It was told to stop because it had fallen silent.
+    TimedOut,
+    /// It had closed its outputs and was told to stop.
+    Closed,
+    /// Reading its output had failed, or the output was lost for want of descriptors.
+    Faulty,
+    /// It ended in the shutdown.
+    Shutdown,
+    /// A hook had asked for its end.
+    Asked,
+    /// It died unasked within a second of its fork, and had said neither BUSY nor NOT_BUSY.
+    FailedStart,
+    /// It left on its own with exit code 0, as at `max_requests`.
+    Finished,
+    /// It left on its own with another exit code.
+    Failed,
+    /// A signal that the parent did not send ended it.
+    Killed,
+}
+
+/// How a child ended: handed to `server_exited`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Death {
+    pub(crate) status: Option<ExitStatus>,
+    pub(crate) cause: Cause,
+}
+
+impl Death {
+    /// Its wait status; `None` when somebody else had collected it.
+    pub fn status(&self) -> Option<ExitStatus> {
+        self.status
+    }
+
+    /// Why it ended.
+    pub fn cause(&self) -> Cause {
+        self.cause
+    }
+
+    /// The exit code, if it exited.
+    pub fn code(&self) -> Option<i32> {
+        self.status.and_then(|status| status.code())
+    }
+
+    /// The number of the signal that ended it, if one did.
+    pub fn signal(&self) -> Option<i32> {
+        self.status.and_then(|status| status.signal())
+    }
+}
+
+impl fmt::Display for Death {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.status {
+            Some(status) => status.fmt(f),
+            None => f.write_str("unknown status"),
+        }
+    }
+}
+
+/// A signal that a hook can have sent to a child.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub enum Signal {
+    /// SIGABRT.
+    Abort,
+    /// SIGCONT.
+    Continue,
+    /// SIGHUP.
+    Hangup,
+    /// SIGINT: finish the connection in hand and leave.
+    Interrupt,
+    /// SIGKILL.
+    Kill,
+    /// SIGQUIT.
+    Quit,
+    /// SIGSTOP.
+    Stop,
+    /// SIGTERM: to a stock server, the same as SIGINT.
+    Terminate,
+    /// SIGUSR1.
+    User1,
+    /// SIGUSR2.
+    User2,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,6 @@
+//! What a child has said to its parent, and which words are due. Writes nothing itself.
+
+mod channel;
+
+pub use self::channel::Acker;
+pub(crate) use self::channel::{Channel, Sink};

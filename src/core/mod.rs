@@ -1,0 +1,22 @@
+//! The pure core: what is believed of the children, what is decided about them, and when. No system
+//! call, no clock, no descriptor: time is an argument, effects are queued as tasks.
+
+pub(crate) mod alarms;
+pub(crate) mod backoff;
+pub(crate) mod child;
+pub(crate) mod comm;
+pub(crate) mod config;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod cut;
+pub(crate) mod error;
+pub(crate) mod monitor;
+pub(crate) mod pool;
+pub(crate) mod queue;
+pub(crate) mod report;
+pub(crate) mod signal_policy;
+pub(crate) mod slow_hooks;
+pub(crate) mod states;
+#[cfg(test)]
+pub(crate) mod testing;
+pub(crate) mod time;
+pub(crate) mod wire;

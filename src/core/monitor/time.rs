@@ -1,0 +1,142 @@
+//! What comes due: alarms, escalations, culls, retries. Is told the time; never reads a clock.
+
+use super::*;
+
+/// Time.
+impl Monitor {
+    /// A turn begins at `now`. `gap` is the time since the last one in which the parent should have
+    /// run and did not; it is not counted as anybody's silence.
+    pub(crate) fn tick(&mut self, now: Time, gap: Duration) {
+        self.since_last_turn = now.since(self.turned);
+        self.turned = self.turned.max(now);
+        self.gaps = self.gaps.saturating_add(gap);
+        self.is_now(now);
+    }
+
+    /// It is `now`, between two turns: nothing has been read since the last one, so whoever is judged is
+    /// judged by that one.
+    pub(crate) fn is_now(&mut self, now: Time) {
+        self.now = self.now.max(now);
+    }
+
+    /// Queues whatever has come due. Called when everything that had arrived has been read.
+    pub(crate) fn fire_due(&mut self) {
+        while let Some(state) = self.alarms.take_due(self.now) {
+            self.post(&state);
+        }
+        self.escalate();
+        if self.shutdown {
+            return;
+        }
+        if self.backoff.is_watching() {
+            self.notice_starts_that_held();
+        }
+        let cull = self.surplus.take_due(self.attributes.cull_after, self.now);
+        let retry = self.backoff.take_retry(self.now);
+        if cull || retry {
+            self.post_event(Event::Forkoff);
+        }
+    }
+
+    /// When the loop must turn again if nothing happens before.
+    pub(crate) fn deadline(&self) -> Option<Time> {
+        let pool_wide = if self.shutdown {
+            [None, None]
+        } else {
+            [
+                self.surplus.next(self.attributes.cull_after),
+                self.backoff.retry_at(),
+            ]
+        };
+        pool_wide
+            .into_iter()
+            .flatten()
+            .chain(self.alarms.next())
+            .chain(self.escalations())
+            .min()
+    }
+
+    fn escalations(&self) -> impl Iterator<Item = Time> + '_ {
+        // Only a retiring child has one, and mostly there is none: no need to look then.
+        let any = self.pool.census().retiring > 0;
+        any.then(|| self.pool.iter())
+            .into_iter()
+            .flatten()
+            .filter_map(|child| self.next_signal(child))
+            .map(|(at, _)| at)
+    }
+
+    /// When a child that got SIGKILL is waited for no longer, in a shutdown.
+    pub(crate) fn last_deadline(&self) -> Option<Time> {
+        let children = self.shutdown.then(|| self.pool.iter());
+        children
+            .into_iter()
+            .flatten()
+            .filter_map(Child::immortal_at)
+            .min()
+    }
+
+    /// Takes out of the books, in a shutdown, whoever has survived SIGKILL for too long.
+    pub(crate) fn take_immortal(&mut self) -> Vec<(ChildId, u32)> {
+        if !self.shutdown {
+            return Vec::new();
+        }
+        let lasted = |child: &&Child| child.immortal_at().is_some_and(|at| at <= self.now);
+        let immortal = self.pool.iter().filter(lasted);
+        let immortal: Vec<_> = immortal.map(|child| (child.id, child.pid)).collect();
+        for &(id, _) in &immortal {
+            self.pool.remove(id);
+        }
+        immortal
+    }
+
+    /// When a retiring child is sent its next signal, unless it leaves before.
+    pub(crate) fn next_signal(&self, child: &Child) -> Option<(Time, Signal)> {
+        let tell = child.tell_at().map(|at| (at, Signal::Interrupt));
+        tell.or_else(|| {
+            let kill_at = child.kill_at(self.attributes.timeout, self.gaps)?;
+            Some((kill_at, Signal::Kill))
+        })
+    }
+
+    fn escalate(&mut self) {
+        if self.pool.census().retiring == 0 {
+            return;
+        }
+        let due: Vec<_> = self
+            .pool
+            .iter()
+            .filter_map(|child| Some((child.id, child.pid, self.next_signal(child)?)))
+            .filter(|(_, _, (at, _))| *at <= self.now)
+            .collect();
+        for (id, pid, (_, signal)) in due {
+            log::debug!("child {pid} lives on, {signal:?} for it");
+            self.kill(id, signal);
+            self.told_late(id, signal);
+        }
+    }
+
+    /// A child that closed its outputs is told some time after it began to retire, and its time to
+    /// leave begins with that: the parent may have been late.
+    fn told_late(&mut self, id: ChildId, signal: Signal) {
+        let now = self.now;
+        if signal == Signal::Interrupt
+            && let Some(child) = self.pool.get_mut(id)
+            && let Some(told) = &mut child.retirement
+        {
+            told.at = now;
+        }
+    }
+
+    fn notice_starts_that_held(&mut self) {
+        let held = self
+            .pool
+            .iter()
+            .filter(|child| self.now.since(child.start_time) >= START_HOLDS_AFTER)
+            .map(|child| child.start_time)
+            .max();
+        if let Some(start_time) = held {
+            self.backoff.start_held(start_time);
+        }
+    }
+}

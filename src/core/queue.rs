@@ -1,0 +1,105 @@
+//! What hooks have asked for and the loop has not done yet, first in, first out. Holds requests;
+//! performs none.
+
+use crate::core::{
+    child::{ChildId, Signal},
+    states::{Event, Watch, WatchId},
+};
+use std::collections::VecDeque;
+
+/// One of the parent's own outputs.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Stream {
+    Stdout,
+    Stderr,
+}
+
+/// An effect, performed by the loop when the hook that asked for it has returned.
+#[derive(Debug)]
+pub(crate) enum Task {
+    Event(Event),
+    Fork,
+    Signal { child: ChildId, signal: Signal },
+    Print { stream: Stream, bytes: Vec<u8> },
+    Watch(Watch),
+    Unwatch(WatchId),
+}
+
+impl Task {
+    fn is_forkoff(&self) -> bool {
+        matches!(self, Self::Event(Event::Forkoff))
+    }
+
+    /// Whether this leads to a fork: plans count it as one.
+    fn is_fork(&self) -> bool {
+        matches!(self, Self::Fork | Self::Event(Event::ServerFork))
+    }
+}
+
+/// The queue of tasks.
+#[derive(Debug, Default)]
+pub(crate) struct Queue {
+    tasks: VecDeque<Task>,
+    forks: usize,
+    forkoffs: usize,
+}
+
+impl Queue {
+    pub(crate) fn push(&mut self, task: Task) {
+        self.forks += usize::from(task.is_fork());
+        self.forkoffs += usize::from(task.is_forkoff());
+        self.tasks.push_back(task);
+    }
+
+    pub(crate) fn pop(&mut self) -> Option<Task> {
+        let task = self.tasks.pop_front()?;
+        self.forks -= usize::from(task.is_fork());
+        self.forkoffs -= usize::from(task.is_forkoff());
+        Some(task)
+    }
+
+    /// How many forks have been decided on and not performed.
+    pub(crate) fn forks(&self) -> usize {
+        self.forks
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.tasks.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.tasks.is_empty()
+    }
+
+    /// Whether a `forkoff` waits in the queue already. Asked at each word, when lines in any number may
+    /// stand in the queue: it is counted and not looked for.
+    pub(crate) fn has_forkoff(&self) -> bool {
+        self.forkoffs > 0
+    }
+
+    /// Whether `event` waits in the queue already.
+    pub(crate) fn has(&self, event: &Event) -> bool {
+        self.tasks
+            .iter()
+            .any(|task| matches!(task, Task::Event(queued) if queued == event))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forks_and_forkoffs_are_counted_as_they_come_and_go() {
+        let mut queue = Queue::default();
+        queue.push(Task::Event(Event::Forkoff));
+        queue.push(Task::Fork);
+        queue.push(Task::Event(Event::ServerFork));
+        queue.push(Task::Event(Event::Shutdown));
+        assert_eq!((queue.forks(), queue.has_forkoff()), (2, true));
+        assert!(queue.pop().is_some());
+        assert_eq!((queue.forks(), queue.has_forkoff()), (2, false));
+        while queue.pop().is_some() {}
+        assert_eq!((queue.forks(), queue.len()), (0, 0));
+    }
+}

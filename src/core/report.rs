@@ -1,0 +1,77 @@
+//! What a server did, counted: the result of `run`. Adds up; decides nothing.
+
+use crate::core::{child::Cause, wire::Word};
+use std::{collections::BTreeMap, fmt};
+
+/// What happened from the start to the end (or, through
+/// [`Monitor::report`](crate::Monitor::report), so far).
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Report {
+    /// Children forked.
+    pub forks: u64,
+    /// Forks that failed.
+    pub failed_forks: u64,
+    /// ACKs heard.
+    pub acks: u64,
+    /// BUSYs heard.
+    pub busy: u64,
+    /// NOT_BUSYs heard.
+    pub not_busy: u64,
+    /// Bytes of the children's output that the parent could not pass on, because its own stdout or
+    /// stderr was full or closed.
+    pub output_dropped: u64,
+    /// Hooks that panicked in the parent.
+    pub hook_panics: u64,
+    /// Calls of hooks in the parent that took 250 ms or more. Nothing else happens meanwhile.
+    pub slow_hooks: u64,
+    deaths: BTreeMap<Cause, u64>,
+}
+
+impl Report {
+    /// How many children ended for `cause`.
+    pub fn deaths(&self, cause: Cause) -> u64 {
+        self.deaths.get(&cause).copied().unwrap_or(0)
+    }
+
+    /// How many children ended.
+    pub fn all_deaths(&self) -> u64 {
+        self.deaths.values().sum()
+    }
+
+    pub(crate) fn count_death(&mut self, cause: Cause) {
+        *self.deaths.entry(cause).or_default() += 1;
+    }
+
+    pub(crate) fn count_word(&mut self, word: Word) {
+        *match word {
+            Word::Ack => &mut self.acks,
+            Word::Busy => &mut self.busy,
+            Word::NotBusy => &mut self.not_busy,
+        } += 1;
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} forked, {} failed forks, deaths:",
+            self.forks, self.failed_forks
+        )?;
+        for (cause, count) in &self.deaths {
+            write!(f, " {count} {cause:?}")?;
+        }
+        write!(
+            f,
+            "; words: {} ACK, {} BUSY, {} NOT_BUSY; {} bytes of output dropped, {} slow hooks, \
+             {} hook panics",
+            self.acks,
+            self.busy,
+            self.not_busy,
+            self.output_dropped,
+            self.slow_hooks,
+            self.hook_panics
+        )
+    }
+}

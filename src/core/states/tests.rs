@@ -1,0 +1,155 @@
+//! What a posted name leads to, alarms, and the descriptors of a subclass's own.
+
+use super::*;
+use crate::core::testing::{Asked, asked, at, due_at, go_to, monitor, ms, warnings};
+use std::{
+    io::{Read, Write},
+    os::fd::AsRawFd,
+    os::unix::net::UnixStream,
+};
+
+#[test]
+fn each_documented_state_leads_to_its_event_or_needs_arguments() {
+    let states = States::default();
+    for state in DOCUMENTED_STATES {
+        let expected = match state {
+            "forkoff" => Resolved::Event(Event::Forkoff),
+            "server_fork" => Resolved::Event(Event::ServerFork),
+            "server_timeout_check" => Resolved::Event(Event::ServerTimeoutCheck),
+            "shutdown" => Resolved::Event(Event::Shutdown),
+            _ => Resolved::NeedsArguments,
+        };
+        assert_eq!(states.resolve(state), expected, "{state}");
+    }
+    assert_eq!(states.resolve("tick"), Resolved::Unknown);
+    assert_eq!(states.resolve(""), Resolved::Unknown);
+}
+
+#[test]
+fn a_registered_name_is_a_state_of_ones_own_but_a_documented_one_stays() {
+    let mut states = States::default();
+    for name in ["tick", "forkoff", "run_error"] {
+        states.add(name);
+        assert!(states.contains(name));
+    }
+    let tick = Resolved::Event(Event::State("tick".to_owned()));
+    assert_eq!(states.resolve("tick"), tick);
+    assert_eq!(states.resolve("forkoff"), Resolved::Event(Event::Forkoff));
+    assert_eq!(states.resolve("run_error"), Resolved::NeedsArguments);
+}
+
+#[test]
+fn posting_queues_in_order_and_warns_of_what_cannot_be_posted() {
+    let mut monitor = monitor();
+    let text = warnings(|| {
+        for state in [
+            "own",
+            "shutdown",
+            "nobody",
+            "run_error",
+            "server_fork",
+            "own",
+        ] {
+            monitor.post(state);
+        }
+    });
+    assert_eq!(
+        asked(&mut monitor),
+        [
+            Asked::State("own".to_owned()),
+            Asked::Shutdown,
+            Asked::ServerFork,
+            Asked::State("own".to_owned()),
+        ]
+    );
+    assert_eq!(
+        text,
+        [
+            "state nobody was posted and is not registered",
+            "state run_error cannot be posted: the loop calls it with arguments",
+        ]
+    );
+}
+
+#[test]
+fn alarms_post_their_state_when_it_is_time() {
+    let mut monitor = monitor();
+    go_to(&mut monitor, 100);
+    let late = monitor.delay_set("own", ms(300));
+    monitor.delay_set("forkoff", ms(50));
+    let removed = monitor.delay_set("own", ms(60));
+    assert_eq!(monitor.deadline(), Some(at(150)));
+    assert!(monitor.alarm_remove(removed));
+    assert!(!monitor.alarm_remove(removed));
+    assert_eq!(due_at(&mut monitor, 149), []);
+    assert_eq!(due_at(&mut monitor, 150), [Asked::Forkoff]);
+    assert_eq!(monitor.deadline(), Some(at(400)));
+    assert_eq!(due_at(&mut monitor, 400), [Asked::State("own".to_owned())]);
+    assert!(!monitor.alarm_remove(late), "it has gone off");
+    monitor.delay_set("own", ms(0));
+    monitor.alarm_remove_all();
+    assert_eq!(
+        (monitor.deadline(), due_at(&mut monitor, 9999)),
+        (None, vec![])
+    );
+}
+
+/// An alarm that is further off than can be counted never goes off.
+#[test]
+fn h04_an_alarm_for_a_moment_that_never_comes_is_no_panic() {
+    let mut monitor = monitor();
+    go_to(&mut monitor, 100);
+    monitor.delay_set("own", std::time::Duration::MAX);
+    assert_eq!(due_at(&mut monitor, 9_000_000), []);
+}
+
+#[test]
+fn a_watched_descriptor_is_a_duplicate() {
+    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    let mut states = States::default();
+    let read = states.select_read(&ours, "ready").unwrap();
+    let write = states.select_write(&ours, "room").unwrap();
+    assert!(states.contains("ready") && states.contains("room"));
+    assert_ne!(read, write);
+    let number = ours.as_raw_fd();
+    drop(ours);
+    let watches = states.take_watches();
+    assert_eq!(watches.len(), 2);
+    assert!(states.take_watches().is_empty(), "each is handed on once");
+    for (watch, id, readiness, state) in [
+        (&watches[0], read, Readiness::Read, "ready"),
+        (&watches[1], write, Readiness::Write, "room"),
+    ] {
+        assert_eq!(
+            (watch.id, watch.readiness, &*watch.state),
+            (id, readiness, state)
+        );
+        assert_ne!(watch.fd.as_raw_fd(), number);
+    }
+    // The caller's is closed, and the duplicate still reads what the other end writes.
+    theirs.write_all(b"x").unwrap();
+    let duplicate = watches.into_iter().next().unwrap().fd;
+    let mut byte = [0];
+    UnixStream::from(duplicate).read_exact(&mut byte).unwrap();
+    assert_eq!(byte, *b"x");
+}
+
+#[test]
+fn a_descriptor_can_be_watched_later_and_left_alone_again() {
+    let (ours, _theirs) = UnixStream::pair().unwrap();
+    let mut monitor = monitor();
+    let first = monitor.select_read(&ours, "ready").unwrap();
+    let second = monitor.select_write(&ours, "room").unwrap();
+    assert_ne!(first, second);
+    monitor.select_remove(first);
+    monitor.post("room");
+    assert_eq!(
+        asked(&mut monitor),
+        [
+            Asked::Watch("ready".to_owned()),
+            Asked::Watch("room".to_owned()),
+            Asked::Unwatch,
+            Asked::State("room".to_owned()),
+        ]
+    );
+}

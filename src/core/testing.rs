@@ -1,0 +1,177 @@
+//! Helpers of the unit tests: a monitor at a time with children in given states, what it was asked
+//! to do in a form that can be compared, and the log. Forks nothing and reads no clock.
+
+use crate::core::{
+    child::{Child, ChildId, Reason, Signal, State},
+    monitor::Monitor,
+    queue::{Stream, Task},
+    states::{DOCUMENTED_STATES, Event, States},
+    time::Time,
+};
+use std::{
+    cell::RefCell, os::unix::process::ExitStatusExt, process::ExitStatus, sync::Once,
+    time::Duration,
+};
+
+pub(crate) const fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+pub(crate) const fn at(ms: u64) -> Time {
+    Time::at(Duration::from_millis(ms))
+}
+
+/// A monitor as `handler_start` leaves it, with nothing queued: documented states, an own one.
+pub(crate) fn monitor() -> Monitor {
+    let mut monitor = Monitor::default();
+    let mut states = States::default();
+    for state in DOCUMENTED_STATES {
+        states.add(state);
+    }
+    states.add("own");
+    monitor.install(states);
+    monitor
+}
+
+/// A monitor of those limits.
+pub(crate) fn sized(min: usize, max: usize, start: usize, clients: usize) -> Monitor {
+    let mut monitor = monitor();
+    monitor.attributes.min_spare_servers = min;
+    monitor.attributes.max_spare_servers = max;
+    monitor.attributes.start_servers = start;
+    monitor.attributes.max_clients = clients;
+    monitor
+}
+
+/// The time is now `ms`; the parent has run all the while.
+pub(crate) fn go_to(monitor: &mut Monitor, ms: u64) {
+    // A turn shortly before: after a long pause nobody is judged.
+    monitor.tick(at(ms.saturating_sub(1)), Duration::ZERO);
+    monitor.tick(at(ms), Duration::ZERO);
+}
+
+/// A child that is forked now, in that state. It has process id 1001, 1002 and so on.
+pub(crate) fn child(monitor: &mut Monitor, state: State) -> ChildId {
+    let pid = 1001 + u32::try_from(monitor.report.forks).unwrap();
+    let id = monitor.forked(pid);
+    if state != State::Starting {
+        monitor.heard(id);
+    }
+    match state {
+        State::Starting | State::Free => {}
+        State::Busy => assert!(monitor.set_busy(id)),
+        State::Retiring => monitor.retire(id, Reason::Asked),
+    }
+    assert_eq!(monitor.child(id).map(Child::state), Some(state));
+    id
+}
+
+pub(crate) fn children<const N: usize>(monitor: &mut Monitor, states: [State; N]) -> [ChildId; N] {
+    states.map(|state| child(monitor, state))
+}
+
+pub(crate) fn state(monitor: &Monitor, id: ChildId) -> State {
+    monitor.child(id).unwrap().state()
+}
+
+/// A task, to be compared.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Asked {
+    Forkoff,
+    ServerFork,
+    TimeoutCheck,
+    Shutdown,
+    State(String),
+    Fork,
+    Signal(ChildId, Signal),
+    Stdout(String),
+    Stderr(String),
+    Watch(String),
+    Unwatch,
+}
+
+/// Everything that is queued, taken out.
+pub(crate) fn asked(monitor: &mut Monitor) -> Vec<Asked> {
+    std::iter::from_fn(|| monitor.queue.pop())
+        .map(|task| match task {
+            Task::Event(Event::Forkoff) => Asked::Forkoff,
+            Task::Event(Event::ServerFork) => Asked::ServerFork,
+            Task::Event(Event::ServerTimeoutCheck) => Asked::TimeoutCheck,
+            Task::Event(Event::Shutdown) => Asked::Shutdown,
+            Task::Event(Event::State(state)) => Asked::State(state),
+            Task::Fork => Asked::Fork,
+            Task::Signal { child, signal } => Asked::Signal(child, signal),
+            Task::Print { stream, bytes } => {
+                let text = String::from_utf8(bytes).unwrap();
+                match stream {
+                    Stream::Stdout => Asked::Stdout(text),
+                    Stream::Stderr => Asked::Stderr(text),
+                }
+            }
+            Task::Watch(watch) => Asked::Watch(watch.state),
+            Task::Unwatch(_) => Asked::Unwatch,
+        })
+        .collect()
+}
+
+/// What has come due at `ms`.
+pub(crate) fn due_at(monitor: &mut Monitor, ms: u64) -> Vec<Asked> {
+    go_to(monitor, ms);
+    monitor.fire_due();
+    asked(monitor)
+}
+
+pub(crate) fn int(id: ChildId) -> Asked {
+    Asked::Signal(id, Signal::Interrupt)
+}
+
+pub(crate) fn kill(id: ChildId) -> Asked {
+    Asked::Signal(id, Signal::Kill)
+}
+
+pub(crate) fn exit_code(code: i32) -> Option<ExitStatus> {
+    Some(ExitStatus::from_raw(code << 8))
+}
+
+pub(crate) fn ended_by_signal(signal: i32) -> Option<ExitStatus> {
+    Some(ExitStatus::from_raw(signal))
+}
+
+thread_local! {
+    static LOG: RefCell<Option<Vec<(log::Level, String)>>> = const { RefCell::new(None) };
+}
+
+struct ThreadLog;
+
+impl log::Log for ThreadLog {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        LOG.with_borrow_mut(|lines| {
+            if let Some(lines) = lines {
+                lines.push((record.level(), record.args().to_string()));
+            }
+        });
+    }
+
+    fn flush(&self) {}
+}
+
+/// What `act` logs at warn and above.
+pub(crate) fn warnings(act: impl FnOnce()) -> Vec<String> {
+    static INSTALL: Once = Once::new();
+    INSTALL.call_once(|| {
+        log::set_logger(&ThreadLog).unwrap();
+        log::set_max_level(log::LevelFilter::Trace);
+    });
+    LOG.set(Some(Vec::new()));
+    act();
+    let lines = LOG.take().unwrap();
+    lines
+        .into_iter()
+        .filter(|(level, _)| *level <= log::Level::Warn)
+        .map(|(_, text)| text)
+        .collect()
+}

@@ -1,0 +1,405 @@
+//! Which words a child says, and when.
+
+use super::*;
+use crate::core::testing::{at, ms};
+use crate::hooks::testing::{Step, World};
+use std::fs::File;
+
+const ACK: &[u8] = b"\n\x06\n";
+const ACK_FREE: &[u8] = b"\n\x06\n\x11\n";
+const ACK_BUSY: &[u8] = b"\n\x06\n\x13\n";
+const BUSY: &[u8] = b"\n\x13\n";
+const NOT_BUSY: &[u8] = b"\n\x11\n";
+
+fn end() -> (Rc<World>, Comm) {
+    let world = World::new();
+    let comm = world.comm(CommWords::CONTROL);
+    (world, comm)
+}
+
+fn wait(takes: u64, wake: Wake) -> Step {
+    Step {
+        takes: ms(takes),
+        wake,
+        stop: false,
+        orphaned: false,
+    }
+}
+
+#[test]
+fn each_message_is_one_write_and_an_ack_repeats_the_state() {
+    let (world, comm) = end();
+    comm.busy().unwrap();
+    comm.ack().unwrap();
+    comm.not_busy().unwrap();
+    comm.ack().unwrap();
+    assert_eq!(world.said(), [BUSY, ACK_BUSY, NOT_BUSY, ACK_FREE]);
+}
+
+/// What a child makes for itself may fail after it has said that it lives, and the parent takes a
+/// state for the proof that it has not.
+#[test]
+fn an_ack_says_no_state_before_one_was_said() {
+    let (world, comm) = end();
+    comm.set_send_ack(Some(ms(400)));
+    comm.ack().unwrap();
+    comm.pause(ms(500)).unwrap();
+    comm.acker().ack().unwrap();
+    assert_eq!(world.said(), [ACK, ACK, ACK]);
+    comm.not_busy().unwrap();
+    comm.ack().unwrap();
+    assert_eq!(world.said(), [NOT_BUSY, ACK_FREE]);
+}
+
+#[test]
+fn whoever_waits_for_the_first_time_has_said_that_it_can_take_a_connection() {
+    for (say, said) in [
+        (Comm::ack as fn(&Comm) -> _, &[ACK, NOT_BUSY][..]),
+        (Comm::not_busy, &[NOT_BUSY]),
+        (Comm::busy, &[BUSY]),
+    ] {
+        let (world, comm) = end();
+        say(&comm).unwrap();
+        for _ in 0..2 {
+            world.steps.borrow_mut().push_back(wait(0, Wake::Ready));
+            assert_eq!(comm.wait(&[]).unwrap(), Wake::Ready);
+        }
+        assert_eq!(world.said(), said);
+    }
+}
+
+/// Before its first wait: then it waits for nothing.
+#[test]
+fn whoever_is_told_to_stop_in_its_start_does_not_say_that_it_has_held() {
+    let (world, comm) = end();
+    comm.ack().unwrap();
+    world.stop.set(true);
+    comm.not_busy().unwrap();
+    assert_eq!(comm.wait(&[]).unwrap(), Wake::Stop);
+    comm.ack().unwrap();
+    assert_eq!(world.said(), [ACK, ACK]);
+}
+
+#[test]
+fn words_are_those_that_were_agreed_on() {
+    let world = World::new();
+    let comm = world.comm(CommWords::POE);
+    comm.busy().unwrap();
+    comm.ack().unwrap();
+    assert_eq!(world.said(), [b"\n2\n".as_slice(), b"\n1\n2\n"]);
+}
+
+#[test]
+fn busy_and_not_busy_are_said_when_they_are_new() {
+    let (world, comm) = end();
+    comm.not_busy().unwrap();
+    comm.not_busy().unwrap();
+    assert_eq!(world.said(), [NOT_BUSY], "so that its start has held");
+    comm.busy().unwrap();
+    comm.busy().unwrap();
+    assert!(comm.is_busy());
+    comm.not_busy().unwrap();
+    comm.not_busy().unwrap();
+    assert!(!comm.is_busy());
+    assert_eq!(world.said(), [BUSY, NOT_BUSY]);
+}
+
+/// A word is printed unless the parent is going to look at what was noted; each is noted, so that it finds
+/// the last one there.
+#[test]
+fn what_the_parent_will_look_for_is_not_printed() {
+    let (world, comm) = end();
+    comm.not_busy().unwrap();
+    comm.busy().unwrap();
+    assert_eq!(world.said(), [NOT_BUSY, BUSY]);
+    world.pipe.looks.store(true, Ordering::Relaxed);
+    comm.not_busy().unwrap();
+    comm.acker().busy().unwrap();
+    comm.busy().unwrap();
+    assert_eq!(world.said(), [[0; 0]; 0]);
+    comm.ack().unwrap();
+    assert_eq!(world.said(), [ACK_BUSY], "an ACK is always printed");
+    assert_eq!(world.pipe.noted(), [false, true, false, true]);
+    world.stop.set(true);
+    comm.not_busy().unwrap();
+    assert_eq!(world.pipe.noted(), [false; 0], "it is leaving");
+}
+
+#[test]
+fn a_child_that_leaves_says_no_not_busy_with_its_acks() {
+    let (world, comm) = end();
+    comm.not_busy().unwrap();
+    world.stop.set(true);
+    comm.ack().unwrap();
+    assert_eq!(world.said(), [NOT_BUSY, ACK_FREE], "it has not looked yet");
+    assert!(comm.shutdown_requested());
+    comm.ack().unwrap();
+    comm.busy().unwrap();
+    comm.ack().unwrap();
+    assert_eq!(world.said(), [ACK, BUSY, ACK_BUSY]);
+}
+
+#[test]
+fn a_wait_ends_when_an_ack_is_due_and_the_next_begins_with_it() {
+    let (world, comm) = end();
+    comm.set_send_ack(Some(ms(500)));
+    assert_eq!(comm.wait(&[]).unwrap(), Wake::Timer);
+    assert_eq!(world.waits(), [Some(ms(500))]);
+    assert_eq!(world.said(), [NOT_BUSY], "no ACK before it waits again");
+    world.steps.borrow_mut().push_back(wait(200, Wake::Ready));
+    assert_eq!(comm.wait(&[]).unwrap(), Wake::Ready);
+    assert_eq!(world.said(), [ACK_FREE]);
+    // What is left of the interval, and no ACK before it is over.
+    assert_eq!(comm.wait(&[]).unwrap(), Wake::Timer);
+    assert_eq!(world.waits(), [Some(ms(500)), Some(ms(300))]);
+    assert_eq!(world.said(), [[0; 0]; 0]);
+    assert_eq!(world.now.get(), at(1000));
+}
+
+#[test]
+fn an_ack_of_ones_own_puts_the_next_off() {
+    let (world, comm) = end();
+    comm.set_send_ack(Some(ms(500)));
+    world.pass(ms(400));
+    comm.ack().unwrap();
+    assert_eq!(comm.wait(&[]).unwrap(), Wake::Timer);
+    assert_eq!(world.waits(), [Some(ms(500))]);
+    assert_eq!(world.said(), [ACK, NOT_BUSY]);
+}
+
+#[test]
+fn without_an_interval_nothing_is_ever_due() {
+    let (world, comm) = end();
+    comm.set_send_ack(Some(ms(500)));
+    comm.set_send_ack(None);
+    world.steps.borrow_mut().push_back(wait(9000, Wake::Ready));
+    assert_eq!(comm.wait(&[]).unwrap(), Wake::Ready);
+    world.steps.borrow_mut().push_back(wait(9000, Wake::Ready));
+    assert_eq!(comm.wait(&[]).unwrap(), Wake::Ready);
+    assert_eq!(world.waits(), [None, None]);
+    assert_eq!(world.said(), [NOT_BUSY]);
+}
+
+/// A word for which the pipe has no room is not waited with: the child goes on serving and says it
+/// later.
+#[test]
+fn c09_what_a_full_pipe_had_no_room_for_is_said_again() {
+    let (world, comm) = end();
+    world.pipe.full.store(true, Ordering::Relaxed);
+    comm.busy().unwrap();
+    assert_eq!(comm.wait(&[]).unwrap(), Wake::Timer);
+    assert_eq!(world.waits(), [Some(ms(100))], "it does not wait for ever");
+    assert_eq!(world.said(), [[0; 0]; 0]);
+    world.pipe.full.store(false, Ordering::Relaxed);
+    world.steps.borrow_mut().push_back(wait(0, Wake::Ready));
+    assert_eq!(comm.wait(&[]).unwrap(), Wake::Ready);
+    assert_eq!(world.said(), [ACK_BUSY], "the word for the state heals it");
+    // And then no more.
+    world.steps.borrow_mut().push_back(wait(0, Wake::Ready));
+    assert_eq!(comm.wait(&[]).unwrap(), Wake::Ready);
+    assert_eq!(world.said(), [[0; 0]; 0]);
+    assert_eq!(world.waits(), [None, None]);
+}
+
+#[test]
+fn an_ack_that_is_due_says_what_was_unsaid() {
+    let (world, comm) = end();
+    comm.set_send_ack(Some(ms(50)));
+    world.pipe.full.store(true, Ordering::Relaxed);
+    comm.busy().unwrap();
+    assert_eq!(comm.wait(&[]).unwrap(), Wake::Timer);
+    assert_eq!(world.waits(), [Some(ms(50))], "whichever is sooner");
+    world.pipe.full.store(false, Ordering::Relaxed);
+    assert_eq!(comm.wait(&[]).unwrap(), Wake::Timer);
+    assert_eq!(world.said(), [ACK_BUSY]);
+}
+
+#[test]
+fn a_pipe_without_a_reader_is_an_error() {
+    let (world, comm) = end();
+    world.pipe.broken.store(true, Ordering::Relaxed);
+    for result in [comm.ack(), comm.busy()] {
+        assert_eq!(result.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+    }
+}
+
+/// As in a copy that a child has made of itself: the parent lives, and knows nothing of it.
+#[test]
+fn who_is_not_read_is_an_orphan() {
+    let (world, comm) = end();
+    comm.busy().unwrap();
+    assert!(!comm.is_orphaned());
+    world.pipe.broken.store(true, Ordering::Relaxed);
+    comm.not_busy().unwrap_err();
+    assert!(comm.is_orphaned() && comm.shutdown_requested());
+    assert_eq!(world.ends_armed.get(), 1);
+}
+
+#[test]
+fn told_to_stop_a_child_waits_for_no_connection() {
+    let (world, comm) = end();
+    let told = Step {
+        stop: true,
+        ..wait(10, Wake::Ready)
+    };
+    world.steps.borrow_mut().push_back(told);
+    assert_eq!(comm.wait(&[]).unwrap(), Wake::Stop, "told while it waited");
+    assert_eq!(comm.wait(&[]).unwrap(), Wake::Stop, "told before");
+    assert_eq!(world.waits().len(), 1);
+}
+
+#[test]
+fn a_connection_is_waited_for_although_the_child_was_told_to_stop() {
+    let (world, comm) = end();
+    let client = File::open("/dev/null").unwrap();
+    comm.set_send_ack(Some(ms(100)));
+    world.stop.set(true);
+    let mut steps = world.steps.borrow_mut();
+    steps.extend([
+        wait(100, Wake::Timer),
+        wait(100, Wake::Timer),
+        wait(5, Wake::Ready),
+    ]);
+    drop(steps);
+    comm.busy().unwrap();
+    assert!(
+        comm.wait_stream(client.as_fd(), Interest::Read, None)
+            .unwrap()
+    );
+    assert_eq!(
+        world.said(),
+        [BUSY, ACK_BUSY, ACK_BUSY],
+        "it goes on reporting"
+    );
+    assert_eq!(world.now.get(), at(205));
+}
+
+#[test]
+fn a_connection_is_waited_for_until_its_deadline() {
+    let (world, comm) = end();
+    let client = File::open("/dev/null").unwrap();
+    comm.set_send_ack(Some(ms(400)));
+    let deadline = comm.deadline(Some(ms(1000)));
+    assert_eq!(deadline, Some(at(1000)));
+    assert_eq!(comm.deadline(None), None);
+    comm.busy().unwrap();
+    let ready = comm.wait_stream(client.as_fd(), Interest::Write, deadline);
+    assert!(!ready.unwrap());
+    assert_eq!(world.waits(), [400, 400, 200].map(|wait| Some(ms(wait))));
+    assert_eq!(world.said(), [BUSY, ACK_BUSY, ACK_BUSY]);
+}
+
+/// A client that is quick costs nothing; one that is slow has others go to those who are free.
+#[test]
+fn a_child_with_a_slow_client_gets_out_of_the_way() {
+    let (world, comm) = end();
+    let client = File::open("/dev/null").unwrap();
+    let read = |deadline| {
+        world.asked.set(true);
+        let ready = comm.wait_stream(client.as_fd(), Interest::Read, deadline);
+        (ready.unwrap(), world.asked.get())
+    };
+    world.steps.borrow_mut().push_back(wait(19, Wake::Ready));
+    assert_eq!(read(None), (true, true));
+    let mut steps = world.steps.borrow_mut();
+    steps.extend([wait(20, Wake::Timer), wait(5000, Wake::Ready)]);
+    drop(steps);
+    assert_eq!(read(None), (true, false));
+    assert_eq!(world.waits(), [Some(ms(20)), Some(ms(20)), None]);
+    let deadline = comm.deadline(Some(ms(30)));
+    assert_eq!(read(deadline), (false, false));
+    assert_eq!(world.waits(), [20, 10].map(|wait| Some(ms(wait))));
+}
+
+#[test]
+fn a_client_in_hand_is_served_without_the_parent() {
+    let (world, comm) = end();
+    let client = File::open("/dev/null").unwrap();
+    let closed = Rc::new(Cell::new(0));
+    let count = Rc::clone(&closed);
+    comm.when_orphaned(move || count.set(count.get() + 1));
+    comm.set_send_ack(Some(ms(100)));
+    world.pipe.broken.store(true, Ordering::Relaxed);
+    let gone = Step {
+        orphaned: true,
+        ..wait(100, Wake::Stop)
+    };
+    let mut steps = world.steps.borrow_mut();
+    steps.extend([gone, wait(50, Wake::Timer), wait(5, Wake::Ready)]);
+    drop(steps);
+    assert!(
+        comm.wait_stream(client.as_fd(), Interest::Read, None)
+            .unwrap()
+    );
+    assert_eq!(closed.get(), 1, "the listeners are closed at once");
+}
+
+/// The client and the parent's end in one look: the port must not stay taken for as long as the client
+/// stays.
+#[test]
+fn the_parents_end_is_noticed_beside_a_client_that_is_ready() {
+    let (world, comm) = end();
+    let client = File::open("/dev/null").unwrap();
+    let closed = Rc::new(Cell::new(0));
+    let count = Rc::clone(&closed);
+    comm.when_orphaned(move || count.set(count.get() + 1));
+    world.steps.borrow_mut().push_back(Step {
+        orphaned: true,
+        ..wait(100, Wake::Ready)
+    });
+    let ready = comm.wait_stream(client.as_fd(), Interest::Read, None);
+    assert!(ready.unwrap());
+    assert_eq!((closed.get(), world.ends_armed.get()), (1, 1));
+}
+
+#[test]
+fn what_is_to_happen_without_the_parent_happens_once() {
+    let (world, comm) = end();
+    let closed = Rc::new(RefCell::new(Vec::new()));
+    for name in ["first", "second"] {
+        let closed = Rc::clone(&closed);
+        comm.when_orphaned(move || closed.borrow_mut().push(name));
+    }
+    assert!(!comm.is_orphaned() && !comm.shutdown_requested());
+    assert_eq!(*closed.borrow(), [""; 0]);
+    world.orphaned.set(true);
+    assert!(comm.shutdown_requested() && comm.is_orphaned());
+    assert!(comm.share().is_orphaned());
+    assert_eq!(comm.wait(&[]).unwrap(), Wake::Stop);
+    assert_eq!(*closed.borrow(), ["first", "second"]);
+    assert_eq!(world.ends_armed.get(), 1, "the grace runs once");
+    // Whoever comes late is not forgotten.
+    let late = Rc::clone(&closed);
+    comm.when_orphaned(move || late.borrow_mut().push("late"));
+    assert_eq!(*closed.borrow(), ["first", "second", "late"]);
+}
+
+#[test]
+fn a_pause_sends_acks_and_ends_when_the_child_should_leave() {
+    let (world, comm) = end();
+    comm.set_send_ack(Some(ms(400)));
+    comm.pause(ms(1000)).unwrap();
+    assert_eq!(world.now.get(), at(1000));
+    assert_eq!(world.said(), [ACK, ACK], "it can take none yet");
+    let told = Step {
+        stop: true,
+        ..wait(10, Wake::Stop)
+    };
+    world.steps.borrow_mut().push_back(told);
+    comm.pause(ms(1000)).unwrap();
+    assert_eq!(world.now.get(), at(1010));
+}
+
+#[test]
+fn an_acker_speaks_for_the_same_child() {
+    fn sendable(_: &(impl Send + Sync + Clone)) {}
+    let (world, comm) = end();
+    let acker = comm.acker();
+    sendable(&acker);
+    acker.busy().unwrap();
+    comm.busy().unwrap();
+    acker.ack().unwrap();
+    comm.not_busy().unwrap();
+    acker.not_busy().unwrap();
+    assert_eq!(world.said(), [BUSY, ACK_BUSY, NOT_BUSY]);
+}

@@ -1,0 +1,180 @@
+//! What a server object is, and what the child's hook is given. Names and contracts; std types
+//! only, no system call.
+
+use crate::{
+    core::{config::CommChannel, monitor::Monitor},
+    hooks::comm::Comm,
+};
+use std::{fmt, io, time::Duration};
+
+/// The object that holds the socket in the parent and accepts on it in each child.
+///
+/// [`TcpServer`](crate::TcpServer) and [`UnixServer`](crate::UnixServer) are two; write your own for
+/// anything that children can share.
+pub trait ChildServer {
+    /// Opens the socket. Runs in the parent, once, before the first fork; must not accept.
+    ///
+    /// # Errors
+    ///
+    /// Whatever keeps the socket from being opened. Nothing is forked then, and
+    /// [`Builder::start`](crate::Builder::start) fails with it. An [`Error`](crate::Error) converted
+    /// into the `io::Error` comes through as it is.
+    fn start(&mut self) -> io::Result<()>;
+
+    /// Closes the socket and removes what it left in the file system. Runs in the parent, last, when
+    /// every child has been reaped; also after a `start` that failed. Never runs in a child.
+    fn stop(&mut self);
+
+    /// The interval of the ACKs that a child sends by itself; `None` means none.
+    fn send_ack(&self) -> Option<Duration>;
+
+    /// Sets that interval. The default of `handler_start` calls it with `timeout` / 2 unless one was
+    /// set before.
+    fn set_send_ack(&mut self, interval: Option<Duration>);
+
+    /// Told how many children there may be at a time: `max_clients`. The default of `handler_start`
+    /// calls it in the parent, before [`start`](Self::start). Default: does nothing.
+    fn expect_children(&mut self, max_clients: usize) {
+        let _ = max_clients;
+    }
+
+    /// Serves until told to stop. Runs in the child, and the child ends when it returns.
+    ///
+    /// # Errors
+    ///
+    /// What makes serving impossible. The child prints it to stderr and exits with code 103.
+    fn resume_accept(&mut self, comm: &mut Comm) -> io::Result<()>;
+
+    /// Asked in the parent after a child has ended with an error of `resume_accept`: is the socket
+    /// unusable for good (a child can shut it down for everybody)? Then `handler_child` is called
+    /// with the error. Default: it is not.
+    fn lost(&mut self) -> Option<io::Error> {
+        None
+    }
+
+    /// Whether `resume_accept` puts another program in the child's place. Such a program speaks for
+    /// itself: the framework does not say the first ACK for it, and refuses
+    /// [`CommChannel::Private`], which it could not reach. Default: it does not.
+    fn execs(&self) -> bool {
+        false
+    }
+}
+
+/// An exec'd program has its stdout and knows of no other channel.
+pub(crate) fn check_channel(server: &dyn ChildServer, channel: CommChannel) -> io::Result<()> {
+    if server.execs() && channel == CommChannel::Private {
+        let reason = "comm_channel Private is out of the reach of a program that is exec'd";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
+    }
+    Ok(())
+}
+
+macro_rules! forward_child_server {
+    ($($type:ty),*) => {$(
+        impl<S: ChildServer + ?Sized> ChildServer for $type {
+            fn start(&mut self) -> io::Result<()> {
+                (**self).start()
+            }
+            fn stop(&mut self) {
+                (**self).stop();
+            }
+            fn send_ack(&self) -> Option<Duration> {
+                (**self).send_ack()
+            }
+            fn set_send_ack(&mut self, interval: Option<Duration>) {
+                (**self).set_send_ack(interval);
+            }
+            fn expect_children(&mut self, max_clients: usize) {
+                (**self).expect_children(max_clients);
+            }
+            fn resume_accept(&mut self, comm: &mut Comm) -> io::Result<()> {
+                (**self).resume_accept(comm)
+            }
+            fn lost(&mut self) -> Option<io::Error> {
+                (**self).lost()
+            }
+            fn execs(&self) -> bool {
+                (**self).execs()
+            }
+        }
+    )*};
+}
+forward_child_server!(&mut S, Box<S>);
+
+/// A line on stderr, as `eprintln!`, but without the panic when nobody reads it any more.
+macro_rules! complain {
+    ($($message:tt)*) => {{
+        use std::io::Write as _;
+        // OK to ignore: there is nobody else to tell.
+        let _ = writeln!(std::io::stderr(), $($message)*);
+    }};
+}
+pub(crate) use complain;
+
+/// What the hooks see that run in the forked child.
+pub struct Start<'a> {
+    monitor: &'a mut Monitor,
+    comm: &'a mut Comm,
+    server: &'a mut dyn ChildServer,
+    resume_accept: bool,
+}
+
+impl<'a> Start<'a> {
+    pub(crate) fn new(
+        monitor: &'a mut Monitor,
+        comm: &'a mut Comm,
+        server: &'a mut dyn ChildServer,
+    ) -> Self {
+        Self {
+            monitor,
+            comm,
+            server,
+            resume_accept: false,
+        }
+    }
+
+    /// The child's copy of the parent's books, as they were at the fork. Nothing that is asked of it
+    /// here is performed.
+    pub fn monitor(&mut self) -> &mut Monitor {
+        self.monitor
+    }
+
+    /// The child's end of the wire.
+    pub fn comm(&mut self) -> &mut Comm {
+        self.comm
+    }
+
+    /// The server object.
+    pub fn server(&mut self) -> &mut dyn ChildServer {
+        self.server
+    }
+
+    /// Asks that the server's `resume_accept` be called when the hook has returned.
+    pub fn resume_accept(&mut self) {
+        self.resume_accept = true;
+    }
+
+    /// Serves, if that was asked for.
+    pub(crate) fn serve(&mut self) -> io::Result<()> {
+        if !self.resume_accept {
+            return Ok(());
+        }
+        self.comm.set_send_ack(self.server.send_ack());
+        // It may have been set since the start.
+        check_channel(self.server, self.monitor.comm_channel())?;
+        if !self.server.execs() {
+            // The first word, whatever the timeout. It says no state: `resume_accept` may fail yet.
+            self.comm.ack()?;
+        }
+        self.server.resume_accept(self.comm)
+    }
+}
+
+impl fmt::Debug for Start<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Start")
+            .field("comm", &self.comm)
+            .field("resume_accept", &self.resume_accept)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,268 @@
+//! Sockets that somebody else has opened and handed over, as systemd does it: what LISTEN_PID,
+//! LISTEN_FDS and LISTEN_FDNAMES say, and which of the sockets a server takes. Believes nothing that
+//! it has not checked; opens and binds nothing.
+
+use crate::{
+    core::error::{Error, Operation},
+    sys::{
+        fd_registry::Ours,
+        handed_over::{self, Family, Given, Kind},
+    },
+};
+use std::{
+    env,
+    ffi::OsString,
+    fmt, io,
+    os::{
+        fd::{OwnedFd, RawFd},
+        unix::ffi::OsStrExt,
+    },
+};
+
+/// Where the descriptors begin: after the standard streams.
+const FIRST: RawFd = 3;
+
+/// How many descriptors there may be. More than any process is given, and few enough to be looked at
+/// one by one.
+const MOST: u32 = 65_536;
+
+/// What was wrong with sockets that should have been handed over: what the error of a server's start
+/// holds, to be found by `error.io_error().get_ref()` and `downcast_ref`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum ListenFdsError {
+    /// This variable is not set: nobody has handed anything over.
+    Missing(&'static str),
+    /// This variable is no decimal number, or one that is too big: its value.
+    NoNumber(&'static str, String),
+    /// They are for another process, of which this one has inherited the variables: its pid.
+    OthersPid(u32),
+    /// There are said to be none.
+    None,
+    /// There are said to be so many that it cannot be true.
+    TooMany(u32),
+    /// LISTEN_FDNAMES has so many names, and LISTEN_FDS says so many sockets.
+    Names {
+        /// How many names there are.
+        names: usize,
+        /// How many sockets there should be.
+        sockets: usize,
+    },
+    /// A name in LISTEN_FDNAMES has bytes that no name has.
+    BadName(String),
+    /// This descriptor is no socket.
+    NoSocket(i32),
+    /// This one is a socket of another family or type than the server's.
+    WrongKind(i32),
+    /// This one is a socket that does not listen.
+    NotListening(i32),
+    /// None of them is one that the server could take.
+    NoneFits,
+}
+
+impl fmt::Display for ListenFdsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing(variable) => write!(f, "{variable} is not set"),
+            Self::NoNumber(variable, value) => {
+                write!(f, "{variable} is {value:?}, which is no number")
+            }
+            Self::OthersPid(pid) => write!(f, "they are for process {pid}, and this is another"),
+            Self::None => f.write_str("there are none"),
+            Self::TooMany(count) => write!(f, "there cannot be {count}"),
+            Self::Names { names, sockets } => {
+                write!(f, "there are {names} names for {sockets} sockets")
+            }
+            Self::BadName(name) => write!(f, "{name:?} is no name"),
+            Self::NoSocket(fd) => write!(f, "descriptor {fd} is no socket"),
+            Self::WrongKind(fd) => write!(f, "descriptor {fd} is a socket of another kind"),
+            Self::NotListening(fd) => write!(f, "descriptor {fd} does not listen"),
+            Self::NoneFits => f.write_str("none of them is a listening socket of that kind"),
+        }
+    }
+}
+
+impl std::error::Error for ListenFdsError {}
+
+impl From<ListenFdsError> for io::Error {
+    fn from(error: ListenFdsError) -> Self {
+        let kind = match error {
+            ListenFdsError::Missing(_)
+            | ListenFdsError::OthersPid(_)
+            | ListenFdsError::None
+            | ListenFdsError::NoneFits => io::ErrorKind::NotFound,
+            _ => io::ErrorKind::InvalidInput,
+        };
+        Self::new(kind, error)
+    }
+}
+
+/// The three variables, as bytes: an environment need not be text.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Variables<'a> {
+    pub(crate) pid: Option<&'a [u8]>,
+    pub(crate) fds: Option<&'a [u8]>,
+    pub(crate) names: Option<&'a [u8]>,
+}
+
+/// A descriptor that is said to be ours.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Announced {
+    pub(crate) fd: RawFd,
+    /// Empty if there are no names at all.
+    pub(crate) name: String,
+}
+
+/// What the variables say to the process `own`.
+pub(crate) fn parse(variables: Variables<'_>, own: u32) -> Result<Vec<Announced>, ListenFdsError> {
+    let pid = number("LISTEN_PID", variables.pid)?;
+    if pid != own {
+        return Err(ListenFdsError::OthersPid(pid));
+    }
+    let count = number("LISTEN_FDS", variables.fds)?;
+    match count {
+        0 => return Err(ListenFdsError::None),
+        1..=MOST => {}
+        _ => return Err(ListenFdsError::TooMany(count)),
+    }
+    let names = names(variables.names, count as usize)?;
+    let announced = (FIRST..).zip(names);
+    Ok(announced.map(|(fd, name)| Announced { fd, name }).collect())
+}
+
+/// Digits and nothing else: what is signed, padded or followed by something was not written by
+/// anybody who knows the protocol.
+fn number(variable: &'static str, value: Option<&[u8]>) -> Result<u32, ListenFdsError> {
+    let value = value.ok_or(ListenFdsError::Missing(variable))?;
+    let text = String::from_utf8_lossy(value);
+    let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
+    match text.parse() {
+        Ok(number) if digits => Ok(number),
+        _ => Err(ListenFdsError::NoNumber(variable, text.into_owned())),
+    }
+}
+
+fn names(value: Option<&[u8]>, count: usize) -> Result<Vec<String>, ListenFdsError> {
+    let Some(value) = value else {
+        return Ok(vec![String::new(); count]);
+    };
+    let found = value.split(|byte| *byte == b':');
+    let (names, sockets) = (found.clone().count(), count);
+    if names != sockets {
+        return Err(ListenFdsError::Names { names, sockets });
+    }
+    found.map(name).collect()
+}
+
+/// As systemd has it: printable ASCII.
+fn name(bytes: &[u8]) -> Result<String, ListenFdsError> {
+    let text = String::from_utf8_lossy(bytes).into_owned();
+    let fit = |byte: &u8| byte.is_ascii_graphic() || *byte == b' ';
+    if bytes.iter().all(fit) {
+        Ok(text)
+    } else {
+        Err(ListenFdsError::BadName(text))
+    }
+}
+
+/// Whether somebody has handed sockets to this process: LISTEN_PID is its pid, and LISTEN_FDS at least
+/// 1. For a program that listens by itself otherwise.
+///
+/// ```
+/// use prefork_server::{TcpServer, servers};
+///
+/// let mut server = TcpServer::new(|conn| Ok(())).port(7777);
+/// if servers::has_listen_fds() {
+///     server = server.listen_fds();
+/// }
+/// # let _ = server;
+/// ```
+pub fn has_listen_fds() -> bool {
+    announced().is_ok()
+}
+
+fn announced() -> Result<Vec<Announced>, ListenFdsError> {
+    let [pid, fds, names] = handed_over::VARIABLES.map(env::var_os);
+    let bytes = |value: &'_ Option<OsString>| value.as_ref().map(|value| value.as_bytes().to_vec());
+    let (pid, fds, names) = (bytes(&pid), bytes(&fds), bytes(&names));
+    let variables = Variables {
+        pid: pid.as_deref(),
+        fds: fds.as_deref(),
+        names: names.as_deref(),
+    };
+    parse(variables, std::process::id())
+}
+
+/// Which of the sockets a server takes.
+#[derive(Clone, Debug)]
+pub(crate) enum Wanted {
+    /// All of its family.
+    All,
+    /// All of that name, which must be of its family.
+    Named(String),
+}
+
+/// A socket that a server has taken.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    /// A duplicate, the server's own.
+    pub(crate) socket: OwnedFd,
+    /// What was handed over: it stays open in the parent, for other servers and other starts.
+    pub(crate) given: Ours<Given>,
+}
+
+/// Takes the sockets of that family.
+pub(crate) fn take(wanted: &Wanted, family: Family) -> Result<Vec<Taken>, Error> {
+    let failed = |object: String, error: io::Error| Error::new(Operation::TakeOver, object, error);
+    let announced = announced().map_err(|error| failed("LISTEN_FDS".to_owned(), error.into()))?;
+    let mut taken = Vec::new();
+    for Announced { fd, name } in &announced {
+        let object = || match name.as_str() {
+            "" => format!("descriptor {fd}"),
+            name => format!("descriptor {fd} ({name})"),
+        };
+        let failed = |error| failed(object(), error);
+        let by_name = match wanted {
+            Wanted::All => false,
+            Wanted::Named(wanted) if wanted == name => true,
+            Wanted::Named(_) => continue,
+        };
+        let kind = handed_over::kind(*fd).map_err(failed)?;
+        match unfit(kind, family, *fd) {
+            None => taken.push(handed_over::duplicate(*fd).map_err(failed)?),
+            // What is not asked for by name may be for another part of the program.
+            Some(ListenFdsError::NoSocket(_) | ListenFdsError::WrongKind(_)) if !by_name => {
+                log::debug!("{} is not for this server", object());
+            }
+            Some(error) => return Err(failed(error.into())),
+        }
+    }
+    if taken.is_empty() {
+        let object = match wanted {
+            Wanted::All => "LISTEN_FDS".to_owned(),
+            Wanted::Named(name) => format!("{name} in LISTEN_FDNAMES"),
+        };
+        return Err(failed(object, ListenFdsError::NoneFits.into()));
+    }
+    Ok(taken
+        .into_iter()
+        .map(|(socket, given)| Taken {
+            socket,
+            given: Ours::lent(given),
+        })
+        .collect())
+}
+
+fn unfit(kind: Kind, family: Family, fd: RawFd) -> Option<ListenFdsError> {
+    match kind {
+        Kind::NoSocket => Some(ListenFdsError::NoSocket(fd)),
+        Kind::Stream {
+            family: found,
+            listens,
+        } if found == family => (!listens).then_some(ListenFdsError::NotListening(fd)),
+        Kind::Stream { .. } | Kind::OtherSocket => Some(ListenFdsError::WrongKind(fd)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

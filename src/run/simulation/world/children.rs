@@ -1,0 +1,225 @@
+//! The children and their clients: what each does next, as the stock servers have it.
+
+use super::{Happening, World, ms, us};
+use crate::{
+    core::child::ChildId,
+    run::simulation::model::{Doing, Fault},
+};
+use std::time::Duration;
+
+/// How long a client may take at the most, in microseconds: longer than any timeout, and the child
+/// goes on saying ACK.
+const SLOW_CLIENT: u64 = 20_000_000;
+
+/// After how many connections a child leaves.
+const MAX_REQUESTS: u32 = 25;
+
+impl World {
+    pub(super) fn plan_step(&mut self, id: ChildId, after: Duration) {
+        if let Some(model) = self.kernel.get_mut(id) {
+            model.plan += 1;
+            let plan = model.plan;
+            self.at(after, Happening::Step(id, plan));
+        }
+    }
+
+    pub(super) fn step_of(&mut self, id: ChildId, plan: u32) {
+        let fail = self.now < self.starts_fail_until;
+        let Some(model) = self.kernel.get_mut(id) else {
+            return;
+        };
+        if !model.acts() || model.plan != plan {
+            return;
+        }
+        match model.doing {
+            Doing::Starting if fail => return self.fail_to_start(id),
+            Doing::Starting => {
+                model.doing = Doing::Waiting;
+                model.say_ack();
+                self.said(id);
+                self.plan_ack(id);
+                self.begin_free(id);
+            }
+            Doing::Serving => {
+                model.served += 1;
+                if model.served == MAX_REQUESTS {
+                    return self.end(id, 0);
+                }
+                self.after_a_connection(id);
+            }
+            Doing::Waiting | Doing::Dead(_) => {}
+        }
+        self.go_on(id);
+    }
+
+    /// Some fail in `server_start`, some in `resume_accept`, where the first ACK has been said.
+    fn fail_to_start(&mut self, id: ChildId) {
+        if let Some(model) = self.kernel.get_mut(id)
+            && model.pid.is_multiple_of(2)
+        {
+            model.say_ack();
+        }
+        self.end(id, 1 << 8);
+    }
+
+    /// A newcomer says NOT_BUSY before it waits for the first time: not when there is somebody to
+    /// serve, nor when it is to leave.
+    fn begin_free(&mut self, id: ChildId) {
+        let nobody = self.queued_clients == 0;
+        if let Some(model) = self.kernel.get_mut(id)
+            && nobody
+            && !model.is_leaving()
+        {
+            model.say_state();
+            self.said(id);
+        }
+    }
+
+    /// It says NOT_BUSY if nobody is queued, and after each connection if it is to; never when it is
+    /// leaving.
+    fn after_a_connection(&mut self, id: ChildId) {
+        let nobody = self.queued_clients == 0 || !self.coalesces;
+        let Some(model) = self.kernel.get_mut(id) else {
+            return;
+        };
+        if model.is_leaving() || nobody {
+            model.doing = Doing::Waiting;
+            if !model.is_leaving() {
+                model.say_state();
+                self.said(id);
+            }
+        }
+    }
+
+    /// A child that has nothing in hand takes a client, leaves if it was told to, or waits.
+    pub(super) fn go_on(&mut self, id: ChildId) {
+        let Some(model) = self.kernel.get_mut(id) else {
+            return;
+        };
+        if !model.acts() || model.doing == Doing::Starting {
+            return;
+        }
+        let leaving = model.is_leaving();
+        if self.queued_clients > 0 && !(leaving && model.last_round) {
+            model.last_round = leaving;
+            self.take_client(id);
+        } else if leaving {
+            self.end(id, 0);
+        }
+    }
+
+    fn take_client(&mut self, id: ChildId) {
+        self.queued_clients -= 1;
+        if let Some(model) = self.kernel.get_mut(id)
+            && model.doing != Doing::Serving
+        {
+            model.doing = Doing::Serving;
+            model.say_state();
+            self.said(id);
+        }
+        let longest = if self.random.one_in(200) {
+            SLOW_CLIENT
+        } else {
+            5_000
+        };
+        let work = us(100 + self.random.below(longest));
+        self.plan_step(id, work);
+    }
+
+    /// Something may stand in a pipe of its now, or not: there may have been no room.
+    pub(super) fn said(&mut self, id: ChildId) {
+        if self.kernel.get(id).is_some_and(|model| model.unsaid) {
+            self.at(ms(100), Happening::SayAgain(id));
+        }
+        self.wake_soon();
+    }
+
+    pub(super) fn say_again(&mut self, id: ChildId) {
+        let Some(model) = self.kernel.get_mut(id) else {
+            return;
+        };
+        let closed = model.stdout.is_closed();
+        if model.acts() && model.unsaid && !closed && !model.is_leaving() {
+            model.say_ack();
+            self.said(id);
+        }
+    }
+
+    fn plan_ack(&mut self, id: ChildId) {
+        let interval = self.core.monitor.timeout() / 2;
+        if let Some(model) = self.kernel.get_mut(id)
+            && !interval.is_zero()
+        {
+            model.next_ack = Some(self.now + interval);
+            self.at(interval, Happening::Ack(id));
+        }
+    }
+
+    pub(super) fn ack_of(&mut self, id: ChildId) {
+        let now = self.now;
+        let Some(model) = self.kernel.get_mut(id) else {
+            return;
+        };
+        if !model.acts() || model.next_ack.is_none_or(|due| now < due) {
+            return;
+        }
+        model.say_ack();
+        self.said(id);
+        self.plan_ack(id);
+        self.go_on_if_waiting(id);
+    }
+
+    pub(super) fn go_on_if_waiting(&mut self, id: ChildId) {
+        let waits = |doing| matches!(doing, Doing::Waiting);
+        if self.kernel.get(id).is_some_and(|model| waits(model.doing)) {
+            self.go_on(id);
+        }
+    }
+
+    /// It runs again after it was stopped: with what it had in hand, and what was due long ago.
+    pub(super) fn resume(&mut self, id: ChildId) {
+        let Some(model) = self.kernel.get_mut(id) else {
+            return;
+        };
+        let (doing, acks) = (model.doing, model.next_ack.is_some());
+        if matches!(doing, Doing::Starting | Doing::Serving) {
+            self.plan_step(id, us(100));
+        }
+        if acks {
+            self.at(us(50), Happening::Ack(id));
+        }
+        self.go_on_if_waiting(id);
+    }
+
+    pub(super) fn clients(&mut self) {
+        if !self.calm {
+            self.queued_clients += self.random.below(6);
+            let pause = us(500 + self.random.below(20_000));
+            self.at(pause, Happening::Clients);
+        }
+        for slot in 0..self.kernel.slots() {
+            if self.queued_clients == 0 {
+                return;
+            }
+            if let Some(process) = self.kernel.in_slot(slot) {
+                let id = process.id;
+                self.go_on_if_waiting(id);
+            }
+        }
+    }
+
+    /// A child ends, with that wait status. The kernel tells the parent a little later.
+    pub(super) fn end(&mut self, id: ChildId, status: i32) {
+        if let Some(model) = self.kernel.get_mut(id) {
+            model.die(status);
+            self.announce_death(id);
+            self.wake_soon();
+        }
+    }
+
+    pub(super) fn hurt(&mut self, id: ChildId, fault: Fault) {
+        if let Some(model) = self.kernel.get_mut(id) {
+            model.fault = Some(fault);
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! The operating system under the child's end of the wire: the pipe that words go to, the waits, the
+//! parent's life. Says nothing on its own.
+
+use super::{
+    clock::Clock,
+    fd_registry::Ours,
+    pipes,
+    scoreboard::Place,
+    signals,
+    waiter::{THE_END, Waiter, poll_any},
+};
+use crate::{
+    core::{comm::Sink, time::Time},
+    sys::link::{Interest, Link, Wake},
+};
+use nix::poll::PollFlags;
+use std::{
+    cell::Cell,
+    io,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    time::Duration,
+};
+
+/// Where words go to.
+pub(crate) struct PipeSink {
+    /// The write end of the pipe itself: redirecting fd 1 does not break it.
+    pub(crate) pipe: OwnedFd,
+    /// The child's place on the scoreboard, unless it is to print every word.
+    pub(crate) place: Option<Place>,
+}
+
+impl Sink for PipeSink {
+    /// Never blocks: while the parent is stopped, the children go on serving. The pipe stays in
+    /// blocking mode, since stdout is the same description and does not expect otherwise.
+    fn write(&self, message: &[u8]) -> io::Result<bool> {
+        // A message is shorter than PIPE_BUF, so it is written whole or not at all.
+        Ok(pipes::write_nowait(self.pipe.as_raw_fd(), message)?.is_some())
+    }
+
+    fn note(&self, busy: bool) -> bool {
+        self.place.as_ref().is_some_and(|place| place.note(busy))
+    }
+}
+
+/// A child's view of its parent.
+pub(crate) struct ChildLink {
+    clock: Clock,
+    waiter: Waiter,
+    stop: OwnedFd,
+    death: Ours<OwnedFd>,
+    death_seen: Cell<bool>,
+}
+
+impl ChildLink {
+    pub(crate) fn new(clock: Clock, stop: OwnedFd, death: Ours<OwnedFd>) -> io::Result<Self> {
+        let waiter = Waiter::new(&stop, &death)?;
+        Ok(Self {
+            clock,
+            waiter,
+            stop,
+            death,
+            death_seen: Cell::new(false),
+        })
+    }
+
+    /// Waits for nothing but the parent's end: poll(2) always tells of a connection that was reset,
+    /// so a wait that is not interested must leave it out.
+    fn wait_time(&self, timeout: Option<Duration>) -> io::Result<Wake> {
+        if self.death_seen.get() {
+            poll_any([], timeout)?;
+            return Ok(Wake::Timer);
+        }
+        let [death] = poll_any([(self.death.as_fd(), THE_END)], timeout)?;
+        self.note_death(death);
+        Ok(if death { Wake::Stop } else { Wake::Timer })
+    }
+
+    /// The death watch has ended, or has not.
+    fn note_death(&self, ended: bool) {
+        if ended {
+            self.death_seen.set(true);
+        }
+    }
+}
+
+impl Link for ChildLink {
+    fn now(&self) -> Time {
+        self.clock.now()
+    }
+
+    fn now_or_so(&self) -> Time {
+        self.clock.now_or_so()
+    }
+
+    fn wait_listeners(
+        &self,
+        listeners: &[BorrowedFd<'_>],
+        timeout: Option<Duration>,
+    ) -> io::Result<Wake> {
+        let wake = self.waiter.wait(listeners, timeout)?;
+        if wake == Wake::Stop && !self.stop_requested() {
+            self.note_death(true);
+        }
+        Ok(wake)
+    }
+
+    fn is_asked(&self) -> bool {
+        self.waiter.is_asked()
+    }
+
+    fn stand_aside(&self) {
+        self.waiter.stand_aside();
+    }
+
+    fn wait_stream(
+        &self,
+        stream: BorrowedFd<'_>,
+        interest: Interest,
+        timeout: Option<Duration>,
+    ) -> io::Result<Wake> {
+        let flags = match interest {
+            Interest::Read => PollFlags::POLLIN,
+            Interest::Write => PollFlags::POLLOUT,
+            Interest::Both => PollFlags::POLLIN | PollFlags::POLLOUT,
+            Interest::Neither => return self.wait_time(timeout),
+        };
+        if self.death_seen.get() {
+            // It is known, and would end every further wait at once.
+            let [ready] = poll_any([(stream, flags)], timeout)?;
+            return Ok(if ready { Wake::Ready } else { Wake::Timer });
+        }
+        let watched = [(stream, flags), (self.death.as_fd(), THE_END)];
+        let [ready, death] = poll_any(watched, timeout)?;
+        self.note_death(death);
+        Ok(match (ready, death) {
+            (true, _) => Wake::Ready,
+            (false, true) => Wake::Stop,
+            (false, false) => Wake::Timer,
+        })
+    }
+
+    fn sleep(&self, timeout: Option<Duration>) -> io::Result<()> {
+        let watched = [
+            (self.stop.as_fd(), PollFlags::POLLIN),
+            (self.death.as_fd(), THE_END),
+        ];
+        let [_, death] = poll_any(watched, timeout)?;
+        self.note_death(death);
+        Ok(())
+    }
+
+    fn stop_requested(&self) -> bool {
+        signals::stop_requested()
+    }
+
+    fn orphaned(&self) -> bool {
+        self.death_seen.get() || signals::found_orphaned()
+    }
+
+    fn become_orphan(&self) {
+        signals::become_orphan();
+    }
+
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.waiter.as_fd()
+    }
+}

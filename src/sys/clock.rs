@@ -1,0 +1,71 @@
+//! The clock: the only place where the time is read. Monotonic; on Linux it stands still while the
+//! machine is suspended, so waking up times nobody out.
+
+#![allow(unsafe_code)]
+
+use crate::core::time::Time;
+use nix::libc;
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Clock {
+    start: u64,
+}
+
+/// When the kernel last looked at `CLOCK_MONOTONIC`, which takes no reading of the hardware's clock.
+#[cfg(target_os = "linux")]
+const TICK: libc::clockid_t = libc::CLOCK_MONOTONIC_COARSE;
+#[cfg(not(target_os = "linux"))]
+const TICK: libc::clockid_t = libc::CLOCK_MONOTONIC;
+
+impl Clock {
+    pub(crate) fn new() -> Self {
+        Self {
+            start: read(libc::CLOCK_MONOTONIC),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn now(&self) -> Time {
+        Time::at_nanoseconds(read(libc::CLOCK_MONOTONIC).saturating_sub(self.start))
+    }
+
+    /// As [`now`](Self::now), at a fraction of its price, and up to some milliseconds late.
+    #[inline]
+    pub(crate) fn now_or_so(&self) -> Time {
+        Time::at_nanoseconds(read(TICK).saturating_sub(self.start))
+    }
+}
+
+/// Nanoseconds. Not by std's `Instant`, which is a detour: each connection takes three looks.
+#[inline]
+fn read(clock: libc::clockid_t) -> u64 {
+    // SAFETY: all bytes zero are a valid timespec.
+    let mut time: libc::timespec = unsafe { std::mem::zeroed() };
+    // SAFETY: `time` is valid for writes for the length of the call. It does not fail: these clocks are
+    // always there.
+    unsafe { libc::clock_gettime(clock, &raw mut time) };
+    // OK to cast: such a clock is never negative, and begins with the machine.
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn both_ways_to_look_tell_the_same_time_or_so() {
+        let clock = Clock::new();
+        let mut lag = Duration::MAX;
+        // A machine that is short of processors may keep the tick waiting for once.
+        while lag > Duration::from_millis(20) {
+            let (before, between, after) = (clock.now(), clock.now_or_so(), clock.now());
+            assert!(between <= after, "it leads");
+            lag = before.since(between);
+            assert!(
+                after < Time::at(Duration::from_secs(20)),
+                "it lags by {lag:?}"
+            );
+        }
+    }
+}

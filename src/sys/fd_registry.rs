@@ -1,0 +1,317 @@
+//! Which descriptors of this process belong to servers of this crate. A child closes all of them
+//! that are not its own server's, and none that is the user's.
+//!
+//! Close-on-exec does nothing for a fork without an exec. A sibling that keeps a read end of
+//! another child's pipe can steal its words and hides the parent's death from it; one that keeps the
+//! write end of the death watch outlives the parent together with all others.
+
+use super::{fd_ranges::FdRanges, fd_table::FdTable};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    mem::ManuallyDrop,
+    ops::{Deref, DerefMut},
+    os::fd::{AsRawFd, RawFd},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+/// Names a server within its process, the original's `->ID`.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct PreForkId(u64);
+
+impl PreForkId {
+    pub(crate) fn unique() -> Self {
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        Self(LAST.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+}
+
+impl fmt::Display for PreForkId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+#[derive(Debug)]
+struct Entry {
+    /// Tells this entry from an earlier one of the same number.
+    serial: u64,
+    /// Whose children keep it. Nobody's close it.
+    keep: Option<PreForkId>,
+    /// Somebody else has opened it.
+    lent: bool,
+}
+
+#[derive(Debug)]
+struct Registry {
+    last: u64,
+    /// The server that is being started: what it opens meanwhile is for its children.
+    starting: Option<PreForkId>,
+    /// In a child of that server: of the entries up to that serial only those that are for it are
+    /// open. The others stay where they are, since taking thousands of them out would cost each
+    /// child more than its fork: the work itself, and a copy of every page that it touches.
+    closed: Option<(u64, PreForkId)>,
+    entries: FdTable<Entry>,
+    /// The numbers of the entries, by whose children keep them: a child closes them without going
+    /// through thousands of entries.
+    runs: BTreeMap<Option<PreForkId>, FdRanges>,
+}
+
+static REGISTRY: Mutex<Registry> = Mutex::new(Registry {
+    last: 0,
+    starting: None,
+    closed: None,
+    entries: FdTable::new(),
+    runs: BTreeMap::new(),
+});
+
+impl Registry {
+    /// Whether this process still has what `entry` stands for.
+    fn is_open(&self, entry: &Entry) -> bool {
+        self.closed
+            .is_none_or(|(last, id)| entry.serial > last || entry.keep == Some(id))
+    }
+
+    /// Takes out what a fork has left closed. Numbers are used again, so this comes before anything
+    /// is entered and before another fork closes by number.
+    fn forget_closed(&mut self) {
+        if let Some((last, id)) = self.closed.take() {
+            self.entries
+                .retain(|entry| entry.serial > last || entry.keep == Some(id));
+            self.runs.clear();
+            for (fd, entry) in self.entries.iter() {
+                self.runs.entry(entry.keep).or_default().insert(fd);
+            }
+        }
+    }
+
+    fn insert(&mut self, fd: RawFd, entry: Entry) {
+        // The number may be that of an owner that was closed by other means.
+        self.remove(fd);
+        self.runs.entry(entry.keep).or_default().insert(fd);
+        self.entries.insert(fd, entry);
+    }
+
+    fn remove(&mut self, fd: RawFd) {
+        if let Some(entry) = self.entries.remove(fd)
+            && let Some(runs) = self.runs.get_mut(&entry.keep)
+        {
+            runs.remove(fd);
+        }
+    }
+}
+
+fn registry() -> MutexGuard<'static, Registry> {
+    // OK to go on after a panic: each change of the registry is a single insertion or removal.
+    REGISTRY.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Something that owns a descriptor of ours. While it lives the descriptor is in the registry.
+///
+/// In a child that has closed the descriptor by number, dropping this does nothing: closing it
+/// again would hit a stranger, and std aborts on that.
+#[derive(Debug)]
+pub(crate) struct Ours<T: AsRawFd> {
+    inner: ManuallyDrop<T>,
+    serial: u64,
+}
+
+impl<T: AsRawFd> Ours<T> {
+    /// A descriptor that every child closes.
+    pub(crate) fn parents(inner: T) -> Self {
+        Self::enter(inner, None, false)
+    }
+
+    /// A descriptor that the children of server `id` keep, and those of others close.
+    pub(crate) fn childrens(inner: T, id: PreForkId) -> Self {
+        Self::enter(inner, Some(id), false)
+    }
+
+    /// A descriptor for the children of the server that is being started: see [`starting`].
+    pub(crate) fn servers(inner: T) -> Self {
+        let starting = registry().starting;
+        Self::enter(inner, starting, false)
+    }
+
+    /// A descriptor that somebody else has opened and that every child closes.
+    pub(crate) fn lent(inner: T) -> Self {
+        Self::enter(inner, None, true)
+    }
+
+    fn enter(inner: T, keep: Option<PreForkId>, lent: bool) -> Self {
+        let mut registry = registry();
+        registry.forget_closed();
+        registry.last += 1;
+        let serial = registry.last;
+        registry.insert(inner.as_raw_fd(), Entry { serial, keep, lent });
+        Self {
+            inner: ManuallyDrop::new(inner),
+            serial,
+        }
+    }
+}
+
+impl<T: AsRawFd> Deref for Ours<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.inner
+    }
+}
+
+impl<T: AsRawFd> DerefMut for Ours<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.inner
+    }
+}
+
+impl<T: AsRawFd> Drop for Ours<T> {
+    fn drop(&mut self) {
+        let fd = self.inner.as_raw_fd();
+        let mut registry = registry();
+        if registry
+            .entries
+            .get(fd)
+            .is_some_and(|entry| entry.serial == self.serial && registry.is_open(entry))
+        {
+            registry.remove(fd);
+            drop(registry);
+            drop_inner(&mut self.inner);
+        }
+    }
+}
+
+#[allow(unsafe_code)]
+fn drop_inner<T>(inner: &mut ManuallyDrop<T>) {
+    // SAFETY: called from `Ours::drop` only, so once, and nothing touches the value after it.
+    unsafe { ManuallyDrop::drop(inner) }
+}
+
+/// FdRanges `start`; what is entered by [`Ours::servers`] meanwhile is for the children of `id`.
+pub(crate) fn starting<R>(id: PreForkId, start: impl FnOnce() -> R) -> R {
+    struct Reset;
+    impl Drop for Reset {
+        fn drop(&mut self) {
+            registry().starting = None;
+        }
+    }
+    registry().starting = Some(id);
+    let _reset = Reset;
+    start()
+}
+
+/// Whether `fd` is something that a server of ours has opened.
+pub(crate) fn is_of_our_making(fd: RawFd) -> bool {
+    let registry = registry();
+    let entry = registry.entries.get(fd);
+    entry.is_some_and(|entry| !entry.lent && registry.is_open(entry))
+}
+
+/// In a freshly forked child of server `id`: closes what is ours and not for it, by number, in as
+/// few calls as possible.
+pub(crate) fn close_in_child(id: PreForkId) {
+    let mut registry = registry();
+    registry.forget_closed();
+    for (keep, runs) in &registry.runs {
+        if *keep != Some(id) {
+            for (first, last) in runs.iter() {
+                close_range(first, last);
+            }
+        }
+    }
+    registry.closed = Some((registry.last, id));
+}
+
+#[allow(unsafe_code)]
+fn close_range(first: RawFd, last: RawFd) {
+    #[cfg(target_os = "linux")]
+    {
+        // SAFETY: the numbers are of descriptors of ours whose owners this process never drops
+        // (`Ours` checks the registry, from which they have been removed).
+        let result = unsafe { nix::libc::syscall(nix::libc::SYS_close_range, first, last, 0) };
+        if result == 0 {
+            return;
+        }
+    }
+    for fd in first..=last {
+        // SAFETY: as above.
+        unsafe { nix::libc::close(fd) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fork_leaves_open_what_is_for_the_child_and_what_comes_later() {
+        let (id, other) = (PreForkId::unique(), PreForkId::unique());
+        let entry = |serial, keep| Entry {
+            serial,
+            keep,
+            lent: false,
+        };
+        let mut registry = Registry {
+            last: 3,
+            starting: None,
+            closed: None,
+            entries: FdTable::new(),
+            runs: BTreeMap::new(),
+        };
+        registry.insert(5, entry(1, None));
+        registry.insert(6, entry(2, Some(id)));
+        registry.insert(7, entry(3, Some(other)));
+        let open = |registry: &Registry| -> Vec<RawFd> {
+            let entries = registry.entries.iter();
+            entries
+                .filter(|(_, entry)| registry.is_open(entry))
+                .map(|(fd, _)| fd)
+                .collect()
+        };
+        assert_eq!(open(&registry), [5, 6, 7]);
+        registry.closed = Some((registry.last, id));
+        assert_eq!(open(&registry), [6]);
+        registry.insert(8, entry(4, None));
+        assert_eq!(open(&registry), [6, 8]);
+        registry.forget_closed();
+        assert_eq!(open(&registry), [6, 8]);
+        assert_eq!(registry.entries.iter().count(), 2);
+        let of =
+            |keep: Option<PreForkId>| registry.runs.get(&keep).map(|runs| runs.iter().collect());
+        assert_eq!(of(None), Some(vec![(8, 8)]));
+        assert_eq!(of(Some(id)), Some(vec![(6, 6)]));
+        assert_eq!(of(Some(other)), None::<Vec<_>>);
+    }
+
+    #[test]
+    fn a_descriptor_is_entered_while_its_owner_lives() {
+        let (read, write) = std::io::pipe().expect("a pipe");
+        let (read_fd, write_fd) = (read.as_raw_fd(), write.as_raw_fd());
+        let read = Ours::parents(read);
+        let id = PreForkId::unique();
+        let write = starting(id, || Ours::servers(write));
+        assert!(
+            registry()
+                .entries
+                .get(read_fd)
+                .is_some_and(|entry| entry.keep.is_none())
+        );
+        assert!(
+            registry()
+                .entries
+                .get(write_fd)
+                .is_some_and(|entry| entry.keep == Some(id))
+        );
+        assert!(registry().starting.is_none());
+        let serials = [read.serial, write.serial];
+        drop((read, write));
+        let left = registry()
+            .entries
+            .iter()
+            .any(|(_, entry)| serials.contains(&entry.serial));
+        assert!(!left);
+    }
+}

@@ -1,0 +1,120 @@
+//! What the process may have: threads (one, when it forks) and open files. Counts and compares.
+
+use super::{fd_registry::Ours, lot};
+use crate::core::error::{Error, Operation};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use std::{
+    fs::{self, File},
+    io,
+    os::unix::fs::MetadataExt,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+/// The threads of this process, kept at hand: they are counted before each fork, and to find the
+/// directory by its path takes longer than to count.
+#[derive(Debug)]
+pub(crate) struct Threads(Option<Ours<File>>);
+
+impl Threads {
+    pub(crate) fn open() -> Self {
+        Self(File::open(TASKS).ok().map(Ours::parents))
+    }
+
+    /// Fails if this process has more than one thread, naming them. Where it cannot be known, it passes.
+    pub(crate) fn expect_one(&self) -> Result<(), Error> {
+        let Some(Ok(tasks)) = self.0.as_ref().map(|tasks| tasks.metadata()) else {
+            return Ok(());
+        };
+        match threads(&tasks) {
+            0 | 1 => Ok(()),
+            many => {
+                let reason = format!(
+                    "{many} threads ({}); a fork would leave the locks of the others locked in \
+                     the child",
+                    thread_names().join(", ")
+                );
+                let reason = io::Error::other(reason);
+                Err(Error::new(Operation::Threads, "of the parent", reason))
+            }
+        }
+    }
+}
+
+const TASKS: &str = "/proc/self/task";
+
+/// The link count of the directory is their number plus two; cheaper than listing it.
+fn threads(tasks: &fs::Metadata) -> u64 {
+    tasks.nlink().saturating_sub(2)
+}
+
+/// Whether this process certainly has one thread.
+pub(crate) fn has_one_thread() -> bool {
+    fs::metadata(TASKS).is_ok_and(|tasks| threads(&tasks) == 1)
+}
+
+fn thread_names() -> Vec<String> {
+    let tasks = fs::read_dir(TASKS).into_iter().flatten().flatten();
+    tasks
+        .filter_map(|task| fs::read_to_string(task.path().join("comm")).ok())
+        .map(|name| name.trim_end().to_owned())
+        .collect()
+}
+
+/// The soft limit that we found, where we raised it; `u64::MAX` where we did not. Children get it
+/// back: a program may size tables by it.
+static SOFT_BEFORE: AtomicU64 = AtomicU64::new(u64::MAX);
+
+/// Descriptors that a parent needs besides those of its children.
+const RESERVE: u64 = 32;
+
+/// Sees to it that `children` children with `each` descriptors fit into the limit of open files,
+/// raising the soft limit if the hard one allows it.
+pub(crate) fn ensure_open_files(children: usize, each: usize) -> Result<(), Error> {
+    let open = fs::read_dir("/proc/self/fd").map_or(0, Iterator::count) + lot::in_flight();
+    let needed = (open as u64).saturating_add((children as u64).saturating_mul(each as u64));
+    let needed = needed.saturating_add(RESERVE);
+    let limit = |source: nix::Error| Error::new(Operation::Limit, "open files", source.into());
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(limit)?;
+    if needed <= soft {
+        return Ok(());
+    }
+    if needed > hard {
+        let reason = format!("max_clients {children} needs {needed}, the hard limit is {hard}");
+        return Err(Error::new(
+            Operation::Limit,
+            "open files",
+            io::Error::other(reason),
+        ));
+    }
+    // All the way: `max_clients` may be raised while the server runs.
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map_err(limit)?;
+    // OK if it fails: then an earlier server has noted the limit that was there first.
+    let _ = SOFT_BEFORE.compare_exchange(u64::MAX, soft, Ordering::Relaxed, Ordering::Relaxed);
+    Ok(())
+}
+
+/// The soft limit of open files.
+pub(crate) fn open_files() -> io::Result<u64> {
+    Ok(getrlimit(Resource::RLIMIT_NOFILE)?.0)
+}
+
+/// In a child: gives it the limit that the parent had found.
+pub(crate) fn restore_open_files() {
+    let soft = SOFT_BEFORE.load(Ordering::Relaxed);
+    if soft == u64::MAX {
+        return;
+    }
+    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        // OK to ignore: the child runs as well with the higher limit.
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, soft, hard);
+    }
+}
+
+/// Whether a fork that failed with `error` may succeed later.
+pub(crate) fn is_passing(error: &io::Error) -> bool {
+    use nix::libc::{EAGAIN, EMFILE, ENFILE, ENOMEM};
+    matches!(
+        error.raw_os_error(),
+        Some(EAGAIN | ENOMEM | EMFILE | ENFILE)
+    )
+}

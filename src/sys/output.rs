@@ -1,0 +1,197 @@
+//! The parent's own stdout and stderr, written without ever blocking: what they do not take waits
+//! in a bounded queue, and what that does not hold is dropped and counted.
+//!
+//! O_NONBLOCK is never set on a descriptor that was inherited: the description is shared with
+//! whoever started us, and with the children.
+
+#![allow(unsafe_code)]
+
+use super::pipes;
+use crate::core::queue::Stream;
+use nix::{libc, sys::stat::fstat};
+use std::{
+    collections::VecDeque,
+    fs::{File, OpenOptions},
+    io::{self, Write},
+    os::{
+        fd::{AsRawFd, BorrowedFd, RawFd},
+        unix::fs::OpenOptionsExt,
+    },
+};
+
+/// How much waits for a reader that is slow.
+const CAPACITY: usize = 256 * 1024;
+
+/// How a descriptor is written to without blocking.
+#[derive(Debug)]
+enum Way {
+    /// A regular file, or a device that never makes one wait.
+    Plain,
+    Socket,
+    Pipe,
+    /// A terminal: a description of our own of the same file, in non-blocking mode.
+    Reopened(File),
+}
+
+impl Way {
+    fn of(fd: RawFd, mode: libc::mode_t) -> Self {
+        match mode & libc::S_IFMT {
+            libc::S_IFSOCK => Self::Socket,
+            libc::S_IFIFO => Self::Pipe,
+            libc::S_IFCHR if nix::unistd::isatty(borrow(fd)).unwrap_or(false) => Self::reopened(fd),
+            _ => Self::Plain,
+        }
+    }
+
+    fn reopened(fd: RawFd) -> Self {
+        let path = format!("/dev/fd/{fd}");
+        // Without O_NOCTTY a session leader would get the terminal for its own.
+        let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
+        match OpenOptions::new()
+            .write(true)
+            .custom_flags(flags)
+            .open(&path)
+        {
+            Ok(file) => Self::Reopened(file),
+            Err(error) => {
+                log::debug!("cannot reopen {path}: {error}");
+                Self::Pipe
+            }
+        }
+    }
+
+    /// Writes once; `None` when there is no room now.
+    fn write(&mut self, fd: RawFd, bytes: &[u8]) -> io::Result<Option<usize>> {
+        let written = match self {
+            Self::Pipe => return pipes::write_nowait(fd, bytes),
+            Self::Socket => send_nowait(fd, bytes),
+            Self::Plain => nix::unistd::write(borrow(fd), bytes).map_err(io::Error::from),
+            Self::Reopened(file) => file.write(bytes),
+        };
+        match written {
+            Ok(count) => Ok(Some(count)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(Some(0)),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn borrow(fd: RawFd) -> BorrowedFd<'static> {
+    // SAFETY: 1 or 2. Whether the program has closed it shows in the result of the call that the
+    // borrow is for; it is not kept.
+    unsafe { BorrowedFd::borrow_raw(fd) }
+}
+
+fn send_nowait(fd: RawFd, bytes: &[u8]) -> io::Result<usize> {
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    // SAFETY: `bytes` is readable for its length and lives across the call.
+    let sent = unsafe { libc::send(fd, bytes.as_ptr().cast(), bytes.len(), flags) };
+    if sent >= 0 {
+        Ok(sent.unsigned_abs())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// One of the two outputs.
+#[derive(Debug)]
+struct Outlet {
+    fd: RawFd,
+    way: Option<((libc::dev_t, libc::ino_t), Way)>,
+    queue: VecDeque<u8>,
+    dropped: u64,
+}
+
+impl Outlet {
+    fn new(fd: RawFd) -> Self {
+        Self {
+            fd,
+            way: None,
+            queue: VecDeque::new(),
+            dropped: 0,
+        }
+    }
+
+    fn push(&mut self, bytes: &[u8]) {
+        if self.queue.len() + bytes.len() > CAPACITY {
+            self.dropped += bytes.len() as u64;
+        } else {
+            self.queue.extend(bytes);
+        }
+    }
+
+    fn flush(&mut self) {
+        if self.queue.is_empty() {
+            return;
+        }
+        if let Err(error) = self.try_flush() {
+            log::debug!("writing to descriptor {}: {error}", self.fd);
+            self.dropped += self.queue.len() as u64;
+            self.queue.clear();
+        }
+    }
+
+    fn try_flush(&mut self) -> io::Result<()> {
+        // Looked at each time: the program may have put another file in its place.
+        let stat = fstat(borrow(self.fd))?;
+        let file = (stat.st_dev, stat.st_ino);
+        let fd = self.fd;
+        let way = match &mut self.way {
+            Some((known, way)) if *known == file => way,
+            other => &mut other.insert((file, Way::of(fd, stat.st_mode))).1,
+        };
+        while !self.queue.is_empty() {
+            let (head, _) = self.queue.as_slices();
+            match way.write(fd, head)? {
+                Some(count) => drop(self.queue.drain(..count)),
+                None => break,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Both outputs.
+#[derive(Debug)]
+pub(crate) struct Outputs {
+    stdout: Outlet,
+    stderr: Outlet,
+}
+
+impl Outputs {
+    pub(crate) fn new() -> Self {
+        Self {
+            stdout: Outlet::new(io::stdout().as_raw_fd()),
+            stderr: Outlet::new(io::stderr().as_raw_fd()),
+        }
+    }
+
+    /// Queues bytes for one of them.
+    pub(crate) fn push(&mut self, stream: Stream, bytes: &[u8]) {
+        match stream {
+            Stream::Stdout => self.stdout.push(bytes),
+            Stream::Stderr => self.stderr.push(bytes),
+        }
+    }
+
+    /// Writes what they take. Returns how many bytes have been dropped since the last time.
+    pub(crate) fn flush(&mut self) -> u64 {
+        self.stdout.flush();
+        self.stderr.flush();
+        std::mem::take(&mut self.stdout.dropped) + std::mem::take(&mut self.stderr.dropped)
+    }
+
+    /// Whether something waits for a slow reader.
+    pub(crate) fn is_waiting(&self) -> bool {
+        !(self.stdout.queue.is_empty() && self.stderr.queue.is_empty())
+    }
+
+    /// Gives up on what waits, and says how much that was.
+    pub(crate) fn give_up(&mut self) -> u64 {
+        let left = self.stdout.queue.len() + self.stderr.queue.len();
+        self.stdout.queue.clear();
+        self.stderr.queue.clear();
+        left as u64
+    }
+}

@@ -1,0 +1,179 @@
+//! The pipes between parent and child: made close-on-exec, the parent's ends non-blocking. Reads
+//! bytes; makes no sense of them.
+
+#![allow(unsafe_code)]
+
+use super::fd_registry::Ours;
+use nix::{fcntl::OFlag, libc, unistd};
+use std::{
+    io,
+    os::fd::{AsRawFd, OwnedFd},
+};
+
+/// A pipe, close-on-exec.
+pub(crate) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    Ok(unistd::pipe2(OFlag::O_CLOEXEC)?)
+}
+
+/// What a signal handler rings, and what is readable once it was rung: one after the other. To ring
+/// is to write eight bytes, a one in this machine's order; it never blocks.
+#[cfg(target_os = "linux")]
+pub(crate) fn bell() -> io::Result<(OwnedFd, OwnedFd)> {
+    use nix::sys::eventfd::{EfdFlags, EventFd};
+    // Cheaper to make than a pipe, and every child makes one.
+    let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
+    let heard = OwnedFd::from(EventFd::from_flags(flags)?);
+    Ok((heard.try_clone()?, heard))
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn bell() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (heard, rung) = pipe()?;
+    set_nonblocking(&rung)?;
+    Ok((rung, heard))
+}
+
+/// A pipe whose read end is the parent's.
+fn from_child() -> io::Result<(Ours<OwnedFd>, OwnedFd)> {
+    let (read, write) = pipe()?;
+    set_nonblocking(&read)?;
+    Ok((Ours::parents(read), write))
+}
+
+/// Sets O_NONBLOCK. It belongs to the open file description: never on one that is shared with
+/// somebody who does not expect it.
+pub(crate) fn set_nonblocking(fd: &OwnedFd) -> io::Result<()> {
+    let mut on: libc::c_int = 1;
+    // SAFETY: FIONBIO reads one int, which lives across the call.
+    let result = unsafe { libc::ioctl(fd.as_raw_fd(), libc::FIONBIO, &raw mut on) };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// The parent's ends of one child's pipes.
+#[derive(Debug)]
+pub(crate) struct ParentEnds {
+    pub(crate) stdout: Ours<OwnedFd>,
+    pub(crate) stderr: Ours<OwnedFd>,
+    pub(crate) comm: Option<Ours<OwnedFd>>,
+}
+
+/// The child's ends.
+#[derive(Debug)]
+pub(crate) struct ChildEnds {
+    pub(crate) stdout: OwnedFd,
+    pub(crate) stderr: OwnedFd,
+    pub(crate) comm: Option<OwnedFd>,
+}
+
+/// The pipes for one child; with `private`, one for the words too.
+pub(crate) fn for_child(private: bool) -> io::Result<(ParentEnds, ChildEnds)> {
+    let (stdout_read, stdout) = from_child()?;
+    let (stderr_read, stderr) = from_child()?;
+    let (comm_read, comm) = match private.then(from_child).transpose()? {
+        Some((read, write)) => (Some(read), Some(write)),
+        None => (None, None),
+    };
+    let parents = ParentEnds {
+        stdout: stdout_read,
+        stderr: stderr_read,
+        comm: comm_read,
+    };
+    Ok((
+        parents,
+        ChildEnds {
+            stdout,
+            stderr,
+            comm,
+        },
+    ))
+}
+
+/// Reads once. `None` when there is nothing to read now; 0 at the end.
+pub(crate) fn read(fd: &OwnedFd, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+    loop {
+        match unistd::read(fd, buffer) {
+            Ok(count) => return Ok(Some(count)),
+            Err(nix::Error::EINTR) => {}
+            Err(nix::Error::EAGAIN) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// How many bytes stand in the pipe now.
+pub(crate) fn pending(fd: &OwnedFd) -> io::Result<usize> {
+    let mut count: libc::c_int = 0;
+    // SAFETY: FIONREAD writes one int, which lives across the call.
+    let result = unsafe { libc::ioctl(fd.as_raw_fd(), libc::FIONREAD, &raw mut count) };
+    if result == 0 {
+        Ok(usize::try_from(count).unwrap_or(0))
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Writes without blocking to a pipe whose description is in blocking mode and must stay so.
+/// `None` when there is no room now.
+pub(crate) fn write_nowait(fd: libc::c_int, bytes: &[u8]) -> io::Result<Option<usize>> {
+    loop {
+        match try_write_nowait(fd, bytes) {
+            Ok(count) => return Ok(Some(count)),
+            Err(error) => match error.raw_os_error() {
+                Some(libc::EINTR) => {}
+                Some(libc::EAGAIN) => return Ok(None),
+                _ => return Err(error),
+            },
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn try_write_nowait(fd: libc::c_int, bytes: &[u8]) -> io::Result<usize> {
+    let part = libc::iovec {
+        iov_base: bytes.as_ptr().cast_mut().cast(),
+        iov_len: bytes.len(),
+    };
+    // SAFETY: one iovec that points at `bytes`, which lives across the call and is only read;
+    // offset -1 means the current position, as write(2) has it.
+    let written = unsafe { libc::pwritev2(fd, &raw const part, 1, -1, libc::RWF_NOWAIT) };
+    if written >= 0 {
+        return Ok(written.unsigned_abs());
+    }
+    let error = io::Error::last_os_error();
+    match error.raw_os_error() {
+        // Kernels before 6.5 do not know the flag for pipes.
+        Some(libc::EOPNOTSUPP | libc::ENOSYS) => write_if_writable(fd, bytes),
+        _ => Err(error),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn try_write_nowait(fd: libc::c_int, bytes: &[u8]) -> io::Result<usize> {
+    write_if_writable(fd, bytes)
+}
+
+/// The fallback: a pipe that poll(2) calls writable has room for PIPE_BUF bytes, unless another
+/// writer takes it in between.
+fn write_if_writable(fd: libc::c_int, bytes: &[u8]) -> io::Result<usize> {
+    let mut ask = libc::pollfd {
+        fd,
+        events: libc::POLLOUT,
+        revents: 0,
+    };
+    // SAFETY: one pollfd, which lives across the call.
+    if unsafe { libc::poll(&raw mut ask, 1, 0) } == 0 {
+        return Err(io::Error::from_raw_os_error(libc::EAGAIN));
+    }
+    let count = bytes.len().min(libc::PIPE_BUF);
+    // SAFETY: `count` bytes of `bytes` are readable.
+    let written = unsafe { libc::write(fd, bytes.as_ptr().cast(), count) };
+    if written >= 0 {
+        Ok(written.unsigned_abs())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}

@@ -1,0 +1,273 @@
+//! What children note and the parent finds, in one process and between threads.
+
+use super::*;
+use crate::core::wire::Word;
+
+fn child(slot: u32, generation: u32) -> ChildId {
+    ChildId::new(slot, generation)
+}
+
+#[test]
+fn a_child_prints_unless_the_parent_is_going_to_look() {
+    let mut board = Scoreboard::new(2).unwrap();
+    board.enter(child(1, 5));
+    let place = board.place(child(1, 5));
+    assert!(!place.note(true));
+    board.promise_to_look();
+    assert!(place.note(false));
+    assert!(place.note(true));
+    board.keep_promise();
+    assert!(!place.note(false));
+}
+
+#[test]
+fn what_was_noted_is_found_once() {
+    let mut board = Scoreboard::new(3).unwrap();
+    let [one, two] = [child(0, 1), child(2, 2)];
+    for child in [one, two] {
+        board.enter(child);
+    }
+    assert_eq!(board.to_look_at(), [0; 0]);
+    assert_eq!(board.news(one, false), []);
+    board.place(two).note(true);
+    assert_eq!(board.to_look_at(), [2]);
+    assert_eq!(board.news(two, false), [Word::Busy]);
+    assert_eq!(board.news(two, true), []);
+    assert_eq!(board.to_look_at(), [0; 0]);
+    board.place(two).note(false);
+    board.printed(two);
+    assert_eq!(board.news(two, false), [], "it has come through the pipe");
+    assert_eq!(board.news(two, true), [], "and is compared once");
+}
+
+/// A copy that a child has made of itself says nothing in the name of its successor, and is not told
+/// that somebody listens.
+#[test]
+fn whoever_has_outlived_its_place_has_to_print() {
+    let mut board = Scoreboard::new(1).unwrap();
+    board.enter(child(0, 1));
+    let copy = board.place(child(0, 1));
+    board.promise_to_look();
+    assert!(copy.note(true));
+    board.leave(child(0, 1));
+    assert!(!copy.note(false));
+    board.enter(child(0, 2));
+    assert!(!copy.note(true));
+    assert_eq!(board.news(child(0, 2), false), []);
+    // Nor does a stale name find what is of the successor.
+    board.place(child(0, 2)).note(true);
+    assert_eq!(board.news(child(0, 1), false), []);
+    assert_eq!(board.news(child(0, 2), false), [Word::Busy]);
+}
+
+/// A promise that nobody will keep, since the parent was killed, is found out.
+#[test]
+fn now_and_then_a_child_prints_all_the_same() {
+    let mut board = Scoreboard::new(1).unwrap();
+    board.enter(child(0, 1));
+    board.promise_to_look();
+    let place = board.place(child(0, 1));
+    let printed = (0..640).filter(|word| !place.note(word % 2 == 0)).count();
+    assert_eq!(printed, 10);
+}
+
+/// As when `max_clients` was raised while the server runs.
+#[test]
+fn more_children_than_there_are_entries_print() {
+    let mut board = Scoreboard::new(1).unwrap();
+    board.enter(child(1, 1));
+    board.promise_to_look();
+    assert!(!board.place(child(1, 1)).note(true));
+    assert_eq!(board.to_look_at(), [0; 0]);
+    board.printed(child(1, 1));
+    assert_eq!(board.news(child(1, 1), false), []);
+    board.leave(child(1, 1));
+}
+
+#[test]
+fn a_board_that_cannot_be_is_an_error() {
+    for children in [usize::MAX, usize::MAX / LINE / size_of::<AtomicU64>() - 1] {
+        assert!(Scoreboard::new(children).is_err());
+    }
+}
+
+/// A child that writes to where it should not makes nobody keep quiet, and moves nobody.
+#[test]
+fn a_scribbled_board_is_no_promise_and_no_word() {
+    let mut board = Scoreboard::new(1).unwrap();
+    board.enter(child(0, 1));
+    let place = board.place(child(0, 1));
+    for scribble in [1, u64::MAX, WILL_LOOK >> 8, 0x4141_4141_4141_4141] {
+        board.memory.promise().store(scribble, SeqCst);
+        assert!(!place.note(true));
+    }
+    board.promise_to_look();
+    board.memory.entry(0).unwrap().store(u64::MAX, SeqCst);
+    assert_eq!(board.news(child(0, 1), false), []);
+    assert!(!place.note(false), "it is not its entry any more");
+}
+
+/// A parent as the loop is one, a step at a time, and what it knows of its one child.
+struct Parent<'a> {
+    board: &'a mut Scoreboard,
+    child: ChildId,
+    /// In which of its turns it may let words pile up afterwards, a bit each; in all later ones it may not.
+    piles: u32,
+    step: Step,
+    /// Whether the poller has told of the pipe in this turn.
+    ready: bool,
+    /// Words heard in this turn.
+    words: usize,
+    /// Whether there has been a promise since the last look.
+    to_look: bool,
+    believes: bool,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Step {
+    /// It waits for words to pile up.
+    Piling,
+    /// It asks the poller what is ready; with nothing to look at, it sleeps there.
+    Polling,
+    Reading,
+    Looking,
+}
+
+/// What is in the pipe, and whether the poller, which is edge-triggered, has yet to tell of it.
+#[derive(Default)]
+struct Pipe {
+    words: Vec<bool>,
+    edge: bool,
+}
+
+impl<'a> Parent<'a> {
+    fn new(board: &'a mut Scoreboard, child: ChildId, piles: u32) -> Self {
+        board.enter(child);
+        board.keep_promise();
+        Self {
+            board,
+            child,
+            piles,
+            step: Step::Polling,
+            ready: false,
+            words: 0,
+            to_look: false,
+            believes: false,
+        }
+    }
+
+    /// False if it sleeps.
+    fn step(&mut self, pipe: &mut Pipe) -> bool {
+        self.step = match self.step {
+            Step::Piling => {
+                self.board.keep_promise();
+                Step::Polling
+            }
+            Step::Polling => {
+                if !self.to_look && !pipe.edge {
+                    return false;
+                }
+                self.ready = std::mem::take(&mut pipe.edge);
+                self.words = 0;
+                Step::Reading
+            }
+            Step::Reading => {
+                if std::mem::take(&mut self.ready) {
+                    for busy in pipe.words.drain(..) {
+                        self.believes = busy;
+                        self.board.printed(self.child);
+                        self.words += 1;
+                    }
+                }
+                Step::Looking
+            }
+            Step::Looking => {
+                if std::mem::take(&mut self.to_look) {
+                    let news = self.board.news(self.child, self.believes);
+                    if let Some(&word) = news.last() {
+                        self.believes = word == Word::Busy;
+                        self.words += news.len();
+                    }
+                }
+                let piles = self.piles & 1 == 1;
+                self.piles >>= 1;
+                if self.words == 0 || !piles {
+                    Step::Polling
+                } else {
+                    self.board.promise_to_look();
+                    self.to_look = true;
+                    Step::Piling
+                }
+            }
+        };
+        true
+    }
+}
+
+/// Whatever the order in which the steps of both come, once the child rests and the parent sleeps the
+/// parent knows what the child is doing. (Without the comparison of what was printed it does not, nor if
+/// the promise is taken back after the poller was asked, nor if it is looked at before the entry is written.)
+#[test]
+fn in_no_order_of_steps_is_a_word_lost() {
+    let mut board = Scoreboard::new(1).unwrap();
+    let mut silent = 0;
+    for (piles, aloud) in [
+        (0b1, 9),
+        (0b11, 9),
+        (0b101, 9),
+        (0b111, 9),
+        (0b111, 1),
+        (0b111, 2),
+    ] {
+        for order in 0..1_u32 << STEPS {
+            let child = child(0, order + 1);
+            silent += in_this_order(Parent::new(&mut board, child, piles), order, aloud);
+        }
+    }
+    assert!(silent > 0, "nothing was ever left to the board");
+}
+
+/// The steps of both together, in every order; those that are left come one side after the other.
+const STEPS: u32 = 17;
+
+/// How many words of the child were silent. The one of the number `aloud` is printed whatever was promised.
+fn in_this_order(mut parent: Parent<'_>, order: u32, aloud: u32) -> u32 {
+    const WORDS: u32 = 4;
+    let place = parent.board.place(parent.child);
+    let mut pipe = Pipe::default();
+    let mut silent = 0;
+    // Three steps a word: note it, look for the promise, print it.
+    let (mut said, mut at, mut promised) = (0, 0, false);
+    let mut child_steps = |pipe: &mut Pipe| {
+        let busy = said % 2 == 0;
+        match at {
+            0 => assert!(place.write(busy).is_some()),
+            1 => promised = place.is_promised() && said != aloud,
+            _ if promised => silent += 1,
+            _ => {
+                pipe.words.push(busy);
+                pipe.edge = true;
+            }
+        }
+        at = (at + 1) % 3;
+        said += u32::from(at == 0);
+        said < WORDS
+    };
+    let mut goes_on = true;
+    for turn in 0..STEPS {
+        if order >> turn & 1 == 0 && goes_on {
+            goes_on = child_steps(&mut pipe);
+        } else {
+            parent.step(&mut pipe);
+        }
+    }
+    while goes_on {
+        goes_on = child_steps(&mut pipe);
+    }
+    while parent.step(&mut pipe) {}
+    assert!(
+        !parent.believes,
+        "after the last word, in the order {order:017b}"
+    );
+    silent
+}
