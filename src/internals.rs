@@ -42,7 +42,7 @@ impl Crowd {
         let mut pool = Pool::default();
         for (number, state) in STATES.into_iter().cycle().take(children).enumerate() {
             let born = Time::at(Duration::from_millis(number as u64));
-            let id = pool.insert(number as u32 + 1, born, Duration::ZERO);
+            let id = pool.insert(number as u32 + 1, born, Duration::ZERO, None);
             pool.set_state(id, state);
         }
         let attributes = Attributes {

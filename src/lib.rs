@@ -139,7 +139,7 @@ mod sys;
 
 pub use self::core::{
     alarms::AlarmId,
-    child::{Cause, Child, ChildId, Death, Flags, Reason, Signal, State},
+    child::{Cause, Child, ChildId, Death, Reason, Signal, State},
     comm::Acker,
     config::{CommChannel, ThreadCheck},
     error::{Error, Operation},

@@ -3,7 +3,7 @@
 
 use crate::core::time::Time;
 use bitflags::bitflags;
-use std::{fmt, os::unix::process::ExitStatusExt, process::ExitStatus, time::Duration};
+use std::{fmt, time::Duration};
 
 /// How old a child must become, unless it says BUSY before, for its start to have held.
 pub(crate) const START_HOLDS_AFTER: Duration = Duration::from_secs(1);
@@ -14,36 +14,37 @@ pub(crate) const AFTER_KILL: Duration = Duration::from_secs(5);
 
 /// Names one child for as long as the parent keeps it, the original's wheel ID.
 ///
-/// Slots are used again, generations are not: a name that has gone stale finds nothing.
+/// Slots are used again, serials are not: a name that has gone stale finds nothing.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct ChildId {
     // The order matters: ties in "the oldest" are broken by comparing names, the earlier fork first.
-    generation: u32,
+    serial: u32,
     slot: u32,
 }
 
 impl ChildId {
-    pub(crate) const fn new(slot: u32, generation: u32) -> Self {
-        Self { generation, slot }
+    pub(crate) const fn new(slot: u32, serial: u32) -> Self {
+        Self { serial, slot }
     }
 
     pub(crate) const fn slot(self) -> usize {
         self.slot as usize
     }
 
-    pub(crate) const fn generation(self) -> u32 {
-        self.generation
+    pub(crate) const fn serial(self) -> u32 {
+        self.serial
     }
 }
 
 impl fmt::Display for ChildId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "#{}.{}", self.slot, self.generation)
+        write!(f, "#{}.{}", self.slot, self.serial)
     }
 }
 
 /// What the parent believes a child is doing.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[non_exhaustive]
 pub enum State {
     /// Forked and not heard of yet. Counts as free, so that a slow start does not fork twice for
     /// one need.
@@ -78,7 +79,7 @@ pub enum Reason {
 bitflags! {
     /// What has happened to a child so far.
     #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-    pub struct Flags: u16 {
+    pub(crate) struct Flags: u16 {
         /// Its stdout has not ended.
         const STDOUT_OPEN = 1;
         /// Its stderr has not ended.
@@ -100,6 +101,8 @@ bitflags! {
         const CLOSED = 1 << 8;
         /// It has said NOT_BUSY: it can take connections.
         const WAITED = 1 << 9;
+        /// A hook has sent it a signal that ends it.
+        const ASKED = 1 << 10;
     }
 }
 
@@ -187,9 +190,39 @@ impl Child {
         self.start_time
     }
 
-    /// What has happened to it.
-    pub fn flags(&self) -> Flags {
-        self.flags
+    /// Whether it has sent an ACK.
+    pub fn has_acked(&self) -> bool {
+        self.flags.contains(Flags::ACKED)
+    }
+
+    /// Whether it has taken a connection: it has said BUSY.
+    pub fn has_served(&self) -> bool {
+        self.flags.contains(Flags::WAS_BUSY)
+    }
+
+    /// Whether it has waited for a connection: it has said NOT_BUSY.
+    pub fn has_waited(&self) -> bool {
+        self.flags.contains(Flags::WAITED)
+    }
+
+    /// Whether SIGINT was sent to it.
+    pub fn was_interrupted(&self) -> bool {
+        self.flags.contains(Flags::INT_SENT)
+    }
+
+    /// Whether SIGKILL was sent to it.
+    pub fn was_killed(&self) -> bool {
+        self.flags.contains(Flags::KILL_SENT)
+    }
+
+    /// Whether its stdout has not ended.
+    pub fn stdout_is_open(&self) -> bool {
+        self.flags.contains(Flags::STDOUT_OPEN)
+    }
+
+    /// Whether its stderr has not ended.
+    pub fn stderr_is_open(&self) -> bool {
+        self.flags.contains(Flags::STDERR_OPEN)
     }
 
     /// Why it was told to stop, if it was.
@@ -252,29 +285,31 @@ impl Child {
 
     /// Whether the start of a child that ended unasked has failed. One that can take connections and has
     /// had none is killed by somebody, or dies by itself: the next would do the same.
-    fn start_failed(&self, status: Option<ExitStatus>, now: Time) -> bool {
+    fn start_failed(&self, status: Option<WaitStatus>, now: Time) -> bool {
         const SIGKILL: i32 = 9;
         let young = now.since(self.start_time) < START_HOLDS_AFTER;
-        let killed = status.and_then(|status| status.signal()) == Some(SIGKILL);
+        let killed = status.and_then(WaitStatus::signal) == Some(SIGKILL);
         let held =
             self.flags.contains(Flags::WAS_BUSY) || (killed && self.flags.contains(Flags::WAITED));
         young && !held
     }
 
     /// Why it ended, now that it has.
-    pub(crate) fn cause(&self, status: Option<ExitStatus>, now: Time) -> Cause {
+    pub(crate) fn cause(&self, status: Option<WaitStatus>, now: Time) -> Cause {
         let asked = match self.reason() {
             Some(Reason::Culled) => Some(Cause::Culled),
             Some(Reason::TimedOut) => Some(Cause::TimedOut),
             Some(Reason::Faulty) => Some(Cause::Faulty),
             Some(Reason::Shutdown) => Some(Cause::Shutdown),
             Some(Reason::Asked) => Some(Cause::Asked),
+            // One that a hook has ended closes its outputs a moment before it can be reaped.
+            Some(Reason::Closed) | None if self.flags.contains(Flags::ASKED) => Some(Cause::Asked),
             Some(Reason::Closed) => self.was_told().then_some(Cause::Closed),
-            None => self.was_told().then_some(Cause::Asked),
+            None => None,
         };
         match (
             asked,
-            status.map(|status| (status.success(), status.signal())),
+            status.map(|status| (status.code() == Some(0), status.signal())),
         ) {
             (Some(cause), _) => cause,
             _ if self.start_failed(status, now) => Cause::FailedStart,
@@ -320,16 +355,11 @@ pub enum Cause {
 /// How a child ended: handed to `server_exited`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Death {
-    pub(crate) status: Option<ExitStatus>,
+    pub(crate) status: Option<WaitStatus>,
     pub(crate) cause: Cause,
 }
 
 impl Death {
-    /// Its wait status; `None` when somebody else had collected it.
-    pub fn status(&self) -> Option<ExitStatus> {
-        self.status
-    }
-
     /// Why it ended.
     pub fn cause(&self) -> Cause {
         self.cause
@@ -337,12 +367,12 @@ impl Death {
 
     /// The exit code, if it exited.
     pub fn code(&self) -> Option<i32> {
-        self.status.and_then(|status| status.code())
+        self.status.and_then(WaitStatus::code)
     }
 
     /// The number of the signal that ended it, if one did.
     pub fn signal(&self) -> Option<i32> {
-        self.status.and_then(|status| status.signal())
+        self.status.and_then(WaitStatus::signal)
     }
 }
 
@@ -353,6 +383,86 @@ impl fmt::Display for Death {
             None => f.write_str("unknown status"),
         }
     }
+}
+
+/// How a process ended, as the kernel packs it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct WaitStatus(i32);
+
+impl WaitStatus {
+    pub(crate) const fn from_raw(raw: i32) -> Self {
+        Self(raw)
+    }
+
+    pub(crate) const fn raw(self) -> i32 {
+        self.0
+    }
+
+    /// The exit code, if it exited.
+    pub(crate) const fn code(self) -> Option<i32> {
+        match self.0 & 0x7f {
+            0 => Some(self.0 >> 8 & 0xff),
+            _ => None,
+        }
+    }
+
+    /// The signal that ended it, if one did.
+    pub(crate) const fn signal(self) -> Option<i32> {
+        match self.0 & 0x7f {
+            0 => None,
+            signal => Some(signal),
+        }
+    }
+
+    const fn dumped_core(self) -> bool {
+        self.0 & 0x80 != 0
+    }
+}
+
+impl fmt::Display for WaitStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(code) = self.code() {
+            return write!(f, "exit status: {code}");
+        }
+        let signal = self.0 & 0x7f;
+        write!(f, "signal: {signal}")?;
+        if let Some(name) = signal_name(signal) {
+            write!(f, " ({name})")?;
+        }
+        f.write_str(if self.dumped_core() {
+            " (core dumped)"
+        } else {
+            ""
+        })
+    }
+}
+
+/// The name of a signal that may end a process. The numbers of those up to SIGTERM, but for SIGBUS, are
+/// the same on every Unix.
+fn signal_name(number: i32) -> Option<&'static str> {
+    Some(match number {
+        1 => "SIGHUP",
+        2 => "SIGINT",
+        3 => "SIGQUIT",
+        4 => "SIGILL",
+        5 => "SIGTRAP",
+        6 => "SIGABRT",
+        7 if cfg!(target_os = "linux") => "SIGBUS",
+        8 => "SIGFPE",
+        9 => "SIGKILL",
+        10 if cfg!(target_os = "linux") => "SIGUSR1",
+        10 => "SIGBUS",
+        11 => "SIGSEGV",
+        12 if cfg!(target_os = "linux") => "SIGUSR2",
+        12 => "SIGSYS",
+        13 => "SIGPIPE",
+        14 => "SIGALRM",
+        15 => "SIGTERM",
+        24 => "SIGXCPU",
+        25 => "SIGXFSZ",
+        31 if cfg!(target_os = "linux") => "SIGSYS",
+        _ => return None,
+    })
 }
 
 /// A signal that a hook can have sent to a child.
@@ -379,6 +489,14 @@ pub enum Signal {
     User1,
     /// SIGUSR2.
     User2,
+}
+
+impl Signal {
+    /// Whether it is sent to end a process. (Those that programs give a meaning of their own are not.)
+    pub(crate) fn ends(self) -> bool {
+        use Signal::{Abort, Interrupt, Kill, Quit, Terminate};
+        matches!(self, Abort | Interrupt | Kill | Quit | Terminate)
+    }
 }
 
 #[cfg(test)]

@@ -160,6 +160,14 @@ impl From<Error> for io::Error {
     }
 }
 
+/// The same error once more: of one that is lent to a hook and outlives the call.
+pub(crate) fn copy(error: &io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(number) => io::Error::from_raw_os_error(number),
+        None => io::Error::new(error.kind(), error.to_string()),
+    }
+}
+
 /// The C library's texts begin with a capital; in the middle of a message they should not.
 fn uncapitalised(text: &str) -> String {
     let mut chars = text.chars();

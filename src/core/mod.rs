@@ -9,6 +9,7 @@ pub(crate) mod config;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod cut;
 pub(crate) mod error;
+pub(crate) mod inbox;
 pub(crate) mod monitor;
 pub(crate) mod pool;
 pub(crate) mod queue;
@@ -16,6 +17,7 @@ pub(crate) mod report;
 pub(crate) mod signal_policy;
 pub(crate) mod slow_hooks;
 pub(crate) mod states;
+pub(crate) mod system;
 #[cfg(test)]
 pub(crate) mod testing;
 pub(crate) mod time;

@@ -10,16 +10,18 @@ use crate::core::{
     backoff::Backoff,
     child::{
         Cause, Child, ChildId, Death, Flags, Reason, Retirement, START_HOLDS_AFTER, Signal, State,
+        WaitStatus,
     },
     config::{Attributes, CommChannel, ThreadCheck, with_attributes},
+    inbox::Contact,
     pool::{self, Demand, Plan, Pool, Surplus},
-    queue::{Queue, Stream, Task},
+    queue::{PrintTo, Queue, Task},
     report::Report,
     states::{Event, Readiness, Resolved, States, WatchId},
     time::Time,
     wire::CommWords,
 };
-use std::{io, os::fd::AsFd, process::ExitStatus, time::Duration};
+use std::{any::Any, time::Duration};
 
 /// The parent's books, handed to every hook.
 ///
@@ -176,34 +178,38 @@ impl Monitor {
         self.alarms.clear();
     }
 
-    /// Registers `state` and posts it whenever `fd` can be read, for as long as it can. The
-    /// descriptor is duplicated; the caller keeps its own.
-    ///
-    /// # Errors
-    ///
-    /// When the descriptor cannot be duplicated.
-    pub fn select_read(&mut self, fd: impl AsFd, state: &str) -> io::Result<WatchId> {
-        self.select(fd, Readiness::Read, state)
-    }
-
-    /// As [`select_read`](Self::select_read), whenever `fd` can be written.
-    ///
-    /// # Errors
-    ///
-    /// When the descriptor cannot be duplicated.
-    pub fn select_write(&mut self, fd: impl AsFd, state: &str) -> io::Result<WatchId> {
-        self.select(fd, Readiness::Write, state)
-    }
-
     /// Stops watching a descriptor, and closes the duplicate of it.
     pub fn select_remove(&mut self, id: WatchId) {
         self.queue.push(Task::Unwatch(id));
     }
 
-    /// Sends `signal` to a child. A name that has gone stale is ignored.
+    /// Sends `signal` to a child. A name that has gone stale is ignored. A child that ends of it has
+    /// the cause [`Asked`](crate::Cause::Asked).
     ///
-    /// This sends and no more: see [`retire`](Self::retire) for a child that is to leave the pool.
+    /// This sends and no more: see [`stop`](Self::stop) for a child that is to leave the pool.
     pub fn kill(&mut self, id: ChildId, signal: Signal) {
+        if signal.ends()
+            && let Some(child) = self.pool.get_mut(id)
+        {
+            child.flags |= Flags::ASKED;
+        }
+        self.send(id, signal);
+    }
+
+    /// Tells a child to stop, for `reason`: sends it the signal for that, counts it as retiring, and
+    /// has SIGKILL follow. With [`Reason::Faulty`] that is the first signal; otherwise it is SIGINT, and
+    /// a child that serves a connection finishes it. See [`retire`](Self::retire) for the time it has.
+    pub fn stop(&mut self, id: ChildId, reason: Reason) {
+        let signal = match reason {
+            Reason::Faulty => Signal::Kill,
+            _ => Signal::Interrupt,
+        };
+        self.send(id, signal);
+        self.retire(id, reason);
+    }
+
+    /// Queues a signal that no hook has asked for.
+    pub(crate) fn send(&mut self, id: ChildId, signal: Signal) {
         let Some(child) = self.pool.get_mut(id) else {
             return log::debug!("{id} is gone, no {signal:?} for it");
         };
@@ -249,8 +255,7 @@ impl Monitor {
     /// Asks for a fork. False, and no fork, if `max_clients` does not allow one more, if forking is
     /// slowed down by failures (then `forkoff` is posted when it may go on), or in a shutdown.
     pub fn fork(&mut self) -> bool {
-        let room = self.pool.len() + self.queue.forks() < self.attributes.max_clients;
-        let allowed = room && !self.shutdown && !self.child && !self.backoff.refuses(self.now);
+        let allowed = self.may_fork(self.queue.forks());
         if allowed {
             self.queue.push(Task::Fork);
         }
@@ -259,12 +264,12 @@ impl Monitor {
 
     /// Writes `line` and a newline to the parent's stdout, without ever blocking on it.
     pub fn print_stdout(&mut self, line: impl Into<Vec<u8>>) {
-        self.print(Stream::Stdout, line.into());
+        self.print(PrintTo::Stdout, line.into());
     }
 
     /// Writes `line` and a newline to the parent's stderr, without ever blocking on it.
     pub fn print_stderr(&mut self, line: impl Into<Vec<u8>>) {
-        self.print(Stream::Stderr, line.into());
+        self.print(PrintTo::Stderr, line.into());
     }
 
     /// Records that a child is alive now. False if it is gone.
@@ -315,14 +320,19 @@ impl Monitor {
         moves
     }
 
-    fn select(&mut self, fd: impl AsFd, readiness: Readiness, state: &str) -> io::Result<WatchId> {
-        let id = self.states.select(fd, readiness, state)?;
+    pub(crate) fn select(
+        &mut self,
+        descriptor: Box<dyn Any>,
+        readiness: Readiness,
+        state: &str,
+    ) -> WatchId {
+        let id = self.states.select(descriptor, readiness, state);
         self.queue_watches();
-        Ok(id)
+        id
     }
 
-    fn print(&mut self, stream: Stream, mut bytes: Vec<u8>) {
+    fn print(&mut self, to: PrintTo, mut bytes: Vec<u8>) {
         bytes.push(b'\n');
-        self.queue.push(Task::Print { stream, bytes });
+        self.queue.push(Task::Print { to, bytes });
     }
 }

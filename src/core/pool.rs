@@ -4,6 +4,8 @@
 use crate::core::{
     child::{Child, ChildId, Flags, State},
     config::Attributes,
+    inbox::{Contact, Inbox},
+    system::Told,
     time::Time,
 };
 use slab::Slab;
@@ -163,11 +165,19 @@ impl Surplus {
     }
 }
 
+/// Everything about one child, behind one key: what hooks see, and how the parent reaches it.
+#[derive(Debug)]
+struct Record {
+    child: Child,
+    /// Taken out while what the child says is being handed to hooks.
+    contact: Option<Box<Contact>>,
+}
+
 /// All children that have been forked and not been reaped.
 #[derive(Debug, Default)]
 pub(crate) struct Pool {
-    children: Slab<Child>,
-    generation: u32,
+    records: Slab<Record>,
+    serial: u32,
     census: Census,
 }
 
@@ -176,63 +186,101 @@ impl Pool {
     pub(crate) fn next_id(&self) -> ChildId {
         // OK because a slot is a live process, and no system has 2^32 of them.
         ChildId::new(
-            self.children.vacant_key() as u32,
-            self.generation.wrapping_add(1),
+            self.records.vacant_key() as u32,
+            self.serial.wrapping_add(1),
         )
     }
 
     /// Enters a child that was just forked.
-    pub(crate) fn insert(&mut self, pid: u32, now: Time, gaps: Duration) -> ChildId {
+    pub(crate) fn insert(
+        &mut self,
+        pid: u32,
+        now: Time,
+        gaps: Duration,
+        contact: Option<Box<Contact>>,
+    ) -> ChildId {
         let id = self.next_id();
-        self.generation = id.generation();
-        self.children.insert(Child::new(id, pid, now, gaps));
+        self.serial = id.serial();
+        let child = Child::new(id, pid, now, gaps);
+        self.records.insert(Record { child, contact });
         self.census.starting += 1;
         id
     }
 
-    /// Takes a child out: it has been reaped.
+    /// Takes a child out: it has been reaped, or is given up.
     pub(crate) fn remove(&mut self, id: ChildId) -> Option<Child> {
         self.get(id)?;
-        let child = self.children.try_remove(id.slot())?;
-        *self.census.of(child.state) -= 1;
-        Some(child)
+        let record = self.records.try_remove(id.slot())?;
+        *self.census.of(record.child.state) -= 1;
+        Some(record.child)
+    }
+
+    fn record(&self, id: ChildId) -> Option<&Record> {
+        let record = self.records.get(id.slot());
+        record.filter(|record| record.child.id == id)
+    }
+
+    fn record_mut(&mut self, id: ChildId) -> Option<&mut Record> {
+        let record = self.records.get_mut(id.slot());
+        record.filter(|record| record.child.id == id)
     }
 
     pub(crate) fn get(&self, id: ChildId) -> Option<&Child> {
-        self.children.get(id.slot()).filter(|child| child.id == id)
-    }
-
-    /// The child whose name has that slot.
-    pub(crate) fn in_slot(&self, slot: usize) -> Option<&Child> {
-        self.children.get(slot)
+        self.record(id).map(|record| &record.child)
     }
 
     pub(crate) fn get_mut(&mut self, id: ChildId) -> Option<&mut Child> {
-        self.children
-            .get_mut(id.slot())
-            .filter(|child| child.id == id)
+        self.record_mut(id).map(|record| &mut record.child)
+    }
+
+    /// The child that an event names.
+    pub(crate) fn told(&self, told: Told) -> Option<ChildId> {
+        let id = self.records.get(told.slot)?.child.id;
+        told.is(id).then_some(id)
+    }
+
+    /// How a child is reached.
+    pub(crate) fn contact(&self, id: ChildId) -> Option<&Contact> {
+        self.record(id)?.contact.as_deref()
+    }
+
+    /// Likewise, to note something in its inbox.
+    pub(crate) fn contact_mut(&mut self, id: ChildId) -> Option<&mut Contact> {
+        self.record_mut(id)?.contact.as_deref_mut()
+    }
+
+    /// Takes it out, for as long as what is found in it goes to hooks, which have the pool.
+    pub(crate) fn take_contact(&mut self, id: ChildId) -> Option<Box<Contact>> {
+        self.record_mut(id)?.contact.take()
+    }
+
+    pub(crate) fn give_back(&mut self, id: ChildId, contact: Box<Contact>) {
+        if let Some(record) = self.record_mut(id) {
+            record.contact = Some(contact);
+        }
+    }
+
+    /// All children with their inboxes.
+    pub(crate) fn inboxes(&self) -> impl Iterator<Item = (ChildId, &Inbox)> + '_ {
+        let records = self.records.iter().map(|(_, record)| record);
+        records.filter_map(|record| Some((record.child.id, &record.contact.as_deref()?.inbox)))
     }
 
     /// The only place where a state changes, so that the census cannot drift.
     pub(crate) fn set_state(&mut self, id: ChildId, state: State) {
-        let Some(child) = self
-            .children
-            .get_mut(id.slot())
-            .filter(|child| child.id == id)
-        else {
-            return;
-        };
-        *self.census.of(child.state) -= 1;
-        *self.census.of(state) += 1;
-        child.state = state;
+        if let Some(child) = self.get_mut(id) {
+            let before = std::mem::replace(&mut child.state, state);
+            *self.census.of(before) -= 1;
+            *self.census.of(state) += 1;
+        }
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Child> + '_ {
-        self.children.iter().map(|(_, child)| child)
+        self.records.iter().map(|(_, record)| &record.child)
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.children.len()
+        self.records.len()
     }
 
     pub(crate) fn census(&self) -> Census {

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 
 /// One of the parent's own outputs.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Stream {
+pub(crate) enum PrintTo {
     Stdout,
     Stderr,
 }
@@ -20,7 +20,7 @@ pub(crate) enum Task {
     Event(Event),
     Fork,
     Signal { child: ChildId, signal: Signal },
-    Print { stream: Stream, bytes: Vec<u8> },
+    Print { to: PrintTo, bytes: Vec<u8> },
     Watch(Watch),
     Unwatch(WatchId),
 }

@@ -1,6 +1,15 @@
 //! What the signals of a turn ask for: how often each has come, and whether a shutdown is on. Decides;
 //! shuts nothing down and kills nobody.
 
+/// How often each signal has come since the last look.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Arrived {
+    pub(crate) interrupts: u64,
+    pub(crate) terminations: u64,
+    /// SIGCHLD: children have ended.
+    pub(crate) deaths: u64,
+}
+
 /// What whoever sent them wants, the more urgent the greater.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) enum Wish {

@@ -1,11 +1,7 @@
 //! The states that can be posted: the documented ones and those that a subclass registers in
 //! `create_states`. Knows names; calls nothing.
 
-use std::{
-    collections::BTreeSet,
-    io,
-    os::fd::{AsFd, OwnedFd},
-};
+use std::{any::Any, collections::BTreeSet};
 
 /// The documented states, in the order of the document.
 pub const DOCUMENTED_STATES: [&str; 11] = [
@@ -63,7 +59,8 @@ pub(crate) enum Readiness {
 #[derive(Debug)]
 pub(crate) struct Watch {
     pub(crate) id: WatchId,
-    pub(crate) fd: OwnedFd,
+    /// What the floors above hand through to the system; it means nothing here.
+    pub(crate) descriptor: Box<dyn Any>,
     pub(crate) readiness: Readiness,
     pub(crate) state: String,
 }
@@ -92,44 +89,23 @@ impl States {
         self.names.iter().map(String::as_str)
     }
 
-    /// Registers `state` and posts it whenever `fd` can be read, for as long as it can.
-    ///
-    /// The descriptor is duplicated; the caller keeps its own. Children close the duplicate, but
-    /// inherit the caller's, open.
-    ///
-    /// # Errors
-    ///
-    /// When the descriptor cannot be duplicated.
-    pub fn select_read(&mut self, fd: impl AsFd, state: &str) -> io::Result<WatchId> {
-        self.select(fd, Readiness::Read, state)
-    }
-
-    /// As [`select_read`](Self::select_read), whenever `fd` can be written.
-    ///
-    /// # Errors
-    ///
-    /// When the descriptor cannot be duplicated.
-    pub fn select_write(&mut self, fd: impl AsFd, state: &str) -> io::Result<WatchId> {
-        self.select(fd, Readiness::Write, state)
-    }
-
+    /// Registers `state`, to be posted whenever `descriptor` is ready for that.
     pub(crate) fn select(
         &mut self,
-        fd: impl AsFd,
+        descriptor: Box<dyn Any>,
         readiness: Readiness,
         state: &str,
-    ) -> io::Result<WatchId> {
-        let fd = fd.as_fd().try_clone_to_owned()?;
+    ) -> WatchId {
         self.add(state);
         self.last_watch += 1;
         let id = WatchId(self.last_watch);
         self.watches.push(Watch {
             id,
-            fd,
+            descriptor,
             readiness,
             state: state.to_owned(),
         });
-        Ok(id)
+        id
     }
 
     pub(crate) fn take_watches(&mut self) -> Vec<Watch> {

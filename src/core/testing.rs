@@ -2,16 +2,13 @@
 //! to do in a form that can be compared, and the log. Forks nothing and reads no clock.
 
 use crate::core::{
-    child::{Child, ChildId, Reason, Signal, State},
+    child::{Child, ChildId, Reason, Signal, State, WaitStatus},
     monitor::Monitor,
-    queue::{Stream, Task},
+    queue::{PrintTo, Task},
     states::{DOCUMENTED_STATES, Event, States},
     time::Time,
 };
-use std::{
-    cell::RefCell, os::unix::process::ExitStatusExt, process::ExitStatus, sync::Once,
-    time::Duration,
-};
+use std::{cell::RefCell, sync::Once, time::Duration};
 
 pub(crate) const fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
@@ -53,7 +50,7 @@ pub(crate) fn go_to(monitor: &mut Monitor, ms: u64) {
 /// A child that is forked now, in that state. It has process id 1001, 1002 and so on.
 pub(crate) fn child(monitor: &mut Monitor, state: State) -> ChildId {
     let pid = 1001 + u32::try_from(monitor.report.forks).unwrap();
-    let id = monitor.forked(pid);
+    let id = monitor.forked(pid, None);
     if state != State::Starting {
         monitor.heard(id);
     }
@@ -101,11 +98,11 @@ pub(crate) fn asked(monitor: &mut Monitor) -> Vec<Asked> {
             Task::Event(Event::State(state)) => Asked::State(state),
             Task::Fork => Asked::Fork,
             Task::Signal { child, signal } => Asked::Signal(child, signal),
-            Task::Print { stream, bytes } => {
+            Task::Print { to, bytes } => {
                 let text = String::from_utf8(bytes).unwrap();
-                match stream {
-                    Stream::Stdout => Asked::Stdout(text),
-                    Stream::Stderr => Asked::Stderr(text),
+                match to {
+                    PrintTo::Stdout => Asked::Stdout(text),
+                    PrintTo::Stderr => Asked::Stderr(text),
                 }
             }
             Task::Watch(watch) => Asked::Watch(watch.state),
@@ -129,12 +126,12 @@ pub(crate) fn kill(id: ChildId) -> Asked {
     Asked::Signal(id, Signal::Kill)
 }
 
-pub(crate) fn exit_code(code: i32) -> Option<ExitStatus> {
-    Some(ExitStatus::from_raw(code << 8))
+pub(crate) fn exit_code(code: i32) -> Option<WaitStatus> {
+    Some(WaitStatus::from_raw(code << 8))
 }
 
-pub(crate) fn ended_by_signal(signal: i32) -> Option<ExitStatus> {
-    Some(ExitStatus::from_raw(signal))
+pub(crate) fn ended_by_signal(signal: i32) -> Option<WaitStatus> {
+    Some(WaitStatus::from_raw(signal))
 }
 
 thread_local! {

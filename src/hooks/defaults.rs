@@ -224,8 +224,7 @@ pub fn handler_shutdown<H: PreForkHooks + ?Sized>(_: &mut H, monitor: &mut Monit
     }
     let children: Vec<_> = monitor.children().map(Child::id).collect();
     for child in children {
-        monitor.kill(child, Signal::Interrupt);
-        monitor.retire(child, Reason::Shutdown);
+        monitor.stop(child, Reason::Shutdown);
     }
 }
 
@@ -318,8 +317,7 @@ pub fn handler_forkoff<H: PreForkHooks + ?Sized>(_: &mut H, monitor: &mut Monito
         Plan::Fork(forks) => (0..forks).for_each(|_| monitor.post_event(Event::ServerFork)),
         Plan::Retire(surplus) => {
             for child in monitor.pool.oldest_free(surplus) {
-                monitor.kill(child, Signal::Interrupt);
-                monitor.retire(child, Reason::Culled);
+                monitor.stop(child, Reason::Culled);
             }
         }
         Plan::Steady => {}

@@ -7,6 +7,7 @@ pub mod defaults;
 pub(crate) mod server;
 #[cfg(test)]
 pub(crate) mod testing;
+mod watches;
 
 pub use self::server::{ChildServer, Start};
 

@@ -1,6 +1,6 @@
 //! The description of a server before it starts, and the start.
 
-use super::{PreFork, hooked::Hooked};
+use super::{PreFork, turn::Loop};
 use crate::{
     core::{
         config::{Attributes, CommChannel, ThreadCheck, with_attributes},
@@ -16,13 +16,13 @@ use crate::{
     sys::{
         fd_registry::{self, PreForkId},
         limits::{self, Threads},
-        shell::Shell,
+        unix::Unix,
     },
 };
 use std::time::Duration;
 
-/// Descriptors that the parent holds for each child: two outputs and a pidfd.
-const DESCRIPTORS_A_CHILD: usize = 3;
+/// Descriptors that the parent holds for each child: its outputs.
+const DESCRIPTORS_A_CHILD: usize = 2;
 
 /// A server that is being described: set attributes, then [`start`](Self::start) or
 /// [`run`](Self::run) it.
@@ -97,28 +97,15 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
         let _ = normal.normalise();
         let private = usize::from(normal.comm_channel == CommChannel::Private);
         limits::ensure_open_files(normal.max_clients, DESCRIPTORS_A_CHILD + private)?;
-        let id = PreForkId::unique();
-        let shell = Shell::new(
-            id,
+        let system = Unix::new(
+            PreForkId::unique(),
             normal.handle_signals,
-            normal.kill_timeout,
             normal.max_clients,
         )?;
         let mut monitor = Monitor::with_attributes(self.attributes);
         monitor.pid = std::process::id();
         let mut prefork = PreFork {
-            id,
-            core: Hooked::new(self.hooks, monitor, shell.clock),
-            server: self.server,
-            shell,
-            ready: Vec::new(),
-            expected: None,
-            to_look_at_scoreboard: false,
-            at_the_latest: None,
-            deaths_unknown: false,
-            look_at: None,
-            warned_of_threads: false,
-            done: false,
+            inner: Loop::new(self.hooks, self.server, monitor, system),
         };
         prefork.start()?;
         Ok(prefork)
@@ -138,18 +125,17 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
 
 impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
     fn start(&mut self) -> Result<(), Error> {
-        let Self {
-            id, core, server, ..
-        } = self;
-        let started = fd_registry::starting(*id, || {
-            let hooks = &mut core.hooks;
-            core.monitor.naming("handler_start", |monitor| {
+        let inner = &mut self.inner;
+        let (hooks, server) = (&mut inner.hooks, &mut inner.server);
+        let monitor = &mut inner.parent.monitor;
+        let started = fd_registry::starting(inner.parent.system.id, || {
+            monitor.naming("handler_start", |monitor| {
                 hooks.handler_start(monitor, server)
             })
         });
         started.map_err(|error| {
-            self.call_child(&error);
-            self.stop();
+            inner.call_child(&error);
+            inner.stop();
             Error::new(Operation::Start, "the server", error)
         })
     }

@@ -1,12 +1,10 @@
-//! The hooks and the books they are given, side by side, so that the one can be called with the
-//! other while the loop holds everything else. Calls hooks, and looks at the clock for how long they
-//! take; touches the system in no other way.
+//! Calling hooks with the monitor: a panic in one goes no further, and one that takes long is spoken
+//! of. Decides nothing.
 
-use crate::core::slow_hooks::{SLOW, SlowHooks};
+use super::{child::ChildSide, turn::Loop};
 use crate::{
-    core::{child::ChildId, monitor::Monitor, wire::Output},
-    hooks::PreForkHooks,
-    sys::{clock::Clock, poller},
+    core::{child::ChildId, monitor::Monitor, slow_hooks::SLOW, system::Pipe, wire::Output},
+    hooks::{ChildServer, PreForkHooks},
 };
 use std::{
     any::Any,
@@ -14,50 +12,52 @@ use std::{
     time::Duration,
 };
 
-#[derive(Debug)]
-pub(super) struct Hooked<H> {
-    pub(super) hooks: H,
-    pub(super) monitor: Monitor,
-    /// Words heard since the loop last asked.
-    pub(super) words: usize,
-    clock: Clock,
-    slow: SlowHooks,
+/// Words heard.
+#[derive(Debug, Default)]
+pub(super) struct Words {
+    /// Since the turn began.
+    pub(super) in_turn: usize,
 }
 
-impl<H> Hooked<H> {
-    /// Tells the books what time it is, when they are used between two turns.
-    pub(super) fn tell_time(&mut self) {
-        self.monitor.is_now(self.clock.now());
-    }
-}
-
-impl<H: PreForkHooks> Hooked<H> {
-    pub(super) fn new(hooks: H, monitor: Monitor, clock: Clock) -> Self {
-        Self {
-            hooks,
-            monitor,
-            words: 0,
-            clock,
-            slow: SlowHooks::default(),
-        }
-    }
-
+impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     /// Calls a hook. A panic in it is logged and counted, and goes no further; and so is a hook that
     /// keeps the parent from everything else for long. (Two readings of the clock, which is no system
     /// call, are a small part of what a word costs.)
     pub(super) fn call(&mut self, name: &'static str, hook: impl FnOnce(&mut H, &mut Monitor)) {
-        let before = self.clock.now();
+        self.call_with_server(name, |hooks, monitor, _| hook(hooks, monitor));
+    }
+
+    /// As [`call`](Self::call), for a hook that is given the server object.
+    pub(super) fn call_with_server(
+        &mut self,
+        name: &'static str,
+        hook: impl FnOnce(&mut H, &mut Monitor, &mut S),
+    ) {
+        let before = self.parent.system.now();
         self.call_caught(name, hook);
-        let took = self.clock.now().since(before);
+        let took = self.parent.system.now().since(before);
         if took >= SLOW {
             self.was_slow(name, took);
         }
     }
 
+    fn call_caught(&mut self, name: &'static str, hook: impl FnOnce(&mut H, &mut Monitor, &mut S)) {
+        let (hooks, server) = (&mut self.hooks, &mut self.server);
+        let monitor = &mut self.parent.monitor;
+        // The queue and the tables are changed in steps that do not panic half-way, so what a hook
+        // has asked for before it panicked stands.
+        let call =
+            AssertUnwindSafe(|| monitor.naming(name, |monitor| hook(hooks, monitor, server)));
+        if let Err(payload) = catch_unwind(call) {
+            log::error!("hook {} panicked: {}", monitor.hook, panic_text(&*payload));
+            monitor.report.hook_panics += 1;
+        }
+    }
+
     fn was_slow(&mut self, name: &'static str, took: Duration) {
-        self.monitor.report.slow_hooks += 1;
-        if let Some(unsaid) = self.slow.note(self.clock.now()) {
-            let inner = self.monitor.last_hook;
+        self.parent.monitor.report.slow_hooks += 1;
+        if let Some(unsaid) = self.slow.note(self.parent.system.now()) {
+            let inner = self.parent.monitor.last_hook;
             let inner = (inner != name).then(|| format!(", and in it {inner},"));
             log::warn!(
                 "hook {name}{} took {} ms, in which the parent did nothing else \
@@ -68,34 +68,19 @@ impl<H: PreForkHooks> Hooked<H> {
         }
     }
 
-    fn call_caught(&mut self, name: &'static str, hook: impl FnOnce(&mut H, &mut Monitor)) {
-        let Self { hooks, monitor, .. } = self;
-        // The queue and the tables are changed in steps that do not panic half-way, so what a hook
-        // has asked for before it panicked stands.
-        let call = AssertUnwindSafe(|| monitor.naming(name, |monitor| hook(hooks, monitor)));
-        if let Err(payload) = catch_unwind(call) {
-            log::error!(
-                "hook {} panicked: {}",
-                self.monitor.hook,
-                panic_text(&*payload)
-            );
-            self.monitor.report.hook_panics += 1;
-        }
-    }
-
     /// Hands on what was found in a child's output.
-    pub(super) fn deliver(&mut self, child: ChildId, from: poller::Output, found: Output<'_>) {
+    pub(super) fn deliver(&mut self, child: ChildId, from: Pipe, found: Output<'_>) {
         if let Output::Word(word) = found {
-            self.words += 1;
-            self.monitor.report.count_word(word);
-            self.monitor.heard(child);
+            self.words.in_turn += 1;
+            self.parent.monitor.report.count_word(word);
+            self.parent.monitor.heard(child);
         }
         match (from, found) {
-            (poller::Output::Comm, Output::Line(line)) => {
+            (Pipe::Comm, Output::Line(line)) => {
                 log::debug!("{child} said {:?}, which is no word", line.bytes());
             }
-            (poller::Output::Stderr, Output::Line(line)) => {
-                if let Some(record) = self.monitor.pool.get_mut(child) {
+            (Pipe::Stderr, Output::Line(line)) => {
+                if let Some(record) = self.parent.monitor.pool.get_mut(child) {
                     record.note_stderr(line.bytes());
                 }
                 self.call("handler_server_stderr", |hooks, monitor| {
@@ -110,7 +95,7 @@ impl<H: PreForkHooks> Hooked<H> {
 }
 
 /// What a panic said.
-pub(super) fn panic_text(payload: &(dyn Any + Send)) -> &str {
+fn panic_text(payload: &(dyn Any + Send)) -> &str {
     payload
         .downcast_ref::<&str>()
         .copied()

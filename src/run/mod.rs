@@ -1,74 +1,46 @@
-//! The loop: wait, reap, read, time out, do what was asked. Owns the hooks, the server, the books
-//! and the shell, and brings them together; what is to be done is decided below, how it is done
-//! further down still.
+//! `PreFork`, the server as a program holds it: started, driven by `run` or turn by turn, ended. The loop
+//! itself is `Loop` in `turn.rs`, over any system; this is that loop over Unix, and adds nothing to it.
 
 mod builder;
-mod deaths;
+mod child;
 mod fork;
 mod handlers;
 mod hooked;
+mod parent;
 mod perform;
+mod read;
+mod reap;
 #[cfg(test)]
-mod simulation;
+mod simulation_tests;
+mod turn;
 
 pub use self::builder::Builder;
 
-use self::hooked::Hooked;
-use crate::core::signal_policy::{self, Wish};
+use self::turn::Loop;
 use crate::{
-    core::{error::Error, monitor::Monitor, pool, report::Report, states::Event, time::Time},
-    hooks::{DefaultHooks, PreForkHooks, server::ChildServer},
-    sys::{
-        fd_registry::PreForkId,
-        poller::{Ready, Source},
-        shell::Shell,
+    core::{
+        child::ChildId,
+        error::{Error, Operation},
+        monitor::Monitor,
+        report::Report,
+        system::{Pipe, Wait},
+        wire::{Line, Output},
     },
+    hooks::{ChildServer, DefaultHooks, PreForkHooks},
+    sys::{fd_registry::PreForkId, unix::Unix},
 };
 use std::{
-    fmt,
+    fmt, io,
     os::fd::{AsFd, BorrowedFd},
     time::Duration,
 };
-
-/// How often output is offered again to a reader that was full.
-const OFFER_AGAIN: Duration = Duration::from_millis(20);
-/// How often is looked for the dead among children that have no pidfd: should SIGCHLD be lost, as when
-/// the program blocks it, nothing else would tell of them.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// For how long, at the end, what is queued is done and a slow reader of our own output waited for.
-const LAST_WORK: Duration = Duration::from_secs(1);
 
 /// A preforking server: started, its socket open. Made by [`PreFork::builder`].
 ///
 /// Dropping one that has not shut down tells the children to stop, waits for at most
 /// `kill_timeout`, kills what is left and reaps it.
 pub struct PreFork<H, S> {
-    id: PreForkId,
-    core: Hooked<H>,
-    server: S,
-    shell: Shell,
-    ready: Vec<Ready>,
-    /// When the loop should have turned next, as known at the end of the last turn.
-    expected: Option<Time>,
-    /// Whether children may have noted something that they have not printed.
-    to_look_at_scoreboard: bool,
-    /// When the end comes at the latest, once there are no children left.
-    at_the_latest: Option<Time>,
-    /// Whether some child may have ended without a word of which.
-    deaths_unknown: bool,
-    /// When to look for deaths in any case; `None` while every child has a pidfd.
-    look_at: Option<Time>,
-    warned_of_threads: bool,
-    done: bool,
-}
-
-/// What a turn begins with.
-#[derive(Clone, Copy, Debug)]
-enum Wait {
-    /// Everything ends it, or so much time.
-    ForAnything(Option<Duration>),
-    /// Words pile up for so long, or until something urgent has come; then everything is looked at.
-    ForWords(Duration),
+    inner: Loop<H, S, Unix>,
 }
 
 /// What a turn of the loop has left.
@@ -106,17 +78,13 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
     ///
     /// # Errors
     ///
-    /// When waiting for events fails. The children are told to stop when the server is dropped.
+    /// When the server has ended because something failed: an operation on a child, with
+    /// `shutdown_on_error`; a fork that trying again cannot cure; a socket that is lost. The error names
+    /// the operation and the object, and everything has been cleared up as after an orderly shutdown
+    /// ([`Monitor::report`] says what happened until then). Also when waiting for events fails: then the
+    /// children are told to stop when the server is dropped.
     pub fn run(&mut self) -> Result<Report, Error> {
-        loop {
-            let wait = match self.word_batch() {
-                Some(batch) => Wait::ForWords(batch),
-                None => Wait::ForAnything(None),
-            };
-            if self.turn_with(wait)?.done {
-                return Ok(self.core.monitor.report().clone());
-            }
-        }
+        self.inner.run()
     }
 
     /// One turn of the loop, for a program with a loop of its own, or with several servers in one.
@@ -127,154 +95,73 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
     ///
     /// # Errors
     ///
-    /// When waiting for events fails.
+    /// As [`run`](Self::run); a server that has ended because something failed says so once, in its last
+    /// turn.
     pub fn turn(&mut self, wait: Option<Duration>) -> Result<Turn, Error> {
-        self.turn_with(Wait::ForAnything(wait))
+        self.inner.turn(Wait::ForAnything(wait))
+    }
+}
+
+/// The documented handlers, by hand. The loop calls them by itself; they are public for programs that
+/// drive the server by [`turn`](Self::turn) and want something done between two turns.
+///
+/// Each is done at the time at which it is called, and performs what its hook has queued: where that is a fork, the child is forked inside of the
+/// call and never returns from it.
+impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
+    /// `_child`: the server has ended in the parent. Calls `handler_child`.
+    pub fn child(&mut self, error: &io::Error) {
+        self.inner.by_hand(|inner| inner.call_child(error));
     }
 
-    fn turn_with(&mut self, wait: Wait) -> Result<Turn, Error> {
-        if !self.done {
-            let ready = self.wait(wait)?;
-            self.tick();
-            self.heed_signals(&ready);
-            self.reap(&ready);
-            self.read(&ready);
-            self.look_at_scoreboard();
-            self.core.monitor.fire_due();
-            self.post_watched(&ready);
-            self.perform();
-            self.pass_on_output();
-            self.ready = ready;
-            self.end_if_over();
-        }
-        Ok(self.what_is_left())
+    /// `_stop`: the end, now. Children that live are told to stop, given `kill_timeout` and killed,
+    /// as when the server is dropped; then `handler_stop` is called. [`shutdown`](Self::shutdown) is
+    /// the orderly way.
+    pub fn stop(&mut self) {
+        self.inner.stop();
     }
 
-    fn wait(&mut self, wait: Wait) -> Result<Vec<Ready>, Error> {
-        let patience = self.patience();
-        let sooner = |wait| [wait, patience].into_iter().flatten().min();
-        let mut ready = std::mem::take(&mut self.ready);
-        match wait {
-            Wait::ForAnything(wait) => self.shell.wait(sooner(wait), &mut ready)?,
-            Wait::ForWords(batch) => {
-                self.to_look_at_scoreboard = true;
-                let batch = sooner(Some(batch)).unwrap_or(batch);
-                self.shell.wait_for_words(batch, &mut ready)?;
-            }
-        }
-        Ok(ready)
+    /// `run_error`: an operation on a child has failed. Calls `handler_run_error`.
+    pub fn run_error(&mut self, operation: Operation, error: &io::Error, child: Option<ChildId>) {
+        self.inner
+            .by_hand(|inner| inner.call_run_error(operation, error, child));
     }
 
-    /// The only reading of the clock for what happens in a turn. (What a program does between two turns
-    /// has one of its own: [`Hooked::tell_time`].)
-    fn tick(&mut self) {
-        let now = self.shell.clock.now();
-        // Later than it should have been: we were stopped, or starved, and the children may have
-        // been so as well. That time is nobody's silence.
-        let gap = self
-            .expected
-            .map_or(Duration::ZERO, |expected| now.since(expected));
-        self.core.monitor.tick(now, gap);
-        self.core.words = 0;
-        if self.look_at.is_some_and(|at| at <= now) {
-            self.deaths_unknown = true;
-            let blind = !self.shell.wires.without_pidfd().is_empty();
-            self.look_at = blind.then(|| now + LOOK_EVERY);
-        }
+    /// `shutdown`: calls `handler_shutdown`, unless the shutdown has begun.
+    pub fn shutdown(&mut self) {
+        self.inner.by_hand(Loop::call_shutdown);
     }
 
-    fn heed_signals(&mut self, ready: &[Ready]) {
-        let woken = ready.iter().any(|event| event.source == Source::Signals);
-        let arrived = self.shell.arrived(woken);
-        self.deaths_unknown |= arrived.deaths > 0;
-        let is_shutdown = self.core.monitor.is_shutdown();
-        let wish = signal_policy::wish(arrived.terminations, arrived.interrupts, is_shutdown);
-        if wish >= Wish::Shutdown {
-            // Now, not in its turn: children that a Ctrl-C has ended already were asked.
-            self.call_shutdown();
-        }
-        if wish == Wish::Kill {
-            self.kill_what_is_left();
-        }
+    /// `server_closed`: a child has closed its outputs or was reaped. Calls
+    /// `handler_server_closed`.
+    pub fn server_closed(&mut self, child: ChildId) {
+        self.inner.by_hand(|inner| inner.call_server_closed(child));
     }
 
-    fn post_watched(&mut self, ready: &[Ready]) {
-        for event in ready {
-            if let Source::Watch(number) = event.source
-                && let Some(state) = self.shell.watched_state(number)
-            {
-                // Once, however often it was reported: whoever is called expects to find something.
-                let event = Event::State(state.to_owned());
-                if !self.core.monitor.queue.has(&event) {
-                    self.core.monitor.post_event(event);
-                }
-            }
-        }
+    /// `server_stderr`: a line from a child's stderr. Calls `handler_server_stderr`.
+    pub fn server_stderr(&mut self, child: ChildId, line: &Line) {
+        self.inner
+            .by_hand(|inner| inner.deliver(child, Pipe::Stderr, Output::Line(line)));
     }
 
-    /// For how long words may pile up now, if they keep coming and no decision hangs on them.
-    fn word_batch(&self) -> Option<Duration> {
-        let monitor = &self.core.monitor;
-        if self.core.words == 0 || monitor.is_shutdown() || self.patience() == Some(Duration::ZERO)
-        {
-            return None;
-        }
-        pool::word_batch(monitor.pool.census(), &monitor.attributes)
+    /// `server_ack`: a word or a line from a child's stdout. Calls `handler_server_ack`.
+    pub fn server_ack(&mut self, child: ChildId, output: Output<'_>) {
+        self.inner
+            .by_hand(|inner| inner.deliver(child, Pipe::Stdout, output));
     }
 
-    /// How long nothing has to be done; `None` for ever.
-    fn patience(&self) -> Option<Duration> {
-        let monitor = &self.core.monitor;
-        if self.deaths_unknown || !monitor.queue.is_empty() || !self.shell.wires.unread().is_empty()
-        {
-            return Some(Duration::ZERO);
-        }
-        let now = self.shell.clock.now();
-        let deadlines = [monitor.deadline(), monitor.last_deadline()];
-        let due = deadlines.into_iter().flatten().min();
-        let due = due.map(|deadline| deadline.since(now));
-        let offer = self.shell.outputs.is_waiting().then_some(OFFER_AGAIN);
-        let look = self.look_at.map(|at| at.since(now));
-        [due, offer, look].into_iter().flatten().min()
+    /// `server_timeout_check`: calls `handler_server_timeout_check`, which sets its timer anew.
+    pub fn timeout_check(&mut self) {
+        self.inner.by_hand(Loop::call_timeout_check);
     }
 
-    fn pass_on_output(&mut self) {
-        self.core.monitor.report.output_dropped += self.shell.outputs.flush();
+    /// `forkoff`: calls `handler_forkoff`.
+    pub fn forkoff(&mut self) {
+        self.inner.by_hand(Loop::call_forkoff);
     }
 
-    /// When the shutdown has come to its end: the last child reaped, the last output passed on.
-    fn end_if_over(&mut self) {
-        self.give_up_the_immortal();
-        let monitor = &self.core.monitor;
-        if !monitor.is_shutdown() || monitor.pool.len() > 0 {
-            return;
-        }
-        let give_up = *self.at_the_latest.get_or_insert(monitor.now() + LAST_WORK);
-        // A state that posts itself leaves work for ever.
-        let works = !monitor.queue.is_empty() || self.shell.outputs.is_waiting();
-        if works && monitor.now() < give_up {
-            return;
-        }
-        self.core.monitor.report.output_dropped += self.shell.outputs.give_up();
-        self.stop();
-    }
-
-    /// A shutdown does not wait for ever for children that hang in the kernel.
-    fn give_up_the_immortal(&mut self) {
-        for (child, pid) in self.core.monitor.take_immortal() {
-            log::error!("child {pid} cannot be killed; the shutdown goes on without it");
-            self.shell.wires.remove(&self.shell.poller, child);
-        }
-    }
-
-    fn what_is_left(&mut self) -> Turn {
-        let wait = if self.done { None } else { self.patience() };
-        self.expected = wait.map(|wait| self.shell.clock.now() + wait);
-        self.shell.grace = self.core.monitor.kill_timeout();
-        Turn {
-            done: self.done,
-            wait,
-        }
+    /// `server_fork`: calls `handler_server_fork`.
+    pub fn server_fork(&mut self) {
+        self.inner.by_hand(Loop::call_server_fork);
     }
 }
 
@@ -282,60 +169,60 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
 impl<H, S> PreFork<H, S> {
     /// The name of this server, unique in the process: the original's `->ID`.
     pub fn id(&self) -> PreForkId {
-        self.id
+        self.inner.parent.system.id
     }
 
     /// The books: children, attributes, counts.
     pub fn monitor(&self) -> &Monitor {
-        &self.core.monitor
+        &self.inner.parent.monitor
     }
 
     /// The books, to set an attribute or to ask for something; it is done in the next turn. They are told
     /// the time of this call, from which an alarm or the time of a child that is told to stop counts.
     pub fn monitor_mut(&mut self) -> &mut Monitor {
-        self.core.tell_time();
-        &mut self.core.monitor
+        self.inner.parent.tell_time();
+        &mut self.inner.parent.monitor
     }
 
     /// The server object.
     pub fn server(&self) -> &S {
-        &self.server
+        &self.inner.server
     }
 
     /// The server object, to change it. Children that live have copies of their own.
     pub fn server_mut(&mut self) -> &mut S {
-        &mut self.server
+        &mut self.inner.server
     }
 
     /// The hooks.
     pub fn hooks(&self) -> &H {
-        &self.core.hooks
+        &self.inner.hooks
     }
 
     /// The hooks, to change them. Children that live have copies of their own.
     pub fn hooks_mut(&mut self) -> &mut H {
-        &mut self.core.hooks
+        &mut self.inner.hooks
     }
 
     /// Ends the server as dropping it would, and gives the hooks back.
     pub fn into_hooks(self) -> H {
-        self.core.hooks
+        self.inner.hooks
     }
 }
 
 /// Readable when a turn is due (or sooner: [`Turn::wait`] says when timers are). Nests in any poller.
 impl<H, S> AsFd for PreFork<H, S> {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.shell.poller.as_fd()
+        self.inner.parent.system.as_fd()
     }
 }
 
 impl<H, S> fmt::Debug for PreFork<H, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PreFork")
-            .field("id", &self.id)
-            .field("children", &self.core.monitor.pool.len())
-            .field("done", &self.done)
+            .field("id", &self.id())
+            .field("children", &self.monitor().pool.len())
+            .field("done", &self.inner.done)
             .finish_non_exhaustive()
     }
 }

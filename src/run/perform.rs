@@ -1,14 +1,14 @@
 //! Doing what hooks have asked for, in the order in which they asked.
 
-use super::PreFork;
+use super::{child::ChildSide, turn::Loop};
 use crate::{
     core::{
         child::{ChildId, Signal},
         error::Operation,
         queue::Task,
-        states::Event,
+        states::{Event, Watch},
     },
-    hooks::{PreForkHooks, server::ChildServer},
+    hooks::{ChildServer, PreForkHooks},
 };
 
 /// How many forks one turn performs: in a burst of them, the first children are heard meanwhile.
@@ -18,45 +18,30 @@ const FORKS: usize = 32;
 /// child floods it with lines.
 const MORE_TASKS: usize = 1024;
 
-impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
+impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     /// Performs what is queued, as far as the budget of a turn goes.
     pub(super) fn perform(&mut self) {
-        self.perform_some();
-        if self.core.monitor.queue.forks() == 0 {
-            self.shell.wires.fetch_all();
-        }
-    }
-
-    fn perform_some(&mut self) {
         let mut forks = 0;
-        for _ in 0..self.core.monitor.queue.len() + MORE_TASKS {
-            let Some(task) = self.core.monitor.queue.pop() else {
+        for _ in 0..self.parent.monitor.queue.len() + MORE_TASKS {
+            let Some(task) = self.parent.monitor.queue.pop() else {
                 return;
             };
-            match task {
-                Task::Event(event) => self.dispatch(event),
-                Task::Fork => {
-                    if forks == 0 {
-                        let due = 1 + self.core.monitor.queue.forks();
-                        self.shell.wires.make_way(due);
-                    }
-                    self.fork();
-                    forks += 1;
-                }
-                Task::Signal { child, signal } => self.signal(child, signal),
-                Task::Print { stream, bytes } => self.shell.outputs.push(stream, &bytes),
-                Task::Watch(watch) => {
-                    let state = watch.state.clone();
-                    if let Err(error) = self.shell.watch(watch) {
-                        log::error!("cannot watch the descriptor of state {state}: {error}");
-                        self.call_run_error(Operation::Register, &error, None);
-                    }
-                }
-                Task::Unwatch(id) => self.shell.unwatch(id),
-            }
+            forks += usize::from(matches!(task, Task::Fork));
+            self.perform_one(task);
             if forks == FORKS {
                 return;
             }
+        }
+    }
+
+    fn perform_one(&mut self, task: Task) {
+        match task {
+            Task::Event(event) => self.dispatch(event),
+            Task::Fork => self.fork(),
+            Task::Signal { child, signal } => self.signal(child, signal),
+            Task::Print { to, bytes } => self.parent.system.print(to, &bytes),
+            Task::Watch(watch) => self.watch(watch),
+            Task::Unwatch(id) => self.parent.system.unwatch(id),
         }
     }
 
@@ -66,16 +51,28 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
             Event::ServerFork => self.call_server_fork(),
             Event::ServerTimeoutCheck => self.call_timeout_check(),
             Event::Shutdown => self.call_shutdown(),
-            Event::State(state) => self.core.call("handler_state", |hooks, monitor| {
+            Event::State(state) => self.call("handler_state", |hooks, monitor| {
                 hooks.handler_state(monitor, &state);
             }),
         }
     }
 
+    fn watch(&mut self, watch: Watch) {
+        let state = watch.state.clone();
+        if let Err(error) = self.parent.system.watch(watch) {
+            log::error!("cannot watch the descriptor of state {state}: {error}");
+            self.call_run_error(Operation::Register, &error, None);
+        }
+    }
+
     fn signal(&mut self, child: ChildId, signal: Signal) {
+        let contact = self.parent.monitor.pool.contact(child);
+        let Some(contact) = contact.filter(|contact| !contact.is_dead()) else {
+            return;
+        };
         // A child that has ended and was not reaped yet takes a signal without an error; what fails
         // is a child that has changed its user.
-        if let Err(error) = self.shell.wires.kill(child, signal) {
+        if let Err(error) = contact.process.signal(signal) {
             log::warn!("cannot send {signal:?} to {child}: {error}");
         }
     }

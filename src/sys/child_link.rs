@@ -2,11 +2,10 @@
 //! parent's life. Says nothing on its own.
 
 use super::{
+    board::Slot,
     clock::Clock,
     fd_registry::Ours,
-    pipes,
-    scoreboard::Place,
-    signals,
+    pipes, signals,
     waiter::{THE_END, Waiter, poll_any},
 };
 use crate::{
@@ -25,8 +24,8 @@ use std::{
 pub(crate) struct PipeSink {
     /// The write end of the pipe itself: redirecting fd 1 does not break it.
     pub(crate) pipe: OwnedFd,
-    /// The child's place on the scoreboard, unless it is to print every word.
-    pub(crate) place: Option<Place>,
+    /// The child's slot of the board, unless it is to print every word.
+    pub(crate) slot: Option<Slot>,
 }
 
 impl Sink for PipeSink {
@@ -38,7 +37,7 @@ impl Sink for PipeSink {
     }
 
     fn note(&self, busy: bool) -> bool {
-        self.place.as_ref().is_some_and(|place| place.note(busy))
+        self.slot.as_ref().is_some_and(|slot| slot.note(busy))
     }
 }
 

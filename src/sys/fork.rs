@@ -5,7 +5,7 @@
 
 use super::{
     fd_registry::{self, PreForkId},
-    limits, lot, pipes,
+    limits, pipes,
     signals::{self, Mask},
 };
 use nix::unistd::{self, ForkResult};
@@ -15,8 +15,8 @@ use std::{
     time::Duration,
 };
 
-/// In which process the fork has returned.
-pub(crate) enum Forked {
+/// In which process the system call has returned.
+pub(crate) enum Side {
     /// The parent; the child has this process id.
     Parent(u32),
     Child,
@@ -24,18 +24,18 @@ pub(crate) enum Forked {
 
 /// Forks. All signals must be blocked: one that arrived before the child has its own handlers would
 /// run the parent's in it.
-pub(crate) fn fork(_blocked: &Mask) -> io::Result<Forked> {
+pub(crate) fn fork(_blocked: &Mask) -> io::Result<Side> {
     // SAFETY: after a fork in a process with several threads only async-signal-safe functions may
     // be called. The loop counts the threads before it forks and refuses if there is more than one.
     match unsafe { unistd::fork() }? {
         // OK because the pid of a child is positive.
-        ForkResult::Parent { child } => Ok(Forked::Parent(child.as_raw() as u32)),
-        ForkResult::Child => Ok(Forked::Child),
+        ForkResult::Parent { child } => Ok(Side::Parent(child.as_raw() as u32)),
+        ForkResult::Child => Ok(Side::Child),
     }
 }
 
 /// What a child needs to become one.
-pub(crate) struct Cradle<'a> {
+pub(crate) struct ChildSetup<'a> {
     pub(crate) id: PreForkId,
     pub(crate) parent: u32,
     pub(crate) null: &'a OwnedFd,
@@ -47,26 +47,25 @@ pub(crate) struct Cradle<'a> {
 
 /// Makes a new process a child and gives it its stop bell, readable when it should leave. The order
 /// matters; each step says why.
-pub(crate) fn become_child(cradle: &Cradle<'_>, mask: Mask) -> io::Result<OwnedFd> {
-    signals::become_child(cradle.parent, cradle.grace)?;
+pub(crate) fn become_child(setup: &ChildSetup<'_>, mask: Mask) -> io::Result<OwnedFd> {
+    signals::become_child(setup.parent, setup.grace)?;
     // What the parent had buffered and not written exists twice now. The child's copy is flushed
     // into nothing; flushing in the parent before the fork could block the parent.
-    unistd::dup2_stdout(cradle.null)?;
-    unistd::dup2_stderr(cradle.null)?;
+    unistd::dup2_stdout(setup.null)?;
+    unistd::dup2_stderr(setup.null)?;
     // OK to ignore: the bytes are to vanish.
     let _ = io::stdout().flush();
     let _ = io::stderr().flush();
-    unistd::dup2_stdout(cradle.stdout)?;
-    unistd::dup2_stderr(cradle.stderr)?;
-    unistd::dup2_stdin(cradle.null)?;
+    unistd::dup2_stdout(setup.stdout)?;
+    unistd::dup2_stderr(setup.stderr)?;
+    unistd::dup2_stdin(setup.null)?;
     // By number, without telling the poller: the epoll instance is the parent's, and to deregister
     // from it here would blind the parent.
-    fd_registry::close_in_child(cradle.id);
-    lot::forget_in_child();
+    fd_registry::close_in_child(setup.id);
     limits::restore_open_files();
     let (bell, stop) = pipes::bell()?;
     signals::ring_at_stop(bell);
-    tie_to_parent(cradle.parent)?;
+    tie_to_parent(setup.parent)?;
     // Last: what was sent to the child meanwhile arrives now, at handlers of its own.
     mask.for_child()?;
     Ok(stop)

@@ -1,6 +1,6 @@
 //! What the process may have: threads (one, when it forks) and open files. Counts and compares.
 
-use super::{fd_registry::Ours, lot};
+use super::fd_registry::Ours;
 use crate::core::error::{Error, Operation};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::{
@@ -70,7 +70,7 @@ const RESERVE: u64 = 32;
 /// Sees to it that `children` children with `each` descriptors fit into the limit of open files,
 /// raising the soft limit if the hard one allows it.
 pub(crate) fn ensure_open_files(children: usize, each: usize) -> Result<(), Error> {
-    let open = fs::read_dir("/proc/self/fd").map_or(0, Iterator::count) + lot::in_flight();
+    let open = fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
     let needed = (open as u64).saturating_add((children as u64).saturating_mul(each as u64));
     let needed = needed.saturating_add(RESERVE);
     let limit = |source: nix::Error| Error::new(Operation::Limit, "open files", source.into());
@@ -91,11 +91,6 @@ pub(crate) fn ensure_open_files(children: usize, each: usize) -> Result<(), Erro
     // OK if it fails: then an earlier server has noted the limit that was there first.
     let _ = SOFT_BEFORE.compare_exchange(u64::MAX, soft, Ordering::Relaxed, Ordering::Relaxed);
     Ok(())
-}
-
-/// The soft limit of open files.
-pub(crate) fn open_files() -> io::Result<u64> {
-    Ok(getrlimit(Resource::RLIMIT_NOFILE)?.0)
 }
 
 /// In a child: gives it the limit that the parent had found.

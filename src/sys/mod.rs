@@ -1,6 +1,7 @@
 //! The operating system, as the loop and the servers need it: small wrappers, one duty a file. Only
 //! files in here hold `unsafe`, and none of them decides anything about children.
 
+pub(crate) mod board;
 pub(crate) mod child_link;
 pub(crate) mod clock;
 pub(crate) mod credentials;
@@ -12,17 +13,15 @@ pub(crate) mod fork;
 pub(crate) mod handed_over;
 pub(crate) mod limits;
 pub(crate) mod link;
-mod lot;
 pub(crate) mod output;
-pub(crate) mod pidfd;
 pub(crate) mod pipes;
 pub(crate) mod poller;
-pub(crate) mod scoreboard;
-pub(crate) mod shell;
+pub(crate) mod process;
 pub(crate) mod signals;
 pub(crate) mod sockets;
+mod status;
+pub(crate) mod unix;
 pub(crate) mod waiter;
-pub(crate) mod wires;
 
 use std::time::Duration;
 

@@ -7,7 +7,7 @@
 #![allow(unsafe_code)]
 
 use super::pipes;
-use crate::core::queue::Stream;
+use crate::core::queue::PrintTo;
 use nix::{libc, sys::stat::fstat};
 use std::{
     collections::VecDeque,
@@ -168,10 +168,10 @@ impl Outputs {
     }
 
     /// Queues bytes for one of them.
-    pub(crate) fn push(&mut self, stream: Stream, bytes: &[u8]) {
-        match stream {
-            Stream::Stdout => self.stdout.push(bytes),
-            Stream::Stderr => self.stderr.push(bytes),
+    pub(crate) fn push(&mut self, to: PrintTo, bytes: &[u8]) {
+        match to {
+            PrintTo::Stdout => self.stdout.push(bytes),
+            PrintTo::Stderr => self.stderr.push(bytes),
         }
     }
 

@@ -6,112 +6,50 @@
 //! the urgent things end, while words pile up for some milliseconds and are read in one go.
 
 use super::fd_registry::Ours;
-use mio::{Events, Interest, Poll, Token, unix::SourceFd};
+use crate::core::system::{Pipe, Ready, Source, Told};
+use mio::{Events, Interest, Poll, Registry, Token, unix::SourceFd};
 use std::{
     io,
     os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
+    rc::Rc,
     time::Duration,
 };
 
-/// One of a child's outputs.
+/// What a token stands for: a source that the loop knows, or the inner poller.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Output {
-    Stdout,
-    Stderr,
-    Comm,
-}
-
-impl Output {
-    pub(crate) const ALL: [Self; 3] = [Self::Stdout, Self::Stderr, Self::Comm];
-}
-
-/// What a token stands for. A child's are told apart by slot and generation, so that an event for a
-/// child that is gone cannot be taken for one of its successor in the slot.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Source {
-    Output {
-        slot: usize,
-        generation: u32,
-        output: Output,
-    },
-    Death {
-        slot: usize,
-        generation: u32,
-    },
-    Watch(u64),
-    Signals,
+enum Sign {
+    Of(Source),
     Urgent,
 }
 
 const KINDS: u32 = 3;
+/// The halves of a token: a child's serial, and its slot with the kind.
+const HALF: u32 = usize::BITS / 2;
 
-impl Source {
+impl Sign {
     fn token(self) -> Token {
-        let (kind, slot, generation) = match self {
-            Self::Output {
-                slot,
-                generation,
-                output: Output::Stdout,
-            } => (0, slot, generation),
-            Self::Output {
-                slot,
-                generation,
-                output: Output::Stderr,
-            } => (1, slot, generation),
-            Self::Output {
-                slot,
-                generation,
-                output: Output::Comm,
-            } => (2, slot, generation),
-            Self::Death { slot, generation } => (3, slot, generation),
-            Self::Watch(number) => return Token((number as usize) << KINDS | 4),
-            Self::Signals => (5, 0, 0),
-            Self::Urgent => (6, 0, 0),
+        let (kind, told) = match self {
+            Self::Of(Source::Pipe(told, pipe)) => (pipe as usize, told),
+            Self::Of(Source::Watch(number)) => return Token((number as usize) << KINDS | 3),
+            Self::Of(Source::Signals) => return Token(4),
+            Self::Urgent => return Token(5),
         };
-        // On 32 bits the upper half of the generation is lost: see `same_generation`.
-        Token((generation as usize) << (usize::BITS / 2) | slot << KINDS | kind)
+        Token((told.serial as usize) << HALF | told.slot << KINDS | kind)
     }
 
     fn of(token: Token) -> Option<Self> {
-        let kind = token.0 & ((1 << KINDS) - 1);
-        let generation = (token.0 >> (usize::BITS / 2)) as u32;
-        let slot = (token.0 & ((1 << (usize::BITS / 2)) - 1)) >> KINDS;
-        Some(match kind {
-            0 => Self::Output {
-                slot,
-                generation,
-                output: Output::Stdout,
-            },
-            1 => Self::Output {
-                slot,
-                generation,
-                output: Output::Stderr,
-            },
-            2 => Self::Output {
-                slot,
-                generation,
-                output: Output::Comm,
-            },
-            3 => Self::Death { slot, generation },
-            4 => Self::Watch((token.0 >> KINDS) as u64),
-            5 => Self::Signals,
-            6 => Self::Urgent,
+        let told = Told {
+            slot: (token.0 & ((1 << HALF) - 1)) >> KINDS,
+            serial: (token.0 >> HALF) as u32,
+        };
+        Some(match token.0 & ((1 << KINDS) - 1) {
+            kind @ 0..=2 => Self::Of(Source::Pipe(told, Pipe::ALL[kind])),
+            3 => Self::Of(Source::Watch((token.0 >> KINDS) as u64)),
+            4 => Self::Of(Source::Signals),
+            5 => Self::Urgent,
             _ => return None,
         })
     }
-}
-
-/// Whether the generation that a token had room for is that of `id`.
-pub(crate) fn same_generation(told: u32, of: u32) -> bool {
-    let room = usize::MAX >> (usize::BITS / 2);
-    told as usize == of as usize & room
-}
-
-/// A source that is ready, and whether the other side has hung up.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Ready {
-    pub(crate) source: Source,
-    pub(crate) hung_up: bool,
 }
 
 const BATCH: usize = 1024;
@@ -120,7 +58,26 @@ const BATCH: usize = 1024;
 pub(crate) struct Poller {
     all: Ours<Poll>,
     urgent: Ours<Poll>,
+    outputs: Rc<OutputWatch>,
     events: Events,
+}
+
+/// The list of the children's outputs: each child's process takes its own off it.
+#[derive(Debug)]
+pub(crate) struct OutputWatch(Ours<Registry>);
+
+impl OutputWatch {
+    /// Watches a child's output.
+    pub(crate) fn add(&self, fd: RawFd, source: Source) -> io::Result<()> {
+        let token = Sign::Of(source).token();
+        self.0
+            .register(&mut SourceFd(&fd), token, Interest::READABLE)
+    }
+
+    /// Ends that. Must come before the descriptor is closed.
+    pub(crate) fn remove(&self, fd: RawFd) -> io::Result<()> {
+        self.0.deregister(&mut SourceFd(&fd))
+    }
 }
 
 impl Poller {
@@ -130,28 +87,21 @@ impl Poller {
         let inner = urgent.as_raw_fd();
         all.registry().register(
             &mut SourceFd(&inner),
-            Source::Urgent.token(),
+            Sign::Urgent.token(),
             Interest::READABLE,
         )?;
+        let outputs = Ours::parents(all.registry().try_clone()?);
         Ok(Self {
             all,
             urgent,
+            outputs: Rc::new(OutputWatch(outputs)),
             events: Events::with_capacity(BATCH),
         })
     }
 
-    /// Watches a child's output.
-    pub(crate) fn add_output(&self, fd: RawFd, source: Source) -> io::Result<()> {
-        self.all
-            .registry()
-            .register(&mut SourceFd(&fd), source.token(), Interest::READABLE)
-    }
-
-    /// Ends that. Must come before the descriptor is closed: a sibling that was forked meanwhile may
-    /// hold a copy, and the kernel would go on reporting events for it. (Not for one that has come to
-    /// another number: the kernel knows it by the first. What it may report is for a child that is gone.)
-    pub(crate) fn remove_output(&self, fd: RawFd) -> io::Result<()> {
-        self.all.registry().deregister(&mut SourceFd(&fd))
+    /// The list of the children's outputs.
+    pub(crate) fn outputs(&self) -> Rc<OutputWatch> {
+        Rc::clone(&self.outputs)
     }
 
     pub(crate) fn add_urgent(
@@ -162,7 +112,7 @@ impl Poller {
     ) -> io::Result<()> {
         self.urgent
             .registry()
-            .register(&mut SourceFd(&fd), source.token(), interest)
+            .register(&mut SourceFd(&fd), Sign::Of(source).token(), interest)
     }
 
     /// Reports `fd` again if it is still ready: to the user it is level-triggered.
@@ -174,54 +124,38 @@ impl Poller {
     ) -> io::Result<()> {
         self.urgent
             .registry()
-            .reregister(&mut SourceFd(&fd), source.token(), interest)
+            .reregister(&mut SourceFd(&fd), Sign::Of(source).token(), interest)
     }
 
     pub(crate) fn remove_urgent(&self, fd: RawFd) -> io::Result<()> {
         self.urgent.registry().deregister(&mut SourceFd(&fd))
     }
 
-    /// Waits for at most `timeout` and collects what is ready; an interruption ends the wait.
+    /// Waits for at most `timeout` and adds what is ready; an interruption ends the wait.
     pub(crate) fn wait(
         &mut self,
         timeout: Option<Duration>,
         ready: &mut Vec<Ready>,
     ) -> io::Result<()> {
-        ready.clear();
-        self.wait_more(timeout, ready)
+        let Self {
+            all,
+            urgent,
+            events,
+            ..
+        } = self;
+        if collect(all, events, timeout, ready)? {
+            collect(urgent, events, Some(Duration::ZERO), ready)?;
+        }
+        Ok(())
     }
 
-    /// Waits for at most `timeout` for what is urgent, and collects that.
+    /// Waits for at most `timeout` for what is urgent, and adds that.
     pub(crate) fn wait_urgent(
         &mut self,
         timeout: Duration,
         ready: &mut Vec<Ready>,
     ) -> io::Result<()> {
-        ready.clear();
-        collect(&mut self.urgent, &mut self.events, Some(timeout), ready)
-    }
-
-    /// As [`wait`](Self::wait), but keeps what was collected before.
-    pub(crate) fn wait_more(
-        &mut self,
-        timeout: Option<Duration>,
-        ready: &mut Vec<Ready>,
-    ) -> io::Result<()> {
-        let before = ready.len();
-        collect(&mut self.all, &mut self.events, timeout, ready)?;
-        let urgent = ready[before..]
-            .iter()
-            .position(|event| event.source == Source::Urgent);
-        if let Some(at) = urgent {
-            ready.swap_remove(before + at);
-            collect(
-                &mut self.urgent,
-                &mut self.events,
-                Some(Duration::ZERO),
-                ready,
-            )?;
-        }
-        Ok(())
+        collect(&mut self.urgent, &mut self.events, Some(timeout), ready).map(drop)
     }
 }
 
@@ -232,13 +166,14 @@ impl AsFd for Poller {
 }
 
 /// Takes events until fewer come than fit: what is left behind would not wake an outer poller again.
+/// True if the inner poller has something.
 fn collect(
     poll: &mut Poll,
     events: &mut Events,
     timeout: Option<Duration>,
     ready: &mut Vec<Ready>,
-) -> io::Result<()> {
-    let mut timeout = timeout;
+) -> io::Result<bool> {
+    let (mut timeout, mut urgent) = (timeout, false);
     loop {
         match poll.poll(events, timeout) {
             Ok(()) => {}
@@ -250,17 +185,18 @@ fn collect(
             }
             Err(error) => return Err(error),
         }
-        let found = events.iter().filter_map(|event| {
-            let source = Source::of(event.token())?;
-            Some(Ready {
-                source,
-                hung_up: event.is_read_closed() || event.is_error(),
-            })
-        });
-        let before = ready.len();
-        ready.extend(found);
-        if ready.len() - before < BATCH {
-            return Ok(());
+        for event in events.iter() {
+            match Sign::of(event.token()) {
+                Some(Sign::Of(source)) => ready.push(Ready {
+                    source,
+                    hung_up: event.is_read_closed() || event.is_error(),
+                }),
+                Some(Sign::Urgent) => urgent = true,
+                None => {}
+            }
+        }
+        if events.iter().count() < BATCH {
+            return Ok(urgent);
         }
         timeout = Some(Duration::ZERO);
     }
@@ -270,34 +206,19 @@ fn collect(
 mod tests {
     use super::*;
 
-    /// The generation in an event's token is that of the child, up to the last one there is.
+    /// The serial in an event's token is that of the child, up to the last one there is.
     #[test]
     fn m03_a_token_leads_back_to_its_source() {
-        for source in [
-            Source::Output {
-                slot: 0,
-                generation: 1,
-                output: Output::Stdout,
-            },
-            Source::Output {
-                slot: 4999,
-                generation: u32::MAX,
-                output: Output::Stderr,
-            },
-            Source::Output {
-                slot: 7,
-                generation: 3,
-                output: Output::Comm,
-            },
-            Source::Death {
-                slot: 1 << 20,
-                generation: 9,
-            },
-            Source::Watch(77),
-            Source::Signals,
-            Source::Urgent,
+        let told = |slot, serial| Told { slot, serial };
+        for sign in [
+            Sign::Of(Source::Pipe(told(0, 1), Pipe::Stdout)),
+            Sign::Of(Source::Pipe(told(4999, u32::MAX), Pipe::Stderr)),
+            Sign::Of(Source::Pipe(told(7, 3), Pipe::Comm)),
+            Sign::Of(Source::Watch(77)),
+            Sign::Of(Source::Signals),
+            Sign::Urgent,
         ] {
-            assert_eq!(Source::of(source.token()), Some(source));
+            assert_eq!(Sign::of(sign.token()), Some(sign));
         }
     }
 }

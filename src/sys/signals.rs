@@ -7,6 +7,7 @@
 #![allow(unsafe_code)]
 
 use super::{fd_registry::Ours, pipes};
+use crate::core::signal_policy::Arrived;
 use nix::{
     errno::Errno,
     libc,
@@ -101,16 +102,8 @@ pub(crate) struct Subscription {
     blocked_before: SigSet,
 }
 
-/// How often each signal has come since the last look.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(crate) struct Arrived {
-    pub(crate) interrupts: u64,
-    pub(crate) terminations: u64,
-    pub(crate) deaths: u64,
-}
-
 impl Subscription {
-    /// Subscribes; with `stop`, to SIGINT and SIGTERM.
+    /// Subscribes to SIGCHLD and, with `stop`, to SIGINT and SIGTERM.
     pub(crate) fn new(stop: bool) -> io::Result<Self> {
         let (read, write) = pipes::pipe()?;
         pipes::set_nonblocking(&read)?;
@@ -131,21 +124,14 @@ impl Subscription {
             wanted: Vec::new(),
             blocked_before: SigSet::empty(),
         };
+        subscription.want(Signal::SIGCHLD)?;
+        subscription.unblock(&[Signal::SIGCHLD])?;
         if stop {
             subscription.want(Signal::SIGINT)?;
             subscription.want(Signal::SIGTERM)?;
             subscription.unblock(&[Signal::SIGINT, Signal::SIGTERM])?;
         }
         Ok(subscription)
-    }
-
-    /// Subscribes to SIGCHLD too: there is a child without a pidfd. True if it was not before.
-    pub(crate) fn want_deaths(&mut self) -> io::Result<bool> {
-        let fresh = self.want(Signal::SIGCHLD)?;
-        if fresh {
-            self.unblock(&[Signal::SIGCHLD])?;
-        }
-        Ok(fresh)
     }
 
     pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
@@ -170,13 +156,13 @@ impl Subscription {
         }
     }
 
-    fn want(&mut self, signal: Signal) -> io::Result<bool> {
+    fn want(&mut self, signal: Signal) -> io::Result<()> {
         // OK because every caller names one of `HANDLED`.
         let Some(index) = HANDLED.iter().position(|handled| *handled == signal) else {
-            return Ok(false);
+            return Ok(());
         };
         if self.wanted.contains(&index) {
-            return Ok(false);
+            return Ok(());
         }
         let mut installed = installed();
         if let Some((count, _)) = installed.get_mut(&index) {
@@ -186,7 +172,7 @@ impl Subscription {
             installed.insert(index, (1, before));
         }
         self.wanted.push(index);
-        Ok(true)
+        Ok(())
     }
 
     /// A mask that was inherited from whoever started us must not keep signals away that we wait for.

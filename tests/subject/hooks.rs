@@ -12,8 +12,8 @@ use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::{Gid, Uid, setgid, setuid};
 use prefork_server::{
-    Child, ChildId, Death, Flags, Line, Monitor, Operation, PreForkHooks, Reason, Start, State,
-    States, defaults,
+    Child, ChildId, Death, Line, Monitor, Operation, PreForkHooks, Reason, Start, State, States,
+    defaults,
 };
 
 use super::super::support::{Args, gate};
@@ -169,7 +169,7 @@ impl PreForkHooks for Journal {
     }
 
     fn server_ack(&mut self, monitor: &mut Monitor, child: ChildId) {
-        let known = |child: &Child| child.flags().contains(Flags::ACKED);
+        let known = |child: &Child| child.has_acked();
         if !monitor.child(child).is_some_and(known) {
             note_child(monitor, "up", child);
             for dead in self.stale.drain(..) {
@@ -197,7 +197,7 @@ impl PreForkHooks for Journal {
     }
 
     fn server_not_busy(&mut self, monitor: &mut Monitor, child: ChildId) {
-        let held = |child: &Child| child.flags().contains(Flags::WAITED);
+        let held = |child: &Child| child.has_waited();
         if !monitor.child(child).is_some_and(held) {
             note_child(monitor, "ready", child);
         }

@@ -12,7 +12,7 @@ fn a_new_child_is_starting_with_both_outputs_open() {
     let child = child();
     assert_eq!(child.state(), State::Starting);
     assert_eq!((child.last_ack(), child.start_time()), (at(5000), at(5000)));
-    assert_eq!(child.flags(), Flags::STDOUT_OPEN | Flags::STDERR_OPEN);
+    assert_eq!(child.flags, Flags::STDOUT_OPEN | Flags::STDERR_OPEN);
     assert_eq!((child.reason(), child.last_stderr()), (None, &b""[..]));
     assert_eq!(child.id().to_string(), "#3.7");
 }
@@ -65,6 +65,7 @@ fn the_cause_of_a_death_that_was_asked_for_is_the_reason() {
         (Some(Reason::Closed), true, Cause::Closed),
         // Its outputs ended because it was exiting: it left on its own.
         (Some(Reason::Closed), false, Cause::Finished),
+        // A hook has sent it a signal and no more.
         (None, true, Cause::Asked),
     ] {
         let mut child = child();
@@ -75,6 +76,7 @@ fn the_cause_of_a_death_that_was_asked_for_is_the_reason() {
             forks: 0,
         });
         child.flags.set(Flags::INT_SENT, told);
+        child.flags.set(Flags::ASKED, reason.is_none());
         assert_eq!(
             child.cause(exit_code(0), at(9000)),
             cause,
@@ -82,7 +84,7 @@ fn the_cause_of_a_death_that_was_asked_for_is_the_reason() {
         );
     }
     let mut killed = child();
-    killed.flags |= Flags::KILL_SENT;
+    killed.flags |= Flags::KILL_SENT | Flags::ASKED;
     assert_eq!(killed.cause(ended_by_signal(9), at(5001)), Cause::Asked);
 }
 

@@ -68,7 +68,7 @@ impl Monitor {
         let plan = pool::plan(self.pool.census(), demand, &self.attributes);
         match plan {
             _ if self.shutdown => return Plan::Steady,
-            Plan::Fork(_) if self.backoff.refuses(self.now) => return Plan::Steady,
+            Plan::Fork(_) if !self.may_fork(queued) => return Plan::Steady,
             Plan::Retire(surplus) => self.surplus.culled(surplus),
             Plan::Fork(_) | Plan::Steady => {}
         }

@@ -5,18 +5,18 @@ use super::*;
 
 /// The lives of the children, as the loop enters them.
 impl Monitor {
-    /// Whether a fork that was asked for may still happen: `max_clients` may have been lowered, the
-    /// shutdown may have begun, and the fork before it may have failed since. In the last case it is
-    /// planned anew when forking may go on.
-    pub(crate) fn may_fork_now(&mut self) -> bool {
-        let room = self.pool.len() < self.attributes.max_clients;
-        room && !self.shutdown && !self.backoff.refuses(self.now)
+    /// The gate of every fork, asked when one is planned, when a hook asks for one, and when one is due
+    /// (`max_clients` may have been lowered meanwhile). `queued` are on their way besides it. A fork that
+    /// failures put off is planned anew when forking may go on.
+    pub(crate) fn may_fork(&mut self, queued: usize) -> bool {
+        let room = self.pool.len() + queued < self.attributes.max_clients;
+        room && !self.shutdown && !self.child && !self.backoff.refuses(self.now)
     }
 
-    pub(crate) fn forked(&mut self, pid: u32) -> ChildId {
+    pub(crate) fn forked(&mut self, pid: u32, contact: Option<Box<Contact>>) -> ChildId {
         self.report.forks += 1;
         self.backoff.fork_succeeded();
-        let id = self.pool.insert(pid, self.now, self.gaps);
+        let id = self.pool.insert(pid, self.now, self.gaps, contact);
         self.pay_for_a_death();
         id
     }
@@ -127,7 +127,7 @@ impl Monitor {
     pub(crate) fn exited(
         &mut self,
         id: ChildId,
-        status: Option<ExitStatus>,
+        status: Option<WaitStatus>,
     ) -> Option<(Child, Death)> {
         let child = self.pool.remove(id)?;
         let death = Death {

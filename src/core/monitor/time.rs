@@ -111,7 +111,7 @@ impl Monitor {
             .collect();
         for (id, pid, (_, signal)) in due {
             log::debug!("child {pid} lives on, {signal:?} for it");
-            self.kill(id, signal);
+            self.send(id, signal);
             self.told_late(id, signal);
         }
     }

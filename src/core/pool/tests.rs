@@ -233,32 +233,32 @@ fn what_was_culled_is_forgotten_the_longest_lasting_first() {
 /// The count of forks, which is a part of each child's name, goes on from nought, and names of before
 /// and after stay apart.
 #[test]
-fn m03_after_the_last_generation_comes_the_first() {
+fn m03_after_the_last_serial_comes_the_first() {
     let mut pool = Pool {
-        generation: u32::MAX - 1,
+        serial: u32::MAX - 1,
         ..Pool::default()
     };
-    let mut born = || pool.insert(7, Time::START, Duration::ZERO);
+    let mut born = || pool.insert(7, Time::START, Duration::ZERO, None);
     let names = [born(), born(), born()];
-    assert_eq!(names.map(ChildId::generation), [u32::MAX, 0, 1]);
+    assert_eq!(names.map(ChildId::serial), [u32::MAX, 0, 1]);
     for name in names {
         assert_eq!(pool.get(name).map(|child| child.id), Some(name));
     }
     pool.remove(names[0]);
-    let reborn = pool.insert(8, Time::START, Duration::ZERO);
+    let reborn = pool.insert(8, Time::START, Duration::ZERO, None);
     assert_eq!(reborn.slot(), names[0].slot());
     assert!(pool.get(names[0]).is_none(), "a stranger in the same slot");
     assert_eq!(pool.len(), 3);
 }
 
-/// A child's name is a slot and a generation: one that is kept too long finds nothing, never the
+/// A child's name is a slot and a serial: one that is kept too long finds nothing, never the
 /// stranger who has the slot now.
 #[test]
 fn c16_a_stale_name_finds_nothing() {
     let mut pool = Pool::default();
-    let first = pool.insert(10, at(0), ms(0));
+    let first = pool.insert(10, at(0), ms(0), None);
     assert_eq!(pool.remove(first).map(|child| child.pid), Some(10));
-    let second = pool.insert(11, at(0), ms(0));
+    let second = pool.insert(11, at(0), ms(0), None);
     assert_eq!(second.slot(), first.slot(), "the slot is used again");
     assert_ne!(second, first);
     assert!(pool.get(first).is_none() && pool.get_mut(first).is_none());
@@ -273,7 +273,7 @@ fn the_oldest_are_taken_first_and_ties_by_name() {
     let mut pool = Pool::default();
     let ids: Vec<_> = [30, 10, 10, 20, 5, 40]
         .into_iter()
-        .map(|born| pool.insert(1, at(born), ms(0)))
+        .map(|born| pool.insert(1, at(born), ms(0), None))
         .collect();
     // The fourth never said a word, the fifth is busy.
     for (n, state) in [
@@ -291,7 +291,7 @@ fn the_oldest_are_taken_first_and_ties_by_name() {
     // A slot that is used again has the later name.
     let reused = ids[1];
     assert!(pool.remove(reused).is_some());
-    let newest = pool.insert(1, at(10), ms(0));
+    let newest = pool.insert(1, at(10), ms(0), None);
     assert_eq!(newest.slot(), reused.slot());
     pool.set_state(newest, State::Free);
     assert_eq!(pool.oldest_free(2), [ids[2], newest]);
@@ -300,7 +300,7 @@ fn the_oldest_are_taken_first_and_ties_by_name() {
 #[test]
 fn overdue_is_longer_than_the_timeout_and_says_who_is_busy() {
     let mut pool = Pool::default();
-    let ids: Vec<_> = (0..5).map(|_| pool.insert(1, at(0), ms(0))).collect();
+    let ids: Vec<_> = (0..5).map(|_| pool.insert(1, at(0), ms(0), None)).collect();
     pool.set_state(ids[1], State::Free);
     pool.set_state(ids[2], State::Busy);
     pool.set_state(ids[3], State::Retiring);

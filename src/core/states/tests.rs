@@ -2,11 +2,6 @@
 
 use super::*;
 use crate::core::testing::{Asked, asked, at, due_at, go_to, monitor, ms, warnings};
-use std::{
-    io::{Read, Write},
-    os::fd::AsRawFd,
-    os::unix::net::UnixStream,
-};
 
 #[test]
 fn each_documented_state_leads_to_its_event_or_needs_arguments() {
@@ -101,55 +96,4 @@ fn h04_an_alarm_for_a_moment_that_never_comes_is_no_panic() {
     go_to(&mut monitor, 100);
     monitor.delay_set("own", std::time::Duration::MAX);
     assert_eq!(due_at(&mut monitor, 9_000_000), []);
-}
-
-#[test]
-fn a_watched_descriptor_is_a_duplicate() {
-    let (ours, mut theirs) = UnixStream::pair().unwrap();
-    let mut states = States::default();
-    let read = states.select_read(&ours, "ready").unwrap();
-    let write = states.select_write(&ours, "room").unwrap();
-    assert!(states.contains("ready") && states.contains("room"));
-    assert_ne!(read, write);
-    let number = ours.as_raw_fd();
-    drop(ours);
-    let watches = states.take_watches();
-    assert_eq!(watches.len(), 2);
-    assert!(states.take_watches().is_empty(), "each is handed on once");
-    for (watch, id, readiness, state) in [
-        (&watches[0], read, Readiness::Read, "ready"),
-        (&watches[1], write, Readiness::Write, "room"),
-    ] {
-        assert_eq!(
-            (watch.id, watch.readiness, &*watch.state),
-            (id, readiness, state)
-        );
-        assert_ne!(watch.fd.as_raw_fd(), number);
-    }
-    // The caller's is closed, and the duplicate still reads what the other end writes.
-    theirs.write_all(b"x").unwrap();
-    let duplicate = watches.into_iter().next().unwrap().fd;
-    let mut byte = [0];
-    UnixStream::from(duplicate).read_exact(&mut byte).unwrap();
-    assert_eq!(byte, *b"x");
-}
-
-#[test]
-fn a_descriptor_can_be_watched_later_and_left_alone_again() {
-    let (ours, _theirs) = UnixStream::pair().unwrap();
-    let mut monitor = monitor();
-    let first = monitor.select_read(&ours, "ready").unwrap();
-    let second = monitor.select_write(&ours, "room").unwrap();
-    assert_ne!(first, second);
-    monitor.select_remove(first);
-    monitor.post("room");
-    assert_eq!(
-        asked(&mut monitor),
-        [
-            Asked::Watch("ready".to_owned()),
-            Asked::Watch("room".to_owned()),
-            Asked::Unwatch,
-            Asked::State("room".to_owned()),
-        ]
-    );
 }

@@ -13,8 +13,8 @@ impl Entry {
     const COUNT: u64 = u32::MAX as u64;
 
     /// Of a child that has said nothing.
-    pub(crate) fn of(generation: u32) -> Self {
-        Self(u64::from(generation) << 32)
+    pub(crate) fn of(serial: u32) -> Self {
+        Self(u64::from(serial) << 32)
     }
 
     pub(crate) fn from_bits(bits: u64) -> Self {
@@ -25,9 +25,9 @@ impl Entry {
         self.0
     }
 
-    /// Whether it is of the child of that generation, and not of an earlier one in the same slot.
-    pub(crate) fn is_of(self, generation: u32) -> bool {
-        self.0 >> 32 == u64::from(generation)
+    /// Whether it is of the child of that serial, and not of an earlier one in the same slot.
+    pub(crate) fn is_of(self, serial: u32) -> bool {
+        self.0 >> 32 == u64::from(serial)
     }
 
     /// As it is after one more word.
@@ -62,7 +62,7 @@ impl Entry {
     /// has turned there and back, however often. The last one is what it is doing now. `heard` words
     /// have come through the pipe in the meantime; by the books the child is busy, or not:
     /// `believed`.
-    pub(crate) fn news(self, earlier: Self, heard: u32, believed: bool) -> &'static [Word] {
+    pub(crate) fn changes(self, earlier: Self, heard: u32, believed: bool) -> &'static [Word] {
         // Of a child that prints its words by itself nothing is known here.
         if self.words() == 0 {
             return &[];
@@ -95,19 +95,19 @@ mod tests {
 
     #[test]
     fn an_entry_tells_whose_it_is_and_what_was_said_last() {
-        for generation in [0, 1, u32::MAX] {
-            let mut entry = Entry::of(generation);
+        for serial in [0, 1, u32::MAX] {
+            let mut entry = Entry::of(serial);
             assert!(!entry.is_busy());
             for busy in [true, false, false, true, true] {
                 entry = Entry::from_bits(entry.after(busy).bits());
                 assert_eq!(entry.is_busy(), busy);
-                assert!(entry.is_of(generation));
-                assert!(!entry.is_of(generation.wrapping_add(1)));
+                assert!(entry.is_of(serial));
+                assert!(!entry.is_of(serial.wrapping_add(1)));
             }
         }
     }
 
-    /// The count begins anew without a trace in the generation, and without a word too many or too few.
+    /// The count begins anew without a trace in the serial, and without a word too many or too few.
     #[test]
     fn words_are_counted_across_the_end_of_the_count() {
         let last = Entry::from_bits(Entry::of(7).bits() | Entry::COUNT & !1);
@@ -130,30 +130,30 @@ mod tests {
             // A newcomer that has been taken for a free one since its first ACK.
             (&[false, true, false], 0, false, &[Busy, NotBusy]),
         ] {
-            let news = said(states).news(Entry::of(7), heard, believed);
-            assert_eq!(news, words, "{states:?}");
+            let changes = said(states).changes(Entry::of(7), heard, believed);
+            assert_eq!(changes, words, "{states:?}");
         }
     }
 
     /// What has come through the pipe as well is not heard twice.
     #[test]
     fn what_was_heard_already_is_no_news() {
-        let news = |states, heard, believed| said(states).news(Entry::of(7), heard, believed);
-        assert_eq!(news(&[true], 1, true), []);
-        assert_eq!(news(&[true, false], 1, true), [NotBusy]);
-        assert_eq!(news(&[true, false, true], 1, true), [NotBusy, Busy]);
-        assert_eq!(news(&[true, false], 2, false), []);
+        let changes = |states, heard, believed| said(states).changes(Entry::of(7), heard, believed);
+        assert_eq!(changes(&[true], 1, true), []);
+        assert_eq!(changes(&[true, false], 1, true), [NotBusy]);
+        assert_eq!(changes(&[true, false, true], 1, true), [NotBusy, Busy]);
+        assert_eq!(changes(&[true, false], 2, false), []);
         // More than were noted, as when an ACK has repeated one, or when somebody has printed some.
-        assert_eq!(news(&[true], 9, true), []);
+        assert_eq!(changes(&[true], 9, true), []);
         // They were not what the entry says, or are on their way.
-        assert_eq!(news(&[true, false], 2, true), [NotBusy]);
-        assert_eq!(news(&[true, false, true], 9, false), [Busy]);
+        assert_eq!(changes(&[true, false], 2, true), [NotBusy]);
+        assert_eq!(changes(&[true, false, true], 9, false), [Busy]);
         // Printed before, and read after the entry was seen.
         let seen = said(&[true, false]);
-        assert_eq!(seen.news(seen, 1, true), [NotBusy]);
-        assert_eq!(seen.news(seen, 2, false), []);
+        assert_eq!(seen.changes(seen, 1, true), [NotBusy]);
+        assert_eq!(seen.changes(seen, 2, false), []);
         // Printed by hand, in a child that notes nothing.
-        assert_eq!(Entry::of(7).news(Entry::of(7), 1, true), []);
+        assert_eq!(Entry::of(7).changes(Entry::of(7), 1, true), []);
     }
 
     /// Whatever was said and heard: the last word, if the books need one, is the child's state.
@@ -164,8 +164,8 @@ mod tests {
                 let states: Vec<bool> = (0..length).map(|at| bits >> at & 1 == 1).collect();
                 for heard in 0..10 {
                     for believed in [false, true] {
-                        let news = said(&states).news(Entry::of(7), heard, believed);
-                        let ends = news.last().map_or(believed, |&word| word == Busy);
+                        let changes = said(&states).changes(Entry::of(7), heard, believed);
+                        let ends = changes.last().map_or(believed, |&word| word == Busy);
                         assert_eq!(Some(&ends), states.last(), "{states:?} {heard} {believed}");
                     }
                 }

@@ -301,15 +301,9 @@ fn any_signal_can_be_sent_and_only_the_ending_ones_are_noted() {
         assert_eq!(asked(&mut monitor), [Asked::Signal(id, signal)]);
     }
     let told = Flags::INT_SENT | Flags::KILL_SENT;
-    assert!(!monitor.child(id).unwrap().flags().intersects(told));
+    assert!(!monitor.child(id).unwrap().flags.intersects(told));
     monitor.kill(id, Signal::Kill);
-    assert!(
-        monitor
-            .child(id)
-            .unwrap()
-            .flags()
-            .contains(Flags::KILL_SENT)
-    );
+    assert!(monitor.child(id).unwrap().flags.contains(Flags::KILL_SENT));
     assert_eq!(state(&monitor, id), State::Free, "it sends and no more");
 }
 

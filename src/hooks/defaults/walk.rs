@@ -4,7 +4,7 @@
 use super::*;
 use crate::{
     core::{
-        child::{Flags, State},
+        child::{Flags, State, WaitStatus},
         error::Operation,
         queue::Task,
         testing::{at, ended_by_signal, exit_code, ms, sized},
@@ -12,7 +12,6 @@ use crate::{
     },
     hooks::{PreForkHooks, defaults},
 };
-use std::process::ExitStatus;
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
@@ -174,7 +173,7 @@ impl Walk {
         }
     }
 
-    fn bury(&mut self, child: ChildId, status: Option<ExitStatus>) {
+    fn bury(&mut self, child: ChildId, status: Option<WaitStatus>) {
         if self.monitor.close(child) {
             self.hooks.handler_server_closed(&mut self.monitor, child);
         }
@@ -305,9 +304,9 @@ impl Walk {
             }
             Task::Event(Event::State(state)) => assert_eq!(state, "own"),
             Task::Fork => {
-                if monitor.may_fork_now() {
+                if monitor.may_fork(0) {
                     self.next_pid += 1;
-                    let child = monitor.forked(self.next_pid);
+                    let child = monitor.forked(self.next_pid, None);
                     assert!(self.names.insert(child), "{child} was given twice");
                     self.processes.insert(child, Sent::default());
                 }
@@ -365,15 +364,15 @@ impl Walk {
         // The shutdown tells everybody, told or not.
         assert!(sent.interrupts <= 1 + self.shutdowns, "{child:?} {sent:?}");
         assert!(sent.kills <= 1, "{child:?} {sent:?}");
-        let told = child.flags().contains(Flags::INT_SENT);
+        let told = child.flags.contains(Flags::INT_SENT);
         assert_eq!(told, sent.interrupts > 0, "{child:?} {sent:?}");
-        assert_eq!(child.flags().contains(Flags::KILL_SENT), sent.kills > 0);
+        assert_eq!(child.flags.contains(Flags::KILL_SENT), sent.kills > 0);
         if child.state() != State::Retiring {
             return assert_eq!((child.reason(), sent.interrupts), (None, 0), "{child:?}");
         }
-        let unjudged = self.monitor.timeout().is_zero() || child.flags().contains(Flags::UNREAD);
+        let unjudged = self.monitor.timeout().is_zero() || child.flags.contains(Flags::UNREAD);
         let serving = child.reason() == Some(Reason::Culled)
-            && child.flags().contains(Flags::BUSY_SINCE_TOLD)
+            && child.flags.contains(Flags::BUSY_SINCE_TOLD)
             && unjudged;
         let ends = sent.kills > 0 || self.monitor.next_signal(child).is_some();
         assert!(serving || ends, "nothing will end {child:?}");

@@ -1,10 +1,78 @@
 //! What children note and the parent finds, in one process and between threads.
 
 use super::*;
-use crate::core::wire::Word;
+use crate::core::{
+    inbox::Inbox,
+    system::Pipe,
+    wire::{CommWords, Word},
+};
+use std::collections::BTreeMap;
 
-fn child(slot: u32, generation: u32) -> ChildId {
-    ChildId::new(slot, generation)
+/// A board and the inboxes of its children, which are where entries are compared.
+struct Scoreboard {
+    board: Board,
+    inboxes: BTreeMap<usize, Inbox>,
+}
+
+impl Scoreboard {
+    fn new(children: usize) -> io::Result<Self> {
+        Ok(Self {
+            board: Board::new(children)?,
+            inboxes: BTreeMap::new(),
+        })
+    }
+
+    fn enter(&mut self, child: ChildId) {
+        let on_board = self
+            .board
+            .set_entry(child.slot(), Entry::of(child.serial()));
+        let inbox = Inbox::new(child, CommWords::CONTROL, false, on_board);
+        self.inboxes.insert(child.slot(), inbox);
+    }
+
+    fn leave(&mut self, child: ChildId) {
+        self.board.set_entry(child.slot(), Entry::default());
+        self.inboxes.remove(&child.slot());
+    }
+
+    /// A word for a child's state has come through its pipe.
+    fn printed(&mut self, child: ChildId) {
+        if let Some(inbox) = self.inboxes.get_mut(&child.slot()) {
+            inbox.feed(Pipe::Stdout, b"\n\x13\n", |_| {});
+        }
+    }
+
+    fn to_look_at(&self) -> Vec<usize> {
+        let slots = self.inboxes.iter();
+        slots
+            .filter(|(slot, inbox)| inbox.is_to_be_compared(self.board.entry(**slot)))
+            .map(|(slot, _)| *slot)
+            .collect()
+    }
+
+    fn news(&mut self, child: ChildId, believed: bool) -> &'static [Word] {
+        let entry = self.board.entry(child.slot());
+        match self.inboxes.get_mut(&child.slot()) {
+            Some(inbox) if inbox.is_of(child) => inbox.compare(entry, believed),
+            _ => &[],
+        }
+    }
+
+    fn place(&self, child: ChildId) -> Slot {
+        self.board.slot(child)
+    }
+
+    fn promise_to_look(&self) {
+        self.board.promise_to_look();
+    }
+
+    fn keep_promise(&self) {
+        self.board.keep_promise();
+    }
+}
+
+fn child(slot: u32, serial: u32) -> ChildId {
+    ChildId::new(slot, serial)
 }
 
 #[test]
@@ -98,11 +166,11 @@ fn a_scribbled_board_is_no_promise_and_no_word() {
     board.enter(child(0, 1));
     let place = board.place(child(0, 1));
     for scribble in [1, u64::MAX, WILL_LOOK >> 8, 0x4141_4141_4141_4141] {
-        board.memory.promise().store(scribble, SeqCst);
+        board.board.memory.promise().store(scribble, SeqCst);
         assert!(!place.note(true));
     }
     board.promise_to_look();
-    board.memory.entry(0).unwrap().store(u64::MAX, SeqCst);
+    board.board.memory.entry(0).unwrap().store(u64::MAX, SeqCst);
     assert_eq!(board.news(child(0, 1), false), []);
     assert!(!place.note(false), "it is not its entry any more");
 }
@@ -135,7 +203,7 @@ enum Step {
 
 /// What is in the pipe, and whether the poller, which is edge-triggered, has yet to tell of it.
 #[derive(Default)]
-struct Pipe {
+struct Queued {
     words: Vec<bool>,
     edge: bool,
 }
@@ -157,7 +225,7 @@ impl<'a> Parent<'a> {
     }
 
     /// False if it sleeps.
-    fn step(&mut self, pipe: &mut Pipe) -> bool {
+    fn step(&mut self, pipe: &mut Queued) -> bool {
         self.step = match self.step {
             Step::Piling => {
                 self.board.keep_promise();
@@ -234,11 +302,11 @@ const STEPS: u32 = 17;
 fn in_this_order(mut parent: Parent<'_>, order: u32, aloud: u32) -> u32 {
     const WORDS: u32 = 4;
     let place = parent.board.place(parent.child);
-    let mut pipe = Pipe::default();
+    let mut pipe = Queued::default();
     let mut silent = 0;
     // Three steps a word: note it, look for the promise, print it.
     let (mut said, mut at, mut promised) = (0, 0, false);
-    let mut child_steps = |pipe: &mut Pipe| {
+    let mut child_steps = |pipe: &mut Queued| {
         let busy = said % 2 == 0;
         match at {
             0 => assert!(place.write(busy).is_some()),

@@ -1,4 +1,4 @@
-//! The scoreboard: memory that a parent and its children share, in which each child notes what it is
+//! The board: memory that a parent and its children share, in which each child notes what it is
 //! doing, so that it need not print a word for that while the parent is going to look anyway. Makes no
 //! sense of what is noted.
 //!
@@ -13,10 +13,7 @@
 
 #![allow(unsafe_code)]
 
-use crate::core::{
-    child::ChildId,
-    wire::{Entry, Word},
-};
+use crate::core::{child::ChildId, wire::Entry};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 use std::{
     fmt, io,
@@ -100,65 +97,43 @@ impl Drop for Memory {
 }
 
 /// The parent's view.
-pub(crate) struct Scoreboard {
+pub(crate) struct Board {
     memory: Arc<Memory>,
-    seen: Vec<Seen>,
 }
 
-/// What the parent knows of a child's entry.
-#[derive(Clone, Copy, Debug, Default)]
-struct Seen {
-    /// As it was when last looked at.
-    entry: Entry,
-    /// How many words for the child's state have come through its pipe since.
-    printed: u32,
-}
-
-impl Seen {
-    /// What a child has printed is compared with what it has noted, though it has noted nothing since: it
-    /// may have been read late, after newer words that were seen here.
-    fn is_to_be_compared(&self, entry: Entry) -> bool {
-        entry != self.entry || self.printed > 0
-    }
-}
-
-impl Scoreboard {
+impl Board {
     /// One for that many children.
     pub(crate) fn new(children: usize) -> io::Result<Self> {
         Ok(Self {
             memory: Arc::new(Memory::new(children)?),
-            seen: Vec::new(),
         })
     }
 
-    /// Makes an entry for a child that is about to be forked.
-    pub(crate) fn enter(&mut self, child: ChildId) {
-        self.set(child, Entry::of(child.generation()));
+    /// What a child has noted; nothing where there is no such slot.
+    pub(crate) fn entry(&self, slot: usize) -> Entry {
+        let entry = self.memory.entry(slot);
+        entry.map_or(Entry::default(), |entry| {
+            Entry::from_bits(entry.load(SeqCst))
+        })
     }
 
-    /// A child has been reaped. What a copy that it has made of itself has to say is not noted any more:
-    /// it shall find that nobody reads its pipe.
-    pub(crate) fn leave(&mut self, child: ChildId) {
-        self.set(child, Entry::default());
+    /// Before a fork, the entry of a child that has said nothing; after its end, of nobody. What a copy
+    /// that it has made of itself has to say is not noted then: it finds that nobody reads its pipe.
+    /// False if there is no such slot.
+    pub(crate) fn set_entry(&self, slot: usize, entry: Entry) -> bool {
+        let place = self.memory.entry(slot);
+        place.is_some_and(|place| {
+            place.store(entry.bits(), SeqCst);
+            true
+        })
     }
 
-    fn set(&mut self, child: ChildId, entry: Entry) {
-        let Some(place) = self.memory.entry(child.slot()) else {
-            return;
-        };
-        place.store(entry.bits(), SeqCst);
-        if self.seen.len() <= child.slot() {
-            self.seen.resize_with(child.slot() + 1, Seen::default);
-        }
-        self.seen[child.slot()] = Seen { entry, printed: 0 };
-    }
-
-    /// The place in which a child notes what it is doing: for the child itself.
-    pub(crate) fn place(&self, child: ChildId) -> Place {
-        Place {
+    /// The slot in which a child notes what it is doing: for the child itself.
+    pub(crate) fn slot(&self, child: ChildId) -> Slot {
+        Slot {
             entry: self.memory.entry(child.slot()).map(NonNull::from),
             promise: NonNull::from(self.memory.promise()),
-            generation: child.generation(),
+            serial: child.serial(),
             _memory: Arc::clone(&self.memory),
         }
     }
@@ -172,71 +147,30 @@ impl Scoreboard {
     pub(crate) fn keep_promise(&self) {
         self.memory.promise().store(0, SeqCst);
     }
-
-    /// A word for a child's state has come through its pipe.
-    pub(crate) fn printed(&mut self, child: ChildId) {
-        if let Some(seen) = self.seen.get_mut(child.slot()) {
-            seen.printed = seen.printed.saturating_add(1);
-        }
-    }
-
-    /// The slots of children that may have news.
-    pub(crate) fn to_look_at(&self) -> Vec<usize> {
-        let entries = self.memory.words().iter().step_by(LINE).skip(1);
-        entries
-            .zip(&self.seen)
-            .enumerate()
-            .filter(|(_, (entry, seen))| {
-                seen.is_to_be_compared(Entry::from_bits(entry.load(SeqCst)))
-            })
-            .map(|(slot, _)| slot)
-            .collect()
-    }
-
-    /// The words to be heard for what a child has noted since last asked, if in the books it is
-    /// `believed` to be busy, or not; see [`Entry::news`].
-    pub(crate) fn news(&mut self, child: ChildId, believed: bool) -> &'static [Word] {
-        let (Some(entry), Some(seen)) = (
-            self.memory.entry(child.slot()),
-            self.seen.get_mut(child.slot()),
-        ) else {
-            return &[];
-        };
-        let entry = Entry::from_bits(entry.load(SeqCst));
-        let of_this = |entry: Entry| entry.is_of(child.generation());
-        if !of_this(entry) || !of_this(seen.entry) || !seen.is_to_be_compared(entry) {
-            return &[];
-        }
-        let Seen {
-            entry: earlier,
-            printed,
-        } = std::mem::replace(seen, Seen { entry, printed: 0 });
-        entry.news(earlier, printed, believed)
-    }
 }
 
-impl fmt::Debug for Scoreboard {
+impl fmt::Debug for Board {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Scoreboard").finish_non_exhaustive()
+        f.debug_struct("Board").finish_non_exhaustive()
     }
 }
 
 /// Where one child notes what it is doing.
-pub(crate) struct Place {
+pub(crate) struct Slot {
     /// What is noted and looked at is kept at hand: each page that a child touches for a connection after
     /// others have run costs it more than the step itself.
     entry: Option<NonNull<AtomicU64>>,
     promise: NonNull<AtomicU64>,
-    generation: u32,
+    serial: u32,
     _memory: Arc<Memory>,
 }
 
 // SAFETY: what it points at is atomic, and stays for as long as it holds the memory.
-unsafe impl Send for Place {}
+unsafe impl Send for Slot {}
 // SAFETY: as above.
-unsafe impl Sync for Place {}
+unsafe impl Sync for Slot {}
 
-impl Place {
+impl Slot {
     /// Notes it. True if the parent is going to find it by itself, false if it has to be told.
     pub(crate) fn note(&self, busy: bool) -> bool {
         // The order matters: a promise that stands now is kept by looking later than this.
@@ -251,9 +185,7 @@ impl Place {
         let after = |bits| {
             let entry = Entry::from_bits(bits);
             // A copy that a child has made of itself, as by daemon(3), may outlive it.
-            entry
-                .is_of(self.generation)
-                .then(|| entry.after(busy).bits())
+            entry.is_of(self.serial).then(|| entry.after(busy).bits())
         };
         let before = place.fetch_update(SeqCst, SeqCst, after).ok()?;
         Some(Entry::from_bits(before).after(busy))

@@ -1,0 +1,120 @@
+//! The life of a new process from its fork to its end. It never returns into the loop, and drops
+//! nothing that the parent owns: those descriptors have been closed by number.
+
+use super::{fork::EXIT_ACCEPT, turn::Loop};
+use crate::{
+    core::{monitor::Monitor, system::System},
+    hooks::{ChildServer, PreForkHooks, Start, comm::Comm, server::complain},
+    sys::{
+        child_link::{ChildLink, PipeSink},
+        fork::{self, ChildSetup},
+        unix::{Newborn, Unix},
+    },
+};
+use std::{
+    io::{self, Write},
+    panic::{AssertUnwindSafe, catch_unwind},
+};
+
+/// The exit code of a child that panicked, as Rust has it for a program.
+const EXIT_PANIC: i32 = 101;
+/// The exit code of a child that could not start: `server_start` failed.
+const EXIT_START: i32 = 102;
+
+/// A system whose forks lead to processes.
+pub(crate) trait ChildSide: System {
+    /// Makes a new process a child, and gives it its end of the wire.
+    fn become_child(&mut self, newborn: Self::Newborn, monitor: &mut Monitor) -> io::Result<Comm>;
+    /// Ties it to the parent's life once more: the user's own set-up may have untied it.
+    fn tie_to_parent(&self) -> io::Result<()>;
+    /// Ends the process.
+    fn exit(&self, code: i32) -> !;
+}
+
+impl ChildSide for Unix {
+    fn become_child(&mut self, newborn: Newborn, monitor: &mut Monitor) -> io::Result<Comm> {
+        monitor.pid = std::process::id();
+        let (words, coalesce) = (monitor.comm_words(), monitor.coalesce_words());
+        let Newborn {
+            id,
+            ends,
+            parent,
+            mask,
+        } = newborn;
+        let setup = ChildSetup {
+            id: self.id,
+            parent,
+            null: &self.null,
+            stdout: &ends.stdout,
+            stderr: &ends.stderr,
+            grace: monitor.kill_timeout(),
+        };
+        let stop = fork::become_child(&setup, mask)?;
+        let death = self.death_read.take();
+        let death = death.ok_or_else(|| io::Error::other("the death watch is gone"))?;
+        let link = ChildLink::new(self.clock, stop, death)?;
+        let sink = PipeSink {
+            pipe: ends.comm.unwrap_or(ends.stdout),
+            slot: coalesce.then(|| self.board.slot(id)),
+        };
+        Ok(Comm::new(link, sink, words, coalesce))
+    }
+
+    fn tie_to_parent(&self) -> io::Result<()> {
+        fork::tie_to_parent(self.owner())
+    }
+
+    fn exit(&self, code: i32) -> ! {
+        fork::exit(code)
+    }
+}
+
+impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
+    /// In the child: everything, to the end of the process.
+    pub(super) fn live_as_child(&mut self, newborn: Y::Newborn) -> ! {
+        let life = AssertUnwindSafe(|| {
+            let parent = &mut self.parent;
+            match parent.system.become_child(newborn, &mut parent.monitor) {
+                Ok(mut comm) => self.serve(&mut comm),
+                Err(error) => {
+                    complain!("cannot become a child: {error}");
+                    EXIT_START
+                }
+            }
+        });
+        let code = catch_unwind(life).unwrap_or_else(|payload| {
+            // Dropping what was thrown could panic again.
+            std::mem::forget(payload);
+            EXIT_PANIC
+        });
+        // OK to ignore: there is nobody left to tell.
+        let _ = io::stdout().flush();
+        let _ = io::stderr().flush();
+        self.parent.system.exit(code)
+    }
+
+    /// The hooks, and serving between them. The exit code.
+    fn serve(&mut self, comm: &mut Comm) -> i32 {
+        let system = &self.parent.system;
+        let mut start = Start::new(&mut self.parent.monitor, comm, &mut self.server);
+        let started = self
+            .hooks
+            .server_start(&mut start)
+            .and_then(|()| system.tie_to_parent());
+        let code = match started {
+            Err(error) => {
+                complain!("server_start failed: {error}");
+                EXIT_START
+            }
+            Ok(()) => match start.serve() {
+                Ok(()) => 0,
+                Err(error) => {
+                    complain!("resume_accept failed: {error}");
+                    EXIT_ACCEPT
+                }
+            },
+        };
+        self.hooks.server_exiting(&mut start);
+        code
+    }
+}

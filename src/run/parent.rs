@@ -1,0 +1,111 @@
+//! The children and the system that they run on, together, so that neither outlives the other. Ends
+//! the children of a server that is stopped or dropped; calls no hook.
+
+use crate::core::{
+    child::{AFTER_KILL, Child, ChildId, Reason, Signal},
+    monitor::Monitor,
+    system::{Found, Pipe, Process, Reaped, System, Wait},
+    time::Time,
+};
+use std::time::Duration;
+
+/// What a server is without its hooks.
+#[derive(Debug)]
+pub(super) struct Parent<Y: System> {
+    pub(super) monitor: Monitor,
+    pub(super) system: Y,
+}
+
+impl<Y: System> Parent<Y> {
+    /// Tells the monitor what time it is, when it is used between two turns.
+    pub(super) fn tell_time(&mut self) {
+        self.monitor.is_now(self.system.now());
+    }
+
+    pub(super) fn ids(&self) -> Vec<ChildId> {
+        self.monitor.children().map(Child::id).collect()
+    }
+
+    /// Ends the children, outside of the loop: they are told, given `kill_timeout`, killed. What they
+    /// write meanwhile is read and dropped, so that none of them waits for a reader.
+    pub(super) fn end_children(&mut self) {
+        self.system.end_death_watch();
+        if self.monitor.pool.len() == 0 {
+            return;
+        }
+        self.tell_all(Signal::Interrupt);
+        let patience = self.monitor.kill_timeout();
+        self.await_deaths(self.system.now() + patience);
+        self.tell_all(Signal::Kill);
+        self.await_deaths(self.system.now() + AFTER_KILL);
+        for child in self.ids() {
+            log::error!("child {child} cannot be killed");
+        }
+    }
+
+    fn tell_all(&mut self, signal: Signal) {
+        for id in self.ids() {
+            self.monitor.retire(id, Reason::Shutdown);
+            if let Some(contact) = self.monitor.pool.contact(id)
+                && let Err(error) = contact.process.signal(signal)
+            {
+                log::debug!("{signal:?} to {id}: {error}");
+            }
+        }
+    }
+
+    /// Waits until all children have been reaped or `until` has come.
+    fn await_deaths(&mut self, until: Time) {
+        /// Should nothing tell of a death.
+        const LOOK_EVERY: Duration = Duration::from_millis(50);
+        let mut ready = Vec::new();
+        loop {
+            let ids = self.ids();
+            ids.into_iter().for_each(|id| self.end_one(id));
+            let now = self.system.now();
+            if self.monitor.pool.len() == 0 || until <= now {
+                return;
+            }
+            let wait = Wait::ForAnything(Some(until.since(now).min(LOOK_EVERY)));
+            // OK to go on when it fails: the deaths are found by looking.
+            let _ = self.system.wait(wait, &mut ready);
+            self.system.signals(true);
+        }
+    }
+
+    /// Reads what one child has written, and forgets it if it has ended.
+    fn end_one(&mut self, id: ChildId) {
+        let Some(contact) = self.monitor.pool.contact_mut(id) else {
+            return;
+        };
+        for pipe in Pipe::ALL {
+            self.monitor.report.output_dropped += discard(&mut contact.process, pipe);
+        }
+        if let Ok(Reaped::Ended(status)) = contact.process.reap() {
+            self.monitor.exited(id, status);
+        }
+    }
+}
+
+/// Reads what stands in a pipe, no more than one may hold by default, and says how much it was.
+fn discard(process: &mut dyn Process, pipe: Pipe) -> u64 {
+    let mut buffer = [0; 4096];
+    let mut total = 0;
+    for _ in 0..16 {
+        match process.read(pipe, &mut buffer) {
+            Ok(Found::Bytes(count)) => total += count as u64,
+            Ok(Found::Nothing | Found::End) | Err(_) => break,
+        }
+    }
+    total
+}
+
+/// A server that is dropped while children live, as in a panic of the program around it.
+impl<Y: System> Drop for Parent<Y> {
+    fn drop(&mut self) {
+        if self.system.is_owner() {
+            self.end_children();
+            self.system.close();
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! Reading what children say, from their pipes and from the board. Each pipe gets no more than its
+//! budget of a turn; what is left is read in the next one.
+
+use super::{child::ChildSide, turn::Loop};
+use crate::{
+    core::{
+        child::{ChildId, Flags},
+        error::Operation,
+        inbox::Contact,
+        system::{Found, Pipe, Ready, Source, Wait},
+        wire::{Output, Word},
+    },
+    hooks::{ChildServer, PreForkHooks},
+};
+use std::io;
+
+/// What one turn reads of one output at the most, so that a child that floods does not keep the
+/// parent from the others.
+const BUDGET: usize = 64 * 1024;
+/// How many tasks may wait for reading to stop in this turn. Each line of a child's output makes one,
+/// and a line may be a single byte.
+const ENOUGH_TASKS: usize = 16 * 1024;
+
+/// What is left to read.
+#[derive(Debug, Default)]
+pub(super) struct Reading {
+    /// Pipes that are known to have something: the poller is edge-triggered and will not say it again.
+    unread: Vec<(ChildId, Pipe)>,
+    /// Whether the board is to be looked at again, since something older may stand in a pipe.
+    board_again: bool,
+    buffer: Vec<u8>,
+}
+
+impl Reading {
+    pub(super) fn has_unread(&self) -> bool {
+        !self.unread.is_empty()
+    }
+}
+
+/// How far reading a pipe has come.
+#[derive(Debug)]
+enum Progress {
+    /// All that was there has been read.
+    Drained,
+    /// The budget is used up, and there may be more.
+    More,
+    /// It has ended.
+    Ended,
+    Failed(io::Error),
+}
+
+impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
+    /// Reads what has come. What would make the queue too long is left for the next turn.
+    pub(super) fn read(&mut self, ready: &[Ready]) {
+        for event in ready {
+            if let Source::Pipe(told, pipe) = event.source
+                && let Some(child) = self.parent.monitor.pool.told(told)
+            {
+                self.set_unread(child, pipe, event.hung_up);
+            }
+        }
+        let due = std::mem::take(&mut self.reading.unread);
+        for &(child, _) in &due {
+            self.parent.monitor.set_unread(child, false);
+        }
+        for (index, &(child, pipe)) in due.iter().enumerate() {
+            if index > 0 && self.parent.monitor.queue.len() >= ENOUGH_TASKS {
+                self.reading
+                    .unread
+                    .splice(0..0, due[index..].iter().copied());
+                break;
+            }
+            self.read_pipe(child, pipe);
+        }
+        for &(child, _) in &self.reading.unread {
+            self.parent.monitor.set_unread(child, true);
+        }
+    }
+
+    /// Notes that there is something in a pipe.
+    pub(super) fn set_unread(&mut self, child: ChildId, pipe: Pipe, hung_up: bool) {
+        if let Some(contact) = self.parent.monitor.pool.contact_mut(child)
+            && contact.inbox.set_unread(pipe, hung_up)
+        {
+            self.reading.unread.push((child, pipe));
+        }
+    }
+
+    /// Runs `with` while the contact of a child is out of the pool, which the hooks have meanwhile.
+    fn in_contact<R>(
+        &mut self,
+        child: ChildId,
+        with: impl FnOnce(&mut Self, &mut Contact) -> R,
+    ) -> Option<R> {
+        let mut contact = self.parent.monitor.pool.take_contact(child)?;
+        let result = with(self, &mut contact);
+        self.parent.monitor.pool.give_back(child, contact);
+        Some(result)
+    }
+
+    fn read_pipe(&mut self, child: ChildId, pipe: Pipe) {
+        let progress = self.in_contact(child, |this, contact| {
+            let progress = this.read_some(child, contact, pipe);
+            if matches!(progress, Progress::Ended) {
+                contact
+                    .inbox
+                    .end_line(pipe, |found| this.deliver(child, pipe, found));
+            }
+            if matches!(progress, Progress::Ended | Progress::Failed(_)) {
+                contact.close(pipe);
+            }
+            (progress, contact.is_dead())
+        });
+        match progress {
+            Some((Progress::More, _)) => self.set_unread(child, pipe, false),
+            // Its burial says that its outputs have ended.
+            Some((Progress::Ended | Progress::Failed(_), true)) => self.bury_if_read(child),
+            Some((Progress::Ended, false)) => self.output_ended(child, pipe),
+            Some((Progress::Failed(error), false)) => {
+                self.run_error_of(Operation::Read, &error, child);
+                self.output_ended(child, pipe);
+            }
+            Some((Progress::Drained, _)) | None => {}
+        }
+    }
+
+    /// Reads of one pipe what the budget of a turn allows, and of a dead child's what stood in it when it
+    /// was reaped: a grandchild may hold the pipe and write for ever.
+    fn read_some(&mut self, child: ChildId, contact: &mut Contact, pipe: Pipe) -> Progress {
+        let Some(hung_up) = contact.inbox.take_unread(pipe) else {
+            return Progress::Drained;
+        };
+        let mut buffer = std::mem::take(&mut self.reading.buffer);
+        buffer.resize(BUDGET, 0);
+        let mut left = BUDGET.min(contact.allowance(pipe));
+        let progress = loop {
+            if left == 0 {
+                break match contact.allowance(pipe) {
+                    0 => Progress::Ended,
+                    _ => Progress::More,
+                };
+            }
+            match contact.process.read(pipe, &mut buffer[..left]) {
+                Ok(Found::Bytes(count)) => {
+                    let bytes = &buffer[..count];
+                    contact
+                        .inbox
+                        .feed(pipe, bytes, |found| self.deliver(child, pipe, found));
+                    contact.spend(pipe, count);
+                    // A short read has emptied the pipe, and the poller will tell of more; but not of
+                    // an end that it has told of already.
+                    if count < left && !hung_up && !contact.is_dead() {
+                        break Progress::Drained;
+                    }
+                    left -= count;
+                }
+                Ok(Found::Nothing) if contact.is_dead() => break Progress::Ended,
+                Ok(Found::Nothing) => break Progress::Drained,
+                Ok(Found::End) => break Progress::Ended,
+                Err(error) => break Progress::Failed(error),
+            }
+        };
+        self.reading.buffer = buffer;
+        progress
+    }
+
+    /// Hears what children have noted while the parent was going to look. What a child has printed was
+    /// printed before, so the pipes come first. Where one was not read to its end there may be an older word
+    /// in it, so there is another look when more has been read.
+    pub(super) fn look_at_board(&mut self, wait: Wait) {
+        if !matches!(wait, Wait::ForWords(_)) && !self.reading.board_again {
+            return;
+        }
+        self.reading.board_again = self.reading.has_unread();
+        let (pool, system) = (&self.parent.monitor.pool, &self.parent.system);
+        let changed: Vec<_> = pool
+            .inboxes()
+            .filter(|(id, inbox)| inbox.is_to_be_compared(system.noted(id.slot())))
+            .map(|(id, _)| id)
+            .collect();
+        changed.into_iter().for_each(|child| self.hear_board(child));
+    }
+
+    /// Hears what one child has noted.
+    pub(super) fn hear_board(&mut self, child: ChildId) {
+        let Some(believed) = self.parent.monitor.is_busy(child) else {
+            return;
+        };
+        let entry = self.parent.system.noted(child.slot());
+        let Some(contact) = self.parent.monitor.pool.contact_mut(child) else {
+            return;
+        };
+        let changes = contact.inbox.compare(entry, believed);
+        for &word in changes {
+            self.deliver(child, Pipe::Stdout, Output::Word(word));
+        }
+        // After that: what is read there may be a newer word.
+        if changes.last() == Some(&Word::NotBusy) {
+            self.end_line(child);
+        }
+    }
+
+    /// A word that is printed ends a line that the handler has left unfinished, so one that is noted does too.
+    /// What the handler has printed since the pipe was read comes first: it is all there by now.
+    fn end_line(&mut self, child: ChildId) {
+        if !self.is_unfinished(child) {
+            return;
+        }
+        self.read_pipe(child, Pipe::Stdout);
+        if self.is_unfinished(child) {
+            self.in_contact(child, |this, contact| {
+                let found = |found: Output<'_>| this.deliver(child, Pipe::Stdout, found);
+                contact.inbox.end_line(Pipe::Stdout, found);
+            });
+        }
+    }
+
+    fn is_unfinished(&mut self, child: ChildId) -> bool {
+        let contact = self.parent.monitor.pool.contact_mut(child);
+        contact.is_some_and(|contact| contact.inbox.is_unfinished(Pipe::Stdout))
+    }
+
+    fn output_ended(&mut self, child: ChildId, pipe: Pipe) {
+        let flag = match pipe {
+            Pipe::Stdout => Flags::STDOUT_OPEN,
+            Pipe::Stderr => Flags::STDERR_OPEN,
+            Pipe::Comm => return,
+        };
+        if self.parent.monitor.output_ended(child, flag) {
+            self.call_server_closed(child);
+        }
+    }
+}

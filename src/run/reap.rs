@@ -1,0 +1,123 @@
+//! How children end: reaping, the end of a record, errors on one child. A child that was reaped stays in
+//! the table until what stood in its pipes has been read, within the same budget as a living one's.
+
+use super::{child::ChildSide, fork::EXIT_ACCEPT, turn::Loop};
+use crate::{
+    core::{
+        child::{Child, ChildId, Reason, WaitStatus},
+        error::Operation,
+        states::Event,
+        system::{Pipe, Reaped},
+        wire::Entry,
+    },
+    hooks::{ChildServer, PreForkHooks},
+};
+use std::io;
+
+impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
+    /// Reaps every child that has ended.
+    pub(super) fn reap(&mut self) {
+        if std::mem::take(&mut self.deaths_unknown) {
+            self.look_for_deaths();
+        }
+    }
+
+    /// SIGCHLD says that somebody has ended, and not who.
+    fn look_for_deaths(&mut self) {
+        while let Some(pid) = self.parent.system.peek() {
+            let Some(child) = self.living_by_pid(pid) else {
+                // A child of the program's own, and it hides whoever has ended after it.
+                return self.look_at_everybody();
+            };
+            if !self.reap_one(child) {
+                return;
+            }
+        }
+    }
+
+    pub(super) fn look_at_everybody(&mut self) {
+        for child in self.parent.ids() {
+            self.reap_one(child);
+        }
+    }
+
+    /// The child of that pid that was not reaped: the number of one that was may be another's by now.
+    fn living_by_pid(&self, pid: u32) -> Option<ChildId> {
+        let pool = &self.parent.monitor.pool;
+        let lives = |id| pool.contact(id).is_some_and(|contact| !contact.is_dead());
+        let mut found = pool.iter().filter(|child| child.pid() == pid);
+        found.find(|child| lives(child.id())).map(Child::id)
+    }
+
+    /// Reaps a child if it has ended, and says whether it had.
+    fn reap_one(&mut self, child: ChildId) -> bool {
+        let contact = self.parent.monitor.pool.contact_mut(child);
+        let Some(contact) = contact.filter(|contact| !contact.is_dead()) else {
+            return false;
+        };
+        match contact.process.reap() {
+            Ok(Reaped::Ended(status)) => {
+                contact.note_end(status);
+                for pipe in Pipe::ALL {
+                    self.set_unread(child, pipe, true);
+                }
+                self.bury_if_read(child);
+                true
+            }
+            Ok(Reaped::Not) => false,
+            Err(error) => {
+                self.run_error_of(Operation::Wait, &error, child);
+                false
+            }
+        }
+    }
+
+    /// Buries a dead child once all that it has written has been read.
+    pub(super) fn bury_if_read(&mut self, child: ChildId) {
+        let contact = self.parent.monitor.pool.contact(child);
+        if let Some(status) = contact.and_then(|contact| contact.read_to_its_end()) {
+            self.bury(child, status);
+        }
+    }
+
+    /// A child is dead, and has been read: the hooks, then the end of its record.
+    fn bury(&mut self, child: ChildId, status: Option<WaitStatus>) {
+        self.hear_board(child);
+        if self.parent.monitor.close(child) {
+            self.call_server_closed(child);
+        }
+        self.parent.system.set_noted(child.slot(), Entry::default());
+        let Some((record, death)) = self.parent.monitor.exited(child, status) else {
+            return;
+        };
+        self.call("server_exited", |hooks, monitor| {
+            hooks.server_exited(monitor, &record, &death);
+        });
+        if !self.parent.monitor.is_shutdown() {
+            self.parent.monitor.post_event(Event::Forkoff);
+        }
+        if death.code() == Some(EXIT_ACCEPT) {
+            self.look_whether_lost();
+        }
+    }
+
+    /// A child could not accept: that may be the end of the server, which is said once.
+    fn look_whether_lost(&mut self) {
+        if !self.lost
+            && let Some(error) = self.server.lost()
+        {
+            self.lost = true;
+            self.call_child(&error);
+        }
+    }
+
+    /// An operation on one child has failed. Unless that shuts the server down, as the default of
+    /// the hook does, that child is killed and replaced.
+    pub(super) fn run_error_of(&mut self, operation: Operation, error: &io::Error, child: ChildId) {
+        self.call_run_error(operation, error, Some(child));
+        let monitor = &mut self.parent.monitor;
+        if !monitor.is_shutdown() && !monitor.queue.has(&Event::Shutdown) {
+            monitor.stop(child, Reason::Faulty);
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! The loop: wait, heed signals, reap, read, look at the board, fire what is due, perform what was
+//! asked for. A table of contents; each step is in a file of its own. Over any `System`.
+
+use super::{hooked::Words, parent::Parent, read::Reading};
+use crate::{
+    core::{
+        error::Error,
+        monitor::Monitor,
+        pool,
+        report::Report,
+        signal_policy::{self, Wish},
+        slow_hooks::SlowHooks,
+        states::Event,
+        system::{Ready, Source, System, Wait},
+        time::Time,
+    },
+    hooks::{ChildServer, PreForkHooks},
+    run::{Turn, child::ChildSide},
+};
+use std::time::Duration;
+
+/// How often output is offered again to a reader that was full.
+const OFFER_AGAIN: Duration = Duration::from_millis(20);
+/// How often is looked for the dead: should SIGCHLD be lost, as when the program blocks it, or should
+/// somebody else in the program reap a child, nothing else would tell.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// For how long, at the end, what is queued is done and a slow reader of our own output waited for.
+const LAST_WORK: Duration = Duration::from_secs(1);
+
+/// A server and its loop.
+#[derive(Debug)]
+pub(crate) struct Loop<H, S, Y: System> {
+    pub(super) hooks: H,
+    pub(super) server: S,
+    pub(super) parent: Parent<Y>,
+    pub(super) reading: Reading,
+    pub(super) words: Words,
+    pub(super) slow: SlowHooks,
+    pub(super) warned_of_threads: bool,
+    /// Why the server ends, if that is because something has failed.
+    pub(super) failure: Option<Error>,
+    /// The server's socket is lost, and that has been said.
+    pub(super) lost: bool,
+    /// Some child may have ended.
+    pub(super) deaths_unknown: bool,
+    pub(super) done: bool,
+    ready: Vec<Ready>,
+    /// When the loop should have turned next, as known at the end of the last turn.
+    expected: Option<Time>,
+    /// When to look for deaths in any case.
+    look_at: Option<Time>,
+    /// When the end comes at the latest, once there are no children left.
+    at_the_latest: Option<Time>,
+}
+
+impl<H, S, Y: System> Loop<H, S, Y> {
+    pub(crate) fn new(hooks: H, server: S, monitor: Monitor, system: Y) -> Self {
+        Self {
+            hooks,
+            server,
+            parent: Parent { monitor, system },
+            reading: Reading::default(),
+            words: Words::default(),
+            slow: SlowHooks::default(),
+            warned_of_threads: false,
+            failure: None,
+            lost: false,
+            deaths_unknown: false,
+            done: false,
+            ready: Vec::new(),
+            expected: None,
+            look_at: None,
+            at_the_latest: None,
+        }
+    }
+
+    /// How long nothing has to be done; `None` for ever.
+    fn patience(&self) -> Option<Duration> {
+        let monitor = &self.parent.monitor;
+        if self.deaths_unknown || !monitor.queue.is_empty() || self.reading.has_unread() {
+            return Some(Duration::ZERO);
+        }
+        let now = self.parent.system.now();
+        let deadlines = [monitor.deadline(), monitor.last_deadline(), self.look_at];
+        let due = deadlines.into_iter().flatten().min();
+        let due = due.map(|deadline| deadline.since(now));
+        let offer = self.parent.system.is_printing().then_some(OFFER_AGAIN);
+        [due, offer].into_iter().flatten().min()
+    }
+
+    /// What the next turn of `run` begins with: words pile up if they keep coming and no decision hangs on
+    /// them.
+    pub(crate) fn next_wait(&self) -> Wait {
+        match self.word_batch() {
+            Some(batch) => Wait::ForWords(batch),
+            None => Wait::ForAnything(None),
+        }
+    }
+
+    fn word_batch(&self) -> Option<Duration> {
+        let monitor = &self.parent.monitor;
+        if self.words.in_turn == 0
+            || monitor.is_shutdown()
+            || self.patience() == Some(Duration::ZERO)
+        {
+            return None;
+        }
+        pool::word_batch(monitor.pool.census(), &monitor.attributes)
+    }
+}
+
+impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
+    pub(super) fn run(&mut self) -> Result<Report, Error> {
+        loop {
+            if self.turn(self.next_wait())?.is_done() {
+                return Ok(self.parent.monitor.report().clone());
+            }
+        }
+    }
+
+    pub(crate) fn turn(&mut self, wait: Wait) -> Result<Turn, Error> {
+        if !self.done {
+            self.parent.system.take_possession();
+            let ready = self.wait(wait)?;
+            self.tick();
+            self.heed_signals(&ready);
+            self.reap();
+            self.read(&ready);
+            self.look_at_board(wait);
+            self.parent.monitor.fire_due();
+            self.post_watched(&ready);
+            self.perform();
+            self.pass_on_output();
+            self.ready = ready;
+            self.end_if_over();
+        }
+        self.outcome()
+    }
+
+    fn wait(&mut self, wait: Wait) -> Result<Vec<Ready>, Error> {
+        let patience = self.patience();
+        let sooner = |wait| [wait, patience].into_iter().flatten().min();
+        let wait = match wait {
+            Wait::ForAnything(wait) => Wait::ForAnything(sooner(wait)),
+            Wait::ForWords(batch) => Wait::ForWords(sooner(Some(batch)).unwrap_or(batch)),
+        };
+        let mut ready = std::mem::take(&mut self.ready);
+        self.parent.system.wait(wait, &mut ready)?;
+        Ok(ready)
+    }
+
+    /// The only reading of the clock for what happens in a turn. (What a program does between two turns
+    /// has one of its own: [`Parent::tell_time`].)
+    fn tick(&mut self) {
+        let now = self.parent.system.now();
+        // Later than it should have been: we were stopped, or starved, and the children may have
+        // been so as well. That time is nobody's silence.
+        let gap = self
+            .expected
+            .map_or(Duration::ZERO, |expected| now.since(expected));
+        self.parent.monitor.tick(now, gap);
+        self.words.in_turn = 0;
+        if self.look_at.is_some_and(|at| at <= now) {
+            self.look_at = None;
+            self.look_at_everybody();
+        }
+    }
+
+    fn heed_signals(&mut self, ready: &[Ready]) {
+        let woken = ready.iter().any(|event| event.source == Source::Signals);
+        let arrived = self.parent.system.signals(woken);
+        self.deaths_unknown |= arrived.deaths > 0;
+        let is_shutdown = self.parent.monitor.is_shutdown();
+        let wish = signal_policy::wish(arrived.terminations, arrived.interrupts, is_shutdown);
+        if wish >= Wish::Shutdown {
+            // Now, not in its turn: children that a Ctrl-C has ended already were asked.
+            self.call_shutdown();
+        }
+        if wish == Wish::Kill {
+            self.kill_what_is_left();
+        }
+    }
+
+    fn post_watched(&mut self, ready: &[Ready]) {
+        for event in ready {
+            if let Source::Watch(number) = event.source
+                && let Some(state) = self.parent.system.watched_state(number)
+            {
+                // Once, however often it was reported: whoever is called expects to find something.
+                let event = Event::State(state.to_owned());
+                if !self.parent.monitor.queue.has(&event) {
+                    self.parent.monitor.post_event(event);
+                }
+            }
+        }
+    }
+
+    fn pass_on_output(&mut self) {
+        self.parent.monitor.report.output_dropped += self.parent.system.flush();
+    }
+
+    /// When the shutdown has come to its end: the last child reaped, the last output passed on.
+    fn end_if_over(&mut self) {
+        self.give_up_the_immortal();
+        let monitor = &self.parent.monitor;
+        if !monitor.is_shutdown() || monitor.pool.len() > 0 {
+            return;
+        }
+        let give_up = *self.at_the_latest.get_or_insert(monitor.now() + LAST_WORK);
+        // A state that posts itself leaves work for ever.
+        let works = !monitor.queue.is_empty() || self.parent.system.is_printing();
+        if works && monitor.now() < give_up {
+            return;
+        }
+        self.parent.monitor.report.output_dropped += self.parent.system.give_up_printing();
+        self.stop();
+    }
+
+    /// A shutdown does not wait for ever for children that hang in the kernel.
+    fn give_up_the_immortal(&mut self) {
+        for (_, pid) in self.parent.monitor.take_immortal() {
+            log::error!("child {pid} cannot be killed; the shutdown goes on without it");
+        }
+    }
+
+    /// The end, now: the children that live are ended, and the last hook is called.
+    pub(super) fn stop(&mut self) {
+        if std::mem::replace(&mut self.done, true) {
+            return;
+        }
+        self.parent.end_children();
+        self.parent.tell_time();
+        self.call_stop();
+        // Signals last: one more SIGTERM must not end the process before the server has cleared up.
+        self.parent.system.close();
+    }
+
+    /// What is left after a turn. A server that has ended because of an error says so once.
+    fn outcome(&mut self) -> Result<Turn, Error> {
+        if self.done
+            && let Some(error) = self.failure.take()
+        {
+            return Err(error);
+        }
+        let now = self.parent.system.now();
+        if self.parent.monitor.pool.len() > 0 {
+            self.look_at.get_or_insert(now + LOOK_EVERY);
+        } else {
+            self.look_at = None;
+        }
+        let wait = if self.done { None } else { self.patience() };
+        self.expected = wait.map(|wait| now + wait);
+        Ok(Turn {
+            done: self.done,
+            wait,
+        })
+    }
+}

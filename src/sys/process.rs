@@ -1,0 +1,173 @@
+//! The process of one child: its pipes, signals to it, its status. Always of one known child, never of
+//! "any".
+
+#![allow(unsafe_code)]
+
+use super::{
+    fd_registry::Ours,
+    pipes::{self, ParentEnds},
+    poller::OutputWatch,
+};
+use crate::core::{
+    child::{ChildId, Signal, WaitStatus},
+    system::{Found, Pipe, Process, Reaped, Source, Told},
+};
+use nix::libc;
+use std::{
+    io,
+    mem::MaybeUninit,
+    os::fd::{AsRawFd, OwnedFd},
+    rc::Rc,
+};
+
+/// A child of this process.
+#[derive(Debug)]
+pub(crate) struct ChildProcess {
+    id: ChildId,
+    pid: libc::pid_t,
+    pipes: [Option<Ours<OwnedFd>>; 3],
+    watch: Rc<OutputWatch>,
+}
+
+impl ChildProcess {
+    pub(crate) fn new(id: ChildId, pid: u32, ends: ParentEnds, watch: Rc<OutputWatch>) -> Self {
+        Self {
+            id,
+            // OK because it has come from fork(2).
+            pid: pid as libc::pid_t,
+            pipes: [Some(ends.stdout), Some(ends.stderr), ends.comm],
+            watch,
+        }
+    }
+
+    /// Has the poller watch the pipes.
+    pub(crate) fn watch(&self) -> io::Result<()> {
+        for pipe in Pipe::ALL {
+            if let Some(fd) = self.fd(pipe) {
+                let source = Source::Pipe(Told::of(self.id), pipe);
+                self.watch.add(fd.as_raw_fd(), source)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn fd(&self, pipe: Pipe) -> Option<&OwnedFd> {
+        self.pipes[pipe as usize].as_deref()
+    }
+}
+
+impl Process for ChildProcess {
+    fn read(&mut self, pipe: Pipe, buffer: &mut [u8]) -> io::Result<Found> {
+        let Some(fd) = self.fd(pipe) else {
+            return Ok(Found::Nothing);
+        };
+        Ok(match pipes::read(fd, buffer)? {
+            None => Found::Nothing,
+            Some(0) => Found::End,
+            Some(count) => Found::Bytes(count),
+        })
+    }
+
+    fn pending(&self, pipe: Pipe) -> io::Result<usize> {
+        self.fd(pipe).map_or(Ok(0), pipes::pending)
+    }
+
+    fn close(&mut self, pipe: Pipe) {
+        let Some(fd) = self.pipes[pipe as usize].take() else {
+            return;
+        };
+        // Before it is closed: a sibling that was forked meanwhile may hold a copy for a moment, and
+        // the kernel would go on reporting events for it.
+        if let Err(error) = self.watch.remove(fd.as_raw_fd()) {
+            log::debug!("deregistering an output of {}: {error}", self.id);
+        }
+    }
+
+    /// The pid is a stranger's if somebody else in the program has reaped the child: the kernel is asked
+    /// first whether it is a child of ours still.
+    fn signal(&self, signal: Signal) -> io::Result<()> {
+        if !is_ours(self.pid)? {
+            return Ok(());
+        }
+        // SAFETY: `kill` has no memory to corrupt; the pid is positive, so no group is meant.
+        let sent = unsafe { libc::kill(self.pid, number(signal)) };
+        if sent == 0 {
+            Ok(())
+        } else {
+            Err(io::Error::last_os_error())
+        }
+    }
+
+    fn reap(&self) -> io::Result<Reaped> {
+        let mut status = 0;
+        loop {
+            // SAFETY: `status` is valid for writes for the length of the call. (nix's wrapper is not
+            // used: it collects a child and then fails if it does not know the signal that ended it.)
+            let found = unsafe { libc::waitpid(self.pid, &raw mut status, libc::WNOHANG) };
+            if found == 0 {
+                return Ok(Reaped::Not);
+            }
+            if found > 0 {
+                return Ok(Reaped::Ended(Some(WaitStatus::from_raw(status))));
+            }
+            let error = io::Error::last_os_error();
+            match error.raw_os_error() {
+                Some(libc::EINTR) => {}
+                Some(libc::ECHILD) => return Ok(Reaped::Ended(None)),
+                _ => return Err(error),
+            }
+        }
+    }
+}
+
+/// The pipes are deregistered one by one: see `close`. A child never drops its siblings.
+impl Drop for ChildProcess {
+    fn drop(&mut self) {
+        Pipe::ALL.into_iter().for_each(|pipe| self.close(pipe));
+    }
+}
+
+fn number(signal: Signal) -> libc::c_int {
+    match signal {
+        Signal::Abort => libc::SIGABRT,
+        Signal::Continue => libc::SIGCONT,
+        Signal::Hangup => libc::SIGHUP,
+        Signal::Interrupt => libc::SIGINT,
+        Signal::Kill => libc::SIGKILL,
+        Signal::Quit => libc::SIGQUIT,
+        Signal::Stop => libc::SIGSTOP,
+        Signal::Terminate => libc::SIGTERM,
+        Signal::User1 => libc::SIGUSR1,
+        Signal::User2 => libc::SIGUSR2,
+    }
+}
+
+/// Whether `pid` is a child of this process that was not reaped, be it dead or alive.
+fn is_ours(pid: libc::pid_t) -> io::Result<bool> {
+    match wait_without_reaping(libc::P_PID, pid as libc::id_t) {
+        Ok(_) => Ok(true),
+        Err(error) if error.raw_os_error() == Some(libc::ECHILD) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// The pid of some child of this process that has ended and was not reaped, ours or the program's
+/// own. It is left as it is: to reap "any" child would steal the status of others.
+pub(crate) fn peek() -> Option<u32> {
+    let pid = wait_without_reaping(libc::P_ALL, 0).ok()?;
+    u32::try_from(pid).ok().filter(|pid| *pid > 0)
+}
+
+/// The pid of one that has ended, zero if none has.
+fn wait_without_reaping(which: libc::idtype_t, id: libc::id_t) -> io::Result<libc::pid_t> {
+    let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
+    let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    // SAFETY: `info` is valid for writes for the length of the call.
+    let found = unsafe { libc::waitid(which, id, info.as_mut_ptr(), options) };
+    if found < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: all bytes zero are a valid siginfo; waitid has filled in the fields of SIGCHLD, or left
+    // zero where nobody has ended.
+    Ok(unsafe { info.assume_init().si_pid() })
+}

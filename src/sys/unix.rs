@@ -1,0 +1,319 @@
+//! The operating system as one server's loop has it: `System`, done by Unix. Acts when told to; decides
+//! nothing.
+
+use super::{
+    board::Board,
+    clock::Clock,
+    fd_registry::{Ours, PreForkId},
+    fork::{self, Side},
+    limits::{self, Threads},
+    output::Outputs,
+    pipes::{self, ChildEnds},
+    poller::Poller,
+    process::{self, ChildProcess},
+    signals::{Mask, Statuses, Subscription},
+};
+use crate::core::{
+    child::ChildId,
+    error::{Error, Operation},
+    queue::PrintTo,
+    signal_policy::Arrived,
+    states::{Readiness, Watch, WatchId},
+    system::{ForkTerms, Forked, Ready, Source, System, Wait},
+    time::Time,
+    wire::Entry,
+};
+use mio::Interest;
+use nix::{fcntl::OFlag, sys::stat::Mode};
+use std::{
+    io,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd},
+    time::Duration,
+};
+
+/// A descriptor of the subclass's own: our duplicate of it.
+#[derive(Debug)]
+struct Watched {
+    id: WatchId,
+    fd: Ours<OwnedFd>,
+    interest: Interest,
+    state: String,
+}
+
+impl Watched {
+    fn source(&self) -> Source {
+        Source::Watch(self.id.number())
+    }
+}
+
+/// What a new child has of its fork.
+#[derive(Debug)]
+pub(crate) struct Newborn {
+    pub(crate) id: ChildId,
+    pub(crate) ends: ChildEnds,
+    /// The pid of its parent.
+    pub(crate) parent: u32,
+    pub(crate) mask: Mask,
+}
+
+/// Everything of the operating system that one server holds in the parent, but for the children.
+#[derive(Debug)]
+pub(crate) struct Unix {
+    pub(crate) id: PreForkId,
+    pub(crate) clock: Clock,
+    pub(crate) board: Board,
+    pub(crate) null: Ours<OwnedFd>,
+    /// The end that children watch; taken by a child.
+    pub(crate) death_read: Option<Ours<OwnedFd>>,
+    /// Nothing is written to it. It is open for as long as this process lives, and nowhere else.
+    death_write: Option<Ours<OwnedFd>>,
+    poller: Poller,
+    outputs: Outputs,
+    threads: Threads,
+    signals: Option<Subscription>,
+    statuses: Option<Statuses>,
+    watches: Vec<Watched>,
+    owner: u32,
+}
+
+impl Unix {
+    /// That of a server which has so many children at the most, for now.
+    pub(crate) fn new(id: PreForkId, handle_signals: bool, children: usize) -> Result<Self, Error> {
+        let pipe = |error| Error::new(Operation::Pipe, "for the death watch", error);
+        let null = open_null()?;
+        // Made now, its buffer is made once, and not in each child.
+        let _ = io::stdout();
+        let (death_read, death_write) = pipes::pipe().map_err(pipe)?;
+        let death_read = Ours::childrens(death_read, id);
+        let death_write = Ours::parents(death_write);
+        let poller = Poller::new().map_err(|error| Error::new(Operation::Poll, "set-up", error))?;
+        let signal = |error| Error::new(Operation::Signal, "set-up", error);
+        let statuses = Statuses::keep().map_err(signal)?;
+        let signals = Subscription::new(handle_signals).map_err(signal)?;
+        poller
+            .add_urgent(
+                signals.as_fd().as_raw_fd(),
+                Source::Signals,
+                Interest::READABLE,
+            )
+            .map_err(|error| Error::new(Operation::Register, "signal pipe", error))?;
+        let board =
+            Board::new(children).map_err(|error| Error::new(Operation::Map, "the board", error))?;
+        Ok(Self {
+            id,
+            clock: Clock::new(),
+            board,
+            null: Ours::parents(null),
+            death_read: Some(death_read),
+            death_write: Some(death_write),
+            poller,
+            outputs: Outputs::new(),
+            threads: Threads::open(),
+            signals: Some(signals),
+            statuses: Some(statuses),
+            watches: Vec::new(),
+            owner: std::process::id(),
+        })
+    }
+
+    /// The pid of the parent.
+    pub(crate) fn owner(&self) -> u32 {
+        self.owner
+    }
+
+    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.poller.as_fd()
+    }
+
+    /// Lets words pile up, and collects what is ready then. The order is that of the board: the promise
+    /// is taken back before the poller is asked.
+    fn wait_for_words(&mut self, batch: Duration, ready: &mut Vec<Ready>) -> io::Result<()> {
+        self.board.promise_to_look();
+        let piled = self.poller.wait_urgent(batch, ready);
+        self.board.keep_promise();
+        piled?;
+        self.poller.wait(Some(Duration::ZERO), ready)
+    }
+}
+
+impl System for Unix {
+    type Newborn = Newborn;
+    type Process = ChildProcess;
+
+    fn now(&self) -> Time {
+        self.clock.now()
+    }
+
+    fn is_owner(&self) -> bool {
+        self.owner == std::process::id()
+    }
+
+    fn take_possession(&mut self) {
+        if !self.is_owner() {
+            self.owner = std::process::id();
+            self.threads = Threads::open();
+        }
+    }
+
+    fn wait(&mut self, wait: Wait, ready: &mut Vec<Ready>) -> Result<(), Error> {
+        ready.clear();
+        let waited = match wait {
+            Wait::ForAnything(timeout) => self.poller.wait(timeout, ready),
+            Wait::ForWords(batch) => self.wait_for_words(batch, ready),
+        };
+        waited.map_err(|error| Error::new(Operation::Poll, "for events", error))
+    }
+
+    fn signals(&mut self, woken: bool) -> Arrived {
+        self.signals
+            .as_mut()
+            .map(|signals| signals.arrived(woken))
+            .unwrap_or_default()
+    }
+
+    fn check_threads(&self) -> Result<(), Error> {
+        self.threads.expect_one()
+    }
+
+    fn fork(&mut self, terms: ForkTerms) -> Result<Forked<ChildProcess, Newborn>, Error> {
+        let (ends, childs) = pipes::for_child(terms.private)
+            .map_err(|error| Error::new(Operation::Pipe, "for a child", error))?;
+        let parent = std::process::id();
+        let signal = |error| Error::new(Operation::Signal, "mask", error);
+        let mask = Mask::block_all().map_err(signal)?;
+        match fork::fork(&mask) {
+            Ok(Side::Child) => Ok(Forked::Child(Newborn {
+                id: terms.id,
+                ends: childs,
+                parent,
+                mask,
+            })),
+            Ok(Side::Parent(pid)) => {
+                drop(childs);
+                let process = ChildProcess::new(terms.id, pid, ends, self.poller.outputs());
+                let watched = process.watch();
+                Ok(Forked::Parent {
+                    pid,
+                    watched: watched.and_then(|()| mask.restore()),
+                    process,
+                })
+            }
+            Err(error) => {
+                mask.restore().map_err(signal)?;
+                Err(Error::new(Operation::Fork, "a child", error))
+            }
+        }
+    }
+
+    fn is_passing(&self, error: &io::Error) -> bool {
+        limits::is_passing(error)
+    }
+
+    fn peek(&mut self) -> Option<u32> {
+        process::peek()
+    }
+
+    fn noted(&self, slot: usize) -> Entry {
+        self.board.entry(slot)
+    }
+
+    fn set_noted(&mut self, slot: usize, entry: Entry) -> bool {
+        self.board.set_entry(slot, entry)
+    }
+
+    fn print(&mut self, to: PrintTo, bytes: &[u8]) {
+        self.outputs.push(to, bytes);
+    }
+
+    fn flush(&mut self) -> u64 {
+        self.outputs.flush()
+    }
+
+    fn is_printing(&self) -> bool {
+        self.outputs.is_waiting()
+    }
+
+    fn give_up_printing(&mut self) -> u64 {
+        self.outputs.give_up()
+    }
+
+    fn watch(&mut self, watch: Watch) -> io::Result<()> {
+        let Watch {
+            id,
+            descriptor,
+            readiness,
+            state,
+        } = watch;
+        // OK because `select_read` and `select_write` put one in.
+        let Ok(fd) = descriptor.downcast::<OwnedFd>() else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        let interest = match readiness {
+            Readiness::Read => Interest::READABLE,
+            Readiness::Write => Interest::WRITABLE,
+        };
+        let watch = Watched {
+            id,
+            fd: Ours::parents(*fd),
+            interest,
+            state,
+        };
+        self.poller
+            .add_urgent(watch.fd.as_raw_fd(), watch.source(), watch.interest)?;
+        self.watches.push(watch);
+        Ok(())
+    }
+
+    fn unwatch(&mut self, id: WatchId) {
+        if let Some(at) = self.watches.iter().position(|watch| watch.id == id) {
+            let watch = self.watches.swap_remove(at);
+            if let Err(error) = self.poller.remove_urgent(watch.fd.as_raw_fd()) {
+                log::debug!(
+                    "deregistering the descriptor of state {}: {error}",
+                    watch.state
+                );
+            }
+        }
+    }
+
+    fn watched_state(&self, number: u64) -> Option<&str> {
+        let mut watches = self.watches.iter();
+        let watch = watches.find(|watch| watch.id.number() == number)?;
+        let renewed =
+            self.poller
+                .renew_urgent(watch.fd.as_raw_fd(), watch.source(), watch.interest);
+        if let Err(error) = renewed {
+            log::warn!("watching the descriptor of state {}: {error}", watch.state);
+        }
+        Some(&watch.state)
+    }
+
+    fn end_death_watch(&mut self) {
+        self.death_write = None;
+    }
+
+    fn close(&mut self) {
+        self.death_write = None;
+        while let Some(watch) = self.watches.first() {
+            self.unwatch(watch.id);
+        }
+        if let Some(signals) = self.signals.take() {
+            let _ = self.poller.remove_urgent(signals.as_fd().as_raw_fd());
+        }
+        self.statuses = None;
+    }
+}
+
+/// Opens /dev/null, and leaves it at the numbers of standard streams that the program has closed:
+/// whatever is opened next would take one of them, and be overwritten in each child.
+fn open_null() -> Result<OwnedFd, Error> {
+    loop {
+        let null = nix::fcntl::open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())
+            .map_err(|error| Error::new(Operation::Open, "/dev/null", error.into()))?;
+        if null.as_raw_fd() > nix::libc::STDERR_FILENO {
+            return Ok(null);
+        }
+        // For as long as the process lives, as std has it when a program starts.
+        let _ = null.into_raw_fd();
+    }
+}
