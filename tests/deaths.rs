@@ -338,7 +338,7 @@ fn is_sleep(pid: u32) -> bool {
 /// A child is gone when it has been reaped, whoever holds its pipes; the parent closes its ends
 /// then.
 ///
-/// When a child is reaped only once its pipes have ended (`Flags::CLOSED`): it never is.
+/// When a child is reaped only once its pipes have ended: it never is.
 fn b03_a_grandchild_that_holds_the_pipes_does_not_keep_the_child(world: &mut World) {
     let server = world.spawn("serve", &["--max-clients", "1", "--max-requests", "1"]);
     let address = server.address();

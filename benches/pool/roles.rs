@@ -10,8 +10,8 @@ use nix::{
     unistd::Pid,
 };
 use prefork_server::{
-    Child, ChildId, Death, Flags, Monitor, PreFork, PreForkHooks, State, States, TcpServer,
-    defaults, servers::TcpConn,
+    Child, ChildId, Death, Monitor, PreFork, PreForkHooks, State, States, TcpServer, defaults,
+    servers::TcpConn,
 };
 use std::{
     io::{self, PipeReader, Read, Write},
@@ -129,9 +129,7 @@ impl PreForkHooks for Firsts {
 }
 
 fn is_first(monitor: &Monitor, child: ChildId) -> bool {
-    monitor
-        .child(child)
-        .is_some_and(|child| !child.flags().contains(Flags::ACKED))
+    monitor.child(child).is_some_and(|child| !child.has_acked())
 }
 
 /// Answers, and holds the connection until the client closes it.

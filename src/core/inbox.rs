@@ -179,6 +179,11 @@ impl Contact {
         self.end.is_some()
     }
 
+    /// Of a child that was reaped: its status.
+    pub(crate) fn status(&self) -> Option<Option<WaitStatus>> {
+        self.end.map(|end| end.status)
+    }
+
     /// How much of a pipe may be read.
     pub(crate) fn allowance(&self, pipe: Pipe) -> usize {
         self.end.map_or(usize::MAX, |end| end.left[pipe as usize])
@@ -199,8 +204,7 @@ impl Contact {
 
     /// Of a dead child, once all its pipes have ended: its status.
     pub(crate) fn read_to_its_end(&self) -> Option<Option<WaitStatus>> {
-        let end = self.end?;
         let read = self.inbox.streams.iter().all(Option::is_none);
-        read.then_some(end.status)
+        self.status().filter(|_| read)
     }
 }

@@ -15,6 +15,8 @@ pub(crate) mod pool;
 pub(crate) mod queue;
 pub(crate) mod report;
 pub(crate) mod signal_policy;
+#[cfg(test)]
+pub(crate) mod simulation;
 pub(crate) mod slow_hooks;
 pub(crate) mod states;
 pub(crate) mod system;

@@ -47,6 +47,7 @@ impl<Y: System> Parent<Y> {
         for id in self.ids() {
             self.monitor.retire(id, Reason::Shutdown);
             if let Some(contact) = self.monitor.pool.contact(id)
+                && !contact.is_dead()
                 && let Err(error) = contact.process.signal(signal)
             {
                 log::debug!("{signal:?} to {id}: {error}");
@@ -81,8 +82,13 @@ impl<Y: System> Parent<Y> {
         for pipe in Pipe::ALL {
             self.monitor.report.output_dropped += discard(&mut contact.process, pipe);
         }
-        if let Ok(Reaped::Ended(status)) = contact.process.reap() {
-            self.monitor.exited(id, status);
+        match contact.status() {
+            Some(status) => drop(self.monitor.exited(id, status)),
+            None => {
+                if let Ok(Reaped::Ended(status)) = contact.process.reap() {
+                    self.monitor.exited(id, status);
+                }
+            }
         }
     }
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use nix::poll::ppoll;
 use prefork_server::servers::TcpConn;
 use prefork_server::{
-    Child, ChildId, Death, Error, Flags, Line, Monitor, PreFork, PreForkHooks, TcpServer, defaults,
+    Child, ChildId, Death, Error, Line, Monitor, PreFork, PreForkHooks, TcpServer, defaults,
 };
 
 use super::super::support::Args;
@@ -128,7 +128,7 @@ impl PreForkHooks for Notes {
     }
 
     fn server_ack(&mut self, monitor: &mut Monitor, child: ChildId) {
-        let first = |child: &&Child| !child.flags().contains(Flags::ACKED);
+        let first = |child: &&Child| !child.has_acked();
         if let Some(pid) = monitor.child(child).filter(first).map(Child::pid) {
             self.note(&format!("up {pid}"));
         }

@@ -1,10 +1,11 @@
 //! What goes wrong: forks and starts that fail by plan, a parent that stands still, strangers with
-//! pids of the dead, hooks with ideas of their own, and a menu of faults for each child.
+//! pids of the dead, signals to the parent in any order, and a menu of faults for each child.
 
-use super::{Happening, World, ms};
-use crate::{
-    core::child::{Child, ChildId, Reason, Signal, State},
-    run::simulation::model::Fault,
+use super::{Happening, World, ms, us};
+use crate::core::{
+    child::{ChildId, Signal},
+    simulation::model::Fault,
+    wire::Entry,
 };
 
 impl World {
@@ -16,39 +17,52 @@ impl World {
         self.at(pause, Happening::Fault);
         let span = ms(self.random.below(3_000));
         // Rare enough that the pool is mostly there to be hurt: failed starts slow it down for long.
-        match self.random.below(60) {
+        match self.random.below(64) {
             0 => self.forks_fail_until = self.now + span,
             1 => self.starts_fail_until = self.now + span / 8,
             2 => self.stand_still(span),
             3 | 4 => self.forks_to_fail = 1 + self.random.below(3),
             5..=7 => self.kernel.stranger_comes(),
             8..=10 => self.kernel.stranger_goes(),
-            // Another SIGINT comes at a moment when the shutdown may have begun, and often has not.
-            11..=14 if self.is_shutting_down() => self.tell_to_shut_down(),
-            11..=13 => self.a_hook_forks(),
-            14 => self.a_hook_retires_somebody(),
+            11 => self.kernel.other_ends(),
+            12 | 13 => self.kernel.other_is_reaped(),
+            14 => self.parent.deaths_lost_until = self.now + span,
+            // Another signal comes at a moment when the shutdown may have begun, and often has not.
+            15..=18 if self.parent.told => self.tell_to_shut_down(),
             _ => self.hurt_somebody(),
         }
     }
 
-    /// More children than are needed.
-    fn a_hook_forks(&mut self) {
-        for _ in 0..self.random.below(6) {
-            self.core.monitor.fork();
+    /// SIGINT, from a terminal sometimes, where it reaches the children as well; or SIGTERM; or both.
+    pub(crate) fn tell_to_shut_down(&mut self) {
+        let pending = self.parent.interrupt_pending || self.parent.terminate_pending;
+        match self.random.below(4) {
+            0 => self.parent.terminate_pending = true,
+            1 => {
+                self.parent.interrupt_pending = true;
+                self.interrupt_the_children();
+            }
+            2 => {
+                self.parent.interrupt_pending = true;
+                self.parent.terminate_pending = true;
+            }
+            _ => self.parent.interrupt_pending = true,
         }
-        self.wake_soon();
+        if !pending {
+            let delay = us(1 + self.random.below(300));
+            self.at(delay, Happening::Told);
+        }
     }
 
-    fn a_hook_retires_somebody(&mut self) {
-        let monitor = &mut self.core.monitor;
-        let unasked = monitor
-            .children()
-            .find(|child| child.state() != State::Retiring);
-        if let Some(id) = unasked.map(Child::id) {
-            monitor.kill(id, Signal::Interrupt);
-            monitor.retire(id, Reason::Asked);
+    fn interrupt_the_children(&mut self) {
+        for slot in 0..self.kernel.slots() {
+            if let Some(entry) = self.kernel.in_slot(slot) {
+                let id = entry.id;
+                if !entry.reaped && entry.model.hear(Signal::Interrupt) {
+                    self.go_on_if_waiting(id);
+                }
+            }
         }
-        self.wake_soon();
     }
 
     fn hurt_somebody(&mut self) {
@@ -58,12 +72,12 @@ impl World {
         let Some(model) = self.kernel.get(id) else {
             return;
         };
-        if model.is_dead() {
+        if model.is_dead() || self.is_immortal(id) {
             return;
         }
         // Who is stopped or mute stays so, but for SIGCONT.
         let lasting = matches!(model.fault, Some(Fault::Stopped | Fault::Mute));
-        match self.random.below(14) {
+        match self.random.below(16) {
             0..=6 if lasting => self.go_on_after_all(id),
             0 => self.hurt(id, Fault::Deaf),
             1 => self.hurt(id, Fault::Stopped),
@@ -71,9 +85,12 @@ impl World {
             3 => self.babble(id),
             4 => self.flood(id),
             5 if self.random.one_in(8) => self.break_output(id),
+            6 if self.random.one_in(8) => self.hurt(id, Fault::Immortal),
             7 => self.end(id, 0),
             8 => self.end(id, 1 << 8),
             9 => self.end(id, 11),
+            10 => self.scribble(id),
+            11 if self.random.one_in(4) => self.somebody_else_reaps(id),
             _ => self.end(id, 9),
         }
     }
@@ -132,10 +149,32 @@ impl World {
         self.wake_soon();
     }
 
+    /// On the board, into its own entry.
+    fn scribble(&mut self, id: ChildId) {
+        self.hurt(id, Fault::Babbling);
+        let scribble = self.random.below(1 << 32) | u64::from(id.serial()) << 32;
+        if let Some(entry) = self.board.entries.get_mut(id.slot()) {
+            *entry = Entry::from_bits(scribble);
+        }
+        self.wake_for_words();
+    }
+
+    /// A hook that calls wait(2) takes its status.
+    fn somebody_else_reaps(&mut self, id: ChildId) {
+        self.end(id, 0);
+        self.kernel.reap(id);
+        self.deaths_late = true;
+    }
+
+    pub(super) fn is_immortal(&self, id: ChildId) -> bool {
+        let model = self.kernel.get(id);
+        model.is_some_and(|model| model.fault == Some(Fault::Immortal))
+    }
+
     fn break_output(&mut self, id: ChildId) {
         self.hurt(id, Fault::Unreadable);
         if let Some(model) = self.kernel.get_mut(id) {
-            model.stdout.broken = true;
+            model.stdout.break_off();
         }
         self.wake_soon();
     }

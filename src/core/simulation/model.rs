@@ -6,7 +6,6 @@ use crate::core::{
     time::Time,
     wire::{CommWords, Word},
 };
-use std::{os::unix::process::ExitStatusExt, process::ExitStatus};
 
 /// What is wrong with a child, from some moment on.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -21,6 +20,8 @@ pub(super) enum Fault {
     Babbling,
     /// An output of it cannot be read any more.
     Unreadable,
+    /// It hangs in the kernel: SIGKILL does not end it.
+    Immortal,
 }
 
 /// What a child does.
@@ -37,6 +38,8 @@ pub(super) enum Doing {
 pub(super) struct Sent {
     pub(super) interrupts: u32,
     pub(super) kills: u32,
+    /// How many of them were asked for by a hook.
+    pub(super) kills_asked: u32,
 }
 
 #[derive(Debug)]
@@ -59,8 +62,6 @@ pub(super) struct Model {
     pub(super) served: u32,
     /// Counts its plans: one that was made before something else happened is void.
     pub(super) plan: u32,
-    /// The parent has been told of its death (where it is told of each).
-    pub(super) announced: bool,
 }
 
 impl Model {
@@ -79,7 +80,6 @@ impl Model {
             unsaid: false,
             served: 0,
             plan: 0,
-            announced: false,
         }
     }
 
@@ -87,21 +87,19 @@ impl Model {
         matches!(self.doing, Doing::Dead(_))
     }
 
+    pub(super) fn is_busy(&self) -> bool {
+        self.doing == Doing::Serving
+    }
+
     /// Whether it goes about its business.
     pub(super) fn acts(&self) -> bool {
-        !self.is_dead() && self.fault != Some(Fault::Stopped)
+        let hangs = matches!(self.fault, Some(Fault::Stopped | Fault::Immortal));
+        !self.is_dead() && !hangs
     }
 
     /// Whether it knows that it is to leave.
     pub(super) fn is_leaving(&self) -> bool {
         self.told && self.fault != Some(Fault::Deaf)
-    }
-
-    pub(super) fn status(&self) -> Option<ExitStatus> {
-        match self.doing {
-            Doing::Dead(raw) => Some(ExitStatus::from_raw(raw)),
-            _ => None,
-        }
     }
 
     pub(super) fn die(&mut self, raw: i32) {
@@ -137,6 +135,7 @@ impl Model {
     pub(super) fn hear(&mut self, signal: Signal) -> bool {
         match signal {
             _ if self.is_dead() => false,
+            Signal::Kill if self.fault == Some(Fault::Immortal) => false,
             Signal::Kill => {
                 self.die(9);
                 true

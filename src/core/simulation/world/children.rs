@@ -1,9 +1,9 @@
 //! The children and their clients: what each does next, as the stock servers have it.
 
 use super::{Happening, World, ms, us};
-use crate::{
-    core::child::ChildId,
-    run::simulation::model::{Doing, Fault},
+use crate::core::{
+    child::ChildId,
+    simulation::model::{Doing, Fault},
 };
 use std::time::Duration;
 
@@ -52,14 +52,19 @@ impl World {
         self.go_on(id);
     }
 
-    /// Some fail in `server_start`, some in `resume_accept`, where the first ACK has been said.
+    /// Some fail in `server_start`, some in `resume_accept`, where the first ACK has been said; and of
+    /// those, one in many because the socket was shut down for everybody.
     fn fail_to_start(&mut self, id: ChildId) {
-        if let Some(model) = self.kernel.get_mut(id)
-            && model.pid.is_multiple_of(2)
-        {
+        let Some(model) = self.kernel.get_mut(id) else {
+            return;
+        };
+        let accepts = model.pid.is_multiple_of(2);
+        if accepts {
             model.say_ack();
         }
-        self.end(id, 1 << 8);
+        self.socket_lost |= accepts && self.random.one_in(500);
+        let code = if accepts { 103 } else { 102 };
+        self.end(id, code << 8);
     }
 
     /// A newcomer says NOT_BUSY before it waits for the first time: not when there is somebody to
@@ -70,8 +75,7 @@ impl World {
             && nobody
             && !model.is_leaving()
         {
-            model.say_state();
-            self.said(id);
+            self.say_state(id);
         }
     }
 
@@ -85,8 +89,7 @@ impl World {
         if model.is_leaving() || nobody {
             model.doing = Doing::Waiting;
             if !model.is_leaving() {
-                model.say_state();
-                self.said(id);
+                self.say_state(id);
             }
         }
     }
@@ -114,8 +117,7 @@ impl World {
             && model.doing != Doing::Serving
         {
             model.doing = Doing::Serving;
-            model.say_state();
-            self.said(id);
+            self.say_state(id);
         }
         let longest = if self.random.one_in(200) {
             SLOW_CLIENT
@@ -126,12 +128,26 @@ impl World {
         self.plan_step(id, work);
     }
 
+    /// Says whether it is busy: on the board, and aloud unless the parent is going to look.
+    fn say_state(&mut self, id: ChildId) {
+        let Some(model) = self.kernel.get_mut(id) else {
+            return;
+        };
+        let silent = self.board.note(id, model.is_busy());
+        if silent {
+            model.stated = true;
+        } else {
+            model.say_state();
+            self.said(id);
+        }
+    }
+
     /// Something may stand in a pipe of its now, or not: there may have been no room.
     pub(super) fn said(&mut self, id: ChildId) {
         if self.kernel.get(id).is_some_and(|model| model.unsaid) {
             self.at(ms(100), Happening::SayAgain(id));
         }
-        self.wake_soon();
+        self.wake_for_words();
     }
 
     pub(super) fn say_again(&mut self, id: ChildId) {
@@ -146,7 +162,7 @@ impl World {
     }
 
     fn plan_ack(&mut self, id: ChildId) {
-        let interval = self.core.monitor.timeout() / 2;
+        let interval = self.ack_interval;
         if let Some(model) = self.kernel.get_mut(id)
             && !interval.is_zero()
         {
@@ -212,7 +228,7 @@ impl World {
     pub(super) fn end(&mut self, id: ChildId, status: i32) {
         if let Some(model) = self.kernel.get_mut(id) {
             model.die(status);
-            self.announce_death(id);
+            self.announce_death();
             self.wake_soon();
         }
     }

@@ -1,0 +1,168 @@
+//! A model of the kernel's table of processes: pids, used again at once, by children or by strangers.
+//! Knows no loop.
+
+use super::{
+    model::{Doing, Model},
+    random::Random,
+};
+use crate::core::{
+    child::{ChildId, Signal, WaitStatus},
+    system::Reaped,
+};
+
+/// A child as the kernel has it, by slot, for as long as the parent holds its pipes.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) id: ChildId,
+    pub(super) model: Model,
+    /// Its status was collected: its pid is anybody's.
+    pub(super) reaped: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Kernel {
+    entries: Vec<Option<Entry>>,
+    /// The pid freed last is given out first.
+    free_pids: Vec<u32>,
+    /// Processes that are not ours and have a pid that was a child's.
+    strangers: Vec<u32>,
+    /// Children of the program's own that have ended, and were not reaped.
+    others: Vec<u32>,
+}
+
+impl Kernel {
+    const FIRST_PID: u32 = 100;
+    const PIDS: u32 = 100;
+
+    pub(super) fn new() -> Self {
+        Self {
+            entries: Vec::new(),
+            free_pids: (Self::FIRST_PID..Self::FIRST_PID + Self::PIDS).collect(),
+            strangers: Vec::new(),
+            others: Vec::new(),
+        }
+    }
+
+    /// The pid that a fork gives.
+    pub(super) fn take_pid(&mut self) -> u32 {
+        self.free_pids.pop().expect("fewer children than pids")
+    }
+
+    pub(super) fn enter(&mut self, id: ChildId, pid: u32, capacity: usize) {
+        if self.entries.len() <= id.slot() {
+            self.entries.resize_with(id.slot() + 1, || None);
+        }
+        let entry = Entry {
+            id,
+            model: Model::new(pid, capacity),
+            reaped: false,
+        };
+        let before = self.entries[id.slot()].replace(entry);
+        assert!(before.is_none(), "{id} took the slot of {before:?}");
+    }
+
+    /// The parent holds nothing of it any more.
+    pub(super) fn forget(&mut self, id: ChildId) {
+        let entry = self.entries.get_mut(id.slot());
+        let forgotten = entry.and_then(|entry| entry.take_if(|entry| entry.id == id));
+        assert!(forgotten.is_some(), "{id} was forgotten twice");
+    }
+
+    pub(super) fn slots(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub(super) fn in_slot(&mut self, slot: usize) -> Option<&mut Entry> {
+        self.entries[slot].as_mut()
+    }
+
+    pub(super) fn entry(&self, id: ChildId) -> Option<&Entry> {
+        let entry = self.entries.get(id.slot())?.as_ref()?;
+        (entry.id == id).then_some(entry)
+    }
+
+    pub(super) fn get(&self, id: ChildId) -> Option<&Model> {
+        self.entry(id).map(|entry| &entry.model)
+    }
+
+    pub(super) fn get_mut(&mut self, id: ChildId) -> Option<&mut Model> {
+        let entry = self.entries.get_mut(id.slot())?.as_mut()?;
+        (entry.id == id).then_some(&mut entry.model)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.iter().flatten()
+    }
+
+    pub(super) fn any(&self, random: &mut Random) -> Option<ChildId> {
+        let count = self.iter().count().max(1);
+        let nth = random.below(count as u64) as usize;
+        self.iter().nth(nth).map(|entry| entry.id)
+    }
+
+    /// As waitpid(2) has it for one child.
+    pub(super) fn reap(&mut self, id: ChildId) -> Reaped {
+        let entry = self.entries.get_mut(id.slot()).and_then(Option::as_mut);
+        let Some(entry) = entry.filter(|entry| entry.id == id && !entry.reaped) else {
+            return Reaped::Ended(None);
+        };
+        let Doing::Dead(raw) = entry.model.doing else {
+            return Reaped::Not;
+        };
+        entry.reaped = true;
+        self.free_pids.push(entry.model.pid);
+        Reaped::Ended(Some(WaitStatus::from_raw(raw)))
+    }
+
+    /// As waitid(2) has it for any child: somebody who has ended and was not reaped.
+    pub(super) fn peek(&self) -> Option<u32> {
+        let ended = |entry: &&Entry| entry.model.is_dead() && !entry.reaped;
+        let ours = self.iter().find(ended).map(|entry| entry.model.pid);
+        self.others.last().copied().or(ours)
+    }
+
+    /// As kill(2) has it after the question whether that pid is a child's: whoever of ours has it gets the
+    /// signal. True if that changes something.
+    pub(super) fn kill(&mut self, id: ChildId, signal: Signal) -> bool {
+        let Some(pid) = self.get(id).map(|model| model.pid) else {
+            return false;
+        };
+        let entries = self.entries.iter_mut().flatten();
+        let mut living = entries.filter(|entry| !entry.reaped);
+        let Some(hit) = living.find(|entry| entry.model.pid == pid) else {
+            return false;
+        };
+        assert_eq!(hit.id, id, "{signal:?} hit somebody else");
+        match signal {
+            Signal::Interrupt => hit.model.sent.interrupts += 1,
+            Signal::Kill => hit.model.sent.kills += 1,
+            _ => {}
+        }
+        hit.model.hear(signal)
+    }
+
+    /// Another program starts, with the pid that was freed last.
+    pub(super) fn stranger_comes(&mut self) {
+        if self.strangers.len() < 20 {
+            let pid = self.take_pid();
+            self.strangers.push(pid);
+        }
+    }
+
+    pub(super) fn stranger_goes(&mut self) {
+        self.free_pids.extend(self.strangers.pop());
+    }
+
+    /// A child of the program's own ends.
+    pub(super) fn other_ends(&mut self) {
+        if self.others.len() < 3 {
+            let pid = self.take_pid();
+            self.others.push(pid);
+        }
+    }
+
+    /// The program reaps a child of its own.
+    pub(super) fn other_is_reaped(&mut self) {
+        self.free_pids.extend(self.others.pop());
+    }
+}

@@ -1,0 +1,95 @@
+//! A model of a pipe: so many bytes and no more. Knows no words.
+
+use crate::core::system::Found;
+use std::{collections::VecDeque, io};
+
+/// How many bytes the kernel takes in one piece or not at all.
+const ATOMIC: usize = 4096;
+
+#[derive(Debug)]
+pub(super) struct Pipe {
+    bytes: VecDeque<u8>,
+    capacity: usize,
+    closed: bool,
+    /// Something has come that the parent's poller, which is edge-triggered, has not told of.
+    edge: bool,
+    /// Reading from it fails from now on.
+    broken: bool,
+}
+
+impl Pipe {
+    pub(super) fn new(capacity: usize) -> Self {
+        Self {
+            bytes: VecDeque::new(),
+            capacity,
+            closed: false,
+            edge: false,
+            broken: false,
+        }
+    }
+
+    /// The last writer has gone.
+    pub(super) fn close(&mut self) {
+        self.closed = true;
+        self.edge = true;
+    }
+
+    /// Reading fails from now on.
+    pub(super) fn break_off(&mut self) {
+        self.broken = true;
+        self.edge = true;
+    }
+
+    /// What the poller tells once: whether something has come, and whether it is the end.
+    pub(super) fn take_edge(&mut self) -> Option<bool> {
+        std::mem::take(&mut self.edge).then_some(self.closed || self.broken)
+    }
+
+    pub(super) fn has_edge(&self) -> bool {
+        self.edge
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// A short message goes in whole or, for want of room, not at all. False if it did not.
+    pub(super) fn write(&mut self, bytes: &[u8]) -> bool {
+        debug_assert!(bytes.len() <= ATOMIC);
+        if self.closed || self.bytes.len() + bytes.len() > self.capacity {
+            return false;
+        }
+        self.bytes.extend(bytes);
+        self.edge = true;
+        true
+    }
+
+    /// As much of a long one as there is room for.
+    pub(super) fn flood(&mut self, byte: u8, count: usize) {
+        if !self.closed {
+            let room = (self.capacity - self.bytes.len()).min(count);
+            self.bytes.extend(std::iter::repeat_n(byte, room));
+            self.edge = true;
+        }
+    }
+
+    /// Reads as read(2) does: what is there, as far as there is room.
+    pub(super) fn read(&mut self, buffer: &mut [u8]) -> io::Result<Found> {
+        if self.broken {
+            return Err(io::Error::from_raw_os_error(5));
+        }
+        let count = self.bytes.len().min(buffer.len());
+        for (to, from) in buffer.iter_mut().zip(self.bytes.drain(..count)) {
+            *to = from;
+        }
+        Ok(match (count, self.closed) {
+            (0, true) => Found::End,
+            (0, false) => Found::Nothing,
+            (count, _) => Found::Bytes(count),
+        })
+    }
+}

@@ -1,0 +1,253 @@
+//! The world: a virtual clock and what happens when. The parts: the children and their clients, what
+//! goes wrong, the system that the loop sees, and what must hold.
+
+mod children;
+mod faults;
+mod laws;
+mod system;
+
+pub(crate) use self::laws::Began;
+
+use super::{kernel::Kernel, random::Random};
+use crate::core::{child::ChildId, config::Attributes, time::Time, wire::Entry};
+use std::{cell::RefCell, cmp::Reverse, collections::BinaryHeap, rc::Rc, time::Duration};
+
+/// What happens at a moment.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+enum Happening {
+    /// A child's own next step, if its plan has not changed.
+    Step(ChildId, u32),
+    /// A child's ACK is due.
+    Ack(ChildId),
+    /// A child says again what the pipe had no room for.
+    SayAgain(ChildId),
+    /// Clients come.
+    Clients,
+    /// Something goes wrong.
+    Fault,
+    /// SIGCHLD arrives at the parent, however many have died.
+    Deaths,
+    /// SIGINT or SIGTERM arrives at the parent, however often it was sent.
+    Told,
+}
+
+/// What the children note, by slot, and the parent's promise to look.
+#[derive(Debug)]
+struct Board {
+    entries: Vec<Entry>,
+    promised: bool,
+    /// Whether this world's children use it.
+    is_used: bool,
+}
+
+impl Board {
+    /// Notes it. True if the parent will look.
+    fn note(&mut self, id: ChildId, busy: bool) -> bool {
+        let Some(entry) = self.entries.get_mut(id.slot()) else {
+            return false;
+        };
+        if !self.is_used || !entry.is_of(id.serial()) {
+            return false;
+        }
+        *entry = entry.after(busy);
+        !entry.is_to_be_printed() && self.promised
+    }
+}
+
+/// What is on its way to the parent, and when it runs next.
+#[derive(Debug, Default)]
+struct Parent {
+    /// When its wait ends.
+    wakes_at: Option<Time>,
+    /// Until when it does not run.
+    stands_still_until: Time,
+    /// For how long it has not run since the shutdown began.
+    stood_still: Duration,
+    /// SIGCHLD is pending: another is merged with it. It has arrived.
+    death_pending: bool,
+    deaths: u64,
+    /// Until when SIGCHLD is lost, as when the program blocks it.
+    deaths_lost_until: Time,
+    /// SIGINT and SIGTERM that are pending, and that have arrived.
+    interrupt_pending: bool,
+    terminate_pending: bool,
+    interrupts: u64,
+    terminations: u64,
+    /// It was told to shut down.
+    told: bool,
+    /// How often everybody was to be killed, and when for the first time.
+    massacres: u32,
+    massacre_at: Option<Time>,
+    /// The last turn had to kill everybody.
+    massacre_now: bool,
+}
+
+/// Everything but the loop.
+#[derive(Debug)]
+pub(crate) struct World {
+    pub(crate) random: Random,
+    /// No more faults and no more clients.
+    calm: bool,
+    /// It gives the loop a turn when so many events have happened.
+    pause_at: u64,
+    events: u64,
+    digest: u64,
+    kernel: Kernel,
+    board: Board,
+    parent: Parent,
+    now: Time,
+    agenda: BinaryHeap<Reverse<(Time, u64, Happening)>>,
+    entered: u64,
+    queued_clients: u64,
+    ack_interval: Duration,
+    /// How much a pipe holds in this world.
+    capacity: usize,
+    /// Whether a child says nothing between two connections that follow at once.
+    coalesces: bool,
+    /// Until when forks fail, and how many more fail whenever they are tried.
+    forks_fail_until: Time,
+    forks_to_fail: u64,
+    /// Until when children die at their start.
+    starts_fail_until: Time,
+    /// The server's socket is of no use any more.
+    socket_lost: bool,
+    /// Some deaths may have been learnt late.
+    deaths_late: bool,
+}
+
+/// The world as the loop, its children's processes and the test have it.
+#[derive(Clone, Debug)]
+pub(crate) struct Simulated(pub(crate) Rc<RefCell<World>>);
+
+fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+fn us(us: u64) -> Duration {
+    Duration::from_micros(us)
+}
+
+impl World {
+    /// The world of that seed, and what its server is asked to be.
+    pub(crate) fn new(seed: u64) -> (Self, Attributes) {
+        let mut random = Random::new(seed);
+        let coalesces = !random.one_in(4);
+        let mut attributes = Attributes {
+            min_spare_servers: 1 + random.below(5) as usize,
+            max_spare_servers: random.below(12) as usize,
+            start_servers: random.below(10) as usize,
+            max_clients: 1 + random.below(30) as usize,
+            timeout: random.of(&[Duration::ZERO, ms(500), ms(2000)]),
+            kill_timeout: ms(100 + random.below(2000)),
+            shutdown_timeout: ms(100 + random.below(4000)),
+            cull_after: random.of(&[Duration::ZERO, ms(10), ms(1000)]),
+            shutdown_on_error: random.one_in(8),
+            coalesce_words: coalesces,
+            ..Attributes::default()
+        };
+        let _ = attributes.normalise();
+        // Now and then max_clients was raised since the start, and some have no slot.
+        let slots = match random.one_in(8) {
+            true => attributes.max_clients / 2,
+            false => attributes.max_clients,
+        };
+        let mut world = Self {
+            calm: false,
+            pause_at: u64::MAX,
+            events: 0,
+            digest: 0,
+            kernel: Kernel::new(),
+            board: Board {
+                entries: vec![Entry::default(); slots],
+                promised: false,
+                is_used: coalesces,
+            },
+            parent: Parent::default(),
+            now: Time::START,
+            agenda: BinaryHeap::new(),
+            entered: 0,
+            queued_clients: 0,
+            ack_interval: attributes.timeout / 2,
+            capacity: random.of(&[4096, 8192, 65_536]),
+            coalesces,
+            forks_fail_until: Time::START,
+            forks_to_fail: 0,
+            starts_fail_until: Time::START,
+            socket_lost: false,
+            deaths_late: false,
+            random,
+        };
+        world.at(ms(5), Happening::Clients);
+        world.at(ms(50), Happening::Fault);
+        (world, attributes)
+    }
+
+    pub(crate) fn events(&self) -> u64 {
+        self.events
+    }
+
+    /// A number that differs if anything went differently.
+    pub(crate) fn digest(&self) -> u64 {
+        self.digest
+    }
+
+    /// Has the loop turn when so many events have happened, whatever it waits for.
+    pub(crate) fn pause_at(&mut self, events: u64) {
+        self.pause_at = events;
+    }
+
+    /// Whether the server's socket is lost.
+    pub(crate) fn socket_is_lost(&self) -> bool {
+        self.socket_lost
+    }
+
+    /// No more faults and no more clients, and those who wait have gone. What holds a child that hangs is
+    /// not the loop's to end without a timeout.
+    pub(crate) fn calm_down(&mut self) {
+        self.calm = true;
+        self.queued_clients = 0;
+        self.forks_fail_until = self.now;
+        self.forks_to_fail = 0;
+        self.starts_fail_until = self.now;
+        self.parent.deaths_lost_until = self.now;
+        self.kernel.other_is_reaped();
+        let hangs = |entry: &&super::kernel::Entry| !entry.reaped && entry.model.fault.is_some();
+        let faulty: Vec<_> = self
+            .kernel
+            .iter()
+            .filter(hangs)
+            .map(|entry| entry.id)
+            .collect();
+        for id in faulty {
+            if self.ack_interval.is_zero() || self.is_immortal(id) {
+                self.end(id, 9);
+            }
+        }
+    }
+
+    fn at(&mut self, after: Duration, happening: Happening) {
+        self.entered += 1;
+        let entry = (self.now + after, self.entered, happening);
+        self.agenda.push(Reverse(entry));
+    }
+
+    /// The next thing happens.
+    fn step(&mut self) {
+        let Some(Reverse((at, _, happening))) = self.agenda.pop() else {
+            panic!("nothing will ever happen again");
+        };
+        self.now = self.now.max(at);
+        self.events += 1;
+        let now = self.now.since_start().as_nanos() as u64;
+        self.digest = self.digest.rotate_left(7) ^ now ^ self.entered;
+        match happening {
+            Happening::Step(id, plan) => self.step_of(id, plan),
+            Happening::Ack(id) => self.ack_of(id),
+            Happening::SayAgain(id) => self.say_again(id),
+            Happening::Clients => self.clients(),
+            Happening::Fault => self.fault(),
+            Happening::Deaths => self.hear_of_deaths(),
+            Happening::Told => self.hear_signal(),
+        }
+    }
+}

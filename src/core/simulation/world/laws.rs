@@ -1,0 +1,200 @@
+//! What must hold: after every turn, with every signal, at rest, and at the end. Compares what the monitor
+//! believes with the model kernel.
+
+use super::{World, ms};
+use crate::core::{
+    child::{AFTER_KILL, Child, ChildId, Flags, Reason, State},
+    monitor::Monitor,
+    pool::Census,
+    simulation::model::Fault,
+    time::Time,
+};
+use std::time::Duration;
+
+/// How late a death may be learnt of when nothing tells of it.
+const LATE_DEATH: Duration = Duration::from_millis(1_100);
+
+/// When a shutdown began, and how many children had been forked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Began {
+    at: Time,
+    forks: u64,
+}
+
+impl World {
+    /// After every turn, of which `wait` is left until the next.
+    pub(crate) fn check(
+        &mut self,
+        monitor: &Monitor,
+        wait: Option<Duration>,
+        shutdown: &mut Option<Began>,
+    ) {
+        if monitor.is_shutdown() && shutdown.is_none() {
+            let (at, forks) = (self.now, monitor.report().forks);
+            *shutdown = Some(Began { at, forks });
+            self.parent.stood_still = Duration::ZERO;
+        }
+        self.parent.told |= monitor.is_shutdown();
+        let census = monitor.pool.census();
+        assert!(
+            monitor.pool.len() + monitor.queue.forks() <= monitor.max_clients(),
+            "more forks than max_clients allows"
+        );
+        self.check_nobody_is_forgotten(monitor, census, *shutdown);
+        self.check_each_has_one_state(monitor, census);
+        self.check_the_loop_goes_on(monitor, wait);
+        self.check_everybody_was_killed(monitor);
+        self.check_end_is_near(monitor, *shutdown);
+        assert_eq!(monitor.report().hook_panics, 0, "a default has panicked");
+    }
+
+    fn check_nobody_is_forgotten(
+        &self,
+        monitor: &Monitor,
+        census: Census,
+        shutdown: Option<Began>,
+    ) {
+        let known = self.kernel.iter().count();
+        assert_eq!(census.live(), known, "somebody was forgotten");
+        let report = monitor.report();
+        let gone = report.forks - report.all_deaths();
+        assert!(gone >= known as u64, "a death was counted twice");
+        let given_up = gone - known as u64;
+        assert!(
+            given_up == 0 || shutdown.is_some(),
+            "a death was not counted"
+        );
+        if let Some(began) = shutdown {
+            assert_eq!(report.forks, began.forks, "forked in the shutdown");
+        }
+    }
+
+    fn check_each_has_one_state(&self, monitor: &Monitor, census: Census) {
+        let mut counted = Census::default();
+        for child in monitor.children() {
+            let model = self.kernel.get(child.id());
+            let pid = model.map(|model| model.pid);
+            assert_eq!(pid, Some(child.pid()), "{child:?} is somebody else");
+            match child.state() {
+                State::Starting => counted.starting += 1,
+                State::Free => counted.free += 1,
+                State::Busy => counted.busy += 1,
+                State::Retiring => {
+                    counted.retiring += 1;
+                    check_it_retires_in_time(monitor, child);
+                }
+            }
+        }
+        assert_eq!(counted, census, "a child is in no state or in two");
+    }
+
+    /// Whatever is due, the loop turns when it is.
+    fn check_the_loop_goes_on(&self, monitor: &Monitor, wait: Option<Duration>) {
+        let due = match monitor.queue.is_empty() {
+            true => monitor.deadline().map(|due| due.since(self.now)),
+            false => Some(Duration::ZERO),
+        };
+        if let Some(due) = due {
+            let in_time = wait.is_some_and(|wait| wait <= due);
+            assert!(in_time, "due in {due:?}, and the loop turns in {wait:?}");
+        }
+    }
+
+    /// A SIGINT that came after another signal, in an earlier turn or in the same, has killed whoever lives.
+    fn check_everybody_was_killed(&mut self, monitor: &Monitor) {
+        if std::mem::take(&mut self.parent.massacre_now) {
+            let spared = monitor.children().find(|child| !child.was_killed());
+            assert!(spared.is_none(), "{spared:?} was spared");
+        }
+    }
+
+    /// One signal a reason: its retirement, the shutdown; its retirement's end, a read that failed,
+    /// each SIGINT that says "now", a hook.
+    pub(super) fn check_signals_to(&self, id: ChildId) {
+        let Some(model) = self.kernel.get(id) else {
+            return;
+        };
+        let faulty = u32::from(model.fault == Some(Fault::Unreadable));
+        let interrupts = 1 + u32::from(self.parent.told);
+        let kills = 1 + faulty + self.parent.massacres + model.sent.kills_asked;
+        assert!(
+            model.sent.interrupts <= interrupts && model.sent.kills <= kills,
+            "{id} was signalled twice for one reason: {:?}",
+            model.sent,
+        );
+    }
+
+    /// A hook kills a child by itself.
+    pub(crate) fn hook_kills(&mut self, id: ChildId) {
+        if let Some(model) = self.kernel.get_mut(id) {
+            model.sent.kills_asked += 1;
+        }
+    }
+
+    /// At rest.
+    pub(crate) fn check_rest(&self, monitor: &Monitor) {
+        let census = monitor.pool.census();
+        let retiring: Vec<_> = monitor.retiring_servers().collect();
+        assert!(retiring.is_empty(), "somebody still retires: {retiring:?}");
+        let spare = monitor.min_spare_servers()..=monitor.max_spare_servers();
+        let right = spare.contains(&census.idle());
+        assert!(
+            right || census.live() == monitor.max_clients(),
+            "{census:?} at rest, wanted {spare:?} of at most {}: {:?}",
+            monitor.max_clients(),
+            monitor.children().collect::<Vec<_>>(),
+        );
+    }
+
+    /// In the shutdown: nobody lives longer than `shutdown_timeout` allows, or than a second SIGINT does;
+    /// and whom SIGKILL does not end is waited for as long as is said.
+    fn check_end_is_near(&self, monitor: &Monitor, shutdown: Option<Began>) {
+        let Some(began) = shutdown else {
+            return;
+        };
+        let patient = began.at + monitor.shutdown_timeout();
+        let end = self.parent.massacre_at.unwrap_or(patient).min(patient);
+        let late = if self.deaths_late {
+            LATE_DEATH
+        } else {
+            Duration::ZERO
+        };
+        let immortal = monitor.children().any(|child| self.is_immortal(child.id()));
+        let hangs = if immortal { AFTER_KILL } else { Duration::ZERO };
+        let latest = end + self.parent.stood_still + late + hangs + ms(100);
+        assert!(
+            self.now <= latest.max(self.parent.stands_still_until + ms(100)),
+            "the shutdown of {began:?} should have ended at {end}: {:?}",
+            monitor.children().collect::<Vec<_>>()
+        );
+    }
+
+    /// At the end: nobody, and nothing that would ever happen.
+    pub(crate) fn check_end(&self, monitor: &Monitor) {
+        assert_eq!((monitor.pool.len(), self.kernel.iter().count()), (0, 0));
+        assert_eq!(monitor.queue.forks(), 0, "a fork waits in the queue");
+        assert_eq!(monitor.deadline(), None, "something is due after the end");
+    }
+}
+
+/// The escalation of a retiring child is alive: the core has a deadline for it.
+fn check_it_retires_in_time(monitor: &Monitor, child: &Child) {
+    let Some((at, _)) = monitor.next_signal(child) else {
+        // The shutdown has a bound for these as well.
+        let serves = child.reason() == Some(Reason::Culled)
+            && child.flags.contains(Flags::BUSY_SINCE_TOLD)
+            && !monitor.is_shutdown();
+        // With a timeout a silent one is judged once what it wrote has been read.
+        let judged_later = serves && child.flags.contains(Flags::UNREAD);
+        assert!(
+            child.was_killed() || judged_later || serves && monitor.timeout().is_zero(),
+            "{child:?} retires for ever"
+        );
+        return;
+    };
+    let deadline = monitor.deadline();
+    assert!(
+        deadline.is_some_and(|deadline| deadline <= at),
+        "{child:?} is to be escalated at {at}, and the core would sleep until {deadline:?}"
+    );
+}

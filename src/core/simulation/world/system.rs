@@ -1,0 +1,335 @@
+//! The world as the loop sees it: `System` and `Process`, over the model kernel.
+
+use super::{Happening, Simulated, World, us};
+use crate::core::{
+    child::{ChildId, Signal},
+    error::{Error, Operation},
+    queue::PrintTo,
+    signal_policy::Arrived,
+    simulation::{model::Model, pipe},
+    states::{Watch, WatchId},
+    system::{ForkTerms, Forked, Found, Pipe, Process, Ready, Reaped, Source, System, Told, Wait},
+    time::Time,
+    wire::Entry,
+};
+use std::{convert::Infallible, io, time::Duration};
+
+const EAGAIN: i32 = 11;
+
+/// The wait of the parent, in which everything happens.
+impl World {
+    fn wait(&mut self, wait: Wait, ready: &mut Vec<Ready>) {
+        self.board.promised = matches!(wait, Wait::ForWords(_));
+        let timeout = match wait {
+            Wait::ForAnything(timeout) => timeout,
+            Wait::ForWords(batch) => Some(batch),
+        };
+        self.parent.wakes_at = None;
+        if let Some(timeout) = timeout {
+            // A kernel is never early, and rarely exact.
+            let late = us(self.random.below(300));
+            self.wake(timeout + late);
+        }
+        if self.has_something_for_the_parent() {
+            self.wake_soon();
+        }
+        while self.goes_on_waiting() {
+            self.step();
+        }
+        let wakes_at = self.parent.wakes_at.unwrap_or(self.now);
+        self.now = self.now.max(wakes_at);
+        self.board.promised = false;
+        self.collect(ready);
+    }
+
+    /// Whether something happens before the parent wakes.
+    fn goes_on_waiting(&self) -> bool {
+        let next = self.agenda.peek().map(|next| next.0.0);
+        let wakes_at = self.parent.wakes_at;
+        assert!(next.is_some() || wakes_at.is_some(), "it waits for ever");
+        let sooner = next.is_some_and(|next| wakes_at.is_none_or(|wakes_at| next < wakes_at));
+        sooner && self.events < self.pause_at
+    }
+
+    fn has_something_for_the_parent(&self) -> bool {
+        let parent = &self.parent;
+        let signals = parent.deaths + parent.interrupts + parent.terminations > 0;
+        let has_edge = |pipe: &pipe::Pipe| pipe.has_edge();
+        let mut models = self.kernel.iter().map(|entry| &entry.model);
+        signals || models.any(|model| has_edge(&model.stdout) || has_edge(&model.stderr))
+    }
+
+    fn collect(&mut self, ready: &mut Vec<Ready>) {
+        ready.clear();
+        for slot in 0..self.kernel.slots() {
+            let Some(entry) = self.kernel.in_slot(slot) else {
+                continue;
+            };
+            let told = Told::of(entry.id);
+            for pipe in [Pipe::Stdout, Pipe::Stderr] {
+                let edge = end_of(&mut entry.model, pipe).and_then(pipe::Pipe::take_edge);
+                ready.extend(edge.map(|hung_up| Ready {
+                    source: Source::Pipe(told, pipe),
+                    hung_up,
+                }));
+            }
+        }
+        ready.push(Ready {
+            source: Source::Signals,
+            hung_up: false,
+        });
+    }
+
+    /// Has the parent wake after `delay`, or sooner if it was to wake sooner.
+    pub(super) fn wake(&mut self, delay: Duration) {
+        let at = (self.now + delay).max(self.parent.stands_still_until);
+        let wakes_at = self.parent.wakes_at;
+        self.parent.wakes_at = Some(wakes_at.map_or(at, |planned| planned.min(at)));
+    }
+
+    /// The parent notices soon that something is there for it.
+    pub(super) fn wake_soon(&mut self) {
+        let delay = us(1 + self.random.below(200));
+        self.wake(delay);
+    }
+
+    /// Likewise, of words: they pile up if the parent is going to look.
+    pub(super) fn wake_for_words(&mut self) {
+        if !self.board.promised {
+            self.wake_soon();
+        }
+    }
+
+    /// The parent does not run for `span`: it was stopped, or starved.
+    pub(super) fn stand_still(&mut self, span: Duration) {
+        if self.now < self.parent.stands_still_until {
+            return;
+        }
+        self.parent.stands_still_until = self.now + span;
+        self.parent.stood_still += span;
+        self.parent.wakes_at = None;
+        self.wake(span);
+    }
+
+    pub(super) fn announce_death(&mut self) {
+        if self.now < self.parent.deaths_lost_until {
+            self.deaths_late = true;
+        } else if !std::mem::replace(&mut self.parent.death_pending, true) {
+            let delay = us(1 + self.random.below(300));
+            self.at(delay, Happening::Deaths);
+        }
+    }
+
+    pub(super) fn hear_of_deaths(&mut self) {
+        self.parent.death_pending = false;
+        self.parent.deaths += 1;
+        self.wake_soon();
+    }
+
+    pub(super) fn hear_signal(&mut self) {
+        let parent = &mut self.parent;
+        parent.interrupts += u64::from(std::mem::take(&mut parent.interrupt_pending));
+        parent.terminations += u64::from(std::mem::take(&mut parent.terminate_pending));
+        self.wake_soon();
+    }
+
+    /// What has arrived; and what must follow from it, by the rule in words: the first SIGTERM or SIGINT
+    /// begins the shutdown, and a SIGINT that comes after any other kills.
+    fn signals(&mut self) -> Arrived {
+        let parent = &mut self.parent;
+        let arrived = Arrived {
+            interrupts: std::mem::take(&mut parent.interrupts),
+            terminations: std::mem::take(&mut parent.terminations),
+            deaths: std::mem::take(&mut parent.deaths),
+        };
+        let all = arrived.interrupts + arrived.terminations;
+        let is_second = parent.told || all > 1;
+        parent.massacre_now = arrived.interrupts > 0 && is_second;
+        if parent.massacre_now {
+            parent.massacres += 1;
+            parent.massacre_at.get_or_insert(self.now);
+        }
+        parent.told |= all > 0;
+        arrived
+    }
+
+    fn fork(&mut self, id: ChildId) -> io::Result<u32> {
+        let fails = self.now < self.forks_fail_until || self.forks_to_fail > 0;
+        self.forks_to_fail = self.forks_to_fail.saturating_sub(1);
+        if fails {
+            return Err(io::Error::from_raw_os_error(EAGAIN));
+        }
+        let pid = self.kernel.take_pid();
+        self.kernel.enter(id, pid, self.capacity);
+        // Slow now and then: a cold cache, a big interpreter.
+        let longest = match self.random.one_in(100) {
+            true => 3_000_000,
+            false => 3_000,
+        };
+        let start_up = us(50 + self.random.below(longest));
+        self.plan_step(id, start_up);
+        Ok(pid)
+    }
+
+    fn signal(&mut self, id: ChildId, signal: Signal) {
+        let acts = self.kernel.kill(id, signal);
+        self.check_signals_to(id);
+        if acts {
+            if self.kernel.get(id).is_some_and(Model::is_dead) {
+                self.announce_death();
+            }
+            self.go_on_if_waiting(id);
+        }
+    }
+}
+
+fn end_of(model: &mut Model, pipe: Pipe) -> Option<&mut pipe::Pipe> {
+    match pipe {
+        Pipe::Stdout => Some(&mut model.stdout),
+        Pipe::Stderr => Some(&mut model.stderr),
+        Pipe::Comm => None,
+    }
+}
+
+/// The loop's handle to one child.
+#[derive(Debug)]
+pub(crate) struct ModelProcess {
+    world: Simulated,
+    id: ChildId,
+}
+
+impl ModelProcess {
+    fn with_end<R>(&self, pipe: Pipe, with: impl FnOnce(&mut pipe::Pipe) -> R) -> Option<R> {
+        let mut world = self.world.0.borrow_mut();
+        let model = world.kernel.get_mut(self.id)?;
+        end_of(model, pipe).map(with)
+    }
+}
+
+impl Process for ModelProcess {
+    fn read(&mut self, pipe: Pipe, buffer: &mut [u8]) -> io::Result<Found> {
+        let read = self.with_end(pipe, |end| end.read(buffer));
+        read.unwrap_or(Ok(Found::Nothing))
+    }
+
+    fn pending(&self, pipe: Pipe) -> io::Result<usize> {
+        Ok(self.with_end(pipe, |end| end.len()).unwrap_or(0))
+    }
+
+    fn close(&mut self, _: Pipe) {}
+
+    fn signal(&self, signal: Signal) -> io::Result<()> {
+        self.world.0.borrow_mut().signal(self.id, signal);
+        Ok(())
+    }
+
+    fn reap(&self) -> io::Result<Reaped> {
+        Ok(self.world.0.borrow_mut().kernel.reap(self.id))
+    }
+}
+
+impl Drop for ModelProcess {
+    fn drop(&mut self) {
+        self.world.0.borrow_mut().kernel.forget(self.id);
+    }
+}
+
+impl System for Simulated {
+    type Newborn = Infallible;
+    type Process = ModelProcess;
+
+    fn now(&self) -> Time {
+        self.0.borrow().now
+    }
+
+    fn is_owner(&self) -> bool {
+        // Nobody's children are to be ended when a test fails.
+        false
+    }
+
+    fn take_possession(&mut self) {}
+
+    fn wait(&mut self, wait: Wait, ready: &mut Vec<Ready>) -> Result<(), Error> {
+        self.0.borrow_mut().wait(wait, ready);
+        Ok(())
+    }
+
+    fn signals(&mut self, _: bool) -> Arrived {
+        self.0.borrow_mut().signals()
+    }
+
+    fn check_threads(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn fork(&mut self, terms: ForkTerms) -> Result<Forked<ModelProcess, Infallible>, Error> {
+        let forked = self.0.borrow_mut().fork(terms.id);
+        let pid = forked.map_err(|error| Error::new(Operation::Fork, "a child", error))?;
+        let fails = self.0.borrow_mut().random.one_in(500);
+        let watched = match fails {
+            true => Err(io::Error::other("it cannot be watched")),
+            false => Ok(()),
+        };
+        let process = ModelProcess {
+            world: self.clone(),
+            id: terms.id,
+        };
+        Ok(Forked::Parent {
+            pid,
+            process,
+            watched,
+        })
+    }
+
+    fn is_passing(&self, error: &io::Error) -> bool {
+        error.raw_os_error() == Some(EAGAIN)
+    }
+
+    fn peek(&mut self) -> Option<u32> {
+        self.0.borrow().kernel.peek()
+    }
+
+    fn noted(&self, slot: usize) -> Entry {
+        let world = self.0.borrow();
+        world.board.entries.get(slot).copied().unwrap_or_default()
+    }
+
+    fn set_noted(&mut self, slot: usize, entry: Entry) -> bool {
+        let mut world = self.0.borrow_mut();
+        let place = world.board.entries.get_mut(slot);
+        place.is_some_and(|place| {
+            *place = entry;
+            true
+        })
+    }
+
+    fn print(&mut self, _: PrintTo, _: &[u8]) {}
+
+    fn flush(&mut self) -> u64 {
+        0
+    }
+
+    fn is_printing(&self) -> bool {
+        false
+    }
+
+    fn give_up_printing(&mut self) -> u64 {
+        0
+    }
+
+    fn watch(&mut self, watch: Watch) -> io::Result<()> {
+        panic!("nobody watches {watch:?}");
+    }
+
+    fn unwatch(&mut self, id: WatchId) {
+        panic!("nobody watches {id:?}");
+    }
+
+    fn watched_state(&self, _: u64) -> Option<&str> {
+        None
+    }
+
+    fn end_death_watch(&mut self) {}
+
+    fn close(&mut self) {}
+}
