@@ -87,6 +87,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             monitor.note_failing_start(id);
             monitor.stop(id, Reason::Faulty);
         }
+        self.lay_ghost(pid, id);
         self.call("server_forked", |hooks, monitor| {
             hooks.server_forked(monitor, id)
         });

@@ -25,7 +25,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     /// SIGCHLD says that somebody has ended, and not who.
     fn look_for_deaths(&mut self) {
         while let Some(pid) = self.parent.system.peek() {
-            let Some(child) = self.living_by_pid(pid) else {
+            let Some(child) = self.living_by_pid(pid, None) else {
                 // A child of the program's own, and it hides whoever has ended after it.
                 return self.look_at_everybody();
             };
@@ -42,11 +42,11 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     }
 
     /// The child of that pid that was not reaped: the number of one that was may be another's by now.
-    fn living_by_pid(&self, pid: u32) -> Option<ChildId> {
+    fn living_by_pid(&self, pid: u32, but: Option<ChildId>) -> Option<ChildId> {
         let pool = &self.parent.monitor.pool;
         let lives = |id| pool.contact(id).is_some_and(|contact| !contact.is_dead());
-        let mut found = pool.iter().filter(|child| child.pid() == pid);
-        found.find(|child| lives(child.id())).map(Child::id)
+        let mut found = pool.iter().filter(|child| child.pid() == pid).map(Child::id);
+        found.find(|&id| Some(id) != but && lives(id))
     }
 
     /// Reaps a child if it has ended, and says whether it had.
@@ -57,11 +57,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         };
         match contact.process.reap() {
             Ok(Reaped::Ended(status)) => {
-                contact.note_end(status);
-                for pipe in Pipe::ALL {
-                    self.set_unread(child, pipe, true);
-                }
-                self.bury_if_read(child);
+                self.note_end(child, status);
                 true
             }
             Ok(Reaped::Not) => false,
@@ -69,6 +65,25 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
                 self.run_error_of(Operation::Wait, &error, child);
                 false
             }
+        }
+    }
+
+    /// A child was reaped: what stands in its pipes is to be read.
+    fn note_end(&mut self, child: ChildId, status: Option<WaitStatus>) {
+        if let Some(contact) = self.parent.monitor.pool.contact_mut(child) {
+            contact.note_end(status);
+        }
+        for pipe in Pipe::ALL {
+            self.set_unread(child, pipe, true);
+        }
+        self.bury_if_read(child);
+    }
+
+    /// A fork has returned this pid for `newcomer`. If a child has it already, somebody else in the program
+    /// has reaped that one; the newcomer must not be sent its signals.
+    pub(super) fn lay_ghost(&mut self, pid: u32, newcomer: ChildId) {
+        if let Some(ghost) = self.living_by_pid(pid, Some(newcomer)) {
+            self.note_end(ghost, None);
         }
     }
 

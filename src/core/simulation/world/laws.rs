@@ -44,6 +44,7 @@ impl World {
         self.check_each_has_one_state(monitor, census);
         self.check_the_loop_goes_on(monitor, wait);
         self.check_everybody_was_killed(monitor);
+        self.check_signals();
         self.check_end_is_near(monitor, *shutdown);
         assert_eq!(monitor.report().hook_panics, 0, "a default has panicked");
     }
@@ -110,18 +111,18 @@ impl World {
 
     /// One signal a reason: its retirement, the shutdown; its retirement's end, a read that failed,
     /// each SIGINT that says "now", a hook.
-    pub(super) fn check_signals_to(&self, id: ChildId) {
-        let Some(model) = self.kernel.get(id) else {
-            return;
-        };
-        let faulty = u32::from(model.fault == Some(Fault::Unreadable));
+    fn check_signals(&self) {
         let interrupts = 1 + u32::from(self.parent.told);
-        let kills = 1 + faulty + self.parent.massacres + model.sent.kills_asked;
-        assert!(
-            model.sent.interrupts <= interrupts && model.sent.kills <= kills,
-            "{id} was signalled twice for one reason: {:?}",
-            model.sent,
-        );
+        for entry in self.kernel.iter() {
+            let sent = entry.model.sent;
+            let faulty = u32::from(entry.model.fault == Some(Fault::Unreadable));
+            let kills = 1 + faulty + self.parent.massacres + sent.kills_asked;
+            assert!(
+                sent.interrupts <= interrupts && sent.kills <= kills,
+                "{} was signalled twice for one reason: {sent:?}",
+                entry.id,
+            );
+        }
     }
 
     /// A hook kills a child by itself.

@@ -173,7 +173,6 @@ impl World {
 
     fn signal(&mut self, id: ChildId, signal: Signal) {
         let acts = self.kernel.kill(id, signal);
-        self.check_signals_to(id);
         if acts {
             if self.kernel.get(id).is_some_and(Model::is_dead) {
                 self.announce_death();
