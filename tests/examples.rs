@@ -5,35 +5,68 @@
     reason = "a test fails by a panic"
 )]
 
+mod example;
 mod support;
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, UdpSocket};
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use example::{Defaults, Example, stop};
 use support::{
-    Address, Client, Server, Signal, World, connect, holds, port_is_free, processes, programs,
-    scenarios, until,
+    Address, Client, Server, World, connect, port_is_free, processes, programs, scenarios, until,
 };
 
 const SOON: Duration = Duration::from_secs(10);
-const ALL: [&str; 10] = [
-    "axum",
-    "crash",
-    "echo",
-    "exec",
-    "hello",
-    "hooks",
-    "policy",
-    "prefork_echoserver",
-    "tls",
-    "udp",
+
+const TIMES_OUT: Defaults = Defaults {
+    timeout: 2,
+    ..Defaults::FRAMEWORK
+};
+
+/// The examples of this package. Those of others have a package for their tests, too.
+const ALL: [Example; 8] = [
+    Example {
+        defaults: TIMES_OUT,
+        ..Example::new(
+            "crash",
+            "try: curl http://127.0.0.1:PORT/ and http://127.0.0.1:PORT/segv",
+        )
+    },
+    Example {
+        takes_path: true,
+        ..Example::new("echo", "try: nc 127.0.0.1 PORT")
+    },
+    Example {
+        takes_path: true,
+        ..Example::new("exec", "try: nc 127.0.0.1 PORT, and say spin")
+    },
+    Example::new("hello", "try: curl http://127.0.0.1:PORT/"),
+    Example {
+        defaults: TIMES_OUT,
+        ..Example::new("hooks", "try: nc 127.0.0.1 PORT, and say spin")
+    },
+    Example {
+        takes_path: true,
+        // It has an opinion of its own.
+        most_spare_of_four: 3,
+        ..Example::new("policy", "try: nc 127.0.0.1 PORT, many times")
+    },
+    Example {
+        defaults: Defaults {
+            min_spare_servers: 3,
+            max_spare_servers: 10,
+            max_clients: 15,
+            timeout: 10,
+            max_requests: 10,
+            ..Defaults::FRAMEWORK
+        },
+        ..Example::new("prefork_echoserver", "try: nc 127.0.0.1 PORT")
+    },
+    Example::new("udp", "try: nc -u 127.0.0.1 PORT"),
 ];
-/// Those that have a use for `--path`.
-const WITH_PATH: [&str; 3] = ["echo", "exec", "policy"];
 
 fn main() -> ExitCode {
     support::main(
@@ -64,210 +97,72 @@ fn main() -> ExitCode {
     )
 }
 
-fn stop(server: &Server) {
-    assert!(server.stop(Signal::SIGTERM, SOON).success());
-    let stdout = server.stdout();
-    let report = stdout.lines().last().unwrap();
-    assert!(
-        report.contains(" forked, 0 failed forks, deaths:"),
-        "{report}"
-    );
-}
-
 /// Runs an example on a port of its own.
 fn example(world: &mut World, name: &str, flags: &[&str]) -> Server {
     world.run_example(name, &[&["--port", "0"], flags].concat())
 }
 
-// The flags.
+/// Those that serve connections.
+fn with_connections() -> impl Iterator<Item = Example> {
+    ALL.into_iter().filter(|example| example.name != "udp")
+}
+
+// What holds for each.
 
 fn help_names_every_flag(world: &mut World) {
-    const FLAGS: [&str; 8] = [
-        "--address",
-        "--port",
-        "--start-servers",
-        "--min-spare-servers",
-        "--max-spare-servers",
-        "--max-clients",
-        "--timeout",
-        "--max-requests",
-    ];
-    for name in ALL {
-        for flag in ["--help", "-h"] {
-            let server = world.run_example(name, &[flag]);
-            assert!(server.wait(SOON).success());
-            let help = server.stdout();
-            assert_eq!(server.stderr(), "");
-            assert!(FLAGS.iter().all(|flag| help.contains(flag)), "{help}");
-            assert_eq!(help.contains("--path"), WITH_PATH.contains(&name), "{help}");
-        }
+    for example in ALL {
+        example::help_names_every_flag(world, &example);
     }
 }
 
-/// What the help says of the pool and the timeout, for those that differ from the framework.
 fn help_shows_the_defaults_of_the_example(world: &mut World) {
-    for name in ALL {
-        let (start, min, max, clients, timeout, requests) = match name {
-            "axum" => (5, 1, 2, 50, 0, 10_000),
-            "crash" | "hooks" => (5, 1, 2, 50, 2, 25),
-            "prefork_echoserver" => (5, 3, 10, 15, 10, 10),
-            _ => (5, 1, 2, 50, 0, 25),
-        };
-        let server = world.run_example(name, &["--help"]);
-        assert!(server.wait(SOON).success());
-        let help = server.stdout();
-        for line in [
-            format!("children to begin with ({start})\n"),
-            format!("fewest idle children ({min})\n"),
-            format!("most idle children ({max})\n"),
-            format!("most children ({clients})\n"),
-            format!("0 for ever ({timeout})\n"),
-            format!(" ({requests})\n"),
-        ] {
-            assert!(help.contains(&line), "{name}: {line:?} in {help}");
-        }
+    for example in ALL {
+        example::help_shows_the_defaults(world, &example);
     }
 }
 
-/// As `head` leaves it.
 fn help_is_not_upset_by_a_reader_that_has_gone(world: &mut World) {
-    for name in ALL {
-        let (reader, writer) = std::io::pipe().unwrap();
-        drop(reader);
-        let server = world.example(name).args(&["--help"]).stdout(writer).spawn();
-        assert!(server.wait(SOON).success());
-        assert_eq!(server.stderr(), "");
+    for example in ALL {
+        example::help_survives_a_closed_pipe(world, &example);
     }
 }
 
 fn path_is_refused_where_it_is_of_no_use(world: &mut World) {
-    let path = world.tempdir().join("of-no-use.sock");
-    for name in ALL.iter().filter(|name| !WITH_PATH.contains(name)) {
-        let server = example(world, name, &["--path", path.to_str().unwrap()]);
-        assert_eq!(server.wait(SOON).code(), Some(1), "{name}");
-        let error = server.stderr();
-        assert!(error.starts_with("Error: --path: "), "{name}: {error}");
-        assert_eq!(server.stdout(), "");
-        assert!(!path.exists());
+    for example in ALL.into_iter().filter(|example| !example.takes_path) {
+        example::path_is_refused_without_a_use_for_it(world, &example);
     }
 }
 
 fn bad_flags_are_refused(world: &mut World) {
-    for name in ALL {
-        for (flags, named) in [
-            (&["--no-such-flag"][..], "--no-such-flag"),
-            (&["argument"][..], "argument"),
-            (&["--port", "many"][..], "many"),
-            (&["--port", "65536"][..], "65536"),
-            (&["--timeout", "-1"][..], "negative"),
-            (&["--timeout", "soon"][..], "soon"),
-            (&["--start-servers"][..], "--start-servers"),
-            (&["--max-clients", "-5"][..], "-5"),
-        ] {
-            let server = world.run_example(name, flags);
-            assert_eq!(server.wait(SOON).code(), Some(1), "{name} {flags:?}");
-            let error = server.stderr();
-            assert!(error.contains(named), "{name} {flags:?}: {error}");
-            assert_eq!(server.stdout(), "");
-        }
+    for example in ALL {
+        example::bad_flags_are_refused(world, &example);
     }
 }
 
 fn busy_address_is_refused(world: &mut World) {
-    let (listener, socket) = both_ports();
-    let address = listener.local_addr().unwrap();
-    for name in ALL {
-        let server = world.run_example(name, &["--port", &address.port().to_string()]);
-        assert_eq!(server.wait(SOON).code(), Some(1));
-        let error = server.stderr();
-        // Once, and nothing about a server that has ended: it never began.
-        let whole = format!("Error: bind {address}: address already in use (os error 98)\n");
-        assert_eq!(error, whole, "{name}");
-        assert!(!server.stdout().contains("listening on"));
+    for example in ALL {
+        example::busy_address_is_refused(world, &example);
     }
-    drop(socket);
-}
-
-/// A listener, and a socket for datagrams with the same port.
-fn both_ports() -> (TcpListener, UdpSocket) {
-    until("a port that both can have", SOON, || {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let socket = UdpSocket::bind(listener.local_addr().unwrap()).ok()?;
-        Some((listener, socket))
-    })
 }
 
 fn servers_say_how_to_talk_to_them(world: &mut World) {
-    for (name, hint) in [
-        (
-            "axum",
-            "try: curl http://127.0.0.1:PORT/ and http://127.0.0.1:PORT/sleep/3",
-        ),
-        ("tls", "try: curl -k https://127.0.0.1:PORT/"),
-        ("echo", "try: nc 127.0.0.1 PORT"),
-        ("hello", "try: curl http://127.0.0.1:PORT/"),
-        ("hooks", "try: nc 127.0.0.1 PORT, and say spin"),
-        (
-            "crash",
-            "try: curl http://127.0.0.1:PORT/ and http://127.0.0.1:PORT/segv",
-        ),
-        ("exec", "try: nc 127.0.0.1 PORT, and say spin"),
-        ("policy", "try: nc 127.0.0.1 PORT, many times"),
-        ("udp", "try: nc -u 127.0.0.1 PORT"),
-    ] {
-        let server = example(world, name, &[]);
-        let port = server.address().port().to_string();
-        let expected = format!(
-            "listening on 127.0.0.1:{port}\n{}\n",
-            hint.replace("PORT", &port)
-        );
-        server.expect_stdout("the address and the hint", |text| {
-            text.starts_with(&expected)
-        });
-        // The document's default.
-        server.expect_children(5);
-        stop(&server);
+    // As its original does, that one says other things first.
+    let others = ALL.iter().filter(|it| it.name != "prefork_echoserver");
+    for example in others {
+        example::says_how_to_talk_to_it(world, example);
     }
 }
 
 fn flags_reach_the_server(world: &mut World) {
     world.deadline(Duration::from_secs(90));
-    for name in ALL.into_iter().filter(|name| *name != "udp") {
-        let own: &[_] = match name {
-            "axum" => &["--in-hand", "1"],
-            _ => &[],
-        };
-        // The policy has an opinion of its own on the most.
-        let most_spare = if name == "policy" { 3 } else { 4 };
-        let server = example(
-            world,
-            name,
-            &[
-                own,
-                &[
-                    "--address=localhost",
-                    "--start-servers=3",
-                    "--min-spare-servers=2",
-                    "--max-spare-servers=4",
-                    "--max-clients=6",
-                    "--timeout=30.5",
-                    "--max-requests=0",
-                ],
-            ]
-            .concat(),
-        );
-        let address = server.address();
-        server.expect_children(3);
-        // Each that is busy calls for another, up to the limit; the clients that are too many wait.
-        let clients: Vec<Client> = (0..8).map(|_| connect(&address)).collect();
-        server.expect_children(6);
-        holds("the limit is kept", Duration::from_millis(300), || {
-            server.children().len() <= 6
-        });
-        drop(clients);
-        // A surplus is culled down to the most.
-        server.expect_children(most_spare);
-        stop(&server);
+    for example in with_connections() {
+        example::flags_reach_the_server(world, &example);
+    }
+}
+
+fn every_example_replaces_children_after_max_requests(world: &mut World) {
+    for example in with_connections() {
+        example::max_requests_replaces_a_child(world, &example);
     }
 }
 
@@ -314,22 +209,6 @@ fn flags_reach_the_server_for_datagrams(world: &mut World) {
         let server = example(world, "udp", &[&common[..], &flags].concat());
         server.address();
         server.expect_children(children);
-        stop(&server);
-    }
-}
-
-/// A child that has served what it may leaves, in each of the examples.
-fn every_example_replaces_children_after_max_requests(world: &mut World) {
-    for name in ALL.into_iter().filter(|name| *name != "udp") {
-        let flags = ["--start-servers=1", "--max-clients=1", "--max-requests=1"];
-        let server = example(world, name, &flags);
-        let address = server.address();
-        let child = server.expect_children(1)[0];
-        connect(&address).close_write();
-        until(&format!("the child of {name} to leave"), SOON, || {
-            (!processes::is_alive(child)).then_some(())
-        });
-        server.expect_children(1);
         stop(&server);
     }
 }

@@ -1,12 +1,13 @@
 //! TLS: rustls over a connection of a stock server, which goes on sending ACKs however slow the
 //! client is, be it in the midst of the handshake.
 //!
-//! cargo run --release --example tls
+//! cargo run --release -p tls-example
 //! curl -k https://127.0.0.1:8443/
 //!
 //! The certificate and the rest of the configuration are made once, in the parent: the children share
 //! them by copy-on-write. Without --cert and --key, PEM files both, it signs one itself.
 
+#[path = "../../common/mod.rs"]
 mod common;
 
 use common::{Flags, Result, Usage};
