@@ -80,7 +80,9 @@ fn main() -> ExitCode {
             flags_reach_the_server_for_datagrams,
             flags_reach_the_server,
             hello_answers_bad_requests,
+            hello_answers_nothing_from_the_body_of_a_bad_request,
             hello_answers_slow_clients_and_gives_up_on_silent_ones,
+            hello_asks_for_a_body_that_waits,
             hello_keeps_connections_open,
             hello_knows_methods_and_paths,
             help_names_every_flag,
@@ -394,7 +396,7 @@ fn hello_keeps_connections_open(world: &mut World) {
     assert!(server.children().contains(&pid));
     assert_eq!(request(&mut client, get).child(), (pid, count + 1));
     // Two at once, and a body that nobody asked for.
-    let with_body = "GET / HTTP/1.1\r\nContent-Length: 5\r\n\r\n12345";
+    let with_body = "GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n12345";
     client
         .write_all(format!("{with_body}{get}").as_bytes())
         .unwrap();
@@ -403,7 +405,10 @@ fn hello_keeps_connections_open(world: &mut World) {
         assert_eq!(answer.child(), (pid, count + number));
     }
     // One child has one connection: this is another.
-    let answer = last(&address, "GET / HTTP/1.1\r\nConnection: close\r\n\r\n");
+    let answer = last(
+        &address,
+        "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+    );
     assert_ne!(answer.child().0, pid);
     client.close_write();
     client.eof();
@@ -416,14 +421,15 @@ fn hello_knows_methods_and_paths(world: &mut World) {
     let address = server.address();
     let mut client = connect(&address);
     for (text, status) in [
-        ("HEAD / HTTP/1.1\r\n\r\n", "200 OK"),
-        ("GET /nowhere HTTP/1.1\r\n\r\n", "404 Not Found"),
-        ("HEAD /nowhere HTTP/1.1\r\n\r\n", "404 Not Found"),
+        ("HEAD / HTTP/1.1\r\nHost: x\r\n\r\n", "200 OK"),
+        ("GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n", "404 Not Found"),
+        ("HEAD /nowhere HTTP/1.1\r\nHost: x\r\n\r\n", "404 Not Found"),
         (
-            "POST / HTTP/1.1\r\nContent-Length: 4\r\n\r\nbody",
+            "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nbody",
             "405 Method Not Allowed",
         ),
         ("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", "200 OK"),
+        ("GET http://x/ HTTP/1.1\r\nHost: x\r\n\r\n", "200 OK"),
     ] {
         let answer = request(&mut client, text);
         assert_eq!(answer.status, format!("HTTP/1.1 {status}"), "{text:?}");
@@ -439,8 +445,8 @@ fn hello_answers_bad_requests(world: &mut World) {
     for text in [
         "\x16\x03\x01 this is no HTTP\r\n\r\n",
         "GET /\r\n\r\n",
-        "GET / HTTP/1.1\r\nContent-Length: many\r\n\r\n",
-        "GET / HTTP/1.1\r\nNo colon\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: x\r\nContent-Length: many\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: x\r\nNo colon\r\n\r\n",
     ] {
         assert_eq!(last(&address, text).status, "HTTP/1.1 400 Bad Request");
     }
@@ -455,13 +461,57 @@ fn hello_answers_bad_requests(world: &mut World) {
     assert_eq!(answer.status, "HTTP/1.1 400 Bad Request");
     client.eof();
     // A body that is too long or without a length is not waited for.
-    let body = "POST / HTTP/1.1\r\nContent-Length: 9999999\r\n\r\n";
+    let body = "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9999999\r\n\r\n";
     let status = "HTTP/1.1 405 Method Not Allowed";
     assert_eq!(last(&address, body).status, status);
-    let body = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
+    let body = "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
     assert_eq!(last(&address, body).status, status);
     stop(&server);
     assert_eq!(server.stderr(), "");
+}
+
+/// What is refused, and cannot be told from its body, is followed by no other answer.
+fn hello_answers_nothing_from_the_body_of_a_bad_request(world: &mut World) {
+    let server = example(world, "hello", &["--max-requests", "0"]);
+    let address = server.address();
+    let body = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+    for fields in [
+        "",
+        "Host: x\r\nHost: x\r\n",
+        "Host: x\r\nContent-Length: 0\r\nContent-Length: 0\r\n",
+        "Host: x\r\nContent-Length: +5\r\n",
+        "Host: x\r\nTransfer-Encoding:\r\nTransfer-Encoding: chunked\r\n",
+    ] {
+        let text = format!("GET / HTTP/1.1\r\n{fields}\r\n{body}");
+        let answer = last(&address, &text);
+        assert_eq!(answer.status, "HTTP/1.1 400 Bad Request", "{fields:?}");
+    }
+    let mut client = connect(&address);
+    let head = b"GET / HTTP/1.1\r\nHost: x\r\nX: \xff\r\n\r\n";
+    client.write_all(&[head, body.as_bytes()].concat()).unwrap();
+    let answer = Answer::read(&mut client, false);
+    assert_eq!(answer.status, "HTTP/1.1 400 Bad Request");
+    client.eof();
+    let close = format!("GET / HTTP/1.1\r\nHost: x\r\nConnection: close, x\r\n\r\n{body}");
+    assert_eq!(last(&address, &close).status, "HTTP/1.1 200 OK");
+    stop(&server);
+    assert_eq!(server.stderr(), "");
+}
+
+fn hello_asks_for_a_body_that_waits(world: &mut World) {
+    let server = example(world, "hello", &[]);
+    let mut client = connect(&server.address());
+    let head = "POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n";
+    client.write_all(head.as_bytes()).unwrap();
+    assert_eq!(client.read_line().trim_end(), "HTTP/1.1 100 Continue");
+    assert_eq!(client.read_line().trim_end(), "");
+    client.write_all(b"body").unwrap();
+    let answer = Answer::read(&mut client, false);
+    assert_eq!(answer.status, "HTTP/1.1 405 Method Not Allowed");
+    assert!(answer.head.contains("allow: get, head\r\n"), "{answer:?}");
+    assert!(answer.keeps_alive());
+    drop(client);
+    stop(&server);
 }
 
 fn hello_answers_slow_clients_and_gives_up_on_silent_ones(world: &mut World) {

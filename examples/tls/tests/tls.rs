@@ -34,12 +34,14 @@ fn main() -> ExitCode {
         programs![],
         scenarios![
             answers_a_client_that_verifies,
+            asks_for_a_body_that_waits,
             command_lines_that_are_wrong_are_refused,
             flags_reach_the_server,
             help_is_complete,
             makes_a_certificate_of_its_own,
             max_requests_replaces_a_child,
             refuses_bad_files,
+            refuses_what_is_ambiguous,
             says_how_to_talk_to_it,
             slow_client_is_not_killed,
             survives_a_client_without_it,
@@ -130,22 +132,34 @@ impl Write for Slow {
     }
 }
 
-/// Everything the server sends for a request.
-fn ask_tls(address: &Address, config: &Arc<ClientConfig>, slow: Duration) -> io::Result<String> {
+type Tls = StreamOwned<ClientConnection, Slow>;
+
+fn open(address: &Address, config: &Arc<ClientConfig>, slow: Duration) -> io::Result<Tls> {
     let name = ServerName::try_from("localhost").unwrap();
     let session = ClientConnection::new(Arc::clone(config), name).map_err(io::Error::other)?;
-    let mut tls = StreamOwned::new(session, Slow(connect(address), slow));
-    tls.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n")?;
-    tls.flush()?;
-    tls.write_all(b"\r\n")?;
+    Ok(StreamOwned::new(session, Slow(connect(address), slow)))
+}
+
+/// Everything that is still to come from the server.
+fn rest(mut tls: Tls) -> io::Result<String> {
     let mut answer = String::new();
     // Without the close_notify of the server this is an error.
     tls.read_to_string(&mut answer)?;
     Ok(answer)
 }
 
+/// Everything the server sends for a request.
+fn ask_tls(address: &Address, config: &Arc<ClientConfig>, slow: Duration) -> io::Result<String> {
+    let mut tls = open(address, config, slow)?;
+    tls.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n")?;
+    tls.flush()?;
+    tls.write_all(b"\r\n")?;
+    rest(tls)
+}
+
 fn answers_a_client_that_verifies(world: &mut World) {
-    // No third one, though the second may be found busy before the first has said that it is not any more.
+    // No third one, though the second may be found busy before the first has said that it is not
+    // any more.
     let flags = ["--start-servers", "2", "--max-clients", "2"];
     let (server, config) = serve(world, &flags);
     let children = server.expect_children(2);
@@ -160,6 +174,42 @@ fn answers_a_client_that_verifies(world: &mut World) {
     }
     let report = stop(&server);
     assert!(count(&report, "BUSY") >= 1, "{report}");
+}
+
+/// The table of `examples/common/http.rs` has the other cases.
+fn refuses_what_is_ambiguous(world: &mut World) {
+    let (server, config) = serve(world, &[]);
+    let address = server.address();
+    let next = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    for fields in [
+        "",
+        "Host: localhost\r\nHost: localhost\r\n",
+        "Host: localhost\r\nContent-Length: +5\r\n",
+        "Host: localhost\r\nTransfer-Encoding:\r\nTransfer-Encoding: chunked\r\n",
+    ] {
+        let text = format!("GET / HTTP/1.1\r\n{fields}\r\n{next}");
+        let mut tls = open(&address, &config, Duration::ZERO).unwrap();
+        tls.write_all(text.as_bytes()).unwrap();
+        let answer = rest(tls).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{fields:?}: {answer}");
+        assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{answer}");
+    }
+    stop(&server);
+}
+
+fn asks_for_a_body_that_waits(world: &mut World) {
+    let (server, config) = serve(world, &[]);
+    let head = "PUT / HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\n\
+                Content-Length: 4\r\n\r\n";
+    let mut tls = open(&server.address(), &config, Duration::ZERO).unwrap();
+    tls.write_all(head.as_bytes()).unwrap();
+    let mut asked = [0; 25];
+    tls.read_exact(&mut asked).unwrap();
+    assert_eq!(&asked, b"HTTP/1.1 100 Continue\r\n\r\n");
+    tls.write_all(b"body").unwrap();
+    let answer = rest(tls).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    stop(&server);
 }
 
 fn slow_client_is_not_killed(world: &mut World) {
