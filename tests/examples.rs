@@ -40,6 +40,7 @@ const ALL: [Example; 8] = [
         ..Example::new("echo", "try: nc 127.0.0.1 PORT")
     },
     Example {
+        own_flags: &["--words"],
         takes_path: true,
         ..Example::new("exec", "try: nc 127.0.0.1 PORT, and say spin")
     },

@@ -35,6 +35,7 @@ const EXAMPLE: Example = Example {
         max_requests: 10_000,
         ..Defaults::FRAMEWORK
     },
+    own_flags: &["--in-hand"],
     one_at_a_time: &["--in-hand", "1"],
     ..Example::new(
         "axum-example",

@@ -30,8 +30,10 @@ use std::{
     time::Duration,
 };
 
-const ABOUT: &str = "HTTP over TLS: says which child has answered, and in what TLS.
-Takes --cert FILE and --key FILE too, both in PEM; without them it makes a certificate of its own.";
+const ABOUT: &str = "HTTP over TLS: says which child has answered, and in what TLS.";
+const OWN_FLAGS: &str = "  --cert FILE              the certificate, in PEM; without it one is made
+  --key FILE               its key, in PEM
+";
 /// How long a client may be silent.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -112,7 +114,11 @@ fn main() -> Result {
     common::init_log();
     let mut args: Vec<_> = std::env::args_os().skip(1).collect();
     let files = take_files(&mut args)?;
-    let flags = Flags::parse_from(&Usage::new(ABOUT, 8443), args)?;
+    let usage = Usage {
+        own_flags: OWN_FLAGS,
+        ..Usage::new(ABOUT, 8443)
+    };
+    let flags = Flags::parse_from(&usage, args)?;
     let config = Arc::new(config(files)?);
     let server = TcpServer::new(move |conn| serve(&config, conn))
         .address(&flags.address)

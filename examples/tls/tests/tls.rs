@@ -26,6 +26,7 @@ const SOON: Duration = Duration::from_secs(10);
 
 const EXAMPLE: Example = Example {
     executable: Some(env!("CARGO_BIN_EXE_tls-example")),
+    own_flags: &["--cert", "--key"],
     ..Example::new("tls-example", "try: curl -k https://127.0.0.1:PORT/")
 };
 
