@@ -25,9 +25,10 @@ fn echo<S: Stream>(conn: Conn<S>) -> io::Result<()> {
 
 fn main() -> Result {
     common::init_log();
-    let about = "A line echo server. Takes --path PATH too, for a UNIX socket instead of TCP.";
+    let about = "A line echo server, over TCP or a UNIX socket.";
     let flags = Flags::parse(&Usage {
         takes_path: true,
+        own_flags: common::PATH_FLAG,
         ..Usage::new(about, 7777)
     })?;
     match &flags.path {

@@ -10,10 +10,11 @@ use common::{Flags, Result, Usage};
 use prefork_server::{CommWords, ExecServer, servers::Listen};
 use std::{ffi::OsString, path::Path, time::Duration};
 
-const ABOUT: &str = "Any program as a child: `exec [FLAGS] -- PROGRAM [ARGS]`, by default a line \
-echo server in Perl (for which --max-requests is; give PROGRAM its own).
-Takes --path PATH too, for a UNIX socket instead of TCP, and --words control|poe: how the program \
-says ACK, BUSY and NOT_BUSY (control).";
+const ABOUT: &str = "Any program as a child: `exec [FLAGS] -- PROGRAM [ARGS]`, by default a line
+echo server in Perl (for which --max-requests is; give PROGRAM its own).";
+const OWN_FLAGS: &str = "  --path PATH              listen on a UNIX socket there, not on TCP
+  --words control|poe      how the program says ACK, BUSY and NOT_BUSY (control)
+";
 
 /// For how long a child that was told to stop may be stuck.
 const KILL_TIMEOUT: Duration = Duration::from_secs(2);
@@ -66,6 +67,7 @@ fn main() -> Result {
     let flags = Flags::parse_from(
         &Usage {
             takes_path: true,
+            own_flags: OWN_FLAGS,
             ..Usage::new(ABOUT, 7777)
         },
         args,

@@ -23,8 +23,9 @@ use std::{
     time::Duration,
 };
 
-const ABOUT: &str = "A line echo server with spare children in proportion to the busy ones. Takes
---path PATH too, for a datagram socket at which it takes orders: a percentage, or hold.";
+const ABOUT: &str = "A line echo server with spare children in proportion to the busy ones.";
+const OWN_FLAGS: &str = "  --path PATH              take orders at a datagram socket there: a \
+percentage, or hold\n";
 /// How often the load is looked at.
 const SAMPLE: Duration = Duration::from_millis(250);
 
@@ -228,6 +229,7 @@ fn main() -> Result {
     common::init_log();
     let flags = Flags::parse(&Usage {
         takes_path: true,
+        own_flags: OWN_FLAGS,
         ..Usage::new(ABOUT, 7779)
     })?;
     let server = TcpServer::conn_class(|| Echo)

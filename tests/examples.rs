@@ -5,35 +5,69 @@
     reason = "a test fails by a panic"
 )]
 
+mod example;
 mod support;
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, UdpSocket};
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use example::{Defaults, Example, stop};
 use support::{
-    Address, Client, Server, Signal, World, connect, holds, port_is_free, processes, programs,
-    scenarios, until,
+    Address, Client, Server, World, connect, port_is_free, processes, programs, scenarios, until,
 };
 
 const SOON: Duration = Duration::from_secs(10);
-const ALL: [&str; 10] = [
-    "axum",
-    "crash",
-    "echo",
-    "exec",
-    "hello",
-    "hooks",
-    "policy",
-    "prefork_echoserver",
-    "tls",
-    "udp",
+
+const TIMES_OUT: Defaults = Defaults {
+    timeout: 2,
+    ..Defaults::FRAMEWORK
+};
+
+/// The examples of this package. Those of others have a package for their tests, too.
+const ALL: [Example; 8] = [
+    Example {
+        defaults: TIMES_OUT,
+        ..Example::new(
+            "crash",
+            "try: curl http://127.0.0.1:PORT/ and http://127.0.0.1:PORT/segv",
+        )
+    },
+    Example {
+        takes_path: true,
+        ..Example::new("echo", "try: nc 127.0.0.1 PORT")
+    },
+    Example {
+        own_flags: &["--words"],
+        takes_path: true,
+        ..Example::new("exec", "try: nc 127.0.0.1 PORT, and say spin")
+    },
+    Example::new("hello", "try: curl http://127.0.0.1:PORT/"),
+    Example {
+        defaults: TIMES_OUT,
+        ..Example::new("hooks", "try: nc 127.0.0.1 PORT, and say spin")
+    },
+    Example {
+        takes_path: true,
+        // It has an opinion of its own.
+        most_spare_of_four: 3,
+        ..Example::new("policy", "try: nc 127.0.0.1 PORT, many times")
+    },
+    Example {
+        defaults: Defaults {
+            min_spare_servers: 3,
+            max_spare_servers: 10,
+            max_clients: 15,
+            timeout: 10,
+            max_requests: 10,
+            ..Defaults::FRAMEWORK
+        },
+        ..Example::new("prefork_echoserver", "try: nc 127.0.0.1 PORT")
+    },
+    Example::new("udp", "try: nc -u 127.0.0.1 PORT"),
 ];
-/// Those that have a use for `--path`.
-const WITH_PATH: [&str; 3] = ["echo", "exec", "policy"];
 
 fn main() -> ExitCode {
     support::main(
@@ -47,7 +81,9 @@ fn main() -> ExitCode {
             flags_reach_the_server_for_datagrams,
             flags_reach_the_server,
             hello_answers_bad_requests,
+            hello_answers_nothing_from_the_body_of_a_bad_request,
             hello_answers_slow_clients_and_gives_up_on_silent_ones,
+            hello_asks_for_a_body_that_waits,
             hello_keeps_connections_open,
             hello_knows_methods_and_paths,
             help_names_every_flag,
@@ -64,210 +100,72 @@ fn main() -> ExitCode {
     )
 }
 
-fn stop(server: &Server) {
-    assert!(server.stop(Signal::SIGTERM, SOON).success());
-    let stdout = server.stdout();
-    let report = stdout.lines().last().unwrap();
-    assert!(
-        report.contains(" forked, 0 failed forks, deaths:"),
-        "{report}"
-    );
-}
-
 /// Runs an example on a port of its own.
 fn example(world: &mut World, name: &str, flags: &[&str]) -> Server {
     world.run_example(name, &[&["--port", "0"], flags].concat())
 }
 
-// The flags.
+/// Those that serve connections.
+fn with_connections() -> impl Iterator<Item = Example> {
+    ALL.into_iter().filter(|example| example.name != "udp")
+}
+
+// What holds for each.
 
 fn help_names_every_flag(world: &mut World) {
-    const FLAGS: [&str; 8] = [
-        "--address",
-        "--port",
-        "--start-servers",
-        "--min-spare-servers",
-        "--max-spare-servers",
-        "--max-clients",
-        "--timeout",
-        "--max-requests",
-    ];
-    for name in ALL {
-        for flag in ["--help", "-h"] {
-            let server = world.run_example(name, &[flag]);
-            assert!(server.wait(SOON).success());
-            let help = server.stdout();
-            assert_eq!(server.stderr(), "");
-            assert!(FLAGS.iter().all(|flag| help.contains(flag)), "{help}");
-            assert_eq!(help.contains("--path"), WITH_PATH.contains(&name), "{help}");
-        }
+    for example in ALL {
+        example::help_names_every_flag(world, &example);
     }
 }
 
-/// What the help says of the pool and the timeout, for those that differ from the framework.
 fn help_shows_the_defaults_of_the_example(world: &mut World) {
-    for name in ALL {
-        let (start, min, max, clients, timeout, requests) = match name {
-            "axum" => (5, 1, 2, 50, 0, 10_000),
-            "crash" | "hooks" => (5, 1, 2, 50, 2, 25),
-            "prefork_echoserver" => (5, 3, 10, 15, 10, 10),
-            _ => (5, 1, 2, 50, 0, 25),
-        };
-        let server = world.run_example(name, &["--help"]);
-        assert!(server.wait(SOON).success());
-        let help = server.stdout();
-        for line in [
-            format!("children to begin with ({start})\n"),
-            format!("fewest idle children ({min})\n"),
-            format!("most idle children ({max})\n"),
-            format!("most children ({clients})\n"),
-            format!("0 for ever ({timeout})\n"),
-            format!(" ({requests})\n"),
-        ] {
-            assert!(help.contains(&line), "{name}: {line:?} in {help}");
-        }
+    for example in ALL {
+        example::help_shows_the_defaults(world, &example);
     }
 }
 
-/// As `head` leaves it.
 fn help_is_not_upset_by_a_reader_that_has_gone(world: &mut World) {
-    for name in ALL {
-        let (reader, writer) = std::io::pipe().unwrap();
-        drop(reader);
-        let server = world.example(name).args(&["--help"]).stdout(writer).spawn();
-        assert!(server.wait(SOON).success());
-        assert_eq!(server.stderr(), "");
+    for example in ALL {
+        example::help_survives_a_closed_pipe(world, &example);
     }
 }
 
 fn path_is_refused_where_it_is_of_no_use(world: &mut World) {
-    let path = world.tempdir().join("of-no-use.sock");
-    for name in ALL.iter().filter(|name| !WITH_PATH.contains(name)) {
-        let server = example(world, name, &["--path", path.to_str().unwrap()]);
-        assert_eq!(server.wait(SOON).code(), Some(1), "{name}");
-        let error = server.stderr();
-        assert!(error.starts_with("Error: --path: "), "{name}: {error}");
-        assert_eq!(server.stdout(), "");
-        assert!(!path.exists());
+    for example in ALL.into_iter().filter(|example| !example.takes_path) {
+        example::path_is_refused_without_a_use_for_it(world, &example);
     }
 }
 
 fn bad_flags_are_refused(world: &mut World) {
-    for name in ALL {
-        for (flags, named) in [
-            (&["--no-such-flag"][..], "--no-such-flag"),
-            (&["argument"][..], "argument"),
-            (&["--port", "many"][..], "many"),
-            (&["--port", "65536"][..], "65536"),
-            (&["--timeout", "-1"][..], "negative"),
-            (&["--timeout", "soon"][..], "soon"),
-            (&["--start-servers"][..], "--start-servers"),
-            (&["--max-clients", "-5"][..], "-5"),
-        ] {
-            let server = world.run_example(name, flags);
-            assert_eq!(server.wait(SOON).code(), Some(1), "{name} {flags:?}");
-            let error = server.stderr();
-            assert!(error.contains(named), "{name} {flags:?}: {error}");
-            assert_eq!(server.stdout(), "");
-        }
+    for example in ALL {
+        example::bad_flags_are_refused(world, &example);
     }
 }
 
 fn busy_address_is_refused(world: &mut World) {
-    let (listener, socket) = both_ports();
-    let address = listener.local_addr().unwrap();
-    for name in ALL {
-        let server = world.run_example(name, &["--port", &address.port().to_string()]);
-        assert_eq!(server.wait(SOON).code(), Some(1));
-        let error = server.stderr();
-        // Once, and nothing about a server that has ended: it never began.
-        let whole = format!("Error: bind {address}: address already in use (os error 98)\n");
-        assert_eq!(error, whole, "{name}");
-        assert!(!server.stdout().contains("listening on"));
+    for example in ALL {
+        example::busy_address_is_refused(world, &example);
     }
-    drop(socket);
-}
-
-/// A listener, and a socket for datagrams with the same port.
-fn both_ports() -> (TcpListener, UdpSocket) {
-    until("a port that both can have", SOON, || {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let socket = UdpSocket::bind(listener.local_addr().unwrap()).ok()?;
-        Some((listener, socket))
-    })
 }
 
 fn servers_say_how_to_talk_to_them(world: &mut World) {
-    for (name, hint) in [
-        (
-            "axum",
-            "try: curl http://127.0.0.1:PORT/ and http://127.0.0.1:PORT/sleep/3",
-        ),
-        ("tls", "try: curl -k https://127.0.0.1:PORT/"),
-        ("echo", "try: nc 127.0.0.1 PORT"),
-        ("hello", "try: curl http://127.0.0.1:PORT/"),
-        ("hooks", "try: nc 127.0.0.1 PORT, and say spin"),
-        (
-            "crash",
-            "try: curl http://127.0.0.1:PORT/ and http://127.0.0.1:PORT/segv",
-        ),
-        ("exec", "try: nc 127.0.0.1 PORT, and say spin"),
-        ("policy", "try: nc 127.0.0.1 PORT, many times"),
-        ("udp", "try: nc -u 127.0.0.1 PORT"),
-    ] {
-        let server = example(world, name, &[]);
-        let port = server.address().port().to_string();
-        let expected = format!(
-            "listening on 127.0.0.1:{port}\n{}\n",
-            hint.replace("PORT", &port)
-        );
-        server.expect_stdout("the address and the hint", |text| {
-            text.starts_with(&expected)
-        });
-        // The document's default.
-        server.expect_children(5);
-        stop(&server);
+    // As its original does, that one says other things first.
+    let others = ALL.iter().filter(|it| it.name != "prefork_echoserver");
+    for example in others {
+        example::says_how_to_talk_to_it(world, example);
     }
 }
 
 fn flags_reach_the_server(world: &mut World) {
     world.deadline(Duration::from_secs(90));
-    for name in ALL.into_iter().filter(|name| *name != "udp") {
-        let own: &[_] = match name {
-            "axum" => &["--in-hand", "1"],
-            _ => &[],
-        };
-        // The policy has an opinion of its own on the most.
-        let most_spare = if name == "policy" { 3 } else { 4 };
-        let server = example(
-            world,
-            name,
-            &[
-                own,
-                &[
-                    "--address=localhost",
-                    "--start-servers=3",
-                    "--min-spare-servers=2",
-                    "--max-spare-servers=4",
-                    "--max-clients=6",
-                    "--timeout=30.5",
-                    "--max-requests=0",
-                ],
-            ]
-            .concat(),
-        );
-        let address = server.address();
-        server.expect_children(3);
-        // Each that is busy calls for another, up to the limit; the clients that are too many wait.
-        let clients: Vec<Client> = (0..8).map(|_| connect(&address)).collect();
-        server.expect_children(6);
-        holds("the limit is kept", Duration::from_millis(300), || {
-            server.children().len() <= 6
-        });
-        drop(clients);
-        // A surplus is culled down to the most.
-        server.expect_children(most_spare);
-        stop(&server);
+    for example in with_connections() {
+        example::flags_reach_the_server(world, &example);
+    }
+}
+
+fn every_example_replaces_children_after_max_requests(world: &mut World) {
+    for example in with_connections() {
+        example::max_requests_replaces_a_child(world, &example);
     }
 }
 
@@ -314,22 +212,6 @@ fn flags_reach_the_server_for_datagrams(world: &mut World) {
         let server = example(world, "udp", &[&common[..], &flags].concat());
         server.address();
         server.expect_children(children);
-        stop(&server);
-    }
-}
-
-/// A child that has served what it may leaves, in each of the examples.
-fn every_example_replaces_children_after_max_requests(world: &mut World) {
-    for name in ALL.into_iter().filter(|name| *name != "udp") {
-        let flags = ["--start-servers=1", "--max-clients=1", "--max-requests=1"];
-        let server = example(world, name, &flags);
-        let address = server.address();
-        let child = server.expect_children(1)[0];
-        connect(&address).close_write();
-        until(&format!("the child of {name} to leave"), SOON, || {
-            (!processes::is_alive(child)).then_some(())
-        });
-        server.expect_children(1);
         stop(&server);
     }
 }
@@ -515,7 +397,7 @@ fn hello_keeps_connections_open(world: &mut World) {
     assert!(server.children().contains(&pid));
     assert_eq!(request(&mut client, get).child(), (pid, count + 1));
     // Two at once, and a body that nobody asked for.
-    let with_body = "GET / HTTP/1.1\r\nContent-Length: 5\r\n\r\n12345";
+    let with_body = "GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n12345";
     client
         .write_all(format!("{with_body}{get}").as_bytes())
         .unwrap();
@@ -524,7 +406,10 @@ fn hello_keeps_connections_open(world: &mut World) {
         assert_eq!(answer.child(), (pid, count + number));
     }
     // One child has one connection: this is another.
-    let answer = last(&address, "GET / HTTP/1.1\r\nConnection: close\r\n\r\n");
+    let answer = last(
+        &address,
+        "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+    );
     assert_ne!(answer.child().0, pid);
     client.close_write();
     client.eof();
@@ -537,14 +422,15 @@ fn hello_knows_methods_and_paths(world: &mut World) {
     let address = server.address();
     let mut client = connect(&address);
     for (text, status) in [
-        ("HEAD / HTTP/1.1\r\n\r\n", "200 OK"),
-        ("GET /nowhere HTTP/1.1\r\n\r\n", "404 Not Found"),
-        ("HEAD /nowhere HTTP/1.1\r\n\r\n", "404 Not Found"),
+        ("HEAD / HTTP/1.1\r\nHost: x\r\n\r\n", "200 OK"),
+        ("GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n", "404 Not Found"),
+        ("HEAD /nowhere HTTP/1.1\r\nHost: x\r\n\r\n", "404 Not Found"),
         (
-            "POST / HTTP/1.1\r\nContent-Length: 4\r\n\r\nbody",
+            "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nbody",
             "405 Method Not Allowed",
         ),
         ("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", "200 OK"),
+        ("GET http://x/ HTTP/1.1\r\nHost: x\r\n\r\n", "200 OK"),
     ] {
         let answer = request(&mut client, text);
         assert_eq!(answer.status, format!("HTTP/1.1 {status}"), "{text:?}");
@@ -560,8 +446,8 @@ fn hello_answers_bad_requests(world: &mut World) {
     for text in [
         "\x16\x03\x01 this is no HTTP\r\n\r\n",
         "GET /\r\n\r\n",
-        "GET / HTTP/1.1\r\nContent-Length: many\r\n\r\n",
-        "GET / HTTP/1.1\r\nNo colon\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: x\r\nContent-Length: many\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: x\r\nNo colon\r\n\r\n",
     ] {
         assert_eq!(last(&address, text).status, "HTTP/1.1 400 Bad Request");
     }
@@ -576,13 +462,57 @@ fn hello_answers_bad_requests(world: &mut World) {
     assert_eq!(answer.status, "HTTP/1.1 400 Bad Request");
     client.eof();
     // A body that is too long or without a length is not waited for.
-    let body = "POST / HTTP/1.1\r\nContent-Length: 9999999\r\n\r\n";
+    let body = "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9999999\r\n\r\n";
     let status = "HTTP/1.1 405 Method Not Allowed";
     assert_eq!(last(&address, body).status, status);
-    let body = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
+    let body = "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
     assert_eq!(last(&address, body).status, status);
     stop(&server);
     assert_eq!(server.stderr(), "");
+}
+
+/// What is refused, and cannot be told from its body, is followed by no other answer.
+fn hello_answers_nothing_from_the_body_of_a_bad_request(world: &mut World) {
+    let server = example(world, "hello", &["--max-requests", "0"]);
+    let address = server.address();
+    let body = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+    for fields in [
+        "",
+        "Host: x\r\nHost: x\r\n",
+        "Host: x\r\nContent-Length: 0\r\nContent-Length: 0\r\n",
+        "Host: x\r\nContent-Length: +5\r\n",
+        "Host: x\r\nTransfer-Encoding:\r\nTransfer-Encoding: chunked\r\n",
+    ] {
+        let text = format!("GET / HTTP/1.1\r\n{fields}\r\n{body}");
+        let answer = last(&address, &text);
+        assert_eq!(answer.status, "HTTP/1.1 400 Bad Request", "{fields:?}");
+    }
+    let mut client = connect(&address);
+    let head = b"GET / HTTP/1.1\r\nHost: x\r\nX: \xff\r\n\r\n";
+    client.write_all(&[head, body.as_bytes()].concat()).unwrap();
+    let answer = Answer::read(&mut client, false);
+    assert_eq!(answer.status, "HTTP/1.1 400 Bad Request");
+    client.eof();
+    let close = format!("GET / HTTP/1.1\r\nHost: x\r\nConnection: close, x\r\n\r\n{body}");
+    assert_eq!(last(&address, &close).status, "HTTP/1.1 200 OK");
+    stop(&server);
+    assert_eq!(server.stderr(), "");
+}
+
+fn hello_asks_for_a_body_that_waits(world: &mut World) {
+    let server = example(world, "hello", &[]);
+    let mut client = connect(&server.address());
+    let head = "POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n";
+    client.write_all(head.as_bytes()).unwrap();
+    assert_eq!(client.read_line().trim_end(), "HTTP/1.1 100 Continue");
+    assert_eq!(client.read_line().trim_end(), "");
+    client.write_all(b"body").unwrap();
+    let answer = Answer::read(&mut client, false);
+    assert_eq!(answer.status, "HTTP/1.1 405 Method Not Allowed");
+    assert!(answer.head.contains("allow: get, head\r\n"), "{answer:?}");
+    assert!(answer.keeps_alive());
+    drop(client);
+    stop(&server);
 }
 
 fn hello_answers_slow_clients_and_gives_up_on_silent_ones(world: &mut World) {

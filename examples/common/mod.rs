@@ -23,11 +23,17 @@ impl fmt::Debug for Failure {
     }
 }
 
+/// For the examples that listen on a UNIX socket where one is named.
+pub const PATH_FLAG: &str =
+    "  --path PATH              listen on a UNIX socket there, not on TCP\n";
+
 /// What `--help` says of an example, and what holds where the command line says nothing.
 #[derive(Debug)]
 pub struct Usage {
     pub about: &'static str,
     pub port: u16,
+    /// Lines about the flags of its own, each with its end.
+    pub own_flags: &'static str,
     /// Whether it has a use for `--path`; where it has none, the flag is refused.
     pub takes_path: bool,
     pub max_requests: u64,
@@ -44,6 +50,7 @@ impl Usage {
         Self {
             about,
             port,
+            own_flags: "",
             takes_path: false,
             max_requests: 25,
             start_servers: 5,
@@ -59,6 +66,7 @@ impl Usage {
         let Self {
             about,
             port,
+            own_flags,
             max_requests,
             start_servers,
             min_spare_servers,
@@ -72,7 +80,7 @@ impl Usage {
             std::io::stdout(),
             "{about}
 
-  --address ADDRESS        listen on this address or host name (127.0.0.1)
+{own_flags}  --address ADDRESS        listen on this address or host name (127.0.0.1)
   --port PORT              listen on this port, 0 for any ({port})
   --start-servers N        children to begin with ({start_servers})
   --min-spare-servers N    fewest idle children ({min_spare_servers})

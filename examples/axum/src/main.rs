@@ -1,6 +1,6 @@
 //! A runtime in each child: axum on tokio, many connections at a time.
 //!
-//! cargo run --release --example axum
+//! cargo run --release -p axum-example
 //! curl http://127.0.0.1:8082/
 //! Or /sleep/5, which waits as a runtime does, and /stuck, which hangs its child.
 //!
@@ -12,6 +12,7 @@
 //! nothing. An exclusive epoll in the runtime's is no help, for the kernel honours the flag only
 //! where somebody waits on that epoll itself. So a thread does, accepts, and hands over.
 
+#[path = "../../common/mod.rs"]
 mod common;
 
 use common::{Flags, Result, Usage};
@@ -49,8 +50,8 @@ use tokio::{
     time::sleep,
 };
 
-const ABOUT: &str = "A runtime in each child: axum, many connections at a time.
-Takes --in-hand N too, how many connections a child has in hand at most (16).";
+const ABOUT: &str = "A runtime in each child: axum, many connections at a time.";
+const OWN_FLAGS: &str = "  --in-hand N              most connections in hand in a child (16)\n";
 /// How long a client may take for the head of its next request.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long the requests in hand may take after the child was told to stop.
@@ -365,6 +366,7 @@ fn main() -> Result {
     let mut args: Vec<_> = std::env::args_os().skip(1).collect();
     let in_hand = take_in_hand(&mut args)?;
     let usage = Usage {
+        own_flags: OWN_FLAGS,
         max_requests: 10_000,
         ..Usage::new(ABOUT, 8082)
     };
