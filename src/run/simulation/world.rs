@@ -9,7 +9,13 @@ mod parent;
 use self::parent::Parent;
 use super::{kernel::Kernel, random::Random};
 use crate::{
-    core::{child::ChildId, config::Attributes, monitor::Monitor, states::Event, time::Time},
+    core::{
+        child::ChildId,
+        config::{Attributes, Config},
+        monitor::Monitor,
+        states::Event,
+        time::Time,
+    },
     hooks::DefaultHooks,
     run::hooked::Hooked,
     sys::clock::Clock,
@@ -76,7 +82,7 @@ const REST_AFTER: Duration = Duration::from_secs(120);
 impl World {
     pub(super) fn new(seed: u64) -> Self {
         let mut random = Random::new(seed);
-        let mut attributes = Attributes {
+        let attributes = Attributes::from(Config {
             min_spare_servers: 1 + random.below(5) as usize,
             max_spare_servers: random.below(12) as usize,
             start_servers: random.below(10) as usize,
@@ -86,9 +92,8 @@ impl World {
             shutdown_timeout: ms(100 + random.below(4000)),
             cull_after: random.of(&[Duration::ZERO, ms(10), ms(1000)]),
             shutdown_on_error: random.one_in(8),
-            ..Attributes::default()
-        };
-        let _ = attributes.normalise();
+            ..Config::default()
+        });
         let check = attributes.check_interval();
         let mut world = Self {
             core: Hooked::new(
