@@ -45,11 +45,11 @@ fn any_config() -> impl Strategy<Value = Config> {
         any_duration(),
     ];
     let check = proptest::option::of(any_duration());
-    let flags = any::<[bool; 5]>();
+    let flags = any::<[bool; 6]>();
     (numbers, durations, check, flags).prop_map(|(numbers, durations, check, flags)| {
         let [min, max, start, clients] = numbers;
         let [timeout, kill, shutdown, cull] = durations;
-        let [on_error, coalesce, signals, private, warn] = flags;
+        let [on_error, coalesce, signals, private, warn, poe] = flags;
         let mut config = Config::default()
             .min_spare_servers(min)
             .max_spare_servers(max)
@@ -65,6 +65,9 @@ fn any_config() -> impl Strategy<Value = Config> {
             .handle_signals(signals);
         if private {
             config = config.comm_channel(CommChannel::Private);
+        }
+        if poe {
+            config = config.comm_words(CommWords::POE);
         }
         if warn {
             config = config.thread_check(ThreadCheck::Warn);
