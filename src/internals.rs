@@ -8,7 +8,7 @@
 
 use crate::core::{
     child::{ChildId, State},
-    config::Attributes,
+    config::{Attributes, Config},
     pool::{self, Demand, Plan, Pool},
     time::Time,
     wire::{self, CommWords, Output},
@@ -45,11 +45,8 @@ impl Crowd {
             let id = pool.insert(number as u32 + 1, born, Duration::ZERO, None);
             pool.set_state(id, state);
         }
-        let attributes = Attributes {
-            max_clients: children * 2,
-            min_spare_servers: children,
-            ..Attributes::default()
-        };
+        let config = Config::default().max_clients(children * 2);
+        let attributes = Attributes::from(config.min_spare_servers(children));
         Self { pool, attributes }
     }
 

@@ -141,7 +141,7 @@ pub use self::core::{
     alarms::AlarmId,
     child::{Cause, Child, ChildId, Death, Reason, Signal, State},
     comm::Acker,
-    config::{CommChannel, ThreadCheck},
+    config::{Attribute, CommChannel, Config, TakesEffect, ThreadCheck},
     error::{Error, Operation},
     monitor::Monitor,
     report::Report,

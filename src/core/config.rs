@@ -1,6 +1,14 @@
-//! The attributes of the documented system and our own: names, defaults, and what is done to a
-//! value that makes no sense. One table; the builder's setters and the monitor's accessors are made
-//! from it.
+//! The attributes of the documented system and our own: the table, a row each, and [`Config`], which
+//! holds the values that are asked for. Normalises nothing itself, and knows nothing of a server
+//! that runs: see `attributes`.
+
+mod attributes;
+mod row;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use self::attributes::Attributes;
+pub use self::row::{Attribute, TakesEffect};
 
 use crate::core::wire::CommWords;
 use std::time::Duration;
@@ -30,274 +38,263 @@ pub enum ThreadCheck {
     Warn,
 }
 
-/// Hands the table of attributes to the macro that is named, a row each:
-/// documentation, name, name of the setter, type, default.
+/// Hands the table of attributes to the macro that is named, a row each.
+///
+/// A row is: documentation; name, name of the setter: type = default; and in braces, for the
+/// documentation, the unit, what becomes of a value that makes no sense, in which process and when
+/// it is read, and when a value that is set while the server runs takes effect. A type that is not
+/// `Copy` says what it is read as: `Vec<PathBuf> as [PathBuf]` is set by value and read by
+/// reference.
+///
+/// Config, builder and monitor are made from this table, and `docs/handlers.md` is checked against
+/// it.
 macro_rules! with_attributes {
     ($consumer:ident) => {
         $consumer! {
-            /// Whether an error with a child's output, or a fork that retrying cannot cure, shuts
-            /// the server down. Default: true, as documented. When it is off, the child is killed
-            /// and replaced.
-            shutdown_on_error, set_shutdown_on_error: bool = true;
-            /// The fewest spare (not busy) children to keep. Default: 1; less becomes 1.
-            min_spare_servers, set_min_spare_servers: usize = 1;
-            /// The most spare children to keep. Default: 2, the document's (the original's source
-            /// has 10); not above `min_spare_servers` becomes `min_spare_servers` + 1.
-            max_spare_servers, set_max_spare_servers: usize = 2;
-            /// How many children to begin with, and with again whenever there is none (but never fewer
-            /// than `min_spare_servers`). Default: 5;
-            /// 0 becomes 5, more than `max_clients` becomes `max_clients`.
-            start_servers, set_start_servers: usize = 5;
-            /// The most child processes that ever live at once, those told to stop included.
-            /// Default: 50; 0 becomes 50.
-            max_clients, set_max_clients: usize = 50;
-            /// For how long a child may be silent (send no ACK) before it is told to stop.
-            /// Default: zero, which is off: nobody is ever timed out. Set it before the server
-            /// starts: the interval of the children's ACKs is derived from it then.
-            timeout, set_timeout: Duration = Duration::ZERO;
-            /// The interval of the timeout check. Default: `None`, which means `timeout` × 1.5, as does
-            /// zero.
-            server_check_ack, set_server_check_ack: Option<Duration> = None;
-            /// How long after SIGINT a silent child is killed with SIGKILL, and how long a child
-            /// that has lost its parent may go on with the connection in hand. Default: 10 s.
-            kill_timeout, set_kill_timeout: Duration = Duration::from_secs(10);
-            /// How long after SIGINT a child is killed in a shutdown. Default: 30 s.
-            shutdown_timeout, set_shutdown_timeout: Duration = Duration::from_secs(30);
+            /// Whether an error with a child shuts the server down.
+            ///
+            /// Such an error is one with a child's output, or a fork that retrying cannot cure. When
+            /// it is off, the child is killed and replaced.
+            shutdown_on_error, set_shutdown_on_error: bool = true => {
+                unit: "true or false",
+                normalised: "never",
+                read: "in the parent, at each error",
+                takes_effect: AtOnce
+            };
+            /// The fewest spare children to keep.
+            ///
+            /// Spare are those that wait for a connection and those that are still starting. When
+            /// there are fewer, the missing ones are forked.
+            min_spare_servers, set_min_spare_servers: usize = 1 => {
+                unit: "children",
+                normalised: "less than 1 becomes 1",
+                read: "in the parent, at each decision",
+                takes_effect: AtOnce
+            };
+            /// The most spare children to keep.
+            ///
+            /// When there have been more for `cull_after`, the oldest free ones are told to stop. The
+            /// default is that of the original's document; its source has 10.
+            max_spare_servers, set_max_spare_servers: usize = 2 => {
+                unit: "children",
+                normalised: "not above `min_spare_servers` becomes `min_spare_servers` + 1",
+                read: "in the parent, at each decision",
+                takes_effect: AtOnce
+            };
+            /// How many children to begin with.
+            ///
+            /// As many are forked again whenever there is none, but never fewer than
+            /// `min_spare_servers`.
+            start_servers, set_start_servers: usize = 5 => {
+                unit: "children",
+                normalised: "0 becomes 5; more than `max_clients` becomes `max_clients`",
+                read: "in the parent, when it has no child",
+                takes_effect: AtOnce
+            };
+            /// The most child processes that ever live at once.
+            ///
+            /// Those told to stop count until they have been reaped. When it is lowered, busy
+            /// children are left to finish. The limit of open files is raised for it at the start.
+            max_clients, set_max_clients: usize = 50 => {
+                unit: "children",
+                normalised: "0 becomes 50",
+                read: "in the parent, at each decision",
+                takes_effect: AtOnce
+            };
+            /// For how long a child may be silent before it is told to stop.
+            ///
+            /// A child is silent that sends no ACK. Zero is off: nobody is ever timed out. Set it
+            /// before the server starts: the interval of the children's ACKs is derived from it then.
+            /// A value that is set later judges from the next check on.
+            timeout, set_timeout: Duration = Duration::ZERO => {
+                unit: "time",
+                normalised: "never",
+                read: "in the parent, at the start and at each check",
+                takes_effect: AtOnce
+            };
+            /// The interval of the timeout check.
+            ///
+            /// `None` and zero mean `timeout` × 1.5, as it is when the server starts. There is no check
+            /// without a `timeout`.
+            server_check_ack, set_server_check_ack: Option<Duration> = None => {
+                unit: "time, or none",
+                normalised: "none and zero become `timeout` × 1.5 at the start",
+                read: "in the parent, when a check sets the timer of the next",
+                takes_effect: AtOnce
+            };
+            /// How long after SIGINT a child is killed with SIGKILL.
+            ///
+            /// It holds for a child that was told to stop while the server runs. It is as well how
+            /// long a child that has lost its parent may go on with the connection in hand. Zero
+            /// leaves it no time.
+            kill_timeout, set_kill_timeout: Duration = Duration::from_secs(10) => {
+                unit: "time",
+                normalised: "never",
+                read: "in the parent, when it tells a child to stop; at its fork in the child",
+                takes_effect: AtOnce
+            };
+            /// How long after SIGINT a child is killed in a shutdown.
+            ///
+            /// Zero leaves it no time.
+            shutdown_timeout, set_shutdown_timeout: Duration = Duration::from_secs(30) => {
+                unit: "time",
+                normalised: "never",
+                read: "in the parent, when the shutdown begins",
+                takes_effect: AtOnce
+            };
             /// How long there must have been too many spare children before any is culled.
-            /// Default: 1 s; zero culls at once, as the original does.
-            cull_after, set_cull_after: Duration = Duration::from_secs(1);
-            /// Where the children's words travel. Default: their stdout. Read at each fork.
-            comm_channel, set_comm_channel: CommChannel = CommChannel::Stdout;
-            /// Which bytes are the words. Default: [`CommWords::CONTROL`]. Read at each fork.
-            comm_words, set_comm_words: CommWords = CommWords::CONTROL;
-            /// Whether a child that goes from one connection straight to the next keeps quiet about
-            /// it, and prints no word for which the parent is going to look by itself: while words
-            /// keep coming it looks every 2 to 20 ms, and hears of one turn of a child from
-            /// waiting to working and back, however many there were, and after the lines that it has
-            /// printed meanwhile. Default: true; off gives a
-            /// NOT_BUSY and a BUSY for every connection, printed. Read at each fork.
-            coalesce_words, set_coalesce_words: bool = true;
-            /// What to do about a parent with several threads. Default: refuse to fork.
-            thread_check, set_thread_check: ThreadCheck = ThreadCheck::Refuse;
-            /// Whether SIGTERM and SIGINT to the parent mean an orderly shutdown. Default: true;
-            /// off leaves their dispositions alone. Read when the server starts.
-            handle_signals, set_handle_signals: bool = true;
+            ///
+            /// Under a load that comes and goes within that time, none is stopped and forked again.
+            /// Zero culls at once, as the original does.
+            cull_after, set_cull_after: Duration = Duration::from_secs(1) => {
+                unit: "time",
+                normalised: "never",
+                read: "in the parent, at each decision",
+                takes_effect: AtOnce
+            };
+            /// Where the children's words travel.
+            ///
+            /// A server that executes another program takes [`CommChannel::Stdout`] only: with the
+            /// other one the start fails.
+            comm_channel, set_comm_channel: CommChannel = CommChannel::Stdout => {
+                unit: "a `CommChannel`",
+                normalised: "never",
+                read: "in the parent, at each fork",
+                takes_effect: AtNextFork
+            };
+            /// Which bytes are the words.
+            comm_words, set_comm_words: CommWords = CommWords::CONTROL => {
+                unit: "`CommWords`",
+                normalised: "never",
+                read: "in the parent and in the child, at each fork",
+                takes_effect: AtNextFork
+            };
+            /// Whether a child says nothing between two connections that follow at once.
+            ///
+            /// It prints no word either for which the parent is going to look by itself: while words
+            /// keep coming, the parent looks every 2 to 20 ms. It hears then of one turn of a child
+            /// from waiting to working and back, however many there were, and after the lines that
+            /// the child has printed meanwhile. Off prints a NOT_BUSY and a BUSY for every connection.
+            coalesce_words, set_coalesce_words: bool = true => {
+                unit: "true or false",
+                normalised: "never",
+                read: "in the child, at its fork",
+                takes_effect: AtNextFork
+            };
+            /// What to do about a parent with several threads that is about to fork.
+            thread_check, set_thread_check: ThreadCheck = ThreadCheck::Refuse => {
+                unit: "a `ThreadCheck`",
+                normalised: "never",
+                read: "in the parent, at the start and at each fork",
+                takes_effect: AtNextFork
+            };
+            /// Whether SIGTERM and SIGINT to the parent mean an orderly shutdown.
+            ///
+            /// Off leaves their dispositions alone.
+            handle_signals, set_handle_signals: bool = true => {
+                unit: "true or false",
+                normalised: "never",
+                read: "in the parent, at the start",
+                takes_effect: AtStart
+            };
         }
     };
 }
 pub(crate) use with_attributes;
 
-macro_rules! define_attributes {
-    ($($(#[$doc:meta])* $name:ident, $set:ident: $type:ty = $default:expr;)*) => {
-        /// The values of all attributes.
+/// The list below an attribute's documentation: its default, and what the braces of its row say.
+macro_rules! facts {
+    ($default:expr, {
+        unit: $unit:literal,
+        normalised: $normalised:literal,
+        read: $read:literal,
+        takes_effect: $effect:ident
+    }) => {
+        concat!(
+            "\n- Default: `",
+            stringify!($default),
+            "`.\n- Unit: ",
+            $unit,
+            ".\n- Normalised: ",
+            $normalised,
+            ".\n- Read ",
+            $read,
+            "."
+        )
+    };
+}
+pub(crate) use facts;
+
+/// As what an attribute is read: its type, or a reference to what its row names.
+macro_rules! read_type {
+    ($type:ty) => {
+        $type
+    };
+    ($type:ty, $read:ty) => {
+        &$read
+    };
+}
+pub(crate) use read_type;
+
+/// Reads an attribute as its [`read_type!`].
+macro_rules! read {
+    ($place:expr) => {
+        $place
+    };
+    ($place:expr, $read:ty) => {
+        &$place as &$read
+    };
+}
+pub(crate) use read;
+
+macro_rules! define_config {
+    ($(
+        $(#[doc = $doc:literal])*
+        $name:ident, $set:ident: $type:ty $(as $read:ty)? = $default:expr => $facts:tt;
+    )*) => {
+        /// The values of all attributes, as they are asked for.
+        ///
+        /// `Config::default()` has the documented values. Set what differs, by the methods or by the
+        /// fields, and hand it to [`Builder::config`](crate::Builder::config).
+        ///
+        /// What is asked for is kept. A server that runs makes sense of all values together, so
+        /// their order does not matter: the accessors of the [`Monitor`](crate::Monitor) say what is
+        /// in force, [`Monitor::config`](crate::Monitor::config) what was asked for.
+        ///
+        /// ```
+        /// use prefork_server::Config;
+        ///
+        /// let config = Config::default().max_clients(20).start_servers(30);
+        /// assert_eq!(config.start_servers, 30, "a server makes 20 of it");
+        /// ```
         #[derive(Clone, Debug, Eq, PartialEq)]
-        pub(crate) struct Attributes {
-            $(pub(crate) $name: $type,)*
+        #[non_exhaustive]
+        pub struct Config {
+            $(
+                $(#[doc = $doc])*
+                #[doc = facts!($default, $facts)]
+                pub $name: $type,
+            )*
         }
 
-        impl Default for Attributes {
+        impl Default for Config {
             fn default() -> Self {
                 Self { $($name: $default,)* }
             }
         }
+
+        /// The attributes, to be chained.
+        impl Config {
+            $(
+                $(#[doc = $doc])*
+                #[doc = facts!($default, $facts)]
+                #[must_use]
+                pub fn $name(mut self, value: $type) -> Self {
+                    self.$name = value;
+                    self
+                }
+            )*
+        }
     };
 }
-with_attributes!(define_attributes);
-
-/// A value that was changed because it made no sense.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct Normalised {
-    pub(crate) name: &'static str,
-    pub(crate) from: usize,
-    pub(crate) to: usize,
-}
-
-impl Attributes {
-    /// Changes what makes no sense, and says what it changed.
-    #[must_use = "each change is to be logged"]
-    pub(crate) fn normalise(&mut self) -> Vec<Normalised> {
-        let mut changes = Vec::new();
-        let mut set = |name, field: &mut usize, to| {
-            if *field != to {
-                changes.push(Normalised {
-                    name,
-                    from: *field,
-                    to,
-                });
-                *field = to;
-            }
-        };
-        // Room is left above the minimum, so that the maximum can be one more.
-        let min = self.min_spare_servers.clamp(1, usize::MAX - 1);
-        set("min_spare_servers", &mut self.min_spare_servers, min);
-        let max = self.max_spare_servers.max(min + 1);
-        set("max_spare_servers", &mut self.max_spare_servers, max);
-        let clients = if self.max_clients == 0 {
-            50
-        } else {
-            self.max_clients
-        };
-        set("max_clients", &mut self.max_clients, clients);
-        let start = if self.start_servers == 0 {
-            5
-        } else {
-            self.start_servers
-        };
-        set("start_servers", &mut self.start_servers, start.min(clients));
-        changes
-    }
-
-    /// The interval of the timeout check; `None` while there is no timeout.
-    pub(crate) fn check_interval(&self) -> Option<Duration> {
-        (self.timeout > Duration::ZERO).then(|| {
-            // Zero would have the loop do nothing else.
-            self.server_check_ack
-                .filter(|interval| !interval.is_zero())
-                .unwrap_or_else(|| self.timeout.saturating_mul(3) / 2)
-        })
-    }
-
-    /// The interval at which children must send ACKs for the timeout to hold.
-    pub(crate) fn ack_interval(&self) -> Option<Duration> {
-        (self.timeout > Duration::ZERO).then(|| self.timeout / 2)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn numbers(min: usize, max: usize, start: usize, clients: usize) -> Attributes {
-        Attributes {
-            min_spare_servers: min,
-            max_spare_servers: max,
-            start_servers: start,
-            max_clients: clients,
-            ..Attributes::default()
-        }
-    }
-
-    #[test]
-    fn the_defaults_are_the_documents_and_make_sense() {
-        let mut attributes = Attributes::default();
-        assert_eq!(attributes, numbers(1, 2, 5, 50));
-        assert!(attributes.shutdown_on_error);
-        assert_eq!(attributes.timeout, Duration::ZERO);
-        assert_eq!(attributes.normalise(), []);
-    }
-
-    /// Numbers that make no sense are replaced by documented ones, and each change is reported.
-    #[test]
-    fn m01_nonsense_is_normalised_and_reported() {
-        for (given, expected, changed) in [
-            (
-                numbers(0, 2, 5, 50),
-                numbers(1, 2, 5, 50),
-                vec!["min_spare_servers"],
-            ),
-            (
-                numbers(3, 3, 5, 50),
-                numbers(3, 4, 5, 50),
-                vec!["max_spare_servers"],
-            ),
-            (
-                numbers(7, 2, 5, 50),
-                numbers(7, 8, 5, 50),
-                vec!["max_spare_servers"],
-            ),
-            (
-                numbers(1, 2, 0, 50),
-                numbers(1, 2, 5, 50),
-                vec!["start_servers"],
-            ),
-            (
-                numbers(1, 2, 9, 4),
-                numbers(1, 2, 4, 4),
-                vec!["start_servers"],
-            ),
-            (
-                numbers(1, 2, 0, 3),
-                numbers(1, 2, 3, 3),
-                vec!["start_servers"],
-            ),
-            (
-                numbers(1, 2, 5, 0),
-                numbers(1, 2, 5, 50),
-                vec!["max_clients"],
-            ),
-            (
-                numbers(usize::MAX, 0, usize::MAX, usize::MAX),
-                numbers(usize::MAX - 1, usize::MAX, usize::MAX, usize::MAX),
-                vec!["min_spare_servers", "max_spare_servers"],
-            ),
-        ] {
-            let mut normal = given.clone();
-            let names: Vec<_> = normal
-                .normalise()
-                .iter()
-                .map(|change| change.name)
-                .collect();
-            assert_eq!((&normal, names), (&expected, changed), "{given:?}");
-            assert_eq!(normal.normalise(), [], "normalising twice changes nothing");
-        }
-    }
-
-    fn any_number() -> impl Strategy<Value = usize> {
-        prop_oneof![0..6usize, any::<usize>(), usize::MAX - 2..=usize::MAX]
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(10_000))]
-
-        /// Whatever numbers are given, those that are used make sense together: room between the fewest
-        /// and the most spare children, at least one client, no start beyond `max_clients`. Each that
-        /// was changed is reported, and no other.
-        #[test]
-        fn m01_any_numbers_become_numbers_that_make_sense(
-            (min, max, start, clients) in (any_number(), any_number(), any_number(), any_number())
-        ) {
-            let given = numbers(min, max, start, clients);
-            let mut normal = given.clone();
-            let changes = normal.normalise();
-            prop_assert!(1 <= normal.min_spare_servers);
-            prop_assert!(normal.min_spare_servers < normal.max_spare_servers);
-            prop_assert!(1 <= normal.start_servers);
-            prop_assert!(normal.start_servers <= normal.max_clients);
-            let mut undone = normal.clone();
-            for change in changes {
-                let field = match change.name {
-                    "min_spare_servers" => &mut undone.min_spare_servers,
-                    "max_spare_servers" => &mut undone.max_spare_servers,
-                    "start_servers" => &mut undone.start_servers,
-                    _ => &mut undone.max_clients,
-                };
-                prop_assert_eq!(*field, change.to);
-                *field = change.from;
-            }
-            prop_assert_eq!(undone, given);
-        }
-    }
-
-    /// The interval of ACKs is half the timeout, that of the checks one and a half, whatever the
-    /// timeout; an interval of zero is taken for none.
-    #[test]
-    fn h04_intervals_follow_the_timeout_without_rounding() {
-        let mut attributes = Attributes::default();
-        assert_eq!(
-            (attributes.check_interval(), attributes.ack_interval()),
-            (None, None)
-        );
-        attributes.timeout = Duration::from_secs(1);
-        assert_eq!(
-            attributes.check_interval(),
-            Some(Duration::from_millis(1500))
-        );
-        assert_eq!(attributes.ack_interval(), Some(Duration::from_millis(500)));
-        attributes.server_check_ack = Some(Duration::from_millis(20));
-        assert_eq!(attributes.check_interval(), Some(Duration::from_millis(20)));
-        attributes.timeout = Duration::MAX;
-        attributes.server_check_ack = None;
-        assert!(attributes.check_interval() > Some(Duration::from_secs(1 << 60)));
-    }
-}
+with_attributes!(define_config);

@@ -1,6 +1,8 @@
 //! What hooks see and ask: the children, the attributes, the time, and the queue of what is to be
 //! done. Asking queues; the loop performs when the hook has returned. No system call, no clock.
 
+#[cfg(test)]
+mod attribute_tests;
 mod books;
 mod lives;
 mod time;
@@ -12,7 +14,9 @@ use crate::core::{
         Cause, Child, ChildId, Death, Flags, Reason, Retirement, START_HOLDS_AFTER, Signal, State,
         WaitStatus,
     },
-    config::{Attributes, CommChannel, ThreadCheck, with_attributes},
+    config::{
+        Attributes, CommChannel, Config, ThreadCheck, facts, read, read_type, with_attributes,
+    },
     inbox::Contact,
     pool::{self, Demand, Plan, Pool, Surplus},
     queue::{PrintTo, Queue, Task},
@@ -56,25 +60,36 @@ pub struct Monitor {
 }
 
 macro_rules! attribute_accessors {
-    ($($(#[$doc:meta])* $name:ident, $set:ident: $type:ty = $default:expr;)*) => {
-        /// The attributes, to be read and set at any time. Setting one normalises again.
+    ($(
+        $(#[doc = $doc:literal])*
+        $name:ident, $set:ident: $type:ty $(as $read:ty)? = $default:expr => $facts:tt;
+    )*) => {
+        /// The attributes, to be read and set at any time. What is read is the value in force.
         impl Monitor {
             $(
-                $(#[$doc])*
-                pub fn $name(&self) -> $type {
-                    self.attributes.$name
+                $(#[doc = $doc])*
+                #[doc = facts!($default, $facts)]
+                pub fn $name(&self) -> read_type!($type $(, $read)?) {
+                    read!(self.attributes.$name $(, $read)?)
                 }
 
                 #[doc = concat!("Sets [`", stringify!($name), "`](Self::", stringify!($name), ").")]
                 pub fn $set(&mut self, value: $type) {
-                    self.attributes.$name = value;
-                    self.normalise();
+                    self.attributes.set(|asked| asked.$name = value);
+                    self.attributes_changed();
                 }
             )*
         }
     };
 }
 with_attributes!(attribute_accessors);
+
+impl Monitor {
+    /// The attributes as they were asked for, those that make no sense included.
+    pub fn config(&self) -> &Config {
+        self.attributes.asked()
+    }
+}
 
 /// The children.
 impl Monitor {

@@ -33,10 +33,12 @@ pub(crate) fn monitor() -> Monitor {
 /// A monitor of those limits.
 pub(crate) fn sized(min: usize, max: usize, start: usize, clients: usize) -> Monitor {
     let mut monitor = monitor();
-    monitor.attributes.min_spare_servers = min;
-    monitor.attributes.max_spare_servers = max;
-    monitor.attributes.start_servers = start;
-    monitor.attributes.max_clients = clients;
+    monitor.attributes.set(|asked| {
+        asked.min_spare_servers = min;
+        asked.max_spare_servers = max;
+        asked.start_servers = start;
+        asked.max_clients = clients;
+    });
     monitor
 }
 

@@ -15,6 +15,8 @@ pub const COMM_BUSY: Word = Word::Busy;
 pub const COMM_NOT_BUSY: Word = Word::NotBusy;
 
 /// What a child can say. `println!("{COMM_ACK}")` in a child is an ACK.
+///
+/// There are three words, and a fourth would be another protocol: match them all.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Word {
     /// The child is alive.
@@ -156,6 +158,8 @@ impl Line {
 }
 
 /// What the framer found, and what `handler_server_ack` is called with.
+///
+/// Whatever a child prints is one of the two: match them both.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Output<'a> {
     /// One of the three words.

@@ -148,14 +148,13 @@ pub fn handler_start<H: PreForkHooks + ?Sized>(
     let mut states = monitor.take_states();
     hooks.create_states(&mut states);
     monitor.install(states);
-    monitor.normalise();
+    monitor.attributes_changed();
     if let Some(interval) = monitor.attributes.ack_interval() {
         // Before the server starts: it may want to set the interval on its socket.
         if server.send_ack().is_none() {
             server.set_send_ack(Some(interval));
         }
-        let check = monitor.attributes.check_interval();
-        monitor.attributes.server_check_ack = check;
+        monitor.attributes.derive_check();
     }
     server.expect_children(monitor.max_clients());
     server.start()?;

@@ -3,7 +3,7 @@
 use super::{PreFork, turn::Loop};
 use crate::{
     core::{
-        config::{Attributes, CommChannel, ThreadCheck, with_attributes},
+        config::{Attributes, CommChannel, Config, ThreadCheck, facts, with_attributes},
         error::{Error, Operation},
         monitor::Monitor,
         report::Report,
@@ -31,17 +31,21 @@ const DESCRIPTORS_A_CHILD: usize = 2;
 pub struct Builder<H, S> {
     hooks: H,
     server: S,
-    attributes: Attributes,
+    config: Config,
 }
 
 macro_rules! attribute_setters {
-    ($($(#[$doc:meta])* $name:ident, $set:ident: $type:ty = $default:expr;)*) => {
+    ($(
+        $(#[doc = $doc:literal])*
+        $name:ident, $set:ident: $type:ty $(as $read:ty)? = $default:expr => $facts:tt;
+    )*) => {
         /// The attributes. They can be changed later through the [`Monitor`].
         impl<H, S> Builder<H, S> {
             $(
-                $(#[$doc])*
+                $(#[doc = $doc])*
+                #[doc = facts!($default, $facts)]
                 pub fn $name(mut self, value: $type) -> Self {
-                    self.attributes.$name = value;
+                    self.config.$name = value;
                     self
                 }
             )*
@@ -56,18 +60,24 @@ impl<S: ChildServer> Builder<DefaultHooks, S> {
         Self {
             hooks: DefaultHooks,
             server,
-            attributes: Attributes::default(),
+            config: Config::default(),
         }
     }
 }
 
 impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
+    /// Sets all attributes at once. Setters that are called later override it.
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = config;
+        self
+    }
+
     /// Overrides the hooks.
     pub fn hooks<N: PreForkHooks>(self, hooks: N) -> Builder<N, S> {
         Builder {
             hooks,
             server: self.server,
-            attributes: self.attributes,
+            config: self.config,
         }
     }
 
@@ -88,21 +98,20 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
     ///
     /// When the hook `handler_start` does.
     pub fn start(self) -> Result<PreFork<H, S>, Error> {
-        if self.attributes.thread_check == ThreadCheck::Refuse {
+        let attributes = Attributes::from(self.config);
+        if attributes.thread_check == ThreadCheck::Refuse {
             Threads::open().expect_one()?;
         }
-        check_channel(&self.server, self.attributes.comm_channel)
+        check_channel(&self.server, attributes.comm_channel)
             .map_err(|error| Error::new(Operation::Start, "the server", error))?;
-        let mut normal = self.attributes.clone();
-        let _ = normal.normalise();
-        let private = usize::from(normal.comm_channel == CommChannel::Private);
-        limits::ensure_open_files(normal.max_clients, DESCRIPTORS_A_CHILD + private)?;
+        let private = usize::from(attributes.comm_channel == CommChannel::Private);
+        limits::ensure_open_files(attributes.max_clients, DESCRIPTORS_A_CHILD + private)?;
         let system = Unix::new(
             PreForkId::unique(),
-            normal.handle_signals,
-            normal.max_clients,
+            attributes.handle_signals,
+            attributes.max_clients,
         )?;
-        let mut monitor = Monitor::with_attributes(self.attributes);
+        let mut monitor = Monitor::with_attributes(attributes);
         monitor.pid = std::process::id();
         let mut prefork = PreFork {
             inner: Loop::new(self.hooks, self.server, monitor, system),

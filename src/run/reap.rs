@@ -45,7 +45,10 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     fn living_by_pid(&self, pid: u32, but: Option<ChildId>) -> Option<ChildId> {
         let pool = &self.parent.monitor.pool;
         let lives = |id| pool.contact(id).is_some_and(|contact| !contact.is_dead());
-        let mut found = pool.iter().filter(|child| child.pid() == pid).map(Child::id);
+        let mut found = pool
+            .iter()
+            .filter(|child| child.pid() == pid)
+            .map(Child::id);
         found.find(|&id| Some(id) != but && lives(id))
     }
 

@@ -27,8 +27,10 @@ impl Monitor {
         result
     }
 
-    pub(crate) fn normalise(&mut self) {
-        for change in self.attributes.normalise() {
+    /// Warns of each value that makes no sense and has not been warned of, and looks at the pool
+    /// with the new ones.
+    pub(crate) fn attributes_changed(&mut self) {
+        for change in self.attributes.take_unreported() {
             log::warn!(
                 "{} {} makes no sense, using {}",
                 change.name,

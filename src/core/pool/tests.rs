@@ -1,7 +1,10 @@
 //! The plan against a short oracle, the surplus over time, the table.
 
 use super::*;
-use crate::core::testing::{at, ms};
+use crate::core::{
+    config::Config,
+    testing::{at, ms},
+};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 
@@ -34,15 +37,13 @@ fn oracle(census: Census, demand: Demand, limits: &Attributes) -> Plan {
 }
 
 fn limits(min: usize, max: usize, start: usize, clients: usize) -> Attributes {
-    let mut attributes = Attributes {
+    Attributes::from(Config {
         min_spare_servers: min,
         max_spare_servers: max,
         start_servers: start,
         max_clients: clients,
-        ..Attributes::default()
-    };
-    let _ = attributes.normalise();
-    attributes
+        ..Config::default()
+    })
 }
 
 /// Words are read at once while a fork may hang on them, and soon while one may before long.

@@ -9,7 +9,12 @@ mod system;
 pub(crate) use self::laws::Began;
 
 use super::{kernel::Kernel, random::Random};
-use crate::core::{child::ChildId, config::Attributes, time::Time, wire::Entry};
+use crate::core::{
+    child::ChildId,
+    config::{Attributes, Config},
+    time::Time,
+    wire::Entry,
+};
 use std::{cell::RefCell, cmp::Reverse, collections::BinaryHeap, rc::Rc, time::Duration};
 
 /// What happens at a moment.
@@ -132,7 +137,7 @@ impl World {
     pub(crate) fn new(seed: u64) -> (Self, Attributes) {
         let mut random = Random::new(seed);
         let coalesces = !random.one_in(4);
-        let mut attributes = Attributes {
+        let attributes = Attributes::from(Config {
             min_spare_servers: 1 + random.below(5) as usize,
             max_spare_servers: random.below(12) as usize,
             start_servers: random.below(10) as usize,
@@ -143,9 +148,8 @@ impl World {
             cull_after: random.of(&[Duration::ZERO, ms(10), ms(1000)]),
             shutdown_on_error: random.one_in(8),
             coalesce_words: coalesces,
-            ..Attributes::default()
-        };
-        let _ = attributes.normalise();
+            ..Config::default()
+        });
         // Now and then max_clients was raised since the start, and some have no slot.
         let slots = match random.one_in(8) {
             true => attributes.max_clients / 2,

@@ -119,10 +119,12 @@ fn handler_start_leaves_intervals_that_were_set() {
 #[test]
 fn m01_handler_start_normalises_and_warns_of_each_value() {
     let mut monitor = Monitor::default();
-    monitor.attributes.min_spare_servers = 0;
-    monitor.attributes.max_spare_servers = 0;
-    monitor.attributes.start_servers = 9;
-    monitor.attributes.max_clients = 3;
+    monitor.attributes.set(|asked| {
+        asked.min_spare_servers = 0;
+        asked.max_spare_servers = 0;
+        asked.start_servers = 9;
+        asked.max_clients = 3;
+    });
     let mut server = RecordingServer::default();
     let text = warnings(|| {
         handler_start(&mut DefaultHooks, &mut monitor, &mut server).unwrap();

@@ -1,0 +1,132 @@
+//! The attributes of a server that runs: the values that were asked for and, beside them, those in
+//! force. Logs nothing: it says what is to be logged.
+
+use super::Config;
+use std::{ops::Deref, time::Duration};
+
+/// A value that makes no sense, and the one that is in force instead.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Normalised {
+    pub(crate) name: &'static str,
+    pub(crate) from: usize,
+    pub(crate) to: usize,
+}
+
+/// The values that were asked for, and those in force.
+///
+/// It reads as the [`Config`] that is in force, which is made anew whenever a value is set: reading,
+/// which happens at every word, costs nothing. There is no way to write to that one, so no value is
+/// in force that makes no sense.
+#[derive(Clone, Debug)]
+pub(crate) struct Attributes {
+    asked: Config,
+    in_force: Config,
+    /// The interval of the timeout check that the start has derived from `timeout`.
+    derived_check: Option<Duration>,
+    changes: Vec<Normalised>,
+    reported: Vec<Normalised>,
+}
+
+impl Deref for Attributes {
+    type Target = Config;
+
+    fn deref(&self) -> &Config {
+        &self.in_force
+    }
+}
+
+impl Default for Attributes {
+    fn default() -> Self {
+        Self::from(Config::default())
+    }
+}
+
+impl From<Config> for Attributes {
+    fn from(asked: Config) -> Self {
+        let mut attributes = Self {
+            in_force: asked.clone(),
+            asked,
+            derived_check: None,
+            changes: Vec::new(),
+            reported: Vec::new(),
+        };
+        attributes.normalise();
+        attributes
+    }
+}
+
+impl Attributes {
+    /// What was asked for.
+    pub(crate) fn asked(&self) -> &Config {
+        &self.asked
+    }
+
+    /// Changes what is asked for, and with it what is in force.
+    pub(crate) fn set(&mut self, change: impl FnOnce(&mut Config)) {
+        change(&mut self.asked);
+        self.normalise();
+    }
+
+    /// Fixes the interval of the timeout check that holds unless one is set: it follows `timeout` until
+    /// the server starts, and not any more then.
+    pub(crate) fn derive_check(&mut self) {
+        self.derived_check = self.check_interval();
+        self.normalise();
+    }
+
+    /// Which values make no sense, without those that the last call has named and that are as they
+    /// were.
+    #[must_use = "each change is to be logged"]
+    pub(crate) fn take_unreported(&mut self) -> Vec<Normalised> {
+        let mut changes = self.changes.clone();
+        changes.retain(|change| !self.reported.contains(change));
+        self.reported.clone_from(&self.changes);
+        changes
+    }
+
+    fn normalise(&mut self) {
+        self.in_force.clone_from(&self.asked);
+        self.changes = normalise_numbers(&mut self.in_force);
+        // To the loop, zero would mean to do nothing else.
+        let check = self.asked.server_check_ack.filter(|check| !check.is_zero());
+        self.in_force.server_check_ack = check.or(self.derived_check);
+    }
+
+    /// The interval of the timeout check; `None` while there is no timeout.
+    pub(crate) fn check_interval(&self) -> Option<Duration> {
+        let derived = self.timeout.saturating_mul(3) / 2;
+        (self.timeout > Duration::ZERO).then(|| self.server_check_ack.unwrap_or(derived))
+    }
+
+    /// The interval at which children must send ACKs for the timeout to hold.
+    pub(crate) fn ack_interval(&self) -> Option<Duration> {
+        (self.timeout > Duration::ZERO).then(|| self.timeout / 2)
+    }
+}
+
+/// Changes the numbers that make no sense, and says which.
+fn normalise_numbers(config: &mut Config) -> Vec<Normalised> {
+    // Room is left above the minimum, so that the maximum can be one more.
+    let min = config.min_spare_servers.clamp(1, usize::MAX - 1);
+    let max = config.max_spare_servers.max(min + 1);
+    let clients = or(config.max_clients, 50);
+    let start = or(config.start_servers, 5).min(clients);
+    let numbers = [
+        ("min_spare_servers", &mut config.min_spare_servers, min),
+        ("max_spare_servers", &mut config.max_spare_servers, max),
+        ("max_clients", &mut config.max_clients, clients),
+        ("start_servers", &mut config.start_servers, start),
+    ];
+    numbers
+        .into_iter()
+        .filter_map(|(name, number, to)| {
+            let from = std::mem::replace(number, to);
+            (from != to).then_some(Normalised { name, from, to })
+        })
+        .collect()
+}
+
+/// The number, or the other one instead of zero.
+fn or(number: usize, instead_of_zero: usize) -> usize {
+    if number == 0 { instead_of_zero } else { number }
+}

@@ -1,0 +1,147 @@
+//! What a program can ask about an attribute: its name, its documentation, its value in words. Made
+//! from the table; sets nothing.
+
+use super::{CommChannel, Config, ThreadCheck, with_attributes};
+use crate::core::wire::CommWords;
+use std::{fmt, time::Duration};
+
+/// An attribute, described: a row of the table from which [`Config`] is made.
+///
+/// For programs that show or document all attributes; [`Config::attributes`] has them.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Attribute {
+    /// The name: that of the field of [`Config`], and of the methods.
+    pub name: &'static str,
+    /// What it is for. The first line is a sentence of its own.
+    pub documentation: &'static str,
+    /// The type, as it is written in Rust.
+    pub type_name: &'static str,
+    /// What its values count, or are.
+    pub unit: &'static str,
+    /// Which values make no sense, and what is used instead; `never` if every value makes sense.
+    pub normalised: &'static str,
+    /// In which process it is read, and when.
+    pub read: &'static str,
+    /// When a value that is set while the server runs takes effect.
+    pub takes_effect: TakesEffect,
+    value: fn(&Config) -> String,
+}
+
+impl Attribute {
+    /// The value that it has in `config`, in words: `10 s`, `none`, `CommChannel::Stdout`.
+    pub fn value(&self, config: &Config) -> String {
+        (self.value)(config)
+    }
+
+    /// The default, in words.
+    pub fn default(&self) -> String {
+        self.value(&Config::default())
+    }
+}
+
+/// When a value that is set while the server runs takes effect.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub enum TakesEffect {
+    /// Wherever it is read next.
+    AtOnce,
+    /// In children that are forked from then on.
+    AtNextFork,
+    /// Not at all: it is read when the server starts.
+    AtStart,
+}
+
+impl fmt::Display for TakesEffect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::AtOnce => "at once",
+            Self::AtNextFork => "at the next fork",
+            Self::AtStart => "at the start only",
+        })
+    }
+}
+
+/// Values in words.
+trait InWords {
+    fn in_words(&self) -> String;
+}
+
+impl InWords for bool {
+    fn in_words(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl InWords for usize {
+    fn in_words(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl InWords for Duration {
+    fn in_words(&self) -> String {
+        format!("{} s", self.as_secs_f64())
+    }
+}
+
+impl<T: InWords> InWords for Option<T> {
+    fn in_words(&self) -> String {
+        self.as_ref().map_or("none".to_owned(), InWords::in_words)
+    }
+}
+
+impl InWords for CommChannel {
+    fn in_words(&self) -> String {
+        format!("CommChannel::{self:?}")
+    }
+}
+
+impl InWords for ThreadCheck {
+    fn in_words(&self) -> String {
+        format!("ThreadCheck::{self:?}")
+    }
+}
+
+impl InWords for CommWords {
+    fn in_words(&self) -> String {
+        match *self {
+            Self::CONTROL => "CommWords::CONTROL".to_owned(),
+            Self::POE => "CommWords::POE".to_owned(),
+            own => format!("{own:?}"),
+        }
+    }
+}
+
+macro_rules! define_rows {
+    ($(
+        $(#[doc = $doc:literal])*
+        $name:ident, $set:ident: $type:ty $(as $read:ty)? = $default:expr => {
+            unit: $unit:literal,
+            normalised: $normalised:literal,
+            read: $reader:literal,
+            takes_effect: $effect:ident
+        };
+    )*) => {
+        const ROWS: &[Attribute] = &[$(
+            Attribute {
+                name: stringify!($name),
+                documentation: concat!($($doc, "\n",)*),
+                type_name: stringify!($type),
+                unit: $unit,
+                normalised: $normalised,
+                read: $reader,
+                takes_effect: TakesEffect::$effect,
+                value: |config| config.$name.in_words(),
+            },
+        )*];
+    };
+}
+with_attributes!(define_rows);
+
+impl Config {
+    /// All attributes, described.
+    pub fn attributes() -> &'static [Attribute] {
+        ROWS
+    }
+}
