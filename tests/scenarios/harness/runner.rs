@@ -11,6 +11,7 @@ pub const SCENARIOS: Scenarios = scenarios![
     failed_scenarios_are_told_by_their_fault,
     failing_run_is_reported_as_such,
     good_scenario_passes,
+    no_two_programs_have_one_name,
     listing_is_what_test_tools_expect,
     runner_killed_takes_all_with_it,
     scenarios_are_repeated,
@@ -226,4 +227,13 @@ fn runner_killed_takes_all_with_it(world: &mut World) {
     until("the end of the inner scenario", SOON, || {
         (count(world) == 0).then_some(())
     });
+}
+
+/// There is one table of programs: a second one of the same name would never be started.
+fn no_two_programs_have_one_name(_: &mut World) {
+    let programs = crate::PROGRAMS.concat();
+    let mut names: Vec<&str> = programs.iter().map(|(name, _)| *name).collect();
+    names.sort_unstable();
+    let twice = names.windows(2).find(|pair| pair[0] == pair[1]);
+    assert_eq!(twice, None);
 }

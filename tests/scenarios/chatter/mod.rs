@@ -1,9 +1,11 @@
 //! What children write: halves of lines, odd bytes, floods, words out of order, into the wrong pipe, to
 //! a parent that stands still.
 
+pub mod floods;
+
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Write};
-use std::process::{ExitCode, Stdio};
+use std::process::ExitCode;
 use std::time::Duration;
 
 use prefork_server::servers::TcpConn;
@@ -11,12 +13,13 @@ use prefork_server::{Error, PreFork, TcpServer, Word};
 
 use crate::injection::Strace;
 use crate::subject::{
-    Held, Journal, announce, await_checks, count, deaths, ended, ends_well, expect_entry,
-    expect_exit, expect_up, hold, journal, log_warnings, millis, pids, stop,
+    Held, Journal, announce, count, deaths, ended, ends_well, expect_entry, expect_exit, expect_up,
+    hold, journal, log_warnings, millis, pids,
 };
+
 use crate::support::{
-    Address, Args, Programs, SOON, Scenarios, Server, Signal, World, holds, pause, processes,
-    programs, scenarios, until,
+    Args, Programs, SOON, Scenarios, Server, World, holds, pause, processes, programs, scenarios,
+    until,
 };
 
 pub const PROGRAMS: Programs = programs![chatter];
@@ -25,14 +28,11 @@ pub const SCENARIOS: Scenarios = scenarios![
     c01_bytes_without_a_word_are_no_sign_of_life,
     c04_a_nul_byte_cuts_no_line_short,
     c05_bytes_that_are_no_text_are_passed_on,
-    c06_four_floods_at_once_keep_nobody_waiting,
     c07_printed_numbers_and_names_are_no_words,
     c08_words_out_of_order_break_nothing,
-    c09_a_stopped_parent_and_full_pipes_cost_nobody_anything,
     c13_what_is_written_into_the_death_watch_ends_nobody,
     c14_a_read_error_costs_that_child_only,
     c14_a_read_error_ends_the_server_if_errors_are_to,
-    h05_timers_go_off_in_a_flood,
 ];
 
 // The program.
@@ -138,10 +138,6 @@ fn events(server: &Server, pid: u32) -> Vec<String> {
     entries.into_iter().map(|entry| entry.event).collect()
 }
 
-fn blamed(server: &Server) -> Vec<u32> {
-    [pids(server, "silent-free"), pids(server, "silent-busy")].concat()
-}
-
 // The scenarios.
 
 /// Nothing but a whole word puts off the end of a silent child. What it had begun to say is printed
@@ -194,50 +190,6 @@ fn c05_bytes_that_are_no_text_are_passed_on(world: &mut World) {
     let odd = text.lines().find(|line| line.contains("\u{fffd}\u{fffd}"));
     assert!(odd.is_some_and(|line| line.starts_with(&prefix)), "{text}");
     drop(held);
-    ends_well(&server);
-}
-
-/// A server of six of whom four do nothing but print, to stdout and stderr.
-fn flooded(world: &mut World) -> (Server, Address, Vec<Held>) {
-    let server = world
-        .program("chatter")
-        .args(&["--start", "6", "--quiet"])
-        .args(&["--timeout", "1000", "--check", "100"])
-        .stderr(Stdio::null())
-        .spawn();
-    let address = server.address();
-    expect_up(&server, 6);
-    let mut held = hold(&address, 4);
-    held.iter_mut().for_each(|held| order(held, "flood"));
-    (server, address, held)
-}
-
-/// Of each output a turn of the loop reads 64 KiB at the most, and the full pipe slows the flooder
-/// down; words, clients and the end of everybody else are as prompt as ever.
-fn c06_four_floods_at_once_keep_nobody_waiting(world: &mut World) {
-    let (server, address, flooding) = flooded(world);
-    let mut others = hold(&address, 2);
-    for _ in 0..20 {
-        others.iter_mut().for_each(Held::is_served);
-        Held::new(&address).is_served();
-    }
-    await_checks(&server, 20);
-    let flooders: Vec<u32> = flooding.iter().map(|held| held.pid).collect();
-    let blamed = blamed(&server);
-    assert!(
-        blamed.iter().all(|pid| flooders.contains(pid)),
-        "{blamed:?}, of whom only {flooders:?} flood"
-    );
-    others.iter_mut().for_each(Held::is_served);
-    drop((others, flooding));
-    ends_well(&server);
-}
-
-/// Timers go off between two turns, and a turn is bounded, however much there is to read.
-fn h05_timers_go_off_in_a_flood(world: &mut World) {
-    let (server, _, flooding) = flooded(world);
-    await_checks(&server, 20);
-    drop(flooding);
     ends_well(&server);
 }
 
@@ -295,39 +247,6 @@ fn c08_words_out_of_order_break_nothing(world: &mut World) {
     drop(held);
     ends_well(&server);
     assert_eq!(deaths(&server, "Shutdown"), 4);
-}
-
-/// A child whose pipe is full drops its ACK and says it later; one that prints waits and goes on when
-/// the parent does. Children serve meanwhile, and the time counts as nobody's silence.
-fn c09_a_stopped_parent_and_full_pipes_cost_nobody_anything(world: &mut World) {
-    let arguments = ["--start", "4", "--quiet", "--timeout", "1000"];
-    let server = world.spawn("chatter", &[&arguments[..], &["--check", "100"]].concat());
-    let address = server.address();
-    let children = expect_up(&server, 4);
-    let mut chatty = hold(&address, 2);
-    stop(server.pid());
-    for held in &mut chatty {
-        // Thrice what a pipe holds.
-        held.client.send_line("fill 200");
-    }
-    holds("the parent is stopped", Duration::from_secs(2), || {
-        processes::state(server.pid()) == Some('T')
-            && chatty
-                .iter_mut()
-                .all(|held| held.client.is_silent(Duration::from_millis(1)))
-    });
-    Held::new(&address).is_served();
-    server.signal(Signal::SIGCONT);
-    for held in &mut chatty {
-        assert_eq!(held.client.read_line(), "done");
-    }
-    await_checks(&server, 20);
-    assert_eq!(blamed(&server), []);
-    chatty.iter_mut().for_each(Held::is_served);
-    let now = server.children();
-    assert!(children.iter().all(|child| now.contains(child)));
-    drop(chatty);
-    ends_well(&server);
 }
 
 /// The end of the death watch that a child holds: a pipe that it reads from and that its parent has,
