@@ -1,10 +1,12 @@
 //! A guard against regressions that does not depend on how fast the machine is: system calls per
-//! connection, by kind, and wake-ups, which on fixed runs are as many on every machine. strace counts
-//! them; `recorded.txt` has what they were.
+//! connection, by kind, and wake-ups. On fixed runs they are as many on every machine that does
+//! nothing else meanwhile, so this is not a part of `cargo test`; `.ci/run` runs it by
+//! `cargo test --test counts -- --test-threads 1`. strace counts; `recorded.txt` has what it was.
 //!
 //! Every run is made twice, with few connections and with many, and the difference counts: what the
 //! first and the last connection take besides is in both. More than was recorded, and a tolerance,
 //! fails.
+//!
 //! After a change that is meant to change them, record them anew:
 //!
 //! ```sh
