@@ -38,7 +38,7 @@ fn main() -> ExitCode {
         return run_in_turn(&arguments);
     }
     if !["--program", "--scenario", "--nocapture"].contains(&first) {
-        println!("this is a benchmark: run it with `cargo bench`");
+        println!("this is a benchmark: run it with `cargo bench -p benchmarks`");
         return ExitCode::SUCCESS;
     }
     support::main(

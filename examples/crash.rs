@@ -6,17 +6,17 @@
 //! Or /abort, /exit, /spin, /leak; / works, before, after and meanwhile.
 
 mod common;
+#[path = "common/http.rs"]
+mod http;
 
 use common::{Flags, Result, Usage};
+use http::{Answer, Requests, linger};
 use nix::libc;
 use prefork_server::{TcpServer, servers::TcpConn};
-use std::{
-    io::{self, Read, Write},
-    time::Duration,
-};
+use std::{io, time::Duration};
 
-/// How large a request may be.
-const HEAD: usize = 8 * 1024;
+/// How long a client may be silent.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// For how long a child may be stuck, unless a flag says otherwise.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -69,20 +69,17 @@ mod library {
 
 /// Answers one request.
 fn serve(leaked: &mut usize, conn: TcpConn) -> io::Result<()> {
-    conn.set_read_timeout(Some(Duration::from_secs(5)));
-    let (status, text) = match read_path(&conn)? {
-        Some(path) => answer(leaked, &path),
-        None => ("400 Bad Request", "That is no request.\n".to_owned()),
-    };
-    write!(
-        &conn,
-        "HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\
-         Connection: close\r\n\r\n{text}",
-        text.len()
-    )
+    conn.set_read_timeout(Some(PATIENCE));
+    let mut requests = Requests::new(&conn);
+    if let Some(request) = requests.next_request()? {
+        let answer = answer(leaked, &request.path);
+        requests.answer(&request, &answer, false)?;
+    }
+    linger(&conn);
+    Ok(())
 }
 
-fn answer(leaked: &mut usize, path: &str) -> (&'static str, String) {
+fn answer(leaked: &mut usize, path: &str) -> Answer {
     let pid = std::process::id();
     let text = match path {
         "/" => format!("Child {pid} is well.\n"),
@@ -96,28 +93,10 @@ fn answer(leaked: &mut usize, path: &str) -> (&'static str, String) {
         }
         _ => {
             let text = "There are /, /segv, /abort, /exit, /spin and /leak.\n";
-            return ("404 Not Found", text.to_owned());
+            return Answer::new(http::NOT_FOUND, text.to_owned());
         }
     };
-    ("200 OK", text)
-}
-
-/// The path of the request; `None` if that is none.
-fn read_path(mut conn: &TcpConn) -> io::Result<Option<String>> {
-    let mut buffer = Vec::new();
-    let mut chunk = [0; 1024];
-    while buffer.len() < HEAD {
-        let count = conn.read(&mut chunk)?;
-        buffer.extend_from_slice(&chunk[..count]);
-        let mut headers = [httparse::EMPTY_HEADER; 64];
-        let mut request = httparse::Request::new(&mut headers);
-        match request.parse(&buffer) {
-            Ok(httparse::Status::Complete(_)) => return Ok(request.path.map(str::to_owned)),
-            Ok(httparse::Status::Partial) if count > 0 => {}
-            _ => break,
-        }
-    }
-    Ok(None)
+    Answer::new(http::OK, text)
 }
 
 fn main() -> Result {

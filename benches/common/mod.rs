@@ -77,7 +77,7 @@ pub(crate) fn start(main: fn(), play: fn(&[&str])) {
             play(role);
         }
         _ if args.contains(&"--bench") => main(),
-        _ => println!("this is a benchmark: run it with `cargo bench`"),
+        _ => println!("this is a benchmark: run it with `cargo bench -p benchmarks`"),
     }
 }
 

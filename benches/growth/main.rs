@@ -175,7 +175,7 @@ impl Growth {
 fn directory() -> PathBuf {
     let directory = match env::var_os("BENCH_IMG") {
         Some(directory) => PathBuf::from(directory),
-        None => PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs/img"),
+        None => PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/img"),
     };
     fs::create_dir_all(&directory).expect("a directory for the drawings");
     directory

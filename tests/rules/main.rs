@@ -9,5 +9,6 @@
 mod catalogue;
 mod document;
 mod hooks;
+mod http;
 mod original;
 mod policy;

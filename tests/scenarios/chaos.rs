@@ -1,7 +1,7 @@
 //! Chaos in short: a server under load whose children, or whose parent, are killed all the while.
 //!
-//! `cargo bench --bench chaos` does the same for long and says how fast; here only outcomes are
-//! asserted. What counts as what is told in `tests/chaos/mod.rs`.
+//! `cargo bench -p benchmarks --bench chaos` does the same for long and says how fast; here only
+//! outcomes are asserted. What counts as what is told in `tests/chaos/mod.rs`.
 
 #[path = "../chaos/mod.rs"]
 mod rig;

@@ -24,6 +24,9 @@ mod containers;
 mod crashes;
 mod deaths;
 mod dispositions;
+#[path = "../example/mod.rs"]
+mod example;
+mod examples;
 mod exec;
 mod failed_starts;
 mod harness;
@@ -118,6 +121,9 @@ const SCENARIOS: &[(&str, Scenarios)] = scenarios_of![
     crashes,
     deaths,
     dispositions,
+    examples,
+    examples::hello,
+    examples::lines,
     exec::handover,
     exec::languages,
     exec::misfits,

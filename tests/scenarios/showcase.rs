@@ -173,7 +173,7 @@ fn udp_datagram_wakes_one_child(world: &mut World) {
 /// Sends a request; the answer is still to be read.
 fn request(address: &Address, path: &str) -> support::Client {
     let mut client = connect(address);
-    client.send_line(&format!("GET {path} HTTP/1.1\r\n\r"));
+    client.send_line(&format!("GET {path} HTTP/1.1\r\nHost: here\r\n\r"));
     client
 }
 

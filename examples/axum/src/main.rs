@@ -1,6 +1,6 @@
 //! A runtime in each child: axum on tokio, many connections at a time.
 //!
-//! cargo run --release --example axum
+//! cargo run --release -p axum-example
 //! curl http://127.0.0.1:8082/
 //! Or /sleep/5, which waits as a runtime does, and /stuck, which hangs its child.
 //!
@@ -12,6 +12,7 @@
 //! nothing. An exclusive epoll in the runtime's is no help, for the kernel honours the flag only
 //! where somebody waits on that epoll itself. So a thread does, accepts, and hands over.
 
+#[path = "../../common/mod.rs"]
 mod common;
 
 use common::{Flags, Result, Usage};

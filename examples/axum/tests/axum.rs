@@ -1,67 +1,93 @@
-//! Children that bring much of their own: a runtime with many connections at a time, and TLS.
+//! The runtime in each child, driven from outside: many connections at a time, and what becomes of
+//! them when a child leaves, hangs or loses its parent.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     reason = "a test fails by a panic"
 )]
 
+#[path = "../../../tests/example/mod.rs"]
+mod example;
+#[path = "../../../tests/support/mod.rs"]
 mod support;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, Read, Write};
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use example::{Defaults, Example, stop};
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
-use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use support::{
-    Address, Client, Server, Signal, World, connect, pause, port_is_free, processes, programs,
-    scenarios, until,
+    Address, Client, Signal, World, connect, pause, port_is_free, processes, programs, scenarios,
+    until,
 };
 
 const SOON: Duration = Duration::from_secs(10);
+
+const EXAMPLE: Example = Example {
+    executable: Some(env!("CARGO_BIN_EXE_axum-example")),
+    defaults: Defaults {
+        max_requests: 10_000,
+        ..Defaults::FRAMEWORK
+    },
+    one_at_a_time: &["--in-hand", "1"],
+    ..Example::new(
+        "axum-example",
+        "try: curl http://127.0.0.1:PORT/ and http://127.0.0.1:PORT/sleep/3",
+    )
+};
 
 fn main() -> ExitCode {
     support::main(
         programs![],
         scenarios![
-            axum_acks_go_on_during_a_slow_request,
-            axum_child_that_is_full_leaves_the_rest_to_others,
-            axum_child_that_is_stuck_is_replaced,
-            axum_connection_wakes_one_child,
-            axum_leaves_nothing_when_the_parent_is_killed,
-            axum_loses_no_connection_when_children_are_told_to_stop,
-            axum_max_requests_replaces_children,
-            axum_serves_many_connections_in_one_child,
-            axum_sigint_finishes_what_is_in_hand,
-            tls_answers_a_client_that_verifies,
-            tls_makes_a_certificate_of_its_own,
-            tls_refuses_bad_files,
-            tls_slow_client_is_not_killed,
-            tls_survives_a_client_without_it,
+            acks_go_on_during_a_slow_request,
+            child_that_is_full_leaves_the_rest_to_others,
+            child_that_is_stuck_is_replaced,
+            command_lines_that_are_wrong_are_refused,
+            connection_wakes_one_child,
+            flags_reach_the_server,
+            help_is_complete,
+            leaves_nothing_when_the_parent_is_killed,
+            loses_no_connection_when_children_are_told_to_stop,
+            max_requests_of_one_replaces_a_child,
+            max_requests_replaces_children,
+            says_how_to_talk_to_it,
+            serves_many_connections_in_one_child,
+            sigint_finishes_what_is_in_hand,
         ],
     )
 }
 
-fn run(world: &mut World, name: &str, flags: &[&str]) -> Server {
-    world.run_example(name, &[&["--port", "0"], flags].concat())
+// What holds for every example.
+
+fn help_is_complete(world: &mut World) {
+    example::help_names_every_flag(world, &EXAMPLE);
+    example::help_shows_the_defaults(world, &EXAMPLE);
+    example::help_survives_a_closed_pipe(world, &EXAMPLE);
 }
 
-/// Ends a server in order, and returns the line of its report.
-#[track_caller]
-fn stop(server: &Server) -> String {
-    let status = server.stop(Signal::SIGTERM, SOON);
-    assert!(status.success(), "{status}\n{}", server.stderr());
-    let stdout = server.stdout();
-    let report = stdout.lines().find(|line| line.contains(" forked, "));
-    report.expect("a report").to_owned()
+fn command_lines_that_are_wrong_are_refused(world: &mut World) {
+    example::bad_flags_are_refused(world, &EXAMPLE);
+    example::path_is_refused_without_a_use_for_it(world, &EXAMPLE);
+    example::busy_address_is_refused(world, &EXAMPLE);
+}
+
+fn flags_reach_the_server(world: &mut World) {
+    example::flags_reach_the_server(world, &EXAMPLE);
+}
+
+fn says_how_to_talk_to_it(world: &mut World) {
+    example::says_how_to_talk_to_it(world, &EXAMPLE);
+}
+
+fn max_requests_of_one_replaces_a_child(world: &mut World) {
+    example::max_requests_replaces_a_child(world, &EXAMPLE);
 }
 
 /// The number before `word` in a report; 0 if it does not occur.
@@ -83,7 +109,7 @@ fn until_gone(pid: u32) {
     });
 }
 
-// A runtime.
+// Many connections at a time.
 
 /// Sends a request; the answer is still to be read.
 fn send(client: &mut Client, path: &str) {
@@ -112,9 +138,9 @@ fn pid(answer: &str) -> u32 {
     pid.parse().unwrap_or_else(|_| panic!("no pid in {answer}"))
 }
 
-fn axum_serves_many_connections_in_one_child(world: &mut World) {
+fn serves_many_connections_in_one_child(world: &mut World) {
     let flags = ["--start-servers", "1", "--max-clients", "1"];
-    let server = run(world, "axum", &flags);
+    let server = EXAMPLE.serve(world, &flags);
     let child = server.expect_children(1)[0];
     let address = server.address();
     let began = Instant::now();
@@ -137,7 +163,7 @@ fn axum_serves_many_connections_in_one_child(world: &mut World) {
     assert_eq!(count(&report, "FailedStart"), 0, "{report}");
 }
 
-fn axum_child_that_is_full_leaves_the_rest_to_others(world: &mut World) {
+fn child_that_is_full_leaves_the_rest_to_others(world: &mut World) {
     let flags = [
         "--in-hand",
         "3",
@@ -148,7 +174,7 @@ fn axum_child_that_is_full_leaves_the_rest_to_others(world: &mut World) {
         "--max-clients",
         "2",
     ];
-    let server = run(world, "axum", &flags);
+    let server = EXAMPLE.serve(world, &flags);
     server.expect_children(2);
     let address = server.address();
     let mut clients: Vec<_> = (0..6).map(|_| request(&address, "/sleep/1")).collect();
@@ -169,12 +195,8 @@ fn axum_child_that_is_full_leaves_the_rest_to_others(world: &mut World) {
     assert!(count(&report, "NOT_BUSY") >= 3, "{report}");
 }
 
-fn axum_sigint_finishes_what_is_in_hand(world: &mut World) {
-    let server = run(
-        world,
-        "axum",
-        &["--start-servers", "1", "--max-clients", "1"],
-    );
+fn sigint_finishes_what_is_in_hand(world: &mut World) {
+    let server = EXAMPLE.serve(world, &["--start-servers", "1", "--max-clients", "1"]);
     let child = server.expect_children(1)[0];
     let address = server.address();
     let mut idle = request(&address, "/");
@@ -196,7 +218,7 @@ fn axum_sigint_finishes_what_is_in_hand(world: &mut World) {
     assert_eq!(count(&report, "Finished"), 1, "{report}");
 }
 
-fn axum_loses_no_connection_when_children_are_told_to_stop(world: &mut World) {
+fn loses_no_connection_when_children_are_told_to_stop(world: &mut World) {
     let flags = [
         "--in-hand",
         "2",
@@ -205,7 +227,7 @@ fn axum_loses_no_connection_when_children_are_told_to_stop(world: &mut World) {
         "--max-spare-servers",
         "4",
     ];
-    let server = run(world, "axum", &flags);
+    let server = EXAMPLE.serve(world, &flags);
     let address = server.address();
     let done = Arc::new(AtomicBool::new(false));
     let clients: Vec<_> = (0..6)
@@ -237,7 +259,7 @@ fn axum_loses_no_connection_when_children_are_told_to_stop(world: &mut World) {
     assert_eq!(count(&report, "Killed"), 0, "{report}");
 }
 
-fn axum_max_requests_replaces_children(world: &mut World) {
+fn max_requests_replaces_children(world: &mut World) {
     let flags = [
         "--start-servers",
         "1",
@@ -246,7 +268,7 @@ fn axum_max_requests_replaces_children(world: &mut World) {
         "--max-requests",
         "4",
     ];
-    let server = run(world, "axum", &flags);
+    let server = EXAMPLE.serve(world, &flags);
     let address = server.address();
     // Four in hand are served by the child that takes no more, and the fifth by the next.
     let mut clients: Vec<_> = (0..5).map(|_| request(&address, "/sleep/0.3")).collect();
@@ -258,8 +280,8 @@ fn axum_max_requests_replaces_children(world: &mut World) {
     assert_eq!(count(&report, "Finished"), 1, "{report}");
 }
 
-fn axum_acks_go_on_during_a_slow_request(world: &mut World) {
-    let server = run(world, "axum", &["--start-servers", "1", "--timeout", "0.6"]);
+fn acks_go_on_during_a_slow_request(world: &mut World) {
+    let server = EXAMPLE.serve(world, &["--start-servers", "1", "--timeout", "0.6"]);
     let child = server.expect_children(1)[0];
     let mut slow = request(&server.address(), "/sleep/2.5");
     assert_eq!(pid(&answer(&mut slow)), child);
@@ -268,7 +290,7 @@ fn axum_acks_go_on_during_a_slow_request(world: &mut World) {
     assert!(count(&report, "ACK") >= 5, "{report}");
 }
 
-fn axum_child_that_is_stuck_is_replaced(world: &mut World) {
+fn child_that_is_stuck_is_replaced(world: &mut World) {
     let flags = [
         "--start-servers",
         "1",
@@ -277,7 +299,7 @@ fn axum_child_that_is_stuck_is_replaced(world: &mut World) {
         "--timeout",
         "0.5",
     ];
-    let server = run(world, "axum", &flags);
+    let server = EXAMPLE.serve(world, &flags);
     let child = server.expect_children(1)[0];
     let address = server.address();
     let mut stuck = request(&address, "/stuck");
@@ -290,9 +312,9 @@ fn axum_child_that_is_stuck_is_replaced(world: &mut World) {
     assert_eq!(count(&report, "TimedOut"), 1, "{report}");
 }
 
-fn axum_leaves_nothing_when_the_parent_is_killed(world: &mut World) {
+fn leaves_nothing_when_the_parent_is_killed(world: &mut World) {
     world.expect_orphans();
-    let server = run(world, "axum", &["--start-servers", "3"]);
+    let server = EXAMPLE.serve(world, &["--start-servers", "3"]);
     let children = server.expect_children(3);
     let address = server.address();
     let mut idle = request(&address, "/");
@@ -327,10 +349,10 @@ fn sleeps(children: &[u32]) -> u64 {
     children.iter().map(one).sum()
 }
 
-fn axum_connection_wakes_one_child(world: &mut World) {
+fn connection_wakes_one_child(world: &mut World) {
     const ROUNDS: u64 = 30;
     let flags = ["--start-servers", "10", "--max-spare-servers", "20"];
-    let server = run(world, "axum", &flags);
+    let server = EXAMPLE.serve(world, &flags);
     let children = server.expect_children(10);
     let address = server.address();
     let before = until("the children to be quiet", SOON, || {
@@ -351,141 +373,4 @@ fn axum_connection_wakes_one_child(world: &mut World) {
     assert!(woken <= ROUNDS * 3, "{woken} for {ROUNDS} connections");
     drop(clients);
     stop(&server);
-}
-
-// TLS.
-
-/// A certificate and its key, in files, and a client's configuration that trusts nothing else.
-fn identity(world: &World) -> (PathBuf, PathBuf, Arc<ClientConfig>) {
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let directory = world.tempdir();
-    let (cert, key) = (directory.join("cert.pem"), directory.join("key.pem"));
-    fs::write(&cert, made.cert.pem()).unwrap();
-    fs::write(&key, made.signing_key.serialize_pem()).unwrap();
-    let mut roots = RootCertStore::empty();
-    roots.add(made.cert.der().clone()).unwrap();
-    let config = ClientConfig::builder()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    (cert, key, Arc::new(config))
-}
-
-/// The example with that certificate.
-fn run_tls(world: &mut World, flags: &[&str]) -> (Server, Arc<ClientConfig>) {
-    let (cert, key, client) = identity(world);
-    let files = [
-        "--cert",
-        cert.to_str().unwrap(),
-        "--key",
-        key.to_str().unwrap(),
-    ];
-    (run(world, "tls", &[&files, flags].concat()), client)
-}
-
-/// A client that thinks before it sends anything.
-struct Slow(Client, Duration);
-
-impl Read for Slow {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        self.0.read(into)
-    }
-}
-
-impl Write for Slow {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        pause(self.1);
-        self.0.write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()
-    }
-}
-
-/// Everything the server sends for a request.
-fn ask_tls(address: &Address, config: &Arc<ClientConfig>, slow: Duration) -> io::Result<String> {
-    let name = ServerName::try_from("localhost").unwrap();
-    let session = ClientConnection::new(Arc::clone(config), name).map_err(io::Error::other)?;
-    let mut tls = StreamOwned::new(session, Slow(connect(address), slow));
-    tls.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n")?;
-    tls.flush()?;
-    tls.write_all(b"\r\n")?;
-    let mut answer = String::new();
-    // Without the close_notify of the server this is an error.
-    tls.read_to_string(&mut answer)?;
-    Ok(answer)
-}
-
-fn tls_answers_a_client_that_verifies(world: &mut World) {
-    // No third one, though the second may be found busy before the first has said that it is not any more.
-    let flags = ["--start-servers", "2", "--max-clients", "2"];
-    let (server, config) = run_tls(world, &flags);
-    let children = server.expect_children(2);
-    let address = server.address();
-    for _ in 0..20 {
-        let answer = ask_tls(&address, &config, Duration::ZERO).unwrap();
-        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
-        let (_, rest) = answer.split_once("from child ").unwrap();
-        let (pid, how) = rest.split_once(',').unwrap();
-        assert!(children.contains(&pid.parse().unwrap()), "{answer}");
-        assert!(how.contains("TLSv1_3"), "{answer}");
-    }
-    let report = stop(&server);
-    assert!(count(&report, "BUSY") >= 1, "{report}");
-}
-
-fn tls_slow_client_is_not_killed(world: &mut World) {
-    let flags = [
-        "--start-servers",
-        "1",
-        "--max-clients",
-        "1",
-        "--timeout",
-        "0.5",
-    ];
-    let (server, config) = run_tls(world, &flags);
-    let child = server.expect_children(1)[0];
-    let answer = ask_tls(&server.address(), &config, Duration::from_millis(1200)).unwrap();
-    assert!(answer.contains(&format!("from child {child},")), "{answer}");
-    let report = stop(&server);
-    assert_eq!(count(&report, "TimedOut"), 0, "{report}");
-    assert!(count(&report, "ACK") >= 5, "{report}");
-}
-
-fn tls_survives_a_client_without_it(world: &mut World) {
-    let (server, config) = run_tls(world, &["--start-servers", "1", "--max-clients", "1"]);
-    let child = server.expect_children(1)[0];
-    let address = server.address();
-    request(&address, "/").gone();
-    // One that leaves in the midst of the handshake.
-    connect(&address).write_all(b"\x16\x03\x01").unwrap();
-    let answer = ask_tls(&address, &config, Duration::ZERO).unwrap();
-    assert!(answer.contains(&format!("from child {child},")), "{answer}");
-    stop(&server);
-}
-
-fn tls_makes_a_certificate_of_its_own(world: &mut World) {
-    let server = run(world, "tls", &["--start-servers", "1"]);
-    let (.., trusts_another) = identity(world);
-    let error = ask_tls(&server.address(), &trusts_another, Duration::ZERO).unwrap_err();
-    assert!(error.to_string().contains("certificate"), "{error}");
-    stop(&server);
-}
-
-fn tls_refuses_bad_files(world: &mut World) {
-    let (cert, key, _) = identity(world);
-    let (cert, key) = (cert.to_str().unwrap(), key.to_str().unwrap());
-    for (flags, named) in [
-        (&["--cert", cert][..], "--key"),
-        (&["--cert"][..], "--cert"),
-        (&["--cert", "/no/such", "--key", key][..], "/no/such"),
-        (&["--cert", cert, "--key", cert][..], cert),
-        (&["--cert", key, "--key", key][..], "ertificate"),
-    ] {
-        let server = run(world, "tls", flags);
-        assert_eq!(server.wait(SOON).code(), Some(1), "{flags:?}");
-        let error = server.stderr();
-        assert!(error.contains(named), "{flags:?}: {error}");
-        assert_eq!(server.stdout(), "");
-    }
 }

@@ -1,16 +1,19 @@
 //! TLS: rustls over a connection of a stock server, which goes on sending ACKs however slow the
 //! client is, be it in the midst of the handshake.
 //!
-//! cargo run --release --example tls
+//! cargo run --release -p tls-example
 //! curl -k https://127.0.0.1:8443/
 //!
 //! The certificate and the rest of the configuration are made once, in the parent: the children share
 //! them by copy-on-write. Without --cert and --key, PEM files both, it signs one itself.
 
+#[path = "../../common/mod.rs"]
 mod common;
+#[path = "../../common/http.rs"]
+mod http;
 
 use common::{Flags, Result, Usage};
-
+use http::{Answer, Requests, linger};
 use prefork_server::{TcpServer, servers::TcpConn};
 use rustls::{
     ServerConfig, ServerConnection, StreamOwned,
@@ -21,8 +24,7 @@ use rustls::{
 };
 use std::{
     ffi::OsString,
-    io::{self, Read, Write},
-    net::Shutdown,
+    io::{self, Write},
     path::PathBuf,
     sync::Arc,
     time::Duration,
@@ -30,12 +32,8 @@ use std::{
 
 const ABOUT: &str = "HTTP over TLS: says which child has answered, and in what TLS.
 Takes --cert FILE and --key FILE too, both in PEM; without them it makes a certificate of its own.";
-/// How large the head of a request may be.
-const HEAD: usize = 8 * 1024;
 /// How long a client may be silent.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-type Tls = StreamOwned<ServerConnection, TcpConn>;
 
 /// Answers one request.
 fn serve(config: &Arc<ServerConfig>, conn: TcpConn) -> io::Result<()> {
@@ -43,24 +41,19 @@ fn serve(config: &Arc<ServerConfig>, conn: TcpConn) -> io::Result<()> {
     conn.set_write_timeout(Some(PATIENCE));
     let session = ServerConnection::new(Arc::clone(config)).map_err(io::Error::other)?;
     let mut tls = StreamOwned::new(session, conn);
+    let mut requests = Requests::new(&mut tls);
     // The first read does the handshake.
-    let (status, text) = if read_request(&mut tls)? {
-        ("200 OK", answer(&tls.conn))
-    } else {
-        ("400 Bad Request", "That is no request.\n".to_owned())
-    };
-    write!(
-        tls,
-        "HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\
-         Connection: close\r\n\r\n{text}",
-        text.len()
-    )?;
+    if let Some(request) = requests.next_request()? {
+        let answer = Answer::new(http::OK, greeting(&requests.conn().conn));
+        requests.answer(&request, &answer, false)?;
+    }
     tls.conn.send_close_notify();
     tls.flush()?;
-    linger(&tls.sock)
+    linger(&tls.sock);
+    Ok(())
 }
 
-fn answer(session: &ServerConnection) -> String {
+fn greeting(session: &ServerConnection) -> String {
     let version = session.protocol_version();
     let version = version.and_then(|version| version.as_str());
     let suite = session.negotiated_cipher_suite();
@@ -71,37 +64,6 @@ fn answer(session: &ServerConnection) -> String {
         version.unwrap_or("TLS"),
         suite.unwrap_or("some cipher"),
     )
-}
-
-/// Reads the head of a request. False if it is none.
-fn read_request(tls: &mut Tls) -> io::Result<bool> {
-    let mut buffer = Vec::new();
-    let mut chunk = [0; 1024];
-    while buffer.len() < HEAD {
-        let count = tls.read(&mut chunk)?;
-        buffer.extend_from_slice(&chunk[..count]);
-        let mut headers = [httparse::EMPTY_HEADER; 64];
-        match httparse::Request::new(&mut headers).parse(&buffer) {
-            Ok(httparse::Status::Complete(_)) => return Ok(true),
-            Ok(httparse::Status::Partial) if count > 0 => {}
-            _ => break,
-        }
-    }
-    Ok(false)
-}
-
-/// Lets the client read the answer before the connection goes: closing it with bytes unread would
-/// reset it.
-fn linger(mut conn: &TcpConn) -> io::Result<()> {
-    conn.shutdown(Shutdown::Write)?;
-    conn.set_read_timeout(Some(Duration::from_millis(200)));
-    let mut sink = [0; 4096];
-    for _ in 0..16 {
-        if !matches!(conn.read(&mut sink), Ok(count) if count > 0) {
-            break;
-        }
-    }
-    Ok(())
 }
 
 /// Takes `--cert` and `--key`, which go together.

@@ -1,0 +1,542 @@
+//! A little of HTTP/1.1 for the examples: requests are read one after the other and answered with
+//! text.
+//!
+//! It never guesses where a request ends. Two parties that disagree about that can be led to take
+//! the body of one request for another, so whatever is ambiguous is refused, and the connection ends
+//! with the refusal (RFC 9112, sections 6.3 and 11.2).
+
+#![allow(dead_code, unreachable_pub, reason = "each example uses a part of it")]
+
+use httparse::Status::{Complete, Partial};
+use prefork_server::servers::TcpConn;
+use std::{
+    io::{self, Read, Write},
+    net::Shutdown,
+    time::Duration,
+};
+
+/// How large the head of a request may be.
+const LONGEST_HEAD: usize = 8 * 1024;
+/// How large a body may be that is read for the sake of the next request on the connection.
+const LONGEST_BODY: u64 = 1024 * 1024;
+/// How many fields a head may have.
+const MOST_FIELDS: usize = 64;
+
+/// The code and the phrase of a status line.
+pub type Status = &'static str;
+
+pub const OK: Status = "200 OK";
+pub const BAD_REQUEST: Status = "400 Bad Request";
+pub const NOT_FOUND: Status = "404 Not Found";
+pub const METHOD_NOT_ALLOWED: Status = "405 Method Not Allowed";
+pub const EXPECTATION_FAILED: Status = "417 Expectation Failed";
+pub const HEAD_TOO_LARGE: Status = "431 Request Header Fields Too Large";
+pub const NOT_IMPLEMENTED: Status = "501 Not Implemented";
+
+/// A request, without its body.
+#[derive(Debug, Eq, PartialEq)]
+pub struct Request {
+    pub method: String,
+    /// Without the query.
+    pub path: String,
+    /// Whether another request may follow on the connection.
+    pub keep_alive: bool,
+    /// How long the body is; `None` if only its chunks tell.
+    body: Option<u64>,
+    /// Whether the client sends its body only when it is told to.
+    waits_for_continue: bool,
+}
+
+/// An answer: text, with what else belongs into its head.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: Status,
+    /// Fields of its own, each with its end of line.
+    pub fields: &'static str,
+    pub text: String,
+}
+
+impl Answer {
+    pub const fn new(status: Status, text: String) -> Self {
+        Self {
+            status,
+            fields: "",
+            text,
+        }
+    }
+}
+
+/// The requests of a connection.
+#[derive(Debug)]
+pub struct Requests<C> {
+    conn: C,
+    /// What has been read and belongs to the next request.
+    unread: Vec<u8>,
+}
+
+impl<C: Read + Write> Requests<C> {
+    pub const fn new(conn: C) -> Self {
+        Self {
+            conn,
+            unread: Vec::new(),
+        }
+    }
+
+    /// What the requests come from.
+    pub const fn conn(&self) -> &C {
+        &self.conn
+    }
+
+    /// The next request, with its body out of the way. `None` when the client has no more, or has
+    /// sent something that was refused: the connection is to be closed then.
+    pub fn next_request(&mut self) -> io::Result<Option<Request>> {
+        match self.read_head()? {
+            Ok(Some(request)) => self.skip_body(request).map(Some),
+            Ok(None) => Ok(None),
+            Err(status) => {
+                let refusal = Answer::new(status, "This request is refused.\n".to_owned());
+                self.send(&refusal, false, false)?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Answers `request`. The connection is to be closed unless both sides keep it alive.
+    pub fn answer(&mut self, request: &Request, answer: &Answer, keep: bool) -> io::Result<()> {
+        let keep_alive = keep && request.keep_alive;
+        self.send(answer, keep_alive, request.method == "HEAD")
+    }
+
+    fn send(&mut self, answer: &Answer, keep_alive: bool, head_only: bool) -> io::Result<()> {
+        let connection = if keep_alive { "keep-alive" } else { "close" };
+        let body = if head_only { "" } else { &answer.text };
+        // In one piece: a second one would wait for the client's ACK of the first.
+        let response = format!(
+            "HTTP/1.1 {}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\n\
+             {}Connection: {connection}\r\n\r\n{body}",
+            answer.status,
+            answer.text.len(),
+            answer.fields,
+        );
+        self.conn.write_all(response.as_bytes())?;
+        self.conn.flush()
+    }
+
+    /// Reads a head and takes it out of what is unread. `None` at the end of the connection.
+    fn read_head(&mut self) -> io::Result<Result<Option<Request>, Status>> {
+        loop {
+            match parse(&self.unread) {
+                Ok(Some((request, length))) => {
+                    self.unread.drain(..length);
+                    return Ok(Ok(Some(request)));
+                }
+                Ok(None) if self.unread.len() >= LONGEST_HEAD => return Ok(Err(HEAD_TOO_LARGE)),
+                Ok(None) => {}
+                Err(status) => return Ok(Err(status)),
+            }
+            if self.read_more()? == 0 {
+                let complete = self.unread.is_empty();
+                return Ok(if complete { Ok(None) } else { Err(BAD_REQUEST) });
+            }
+        }
+    }
+
+    fn read_more(&mut self) -> io::Result<usize> {
+        let mut piece = [0; 4096];
+        let count = self.conn.read(&mut piece)?;
+        self.unread.extend_from_slice(&piece[..count]);
+        Ok(count)
+    }
+
+    /// Passes over the body. The connection cannot be kept where that takes too long.
+    fn skip_body(&mut self, mut request: Request) -> io::Result<Request> {
+        match request.body {
+            Some(length) if length <= LONGEST_BODY => {
+                let whole = self.skip(length, request.waits_for_continue)?;
+                request.keep_alive &= whole;
+            }
+            _ => request.keep_alive = false,
+        }
+        Ok(request)
+    }
+
+    /// Whether there were as many bytes.
+    fn skip(&mut self, length: u64, client_waits: bool) -> io::Result<bool> {
+        let buffered = length.min(self.unread.len() as u64);
+        // OK because it is no more than the length of the buffer.
+        self.unread.drain(..buffered as usize);
+        let rest = length - buffered;
+        if client_waits && rest > 0 {
+            self.conn.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+            self.conn.flush()?;
+        }
+        let mut body = Read::by_ref(&mut self.conn).take(rest);
+        Ok(io::copy(&mut body, &mut io::sink())? == rest)
+    }
+}
+
+/// Lets the client read the answer before the connection is closed: a close with bytes unread
+/// resets it, and the answer is lost.
+pub fn linger(mut conn: &TcpConn) {
+    // Errors are the client's, which may be gone.
+    let _ = conn.shutdown(Shutdown::Write);
+    conn.set_read_timeout(Some(Duration::from_millis(200)));
+    let mut sink = [0; 4096];
+    for _ in 0..16 {
+        if !matches!(conn.read(&mut sink), Ok(count) if count > 0) {
+            break;
+        }
+    }
+}
+
+/// The request at the beginning of `bytes` and the length of its head; `None` if more is to come.
+fn parse(bytes: &[u8]) -> Result<Option<(Request, usize)>, Status> {
+    let mut fields = [httparse::EMPTY_HEADER; MOST_FIELDS];
+    let mut head = httparse::Request::new(&mut fields);
+    match head.parse(bytes) {
+        Ok(Complete(length)) => Ok(Some((request(&head)?, length))),
+        Ok(Partial) => Ok(None),
+        Err(httparse::Error::TooManyHeaders) => Err(HEAD_TOO_LARGE),
+        Err(_) => Err(BAD_REQUEST),
+    }
+}
+
+fn request(head: &httparse::Request<'_, '_>) -> Result<Request, Status> {
+    let fields = Fields::of(head)?;
+    let method = head.method.unwrap_or("");
+    let old = head.version == Some(0);
+    check_host(&fields, old)?;
+    Ok(Request {
+        method: method.to_owned(),
+        path: path(method, head.path.unwrap_or(""))?.to_owned(),
+        keep_alive: keep_alive(&fields, old),
+        body: body(&fields, old)?,
+        waits_for_continue: waits_for_continue(&fields, old)?,
+    })
+}
+
+/// The fields of a head, all of them text.
+struct Fields<'a>(Vec<(&'a str, &'a str)>);
+
+impl<'a> Fields<'a> {
+    fn of(head: &httparse::Request<'_, 'a>) -> Result<Self, Status> {
+        let text = head.headers.iter().map(|field| {
+            let value = std::str::from_utf8(field.value);
+            Ok((field.name, value.map_err(|_| BAD_REQUEST)?))
+        });
+        text.collect::<Result<_, _>>().map(Self)
+    }
+
+    fn all(&self, name: &str) -> impl Iterator<Item = &'a str> {
+        let found = self.0.iter();
+        let found = found.filter(move |(other, _)| other.eq_ignore_ascii_case(name));
+        found.map(|(_, value)| *value)
+    }
+
+    /// The one field of that name; a second one is refused.
+    fn only(&self, name: &str) -> Result<Option<&'a str>, Status> {
+        let mut found = self.all(name);
+        let first = found.next();
+        match found.next() {
+            None => Ok(first),
+            Some(_) => Err(BAD_REQUEST),
+        }
+    }
+
+    /// The members of the lists of that name.
+    fn members(&self, name: &str) -> impl Iterator<Item = &'a str> {
+        self.all(name)
+            .flat_map(|value| value.split(',').map(str::trim))
+    }
+
+    fn has_member(&self, name: &str, member: &str) -> bool {
+        self.members(name)
+            .any(|other| other.eq_ignore_ascii_case(member))
+    }
+}
+
+/// One Host, as a URI may have it; HTTP/1.0 may go without.
+fn check_host(fields: &Fields<'_>, old: bool) -> Result<(), Status> {
+    match fields.only("host")? {
+        Some(host) if host.bytes().all(may_be_in_a_host) => Ok(()),
+        None if old => Ok(()),
+        _ => Err(BAD_REQUEST),
+    }
+}
+
+fn may_be_in_a_host(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:[]%".contains(&byte)
+}
+
+/// The path of a target in origin-form or absolute-form, and the whole of one that has none.
+fn path<'a>(method: &str, target: &'a str) -> Result<&'a str, Status> {
+    let path = match (method, target) {
+        ("OPTIONS", "*") | ("CONNECT", _) => return Ok(target),
+        _ if target.starts_with('/') => target,
+        _ => after_authority(target).ok_or(BAD_REQUEST)?,
+    };
+    match path.split('?').next() {
+        None | Some("") => Ok("/"),
+        Some(path) => Ok(path),
+    }
+}
+
+/// What follows the host of `http://host/path`.
+fn after_authority(target: &str) -> Option<&str> {
+    let (scheme, rest) = target.split_once("://")?;
+    let known = ["http", "https"];
+    known.iter().find(|it| it.eq_ignore_ascii_case(scheme))?;
+    let end = rest.find(['/', '?']).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(end);
+    let is_host = !authority.is_empty() && authority.bytes().all(may_be_in_a_host);
+    is_host.then_some(path)
+}
+
+fn keep_alive(fields: &Fields<'_>, old: bool) -> bool {
+    let close = fields.has_member("connection", "close");
+    !close && (!old || fields.has_member("connection", "keep-alive"))
+}
+
+/// The length of the body; `None` if it comes in chunks.
+fn body(fields: &Fields<'_>, old: bool) -> Result<Option<u64>, Status> {
+    let length = fields.only("content-length")?;
+    let codings: Vec<_> = fields.members("transfer-encoding").collect();
+    match (length, codings.as_slice()) {
+        (None, []) => Ok(Some(0)),
+        (Some(length), []) => decimal(length).map(Some),
+        // Both is a contradiction, and HTTP/1.0 has no chunks.
+        (Some(_), _) => Err(BAD_REQUEST),
+        _ if old => Err(BAD_REQUEST),
+        (None, codings) => check_codings(codings).map(|()| None),
+    }
+}
+
+/// Digits and nothing else: `parse` would take a sign.
+fn decimal(text: &str) -> Result<u64, Status> {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    let number = text.parse().ok().filter(|_| digits);
+    number.ok_or(BAD_REQUEST)
+}
+
+/// Chunked comes last, once, and nothing else is understood.
+fn check_codings(codings: &[&str]) -> Result<(), Status> {
+    let is_chunked = |coding: &&str| coding.eq_ignore_ascii_case("chunked");
+    match codings.split_last() {
+        Some((last, [])) if is_chunked(last) => Ok(()),
+        Some((last, others)) if is_chunked(last) => {
+            let bad = others.iter().any(|it| it.is_empty() || is_chunked(it));
+            Err(if bad { BAD_REQUEST } else { NOT_IMPLEMENTED })
+        }
+        _ => Err(BAD_REQUEST),
+    }
+}
+
+/// HTTP/1.0 has no expectations, and there is one only.
+fn waits_for_continue(fields: &Fields<'_>, old: bool) -> Result<bool, Status> {
+    match fields.only("expect")? {
+        None => Ok(false),
+        Some(_) if old => Ok(false),
+        Some(text) if text.eq_ignore_ascii_case("100-continue") => Ok(true),
+        Some(_) => Err(EXPECTATION_FAILED),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A client that has sent everything, and what it is told.
+    struct Client<'a>(&'a [u8], Vec<u8>);
+
+    impl Read for Client<'_> {
+        fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+            self.0.read(into)
+        }
+    }
+
+    impl Write for Client<'_> {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.1.write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// The codes that a client gets; a request itself is answered with 200 and its path.
+    fn codes(sent: &[u8]) -> String {
+        let mut client = Client(sent, Vec::new());
+        let mut requests = Requests::new(&mut client);
+        while let Some(request) = requests.next_request().unwrap() {
+            let answer = Answer::new(OK, format!("{}\n", request.path));
+            requests.answer(&request, &answer, true).unwrap();
+            if !request.keep_alive {
+                break;
+            }
+        }
+        let told = String::from_utf8(client.1).unwrap();
+        let status = told
+            .lines()
+            .filter_map(|line| line.strip_prefix("HTTP/1.1 "));
+        let codes: Vec<_> = status.map(|status| &status[..3]).collect();
+        codes.join(" ")
+    }
+
+    /// What may follow a head in the same packet, and must not be answered where that was refused.
+    const NEXT: &str = "GET /next HTTP/1.1\r\nHost: x\r\n\r\n";
+
+    #[test]
+    fn every_head_gets_the_answers_it_is_due() {
+        // Each with another request behind it.
+        for (head, expected) in [
+            ("GET / HTTP/1.1\nHost: x\n\n", "200 200"),
+            ("GET / HTTP/1.1\r\nHost:\r\n\r\n", "200 200"),
+            ("GET / HTTP/1.1\r\nHost: [::1]:80\r\n\r\n", "200 200"),
+            ("GET / HTTP/1.0\r\n\r\n", "200"),
+            (
+                "GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n",
+                "200 200",
+            ),
+            (
+                "GET / HTTP/1.0\r\nConnection: keep-alive, close\r\n\r\n",
+                "200",
+            ),
+            // Hosts.
+            ("GET / HTTP/1.1\r\n\r\n", "400"),
+            ("GET / HTTP/1.1\r\nHost: x\r\nHost: x\r\n\r\n", "400"),
+            ("GET / HTTP/1.0\r\nHost: x\r\nhost: y\r\n\r\n", "400"),
+            ("GET / HTTP/1.1\r\nHost: x, y\r\n\r\n", "400"),
+            ("GET / HTTP/1.1\r\nHost: x/y\r\n\r\n", "400"),
+            ("GET / HTTP/1.1\r\nHost: me@x\r\n\r\n", "400"),
+            ("GET / HTTP/1.1\r\nHost : x\r\n\r\n", "400"),
+            // Targets.
+            ("GET http://x HTTP/1.1\r\nHost: x\r\n\r\n", "200 200"),
+            ("GET http://x HTTP/1.1\r\n\r\n", "400"),
+            ("GET x HTTP/1.1\r\nHost: x\r\n\r\n", "400"),
+            ("GET * HTTP/1.1\r\nHost: x\r\n\r\n", "400"),
+            ("GET http:///y HTTP/1.1\r\nHost: x\r\n\r\n", "400"),
+            ("GET ftp://x/ HTTP/1.1\r\nHost: x\r\n\r\n", "400"),
+            ("GET http://me@x/ HTTP/1.1\r\nHost: x\r\n\r\n", "400"),
+            ("OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n", "200 200"),
+            // Others.
+            (
+                "GET / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n",
+                "400",
+            ),
+            ("GET / HTTP/2.0\r\nHost: x\r\n\r\n", "400"),
+            ("GET /\r\n\r\n", "400"),
+        ] {
+            let sent = format!("{head}{NEXT}");
+            assert_eq!(codes(sent.as_bytes()), expected, "{head:?}");
+        }
+    }
+
+    #[test]
+    fn every_field_gets_the_answers_it_is_due() {
+        // The fields, what follows the head, and the codes with another request behind that.
+        for (fields, body, expected) in [
+            ("Content-Length: 0", "", "200 200"),
+            ("Content-Length: 007", "1234567", "200 200"),
+            ("Content-Length: 5\r\nContent-Length: 5", "12345", "400"),
+            ("Content-Length: 0\r\ncontent-length: 5", "12345", "400"),
+            ("Content-Length: 5, 5", "12345", "400"),
+            ("Content-Length: 5 5", "12345", "400"),
+            ("Content-Length: +5", "12345", "400"),
+            ("Content-Length: -5", "", "400"),
+            ("Content-Length: 0x5", "12345", "400"),
+            ("Content-Length: \u{665}", "12345", "400"),
+            ("Content-Length:", "", "400"),
+            ("Content-Length: 18446744073709551616", "", "400"),
+            // More than is read for the sake of the next request.
+            ("Content-Length: 9999999", "", "200"),
+            ("Transfer-Encoding: Chunked", "0\r\n\r\n", "200"),
+            (
+                "Transfer-Encoding:\r\nTransfer-Encoding: chunked",
+                "0\r\n\r\n",
+                "400",
+            ),
+            ("Transfer-Encoding: , chunked", "0\r\n\r\n", "400"),
+            ("Transfer-Encoding:", "", "400"),
+            ("Transfer-Encoding: identity", "", "400"),
+            ("Transfer-Encoding: xchunked", "0\r\n\r\n", "400"),
+            ("Transfer-Encoding: chunked, chunked", "0\r\n\r\n", "400"),
+            ("Transfer-Encoding: chunked, gzip", "", "400"),
+            ("Transfer-Encoding: gzip, chunked", "0\r\n\r\n", "501"),
+            (
+                "Content-Length: 5\r\nTransfer-Encoding: chunked",
+                "0\r\n\r\n",
+                "400",
+            ),
+            ("Content-Length: 0\r\nTransfer-Encoding:", "", "400"),
+            ("Connection: close, x", "", "200"),
+            ("Connection: x ,\tCLOSE", "", "200"),
+            ("Connection: keep-alive\r\nConnection: close", "", "200"),
+            ("Connection: closed", "", "200 200"),
+            // There is nothing to wait for.
+            ("Expect: 100-continue", "", "200 200"),
+            (
+                "Expect: 100-continue\r\nContent-Length: 5",
+                "12345",
+                "200 200",
+            ),
+            ("Expect: tea", "", "417"),
+            ("X: 1\r\n 2", "", "400"),
+            ("X", "", "400"),
+            ("X: \u{e9}", "", "200 200"),
+        ] {
+            let sent = format!("GET / HTTP/1.1\r\nHost: x\r\n{fields}\r\n\r\n{body}{NEXT}");
+            assert_eq!(codes(sent.as_bytes()), expected, "{fields:?}");
+        }
+    }
+
+    #[test]
+    fn field_that_is_no_text_is_refused() {
+        for name in ["X", "Connection", "Content-Length", "Transfer-Encoding"] {
+            let head = format!("GET / HTTP/1.1\r\nHost: x\r\n{name}: ");
+            let sent = [head.as_bytes(), b"\xff\r\n\r\n", NEXT.as_bytes()].concat();
+            assert_eq!(codes(&sent), "400", "{name}");
+        }
+    }
+
+    #[test]
+    fn client_that_waits_with_its_body_is_told_to_go_on() {
+        let head = "PUT / HTTP/1.1\r\nHost: x\r\nExpect: 100-Continue\r\nContent-Length: ";
+        // Its body has not come yet.
+        assert_eq!(codes(format!("{head}5\r\n\r\n").as_bytes()), "100 200");
+        // A body that nobody reads is not asked for.
+        assert_eq!(codes(format!("{head}9999999\r\n\r\n").as_bytes()), "200");
+        // In HTTP/1.0 an interim answer would be taken for the answer.
+        let old = head.replace("1.1", "1.0");
+        assert_eq!(codes(format!("{old}5\r\n\r\n").as_bytes()), "200");
+    }
+
+    #[test]
+    fn path_is_found_in_every_form_of_a_target() {
+        for (target, expected) in [
+            ("/", "/"),
+            ("/a/b", "/a/b"),
+            ("/a?b=/c", "/a"),
+            ("/?b", "/"),
+            ("http://x", "/"),
+            ("http://x?b", "/"),
+            ("HTTP://x:80/a?b", "/a"),
+            ("https://[::1]/a", "/a"),
+            ("//x/a", "//x/a"),
+        ] {
+            assert_eq!(path("GET", target), Ok(expected), "{target}");
+        }
+        assert_eq!(path("CONNECT", "x:80"), Ok("x:80"));
+    }
+
+    #[test]
+    fn head_is_limited_and_complete() {
+        let fields = "X: y\r\n".repeat(MOST_FIELDS);
+        let many = format!("GET / HTTP/1.1\r\nHost: x\r\n{fields}\r\n");
+        assert_eq!(codes(many.as_bytes()), "431");
+        let long = format!("GET / HTTP/1.1\r\nX: {}", "x".repeat(2 * LONGEST_HEAD));
+        assert_eq!(codes(long.as_bytes()), "431");
+        assert_eq!(codes(b"GET / HT"), "400");
+        assert_eq!(codes(b""), "");
+    }
+}
