@@ -250,7 +250,8 @@ fn b04_a_child_without_stdout_is_heard_and_told_to_stop(world: &mut World) {
 fn b06_a_grandchild_that_writes_words_and_torn_lines_changes_nothing(world: &mut World) {
     const CONNECTIONS: usize = 30;
     world.expect_orphans();
-    let flags = ["--private", "--quiet", "--max-clients", "1"];
+    // Every word is written, and none left to the board: it is the writes that are in question here.
+    let flags = ["--private", "--every-word", "--quiet", "--max-clients", "1"];
     let server = world.spawn("serve", &flags);
     let address = server.address();
     let mut held = Held::new(&address);

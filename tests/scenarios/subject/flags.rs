@@ -32,6 +32,7 @@ pub fn builder_of<S: ChildServer>(args: &Args, server: S) -> Builder<Journal, S>
     };
     PreFork::builder(server)
         .comm_channel(channel)
+        .coalesce_words(!args.has("--every-word"))
         .hooks(Journal::new(args))
         .start_servers(count(args, "--start", 2))
         .min_spare_servers(count(args, "--min-spare", 1))
