@@ -185,13 +185,13 @@ fn crash_hurts_one_client_only(world: &mut World) {
         let (address, done) = (address.clone(), Arc::clone(&done));
         move || {
             let mut answers = 0;
-            while !done.load(Ordering::Relaxed) {
+            // A hundred, however long they take on a busy machine.
+            while answers < 100 || !done.load(Ordering::Relaxed) {
                 let answer = request(&address, "/").read_rest();
                 assert!(answer.ends_with("is well.\n"), "{answer:?}");
                 answers += 1;
                 pause(Duration::from_millis(2));
             }
-            answers
         }
     });
     for path in ["/segv", "/abort", "/exit", "/spin", "/segv"] {
@@ -200,7 +200,7 @@ fn crash_hurts_one_client_only(world: &mut World) {
     let lost = request(&address, "/nowhere").read_rest();
     assert!(lost.starts_with("HTTP/1.1 404 "), "{lost:?}");
     done.store(true, Ordering::Relaxed);
-    assert!(steady.join().unwrap() >= 100);
+    steady.join().unwrap();
     let report = stop(&server);
     assert_eq!(count(&report, "Killed"), 3, "{report}");
     assert_eq!(count(&report, "Failed"), 1, "{report}");
