@@ -10,5 +10,7 @@ mod catalogue;
 mod document;
 mod hooks;
 mod http;
+mod layering;
 mod original;
 mod policy;
+mod public_api;
