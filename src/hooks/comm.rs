@@ -36,6 +36,7 @@ pub struct Comm {
 struct Shared<L: ?Sized = dyn Link> {
     channel: Arc<Channel>,
     coalesce: bool,
+    max_clients: Cell<usize>,
     interval: Cell<Option<Duration>>,
     next_ack: Cell<Option<Time>>,
     when_orphaned: RefCell<Vec<Box<dyn FnOnce()>>>,
@@ -59,6 +60,7 @@ impl Comm {
             shared: Rc::new(Shared {
                 channel: Arc::new(Channel::new(sink, words)),
                 coalesce,
+                max_clients: Cell::new(usize::MAX),
                 interval: Cell::new(None),
                 next_ack: Cell::new(None),
                 when_orphaned: RefCell::default(),
@@ -128,6 +130,15 @@ impl Comm {
     /// `coalesce_words`.
     pub fn coalesces(&self) -> bool {
         self.shared.coalesce
+    }
+
+    /// How many children there may be at a time: the attribute `max_clients`, as it was at the fork.
+    pub fn max_clients(&self) -> usize {
+        self.shared.max_clients.get()
+    }
+
+    pub(crate) fn set_max_clients(&self, children: usize) {
+        self.shared.max_clients.set(children);
     }
 
     /// Whether the child should leave after the connection in hand: it was told to, or the parent
@@ -215,11 +226,11 @@ impl Comm {
         })
     }
 
-    /// Gets out of the way of connections that are for others. Whoever has waited on a listener is asked
-    /// for each connection that comes while it is busy, before those who have nothing to do: that is dear
-    /// where many are busy, and cheap where they are so for a moment.
-    pub(crate) fn stand_aside(&self) {
-        self.shared.link.stand_aside();
+    /// Takes no wake-ups for connections until the next [`wait`](Self::wait). The kernel asks every
+    /// child that has waited on a listener, also while it is busy, before those that wait now: that
+    /// costs much where many are busy for long, and little where they are busy for a moment.
+    pub(crate) fn leave_wakeups(&self) {
+        self.shared.link.leave_wakeups();
     }
 
     /// Sends the ACKs that are due. The waits do it by themselves; this is for a server that is kept
@@ -276,7 +287,7 @@ impl Comm {
                     return Ok(true);
                 }
                 Wake::Stop => self.shared.notice_orphaned(),
-                Wake::Timer if is_asked => self.stand_aside(),
+                Wake::Timer if is_asked => self.leave_wakeups(),
                 Wake::Timer => {}
             }
             if deadline.is_some_and(|deadline| deadline <= self.shared.link.now()) {

@@ -8,10 +8,11 @@ pub use self::listen::Listen;
 
 use self::{
     image::{Birth, Recipe, Socket},
-    listen::{Listening, Place},
+    listen::Listening,
 };
 use crate::{
     hooks::{comm::Comm, server::ChildServer},
+    listeners::ListenerStatus,
     sys,
 };
 use std::{
@@ -186,12 +187,9 @@ impl ExecServer {
 
     /// The TCP addresses that the started server listens on, with the ports that it got.
     pub fn local_addrs(&self) -> Vec<SocketAddr> {
-        let places = self.listening.iter().map(|listening| &listening.place);
-        places
-            .filter_map(|place| match place {
-                Place::Tcp(address) => Some(*address),
-                Place::Unix(_) => None,
-            })
+        self.listening
+            .iter()
+            .filter_map(Listening::tcp_address)
             .collect()
     }
 
@@ -207,6 +205,10 @@ impl ExecServer {
 }
 
 impl ChildServer for ExecServer {
+    fn inner(&mut self) -> Option<&mut dyn ChildServer> {
+        None
+    }
+
     fn start(&mut self) -> io::Result<()> {
         let open = |listen: &Listen| listen.open(self.backlog);
         self.listening = self.listen.iter().map(open).collect::<io::Result<_>>()?;
@@ -218,7 +220,7 @@ impl ChildServer for ExecServer {
         self.listening.clear();
     }
 
-    fn send_ack(&self) -> Option<Duration> {
+    fn send_ack(&mut self) -> Option<Duration> {
         self.send_ack
     }
 
@@ -243,7 +245,11 @@ impl ChildServer for ExecServer {
         dead.then(|| io::Error::other("a listening socket has been shut down"))
     }
 
-    fn execs(&self) -> bool {
+    fn execs(&mut self) -> bool {
         true
+    }
+
+    fn listeners(&mut self) -> Vec<ListenerStatus> {
+        self.listening.iter().map(Listening::status).collect()
     }
 }
