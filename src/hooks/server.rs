@@ -99,6 +99,16 @@ pub trait ChildServer {
     /// What makes serving impossible. The child prints it to stderr and exits with code 103.
     fn resume_accept(&mut self, comm: &mut Comm) -> io::Result<()>;
 
+    /// Called in the parent right before a child is told to stop: the place to mend what a child may
+    /// have done to the socket that keeps others from hearing of it.
+    ///
+    /// Default: that of the inner server; without one nothing.
+    fn before_stop(&mut self) {
+        if let Some(inner) = self.inner() {
+            inner.before_stop();
+        }
+    }
+
     /// Asked in the parent after a child has ended with an error of `resume_accept`: is the socket
     /// unusable for good (a child can shut it down for everybody)? Then `handler_child` is called
     /// with the error.
@@ -156,6 +166,9 @@ macro_rules! forward_child_server {
             }
             fn resume_accept(&mut self, comm: &mut Comm) -> io::Result<()> {
                 (**self).resume_accept(comm)
+            }
+            fn before_stop(&mut self) {
+                (**self).before_stop();
             }
             fn lost(&mut self) -> Option<io::Error> {
                 (**self).lost()

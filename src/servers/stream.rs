@@ -316,6 +316,17 @@ impl<L: Listener<Stream: Stream>> ChildServer for StreamServer<L> {
         acceptor.run()
     }
 
+    /// A child may have taken the timeout from the socket that all share, so that some wait in accept(2)
+    /// for ever. The signal interrupts that wait, and it begins anew with the timeout.
+    fn before_stop(&mut self) {
+        if self.timing.blocks {
+            for socket in self.sockets.iter() {
+                // OK to ignore: it could be set before, so it can be now.
+                let _ = sockets::block_briefly(socket, BRIEFLY);
+            }
+        }
+    }
+
     fn lost(&mut self) -> Option<io::Error> {
         self.sockets.lost()
     }
