@@ -10,6 +10,8 @@ use crate::{
     core::time::Time,
     hooks::{comm::Comm, server::complain},
     sys::{
+        accept::Newcomer,
+        blame::is_the_clients,
         fd_registry::Ours,
         link::Wake,
         sockets::{self, Accepted, Blocking},
@@ -18,7 +20,7 @@ use crate::{
 use std::{
     cell::RefCell,
     io,
-    os::fd::{AsFd, AsRawFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd},
     rc::Rc,
     time::Duration,
 };
@@ -165,7 +167,7 @@ impl<'a, S: Stream, L: AsFd + AsRawFd> AcceptLoop<'a, S, L> {
     }
 
     /// Waits for a connection, in one of two ways; only one of them yields it at once.
-    fn wait(&mut self) -> io::Result<Option<OwnedFd>> {
+    fn wait(&mut self) -> io::Result<Option<Newcomer>> {
         let in_line = self.stance.in_line();
         if in_line || self.queue.has_ended() {
             let found = self.try_accept(0)?;
@@ -213,7 +215,7 @@ impl<'a, S: Stream, L: AsFd + AsRawFd> AcceptLoop<'a, S, L> {
     }
 
     /// Takes a connection that is queued.
-    fn accept(&mut self) -> io::Result<Option<OwnedFd>> {
+    fn accept(&mut self) -> io::Result<Option<Newcomer>> {
         if !self.woken && std::mem::take(&mut self.waited) {
             // It has waited for the last one, so there is hardly another. If there is, the wait ends at
             // once: each looks before it sleeps.
@@ -248,7 +250,7 @@ impl<'a, S: Stream, L: AsFd + AsRawFd> AcceptLoop<'a, S, L> {
         }
     }
 
-    fn try_accept(&mut self, index: usize) -> io::Result<Option<OwnedFd>> {
+    fn try_accept(&mut self, index: usize) -> io::Result<Option<Newcomer>> {
         let blocking = match self.terms.first_wait {
             Some(_) => Blocking::Allowed,
             None => Blocking::Never,
@@ -292,7 +294,7 @@ impl<'a, S: Stream, L: AsFd + AsRawFd> AcceptLoop<'a, S, L> {
         self.comm.pause(pause)
     }
 
-    fn handle(&mut self, connection: OwnedFd) {
+    fn handle(&mut self, connection: Newcomer) {
         self.say(Comm::busy);
         // The best guess at how long it will take is how long the last one took.
         if self.long {
@@ -330,12 +332,4 @@ impl<'a, S: Stream, L: AsFd + AsRawFd> AcceptLoop<'a, S, L> {
             log::debug!("the parent cannot be reached: {error}");
         }
     }
-}
-
-fn is_the_clients(error: &io::Error) -> bool {
-    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, TimedOut, UnexpectedEof};
-    matches!(
-        error.kind(),
-        BrokenPipe | ConnectionAborted | ConnectionReset | TimedOut | UnexpectedEof
-    )
 }

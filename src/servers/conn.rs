@@ -34,6 +34,7 @@ use crate::{
     core::comm::Acker,
     hooks::comm::Comm,
     sys::{
+        accept::{Newcomer, canonical},
         credentials,
         link::Interest,
         sockets::{self, Blocking},
@@ -65,9 +66,9 @@ pub trait Stream: AsFd + AsRawFd + From<OwnedFd> + fmt::Debug + sealed::Sealed +
     /// Ends one direction or both.
     #[doc(hidden)]
     fn end(&self, how: Shutdown) -> io::Result<()>;
-    /// Who is at the other end.
+    /// Who is at the other end, `remote` as far as that is known.
     #[doc(hidden)]
-    fn peer(&self) -> Peer;
+    fn peer(&self, remote: Option<SocketAddr>) -> Peer;
 }
 
 macro_rules! streams {
@@ -81,8 +82,8 @@ macro_rules! streams {
             fn end(&self, how: Shutdown) -> io::Result<()> {
                 self.shutdown(how)
             }
-            fn peer(&self) -> Peer {
-                $peer(self)
+            fn peer(&self, remote: Option<SocketAddr>) -> Peer {
+                $peer(self, remote)
             }
         }
     )*};
@@ -92,11 +93,11 @@ streams! {
     UnixStream: unix_peer;
 }
 
-fn tcp_peer(stream: &TcpStream) -> Peer {
-    Peer::tcp(stream.peer_addr().ok(), stream.local_addr().ok())
+fn tcp_peer(stream: &TcpStream, remote: Option<SocketAddr>) -> Peer {
+    Peer::tcp(remote, stream.local_addr().ok().map(canonical))
 }
 
-fn unix_peer(stream: &UnixStream) -> Peer {
+fn unix_peer(stream: &UnixStream, _: Option<SocketAddr>) -> Peer {
     let address = stream.local_addr().ok();
     let path = address.and_then(|address| address.as_pathname().map(Into::into));
     let credentials = credentials::of_peer(stream).ok();
@@ -113,6 +114,8 @@ fn unix_peer(stream: &UnixStream) -> Peer {
 /// `Interrupted` is ever returned.
 pub struct Conn<S> {
     stream: S,
+    /// The client's address, remembered: the kernel forgets it when the client resets.
+    remote: Option<SocketAddr>,
     comm: Comm,
     number: u64,
     /// For how long an operation may block by itself, before the waiting begins that sends ACKs and
@@ -124,13 +127,14 @@ pub struct Conn<S> {
 
 impl<S: Stream> Conn<S> {
     pub(super) fn new(
-        stream: OwnedFd,
+        connection: Newcomer,
         comm: Comm,
         number: u64,
         first_wait: Option<Duration>,
     ) -> Self {
         Self {
-            stream: S::from(stream),
+            stream: S::from(connection.stream),
+            remote: connection.remote,
             comm,
             number,
             first_wait,
@@ -237,22 +241,27 @@ impl<S: Stream> Conn<S> {
 }
 
 impl Conn<TcpStream> {
-    /// The client's address.
+    /// The client's address, as it was when the connection was accepted.
+    ///
+    /// A client that has reset the connection still has it, and no system call is made. Where a socket
+    /// takes IPv4 and IPv6, an IPv4 client's is an IPv4 address (`127.0.0.1`, not `::ffff:127.0.0.1`), so a
+    /// rule about addresses holds for both kinds of socket.
     ///
     /// # Errors
     ///
-    /// When the client is gone.
+    /// When the operating system has not told it.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.stream.peer_addr()
+        self.remote
+            .ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
-    /// The address that the client has connected to.
+    /// The address that the client has connected to: an IPv4 address if the client has used one.
     ///
     /// # Errors
     ///
     /// When the operating system does not tell.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.stream.local_addr()
+        self.stream.local_addr().map(canonical)
     }
 }
 

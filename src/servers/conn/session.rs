@@ -124,8 +124,8 @@ impl Session {
         &self.peer
     }
 
-    /// The client's address and port. `None` over a UNIX socket, and if the client was gone before
-    /// it could be asked about.
+    /// The client's address and port, as they were when the connection was accepted; an IPv4 address
+    /// for an IPv4 client, whatever the socket. `None` over a UNIX socket.
     pub fn remote_address(&self) -> Option<SocketAddr> {
         self.peer.remote_address()
     }
