@@ -8,14 +8,17 @@
 
 mod support;
 
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use prefork_server::servers::TcpConn;
 use prefork_server::servers::conn::{ConnClass, Session};
 use prefork_server::{Error, PreFork, TcpServer};
-use support::{Address, Args, Server, Signal, World, connect, gate, programs, scenarios};
+use support::{
+    Address, Args, Client, Server, Signal, World, connect, gate, patient, pause, programs,
+    scenarios, until,
+};
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -26,6 +29,16 @@ fn main() -> ExitCode {
             field06_a_client_that_resets_is_no_line,
             field06_an_object_whose_client_resets_logs_nothing,
             field12_an_ipv4_client_of_a_dual_socket_is_ipv4,
+            field34_a_stop_waits_for_no_idle_client,
+            field34_a_client_may_be_idle_for_so_long,
+            field34_a_request_that_has_arrived_is_served_in_a_stop,
+            field34_a_client_that_goes_on_asking_holds_no_stop,
+            field35_an_answer_before_the_upload_was_read_arrives,
+            field35_lingering_is_bounded,
+            field36_a_slow_client_has_no_more_than_the_deadline,
+            field37_queued_clients_that_have_reset_are_skipped,
+            field37_a_handler_sees_that_its_client_has_gone,
+            field40_a_child_serves_one_more_and_is_replaced,
         ],
     )
 }
@@ -38,12 +51,13 @@ fn run(args: &Args, server: TcpServer) -> Result<(), Error> {
         .filter_level(log::LevelFilter::Warn)
         .init();
     let timeout = args.parsed("--timeout").unwrap_or(0.0);
+    let children = args.parsed("--children").unwrap_or(1);
     let server = server
         .address(args.value("--address").unwrap_or("127.0.0.1"))
         .max_requests(0);
     let mut prefork = PreFork::builder(server)
-        .start_servers(1)
-        .max_clients(1)
+        .start_servers(children)
+        .max_clients(children)
         .min_spare_servers(1)
         .timeout(Duration::from_secs_f64(timeout))
         .start()?;
@@ -72,8 +86,80 @@ fn serve(conn: TcpConn) -> io::Result<()> {
             println!("it was {}", conn.peer_addr()?);
             conn.shutdown(std::net::Shutdown::Both)
         }
+        "refuse" => refuse(&conn, SOON, u64::MAX),
+        "refuse 1 MiB" => refuse(&conn, SOON, 1 << 20),
+        "refuse briefly" => refuse(&conn, Duration::from_millis(300), u64::MAX),
+        "hurry" => hurry(&conn, || reader.read_line(&mut String::new())),
+        "hurry up" => hurry(&conn, || reader.read(&mut [0])),
+        "hurry and take" => hurry(&conn, || (&conn).write(&[b'x'; 65536])),
+        "keep" => keep(&conn, reader),
+        "keep slowly" => {
+            gate::pass("keep");
+            keep(&conn, reader)
+        }
+        "idle" => {
+            let arrived = conn.wait_for_request(Some(Duration::from_millis(200)))?;
+            writeln!(
+                &conn,
+                "arrived: {arrived}, stop: {}",
+                conn.shutdown_requested()
+            )
+        }
+        "number" => writeln!(&conn, "{}", conn.requests_handled()),
+        "long" => {
+            gate::pass("long");
+            writeln!(&conn, "done")
+        }
+        "look" => {
+            gate::pass("look");
+            let (gone, finished) = (conn.peer_is_gone(), conn.peer_has_finished());
+            println!("gone: {gone}, finished: {finished}");
+            Ok(())
+        }
+        "pid" => writeln!(&conn, "{}", std::process::id()),
+        "leave" => {
+            conn.leave_after_this();
+            gate::pass("leave");
+            writeln!(&conn, "{}", std::process::id())
+        }
         order => Err(io::Error::other(format!("what is {order:?}?"))),
     }
+}
+
+/// Answers before anything is read, and lingers.
+fn refuse(conn: &TcpConn, longest: Duration, most: u64) -> io::Result<()> {
+    writeln!(&mut &*conn, "refused")?;
+    println!("closed: {}", conn.linger(longest, most));
+    Ok(())
+}
+
+/// Does `act` for as long as the deadline allows.
+fn hurry<T>(conn: &TcpConn, mut act: impl FnMut() -> io::Result<T>) -> io::Result<()> {
+    let start = Instant::now();
+    conn.set_deadline(Some(Duration::from_millis(500)));
+    conn.set_read_timeout(Some(SOON));
+    let error = loop {
+        if let Err(error) = act() {
+            break error;
+        }
+    };
+    let waits = conn.wait_for_request(None)?;
+    let took = start.elapsed().as_millis();
+    println!("late after {took} ms: {error}; waits: {waits}");
+    Err(error)
+}
+
+/// An echo service of which clients may be idle.
+fn keep(conn: &TcpConn, mut reader: BufReader<&TcpConn>) -> io::Result<()> {
+    let mut line = String::new();
+    while !reader.buffer().is_empty() || conn.wait_for_request(None)? {
+        line.clear();
+        if reader.read_line(&mut line)? == 0 {
+            return Ok(());
+        }
+        (&mut &*conn).write_all(line.as_bytes())?;
+    }
+    writeln!(&mut &*conn, "bye")
 }
 
 /// Does what a line says, with an object.
@@ -95,6 +181,13 @@ impl ConnClass for Object {
                 gate::pass("reset");
                 // More than goes at once: the first write may still be taken.
                 session.put(vec![b'x'; 100_000]);
+            }
+            b"pid" => session.put(std::process::id().to_string()),
+            b"leave" => {
+                session.leave_after_this();
+                gate::pass("leave");
+                session.put(std::process::id().to_string());
+                session.shutdown();
             }
             order => panic!("what is {:?}?", order.escape_ascii().to_string()),
         }
@@ -177,5 +270,249 @@ fn field12_an_ipv4_client_of_a_dual_socket_is_ipv4(world: &mut World) {
         }
         stop(&server);
         silent(&server);
+    }
+}
+
+/// How long the server takes to stop.
+fn time_to_stop(server: &Server) -> Duration {
+    let start = Instant::now();
+    stop(server);
+    start.elapsed()
+}
+
+/// Quick: not for as long as a stop may take. What is measured on a quiet machine is below 100 ms.
+#[track_caller]
+fn quick(took: Duration) {
+    assert!(took < patient(Duration::from_secs(1)), "{took:?}");
+}
+
+/// A connection says where its client may be idle; there a stop waits for nobody, and the handler says
+/// goodbye.
+///
+/// One client has had an answer, one has never said anything.
+fn field34_a_stop_waits_for_no_idle_client(world: &mut World) {
+    let server = world.spawn("plain", &["--children", "2"]);
+    let mut one = connect(&server.address());
+    one.send_line("keep");
+    assert_eq!(one.ask("hello"), "hello");
+    let mut other = connect(&server.address());
+    other.send_line("keep");
+    server.expect_children(2);
+    quick(time_to_stop(&server));
+    assert_eq!(one.read_rest(), "bye\n");
+    other.gone();
+    silent(&server);
+}
+
+/// `wait_for_request` ends after the idle time that it was given.
+fn field34_a_client_may_be_idle_for_so_long(world: &mut World) {
+    let server = world.spawn("plain", &[]);
+    let mut client = connect(&server.address());
+    assert_eq!(client.ask("idle"), "arrived: false, stop: false");
+    stop(&server);
+    silent(&server);
+}
+
+/// Once the child is told to stop, what has arrived by then is served, and then the connection ends.
+fn field34_a_request_that_has_arrived_is_served_in_a_stop(world: &mut World) {
+    let mut gate = world.gate("keep");
+    let server = world.spawn("plain", &[]);
+    let mut client = connect(&server.address());
+    client.send_line("keep slowly");
+    let child = gate.reached(SOON);
+    tell(child);
+    client.send_line("under way");
+    gate.release(child);
+    assert_eq!(client.read_rest(), "under way\nbye\n");
+    stop(&server);
+    silent(&server);
+}
+
+/// A child is told to stop as its parent does it.
+fn tell(child: u32) {
+    let child = nix::unistd::Pid::from_raw(i32::try_from(child).unwrap());
+    nix::sys::signal::kill(child, Signal::SIGINT).expect("a child");
+}
+
+/// A client that asks as soon as it is answered is served once more at the most.
+fn field34_a_client_that_goes_on_asking_holds_no_stop(world: &mut World) {
+    let server = world.spawn("plain", &[]);
+    let mut client = connect(&server.address());
+    client.send_line("keep");
+    assert_eq!(client.ask("first"), "first");
+    let asker = std::thread::spawn(move || {
+        while client.try_send_line("more").is_ok() {
+            match client.try_read_line() {
+                Ok(Some(line)) if line == "more" => {}
+                Ok(last) => return last,
+                Err(error) => panic!("{error}"),
+            }
+        }
+        None
+    });
+    quick(time_to_stop(&server));
+    assert_eq!(asker.join().unwrap().as_deref(), Some("bye"));
+    silent(&server);
+}
+
+/// An answer that is sent before an upload has been read is not lost to a reset: `linger` reads the rest
+/// away.
+///
+/// Twenty clients send 8 MB before they read; without it each of them is reset.
+fn field35_an_answer_before_the_upload_was_read_arrives(world: &mut World) {
+    let server = world.spawn("plain", &[]);
+    for _ in 0..20 {
+        let mut client = connect(&server.address());
+        client.send_line("refuse");
+        client.write_all(&vec![b'x'; 8_000_000]).expect("an upload");
+        assert_eq!(client.read_rest(), "refused\n");
+        drop(client);
+    }
+    stop(&server);
+    silent(&server);
+}
+
+/// It ends after so many bytes, after so long, and soon when the child is told to stop.
+fn field35_lingering_is_bounded(world: &mut World) {
+    let server = world.spawn("plain", &[]);
+    let mut flood = connect(&server.address());
+    flood.send_line("refuse 1 MiB");
+    // Far more than the buffers of both sockets take.
+    let sent = (0..2000).take_while(|_| flood.write_all(&[b'x'; 65536]).is_ok());
+    assert!(sent.count() < 2000, "the server has read everything");
+    server.expect_stdout("the end", |text| text.contains("closed: false"));
+    let mut silent_one = connect(&server.address());
+    silent_one.send_line("refuse briefly");
+    assert_eq!(silent_one.read_rest(), "refused\n");
+    let twice = |text: &str| text.matches("closed: false").count() == 2;
+    server.expect_stdout("the second end", twice);
+    let mut held = connect(&server.address());
+    assert_eq!(held.ask("refuse"), "refused");
+    quick(time_to_stop(&server));
+    silent(&server);
+}
+
+/// A connection as a whole has a bound, whatever the client does and however often.
+///
+/// One client sends a byte now and then, one floods, one takes nothing.
+fn field36_a_slow_client_has_no_more_than_the_deadline(world: &mut World) {
+    let server = world.spawn("plain", &[]);
+    for (nth, order) in ["hurry", "hurry up", "hurry and take"]
+        .into_iter()
+        .enumerate()
+    {
+        let mut client = connect(&server.address());
+        client.send_line(order);
+        let byte = if order == "hurry up" {
+            vec![b'x'; 4096]
+        } else {
+            vec![b'x']
+        };
+        until("the deadline", SOON, || {
+            if order != "hurry up" {
+                pause(Duration::from_millis(50));
+            }
+            let _ = client.write_all(&byte);
+            late(&server, nth)
+        });
+        let took = late(&server, nth).unwrap();
+        assert!(took >= 500, "{took} ms");
+        quick(Duration::from_millis(took - 500));
+    }
+    stop(&server);
+    silent(&server);
+}
+
+/// After how many milliseconds the nth connection was late, if it was.
+fn late(server: &Server, nth: usize) -> Option<u64> {
+    let stdout = server.stdout();
+    let (_, line) = stdout
+        .match_indices("late after ")
+        .nth(nth)
+        .map(|(at, _)| stdout.split_at(at))?;
+    assert!(
+        line.contains("the client is too slow; waits: false"),
+        "{line}"
+    );
+    line.split_whitespace().nth(2)?.parse().ok()
+}
+
+/// Where handlers take long, a queued client that has reset meanwhile costs none of them a run.
+///
+/// Five of them are queued before one that waits; it is the second that is served.
+fn field37_queued_clients_that_have_reset_are_skipped(world: &mut World) {
+    let mut gate = world.gate("long");
+    let server = world.spawn("plain", &[]);
+    let mut first = connect(&server.address());
+    first.send_line("long");
+    let child = gate.reached(SOON);
+    for _ in 0..5 {
+        let mut client = connect(&server.address());
+        client.send_line("number");
+        client.reset();
+    }
+    let mut honest = connect(&server.address());
+    honest.send_line("number");
+    // A millisecond makes a handler a long one.
+    pause(Duration::from_millis(5));
+    gate.release(child);
+    assert_eq!(first.read_rest(), "done\n");
+    assert_eq!(honest.read_rest(), "2\n");
+    stop(&server);
+    silent(&server);
+}
+
+/// A handler with long work can look whether anybody waits for it.
+fn field37_a_handler_sees_that_its_client_has_gone(world: &mut World) {
+    let mut gate = world.gate("look");
+    let server = world.spawn("plain", &[]);
+    let ends: [(fn(Client) -> Option<Client>, &str); 3] = [
+        (Some, "gone: false, finished: false"),
+        (half_closed, "gone: false, finished: true"),
+        (was_reset, "gone: true, finished: true"),
+    ];
+    for (end, right) in ends {
+        let mut client = connect(&server.address());
+        client.send_line("look");
+        let child = gate.reached(SOON);
+        let client = end(client);
+        gate.release(child);
+        server.expect_stdout(right, |text| text.contains(right));
+        drop(client);
+    }
+    stop(&server);
+    silent(&server);
+}
+
+fn half_closed(client: Client) -> Option<Client> {
+    client.close_write();
+    Some(client)
+}
+
+fn was_reset(client: Client) -> Option<Client> {
+    client.reset();
+    None
+}
+
+/// A handler can have its child replaced when the connection in hand is at its end; it takes no other.
+///
+/// The next client is queued by then, and is served by the next child.
+fn field40_a_child_serves_one_more_and_is_replaced(world: &mut World) {
+    for program in ["plain", "object"] {
+        let mut gate = world.gate("leave");
+        let server = world.spawn(program, &[]);
+        let mut first = connect(&server.address());
+        first.send_line("leave");
+        let child = gate.reached(SOON);
+        let mut next = connect(&server.address());
+        next.send_line("pid");
+        gate.release(child);
+        assert_eq!(first.read_rest(), format!("{child}\n"));
+        let other = next.read_line();
+        assert_ne!(other, child.to_string());
+        drop(next);
+        stop(&server);
+        silent(&server);
+        gate.open();
     }
 }

@@ -13,6 +13,7 @@ use crate::{
         accept::Newcomer,
         blame::is_the_clients,
         fd_registry::Ours,
+        hangup::{self, Hangup},
         link::Wake,
         sockets::{self, Accepted, Blocking},
     },
@@ -119,7 +120,7 @@ impl<'a, S: Stream, L: AsFd + AsRawFd> AcceptLoop<'a, S, L> {
             };
             if let Some(connection) = connection {
                 self.handle(connection);
-                if self.terms.limit_reached() {
+                if self.terms.limit_reached() || self.comm.is_leaving() {
                     return Ok(());
                 }
                 if !self.comm.coalesces() {
@@ -295,6 +296,9 @@ impl<'a, S: Stream, L: AsFd + AsRawFd> AcceptLoop<'a, S, L> {
     }
 
     fn handle(&mut self, connection: Newcomer) {
+        if self.is_in_vain(&connection) {
+            return log::debug!("a client has gone before it was served");
+        }
         self.say(Comm::busy);
         // The best guess at how long it will take is how long the last one took.
         if self.long {
@@ -316,6 +320,12 @@ impl<'a, S: Stream, L: AsFd + AsRawFd> AcceptLoop<'a, S, L> {
         let took = self.lap();
         self.long = took.is_some_and(|took| took >= Self::LONG);
         self.queue.took(took);
+    }
+
+    /// Whether nobody waits for an answer any more. Where handlers take long, clients give up while they are
+    /// queued; where they do not, a handler that runs in vain costs less than a look at each client.
+    fn is_in_vain(&self, connection: &Newcomer) -> bool {
+        self.long && hangup::look(&connection.stream) == Hangup::Whole
     }
 
     /// How long it is since it has last looked at the clock: when a wait or a connection came to its end. A

@@ -6,6 +6,7 @@
 //! [`TcpServer::conn_class`](crate::TcpServer::conn_class). Its methods are lent a [`Session`]: the
 //! buffers, the [`Filter`] and the attributes that a class of the original inherits.
 
+mod bounds;
 mod class;
 pub mod defaults;
 mod driver;
@@ -22,6 +23,7 @@ mod filter_tests;
 #[cfg(test)]
 mod session_tests;
 
+use self::bounds::{Bounds, too_slow};
 pub use self::{
     class::ConnClass,
     filter::{BlockFilter, Filter, Input, LineEnd, LineFilter, Record, StreamFilter},
@@ -41,7 +43,6 @@ use crate::{
     },
 };
 use std::{
-    cell::Cell,
     fmt,
     io::{self, IoSlice, Read, Write},
     net::{Shutdown, SocketAddr, TcpStream},
@@ -121,8 +122,7 @@ pub struct Conn<S> {
     /// For how long an operation may block by itself, before the waiting begins that sends ACKs and
     /// sees the parent's end. Mostly the client is ready by then, and two system calls are saved.
     first_wait: Option<Duration>,
-    read_timeout: Cell<Option<Duration>>,
-    write_timeout: Cell<Option<Duration>>,
+    bounds: Bounds,
 }
 
 impl<S: Stream> Conn<S> {
@@ -138,8 +138,7 @@ impl<S: Stream> Conn<S> {
             comm,
             number,
             first_wait,
-            read_timeout: Cell::new(None),
-            write_timeout: Cell::new(None),
+            bounds: Bounds::default(),
         }
     }
 
@@ -147,18 +146,6 @@ impl<S: Stream> Conn<S> {
     /// `requests_handled`.
     pub fn requests_handled(&self) -> u64 {
         self.number
-    }
-
-    /// For how long a read waits for the client before it fails with `TimedOut`. Default: `None`,
-    /// for ever.
-    pub fn set_read_timeout(&self, timeout: Option<Duration>) {
-        self.read_timeout.set(timeout);
-    }
-
-    /// For how long a write waits for the client before it fails with `TimedOut`. Default: `None`,
-    /// for ever.
-    pub fn set_write_timeout(&self, timeout: Option<Duration>) {
-        self.write_timeout.set(timeout);
     }
 
     /// Says that the child is alive, in the midst of long legitimate work. A child that computes
@@ -171,10 +158,16 @@ impl<S: Stream> Conn<S> {
         self.comm.ack()
     }
 
-    /// Whether the child was told to stop, or the parent is gone: a handler that keeps a connection
-    /// for long should bring it to an end.
+    /// Whether the child was told to stop, the parent is gone, or [`leave_after_this`](Self::leave_after_this)
+    /// was called: a handler that keeps a connection for long should bring it to an end.
     pub fn shutdown_requested(&self) -> bool {
         self.comm.shutdown_requested()
+    }
+
+    /// Has the child leave when this connection is at its end, and be replaced: for a handler that has lost
+    /// what it serves with, such as its connection to a database. See [`Comm::leave_after_this`].
+    pub fn leave_after_this(&self) {
+        self.comm.leave_after_this();
     }
 
     /// Ends one direction of the connection, or both.
@@ -207,6 +200,7 @@ impl<S: Stream> Conn<S> {
         // A client that is never slow keeps the connection from ever waiting. OK to ignore: the
         // client in hand is served for as long as it lasts.
         let _ = self.comm.attend();
+        let timeout = self.cut(timeout)?;
         let mut blocking = self.first_attempt(timeout);
         let mut deadline = match blocking {
             Blocking::Allowed => self.comm.deadline(timeout),
@@ -221,11 +215,8 @@ impl<S: Stream> Conn<S> {
             blocking = Blocking::Never;
             deadline = deadline.or_else(|| self.comm.deadline(timeout));
             let stream = self.stream.as_fd();
-            if !self.comm.wait_stream(stream, interest, deadline)? {
-                return Err(io::Error::new(
-                    io::ErrorKind::TimedOut,
-                    "the client is too slow",
-                ));
+            if !self.comm.wait_until(stream, interest, deadline)? {
+                return Err(too_slow());
             }
         }
     }
@@ -267,10 +258,12 @@ impl Conn<TcpStream> {
 
 impl<S: Stream> Read for &Conn<S> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let timeout = self.read_timeout.get();
-        self.patiently(Interest::Read, timeout, |stream, blocking| {
+        let timeout = self.bounds.read.get();
+        let count = self.patiently(Interest::Read, timeout, |stream, blocking| {
             sockets::receive(stream, buffer, blocking)
-        })
+        })?;
+        self.bounds.heard.set(true);
+        Ok(count)
     }
 }
 
@@ -280,7 +273,7 @@ impl<S: Stream> Write for &Conn<S> {
     }
 
     fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
-        let timeout = self.write_timeout.get();
+        let timeout = self.bounds.write.get();
         self.patiently(Interest::Write, timeout, |stream, blocking| {
             sockets::send(stream, parts, blocking)
         })

@@ -139,6 +139,21 @@ impl Link for ChildLink {
         })
     }
 
+    fn wait_request(&self, stream: BorrowedFd<'_>, timeout: Option<Duration>) -> io::Result<Wake> {
+        let watched = [
+            (stream, PollFlags::POLLIN),
+            (self.stop.as_fd(), PollFlags::POLLIN),
+            (self.death.as_fd(), THE_END),
+        ];
+        let [ready, stop, death] = poll_any(watched, timeout)?;
+        self.note_death(death);
+        Ok(match (ready, stop || death) {
+            (true, _) => Wake::Ready,
+            (false, true) => Wake::Stop,
+            (false, false) => Wake::Timer,
+        })
+    }
+
     fn sleep(&self, timeout: Option<Duration>) -> io::Result<()> {
         let watched = [
             (self.stop.as_fd(), PollFlags::POLLIN),

@@ -12,6 +12,7 @@ pub(crate) mod fd_registry;
 mod fd_table;
 pub(crate) mod fork;
 pub(crate) mod handed_over;
+pub(crate) mod hangup;
 pub(crate) mod limits;
 pub(crate) mod link;
 mod lot;

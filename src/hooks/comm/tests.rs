@@ -283,7 +283,7 @@ fn a_connection_is_waited_for_until_its_deadline() {
     assert_eq!(deadline, Some(at(1000)));
     assert_eq!(comm.deadline(None), None);
     comm.busy().unwrap();
-    let ready = comm.wait_stream(client.as_fd(), Interest::Write, deadline);
+    let ready = comm.wait_until(client.as_fd(), Interest::Write, deadline);
     assert!(!ready.unwrap());
     assert_eq!(world.waits(), [400, 400, 200].map(|wait| Some(ms(wait))));
     assert_eq!(world.said(), [BUSY, ACK_BUSY, ACK_BUSY]);
@@ -296,7 +296,7 @@ fn a_child_with_a_slow_client_gets_out_of_the_way() {
     let client = File::open("/dev/null").unwrap();
     let read = |deadline| {
         world.asked.set(true);
-        let ready = comm.wait_stream(client.as_fd(), Interest::Read, deadline);
+        let ready = comm.wait_until(client.as_fd(), Interest::Read, deadline);
         (ready.unwrap(), world.asked.get())
     };
     world.steps.borrow_mut().push_back(wait(19, Wake::Ready));

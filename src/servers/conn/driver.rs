@@ -69,6 +69,9 @@ impl<S: Stream, C: ConnClass> Driver<'_, S, C> {
             }
         }
         self.class.handler_stop(&mut self.session);
+        if self.session.leaves {
+            self.conn.leave_after_this();
+        }
         self.close();
         Ok(())
     }
@@ -151,7 +154,7 @@ impl<S: Stream, C: ConnClass> Driver<'_, S, C> {
             (true, true) => Interest::Both,
             (false, false) => Interest::Neither,
         };
-        comm.wait_stream(self.conn.stream.as_fd(), interest, deadline)?;
+        comm.wait_until(self.conn.stream.as_fd(), interest, deadline)?;
         Ok(())
     }
 

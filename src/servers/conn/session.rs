@@ -72,6 +72,8 @@ pub struct Session {
     pub(super) shutdown_on_error: bool,
     pub(super) got_error: bool,
     pub(super) shutdown_requested: bool,
+    /// Whether the child is to leave after this connection.
+    pub(super) leaves: bool,
 }
 
 impl Session {
@@ -108,6 +110,7 @@ impl Session {
             shutdown_on_error: true,
             got_error: false,
             shutdown_requested: false,
+            leaves: false,
         }
     }
 }
@@ -356,6 +359,13 @@ impl Session {
     /// When the parent cannot be reached.
     pub fn ack(&self) -> io::Result<()> {
         (self.say_ack)()
+    }
+
+    /// Has the child leave when this connection is at its end, and be replaced: for an object that has lost
+    /// what it serves with, such as its connection to a database. See
+    /// [`Comm::leave_after_this`](crate::Comm::leave_after_this).
+    pub fn leave_after_this(&mut self) {
+        self.leaves = true;
     }
 
     fn takes_output(&self) -> bool {
