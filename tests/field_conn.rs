@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use prefork_server::servers::TcpConn;
-use prefork_server::servers::conn::{ConnClass, Session};
+use prefork_server::servers::conn::{ConnClass, Session, defaults};
 use prefork_server::{Error, PreFork, TcpServer};
 use support::{
     Address, Args, Client, Server, Signal, World, connect, gate, patient, pause, programs,
@@ -29,6 +29,11 @@ fn main() -> ExitCode {
             field06_a_client_that_resets_is_no_line,
             field06_an_object_whose_client_resets_logs_nothing,
             field12_an_ipv4_client_of_a_dual_socket_is_ipv4,
+            field17_a_shutdown_after_a_large_put_is_followed_by_the_flush,
+            field32_a_flood_in_a_shutdown_is_not_read_for_ever,
+            field34_an_object_says_goodbye_in_a_stop,
+            field34_an_object_bounds_its_client,
+            field35_an_object_lingers_if_it_is_told_to,
             field34_a_stop_waits_for_no_idle_client,
             field34_a_client_may_be_idle_for_so_long,
             field34_a_request_that_has_arrived_is_served_in_a_stop,
@@ -96,6 +101,16 @@ fn serve(conn: TcpConn) -> io::Result<()> {
         "keep slowly" => {
             gate::pass("keep");
             keep(&conn, reader)
+        }
+        "keep each byte" => {
+            gate::pass("keep");
+            let mut byte = [0];
+            while conn.wait_for_request(None)? && (&conn).read(&mut byte)? > 0 {
+                (&conn).write_all(&byte)?;
+            }
+            (&conn).write_all(b"bye\n")?;
+            conn.linger(SOON, u64::MAX);
+            Ok(())
         }
         "idle" => {
             let arrived = conn.wait_for_request(Some(Duration::from_millis(200)))?;
@@ -182,6 +197,23 @@ impl ConnClass for Object {
                 // More than goes at once: the first write may still be taken.
                 session.put(vec![b'x'; 100_000]);
             }
+            b"big" => {
+                session.put("x".repeat(500_000));
+                session.shutdown();
+            }
+            b"stuck" => {
+                session.set_output_limit(usize::MAX);
+                session.put("x".repeat(64 << 20));
+                session.shutdown();
+            }
+            b"refuse" => {
+                session.put("refused");
+                session.set_linger(SOON);
+                session.shutdown();
+            }
+            b"idle" => session.set_idle_timeout(Some(Duration::from_millis(200))),
+            b"hurry" => session.set_deadline(Some(Duration::from_millis(500))),
+            b"hello" => session.put("hello"),
             b"pid" => session.put(std::process::id().to_string()),
             b"leave" => {
                 session.leave_after_this();
@@ -191,6 +223,16 @@ impl ConnClass for Object {
             }
             order => panic!("what is {:?}?", order.escape_ascii().to_string()),
         }
+    }
+
+    fn handler_flush(&mut self, session: &mut Session) {
+        println!("flushed");
+        defaults::handler_flush(self, session);
+    }
+
+    fn handler_stopping(&mut self, session: &mut Session) {
+        session.put("421 closing");
+        session.shutdown();
     }
 
     fn handler_stop(&mut self, session: &mut Session) {
@@ -334,24 +376,21 @@ fn tell(child: u32) {
     nix::sys::signal::kill(child, Signal::SIGINT).expect("a child");
 }
 
-/// A client that asks as soon as it is answered is served once more at the most.
+/// A client that goes on asking is served once more at the most when the child is told to stop.
+///
+/// Each byte is a request here, and six are there by then.
 fn field34_a_client_that_goes_on_asking_holds_no_stop(world: &mut World) {
+    let mut gate = world.gate("keep");
     let server = world.spawn("plain", &[]);
     let mut client = connect(&server.address());
-    client.send_line("keep");
-    assert_eq!(client.ask("first"), "first");
-    let asker = std::thread::spawn(move || {
-        while client.try_send_line("more").is_ok() {
-            match client.try_read_line() {
-                Ok(Some(line)) if line == "more" => {}
-                Ok(last) => return last,
-                Err(error) => panic!("{error}"),
-            }
-        }
-        None
-    });
-    quick(time_to_stop(&server));
-    assert_eq!(asker.join().unwrap().as_deref(), Some("bye"));
+    client.send_line("keep each byte");
+    let child = gate.reached(SOON);
+    tell(child);
+    client.write_all(b"abcdef").unwrap();
+    gate.release(child);
+    assert_eq!(client.read_rest(), "abye\n");
+    drop(client);
+    stop(&server);
     silent(&server);
 }
 
@@ -466,7 +505,7 @@ fn field37_queued_clients_that_have_reset_are_skipped(world: &mut World) {
 fn field37_a_handler_sees_that_its_client_has_gone(world: &mut World) {
     let mut gate = world.gate("look");
     let server = world.spawn("plain", &[]);
-    let ends: [(fn(Client) -> Option<Client>, &str); 3] = [
+    let ends: [(End, &str); 3] = [
         (Some, "gone: false, finished: false"),
         (half_closed, "gone: false, finished: true"),
         (was_reset, "gone: true, finished: true"),
@@ -483,6 +522,9 @@ fn field37_a_handler_sees_that_its_client_has_gone(world: &mut World) {
     stop(&server);
     silent(&server);
 }
+
+/// How a client ends; it stays if it has not gone.
+type End = fn(Client) -> Option<Client>;
 
 fn half_closed(client: Client) -> Option<Client> {
     client.close_write();
@@ -515,4 +557,90 @@ fn field40_a_child_serves_one_more_and_is_replaced(world: &mut World) {
         silent(&server);
         gate.open();
     }
+}
+
+/// `handler_flush` is called when a shutdown is posted in the handler that has put 500 kB, as with a few bytes.
+fn field17_a_shutdown_after_a_large_put_is_followed_by_the_flush(world: &mut World) {
+    let server = world.spawn("object", &[]);
+    let mut client = connect(&server.address());
+    client.send_line("big");
+    assert_eq!(client.read_rest().len(), 500_001);
+    server.expect_stdout("the end", |text| text.contains("stopped 1"));
+    assert!(server.stdout().contains("flushed"), "{}", server.stdout());
+    stop(&server);
+    silent(&server);
+}
+
+/// A session in its shutdown reads 16 MiB away and no more, whatever the client sends.
+///
+/// The client takes nothing, so the shutdown lasts.
+fn field32_a_flood_in_a_shutdown_is_not_read_for_ever(world: &mut World) {
+    let server = world.spawn("object", &[]);
+    let mut client = connect(&server.address());
+    client.send_line("stuck");
+    client.timeout(patient(Duration::from_secs(1))).unwrap();
+    let sent = (0..2000).take_while(|_| client.write_all(&[b'x'; 65536]).is_ok());
+    let sent = sent.count() * 65536;
+    assert!(sent < 64 << 20, "{sent} bytes");
+    client.timeout(SOON).unwrap();
+    let mut taken = 0;
+    let mut chunk = vec![0; 65536];
+    while let Ok(count @ 1..) = client.read(&mut chunk) {
+        taken += count;
+    }
+    assert!(
+        taken > 32 << 20,
+        "{taken} bytes: what was put is written all the same"
+    );
+    server.expect_stdout("the end", |text| text.contains("stopped 1"));
+    stop(&server);
+    silent(&server);
+}
+
+/// `handler_stopping` is called in a stop: an object says goodbye to a client that is idle, be it new.
+fn field34_an_object_says_goodbye_in_a_stop(world: &mut World) {
+    let server = world.spawn("object", &["--children", "2"]);
+    let mut one = connect(&server.address());
+    assert_eq!(one.ask("hello"), "hello");
+    let mut other = connect(&server.address());
+    quick(time_to_stop(&server));
+    assert_eq!(one.read_rest(), "421 closing\n");
+    assert_eq!(other.read_rest(), "421 closing\n");
+    silent(&server);
+}
+
+/// A client that is idle, or that takes longer in all than it may, is disconnected.
+fn field34_an_object_bounds_its_client(world: &mut World) {
+    let server = world.spawn("object", &[]);
+    let mut idle = connect(&server.address());
+    idle.send_line("idle");
+    idle.eof();
+    let mut slow = connect(&server.address());
+    let start = Instant::now();
+    slow.send_line("hurry");
+    let answered = |client: &mut Client| matches!(client.try_read_line(), Ok(Some(_)));
+    while slow.try_send_line("hello").is_ok() && answered(&mut slow) {
+        assert!(start.elapsed() < SOON, "no end");
+    }
+    quick(
+        start
+            .elapsed()
+            .checked_sub(Duration::from_millis(500))
+            .expect("half a second"),
+    );
+    stop(&server);
+    silent(&server);
+}
+
+/// An object that has set `linger` does not lose its last answer to a client that is still sending.
+fn field35_an_object_lingers_if_it_is_told_to(world: &mut World) {
+    let server = world.spawn("object", &[]);
+    for _ in 0..5 {
+        let mut client = connect(&server.address());
+        client.send_line("refuse");
+        client.write_all(&vec![b'x'; 8_000_000]).expect("an upload");
+        assert_eq!(client.read_rest(), "refused\n");
+    }
+    stop(&server);
+    silent(&server);
 }

@@ -306,17 +306,18 @@ impl Comm {
         }
     }
 
-    /// Waits until something can be read, until `deadline` at most, and no longer than until the child should
+    /// Waits until a connection is ready, until `deadline` at most, and no longer than until the child should
     /// leave. What has arrived by then is told first.
     pub(crate) fn wait_request(
         &self,
         stream: BorrowedFd<'_>,
+        interest: Interest,
         deadline: Option<Time>,
     ) -> io::Result<Wake> {
         loop {
             let leaving = self.shutdown_requested();
             let deadline = if leaving { Some(Time::START) } else { deadline };
-            let wait = |patience| self.shared.link.wait_request(stream, patience);
+            let wait = |patience| self.shared.link.wait_request(stream, interest, patience);
             match self.wait_once(deadline, wait)? {
                 Wake::Ready => return Ok(Wake::Ready),
                 Wake::Stop | Wake::Timer if leaving => return Ok(Wake::Stop),

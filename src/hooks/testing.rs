@@ -122,7 +122,12 @@ impl Link for Rc<World> {
         Ok(self.wait(timeout))
     }
 
-    fn wait_request(&self, _: BorrowedFd<'_>, timeout: Option<Duration>) -> io::Result<Wake> {
+    fn wait_request(
+        &self,
+        _: BorrowedFd<'_>,
+        _: Interest,
+        timeout: Option<Duration>,
+    ) -> io::Result<Wake> {
         Ok(self.wait(timeout))
     }
 

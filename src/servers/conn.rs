@@ -17,6 +17,7 @@ mod pump;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod segmentation;
 mod session;
+mod times;
 
 #[cfg(test)]
 mod filter_tests;

@@ -27,9 +27,14 @@ pub(crate) trait Link {
         interest: Interest,
         timeout: Option<Duration>,
     ) -> io::Result<Wake>;
-    /// Waits until something can be read from `stream`, until the child should leave or the parent is gone,
-    /// at most `timeout`. What can be read is told before the rest.
-    fn wait_request(&self, stream: BorrowedFd<'_>, timeout: Option<Duration>) -> io::Result<Wake>;
+    /// Waits until `stream` is ready, until the child should leave or the parent is gone, at most `timeout`.
+    /// That the stream is ready is told before the rest.
+    fn wait_request(
+        &self,
+        stream: BorrowedFd<'_>,
+        interest: Interest,
+        timeout: Option<Duration>,
+    ) -> io::Result<Wake>;
     /// Waits until the child should leave, at most `timeout`.
     fn sleep(&self, timeout: Option<Duration>) -> io::Result<()>;
     fn stop_requested(&self) -> bool;

@@ -121,13 +121,18 @@ impl<S: Stream> Conn<S> {
             return Ok(false);
         };
         let deadline = self.comm.deadline(idle);
-        let arrived = match self.comm.wait_request(self.stream.as_fd(), deadline)? {
+        let arrived = match self.wait_request(deadline)? {
             Wake::Ready => true,
             Wake::Stop => !self.bounds.heard.get() && self.arrives_within(UNDER_WAY)?,
             Wake::Timer => false,
         };
         self.bounds.last.set(self.comm.shutdown_requested());
         Ok(arrived)
+    }
+
+    fn wait_request(&self, deadline: Option<Time>) -> io::Result<Wake> {
+        let stream = self.stream.as_fd();
+        self.comm.wait_request(stream, Interest::Read, deadline)
     }
 
     fn arrives_within(&self, time: Duration) -> io::Result<bool> {
@@ -195,7 +200,7 @@ impl<S: Stream> Conn<S> {
 
     /// Waits for more, until `end`; once the child is told to stop no longer than for what is under way.
     fn more_arrives(&self, end: Time) -> bool {
-        match self.comm.wait_request(self.stream.as_fd(), Some(end)) {
+        match self.wait_request(Some(end)) {
             Ok(Wake::Ready) => true,
             Ok(Wake::Stop) => {
                 let left = end.since(self.comm.now());

@@ -67,7 +67,7 @@ pub fn handler_error<C: ConnClass + ?Sized>(
 fn is_no_news(error: &io::Error) -> bool {
     let inner = error.get_ref();
     let limit = inner.and_then(|inner| inner.downcast_ref::<Limit>());
-    limit.is_none() && is_the_clients(error)
+    limit.map_or_else(|| is_the_clients(error), |limit| limit.is_no_news())
 }
 
 /// Disconnects, if the connection is being shut down and nothing was put since.
@@ -85,6 +85,9 @@ pub fn handler_shutdown<C: ConnClass + ?Sized>(_: &mut C, session: &mut Session)
         session.disconnect();
     }
 }
+
+/// Nothing: the connection in hand is served to its end, which may be long in coming if its client is idle.
+pub fn handler_stopping<C: ConnClass + ?Sized>(_: &mut C, _session: &mut Session) {}
 
 /// Nothing.
 pub fn handler_stop<C: ConnClass + ?Sized>(_: &mut C, _session: &mut Session) {}

@@ -6,6 +6,7 @@ use super::{
     filter::{Filter, LineFilter},
     limit::Limit,
     peer::{Peer, PeerCredentials},
+    times::Times,
 };
 use crate::core::{
     alarms::{AlarmId, Alarms},
@@ -72,6 +73,13 @@ pub struct Session {
     pub(super) shutdown_on_error: bool,
     pub(super) got_error: bool,
     pub(super) shutdown_requested: bool,
+    /// Whether the object has been told so.
+    pub(super) told_to_stop: bool,
+    pub(super) times: Times,
+    /// How long the client is waited for at the end.
+    pub(super) linger: Duration,
+    /// How many bytes have arrived in the shutdown.
+    pub(super) dropped: u64,
     /// Whether the child is to leave after this connection.
     pub(super) leaves: bool,
 }
@@ -81,6 +89,11 @@ impl Session {
     pub const INPUT_LIMIT: usize = 64 * 1024;
     /// How many bytes of output may wait for a slow client, unless set: 1 MiB.
     pub const OUTPUT_LIMIT: usize = 1024 * 1024;
+    /// How many bytes of input are read away in a shutdown: 16 MiB.
+    ///
+    /// They are read so that the connection is not reset, which could cost the client the last answer. Of a
+    /// client that sends more no more is read; what is left to write is written all the same.
+    pub const DROPPED: u64 = 16 * 1024 * 1024;
 
     pub(super) fn new(id: u64, peer: Peer) -> Self {
         Self {
@@ -110,6 +123,10 @@ impl Session {
             shutdown_on_error: true,
             got_error: false,
             shutdown_requested: false,
+            told_to_stop: false,
+            times: Times::default(),
+            linger: Duration::ZERO,
+            dropped: 0,
             leaves: false,
         }
     }
@@ -201,10 +218,49 @@ impl Session {
         self.connected
     }
 
-    /// Whether the child was told to stop, or has lost its parent, as known when something last
-    /// arrived: an object that keeps a client for long should come to an end then.
+    /// Whether the child was told to stop, or has lost its parent: an object that keeps a client for long
+    /// should come to an end then. [`handler_stopping`](super::ConnClass::handler_stopping) tells of it.
     pub fn shutdown_requested(&self) -> bool {
         self.shutdown_requested
+    }
+}
+
+/// How long it may take.
+impl Session {
+    /// For how long the client may be idle: nothing arrives from it and it takes nothing. Default: `None`,
+    /// for ever.
+    pub fn idle_timeout(&self) -> Option<Duration> {
+        self.times.idle
+    }
+
+    /// Sets [`idle_timeout`](Self::idle_timeout). The time runs from the last byte in either direction.
+    ///
+    /// When it has passed, [`handler_error`](super::ConnClass::handler_error) is called with
+    /// [`Limit::Idle`](super::Limit::Idle), once for each time of idleness. Its default disconnects; an
+    /// object that puts a goodbye and calls [`shutdown`](Self::shutdown) lets the client know.
+    pub fn set_idle_timeout(&mut self, time: Option<Duration>) {
+        self.times.set_idle(time);
+    }
+
+    /// Bounds the connection as a whole: `time` from now. Default: `None`, no bound.
+    ///
+    /// When it has passed, [`handler_error`](super::ConnClass::handler_error) is called with
+    /// [`Limit::Total`](super::Limit::Total). What it puts is written as far as the client takes it at once,
+    /// and then the connection is disconnected, whatever the handler does: no client has more.
+    pub fn set_deadline(&mut self, time: Option<Duration>) {
+        self.times.set_total(time, self.now);
+    }
+
+    /// For how long the client is waited for when the connection has been disconnected, so that it does not
+    /// lose the last answer to a reset while it still sends. Default: zero, nobody is waited for.
+    pub fn linger(&self) -> Duration {
+        self.linger
+    }
+
+    /// Sets [`linger`](Self::linger): see [`Conn::linger`](super::Conn::linger). At the most
+    /// [`DROPPED`](Self::DROPPED) bytes are read away.
+    pub fn set_linger(&mut self, longest: Duration) {
+        self.linger = longest;
     }
 }
 
