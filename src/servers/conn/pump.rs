@@ -2,7 +2,7 @@
 //! written, and asks which handler to call. Decides the order; calls nothing, reads no clock.
 
 use super::{
-    filter::Input,
+    filter::{Input, Record},
     limit::Limit,
     session::{Event, Session},
 };
@@ -161,32 +161,41 @@ impl Session {
     }
 
     fn try_find(&mut self, buffer: &mut Vec<u8>) -> io::Result<bool> {
+        while let Some(record) = self.ask_filter()? {
+            let pending = &self.input[self.taken..];
+            buffer.clear();
+            buffer.extend_from_slice(record.bytes(pending).unwrap_or_default());
+            self.taken += record.consumed();
+            self.seen = 0;
+            self.decoding = record.is_made();
+            if !record.is_nothing() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// What the filter makes of that which was not taken yet.
+    fn ask_filter(&mut self) -> io::Result<Option<Record>> {
         let pending = &self.input[self.taken..];
-        if pending.is_empty() {
-            return Ok(false);
+        if pending.is_empty() && !self.decoding {
+            return Ok(None);
         }
         let input = Input::part(pending, self.seen, self.input_limit);
         let found = self.filter.next(&input)?;
-        let needed = found
-            .as_ref()
-            .map_or(pending.len(), |record| record.consumed());
+        let needed = found.as_ref().map_or(pending.len(), Record::size);
         if needed > self.input_limit {
             return Err(Limit::Input(self.input_limit).into());
         }
-        let Some(record) = found else {
-            self.seen = pending.len();
-            return Ok(false);
-        };
-        if !record.fits(pending.len()) {
-            return Err(io::Error::other(
-                "the filter found a record that is not in the input",
-            ));
+        if found.as_ref().is_some_and(|it| !it.fits(pending.len())) {
+            let reason = "the filter found a record that is not in the input";
+            return Err(io::Error::other(reason));
         }
-        buffer.clear();
-        buffer.extend_from_slice(&pending[record.range()]);
-        self.taken += record.consumed();
-        self.seen = 0;
-        Ok(true)
+        if found.is_none() {
+            self.seen = pending.len();
+            self.decoding = false;
+        }
+        Ok(found)
     }
 
     /// That the child is told to stop, once, when all that has arrived has been delivered.

@@ -55,6 +55,8 @@ pub struct Session {
     pub(super) taken: usize,
     /// How much of the rest the filter has seen in vain.
     pub(super) seen: usize,
+    /// The filter may have more records of what it has taken.
+    pub(super) decoding: bool,
     pub(super) input_limit: usize,
     /// The filter finds nothing in what is there and never will; another filter or limit may.
     pub(super) stuck: bool,
@@ -109,6 +111,7 @@ impl Session {
             input: Vec::new(),
             taken: 0,
             seen: 0,
+            decoding: false,
             input_limit: Self::INPUT_LIMIT,
             stuck: false,
             reading: true,
