@@ -30,6 +30,7 @@ fn main() -> ExitCode {
             field06_an_object_whose_client_resets_logs_nothing,
             field12_an_ipv4_client_of_a_dual_socket_is_ipv4,
             field17_a_shutdown_after_a_large_put_is_followed_by_the_flush,
+            field18_a_handler_has_the_whole_timeout,
             field32_a_flood_in_a_shutdown_is_not_read_for_ever,
             field34_an_object_says_goodbye_in_a_stop,
             field34_an_object_bounds_its_client,
@@ -65,6 +66,8 @@ fn run(args: &Args, server: TcpServer) -> Result<(), Error> {
         .max_clients(children)
         .min_spare_servers(1)
         .timeout(Duration::from_secs_f64(timeout))
+        .server_check_ack((timeout > 0.0).then(|| Duration::from_millis(100)))
+        .kill_timeout(Duration::from_millis(50))
         .start()?;
     for address in prefork.server().local_addrs() {
         println!("listening on {address}");
@@ -130,6 +133,10 @@ fn serve(conn: TcpConn) -> io::Result<()> {
             let (gone, finished) = (conn.peer_is_gone(), conn.peer_has_finished());
             println!("gone: {gone}, finished: {finished}");
             Ok(())
+        }
+        "work" => {
+            pause(Duration::from_millis(1400));
+            writeln!(&conn, "done")
         }
         "pid" => writeln!(&conn, "{}", std::process::id()),
         "leave" => {
@@ -643,4 +650,32 @@ fn field35_an_object_lingers_if_it_is_told_to(world: &mut World) {
     }
     stop(&server);
     silent(&server);
+}
+
+/// Silence counts from the start of the connection in hand, or from what has just arrived from the client, if the
+/// last ACK is older: a handler that works for less than `timeout` is never taken for stuck.
+///
+/// Twenty clients come at any time between two ACKs, with a timeout of two seconds; half of them say what
+/// they want when their connection is an ACK's interval old.
+fn field18_a_handler_has_the_whole_timeout(world: &mut World) {
+    let server = world.spawn("plain", &["--timeout", "2", "--children", "10"]);
+    server.expect_children(10);
+    let clients: Vec<_> = (0..20)
+        .map(|nth| {
+            let address = server.address();
+            std::thread::spawn(move || {
+                pause(Duration::from_millis(nth * 97));
+                let mut client = connect(&address);
+                if nth % 2 == 1 {
+                    pause(Duration::from_millis(850));
+                }
+                client.send_line("work");
+                client.try_read_line().ok().flatten()
+            })
+        })
+        .collect();
+    let answers: Vec<_> = clients.into_iter().map(|it| it.join().unwrap()).collect();
+    let done = answers.iter().flatten().filter(|&it| it == "done").count();
+    assert_eq!(done, answers.len(), "{}", server.stderr());
+    stop(&server);
 }

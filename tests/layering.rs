@@ -24,7 +24,7 @@ const FLOORS: [&str; 7] = [
 ];
 
 /// The rooms of the core, from the top to the bottom; those on one line may import each other.
-const CORE: [&[&str]; 7] = [
+const CORE: [&[&str]; 8] = [
     &["monitor"],
     &[
         "pool",
@@ -37,6 +37,7 @@ const CORE: [&[&str]; 7] = [
         "slow_hooks",
     ],
     &["config", "cut"],
+    &["accept"],
     &["comm"],
     &["wire"],
     &["child"],

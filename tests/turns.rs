@@ -162,7 +162,7 @@ fn stop(server: &Server) -> String {
 
 // The scenarios.
 
-/// Without the wait in accept (`Stance::takes_turns` never true) a few children have it all.
+/// Without the wait in accept (`WaitMode::new` always `Epoll`) a few children have it all.
 fn children_take_turns(world: &mut World) {
     let (server, address) = pool(world, &["--order", "in-turn"]);
     until_they_take_turns(&address);

@@ -24,6 +24,9 @@ const SAY_AGAIN: Duration = Duration::from_millis(100);
 /// How long a child waits for its client before it gets out of the way of connections for others.
 const ASIDE_AFTER: Duration = Duration::from_millis(20);
 
+/// An ACK is fresh for this part of the interval at which they are sent.
+const FRESH: u32 = 16;
+
 /// The child's end of the wire, handed to [`ChildServer::resume_accept`](crate::ChildServer::resume_accept).
 ///
 /// A server says `busy` when it has a connection in hand and `not_busy` when it can take one, and
@@ -36,6 +39,7 @@ pub struct Comm {
 struct Shared<L: ?Sized = dyn Link> {
     channel: Arc<Channel>,
     coalesce: bool,
+    max_clients: Cell<usize>,
     interval: Cell<Option<Duration>>,
     next_ack: Cell<Option<Time>>,
     /// Whether the child is to leave after the connection in hand, by its own wish.
@@ -61,6 +65,7 @@ impl Comm {
             shared: Rc::new(Shared {
                 channel: Arc::new(Channel::new(sink, words)),
                 coalesce,
+                max_clients: Cell::new(usize::MAX),
                 interval: Cell::new(None),
                 next_ack: Cell::new(None),
                 leaves: Cell::new(false),
@@ -131,6 +136,15 @@ impl Comm {
     /// `coalesce_words`.
     pub fn coalesces(&self) -> bool {
         self.shared.coalesce
+    }
+
+    /// How many children there may be at a time: the attribute `max_clients`, as it was at the fork.
+    pub fn max_clients(&self) -> usize {
+        self.shared.max_clients.get()
+    }
+
+    pub(crate) fn set_max_clients(&self, children: usize) {
+        self.shared.max_clients.set(children);
     }
 
     /// Whether the child should leave after the connection in hand: it was told to, the parent is gone, or
@@ -233,11 +247,11 @@ impl Comm {
         })
     }
 
-    /// Gets out of the way of connections that are for others. Whoever has waited on a listener is asked
-    /// for each connection that comes while it is busy, before those who have nothing to do: that is dear
-    /// where many are busy, and cheap where they are so for a moment.
-    pub(crate) fn stand_aside(&self) {
-        self.shared.link.stand_aside();
+    /// Takes no wake-ups for connections until the next [`wait`](Self::wait). The kernel asks every
+    /// child that has waited on a listener, also while it is busy, before those that wait now: that
+    /// costs much where many are busy for long, and little where they are busy for a moment.
+    pub(crate) fn leave_wakeups(&self) {
+        self.shared.link.leave_wakeups();
     }
 
     /// Sends the ACKs that are due. The waits do it by themselves; this is for a server that is kept
@@ -254,6 +268,25 @@ impl Comm {
     /// As [`attend`](Self::attend), for one that has just looked at the clock.
     pub(crate) fn attend_at(&self, now: Option<Time>) -> io::Result<()> {
         self.say_what_is_due(|| now.unwrap_or_else(|| self.now()))
+    }
+
+    /// Says that something begins that may take long, a connection or the work on what has arrived: with an
+    /// ACK, unless the last one is fresh. The parent counts silence from there, so work that takes less than
+    /// `timeout` is not taken for a hang, whenever it began between two ACKs that were due.
+    ///
+    /// These are at most 32 ACKs in a `timeout`. `now` is for a caller that has just looked at the clock;
+    /// without it the kernel's tick is looked at.
+    pub(crate) fn begin(&self, now: Option<Time>) -> io::Result<()> {
+        let shared = &self.shared;
+        let (Some(due), Some(interval)) = (shared.next_ack.get(), shared.interval.get()) else {
+            return self.say_what_is_due(|| Time::START);
+        };
+        let now = now.unwrap_or_else(|| shared.link.now_or_so());
+        if due.since(now) < interval - interval / FRESH {
+            shared.next_ack.set(Some(now + interval));
+            return self.send_ack();
+        }
+        self.say_what_is_due(|| now)
     }
 
     /// Waits for `duration`, sending the ACKs that are due; less if the child should leave.
@@ -345,7 +378,7 @@ impl Comm {
         match wake {
             // The parent's end may have been found in the same look.
             Wake::Ready | Wake::Stop => self.shared.notice_orphaned(),
-            Wake::Timer if is_asked => self.stand_aside(),
+            Wake::Timer if is_asked => self.leave_wakeups(),
             Wake::Timer => {}
         }
         Ok(wake)

@@ -157,7 +157,6 @@ pub fn handler_start<H: PreForkHooks + ?Sized>(
         let check = monitor.attributes.check_interval();
         monitor.attributes.server_check_ack = check;
     }
-    server.expect_children(monitor.max_clients());
     server.start()?;
     monitor.post_event(Event::Forkoff);
     monitor.arm_timeout_check();

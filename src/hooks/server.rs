@@ -4,38 +4,92 @@
 use crate::{
     core::{config::CommChannel, monitor::Monitor},
     hooks::comm::Comm,
+    listeners::ListenerStatus,
 };
 use std::{fmt, io, time::Duration};
 
 /// The object that holds the socket in the parent and accepts on it in each child.
 ///
-/// [`TcpServer`](crate::TcpServer) and [`UnixServer`](crate::UnixServer) are two; write your own for
-/// anything that children can share.
+/// [`TcpServer`](crate::TcpServer) and [`UnixServer`](crate::UnixServer) are two, and any other kind
+/// of listening socket is served by [`StreamServer`](crate::servers::StreamServer); write your own
+/// for anything else that children can share.
+///
+/// # Wrapping another server
+///
+/// A server that wraps another returns it from [`inner`](Self::inner). Every method that it does not
+/// write itself is then that of the inner server, also the methods that later versions add.
 pub trait ChildServer {
+    /// The server that this one wraps, or `None`. Has no default, so that no wrapper forgets it.
+    ///
+    /// ```
+    /// use prefork_server::{ChildServer, Comm, TcpServer};
+    /// use std::io;
+    ///
+    /// struct Mine(TcpServer);
+    ///
+    /// impl ChildServer for Mine {
+    ///     fn inner(&mut self) -> Option<&mut dyn ChildServer> {
+    ///         Some(&mut self.0)
+    ///     }
+    ///
+    ///     fn resume_accept(&mut self, comm: &mut Comm) -> io::Result<()> {
+    ///         eprintln!("about to accept");
+    ///         self.0.resume_accept(comm)
+    ///     }
+    /// }
+    /// ```
+    fn inner(&mut self) -> Option<&mut dyn ChildServer>;
+
     /// Opens the socket. Runs in the parent, once, before the first fork; must not accept.
+    ///
+    /// Default: that of the inner server; an error without one.
     ///
     /// # Errors
     ///
     /// Whatever keeps the socket from being opened. Nothing is forked then, and
     /// [`Builder::start`](crate::Builder::start) fails with it. An [`Error`](crate::Error) converted
     /// into the `io::Error` comes through as it is.
-    fn start(&mut self) -> io::Result<()>;
+    fn start(&mut self) -> io::Result<()> {
+        match self.inner() {
+            Some(inner) => inner.start(),
+            None => Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                "the server implements no `start`, and `inner` returns none that does",
+            )),
+        }
+    }
 
     /// Closes the socket and removes what it left in the file system. Runs in the parent, last, when
     /// every child has been reaped; also after a `start` that failed. Never runs in a child.
-    fn stop(&mut self);
+    ///
+    /// Default: that of the inner server; without one there is nothing to remove.
+    fn stop(&mut self) {
+        if let Some(inner) = self.inner() {
+            inner.stop();
+        }
+    }
 
     /// The interval of the ACKs that a child sends by itself; `None` means none.
-    fn send_ack(&self) -> Option<Duration>;
+    ///
+    /// Default: that of the inner server; without one `None`.
+    fn send_ack(&mut self) -> Option<Duration> {
+        self.inner()?.send_ack()
+    }
 
     /// Sets that interval. The default of `handler_start` calls it with `timeout` / 2 unless one was
     /// set before.
-    fn set_send_ack(&mut self, interval: Option<Duration>);
-
-    /// Told how many children there may be at a time: `max_clients`. The default of `handler_start`
-    /// calls it in the parent, before [`start`](Self::start). Default: does nothing.
-    fn expect_children(&mut self, max_clients: usize) {
-        let _ = max_clients;
+    ///
+    /// Default: that of the inner server.
+    ///
+    /// # Panics
+    ///
+    /// The default panics without an inner server: the children would send no ACK, and be ended for
+    /// their silence. So [`Builder::start`](crate::Builder::start) panics where there is a `timeout`.
+    fn set_send_ack(&mut self, interval: Option<Duration>) {
+        match self.inner() {
+            Some(inner) => inner.set_send_ack(interval),
+            None => panic!("the server implements no `set_send_ack`, and `inner` returns none"),
+        }
     }
 
     /// Serves until told to stop. Runs in the child, and the child ends when it returns.
@@ -45,23 +99,46 @@ pub trait ChildServer {
     /// What makes serving impossible. The child prints it to stderr and exits with code 103.
     fn resume_accept(&mut self, comm: &mut Comm) -> io::Result<()>;
 
+    /// Called in the parent right before a child is told to stop: the place to mend what a child may
+    /// have done to the socket that keeps others from hearing of it.
+    ///
+    /// Default: that of the inner server; without one nothing.
+    fn before_stop(&mut self) {
+        if let Some(inner) = self.inner() {
+            inner.before_stop();
+        }
+    }
+
     /// Asked in the parent after a child has ended with an error of `resume_accept`: is the socket
     /// unusable for good (a child can shut it down for everybody)? Then `handler_child` is called
-    /// with the error. Default: it is not.
+    /// with the error.
+    ///
+    /// Default: that of the inner server; without one it is not.
     fn lost(&mut self) -> Option<io::Error> {
-        None
+        self.inner()?.lost()
     }
 
     /// Whether `resume_accept` puts another program in the child's place. Such a program speaks for
     /// itself: the framework does not say the first ACK for it, and refuses
-    /// [`CommChannel::Private`], which it could not reach. Default: it does not.
-    fn execs(&self) -> bool {
-        false
+    /// [`CommChannel::Private`], which it could not reach.
+    ///
+    /// Default: that of the inner server; without one it does not.
+    fn execs(&mut self) -> bool {
+        self.inner().is_some_and(|inner| inner.execs())
+    }
+
+    /// The sockets that are listened on, with the number of connections that wait at each. In the
+    /// parent, while the server is started; may be asked at any time.
+    ///
+    /// Default: those of the inner server; without one none.
+    fn listeners(&mut self) -> Vec<ListenerStatus> {
+        self.inner()
+            .map_or_else(Vec::new, |inner| inner.listeners())
     }
 }
 
 /// An exec'd program has its stdout and knows of no other channel.
-pub(crate) fn check_channel(server: &dyn ChildServer, channel: CommChannel) -> io::Result<()> {
+pub(crate) fn check_channel(server: &mut dyn ChildServer, channel: CommChannel) -> io::Result<()> {
     if server.execs() && channel == CommChannel::Private {
         let reason = "comm_channel Private is out of the reach of a program that is exec'd";
         return Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
@@ -72,29 +149,35 @@ pub(crate) fn check_channel(server: &dyn ChildServer, channel: CommChannel) -> i
 macro_rules! forward_child_server {
     ($($type:ty),*) => {$(
         impl<S: ChildServer + ?Sized> ChildServer for $type {
+            fn inner(&mut self) -> Option<&mut dyn ChildServer> {
+                (**self).inner()
+            }
             fn start(&mut self) -> io::Result<()> {
                 (**self).start()
             }
             fn stop(&mut self) {
                 (**self).stop();
             }
-            fn send_ack(&self) -> Option<Duration> {
+            fn send_ack(&mut self) -> Option<Duration> {
                 (**self).send_ack()
             }
             fn set_send_ack(&mut self, interval: Option<Duration>) {
                 (**self).set_send_ack(interval);
             }
-            fn expect_children(&mut self, max_clients: usize) {
-                (**self).expect_children(max_clients);
-            }
             fn resume_accept(&mut self, comm: &mut Comm) -> io::Result<()> {
                 (**self).resume_accept(comm)
+            }
+            fn before_stop(&mut self) {
+                (**self).before_stop();
             }
             fn lost(&mut self) -> Option<io::Error> {
                 (**self).lost()
             }
-            fn execs(&self) -> bool {
+            fn execs(&mut self) -> bool {
                 (**self).execs()
+            }
+            fn listeners(&mut self) -> Vec<ListenerStatus> {
+                (**self).listeners()
             }
         }
     )*};
@@ -125,6 +208,7 @@ impl<'a> Start<'a> {
         comm: &'a mut Comm,
         server: &'a mut dyn ChildServer,
     ) -> Self {
+        comm.set_max_clients(monitor.max_clients());
         Self {
             monitor,
             comm,

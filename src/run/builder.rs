@@ -87,11 +87,11 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
     /// # Panics
     ///
     /// When the hook `handler_start` does.
-    pub fn start(self) -> Result<PreFork<H, S>, Error> {
+    pub fn start(mut self) -> Result<PreFork<H, S>, Error> {
         if self.attributes.thread_check == ThreadCheck::Refuse {
             Threads::open().expect_one()?;
         }
-        check_channel(&self.server, self.attributes.comm_channel)
+        check_channel(&mut self.server, self.attributes.comm_channel)
             .map_err(|error| Error::new(Operation::Start, "the server", error))?;
         let mut normal = self.attributes.clone();
         let _ = normal.normalise();

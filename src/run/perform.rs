@@ -73,6 +73,9 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
     }
 
     fn signal(&mut self, child: ChildId, signal: Signal) {
+        if signal == Signal::Interrupt {
+            self.server.before_stop();
+        }
         // A child that has ended and was not reaped yet takes a signal without an error; what fails
         // is a child that has changed its user.
         if let Err(error) = self.shell.wires.kill(child, signal) {

@@ -200,9 +200,10 @@ impl<S: Stream> Conn<S> {
     ) -> io::Result<R> {
         // A client that is never slow keeps the connection from ever waiting. OK to ignore: the
         // client in hand is served for as long as it lasts.
-        let _ = self.comm.attend();
+        let _ = self.comm.begin(None);
         let timeout = self.cut(timeout)?;
         let mut blocking = self.first_attempt(timeout);
+        let mut waited = false;
         let mut deadline = match blocking {
             Blocking::Allowed => self.comm.deadline(timeout),
             Blocking::Never => None,
@@ -211,9 +212,16 @@ impl<S: Stream> Conn<S> {
             match attempt(&self.stream, blocking) {
                 // By a signal: it may be the one that tells to stop, which the wait below looks at.
                 Err(error) if is_wait(&error) || is_interruption(&error) => {}
-                result => return result,
+                result => {
+                    if waited {
+                        // OK to ignore, as above. What the handler does next may take long.
+                        let _ = self.comm.begin(None);
+                    }
+                    return result;
+                }
             }
             blocking = Blocking::Never;
+            waited = true;
             deadline = deadline.or_else(|| self.comm.deadline(timeout));
             let stream = self.stream.as_fd();
             if !self.comm.wait_until(stream, interest, deadline)? {

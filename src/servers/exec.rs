@@ -8,10 +8,11 @@ pub use self::listen::Listen;
 
 use self::{
     image::{Birth, Recipe, Socket},
-    listen::{Listening, Place},
+    listen::Listening,
 };
 use crate::{
     hooks::{comm::Comm, server::ChildServer},
+    listeners::ListenerStatus,
     sys,
 };
 use std::{
@@ -38,7 +39,7 @@ use std::{
 ///
 /// | descriptor | |
 /// |---|---|
-/// | 0 | `/dev/null` |
+/// | 0 | `/dev/null`; the first socket, if [`socket_at_stdin`](Self::socket_at_stdin) asks for it |
 /// | 1, 2 | pipes to the parent: words and output, and output |
 /// | 3, 4, … | the sockets, in the order of [`listen`](Self::listen), listening, in blocking mode |
 ///
@@ -99,6 +100,7 @@ pub struct ExecServer {
     recipe: Recipe,
     listen: Vec<Listen>,
     backlog: i32,
+    socket_at_stdin: bool,
     send_ack: Option<Duration>,
     listening: Vec<Listening>,
 }
@@ -111,6 +113,7 @@ impl ExecServer {
             recipe: Recipe::new(program.into()),
             listen: Vec::new(),
             backlog: 1024,
+            socket_at_stdin: false,
             send_ack: None,
             listening: Vec::new(),
         }
@@ -184,14 +187,24 @@ impl ExecServer {
         self
     }
 
+    /// Whether the first socket stands at descriptor 0 as well, in place of `/dev/null`: where a FastCGI
+    /// program looks for it. Default: false.
+    #[must_use]
+    pub fn socket_at_stdin(mut self, on: bool) -> Self {
+        self.socket_at_stdin = on;
+        self
+    }
+
+    /// How many connections were asked to be let wait.
+    pub fn get_backlog(&self) -> i32 {
+        self.backlog
+    }
+
     /// The TCP addresses that the started server listens on, with the ports that it got.
     pub fn local_addrs(&self) -> Vec<SocketAddr> {
-        let places = self.listening.iter().map(|listening| &listening.place);
-        places
-            .filter_map(|place| match place {
-                Place::Tcp(address) => Some(*address),
-                Place::Unix(_) => None,
-            })
+        self.listening
+            .iter()
+            .filter_map(Listening::tcp_address)
             .collect()
     }
 
@@ -207,6 +220,10 @@ impl ExecServer {
 }
 
 impl ChildServer for ExecServer {
+    fn inner(&mut self) -> Option<&mut dyn ChildServer> {
+        None
+    }
+
     fn start(&mut self) -> io::Result<()> {
         let open = |listen: &Listen| listen.open(self.backlog);
         self.listening = self.listen.iter().map(open).collect::<io::Result<_>>()?;
@@ -218,7 +235,7 @@ impl ChildServer for ExecServer {
         self.listening.clear();
     }
 
-    fn send_ack(&self) -> Option<Duration> {
+    fn send_ack(&mut self) -> Option<Duration> {
         self.send_ack
     }
 
@@ -232,7 +249,9 @@ impl ChildServer for ExecServer {
         let image = self.image(std::process::id())?;
         let descriptors: Vec<BorrowedFd<'_>> =
             self.listening.iter().map(Listening::as_fd).collect();
-        sys::exec::exec(&image, &descriptors, || comm.shutdown_requested())
+        sys::exec::exec(&image, &descriptors, self.socket_at_stdin, || {
+            comm.shutdown_requested()
+        })
     }
 
     fn lost(&mut self) -> Option<io::Error> {
@@ -243,7 +262,11 @@ impl ChildServer for ExecServer {
         dead.then(|| io::Error::other("a listening socket has been shut down"))
     }
 
-    fn execs(&self) -> bool {
+    fn execs(&mut self) -> bool {
         true
+    }
+
+    fn listeners(&mut self) -> Vec<ListenerStatus> {
+        self.listening.iter().map(Listening::status).collect()
     }
 }

@@ -108,8 +108,8 @@ impl Link for ChildLink {
         self.waiter.is_asked()
     }
 
-    fn stand_aside(&self) {
-        self.waiter.stand_aside();
+    fn leave_wakeups(&self) {
+        self.waiter.leave_wakeups();
     }
 
     fn wait_stream(

@@ -18,7 +18,7 @@ pub(crate) trait Link {
     /// Whether the kernel asks for this child when a connection comes, be it that the child waits or not.
     fn is_asked(&self) -> bool;
     /// Has connections pass this child by, until it waits for them again.
-    fn stand_aside(&self);
+    fn leave_wakeups(&self);
     /// Waits until `stream` is ready or the parent is gone, at most `timeout`. Told to stop, it goes
     /// on waiting.
     fn wait_stream(

@@ -24,6 +24,7 @@ pub(crate) mod scoreboard;
 pub(crate) mod shell;
 pub(crate) mod signals;
 pub(crate) mod sockets;
+pub(crate) mod unix_socket;
 pub(crate) mod waiter;
 pub(crate) mod wires;
 

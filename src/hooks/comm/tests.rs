@@ -403,3 +403,43 @@ fn an_acker_speaks_for_the_same_child() {
     acker.not_busy().unwrap();
     assert_eq!(world.said(), [BUSY, ACK_BUSY, NOT_BUSY]);
 }
+
+/// A handler has the whole timeout, however long before its start the last ACK was said: none of a thousand
+/// is taken for stuck that works for less. The parent's silence is that since the last ACK.
+#[test]
+fn silence_counts_from_the_start_of_a_connection() {
+    let timeout = ms(2000);
+    for phase in 0..1000 {
+        let (world, comm) = end();
+        comm.set_send_ack(Some(timeout / 2));
+        world.pass(ms(phase));
+        comm.begin(Some(comm.now())).unwrap();
+        let acked = !world.said().is_empty();
+        let silent_before = if acked { 0 } else { phase };
+        assert!(silent_before <= 63, "{silent_before} ms");
+        // The next one that is due by itself counts from there.
+        world.pass(ms(999 - silent_before));
+        comm.attend().unwrap();
+        assert!(world.said().is_empty(), "at {phase}");
+        world.pass(ms(1));
+        comm.attend().unwrap();
+        assert_eq!(world.said().len(), 1, "at {phase}");
+    }
+}
+
+/// Connections that follow one another say no ACK for each.
+#[test]
+fn short_connections_share_an_ack() {
+    let (world, comm) = end();
+    comm.set_send_ack(Some(ms(1000)));
+    for _ in 0..4000 {
+        world.pass(ms(1));
+        comm.begin(Some(comm.now())).unwrap();
+    }
+    let acks = world.said().len();
+    assert!((15..=64).contains(&acks), "{acks} in two timeouts");
+    comm.set_send_ack(None);
+    world.pass(ms(100_000));
+    comm.begin(Some(comm.now())).unwrap();
+    assert!(world.said().is_empty(), "no timeout, no ACK");
+}

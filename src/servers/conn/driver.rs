@@ -103,7 +103,7 @@ impl<S: Stream, C: ConnClass> Driver<'_, S, C> {
             Step::Input => {
                 // Each record is progress, however many have arrived at once. OK to ignore: a child
                 // without a parent serves the client in hand.
-                let _ = conn.comm.attend();
+                let _ = conn.comm.begin(None);
                 class.handler_input(session, buffer);
             }
             Step::Put => class.handler_put(session, buffer),

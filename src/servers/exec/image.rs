@@ -1,7 +1,7 @@
 //! What a program is given besides descriptors: its arguments, its environment, the files it is
 //! looked for in. Computes; runs nothing and opens nothing.
 
-use super::listen::{Listening, Place};
+use super::listen::Listening;
 use crate::sys::exec::{FIRST, Image};
 use std::{
     collections::BTreeMap,
@@ -45,10 +45,7 @@ pub(super) struct Socket {
 impl From<&Listening> for Socket {
     fn from(listening: &Listening) -> Self {
         Self {
-            place: match &listening.place {
-                Place::Tcp(address) => address.to_string().into(),
-                Place::Unix(file) => file.path.clone().into_os_string(),
-            },
+            place: listening.place(),
             name: listening.name.clone(),
         }
     }

@@ -2,15 +2,13 @@
 //! since a program expects that; hands over nothing itself.
 
 use crate::{
-    core::error::{Error, Operation},
-    sys::{
-        fd_registry::Ours,
-        sockets::{self, FileId},
-    },
+    listeners::{Listener, ListenerStatus, tcp::Tcp, unix::Unix},
+    sys::{fd_registry::Ours, sockets},
 };
 use std::{
+    ffi::OsString,
     io,
-    net::{SocketAddr, ToSocketAddrs},
+    net::SocketAddr,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::PathBuf,
 };
@@ -81,17 +79,19 @@ impl Listen {
 
     pub(super) fn open(&self, backlog: i32) -> io::Result<Listening> {
         let name = self.checked_name()?.to_owned();
-        let (fd, place) = match &self.at {
-            At::Tcp(address) => open_tcp(address, backlog)?,
+        let mut kind = match &self.at {
+            At::Tcp(address) => Kind::Tcp(Tcp::at(address.clone())),
             At::Unix { path, mode } => {
-                let (listener, file) = sockets::listen_unix(path, *mode, backlog)?;
-                let file = SocketFile::new(path.clone(), file);
-                listener.set_nonblocking(false)?;
-                (OwnedFd::from(listener), Place::Unix(file))
+                let mut unix = Unix::new(path.clone());
+                unix.mode = *mode;
+                Kind::Unix(unix)
             }
         };
+        let fd = kind.open(backlog)?;
+        // A program expects that.
+        sockets::block(&fd)?;
         Ok(Listening {
-            place,
+            kind,
             fd: Ours::servers(fd),
             name,
         })
@@ -115,27 +115,29 @@ impl From<SocketAddr> for Listen {
     }
 }
 
-fn open_tcp(address: &str, backlog: i32) -> io::Result<(OwnedFd, Place)> {
-    let failed = |error| Error::new(Operation::Lookup, address, error);
-    let mut last = failed(io::ErrorKind::NotFound.into());
-    for candidate in address.to_socket_addrs().map_err(failed)? {
-        match sockets::listen_tcp(candidate, false, backlog) {
-            Ok(listener) => {
-                listener.set_nonblocking(false)?;
-                let place = Place::Tcp(listener.local_addr()?);
-                return Ok((OwnedFd::from(listener), place));
-            }
-            Err(error) => last = error,
-        }
-    }
-    Err(last.into())
+#[derive(Debug)]
+enum Kind {
+    Tcp(Tcp),
+    Unix(Unix),
 }
 
-/// An open socket. The fields are dropped in this order: the file first, so that whoever finds it
-/// can still connect.
+impl Kind {
+    /// Either stands for one socket.
+    fn open(&mut self, backlog: i32) -> io::Result<OwnedFd> {
+        let opened = match self {
+            Self::Tcp(tcp) => tcp.open(backlog)?,
+            Self::Unix(unix) => unix.open(backlog)?,
+        };
+        let nothing = || io::Error::other("no socket was opened");
+        opened.into_iter().next().ok_or_else(nothing)
+    }
+}
+
+/// An open socket. The fields are dropped in this order: the kind first, with its socket file, so that
+/// a client that finds the file can still connect.
 #[derive(Debug)]
 pub(super) struct Listening {
-    pub(super) place: Place,
+    kind: Kind,
     fd: Ours<OwnedFd>,
     pub(super) name: String,
 }
@@ -148,38 +150,26 @@ impl Listening {
     pub(super) fn is_listening(&self) -> bool {
         sockets::is_listening(&*self.fd)
     }
-}
 
-/// Where an open socket is to be found.
-#[derive(Debug)]
-pub(super) enum Place {
-    Tcp(SocketAddr),
-    Unix(SocketFile),
-}
-
-/// The file of a UNIX socket, removed when this is dropped: by the process that bound it, and only
-/// if it is still the one that was bound.
-#[derive(Debug)]
-pub(super) struct SocketFile {
-    pub(super) path: PathBuf,
-    file: FileId,
-    by: u32,
-}
-
-impl SocketFile {
-    fn new(path: PathBuf, file: FileId) -> Self {
-        Self {
-            path,
-            file,
-            by: std::process::id(),
+    pub(super) fn tcp_address(&self) -> Option<SocketAddr> {
+        match self.kind {
+            Kind::Tcp(_) => sockets::tcp_address(&*self.fd),
+            Kind::Unix(_) => None,
         }
     }
-}
 
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        if self.by == std::process::id() {
-            sockets::remove_socket_file(&self.path, self.file);
+    pub(super) fn status(&self) -> ListenerStatus {
+        match &self.kind {
+            Kind::Tcp(tcp) => ListenerStatus::of(tcp, self.as_fd()),
+            Kind::Unix(unix) => ListenerStatus::of(unix, self.as_fd()),
+        }
+    }
+
+    /// Where it is to be found: `host:port` or a path, byte for byte.
+    pub(super) fn place(&self) -> OsString {
+        match &self.kind {
+            Kind::Tcp(tcp) => tcp.name(self.as_fd()).into(),
+            Kind::Unix(unix) => unix.path.clone().into_os_string(),
         }
     }
 }
