@@ -24,7 +24,7 @@ const SOON: Duration = Duration::from_secs(10);
 
 fn main() -> ExitCode {
     support::main(
-        programs![plain, object],
+        programs![plain, object, stateful],
         scenarios![
             field06_a_client_that_resets_is_no_line,
             field06_an_object_whose_client_resets_logs_nothing,
@@ -44,6 +44,7 @@ fn main() -> ExitCode {
             field36_a_slow_client_has_no_more_than_the_deadline,
             field37_queued_clients_that_have_reset_are_skipped,
             field37_a_handler_sees_that_its_client_has_gone,
+            field41_a_childs_state_has_an_end,
             field40_a_child_serves_one_more_and_is_replaced,
         ],
     )
@@ -182,6 +183,23 @@ fn keep(conn: &TcpConn, mut reader: BufReader<&TcpConn>) -> io::Result<()> {
         (&mut &*conn).write_all(line.as_bytes())?;
     }
     writeln!(&mut &*conn, "bye")
+}
+
+/// Counts, and says at its end how far it has come.
+fn stateful(args: Args) -> Result<(), Error> {
+    let serve = |served: &mut u32, conn: TcpConn| {
+        *served += 1;
+        let mut order = String::new();
+        BufReader::new(&conn).read_line(&mut order)?;
+        match order.trim() {
+            "leave" => conn.leave_after_this(),
+            "panic" => panic!("on purpose"),
+            _ => {}
+        }
+        writeln!(&conn, "{served}")
+    };
+    let end = |served: &mut u32| println!("the end after {served}");
+    run(&args, TcpServer::per_child(|| Ok(0)).serve_then(serve, end))
 }
 
 /// Does what a line says, with an object.
@@ -678,4 +696,24 @@ fn field18_a_handler_has_the_whole_timeout(world: &mut World) {
     let done = answers.iter().flatten().filter(|&it| it == "done").count();
     assert_eq!(done, answers.len(), "{}", server.stderr());
     stop(&server);
+}
+
+/// A child's state has a function for its end, which runs once however the child leaves, but not after a panic.
+fn field41_a_childs_state_has_an_end(world: &mut World) {
+    world.expect_panics();
+    let server = world.spawn("stateful", &[]);
+    let ask = |order: &str| connect(&server.address()).ask(order);
+    assert_eq!((ask("go"), ask("leave")), ("1".into(), "2".into()));
+    server.expect_stdout("the first end", |text| text.contains("the end after 2\n"));
+    assert_eq!(ask("go"), "1");
+    let mut victim = connect(&server.address());
+    victim.send_line("panic");
+    victim.gone();
+    assert_eq!(
+        (ask("go"), ask("go"), ask("go")),
+        ("1".into(), "2".into(), "3".into())
+    );
+    stop(&server);
+    server.expect_stdout("the last end", |text| text.contains("the end after 3\n"));
+    assert_eq!(server.stdout().matches("the end after").count(), 2);
 }
