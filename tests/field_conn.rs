@@ -33,6 +33,7 @@ fn main() -> ExitCode {
             field18_a_handler_has_the_whole_timeout,
             field32_a_flood_in_a_shutdown_is_not_read_for_ever,
             field34_an_object_says_goodbye_in_a_stop,
+            field34_examples_wait_for_no_idle_client,
             field34_an_object_bounds_its_client,
             field35_an_object_lingers_if_it_is_told_to,
             field34_a_stop_waits_for_no_idle_client,
@@ -716,4 +717,18 @@ fn field41_a_childs_state_has_an_end(world: &mut World) {
     stop(&server);
     server.expect_stdout("the last end", |text| text.contains("the end after 3\n"));
     assert_eq!(server.stdout().matches("the end after").count(), 2);
+}
+
+/// The examples that keep clients are stopped at once, with clients that are idle: one that was answered, one that
+/// has said nothing.
+fn field34_examples_wait_for_no_idle_client(world: &mut World) {
+    for example in ["echo", "prefork_echoserver"] {
+        let server = world.run_example(example, &["--port", "0"]);
+        let mut one = connect(&server.address());
+        assert_eq!(one.ask("hello"), "hello");
+        let mut other = connect(&server.address());
+        quick(time_to_stop(&server));
+        one.eof();
+        other.eof();
+    }
 }
