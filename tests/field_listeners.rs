@@ -204,7 +204,7 @@ impl Stream for Packets {
         Ok(())
     }
 
-    fn peer(&self) -> Peer {
+    fn peer(&self, _: Option<std::net::SocketAddr>) -> Peer {
         Peer::default()
     }
 }

@@ -122,6 +122,15 @@ impl Link for Rc<World> {
         Ok(self.wait(timeout))
     }
 
+    fn wait_request(
+        &self,
+        _: BorrowedFd<'_>,
+        _: Interest,
+        timeout: Option<Duration>,
+    ) -> io::Result<Wake> {
+        Ok(self.wait(timeout))
+    }
+
     fn sleep(&self, timeout: Option<Duration>) -> io::Result<()> {
         self.wait(timeout);
         Ok(())

@@ -12,7 +12,10 @@ use crate::{
     },
     hooks::{comm::Comm, server::complain},
     sys::{
+        accept::Newcomer,
+        blame::is_the_clients,
         fd_registry::Ours,
+        hangup::{self, Hangup},
         link::Wake,
         sockets::{self, Accepted, Blocking},
     },
@@ -63,7 +66,7 @@ struct Run<'a, S> {
     /// starve the others.
     next: usize,
     /// The connection that was found, until it is served.
-    in_hand: Option<OwnedFd>,
+    in_hand: Option<Newcomer>,
     /// When the last wait, or the last connection, came to its end.
     clock: Option<Time>,
     shortage: Shortage,
@@ -82,7 +85,11 @@ impl<S: Stream> Run<'_, S> {
                 } => self.accept(look_first, leave_wakeups)?,
                 Action::WaitInAccept => self.wait_in_accept()?,
                 Action::WaitInEpoll => self.wait_in_epoll()?,
-                Action::Serve { leave_wakeups } => self.serve(leave_wakeups),
+                Action::Serve {
+                    leave_wakeups,
+                    look_first,
+                } if !(look_first && self.has_gone()) => self.serve(leave_wakeups),
+                Action::Serve { .. } => self.skip(),
                 Action::LastRound { look_first } => return self.last_round(look_first),
                 Action::Leave => return Ok(()),
             };
@@ -150,16 +157,36 @@ impl<S: Stream> Run<'_, S> {
         if leave_wakeups {
             self.acceptor.comm.leave_wakeups();
         }
+        // A child that does not know the time is new, as is its first ACK.
+        if self.clock.is_some() {
+            self.say(|comm| comm.begin(self.clock));
+        }
         if let Some(connection) = self.in_hand.take() {
             self.handle(connection);
         }
+        let took = self.lap();
+        if self.acceptor.comm.is_leaving() {
+            return Observation::ServedLast;
+        }
         Observation::Served {
-            took: self.lap(),
+            took,
             number: *self.acceptor.requests_handled,
         }
     }
 
-    fn handle(&mut self, connection: OwnedFd) {
+    /// Whether the client in hand has reset the connection while it was queued.
+    fn has_gone(&self) -> bool {
+        let client = self.in_hand.as_ref();
+        client.is_some_and(|client| hangup::look(&client.stream) == Hangup::Whole)
+    }
+
+    fn skip(&mut self) -> Observation {
+        log::debug!("a client has gone before it was served");
+        self.in_hand = None;
+        Observation::Skipped
+    }
+
+    fn handle(&mut self, connection: Newcomer) {
         let acceptor = &mut self.acceptor;
         *acceptor.requests_handled += 1;
         let conn = Conn::new(
@@ -180,7 +207,7 @@ impl<S: Stream> Run<'_, S> {
         self.keep_nonblocking()?;
         for index in 0..self.count() {
             // Without a parent the listeners are closed, or are to be.
-            if self.acceptor.comm.is_orphaned() {
+            if self.acceptor.comm.is_orphaned() || self.acceptor.comm.is_leaving() {
                 break;
             }
             if self.try_accept(index, look_first)? {
@@ -262,12 +289,4 @@ impl<S: Stream> Run<'_, S> {
             log::debug!("the parent cannot be reached: {error}");
         }
     }
-}
-
-fn is_the_clients(error: &io::Error) -> bool {
-    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, TimedOut, UnexpectedEof};
-    matches!(
-        error.kind(),
-        BrokenPipe | ConnectionAborted | ConnectionReset | TimedOut | UnexpectedEof
-    )
 }

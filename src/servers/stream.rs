@@ -378,6 +378,41 @@ impl<L: Listener<Stream: Stream>, I> PerChild<L, I> {
         })
     }
 
+    /// As [`serve`](Self::serve), with a function for the end of the child's state: to commit, to flush, to say
+    /// goodbye to a database.
+    ///
+    /// `end` runs in the child, once, after the last connection: when the child was told to stop, has reached
+    /// `max_requests`, or has lost its parent. What it prints goes where the child's output goes. It does not
+    /// run after a panic, or when the child is killed, and takes part of the time that a child has to leave.
+    /// For a state that needs no more than to be dropped `serve` is enough.
+    ///
+    /// ```no_run
+    /// # use prefork_server::TcpServer;
+    /// # use std::{fs::File, io::Write};
+    /// let server = TcpServer::per_child(|| File::create(format!("{}.log", std::process::id())))
+    ///     .serve_then(|log, conn| writeln!(log, "{}", conn.peer_addr()?), |log| {
+    ///         if let Err(error) = log.sync_all() {
+    ///             eprintln!("the log may be incomplete: {error}");
+    ///         }
+    ///     });
+    /// ```
+    pub fn serve_then<T: 'static>(
+        self,
+        mut handler: impl FnMut(&mut T, Conn<L::Stream>) -> io::Result<()> + 'static,
+        end: impl FnOnce(&mut T) + 'static,
+    ) -> StreamServer<L>
+    where
+        I: FnOnce() -> io::Result<T> + 'static,
+    {
+        let Self { listener, init } = self;
+        let init = move || {
+            let state = init()?;
+            let end = Some(end);
+            Ok(WithEnd { state, end })
+        };
+        PerChild { listener, init }.serve(move |with_end, conn| handler(&mut with_end.state, conn))
+    }
+
     /// The server that has `factory` make an object for each connection, from the child's state: see
     /// [`TcpServer::conn_class`](crate::TcpServer::conn_class).
     pub fn conn_class<T: 'static, C: ConnClass>(
@@ -388,5 +423,21 @@ impl<L: Listener<Stream: Stream>, I> PerChild<L, I> {
         I: FnOnce() -> io::Result<T> + 'static,
     {
         self.serve(move |state, conn| conn.run_class(factory(state)))
+    }
+}
+
+/// A child's state, and what is done with it at its end.
+struct WithEnd<T, E: FnOnce(&mut T)> {
+    state: T,
+    end: Option<E>,
+}
+
+impl<T, E: FnOnce(&mut T)> Drop for WithEnd<T, E> {
+    fn drop(&mut self) {
+        // After a panic nobody knows what state it is in.
+        let end = self.end.take().filter(|_| !std::thread::panicking());
+        if let Some(end) = end {
+            end(&mut self.state);
+        }
     }
 }

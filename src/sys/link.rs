@@ -27,6 +27,14 @@ pub(crate) trait Link {
         interest: Interest,
         timeout: Option<Duration>,
     ) -> io::Result<Wake>;
+    /// Waits until `stream` is ready, until the child should leave or the parent is gone, at most `timeout`.
+    /// That the stream is ready is told before the rest.
+    fn wait_request(
+        &self,
+        stream: BorrowedFd<'_>,
+        interest: Interest,
+        timeout: Option<Duration>,
+    ) -> io::Result<Wake>;
     /// Waits until the child should leave, at most `timeout`.
     fn sleep(&self, timeout: Option<Duration>) -> io::Result<()>;
     fn stop_requested(&self) -> bool;
@@ -36,11 +44,14 @@ pub(crate) trait Link {
     fn as_fd(&self) -> BorrowedFd<'_>;
 }
 
-/// What a connection waits for.
+/// What a connection waits for: see [`Comm::wait_stream`](crate::Comm::wait_stream).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Interest {
+pub enum Interest {
+    /// Something to read, or the end of input.
     Read,
+    /// Room for something to write.
     Write,
+    /// Either.
     Both,
     /// Nothing but time: not even the end of the connection ends the wait.
     Neither,

@@ -2,7 +2,10 @@
 
 #![allow(unsafe_code)]
 
-use super::waiter::poll_any;
+use super::{
+    accept::{self, Newcomer},
+    waiter::poll_any,
+};
 use crate::core::error::{Error, Operation};
 use nix::{
     errno::Errno,
@@ -17,14 +20,14 @@ use std::{
     fs,
     io::{self, IoSlice},
     net::SocketAddr,
-    os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, OwnedFd},
     time::Duration,
 };
 
 /// What an attempt to accept has found.
 #[derive(Debug)]
 pub(crate) enum Accepted {
-    Connection(OwnedFd),
+    Connection(Newcomer),
     /// Nothing is queued, or it was gone before it could be taken.
     Nothing,
     /// The process or the system is short of something; it may pass.
@@ -46,7 +49,7 @@ pub(crate) enum Blocking {
 /// allowed to block, which only connections should be that [inherit a timeout](block_briefly).
 pub(crate) fn accept(listener: &impl AsRawFd, blocking: Blocking) -> Accepted {
     match try_accept(listener.as_raw_fd(), blocking) {
-        Ok(fd) => Accepted::Connection(fd),
+        Ok(newcomer) => Accepted::Connection(newcomer),
         Err(errno) => match errno {
             Errno::EAGAIN | Errno::EINTR => Accepted::Nothing,
             // accept(2): errors of the network that are already pending on the new connection are
@@ -91,26 +94,23 @@ pub(crate) fn is_queued(listener: &impl AsFd) -> io::Result<bool> {
 }
 
 #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
-fn try_accept(listener: libc::c_int, blocking: Blocking) -> nix::Result<OwnedFd> {
+fn try_accept(listener: libc::c_int, blocking: Blocking) -> nix::Result<Newcomer> {
     let mut flags = SockFlag::SOCK_CLOEXEC;
     flags.set(SockFlag::SOCK_NONBLOCK, blocking == Blocking::Never);
-    let fd = socket::accept4(listener, flags)?;
-    // SAFETY: the kernel has just made this descriptor for us; nobody else owns it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    accept::accept(listener, flags.bits())
 }
 
 #[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
-fn try_accept(listener: libc::c_int, blocking: Blocking) -> nix::Result<OwnedFd> {
+fn try_accept(listener: libc::c_int, blocking: Blocking) -> nix::Result<Newcomer> {
     use nix::fcntl::FdFlag;
-    let fd = socket::accept(listener)?;
-    // SAFETY: the kernel has just made this descriptor for us; nobody else owns it.
-    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-    fcntl(&fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
+    let newcomer = accept::accept(listener)?;
+    let fd = &newcomer.stream;
+    fcntl(fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
     // Elsewhere a connection may inherit the listener's mode.
     let mut flags = OFlag::empty();
     flags.set(OFlag::O_NONBLOCK, blocking == Blocking::Never);
-    fcntl(&fd, FcntlArg::F_SETFL(flags))?;
-    Ok(fd)
+    fcntl(fd, FcntlArg::F_SETFL(flags))?;
+    Ok(newcomer)
 }
 
 /// Has what blocks on `listener` give up after `timeout`, with EAGAIN: accept(2), if it may block. On

@@ -50,10 +50,15 @@ pub(crate) enum Action {
     WaitInAccept,
     /// Say NOT_BUSY and wait in the epoll: [`Observation::Woken`] or [`Observation::NotWoken`].
     WaitInEpoll,
-    /// Say BUSY and serve the connection that was found: [`Observation::Served`].
+    /// Say BUSY and serve the connection that was found: [`Observation::Served`],
+    /// [`Observation::ServedLast`] or [`Observation::Skipped`].
     Serve {
         /// Leave the wake-ups for later connections to others.
         leave_wakeups: bool,
+        /// First see whether the client has gone, and say nothing and skip it then. Where connections take
+        /// long, clients give up while they are queued; where they do not, one that is served in vain costs
+        /// less than a look at each.
+        look_first: bool,
     },
     /// Told to stop: try each listener once more, serve what that yields, and leave. A wake-up for a
     /// connection may have been spent on this child.
@@ -90,6 +95,10 @@ pub(crate) enum Observation {
         /// How many connections the child has served, this one included.
         number: u64,
     },
+    /// The child is to leave after the connection that was served.
+    ServedLast,
+    /// The client had gone.
+    Skipped,
 }
 
 /// How the child gets at its next connection.
@@ -191,8 +200,15 @@ impl AcceptMachine {
             }
             (State::WaitingInEpoll, Saw::Woken { after }) => self.woken(after),
             (State::Serving(next), Saw::Served { took, number }) => self.served(next, took, number),
+            (State::Serving(_), Saw::ServedLast) => self.leave(),
+            (State::Serving(next), Saw::Skipped) => self.check_in(next),
             _ => self.check_in(Approach::Try),
         }
+    }
+
+    fn leave(&mut self) -> Action {
+        self.state = State::Leaving;
+        Action::Leave
     }
 
     fn check_in(&mut self, then: Approach) -> Action {
@@ -271,6 +287,7 @@ impl AcceptMachine {
         self.state = State::Serving(next);
         Action::Serve {
             leave_wakeups: leave_wakeups || self.last == LastConnection::Long,
+            look_first: self.last == LastConnection::Long,
         }
     }
 
@@ -279,8 +296,7 @@ impl AcceptMachine {
         self.streak.took(took);
         let limit = self.config.max_requests;
         if limit != 0 && number >= limit {
-            self.state = State::Leaving;
-            return Action::Leave;
+            return self.leave();
         }
         self.state = State::CheckingIn(next);
         Action::CheckIn {

@@ -53,12 +53,17 @@ fn answers(action: Action, served: u64) -> Vec<Observation> {
             all.push(Observation::NotWoken);
             all
         }
-        Action::Serve { .. } => [None, Some(MOMENT), Some(LONG)]
-            .map(|took| Observation::Served {
-                took,
-                number: served + 1,
-            })
-            .to_vec(),
+        Action::Serve { look_first, .. } => {
+            let mut all = [None, Some(MOMENT), Some(LONG)]
+                .map(|took| Observation::Served {
+                    took,
+                    number: served + 1,
+                })
+                .to_vec();
+            all.push(Observation::ServedLast);
+            all.extend(look_first.then_some(Observation::Skipped));
+            all
+        }
         Action::LastRound { .. } | Action::Leave => Vec::new(),
     }
 }
@@ -93,15 +98,19 @@ impl Rules {
             Observation::NotWoken => self.may_wait = false,
             Observation::NothingQueued => self.may_wait = true,
             Observation::WaitedInAccept { took, .. } => self.may_wait = was_a_wait(took),
-            Observation::Served { .. } => self.served += 1,
-            Observation::Found | Observation::GoOn | Observation::ToldToStop => {}
+            Observation::Served { .. } | Observation::ServedLast => self.served += 1,
+            Observation::Skipped
+            | Observation::Found
+            | Observation::GoOn
+            | Observation::ToldToStop => {}
         }
     }
 
     fn check(&mut self, seen: Observation, action: Action) {
         let limit = self.config.max_requests;
         let at_limit = limit != 0 && self.served == limit;
-        assert_eq!(action == Action::Leave, at_limit);
+        let leaves = at_limit || seen == Observation::ServedLast;
+        assert_eq!(action == Action::Leave, leaves);
         let stops = matches!(action, Action::LastRound { .. });
         assert_eq!(stops, seen == Observation::ToldToStop);
         let has_one = match seen {
@@ -296,9 +305,55 @@ fn a_child_leaves_the_wakeups_when_its_connections_are_long() {
         let next = machine.step(Observation::Found);
         let expected = Action::Serve {
             leave_wakeups: leaves,
+            look_first: leaves,
         };
         assert_eq!(next, expected);
     }
+}
+
+/// While connections take long, each client is looked at before it is served, be there many who have gone.
+#[test]
+fn a_client_is_looked_at_until_one_has_been_served_quickly() {
+    let mut machine = AcceptMachine::new(config(false, false));
+    let seen = [Observation::GoOn, Observation::Found, served(LONG)];
+    run(&mut machine, &seen);
+    for _ in 0..3 {
+        machine.step(Observation::GoOn);
+        let next = machine.step(Observation::Found);
+        assert!(matches!(
+            next,
+            Action::Serve {
+                look_first: true,
+                ..
+            }
+        ));
+        let next = machine.step(Observation::Skipped);
+        let quietly = Action::CheckIn {
+            say_not_busy: false,
+        };
+        assert_eq!(next, quietly, "BUSY was not said");
+    }
+    let seen = [Observation::GoOn, Observation::Found, served(MOMENT)];
+    run(&mut machine, &seen);
+    machine.step(Observation::GoOn);
+    let next = machine.step(Observation::Found);
+    assert!(matches!(
+        next,
+        Action::Serve {
+            look_first: false,
+            ..
+        }
+    ));
+}
+
+/// A child that is to leave takes no other connection, whatever its limit.
+#[test]
+fn a_child_that_wants_to_leave_does() {
+    let mut machine = AcceptMachine::new(config(false, false));
+    let seen = [Observation::GoOn, Observation::Found];
+    run(&mut machine, &seen);
+    assert_eq!(machine.step(Observation::ServedLast), Action::Leave);
+    assert_eq!(machine.step(Observation::GoOn), Action::Leave);
 }
 
 #[test]
