@@ -101,6 +101,10 @@ struct Losing {
 }
 
 impl ChildServer for Losing {
+    fn inner(&mut self) -> Option<&mut dyn ChildServer> {
+        Some(&mut self.tcp)
+    }
+
     fn start(&mut self) -> io::Result<()> {
         self.tcp.start()?;
         for address in self.tcp.local_addrs() {
@@ -112,18 +116,6 @@ impl ChildServer for Losing {
     fn stop(&mut self) {
         self.tcp.stop();
         println!("the socket is closed");
-    }
-
-    fn send_ack(&self) -> Option<Duration> {
-        self.tcp.send_ack()
-    }
-
-    fn expect_children(&mut self, max_clients: usize) {
-        self.tcp.expect_children(max_clients);
-    }
-
-    fn set_send_ack(&mut self, interval: Option<Duration>) {
-        self.tcp.set_send_ack(interval);
     }
 
     fn resume_accept(&mut self, comm: &mut Comm) -> io::Result<()> {
