@@ -191,10 +191,10 @@ impl System for Unix {
             Ok(Side::Parent(pid)) => {
                 drop(childs);
                 let process = ChildProcess::new(terms.id, pid, ends, self.poller.outputs());
-                let watched = process.watch();
+                let unmasked = mask.restore();
                 Ok(Forked::Parent {
                     pid,
-                    watched: watched.and_then(|()| mask.restore()),
+                    watched: process.watch().and(unmasked),
                     process,
                 })
             }
