@@ -5,9 +5,7 @@ use crate::subject::{
     Held, deaths, ends_well, expect_entry, expect_exit, expect_up, has_signal, hold, journal,
     last_words_are_heard, pids, send,
 };
-use crate::support::{
-    SOON, Scenarios, Server, Signal, World, connect, processes, scenarios, until,
-};
+use crate::support::{SOON, Scenarios, Signal, World, connect, processes, scenarios, until};
 
 pub const SCENARIOS: Scenarios = scenarios![
     a01_an_idle_child_that_is_killed_is_replaced,
