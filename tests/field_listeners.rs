@@ -12,18 +12,19 @@ mod support;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::{SocketAddr as UnixAddress, UnixStream};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::{FcntlArg, Flock, FlockArg, OFlag, fcntl};
 use nix::sys::socket::{
     AddressFamily, Backlog, MsgFlags, SockFlag, SockType, UnixAddr, bind, connect as connect_to,
     getsockname, getsockopt, listen, recv, send, socket, sockopt,
 };
 
+use prefork_server::servers::conn::Peer;
 use prefork_server::servers::{AcceptOrder, Conn, Listener, Stream, StreamServer};
 use prefork_server::{ChildServer, Error, ExecServer, PreFork, TcpServer, UnixServer};
 
@@ -165,7 +166,7 @@ struct SeqPacket {
 }
 
 impl Listener for SeqPacket {
-    type Stream = UnixStream;
+    type Stream = Packets;
 
     fn open(&mut self, backlog: i32) -> io::Result<Vec<OwnedFd>> {
         let socket = seqpacket_socket()?;
@@ -185,6 +186,44 @@ impl Listener for SeqPacket {
 
     fn clean_up(&mut self) {
         std::fs::remove_file(&self.path).unwrap();
+    }
+}
+
+/// What a connection is there.
+#[derive(Debug)]
+struct Packets(OwnedFd);
+
+impl Stream for Packets {
+    fn block(&self) -> io::Result<()> {
+        let flags = OFlag::from_bits_retain(fcntl(self, FcntlArg::F_GETFL)?);
+        fcntl(self, FcntlArg::F_SETFL(flags - OFlag::O_NONBLOCK))?;
+        Ok(())
+    }
+
+    fn end(&self, _: std::net::Shutdown) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn peer(&self, _: Option<std::net::SocketAddr>) -> Peer {
+        Peer::default()
+    }
+}
+
+impl From<OwnedFd> for Packets {
+    fn from(connection: OwnedFd) -> Self {
+        Self(connection)
+    }
+}
+
+impl AsFd for Packets {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl AsRawFd for Packets {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
     }
 }
 

@@ -262,3 +262,99 @@ impl fmt::Debug for Start<'_> {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Answers each question otherwise than the defaults do, and notes what it is told.
+    #[derive(Default)]
+    struct Inner {
+        told: Vec<&'static str>,
+        send_ack: Option<Duration>,
+    }
+
+    impl ChildServer for Inner {
+        fn inner(&mut self) -> Option<&mut dyn ChildServer> {
+            None
+        }
+        fn start(&mut self) -> io::Result<()> {
+            self.told.push("start");
+            Ok(())
+        }
+        fn stop(&mut self) {
+            self.told.push("stop");
+        }
+        fn send_ack(&mut self) -> Option<Duration> {
+            self.send_ack
+        }
+        fn set_send_ack(&mut self, interval: Option<Duration>) {
+            self.send_ack = interval;
+        }
+        fn resume_accept(&mut self, _: &mut Comm) -> io::Result<()> {
+            Ok(())
+        }
+        fn before_stop(&mut self) {
+            self.told.push("before_stop");
+        }
+        fn lost(&mut self) -> Option<io::Error> {
+            Some(io::Error::other("lost"))
+        }
+        fn execs(&mut self) -> bool {
+            true
+        }
+        fn listeners(&mut self) -> Vec<ListenerStatus> {
+            let name = "here".to_owned();
+            vec![ListenerStatus { name, queued: None }]
+        }
+    }
+
+    /// Writes nothing itself but what it must.
+    struct Wrapper(Option<Inner>);
+
+    impl ChildServer for Wrapper {
+        fn inner(&mut self) -> Option<&mut dyn ChildServer> {
+            self.0.as_mut().map(|inner| inner as &mut dyn ChildServer)
+        }
+        fn resume_accept(&mut self, _: &mut Comm) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// All that a wrapper, or a reference, has from the server in it.
+    fn has_all_of_inner(server: &mut dyn ChildServer) {
+        let interval = Some(Duration::from_secs(1));
+        server.start().expect("a start");
+        server.set_send_ack(interval);
+        server.before_stop();
+        server.stop();
+        assert_eq!(server.send_ack(), interval);
+        assert!(server.execs());
+        assert!(server.lost().is_some());
+        assert_eq!(server.listeners().len(), 1);
+    }
+
+    #[test]
+    fn a_wrapper_has_what_it_does_not_write_from_the_inner_server() {
+        let mut wrapper = Wrapper(Some(Inner::default()));
+        has_all_of_inner(&mut wrapper);
+        let told = wrapper.0.map(|inner| inner.told);
+        assert_eq!(told, Some(vec!["start", "before_stop", "stop"]));
+        has_all_of_inner(&mut &mut Inner::default());
+        let boxed: Box<dyn ChildServer> = Box::new(Wrapper(Some(Inner::default())));
+        has_all_of_inner(&mut Box::new(boxed));
+    }
+
+    #[test]
+    fn what_is_missing_both_ways_is_an_error_of_the_start() {
+        let error = Wrapper(None).start().expect_err("an error");
+        assert_eq!(error.kind(), io::ErrorKind::Unsupported);
+        let set = || Wrapper(None).set_send_ack(None);
+        assert!(std::panic::catch_unwind(set).is_err());
+        assert_eq!(Wrapper(None).send_ack(), None);
+        assert!(!Wrapper(None).execs());
+        assert!(Wrapper(None).lost().is_none());
+        assert!(Wrapper(None).listeners().is_empty());
+        Wrapper(None).stop();
+    }
+}

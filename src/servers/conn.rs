@@ -54,22 +54,22 @@ use std::{
     time::Duration,
 };
 
-mod sealed {
-    pub trait Sealed {}
-    impl Sealed for std::net::TcpStream {}
-    impl Sealed for std::os::unix::net::UnixStream {}
-}
-
-/// The two kinds of stream: [`TcpStream`] and [`UnixStream`].
-pub trait Stream: AsFd + AsRawFd + From<OwnedFd> + fmt::Debug + sealed::Sealed + 'static {
-    /// Has every later operation block for as long as it takes.
-    #[doc(hidden)]
+/// What a connection is: [`TcpStream`], [`UnixStream`], or the type that a
+/// [`Listener`](crate::servers::Listener) of one's own makes of it.
+pub trait Stream: AsFd + AsRawFd + From<OwnedFd> + fmt::Debug + 'static {
+    /// Has every later operation block for as long as it takes: no O_NONBLOCK, no timeouts.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says.
     fn block(&self) -> io::Result<()>;
     /// Ends one direction or both.
-    #[doc(hidden)]
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says.
     fn end(&self, how: Shutdown) -> io::Result<()>;
     /// Who is at the other end, `remote` as far as that is known.
-    #[doc(hidden)]
     fn peer(&self, remote: Option<SocketAddr>) -> Peer;
 }
 

@@ -7,7 +7,7 @@ mod listen;
 pub use self::listen::Listen;
 
 use self::{
-    image::{Birth, Recipe, Socket},
+    image::{Birth, ExecSpec, Socket},
     listen::Listening,
 };
 use crate::{
@@ -97,7 +97,7 @@ use std::{
 /// and the start counts as failed.
 #[derive(Debug)]
 pub struct ExecServer {
-    recipe: Recipe,
+    spec: ExecSpec,
     listen: Vec<Listen>,
     backlog: i32,
     socket_at_stdin: bool,
@@ -110,7 +110,7 @@ impl ExecServer {
     /// program gets.
     pub fn new(program: impl Into<OsString>) -> Self {
         Self {
-            recipe: Recipe::new(program.into()),
+            spec: ExecSpec::new(program.into()),
             listen: Vec::new(),
             backlog: 1024,
             socket_at_stdin: false,
@@ -122,36 +122,36 @@ impl ExecServer {
     /// One more argument.
     #[must_use]
     pub fn arg(mut self, arg: impl Into<OsString>) -> Self {
-        self.recipe.args.push(arg.into());
+        self.spec.args.push(arg.into());
         self
     }
 
     /// More arguments.
     #[must_use]
     pub fn args<A: Into<OsString>>(mut self, args: impl IntoIterator<Item = A>) -> Self {
-        self.recipe.args.extend(args.into_iter().map(Into::into));
+        self.spec.args.extend(args.into_iter().map(Into::into));
         self
     }
 
     /// Sets a variable. Those that describe the sockets are set after it.
     #[must_use]
     pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
-        self.recipe.changes.insert(name.into(), Some(value.into()));
+        self.spec.changes.insert(name.into(), Some(value.into()));
         self
     }
 
     /// Keeps a variable of the parent's from the program.
     #[must_use]
     pub fn env_remove(mut self, name: impl AsRef<OsStr>) -> Self {
-        self.recipe.changes.insert(name.as_ref().to_owned(), None);
+        self.spec.changes.insert(name.as_ref().to_owned(), None);
         self
     }
 
     /// Keeps all variables of the parent's from the program, and forgets those that were set.
     #[must_use]
     pub fn env_clear(mut self) -> Self {
-        self.recipe.clear = true;
-        self.recipe.changes.clear();
+        self.spec.clear = true;
+        self.spec.changes.clear();
         self
     }
 
@@ -175,7 +175,7 @@ impl ExecServer {
     /// contain `=` or `;` then.
     #[must_use]
     pub fn server_starter(mut self, on: bool) -> Self {
-        self.recipe.server_starter = on;
+        self.spec.server_starter = on;
         self
     }
 
@@ -183,7 +183,7 @@ impl ExecServer {
     /// report to Einhorn itself finds no EINHORN_SOCK_PATH.
     #[must_use]
     pub fn einhorn(mut self, on: bool) -> Self {
-        self.recipe.einhorn = on;
+        self.spec.einhorn = on;
         self
     }
 
@@ -215,7 +215,7 @@ impl ExecServer {
             sockets: &sockets,
             send_ack: self.send_ack,
         };
-        self.recipe.image(std::env::vars_os(), birth)
+        self.spec.image(std::env::vars_os(), birth)
     }
 }
 

@@ -123,6 +123,11 @@ impl StreamServer<Tcp> {
         self
     }
 
+    /// Whether an IPv6 address takes IPv6 only.
+    pub fn get_only_v6(&self) -> bool {
+        self.listener.only_v6
+    }
+
     /// Whether what a handler writes is sent at once (TCP_NODELAY). Default: true. With false the kernel
     /// may hold back a second small write until the client has acknowledged the first, which takes it
     /// 40 ms. Set on the socket that is listened on, whoever has opened it; connections inherit it.
@@ -130,6 +135,11 @@ impl StreamServer<Tcp> {
     pub fn no_delay(mut self, on: bool) -> Self {
         self.listener.no_delay = on;
         self
+    }
+
+    /// Whether what a handler writes is sent at once.
+    pub fn get_no_delay(&self) -> bool {
+        self.listener.no_delay
     }
 
     /// Has the kernel find out which silent clients have vanished. Default: it does not ask. Set on the
@@ -140,10 +150,47 @@ impl StreamServer<Tcp> {
         self
     }
 
+    /// How the kernel finds out which silent clients have vanished, if it does.
+    pub fn get_keepalive(&self) -> Option<Keepalive> {
+        self.listener.keepalive
+    }
+
     /// The addresses that the started server listens on, with the ports that it got.
     pub fn local_addrs(&self) -> Vec<SocketAddr> {
         self.open_sockets()
             .filter_map(sockets::tcp_address)
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::servers::AcceptOrder;
+    use std::time::Duration;
+
+    #[test]
+    fn each_getter_says_what_was_set() {
+        let keepalive = Keepalive::after(Duration::from_secs(9));
+        let mut server = TcpServer::new(|_| Ok(()))
+            .address("localhost")
+            .port(7)
+            .domain(Domain::Inet6)
+            .only_v6(true)
+            .no_delay(false)
+            .keepalive(keepalive)
+            .backlog(3)
+            .accept_order(AcceptOrder::InTurn)
+            .max_requests(5);
+        assert_eq!(server.get_address(), "localhost");
+        assert_eq!(server.get_port(), 7);
+        assert_eq!(server.get_domain(), Domain::Inet6);
+        assert!(server.get_only_v6() && !server.get_no_delay());
+        assert_eq!(server.get_keepalive(), Some(keepalive));
+        assert_eq!(server.get_backlog(), 3);
+        assert_eq!(server.get_accept_order(), Some(AcceptOrder::InTurn));
+        assert_eq!(server.get_max_requests(), 5);
+        server.set_max_requests(6);
+        assert_eq!(server.get_max_requests(), 6);
     }
 }

@@ -18,6 +18,7 @@ use std::{
 pub struct Listen {
     at: At,
     name: Option<String>,
+    no_delay: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -28,11 +29,12 @@ enum At {
 
 impl Listen {
     /// A TCP socket at `address`: `127.0.0.1:80`, `[::1]:80`, `localhost:80`; port 0 has the system
-    /// choose one. Of the addresses of a name, the first that can be had.
+    /// choose one. Of the addresses of a name, the first that this system has.
     pub fn tcp(address: impl Into<String>) -> Self {
         Self {
             at: At::Tcp(address.into()),
             name: None,
+            no_delay: true,
         }
     }
 
@@ -46,6 +48,7 @@ impl Listen {
                 mode: 0o660,
             },
             name: None,
+            no_delay: true,
         }
     }
 
@@ -66,6 +69,14 @@ impl Listen {
         self
     }
 
+    /// Whether what a program writes to a TCP connection is sent at once (TCP_NODELAY), unless it sets
+    /// that itself. Default: true. Nothing for a UNIX socket.
+    #[must_use]
+    pub fn no_delay(mut self, on: bool) -> Self {
+        self.no_delay = on;
+        self
+    }
+
     pub(super) fn checked_name(&self) -> io::Result<&str> {
         const LONGEST: usize = 255;
         let name = self.name.as_deref().unwrap_or("unknown");
@@ -80,7 +91,10 @@ impl Listen {
     pub(super) fn open(&self, backlog: i32) -> io::Result<Listening> {
         let name = self.checked_name()?.to_owned();
         let mut kind = match &self.at {
-            At::Tcp(address) => Kind::Tcp(Tcp::at(address.clone())),
+            At::Tcp(address) => Kind::Tcp(Tcp {
+                no_delay: self.no_delay,
+                ..Tcp::at(address.clone())
+            }),
             At::Unix { path, mode } => {
                 let mut unix = Unix::new(path.clone());
                 unix.mode = *mode;
@@ -171,5 +185,34 @@ impl Listening {
             Kind::Tcp(tcp) => tcp.name(self.as_fd()).into(),
             Kind::Unix(unix) => unix.path.clone().into_os_string(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sys::socket::{getsockopt, sockopt};
+
+    #[test]
+    fn nothing_is_delayed_on_a_socket_of_a_program_unless_it_is_asked_for() {
+        for (listen, expected) in [
+            (Listen::tcp("127.0.0.1:0"), true),
+            (Listen::tcp("127.0.0.1:0").no_delay(false), false),
+        ] {
+            let listening = listen.open(8).expect("a socket");
+            let found = getsockopt(&listening.as_fd(), sockopt::TcpNoDelay);
+            assert_eq!(found, Ok(expected));
+            let status = listening.status();
+            assert_eq!(status.queued, Some(0));
+            assert!(status.name.starts_with("127.0.0.1:"));
+        }
+    }
+
+    #[test]
+    fn an_address_in_use_is_refused() {
+        let first = Listen::tcp("127.0.0.1:0").open(8).expect("a socket");
+        let again = Listen::tcp(first.status().name).open(8);
+        let error = again.expect_err("a refusal");
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
     }
 }
