@@ -69,7 +69,8 @@ pub trait Stream: AsFd + AsRawFd + From<OwnedFd> + fmt::Debug + 'static {
     ///
     /// What the operating system says.
     fn end(&self, how: Shutdown) -> io::Result<()>;
-    /// Who is at the other end, `remote` as far as that is known.
+    /// Who is at the other end. `remote` is the client's internet address, as accept(2) has told it; `None`
+    /// for a socket of another kind.
     fn peer(&self, remote: Option<SocketAddr>) -> Peer;
 }
 

@@ -505,8 +505,8 @@ fn field37_queued_clients_that_have_reset_are_skipped(world: &mut World) {
     }
     let mut honest = connect(&server.address());
     honest.send_line("number");
-    // A millisecond makes a handler a long one.
-    pause(Duration::from_millis(5));
+    // Ten milliseconds make a handler one that tries the patience of clients.
+    pause(Duration::from_millis(20));
     gate.release(child);
     assert_eq!(first.read_rest(), "done\n");
     assert_eq!(honest.read_rest(), "2\n");

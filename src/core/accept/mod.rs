@@ -57,7 +57,7 @@ pub(crate) enum Action {
         leave_wakeups: bool,
         /// First see whether the client has gone, and say nothing and skip it then. Where connections take
         /// long, clients give up while they are queued; where they do not, one that is served in vain costs
-        /// less than a look at each.
+        /// less than a look at each. A client that the child has waited for has just come.
         look_first: bool,
     },
     /// Told to stop: try each listener once more, serve what that yields, and leave. A wake-up for a
@@ -144,22 +144,22 @@ enum State {
     Leaving,
 }
 
-/// How long the last connection took: the best guess for the next.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum LastConnection {
-    Short,
-    /// Worth two system calls to leave the wake-ups to others.
-    Long,
-}
+/// How long the last connection took, the best guess for the next; zero if that is not known.
+#[derive(Clone, Copy, Debug, Default)]
+struct LastConnection(Duration);
 
 impl LastConnection {
+    /// Worth two system calls to leave the wake-ups to others.
     const LONG: Duration = Duration::from_millis(1);
+    /// Long enough for clients to give up while they are queued.
+    const TRYING: Duration = Duration::from_millis(10);
 
-    fn of(took: Option<Duration>) -> Self {
-        match took {
-            Some(took) if took >= Self::LONG => Self::Long,
-            _ => Self::Short,
-        }
+    fn is_long(self) -> bool {
+        self.0 >= Self::LONG
+    }
+
+    fn tries_patience(self) -> bool {
+        self.0 >= Self::TRYING
     }
 }
 
@@ -181,7 +181,7 @@ impl AcceptMachine {
             state: State::CheckingIn(Approach::Try),
             mode: WaitMode::new(config.takes_turns),
             streak: BacklogStreak::new(config.blocks),
-            last: LastConnection::Short,
+            last: LastConnection::default(),
             config,
         }
     }
@@ -240,7 +240,7 @@ impl AcceptMachine {
 
     fn found(&mut self, approach: Approach) -> Action {
         let leave_wakeups = self.streak.tried(true, approach.is_woken());
-        self.serve(approach.next(), leave_wakeups)
+        self.serve(approach.next(), leave_wakeups, !approach.is_woken())
     }
 
     fn nothing_queued(&mut self, approach: Approach) -> Action {
@@ -266,7 +266,7 @@ impl AcceptMachine {
             Approach::Try
         };
         if found {
-            return self.serve(next, false);
+            return self.serve(next, false, next == Approach::Try);
         }
         self.mode.in_vain();
         self.check_in(next)
@@ -283,16 +283,16 @@ impl AcceptMachine {
         })
     }
 
-    fn serve(&mut self, next: Approach, leave_wakeups: bool) -> Action {
+    fn serve(&mut self, next: Approach, leave_wakeups: bool, was_queued: bool) -> Action {
         self.state = State::Serving(next);
         Action::Serve {
-            leave_wakeups: leave_wakeups || self.last == LastConnection::Long,
-            look_first: self.last == LastConnection::Long,
+            leave_wakeups: leave_wakeups || self.last.is_long(),
+            look_first: was_queued && self.last.tries_patience(),
         }
     }
 
     fn served(&mut self, next: Approach, took: Option<Duration>, number: u64) -> Action {
-        self.last = LastConnection::of(took);
+        self.last = LastConnection(took.unwrap_or_default());
         self.streak.took(took);
         let limit = self.config.max_requests;
         if limit != 0 && number >= limit {

@@ -54,7 +54,7 @@ fn answers(action: Action, served: u64) -> Vec<Observation> {
             all
         }
         Action::Serve { look_first, .. } => {
-            let mut all = [None, Some(MOMENT), Some(LONG)]
+            let mut all = [None, Some(MOMENT), Some(LastConnection::TRYING)]
                 .map(|took| Observation::Served {
                     took,
                     number: served + 1,
@@ -305,7 +305,7 @@ fn a_child_leaves_the_wakeups_when_its_connections_are_long() {
         let next = machine.step(Observation::Found);
         let expected = Action::Serve {
             leave_wakeups: leaves,
-            look_first: leaves,
+            look_first: false,
         };
         assert_eq!(next, expected);
     }
@@ -315,7 +315,11 @@ fn a_child_leaves_the_wakeups_when_its_connections_are_long() {
 #[test]
 fn a_client_is_looked_at_until_one_has_been_served_quickly() {
     let mut machine = AcceptMachine::new(config(false, false));
-    let seen = [Observation::GoOn, Observation::Found, served(LONG)];
+    let seen = [
+        Observation::GoOn,
+        Observation::Found,
+        served(LastConnection::TRYING),
+    ];
     run(&mut machine, &seen);
     for _ in 0..3 {
         machine.step(Observation::GoOn);
@@ -333,8 +337,26 @@ fn a_client_is_looked_at_until_one_has_been_served_quickly() {
         };
         assert_eq!(next, quietly, "BUSY was not said");
     }
-    let seen = [Observation::GoOn, Observation::Found, served(MOMENT)];
+    // It comes when the child is idle.
+    let woken = Observation::Woken {
+        after: Some(MOMENT),
+    };
+    let seen = [
+        Observation::GoOn,
+        Observation::NothingQueued,
+        woken,
+        Observation::GoOn,
+    ];
     run(&mut machine, &seen);
+    let next = machine.step(Observation::Found);
+    assert!(matches!(
+        next,
+        Action::Serve {
+            look_first: false,
+            ..
+        }
+    ));
+    machine.step(served(MOMENT));
     machine.step(Observation::GoOn);
     let next = machine.step(Observation::Found);
     assert!(matches!(

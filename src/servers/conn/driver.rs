@@ -23,7 +23,8 @@ impl<S: Stream> Conn<S> {
     /// [`TcpServer::conn_class`](crate::TcpServer::conn_class) does with each connection. While the
     /// client is silent or slow the child goes on sending ACKs.
     ///
-    /// The timeouts set on this `Conn` mean nothing to it; see [`Session::delay_set`].
+    /// The timeouts and the deadline set on this `Conn` mean nothing to it; see
+    /// [`Session::set_idle_timeout`] and [`Session::set_deadline`].
     ///
     /// # Errors
     ///
@@ -171,8 +172,9 @@ impl<S: Stream, C: ConnClass> Driver<'_, S, C> {
     /// Closing a socket with input unread resets it, and the client may lose the last answer: what
     /// has arrived by now is read away. Nobody is waited for, unless the object has asked for it.
     fn close(&mut self) {
-        if !self.session.linger.is_zero() {
-            self.conn.linger(self.session.linger, Session::DROPPED);
+        let linger = self.session.linger;
+        if !linger.is_zero() && !self.session.is_late() {
+            self.conn.linger(linger, Session::DROPPED);
             return;
         }
         if self.conn.stream.end(Shutdown::Write).is_err() {
