@@ -165,22 +165,17 @@ impl Tcp {
 
     /// Listens on the first of a name's addresses that this system has. One that is in use is an
     /// error: another server would have the clients that the name leads there.
-    fn listen_by_name(&self, backlog: i32) -> Result<OwnedFd, Error> {
-        let addresses = self.resolve()?;
-        let mut attempts = addresses.into_iter().peekable();
-        loop {
-            // OK: there is one address at least, and the last one ends the loop.
-            let Some(address) = attempts.next() else {
-                let reason = io::ErrorKind::NotFound.into();
-                return Err(Error::new(Operation::Lookup, self.address.clone(), reason));
-            };
+    fn listen_on_first(&self, addresses: &[SocketAddr], backlog: i32) -> Result<OwnedFd, Error> {
+        for &address in addresses {
             match self.listen(address, backlog) {
                 Err(error)
-                    if attempts.peek().is_some()
+                    if Some(&address) != addresses.last()
                         && sockets::is_no_address_here(error.io_error()) => {}
                 result => return result,
             }
         }
+        let reason = io::ErrorKind::NotFound.into();
+        Err(Error::new(Operation::Lookup, self.address.clone(), reason))
     }
 }
 
@@ -196,7 +191,7 @@ impl Listener for Tcp {
     type Stream = TcpStream;
 
     fn open(&mut self, backlog: i32) -> io::Result<Vec<OwnedFd>> {
-        let mut sockets = vec![self.listen_by_name(backlog)?];
+        let mut sockets = vec![self.listen_on_first(&self.resolve()?, backlog)?];
         for &address in &self.more {
             sockets.push(self.listen(address, backlog)?);
         }
@@ -296,13 +291,22 @@ mod tests {
     }
 
     #[test]
-    fn an_address_in_use_is_refused() {
-        let (_socket, address) = opened(&mut Tcp::local());
-        let mut second = Tcp {
-            port: Some(address.port()),
-            ..Tcp::local()
-        };
-        let error = second.open(8).expect_err("a refusal");
-        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+    fn a_names_next_address_is_tried_only_where_the_first_is_not_here() {
+        let tcp = Tcp::local();
+        let free = SocketAddr::from(([127, 0, 0, 1], 0));
+        // An address of documentation, which nobody has.
+        let elsewhere = SocketAddr::from(([203, 0, 113, 1], 0));
+        let socket = tcp.listen_on_first(&[elsewhere, free], 8);
+        let taken = sockets::tcp_address(&socket.expect("the second")).expect("an address");
+        assert!(taken.ip().is_loopback());
+        let error = tcp.listen_on_first(&[elsewhere], 8);
+        let error = error.expect_err("none is here");
+        assert_eq!(error.io_error().kind(), io::ErrorKind::AddrNotAvailable);
+
+        let (_socket, in_use) = opened(&mut Tcp::local());
+        let error = tcp.listen_on_first(&[in_use, free], 8);
+        let error = error.expect_err("a refusal");
+        assert_eq!(error.io_error().kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(error.object(), in_use.to_string());
     }
 }
