@@ -103,6 +103,10 @@ bitflags! {
         const WAITED = 1 << 9;
         /// A hook has sent it a signal that ends it.
         const ASKED = 1 << 10;
+        /// It has said a word, whatever it was: it has started.
+        const HEARD = 1 << 11;
+        /// It had a connection in hand when it was told to stop, and has not said NOT_BUSY since.
+        const BUSY_WHEN_TOLD = 1 << 12;
     }
 }
 
@@ -112,6 +116,8 @@ pub(crate) struct Retirement {
     pub(crate) reason: Reason,
     pub(crate) at: Time,
     pub(crate) kill_after: Duration,
+    /// Likewise, while it is in its start.
+    pub(crate) kill_in_start_after: Duration,
     /// How many children had been forked by then, or were owed for deaths of others.
     pub(crate) forks: u64,
 }
@@ -258,8 +264,27 @@ impl Child {
             let judged = !timeout.is_zero() && !self.flags.contains(Flags::UNREAD);
             judged.then(|| self.last_ack + timeout + gaps.saturating_sub(self.gaps_at_ack))
         } else {
-            Some(told.at + told.kill_after)
+            Some(told.at + self.time_to_leave(&told))
         }
+    }
+
+    fn time_to_leave(&self, told: &Retirement) -> Duration {
+        if self.is_starting() {
+            told.kill_in_start_after
+        } else {
+            told.kill_after
+        }
+    }
+
+    /// Whether it is in its start: it has said no word yet.
+    pub(crate) fn is_starting(&self) -> bool {
+        !self.flags.contains(Flags::HEARD)
+    }
+
+    /// Whether it has a connection in hand, as far as it has told; also one that was told to stop.
+    pub(crate) fn is_serving(&self) -> bool {
+        let serves = Flags::BUSY_SINCE_TOLD | Flags::BUSY_WHEN_TOLD;
+        self.state == State::Busy || self.flags.intersects(serves)
     }
 
     /// When a shutdown need not wait for it any longer.

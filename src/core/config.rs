@@ -135,11 +135,24 @@ macro_rules! with_attributes {
             };
             /// How long after SIGINT a child is killed in a shutdown.
             ///
-            /// Zero leaves it no time.
+            /// Zero leaves it no time. A child that is still in its start, that is, has said no word, is
+            /// killed after `drain_timeout` if that is less.
             shutdown_timeout, set_shutdown_timeout: Duration = Duration::from_secs(30) => {
                 unit: "time",
                 normalised: "never",
                 read: "in the parent, when the shutdown begins",
+                takes_effect: AtOnce
+            };
+            /// For how long, at the most, children take what is queued in a shutdown.
+            ///
+            /// Further clients are not let in meanwhile. As soon as nobody is queued and no idle child is
+            /// left, and after this time in any case, the listeners are closed for everybody: clients
+            /// are refused at once, and the next server can have the address. A child that is still
+            /// starting then is killed. Zero closes at once, with those who are queued.
+            drain_timeout, set_drain_timeout: Duration = Duration::from_secs(1) => {
+                unit: "time",
+                normalised: "never",
+                read: "in the parent, when the shutdown begins; at its fork in the child",
                 takes_effect: AtOnce
             };
             /// How long there must have been too many spare children before any is culled.

@@ -9,6 +9,7 @@ pub(crate) mod comm;
 pub(crate) mod config;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod cut;
+pub(crate) mod draining;
 pub(crate) mod error;
 pub(crate) mod inbox;
 pub(crate) mod monitor;

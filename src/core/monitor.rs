@@ -57,6 +57,8 @@ pub struct Monitor {
     gaps: Duration,
     shutdown: bool,
     child: bool,
+    /// Whether the children become other programs, which need not say that they have started.
+    pub(crate) programs: bool,
 }
 
 macro_rules! attribute_accessors {
@@ -242,11 +244,15 @@ impl Monitor {
     /// Counts a child as retiring from now on: in no spare count, its words move it nowhere, and if
     /// it has not left after `kill_timeout` it gets SIGKILL. It is sent nothing yet, but with
     /// [`Reason::Closed`], which sends SIGINT 100 ms later. With [`Reason::Shutdown`] the time is
-    /// `shutdown_timeout`; with [`Reason::Culled`] a child that says BUSY has no bound but `timeout`.
+    /// `shutdown_timeout`, and no more than `drain_timeout` while it is still starting; with [`Reason::Culled`] a child that says BUSY has no bound but `timeout`.
     pub fn retire(&mut self, id: ChildId, reason: Reason) {
         let kill_after = match reason {
             Reason::Shutdown => self.attributes.shutdown_timeout,
             _ => self.attributes.kill_timeout,
+        };
+        let kill_in_start_after = match reason {
+            Reason::Shutdown if !self.programs => kill_after.min(self.attributes.drain_timeout),
+            _ => kill_after,
         };
         // Those that are owed will be for the dead.
         let (now, forks) = (self.now, self.report.forks + self.owed as u64);
@@ -257,11 +263,15 @@ impl Monitor {
             reason,
             at: now,
             kill_after,
+            kill_in_start_after,
             forks,
         };
         let earlier = child.retirement.is_some_and(|old| old.overrides(&told));
         if !earlier {
             child.retirement = Some(told);
+        }
+        if child.state == State::Busy {
+            child.flags |= Flags::BUSY_WHEN_TOLD;
         }
         self.pool.set_state(id, State::Retiring);
         self.observe_surplus();
@@ -318,7 +328,9 @@ impl Monitor {
         };
         // A child that is leaving never says this. One that does after it was told is deaf, and
         // what it had in hand is done.
-        child.flags.remove(Flags::BUSY_SINCE_TOLD);
+        child
+            .flags
+            .remove(Flags::BUSY_SINCE_TOLD | Flags::BUSY_WHEN_TOLD);
         let state = child.state;
         self.note_word(id, Flags::WAITED);
         self.transfer(id, state, &[State::Busy], State::Free)

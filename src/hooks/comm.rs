@@ -40,6 +40,7 @@ struct Shared<L: ?Sized = dyn Link> {
     channel: Arc<Channel>,
     coalesce: bool,
     max_clients: Cell<usize>,
+    drain_timeout: Cell<Duration>,
     interval: Cell<Option<Duration>>,
     next_ack: Cell<Option<Time>>,
     /// Whether the child is to leave after the connection in hand, by its own wish.
@@ -66,6 +67,7 @@ impl Comm {
                 channel: Arc::new(Channel::new(sink, words)),
                 coalesce,
                 max_clients: Cell::new(usize::MAX),
+                drain_timeout: Cell::default(),
                 interval: Cell::new(None),
                 next_ack: Cell::new(None),
                 leaves: Cell::new(false),
@@ -145,6 +147,15 @@ impl Comm {
 
     pub(crate) fn set_max_clients(&self, children: usize) {
         self.shared.max_clients.set(children);
+    }
+
+    /// For how long the child takes what is queued, once it was told to stop.
+    pub(crate) fn drain_timeout(&self) -> Duration {
+        self.shared.drain_timeout.get()
+    }
+
+    pub(crate) fn set_drain_timeout(&self, timeout: Duration) {
+        self.shared.drain_timeout.set(timeout);
     }
 
     /// Whether the child should leave after the connection in hand: it was told to, the parent is gone, or

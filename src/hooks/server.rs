@@ -109,6 +109,35 @@ pub trait ChildServer {
         }
     }
 
+    /// Called in the parent when a shutdown begins, right before the children are told to stop: lets no
+    /// further client in, and keeps those who are queued.
+    ///
+    /// Default: that of the inner server; without one nothing: the children are to serve whoever comes
+    /// until [`close_listeners`](Self::close_listeners).
+    fn begin_drain(&mut self) {
+        if let Some(inner) = self.inner() {
+            inner.begin_drain();
+        }
+    }
+
+    /// Whether a connection waits to be accepted. Asked in the parent in a shutdown.
+    ///
+    /// Default: that of the inner server; without one none does.
+    fn is_queued(&mut self) -> bool {
+        self.inner().is_some_and(|inner| inner.is_queued())
+    }
+
+    /// Called in the parent once in a shutdown, when nobody is queued and no idle child is left, or after
+    /// `drain_timeout`: closes the socket for everybody, so that no child or program that has a copy keeps
+    /// it, and removes what it has left in the file system. Children may be busy.
+    ///
+    /// Default: that of the inner server; without one nothing.
+    fn close_listeners(&mut self) {
+        if let Some(inner) = self.inner() {
+            inner.close_listeners();
+        }
+    }
+
     /// Asked in the parent after a child has ended with an error of `resume_accept`: is the socket
     /// unusable for good (a child can shut it down for everybody)? Then `handler_child` is called
     /// with the error.
@@ -170,6 +199,15 @@ macro_rules! forward_child_server {
             fn before_stop(&mut self) {
                 (**self).before_stop();
             }
+            fn begin_drain(&mut self) {
+                (**self).begin_drain();
+            }
+            fn is_queued(&mut self) -> bool {
+                (**self).is_queued()
+            }
+            fn close_listeners(&mut self) {
+                (**self).close_listeners();
+            }
             fn lost(&mut self) -> Option<io::Error> {
                 (**self).lost()
             }
@@ -209,6 +247,7 @@ impl<'a> Start<'a> {
         server: &'a mut dyn ChildServer,
     ) -> Self {
         comm.set_max_clients(monitor.max_clients());
+        comm.set_drain_timeout(monitor.drain_timeout());
         Self {
             monitor,
             comm,
@@ -297,6 +336,15 @@ mod tests {
         fn before_stop(&mut self) {
             self.told.push("before_stop");
         }
+        fn begin_drain(&mut self) {
+            self.told.push("begin_drain");
+        }
+        fn is_queued(&mut self) -> bool {
+            true
+        }
+        fn close_listeners(&mut self) {
+            self.told.push("close_listeners");
+        }
         fn lost(&mut self) -> Option<io::Error> {
             Some(io::Error::other("lost"))
         }
@@ -326,10 +374,13 @@ mod tests {
         let interval = Some(Duration::from_secs(1));
         server.start().expect("a start");
         server.set_send_ack(interval);
+        server.begin_drain();
         server.before_stop();
+        server.close_listeners();
         server.stop();
         assert_eq!(server.send_ack(), interval);
         assert!(server.execs());
+        assert!(server.is_queued());
         assert!(server.lost().is_some());
         assert_eq!(server.listeners().len(), 1);
     }
@@ -339,7 +390,14 @@ mod tests {
         let mut wrapper = Wrapper(Some(Inner::default()));
         has_all_of_inner(&mut wrapper);
         let told = wrapper.0.map(|inner| inner.told);
-        assert_eq!(told, Some(vec!["start", "before_stop", "stop"]));
+        let all = [
+            "start",
+            "begin_drain",
+            "before_stop",
+            "close_listeners",
+            "stop",
+        ];
+        assert_eq!(told, Some(all.to_vec()));
         has_all_of_inner(&mut &mut Inner::default());
         let boxed: Box<dyn ChildServer> = Box::new(Wrapper(Some(Inner::default())));
         has_all_of_inner(&mut Box::new(boxed));
@@ -355,6 +413,9 @@ mod tests {
         assert!(!Wrapper(None).execs());
         assert!(Wrapper(None).lost().is_none());
         assert!(Wrapper(None).listeners().is_empty());
+        assert!(!Wrapper(None).is_queued());
+        Wrapper(None).begin_drain();
+        Wrapper(None).close_listeners();
         Wrapper(None).stop();
     }
 }

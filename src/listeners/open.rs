@@ -98,6 +98,29 @@ impl OpenSockets {
         std::mem::take(&mut self.sockets)
     }
 
+    /// Lets no further client in, where that is the server's to say; those who are queued stay.
+    pub(crate) fn refuse<L: Listener>(&self, kind: &mut L) {
+        if self.are_its_own() {
+            kind.clean_up();
+            self.iter().for_each(|socket| kind.refuse(socket.as_fd()));
+        }
+    }
+
+    /// Whether somebody is queued at one of them.
+    pub(crate) fn is_queued(&self) -> bool {
+        // One that cannot be asked has nobody who could be served.
+        self.iter()
+            .any(|socket| sockets::is_queued(socket).unwrap_or(false))
+    }
+
+    /// Closes them for everybody who has a copy, where that is the server's to say.
+    pub(crate) fn close_for_all<L: Listener>(&mut self, kind: &mut L) {
+        if self.are_its_own() {
+            self.iter().for_each(sockets::shut_down);
+        }
+        self.close(kind);
+    }
+
     /// Closes them, after the kind has removed what they have left in the file system: until then a
     /// client that finds it can connect.
     pub(crate) fn close<L: Listener>(&mut self, kind: &mut L) {

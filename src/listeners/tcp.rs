@@ -217,6 +217,13 @@ impl Listener for Tcp {
     fn passes_timeouts_on(&self) -> bool {
         cfg!(target_os = "linux")
     }
+
+    /// Where the kernel cannot be told, clients are let in until the socket is closed.
+    fn refuse(&mut self, socket: BorrowedFd<'_>) {
+        if let Err(error) = sockets::drop_newcomers(&socket) {
+            log::debug!("clients are let in until the socket is closed: {error}");
+        }
+    }
 }
 
 #[cfg(test)]

@@ -137,6 +137,7 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
         let inner = &mut self.inner;
         let (hooks, server) = (&mut inner.hooks, &mut inner.server);
         let monitor = &mut inner.parent.monitor;
+        monitor.programs = server.execs();
         let started = fd_registry::starting(inner.parent.system.id, || {
             monitor.naming("handler_start", |monitor| {
                 hooks.handler_start(monitor, server)

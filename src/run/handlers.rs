@@ -82,6 +82,9 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
                 hooks.handler_shutdown(monitor)
             });
         }
+        if self.parent.monitor.is_shutdown() {
+            self.begin_drain();
+        }
     }
 
     pub(super) fn call_server_closed(&mut self, child: ChildId) {

@@ -3,6 +3,7 @@
 
 mod builder;
 mod child;
+mod drain;
 mod fork;
 mod handlers;
 mod hooked;

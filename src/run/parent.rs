@@ -27,17 +27,18 @@ impl<Y: System> Parent<Y> {
     }
 
     /// Ends the children, outside of the loop: they are told, given `kill_timeout`, killed. What they
-    /// write meanwhile is read and dropped, so that none of them waits for a reader.
-    pub(super) fn end_children(&mut self) {
+    /// write meanwhile is read and dropped, so that none of them waits for a reader. `meanwhile` is called
+    /// again and again.
+    pub(super) fn end_children(&mut self, mut meanwhile: impl FnMut(&Monitor)) {
         self.system.end_death_watch();
         if self.monitor.pool.len() == 0 {
             return;
         }
         self.tell_all(Signal::Interrupt);
         let patience = self.monitor.kill_timeout();
-        self.await_deaths(self.system.now() + patience);
+        self.await_deaths(self.system.now() + patience, &mut meanwhile);
         self.tell_all(Signal::Kill);
-        self.await_deaths(self.system.now() + AFTER_KILL);
+        self.await_deaths(self.system.now() + AFTER_KILL, &mut meanwhile);
         for child in self.ids() {
             log::error!("child {child} cannot be killed");
         }
@@ -56,14 +57,16 @@ impl<Y: System> Parent<Y> {
     }
 
     /// Waits until all children have been reaped or `until` has come.
-    fn await_deaths(&mut self, until: Time) {
+    fn await_deaths(&mut self, until: Time, meanwhile: &mut impl FnMut(&Monitor)) {
         /// Should nothing tell of a death.
         const LOOK_EVERY: Duration = Duration::from_millis(50);
         let mut ready = Vec::new();
         loop {
             let ids = self.ids();
             ids.into_iter().for_each(|id| self.end_one(id));
-            let now = self.system.now();
+            self.tell_time();
+            meanwhile(&self.monitor);
+            let now = self.monitor.now();
             if self.monitor.pool.len() == 0 || until <= now {
                 return;
             }
@@ -110,7 +113,7 @@ fn discard(process: &mut dyn Process, pipe: Pipe) -> u64 {
 impl<Y: System> Drop for Parent<Y> {
     fn drop(&mut self) {
         if self.system.is_owner() {
-            self.end_children();
+            self.end_children(|_| {});
             self.system.close();
         }
     }

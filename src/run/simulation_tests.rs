@@ -62,6 +62,18 @@ impl ChildServer for ModelServer {
         panic!("nobody serves in the parent");
     }
 
+    fn begin_drain(&mut self) {
+        self.0.0.borrow_mut().refuse_clients();
+    }
+
+    fn is_queued(&mut self) -> bool {
+        self.0.0.borrow().is_queued()
+    }
+
+    fn close_listeners(&mut self) {
+        self.0.0.borrow_mut().close_listeners();
+    }
+
     fn lost(&mut self) -> Option<io::Error> {
         let lost = self.0.0.borrow().socket_is_lost();
         lost.then(|| io::Error::other("the socket is lost"))

@@ -4,6 +4,7 @@
 use super::{hooked::Words, parent::Parent, read::Reading};
 use crate::{
     core::{
+        draining::Draining,
         error::Error,
         monitor::Monitor,
         pool,
@@ -41,6 +42,8 @@ pub(crate) struct Loop<H, S, Y: System> {
     pub(super) failure: Option<Error>,
     /// The server's socket is lost, and that has been said.
     pub(super) lost: bool,
+    /// How far the listeners are from being closed.
+    pub(super) draining: Draining,
     /// Some child may have ended.
     pub(super) deaths_unknown: bool,
     pub(super) done: bool,
@@ -65,6 +68,7 @@ impl<H, S, Y: System> Loop<H, S, Y> {
             warned_of_threads: false,
             failure: None,
             lost: false,
+            draining: Draining::default(),
             deaths_unknown: false,
             done: false,
             ready: Vec::new(),
@@ -81,7 +85,12 @@ impl<H, S, Y: System> Loop<H, S, Y> {
             return Some(Duration::ZERO);
         }
         let now = self.parent.system.now();
-        let deadlines = [monitor.deadline(), monitor.last_deadline(), self.look_at];
+        let deadlines = [
+            monitor.deadline(),
+            monitor.last_deadline(),
+            self.look_at,
+            self.draining.look_at(now),
+        ];
         let due = deadlines.into_iter().flatten().min();
         let due = due.map(|deadline| deadline.since(now));
         let offer = self.parent.system.is_printing().then_some(OFFER_AGAIN);
@@ -130,6 +139,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             self.parent.monitor.fire_due();
             self.post_watched(&ready);
             self.perform();
+            self.drain();
             self.pass_on_output();
             self.ready = ready;
             self.end_if_over();
@@ -228,8 +238,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         if std::mem::replace(&mut self.done, true) {
             return;
         }
-        self.parent.end_children();
-        self.parent.tell_time();
+        self.end_children();
         self.call_stop();
         // Signals last: one more SIGTERM must not end the process before the server has cleared up.
         self.parent.system.close();

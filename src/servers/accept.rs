@@ -53,6 +53,7 @@ impl<S: Stream> Acceptor<'_, S> {
             next: 0,
             in_hand: None,
             clock: None,
+            drains_until: None,
             shortage: Shortage::default(),
         }
         .run()
@@ -69,6 +70,8 @@ struct Run<'a, S> {
     in_hand: Option<Newcomer>,
     /// When the last wait, or the last connection, came to its end.
     clock: Option<Time>,
+    /// Until when it takes what is queued, once it was told to stop.
+    drains_until: Option<Time>,
     shortage: Shortage,
 }
 
@@ -90,7 +93,7 @@ impl<S: Stream> Run<'_, S> {
                     look_first,
                 } if !(look_first && self.has_gone()) => self.serve(leave_wakeups),
                 Action::Serve { .. } => self.skip(),
-                Action::LastRound { look_first } => return self.last_round(look_first),
+                Action::Drain { look_first } => self.drain(look_first)?,
                 Action::Leave => return Ok(()),
             };
         }
@@ -101,11 +104,35 @@ impl<S: Stream> Run<'_, S> {
             self.say(Comm::not_busy);
         }
         if self.acceptor.comm.shutdown_requested() {
-            return Observation::ToldToStop;
+            return self.told_to_stop();
         }
         // Under load there is always another connection, and never a wait that sends the ACK.
         self.say(|comm| comm.attend_at(self.clock));
         Observation::GoOn
+    }
+
+    /// Others are told to stop while the server runs and clients keep coming: such a child is not to serve
+    /// them all.
+    fn told_to_stop(&mut self) -> Observation {
+        let comm = self.acceptor.comm;
+        let now = comm.now();
+        let until = self
+            .drains_until
+            .get_or_insert_with(|| now + comm.drain_timeout());
+        if *until <= now {
+            Observation::ToldLongAgo
+        } else {
+            Observation::ToldToStop
+        }
+    }
+
+    fn drain(&mut self, look_first: bool) -> io::Result<Observation> {
+        // Without a parent the listeners are closed, or are to be.
+        if self.acceptor.comm.is_orphaned() || self.acceptor.comm.is_leaving() {
+            return Ok(Observation::NothingQueued);
+        }
+        self.keep_nonblocking()?;
+        self.accept(look_first, false)
     }
 
     fn accept(&mut self, look_first: bool, leave_wakeups: bool) -> io::Result<Observation> {
@@ -203,20 +230,6 @@ impl<S: Stream> Run<'_, S> {
         }
     }
 
-    fn last_round(&mut self, look_first: bool) -> io::Result<()> {
-        self.keep_nonblocking()?;
-        for index in 0..self.count() {
-            // Without a parent the listeners are closed, or are to be.
-            if self.acceptor.comm.is_orphaned() || self.acceptor.comm.is_leaving() {
-                break;
-            }
-            if self.try_accept(index, look_first)? {
-                self.serve(true);
-            }
-        }
-        Ok(())
-    }
-
     fn count(&self) -> usize {
         self.acceptor.listeners.borrow().len()
     }
@@ -247,6 +260,8 @@ impl<S: Stream> Run<'_, S> {
                     self.back_off(pause, &error)?;
                 }
             }
+            // The parent has closed it.
+            Accepted::Broken(_) if self.acceptor.comm.shutdown_requested() => {}
             Accepted::Broken(error) => return Err(error),
         }
         Ok(self.in_hand.is_some())

@@ -254,6 +254,19 @@ impl ChildServer for ExecServer {
         })
     }
 
+    fn begin_drain(&mut self) {
+        self.listening.iter_mut().for_each(Listening::refuse);
+    }
+
+    fn is_queued(&mut self) -> bool {
+        self.listening.iter().any(Listening::is_queued)
+    }
+
+    fn close_listeners(&mut self) {
+        self.listening.iter().for_each(Listening::shut_down);
+        self.listening.clear();
+    }
+
     fn lost(&mut self) -> Option<io::Error> {
         let dead = self
             .listening

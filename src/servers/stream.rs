@@ -327,6 +327,18 @@ impl<L: Listener<Stream: Stream>> ChildServer for StreamServer<L> {
         }
     }
 
+    fn begin_drain(&mut self) {
+        self.sockets.refuse(&mut self.listener);
+    }
+
+    fn is_queued(&mut self) -> bool {
+        self.sockets.is_queued()
+    }
+
+    fn close_listeners(&mut self) {
+        self.sockets.close_for_all(&mut self.listener);
+    }
+
     fn lost(&mut self) -> Option<io::Error> {
         self.sockets.lost()
     }

@@ -13,7 +13,8 @@ use nix::{
     libc,
     poll::PollFlags,
     sys::socket::{
-        self, AddressFamily, MsgFlags, SockFlag, SockType, SockaddrLike, SockaddrStorage, sockopt,
+        self, AddressFamily, MsgFlags, Shutdown, SockFlag, SockType, SockaddrLike, SockaddrStorage,
+        sockopt,
     },
 };
 use std::{
@@ -175,6 +176,57 @@ pub(crate) fn send(
 /// Whether a socket still listens: any process that shares it can shut it down for all.
 pub(crate) fn is_listening(listener: &impl AsFd) -> bool {
     socket::getsockopt(listener, sockopt::AcceptConn).unwrap_or(true)
+}
+
+/// Ends a listening socket for everybody who has a copy of it, in whatever process.
+pub(crate) fn shut_down(listener: &OwnedFd) {
+    // OK to ignore: where a listening socket cannot be shut down, the last copy ends it.
+    let _ = socket::shutdown(listener.as_raw_fd(), Shutdown::Both);
+}
+
+/// Has the kernel drop what asks a TCP listener for a connection, as if it had been lost on its way: who
+/// is queued stays, who comes asks again after a second, and finds the socket closed or the next server's.
+/// Ordinary means only: to close the socket resets those who are queued.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(crate) fn drop_newcomers(listener: &impl AsFd) -> io::Result<()> {
+    /// The offset of the flags in a TCP header, where the filter of a socket begins to count.
+    const FLAGS: u32 = 13;
+    const SYN: u32 = 0x02;
+    const WHOLE: u32 = u32::MAX;
+    let step = |code: u32, jf: u8, k: u32| libc::sock_filter {
+        code: code as u16,
+        jt: 0,
+        jf,
+        k,
+    };
+    let mut program = [
+        step(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS, 0, FLAGS),
+        step(libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K, 1, SYN),
+        step(libc::BPF_RET | libc::BPF_K, 0, 0),
+        step(libc::BPF_RET | libc::BPF_K, 0, WHOLE),
+    ];
+    let filter = libc::sock_fprog {
+        len: program.len() as u16,
+        filter: program.as_mut_ptr(),
+    };
+    // SAFETY: the option takes a sock_fprog, whose program lives until the call has returned; the kernel
+    // copies both.
+    let result = unsafe {
+        libc::setsockopt(
+            listener.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_FILTER,
+            (&raw const filter).cast(),
+            size_of::<libc::sock_fprog>() as libc::socklen_t,
+        )
+    };
+    Errno::result(result)?;
+    Ok(())
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub(crate) fn drop_newcomers(_: &impl AsFd) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 /// A TCP socket at `address` that does not listen yet, in non-blocking mode: a child must not be caught

@@ -32,8 +32,8 @@ pub(crate) struct AcceptConfig {
 /// What the child is to do. Each is answered by one of the observations named.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Action {
-    /// Send the ACK that is due and see whether it was told to stop: [`Observation::GoOn`] or
-    /// [`Observation::ToldToStop`].
+    /// Send the ACK that is due and see whether it was told to stop: [`Observation::GoOn`],
+    /// [`Observation::ToldToStop`] or [`Observation::ToldLongAgo`].
     CheckIn {
         /// Say NOT_BUSY first.
         say_not_busy: bool,
@@ -60,13 +60,13 @@ pub(crate) enum Action {
         /// less than a look at each. A client that the child has waited for has just come.
         look_first: bool,
     },
-    /// Told to stop: try each listener once more, serve what that yields, and leave. A wake-up for a
-    /// connection may have been spent on this child.
-    LastRound {
+    /// Told to stop: try each listener, as with [`Action::Accept`]. A wake-up for a connection may have been
+    /// spent on this child, and in a shutdown nobody comes after it.
+    Drain {
         /// As in [`Action::Accept`].
         look_first: bool,
     },
-    /// Leave: the limit of connections is reached.
+    /// Leave: the limit of connections is reached, or nothing is queued and it was told to stop.
     Leave,
 }
 
@@ -75,6 +75,8 @@ pub(crate) enum Action {
 pub(crate) enum Observation {
     GoOn,
     ToldToStop,
+    /// It was told to stop so long ago that what is queued is left to others.
+    ToldLongAgo,
     /// A connection was accepted.
     Found,
     NothingQueued,
@@ -113,6 +115,9 @@ enum Approach {
     /// It waits without an attempt: it had to wait for the last one, so another is hardly queued. If
     /// one is, the wait ends at once.
     Wait,
+    /// Not at all, unless it was told to stop meanwhile: its limit is reached. In a shutdown nobody
+    /// follows it.
+    Never,
 }
 
 impl Approach {
@@ -141,6 +146,8 @@ enum State {
     WaitingInEpoll,
     /// And how it will get at the next one.
     Serving(Approach),
+    /// Told to stop, it serves what is queued.
+    Draining,
     Leaving,
 }
 
@@ -171,6 +178,8 @@ pub(crate) struct AcceptMachine {
     mode: WaitMode,
     streak: BacklogStreak,
     last: LastConnection,
+    /// Whether it has tried each listener since it was told to stop.
+    has_drained: bool,
 }
 
 impl AcceptMachine {
@@ -182,6 +191,7 @@ impl AcceptMachine {
             mode: WaitMode::new(config.takes_turns),
             streak: BacklogStreak::new(config.blocks),
             last: LastConnection::default(),
+            has_drained: false,
             config,
         }
     }
@@ -191,7 +201,12 @@ impl AcceptMachine {
         use Observation as Saw;
         match (self.state, seen) {
             (State::Leaving, _) => Action::Leave,
-            (State::CheckingIn(_), Saw::ToldToStop) => self.last_round(),
+            (State::CheckingIn(_), Saw::ToldToStop) => self.drain(),
+            (State::CheckingIn(_), Saw::ToldLongAgo) if self.has_drained => self.leave(),
+            (State::CheckingIn(_), Saw::ToldLongAgo) => self.drain(),
+            (State::Draining, Saw::Found) => self.serve(Approach::Try, true, true),
+            (State::Draining, Saw::NothingQueued) => self.leave(),
+            (State::CheckingIn(Approach::Never), Saw::GoOn) => self.leave(),
             (State::CheckingIn(approach), Saw::GoOn) => self.approach(approach),
             (State::Accepting(approach), Saw::Found) => self.found(approach),
             (State::Accepting(approach), Saw::NothingQueued) => self.nothing_queued(approach),
@@ -218,9 +233,10 @@ impl AcceptMachine {
         }
     }
 
-    fn last_round(&mut self) -> Action {
-        self.state = State::Leaving;
-        Action::LastRound {
+    fn drain(&mut self) -> Action {
+        self.state = State::Draining;
+        self.has_drained = true;
+        Action::Drain {
             look_first: self.config.blocks,
         }
     }
@@ -296,7 +312,7 @@ impl AcceptMachine {
         self.streak.took(took);
         let limit = self.config.max_requests;
         if limit != 0 && number >= limit {
-            return self.leave();
+            return self.check_in(Approach::Never);
         }
         self.state = State::CheckingIn(next);
         Action::CheckIn {

@@ -39,11 +39,17 @@ fn configs() -> Vec<AcceptConfig> {
 }
 
 /// Every answer that an action can get.
-fn answers(action: Action, served: u64) -> Vec<Observation> {
+fn answers(action: Action, rules: &Rules) -> Vec<Observation> {
     let times = [None, Some(MOMENT), Some(WAIT), Some(BRIEFLY)];
     match action {
-        Action::CheckIn { .. } => vec![Observation::GoOn, Observation::ToldToStop],
-        Action::Accept { .. } => vec![Observation::Found, Observation::NothingQueued],
+        Action::CheckIn { .. } => {
+            let go_on = (!rules.has_drained).then_some(Observation::GoOn);
+            let told = [Observation::ToldToStop, Observation::ToldLongAgo];
+            go_on.into_iter().chain(told).collect()
+        }
+        Action::Accept { .. } | Action::Drain { .. } => {
+            vec![Observation::Found, Observation::NothingQueued]
+        }
         Action::WaitInAccept => {
             let waited = |found| times.map(|took| Observation::WaitedInAccept { found, took });
             [waited(true), waited(false)].concat()
@@ -57,14 +63,14 @@ fn answers(action: Action, served: u64) -> Vec<Observation> {
             let mut all = [None, Some(MOMENT), Some(LastConnection::TRYING)]
                 .map(|took| Observation::Served {
                     took,
-                    number: served + 1,
+                    number: rules.served + 1,
                 })
                 .to_vec();
             all.push(Observation::ServedLast);
             all.extend(look_first.then_some(Observation::Skipped));
             all
         }
-        Action::LastRound { .. } | Action::Leave => Vec::new(),
+        Action::Leave => Vec::new(),
     }
 }
 
@@ -77,6 +83,8 @@ struct Rules {
     owes_an_attempt: bool,
     /// It has found nothing since it served, or has had to wait for what it served last.
     may_wait: bool,
+    /// It was told to stop, and has tried each listener since.
+    has_drained: bool,
 }
 
 impl Rules {
@@ -86,6 +94,7 @@ impl Rules {
             served: 0,
             owes_an_attempt: false,
             may_wait: false,
+            has_drained: false,
         }
     }
 
@@ -102,17 +111,34 @@ impl Rules {
             Observation::Skipped
             | Observation::Found
             | Observation::GoOn
-            | Observation::ToldToStop => {}
+            | Observation::ToldToStop
+            | Observation::ToldLongAgo => {}
         }
     }
 
-    fn check(&mut self, seen: Observation, action: Action) {
+    fn at_limit(&self) -> bool {
         let limit = self.config.max_requests;
-        let at_limit = limit != 0 && self.served == limit;
-        let leaves = at_limit || seen == Observation::ServedLast;
+        limit != 0 && self.served >= limit
+    }
+
+    /// A child leaves at its limit, of its own wish, and when it was told to stop: not before it has tried
+    /// each listener and found nothing, unless that takes too long.
+    fn check_end(&mut self, seen: Observation, action: Action) {
+        let leaves = match seen {
+            Observation::ServedLast => true,
+            Observation::GoOn => self.at_limit(),
+            Observation::NothingQueued | Observation::ToldLongAgo => self.has_drained,
+            _ => false,
+        };
         assert_eq!(action == Action::Leave, leaves);
-        let stops = matches!(action, Action::LastRound { .. });
-        assert_eq!(stops, seen == Observation::ToldToStop);
+        let told = matches!(seen, Observation::ToldToStop | Observation::ToldLongAgo);
+        let drains = matches!(action, Action::Drain { .. });
+        assert_eq!(drains, told && !leaves);
+        self.has_drained |= drains;
+    }
+
+    fn check(&mut self, seen: Observation, action: Action) {
+        self.check_end(seen, action);
         let has_one = match seen {
             Observation::Found => true,
             Observation::WaitedInAccept { found, .. } => found,
@@ -131,13 +157,19 @@ impl Rules {
             Action::WaitInEpoll => self.check_wait(),
             Action::CheckIn { say_not_busy } => {
                 let served = matches!(seen, Observation::Served { .. });
-                assert_eq!(say_not_busy, served && !self.config.coalesces);
+                let goes_on = served && !self.at_limit();
+                assert_eq!(say_not_busy, goes_on && !self.config.coalesces);
             }
-            Action::Serve { .. } | Action::LastRound { .. } | Action::Leave => {}
+            Action::Drain { look_first } => {
+                assert_eq!(look_first, self.config.blocks, "it would wait");
+                self.owes_an_attempt = false;
+            }
+            Action::Serve { .. } | Action::Leave => {}
         }
     }
 
     fn check_wait(&self) {
+        assert!(!self.has_drained, "it was told to stop");
         assert!(!self.owes_an_attempt, "a wake-up is lost");
         assert!(self.may_wait, "something may be queued");
     }
@@ -156,7 +188,7 @@ fn explore(history: &[Observation], config: AcceptConfig, depth: u32) -> u64 {
         return 1;
     }
     let mut count = 1;
-    for seen in answers(action, rules.served) {
+    for seen in answers(action, &rules) {
         let longer = [history, &[seen]].concat();
         count += explore(&longer, config, depth - 1);
     }
@@ -186,8 +218,8 @@ impl World {
     fn answer(&mut self, action: Action, spent: Option<Duration>) -> Observation {
         match action {
             Action::CheckIn { .. } => Observation::GoOn,
-            Action::Accept { .. } if self.take() => Observation::Found,
-            Action::Accept { .. } => Observation::NothingQueued,
+            Action::Accept { .. } | Action::Drain { .. } if self.take() => Observation::Found,
+            Action::Accept { .. } | Action::Drain { .. } => Observation::NothingQueued,
             Action::WaitInAccept => Observation::WaitedInAccept {
                 found: self.take(),
                 took: spent,
@@ -201,7 +233,7 @@ impl World {
                     number: self.taken.len() as u64,
                 }
             }
-            Action::LastRound { .. } | Action::Leave => Observation::ToldToStop,
+            Action::Leave => Observation::ToldToStop,
         }
     }
 
@@ -452,6 +484,44 @@ fn an_answer_to_another_question_begins_a_new_pass() {
 fn a_child_that_leaves_does_nothing_else() {
     let mut machine = AcceptMachine::new(config(true, false));
     let last = machine.step(Observation::ToldToStop);
-    assert_eq!(last, Action::LastRound { look_first: true });
+    assert_eq!(last, Action::Drain { look_first: true });
+    assert_eq!(machine.step(Observation::NothingQueued), Action::Leave);
     assert_eq!(machine.step(Observation::GoOn), Action::Leave);
+}
+
+/// Serves a queue that never ends, told to stop by `told`; how many connections until it leaves.
+fn drains(limit: u64, told: &[Observation]) -> u64 {
+    let mut machine = AcceptMachine::new(AcceptConfig {
+        max_requests: limit,
+        ..config(false, false)
+    });
+    let (mut action, mut served) = (CHECK_IN, 0);
+    let mut told = told.iter();
+    while action != Action::Leave {
+        action = machine.step(match action {
+            Action::CheckIn { .. } => *told.next().expect("it to leave"),
+            Action::Serve { .. } => {
+                served += 1;
+                Observation::Served {
+                    took: Some(MOMENT),
+                    number: served,
+                }
+            }
+            _ => Observation::Found,
+        });
+    }
+    served
+}
+
+/// Told to stop, a child serves what is queued, its limit notwithstanding, for as long as it may; and
+/// tries once if it hears of it late.
+#[test]
+fn a_child_that_was_told_to_stop_serves_what_is_queued_for_a_while() {
+    use Observation::{GoOn, ToldLongAgo, ToldToStop};
+    let told = [ToldToStop, ToldToStop, ToldToStop, ToldLongAgo];
+    assert_eq!(drains(0, &told), 3);
+    assert_eq!(drains(2, &told), 3);
+    assert_eq!(drains(0, &[ToldLongAgo, ToldLongAgo]), 1);
+    assert_eq!(drains(2, &[GoOn, GoOn, ToldToStop, ToldLongAgo]), 3);
+    assert_eq!(drains(2, &[GoOn, GoOn, GoOn]), 2);
 }

@@ -73,6 +73,7 @@ fn the_cause_of_a_death_that_was_asked_for_is_the_reason() {
             reason,
             at: at(5000),
             kill_after: ms(10),
+            kill_in_start_after: ms(10),
             forks: 0,
         });
         child.flags.set(Flags::INT_SENT, told);

@@ -36,11 +36,11 @@ impl Monitor {
 
     /// A word has come from a child, whatever it was: it has started.
     pub(crate) fn heard(&mut self, id: ChildId) {
-        if self
-            .pool
-            .get(id)
-            .is_some_and(|child| child.state == State::Starting)
-        {
+        let Some(child) = self.pool.get_mut(id) else {
+            return;
+        };
+        child.flags |= Flags::HEARD;
+        if child.state == State::Starting {
             self.pool.set_state(id, State::Free);
             self.observe_surplus();
         }

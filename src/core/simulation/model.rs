@@ -6,6 +6,7 @@ use crate::core::{
     time::Time,
     wire::{CommWords, Word},
 };
+use std::time::Duration;
 
 /// What is wrong with a child, from some moment on.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -51,8 +52,8 @@ pub(super) struct Model {
     pub(super) stderr: Pipe,
     /// SIGINT is pending or was acted on. However often it is sent, it arrives once.
     pub(super) told: bool,
-    /// Told to stop, it has looked for one more connection.
-    pub(super) last_round: bool,
+    /// Until when it takes what is queued, once it knows that it is to stop.
+    pub(super) drains_until: Option<Time>,
     pub(super) sent: Sent,
     pub(super) next_ack: Option<Time>,
     /// It has said what it is doing, and does so again with each ACK.
@@ -73,7 +74,7 @@ impl Model {
             stdout: Pipe::new(capacity),
             stderr: Pipe::new(capacity),
             told: false,
-            last_round: false,
+            drains_until: None,
             sent: Sent::default(),
             next_ack: None,
             stated: false,
@@ -100,6 +101,17 @@ impl Model {
     /// Whether it knows that it is to leave.
     pub(super) fn is_leaving(&self) -> bool {
         self.told && self.fault != Some(Fault::Deaf)
+    }
+
+    /// Told to stop: whether it leaves what is queued to others. It tries once in any case.
+    pub(super) fn has_drained(&mut self, now: Time, drain_timeout: Duration) -> bool {
+        match self.drains_until {
+            None => {
+                self.drains_until = Some(now + drain_timeout);
+                false
+            }
+            Some(until) => until <= now,
+        }
     }
 
     pub(super) fn die(&mut self, raw: i32) {

@@ -87,6 +87,17 @@ struct Parent {
     massacre_now: bool,
 }
 
+/// How far clients come.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Door {
+    Open,
+    /// Who is queued stays, who comes is not let in.
+    Shut {
+        since: Time,
+    },
+    Closed,
+}
+
 /// Everything but the loop.
 #[derive(Debug)]
 pub(crate) struct World {
@@ -104,6 +115,8 @@ pub(crate) struct World {
     agenda: BinaryHeap<Reverse<(Time, u64, Happening)>>,
     entered: u64,
     queued_clients: u64,
+    door: Door,
+    drain_timeout: Duration,
     ack_interval: Duration,
     /// How much a pipe holds in this world.
     capacity: usize,
@@ -145,6 +158,7 @@ impl World {
             timeout: random.of(&[Duration::ZERO, ms(500), ms(2000)]),
             kill_timeout: ms(100 + random.below(2000)),
             shutdown_timeout: ms(100 + random.below(4000)),
+            drain_timeout: random.of(&[Duration::ZERO, ms(100), ms(1000)]),
             cull_after: random.of(&[Duration::ZERO, ms(10), ms(1000)]),
             shutdown_on_error: random.one_in(8),
             coalesce_words: coalesces,
@@ -171,6 +185,8 @@ impl World {
             agenda: BinaryHeap::new(),
             entered: 0,
             queued_clients: 0,
+            door: Door::Open,
+            drain_timeout: attributes.drain_timeout,
             ack_interval: attributes.timeout / 2,
             capacity: random.of(&[4096, 8192, 65_536]),
             coalesces,

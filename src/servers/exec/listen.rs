@@ -172,6 +172,24 @@ impl Listening {
         }
     }
 
+    /// Lets no further client in, and keeps those who are queued.
+    pub(super) fn refuse(&mut self) {
+        match &mut self.kind {
+            Kind::Tcp(tcp) => tcp.refuse(self.fd.as_fd()),
+            Kind::Unix(unix) => unix.clean_up(),
+        }
+    }
+
+    pub(super) fn is_queued(&self) -> bool {
+        // One that cannot be asked has nobody who could be served.
+        sockets::is_queued(&*self.fd).unwrap_or(false)
+    }
+
+    /// Closes it for everybody who has a copy.
+    pub(super) fn shut_down(&self) {
+        sockets::shut_down(&self.fd);
+    }
+
     pub(super) fn status(&self) -> ListenerStatus {
         match &self.kind {
             Kind::Tcp(tcp) => ListenerStatus::of(tcp, self.as_fd()),

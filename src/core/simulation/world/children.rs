@@ -1,6 +1,6 @@
 //! The children and their clients: what each does next, as the stock servers have it.
 
-use super::{Happening, World, ms, us};
+use super::{Door, Happening, World, ms, us};
 use crate::core::{
     child::ChildId,
     simulation::model::{Doing, Fault},
@@ -42,7 +42,7 @@ impl World {
             }
             Doing::Serving => {
                 model.served += 1;
-                if model.served == MAX_REQUESTS {
+                if model.served >= MAX_REQUESTS && !model.is_leaving() {
                     return self.end(id, 0);
                 }
                 self.after_a_connection(id);
@@ -96,6 +96,7 @@ impl World {
 
     /// A child that has nothing in hand takes a client, leaves if it was told to, or waits.
     pub(super) fn go_on(&mut self, id: ChildId) {
+        let (now, drain) = (self.now, self.drain_timeout);
         let Some(model) = self.kernel.get_mut(id) else {
             return;
         };
@@ -103,8 +104,7 @@ impl World {
             return;
         }
         let leaving = model.is_leaving();
-        if self.queued_clients > 0 && !(leaving && model.last_round) {
-            model.last_round = leaving;
+        if self.queued_clients > 0 && !(leaving && model.has_drained(now, drain)) {
             self.take_client(id);
         } else if leaving {
             self.end(id, 0);
@@ -208,11 +208,15 @@ impl World {
     }
 
     pub(super) fn clients(&mut self) {
-        if !self.calm {
+        if !self.calm && self.door == Door::Open {
             self.queued_clients += self.random.below(6);
             let pause = us(500 + self.random.below(20_000));
             self.at(pause, Happening::Clients);
         }
+        self.offer_clients();
+    }
+
+    fn offer_clients(&mut self) {
         for slot in 0..self.kernel.slots() {
             if self.queued_clients == 0 {
                 return;
@@ -222,6 +226,23 @@ impl World {
                 self.go_on_if_waiting(id);
             }
         }
+    }
+
+    /// No further client comes to be queued.
+    pub(crate) fn refuse_clients(&mut self) {
+        assert_eq!(self.door, Door::Open, "it is refused twice");
+        self.door = Door::Shut { since: self.now };
+    }
+
+    /// The listeners are closed: whoever is queued is reset.
+    pub(crate) fn close_listeners(&mut self) {
+        self.check_close();
+        self.door = Door::Closed;
+        self.queued_clients = 0;
+    }
+
+    pub(crate) fn is_queued(&self) -> bool {
+        self.queued_clients > 0
     }
 
     /// A child ends, with that wait status. The kernel tells the parent a little later.

@@ -1,12 +1,12 @@
 //! What must hold: after every turn, with every signal, at rest, and at the end. Compares what the monitor
 //! believes with the model kernel.
 
-use super::{World, ms};
+use super::{Door, World, ms};
 use crate::core::{
     child::{AFTER_KILL, Child, ChildId, Flags, Reason, State},
     monitor::Monitor,
     pool::Census,
-    simulation::model::Fault,
+    simulation::model::{Fault, Model},
     time::Time,
 };
 use std::time::Duration;
@@ -46,6 +46,7 @@ impl World {
         self.check_everybody_was_killed(monitor);
         self.check_signals();
         self.check_end_is_near(monitor, *shutdown);
+        self.check_the_door(monitor);
         assert_eq!(monitor.report().hook_panics, 0, "a default has panicked");
     }
 
@@ -168,6 +169,33 @@ impl World {
             "the shutdown of {began:?} should have ended at {end}: {:?}",
             monitor.children().collect::<Vec<_>>()
         );
+    }
+
+    /// A client that is queued is reset only where nobody could have served it in time; and a child that
+    /// has nothing in hand is not left behind a closed door before that.
+    pub(super) fn check_close(&self) {
+        let Door::Shut { since } = self.door else {
+            panic!("the listeners are closed while {:?}", self.door);
+        };
+        let in_time = self.now < since + self.drain_timeout;
+        let could_serve = |model: &Model| !model.is_dead();
+        let nobody = !self.kernel.iter().any(|entry| could_serve(&entry.model));
+        assert!(
+            !in_time || nobody || self.queued_clients == 0,
+            "{} clients are reset in {:?}",
+            self.queued_clients,
+            self.door,
+        );
+    }
+
+    /// In a shutdown the listeners are closed when the drain is over, if not before.
+    fn check_the_door(&self, monitor: &Monitor) {
+        if let Door::Shut { since } = self.door {
+            let latest = since + self.drain_timeout + self.parent.stood_still + ms(100);
+            let in_time = self.now <= latest.max(self.parent.stands_still_until + ms(100));
+            assert!(in_time, "clients are let queue in {:?}", self.door);
+        }
+        assert_eq!(monitor.is_shutdown(), self.door != Door::Open);
     }
 
     /// At the end: nobody, and nothing that would ever happen.

@@ -1,0 +1,186 @@
+//! When a server that is told to stop refuses further clients, and when it closes its listeners. Is told
+//! what there is to see; touches no socket and reads no clock.
+
+use crate::core::{pool::Pool, time::Time};
+use std::time::Duration;
+
+/// How soon a queue that somebody is still to empty is looked at again: a busy child that takes a
+/// connection from it need not say so.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
+
+/// How far the listeners are on their way to being closed.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) enum Draining {
+    /// Clients are welcome.
+    #[default]
+    Serving,
+    /// The children serve what is queued, at the latest until then.
+    Draining { until: Time },
+    /// The listeners are closed, for everybody.
+    Closed,
+}
+
+/// What bears on it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Outlook {
+    pub(crate) now: Time,
+    /// Whether a client waits to be accepted.
+    pub(crate) queued: bool,
+    pub(crate) takers: Takers,
+}
+
+/// The children that may take what is queued.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Takers {
+    /// Those that have nothing in hand: a wake-up may be on its way to one of them.
+    pub(crate) idle: usize,
+    /// Those that may take one later on, when they have served what they have, or have started.
+    pub(crate) later: usize,
+}
+
+impl Draining {
+    /// The shutdown begins. True if it had not begun before: further clients are to be refused now.
+    #[must_use]
+    pub(crate) fn begin(&mut self, now: Time, drain_timeout: Duration) -> bool {
+        let begins = *self == Self::Serving;
+        if begins {
+            let until = now + drain_timeout;
+            *self = Self::Draining { until };
+        }
+        begins
+    }
+
+    /// Whether the listeners are to be closed now, which is said once.
+    #[must_use]
+    pub(crate) fn closes(&mut self, seen: Outlook) -> bool {
+        let Self::Draining { until } = *self else {
+            return false;
+        };
+        let Takers { idle, later } = seen.takers;
+        let nobody = idle + later == 0;
+        let all_served = !seen.queued && idle == 0;
+        let closes = nobody || all_served || until <= seen.now;
+        if closes {
+            *self = Self::Closed;
+        }
+        closes
+    }
+
+    /// Whether there is something to look at.
+    pub(crate) fn is_under_way(self) -> bool {
+        matches!(self, Self::Draining { .. })
+    }
+
+    /// When to look next, if nothing happens before.
+    pub(crate) fn look_at(self, now: Time) -> Option<Time> {
+        match self {
+            Self::Draining { until } => Some(until.min(now + LOOK_AGAIN)),
+            Self::Serving | Self::Closed => None,
+        }
+    }
+}
+
+impl Takers {
+    /// Those of a pool that was told to stop. With `programs`, which need not say that they have started,
+    /// whoever has said nothing counts as idle.
+    pub(crate) fn of(pool: &Pool, programs: bool) -> Self {
+        let mut takers = Self::default();
+        for child in pool.iter() {
+            let later = child.is_serving() || child.is_starting() && !programs;
+            *(if later {
+                &mut takers.later
+            } else {
+                &mut takers.idle
+            }) += 1;
+        }
+        takers
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DRAIN: Duration = Duration::from_secs(1);
+
+    fn at(millis: u64) -> Time {
+        Time::START + Duration::from_millis(millis)
+    }
+
+    fn draining() -> Draining {
+        let mut draining = Draining::default();
+        assert!(draining.begin(at(0), DRAIN));
+        draining
+    }
+
+    /// Everything that can be seen, up to two of each kind, at moments around the end.
+    fn outlooks() -> impl Iterator<Item = Outlook> {
+        let moments = [0, 999, 1000, 5000].map(at).into_iter();
+        let takers = (0..9).map(|n| Takers {
+            idle: n % 3,
+            later: n / 3,
+        });
+        moments.flat_map(move |now| {
+            takers.clone().flat_map(move |takers| {
+                [false, true].map(|queued| Outlook {
+                    now,
+                    queued,
+                    takers,
+                })
+            })
+        })
+    }
+
+    #[test]
+    fn the_listeners_are_closed_when_nobody_is_queued_or_can_be_served_or_after_the_drain() {
+        assert_eq!(outlooks().count(), 72);
+        for seen in outlooks() {
+            let mut draining = draining();
+            let in_vain = seen.takers == Takers::default();
+            let done = !seen.queued && seen.takers.idle == 0;
+            let late = seen.now >= at(1000);
+            assert_eq!(draining.closes(seen), in_vain || done || late, "{seen:?}");
+            let closed = draining == Draining::Closed;
+            assert_eq!(closed, in_vain || done || late, "{seen:?}");
+        }
+    }
+
+    /// Each is said once, and nothing but the beginning of a shutdown leads to a close.
+    #[test]
+    fn a_state_is_left_once() {
+        for seen in outlooks() {
+            assert!(!Draining::Serving.closes(seen));
+            let mut draining = draining();
+            assert!(!draining.begin(seen.now, DRAIN), "it begins twice");
+            let first = draining.closes(seen);
+            assert!(!(draining.closes(seen) && first), "it closes twice");
+        }
+        let mut closed = Draining::Closed;
+        assert!(!closed.begin(at(0), DRAIN));
+        assert_eq!(closed, Draining::Closed);
+    }
+
+    /// Nothing tells of a queue that gets empty, so it is looked at: often, and never after the end.
+    #[test]
+    fn a_queue_is_looked_at_until_it_is_closed() {
+        assert_eq!(draining().look_at(at(5)), Some(at(15)));
+        assert_eq!(draining().look_at(at(995)), Some(at(1000)));
+        for draining in [Draining::Serving, Draining::Closed] {
+            assert_eq!(draining.look_at(at(0)), None);
+            assert!(!draining.is_under_way());
+        }
+    }
+
+    #[test]
+    fn without_a_drain_the_listeners_are_closed_at_once() {
+        let mut draining = Draining::default();
+        assert!(draining.begin(at(7), Duration::ZERO));
+        let takers = Takers { idle: 1, later: 1 };
+        let seen = Outlook {
+            now: at(7),
+            queued: true,
+            takers,
+        };
+        assert!(draining.closes(seen));
+    }
+}

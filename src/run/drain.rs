@@ -1,0 +1,54 @@
+//! The listeners in a shutdown: no further client is let in, the children serve who is queued, then they
+//! are closed for everybody. `core/draining.rs` decides when; this tells the server object.
+
+use super::{child::ChildSide, turn::Loop};
+use crate::{
+    core::{
+        draining::{Draining, Outlook, Takers},
+        monitor::Monitor,
+    },
+    hooks::{ChildServer, PreForkHooks},
+};
+
+impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
+    /// The shutdown has begun, and no child has been told yet: until the last one leaves, who connects is
+    /// queued, and would be reset.
+    pub(super) fn begin_drain(&mut self) {
+        let monitor = &self.parent.monitor;
+        let timeout = monitor.drain_timeout();
+        if self.draining.begin(monitor.now(), timeout) {
+            self.server.begin_drain();
+        }
+    }
+
+    /// Closes the listeners if it is time for that.
+    pub(super) fn drain(&mut self) {
+        look(&mut self.draining, &mut self.server, &self.parent.monitor);
+    }
+
+    /// Ends the children that live, outside of the loop.
+    pub(super) fn end_children(&mut self) {
+        self.parent.tell_time();
+        if self.parent.monitor.pool.len() > 0 {
+            self.begin_drain();
+        }
+        let (draining, server) = (&mut self.draining, &mut self.server);
+        self.parent
+            .end_children(|monitor| look(draining, server, monitor));
+        self.parent.tell_time();
+    }
+}
+
+fn look(draining: &mut Draining, server: &mut impl ChildServer, monitor: &Monitor) {
+    if !draining.is_under_way() {
+        return;
+    }
+    let seen = Outlook {
+        now: monitor.now(),
+        queued: server.is_queued(),
+        takers: Takers::of(&monitor.pool, monitor.programs),
+    };
+    if draining.closes(seen) {
+        server.close_listeners();
+    }
+}
