@@ -150,3 +150,69 @@ fn check<L: Listener>(kind: &L, socket: &OwnedFd) -> Result<(), Error> {
         error.into(),
     ))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::listeners::tcp::Tcp;
+    use std::{
+        io::ErrorKind,
+        net::{TcpListener, TcpStream},
+        time::Duration,
+    };
+
+    fn opened(source: Source) -> (OpenSockets, Tcp, TcpListener) {
+        let mut kind = Tcp::local();
+        let mut sockets = OpenSockets {
+            source,
+            ..OpenSockets::new()
+        };
+        sockets.open(&mut kind, 8).expect("a socket");
+        let copy = sockets.iter().next().expect("it").try_clone();
+        (sockets, kind, copy.expect("a copy").into())
+    }
+
+    fn connects(copy: &TcpListener) -> io::Result<TcpStream> {
+        let address = copy.local_addr().expect("an address");
+        TcpStream::connect_timeout(&address, Duration::from_millis(300))
+    }
+
+    /// Whoever has a copy, such as a child, or a program that a handler has started.
+    #[test]
+    fn its_own_are_closed_for_everybody() {
+        let (mut sockets, mut kind, copy) = opened(Source::Itself);
+        assert!(connects(&copy).is_ok());
+        assert!(sockets.is_queued());
+        sockets.close_for_all(&mut kind);
+        assert!(!sockets.is_queued());
+        let error = connects(&copy).expect_err("a refusal");
+        assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+    }
+
+    #[test]
+    fn those_of_somebody_else_go_on() {
+        let theirs = TcpListener::bind("127.0.0.1:0").expect("a socket");
+        let (mut sockets, mut kind, copy) = opened(Source::Program(vec![theirs.into()]));
+        sockets.refuse(&mut kind);
+        assert!(connects(&copy).is_ok());
+        sockets.close_for_all(&mut kind);
+        assert!(connects(&copy).is_ok());
+        assert_eq!(sockets.iter().count(), 0);
+    }
+
+    /// The client's system asks again, after a second.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn who_is_queued_stays_when_further_clients_are_refused() {
+        let (sockets, mut kind, copy) = opened(Source::Itself);
+        let queued = connects(&copy).expect("a connection");
+        sockets.refuse(&mut kind);
+        let error = connects(&copy).expect_err("nobody answers");
+        assert_eq!(error.kind(), ErrorKind::TimedOut);
+        copy.set_nonblocking(false).expect("it blocks");
+        let (accepted, from) = copy.accept().expect("the one that was queued");
+        assert_eq!(queued.local_addr().expect("an address"), from);
+        drop(accepted);
+        assert!(!sockets.is_queued());
+    }
+}

@@ -37,6 +37,7 @@ const CORE: [&[&str]; 12] = [
         "queue",
         "report",
         "signal_policy",
+        "draining",
         "slow_hooks",
     ],
     &["config", "cut"],

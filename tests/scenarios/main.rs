@@ -25,6 +25,7 @@ mod containers;
 mod crashes;
 mod deaths;
 mod dispositions;
+mod draining;
 #[path = "../example/mod.rs"]
 mod example;
 mod examples;
@@ -126,6 +127,7 @@ const SCENARIOS: &[(&str, Scenarios)] = scenarios_of![
     crashes,
     deaths,
     dispositions,
+    draining,
     examples,
     examples::hello,
     examples::lines,

@@ -57,6 +57,29 @@ fn the_times_are_the_attributes() {
     expect_kill_at(&mut monitor, id, 1700);
 }
 
+/// It is not waited for, unless it is another program, which need not say that it has started.
+#[test]
+fn in_a_shutdown_a_child_in_its_start_is_killed_after_the_drain() {
+    for (programs, says, expected) in [
+        (false, false, 1300),
+        (false, true, 1700),
+        (true, false, 1700),
+    ] {
+        let mut monitor = monitor();
+        monitor.programs = programs;
+        monitor.set_shutdown_timeout(ms(700));
+        monitor.set_drain_timeout(ms(300));
+        go_to(&mut monitor, 1000);
+        let id = child(&mut monitor, State::Starting);
+        monitor.stop(id, Reason::Shutdown);
+        if says {
+            monitor.heard(id);
+        }
+        let _ = asked(&mut monitor);
+        expect_kill_at(&mut monitor, id, expected);
+    }
+}
+
 #[test]
 fn escalation_is_no_alarm() {
     let mut monitor = monitor();

@@ -42,6 +42,7 @@ pub fn builder_of<S: ChildServer>(args: &Args, server: S) -> Builder<Journal, S>
         .server_check_ack(args.parsed("--check").map(Duration::from_millis))
         .kill_timeout(millis(args, "--kill-timeout", 10_000))
         .shutdown_timeout(millis(args, "--shutdown-timeout", 30_000))
+        .drain_timeout(millis(args, "--drain-timeout", 1000))
         .cull_after(millis(args, "--cull-after", 1000))
         .handle_signals(!args.has("--no-signals"))
 }

@@ -1,0 +1,220 @@
+//! A stop under load: who is queued is served, then everybody is refused and the address is free.
+
+use std::io::ErrorKind;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use crate::listening;
+use crate::subject::{Held, deaths, expect_entry, expect_exit, expect_up, hold};
+use crate::support::{
+    Address, Client, SOON, Scenarios, Server, Signal, World, connect, scenarios, try_connect, until,
+};
+
+pub const SCENARIOS: Scenarios = scenarios![
+    a_hundred_clients_on_twenty_children_are_served_at_a_stop,
+    a_queue_is_served_by_children_at_their_limit,
+    clients_that_keep_coming_are_served_or_refused_at_a_stop,
+    clients_that_keep_coming_to_a_path_are_served_or_refused_at_a_stop,
+    while_a_stop_waits_clients_are_refused_and_another_server_has_the_port,
+    while_a_stop_waits_another_server_has_the_path,
+    who_is_queued_behind_a_busy_child_is_reset_after_the_drain,
+    a_process_that_holds_a_copy_does_not_keep_the_port,
+    a_start_that_takes_long_is_not_waited_for_in_a_stop,
+];
+
+/// Children accept until nothing is queued, and no connection is lost that the kernel has taken.
+///
+/// Each child has a client in hand, and 80 more are queued, when the server is told to stop.
+fn a_hundred_clients_on_twenty_children_are_served_at_a_stop(world: &mut World) {
+    let server = world.spawn("serve", &["--start", "20", "--max-clients", "20"]);
+    serves_the_queue(&server, 20, 80);
+}
+
+/// In a shutdown nobody comes after a child that has reached `max_requests`, so it goes on.
+fn a_queue_is_served_by_children_at_their_limit(world: &mut World) {
+    let flags = ["--start", "2", "--max-clients", "2", "--max-requests", "1"];
+    let server = world.spawn("serve", &flags);
+    serves_the_queue(&server, 2, 10);
+}
+
+fn serves_the_queue(server: &Server, children: usize, queued: usize) {
+    expect_up(server, children);
+    let held = hold(&server.address(), children);
+    let mut waiting: Vec<_> = (0..queued).map(|_| connect(&server.address())).collect();
+    waiting
+        .iter_mut()
+        .for_each(|client| client.send_line("who"));
+    server.signal(Signal::SIGTERM);
+    expect_entry(server, "shutdown", 0);
+    drop(held);
+    for (number, mut client) in waiting.into_iter().enumerate() {
+        let answer = client.try_read_line();
+        assert!(matches!(answer, Ok(Some(_))), "{number}: {answer:?}");
+    }
+    assert_eq!(server.wait(SOON).code(), Some(0));
+    assert_eq!(deaths(server, "Shutdown"), children as u64);
+}
+
+/// Further clients are kept out before the first child is told to stop: there is no moment in which one is
+/// queued after the last child has looked.
+fn clients_that_keep_coming_are_served_or_refused_at_a_stop(world: &mut World) {
+    for _ in 0..5 {
+        let server = world.spawn("serve", &["--start", "20"]);
+        expect_up(&server, 20);
+        loses_nobody(&server);
+    }
+}
+
+/// The file of a UNIX socket is removed for that.
+fn clients_that_keep_coming_to_a_path_are_served_or_refused_at_a_stop(world: &mut World) {
+    let path = world.tempdir().join("socket");
+    for _ in 0..5 {
+        let server = listening::spawn_unix(world, &path);
+        loses_nobody(&server);
+        assert!(!path.exists());
+    }
+}
+
+/// Eight clients that come again and again until they are refused, and a stop in the midst of it.
+fn loses_nobody(server: &Server) {
+    let address = server.address();
+    let served = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        let clients: Vec<_> = (0..8)
+            .map(|_| scope.spawn(|| come_until_refused(&address, &served)))
+            .collect();
+        until("all of them to be served", SOON, || {
+            (served.load(Ordering::Relaxed) > 200).then_some(())
+        });
+        server.signal(Signal::SIGTERM);
+        for client in clients {
+            let refusal = client.join().expect("a client");
+            let refused = [ErrorKind::ConnectionRefused, ErrorKind::NotFound];
+            assert!(refused.contains(&refusal), "{refusal:?}");
+        }
+    });
+    assert_eq!(server.wait(SOON).code(), Some(0));
+    assert_eq!(server.stderr(), "");
+}
+
+fn come_until_refused(address: &Address, served: &AtomicUsize) -> ErrorKind {
+    loop {
+        let mut client = match try_connect(address) {
+            Ok(client) => client,
+            Err(error) => return error.kind(),
+        };
+        is_answered(&mut client);
+        served.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[track_caller]
+fn is_answered(client: &mut Client) {
+    client.try_send_line("who").expect("it was accepted");
+    let answer = client.try_read_line();
+    assert!(matches!(answer, Ok(Some(_))), "{answer:?}");
+}
+
+/// When nobody is queued and no idle child is left, the listeners are closed for everybody, while a busy
+/// child finishes: clients are refused at once, and the next server can start.
+fn while_a_stop_waits_clients_are_refused_and_another_server_has_the_port(world: &mut World) {
+    let server = world.spawn("serve", &["--start", "4"]);
+    let address = server.address();
+    let mut held = Held::new(&address);
+    expect_up(&server, 4);
+    server.signal(Signal::SIGTERM);
+    expect_refusal(&address);
+    held.is_served();
+    let port = address.port().to_string();
+    let next = world.spawn("serve", &["--port", &port]);
+    assert_ne!(Held::new(&next.address()).pid, held.pid);
+    held.is_served();
+    drop(held);
+    assert_eq!(server.wait(SOON).code(), Some(0));
+    Held::new(&address).is_served();
+    assert_eq!(next.stop(Signal::SIGTERM, SOON).code(), Some(0));
+}
+
+/// Likewise, and the first one leaves the file of the second alone.
+fn while_a_stop_waits_another_server_has_the_path(world: &mut World) {
+    let path = world.tempdir().join("socket");
+    let server = listening::spawn_unix(world, &path);
+    let mut client = connect(&server.address());
+    client.ask("pid");
+    server.signal(Signal::SIGTERM);
+    expect_refusal(&server.address());
+    let next = listening::spawn_unix(world, &path);
+    let other = listening::ask(&next.address());
+    assert_ne!(client.ask("pid"), other.to_string());
+    drop(client);
+    assert_eq!(server.wait(SOON).code(), Some(0));
+    listening::ask(&next.address());
+    listening::stop(&next);
+}
+
+#[track_caller]
+fn expect_refusal(address: &Address) {
+    let refused = [ErrorKind::ConnectionRefused, ErrorKind::NotFound];
+    until("clients to be refused", SOON, || {
+        let error = try_connect(address).err()?;
+        refused.contains(&error.kind()).then_some(())
+    });
+}
+
+/// A queue that nobody takes is given up after `drain_timeout`, not after `shutdown_timeout`.
+fn who_is_queued_behind_a_busy_child_is_reset_after_the_drain(world: &mut World) {
+    let flags = [
+        "--start",
+        "1",
+        "--max-clients",
+        "1",
+        "--drain-timeout",
+        "400",
+    ];
+    let server = world.spawn("serve", &flags);
+    let mut held = Held::new(&server.address());
+    let mut queued = connect(&server.address());
+    server.signal(Signal::SIGTERM);
+    expect_entry(&server, "shutdown", 0);
+    assert!(queued.is_silent(Duration::from_millis(200)));
+    queued.gone();
+    expect_refusal(&server.address());
+    held.is_served();
+    drop(held);
+    assert_eq!(server.wait(SOON).code(), Some(0));
+}
+
+/// A copy of a child that lives on, as daemon(3) makes it, has the listener and cannot keep it.
+fn a_process_that_holds_a_copy_does_not_keep_the_port(world: &mut World) {
+    world.expect_orphans();
+    let server = world.spawn("serve", &["--start", "2"]);
+    let address = server.address();
+    let mut held = Held::new(&address);
+    assert_eq!(held.client.ask("daemonise"), "done");
+    server.signal(Signal::SIGTERM);
+    assert_eq!(server.wait(SOON).code(), Some(0));
+    held.client.send_line("who");
+    held.client.read_line();
+    expect_refusal(&address);
+    let port = address.port().to_string();
+    let next = world.spawn("serve", &["--port", &port]);
+    Held::new(&next.address()).is_served();
+    assert_eq!(next.stop(Signal::SIGTERM, SOON).code(), Some(0));
+}
+
+/// A child that is still in its `server_start` when the drain is over gets SIGKILL.
+fn a_start_that_takes_long_is_not_waited_for_in_a_stop(world: &mut World) {
+    let mut gate = world.gate("start");
+    let server = world.spawn("serve", &["--start", "1", "--drain-timeout", "500"]);
+    let child = gate.reached(SOON);
+    server.signal(Signal::SIGTERM);
+    assert_eq!(server.wait(SOON).code(), Some(0));
+    let begun = expect_entry(&server, "shutdown", 0);
+    let end = expect_exit(&server, child, "Shutdown signal: 9 (SIGKILL)");
+    let took = end.at - begun.at;
+    assert!(
+        took >= Duration::from_millis(500) && took < Duration::from_secs(2),
+        "{took:?}"
+    );
+}
