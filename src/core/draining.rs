@@ -1,7 +1,7 @@
 //! When a server that is told to stop refuses further clients, and when it closes its listeners. Is told
 //! what there is to see; touches no socket and reads no clock.
 
-use crate::core::{pool::Pool, time::Time};
+use crate::core::{child::Child, time::Time};
 use std::time::Duration;
 
 /// How soon a queue that somebody is still to empty is looked at again: a busy child that takes a
@@ -81,11 +81,11 @@ impl Draining {
 }
 
 impl Takers {
-    /// Those of a pool that was told to stop. With `programs`, which need not say that they have started,
-    /// whoever has said nothing counts as idle.
-    pub(crate) fn of(pool: &Pool, programs: bool) -> Self {
+    /// Those of children that were told to stop. With `programs`, which need not say that they have
+    /// started, whoever has said nothing counts as idle.
+    pub(crate) fn of<'a>(children: impl Iterator<Item = &'a Child>, programs: bool) -> Self {
         let mut takers = Self::default();
-        for child in pool.iter() {
+        for child in children {
             let later = child.is_serving() || child.is_starting() && !programs;
             *(if later {
                 &mut takers.later

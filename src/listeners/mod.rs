@@ -62,13 +62,13 @@ pub trait Listener: fmt::Debug + 'static {
     }
 
     /// Lets no further client in at a socket that was [opened](Self::open), and keeps those who are queued:
-    /// a shutdown begins. [`clean_up`](Self::clean_up) has been called. Default: does nothing.
+    /// a shutdown begins, and [`clean_up`](Self::clean_up) has been called. Default: does nothing.
     fn refuse(&mut self, socket: BorrowedFd<'_>) {
         let _ = socket;
     }
 
-    /// Removes what [`open`](Self::open) has left in the file system. Called when a shutdown begins, and
-    /// right before the sockets are closed. Default: there is nothing.
+    /// Removes what [`open`](Self::open) has left in the file system. Called once: when a shutdown begins, or
+    /// else right before the sockets are closed. Default: there is nothing.
     fn clean_up(&mut self) {}
 }
 

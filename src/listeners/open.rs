@@ -32,6 +32,8 @@ pub(crate) struct OpenSockets {
     sockets: Vec<Ours<OwnedFd>>,
     /// What the inherited ones are duplicates of.
     given: Vec<Ours<Given>>,
+    /// What they had left in the file system has been removed.
+    cleaned_up: bool,
 }
 
 impl OpenSockets {
@@ -40,11 +42,13 @@ impl OpenSockets {
             source: Source::Itself,
             sockets: Vec::new(),
             given: Vec::new(),
+            cleaned_up: false,
         }
     }
 
     /// Opens or takes over what is listened on, in non-blocking mode.
     pub(crate) fn open<L: Listener>(&mut self, kind: &mut L, backlog: i32) -> io::Result<()> {
+        self.cleaned_up = false;
         match &mut self.source {
             Source::Itself => self.sockets = owned(kind.open(backlog)?),
             Source::Inherited(wanted) => {
@@ -99,9 +103,9 @@ impl OpenSockets {
     }
 
     /// Lets no further client in, where that is the server's to say; those who are queued stay.
-    pub(crate) fn refuse<L: Listener>(&self, kind: &mut L) {
+    pub(crate) fn refuse<L: Listener>(&mut self, kind: &mut L) {
         if self.are_its_own() {
-            kind.clean_up();
+            self.clean_up(kind);
             self.iter().for_each(|socket| kind.refuse(socket.as_fd()));
         }
     }
@@ -124,9 +128,15 @@ impl OpenSockets {
     /// Closes them, after the kind has removed what they have left in the file system: until then a
     /// client that finds it can connect.
     pub(crate) fn close<L: Listener>(&mut self, kind: &mut L) {
-        kind.clean_up();
+        self.clean_up(kind);
         self.sockets.clear();
         self.given.clear();
+    }
+
+    fn clean_up<L: Listener>(&mut self, kind: &mut L) {
+        if !std::mem::replace(&mut self.cleaned_up, true) {
+            kind.clean_up();
+        }
     }
 }
 
@@ -204,7 +214,7 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[test]
     fn who_is_queued_stays_when_further_clients_are_refused() {
-        let (sockets, mut kind, copy) = opened(Source::Itself);
+        let (mut sockets, mut kind, copy) = opened(Source::Itself);
         let queued = connects(&copy).expect("a connection");
         sockets.refuse(&mut kind);
         let error = connects(&copy).expect_err("nobody answers");

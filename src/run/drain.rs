@@ -46,7 +46,7 @@ fn look(draining: &mut Draining, server: &mut impl ChildServer, monitor: &Monito
     let seen = Outlook {
         now: monitor.now(),
         queued: server.is_queued(),
-        takers: Takers::of(&monitor.pool, monitor.programs),
+        takers: Takers::of(monitor.children(), monitor.programs),
     };
     if draining.closes(seen) {
         server.close_listeners();

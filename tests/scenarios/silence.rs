@@ -137,6 +137,9 @@ fn a09_a_deaf_child_is_killed_after_shutdown_timeout(world: &mut World) {
             "1500",
             "--kill-timeout",
             "100",
+            // That the listeners are closed would end them before, with an error.
+            "--drain-timeout",
+            "60000",
         ],
     );
     server.address();
