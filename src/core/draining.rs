@@ -10,7 +10,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// How far the listeners are on their way to being closed.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(crate) enum Draining {
+pub(crate) enum Drain {
     /// Clients are welcome.
     #[default]
     Serving,
@@ -38,7 +38,7 @@ pub(crate) struct Takers {
     pub(crate) later: usize,
 }
 
-impl Draining {
+impl Drain {
     /// The shutdown begins. True if it had not begun before: further clients are to be refused now.
     #[must_use]
     pub(crate) fn begin(&mut self, now: Time, drain_timeout: Duration) -> bool {
@@ -107,8 +107,8 @@ mod tests {
         Time::START + Duration::from_millis(millis)
     }
 
-    fn draining() -> Draining {
-        let mut draining = Draining::default();
+    fn draining() -> Drain {
+        let mut draining = Drain::default();
         assert!(draining.begin(at(0), DRAIN));
         draining
     }
@@ -140,7 +140,7 @@ mod tests {
             let done = !seen.queued && seen.takers.idle == 0;
             let late = seen.now >= at(1000);
             assert_eq!(draining.closes(seen), in_vain || done || late, "{seen:?}");
-            let closed = draining == Draining::Closed;
+            let closed = draining == Drain::Closed;
             assert_eq!(closed, in_vain || done || late, "{seen:?}");
         }
     }
@@ -149,15 +149,15 @@ mod tests {
     #[test]
     fn a_state_is_left_once() {
         for seen in outlooks() {
-            assert!(!Draining::Serving.closes(seen));
+            assert!(!Drain::Serving.closes(seen));
             let mut draining = draining();
             assert!(!draining.begin(seen.now, DRAIN), "it begins twice");
             let first = draining.closes(seen);
             assert!(!(draining.closes(seen) && first), "it closes twice");
         }
-        let mut closed = Draining::Closed;
+        let mut closed = Drain::Closed;
         assert!(!closed.begin(at(0), DRAIN));
-        assert_eq!(closed, Draining::Closed);
+        assert_eq!(closed, Drain::Closed);
     }
 
     /// Nothing tells of a queue that gets empty, so it is looked at: often, and never after the end.
@@ -165,7 +165,7 @@ mod tests {
     fn a_queue_is_looked_at_until_it_is_closed() {
         assert_eq!(draining().look_at(at(5)), Some(at(15)));
         assert_eq!(draining().look_at(at(995)), Some(at(1000)));
-        for draining in [Draining::Serving, Draining::Closed] {
+        for draining in [Drain::Serving, Drain::Closed] {
             assert_eq!(draining.look_at(at(0)), None);
             assert!(!draining.is_under_way());
         }
@@ -173,7 +173,7 @@ mod tests {
 
     #[test]
     fn without_a_drain_the_listeners_are_closed_at_once() {
-        let mut draining = Draining::default();
+        let mut draining = Drain::default();
         assert!(draining.begin(at(7), Duration::ZERO));
         let takers = Takers { idle: 1, later: 1 };
         let seen = Outlook {

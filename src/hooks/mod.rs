@@ -186,6 +186,9 @@ pub trait PreForkHooks {
     /// further ones while the default has not run), and **in each child** by the default of
     /// `server_start`, with `is_child` true.
     ///
+    /// When it has returned in the parent, and the shutdown has begun, the loop has the server object let no
+    /// further client in ([`ChildServer::begin_drain`]); then what the hook has asked for is done.
+    ///
     /// Default: [`defaults::handler_shutdown`] removes all alarms and sends SIGINT to all children;
     /// in a child it drops the parent's books. Without it a request to shut down changes nothing.
     fn handler_shutdown(&mut self, monitor: &mut Monitor) {

@@ -4,7 +4,7 @@
 use super::{child::ChildSide, turn::Loop};
 use crate::{
     core::{
-        draining::{Draining, Outlook, Takers},
+        draining::{Drain, Outlook, Takers},
         monitor::Monitor,
     },
     hooks::{ChildServer, PreForkHooks},
@@ -39,7 +39,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     }
 }
 
-fn look(draining: &mut Draining, server: &mut impl ChildServer, monitor: &Monitor) {
+fn look(draining: &mut Drain, server: &mut impl ChildServer, monitor: &Monitor) {
     if !draining.is_under_way() {
         return;
     }

@@ -115,7 +115,7 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
     }
 
     /// `_stop`: the end, now. Children that live are told to stop, given `kill_timeout` and killed,
-    /// as when the server is dropped; then `handler_stop` is called. [`shutdown`](Self::shutdown) is
+    /// as when the server is dropped; they serve who is queued, as in a shutdown; then `handler_stop` is called. [`shutdown`](Self::shutdown) is
     /// the orderly way.
     pub fn stop(&mut self) {
         self.inner.stop();

@@ -4,7 +4,7 @@
 use super::{hooked::Words, parent::Parent, read::Reading};
 use crate::{
     core::{
-        draining::Draining,
+        draining::Drain,
         error::Error,
         monitor::Monitor,
         pool,
@@ -43,7 +43,7 @@ pub(crate) struct Loop<H, S, Y: System> {
     /// The server's socket is lost, and that has been said.
     pub(super) lost: bool,
     /// How far the listeners are from being closed.
-    pub(super) draining: Draining,
+    pub(super) draining: Drain,
     /// Some child may have ended.
     pub(super) deaths_unknown: bool,
     pub(super) done: bool,
@@ -68,7 +68,7 @@ impl<H, S, Y: System> Loop<H, S, Y> {
             warned_of_threads: false,
             failure: None,
             lost: false,
-            draining: Draining::default(),
+            draining: Drain::default(),
             deaths_unknown: false,
             done: false,
             ready: Vec::new(),

@@ -4,7 +4,7 @@
 //! Two hundred idle children that poll one listener are all woken for each connection, and all but
 //! one find nothing. On Linux each child has an epoll of its own with the listeners in it as
 //! exclusive. Three rules come with it, kept by those who accept: a child that was woken and told to
-//! stop tries to accept once more; a child that died is followed by a newcomer, which looks first;
+//! stop accepts until nothing is queued; a child that died is followed by a newcomer, which looks first;
 //! and only a child that can accept now waits here.
 
 use super::milliseconds;

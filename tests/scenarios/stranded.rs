@@ -216,8 +216,7 @@ fn stop(server: &Server) {
 
 // The scenarios.
 
-/// A child that is told to stop tries to accept once more on each listener and serves what that
-/// yields, since a wake-up may have been spent on it.
+/// A child that is told to stop accepts until nothing is queued, since a wake-up may have been spent on it.
 fn d09_stopped_child_tries_once_more(world: &mut World) {
     // Without `last_round` in the accept loop the client was never answered.
     let (server, [first, second]) = two_idle(world, &["--commanded"]);

@@ -6,7 +6,10 @@ use crate::core::{
     child::{AFTER_KILL, Child, ChildId, Flags, Reason, State},
     monitor::Monitor,
     pool::Census,
-    simulation::model::{Fault, Model},
+    simulation::{
+        kernel::Entry,
+        model::{Doing, Fault},
+    },
     time::Time,
 };
 use std::time::Duration;
@@ -169,22 +172,28 @@ impl World {
             "the shutdown of {began:?} should have ended at {end}: {:?}",
             monitor.children().collect::<Vec<_>>()
         );
+        self.check_no_start_is_awaited(began);
     }
 
-    /// A client that is queued is reset only where nobody could have served it in time; and a child that
-    /// has nothing in hand is not left behind a closed door before that.
+    /// A client that is queued is reset only where nobody could have served it in time. Nor are the
+    /// listeners closed before that while somebody has not been told to stop.
     pub(super) fn check_close(&self) {
         let Door::Shut { since } = self.door else {
             panic!("the listeners are closed while {:?}", self.door);
         };
         let in_time = self.now < since + self.drain_timeout;
-        let could_serve = |model: &Model| !model.is_dead();
-        let nobody = !self.kernel.iter().any(|entry| could_serve(&entry.model));
+        let models = self.kernel.iter().map(|entry| &entry.model);
+        let mut living = models.filter(|model| !model.is_dead()).peekable();
+        let nobody = living.peek().is_none();
         assert!(
             !in_time || nobody || self.queued_clients == 0,
             "{} clients are reset in {:?}",
             self.queued_clients,
             self.door,
+        );
+        assert!(
+            !in_time || living.all(|model| model.told),
+            "it was told nothing"
         );
     }
 
@@ -196,6 +205,18 @@ impl World {
             assert!(in_time, "clients are let queue in {:?}", self.door);
         }
         assert_eq!(monitor.is_shutdown(), self.door != Door::Open);
+    }
+
+    /// In a shutdown a start that takes long is not waited for.
+    fn check_no_start_is_awaited(&self, began: Began) {
+        let latest = began.at + self.drain_timeout + self.parent.stood_still + ms(100);
+        if self.now <= latest.max(self.parent.stands_still_until + ms(100)) {
+            return;
+        }
+        let starts = |entry: &&Entry| entry.model.doing == Doing::Starting;
+        let late = self.kernel.iter().find(starts);
+        let late = late.filter(|entry| entry.model.fault != Some(Fault::Immortal));
+        assert!(late.is_none(), "{late:?} is waited for since {began:?}");
     }
 
     /// At the end: nobody, and nothing that would ever happen.
