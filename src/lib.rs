@@ -133,6 +133,7 @@ mod hooks;
 #[doc(hidden)]
 pub mod internals;
 mod listeners;
+mod observe;
 mod run;
 pub mod servers;
 mod sys;
@@ -143,6 +144,7 @@ pub use self::core::{
     comm::Acker,
     config::{Attribute, CommChannel, Config, TakesEffect, ThreadCheck},
     error::{Error, Operation},
+    event::Event,
     monitor::Monitor,
     report::Report,
     states::{DOCUMENTED_STATES, States, WatchId},
@@ -150,6 +152,7 @@ pub use self::core::{
     wire::{COMM_ACK, COMM_BUSY, COMM_NOT_BUSY, CommWords, Line, Output, Word},
 };
 pub use hooks::{ChildServer, DefaultHooks, PreForkHooks, Start, comm::Comm, defaults};
+pub use observe::Observer;
 pub use run::{Builder, PreFork, Turn};
 pub use servers::{ExecServer, TcpServer, UnixServer};
 pub use sys::{fd_registry::PreForkId, link::Wake};

@@ -3,7 +3,10 @@
 #![allow(unsafe_code)]
 
 use super::waiter::poll_any;
-use crate::core::error::{Error, Operation};
+use crate::core::{
+    error::{Error, Operation},
+    say::say,
+};
 use nix::{
     errno::Errno,
     fcntl::{FcntlArg, OFlag, fcntl},
@@ -223,7 +226,10 @@ fn listen(socket: &OwnedFd, backlog: i32) -> nix::Result<()> {
     if let Some(limit) = most_backlog()
         && backlog > limit
     {
-        log::warn!("backlog {backlog} is more than can be had, using {limit}");
+        say!(
+            Warn,
+            "backlog {backlog} is more than can be had, using {limit}"
+        );
     }
     // Not nix's wrapper, which refuses what is above the C library's SOMAXCONN: a number of the time
     // of its compilation, 128 with musl, while the kernel's limit is a setting of the system. The
@@ -386,7 +392,7 @@ pub(crate) fn remove_socket_file(path: &Path, file: FileId) {
         Err(error) => Err(error),
     };
     if let Err(error) = removed {
-        log::warn!("removing {}: {error}", path.display());
+        say!(Warn, "removing {}: {error}", path.display());
     }
 }
 

@@ -25,7 +25,7 @@
 //! ```
 
 use super::{class::ConnClass, pump::is_end_of_input, session::Session};
-use crate::core::error::Operation;
+use crate::core::{error::Operation, say::say};
 use std::io;
 
 /// Nothing.
@@ -54,7 +54,7 @@ pub fn handler_error<C: ConnClass + ?Sized>(
         operation == Operation::Accept && error.kind() == io::ErrorKind::ConnectionAborted;
     if !ended && !reset {
         let number = error.raw_os_error().unwrap_or(0);
-        log::warn!("connection got {operation} error {number} ({error})");
+        say!(Warn, "connection got {operation} error {number} ({error})");
     }
     if !aborted && session.shutdown_on_error() {
         if !ended {
