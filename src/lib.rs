@@ -98,6 +98,8 @@
 //! [`handler_child`](PreForkHooks::handler_child) of a server object that did not start or lost its
 //! socket. [`handler_state`](PreForkHooks::handler_state) is called for states of one's own.
 //!
+//! Hooks decide; [`Observer`]s look on, and are told each [`Event`] of this in the parent.
+//!
 //! # The wire
 //!
 //! A child speaks to the parent in three words, each a byte on a line of its own on its stdout, between

@@ -9,10 +9,11 @@
 mod subject;
 mod support;
 
-use std::io;
+use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use prefork_server::{
     Child, ChildId, ChildServer, Death, Error, Event, Monitor, Observer, PreFork, PreForkHooks,
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
             f24_an_abort_is_one_line_in_a_log_at_info,
             f24_a_child_that_timed_out_is_one_line,
             f24_a_logger_that_is_off_silences_the_server,
+            f24_a_death_is_dropped_and_counted_where_stderr_is_full,
             f24_the_refusal_of_threads_tells_unnamed_ones_apart,
         ],
     )
@@ -382,6 +384,28 @@ fn f24_a_logger_that_is_off_silences_the_server(world: &mut World) {
     expect_told(&server, "event exited");
     assert_eq!(server.stop(Signal::SIGTERM, SOON).code(), Some(0));
     assert_eq!(server.stderr(), "");
+}
+
+/// Nobody reads stderr and it is full: the parent does not wait, and goes on as ever.
+///
+/// With `eprintln!` in the place of `output::write_stderr` the second child never comes.
+fn f24_a_death_is_dropped_and_counted_where_stderr_is_full(world: &mut World) {
+    let (_reader, mut full) = io::pipe().unwrap();
+    let size = fcntl(&full, FcntlArg::F_SETPIPE_SZ(4096)).unwrap();
+    full.write_all(&vec![b'x'; size.cast_unsigned() as usize])
+        .unwrap();
+    let server = world.program("watched").stderr(full).spawn();
+    let address = server.address();
+    let victim = Held::new(&address).pid;
+    send(victim, Signal::SIGKILL);
+    assert_eq!(expect_told(&server, "event exited"), victim);
+    Held::new(&address).is_served();
+    ends_well(&server);
+    let line = format!(
+        "prefork-server: warn: child {victim} has died: signal: 9 (SIGKILL), last words \"\"\n"
+    );
+    let dropped = format!(" {} bytes of output dropped", line.len());
+    assert!(report(&server).contains(&dropped), "{}", report(&server));
 }
 
 /// Threads that were given no name are called as the program is: each is told by its number, and by the

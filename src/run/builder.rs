@@ -99,6 +99,9 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
     /// Takes over SIGTERM and SIGINT (see `handle_signals`) until the server has shut down, and sets
     /// SIGCHLD to its default if it was ignored.
     ///
+    /// From now on warnings and errors of the crate go to stderr, without blocking, for as long as the
+    /// program has no logger (of the crate `log`): it may set one at any time.
+    ///
     /// # Errors
     ///
     /// When the process has several threads, when the limit of open files does not allow
