@@ -152,7 +152,10 @@ pub use self::core::{
 pub use hooks::{ChildServer, DefaultHooks, PreForkHooks, Start, comm::Comm, defaults};
 pub use run::{Builder, PreFork, Turn};
 pub use servers::{ExecServer, TcpServer, UnixServer};
-pub use sys::{fd_registry::PreForkId, link::Wake};
+pub use sys::{
+    fd_registry::PreForkId,
+    link::{Interest, Wake},
+};
 
 /// The programs in the documents, compiled with the documentation tests.
 #[cfg(doctest)]

@@ -3,8 +3,8 @@
 
 #[cfg(test)]
 mod attribute_tests;
-mod books;
-mod lives;
+mod lifecycle;
+mod planning;
 mod time;
 
 use crate::core::{

@@ -156,7 +156,6 @@ pub fn handler_start<H: PreForkHooks + ?Sized>(
         }
         monitor.attributes.derive_check();
     }
-    server.expect_children(monitor.max_clients());
     server.start()?;
     monitor.post_event(Event::Forkoff);
     monitor.arm_timeout_check();

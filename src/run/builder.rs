@@ -97,12 +97,12 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
     /// # Panics
     ///
     /// When the hook `handler_start` does.
-    pub fn start(self) -> Result<PreFork<H, S>, Error> {
+    pub fn start(mut self) -> Result<PreFork<H, S>, Error> {
         let attributes = Attributes::from(self.config);
         if attributes.thread_check == ThreadCheck::Refuse {
             Threads::open().expect_one()?;
         }
-        check_channel(&self.server, attributes.comm_channel)
+        check_channel(&mut self.server, attributes.comm_channel)
             .map_err(|error| Error::new(Operation::Start, "the server", error))?;
         let private = usize::from(attributes.comm_channel == CommChannel::Private);
         limits::ensure_open_files(attributes.max_clients, DESCRIPTORS_A_CHILD + private)?;

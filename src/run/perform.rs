@@ -70,6 +70,9 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         let Some(contact) = contact.filter(|contact| !contact.is_dead()) else {
             return;
         };
+        if signal == Signal::Interrupt {
+            self.server.before_stop();
+        }
         // A child that has ended and was not reaped yet takes a signal without an error; what fails
         // is a child that has changed its user.
         if let Err(error) = contact.process.signal(signal) {

@@ -102,7 +102,7 @@ fn one_client_and_fifty_idle_children(world: &mut World) {
 /// All connections are there, and their requests, before the children begin.
 /// (Where an attempt to accept may be a wait, one that takes its time looks like one, and is followed by a look:
 /// slowed down by the tracing, that is each of them. That fast ones are followed by none is asked in
-/// `src/servers/accept/queue.rs`.)
+/// `src/core/accept/backlog_streak.rs`.)
 fn a_queue_that_is_never_empty(world: &mut World) {
     guard(world, &["--children", "4"], [50, 250], queued);
 }

@@ -63,11 +63,15 @@ const CHILD: [&str; 2] = ["last_ack", "start_time"];
 struct Server;
 
 impl ChildServer for Server {
+    fn inner(&mut self) -> Option<&mut dyn ChildServer> {
+        None
+    }
+
     fn start(&mut self) -> io::Result<()> {
         Ok(())
     }
     fn stop(&mut self) {}
-    fn send_ack(&self) -> Option<Duration> {
+    fn send_ack(&mut self) -> Option<Duration> {
         None
     }
     fn set_send_ack(&mut self, _: Option<Duration>) {}

@@ -54,6 +54,10 @@ struct Server {
 }
 
 impl ChildServer for Server {
+    fn inner(&mut self) -> Option<&mut dyn ChildServer> {
+        None
+    }
+
     fn start(&mut self) -> io::Result<()> {
         self.started = true;
         Ok(())
@@ -61,7 +65,7 @@ impl ChildServer for Server {
     fn stop(&mut self) {
         self.stopped = true;
     }
-    fn send_ack(&self) -> Option<Duration> {
+    fn send_ack(&mut self) -> Option<Duration> {
         self.send_ack
     }
     fn set_send_ack(&mut self, interval: Option<Duration>) {

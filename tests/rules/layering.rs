@@ -24,7 +24,7 @@ const FLOORS: [&str; 7] = [
 ];
 
 /// The rooms of the core, from the top to the bottom; those on one line may import each other.
-const CORE: [&[&str]; 10] = [
+const CORE: [&[&str]; 12] = [
     &["simulation"],
     &["monitor"],
     &["pool"],
@@ -39,7 +39,9 @@ const CORE: [&[&str]; 10] = [
         "signal_policy",
         "slow_hooks",
     ],
-    &["config", "cut", "comm"],
+    &["config", "cut"],
+    &["accept"],
+    &["comm"],
     &["wire"],
     &["child"],
     &["time", "error"],

@@ -29,6 +29,10 @@ struct Thingy {
 }
 
 impl ChildServer for Thingy {
+    fn inner(&mut self) -> Option<&mut dyn ChildServer> {
+        None
+    }
+
     fn start(&mut self) -> io::Result<()> {
         self.calls.borrow_mut().push("start".into());
         Ok(())
@@ -36,7 +40,7 @@ impl ChildServer for Thingy {
     fn stop(&mut self) {
         self.calls.borrow_mut().push("stop".into());
     }
-    fn send_ack(&self) -> Option<Duration> {
+    fn send_ack(&mut self) -> Option<Duration> {
         self.calls.borrow_mut().push("send_ack".into());
         self.send_ack
     }
@@ -209,7 +213,10 @@ fn handler_start_does_what_the_original_asserted() {
         ["send_ack", "set_send_ack Some(5s)", "start"],
         "the interval is set before the server is started, and it is started once"
     );
-    assert_eq!(prefork.server().send_ack(), Some(Duration::from_secs(5)));
+    assert_eq!(
+        prefork.server_mut().send_ack(),
+        Some(Duration::from_secs(5))
+    );
     assert_eq!(
         prefork.hooks().seen,
         Some((Duration::from_secs(10), Some(Duration::from_secs(15)))),

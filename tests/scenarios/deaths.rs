@@ -5,18 +5,16 @@ use crate::subject::{
     Held, deaths, ends_well, expect_entry, expect_exit, expect_up, has_signal, hold, journal,
     last_words_are_heard, pids, send,
 };
-use crate::support::{
-    SOON, Scenarios, Server, Signal, World, connect, processes, scenarios, until,
-};
+use crate::support::{SOON, Scenarios, Signal, World, connect, processes, scenarios, until};
 
 pub const SCENARIOS: Scenarios = scenarios![
     a01_an_idle_child_that_is_killed_is_replaced,
     a01_idle_newcomers_that_are_killed_are_no_failed_starts,
     a02_a_busy_child_that_is_killed_costs_its_client_only,
-    g01_the_dead_of_a_large_pool_are_found_though_they_have_no_pidfd,
+    g01_the_dead_of_a_large_pool_are_found_though_signals_merge,
     g14_the_dead_of_a_large_pool_are_found_behind_a_stranger,
     a13_everything_that_a_killed_child_wrote_comes_before_its_death,
-    a14_the_dead_are_found_without_pidfd_and_without_sigchld,
+    a14_the_dead_are_found_without_sigchld,
     a17_processes_of_a_dead_child_are_left_alone,
     a18_a_child_that_left_its_session_or_group_is_told_and_reaped,
     a18_a_child_that_became_a_daemon_is_replaced_and_takes_no_connection,
@@ -24,10 +22,10 @@ pub const SCENARIOS: Scenarios = scenarios![
     b10_without_pidfds_children_are_found_dead_and_told_to_stop,
 ];
 
-/// The pidfd tells of the death, the child is reaped by its pid, and another is forked at once:
-/// having served, it was no failed start.
+/// SIGCHLD tells of the death, the child is reaped by its pid, and another is forked at once: having
+/// served, it was no failed start.
 ///
-/// Without the look at pidfds (`Source::Death` in `reap`): its exit is never seen.
+/// Without the look after SIGCHLD (`look_for_deaths`): its exit is seen a second later.
 fn a01_an_idle_child_that_is_killed_is_replaced(world: &mut World) {
     let server = world.spawn("serve", &["--min-spare", "2"]);
     let address = server.address();
@@ -97,11 +95,10 @@ fn a02_a_busy_child_that_is_killed_costs_its_client_only(world: &mut World) {
     assert_eq!(deaths(&server, "Killed"), 1);
 }
 
-/// The first 32 children have a pidfd each. For the others one SIGCHLD is as good as many: it has
-/// the parent look until it finds nobody dead.
+/// One SIGCHLD is as good as many: it has the parent look until it finds nobody dead.
 ///
 /// Without the look (`look_for_deaths`) they stay zombies.
-fn g01_the_dead_of_a_large_pool_are_found_though_they_have_no_pidfd(world: &mut World) {
+fn g01_the_dead_of_a_large_pool_are_found_though_signals_merge(world: &mut World) {
     kill_a_large_pool(world, &[]);
 }
 
@@ -114,7 +111,7 @@ fn g14_the_dead_of_a_large_pool_are_found_behind_a_stranger(world: &mut World) {
     assert!(stdout.contains("stranger: exit status: 0"), "{stdout}");
 }
 
-/// Kills every child of a pool in which the later ones have no pidfd; what the server printed.
+/// Kills every child of a large pool; what the server printed.
 fn kill_a_large_pool(world: &mut World, more: &[&str]) -> String {
     let size = ["--start", "150", "--min-spare", "150", "--max-spare", "190"];
     let limit = ["--max-clients", "200", "--quiet"];
@@ -146,12 +143,12 @@ fn a13_everything_that_a_killed_child_wrote_comes_before_its_death(world: &mut W
     subject::last_words_are_heard(world, "kill", "Killed signal: 9 (SIGKILL)");
 }
 
-/// Beside the pidfd and SIGCHLD the parent looks once a second for children of which neither would
-/// tell.
+/// Should SIGCHLD be lost, as when the program blocks it, the parent finds the dead all the same: it looks
+/// once a second.
 ///
 /// Without `look_at`: the first victim stays a zombie.
-fn a14_the_dead_are_found_without_pidfd_and_without_sigchld(world: &mut World) {
-    let flags = ["--without-pidfd", "--block-sigchld", "--min-spare", "2"];
+fn a14_the_dead_are_found_without_sigchld(world: &mut World) {
+    let flags = ["--block-sigchld", "--min-spare", "2"];
     let server = world.spawn("serve", &flags);
     let address = server.address();
     let mut held = Held::new(&address);
@@ -244,26 +241,17 @@ fn b01_everything_that_a_child_wrote_before_its_exit_comes_before_its_death(worl
     last_words_are_heard(world, "0", "Finished exit status: 0");
 }
 
-fn has_pidfd(server: &Server) -> bool {
-    let descriptors = server.descriptors();
-    let mut targets = descriptors.iter().map(|(_, target)| target.as_str());
-    targets.any(|target| target == "anon_inode:[pidfd]")
-}
-
-/// SIGCHLD takes its place, and signals go to the pid of a child that has not been reaped, which is
-/// nobody else's.
+/// No pidfd is made: SIGCHLD tells of a death, and signals go to the pid of a child that the kernel says is
+/// ours and was not reaped, which is nobody else's.
 ///
-/// Without the look after SIGCHLD (`look_for_deaths`): its exit is never seen.
+/// Without the look after SIGCHLD (`look_for_deaths`): its exit is seen a second later.
 fn b10_without_pidfds_children_are_found_dead_and_told_to_stop(world: &mut World) {
-    let usual = world.spawn("serve", &[]);
-    usual.address();
-    expect_up(&usual, 2);
-    assert!(has_pidfd(&usual), "a pidfd looks like that");
-    ends_well(&usual);
-    let server = world.spawn("serve", &["--without-pidfd", "--timeout", "1000"]);
+    let server = world.spawn("serve", &["--timeout", "1000"]);
     let address = server.address();
     expect_up(&server, 2);
-    assert!(!has_pidfd(&server));
+    let descriptors = server.descriptors();
+    let is_pidfd = |(_, target): &(_, String)| target == "anon_inode:[pidfd]";
+    assert!(!descriptors.iter().any(is_pidfd));
     let mut held = Held::new(&address);
     send(held.pid, Signal::SIGKILL);
     held.client.gone();

@@ -18,6 +18,7 @@ mod board;
 mod by_hand;
 mod chaos;
 mod chatter;
+mod clients;
 mod clocks;
 mod conn;
 mod containers;
@@ -33,6 +34,7 @@ mod harness;
 mod injection;
 mod life;
 mod limits;
+mod listeners;
 mod listening;
 mod orphans;
 mod output;
@@ -82,11 +84,13 @@ const PROGRAMS: &[Programs] = &[
     by_hand::PROGRAMS,
     chaos::PROGRAMS,
     chatter::PROGRAMS,
+    clients::PROGRAMS,
     clocks::PROGRAMS,
     conn::PROGRAMS,
     dispositions::PROGRAMS,
     exec::PROGRAMS,
     harness::PROGRAMS,
+    listeners::PROGRAMS,
     listening::PROGRAMS,
     orphans::PROGRAMS,
     output::PROGRAMS,
@@ -113,6 +117,7 @@ const SCENARIOS: &[(&str, Scenarios)] = scenarios_of![
     chaos,
     chatter,
     chatter::floods,
+    clients,
     clocks,
     conn,
     conn::blocking,
@@ -132,6 +137,7 @@ const SCENARIOS: &[(&str, Scenarios)] = scenarios_of![
     harness::world,
     life,
     limits,
+    listeners,
     orphans,
     output,
     parents_hooks,

@@ -35,6 +35,10 @@ struct Mine {
 }
 
 impl ChildServer for Mine {
+    fn inner(&mut self) -> Option<&mut dyn ChildServer> {
+        Some(&mut self.tcp)
+    }
+
     /// `connect`.
     fn start(&mut self) -> io::Result<()> {
         println!("connect");
@@ -51,22 +55,6 @@ impl ChildServer for Mine {
         });
         comm.when_told_to_stop(|| eprintln!("signal_int"));
         self.tcp.resume_accept(comm)
-    }
-
-    fn stop(&mut self) {
-        self.tcp.stop();
-    }
-    fn send_ack(&self) -> Option<Duration> {
-        self.tcp.send_ack()
-    }
-    fn expect_children(&mut self, max_clients: usize) {
-        self.tcp.expect_children(max_clients);
-    }
-    fn set_send_ack(&mut self, interval: Option<Duration>) {
-        self.tcp.set_send_ack(interval);
-    }
-    fn lost(&mut self) -> Option<io::Error> {
-        self.tcp.lost()
     }
 }
 

@@ -79,7 +79,7 @@ fn f03_a_second_thread_refuses_the_start(world: &mut World) {
 
 fn a_thread_that_comes_later_shuts_down(world: &mut World) {
     let server = world.spawn("serve", &["--thread-after-start"]);
-    assert_eq!(server.wait(SOON).code(), Some(0));
+    assert_eq!(server.wait(SOON).code(), Some(1), "run has failed");
     expect_entry(&server, "error", 0);
     assert_eq!(pids(&server, "forked"), []);
     assert!(server.stderr().contains("pesky"));
@@ -89,7 +89,7 @@ fn a_thread_that_comes_later_shuts_down(world: &mut World) {
 /// one is an error. What is opened closes on exec.
 fn b08_a_thread_that_comes_between_two_forks_shuts_down(world: &mut World) {
     let server = world.spawn("serve", &["--start", "5", "--thread-at-fork", "3"]);
-    assert_eq!(server.wait(SOON).code(), Some(0));
+    assert_eq!(server.wait(SOON).code(), Some(1), "run has failed");
     let error = expect_entry(&server, "error", 0);
     assert_eq!(error.rest, "threads");
     assert_eq!(pids(&server, "forked").len(), 2);

@@ -164,12 +164,6 @@ pub const UNLINKS: &[i64] = &[libc::SYS_unlink, libc::SYS_unlinkat];
 #[cfg(not(target_arch = "x86_64"))]
 pub const UNLINKS: &[i64] = &[libc::SYS_unlinkat];
 
-/// The system calls by which a file is given a mode.
-#[cfg(target_arch = "x86_64")]
-pub const CHMODS: &[i64] = &[libc::SYS_chmod, libc::SYS_fchmodat];
-#[cfg(not(target_arch = "x86_64"))]
-pub const CHMODS: &[i64] = &[libc::SYS_fchmodat];
-
 /// Whether a process sleeps in its wait for a connection.
 pub fn sleeps_in_epoll(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();

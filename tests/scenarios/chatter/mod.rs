@@ -342,5 +342,5 @@ fn c14_a_read_error_ends_the_server_if_errors_are_to(world: &mut World) {
     assert_eq!(held.client.read_line(), "done");
     held.is_served();
     drop(held);
-    assert_eq!(server.wait(SOON).code(), Some(0));
+    assert_eq!(server.wait(SOON).code(), Some(1), "run has failed");
 }

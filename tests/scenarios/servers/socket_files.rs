@@ -203,11 +203,11 @@ fn j05_directory_that_is_locked_is_waited_for(world: &mut World) {
     drop(locked);
     ask(&server.address(), "pid");
     stop(&server);
-    // Not for ever.
+    // Not for ever, and it starts then: see a_directory_that_cannot_be_locked_is_a_warning.
     let _locked = lock();
     let server = world.spawn("unix", &["--path", text(&path)]);
-    let error = format!("open {}: locked by another process", directory.display());
-    assert_eq!(refused(&server), error);
+    ask(&server.address(), "pid");
+    stop(&server);
 }
 
 /// Of fifty that start at once on one path, with a stale file in the way, exactly one wins.

@@ -49,9 +49,6 @@ fn run(args: &Args) -> Result<(), Error> {
     if args.has("--thread-before-start") {
         spawn_thread();
     }
-    if args.has("--without-pidfd") {
-        seccomp::refuse("pidfd_open", nix::errno::Errno::ENOSYS).expect("a filter");
-    }
     // A descriptor of the program's own, for every child.
     let _file = args.value("--open").map(File::open);
     let mut prefork = builder(args).start()?;
@@ -62,7 +59,10 @@ fn run(args: &Args) -> Result<(), Error> {
     }
     // A child of the program's own, which is dead soon and is not waited for until the end.
     let stranger = args.has("--stranger").then(|| Command::new("true").spawn());
-    println!("{}", prefork.run()?);
+    // The report of a server that has failed as well.
+    let outcome = prefork.run();
+    println!("{}", prefork.monitor().report());
+    outcome?;
     if let Some(Ok(mut stranger)) = stranger {
         println!("stranger: {}", stranger.wait().unwrap());
     }
@@ -168,13 +168,13 @@ pub fn hold(address: &Address, count: usize) -> Vec<Held> {
 
 /// Stops the server in an orderly way. Whatever has happened to it, its parent holds no more
 /// descriptors than it had before the first fork and those of the children that live: two outputs
-/// and a pidfd each.
+/// each.
 #[track_caller]
 pub fn ends_well(server: &Server) {
     if let Some(at_start) = descriptors_at_start(server) {
         until("no descriptors left over in the parent", SOON, || {
             let living = server.children().len() + server.zombies().len();
-            (server.descriptors().len() <= at_start + 3 * living).then_some(())
+            (server.descriptors().len() <= at_start + 2 * living).then_some(())
         });
     }
     assert_eq!(server.stop(Signal::SIGTERM, SOON).code(), Some(0));

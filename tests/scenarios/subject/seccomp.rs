@@ -15,14 +15,6 @@ pub(super) fn refuse_forks(error: Errno) -> io::Result<()> {
     refuse_number(libc::SYS_clone3, error)
 }
 
-/// Has the call of that name fail.
-pub(super) fn refuse(call: &str, error: Errno) -> io::Result<()> {
-    match call {
-        "pidfd_open" => refuse_number(libc::SYS_pidfd_open, error),
-        _ => panic!("the number of {call} is not known here"),
-    }
-}
-
 #[allow(unsafe_code)]
 fn refuse_number(call: libc::c_long, error: Errno) -> io::Result<()> {
     // The number of the call is the first word of what the filter sees.

@@ -37,7 +37,7 @@ fn until_the_oldest_have_all(address: &Address) {
 
 // The scenarios.
 
-/// Without the wait in accept (`Stance::takes_turns` never true) a few children have it all.
+/// Without the wait in accept (`WaitMode::new` always `Epoll`) a few children have it all.
 fn children_take_turns(world: &mut World) {
     let (server, address) = pool(world, &["--order", "in-turn"]);
     until_they_take_turns(&address);
