@@ -1,4 +1,4 @@
-//! Chaos for long: what `tests/chaos.rs` does in seconds, for as long as `CHAOS_SECONDS` says, with
+//! Chaos for long: what `tests/scenarios/chaos.rs` does in seconds, for as long as `CHAOS_SECONDS` says, with
 //! times. Fails if a connection is lost for no reason, if one is left behind, or if an orphan stays.
 //!
 //! Each part is a scenario of the test harness and has its deadline, its limit of processes and its

@@ -12,11 +12,14 @@ use prefork_server::{
 };
 use std::io::{self, BufRead, BufReader, Write};
 
-/// Sends every line back, until the client has no more to say.
+/// Sends every line back, until the client has no more to say, or is idle when the child is told to stop.
 fn echo<S: Stream>(conn: Conn<S>) -> io::Result<()> {
     let mut reader = BufReader::new(&conn);
     let mut line = Vec::new();
-    while reader.read_until(b'\n', &mut line)? > 0 {
+    while !reader.buffer().is_empty() || conn.wait_for_request(None)? {
+        if reader.read_until(b'\n', &mut line)? == 0 {
+            break;
+        }
         (&conn).write_all(&line)?;
         line.clear();
     }

@@ -32,6 +32,11 @@ impl ConnClass for EchoServer {
         println!("Conn session {} started", session.id());
     }
 
+    // Not in the original: a stop does not wait for a client that is idle.
+    fn handler_stopping(&mut self, session: &mut Session) {
+        session.shutdown();
+    }
+
     fn handler_stop(&mut self, session: &mut Session) {
         defaults::handler_stop(self, session);
         println!("Conn session {} stopped", session.id());

@@ -40,6 +40,10 @@ impl UdpServer {
 }
 
 impl ChildServer for UdpServer {
+    fn inner(&mut self) -> Option<&mut dyn ChildServer> {
+        None
+    }
+
     /// Non-blocking: of the children that are woken for a datagram one gets it, and the others must
     /// not be stuck then.
     fn start(&mut self) -> io::Result<()> {
@@ -55,7 +59,7 @@ impl ChildServer for UdpServer {
         self.socket = None;
     }
 
-    fn send_ack(&self) -> Option<Duration> {
+    fn send_ack(&mut self) -> Option<Duration> {
         self.send_ack
     }
 

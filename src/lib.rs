@@ -157,7 +157,10 @@ pub use hooks::{ChildServer, DefaultHooks, PreForkHooks, Start, comm::Comm, defa
 pub use observe::Observer;
 pub use run::{Builder, PreFork, Turn};
 pub use servers::{ExecServer, TcpServer, UnixServer};
-pub use sys::{fd_registry::PreForkId, link::Wake};
+pub use sys::{
+    fd_registry::PreForkId,
+    link::{Interest, Wake},
+};
 
 /// The programs in the documents, compiled with the documentation tests.
 #[cfg(doctest)]

@@ -21,9 +21,15 @@ use std::{collections::VecDeque, io, time::Duration};
 pub enum Event<'a> {
     /// The server starts: the first event, before the hook `handler_start`.
     Starting,
-    /// The server object listens. After `handler_start`, whose default has it open its socket.
-    ListenerOpened,
-    /// The server has started, and nothing is forked yet. Right after [`ListenerOpened`](Self::ListenerOpened).
+    /// The server object listens on a socket: one event for each that
+    /// [`ChildServer::listeners`](crate::ChildServer::listeners) names. After `handler_start`, whose default
+    /// has the object open them.
+    #[non_exhaustive]
+    ListenerOpened {
+        /// What people call it: `127.0.0.1:80`, `/run/x.sock`.
+        name: &'a str,
+    },
+    /// The server has started, and nothing is forked yet. Right after the sockets.
     Started,
     /// A child was forked. After the hook `server_forked`.
     #[non_exhaustive]
@@ -95,8 +101,12 @@ pub enum Event<'a> {
     Relieved,
     /// The shutdown begins. After the hook `handler_shutdown`, whose default begins it.
     ShuttingDown,
-    /// The server object has closed its socket: all children have ended. After the hook `handler_stop`.
-    ListenerClosed,
+    /// A socket that was told of is closed, and all children have ended. After the hook `handler_stop`.
+    #[non_exhaustive]
+    ListenerClosed {
+        /// What it was called when it was opened.
+        name: &'a str,
+    },
     /// The server has ended: the last event. A server that is merely dropped does without this one and
     /// [`ListenerClosed`](Self::ListenerClosed).
     Ended,

@@ -1,6 +1,7 @@
 //! The pure core: what is believed of the children, what is decided about them, and when. No system
 //! call, no clock, no descriptor: time is an argument, effects are queued as tasks.
 
+pub(crate) mod accept;
 pub(crate) mod alarms;
 pub(crate) mod backoff;
 pub(crate) mod child;

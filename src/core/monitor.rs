@@ -3,10 +3,10 @@
 
 #[cfg(test)]
 mod attribute_tests;
-mod books;
 #[cfg(test)]
 mod event_tests;
-mod lives;
+mod lifecycle;
+mod planning;
 mod time;
 
 use crate::core::{

@@ -24,6 +24,9 @@ const SAY_AGAIN: Duration = Duration::from_millis(100);
 /// How long a child waits for its client before it gets out of the way of connections for others.
 const ASIDE_AFTER: Duration = Duration::from_millis(20);
 
+/// An ACK is fresh for this part of the interval at which they are sent.
+const FRESH: u32 = 16;
+
 /// The child's end of the wire, handed to [`ChildServer::resume_accept`](crate::ChildServer::resume_accept).
 ///
 /// A server says `busy` when it has a connection in hand and `not_busy` when it can take one, and
@@ -36,8 +39,11 @@ pub struct Comm {
 struct Shared<L: ?Sized = dyn Link> {
     channel: Arc<Channel>,
     coalesce: bool,
+    max_clients: Cell<usize>,
     interval: Cell<Option<Duration>>,
     next_ack: Cell<Option<Time>>,
+    /// Whether the child is to leave after the connection in hand, by its own wish.
+    leaves: Cell<bool>,
     when_orphaned: RefCell<Vec<Box<dyn FnOnce()>>>,
     orphaned: Cell<bool>,
     when_told_to_stop: RefCell<Vec<Box<dyn FnOnce()>>>,
@@ -59,8 +65,10 @@ impl Comm {
             shared: Rc::new(Shared {
                 channel: Arc::new(Channel::new(sink, words)),
                 coalesce,
+                max_clients: Cell::new(usize::MAX),
                 interval: Cell::new(None),
                 next_ack: Cell::new(None),
+                leaves: Cell::new(false),
                 when_orphaned: RefCell::default(),
                 orphaned: Cell::new(false),
                 when_told_to_stop: RefCell::default(),
@@ -130,15 +138,39 @@ impl Comm {
         self.shared.coalesce
     }
 
-    /// Whether the child should leave after the connection in hand: it was told to, or the parent
-    /// is gone.
+    /// How many children there may be at a time: the attribute `max_clients`, as it was at the fork.
+    pub fn max_clients(&self) -> usize {
+        self.shared.max_clients.get()
+    }
+
+    pub(crate) fn set_max_clients(&self, children: usize) {
+        self.shared.max_clients.set(children);
+    }
+
+    /// Whether the child should leave after the connection in hand: it was told to, the parent is gone, or
+    /// [`leave_after_this`](Self::leave_after_this) was called.
     pub fn shutdown_requested(&self) -> bool {
-        let leaving = self.shared.link.stop_requested() || self.is_orphaned();
+        let leaving = self.shared.link.stop_requested() || self.is_orphaned() || self.is_leaving();
         if leaving {
             self.shared.channel.leaving.store(true, Ordering::Relaxed);
         }
         self.shared.notice_stop();
         leaving
+    }
+
+    /// Has the child leave after the connection in hand, of its own wish: it takes no other, and the parent
+    /// replaces it, as at `max_requests`. For a child that has lost what it serves with, such as its
+    /// connection to a database: a new one makes itself a new one.
+    ///
+    /// Nothing is said to the parent now, and there is no way back. A server with an accept loop of its own
+    /// finds [`shutdown_requested`](Self::shutdown_requested) true from now on.
+    pub fn leave_after_this(&self) {
+        self.shared.leaves.set(true);
+    }
+
+    /// Whether [`leave_after_this`](Self::leave_after_this) was called.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.shared.leaves.get()
     }
 
     /// Whether the parent is gone, or has closed the pipe of this child. The first time that this turns out true, what was given to
@@ -215,11 +247,11 @@ impl Comm {
         })
     }
 
-    /// Gets out of the way of connections that are for others. Whoever has waited on a listener is asked
-    /// for each connection that comes while it is busy, before those who have nothing to do: that is dear
-    /// where many are busy, and cheap where they are so for a moment.
-    pub(crate) fn stand_aside(&self) {
-        self.shared.link.stand_aside();
+    /// Takes no wake-ups for connections until the next [`wait`](Self::wait). The kernel asks every
+    /// child that has waited on a listener, also while it is busy, before those that wait now: that
+    /// costs much where many are busy for long, and little where they are busy for a moment.
+    pub(crate) fn leave_wakeups(&self) {
+        self.shared.link.leave_wakeups();
     }
 
     /// Sends the ACKs that are due. The waits do it by themselves; this is for a server that is kept
@@ -238,6 +270,25 @@ impl Comm {
         self.say_what_is_due(|| now.unwrap_or_else(|| self.now()))
     }
 
+    /// Says that something begins that may take long, a connection or the work on what has arrived: with an
+    /// ACK, unless the last one is fresh. The parent counts silence from there, so work that takes less than
+    /// `timeout` is not taken for a hang, whenever it began between two ACKs that were due.
+    ///
+    /// These are at most 32 ACKs in a `timeout`. `now` is for a caller that has just looked at the clock;
+    /// without it the kernel's tick is looked at.
+    pub(crate) fn begin(&self, now: Option<Time>) -> io::Result<()> {
+        let shared = &self.shared;
+        let (Some(due), Some(interval)) = (shared.next_ack.get(), shared.interval.get()) else {
+            return self.say_what_is_due(|| Time::START);
+        };
+        let now = now.unwrap_or_else(|| shared.link.now_or_so());
+        if due.since(now) < interval - interval / FRESH {
+            shared.next_ack.set(Some(now + interval));
+            return self.send_ack();
+        }
+        self.say_what_is_due(|| now)
+    }
+
     /// Waits for `duration`, sending the ACKs that are due; less if the child should leave.
     ///
     /// # Errors
@@ -252,37 +303,89 @@ impl Comm {
         Ok(())
     }
 
-    /// Waits until a connection is ready, sending the ACKs that are due, until `deadline` at most.
-    /// False when that has passed.
-    pub(crate) fn wait_stream(
+    /// Waits until a connection is ready for what `interest` says, for `timeout` at most, sending the ACKs
+    /// that are due: for a server that reads and writes by itself, in non-blocking mode. False when the time
+    /// has passed; `None` waits for as long as it takes.
+    ///
+    /// It goes on when the child is told to stop, or has lost its parent: whoever has a client in hand serves
+    /// it. [`shutdown_requested`](Self::shutdown_requested) tells.
+    ///
+    /// # Errors
+    ///
+    /// When the operating system refuses to wait.
+    pub fn wait_stream(
+        &self,
+        stream: BorrowedFd<'_>,
+        interest: Interest,
+        timeout: Option<Duration>,
+    ) -> io::Result<bool> {
+        self.wait_until(stream, interest, self.deadline(timeout))
+    }
+
+    /// As [`wait_stream`](Self::wait_stream), until `deadline` at most.
+    pub(crate) fn wait_until(
         &self,
         stream: BorrowedFd<'_>,
         interest: Interest,
         deadline: Option<Time>,
     ) -> io::Result<bool> {
         loop {
-            // OK to go on without the parent: the client in hand is served for as long as it lasts.
-            let _ = self.say_what_is_due(|| self.now());
-            self.shared.notice_stop();
-            let mut patience = self.shared.patience(deadline);
-            let is_asked = self.shared.link.is_asked();
-            if is_asked {
-                patience = Some(patience.map_or(ASIDE_AFTER, |patience| patience.min(ASIDE_AFTER)));
-            }
-            match self.shared.link.wait_stream(stream, interest, patience)? {
-                Wake::Ready => {
-                    // The parent's end may have been found in the same look.
-                    self.shared.notice_orphaned();
-                    return Ok(true);
-                }
-                Wake::Stop => self.shared.notice_orphaned(),
-                Wake::Timer if is_asked => self.stand_aside(),
-                Wake::Timer => {}
-            }
-            if deadline.is_some_and(|deadline| deadline <= self.shared.link.now()) {
-                return Ok(false);
+            let wait = |patience| self.shared.link.wait_stream(stream, interest, patience);
+            match self.wait_once(deadline, wait)? {
+                Wake::Ready => return Ok(true),
+                Wake::Stop | Wake::Timer if self.has_passed(deadline) => return Ok(false),
+                Wake::Stop | Wake::Timer => {}
             }
         }
+    }
+
+    /// Waits until a connection is ready, until `deadline` at most, and no longer than until the child should
+    /// leave. What has arrived by then is told first.
+    pub(crate) fn wait_request(
+        &self,
+        stream: BorrowedFd<'_>,
+        interest: Interest,
+        deadline: Option<Time>,
+    ) -> io::Result<Wake> {
+        loop {
+            let leaving = self.shutdown_requested();
+            let deadline = if leaving { Some(Time::START) } else { deadline };
+            let wait = |patience| self.shared.link.wait_request(stream, interest, patience);
+            match self.wait_once(deadline, wait)? {
+                Wake::Ready => return Ok(Wake::Ready),
+                Wake::Stop | Wake::Timer if leaving => return Ok(Wake::Stop),
+                Wake::Stop | Wake::Timer if self.has_passed(deadline) => return Ok(Wake::Timer),
+                Wake::Stop | Wake::Timer => {}
+            }
+        }
+    }
+
+    /// One wait for a client, as long as nothing else is due.
+    fn wait_once(
+        &self,
+        deadline: Option<Time>,
+        wait: impl FnOnce(Option<Duration>) -> io::Result<Wake>,
+    ) -> io::Result<Wake> {
+        // OK to go on without the parent: the client in hand is served for as long as it lasts.
+        let _ = self.say_what_is_due(|| self.now());
+        self.shared.notice_stop();
+        let mut patience = self.shared.patience(deadline);
+        let is_asked = self.shared.link.is_asked();
+        if is_asked {
+            patience = Some(patience.map_or(ASIDE_AFTER, |patience| patience.min(ASIDE_AFTER)));
+        }
+        let wake = wait(patience)?;
+        match wake {
+            // The parent's end may have been found in the same look.
+            Wake::Ready | Wake::Stop => self.shared.notice_orphaned(),
+            Wake::Timer if is_asked => self.leave_wakeups(),
+            Wake::Timer => {}
+        }
+        Ok(wake)
+    }
+
+    fn has_passed(&self, deadline: Option<Time>) -> bool {
+        deadline.is_some_and(|deadline| deadline <= self.now())
     }
 
     /// Whoever waits until something is due needs to know the moment: with a clock that is late it would wait

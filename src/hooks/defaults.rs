@@ -157,7 +157,6 @@ pub fn handler_start<H: PreForkHooks + ?Sized>(
         }
         monitor.attributes.derive_check();
     }
-    server.expect_children(monitor.max_clients());
     server.start()?;
     monitor.post_known(Posted::Forkoff);
     monitor.arm_timeout_check();

@@ -4,38 +4,92 @@
 use crate::{
     core::{config::CommChannel, monitor::Monitor},
     hooks::comm::Comm,
+    listeners::ListenerStatus,
 };
 use std::{fmt, io, time::Duration};
 
 /// The object that holds the socket in the parent and accepts on it in each child.
 ///
-/// [`TcpServer`](crate::TcpServer) and [`UnixServer`](crate::UnixServer) are two; write your own for
-/// anything that children can share.
+/// [`TcpServer`](crate::TcpServer) and [`UnixServer`](crate::UnixServer) are two, and any other kind
+/// of listening socket is served by [`StreamServer`](crate::servers::StreamServer); write your own
+/// for anything else that children can share.
+///
+/// # Wrapping another server
+///
+/// A server that wraps another returns it from [`inner`](Self::inner). Every method that it does not
+/// write itself is then that of the inner server, also the methods that later versions add.
 pub trait ChildServer {
+    /// The server that this one wraps, or `None`. Has no default, so that no wrapper forgets it.
+    ///
+    /// ```
+    /// use prefork_server::{ChildServer, Comm, TcpServer};
+    /// use std::io;
+    ///
+    /// struct Mine(TcpServer);
+    ///
+    /// impl ChildServer for Mine {
+    ///     fn inner(&mut self) -> Option<&mut dyn ChildServer> {
+    ///         Some(&mut self.0)
+    ///     }
+    ///
+    ///     fn resume_accept(&mut self, comm: &mut Comm) -> io::Result<()> {
+    ///         eprintln!("about to accept");
+    ///         self.0.resume_accept(comm)
+    ///     }
+    /// }
+    /// ```
+    fn inner(&mut self) -> Option<&mut dyn ChildServer>;
+
     /// Opens the socket. Runs in the parent, once, before the first fork; must not accept.
+    ///
+    /// Default: that of the inner server; an error without one.
     ///
     /// # Errors
     ///
     /// Whatever keeps the socket from being opened. Nothing is forked then, and
     /// [`Builder::start`](crate::Builder::start) fails with it. An [`Error`](crate::Error) converted
     /// into the `io::Error` comes through as it is.
-    fn start(&mut self) -> io::Result<()>;
+    fn start(&mut self) -> io::Result<()> {
+        match self.inner() {
+            Some(inner) => inner.start(),
+            None => Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                "the server implements no `start`, and `inner` returns none that does",
+            )),
+        }
+    }
 
     /// Closes the socket and removes what it left in the file system. Runs in the parent, last, when
     /// every child has been reaped; also after a `start` that failed. Never runs in a child.
-    fn stop(&mut self);
+    ///
+    /// Default: that of the inner server; without one there is nothing to remove.
+    fn stop(&mut self) {
+        if let Some(inner) = self.inner() {
+            inner.stop();
+        }
+    }
 
     /// The interval of the ACKs that a child sends by itself; `None` means none.
-    fn send_ack(&self) -> Option<Duration>;
+    ///
+    /// Default: that of the inner server; without one `None`.
+    fn send_ack(&mut self) -> Option<Duration> {
+        self.inner()?.send_ack()
+    }
 
     /// Sets that interval. The default of `handler_start` calls it with `timeout` / 2 unless one was
     /// set before.
-    fn set_send_ack(&mut self, interval: Option<Duration>);
-
-    /// Told how many children there may be at a time: `max_clients`. The default of `handler_start`
-    /// calls it in the parent, before [`start`](Self::start). Default: does nothing.
-    fn expect_children(&mut self, max_clients: usize) {
-        let _ = max_clients;
+    ///
+    /// Default: that of the inner server.
+    ///
+    /// # Panics
+    ///
+    /// The default panics without an inner server: the children would send no ACK, and be ended for
+    /// their silence. So [`Builder::start`](crate::Builder::start) panics where there is a `timeout`.
+    fn set_send_ack(&mut self, interval: Option<Duration>) {
+        match self.inner() {
+            Some(inner) => inner.set_send_ack(interval),
+            None => panic!("the server implements no `set_send_ack`, and `inner` returns none"),
+        }
     }
 
     /// Serves until told to stop. Runs in the child, and the child ends when it returns.
@@ -45,23 +99,46 @@ pub trait ChildServer {
     /// What makes serving impossible. The child prints it to stderr and exits with code 103.
     fn resume_accept(&mut self, comm: &mut Comm) -> io::Result<()>;
 
+    /// Called in the parent right before a child is told to stop: the place to mend what a child may
+    /// have done to the socket that keeps others from hearing of it.
+    ///
+    /// Default: that of the inner server; without one nothing.
+    fn before_stop(&mut self) {
+        if let Some(inner) = self.inner() {
+            inner.before_stop();
+        }
+    }
+
     /// Asked in the parent after a child has ended with an error of `resume_accept`: is the socket
     /// unusable for good (a child can shut it down for everybody)? Then `handler_child` is called
-    /// with the error. Default: it is not.
+    /// with the error.
+    ///
+    /// Default: that of the inner server; without one it is not.
     fn lost(&mut self) -> Option<io::Error> {
-        None
+        self.inner()?.lost()
     }
 
     /// Whether `resume_accept` puts another program in the child's place. Such a program speaks for
     /// itself: the framework does not say the first ACK for it, and refuses
-    /// [`CommChannel::Private`], which it could not reach. Default: it does not.
-    fn execs(&self) -> bool {
-        false
+    /// [`CommChannel::Private`], which it could not reach.
+    ///
+    /// Default: that of the inner server; without one it does not.
+    fn execs(&mut self) -> bool {
+        self.inner().is_some_and(|inner| inner.execs())
+    }
+
+    /// The sockets that are listened on, with the number of connections that wait at each. In the
+    /// parent, while the server is started; may be asked at any time.
+    ///
+    /// Default: those of the inner server; without one none.
+    fn listeners(&mut self) -> Vec<ListenerStatus> {
+        self.inner()
+            .map_or_else(Vec::new, |inner| inner.listeners())
     }
 }
 
 /// An exec'd program has its stdout and knows of no other channel.
-pub(crate) fn check_channel(server: &dyn ChildServer, channel: CommChannel) -> io::Result<()> {
+pub(crate) fn check_channel(server: &mut dyn ChildServer, channel: CommChannel) -> io::Result<()> {
     if server.execs() && channel == CommChannel::Private {
         let reason = "comm_channel Private is out of the reach of a program that is exec'd";
         return Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
@@ -72,29 +149,35 @@ pub(crate) fn check_channel(server: &dyn ChildServer, channel: CommChannel) -> i
 macro_rules! forward_child_server {
     ($($type:ty),*) => {$(
         impl<S: ChildServer + ?Sized> ChildServer for $type {
+            fn inner(&mut self) -> Option<&mut dyn ChildServer> {
+                (**self).inner()
+            }
             fn start(&mut self) -> io::Result<()> {
                 (**self).start()
             }
             fn stop(&mut self) {
                 (**self).stop();
             }
-            fn send_ack(&self) -> Option<Duration> {
+            fn send_ack(&mut self) -> Option<Duration> {
                 (**self).send_ack()
             }
             fn set_send_ack(&mut self, interval: Option<Duration>) {
                 (**self).set_send_ack(interval);
             }
-            fn expect_children(&mut self, max_clients: usize) {
-                (**self).expect_children(max_clients);
-            }
             fn resume_accept(&mut self, comm: &mut Comm) -> io::Result<()> {
                 (**self).resume_accept(comm)
+            }
+            fn before_stop(&mut self) {
+                (**self).before_stop();
             }
             fn lost(&mut self) -> Option<io::Error> {
                 (**self).lost()
             }
-            fn execs(&self) -> bool {
+            fn execs(&mut self) -> bool {
                 (**self).execs()
+            }
+            fn listeners(&mut self) -> Vec<ListenerStatus> {
+                (**self).listeners()
             }
         }
     )*};
@@ -125,6 +208,7 @@ impl<'a> Start<'a> {
         comm: &'a mut Comm,
         server: &'a mut dyn ChildServer,
     ) -> Self {
+        comm.set_max_clients(monitor.max_clients());
         Self {
             monitor,
             comm,
@@ -176,5 +260,101 @@ impl fmt::Debug for Start<'_> {
             .field("comm", &self.comm)
             .field("resume_accept", &self.resume_accept)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Answers each question otherwise than the defaults do, and notes what it is told.
+    #[derive(Default)]
+    struct Inner {
+        told: Vec<&'static str>,
+        send_ack: Option<Duration>,
+    }
+
+    impl ChildServer for Inner {
+        fn inner(&mut self) -> Option<&mut dyn ChildServer> {
+            None
+        }
+        fn start(&mut self) -> io::Result<()> {
+            self.told.push("start");
+            Ok(())
+        }
+        fn stop(&mut self) {
+            self.told.push("stop");
+        }
+        fn send_ack(&mut self) -> Option<Duration> {
+            self.send_ack
+        }
+        fn set_send_ack(&mut self, interval: Option<Duration>) {
+            self.send_ack = interval;
+        }
+        fn resume_accept(&mut self, _: &mut Comm) -> io::Result<()> {
+            Ok(())
+        }
+        fn before_stop(&mut self) {
+            self.told.push("before_stop");
+        }
+        fn lost(&mut self) -> Option<io::Error> {
+            Some(io::Error::other("lost"))
+        }
+        fn execs(&mut self) -> bool {
+            true
+        }
+        fn listeners(&mut self) -> Vec<ListenerStatus> {
+            let name = "here".to_owned();
+            vec![ListenerStatus { name, queued: None }]
+        }
+    }
+
+    /// Writes nothing itself but what it must.
+    struct Wrapper(Option<Inner>);
+
+    impl ChildServer for Wrapper {
+        fn inner(&mut self) -> Option<&mut dyn ChildServer> {
+            self.0.as_mut().map(|inner| inner as &mut dyn ChildServer)
+        }
+        fn resume_accept(&mut self, _: &mut Comm) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// All that a wrapper, or a reference, has from the server in it.
+    fn has_all_of_inner(server: &mut dyn ChildServer) {
+        let interval = Some(Duration::from_secs(1));
+        server.start().expect("a start");
+        server.set_send_ack(interval);
+        server.before_stop();
+        server.stop();
+        assert_eq!(server.send_ack(), interval);
+        assert!(server.execs());
+        assert!(server.lost().is_some());
+        assert_eq!(server.listeners().len(), 1);
+    }
+
+    #[test]
+    fn a_wrapper_has_what_it_does_not_write_from_the_inner_server() {
+        let mut wrapper = Wrapper(Some(Inner::default()));
+        has_all_of_inner(&mut wrapper);
+        let told = wrapper.0.map(|inner| inner.told);
+        assert_eq!(told, Some(vec!["start", "before_stop", "stop"]));
+        has_all_of_inner(&mut &mut Inner::default());
+        let boxed: Box<dyn ChildServer> = Box::new(Wrapper(Some(Inner::default())));
+        has_all_of_inner(&mut Box::new(boxed));
+    }
+
+    #[test]
+    fn what_is_missing_both_ways_is_an_error_of_the_start() {
+        let error = Wrapper(None).start().expect_err("an error");
+        assert_eq!(error.kind(), io::ErrorKind::Unsupported);
+        let set = || Wrapper(None).set_send_ack(None);
+        assert!(std::panic::catch_unwind(set).is_err());
+        assert_eq!(Wrapper(None).send_ack(), None);
+        assert!(!Wrapper(None).execs());
+        assert!(Wrapper(None).lost().is_none());
+        assert!(Wrapper(None).listeners().is_empty());
+        Wrapper(None).stop();
     }
 }

@@ -109,11 +109,20 @@ impl Link for Rc<World> {
         self.asked.get()
     }
 
-    fn stand_aside(&self) {
+    fn leave_wakeups(&self) {
         self.asked.set(false);
     }
 
     fn wait_stream(
+        &self,
+        _: BorrowedFd<'_>,
+        _: Interest,
+        timeout: Option<Duration>,
+    ) -> io::Result<Wake> {
+        Ok(self.wait(timeout))
+    }
+
+    fn wait_request(
         &self,
         _: BorrowedFd<'_>,
         _: Interest,
@@ -204,6 +213,10 @@ pub(crate) struct RecordingServer {
 }
 
 impl ChildServer for RecordingServer {
+    fn inner(&mut self) -> Option<&mut dyn ChildServer> {
+        None
+    }
+
     fn start(&mut self) -> io::Result<()> {
         self.calls.note("start");
         if self.broken {
@@ -216,17 +229,13 @@ impl ChildServer for RecordingServer {
         self.calls.note("stop");
     }
 
-    fn send_ack(&self) -> Option<Duration> {
+    fn send_ack(&mut self) -> Option<Duration> {
         self.send_ack
     }
 
     fn set_send_ack(&mut self, interval: Option<Duration>) {
         self.calls.note(format!("set_send_ack {interval:?}"));
         self.send_ack = interval;
-    }
-
-    fn expect_children(&mut self, max_clients: usize) {
-        self.calls.note(format!("expect_children {max_clients}"));
     }
 
     fn resume_accept(&mut self, _: &mut Comm) -> io::Result<()> {

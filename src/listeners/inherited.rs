@@ -6,7 +6,7 @@ use crate::{
     core::error::{Error, Operation},
     sys::{
         fd_registry::Ours,
-        handed_over::{self, Family, Given, Kind},
+        handed_over::{self, Given, Kind},
     },
 };
 use std::{
@@ -14,7 +14,7 @@ use std::{
     ffi::OsString,
     fmt, io,
     os::{
-        fd::{OwnedFd, RawFd},
+        fd::{BorrowedFd, OwnedFd, RawFd},
         unix::ffi::OsStrExt,
     },
 };
@@ -196,9 +196,9 @@ fn announced() -> Result<Vec<Announced>, ListenFdsError> {
 /// Which of the sockets a server takes.
 #[derive(Clone, Debug)]
 pub(crate) enum Wanted {
-    /// All of its family.
+    /// All of its kind.
     All,
-    /// All of that name, which must be of its family.
+    /// All of that name, which must be of its kind.
     Named(String),
 }
 
@@ -211,8 +211,11 @@ pub(crate) struct Taken {
     pub(crate) given: Ours<Given>,
 }
 
-/// Takes the sockets of that family.
-pub(crate) fn take(wanted: &Wanted, family: Family) -> Result<Vec<Taken>, Error> {
+/// Takes the sockets that `fits` says are of the server's kind.
+pub(crate) fn take(
+    wanted: &Wanted,
+    fits: &dyn Fn(BorrowedFd<'_>) -> bool,
+) -> Result<Vec<Taken>, Error> {
     let failed = |object: String, error: io::Error| Error::new(Operation::TakeOver, object, error);
     let announced = announced().map_err(|error| failed("LISTEN_FDS".to_owned(), error.into()))?;
     let mut taken = Vec::new();
@@ -227,8 +230,8 @@ pub(crate) fn take(wanted: &Wanted, family: Family) -> Result<Vec<Taken>, Error>
             Wanted::Named(wanted) if wanted == name => true,
             Wanted::Named(_) => continue,
         };
-        let kind = handed_over::kind(*fd).map_err(failed)?;
-        match unfit(kind, family, *fd) {
+        let kind = handed_over::kind(*fd, fits).map_err(failed)?;
+        match unfit(kind, *fd) {
             None => taken.push(handed_over::duplicate(*fd).map_err(failed)?),
             // What is not asked for by name may be for another part of the program.
             Some(ListenFdsError::NoSocket(_) | ListenFdsError::WrongKind(_)) if !by_name => {
@@ -253,14 +256,12 @@ pub(crate) fn take(wanted: &Wanted, family: Family) -> Result<Vec<Taken>, Error>
         .collect())
 }
 
-fn unfit(kind: Kind, family: Family, fd: RawFd) -> Option<ListenFdsError> {
+fn unfit(kind: Kind, fd: RawFd) -> Option<ListenFdsError> {
     match kind {
+        Kind::Fitting { listens: true } => None,
+        Kind::Fitting { listens: false } => Some(ListenFdsError::NotListening(fd)),
+        Kind::OtherSocket => Some(ListenFdsError::WrongKind(fd)),
         Kind::NoSocket => Some(ListenFdsError::NoSocket(fd)),
-        Kind::Stream {
-            family: found,
-            listens,
-        } if found == family => (!listens).then_some(ListenFdsError::NotListening(fd)),
-        Kind::Stream { .. } | Kind::OtherSocket => Some(ListenFdsError::WrongKind(fd)),
     }
 }
 

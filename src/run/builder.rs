@@ -112,13 +112,13 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
     /// # Panics
     ///
     /// When the hook `handler_start` does.
-    pub fn start(self) -> Result<PreFork<H, S>, Error> {
+    pub fn start(mut self) -> Result<PreFork<H, S>, Error> {
         log::stand_in();
         let attributes = Attributes::from(self.config);
         if attributes.thread_check == ThreadCheck::Refuse {
             Threads::open().expect_one()?;
         }
-        check_channel(&self.server, attributes.comm_channel)
+        check_channel(&mut self.server, attributes.comm_channel)
             .map_err(|error| Error::new(Operation::Start, "the server", error))?;
         let private = usize::from(attributes.comm_channel == CommChannel::Private);
         limits::ensure_open_files(attributes.max_clients, DESCRIPTORS_A_CHILD + private)?;
@@ -164,9 +164,7 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
             inner.stop();
             return Err(Error::new(Operation::Start, "the server", error));
         }
-        inner.listens = true;
-        inner.parent.tell(&Event::ListenerOpened);
-        inner.parent.tell(&Event::Started);
+        inner.tell_start();
         Ok(())
     }
 }

@@ -70,6 +70,11 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     }
 
     fn signal(&mut self, child: ChildId, signal: Signal) {
+        let contact = self.parent.monitor.pool.contact(child);
+        let lives = contact.is_some_and(|contact| !contact.is_dead());
+        if lives && signal == Signal::Interrupt {
+            self.server.before_stop();
+        }
         // A child that has ended and was not reaped yet takes a signal without an error; what fails
         // is a child that has changed its user.
         if let Err(error) = self.parent.signal(child, signal) {

@@ -48,14 +48,12 @@ impl ChildSide for Simulated {
 struct ModelServer(Simulated);
 
 impl ChildServer for ModelServer {
-    fn start(&mut self) -> io::Result<()> {
-        Ok(())
+    fn inner(&mut self) -> Option<&mut dyn ChildServer> {
+        None
     }
 
-    fn stop(&mut self) {}
-
-    fn send_ack(&self) -> Option<Duration> {
-        None
+    fn start(&mut self) -> io::Result<()> {
+        Ok(())
     }
 
     fn set_send_ack(&mut self, _: Option<Duration>) {}

@@ -43,10 +43,9 @@ pub(crate) struct Loop<H, S, Y: System> {
     pub(super) lost: bool,
     /// Some child may have ended.
     pub(super) deaths_unknown: bool,
-    /// The server object has opened its socket.
-    pub(super) listens: bool,
     pub(super) done: bool,
-    /// Observers were told that all children are busy.
+    /// What observers were told of: the names of the sockets, and that all children are busy.
+    listeners: Vec<String>,
     saturated: bool,
     ready: Vec<Ready>,
     /// When the loop should have turned next, as known at the end of the last turn.
@@ -69,8 +68,8 @@ impl<H, S, Y: System> Loop<H, S, Y> {
             failure: None,
             lost: false,
             deaths_unknown: false,
-            listens: false,
             done: false,
+            listeners: Vec::new(),
             saturated: false,
             ready: Vec::new(),
             expected: None,
@@ -282,9 +281,21 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         self.parent.tell(&Event::Turn { next_in });
     }
 
+    /// What the server listens on, and that it has started.
+    pub(super) fn tell_start(&mut self) {
+        if self.parent.monitor.untold.is_observed() {
+            let listeners = self.server.listeners().into_iter();
+            self.listeners = listeners.map(|listener| listener.name).collect();
+        }
+        for name in &self.listeners {
+            self.parent.tell(&Event::ListenerOpened { name });
+        }
+        self.parent.tell(&Event::Started);
+    }
+
     fn tell_end(&mut self) {
-        if std::mem::take(&mut self.listens) {
-            self.parent.tell(&Event::ListenerClosed);
+        for name in std::mem::take(&mut self.listeners) {
+            self.parent.tell(&Event::ListenerClosed { name: &name });
         }
         self.parent.tell(&Event::Ended);
     }

@@ -6,6 +6,7 @@
 //! [`TcpServer::conn_class`](crate::TcpServer::conn_class). Its methods are lent a [`Session`]: the
 //! buffers, the [`Filter`] and the attributes that a class of the original inherits.
 
+mod bounds;
 mod class;
 pub mod defaults;
 mod driver;
@@ -16,12 +17,14 @@ mod pump;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod segmentation;
 mod session;
+mod times;
 
 #[cfg(test)]
 mod filter_tests;
 #[cfg(test)]
 mod session_tests;
 
+use self::bounds::{Bounds, too_slow};
 pub use self::{
     class::ConnClass,
     filter::{BlockFilter, Filter, Input, LineEnd, LineFilter, Record, StreamFilter},
@@ -34,13 +37,13 @@ use crate::{
     core::comm::Acker,
     hooks::comm::Comm,
     sys::{
+        accept::{Newcomer, canonical},
         credentials,
         link::Interest,
         sockets::{self, Blocking},
     },
 };
 use std::{
-    cell::Cell,
     fmt,
     io::{self, IoSlice, Read, Write},
     net::{Shutdown, SocketAddr, TcpStream},
@@ -51,23 +54,24 @@ use std::{
     time::Duration,
 };
 
-mod sealed {
-    pub trait Sealed {}
-    impl Sealed for std::net::TcpStream {}
-    impl Sealed for std::os::unix::net::UnixStream {}
-}
-
-/// The two kinds of stream: [`TcpStream`] and [`UnixStream`].
-pub trait Stream: AsFd + AsRawFd + From<OwnedFd> + fmt::Debug + sealed::Sealed + 'static {
-    /// Has every later operation block for as long as it takes.
-    #[doc(hidden)]
+/// What a connection is: [`TcpStream`], [`UnixStream`], or the type that a
+/// [`Listener`](crate::servers::Listener) of one's own makes of it.
+pub trait Stream: AsFd + AsRawFd + From<OwnedFd> + fmt::Debug + 'static {
+    /// Has every later operation block for as long as it takes: no O_NONBLOCK, no timeouts.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says.
     fn block(&self) -> io::Result<()>;
     /// Ends one direction or both.
-    #[doc(hidden)]
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says.
     fn end(&self, how: Shutdown) -> io::Result<()>;
-    /// Who is at the other end.
-    #[doc(hidden)]
-    fn peer(&self) -> Peer;
+    /// Who is at the other end. `remote` is the client's internet address, as accept(2) has told it; `None`
+    /// for a socket of another kind.
+    fn peer(&self, remote: Option<SocketAddr>) -> Peer;
 }
 
 macro_rules! streams {
@@ -81,8 +85,8 @@ macro_rules! streams {
             fn end(&self, how: Shutdown) -> io::Result<()> {
                 self.shutdown(how)
             }
-            fn peer(&self) -> Peer {
-                $peer(self)
+            fn peer(&self, remote: Option<SocketAddr>) -> Peer {
+                $peer(self, remote)
             }
         }
     )*};
@@ -92,11 +96,11 @@ streams! {
     UnixStream: unix_peer;
 }
 
-fn tcp_peer(stream: &TcpStream) -> Peer {
-    Peer::tcp(stream.peer_addr().ok(), stream.local_addr().ok())
+fn tcp_peer(stream: &TcpStream, remote: Option<SocketAddr>) -> Peer {
+    Peer::tcp(remote, stream.local_addr().ok().map(canonical))
 }
 
-fn unix_peer(stream: &UnixStream) -> Peer {
+fn unix_peer(stream: &UnixStream, _: Option<SocketAddr>) -> Peer {
     let address = stream.local_addr().ok();
     let path = address.and_then(|address| address.as_pathname().map(Into::into));
     let credentials = credentials::of_peer(stream).ok();
@@ -113,29 +117,30 @@ fn unix_peer(stream: &UnixStream) -> Peer {
 /// `Interrupted` is ever returned.
 pub struct Conn<S> {
     stream: S,
+    /// The client's address, remembered: the kernel forgets it when the client resets.
+    remote: Option<SocketAddr>,
     comm: Comm,
     number: u64,
     /// For how long an operation may block by itself, before the waiting begins that sends ACKs and
     /// sees the parent's end. Mostly the client is ready by then, and two system calls are saved.
     first_wait: Option<Duration>,
-    read_timeout: Cell<Option<Duration>>,
-    write_timeout: Cell<Option<Duration>>,
+    bounds: Bounds,
 }
 
 impl<S: Stream> Conn<S> {
     pub(super) fn new(
-        stream: OwnedFd,
+        connection: Newcomer,
         comm: Comm,
         number: u64,
         first_wait: Option<Duration>,
     ) -> Self {
         Self {
-            stream: S::from(stream),
+            stream: S::from(connection.stream),
+            remote: connection.remote,
             comm,
             number,
             first_wait,
-            read_timeout: Cell::new(None),
-            write_timeout: Cell::new(None),
+            bounds: Bounds::default(),
         }
     }
 
@@ -143,18 +148,6 @@ impl<S: Stream> Conn<S> {
     /// `requests_handled`.
     pub fn requests_handled(&self) -> u64 {
         self.number
-    }
-
-    /// For how long a read waits for the client before it fails with `TimedOut`. Default: `None`,
-    /// for ever.
-    pub fn set_read_timeout(&self, timeout: Option<Duration>) {
-        self.read_timeout.set(timeout);
-    }
-
-    /// For how long a write waits for the client before it fails with `TimedOut`. Default: `None`,
-    /// for ever.
-    pub fn set_write_timeout(&self, timeout: Option<Duration>) {
-        self.write_timeout.set(timeout);
     }
 
     /// Says that the child is alive, in the midst of long legitimate work. A child that computes
@@ -167,10 +160,16 @@ impl<S: Stream> Conn<S> {
         self.comm.ack()
     }
 
-    /// Whether the child was told to stop, or the parent is gone: a handler that keeps a connection
-    /// for long should bring it to an end.
+    /// Whether the child was told to stop, the parent is gone, or [`leave_after_this`](Self::leave_after_this)
+    /// was called: a handler that keeps a connection for long should bring it to an end.
     pub fn shutdown_requested(&self) -> bool {
         self.comm.shutdown_requested()
+    }
+
+    /// Has the child leave when this connection is at its end, and be replaced: for a handler that has lost
+    /// what it serves with, such as its connection to a database. See [`Comm::leave_after_this`].
+    pub fn leave_after_this(&self) {
+        self.comm.leave_after_this();
     }
 
     /// Ends one direction of the connection, or both.
@@ -202,8 +201,10 @@ impl<S: Stream> Conn<S> {
     ) -> io::Result<R> {
         // A client that is never slow keeps the connection from ever waiting. OK to ignore: the
         // client in hand is served for as long as it lasts.
-        let _ = self.comm.attend();
+        let _ = self.comm.begin(None);
+        let timeout = self.cut(timeout)?;
         let mut blocking = self.first_attempt(timeout);
+        let mut waited = false;
         let mut deadline = match blocking {
             Blocking::Allowed => self.comm.deadline(timeout),
             Blocking::Never => None,
@@ -212,16 +213,20 @@ impl<S: Stream> Conn<S> {
             match attempt(&self.stream, blocking) {
                 // By a signal: it may be the one that tells to stop, which the wait below looks at.
                 Err(error) if is_wait(&error) || is_interruption(&error) => {}
-                result => return result,
+                result => {
+                    if waited {
+                        // OK to ignore, as above. What the handler does next may take long.
+                        let _ = self.comm.begin(None);
+                    }
+                    return result;
+                }
             }
             blocking = Blocking::Never;
+            waited = true;
             deadline = deadline.or_else(|| self.comm.deadline(timeout));
             let stream = self.stream.as_fd();
-            if !self.comm.wait_stream(stream, interest, deadline)? {
-                return Err(io::Error::new(
-                    io::ErrorKind::TimedOut,
-                    "the client is too slow",
-                ));
+            if !self.comm.wait_until(stream, interest, deadline)? {
+                return Err(too_slow());
             }
         }
     }
@@ -237,31 +242,38 @@ impl<S: Stream> Conn<S> {
 }
 
 impl Conn<TcpStream> {
-    /// The client's address.
+    /// The client's address, as it was when the connection was accepted.
+    ///
+    /// A client that has reset the connection still has it, and no system call is made. Where a socket
+    /// takes IPv4 and IPv6, an IPv4 client's is an IPv4 address (`127.0.0.1`, not `::ffff:127.0.0.1`), so a
+    /// rule about addresses holds for both kinds of socket.
     ///
     /// # Errors
     ///
-    /// When the client is gone.
+    /// When the operating system has not told it.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.stream.peer_addr()
+        self.remote
+            .ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
-    /// The address that the client has connected to.
+    /// The address that the client has connected to: an IPv4 address if the client has used one.
     ///
     /// # Errors
     ///
     /// When the operating system does not tell.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.stream.local_addr()
+        self.stream.local_addr().map(canonical)
     }
 }
 
 impl<S: Stream> Read for &Conn<S> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let timeout = self.read_timeout.get();
-        self.patiently(Interest::Read, timeout, |stream, blocking| {
+        let timeout = self.bounds.read.get();
+        let count = self.patiently(Interest::Read, timeout, |stream, blocking| {
             sockets::receive(stream, buffer, blocking)
-        })
+        })?;
+        self.bounds.heard.set(true);
+        Ok(count)
     }
 }
 
@@ -271,7 +283,7 @@ impl<S: Stream> Write for &Conn<S> {
     }
 
     fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
-        let timeout = self.write_timeout.get();
+        let timeout = self.bounds.write.get();
         self.patiently(Interest::Write, timeout, |stream, blocking| {
             sockets::send(stream, parts, blocking)
         })

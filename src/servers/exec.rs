@@ -7,11 +7,12 @@ mod listen;
 pub use self::listen::Listen;
 
 use self::{
-    image::{Birth, Recipe, Socket},
-    listen::{Listening, Place},
+    image::{Birth, ExecSpec, Socket},
+    listen::Listening,
 };
 use crate::{
     hooks::{comm::Comm, server::ChildServer},
+    listeners::ListenerStatus,
     sys,
 };
 use std::{
@@ -38,7 +39,7 @@ use std::{
 ///
 /// | descriptor | |
 /// |---|---|
-/// | 0 | `/dev/null` |
+/// | 0 | `/dev/null`; the first socket, if [`socket_at_stdin`](Self::socket_at_stdin) asks for it |
 /// | 1, 2 | pipes to the parent: words and output, and output |
 /// | 3, 4, … | the sockets, in the order of [`listen`](Self::listen), listening, in blocking mode |
 ///
@@ -96,9 +97,10 @@ use std::{
 /// and the start counts as failed.
 #[derive(Debug)]
 pub struct ExecServer {
-    recipe: Recipe,
+    spec: ExecSpec,
     listen: Vec<Listen>,
     backlog: i32,
+    socket_at_stdin: bool,
     send_ack: Option<Duration>,
     listening: Vec<Listening>,
 }
@@ -108,9 +110,10 @@ impl ExecServer {
     /// program gets.
     pub fn new(program: impl Into<OsString>) -> Self {
         Self {
-            recipe: Recipe::new(program.into()),
+            spec: ExecSpec::new(program.into()),
             listen: Vec::new(),
             backlog: 1024,
+            socket_at_stdin: false,
             send_ack: None,
             listening: Vec::new(),
         }
@@ -119,36 +122,36 @@ impl ExecServer {
     /// One more argument.
     #[must_use]
     pub fn arg(mut self, arg: impl Into<OsString>) -> Self {
-        self.recipe.args.push(arg.into());
+        self.spec.args.push(arg.into());
         self
     }
 
     /// More arguments.
     #[must_use]
     pub fn args<A: Into<OsString>>(mut self, args: impl IntoIterator<Item = A>) -> Self {
-        self.recipe.args.extend(args.into_iter().map(Into::into));
+        self.spec.args.extend(args.into_iter().map(Into::into));
         self
     }
 
     /// Sets a variable. Those that describe the sockets are set after it.
     #[must_use]
     pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
-        self.recipe.changes.insert(name.into(), Some(value.into()));
+        self.spec.changes.insert(name.into(), Some(value.into()));
         self
     }
 
     /// Keeps a variable of the parent's from the program.
     #[must_use]
     pub fn env_remove(mut self, name: impl AsRef<OsStr>) -> Self {
-        self.recipe.changes.insert(name.as_ref().to_owned(), None);
+        self.spec.changes.insert(name.as_ref().to_owned(), None);
         self
     }
 
     /// Keeps all variables of the parent's from the program, and forgets those that were set.
     #[must_use]
     pub fn env_clear(mut self) -> Self {
-        self.recipe.clear = true;
-        self.recipe.changes.clear();
+        self.spec.clear = true;
+        self.spec.changes.clear();
         self
     }
 
@@ -172,7 +175,7 @@ impl ExecServer {
     /// contain `=` or `;` then.
     #[must_use]
     pub fn server_starter(mut self, on: bool) -> Self {
-        self.recipe.server_starter = on;
+        self.spec.server_starter = on;
         self
     }
 
@@ -180,18 +183,28 @@ impl ExecServer {
     /// report to Einhorn itself finds no EINHORN_SOCK_PATH.
     #[must_use]
     pub fn einhorn(mut self, on: bool) -> Self {
-        self.recipe.einhorn = on;
+        self.spec.einhorn = on;
         self
+    }
+
+    /// Whether the first socket stands at descriptor 0 as well, in place of `/dev/null`: where a FastCGI
+    /// program looks for it. Default: false.
+    #[must_use]
+    pub fn socket_at_stdin(mut self, on: bool) -> Self {
+        self.socket_at_stdin = on;
+        self
+    }
+
+    /// How many connections were asked to be let wait.
+    pub fn get_backlog(&self) -> i32 {
+        self.backlog
     }
 
     /// The TCP addresses that the started server listens on, with the ports that it got.
     pub fn local_addrs(&self) -> Vec<SocketAddr> {
-        let places = self.listening.iter().map(|listening| &listening.place);
-        places
-            .filter_map(|place| match place {
-                Place::Tcp(address) => Some(*address),
-                Place::Unix(_) => None,
-            })
+        self.listening
+            .iter()
+            .filter_map(Listening::tcp_address)
             .collect()
     }
 
@@ -202,11 +215,15 @@ impl ExecServer {
             sockets: &sockets,
             send_ack: self.send_ack,
         };
-        self.recipe.image(std::env::vars_os(), birth)
+        self.spec.image(std::env::vars_os(), birth)
     }
 }
 
 impl ChildServer for ExecServer {
+    fn inner(&mut self) -> Option<&mut dyn ChildServer> {
+        None
+    }
+
     fn start(&mut self) -> io::Result<()> {
         let open = |listen: &Listen| listen.open(self.backlog);
         self.listening = self.listen.iter().map(open).collect::<io::Result<_>>()?;
@@ -218,7 +235,7 @@ impl ChildServer for ExecServer {
         self.listening.clear();
     }
 
-    fn send_ack(&self) -> Option<Duration> {
+    fn send_ack(&mut self) -> Option<Duration> {
         self.send_ack
     }
 
@@ -232,7 +249,9 @@ impl ChildServer for ExecServer {
         let image = self.image(std::process::id())?;
         let descriptors: Vec<BorrowedFd<'_>> =
             self.listening.iter().map(Listening::as_fd).collect();
-        sys::exec::exec(&image, &descriptors, || comm.shutdown_requested())
+        sys::exec::exec(&image, &descriptors, self.socket_at_stdin, || {
+            comm.shutdown_requested()
+        })
     }
 
     fn lost(&mut self) -> Option<io::Error> {
@@ -243,7 +262,11 @@ impl ChildServer for ExecServer {
         dead.then(|| io::Error::other("a listening socket has been shut down"))
     }
 
-    fn execs(&self) -> bool {
+    fn execs(&mut self) -> bool {
         true
+    }
+
+    fn listeners(&mut self) -> Vec<ListenerStatus> {
+        self.listening.iter().map(Listening::status).collect()
     }
 }

@@ -33,11 +33,16 @@
 //!
 //! ```
 //! use prefork_server::{ChildServer, Comm, TcpServer};
-//! use std::{io, time::Duration};
+//! use std::io;
 //!
 //! struct Mine(TcpServer);
 //!
 //! impl ChildServer for Mine {
+//!     // All that is not written here is the inner server's.
+//!     fn inner(&mut self) -> Option<&mut dyn ChildServer> {
+//!         Some(&mut self.0)
+//!     }
+//!
 //!     fn start(&mut self) -> io::Result<()> {
 //!         println!("about to listen"); // in the parent
 //!         self.0.start() // SUPER
@@ -48,26 +53,6 @@
 //!         comm.when_told_to_stop(|| eprintln!("told to stop"));
 //!         self.0.resume_accept(comm) // SUPER
 //!     }
-//!
-//!     // The rest is passed on.
-//!     fn stop(&mut self) {
-//!         self.0.stop();
-//!     }
-//!     fn send_ack(&self) -> Option<Duration> {
-//!         self.0.send_ack()
-//!     }
-//!     fn set_send_ack(&mut self, interval: Option<Duration>) {
-//!         self.0.set_send_ack(interval);
-//!     }
-//!     fn expect_children(&mut self, max_clients: usize) {
-//!         self.0.expect_children(max_clients);
-//!     }
-//!     fn lost(&mut self) -> Option<io::Error> {
-//!         self.0.lost()
-//!     }
-//!     fn execs(&self) -> bool {
-//!         self.0.execs()
-//!     }
 //! }
 //!
 //! let server = Mine(TcpServer::new(|conn| Ok(())));
@@ -77,19 +62,27 @@
 mod accept;
 pub mod conn;
 mod exec;
-mod service;
+mod stream;
 mod tcp;
 mod unix;
 
 pub use self::{
-    accept::order::AcceptOrder,
     conn::{Conn, Stream},
     exec::{ExecServer, Listen},
-    tcp::{Domain, TcpPerChild, TcpServer},
+    stream::{PerChild, StreamServer},
+    tcp::{TcpPerChild, TcpServer},
     unix::{UnixPerChild, UnixServer},
 };
 
-pub use crate::listeners::inherited::{ListenFdsError, has_listen_fds};
+pub use crate::{
+    core::accept::order::AcceptOrder,
+    listeners::{
+        Listener, ListenerStatus,
+        inherited::{ListenFdsError, has_listen_fds},
+        tcp::{Domain, Keepalive, Tcp},
+        unix::Unix,
+    },
+};
 
 /// A connection of a [`TcpServer`].
 pub type TcpConn = Conn<std::net::TcpStream>;

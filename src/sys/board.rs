@@ -79,7 +79,7 @@ impl Memory {
         }
     }
 
-    fn promise(&self) -> &AtomicU64 {
+    fn will_look_word(&self) -> &AtomicU64 {
         &self.words()[0]
     }
 
@@ -132,20 +132,20 @@ impl Board {
     pub(crate) fn slot(&self, child: ChildId) -> Slot {
         Slot {
             entry: self.memory.entry(child.slot()).map(NonNull::from),
-            promise: NonNull::from(self.memory.promise()),
+            promise: NonNull::from(self.memory.will_look_word()),
             serial: child.serial(),
             _memory: Arc::clone(&self.memory),
         }
     }
 
     /// Children need not print from now on.
-    pub(crate) fn promise_to_look(&self) {
-        self.memory.promise().store(WILL_LOOK, SeqCst);
+    pub(crate) fn set_will_look(&self) {
+        self.memory.will_look_word().store(WILL_LOOK, SeqCst);
     }
 
     /// They have to, from now on, and the parent is about to look.
-    pub(crate) fn keep_promise(&self) {
-        self.memory.promise().store(0, SeqCst);
+    pub(crate) fn clear_will_look(&self) {
+        self.memory.will_look_word().store(0, SeqCst);
     }
 }
 
@@ -175,7 +175,7 @@ impl Slot {
     pub(crate) fn note(&self, busy: bool) -> bool {
         // The order matters: a promise that stands now is kept by looking later than this.
         self.write(busy)
-            .is_some_and(|entry| !entry.is_to_be_printed() && self.is_promised())
+            .is_some_and(|entry| !entry.is_to_be_printed() && self.will_look())
     }
 
     /// The entry as it is now; `None` if there is no such place any more.
@@ -191,7 +191,7 @@ impl Slot {
         Some(Entry::from_bits(before).after(busy))
     }
 
-    fn is_promised(&self) -> bool {
+    fn will_look(&self) -> bool {
         // SAFETY: as above.
         unsafe { self.promise.as_ref() }.load(SeqCst) == WILL_LOOK
     }

@@ -107,8 +107,8 @@ impl Link for ChildLink {
         self.waiter.is_asked()
     }
 
-    fn stand_aside(&self) {
-        self.waiter.stand_aside();
+    fn leave_wakeups(&self) {
+        self.waiter.leave_wakeups();
     }
 
     fn wait_stream(
@@ -117,11 +117,8 @@ impl Link for ChildLink {
         interest: Interest,
         timeout: Option<Duration>,
     ) -> io::Result<Wake> {
-        let flags = match interest {
-            Interest::Read => PollFlags::POLLIN,
-            Interest::Write => PollFlags::POLLOUT,
-            Interest::Both => PollFlags::POLLIN | PollFlags::POLLOUT,
-            Interest::Neither => return self.wait_time(timeout),
+        let Some(flags) = flags(interest) else {
+            return self.wait_time(timeout);
         };
         if self.death_seen.get() {
             // It is known, and would end every further wait at once.
@@ -132,6 +129,29 @@ impl Link for ChildLink {
         let [ready, death] = poll_any(watched, timeout)?;
         self.note_death(death);
         Ok(match (ready, death) {
+            (true, _) => Wake::Ready,
+            (false, true) => Wake::Stop,
+            (false, false) => Wake::Timer,
+        })
+    }
+
+    fn wait_request(
+        &self,
+        stream: BorrowedFd<'_>,
+        interest: Interest,
+        timeout: Option<Duration>,
+    ) -> io::Result<Wake> {
+        let stop = (self.stop.as_fd(), PollFlags::POLLIN);
+        let death = (self.death.as_fd(), THE_END);
+        let [ready, stop, death] = match flags(interest) {
+            Some(flags) => poll_any([(stream, flags), stop, death], timeout)?,
+            None => {
+                let [stop, death] = poll_any([stop, death], timeout)?;
+                [false, stop, death]
+            }
+        };
+        self.note_death(death);
+        Ok(match (ready, stop || death) {
             (true, _) => Wake::Ready,
             (false, true) => Wake::Stop,
             (false, false) => Wake::Timer,
@@ -162,5 +182,15 @@ impl Link for ChildLink {
 
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.waiter.as_fd()
+    }
+}
+
+/// What poll(2) is asked; `None` for nothing, since it would tell of a reset all the same.
+fn flags(interest: Interest) -> Option<PollFlags> {
+    match interest {
+        Interest::Read => Some(PollFlags::POLLIN),
+        Interest::Write => Some(PollFlags::POLLOUT),
+        Interest::Both => Some(PollFlags::POLLIN | PollFlags::POLLOUT),
+        Interest::Neither => None,
     }
 }

@@ -29,12 +29,14 @@ pub(crate) struct Image {
 }
 
 /// Puts a program in the place of this child: `descriptors` become 3, 4 and so on, the standard
-/// streams stay, and everything else closes. Returns `Ok` if the child was told to stop before.
+/// streams stay (but for stdin, if the first descriptor is to be found there too), and everything else
+/// closes. Returns `Ok` if the child was told to stop before.
 ///
 /// Nothing of the child's that owns a descriptor may be used when it has failed.
 pub(crate) fn exec(
     image: &Image,
     descriptors: &[BorrowedFd<'_>],
+    first_at_stdin: bool,
     told_to_stop: impl FnOnce() -> bool,
 ) -> io::Result<()> {
     let mask = Mask::block_all()?;
@@ -45,6 +47,10 @@ pub(crate) fn exec(
     }
     signals::give_back()?;
     let end = place(descriptors)?;
+    if first_at_stdin && end > FIRST {
+        // SAFETY: two integers; /dev/null, which stood at 0, is used by nobody until the exec.
+        Errno::result(unsafe { libc::dup2(FIRST, libc::STDIN_FILENO) })?;
+    }
     close_on_exec_from(end)?;
     mask.restore()?;
     Err(attempt(image).into())

@@ -8,7 +8,7 @@ use nix::{
     errno::Errno,
     fcntl::{FcntlArg, FdFlag, fcntl},
     libc,
-    sys::socket::{self, AddressFamily, SockType, SockaddrLike, SockaddrStorage, sockopt},
+    sys::socket::{self, sockopt},
 };
 use std::{
     env, io,
@@ -18,21 +18,13 @@ use std::{
 /// LISTEN_PID, LISTEN_FDS, LISTEN_FDNAMES.
 pub(crate) const VARIABLES: [&str; 3] = ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"];
 
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Family {
-    /// IPv4 and IPv6.
-    Inet,
-    Unix,
-}
-
 /// What a descriptor is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Kind {
-    Stream {
-        family: Family,
+    /// A socket of the kind that was asked for.
+    Fitting {
         listens: bool,
     },
-    /// A socket that nothing can be accepted on, or of a family that no server is for.
     OtherSocket,
     NoSocket,
 }
@@ -48,29 +40,22 @@ impl AsRawFd for Given {
     }
 }
 
-/// What `fd` is. An error if it was not open when we began: what was promised and is missing leaves a
-/// number that descriptors of ours take.
-pub(crate) fn kind(fd: RawFd) -> io::Result<Kind> {
+/// What `fd` is, where `fits` tells a fitting socket from others. An error if it was not open when we
+/// began: what was promised and is missing leaves a number that descriptors of ours take.
+pub(crate) fn kind(fd: RawFd, fits: &dyn Fn(BorrowedFd<'_>) -> bool) -> io::Result<Kind> {
     if fd_registry::is_of_our_making(fd) {
         return Err(Errno::EBADF.into());
     }
     let fd = open(fd)?;
-    let of_type = match socket::getsockopt(&fd, sockopt::SockType) {
-        Ok(of_type) => of_type,
-        Err(Errno::ENOTSOCK) => return Ok(Kind::NoSocket),
-        Err(errno) => return Err(errno.into()),
-    };
-    let address: SockaddrStorage = socket::getsockname(fd.as_raw_fd())?;
-    let family = match address.family() {
-        Some(AddressFamily::Inet | AddressFamily::Inet6) => Family::Inet,
-        Some(AddressFamily::Unix) => Family::Unix,
-        _ => return Ok(Kind::OtherSocket),
-    };
-    if of_type != SockType::Stream {
-        return Ok(Kind::OtherSocket);
+    match socket::getsockopt(&fd, sockopt::SockType) {
+        Err(Errno::ENOTSOCK) => Ok(Kind::NoSocket),
+        Err(errno) => Err(errno.into()),
+        Ok(_) if fits(fd) => {
+            let listens = socket::getsockopt(&fd, sockopt::AcceptConn)?;
+            Ok(Kind::Fitting { listens })
+        }
+        Ok(_) => Ok(Kind::OtherSocket),
     }
-    let listens = socket::getsockopt(&fd, sockopt::AcceptConn)?;
-    Ok(Kind::Stream { family, listens })
 }
 
 /// A duplicate of `fd`, a listening socket, close-on-exec and in non-blocking mode. The original

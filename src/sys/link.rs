@@ -18,10 +18,18 @@ pub(crate) trait Link {
     /// Whether the kernel asks for this child when a connection comes, be it that the child waits or not.
     fn is_asked(&self) -> bool;
     /// Has connections pass this child by, until it waits for them again.
-    fn stand_aside(&self);
+    fn leave_wakeups(&self);
     /// Waits until `stream` is ready or the parent is gone, at most `timeout`. Told to stop, it goes
     /// on waiting.
     fn wait_stream(
+        &self,
+        stream: BorrowedFd<'_>,
+        interest: Interest,
+        timeout: Option<Duration>,
+    ) -> io::Result<Wake>;
+    /// Waits until `stream` is ready, until the child should leave or the parent is gone, at most `timeout`.
+    /// That the stream is ready is told before the rest.
+    fn wait_request(
         &self,
         stream: BorrowedFd<'_>,
         interest: Interest,
@@ -36,11 +44,15 @@ pub(crate) trait Link {
     fn as_fd(&self) -> BorrowedFd<'_>;
 }
 
-/// What a connection waits for.
+/// What a connection waits for: see [`Comm::wait_stream`](crate::Comm::wait_stream).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Interest {
+#[non_exhaustive]
+pub enum Interest {
+    /// Something to read, or the end of input.
     Read,
+    /// Room for something to write.
     Write,
+    /// Either.
     Both,
     /// Nothing but time: not even the end of the connection ends the wait.
     Neither,

@@ -1,6 +1,8 @@
 //! The operating system, as the loop and the servers need it: small wrappers, one duty a file. Only
 //! files in here hold `unsafe`, and none of them decides anything about children.
 
+pub(crate) mod accept;
+pub(crate) mod blame;
 pub(crate) mod board;
 pub(crate) mod child_link;
 pub(crate) mod clock;
@@ -11,6 +13,7 @@ pub(crate) mod fd_registry;
 mod fd_table;
 pub(crate) mod fork;
 pub(crate) mod handed_over;
+pub(crate) mod hangup;
 pub(crate) mod limits;
 pub(crate) mod link;
 pub(crate) mod output;
@@ -21,6 +24,7 @@ pub(crate) mod signals;
 pub(crate) mod sockets;
 mod status;
 pub(crate) mod unix;
+pub(crate) mod unix_socket;
 pub(crate) mod waiter;
 
 use std::time::Duration;

@@ -163,9 +163,11 @@ fn wait_without_reaping(which: libc::idtype_t, id: libc::id_t) -> io::Result<lib
     let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
     let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
     // SAFETY: `info` is valid for writes for the length of the call.
-    let found = unsafe { libc::waitid(which, id, info.as_mut_ptr(), options) };
-    if found < 0 {
-        return Err(io::Error::last_os_error());
+    while unsafe { libc::waitid(which, id, info.as_mut_ptr(), options) } < 0 {
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
     }
     // SAFETY: all bytes zero are a valid siginfo; waitid has filled in the fields of SIGCHLD, or left
     // zero where nobody has ended.

@@ -2,7 +2,10 @@
 
 #![allow(unsafe_code)]
 
-use super::waiter::poll_any;
+use super::{
+    accept::{self, Newcomer},
+    waiter::poll_any,
+};
 use crate::core::{
     error::{Error, Operation},
     say::say,
@@ -12,33 +15,22 @@ use nix::{
     fcntl::{FcntlArg, OFlag, fcntl},
     libc,
     poll::PollFlags,
-    sys::{
-        socket::{
-            self, AddressFamily, MsgFlags, SockFlag, SockType, SockaddrLike, SockaddrStorage,
-            UnixAddr, sockopt,
-        },
-        stat::{Mode, umask},
+    sys::socket::{
+        self, AddressFamily, MsgFlags, SockFlag, SockType, SockaddrLike, SockaddrStorage, sockopt,
     },
 };
 use std::{
     fs,
     io::{self, IoSlice},
-    net::{SocketAddr, TcpListener},
-    os::{
-        fd::{AsFd, AsRawFd, FromRawFd, OwnedFd},
-        unix::{
-            fs::{FileTypeExt, MetadataExt, PermissionsExt},
-            net::UnixListener,
-        },
-    },
-    path::Path,
+    net::SocketAddr,
+    os::fd::{AsFd, AsRawFd, OwnedFd},
     time::Duration,
 };
 
 /// What an attempt to accept has found.
 #[derive(Debug)]
 pub(crate) enum Accepted {
-    Connection(OwnedFd),
+    Connection(Newcomer),
     /// Nothing is queued, or it was gone before it could be taken.
     Nothing,
     /// The process or the system is short of something; it may pass.
@@ -60,7 +52,7 @@ pub(crate) enum Blocking {
 /// allowed to block, which only connections should be that [inherit a timeout](block_briefly).
 pub(crate) fn accept(listener: &impl AsRawFd, blocking: Blocking) -> Accepted {
     match try_accept(listener.as_raw_fd(), blocking) {
-        Ok(fd) => Accepted::Connection(fd),
+        Ok(newcomer) => Accepted::Connection(newcomer),
         Err(errno) => match errno {
             Errno::EAGAIN | Errno::EINTR => Accepted::Nothing,
             // accept(2): errors of the network that are already pending on the new connection are
@@ -105,26 +97,23 @@ pub(crate) fn is_queued(listener: &impl AsFd) -> io::Result<bool> {
 }
 
 #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
-fn try_accept(listener: libc::c_int, blocking: Blocking) -> nix::Result<OwnedFd> {
+fn try_accept(listener: libc::c_int, blocking: Blocking) -> nix::Result<Newcomer> {
     let mut flags = SockFlag::SOCK_CLOEXEC;
     flags.set(SockFlag::SOCK_NONBLOCK, blocking == Blocking::Never);
-    let fd = socket::accept4(listener, flags)?;
-    // SAFETY: the kernel has just made this descriptor for us; nobody else owns it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    accept::accept(listener, flags.bits())
 }
 
 #[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
-fn try_accept(listener: libc::c_int, blocking: Blocking) -> nix::Result<OwnedFd> {
+fn try_accept(listener: libc::c_int, blocking: Blocking) -> nix::Result<Newcomer> {
     use nix::fcntl::FdFlag;
-    let fd = socket::accept(listener)?;
-    // SAFETY: the kernel has just made this descriptor for us; nobody else owns it.
-    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-    fcntl(&fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
+    let newcomer = accept::accept(listener)?;
+    let fd = &newcomer.stream;
+    fcntl(fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
     // Elsewhere a connection may inherit the listener's mode.
     let mut flags = OFlag::empty();
     flags.set(OFlag::O_NONBLOCK, blocking == Blocking::Never);
-    fcntl(&fd, FcntlArg::F_SETFL(flags))?;
-    Ok(fd)
+    fcntl(fd, FcntlArg::F_SETFL(flags))?;
+    Ok(newcomer)
 }
 
 /// Has what blocks on `listener` give up after `timeout`, with EAGAIN: accept(2), if it may block. On
@@ -191,13 +180,9 @@ pub(crate) fn is_listening(listener: &impl AsFd) -> bool {
     socket::getsockopt(listener, sockopt::AcceptConn).unwrap_or(true)
 }
 
-/// A TCP socket that listens on `address`, in non-blocking mode: a child must not be caught in
-/// accept by a connection that another one has taken.
-pub(crate) fn listen_tcp(
-    address: SocketAddr,
-    only_v6: bool,
-    backlog: i32,
-) -> Result<TcpListener, Error> {
+/// A TCP socket at `address` that does not listen yet, in non-blocking mode: a child must not be caught
+/// in accept by a connection that another one has taken.
+pub(crate) fn bind_tcp(address: SocketAddr, only_v6: bool) -> Result<OwnedFd, Error> {
     let failed =
         |operation| move |errno: Errno| Error::new(operation, address.to_string(), errno.into());
     let family = if address.is_ipv6() {
@@ -213,16 +198,117 @@ pub(crate) fn listen_tcp(
     }
     socket::bind(socket.as_raw_fd(), &SockaddrStorage::from(address))
         .map_err(failed(Operation::Bind))?;
-    listen(&socket, backlog).map_err(failed(Operation::Listen))?;
-    Ok(TcpListener::from(socket))
+    Ok(socket)
 }
 
-fn stream_socket(family: AddressFamily) -> nix::Result<OwnedFd> {
+/// Whether an error of [`bind_tcp`] says that this system does not have such an address, so that a
+/// name's next one may do. An address in use does not: another server would be listened beside.
+pub(crate) fn is_no_address_here(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw);
+    matches!(errno, Some(Errno::EADDRNOTAVAIL | Errno::EAFNOSUPPORT))
+}
+
+/// Has what is written to a connection sent at once. Connections inherit it from their listener.
+pub(crate) fn send_at_once(socket: &impl AsFd) -> io::Result<()> {
+    Ok(socket::setsockopt(socket, sockopt::TcpNoDelay, &true)?)
+}
+
+/// Has the kernel ask a silent peer whether it is there: after `idle`, each `interval`, `count` times.
+/// Zero leaves one of them as the system has it. Connections inherit it from their listener.
+#[cfg(target_os = "linux")]
+pub(crate) fn keep_alive(
+    socket: &impl AsFd,
+    idle: u32,
+    interval: u32,
+    count: u32,
+) -> io::Result<()> {
+    if idle != 0 {
+        socket::setsockopt(socket, sockopt::TcpKeepIdle, &idle)?;
+    }
+    if interval != 0 {
+        socket::setsockopt(socket, sockopt::TcpKeepInterval, &interval)?;
+    }
+    if count != 0 {
+        socket::setsockopt(socket, sockopt::TcpKeepCount, &count)?;
+    }
+    Ok(socket::setsockopt(socket, sockopt::KeepAlive, &true)?)
+}
+
+/// Elsewhere the intervals are the system's.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn keep_alive(socket: &impl AsFd, _: u32, _: u32, _: u32) -> io::Result<()> {
+    Ok(socket::setsockopt(socket, sockopt::KeepAlive, &true)?)
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Family {
+    /// IPv4 and IPv6.
+    Inet,
+    Unix,
+}
+
+/// Whether `socket` is a stream socket of that family.
+pub(crate) fn is_stream(socket: &impl AsFd, family: Family) -> bool {
+    let of_type = socket::getsockopt(socket, sockopt::SockType);
+    let address = socket::getsockname::<SockaddrStorage>(socket.as_fd().as_raw_fd());
+    let found = match address.map(|address| address.family()) {
+        Ok(Some(AddressFamily::Inet | AddressFamily::Inet6)) => Family::Inet,
+        Ok(Some(AddressFamily::Unix)) => Family::Unix,
+        _ => return false,
+    };
+    found == family && of_type == Ok(SockType::Stream)
+}
+
+/// The address of a TCP socket.
+pub(crate) fn tcp_address(socket: &impl AsFd) -> Option<SocketAddr> {
+    let address: SockaddrStorage = socket::getsockname(socket.as_fd().as_raw_fd()).ok()?;
+    let v4 = address
+        .as_sockaddr_in()
+        .map(|v4| SocketAddr::V4((*v4).into()));
+    v4.or_else(|| {
+        address
+            .as_sockaddr_in6()
+            .map(|v6| SocketAddr::V6((*v6).into()))
+    })
+}
+
+/// How many connections wait at a listening TCP socket to be accepted.
+#[cfg(target_os = "linux")]
+pub(crate) fn queue_length(listener: &impl AsFd) -> Option<u32> {
+    // SAFETY: zeroes are a value of this structure, which is made of numbers.
+    let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
+    let mut length = size_of_val(&info) as libc::socklen_t;
+    // SAFETY: the descriptor is open, since it is borrowed; the kernel writes `length` bytes at most,
+    // which is the size of `info`.
+    let result = unsafe {
+        libc::getsockopt(
+            listener.as_fd().as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            (&raw mut info).cast(),
+            &raw mut length,
+        )
+    };
+    // Of a listener this field is the length of its queue.
+    Errno::result(result).is_ok().then_some(info.tcpi_unacked)
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn queue_length(_: &impl AsFd) -> Option<u32> {
+    None
+}
+
+/// Has attempts to accept not block, whoever shares the listener.
+pub(crate) fn unblock(listener: &impl AsFd) -> io::Result<()> {
+    keep_nonblocking(listener).map(drop)
+}
+
+pub(super) fn stream_socket(family: AddressFamily) -> nix::Result<OwnedFd> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     socket::socket(family, SockType::Stream, flags, None)
 }
 
-fn listen(socket: &OwnedFd, backlog: i32) -> nix::Result<()> {
+pub(crate) fn listen(socket: &OwnedFd, backlog: i32) -> nix::Result<()> {
     if let Some(limit) = most_backlog()
         && backlog > limit
     {
@@ -250,162 +336,37 @@ fn most_backlog() -> Option<i32> {
     None
 }
 
-/// Device and inode of a socket file: whether it is still ours.
-pub(crate) type FileId = (u64, u64);
-
-/// A UNIX socket that listens at `path`, in non-blocking mode, and the identity of its file.
-///
-/// A socket file that nobody listens at is replaced; one that somebody does, or a file that is no
-/// socket, is left alone and an error.
-pub(crate) fn listen_unix(
-    path: &Path,
-    mode: u32,
-    backlog: i32,
-) -> Result<(UnixListener, FileId), Error> {
-    let object = path.display().to_string();
-    let failed = |operation, error: io::Error| Error::new(operation, object.clone(), error);
-    if path.as_os_str().is_empty() {
-        // To the kernel this asks for any name that is free, in no file system.
-        let reason = io::Error::new(io::ErrorKind::InvalidInput, "the path is empty");
-        return Err(failed(Operation::Bind, reason));
-    }
-    let address = UnixAddr::new(path).map_err(|errno| failed(Operation::Bind, errno.into()))?;
-    let _lock = lock_directory(path)?;
-    remove_stale(path).map_err(|error| match error {
-        Stale::Unlink(error) => failed(Operation::Unlink, error),
-        Stale::Taken(error) => failed(Operation::Bind, error),
-    })?;
-    let socket = stream_socket(AddressFamily::Unix)
-        .map_err(|errno| failed(Operation::Socket, errno.into()))?;
-    bind_privately(&socket, &address).map_err(|errno| failed(Operation::Bind, errno.into()))?;
-    let open = || {
-        listen(&socket, backlog).map_err(|errno| failed(Operation::Listen, errno.into()))?;
-        fs::set_permissions(path, fs::Permissions::from_mode(mode))
-            .map_err(|error| failed(Operation::Chmod, error))?;
-        file_id(path).map_err(|error| failed(Operation::Open, error))
-    };
-    match open() {
-        Ok(file) => Ok((UnixListener::from(socket), file)),
-        Err(error) => {
-            // OK to ignore: the error that brought us here says more.
-            let _ = fs::remove_file(path);
-            Err(error)
-        }
-    }
-}
-
-/// Nobody must be able to connect before the mode is set.
-fn bind_privately(socket: &OwnedFd, address: &UnixAddr) -> nix::Result<()> {
-    let before = umask(Mode::from_bits_truncate(0o177));
-    let bound = socket::bind(socket.as_raw_fd(), address as &dyn SockaddrLike);
-    umask(before);
-    bound
-}
-
-/// Between the bind and the listen of one instance another would find a socket file at which nobody
-/// listens, and take it. A lock on the directory keeps them apart and leaves no file behind.
-///
-/// The lock ends when the file is closed. (nix's type is not used: it unlocks by a call of its own, and
-/// panics if that fails.)
-fn lock_directory(path: &Path) -> Result<Option<fs::File>, Error> {
-    const ATTEMPTS: u32 = 100;
-    let directory = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    let failed = |error| Error::new(Operation::Open, directory.display().to_string(), error);
-    let file = match fs::File::open(directory) {
-        Ok(file) => file,
-        // A directory that may be written and searched but not read is no reason to fail.
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(None),
-        Err(error) => return Err(failed(error)),
-    };
-    for _ in 0..ATTEMPTS {
-        // SAFETY: flock has no memory to corrupt, and the descriptor is open.
-        let locked = unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) };
-        match Errno::result(locked) {
-            Ok(_) => return Ok(Some(file)),
-            Err(Errno::EAGAIN | Errno::EINTR) => {}
-            Err(errno) => return Err(failed(errno.into())),
-        }
-        // OK to ignore: it only passes the time until the next attempt.
-        let _ = poll_any([], Some(Duration::from_millis(10)));
-    }
-    Err(failed(io::Error::new(
-        io::ErrorKind::WouldBlock,
-        "locked by another process",
-    )))
-}
-
-enum Stale {
-    Unlink(io::Error),
-    Taken(io::Error),
-}
-
-fn remove_stale(path: &Path) -> Result<(), Stale> {
-    let Ok(metadata) = fs::symlink_metadata(path) else {
-        return Ok(());
-    };
-    if !metadata.file_type().is_socket() {
-        let reason = "there is a file that is not a socket";
-        return Err(Stale::Taken(io::Error::new(
-            io::ErrorKind::AlreadyExists,
-            reason,
-        )));
-    }
-    match try_connect(path) {
-        Err(Errno::ECONNREFUSED) => fs::remove_file(path).map_err(Stale::Unlink),
-        // It has gone meanwhile.
-        Err(Errno::ENOENT) => Ok(()),
-        // A full backlog is as alive as an answer.
-        Ok(()) | Err(Errno::EAGAIN) => {
-            let reason = "another server is listening there";
-            Err(Stale::Taken(io::Error::new(
-                io::ErrorKind::AddrInUse,
-                reason,
-            )))
-        }
-        Err(errno) => {
-            let error = io::Error::from(errno);
-            let reason = format!("cannot tell whether a server listens there: {error}");
-            Err(Stale::Taken(io::Error::new(error.kind(), reason)))
-        }
-    }
-}
-
-/// Never waits: connecting to a server whose backlog is full would, for as long as it is stuck.
-fn try_connect(path: &Path) -> nix::Result<()> {
-    let socket = stream_socket(AddressFamily::Unix)?;
-    socket::connect(socket.as_raw_fd(), &UnixAddr::new(path)?)
-}
-
-fn file_id(path: &Path) -> io::Result<FileId> {
-    let metadata = fs::symlink_metadata(path)?;
-    Ok((metadata.dev(), metadata.ino()))
-}
-
-/// Removes a socket file, if it is still the one that was bound.
-pub(crate) fn remove_socket_file(path: &Path, file: FileId) {
-    let removed = match file_id(path) {
-        Ok(found) if found == file => fs::remove_file(path),
-        Ok(_) => return log::debug!("{} is another server's now", path.display()),
-        Err(error) => Err(error),
-    };
-    if let Err(error) = removed {
-        say!(Warn, "removing {}: {error}", path.display());
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::TcpStream;
+    use nix::sys::socket::UnixAddr;
+    use std::net::{TcpListener, TcpStream};
+
+    fn listen_tcp() -> TcpListener {
+        let socket = bind_tcp(([127, 0, 0, 1], 0).into(), false).unwrap();
+        listen(&socket, 8).unwrap();
+        TcpListener::from(socket)
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn the_queue_of_a_listener_is_counted() {
+        let listener = listen_tcp();
+        assert_eq!(queue_length(&listener), Some(0));
+        let address = listener.local_addr().unwrap();
+        let _clients = [(); 3].map(|()| TcpStream::connect(address).unwrap());
+        assert_eq!(queue_length(&listener), Some(3));
+        listener.accept().unwrap();
+        assert_eq!(queue_length(&listener), Some(2));
+        let (one, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+        assert_eq!(queue_length(&one), None);
+    }
 
     /// A listener that somebody who shares it has set to blocking mode is set back before an attempt
     /// to accept that is likely to be in vain, so that no child hangs in accept.
     #[test]
     fn d06_a_listener_that_was_made_to_block_does_not() {
-        let listener = listen_tcp(([127, 0, 0, 1], 0).into(), false, 8).unwrap();
+        let listener = listen_tcp();
         assert!(!keep_nonblocking(&listener).unwrap());
         let shared = listener.try_clone().unwrap();
         shared.set_nonblocking(false).unwrap();
@@ -453,7 +414,7 @@ mod tests {
     #[test]
     #[cfg(target_os = "linux")]
     fn d06_an_attempt_that_blocks_ends_with_the_timeout_that_connections_inherit() {
-        let listener = listen_tcp(([127, 0, 0, 1], 0).into(), false, 8).unwrap();
+        let listener = listen_tcp();
         block_briefly(&listener, Duration::from_millis(20)).unwrap();
         listener.set_nonblocking(false).unwrap();
         // Without the timeout this would wait for ever.

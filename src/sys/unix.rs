@@ -129,9 +129,9 @@ impl Unix {
     /// Lets words pile up, and collects what is ready then. The order is that of the board: the promise
     /// is taken back before the poller is asked.
     fn wait_for_words(&mut self, batch: Duration, ready: &mut Vec<Ready>) -> io::Result<()> {
-        self.board.promise_to_look();
+        self.board.set_will_look();
         let piled = self.poller.wait_urgent(batch, ready);
-        self.board.keep_promise();
+        self.board.clear_will_look();
         piled?;
         self.poller.wait(Some(Duration::ZERO), ready)
     }
@@ -192,10 +192,10 @@ impl System for Unix {
             Ok(Side::Parent(pid)) => {
                 drop(childs);
                 let process = ChildProcess::new(terms.id, pid, ends, self.poller.outputs());
-                let watched = process.watch();
+                let unmasked = mask.restore();
                 Ok(Forked::Parent {
                     pid,
-                    watched: watched.and_then(|()| mask.restore()),
+                    watched: process.watch().and(unmasked),
                     process,
                 })
             }

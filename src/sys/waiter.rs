@@ -125,7 +125,7 @@ mod linux {
         /// Takes the listeners out of the epoll, until they are waited for again. The kernel goes through
         /// all that have a listener in them, for each connection, until one is found that waits.
         #[allow(unsafe_code)]
-        pub(crate) fn stand_aside(&self) {
+        pub(crate) fn leave_wakeups(&self) {
             // Its room is kept: it is soon needed again.
             for listener in self.listeners.borrow_mut().drain(..) {
                 // By number, since its owner may have closed it: then it is out already, or the number is
@@ -196,7 +196,7 @@ mod portable {
             false
         }
 
-        pub(crate) fn stand_aside(&self) {}
+        pub(crate) fn leave_wakeups(&self) {}
 
         pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
             self.stop.as_fd()

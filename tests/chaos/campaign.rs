@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::super::support::{Address, Server, Signal, World, patient, processes, until};
 use super::book::Book;
 use super::clock;
 use super::dice::Dice;
@@ -11,6 +10,7 @@ use super::fault::{Fault, Menu};
 use super::load::{Load, Plan, Tally};
 use super::rampage::{Blow, Killer};
 use super::verdict::{Verdict, compare_with_the_report, judge};
+use crate::support::{Address, Server, Signal, World, patient, processes, until};
 
 /// For waits that end at once on a machine with nothing else to do.
 const SOON: Duration = Duration::from_secs(20);

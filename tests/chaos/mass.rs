@@ -4,7 +4,6 @@
 
 use std::time::Duration;
 
-use super::super::support::{Signal, World, until};
 use super::book::Book;
 use super::campaign::{kill_all, line, whole};
 use super::clock;
@@ -12,6 +11,7 @@ use super::dice::Dice;
 use super::fault::Menu;
 use super::rampage::{Killer, pause_until};
 use super::verdict::{Verdict, compare_with_the_report, judge};
+use crate::support::{Signal, World, until};
 
 const SOON: Duration = Duration::from_secs(20);
 

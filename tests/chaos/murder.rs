@@ -9,12 +9,12 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::super::support::{Address, Server, Signal, World, connect, patient, pause};
 use super::clock;
 use super::dice::Dice;
 use super::hands::Hands;
 use super::load::{Load, Plan, Tally};
 use super::rampage::pause_until;
+use crate::support::{Address, Server, Signal, World, connect, patient, pause};
 
 const SOON: Duration = Duration::from_secs(20);
 

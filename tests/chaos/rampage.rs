@@ -10,12 +10,12 @@ use nix::errno::Errno;
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
 
-use super::super::support::{Server, pause};
 use super::book::Book;
 use super::clock;
 use super::dice::Dice;
 use super::fault::{Fault, Menu};
 use super::load::Load;
+use crate::support::{Server, pause};
 
 /// One signal from outside.
 #[derive(Clone, Copy, Debug)]

@@ -15,11 +15,11 @@ use prefork_server::{
     Child, ChildId, Death, Error, Line, Monitor, PreFork, PreForkHooks, TcpServer, defaults,
 };
 
-use super::super::support::Args;
 use super::answer::answer;
 use super::clock;
 use super::fault::Fault;
 use super::hands::{Hands, Own};
+use crate::support::Args;
 
 /// The program: serves until it is told to stop, then prints its report.
 pub fn chaos_server(args: Args) -> ExitCode {

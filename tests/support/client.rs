@@ -4,7 +4,7 @@
 //! dropped.
 
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
@@ -165,6 +165,14 @@ impl Client {
         };
         if let Stream::Tcp(stream) = &self.stream {
             setsockopt(stream, Linger, &at_once).expect("SO_LINGER to be taken");
+        }
+    }
+
+    /// The address that it has connected from; panics for a UNIX socket.
+    pub fn local_address(&self) -> SocketAddr {
+        match &self.stream {
+            Stream::Tcp(stream) => stream.local_addr().expect("an address"),
+            Stream::Unix(_) => panic!("{} has none", self.address),
         }
     }
 

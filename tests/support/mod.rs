@@ -47,7 +47,7 @@ pub use gate::Gate;
 pub use launch::Launch;
 pub use nix::sys::signal::Signal;
 pub use server::Server;
-pub use wait::{holds, patient, pause, until};
+pub use wait::{SOON, holds, patient, pause, until};
 pub use world::World;
 
 /// What runs in a server process; [`programs!`] makes one of any function that takes [`Args`].
@@ -55,6 +55,12 @@ pub type Program = fn(Args) -> ExitCode;
 
 /// One test; it fails by a panic.
 pub type Scenario = fn(&mut World);
+
+/// Programs by their names, as [`programs!`] lists them.
+pub type Programs = &'static [(&'static str, Program)];
+
+/// Scenarios by their names, as [`scenarios!`] lists them.
+pub type Scenarios = &'static [(&'static str, Scenario)];
 
 /// The list of programs, by the names of the functions.
 ///

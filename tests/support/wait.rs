@@ -9,6 +9,9 @@ use nix::poll::{PollTimeout, poll};
 /// How long one look at a fact and the next are apart.
 const STEP: Duration = Duration::from_millis(5);
 
+/// For waits that end at once on a machine with nothing else to do.
+pub const SOON: Duration = Duration::from_secs(10);
+
 /// No deadline is shorter: a machine that builds beside the tests stalls for a second at times.
 const SHORTEST: Duration = Duration::from_secs(2);
 

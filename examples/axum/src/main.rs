@@ -323,6 +323,10 @@ impl AxumServer {
 }
 
 impl ChildServer for AxumServer {
+    fn inner(&mut self) -> Option<&mut dyn ChildServer> {
+        None
+    }
+
     fn start(&mut self) -> io::Result<()> {
         let name = format!("{}:{}", self.address, self.port);
         let listener = TcpListener::bind((self.address.as_str(), self.port))
@@ -336,7 +340,7 @@ impl ChildServer for AxumServer {
         self.listener = None;
     }
 
-    fn send_ack(&self) -> Option<Duration> {
+    fn send_ack(&mut self) -> Option<Duration> {
         self.send_ack
     }
 

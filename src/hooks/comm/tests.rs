@@ -283,7 +283,7 @@ fn a_connection_is_waited_for_until_its_deadline() {
     assert_eq!(deadline, Some(at(1000)));
     assert_eq!(comm.deadline(None), None);
     comm.busy().unwrap();
-    let ready = comm.wait_stream(client.as_fd(), Interest::Write, deadline);
+    let ready = comm.wait_until(client.as_fd(), Interest::Write, deadline);
     assert!(!ready.unwrap());
     assert_eq!(world.waits(), [400, 400, 200].map(|wait| Some(ms(wait))));
     assert_eq!(world.said(), [BUSY, ACK_BUSY, ACK_BUSY]);
@@ -296,7 +296,7 @@ fn a_child_with_a_slow_client_gets_out_of_the_way() {
     let client = File::open("/dev/null").unwrap();
     let read = |deadline| {
         world.asked.set(true);
-        let ready = comm.wait_stream(client.as_fd(), Interest::Read, deadline);
+        let ready = comm.wait_until(client.as_fd(), Interest::Read, deadline);
         (ready.unwrap(), world.asked.get())
     };
     world.steps.borrow_mut().push_back(wait(19, Wake::Ready));
@@ -402,4 +402,44 @@ fn an_acker_speaks_for_the_same_child() {
     comm.not_busy().unwrap();
     acker.not_busy().unwrap();
     assert_eq!(world.said(), [BUSY, ACK_BUSY, NOT_BUSY]);
+}
+
+/// A handler has the whole timeout, however long before its start the last ACK was said: none of a thousand
+/// is taken for stuck that works for less. The parent's silence is that since the last ACK.
+#[test]
+fn silence_counts_from_the_start_of_a_connection() {
+    let timeout = ms(2000);
+    for phase in 0..1000 {
+        let (world, comm) = end();
+        comm.set_send_ack(Some(timeout / 2));
+        world.pass(ms(phase));
+        comm.begin(Some(comm.now())).unwrap();
+        let acked = !world.said().is_empty();
+        let silent_before = if acked { 0 } else { phase };
+        assert!(silent_before <= 63, "{silent_before} ms");
+        // The next one that is due by itself counts from there.
+        world.pass(ms(999 - silent_before));
+        comm.attend().unwrap();
+        assert!(world.said().is_empty(), "at {phase}");
+        world.pass(ms(1));
+        comm.attend().unwrap();
+        assert_eq!(world.said().len(), 1, "at {phase}");
+    }
+}
+
+/// Connections that follow one another say no ACK for each.
+#[test]
+fn short_connections_share_an_ack() {
+    let (world, comm) = end();
+    comm.set_send_ack(Some(ms(1000)));
+    for _ in 0..4000 {
+        world.pass(ms(1));
+        comm.begin(Some(comm.now())).unwrap();
+    }
+    let acks = world.said().len();
+    assert!((15..=64).contains(&acks), "{acks} in two timeouts");
+    comm.set_send_ack(None);
+    world.pass(ms(100_000));
+    comm.begin(Some(comm.now())).unwrap();
+    assert!(world.said().is_empty(), "no timeout, no ACK");
 }

@@ -70,12 +70,7 @@ fn handler_start_does_everything_in_its_order() {
     started.unwrap();
     assert_eq!(
         server.calls.take(),
-        [
-            "create_states",
-            "set_send_ack Some(5s)",
-            "expect_children 50",
-            "start"
-        ]
+        ["create_states", "set_send_ack Some(5s)", "start"]
     );
     assert_eq!(asked(&mut monitor), [Asked::Forkoff], "exactly one");
     assert_eq!(monitor.server_check_ack(), Some(ms(15_000)));
@@ -90,10 +85,7 @@ fn handler_start_without_a_timeout_sets_no_interval_and_no_alarm() {
     let mut server = RecordingServer::default();
     let (mut monitor, started) = start(0, &mut server);
     started.unwrap();
-    assert_eq!(
-        server.calls.take(),
-        ["create_states", "expect_children 50", "start"]
-    );
+    assert_eq!(server.calls.take(), ["create_states", "start"]);
     assert_eq!(asked(&mut monitor), [Asked::Forkoff]);
     assert_eq!(monitor.deadline(), None);
     assert_eq!(monitor.server_check_ack(), None);
@@ -109,7 +101,7 @@ fn handler_start_leaves_intervals_that_were_set() {
     monitor.set_timeout(ms(10_000));
     monitor.set_server_check_ack(Some(ms(600)));
     handler_start(&mut DefaultHooks, &mut monitor, &mut server).unwrap();
-    assert_eq!(server.calls.take(), ["expect_children 50", "start"]);
+    assert_eq!(server.calls.take(), ["start"]);
     assert_eq!(server.send_ack, Some(ms(77)));
     assert_eq!(monitor.server_check_ack(), Some(ms(600)));
     assert_eq!(monitor.deadline(), Some(at(600)));

@@ -65,7 +65,8 @@ pub trait ConnClass {
     /// - The end of input: [`Operation::Read`] and an error with the number 0 (`raw_os_error`), after
     ///   the last record; half a line is in [`Session::pending_input`]. Nothing is wrong with it.
     /// - [`Operation::Read`]: reading failed; the input exceeds the input limit; or the filter refuses
-    ///   it.
+    ///   it. Also, with [`Limit::Idle`](super::Limit::Idle) or [`Limit::Total`](super::Limit::Total) in the
+    ///   error, that the client was idle for too long, or the connection has had all its time.
     /// - [`Operation::Write`]: writing failed; the output exceeds the output limit (the connection is
     ///   disconnected after this call, whatever it does); or the filter refuses a record.
     ///
@@ -90,6 +91,19 @@ pub trait ConnClass {
     /// nothing is left to write.
     fn handler_shutdown(&mut self, session: &mut Session) {
         defaults::handler_shutdown(self, session);
+    }
+
+    /// The child is told to stop, or has lost its parent, and would leave but for this connection: the place
+    /// to say goodbye to a client that is idle, `session.put("421 closing"); session.shutdown()`. Not in the
+    /// original.
+    ///
+    /// Called once, when all that has arrived has been delivered; a client that has said nothing yet is given
+    /// 50 ms first, since its request may be under way. Not called in a shutdown.
+    ///
+    /// Default: [`defaults::handler_stopping`] does nothing, so the connection goes on for as long as its
+    /// client wants, or until the child is killed.
+    fn handler_stopping(&mut self, session: &mut Session) {
+        defaults::handler_stopping(self, session);
     }
 
     /// `_stop`: the last call; the connection is closed when it returns. Not after a panic, nor when
@@ -134,6 +148,9 @@ macro_rules! forward_class {
             }
             fn handler_shutdown(&mut self, session: &mut Session) {
                 (**self).handler_shutdown(session);
+            }
+            fn handler_stopping(&mut self, session: &mut Session) {
+                (**self).handler_stopping(session);
             }
             fn handler_stop(&mut self, session: &mut Session) {
                 (**self).handler_stop(session);

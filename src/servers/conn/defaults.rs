@@ -24,8 +24,11 @@
 //! }
 //! ```
 
-use super::{class::ConnClass, pump::is_end_of_input, session::Session};
-use crate::core::{error::Operation, say::say};
+use super::{class::ConnClass, limit::Limit, pump::is_end_of_input, session::Session};
+use crate::{
+    core::{error::Operation, say::say},
+    sys::blame::is_the_clients,
+};
 use std::io;
 
 /// Nothing.
@@ -36,9 +39,9 @@ pub fn handler_put<C: ConnClass + ?Sized>(_: &mut C, session: &mut Session, outp
     session.put(output);
 }
 
-/// Warns `connection got {operation} error {n} ({text})`, unless it is the end of input or a client
-/// that reset the connection while it was read; then shuts down if `shutdown_on_error`, unless it is
-/// an accept that the client aborted.
+/// Warns `connection got {operation} error {n} ({text})`, unless it is the end of input or says no more
+/// than that the client has gone or cannot be reached; then shuts down if `shutdown_on_error`, unless it
+/// is an accept that the client aborted.
 ///
 /// The shutdown that follows an error disconnects at once; the one that follows the end of input
 /// lets the client have what was put before.
@@ -49,10 +52,9 @@ pub fn handler_error<C: ConnClass + ?Sized>(
     error: &io::Error,
 ) {
     let ended = operation == Operation::Read && is_end_of_input(error);
-    let reset = operation == Operation::Read && error.kind() == io::ErrorKind::ConnectionReset;
     let aborted =
         operation == Operation::Accept && error.kind() == io::ErrorKind::ConnectionAborted;
-    if !ended && !reset {
+    if !ended && !is_no_news(error) {
         let number = error.raw_os_error().unwrap_or(0);
         say!(Warn, "connection got {operation} error {number} ({error})");
     }
@@ -62,6 +64,13 @@ pub fn handler_error<C: ConnClass + ?Sized>(
         }
         session.shutdown();
     }
+}
+
+/// A client that is gone is none. One that does not read what was put has made the buffer overflow.
+fn is_no_news(error: &io::Error) -> bool {
+    let inner = error.get_ref();
+    let limit = inner.and_then(|inner| inner.downcast_ref::<Limit>());
+    limit.map_or_else(|| is_the_clients(error), |limit| limit.is_no_news())
 }
 
 /// Disconnects, if the connection is being shut down and nothing was put since.
@@ -79,6 +88,9 @@ pub fn handler_shutdown<C: ConnClass + ?Sized>(_: &mut C, session: &mut Session)
         session.disconnect();
     }
 }
+
+/// Nothing: the connection in hand is served to its end, which may be long in coming if its client is idle.
+pub fn handler_stopping<C: ConnClass + ?Sized>(_: &mut C, _session: &mut Session) {}
 
 /// Nothing.
 pub fn handler_stop<C: ConnClass + ?Sized>(_: &mut C, _session: &mut Session) {}

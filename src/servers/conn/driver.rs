@@ -23,14 +23,15 @@ impl<S: Stream> Conn<S> {
     /// [`TcpServer::conn_class`](crate::TcpServer::conn_class) does with each connection. While the
     /// client is silent or slow the child goes on sending ACKs.
     ///
-    /// The timeouts set on this `Conn` mean nothing to it; see [`Session::delay_set`].
+    /// The timeouts and the deadline set on this `Conn` mean nothing to it; see
+    /// [`Session::set_idle_timeout`] and [`Session::set_deadline`].
     ///
     /// # Errors
     ///
     /// When the operating system refuses to wait. What goes wrong with the connection is told to
     /// [`handler_error`](ConnClass::handler_error) and is no error here.
     pub fn run_class(self, class: impl ConnClass) -> io::Result<()> {
-        let mut session = Session::new(self.number, self.stream.peer());
+        let mut session = Session::new(self.number, self.stream.peer(self.remote));
         let comm = self.comm.share();
         session.say_ack = Box::new(move || comm.ack());
         Driver {
@@ -56,19 +57,26 @@ struct Driver<'a, S, C> {
 impl<S: Stream, C: ConnClass> Driver<'_, S, C> {
     fn run(mut self) -> io::Result<()> {
         loop {
-            self.session.turn(self.conn.comm.now());
-            self.session.shutdown_requested = self.conn.comm.shutdown_requested();
+            let stopping = self.conn.comm.shutdown_requested();
+            self.session.turn(self.conn.comm.now(), stopping);
             self.call_handlers();
             if self.session.is_over() {
                 break;
             }
             let wrote = self.write();
+            if self.session.is_late() {
+                self.session.disconnect();
+                continue;
+            }
             let read = self.read();
             if !wrote && !read && !self.session.has_more() {
                 self.wait()?;
             }
         }
         self.class.handler_stop(&mut self.session);
+        if self.session.leaves {
+            self.conn.leave_after_this();
+        }
         self.close();
         Ok(())
     }
@@ -77,7 +85,7 @@ impl<S: Stream, C: ConnClass> Driver<'_, S, C> {
         while let Some(step) = self.session.next_step(&mut self.buffer) {
             self.call(step);
             // Many answers to a client that reads them are no reason for the output limit.
-            if self.session.output().len() >= CHUNK && !self.session.is_over() {
+            if self.session.writes_early(CHUNK) {
                 self.write();
             }
         }
@@ -96,7 +104,7 @@ impl<S: Stream, C: ConnClass> Driver<'_, S, C> {
             Step::Input => {
                 // Each record is progress, however many have arrived at once. OK to ignore: a child
                 // without a parent serves the client in hand.
-                let _ = conn.comm.attend();
+                let _ = conn.comm.begin(None);
                 class.handler_input(session, buffer);
             }
             Step::Put => class.handler_put(session, buffer),
@@ -104,6 +112,7 @@ impl<S: Stream, C: ConnClass> Driver<'_, S, C> {
             Step::Flush => class.handler_flush(session),
             Step::Shutdown => class.handler_shutdown(session),
             Step::State(state) => class.handler_state(session, &state),
+            Step::Stopping => class.handler_stopping(session),
         }
     }
 
@@ -145,19 +154,29 @@ impl<S: Stream, C: ConnClass> Driver<'_, S, C> {
     fn wait(&self) -> io::Result<()> {
         let comm = &self.conn.comm;
         let deadline = self.session.next_alarm();
+        let stream = self.conn.stream.as_fd();
         let interest = match (self.session.wants_read(), !self.session.output().is_empty()) {
             (true, false) => Interest::Read,
             (false, true) => Interest::Write,
             (true, true) => Interest::Both,
             (false, false) => Interest::Neither,
         };
-        comm.wait_stream(self.conn.stream.as_fd(), interest, deadline)?;
+        if self.session.waits_for_stop() {
+            comm.wait_request(stream, interest, deadline)?;
+        } else {
+            comm.wait_until(stream, interest, deadline)?;
+        }
         Ok(())
     }
 
     /// Closing a socket with input unread resets it, and the client may lose the last answer: what
-    /// has arrived by now is read away. Nobody is waited for.
+    /// has arrived by now is read away. Nobody is waited for, unless the object has asked for it.
     fn close(&mut self) {
+        let linger = self.session.linger;
+        if !linger.is_zero() && !self.session.is_late() {
+            self.conn.linger(linger, Session::DROPPED);
+            return;
+        }
         if self.conn.stream.end(Shutdown::Write).is_err() {
             return;
         }

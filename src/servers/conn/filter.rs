@@ -1,6 +1,6 @@
-//! Filters: where in a stream of bytes a record ends, and how a record is written. They look and
-//! encode; they own no byte of the input, so one can take the place of another in mid-stream. Never
-//! reads, writes or waits.
+//! Filters: where in a stream of bytes a record ends, and how a record is written. They look, decode
+//! and encode; what they have not taken stays with the session, so one can take the place of another in
+//! mid-stream. Never reads, writes or waits.
 
 use std::{fmt, io, ops::Range};
 
@@ -8,7 +8,8 @@ use std::{fmt, io, ops::Range};
 ///
 /// What has arrived stays with the [`Session`](super::Session) until a record has been found in it.
 /// That is why a filter can be exchanged while connected and nothing is lost, and why a filter
-/// needs no buffer of its own. Runs in the child.
+/// needs no buffer of its own. A filter that decodes hands on other bytes than it was shown:
+/// [`Record::made`]. Runs in the child.
 ///
 /// ```
 /// use prefork_server::servers::conn::{Filter, Input, Record};
@@ -101,23 +102,65 @@ impl<'a> Input<'a> {
     }
 }
 
-/// Where a record is in the input, and how much of the input it takes.
+/// A record, and how much of the input it takes: a part of the input as it is, or bytes that the filter has
+/// made of it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Record {
-    range: Range<usize>,
+    content: Content,
     consumed: usize,
+}
+
+#[derive(Clone, Debug, Eq, PartialEq)]
+enum Content {
+    /// A part of the input.
+    Part(Range<usize>),
+    /// Other bytes.
+    Made(Vec<u8>),
+    /// There is no record yet.
+    Nothing,
 }
 
 impl Record {
     /// The record that is in `range`; the next begins after `consumed` bytes, which must be at least
     /// one, must cover the range and must be there.
     pub fn new(range: Range<usize>, consumed: usize) -> Self {
-        Self { range, consumed }
+        Self {
+            content: Content::Part(range),
+            consumed,
+        }
     }
 
-    /// Where the record is.
-    pub fn range(&self) -> Range<usize> {
-        self.range.clone()
+    /// A record of other bytes than those in the input, for a filter that decodes or decompresses. The next
+    /// begins after `consumed` bytes.
+    ///
+    /// That may be none, where the same bytes of the input yield several records: after a record that was
+    /// made the filter is always asked again, be it with empty input, until it returns `None`. A record that
+    /// was made may not be longer than the [input limit](super::Session::input_limit) either, so what a
+    /// client has compressed does not grow without a bound; an empty one must take some of the input.
+    pub fn made(bytes: impl Into<Vec<u8>>, consumed: usize) -> Self {
+        Self {
+            content: Content::Made(bytes.into()),
+            consumed,
+        }
+    }
+
+    /// No record yet, but `consumed` bytes of the input, at least one, are done with: the filter has taken
+    /// note of them, and is asked again with what follows.
+    pub fn nothing(consumed: usize) -> Self {
+        Self {
+            content: Content::Nothing,
+            consumed,
+        }
+    }
+
+    /// The bytes of the record, if it was found in `input`; `None` if there is none yet or the record is not
+    /// within the input.
+    pub fn bytes<'a>(&'a self, input: &'a [u8]) -> Option<&'a [u8]> {
+        match &self.content {
+            Content::Part(range) => input.get(range.clone()),
+            Content::Made(bytes) => Some(bytes),
+            Content::Nothing => None,
+        }
     }
 
     /// How much of the input it takes, with its delimiters.
@@ -125,9 +168,36 @@ impl Record {
         self.consumed
     }
 
+    /// Whether the filter may have more to say about the same input, or about none.
+    pub(super) fn is_made(&self) -> bool {
+        matches!(self.content, Content::Made(_))
+    }
+
+    pub(super) fn is_nothing(&self) -> bool {
+        self.content == Content::Nothing
+    }
+
+    /// How much counts for the input limit.
+    pub(super) fn size(&self) -> usize {
+        match &self.content {
+            Content::Made(bytes) => bytes.len().max(self.consumed),
+            Content::Part(_) => self.consumed,
+            // What is done with takes no room.
+            Content::Nothing => 0,
+        }
+    }
+
+    /// Whether it can be had of so much input, and is progress.
     pub(super) fn fits(&self, length: usize) -> bool {
-        let Range { start, end } = self.range;
-        start <= end && end <= self.consumed && self.consumed > 0 && self.consumed <= length
+        let is_there = match &self.content {
+            Content::Part(range) => range.start <= range.end && range.end <= self.consumed,
+            Content::Made(_) | Content::Nothing => true,
+        };
+        let is_progress = match &self.content {
+            Content::Made(bytes) => self.consumed > 0 || !bytes.is_empty(),
+            Content::Part(_) | Content::Nothing => self.consumed > 0,
+        };
+        is_there && is_progress && self.consumed <= length
     }
 }
 

@@ -203,3 +203,72 @@ proptest! {
         prop_assert_eq!(records(filter, &wire), expected);
     }
 }
+
+/// Runs of bytes as a digit and a byte, `3a2b`: what is found is not in the input, there may be more of it
+/// than was read, and a space in between is nothing.
+#[derive(Default)]
+struct Unpacking {
+    /// What is left of a run: records of two bytes at the most.
+    run: Vec<u8>,
+}
+
+impl Filter for Unpacking {
+    fn next(&mut self, input: &Input<'_>) -> io::Result<Option<Record>> {
+        if !self.run.is_empty() {
+            let rest = self.run.split_off(self.run.len().min(2));
+            return Ok(Some(Record::made(
+                std::mem::replace(&mut self.run, rest),
+                0,
+            )));
+        }
+        match *input.bytes() {
+            [b' ', ..] => Ok(Some(Record::nothing(1))),
+            [b'0', _, ..] => Ok(Some(Record::made("", 2))),
+            [b'!', ..] => Ok(Some(Record::made("", 0))),
+            [digit @ b'1'..=b'9', byte, ..] => {
+                self.run = vec![byte; usize::from(digit - b'0')];
+                let head = self.run.split_off(self.run.len().saturating_sub(2));
+                Ok(Some(Record::made(head, 2)))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn put(&mut self, record: &[u8], output: &mut Vec<u8>) -> io::Result<()> {
+        output.extend_from_slice(record);
+        Ok(())
+    }
+}
+
+/// A filter may hand on other bytes than it has read: several records of one piece of input, none of another.
+#[test]
+fn a_filter_hands_on_what_it_has_made() {
+    let right = ["aa", "aa", "a", "b", "", "cc", END, "left: 7"];
+    assert_eq!(records(Unpacking::default(), b"5a 1b  0x2c 7"), right);
+    for cut in 1..12 {
+        let bytes = b"5a 1b  0x2c 7";
+        let pieces = [&bytes[..cut], &bytes[cut..]];
+        let found = records_of(session(Unpacking::default()), &pieces, |_, _| {});
+        assert_eq!(found, right, "cut at {cut}");
+    }
+}
+
+/// What a client has packed is not longer than a record may be; what is no record takes no room.
+#[test]
+fn what_a_filter_has_made_is_limited_as_well() {
+    let mut limited = session(Unpacking::default());
+    limited.set_input_limit(1);
+    let found = records_of(limited, &[b"1a"], |_, _| {});
+    assert!(found[0].contains("input limit of 1 bytes"), "{found:?}");
+    let mut limited = session(Unpacking::default());
+    limited.set_input_limit(2);
+    let found = records_of(limited, &[&[b' '; 1000], b"2a"], |_, _| {});
+    assert_eq!(found, ["aa", END, "left: "]);
+}
+
+/// A filter that makes no progress is an error, not a loop.
+#[test]
+fn a_record_that_takes_nothing_and_is_nothing_is_refused() {
+    let found = records(Unpacking::default(), b"!");
+    assert!(found[0].contains("not in the input"), "{found:?}");
+}

@@ -1,6 +1,6 @@
 //! The limits of a connection's buffers, as an error. Names the limit; enforces nothing.
 
-use std::{fmt, io};
+use std::{fmt, io, time::Duration};
 
 /// A limit that was exceeded: what the error handed to
 /// [`handler_error`](super::ConnClass::handler_error) holds, to be found by
@@ -13,6 +13,17 @@ pub enum Limit {
     /// More output waits for the client than [`output_limit`](super::Session::output_limit), so many
     /// bytes.
     Output(usize),
+    /// The client has been idle for longer than [`idle_timeout`](super::Session::idle_timeout), so long.
+    Idle(Duration),
+    /// The connection has taken longer than [`set_deadline`](super::Session::set_deadline) allows, so long.
+    Total(Duration),
+}
+
+impl Limit {
+    /// Whether it is no more than what clients do: be slow.
+    pub(super) fn is_no_news(self) -> bool {
+        matches!(self, Self::Idle(_) | Self::Total(_))
+    }
 }
 
 impl fmt::Display for Limit {
@@ -23,6 +34,8 @@ impl fmt::Display for Limit {
                 f,
                 "what waits for the client exceeds the output limit of {bytes} bytes"
             ),
+            Self::Idle(time) => write!(f, "the client was idle for {time:?}"),
+            Self::Total(time) => write!(f, "the connection has taken {time:?}"),
         }
     }
 }
@@ -33,7 +46,7 @@ impl From<Limit> for io::Error {
     fn from(limit: Limit) -> Self {
         let kind = match limit {
             Limit::Input(_) => io::ErrorKind::InvalidData,
-            Limit::Output(_) => io::ErrorKind::TimedOut,
+            Limit::Output(_) | Limit::Idle(_) | Limit::Total(_) => io::ErrorKind::TimedOut,
         };
         Self::new(kind, limit)
     }

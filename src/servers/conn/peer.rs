@@ -28,8 +28,8 @@ impl PeerCredentials {
 
 /// The two ends of a connection.
 ///
-/// What is unknown is `None`: that of a client that was gone before it could be asked about, and
-/// everything that the other kind of socket does not have.
+/// What is unknown is `None`, as is everything that the other kind of socket does not have. An IPv4 client
+/// of a socket that takes IPv6 too has an IPv4 address.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Peer {
     pub(super) remote: Option<SocketAddr>,

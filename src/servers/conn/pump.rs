@@ -2,7 +2,7 @@
 //! written, and asks which handler to call. Decides the order; calls nothing, reads no clock.
 
 use super::{
-    filter::Input,
+    filter::{Input, Record},
     limit::Limit,
     session::{Event, Session},
 };
@@ -21,13 +21,19 @@ pub(super) enum Step {
     Flush,
     Shutdown,
     State(String),
+    Stopping,
 }
 
 /// What the driver tells.
 impl Session {
-    /// A turn begins: what has come due is queued.
-    pub(super) fn turn(&mut self, now: Time) {
+    /// A turn begins: what has come due is queued. `stopping` says whether the child is told to stop.
+    pub(super) fn turn(&mut self, now: Time, stopping: bool) {
         self.now = self.now.max(now);
+        self.shutdown_requested = stopping;
+        self.times.begin(self.now);
+        if let Some(limit) = self.times.exceeded(self.now) {
+            self.post_event(Event::Error(Operation::Read, limit.into()));
+        }
         let later = std::mem::take(&mut self.later).into_iter();
         self.events.extend(later.map(Event::State));
         while let Some(state) = self.alarms.take_due(self.now) {
@@ -38,7 +44,10 @@ impl Session {
     /// Bytes have arrived. They are dropped in a shutdown: reading goes on so that closing the
     /// connection does not reset it.
     pub(super) fn received(&mut self, bytes: &[u8]) {
-        if !self.shutdown {
+        self.times.heard();
+        if self.shutdown {
+            self.dropped += bytes.len() as u64;
+        } else {
             self.input.drain(..std::mem::take(&mut self.taken));
             self.input.extend_from_slice(bytes);
         }
@@ -56,6 +65,7 @@ impl Session {
 
     /// So many bytes of the output have been written.
     pub(super) fn wrote(&mut self, count: usize) {
+        self.times.moved();
         self.written += count;
         if self.written >= self.output.len() {
             self.output.clear();
@@ -83,7 +93,10 @@ impl Session {
         while self.connected {
             let step = match self.events.pop_front() {
                 Some(event) => self.step_of(event, buffer),
-                None => self.find_record(buffer).or_else(|| self.take_ending()),
+                None => self
+                    .find_record(buffer)
+                    .or_else(|| self.take_stopping())
+                    .or_else(|| self.take_ending()),
             };
             if step.is_some() {
                 return step;
@@ -135,7 +148,11 @@ impl Session {
             return None;
         }
         match self.try_find(buffer) {
-            Ok(found) => found.then_some(Step::Input),
+            Ok(true) => {
+                self.times.moved();
+                Some(Step::Input)
+            }
+            Ok(false) => None,
             Err(error) => {
                 self.stuck = true;
                 Some(Step::Error(Operation::Read, error))
@@ -144,32 +161,55 @@ impl Session {
     }
 
     fn try_find(&mut self, buffer: &mut Vec<u8>) -> io::Result<bool> {
+        while let Some(record) = self.ask_filter()? {
+            let pending = &self.input[self.taken..];
+            buffer.clear();
+            buffer.extend_from_slice(record.bytes(pending).unwrap_or_default());
+            self.taken += record.consumed();
+            self.seen = 0;
+            self.decoding = record.is_made();
+            if !record.is_nothing() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// What the filter makes of that which was not taken yet.
+    fn ask_filter(&mut self) -> io::Result<Option<Record>> {
         let pending = &self.input[self.taken..];
-        if pending.is_empty() {
-            return Ok(false);
+        if pending.is_empty() && !self.decoding {
+            return Ok(None);
         }
         let input = Input::part(pending, self.seen, self.input_limit);
         let found = self.filter.next(&input)?;
-        let needed = found
-            .as_ref()
-            .map_or(pending.len(), |record| record.consumed());
+        let needed = found.as_ref().map_or(pending.len(), Record::size);
         if needed > self.input_limit {
             return Err(Limit::Input(self.input_limit).into());
         }
-        let Some(record) = found else {
-            self.seen = pending.len();
-            return Ok(false);
-        };
-        if !record.fits(pending.len()) {
-            return Err(io::Error::other(
-                "the filter found a record that is not in the input",
-            ));
+        if found.as_ref().is_some_and(|it| !it.fits(pending.len())) {
+            let reason = "the filter found a record that is not in the input";
+            return Err(io::Error::other(reason));
         }
-        buffer.clear();
-        buffer.extend_from_slice(&pending[record.range()]);
-        self.taken += record.consumed();
-        self.seen = 0;
-        Ok(true)
+        if found.is_none() {
+            self.seen = pending.len();
+            self.decoding = false;
+        }
+        Ok(found)
+    }
+
+    /// That the child is told to stop, once, when all that has arrived has been delivered.
+    fn take_stopping(&mut self) -> Option<Step> {
+        if !self.is_to_be_told() || self.times.first_is_under_way(self.now) {
+            return None;
+        }
+        self.told_to_stop = true;
+        Some(Step::Stopping)
+    }
+
+    /// Whether the child stops and the object does not know.
+    fn is_to_be_told(&self) -> bool {
+        self.shutdown_requested && !self.told_to_stop && !self.shutdown
     }
 
     /// Why reading has ended, if that is to be told. In a shutdown nobody waits for input.
@@ -202,16 +242,40 @@ impl Session {
     }
 
     pub(super) fn wants_read(&self) -> bool {
-        self.reading && (self.shutdown || !self.stuck)
+        let useful = if self.shutdown {
+            self.dropped < Self::DROPPED
+        } else {
+            !self.stuck
+        };
+        self.reading && useful
+    }
+
+    /// Whether output is to be written before the handlers are through, since there is as much as `chunk`.
+    /// Not before a shutdown that is posted: it is to find what it has to wait for, so that it is the
+    /// flush, whatever the size, that ends the connection.
+    pub(super) fn writes_early(&self, chunk: usize) -> bool {
+        self.output().len() >= chunk && self.connected && !self.has_posted_shutdown()
+    }
+
+    /// Whether a stop of the child would be news to the object.
+    pub(super) fn waits_for_stop(&self) -> bool {
+        !self.shutdown_requested && !self.told_to_stop && !self.shutdown
+    }
+
+    /// Whether the connection has had all its time, and the object has been told.
+    pub(super) fn is_late(&self) -> bool {
+        self.times.is_late() && self.events.is_empty()
     }
 
     pub(super) fn output(&self) -> &[u8] {
         &self.output[self.written..]
     }
 
-    /// When the next alarm goes off.
+    /// When the next alarm goes off, or a time ends.
     pub(super) fn next_alarm(&self) -> Option<Time> {
-        self.alarms.next()
+        let alarm = self.alarms.next();
+        let times = self.times.next(self.is_to_be_told());
+        alarm.into_iter().chain(times).min()
     }
 }
 

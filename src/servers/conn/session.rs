@@ -6,6 +6,7 @@ use super::{
     filter::{Filter, LineFilter},
     limit::Limit,
     peer::{Peer, PeerCredentials},
+    times::Times,
 };
 use crate::core::{
     alarms::{AlarmId, Alarms},
@@ -54,6 +55,8 @@ pub struct Session {
     pub(super) taken: usize,
     /// How much of the rest the filter has seen in vain.
     pub(super) seen: usize,
+    /// The filter may have more records of what it has taken.
+    pub(super) decoding: bool,
     pub(super) input_limit: usize,
     /// The filter finds nothing in what is there and never will; another filter or limit may.
     pub(super) stuck: bool,
@@ -72,6 +75,15 @@ pub struct Session {
     pub(super) shutdown_on_error: bool,
     pub(super) got_error: bool,
     pub(super) shutdown_requested: bool,
+    /// Whether the object has been told so.
+    pub(super) told_to_stop: bool,
+    pub(super) times: Times,
+    /// How long the client is waited for at the end.
+    pub(super) linger: Duration,
+    /// How many bytes have arrived in the shutdown.
+    pub(super) dropped: u64,
+    /// Whether the child is to leave after this connection.
+    pub(super) leaves: bool,
 }
 
 impl Session {
@@ -79,6 +91,11 @@ impl Session {
     pub const INPUT_LIMIT: usize = 64 * 1024;
     /// How many bytes of output may wait for a slow client, unless set: 1 MiB.
     pub const OUTPUT_LIMIT: usize = 1024 * 1024;
+    /// How many bytes of input are read away in a shutdown: 16 MiB.
+    ///
+    /// They are read so that the connection is not reset, which could cost the client the last answer. Of a
+    /// client that sends more no more is read; what is left to write is written all the same.
+    pub const DROPPED: u64 = 16 * 1024 * 1024;
 
     pub(super) fn new(id: u64, peer: Peer) -> Self {
         Self {
@@ -94,6 +111,7 @@ impl Session {
             input: Vec::new(),
             taken: 0,
             seen: 0,
+            decoding: false,
             input_limit: Self::INPUT_LIMIT,
             stuck: false,
             reading: true,
@@ -108,6 +126,11 @@ impl Session {
             shutdown_on_error: true,
             got_error: false,
             shutdown_requested: false,
+            told_to_stop: false,
+            times: Times::default(),
+            linger: Duration::ZERO,
+            dropped: 0,
+            leaves: false,
         }
     }
 }
@@ -124,8 +147,8 @@ impl Session {
         &self.peer
     }
 
-    /// The client's address and port. `None` over a UNIX socket, and if the client was gone before
-    /// it could be asked about.
+    /// The client's address and port, as they were when the connection was accepted; an IPv4 address
+    /// for an IPv4 client, whatever the socket. `None` over a UNIX socket.
     pub fn remote_address(&self) -> Option<SocketAddr> {
         self.peer.remote_address()
     }
@@ -198,10 +221,49 @@ impl Session {
         self.connected
     }
 
-    /// Whether the child was told to stop, or has lost its parent, as known when something last
-    /// arrived: an object that keeps a client for long should come to an end then.
+    /// Whether the child was told to stop, or has lost its parent: an object that keeps a client for long
+    /// should come to an end then. [`handler_stopping`](super::ConnClass::handler_stopping) tells of it.
     pub fn shutdown_requested(&self) -> bool {
         self.shutdown_requested
+    }
+}
+
+/// How long it may take.
+impl Session {
+    /// For how long the client may be idle: nothing arrives from it and it takes nothing. Default: `None`,
+    /// for ever.
+    pub fn idle_timeout(&self) -> Option<Duration> {
+        self.times.idle
+    }
+
+    /// Sets [`idle_timeout`](Self::idle_timeout). The time runs from the last byte in either direction.
+    ///
+    /// When it has passed, [`handler_error`](super::ConnClass::handler_error) is called with
+    /// [`Limit::Idle`](super::Limit::Idle), once for each time of idleness. Its default disconnects; an
+    /// object that puts a goodbye and calls [`shutdown`](Self::shutdown) lets the client know.
+    pub fn set_idle_timeout(&mut self, time: Option<Duration>) {
+        self.times.set_idle(time);
+    }
+
+    /// Bounds the connection as a whole: `time` from now. Default: `None`, no bound.
+    ///
+    /// When it has passed, [`handler_error`](super::ConnClass::handler_error) is called with
+    /// [`Limit::Total`](super::Limit::Total). What it puts is written as far as the client takes it at once,
+    /// and then the connection is disconnected, whatever the handler does: no client has more.
+    pub fn set_deadline(&mut self, time: Option<Duration>) {
+        self.times.set_total(time, self.now);
+    }
+
+    /// For how long the client is waited for when the connection has been disconnected, so that it does not
+    /// lose the last answer to a reset while it still sends. Default: zero, nobody is waited for.
+    pub fn linger(&self) -> Duration {
+        self.linger
+    }
+
+    /// Sets [`linger`](Self::linger): see [`Conn::linger`](super::Conn::linger). At the most
+    /// [`DROPPED`](Self::DROPPED) bytes are read away.
+    pub fn set_linger(&mut self, longest: Duration) {
+        self.linger = longest;
     }
 }
 
@@ -356,6 +418,13 @@ impl Session {
     /// When the parent cannot be reached.
     pub fn ack(&self) -> io::Result<()> {
         (self.say_ack)()
+    }
+
+    /// Has the child leave when this connection is at its end, and be replaced: for an object that has lost
+    /// what it serves with, such as its connection to a database. See
+    /// [`Comm::leave_after_this`](crate::Comm::leave_after_this).
+    pub fn leave_after_this(&mut self) {
+        self.leaves = true;
     }
 
     fn takes_output(&self) -> bool {

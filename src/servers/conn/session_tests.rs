@@ -65,6 +65,11 @@ impl ConnClass for Noting {
             defaults::handler_shutdown(self, session);
         }
     }
+    fn handler_stopping(&mut self, session: &mut Session) {
+        if self.note(session, "stopping") {
+            defaults::handler_stopping(self, session);
+        }
+    }
     fn handler_stop(&mut self, session: &mut Session) {
         self.note(session, "stop");
         defaults::handler_stop(self, session);
@@ -82,6 +87,10 @@ struct Rig {
     wire: Vec<u8>,
     now: Duration,
     stopped: bool,
+    /// Whether the child is told to stop.
+    stopping: bool,
+    /// Whether the client takes all that is written early, as soon as there is so much.
+    takes: Option<usize>,
 }
 
 impl Rig {
@@ -92,6 +101,8 @@ impl Rig {
             wire: Vec::new(),
             now: Duration::ZERO,
             stopped: false,
+            stopping: false,
+            takes: None,
         }
     }
 
@@ -108,7 +119,7 @@ impl Rig {
 
     /// Calls handlers until there is none to call; nothing is written.
     fn turn(&mut self) -> &mut Self {
-        self.session.turn(Time::at(self.now));
+        self.session.turn(Time::at(self.now), self.stopping);
         let mut buffer = Vec::new();
         while let Some(step) = self.session.next_step(&mut buffer) {
             let (class, session) = (&mut self.class, &mut self.session);
@@ -120,6 +131,12 @@ impl Rig {
                 Step::Flush => class.handler_flush(session),
                 Step::Shutdown => class.handler_shutdown(session),
                 Step::State(state) => class.handler_state(session, &state),
+                Step::Stopping => class.handler_stopping(session),
+            }
+            if self.takes.is_some_and(|chunk| session.writes_early(chunk)) {
+                let count = session.output().len();
+                self.wire.extend_from_slice(session.output());
+                session.wrote(count);
             }
         }
         if self.session.is_over() && !std::mem::replace(&mut self.stopped, true) {
@@ -628,6 +645,7 @@ fn every_handler_is_forwarded_by_references_and_boxes() {
         class.handler_flush(session);
         class.handler_shutdown(session);
         class.handler_state(session, "z");
+        class.handler_stopping(session);
         class.handler_stop(session);
     }
     let all = [
@@ -638,6 +656,7 @@ fn every_handler_is_forwarded_by_references_and_boxes() {
         "flush",
         "shutdown",
         "state z",
+        "stopping",
         "stop",
     ];
     let mut class = Noting::default();
@@ -648,4 +667,192 @@ fn every_handler_is_forwarded_by_references_and_boxes() {
     assert_eq!(std::mem::take(&mut boxed.calls), all);
     call_all(&mut (&mut *boxed as &mut dyn ConnClass));
     assert_eq!(boxed.calls, all);
+}
+
+/// A shutdown that is posted in the handler that puts much finds the output there, and the flush ends the
+/// connection: as it does when little was put.
+#[test]
+fn a_shutdown_is_followed_by_the_flush_whatever_the_size() {
+    for size in [5, 500_000] {
+        let mut rig = Rig::new().on("input", move |session| {
+            session.put("x".repeat(size));
+            session.shutdown();
+        });
+        rig.takes = Some(16 * 1024);
+        rig.receive(b"a\n").write(size + 1);
+        rig.expect(&["start", "input a", "shutdown", "flush", "stop"]);
+        assert_eq!(rig.wire.len(), size + 1);
+    }
+}
+
+/// Also where the shutdown is posted before the put, by a posted put, and by a state.
+#[test]
+fn a_shutdown_waits_for_the_flush_however_it_is_posted() {
+    let big = || "x".repeat(500_000);
+    let acts: [(&'static str, Act); 3] = [
+        (
+            "input",
+            Box::new(move |session| {
+                session.shutdown();
+                session.put(big());
+            }),
+        ),
+        (
+            "input",
+            Box::new(move |session| {
+                session.post_put(big());
+                session.shutdown();
+            }),
+        ),
+        (
+            "input",
+            Box::new(move |session| {
+                session.put(big());
+                session.post("end");
+                session.shutdown();
+            }),
+        ),
+    ];
+    for act in acts {
+        let mut rig = Rig::new();
+        rig.class.acts.push(act);
+        rig.takes = Some(16 * 1024);
+        rig.receive(b"a\n").write(1_000_000);
+        let calls = std::mem::take(&mut rig.class.calls);
+        let position = |name: &str| calls.iter().position(|call| call == name);
+        assert!(position("flush") > position("shutdown"), "{calls:?}");
+        assert!(position("stop") > position("flush"), "{calls:?}");
+    }
+}
+
+/// What arrives in a shutdown is read away up to a bound; what is left to write is written all the same.
+#[test]
+fn a_flood_in_a_shutdown_is_bounded() {
+    let mut rig = Rig::new().on("input", |session| {
+        session.put("answer");
+        session.shutdown();
+    });
+    rig.receive(b"a\n")
+        .expect(&["start", "input a", "shutdown"]);
+    let (chunk, mut read) = ([b'x'; 65536], 0);
+    while rig.session.wants_read() {
+        rig.receive(&chunk);
+        read += chunk.len() as u64;
+        assert!(read <= Session::DROPPED, "{read} bytes");
+    }
+    assert_eq!(read, Session::DROPPED);
+    assert!(rig.session.pending_input().is_empty());
+    rig.write(99).expect(&["flush", "stop"]);
+    assert_eq!(rig.wire(), "answer\\n");
+}
+
+fn at(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+/// The object is told once that the child stops, after all that has arrived.
+#[test]
+fn a_stop_is_told_once_after_what_has_arrived() {
+    let mut rig = Rig::new();
+    rig.receive(b"a\n").expect(&["start", "input a"]);
+    rig.stopping = true;
+    rig.receive(b"b\nc\nhalf")
+        .expect(&["input b", "input c", "stopping"]);
+    assert!(rig.session.shutdown_requested());
+    // The default lets the client go on.
+    rig.receive(b"\n").expect(&["input half"]);
+    assert!(rig.session.is_connected());
+}
+
+/// The goodbye of an object is written before the connection ends.
+#[test]
+fn an_object_says_goodbye_to_an_idle_client() {
+    let mut rig = Rig::new().on("stopping", |session| {
+        session.put("421 closing");
+        session.shutdown();
+    });
+    rig.receive(b"a\n").expect(&["start", "input a"]);
+    rig.stopping = true;
+    rig.turn().expect(&["stopping", "shutdown"]);
+    rig.write(99).expect(&["flush", "stop"]);
+    assert_eq!(rig.wire(), "421 closing\\n");
+}
+
+/// A client that has said nothing yet has 50 ms from its start.
+#[test]
+fn a_first_request_that_is_under_way_is_waited_for() {
+    let mut rig = Rig::new();
+    rig.stopping = true;
+    rig.turn().expect(&["start"]);
+    assert_eq!(rig.session.next_alarm(), Some(Time::at(at(50))));
+    rig.now = at(49);
+    rig.turn().expect(&[]);
+    rig.now = at(50);
+    rig.turn().expect(&["stopping"]);
+    assert_eq!(rig.session.next_alarm(), None);
+
+    let mut rig = Rig::new();
+    rig.stopping = true;
+    rig.turn().expect(&["start"]);
+    rig.receive(b"a\n").expect(&["input a", "stopping"]);
+}
+
+/// Idleness counts from the last byte, and not while a handler works. It is told once each time.
+#[test]
+fn an_idle_client_is_told_of() {
+    let mut rig = Rig::new().without_super("error").on("start", |session| {
+        session.set_idle_timeout(Some(at(1000)));
+        assert_eq!(session.idle_timeout(), Some(at(1000)));
+    });
+    rig.turn().expect(&["start"]);
+    rig.now = at(5);
+    rig.turn().expect(&[]);
+    assert_eq!(rig.session.next_alarm(), Some(Time::at(at(1005))));
+    rig.now = at(900);
+    rig.receive(b"a\n").expect(&["input a"]);
+    // That took three seconds.
+    rig.now = at(3900);
+    rig.turn().expect(&[]);
+    rig.now = at(4899);
+    rig.turn().expect(&[]);
+    rig.now = at(4900);
+    rig.turn().expect(&["error read -"]);
+    rig.now = at(9000);
+    rig.turn().expect(&[]);
+    rig.receive(b"b\n").expect(&["input b"]);
+    rig.turn().expect(&[]);
+    rig.now = at(10_000);
+    rig.turn().expect(&["error read -"]);
+}
+
+/// Without an override an idle client is disconnected.
+#[test]
+fn an_idle_client_is_disconnected_by_default() {
+    let mut rig = Rig::new().on("start", |session| {
+        session.set_idle_timeout(Some(at(1000)));
+        session.put("never read");
+    });
+    rig.turn().turn().expect(&["start"]);
+    rig.now = at(1000);
+    rig.turn().expect(&["error read -", "shutdown", "stop"]);
+}
+
+/// The bound for the whole connection holds whatever the client does, and whatever the handler does.
+#[test]
+fn a_connection_has_no_more_than_its_deadline() {
+    let mut rig = Rig::new()
+        .on("start", |session| session.set_deadline(Some(at(1000))))
+        .on("error", |session| session.put("too late"))
+        .without_super("error");
+    rig.turn().expect(&["start"]);
+    for _ in 0..9 {
+        rig.now += at(100);
+        rig.receive(b"a\n").expect(&["input a"]);
+    }
+    assert_eq!(rig.session.next_alarm(), Some(Time::at(at(1000))));
+    assert!(!rig.session.is_late());
+    rig.now += at(100);
+    rig.turn().expect(&["error read -"]);
+    assert!(rig.session.is_late(), "to be disconnected after a write");
+    assert_eq!(rig.session.output(), b"too late\n");
 }

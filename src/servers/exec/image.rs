@@ -1,7 +1,7 @@
 //! What a program is given besides descriptors: its arguments, its environment, the files it is
 //! looked for in. Computes; runs nothing and opens nothing.
 
-use super::listen::{Listening, Place};
+use super::listen::Listening;
 use crate::sys::exec::{FIRST, Image};
 use std::{
     collections::BTreeMap,
@@ -15,7 +15,7 @@ type Environment = BTreeMap<OsString, OsString>;
 
 /// A program as the builder describes it.
 #[derive(Clone, Debug)]
-pub(super) struct Recipe {
+pub(super) struct ExecSpec {
     pub(super) program: OsString,
     pub(super) args: Vec<OsString>,
     /// Nothing is inherited.
@@ -45,10 +45,7 @@ pub(super) struct Socket {
 impl From<&Listening> for Socket {
     fn from(listening: &Listening) -> Self {
         Self {
-            place: match &listening.place {
-                Place::Tcp(address) => address.to_string().into(),
-                Place::Unix(file) => file.path.clone().into_os_string(),
-            },
+            place: listening.place(),
             name: listening.name.clone(),
         }
     }
@@ -68,7 +65,7 @@ fn is_stale(name: &OsStr) -> bool {
     NAMES.iter().any(|stale| name == *stale) || name.as_bytes().starts_with(b"EINHORN_")
 }
 
-impl Recipe {
+impl ExecSpec {
     pub(super) fn new(program: OsString) -> Self {
         Self {
             program,
@@ -213,7 +210,7 @@ mod tests {
         }
     }
 
-    fn variables(recipe: &Recipe, inherited: &[&str], sockets: &[Socket]) -> Vec<String> {
+    fn variables(spec: &ExecSpec, inherited: &[&str], sockets: &[Socket]) -> Vec<String> {
         let birth = Birth {
             pid: 42,
             sockets,
@@ -223,7 +220,7 @@ mod tests {
             let (name, value) = assignment.split_once('=').expect("an assignment");
             (name.into(), value.into())
         });
-        let image = recipe.image(inherited, birth).expect("an image");
+        let image = spec.image(inherited, birth).expect("an image");
         image
             .envp
             .iter()
@@ -233,7 +230,7 @@ mod tests {
 
     #[test]
     fn the_environment_is_the_parents_without_stale_descriptors_and_with_ours() {
-        let recipe = Recipe::new("p".into());
+        let spec = ExecSpec::new("p".into());
         let inherited = [
             "EINHORN_FD_7=9",
             "HOME=/h",
@@ -246,12 +243,12 @@ mod tests {
             "SERVER_STARTER_PORT=80=7",
         ];
         assert_eq!(
-            variables(&recipe, &inherited, &[]),
+            variables(&spec, &inherited, &[]),
             ["HOME=/h", "LISTEN_ADDRESS=mine"]
         );
         let sockets = [socket("127.0.0.1:80", "http"), socket("/run/x", "control")];
         assert_eq!(
-            variables(&recipe, &inherited, &sockets),
+            variables(&spec, &inherited, &sockets),
             [
                 "HOME=/h",
                 "LISTEN_ADDRESS=mine",
@@ -264,11 +261,11 @@ mod tests {
 
     #[test]
     fn the_users_changes_come_before_ours() {
-        let mut recipe = Recipe::new("p".into());
-        recipe.changes.insert("A".into(), Some("1".into()));
-        recipe.changes.insert("HOME".into(), None);
-        recipe.changes.insert("LISTEN_FDS".into(), Some("9".into()));
-        let environment = variables(&recipe, &["HOME=/h", "B=2"], &[socket("h:1", "n")]);
+        let mut spec = ExecSpec::new("p".into());
+        spec.changes.insert("A".into(), Some("1".into()));
+        spec.changes.insert("HOME".into(), None);
+        spec.changes.insert("LISTEN_FDS".into(), Some("9".into()));
+        let environment = variables(&spec, &["HOME=/h", "B=2"], &[socket("h:1", "n")]);
         assert_eq!(
             environment,
             [
@@ -279,18 +276,18 @@ mod tests {
                 "LISTEN_PID=42"
             ]
         );
-        recipe.clear = true;
-        assert_eq!(variables(&recipe, &["B=2"], &[]), ["A=1", "LISTEN_FDS=9"]);
+        spec.clear = true;
+        assert_eq!(variables(&spec, &["B=2"], &[]), ["A=1", "LISTEN_FDS=9"]);
     }
 
     #[test]
     fn the_other_two_ways_are_spoken_when_asked_for() {
-        let mut recipe = Recipe::new("p".into());
-        recipe.server_starter = true;
-        recipe.einhorn = true;
+        let mut spec = ExecSpec::new("p".into());
+        spec.server_starter = true;
+        spec.einhorn = true;
         let sockets = [socket("[::1]:80", "a"), socket("/run/x", "b")];
         assert_eq!(
-            variables(&recipe, &[], &sockets),
+            variables(&spec, &[], &sockets),
             [
                 "EINHORN_FD_0=3",
                 "EINHORN_FD_1=4",
@@ -305,14 +302,14 @@ mod tests {
 
     #[test]
     fn the_interval_of_acks_is_in_seconds() {
-        let recipe = Recipe::new("p".into());
+        let spec = ExecSpec::new("p".into());
         for (interval, text) in [(1500, "1.5"), (2000, "2"), (33, "0.033")] {
             let birth = Birth {
                 pid: 1,
                 sockets: &[],
                 send_ack: Some(Duration::from_millis(interval)),
             };
-            let image = recipe.image([], birth).expect("an image");
+            let image = spec.image([], birth).expect("an image");
             let expected = CString::new(format!("PREFORK_SEND_ACK={text}")).expect("no zero byte");
             assert_eq!(image.envp, [expected]);
         }
@@ -320,15 +317,15 @@ mod tests {
 
     #[test]
     fn a_bare_name_is_looked_for_in_the_path_that_the_program_gets() {
-        let mut recipe = Recipe::new("perl".into());
-        let files = |recipe: &Recipe, inherited: Option<&str>| {
+        let mut spec = ExecSpec::new("perl".into());
+        let files = |spec: &ExecSpec, inherited: Option<&str>| {
             let birth = Birth {
                 pid: 1,
                 sockets: &[],
                 send_ack: None,
             };
             let inherited = inherited.map(|path| ("PATH".into(), path.into()));
-            let image = recipe.image(inherited, birth).expect("an image");
+            let image = spec.image(inherited, birth).expect("an image");
             image
                 .files
                 .iter()
@@ -336,39 +333,39 @@ mod tests {
                 .collect::<Vec<_>>()
         };
         assert_eq!(
-            files(&recipe, Some("/a::/b")),
+            files(&spec, Some("/a::/b")),
             ["/a/perl", "./perl", "/b/perl"]
         );
         let path = Some("/c".into());
-        recipe.changes.insert("PATH".into(), path);
-        assert_eq!(files(&recipe, Some("/a")), ["/c/perl"]);
-        recipe.program = "bin/perl".into();
-        assert_eq!(files(&recipe, Some("/a")), ["bin/perl"]);
+        spec.changes.insert("PATH".into(), path);
+        assert_eq!(files(&spec, Some("/a")), ["/c/perl"]);
+        spec.program = "bin/perl".into();
+        assert_eq!(files(&spec, Some("/a")), ["bin/perl"]);
     }
 
     #[test]
     fn what_cannot_be_handed_over_is_refused() {
-        let refused = |change: &dyn Fn(&mut Recipe), place: &str| {
-            let mut recipe = Recipe::new("p".into());
-            change(&mut recipe);
+        let refused = |change: &dyn Fn(&mut ExecSpec), place: &str| {
+            let mut spec = ExecSpec::new("p".into());
+            change(&mut spec);
             let birth = Birth {
                 pid: 1,
                 sockets: &[socket(place, "n")],
                 send_ack: None,
             };
-            let error = recipe.image([], birth).expect_err("a refusal");
+            let error = spec.image([], birth).expect_err("a refusal");
             assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
             error.to_string()
         };
         let env = |name: &'static str, value: &'static str| {
-            move |recipe: &mut Recipe| drop(recipe.changes.insert(name.into(), Some(value.into())))
+            move |spec: &mut ExecSpec| drop(spec.changes.insert(name.into(), Some(value.into())))
         };
-        assert!(refused(&|recipe| recipe.program = "a\0b".into(), "h:1").contains("zero byte"));
-        assert!(refused(&|recipe| recipe.args.push("\0".into()), "h:1").contains("zero byte"));
+        assert!(refused(&|spec| spec.program = "a\0b".into(), "h:1").contains("zero byte"));
+        assert!(refused(&|spec| spec.args.push("\0".into()), "h:1").contains("zero byte"));
         assert!(refused(&env("A", "\0"), "h:1").contains("zero byte"));
         assert!(refused(&env("A=B", "1"), "h:1").contains("name of a variable"));
         assert!(refused(&env("", "1"), "h:1").contains("name of a variable"));
-        let starter = |recipe: &mut Recipe| recipe.server_starter = true;
+        let starter = |spec: &mut ExecSpec| spec.server_starter = true;
         assert!(refused(&starter, "/run/a=b").contains("SERVER_STARTER_PORT"));
         assert!(refused(&starter, "/run/a;b").contains("SERVER_STARTER_PORT"));
     }

@@ -2,15 +2,13 @@
 //! since a program expects that; hands over nothing itself.
 
 use crate::{
-    core::error::{Error, Operation},
-    sys::{
-        fd_registry::Ours,
-        sockets::{self, FileId},
-    },
+    listeners::{Listener, ListenerStatus, tcp::Tcp, unix::Unix},
+    sys::{fd_registry::Ours, sockets},
 };
 use std::{
+    ffi::OsString,
     io,
-    net::{SocketAddr, ToSocketAddrs},
+    net::SocketAddr,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::PathBuf,
 };
@@ -20,6 +18,7 @@ use std::{
 pub struct Listen {
     at: At,
     name: Option<String>,
+    no_delay: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -30,11 +29,12 @@ enum At {
 
 impl Listen {
     /// A TCP socket at `address`: `127.0.0.1:80`, `[::1]:80`, `localhost:80`; port 0 has the system
-    /// choose one. Of the addresses of a name, the first that can be had.
+    /// choose one. Of the addresses of a name, the first that this system has.
     pub fn tcp(address: impl Into<String>) -> Self {
         Self {
             at: At::Tcp(address.into()),
             name: None,
+            no_delay: true,
         }
     }
 
@@ -48,6 +48,7 @@ impl Listen {
                 mode: 0o660,
             },
             name: None,
+            no_delay: true,
         }
     }
 
@@ -68,6 +69,14 @@ impl Listen {
         self
     }
 
+    /// Whether what a program writes to a TCP connection is sent at once (TCP_NODELAY), unless it sets
+    /// that itself. Default: true. Nothing for a UNIX socket.
+    #[must_use]
+    pub fn no_delay(mut self, on: bool) -> Self {
+        self.no_delay = on;
+        self
+    }
+
     pub(super) fn checked_name(&self) -> io::Result<&str> {
         const LONGEST: usize = 255;
         let name = self.name.as_deref().unwrap_or("unknown");
@@ -81,17 +90,22 @@ impl Listen {
 
     pub(super) fn open(&self, backlog: i32) -> io::Result<Listening> {
         let name = self.checked_name()?.to_owned();
-        let (fd, place) = match &self.at {
-            At::Tcp(address) => open_tcp(address, backlog)?,
+        let mut kind = match &self.at {
+            At::Tcp(address) => Kind::Tcp(Tcp {
+                no_delay: self.no_delay,
+                ..Tcp::at(address.clone())
+            }),
             At::Unix { path, mode } => {
-                let (listener, file) = sockets::listen_unix(path, *mode, backlog)?;
-                let file = SocketFile::new(path.clone(), file);
-                listener.set_nonblocking(false)?;
-                (OwnedFd::from(listener), Place::Unix(file))
+                let mut unix = Unix::new(path.clone());
+                unix.mode = *mode;
+                Kind::Unix(unix)
             }
         };
+        let fd = kind.open(backlog)?;
+        // A program expects that.
+        sockets::block(&fd)?;
         Ok(Listening {
-            place,
+            kind,
             fd: Ours::servers(fd),
             name,
         })
@@ -115,27 +129,29 @@ impl From<SocketAddr> for Listen {
     }
 }
 
-fn open_tcp(address: &str, backlog: i32) -> io::Result<(OwnedFd, Place)> {
-    let failed = |error| Error::new(Operation::Lookup, address, error);
-    let mut last = failed(io::ErrorKind::NotFound.into());
-    for candidate in address.to_socket_addrs().map_err(failed)? {
-        match sockets::listen_tcp(candidate, false, backlog) {
-            Ok(listener) => {
-                listener.set_nonblocking(false)?;
-                let place = Place::Tcp(listener.local_addr()?);
-                return Ok((OwnedFd::from(listener), place));
-            }
-            Err(error) => last = error,
-        }
-    }
-    Err(last.into())
+#[derive(Debug)]
+enum Kind {
+    Tcp(Tcp),
+    Unix(Unix),
 }
 
-/// An open socket. The fields are dropped in this order: the file first, so that whoever finds it
-/// can still connect.
+impl Kind {
+    /// Either stands for one socket.
+    fn open(&mut self, backlog: i32) -> io::Result<OwnedFd> {
+        let opened = match self {
+            Self::Tcp(tcp) => tcp.open(backlog)?,
+            Self::Unix(unix) => unix.open(backlog)?,
+        };
+        let nothing = || io::Error::other("no socket was opened");
+        opened.into_iter().next().ok_or_else(nothing)
+    }
+}
+
+/// An open socket. The fields are dropped in this order: the kind first, with its socket file, so that
+/// a client that finds the file can still connect.
 #[derive(Debug)]
 pub(super) struct Listening {
-    pub(super) place: Place,
+    kind: Kind,
     fd: Ours<OwnedFd>,
     pub(super) name: String,
 }
@@ -148,38 +164,55 @@ impl Listening {
     pub(super) fn is_listening(&self) -> bool {
         sockets::is_listening(&*self.fd)
     }
-}
 
-/// Where an open socket is to be found.
-#[derive(Debug)]
-pub(super) enum Place {
-    Tcp(SocketAddr),
-    Unix(SocketFile),
-}
+    pub(super) fn tcp_address(&self) -> Option<SocketAddr> {
+        match self.kind {
+            Kind::Tcp(_) => sockets::tcp_address(&*self.fd),
+            Kind::Unix(_) => None,
+        }
+    }
 
-/// The file of a UNIX socket, removed when this is dropped: by the process that bound it, and only
-/// if it is still the one that was bound.
-#[derive(Debug)]
-pub(super) struct SocketFile {
-    pub(super) path: PathBuf,
-    file: FileId,
-    by: u32,
-}
+    pub(super) fn status(&self) -> ListenerStatus {
+        match &self.kind {
+            Kind::Tcp(tcp) => ListenerStatus::of(tcp, self.as_fd()),
+            Kind::Unix(unix) => ListenerStatus::of(unix, self.as_fd()),
+        }
+    }
 
-impl SocketFile {
-    fn new(path: PathBuf, file: FileId) -> Self {
-        Self {
-            path,
-            file,
-            by: std::process::id(),
+    /// Where it is to be found: `host:port` or a path, byte for byte.
+    pub(super) fn place(&self) -> OsString {
+        match &self.kind {
+            Kind::Tcp(tcp) => tcp.name(self.as_fd()).into(),
+            Kind::Unix(unix) => unix.path.clone().into_os_string(),
         }
     }
 }
 
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        if self.by == std::process::id() {
-            sockets::remove_socket_file(&self.path, self.file);
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sys::socket::{getsockopt, sockopt};
+
+    #[test]
+    fn nothing_is_delayed_on_a_socket_of_a_program_unless_it_is_asked_for() {
+        for (listen, expected) in [
+            (Listen::tcp("127.0.0.1:0"), true),
+            (Listen::tcp("127.0.0.1:0").no_delay(false), false),
+        ] {
+            let listening = listen.open(8).expect("a socket");
+            let found = getsockopt(&listening.as_fd(), sockopt::TcpNoDelay);
+            assert_eq!(found, Ok(expected));
+            let status = listening.status();
+            assert_eq!(status.queued, Some(0));
+            assert!(status.name.starts_with("127.0.0.1:"));
         }
+    }
+
+    #[test]
+    fn an_address_in_use_is_refused() {
+        let first = Listen::tcp("127.0.0.1:0").open(8).expect("a socket");
+        let again = Listen::tcp(first.status().name).open(8);
+        let error = again.expect_err("a refusal");
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
     }
 }

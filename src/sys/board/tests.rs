@@ -62,12 +62,12 @@ impl Scoreboard {
         self.board.slot(child)
     }
 
-    fn promise_to_look(&self) {
-        self.board.promise_to_look();
+    fn set_will_look(&self) {
+        self.board.set_will_look();
     }
 
-    fn keep_promise(&self) {
-        self.board.keep_promise();
+    fn clear_will_look(&self) {
+        self.board.clear_will_look();
     }
 }
 
@@ -81,10 +81,10 @@ fn a_child_prints_unless_the_parent_is_going_to_look() {
     board.enter(child(1, 5));
     let place = board.place(child(1, 5));
     assert!(!place.note(true));
-    board.promise_to_look();
+    board.set_will_look();
     assert!(place.note(false));
     assert!(place.note(true));
-    board.keep_promise();
+    board.clear_will_look();
     assert!(!place.note(false));
 }
 
@@ -115,7 +115,7 @@ fn whoever_has_outlived_its_place_has_to_print() {
     let mut board = Scoreboard::new(1).unwrap();
     board.enter(child(0, 1));
     let copy = board.place(child(0, 1));
-    board.promise_to_look();
+    board.set_will_look();
     assert!(copy.note(true));
     board.leave(child(0, 1));
     assert!(!copy.note(false));
@@ -133,7 +133,7 @@ fn whoever_has_outlived_its_place_has_to_print() {
 fn now_and_then_a_child_prints_all_the_same() {
     let mut board = Scoreboard::new(1).unwrap();
     board.enter(child(0, 1));
-    board.promise_to_look();
+    board.set_will_look();
     let place = board.place(child(0, 1));
     let printed = (0..640).filter(|word| !place.note(word % 2 == 0)).count();
     assert_eq!(printed, 10);
@@ -144,7 +144,7 @@ fn now_and_then_a_child_prints_all_the_same() {
 fn more_children_than_there_are_entries_print() {
     let mut board = Scoreboard::new(1).unwrap();
     board.enter(child(1, 1));
-    board.promise_to_look();
+    board.set_will_look();
     assert!(!board.place(child(1, 1)).note(true));
     assert_eq!(board.to_look_at(), [0; 0]);
     board.printed(child(1, 1));
@@ -166,10 +166,10 @@ fn a_scribbled_board_is_no_promise_and_no_word() {
     board.enter(child(0, 1));
     let place = board.place(child(0, 1));
     for scribble in [1, u64::MAX, WILL_LOOK >> 8, 0x4141_4141_4141_4141] {
-        board.board.memory.promise().store(scribble, SeqCst);
+        board.board.memory.will_look_word().store(scribble, SeqCst);
         assert!(!place.note(true));
     }
-    board.promise_to_look();
+    board.set_will_look();
     board.board.memory.entry(0).unwrap().store(u64::MAX, SeqCst);
     assert_eq!(board.news(child(0, 1), false), []);
     assert!(!place.note(false), "it is not its entry any more");
@@ -211,7 +211,7 @@ struct Queued {
 impl<'a> Parent<'a> {
     fn new(board: &'a mut Scoreboard, child: ChildId, piles: u32) -> Self {
         board.enter(child);
-        board.keep_promise();
+        board.clear_will_look();
         Self {
             board,
             child,
@@ -228,7 +228,7 @@ impl<'a> Parent<'a> {
     fn step(&mut self, pipe: &mut Queued) -> bool {
         self.step = match self.step {
             Step::Piling => {
-                self.board.keep_promise();
+                self.board.clear_will_look();
                 Step::Polling
             }
             Step::Polling => {
@@ -262,7 +262,7 @@ impl<'a> Parent<'a> {
                 if self.words == 0 || !piles {
                     Step::Polling
                 } else {
-                    self.board.promise_to_look();
+                    self.board.set_will_look();
                     self.to_look = true;
                     Step::Piling
                 }
@@ -310,7 +310,7 @@ fn in_this_order(mut parent: Parent<'_>, order: u32, aloud: u32) -> u32 {
         let busy = said % 2 == 0;
         match at {
             0 => assert!(place.write(busy).is_some()),
-            1 => promised = place.is_promised() && said != aloud,
+            1 => promised = place.will_look() && said != aloud,
             _ if promised => silent += 1,
             _ => {
                 pipe.words.push(busy);

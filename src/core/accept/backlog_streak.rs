@@ -1,0 +1,157 @@
+//! What a child has found queued at the listeners, and what follows from it for its next attempt and
+//! its next wait. Decides; looks at nothing.
+
+use std::time::Duration;
+
+/// Connections that were found queued, one after the other.
+#[derive(Debug)]
+pub(super) struct BacklogStreak {
+    /// Whether an attempt to accept that finds nothing waits.
+    blocks: bool,
+    /// How many connections were found without a wait in between.
+    length: u32,
+    /// Whether the streak was long, and nothing is queued now.
+    ended: bool,
+    /// Whether accepting and handling the last one took so long that the attempt may have waited.
+    slow: bool,
+}
+
+impl BacklogStreak {
+    /// After so many in a row another one is likely to be there.
+    pub(super) const LIKELY: u32 = 8;
+    /// accept(2) takes longer than this only if it waits.
+    pub(super) const A_WAIT: Duration = Duration::from_micros(50);
+
+    pub(super) fn new(blocks: bool) -> Self {
+        Self {
+            blocks,
+            length: 0,
+            ended: false,
+            slow: false,
+        }
+    }
+
+    /// Whether a child that was not woken looks for a connection before it tries to accept one. An
+    /// attempt that finds nothing costs ten times as much as a look: accept(2) makes a socket and a
+    /// file before it looks itself.
+    ///
+    /// Where the listener blocks, an attempt in vain waits, behind the children that are idle: while the
+    /// parent takes the child for busy, for a moment. The clock shows that afterwards; then the child
+    /// looks again.
+    pub(super) fn looks_first(&self) -> bool {
+        self.length < Self::LIKELY || self.blocks && self.slow
+    }
+
+    /// The child was `woken`, or not, and has tried to accept. True if it should now leave the
+    /// wake-ups for connections to other children.
+    pub(super) fn tried(&mut self, found: bool, woken: bool) -> bool {
+        self.ended = !found && self.length >= Self::LIKELY;
+        self.length = if found && !woken {
+            self.length.saturating_add(1)
+        } else {
+            0
+        };
+        self.length == Self::LIKELY
+    }
+
+    /// How long it took to accept and handle a connection, if that is known.
+    pub(super) fn took(&mut self, time: Option<Duration>) {
+        self.slow = time.is_some_and(|time| time >= Self::A_WAIT);
+    }
+
+    /// The child has waited: what was queued before tells nothing any more.
+    pub(super) fn forget(&mut self) {
+        self.length = 0;
+        self.ended = false;
+    }
+
+    /// Whether the next wait is to be made in accept(2), since a long streak has ended. True once.
+    ///
+    /// The kernel takes a child that waits in accept(2) off the listener's list when it wakes it; one
+    /// that waits in an epoll stays on the list until it has run. Where hundreds have been woken and
+    /// share a core, the kernel would go through all of them for each connection.
+    pub(super) fn take_end(&mut self) -> bool {
+        std::mem::take(&mut self.ended) && self.blocks
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FAST: Option<Duration> = Some(Duration::from_micros(49));
+    const SLOW: Option<Duration> = Some(BacklogStreak::A_WAIT);
+
+    /// So many connections are found queued; how often a look came before the attempt.
+    fn found(streak: &mut BacklogStreak, count: u32, took: Option<Duration>) -> u32 {
+        let mut looks = 0;
+        for _ in 0..count {
+            looks += u32::from(streak.looks_first());
+            streak.tried(true, false);
+            streak.took(took);
+        }
+        looks
+    }
+
+    #[test]
+    fn after_eight_in_a_row_there_are_no_more_looks() {
+        for blocks in [false, true] {
+            let mut streak = BacklogStreak::new(blocks);
+            assert_eq!(found(&mut streak, 1_000, FAST), BacklogStreak::LIKELY);
+            assert_eq!(found(&mut streak, 1_000, None), 0, "no clock, no reason");
+        }
+    }
+
+    #[test]
+    fn a_slow_one_is_followed_by_a_look_where_it_may_have_been_a_wait() {
+        let mut streak = BacklogStreak::new(true);
+        found(&mut streak, 1_000, FAST);
+        streak.took(SLOW);
+        assert_eq!(found(&mut streak, 1_000, FAST), 1);
+        assert_eq!(found(&mut BacklogStreak::new(true), 1_000, SLOW), 1_000);
+        let looks = found(&mut BacklogStreak::new(false), 1_000, SLOW);
+        assert_eq!(looks, BacklogStreak::LIKELY);
+    }
+
+    #[test]
+    fn a_child_leaves_the_wakeups_once_at_the_eighth_however_slow_it_is() {
+        for took in [FAST, SLOW] {
+            let mut streak = BacklogStreak::new(true);
+            for number in 1..=100 {
+                let leaves = streak.tried(true, false);
+                assert_eq!(leaves, number == BacklogStreak::LIKELY);
+                streak.took(took);
+            }
+        }
+    }
+
+    #[test]
+    fn a_wake_up_or_a_wait_starts_a_new_streak() {
+        let mut streak = BacklogStreak::new(true);
+        found(&mut streak, 100, FAST);
+        streak.tried(true, true);
+        let likely = BacklogStreak::LIKELY;
+        assert_eq!(found(&mut streak, 100, FAST), likely, "woken");
+        streak.forget();
+        assert_eq!(found(&mut streak, 100, FAST), likely, "waited");
+        streak.tried(false, false);
+        assert_eq!(found(&mut streak, 100, FAST), likely, "in vain");
+    }
+
+    #[test]
+    fn the_end_of_a_streak_is_told_once_and_only_where_accept_waits() {
+        for (blocks, count, told) in [(true, 8, true), (true, 7, false), (false, 8, false)] {
+            let mut streak = BacklogStreak::new(blocks);
+            found(&mut streak, count, SLOW);
+            assert!(!streak.take_end(), "not yet");
+            streak.tried(false, false);
+            assert_eq!(streak.take_end(), told, "{count}, {blocks}");
+            assert!(!streak.take_end());
+        }
+        let mut streak = BacklogStreak::new(true);
+        found(&mut streak, 8, FAST);
+        streak.tried(false, false);
+        streak.forget();
+        assert!(!streak.take_end(), "it has waited since");
+    }
+}

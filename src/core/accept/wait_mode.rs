@@ -1,0 +1,100 @@
+//! Where an idle child waits: in an epoll, or in accept(2) itself. Decides; waits for nothing.
+
+use std::time::Duration;
+
+/// Where the next wait of an idle child is made.
+///
+/// A wait in accept(2) ends after a moment in which nothing came, so a child makes one only after
+/// several short waits in its epoll. The kernel serves those that wait in an epoll first.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum WaitMode {
+    /// In its epoll, always.
+    Epoll,
+    /// In its epoll until so many waits in a row were short.
+    Counting(u32),
+    /// In accept(2), in turn with the others.
+    Accept,
+}
+
+impl WaitMode {
+    /// How many waits in a row have to be short before the child waits in accept(2): a wait there
+    /// that ends without a connection costs a wake-up.
+    const OFTEN: u32 = 8;
+
+    pub(super) fn new(takes_turns: bool) -> Self {
+        if takes_turns {
+            Self::Counting(0)
+        } else {
+            Self::Epoll
+        }
+    }
+
+    pub(super) fn is_in_accept(self) -> bool {
+        self == Self::Accept
+    }
+
+    /// A wait in the epoll has ended with a wake-up for a connection.
+    pub(super) fn woken(&mut self, after: Duration, short: Duration) {
+        if let Self::Counting(count) = *self {
+            *self = match count + 1 {
+                _ if after >= short => Self::Counting(0),
+                Self::OFTEN => Self::Accept,
+                count => Self::Counting(count),
+            };
+        }
+    }
+
+    /// A wait in accept(2) has ended without a connection.
+    pub(super) fn in_vain(&mut self) {
+        if *self != Self::Epoll {
+            *self = Self::Counting(0);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHORT: Duration = Duration::from_millis(20);
+    const NEARLY: Duration = Duration::from_millis(19);
+
+    #[test]
+    fn a_child_waits_in_accept_after_short_waits_until_one_is_in_vain() {
+        let mut mode = WaitMode::new(true);
+        for _ in 0..3 {
+            for _ in 1..WaitMode::OFTEN {
+                mode.woken(NEARLY, SHORT);
+                assert!(!mode.is_in_accept());
+            }
+            mode.woken(SHORT, SHORT);
+            assert_eq!(mode, WaitMode::Counting(0), "a long one: counted anew");
+            for _ in 1..WaitMode::OFTEN {
+                mode.woken(Duration::ZERO, SHORT);
+                assert!(!mode.is_in_accept());
+            }
+            mode.woken(Duration::ZERO, SHORT);
+            assert!(mode.is_in_accept());
+            mode.in_vain();
+            assert!(!mode.is_in_accept());
+        }
+    }
+
+    /// The wait that follows a long queue is made in accept(2) whatever the mode.
+    #[test]
+    fn a_wait_in_vain_starts_the_count_anew() {
+        let mut mode = WaitMode::Counting(WaitMode::OFTEN - 1);
+        mode.in_vain();
+        assert_eq!(mode, WaitMode::Counting(0));
+    }
+
+    #[test]
+    fn a_child_that_takes_no_turns_never_waits_in_accept() {
+        let mut mode = WaitMode::new(false);
+        for _ in 0..100 {
+            mode.woken(Duration::ZERO, SHORT);
+            mode.in_vain();
+            assert_eq!(mode, WaitMode::Epoll);
+        }
+    }
+}

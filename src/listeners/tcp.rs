@@ -1,0 +1,312 @@
+//! TCP sockets as a kind of listener: addresses, names, options. Serves nobody.
+
+use super::Listener;
+use crate::{
+    core::error::{Error, Operation},
+    sys::sockets::{self, Family},
+};
+use std::{
+    io,
+    net::{SocketAddr, TcpStream, ToSocketAddrs},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    time::Duration,
+};
+
+/// Which addresses a host name may stand for.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub enum Domain {
+    /// Whichever the name has first.
+    #[default]
+    Any,
+    /// IPv4.
+    Inet,
+    /// IPv6.
+    Inet6,
+}
+
+impl Domain {
+    fn admits(self, address: &SocketAddr) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Inet => address.is_ipv4(),
+            Self::Inet6 => address.is_ipv6(),
+        }
+    }
+}
+
+/// When the kernel asks a silent client whether it is still there, and when it gives it up: a read then
+/// fails with `TimedOut`. Whole seconds; less than one counts as one.
+///
+/// ```
+/// # use prefork_server::{TcpServer, servers::Keepalive};
+/// # use std::time::Duration;
+/// // A client that has vanished is given up after 60 + 3 × 10 seconds.
+/// let keepalive = Keepalive::after(Duration::from_secs(60))
+///     .interval(Duration::from_secs(10))
+///     .count(3);
+/// let server = TcpServer::new(|conn| Ok(())).keepalive(keepalive);
+/// # let _ = server;
+/// ```
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct Keepalive {
+    idle: Duration,
+    interval: Option<Duration>,
+    count: u32,
+}
+
+impl Keepalive {
+    /// The kernel asks for the first time after a silence of `idle`.
+    pub fn after(idle: Duration) -> Self {
+        Self {
+            idle,
+            interval: None,
+            count: 0,
+        }
+    }
+
+    /// How long it waits for an answer before it asks again. Default: the system's (75 s on Linux).
+    #[must_use]
+    pub fn interval(mut self, interval: Duration) -> Self {
+        self.interval = Some(interval);
+        self
+    }
+
+    /// How often it asks before it gives the client up. Default: the system's (9 times on Linux).
+    #[must_use]
+    pub fn count(mut self, count: u32) -> Self {
+        self.count = count;
+        self
+    }
+
+    fn set_on(self, socket: &impl AsFd) -> io::Result<()> {
+        /// The most that Linux takes.
+        const MOST: u64 = 32_767;
+        let seconds = |time: Duration| time.as_secs().clamp(1, MOST) as u32;
+        let interval = self.interval.map_or(0, seconds);
+        sockets::keep_alive(socket, seconds(self.idle), interval, self.count.min(127))
+    }
+}
+
+/// TCP sockets: what a [`TcpServer`](crate::TcpServer) listens on.
+#[derive(Clone, Debug)]
+pub struct Tcp {
+    /// A host; with the port behind it where there is no other.
+    pub(crate) address: String,
+    pub(crate) port: Option<u16>,
+    pub(crate) domain: Domain,
+    pub(crate) more: Vec<SocketAddr>,
+    pub(crate) only_v6: bool,
+    pub(crate) no_delay: bool,
+    pub(crate) keepalive: Option<Keepalive>,
+}
+
+impl Tcp {
+    /// `127.0.0.1` and a port that the system chooses, until told otherwise.
+    pub(crate) fn local() -> Self {
+        Self {
+            address: "127.0.0.1".to_owned(),
+            port: Some(0),
+            domain: Domain::Any,
+            more: Vec::new(),
+            only_v6: false,
+            no_delay: true,
+            keepalive: None,
+        }
+    }
+
+    /// One address, as text: `127.0.0.1:80`, `[::1]:80`, `localhost:80`.
+    pub(crate) fn at(address: String) -> Self {
+        Self {
+            address,
+            port: None,
+            ..Self::local()
+        }
+    }
+
+    fn resolve(&self) -> Result<Vec<SocketAddr>, Error> {
+        let name = match self.port {
+            Some(port) => format!("{}:{port}", self.address),
+            None => self.address.clone(),
+        };
+        let found = match self.port {
+            Some(port) => (without_brackets(&self.address), port).to_socket_addrs(),
+            None => self.address.to_socket_addrs(),
+        };
+        let found = found.map_err(|error| Error::new(Operation::Lookup, name.clone(), error))?;
+        let fitting: Vec<_> = found
+            .filter(|address| self.domain.admits(address))
+            .collect();
+        if fitting.is_empty() {
+            let reason = io::Error::new(io::ErrorKind::NotFound, "no address of that domain");
+            return Err(Error::new(Operation::Lookup, name, reason));
+        }
+        Ok(fitting)
+    }
+
+    fn listen(&self, address: SocketAddr, backlog: i32) -> Result<OwnedFd, Error> {
+        let failed = |operation| move |error| Error::new(operation, address.to_string(), error);
+        let socket = sockets::bind_tcp(address, self.only_v6)?;
+        // Before the first connection can be there, so that each has them.
+        self.set_options(&socket)
+            .map_err(failed(Operation::Socket))?;
+        sockets::listen(&socket, backlog)
+            .map_err(|errno| failed(Operation::Listen)(errno.into()))?;
+        Ok(socket)
+    }
+
+    fn set_options(&self, socket: &impl AsFd) -> io::Result<()> {
+        if self.no_delay {
+            sockets::send_at_once(socket)?;
+        }
+        self.keepalive
+            .map_or(Ok(()), |keepalive| keepalive.set_on(socket))
+    }
+
+    /// Listens on the first of a name's addresses that this system has. One that is in use is an
+    /// error: another server would have the clients that the name leads there.
+    fn listen_on_first(&self, addresses: &[SocketAddr], backlog: i32) -> Result<OwnedFd, Error> {
+        for &address in addresses {
+            match self.listen(address, backlog) {
+                Err(error)
+                    if Some(&address) != addresses.last()
+                        && sockets::is_no_address_here(error.io_error()) => {}
+                result => return result,
+            }
+        }
+        let reason = io::ErrorKind::NotFound.into();
+        Err(Error::new(Operation::Lookup, self.address.clone(), reason))
+    }
+}
+
+/// An IPv6 address may be written as it is in a URL.
+fn without_brackets(host: &str) -> &str {
+    let inner = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'));
+    inner.filter(|inner| inner.contains(':')).unwrap_or(host)
+}
+
+impl Listener for Tcp {
+    type Stream = TcpStream;
+
+    fn open(&mut self, backlog: i32) -> io::Result<Vec<OwnedFd>> {
+        let mut sockets = vec![self.listen_on_first(&self.resolve()?, backlog)?];
+        for &address in &self.more {
+            sockets.push(self.listen(address, backlog)?);
+        }
+        Ok(sockets)
+    }
+
+    fn fits(&self, socket: BorrowedFd<'_>) -> bool {
+        sockets::is_stream(&socket, Family::Inet)
+    }
+
+    fn name(&self, socket: BorrowedFd<'_>) -> String {
+        sockets::tcp_address(&socket).map_or_else(String::new, |address| address.to_string())
+    }
+
+    fn queue_length(&self, socket: BorrowedFd<'_>) -> Option<u32> {
+        sockets::queue_length(&socket)
+    }
+
+    fn adopt(&mut self, socket: BorrowedFd<'_>) -> io::Result<()> {
+        self.set_options(&socket)
+    }
+
+    fn passes_timeouts_on(&self) -> bool {
+        cfg!(target_os = "linux")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    fn opened(tcp: &mut Tcp) -> (OwnedFd, SocketAddr) {
+        let socket = tcp.open(8).expect("a socket").remove(0);
+        let address = sockets::tcp_address(&socket).expect("an address");
+        (socket, address)
+    }
+
+    /// A connection that `tcp` would have served.
+    fn connection(tcp: &mut Tcp) -> (TcpStream, TcpStream) {
+        let (socket, address) = opened(tcp);
+        let client = TcpStream::connect(address).expect("a connection");
+        let listener = TcpListener::from(socket);
+        listener.set_nonblocking(false).expect("blocking");
+        (listener.accept().expect("accepted").0, client)
+    }
+
+    #[test]
+    fn connections_inherit_that_nothing_is_delayed() {
+        for no_delay in [true, false] {
+            let mut tcp = Tcp {
+                no_delay,
+                ..Tcp::local()
+            };
+            let (connection, _client) = connection(&mut tcp);
+            assert_eq!(connection.nodelay().expect("an option"), no_delay);
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn connections_inherit_keepalive() {
+        use nix::sys::socket::{getsockopt, sockopt};
+        let keepalive = Keepalive::after(Duration::from_millis(90_500))
+            .interval(Duration::from_millis(7))
+            .count(1_000);
+        let mut tcp = Tcp {
+            keepalive: Some(keepalive),
+            ..Tcp::local()
+        };
+        let (connection, _client) = connection(&mut tcp);
+        assert_eq!(getsockopt(&connection, sockopt::KeepAlive), Ok(true));
+        assert_eq!(getsockopt(&connection, sockopt::TcpKeepIdle), Ok(90));
+        assert_eq!(getsockopt(&connection, sockopt::TcpKeepInterval), Ok(1));
+        assert_eq!(getsockopt(&connection, sockopt::TcpKeepCount), Ok(127));
+    }
+
+    #[test]
+    fn an_address_may_have_the_brackets_of_a_url() {
+        assert_eq!(without_brackets("[::1]"), "::1");
+        for as_it_is in ["::1", "localhost", "[name]", "[::1", "[]"] {
+            assert_eq!(without_brackets(as_it_is), as_it_is);
+        }
+    }
+
+    #[test]
+    fn only_an_address_that_is_not_here_leads_to_the_next() {
+        use nix::errno::Errno;
+        let next = |errno: Errno| sockets::is_no_address_here(&errno.into());
+        assert!(next(Errno::EADDRNOTAVAIL) && next(Errno::EAFNOSUPPORT));
+        for errno in [Errno::EADDRINUSE, Errno::EACCES, Errno::EMFILE] {
+            assert!(!next(errno), "{errno}");
+        }
+        assert!(!sockets::is_no_address_here(
+            &io::ErrorKind::AddrNotAvailable.into()
+        ));
+    }
+
+    #[test]
+    fn a_names_next_address_is_tried_only_where_the_first_is_not_here() {
+        let tcp = Tcp::local();
+        let free = SocketAddr::from(([127, 0, 0, 1], 0));
+        // An address of documentation, which nobody has.
+        let elsewhere = SocketAddr::from(([203, 0, 113, 1], 0));
+        let socket = tcp.listen_on_first(&[elsewhere, free], 8);
+        let taken = sockets::tcp_address(&socket.expect("the second")).expect("an address");
+        assert!(taken.ip().is_loopback());
+        let error = tcp.listen_on_first(&[elsewhere], 8);
+        let error = error.expect_err("none is here");
+        assert_eq!(error.io_error().kind(), io::ErrorKind::AddrNotAvailable);
+
+        let (_socket, in_use) = opened(&mut Tcp::local());
+        let error = tcp.listen_on_first(&[in_use, free], 8);
+        let error = error.expect_err("a refusal");
+        assert_eq!(error.io_error().kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(error.object(), in_use.to_string());
+    }
+}

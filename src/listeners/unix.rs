@@ -1,0 +1,69 @@
+//! UNIX sockets as a kind of listener: a path or an abstract name, and a mode. Serves nobody.
+
+use super::{Listener, socket_file::SocketFile};
+use crate::sys::{
+    sockets::{self, Family},
+    unix_socket,
+};
+use std::{
+    io,
+    os::{
+        fd::{BorrowedFd, OwnedFd},
+        unix::net::UnixStream,
+    },
+    path::PathBuf,
+};
+
+/// UNIX stream sockets: what a [`UnixServer`](crate::UnixServer) listens on.
+#[derive(Debug)]
+pub struct Unix {
+    pub(crate) path: PathBuf,
+    pub(crate) mode: u32,
+    file: Option<SocketFile>,
+    /// Whether a socket that somebody else has opened was taken note of.
+    has_adopted: bool,
+}
+
+impl Unix {
+    /// A socket at `path`; an abstract name (Linux) is written with a zero byte before it.
+    pub(crate) fn new(path: impl Into<PathBuf>) -> Self {
+        Self {
+            path: path.into(),
+            mode: 0o660,
+            file: None,
+            has_adopted: false,
+        }
+    }
+}
+
+impl Listener for Unix {
+    type Stream = UnixStream;
+
+    fn open(&mut self, backlog: i32) -> io::Result<Vec<OwnedFd>> {
+        let (socket, file) = unix_socket::listen_unix(&self.path, self.mode, backlog)?;
+        self.file = file.map(|file| SocketFile::new(&self.path, file));
+        Ok(vec![socket])
+    }
+
+    fn fits(&self, socket: BorrowedFd<'_>) -> bool {
+        sockets::is_stream(&socket, Family::Unix)
+    }
+
+    fn name(&self, socket: BorrowedFd<'_>) -> String {
+        let path = unix_socket::path_of(socket);
+        unix_socket::display_name(path.as_deref().unwrap_or(&self.path))
+    }
+
+    /// The path is that of the first one. Its file is its maker's, and never removed.
+    fn adopt(&mut self, socket: BorrowedFd<'_>) -> io::Result<()> {
+        if let (false, Some(path)) = (self.has_adopted, unix_socket::path_of(socket)) {
+            self.path = path;
+            self.has_adopted = true;
+        }
+        Ok(())
+    }
+
+    fn clean_up(&mut self) {
+        self.file = None;
+    }
+}

@@ -1,0 +1,17 @@
+//! Tests that start no process: the documents against the code, and the code against the original's
+//! own test. What starts processes is in `tests/scenarios`.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by a panic"
+)]
+
+mod catalogue;
+mod document;
+mod hooks;
+mod http;
+mod layering;
+mod original;
+mod policy;
+mod prose;
+mod public_api;

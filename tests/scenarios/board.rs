@@ -1,0 +1,302 @@
+//! What the parent knows of its children while they print no words: it looks by itself.
+
+use std::collections::BTreeSet;
+use std::error::Error;
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::{self};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use nix::sys::prctl::set_pdeathsig;
+use prefork_server::servers::TcpConn;
+use prefork_server::{
+    Child, ChildId, Death, Line, Monitor, PreFork, PreForkHooks, TcpServer, defaults,
+};
+
+use crate::support::{
+    Address, Args, Client, Programs, SOON, Scenarios, Server, Signal, World, connect, pause,
+    port_is_free, programs, scenarios, try_connect, until,
+};
+
+pub const PROGRAMS: Programs = programs![board];
+
+pub const SCENARIOS: Scenarios = scenarios![
+    the_books_follow_the_children_under_load,
+    c09_a_parent_that_was_stopped_finds_what_was_noted,
+    more_children_than_there_were_to_be_are_known_as_well,
+    a_child_that_floods_is_known_to_be_busy,
+    a_word_that_is_not_printed_ends_a_line_all_the_same,
+    f01_children_that_were_promised_a_look_find_their_parent_gone,
+    a01_a_connection_that_only_the_board_tells_of_shows_that_the_start_has_held,
+];
+
+const CHILDREN: usize = 8;
+
+// The program.
+
+fn board(args: Args) -> Result<(), Box<dyn Error>> {
+    let at_first = args.parsed("--max-clients").unwrap_or(CHILDREN);
+    let path = args.value("--busy").expect("a file");
+    ENOUGH
+        .set(Path::new(path).with_extension("enough"))
+        .unwrap();
+    let books = Books {
+        busy: File::create(path)?,
+    };
+    let server = TcpServer::new(answer).max_requests(0);
+    let mut prefork = PreFork::builder(server)
+        .start_servers(CHILDREN)
+        .min_spare_servers(1)
+        .max_spare_servers(CHILDREN)
+        .max_clients(at_first)
+        .hooks(books)
+        .start()?;
+    if at_first < CHILDREN {
+        prefork.monitor_mut().set_max_clients(CHILDREN);
+        prefork.monitor_mut().set_min_spare_servers(CHILDREN);
+        prefork.monitor_mut().set_max_spare_servers(CHILDREN + 1);
+    }
+    println!("listening on {}", prefork.server().local_addrs()[0]);
+    prefork.run()?;
+    Ok(())
+}
+
+fn answer(conn: TcpConn) -> io::Result<()> {
+    for line in BufReader::new(&conn).lines() {
+        match line?.as_str() {
+            "crash" => process::abort(),
+            "flood" => flood()?,
+            "begin" => {
+                print!("begun");
+                io::stdout().flush()?;
+            }
+            "untie" => set_pdeathsig(None)?,
+            _ => {}
+        }
+        writeln!(&conn, "{}", process::id())?;
+    }
+    Ok(())
+}
+
+/// When this file is there, floods end.
+static ENOUGH: OnceLock<PathBuf> = OnceLock::new();
+
+/// Writes more than anybody reads.
+fn flood() -> io::Result<()> {
+    let lines = "a line that is of no use to anybody\n".repeat(2000);
+    while !ENOUGH.get().unwrap().exists() {
+        io::stderr().write_all(lines.as_bytes())?;
+    }
+    Ok(())
+}
+
+/// Writes down how many children are busy, as soon as it is known.
+struct Books {
+    busy: File,
+}
+
+impl Books {
+    fn write(&self, monitor: &Monitor) {
+        let busy = monitor.busy_servers().count();
+        self.busy.write_all_at(&[b'0' + busy as u8], 0).unwrap();
+    }
+}
+
+impl PreForkHooks for Books {
+    fn server_busy(&mut self, monitor: &mut Monitor, child: ChildId) {
+        defaults::server_busy(self, monitor, child);
+        self.write(monitor);
+    }
+
+    fn server_not_busy(&mut self, monitor: &mut Monitor, child: ChildId) {
+        defaults::server_not_busy(self, monitor, child);
+        self.write(monitor);
+    }
+
+    fn server_stderr(&mut self, _: &mut Monitor, _: ChildId, _: &Line) {}
+
+    fn server_exited(&mut self, monitor: &mut Monitor, child: &Child, death: &Death) {
+        println!("death of {}: {:?}", child.pid(), death.cause());
+        self.write(monitor);
+    }
+}
+
+// The scenarios.
+
+/// Waits until the parent believes that so many children are busy, though nothing else happens.
+fn expect_busy(books: &Path, count: usize) {
+    until(
+        &format!("{count} children to be busy by the books"),
+        SOON,
+        || (fs::read(books).unwrap() == [b'0' + count as u8]).then_some(()),
+    );
+}
+
+fn hold(address: &Address, count: usize) -> Vec<Client> {
+    let ask = |mut client: Client| {
+        client.ask("who?");
+        client
+    };
+    (0..count).map(|_| ask(connect(address))).collect()
+}
+
+/// Connections one after the other from each of two clients, for as long as `work` takes.
+fn under_load<R>(address: &Address, work: impl FnOnce() -> R) -> R {
+    let enough = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !enough.load(Ordering::Relaxed) {
+                    // A crash may take one with it, and a stopped parent none.
+                    if let Ok(mut client) = try_connect(address) {
+                        let _ = client.try_send_line("who?");
+                        let _ = client.try_read_line();
+                    }
+                }
+            });
+        }
+        let done = work();
+        enough.store(true, Ordering::Relaxed);
+        done
+    })
+}
+
+fn pool(world: &mut World, arguments: &[&str]) -> (Server, Address, PathBuf) {
+    let books = world.tempdir().join("busy");
+    let server = world
+        .program("board")
+        .args(arguments)
+        .arg("--busy")
+        .arg(&books)
+        .spawn();
+    let address = server.address();
+    server.expect_children(CHILDREN);
+    (server, address, books)
+}
+
+/// Many turns of the children, of which the parent is told some and finds others; and when all is quiet
+/// it is right. (With no look at the board, or one before the pipes are read, it is not.)
+fn the_books_follow_the_children_under_load(world: &mut World) {
+    let (server, address, books) = pool(world, &[]);
+    for round in 0..24 {
+        under_load(&address, || pause(Duration::from_millis(20 + round)));
+        let busy = round as usize % (CHILDREN + 1);
+        let held = hold(&address, busy);
+        expect_busy(&books, busy);
+        drop(held);
+        expect_busy(&books, 0);
+    }
+    server.stop(Signal::SIGTERM, SOON);
+}
+
+/// The parent was stopped while it had promised to look, or not: what the children have done meanwhile it
+/// knows when it goes on.
+fn c09_a_parent_that_was_stopped_finds_what_was_noted(world: &mut World) {
+    let (server, address, books) = pool(world, &[]);
+    for round in 0..8 {
+        let held = under_load(&address, || {
+            pause(Duration::from_millis(30 + round));
+            server.signal(Signal::SIGSTOP);
+            hold(&address, 3)
+        });
+        server.signal(Signal::SIGCONT);
+        expect_busy(&books, 3);
+        server.signal(Signal::SIGSTOP);
+        drop(held);
+        server.signal(Signal::SIGCONT);
+        expect_busy(&books, 0);
+    }
+    server.stop(Signal::SIGTERM, SOON);
+}
+
+/// The board is made for as many as there may be at the start. Others print.
+fn more_children_than_there_were_to_be_are_known_as_well(world: &mut World) {
+    let (server, address, books) = pool(world, &["--max-clients", "2"]);
+    for _ in 0..4 {
+        under_load(&address, || pause(Duration::from_millis(30)));
+        let held = hold(&address, CHILDREN);
+        expect_busy(&books, CHILDREN);
+        drop(held);
+        expect_busy(&books, 0);
+    }
+    server.stop(Signal::SIGTERM, SOON);
+}
+
+/// Its output is hardly ever read to the end, while it is looked at all the same.
+fn a_child_that_floods_is_known_to_be_busy(world: &mut World) {
+    let (server, address, books) = pool(world, &[]);
+    under_load(&address, || pause(Duration::from_millis(50)));
+    let mut client = connect(&address);
+    client.send_line("flood");
+    expect_busy(&books, 1);
+    assert!(client.is_silent(Duration::from_millis(100)), "it floods");
+    File::create(books.with_extension("enough")).unwrap();
+    client.read_line();
+    drop(client);
+    expect_busy(&books, 0);
+    server.stop(Signal::SIGTERM, SOON);
+}
+
+/// A line without a newline is handed on when the connection is over, though nothing else is printed. (Else it
+/// is with the next word that is, and none may come.)
+fn a_word_that_is_not_printed_ends_a_line_all_the_same(world: &mut World) {
+    let (server, address, _) = pool(world, &[]);
+    for round in 1..=8 {
+        let pid = under_load(&address, || connect(&address).ask("begin"));
+        let line = format!("{pid} STDOUT: begun\n");
+        server.expect_stdout("the line", |text| {
+            text.contains(&line) && text.matches("STDOUT: begun\n").count() == round
+        });
+    }
+    server.stop(Signal::SIGTERM, SOON);
+}
+
+/// A parent that is killed promises to look for ever, and children who take turns under load watch nothing.
+/// They print now and then all the same, and find that nobody reads it. (Untied from the parent's life, as by a
+/// change of user, and without that, they served on.)
+fn f01_children_that_were_promised_a_look_find_their_parent_gone(world: &mut World) {
+    world.expect_orphans();
+    let (server, address, _) = pool(world, &[]);
+    let mut untied = BTreeSet::new();
+    until("every child to be untied", SOON, || {
+        untied.insert(connect(&address).ask("untie"));
+        (untied.len() == CHILDREN).then_some(())
+    });
+    under_load(&address, || {
+        pause(Duration::from_millis(100));
+        server.kill9();
+        until("the children to leave", SOON, || {
+            world.reap_orphans();
+            world.orphans().is_empty().then_some(())
+        });
+    });
+    assert!(port_is_free(&address));
+}
+
+/// A child that has said BUSY to nobody but the board, and crashes, has not failed to start: forking does
+/// not slow down. (Where the board is not looked at when a child is buried, some have.)
+fn a01_a_connection_that_only_the_board_tells_of_shows_that_the_start_has_held(world: &mut World) {
+    const CRASHES: usize = 40;
+    let (server, address, books) = pool(world, &[]);
+    under_load(&address, || {
+        for crash in 1..=CRASHES {
+            let mut client = connect(&address);
+            client.send_line("crash");
+            client.gone();
+            server.expect_stdout("the death", |text| {
+                text.matches("death of").count() >= crash
+            });
+        }
+    });
+    server.expect_children(CHILDREN);
+    expect_busy(&books, 0);
+    server.stop(Signal::SIGTERM, SOON);
+    let told = server.stdout();
+    let crashed = told.matches(": Killed").count();
+    assert_eq!(crashed, CRASHES, "{told}");
+}

@@ -1,0 +1,721 @@
+//! What clients do to a connection, as the field has found it: resets, slowness, floods, silence, and stops
+//! while they are there.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::time::{Duration, Instant};
+
+use crate::support::{
+    Address, Args, Client, Programs, SOON, Scenarios, Server, Signal, World, connect, gate,
+    patient, pause, programs, scenarios, until,
+};
+use prefork_server::servers::TcpConn;
+use prefork_server::servers::conn::{ConnClass, Session, defaults};
+use prefork_server::{Error, PreFork, TcpServer};
+
+pub const PROGRAMS: Programs = programs![clients_plain, clients_object, clients_stateful];
+
+pub const SCENARIOS: Scenarios = scenarios![
+    field06_a_client_that_resets_is_no_line,
+    field06_an_object_whose_client_resets_logs_nothing,
+    field12_an_ipv4_client_of_a_dual_socket_is_ipv4,
+    field17_a_shutdown_after_a_large_put_is_followed_by_the_flush,
+    field18_a_handler_has_the_whole_timeout,
+    field32_a_flood_in_a_shutdown_is_not_read_for_ever,
+    field34_an_object_says_goodbye_in_a_stop,
+    field34_examples_wait_for_no_idle_client,
+    field34_an_object_bounds_its_client,
+    field35_an_object_lingers_if_it_is_told_to,
+    field34_a_stop_waits_for_no_idle_client,
+    field34_a_client_may_be_idle_for_so_long,
+    field34_a_request_that_has_arrived_is_served_in_a_stop,
+    field34_a_client_that_goes_on_asking_holds_no_stop,
+    field35_an_answer_before_the_upload_was_read_arrives,
+    field35_lingering_is_bounded,
+    field36_a_slow_client_has_no_more_than_the_deadline,
+    field37_queued_clients_that_have_reset_are_skipped,
+    field37_a_handler_sees_that_its_client_has_gone,
+    field41_a_childs_state_has_an_end,
+    field40_a_child_serves_one_more_and_is_replaced,
+];
+
+// The programs.
+
+/// One child, for which `server` has been made ready.
+fn run(args: &Args, server: TcpServer) -> Result<(), Error> {
+    env_logger::Builder::new()
+        .filter_level(log::LevelFilter::Warn)
+        .init();
+    let timeout = args.parsed("--timeout").unwrap_or(0.0);
+    let children = args.parsed("--children").unwrap_or(1);
+    let server = server
+        .address(args.value("--address").unwrap_or("127.0.0.1"))
+        .max_requests(0);
+    let mut prefork = PreFork::builder(server)
+        .start_servers(children)
+        .max_clients(children)
+        .min_spare_servers(1)
+        .timeout(Duration::from_secs_f64(timeout))
+        .server_check_ack((timeout > 0.0).then(|| Duration::from_millis(100)))
+        .kill_timeout(Duration::from_millis(50))
+        .start()?;
+    for address in prefork.server().local_addrs() {
+        println!("listening on {address}");
+    }
+    prefork.run()?;
+    Ok(())
+}
+
+/// Does what the first line says, with a function.
+fn clients_plain(args: Args) -> Result<(), Error> {
+    run(&args, TcpServer::new(serve))
+}
+
+fn serve(conn: TcpConn) -> io::Result<()> {
+    let mut reader = BufReader::new(&conn);
+    let mut order = String::new();
+    reader.read_line(&mut order)?;
+    match order.trim() {
+        "who" => writeln!(&conn, "{} {}", conn.peer_addr()?, conn.local_addr()?),
+        "reset" => {
+            gate::pass("reset");
+            // The end of the connection, in whatever way it is told.
+            let _ = reader.read_line(&mut order);
+            println!("it was {}", conn.peer_addr()?);
+            conn.shutdown(std::net::Shutdown::Both)
+        }
+        "refuse" => refuse(&conn, SOON, u64::MAX),
+        "refuse 1 MiB" => refuse(&conn, SOON, 1 << 20),
+        "refuse briefly" => refuse(&conn, Duration::from_millis(300), u64::MAX),
+        "hurry" => hurry(&conn, || reader.read_line(&mut String::new())),
+        "hurry up" => hurry(&conn, || reader.read(&mut [0])),
+        "hurry and take" => hurry(&conn, || (&conn).write(&[b'x'; 65536])),
+        "keep" => keep(&conn, reader),
+        "keep slowly" => {
+            gate::pass("keep");
+            keep(&conn, reader)
+        }
+        "keep each byte" => {
+            gate::pass("keep");
+            let mut byte = [0];
+            while conn.wait_for_request(None)? && (&conn).read(&mut byte)? > 0 {
+                (&conn).write_all(&byte)?;
+            }
+            (&conn).write_all(b"bye\n")?;
+            conn.linger(SOON, u64::MAX);
+            Ok(())
+        }
+        "idle" => {
+            let arrived = conn.wait_for_request(Some(Duration::from_millis(200)))?;
+            writeln!(
+                &conn,
+                "arrived: {arrived}, stop: {}",
+                conn.shutdown_requested()
+            )
+        }
+        "number" => writeln!(&conn, "{}", conn.requests_handled()),
+        "long" => {
+            gate::pass("long");
+            writeln!(&conn, "done")
+        }
+        "look" => {
+            gate::pass("look");
+            let (gone, finished) = (conn.peer_is_gone(), conn.peer_has_finished());
+            println!("gone: {gone}, finished: {finished}");
+            Ok(())
+        }
+        "work" => {
+            pause(Duration::from_millis(1400));
+            writeln!(&conn, "done")
+        }
+        "pid" => writeln!(&conn, "{}", std::process::id()),
+        "leave" => {
+            conn.leave_after_this();
+            gate::pass("leave");
+            writeln!(&conn, "{}", std::process::id())
+        }
+        order => Err(io::Error::other(format!("what is {order:?}?"))),
+    }
+}
+
+/// Answers before anything is read, and lingers.
+fn refuse(conn: &TcpConn, longest: Duration, most: u64) -> io::Result<()> {
+    writeln!(&mut &*conn, "refused")?;
+    println!("closed: {}", conn.linger(longest, most));
+    Ok(())
+}
+
+/// Does `act` for as long as the deadline allows.
+fn hurry<T>(conn: &TcpConn, mut act: impl FnMut() -> io::Result<T>) -> io::Result<()> {
+    let start = Instant::now();
+    conn.set_deadline(Some(Duration::from_millis(500)));
+    conn.set_read_timeout(Some(SOON));
+    let error = loop {
+        if let Err(error) = act() {
+            break error;
+        }
+    };
+    let waits = conn.wait_for_request(None)?;
+    let took = start.elapsed().as_millis();
+    println!("late after {took} ms: {error}; waits: {waits}");
+    Err(error)
+}
+
+/// An echo service of which clients may be idle.
+fn keep(conn: &TcpConn, mut reader: BufReader<&TcpConn>) -> io::Result<()> {
+    let mut line = String::new();
+    while !reader.buffer().is_empty() || conn.wait_for_request(None)? {
+        line.clear();
+        if reader.read_line(&mut line)? == 0 {
+            return Ok(());
+        }
+        (&mut &*conn).write_all(line.as_bytes())?;
+    }
+    writeln!(&mut &*conn, "bye")
+}
+
+/// Counts, and says at its end how far it has come.
+fn clients_stateful(args: Args) -> Result<(), Error> {
+    let serve = |served: &mut u32, conn: TcpConn| {
+        *served += 1;
+        let mut order = String::new();
+        BufReader::new(&conn).read_line(&mut order)?;
+        match order.trim() {
+            "leave" => conn.leave_after_this(),
+            "panic" => panic!("on purpose"),
+            _ => {}
+        }
+        writeln!(&conn, "{served}")
+    };
+    let end = |served: &mut u32| println!("the end after {served}");
+    run(&args, TcpServer::per_child(|| Ok(0)).serve_then(serve, end))
+}
+
+/// Does what a line says, with an object.
+fn clients_object(args: Args) -> Result<(), Error> {
+    run(&args, TcpServer::conn_class(|| Object))
+}
+
+struct Object;
+
+impl ConnClass for Object {
+    fn handler_input(&mut self, session: &mut Session, input: &[u8]) {
+        match input {
+            b"who" => session.put(format!(
+                "{:?} {:?}",
+                session.remote_address(),
+                session.local_address()
+            )),
+            b"reset" => {
+                gate::pass("reset");
+                // More than goes at once: the first write may still be taken.
+                session.put(vec![b'x'; 100_000]);
+            }
+            b"big" => {
+                session.put("x".repeat(500_000));
+                session.shutdown();
+            }
+            b"stuck" => {
+                session.set_output_limit(usize::MAX);
+                session.put("x".repeat(64 << 20));
+                session.shutdown();
+            }
+            b"refuse" => {
+                session.put("refused");
+                session.set_linger(SOON);
+                session.shutdown();
+            }
+            b"idle" => session.set_idle_timeout(Some(Duration::from_millis(200))),
+            b"hurry" => session.set_deadline(Some(Duration::from_millis(500))),
+            b"hello" => session.put("hello"),
+            b"pid" => session.put(std::process::id().to_string()),
+            b"leave" => {
+                session.leave_after_this();
+                gate::pass("leave");
+                session.put(std::process::id().to_string());
+                session.shutdown();
+            }
+            order => panic!("what is {:?}?", order.escape_ascii().to_string()),
+        }
+    }
+
+    fn handler_flush(&mut self, session: &mut Session) {
+        println!("flushed");
+        defaults::handler_flush(self, session);
+    }
+
+    fn handler_stopping(&mut self, session: &mut Session) {
+        session.put("421 closing");
+        session.shutdown();
+    }
+
+    fn handler_stop(&mut self, session: &mut Session) {
+        println!("stopped {}", session.id());
+    }
+}
+
+// What scenarios have in common.
+
+fn stop(server: &Server) {
+    assert!(server.stop(Signal::SIGTERM, SOON).success());
+}
+
+fn silent(server: &Server) {
+    assert_eq!(server.stderr(), "", "no line");
+}
+
+/// The address of the server that IPv4 clients use.
+fn over_ipv4(server: &Server) -> Address {
+    Address::parse(&format!("127.0.0.1:{}", server.address().port()))
+}
+
+// Scenarios.
+
+/// Errors that are the client's are no line in the log, and its address is remembered from accept(2).
+///
+/// The handler uses `?` on all that can fail once a client has reset: `peer_addr`, `shutdown`.
+fn field06_a_client_that_resets_is_no_line(world: &mut World) {
+    let mut gate = world.gate("reset");
+    let server = world.spawn("clients_plain", &[]);
+    let mut client = connect(&server.address());
+    client.send_line("reset");
+    let child = gate.reached(SOON);
+    let own = client.local_address();
+    client.reset();
+    gate.release(child);
+    let line = format!("it was {own}");
+    server.expect_stdout(&line, |text| text.contains(&line));
+    assert!(connect(&server.address()).ask("who").contains("127.0.0.1"));
+    stop(&server);
+    silent(&server);
+}
+
+/// The default of `handler_error` takes an error that is the client's, reading or writing, for no news.
+fn field06_an_object_whose_client_resets_logs_nothing(world: &mut World) {
+    let mut gate = world.gate("reset");
+    let server = world.spawn("clients_object", &[]);
+    let mut client = connect(&server.address());
+    client.send_line("reset");
+    let child = gate.reached(SOON);
+    client.reset();
+    gate.release(child);
+    server.expect_stdout("the end", |text| text.contains("stopped 1"));
+    stop(&server);
+    silent(&server);
+}
+
+/// The addresses of a client that has come over IPv4 are IPv4 addresses, whatever the socket is.
+fn field12_an_ipv4_client_of_a_dual_socket_is_ipv4(world: &mut World) {
+    for (program, right) in [
+        ("clients_plain", ["PEER LOCAL", "PEER LOCAL"]),
+        (
+            "clients_object",
+            ["Some(PEER) Some(LOCAL)", "Some(PEER) Some(LOCAL)"],
+        ),
+    ] {
+        let server = world.spawn(program, &["--address", "::"]);
+        let port = server.address().port();
+        let loopback6 = Address::parse(&format!("[::1]:{port}"));
+        for (address, right) in [over_ipv4(&server), loopback6].iter().zip(right) {
+            let mut client = connect(address);
+            let peer = client.local_address().to_string();
+            let right = right
+                .replace("PEER", &peer)
+                .replace("LOCAL", &address.to_string());
+            assert_eq!(client.ask("who"), right);
+        }
+        stop(&server);
+        silent(&server);
+    }
+}
+
+/// How long the server takes to stop.
+fn time_to_stop(server: &Server) -> Duration {
+    let start = Instant::now();
+    stop(server);
+    start.elapsed()
+}
+
+/// Quick: not for as long as a stop may take. What is measured on a quiet machine is below 100 ms.
+#[track_caller]
+fn quick(took: Duration) {
+    assert!(took < patient(Duration::from_secs(1)), "{took:?}");
+}
+
+/// A connection says where its client may be idle; there a stop waits for nobody, and the handler says
+/// goodbye.
+///
+/// One client has had an answer, one has never said anything.
+fn field34_a_stop_waits_for_no_idle_client(world: &mut World) {
+    let server = world.spawn("clients_plain", &["--children", "2"]);
+    let mut one = connect(&server.address());
+    one.send_line("keep");
+    assert_eq!(one.ask("hello"), "hello");
+    let mut other = connect(&server.address());
+    other.send_line("keep");
+    server.expect_children(2);
+    quick(time_to_stop(&server));
+    assert_eq!(one.read_rest(), "bye\n");
+    other.gone();
+    silent(&server);
+}
+
+/// `wait_for_request` ends after the idle time that it was given.
+fn field34_a_client_may_be_idle_for_so_long(world: &mut World) {
+    let server = world.spawn("clients_plain", &[]);
+    let mut client = connect(&server.address());
+    assert_eq!(client.ask("idle"), "arrived: false, stop: false");
+    stop(&server);
+    silent(&server);
+}
+
+/// Once the child is told to stop, what has arrived by then is served, and then the connection ends.
+fn field34_a_request_that_has_arrived_is_served_in_a_stop(world: &mut World) {
+    let mut gate = world.gate("keep");
+    let server = world.spawn("clients_plain", &[]);
+    let mut client = connect(&server.address());
+    client.send_line("keep slowly");
+    let child = gate.reached(SOON);
+    tell(child);
+    client.send_line("under way");
+    gate.release(child);
+    assert_eq!(client.read_rest(), "under way\nbye\n");
+    stop(&server);
+    silent(&server);
+}
+
+/// A child is told to stop as its parent does it.
+fn tell(child: u32) {
+    let child = nix::unistd::Pid::from_raw(i32::try_from(child).unwrap());
+    nix::sys::signal::kill(child, Signal::SIGINT).expect("a child");
+}
+
+/// A client that goes on asking is served once more at the most when the child is told to stop.
+///
+/// Each byte is a request here, and six are there by then.
+fn field34_a_client_that_goes_on_asking_holds_no_stop(world: &mut World) {
+    let mut gate = world.gate("keep");
+    let server = world.spawn("clients_plain", &[]);
+    let mut client = connect(&server.address());
+    client.send_line("keep each byte");
+    let child = gate.reached(SOON);
+    tell(child);
+    client.write_all(b"abcdef").unwrap();
+    gate.release(child);
+    assert_eq!(client.read_rest(), "abye\n");
+    drop(client);
+    stop(&server);
+    silent(&server);
+}
+
+/// An answer that is sent before an upload has been read is not lost to a reset: `linger` reads the rest
+/// away.
+///
+/// Twenty clients send 8 MB before they read; without it each of them is reset.
+fn field35_an_answer_before_the_upload_was_read_arrives(world: &mut World) {
+    let server = world.spawn("clients_plain", &[]);
+    for _ in 0..20 {
+        let mut client = connect(&server.address());
+        client.send_line("refuse");
+        client.write_all(&vec![b'x'; 8_000_000]).expect("an upload");
+        assert_eq!(client.read_rest(), "refused\n");
+        drop(client);
+    }
+    stop(&server);
+    silent(&server);
+}
+
+/// It ends after so many bytes, after so long, and soon when the child is told to stop.
+fn field35_lingering_is_bounded(world: &mut World) {
+    let server = world.spawn("clients_plain", &[]);
+    let mut flood = connect(&server.address());
+    flood.send_line("refuse 1 MiB");
+    // Far more than the buffers of both sockets take.
+    let sent = (0..2000).take_while(|_| flood.write_all(&[b'x'; 65536]).is_ok());
+    assert!(sent.count() < 2000, "the server has read everything");
+    server.expect_stdout("the end", |text| text.contains("closed: false"));
+    let mut silent_one = connect(&server.address());
+    silent_one.send_line("refuse briefly");
+    assert_eq!(silent_one.read_rest(), "refused\n");
+    let twice = |text: &str| text.matches("closed: false").count() == 2;
+    server.expect_stdout("the second end", twice);
+    let mut held = connect(&server.address());
+    assert_eq!(held.ask("refuse"), "refused");
+    quick(time_to_stop(&server));
+    silent(&server);
+}
+
+/// A connection as a whole has a bound, whatever the client does and however often.
+///
+/// One client sends a byte now and then, one floods, one takes nothing.
+fn field36_a_slow_client_has_no_more_than_the_deadline(world: &mut World) {
+    let server = world.spawn("clients_plain", &[]);
+    for (nth, order) in ["hurry", "hurry up", "hurry and take"]
+        .into_iter()
+        .enumerate()
+    {
+        let mut client = connect(&server.address());
+        client.send_line(order);
+        let byte = if order == "hurry up" {
+            vec![b'x'; 4096]
+        } else {
+            vec![b'x']
+        };
+        until("the deadline", SOON, || {
+            if order != "hurry up" {
+                pause(Duration::from_millis(50));
+            }
+            let _ = client.write_all(&byte);
+            late(&server, nth)
+        });
+        let took = late(&server, nth).unwrap();
+        assert!(took >= 500, "{took} ms");
+        quick(Duration::from_millis(took - 500));
+    }
+    stop(&server);
+    silent(&server);
+}
+
+/// After how many milliseconds the nth connection was late, if it was.
+fn late(server: &Server, nth: usize) -> Option<u64> {
+    let stdout = server.stdout();
+    let (_, line) = stdout
+        .match_indices("late after ")
+        .nth(nth)
+        .map(|(at, _)| stdout.split_at(at))?;
+    assert!(
+        line.contains("the client is too slow; waits: false"),
+        "{line}"
+    );
+    line.split_whitespace().nth(2)?.parse().ok()
+}
+
+/// Where handlers take long, a queued client that has reset meanwhile costs none of them a run.
+///
+/// Five of them are queued before one that waits; it is the second that is served.
+fn field37_queued_clients_that_have_reset_are_skipped(world: &mut World) {
+    let mut gate = world.gate("long");
+    let server = world.spawn("clients_plain", &[]);
+    let mut first = connect(&server.address());
+    first.send_line("long");
+    let child = gate.reached(SOON);
+    for _ in 0..5 {
+        let mut client = connect(&server.address());
+        client.send_line("number");
+        client.reset();
+    }
+    let mut honest = connect(&server.address());
+    honest.send_line("number");
+    // Ten milliseconds make a handler one that tries the patience of clients.
+    pause(Duration::from_millis(20));
+    gate.release(child);
+    assert_eq!(first.read_rest(), "done\n");
+    assert_eq!(honest.read_rest(), "2\n");
+    stop(&server);
+    silent(&server);
+}
+
+/// A handler with long work can look whether anybody waits for it.
+fn field37_a_handler_sees_that_its_client_has_gone(world: &mut World) {
+    let mut gate = world.gate("look");
+    let server = world.spawn("clients_plain", &[]);
+    let ends: [(End, &str); 3] = [
+        (Some, "gone: false, finished: false"),
+        (half_closed, "gone: false, finished: true"),
+        (was_reset, "gone: true, finished: true"),
+    ];
+    for (end, right) in ends {
+        let mut client = connect(&server.address());
+        client.send_line("look");
+        let child = gate.reached(SOON);
+        let client = end(client);
+        gate.release(child);
+        server.expect_stdout(right, |text| text.contains(right));
+        drop(client);
+    }
+    stop(&server);
+    silent(&server);
+}
+
+/// How a client ends; it stays if it has not gone.
+type End = fn(Client) -> Option<Client>;
+
+fn half_closed(client: Client) -> Option<Client> {
+    client.close_write();
+    Some(client)
+}
+
+fn was_reset(client: Client) -> Option<Client> {
+    client.reset();
+    None
+}
+
+/// A handler can have its child replaced when the connection in hand is at its end; it takes no other.
+///
+/// The next client is queued by then, and is served by the next child.
+fn field40_a_child_serves_one_more_and_is_replaced(world: &mut World) {
+    for program in ["clients_plain", "clients_object"] {
+        let mut gate = world.gate("leave");
+        let server = world.spawn(program, &[]);
+        let mut first = connect(&server.address());
+        first.send_line("leave");
+        let child = gate.reached(SOON);
+        let mut next = connect(&server.address());
+        next.send_line("pid");
+        gate.release(child);
+        assert_eq!(first.read_rest(), format!("{child}\n"));
+        let other = next.read_line();
+        assert_ne!(other, child.to_string());
+        drop(next);
+        stop(&server);
+        silent(&server);
+        gate.open();
+    }
+}
+
+/// `handler_flush` is called when a shutdown is posted in the handler that has put 500 kB, as with a few bytes.
+fn field17_a_shutdown_after_a_large_put_is_followed_by_the_flush(world: &mut World) {
+    let server = world.spawn("clients_object", &[]);
+    let mut client = connect(&server.address());
+    client.send_line("big");
+    assert_eq!(client.read_rest().len(), 500_001);
+    server.expect_stdout("the end", |text| text.contains("stopped 1"));
+    assert!(server.stdout().contains("flushed"), "{}", server.stdout());
+    stop(&server);
+    silent(&server);
+}
+
+/// A session in its shutdown reads 16 MiB away and no more, whatever the client sends.
+///
+/// The client takes nothing, so the shutdown lasts.
+fn field32_a_flood_in_a_shutdown_is_not_read_for_ever(world: &mut World) {
+    let server = world.spawn("clients_object", &[]);
+    let mut client = connect(&server.address());
+    client.send_line("stuck");
+    client.timeout(patient(Duration::from_secs(1))).unwrap();
+    let sent = (0..2000).take_while(|_| client.write_all(&[b'x'; 65536]).is_ok());
+    let sent = sent.count() * 65536;
+    assert!(sent < 64 << 20, "{sent} bytes");
+    client.timeout(SOON).unwrap();
+    let mut taken = 0;
+    let mut chunk = vec![0; 65536];
+    while let Ok(count @ 1..) = client.read(&mut chunk) {
+        taken += count;
+    }
+    assert!(
+        taken > 32 << 20,
+        "{taken} bytes: what was put is written all the same"
+    );
+    server.expect_stdout("the end", |text| text.contains("stopped 1"));
+    stop(&server);
+    silent(&server);
+}
+
+/// `handler_stopping` is called in a stop: an object says goodbye to a client that is idle, be it new.
+fn field34_an_object_says_goodbye_in_a_stop(world: &mut World) {
+    let server = world.spawn("clients_object", &["--children", "2"]);
+    let mut one = connect(&server.address());
+    assert_eq!(one.ask("hello"), "hello");
+    let mut other = connect(&server.address());
+    quick(time_to_stop(&server));
+    assert_eq!(one.read_rest(), "421 closing\n");
+    assert_eq!(other.read_rest(), "421 closing\n");
+    silent(&server);
+}
+
+/// A client that is idle, or that takes longer in all than it may, is disconnected.
+fn field34_an_object_bounds_its_client(world: &mut World) {
+    let server = world.spawn("clients_object", &[]);
+    let mut idle = connect(&server.address());
+    idle.send_line("idle");
+    idle.eof();
+    let mut slow = connect(&server.address());
+    let start = Instant::now();
+    slow.send_line("hurry");
+    let answered = |client: &mut Client| matches!(client.try_read_line(), Ok(Some(_)));
+    while slow.try_send_line("hello").is_ok() && answered(&mut slow) {
+        assert!(start.elapsed() < SOON, "no end");
+    }
+    quick(
+        start
+            .elapsed()
+            .checked_sub(Duration::from_millis(500))
+            .expect("half a second"),
+    );
+    stop(&server);
+    silent(&server);
+}
+
+/// An object that has set `linger` does not lose its last answer to a client that is still sending.
+fn field35_an_object_lingers_if_it_is_told_to(world: &mut World) {
+    let server = world.spawn("clients_object", &[]);
+    for _ in 0..5 {
+        let mut client = connect(&server.address());
+        client.send_line("refuse");
+        client.write_all(&vec![b'x'; 8_000_000]).expect("an upload");
+        assert_eq!(client.read_rest(), "refused\n");
+    }
+    stop(&server);
+    silent(&server);
+}
+
+/// Silence counts from the start of the connection in hand, or from what has just arrived from the client, if the
+/// last ACK is older: a handler that works for less than `timeout` is never taken for stuck.
+///
+/// Twenty clients come at any time between two ACKs, with a timeout of two seconds; half of them say what
+/// they want when their connection is an ACK's interval old.
+fn field18_a_handler_has_the_whole_timeout(world: &mut World) {
+    let server = world.spawn("clients_plain", &["--timeout", "2", "--children", "10"]);
+    server.expect_children(10);
+    let clients: Vec<_> = (0..20)
+        .map(|nth| {
+            let address = server.address();
+            std::thread::spawn(move || {
+                pause(Duration::from_millis(nth * 97));
+                let mut client = connect(&address);
+                if nth % 2 == 1 {
+                    pause(Duration::from_millis(850));
+                }
+                client.send_line("work");
+                client.try_read_line().ok().flatten()
+            })
+        })
+        .collect();
+    let answers: Vec<_> = clients.into_iter().map(|it| it.join().unwrap()).collect();
+    let done = answers.iter().flatten().filter(|&it| it == "done").count();
+    assert_eq!(done, answers.len(), "{}", server.stderr());
+    stop(&server);
+}
+
+/// A child's state has a function for its end, which runs once however the child leaves, but not after a panic.
+fn field41_a_childs_state_has_an_end(world: &mut World) {
+    world.expect_panics();
+    let server = world.spawn("clients_stateful", &[]);
+    let ask = |order: &str| connect(&server.address()).ask(order);
+    assert_eq!((ask("go"), ask("leave")), ("1".into(), "2".into()));
+    server.expect_stdout("the first end", |text| text.contains("the end after 2\n"));
+    assert_eq!(ask("go"), "1");
+    let mut victim = connect(&server.address());
+    victim.send_line("panic");
+    victim.gone();
+    assert_eq!(
+        (ask("go"), ask("go"), ask("go")),
+        ("1".into(), "2".into(), "3".into())
+    );
+    stop(&server);
+    server.expect_stdout("the last end", |text| text.contains("the end after 3\n"));
+    assert_eq!(server.stdout().matches("the end after").count(), 2);
+}
+
+/// The examples that keep clients are stopped at once, with clients that are idle: one that was answered, one that
+/// has said nothing.
+fn field34_examples_wait_for_no_idle_client(world: &mut World) {
+    for example in ["echo", "prefork_echoserver"] {
+        let server = world.run_example(example, &["--port", "0"]);
+        let mut one = connect(&server.address());
+        assert_eq!(one.ask("hello"), "hello");
+        let mut other = connect(&server.address());
+        quick(time_to_stop(&server));
+        one.eof();
+        other.eof();
+    }
+}

@@ -1,0 +1,130 @@
+//! Children that crash, panic, exit or run out of memory in the midst of a connection: it costs one client.
+
+use crate::subject::{Group, Held, deaths, ends_well, expect_exit, pids};
+use crate::support::{Scenarios, Server, World, scenarios};
+
+pub const SCENARIOS: Scenarios = scenarios![
+    a03_every_crash_costs_one_client_only,
+    a04_every_kind_of_panic_stays_in_the_child,
+    a05_every_kind_of_exit_is_followed_by_another_child,
+    a06_a_child_without_memory_dies_alone,
+    a06_a_child_that_the_kernel_ends_for_its_memory_is_replaced,
+    a04_a_panic_in_a_handler_ends_the_child_with_101,
+];
+
+/// Has one child after the other do something that it does not survive, while another serves a
+/// client all the time; `how` is what the parent must say of its end.
+fn die_of(world: &mut World, misdeeds: &[(&str, &str)]) -> Server {
+    let server = world.spawn("serve", &["--start", "3", "--min-spare", "2"]);
+    let address = server.address();
+    let mut bystander = Held::new(&address);
+    for (misdeed, how) in misdeeds {
+        let mut held = Held::new(&address);
+        held.client.send_line(misdeed);
+        held.client.gone();
+        expect_exit(&server, held.pid, how);
+        bystander.is_served();
+    }
+    let forked = pids(&server, "forked").len();
+    assert!(forked >= 3 + misdeeds.len(), "each has a successor");
+    drop(bystander);
+    Held::new(&address).is_served();
+    ends_well(&server);
+    server
+}
+
+/// The child is another process, so nobody else is touched. The hook learns the signal. What std has
+/// installed for SIGSEGV and SIGBUS stays, so a stack overflow says so and is SIGABRT.
+fn a03_every_crash_costs_one_client_only(world: &mut World) {
+    let misdeeds = [
+        ("segv", "Killed signal: 11 (SIGSEGV)"),
+        ("bus", "Killed signal: 7 (SIGBUS)"),
+        #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+        ("ill", "Killed signal: 4 (SIGILL)"),
+        ("abort", "Killed signal: 6 (SIGABRT)"),
+        ("overflow", "Killed signal: 6 (SIGABRT)"),
+    ];
+    let server = die_of(world, &misdeeds);
+    assert_eq!(deaths(&server, "Killed"), misdeeds.len() as u64);
+    server.expect_stderr("the overflow", |text| {
+        text.contains("has overflowed its stack")
+    });
+}
+
+/// Wherever it comes from and whatever it carries, it ends the child: with 101, or with SIGABRT
+/// where Rust itself gives up.
+fn a04_every_kind_of_panic_stays_in_the_child(world: &mut World) {
+    world.expect_panics();
+    let server = die_of(
+        world,
+        &[
+            ("panic-in-drop", "Failed exit status: 101"),
+            ("panic-with-a-number", "Failed exit status: 101"),
+            ("panic-with-a-bomb", "Failed exit status: 101"),
+            ("panic-twice", "Killed signal: 6 (SIGABRT)"),
+        ],
+    );
+    // One report: `run` has returned in the parent alone.
+    assert_eq!(server.stdout().matches(" failed forks, ").count(), 1);
+}
+
+/// It counts as having finished, and is followed by another child like any that died unasked.
+fn a05_every_kind_of_exit_is_followed_by_another_child(world: &mut World) {
+    let server = die_of(
+        world,
+        &[
+            ("exit 0", "Finished exit status: 0"),
+            ("c-exit 0", "Finished exit status: 0"),
+            ("exit-at-once 0", "Finished exit status: 0"),
+            ("exit 7", "Failed exit status: 7"),
+        ],
+    );
+    assert_eq!(server.stdout().matches(" failed forks, ").count(), 1);
+}
+
+/// An allocation that fails aborts the child, and no other process.
+fn a06_a_child_without_memory_dies_alone(world: &mut World) {
+    let server = die_of(world, &[("eat-with-a-limit", "Killed signal: 6 (SIGABRT)")]);
+    server.expect_stderr("the reason", |text| text.contains("memory allocation of"));
+}
+
+/// It is killed by a signal that the parent did not send, and counted as that (`Cause::Killed`): a
+/// SIGKILL under that name is the kernel's, or an administrator's.
+fn a06_a_child_that_the_kernel_ends_for_its_memory_is_replaced(world: &mut World) {
+    let Some(group) = Group::memory("33554432") else {
+        return;
+    };
+    let server = world.spawn("serve", &[]);
+    let address = server.address();
+    let mut bystander = Held::new(&address);
+    let mut held = Held::new(&address);
+    group.enter(held.pid);
+    held.client.send_line("eat");
+    held.client.gone();
+    expect_exit(&server, held.pid, "Killed signal: 9 (SIGKILL)");
+    bystander.is_served();
+    drop(bystander);
+    Held::new(&address).is_served();
+    ends_well(&server);
+    assert_eq!(deaths(&server, "Killed"), 1);
+}
+
+/// A panic is caught where the child was born, the child exits with 101, and nothing of the
+/// parent's stack is unwound.
+fn a04_a_panic_in_a_handler_ends_the_child_with_101(world: &mut World) {
+    world.expect_panics();
+    let server = world.spawn("serve", &[]);
+    let address = server.address();
+    let mut other = Held::new(&address);
+    let mut held = Held::new(&address);
+    held.client.send_line("panic");
+    held.client.gone();
+    expect_exit(&server, held.pid, "Failed exit status: 101");
+    other.is_served();
+    Held::new(&address).is_served();
+    drop(other);
+    ends_well(&server);
+    assert_eq!(deaths(&server, "Failed"), 1);
+    let text = format!("{} STDERR: the client asked for it", held.pid);
+    assert!(server.stderr().contains(&text), "{}", server.stderr());
+}

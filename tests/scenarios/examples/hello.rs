@@ -1,0 +1,231 @@
+//! `hello`, as HTTP clients meet it: requests that are right, wrong, slow, or leave open where they end.
+
+use std::io::{Read, Write};
+use std::time::Duration;
+
+use super::start;
+use crate::example::stop;
+use crate::support::{Address, Client, Scenarios, World, connect, pause, scenarios};
+
+pub const SCENARIOS: Scenarios = scenarios![
+    hello_answers_bad_requests,
+    hello_answers_nothing_from_the_body_of_a_bad_request,
+    hello_answers_slow_clients_and_gives_up_on_silent_ones,
+    hello_asks_for_a_body_that_waits,
+    hello_keeps_connections_open,
+    hello_knows_methods_and_paths,
+];
+
+// Hello.
+
+/// One answer.
+#[derive(Debug)]
+struct Answer {
+    status: String,
+    head: String,
+    body: String,
+}
+
+impl Answer {
+    /// Reads one; to a HEAD there is no body, whatever the length says.
+    fn read(client: &mut Client, to_head: bool) -> Self {
+        let status = client.read_line();
+        let mut head = String::new();
+        loop {
+            let line = client.read_line();
+            if line.trim_end().is_empty() {
+                break;
+            }
+            head += &line.to_ascii_lowercase();
+            head.push('\n');
+        }
+        let length = head
+            .lines()
+            .find_map(|line| line.strip_prefix("content-length: "));
+        let length: usize = length.unwrap().trim_end().parse().unwrap();
+        let mut body = vec![0; if to_head { 0 } else { length }];
+        client.read_exact(&mut body).unwrap();
+        assert!(length > 0);
+        Self {
+            status: status.trim_end().to_owned(),
+            head,
+            body: String::from_utf8(body).unwrap(),
+        }
+    }
+
+    fn keeps_alive(&self) -> bool {
+        self.head.contains("connection: keep-alive")
+    }
+
+    /// The child that has answered, and how many it has answered so far.
+    fn child(&self) -> (u32, u64) {
+        let rest = self.body.strip_prefix("Hello from child ").unwrap();
+        let rest = rest.strip_suffix(".\n").unwrap();
+        let (pid, count) = rest.split_once(", which has answered ").unwrap();
+        (pid.parse().unwrap(), count.parse().unwrap())
+    }
+}
+
+fn request(client: &mut Client, text: &str) -> Answer {
+    client.write_all(text.as_bytes()).unwrap();
+    Answer::read(client, text.starts_with("HEAD"))
+}
+
+/// An answer that ends its connection.
+fn last(address: &Address, text: &str) -> Answer {
+    let mut client = connect(address);
+    let answer = request(&mut client, text);
+    assert!(answer.head.contains("connection: close"), "{answer:?}");
+    client.eof();
+    answer
+}
+
+fn hello_keeps_connections_open(world: &mut World) {
+    let server = start(world, "hello", &[]);
+    let address = server.address();
+    let mut client = connect(&address);
+    let get = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+    let first = request(&mut client, get);
+    assert_eq!(first.status, "HTTP/1.1 200 OK");
+    assert!(first.keeps_alive());
+    let (pid, count) = first.child();
+    assert!(server.children().contains(&pid));
+    assert_eq!(request(&mut client, get).child(), (pid, count + 1));
+    // Two at once, and a body that nobody asked for.
+    let with_body = "GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n12345";
+    client
+        .write_all(format!("{with_body}{get}").as_bytes())
+        .unwrap();
+    for number in 2..4 {
+        let answer = Answer::read(&mut client, false);
+        assert_eq!(answer.child(), (pid, count + number));
+    }
+    // One child has one connection: this is another.
+    let answer = last(
+        &address,
+        "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+    );
+    assert_ne!(answer.child().0, pid);
+    client.close_write();
+    client.eof();
+    stop(&server);
+    assert_eq!(server.stderr(), "");
+}
+
+fn hello_knows_methods_and_paths(world: &mut World) {
+    let server = start(world, "hello", &[]);
+    let address = server.address();
+    let mut client = connect(&address);
+    for (text, status) in [
+        ("HEAD / HTTP/1.1\r\nHost: x\r\n\r\n", "200 OK"),
+        ("GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n", "404 Not Found"),
+        ("HEAD /nowhere HTTP/1.1\r\nHost: x\r\n\r\n", "404 Not Found"),
+        (
+            "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nbody",
+            "405 Method Not Allowed",
+        ),
+        ("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", "200 OK"),
+        ("GET http://x/ HTTP/1.1\r\nHost: x\r\n\r\n", "200 OK"),
+    ] {
+        let answer = request(&mut client, text);
+        assert_eq!(answer.status, format!("HTTP/1.1 {status}"), "{text:?}");
+        assert!(answer.keeps_alive(), "{text:?}");
+    }
+    last(&address, "GET / HTTP/1.0\r\n\r\n");
+    stop(&server);
+}
+
+fn hello_answers_bad_requests(world: &mut World) {
+    let server = start(world, "hello", &["--max-requests", "0"]);
+    let address = server.address();
+    for text in [
+        "\x16\x03\x01 this is no HTTP\r\n\r\n",
+        "GET /\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: x\r\nContent-Length: many\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: x\r\nNo colon\r\n\r\n",
+    ] {
+        assert_eq!(last(&address, text).status, "HTTP/1.1 400 Bad Request");
+    }
+    let long = format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(16 * 1024));
+    let status = "HTTP/1.1 431 Request Header Fields Too Large";
+    assert_eq!(last(&address, &long).status, status);
+    // A head that ends before it is complete.
+    let mut client = connect(&address);
+    client.write_all(b"GET / HT").unwrap();
+    client.close_write();
+    let answer = Answer::read(&mut client, false);
+    assert_eq!(answer.status, "HTTP/1.1 400 Bad Request");
+    client.eof();
+    // A body that is too long or without a length is not waited for.
+    let body = "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9999999\r\n\r\n";
+    let status = "HTTP/1.1 405 Method Not Allowed";
+    assert_eq!(last(&address, body).status, status);
+    let body = "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
+    assert_eq!(last(&address, body).status, status);
+    stop(&server);
+    assert_eq!(server.stderr(), "");
+}
+
+/// What is refused, and cannot be told from its body, is followed by no other answer.
+fn hello_answers_nothing_from_the_body_of_a_bad_request(world: &mut World) {
+    let server = start(world, "hello", &["--max-requests", "0"]);
+    let address = server.address();
+    let body = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+    for fields in [
+        "",
+        "Host: x\r\nHost: x\r\n",
+        "Host: x\r\nContent-Length: 0\r\nContent-Length: 0\r\n",
+        "Host: x\r\nContent-Length: +5\r\n",
+        "Host: x\r\nTransfer-Encoding:\r\nTransfer-Encoding: chunked\r\n",
+    ] {
+        let text = format!("GET / HTTP/1.1\r\n{fields}\r\n{body}");
+        let answer = last(&address, &text);
+        assert_eq!(answer.status, "HTTP/1.1 400 Bad Request", "{fields:?}");
+    }
+    let mut client = connect(&address);
+    let head = b"GET / HTTP/1.1\r\nHost: x\r\nX: \xff\r\n\r\n";
+    client.write_all(&[head, body.as_bytes()].concat()).unwrap();
+    let answer = Answer::read(&mut client, false);
+    assert_eq!(answer.status, "HTTP/1.1 400 Bad Request");
+    client.eof();
+    let close = format!("GET / HTTP/1.1\r\nHost: x\r\nConnection: close, x\r\n\r\n{body}");
+    assert_eq!(last(&address, &close).status, "HTTP/1.1 200 OK");
+    stop(&server);
+    assert_eq!(server.stderr(), "");
+}
+
+fn hello_asks_for_a_body_that_waits(world: &mut World) {
+    let server = start(world, "hello", &[]);
+    let mut client = connect(&server.address());
+    let head = "POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n";
+    client.write_all(head.as_bytes()).unwrap();
+    assert_eq!(client.read_line().trim_end(), "HTTP/1.1 100 Continue");
+    assert_eq!(client.read_line().trim_end(), "");
+    client.write_all(b"body").unwrap();
+    let answer = Answer::read(&mut client, false);
+    assert_eq!(answer.status, "HTTP/1.1 405 Method Not Allowed");
+    assert!(answer.head.contains("allow: get, head\r\n"), "{answer:?}");
+    assert!(answer.keeps_alive());
+    drop(client);
+    stop(&server);
+}
+
+fn hello_answers_slow_clients_and_gives_up_on_silent_ones(world: &mut World) {
+    let server = start(world, "hello", &["--timeout", "0.5"]);
+    let address = server.address();
+    let mut silent = connect(&address);
+    silent.write_all(b"GET / HTTP/1.1\r\n").unwrap();
+    let mut slow = connect(&address);
+    for byte in b"GET / HTTP/1.1\r\nHost: slow\r\n\r\n" {
+        slow.write_all(&[*byte]).unwrap();
+        // In all, longer than the timeout of the children: it is the client that is slow.
+        pause(Duration::from_millis(50));
+    }
+    let answer = Answer::read(&mut slow, false);
+    assert!(server.children().contains(&answer.child().0));
+    // After the patience of the example.
+    silent.eof();
+    drop(slow);
+    stop(&server);
+    assert!(!server.stdout().contains("TimedOut"));
+}

@@ -1,0 +1,175 @@
+//! What `ExecServer` hands over: descriptors, environment, signals.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use super::{show_command, signal, spawn, stop, until_gone};
+use crate::support::{SOON, Scenarios, Signal, World, processes, scenarios};
+
+pub const SCENARIOS: Scenarios = scenarios![
+    i09_descriptors_and_environment_are_as_documented,
+    l07_environment_can_be_cleared,
+    g03_signals_are_given_back,
+    g05_stop_before_the_exec_is_not_lost,
+];
+
+fn environment(pid: u32) -> BTreeMap<String, String> {
+    let bytes = fs::read(format!("/proc/{pid}/environ")).unwrap();
+    let text = String::from_utf8_lossy(&bytes);
+    let entries = text.split('\0').filter_map(|entry| entry.split_once('='));
+    entries
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect()
+}
+
+// What is handed over.
+
+const STALE: [(&str, &str); 9] = [
+    ("LISTEN_FDS", "7"),
+    ("LISTEN_PID", "1"),
+    ("LISTEN_FDNAMES", "old"),
+    ("LISTEN_PIDFDID", "3"),
+    ("SERVER_STARTER_PORT", "80=9"),
+    ("SERVER_STARTER_GENERATION", "4"),
+    ("EINHORN_FD_COUNT", "1"),
+    ("EINHORN_FD_0", "9"),
+    ("EINHORN_SOCK_PATH", "/old"),
+];
+
+/// What another starter has put into our environment (LISTEN_FDS and its kin) describes descriptors
+/// that a program does not get: it is removed, and our own is set, with the pid of the child.
+fn i09_descriptors_and_environment_are_as_documented(world: &mut World) {
+    let path = world.tempdir().join("socket").display().to_string();
+    let mut launch = world.program("exec");
+    for (name, value) in STALE {
+        launch = launch.env(name, value);
+    }
+    let flags = [
+        "--name",
+        "http",
+        "--path",
+        &path,
+        "--server-starter",
+        "--einhorn",
+        "--env",
+        "OWN",
+        "--env-remove",
+        "DOOMED",
+        "--timeout",
+        "60000",
+        "--",
+    ];
+    let show = show_command();
+    let show: Vec<&str> = show.iter().map(String::as_str).collect();
+    let launch = launch.env("DOOMED", "1").env("OWN", "overridden");
+    let server = launch.args(&flags).args(&show).spawn();
+    let addresses = server.addresses(2);
+    let said = server.expect_stdout("the program", |text| text.contains("STDOUT: ready"));
+    assert!(said.contains("pdeathsig Some(SIGINT)"), "{said}");
+    let child = server.expect_children(1)[0];
+
+    let descriptors = processes::descriptors(child);
+    let kinds: Vec<(i32, &str)> = descriptors
+        .iter()
+        .map(|(number, target)| (*number, target.split('[').next().unwrap()))
+        .collect();
+    let expected = [
+        (0, "/dev/null"),
+        (1, "pipe:"),
+        (2, "pipe:"),
+        (3, "socket:"),
+        (4, "socket:"),
+    ];
+    assert_eq!(kinds, expected, "{descriptors:?}");
+
+    for number in [3, 4] {
+        let info = fs::read_to_string(format!("/proc/{child}/fdinfo/{number}")).unwrap();
+        let (_, flags) = info.split_once("flags:").unwrap();
+        let flags = flags.split_whitespace().next().unwrap();
+        let flags = i32::from_str_radix(flags, 8).unwrap();
+        assert_eq!(flags & nix::libc::O_NONBLOCK, 0, "{info}");
+    }
+
+    let mut expected = environment(server.pid());
+    for (name, _) in STALE {
+        expected.remove(name);
+    }
+    expected.remove("DOOMED");
+    let tcp = &addresses[0];
+    for (name, value) in [
+        ("OWN", "set by the builder"),
+        ("LISTEN_FDS", "2"),
+        ("LISTEN_PID", &child.to_string()),
+        ("LISTEN_FDNAMES", "http:control"),
+        ("SERVER_STARTER_PORT", &format!("{tcp}=3;{path}=4")),
+        ("EINHORN_FD_COUNT", "2"),
+        ("EINHORN_FD_0", "3"),
+        ("EINHORN_FD_1", "4"),
+        ("PREFORK_SEND_ACK", "30"),
+    ] {
+        expected.insert(name.to_owned(), value.to_owned());
+    }
+    assert_eq!(environment(child), expected);
+    let mode = fs::metadata(&path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    stop(&server);
+}
+
+/// A program gets what is in the parent's environment, or with `env_clear` nothing but what the builder
+/// sets. Nothing that a client has sent is ever put into an environment.
+fn l07_environment_can_be_cleared(world: &mut World) {
+    let flags = ["--env-clear", "--env", "ONLY", "--no-socket"];
+    let server = spawn(world, &flags, &show_command());
+    server.expect_stdout("the program", |text| text.contains("STDOUT: ready"));
+    let child = server.expect_children(1)[0];
+    let only = ("ONLY".to_owned(), "set by the builder".to_owned());
+    assert_eq!(environment(child), BTreeMap::from([only]));
+    assert_eq!(processes::descriptors(child).len(), 3);
+    stop(&server);
+}
+
+/// A line of /proc/PID/status as a set of signals.
+#[track_caller]
+fn signals_in(status: &str, field: &str) -> u64 {
+    let line = status.lines().find_map(|line| line.split_once(field));
+    let (_, set) = line.unwrap_or_else(|| panic!("{field} in {status}"));
+    u64::from_str_radix(set.trim_start_matches("\\t").trim(), 16).unwrap()
+}
+
+/// A program gets the mask that was in force before the fork, without SIGINT, SIGTERM and SIGALRM,
+/// and the default for the signals by which it is told to stop.
+fn g03_signals_are_given_back(world: &mut World) {
+    let bit = |signal: Signal| 1u64 << (signal as i32 - 1);
+    // With SIGINT ignored, as a shell starts what is put in the background.
+    let script = r#"trap "" INT HUP; exec "$0" --program exec --block -- cat /proc/self/status"#;
+    let own_path = std::env::current_exe().unwrap();
+    let launch = world.command("/bin/sh").args(&["-c", script]);
+    let server = launch.arg(own_path).spawn();
+    let status = server.expect_stdout("the status", |text| text.contains("SigCgt:"));
+    let parents = fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
+    let ignored = signals_in(&parents, "SigIgn:");
+    assert_ne!(ignored & bit(Signal::SIGHUP), 0);
+    assert_ne!(ignored & bit(Signal::SIGPIPE), 0);
+    assert_eq!(
+        signals_in(&status, "SigIgn:"),
+        ignored & !bit(Signal::SIGPIPE)
+    );
+    assert_eq!(signals_in(&status, "SigBlk:"), bit(Signal::SIGUSR1));
+    assert_eq!(signals_in(&status, "SigCgt:"), 0);
+    stop(&server);
+}
+
+/// A child that is told to stop before it has become a program does not become one.
+fn g05_stop_before_the_exec_is_not_lost(world: &mut World) {
+    let mut gate = world.gate("before-exec");
+    let server = spawn(world, &[], &show_command());
+    let child = gate.reached(SOON);
+    signal(child, Signal::SIGINT);
+    gate.release(child);
+    until_gone(child);
+    gate.open();
+    let said = server.expect_stdout("the program", |text| text.contains("STDOUT: ready"));
+    assert!(!said.contains(&format!("{child} STDOUT")), "{said}");
+    stop(&server);
+}

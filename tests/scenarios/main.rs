@@ -1,0 +1,189 @@
+//! Every test that starts processes: which module has which scenarios is said here, and nothing else.
+//!
+//! A scenario runs in a process of its own. Its name has its module before it, and any part of that
+//! chooses it: `cargo test --test scenarios -- signals::` runs a module, `-- a01` a fault.
+#![allow(
+    unreachable_pub,
+    reason = "nothing reaches into a test, and `pub` marks what other modules use"
+)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by a panic"
+)]
+
+mod accepting;
+mod activation;
+mod board;
+mod by_hand;
+mod chaos;
+mod chatter;
+mod clients;
+mod clocks;
+mod conn;
+mod containers;
+mod crashes;
+mod deaths;
+mod dispositions;
+#[path = "../example/mod.rs"]
+mod example;
+mod examples;
+mod exec;
+mod failed_starts;
+mod harness;
+mod injection;
+mod life;
+mod limits;
+mod listeners;
+mod listening;
+mod observers;
+mod orphans;
+mod output;
+mod parents_hooks;
+mod pipes;
+mod ported;
+mod races;
+mod replaced;
+mod servers;
+mod showcase;
+mod signals;
+mod silence;
+mod sockets;
+mod starts;
+mod stops;
+mod strace;
+mod stranded;
+mod subject;
+#[path = "../support/mod.rs"]
+mod support;
+mod tracing;
+mod turns;
+mod two_servers;
+mod walk;
+mod walked;
+mod wire;
+
+use std::env;
+use std::process::ExitCode;
+
+use support::{Programs, Scenario, Scenarios};
+
+/// The scenarios of modules, each with the path of its module.
+macro_rules! scenarios_of {
+    ($($module:ident $(:: $inner:ident)*),* $(,)?) => {
+        &[$((
+            concat!(stringify!($module), "::", $(stringify!($inner), "::",)*),
+            $module $(:: $inner)* ::SCENARIOS,
+        )),*]
+    };
+}
+
+const PROGRAMS: &[Programs] = &[
+    accepting::PROGRAMS,
+    activation::PROGRAMS,
+    board::PROGRAMS,
+    by_hand::PROGRAMS,
+    chaos::PROGRAMS,
+    chatter::PROGRAMS,
+    clients::PROGRAMS,
+    clocks::PROGRAMS,
+    conn::PROGRAMS,
+    dispositions::PROGRAMS,
+    exec::PROGRAMS,
+    harness::PROGRAMS,
+    listeners::PROGRAMS,
+    listening::PROGRAMS,
+    observers::PROGRAMS,
+    orphans::PROGRAMS,
+    output::PROGRAMS,
+    parents_hooks::PROGRAMS,
+    ported::PROGRAMS,
+    replaced::PROGRAMS,
+    servers::PROGRAMS,
+    sockets::PROGRAMS,
+    starts::PROGRAMS,
+    stranded::PROGRAMS,
+    subject::PROGRAMS,
+    turns::PROGRAMS,
+    two_servers::PROGRAMS,
+    walked::PROGRAMS,
+    wire::PROGRAMS,
+];
+
+const SCENARIOS: &[(&str, Scenarios)] = scenarios_of![
+    accepting::clients,
+    accepting::errors,
+    activation,
+    board,
+    by_hand,
+    chaos,
+    chatter,
+    chatter::floods,
+    clients,
+    clocks,
+    conn,
+    conn::blocking,
+    conn::records,
+    containers,
+    crashes,
+    deaths,
+    dispositions,
+    examples,
+    examples::hello,
+    examples::lines,
+    exec::handover,
+    exec::languages,
+    exec::misfits,
+    failed_starts,
+    harness::runner,
+    harness::world,
+    life,
+    limits,
+    listeners,
+    observers,
+    orphans,
+    output,
+    parents_hooks,
+    pipes,
+    ported,
+    races,
+    replaced,
+    servers::addresses,
+    servers::connections,
+    servers::socket_files,
+    showcase,
+    signals,
+    silence,
+    sockets,
+    starts,
+    stops,
+    stranded,
+    turns::order,
+    turns::waiting,
+    two_servers,
+    walk,
+    wire::lines,
+    wire::words,
+];
+
+fn main() -> ExitCode {
+    let programs = PROGRAMS.concat();
+    if env::var_os(harness::INNER).is_some() {
+        return support::main(&programs, harness::inner::SCENARIOS);
+    }
+    let scenarios = with_their_modules();
+    let scenarios: Vec<(&str, Scenario)> = scenarios
+        .iter()
+        .map(|(name, scenario)| (&**name, *scenario))
+        .collect();
+    support::main(&programs, &scenarios)
+}
+
+fn with_their_modules() -> Vec<(String, Scenario)> {
+    let of_module = |(module, scenarios): &(&'static str, Scenarios)| {
+        let module = *module;
+        let named = scenarios.iter();
+        named.map(move |(name, scenario)| (format!("{module}{name}"), *scenario))
+    };
+    SCENARIOS.iter().flat_map(of_module).collect()
+}

@@ -1,0 +1,206 @@
+//! How a server ends: signals to stop, one or several, at any moment, and children that do not leave.
+
+use std::os::unix::process::ExitStatusExt;
+use std::time::Duration;
+
+use crate::listening::{self, ask, spawn_unix};
+use crate::subject::{Held, deaths, expect_entry, expect_exit, expect_up, pids, send, stop};
+use crate::support::{SOON, Scenarios, Signal, World, holds, scenarios};
+use crate::tracing;
+use crate::tracing::{Stop, Traced, UNLINKS};
+
+pub const SCENARIOS: Scenarios = scenarios![
+    sigterm_ends_after_the_connection_in_hand,
+    sigint_ends_after_the_connection_in_hand,
+    i02_a_second_sigint_kills_what_is_left,
+    i02_a_sigint_after_sigterm_kills_what_is_left,
+    i02_a_sigint_in_one_turn_with_sigterm_kills_what_is_left,
+    i02_a_second_sigterm_changes_nothing,
+    i01_a_stop_at_any_point_of_the_start_leaves_nothing,
+    i02_a_second_sigterm_at_the_very_end_leaves_no_socket_file,
+    i05_a_child_that_is_stuck_is_killed_after_shutdown_timeout,
+    i12_each_death_of_a_shutdown_is_counted_as_that,
+];
+
+// Scenarios: the end.
+
+fn sigterm_ends_after_the_connection_in_hand(world: &mut World) {
+    ends_after_the_connection_in_hand(world, Signal::SIGTERM);
+}
+
+fn sigint_ends_after_the_connection_in_hand(world: &mut World) {
+    ends_after_the_connection_in_hand(world, Signal::SIGINT);
+}
+
+fn ends_after_the_connection_in_hand(world: &mut World, signal: Signal) {
+    let server = world.spawn("serve", &["--start", "4"]);
+    let mut held = Held::new(&server.address());
+    expect_up(&server, 4);
+    server.signal(signal);
+    assert_eq!(server.expect_children(1), [held.pid]);
+    held.is_served();
+    holds("it is waited for", Duration::from_millis(300), || {
+        server.try_wait().is_none()
+    });
+    held.is_served();
+    drop(held);
+    assert_eq!(server.wait(SOON).code(), Some(0));
+    assert_eq!(deaths(&server, "Shutdown"), 4);
+    assert!(!server.stdout().contains("SIGKILL"));
+}
+
+/// A second SIGINT is in a hurry: it kills what is left.
+fn i02_a_second_sigint_kills_what_is_left(world: &mut World) {
+    kills_what_is_left(world, Signal::SIGINT);
+}
+
+/// So is a SIGINT in a shutdown that SIGTERM has begun.
+fn i02_a_sigint_after_sigterm_kills_what_is_left(world: &mut World) {
+    kills_what_is_left(world, Signal::SIGTERM);
+}
+
+fn kills_what_is_left(world: &mut World, first: Signal) {
+    let server = world.spawn("serve", &[]);
+    let mut held = Held::new(&server.address());
+    server.signal(first);
+    assert_eq!(server.expect_children(1), [held.pid]);
+    held.is_served();
+    server.signal(Signal::SIGINT);
+    held.client.gone();
+    assert_eq!(server.wait(SOON).code(), Some(0));
+    expect_exit(&server, held.pid, "Shutdown signal: 9 (SIGKILL)");
+}
+
+/// Also if the parent finds both at once, as after a moment in which it did not run.
+fn i02_a_sigint_in_one_turn_with_sigterm_kills_what_is_left(world: &mut World) {
+    let server = world.spawn("serve", &[]);
+    let mut held = Held::new(&server.address());
+    stop(server.pid());
+    server.signal(Signal::SIGTERM);
+    server.signal(Signal::SIGINT);
+    server.signal(Signal::SIGCONT);
+    held.client.gone();
+    assert_eq!(server.wait(SOON).code(), Some(0));
+    expect_exit(&server, held.pid, "Shutdown signal: 9 (SIGKILL)");
+}
+
+/// A second SIGTERM changes nothing: service managers repeat themselves.
+fn i02_a_second_sigterm_changes_nothing(world: &mut World) {
+    let server = world.spawn("serve", &[]);
+    let mut held = Held::new(&server.address());
+    server.signal(Signal::SIGTERM);
+    assert_eq!(server.expect_children(1), [held.pid]);
+    server.signal(Signal::SIGTERM);
+    holds("it is waited for", Duration::from_millis(500), || {
+        held.is_served();
+        server.try_wait().is_none()
+    });
+    drop(held);
+    assert_eq!(server.wait(SOON).code(), Some(0));
+    assert_eq!(pids(&server, "shutdown").len(), 1);
+}
+
+// The start and the end.
+
+/// The handlers are there before the first socket is opened. Until then a signal ends the process,
+/// which has nothing; from then on it is heeded as soon as the loop turns.
+///
+/// The server is held at every third stop at a system call from before its start to its first wait, and told to
+/// stop there.
+/// Without the handlers (`Shell::new` told to handle none) the signal ends the process with the file
+/// there.
+fn i01_a_stop_at_any_point_of_the_start_leaves_nothing(world: &mut World) {
+    let path = world.tempdir().join("socket");
+    let (mut point, mut died, mut ended) = (0, 0, 0);
+    loop {
+        let mut gate = world.gate("before-start");
+        let server = spawn_unix(world, &path);
+        gate.reached(SOON);
+        let held = Traced::seize(server.pid());
+        gate.open();
+        let Some(held) = held else {
+            server.address();
+            return listening::stop(&server);
+        };
+        let waits = (0..point).any(|_| is_a_wait(held.step()));
+        server.signal(Signal::SIGTERM);
+        held.release();
+        let status = server.wait(SOON);
+        match (status.code(), status.signal()) {
+            (Some(0), None) => ended += 1,
+            (None, Some(signal)) if signal == Signal::SIGTERM as i32 => died += 1,
+            _ => panic!("at point {point}: {status}\n{}", server.stderr()),
+        }
+        let left = path.symlink_metadata().is_ok() || !world.orphans().is_empty();
+        assert!(!left, "at point {point}: {status}");
+        world.reap_orphans();
+        if waits {
+            break;
+        }
+        point += 3;
+    }
+    eprintln!("{point} points: {died} times ended by the signal, {ended} times in order");
+    assert!(died > 0 && ended > 0, "{died} and {ended}");
+}
+
+fn is_a_wait(stop: Stop) -> bool {
+    match stop {
+        Stop::Call(number) => tracing::EPOLL_WAITS.contains(&number),
+        Stop::Ended => panic!("the server to run"),
+    }
+}
+
+/// Signals are the last thing that a server lets go of: its socket file is gone by then.
+///
+/// The server is held where it is about to remove the file, and told to stop once more.
+/// Without it (`Shell::close` before `handler_stop`) the signal ends the process, and the file stays.
+fn i02_a_second_sigterm_at_the_very_end_leaves_no_socket_file(world: &mut World) {
+    let path = world.tempdir().join("socket");
+    let server = spawn_unix(world, &path);
+    ask(&server.address());
+    let Some(held) = Traced::seize(server.pid()) else {
+        return listening::stop(&server);
+    };
+    server.signal(Signal::SIGTERM);
+    held.advance_to(UNLINKS);
+    server.signal(Signal::SIGTERM);
+    server.signal(Signal::SIGINT);
+    held.release();
+    assert_eq!(server.wait(SOON).code(), Some(0));
+    assert!(path.symlink_metadata().is_err());
+}
+
+/// A child that does not leave gets SIGKILL when `shutdown_timeout` has passed.
+fn i05_a_child_that_is_stuck_is_killed_after_shutdown_timeout(world: &mut World) {
+    let server = world.spawn("serve", &["--shutdown-timeout", "500"]);
+    let mut stuck = Held::new(&server.address());
+    stuck.client.send_line("spin");
+    server.signal(Signal::SIGTERM);
+    let shutdown = expect_entry(&server, "shutdown", 0);
+    stuck.client.gone();
+    assert_eq!(server.wait(SOON).code(), Some(0));
+    let end = expect_exit(&server, stuck.pid, "Shutdown signal: 9 (SIGKILL)");
+    assert!(end.at - shutdown.at >= Duration::from_millis(500));
+}
+
+/// A shutdown is a success, whatever it took: `run` returns the report, in which each death has its
+/// cause, and the program chooses its exit code.
+fn i12_each_death_of_a_shutdown_is_counted_as_that(world: &mut World) {
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let server = world.spawn("serve", &["--start", "3"]);
+        let address = server.address();
+        expect_up(&server, 3);
+        let victim = Held::new(&address).pid;
+        send(victim, Signal::SIGKILL);
+        expect_entry(&server, "exited", victim);
+        let held = Held::new(&address);
+        let children = server.children().len() as u64;
+        server.signal(signal);
+        server.expect_children(1);
+        // One that a signal ends in a shutdown is one of the shutdown.
+        send(held.pid, Signal::SIGKILL);
+        assert_eq!(server.wait(SOON).code(), Some(0));
+        let count = (deaths(&server, "Killed"), deaths(&server, "Shutdown"));
+        assert_eq!(count, (1, children));
+    }
+}

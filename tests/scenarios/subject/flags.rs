@@ -1,0 +1,57 @@
+//! From the command line of the program to a server that is described and not started.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use prefork_server::{Builder, ChildServer, CommChannel, PreFork, TcpServer};
+
+use super::{Journal, converse};
+use crate::support::Args;
+
+/// The server that the flags describe; durations are in milliseconds.
+pub fn builder(args: &Args) -> Builder<Journal, TcpServer> {
+    let broken = args.value("--factory-fails-while").map(PathBuf::from);
+    let factory = move || match &broken {
+        Some(broken) if broken.exists() => Err(io::Error::other("no database today")),
+        _ => Ok(()),
+    };
+    let server = TcpServer::per_child(factory)
+        .serve(|(), conn| converse(conn))
+        .port(args.parsed("--port").unwrap_or(0))
+        .max_requests(args.parsed("--max-requests").unwrap_or(0));
+    builder_of(args, server)
+}
+
+/// The same around a server of the test's own.
+pub fn builder_of<S: ChildServer>(args: &Args, server: S) -> Builder<Journal, S> {
+    let channel = if args.has("--private") {
+        CommChannel::Private
+    } else {
+        CommChannel::Stdout
+    };
+    PreFork::builder(server)
+        .comm_channel(channel)
+        .coalesce_words(!args.has("--every-word"))
+        .hooks(Journal::new(args))
+        .start_servers(count(args, "--start", 2))
+        .min_spare_servers(count(args, "--min-spare", 1))
+        .max_spare_servers(count(args, "--max-spare", 100))
+        .max_clients(count(args, "--max-clients", 100))
+        .timeout(millis(args, "--timeout", 0))
+        .server_check_ack(args.parsed("--check").map(Duration::from_millis))
+        .kill_timeout(millis(args, "--kill-timeout", 10_000))
+        .shutdown_timeout(millis(args, "--shutdown-timeout", 30_000))
+        .cull_after(millis(args, "--cull-after", 1000))
+        .handle_signals(!args.has("--no-signals"))
+}
+
+/// A number of servers.
+pub fn count(args: &Args, flag: &str, default: usize) -> usize {
+    args.parsed(flag).unwrap_or(default)
+}
+
+/// A duration.
+pub fn millis(args: &Args, flag: &str, default: u64) -> Duration {
+    Duration::from_millis(args.parsed(flag).unwrap_or(default))
+}
