@@ -3,6 +3,7 @@
 
 mod books;
 mod lives;
+mod signals;
 mod time;
 
 use crate::core::{

@@ -86,6 +86,7 @@ pub(crate) enum Asked {
     Signal(ChildId, Signal),
     Stdout(String),
     Stderr(String),
+    Lead(Signal),
     Watch(String),
     Unwatch,
 }
@@ -108,6 +109,7 @@ pub(crate) fn asked(monitor: &mut Monitor) -> Vec<Asked> {
                     Stream::Stderr => Asked::Stderr(text),
                 }
             }
+            Task::Lead(signal) => Asked::Lead(signal),
             Task::Watch(watch) => Asked::Watch(watch.state),
             Task::Unwatch(_) => Asked::Unwatch,
         })

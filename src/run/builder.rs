@@ -151,6 +151,12 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
             self.call_child(&error);
             self.stop();
             Error::new(Operation::Start, "the server", error)
-        })
+        })?;
+        self.lead_signals().inspect_err(|_| self.stop())
+    }
+
+    fn lead_signals(&mut self) -> Result<(), Error> {
+        let mut signals = self.core.monitor.leads().keys();
+        signals.try_for_each(|signal| self.shell.lead(*signal))
     }
 }

@@ -14,7 +14,7 @@ mod simulation;
 pub use self::builder::Builder;
 
 use self::hooked::Hooked;
-use crate::core::signal_policy::{self, Wish};
+use crate::core::signal_policy::Wish;
 use crate::{
     core::{error::Error, monitor::Monitor, pool, report::Report, states::Event, time::Time},
     hooks::{DefaultHooks, PreForkHooks, server::ChildServer},
@@ -186,9 +186,8 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
     fn heed_signals(&mut self, ready: &[Ready]) {
         let woken = ready.iter().any(|event| event.source == Source::Signals);
         let arrived = self.shell.arrived(woken);
-        self.deaths_unknown |= arrived.deaths > 0;
-        let is_shutdown = self.core.monitor.is_shutdown();
-        let wish = signal_policy::wish(arrived.terminations, arrived.interrupts, is_shutdown);
+        let (wish, deaths) = self.core.monitor.heed(&arrived);
+        self.deaths_unknown |= deaths;
         if wish >= Wish::Shutdown {
             // Now, not in its turn: children that a Ctrl-C has ended already were asked.
             self.call_shutdown();

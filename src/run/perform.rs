@@ -45,6 +45,12 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
                 }
                 Task::Signal { child, signal } => self.signal(child, signal),
                 Task::Print { stream, bytes } => self.shell.outputs.push(stream, &bytes),
+                Task::Lead(signal) => {
+                    if let Err(error) = self.shell.lead(signal) {
+                        log::error!("{error}");
+                        self.call_run_error(error.operation(), error.io_error(), None);
+                    }
+                }
                 Task::Watch(watch) => {
                     let state = watch.state.clone();
                     if let Err(error) = self.shell.watch(watch) {

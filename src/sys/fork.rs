@@ -5,13 +5,13 @@
 
 use super::{
     fd_registry::{self, PreForkId},
-    limits, lot, pipes,
+    limits, lot, null, pipes,
     signals::{self, Mask},
 };
 use nix::unistd::{self, ForkResult};
 use std::{
     io::{self, Write},
-    os::fd::OwnedFd,
+    os::fd::{AsRawFd, OwnedFd},
     time::Duration,
 };
 
@@ -56,9 +56,11 @@ pub(crate) fn become_child(cradle: &Cradle<'_>, mask: Mask) -> io::Result<OwnedF
     // OK to ignore: the bytes are to vanish.
     let _ = io::stdout().flush();
     let _ = io::stderr().flush();
+    null::empty(cradle.null);
     unistd::dup2_stdout(cradle.stdout)?;
     unistd::dup2_stderr(cradle.stderr)?;
     unistd::dup2_stdin(cradle.null)?;
+    signals::keep_null(cradle.null.as_raw_fd());
     // By number, without telling the poller: the epoll instance is the parent's, and to deregister
     // from it here would blind the parent.
     fd_registry::close_in_child(cradle.id);

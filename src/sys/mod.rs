@@ -13,6 +13,7 @@ pub(crate) mod handed_over;
 pub(crate) mod limits;
 pub(crate) mod link;
 mod lot;
+mod null;
 pub(crate) mod output;
 pub(crate) mod pidfd;
 pub(crate) mod pipes;

@@ -2,6 +2,7 @@
 
 #![allow(unsafe_code)]
 
+use super::signals;
 use crate::core::child::Signal;
 use nix::libc;
 use std::{
@@ -32,7 +33,7 @@ pub(crate) fn open(_pid: u32) -> io::Result<OwnedFd> {
 
 /// Sends a signal to a child that has not been reaped, so that its pid cannot be a stranger's.
 pub(crate) fn kill(pidfd: Option<&OwnedFd>, pid: u32, signal: Signal) -> io::Result<()> {
-    let number = number(signal);
+    let number = signals::number(signal);
     #[cfg(target_os = "linux")]
     if let Some(pidfd) = pidfd {
         let fd = pidfd.as_raw_fd();
@@ -56,21 +57,6 @@ pub(crate) fn kill(pidfd: Option<&OwnedFd>, pid: u32, signal: Signal) -> io::Res
         Ok(())
     } else {
         Err(io::Error::last_os_error())
-    }
-}
-
-fn number(signal: Signal) -> libc::c_int {
-    match signal {
-        Signal::Abort => libc::SIGABRT,
-        Signal::Continue => libc::SIGCONT,
-        Signal::Hangup => libc::SIGHUP,
-        Signal::Interrupt => libc::SIGINT,
-        Signal::Kill => libc::SIGKILL,
-        Signal::Quit => libc::SIGQUIT,
-        Signal::Stop => libc::SIGSTOP,
-        Signal::Terminate => libc::SIGTERM,
-        Signal::User1 => libc::SIGUSR1,
-        Signal::User2 => libc::SIGUSR2,
     }
 }
 

@@ -5,26 +5,27 @@ use super::{
     clock::Clock,
     fd_registry::{Ours, PreForkId},
     limits::Threads,
+    null,
     output::Outputs,
     pidfd::Reaped,
     pipes,
     poller::{Poller, Ready, Source},
     scoreboard::Scoreboard,
-    signals::{Arrived, Statuses, Subscription},
+    signals::Subscription,
     waiter::poll_any,
     wires::Wires,
 };
 use crate::core::{
     child::{AFTER_KILL, ChildId, Signal},
     error::{Error, Operation},
+    signal_policy::Arrived,
     states::{Readiness, Watch, WatchId},
     time::Time,
 };
 use mio::Interest;
-use nix::{fcntl::OFlag, sys::stat::Mode};
 use std::{
     io,
-    os::fd::{AsRawFd, IntoRawFd, OwnedFd},
+    os::fd::{AsRawFd, OwnedFd},
     time::Duration,
 };
 
@@ -51,7 +52,6 @@ pub(crate) struct Shell {
     /// Nothing is written to it. It is open for as long as this process lives, and nowhere else.
     death_write: Option<Ours<OwnedFd>>,
     signals: Option<Subscription>,
-    statuses: Option<Statuses>,
     watches: Vec<Watched>,
     /// How long children get when the server is dropped while they live.
     pub(crate) grace: Duration,
@@ -67,7 +67,7 @@ impl Shell {
         children: usize,
     ) -> Result<Self, Error> {
         let pipe = |error| Error::new(Operation::Pipe, "for the death watch", error);
-        let null = open_null()?;
+        let null = null::open()?;
         // Made now, its buffer is made once, and not in each child.
         let _ = io::stdout();
         let (death_read, death_write) = pipes::pipe().map_err(pipe)?;
@@ -75,7 +75,6 @@ impl Shell {
         let death_write = Ours::parents(death_write);
         let poller = Poller::new().map_err(|error| Error::new(Operation::Poll, "set-up", error))?;
         let signal = |error| Error::new(Operation::Signal, "set-up", error);
-        let statuses = Statuses::keep().map_err(signal)?;
         let signals = Subscription::new(handle_signals).map_err(signal)?;
         poller
             .add_urgent(
@@ -91,12 +90,11 @@ impl Shell {
             outputs: Outputs::new(),
             scoreboard: Scoreboard::new(children)
                 .map_err(|error| Error::new(Operation::Map, "the scoreboard", error))?,
-            null: Ours::parents(null),
+            null: Ours::childrens(null, id),
             threads: Threads::open(),
             death_read: Some(death_read),
             death_write: Some(death_write),
             signals: Some(signals),
-            statuses: Some(statuses),
             watches: Vec::new(),
             grace,
             owner: std::process::id(),
@@ -142,11 +140,18 @@ impl Shell {
         let result = self
             .signals
             .as_mut()
-            .map_or(Ok(false), Subscription::want_deaths);
+            .map_or(Ok(false), |signals| signals.handle(Signal::Child));
         result.unwrap_or_else(|error| {
             log::error!("cannot watch for SIGCHLD: {error}");
             false
         })
+    }
+
+    /// Has `signal` handled: it leads to a state.
+    pub(crate) fn lead(&mut self, signal: Signal) -> Result<(), Error> {
+        let handle = |signals: &mut Subscription| signals.handle(signal).map(drop);
+        let handled = self.signals.as_mut().map_or(Ok(()), handle);
+        handled.map_err(|error| Error::new(Operation::Signal, format!("{signal:?}"), error))
     }
 
     /// Adds a descriptor of the subclass's own.
@@ -210,7 +215,6 @@ impl Shell {
         if let Some(signals) = self.signals.take() {
             let _ = self.poller.remove_urgent(signals.as_fd().as_raw_fd());
         }
-        self.statuses = None;
     }
 
     /// Ends the children, outside of the loop. Those that live are told, given the grace, killed.
@@ -255,20 +259,6 @@ impl Shell {
             // OK to ignore: what matters is found by looking.
             let _ = poll_any([], Some(LOOK_EVERY));
         }
-    }
-}
-
-/// Opens /dev/null, and leaves it at the numbers of standard streams that the program has closed:
-/// whatever is opened next would take one of them, and be overwritten in each child.
-fn open_null() -> Result<OwnedFd, Error> {
-    loop {
-        let null = nix::fcntl::open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())
-            .map_err(|error| Error::new(Operation::Open, "/dev/null", error.into()))?;
-        if null.as_raw_fd() > nix::libc::STDERR_FILENO {
-            return Ok(null);
-        }
-        // For as long as the process lives, as std has it when a program starts.
-        let _ = null.into_raw_fd();
     }
 }
 

@@ -374,7 +374,9 @@ impl World {
                 }
                 Task::Signal { child, signal } => self.signal(child, signal),
                 Task::Print { .. } => {}
-                Task::Watch(_) | Task::Unwatch(_) => panic!("nobody watches anything"),
+                Task::Lead(_) | Task::Watch(_) | Task::Unwatch(_) => {
+                    panic!("nobody watches anything")
+                }
             }
             if forks == FORKS {
                 return;
