@@ -8,24 +8,36 @@
 mod subject;
 mod support;
 
+use std::io::{self, BufRead, BufReader, Write};
+use std::path::Path;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::{ForkResult, Pid, fork, pause};
+use prefork_server::servers::TcpConn;
 use prefork_server::{
-    Monitor, PreFork, PreForkHooks, Signal as Named, States, TcpServer, defaults,
+    Monitor, PreFork, PreForkHooks, Signal as Named, States, TcpServer, UnixServer, defaults,
 };
 use subject::{Held, SOON, announce, ended, ends_well, has_signal, log_warnings, send, signal_set};
-use support::{Args, Server, Signal, World, holds, programs, scenarios, until};
+use support::{
+    Address, Args, Server, Signal, World, holds, port_is_free, processes, programs, scenarios,
+    until,
+};
 
 fn main() -> ExitCode {
     support::main(
-        programs![rereads, two_servers],
+        programs![rereads, two_servers, helpers, daemon],
         scenarios![
             a_signal_leads_to_a_state_of_a_subclass,
             a_signal_that_leads_to_a_state_is_put_back,
             a_signal_can_lead_to_shutdown_or_away_from_it,
             a_signal_that_cannot_be_caught_fails_the_start,
             each_of_two_servers_gets_the_signals_that_it_asked_for,
+            field_02_a_helper_of_a_handler_ends_at_sigterm_and_the_child_serves_on,
+            field_02_a_helper_of_a_handler_keeps_neither_connection_nor_port,
+            field_02_a_helper_of_a_hook_ends_at_sigterm_and_keeps_no_port,
+            field_09_a_program_that_becomes_a_daemon_after_the_start_works,
         ],
     )
 }
@@ -217,4 +229,194 @@ fn each_of_two_servers_gets_the_signals_that_it_asked_for(world: &mut World) {
     until("no line more", SOON, || {
         (lines(&server, "state first reread") == 1).then_some(())
     });
+}
+
+// Processes that the program forks and that run on without an exec.
+
+/// Forks a process that does nothing.
+#[allow(unsafe_code)]
+fn helper() -> Pid {
+    // SAFETY: the process has one thread, and what is forked calls nothing but pause(2).
+    match unsafe { fork() }.unwrap() {
+        ForkResult::Parent { child } => child,
+        ForkResult::Child => loop {
+            pause();
+        },
+    }
+}
+
+/// Ends a helper as multiprocessing does, and says how it ended and when.
+fn end_helper() -> String {
+    let (helper, begun) = (helper(), Instant::now());
+    nix::sys::signal::kill(helper, Signal::SIGTERM).unwrap();
+    let status = waitpid(helper, None).unwrap();
+    assert!(begun.elapsed() < SOON, "{status:?} comes late");
+    match status {
+        WaitStatus::Signaled(_, signal, _) => format!("ended by {signal}"),
+        other => format!("{other:?}"),
+    }
+}
+
+fn with_helpers(conn: TcpConn) -> io::Result<()> {
+    for line in BufReader::new(&conn).lines() {
+        match line?.as_str() {
+            "end" => writeln!(&conn, "{}", end_helper())?,
+            "leave" => writeln!(&conn, "{}", helper())?,
+            _ => writeln!(&conn, "{}", std::process::id())?,
+        }
+    }
+    Ok(())
+}
+
+/// A hook forks a helper at each SIGHUP.
+struct Helping;
+
+impl PreForkHooks for Helping {
+    fn create_states(&mut self, states: &mut States) {
+        defaults::create_states(self, states);
+        states.signal(Named::Hangup, "help");
+    }
+
+    fn handler_state(&mut self, monitor: &mut Monitor, _: &str) {
+        monitor.print_stdout(format!("helper {}", helper()));
+    }
+}
+
+fn helpers(_: Args) -> ExitCode {
+    log_warnings();
+    let server = TcpServer::new(with_helpers).max_requests(0);
+    let builder = PreFork::builder(server).hooks(Helping);
+    let started = builder
+        .start_servers(1)
+        .max_clients(1)
+        .kill_timeout(SOON * 2)
+        .start();
+    ended(started.and_then(|mut prefork| {
+        announce(&prefork);
+        prefork.run().map(drop)
+    }))
+}
+
+/// Our handlers see by the pid that they are in a stranger, and let the default action happen: SIGTERM
+/// ends it at once. The child hears nothing of it.
+///
+/// Without `stranger::is_one` in the child's handler the helper lives on until SIGALRM, and the child
+/// leaves.
+fn field_02_a_helper_of_a_handler_ends_at_sigterm_and_the_child_serves_on(world: &mut World) {
+    let server = world.spawn("helpers", &[]);
+    let mut held = support::connect(&server.address());
+    let pid = held.ask("pid");
+    assert_eq!(held.ask("end"), "ended by SIGTERM");
+    assert_eq!(held.ask("pid"), pid);
+    drop(held);
+    assert_eq!(support::connect(&server.address()).ask("pid"), pid);
+    ends_well(&server);
+}
+
+/// A process that a handler forks closes what is ours, the listener among it; and the connection is
+/// shut down when the handler returns, whoever has a copy.
+///
+/// Without `atfork::watch` the client waits for the end of its connection, and the port stays open.
+fn field_02_a_helper_of_a_handler_keeps_neither_connection_nor_port(world: &mut World) {
+    world.expect_orphans();
+    let server = world.spawn("helpers", &[]);
+    let address = server.address();
+    let mut held = support::connect(&address);
+    let helper: u32 = held.ask("leave").parse().unwrap();
+    let child: u32 = held.ask("pid").parse().unwrap();
+    held.close_write();
+    held.eof();
+    assert!(processes::is_alive(helper));
+    assert_eq!(support::connect(&address).ask("pid"), child.to_string());
+    ends_well(&server);
+    assert!(processes::is_alive(helper) && port_is_free(&address));
+    send(helper, Signal::SIGKILL);
+}
+
+/// The same for a process that a hook of the parent has forked.
+fn field_02_a_helper_of_a_hook_ends_at_sigterm_and_keeps_no_port(world: &mut World) {
+    world.expect_orphans();
+    let server = world.spawn("helpers", &[]);
+    let address = server.address();
+    server.expect_children(1);
+    server.signal(Signal::SIGHUP);
+    let text = server.expect_stdout("a helper", |text| text.contains("helper "));
+    let helper = text.lines().find_map(|line| line.strip_prefix("helper "));
+    let helper: u32 = helper.unwrap().parse().unwrap();
+    let sockets = processes::descriptors(helper).into_iter();
+    assert_eq!(
+        sockets.filter(|(_, to)| to.starts_with("socket:")).count(),
+        0
+    );
+    // It is stopped, and by nothing but its own end.
+    send(helper, Signal::SIGTERM);
+    until("the helper to end", SOON, || {
+        (!processes::is_alive(helper)).then_some(())
+    });
+    support::connect(&address).ask("pid");
+    ends_well(&server);
+    assert!(port_is_free(&address));
+}
+
+/// Starts a server on a socket file, becomes a daemon, and runs it.
+fn daemon(args: Args) -> ExitCode {
+    log_warnings();
+    let path = args.value("--path").unwrap();
+    let server = UnixServer::new(path, |conn| writeln!(&conn, "{}", std::process::id()));
+    let started = PreFork::builder(server).start_servers(2).start();
+    ended(started.and_then(|mut prefork| {
+        nix::unistd::daemon(true, true).unwrap();
+        println!("daemon {}", std::process::id());
+        if args.has("--thread") {
+            subject::spawn_thread();
+        }
+        if args.has("--drop") {
+            while prefork.monitor().children().count() < 2 {
+                let _ = prefork.turn(None)?;
+            }
+            let children: Vec<u32> = prefork.monitor().children().map(|it| it.pid()).collect();
+            drop(prefork);
+            let left = children
+                .iter()
+                .filter(|pid| processes::state(**pid).is_some());
+            println!("left {}", left.count());
+            return Ok(());
+        }
+        prefork.run().map(drop)
+    }))
+}
+
+/// The pid is noted at the first turn: the thread check, the socket file and a drop are those of the
+/// daemon.
+///
+/// Without `Shell::settle` the daemon forks with two threads, leaves the file, and leaves zombies.
+fn field_09_a_program_that_becomes_a_daemon_after_the_start_works(world: &mut World) {
+    world.expect_orphans();
+    let path = world.tempdir().join("socket");
+    let path = path.to_str().unwrap();
+    let spawn = |flags: &[&str], world: &mut World| {
+        let server = world.spawn("daemon", &[&["--path", path], flags].concat());
+        assert_eq!(server.wait(SOON).code(), Some(0));
+        let text = server.expect_stdout("the daemon", |text| text.contains("daemon "));
+        let pid = text.lines().find_map(|line| line.strip_prefix("daemon "));
+        (server, pid.unwrap().parse::<u32>().unwrap())
+    };
+    let gone = |pid: u32| {
+        until("the daemon to end", SOON, || {
+            (!processes::is_alive(pid)).then_some(())
+        });
+        assert!(!Path::new(path).exists());
+    };
+    let (_, pid) = spawn(&[], world);
+    let address = Address::Unix(path.into());
+    let child: u32 = support::connect(&address).read_line().parse().unwrap();
+    assert_eq!(processes::Process::read(child).unwrap().parent, pid);
+    send(pid, Signal::SIGTERM);
+    gone(pid);
+    let (server, pid) = spawn(&["--thread"], world);
+    gone(pid);
+    assert!(server.stderr().contains("2 threads"), "{}", server.stderr());
+    let (server, pid) = spawn(&["--drop"], world);
+    gone(pid);
+    assert!(server.stdout().contains("left 0\n"), "{}", server.stdout());
 }

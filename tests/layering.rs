@@ -378,7 +378,9 @@ fn calls(body: &str) -> BTreeSet<&str> {
 #[test]
 fn g08_handlers_of_signals_do_nothing_but_count_and_wake() {
     let mut handlers = 0;
-    for file in sources() {
+    // What the C library calls after a fork is no handler of a signal.
+    let files = sources().into_iter();
+    for file in files.filter(|file| file.name != "sys/atfork.rs") {
         let extern_c = file.code.split("extern \"\" fn ").skip(1);
         let mut waiting: Vec<&str> = extern_c.filter_map(|rest| rest.split('(').next()).collect();
         handlers += waiting.len();

@@ -60,6 +60,7 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
     }
 
     fn try_fork(&mut self) -> Result<(), Error> {
+        self.settle();
         self.check_threads()?;
         let private = self.core.monitor.comm_channel() == CommChannel::Private;
         let (parents, childs) = pipes::for_child(private)

@@ -134,6 +134,7 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
 
     fn turn_with(&mut self, wait: Wait) -> Result<Turn, Error> {
         if !self.done {
+            self.settle();
             let ready = self.wait(wait)?;
             self.tick();
             self.heed_signals(&ready);
@@ -148,6 +149,13 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
             self.end_if_over();
         }
         Ok(self.what_is_left())
+    }
+
+    /// From the first turn on this is the process that the server lives in.
+    fn settle(&mut self) {
+        if self.shell.settle() {
+            self.core.monitor.pid = std::process::id();
+        }
     }
 
     fn wait(&mut self, wait: Wait) -> Result<Vec<Ready>, Error> {

@@ -11,6 +11,7 @@ use crate::{
     sys::{
         fd_registry::Ours,
         handed_over::{self, Family, Given},
+        signals::stranger,
         sockets::{self, FileId},
     },
 };
@@ -132,7 +133,7 @@ impl UnixServer {
         if let Some(bound) = self
             .bound
             .take()
-            .filter(|bound| bound.by == std::process::id())
+            .filter(|bound| stranger::is_home_of(bound.by))
         {
             sockets::remove_socket_file(&self.path, bound.file);
         }

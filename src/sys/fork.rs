@@ -4,6 +4,7 @@
 #![allow(unsafe_code)]
 
 use super::{
+    atfork,
     fd_registry::{self, PreForkId},
     limits, lot, null, pipes,
     signals::{self, Mask},
@@ -27,7 +28,7 @@ pub(crate) enum Forked {
 pub(crate) fn fork(_blocked: &Mask) -> io::Result<Forked> {
     // SAFETY: after a fork in a process with several threads only async-signal-safe functions may
     // be called. The loop counts the threads before it forks and refuses if there is more than one.
-    match unsafe { unistd::fork() }? {
+    match atfork::ours(|| unsafe { unistd::fork() })? {
         // OK because the pid of a child is positive.
         ForkResult::Parent { child } => Ok(Forked::Parent(child.as_raw() as u32)),
         ForkResult::Child => Ok(Forked::Child),
@@ -102,6 +103,7 @@ pub(crate) fn tie_to_parent(_parent: u32) -> io::Result<()> {
 
 /// Ends the process at once. `exit` would run what the parent has registered with `atexit`.
 pub(crate) fn exit(code: i32) -> ! {
+    atfork::connection_is_over();
     // SAFETY: `_exit` has no preconditions.
     unsafe { nix::libc::_exit(code) }
 }

@@ -1,6 +1,7 @@
 //! The operating system, as the loop and the servers need it: small wrappers, one duty a file. Only
 //! files in here hold `unsafe`, and none of them decides anything about children.
 
+pub(crate) mod atfork;
 pub(crate) mod child_link;
 pub(crate) mod clock;
 pub(crate) mod credentials;

@@ -2,6 +2,7 @@
 //! the children's wires, the signals, the outputs, the death watch. Acts when told to.
 
 use super::{
+    atfork,
     clock::Clock,
     fd_registry::{Ours, PreForkId},
     limits::Threads,
@@ -11,7 +12,7 @@ use super::{
     pipes,
     poller::{Poller, Ready, Source},
     scoreboard::Scoreboard,
-    signals::Subscription,
+    signals::{Subscription, stranger},
     waiter::poll_any,
     wires::Wires,
 };
@@ -56,6 +57,7 @@ pub(crate) struct Shell {
     /// How long children get when the server is dropped while they live.
     pub(crate) grace: Duration,
     owner: u32,
+    is_settled: bool,
 }
 
 impl Shell {
@@ -98,7 +100,24 @@ impl Shell {
             watches: Vec::new(),
             grace,
             owner: std::process::id(),
+            is_settled: false,
         })
+    }
+
+    /// This process is the one that the server lives in, from its first turn on: between its start and
+    /// that the program may have become a daemon. True the first time.
+    pub(crate) fn settle(&mut self) -> bool {
+        if self.is_settled {
+            return false;
+        }
+        self.is_settled = true;
+        let started_in = std::mem::replace(&mut self.owner, std::process::id());
+        if started_in != self.owner {
+            self.threads = Threads::open();
+        }
+        stranger::note_home(started_in);
+        atfork::watch();
+        true
     }
 
     /// Waits for at most `timeout`, and collects what is ready.

@@ -2,7 +2,7 @@
 
 #![allow(unsafe_code)]
 
-use super::waiter::poll_any;
+use super::{atfork, waiter::poll_any};
 use crate::core::error::{Error, Operation};
 use nix::{
     errno::Errno,
@@ -56,8 +56,12 @@ pub(crate) enum Blocking {
 /// Takes a connection, close-on-exec, if one is queued. It is in non-blocking mode unless it is
 /// allowed to block, which only connections should be that [inherit a timeout](block_briefly).
 pub(crate) fn accept(listener: &impl AsRawFd, blocking: Blocking) -> Accepted {
+    atfork::connection_is_over();
     match try_accept(listener.as_raw_fd(), blocking) {
-        Ok(fd) => Accepted::Connection(fd),
+        Ok(fd) => {
+            atfork::note_accepted(fd.as_raw_fd(), listener.as_raw_fd());
+            Accepted::Connection(fd)
+        }
         Err(errno) => match errno {
             Errno::EAGAIN | Errno::EINTR => Accepted::Nothing,
             // accept(2): errors of the network that are already pending on the new connection are
@@ -94,6 +98,7 @@ pub(crate) fn keep_nonblocking(listener: &impl AsFd) -> io::Result<bool> {
 
 /// Whether an attempt to accept would find something now, be it an error.
 pub(crate) fn is_queued(listener: &impl AsFd) -> io::Result<bool> {
+    atfork::connection_is_over();
     let [queued] = poll_any(
         [(listener.as_fd(), PollFlags::POLLIN)],
         Some(Duration::ZERO),

@@ -5,6 +5,7 @@ use crate::{
     core::error::{Error, Operation},
     sys::{
         fd_registry::Ours,
+        signals::stranger,
         sockets::{self, FileId},
     },
 };
@@ -178,7 +179,7 @@ impl SocketFile {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        if self.by == std::process::id() {
+        if stranger::is_home_of(self.by) {
             sockets::remove_socket_file(&self.path, self.file);
         }
     }

@@ -38,7 +38,7 @@ extern "C" fn in_child(signal: libc::c_int) {
 /// handler, which tells a stack overflow from a crash.
 pub(crate) fn become_child(parent: u32, grace: Duration) -> io::Result<()> {
     parent::forget_in_child();
-    stranger::note_home();
+    stranger::become_child();
     STOP.store(false, Ordering::Relaxed);
     ORPHANED.store(false, Ordering::Relaxed);
     STOP_BELL.store(NONE, Ordering::Relaxed);

@@ -11,7 +11,7 @@ mod dispositions;
 mod mask;
 mod orphan;
 mod parent;
-pub(super) mod stranger;
+pub(crate) mod stranger;
 
 pub(crate) use self::{
     child::{become_child, found_orphaned, give_back, ring_at_stop, stop_requested},

@@ -14,14 +14,32 @@ fn own_pid() -> libc::pid_t {
     unsafe { libc::getpid() }
 }
 
-/// This process is the one that the handlers are for.
-pub(crate) fn note_home() {
+/// The process in which the server that lives in `HOME` was started.
+static STARTED_IN: AtomicI32 = AtomicI32::new(0);
+
+/// This process is the one that the handlers are for; its server was started in `started_in`.
+pub(crate) fn note_home(started_in: u32) {
+    STARTED_IN.store(started_in.cast_signed(), Ordering::Relaxed);
+    HOME.store(own_pid(), Ordering::Relaxed);
+}
+
+/// In a new child: it is one of its own, and no server was started in it.
+pub(super) fn become_child() {
+    STARTED_IN.store(0, Ordering::Relaxed);
     HOME.store(own_pid(), Ordering::Relaxed);
 }
 
 /// Which process that is, is open again.
 pub(super) fn forget_home() {
     HOME.store(0, Ordering::Relaxed);
+}
+
+/// Whether what was started in process `by` belongs to this one: it is the same, or the daemon that
+/// the program has become since.
+pub(crate) fn is_home_of(by: u32) -> bool {
+    let (by, own) = (by.cast_signed(), own_pid());
+    let moved = STARTED_IN.load(Ordering::Relaxed) == by && HOME.load(Ordering::Relaxed) == own;
+    by == own || moved
 }
 
 /// Whether this process is a stranger. Async-signal-safe.
