@@ -169,7 +169,7 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
         let stop = fork::become_child(&cradle, mask)?;
         let death = self.shell.death_read.take();
         let death = death.ok_or_else(|| io::Error::other("the death watch is gone"))?;
-        let link = ChildLink::new(self.shell.clock, stop, death)?;
+        let link = ChildLink::new(self.shell.clock, stop, death, self.shell.stops.of(id))?;
         let sink = PipeSink {
             pipe: ends.comm.unwrap_or(ends.stdout),
             place: coalesce.then(|| self.shell.scoreboard.place(id)),

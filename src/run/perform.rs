@@ -81,7 +81,7 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
     fn signal(&mut self, child: ChildId, signal: Signal) {
         // A child that has ended and was not reaped yet takes a signal without an error; what fails
         // is a child that has changed its user.
-        if let Err(error) = self.shell.wires.kill(child, signal) {
+        if let Err(error) = self.shell.kill(child, signal) {
             log::warn!("cannot send {signal:?} to {child}: {error}");
         }
     }

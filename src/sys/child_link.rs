@@ -7,6 +7,7 @@ use super::{
     pipes,
     scoreboard::Place,
     signals,
+    stop_board::Told,
     waiter::{THE_END, Waiter, poll_any},
 };
 use crate::{
@@ -47,17 +48,24 @@ pub(crate) struct ChildLink {
     clock: Clock,
     waiter: Waiter,
     stop: OwnedFd,
+    told: Told,
     death: Ours<OwnedFd>,
     death_seen: Cell<bool>,
 }
 
 impl ChildLink {
-    pub(crate) fn new(clock: Clock, stop: OwnedFd, death: Ours<OwnedFd>) -> io::Result<Self> {
+    pub(crate) fn new(
+        clock: Clock,
+        stop: OwnedFd,
+        death: Ours<OwnedFd>,
+        told: Told,
+    ) -> io::Result<Self> {
         let waiter = Waiter::new(&stop, &death)?;
         Ok(Self {
             clock,
             waiter,
             stop,
+            told,
             death,
             death_seen: Cell::new(false),
         })
@@ -150,7 +158,7 @@ impl Link for ChildLink {
     }
 
     fn stop_requested(&self) -> bool {
-        signals::stop_requested()
+        signals::stop_requested() || self.told.is_set()
     }
 
     fn orphaned(&self) -> bool {

@@ -8,6 +8,7 @@ use super::{
     fd_registry::{self, PreForkId},
     limits, lot, null, pipes,
     signals::{self, Mask},
+    stdio,
 };
 use nix::unistd::{self, ForkResult};
 use std::{
@@ -57,6 +58,7 @@ pub(crate) fn become_child(cradle: &Cradle<'_>, mask: Mask) -> io::Result<OwnedF
     // OK to ignore: the bytes are to vanish.
     let _ = io::stdout().flush();
     let _ = io::stderr().flush();
+    stdio::flush_outputs();
     null::empty(cradle.null);
     unistd::dup2_stdout(cradle.stdout)?;
     unistd::dup2_stderr(cradle.stderr)?;
@@ -101,8 +103,10 @@ pub(crate) fn tie_to_parent(_parent: u32) -> io::Result<()> {
     Ok(())
 }
 
-/// Ends the process at once. `exit` would run what the parent has registered with `atexit`.
+/// Ends the process at once, but for what C code has buffered. `exit` would run what the parent has
+/// registered with `atexit`.
 pub(crate) fn exit(code: i32) -> ! {
+    stdio::flush_all();
     atfork::connection_is_over();
     // SAFETY: `_exit` has no preconditions.
     unsafe { nix::libc::_exit(code) }

@@ -23,6 +23,8 @@ pub(crate) mod scoreboard;
 pub(crate) mod shell;
 pub(crate) mod signals;
 pub(crate) mod sockets;
+mod stdio;
+pub(crate) mod stop_board;
 pub(crate) mod waiter;
 pub(crate) mod wires;
 

@@ -13,6 +13,7 @@ use super::{
     poller::{Poller, Ready, Source},
     scoreboard::Scoreboard,
     signals::{Subscription, stranger},
+    stop_board::StopBoard,
     waiter::poll_any,
     wires::Wires,
 };
@@ -46,6 +47,7 @@ pub(crate) struct Shell {
     pub(crate) wires: Wires,
     pub(crate) outputs: Outputs,
     pub(crate) scoreboard: Scoreboard,
+    pub(crate) stops: StopBoard,
     pub(crate) null: Ours<OwnedFd>,
     pub(crate) threads: Threads,
     /// The end that children watch; taken by a child.
@@ -92,6 +94,8 @@ impl Shell {
             outputs: Outputs::new(),
             scoreboard: Scoreboard::new(children)
                 .map_err(|error| Error::new(Operation::Map, "the scoreboard", error))?,
+            stops: StopBoard::new(children)
+                .map_err(|error| Error::new(Operation::Map, "the board of stops", error))?,
             null: Ours::childrens(null, id),
             threads: Threads::open(),
             death_read: Some(death_read),
@@ -115,6 +119,7 @@ impl Shell {
         if started_in != self.owner {
             self.threads = Threads::open();
         }
+        self.stops.hide_from_children();
         stranger::note_home(started_in);
         atfork::watch();
         true
@@ -259,9 +264,17 @@ impl Shell {
             .collect()
     }
 
+    /// Sends a signal to a child. One that tells it to stop is seen even if it ignores it now.
+    pub(crate) fn kill(&self, child: ChildId, signal: Signal) -> io::Result<()> {
+        if matches!(signal, Signal::Interrupt | Signal::Terminate) {
+            self.stops.tell(child);
+        }
+        self.wires.kill(child, signal)
+    }
+
     fn kill_all(&self, children: &[ChildId], signal: Signal) {
         for &id in children {
-            if let Err(error) = self.wires.kill(id, signal) {
+            if let Err(error) = self.kill(id, signal) {
                 log::debug!("{signal:?} to {id}: {error}");
             }
         }
