@@ -5,6 +5,7 @@
 mod attribute_tests;
 mod lifecycle;
 mod planning;
+mod signals;
 mod time;
 
 use crate::core::{

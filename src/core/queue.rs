@@ -19,8 +19,16 @@ pub(crate) enum PrintTo {
 pub(crate) enum Task {
     Event(Event),
     Fork,
-    Signal { child: ChildId, signal: Signal },
-    Print { to: PrintTo, bytes: Vec<u8> },
+    Signal {
+        child: ChildId,
+        signal: Signal,
+    },
+    Print {
+        to: PrintTo,
+        bytes: Vec<u8>,
+    },
+    /// A signal leads to a state from now on.
+    Lead(Signal),
     Watch(Watch),
     Unwatch(WatchId),
 }

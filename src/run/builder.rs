@@ -1,12 +1,13 @@
 //! The description of a server before it starts, and the start.
 
-use super::{PreFork, turn::Loop};
+use super::{PreFork, parent::Parent, turn::Loop};
 use crate::{
     core::{
         config::{Attributes, CommChannel, Config, ThreadCheck, facts, with_attributes},
         error::{Error, Operation},
         monitor::Monitor,
         report::Report,
+        system::System,
         wire::CommWords,
     },
     hooks::{
@@ -146,6 +147,13 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
             inner.call_child(&error);
             inner.stop();
             Error::new(Operation::Start, "the server", error)
-        })
+        })?;
+        self.lead_signals().inspect_err(|_| self.inner.stop())
+    }
+
+    fn lead_signals(&mut self) -> Result<(), Error> {
+        let Parent { monitor, system } = &mut self.inner.parent;
+        let mut signals = monitor.leads().keys();
+        signals.try_for_each(|signal| system.lead(*signal))
     }
 }

@@ -43,6 +43,8 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     }
 
     fn try_fork(&mut self) -> Result<(), Error> {
+        self.settle();
+        self.settle();
         self.check_threads()?;
         let Parent { monitor, system } = &mut self.parent;
         let private = monitor.comm_channel() == CommChannel::Private;

@@ -8,7 +8,7 @@ use crate::{
         monitor::Monitor,
         pool,
         report::Report,
-        signal_policy::{self, Wish},
+        signal_policy::Wish,
         slow_hooks::SlowHooks,
         states::Event,
         system::{Ready, Source, System, Wait},
@@ -120,7 +120,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
 
     pub(crate) fn turn(&mut self, wait: Wait) -> Result<Turn, Error> {
         if !self.done {
-            self.parent.system.take_possession();
+            self.settle();
             let ready = self.wait(wait)?;
             self.tick();
             self.heed_signals(&ready);
@@ -135,6 +135,13 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             self.end_if_over();
         }
         self.outcome()
+    }
+
+    /// From the first turn on this is the process that the server lives in.
+    pub(super) fn settle(&mut self) {
+        if self.parent.system.take_possession() {
+            self.parent.monitor.pid = std::process::id();
+        }
     }
 
     fn wait(&mut self, wait: Wait) -> Result<Vec<Ready>, Error> {
@@ -169,9 +176,8 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     fn heed_signals(&mut self, ready: &[Ready]) {
         let woken = ready.iter().any(|event| event.source == Source::Signals);
         let arrived = self.parent.system.signals(woken);
-        self.deaths_unknown |= arrived.deaths > 0;
-        let is_shutdown = self.parent.monitor.is_shutdown();
-        let wish = signal_policy::wish(arrived.terminations, arrived.interrupts, is_shutdown);
+        let (wish, deaths) = self.parent.monitor.heed(&arrived);
+        self.deaths_unknown |= deaths;
         if wish >= Wish::Shutdown {
             // Now, not in its turn: children that a Ctrl-C has ended already were asked.
             self.call_shutdown();

@@ -52,6 +52,7 @@ mod starts;
 mod stops;
 mod strace;
 mod stranded;
+mod strangers;
 mod subject;
 #[path = "../support/mod.rs"]
 mod support;
@@ -101,6 +102,7 @@ const PROGRAMS: &[Programs] = &[
     sockets::PROGRAMS,
     starts::PROGRAMS,
     stranded::PROGRAMS,
+    strangers::PROGRAMS,
     subject::PROGRAMS,
     turns::PROGRAMS,
     two_servers::PROGRAMS,
@@ -155,6 +157,7 @@ const SCENARIOS: &[(&str, Scenarios)] = scenarios_of![
     starts,
     stops,
     stranded,
+    strangers,
     turns::order,
     turns::waiting,
     two_servers,
