@@ -36,7 +36,7 @@ pub(super) const EXIT_ACCEPT: i32 = 103;
 impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
     /// Forks a child now. Failures are handed to the hooks.
     pub(super) fn fork(&mut self) {
-        if !self.core.monitor.may_fork_now() {
+        if self.done || !self.core.monitor.may_fork_now() {
             return;
         }
         self.core

@@ -10,7 +10,7 @@ use super::{
     output::Outputs,
     pidfd::Reaped,
     pipes,
-    poller::{Poller, Ready, Source},
+    poller::{Output, Poller, Ready, Source},
     scoreboard::Scoreboard,
     signals::{Subscription, stranger},
     stop_board::StopBoard,
@@ -280,10 +280,21 @@ impl Shell {
         }
     }
 
+    /// Reads what children have written, and forgets it: one that cannot write cannot finish.
+    fn empty_outputs(&mut self, children: &[ChildId]) {
+        for &id in children {
+            for output in Output::ALL {
+                // OK to ignore: what has failed has nothing more to read.
+                let _ = self.wires.read(id, output, |_| {});
+            }
+        }
+    }
+
     /// Waits, outside of the loop, until all `children` have been reaped or `until` has come.
-    fn await_deaths(&self, mut children: Vec<ChildId>, until: Time) -> Vec<ChildId> {
+    fn await_deaths(&mut self, mut children: Vec<ChildId>, until: Time) -> Vec<ChildId> {
         const LOOK_EVERY: Duration = Duration::from_millis(5);
         loop {
+            self.empty_outputs(&children);
             children = self.reap_all(children);
             if children.is_empty() || until <= self.clock.now() {
                 return children;
