@@ -75,6 +75,11 @@ impl Queue {
         self.tasks.len()
     }
 
+    /// Closes the duplicates of descriptors that are queued to be watched: a child has no use for them.
+    pub(crate) fn close_watches(&mut self) {
+        self.tasks.retain(|task| !matches!(task, Task::Watch(_)));
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.tasks.is_empty()
     }

@@ -21,7 +21,7 @@ pub(super) const EXIT_ACCEPT: i32 = 103;
 impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     /// Forks a child now. Failures are handed to the hooks.
     pub(super) fn fork(&mut self) {
-        if !self.parent.monitor.may_fork(0) {
+        if self.done || !self.parent.monitor.may_fork(0) {
             return;
         }
         self.call("before_fork", |hooks, monitor| hooks.before_fork(monitor));

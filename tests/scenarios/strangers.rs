@@ -13,7 +13,7 @@ use crate::support::{
     processes, programs, scenarios, until,
 };
 use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::{ForkResult, Pid, fork, pause};
+use nix::unistd::{ForkResult, Pid, Uid, fork, pause};
 use prefork_server::servers::TcpConn;
 use prefork_server::{
     Monitor, PreFork, PreForkHooks, Signal as Named, States, TcpServer, UnixServer, defaults,
@@ -25,7 +25,8 @@ pub const PROGRAMS: Programs = programs![
     strangers_helpers,
     strangers_daemon,
     strangers_odd,
-    strangers_bare
+    strangers_bare,
+    strangers_ended_by_hand
 ];
 
 pub const SCENARIOS: Scenarios = scenarios![
@@ -43,6 +44,9 @@ pub const SCENARIOS: Scenarios = scenarios![
     field_11_what_c_code_prints_comes_once_and_all_of_it,
     field_15_a_signal_on_a_small_stack_is_handled_on_the_alternate_one,
     field_28_a_stop_during_system_is_seen_after_it,
+    field_30_a_child_that_prints_much_is_heard_out_when_the_server_is_dropped,
+    field_31_nothing_is_forked_after_the_end,
+    field_31_a_descriptor_that_is_watched_in_before_fork_is_not_inherited,
     field_09_a_program_that_becomes_a_daemon_after_the_start_works,
 ];
 
@@ -456,6 +460,10 @@ fn do_odd_things(conn: TcpConn) -> io::Result<()> {
         let line = line?;
         match line.split_once(' ').unwrap_or((&line, "")) {
             ("much", _) => println!("{:0>1000}", ""),
+            ("flood", path) => {
+                std::fs::write(path, "")?;
+                (0..1000).for_each(|_| println!("{:0>1000}", ""));
+            }
             ("from-c", _) => native::print(c"from C\n"),
             ("small-stack", _) => native::interrupt_on_a_small_stack(),
             ("system", path) => native::system(&format!("cat {path}")),
@@ -544,6 +552,9 @@ fn field_04_a_file_at_its_limit_ends_no_server(world: &mut World) {
 ///
 /// Without `keep_null` the `println!` of the handler panics.
 fn field_10_an_orphan_in_a_chroot_prints_into_nothing(world: &mut World) {
+    if !Uid::effective().is_root() {
+        return eprintln!("skipped: only root can change the root");
+    }
     world.expect_orphans();
     let root = world.tempdir();
     let root = root.to_str().unwrap();
@@ -564,6 +575,9 @@ fn field_10_an_orphan_in_a_chroot_prints_into_nothing(world: &mut World) {
 ///
 /// Without `null::substitute` the start fails.
 fn field_10_a_start_does_without_dev_null(world: &mut World) {
+    if !Uid::effective().is_root() {
+        return eprintln!("skipped: only root can change the root");
+    }
     let root = world.tempdir();
     let server = world.spawn("strangers_bare", &["--root", root.to_str().unwrap()]);
     let mut held = crate::support::connect(&server.address());
@@ -647,6 +661,15 @@ fn field_28_a_stop_during_system_is_seen_after_it(world: &mut World) {
     until("SIGINT to be ignored", SOON, || {
         has_signal(pid, "SigIgn", Signal::SIGINT).then_some(())
     });
+    let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
+    let boards: Vec<&str> = maps
+        .lines()
+        .filter(|it| it.contains("memfd:stops"))
+        .collect();
+    assert!(
+        boards.len() == 1 && boards[0].contains(" r--s "),
+        "{boards:?}"
+    );
     server.signal(Signal::SIGTERM);
     until("the child to be told", SOON, || {
         pids(&server, "shutdown").first().copied()
@@ -656,4 +679,102 @@ fn field_28_a_stop_during_system_is_seen_after_it(world: &mut World) {
     drop(held);
     assert_eq!(server.wait(SOON).code(), Some(0));
     expect_exit(&server, pid, "Shutdown exit status: 0");
+}
+
+// The end by hand.
+
+/// A hook that has a descriptor watched right before each fork.
+struct Watching(io::PipeReader);
+
+impl PreForkHooks for Watching {
+    fn before_fork(&mut self, monitor: &mut Monitor) {
+        monitor.select_read(&self.0, "ready").unwrap();
+    }
+}
+
+/// Runs a server until the file is there, ends it by hand, and says what it has left.
+fn strangers_ended_by_hand(args: Args) -> ExitCode {
+    log_warnings();
+    let file = Path::new(args.value("--until").unwrap());
+    let server = TcpServer::new(do_odd_things).max_requests(0);
+    let (read, _write) = io::pipe().unwrap();
+    let builder = PreFork::builder(server).hooks(Watching(read));
+    let started = builder.start_servers(1).max_clients(1).start();
+    ended(started.and_then(|mut prefork| {
+        announce(&prefork);
+        while !file.exists() {
+            let _ = prefork.turn(Some(Duration::from_millis(5)))?;
+        }
+        let begun = Instant::now();
+        if args.has("--drop") {
+            drop(prefork);
+        } else {
+            prefork.stop();
+            prefork.forkoff();
+            prefork.server_fork();
+            println!("children {}", processes::children(std::process::id()).len());
+        }
+        println!("took {}", begun.elapsed().as_millis());
+        Ok(())
+    }))
+}
+
+/// Outputs are read while the end waits for children, so that one that prints can finish.
+///
+/// Without `empty_outputs` it is killed after `kill_timeout`, 10 s.
+fn field_30_a_child_that_prints_much_is_heard_out_when_the_server_is_dropped(world: &mut World) {
+    let file = world.tempdir().join("file");
+    let file = file.to_str().unwrap();
+    let server = world.spawn("strangers_ended_by_hand", &["--until", file, "--drop"]);
+    let mut held = crate::support::connect(&server.address());
+    held.send_line(&format!("flood {file}"));
+    let pid = held.read_line();
+    drop(held);
+    assert_eq!(server.wait(SOON).code(), Some(0), "{pid} has answered");
+    let text = server.stdout();
+    let took = text.lines().find_map(|line| line.strip_prefix("took "));
+    let took: u64 = took.unwrap().parse().unwrap();
+    assert!(took < 5000, "{took} ms");
+}
+
+/// A server that has ended forks nobody: nobody would reap them.
+///
+/// Without `done` in `PreFork::fork` there is a child.
+fn field_31_nothing_is_forked_after_the_end(world: &mut World) {
+    let file = world.tempdir().join("file");
+    let server = world.spawn(
+        "strangers_ended_by_hand",
+        &["--until", file.to_str().unwrap()],
+    );
+    crate::support::connect(&server.address()).ask("pid");
+    std::fs::write(&file, "").unwrap();
+    assert_eq!(server.wait(SOON).code(), Some(0));
+    let text = server.stdout();
+    assert!(text.contains("children 0\n"), "{text}");
+}
+
+/// A child closes the duplicates that are queued to be watched; the hook's own it inherits.
+///
+/// Without `close_watches` it has two more of the pipe.
+fn field_31_a_descriptor_that_is_watched_in_before_fork_is_not_inherited(world: &mut World) {
+    let file = world.tempdir().join("file");
+    let server = world.spawn(
+        "strangers_ended_by_hand",
+        &["--until", file.to_str().unwrap()],
+    );
+    let pid: u32 = crate::support::connect(&server.address())
+        .ask("pid")
+        .parse()
+        .unwrap();
+    let descriptors = processes::descriptors(pid);
+    let pipes = descriptors
+        .iter()
+        .filter(|(number, to)| *number > 2 && to.starts_with("pipe:"));
+    let mut targets: Vec<&String> = pipes.map(|(_, to)| to).collect();
+    targets.sort();
+    // Both ends of the hook's pipe, the death watch, the words.
+    let of_the_hook = targets.windows(2).filter(|pair| pair[0] == pair[1]).count();
+    assert_eq!(of_the_hook, 1, "{descriptors:?}");
+    std::fs::write(&file, "").unwrap();
+    assert_eq!(server.wait(SOON).code(), Some(0));
 }
