@@ -7,6 +7,7 @@ mod attribute_tests;
 mod event_tests;
 mod lifecycle;
 mod planning;
+mod signals;
 mod time;
 
 use crate::core::{

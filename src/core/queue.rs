@@ -19,8 +19,16 @@ pub(crate) enum PrintTo {
 pub(crate) enum Task {
     Posted(Posted),
     Fork,
-    Signal { child: ChildId, signal: Signal },
-    Print { to: PrintTo, bytes: Vec<u8> },
+    Signal {
+        child: ChildId,
+        signal: Signal,
+    },
+    Print {
+        to: PrintTo,
+        bytes: Vec<u8>,
+    },
+    /// A signal leads to a state from now on.
+    Lead(Signal),
     Watch(Watch),
     Unwatch(WatchId),
 }
@@ -65,6 +73,11 @@ impl Queue {
 
     pub(crate) fn len(&self) -> usize {
         self.tasks.len()
+    }
+
+    /// Closes the duplicates of descriptors that are queued to be watched: a child has no use for them.
+    pub(crate) fn close_watches(&mut self) {
+        self.tasks.retain(|task| !matches!(task, Task::Watch(_)));
     }
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -85,6 +85,7 @@ pub(crate) enum Asked {
     Signal(ChildId, Signal),
     Stdout(String),
     Stderr(String),
+    Lead(Signal),
     Watch(String),
     Unwatch,
 }
@@ -107,6 +108,7 @@ pub(crate) fn asked(monitor: &mut Monitor) -> Vec<Asked> {
                     PrintTo::Stderr => Asked::Stderr(text),
                 }
             }
+            Task::Lead(signal) => Asked::Lead(signal),
             Task::Watch(watch) => Asked::Watch(watch.state),
             Task::Unwatch(_) => Asked::Unwatch,
         })

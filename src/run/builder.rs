@@ -1,6 +1,6 @@
 //! The description of a server before it starts, and the start.
 
-use super::{PreFork, turn::Loop};
+use super::{PreFork, parent::Parent, turn::Loop};
 use crate::{
     core::{
         config::{Attributes, CommChannel, Config, ThreadCheck, facts, with_attributes},
@@ -8,6 +8,7 @@ use crate::{
         event::Event,
         monitor::Monitor,
         report::Report,
+        system::System,
         wire::CommWords,
     },
     hooks::{
@@ -164,7 +165,16 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
             inner.stop();
             return Err(Error::new(Operation::Start, "the server", error));
         }
-        inner.tell_start();
+        self.lead_signals().inspect_err(|_| self.inner.stop())?;
+        self.inner.tell_start();
         Ok(())
+    }
+
+    fn lead_signals(&mut self) -> Result<(), Error> {
+        let Parent {
+            monitor, system, ..
+        } = &mut self.inner.parent;
+        let mut signals = monitor.leads().keys();
+        signals.try_for_each(|signal| system.lead(*signal))
     }
 }

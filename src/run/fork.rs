@@ -23,7 +23,7 @@ pub(super) const EXIT_ACCEPT: i32 = 103;
 impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     /// Forks a child now. Failures are handed to the hooks.
     pub(super) fn fork(&mut self) {
-        if !self.parent.monitor.may_fork(0) {
+        if self.done || !self.parent.monitor.may_fork(0) {
             return;
         }
         self.call("before_fork", |hooks, monitor| hooks.before_fork(monitor));
@@ -48,6 +48,8 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     }
 
     fn try_fork(&mut self) -> Result<(), Error> {
+        self.settle();
+        self.settle();
         self.check_threads()?;
         let Parent {
             monitor, system, ..

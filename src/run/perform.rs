@@ -41,6 +41,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             Task::Fork => self.fork(),
             Task::Signal { child, signal } => self.signal(child, signal),
             Task::Print { to, bytes } => self.parent.system.print(to, &bytes),
+            Task::Lead(signal) => self.lead(signal),
             Task::Watch(watch) => self.watch(watch),
             Task::Unwatch(id) => self.parent.system.unwatch(id),
         }
@@ -55,6 +56,13 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             Posted::State(state) => self.call("handler_state", |hooks, monitor| {
                 hooks.handler_state(monitor, &state);
             }),
+        }
+    }
+
+    fn lead(&mut self, signal: Signal) {
+        if let Err(error) = self.parent.system.lead(signal) {
+            say!(Error, "{error}");
+            self.call_run_error(error.operation(), error.io_error(), None);
         }
     }
 

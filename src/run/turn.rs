@@ -10,7 +10,7 @@ use crate::{
         pool,
         report::Report,
         say::say,
-        signal_policy::{self, Wish},
+        signal_policy::Wish,
         states::Posted,
         system::{Ready, Source, System, Wait},
         time::Time,
@@ -124,7 +124,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
 
     pub(crate) fn turn(&mut self, wait: Wait) -> Result<Turn, Error> {
         if !self.done {
-            self.parent.system.take_possession();
+            self.settle();
             let ready = self.wait(wait)?;
             self.tick();
             self.heed_signals(&ready);
@@ -139,6 +139,13 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             self.end_if_over();
         }
         self.outcome()
+    }
+
+    /// From the first turn on this is the process that the server lives in.
+    pub(super) fn settle(&mut self) {
+        if self.parent.system.take_possession() {
+            self.parent.monitor.pid = std::process::id();
+        }
     }
 
     fn wait(&mut self, wait: Wait) -> Result<Vec<Ready>, Error> {
@@ -174,9 +181,8 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     fn heed_signals(&mut self, ready: &[Ready]) {
         let woken = ready.iter().any(|event| event.source == Source::Signals);
         let arrived = self.parent.system.signals(woken);
-        self.deaths_unknown |= arrived.deaths > 0;
-        let is_shutdown = self.parent.monitor.is_shutdown();
-        let wish = signal_policy::wish(arrived.terminations, arrived.interrupts, is_shutdown);
+        let (wish, deaths) = self.parent.monitor.heed(&arrived);
+        self.deaths_unknown |= deaths;
         if wish >= Wish::Shutdown {
             // Now, not in its turn: children that a Ctrl-C has ended already were asked.
             self.call_shutdown();

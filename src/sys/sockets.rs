@@ -4,6 +4,7 @@
 
 use super::{
     accept::{self, Newcomer},
+    atfork,
     waiter::poll_any,
 };
 use crate::core::{
@@ -51,8 +52,12 @@ pub(crate) enum Blocking {
 /// Takes a connection, close-on-exec, if one is queued. It is in non-blocking mode unless it is
 /// allowed to block, which only connections should be that [inherit a timeout](block_briefly).
 pub(crate) fn accept(listener: &impl AsRawFd, blocking: Blocking) -> Accepted {
+    atfork::connection_is_over();
     match try_accept(listener.as_raw_fd(), blocking) {
-        Ok(newcomer) => Accepted::Connection(newcomer),
+        Ok(newcomer) => {
+            atfork::note_accepted(newcomer.stream.as_raw_fd(), listener.as_raw_fd());
+            Accepted::Connection(newcomer)
+        }
         Err(errno) => match errno {
             Errno::EAGAIN | Errno::EINTR => Accepted::Nothing,
             // accept(2): errors of the network that are already pending on the new connection are
@@ -89,6 +94,7 @@ pub(crate) fn keep_nonblocking(listener: &impl AsFd) -> io::Result<bool> {
 
 /// Whether an attempt to accept would find something now, be it an error.
 pub(crate) fn is_queued(listener: &impl AsFd) -> io::Result<bool> {
+    atfork::connection_is_over();
     let [queued] = poll_any(
         [(listener.as_fd(), PollFlags::POLLIN)],
         Some(Duration::ZERO),

@@ -53,6 +53,7 @@ mod starts;
 mod stops;
 mod strace;
 mod stranded;
+mod strangers;
 mod subject;
 #[path = "../support/mod.rs"]
 mod support;
@@ -103,6 +104,7 @@ const PROGRAMS: &[Programs] = &[
     sockets::PROGRAMS,
     starts::PROGRAMS,
     stranded::PROGRAMS,
+    strangers::PROGRAMS,
     subject::PROGRAMS,
     turns::PROGRAMS,
     two_servers::PROGRAMS,
@@ -158,6 +160,7 @@ const SCENARIOS: &[(&str, Scenarios)] = scenarios_of![
     starts,
     stops,
     stranded,
+    strangers,
     turns::order,
     turns::waiting,
     two_servers,

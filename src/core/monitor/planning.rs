@@ -146,8 +146,9 @@ impl Monitor {
     pub(crate) fn forget_all(&mut self) {
         let pool = std::mem::take(&mut self.pool);
         let alarms = std::mem::take(&mut self.alarms);
-        let queue = std::mem::take(&mut self.queue);
+        let mut queue = std::mem::take(&mut self.queue);
         if self.child {
+            queue.close_watches();
             // To free them would write to memory that is shared with the parent, and copy it, in
             // each child: in a large pool more than the fork itself.
             std::mem::forget((pool, alarms, queue));

@@ -321,7 +321,9 @@ impl Walk {
                     _ => {}
                 }
             }
-            Task::Print { .. } | Task::Watch(_) | Task::Unwatch(_) => panic!("{task:?}"),
+            Task::Print { .. } | Task::Lead(_) | Task::Watch(_) | Task::Unwatch(_) => {
+                panic!("{task:?}")
+            }
         }
     }
 
