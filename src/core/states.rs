@@ -21,7 +21,7 @@ pub const DOCUMENTED_STATES: [&str; 11] = [
 
 /// A state that was posted, by the loop itself or by a hook.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) enum Event {
+pub(crate) enum Posted {
     Forkoff,
     ServerFork,
     ServerTimeoutCheck,
@@ -33,7 +33,7 @@ pub(crate) enum Event {
 /// What a posted name leads to.
 #[derive(Debug, Eq, PartialEq)]
 pub(crate) enum Resolved {
-    Event(Event),
+    Posted(Posted),
     /// A documented state that cannot be posted: it is called with arguments by the loop itself.
     NeedsArguments,
     Unknown,
@@ -132,13 +132,13 @@ impl States {
     }
 
     pub(crate) fn resolve(&self, state: &str) -> Resolved {
-        Resolved::Event(match state {
-            "forkoff" => Event::Forkoff,
-            "server_fork" => Event::ServerFork,
-            "server_timeout_check" => Event::ServerTimeoutCheck,
-            "shutdown" => Event::Shutdown,
+        Resolved::Posted(match state {
+            "forkoff" => Posted::Forkoff,
+            "server_fork" => Posted::ServerFork,
+            "server_timeout_check" => Posted::ServerTimeoutCheck,
+            "shutdown" => Posted::Shutdown,
             own if self.contains(own) && !DOCUMENTED_STATES.contains(&own) => {
-                Event::State(own.to_owned())
+                Posted::State(own.to_owned())
             }
             documented if DOCUMENTED_STATES.contains(&documented) => {
                 return Resolved::NeedsArguments;

@@ -7,7 +7,10 @@ use super::{
     atfork,
     waiter::poll_any,
 };
-use crate::core::error::{Error, Operation};
+use crate::core::{
+    error::{Error, Operation},
+    say::say,
+};
 use nix::{
     errno::Errno,
     fcntl::{FcntlArg, OFlag, fcntl},
@@ -315,7 +318,10 @@ pub(crate) fn listen(socket: &OwnedFd, backlog: i32) -> nix::Result<()> {
     if let Some(limit) = most_backlog()
         && backlog > limit
     {
-        log::warn!("backlog {backlog} is more than can be had, using {limit}");
+        say!(
+            Warn,
+            "backlog {backlog} is more than can be had, using {limit}"
+        );
     }
     // Not nix's wrapper, which refuses what is above the C library's SOMAXCONN: a number of the time
     // of its compilation, 128 with musl, while the kernel's limit is a setting of the system. The

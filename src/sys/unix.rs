@@ -20,6 +20,7 @@ use crate::core::{
     child::{ChildId, Signal},
     error::{Error, Operation},
     queue::PrintTo,
+    say::say,
     signal_policy::Arrived,
     states::{Readiness, Watch, WatchId},
     system::{ForkTerms, Forked, Ready, Source, System, Wait},
@@ -308,7 +309,11 @@ impl System for Unix {
             self.poller
                 .renew_urgent(watch.fd.as_raw_fd(), watch.source(), watch.interest);
         if let Err(error) = renewed {
-            log::warn!("watching the descriptor of state {}: {error}", watch.state);
+            say!(
+                Warn,
+                "watching the descriptor of state {}: {error}",
+                watch.state
+            );
         }
         Some(&watch.state)
     }

@@ -36,6 +36,7 @@ mod life;
 mod limits;
 mod listeners;
 mod listening;
+mod observers;
 mod orphans;
 mod output;
 mod parents_hooks;
@@ -93,6 +94,7 @@ const PROGRAMS: &[Programs] = &[
     harness::PROGRAMS,
     listeners::PROGRAMS,
     listening::PROGRAMS,
+    observers::PROGRAMS,
     orphans::PROGRAMS,
     output::PROGRAMS,
     parents_hooks::PROGRAMS,
@@ -140,6 +142,7 @@ const SCENARIOS: &[(&str, Scenarios)] = scenarios_of![
     life,
     limits,
     listeners,
+    observers,
     orphans,
     output,
     parents_hooks,
