@@ -3,8 +3,11 @@
 
 #[cfg(test)]
 mod attribute_tests;
+#[cfg(test)]
+mod event_tests;
 mod lifecycle;
 mod planning;
+mod signals;
 mod time;
 
 use crate::core::{
@@ -17,11 +20,13 @@ use crate::core::{
     config::{
         Attributes, CommChannel, Config, ThreadCheck, facts, read, read_type, with_attributes,
     },
+    event::{Event, Untold},
     inbox::Contact,
     pool::{self, Demand, Plan, Pool, Surplus},
     queue::{PrintTo, Queue, Task},
     report::Report,
-    states::{Event, Readiness, Resolved, States, WatchId},
+    say::say,
+    states::{Posted, Readiness, Resolved, States, WatchId},
     time::Time,
     wire::CommWords,
 };
@@ -45,6 +50,7 @@ pub struct Monitor {
     /// The hook that was called last, for the log when that took long.
     pub(crate) last_hook: &'static str,
     pub(crate) backoff: Backoff,
+    pub(crate) untold: Untold,
     states: States,
     alarms: Alarms,
     timeout_check: Option<AlarmId>,
@@ -158,7 +164,7 @@ impl Monitor {
 
     /// Posts `shutdown`.
     pub fn shutdown(&mut self) {
-        self.post_event(Event::Shutdown);
+        self.post_known(Posted::Shutdown);
     }
 }
 
@@ -171,11 +177,14 @@ impl Monitor {
     /// warned about and otherwise ignored.
     pub fn post(&mut self, state: &str) {
         match self.states.resolve(state) {
-            Resolved::Event(event) => self.post_event(event),
+            Resolved::Posted(posted) => self.post_known(posted),
             Resolved::NeedsArguments => {
-                log::warn!("state {state} cannot be posted: the loop calls it with arguments");
+                say!(
+                    Warn,
+                    "state {state} cannot be posted: the loop calls it with arguments"
+                );
             }
-            Resolved::Unknown => log::warn!("state {state} was posted and is not registered"),
+            Resolved::Unknown => say!(Warn, "state {state} was posted and is not registered"),
         }
     }
 
@@ -244,7 +253,8 @@ impl Monitor {
     /// Counts a child as retiring from now on: in no spare count, its words move it nowhere, and if
     /// it has not left after `kill_timeout` it gets SIGKILL. It is sent nothing yet, but with
     /// [`Reason::Closed`], which sends SIGINT 100 ms later. With [`Reason::Shutdown`] the time is
-    /// `shutdown_timeout`, and no more than `drain_timeout` while it is still starting; with [`Reason::Culled`] a child that says BUSY has no bound but `timeout`.
+    /// `shutdown_timeout`, and no more than `drain_timeout` while it is still starting; with
+    /// [`Reason::Culled`] a child that says BUSY has no bound but `timeout`.
     pub fn retire(&mut self, id: ChildId, reason: Reason) {
         let kill_after = match reason {
             Reason::Shutdown => self.attributes.shutdown_timeout,
@@ -259,6 +269,9 @@ impl Monitor {
         let Some(child) = self.pool.get_mut(id) else {
             return;
         };
+        if child.state == State::Busy {
+            child.flags |= Flags::BUSY_WHEN_TOLD;
+        }
         let told = Retirement {
             reason,
             at: now,
@@ -269,9 +282,10 @@ impl Monitor {
         let earlier = child.retirement.is_some_and(|old| old.overrides(&told));
         if !earlier {
             child.retirement = Some(told);
-        }
-        if child.state == State::Busy {
-            child.flags |= Flags::BUSY_WHEN_TOLD;
+            // One that closed its outputs is told later, if it lives on.
+            if reason != Reason::Closed {
+                self.happened(Event::ToldToStop { child: id, reason });
+            }
         }
         self.pool.set_state(id, State::Retiring);
         self.observe_surplus();
@@ -340,6 +354,10 @@ impl Monitor {
         let moves = from.contains(&state);
         if moves {
             self.pool.set_state(id, to);
+            self.happened(match to {
+                State::Busy => Event::Busy { child: id },
+                _ => Event::Free { child: id },
+            });
             self.observe_surplus();
         } else {
             log::debug!("{id} is {state:?}, its word for {to:?} moves it nowhere");

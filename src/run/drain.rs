@@ -23,7 +23,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
 
     /// Closes the listeners if it is time for that.
     pub(super) fn drain(&mut self) {
-        look(&mut self.draining, &mut self.server, &self.parent.monitor);
+        let _ = look(&mut self.draining, &mut self.server, &self.parent.monitor);
     }
 
     /// Ends the children that live, outside of the loop.
@@ -39,16 +39,19 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     }
 }
 
-fn look(draining: &mut Drain, server: &mut impl ChildServer, monitor: &Monitor) {
+/// Closes the listeners if it is time for that. Whether they are open still.
+fn look(draining: &mut Drain, server: &mut impl ChildServer, monitor: &Monitor) -> bool {
     if !draining.is_under_way() {
-        return;
+        return false;
     }
     let seen = Outlook {
         now: monitor.now(),
         queued: server.is_queued(),
         takers: Takers::of(monitor.children(), monitor.programs),
     };
-    if draining.closes(seen) {
+    let closes = draining.closes(seen);
+    if closes {
         server.close_listeners();
     }
+    !closes
 }

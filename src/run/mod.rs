@@ -5,6 +5,7 @@ mod builder;
 mod child;
 mod drain;
 mod fork;
+mod guarded;
 mod handlers;
 mod hooked;
 mod parent;
@@ -13,6 +14,7 @@ mod read;
 mod reap;
 #[cfg(test)]
 mod simulation_tests;
+mod tell;
 mod turn;
 
 pub use self::builder::Builder;
@@ -115,8 +117,8 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
     }
 
     /// `_stop`: the end, now. Children that live are told to stop, given `kill_timeout` and killed,
-    /// as when the server is dropped; they serve who is queued, as in a shutdown; then `handler_stop` is called. [`shutdown`](Self::shutdown) is
-    /// the orderly way.
+    /// as when the server is dropped, but serve who is queued as in a shutdown; then `handler_stop`
+    /// is called. [`shutdown`](Self::shutdown) is the orderly way.
     pub fn stop(&mut self) {
         self.inner.stop();
     }

@@ -1,22 +1,39 @@
 //! The children and the system that they run on, together, so that neither outlives the other. Ends
 //! the children of a server that is stopped or dropped; calls no hook.
 
-use crate::core::{
-    child::{AFTER_KILL, Child, ChildId, Reason, Signal},
-    monitor::Monitor,
-    system::{Found, Pipe, Process, Reaped, System, Wait},
-    time::Time,
+use crate::{
+    core::{
+        child::{AFTER_KILL, Child, ChildId, Reason, Signal, WaitStatus},
+        event::Event,
+        monitor::Monitor,
+        say::say,
+        slow_hooks::SlowHooks,
+        system::{Found, Pipe, Process, Reaped, System, Wait},
+        time::Time,
+    },
+    observe::Observers,
 };
-use std::time::Duration;
+use std::{io, time::Duration};
 
 /// What a server is without its hooks.
 #[derive(Debug)]
 pub(super) struct Parent<Y: System> {
     pub(super) monitor: Monitor,
     pub(super) system: Y,
+    pub(super) observers: Observers,
+    pub(super) slow: SlowHooks,
 }
 
 impl<Y: System> Parent<Y> {
+    pub(super) fn new(monitor: Monitor, system: Y) -> Self {
+        Self {
+            monitor,
+            system,
+            observers: Observers::default(),
+            slow: SlowHooks::default(),
+        }
+    }
+
     /// Tells the monitor what time it is, when it is used between two turns.
     pub(super) fn tell_time(&mut self) {
         self.monitor.is_now(self.system.now());
@@ -27,37 +44,50 @@ impl<Y: System> Parent<Y> {
     }
 
     /// Ends the children, outside of the loop: they are told, given `kill_timeout`, killed. What they
-    /// write meanwhile is read and dropped, so that none of them waits for a reader. `meanwhile` is called
-    /// again and again.
-    pub(super) fn end_children(&mut self, mut meanwhile: impl FnMut(&Monitor)) {
-        self.system.end_death_watch();
+    /// write meanwhile is read and dropped, so that none of them waits for a reader. As long as `drains`
+    /// says so, they may serve who is queued; then they see that their parent goes, and take nobody.
+    pub(super) fn end_children(&mut self, drains: impl FnMut(&Monitor) -> bool) {
         if self.monitor.pool.len() == 0 {
-            return;
+            return self.system.end_death_watch();
         }
         self.tell_all(Signal::Interrupt);
-        let patience = self.monitor.kill_timeout();
-        self.await_deaths(self.system.now() + patience, &mut meanwhile);
+        let patience = self.system.now() + self.monitor.kill_timeout();
+        self.await_deaths(patience, drains);
+        self.system.end_death_watch();
+        self.await_deaths(patience, |_| true);
         self.tell_all(Signal::Kill);
-        self.await_deaths(self.system.now() + AFTER_KILL, &mut meanwhile);
+        self.await_deaths(self.system.now() + AFTER_KILL, |_| true);
         for child in self.ids() {
-            log::error!("child {child} cannot be killed");
+            say!(Error, "child {child} cannot be killed");
         }
     }
 
     fn tell_all(&mut self, signal: Signal) {
         for id in self.ids() {
             self.monitor.retire(id, Reason::Shutdown);
-            if let Some(contact) = self.monitor.pool.contact(id)
-                && !contact.is_dead()
-                && let Err(error) = contact.process.signal(signal)
-            {
+            if let Err(error) = self.signal(id, signal) {
                 log::debug!("{signal:?} to {id}: {error}");
             }
         }
     }
 
-    /// Waits until all children have been reaped or `until` has come.
-    fn await_deaths(&mut self, until: Time, meanwhile: &mut impl FnMut(&Monitor)) {
+    /// Sends a signal now, unless the child is dead.
+    pub(super) fn signal(&mut self, child: ChildId, signal: Signal) -> io::Result<()> {
+        let contact = self.monitor.pool.contact(child);
+        let Some(contact) = contact.filter(|contact| !contact.is_dead()) else {
+            return Ok(());
+        };
+        let sent = contact.process.signal(signal);
+        self.tell(&Event::Signalled {
+            child,
+            signal,
+            error: sent.as_ref().err(),
+        });
+        sent
+    }
+
+    /// Waits until all children have been reaped, `until` has come, or `goes_on` says no.
+    fn await_deaths(&mut self, until: Time, mut goes_on: impl FnMut(&Monitor) -> bool) {
         /// Should nothing tell of a death.
         const LOOK_EVERY: Duration = Duration::from_millis(50);
         let mut ready = Vec::new();
@@ -65,9 +95,9 @@ impl<Y: System> Parent<Y> {
             let ids = self.ids();
             ids.into_iter().for_each(|id| self.end_one(id));
             self.tell_time();
-            meanwhile(&self.monitor);
+            let goes_on = goes_on(&self.monitor);
             let now = self.monitor.now();
-            if self.monitor.pool.len() == 0 || until <= now {
+            if self.monitor.pool.len() == 0 || until <= now || !goes_on {
                 return;
             }
             let wait = Wait::ForAnything(Some(until.since(now).min(LOOK_EVERY)));
@@ -86,12 +116,21 @@ impl<Y: System> Parent<Y> {
             self.monitor.report.output_dropped += discard(&mut contact.process, pipe);
         }
         match contact.status() {
-            Some(status) => drop(self.monitor.exited(id, status)),
+            Some(status) => self.forget(id, status),
             None => {
                 if let Ok(Reaped::Ended(status)) = contact.process.reap() {
-                    self.monitor.exited(id, status);
+                    self.forget(id, status);
                 }
             }
+        }
+    }
+
+    fn forget(&mut self, id: ChildId, status: Option<WaitStatus>) {
+        if let Some((child, death)) = self.monitor.exited(id, status) {
+            self.tell(&Event::Exited {
+                child: &child,
+                death: &death,
+            });
         }
     }
 }
@@ -113,7 +152,7 @@ fn discard(process: &mut dyn Process, pipe: Pipe) -> u64 {
 impl<Y: System> Drop for Parent<Y> {
     fn drop(&mut self) {
         if self.system.is_owner() {
-            self.end_children(|_| {});
+            self.end_children(|_| false);
             self.system.close();
         }
     }

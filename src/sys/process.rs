@@ -7,6 +7,8 @@ use super::{
     fd_registry::Ours,
     pipes::{self, ParentEnds},
     poller::OutputWatch,
+    signals::number,
+    stop_board::StopBoard,
 };
 use crate::core::{
     child::{ChildId, Signal, WaitStatus},
@@ -27,16 +29,24 @@ pub(crate) struct ChildProcess {
     pid: libc::pid_t,
     pipes: [Option<Ours<OwnedFd>>; 3],
     watch: Rc<OutputWatch>,
+    stops: Rc<StopBoard>,
 }
 
 impl ChildProcess {
-    pub(crate) fn new(id: ChildId, pid: u32, ends: ParentEnds, watch: Rc<OutputWatch>) -> Self {
+    pub(crate) fn new(
+        id: ChildId,
+        pid: u32,
+        ends: ParentEnds,
+        watch: Rc<OutputWatch>,
+        stops: Rc<StopBoard>,
+    ) -> Self {
         Self {
             id,
             // OK because it has come from fork(2).
             pid: pid as libc::pid_t,
             pipes: [Some(ends.stdout), Some(ends.stderr), ends.comm],
             watch,
+            stops,
         }
     }
 
@@ -86,6 +96,10 @@ impl Process for ChildProcess {
     /// The pid is a stranger's if somebody else in the program has reaped the child: the kernel is asked
     /// first whether it is a child of ours still.
     fn signal(&self, signal: Signal) -> io::Result<()> {
+        if matches!(signal, Signal::Interrupt | Signal::Terminate) {
+            // Seen even if the child ignores the signal just now.
+            self.stops.tell(self.id);
+        }
         if !is_ours(self.pid)? {
             return Ok(());
         }
@@ -124,21 +138,6 @@ impl Process for ChildProcess {
 impl Drop for ChildProcess {
     fn drop(&mut self) {
         Pipe::ALL.into_iter().for_each(|pipe| self.close(pipe));
-    }
-}
-
-fn number(signal: Signal) -> libc::c_int {
-    match signal {
-        Signal::Abort => libc::SIGABRT,
-        Signal::Continue => libc::SIGCONT,
-        Signal::Hangup => libc::SIGHUP,
-        Signal::Interrupt => libc::SIGINT,
-        Signal::Kill => libc::SIGKILL,
-        Signal::Quit => libc::SIGQUIT,
-        Signal::Stop => libc::SIGSTOP,
-        Signal::Terminate => libc::SIGTERM,
-        Signal::User1 => libc::SIGUSR1,
-        Signal::User2 => libc::SIGUSR2,
     }
 }
 
