@@ -1,19 +1,25 @@
 //! A stop under load: who is queued is served, then everybody is refused and the address is free.
 
 use std::io::ErrorKind;
+use std::path::Path;
+use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use crate::listening;
-use crate::subject::{Held, deaths, expect_entry, expect_exit, expect_up, hold};
+use crate::subject::{Held, announce, builder, deaths, expect_entry, expect_exit, expect_up, hold};
 use crate::support::{
-    Address, Client, SOON, Scenarios, Server, Signal, World, connect, scenarios, try_connect, until,
+    Address, Args, Client, Programs, SOON, Scenarios, Server, Signal, World, connect, programs,
+    scenarios, try_connect, until,
 };
+
+pub const PROGRAMS: Programs = programs![draining_by_hand];
 
 pub const SCENARIOS: Scenarios = scenarios![
     a_hundred_clients_on_twenty_children_are_served_at_a_stop,
     a_queue_is_served_by_children_at_their_limit,
+    a_queue_is_served_when_the_program_stops_the_server,
     clients_that_keep_coming_are_served_or_refused_at_a_stop,
     clients_that_keep_coming_to_a_path_are_served_or_refused_at_a_stop,
     while_a_stop_waits_clients_are_refused_and_another_server_has_the_port,
@@ -23,12 +29,41 @@ pub const SCENARIOS: Scenarios = scenarios![
     a_start_that_takes_long_is_not_waited_for_in_a_stop,
 ];
 
+/// A loop of the program's own, and `PreFork::stop` as soon as there is a file at `--until`.
+fn draining_by_hand(args: Args) -> ExitCode {
+    let mut prefork = builder(&args).start().expect("a start");
+    announce(&prefork);
+    let until = args.value("--until").expect("a path");
+    while !Path::new(until).exists() {
+        let turn = prefork.turn(Some(Duration::from_millis(10)));
+        let _ = turn.expect("a turn");
+    }
+    println!("stopping");
+    prefork.stop();
+    ExitCode::SUCCESS
+}
+
 /// Children accept until nothing is queued, and no connection is lost that the kernel has taken.
 ///
 /// Each child has a client in hand, and 80 more are queued, when the server is told to stop.
 fn a_hundred_clients_on_twenty_children_are_served_at_a_stop(world: &mut World) {
     let server = world.spawn("serve", &["--start", "20", "--max-clients", "20"]);
     serves_the_queue(&server, 20, 80);
+}
+
+fn a_queue_is_served_when_the_program_stops_the_server(world: &mut World) {
+    let path = world.tempdir().join("stop");
+    let flags = ["--start", "2", "--max-clients", "2"];
+    let program = world.program("draining_by_hand").args(&flags);
+    let server = program.arg("--until").arg(&path).spawn();
+    expect_up(&server, 2);
+    let (held, waiting) = (hold(&server.address(), 2), queue(&server, 10));
+    std::fs::write(&path, "").expect("a file");
+    server.expect_stdout("the stop", |text| text.contains("stopping"));
+    drop(held);
+    are_served(waiting);
+    assert_eq!(server.wait(SOON).code(), Some(0));
+    expect_refusal(&server.address());
 }
 
 /// In a shutdown nobody comes after a child that has reached `max_requests`, so it goes on.
@@ -41,19 +76,30 @@ fn a_queue_is_served_by_children_at_their_limit(world: &mut World) {
 fn serves_the_queue(server: &Server, children: usize, queued: usize) {
     expect_up(server, children);
     let held = hold(&server.address(), children);
-    let mut waiting: Vec<_> = (0..queued).map(|_| connect(&server.address())).collect();
-    waiting
-        .iter_mut()
-        .for_each(|client| client.send_line("who"));
+    let waiting = queue(server, queued);
     server.signal(Signal::SIGTERM);
     expect_entry(server, "shutdown", 0);
     drop(held);
-    for (number, mut client) in waiting.into_iter().enumerate() {
+    are_served(waiting);
+    assert_eq!(server.wait(SOON).code(), Some(0));
+    assert_eq!(deaths(server, "Shutdown"), children as u64);
+}
+
+/// As many clients as that, in the queue.
+fn queue(server: &Server, count: usize) -> Vec<Client> {
+    let mut clients: Vec<_> = (0..count).map(|_| connect(&server.address())).collect();
+    clients
+        .iter_mut()
+        .for_each(|client| client.send_line("who"));
+    clients
+}
+
+#[track_caller]
+fn are_served(clients: Vec<Client>) {
+    for (number, mut client) in clients.into_iter().enumerate() {
         let answer = client.try_read_line();
         assert!(matches!(answer, Ok(Some(_))), "{number}: {answer:?}");
     }
-    assert_eq!(server.wait(SOON).code(), Some(0));
-    assert_eq!(deaths(server, "Shutdown"), children as u64);
 }
 
 /// Further clients are kept out before the first child is told to stop: there is no moment in which one is

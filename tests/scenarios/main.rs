@@ -91,6 +91,7 @@ const PROGRAMS: &[Programs] = &[
     clocks::PROGRAMS,
     conn::PROGRAMS,
     dispositions::PROGRAMS,
+    draining::PROGRAMS,
     exec::PROGRAMS,
     harness::PROGRAMS,
     listeners::PROGRAMS,
