@@ -8,7 +8,9 @@ use std::thread;
 use std::time::Duration;
 
 use crate::listening;
-use crate::subject::{Held, announce, builder, deaths, expect_entry, expect_exit, expect_up, hold};
+use crate::subject::{
+    Held, announce, builder, deaths, expect_entry, expect_exit, expect_up, hold, send, stop,
+};
 use crate::support::{
     Address, Args, Client, Programs, SOON, Scenarios, Server, Signal, World, connect, programs,
     scenarios, try_connect, until,
@@ -231,21 +233,20 @@ fn who_is_queued_behind_a_busy_child_is_reset_after_the_drain(world: &mut World)
     assert_eq!(server.wait(SOON).code(), Some(0));
 }
 
-/// A copy of a child that lives on, as daemon(3) makes it, has the listener and cannot keep it.
+/// A process that has a copy of the listener and does not let go of it cannot keep the port.
 fn a_process_that_holds_a_copy_does_not_keep_the_port(world: &mut World) {
-    world.expect_orphans();
-    let server = world.spawn("serve", &["--start", "2"]);
+    let server = world.spawn("serve", &["--start", "2", "--drain-timeout", "300"]);
     let address = server.address();
-    let mut held = Held::new(&address);
-    assert_eq!(held.client.ask("daemonise"), "done");
+    let holder = expect_up(&server, 2)[0];
+    stop(holder);
     server.signal(Signal::SIGTERM);
-    assert_eq!(server.wait(SOON).code(), Some(0));
-    held.client.send_line("who");
-    held.client.read_line();
     expect_refusal(&address);
     let port = address.port().to_string();
     let next = world.spawn("serve", &["--port", &port]);
     Held::new(&next.address()).is_served();
+    assert_eq!(server.children(), [holder]);
+    send(holder, Signal::SIGCONT);
+    assert_eq!(server.wait(SOON).code(), Some(0));
     assert_eq!(next.stop(Signal::SIGTERM, SOON).code(), Some(0));
 }
 
