@@ -95,6 +95,7 @@ pub(crate) fn ensure_open_files(children: usize, each: usize) -> Result<(), Erro
 }
 
 /// In a child: gives it the limit that the parent had found.
+#[allow(clippy::useless_conversion, reason = "FreeBSD's type has a sign")]
 pub(crate) fn restore_open_files() {
     let soft = SOFT_BEFORE.load(Ordering::Relaxed);
     if soft == u64::MAX {
