@@ -469,20 +469,32 @@ fn signal_name(number: i32) -> Option<&'static str> {
     })
 }
 
-/// A signal that a hook can have sent to a child.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+/// A signal: one that a hook can have sent to a child, or that leads to a state in the parent.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 #[non_exhaustive]
 pub enum Signal {
     /// SIGABRT.
     Abort,
+    /// SIGALRM: ends a child that has outlived its parent for too long.
+    Alarm,
+    /// SIGTTIN.
+    BackgroundRead,
+    /// SIGTTOU.
+    BackgroundWrite,
+    /// SIGCHLD.
+    Child,
     /// SIGCONT.
     Continue,
+    /// SIGXFSZ: a file has reached the limit of its size.
+    FileSize,
     /// SIGHUP.
     Hangup,
     /// SIGINT: finish the connection in hand and leave.
     Interrupt,
     /// SIGKILL.
     Kill,
+    /// SIGPIPE.
+    Pipe,
     /// SIGQUIT.
     Quit,
     /// SIGSTOP.
@@ -493,6 +505,8 @@ pub enum Signal {
     User1,
     /// SIGUSR2.
     User2,
+    /// SIGWINCH.
+    Window,
 }
 
 impl Signal {

@@ -144,10 +144,13 @@ pub(crate) trait System {
     /// Whether this process is the one that is to run the loop, and not a copy of it. The first turn
     /// [takes possession](Self::take_possession): a program may become a daemon before that.
     fn is_owner(&self) -> bool;
-    fn take_possession(&mut self);
+    /// True the first time.
+    fn take_possession(&mut self) -> bool;
 
     /// Waits, and collects what is ready.
     fn wait(&mut self, wait: Wait, ready: &mut Vec<Ready>) -> Result<(), Error>;
+    /// Has a signal handled, which leads to a state of the subclass's.
+    fn lead(&mut self, signal: Signal) -> Result<(), Error>;
     /// Which signals have come; `woken` if something was ready that says so.
     fn signals(&mut self, woken: bool) -> Arrived;
 

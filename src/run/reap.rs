@@ -6,7 +6,8 @@ use crate::{
     core::{
         child::{Child, ChildId, Reason, WaitStatus},
         error::Operation,
-        states::Event,
+        event::Event,
+        states::Posted,
         system::{Pipe, Reaped},
         wire::Entry,
     },
@@ -128,11 +129,17 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         let Some((record, death)) = self.parent.monitor.exited(child, status) else {
             return;
         };
-        self.call("server_exited", |hooks, monitor| {
-            hooks.server_exited(monitor, &record, &death);
-        });
+        let event = Event::Exited {
+            child: &record,
+            death: &death,
+        };
+        let hooks = &mut self.hooks;
+        self.parent
+            .call_and_tell("server_exited", &event, |monitor| {
+                hooks.server_exited(monitor, &record, &death);
+            });
         if !self.parent.monitor.is_shutdown() {
-            self.parent.monitor.post_event(Event::Forkoff);
+            self.parent.monitor.post_known(Posted::Forkoff);
         }
         if death.code() == Some(EXIT_ACCEPT) {
             self.look_whether_lost();
@@ -154,7 +161,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     pub(super) fn run_error_of(&mut self, operation: Operation, error: &io::Error, child: ChildId) {
         self.call_run_error(operation, error, Some(child));
         let monitor = &mut self.parent.monitor;
-        if !monitor.is_shutdown() && !monitor.queue.has(&Event::Shutdown) {
+        if !monitor.is_shutdown() && !monitor.queue.has(&Posted::Shutdown) {
             monitor.stop(child, Reason::Faulty);
         }
     }

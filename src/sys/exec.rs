@@ -3,10 +3,7 @@
 
 #![allow(unsafe_code)]
 
-use super::{
-    process,
-    signals::{self, Mask},
-};
+use super::signals::{self, Mask};
 use crate::core::{
     child,
     error::{Error, Operation},
@@ -58,7 +55,7 @@ pub(crate) fn exec(
         return mask.restore();
     }
     signals::give_back()?;
-    let stop_signal = Signal::try_from(process::number(stop_signal))?;
+    let stop_signal = Signal::try_from(signals::number(stop_signal))?;
     stop_by(stop_signal)?;
     let end = place(descriptors)?;
     if first_at_stdin && end > FIRST {

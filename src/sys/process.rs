@@ -8,6 +8,8 @@ use super::{
     group::Group,
     pipes::{self, ParentEnds},
     poller::OutputWatch,
+    signals::number,
+    stop_board::StopBoard,
 };
 use crate::core::{
     child::{ChildId, Signal, WaitStatus},
@@ -33,6 +35,7 @@ pub(crate) struct ChildProcess {
     outlived: Cell<Option<Option<WaitStatus>>>,
     pipes: [Option<Ours<OwnedFd>>; 3],
     watch: Rc<OutputWatch>,
+    stops: Rc<StopBoard>,
 }
 
 impl ChildProcess {
@@ -41,6 +44,7 @@ impl ChildProcess {
         pid: u32,
         ends: ParentEnds,
         watch: Rc<OutputWatch>,
+        stops: Rc<StopBoard>,
     ) -> Self {
         // OK because it has come from fork(2).
         let pid = pid as libc::pid_t;
@@ -52,6 +56,7 @@ impl ChildProcess {
             outlived: Cell::new(None),
             pipes: [Some(ends.stdout), Some(ends.stderr), ends.comm],
             watch,
+            stops,
         }
     }
 
@@ -101,6 +106,10 @@ impl Process for ChildProcess {
     /// The pid is a stranger's if somebody else in the program has reaped the child: the kernel is asked
     /// first whether it is a child of ours still.
     fn signal(&self, signal: Signal) -> io::Result<()> {
+        if matches!(signal, Signal::Interrupt | Signal::Terminate) {
+            // Seen even if the child ignores the signal just now.
+            self.stops.tell(self.id);
+        }
         let number = self.number(signal);
         match (self.group, is_ours(self.pid)?) {
             (Some(group), true) => group.signal(number),
@@ -172,21 +181,6 @@ fn signal_one(pid: libc::pid_t, number: libc::c_int) -> io::Result<()> {
     match unsafe { libc::kill(pid, number) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
-    }
-}
-
-pub(super) fn number(signal: Signal) -> libc::c_int {
-    match signal {
-        Signal::Abort => libc::SIGABRT,
-        Signal::Continue => libc::SIGCONT,
-        Signal::Hangup => libc::SIGHUP,
-        Signal::Interrupt => libc::SIGINT,
-        Signal::Kill => libc::SIGKILL,
-        Signal::Quit => libc::SIGQUIT,
-        Signal::Stop => libc::SIGSTOP,
-        Signal::Terminate => libc::SIGTERM,
-        Signal::User1 => libc::SIGUSR1,
-        Signal::User2 => libc::SIGUSR2,
     }
 }
 

@@ -6,7 +6,10 @@ use super::{
     sockets::{listen, stream_socket},
     waiter::poll_any,
 };
-use crate::core::error::{Error, Operation};
+use crate::core::{
+    error::{Error, Operation},
+    say::say,
+};
 use nix::{
     errno::Errno,
     libc,
@@ -163,7 +166,8 @@ fn lock_directory(path: &Path) -> Result<Option<fs::File>, Error> {
         Ok(()) => Ok(Some(file)),
         Err(errno) => {
             let (name, error) = (display_name(directory), io::Error::from(errno));
-            log::warn!(
+            say!(
+                Warn,
                 "{name} cannot be locked: {error}; two servers must not start there at once"
             );
             Ok(None)
@@ -258,7 +262,7 @@ pub(crate) fn remove_socket_file(path: &Path, file: FileId) {
         Err(error) => Err(error),
     };
     if let Err(error) = removed {
-        log::warn!("removing {name}: {error}");
+        say!(Warn, "removing {name}: {error}");
     }
 }
 

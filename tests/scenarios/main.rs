@@ -36,6 +36,7 @@ mod life;
 mod limits;
 mod listeners;
 mod listening;
+mod observers;
 mod orphans;
 mod output;
 mod parents_hooks;
@@ -52,6 +53,7 @@ mod starts;
 mod stops;
 mod strace;
 mod stranded;
+mod strangers;
 mod subject;
 #[path = "../support/mod.rs"]
 mod support;
@@ -92,6 +94,7 @@ const PROGRAMS: &[Programs] = &[
     harness::PROGRAMS,
     listeners::PROGRAMS,
     listening::PROGRAMS,
+    observers::PROGRAMS,
     orphans::PROGRAMS,
     output::PROGRAMS,
     parents_hooks::PROGRAMS,
@@ -101,6 +104,7 @@ const PROGRAMS: &[Programs] = &[
     sockets::PROGRAMS,
     starts::PROGRAMS,
     stranded::PROGRAMS,
+    strangers::PROGRAMS,
     subject::PROGRAMS,
     turns::PROGRAMS,
     two_servers::PROGRAMS,
@@ -139,6 +143,7 @@ const SCENARIOS: &[(&str, Scenarios)] = scenarios_of![
     life,
     limits,
     listeners,
+    observers,
     orphans,
     output,
     parents_hooks,
@@ -156,6 +161,7 @@ const SCENARIOS: &[(&str, Scenarios)] = scenarios_of![
     starts,
     stops,
     stranded,
+    strangers,
     turns::order,
     turns::waiting,
     two_servers,

@@ -18,6 +18,7 @@ impl Monitor {
         self.backoff.fork_succeeded();
         let id = self.pool.insert(pid, self.now, self.gaps, contact);
         self.pay_for_a_death();
+        self.happened(Event::Forked { child: id });
         id
     }
 
@@ -107,9 +108,14 @@ impl Monitor {
         if child.state == State::Retiring {
             return;
         }
+        let first = !child.flags.intersects(Flags::WAS_BUSY | Flags::WAITED);
         child.flags |= shows;
+        let forked_at = child.start_time;
+        if first {
+            self.happened(Event::Ready { child: id });
+        }
         if shows.contains(Flags::WAS_BUSY) {
-            self.backoff.start_held(child.start_time);
+            self.backoff.start_held(forked_at);
         }
     }
 
@@ -126,7 +132,7 @@ impl Monitor {
         if child.state != State::Retiring {
             self.note_failing_start(id);
             self.retire(id, Reason::Closed);
-            self.post_event(Event::Forkoff);
+            self.post_known(Posted::Forkoff);
         }
     }
 
@@ -190,7 +196,8 @@ impl Monitor {
         let Some(delay) = child.failing.or_else(count) else {
             return;
         };
-        log::warn!(
+        say!(
+            Warn,
             "child {} failed to start: {death}, last words {:?}; next fork in {delay:?}",
             child.pid,
             String::from_utf8_lossy(&child.last_stderr),

@@ -54,7 +54,7 @@ fn an_unasked_death_is_followed_by_one_fork_even_when_enough_are_free() {
 fn a_queued_fork_pays_for_a_death_and_a_failed_one_does_not() {
     let (mut monitor, [dead, _]) = settled();
     monitor.exited(dead, ended_by_signal(9));
-    monitor.post_event(Event::Forkoff);
+    monitor.post_known(Posted::Forkoff);
     assert_eq!(monitor.take_plan(), Plan::Fork(1));
     assert!(monitor.fork());
     assert_eq!(monitor.take_plan(), Plan::Steady, "it is on its way");
