@@ -12,17 +12,17 @@ use crate::support::{
 };
 
 pub const SCENARIOS: Scenarios = scenarios![
-    interrupt_at_a_terminal_reaches_programs_through_the_parent,
-    program_has_a_group_of_its_own_unless_told_otherwise,
-    program_is_told_by_the_stop_signal_when_the_parent_dies,
-    program_is_told_by_its_stop_signal,
-    program_that_ignores_the_stop_signal_is_killed,
-    stop_signal_is_neither_blocked_nor_ignored,
-    what_is_deaf_in_a_wrapper_is_killed_at_the_end,
-    what_is_deaf_and_outlives_its_wrapper_is_killed,
-    what_outlives_its_wrapper_is_told,
-    wrapper_leaves_nothing_behind,
-    wrappers_program_finishes_what_it_has_in_hand,
+    field14_interrupt_at_a_terminal_reaches_programs_through_the_parent,
+    field14_program_has_a_group_of_its_own_unless_told_otherwise,
+    field43_program_is_told_by_the_stop_signal_when_the_parent_dies,
+    field43_program_is_told_by_its_stop_signal,
+    field43_program_that_ignores_the_stop_signal_is_killed,
+    field43_stop_signal_is_neither_blocked_nor_ignored,
+    field14_what_is_deaf_in_a_wrapper_is_killed_at_the_end,
+    field14_what_is_deaf_and_outlives_its_wrapper_is_killed,
+    field14_what_outlives_its_wrapper_is_told,
+    field14_wrapper_leaves_nothing_behind,
+    field14_wrappers_program_finishes_what_it_has_in_hand,
 ];
 
 // Help. Whoever outlives a wrapper comes to the scenario, as to a first process that reaps late:
@@ -76,7 +76,7 @@ fn stop_leaves_nothing(server: &Server, inner: u32) -> super::Report {
 
 /// A program is the leader of a process group, and what tells it to stop is sent to the group: the program
 /// that a wrapper has started without an exec is told too, and the server waits for both.
-fn wrapper_leaves_nothing_behind(world: &mut World) {
+fn field14_wrapper_leaves_nothing_behind(world: &mut World) {
     let server = spawn(world, &[], &shell(WITH_PROGRAM));
     let inner = inner(&server, &[]);
     let report = stop_leaves_nothing(&server, inner);
@@ -85,7 +85,7 @@ fn wrapper_leaves_nothing_behind(world: &mut World) {
 
 /// A wrapper that dies of the signal while its program finishes something: the program has the time that the
 /// child would have had.
-fn wrappers_program_finishes_what_it_has_in_hand(world: &mut World) {
+fn field14_wrappers_program_finishes_what_it_has_in_hand(world: &mut World) {
     world.expect_orphans();
     let done = world.tempdir().join("done");
     let program = format!(
@@ -101,7 +101,7 @@ fn wrappers_program_finishes_what_it_has_in_hand(world: &mut World) {
 
 /// SIGKILL goes to the group as well, `shutdown_timeout` after the stop, even if the wrapper has ended long
 /// before.
-fn what_is_deaf_in_a_wrapper_is_killed_at_the_end(world: &mut World) {
+fn field14_what_is_deaf_in_a_wrapper_is_killed_at_the_end(world: &mut World) {
     world.expect_orphans();
     let flags = ["--shutdown-timeout", "300"];
     let server = spawn(world, &flags, &shell(WITH_DEAF_PROGRAM));
@@ -111,7 +111,7 @@ fn what_is_deaf_in_a_wrapper_is_killed_at_the_end(world: &mut World) {
 }
 
 /// A wrapper that dies unasked leaves its program, which is told to stop, and another pair begins.
-fn what_outlives_its_wrapper_is_told(world: &mut World) {
+fn field14_what_outlives_its_wrapper_is_told(world: &mut World) {
     world.expect_orphans();
     let server = spawn(world, &[], &shell(WITH_PROGRAM));
     let wrapper = server.expect_children(1)[0];
@@ -127,7 +127,7 @@ fn what_outlives_its_wrapper_is_told(world: &mut World) {
 }
 
 /// Likewise, of one that does not listen: it is killed after `kill_timeout`.
-fn what_is_deaf_and_outlives_its_wrapper_is_killed(world: &mut World) {
+fn field14_what_is_deaf_and_outlives_its_wrapper_is_killed(world: &mut World) {
     world.expect_orphans();
     let flags = ["--kill-timeout", "300", "--shutdown-timeout", "300"];
     let server = spawn(world, &flags, &shell(WITH_DEAF_PROGRAM));
@@ -139,7 +139,7 @@ fn what_is_deaf_and_outlives_its_wrapper_is_killed(world: &mut World) {
     stop_leaves_nothing(&server, second);
 }
 
-fn program_has_a_group_of_its_own_unless_told_otherwise(world: &mut World) {
+fn field14_program_has_a_group_of_its_own_unless_told_otherwise(world: &mut World) {
     let server = spawn(world, &["--start-servers", "2"], &show_command());
     expect_ready(&server);
     for child in server.expect_children(2) {
@@ -154,7 +154,7 @@ fn program_has_a_group_of_its_own_unless_told_otherwise(world: &mut World) {
 }
 
 /// A terminal sends SIGINT to the foreground group, in which the programs are not: the parent tells them.
-fn interrupt_at_a_terminal_reaches_programs_through_the_parent(world: &mut World) {
+fn field14_interrupt_at_a_terminal_reaches_programs_through_the_parent(world: &mut World) {
     let launch = world.program("exec").own_group().arg("--");
     let server = launch.args(&shell(WITH_PROGRAM)).spawn();
     let inner = inner(&server, &[]);
@@ -170,7 +170,7 @@ fn interrupt_at_a_terminal_reaches_programs_through_the_parent(world: &mut World
 // Stop signals.
 
 /// `ExecServer::stop_signal` is sent in place of SIGINT.
-fn program_is_told_by_its_stop_signal(world: &mut World) {
+fn field43_program_is_told_by_its_stop_signal(world: &mut World) {
     let server = spawn(world, &["--stop-signal", "TERM"], &shell(ENDS_AT_TERM));
     expect_ready(&server);
     let report = stop(&server);
@@ -178,7 +178,7 @@ fn program_is_told_by_its_stop_signal(world: &mut World) {
     assert!(server.stdout().contains("told"));
 }
 
-fn program_is_told_by_the_stop_signal_when_the_parent_dies(world: &mut World) {
+fn field43_program_is_told_by_the_stop_signal_when_the_parent_dies(world: &mut World) {
     let server = spawn(world, &["--stop-signal", "TERM"], &shell(ENDS_AT_TERM));
     expect_ready(&server);
     let child = server.expect_children(1)[0];
@@ -187,7 +187,7 @@ fn program_is_told_by_the_stop_signal_when_the_parent_dies(world: &mut World) {
 }
 
 /// The parent of this has SIGUSR1 blocked.
-fn stop_signal_is_neither_blocked_nor_ignored(world: &mut World) {
+fn field43_stop_signal_is_neither_blocked_nor_ignored(world: &mut World) {
     let flags = ["--block", "--stop-signal", "USR1"];
     let server = spawn(world, &flags, &["sleep", "1000"]);
     let child = server.expect_children(1)[0];
@@ -200,7 +200,7 @@ fn stop_signal_is_neither_blocked_nor_ignored(world: &mut World) {
 
 /// What ignores both SIGINT and SIGTERM gets SIGKILL when its time is over: here `kill_timeout`, for one
 /// that has fallen silent.
-fn program_that_ignores_the_stop_signal_is_killed(world: &mut World) {
+fn field43_program_that_ignores_the_stop_signal_is_killed(world: &mut World) {
     world.expect_orphans();
     let deaf = "trap '' INT TERM; echo ready; while :; do sleep 0.05; done";
     for flags in [&[][..], &["--stop-signal", "TERM"]] {
