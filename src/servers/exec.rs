@@ -316,9 +316,10 @@ impl ChildServer for ExecServer {
     }
 }
 
-/// A program that is told by one of these never ends of it.
+/// A program that is told by one of these stands still, and does not end.
 fn check_stop_signal(signal: Signal) -> io::Result<()> {
-    if matches!(signal, Signal::Stop | Signal::Continue) {
+    use Signal::{BackgroundRead, BackgroundWrite, Continue, Stop};
+    if matches!(signal, Stop | Continue | BackgroundRead | BackgroundWrite) {
         let reason = format!("{signal:?} cannot tell a program to stop");
         return Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
     }
