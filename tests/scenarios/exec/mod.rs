@@ -85,6 +85,9 @@ fn exec(args: Args) -> Result<(), Box<dyn Error>> {
     if args.has("--block") {
         SigSet::from_iter([Signal::SIGINT, Signal::SIGUSR1]).thread_block()?;
     }
+    if args.has("--subreaper") {
+        nix::sys::prctl::set_child_subreaper(true)?;
+    }
     let milliseconds = |flag: &str| args.parsed(flag).map(Duration::from_millis);
     let start_servers = args.parsed("--start-servers").unwrap_or(1);
     let mut builder = PreFork::builder(server)

@@ -21,6 +21,7 @@ pub const SCENARIOS: Scenarios = scenarios![
     field14_what_is_deaf_in_a_wrapper_is_killed_at_the_end,
     field14_what_is_deaf_and_outlives_its_wrapper_is_killed,
     field14_what_outlives_its_wrapper_is_told,
+    field14_what_comes_to_the_parent_is_reaped,
     field14_wrapper_leaves_nothing_behind,
     field14_wrappers_program_finishes_what_it_has_in_hand,
 ];
@@ -124,6 +125,20 @@ fn field14_what_outlives_its_wrapper_is_told(world: &mut World) {
     // It is the wrapper's death that counts, and not that we have told the rest.
     let early = report.count("FailedStart") + report.count("Killed");
     assert_eq!((early, report.count("Shutdown")), (1, 1), "{report:?}");
+}
+
+/// A parent to which orphans come, as to the first process of a container, reaps those of the group.
+fn field14_what_comes_to_the_parent_is_reaped(world: &mut World) {
+    let server = spawn(world, &["--subreaper"], &shell(WITH_PROGRAM));
+    let wrapper = server.expect_children(1)[0];
+    let first = inner(&server, &[]);
+    signal(wrapper, Signal::SIGKILL);
+    let second = inner(&server, &[first]);
+    until("the dead to be reaped", SOON, || {
+        let gone = [wrapper, first].map(processes::state) == [None, None];
+        (gone && server.zombies().is_empty()).then_some(())
+    });
+    stop_leaves_nothing(&server, second);
 }
 
 /// Likewise, of one that does not listen: it is killed after `kill_timeout`.
