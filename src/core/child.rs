@@ -103,10 +103,12 @@ bitflags! {
         const WAITED = 1 << 9;
         /// A hook has sent it a signal that ends it.
         const ASKED = 1 << 10;
+        /// It has ended unasked, and what it has started in its process group lives on.
+        const OUTLIVED = 1 << 11;
         /// It has said a word, whatever it was: it has started.
-        const HEARD = 1 << 11;
+        const HEARD = 1 << 12;
         /// It had a connection in hand when it was told to stop, and has not said NOT_BUSY since.
-        const BUSY_WHEN_TOLD = 1 << 12;
+        const BUSY_WHEN_TOLD = 1 << 13;
     }
 }
 
@@ -329,6 +331,8 @@ impl Child {
             Some(Reason::Asked) => Some(Cause::Asked),
             // One that a hook has ended closes its outputs a moment before it can be reaped.
             Some(Reason::Closed) | None if self.flags.contains(Flags::ASKED) => Some(Cause::Asked),
+            // What was told to stop is not the child.
+            Some(Reason::Closed) if self.flags.contains(Flags::OUTLIVED) => None,
             Some(Reason::Closed) => self.was_told().then_some(Cause::Closed),
             None => None,
         };

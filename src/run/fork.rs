@@ -60,7 +60,13 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         let has_slot = system.set_noted(id.slot(), Entry::of(id.serial()));
         let on_board = monitor.coalesce_words() && has_slot;
         let inbox = Inbox::new(id, monitor.comm_words(), private, on_board);
-        match system.fork(ForkTerms { id, private })? {
+        let terms = ForkTerms {
+            id,
+            private,
+            group: self.server.own_group(),
+            stop_signal: self.server.stop_signal(),
+        };
+        match system.fork(terms)? {
             Forked::Child(newborn) => self.live_as_child(newborn),
             Forked::Parent {
                 pid,

@@ -13,7 +13,10 @@ use crate::{
     },
     hooks::{ChildServer, PreForkHooks},
 };
-use std::io;
+use std::{io, time::Duration};
+
+/// How often is looked whether what has outlived a child has ended: no signal tells of that.
+const LOOK_FOR_THE_REST: Duration = Duration::from_millis(50);
 
 impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     /// Reaps every child that has ended.
@@ -64,6 +67,10 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
                 self.note_end(child, status);
                 true
             }
+            Ok(Reaped::Outlived(status)) => {
+                self.note_rest(child, status);
+                true
+            }
             Ok(Reaped::Not) => false,
             Err(error) => {
                 self.run_error_of(Operation::Wait, &error, child);
@@ -81,6 +88,19 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             self.set_unread(child, pipe, true);
         }
         self.bury_if_read(child);
+    }
+
+    /// A child has ended before what it has started: that has its place until it has ended too, or cannot be
+    /// killed.
+    fn note_rest(&mut self, child: ChildId, status: Option<WaitStatus>) {
+        let monitor = &mut self.parent.monitor;
+        let immortal_at = monitor.child(child).and_then(Child::immortal_at);
+        if immortal_at.is_some_and(|at| at <= monitor.now()) {
+            return self.note_end(child, status);
+        }
+        monitor.outlived(child);
+        let soon = monitor.now() + LOOK_FOR_THE_REST;
+        self.look_at = Some(self.look_at.map_or(soon, |at| at.min(soon)));
     }
 
     /// A fork has returned this pid for `newcomer`. If a child has it already, somebody else in the program

@@ -54,7 +54,7 @@ pub(crate) struct Loop<H, S, Y: System> {
     /// When the loop should have turned next, as known at the end of the last turn.
     expected: Option<Time>,
     /// When to look for deaths in any case.
-    look_at: Option<Time>,
+    pub(super) look_at: Option<Time>,
     /// When the end comes at the latest, once there are no children left.
     at_the_latest: Option<Time>,
 }

@@ -87,10 +87,10 @@ pub(crate) fn ensure_open_files(children: usize, each: usize) -> Result<(), Erro
     let needed = needed.saturating_add(RESERVE);
     let limit = |source: nix::Error| Error::new(Operation::Limit, "open files", source.into());
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(limit)?;
-    if needed <= soft {
+    if needed <= count(soft) {
         return Ok(());
     }
-    if needed > hard {
+    if needed > count(hard) {
         let reason = format!("max_clients {children} needs {needed}, the hard limit is {hard}");
         return Err(Error::new(
             Operation::Limit,
@@ -101,20 +101,28 @@ pub(crate) fn ensure_open_files(children: usize, each: usize) -> Result<(), Erro
     // All the way: `max_clients` may be raised while the server runs.
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map_err(limit)?;
     // OK if it fails: then an earlier server has noted the limit that was there first.
-    let _ = SOFT_BEFORE.compare_exchange(u64::MAX, soft, Ordering::Relaxed, Ordering::Relaxed);
+    let _ =
+        SOFT_BEFORE.compare_exchange(u64::MAX, count(soft), Ordering::Relaxed, Ordering::Relaxed);
     Ok(())
 }
 
 /// In a child: gives it the limit that the parent had found.
+#[allow(clippy::useless_conversion, reason = "FreeBSD's type has a sign")]
 pub(crate) fn restore_open_files() {
     let soft = SOFT_BEFORE.load(Ordering::Relaxed);
     if soft == u64::MAX {
         return;
     }
-    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
+    let limits = getrlimit(Resource::RLIMIT_NOFILE);
+    if let (Ok((_, hard)), Ok(soft)) = (limits, soft.try_into()) {
         // OK to ignore: the child runs as well with the higher limit.
         let _ = setrlimit(Resource::RLIMIT_NOFILE, soft, hard);
     }
+}
+
+/// A limit as a number: FreeBSD's type has a sign.
+fn count<N: TryInto<u64>>(limit: N) -> u64 {
+    limit.try_into().unwrap_or(u64::MAX)
 }
 
 /// Whether a fork that failed with `error` may succeed later.

@@ -13,6 +13,7 @@ mod fd_ranges;
 pub(crate) mod fd_registry;
 mod fd_table;
 pub(crate) mod fork;
+mod group;
 pub(crate) mod handed_over;
 pub(crate) mod hangup;
 pub(crate) mod limits;

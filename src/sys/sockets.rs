@@ -22,7 +22,6 @@ use nix::{
     },
 };
 use std::{
-    fs,
     io::{self, IoSlice},
     net::SocketAddr,
     os::fd::{AsFd, AsRawFd, OwnedFd},
@@ -385,7 +384,7 @@ pub(crate) fn listen(socket: &OwnedFd, backlog: i32) -> nix::Result<()> {
 /// To what the kernel cuts a backlog, without a word.
 #[cfg(target_os = "linux")]
 fn most_backlog() -> Option<i32> {
-    let limit = fs::read_to_string("/proc/sys/net/core/somaxconn").ok()?;
+    let limit = std::fs::read_to_string("/proc/sys/net/core/somaxconn").ok()?;
     limit.trim().parse().ok()
 }
 

@@ -5,10 +5,7 @@
 #![allow(unsafe_code)]
 
 use crate::core::child::ChildId;
-use nix::{
-    libc,
-    sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap},
-};
+use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 use std::{
     fmt, io,
     num::NonZeroUsize,
@@ -136,7 +133,7 @@ fn sealed(length: NonZeroUsize) -> io::Result<StopBoard> {
     let file = memfd_create(c"stops", flags)?;
     ftruncate(
         &file,
-        libc::off_t::try_from(length.get()).map_err(io::Error::other)?,
+        nix::libc::off_t::try_from(length.get()).map_err(io::Error::other)?,
     )?;
     let write = map(&file, length, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE)?;
     let seals = SealFlag::F_SEAL_FUTURE_WRITE | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW;

@@ -7,6 +7,7 @@ use super::{
     clock::Clock,
     fd_registry::{Ours, PreForkId},
     fork::{self, Side},
+    group::Group,
     limits::{self, Threads},
     null,
     output::Outputs,
@@ -202,16 +203,21 @@ impl System for Unix {
         let signal = |error| Error::new(Operation::Signal, "mask", error);
         let mask = Mask::block_all().map_err(signal)?;
         match fork::fork(&mask) {
-            Ok(Side::Child) => Ok(Forked::Child(Newborn {
-                id: terms.id,
-                ends: childs,
-                parent,
-                mask,
-            })),
+            Ok(Side::Child) => {
+                if terms.group {
+                    Group::lead();
+                }
+                Ok(Forked::Child(Newborn {
+                    id: terms.id,
+                    ends: childs,
+                    parent,
+                    mask,
+                }))
+            }
             Ok(Side::Parent(pid)) => {
                 drop(childs);
                 let process = ChildProcess::new(
-                    terms.id,
+                    terms,
                     pid,
                     ends,
                     self.poller.outputs(),

@@ -12,7 +12,6 @@ use crate::core::{
 };
 use nix::{
     errno::Errno,
-    fcntl::{OFlag, open},
     libc,
     sys::{
         socket::{self, AddressFamily, SockaddrLike, UnixAddr},
@@ -20,12 +19,11 @@ use nix::{
     },
 };
 use std::{
-    ffi::OsString,
     fs, io,
     os::{
         fd::{AsRawFd, BorrowedFd, OwnedFd},
         unix::{
-            ffi::{OsStrExt, OsStringExt},
+            ffi::OsStrExt,
             fs::{FileTypeExt, MetadataExt},
         },
     },
@@ -84,7 +82,7 @@ pub(crate) fn path_of(socket: BorrowedFd<'_>) -> Option<PathBuf> {
     #[cfg(target_os = "linux")]
     if let Some(name) = address.as_abstract() {
         let bytes = [&[0], name].concat();
-        return Some(OsString::from_vec(bytes).into());
+        return Some(std::ffi::OsStr::from_bytes(&bytes).into());
     }
     address.path().map(Path::to_owned)
 }
@@ -234,6 +232,7 @@ fn try_connect(path: &Path, address: &UnixAddr) -> nix::Result<()> {
 /// would follow a link that has been put in its place. `None` where /proc is missing.
 #[cfg(target_os = "linux")]
 fn pin(path: &Path) -> nix::Result<Option<(OwnedFd, UnixAddr)>> {
+    use nix::fcntl::{OFlag, open};
     let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let file = open(path, flags, Mode::empty())?;
     let by_number = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));

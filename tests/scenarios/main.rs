@@ -139,6 +139,7 @@ const SCENARIOS: &[(&str, Scenarios)] = scenarios_of![
     exec::handover,
     exec::languages,
     exec::misfits,
+    exec::wrappers,
     failed_starts,
     harness::runner,
     harness::world,

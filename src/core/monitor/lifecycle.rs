@@ -119,6 +119,23 @@ impl Monitor {
         }
     }
 
+    /// A child has ended, and what it has started has not. That is told to stop as one is that has closed its
+    /// outputs, unless it has been told with the child.
+    pub(crate) fn outlived(&mut self, id: ChildId) {
+        let Some(child) = self.pool.get_mut(id) else {
+            return;
+        };
+        let asked = child.reason().is_some_and(|why| why != Reason::Closed);
+        if !asked && !child.was_told() {
+            child.flags |= Flags::OUTLIVED;
+        }
+        if child.state != State::Retiring {
+            self.note_failing_start(id);
+            self.retire(id, Reason::Closed);
+            self.post_known(Posted::Forkoff);
+        }
+    }
+
     /// A child has been reaped and is about to be forgotten. True if `handler_server_closed` has
     /// not been called for it.
     pub(crate) fn close(&mut self, id: ChildId) -> bool {
