@@ -8,6 +8,8 @@ use std::{fmt, time::Duration};
 /// How old a child must become, unless it says BUSY before, for its start to have held.
 pub(crate) const START_HOLDS_AFTER: Duration = Duration::from_secs(1);
 
+const SIGKILL: i32 = 9;
+
 /// How long a child that got SIGKILL is waited for when the server ends: it dies at once, unless it
 /// hangs in the kernel.
 pub(crate) const AFTER_KILL: Duration = Duration::from_secs(5);
@@ -103,6 +105,8 @@ bitflags! {
         const WAITED = 1 << 9;
         /// A hook has sent it a signal that ends it.
         const ASKED = 1 << 10;
+        /// It has said NOT_BUSY after a BUSY: it can serve.
+        const FINISHED_ONE = 1 << 11;
     }
 }
 
@@ -286,12 +290,24 @@ impl Child {
     /// Whether the start of a child that ended unasked has failed. One that can take connections and has
     /// had none is killed by somebody, or dies by itself: the next would do the same.
     fn start_failed(&self, status: Option<WaitStatus>, now: Time) -> bool {
-        const SIGKILL: i32 = 9;
         let young = now.since(self.start_time) < START_HOLDS_AFTER;
         let killed = status.and_then(WaitStatus::signal) == Some(SIGKILL);
         let held =
             self.flags.contains(Flags::WAS_BUSY) || (killed && self.flags.contains(Flags::WAITED));
         young && !held
+    }
+
+    pub(crate) fn has_finished_one(&self) -> bool {
+        self.flags.contains(Flags::FINISHED_ONE)
+    }
+
+    /// Whether a child that ended unasked has failed with its first connection in hand: the next may do the
+    /// same. One that was killed was killed by somebody.
+    pub(crate) fn fails_at_its_first(&self, status: Option<WaitStatus>, now: Time) -> bool {
+        let young = now.since(self.start_time) < START_HOLDS_AFTER;
+        let killed = status.and_then(WaitStatus::signal) == Some(SIGKILL);
+        let first = self.has_served() && !self.has_finished_one();
+        young && first && !killed && status.is_some()
     }
 
     /// Why it ended, now that it has.

@@ -107,9 +107,14 @@ impl Monitor {
         if child.state == State::Retiring {
             return;
         }
+        let finished = shows.contains(Flags::WAITED) && child.flags.contains(Flags::WAS_BUSY);
         child.flags |= shows;
-        if shows.contains(Flags::WAS_BUSY) {
-            self.backoff.start_held(child.start_time);
+        child.flags.set(Flags::FINISHED_ONE, finished || child.has_finished_one());
+        let forked_at = child.start_time;
+        if finished {
+            self.backoff.proved(forked_at);
+        } else if shows.contains(Flags::WAS_BUSY) {
+            self.backoff.start_held(forked_at);
         }
     }
 
@@ -139,7 +144,10 @@ impl Monitor {
         match death.cause {
             Cause::FailedStart => self.start_failed(&child, &death),
             _ if child.failing.is_some() => self.start_failed(&child, &death),
-            _ => self.backoff_if_held(&child),
+            Cause::Failed | Cause::Killed if child.fails_at_its_first(status, self.now) => {
+                self.first_failed(&child, &death);
+            }
+            _ => self.backoff_if_held(&child, death.cause),
         }
         if self.is_to_be_replaced(&child, death.cause) {
             self.owed += 1;
@@ -163,6 +171,21 @@ impl Monitor {
         !orderly && !since_closed && !self.shutdown
     }
 
+    /// A child has failed with its first connection in hand, if it was one: a server that says BUSY and fails
+    /// at once would be replaced as fast as the machine can.
+    fn first_failed(&mut self, child: &Child, death: &Death) {
+        if self.shutdown {
+            return;
+        }
+        let delay = self.backoff.first_failed(child.start_time, self.now);
+        if let Some(delay) = delay.filter(|delay| !delay.is_zero()) {
+            log::warn!(
+                "child {} failed at its first connection: {death}; next fork in {delay:?}",
+                child.pid
+            );
+        }
+    }
+
     fn start_failed(&mut self, child: &Child, death: &Death) {
         // Ctrl-C reaches the children of a terminal's foreground group by itself.
         if self.shutdown {
@@ -180,9 +203,11 @@ impl Monitor {
         );
     }
 
-    fn backoff_if_held(&mut self, child: &Child) {
-        if self.now.since(child.start_time) >= START_HOLDS_AFTER {
-            self.backoff.start_held(child.start_time);
+    /// One that lives for long, or leaves in order with a connection behind it, shows that nothing is wrong.
+    fn backoff_if_held(&mut self, child: &Child, cause: Cause) {
+        let served = cause == Cause::Finished && child.has_served();
+        if served || self.now.since(child.start_time) >= START_HOLDS_AFTER {
+            self.backoff.proved(child.start_time);
         }
     }
 }
