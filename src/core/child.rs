@@ -140,6 +140,13 @@ pub struct Child {
     pub(crate) flags: Flags,
     /// The gaps that the parent had slept through when `last_ack` was set.
     pub(crate) gaps_at_ack: Duration,
+    /// The `timeout` that it sends its ACKs for; none is known of one that the monitor has not entered.
+    pub(crate) known_timeout: Option<Duration>,
+    /// Since when it has a connection in hand.
+    pub(crate) busy_since: Option<Time>,
+    /// How many connections it has taken: as it has noted, and as its words have told.
+    pub(crate) noted_requests: u64,
+    pub(crate) told_requests: u64,
     pub(crate) retirement: Option<Retirement>,
     pub(crate) killed_at: Option<Time>,
     pub(crate) last_stderr: Vec<u8>,
@@ -161,6 +168,10 @@ impl Child {
             start_time: now,
             flags: Flags::STDOUT_OPEN | Flags::STDERR_OPEN,
             gaps_at_ack: gaps,
+            known_timeout: None,
+            busy_since: None,
+            noted_requests: 0,
+            told_requests: 0,
             retirement: None,
             killed_at: None,
             last_stderr: Vec::new(),
@@ -207,6 +218,29 @@ impl Child {
     /// Whether it has waited for a connection: it has said NOT_BUSY.
     pub fn has_waited(&self) -> bool {
         self.flags.contains(Flags::WAITED)
+    }
+
+    /// Since when it serves a connection, as far as its words have told: `None` while it has none in hand.
+    ///
+    /// A child that coalesces its words under load takes several connections in a row as one.
+    pub fn busy_since(&self) -> Option<Time> {
+        self.busy_since
+    }
+
+    /// How many connections it has taken, the one in hand included, as of its last word; all of them once
+    /// it has ended, in [`server_exited`](crate::PreForkHooks::server_exited).
+    ///
+    /// A program that [`ExecServer`](crate::ExecServer) runs, and a child for which there was no room when
+    /// `max_clients` was raised, is counted by the BUSY that it has said.
+    pub fn requests(&self) -> u64 {
+        self.noted_requests.max(self.told_requests)
+    }
+
+    pub(crate) fn note_busy(&mut self, now: Time) {
+        if self.busy_since.is_none() {
+            self.busy_since = Some(now);
+            self.told_requests += 1;
+        }
     }
 
     /// Whether SIGINT was sent to it.
@@ -333,6 +367,14 @@ impl Child {
             (None, Some((false, Some(_)))) => Cause::Killed,
             (None, Some((false, None)) | None) => Cause::Failed,
         }
+    }
+
+    /// Whether it has been silent for longer than it may. It is judged by the timeout that it knows of, or
+    /// by the one in force, whichever is longer; not at all if either is zero.
+    pub(crate) fn is_overdue(&self, timeout: Duration, now: Time, gaps: Duration) -> bool {
+        let known = self.known_timeout.unwrap_or(timeout);
+        let judged = !timeout.is_zero() && !known.is_zero();
+        judged && self.silence(now, gaps) > timeout.max(known)
     }
 
     /// How long it has been silent, without the time in which the parent did not run.

@@ -101,6 +101,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     /// A child is dead, and has been read: the hooks, then the end of its record.
     fn bury(&mut self, child: ChildId, status: Option<WaitStatus>) {
         self.hear_board(child);
+        self.note_requests(child);
         if self.parent.monitor.close(child) {
             self.call_server_closed(child);
         }

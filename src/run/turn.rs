@@ -4,6 +4,7 @@
 use super::{hooked::Words, parent::Parent, read::Reading};
 use crate::{
     core::{
+        comm::Interval,
         error::Error,
         monitor::Monitor,
         pool,
@@ -44,6 +45,7 @@ pub(crate) struct Loop<H, S, Y: System> {
     /// Some child may have ended.
     pub(super) deaths_unknown: bool,
     pub(super) done: bool,
+    asked_interval: Option<Interval>,
     ready: Vec<Ready>,
     /// When the loop should have turned next, as known at the end of the last turn.
     expected: Option<Time>,
@@ -67,6 +69,7 @@ impl<H, S, Y: System> Loop<H, S, Y> {
             lost: false,
             deaths_unknown: false,
             done: false,
+            asked_interval: None,
             ready: Vec::new(),
             expected: None,
             look_at: None,
@@ -121,6 +124,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     pub(crate) fn turn(&mut self, wait: Wait) -> Result<Turn, Error> {
         if !self.done {
             self.parent.system.take_possession();
+            self.ask_interval();
             let ready = self.wait(wait)?;
             self.tick();
             self.heed_signals(&ready);
@@ -147,6 +151,14 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         let mut ready = std::mem::take(&mut self.ready);
         self.parent.system.wait(wait, &mut ready)?;
         Ok(ready)
+    }
+
+    /// Tells the children at which interval they are to send ACKs, when that has changed.
+    fn ask_interval(&mut self) {
+        let interval = Interval(self.parent.monitor.attributes.ack_interval());
+        if self.asked_interval.replace(interval) != Some(interval) {
+            self.parent.system.ask_interval(interval);
+        }
     }
 
     /// The only reading of the clock for what happens in a turn. (What a program does between two turns

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::core::{
     child::ChildId,
+    comm::Interval,
     error::{Error, Operation},
     queue::PrintTo,
     signal_policy::Arrived,
@@ -219,6 +220,18 @@ impl System for Unix {
 
     fn set_noted(&mut self, slot: usize, entry: Entry) -> bool {
         self.board.set_entry(slot, entry)
+    }
+
+    fn requests(&self, slot: usize) -> u64 {
+        self.board.requests(slot)
+    }
+
+    fn ask_interval(&mut self, interval: Interval) {
+        self.board.ask_interval(interval);
+    }
+
+    fn kept_interval(&self, slot: usize) -> Option<Interval> {
+        self.board.kept_interval(slot)
     }
 
     fn print(&mut self, to: PrintTo, bytes: &[u8]) {

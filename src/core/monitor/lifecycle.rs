@@ -17,6 +17,9 @@ impl Monitor {
         self.report.forks += 1;
         self.backoff.fork_succeeded();
         let id = self.pool.insert(pid, self.now, self.gaps, contact);
+        if let Some(child) = self.pool.get_mut(id) {
+            child.known_timeout = Some(self.attributes.timeout);
+        }
         self.pay_for_a_death();
         id
     }
@@ -109,12 +112,32 @@ impl Monitor {
         }
         let finished = shows.contains(Flags::WAITED) && child.flags.contains(Flags::WAS_BUSY);
         child.flags |= shows;
-        child.flags.set(Flags::FINISHED_ONE, finished || child.has_finished_one());
+        child
+            .flags
+            .set(Flags::FINISHED_ONE, finished || child.has_finished_one());
         let forked_at = child.start_time;
         if finished {
             self.backoff.proved(forked_at);
         } else if shows.contains(Flags::WAS_BUSY) {
             self.backoff.start_held(forked_at);
+        }
+    }
+
+    /// A child has noted how many connections it has taken.
+    pub(crate) fn note_requests(&mut self, id: ChildId, requests: u64) {
+        if let Some(child) = self.pool.get_mut(id) {
+            child.noted_requests = requests;
+        }
+    }
+
+    /// A child keeps an interval of ACKs, as it says: it is judged by the timeout in force if that will do.
+    pub(crate) fn note_interval(&mut self, id: ChildId, kept: Interval) {
+        let asked = Interval(self.attributes.ack_interval());
+        let timeout = self.attributes.timeout;
+        if let Some(child) = self.pool.get_mut(id)
+            && kept.satisfies(asked)
+        {
+            child.known_timeout = Some(timeout);
         }
     }
 
