@@ -150,11 +150,12 @@ pub use self::core::{
     wire::{COMM_ACK, COMM_BUSY, COMM_NOT_BUSY, CommWords, Line, Output, Word},
 };
 pub use hooks::{ChildServer, DefaultHooks, PreForkHooks, Start, comm::Comm, defaults};
-pub use run::{Builder, PreFork, Turn};
+pub use run::{AnyPreFork, Builder, PreFork, Turn};
 pub use servers::{ExecServer, TcpServer, UnixServer};
 pub use sys::{
     fd_registry::PreForkId,
     link::{Interest, Wake},
+    parent_only::ParentOnly,
 };
 
 /// The programs in the documents, compiled with the documentation tests.

@@ -354,7 +354,8 @@ impl Child {
             Some(Reason::Asked) => Some(Cause::Asked),
             // One that a hook has ended closes its outputs a moment before it can be reaped.
             Some(Reason::Closed) | None if self.flags.contains(Flags::ASKED) => Some(Cause::Asked),
-            Some(Reason::Closed) => self.was_told().then_some(Cause::Closed),
+            // Of one that somebody else has reaped nothing is known.
+            Some(Reason::Closed) => (self.was_told() && status.is_some()).then_some(Cause::Closed),
             None => None,
         };
         match (

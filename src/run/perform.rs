@@ -74,8 +74,10 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             self.server.before_stop();
         }
         // A child that has ended and was not reaped yet takes a signal without an error; what fails
-        // is a child that has changed its user.
-        if let Err(error) = contact.process.signal(signal) {
+        // is a child that has changed its user, or that somebody else has reaped.
+        if let Err(error) = contact.process.signal(signal)
+            && !self.reap_one(child)
+        {
             log::warn!("cannot send {signal:?} to {child}: {error}");
         }
     }

@@ -53,7 +53,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     }
 
     /// Reaps a child if it has ended, and says whether it had.
-    fn reap_one(&mut self, child: ChildId) -> bool {
+    pub(super) fn reap_one(&mut self, child: ChildId) -> bool {
         let contact = self.parent.monitor.pool.contact_mut(child);
         let Some(contact) = contact.filter(|contact| !contact.is_dead()) else {
             return false;
@@ -73,6 +73,9 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
 
     /// A child was reaped: what stands in its pipes is to be read.
     fn note_end(&mut self, child: ChildId, status: Option<WaitStatus>) {
+        if status.is_none() {
+            self.warn_of_a_stolen_status(child);
+        }
         if let Some(contact) = self.parent.monitor.pool.contact_mut(child) {
             contact.note_end(status);
         }
@@ -80,6 +83,17 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             self.set_unread(child, pipe, true);
         }
         self.bury_if_read(child);
+    }
+
+    /// Once: whoever does it does it to all of them.
+    fn warn_of_a_stolen_status(&mut self, child: ChildId) {
+        if !std::mem::replace(&mut self.warned_of_stolen_statuses, true) {
+            let pid = self.parent.monitor.child(child).map_or(0, Child::pid);
+            log::warn!(
+                "child {pid} was reaped by somebody else: its end is known late, and how it ended is not. \
+                 Code in this process waits for any child, or ignores SIGCHLD"
+            );
+        }
     }
 
     /// A fork has returned this pid for `newcomer`. If a child has it already, somebody else in the program

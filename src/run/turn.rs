@@ -38,6 +38,7 @@ pub(crate) struct Loop<H, S, Y: System> {
     pub(super) words: Words,
     pub(super) slow: SlowHooks,
     pub(super) warned_of_threads: bool,
+    pub(super) warned_of_stolen_statuses: bool,
     /// Why the server ends, if that is because something has failed.
     pub(super) failure: Option<Error>,
     /// The server's socket is lost, and that has been said.
@@ -65,6 +66,7 @@ impl<H, S, Y: System> Loop<H, S, Y> {
             words: Words::default(),
             slow: SlowHooks::default(),
             warned_of_threads: false,
+            warned_of_stolen_statuses: false,
             failure: None,
             lost: false,
             deaths_unknown: false,
@@ -81,6 +83,10 @@ impl<H, S, Y: System> Loop<H, S, Y> {
     fn patience(&self) -> Option<Duration> {
         let monitor = &self.parent.monitor;
         if self.deaths_unknown || !monitor.queue.is_empty() || self.reading.has_unread() {
+            return Some(Duration::ZERO);
+        }
+        // Nothing would wake a server that was told to shut down when it had no child.
+        if monitor.is_shutdown() && monitor.pool.len() == 0 && !self.parent.system.is_printing() {
             return Some(Duration::ZERO);
         }
         let now = self.parent.system.now();

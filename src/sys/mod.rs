@@ -17,6 +17,7 @@ pub(crate) mod hangup;
 pub(crate) mod limits;
 pub(crate) mod link;
 pub(crate) mod output;
+pub(crate) mod parent_only;
 pub(crate) mod pipes;
 pub(crate) mod poller;
 pub(crate) mod process;

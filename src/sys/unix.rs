@@ -150,7 +150,7 @@ impl System for Unix {
     }
 
     fn take_possession(&mut self) {
-        if !self.is_owner() {
+        if !self.is_owner() && self.poller.is_open() {
             self.owner = std::process::id();
             self.threads = Threads::open();
         }
@@ -158,6 +158,10 @@ impl System for Unix {
 
     fn wait(&mut self, wait: Wait, ready: &mut Vec<Ready>) -> Result<(), Error> {
         ready.clear();
+        if !self.poller.is_open() {
+            let error = io::Error::other("in a child, in which this server does not run");
+            return Err(Error::new(Operation::Poll, "for events", error));
+        }
         let waited = match wait {
             Wait::ForAnything(timeout) => self.poller.wait(timeout, ready),
             Wait::ForWords(batch) => self.wait_for_words(batch, ready),
@@ -257,8 +261,8 @@ impl System for Unix {
             readiness,
             state,
         } = watch;
-        // OK because `select_read` and `select_write` put one in.
-        let Ok(fd) = descriptor.downcast::<OwnedFd>() else {
+        // OK because `select_read` and its siblings put one in.
+        let Ok(fd) = descriptor.downcast::<Ours<OwnedFd>>() else {
             return Err(io::ErrorKind::InvalidInput.into());
         };
         let interest = match readiness {
@@ -267,7 +271,7 @@ impl System for Unix {
         };
         let watch = Watched {
             id,
-            fd: Ours::parents(*fd),
+            fd: *fd,
             interest,
             state,
         };
