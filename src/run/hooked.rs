@@ -75,6 +75,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
 
     /// Hands on what was found in a child's output.
     pub(super) fn deliver(&mut self, child: ChildId, from: Pipe, found: Output<'_>) {
+        self.reading.delivered += 1;
         if let Output::Word(word) = found {
             self.words.in_turn += 1;
             self.parent.monitor.report.count_word(word);
