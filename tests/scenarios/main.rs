@@ -30,6 +30,7 @@ mod example;
 mod examples;
 mod exec;
 mod failed_starts;
+mod field;
 mod harness;
 mod injection;
 mod life;
@@ -91,6 +92,7 @@ const PROGRAMS: &[Programs] = &[
     conn::PROGRAMS,
     dispositions::PROGRAMS,
     exec::PROGRAMS,
+    field::PROGRAMS,
     harness::PROGRAMS,
     listeners::PROGRAMS,
     listening::PROGRAMS,
@@ -138,6 +140,7 @@ const SCENARIOS: &[(&str, Scenarios)] = scenarios_of![
     exec::misfits,
     exec::wrappers,
     failed_starts,
+    field,
     harness::runner,
     harness::world,
     life,

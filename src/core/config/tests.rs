@@ -149,12 +149,17 @@ fn h04_intervals_follow_the_timeout_without_rounding() {
 }
 
 #[test]
-fn a_derived_interval_stays_as_it_was_at_the_start() {
+fn a_derived_interval_follows_the_timeout() {
     let secs = Duration::from_secs;
     let mut attributes = Attributes::from(Config::default().timeout(secs(10)));
     attributes.derive_check();
-    attributes.set(|asked| asked.timeout = secs(20));
     assert_eq!(attributes.server_check_ack, Some(secs(15)));
+    attributes.set(|asked| asked.timeout = secs(20));
+    assert_eq!(attributes.server_check_ack, Some(secs(30)));
+    attributes.set(|asked| asked.timeout = Duration::ZERO);
+    assert_eq!(attributes.server_check_ack, None);
+    attributes.set(|asked| asked.timeout = secs(2));
+    assert_eq!(attributes.server_check_ack, Some(secs(3)));
     assert_eq!(
         attributes.asked().server_check_ack,
         None,
