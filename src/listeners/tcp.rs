@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn connections_inherit_that_nothing_is_delayed() {
+    fn o01_connections_inherit_that_nothing_is_delayed() {
         for no_delay in [true, false] {
             let mut tcp = Tcp {
                 no_delay,
@@ -253,7 +253,7 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn connections_inherit_keepalive() {
+    fn o01_connections_inherit_keepalive() {
         use nix::sys::socket::{getsockopt, sockopt};
         let keepalive = Keepalive::after(Duration::from_millis(90_500))
             .interval(Duration::from_millis(7))
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn a_names_next_address_is_tried_only_where_the_first_is_not_here() {
+    fn o05_a_names_next_address_is_tried_only_where_the_first_is_not_here() {
         let tcp = Tcp::local();
         let free = SocketAddr::from(([127, 0, 0, 1], 0));
         // An address of documentation, which nobody has.

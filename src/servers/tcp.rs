@@ -170,7 +170,7 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn each_getter_says_what_was_set() {
+    fn o44_each_getter_says_what_was_set() {
         let keepalive = Keepalive::after(Duration::from_secs(9));
         let mut server = TcpServer::new(|_| Ok(()))
             .address("localhost")

@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_file_has_the_mode_that_was_asked_for_whatever_the_mask() {
+    fn o20_a_socket_file_has_the_mode_that_was_asked_for_whatever_the_mask() {
         let directory = tempfile::tempdir().unwrap();
         for mode in [0o600, 0o660, 0o666, 0o777, 0o000] {
             let path = directory.path().join(format!("{mode:o}"));
@@ -289,7 +289,7 @@ mod tests {
     /// The file of another socket, reached by a link, is neither asked nor removed.
     #[cfg(target_os = "linux")]
     #[test]
-    fn a_link_at_the_path_is_not_followed() {
+    fn o20_a_link_at_the_path_is_not_followed() {
         let directory = tempfile::tempdir().unwrap();
         let (path, link) = (directory.path().join("s"), directory.path().join("l"));
         let _listener = listen_unix(&path, 0o600, 8).unwrap();
@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_has_no_control_characters() {
+    fn o38_a_message_has_no_control_characters() {
         assert_eq!(display_name(Path::new("/run/x")), "/run/x");
         assert_eq!(display_name(Path::new("\0x\0y")), "@x\\u{0}y");
         for path in ["a\0b", "\0", ""] {

@@ -9,9 +9,9 @@ use crate::support::{Address, Client, Scenarios, World, connect, pause, scenario
 
 pub const SCENARIOS: Scenarios = scenarios![
     hello_answers_bad_requests,
-    hello_answers_nothing_from_the_body_of_a_bad_request,
+    o23_hello_answers_nothing_from_the_body_of_a_bad_request,
     hello_answers_slow_clients_and_gives_up_on_silent_ones,
-    hello_asks_for_a_body_that_waits,
+    o23_hello_asks_for_a_body_that_waits,
     hello_keeps_connections_open,
     hello_knows_methods_and_paths,
 ];
@@ -167,7 +167,7 @@ fn hello_answers_bad_requests(world: &mut World) {
 }
 
 /// What is refused, and cannot be told from its body, is followed by no other answer.
-fn hello_answers_nothing_from_the_body_of_a_bad_request(world: &mut World) {
+fn o23_hello_answers_nothing_from_the_body_of_a_bad_request(world: &mut World) {
     let server = start(world, "hello", &["--max-requests", "0"]);
     let address = server.address();
     let body = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
@@ -194,7 +194,7 @@ fn hello_answers_nothing_from_the_body_of_a_bad_request(world: &mut World) {
     assert_eq!(server.stderr(), "");
 }
 
-fn hello_asks_for_a_body_that_waits(world: &mut World) {
+fn o23_hello_asks_for_a_body_that_waits(world: &mut World) {
     let server = start(world, "hello", &[]);
     let mut client = connect(&server.address());
     let head = "POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n";
