@@ -239,6 +239,8 @@ mod tests {
         (listener.accept().expect("accepted").0, client)
     }
 
+    /// TCP_NODELAY is on by default, unless `no_delay(false)` turns it off. It is set on the socket that is
+    /// listened on, and connections inherit it.
     #[test]
     fn o01_connections_inherit_that_nothing_is_delayed() {
         for no_delay in [true, false] {
@@ -251,6 +253,9 @@ mod tests {
         }
     }
 
+    /// They inherit keepalive as well, with its times and its count.
+    ///
+    /// What the kernel does not take is rounded to what it does.
     #[cfg(target_os = "linux")]
     #[test]
     fn o01_connections_inherit_keepalive() {
@@ -290,6 +295,8 @@ mod tests {
         ));
     }
 
+    /// A name's addresses are tried in order until the system has one: only an address or a family that it
+    /// has not leads to the next.
     #[test]
     fn o05_a_names_next_address_is_tried_only_where_the_first_is_not_here() {
         let tcp = Tcp::local();

@@ -169,6 +169,8 @@ mod tests {
     use crate::servers::AcceptOrder;
     use std::time::Duration;
 
+    /// Each attribute of a stock server has a getter, and `max_requests` has a setter. For the rest
+    /// there is `docs/porting.md`.
     #[test]
     fn o44_each_getter_says_what_was_set() {
         let keepalive = Keepalive::after(Duration::from_secs(9));

@@ -276,6 +276,8 @@ mod tests {
         fs::symlink_metadata(path).unwrap().permissions().mode() & 0o7777
     }
 
+    /// The mode is set on the socket before it is bound, whatever the umask, and nothing is done by path
+    /// afterwards.
     #[test]
     fn o20_a_socket_file_has_the_mode_that_was_asked_for_whatever_the_mask() {
         let directory = tempfile::tempdir().unwrap();
@@ -286,7 +288,8 @@ mod tests {
         }
     }
 
-    /// The file of another socket, reached by a link, is neither asked nor removed.
+    /// No step of opening or removing a socket file follows a link: the file of another socket, reached by
+    /// one, is neither asked nor removed.
     #[cfg(target_os = "linux")]
     #[test]
     fn o20_a_link_at_the_path_is_not_followed() {
@@ -315,6 +318,7 @@ mod tests {
         assert_eq!(error.object(), name.replacen('\0', "@", 1));
     }
 
+    /// No message has the zero byte of an abstract name, or another control character.
     #[test]
     fn o38_a_message_has_no_control_characters() {
         assert_eq!(display_name(Path::new("/run/x")), "/run/x");

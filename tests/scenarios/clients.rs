@@ -424,7 +424,7 @@ fn o35_an_answer_before_the_upload_was_read_arrives(world: &mut World) {
     silent(&server);
 }
 
-/// It ends after so many bytes, after so long, and soon when the child is told to stop.
+/// Lingering ends after so many bytes, after so long, and soon when the child is told to stop.
 fn o35_lingering_is_bounded(world: &mut World) {
     let server = world.spawn("clients_plain", &[]);
     let mut flood = connect(&server.address());
@@ -444,7 +444,7 @@ fn o35_lingering_is_bounded(world: &mut World) {
     silent(&server);
 }
 
-/// A connection as a whole has a bound, whatever the client does and however often.
+/// `Conn::set_deadline` bounds a connection as a whole, whatever the client does and however often.
 ///
 /// One client sends a byte now and then, one floods, one takes nothing.
 fn o36_a_slow_client_has_no_more_than_the_deadline(world: &mut World) {
@@ -514,7 +514,7 @@ fn o37_queued_clients_that_have_reset_are_skipped(world: &mut World) {
     silent(&server);
 }
 
-/// A handler with long work can look whether anybody waits for it.
+/// A handler with long work can look whether anybody waits for it: `Conn::peer_is_gone`.
 fn o37_a_handler_sees_that_its_client_has_gone(world: &mut World) {
     let mut gate = world.gate("look");
     let server = world.spawn("clients_plain", &[]);
@@ -549,7 +549,8 @@ fn was_reset(client: Client) -> Option<Client> {
     None
 }
 
-/// A handler can have its child replaced when the connection in hand is at its end; it takes no other.
+/// With `leave_after_this` a handler has its child replaced when the connection in hand is at its end; the
+/// child takes no other.
 ///
 /// The next client is queued by then, and is served by the next child.
 fn o40_a_child_serves_one_more_and_is_replaced(world: &mut World) {
@@ -622,7 +623,7 @@ fn o34_an_object_says_goodbye_in_a_stop(world: &mut World) {
     silent(&server);
 }
 
-/// A client that is idle, or that takes longer in all than it may, is disconnected.
+/// An object can bound how long its client may be idle, and how long it may take in all.
 fn o34_an_object_bounds_its_client(world: &mut World) {
     let server = world.spawn("clients_object", &[]);
     let mut idle = connect(&server.address());

@@ -295,8 +295,8 @@ fn refused(server: &Server) -> String {
 
 // The scenarios.
 
-/// TCP_NODELAY is on by default, set on the socket that is listened on and inherited: the second of
-/// two small writes does not wait for the client to acknowledge the first, which takes it 40 ms.
+/// The second of two small writes does not wait for the client to acknowledge the first, which takes it
+/// 40 ms.
 fn o01_a_line_in_two_writes_is_answered_at_once(world: &mut World) {
     let (server, mut client) = talking(world, &[]);
     // At its start a connection is acknowledged at once.
@@ -315,7 +315,7 @@ fn o01_a_line_in_two_writes_is_answered_at_once(world: &mut World) {
     ends_well(&server);
 }
 
-/// `no_delay(false)` leaves the socket as it is; a socket of the program's own has the option too.
+/// A socket of the program's own gets the option as well.
 fn o01_nothing_is_delayed_unless_it_is_asked_for(world: &mut World) {
     for (arguments, expected) in [(&[][..], true), (&["--delay"], false), (&["--own"], true)] {
         let (server, mut client) = talking(world, arguments);
@@ -325,8 +325,7 @@ fn o01_nothing_is_delayed_unless_it_is_asked_for(world: &mut World) {
     }
 }
 
-/// A name's next address is tried only where the system does not have the first one. An address that
-/// is in use is an error: otherwise a second server listens beside the first, unnoticed.
+/// An address that is in use is an error: otherwise a second server listens beside the first, unnoticed.
 fn o05_a_second_server_on_a_name_is_refused(world: &mut World) {
     let first = world.spawn("listeners_tcp", &["--address", "localhost"]);
     let port = first.address().port().to_string();
@@ -339,7 +338,8 @@ fn o05_a_second_server_on_a_name_is_refused(world: &mut World) {
     ends_well(&first);
 }
 
-/// The path is made absolute when the socket is bound.
+/// The path is made absolute when the socket is bound, so the file is removed wherever the program has
+/// gone.
 fn o08_a_socket_file_at_a_relative_path_is_removed_after_chdir(world: &mut World) {
     let directory = world.tempdir();
     let script = r#"cd "$1" && exec "$0" --program unix --path socket --chdir"#;
@@ -355,8 +355,8 @@ fn o08_a_socket_file_at_a_relative_path_is_removed_after_chdir(world: &mut World
     assert!(!path.exists());
 }
 
-/// A lock on the directory keeps apart two servers that start at once. Where it cannot be had a warning
-/// tells, and the server starts.
+/// A lock on the directory keeps apart two servers that start at once. Where it cannot be had, a warning
+/// says so, and the server starts.
 fn o13_a_directory_that_cannot_be_locked_is_a_warning(world: &mut World) {
     let path = world.tempdir().join("socket");
     let directory = File::open(world.tempdir()).unwrap();
@@ -405,7 +405,7 @@ fn o38_a_socket_that_does_not_listen_is_refused(world: &mut World) {
     assert!(error.ends_with("does not listen"), "{error}");
 }
 
-/// Brackets as in a URL are taken off.
+/// An address may stand in brackets, as in a URL.
 fn o38_an_ipv6_address_may_stand_in_brackets(world: &mut World) {
     if TcpListener::bind("[::1]:0").is_err() {
         return eprintln!("skipped: there is no IPv6 here");
@@ -417,7 +417,8 @@ fn o38_an_ipv6_address_may_stand_in_brackets(world: &mut World) {
     ends_well(&server);
 }
 
-/// A path that begins with a zero byte is an abstract name; messages write it with an `@`.
+/// A path that begins with a zero byte is an abstract name, which leaves no file; messages write it with
+/// an `@`.
 fn o38_an_abstract_name_is_served_and_leaves_no_file(world: &mut World) {
     let name = format!("prefork-field-{}", std::process::id());
     let server = world.spawn("listeners_unix", &["--path", &format!("@{name}")]);

@@ -321,8 +321,8 @@ fn an_observer_that_is_slow_is_measured_and_reported(world: &mut World) {
     assert!(report(&server).contains(" 1 slow hooks"));
 }
 
-/// What nobody asked for is said on stderr, though the program has no logger and no observer: one line,
-/// with the signal.
+/// A death that nobody asked for is one line on stderr, with the signal, though the program has no logger
+/// and no observer.
 fn o24_a_death_is_one_line_on_stderr_without_a_logger(world: &mut World) {
     let server = world.spawn("watched", &["--unobserved"]);
     let pid = Held::new(&server.address()).pid;
@@ -354,7 +354,7 @@ fn o24_an_abort_is_one_line_in_a_log_at_info(world: &mut World) {
     );
 }
 
-/// It is said when it has ended, with the signal that it took.
+/// A child that has timed out is told of when it has ended, with the signal that it took.
 fn o24_a_child_that_timed_out_is_one_line(world: &mut World) {
     let flags = ["--timeout", "600", "--check", "100", "--kill-timeout", "50"];
     let server = world.spawn("watched", &flags);
@@ -379,7 +379,7 @@ fn o24_a_logger_that_is_off_silences_the_server(world: &mut World) {
     assert_eq!(server.stderr(), "");
 }
 
-/// Nobody reads stderr and it is full: the parent does not wait, and goes on as ever.
+/// Where stderr is full and nobody reads it, the line is dropped and counted: the parent does not wait.
 ///
 /// With `eprintln!` in the place of `output::write_stderr` the second child never comes.
 fn o24_a_death_is_dropped_and_counted_where_stderr_is_full(world: &mut World) {

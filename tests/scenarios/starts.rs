@@ -77,6 +77,9 @@ fn f03_a_second_thread_refuses_the_start(world: &mut World) {
     assert_eq!(server.stdout(), "");
 }
 
+/// Threads in the parent, a listener that was shut down (D7), an output that cannot be read (C14): `run`
+/// ends with an error that has the operation and its object, so that the program exits non-zero. Beside
+/// a second thread no child is forked.
 fn o03_a_thread_that_comes_later_shuts_down(world: &mut World) {
     let server = world.spawn("serve", &["--thread-after-start"]);
     assert_eq!(server.wait(SOON).code(), Some(1), "run has failed");

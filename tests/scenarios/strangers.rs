@@ -305,8 +305,8 @@ fn strangers_helpers(_: Args) -> ExitCode {
     }))
 }
 
-/// Our handlers see by the pid that they are in a stranger, and let the default action happen: SIGTERM
-/// ends it at once. The child hears nothing of it.
+/// Signal handlers compare the pid. In a process that is none of the server's they let the default action
+/// happen: SIGTERM ends it at once, and the child hears nothing of it.
 ///
 /// Without `stranger::is_one` in the child's handler the helper lives on until SIGALRM, and the child
 /// leaves.
@@ -572,7 +572,7 @@ fn o10_an_orphan_in_a_chroot_prints_into_nothing(world: &mut World) {
     }
 }
 
-/// A file in memory takes its place.
+/// Where the start finds no /dev/null, a file in memory takes its place.
 ///
 /// Without `null::substitute` the start fails.
 fn o10_a_start_does_without_dev_null(world: &mut World) {
@@ -634,7 +634,7 @@ fn o11_what_c_code_prints_comes_once_and_all_of_it(world: &mut World) {
     assert_eq!(text.matches("banner").count(), 1, "{text}");
 }
 
-/// Handlers run on the alternate stack, which std gives to each thread.
+/// Handlers of signals run on the alternate stack, if there is one: std gives one to each thread.
 ///
 /// Without SA_ONSTACK the child dies of SIGSEGV.
 fn o15_a_signal_on_a_small_stack_is_handled_on_the_alternate_one(world: &mut World) {

@@ -166,7 +166,9 @@ fn hello_answers_bad_requests(world: &mut World) {
     assert_eq!(server.stderr(), "");
 }
 
-/// What is refused, and cannot be told from its body, is followed by no other answer.
+/// What is refused, and cannot be told from its body, is followed by no other answer: no Host or two, a
+/// length that is given twice or is no number, an encoding that is not understood. What else is refused
+/// stands in the tests of `examples/common/http.rs`.
 fn o23_hello_answers_nothing_from_the_body_of_a_bad_request(world: &mut World) {
     let server = start(world, "hello", &["--max-requests", "0"]);
     let address = server.address();
@@ -194,6 +196,7 @@ fn o23_hello_answers_nothing_from_the_body_of_a_bad_request(world: &mut World) {
     assert_eq!(server.stderr(), "");
 }
 
+/// A client that expects 100-continue gets it when its body is waited for.
 fn o23_hello_asks_for_a_body_that_waits(world: &mut World) {
     let server = start(world, "hello", &[]);
     let mut client = connect(&server.address());
