@@ -14,8 +14,8 @@ pub const SCENARIOS: Scenarios = scenarios![
     o23_hello_asks_for_a_body_that_waits,
     hello_keeps_connections_open,
     hello_knows_methods_and_paths,
-    field34_hello_stops_at_once_with_idle_clients,
-    field36_hello_takes_its_children_back_from_slow_clients,
+    o34_hello_stops_at_once_with_idle_clients,
+    o36_hello_takes_its_children_back_from_slow_clients,
 ];
 
 // Hello.
@@ -236,7 +236,7 @@ fn hello_answers_slow_clients_and_gives_up_on_silent_ones(world: &mut World) {
 }
 
 /// Clients that send one byte a second have the time of one request, and not the child: `Conn::set_deadline`.
-fn field36_hello_takes_its_children_back_from_slow_clients(world: &mut World) {
+fn o36_hello_takes_its_children_back_from_slow_clients(world: &mut World) {
     let flags = ["--start-servers", "4", "--max-clients", "4"];
     let server = start(world, "hello", &flags);
     let address = server.address();
@@ -266,7 +266,7 @@ fn field36_hello_takes_its_children_back_from_slow_clients(world: &mut World) {
 
 /// A client that is idle, before its first request or after one, does not hold a stop:
 /// `Conn::wait_for_request`.
-fn field34_hello_stops_at_once_with_idle_clients(world: &mut World) {
+fn o34_hello_stops_at_once_with_idle_clients(world: &mut World) {
     let server = start(world, "hello", &[]);
     let address = server.address();
     let mut new = connect(&address);
