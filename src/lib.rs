@@ -155,11 +155,12 @@ pub use self::core::{
 };
 pub use hooks::{ChildServer, DefaultHooks, PreForkHooks, Start, comm::Comm, defaults};
 pub use observe::Observer;
-pub use run::{Builder, PreFork, Turn};
+pub use run::{AnyPreFork, Builder, PreFork, Turn};
 pub use servers::{ExecServer, TcpServer, UnixServer};
 pub use sys::{
     fd_registry::PreForkId,
     link::{Interest, Wake},
+    parent_only::ParentOnly,
 };
 
 /// The programs in the documents, compiled with the documentation tests.

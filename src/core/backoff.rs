@@ -6,6 +6,8 @@ use std::time::Duration;
 
 const FIRST_DELAY: Duration = Duration::from_millis(100);
 const LONGEST_START_DELAY: Duration = Duration::from_secs(30);
+/// A client can cause failures at a first connection: it must not be able to shut the others out for long.
+const LONGEST_FIRST_DELAY: Duration = Duration::from_secs(1);
 const LONGEST_FORK_DELAY: Duration = Duration::from_secs(5);
 
 /// `FIRST_DELAY` doubled `times` times, at most `longest`.
@@ -17,13 +19,22 @@ fn doubled(times: u32, longest: Duration) -> Duration {
 
 /// A program that dies at once must not become a fork bomb: each wave of failed starts makes the
 /// next wait longer, none, then 100 ms doubling to 30 s.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Starts {
+    longest: Duration,
     failures: u32,
     last_failure: Option<Time>,
 }
 
 impl Starts {
+    fn new(longest: Duration) -> Self {
+        Self {
+            longest,
+            failures: 0,
+            last_failure: None,
+        }
+    }
+
     /// A child forked at `forked_at` failed. The delay that follows, or `None` if the child belongs
     /// to a wave that was counted already: it was forked before the failure that was counted.
     fn failed(&mut self, forked_at: Time, now: Time) -> Option<Duration> {
@@ -34,7 +45,7 @@ impl Starts {
         self.failures = self.failures.saturating_add(1);
         Some(match self.failures {
             1 => Duration::ZERO,
-            more => doubled(more - 2, LONGEST_START_DELAY),
+            more => doubled(more - 2, self.longest),
         })
     }
 
@@ -45,18 +56,32 @@ impl Starts {
             .last_failure
             .is_some_and(|failure| failure <= forked_at)
         {
-            *self = Self::default();
+            *self = Self::new(self.longest);
         }
     }
 }
 
-/// Both reasons to wait, and the moment until which.
-#[derive(Debug, Default)]
+/// All reasons to wait, and the moment until which.
+#[derive(Debug)]
 pub(crate) struct Backoff {
     starts: Starts,
+    /// Children that fail with their first connection in hand.
+    firsts: Starts,
     fork_failures: u32,
     open_at: Time,
     retry_wanted: bool,
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self {
+            starts: Starts::new(LONGEST_START_DELAY),
+            firsts: Starts::new(LONGEST_FIRST_DELAY),
+            fork_failures: 0,
+            open_at: Time::START,
+            retry_wanted: false,
+        }
+    }
 }
 
 impl Backoff {
@@ -67,14 +92,28 @@ impl Backoff {
         Some(delay)
     }
 
-    /// Some start may still fail the server, so it is worth looking for one that holds.
-    pub(crate) fn is_watching(&self) -> bool {
-        self.starts.last_failure.is_some()
+    /// A child failed before its first connection was finished: the delay, if it is a new failure.
+    pub(crate) fn first_failed(&mut self, forked_at: Time, now: Time) -> Option<Duration> {
+        let delay = self.firsts.failed(forked_at, now)?;
+        self.wait(now, delay);
+        Some(delay)
     }
 
-    /// A start has held.
+    /// Some start may still fail the server, so it is worth looking for one that holds.
+    pub(crate) fn is_watching(&self) -> bool {
+        let mut kinds = [&self.starts, &self.firsts].into_iter();
+        kinds.any(|kind| kind.last_failure.is_some())
+    }
+
+    /// A child has taken a connection: its start has held.
     pub(crate) fn start_held(&mut self, forked_at: Time) {
         self.starts.held(forked_at);
+    }
+
+    /// A child has finished a connection, or lives for long enough.
+    pub(crate) fn proved(&mut self, forked_at: Time) {
+        self.starts.held(forked_at);
+        self.firsts.held(forked_at);
     }
 
     /// A fork failed: the delay before the next attempt, longer if failed starts ask for more.
@@ -152,6 +191,26 @@ mod tests {
         backoff.start_held(ms(120));
         assert!(!backoff.is_watching());
         assert_eq!(backoff.start_failed(ms(130), ms(140)), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn failures_at_a_first_connection_wait_for_a_second_at_the_most() {
+        let mut backoff = Backoff::default();
+        let mut now = Time::START;
+        let mut delays = Vec::new();
+        for _ in 0..7 {
+            let died = now + Duration::from_millis(5);
+            let delay = backoff.first_failed(now, died).expect("a new wave counts");
+            // To take a connection proves nothing here.
+            backoff.start_held(died);
+            delays.push(delay.as_millis());
+            now = died + delay;
+        }
+        assert_eq!(delays, [0, 100, 200, 400, 800, 1000, 1000]);
+        backoff.proved(now);
+        assert!(!backoff.is_watching());
+        let again = backoff.first_failed(now, now + Duration::from_millis(5));
+        assert_eq!(again, Some(Duration::ZERO));
     }
 
     #[test]

@@ -8,6 +8,8 @@ use std::{fmt, time::Duration};
 /// How old a child must become, unless it says BUSY before, for its start to have held.
 pub(crate) const START_HOLDS_AFTER: Duration = Duration::from_secs(1);
 
+const SIGKILL: i32 = 9;
+
 /// How long a child that got SIGKILL is waited for when the server ends: it dies at once, unless it
 /// hangs in the kernel.
 pub(crate) const AFTER_KILL: Duration = Duration::from_secs(5);
@@ -105,10 +107,12 @@ bitflags! {
         const ASKED = 1 << 10;
         /// It has ended unasked, and what it has started in its process group lives on.
         const OUTLIVED = 1 << 11;
+        /// It has said NOT_BUSY after a BUSY: it can serve.
+        const FINISHED_ONE = 1 << 12;
         /// It has said a word, whatever it was: it has started.
-        const HEARD = 1 << 12;
+        const HEARD = 1 << 13;
         /// It had a connection in hand when it was told to stop, and has not said NOT_BUSY since.
-        const BUSY_WHEN_TOLD = 1 << 13;
+        const BUSY_WHEN_TOLD = 1 << 14;
     }
 }
 
@@ -144,6 +148,13 @@ pub struct Child {
     pub(crate) flags: Flags,
     /// The gaps that the parent had slept through when `last_ack` was set.
     pub(crate) gaps_at_ack: Duration,
+    /// The `timeout` that it sends its ACKs for; none is known of one that the monitor has not entered.
+    pub(crate) known_timeout: Option<Duration>,
+    /// Since when it has a connection in hand.
+    pub(crate) busy_since: Option<Time>,
+    /// How many connections it has taken: as it has noted, and as its words have told.
+    pub(crate) noted_requests: u64,
+    pub(crate) told_requests: u64,
     pub(crate) retirement: Option<Retirement>,
     pub(crate) killed_at: Option<Time>,
     pub(crate) last_stderr: Vec<u8>,
@@ -165,6 +176,10 @@ impl Child {
             start_time: now,
             flags: Flags::STDOUT_OPEN | Flags::STDERR_OPEN,
             gaps_at_ack: gaps,
+            known_timeout: None,
+            busy_since: None,
+            noted_requests: 0,
+            told_requests: 0,
             retirement: None,
             killed_at: None,
             last_stderr: Vec::new(),
@@ -211,6 +226,29 @@ impl Child {
     /// Whether it has waited for a connection: it has said NOT_BUSY.
     pub fn has_waited(&self) -> bool {
         self.flags.contains(Flags::WAITED)
+    }
+
+    /// Since when it serves a connection, as far as its words have told: `None` while it has none in hand.
+    ///
+    /// A child that coalesces its words under load takes several connections in a row as one.
+    pub fn busy_since(&self) -> Option<Time> {
+        self.busy_since
+    }
+
+    /// How many connections it has taken, the one in hand included, as of its last word; all of them once
+    /// it has ended, in [`server_exited`](crate::PreForkHooks::server_exited).
+    ///
+    /// A program that [`ExecServer`](crate::ExecServer) runs, and a child for which there was no room when
+    /// `max_clients` was raised, is counted by the BUSY that it has said.
+    pub fn requests(&self) -> u64 {
+        self.noted_requests.max(self.told_requests)
+    }
+
+    pub(crate) fn note_busy(&mut self, now: Time) {
+        if self.busy_since.is_none() {
+            self.busy_since = Some(now);
+            self.told_requests += 1;
+        }
     }
 
     /// Whether SIGINT was sent to it.
@@ -313,12 +351,24 @@ impl Child {
     /// Whether the start of a child that ended unasked has failed. One that can take connections and has
     /// had none is killed by somebody, or dies by itself: the next would do the same.
     fn start_failed(&self, status: Option<WaitStatus>, now: Time) -> bool {
-        const SIGKILL: i32 = 9;
         let young = now.since(self.start_time) < START_HOLDS_AFTER;
         let killed = status.and_then(WaitStatus::signal) == Some(SIGKILL);
         let held =
             self.flags.contains(Flags::WAS_BUSY) || (killed && self.flags.contains(Flags::WAITED));
         young && !held
+    }
+
+    pub(crate) fn has_finished_one(&self) -> bool {
+        self.flags.contains(Flags::FINISHED_ONE)
+    }
+
+    /// Whether a child that ended unasked has failed with its first connection in hand: the next may do the
+    /// same. One that was killed was killed by somebody.
+    pub(crate) fn fails_at_its_first(&self, status: Option<WaitStatus>, now: Time) -> bool {
+        let young = now.since(self.start_time) < START_HOLDS_AFTER;
+        let killed = status.and_then(WaitStatus::signal) == Some(SIGKILL);
+        let first = self.has_served() && !self.has_finished_one();
+        young && first && !killed && status.is_some()
     }
 
     /// Why it ended, now that it has.
@@ -333,7 +383,8 @@ impl Child {
             Some(Reason::Closed) | None if self.flags.contains(Flags::ASKED) => Some(Cause::Asked),
             // What was told to stop is not the child.
             Some(Reason::Closed) if self.flags.contains(Flags::OUTLIVED) => None,
-            Some(Reason::Closed) => self.was_told().then_some(Cause::Closed),
+            // Of one that somebody else has reaped nothing is known.
+            Some(Reason::Closed) => (self.was_told() && status.is_some()).then_some(Cause::Closed),
             None => None,
         };
         match (
@@ -346,6 +397,14 @@ impl Child {
             (None, Some((false, Some(_)))) => Cause::Killed,
             (None, Some((false, None)) | None) => Cause::Failed,
         }
+    }
+
+    /// Whether it has been silent for longer than it may. It is judged by the timeout that it knows of, or
+    /// by the one in force, whichever is longer; not at all if either is zero.
+    pub(crate) fn is_overdue(&self, timeout: Duration, now: Time, gaps: Duration) -> bool {
+        let known = self.known_timeout.unwrap_or(timeout);
+        let judged = !timeout.is_zero() && !known.is_zero();
+        judged && self.silence(now, gaps) > timeout.max(known)
     }
 
     /// How long it has been silent, without the time in which the parent did not run.

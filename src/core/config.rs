@@ -103,9 +103,13 @@ macro_rules! with_attributes {
             };
             /// For how long a child may be silent before it is told to stop.
             ///
-            /// A child is silent that sends no ACK. Zero is off: nobody is ever timed out. Set it
-            /// before the server starts: the interval of the children's ACKs is derived from it then.
-            /// A value that is set later judges from the next check on.
+            /// A child is silent that sends no ACK. Zero is off: nobody is ever timed out.
+            ///
+            /// The interval of the children's ACKs is derived from it, unless the server has one of its
+            /// own. Set while the server runs, it reaches a child when that wakes the next time, be it for an
+            /// ACK or a connection; until then the child is judged by the longer of the two, and not at all if
+            /// one of them is zero. Programs of [`ExecServer`](crate::ExecServer) cannot be reached: those that
+            /// run keep what they were started with.
             timeout, set_timeout: Duration = Duration::ZERO => {
                 unit: "time",
                 normalised: "never",
@@ -114,11 +118,11 @@ macro_rules! with_attributes {
             };
             /// The interval of the timeout check.
             ///
-            /// `None` and zero mean `timeout` × 1.5, as it is when the server starts. There is no check
-            /// without a `timeout`.
+            /// `None` and zero mean `timeout` × 1.5 from the start on. There is no check without a
+            /// `timeout`.
             server_check_ack, set_server_check_ack: Option<Duration> = None => {
                 unit: "time, or none",
-                normalised: "none and zero become `timeout` × 1.5 at the start",
+                normalised: "none and zero become `timeout` × 1.5 from the start on",
                 read: "in the parent, when a check sets the timer of the next",
                 takes_effect: AtOnce
             };

@@ -17,6 +17,7 @@ use crate::core::{
         Cause, Child, ChildId, Death, Flags, Reason, Retirement, START_HOLDS_AFTER, Signal, State,
         WaitStatus,
     },
+    comm::Interval,
     config::{
         Attributes, CommChannel, Config, ThreadCheck, facts, read, read_type, with_attributes,
     },
@@ -51,9 +52,14 @@ pub struct Monitor {
     pub(crate) last_hook: &'static str,
     pub(crate) backoff: Backoff,
     pub(crate) untold: Untold,
+    /// The interval of ACKs that the start has derived from `timeout` and given to the server; `None` if the
+    /// server had one of its own.
+    pub(crate) derived_ack: Option<Interval>,
     states: States,
     alarms: Alarms,
     timeout_check: Option<AlarmId>,
+    /// The `timeout` for which the timer of the timeout check was set last; `None` before the start.
+    checked_timeout: Option<Duration>,
     surplus: Surplus,
     owed: usize,
     now: Time,
@@ -324,6 +330,7 @@ impl Monitor {
 
     /// Counts a child as busy. True if it was free before; a child that is retiring stays so.
     pub fn set_busy(&mut self, id: ChildId) -> bool {
+        let now = self.now;
         let Some(child) = self.pool.get_mut(id) else {
             return false;
         };
@@ -331,6 +338,7 @@ impl Monitor {
         if state == State::Retiring {
             child.flags |= Flags::BUSY_SINCE_TOLD;
         }
+        child.note_busy(now);
         self.note_word(id, Flags::WAS_BUSY);
         self.transfer(id, state, &[State::Starting, State::Free], State::Busy)
     }
@@ -345,6 +353,7 @@ impl Monitor {
         child
             .flags
             .remove(Flags::BUSY_SINCE_TOLD | Flags::BUSY_WHEN_TOLD);
+        child.busy_since = None;
         let state = child.state;
         self.note_word(id, Flags::WAITED);
         self.transfer(id, state, &[State::Busy], State::Free)

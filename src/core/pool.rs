@@ -310,7 +310,7 @@ impl Pool {
         self.iter()
             .filter(|child| child.state != State::Retiring)
             .filter(|child| !child.flags.contains(Flags::UNREAD))
-            .filter(|child| child.silence(now, gaps) > timeout)
+            .filter(|child| child.is_overdue(timeout, now, gaps))
             .map(|child| child.id)
             .partition(|&id| self.get(id).is_some_and(|child| child.state != State::Busy))
     }

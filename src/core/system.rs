@@ -3,6 +3,7 @@
 
 use super::{
     child::{ChildId, Signal, WaitStatus},
+    comm::Interval,
     error::Error,
     queue::PrintTo,
     signal_policy::Arrived,
@@ -166,6 +167,12 @@ pub(crate) trait System {
     fn noted(&self, slot: usize) -> Entry;
     /// Sets a child's entry, before its fork and after its end. False if the board has no such slot.
     fn set_noted(&mut self, slot: usize, entry: Entry) -> bool;
+    /// How many connections it has noted there.
+    fn requests(&self, slot: usize) -> u64;
+    /// Asks the children for ACKs at that interval.
+    fn ask_interval(&mut self, interval: Interval);
+    /// The interval that a child has noted there, if it has.
+    fn kept_interval(&self, slot: usize) -> Option<Interval>;
 
     /// Queues bytes for the parent's own output.
     fn print(&mut self, to: PrintTo, bytes: &[u8]);

@@ -3,7 +3,7 @@
 
 use crate::{
     core::{
-        comm::{Acker, Channel, Sink},
+        comm::{Acker, Channel, Interval, Sink},
         time::Time,
         wire::{CommWords, Word},
     },
@@ -42,6 +42,8 @@ struct Shared<L: ?Sized = dyn Link> {
     max_clients: Cell<usize>,
     drain_timeout: Cell<Duration>,
     interval: Cell<Option<Duration>>,
+    /// Whether the interval follows what the parent asks for.
+    follows: Cell<bool>,
     next_ack: Cell<Option<Time>>,
     /// Whether the child is to leave after the connection in hand, by its own wish.
     leaves: Cell<bool>,
@@ -69,6 +71,7 @@ impl Comm {
                 max_clients: Cell::new(usize::MAX),
                 drain_timeout: Cell::default(),
                 interval: Cell::new(None),
+                follows: Cell::new(false),
                 next_ack: Cell::new(None),
                 leaves: Cell::new(false),
                 when_orphaned: RefCell::default(),
@@ -104,12 +107,14 @@ impl Comm {
         shared.channel.say(Word::Ack)
     }
 
-    /// Says that the child has a connection in hand, unless that was its last word.
+    /// Says that the child has a connection in hand, unless that was its last word. Each call counts one
+    /// connection for [`Child::requests`](crate::Child::requests).
     ///
     /// # Errors
     ///
     /// As [`ack`](Self::ack).
     pub fn busy(&self) -> io::Result<()> {
+        self.shared.channel.sink().count_request();
         self.shared.channel.set_busy(true)
     }
 
@@ -143,6 +148,18 @@ impl Comm {
     /// How many children there may be at a time: the attribute `max_clients`, as it was at the fork.
     pub fn max_clients(&self) -> usize {
         self.shared.max_clients.get()
+    }
+
+    /// How many children of the server have a connection in hand now, this one included: with
+    /// [`max_clients`](Self::max_clients) it tells how full the pool is, for a child that is to answer
+    /// "full" or to do less.
+    ///
+    /// It is what the children have noted, so no word to the parent is waited for; one that was killed counts
+    /// until the parent has reaped it, some milliseconds later. Programs that
+    /// [`ExecServer`](crate::ExecServer) runs are not counted, nor are children for which there was no room
+    /// when `max_clients` was raised while the server ran.
+    pub fn busy_servers(&self) -> usize {
+        self.shared.channel.sink().busy_servers()
     }
 
     pub(crate) fn set_max_clients(&self, children: usize) {
@@ -289,6 +306,7 @@ impl Comm {
     /// without it the kernel's tick is looked at.
     pub(crate) fn begin(&self, now: Option<Time>) -> io::Result<()> {
         let shared = &self.shared;
+        self.follow()?;
         let (Some(due), Some(interval)) = (shared.next_ack.get(), shared.interval.get()) else {
             return self.say_what_is_due(|| Time::START);
         };
@@ -403,6 +421,7 @@ impl Comm {
     /// for no time, again and again.
     fn say_what_is_due(&self, now: impl FnOnce() -> Time) -> io::Result<()> {
         let shared = &self.shared;
+        self.follow()?;
         // Whoever is to send none needs no clock: in a new child the first look at it is dear.
         if let Some(due) = shared.next_ack.get() {
             let now = now();
@@ -416,6 +435,30 @@ impl Comm {
             return shared.channel.say(Word::Ack);
         }
         Ok(())
+    }
+
+    /// Takes over the interval that the parent asks for by now. An ACK comes first, so that nobody judges what
+    /// was before by the new interval.
+    fn follow(&self) -> io::Result<()> {
+        let shared = &self.shared;
+        if !shared.follows.get() {
+            return Ok(());
+        }
+        let sink = shared.channel.sink();
+        match sink.asked_interval() {
+            Some(asked) if asked.0 != shared.interval.get() => {
+                self.keep(asked.0);
+                let sent = self.send_ack();
+                sink.note_interval(asked);
+                sent
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn keep(&self, interval: Option<Duration>) {
+        self.shared.interval.set(interval);
+        self.shared.next_ack.set(self.deadline(interval));
     }
 
     fn send_ack(&self) -> io::Result<()> {
@@ -436,10 +479,18 @@ impl Comm {
         timeout.map(|timeout| self.shared.link.now() + timeout)
     }
 
-    /// Sets the interval of the ACKs that are sent by themselves; `None` sends none.
+    /// Sets the interval of the ACKs that are sent by themselves; `None` sends none. It stays then, also when
+    /// the `timeout` of the server is changed.
     pub fn set_send_ack(&self, interval: Option<Duration>) {
-        self.shared.interval.set(interval);
-        self.shared.next_ack.set(self.deadline(interval));
+        self.shared.follows.set(false);
+        self.keep(interval);
+        self.shared.channel.sink().note_interval(Interval(interval));
+    }
+
+    /// As [`set_send_ack`](Self::set_send_ack), until the parent asks for another one.
+    pub(crate) fn set_send_ack_for_now(&self, interval: Option<Duration>) {
+        self.set_send_ack(interval);
+        self.shared.follows.set(true);
     }
 
     /// A handle for other threads, tasks and libraries that own the connection.

@@ -18,6 +18,7 @@
 use crate::{
     core::{
         child::{Child, ChildId, Death, Reason, Signal},
+        comm::Interval,
         error::Operation,
         monitor::Monitor,
         pool::Plan,
@@ -150,13 +151,15 @@ pub fn handler_start<H: PreForkHooks + ?Sized>(
     hooks.create_states(&mut states);
     monitor.install(states);
     monitor.attributes_changed();
-    if let Some(interval) = monitor.attributes.ack_interval() {
+    if server.send_ack().is_none() {
+        let interval = monitor.attributes.ack_interval();
         // Before the server starts: it may want to set the interval on its socket.
-        if server.send_ack().is_none() {
-            server.set_send_ack(Some(interval));
+        if interval.is_some() {
+            server.set_send_ack(interval);
         }
-        monitor.attributes.derive_check();
+        monitor.derived_ack = Some(Interval(interval));
     }
+    monitor.attributes.derive_check();
     server.start()?;
     monitor.post_known(Posted::Forkoff);
     monitor.arm_timeout_check();

@@ -2,7 +2,7 @@
 //! only, no system call.
 
 use crate::{
-    core::{child::Signal, config::CommChannel, monitor::Monitor},
+    core::{child::Signal, comm::Interval, config::CommChannel, monitor::Monitor},
     hooks::comm::Comm,
     listeners::ListenerStatus,
 };
@@ -303,12 +303,26 @@ impl<'a> Start<'a> {
         self.resume_accept = true;
     }
 
+    /// The interval of the server, or, if the start has derived that from `timeout`, the one that follows from
+    /// `timeout` now.
+    fn set_send_ack(&mut self) {
+        let interval = self.server.send_ack();
+        if self.monitor.derived_ack != Some(Interval(interval)) {
+            return self.comm.set_send_ack(interval);
+        }
+        let now = self.monitor.attributes.ack_interval();
+        if now != interval && self.server.execs() {
+            self.server.set_send_ack(now);
+        }
+        self.comm.set_send_ack_for_now(now);
+    }
+
     /// Serves, if that was asked for.
     pub(crate) fn serve(&mut self) -> io::Result<()> {
         if !self.resume_accept {
             return Ok(());
         }
-        self.comm.set_send_ack(self.server.send_ack());
+        self.set_send_ack();
         // It may have been set since the start.
         check_channel(self.server, self.monitor.comm_channel())?;
         if !self.server.execs() {

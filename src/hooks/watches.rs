@@ -1,21 +1,31 @@
 //! Descriptors of the subclass's own in the loop: duplicated here, watched by the system. Reads nothing.
 
-use crate::core::{
-    monitor::Monitor,
-    states::{Readiness, States, WatchId},
+use crate::{
+    core::{
+        monitor::Monitor,
+        states::{Readiness, States, WatchId},
+    },
+    sys::{fd_registry::Ours, parent_only::ParentOnly},
 };
-use std::{any::Any, io, os::fd::AsFd};
+use std::{
+    any::Any,
+    io,
+    os::fd::{AsFd, AsRawFd, OwnedFd},
+};
 
-/// Our own duplicate, for the core to hand through.
+/// Our own duplicate, for the core to hand through. It is the parent's from here on: a child may be forked
+/// before it is watched.
 fn duplicate(fd: impl AsFd) -> io::Result<Box<dyn Any>> {
-    Ok(Box::new(fd.as_fd().try_clone_to_owned()?))
+    Ok(Box::new(Ours::duplicate(fd)?))
 }
 
 impl States {
     /// Registers `state` and posts it whenever `fd` can be read, for as long as it can.
     ///
-    /// The descriptor is duplicated; the caller keeps its own. Children close the duplicate, but
-    /// inherit the caller's, open.
+    /// The descriptor is duplicated, and children close the duplicate. The caller keeps its own, and
+    /// **each child that is forked meanwhile inherits that one, open**, for as long as it lives: an
+    /// administrator's connection that the parent closes stays open then. What is the parent's alone is
+    /// better handed over: [`select_read_owned`](Self::select_read_owned).
     ///
     /// # Errors
     ///
@@ -31,12 +41,43 @@ impl States {
     /// When the descriptor cannot be duplicated.
     pub fn select_write(&mut self, fd: impl AsFd, state: &str) -> io::Result<WatchId> {
         Ok(self.select(duplicate(fd)?, Readiness::Write, state))
+    }
+
+    /// As [`select_read`](Self::select_read), for a descriptor that no child is to have: it is closed in
+    /// each at its start. What comes back is for the hook that reads from it.
+    ///
+    /// # Errors
+    ///
+    /// When the descriptor cannot be duplicated.
+    pub fn select_read_owned<F: AsFd + AsRawFd + Into<OwnedFd>>(
+        &mut self,
+        fd: F,
+        state: &str,
+    ) -> io::Result<(WatchId, ParentOnly<F>)> {
+        Ok((self.select_read(&fd, state)?, ParentOnly::new(fd)))
+    }
+
+    /// As [`select_read_owned`](Self::select_read_owned), whenever `fd` can be written.
+    ///
+    /// # Errors
+    ///
+    /// When the descriptor cannot be duplicated.
+    pub fn select_write_owned<F: AsFd + AsRawFd + Into<OwnedFd>>(
+        &mut self,
+        fd: F,
+        state: &str,
+    ) -> io::Result<(WatchId, ParentOnly<F>)> {
+        Ok((self.select_write(&fd, state)?, ParentOnly::new(fd)))
     }
 }
 
 impl Monitor {
-    /// Registers `state` and posts it whenever `fd` can be read, for as long as it can. The
-    /// descriptor is duplicated; the caller keeps its own.
+    /// Registers `state` and posts it whenever `fd` can be read, for as long as it can.
+    ///
+    /// The descriptor is duplicated, and children close the duplicate. The caller keeps its own, and
+    /// **each child that is forked meanwhile inherits that one, open**, for as long as it lives: an
+    /// administrator's connection that the parent closes stays open then. What is the parent's alone is
+    /// better handed over: [`select_read_owned`](Self::select_read_owned).
     ///
     /// # Errors
     ///
@@ -52,19 +93,49 @@ impl Monitor {
     /// When the descriptor cannot be duplicated.
     pub fn select_write(&mut self, fd: impl AsFd, state: &str) -> io::Result<WatchId> {
         Ok(self.select(duplicate(fd)?, Readiness::Write, state))
+    }
+
+    /// As [`select_read`](Self::select_read), for a descriptor that no child is to have: it is closed in
+    /// each at its start. What comes back is for the hook that reads from it.
+    ///
+    /// # Errors
+    ///
+    /// When the descriptor cannot be duplicated.
+    pub fn select_read_owned<F: AsFd + AsRawFd + Into<OwnedFd>>(
+        &mut self,
+        fd: F,
+        state: &str,
+    ) -> io::Result<(WatchId, ParentOnly<F>)> {
+        Ok((self.select_read(&fd, state)?, ParentOnly::new(fd)))
+    }
+
+    /// As [`select_read_owned`](Self::select_read_owned), whenever `fd` can be written.
+    ///
+    /// # Errors
+    ///
+    /// When the descriptor cannot be duplicated.
+    pub fn select_write_owned<F: AsFd + AsRawFd + Into<OwnedFd>>(
+        &mut self,
+        fd: F,
+        state: &str,
+    ) -> io::Result<(WatchId, ParentOnly<F>)> {
+        Ok((self.select_write(&fd, state)?, ParentOnly::new(fd)))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::testing::{Asked, asked, monitor};
+    use crate::{
+        core::{
+            queue::Task,
+            testing::{Asked, asked, monitor},
+        },
+        sys::fd_registry::is_of_our_making,
+    };
     use std::{
         io::{Read, Write},
-        os::{
-            fd::{AsRawFd, OwnedFd},
-            unix::net::UnixStream,
-        },
+        os::unix::net::UnixStream,
     };
 
     #[test]
@@ -88,16 +159,38 @@ mod tests {
                 (watch.id, watch.readiness, &*watch.state),
                 (id, readiness, state)
             );
-            let fd = watch.descriptor.downcast_ref::<OwnedFd>().unwrap();
+            let fd = watch.descriptor.downcast_ref::<Ours<OwnedFd>>().unwrap();
             assert_ne!(fd.as_raw_fd(), number);
         }
         // The caller's is closed, and the duplicate still reads what the other end writes.
         theirs.write_all(b"x").unwrap();
         let watch = watches.into_iter().next().unwrap();
-        let duplicate = *watch.descriptor.downcast::<OwnedFd>().unwrap();
+        let duplicate = watch.descriptor.downcast::<Ours<OwnedFd>>().unwrap();
+        let duplicate = duplicate.try_clone().unwrap();
         let mut byte = [0];
         UnixStream::from(duplicate).read_exact(&mut byte).unwrap();
         assert_eq!(byte, *b"x");
+    }
+
+    /// From the moment of the call on it is one that children close, though it is watched only when the hook
+    /// has returned: in `before_fork` a fork comes first.
+    #[test]
+    fn a_descriptor_is_the_parents_before_it_is_watched() {
+        let (given, lent) = UnixStream::pair().unwrap();
+        let mut monitor = monitor();
+        monitor.select_read(&lent, "lent").unwrap();
+        let (_, given) = monitor.select_read_owned(given, "given").unwrap();
+        let given = given.get().unwrap();
+        let watched: Vec<_> = std::iter::from_fn(|| monitor.queue.pop())
+            .map(|task| match task {
+                Task::Watch(watch) => watch.descriptor.downcast::<Ours<OwnedFd>>().unwrap(),
+                task => panic!("{task:?}"),
+            })
+            .collect();
+        assert_eq!(watched.len(), 2);
+        assert!(watched.iter().all(|fd| is_of_our_making(fd.as_raw_fd())));
+        assert!(is_of_our_making(given.as_raw_fd()));
+        assert!(!is_of_our_making(lent.as_raw_fd()));
     }
 
     #[test]

@@ -55,7 +55,8 @@ impl ChildSide for Unix {
         let link = ChildLink::new(self.clock, stop, death, self.stops.of(id))?;
         let sink = PipeSink {
             pipe: ends.comm.unwrap_or(ends.stdout),
-            slot: coalesce.then(|| self.board.slot(id)),
+            slot: self.board.slot(id),
+            coalesces: coalesce,
         };
         Ok(Comm::new(link, sink, words, coalesce))
     }

@@ -97,6 +97,17 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         self.call("handler_server_timeout_check", |hooks, monitor| {
             hooks.handler_server_timeout_check(monitor);
         });
+        self.note_intervals();
+    }
+
+    /// Notes which children keep the interval that `timeout` asks for. After the check: the ACK that each of them
+    /// has sent before it noted that may not have been read yet.
+    fn note_intervals(&mut self) {
+        for child in self.parent.ids() {
+            if let Some(kept) = self.parent.system.kept_interval(child.slot()) {
+                self.parent.monitor.note_interval(child, kept);
+            }
+        }
     }
 
     pub(super) fn call_forkoff(&mut self) {

@@ -31,12 +31,19 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         self.parent.tell_untold();
     }
 
+    pub(super) fn note_requests(&mut self, child: ChildId) {
+        let requests = self.parent.system.requests(child.slot());
+        self.parent.monitor.note_requests(child, requests);
+    }
+
     /// Hands on what was found in a child's output.
     pub(super) fn deliver(&mut self, child: ChildId, from: Pipe, found: Output<'_>) {
+        self.reading.delivered += 1;
         if let Output::Word(word) = found {
             self.words.in_turn += 1;
             self.parent.monitor.report.count_word(word);
             self.parent.monitor.heard(child);
+            self.note_requests(child);
         }
         match (from, found) {
             (Pipe::Comm, Output::Line(line)) => {

@@ -46,6 +46,43 @@ pub struct PreFork<H, S> {
     inner: Loop<H, S, Unix>,
 }
 
+/// A server of whatever kind with whatever hooks: for several that differ in one `Vec`.
+///
+/// ```
+/// use prefork_server::{AnyPreFork, ChildServer, DefaultHooks, PreFork, PreForkHooks, TcpServer, UnixServer};
+/// use prefork_server::servers::{TcpConn, UnixConn};
+/// use std::io::{self, Write};
+///
+/// struct Quiet;
+///
+/// impl PreForkHooks for Quiet {}
+///
+/// fn start(
+///     server: impl ChildServer + 'static,
+///     hooks: impl PreForkHooks + 'static,
+/// ) -> Result<AnyPreFork, prefork_server::Error> {
+///     let server: Box<dyn ChildServer> = Box::new(server);
+///     let hooks: Box<dyn PreForkHooks> = Box::new(hooks);
+///     PreFork::builder(server).hooks(hooks).start()
+/// }
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let directory = std::env::temp_dir().join(format!("prefork-any-{}", std::process::id()));
+/// # std::fs::create_dir_all(&directory)?;
+/// # let path = directory.join("socket");
+/// let tcp = TcpServer::new(|conn: TcpConn| writeln!(&conn, "hello")).port(0);
+/// let unix = UnixServer::new(&path, |conn: UnixConn| writeln!(&conn, "hello"));
+/// let mut servers: Vec<AnyPreFork> = vec![start(tcp, DefaultHooks)?, start(unix, Quiet)?];
+/// for server in &mut servers {
+///     server.shutdown();
+///     assert!(server.turn(None)?.is_done());
+/// }
+/// # std::fs::remove_dir_all(&directory)?;
+/// # Ok(())
+/// # }
+/// ```
+pub type AnyPreFork = PreFork<Box<dyn PreForkHooks>, Box<dyn ChildServer>>;
+
 /// What a turn of the loop has left.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[must_use = "a turn says when the next is due"]

@@ -84,8 +84,10 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             self.server.before_stop();
         }
         // A child that has ended and was not reaped yet takes a signal without an error; what fails
-        // is a child that has changed its user.
-        if let Err(error) = self.parent.signal(child, signal) {
+        // is a child that has changed its user, or that somebody else has reaped.
+        if let Err(error) = self.parent.signal(child, signal)
+            && !self.reap_one(child)
+        {
             say!(Warn, "cannot send {signal:?} to {child}: {error}");
         }
     }

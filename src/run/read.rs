@@ -17,9 +17,9 @@ use std::io;
 /// What one turn reads of one output at the most, so that a child that floods does not keep the
 /// parent from the others.
 const BUDGET: usize = 64 * 1024;
-/// How many tasks may wait for reading to stop in this turn. Each line of a child's output makes one,
-/// and a line may be a single byte.
-const ENOUGH_TASKS: usize = 16 * 1024;
+/// How many tasks may wait, and how many lines be handed on, for reading to stop in this turn. A line of a child's
+/// output may be a single byte, and makes a task.
+const ENOUGH: usize = 16 * 1024;
 
 /// What is left to read.
 #[derive(Debug, Default)]
@@ -28,6 +28,8 @@ pub(super) struct Reading {
     unread: Vec<(ChildId, Pipe)>,
     /// Whether the board is to be looked at again, since something older may stand in a pipe.
     board_again: bool,
+    /// How much has been handed on in this turn.
+    pub(super) delivered: usize,
     buffer: Vec<u8>,
 }
 
@@ -50,7 +52,7 @@ enum Progress {
 }
 
 impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
-    /// Reads what has come. What would make the queue too long is left for the next turn.
+    /// Reads what has come. What would make the queue or the turn too long is left for the next.
     pub(super) fn read(&mut self, ready: &[Ready]) {
         for event in ready {
             if let Source::Pipe(told, pipe) = event.source
@@ -63,8 +65,9 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         for &(child, _) in &due {
             self.parent.monitor.set_unread(child, false);
         }
+        self.reading.delivered = 0;
         for (index, &(child, pipe)) in due.iter().enumerate() {
-            if index > 0 && self.parent.monitor.queue.len() >= ENOUGH_TASKS {
+            if index > 0 && self.has_read_enough() {
                 self.reading
                     .unread
                     .splice(0..0, due[index..].iter().copied());
@@ -75,6 +78,10 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         for &(child, _) in &self.reading.unread {
             self.parent.monitor.set_unread(child, true);
         }
+    }
+
+    fn has_read_enough(&self) -> bool {
+        self.parent.monitor.queue.len().max(self.reading.delivered) >= ENOUGH
     }
 
     /// Notes that there is something in a pipe.

@@ -7,6 +7,7 @@ use crate::{
         child::{Child, ChildId, Reason, WaitStatus},
         error::Operation,
         event::Event,
+        say::say,
         states::Posted,
         system::{Pipe, Reaped},
         wire::Entry,
@@ -57,7 +58,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     }
 
     /// Reaps a child if it has ended, and says whether it had.
-    fn reap_one(&mut self, child: ChildId) -> bool {
+    pub(super) fn reap_one(&mut self, child: ChildId) -> bool {
         let contact = self.parent.monitor.pool.contact_mut(child);
         let Some(contact) = contact.filter(|contact| !contact.is_dead()) else {
             return false;
@@ -81,6 +82,9 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
 
     /// A child was reaped: what stands in its pipes is to be read.
     fn note_end(&mut self, child: ChildId, status: Option<WaitStatus>) {
+        if status.is_none() {
+            self.warn_of_a_stolen_status(child);
+        }
         if let Some(contact) = self.parent.monitor.pool.contact_mut(child) {
             contact.note_end(status);
         }
@@ -103,6 +107,18 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         self.look_at = Some(self.look_at.map_or(soon, |at| at.min(soon)));
     }
 
+    /// Once: whoever does it does it to all of them.
+    fn warn_of_a_stolen_status(&mut self, child: ChildId) {
+        if !std::mem::replace(&mut self.warned_of_stolen_statuses, true) {
+            let pid = self.parent.monitor.child(child).map_or(0, Child::pid);
+            say!(
+                Warn,
+                "child {pid} was reaped by somebody else: its end is known late, and how it ended is not. \
+                 Code in this process waits for any child, or ignores SIGCHLD"
+            );
+        }
+    }
+
     /// A fork has returned this pid for `newcomer`. If a child has it already, somebody else in the program
     /// has reaped that one; the newcomer must not be sent its signals.
     pub(super) fn lay_ghost(&mut self, pid: u32, newcomer: ChildId) {
@@ -122,6 +138,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     /// A child is dead, and has been read: the hooks, then the end of its record.
     fn bury(&mut self, child: ChildId, status: Option<WaitStatus>) {
         self.hear_board(child);
+        self.note_requests(child);
         if self.parent.monitor.close(child) {
             self.call_server_closed(child);
         }

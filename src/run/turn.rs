@@ -4,6 +4,7 @@
 use super::{hooked::Words, parent::Parent, read::Reading};
 use crate::{
     core::{
+        comm::Interval,
         draining::Drain,
         error::Error,
         event::Event,
@@ -38,6 +39,7 @@ pub(crate) struct Loop<H, S, Y: System> {
     pub(super) reading: Reading,
     pub(super) words: Words,
     pub(super) warned_of_threads: bool,
+    pub(super) warned_of_stolen_statuses: bool,
     /// Why the server ends, if that is because something has failed.
     pub(super) failure: Option<Error>,
     /// The server's socket is lost, and that has been said.
@@ -50,6 +52,7 @@ pub(crate) struct Loop<H, S, Y: System> {
     /// What observers were told of: the names of the sockets, and that all children are busy.
     listeners: Vec<String>,
     saturated: bool,
+    asked_interval: Option<Interval>,
     ready: Vec<Ready>,
     /// When the loop should have turned next, as known at the end of the last turn.
     expected: Option<Time>,
@@ -68,6 +71,7 @@ impl<H, S, Y: System> Loop<H, S, Y> {
             reading: Reading::default(),
             words: Words::default(),
             warned_of_threads: false,
+            warned_of_stolen_statuses: false,
             failure: None,
             lost: false,
             draining: Drain::default(),
@@ -75,6 +79,7 @@ impl<H, S, Y: System> Loop<H, S, Y> {
             done: false,
             listeners: Vec::new(),
             saturated: false,
+            asked_interval: None,
             ready: Vec::new(),
             expected: None,
             look_at: None,
@@ -86,6 +91,10 @@ impl<H, S, Y: System> Loop<H, S, Y> {
     fn patience(&self) -> Option<Duration> {
         let monitor = &self.parent.monitor;
         if self.deaths_unknown || !monitor.queue.is_empty() || self.reading.has_unread() {
+            return Some(Duration::ZERO);
+        }
+        // Nothing would wake a server that was told to shut down when it had no child.
+        if monitor.is_shutdown() && monitor.pool.len() == 0 && !self.parent.system.is_printing() {
             return Some(Duration::ZERO);
         }
         let now = self.parent.system.now();
@@ -134,6 +143,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     pub(crate) fn turn(&mut self, wait: Wait) -> Result<Turn, Error> {
         if !self.done {
             self.settle();
+            self.ask_interval();
             let ready = self.wait(wait)?;
             self.tick();
             self.heed_signals(&ready);
@@ -168,6 +178,14 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         let mut ready = std::mem::take(&mut self.ready);
         self.parent.system.wait(wait, &mut ready)?;
         Ok(ready)
+    }
+
+    /// Tells the children at which interval they are to send ACKs, when that has changed.
+    fn ask_interval(&mut self) {
+        let interval = Interval(self.parent.monitor.attributes.ack_interval());
+        if self.asked_interval.replace(interval) != Some(interval) {
+            self.parent.system.ask_interval(interval);
+        }
     }
 
     /// The only reading of the clock for what happens in a turn. (What a program does between two turns

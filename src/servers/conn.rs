@@ -172,6 +172,17 @@ impl<S: Stream> Conn<S> {
         self.comm.leave_after_this();
     }
 
+    /// How many children of the server have a connection in hand now, this one included: see
+    /// [`Comm::busy_servers`].
+    pub fn busy_servers(&self) -> usize {
+        self.comm.busy_servers()
+    }
+
+    /// How many children there may be: see [`Comm::max_clients`].
+    pub fn max_clients(&self) -> usize {
+        self.comm.max_clients()
+    }
+
     /// Ends one direction of the connection, or both.
     ///
     /// # Errors

@@ -10,10 +10,13 @@
 //!   at what was noted last. So it finds all that was not printed, and has heard what was printed before it.
 //! - What a child has printed is compared with what it has noted, even if that is as it was: it may have been
 //!   read late, after newer words had been seen here.
+//!
+//! Beside that stand the interval of ACKs that the parent asks for, and of each child the one that it keeps
+//! and how many connections it has taken. No order matters there.
 
 #![allow(unsafe_code)]
 
-use crate::core::{child::ChildId, wire::Entry};
+use crate::core::{child::ChildId, comm::Interval, wire::Entry};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 use std::{
     fmt, io,
@@ -22,7 +25,10 @@ use std::{
     slice,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering::SeqCst},
+        atomic::{
+            AtomicU64,
+            Ordering::{Relaxed, SeqCst},
+        },
     },
 };
 
@@ -34,6 +40,14 @@ const WILL_LOOK: u64 = 0x6c6f_6f6b_2061_7420;
 /// How many numbers fill a cache line, in most machines. The promise has one of its own, and so has each
 /// entry: children on different processors write to theirs all the time.
 const LINE: usize = 8;
+
+/// What stands in the parent's line.
+const WILL_LOOK_AT: usize = 0;
+const ASKED_INTERVAL_AT: usize = 1;
+/// What stands in each child's.
+const ENTRY_AT: usize = 0;
+const REQUESTS_AT: usize = 1;
+const KEPT_INTERVAL_AT: usize = 2;
 
 /// The memory itself.
 struct Memory {
@@ -80,12 +94,28 @@ impl Memory {
     }
 
     fn will_look_word(&self) -> &AtomicU64 {
-        &self.words()[0]
+        &self.words()[WILL_LOOK_AT]
+    }
+
+    fn asked_interval(&self) -> &AtomicU64 {
+        &self.words()[ASKED_INTERVAL_AT]
     }
 
     /// There are as many entries as `max_clients` at the start; more children have none.
+    fn line(&self, slot: usize) -> Option<&[AtomicU64]> {
+        let start = (slot + 1) * LINE;
+        self.words().get(start..start + LINE)
+    }
+
     fn entry(&self, slot: usize) -> Option<&AtomicU64> {
-        self.words().get((slot + 1) * LINE)
+        Some(&self.line(slot)?[ENTRY_AT])
+    }
+
+    /// How many children have a connection in hand.
+    fn busy(&self) -> usize {
+        let lines = self.words().chunks_exact(LINE).skip(1);
+        let entries = lines.map(|line| Entry::from_bits(line[ENTRY_AT].load(Relaxed)));
+        entries.filter(|entry| entry.is_busy()).count()
     }
 }
 
@@ -121,11 +151,31 @@ impl Board {
     /// that it has made of itself has to say is not noted then: it finds that nobody reads its pipe.
     /// False if there is no such slot.
     pub(crate) fn set_entry(&self, slot: usize, entry: Entry) -> bool {
-        let place = self.memory.entry(slot);
-        place.is_some_and(|place| {
-            place.store(entry.bits(), SeqCst);
+        let line = self.memory.line(slot);
+        line.is_some_and(|line| {
+            line[REQUESTS_AT].store(0, Relaxed);
+            line[KEPT_INTERVAL_AT].store(0, Relaxed);
+            line[ENTRY_AT].store(entry.bits(), SeqCst);
             true
         })
+    }
+
+    /// How many connections the child of that slot has taken.
+    pub(crate) fn requests(&self, slot: usize) -> u64 {
+        let line = self.memory.line(slot);
+        line.map_or(0, |line| line[REQUESTS_AT].load(Relaxed))
+    }
+
+    /// The interval of ACKs that the child of that slot keeps, if it has said so.
+    pub(crate) fn kept_interval(&self, slot: usize) -> Option<Interval> {
+        let line = self.memory.line(slot)?;
+        Interval::from_bits(line[KEPT_INTERVAL_AT].load(Relaxed))
+    }
+
+    /// Asks all children for ACKs at that interval.
+    pub(crate) fn ask_interval(&self, interval: Interval) {
+        let place = self.memory.asked_interval();
+        place.store(interval.bits(), Relaxed);
     }
 
     /// The slot in which a child notes what it is doing: for the child itself.
@@ -133,8 +183,9 @@ impl Board {
         Slot {
             entry: self.memory.entry(child.slot()).map(NonNull::from),
             promise: NonNull::from(self.memory.will_look_word()),
+            slot: child.slot(),
             serial: child.serial(),
-            _memory: Arc::clone(&self.memory),
+            memory: Arc::clone(&self.memory),
         }
     }
 
@@ -161,8 +212,9 @@ pub(crate) struct Slot {
     /// others have run costs it more than the step itself.
     entry: Option<NonNull<AtomicU64>>,
     promise: NonNull<AtomicU64>,
+    slot: usize,
     serial: u32,
-    _memory: Arc<Memory>,
+    memory: Arc<Memory>,
 }
 
 // SAFETY: what it points at is atomic, and stays for as long as it holds the memory.
@@ -189,6 +241,36 @@ impl Slot {
         };
         let before = place.fetch_update(SeqCst, SeqCst, after).ok()?;
         Some(Entry::from_bits(before).after(busy))
+    }
+
+    /// Counts one more connection.
+    pub(crate) fn count_request(&self) {
+        if let Some(line) = self.line() {
+            line[REQUESTS_AT].fetch_add(1, Relaxed);
+        }
+    }
+
+    /// The interval of ACKs that the parent asks for, if it has asked.
+    pub(crate) fn asked_interval(&self) -> Option<Interval> {
+        Interval::from_bits(self.memory.asked_interval().load(Relaxed))
+    }
+
+    pub(crate) fn note_interval(&self, interval: Interval) {
+        if let Some(line) = self.line() {
+            line[KEPT_INTERVAL_AT].store(interval.bits(), Relaxed);
+        }
+    }
+
+    /// How many children have a connection in hand, of those that have a slot.
+    pub(crate) fn busy_servers(&self) -> usize {
+        self.memory.busy()
+    }
+
+    /// The child's own line, for as long as it is its own.
+    fn line(&self) -> Option<&[AtomicU64]> {
+        let line = self.memory.line(self.slot)?;
+        let entry = Entry::from_bits(line[ENTRY_AT].load(Relaxed));
+        entry.is_of(self.serial).then_some(line)
     }
 
     fn will_look(&self) -> bool {

@@ -10,7 +10,10 @@ use super::{
     waiter::{THE_END, Waiter, poll_any},
 };
 use crate::{
-    core::{comm::Sink, time::Time},
+    core::{
+        comm::{Interval, Sink},
+        time::Time,
+    },
     sys::link::{Interest, Link, Wake},
 };
 use nix::poll::PollFlags;
@@ -25,8 +28,10 @@ use std::{
 pub(crate) struct PipeSink {
     /// The write end of the pipe itself: redirecting fd 1 does not break it.
     pub(crate) pipe: OwnedFd,
-    /// The child's slot of the board, unless it is to print every word.
-    pub(crate) slot: Option<Slot>,
+    /// The child's slot of the board.
+    pub(crate) slot: Slot,
+    /// Whether a word that the parent is going to find on the board need not be printed.
+    pub(crate) coalesces: bool,
 }
 
 impl Sink for PipeSink {
@@ -38,7 +43,23 @@ impl Sink for PipeSink {
     }
 
     fn note(&self, busy: bool) -> bool {
-        self.slot.as_ref().is_some_and(|slot| slot.note(busy))
+        self.slot.note(busy) && self.coalesces
+    }
+
+    fn count_request(&self) {
+        self.slot.count_request();
+    }
+
+    fn asked_interval(&self) -> Option<Interval> {
+        self.slot.asked_interval()
+    }
+
+    fn note_interval(&self, interval: Interval) {
+        self.slot.note_interval(interval);
+    }
+
+    fn busy_servers(&self) -> usize {
+        self.slot.busy_servers()
     }
 }
 

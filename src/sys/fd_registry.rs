@@ -100,6 +100,10 @@ impl Registry {
             && let Some(runs) = self.runs.get_mut(&entry.keep)
         {
             runs.remove(fd);
+            // A process may start and end any number of servers.
+            if runs.iter().next().is_none() {
+                self.runs.remove(&entry.keep);
+            }
         }
     }
 }
@@ -139,6 +143,13 @@ impl<T: AsRawFd> Ours<T> {
     /// A descriptor that somebody else has opened and that every child closes.
     pub(crate) fn lent(inner: T) -> Self {
         Self::enter(inner, None, true)
+    }
+
+    /// Whether this process still has it: a child has closed by number what is not for it.
+    pub(crate) fn is_open(&self) -> bool {
+        let registry = registry();
+        let entry = registry.entries.get(self.inner.as_raw_fd());
+        entry.is_some_and(|entry| entry.serial == self.serial && registry.is_open(entry))
     }
 
     fn enter(inner: T, keep: Option<PreForkId>, lent: bool) -> Self {
@@ -322,8 +333,13 @@ mod tests {
                 .is_some_and(|entry| entry.keep == Some(id))
         );
         assert!(registry().starting.is_none());
+        assert!(registry().runs.contains_key(&Some(id)));
         let serials = [read.serial, write.serial];
         drop((read, write));
+        assert!(
+            !registry().runs.contains_key(&Some(id)),
+            "nothing is left of it"
+        );
         let left = registry()
             .entries
             .iter()

@@ -20,6 +20,7 @@ pub(crate) mod limits;
 pub(crate) mod link;
 mod null;
 pub(crate) mod output;
+pub(crate) mod parent_only;
 pub(crate) mod pipes;
 pub(crate) mod poller;
 pub(crate) mod process;

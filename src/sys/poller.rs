@@ -159,10 +159,28 @@ impl Poller {
     }
 }
 
+impl Poller {
+    /// Whether this process has it, and not only a copy of its owner.
+    pub(crate) fn is_open(&self) -> bool {
+        self.all.is_open()
+    }
+}
+
+/// In a child, which has closed it, its number may be a stranger's: there it is stdin, which is /dev/null.
 impl AsFd for Poller {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.all.registry().as_fd()
+        if self.is_open() {
+            self.all.registry().as_fd()
+        } else {
+            stdin()
+        }
     }
+}
+
+#[allow(unsafe_code)]
+fn stdin() -> BorrowedFd<'static> {
+    // SAFETY: std itself takes the standard streams for open at any time, and hands them out so.
+    unsafe { BorrowedFd::borrow_raw(nix::libc::STDIN_FILENO) }
 }
 
 /// Takes events until fewer come than fit: what is left behind would not wake an outer poller again.

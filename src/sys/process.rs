@@ -115,7 +115,7 @@ impl Process for ChildProcess {
             (Some(group), true) => group.signal(number),
             (Some(group), false) => group.signal_rest(number),
             (None, true) => signal_one(self.pid, number),
-            (None, false) => Ok(()),
+            (None, false) => Err(io::Error::from_raw_os_error(libc::ESRCH)),
         }
     }
 
@@ -214,4 +214,36 @@ fn wait_without_reaping(which: libc::idtype_t, id: libc::id_t) -> io::Result<lib
     // SAFETY: all bytes zero are a valid siginfo; waitid has filled in the fields of SIGCHLD, or left
     // zero where nobody has ended.
     Ok(unsafe { info.assume_init().si_pid() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    /// A number that was a child's and has been reaped may be anybody's by now; it is sent nothing.
+    #[test]
+    fn who_was_reaped_by_somebody_else_is_ours_no_more() {
+        let mut command = Command::new("sleep");
+        let mut child = command.arg("1000").spawn().expect("a process");
+        let pid = libc::pid_t::try_from(child.id()).expect("a pid");
+        assert!(is_ours(pid).expect("an answer"), "it lives");
+        child.kill().expect("a signal");
+        while wait_without_reaping(libc::P_PID, child.id()).expect("an answer") == 0 {
+            std::thread::yield_now();
+        }
+        assert!(
+            is_ours(pid).expect("an answer"),
+            "it is dead and not reaped"
+        );
+        child.wait().expect("a status");
+        assert!(!is_ours(pid).expect("an answer"));
+    }
+
+    /// The parent of this process lives, and could be sent a signal, as any stranger could.
+    #[test]
+    fn a_stranger_is_not_ours() {
+        let parent = nix::unistd::getppid().as_raw();
+        assert!(!is_ours(parent).expect("an answer"));
+    }
 }

@@ -19,6 +19,7 @@ use super::{
 };
 use crate::core::{
     child::{ChildId, Signal},
+    comm::Interval,
     error::{Error, Operation},
     queue::PrintTo,
     say::say,
@@ -157,7 +158,8 @@ impl System for Unix {
     }
 
     fn take_possession(&mut self) -> bool {
-        if std::mem::replace(&mut self.is_settled, true) {
+        // In a child of another server this one does not run: its poller is closed there.
+        if !self.poller.is_open() || std::mem::replace(&mut self.is_settled, true) {
             return false;
         }
         let started_in = std::mem::replace(&mut self.owner, std::process::id());
@@ -172,6 +174,10 @@ impl System for Unix {
 
     fn wait(&mut self, wait: Wait, ready: &mut Vec<Ready>) -> Result<(), Error> {
         ready.clear();
+        if !self.poller.is_open() {
+            let error = io::Error::other("in a child, in which this server does not run");
+            return Err(Error::new(Operation::Poll, "for events", error));
+        }
         let waited = match wait {
             Wait::ForAnything(timeout) => self.poller.wait(timeout, ready),
             Wait::ForWords(batch) => self.wait_for_words(batch, ready),
@@ -253,6 +259,18 @@ impl System for Unix {
         self.board.set_entry(slot, entry)
     }
 
+    fn requests(&self, slot: usize) -> u64 {
+        self.board.requests(slot)
+    }
+
+    fn ask_interval(&mut self, interval: Interval) {
+        self.board.ask_interval(interval);
+    }
+
+    fn kept_interval(&self, slot: usize) -> Option<Interval> {
+        self.board.kept_interval(slot)
+    }
+
     fn print(&mut self, to: PrintTo, bytes: &[u8]) {
         self.outputs.push(to, bytes);
     }
@@ -276,8 +294,8 @@ impl System for Unix {
             readiness,
             state,
         } = watch;
-        // OK because `select_read` and `select_write` put one in.
-        let Ok(fd) = descriptor.downcast::<OwnedFd>() else {
+        // OK because `select_read` and its siblings put one in.
+        let Ok(fd) = descriptor.downcast::<Ours<OwnedFd>>() else {
             return Err(io::ErrorKind::InvalidInput.into());
         };
         let interest = match readiness {
@@ -286,7 +304,7 @@ impl System for Unix {
         };
         let watch = Watched {
             id,
-            fd: Ours::parents(*fd),
+            fd: *fd,
             interest,
             state,
         };

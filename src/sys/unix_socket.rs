@@ -275,8 +275,10 @@ mod tests {
         fs::symlink_metadata(path).unwrap().permissions().mode() & 0o7777
     }
 
+    /// The mode is set on the socket before it is bound, whatever the umask, and nothing is done by path
+    /// afterwards.
     #[test]
-    fn a_socket_file_has_the_mode_that_was_asked_for_whatever_the_mask() {
+    fn o20_a_socket_file_has_the_mode_that_was_asked_for_whatever_the_mask() {
         let directory = tempfile::tempdir().unwrap();
         for mode in [0o600, 0o660, 0o666, 0o777, 0o000] {
             let path = directory.path().join(format!("{mode:o}"));
@@ -285,10 +287,11 @@ mod tests {
         }
     }
 
-    /// The file of another socket, reached by a link, is neither asked nor removed.
+    /// No step of opening or removing a socket file follows a link: the file of another socket, reached by
+    /// one, is neither asked nor removed.
     #[cfg(target_os = "linux")]
     #[test]
-    fn a_link_at_the_path_is_not_followed() {
+    fn o20_a_link_at_the_path_is_not_followed() {
         let directory = tempfile::tempdir().unwrap();
         let (path, link) = (directory.path().join("s"), directory.path().join("l"));
         let _listener = listen_unix(&path, 0o600, 8).unwrap();
@@ -314,8 +317,9 @@ mod tests {
         assert_eq!(error.object(), name.replacen('\0', "@", 1));
     }
 
+    /// No message has the zero byte of an abstract name, or another control character.
     #[test]
-    fn a_message_has_no_control_characters() {
+    fn o38_a_message_has_no_control_characters() {
         assert_eq!(display_name(Path::new("/run/x")), "/run/x");
         assert_eq!(display_name(Path::new("\0x\0y")), "@x\\u{0}y");
         for path in ["a\0b", "\0", ""] {

@@ -19,16 +19,16 @@ use crate::support::{
 pub const PROGRAMS: Programs = programs![draining_by_hand];
 
 pub const SCENARIOS: Scenarios = scenarios![
-    a_hundred_clients_on_twenty_children_are_served_at_a_stop,
-    a_queue_is_served_by_children_at_their_limit,
+    o22_a_hundred_clients_on_twenty_children_are_served_at_a_stop,
+    o22_a_queue_is_served_by_children_at_their_limit,
     a_queue_is_served_when_the_program_stops_the_server,
-    clients_that_keep_coming_are_served_or_refused_at_a_stop,
-    clients_that_keep_coming_to_a_path_are_served_or_refused_at_a_stop,
-    while_a_stop_waits_clients_are_refused_and_another_server_has_the_port,
-    while_a_stop_waits_another_server_has_the_path,
-    who_is_queued_behind_a_busy_child_is_reset_after_the_drain,
-    a_process_that_holds_a_copy_does_not_keep_the_port,
-    a_start_that_takes_long_is_not_waited_for_in_a_stop,
+    o22_clients_that_keep_coming_are_served_or_refused_at_a_stop,
+    o22_clients_that_keep_coming_to_a_path_are_served_or_refused_at_a_stop,
+    o07_while_a_stop_waits_clients_are_refused_and_another_server_has_the_port,
+    o07_while_a_stop_waits_another_server_has_the_path,
+    o07_who_is_queued_behind_a_busy_child_is_reset_after_the_drain,
+    o07_a_process_that_holds_a_copy_does_not_keep_the_port,
+    o39_a_start_that_takes_long_is_not_waited_for_in_a_stop,
 ];
 
 /// A loop of the program's own, and `PreFork::stop` as soon as there is a file at `--until`.
@@ -48,7 +48,7 @@ fn draining_by_hand(args: Args) -> ExitCode {
 /// Children accept until nothing is queued, and no connection is lost that the kernel has taken.
 ///
 /// Each child has a client in hand, and 80 more are queued, when the server is told to stop.
-fn a_hundred_clients_on_twenty_children_are_served_at_a_stop(world: &mut World) {
+fn o22_a_hundred_clients_on_twenty_children_are_served_at_a_stop(world: &mut World) {
     let server = world.spawn("serve", &["--start", "20", "--max-clients", "20"]);
     serves_the_queue(&server, 20, 80);
 }
@@ -69,7 +69,7 @@ fn a_queue_is_served_when_the_program_stops_the_server(world: &mut World) {
 }
 
 /// In a shutdown nobody comes after a child that has reached `max_requests`, so it goes on.
-fn a_queue_is_served_by_children_at_their_limit(world: &mut World) {
+fn o22_a_queue_is_served_by_children_at_their_limit(world: &mut World) {
     let flags = ["--start", "2", "--max-clients", "2", "--max-requests", "1"];
     let server = world.spawn("serve", &flags);
     serves_the_queue(&server, 2, 10);
@@ -106,7 +106,7 @@ fn are_served(clients: Vec<Client>) {
 
 /// Further clients are kept out before the first child is told to stop: there is no moment in which one is
 /// queued after the last child has looked.
-fn clients_that_keep_coming_are_served_or_refused_at_a_stop(world: &mut World) {
+fn o22_clients_that_keep_coming_are_served_or_refused_at_a_stop(world: &mut World) {
     for _ in 0..5 {
         let server = world.spawn("serve", &["--start", "20"]);
         expect_up(&server, 20);
@@ -115,7 +115,7 @@ fn clients_that_keep_coming_are_served_or_refused_at_a_stop(world: &mut World) {
 }
 
 /// The file of a UNIX socket is removed for that.
-fn clients_that_keep_coming_to_a_path_are_served_or_refused_at_a_stop(world: &mut World) {
+fn o22_clients_that_keep_coming_to_a_path_are_served_or_refused_at_a_stop(world: &mut World) {
     let path = world.tempdir().join("socket");
     for _ in 0..5 {
         let server = listening::spawn_unix(world, &path);
@@ -166,7 +166,7 @@ fn is_answered(client: &mut Client) {
 
 /// When nobody is queued and no idle child is left, the listeners are closed for everybody, while a busy
 /// child finishes: clients are refused at once, and the next server can start.
-fn while_a_stop_waits_clients_are_refused_and_another_server_has_the_port(world: &mut World) {
+fn o07_while_a_stop_waits_clients_are_refused_and_another_server_has_the_port(world: &mut World) {
     let server = world.spawn("serve", &["--start", "4"]);
     let address = server.address();
     let mut held = Held::new(&address);
@@ -184,8 +184,8 @@ fn while_a_stop_waits_clients_are_refused_and_another_server_has_the_port(world:
     assert_eq!(next.stop(Signal::SIGTERM, SOON).code(), Some(0));
 }
 
-/// Likewise, and the first one leaves the file of the second alone.
-fn while_a_stop_waits_another_server_has_the_path(world: &mut World) {
+/// The same holds for a UNIX socket, and the first server leaves the file of the second alone.
+fn o07_while_a_stop_waits_another_server_has_the_path(world: &mut World) {
     let path = world.tempdir().join("socket");
     let server = listening::spawn_unix(world, &path);
     let mut client = connect(&server.address());
@@ -211,7 +211,7 @@ fn expect_refusal(address: &Address) {
 }
 
 /// A queue that nobody takes is given up after `drain_timeout`, not after `shutdown_timeout`.
-fn who_is_queued_behind_a_busy_child_is_reset_after_the_drain(world: &mut World) {
+fn o07_who_is_queued_behind_a_busy_child_is_reset_after_the_drain(world: &mut World) {
     let flags = [
         "--start",
         "1",
@@ -234,7 +234,7 @@ fn who_is_queued_behind_a_busy_child_is_reset_after_the_drain(world: &mut World)
 }
 
 /// A process that has a copy of the listener and does not let go of it cannot keep the port.
-fn a_process_that_holds_a_copy_does_not_keep_the_port(world: &mut World) {
+fn o07_a_process_that_holds_a_copy_does_not_keep_the_port(world: &mut World) {
     let server = world.spawn("serve", &["--start", "2", "--drain-timeout", "300"]);
     let address = server.address();
     let holder = expect_up(&server, 2)[0];
@@ -251,7 +251,7 @@ fn a_process_that_holds_a_copy_does_not_keep_the_port(world: &mut World) {
 }
 
 /// A child that is still in its `server_start` when the drain is over gets SIGKILL.
-fn a_start_that_takes_long_is_not_waited_for_in_a_stop(world: &mut World) {
+fn o39_a_start_that_takes_long_is_not_waited_for_in_a_stop(world: &mut World) {
     let mut gate = world.gate("start");
     let server = world.spawn("serve", &["--start", "1", "--drain-timeout", "500"]);
     let child = gate.reached(SOON);

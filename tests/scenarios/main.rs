@@ -31,6 +31,7 @@ mod example;
 mod examples;
 mod exec;
 mod failed_starts;
+mod field;
 mod harness;
 mod injection;
 mod life;
@@ -93,6 +94,7 @@ const PROGRAMS: &[Programs] = &[
     dispositions::PROGRAMS,
     draining::PROGRAMS,
     exec::PROGRAMS,
+    field::PROGRAMS,
     harness::PROGRAMS,
     listeners::PROGRAMS,
     listening::PROGRAMS,
@@ -141,6 +143,7 @@ const SCENARIOS: &[(&str, Scenarios)] = scenarios_of![
     exec::misfits,
     exec::wrappers,
     failed_starts,
+    field,
     harness::runner,
     harness::world,
     life,

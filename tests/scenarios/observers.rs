@@ -27,12 +27,12 @@ pub const SCENARIOS: Scenarios = scenarios![
     a_fork_that_fails_is_told_of_after_its_hook,
     an_observer_that_panics_is_survived_and_the_next_one_is_told,
     an_observer_that_is_slow_is_measured_and_reported,
-    field24_a_death_is_one_line_on_stderr_without_a_logger,
-    field24_an_abort_is_one_line_in_a_log_at_info,
-    field24_a_child_that_timed_out_is_one_line,
-    field24_a_logger_that_is_off_silences_the_server,
-    field24_a_death_is_dropped_and_counted_where_stderr_is_full,
-    field24_the_refusal_of_threads_tells_unnamed_ones_apart,
+    o24_a_death_is_one_line_on_stderr_without_a_logger,
+    o24_an_abort_is_one_line_in_a_log_at_info,
+    o24_a_child_that_timed_out_is_one_line,
+    o24_a_logger_that_is_off_silences_the_server,
+    o24_a_death_is_dropped_and_counted_where_stderr_is_full,
+    o24_the_refusal_of_threads_tells_unnamed_ones_apart,
 ];
 
 // The program.
@@ -321,9 +321,9 @@ fn an_observer_that_is_slow_is_measured_and_reported(world: &mut World) {
     assert!(report(&server).contains(" 1 slow hooks"));
 }
 
-/// What nobody asked for is said on stderr, though the program has no logger and no observer: one line,
-/// with the signal.
-fn field24_a_death_is_one_line_on_stderr_without_a_logger(world: &mut World) {
+/// A death that nobody asked for is one line on stderr, with the signal, though the program has no logger
+/// and no observer.
+fn o24_a_death_is_one_line_on_stderr_without_a_logger(world: &mut World) {
     let server = world.spawn("watched", &["--unobserved"]);
     let pid = Held::new(&server.address()).pid;
     send(pid, Signal::SIGKILL);
@@ -338,7 +338,7 @@ fn field24_a_death_is_one_line_on_stderr_without_a_logger(world: &mut World) {
 }
 
 /// A logger gets that line, and stderr does not get it as well.
-fn field24_an_abort_is_one_line_in_a_log_at_info(world: &mut World) {
+fn o24_an_abort_is_one_line_in_a_log_at_info(world: &mut World) {
     let server = world.spawn("watched", &["--logger", "info"]);
     let pid = Held::new(&server.address()).pid;
     send(pid, Signal::SIGABRT);
@@ -354,8 +354,8 @@ fn field24_an_abort_is_one_line_in_a_log_at_info(world: &mut World) {
     );
 }
 
-/// It is said when it has ended, with the signal that it took.
-fn field24_a_child_that_timed_out_is_one_line(world: &mut World) {
+/// A child that has timed out is told of when it has ended, with the signal that it took.
+fn o24_a_child_that_timed_out_is_one_line(world: &mut World) {
     let flags = ["--timeout", "600", "--check", "100", "--kill-timeout", "50"];
     let server = world.spawn("watched", &flags);
     server.address();
@@ -370,7 +370,7 @@ fn field24_a_child_that_timed_out_is_one_line(world: &mut World) {
 }
 
 /// Nothing is said on stderr where a logger was told to hear nothing.
-fn field24_a_logger_that_is_off_silences_the_server(world: &mut World) {
+fn o24_a_logger_that_is_off_silences_the_server(world: &mut World) {
     let server = world.spawn("watched", &["--logger", "off"]);
     let pid = Held::new(&server.address()).pid;
     send(pid, Signal::SIGKILL);
@@ -379,10 +379,10 @@ fn field24_a_logger_that_is_off_silences_the_server(world: &mut World) {
     assert_eq!(server.stderr(), "");
 }
 
-/// Nobody reads stderr and it is full: the parent does not wait, and goes on as ever.
+/// Where stderr is full and nobody reads it, the line is dropped and counted: the parent does not wait.
 ///
 /// With `eprintln!` in the place of `output::write_stderr` the second child never comes.
-fn field24_a_death_is_dropped_and_counted_where_stderr_is_full(world: &mut World) {
+fn o24_a_death_is_dropped_and_counted_where_stderr_is_full(world: &mut World) {
     let (_reader, mut full) = io::pipe().unwrap();
     let size = fcntl(&full, FcntlArg::F_SETPIPE_SZ(4096)).unwrap();
     full.write_all(&vec![b'x'; size.cast_unsigned() as usize])
@@ -403,7 +403,7 @@ fn field24_a_death_is_dropped_and_counted_where_stderr_is_full(world: &mut World
 
 /// Threads that were given no name are called as the program is: each is told by its number, and by the
 /// place in the kernel where it waits if /proc has it.
-fn field24_the_refusal_of_threads_tells_unnamed_ones_apart(world: &mut World) {
+fn o24_the_refusal_of_threads_tells_unnamed_ones_apart(world: &mut World) {
     let server = world.spawn("watched", &["--thread"]);
     assert_eq!(server.wait(SOON).code(), Some(1));
     let text = server.stderr();

@@ -35,19 +35,19 @@ pub const SCENARIOS: Scenarios = scenarios![
     a_signal_can_lead_to_shutdown_or_away_from_it,
     a_signal_that_cannot_be_caught_fails_the_start,
     each_of_two_servers_gets_the_signals_that_it_asked_for,
-    field_02_a_helper_of_a_handler_ends_at_sigterm_and_the_child_serves_on,
-    field_02_a_helper_of_a_handler_keeps_neither_connection_nor_port,
-    field_02_a_helper_of_a_hook_ends_at_sigterm_and_keeps_no_port,
-    field_04_a_file_at_its_limit_ends_no_server,
-    field_10_an_orphan_in_a_chroot_prints_into_nothing,
-    field_10_a_start_does_without_dev_null,
-    field_11_what_c_code_prints_comes_once_and_all_of_it,
-    field_15_a_signal_on_a_small_stack_is_handled_on_the_alternate_one,
-    field_28_a_stop_during_system_is_seen_after_it,
-    field_30_a_child_that_prints_much_is_heard_out_when_the_server_is_dropped,
-    field_31_nothing_is_forked_after_the_end,
-    field_31_a_descriptor_that_is_watched_in_before_fork_is_not_inherited,
-    field_09_a_program_that_becomes_a_daemon_after_the_start_works,
+    o02_a_helper_of_a_handler_ends_at_sigterm_and_the_child_serves_on,
+    o02_a_helper_of_a_handler_keeps_neither_connection_nor_port,
+    o02_a_helper_of_a_hook_ends_at_sigterm_and_keeps_no_port,
+    o04_a_file_at_its_limit_ends_no_server,
+    o10_an_orphan_in_a_chroot_prints_into_nothing,
+    o10_a_start_does_without_dev_null,
+    o11_what_c_code_prints_comes_once_and_all_of_it,
+    o15_a_signal_on_a_small_stack_is_handled_on_the_alternate_one,
+    o28_a_stop_during_system_is_seen_after_it,
+    o30_a_child_that_prints_much_is_heard_out_when_the_server_is_dropped,
+    o31_nothing_is_forked_after_the_end,
+    o31_a_descriptor_that_is_watched_in_before_fork_is_not_inherited,
+    o09_a_program_that_becomes_a_daemon_after_the_start_works,
 ];
 
 /// Leads signals to states, as the flags say, and prints each call.
@@ -305,12 +305,12 @@ fn strangers_helpers(_: Args) -> ExitCode {
     }))
 }
 
-/// Our handlers see by the pid that they are in a stranger, and let the default action happen: SIGTERM
-/// ends it at once. The child hears nothing of it.
+/// Signal handlers compare the pid. In a process that is none of the server's they let the default action
+/// happen: SIGTERM ends it at once, and the child hears nothing of it.
 ///
 /// Without `stranger::is_one` in the child's handler the helper lives on until SIGALRM, and the child
 /// leaves.
-fn field_02_a_helper_of_a_handler_ends_at_sigterm_and_the_child_serves_on(world: &mut World) {
+fn o02_a_helper_of_a_handler_ends_at_sigterm_and_the_child_serves_on(world: &mut World) {
     let server = world.spawn("strangers_helpers", &[]);
     let mut held = crate::support::connect(&server.address());
     let pid = held.ask("pid");
@@ -325,7 +325,7 @@ fn field_02_a_helper_of_a_handler_ends_at_sigterm_and_the_child_serves_on(world:
 /// shut down when the handler returns, whoever has a copy.
 ///
 /// Without `atfork::watch` the client waits for the end of its connection, and the port stays open.
-fn field_02_a_helper_of_a_handler_keeps_neither_connection_nor_port(world: &mut World) {
+fn o02_a_helper_of_a_handler_keeps_neither_connection_nor_port(world: &mut World) {
     world.expect_orphans();
     let server = world.spawn("strangers_helpers", &[]);
     let address = server.address();
@@ -345,7 +345,7 @@ fn field_02_a_helper_of_a_handler_keeps_neither_connection_nor_port(world: &mut 
 }
 
 /// The same for a process that a hook of the parent has forked.
-fn field_02_a_helper_of_a_hook_ends_at_sigterm_and_keeps_no_port(world: &mut World) {
+fn o02_a_helper_of_a_hook_ends_at_sigterm_and_keeps_no_port(world: &mut World) {
     world.expect_orphans();
     let server = world.spawn("strangers_helpers", &[]);
     let address = server.address();
@@ -402,7 +402,7 @@ fn strangers_daemon(args: Args) -> ExitCode {
 /// daemon.
 ///
 /// Without `Shell::settle` the daemon forks with two threads, leaves the file, and leaves zombies.
-fn field_09_a_program_that_becomes_a_daemon_after_the_start_works(world: &mut World) {
+fn o09_a_program_that_becomes_a_daemon_after_the_start_works(world: &mut World) {
     world.expect_orphans();
     let path = world.tempdir().join("socket");
     let path = path.to_str().unwrap();
@@ -524,7 +524,7 @@ mod native {
 /// counted, as on a full device.
 ///
 /// Without the row of the table the signal kills the server.
-fn field_04_a_file_at_its_limit_ends_no_server(world: &mut World) {
+fn o04_a_file_at_its_limit_ends_no_server(world: &mut World) {
     let own = std::env::current_exe().unwrap();
     let limited = world
         .command("sh")
@@ -552,7 +552,7 @@ fn field_04_a_file_at_its_limit_ends_no_server(world: &mut World) {
 /// has no parent: it need not find the device then.
 ///
 /// Without `keep_null` the `println!` of the handler panics.
-fn field_10_an_orphan_in_a_chroot_prints_into_nothing(world: &mut World) {
+fn o10_an_orphan_in_a_chroot_prints_into_nothing(world: &mut World) {
     if !Uid::effective().is_root() {
         return eprintln!("skipped: only root can change the root");
     }
@@ -572,10 +572,10 @@ fn field_10_an_orphan_in_a_chroot_prints_into_nothing(world: &mut World) {
     }
 }
 
-/// A file in memory takes its place.
+/// Where the start finds no /dev/null, a file in memory takes its place.
 ///
 /// Without `null::substitute` the start fails.
-fn field_10_a_start_does_without_dev_null(world: &mut World) {
+fn o10_a_start_does_without_dev_null(world: &mut World) {
     if !Uid::effective().is_root() {
         return eprintln!("skipped: only root can change the root");
     }
@@ -622,7 +622,7 @@ fn strangers_bare(args: Args) -> ExitCode {
 ///
 /// Without `stdio::flush_outputs` the banner comes once more from each child; without
 /// `stdio::flush_all` no line comes.
-fn field_11_what_c_code_prints_comes_once_and_all_of_it(world: &mut World) {
+fn o11_what_c_code_prints_comes_once_and_all_of_it(world: &mut World) {
     let server = world.spawn("strangers_odd", &["--start", "3", "--banner"]);
     let address = server.address();
     for _ in 0..7 {
@@ -634,10 +634,10 @@ fn field_11_what_c_code_prints_comes_once_and_all_of_it(world: &mut World) {
     assert_eq!(text.matches("banner").count(), 1, "{text}");
 }
 
-/// Handlers run on the alternate stack, which std gives to each thread.
+/// Handlers of signals run on the alternate stack, if there is one: std gives one to each thread.
 ///
 /// Without SA_ONSTACK the child dies of SIGSEGV.
-fn field_15_a_signal_on_a_small_stack_is_handled_on_the_alternate_one(world: &mut World) {
+fn o15_a_signal_on_a_small_stack_is_handled_on_the_alternate_one(world: &mut World) {
     let server = world.spawn("strangers_odd", &["--start", "1", "--max-clients", "1"]);
     let address = server.address();
     let mut held = crate::support::connect(&address);
@@ -652,7 +652,7 @@ fn field_15_a_signal_on_a_small_stack_is_handled_on_the_alternate_one(world: &mu
 /// as well, where a child looks before it accepts.
 ///
 /// Without `Told` the child serves on until `shutdown_timeout`.
-fn field_28_a_stop_during_system_is_seen_after_it(world: &mut World) {
+fn o28_a_stop_during_system_is_seen_after_it(world: &mut World) {
     let fifo = world.tempdir().join("fifo");
     nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
     let server = world.spawn("strangers_odd", &["--start", "1", "--max-clients", "1"]);
@@ -723,7 +723,7 @@ fn strangers_ended_by_hand(args: Args) -> ExitCode {
 /// Outputs are read while the end waits for children, so that one that prints can finish.
 ///
 /// Without `empty_outputs` it is killed after `kill_timeout`, 10 s.
-fn field_30_a_child_that_prints_much_is_heard_out_when_the_server_is_dropped(world: &mut World) {
+fn o30_a_child_that_prints_much_is_heard_out_when_the_server_is_dropped(world: &mut World) {
     let file = world.tempdir().join("file");
     let file = file.to_str().unwrap();
     let server = world.spawn("strangers_ended_by_hand", &["--until", file, "--drop"]);
@@ -741,7 +741,7 @@ fn field_30_a_child_that_prints_much_is_heard_out_when_the_server_is_dropped(wor
 /// A server that has ended forks nobody: nobody would reap them.
 ///
 /// Without `done` in `PreFork::fork` there is a child.
-fn field_31_nothing_is_forked_after_the_end(world: &mut World) {
+fn o31_nothing_is_forked_after_the_end(world: &mut World) {
     let file = world.tempdir().join("file");
     let server = world.spawn(
         "strangers_ended_by_hand",
@@ -757,7 +757,7 @@ fn field_31_nothing_is_forked_after_the_end(world: &mut World) {
 /// A child closes the duplicates that are queued to be watched; the hook's own it inherits.
 ///
 /// Without `close_watches` it has two more of the pipe.
-fn field_31_a_descriptor_that_is_watched_in_before_fork_is_not_inherited(world: &mut World) {
+fn o31_a_descriptor_that_is_watched_in_before_fork_is_not_inherited(world: &mut World) {
     let file = world.tempdir().join("file");
     let server = world.spawn(
         "strangers_ended_by_hand",

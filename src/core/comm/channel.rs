@@ -1,6 +1,7 @@
 //! How words are put and what was said last, for all handles to the wire, in whichever thread. Decides
 //! no moment; writing is its [`Sink`]'s.
 
+use super::Interval;
 use crate::core::wire::{CommWords, Word};
 use std::{
     fmt, io,
@@ -17,6 +18,18 @@ pub(crate) trait Sink: Send + Sync {
     /// Notes what the child is doing where the parent can look. True if it is going to, so that it need
     /// not be told.
     fn note(&self, busy: bool) -> bool;
+    /// Counts one more connection where the parent can look.
+    fn count_request(&self) {}
+    /// The interval of ACKs that the parent asks for, if it has asked.
+    fn asked_interval(&self) -> Option<Interval> {
+        None
+    }
+    /// Notes the interval that is kept where the parent can look.
+    fn note_interval(&self, _: Interval) {}
+    /// How many children of the server have a connection in hand, as far as is known here.
+    fn busy_servers(&self) -> usize {
+        0
+    }
 }
 
 /// What all handles to the wire share, in whichever thread.
@@ -107,6 +120,10 @@ impl Channel {
     pub(crate) fn say_not_busy_at_first(&self) -> io::Result<()> {
         self.stated.store(true, Ordering::Relaxed);
         self.say(Word::NotBusy)
+    }
+
+    pub(crate) fn sink(&self) -> &dyn Sink {
+        &self.sink
     }
 
     fn lock(&self) -> MutexGuard<'_, ()> {

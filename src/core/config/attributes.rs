@@ -21,8 +21,8 @@ pub(crate) struct Normalised {
 pub(crate) struct Attributes {
     asked: Config,
     in_force: Config,
-    /// The interval of the timeout check that the start has derived from `timeout`.
-    derived_check: Option<Duration>,
+    /// Whether the interval of the timeout check, unless it is set, is derived from `timeout`.
+    derives_check: bool,
     changes: Vec<Normalised>,
     reported: Vec<Normalised>,
 }
@@ -46,7 +46,7 @@ impl From<Config> for Attributes {
         let mut attributes = Self {
             in_force: asked.clone(),
             asked,
-            derived_check: None,
+            derives_check: false,
             changes: Vec::new(),
             reported: Vec::new(),
         };
@@ -67,10 +67,10 @@ impl Attributes {
         self.normalise();
     }
 
-    /// Fixes the interval of the timeout check that holds unless one is set: it follows `timeout` until
-    /// the server starts, and not any more then.
+    /// The server starts: from now on the interval of the timeout check is one and a half times `timeout`,
+    /// unless one is set.
     pub(crate) fn derive_check(&mut self) {
-        self.derived_check = self.check_interval();
+        self.derives_check = true;
         self.normalise();
     }
 
@@ -89,7 +89,9 @@ impl Attributes {
         self.changes = normalise_numbers(&mut self.in_force);
         // To the loop, zero would mean to do nothing else.
         let check = self.asked.server_check_ack.filter(|check| !check.is_zero());
-        self.in_force.server_check_ack = check.or(self.derived_check);
+        self.in_force.server_check_ack = None;
+        let derived = self.check_interval().filter(|_| self.derives_check);
+        self.in_force.server_check_ack = check.or(derived);
     }
 
     /// The interval of the timeout check; `None` while there is no timeout.

@@ -56,9 +56,12 @@ fn m01_nonsense_is_normalised_and_reported() {
     }
 }
 
+/// The attributes in force are worked out anew from all that was asked for, so the order of setters does
+/// not matter.
+///
 /// The case of the design: it used to leave (1, 4).
 #[test]
-fn the_order_of_two_setters_does_not_matter() {
+fn o16_the_order_of_two_setters_does_not_matter() {
     let max_first = |attributes: &mut Attributes| {
         attributes.set(|asked| asked.max_spare_servers = 2);
         assert_eq!(spare(attributes), (3, 4), "the minimum is still 3");
@@ -149,12 +152,17 @@ fn h04_intervals_follow_the_timeout_without_rounding() {
 }
 
 #[test]
-fn a_derived_interval_stays_as_it_was_at_the_start() {
+fn a_derived_interval_follows_the_timeout() {
     let secs = Duration::from_secs;
     let mut attributes = Attributes::from(Config::default().timeout(secs(10)));
     attributes.derive_check();
-    attributes.set(|asked| asked.timeout = secs(20));
     assert_eq!(attributes.server_check_ack, Some(secs(15)));
+    attributes.set(|asked| asked.timeout = secs(20));
+    assert_eq!(attributes.server_check_ack, Some(secs(30)));
+    attributes.set(|asked| asked.timeout = Duration::ZERO);
+    assert_eq!(attributes.server_check_ack, None);
+    attributes.set(|asked| asked.timeout = secs(2));
+    assert_eq!(attributes.server_check_ack, Some(secs(3)));
     assert_eq!(
         attributes.asked().server_check_ack,
         None,

@@ -17,6 +17,9 @@ impl Monitor {
         self.report.forks += 1;
         self.backoff.fork_succeeded();
         let id = self.pool.insert(pid, self.now, self.gaps, contact);
+        if let Some(child) = self.pool.get_mut(id) {
+            child.known_timeout = Some(self.attributes.timeout);
+        }
         self.pay_for_a_death();
         self.happened(Event::Forked { child: id });
         id
@@ -109,12 +112,18 @@ impl Monitor {
             return;
         }
         let first = !child.flags.intersects(Flags::WAS_BUSY | Flags::WAITED);
+        let finished = shows.contains(Flags::WAITED) && child.flags.contains(Flags::WAS_BUSY);
         child.flags |= shows;
+        child
+            .flags
+            .set(Flags::FINISHED_ONE, finished || child.has_finished_one());
         let forked_at = child.start_time;
         if first {
             self.happened(Event::Ready { child: id });
         }
-        if shows.contains(Flags::WAS_BUSY) {
+        if finished {
+            self.backoff.proved(forked_at);
+        } else if shows.contains(Flags::WAS_BUSY) {
             self.backoff.start_held(forked_at);
         }
     }
@@ -133,6 +142,24 @@ impl Monitor {
             self.note_failing_start(id);
             self.retire(id, Reason::Closed);
             self.post_known(Posted::Forkoff);
+        }
+    }
+
+    /// A child has noted how many connections it has taken.
+    pub(crate) fn note_requests(&mut self, id: ChildId, requests: u64) {
+        if let Some(child) = self.pool.get_mut(id) {
+            child.noted_requests = requests;
+        }
+    }
+
+    /// A child keeps an interval of ACKs, as it says: it is judged by the timeout in force if that will do.
+    pub(crate) fn note_interval(&mut self, id: ChildId, kept: Interval) {
+        let asked = Interval(self.attributes.ack_interval());
+        let timeout = self.attributes.timeout;
+        if let Some(child) = self.pool.get_mut(id)
+            && kept.satisfies(asked)
+        {
+            child.known_timeout = Some(timeout);
         }
     }
 
@@ -162,7 +189,10 @@ impl Monitor {
         match death.cause {
             Cause::FailedStart => self.start_failed(&child, &death),
             _ if child.failing.is_some() => self.start_failed(&child, &death),
-            _ => self.backoff_if_held(&child),
+            Cause::Failed | Cause::Killed if child.fails_at_its_first(status, self.now) => {
+                self.first_failed(&child, &death);
+            }
+            _ => self.backoff_if_held(&child, death.cause),
         }
         if self.is_to_be_replaced(&child, death.cause) {
             self.owed += 1;
@@ -186,6 +216,21 @@ impl Monitor {
         !orderly && !since_closed && !self.shutdown
     }
 
+    /// A child has failed with its first connection in hand, if it was one: a server that says BUSY and fails
+    /// at once would be replaced as fast as the machine can.
+    fn first_failed(&mut self, child: &Child, death: &Death) {
+        if self.shutdown {
+            return;
+        }
+        let delay = self.backoff.first_failed(child.start_time, self.now);
+        if let Some(delay) = delay.filter(|delay| !delay.is_zero()) {
+            log::warn!(
+                "child {} failed at its first connection: {death}; next fork in {delay:?}",
+                child.pid
+            );
+        }
+    }
+
     fn start_failed(&mut self, child: &Child, death: &Death) {
         // Ctrl-C reaches the children of a terminal's foreground group by itself.
         if self.shutdown {
@@ -204,9 +249,11 @@ impl Monitor {
         );
     }
 
-    fn backoff_if_held(&mut self, child: &Child) {
-        if self.now.since(child.start_time) >= START_HOLDS_AFTER {
-            self.backoff.start_held(child.start_time);
+    /// One that lives for long, or leaves in order with a connection behind it, shows that nothing is wrong.
+    fn backoff_if_held(&mut self, child: &Child, cause: Cause) {
+        let served = cause == Cause::Finished && child.has_served();
+        if served || self.now.since(child.start_time) >= START_HOLDS_AFTER {
+            self.backoff.proved(child.start_time);
         }
     }
 }

@@ -54,6 +54,13 @@ impl Monitor {
             );
         }
         self.observe_surplus();
+        let timeout = self.attributes.timeout;
+        if self
+            .checked_timeout
+            .is_some_and(|checked| checked != timeout)
+        {
+            self.arm_timeout_check();
+        }
     }
 
     /// The registry, to be filled and installed again. What was registered before stays, and so
@@ -95,6 +102,7 @@ impl Monitor {
     /// Sets the timer of the timeout check. There is one, however often a check is asked for, and
     /// none in a shutdown, which has removed all alarms.
     pub(crate) fn arm_timeout_check(&mut self) {
+        self.checked_timeout = Some(self.attributes.timeout);
         self.arm_timeout_check_in(self.attributes.check_interval());
     }
 

@@ -138,7 +138,7 @@ impl Monitor {
             .map(|child| child.start_time)
             .max();
         if let Some(start_time) = held {
-            self.backoff.start_held(start_time);
+            self.backoff.proved(start_time);
         }
     }
 }

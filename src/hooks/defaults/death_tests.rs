@@ -124,7 +124,7 @@ fn a_death_that_was_asked_for_is_not_replaced_while_enough_are_free() {
 /// A child that a hook kills closes its outputs a moment before it can be reaped, and those may be read
 /// first: it was asked for all the same, and has left no gap that somebody else should be counted for.
 #[test]
-fn what_a_hook_has_killed_was_asked_for_though_its_outputs_end_first() {
+fn o16_what_a_hook_has_killed_was_asked_for_though_its_outputs_end_first() {
     let (mut monitor, [dead, _]) = settled();
     monitor.kill(dead, Signal::Kill);
     monitor.output_ended(dead, Flags::STDOUT_OPEN);

@@ -48,7 +48,7 @@ fn each_reason_has_its_time() {
 
 /// It has the child's place, and the cause is that of the child's own end.
 #[test]
-fn field14_what_outlives_a_child_is_told_and_killed() {
+fn o14_what_outlives_a_child_is_told_and_killed() {
     let mut monitor = monitor();
     let id = child(&mut monitor, State::Free);
     go_to(&mut monitor, 1000);
@@ -64,7 +64,7 @@ fn field14_what_outlives_a_child_is_told_and_killed() {
 }
 
 #[test]
-fn field14_what_outlives_a_child_that_was_told_has_the_time_that_is_left() {
+fn o14_what_outlives_a_child_that_was_told_has_the_time_that_is_left() {
     let mut monitor = monitor();
     let id = told(&mut monitor, Reason::Shutdown);
     monitor.outlived(id);

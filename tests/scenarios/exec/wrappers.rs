@@ -12,18 +12,18 @@ use crate::support::{
 };
 
 pub const SCENARIOS: Scenarios = scenarios![
-    field14_interrupt_at_a_terminal_reaches_programs_through_the_parent,
-    field14_program_has_a_group_of_its_own_unless_told_otherwise,
-    field43_program_is_told_by_the_stop_signal_when_the_parent_dies,
-    field43_program_is_told_by_its_stop_signal,
-    field43_program_that_ignores_the_stop_signal_is_killed,
-    field43_stop_signal_is_neither_blocked_nor_ignored,
-    field14_what_is_deaf_in_a_wrapper_is_killed_at_the_end,
-    field14_what_is_deaf_and_outlives_its_wrapper_is_killed,
-    field14_what_outlives_its_wrapper_is_told,
-    field14_what_comes_to_the_parent_is_reaped,
-    field14_wrapper_leaves_nothing_behind,
-    field14_wrappers_program_finishes_what_it_has_in_hand,
+    o14_interrupt_at_a_terminal_reaches_programs_through_the_parent,
+    o14_program_has_a_group_of_its_own_unless_told_otherwise,
+    o43_program_is_told_by_the_stop_signal_when_the_parent_dies,
+    o43_program_is_told_by_its_stop_signal,
+    o43_program_that_ignores_the_stop_signal_is_killed,
+    o43_stop_signal_is_neither_blocked_nor_ignored,
+    o14_what_is_deaf_in_a_wrapper_is_killed_at_the_end,
+    o14_what_is_deaf_and_outlives_its_wrapper_is_killed,
+    o14_what_outlives_its_wrapper_is_told,
+    o14_what_comes_to_the_parent_is_reaped,
+    o14_wrapper_leaves_nothing_behind,
+    o14_wrappers_program_finishes_what_it_has_in_hand,
 ];
 
 // Help. Whoever outlives a wrapper comes to the scenario, as to a first process that reaps late:
@@ -77,7 +77,7 @@ fn stop_leaves_nothing(server: &Server, inner: u32) -> super::Report {
 
 /// A program is the leader of a process group, and what tells it to stop is sent to the group: the program
 /// that a wrapper has started without an exec is told too, and the server waits for both.
-fn field14_wrapper_leaves_nothing_behind(world: &mut World) {
+fn o14_wrapper_leaves_nothing_behind(world: &mut World) {
     let server = spawn(world, &[], &shell(WITH_PROGRAM));
     let inner = inner(&server, &[]);
     let report = stop_leaves_nothing(&server, inner);
@@ -86,7 +86,7 @@ fn field14_wrapper_leaves_nothing_behind(world: &mut World) {
 
 /// A wrapper that dies of the signal while its program finishes something: the program has the time that the
 /// child would have had.
-fn field14_wrappers_program_finishes_what_it_has_in_hand(world: &mut World) {
+fn o14_wrappers_program_finishes_what_it_has_in_hand(world: &mut World) {
     world.expect_orphans();
     let done = world.tempdir().join("done");
     let program = format!(
@@ -102,7 +102,7 @@ fn field14_wrappers_program_finishes_what_it_has_in_hand(world: &mut World) {
 
 /// SIGKILL goes to the group as well, `shutdown_timeout` after the stop, even if the wrapper has ended long
 /// before.
-fn field14_what_is_deaf_in_a_wrapper_is_killed_at_the_end(world: &mut World) {
+fn o14_what_is_deaf_in_a_wrapper_is_killed_at_the_end(world: &mut World) {
     world.expect_orphans();
     let flags = ["--shutdown-timeout", "300"];
     let server = spawn(world, &flags, &shell(WITH_DEAF_PROGRAM));
@@ -112,7 +112,7 @@ fn field14_what_is_deaf_in_a_wrapper_is_killed_at_the_end(world: &mut World) {
 }
 
 /// A wrapper that dies unasked leaves its program, which is told to stop, and another pair begins.
-fn field14_what_outlives_its_wrapper_is_told(world: &mut World) {
+fn o14_what_outlives_its_wrapper_is_told(world: &mut World) {
     world.expect_orphans();
     let server = spawn(world, &[], &shell(WITH_PROGRAM));
     let wrapper = server.expect_children(1)[0];
@@ -128,7 +128,7 @@ fn field14_what_outlives_its_wrapper_is_told(world: &mut World) {
 }
 
 /// A parent to which orphans come, as to the first process of a container, reaps those of the group.
-fn field14_what_comes_to_the_parent_is_reaped(world: &mut World) {
+fn o14_what_comes_to_the_parent_is_reaped(world: &mut World) {
     let server = spawn(world, &["--subreaper"], &shell(WITH_PROGRAM));
     let wrapper = server.expect_children(1)[0];
     let first = inner(&server, &[]);
@@ -142,7 +142,7 @@ fn field14_what_comes_to_the_parent_is_reaped(world: &mut World) {
 }
 
 /// Likewise, of one that does not listen: it is killed after `kill_timeout`.
-fn field14_what_is_deaf_and_outlives_its_wrapper_is_killed(world: &mut World) {
+fn o14_what_is_deaf_and_outlives_its_wrapper_is_killed(world: &mut World) {
     world.expect_orphans();
     let flags = ["--kill-timeout", "300", "--shutdown-timeout", "300"];
     let server = spawn(world, &flags, &shell(WITH_DEAF_PROGRAM));
@@ -154,7 +154,7 @@ fn field14_what_is_deaf_and_outlives_its_wrapper_is_killed(world: &mut World) {
     stop_leaves_nothing(&server, second);
 }
 
-fn field14_program_has_a_group_of_its_own_unless_told_otherwise(world: &mut World) {
+fn o14_program_has_a_group_of_its_own_unless_told_otherwise(world: &mut World) {
     let server = spawn(world, &["--start-servers", "2"], &show_command());
     expect_ready(&server);
     for child in server.expect_children(2) {
@@ -169,7 +169,7 @@ fn field14_program_has_a_group_of_its_own_unless_told_otherwise(world: &mut Worl
 }
 
 /// A terminal sends SIGINT to the foreground group, in which the programs are not: the parent tells them.
-fn field14_interrupt_at_a_terminal_reaches_programs_through_the_parent(world: &mut World) {
+fn o14_interrupt_at_a_terminal_reaches_programs_through_the_parent(world: &mut World) {
     let launch = world.program("exec").own_group().arg("--");
     let server = launch.args(&shell(WITH_PROGRAM)).spawn();
     let inner = inner(&server, &[]);
@@ -185,7 +185,7 @@ fn field14_interrupt_at_a_terminal_reaches_programs_through_the_parent(world: &m
 // Stop signals.
 
 /// `ExecServer::stop_signal` is sent in place of SIGINT.
-fn field43_program_is_told_by_its_stop_signal(world: &mut World) {
+fn o43_program_is_told_by_its_stop_signal(world: &mut World) {
     let server = spawn(world, &["--stop-signal", "TERM"], &shell(ENDS_AT_TERM));
     expect_ready(&server);
     let report = stop(&server);
@@ -193,7 +193,7 @@ fn field43_program_is_told_by_its_stop_signal(world: &mut World) {
     assert!(server.stdout().contains("told"));
 }
 
-fn field43_program_is_told_by_the_stop_signal_when_the_parent_dies(world: &mut World) {
+fn o43_program_is_told_by_the_stop_signal_when_the_parent_dies(world: &mut World) {
     let server = spawn(world, &["--stop-signal", "TERM"], &shell(ENDS_AT_TERM));
     expect_ready(&server);
     let child = server.expect_children(1)[0];
@@ -202,7 +202,7 @@ fn field43_program_is_told_by_the_stop_signal_when_the_parent_dies(world: &mut W
 }
 
 /// The parent of this has SIGUSR1 blocked.
-fn field43_stop_signal_is_neither_blocked_nor_ignored(world: &mut World) {
+fn o43_stop_signal_is_neither_blocked_nor_ignored(world: &mut World) {
     let flags = ["--block", "--stop-signal", "USR1"];
     let server = spawn(world, &flags, &["sleep", "1000"]);
     let child = server.expect_children(1)[0];
@@ -215,7 +215,7 @@ fn field43_stop_signal_is_neither_blocked_nor_ignored(world: &mut World) {
 
 /// What ignores both SIGINT and SIGTERM gets SIGKILL when its time is over: here `kill_timeout`, for one
 /// that has fallen silent.
-fn field43_program_that_ignores_the_stop_signal_is_killed(world: &mut World) {
+fn o43_program_that_ignores_the_stop_signal_is_killed(world: &mut World) {
     world.expect_orphans();
     let deaf = "trap '' INT TERM; echo ready; while :; do sleep 0.05; done";
     for flags in [&[][..], &["--stop-signal", "TERM"]] {

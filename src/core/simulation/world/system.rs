@@ -3,6 +3,7 @@
 use super::{Happening, Simulated, World, us};
 use crate::core::{
     child::{ChildId, Signal},
+    comm::Interval,
     error::{Error, Operation},
     queue::PrintTo,
     signal_policy::{Arrived, TABLE},
@@ -309,6 +310,16 @@ impl System for Simulated {
             *place = entry;
             true
         })
+    }
+
+    fn requests(&self, _: usize) -> u64 {
+        0
+    }
+
+    fn ask_interval(&mut self, _: Interval) {}
+
+    fn kept_interval(&self, _: usize) -> Option<Interval> {
+        None
     }
 
     fn print(&mut self, _: PrintTo, _: &[u8]) {}
