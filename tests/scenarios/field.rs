@@ -28,23 +28,23 @@ use crate::support::{
 pub const PROGRAMS: Programs = programs![field, restarter, two_kinds];
 
 pub const SCENARIOS: Scenarios = scenarios![
-    a16_children_that_are_killed_from_outside_a_hook_were_asked_to,
-    a19_a_shorter_timeout_reaches_children_that_run,
-    a19_a_longer_timeout_reaches_children_that_run,
-    a19_a_timeout_can_be_switched_on_and_off,
-    a21_children_that_a_hook_has_reaped_are_replaced,
-    a21_children_that_nobody_can_reap_are_replaced,
-    a26_dying_children_with_full_pipes_cost_little,
-    a30_a_child_that_is_blocked_in_a_print_does_not_hold_up_a_stop,
-    a30_nor_does_it_hold_up_a_drop,
-    a31_nothing_is_forked_after_a_stop,
-    a31_a_descriptor_that_is_watched_before_a_fork_is_closed_in_the_child,
-    a31_another_server_is_of_no_use_in_a_child,
-    a32_children_that_fail_at_their_first_connection_are_slowed_down,
-    a32_nothing_is_left_of_servers_that_were_dropped,
-    a33_without_coalescing_a_forged_board_moves_nothing,
-    a41_children_know_how_full_the_pool_is,
-    a41_the_parent_knows_how_many_connections_each_child_has_taken,
+    children_that_are_killed_from_outside_a_hook_were_asked_to,
+    a_shorter_timeout_reaches_children_that_run,
+    a_longer_timeout_reaches_children_that_run,
+    a_timeout_can_be_switched_on_and_off,
+    children_that_a_hook_has_reaped_are_replaced,
+    children_that_nobody_can_reap_are_replaced,
+    dying_children_with_full_pipes_cost_little,
+    a_child_that_is_blocked_in_a_print_does_not_hold_up_a_stop,
+    a_child_that_is_blocked_in_a_print_does_not_hold_up_a_drop,
+    nothing_is_forked_after_a_stop,
+    a_descriptor_that_is_watched_before_a_fork_is_closed_in_the_child,
+    another_server_is_of_no_use_in_a_child,
+    children_that_fail_at_their_first_connection_are_slowed_down,
+    nothing_is_left_of_servers_that_were_dropped,
+    without_coalescing_a_forged_board_moves_nothing,
+    children_know_how_full_the_pool_is,
+    the_parent_knows_how_many_connections_each_child_has_taken,
 ];
 
 // The programs.
@@ -431,7 +431,7 @@ fn served(server: &Server) -> (Client, u32) {
 /// Signals that the program sends between two turns count as asked for, as those of a hook do.
 ///
 /// Without `Flags::ASKED`: no death is `Asked`.
-fn a16_children_that_are_killed_from_outside_a_hook_were_asked_to(world: &mut World) {
+fn children_that_are_killed_from_outside_a_hook_were_asked_to(world: &mut World) {
     let server = world.spawn("field", &["--start", "30", "--drive", "kill"]);
     let text = server.expect_stdout("the report", |text| text.contains(" 90 Asked"));
     assert_eq!(text.matches(" Asked after").count(), 90, "{text}");
@@ -442,7 +442,7 @@ fn a16_children_that_are_killed_from_outside_a_hook_were_asked_to(world: &mut Wo
 /// hangs is found after the new one.
 ///
 /// Without `Comm::follow` and `Child::known_timeout`: the idle children are ended, again and again.
-fn a19_a_shorter_timeout_reaches_children_that_run(world: &mut World) {
+fn a_shorter_timeout_reaches_children_that_run(world: &mut World) {
     let (server, mut stdin) = commanded(world, &["--timeout", "2000", "--kill-timeout", "500"]);
     let (mut client, pid) = served(&server);
     let mut children = server.expect_children(2);
@@ -460,7 +460,7 @@ fn a19_a_shorter_timeout_reaches_children_that_run(world: &mut World) {
 }
 
 /// A handler may take longer from the moment on at which the timeout is raised.
-fn a19_a_longer_timeout_reaches_children_that_run(world: &mut World) {
+fn a_longer_timeout_reaches_children_that_run(world: &mut World) {
     let (server, mut stdin) = commanded(world, &["--timeout", "500"]);
     let (mut client, pid) = served(&server);
     command(&server, &mut stdin, "t4000");
@@ -474,7 +474,7 @@ fn a19_a_longer_timeout_reaches_children_that_run(world: &mut World) {
 
 /// From zero, idle children that cannot know of it are not judged, and who hangs with a connection is ended.
 /// To zero, nobody is.
-fn a19_a_timeout_can_be_switched_on_and_off(world: &mut World) {
+fn a_timeout_can_be_switched_on_and_off(world: &mut World) {
     let (server, mut stdin) = commanded(world, &["--kill-timeout", "500"]);
     server.address();
     server.expect_children(2);
@@ -502,7 +502,7 @@ fn a19_a_timeout_can_be_switched_on_and_off(world: &mut World) {
 /// Found at the next look, replaced, told once, wherever in the tables they stand.
 ///
 /// Without the look at everybody (`look_at`): they stay in the tables until the shutdown.
-fn a21_children_that_a_hook_has_reaped_are_replaced(world: &mut World) {
+fn children_that_a_hook_has_reaped_are_replaced(world: &mut World) {
     let (server, mut stdin) = forty(world);
     command(&server, &mut stdin, "s");
     let text = server.stdout();
@@ -514,7 +514,8 @@ fn a21_children_that_a_hook_has_reaped_are_replaced(world: &mut World) {
     expect_replaced(&server, &stolen);
 }
 
-fn a21_children_that_nobody_can_reap_are_replaced(world: &mut World) {
+/// With SIGCHLD ignored the kernel keeps no status and tells of no death.
+fn children_that_nobody_can_reap_are_replaced(world: &mut World) {
     let (server, mut stdin) = forty(world);
     command(&server, &mut stdin, "i");
     let victims: Vec<u32> = server.children().into_iter().step_by(10).collect();
@@ -555,7 +556,7 @@ fn expect_replaced(server: &Server, victims: &[u32]) {
 ///
 /// With all that stands in the pipes of 200 dead read in the turn of their death, a task a line: 1.8 GB, and 22 s.
 /// Without `Reading::delivered` a single turn of 14 s.
-fn a26_dying_children_with_full_pipes_cost_little(world: &mut World) {
+fn dying_children_with_full_pipes_cost_little(world: &mut World) {
     let go = world.tempdir().join("go");
     let server = world.spawn(
         "field",
@@ -588,12 +589,13 @@ fn a26_dying_children_with_full_pipes_cost_little(world: &mut World) {
 }
 
 /// What children write while they are ended is read, and dropped.
-fn a30_a_child_that_is_blocked_in_a_print_does_not_hold_up_a_stop(world: &mut World) {
+fn a_child_that_is_blocked_in_a_print_does_not_hold_up_a_stop(world: &mut World) {
     let text = end_while_one_prints(world, "stop");
     assert!(text.contains("children 0\n"), "{text}");
 }
 
-fn a30_nor_does_it_hold_up_a_drop(world: &mut World) {
+/// The same when the server is dropped.
+fn a_child_that_is_blocked_in_a_print_does_not_hold_up_a_drop(world: &mut World) {
     end_while_one_prints(world, "drop");
 }
 
@@ -629,7 +631,7 @@ fn commanded_by(world: &mut World, way: &str) -> (Server, ChildStdin) {
 }
 
 /// Children that were forked after the end would be reaped by nobody.
-fn a31_nothing_is_forked_after_a_stop(world: &mut World) {
+fn nothing_is_forked_after_a_stop(world: &mut World) {
     let (server, mut stdin) = commanded_by(world, "stop");
     server.expect_stdout("the pause", |text| text.contains("pausing"));
     writeln!(stdin, "now").unwrap();
@@ -640,7 +642,7 @@ fn a31_nothing_is_forked_after_a_stop(world: &mut World) {
 /// The duplicate is the parent's from the call on, and so is one that was handed over.
 ///
 /// With a duplicate that becomes ours only when it is watched, after the fork: the child has two sockets of the pair.
-fn a31_a_descriptor_that_is_watched_before_a_fork_is_closed_in_the_child(world: &mut World) {
+fn a_descriptor_that_is_watched_before_a_fork_is_closed_in_the_child(world: &mut World) {
     let server = world.spawn("field", &["--watch", "--start", "1"]);
     let (client, pid) = served(&server);
     let sockets = |pid| {
@@ -655,7 +657,7 @@ fn a31_a_descriptor_that_is_watched_before_a_fork_is_closed_in_the_child(world: 
 }
 
 /// Its descriptors were closed by number, and are those of strangers by now.
-fn a31_another_server_is_of_no_use_in_a_child(world: &mut World) {
+fn another_server_is_of_no_use_in_a_child(world: &mut World) {
     let server = world.spawn("two_kinds", &[]);
     let answer = connect(&server.address()).read_rest();
     assert!(
@@ -667,7 +669,7 @@ fn a31_another_server_is_of_no_use_in_a_child(world: &mut World) {
 }
 
 /// A BUSY is not enough of a proof: 7,856 forks in 3 s.
-fn a32_children_that_fail_at_their_first_connection_are_slowed_down(world: &mut World) {
+fn children_that_fail_at_their_first_connection_are_slowed_down(world: &mut World) {
     let server = world.spawn("field", &["--fail-busy", "--quiet"]);
     server.address();
     server.expect_stderr("a delay", |text| text.contains("next fork in 800ms"));
@@ -679,7 +681,7 @@ fn a32_children_that_fail_at_their_first_connection_are_slowed_down(world: &mut 
 }
 
 /// 10,000 starts of 170 bytes each would be 1,660 kB.
-fn a32_nothing_is_left_of_servers_that_were_dropped(world: &mut World) {
+fn nothing_is_left_of_servers_that_were_dropped(world: &mut World) {
     let server = world.spawn("restarter", &[]);
     let text = server.expect_stdout("the measure", |text| text.contains("grown by "));
     let grown = text
@@ -691,7 +693,7 @@ fn a32_nothing_is_left_of_servers_that_were_dropped(world: &mut World) {
 }
 
 /// The parent does not look at the board then: what the children print is all that counts.
-fn a33_without_coalescing_a_forged_board_moves_nothing(world: &mut World) {
+fn without_coalescing_a_forged_board_moves_nothing(world: &mut World) {
     let arguments = ["--every-word", "--start", "4"];
     let (server, mut stdin) = commanded(world, &arguments);
     let (mut client, pid) = served(&server);
@@ -724,7 +726,7 @@ fn a33_without_coalescing_a_forged_board_moves_nothing(world: &mut World) {
 }
 
 /// The count is right again as soon as the parent has reaped a child that was killed with a client in hand.
-fn a41_children_know_how_full_the_pool_is(world: &mut World) {
+fn children_know_how_full_the_pool_is(world: &mut World) {
     for arguments in [&["--start", "4"][..], &["--start", "4", "--every-word"]] {
         let server = world.spawn("field", arguments);
         let held: Vec<_> = (0..3).map(|_| served(&server)).collect();
@@ -744,7 +746,7 @@ fn a41_children_know_how_full_the_pool_is(world: &mut World) {
 }
 
 /// From the first to the last, however the child ends; and it knows whether one was in hand.
-fn a41_the_parent_knows_how_many_connections_each_child_has_taken(world: &mut World) {
+fn the_parent_knows_how_many_connections_each_child_has_taken(world: &mut World) {
     let server = world.spawn("field", &["--start", "1"]);
     let (keeper, _) = served(&server);
     let (client, pid) = served(&server);
