@@ -10,12 +10,12 @@ mod common;
 mod http;
 
 use common::{Flags, Result, Usage};
-use http::{Answer, Requests, linger};
+use http::{Answer, Requests, is_asked, linger};
 use nix::libc;
 use prefork_server::{TcpServer, servers::TcpConn};
 use std::{io, time::Duration};
 
-/// How long a client may be silent.
+/// How long a client may be silent, and how long it may then take for its request.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// For how long a child may be stuck, unless a flag says otherwise.
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -69,7 +69,9 @@ mod library {
 
 /// Answers one request.
 fn serve(leaked: &mut usize, conn: TcpConn) -> io::Result<()> {
-    conn.set_read_timeout(Some(PATIENCE));
+    if !is_asked(&conn, false, PATIENCE)? {
+        return Ok(());
+    }
     let mut requests = Requests::new(&conn);
     if let Some(request) = requests.next_request()? {
         let answer = answer(leaked, &request.path);

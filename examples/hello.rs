@@ -9,26 +9,29 @@ mod common;
 mod http;
 
 use common::{Flags, Result, Usage};
-use http::{Answer, Request, Requests, linger};
+use http::{Answer, Request, Requests, is_asked, linger};
 use prefork_server::{TcpServer, servers::TcpConn};
 use std::{io, time::Duration};
 
-/// How long a client may take for the next request on a connection that is kept open.
+/// How long a client may be idle between two requests, and how long each may take with its answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Answers requests until the client has no more, or this child was told to stop.
 fn serve(answered: &mut u64, conn: TcpConn) -> io::Result<()> {
-    conn.set_read_timeout(Some(PATIENCE));
     let mut requests = Requests::new(&conn);
-    while let Some(request) = requests.next_request()? {
+    while is_asked(&conn, requests.has_unread(), PATIENCE)? {
+        let Some(request) = requests.next_request()? else {
+            linger(&conn);
+            break;
+        };
         *answered += 1;
         let keep = !conn.shutdown_requested();
         requests.answer(&request, &answer(&request, *answered), keep)?;
         if !(keep && request.keep_alive) {
+            linger(&conn);
             break;
         }
     }
-    linger(&conn);
     Ok(())
 }
 

@@ -98,6 +98,8 @@
 //! [`handler_child`](PreForkHooks::handler_child) of a server object that did not start or lost its
 //! socket. [`handler_state`](PreForkHooks::handler_state) is called for states of one's own.
 //!
+//! Hooks decide; [`Observer`]s look on, and are told each [`Event`] of this in the parent.
+//!
 //! # The wire
 //!
 //! A child speaks to the parent in three words, each a byte on a line of its own on its stdout, between
@@ -133,6 +135,7 @@ mod hooks;
 #[doc(hidden)]
 pub mod internals;
 mod listeners;
+mod observe;
 mod run;
 pub mod servers;
 mod sys;
@@ -143,6 +146,7 @@ pub use self::core::{
     comm::Acker,
     config::{Attribute, CommChannel, Config, TakesEffect, ThreadCheck},
     error::{Error, Operation},
+    event::Event,
     monitor::Monitor,
     report::Report,
     states::{DOCUMENTED_STATES, States, WatchId},
@@ -150,6 +154,7 @@ pub use self::core::{
     wire::{COMM_ACK, COMM_BUSY, COMM_NOT_BUSY, CommWords, Line, Output, Word},
 };
 pub use hooks::{ChildServer, DefaultHooks, PreForkHooks, Start, comm::Comm, defaults};
+pub use observe::Observer;
 pub use run::{AnyPreFork, Builder, PreFork, Turn};
 pub use servers::{ExecServer, TcpServer, UnixServer};
 pub use sys::{

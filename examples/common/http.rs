@@ -11,7 +11,6 @@ use httparse::Status::{Complete, Partial};
 use prefork_server::servers::TcpConn;
 use std::{
     io::{self, Read, Write},
-    net::Shutdown,
     time::Duration,
 };
 
@@ -21,6 +20,8 @@ const LONGEST_HEAD: usize = 8 * 1024;
 const LONGEST_BODY: u64 = 1024 * 1024;
 /// How many fields a head may have.
 const MOST_FIELDS: usize = 64;
+/// For how long a client is waited for when its last answer has been sent, and how much it may send.
+const LINGER: (Duration, u64) = (Duration::from_secs(2), 16 * 1024 * 1024);
 
 /// The code and the phrase of a status line.
 pub type Status = &'static str;
@@ -85,6 +86,11 @@ impl<C: Read + Write> Requests<C> {
     /// What the requests come from.
     pub const fn conn(&self) -> &C {
         &self.conn
+    }
+
+    /// Whether something of the next request has been read.
+    pub const fn has_unread(&self) -> bool {
+        !self.unread.is_empty()
     }
 
     /// The next request, with its body out of the way. `None` when the client has no more, or has
@@ -175,18 +181,23 @@ impl<C: Read + Write> Requests<C> {
     }
 }
 
+/// Waits for the next request, unless something of it has been `read`, and gives it its time: `patience` for
+/// each of the two. False when there is none, because the client is idle or the child is to leave.
+///
+/// A bound for each read would not do: a client that sends one byte a second would hold its child for ever.
+pub fn is_asked(conn: &TcpConn, read: bool, patience: Duration) -> io::Result<bool> {
+    conn.set_deadline(None);
+    let asked = read || conn.wait_for_request(Some(patience))?;
+    conn.set_deadline(Some(patience));
+    Ok(asked)
+}
+
 /// Lets the client read the answer before the connection is closed: a close with bytes unread
 /// resets it, and the answer is lost.
-pub fn linger(mut conn: &TcpConn) {
-    // Errors are the client's, which may be gone.
-    let _ = conn.shutdown(Shutdown::Write);
-    conn.set_read_timeout(Some(Duration::from_millis(200)));
-    let mut sink = [0; 4096];
-    for _ in 0..16 {
-        if !matches!(conn.read(&mut sink), Ok(count) if count > 0) {
-            break;
-        }
-    }
+pub fn linger(conn: &TcpConn) {
+    let (longest, most) = LINGER;
+    conn.set_deadline(None);
+    conn.linger(longest, most);
 }
 
 /// The request at the beginning of `bytes` and the length of its head; `None` if more is to come.

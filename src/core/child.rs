@@ -105,8 +105,10 @@ bitflags! {
         const WAITED = 1 << 9;
         /// A hook has sent it a signal that ends it.
         const ASKED = 1 << 10;
+        /// It has ended unasked, and what it has started in its process group lives on.
+        const OUTLIVED = 1 << 11;
         /// It has said NOT_BUSY after a BUSY: it can serve.
-        const FINISHED_ONE = 1 << 11;
+        const FINISHED_ONE = 1 << 12;
     }
 }
 
@@ -354,6 +356,8 @@ impl Child {
             Some(Reason::Asked) => Some(Cause::Asked),
             // One that a hook has ended closes its outputs a moment before it can be reaped.
             Some(Reason::Closed) | None if self.flags.contains(Flags::ASKED) => Some(Cause::Asked),
+            // What was told to stop is not the child.
+            Some(Reason::Closed) if self.flags.contains(Flags::OUTLIVED) => None,
             // Of one that somebody else has reaped nothing is known.
             Some(Reason::Closed) => (self.was_told() && status.is_some()).then_some(Cause::Closed),
             None => None,
@@ -524,20 +528,32 @@ fn signal_name(number: i32) -> Option<&'static str> {
     })
 }
 
-/// A signal that a hook can have sent to a child.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+/// A signal: one that a hook can have sent to a child, or that leads to a state in the parent.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 #[non_exhaustive]
 pub enum Signal {
     /// SIGABRT.
     Abort,
+    /// SIGALRM: ends a child that has outlived its parent for too long.
+    Alarm,
+    /// SIGTTIN.
+    BackgroundRead,
+    /// SIGTTOU.
+    BackgroundWrite,
+    /// SIGCHLD.
+    Child,
     /// SIGCONT.
     Continue,
+    /// SIGXFSZ: a file has reached the limit of its size.
+    FileSize,
     /// SIGHUP.
     Hangup,
     /// SIGINT: finish the connection in hand and leave.
     Interrupt,
     /// SIGKILL.
     Kill,
+    /// SIGPIPE.
+    Pipe,
     /// SIGQUIT.
     Quit,
     /// SIGSTOP.
@@ -548,6 +564,8 @@ pub enum Signal {
     User1,
     /// SIGUSR2.
     User2,
+    /// SIGWINCH.
+    Window,
 }
 
 impl Signal {

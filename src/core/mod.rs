@@ -10,11 +10,13 @@ pub(crate) mod config;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod cut;
 pub(crate) mod error;
+pub(crate) mod event;
 pub(crate) mod inbox;
 pub(crate) mod monitor;
 pub(crate) mod pool;
 pub(crate) mod queue;
 pub(crate) mod report;
+pub(crate) mod say;
 pub(crate) mod signal_policy;
 #[cfg(test)]
 pub(crate) mod simulation;

@@ -3,8 +3,11 @@
 
 #[cfg(test)]
 mod attribute_tests;
+#[cfg(test)]
+mod event_tests;
 mod lifecycle;
 mod planning;
+mod signals;
 mod time;
 
 use crate::core::{
@@ -18,11 +21,13 @@ use crate::core::{
     config::{
         Attributes, CommChannel, Config, ThreadCheck, facts, read, read_type, with_attributes,
     },
+    event::{Event, Untold},
     inbox::Contact,
     pool::{self, Demand, Plan, Pool, Surplus},
     queue::{PrintTo, Queue, Task},
     report::Report,
-    states::{Event, Readiness, Resolved, States, WatchId},
+    say::say,
+    states::{Posted, Readiness, Resolved, States, WatchId},
     time::Time,
     wire::CommWords,
 };
@@ -46,6 +51,7 @@ pub struct Monitor {
     /// The hook that was called last, for the log when that took long.
     pub(crate) last_hook: &'static str,
     pub(crate) backoff: Backoff,
+    pub(crate) untold: Untold,
     /// The interval of ACKs that the start has derived from `timeout` and given to the server; `None` if the
     /// server had one of its own.
     pub(crate) derived_ack: Option<Interval>,
@@ -162,7 +168,7 @@ impl Monitor {
 
     /// Posts `shutdown`.
     pub fn shutdown(&mut self) {
-        self.post_event(Event::Shutdown);
+        self.post_known(Posted::Shutdown);
     }
 }
 
@@ -175,11 +181,14 @@ impl Monitor {
     /// warned about and otherwise ignored.
     pub fn post(&mut self, state: &str) {
         match self.states.resolve(state) {
-            Resolved::Event(event) => self.post_event(event),
+            Resolved::Posted(posted) => self.post_known(posted),
             Resolved::NeedsArguments => {
-                log::warn!("state {state} cannot be posted: the loop calls it with arguments");
+                say!(
+                    Warn,
+                    "state {state} cannot be posted: the loop calls it with arguments"
+                );
             }
-            Resolved::Unknown => log::warn!("state {state} was posted and is not registered"),
+            Resolved::Unknown => say!(Warn, "state {state} was posted and is not registered"),
         }
     }
 
@@ -268,6 +277,10 @@ impl Monitor {
         let earlier = child.retirement.is_some_and(|old| old.overrides(&told));
         if !earlier {
             child.retirement = Some(told);
+            // One that closed its outputs is told later, if it lives on.
+            if reason != Reason::Closed {
+                self.happened(Event::ToldToStop { child: id, reason });
+            }
         }
         self.pool.set_state(id, State::Retiring);
         self.observe_surplus();
@@ -337,6 +350,10 @@ impl Monitor {
         let moves = from.contains(&state);
         if moves {
             self.pool.set_state(id, to);
+            self.happened(match to {
+                State::Busy => Event::Busy { child: id },
+                _ => Event::Free { child: id },
+            });
             self.observe_surplus();
         } else {
             log::debug!("{id} is {state:?}, its word for {to:?} moves it nowhere");

@@ -3,7 +3,7 @@
 
 use crate::core::{
     child::{ChildId, Signal},
-    states::{Event, Watch, WatchId},
+    states::{Posted, Watch, WatchId},
 };
 use std::collections::VecDeque;
 
@@ -17,22 +17,30 @@ pub(crate) enum PrintTo {
 /// An effect, performed by the loop when the hook that asked for it has returned.
 #[derive(Debug)]
 pub(crate) enum Task {
-    Event(Event),
+    Posted(Posted),
     Fork,
-    Signal { child: ChildId, signal: Signal },
-    Print { to: PrintTo, bytes: Vec<u8> },
+    Signal {
+        child: ChildId,
+        signal: Signal,
+    },
+    Print {
+        to: PrintTo,
+        bytes: Vec<u8>,
+    },
+    /// A signal leads to a state from now on.
+    Lead(Signal),
     Watch(Watch),
     Unwatch(WatchId),
 }
 
 impl Task {
     fn is_forkoff(&self) -> bool {
-        matches!(self, Self::Event(Event::Forkoff))
+        matches!(self, Self::Posted(Posted::Forkoff))
     }
 
     /// Whether this leads to a fork: plans count it as one.
     fn is_fork(&self) -> bool {
-        matches!(self, Self::Fork | Self::Event(Event::ServerFork))
+        matches!(self, Self::Fork | Self::Posted(Posted::ServerFork))
     }
 }
 
@@ -67,6 +75,11 @@ impl Queue {
         self.tasks.len()
     }
 
+    /// Closes the duplicates of descriptors that are queued to be watched: a child has no use for them.
+    pub(crate) fn close_watches(&mut self) {
+        self.tasks.retain(|task| !matches!(task, Task::Watch(_)));
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.tasks.is_empty()
     }
@@ -77,11 +90,11 @@ impl Queue {
         self.forkoffs > 0
     }
 
-    /// Whether `event` waits in the queue already.
-    pub(crate) fn has(&self, event: &Event) -> bool {
+    /// Whether `posted` waits in the queue already.
+    pub(crate) fn has(&self, posted: &Posted) -> bool {
         self.tasks
             .iter()
-            .any(|task| matches!(task, Task::Event(queued) if queued == event))
+            .any(|task| matches!(task, Task::Posted(queued) if queued == posted))
     }
 }
 
@@ -92,10 +105,10 @@ mod tests {
     #[test]
     fn forks_and_forkoffs_are_counted_as_they_come_and_go() {
         let mut queue = Queue::default();
-        queue.push(Task::Event(Event::Forkoff));
+        queue.push(Task::Posted(Posted::Forkoff));
         queue.push(Task::Fork);
-        queue.push(Task::Event(Event::ServerFork));
-        queue.push(Task::Event(Event::Shutdown));
+        queue.push(Task::Posted(Posted::ServerFork));
+        queue.push(Task::Posted(Posted::Shutdown));
         assert_eq!((queue.forks(), queue.has_forkoff()), (2, true));
         assert!(queue.pop().is_some());
         assert_eq!((queue.forks(), queue.has_forkoff()), (2, false));

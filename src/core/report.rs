@@ -21,9 +21,9 @@ pub struct Report {
     /// Bytes of the children's output that the parent could not pass on, because its own stdout or
     /// stderr was full or closed.
     pub output_dropped: u64,
-    /// Hooks that panicked in the parent.
+    /// Hooks and observers that panicked in the parent.
     pub hook_panics: u64,
-    /// Calls of hooks in the parent that took 250 ms or more. Nothing else happens meanwhile.
+    /// Calls of hooks and observers in the parent that took 250 ms or more. Nothing else happens meanwhile.
     pub slow_hooks: u64,
     deaths: BTreeMap<Cause, u64>,
 }

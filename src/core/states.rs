@@ -1,6 +1,7 @@
 //! The states that can be posted: the documented ones and those that a subclass registers in
 //! `create_states`. Knows names; calls nothing.
 
+use crate::core::{child::Signal, signal_policy::Leads};
 use std::{any::Any, collections::BTreeSet};
 
 /// The documented states, in the order of the document.
@@ -20,7 +21,7 @@ pub const DOCUMENTED_STATES: [&str; 11] = [
 
 /// A state that was posted, by the loop itself or by a hook.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) enum Event {
+pub(crate) enum Posted {
     Forkoff,
     ServerFork,
     ServerTimeoutCheck,
@@ -32,7 +33,7 @@ pub(crate) enum Event {
 /// What a posted name leads to.
 #[derive(Debug, Eq, PartialEq)]
 pub(crate) enum Resolved {
-    Event(Event),
+    Posted(Posted),
     /// A documented state that cannot be posted: it is called with arguments by the loop itself.
     NeedsArguments,
     Unknown,
@@ -71,6 +72,7 @@ pub struct States {
     names: BTreeSet<String>,
     watches: Vec<Watch>,
     last_watch: u64,
+    leads: Leads,
 }
 
 impl States {
@@ -87,6 +89,23 @@ impl States {
     /// All registered names, in alphabetical order.
     pub fn names(&self) -> impl Iterator<Item = &str> + '_ {
         self.names.iter().map(String::as_str)
+    }
+
+    /// Registers `state` and posts it when `signal` comes to the parent, once for all that have come
+    /// since the last turn. It is POE's `sig`.
+    ///
+    /// What the framework does with the signal otherwise is not done: a SIGTERM that leads to a state
+    /// shuts nothing down. (A state can: `shutdown` is one.) Children have what the program had
+    /// before, and still leave at SIGINT and SIGTERM. The guide's table of signals names those that
+    /// can lead to a state; with another the start fails.
+    pub fn signal(&mut self, signal: Signal, state: &str) {
+        self.add(state);
+        self.leads.insert(signal, state.to_owned());
+    }
+
+    /// Which signals lead to states.
+    pub(crate) fn leads(&self) -> &Leads {
+        &self.leads
     }
 
     /// Registers `state`, to be posted whenever `descriptor` is ready for that.
@@ -113,13 +132,13 @@ impl States {
     }
 
     pub(crate) fn resolve(&self, state: &str) -> Resolved {
-        Resolved::Event(match state {
-            "forkoff" => Event::Forkoff,
-            "server_fork" => Event::ServerFork,
-            "server_timeout_check" => Event::ServerTimeoutCheck,
-            "shutdown" => Event::Shutdown,
+        Resolved::Posted(match state {
+            "forkoff" => Posted::Forkoff,
+            "server_fork" => Posted::ServerFork,
+            "server_timeout_check" => Posted::ServerTimeoutCheck,
+            "shutdown" => Posted::Shutdown,
             own if self.contains(own) && !DOCUMENTED_STATES.contains(&own) => {
-                Event::State(own.to_owned())
+                Posted::State(own.to_owned())
             }
             documented if DOCUMENTED_STATES.contains(&documented) => {
                 return Resolved::NeedsArguments;

@@ -90,6 +90,8 @@ pub(crate) enum Reaped {
     Not,
     /// It has ended; `None` if somebody else has collected its status.
     Ended(Option<WaitStatus>),
+    /// It has ended likewise, and what it has started lives on in its process group.
+    Outlived(Option<WaitStatus>),
 }
 
 /// The process of one child, and the parent's ends of its pipes.
@@ -100,9 +102,10 @@ pub(crate) trait Process: fmt::Debug {
     fn pending(&self, pipe: Pipe) -> io::Result<usize>;
     /// Closes one end, and watches it no more.
     fn close(&mut self, pipe: Pipe);
-    /// Sends a signal; nothing is sent to a process that is not known to be this child.
+    /// Sends a signal, to the whole process group if it leads one; nothing is sent to a process that is
+    /// not known to be this child, or of its group.
     fn signal(&self, signal: Signal) -> io::Result<()>;
-    /// Collects the status if it has ended.
+    /// Collects the status if it has ended. Of one that was outlived it is said again until nobody is left.
     fn reap(&self) -> io::Result<Reaped>;
 }
 
@@ -113,6 +116,10 @@ pub(crate) struct ForkTerms {
     pub(crate) id: ChildId,
     /// Whether its words have a pipe of their own.
     pub(crate) private: bool,
+    /// Whether it leads a process group.
+    pub(crate) group: bool,
+    /// What it is sent in place of SIGINT.
+    pub(crate) stop_signal: Signal,
 }
 
 /// In which process a fork has returned.
@@ -138,10 +145,13 @@ pub(crate) trait System {
     /// Whether this process is the one that is to run the loop, and not a copy of it. The first turn
     /// [takes possession](Self::take_possession): a program may become a daemon before that.
     fn is_owner(&self) -> bool;
-    fn take_possession(&mut self);
+    /// True the first time.
+    fn take_possession(&mut self) -> bool;
 
     /// Waits, and collects what is ready.
     fn wait(&mut self, wait: Wait, ready: &mut Vec<Ready>) -> Result<(), Error>;
+    /// Has a signal handled, which leads to a state of the subclass's.
+    fn lead(&mut self, signal: Signal) -> Result<(), Error>;
     /// Which signals have come; `woken` if something was ready that says so.
     fn signals(&mut self, woken: bool) -> Arrived;
 

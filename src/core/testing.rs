@@ -5,7 +5,7 @@ use crate::core::{
     child::{Child, ChildId, Reason, Signal, State, WaitStatus},
     monitor::Monitor,
     queue::{PrintTo, Task},
-    states::{DOCUMENTED_STATES, Event, States},
+    states::{DOCUMENTED_STATES, Posted, States},
     time::Time,
 };
 use std::{cell::RefCell, sync::Once, time::Duration};
@@ -85,6 +85,7 @@ pub(crate) enum Asked {
     Signal(ChildId, Signal),
     Stdout(String),
     Stderr(String),
+    Lead(Signal),
     Watch(String),
     Unwatch,
 }
@@ -93,11 +94,11 @@ pub(crate) enum Asked {
 pub(crate) fn asked(monitor: &mut Monitor) -> Vec<Asked> {
     std::iter::from_fn(|| monitor.queue.pop())
         .map(|task| match task {
-            Task::Event(Event::Forkoff) => Asked::Forkoff,
-            Task::Event(Event::ServerFork) => Asked::ServerFork,
-            Task::Event(Event::ServerTimeoutCheck) => Asked::TimeoutCheck,
-            Task::Event(Event::Shutdown) => Asked::Shutdown,
-            Task::Event(Event::State(state)) => Asked::State(state),
+            Task::Posted(Posted::Forkoff) => Asked::Forkoff,
+            Task::Posted(Posted::ServerFork) => Asked::ServerFork,
+            Task::Posted(Posted::ServerTimeoutCheck) => Asked::TimeoutCheck,
+            Task::Posted(Posted::Shutdown) => Asked::Shutdown,
+            Task::Posted(Posted::State(state)) => Asked::State(state),
             Task::Fork => Asked::Fork,
             Task::Signal { child, signal } => Asked::Signal(child, signal),
             Task::Print { to, bytes } => {
@@ -107,6 +108,7 @@ pub(crate) fn asked(monitor: &mut Monitor) -> Vec<Asked> {
                     PrintTo::Stderr => Asked::Stderr(text),
                 }
             }
+            Task::Lead(signal) => Asked::Lead(signal),
             Task::Watch(watch) => Asked::Watch(watch.state),
             Task::Unwatch(_) => Asked::Unwatch,
         })

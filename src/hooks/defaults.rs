@@ -22,7 +22,8 @@ use crate::{
         error::Operation,
         monitor::Monitor,
         pool::Plan,
-        states::{DOCUMENTED_STATES, Event, States},
+        say::say,
+        states::{DOCUMENTED_STATES, Posted, States},
         wire::{Line, Output, Word},
     },
     hooks::{
@@ -40,14 +41,14 @@ pub fn server_ack<H: PreForkHooks + ?Sized>(_: &mut H, monitor: &mut Monitor, ch
 /// Moves the child to the busy ones, and posts `forkoff` if it moved.
 pub fn server_busy<H: PreForkHooks + ?Sized>(_: &mut H, monitor: &mut Monitor, child: ChildId) {
     if monitor.set_busy(child) {
-        monitor.post_event(Event::Forkoff);
+        monitor.post_known(Posted::Forkoff);
     }
 }
 
 /// Moves the child to the free ones, and posts `forkoff` if it moved.
 pub fn server_not_busy<H: PreForkHooks + ?Sized>(_: &mut H, monitor: &mut Monitor, child: ChildId) {
     if monitor.set_not_busy(child) {
-        monitor.post_event(Event::Forkoff);
+        monitor.post_known(Posted::Forkoff);
     }
 }
 
@@ -160,7 +161,7 @@ pub fn handler_start<H: PreForkHooks + ?Sized>(
     }
     monitor.attributes.derive_check();
     server.start()?;
-    monitor.post_event(Event::Forkoff);
+    monitor.post_known(Posted::Forkoff);
     monitor.arm_timeout_check();
     Ok(())
 }
@@ -178,7 +179,7 @@ pub fn handler_child<H: PreForkHooks + ?Sized>(
         // `start` returns the error; the program tells of it.
         log::debug!("the server has not started: {error}");
     } else {
-        log::error!("the server has ended: {error}");
+        say!(Error, "the server has ended: {error}");
     }
     monitor.shutdown();
 }
@@ -209,7 +210,7 @@ pub fn handler_run_error<H: PreForkHooks + ?Sized>(
     // The number has been said, and std says it again.
     let again = format!(" (os error {number})");
     let text = text.strip_suffix(&again).unwrap_or(&text);
-    log::warn!("{pid} got {operation} error {number} ({text})");
+    say!(Warn, "{pid} got {operation} error {number} ({text})");
     if monitor.shutdown_on_error() {
         monitor.shutdown();
     }
@@ -236,7 +237,7 @@ pub fn handler_server_closed<H: PreForkHooks + ?Sized>(
     _child: ChildId,
 ) {
     if !monitor.is_shutdown() {
-        monitor.post_event(Event::Forkoff);
+        monitor.post_known(Posted::Forkoff);
     }
 }
 
@@ -307,7 +308,7 @@ pub fn handler_server_timeout_check<H: PreForkHooks + ?Sized>(
         });
     }
     if !(free.is_empty() && busy.is_empty()) {
-        monitor.post_event(Event::Forkoff);
+        monitor.post_known(Posted::Forkoff);
     }
 }
 
@@ -315,7 +316,7 @@ pub fn handler_server_timeout_check<H: PreForkHooks + ?Sized>(
 /// `server_fork` for each child that is missing.
 pub fn handler_forkoff<H: PreForkHooks + ?Sized>(_: &mut H, monitor: &mut Monitor) {
     match monitor.take_plan() {
-        Plan::Fork(forks) => (0..forks).for_each(|_| monitor.post_event(Event::ServerFork)),
+        Plan::Fork(forks) => (0..forks).for_each(|_| monitor.post_known(Posted::ServerFork)),
         Plan::Retire(surplus) => {
             for child in monitor.pool.oldest_free(surplus) {
                 monitor.stop(child, Reason::Culled);
@@ -366,7 +367,7 @@ pub fn fork_failed<H: PreForkHooks + ?Sized>(
     error: &io::Error,
     retry_in: Duration,
 ) {
-    log::warn!("fork failed: {error}; next attempt in {retry_in:?}");
+    say!(Warn, "fork failed: {error}; next attempt in {retry_in:?}");
 }
 
 #[cfg(test)]

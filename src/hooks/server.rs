@@ -2,7 +2,7 @@
 //! only, no system call.
 
 use crate::{
-    core::{comm::Interval, config::CommChannel, monitor::Monitor},
+    core::{child::Signal, comm::Interval, config::CommChannel, monitor::Monitor},
     hooks::comm::Comm,
     listeners::ListenerStatus,
 };
@@ -127,6 +127,26 @@ pub trait ChildServer {
         self.inner().is_some_and(|inner| inner.execs())
     }
 
+    /// Whether each child leads a process group of its own. What the child is sent then reaches all that it
+    /// has started in it too, and if that outlives the child, it is told to stop, killed after
+    /// [`kill_timeout`](crate::Monitor::kill_timeout), and counted as the child until it has ended. What a
+    /// terminal sends to the foreground, as Ctrl-C does, reaches the parent alone, which tells the children.
+    /// Asked in the parent at each fork.
+    ///
+    /// Default: that of the inner server; without one it does not.
+    fn own_group(&mut self) -> bool {
+        self.inner().is_some_and(|inner| inner.own_group())
+    }
+
+    /// The signal that tells a child to stop, which is sent wherever SIGINT would be. For programs that are
+    /// exec'd: what the framework runs in a child knows SIGINT and SIGTERM. Asked in the parent at each fork.
+    ///
+    /// Default: that of the inner server; without one SIGINT.
+    fn stop_signal(&mut self) -> Signal {
+        self.inner()
+            .map_or(Signal::Interrupt, |inner| inner.stop_signal())
+    }
+
     /// The sockets that are listened on, with the number of connections that wait at each. In the
     /// parent, while the server is started; may be asked at any time.
     ///
@@ -175,6 +195,12 @@ macro_rules! forward_child_server {
             }
             fn execs(&mut self) -> bool {
                 (**self).execs()
+            }
+            fn own_group(&mut self) -> bool {
+                (**self).own_group()
+            }
+            fn stop_signal(&mut self) -> Signal {
+                (**self).stop_signal()
             }
             fn listeners(&mut self) -> Vec<ListenerStatus> {
                 (**self).listeners()
@@ -317,6 +343,12 @@ mod tests {
         fn execs(&mut self) -> bool {
             true
         }
+        fn own_group(&mut self) -> bool {
+            true
+        }
+        fn stop_signal(&mut self) -> Signal {
+            Signal::Quit
+        }
         fn listeners(&mut self) -> Vec<ListenerStatus> {
             let name = "here".to_owned();
             vec![ListenerStatus { name, queued: None }]
@@ -344,6 +376,8 @@ mod tests {
         server.stop();
         assert_eq!(server.send_ack(), interval);
         assert!(server.execs());
+        assert!(server.own_group());
+        assert_eq!(server.stop_signal(), Signal::Quit);
         assert!(server.lost().is_some());
         assert_eq!(server.listeners().len(), 1);
     }
@@ -367,6 +401,8 @@ mod tests {
         assert!(std::panic::catch_unwind(set).is_err());
         assert_eq!(Wrapper(None).send_ack(), None);
         assert!(!Wrapper(None).execs());
+        assert!(!Wrapper(None).own_group());
+        assert_eq!(Wrapper(None).stop_signal(), Signal::Interrupt);
         assert!(Wrapper(None).lost().is_none());
         assert!(Wrapper(None).listeners().is_empty());
         Wrapper(None).stop();

@@ -1,7 +1,10 @@
 //! The file of a UNIX socket, and its removal: the only place where socket files are removed at the
 //! end. Touches no other file.
 
-use crate::sys::unix_socket::{self, FileId};
+use crate::sys::{
+    signals::stranger,
+    unix_socket::{self, FileId},
+};
 use std::path::{Path, PathBuf};
 
 /// A socket file that this process has made. It is removed when this is dropped: by the process that
@@ -27,7 +30,7 @@ impl SocketFile {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        if self.bound_by == std::process::id() {
+        if stranger::is_home_of(self.bound_by) {
             unix_socket::remove_socket_file(&self.path, self.file);
         }
     }

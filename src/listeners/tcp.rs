@@ -239,8 +239,10 @@ mod tests {
         (listener.accept().expect("accepted").0, client)
     }
 
+    /// TCP_NODELAY is on by default, unless `no_delay(false)` turns it off. It is set on the socket that is
+    /// listened on, and connections inherit it.
     #[test]
-    fn connections_inherit_that_nothing_is_delayed() {
+    fn o01_connections_inherit_that_nothing_is_delayed() {
         for no_delay in [true, false] {
             let mut tcp = Tcp {
                 no_delay,
@@ -251,9 +253,12 @@ mod tests {
         }
     }
 
+    /// They inherit keepalive as well, with its times and its count.
+    ///
+    /// What the kernel does not take is rounded to what it does.
     #[cfg(target_os = "linux")]
     #[test]
-    fn connections_inherit_keepalive() {
+    fn o01_connections_inherit_keepalive() {
         use nix::sys::socket::{getsockopt, sockopt};
         let keepalive = Keepalive::after(Duration::from_millis(90_500))
             .interval(Duration::from_millis(7))
@@ -290,8 +295,10 @@ mod tests {
         ));
     }
 
+    /// A name's addresses are tried in order until the system has one: only an address or a family that it
+    /// has not leads to the next.
     #[test]
-    fn a_names_next_address_is_tried_only_where_the_first_is_not_here() {
+    fn o05_a_names_next_address_is_tried_only_where_the_first_is_not_here() {
         let tcp = Tcp::local();
         let free = SocketAddr::from(([127, 0, 0, 1], 0));
         // An address of documentation, which nobody has.

@@ -1,18 +1,21 @@
 //! The description of a server before it starts, and the start.
 
-use super::{PreFork, turn::Loop};
+use super::{PreFork, parent::Parent, turn::Loop};
 use crate::{
     core::{
         config::{Attributes, CommChannel, Config, ThreadCheck, facts, with_attributes},
         error::{Error, Operation},
+        event::Event,
         monitor::Monitor,
         report::Report,
+        system::System,
         wire::CommWords,
     },
     hooks::{
         DefaultHooks, PreForkHooks,
         server::{ChildServer, check_channel},
     },
+    observe::{Observer, Observers, log},
     sys::{
         fd_registry::{self, PreForkId},
         limits::{self, Threads},
@@ -32,6 +35,7 @@ pub struct Builder<H, S> {
     hooks: H,
     server: S,
     config: Config,
+    observers: Observers,
 }
 
 macro_rules! attribute_setters {
@@ -61,6 +65,7 @@ impl<S: ChildServer> Builder<DefaultHooks, S> {
             hooks: DefaultHooks,
             server,
             config: Config::default(),
+            observers: Observers::default(),
         }
     }
 }
@@ -78,7 +83,15 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
             hooks,
             server: self.server,
             config: self.config,
+            observers: self.observers,
         }
+    }
+
+    /// Adds an observer, which is told everything that happens from [`start`](Self::start) on. There can be
+    /// any number of them.
+    pub fn observe(mut self, observer: impl Observer + 'static) -> Self {
+        self.observers.add(Box::new(observer));
+        self
     }
 
     /// Starts the server: runs the hook `handler_start`. The socket is open when this returns, and
@@ -86,6 +99,9 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
     ///
     /// Takes over SIGTERM and SIGINT (see `handle_signals`) until the server has shut down, and sets
     /// SIGCHLD to its default if it was ignored.
+    ///
+    /// From now on warnings and errors of the crate go to stderr, without blocking, for as long as the
+    /// program has no logger (of the crate `log`): it may set one at any time.
     ///
     /// # Errors
     ///
@@ -98,6 +114,7 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
     ///
     /// When the hook `handler_start` does.
     pub fn start(mut self) -> Result<PreFork<H, S>, Error> {
+        log::stand_in();
         let attributes = Attributes::from(self.config);
         if attributes.thread_check == ThreadCheck::Refuse {
             Threads::open().expect_one()?;
@@ -113,9 +130,9 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
         )?;
         let mut monitor = Monitor::with_attributes(attributes);
         monitor.pid = std::process::id();
-        let mut prefork = PreFork {
-            inner: Loop::new(self.hooks, self.server, monitor, system),
-        };
+        let mut inner = Loop::new(self.hooks, self.server, monitor, system);
+        inner.parent.set_observers(self.observers);
+        let mut prefork = PreFork { inner };
         prefork.start()?;
         Ok(prefork)
     }
@@ -135,6 +152,7 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
 impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
     fn start(&mut self) -> Result<(), Error> {
         let inner = &mut self.inner;
+        inner.parent.tell(&Event::Starting);
         let (hooks, server) = (&mut inner.hooks, &mut inner.server);
         let monitor = &mut inner.parent.monitor;
         let started = fd_registry::starting(inner.parent.system.id, || {
@@ -142,10 +160,21 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
                 hooks.handler_start(monitor, server)
             })
         });
-        started.map_err(|error| {
+        if let Err(error) = started {
             inner.call_child(&error);
             inner.stop();
-            Error::new(Operation::Start, "the server", error)
-        })
+            return Err(Error::new(Operation::Start, "the server", error));
+        }
+        self.lead_signals().inspect_err(|_| self.inner.stop())?;
+        self.inner.tell_start();
+        Ok(())
+    }
+
+    fn lead_signals(&mut self) -> Result<(), Error> {
+        let Parent {
+            monitor, system, ..
+        } = &mut self.inner.parent;
+        let mut signals = monitor.leads().keys();
+        signals.try_for_each(|signal| system.lead(*signal))
     }
 }

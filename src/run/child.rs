@@ -52,7 +52,7 @@ impl ChildSide for Unix {
         let stop = fork::become_child(&setup, mask)?;
         let death = self.death_read.take();
         let death = death.ok_or_else(|| io::Error::other("the death watch is gone"))?;
-        let link = ChildLink::new(self.clock, stop, death)?;
+        let link = ChildLink::new(self.clock, stop, death, self.stops.of(id))?;
         let sink = PipeSink {
             pipe: ends.comm.unwrap_or(ends.stdout),
             slot: self.board.slot(id),

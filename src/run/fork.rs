@@ -7,7 +7,9 @@ use crate::{
         child::Reason,
         config::{CommChannel, ThreadCheck},
         error::Error,
+        event::Event,
         inbox::{Contact, Inbox},
+        say::say,
         system::{ForkTerms, Forked},
         wire::Entry,
     },
@@ -21,7 +23,7 @@ pub(super) const EXIT_ACCEPT: i32 = 103;
 impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     /// Forks a child now. Failures are handed to the hooks.
     pub(super) fn fork(&mut self) {
-        if !self.parent.monitor.may_fork(0) {
+        if self.done || !self.parent.monitor.may_fork(0) {
             return;
         }
         self.call("before_fork", |hooks, monitor| hooks.before_fork(monitor));
@@ -33,25 +35,38 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     fn fork_failed(&mut self, error: &Error) {
         // Retried slowly even if it is no use, for those who do not shut down on errors.
         let retry_in = self.parent.monitor.fork_failed();
+        let event = Event::ForkFailed { error, retry_in };
         if self.parent.system.is_passing(error.io_error()) {
-            self.call("fork_failed", |hooks, monitor| {
+            let hooks = &mut self.hooks;
+            self.parent.call_and_tell("fork_failed", &event, |monitor| {
                 hooks.fork_failed(monitor, error.io_error(), retry_in);
             });
         } else {
             self.call_run_error(error.operation(), error.io_error(), None);
+            self.parent.tell(&event);
         }
     }
 
     fn try_fork(&mut self) -> Result<(), Error> {
+        self.settle();
+        self.settle();
         self.check_threads()?;
-        let Parent { monitor, system } = &mut self.parent;
+        let Parent {
+            monitor, system, ..
+        } = &mut self.parent;
         let private = monitor.comm_channel() == CommChannel::Private;
         // What it will be called is known before, so that the child finds its slot of the board.
         let id = monitor.pool.next_id();
         let has_slot = system.set_noted(id.slot(), Entry::of(id.serial()));
         let on_board = monitor.coalesce_words() && has_slot;
         let inbox = Inbox::new(id, monitor.comm_words(), private, on_board);
-        match system.fork(ForkTerms { id, private })? {
+        let terms = ForkTerms {
+            id,
+            private,
+            group: self.server.own_group(),
+            stop_signal: self.server.stop_signal(),
+        };
+        match system.fork(terms)? {
             Forked::Child(newborn) => self.live_as_child(newborn),
             Forked::Parent {
                 pid,
@@ -70,7 +85,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             (Err(error), ThreadCheck::Refuse) => Err(error),
             (Err(error), ThreadCheck::Warn) => {
                 if !std::mem::replace(&mut self.warned_of_threads, true) {
-                    log::warn!("forking all the same: {error}");
+                    say!(Warn, "forking all the same: {error}");
                 }
                 Ok(())
             }
@@ -83,7 +98,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         let monitor = &mut self.parent.monitor;
         let id = monitor.forked(pid, Some(Box::new(contact)));
         if let Err(error) = watched {
-            log::error!("cannot watch child {pid}: {error}");
+            say!(Error, "cannot watch child {pid}: {error}");
             monitor.note_failing_start(id);
             monitor.stop(id, Reason::Faulty);
         }

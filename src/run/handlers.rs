@@ -6,7 +6,7 @@ use crate::{
     core::{
         child::{Child, ChildId, Reason, Signal},
         error::{self, Error, Operation},
-        states::Event,
+        states::Posted,
     },
     hooks::{ChildServer, PreForkHooks},
 };
@@ -73,7 +73,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
 
     fn is_ending(&self) -> bool {
         let monitor = &self.parent.monitor;
-        monitor.is_shutdown() || monitor.queue.has(&Event::Shutdown)
+        monitor.is_shutdown() || monitor.queue.has(&Posted::Shutdown)
     }
 
     pub(super) fn call_shutdown(&mut self) {

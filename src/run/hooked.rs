@@ -1,15 +1,9 @@
-//! Calling hooks with the monitor: a panic in one goes no further, and one that takes long is spoken
-//! of. Decides nothing.
+//! Calling hooks with the monitor, and handing them what children have said. Decides nothing.
 
-use super::{child::ChildSide, turn::Loop};
+use super::{child::ChildSide, guarded::Callee, turn::Loop};
 use crate::{
-    core::{child::ChildId, monitor::Monitor, slow_hooks::SLOW, system::Pipe, wire::Output},
+    core::{child::ChildId, monitor::Monitor, system::Pipe, wire::Output},
     hooks::{ChildServer, PreForkHooks},
-};
-use std::{
-    any::Any,
-    panic::{AssertUnwindSafe, catch_unwind},
-    time::Duration,
 };
 
 /// Words heard.
@@ -20,9 +14,7 @@ pub(super) struct Words {
 }
 
 impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
-    /// Calls a hook. A panic in it is logged and counted, and goes no further; and so is a hook that
-    /// keeps the parent from everything else for long. (Two readings of the clock, which is no system
-    /// call, are a small part of what a word costs.)
+    /// Calls a hook, and tells observers what it has done.
     pub(super) fn call(&mut self, name: &'static str, hook: impl FnOnce(&mut H, &mut Monitor)) {
         self.call_with_server(name, |hooks, monitor, _| hook(hooks, monitor));
     }
@@ -33,39 +25,10 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         name: &'static str,
         hook: impl FnOnce(&mut H, &mut Monitor, &mut S),
     ) {
-        let before = self.parent.system.now();
-        self.call_caught(name, hook);
-        let took = self.parent.system.now().since(before);
-        if took >= SLOW {
-            self.was_slow(name, took);
-        }
-    }
-
-    fn call_caught(&mut self, name: &'static str, hook: impl FnOnce(&mut H, &mut Monitor, &mut S)) {
         let (hooks, server) = (&mut self.hooks, &mut self.server);
-        let monitor = &mut self.parent.monitor;
-        // The queue and the tables are changed in steps that do not panic half-way, so what a hook
-        // has asked for before it panicked stands.
-        let call =
-            AssertUnwindSafe(|| monitor.naming(name, |monitor| hook(hooks, monitor, server)));
-        if let Err(payload) = catch_unwind(call) {
-            log::error!("hook {} panicked: {}", monitor.hook, panic_text(&*payload));
-            monitor.report.hook_panics += 1;
-        }
-    }
-
-    fn was_slow(&mut self, name: &'static str, took: Duration) {
-        self.parent.monitor.report.slow_hooks += 1;
-        if let Some(unsaid) = self.slow.note(self.parent.system.now()) {
-            let inner = self.parent.monitor.last_hook;
-            let inner = (inner != name).then(|| format!(", and in it {inner},"));
-            log::warn!(
-                "hook {name}{} took {} ms, in which the parent did nothing else \
-                 ({unsaid} more were slow since the last warning)",
-                inner.unwrap_or_default(),
-                took.as_millis()
-            );
-        }
+        let hook = |monitor: &mut Monitor| hook(hooks, monitor, server);
+        self.parent.guarded(Callee::Hook(name), hook);
+        self.parent.tell_untold();
     }
 
     pub(super) fn note_requests(&mut self, child: ChildId) {
@@ -99,13 +62,4 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             }),
         }
     }
-}
-
-/// What a panic said.
-fn panic_text(payload: &(dyn Any + Send)) -> &str {
-    payload
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("(no text)")
 }

@@ -4,6 +4,7 @@
 mod builder;
 mod child;
 mod fork;
+mod guarded;
 mod handlers;
 mod hooked;
 mod parent;
@@ -12,6 +13,7 @@ mod read;
 mod reap;
 #[cfg(test)]
 mod simulation_tests;
+mod tell;
 mod turn;
 
 pub use self::builder::Builder;

@@ -1,22 +1,39 @@
 //! The children and the system that they run on, together, so that neither outlives the other. Ends
 //! the children of a server that is stopped or dropped; calls no hook.
 
-use crate::core::{
-    child::{AFTER_KILL, Child, ChildId, Reason, Signal},
-    monitor::Monitor,
-    system::{Found, Pipe, Process, Reaped, System, Wait},
-    time::Time,
+use crate::{
+    core::{
+        child::{AFTER_KILL, Child, ChildId, Reason, Signal, WaitStatus},
+        event::Event,
+        monitor::Monitor,
+        say::say,
+        slow_hooks::SlowHooks,
+        system::{Found, Pipe, Process, Reaped, System, Wait},
+        time::Time,
+    },
+    observe::Observers,
 };
-use std::time::Duration;
+use std::{io, time::Duration};
 
 /// What a server is without its hooks.
 #[derive(Debug)]
 pub(super) struct Parent<Y: System> {
     pub(super) monitor: Monitor,
     pub(super) system: Y,
+    pub(super) observers: Observers,
+    pub(super) slow: SlowHooks,
 }
 
 impl<Y: System> Parent<Y> {
+    pub(super) fn new(monitor: Monitor, system: Y) -> Self {
+        Self {
+            monitor,
+            system,
+            observers: Observers::default(),
+            slow: SlowHooks::default(),
+        }
+    }
+
     /// Tells the monitor what time it is, when it is used between two turns.
     pub(super) fn tell_time(&mut self) {
         self.monitor.is_now(self.system.now());
@@ -39,20 +56,32 @@ impl<Y: System> Parent<Y> {
         self.tell_all(Signal::Kill);
         self.await_deaths(self.system.now() + AFTER_KILL);
         for child in self.ids() {
-            log::error!("child {child} cannot be killed");
+            say!(Error, "child {child} cannot be killed");
         }
     }
 
     fn tell_all(&mut self, signal: Signal) {
         for id in self.ids() {
             self.monitor.retire(id, Reason::Shutdown);
-            if let Some(contact) = self.monitor.pool.contact(id)
-                && !contact.is_dead()
-                && let Err(error) = contact.process.signal(signal)
-            {
+            if let Err(error) = self.signal(id, signal) {
                 log::debug!("{signal:?} to {id}: {error}");
             }
         }
+    }
+
+    /// Sends a signal now, unless the child is dead.
+    pub(super) fn signal(&mut self, child: ChildId, signal: Signal) -> io::Result<()> {
+        let contact = self.monitor.pool.contact(child);
+        let Some(contact) = contact.filter(|contact| !contact.is_dead()) else {
+            return Ok(());
+        };
+        let sent = contact.process.signal(signal);
+        self.tell(&Event::Signalled {
+            child,
+            signal,
+            error: sent.as_ref().err(),
+        });
+        sent
     }
 
     /// Waits until all children have been reaped or `until` has come.
@@ -83,12 +112,21 @@ impl<Y: System> Parent<Y> {
             self.monitor.report.output_dropped += discard(&mut contact.process, pipe);
         }
         match contact.status() {
-            Some(status) => drop(self.monitor.exited(id, status)),
+            Some(status) => self.forget(id, status),
             None => {
                 if let Ok(Reaped::Ended(status)) = contact.process.reap() {
-                    self.monitor.exited(id, status);
+                    self.forget(id, status);
                 }
             }
+        }
+    }
+
+    fn forget(&mut self, id: ChildId, status: Option<WaitStatus>) {
+        if let Some((child, death)) = self.monitor.exited(id, status) {
+            self.tell(&Event::Exited {
+                child: &child,
+                death: &death,
+            });
         }
     }
 }

@@ -6,7 +6,8 @@ use crate::{
         child::{ChildId, Signal},
         error::Operation,
         queue::Task,
-        states::{Event, Watch},
+        say::say,
+        states::{Posted, Watch},
     },
     hooks::{ChildServer, PreForkHooks},
 };
@@ -36,49 +37,58 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
 
     fn perform_one(&mut self, task: Task) {
         match task {
-            Task::Event(event) => self.dispatch(event),
+            Task::Posted(posted) => self.dispatch(posted),
             Task::Fork => self.fork(),
             Task::Signal { child, signal } => self.signal(child, signal),
             Task::Print { to, bytes } => self.parent.system.print(to, &bytes),
+            Task::Lead(signal) => self.lead(signal),
             Task::Watch(watch) => self.watch(watch),
             Task::Unwatch(id) => self.parent.system.unwatch(id),
         }
     }
 
-    fn dispatch(&mut self, event: Event) {
-        match event {
-            Event::Forkoff => self.call_forkoff(),
-            Event::ServerFork => self.call_server_fork(),
-            Event::ServerTimeoutCheck => self.call_timeout_check(),
-            Event::Shutdown => self.call_shutdown(),
-            Event::State(state) => self.call("handler_state", |hooks, monitor| {
+    fn dispatch(&mut self, posted: Posted) {
+        match posted {
+            Posted::Forkoff => self.call_forkoff(),
+            Posted::ServerFork => self.call_server_fork(),
+            Posted::ServerTimeoutCheck => self.call_timeout_check(),
+            Posted::Shutdown => self.call_shutdown(),
+            Posted::State(state) => self.call("handler_state", |hooks, monitor| {
                 hooks.handler_state(monitor, &state);
             }),
+        }
+    }
+
+    fn lead(&mut self, signal: Signal) {
+        if let Err(error) = self.parent.system.lead(signal) {
+            say!(Error, "{error}");
+            self.call_run_error(error.operation(), error.io_error(), None);
         }
     }
 
     fn watch(&mut self, watch: Watch) {
         let state = watch.state.clone();
         if let Err(error) = self.parent.system.watch(watch) {
-            log::error!("cannot watch the descriptor of state {state}: {error}");
+            say!(
+                Error,
+                "cannot watch the descriptor of state {state}: {error}"
+            );
             self.call_run_error(Operation::Register, &error, None);
         }
     }
 
     fn signal(&mut self, child: ChildId, signal: Signal) {
         let contact = self.parent.monitor.pool.contact(child);
-        let Some(contact) = contact.filter(|contact| !contact.is_dead()) else {
-            return;
-        };
-        if signal == Signal::Interrupt {
+        let lives = contact.is_some_and(|contact| !contact.is_dead());
+        if lives && signal == Signal::Interrupt {
             self.server.before_stop();
         }
         // A child that has ended and was not reaped yet takes a signal without an error; what fails
         // is a child that has changed its user, or that somebody else has reaped.
-        if let Err(error) = contact.process.signal(signal)
+        if let Err(error) = self.parent.signal(child, signal)
             && !self.reap_one(child)
         {
-            log::warn!("cannot send {signal:?} to {child}: {error}");
+            say!(Warn, "cannot send {signal:?} to {child}: {error}");
         }
     }
 }

@@ -6,13 +6,18 @@ use crate::{
     core::{
         child::{Child, ChildId, Reason, WaitStatus},
         error::Operation,
-        states::Event,
+        event::Event,
+        say::say,
+        states::Posted,
         system::{Pipe, Reaped},
         wire::Entry,
     },
     hooks::{ChildServer, PreForkHooks},
 };
-use std::io;
+use std::{io, time::Duration};
+
+/// How often is looked whether what has outlived a child has ended: no signal tells of that.
+const LOOK_FOR_THE_REST: Duration = Duration::from_millis(50);
 
 impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     /// Reaps every child that has ended.
@@ -63,6 +68,10 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
                 self.note_end(child, status);
                 true
             }
+            Ok(Reaped::Outlived(status)) => {
+                self.note_rest(child, status);
+                true
+            }
             Ok(Reaped::Not) => false,
             Err(error) => {
                 self.run_error_of(Operation::Wait, &error, child);
@@ -85,11 +94,25 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         self.bury_if_read(child);
     }
 
+    /// A child has ended before what it has started: that has its place until it has ended too, or cannot be
+    /// killed.
+    fn note_rest(&mut self, child: ChildId, status: Option<WaitStatus>) {
+        let monitor = &mut self.parent.monitor;
+        let immortal_at = monitor.child(child).and_then(Child::immortal_at);
+        if immortal_at.is_some_and(|at| at <= monitor.now()) {
+            return self.note_end(child, status);
+        }
+        monitor.outlived(child);
+        let soon = monitor.now() + LOOK_FOR_THE_REST;
+        self.look_at = Some(self.look_at.map_or(soon, |at| at.min(soon)));
+    }
+
     /// Once: whoever does it does it to all of them.
     fn warn_of_a_stolen_status(&mut self, child: ChildId) {
         if !std::mem::replace(&mut self.warned_of_stolen_statuses, true) {
             let pid = self.parent.monitor.child(child).map_or(0, Child::pid);
-            log::warn!(
+            say!(
+                Warn,
                 "child {pid} was reaped by somebody else: its end is known late, and how it ended is not. \
                  Code in this process waits for any child, or ignores SIGCHLD"
             );
@@ -123,11 +146,17 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         let Some((record, death)) = self.parent.monitor.exited(child, status) else {
             return;
         };
-        self.call("server_exited", |hooks, monitor| {
-            hooks.server_exited(monitor, &record, &death);
-        });
+        let event = Event::Exited {
+            child: &record,
+            death: &death,
+        };
+        let hooks = &mut self.hooks;
+        self.parent
+            .call_and_tell("server_exited", &event, |monitor| {
+                hooks.server_exited(monitor, &record, &death);
+            });
         if !self.parent.monitor.is_shutdown() {
-            self.parent.monitor.post_event(Event::Forkoff);
+            self.parent.monitor.post_known(Posted::Forkoff);
         }
         if death.code() == Some(EXIT_ACCEPT) {
             self.look_whether_lost();
@@ -149,7 +178,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     pub(super) fn run_error_of(&mut self, operation: Operation, error: &io::Error, child: ChildId) {
         self.call_run_error(operation, error, Some(child));
         let monitor = &mut self.parent.monitor;
-        if !monitor.is_shutdown() && !monitor.queue.has(&Event::Shutdown) {
+        if !monitor.is_shutdown() && !monitor.queue.has(&Posted::Shutdown) {
             monitor.stop(child, Reason::Faulty);
         }
     }

@@ -6,12 +6,13 @@ use crate::{
     core::{
         comm::Interval,
         error::Error,
+        event::Event,
         monitor::Monitor,
         pool,
         report::Report,
-        signal_policy::{self, Wish},
-        slow_hooks::SlowHooks,
-        states::Event,
+        say::say,
+        signal_policy::Wish,
+        states::Posted,
         system::{Ready, Source, System, Wait},
         time::Time,
     },
@@ -36,7 +37,6 @@ pub(crate) struct Loop<H, S, Y: System> {
     pub(super) parent: Parent<Y>,
     pub(super) reading: Reading,
     pub(super) words: Words,
-    pub(super) slow: SlowHooks,
     pub(super) warned_of_threads: bool,
     pub(super) warned_of_stolen_statuses: bool,
     /// Why the server ends, if that is because something has failed.
@@ -46,12 +46,15 @@ pub(crate) struct Loop<H, S, Y: System> {
     /// Some child may have ended.
     pub(super) deaths_unknown: bool,
     pub(super) done: bool,
+    /// What observers were told of: the names of the sockets, and that all children are busy.
+    listeners: Vec<String>,
+    saturated: bool,
     asked_interval: Option<Interval>,
     ready: Vec<Ready>,
     /// When the loop should have turned next, as known at the end of the last turn.
     expected: Option<Time>,
     /// When to look for deaths in any case.
-    look_at: Option<Time>,
+    pub(super) look_at: Option<Time>,
     /// When the end comes at the latest, once there are no children left.
     at_the_latest: Option<Time>,
 }
@@ -61,16 +64,17 @@ impl<H, S, Y: System> Loop<H, S, Y> {
         Self {
             hooks,
             server,
-            parent: Parent { monitor, system },
+            parent: Parent::new(monitor, system),
             reading: Reading::default(),
             words: Words::default(),
-            slow: SlowHooks::default(),
             warned_of_threads: false,
             warned_of_stolen_statuses: false,
             failure: None,
             lost: false,
             deaths_unknown: false,
             done: false,
+            listeners: Vec::new(),
+            saturated: false,
             asked_interval: None,
             ready: Vec::new(),
             expected: None,
@@ -129,7 +133,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
 
     pub(crate) fn turn(&mut self, wait: Wait) -> Result<Turn, Error> {
         if !self.done {
-            self.parent.system.take_possession();
+            self.settle();
             self.ask_interval();
             let ready = self.wait(wait)?;
             self.tick();
@@ -145,6 +149,13 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             self.end_if_over();
         }
         self.outcome()
+    }
+
+    /// From the first turn on this is the process that the server lives in.
+    pub(super) fn settle(&mut self) {
+        if self.parent.system.take_possession() {
+            self.parent.monitor.pid = std::process::id();
+        }
     }
 
     fn wait(&mut self, wait: Wait) -> Result<Vec<Ready>, Error> {
@@ -177,6 +188,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             .expected
             .map_or(Duration::ZERO, |expected| now.since(expected));
         self.parent.monitor.tick(now, gap);
+        self.parent.tell_untold();
         self.words.in_turn = 0;
         if self.look_at.is_some_and(|at| at <= now) {
             self.look_at = None;
@@ -187,9 +199,8 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     fn heed_signals(&mut self, ready: &[Ready]) {
         let woken = ready.iter().any(|event| event.source == Source::Signals);
         let arrived = self.parent.system.signals(woken);
-        self.deaths_unknown |= arrived.deaths > 0;
-        let is_shutdown = self.parent.monitor.is_shutdown();
-        let wish = signal_policy::wish(arrived.terminations, arrived.interrupts, is_shutdown);
+        let (wish, deaths) = self.parent.monitor.heed(&arrived);
+        self.deaths_unknown |= deaths;
         if wish >= Wish::Shutdown {
             // Now, not in its turn: children that a Ctrl-C has ended already were asked.
             self.call_shutdown();
@@ -205,9 +216,9 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
                 && let Some(state) = self.parent.system.watched_state(number)
             {
                 // Once, however often it was reported: whoever is called expects to find something.
-                let event = Event::State(state.to_owned());
-                if !self.parent.monitor.queue.has(&event) {
-                    self.parent.monitor.post_event(event);
+                let posted = Posted::State(state.to_owned());
+                if !self.parent.monitor.queue.has(&posted) {
+                    self.parent.monitor.post_known(posted);
                 }
             }
         }
@@ -237,7 +248,10 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     /// A shutdown does not wait for ever for children that hang in the kernel.
     fn give_up_the_immortal(&mut self) {
         for (_, pid) in self.parent.monitor.take_immortal() {
-            log::error!("child {pid} cannot be killed; the shutdown goes on without it");
+            say!(
+                Error,
+                "child {pid} cannot be killed; the shutdown goes on without it"
+            );
         }
     }
 
@@ -249,6 +263,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         self.parent.end_children();
         self.parent.tell_time();
         self.call_stop();
+        self.tell_end();
         // Signals last: one more SIGTERM must not end the process before the server has cleared up.
         self.parent.system.close();
     }
@@ -268,9 +283,44 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         }
         let wait = if self.done { None } else { self.patience() };
         self.expected = wait.map(|wait| now + wait);
+        self.tell_turn(wait);
         Ok(Turn {
             done: self.done,
             wait,
         })
+    }
+
+    /// What there is to be seen at the end of a turn, and that this is one.
+    fn tell_turn(&mut self, next_in: Option<Duration>) {
+        if self.done || !self.parent.monitor.untold.is_observed() {
+            return;
+        }
+        let saturated = self.parent.monitor.is_saturated();
+        if saturated != std::mem::replace(&mut self.saturated, saturated) {
+            self.parent.tell(match saturated {
+                true => &Event::Saturated,
+                false => &Event::Relieved,
+            });
+        }
+        self.parent.tell(&Event::Turn { next_in });
+    }
+
+    /// What the server listens on, and that it has started.
+    pub(super) fn tell_start(&mut self) {
+        if self.parent.monitor.untold.is_observed() {
+            let listeners = self.server.listeners().into_iter();
+            self.listeners = listeners.map(|listener| listener.name).collect();
+        }
+        for name in &self.listeners {
+            self.parent.tell(&Event::ListenerOpened { name });
+        }
+        self.parent.tell(&Event::Started);
+    }
+
+    fn tell_end(&mut self) {
+        for name in std::mem::take(&mut self.listeners) {
+            self.parent.tell(&Event::ListenerClosed { name: &name });
+        }
+        self.parent.tell(&Event::Ended);
     }
 }

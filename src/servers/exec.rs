@@ -11,6 +11,7 @@ use self::{
     listen::Listening,
 };
 use crate::{
+    core::child::Signal,
     hooks::{comm::Comm, server::ChildServer},
     listeners::ListenerStatus,
     sys,
@@ -55,9 +56,10 @@ use std::{
 /// | PREFORK_SEND_ACK | at least how often to say ACK, in seconds (`1.5`); only with a `timeout` |
 ///
 /// Every other descriptor closes, also those of the user's that were opened without close-on-exec.
-/// SIGINT, SIGTERM and SIGPIPE have their default action; handlers of the parent's are gone, as
-/// after any exec, and what the parent ignores is ignored; the mask is the parent's, never with
-/// SIGINT, SIGTERM or SIGALRM in it. Directory, user, group, limits and umask are the parent's
+/// SIGINT, SIGTERM, SIGPIPE and the [stop signal](Self::stop_signal) have their default action; handlers of
+/// the parent's are gone, as after any exec, and what the parent ignores is ignored; the mask is the
+/// parent's, never with SIGINT, SIGTERM, SIGALRM or the stop signal in it. It leads a
+/// [process group](Self::process_group) of its own. Directory, user, group, limits and umask are the parent's
 /// unless the hook `server_start` has changed them: it runs before the exec, and `server_exiting`
 /// only if that fails.
 ///
@@ -88,10 +90,19 @@ use std::{
 ///
 /// # How it ends
 ///
-/// SIGINT means: finish what is in hand, and exit. On Linux the program also gets it when the parent
-/// dies, however that happened, unless it is set-user-ID, set-group-ID or has file capabilities: the
-/// kernel takes that tie from those, and from one that changes its user. A program that ignores
-/// SIGINT is killed in the end by a parent that lives, and outlives one that is killed.
+/// SIGINT, or the [`stop_signal`](Self::stop_signal) in its place, means: finish what is in hand, and exit.
+/// What ignores it gets SIGKILL, after `shutdown_timeout` in a shutdown and after `kill_timeout` else.
+///
+/// Both are sent to the whole [process group](Self::process_group): a wrapper such as
+/// `sh -c 'setup; server'` need not exec the server for that to hear of it. What outlives the program in
+/// its group, as a server does whose wrapper dies, is told and killed likewise, and has the child's place
+/// until it has ended: after a stop nobody has the sockets. What leaves the group, as a daemon does by
+/// setsid(2), is left alone.
+///
+/// On Linux the program also gets the signal when the parent dies, however that happened, unless it is
+/// set-user-ID, set-group-ID or has file capabilities: the kernel takes that tie from those, and from one
+/// that changes its user. Only the program itself has that tie, not the others of its group, and one that
+/// ignores the signal outlives a parent that is killed.
 ///
 /// A program that cannot be run ends the child with a line on stderr that names it and the reason,
 /// and the start counts as failed.
@@ -101,6 +112,8 @@ pub struct ExecServer {
     listen: Vec<Listen>,
     backlog: i32,
     socket_at_stdin: bool,
+    stop_signal: Signal,
+    process_group: bool,
     send_ack: Option<Duration>,
     listening: Vec<Listening>,
 }
@@ -114,6 +127,8 @@ impl ExecServer {
             listen: Vec::new(),
             backlog: 1024,
             socket_at_stdin: false,
+            stop_signal: Signal::Interrupt,
+            process_group: true,
             send_ack: None,
             listening: Vec::new(),
         }
@@ -195,6 +210,26 @@ impl ExecServer {
         self
     }
 
+    /// The signal that tells the program to stop, in place of SIGINT wherever that would be sent, be it by a
+    /// hook or by the kernel when the parent dies. Default: [`Signal::Interrupt`]. Many programs finish what
+    /// they have in hand at SIGTERM only, or at SIGQUIT.
+    #[must_use]
+    pub fn stop_signal(mut self, signal: Signal) -> Self {
+        self.stop_signal = signal;
+        self
+    }
+
+    /// Whether each program leads a process group of its own, to which its signals go. Default: true.
+    ///
+    /// At a terminal, Ctrl-C then reaches the parent alone, which tells the programs to stop; Ctrl-Z stops
+    /// the parent alone. Turn it off for programs that are to stay in the parent's group: signals go to the
+    /// program itself only, and what it has started lives on with the sockets.
+    #[must_use]
+    pub fn process_group(mut self, own: bool) -> Self {
+        self.process_group = own;
+        self
+    }
+
     /// How many connections were asked to be let wait.
     pub fn get_backlog(&self) -> i32 {
         self.backlog
@@ -225,6 +260,7 @@ impl ChildServer for ExecServer {
     }
 
     fn start(&mut self) -> io::Result<()> {
+        check_stop_signal(self.stop_signal)?;
         let open = |listen: &Listen| listen.open(self.backlog);
         self.listening = self.listen.iter().map(open).collect::<io::Result<_>>()?;
         // What cannot be handed over would fail in every child: better here, once.
@@ -249,7 +285,8 @@ impl ChildServer for ExecServer {
         let image = self.image(std::process::id())?;
         let descriptors: Vec<BorrowedFd<'_>> =
             self.listening.iter().map(Listening::as_fd).collect();
-        sys::exec::exec(&image, &descriptors, self.socket_at_stdin, || {
+        let (stdin, stop_signal) = (self.socket_at_stdin, self.stop_signal);
+        sys::exec::exec(&image, &descriptors, stdin, stop_signal, || {
             comm.shutdown_requested()
         })
     }
@@ -266,7 +303,25 @@ impl ChildServer for ExecServer {
         true
     }
 
+    fn own_group(&mut self) -> bool {
+        self.process_group
+    }
+
+    fn stop_signal(&mut self) -> Signal {
+        self.stop_signal
+    }
+
     fn listeners(&mut self) -> Vec<ListenerStatus> {
         self.listening.iter().map(Listening::status).collect()
     }
+}
+
+/// A program that is told by one of these stands still, and does not end.
+fn check_stop_signal(signal: Signal) -> io::Result<()> {
+    use Signal::{BackgroundRead, BackgroundWrite, Continue, Stop};
+    if matches!(signal, Stop | Continue | BackgroundRead | BackgroundWrite) {
+        let reason = format!("{signal:?} cannot tell a program to stop");
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
+    }
+    Ok(())
 }

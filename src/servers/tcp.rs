@@ -169,8 +169,10 @@ mod tests {
     use crate::servers::AcceptOrder;
     use std::time::Duration;
 
+    /// Each attribute of a stock server has a getter, and `max_requests` has a setter. For the rest
+    /// there is `docs/porting.md`.
     #[test]
-    fn each_getter_says_what_was_set() {
+    fn o44_each_getter_says_what_was_set() {
         let keepalive = Keepalive::after(Duration::from_secs(9));
         let mut server = TcpServer::new(|_| Ok(()))
             .address("localhost")

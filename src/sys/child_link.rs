@@ -6,6 +6,7 @@ use super::{
     clock::Clock,
     fd_registry::Ours,
     pipes, signals,
+    stop_board::Told,
     waiter::{THE_END, Waiter, poll_any},
 };
 use crate::{
@@ -67,17 +68,24 @@ pub(crate) struct ChildLink {
     clock: Clock,
     waiter: Waiter,
     stop: OwnedFd,
+    told: Told,
     death: Ours<OwnedFd>,
     death_seen: Cell<bool>,
 }
 
 impl ChildLink {
-    pub(crate) fn new(clock: Clock, stop: OwnedFd, death: Ours<OwnedFd>) -> io::Result<Self> {
+    pub(crate) fn new(
+        clock: Clock,
+        stop: OwnedFd,
+        death: Ours<OwnedFd>,
+        told: Told,
+    ) -> io::Result<Self> {
         let waiter = Waiter::new(&stop, &death)?;
         Ok(Self {
             clock,
             waiter,
             stop,
+            told,
             death,
             death_seen: Cell::new(false),
         })
@@ -190,7 +198,7 @@ impl Link for ChildLink {
     }
 
     fn stop_requested(&self) -> bool {
-        signals::stop_requested()
+        signals::stop_requested() || self.told.is_set()
     }
 
     fn orphaned(&self) -> bool {

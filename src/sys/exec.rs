@@ -4,8 +4,16 @@
 #![allow(unsafe_code)]
 
 use super::signals::{self, Mask};
-use crate::core::error::{Error, Operation};
-use nix::{errno::Errno, libc, unistd};
+use crate::core::{
+    child,
+    error::{Error, Operation},
+};
+use nix::{
+    errno::Errno,
+    libc,
+    sys::signal::{SigHandler, SigSet, Signal, signal},
+    unistd,
+};
 use std::{
     ffi::{CStr, CString, OsStr},
     io,
@@ -37,6 +45,7 @@ pub(crate) fn exec(
     image: &Image,
     descriptors: &[BorrowedFd<'_>],
     first_at_stdin: bool,
+    stop_signal: child::Signal,
     told_to_stop: impl FnOnce() -> bool,
 ) -> io::Result<()> {
     let mask = Mask::block_all()?;
@@ -46,6 +55,8 @@ pub(crate) fn exec(
         return mask.restore();
     }
     signals::give_back()?;
+    let stop_signal = Signal::try_from(signals::number(stop_signal))?;
+    stop_by(stop_signal)?;
     let end = place(descriptors)?;
     if first_at_stdin && end > FIRST {
         // SAFETY: two integers; /dev/null, which stood at 0, is used by nobody until the exec.
@@ -53,7 +64,27 @@ pub(crate) fn exec(
     }
     close_on_exec_from(end)?;
     mask.restore()?;
+    SigSet::from(stop_signal).thread_unblock()?;
     Err(attempt(image).into())
+}
+
+/// Has a signal stop the program, unless that sees to it: it has its default action, and is what comes when
+/// the parent dies.
+fn stop_by(stop_signal: Signal) -> io::Result<()> {
+    if stop_signal == Signal::SIGINT {
+        return Ok(());
+    }
+    if stop_signal != Signal::SIGKILL {
+        // SAFETY: no handler is installed.
+        unsafe { signal(stop_signal, SigHandler::SigDfl) }?;
+    }
+    #[cfg(target_os = "linux")]
+    match nix::sys::prctl::set_pdeathsig(stop_signal) {
+        // As with the tie that every child has.
+        Ok(()) | Err(Errno::EPERM | Errno::ENOSYS) => {}
+        Err(errno) => return Err(errno.into()),
+    }
+    Ok(())
 }
 
 /// Duplicates `descriptors` to 3 and up, whatever was there, and returns the number after the last.

@@ -236,6 +236,22 @@ pub(crate) fn close_in_child(id: PreForkId) {
     registry.closed = Some((registry.last, id));
 }
 
+/// In a process that code of the program's has forked from the parent or from a child: closes all that
+/// is ours.
+pub(crate) fn close_in_stranger() {
+    // Another thread may have held the lock when its process was forked; nobody gives it back then.
+    let Ok(mut registry) = REGISTRY.try_lock() else {
+        return;
+    };
+    registry.forget_closed();
+    for runs in registry.runs.values() {
+        for (first, last) in runs.iter() {
+            close_range(first, last);
+        }
+    }
+    registry.closed = Some((registry.last, PreForkId::unique()));
+}
+
 #[allow(unsafe_code)]
 fn close_range(first: RawFd, last: RawFd) {
     #[cfg(target_os = "linux")]

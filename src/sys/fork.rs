@@ -4,14 +4,16 @@
 #![allow(unsafe_code)]
 
 use super::{
+    atfork,
     fd_registry::{self, PreForkId},
-    limits, pipes,
+    limits, null, pipes,
     signals::{self, Mask},
+    stdio,
 };
 use nix::unistd::{self, ForkResult};
 use std::{
     io::{self, Write},
-    os::fd::OwnedFd,
+    os::fd::{AsRawFd, OwnedFd},
     time::Duration,
 };
 
@@ -27,7 +29,7 @@ pub(crate) enum Side {
 pub(crate) fn fork(_blocked: &Mask) -> io::Result<Side> {
     // SAFETY: after a fork in a process with several threads only async-signal-safe functions may
     // be called. The loop counts the threads before it forks and refuses if there is more than one.
-    match unsafe { unistd::fork() }? {
+    match atfork::ours(|| unsafe { unistd::fork() })? {
         // OK because the pid of a child is positive.
         ForkResult::Parent { child } => Ok(Side::Parent(child.as_raw() as u32)),
         ForkResult::Child => Ok(Side::Child),
@@ -56,9 +58,12 @@ pub(crate) fn become_child(setup: &ChildSetup<'_>, mask: Mask) -> io::Result<Own
     // OK to ignore: the bytes are to vanish.
     let _ = io::stdout().flush();
     let _ = io::stderr().flush();
+    stdio::flush_outputs();
+    null::empty(setup.null);
     unistd::dup2_stdout(setup.stdout)?;
     unistd::dup2_stderr(setup.stderr)?;
     unistd::dup2_stdin(setup.null)?;
+    signals::keep_null(setup.null.as_raw_fd());
     // By number, without telling the poller: the epoll instance is the parent's, and to deregister
     // from it here would blind the parent.
     fd_registry::close_in_child(setup.id);
@@ -97,8 +102,11 @@ pub(crate) fn tie_to_parent(_parent: u32) -> io::Result<()> {
     Ok(())
 }
 
-/// Ends the process at once. `exit` would run what the parent has registered with `atexit`.
+/// Ends the process at once, but for what C code has buffered. `exit` would run what the parent has
+/// registered with `atexit`.
 pub(crate) fn exit(code: i32) -> ! {
+    stdio::flush_all();
+    atfork::connection_is_over();
     // SAFETY: `_exit` has no preconditions.
     unsafe { nix::libc::_exit(code) }
 }

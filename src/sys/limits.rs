@@ -7,6 +7,7 @@ use std::{
     fs::{self, File},
     io,
     os::unix::fs::MetadataExt,
+    path::Path,
     sync::atomic::{AtomicU64, Ordering},
 };
 
@@ -20,7 +21,7 @@ impl Threads {
         Self(File::open(TASKS).ok().map(Ours::parents))
     }
 
-    /// Fails if this process has more than one thread, naming them. Where it cannot be known, it passes.
+    /// Fails if this process has more than one thread, saying which. Where it cannot be known, it passes.
     pub(crate) fn expect_one(&self) -> Result<(), Error> {
         let Some(Ok(tasks)) = self.0.as_ref().map(|tasks| tasks.metadata()) else {
             return Ok(());
@@ -31,7 +32,7 @@ impl Threads {
                 let reason = format!(
                     "{many} threads ({}); a fork would leave the locks of the others locked in \
                      the child",
-                    thread_names().join(", ")
+                    described_threads().join(", ")
                 );
                 let reason = io::Error::other(reason);
                 Err(Error::new(Operation::Threads, "of the parent", reason))
@@ -52,12 +53,23 @@ pub(crate) fn has_one_thread() -> bool {
     fs::metadata(TASKS).is_ok_and(|tasks| threads(&tasks) == 1)
 }
 
-fn thread_names() -> Vec<String> {
+/// Each thread of this process.
+fn described_threads() -> Vec<String> {
     let tasks = fs::read_dir(TASKS).into_iter().flatten().flatten();
-    tasks
-        .filter_map(|task| fs::read_to_string(task.path().join("comm")).ok())
-        .map(|name| name.trim_end().to_owned())
-        .collect()
+    tasks.map(|task| described(&task.path())).collect()
+}
+
+/// A thread by its number, its name, and the place in the kernel where it waits, as /proc has them: a thread
+/// that was given no name has that of the program, and so have its siblings.
+fn described(task: &Path) -> String {
+    let read = |file| fs::read_to_string(task.join(file)).unwrap_or_default();
+    let (name, place) = (read("comm"), read("wchan"));
+    let tid = task.file_name().unwrap_or_default().display();
+    // 0 for one that runs, and where the system does not tell.
+    match place.trim() {
+        "" | "0" => format!("{tid} {}", name.trim_end()),
+        place => format!("{tid} {} in {place}", name.trim_end()),
+    }
 }
 
 /// The soft limit that we found, where we raised it; `u64::MAX` where we did not. Children get it
@@ -75,10 +87,10 @@ pub(crate) fn ensure_open_files(children: usize, each: usize) -> Result<(), Erro
     let needed = needed.saturating_add(RESERVE);
     let limit = |source: nix::Error| Error::new(Operation::Limit, "open files", source.into());
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(limit)?;
-    if needed <= soft {
+    if needed <= count(soft) {
         return Ok(());
     }
-    if needed > hard {
+    if needed > count(hard) {
         let reason = format!("max_clients {children} needs {needed}, the hard limit is {hard}");
         return Err(Error::new(
             Operation::Limit,
@@ -89,20 +101,28 @@ pub(crate) fn ensure_open_files(children: usize, each: usize) -> Result<(), Erro
     // All the way: `max_clients` may be raised while the server runs.
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map_err(limit)?;
     // OK if it fails: then an earlier server has noted the limit that was there first.
-    let _ = SOFT_BEFORE.compare_exchange(u64::MAX, soft, Ordering::Relaxed, Ordering::Relaxed);
+    let _ =
+        SOFT_BEFORE.compare_exchange(u64::MAX, count(soft), Ordering::Relaxed, Ordering::Relaxed);
     Ok(())
 }
 
 /// In a child: gives it the limit that the parent had found.
+#[allow(clippy::useless_conversion, reason = "FreeBSD's type has a sign")]
 pub(crate) fn restore_open_files() {
     let soft = SOFT_BEFORE.load(Ordering::Relaxed);
     if soft == u64::MAX {
         return;
     }
-    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
+    let limits = getrlimit(Resource::RLIMIT_NOFILE);
+    if let (Ok((_, hard)), Ok(soft)) = (limits, soft.try_into()) {
         // OK to ignore: the child runs as well with the higher limit.
         let _ = setrlimit(Resource::RLIMIT_NOFILE, soft, hard);
     }
+}
+
+/// A limit as a number: FreeBSD's type has a sign.
+fn count<N: TryInto<u64>>(limit: N) -> u64 {
+    limit.try_into().unwrap_or(u64::MAX)
 }
 
 /// Whether a fork that failed with `error` may succeed later.

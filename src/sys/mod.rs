@@ -2,6 +2,7 @@
 //! files in here hold `unsafe`, and none of them decides anything about children.
 
 pub(crate) mod accept;
+pub(crate) mod atfork;
 pub(crate) mod blame;
 pub(crate) mod board;
 pub(crate) mod child_link;
@@ -12,10 +13,12 @@ mod fd_ranges;
 pub(crate) mod fd_registry;
 mod fd_table;
 pub(crate) mod fork;
+mod group;
 pub(crate) mod handed_over;
 pub(crate) mod hangup;
 pub(crate) mod limits;
 pub(crate) mod link;
+mod null;
 pub(crate) mod output;
 pub(crate) mod parent_only;
 pub(crate) mod pipes;
@@ -24,6 +27,8 @@ pub(crate) mod process;
 pub(crate) mod signals;
 pub(crate) mod sockets;
 mod status;
+mod stdio;
+pub(crate) mod stop_board;
 pub(crate) mod unix;
 pub(crate) mod unix_socket;
 pub(crate) mod waiter;

@@ -17,6 +17,7 @@ use std::{
         fd::{AsRawFd, BorrowedFd, RawFd},
         unix::fs::OpenOptionsExt,
     },
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 /// How much waits for a reader that is slow.
@@ -152,6 +153,19 @@ impl Outlet {
     }
 }
 
+/// What `write_stderr` has dropped and no loop has counted.
+static DROPPED: AtomicU64 = AtomicU64::new(0);
+
+/// Writes to stderr at once, for those who have no loop at hand. What it does not take is dropped, and
+/// counted by the next flush of a loop.
+pub(crate) fn write_stderr(bytes: &[u8]) {
+    let mut outlet = Outlet::new(libc::STDERR_FILENO);
+    outlet.push(bytes);
+    outlet.flush();
+    let dropped = outlet.dropped + outlet.queue.len() as u64;
+    DROPPED.fetch_add(dropped, Ordering::Relaxed);
+}
+
 /// Both outputs.
 #[derive(Debug)]
 pub(crate) struct Outputs {
@@ -179,7 +193,9 @@ impl Outputs {
     pub(crate) fn flush(&mut self) -> u64 {
         self.stdout.flush();
         self.stderr.flush();
-        std::mem::take(&mut self.stdout.dropped) + std::mem::take(&mut self.stderr.dropped)
+        let outlets = [&mut self.stdout, &mut self.stderr];
+        let dropped = outlets.map(|outlet| std::mem::take(&mut outlet.dropped));
+        dropped.into_iter().sum::<u64>() + DROPPED.swap(0, Ordering::Relaxed)
     }
 
     /// Whether something waits for a slow reader.

@@ -1,19 +1,23 @@
-//! The process of one child: its pipes, signals to it, its status. Always of one known child, never of
-//! "any".
+//! The process of one child: its pipes, signals to it and to the group that it leads, its status. Always of
+//! one known child, never of "any".
 
 #![allow(unsafe_code)]
 
 use super::{
     fd_registry::Ours,
+    group::Group,
     pipes::{self, ParentEnds},
     poller::OutputWatch,
+    signals::number,
+    stop_board::StopBoard,
 };
 use crate::core::{
     child::{ChildId, Signal, WaitStatus},
-    system::{Found, Pipe, Process, Reaped, Source, Told},
+    system::{ForkTerms, Found, Pipe, Process, Reaped, Source, Told},
 };
 use nix::libc;
 use std::{
+    cell::Cell,
     io,
     mem::MaybeUninit,
     os::fd::{AsRawFd, OwnedFd},
@@ -25,18 +29,34 @@ use std::{
 pub(crate) struct ChildProcess {
     id: ChildId,
     pid: libc::pid_t,
+    group: Option<Group>,
+    stop_signal: Signal,
+    /// Its status, if it was reaped and others of its group were left then.
+    outlived: Cell<Option<Option<WaitStatus>>>,
     pipes: [Option<Ours<OwnedFd>>; 3],
     watch: Rc<OutputWatch>,
+    stops: Rc<StopBoard>,
 }
 
 impl ChildProcess {
-    pub(crate) fn new(id: ChildId, pid: u32, ends: ParentEnds, watch: Rc<OutputWatch>) -> Self {
+    pub(crate) fn new(
+        terms: ForkTerms,
+        pid: u32,
+        ends: ParentEnds,
+        watch: Rc<OutputWatch>,
+        stops: Rc<StopBoard>,
+    ) -> Self {
+        // OK because it has come from fork(2).
+        let pid = pid as libc::pid_t;
         Self {
-            id,
-            // OK because it has come from fork(2).
-            pid: pid as libc::pid_t,
+            id: terms.id,
+            pid,
+            group: terms.group.then(|| Group::of_child(pid)),
+            stop_signal: terms.stop_signal,
+            outlived: Cell::new(None),
             pipes: [Some(ends.stdout), Some(ends.stderr), ends.comm],
             watch,
+            stops,
         }
     }
 
@@ -86,19 +106,48 @@ impl Process for ChildProcess {
     /// The pid is a stranger's if somebody else in the program has reaped the child: the kernel is asked
     /// first whether it is a child of ours still.
     fn signal(&self, signal: Signal) -> io::Result<()> {
-        if !is_ours(self.pid)? {
-            return Err(io::Error::from_raw_os_error(libc::ESRCH));
+        if matches!(signal, Signal::Interrupt | Signal::Terminate) {
+            // Seen even if the child ignores the signal just now.
+            self.stops.tell(self.id);
         }
-        // SAFETY: `kill` has no memory to corrupt; the pid is positive, so no group is meant.
-        let sent = unsafe { libc::kill(self.pid, number(signal)) };
-        if sent == 0 {
-            Ok(())
-        } else {
-            Err(io::Error::last_os_error())
+        let number = self.number(signal);
+        match (self.group, is_ours(self.pid)?) {
+            (Some(group), true) => group.signal(number),
+            (Some(group), false) => group.signal_rest(number),
+            (None, true) => signal_one(self.pid, number),
+            (None, false) => Err(io::Error::from_raw_os_error(libc::ESRCH)),
         }
     }
 
     fn reap(&self) -> io::Result<Reaped> {
+        let status = match (self.outlived.get(), self.group) {
+            (Some(status), _) => status,
+            (None, None) => return self.collect(),
+            (None, Some(_)) => match self.collect()? {
+                Reaped::Ended(status) => status,
+                lives => return Ok(lives),
+            },
+        };
+        self.outlived.set(Some(status));
+        let outlived = self.group.is_some_and(Group::outlives_its_leader);
+        Ok(if outlived {
+            Reaped::Outlived(status)
+        } else {
+            Reaped::Ended(status)
+        })
+    }
+}
+
+impl ChildProcess {
+    fn number(&self, signal: Signal) -> libc::c_int {
+        number(match signal {
+            Signal::Interrupt => self.stop_signal,
+            other => other,
+        })
+    }
+
+    /// Collects the status of the child itself if it has ended.
+    fn collect(&self) -> io::Result<Reaped> {
         let mut status = 0;
         loop {
             // SAFETY: `status` is valid for writes for the length of the call. (nix's wrapper is not
@@ -127,18 +176,11 @@ impl Drop for ChildProcess {
     }
 }
 
-fn number(signal: Signal) -> libc::c_int {
-    match signal {
-        Signal::Abort => libc::SIGABRT,
-        Signal::Continue => libc::SIGCONT,
-        Signal::Hangup => libc::SIGHUP,
-        Signal::Interrupt => libc::SIGINT,
-        Signal::Kill => libc::SIGKILL,
-        Signal::Quit => libc::SIGQUIT,
-        Signal::Stop => libc::SIGSTOP,
-        Signal::Terminate => libc::SIGTERM,
-        Signal::User1 => libc::SIGUSR1,
-        Signal::User2 => libc::SIGUSR2,
+fn signal_one(pid: libc::pid_t, number: libc::c_int) -> io::Result<()> {
+    // SAFETY: `kill` has no memory to corrupt; the pid is positive, so no group is meant.
+    match unsafe { libc::kill(pid, number) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
     }
 }
 

@@ -4,9 +4,13 @@
 
 use super::{
     accept::{self, Newcomer},
+    atfork,
     waiter::poll_any,
 };
-use crate::core::error::{Error, Operation};
+use crate::core::{
+    error::{Error, Operation},
+    say::say,
+};
 use nix::{
     errno::Errno,
     fcntl::{FcntlArg, OFlag, fcntl},
@@ -17,7 +21,6 @@ use nix::{
     },
 };
 use std::{
-    fs,
     io::{self, IoSlice},
     net::SocketAddr,
     os::fd::{AsFd, AsRawFd, OwnedFd},
@@ -48,8 +51,12 @@ pub(crate) enum Blocking {
 /// Takes a connection, close-on-exec, if one is queued. It is in non-blocking mode unless it is
 /// allowed to block, which only connections should be that [inherit a timeout](block_briefly).
 pub(crate) fn accept(listener: &impl AsRawFd, blocking: Blocking) -> Accepted {
+    atfork::connection_is_over();
     match try_accept(listener.as_raw_fd(), blocking) {
-        Ok(newcomer) => Accepted::Connection(newcomer),
+        Ok(newcomer) => {
+            atfork::note_accepted(newcomer.stream.as_raw_fd(), listener.as_raw_fd());
+            Accepted::Connection(newcomer)
+        }
         Err(errno) => match errno {
             Errno::EAGAIN | Errno::EINTR => Accepted::Nothing,
             // accept(2): errors of the network that are already pending on the new connection are
@@ -86,6 +93,7 @@ pub(crate) fn keep_nonblocking(listener: &impl AsFd) -> io::Result<bool> {
 
 /// Whether an attempt to accept would find something now, be it an error.
 pub(crate) fn is_queued(listener: &impl AsFd) -> io::Result<bool> {
+    atfork::connection_is_over();
     let [queued] = poll_any(
         [(listener.as_fd(), PollFlags::POLLIN)],
         Some(Duration::ZERO),
@@ -309,7 +317,10 @@ pub(crate) fn listen(socket: &OwnedFd, backlog: i32) -> nix::Result<()> {
     if let Some(limit) = most_backlog()
         && backlog > limit
     {
-        log::warn!("backlog {backlog} is more than can be had, using {limit}");
+        say!(
+            Warn,
+            "backlog {backlog} is more than can be had, using {limit}"
+        );
     }
     // Not nix's wrapper, which refuses what is above the C library's SOMAXCONN: a number of the time
     // of its compilation, 128 with musl, while the kernel's limit is a setting of the system. The
@@ -321,7 +332,7 @@ pub(crate) fn listen(socket: &OwnedFd, backlog: i32) -> nix::Result<()> {
 /// To what the kernel cuts a backlog, without a word.
 #[cfg(target_os = "linux")]
 fn most_backlog() -> Option<i32> {
-    let limit = fs::read_to_string("/proc/sys/net/core/somaxconn").ok()?;
+    let limit = std::fs::read_to_string("/proc/sys/net/core/somaxconn").ok()?;
     limit.trim().parse().ok()
 }
 

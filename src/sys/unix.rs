@@ -2,22 +2,27 @@
 //! nothing.
 
 use super::{
+    atfork,
     board::Board,
     clock::Clock,
     fd_registry::{Ours, PreForkId},
     fork::{self, Side},
+    group::Group,
     limits::{self, Threads},
+    null,
     output::Outputs,
     pipes::{self, ChildEnds},
     poller::Poller,
     process::{self, ChildProcess},
-    signals::{Mask, Statuses, Subscription},
+    signals::{Mask, Subscription, stranger},
+    stop_board::StopBoard,
 };
 use crate::core::{
-    child::ChildId,
+    child::{ChildId, Signal},
     comm::Interval,
     error::{Error, Operation},
     queue::PrintTo,
+    say::say,
     signal_policy::Arrived,
     states::{Readiness, Watch, WatchId},
     system::{ForkTerms, Forked, Ready, Source, System, Wait},
@@ -25,10 +30,10 @@ use crate::core::{
     wire::Entry,
 };
 use mio::Interest;
-use nix::{fcntl::OFlag, sys::stat::Mode};
 use std::{
     io,
-    os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    rc::Rc,
     time::Duration,
 };
 
@@ -63,6 +68,7 @@ pub(crate) struct Unix {
     pub(crate) id: PreForkId,
     pub(crate) clock: Clock,
     pub(crate) board: Board,
+    pub(crate) stops: Rc<StopBoard>,
     pub(crate) null: Ours<OwnedFd>,
     /// The end that children watch; taken by a child.
     pub(crate) death_read: Option<Ours<OwnedFd>>,
@@ -72,16 +78,16 @@ pub(crate) struct Unix {
     outputs: Outputs,
     threads: Threads,
     signals: Option<Subscription>,
-    statuses: Option<Statuses>,
     watches: Vec<Watched>,
     owner: u32,
+    is_settled: bool,
 }
 
 impl Unix {
     /// That of a server which has so many children at the most, for now.
     pub(crate) fn new(id: PreForkId, handle_signals: bool, children: usize) -> Result<Self, Error> {
         let pipe = |error| Error::new(Operation::Pipe, "for the death watch", error);
-        let null = open_null()?;
+        let null = null::open()?;
         // Made now, its buffer is made once, and not in each child.
         let _ = io::stdout();
         let (death_read, death_write) = pipes::pipe().map_err(pipe)?;
@@ -89,7 +95,6 @@ impl Unix {
         let death_write = Ours::parents(death_write);
         let poller = Poller::new().map_err(|error| Error::new(Operation::Poll, "set-up", error))?;
         let signal = |error| Error::new(Operation::Signal, "set-up", error);
-        let statuses = Statuses::keep().map_err(signal)?;
         let signals = Subscription::new(handle_signals).map_err(signal)?;
         poller
             .add_urgent(
@@ -100,20 +105,23 @@ impl Unix {
             .map_err(|error| Error::new(Operation::Register, "signal pipe", error))?;
         let board =
             Board::new(children).map_err(|error| Error::new(Operation::Map, "the board", error))?;
+        let stops = StopBoard::new(children)
+            .map_err(|error| Error::new(Operation::Map, "the board of stops", error))?;
         Ok(Self {
             id,
             clock: Clock::new(),
             board,
-            null: Ours::parents(null),
+            stops: Rc::new(stops),
+            null: Ours::childrens(null, id),
             death_read: Some(death_read),
             death_write: Some(death_write),
             poller,
             outputs: Outputs::new(),
             threads: Threads::open(),
             signals: Some(signals),
-            statuses: Some(statuses),
             watches: Vec::new(),
             owner: std::process::id(),
+            is_settled: false,
         })
     }
 
@@ -149,11 +157,19 @@ impl System for Unix {
         self.owner == std::process::id()
     }
 
-    fn take_possession(&mut self) {
-        if !self.is_owner() && self.poller.is_open() {
-            self.owner = std::process::id();
+    fn take_possession(&mut self) -> bool {
+        // In a child of another server this one does not run: its poller is closed there.
+        if !self.poller.is_open() || std::mem::replace(&mut self.is_settled, true) {
+            return false;
+        }
+        let started_in = std::mem::replace(&mut self.owner, std::process::id());
+        if started_in != self.owner {
             self.threads = Threads::open();
         }
+        self.stops.hide_from_children();
+        stranger::note_home(started_in);
+        atfork::watch();
+        true
     }
 
     fn wait(&mut self, wait: Wait, ready: &mut Vec<Ready>) -> Result<(), Error> {
@@ -167,6 +183,12 @@ impl System for Unix {
             Wait::ForWords(batch) => self.wait_for_words(batch, ready),
         };
         waited.map_err(|error| Error::new(Operation::Poll, "for events", error))
+    }
+
+    fn lead(&mut self, signal: Signal) -> Result<(), Error> {
+        let handle = |signals: &mut Subscription| signals.handle(signal).map(drop);
+        let handled = self.signals.as_mut().map_or(Ok(()), handle);
+        handled.map_err(|error| Error::new(Operation::Signal, format!("{signal:?}"), error))
     }
 
     fn signals(&mut self, woken: bool) -> Arrived {
@@ -187,15 +209,26 @@ impl System for Unix {
         let signal = |error| Error::new(Operation::Signal, "mask", error);
         let mask = Mask::block_all().map_err(signal)?;
         match fork::fork(&mask) {
-            Ok(Side::Child) => Ok(Forked::Child(Newborn {
-                id: terms.id,
-                ends: childs,
-                parent,
-                mask,
-            })),
+            Ok(Side::Child) => {
+                if terms.group {
+                    Group::lead();
+                }
+                Ok(Forked::Child(Newborn {
+                    id: terms.id,
+                    ends: childs,
+                    parent,
+                    mask,
+                }))
+            }
             Ok(Side::Parent(pid)) => {
                 drop(childs);
-                let process = ChildProcess::new(terms.id, pid, ends, self.poller.outputs());
+                let process = ChildProcess::new(
+                    terms,
+                    pid,
+                    ends,
+                    self.poller.outputs(),
+                    Rc::clone(&self.stops),
+                );
                 let unmasked = mask.restore();
                 Ok(Forked::Parent {
                     pid,
@@ -300,7 +333,11 @@ impl System for Unix {
             self.poller
                 .renew_urgent(watch.fd.as_raw_fd(), watch.source(), watch.interest);
         if let Err(error) = renewed {
-            log::warn!("watching the descriptor of state {}: {error}", watch.state);
+            say!(
+                Warn,
+                "watching the descriptor of state {}: {error}",
+                watch.state
+            );
         }
         Some(&watch.state)
     }
@@ -317,20 +354,5 @@ impl System for Unix {
         if let Some(signals) = self.signals.take() {
             let _ = self.poller.remove_urgent(signals.as_fd().as_raw_fd());
         }
-        self.statuses = None;
-    }
-}
-
-/// Opens /dev/null, and leaves it at the numbers of standard streams that the program has closed:
-/// whatever is opened next would take one of them, and be overwritten in each child.
-fn open_null() -> Result<OwnedFd, Error> {
-    loop {
-        let null = nix::fcntl::open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())
-            .map_err(|error| Error::new(Operation::Open, "/dev/null", error.into()))?;
-        if null.as_raw_fd() > nix::libc::STDERR_FILENO {
-            return Ok(null);
-        }
-        // For as long as the process lives, as std has it when a program starts.
-        let _ = null.into_raw_fd();
     }
 }

@@ -6,10 +6,12 @@ use super::{
     sockets::{listen, stream_socket},
     waiter::poll_any,
 };
-use crate::core::error::{Error, Operation};
+use crate::core::{
+    error::{Error, Operation},
+    say::say,
+};
 use nix::{
     errno::Errno,
-    fcntl::{OFlag, open},
     libc,
     sys::{
         socket::{self, AddressFamily, SockaddrLike, UnixAddr},
@@ -17,12 +19,11 @@ use nix::{
     },
 };
 use std::{
-    ffi::OsString,
     fs, io,
     os::{
         fd::{AsRawFd, BorrowedFd, OwnedFd},
         unix::{
-            ffi::{OsStrExt, OsStringExt},
+            ffi::OsStrExt,
             fs::{FileTypeExt, MetadataExt},
         },
     },
@@ -81,7 +82,7 @@ pub(crate) fn path_of(socket: BorrowedFd<'_>) -> Option<PathBuf> {
     #[cfg(target_os = "linux")]
     if let Some(name) = address.as_abstract() {
         let bytes = [&[0], name].concat();
-        return Some(OsString::from_vec(bytes).into());
+        return Some(std::ffi::OsStr::from_bytes(&bytes).into());
     }
     address.path().map(Path::to_owned)
 }
@@ -165,7 +166,8 @@ fn lock_directory(path: &Path) -> Result<Option<fs::File>, Error> {
         Ok(()) => Ok(Some(file)),
         Err(errno) => {
             let (name, error) = (display_name(directory), io::Error::from(errno));
-            log::warn!(
+            say!(
+                Warn,
                 "{name} cannot be locked: {error}; two servers must not start there at once"
             );
             Ok(None)
@@ -230,6 +232,7 @@ fn try_connect(path: &Path, address: &UnixAddr) -> nix::Result<()> {
 /// would follow a link that has been put in its place. `None` where /proc is missing.
 #[cfg(target_os = "linux")]
 fn pin(path: &Path) -> nix::Result<Option<(OwnedFd, UnixAddr)>> {
+    use nix::fcntl::{OFlag, open};
     let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let file = open(path, flags, Mode::empty())?;
     let by_number = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
@@ -259,7 +262,7 @@ pub(crate) fn remove_socket_file(path: &Path, file: FileId) {
         Err(error) => Err(error),
     };
     if let Err(error) = removed {
-        log::warn!("removing {name}: {error}");
+        say!(Warn, "removing {name}: {error}");
     }
 }
 
@@ -272,8 +275,10 @@ mod tests {
         fs::symlink_metadata(path).unwrap().permissions().mode() & 0o7777
     }
 
+    /// The mode is set on the socket before it is bound, whatever the umask, and nothing is done by path
+    /// afterwards.
     #[test]
-    fn a_socket_file_has_the_mode_that_was_asked_for_whatever_the_mask() {
+    fn o20_a_socket_file_has_the_mode_that_was_asked_for_whatever_the_mask() {
         let directory = tempfile::tempdir().unwrap();
         for mode in [0o600, 0o660, 0o666, 0o777, 0o000] {
             let path = directory.path().join(format!("{mode:o}"));
@@ -282,10 +287,11 @@ mod tests {
         }
     }
 
-    /// The file of another socket, reached by a link, is neither asked nor removed.
+    /// No step of opening or removing a socket file follows a link: the file of another socket, reached by
+    /// one, is neither asked nor removed.
     #[cfg(target_os = "linux")]
     #[test]
-    fn a_link_at_the_path_is_not_followed() {
+    fn o20_a_link_at_the_path_is_not_followed() {
         let directory = tempfile::tempdir().unwrap();
         let (path, link) = (directory.path().join("s"), directory.path().join("l"));
         let _listener = listen_unix(&path, 0o600, 8).unwrap();
@@ -311,8 +317,9 @@ mod tests {
         assert_eq!(error.object(), name.replacen('\0', "@", 1));
     }
 
+    /// No message has the zero byte of an abstract name, or another control character.
     #[test]
-    fn a_message_has_no_control_characters() {
+    fn o38_a_message_has_no_control_characters() {
         assert_eq!(display_name(Path::new("/run/x")), "/run/x");
         assert_eq!(display_name(Path::new("\0x\0y")), "@x\\u{0}y");
         for path in ["a\0b", "\0", ""] {

@@ -3,6 +3,7 @@
 //! `wasm32-unknown-unknown` as well, which has no processes, descriptors or signals.
 #![allow(
     dead_code,
+    clippy::enum_variant_names,
     unused_macros,
     unused_imports,
     unreachable_pub,

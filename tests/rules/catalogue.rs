@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use reading::{Entry, Id, Test, entries, listed, target, tests, without_harness};
 
 /// The sections: letter, what they are about, how many entries they have.
-const SECTIONS: [(char, &str, u8); 14] = [
+const SECTIONS: [(char, &str, u8); 15] = [
     ('A', "A child dies or stops serving", 18),
     ('B', "Pipes and exit tell different stories", 10),
     ('C', "What children write", 16),
@@ -29,6 +29,7 @@ const SECTIONS: [(char, &str, u8); 14] = [
     ('L', "Privileges and environment", 9),
     ('M', "Configuration and policy", 3),
     ('N', "Status and control", 5),
+    ('O', "What the field has found", 44),
 ];
 
 /// The sections in which nothing may be left open.
@@ -41,10 +42,11 @@ const HEAD: &str = "\
 # Faults, and what is done about them
 
 What can go wrong in a preforking server, by the places where it goes wrong, and which test shows
-that it does no harm here. The faults were collected from the incidents of other servers; the tests
-inject them for real: the signal is sent, the limit is set, the call fails in the kernel. A test has
-the name of its entry, so `cargo test --test scenarios -- a01` runs those of A1 that start
-processes, and `cargo test a01` all of them.
+that it does no harm here. The faults were collected from the incidents of other servers; those of
+section O did harm here too when they were tried, or showed what was missing. The tests inject them
+for real: the signal is sent, the limit is set, the call fails in the kernel. A test has the name of
+its entry, so `cargo test --test scenarios -- a01` runs those of A1 that start processes, and
+`cargo test a01` all of them.
 
 Some tests need root, `strace`, or a kind of cgroup. Where that is missing, such a test passes, and
 says on its stderr that it was skipped and why: `cargo test -- --nocapture` shows it.

@@ -13,4 +13,5 @@ mod http;
 mod layering;
 mod original;
 mod policy;
+mod prose;
 mod public_api;

@@ -15,27 +15,27 @@ use prefork_server::{Error, PreFork, TcpServer};
 pub const PROGRAMS: Programs = programs![clients_plain, clients_object, clients_stateful];
 
 pub const SCENARIOS: Scenarios = scenarios![
-    field06_a_client_that_resets_is_no_line,
-    field06_an_object_whose_client_resets_logs_nothing,
-    field12_an_ipv4_client_of_a_dual_socket_is_ipv4,
-    field17_a_shutdown_after_a_large_put_is_followed_by_the_flush,
-    field18_a_handler_has_the_whole_timeout,
-    field32_a_flood_in_a_shutdown_is_not_read_for_ever,
-    field34_an_object_says_goodbye_in_a_stop,
-    field34_examples_wait_for_no_idle_client,
-    field34_an_object_bounds_its_client,
-    field35_an_object_lingers_if_it_is_told_to,
-    field34_a_stop_waits_for_no_idle_client,
-    field34_a_client_may_be_idle_for_so_long,
-    field34_a_request_that_has_arrived_is_served_in_a_stop,
-    field34_a_client_that_goes_on_asking_holds_no_stop,
-    field35_an_answer_before_the_upload_was_read_arrives,
-    field35_lingering_is_bounded,
-    field36_a_slow_client_has_no_more_than_the_deadline,
-    field37_queued_clients_that_have_reset_are_skipped,
-    field37_a_handler_sees_that_its_client_has_gone,
-    field41_a_childs_state_has_an_end,
-    field40_a_child_serves_one_more_and_is_replaced,
+    o06_a_client_that_resets_is_no_line,
+    o06_an_object_whose_client_resets_logs_nothing,
+    o12_an_ipv4_client_of_a_dual_socket_is_ipv4,
+    o17_a_shutdown_after_a_large_put_is_followed_by_the_flush,
+    o18_a_handler_has_the_whole_timeout,
+    o32_a_flood_in_a_shutdown_is_not_read_for_ever,
+    o34_an_object_says_goodbye_in_a_stop,
+    o34_examples_wait_for_no_idle_client,
+    o34_an_object_bounds_its_client,
+    o35_an_object_lingers_if_it_is_told_to,
+    o34_a_stop_waits_for_no_idle_client,
+    o34_a_client_may_be_idle_for_so_long,
+    o34_a_request_that_has_arrived_is_served_in_a_stop,
+    o34_a_client_that_goes_on_asking_holds_no_stop,
+    o35_an_answer_before_the_upload_was_read_arrives,
+    o35_lingering_is_bounded,
+    o36_a_slow_client_has_no_more_than_the_deadline,
+    o37_queued_clients_that_have_reset_are_skipped,
+    o37_a_handler_sees_that_its_client_has_gone,
+    o41_a_childs_state_has_an_end,
+    o40_a_child_serves_one_more_and_is_replaced,
 ];
 
 // The programs.
@@ -273,7 +273,7 @@ fn over_ipv4(server: &Server) -> Address {
 /// Errors that are the client's are no line in the log, and its address is remembered from accept(2).
 ///
 /// The handler uses `?` on all that can fail once a client has reset: `peer_addr`, `shutdown`.
-fn field06_a_client_that_resets_is_no_line(world: &mut World) {
+fn o06_a_client_that_resets_is_no_line(world: &mut World) {
     let mut gate = world.gate("reset");
     let server = world.spawn("clients_plain", &[]);
     let mut client = connect(&server.address());
@@ -290,7 +290,7 @@ fn field06_a_client_that_resets_is_no_line(world: &mut World) {
 }
 
 /// The default of `handler_error` takes an error that is the client's, reading or writing, for no news.
-fn field06_an_object_whose_client_resets_logs_nothing(world: &mut World) {
+fn o06_an_object_whose_client_resets_logs_nothing(world: &mut World) {
     let mut gate = world.gate("reset");
     let server = world.spawn("clients_object", &[]);
     let mut client = connect(&server.address());
@@ -304,7 +304,7 @@ fn field06_an_object_whose_client_resets_logs_nothing(world: &mut World) {
 }
 
 /// The addresses of a client that has come over IPv4 are IPv4 addresses, whatever the socket is.
-fn field12_an_ipv4_client_of_a_dual_socket_is_ipv4(world: &mut World) {
+fn o12_an_ipv4_client_of_a_dual_socket_is_ipv4(world: &mut World) {
     for (program, right) in [
         ("clients_plain", ["PEER LOCAL", "PEER LOCAL"]),
         (
@@ -345,7 +345,7 @@ fn quick(took: Duration) {
 /// goodbye.
 ///
 /// One client has had an answer, one has never said anything.
-fn field34_a_stop_waits_for_no_idle_client(world: &mut World) {
+fn o34_a_stop_waits_for_no_idle_client(world: &mut World) {
     let server = world.spawn("clients_plain", &["--children", "2"]);
     let mut one = connect(&server.address());
     one.send_line("keep");
@@ -360,7 +360,7 @@ fn field34_a_stop_waits_for_no_idle_client(world: &mut World) {
 }
 
 /// `wait_for_request` ends after the idle time that it was given.
-fn field34_a_client_may_be_idle_for_so_long(world: &mut World) {
+fn o34_a_client_may_be_idle_for_so_long(world: &mut World) {
     let server = world.spawn("clients_plain", &[]);
     let mut client = connect(&server.address());
     assert_eq!(client.ask("idle"), "arrived: false, stop: false");
@@ -369,7 +369,7 @@ fn field34_a_client_may_be_idle_for_so_long(world: &mut World) {
 }
 
 /// Once the child is told to stop, what has arrived by then is served, and then the connection ends.
-fn field34_a_request_that_has_arrived_is_served_in_a_stop(world: &mut World) {
+fn o34_a_request_that_has_arrived_is_served_in_a_stop(world: &mut World) {
     let mut gate = world.gate("keep");
     let server = world.spawn("clients_plain", &[]);
     let mut client = connect(&server.address());
@@ -392,7 +392,7 @@ fn tell(child: u32) {
 /// A client that goes on asking is served once more at the most when the child is told to stop.
 ///
 /// Each byte is a request here, and six are there by then.
-fn field34_a_client_that_goes_on_asking_holds_no_stop(world: &mut World) {
+fn o34_a_client_that_goes_on_asking_holds_no_stop(world: &mut World) {
     let mut gate = world.gate("keep");
     let server = world.spawn("clients_plain", &[]);
     let mut client = connect(&server.address());
@@ -411,7 +411,7 @@ fn field34_a_client_that_goes_on_asking_holds_no_stop(world: &mut World) {
 /// away.
 ///
 /// Twenty clients send 8 MB before they read; without it each of them is reset.
-fn field35_an_answer_before_the_upload_was_read_arrives(world: &mut World) {
+fn o35_an_answer_before_the_upload_was_read_arrives(world: &mut World) {
     let server = world.spawn("clients_plain", &[]);
     for _ in 0..20 {
         let mut client = connect(&server.address());
@@ -424,8 +424,8 @@ fn field35_an_answer_before_the_upload_was_read_arrives(world: &mut World) {
     silent(&server);
 }
 
-/// It ends after so many bytes, after so long, and soon when the child is told to stop.
-fn field35_lingering_is_bounded(world: &mut World) {
+/// Lingering ends after so many bytes, after so long, and soon when the child is told to stop.
+fn o35_lingering_is_bounded(world: &mut World) {
     let server = world.spawn("clients_plain", &[]);
     let mut flood = connect(&server.address());
     flood.send_line("refuse 1 MiB");
@@ -444,10 +444,10 @@ fn field35_lingering_is_bounded(world: &mut World) {
     silent(&server);
 }
 
-/// A connection as a whole has a bound, whatever the client does and however often.
+/// `Conn::set_deadline` bounds a connection as a whole, whatever the client does and however often.
 ///
 /// One client sends a byte now and then, one floods, one takes nothing.
-fn field36_a_slow_client_has_no_more_than_the_deadline(world: &mut World) {
+fn o36_a_slow_client_has_no_more_than_the_deadline(world: &mut World) {
     let server = world.spawn("clients_plain", &[]);
     for (nth, order) in ["hurry", "hurry up", "hurry and take"]
         .into_iter()
@@ -492,7 +492,7 @@ fn late(server: &Server, nth: usize) -> Option<u64> {
 /// Where handlers take long, a queued client that has reset meanwhile costs none of them a run.
 ///
 /// Five of them are queued before one that waits; it is the second that is served.
-fn field37_queued_clients_that_have_reset_are_skipped(world: &mut World) {
+fn o37_queued_clients_that_have_reset_are_skipped(world: &mut World) {
     let mut gate = world.gate("long");
     let server = world.spawn("clients_plain", &[]);
     let mut first = connect(&server.address());
@@ -514,8 +514,8 @@ fn field37_queued_clients_that_have_reset_are_skipped(world: &mut World) {
     silent(&server);
 }
 
-/// A handler with long work can look whether anybody waits for it.
-fn field37_a_handler_sees_that_its_client_has_gone(world: &mut World) {
+/// A handler with long work can look whether anybody waits for it: `Conn::peer_is_gone`.
+fn o37_a_handler_sees_that_its_client_has_gone(world: &mut World) {
     let mut gate = world.gate("look");
     let server = world.spawn("clients_plain", &[]);
     let ends: [(End, &str); 3] = [
@@ -549,10 +549,11 @@ fn was_reset(client: Client) -> Option<Client> {
     None
 }
 
-/// A handler can have its child replaced when the connection in hand is at its end; it takes no other.
+/// With `leave_after_this` a handler has its child replaced when the connection in hand is at its end; the
+/// child takes no other.
 ///
 /// The next client is queued by then, and is served by the next child.
-fn field40_a_child_serves_one_more_and_is_replaced(world: &mut World) {
+fn o40_a_child_serves_one_more_and_is_replaced(world: &mut World) {
     for program in ["clients_plain", "clients_object"] {
         let mut gate = world.gate("leave");
         let server = world.spawn(program, &[]);
@@ -573,7 +574,7 @@ fn field40_a_child_serves_one_more_and_is_replaced(world: &mut World) {
 }
 
 /// `handler_flush` is called when a shutdown is posted in the handler that has put 500 kB, as with a few bytes.
-fn field17_a_shutdown_after_a_large_put_is_followed_by_the_flush(world: &mut World) {
+fn o17_a_shutdown_after_a_large_put_is_followed_by_the_flush(world: &mut World) {
     let server = world.spawn("clients_object", &[]);
     let mut client = connect(&server.address());
     client.send_line("big");
@@ -587,7 +588,7 @@ fn field17_a_shutdown_after_a_large_put_is_followed_by_the_flush(world: &mut Wor
 /// A session in its shutdown reads 16 MiB away and no more, whatever the client sends.
 ///
 /// The client takes nothing, so the shutdown lasts.
-fn field32_a_flood_in_a_shutdown_is_not_read_for_ever(world: &mut World) {
+fn o32_a_flood_in_a_shutdown_is_not_read_for_ever(world: &mut World) {
     let server = world.spawn("clients_object", &[]);
     let mut client = connect(&server.address());
     client.send_line("stuck");
@@ -611,7 +612,7 @@ fn field32_a_flood_in_a_shutdown_is_not_read_for_ever(world: &mut World) {
 }
 
 /// `handler_stopping` is called in a stop: an object says goodbye to a client that is idle, be it new.
-fn field34_an_object_says_goodbye_in_a_stop(world: &mut World) {
+fn o34_an_object_says_goodbye_in_a_stop(world: &mut World) {
     let server = world.spawn("clients_object", &["--children", "2"]);
     let mut one = connect(&server.address());
     assert_eq!(one.ask("hello"), "hello");
@@ -622,8 +623,8 @@ fn field34_an_object_says_goodbye_in_a_stop(world: &mut World) {
     silent(&server);
 }
 
-/// A client that is idle, or that takes longer in all than it may, is disconnected.
-fn field34_an_object_bounds_its_client(world: &mut World) {
+/// An object can bound how long its client may be idle, and how long it may take in all.
+fn o34_an_object_bounds_its_client(world: &mut World) {
     let server = world.spawn("clients_object", &[]);
     let mut idle = connect(&server.address());
     idle.send_line("idle");
@@ -646,7 +647,7 @@ fn field34_an_object_bounds_its_client(world: &mut World) {
 }
 
 /// An object that has set `linger` does not lose its last answer to a client that is still sending.
-fn field35_an_object_lingers_if_it_is_told_to(world: &mut World) {
+fn o35_an_object_lingers_if_it_is_told_to(world: &mut World) {
     let server = world.spawn("clients_object", &[]);
     for _ in 0..5 {
         let mut client = connect(&server.address());
@@ -663,7 +664,7 @@ fn field35_an_object_lingers_if_it_is_told_to(world: &mut World) {
 ///
 /// Twenty clients come at any time between two ACKs, with a timeout of two seconds; half of them say what
 /// they want when their connection is an ACK's interval old.
-fn field18_a_handler_has_the_whole_timeout(world: &mut World) {
+fn o18_a_handler_has_the_whole_timeout(world: &mut World) {
     let server = world.spawn("clients_plain", &["--timeout", "2", "--children", "10"]);
     server.expect_children(10);
     let clients: Vec<_> = (0..20)
@@ -687,7 +688,7 @@ fn field18_a_handler_has_the_whole_timeout(world: &mut World) {
 }
 
 /// A child's state has a function for its end, which runs once however the child leaves, but not after a panic.
-fn field41_a_childs_state_has_an_end(world: &mut World) {
+fn o41_a_childs_state_has_an_end(world: &mut World) {
     world.expect_panics();
     let server = world.spawn("clients_stateful", &[]);
     let ask = |order: &str| connect(&server.address()).ask(order);
@@ -708,7 +709,7 @@ fn field41_a_childs_state_has_an_end(world: &mut World) {
 
 /// The examples that keep clients are stopped at once, with clients that are idle: one that was answered, one that
 /// has said nothing.
-fn field34_examples_wait_for_no_idle_client(world: &mut World) {
+fn o34_examples_wait_for_no_idle_client(world: &mut World) {
     for example in ["echo", "prefork_echoserver"] {
         let server = world.run_example(example, &["--port", "0"]);
         let mut one = connect(&server.address());

@@ -28,23 +28,23 @@ use crate::support::{
 pub const PROGRAMS: Programs = programs![field, restarter, two_kinds];
 
 pub const SCENARIOS: Scenarios = scenarios![
-    children_that_are_killed_from_outside_a_hook_were_asked_to,
-    a_shorter_timeout_reaches_children_that_run,
-    a_longer_timeout_reaches_children_that_run,
-    a_timeout_can_be_switched_on_and_off,
-    children_that_a_hook_has_reaped_are_replaced,
-    children_that_nobody_can_reap_are_replaced,
-    dying_children_with_full_pipes_cost_little,
-    a_child_that_is_blocked_in_a_print_does_not_hold_up_a_stop,
-    a_child_that_is_blocked_in_a_print_does_not_hold_up_a_drop,
-    nothing_is_forked_after_a_stop,
-    a_descriptor_that_is_watched_before_a_fork_is_closed_in_the_child,
-    another_server_is_of_no_use_in_a_child,
-    children_that_fail_at_their_first_connection_are_slowed_down,
-    nothing_is_left_of_servers_that_were_dropped,
-    without_coalescing_a_forged_board_moves_nothing,
-    children_know_how_full_the_pool_is,
-    the_parent_knows_how_many_connections_each_child_has_taken,
+    o16_children_that_are_killed_from_outside_a_hook_were_asked_to,
+    o19_a_shorter_timeout_reaches_children_that_run,
+    o19_a_longer_timeout_reaches_children_that_run,
+    o19_a_timeout_can_be_switched_on_and_off,
+    o21_children_that_a_hook_has_reaped_are_replaced,
+    o21_children_that_nobody_can_reap_are_replaced,
+    o26_dying_children_with_full_pipes_cost_little,
+    o30_a_child_that_is_blocked_in_a_print_does_not_hold_up_a_stop,
+    o30_nor_does_it_hold_up_a_drop,
+    o31_nothing_is_forked_after_a_stop,
+    o31_a_descriptor_that_is_watched_before_a_fork_is_closed_in_the_child,
+    o31_another_server_is_of_no_use_in_a_child,
+    o32_children_that_fail_at_their_first_connection_are_slowed_down,
+    o32_nothing_is_left_of_servers_that_were_dropped,
+    o33_without_coalescing_a_forged_board_moves_nothing,
+    o41_children_know_how_full_the_pool_is,
+    o41_the_parent_knows_how_many_connections_each_child_has_taken,
 ];
 
 // The programs.
@@ -450,7 +450,7 @@ fn served(server: &Server) -> (Client, u32) {
 /// Signals that the program sends between two turns count as asked for, as those of a hook do.
 ///
 /// Without `Flags::ASKED`: no death is `Asked`.
-fn children_that_are_killed_from_outside_a_hook_were_asked_to(world: &mut World) {
+fn o16_children_that_are_killed_from_outside_a_hook_were_asked_to(world: &mut World) {
     let server = world.spawn("field", &["--start", "30", "--drive", "kill"]);
     let text = server.expect_stdout("the report", |text| text.contains(" 90 Asked"));
     assert_eq!(text.matches(" Asked after").count(), 90, "{text}");
@@ -461,7 +461,7 @@ fn children_that_are_killed_from_outside_a_hook_were_asked_to(world: &mut World)
 /// hangs is found after the new one.
 ///
 /// Without `Comm::follow` and `Child::known_timeout`: the idle children are ended, again and again.
-fn a_shorter_timeout_reaches_children_that_run(world: &mut World) {
+fn o19_a_shorter_timeout_reaches_children_that_run(world: &mut World) {
     let (server, mut stdin) = commanded(
         world,
         &[
@@ -491,7 +491,7 @@ fn a_shorter_timeout_reaches_children_that_run(world: &mut World) {
 /// A handler may take longer from the moment on at which the timeout is raised, and ACKs come more rarely.
 ///
 /// Without `Comm::follow`: 24 ACKs of two children in 3 s.
-fn a_longer_timeout_reaches_children_that_run(world: &mut World) {
+fn o19_a_longer_timeout_reaches_children_that_run(world: &mut World) {
     let (server, mut stdin) = commanded(world, &["--timeout", "500"]);
     let (mut client, pid) = served(&server);
     command(&server, &mut stdin, "t4000");
@@ -511,7 +511,7 @@ fn a_longer_timeout_reaches_children_that_run(world: &mut World) {
 
 /// From zero, idle children that cannot know of it are not judged, and who hangs with a connection is ended.
 /// To zero, nobody is.
-fn a_timeout_can_be_switched_on_and_off(world: &mut World) {
+fn o19_a_timeout_can_be_switched_on_and_off(world: &mut World) {
     let (server, mut stdin) = commanded(world, &["--kill-timeout", "500"]);
     server.address();
     server.expect_children(2);
@@ -539,7 +539,7 @@ fn a_timeout_can_be_switched_on_and_off(world: &mut World) {
 /// Found at the next look, replaced, told once, wherever in the tables they stand.
 ///
 /// Without the look at everybody (`look_at`): they stay in the tables until the shutdown.
-fn children_that_a_hook_has_reaped_are_replaced(world: &mut World) {
+fn o21_children_that_a_hook_has_reaped_are_replaced(world: &mut World) {
     let (server, mut stdin) = forty(world);
     command(&server, &mut stdin, "s");
     let text = server.stdout();
@@ -552,7 +552,7 @@ fn children_that_a_hook_has_reaped_are_replaced(world: &mut World) {
 }
 
 /// With SIGCHLD ignored the kernel keeps no status and tells of no death.
-fn children_that_nobody_can_reap_are_replaced(world: &mut World) {
+fn o21_children_that_nobody_can_reap_are_replaced(world: &mut World) {
     let (server, mut stdin) = forty(world);
     command(&server, &mut stdin, "i");
     let victims: Vec<u32> = server.children().into_iter().step_by(10).collect();
@@ -593,7 +593,7 @@ fn expect_replaced(server: &Server, victims: &[u32]) {
 ///
 /// With all that stands in the pipes of 200 dead read in the turn of their death, a task a line: 1.8 GB, and 22 s.
 /// Without `Reading::delivered` a single turn of 14 s.
-fn dying_children_with_full_pipes_cost_little(world: &mut World) {
+fn o26_dying_children_with_full_pipes_cost_little(world: &mut World) {
     let go = world.tempdir().join("go");
     let server = world.spawn(
         "field",
@@ -626,13 +626,13 @@ fn dying_children_with_full_pipes_cost_little(world: &mut World) {
 }
 
 /// What children write while they are ended is read, and dropped.
-fn a_child_that_is_blocked_in_a_print_does_not_hold_up_a_stop(world: &mut World) {
+fn o30_a_child_that_is_blocked_in_a_print_does_not_hold_up_a_stop(world: &mut World) {
     let text = end_while_one_prints(world, "stop");
     assert!(text.contains("children 0\n"), "{text}");
 }
 
 /// The same when the server is dropped.
-fn a_child_that_is_blocked_in_a_print_does_not_hold_up_a_drop(world: &mut World) {
+fn o30_nor_does_it_hold_up_a_drop(world: &mut World) {
     end_while_one_prints(world, "drop");
 }
 
@@ -668,7 +668,7 @@ fn commanded_by(world: &mut World, way: &str) -> (Server, ChildStdin) {
 }
 
 /// Children that were forked after the end would be reaped by nobody.
-fn nothing_is_forked_after_a_stop(world: &mut World) {
+fn o31_nothing_is_forked_after_a_stop(world: &mut World) {
     let (server, mut stdin) = commanded_by(world, "stop");
     server.expect_stdout("the pause", |text| text.contains("pausing"));
     writeln!(stdin, "now").unwrap();
@@ -679,7 +679,7 @@ fn nothing_is_forked_after_a_stop(world: &mut World) {
 /// The duplicate is the parent's from the call on, and so is one that was handed over.
 ///
 /// With a duplicate that becomes ours only when it is watched, after the fork: the child has two sockets of the pair.
-fn a_descriptor_that_is_watched_before_a_fork_is_closed_in_the_child(world: &mut World) {
+fn o31_a_descriptor_that_is_watched_before_a_fork_is_closed_in_the_child(world: &mut World) {
     let server = world.spawn("field", &["--watch", "--start", "1"]);
     let (client, pid) = served(&server);
     let sockets = |pid| {
@@ -694,7 +694,7 @@ fn a_descriptor_that_is_watched_before_a_fork_is_closed_in_the_child(world: &mut
 }
 
 /// Its descriptors were closed by number, and are those of strangers by now.
-fn another_server_is_of_no_use_in_a_child(world: &mut World) {
+fn o31_another_server_is_of_no_use_in_a_child(world: &mut World) {
     let server = world.spawn("two_kinds", &[]);
     let answer = connect(&server.address()).read_rest();
     assert!(
@@ -706,7 +706,7 @@ fn another_server_is_of_no_use_in_a_child(world: &mut World) {
 }
 
 /// A BUSY is not enough of a proof: 7,856 forks in 3 s.
-fn children_that_fail_at_their_first_connection_are_slowed_down(world: &mut World) {
+fn o32_children_that_fail_at_their_first_connection_are_slowed_down(world: &mut World) {
     let server = world.spawn("field", &["--fail-busy", "--quiet"]);
     server.address();
     server.expect_stderr("a delay", |text| text.contains("next fork in 800ms"));
@@ -718,7 +718,7 @@ fn children_that_fail_at_their_first_connection_are_slowed_down(world: &mut Worl
 }
 
 /// 10,000 starts of 170 bytes each would be 1,660 kB.
-fn nothing_is_left_of_servers_that_were_dropped(world: &mut World) {
+fn o32_nothing_is_left_of_servers_that_were_dropped(world: &mut World) {
     let server = world.spawn("restarter", &[]);
     let text = server.expect_stdout("the measure", |text| text.contains("grown by "));
     let grown = text
@@ -730,7 +730,7 @@ fn nothing_is_left_of_servers_that_were_dropped(world: &mut World) {
 }
 
 /// The parent does not look at the board then: what the children print is all that counts.
-fn without_coalescing_a_forged_board_moves_nothing(world: &mut World) {
+fn o33_without_coalescing_a_forged_board_moves_nothing(world: &mut World) {
     let arguments = ["--every-word", "--start", "4"];
     let (server, mut stdin) = commanded(world, &arguments);
     let (mut client, pid) = served(&server);
@@ -763,7 +763,7 @@ fn without_coalescing_a_forged_board_moves_nothing(world: &mut World) {
 }
 
 /// The count is right again as soon as the parent has reaped a child that was killed with a client in hand.
-fn children_know_how_full_the_pool_is(world: &mut World) {
+fn o41_children_know_how_full_the_pool_is(world: &mut World) {
     for arguments in [&["--start", "4"][..], &["--start", "4", "--every-word"]] {
         let server = world.spawn("field", arguments);
         let held: Vec<_> = (0..3).map(|_| served(&server)).collect();
@@ -783,7 +783,7 @@ fn children_know_how_full_the_pool_is(world: &mut World) {
 }
 
 /// From the first to the last, however the child ends; and it knows whether one was in hand.
-fn the_parent_knows_how_many_connections_each_child_has_taken(world: &mut World) {
+fn o41_the_parent_knows_how_many_connections_each_child_has_taken(world: &mut World) {
     let server = world.spawn("field", &["--start", "1"]);
     let (keeper, _) = served(&server);
     let (client, pid) = served(&server);

@@ -35,17 +35,17 @@ pub const PROGRAMS: Programs = programs![
 ];
 
 pub const SCENARIOS: Scenarios = scenarios![
-    a_line_in_two_writes_is_answered_at_once,
-    nothing_is_delayed_unless_it_is_asked_for,
-    a_second_server_on_a_name_is_refused,
-    a_socket_file_at_a_relative_path_is_removed_after_chdir,
-    a_directory_that_cannot_be_locked_is_a_warning,
-    a_listener_without_its_timeout_does_not_hold_a_stop,
-    a_socket_of_the_programs_own_is_served,
-    a_socket_that_does_not_listen_is_refused,
-    an_ipv6_address_may_stand_in_brackets,
-    an_abstract_name_is_served_and_leaves_no_file,
-    a_program_finds_the_socket_at_its_standard_input,
+    o01_a_line_in_two_writes_is_answered_at_once,
+    o01_nothing_is_delayed_unless_it_is_asked_for,
+    o05_a_second_server_on_a_name_is_refused,
+    o08_a_socket_file_at_a_relative_path_is_removed_after_chdir,
+    o13_a_directory_that_cannot_be_locked_is_a_warning,
+    o29_a_listener_without_its_timeout_does_not_hold_a_stop,
+    o38_a_socket_of_the_programs_own_is_served,
+    o38_a_socket_that_does_not_listen_is_refused,
+    o38_an_ipv6_address_may_stand_in_brackets,
+    o38_an_abstract_name_is_served_and_leaves_no_file,
+    o38_a_program_finds_the_socket_at_its_standard_input,
     a_kind_of_socket_from_outside_is_served_by_the_same_rules,
 ];
 
@@ -295,9 +295,9 @@ fn refused(server: &Server) -> String {
 
 // The scenarios.
 
-/// TCP_NODELAY is on by default, set on the socket that is listened on and inherited: the second of
-/// two small writes does not wait for the client to acknowledge the first, which takes it 40 ms.
-fn a_line_in_two_writes_is_answered_at_once(world: &mut World) {
+/// The second of two small writes does not wait for the client to acknowledge the first, which takes it
+/// 40 ms.
+fn o01_a_line_in_two_writes_is_answered_at_once(world: &mut World) {
     let (server, mut client) = talking(world, &[]);
     // At its start a connection is acknowledged at once.
     for _ in 0..40 {
@@ -315,8 +315,8 @@ fn a_line_in_two_writes_is_answered_at_once(world: &mut World) {
     ends_well(&server);
 }
 
-/// `no_delay(false)` leaves the socket as it is; a socket of the program's own has the option too.
-fn nothing_is_delayed_unless_it_is_asked_for(world: &mut World) {
+/// A socket of the program's own gets the option as well.
+fn o01_nothing_is_delayed_unless_it_is_asked_for(world: &mut World) {
     for (arguments, expected) in [(&[][..], true), (&["--delay"], false), (&["--own"], true)] {
         let (server, mut client) = talking(world, arguments);
         assert_eq!(client.ask("nodelay"), format!("Ok({expected})"));
@@ -325,9 +325,8 @@ fn nothing_is_delayed_unless_it_is_asked_for(world: &mut World) {
     }
 }
 
-/// A name's next address is tried only where the system does not have the first one. An address that
-/// is in use is an error: otherwise a second server listens beside the first, unnoticed.
-fn a_second_server_on_a_name_is_refused(world: &mut World) {
+/// An address that is in use is an error: otherwise a second server listens beside the first, unnoticed.
+fn o05_a_second_server_on_a_name_is_refused(world: &mut World) {
     let first = world.spawn("listeners_tcp", &["--address", "localhost"]);
     let port = first.address().port().to_string();
     let second = world.spawn(
@@ -339,8 +338,9 @@ fn a_second_server_on_a_name_is_refused(world: &mut World) {
     ends_well(&first);
 }
 
-/// The path is made absolute when the socket is bound.
-fn a_socket_file_at_a_relative_path_is_removed_after_chdir(world: &mut World) {
+/// The path is made absolute when the socket is bound, so the file is removed wherever the program has
+/// gone.
+fn o08_a_socket_file_at_a_relative_path_is_removed_after_chdir(world: &mut World) {
     let directory = world.tempdir();
     let script = r#"cd "$1" && exec "$0" --program unix --path socket --chdir"#;
     let own = std::env::current_exe().unwrap();
@@ -355,9 +355,9 @@ fn a_socket_file_at_a_relative_path_is_removed_after_chdir(world: &mut World) {
     assert!(!path.exists());
 }
 
-/// A lock on the directory keeps apart two servers that start at once. Where it cannot be had a warning
-/// tells, and the server starts.
-fn a_directory_that_cannot_be_locked_is_a_warning(world: &mut World) {
+/// A lock on the directory keeps apart two servers that start at once. Where it cannot be had, a warning
+/// says so, and the server starts.
+fn o13_a_directory_that_cannot_be_locked_is_a_warning(world: &mut World) {
     let path = world.tempdir().join("socket");
     let directory = File::open(world.tempdir()).unwrap();
     let _lock = Flock::lock(directory, FlockArg::LockExclusive).unwrap();
@@ -372,7 +372,7 @@ fn a_directory_that_cannot_be_locked_is_a_warning(world: &mut World) {
 /// interrupts accept(2), which begins anew with the timeout.
 ///
 /// Without `before_stop` the children that wait there are killed after `shutdown_timeout`.
-fn a_listener_without_its_timeout_does_not_hold_a_stop(world: &mut World) {
+fn o29_a_listener_without_its_timeout_does_not_hold_a_stop(world: &mut World) {
     let server = world.spawn("listeners_tcp", &["--children", "1"]);
     let address = server.address();
     assert_eq!(connect(&address).ask("forget timeouts"), "1");
@@ -390,7 +390,7 @@ fn a_listener_without_its_timeout_does_not_hold_a_stop(world: &mut World) {
 }
 
 /// A socket that the program has opened itself is accepted on in place of one of the server's.
-fn a_socket_of_the_programs_own_is_served(world: &mut World) {
+fn o38_a_socket_of_the_programs_own_is_served(world: &mut World) {
     let (server, mut client) = talking(world, &["--own", "--port", "1"]);
     assert_eq!(client.ask("a line"), "a line");
     drop(client);
@@ -398,15 +398,15 @@ fn a_socket_of_the_programs_own_is_served(world: &mut World) {
 }
 
 /// A socket of the program's own that does not listen is an error of the start.
-fn a_socket_that_does_not_listen_is_refused(world: &mut World) {
+fn o38_a_socket_that_does_not_listen_is_refused(world: &mut World) {
     let server = world.spawn("listeners_tcp", &["--own-deaf"]);
     let error = refused(&server);
     assert!(error.starts_with("error: take over descriptor "), "{error}");
     assert!(error.ends_with("does not listen"), "{error}");
 }
 
-/// Brackets as in a URL are taken off.
-fn an_ipv6_address_may_stand_in_brackets(world: &mut World) {
+/// An address may stand in brackets, as in a URL.
+fn o38_an_ipv6_address_may_stand_in_brackets(world: &mut World) {
     if TcpListener::bind("[::1]:0").is_err() {
         return eprintln!("skipped: there is no IPv6 here");
     }
@@ -417,8 +417,9 @@ fn an_ipv6_address_may_stand_in_brackets(world: &mut World) {
     ends_well(&server);
 }
 
-/// A path that begins with a zero byte is an abstract name; messages write it with an `@`.
-fn an_abstract_name_is_served_and_leaves_no_file(world: &mut World) {
+/// A path that begins with a zero byte is an abstract name, which leaves no file; messages write it with
+/// an `@`.
+fn o38_an_abstract_name_is_served_and_leaves_no_file(world: &mut World) {
     let name = format!("prefork-field-{}", std::process::id());
     let server = world.spawn("listeners_unix", &["--path", &format!("@{name}")]);
     let said = format!("listening on @{name}\n");
@@ -440,7 +441,7 @@ fn an_abstract_name_is_served_and_leaves_no_file(world: &mut World) {
 }
 
 /// `ExecServer::socket_at_stdin` puts the first socket at descriptor 0, where FastCGI programs look.
-fn a_program_finds_the_socket_at_its_standard_input(world: &mut World) {
+fn o38_a_program_finds_the_socket_at_its_standard_input(world: &mut World) {
     let server = world.spawn("listeners_fastcgi", &[]);
     let mut client = connect(&server.address());
     assert_eq!(client.read_line(), "from stdin");

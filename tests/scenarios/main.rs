@@ -37,6 +37,7 @@ mod life;
 mod limits;
 mod listeners;
 mod listening;
+mod observers;
 mod orphans;
 mod output;
 mod parents_hooks;
@@ -53,6 +54,7 @@ mod starts;
 mod stops;
 mod strace;
 mod stranded;
+mod strangers;
 mod subject;
 #[path = "../support/mod.rs"]
 mod support;
@@ -94,6 +96,7 @@ const PROGRAMS: &[Programs] = &[
     harness::PROGRAMS,
     listeners::PROGRAMS,
     listening::PROGRAMS,
+    observers::PROGRAMS,
     orphans::PROGRAMS,
     output::PROGRAMS,
     parents_hooks::PROGRAMS,
@@ -103,6 +106,7 @@ const PROGRAMS: &[Programs] = &[
     sockets::PROGRAMS,
     starts::PROGRAMS,
     stranded::PROGRAMS,
+    strangers::PROGRAMS,
     subject::PROGRAMS,
     turns::PROGRAMS,
     two_servers::PROGRAMS,
@@ -134,6 +138,7 @@ const SCENARIOS: &[(&str, Scenarios)] = scenarios_of![
     exec::handover,
     exec::languages,
     exec::misfits,
+    exec::wrappers,
     failed_starts,
     field,
     harness::runner,
@@ -141,6 +146,7 @@ const SCENARIOS: &[(&str, Scenarios)] = scenarios_of![
     life,
     limits,
     listeners,
+    observers,
     orphans,
     output,
     parents_hooks,
@@ -158,6 +164,7 @@ const SCENARIOS: &[(&str, Scenarios)] = scenarios_of![
     starts,
     stops,
     stranded,
+    strangers,
     turns::order,
     turns::waiting,
     two_servers,

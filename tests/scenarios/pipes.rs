@@ -19,6 +19,7 @@ pub const SCENARIOS: Scenarios = scenarios![
     b03_a_grandchild_that_holds_the_pipes_does_not_keep_the_child,
     b03_a_grandchild_that_writes_for_ever_does_not_keep_the_parent,
     b02_a_child_that_closes_its_outputs_is_in_the_books_until_it_is_reaped,
+    b04_a_child_with_words_elsewhere_that_closes_its_streams_is_told_to_stop,
     b04_a_child_without_stdout_is_heard_and_told_to_stop,
     b06_a_grandchild_that_writes_words_and_torn_lines_changes_nothing,
 ];
@@ -214,16 +215,17 @@ fn b02_a_child_that_closes_its_outputs_is_in_the_books_until_it_is_reaped(world:
     ends_well(&server);
 }
 
-/// Words have a descriptor of their own, so a child that closes number 1 or redirects it is heard as
-/// before, stays in the books, and is told to stop like any.
+/// Words have a descriptor of their own, so a child that closes number 1, or 2 as well, or redirects it is
+/// heard as before, stays in the books, and is told to stop like any.
 ///
 /// When words are written to descriptor 1: both are timed out, and their clients lost.
 fn b04_a_child_without_stdout_is_heard_and_told_to_stop(world: &mut World) {
     let flags = ["--timeout", "1000", "--kill-timeout", "100"];
     let server = world.spawn("serve", &flags);
     let address = server.address();
-    let mut mute = hold(&address, 2);
-    for (held, way) in mute.iter_mut().zip(["close-stdout", "null-stdout"]) {
+    let mut mute = hold(&address, 3);
+    let ways = ["close-stdout", "null-stdout", "close-streams"];
+    for (held, way) in mute.iter_mut().zip(ways) {
         assert_eq!(held.client.ask(way), "done");
     }
     let children: Vec<u32> = mute.iter().map(|held| held.pid).collect();
@@ -243,6 +245,18 @@ fn b04_a_child_without_stdout_is_heard_and_told_to_stop(world: &mut World) {
     for pid in children {
         expect_exit(&server, pid, "Shutdown exit status: 0");
     }
+}
+
+/// With `CommChannel::Private` nothing but 1 and 2 leads to the outputs, so both have ended.
+fn b04_a_child_with_words_elsewhere_that_closes_its_streams_is_told_to_stop(world: &mut World) {
+    let server = world.spawn("serve", &["--private"]);
+    let mut held = Held::new(&server.address());
+    assert_eq!(held.client.ask("close-streams"), "done");
+    expect_entry(&server, "closed", held.pid);
+    let pid = held.pid;
+    drop(held);
+    expect_exit(&server, pid, "Closed exit status: 0");
+    assert_eq!(server.stop(Signal::SIGTERM, SOON).code(), Some(0));
 }
 
 /// With `CommChannel::Private`, words have a pipe that closes on exec, and each is one write that

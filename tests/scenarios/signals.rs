@@ -272,6 +272,8 @@ const HARMLESS: [i32; 5] = [
     Signal::SIGWINCH as i32,
     Signal::SIGPIPE as i32,
 ];
+/// The parent ignores it as well: its output may go to a file that reaches the limit of its size.
+const HARMLESS_TO_THE_PARENT: i32 = Signal::SIGXFSZ as i32;
 const STOPPING: [i32; 4] = [
     Signal::SIGSTOP as i32,
     Signal::SIGTSTP as i32,
@@ -300,13 +302,14 @@ fn send_the_end(pid: u32, number: i32) {
     send_number(pid, number);
 }
 
-/// SIGINT and SIGTERM end the server in order. CHLD, CONT, URG, WINCH and PIPE do nothing, STOP and
-/// its kin stop it until SIGCONT. Every other one ends it by its default, and then its children go.
+/// SIGINT and SIGTERM end the server in order. CHLD, CONT, URG, WINCH, PIPE and XFSZ do nothing, STOP
+/// and its kin stop it until SIGCONT. Every other one ends it by its default, and then its children go.
 fn g12_every_signal_to_the_parent(world: &mut World) {
     world.deadline(Duration::from_secs(60));
     let survivor = world.program("serve").own_group().spawn();
     let address = survivor.address();
-    for number in HARMLESS.into_iter().chain(STOPPING) {
+    let harmless = HARMLESS.into_iter().chain([HARMLESS_TO_THE_PARENT]);
+    for number in harmless.clone().chain(STOPPING) {
         send_number(survivor.pid(), number);
         if STOPPING.contains(&number) {
             until(&format!("signal {number} to stop it"), SOON, || {
@@ -325,7 +328,11 @@ fn g12_every_signal_to_the_parent(world: &mut World) {
     }
     ends_well(&survivor);
     for number in all_signals() {
-        if HARMLESS.contains(&number) || STOPPING.contains(&number) {
+        if harmless
+            .clone()
+            .chain(STOPPING)
+            .any(|other| other == number)
+        {
             continue;
         }
         let server = world.spawn("serve", &["--start", "1"]);

@@ -14,7 +14,7 @@ pub const PROGRAMS: Programs = programs![serve_without_streams];
 pub const SCENARIOS: Scenarios = scenarios![
     f03_a_second_thread_refuses_the_start,
     b09_standard_streams_may_be_closed,
-    a_thread_that_comes_later_shuts_down,
+    o03_a_thread_that_comes_later_shuts_down,
     b08_a_thread_that_comes_between_two_forks_shuts_down,
 ];
 
@@ -77,7 +77,10 @@ fn f03_a_second_thread_refuses_the_start(world: &mut World) {
     assert_eq!(server.stdout(), "");
 }
 
-fn a_thread_that_comes_later_shuts_down(world: &mut World) {
+/// Threads in the parent, a listener that was shut down (D7), an output that cannot be read (C14): `run`
+/// ends with an error that has the operation and its object, so that the program exits non-zero. Beside
+/// a second thread no child is forked.
+fn o03_a_thread_that_comes_later_shuts_down(world: &mut World) {
     let server = world.spawn("serve", &["--thread-after-start"]);
     assert_eq!(server.wait(SOON).code(), Some(1), "run has failed");
     expect_entry(&server, "error", 0);

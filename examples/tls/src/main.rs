@@ -13,7 +13,7 @@ mod common;
 mod http;
 
 use common::{Flags, Result, Usage};
-use http::{Answer, Requests, linger};
+use http::{Answer, Request, Requests, is_asked, linger};
 use prefork_server::{TcpServer, servers::TcpConn};
 use rustls::{
     ServerConfig, ServerConnection, StreamOwned,
@@ -34,25 +34,51 @@ const ABOUT: &str = "HTTP over TLS: says which child has answered, and in what T
 const OWN_FLAGS: &str = "  --cert FILE              the certificate, in PEM; without it one is made
   --key FILE               its key, in PEM
 ";
-/// How long a client may be silent.
+/// How long a client may be silent, before the handshake and before its request, and how long it may take for
+/// each of them.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// For how long a client may still ask when the time is over in which it could be idle.
+const UNDER_WAY: Duration = Duration::from_millis(50);
+
+type Tls = StreamOwned<ServerConnection, TcpConn>;
 
 /// Answers one request.
 fn serve(config: &Arc<ServerConfig>, conn: TcpConn) -> io::Result<()> {
-    conn.set_read_timeout(Some(PATIENCE));
-    conn.set_write_timeout(Some(PATIENCE));
+    if !is_asked(&conn, false, PATIENCE)? {
+        return Ok(());
+    }
     let session = ServerConnection::new(Arc::clone(config)).map_err(io::Error::other)?;
     let mut tls = StreamOwned::new(session, conn);
+    tls.conn.complete_io(&mut tls.sock)?;
+    give_time(&tls)?;
     let mut requests = Requests::new(&mut tls);
-    // The first read does the handshake.
-    if let Some(request) = requests.next_request()? {
+    if let Some(request) = in_time(requests.next_request())? {
         let answer = Answer::new(http::OK, greeting(&requests.conn().conn));
         requests.answer(&request, &answer, false)?;
     }
+    tls.sock.set_deadline(Some(PATIENCE));
     tls.conn.send_close_notify();
     tls.flush()?;
     linger(&tls.sock);
     Ok(())
+}
+
+/// Waits for the request, which may have come with the end of the handshake. A client that was at the handshake
+/// when the child was told to stop is about to ask.
+fn give_time(tls: &Tls) -> io::Result<()> {
+    let read = !tls.conn.wants_read();
+    if !is_asked(&tls.sock, read, PATIENCE)? {
+        tls.sock.set_deadline(Some(UNDER_WAY));
+    }
+    Ok(())
+}
+
+/// No request, if it has not come in time.
+fn in_time(request: io::Result<Option<Request>>) -> io::Result<Option<Request>> {
+    match request {
+        Err(error) if error.kind() == io::ErrorKind::TimedOut => Ok(None),
+        other => other,
+    }
 }
 
 fn greeting(session: &ServerConnection) -> String {

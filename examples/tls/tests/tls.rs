@@ -15,7 +15,7 @@ use std::io::{self, Read, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use example::{Example, stop};
 use rustls::pki_types::ServerName;
@@ -45,6 +45,7 @@ fn main() -> ExitCode {
             refuses_what_is_ambiguous,
             says_how_to_talk_to_it,
             slow_client_is_not_killed,
+            o34_stops_at_once_with_idle_clients,
             survives_a_client_without_it,
         ],
     )
@@ -229,6 +230,22 @@ fn slow_client_is_not_killed(world: &mut World) {
     let report = stop(&server);
     assert_eq!(count(&report, "TimedOut"), 0, "{report}");
     assert!(count(&report, "ACK") >= 5, "{report}");
+}
+
+/// Clients that are idle, before the handshake or after it, do not hold a stop: `Conn::wait_for_request`.
+fn o34_stops_at_once_with_idle_clients(world: &mut World) {
+    let (server, config) = serve(world, &[]);
+    let address = server.address();
+    let mut new = connect(&address);
+    let mut shaken = open(&address, &config, Duration::ZERO).unwrap();
+    shaken.conn.complete_io(&mut shaken.sock).unwrap();
+    let begun = Instant::now();
+    stop(&server);
+    // Twice 50 ms, in which something could come from it; the rest is for a busy machine.
+    let took = begun.elapsed();
+    assert!(took < Duration::from_millis(500), "{took:?}");
+    new.eof();
+    assert_eq!(rest(shaken).unwrap(), "");
 }
 
 fn survives_a_client_without_it(world: &mut World) {

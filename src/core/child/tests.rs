@@ -101,5 +101,5 @@ fn a_death_says_how_it_came() {
     assert_eq!((killed.code(), killed.signal()), (None, Some(9)));
     assert!(killed.to_string().starts_with("signal: 9"));
     assert_eq!(death(None).to_string(), "unknown status");
-    assert_eq!(death(None).status(), None);
+    assert_eq!(death(None).status, None);
 }

@@ -56,9 +56,12 @@ fn m01_nonsense_is_normalised_and_reported() {
     }
 }
 
+/// The attributes in force are worked out anew from all that was asked for, so the order of setters does
+/// not matter.
+///
 /// The case of the design: it used to leave (1, 4).
 #[test]
-fn the_order_of_two_setters_does_not_matter() {
+fn o16_the_order_of_two_setters_does_not_matter() {
     let max_first = |attributes: &mut Attributes| {
         attributes.set(|asked| asked.max_spare_servers = 2);
         assert_eq!(spare(attributes), (3, 4), "the minimum is still 3");

@@ -21,6 +21,7 @@ impl Monitor {
             child.known_timeout = Some(self.attributes.timeout);
         }
         self.pay_for_a_death();
+        self.happened(Event::Forked { child: id });
         id
     }
 
@@ -110,16 +111,37 @@ impl Monitor {
         if child.state == State::Retiring {
             return;
         }
+        let first = !child.flags.intersects(Flags::WAS_BUSY | Flags::WAITED);
         let finished = shows.contains(Flags::WAITED) && child.flags.contains(Flags::WAS_BUSY);
         child.flags |= shows;
         child
             .flags
             .set(Flags::FINISHED_ONE, finished || child.has_finished_one());
         let forked_at = child.start_time;
+        if first {
+            self.happened(Event::Ready { child: id });
+        }
         if finished {
             self.backoff.proved(forked_at);
         } else if shows.contains(Flags::WAS_BUSY) {
             self.backoff.start_held(forked_at);
+        }
+    }
+
+    /// A child has ended, and what it has started has not. That is told to stop as one is that has closed its
+    /// outputs, unless it has been told with the child.
+    pub(crate) fn outlived(&mut self, id: ChildId) {
+        let Some(child) = self.pool.get_mut(id) else {
+            return;
+        };
+        let asked = child.reason().is_some_and(|why| why != Reason::Closed);
+        if !asked && !child.was_told() {
+            child.flags |= Flags::OUTLIVED;
+        }
+        if child.state != State::Retiring {
+            self.note_failing_start(id);
+            self.retire(id, Reason::Closed);
+            self.post_known(Posted::Forkoff);
         }
     }
 
@@ -219,7 +241,8 @@ impl Monitor {
         let Some(delay) = child.failing.or_else(count) else {
             return;
         };
-        log::warn!(
+        say!(
+            Warn,
             "child {} failed to start: {death}, last words {:?}; next fork in {delay:?}",
             child.pid,
             String::from_utf8_lossy(&child.last_stderr),

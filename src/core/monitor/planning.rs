@@ -12,10 +12,24 @@ impl Monitor {
         }
     }
 
-    pub(crate) fn post_event(&mut self, event: Event) {
-        if event != Event::Forkoff || !self.queue.has_forkoff() {
-            self.queue.push(Task::Event(event));
+    pub(crate) fn post_known(&mut self, posted: Posted) {
+        if posted != Posted::Forkoff || !self.queue.has_forkoff() {
+            self.queue.push(Task::Posted(posted));
         }
+    }
+
+    /// Notes what observers are to be told. In a child there are none: nobody is told its copy.
+    pub(super) fn happened(&mut self, event: Event<'static>) {
+        if !self.child {
+            self.untold.push(event);
+        }
+    }
+
+    /// Whether clients wait for a child that is busy: no child is free, and none more may be forked.
+    pub(crate) fn is_saturated(&self) -> bool {
+        let census = self.pool.census();
+        let full = census.live() >= self.attributes.max_clients;
+        full && census.busy > 0 && census.idle() == 0 && !self.shutdown
     }
 
     /// Runs `hook` under its name, so that a panic in it can be reported with it.
@@ -31,7 +45,8 @@ impl Monitor {
     /// with the new ones.
     pub(crate) fn attributes_changed(&mut self) {
         for change in self.attributes.take_unreported() {
-            log::warn!(
+            say!(
+                Warn,
                 "{} {} makes no sense, using {}",
                 change.name,
                 change.from,
@@ -125,7 +140,9 @@ impl Monitor {
     }
 
     pub(crate) fn begin_shutdown(&mut self) {
-        self.shutdown = true;
+        if !std::mem::replace(&mut self.shutdown, true) {
+            self.happened(Event::ShuttingDown);
+        }
         self.owed = 0;
     }
 
@@ -137,8 +154,9 @@ impl Monitor {
     pub(crate) fn forget_all(&mut self) {
         let pool = std::mem::take(&mut self.pool);
         let alarms = std::mem::take(&mut self.alarms);
-        let queue = std::mem::take(&mut self.queue);
+        let mut queue = std::mem::take(&mut self.queue);
         if self.child {
+            queue.close_watches();
             // To free them would write to memory that is shared with the parent, and copy it, in
             // each child: in a large pool more than the fork itself.
             std::mem::forget((pool, alarms, queue));

@@ -34,7 +34,7 @@ impl Monitor {
         let cull = self.surplus.take_due(self.attributes.cull_after, self.now);
         let retry = self.backoff.take_retry(self.now);
         if cull || retry {
-            self.post_event(Event::Forkoff);
+            self.post_known(Posted::Forkoff);
         }
     }
 
@@ -125,6 +125,8 @@ impl Monitor {
             && let Some(told) = &mut child.retirement
         {
             told.at = now;
+            let reason = told.reason;
+            self.happened(Event::ToldToStop { child: id, reason });
         }
     }
 

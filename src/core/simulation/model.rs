@@ -47,6 +47,9 @@ pub(super) struct Model {
     pub(super) pid: u32,
     pub(super) doing: Doing,
     pub(super) fault: Option<Fault>,
+    /// It has scribbled on its entry of the board, which says the contrary of its words for as long as it
+    /// lives: it can lie about itself.
+    pub(super) lies: bool,
     pub(super) stdout: Pipe,
     pub(super) stderr: Pipe,
     /// SIGINT is pending or was acted on. However often it is sent, it arrives once.
@@ -70,6 +73,7 @@ impl Model {
             pid,
             doing: Doing::Starting,
             fault: None,
+            lies: false,
             stdout: Pipe::new(capacity),
             stderr: Pipe::new(capacity),
             told: false,

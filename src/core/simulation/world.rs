@@ -8,7 +8,7 @@ mod system;
 
 pub(crate) use self::laws::Began;
 
-use super::{kernel::Kernel, random::Random};
+use super::{kernel::Kernel, model::Fault, random::Random};
 use crate::core::{
     child::ChildId,
     config::{Attributes, Config},
@@ -205,8 +205,9 @@ impl World {
         self.socket_lost
     }
 
-    /// No more faults and no more clients, and those who wait have gone. What holds a child that hangs is
-    /// not the loop's to end without a timeout.
+    /// No more faults and no more clients, and those who wait have gone; and so have children of which a pool
+    /// cannot come to rest: one that lies turns there and back for ever, and one that hangs is not the loop's to
+    /// end without a timeout.
     pub(crate) fn calm_down(&mut self) {
         self.calm = true;
         self.queued_clients = 0;
@@ -215,15 +216,13 @@ impl World {
         self.starts_fail_until = self.now;
         self.parent.deaths_lost_until = self.now;
         self.kernel.other_is_reaped();
-        let hangs = |entry: &&super::kernel::Entry| !entry.reaped && entry.model.fault.is_some();
-        let faulty: Vec<_> = self
-            .kernel
-            .iter()
-            .filter(hangs)
-            .map(|entry| entry.id)
+        let living = self.kernel.iter().filter(|entry| !entry.reaped);
+        let models: Vec<_> = living
+            .map(|entry| (entry.id, entry.model.lies, entry.model.fault))
             .collect();
-        for id in faulty {
-            if self.ack_interval.is_zero() || self.is_immortal(id) {
+        for (id, lies, fault) in models {
+            let hangs = fault.is_some() && self.ack_interval.is_zero();
+            if hangs || lies || fault == Some(Fault::Immortal) {
                 self.end(id, 9);
             }
         }

@@ -8,10 +8,10 @@ fn each_documented_state_leads_to_its_event_or_needs_arguments() {
     let states = States::default();
     for state in DOCUMENTED_STATES {
         let expected = match state {
-            "forkoff" => Resolved::Event(Event::Forkoff),
-            "server_fork" => Resolved::Event(Event::ServerFork),
-            "server_timeout_check" => Resolved::Event(Event::ServerTimeoutCheck),
-            "shutdown" => Resolved::Event(Event::Shutdown),
+            "forkoff" => Resolved::Posted(Posted::Forkoff),
+            "server_fork" => Resolved::Posted(Posted::ServerFork),
+            "server_timeout_check" => Resolved::Posted(Posted::ServerTimeoutCheck),
+            "shutdown" => Resolved::Posted(Posted::Shutdown),
             _ => Resolved::NeedsArguments,
         };
         assert_eq!(states.resolve(state), expected, "{state}");
@@ -27,9 +27,9 @@ fn a_registered_name_is_a_state_of_ones_own_but_a_documented_one_stays() {
         states.add(name);
         assert!(states.contains(name));
     }
-    let tick = Resolved::Event(Event::State("tick".to_owned()));
+    let tick = Resolved::Posted(Posted::State("tick".to_owned()));
     assert_eq!(states.resolve("tick"), tick);
-    assert_eq!(states.resolve("forkoff"), Resolved::Event(Event::Forkoff));
+    assert_eq!(states.resolve("forkoff"), Resolved::Posted(Posted::Forkoff));
     assert_eq!(states.resolve("run_error"), Resolved::NeedsArguments);
 }
 

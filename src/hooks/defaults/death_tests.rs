@@ -54,7 +54,7 @@ fn an_unasked_death_is_followed_by_one_fork_even_when_enough_are_free() {
 fn a_queued_fork_pays_for_a_death_and_a_failed_one_does_not() {
     let (mut monitor, [dead, _]) = settled();
     monitor.exited(dead, ended_by_signal(9));
-    monitor.post_event(Event::Forkoff);
+    monitor.post_known(Posted::Forkoff);
     assert_eq!(monitor.take_plan(), Plan::Fork(1));
     assert!(monitor.fork());
     assert_eq!(monitor.take_plan(), Plan::Steady, "it is on its way");
@@ -124,7 +124,7 @@ fn a_death_that_was_asked_for_is_not_replaced_while_enough_are_free() {
 /// A child that a hook kills closes its outputs a moment before it can be reaped, and those may be read
 /// first: it was asked for all the same, and has left no gap that somebody else should be counted for.
 #[test]
-fn what_a_hook_has_killed_was_asked_for_though_its_outputs_end_first() {
+fn o16_what_a_hook_has_killed_was_asked_for_though_its_outputs_end_first() {
     let (mut monitor, [dead, _]) = settled();
     monitor.kill(dead, Signal::Kill);
     monitor.output_ended(dead, Flags::STDOUT_OPEN);

@@ -3,8 +3,10 @@
 use super::*;
 use crate::{
     core::{
-        child::{Flags, State},
-        testing::{asked, at, child, children, due_at, go_to, int, kill, monitor, ms},
+        child::{Cause, Flags, State},
+        testing::{
+            Asked, asked, at, child, children, due_at, exit_code, go_to, int, kill, monitor, ms,
+        },
     },
     hooks::{DefaultHooks, defaults},
 };
@@ -42,6 +44,34 @@ fn each_reason_has_its_time() {
         let id = told(&mut monitor, reason);
         expect_kill_at(&mut monitor, id, at);
     }
+}
+
+/// It has the child's place, and the cause is that of the child's own end.
+#[test]
+fn o14_what_outlives_a_child_is_told_and_killed() {
+    let mut monitor = monitor();
+    let id = child(&mut monitor, State::Free);
+    go_to(&mut monitor, 1000);
+    monitor.outlived(id);
+    assert_eq!(asked(&mut monitor), [Asked::Forkoff]);
+    assert_eq!(monitor.child(id).unwrap().state(), State::Retiring);
+    assert_eq!(due_at(&mut monitor, 1100), [int(id)]);
+    monitor.outlived(id);
+    assert_eq!(asked(&mut monitor), [], "it is said at each look");
+    expect_kill_at(&mut monitor, id, 11_100);
+    let (_, death) = monitor.exited(id, exit_code(0)).unwrap();
+    assert_eq!(death.cause(), Cause::Finished);
+}
+
+#[test]
+fn o14_what_outlives_a_child_that_was_told_has_the_time_that_is_left() {
+    let mut monitor = monitor();
+    let id = told(&mut monitor, Reason::Shutdown);
+    monitor.outlived(id);
+    assert_eq!(asked(&mut monitor), []);
+    expect_kill_at(&mut monitor, id, 31_000);
+    let (_, death) = monitor.exited(id, exit_code(0)).unwrap();
+    assert_eq!(death.cause(), Cause::Shutdown);
 }
 
 #[test]

@@ -183,7 +183,7 @@ impl Walk {
             assert_eq!(record.id(), child);
             self.deaths += 1;
             if !self.monitor.is_shutdown() {
-                self.monitor.post_event(Event::Forkoff);
+                self.monitor.post_known(Posted::Forkoff);
             }
         }
     }
@@ -293,16 +293,16 @@ impl Walk {
     fn perform(&mut self, task: Task) {
         let (hooks, monitor) = (&mut self.hooks, &mut self.monitor);
         match task {
-            Task::Event(Event::Forkoff) => hooks.handler_forkoff(monitor),
-            Task::Event(Event::ServerFork) => hooks.handler_server_fork(monitor),
-            Task::Event(Event::ServerTimeoutCheck) => hooks.handler_server_timeout_check(monitor),
-            Task::Event(Event::Shutdown) => {
+            Task::Posted(Posted::Forkoff) => hooks.handler_forkoff(monitor),
+            Task::Posted(Posted::ServerFork) => hooks.handler_server_fork(monitor),
+            Task::Posted(Posted::ServerTimeoutCheck) => hooks.handler_server_timeout_check(monitor),
+            Task::Posted(Posted::Shutdown) => {
                 if !monitor.is_shutdown() {
                     self.shutdowns += 1;
                     hooks.handler_shutdown(monitor);
                 }
             }
-            Task::Event(Event::State(state)) => assert_eq!(state, "own"),
+            Task::Posted(Posted::State(state)) => assert_eq!(state, "own"),
             Task::Fork => {
                 if monitor.may_fork(0) {
                     self.next_pid += 1;
@@ -321,7 +321,9 @@ impl Walk {
                     _ => {}
                 }
             }
-            Task::Print { .. } | Task::Watch(_) | Task::Unwatch(_) => panic!("{task:?}"),
+            Task::Print { .. } | Task::Lead(_) | Task::Watch(_) | Task::Unwatch(_) => {
+                panic!("{task:?}")
+            }
         }
     }
 

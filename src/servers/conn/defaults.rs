@@ -25,7 +25,10 @@
 //! ```
 
 use super::{class::ConnClass, limit::Limit, pump::is_end_of_input, session::Session};
-use crate::{core::error::Operation, sys::blame::is_the_clients};
+use crate::{
+    core::{error::Operation, say::say},
+    sys::blame::is_the_clients,
+};
 use std::io;
 
 /// Nothing.
@@ -53,7 +56,7 @@ pub fn handler_error<C: ConnClass + ?Sized>(
         operation == Operation::Accept && error.kind() == io::ErrorKind::ConnectionAborted;
     if !ended && !is_no_news(error) {
         let number = error.raw_os_error().unwrap_or(0);
-        log::warn!("connection got {operation} error {number} ({error})");
+        say!(Warn, "connection got {operation} error {number} ({error})");
     }
     if !aborted && session.shutdown_on_error() {
         if !ended {

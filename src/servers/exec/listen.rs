@@ -193,8 +193,9 @@ mod tests {
     use super::*;
     use nix::sys::socket::{getsockopt, sockopt};
 
+    /// A socket that `ExecServer` opens for a program has the option too.
     #[test]
-    fn nothing_is_delayed_on_a_socket_of_a_program_unless_it_is_asked_for() {
+    fn o01_nothing_is_delayed_on_a_socket_of_a_program_unless_it_is_asked_for() {
         for (listen, expected) in [
             (Listen::tcp("127.0.0.1:0"), true),
             (Listen::tcp("127.0.0.1:0").no_delay(false), false),

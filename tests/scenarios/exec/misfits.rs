@@ -138,7 +138,7 @@ fn program_without_words_falls_to_the_timeout(world: &mut World) {
 
 fn bad_builder_is_refused_at_the_start(world: &mut World) {
     let odd = world.tempdir().join("a;b").display().to_string();
-    let cases: [(&[&str], &str); 4] = [
+    let cases: [(&[&str], &str); 5] = [
         (&["--private"], "comm_channel Private"),
         (&["--name", "a:b"], "cannot stand in LISTEN_FDNAMES"),
         (
@@ -146,6 +146,7 @@ fn bad_builder_is_refused_at_the_start(world: &mut World) {
             "cannot stand in SERVER_STARTER_PORT",
         ),
         (&["--env", "A=B"], "cannot be the name of a variable"),
+        (&["--stop-signal", "STOP"], "cannot tell a program to stop"),
     ];
     for (flags, reason) in cases {
         let server = spawn(world, flags, &["sleep", "1000"]);

@@ -3,6 +3,7 @@
 pub mod handover;
 pub mod languages;
 pub mod misfits;
+pub mod wrappers;
 
 use std::error::Error;
 use std::fs;
@@ -56,7 +57,9 @@ fn exec(args: Args) -> Result<(), Box<dyn Error>> {
     let mut server = ExecServer::new(program.next().unwrap_or_default())
         .args(program)
         .server_starter(args.has("--server-starter"))
-        .einhorn(args.has("--einhorn"));
+        .einhorn(args.has("--einhorn"))
+        .process_group(!args.has("--no-group"))
+        .stop_signal(stop_signal(args.value("--stop-signal")));
     if args.has("--env-clear") {
         server = server.env_clear();
     }
@@ -82,6 +85,9 @@ fn exec(args: Args) -> Result<(), Box<dyn Error>> {
     if args.has("--block") {
         SigSet::from_iter([Signal::SIGINT, Signal::SIGUSR1]).thread_block()?;
     }
+    if args.has("--subreaper") {
+        nix::sys::prctl::set_child_subreaper(true)?;
+    }
     let milliseconds = |flag: &str| args.parsed(flag).map(Duration::from_millis);
     let start_servers = args.parsed("--start-servers").unwrap_or(1);
     let mut builder = PreFork::builder(server)
@@ -89,7 +95,8 @@ fn exec(args: Args) -> Result<(), Box<dyn Error>> {
         .start_servers(start_servers)
         .max_spare_servers(args.parsed("--max-spare-servers").unwrap_or(10))
         .cull_after(Duration::from_millis(100))
-        .kill_timeout(milliseconds("--kill-timeout").unwrap_or(Duration::from_secs(10)));
+        .kill_timeout(milliseconds("--kill-timeout").unwrap_or(Duration::from_secs(10)))
+        .shutdown_timeout(milliseconds("--shutdown-timeout").unwrap_or(Duration::from_secs(30)));
     if let Some(timeout) = milliseconds("--timeout") {
         builder = builder.timeout(timeout);
     }
@@ -108,6 +115,17 @@ fn exec(args: Args) -> Result<(), Box<dyn Error>> {
     }
     println!("{}", prefork.run()?);
     Ok(())
+}
+
+fn stop_signal(name: Option<&str>) -> prefork_server::Signal {
+    use prefork_server::Signal;
+    match name {
+        None => Signal::Interrupt,
+        Some("TERM") => Signal::Terminate,
+        Some("USR1") => Signal::User1,
+        Some("STOP") => Signal::Stop,
+        Some(other) => panic!("no name of a stop signal: {other}"),
+    }
 }
 
 /// Says that it runs, and what it was given that cannot be seen from outside.

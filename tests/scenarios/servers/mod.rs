@@ -101,9 +101,16 @@ fn run<S: ChildServer>(
     for address in addresses(prefork.server()) {
         println!("listening on {address}");
     }
-    let report = prefork.run().unwrap();
-    println!("{report}");
-    ExitCode::SUCCESS
+    match prefork.run() {
+        Ok(report) => {
+            println!("{report}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 struct Hooks {

@@ -50,6 +50,7 @@ pub(super) fn commit(words: &str) -> io::Result<bool> {
         "eat" => _ = black_box(eat(usize::MAX)),
         "last-words" => last_words(rest)?,
         "close-stdout" => native::close_stdout()?,
+        "close-streams" => native::close_streams()?,
         "null-stdout" => dup2_stdout(File::options().write(true).open("/dev/null")?)?,
         "close-outputs" => native::close_outputs()?,
         "setsid" => leave_the_session()?,
@@ -253,6 +254,11 @@ mod native {
 
     pub(super) fn close_stdout() -> io::Result<()> {
         close(libc::STDOUT_FILENO)
+    }
+
+    pub(super) fn close_streams() -> io::Result<()> {
+        close(libc::STDOUT_FILENO)?;
+        close(libc::STDERR_FILENO)
     }
 
     /// Every descriptor that leads to where 1 or 2 leads: the words' own too.

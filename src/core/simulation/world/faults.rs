@@ -151,7 +151,9 @@ impl World {
 
     /// On the board, into its own entry.
     fn scribble(&mut self, id: ChildId) {
-        self.hurt(id, Fault::Babbling);
+        if let Some(model) = self.kernel.get_mut(id) {
+            model.lies = true;
+        }
         let scribble = self.random.below(1 << 32) | u64::from(id.serial()) << 32;
         if let Some(entry) = self.board.entries.get_mut(id.slot()) {
             *entry = Entry::from_bits(scribble);

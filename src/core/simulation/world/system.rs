@@ -6,7 +6,7 @@ use crate::core::{
     comm::Interval,
     error::{Error, Operation},
     queue::PrintTo,
-    signal_policy::Arrived,
+    signal_policy::{Arrived, TABLE},
     simulation::{model::Model, pipe},
     states::{Watch, WatchId},
     system::{ForkTerms, Forked, Found, Pipe, Process, Ready, Reaped, Source, System, Told, Wait},
@@ -138,20 +138,23 @@ impl World {
     /// begins the shutdown, and a SIGINT that comes after any other kills.
     fn signals(&mut self) -> Arrived {
         let parent = &mut self.parent;
-        let arrived = Arrived {
-            interrupts: std::mem::take(&mut parent.interrupts),
-            terminations: std::mem::take(&mut parent.terminations),
-            deaths: std::mem::take(&mut parent.deaths),
-        };
-        let all = arrived.interrupts + arrived.terminations;
+        let interrupts = std::mem::take(&mut parent.interrupts);
+        let terminations = std::mem::take(&mut parent.terminations);
+        let deaths = std::mem::take(&mut parent.deaths);
+        let all = interrupts + terminations;
         let is_second = parent.told || all > 1;
-        parent.massacre_now = arrived.interrupts > 0 && is_second;
+        parent.massacre_now = interrupts > 0 && is_second;
         if parent.massacre_now {
             parent.massacres += 1;
             parent.massacre_at.get_or_insert(self.now);
         }
         parent.told |= all > 0;
-        arrived
+        TABLE.map(|row| match row.signal {
+            Signal::Interrupt => interrupts,
+            Signal::Terminate => terminations,
+            Signal::Child => deaths,
+            _ => 0,
+        })
     }
 
     fn fork(&mut self, id: ChildId) -> io::Result<u32> {
@@ -247,7 +250,13 @@ impl System for Simulated {
         false
     }
 
-    fn take_possession(&mut self) {}
+    fn take_possession(&mut self) -> bool {
+        false
+    }
+
+    fn lead(&mut self, signal: Signal) -> Result<(), Error> {
+        panic!("{signal:?} leads nowhere");
+    }
 
     fn wait(&mut self, wait: Wait, ready: &mut Vec<Ready>) -> Result<(), Error> {
         self.0.borrow_mut().wait(wait, ready);

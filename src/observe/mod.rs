@@ -1,0 +1,71 @@
+//! What looks on and changes nothing: the trait for it, and the observer that is always there, the log.
+//! Sends no signal, forks nothing, and has the books to read only.
+
+pub(crate) mod log;
+
+use crate::core::{event::Event, monitor::Monitor};
+use std::fmt;
+
+/// Looks on: is told each [`Event`] of a server, and sees its books. Any number of observers are given to
+/// [`Builder::observe`](crate::Builder::observe). Hooks decide; observers write logs, count, tell a
+/// supervisor.
+///
+/// It runs in the parent, in the one thread of the loop, between two steps of it and never within a hook:
+/// whatever it waits for, everybody waits for. A call that takes 250 ms or more is warned of and counted
+/// in [`Report::slow_hooks`](crate::Report::slow_hooks), and a panic is caught, logged with the number of
+/// the observer and counted in [`Report::hook_panics`](crate::Report::hook_panics): the other observers
+/// are told and the loop goes on, as with hooks.
+///
+/// In a child observers are not told anything. What they hold in memory is copied into it, as all memory
+/// is, and is never dropped there.
+///
+/// ```
+/// use prefork_server::{Event, Monitor, Observer};
+///
+/// struct Deaths;
+///
+/// impl Observer for Deaths {
+///     fn event(&mut self, monitor: &Monitor, event: &Event<'_>) {
+///         if let Event::Exited { child, death, .. } = event {
+///             println!("{} {death}, {} are left", child.pid(), monitor.children().count());
+///         }
+///     }
+/// }
+/// ```
+pub trait Observer {
+    /// Something has happened. Events are told one by one, in order, to the observers in the order in
+    /// which they were given. The books may be further than the event: they are as they stand when it is
+    /// told.
+    fn event(&mut self, monitor: &Monitor, event: &Event<'_>);
+}
+
+impl<O: Observer + ?Sized> Observer for Box<O> {
+    fn event(&mut self, monitor: &Monitor, event: &Event<'_>) {
+        (**self).event(monitor, event);
+    }
+}
+
+/// The observers of one server.
+#[derive(Default)]
+pub(crate) struct Observers(Vec<Box<dyn Observer>>);
+
+impl Observers {
+    pub(crate) fn add(&mut self, observer: Box<dyn Observer>) {
+        self.0.push(observer);
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Each with its number, from 1.
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (usize, &mut Box<dyn Observer>)> {
+        (1..).zip(&mut self.0)
+    }
+}
+
+impl fmt::Debug for Observers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} observers", self.0.len())
+    }
+}

@@ -1,0 +1,88 @@
+//! Calling what is the program's own, hooks and observers: a panic in one goes no further, and one that
+//! takes long is spoken of. Decides nothing.
+
+use super::parent::Parent;
+use crate::core::{monitor::Monitor, say::say, slow_hooks::SLOW, system::System};
+use std::{
+    any::Any,
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::Duration,
+};
+
+/// Who is called.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Callee {
+    Hook(&'static str),
+    /// By its number, from 1.
+    Observer(usize),
+}
+
+impl fmt::Display for Callee {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Hook(name) => write!(f, "hook {name}"),
+            Self::Observer(number) => write!(f, "observer {number}"),
+        }
+    }
+}
+
+impl<Y: System> Parent<Y> {
+    /// Calls somebody. A panic is logged and counted, and goes no further; and so is a call that keeps
+    /// the parent from everything else for long. (Two readings of the clock, which is no system call, are
+    /// a small part of what a word costs.)
+    pub(super) fn guarded(&mut self, callee: Callee, call: impl FnOnce(&mut Monitor)) {
+        let before = self.system.now();
+        self.caught(callee, call);
+        let took = self.system.now().since(before);
+        if took >= SLOW {
+            self.was_slow(callee, took);
+        }
+    }
+
+    fn caught(&mut self, callee: Callee, call: impl FnOnce(&mut Monitor)) {
+        let monitor = &mut self.monitor;
+        // The queue and the tables are changed in steps that do not panic half-way, so what a hook
+        // has asked for before it panicked stands.
+        let call = AssertUnwindSafe(|| match callee {
+            Callee::Hook(name) => monitor.naming(name, call),
+            Callee::Observer(_) => call(monitor),
+        });
+        if let Err(payload) = catch_unwind(call) {
+            let who = match callee {
+                Callee::Hook(_) => Callee::Hook(self.monitor.hook),
+                observer @ Callee::Observer(_) => observer,
+            };
+            say!(Error, "{who} panicked: {}", panic_text(&*payload));
+            self.monitor.report.hook_panics += 1;
+        }
+    }
+
+    fn was_slow(&mut self, callee: Callee, took: Duration) {
+        self.monitor.report.slow_hooks += 1;
+        let Some(unsaid) = self.slow.note(self.system.now()) else {
+            return;
+        };
+        let inner = match callee {
+            Callee::Hook(name) => Some(self.monitor.last_hook).filter(|&inner| inner != name),
+            Callee::Observer(_) => None,
+        };
+        let inner = inner.map(|inner| format!(", and in it {inner},"));
+        say!(
+            Warn,
+            "{callee}{} took {} ms, in which the parent did nothing else \
+             ({unsaid} more were slow since the last warning)",
+            inner.unwrap_or_default(),
+            took.as_millis()
+        );
+    }
+}
+
+/// What a panic said.
+fn panic_text(payload: &(dyn Any + Send)) -> &str {
+    payload
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("(no text)")
+}

@@ -1,0 +1,55 @@
+//! Telling observers what has happened, in order. Calls no hook, and nothing in a child.
+
+use super::{guarded::Callee, parent::Parent};
+use crate::{
+    core::{event::Event, monitor::Monitor, system::System},
+    observe::{Observer, Observers, log::Log},
+};
+
+impl<Y: System> Parent<Y> {
+    pub(super) fn set_observers(&mut self, observers: Observers) {
+        if !observers.is_empty() {
+            self.monitor.untold.observe();
+        }
+        self.observers = observers;
+    }
+
+    /// Tells of `event`, after all that has happened in the books before it.
+    pub(super) fn tell(&mut self, event: &Event<'_>) {
+        self.tell_untold();
+        self.tell_one(event);
+    }
+
+    /// Tells what has happened in the books: when a hook has returned, and before anything else is told.
+    pub(super) fn tell_untold(&mut self) {
+        while let Some(event) = self.monitor.untold.pop() {
+            self.tell_one(&event);
+        }
+    }
+
+    /// What a hook is called for is told after it, and before what it did.
+    pub(super) fn call_and_tell(
+        &mut self,
+        name: &'static str,
+        event: &Event<'_>,
+        hook: impl FnOnce(&mut Monitor),
+    ) {
+        self.tell_untold();
+        self.guarded(Callee::Hook(name), hook);
+        self.tell_one(event);
+        self.tell_untold();
+    }
+
+    fn tell_one(&mut self, event: &Event<'_>) {
+        Log.event(&self.monitor, event);
+        // Taken out, so that the books can be lent. Nobody else is told meanwhile: observers cannot
+        // make anything happen.
+        let mut observers = std::mem::take(&mut self.observers);
+        for (number, observer) in observers.iter_mut() {
+            self.guarded(Callee::Observer(number), |monitor| {
+                observer.event(monitor, event);
+            });
+        }
+        self.observers = observers;
+    }
+}

@@ -1,0 +1,77 @@
+//! The child's side: it is told to stop, or finds its parent gone. A child has one parent and one
+//! stop bell, so these are plain statics. Leaves nothing by itself.
+
+use super::{NONE, SavedErrno, dispositions, orphan, parent, poke, set_action, stranger};
+use nix::{
+    libc,
+    sys::signal::{SigHandler, Signal},
+};
+use std::{
+    io,
+    os::fd::{IntoRawFd, OwnedFd, RawFd},
+    sync::atomic::{AtomicBool, AtomicI32, Ordering},
+    time::Duration,
+};
+
+static STOP: AtomicBool = AtomicBool::new(false);
+static ORPHANED: AtomicBool = AtomicBool::new(false);
+static STOP_BELL: AtomicI32 = AtomicI32::new(NONE);
+static PARENT: AtomicI32 = AtomicI32::new(0);
+
+extern "C" fn in_child(signal: libc::c_int) {
+    let _errno = SavedErrno::save();
+    if stranger::is_one() {
+        return stranger::end_by(signal);
+    }
+    STOP.store(true, Ordering::Relaxed);
+    // SAFETY: getppid is async-signal-safe and cannot fail.
+    if unsafe { libc::getppid() } != PARENT.load(Ordering::Relaxed) {
+        ORPHANED.store(true, Ordering::Relaxed);
+        // A child that is stuck in code watches nothing; this ends it.
+        orphan::become_orphan();
+    }
+    ring(STOP_BELL.load(Ordering::Relaxed));
+}
+
+/// In a new child, all signals blocked: what the table has for children, its own handlers for SIGINT
+/// and SIGTERM among it. What the user had installed for other signals stays, as does std's SIGSEGV
+/// handler, which tells a stack overflow from a crash.
+pub(crate) fn become_child(parent: u32, grace: Duration) -> io::Result<()> {
+    parent::forget_in_child();
+    stranger::become_child();
+    STOP.store(false, Ordering::Relaxed);
+    ORPHANED.store(false, Ordering::Relaxed);
+    STOP_BELL.store(NONE, Ordering::Relaxed);
+    PARENT.store(i32::try_from(parent).unwrap_or(0), Ordering::Relaxed);
+    orphan::set_grace(grace);
+    dispositions::become_child(SigHandler::Handler(in_child))
+}
+
+/// The handler rings `bell` from now on. It is the handler's for the rest of the process.
+pub(crate) fn ring_at_stop(bell: OwnedFd) {
+    STOP_BELL.store(bell.into_raw_fd(), Ordering::Relaxed);
+}
+
+fn ring(bell: RawFd) {
+    static ONE: [u8; 8] = 1_u64.to_ne_bytes();
+    poke(bell, &ONE);
+}
+
+/// In a child that is about to become another program: SIGINT and SIGTERM end it, as a program
+/// expects, even if whoever started us had them ignored; and so does SIGPIPE, which std has ignored.
+pub(crate) fn give_back() -> io::Result<()> {
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGPIPE] {
+        set_action(signal, SigHandler::SigDfl)?;
+    }
+    Ok(())
+}
+
+/// In a child: whether it was told to stop.
+pub(crate) fn stop_requested() -> bool {
+    STOP.load(Ordering::Relaxed)
+}
+
+/// In a child: whether a signal has found the parent gone.
+pub(crate) fn found_orphaned() -> bool {
+    ORPHANED.load(Ordering::Relaxed)
+}

@@ -1,0 +1,177 @@
+//! The parent's handler, and each server's share of the signals of the process. Wakes the loop and
+//! counts; what a signal leads to is decided in the core.
+
+use super::{NONE, SavedErrno, dispositions, native, number, poke, stranger};
+use crate::{
+    core::{
+        child::Signal,
+        signal_policy::{self, Action, Arrived, TABLE},
+    },
+    sys::{fd_registry::Ours, pipes},
+};
+use nix::{
+    libc,
+    sys::signal::{SigHandler, SigSet, SigmaskHow},
+};
+use std::{
+    io,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
+    sync::atomic::{AtomicI32, AtomicU64, Ordering},
+};
+
+/// How often each signal of the table has come.
+static COUNTS: [AtomicU64; TABLE.len()] = [const { AtomicU64::new(0) }; TABLE.len()];
+
+/// How many servers one process can run at a time.
+const SERVERS: usize = 64;
+/// The pipe of each server. A pipe for each, since whoever drained a common one would take the wake-up
+/// from the others.
+static PIPES: [AtomicI32; SERVERS] = [const { AtomicI32::new(NONE) }; SERVERS];
+
+extern "C" fn in_parent(signal: libc::c_int) {
+    let _errno = SavedErrno::save();
+    if stranger::is_one() {
+        return stranger::end_by(signal);
+    }
+    for (row, count) in TABLE.iter().zip(&COUNTS) {
+        if number(row.signal) == signal {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    for pipe in &PIPES {
+        poke(pipe.load(Ordering::Relaxed), b"!");
+    }
+}
+
+const HANDLER: SigHandler = SigHandler::Handler(in_parent);
+
+/// In a new child: nobody is woken.
+pub(super) fn forget_in_child() {
+    for pipe in &PIPES {
+        pipe.store(NONE, Ordering::Relaxed);
+    }
+}
+
+/// A server's share of the process's signals.
+#[derive(Debug)]
+pub(crate) struct Subscription {
+    read: Ours<OwnedFd>,
+    // Closed after `slot` has been given back, so that the handler never writes to a stranger.
+    _write: Ours<OwnedFd>,
+    slot: usize,
+    seen: [u64; TABLE.len()],
+    /// What has been asked for, by row.
+    wanted: Vec<(usize, Action)>,
+    /// Which of the signals that we wait for were blocked before.
+    blocked_before: SigSet,
+}
+
+impl Subscription {
+    /// Installs what the table says; `handle_signals` is the attribute.
+    pub(crate) fn new(handle_signals: bool) -> io::Result<Self> {
+        let (read, write) = pipes::pipe()?;
+        pipes::set_nonblocking(&read)?;
+        pipes::set_nonblocking(&write)?;
+        let slot = claim_slot(write.as_raw_fd())?;
+        let mut subscription = Self {
+            read: Ours::parents(read),
+            _write: Ours::parents(write),
+            slot,
+            seen: std::array::from_fn(|index| COUNTS[index].load(Ordering::Relaxed)),
+            wanted: Vec::new(),
+            blocked_before: SigSet::empty(),
+        };
+        for (index, row) in TABLE.iter().enumerate() {
+            if row.parent == Action::NotIgnored || (handle_signals && row.parent != Action::Left) {
+                subscription.want(index, row.parent)?;
+            }
+        }
+        // How a server learns of deaths is not to be turned off.
+        subscription.handle(Signal::Child)?;
+        Ok(subscription)
+    }
+
+    /// Has `signal` handled from now on. True if it was not before.
+    pub(crate) fn handle(&mut self, signal: Signal) -> io::Result<bool> {
+        let index = signal_policy::index(signal)
+            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "cannot lead to a state"))?;
+        self.want(index, Action::Handled)
+    }
+
+    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.read.as_fd()
+    }
+
+    /// What has arrived of what this server handles. Drains the pipe first, if it is readable, and
+    /// looks at the counters then: the other way round, a signal in between would be counted and its
+    /// wake-up lost. The counters are looked at in any case: a signal ends the wait too, and its
+    /// handler may have failed to write, or the pipe to be read.
+    pub(crate) fn arrived(&mut self, woken: bool) -> Arrived {
+        let mut sink = [0; 512];
+        while woken && matches!(pipes::read(&self.read, &mut sink), Ok(Some(512))) {}
+        let mut arrived = Arrived::default();
+        for &(index, action) in &self.wanted {
+            if action == Action::Handled {
+                let count = COUNTS[index].load(Ordering::Relaxed);
+                arrived[index] =
+                    count.wrapping_sub(std::mem::replace(&mut self.seen[index], count));
+            }
+        }
+        arrived
+    }
+
+    fn want(&mut self, index: usize, action: Action) -> io::Result<bool> {
+        if self.wanted.contains(&(index, action)) {
+            return Ok(false);
+        }
+        if action == Action::Handled {
+            // What came before is not this server's.
+            self.seen[index] = COUNTS[index].load(Ordering::Relaxed);
+        }
+        dispositions::want(index, action, HANDLER)?;
+        self.wanted.push((index, action));
+        if action == Action::Handled {
+            self.unblock(index)?;
+        }
+        Ok(true)
+    }
+
+    /// A mask that was inherited from whoever started us must not keep signals away that we wait for.
+    fn unblock(&mut self, index: usize) -> io::Result<()> {
+        let signal = native(TABLE[index].signal)?;
+        let before = SigSet::from(signal).thread_swap_mask(SigmaskHow::SIG_UNBLOCK)?;
+        if before.contains(signal) {
+            self.blocked_before.add(signal);
+        }
+        Ok(())
+    }
+}
+
+/// Puts back the dispositions and the mask that were there before.
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        PIPES[self.slot].store(NONE, Ordering::Relaxed);
+        for &(index, action) in &self.wanted {
+            dispositions::unwant(index, action, HANDLER);
+        }
+        let _ = self.blocked_before.thread_block();
+    }
+}
+
+/// Enters the pipe of a new server in the table of those that are woken.
+fn claim_slot(fd: RawFd) -> io::Result<usize> {
+    let is_first = PIPES
+        .iter()
+        .all(|pipe| pipe.load(Ordering::Relaxed) == NONE);
+    if is_first {
+        stranger::forget_home();
+    }
+    let claim = |pipe: &AtomicI32| {
+        pipe.compare_exchange(NONE, fd, Ordering::Relaxed, Ordering::Relaxed)
+            .is_ok()
+    };
+    PIPES
+        .iter()
+        .position(claim)
+        .ok_or_else(|| io::Error::other(format!("{SERVERS} servers run in this process already")))
+}

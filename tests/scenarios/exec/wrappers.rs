@@ -1,0 +1,233 @@
+//! Programs that run others without an exec, and programs that are told to stop by a signal of their own:
+//! nobody has the sockets when the server has ended.
+
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::killpg;
+use nix::unistd::{Pid, getpgid};
+
+use super::{show_command, signal, spawn, stop, until_gone, until_replaced};
+use crate::support::{
+    SOON, Scenarios, Server, Signal, World, processes, scenarios, try_connect, until,
+};
+
+pub const SCENARIOS: Scenarios = scenarios![
+    o14_interrupt_at_a_terminal_reaches_programs_through_the_parent,
+    o14_program_has_a_group_of_its_own_unless_told_otherwise,
+    o43_program_is_told_by_the_stop_signal_when_the_parent_dies,
+    o43_program_is_told_by_its_stop_signal,
+    o43_program_that_ignores_the_stop_signal_is_killed,
+    o43_stop_signal_is_neither_blocked_nor_ignored,
+    o14_what_is_deaf_in_a_wrapper_is_killed_at_the_end,
+    o14_what_is_deaf_and_outlives_its_wrapper_is_killed,
+    o14_what_outlives_its_wrapper_is_told,
+    o14_what_comes_to_the_parent_is_reaped,
+    o14_wrapper_leaves_nothing_behind,
+    o14_wrappers_program_finishes_what_it_has_in_hand,
+];
+
+// Help. Whoever outlives a wrapper comes to the scenario, as to a first process that reaps late:
+// `expect_orphans` allows for that, and each scenario says itself that nobody lives.
+
+/// A wrapper that waits for a program in the background, which a shell has ignore SIGINT, and says its pid.
+const WITH_DEAF_PROGRAM: &str = "sleep 1000 & echo inner $!; wait";
+/// A wrapper of a program that can be told.
+const WITH_PROGRAM: &str =
+    "sh -c 'echo inner $$; trap \"exit 0\" INT; while :; do sleep 0.05; done'; true";
+/// Ends at SIGTERM only.
+const ENDS_AT_TERM: &str =
+    "trap '' INT; trap 'echo told; exit 0' TERM; echo ready; while :; do sleep 0.05; done";
+
+fn shell(script: &str) -> [&str; 3] {
+    ["sh", "-c", script]
+}
+
+/// The pid that a wrapper has said of its program, `but` those that are known.
+#[track_caller]
+fn inner(server: &Server, but: &[u32]) -> u32 {
+    until("a wrapper to say who is in it", SOON, || {
+        let stdout = server.stdout();
+        let said = stdout.lines().filter_map(|line| line.split_once("inner "));
+        let mut pids = said.filter_map(|(_, pid)| pid.parse().ok());
+        pids.find(|pid| !but.contains(pid))
+    })
+}
+
+fn group(pid: u32) -> u32 {
+    let group = getpgid(Some(Pid::from_raw(pid.cast_signed()))).unwrap();
+    group.as_raw().cast_unsigned()
+}
+
+#[track_caller]
+fn expect_ready(server: &Server) {
+    server.expect_stdout("a program that is ready", |text| text.contains("ready"));
+}
+
+/// Stops a server, which leaves neither that process nor anybody who listens.
+#[track_caller]
+fn stop_leaves_nothing(server: &Server, inner: u32) -> super::Report {
+    let address = server.address();
+    let report = stop(server);
+    assert!(!processes::is_alive(inner), "the program runs on");
+    try_connect(&address).expect_err("the port is free");
+    report
+}
+
+// Wrappers.
+
+/// A program is the leader of a process group, and what tells it to stop is sent to the group: the program
+/// that a wrapper has started without an exec is told too, and the server waits for both.
+fn o14_wrapper_leaves_nothing_behind(world: &mut World) {
+    let server = spawn(world, &[], &shell(WITH_PROGRAM));
+    let inner = inner(&server, &[]);
+    let report = stop_leaves_nothing(&server, inner);
+    assert_eq!((report.count("forked"), report.count("Shutdown")), (1, 1));
+}
+
+/// A wrapper that dies of the signal while its program finishes something: the program has the time that the
+/// child would have had.
+fn o14_wrappers_program_finishes_what_it_has_in_hand(world: &mut World) {
+    world.expect_orphans();
+    let done = world.tempdir().join("done");
+    let program = format!(
+        "(trap 'sleep 0.3; touch {}; exit 0' TERM; echo ready; while :; do sleep 0.05; done) & echo inner $!; wait",
+        done.display()
+    );
+    let server = spawn(world, &["--stop-signal", "TERM"], &shell(&program));
+    let inner = inner(&server, &[]);
+    expect_ready(&server);
+    stop_leaves_nothing(&server, inner);
+    assert!(done.exists());
+}
+
+/// SIGKILL goes to the group as well, `shutdown_timeout` after the stop, even if the wrapper has ended long
+/// before.
+fn o14_what_is_deaf_in_a_wrapper_is_killed_at_the_end(world: &mut World) {
+    world.expect_orphans();
+    let flags = ["--shutdown-timeout", "300"];
+    let server = spawn(world, &flags, &shell(WITH_DEAF_PROGRAM));
+    let inner = inner(&server, &[]);
+    let report = stop_leaves_nothing(&server, inner);
+    assert_eq!((report.count("forked"), report.count("Shutdown")), (1, 1));
+}
+
+/// A wrapper that dies unasked leaves its program, which is told to stop, and another pair begins.
+fn o14_what_outlives_its_wrapper_is_told(world: &mut World) {
+    world.expect_orphans();
+    let server = spawn(world, &[], &shell(WITH_PROGRAM));
+    let wrapper = server.expect_children(1)[0];
+    let first = inner(&server, &[]);
+    signal(wrapper, Signal::SIGKILL);
+    until_gone(first);
+    until_replaced(&server, wrapper);
+    let second = inner(&server, &[first]);
+    let report = stop_leaves_nothing(&server, second);
+    // It is the wrapper's death that counts, and not that we have told the rest.
+    let early = report.count("FailedStart") + report.count("Killed");
+    assert_eq!((early, report.count("Shutdown")), (1, 1), "{report:?}");
+}
+
+/// A parent to which orphans come, as to the first process of a container, reaps those of the group.
+fn o14_what_comes_to_the_parent_is_reaped(world: &mut World) {
+    let server = spawn(world, &["--subreaper"], &shell(WITH_PROGRAM));
+    let wrapper = server.expect_children(1)[0];
+    let first = inner(&server, &[]);
+    signal(wrapper, Signal::SIGKILL);
+    let second = inner(&server, &[first]);
+    until("the dead to be reaped", SOON, || {
+        let gone = [wrapper, first].map(processes::state) == [None, None];
+        (gone && server.zombies().is_empty()).then_some(())
+    });
+    stop_leaves_nothing(&server, second);
+}
+
+/// Likewise, of one that does not listen: it is killed after `kill_timeout`.
+fn o14_what_is_deaf_and_outlives_its_wrapper_is_killed(world: &mut World) {
+    world.expect_orphans();
+    let flags = ["--kill-timeout", "300", "--shutdown-timeout", "300"];
+    let server = spawn(world, &flags, &shell(WITH_DEAF_PROGRAM));
+    let wrapper = server.expect_children(1)[0];
+    let first = inner(&server, &[]);
+    signal(wrapper, Signal::SIGKILL);
+    until_gone(first);
+    let second = inner(&server, &[first]);
+    stop_leaves_nothing(&server, second);
+}
+
+fn o14_program_has_a_group_of_its_own_unless_told_otherwise(world: &mut World) {
+    let server = spawn(world, &["--start-servers", "2"], &show_command());
+    expect_ready(&server);
+    for child in server.expect_children(2) {
+        assert_eq!(group(child), child);
+    }
+    stop(&server);
+    let server = spawn(world, &["--no-group"], &show_command());
+    expect_ready(&server);
+    let child = server.expect_children(1)[0];
+    assert_eq!(group(child), group(server.pid()));
+    stop(&server);
+}
+
+/// A terminal sends SIGINT to the foreground group, in which the programs are not: the parent tells them.
+fn o14_interrupt_at_a_terminal_reaches_programs_through_the_parent(world: &mut World) {
+    let launch = world.program("exec").own_group().arg("--");
+    let server = launch.args(&shell(WITH_PROGRAM)).spawn();
+    let inner = inner(&server, &[]);
+    killpg(
+        Pid::from_raw(server.pid().cast_signed()),
+        nix::sys::signal::Signal::SIGINT,
+    )
+    .unwrap();
+    assert!(server.wait(SOON).success(), "{}", server.stderr());
+    assert!(!processes::is_alive(inner));
+}
+
+// Stop signals.
+
+/// `ExecServer::stop_signal` is sent in place of SIGINT.
+fn o43_program_is_told_by_its_stop_signal(world: &mut World) {
+    let server = spawn(world, &["--stop-signal", "TERM"], &shell(ENDS_AT_TERM));
+    expect_ready(&server);
+    let report = stop(&server);
+    assert_eq!(report.count("Shutdown"), 1);
+    assert!(server.stdout().contains("told"));
+}
+
+fn o43_program_is_told_by_the_stop_signal_when_the_parent_dies(world: &mut World) {
+    let server = spawn(world, &["--stop-signal", "TERM"], &shell(ENDS_AT_TERM));
+    expect_ready(&server);
+    let child = server.expect_children(1)[0];
+    server.kill9();
+    until_gone(child);
+}
+
+/// The parent of this has SIGUSR1 blocked.
+fn o43_stop_signal_is_neither_blocked_nor_ignored(world: &mut World) {
+    let flags = ["--block", "--stop-signal", "USR1"];
+    let server = spawn(world, &flags, &["sleep", "1000"]);
+    let child = server.expect_children(1)[0];
+    until("the exec", SOON, || {
+        let name = std::fs::read_to_string(format!("/proc/{child}/comm")).ok()?;
+        (name.trim_end() == "sleep").then_some(())
+    });
+    stop(&server);
+}
+
+/// What ignores both SIGINT and SIGTERM gets SIGKILL when its time is over: here `kill_timeout`, for one
+/// that has fallen silent.
+fn o43_program_that_ignores_the_stop_signal_is_killed(world: &mut World) {
+    world.expect_orphans();
+    let deaf = "trap '' INT TERM; echo ready; while :; do sleep 0.05; done";
+    for flags in [&[][..], &["--stop-signal", "TERM"]] {
+        let times = ["--timeout", "300", "--kill-timeout", "300"];
+        let times = [&times[..], &["--shutdown-timeout", "300"]].concat();
+        let server = spawn(world, &[&times[..], flags].concat(), &shell(deaf));
+        expect_ready(&server);
+        let child = server.expect_children(1)[0];
+        let begun = Instant::now();
+        until_gone(child);
+        assert!(begun.elapsed() > Duration::from_millis(200), "{flags:?}");
+        let report = stop(&server);
+        assert!(report.count("TimedOut") >= 1, "{flags:?}: {report:?}");
+    }
+}

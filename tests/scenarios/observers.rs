@@ -1,0 +1,417 @@
+//! Observers and the log, on real processes: what is told, in which order, and what becomes of an
+//! observer that fails.
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use prefork_server::{
+    Child, ChildId, ChildServer, Death, Error, Event, Monitor, Observer, PreFork, PreForkHooks,
+    TcpServer, defaults,
+};
+
+use crate::subject::{
+    Held, announce, converse, count, deaths, ended, ends_well, millis, report, send, spawn_thread,
+    stop,
+};
+use crate::support::{
+    Args, Programs, SOON, Scenarios, Server, Signal, World, pause, programs, scenarios, until,
+};
+
+pub const PROGRAMS: Programs = programs![watched];
+
+pub const SCENARIOS: Scenarios = scenarios![
+    every_event_is_told_in_order_and_after_its_hook,
+    a_child_told_to_stop_is_told_of_before_its_signal,
+    a_fork_that_fails_is_told_of_after_its_hook,
+    an_observer_that_panics_is_survived_and_the_next_one_is_told,
+    an_observer_that_is_slow_is_measured_and_reported,
+    o24_a_death_is_one_line_on_stderr_without_a_logger,
+    o24_an_abort_is_one_line_in_a_log_at_info,
+    o24_a_child_that_timed_out_is_one_line,
+    o24_a_logger_that_is_off_silences_the_server,
+    o24_a_death_is_dropped_and_counted_where_stderr_is_full,
+    o24_the_refusal_of_threads_tells_unnamed_ones_apart,
+];
+
+// The program.
+
+/// Writes down the calls of its hooks and the events.
+fn watched(args: Args) -> ExitCode {
+    if let Some(filter) = args.value("--logger") {
+        env_logger::Builder::new()
+            .parse_filters(filter)
+            .format_timestamp(None)
+            .init();
+    }
+    ended(run(&args))
+}
+
+fn run(args: &Args) -> Result<(), Error> {
+    let _thread = args.has("--thread").then(spawn_thread);
+    let mut builder = PreFork::builder(TcpServer::new(converse).max_requests(0))
+        .hooks(Spoken {
+            few_descriptors: args.has("--few-descriptors"),
+            limit: 0,
+        })
+        .start_servers(1)
+        .min_spare_servers(1)
+        .max_clients(count(args, "--max-clients", 1))
+        .timeout(millis(args, "--timeout", 0))
+        .server_check_ack(args.parsed("--check").map(Duration::from_millis))
+        .kill_timeout(millis(args, "--kill-timeout", 10_000));
+    if args.has("--panicking") {
+        builder = builder.observe(AtBusy(|| panic!("it was told to")));
+    }
+    if args.has("--slow") {
+        builder = builder.observe(AtBusy(|| pause(Duration::from_millis(300))));
+    }
+    if !args.has("--unobserved") {
+        builder = builder.observe(Written);
+    }
+    let mut prefork = builder.start()?;
+    announce(&prefork);
+    println!("{}", prefork.run()?);
+    Ok(())
+}
+
+/// Says which hook is called, after the default. In a child the lines go to the parent, which prints
+/// them with the pid before them.
+struct Spoken {
+    few_descriptors: bool,
+    limit: u64,
+}
+
+fn pid(monitor: &Monitor, child: ChildId) -> u32 {
+    monitor.child(child).map_or(0, Child::pid)
+}
+
+impl PreForkHooks for Spoken {
+    fn handler_start(
+        &mut self,
+        monitor: &mut Monitor,
+        server: &mut dyn ChildServer,
+    ) -> io::Result<()> {
+        println!("hook handler_start");
+        defaults::handler_start(self, monitor, server)
+    }
+    fn before_fork(&mut self, _: &mut Monitor) {
+        if std::mem::take(&mut self.few_descriptors) {
+            let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+            self.limit = soft;
+            setrlimit(Resource::RLIMIT_NOFILE, 3, hard).unwrap();
+        }
+    }
+    fn fork_failed(&mut self, _: &mut Monitor, _: &io::Error, _: Duration) {
+        println!("hook fork_failed");
+        let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+        setrlimit(Resource::RLIMIT_NOFILE, self.limit, hard).unwrap();
+    }
+    fn server_forked(&mut self, monitor: &mut Monitor, child: ChildId) {
+        println!("hook server_forked {}", pid(monitor, child));
+    }
+    fn server_busy(&mut self, monitor: &mut Monitor, child: ChildId) {
+        println!("hook server_busy {}", pid(monitor, child));
+        defaults::server_busy(self, monitor, child);
+    }
+    fn server_exited(&mut self, _: &mut Monitor, child: &Child, _: &Death) {
+        println!("hook server_exited {}", child.pid());
+    }
+    fn handler_shutdown(&mut self, monitor: &mut Monitor) {
+        println!("hook handler_shutdown");
+        defaults::handler_shutdown(self, monitor);
+    }
+    fn handler_stop(&mut self, monitor: &mut Monitor, server: &mut dyn ChildServer) {
+        println!("hook handler_stop");
+        defaults::handler_stop(self, monitor, server);
+    }
+}
+
+/// Writes a line for each event but the turns, of which it writes the first.
+struct Written;
+
+impl Observer for Written {
+    fn event(&mut self, monitor: &Monitor, event: &Event<'_>) {
+        let pid = |child| pid(monitor, child);
+        match *event {
+            Event::Forked { child, .. } => println!("event forked {}", pid(child)),
+            Event::Ready { child, .. } => println!("event ready {}", pid(child)),
+            Event::Busy { child, .. } => println!("event busy {}", pid(child)),
+            Event::Free { child, .. } => println!("event free {}", pid(child)),
+            Event::ToldToStop { child, reason, .. } => {
+                println!("event told {} {reason:?}", pid(child));
+            }
+            Event::Signalled {
+                child,
+                signal,
+                error,
+                ..
+            } => println!("event signalled {} {signal:?} {error:?}", pid(child)),
+            Event::Exited { child, death, .. } => {
+                println!("event exited {} {:?}", child.pid(), death.cause());
+            }
+            Event::ForkFailed {
+                error, retry_in, ..
+            } => println!("event fork failed: {error}; {retry_in:?}"),
+            Event::Turn { next_in, .. } => println!("turn {next_in:?}"),
+            Event::ListenerOpened { name, .. } => println!("event opened {name}"),
+            Event::ListenerClosed { name, .. } => println!("event closed {name}"),
+            event => println!("event {event:?}"),
+        }
+    }
+}
+
+/// Does something whenever a child turns busy.
+struct AtBusy(fn());
+
+impl Observer for AtBusy {
+    fn event(&mut self, _: &Monitor, event: &Event<'_>) {
+        if matches!(event, Event::Busy { .. }) {
+            (self.0)();
+        }
+    }
+}
+
+// The scenarios.
+
+/// What the hooks and the observer have written so far.
+fn told(server: &Server) -> Vec<String> {
+    let text = server.stdout();
+    let lines = text.lines();
+    let ours = lines.filter(|line| line.starts_with("hook ") || line.starts_with("event "));
+    ours.map(str::to_owned).collect()
+}
+
+/// Waits until a line that begins so is written, and gives the pid at its end.
+#[track_caller]
+fn expect_told(server: &Server, beginning: &str) -> u32 {
+    until(beginning, SOON, || {
+        let lines = told(server);
+        let line = lines.iter().rfind(|line| line.starts_with(beginning))?;
+        Some(
+            line.split(' ')
+                .nth(2)
+                .and_then(|pid| pid.parse().ok())
+                .unwrap_or(0),
+        )
+    })
+}
+
+/// The lines on stderr that speak of a child.
+fn said_of(server: &Server, pid: u32) -> Vec<String> {
+    let name = format!("child {pid} ");
+    let text = server.stderr();
+    let lines = text.lines().filter(|line| line.contains(&name));
+    lines.map(str::to_owned).collect()
+}
+
+/// One child that may be the only one: a client comes and goes, the child is killed, the next one is told
+/// to stop by the shutdown.
+fn every_event_is_told_in_order_and_after_its_hook(world: &mut World) {
+    let server = world.spawn("watched", &[]);
+    let address = server.address();
+    expect_told(&server, "event ready");
+    let held = Held::new(&address);
+    let first = held.pid;
+    expect_told(&server, "event Saturated");
+    drop(held);
+    expect_told(&server, "event Relieved");
+    send(first, Signal::SIGKILL);
+    expect_told(&server, "event exited");
+    let second = until("a second child that is ready", SOON, || {
+        Some(expect_told(&server, "event ready")).filter(|&pid| pid != first)
+    });
+    assert!(server.stdout().contains("\nturn "));
+    assert_eq!(server.stop(Signal::SIGTERM, SOON).code(), Some(0));
+    let expected = format!(
+        "event Starting\n\
+         hook handler_start\n\
+         event opened {address}\n\
+         event Started\n\
+         hook server_forked {first}\n\
+         event forked {first}\n\
+         event ready {first}\n\
+         hook server_busy {first}\n\
+         event busy {first}\n\
+         event Saturated\n\
+         event free {first}\n\
+         event Relieved\n\
+         hook server_exited {first}\n\
+         event exited {first} Killed\n\
+         hook server_forked {second}\n\
+         event forked {second}\n\
+         event ready {second}\n\
+         hook handler_shutdown\n\
+         event ShuttingDown\n\
+         event told {second} Shutdown\n\
+         event signalled {second} Interrupt None\n\
+         hook server_exited {second}\n\
+         event exited {second} Shutdown\n\
+         hook handler_stop\n\
+         event closed {address}\n\
+         event Ended"
+    );
+    assert_eq!(told(&server).join("\n"), expected);
+    // The hooks of a child are heard in the parent; there are no observers in a child.
+    let stdout = server.stdout();
+    assert!(stdout.contains(&format!("{first} STDOUT: hook handler_shutdown")));
+    assert!(!stdout.contains("STDOUT: event"), "{stdout}");
+}
+
+/// One that stands still: SIGINT, then SIGKILL.
+fn a_child_told_to_stop_is_told_of_before_its_signal(world: &mut World) {
+    let flags = ["--timeout", "600", "--check", "100", "--kill-timeout", "50"];
+    let server = world.spawn("watched", &flags);
+    server.address();
+    let child = expect_told(&server, "event ready");
+    stop(child);
+    expect_told(&server, "event exited");
+    let mut lines = told(&server);
+    lines.retain(|line| line.contains(&format!(" {child} ")));
+    let expected = format!(
+        "event told {child} TimedOut\n\
+         event signalled {child} Interrupt None\n\
+         event signalled {child} Kill None\n\
+         event exited {child} TimedOut"
+    );
+    assert_eq!(lines.join("\n"), expected);
+    ends_well(&server);
+}
+
+/// No descriptor is left for the pipes of the first child, until the hook has mended that.
+fn a_fork_that_fails_is_told_of_after_its_hook(world: &mut World) {
+    let server = world.spawn("watched", &["--few-descriptors"]);
+    server.address();
+    expect_told(&server, "event ready");
+    let lines = told(&server);
+    let failed = lines.iter().position(|line| line == "hook fork_failed");
+    let event = &lines[failed.expect("the hook") + 1];
+    let expected = "event fork failed: pipe for a child: too many open files (os error 24); 100ms";
+    assert_eq!(event, expected);
+    ends_well(&server);
+}
+
+/// Without the `catch_unwind` in `caught` the parent ends at the first connection.
+fn an_observer_that_panics_is_survived_and_the_next_one_is_told(world: &mut World) {
+    world.expect_panics();
+    let server = world.spawn("watched", &["--panicking", "--logger", "warn"]);
+    let address = server.address();
+    let mut held = Held::new(&address);
+    expect_told(&server, "event busy");
+    held.is_served();
+    server.expect_stderr("who it was", |text| {
+        text.contains("observer 1 panicked: it was told to")
+    });
+    drop(held);
+    ends_well(&server);
+    assert!(report(&server).ends_with(" 1 hook panics"));
+}
+
+/// The next observer is told all the same, and one call of the two is counted.
+fn an_observer_that_is_slow_is_measured_and_reported(world: &mut World) {
+    let server = world.spawn("watched", &["--slow", "--logger", "warn"]);
+    let address = server.address();
+    let held = Held::new(&address);
+    expect_told(&server, "event busy");
+    let text = server.expect_stderr("how long it took", |text| text.contains("observer 1 took"));
+    assert!(!text.contains("observer 2"), "{text}");
+    drop(held);
+    ends_well(&server);
+    assert!(report(&server).contains(" 1 slow hooks"));
+}
+
+/// A death that nobody asked for is one line on stderr, with the signal, though the program has no logger
+/// and no observer.
+fn o24_a_death_is_one_line_on_stderr_without_a_logger(world: &mut World) {
+    let server = world.spawn("watched", &["--unobserved"]);
+    let pid = Held::new(&server.address()).pid;
+    send(pid, Signal::SIGKILL);
+    server.expect_stderr("the death", |text| text.contains("has died"));
+    // The shutdown is asked for, and its deaths are not spoken of.
+    assert_eq!(server.stop(Signal::SIGTERM, SOON).code(), Some(0));
+    let line = format!(
+        "prefork-server: warn: child {pid} has died: signal: 9 (SIGKILL), last words \"\"\n"
+    );
+    assert_eq!(server.stderr(), line);
+    assert_eq!(deaths(&server, "Killed"), 1);
+}
+
+/// A logger gets that line, and stderr does not get it as well.
+fn o24_an_abort_is_one_line_in_a_log_at_info(world: &mut World) {
+    let server = world.spawn("watched", &["--logger", "info"]);
+    let pid = Held::new(&server.address()).pid;
+    send(pid, Signal::SIGABRT);
+    server.expect_stderr("the death", |text| text.contains("has died"));
+    assert_eq!(server.stop(Signal::SIGTERM, SOON).code(), Some(0));
+    let lines = said_of(&server, pid);
+    let [line] = lines.as_slice() else {
+        panic!("one line of {lines:?}");
+    };
+    assert!(
+        line.contains("WARN") && line.contains("(SIGABRT)"),
+        "{line}"
+    );
+}
+
+/// A child that has timed out is told of when it has ended, with the signal that it took.
+fn o24_a_child_that_timed_out_is_one_line(world: &mut World) {
+    let flags = ["--timeout", "600", "--check", "100", "--kill-timeout", "50"];
+    let server = world.spawn("watched", &flags);
+    server.address();
+    let child = expect_told(&server, "event ready");
+    stop(child);
+    expect_told(&server, "event exited");
+    assert_eq!(server.stop(Signal::SIGTERM, SOON).code(), Some(0));
+    let lines = said_of(&server, child);
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    let how = "has timed out and was ended: signal: 9 (SIGKILL)";
+    assert!(lines[0].contains(how), "{lines:?}");
+}
+
+/// Nothing is said on stderr where a logger was told to hear nothing.
+fn o24_a_logger_that_is_off_silences_the_server(world: &mut World) {
+    let server = world.spawn("watched", &["--logger", "off"]);
+    let pid = Held::new(&server.address()).pid;
+    send(pid, Signal::SIGKILL);
+    expect_told(&server, "event exited");
+    assert_eq!(server.stop(Signal::SIGTERM, SOON).code(), Some(0));
+    assert_eq!(server.stderr(), "");
+}
+
+/// Where stderr is full and nobody reads it, the line is dropped and counted: the parent does not wait.
+///
+/// With `eprintln!` in the place of `output::write_stderr` the second child never comes.
+fn o24_a_death_is_dropped_and_counted_where_stderr_is_full(world: &mut World) {
+    let (_reader, mut full) = io::pipe().unwrap();
+    let size = fcntl(&full, FcntlArg::F_SETPIPE_SZ(4096)).unwrap();
+    full.write_all(&vec![b'x'; size.cast_unsigned() as usize])
+        .unwrap();
+    let server = world.program("watched").stderr(full).spawn();
+    let address = server.address();
+    let victim = Held::new(&address).pid;
+    send(victim, Signal::SIGKILL);
+    assert_eq!(expect_told(&server, "event exited"), victim);
+    Held::new(&address).is_served();
+    ends_well(&server);
+    let line = format!(
+        "prefork-server: warn: child {victim} has died: signal: 9 (SIGKILL), last words \"\"\n"
+    );
+    let dropped = format!(" {} bytes of output dropped", line.len());
+    assert!(report(&server).contains(&dropped), "{}", report(&server));
+}
+
+/// Threads that were given no name are called as the program is: each is told by its number, and by the
+/// place in the kernel where it waits if /proc has it.
+fn o24_the_refusal_of_threads_tells_unnamed_ones_apart(world: &mut World) {
+    let server = world.spawn("watched", &["--thread"]);
+    assert_eq!(server.wait(SOON).code(), Some(1));
+    let text = server.stderr();
+    let (_, list) = text.split_once("2 threads (").expect("the refusal");
+    let (list, _) = list.split_once(");").expect("the end of the list");
+    let tids = list.split(", ").map(|thread| thread.split(' ').next());
+    let tids: Vec<u32> = tids.map(|tid| tid.unwrap().parse().unwrap()).collect();
+    assert_eq!(tids.len(), 2, "{text}");
+    assert_eq!(tids[0], server.pid());
+    assert_ne!(tids[0], tids[1]);
+}
