@@ -51,6 +51,7 @@ pub const SCENARIOS: Scenarios = scenarios![
 
 struct Hooks {
     args: Args,
+    acks: usize,
     watched: Option<UnixStream>,
 }
 
@@ -66,6 +67,7 @@ impl Hooks {
                 let busy = monitor.busy_servers().count();
                 monitor.print_stdout(format!("busy {busy}"));
             }
+            "a" => monitor.print_stdout(format!("acks {}", self.acks)),
             "s" => steal(monitor),
             "i" => native::ignore_sigchld().unwrap(),
             _ => panic!("no such command: {command}"),
@@ -131,6 +133,11 @@ impl PreForkHooks for Hooks {
             return Err(io::Error::other("no database today"));
         }
         defaults::server_start(self, start)
+    }
+
+    fn server_ack(&mut self, monitor: &mut Monitor, child: ChildId) {
+        self.acks += 1;
+        defaults::server_ack(self, monitor, child);
     }
 
     fn server_stdout(&mut self, monitor: &mut Monitor, child: ChildId, line: &Line) {
@@ -240,6 +247,7 @@ fn builder(args: &Args) -> Builder<Hooks, TcpServer> {
     let number = |flag, default| args.parsed(flag).unwrap_or(default);
     let hooks = Hooks {
         args: args.clone(),
+        acks: 0,
         watched: None,
     };
     let server = TcpServer::new(answer).max_requests(0);
@@ -252,6 +260,7 @@ fn builder(args: &Args) -> Builder<Hooks, TcpServer> {
         .kill_timeout(Duration::from_millis(
             args.parsed("--kill-timeout").unwrap_or(10_000),
         ))
+        .server_check_ack(args.parsed("--check").map(Duration::from_millis))
         .coalesce_words(!args.has("--every-word"))
         .timeout(Duration::from_millis(args.parsed("--timeout").unwrap_or(0)))
 }
@@ -411,6 +420,16 @@ fn command(server: &Server, stdin: &mut ChildStdin, command: &str) {
     server.expect_stdout("it to be done", |text| text.contains(&done));
 }
 
+/// How many ACKs the parent has heard.
+fn acks(server: &Server, stdin: &mut ChildStdin) -> usize {
+    let count = |text: &str| text.matches("did a\n").count();
+    let before = count(&server.stdout());
+    stdin.write_all(b"a\n").unwrap();
+    let text = server.expect_stdout("an answer", |text| count(text) > before);
+    let (_, last) = text.rsplit_once("acks ").unwrap();
+    last.lines().next().unwrap().parse().unwrap()
+}
+
 fn exits(server: &Server) -> usize {
     server.stdout().matches("exited ").count()
 }
@@ -443,7 +462,17 @@ fn o16_children_that_are_killed_from_outside_a_hook_were_asked_to(world: &mut Wo
 ///
 /// Without `Comm::follow` and `Child::known_timeout`: the idle children are ended, again and again.
 fn o19_a_shorter_timeout_reaches_children_that_run(world: &mut World) {
-    let (server, mut stdin) = commanded(world, &["--timeout", "2000", "--kill-timeout", "500"]);
+    let (server, mut stdin) = commanded(
+        world,
+        &[
+            "--timeout",
+            "2000",
+            "--check",
+            "100",
+            "--kill-timeout",
+            "500",
+        ],
+    );
     let (mut client, pid) = served(&server);
     let mut children = server.expect_children(2);
     command(&server, &mut stdin, "t800");
@@ -459,7 +488,9 @@ fn o19_a_shorter_timeout_reaches_children_that_run(world: &mut World) {
     ends(&server);
 }
 
-/// A handler may take longer from the moment on at which the timeout is raised.
+/// A handler may take longer from the moment on at which the timeout is raised, and ACKs come more rarely.
+///
+/// Without `Comm::follow`: 24 ACKs of two children in 3 s.
 fn o19_a_longer_timeout_reaches_children_that_run(world: &mut World) {
     let (server, mut stdin) = commanded(world, &["--timeout", "500"]);
     let (mut client, pid) = served(&server);
@@ -468,6 +499,12 @@ fn o19_a_longer_timeout_reaches_children_that_run(world: &mut World) {
         assert_eq!(client.ask("work"), pid.to_string());
     }
     assert_eq!(exits(&server), 0);
+    let before = acks(&server, &mut stdin);
+    holds("nobody is ended", Duration::from_secs(3), || {
+        exits(&server) == 0
+    });
+    let heard = acks(&server, &mut stdin) - before;
+    assert!(heard <= 6, "{heard} ACKs");
     drop(client);
     ends(&server);
 }
@@ -514,6 +551,7 @@ fn o21_children_that_a_hook_has_reaped_are_replaced(world: &mut World) {
     expect_replaced(&server, &stolen);
 }
 
+/// With SIGCHLD ignored the kernel keeps no status and tells of no death.
 fn o21_children_that_nobody_can_reap_are_replaced(world: &mut World) {
     let (server, mut stdin) = forty(world);
     command(&server, &mut stdin, "i");
@@ -593,6 +631,7 @@ fn o30_a_child_that_is_blocked_in_a_print_does_not_hold_up_a_stop(world: &mut Wo
     assert!(text.contains("children 0\n"), "{text}");
 }
 
+/// The same when the server is dropped.
 fn o30_nor_does_it_hold_up_a_drop(world: &mut World) {
     end_while_one_prints(world, "drop");
 }
