@@ -2,7 +2,7 @@
 //! end. Touches no other file.
 
 use crate::sys::{
-    signals::stranger,
+    signals::foreign,
     unix_socket::{self, FileId},
 };
 use std::path::{Path, PathBuf};
@@ -30,7 +30,7 @@ impl SocketFile {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        if stranger::is_home_of(self.bound_by) {
+        if foreign::is_home_of(self.bound_by) {
             unix_socket::remove_socket_file(&self.path, self.file);
         }
     }

@@ -8,7 +8,7 @@ use crate::core::{
 };
 use std::collections::BTreeMap;
 
-/// A board and the inboxes of its children, which are where entries are compared.
+/// A board and the inboxes of its children, in which entries are compared.
 struct Scoreboard {
     board: Board,
     inboxes: BTreeMap<usize, Inbox>,
@@ -35,7 +35,7 @@ impl Scoreboard {
         self.inboxes.remove(&child.slot());
     }
 
-    /// A word for a child's state has come through its pipe.
+    /// The parent reads a word for a child's state from its pipe.
     fn printed(&mut self, child: ChildId) {
         if let Some(inbox) = self.inboxes.get_mut(&child.slot()) {
             inbox.feed(Pipe::Stdout, b"\n\x13\n", |_| {});
@@ -108,8 +108,8 @@ fn what_was_noted_is_found_once() {
     assert_eq!(board.news(two, true), [], "and is compared once");
 }
 
-/// A copy that a child has made of itself says nothing in the name of its successor, and is not told
-/// that somebody listens.
+/// A copy that a child has made of itself says nothing for its successor, and does not rely on
+/// WILL_LOOK.
 #[test]
 fn whoever_has_outlived_its_place_has_to_print() {
     let mut board = Scoreboard::new(1).unwrap();
@@ -122,13 +122,13 @@ fn whoever_has_outlived_its_place_has_to_print() {
     board.enter(child(0, 2));
     assert!(!copy.note(true));
     assert_eq!(board.news(child(0, 2), false), []);
-    // Nor does a stale name find what is of the successor.
+    // A stale name does not find the successor's entry either.
     board.place(child(0, 2)).note(true);
     assert_eq!(board.news(child(0, 1), false), []);
     assert_eq!(board.news(child(0, 2), false), [Word::Busy]);
 }
 
-/// A promise that nobody will keep, since the parent was killed, is found out.
+/// WILL_LOOK of a parent that was killed does not keep children silent.
 #[test]
 fn now_and_then_a_child_prints_all_the_same() {
     let mut board = Scoreboard::new(1).unwrap();
@@ -139,7 +139,7 @@ fn now_and_then_a_child_prints_all_the_same() {
     assert_eq!(printed, 10);
 }
 
-/// As when `max_clients` was raised while the server runs.
+/// Covers children beyond the board, as when `max_clients` was raised while the server runs.
 #[test]
 fn more_children_than_there_are_entries_print() {
     let mut board = Scoreboard::new(1).unwrap();
@@ -159,7 +159,7 @@ fn a_board_that_cannot_be_is_an_error() {
     }
 }
 
-/// A child that writes to where it should not makes nobody keep quiet, and moves nobody.
+/// A child that writes to a wrong address neither silences other children nor changes their states.
 #[test]
 fn a_scribbled_board_is_no_promise_and_no_word() {
     let mut board = Scoreboard::new(1).unwrap();
@@ -175,33 +175,33 @@ fn a_scribbled_board_is_no_promise_and_no_word() {
     assert!(!place.note(false), "it is not its entry any more");
 }
 
-/// A parent as the loop is one, a step at a time, and what it knows of its one child.
+/// A model of the parent's loop, a step at a time, with what it knows of its one child.
 struct Parent<'a> {
     board: &'a mut Scoreboard,
     child: ChildId,
-    /// In which of its turns it may let words pile up afterwards, a bit each; in all later ones it may not.
+    /// For each turn, whether it lets words pile up afterwards; after the last one it does not.
     piles: u32,
     step: Step,
-    /// Whether the poller has told of the pipe in this turn.
+    /// Whether the poller has reported the pipe in this turn.
     ready: bool,
-    /// Words heard in this turn.
+    /// The words heard in this turn.
     words: usize,
-    /// Whether there has been a promise since the last look.
+    /// Whether WILL_LOOK was set since the last look.
     to_look: bool,
     believes: bool,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Step {
-    /// It waits for words to pile up.
+    /// The parent waits for words to pile up.
     Piling,
-    /// It asks the poller what is ready; with nothing to look at, it sleeps there.
+    /// The parent asks the poller; if it has nothing to look at, it sleeps there.
     Polling,
     Reading,
     Looking,
 }
 
-/// What is in the pipe, and whether the poller, which is edge-triggered, has yet to tell of it.
+/// The words in the pipe, and whether the edge-triggered poller has yet to report it.
 #[derive(Default)]
 struct Queued {
     words: Vec<bool>,
@@ -224,7 +224,7 @@ impl<'a> Parent<'a> {
         }
     }
 
-    /// False if it sleeps.
+    /// False if the parent sleeps.
     fn step(&mut self, pipe: &mut Queued) -> bool {
         self.step = match self.step {
             Step::Piling => {
@@ -272,9 +272,10 @@ impl<'a> Parent<'a> {
     }
 }
 
-/// Whatever the order in which the steps of both come, once the child rests and the parent sleeps the
-/// parent knows what the child is doing. (Without the comparison of what was printed it does not, nor if
-/// the promise is taken back after the poller was asked, nor if it is looked at before the entry is written.)
+/// In every order of the steps of both: once the child rests and the parent sleeps, the parent
+/// knows the child's state. (It fails if printed words are not compared with the entry, if
+/// WILL_LOOK is cleared after the poller was asked, or if WILL_LOOK is read before the entry is
+/// written.)
 #[test]
 fn in_no_order_of_steps_is_a_word_lost() {
     let mut board = Scoreboard::new(1).unwrap();
@@ -295,16 +296,17 @@ fn in_no_order_of_steps_is_a_word_lost() {
     assert!(silent > 0, "nothing was ever left to the board");
 }
 
-/// The steps of both together, in every order; those that are left come one side after the other.
+/// The steps of both in every order. When one side has finished, the other takes its remaining
+/// steps.
 const STEPS: u32 = 17;
 
-/// How many words of the child were silent. The one of the number `aloud` is printed whatever was promised.
+/// How many words the child did not print. Word number `aloud` is printed in any case.
 fn in_this_order(mut parent: Parent<'_>, order: u32, aloud: u32) -> u32 {
     const WORDS: u32 = 4;
     let place = parent.board.place(parent.child);
     let mut pipe = Queued::default();
     let mut silent = 0;
-    // Three steps a word: note it, look for the promise, print it.
+    // Three steps a word: note it, read WILL_LOOK, print it.
     let (mut said, mut at, mut promised) = (0, 0, false);
     let mut child_steps = |pipe: &mut Queued| {
         let busy = said % 2 == 0;
