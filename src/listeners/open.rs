@@ -1,5 +1,5 @@
-//! The open sockets of one server: where they come from, what is known of them, and their end. Knows
-//! no kind of socket itself; accepts nothing.
+//! The open sockets of one server: their origin, their state, and their end. Knows no kind of
+//! socket itself; accepts nothing.
 
 use super::{
     Listener, ListenerStatus,
@@ -17,9 +17,9 @@ use std::{
 /// Where a server's sockets come from.
 #[derive(Debug)]
 pub(crate) enum Source {
-    /// It opens them itself.
+    /// The server opens them itself.
     Itself,
-    /// Whoever has started the program has opened them.
+    /// The process that started the program has opened them.
     Inherited(Wanted),
     /// The program has opened them.
     Program(Vec<OwnedFd>),
@@ -30,9 +30,9 @@ pub(crate) enum Source {
 pub(crate) struct OpenSockets {
     pub(crate) source: Source,
     sockets: Vec<Ours<OwnedFd>>,
-    /// What the inherited ones are duplicates of.
+    /// The originals of the inherited sockets.
     given: Vec<Ours<Given>>,
-    /// What they had left in the file system has been removed.
+    /// Whether `clean_up` has been called.
     cleaned_up: bool,
 }
 
@@ -46,7 +46,7 @@ impl OpenSockets {
         }
     }
 
-    /// Opens or takes over what is listened on, in non-blocking mode.
+    /// Opens the sockets, or takes them over, in non-blocking mode.
     pub(crate) fn open<L: Listener>(&mut self, kind: &mut L, backlog: i32) -> io::Result<()> {
         self.cleaned_up = false;
         match &mut self.source {
@@ -72,7 +72,7 @@ impl OpenSockets {
             .try_for_each(|socket| sockets::unblock(&**socket))
     }
 
-    /// Whether they were opened by the server, so that their options are its own as well.
+    /// Whether the server has opened them. Then their options are the server's, too.
     pub(crate) fn are_its_own(&self) -> bool {
         matches!(self.source, Source::Itself)
     }
@@ -91,18 +91,18 @@ impl OpenSockets {
             .collect()
     }
 
-    /// An error if a child has shut one of them down, which it does for everybody.
+    /// Fails if a child has shut one of them down, which affects all processes.
     pub(crate) fn lost(&self) -> Option<io::Error> {
         let is_lost = self.iter().any(|socket| !sockets::is_listening(socket));
         is_lost.then(|| io::Error::other("a listening socket has been shut down"))
     }
 
-    /// In a child: hands them to whoever accepts.
+    /// In a child: hands the sockets to the code that accepts.
     pub(crate) fn take(&mut self) -> Vec<Ours<OwnedFd>> {
         std::mem::take(&mut self.sockets)
     }
 
-    /// Lets no further client in, where that is the server's to say; those who are queued stay.
+    /// Refuses new clients at sockets that the server has opened. Queued clients stay.
     pub(crate) fn refuse<L: Listener>(&mut self, kind: &mut L) {
         if self.are_its_own() {
             self.clean_up(kind);
@@ -110,14 +110,14 @@ impl OpenSockets {
         }
     }
 
-    /// Whether somebody is queued at one of them.
+    /// Whether a client is queued at one of them.
     pub(crate) fn is_queued(&self) -> bool {
-        // One that cannot be asked has nobody who could be served.
+        // A socket whose state cannot be read has no client that could be served.
         self.iter()
             .any(|socket| sockets::is_queued(socket).unwrap_or(false))
     }
 
-    /// Closes them for everybody who has a copy, where that is the server's to say.
+    /// Closes the sockets in all processes, if the server has opened them.
     pub(crate) fn close_for_all<L: Listener>(&mut self, kind: &mut L) {
         if self.are_its_own() {
             self.iter().for_each(sockets::shut_down);
@@ -125,8 +125,8 @@ impl OpenSockets {
         self.close(kind);
     }
 
-    /// Closes them, after the kind has removed what they have left in the file system: until then a
-    /// client that finds it can connect.
+    /// Closes the sockets. The kind first removes what they have left in the file system: a client
+    /// that finds it later could still try to connect.
     pub(crate) fn close<L: Listener>(&mut self, kind: &mut L) {
         self.clean_up(kind);
         self.sockets.clear();
@@ -144,7 +144,7 @@ fn owned(sockets: Vec<OwnedFd>) -> Vec<Ours<OwnedFd>> {
     sockets.into_iter().map(Ours::servers).collect()
 }
 
-/// A socket of the program's own must be one that this kind of server can accept on.
+/// Checks that a socket of the program's own is one that this kind of server can accept on.
 fn check<L: Listener>(kind: &L, socket: &OwnedFd) -> Result<(), Error> {
     let fd = socket.as_raw_fd();
     let error = if !kind.fits(socket.as_fd()) {
@@ -187,7 +187,8 @@ mod tests {
         TcpStream::connect_timeout(&address, Duration::from_millis(300))
     }
 
-    /// Whoever has a copy, such as a child, or a program that a handler has started.
+    /// It is closed in all processes that have a copy, such as a child, or a program started by a
+    /// handler.
     #[test]
     fn its_own_are_closed_for_everybody() {
         let (mut sockets, mut kind, copy) = opened(Source::Itself);
@@ -210,7 +211,7 @@ mod tests {
         assert_eq!(sockets.iter().count(), 0);
     }
 
-    /// The client's system asks again, after a second.
+    /// The client's system tries again after a second.
     #[cfg(target_os = "linux")]
     #[test]
     fn who_is_queued_stays_when_further_clients_are_refused() {

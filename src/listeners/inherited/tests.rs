@@ -1,4 +1,4 @@
-//! What the variables may say, and what of it is believed.
+//! The variables of inherited sockets: which values are accepted, and which are refused.
 
 use super::*;
 
@@ -91,7 +91,7 @@ fn i09_what_is_for_another_process_is_refused() {
             Err(ListenFdsError::OthersPid(pid))
         );
     }
-    // Whose it is comes first: nothing is said about what is not ours.
+    // The pid is checked first: values for another process cause no error of their own.
     assert_eq!(said("7", "3x", None), Err(ListenFdsError::OthersPid(7)));
 }
 
