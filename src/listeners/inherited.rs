@@ -6,7 +6,7 @@ use crate::{
     core::error::{Error, Operation},
     sys::{
         fd_registry::Ours,
-        handed_over::{self, Given, Kind},
+        handed_over::{self, FdKind, Given},
     },
 };
 use std::{
@@ -260,12 +260,12 @@ pub(crate) fn take(
         .collect())
 }
 
-fn unfit(kind: Kind, fd: RawFd) -> Option<ListenFdsError> {
+fn unfit(kind: FdKind, fd: RawFd) -> Option<ListenFdsError> {
     match kind {
-        Kind::Fitting { listens: true } => None,
-        Kind::Fitting { listens: false } => Some(ListenFdsError::NotListening(fd)),
-        Kind::OtherSocket => Some(ListenFdsError::WrongKind(fd)),
-        Kind::NoSocket => Some(ListenFdsError::NoSocket(fd)),
+        FdKind::Fitting { listens: true } => None,
+        FdKind::Fitting { listens: false } => Some(ListenFdsError::NotListening(fd)),
+        FdKind::OtherSocket => Some(ListenFdsError::WrongKind(fd)),
+        FdKind::NoSocket => Some(ListenFdsError::NoSocket(fd)),
     }
 }
 

@@ -16,7 +16,7 @@ use std::{
 
 /// Where a server's sockets come from.
 #[derive(Debug)]
-pub(crate) enum Source {
+pub(crate) enum Origin {
     /// The server opens them itself.
     Itself,
     /// The process that started the program has opened them.
@@ -28,7 +28,7 @@ pub(crate) enum Source {
 /// The sockets of a server.
 #[derive(Debug)]
 pub(crate) struct OpenSockets {
-    pub(crate) source: Source,
+    pub(crate) origin: Origin,
     sockets: Vec<Ours<OwnedFd>>,
     /// The originals of the inherited sockets.
     given: Vec<Ours<Given>>,
@@ -39,7 +39,7 @@ pub(crate) struct OpenSockets {
 impl OpenSockets {
     pub(crate) fn new() -> Self {
         Self {
-            source: Source::Itself,
+            origin: Origin::Itself,
             sockets: Vec::new(),
             given: Vec::new(),
             cleaned_up: false,
@@ -49,9 +49,9 @@ impl OpenSockets {
     /// Opens the sockets, or takes them over, in non-blocking mode.
     pub(crate) fn open<L: Listener>(&mut self, kind: &mut L, backlog: i32) -> io::Result<()> {
         self.cleaned_up = false;
-        match &mut self.source {
-            Source::Itself => self.sockets = owned(kind.open(backlog)?),
-            Source::Inherited(wanted) => {
+        match &mut self.origin {
+            Origin::Itself => self.sockets = owned(kind.open(backlog)?),
+            Origin::Inherited(wanted) => {
                 let taken = inherited::take(wanted, &|socket| kind.fits(socket))?;
                 for socket in taken {
                     kind.adopt(socket.socket.as_fd())?;
@@ -59,7 +59,7 @@ impl OpenSockets {
                     self.given.push(socket.given);
                 }
             }
-            Source::Program(sockets) => {
+            Origin::Program(sockets) => {
                 for socket in sockets.iter() {
                     check(kind, socket)?;
                     kind.adopt(socket.as_fd())?;
@@ -74,11 +74,11 @@ impl OpenSockets {
 
     /// Whether the server has opened them. Then their options are the server's, too.
     pub(crate) fn are_its_own(&self) -> bool {
-        matches!(self.source, Source::Itself)
+        matches!(self.origin, Origin::Itself)
     }
 
     pub(crate) fn are_inherited(&self) -> bool {
-        matches!(self.source, Source::Inherited(_))
+        matches!(self.origin, Origin::Inherited(_))
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &OwnedFd> {
@@ -171,14 +171,14 @@ mod tests {
         time::Duration,
     };
 
-    fn opened(source: Source) -> (OpenSockets, Tcp, TcpListener) {
+    fn opened(origin: Origin) -> (OpenSockets, Tcp, TcpListener) {
         let mut kind = Tcp::local();
         let mut sockets = OpenSockets {
-            source,
+            origin,
             ..OpenSockets::new()
         };
         sockets.open(&mut kind, 8).expect("a socket");
-        let copy = sockets.iter().next().expect("it").try_clone();
+        let copy = sockets.iter().next().expect("one socket").try_clone();
         (sockets, kind, copy.expect("a copy").into())
     }
 
@@ -191,7 +191,7 @@ mod tests {
     /// handler.
     #[test]
     fn its_own_are_closed_for_everybody() {
-        let (mut sockets, mut kind, copy) = opened(Source::Itself);
+        let (mut sockets, mut kind, copy) = opened(Origin::Itself);
         assert!(connects(&copy).is_ok());
         assert!(sockets.is_queued());
         sockets.close_for_all(&mut kind);
@@ -203,7 +203,7 @@ mod tests {
     #[test]
     fn those_of_somebody_else_go_on() {
         let theirs = TcpListener::bind("127.0.0.1:0").expect("a socket");
-        let (mut sockets, mut kind, copy) = opened(Source::Program(vec![theirs.into()]));
+        let (mut sockets, mut kind, copy) = opened(Origin::Program(vec![theirs.into()]));
         sockets.refuse(&mut kind);
         assert!(connects(&copy).is_ok());
         sockets.close_for_all(&mut kind);
@@ -215,7 +215,7 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[test]
     fn who_is_queued_stays_when_further_clients_are_refused() {
-        let (mut sockets, mut kind, copy) = opened(Source::Itself);
+        let (mut sockets, mut kind, copy) = opened(Origin::Itself);
         let queued = connects(&copy).expect("a connection");
         sockets.refuse(&mut kind);
         let error = connects(&copy).expect_err("nobody answers");

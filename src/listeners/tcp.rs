@@ -16,7 +16,7 @@ use std::{
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum Domain {
-    /// Addresses of both families, in the order of the name's records.
+    /// Addresses of both families, in the order in which the system returns them.
     #[default]
     Any,
     /// Only IPv4 addresses.
@@ -107,7 +107,7 @@ pub struct Tcp {
 }
 
 impl Tcp {
-    /// `127.0.0.1`, and a port that the system chooses, unless set.
+    /// The default: `127.0.0.1`, and a port that the system chooses.
     pub(crate) fn local() -> Self {
         Self {
             address: "127.0.0.1".to_owned(),
@@ -175,7 +175,7 @@ impl Tcp {
             match self.listen(address, backlog) {
                 Err(error)
                     if Some(&address) != addresses.last()
-                        && sockets::is_no_address_here(error.io_error()) => {}
+                        && sockets::is_missing_address(error.io_error()) => {}
                 result => return result,
             }
         }
@@ -225,7 +225,7 @@ impl Listener for Tcp {
 
     /// If the kernel does not support the filter, clients are queued until the socket is closed.
     fn refuse(&mut self, socket: BorrowedFd<'_>) {
-        if let Err(error) = sockets::drop_newcomers(&socket) {
+        if let Err(error) = sockets::drop_new_connections(&socket) {
             log::debug!("clients are let in until the socket is closed: {error}");
         }
     }
@@ -297,12 +297,12 @@ mod tests {
     #[test]
     fn only_an_address_that_is_not_here_leads_to_the_next() {
         use nix::errno::Errno;
-        let next = |errno: Errno| sockets::is_no_address_here(&errno.into());
+        let next = |errno: Errno| sockets::is_missing_address(&errno.into());
         assert!(next(Errno::EADDRNOTAVAIL) && next(Errno::EAFNOSUPPORT));
         for errno in [Errno::EADDRINUSE, Errno::EACCES, Errno::EMFILE] {
             assert!(!next(errno), "{errno}");
         }
-        assert!(!sockets::is_no_address_here(
+        assert!(!sockets::is_missing_address(
             &io::ErrorKind::AddrNotAvailable.into()
         ));
     }

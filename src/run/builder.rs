@@ -19,7 +19,7 @@ use crate::{
     sys::{
         fd_registry::{self, PreForkId},
         limits::{self, Threads},
-        unix::Unix,
+        unix::UnixSystem,
     },
 };
 use std::time::Duration;
@@ -126,7 +126,7 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
             .map_err(|error| Error::new(Operation::Start, "the server", error))?;
         let private = usize::from(attributes.comm_channel == CommChannel::Private);
         limits::ensure_open_files(attributes.max_clients, DESCRIPTORS_A_CHILD + private)?;
-        let system = Unix::new(
+        let system = UnixSystem::new(
             PreForkId::unique(),
             attributes.handle_signals,
             attributes.max_clients,

@@ -8,7 +8,7 @@ use crate::{
     sys::{
         child_link::{ChildLink, PipeSink},
         fork::{self, ChildSetup},
-        unix::{Newborn, Unix},
+        unix::{Newborn, UnixSystem},
     },
 };
 use std::{
@@ -31,7 +31,7 @@ pub(crate) trait ChildSide: System {
     fn exit(&self, code: i32) -> !;
 }
 
-impl ChildSide for Unix {
+impl ChildSide for UnixSystem {
     fn become_child(&mut self, newborn: Newborn, monitor: &mut Monitor) -> io::Result<Comm> {
         monitor.pid = std::process::id();
         let (words, coalesce) = (monitor.comm_words(), monitor.coalesce_words());

@@ -24,7 +24,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
 
     /// Closes the listeners if the drain is over.
     pub(super) fn drain(&mut self) {
-        let _ = look(&mut self.draining, &mut self.server, &self.parent.monitor);
+        let _ = check_drain(&mut self.draining, &mut self.server, &self.parent.monitor);
     }
 
     /// Ends the living children, outside the loop.
@@ -35,13 +35,13 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         }
         let (draining, server) = (&mut self.draining, &mut self.server);
         self.parent
-            .end_children(|monitor| look(draining, server, monitor));
+            .end_children(|monitor| check_drain(draining, server, monitor));
         self.parent.tell_time();
     }
 }
 
 /// Closes the listeners if the drain is over. True while they are open.
-fn look(draining: &mut Drain, server: &mut impl ChildServer, monitor: &Monitor) -> bool {
+fn check_drain(draining: &mut Drain, server: &mut impl ChildServer, monitor: &Monitor) -> bool {
     if !draining.is_under_way() {
         return false;
     }

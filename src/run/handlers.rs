@@ -123,7 +123,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     }
 
     /// The second SIGINT: the remaining children get SIGKILL.
-    pub(super) fn kill_what_is_left(&mut self) {
+    pub(super) fn kill_remaining(&mut self) {
         let monitor = &mut self.parent.monitor;
         let children: Vec<_> = monitor.children().map(Child::id).collect();
         for child in children {

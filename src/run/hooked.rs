@@ -47,7 +47,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         }
         match (from, found) {
             (Pipe::Comm, Output::Line(line)) => {
-                log::debug!("{child} said {:?}, which is no word", line.bytes());
+                log::debug!("{child} said {:?}, which is not a word", line.bytes());
             }
             (Pipe::Stderr, Output::Line(line)) => {
                 if let Some(record) = self.parent.monitor.pool.get_mut(child) {

@@ -31,7 +31,7 @@ use crate::{
         wire::{Line, Output},
     },
     hooks::{ChildServer, DefaultHooks, PreForkHooks},
-    sys::{fd_registry::PreForkId, unix::Unix},
+    sys::{fd_registry::PreForkId, unix::UnixSystem},
 };
 use std::{
     fmt, io,
@@ -44,7 +44,7 @@ use std::{
 /// Dropping a server that has not shut down tells the children to stop, waits for at most
 /// `kill_timeout`, kills the remaining children and reaps them.
 pub struct PreFork<H, S> {
-    inner: Loop<H, S, Unix>,
+    inner: Loop<H, S, UnixSystem>,
 }
 
 /// A server of any kind with any hooks: for different servers in one `Vec`.

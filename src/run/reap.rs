@@ -17,7 +17,7 @@ use crate::{
 use std::{io, time::Duration};
 
 /// How often to check whether the rest of a dead child's group has ended: no signal reports that.
-const LOOK_FOR_THE_REST: Duration = Duration::from_millis(50);
+const CHECK_SURVIVORS: Duration = Duration::from_millis(50);
 
 impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     /// Reaps every child that has ended.
@@ -32,7 +32,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         while let Some(pid) = self.parent.system.peek() {
             let Some(child) = self.living_by_pid(pid, None) else {
                 // A child of the program's own; it hides our children that have ended after it.
-                return self.look_at_everybody();
+                return self.check_all_children();
             };
             if !self.reap_one(child) {
                 return;
@@ -40,7 +40,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         }
     }
 
-    pub(super) fn look_at_everybody(&mut self) {
+    pub(super) fn check_all_children(&mut self) {
         for child in self.parent.ids() {
             self.reap_one(child);
         }
@@ -70,7 +70,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
                 true
             }
             Ok(Reaped::Outlived(status)) => {
-                self.note_rest(child, status);
+                self.note_survivors(child, status);
                 true
             }
             Ok(Reaped::Not) => false,
@@ -97,14 +97,14 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
 
     /// A child has ended before the other processes of its group. It keeps its place until they
     /// have ended too, or turn out to be unkillable.
-    fn note_rest(&mut self, child: ChildId, status: Option<WaitStatus>) {
+    fn note_survivors(&mut self, child: ChildId, status: Option<WaitStatus>) {
         let monitor = &mut self.parent.monitor;
         let immortal_at = monitor.child(child).and_then(Child::immortal_at);
         if immortal_at.is_some_and(|at| at <= monitor.now()) {
             return self.note_end(child, status);
         }
         monitor.outlived(child);
-        let soon = monitor.now() + LOOK_FOR_THE_REST;
+        let soon = monitor.now() + CHECK_SURVIVORS;
         self.look_at = Some(self.look_at.map_or(soon, |at| at.min(soon)));
     }
 
@@ -161,12 +161,12 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             self.parent.monitor.post_known(Posted::Forkoff);
         }
         if death.code() == Some(EXIT_ACCEPT) {
-            self.look_whether_lost();
+            self.check_for_lost_socket();
         }
     }
 
     /// A child could not accept. If the socket is lost, the server ends, and says so once.
-    fn look_whether_lost(&mut self) {
+    fn check_for_lost_socket(&mut self) {
         if !self.lost
             && let Some(error) = self.server.lost()
         {

@@ -60,7 +60,7 @@ impl ChildServer for ModelServer {
     fn set_send_ack(&mut self, _: Option<Duration>) {}
 
     fn resume_accept(&mut self, _: &mut Comm) -> io::Result<()> {
-        panic!("nobody serves in the parent");
+        panic!("the parent does not serve");
     }
 
     fn begin_drain(&mut self) {
@@ -128,7 +128,7 @@ impl Simulation {
             self.settle();
         }
         if !self.is_shutting_down() {
-            self.begin_the_end();
+            self.begin_shutdown();
         }
         while !self.done {
             self.turn();
@@ -165,7 +165,7 @@ impl Simulation {
         }
     }
 
-    fn begin_the_end(&mut self) {
+    fn begin_shutdown(&mut self) {
         if self.random.one_in(4) {
             self.inner.parent.monitor.shutdown();
         } else {
@@ -181,12 +181,12 @@ impl Simulation {
                 let _ = monitor.fork();
             }),
             1 => {
-                if let Some(id) = somebody_untold(monitor) {
+                if let Some(id) = untold_child(monitor) {
                     monitor.stop(id, Reason::Asked);
                 }
             }
             2 => {
-                if let Some(id) = somebody_untold(monitor) {
+                if let Some(id) = untold_child(monitor) {
                     monitor.kill(id, Signal::Kill);
                     self.world.borrow_mut().hook_kills(id);
                 }
@@ -212,7 +212,7 @@ impl Simulation {
     }
 }
 
-fn somebody_untold(monitor: &Monitor) -> Option<ChildId> {
+fn untold_child(monitor: &Monitor) -> Option<ChildId> {
     let untold = |child: &&Child| child.state() != State::Retiring;
     monitor.children().find(untold).map(Child::id)
 }

@@ -202,7 +202,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         self.words.in_turn = 0;
         if self.look_at.is_some_and(|at| at <= now) {
             self.look_at = None;
-            self.look_at_everybody();
+            self.check_all_children();
         }
     }
 
@@ -216,7 +216,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             self.call_shutdown();
         }
         if wish == Wish::Kill {
-            self.kill_what_is_left();
+            self.kill_remaining();
         }
     }
 

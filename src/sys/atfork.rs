@@ -38,7 +38,7 @@ pub(crate) fn watch() {
             let error = io::Error::from_raw_os_error(failed);
             say!(
                 Warn,
-                "forks of the program's own will keep descriptors of ours: {error}"
+                "processes that the program forks will keep our descriptors: {error}"
             );
         }
     });

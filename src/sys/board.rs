@@ -184,7 +184,7 @@ impl Board {
     pub(crate) fn slot(&self, child: ChildId) -> Slot {
         Slot {
             entry: self.memory.entry(child.slot()).map(NonNull::from),
-            promise: NonNull::from(self.memory.will_look_word()),
+            will_look_word: NonNull::from(self.memory.will_look_word()),
             slot: child.slot(),
             serial: child.serial(),
             memory: Arc::clone(&self.memory),
@@ -213,7 +213,7 @@ pub(crate) struct Slot {
     /// The last values are cached: each extra page that a child touches for a connection, after
     /// other processes have run, costs more than the step itself.
     entry: Option<NonNull<AtomicU64>>,
-    promise: NonNull<AtomicU64>,
+    will_look_word: NonNull<AtomicU64>,
     slot: usize,
     serial: u32,
     memory: Arc<Memory>,
@@ -236,13 +236,13 @@ impl Slot {
     /// The present entry; `None` if the child no longer owns its slot.
     fn write(&self, busy: bool) -> Option<Entry> {
         // SAFETY: it points into the memory that this value holds.
-        let place = unsafe { self.entry.as_ref()?.as_ref() };
+        let word = unsafe { self.entry.as_ref()?.as_ref() };
         let after = |bits| {
             let entry = Entry::from_bits(bits);
             // A copy that a child has made of itself, as by daemon(3), may outlive the child.
             entry.is_of(self.serial).then(|| entry.after(busy).bits())
         };
-        let before = place.fetch_update(SeqCst, SeqCst, after).ok()?;
+        let before = word.fetch_update(SeqCst, SeqCst, after).ok()?;
         Some(Entry::from_bits(before).after(busy))
     }
 
@@ -278,7 +278,7 @@ impl Slot {
 
     fn will_look(&self) -> bool {
         // SAFETY: as above.
-        unsafe { self.promise.as_ref() }.load(SeqCst) == WILL_LOOK
+        unsafe { self.will_look_word.as_ref() }.load(SeqCst) == WILL_LOOK
     }
 }
 

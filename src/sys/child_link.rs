@@ -6,7 +6,7 @@ use super::{
     clock::Clock,
     fd_registry::Ours,
     pipes, signals,
-    stop_board::Told,
+    stop_board::StopFlag,
     waiter::{THE_END, Waiter, poll_any},
 };
 use crate::{
@@ -68,7 +68,7 @@ pub(crate) struct ChildLink {
     clock: Clock,
     waiter: Waiter,
     stop: OwnedFd,
-    told: Told,
+    stop_flag: StopFlag,
     death: Ours<OwnedFd>,
     death_seen: Cell<bool>,
 }
@@ -78,14 +78,14 @@ impl ChildLink {
         clock: Clock,
         stop: OwnedFd,
         death: Ours<OwnedFd>,
-        told: Told,
+        stop_flag: StopFlag,
     ) -> io::Result<Self> {
         let waiter = Waiter::new(&stop, &death)?;
         Ok(Self {
             clock,
             waiter,
             stop,
-            told,
+            stop_flag,
             death,
             death_seen: Cell::new(false),
         })
@@ -198,7 +198,7 @@ impl Link for ChildLink {
     }
 
     fn stop_requested(&self) -> bool {
-        signals::stop_requested() || self.told.is_set()
+        signals::stop_requested() || self.stop_flag.is_set()
     }
 
     fn orphaned(&self) -> bool {

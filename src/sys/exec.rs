@@ -59,7 +59,7 @@ pub(crate) fn exec(
     signals::give_back()?;
     let stop_signal = Signal::try_from(signals::number(stop_signal))?;
     stop_by(stop_signal)?;
-    let end = place(descriptors)?;
+    let end = place_descriptors(descriptors)?;
     if first_at_stdin && end > FIRST {
         // SAFETY: two integers; nothing uses /dev/null, which was at 0, until the exec.
         Errno::result(unsafe { libc::dup2(FIRST, libc::STDIN_FILENO) })?;
@@ -91,7 +91,7 @@ fn stop_by(stop_signal: Signal) -> io::Result<()> {
 
 /// Duplicates `descriptors` to 3 and up, over whatever was there. Returns the number after the
 /// last.
-fn place(descriptors: &[BorrowedFd<'_>]) -> io::Result<RawFd> {
+fn place_descriptors(descriptors: &[BorrowedFd<'_>]) -> io::Result<RawFd> {
     let count = RawFd::try_from(descriptors.len()).map_err(io::Error::other)?;
     let end = FIRST + count;
     // Move them out of the way first: one may be at the number that another needs.

@@ -37,7 +37,7 @@ impl fmt::Display for PreForkId {
 }
 
 #[derive(Debug)]
-struct Entry {
+struct RegisteredFd {
     /// Distinguishes this entry from an earlier entry of the same number.
     serial: u64,
     /// The server whose children keep the descriptor. If `None`, all children close it.
@@ -55,7 +55,7 @@ struct Registry {
     /// open. The other entries stay in the table. Removing thousands of them would cost each child
     /// more than its fork: the work itself, and a copy of every page that it touches.
     closed: Option<(u64, PreForkId)>,
-    entries: FdTable<Entry>,
+    entries: FdTable<RegisteredFd>,
     /// The numbers of the entries, by the server whose children keep them. A child closes ranges of
     /// them without going through thousands of entries.
     runs: BTreeMap<Option<PreForkId>, FdRanges>,
@@ -71,7 +71,7 @@ static REGISTRY: Mutex<Registry> = Mutex::new(Registry {
 
 impl Registry {
     /// Whether this process still holds the descriptor of `entry`.
-    fn is_open(&self, entry: &Entry) -> bool {
+    fn is_open(&self, entry: &RegisteredFd) -> bool {
         self.closed
             .is_none_or(|(last, id)| entry.serial > last || entry.keep == Some(id))
     }
@@ -89,7 +89,7 @@ impl Registry {
         }
     }
 
-    fn insert(&mut self, fd: RawFd, entry: Entry) {
+    fn insert(&mut self, fd: RawFd, entry: RegisteredFd) {
         // The number may belong to an owner whose descriptor was closed by other means.
         self.remove(fd);
         self.runs.entry(entry.keep).or_default().insert(fd);
@@ -158,7 +158,7 @@ impl<T: AsRawFd> Ours<T> {
         registry.forget_closed();
         registry.last += 1;
         let serial = registry.last;
-        registry.insert(inner.as_raw_fd(), Entry { serial, keep, lent });
+        registry.insert(inner.as_raw_fd(), RegisteredFd { serial, keep, lent });
         Self {
             inner: ManuallyDrop::new(inner),
             serial,
@@ -216,7 +216,7 @@ pub(crate) fn starting<R>(id: PreForkId, start: impl FnOnce() -> R) -> R {
 }
 
 /// Whether a server of ours has opened `fd`.
-pub(crate) fn is_of_our_making(fd: RawFd) -> bool {
+pub(crate) fn is_registered(fd: RawFd) -> bool {
     let registry = registry();
     let entry = registry.entries.get(fd);
     entry.is_some_and(|entry| !entry.lent && registry.is_open(entry))
@@ -277,7 +277,7 @@ mod tests {
     #[test]
     fn a_fork_leaves_open_what_is_for_the_child_and_what_comes_later() {
         let (id, other) = (PreForkId::unique(), PreForkId::unique());
-        let entry = |serial, keep| Entry {
+        let entry = |serial, keep| RegisteredFd {
             serial,
             keep,
             lent: false,

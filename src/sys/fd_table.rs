@@ -13,7 +13,7 @@ const PAGE: usize = 64;
 pub(super) struct FdTable<T>(BTreeMap<usize, Box<[Option<T>; PAGE]>>);
 
 /// The page of a number, and the index in it. `None` for a negative number.
-fn place(fd: RawFd) -> (usize, usize) {
+fn position(fd: RawFd) -> (usize, usize) {
     let number = usize::try_from(fd).unwrap_or(0);
     (number / PAGE, number % PAGE)
 }
@@ -24,18 +24,18 @@ impl<T> FdTable<T> {
     }
 
     pub(super) fn get(&self, fd: RawFd) -> Option<&T> {
-        let (page, at) = place(fd);
+        let (page, at) = position(fd);
         self.0.get(&page)?[at].as_ref()
     }
 
     pub(super) fn insert(&mut self, fd: RawFd, value: T) {
-        let (page, at) = place(fd);
+        let (page, at) = position(fd);
         let page = self.0.entry(page);
         page.or_insert_with(|| Box::new([const { None }; PAGE]))[at] = Some(value);
     }
 
     pub(super) fn remove(&mut self, fd: RawFd) -> Option<T> {
-        let (page, at) = place(fd);
+        let (page, at) = position(fd);
         self.0.get_mut(&page)?[at].take()
     }
 

@@ -27,7 +27,7 @@ impl Group {
     pub(crate) fn signal(self, number: libc::c_int) -> io::Result<()> {
         match kill(-self.0, number) {
             // The child has joined another group.
-            Err(error) if is_nobody(&error) => kill(self.0, number),
+            Err(error) if is_no_such_process(&error) => kill(self.0, number),
             sent => sent,
         }
     }
@@ -52,8 +52,8 @@ impl Group {
     /// The kernel gives the number to no process while a group of that number exists. So if a
     /// process has this pid, the child's group has ended and another may have begun.
     fn is_left(self) -> bool {
-        let number_is_free = matches!(kill(self.0, 0), Err(error) if is_nobody(&error));
-        number_is_free && !matches!(kill(-self.0, 0), Err(error) if is_nobody(&error))
+        let number_is_free = matches!(kill(self.0, 0), Err(error) if is_no_such_process(&error));
+        number_is_free && !matches!(kill(-self.0, 0), Err(error) if is_no_such_process(&error))
     }
 
     fn reap_orphan(self) -> bool {
@@ -103,7 +103,7 @@ fn kill(pid: libc::pid_t, number: libc::c_int) -> io::Result<()> {
     }
 }
 
-fn is_nobody(error: &io::Error) -> bool {
+fn is_no_such_process(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::ESRCH)
 }
 

@@ -20,7 +20,7 @@ pub(crate) const VARIABLES: [&str; 3] = ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDN
 
 /// The kind of a descriptor.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Kind {
+pub(crate) enum FdKind {
     /// A socket of the kind that was asked for.
     Fitting {
         listens: bool,
@@ -42,19 +42,19 @@ impl AsRawFd for Given {
 
 /// The kind of `fd`; `fits` recognises a fitting socket. Fails if `fd` was not open at our start:
 /// if an announced descriptor is missing, a descriptor of ours may get its number.
-pub(crate) fn kind(fd: RawFd, fits: &dyn Fn(BorrowedFd<'_>) -> bool) -> io::Result<Kind> {
-    if fd_registry::is_of_our_making(fd) {
+pub(crate) fn kind(fd: RawFd, fits: &dyn Fn(BorrowedFd<'_>) -> bool) -> io::Result<FdKind> {
+    if fd_registry::is_registered(fd) {
         return Err(Errno::EBADF.into());
     }
     let fd = open(fd)?;
     match socket::getsockopt(&fd, sockopt::SockType) {
-        Err(Errno::ENOTSOCK) => Ok(Kind::NoSocket),
+        Err(Errno::ENOTSOCK) => Ok(FdKind::NoSocket),
         Err(errno) => Err(errno.into()),
         Ok(_) if fits(fd) => {
             let listens = socket::getsockopt(&fd, sockopt::AcceptConn)?;
-            Ok(Kind::Fitting { listens })
+            Ok(FdKind::Fitting { listens })
         }
-        Ok(_) => Ok(Kind::OtherSocket),
+        Ok(_) => Ok(FdKind::OtherSocket),
     }
 }
 

@@ -18,8 +18,8 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 /// let (admin, _client) = UnixStream::pair()?;
 /// admin.set_nonblocking(true)?;
 /// let admin = ParentOnly::new(admin);
-/// let mut stream = admin.get().expect("this is no child");
-/// assert!(stream.read(&mut [0; 64]).is_err(), "nobody has written anything");
+/// let mut stream = admin.get().expect("this is the parent");
+/// assert!(stream.read(&mut [0; 64]).is_err(), "there is no input");
 /// # Ok::<(), std::io::Error>(())
 /// ```
 #[derive(Debug)]

@@ -202,7 +202,7 @@ pub(crate) fn shut_down(listener: &OwnedFd) {
 /// closed or the next server's. There is no gentler way: closing the socket resets the queued
 /// connections.
 #[cfg(any(target_os = "linux", target_os = "android"))]
-pub(crate) fn drop_newcomers(listener: &impl AsFd) -> io::Result<()> {
+pub(crate) fn drop_new_connections(listener: &impl AsFd) -> io::Result<()> {
     /// The offset of the flags in a TCP header, at which a socket's filter starts to count.
     const FLAGS: u32 = 13;
     const SYN: u32 = 0x02;
@@ -239,7 +239,7 @@ pub(crate) fn drop_newcomers(listener: &impl AsFd) -> io::Result<()> {
 }
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
-pub(crate) fn drop_newcomers(_: &impl AsFd) -> io::Result<()> {
+pub(crate) fn drop_new_connections(_: &impl AsFd) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
@@ -267,7 +267,7 @@ pub(crate) fn bind_tcp(address: SocketAddr, only_v6: bool) -> Result<OwnedFd, Er
 /// Whether an error of [`bind_tcp`] says that this system lacks the address, so that the name's
 /// next address may work. An address in use is different: the next address would bypass the server
 /// that uses the first.
-pub(crate) fn is_no_address_here(error: &io::Error) -> bool {
+pub(crate) fn is_missing_address(error: &io::Error) -> bool {
     let errno = error.raw_os_error().map(Errno::from_raw);
     matches!(errno, Some(Errno::EADDRNOTAVAIL | Errno::EAFNOSUPPORT))
 }

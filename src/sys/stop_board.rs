@@ -65,7 +65,7 @@ impl StopBoard {
             .and_then(|length| NonZeroUsize::new(length.max(1)))
             .ok_or(io::ErrorKind::OutOfMemory)?;
         sealed(length).or_else(|error| {
-            log::debug!("children could write to the board of stops: {error}");
+            log::debug!("children can write to the stop board: {error}");
             writable(length)
         })
     }
@@ -96,8 +96,8 @@ impl StopBoard {
     }
 
     /// A child's view.
-    pub(crate) fn of(&self, child: ChildId) -> Told {
-        Told {
+    pub(crate) fn of(&self, child: ChildId) -> StopFlag {
+        StopFlag {
             board: Arc::clone(&self.read),
             child,
         }
@@ -105,12 +105,12 @@ impl StopBoard {
 }
 
 /// Whether one child has been told to stop.
-pub(crate) struct Told {
+pub(crate) struct StopFlag {
     board: Arc<Mapping>,
     child: ChildId,
 }
 
-impl Told {
+impl StopFlag {
     pub(crate) fn is_set(&self) -> bool {
         let word = self.board.word(self.child.slot());
         word.is_some_and(|word| word.load(SeqCst) == mark(self.child))
@@ -196,7 +196,7 @@ mod tests {
             let [child, neighbour] = [ChildId::new(1, 7), ChildId::new(2, 8)];
             let successor = ChildId::new(1, 9);
             let told = [child, neighbour, successor].map(|child| board.of(child));
-            let told = || told.each_ref().map(Told::is_set);
+            let told = || told.each_ref().map(StopFlag::is_set);
             assert_eq!(told(), [false, false, false]);
             board.tell(child);
             assert_eq!(told(), [true, false, false]);

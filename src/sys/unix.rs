@@ -64,7 +64,7 @@ pub(crate) struct Newborn {
 
 /// Everything of the operating system that one server holds in the parent, except for the children.
 #[derive(Debug)]
-pub(crate) struct Unix {
+pub(crate) struct UnixSystem {
     pub(crate) id: PreForkId,
     pub(crate) clock: Clock,
     pub(crate) board: Board,
@@ -84,7 +84,7 @@ pub(crate) struct Unix {
     is_settled: bool,
 }
 
-impl Unix {
+impl UnixSystem {
     /// The system for a server that has at most this many children, for now.
     pub(crate) fn new(id: PreForkId, handle_signals: bool, children: usize) -> Result<Self, Error> {
         let pipe = |error| Error::new(Operation::Pipe, "for the death watch", error);
@@ -146,7 +146,7 @@ impl Unix {
     }
 }
 
-impl System for Unix {
+impl System for UnixSystem {
     type Newborn = Newborn;
     type Process = ChildProcess;
 

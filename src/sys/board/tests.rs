@@ -50,7 +50,7 @@ impl Scoreboard {
             .collect()
     }
 
-    fn news(&mut self, child: ChildId, believed: bool) -> &'static [Word] {
+    fn changes(&mut self, child: ChildId, believed: bool) -> &'static [Word] {
         let entry = self.board.entry(child.slot());
         match self.inboxes.get_mut(&child.slot()) {
             Some(inbox) if inbox.is_of(child) => inbox.compare(entry, believed),
@@ -58,7 +58,7 @@ impl Scoreboard {
         }
     }
 
-    fn place(&self, child: ChildId) -> Slot {
+    fn slot(&self, child: ChildId) -> Slot {
         self.board.slot(child)
     }
 
@@ -79,13 +79,13 @@ fn child(slot: u32, serial: u32) -> ChildId {
 fn a_child_prints_unless_the_parent_is_going_to_look() {
     let mut board = Scoreboard::new(2).unwrap();
     board.enter(child(1, 5));
-    let place = board.place(child(1, 5));
-    assert!(!place.note(true));
+    let slot = board.slot(child(1, 5));
+    assert!(!slot.note(true));
     board.set_will_look();
-    assert!(place.note(false));
-    assert!(place.note(true));
+    assert!(slot.note(false));
+    assert!(slot.note(true));
     board.clear_will_look();
-    assert!(!place.note(false));
+    assert!(!slot.note(false));
 }
 
 #[test]
@@ -96,16 +96,24 @@ fn what_was_noted_is_found_once() {
         board.enter(child);
     }
     assert_eq!(board.to_look_at(), [0; 0]);
-    assert_eq!(board.news(one, false), []);
-    board.place(two).note(true);
+    assert_eq!(board.changes(one, false), []);
+    board.slot(two).note(true);
     assert_eq!(board.to_look_at(), [2]);
-    assert_eq!(board.news(two, false), [Word::Busy]);
-    assert_eq!(board.news(two, true), []);
+    assert_eq!(board.changes(two, false), [Word::Busy]);
+    assert_eq!(board.changes(two, true), []);
     assert_eq!(board.to_look_at(), [0; 0]);
-    board.place(two).note(false);
+    board.slot(two).note(false);
     board.printed(two);
-    assert_eq!(board.news(two, false), [], "it has come through the pipe");
-    assert_eq!(board.news(two, true), [], "and is compared once");
+    assert_eq!(
+        board.changes(two, false),
+        [],
+        "the pipe has brought the word"
+    );
+    assert_eq!(
+        board.changes(two, true),
+        [],
+        "a printed word is compared once"
+    );
 }
 
 /// A copy that a child has made of itself says nothing for its successor, and does not rely on
@@ -114,18 +122,18 @@ fn what_was_noted_is_found_once() {
 fn whoever_has_outlived_its_place_has_to_print() {
     let mut board = Scoreboard::new(1).unwrap();
     board.enter(child(0, 1));
-    let copy = board.place(child(0, 1));
+    let copy = board.slot(child(0, 1));
     board.set_will_look();
     assert!(copy.note(true));
     board.leave(child(0, 1));
     assert!(!copy.note(false));
     board.enter(child(0, 2));
     assert!(!copy.note(true));
-    assert_eq!(board.news(child(0, 2), false), []);
+    assert_eq!(board.changes(child(0, 2), false), []);
     // A stale name does not find the successor's entry either.
-    board.place(child(0, 2)).note(true);
-    assert_eq!(board.news(child(0, 1), false), []);
-    assert_eq!(board.news(child(0, 2), false), [Word::Busy]);
+    board.slot(child(0, 2)).note(true);
+    assert_eq!(board.changes(child(0, 1), false), []);
+    assert_eq!(board.changes(child(0, 2), false), [Word::Busy]);
 }
 
 /// WILL_LOOK of a parent that was killed does not keep children silent.
@@ -134,8 +142,8 @@ fn now_and_then_a_child_prints_all_the_same() {
     let mut board = Scoreboard::new(1).unwrap();
     board.enter(child(0, 1));
     board.set_will_look();
-    let place = board.place(child(0, 1));
-    let printed = (0..640).filter(|word| !place.note(word % 2 == 0)).count();
+    let slot = board.slot(child(0, 1));
+    let printed = (0..640).filter(|word| !slot.note(word % 2 == 0)).count();
     assert_eq!(printed, 10);
 }
 
@@ -145,10 +153,10 @@ fn more_children_than_there_are_entries_print() {
     let mut board = Scoreboard::new(1).unwrap();
     board.enter(child(1, 1));
     board.set_will_look();
-    assert!(!board.place(child(1, 1)).note(true));
+    assert!(!board.slot(child(1, 1)).note(true));
     assert_eq!(board.to_look_at(), [0; 0]);
     board.printed(child(1, 1));
-    assert_eq!(board.news(child(1, 1), false), []);
+    assert_eq!(board.changes(child(1, 1), false), []);
     board.leave(child(1, 1));
 }
 
@@ -164,24 +172,24 @@ fn a_board_that_cannot_be_is_an_error() {
 fn a_scribbled_board_is_no_promise_and_no_word() {
     let mut board = Scoreboard::new(1).unwrap();
     board.enter(child(0, 1));
-    let place = board.place(child(0, 1));
+    let slot = board.slot(child(0, 1));
     for scribble in [1, u64::MAX, WILL_LOOK >> 8, 0x4141_4141_4141_4141] {
         board.board.memory.will_look_word().store(scribble, SeqCst);
-        assert!(!place.note(true));
+        assert!(!slot.note(true));
     }
     board.set_will_look();
     board.board.memory.entry(0).unwrap().store(u64::MAX, SeqCst);
-    assert_eq!(board.news(child(0, 1), false), []);
-    assert!(!place.note(false), "it is not its entry any more");
+    assert_eq!(board.changes(child(0, 1), false), []);
+    assert!(!slot.note(false), "the entry is no longer its own");
 }
 
 /// A model of the parent's loop, a step at a time, with what it knows of its one child.
-struct Parent<'a> {
+struct ParentModel<'a> {
     board: &'a mut Scoreboard,
     child: ChildId,
     /// For each turn, whether it lets words pile up afterwards; after the last one it does not.
     piles: u32,
-    step: Step,
+    step: ParentStep,
     /// Whether the poller has reported the pipe in this turn.
     ready: bool,
     /// The words heard in this turn.
@@ -192,7 +200,7 @@ struct Parent<'a> {
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Step {
+enum ParentStep {
     /// The parent waits for words to pile up.
     Piling,
     /// The parent asks the poller; if it has nothing to look at, it sleeps there.
@@ -208,7 +216,7 @@ struct Queued {
     edge: bool,
 }
 
-impl<'a> Parent<'a> {
+impl<'a> ParentModel<'a> {
     fn new(board: &'a mut Scoreboard, child: ChildId, piles: u32) -> Self {
         board.enter(child);
         board.clear_will_look();
@@ -216,7 +224,7 @@ impl<'a> Parent<'a> {
             board,
             child,
             piles,
-            step: Step::Polling,
+            step: ParentStep::Polling,
             ready: false,
             words: 0,
             to_look: false,
@@ -227,19 +235,19 @@ impl<'a> Parent<'a> {
     /// False if the parent sleeps.
     fn step(&mut self, pipe: &mut Queued) -> bool {
         self.step = match self.step {
-            Step::Piling => {
+            ParentStep::Piling => {
                 self.board.clear_will_look();
-                Step::Polling
+                ParentStep::Polling
             }
-            Step::Polling => {
+            ParentStep::Polling => {
                 if !self.to_look && !pipe.edge {
                     return false;
                 }
                 self.ready = std::mem::take(&mut pipe.edge);
                 self.words = 0;
-                Step::Reading
+                ParentStep::Reading
             }
-            Step::Reading => {
+            ParentStep::Reading => {
                 if std::mem::take(&mut self.ready) {
                     for busy in pipe.words.drain(..) {
                         self.believes = busy;
@@ -247,24 +255,24 @@ impl<'a> Parent<'a> {
                         self.words += 1;
                     }
                 }
-                Step::Looking
+                ParentStep::Looking
             }
-            Step::Looking => {
+            ParentStep::Looking => {
                 if std::mem::take(&mut self.to_look) {
-                    let news = self.board.news(self.child, self.believes);
-                    if let Some(&word) = news.last() {
+                    let changes = self.board.changes(self.child, self.believes);
+                    if let Some(&word) = changes.last() {
                         self.believes = word == Word::Busy;
-                        self.words += news.len();
+                        self.words += changes.len();
                     }
                 }
                 let piles = self.piles & 1 == 1;
                 self.piles >>= 1;
                 if self.words == 0 || !piles {
-                    Step::Polling
+                    ParentStep::Polling
                 } else {
                     self.board.set_will_look();
                     self.to_look = true;
-                    Step::Piling
+                    ParentStep::Piling
                 }
             }
         };
@@ -290,10 +298,10 @@ fn in_no_order_of_steps_is_a_word_lost() {
     ] {
         for order in 0..1_u32 << STEPS {
             let child = child(0, order + 1);
-            silent += in_this_order(Parent::new(&mut board, child, piles), order, aloud);
+            silent += in_this_order(ParentModel::new(&mut board, child, piles), order, aloud);
         }
     }
-    assert!(silent > 0, "nothing was ever left to the board");
+    assert!(silent > 0, "no word was left to the board");
 }
 
 /// The steps of both in every order. When one side has finished, the other takes its remaining
@@ -301,19 +309,19 @@ fn in_no_order_of_steps_is_a_word_lost() {
 const STEPS: u32 = 17;
 
 /// How many words the child did not print. Word number `aloud` is printed in any case.
-fn in_this_order(mut parent: Parent<'_>, order: u32, aloud: u32) -> u32 {
+fn in_this_order(mut parent: ParentModel<'_>, order: u32, aloud: u32) -> u32 {
     const WORDS: u32 = 4;
-    let place = parent.board.place(parent.child);
+    let slot = parent.board.slot(parent.child);
     let mut pipe = Queued::default();
     let mut silent = 0;
     // Three steps a word: note it, read WILL_LOOK, print it.
-    let (mut said, mut at, mut promised) = (0, 0, false);
+    let (mut said, mut at, mut unprinted) = (0, 0, false);
     let mut child_steps = |pipe: &mut Queued| {
         let busy = said % 2 == 0;
         match at {
-            0 => assert!(place.write(busy).is_some()),
-            1 => promised = place.will_look() && said != aloud,
-            _ if promised => silent += 1,
+            0 => assert!(slot.write(busy).is_some()),
+            1 => unprinted = slot.will_look() && said != aloud,
+            _ if unprinted => silent += 1,
             _ => {
                 pipe.words.push(busy);
                 pipe.edge = true;
