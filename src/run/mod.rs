@@ -50,7 +50,8 @@ pub struct PreFork<H, S> {
 /// A server of any kind with any hooks: for different servers in one `Vec`.
 ///
 /// ```
-/// use prefork_server::{AnyPreFork, ChildServer, DefaultHooks, PreFork, PreForkHooks, TcpServer, UnixServer};
+/// use prefork_server::{AnyPreFork, ChildServer, DefaultHooks, PreFork, PreForkHooks};
+/// use prefork_server::{TcpServer, UnixServer};
 /// use prefork_server::servers::{TcpConn, UnixConn};
 /// use std::io::{self, Write};
 ///

@@ -21,7 +21,7 @@ use std::{cell::RefCell, convert::Infallible, io, rc::Rc, time::Duration, time::
 /// Seeds that failed once, with the cause. They always run first.
 const REGRESSIONS: [(u64, &str); 1] = [(
     34,
-    "a culled child, deaf to SIGINT, that once said BUSY retired for ever",
+    "a culled child that ignored SIGINT and once said BUSY retired for ever",
 )];
 
 const EVENTS_PER_SEED: u64 = 10_000;

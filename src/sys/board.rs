@@ -7,10 +7,10 @@
 //!
 //! - A child notes its state, then reads WILL_LOOK, and prints its word if WILL_LOOK is not set.
 //! - The parent clears WILL_LOOK, asks the poller which pipes are readable, reads those, and then
-//! looks at the entries. So it finds every word that was not printed, after all words that were
-//! printed before it.
+//!   looks at the entries. So it finds every word that was not printed, after all words that were
+//!   printed before it.
 //! - A printed word is compared with the child's entry, even if the entry has not changed: the word
-//! may have been read late, after newer words were seen here.
+//!   may have been read late, after newer words were seen here.
 //!
 //! The board also holds the ACK interval that the parent asks for and, for each child, the interval
 //! that it keeps and the number of connections that it has taken. No order matters there.
@@ -210,7 +210,7 @@ impl fmt::Debug for Board {
 
 /// The slot in which a child notes its state.
 pub(crate) struct Slot {
-    /// The last values are cached: each extra page that a child touches for a connection, after
+    /// The addresses are kept here: each extra page that a child touches for a connection, after
     /// other processes have run, costs more than the step itself.
     entry: Option<NonNull<AtomicU64>>,
     will_look_word: NonNull<AtomicU64>,

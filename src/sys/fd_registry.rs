@@ -58,7 +58,7 @@ struct Registry {
     entries: FdTable<RegisteredFd>,
     /// The numbers of the entries, by the server whose children keep them. A child closes ranges of
     /// them without going through thousands of entries.
-    runs: BTreeMap<Option<PreForkId>, FdRanges>,
+    ranges: BTreeMap<Option<PreForkId>, FdRanges>,
 }
 
 static REGISTRY: Mutex<Registry> = Mutex::new(Registry {
@@ -66,7 +66,7 @@ static REGISTRY: Mutex<Registry> = Mutex::new(Registry {
     starting: None,
     closed: None,
     entries: FdTable::new(),
-    runs: BTreeMap::new(),
+    ranges: BTreeMap::new(),
 });
 
 impl Registry {
@@ -82,9 +82,9 @@ impl Registry {
         if let Some((last, id)) = self.closed.take() {
             self.entries
                 .retain(|entry| entry.serial > last || entry.keep == Some(id));
-            self.runs.clear();
+            self.ranges.clear();
             for (fd, entry) in self.entries.iter() {
-                self.runs.entry(entry.keep).or_default().insert(fd);
+                self.ranges.entry(entry.keep).or_default().insert(fd);
             }
         }
     }
@@ -92,18 +92,18 @@ impl Registry {
     fn insert(&mut self, fd: RawFd, entry: RegisteredFd) {
         // The number may belong to an owner whose descriptor was closed by other means.
         self.remove(fd);
-        self.runs.entry(entry.keep).or_default().insert(fd);
+        self.ranges.entry(entry.keep).or_default().insert(fd);
         self.entries.insert(fd, entry);
     }
 
     fn remove(&mut self, fd: RawFd) {
         if let Some(entry) = self.entries.remove(fd)
-            && let Some(runs) = self.runs.get_mut(&entry.keep)
+            && let Some(ranges) = self.ranges.get_mut(&entry.keep)
         {
-            runs.remove(fd);
+            ranges.remove(fd);
             // A process may start and end any number of servers.
-            if runs.iter().next().is_none() {
-                self.runs.remove(&entry.keep);
+            if ranges.iter().next().is_none() {
+                self.ranges.remove(&entry.keep);
             }
         }
     }
@@ -227,9 +227,9 @@ pub(crate) fn is_registered(fd: RawFd) -> bool {
 pub(crate) fn close_in_child(id: PreForkId) {
     let mut registry = registry();
     registry.forget_closed();
-    for (keep, runs) in &registry.runs {
+    for (keep, ranges) in &registry.ranges {
         if *keep != Some(id) {
-            for (first, last) in runs.iter() {
+            for (first, last) in ranges.iter() {
                 close_range(first, last);
             }
         }
@@ -245,8 +245,8 @@ pub(crate) fn close_in_foreign_process() {
         return;
     };
     registry.forget_closed();
-    for runs in registry.runs.values() {
-        for (first, last) in runs.iter() {
+    for ranges in registry.ranges.values() {
+        for (first, last) in ranges.iter() {
             close_range(first, last);
         }
     }
@@ -287,7 +287,7 @@ mod tests {
             starting: None,
             closed: None,
             entries: FdTable::new(),
-            runs: BTreeMap::new(),
+            ranges: BTreeMap::new(),
         };
         registry.insert(5, entry(1, None));
         registry.insert(6, entry(2, Some(id)));
@@ -307,8 +307,12 @@ mod tests {
         registry.forget_closed();
         assert_eq!(open(&registry), [6, 8]);
         assert_eq!(registry.entries.iter().count(), 2);
-        let of =
-            |keep: Option<PreForkId>| registry.runs.get(&keep).map(|runs| runs.iter().collect());
+        let of = |keep: Option<PreForkId>| {
+            registry
+                .ranges
+                .get(&keep)
+                .map(|ranges| ranges.iter().collect())
+        };
         assert_eq!(of(None), Some(vec![(8, 8)]));
         assert_eq!(of(Some(id)), Some(vec![(6, 6)]));
         assert_eq!(of(Some(other)), None::<Vec<_>>);
@@ -334,11 +338,11 @@ mod tests {
                 .is_some_and(|entry| entry.keep == Some(id))
         );
         assert!(registry().starting.is_none());
-        assert!(registry().runs.contains_key(&Some(id)));
+        assert!(registry().ranges.contains_key(&Some(id)));
         let serials = [read.serial, write.serial];
         drop((read, write));
         assert!(
-            !registry().runs.contains_key(&Some(id)),
+            !registry().ranges.contains_key(&Some(id)),
             "nothing is left of it"
         );
         let left = registry()

@@ -67,6 +67,8 @@ pub enum Wake {
     Ready,
     /// Time has passed (an ACK is due). A server should still try to accept.
     Timer,
-    /// The parent wants this child to leave, or is gone: see [`Comm::is_orphaned`](crate::Comm::is_orphaned).
+    /// The parent wants this child to leave, or is gone.
+    ///
+    /// See [`Comm::is_orphaned`](crate::Comm::is_orphaned).
     Stop,
 }

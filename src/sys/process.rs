@@ -104,8 +104,7 @@ impl Process for ChildProcess {
     }
 
     /// Sends a signal to the child. If other code in the program has reaped the child, its pid may
-    /// belong to a foreign process, so this first asks the kernel whether the pid is still our
-    /// child.
+    /// belong to another process, so this first asks the kernel whether the pid is still our child.
     fn signal(&self, signal: Signal) -> io::Result<()> {
         if matches!(signal, Signal::Interrupt | Signal::Terminate) {
             // The board reaches the child even if it ignores the signal at present.
