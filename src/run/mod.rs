@@ -196,13 +196,17 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
             .by_hand(|inner| inner.deliver(child, Pipe::Stderr, Output::Line(line)));
     }
 
-    /// `server_ack`: a word or a line from a child's stdout. Calls `handler_server_ack`.
+    /// `server_ack`: a word or a line from a child's stdout.
+    ///
+    /// Calls `handler_server_ack`.
     pub fn server_ack(&mut self, child: ChildId, output: Output<'_>) {
         self.inner
             .by_hand(|inner| inner.deliver(child, Pipe::Stdout, output));
     }
 
-    /// `server_timeout_check`: calls `handler_server_timeout_check`, which resets its timer.
+    /// `server_timeout_check`: calls `handler_server_timeout_check`.
+    ///
+    /// The handler resets its timer.
     pub fn timeout_check(&mut self) {
         self.inner.by_hand(Loop::call_timeout_check);
     }

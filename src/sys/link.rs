@@ -45,7 +45,9 @@ pub(crate) trait Link {
     fn as_fd(&self) -> BorrowedFd<'_>;
 }
 
-/// What a connection waits for: see [`Comm::wait_stream`](crate::Comm::wait_stream).
+/// What a connection waits for.
+///
+/// See [`Comm::wait_stream`](crate::Comm::wait_stream).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum Interest {

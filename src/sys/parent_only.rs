@@ -4,7 +4,7 @@
 use super::fd_registry::Ours;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-/// A descriptor that every child closes: an administrator's connection, a log, a lock.
+/// A descriptor that every child closes, such as an administrator's connection.
 ///
 /// Every child inherits the descriptors that are open when it is forked, and close-on-exec does not
 /// change that. So a connection that the parent has closed stays open as long as one of those
@@ -26,7 +26,9 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 pub struct ParentOnly<F: AsRawFd>(Ours<F>);
 
 impl<F: AsFd + AsRawFd + Into<OwnedFd>> ParentOnly<F> {
-    /// Keeps `inner`, which must be open, for the parent alone. Children that live already have it.
+    /// Keeps `inner`, which must be open, for the parent alone.
+    ///
+    /// Children that already live keep their copies.
     pub fn new(inner: F) -> Self {
         Self(Ours::parents(inner))
     }
