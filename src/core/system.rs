@@ -1,5 +1,5 @@
 //! What the loop asks of the world: the clock, waiting, forks, the children's pipes and processes, the
-//! board, its own output. Names it; `sys::Unix` does it, and the simulation's model does.
+//! board, its own output. Names it; `sys::UnixSystem` does it, and the simulation's model does.
 
 use super::{
     child::{ChildId, Signal, WaitStatus},

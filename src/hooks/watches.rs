@@ -131,7 +131,7 @@ mod tests {
             queue::Task,
             testing::{Asked, asked, monitor},
         },
-        sys::fd_registry::is_of_our_making,
+        sys::fd_registry::is_registered,
     };
     use std::{
         io::{Read, Write},
@@ -190,9 +190,9 @@ mod tests {
             })
             .collect();
         assert_eq!(watched.len(), 2);
-        assert!(watched.iter().all(|fd| is_of_our_making(fd.as_raw_fd())));
-        assert!(is_of_our_making(given.as_raw_fd()));
-        assert!(!is_of_our_making(lent.as_raw_fd()));
+        assert!(watched.iter().all(|fd| is_registered(fd.as_raw_fd())));
+        assert!(is_registered(given.as_raw_fd()));
+        assert!(!is_registered(lent.as_raw_fd()));
     }
 
     #[test]

@@ -19,16 +19,17 @@ use crate::{
     sys::{
         fd_registry::{self, PreForkId},
         limits::{self, Threads},
-        unix::Unix,
+        unix::UnixSystem,
     },
 };
 use std::time::Duration;
 
-/// Descriptors that the parent holds for each child: its outputs.
+/// Descriptors that the parent holds for each child: the read ends of its outputs.
 const DESCRIPTORS_A_CHILD: usize = 2;
 
-/// A server that is being described: set attributes, then [`start`](Self::start) or
-/// [`run`](Self::run) it.
+/// The description of a server before its start.
+///
+/// Set attributes, then call [`start`](Self::start) or [`run`](Self::run).
 #[derive(Debug)]
 #[must_use = "a builder does nothing until it is started"]
 pub struct Builder<H, S> {
@@ -43,7 +44,7 @@ macro_rules! attribute_setters {
         $(#[doc = $doc:literal])*
         $name:ident, $set:ident: $type:ty $(as $read:ty)? = $default:expr => $facts:tt;
     )*) => {
-        /// The attributes. They can be changed later through the [`Monitor`].
+        /// The attributes. The [`Monitor`] can change them later.
         impl<H, S> Builder<H, S> {
             $(
                 $(#[doc = $doc])*
@@ -71,13 +72,13 @@ impl<S: ChildServer> Builder<DefaultHooks, S> {
 }
 
 impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
-    /// Sets all attributes at once. Setters that are called later override it.
+    /// Sets all attributes at once. Later calls of setters override them.
     pub fn config(mut self, config: Config) -> Self {
         self.config = config;
         self
     }
 
-    /// Overrides the hooks.
+    /// Sets the hooks.
     pub fn hooks<N: PreForkHooks>(self, hooks: N) -> Builder<N, S> {
         Builder {
             hooks,
@@ -87,28 +88,30 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
         }
     }
 
-    /// Adds an observer, which is told everything that happens from [`start`](Self::start) on. There can be
-    /// any number of them.
+    /// Adds an observer.
+    ///
+    /// It is told all events from [`start`](Self::start) on. There can be any number of observers.
     pub fn observe(mut self, observer: impl Observer + 'static) -> Self {
         self.observers.add(Box::new(observer));
         self
     }
 
-    /// Starts the server: runs the hook `handler_start`. The socket is open when this returns, and
-    /// nothing is forked yet.
+    /// Starts the server: runs the hook `handler_start`.
+    ///
+    /// When this returns, the socket is open, and no child has been forked yet.
     ///
     /// Takes over SIGTERM and SIGINT (see `handle_signals`) until the server has shut down, and sets
     /// SIGCHLD to its default if it was ignored.
     ///
-    /// From now on warnings and errors of the crate go to stderr, without blocking, for as long as the
-    /// program has no logger (of the crate `log`): it may set one at any time.
+    /// From now on the crate's warnings and errors go to stderr, without blocking, as long as the
+    /// program has no logger (of the crate `log`). The program may set one at any time.
     ///
     /// # Errors
     ///
     /// When the process has several threads, when the limit of open files does not allow
-    /// `max_clients` children, when the attributes and the server do not go together, when the
-    /// operating system refuses something, or when the server's `start` fails: then with its error.
-    /// Nothing is started then, and nothing left behind but the raised limit of open files.
+    /// `max_clients` children, when the attributes do not suit the server, when the operating
+    /// system refuses a call, or when the server's `start` fails: then with its error. After an
+    /// error nothing has been started, and only the raised limit of open files stays.
     ///
     /// # Panics
     ///
@@ -123,7 +126,7 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
             .map_err(|error| Error::new(Operation::Start, "the server", error))?;
         let private = usize::from(attributes.comm_channel == CommChannel::Private);
         limits::ensure_open_files(attributes.max_clients, DESCRIPTORS_A_CHILD + private)?;
-        let system = Unix::new(
+        let system = UnixSystem::new(
             PreForkId::unique(),
             attributes.handle_signals,
             attributes.max_clients,
@@ -139,7 +142,7 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
 
     /// Starts the server and drives it until it has shut down.
     ///
-    /// Returns in the parent only: a child ends inside of this call.
+    /// Returns in the parent only: a child ends inside this call.
     ///
     /// # Errors
     ///

@@ -1,9 +1,10 @@
-//! The loop itself, with the default hooks, on a model world made of one seed: a storm of faults, a calm
-//! in which everything must come to rest, a shutdown. No process is made.
+//! Tests the real loop, with the default hooks, on a model of the system that a seed drives: a
+//! phase of faults, a calm phase in which everything must come to rest, a shutdown. Forks no
+//! process.
 //!
 //! `cargo test simulation` runs a million events. `SIMULATED_EVENTS=1000000000 cargo test --release
-//! simulation` runs a thousand times as many, and `SIMULATED_SEED=n` one seed alone, which is what a
-//! failure prints.
+//! simulation` runs a thousand times as many, and `SIMULATED_SEED=n` runs one seed alone. A failure
+//! prints its seed.
 
 use super::{child::ChildSide, turn::Loop};
 use crate::{
@@ -17,10 +18,10 @@ use crate::{
 };
 use std::{cell::RefCell, convert::Infallible, io, rc::Rc, time::Duration, time::Instant};
 
-/// Seeds that failed once, with what was wrong then. They are run first, for ever.
+/// Seeds that failed once, with the cause. They always run first.
 const REGRESSIONS: [(u64, &str); 1] = [(
     34,
-    "a culled child, deaf to SIGINT, that once said BUSY retired for ever",
+    "a culled child that ignored SIGINT and once said BUSY retired for ever",
 )];
 
 const EVENTS_PER_SEED: u64 = 10_000;
@@ -28,7 +29,7 @@ const EVENTS_PER_SEED: u64 = 10_000;
 /// How long a pool may take to come to rest: the longest delay after failed starts is 30 s.
 const REST_AFTER: Duration = Duration::from_secs(120);
 
-/// A fork of the model returns in the parent only.
+/// In the model a fork returns in the parent only.
 impl ChildSide for Simulated {
     fn become_child(&mut self, newborn: Infallible, _: &mut Monitor) -> io::Result<Comm> {
         match newborn {}
@@ -43,7 +44,7 @@ impl ChildSide for Simulated {
     }
 }
 
-/// A server whose socket the world may take away.
+/// A server whose socket the model may take away.
 #[derive(Debug)]
 struct ModelServer(Simulated);
 
@@ -59,7 +60,7 @@ impl ChildServer for ModelServer {
     fn set_send_ack(&mut self, _: Option<Duration>) {}
 
     fn resume_accept(&mut self, _: &mut Comm) -> io::Result<()> {
-        panic!("nobody serves in the parent");
+        panic!("the parent does not serve");
     }
 
     fn begin_drain(&mut self) {
@@ -83,7 +84,7 @@ impl ChildServer for ModelServer {
 struct Simulation {
     inner: Loop<DefaultHooks, ModelServer, Simulated>,
     world: Rc<RefCell<World>>,
-    /// What hooks of a program's own come up with.
+    /// The actions of a program's own hooks.
     random: Random,
     shutdown: Option<Began>,
     done: bool,
@@ -109,8 +110,8 @@ impl Simulation {
         }
     }
 
-    /// A life in three parts: a storm of `events`, in the midst of which the shutdown may begin;
-    /// otherwise a calm in which everything must come to rest; the shutdown.
+    /// Runs a server through three phases: a storm of `events`, in which the shutdown may begin
+    /// early; otherwise a calm, in which everything must come to rest; the shutdown.
     fn live(&mut self, events: u64) {
         let told_in_the_storm = self.random.one_in(2);
         let storm = match told_in_the_storm {
@@ -127,7 +128,7 @@ impl Simulation {
             self.settle();
         }
         if !self.is_shutting_down() {
-            self.begin_the_end();
+            self.begin_shutdown();
         }
         while !self.done {
             self.turn();
@@ -138,7 +139,7 @@ impl Simulation {
     fn turn(&mut self) {
         let (done, wait) = match self.inner.turn(self.inner.next_wait()) {
             Ok(turn) => (turn.is_done(), turn.wait()),
-            // It has ended because something failed.
+            // The server has ended because of a failure.
             Err(error) => (self.inner.done, {
                 log::debug!("{error}");
                 None
@@ -152,7 +153,7 @@ impl Simulation {
         }
     }
 
-    /// No more faults and no more clients: in bounded time everything must come to rest.
+    /// Without further faults and clients everything must come to rest in bounded time.
     fn settle(&mut self) {
         self.world.borrow_mut().calm_down();
         let end = self.now() + REST_AFTER;
@@ -164,7 +165,7 @@ impl Simulation {
         }
     }
 
-    fn begin_the_end(&mut self) {
+    fn begin_shutdown(&mut self) {
         if self.random.one_in(4) {
             self.inner.parent.monitor.shutdown();
         } else {
@@ -172,7 +173,7 @@ impl Simulation {
         }
     }
 
-    /// Hooks with ideas of their own: more children than are needed, one told to stop, one killed.
+    /// Hooks with requests of their own: more children than needed, one told to stop, one killed.
     fn act_as_hooks(&mut self) {
         let monitor = &mut self.inner.parent.monitor;
         match self.random.below(4_000) {
@@ -180,12 +181,12 @@ impl Simulation {
                 let _ = monitor.fork();
             }),
             1 => {
-                if let Some(id) = somebody_untold(monitor) {
+                if let Some(id) = untold_child(monitor) {
                     monitor.stop(id, Reason::Asked);
                 }
             }
             2 => {
-                if let Some(id) = somebody_untold(monitor) {
+                if let Some(id) = untold_child(monitor) {
                     monitor.kill(id, Signal::Kill);
                     self.world.borrow_mut().hook_kills(id);
                 }
@@ -211,7 +212,7 @@ impl Simulation {
     }
 }
 
-fn somebody_untold(monitor: &Monitor) -> Option<ChildId> {
+fn untold_child(monitor: &Monitor) -> Option<ChildId> {
     let untold = |child: &&Child| child.state() != State::Retiring;
     monitor.children().find(untold).map(Child::id)
 }

@@ -11,7 +11,7 @@ use crate::{
     listeners::{
         Listener, ListenerStatus,
         inherited::Wanted,
-        open::{OpenSockets, Source},
+        open::{OpenSockets, Origin},
     },
     sys::{fd_registry::Ours, handed_over, sockets},
 };
@@ -180,7 +180,7 @@ impl<L: Listener<Stream: Stream>> StreamServer<L> {
     /// have one thread): the programs that they run are not to take it for theirs.
     #[must_use]
     pub fn listen_fds(mut self) -> Self {
-        self.sockets.source = Source::Inherited(Wanted::All);
+        self.sockets.origin = Origin::Inherited(Wanted::All);
         self
     }
 
@@ -189,7 +189,7 @@ impl<L: Listener<Stream: Stream>> StreamServer<L> {
     /// this server's kind.
     #[must_use]
     pub fn listen_fds_named(mut self, name: impl Into<String>) -> Self {
-        self.sockets.source = Source::Inherited(Wanted::Named(name.into()));
+        self.sockets.origin = Origin::Inherited(Wanted::Named(name.into()));
         self
     }
 
@@ -207,9 +207,9 @@ impl<L: Listener<Stream: Stream>> StreamServer<L> {
     /// ```
     #[must_use]
     pub fn socket(mut self, listening: impl Into<OwnedFd>) -> Self {
-        match &mut self.sockets.source {
-            Source::Program(sockets) => sockets.push(listening.into()),
-            other => *other = Source::Program(vec![listening.into()]),
+        match &mut self.sockets.origin {
+            Origin::Program(sockets) => sockets.push(listening.into()),
+            other => *other = Origin::Program(vec![listening.into()]),
         }
         self
     }

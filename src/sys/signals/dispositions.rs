@@ -1,5 +1,5 @@
-//! The dispositions of this process: which of them servers have asked to change, and what was there
-//! before. Installed and restored as one. Counts no signal.
+//! The dispositions of this process: the changes that servers asked for, and the program's own.
+//! Installs and restores them under one lock. Counts no signal.
 
 use super::{native, set_action};
 use crate::core::signal_policy::{Action, InChild, TABLE};
@@ -10,12 +10,12 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-/// What servers want of one signal.
+/// What servers ask for one signal.
 #[derive(Debug)]
 struct Disposition {
-    /// What the program had.
+    /// The program's own disposition.
     before: SigAction,
-    /// How many servers want each action, the strongest first.
+    /// How many servers ask for each action, the strongest action first.
     handled: usize,
     ignored: usize,
     not_ignored: usize,
@@ -43,7 +43,7 @@ impl Disposition {
         self.handled + self.ignored + self.not_ignored > 0
     }
 
-    /// What the signal should have now; `None` for what the program had.
+    /// The action that the signal should have now; `None` for the program's own.
     fn due(&self, handler: SigHandler) -> Option<SigHandler> {
         match self.before.handler() {
             _ if self.handled > 0 => Some(handler),
@@ -57,7 +57,7 @@ impl Disposition {
         let signal = native(TABLE[index].signal)?;
         match self.due(handler) {
             Some(due) => set_action(signal, due)?,
-            // SAFETY: it is the disposition that the process had before; whoever set it vouches
+            // SAFETY: the process had this disposition before; the code that installed it vouches
             // for its handler.
             None => unsafe { sigaction(signal, &self.before) }?,
         };
@@ -65,7 +65,7 @@ impl Disposition {
     }
 }
 
-/// By row of the table.
+/// The changed signals, by row of the table.
 static CHANGED: Mutex<BTreeMap<usize, Disposition>> = Mutex::new(BTreeMap::new());
 
 fn changed() -> MutexGuard<'static, BTreeMap<usize, Disposition>> {
@@ -73,7 +73,8 @@ fn changed() -> MutexGuard<'static, BTreeMap<usize, Disposition>> {
     CHANGED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// One more server wants that of the signal in row `index`; `handler` is the parent's.
+/// Notes that one more server asks for an action for the signal in row `index`. `handler` is the
+/// parent's.
 pub(super) fn want(index: usize, action: Action, handler: SigHandler) -> io::Result<()> {
     let mut changed = changed();
     let disposition = match changed.entry(index) {
@@ -84,8 +85,8 @@ pub(super) fn want(index: usize, action: Action, handler: SigHandler) -> io::Res
     disposition.apply(index, handler)
 }
 
-/// What the program had in row `index`. The action is in its place already: a signal in between must
-/// not find a default that ends the process.
+/// The program's disposition in row `index`. The action is installed by the same call: a signal in
+/// between must not meet a default that ends the process.
 fn exchange(index: usize, action: Action, handler: SigHandler) -> io::Result<SigAction> {
     let first = match action {
         Action::Handled => handler,
@@ -95,12 +96,12 @@ fn exchange(index: usize, action: Action, handler: SigHandler) -> io::Result<Sig
     set_action(native(TABLE[index].signal)?, first)
 }
 
-/// One server less wants it. What the program had comes back when none does.
+/// Notes that one server less asks for the action. The last one restores the program's disposition.
 pub(super) fn unwant(index: usize, action: Action, handler: SigHandler) {
     let mut changed = changed();
     if let Some(disposition) = changed.get_mut(&index) {
         *disposition.count(action) -= 1;
-        // OK to ignore: it was set before, so the call cannot fail.
+        // OK to ignore: the same disposition was installed before, so the call cannot fail.
         let _ = disposition.apply(index, handler);
         if !disposition.is_wanted() {
             changed.remove(&index);
@@ -108,8 +109,8 @@ pub(super) fn unwant(index: usize, action: Action, handler: SigHandler) {
     }
 }
 
-/// In a new child: what the table says that it has in place of what the parent has. `stop` is its
-/// own handler.
+/// In a new child: replaces the parent's dispositions by those that the table gives to children.
+/// `stop` is the child's handler.
 pub(super) fn become_child(stop: SigHandler) -> io::Result<()> {
     let changed = std::mem::take(&mut *changed());
     for (index, row) in TABLE.iter().enumerate() {
@@ -126,14 +127,14 @@ pub(super) fn become_child(stop: SigHandler) -> io::Result<()> {
                 set_action(signal, SigHandler::SigDfl)?;
             }
             InChild::AsBefore if let Some(it) = changed => {
-                // SAFETY: it is the disposition that the program had before; whoever set it
+                // SAFETY: the program had this disposition before; the code that installed it
                 // vouches for its handler.
                 unsafe { sigaction(signal, &it.before) }?;
             }
             _ => {}
         }
     }
-    // Left where it is: to free it would touch pages that the child shares with its parent.
+    // The map is leaked: freeing it would touch pages that the child shares with its parent.
     std::mem::forget(changed);
     Ok(())
 }
