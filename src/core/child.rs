@@ -1,6 +1,16 @@
 //! One child as the parent knows it: its name, its record, the ways it can end. Plain data; decides
 //! nothing and sends nothing.
 
+mod death;
+mod signal;
+mod wait_status;
+
+pub(crate) use self::wait_status::WaitStatus;
+pub use self::{
+    death::{Cause, Death},
+    signal::Signal,
+};
+
 use crate::core::time::Time;
 use bitflags::bitflags;
 use std::{fmt, time::Duration};
@@ -411,193 +421,6 @@ impl Child {
     pub(crate) fn silence(&self, now: Time, gaps: Duration) -> Duration {
         now.since(self.last_ack)
             .saturating_sub(gaps.saturating_sub(self.gaps_at_ack))
-    }
-}
-
-/// What became of a child, in the words that the report counts.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-#[non_exhaustive]
-pub enum Cause {
-    /// It was told to stop because there were too many spare ones.
-    Culled,
-    /// It was told to stop because it had fallen silent.
-    TimedOut,
-    /// It had closed its outputs and was told to stop.
-    Closed,
-    /// Reading its output had failed, or the output was lost for want of descriptors.
-    Faulty,
-    /// It ended in the shutdown.
-    Shutdown,
-    /// A hook had asked for its end.
-    Asked,
-    /// It died unasked within a second of its fork, and had said neither BUSY nor NOT_BUSY.
-    FailedStart,
-    /// It left on its own with exit code 0, as at `max_requests`.
-    Finished,
-    /// It left on its own with another exit code.
-    Failed,
-    /// A signal that the parent did not send ended it.
-    Killed,
-}
-
-/// How a child ended: handed to `server_exited`.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Death {
-    pub(crate) status: Option<WaitStatus>,
-    pub(crate) cause: Cause,
-}
-
-impl Death {
-    /// Why it ended.
-    pub fn cause(&self) -> Cause {
-        self.cause
-    }
-
-    /// The exit code, if it exited.
-    pub fn code(&self) -> Option<i32> {
-        self.status.and_then(WaitStatus::code)
-    }
-
-    /// The number of the signal that ended it, if one did.
-    pub fn signal(&self) -> Option<i32> {
-        self.status.and_then(WaitStatus::signal)
-    }
-}
-
-impl fmt::Display for Death {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.status {
-            Some(status) => status.fmt(f),
-            None => f.write_str("unknown status"),
-        }
-    }
-}
-
-/// How a process ended, as the kernel packs it.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct WaitStatus(i32);
-
-impl WaitStatus {
-    pub(crate) const fn from_raw(raw: i32) -> Self {
-        Self(raw)
-    }
-
-    pub(crate) const fn raw(self) -> i32 {
-        self.0
-    }
-
-    /// The exit code, if it exited.
-    pub(crate) const fn code(self) -> Option<i32> {
-        match self.0 & 0x7f {
-            0 => Some(self.0 >> 8 & 0xff),
-            _ => None,
-        }
-    }
-
-    /// The signal that ended it, if one did.
-    pub(crate) const fn signal(self) -> Option<i32> {
-        match self.0 & 0x7f {
-            0 => None,
-            signal => Some(signal),
-        }
-    }
-
-    const fn dumped_core(self) -> bool {
-        self.0 & 0x80 != 0
-    }
-}
-
-impl fmt::Display for WaitStatus {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(code) = self.code() {
-            return write!(f, "exit status: {code}");
-        }
-        let signal = self.0 & 0x7f;
-        write!(f, "signal: {signal}")?;
-        if let Some(name) = signal_name(signal) {
-            write!(f, " ({name})")?;
-        }
-        f.write_str(if self.dumped_core() {
-            " (core dumped)"
-        } else {
-            ""
-        })
-    }
-}
-
-/// The name of a signal that may end a process. The numbers of those up to SIGTERM, but for SIGBUS, are
-/// the same on every Unix.
-fn signal_name(number: i32) -> Option<&'static str> {
-    Some(match number {
-        1 => "SIGHUP",
-        2 => "SIGINT",
-        3 => "SIGQUIT",
-        4 => "SIGILL",
-        5 => "SIGTRAP",
-        6 => "SIGABRT",
-        7 if cfg!(target_os = "linux") => "SIGBUS",
-        8 => "SIGFPE",
-        9 => "SIGKILL",
-        10 if cfg!(target_os = "linux") => "SIGUSR1",
-        10 => "SIGBUS",
-        11 => "SIGSEGV",
-        12 if cfg!(target_os = "linux") => "SIGUSR2",
-        12 => "SIGSYS",
-        13 => "SIGPIPE",
-        14 => "SIGALRM",
-        15 => "SIGTERM",
-        24 => "SIGXCPU",
-        25 => "SIGXFSZ",
-        31 if cfg!(target_os = "linux") => "SIGSYS",
-        _ => return None,
-    })
-}
-
-/// A signal: one that a hook can have sent to a child, or that leads to a state in the parent.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-#[non_exhaustive]
-pub enum Signal {
-    /// SIGABRT.
-    Abort,
-    /// SIGALRM: ends a child that has outlived its parent for too long.
-    Alarm,
-    /// SIGTTIN.
-    BackgroundRead,
-    /// SIGTTOU.
-    BackgroundWrite,
-    /// SIGCHLD.
-    Child,
-    /// SIGCONT.
-    Continue,
-    /// SIGXFSZ: a file has reached the limit of its size.
-    FileSize,
-    /// SIGHUP.
-    Hangup,
-    /// SIGINT: finish the connection in hand and leave.
-    Interrupt,
-    /// SIGKILL.
-    Kill,
-    /// SIGPIPE.
-    Pipe,
-    /// SIGQUIT.
-    Quit,
-    /// SIGSTOP.
-    Stop,
-    /// SIGTERM: to a stock server, the same as SIGINT.
-    Terminate,
-    /// SIGUSR1.
-    User1,
-    /// SIGUSR2.
-    User2,
-    /// SIGWINCH.
-    Window,
-}
-
-impl Signal {
-    /// Whether it is sent to end a process. (Those that programs give a meaning of their own are not.)
-    pub(crate) fn ends(self) -> bool {
-        use Signal::{Abort, Interrupt, Kill, Quit, Terminate};
-        matches!(self, Abort | Interrupt | Kill | Quit | Terminate)
     }
 }
 
