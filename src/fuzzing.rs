@@ -9,9 +9,9 @@ pub use self::{framer::framer, listen_fds::listen_fds};
 pub use crate::servers::conn::segmentation::filters;
 
 /// Decisions, and then the bytes that they are about, from one piece of input.
-struct Input<'a>(&'a [u8]);
+struct Bytes<'a>(&'a [u8]);
 
-impl<'a> Input<'a> {
+impl<'a> Bytes<'a> {
     fn byte(&mut self) -> u8 {
         let (first, rest) = self.0.split_first().unwrap_or((&0, &[]));
         self.0 = rest;

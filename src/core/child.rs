@@ -338,7 +338,7 @@ impl Child {
     }
 
     /// When a shutdown need not wait for it any longer.
-    pub(crate) fn immortal_at(&self) -> Option<Time> {
+    pub(crate) fn give_up_at(&self) -> Option<Time> {
         self.killed_at.map(|at| at + AFTER_KILL)
     }
 

@@ -122,12 +122,12 @@ pub enum Event<'a> {
 /// What has happened in the books and was not told yet, first in, first out. It costs nothing while
 /// nobody observes.
 #[derive(Debug, Default)]
-pub(crate) struct Untold {
+pub(crate) struct EventQueue {
     observed: bool,
     events: VecDeque<Event<'static>>,
 }
 
-impl Untold {
+impl EventQueue {
     /// From now on somebody is told.
     pub(crate) fn observe(&mut self) {
         self.observed = true;
@@ -154,20 +154,20 @@ mod tests {
 
     #[test]
     fn without_an_observer_nothing_is_queued_nor_allocated() {
-        let mut untold = Untold::default();
-        untold.push(Event::Starting);
-        assert_eq!(untold.events.capacity(), 0);
-        assert!(untold.pop().is_none());
+        let mut queue = EventQueue::default();
+        queue.push(Event::Starting);
+        assert_eq!(queue.events.capacity(), 0);
+        assert!(queue.pop().is_none());
     }
 
     #[test]
     fn what_happened_first_is_told_first() {
-        let mut untold = Untold::default();
-        untold.observe();
-        untold.push(Event::Starting);
-        untold.push(Event::Started);
-        assert!(matches!(untold.pop(), Some(Event::Starting)));
-        assert!(matches!(untold.pop(), Some(Event::Started)));
-        assert!(untold.pop().is_none());
+        let mut queue = EventQueue::default();
+        queue.observe();
+        queue.push(Event::Starting);
+        queue.push(Event::Started);
+        assert!(matches!(queue.pop(), Some(Event::Starting)));
+        assert!(matches!(queue.pop(), Some(Event::Started)));
+        assert!(queue.pop().is_none());
     }
 }

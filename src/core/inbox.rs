@@ -9,7 +9,7 @@ use super::{
 
 /// One pipe: what has been found of the line that it is in the midst of, and what is known of the rest.
 #[derive(Debug)]
-struct Stream {
+struct PipeState {
     framer: Framer,
     /// The poller has told of its end, and will not again.
     hung_up: bool,
@@ -17,7 +17,7 @@ struct Stream {
     unread: bool,
 }
 
-impl Stream {
+impl PipeState {
     fn new(words: Option<CommWords>) -> Self {
         Self {
             framer: Framer::new(words),
@@ -40,7 +40,7 @@ struct Seen {
 #[derive(Debug)]
 pub(crate) struct Inbox {
     serial: u32,
-    streams: [Option<Stream>; 3],
+    streams: [Option<PipeState>; 3],
     /// `None` if the child is to print all of its words.
     seen: Option<Seen>,
 }
@@ -53,9 +53,9 @@ impl Inbox {
         Self {
             serial: id.serial(),
             streams: [
-                Some(Stream::new(on_stdout)),
-                Some(Stream::new(None)),
-                private.then(|| Stream::new(Some(words))),
+                Some(PipeState::new(on_stdout)),
+                Some(PipeState::new(None)),
+                private.then(|| PipeState::new(Some(words))),
             ],
             seen: on_board.then(|| Seen {
                 entry: Entry::of(id.serial()),
@@ -70,7 +70,7 @@ impl Inbox {
         self.serial == id.serial()
     }
 
-    fn stream(&mut self, pipe: Pipe) -> Option<&mut Stream> {
+    fn stream(&mut self, pipe: Pipe) -> Option<&mut PipeState> {
         self.streams[pipe as usize].as_mut()
     }
 

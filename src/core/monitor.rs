@@ -21,7 +21,7 @@ use crate::core::{
     config::{
         Attributes, CommChannel, Config, ThreadCheck, facts, read, read_type, with_attributes,
     },
-    event::{Event, Untold},
+    event::{Event, EventQueue},
     inbox::Contact,
     pool::{self, Demand, Plan, Pool, Surplus},
     queue::{PrintTo, Queue, Task},
@@ -51,7 +51,7 @@ pub struct Monitor {
     /// The hook that was called last, for the log when that took long.
     pub(crate) last_hook: &'static str,
     pub(crate) backoff: Backoff,
-    pub(crate) untold: Untold,
+    pub(crate) events: EventQueue,
     /// The interval of ACKs that the start has derived from `timeout` and given to the server; `None` if the
     /// server had one of its own.
     pub(crate) derived_ack: Option<Interval>,

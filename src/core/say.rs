@@ -5,14 +5,14 @@ use log::{Level, LevelFilter};
 use std::{fmt, sync::OnceLock};
 
 /// Takes what no logger hears.
-pub(crate) type Sink = fn(Level, fmt::Arguments<'_>);
+pub(crate) type FallbackLog = fn(Level, fmt::Arguments<'_>);
 
-static SINK: OnceLock<Sink> = OnceLock::new();
+static FALLBACK: OnceLock<FallbackLog> = OnceLock::new();
 
 /// Names the sink. The first one stays.
-pub(crate) fn set_sink(sink: Sink) {
+pub(crate) fn set_fallback(fallback: FallbackLog) {
     // OK to ignore: an earlier server has named the same.
-    let _ = SINK.set(sink);
+    let _ = FALLBACK.set(fallback);
 }
 
 /// Whether the program has a logger. One that is set later counts from then on: the slot for it, of which
@@ -29,9 +29,9 @@ fn has_logger() -> bool {
 pub(crate) fn unless_logged(level: Level, text: fmt::Arguments<'_>) {
     if level <= log::STATIC_MAX_LEVEL
         && !has_logger()
-        && let Some(sink) = SINK.get()
+        && let Some(fallback) = FALLBACK.get()
     {
-        sink(level, text);
+        fallback(level, text);
     }
 }
 

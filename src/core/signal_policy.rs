@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 /// What the parent does with a signal from the start of a server to its end.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Action {
+pub(crate) enum InParent {
     /// Counted, and the loop is woken.
     Handled,
     /// Ignored, unless the program has a handler of its own.
@@ -49,12 +49,12 @@ pub(crate) enum InChild {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Row {
     pub(crate) signal: Signal,
-    pub(crate) parent: Action,
+    pub(crate) parent: InParent,
     pub(crate) lead: Lead,
     pub(crate) child: InChild,
 }
 
-const fn row(signal: Signal, parent: Action, lead: Lead, child: InChild) -> Row {
+const fn row(signal: Signal, parent: InParent, lead: Lead, child: InChild) -> Row {
     Row {
         signal,
         parent,
@@ -68,35 +68,40 @@ const fn row(signal: Signal, parent: Action, lead: Lead, child: InChild) -> Row 
 pub(crate) const TABLE: [Row; 13] = [
     row(
         Signal::Terminate,
-        Action::Handled,
+        InParent::Handled,
         Lead::Shutdown,
         InChild::Stop,
     ),
     row(
         Signal::Interrupt,
-        Action::Handled,
+        InParent::Handled,
         Lead::ShutdownOrKill,
         InChild::Stop,
     ),
     row(
         Signal::Child,
-        Action::NotIgnored,
+        InParent::NotIgnored,
         Lead::Deaths,
         InChild::DefaultIfChanged,
     ),
     row(
         Signal::Pipe,
-        Action::Ignored,
+        InParent::Ignored,
         Lead::Nothing,
         InChild::AsInParent,
     ),
     row(
         Signal::FileSize,
-        Action::Ignored,
+        InParent::Ignored,
         Lead::Nothing,
         InChild::AsBefore,
     ),
-    row(Signal::Alarm, Action::Left, Lead::Nothing, InChild::Default),
+    row(
+        Signal::Alarm,
+        InParent::Left,
+        Lead::Nothing,
+        InChild::Default,
+    ),
     left(Signal::Quit),
     left(Signal::Hangup),
     left(Signal::User1),
@@ -107,7 +112,7 @@ pub(crate) const TABLE: [Row; 13] = [
 ];
 
 const fn left(signal: Signal) -> Row {
-    row(signal, Action::Left, Lead::Nothing, InChild::AsBefore)
+    row(signal, InParent::Left, Lead::Nothing, InChild::AsBefore)
 }
 
 /// The number of the row of `signal`, if it has one.
@@ -134,7 +139,7 @@ pub(crate) enum Wish {
 
 /// What the signals of a turn ask for.
 #[derive(Debug, Default, Eq, PartialEq)]
-pub(crate) struct Heeded<'a> {
+pub(crate) struct Demands<'a> {
     pub(crate) wish: Wish,
     /// Whether some child may have ended.
     pub(crate) deaths: bool,
@@ -144,14 +149,14 @@ pub(crate) struct Heeded<'a> {
 
 /// Says what the signals that have arrived ask for. A signal that a subclass leads to a state asks
 /// for nothing else, but that a death is looked for all the same.
-pub(crate) fn heed<'a>(arrived: &Arrived, leads: &'a Leads, is_shutdown: bool) -> Heeded<'a> {
+pub(crate) fn demands<'a>(arrived: &Arrived, leads: &'a Leads, is_shutdown: bool) -> Demands<'a> {
     let come = || TABLE.iter().zip(arrived).filter(|(_, count)| **count > 0);
     let count = |lead| -> u64 {
         let untaken = come().filter(|(row, _)| !leads.contains_key(&row.signal));
         let of_it = untaken.filter(|(row, _)| row.lead == lead);
         of_it.map(|(_, count)| count).sum()
     };
-    Heeded {
+    Demands {
         wish: wish(
             count(Lead::Shutdown),
             count(Lead::ShutdownOrKill),

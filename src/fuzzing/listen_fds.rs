@@ -1,7 +1,7 @@
 //! What LISTEN_PID, LISTEN_FDS and LISTEN_FDNAMES say: whatever stands in them, what is believed is
 //! small, consistent and for this process.
 
-use super::Input;
+use super::Bytes;
 use crate::listeners::inherited::{Announced, ListenFdsError, Variables, parse};
 
 const OWN: u32 = 4711;
@@ -9,7 +9,7 @@ const OWN: u32 = 4711;
 /// Input: a byte that says which variables are set (and whether the pid is simply right), the value of
 /// LISTEN_PID, that of LISTEN_FDS, that of LISTEN_FDNAMES.
 pub fn listen_fds(data: &[u8]) {
-    let mut input = Input(data);
+    let mut input = Bytes(data);
     let set = input.byte();
     let right = OWN.to_string();
     let pid = match set & 8 {

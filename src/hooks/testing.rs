@@ -22,7 +22,7 @@ use std::{
 
 /// How one wait goes: how long it takes, why it ends, what has happened by then.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Step {
+pub(crate) struct WaitStep {
     pub(crate) takes: Duration,
     pub(crate) wake: Wake,
     pub(crate) stop: bool,
@@ -31,7 +31,7 @@ pub(crate) struct Step {
 
 /// What a test sets and looks at.
 #[derive(Debug)]
-pub(crate) struct World {
+pub(crate) struct ChildWorld {
     pub(crate) now: Cell<Time>,
     pub(crate) stop: Cell<bool>,
     pub(crate) orphaned: Cell<bool>,
@@ -39,14 +39,14 @@ pub(crate) struct World {
     /// Whether connections are offered to the child, be it busy or not.
     pub(crate) asked: Cell<bool>,
     /// Waits to come; after the last, each lasts to its timeout.
-    pub(crate) steps: RefCell<VecDeque<Step>>,
+    pub(crate) steps: RefCell<VecDeque<WaitStep>>,
     /// The timeouts of all waits so far.
     pub(crate) waits: RefCell<Vec<Option<Duration>>>,
-    pub(crate) pipe: Arc<Pipe>,
+    pub(crate) pipe: Arc<ParentPipe>,
     null: File,
 }
 
-impl World {
+impl ChildWorld {
     pub(crate) fn new() -> Rc<Self> {
         Rc::new(Self {
             now: Cell::default(),
@@ -92,7 +92,7 @@ impl World {
     }
 }
 
-impl Link for Rc<World> {
+impl Link for Rc<ChildWorld> {
     fn now(&self) -> Time {
         self.now.get()
     }
@@ -155,7 +155,7 @@ impl Link for Rc<World> {
 
 /// The pipe to the parent.
 #[derive(Debug, Default)]
-pub(crate) struct Pipe {
+pub(crate) struct ParentPipe {
     messages: Mutex<Vec<Vec<u8>>>,
     pub(crate) full: AtomicBool,
     pub(crate) broken: AtomicBool,
@@ -164,14 +164,14 @@ pub(crate) struct Pipe {
     notes: Mutex<Vec<bool>>,
 }
 
-impl Pipe {
+impl ParentPipe {
     /// What was noted since last asked: whether it was BUSY.
     pub(crate) fn noted(&self) -> Vec<bool> {
         std::mem::take(&mut self.notes.lock().unwrap())
     }
 }
 
-impl Sink for Arc<Pipe> {
+impl Sink for Arc<ParentPipe> {
     fn write(&self, message: &[u8]) -> io::Result<bool> {
         if self.broken.load(Ordering::Relaxed) {
             return Err(io::ErrorKind::BrokenPipe.into());

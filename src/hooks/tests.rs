@@ -1,7 +1,7 @@
 //! Every hook through every type that forwards, and every default from an override.
 
 use super::*;
-use crate::hooks::testing::{Calls, RecordingServer, World};
+use crate::hooks::testing::{Calls, ChildWorld, RecordingServer};
 use crate::{
     core::{
         child::State,
@@ -151,7 +151,7 @@ impl Scene {
             monitor,
             busy,
             free,
-            comm: World::new().comm(CommWords::CONTROL),
+            comm: ChildWorld::new().comm(CommWords::CONTROL),
             server: RecordingServer::default(),
         }
     }

@@ -24,7 +24,7 @@ impl Observer for Log {
         if let Event::Exited { child, death } = event
             && let Some(how) = unasked(death)
         {
-            say!(Warn, "{}", obituary(child, death, how));
+            say!(Warn, "{}", death_message(child, death, how));
         }
     }
 }
@@ -39,7 +39,7 @@ fn unasked(death: &Death) -> Option<&'static str> {
     }
 }
 
-fn obituary(child: &Child, death: &Death, how: &str) -> String {
+fn death_message(child: &Child, death: &Death, how: &str) -> String {
     let last_words = String::from_utf8_lossy(child.last_stderr());
     let pid = child.pid();
     format!("child {pid} {how}: {death}, last words {last_words:?}")
@@ -47,7 +47,7 @@ fn obituary(child: &Child, death: &Death, how: &str) -> String {
 
 /// From now on what no logger hears goes to stderr.
 pub(crate) fn stand_in() {
-    say::set_sink(to_stderr);
+    say::set_fallback(to_stderr);
 }
 
 fn to_stderr(level: Level, text: fmt::Arguments<'_>) {

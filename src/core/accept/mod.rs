@@ -136,7 +136,7 @@ impl Approach {
 
 /// What the child is doing: the action that was asked for last.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum State {
+enum LoopState {
     CheckingIn(Approach),
     Accepting(Approach),
     /// Since it is its turn, or else since a long streak has ended.
@@ -174,7 +174,7 @@ impl LastConnection {
 #[derive(Debug)]
 pub(crate) struct AcceptMachine {
     config: AcceptConfig,
-    state: State,
+    state: LoopState,
     mode: WaitMode,
     streak: BacklogStreak,
     last: LastConnection,
@@ -187,7 +187,7 @@ impl AcceptMachine {
     /// Its first action is to check in.
     pub(crate) fn new(config: AcceptConfig) -> Self {
         Self {
-            state: State::CheckingIn(Approach::Try),
+            state: LoopState::CheckingIn(Approach::Try),
             mode: WaitMode::new(config.takes_turns),
             streak: BacklogStreak::new(config.blocks),
             last: LastConnection::default(),
@@ -200,41 +200,43 @@ impl AcceptMachine {
     pub(crate) fn step(&mut self, seen: Observation) -> Action {
         use Observation as Saw;
         match (self.state, seen) {
-            (State::Leaving, _) => Action::Leave,
-            (State::CheckingIn(_), Saw::ToldToStop) => self.drain(),
-            (State::CheckingIn(_), Saw::ToldLongAgo) if self.has_drained => self.leave(),
-            (State::CheckingIn(_), Saw::ToldLongAgo) => self.drain(),
-            (State::Draining, Saw::Found) => self.serve(Approach::Try, true, true),
-            (State::Draining, Saw::NothingQueued) => self.leave(),
-            (State::CheckingIn(Approach::Never), Saw::GoOn) => self.leave(),
-            (State::CheckingIn(approach), Saw::GoOn) => self.approach(approach),
-            (State::Accepting(approach), Saw::Found) => self.found(approach),
-            (State::Accepting(approach), Saw::NothingQueued) => self.nothing_queued(approach),
-            (State::WaitingInAccept { in_turn }, Saw::WaitedInAccept { found, took }) => {
+            (LoopState::Leaving, _) => Action::Leave,
+            (LoopState::CheckingIn(_), Saw::ToldToStop) => self.drain(),
+            (LoopState::CheckingIn(_), Saw::ToldLongAgo) if self.has_drained => self.leave(),
+            (LoopState::CheckingIn(_), Saw::ToldLongAgo) => self.drain(),
+            (LoopState::Draining, Saw::Found) => self.serve(Approach::Try, true, true),
+            (LoopState::Draining, Saw::NothingQueued) => self.leave(),
+            (LoopState::CheckingIn(Approach::Never), Saw::GoOn) => self.leave(),
+            (LoopState::CheckingIn(approach), Saw::GoOn) => self.approach(approach),
+            (LoopState::Accepting(approach), Saw::Found) => self.found(approach),
+            (LoopState::Accepting(approach), Saw::NothingQueued) => self.nothing_queued(approach),
+            (LoopState::WaitingInAccept { in_turn }, Saw::WaitedInAccept { found, took }) => {
                 self.waited_in_accept(in_turn, found, took)
             }
-            (State::WaitingInEpoll, Saw::Woken { after }) => self.woken(after),
-            (State::Serving(next), Saw::Served { took, number }) => self.served(next, took, number),
-            (State::Serving(_), Saw::ServedLast) => self.leave(),
-            (State::Serving(next), Saw::Skipped) => self.check_in(next),
+            (LoopState::WaitingInEpoll, Saw::Woken { after }) => self.woken(after),
+            (LoopState::Serving(next), Saw::Served { took, number }) => {
+                self.served(next, took, number)
+            }
+            (LoopState::Serving(_), Saw::ServedLast) => self.leave(),
+            (LoopState::Serving(next), Saw::Skipped) => self.check_in(next),
             _ => self.check_in(Approach::Try),
         }
     }
 
     fn leave(&mut self) -> Action {
-        self.state = State::Leaving;
+        self.state = LoopState::Leaving;
         Action::Leave
     }
 
     fn check_in(&mut self, then: Approach) -> Action {
-        self.state = State::CheckingIn(then);
+        self.state = LoopState::CheckingIn(then);
         Action::CheckIn {
             say_not_busy: false,
         }
     }
 
     fn drain(&mut self) -> Action {
-        self.state = State::Draining;
+        self.state = LoopState::Draining;
         self.has_drained = true;
         Action::Drain {
             look_first: self.config.blocks,
@@ -246,7 +248,7 @@ impl AcceptMachine {
             self.streak.forget();
             return self.wait();
         }
-        self.state = State::Accepting(approach);
+        self.state = LoopState::Accepting(approach);
         Action::Accept {
             look_first: !approach.is_woken() && self.streak.looks_first(),
             // The kernel serves a child that stays in its epoll before those that take turns.
@@ -267,10 +269,10 @@ impl AcceptMachine {
     fn wait(&mut self) -> Action {
         let in_turn = self.mode.is_in_accept();
         if in_turn || self.streak.take_end() {
-            self.state = State::WaitingInAccept { in_turn };
+            self.state = LoopState::WaitingInAccept { in_turn };
             Action::WaitInAccept
         } else {
-            self.state = State::WaitingInEpoll;
+            self.state = LoopState::WaitingInEpoll;
             Action::WaitInEpoll
         }
     }
@@ -284,7 +286,7 @@ impl AcceptMachine {
         if found {
             return self.serve(next, false, next == Approach::Try);
         }
-        self.mode.in_vain();
+        self.mode.ended_empty();
         self.check_in(next)
     }
 
@@ -300,7 +302,7 @@ impl AcceptMachine {
     }
 
     fn serve(&mut self, next: Approach, leave_wakeups: bool, was_queued: bool) -> Action {
-        self.state = State::Serving(next);
+        self.state = LoopState::Serving(next);
         Action::Serve {
             leave_wakeups: leave_wakeups || self.last.is_long(),
             look_first: was_queued && self.last.tries_patience(),
@@ -314,7 +316,7 @@ impl AcceptMachine {
         if limit != 0 && number >= limit {
             return self.check_in(Approach::Never);
         }
-        self.state = State::CheckingIn(next);
+        self.state = LoopState::CheckingIn(next);
         Action::CheckIn {
             say_not_busy: !self.config.coalesces,
         }

@@ -207,13 +207,13 @@ fn every_short_history_keeps_the_rules() {
 /// A listener and those who connect to it. What is queued is there until this child takes it, or a
 /// sibling does.
 #[derive(Debug, Default)]
-struct World {
+struct Backlog {
     queue: VecDeque<u32>,
     taken: Vec<u32>,
     in_hand: Option<u32>,
 }
 
-impl World {
+impl Backlog {
     /// How the kernel answers an action; `spent` is what the clock says that it took.
     fn answer(&mut self, action: Action, spent: Option<Duration>) -> Observation {
         match action {
@@ -253,7 +253,7 @@ proptest! {
     ) {
         let config = AcceptConfig { max_requests: 0, ..config };
         let mut machine = AcceptMachine::new(config);
-        let mut world = World::default();
+        let mut world = Backlog::default();
         let (mut rules, mut action) = (Rules::new(config), CHECK_IN);
         let (mut last, mut stolen, mut since) = (0, 0, 0);
         for (arrivals, time, steal) in turns {
@@ -438,7 +438,7 @@ fn after_a_long_streak_the_wait_is_made_in_accept_once() {
 fn a_child_takes_turns_while_connections_keep_coming() {
     let mut machine = AcceptMachine::new(config(true, true));
     let mut action = CHECK_IN;
-    let mut world = World::default();
+    let mut world = Backlog::default();
     let (mut in_epoll, mut in_accept) = (0, 0);
     for number in 0..40 {
         loop {

@@ -45,7 +45,7 @@ impl WaitMode {
     }
 
     /// A wait in accept(2) has ended without a connection.
-    pub(super) fn in_vain(&mut self) {
+    pub(super) fn ended_empty(&mut self) {
         if *self != Self::Epoll {
             *self = Self::Counting(0);
         }
@@ -75,7 +75,7 @@ mod tests {
             }
             mode.woken(Duration::ZERO, SHORT);
             assert!(mode.is_in_accept());
-            mode.in_vain();
+            mode.ended_empty();
             assert!(!mode.is_in_accept());
         }
     }
@@ -84,7 +84,7 @@ mod tests {
     #[test]
     fn a_wait_in_vain_starts_the_count_anew() {
         let mut mode = WaitMode::Counting(WaitMode::OFTEN - 1);
-        mode.in_vain();
+        mode.ended_empty();
         assert_eq!(mode, WaitMode::Counting(0));
     }
 
@@ -93,7 +93,7 @@ mod tests {
         let mut mode = WaitMode::new(false);
         for _ in 0..100 {
             mode.woken(Duration::ZERO, SHORT);
-            mode.in_vain();
+            mode.ended_empty();
             assert_eq!(mode, WaitMode::Epoll);
         }
     }

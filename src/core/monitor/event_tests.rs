@@ -7,7 +7,7 @@ use crate::core::{
 };
 
 fn observed(mut monitor: Monitor) -> Monitor {
-    monitor.untold.observe();
+    monitor.events.observe();
     monitor
 }
 
@@ -20,7 +20,7 @@ fn noted(monitor: &mut Monitor) -> Vec<String> {
         let reason = reason.map_or("", |reason| reason.trim_end_matches(" }"));
         format!("{} {reason}", name.trim()).trim().to_owned()
     };
-    std::iter::from_fn(|| monitor.untold.pop())
+    std::iter::from_fn(|| monitor.events.pop())
         .map(text)
         .collect()
 }

@@ -21,7 +21,7 @@ impl Monitor {
     /// Notes what observers are to be told. In a child there are none: nobody is told its copy.
     pub(super) fn happened(&mut self, event: Event<'static>) {
         if !self.child {
-            self.untold.push(event);
+            self.events.push(event);
         }
     }
 

@@ -17,11 +17,11 @@ impl Monitor {
 
     /// Posts the states that `arrived` leads to. Says what else it asks for, and whether some child
     /// may have ended.
-    pub(crate) fn heed(&mut self, arrived: &Arrived) -> (Wish, bool) {
+    pub(crate) fn act_on_signals(&mut self, arrived: &Arrived) -> (Wish, bool) {
         let leads = self.states.leads();
-        let heeded = signal_policy::heed(arrived, leads, self.is_shutdown());
-        let rest = (heeded.wish, heeded.deaths);
-        let states: Vec<String> = heeded.states.into_iter().map(str::to_owned).collect();
+        let demands = signal_policy::demands(arrived, leads, self.is_shutdown());
+        let rest = (demands.wish, demands.deaths);
+        let states: Vec<String> = demands.states.into_iter().map(str::to_owned).collect();
         for state in states {
             self.post(&state);
         }

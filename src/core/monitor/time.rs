@@ -72,22 +72,22 @@ impl Monitor {
         children
             .into_iter()
             .flatten()
-            .filter_map(Child::immortal_at)
+            .filter_map(Child::give_up_at)
             .min()
     }
 
     /// Takes out of the books, in a shutdown, whoever has survived SIGKILL for too long.
-    pub(crate) fn take_immortal(&mut self) -> Vec<(ChildId, u32)> {
+    pub(crate) fn take_unkillable(&mut self) -> Vec<(ChildId, u32)> {
         if !self.shutdown {
             return Vec::new();
         }
-        let lasted = |child: &&Child| child.immortal_at().is_some_and(|at| at <= self.now);
-        let immortal = self.pool.iter().filter(lasted);
-        let immortal: Vec<_> = immortal.map(|child| (child.id, child.pid)).collect();
-        for &(id, _) in &immortal {
+        let lasted = |child: &&Child| child.give_up_at().is_some_and(|at| at <= self.now);
+        let unkillable = self.pool.iter().filter(lasted);
+        let unkillable: Vec<_> = unkillable.map(|child| (child.id, child.pid)).collect();
+        for &(id, _) in &unkillable {
             self.pool.remove(id);
         }
-        immortal
+        unkillable
     }
 
     /// When a retiring child is sent its next signal, unless it leaves before.

@@ -5,22 +5,25 @@ use proptest::prelude::*;
 
 /// What came out, owned.
 #[derive(Clone, Debug, Eq, PartialEq)]
-enum Found {
+enum Framed {
     Word(Word),
     Line(Line),
 }
 
-fn note(found: &mut Vec<Found>) -> impl FnMut(Output<'_>) + '_ {
+fn note(found: &mut Vec<Framed>) -> impl FnMut(Output<'_>) + '_ {
     |output| {
         found.push(match output {
-            Output::Word(word) => Found::Word(word),
-            Output::Line(line) => Found::Line(line.clone()),
+            Output::Word(word) => Framed::Word(word),
+            Output::Line(line) => Framed::Line(line.clone()),
         });
     }
 }
 
 /// Frames a stream that arrives in those segments.
-fn frame<'a>(words: Option<CommWords>, segments: impl IntoIterator<Item = &'a [u8]>) -> Vec<Found> {
+fn frame<'a>(
+    words: Option<CommWords>,
+    segments: impl IntoIterator<Item = &'a [u8]>,
+) -> Vec<Framed> {
     let mut framer = Framer::new(words);
     let mut found = Vec::new();
     for segment in segments {
@@ -30,42 +33,42 @@ fn frame<'a>(words: Option<CommWords>, segments: impl IntoIterator<Item = &'a [u
     found
 }
 
-fn whole(words: CommWords, stream: &[u8]) -> Vec<Found> {
+fn whole(words: CommWords, stream: &[u8]) -> Vec<Framed> {
     frame(Some(words), [stream])
 }
 
-fn control(stream: &[u8]) -> Vec<Found> {
+fn control(stream: &[u8]) -> Vec<Framed> {
     whole(CommWords::CONTROL, stream)
 }
 
-fn line(bytes: impl Into<Vec<u8>>) -> Found {
-    Found::Line(Line::whole(bytes))
+fn line(bytes: impl Into<Vec<u8>>) -> Framed {
+    Framed::Line(Line::whole(bytes))
 }
 
-fn piece(bytes: impl Into<Vec<u8>>, last: bool) -> Found {
-    Found::Line(Line {
+fn piece(bytes: impl Into<Vec<u8>>, last: bool) -> Framed {
+    Framed::Line(Line {
         bytes: bytes.into(),
         piece: true,
         last,
     })
 }
 
-const ACK: Found = Found::Word(Word::Ack);
-const BUSY: Found = Found::Word(Word::Busy);
-const NOT_BUSY: Found = Found::Word(Word::NotBusy);
+const ACK: Framed = Framed::Word(Word::Ack);
+const BUSY: Framed = Framed::Word(Word::Busy);
+const NOT_BUSY: Framed = Framed::Word(Word::NotBusy);
 
 /// The wire as the design describes it, with the whole stream in hand.
-fn oracle(words: Option<CommWords>, stream: &[u8]) -> Vec<Found> {
+fn oracle(words: Option<CommWords>, stream: &[u8]) -> Vec<Framed> {
     let mut lines: Vec<&[u8]> = stream.split(|&byte| byte == b'\n').collect();
     let tail = lines.pop().unwrap();
     let as_word = |line: &[u8]| match line {
         [byte] => words.and_then(|words| words.word(*byte)),
         _ => None,
     };
-    let cut = |line: &[u8]| -> Vec<Found> {
+    let cut = |line: &[u8]| -> Vec<Framed> {
         let pieces: Vec<_> = line.chunks(Line::MAX).collect();
         match pieces[..] {
-            [] | [_] => vec![Found::Line(Line::whole(line))],
+            [] | [_] => vec![Framed::Line(Line::whole(line))],
             _ => pieces
                 .iter()
                 .enumerate()
@@ -79,7 +82,7 @@ fn oracle(words: Option<CommWords>, stream: &[u8]) -> Vec<Found> {
             .get(n + 1)
             .is_some_and(|&next| as_word(next).is_some());
         match as_word(line) {
-            Some(word) => found.push(Found::Word(word)),
+            Some(word) => found.push(Framed::Word(word)),
             None if line.is_empty() && word_follows => {}
             None => found.extend(cut(line)),
         }
@@ -374,8 +377,8 @@ proptest! {
         let mut bytes = Vec::new();
         for found in frame(Some(CommWords::CONTROL), [stream.as_slice()]) {
             match found {
-                Found::Word(word) => bytes.push(CommWords::CONTROL.byte(word)),
-                Found::Line(line) => bytes.extend(line.bytes()),
+                Framed::Word(word) => bytes.push(CommWords::CONTROL.byte(word)),
+                Framed::Line(line) => bytes.extend(line.bytes()),
             }
         }
         let written: Vec<u8> = stream.into_iter().filter(|&byte| byte != b'\n').collect();

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::core::testing::{at, ms};
-use crate::hooks::testing::{Step, World};
+use crate::hooks::testing::{ChildWorld, WaitStep};
 use std::fs::File;
 
 const ACK: &[u8] = b"\n\x06\n";
@@ -11,14 +11,14 @@ const ACK_BUSY: &[u8] = b"\n\x06\n\x13\n";
 const BUSY: &[u8] = b"\n\x13\n";
 const NOT_BUSY: &[u8] = b"\n\x11\n";
 
-fn end() -> (Rc<World>, Comm) {
-    let world = World::new();
+fn end() -> (Rc<ChildWorld>, Comm) {
+    let world = ChildWorld::new();
     let comm = world.comm(CommWords::CONTROL);
     (world, comm)
 }
 
-fn wait(takes: u64, wake: Wake) -> Step {
-    Step {
+fn wait(takes: u64, wake: Wake) -> WaitStep {
+    WaitStep {
         takes: ms(takes),
         wake,
         stop: false,
@@ -82,7 +82,7 @@ fn whoever_is_told_to_stop_in_its_start_does_not_say_that_it_has_held() {
 
 #[test]
 fn words_are_those_that_were_agreed_on() {
-    let world = World::new();
+    let world = ChildWorld::new();
     let comm = world.comm(CommWords::POE);
     comm.busy().unwrap();
     comm.ack().unwrap();
@@ -238,7 +238,7 @@ fn who_is_not_read_is_an_orphan() {
 #[test]
 fn told_to_stop_a_child_waits_for_no_connection() {
     let (world, comm) = end();
-    let told = Step {
+    let told = WaitStep {
         stop: true,
         ..wait(10, Wake::Ready)
     };
@@ -320,7 +320,7 @@ fn a_client_in_hand_is_served_without_the_parent() {
     comm.when_orphaned(move || count.set(count.get() + 1));
     comm.set_send_ack(Some(ms(100)));
     world.pipe.broken.store(true, Ordering::Relaxed);
-    let gone = Step {
+    let gone = WaitStep {
         orphaned: true,
         ..wait(100, Wake::Stop)
     };
@@ -343,7 +343,7 @@ fn the_parents_end_is_noticed_beside_a_client_that_is_ready() {
     let closed = Rc::new(Cell::new(0));
     let count = Rc::clone(&closed);
     comm.when_orphaned(move || count.set(count.get() + 1));
-    world.steps.borrow_mut().push_back(Step {
+    world.steps.borrow_mut().push_back(WaitStep {
         orphaned: true,
         ..wait(100, Wake::Ready)
     });
@@ -381,7 +381,7 @@ fn a_pause_sends_acks_and_ends_when_the_child_should_leave() {
     comm.pause(ms(1000)).unwrap();
     assert_eq!(world.now.get(), at(1000));
     assert_eq!(world.said(), [ACK, ACK], "it can take none yet");
-    let told = Step {
+    let told = WaitStep {
         stop: true,
         ..wait(10, Wake::Stop)
     };

@@ -291,13 +291,13 @@ fn a_child_that_survives_sigkill_is_given_up_in_a_shutdown() {
     let pid = monitor.child(id).unwrap().pid();
     assert_eq!(due_at(&mut monitor, 11_000), [kill(id)]);
     go_to(&mut monitor, 15_000);
-    assert_eq!(monitor.take_immortal(), []);
+    assert_eq!(monitor.take_unkillable(), []);
     assert_eq!(monitor.last_deadline(), None);
     defaults::handler_shutdown(&mut DefaultHooks, &mut monitor);
-    assert_eq!(monitor.take_immortal(), []);
+    assert_eq!(monitor.take_unkillable(), []);
     assert_eq!(monitor.last_deadline(), Some(at(16_000)));
     go_to(&mut monitor, 16_000);
-    assert_eq!(monitor.take_immortal(), [(id, pid)]);
+    assert_eq!(monitor.take_unkillable(), [(id, pid)]);
     assert_eq!(monitor.child(id).map(Child::id), None);
-    assert_eq!(monitor.take_immortal(), [], "once");
+    assert_eq!(monitor.take_unkillable(), [], "once");
 }

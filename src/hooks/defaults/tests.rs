@@ -2,7 +2,7 @@
 //! in the books.
 
 use super::*;
-use crate::hooks::testing::{Calls, RecordingServer, World};
+use crate::hooks::testing::{Calls, ChildWorld, RecordingServer};
 use crate::{
     core::{
         child::{Flags, State},
@@ -214,7 +214,7 @@ fn server_start_makes_the_books_a_childs_and_asks_for_resume_accept() {
         calls: calls.clone(),
         ..RecordingServer::default()
     };
-    let world = World::new();
+    let world = ChildWorld::new();
     let mut comm = world.comm(CommWords::CONTROL);
     let mut start = Start::new(&mut monitor, &mut comm, &mut server);
     server_start(&mut Leaving(calls.clone()), &mut start).unwrap();
@@ -242,7 +242,7 @@ fn without_the_default_of_server_start_nothing_is_served() {
         calls: calls.clone(),
         ..RecordingServer::default()
     };
-    let world = World::new();
+    let world = ChildWorld::new();
     let mut comm = world.comm(CommWords::CONTROL);
     let mut start = Start::new(&mut monitor, &mut comm, &mut server);
     start.serve().unwrap();
@@ -257,7 +257,7 @@ fn serving_sends_acks_at_the_servers_interval() {
         send_ack: Some(ms(700)),
         ..RecordingServer::default()
     };
-    let world = World::new();
+    let world = ChildWorld::new();
     let mut comm = world.comm(CommWords::CONTROL);
     let mut start = Start::new(&mut monitor, &mut comm, &mut server);
     start.resume_accept();
@@ -294,7 +294,7 @@ fn the_hooks_of_our_own_ask_for_nothing() {
     assert_eq!(text.len(), 1);
     assert!(text[0].starts_with("fork failed:"), "{text:?}");
     assert!(text[0].ends_with("next attempt in 100ms"), "{text:?}");
-    let world = World::new();
+    let world = ChildWorld::new();
     let mut comm = world.comm(CommWords::CONTROL);
     let mut server = RecordingServer::default();
     let mut start = Start::new(&mut monitor, &mut comm, &mut server);

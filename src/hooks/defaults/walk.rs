@@ -18,9 +18,9 @@ use std::{
 };
 
 /// Knuth's MMIX generator: a walk is repeated by its seed.
-struct Random(u64);
+struct WalkRandom(u64);
 
-impl Random {
+impl WalkRandom {
     fn below(&mut self, limit: u64) -> u64 {
         self.0 = self
             .0
@@ -40,7 +40,7 @@ impl Random {
 
 /// Hooks that now and then leave out a default, unless they are told to behave.
 struct Wild {
-    random: Random,
+    random: WalkRandom,
     behaved: bool,
 }
 
@@ -84,18 +84,18 @@ impl PreForkHooks for Wild {
 
 /// What a child was sent.
 #[derive(Debug, Default)]
-struct Sent {
+struct SignalsSent {
     interrupts: u32,
     kills: u32,
 }
 
 /// The rest of the world: processes, the loop, a clock.
 struct Walk {
-    random: Random,
+    random: WalkRandom,
     hooks: Wild,
     monitor: Monitor,
     now: u64,
-    processes: BTreeMap<ChildId, Sent>,
+    processes: BTreeMap<ChildId, SignalsSent>,
     /// Every name that was ever given.
     names: BTreeSet<ChildId>,
     next_pid: u32,
@@ -109,9 +109,9 @@ impl Walk {
         monitor.set_timeout(ms(2000));
         monitor.delay_set("server_timeout_check", ms(3000));
         Self {
-            random: Random(seed),
+            random: WalkRandom(seed),
             hooks: Wild {
-                random: Random(!seed),
+                random: WalkRandom(!seed),
                 behaved: false,
             },
             monitor,
@@ -169,11 +169,11 @@ impl Walk {
             .random
             .of(&[exit_code(0), exit_code(1), ended_by_signal(11), None]);
         if let Some(child) = self.someone() {
-            self.bury(child, status);
+            self.finish(child, status);
         }
     }
 
-    fn bury(&mut self, child: ChildId, status: Option<WaitStatus>) {
+    fn finish(&mut self, child: ChildId, status: Option<WaitStatus>) {
         if self.monitor.close(child) {
             self.hooks.handler_server_closed(&mut self.monitor, child);
         }
@@ -308,7 +308,7 @@ impl Walk {
                     self.next_pid += 1;
                     let child = monitor.forked(self.next_pid, None);
                     assert!(self.names.insert(child), "{child} was given twice");
-                    self.processes.insert(child, Sent::default());
+                    self.processes.insert(child, SignalsSent::default());
                 }
             }
             Task::Signal { child, signal } => {
@@ -397,7 +397,7 @@ impl Walk {
                 let leaves = sent.interrupts + sent.kills > 0;
                 let closed = self.monitor.child(child).map(Child::reason);
                 if leaves || closed == Some(Some(Reason::Closed)) {
-                    self.bury(child, exit_code(0));
+                    self.finish(child, exit_code(0));
                 } else {
                     self.monitor.set_unread(child, false);
                     self.monitor.heard(child);

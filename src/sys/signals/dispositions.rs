@@ -2,7 +2,7 @@
 //! before. Installed and restored as one. Counts no signal.
 
 use super::{native, set_action};
-use crate::core::signal_policy::{Action, InChild, TABLE};
+use crate::core::signal_policy::{InChild, InParent, TABLE};
 use nix::sys::signal::{SigAction, SigHandler, sigaction};
 use std::{
     collections::{BTreeMap, btree_map::Entry},
@@ -31,11 +31,11 @@ impl Disposition {
         }
     }
 
-    fn count(&mut self, action: Action) -> &mut usize {
+    fn count(&mut self, action: InParent) -> &mut usize {
         match action {
-            Action::Handled => &mut self.handled,
-            Action::Ignored => &mut self.ignored,
-            Action::NotIgnored | Action::Left => &mut self.not_ignored,
+            InParent::Handled => &mut self.handled,
+            InParent::Ignored => &mut self.ignored,
+            InParent::NotIgnored | InParent::Left => &mut self.not_ignored,
         }
     }
 
@@ -74,7 +74,7 @@ fn changed() -> MutexGuard<'static, BTreeMap<usize, Disposition>> {
 }
 
 /// One more server wants that of the signal in row `index`; `handler` is the parent's.
-pub(super) fn want(index: usize, action: Action, handler: SigHandler) -> io::Result<()> {
+pub(super) fn want(index: usize, action: InParent, handler: SigHandler) -> io::Result<()> {
     let mut changed = changed();
     let disposition = match changed.entry(index) {
         Entry::Occupied(entry) => entry.into_mut(),
@@ -86,17 +86,17 @@ pub(super) fn want(index: usize, action: Action, handler: SigHandler) -> io::Res
 
 /// What the program had in row `index`. The action is in its place already: a signal in between must
 /// not find a default that ends the process.
-fn exchange(index: usize, action: Action, handler: SigHandler) -> io::Result<SigAction> {
+fn exchange(index: usize, action: InParent, handler: SigHandler) -> io::Result<SigAction> {
     let first = match action {
-        Action::Handled => handler,
-        Action::Ignored => SigHandler::SigIgn,
-        Action::NotIgnored | Action::Left => SigHandler::SigDfl,
+        InParent::Handled => handler,
+        InParent::Ignored => SigHandler::SigIgn,
+        InParent::NotIgnored | InParent::Left => SigHandler::SigDfl,
     };
     set_action(native(TABLE[index].signal)?, first)
 }
 
 /// One server less wants it. What the program had comes back when none does.
-pub(super) fn unwant(index: usize, action: Action, handler: SigHandler) {
+pub(super) fn unwant(index: usize, action: InParent, handler: SigHandler) {
     let mut changed = changed();
     if let Some(disposition) = changed.get_mut(&index) {
         *disposition.count(action) -= 1;
