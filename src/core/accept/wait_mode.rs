@@ -2,23 +2,24 @@
 
 use std::time::Duration;
 
-/// Where the next wait of an idle child is made.
+/// Where an idle child makes its next wait.
 ///
-/// A wait in accept(2) ends after a moment in which nothing came, so a child makes one only after
-/// several short waits in its epoll. The kernel serves those that wait in an epoll first.
+/// A wait in accept(2) ends after a short time without a connection, so a child waits there only
+/// after several short waits in its epoll. The kernel wakes children that wait in an epoll first.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum WaitMode {
     /// In its epoll, always.
     Epoll,
-    /// In its epoll until so many waits in a row were short.
+    /// In its epoll; this many waits in a row were short.
     Counting(u32),
     /// In accept(2), in turn with the others.
     Accept,
 }
 
 impl WaitMode {
-    /// How many waits in a row have to be short before the child waits in accept(2): a wait there
-    /// that ends without a connection costs a wake-up.
+    /// How many waits in a row must be short before the child waits in accept(2).
+    ///
+    /// A wait there that ends without a connection costs a wake-up.
     const OFTEN: u32 = 8;
 
     pub(super) fn new(takes_turns: bool) -> Self {

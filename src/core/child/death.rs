@@ -3,29 +3,29 @@
 use super::WaitStatus;
 use std::fmt;
 
-/// What became of a child, in the words that the report counts.
+/// Why a child ended, as the [`Report`](crate::Report) counts it.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 #[non_exhaustive]
 pub enum Cause {
-    /// It was told to stop because there were too many spare ones.
+    /// It was told to stop because there were too many spare children.
     Culled,
-    /// It was told to stop because it had fallen silent.
+    /// It was told to stop because it had sent no ACK for longer than `timeout`.
     TimedOut,
     /// It had closed its outputs and was told to stop.
     Closed,
-    /// Reading its output had failed, or the output was lost for want of descriptors.
+    /// Reading its output had failed, or the parent had no descriptors left for it.
     Faulty,
     /// It ended in the shutdown.
     Shutdown,
-    /// A hook had asked for its end.
+    /// A hook had told it to stop or sent it a signal that ends processes.
     Asked,
-    /// It died unasked within a second of its fork, and had said neither BUSY nor NOT_BUSY.
+    /// It ended by itself within a second of its fork, before it had taken a connection.
     FailedStart,
-    /// It left on its own with exit code 0, as at `max_requests`.
+    /// It ended by itself with exit code 0, as at `max_requests`.
     Finished,
-    /// It left on its own with another exit code.
+    /// It ended by itself with another exit code.
     Failed,
-    /// A signal that the parent did not send ended it.
+    /// It was ended by a signal that the parent had not sent.
     Killed,
 }
 

@@ -1,12 +1,12 @@
 //! The signals that hooks send and that lead to states. Names them; sends none.
 
-/// A signal: one that a hook can have sent to a child, or that leads to a state in the parent.
+/// A signal that a hook can send to a child, or that posts a state in the parent.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 #[non_exhaustive]
 pub enum Signal {
     /// SIGABRT.
     Abort,
-    /// SIGALRM: ends a child that has outlived its parent for too long.
+    /// SIGALRM: ends a child that runs for too long after its parent has gone.
     Alarm,
     /// SIGTTIN.
     BackgroundRead,
@@ -16,7 +16,7 @@ pub enum Signal {
     Child,
     /// SIGCONT.
     Continue,
-    /// SIGXFSZ: a file has reached the limit of its size.
+    /// SIGXFSZ: a file has reached its size limit.
     FileSize,
     /// SIGHUP.
     Hangup,
@@ -30,7 +30,7 @@ pub enum Signal {
     Quit,
     /// SIGSTOP.
     Stop,
-    /// SIGTERM: to a stock server, the same as SIGINT.
+    /// SIGTERM: means the same as SIGINT to a stock server.
     Terminate,
     /// SIGUSR1.
     User1,
@@ -41,7 +41,8 @@ pub enum Signal {
 }
 
 impl Signal {
-    /// Whether it is sent to end a process. (Those that programs give a meaning of their own are not.)
+    /// Whether the signal is sent to end a process. SIGHUP, SIGUSR1 and the like have other
+    /// meanings.
     pub(crate) fn ends(self) -> bool {
         use Signal::{Abort, Interrupt, Kill, Quit, Terminate};
         matches!(self, Abort | Interrupt | Kill | Quit | Terminate)

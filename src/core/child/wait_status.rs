@@ -1,9 +1,9 @@
-//! The status with which a process ended, decoded from the kernel's encoding, and the names of signals.
-//! Makes no system call.
+//! The status with which a process ended, decoded from the kernel's encoding, and the names of
+//! signals. Makes no system call.
 
 use std::fmt;
 
-/// How a process ended, as the kernel packs it.
+/// How a process ended, as wait(2) encodes it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct WaitStatus(i32);
 
@@ -55,8 +55,10 @@ impl fmt::Display for WaitStatus {
     }
 }
 
-/// The name of a signal that may end a process. The numbers of those up to SIGTERM, but for SIGBUS, are
-/// the same on every Unix.
+/// The name of a signal that can end a process.
+///
+/// Up to SIGTERM the numbers are the same on every Unix, except for SIGBUS, SIGSYS and the user's
+/// signals.
 fn signal_name(number: i32) -> Option<&'static str> {
     Some(match number {
         1 => "SIGHUP",
