@@ -1,4 +1,4 @@
-//! What signals ask for, alone and together, and the table against the one of the documents.
+//! What signals ask for, alone and together, and the table against that of the documents.
 
 use super::*;
 
@@ -15,11 +15,11 @@ fn leads(leads: &[(Signal, &str)]) -> Leads {
     leads.iter().map(own).collect()
 }
 
-/// Two signals, the last a SIGINT, come to the same whether they come in one turn or in two.
+/// Two signals, the last of them a SIGINT, have the same result in one turn and in two.
 #[test]
 fn a_second_interrupt_is_one_that_comes_after_any_other_signal() {
     use Wish::{Kill, Nothing, Shutdown};
-    // By SIGTERMs 0, 1, 2, and in each row by SIGINTs 0, 1, 2, 3.
+    // A row for 0, 1 and 2 SIGTERMs, with a column for 0, 1, 2 and 3 SIGINTs.
     let fresh = [
         [Nothing, Shutdown, Kill, Kill],
         [Shutdown, Kill, Kill, Kill],
@@ -65,7 +65,7 @@ fn a_signal_that_a_subclass_has_taken_shuts_nothing_down_but_deaths_are_looked_f
         states: vec!["drain", "child"],
     };
     assert_eq!(demands(&heard, &leads, false), expected);
-    // The other signal is still the framework's, and the taken one does not make it the second.
+    // The other signal still belongs to the framework, and counts as the first.
     let heard = arrived(&[(Signal::Terminate, 1), (Signal::Interrupt, 1)]);
     assert_eq!(demands(&heard, &leads, false).wish, Wish::Shutdown);
 }
@@ -80,7 +80,7 @@ fn each_signal_has_one_row() {
     }
 }
 
-/// The words of the documents for what a row says.
+/// How the documents describe a row.
 fn documented(row: &Row) -> String {
     let parent = match (row.parent, row.lead) {
         (InParent::Handled, Lead::Shutdown) => "state `shutdown`",
