@@ -1,5 +1,5 @@
-//! The framer: what it finds does not depend on where the reads have split the stream, is what a
-//! slow and simple reading of the same bytes finds, and takes no more memory than a line may.
+//! The framer: its output does not depend on where reads split the stream, equals that of a simple
+//! parser of the whole stream, and its memory stays within the limit of a line.
 
 use super::Bytes;
 use crate::core::cut::{cut, cut_by};
@@ -42,7 +42,7 @@ pub fn framer(data: &[u8]) {
     let lengths = input.bytes();
     let blown_up = choice & 4 != 0;
     let stream = stream(input.rest(), blown_up);
-    // A unit that the limit of a line is no multiple of.
+    // The limit of a line is not a multiple of this unit.
     let unit = if blown_up { 251 } else { 1 };
     let expected = expected(&stream, words);
     assert_eq!(
@@ -92,13 +92,13 @@ fn found(pieces: &[&[u8]], words: Option<CommWords>) -> Vec<Framed> {
     outputs
 }
 
-/// The same from the whole stream at once: lines, of which some are words, the empty line before a
-/// word dropped, and long ones cut.
+/// The expected output, from the whole stream: lines and words, without the empty line before a
+/// word, and with long lines cut.
 fn expected(stream: &[u8], words: Option<CommWords>) -> Vec<Framed> {
     let mut outputs = Vec::new();
     let mut lines: Vec<&[u8]> = stream.split(|byte| *byte == b'\n').collect();
     let tail = lines.pop().unwrap_or(&[]);
-    // One that stands right before a word is dropped, of those that were not dropped yet.
+    // Whether the last line is empty, and is dropped if a word follows.
     let mut droppable = false;
     for line in lines {
         let word = match (line, words) {

@@ -293,7 +293,7 @@ impl Comm {
     /// Takes no wake-ups for connections until the next [`wait`](Self::wait).
     ///
     /// The kernel checks every child whose epoll has the listener, also while the child is busy,
-    /// before children that wait in accept(2). That is costly where many children are busy for
+    /// before the children that wait now. That is costly where many children are busy for
     /// long.
     pub(crate) fn leave_wakeups(&self) {
         self.shared.link.leave_wakeups();

@@ -1,5 +1,5 @@
-//! The operating system as the child's end needs it, made up: a clock that is set, waits that are
-//! written down, words that are collected. Waits for nothing.
+//! A fake operating system for tests of the child's end: a clock that tests set, waits that are
+//! recorded, words that are collected. Never waits.
 
 use crate::{
     core::{comm::Sink, time::Time, wire::CommWords},
@@ -20,7 +20,7 @@ use std::{
     time::Duration,
 };
 
-/// How one wait goes: how long it takes, why it ends, what has happened by then.
+/// One wait: how long it takes, why it ends, what has happened by then.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct WaitStep {
     pub(crate) takes: Duration,
@@ -29,16 +29,16 @@ pub(crate) struct WaitStep {
     pub(crate) orphaned: bool,
 }
 
-/// What a test sets and looks at.
+/// The state that a test sets and checks.
 #[derive(Debug)]
 pub(crate) struct ChildWorld {
     pub(crate) now: Cell<Time>,
     pub(crate) stop: Cell<bool>,
     pub(crate) orphaned: Cell<bool>,
     pub(crate) ends_armed: Cell<usize>,
-    /// Whether connections are offered to the child, be it busy or not.
+    /// Whether connections are offered to the child, also while it is busy.
     pub(crate) asked: Cell<bool>,
-    /// Waits to come; after the last, each lasts to its timeout.
+    /// The next waits; after the last one, each wait lasts until its timeout.
     pub(crate) steps: RefCell<VecDeque<WaitStep>>,
     /// The timeouts of all waits so far.
     pub(crate) waits: RefCell<Vec<Option<Duration>>>,
@@ -69,7 +69,7 @@ impl ChildWorld {
         self.now.set(self.now.get() + time);
     }
 
-    /// What was written since last asked, a message each.
+    /// The messages that were written since the last call.
     pub(crate) fn said(&self) -> Vec<Vec<u8>> {
         std::mem::take(&mut self.pipe.messages.lock().unwrap())
     }
@@ -159,13 +159,13 @@ pub(crate) struct ParentPipe {
     messages: Mutex<Vec<Vec<u8>>>,
     pub(crate) full: AtomicBool,
     pub(crate) broken: AtomicBool,
-    /// Whether the parent is going to look what was noted.
+    /// Whether the parent will look at the notes by itself.
     pub(crate) looks: AtomicBool,
     notes: Mutex<Vec<bool>>,
 }
 
 impl ParentPipe {
-    /// What was noted since last asked: whether it was BUSY.
+    /// The notes since the last call; true for BUSY.
     pub(crate) fn noted(&self) -> Vec<bool> {
         std::mem::take(&mut self.notes.lock().unwrap())
     }
@@ -203,7 +203,7 @@ impl Calls {
     }
 }
 
-/// A server that does nothing but record.
+/// A server that only records its calls.
 #[derive(Debug, Default)]
 pub(crate) struct RecordingServer {
     pub(crate) calls: Calls,

@@ -1,5 +1,5 @@
-//! A long random walk: everything that can happen to the books, in any order, and after each step
-//! whatever must always hold.
+//! A long random walk: everything that can happen to the monitor, in any order, with a check of all
+//! invariants after each step.
 
 use super::*;
 use crate::{
@@ -38,7 +38,7 @@ impl WalkRandom {
     }
 }
 
-/// Hooks that now and then leave out a default, unless they are told to behave.
+/// Hooks that sometimes leave out a default, unless `behaved` is set.
 struct Wild {
     random: WalkRandom,
     behaved: bool,
@@ -82,21 +82,21 @@ impl PreForkHooks for Wild {
     }
 }
 
-/// What a child was sent.
+/// The signals that a child was sent.
 #[derive(Debug, Default)]
 struct SignalsSent {
     interrupts: u32,
     kills: u32,
 }
 
-/// The rest of the world: processes, the loop, a clock.
+/// The walk's model: the processes, the loop, a clock.
 struct Walk {
     random: WalkRandom,
     hooks: Wild,
     monitor: Monitor,
     now: u64,
     processes: BTreeMap<ChildId, SignalsSent>,
-    /// Every name that was ever given.
+    /// Every name that a child has had.
     names: BTreeSet<ChildId>,
     next_pid: u32,
     shutdowns: u32,
@@ -124,7 +124,7 @@ impl Walk {
         }
     }
 
-    /// Any child; seldom one that is long gone.
+    /// Any child, and rarely the name of a child that was reaped.
     fn someone(&mut self) -> Option<ChildId> {
         let names: Vec<_> = if self.random.one_in(40) {
             self.names.iter().copied().collect()
@@ -363,7 +363,7 @@ impl Walk {
 
     fn check_child(&self, child: &Child) {
         let sent = &self.processes[&child.id()];
-        // The shutdown tells everybody, told or not.
+        // The shutdown also tells children that were told before.
         assert!(sent.interrupts <= 1 + self.shutdowns, "{child:?} {sent:?}");
         assert!(sent.kills <= 1, "{child:?} {sent:?}");
         let told = child.flags.contains(Flags::INT_SENT);
@@ -380,7 +380,7 @@ impl Walk {
         assert!(serving || ends, "nothing will end {child:?}");
     }
 
-    /// Everybody behaves for some minutes: the pool must come to its limits.
+    /// Hooks and children behave for some minutes: then the pool must be within its limits.
     fn settle(&mut self) {
         self.hooks.behaved = true;
         self.monitor.post("forkoff");
@@ -432,7 +432,7 @@ impl Walk {
         );
     }
 
-    /// Nobody listens any more: SIGKILL must come to all.
+    /// No child acts on SIGINT any more: each must get SIGKILL.
     fn end(mut self) {
         self.monitor.shutdown();
         self.turn();
@@ -451,7 +451,7 @@ impl Walk {
     }
 }
 
-/// Says where a walk went wrong: nobody else can.
+/// Prints the seed and the step of a walk that has failed.
 struct Where {
     seed: u64,
     step: u64,
@@ -465,12 +465,12 @@ impl Drop for Where {
     }
 }
 
-/// Whatever children say, in whatever order, each is in one list, no count is negative and
-/// `max_clients` holds; random calls of the books are checked against a model.
+/// Whatever children say, and in any order, each child is in one list, no count is negative and
+/// `max_clients` holds: random calls of the monitor are checked against a model.
 #[test]
 fn c08_a_long_random_walk_never_breaks_the_books() {
-    // When a word moved whoever was in another state (`transfer` in the monitor), a child that was
-    // told to stop became free again, which the model noticed at once.
+    // If a word changed the state of any child (`transfer` in the monitor), a child that was told
+    // to stop became free again, and this model found it at once.
     const SEEDS: u64 = 50;
     const STEPS: u64 = 5000;
     let (mut forks, mut deaths, mut shutdowns) = (0, 0, 0);
@@ -489,7 +489,7 @@ fn c08_a_long_random_walk_never_breaks_the_books() {
         shutdowns += walk.shutdowns;
         walk.end();
     }
-    // A walk that went nowhere would prove nothing.
+    // A walk without forks and deaths would prove nothing.
     assert!(forks > 10_000 && deaths > 10_000, "{forks} {deaths}");
     assert!(shutdowns > 3, "{shutdowns}");
     assert!(u64::from(shutdowns) < SEEDS, "{shutdowns}");
