@@ -99,7 +99,7 @@ impl Default for CommWords {
     }
 }
 
-/// A line that a child printed, without its newline, or a piece of a line that was too long.
+/// A line that a child printed, without its newline, or a piece of a long line.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Line {
     bytes: Vec<u8>,

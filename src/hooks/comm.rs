@@ -218,7 +218,9 @@ impl Comm {
         self.shared.orphaned.get()
     }
 
-    /// Runs `close` as soon as the child finds that the parent is gone, also during a connection.
+    /// Runs `close` as soon as the child finds that the parent is gone.
+    ///
+    /// That may be during a connection.
     ///
     /// Use it to close listening sockets, so that the address is free for the next server. If the
     /// parent is already known to be gone, `close` is run now.

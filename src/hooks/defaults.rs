@@ -198,7 +198,9 @@ pub fn handler_stop<H: PreForkHooks + ?Sized>(
     monitor.forget_all();
 }
 
-/// Warns `{pid} got {operation} error {n} ({text})`, and posts `shutdown` if `shutdown_on_error`.
+/// Logs a warning, and posts `shutdown` if `shutdown_on_error`.
+///
+/// The warning is `{pid} got {operation} error {n} ({text})`.
 pub fn handler_run_error<H: PreForkHooks + ?Sized>(
     _: &mut H,
     monitor: &mut Monitor,
@@ -258,7 +260,9 @@ pub fn handler_server_stderr<H: PreForkHooks + ?Sized>(
     });
 }
 
-/// Calls `server_ack`, `server_busy` or `server_not_busy` for a word, `server_stdout` for a line.
+/// Calls the hook for the word or the line.
+///
+/// That is `server_ack`, `server_busy` or `server_not_busy` for a word, `server_stdout` for a line.
 pub fn handler_server_ack<H: PreForkHooks + ?Sized>(
     hooks: &mut H,
     monitor: &mut Monitor,
@@ -318,7 +322,7 @@ pub fn handler_server_timeout_check<H: PreForkHooks + ?Sized>(
     }
 }
 
-/// Sends SIGINT to a surplus that has lasted, or posts a `server_fork` for each missing child.
+/// Culls a surplus that has lasted, or posts a `server_fork` for each missing child.
 pub fn handler_forkoff<H: PreForkHooks + ?Sized>(_: &mut H, monitor: &mut Monitor) {
     match monitor.take_plan() {
         Plan::Fork(forks) => (0..forks).for_each(|_| monitor.post_known(Posted::ServerFork)),

@@ -131,7 +131,9 @@ pub trait PreForkHooks {
         defaults::server_start(self, start)
     }
 
-    /// Called once, first in the default of `handler_start`, to register states and descriptors.
+    /// Registers states and descriptors.
+    ///
+    /// The default of `handler_start` calls it first, once.
     ///
     /// Default: [`defaults::create_states`] registers the documented states.
     fn create_states(&mut self, states: &mut States) {

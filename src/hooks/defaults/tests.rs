@@ -1,5 +1,5 @@
-//! The defaults of the original's methods and of our own: what each asks for, and what it changes
-//! in the books.
+//! The defaults of the original's methods and of the new ones: what each asks for, and what it
+//! changes in the monitor.
 
 use super::*;
 use crate::hooks::testing::{Calls, ChildWorld, RecordingServer};
@@ -167,7 +167,7 @@ fn output_is_printed_with_the_pid_and_cannot_command_a_terminal() {
     );
 }
 
-/// Every method takes the name of a child that is gone, and does nothing.
+/// Every method accepts the name of a reaped child, and does nothing.
 #[test]
 fn c16_a_stale_name_does_nothing_in_any_method() {
     let mut monitor = monitor();
