@@ -63,6 +63,7 @@ fn o14_what_outlives_a_child_is_told_and_killed() {
     assert_eq!(death.cause(), Cause::Finished);
 }
 
+/// They get what is left of the time that the child had when it was told to stop.
 #[test]
 fn o14_what_outlives_a_child_that_was_told_has_the_time_that_is_left() {
     let mut monitor = monitor();
