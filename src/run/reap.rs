@@ -99,8 +99,8 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     /// have ended too, or turn out to be unkillable.
     fn note_survivors(&mut self, child: ChildId, status: Option<WaitStatus>) {
         let monitor = &mut self.parent.monitor;
-        let immortal_at = monitor.child(child).and_then(Child::immortal_at);
-        if immortal_at.is_some_and(|at| at <= monitor.now()) {
+        let give_up_at = monitor.child(child).and_then(Child::give_up_at);
+        if give_up_at.is_some_and(|at| at <= monitor.now()) {
             return self.note_end(child, status);
         }
         monitor.outlived(child);

@@ -9,7 +9,7 @@ use crate::{
 impl<Y: System> Parent<Y> {
     pub(super) fn set_observers(&mut self, observers: Observers) {
         if !observers.is_empty() {
-            self.monitor.untold.observe();
+            self.monitor.events.observe();
         }
         self.observers = observers;
     }
@@ -23,7 +23,7 @@ impl<Y: System> Parent<Y> {
     /// Tells observers the changes in the monitor: after a hook has returned, and before any other
     /// event.
     pub(super) fn tell_untold(&mut self) {
-        while let Some(event) = self.monitor.untold.pop() {
+        while let Some(event) = self.monitor.events.pop() {
             self.tell_one(&event);
         }
     }

@@ -209,7 +209,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     fn act_on_signals(&mut self, ready: &[Ready]) {
         let woken = ready.iter().any(|event| event.source == Source::Signals);
         let arrived = self.parent.system.signals(woken);
-        let (wish, deaths) = self.parent.monitor.heed(&arrived);
+        let (wish, deaths) = self.parent.monitor.act_on_signals(&arrived);
         self.deaths_unknown |= deaths;
         if wish >= Wish::Shutdown {
             // At once, not in queue order: a Ctrl-C has already told the children to stop.
@@ -258,8 +258,8 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     }
 
     /// A shutdown does not wait for ever for children that hang in the kernel.
-    fn give_up_the_unkillable(&mut self) {
-        for (_, pid) in self.parent.monitor.take_immortal() {
+    fn give_up_the_immortal(&mut self) {
+        for (_, pid) in self.parent.monitor.take_unkillable() {
             say!(
                 Error,
                 "child {pid} cannot be killed; the shutdown goes on without it"
@@ -303,7 +303,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
 
     /// Tells observers the state at the end of a turn, and that the turn has ended.
     fn tell_turn(&mut self, next_in: Option<Duration>) {
-        if self.done || !self.parent.monitor.untold.is_observed() {
+        if self.done || !self.parent.monitor.events.is_observed() {
             return;
         }
         let saturated = self.parent.monitor.is_saturated();
@@ -318,7 +318,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
 
     /// Tells observers the listeners, and that the server has started.
     pub(super) fn tell_start(&mut self) {
-        if self.parent.monitor.untold.is_observed() {
+        if self.parent.monitor.events.is_observed() {
             let listeners = self.server.listeners().into_iter();
             self.listeners = listeners.map(|listener| listener.name).collect();
         }

@@ -2,7 +2,7 @@
 //! Installs and restores them under one lock. Counts no signal.
 
 use super::{native, set_action};
-use crate::core::signal_policy::{Action, InChild, TABLE};
+use crate::core::signal_policy::{InChild, InParent, TABLE};
 use nix::sys::signal::{SigAction, SigHandler, sigaction};
 use std::{
     collections::{BTreeMap, btree_map::Entry},
@@ -31,11 +31,11 @@ impl Disposition {
         }
     }
 
-    fn count(&mut self, action: Action) -> &mut usize {
+    fn count(&mut self, action: InParent) -> &mut usize {
         match action {
-            Action::Handled => &mut self.handled,
-            Action::Ignored => &mut self.ignored,
-            Action::NotIgnored | Action::Left => &mut self.not_ignored,
+            InParent::Handled => &mut self.handled,
+            InParent::Ignored => &mut self.ignored,
+            InParent::NotIgnored | InParent::Left => &mut self.not_ignored,
         }
     }
 
@@ -73,9 +73,8 @@ fn changed() -> MutexGuard<'static, BTreeMap<usize, Disposition>> {
     CHANGED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Notes that one more server asks for an action for the signal in row `index`. `handler` is the
-/// parent's.
-pub(super) fn want(index: usize, action: Action, handler: SigHandler) -> io::Result<()> {
+/// One more server wants that of the signal in row `index`; `handler` is the parent's.
+pub(super) fn want(index: usize, action: InParent, handler: SigHandler) -> io::Result<()> {
     let mut changed = changed();
     let disposition = match changed.entry(index) {
         Entry::Occupied(entry) => entry.into_mut(),
@@ -85,19 +84,19 @@ pub(super) fn want(index: usize, action: Action, handler: SigHandler) -> io::Res
     disposition.apply(index, handler)
 }
 
-/// The program's disposition in row `index`. The action is installed by the same call: a signal in
-/// between must not meet a default that ends the process.
-fn exchange(index: usize, action: Action, handler: SigHandler) -> io::Result<SigAction> {
+/// What the program had in row `index`. The action is in its place already: a signal in between must
+/// not find a default that ends the process.
+fn exchange(index: usize, action: InParent, handler: SigHandler) -> io::Result<SigAction> {
     let first = match action {
-        Action::Handled => handler,
-        Action::Ignored => SigHandler::SigIgn,
-        Action::NotIgnored | Action::Left => SigHandler::SigDfl,
+        InParent::Handled => handler,
+        InParent::Ignored => SigHandler::SigIgn,
+        InParent::NotIgnored | InParent::Left => SigHandler::SigDfl,
     };
     set_action(native(TABLE[index].signal)?, first)
 }
 
-/// Notes that one server less asks for the action. The last one restores the program's disposition.
-pub(super) fn unwant(index: usize, action: Action, handler: SigHandler) {
+/// One server less wants it. What the program had comes back when none does.
+pub(super) fn unwant(index: usize, action: InParent, handler: SigHandler) {
     let mut changed = changed();
     if let Some(disposition) = changed.get_mut(&index) {
         *disposition.count(action) -= 1;

@@ -5,7 +5,7 @@ use super::{NONE, SavedErrno, dispositions, foreign, native, number, poke};
 use crate::{
     core::{
         child::Signal,
-        signal_policy::{self, Action, Arrived, TABLE},
+        signal_policy::{self, Arrived, InParent, TABLE},
     },
     sys::{fd_registry::Ours, pipes},
 };
@@ -61,9 +61,9 @@ pub(crate) struct Subscription {
     _write: Ours<OwnedFd>,
     slot: usize,
     seen: [u64; TABLE.len()],
-    /// The actions asked for, by row.
-    wanted: Vec<(usize, Action)>,
-    /// The signals that we wait for and that were blocked before.
+    /// What has been asked for, by row.
+    wanted: Vec<(usize, InParent)>,
+    /// Which of the signals that we wait for were blocked before.
     blocked_before: SigSet,
 }
 
@@ -83,7 +83,9 @@ impl Subscription {
             blocked_before: SigSet::empty(),
         };
         for (index, row) in TABLE.iter().enumerate() {
-            if row.parent == Action::NotIgnored || (handle_signals && row.parent != Action::Left) {
+            if row.parent == InParent::NotIgnored
+                || (handle_signals && row.parent != InParent::Left)
+            {
                 subscription.want(index, row.parent)?;
             }
         }
@@ -96,7 +98,7 @@ impl Subscription {
     pub(crate) fn handle(&mut self, signal: Signal) -> io::Result<bool> {
         let index = signal_policy::index(signal)
             .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "cannot lead to a state"))?;
-        self.want(index, Action::Handled)
+        self.want(index, InParent::Handled)
     }
 
     pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
@@ -114,7 +116,7 @@ impl Subscription {
         while woken && matches!(pipes::read(&self.read, &mut sink), Ok(Some(512))) {}
         let mut arrived = Arrived::default();
         for &(index, action) in &self.wanted {
-            if action == Action::Handled {
+            if action == InParent::Handled {
                 let count = COUNTS[index].load(Ordering::Relaxed);
                 arrived[index] =
                     count.wrapping_sub(std::mem::replace(&mut self.seen[index], count));
@@ -123,17 +125,17 @@ impl Subscription {
         arrived
     }
 
-    fn want(&mut self, index: usize, action: Action) -> io::Result<bool> {
+    fn want(&mut self, index: usize, action: InParent) -> io::Result<bool> {
         if self.wanted.contains(&(index, action)) {
             return Ok(false);
         }
-        if action == Action::Handled {
-            // Signals before this server's start are not counted for it.
+        if action == InParent::Handled {
+            // What came before is not this server's.
             self.seen[index] = COUNTS[index].load(Ordering::Relaxed);
         }
         dispositions::want(index, action, HANDLER)?;
         self.wanted.push((index, action));
-        if action == Action::Handled {
+        if action == InParent::Handled {
             self.unblock(index)?;
         }
         Ok(true)
