@@ -242,7 +242,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     /// Ends the server when the shutdown is complete: the last child reaped, the last output
     /// written.
     fn end_if_over(&mut self) {
-        self.give_up_the_unkillable();
+        self.give_up_the_immortal();
         let monitor = &self.parent.monitor;
         if !monitor.is_shutdown() || monitor.pool.len() > 0 {
             return;
