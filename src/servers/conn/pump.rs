@@ -4,7 +4,7 @@
 use super::{
     filter::{Input, Record},
     limit::Limit,
-    session::{Event, Session},
+    session::{Posted, Session},
 };
 use crate::core::{error::Operation, time::Time};
 use std::io;
@@ -32,12 +32,12 @@ impl Session {
         self.shutdown_requested = stopping;
         self.times.begin(self.now);
         if let Some(limit) = self.times.exceeded(self.now) {
-            self.post_event(Event::Error(Operation::Read, limit.into()));
+            self.post_event(Posted::Error(Operation::Read, limit.into()));
         }
         let later = std::mem::take(&mut self.later).into_iter();
-        self.events.extend(later.map(Event::State));
+        self.events.extend(later.map(Posted::State));
         while let Some(state) = self.alarms.take_due(self.now) {
-            self.events.push_back(Event::State(state));
+            self.events.push_back(Posted::State(state));
         }
     }
 
@@ -70,7 +70,7 @@ impl Session {
         if self.written >= self.output.len() {
             self.output.clear();
             self.written = 0;
-            self.post_event(Event::Flush);
+            self.post_event(Posted::Flush);
         } else if self.written > self.output.len() / 2 {
             self.output.drain(..std::mem::take(&mut self.written));
         }
@@ -80,7 +80,7 @@ impl Session {
         self.writing = false;
         self.output.clear();
         self.written = 0;
-        self.post_event(Event::Error(Operation::Write, error));
+        self.post_event(Posted::Error(Operation::Write, error));
     }
 }
 
@@ -111,27 +111,27 @@ impl Session {
         None
     }
 
-    fn step_of(&mut self, event: Event, buffer: &mut Vec<u8>) -> Option<Step> {
+    fn step_of(&mut self, event: Posted, buffer: &mut Vec<u8>) -> Option<Step> {
         Some(match event {
-            Event::Start => Step::Start,
-            Event::Put(record) => {
+            Posted::Start => Step::Start,
+            Posted::Put(record) => {
                 self.posted -= record.len();
                 *buffer = record;
                 Step::Put
             }
-            Event::Error(operation, error) => Step::Error(operation, error),
-            Event::Flush => Step::Flush,
-            Event::Shutdown => Step::Shutdown,
+            Posted::Error(operation, error) => Step::Error(operation, error),
+            Posted::Flush => Step::Flush,
+            Posted::Shutdown => Step::Shutdown,
             // A shutdown that the handler of the error has posted comes first.
-            Event::Disconnect if self.has_posted_shutdown() => {
-                self.events.push_back(Event::Disconnect);
+            Posted::Disconnect if self.has_posted_shutdown() => {
+                self.events.push_back(Posted::Disconnect);
                 return None;
             }
-            Event::Disconnect => {
+            Posted::Disconnect => {
                 self.connected = false;
                 return None;
             }
-            Event::State(state) => {
+            Posted::State(state) => {
                 self.in_state = true;
                 Step::State(state)
             }
@@ -140,7 +140,7 @@ impl Session {
 
     fn has_posted_shutdown(&self) -> bool {
         let mut events = self.events.iter();
-        events.any(|event| matches!(event, Event::Shutdown))
+        events.any(|event| matches!(event, Posted::Shutdown))
     }
 
     fn find_record(&mut self, buffer: &mut Vec<u8>) -> Option<Step> {

@@ -22,7 +22,7 @@ use std::{
 
 /// What has been posted and has not happened yet.
 #[derive(Debug)]
-pub(super) enum Event {
+pub(super) enum Posted {
     Start,
     Put(Vec<u8>),
     Error(Operation, io::Error),
@@ -43,7 +43,7 @@ pub struct Session {
     pub(super) peer: Peer,
     pub(super) say_ack: Box<dyn Fn() -> io::Result<()>>,
     pub(super) now: Time,
-    pub(super) events: VecDeque<Event>,
+    pub(super) events: VecDeque<Posted>,
     /// Posted by a state, for the next turn: so a state that posts itself starves neither input nor
     /// output.
     pub(super) later: Vec<String>,
@@ -103,7 +103,7 @@ impl Session {
             peer,
             say_ack: Box::new(|| Ok(())),
             now: Time::START,
-            events: VecDeque::from([Event::Start]),
+            events: VecDeque::from([Posted::Start]),
             later: Vec::new(),
             in_state: false,
             alarms: Alarms::default(),
@@ -347,7 +347,8 @@ impl Session {
         let refused = self.filter.put(record.as_ref(), &mut self.output).err();
         if let Some(error) = refused {
             self.output.truncate(before);
-            self.events.push_back(Event::Error(Operation::Write, error));
+            self.events
+                .push_back(Posted::Error(Operation::Write, error));
         } else if self.pending_output() > self.output_limit {
             self.output.truncate(before);
             self.overflow();
@@ -365,14 +366,14 @@ impl Session {
             return self.overflow();
         }
         self.posted += record.len();
-        self.events.push_back(Event::Put(record));
+        self.events.push_back(Posted::Put(record));
     }
 
     /// Posts a shutdown: [`handler_shutdown`](super::ConnClass::handler_shutdown), whose default
     /// disconnects at once after an error or when nothing is left to write, otherwise when everything
     /// has been written.
     pub fn shutdown(&mut self) {
-        self.post_event(Event::Shutdown);
+        self.post_event(Posted::Shutdown);
     }
 
     /// Ends the connection: unwritten output is dropped, and only `handler_stop` is still called.
@@ -386,7 +387,7 @@ impl Session {
         if self.in_state {
             self.later.push(state.to_owned());
         } else {
-            self.post_event(Event::State(state.to_owned()));
+            self.post_event(Posted::State(state.to_owned()));
         }
     }
 
@@ -437,11 +438,11 @@ impl Session {
     fn overflow(&mut self) {
         self.writing = false;
         let error = Limit::Output(self.output_limit).into();
-        self.post_event(Event::Error(Operation::Write, error));
-        self.post_event(Event::Disconnect);
+        self.post_event(Posted::Error(Operation::Write, error));
+        self.post_event(Posted::Disconnect);
     }
 
-    pub(super) fn post_event(&mut self, event: Event) {
+    pub(super) fn post_event(&mut self, event: Posted) {
         if self.connected {
             self.events.push_back(event);
         }
