@@ -8,6 +8,8 @@ const FIRST_DELAY: Duration = Duration::from_millis(100);
 const LONGEST_START_DELAY: Duration = Duration::from_secs(30);
 /// A client can cause failures at a first connection: it must not be able to shut the others out for long.
 const LONGEST_FIRST_DELAY: Duration = Duration::from_secs(1);
+/// So many failures at a first connection in a row cost no delay: a few bad requests are no reason for one.
+const UNDELAYED_FIRSTS: u32 = 8;
 const LONGEST_FORK_DELAY: Duration = Duration::from_secs(5);
 
 /// `FIRST_DELAY` doubled `times` times, at most `longest`.
@@ -22,14 +24,17 @@ fn doubled(times: u32, longest: Duration) -> Duration {
 #[derive(Debug)]
 struct Starts {
     longest: Duration,
+    /// How many failures in a row are followed by no delay.
+    undelayed: u32,
     failures: u32,
     last_failure: Option<Time>,
 }
 
 impl Starts {
-    fn new(longest: Duration) -> Self {
+    fn new(undelayed: u32, longest: Duration) -> Self {
         Self {
             longest,
+            undelayed,
             failures: 0,
             last_failure: None,
         }
@@ -43,9 +48,9 @@ impl Starts {
         }
         self.last_failure = Some(now);
         self.failures = self.failures.saturating_add(1);
-        Some(match self.failures {
-            1 => Duration::ZERO,
-            more => doubled(more - 2, self.longest),
+        Some(match self.failures.checked_sub(self.undelayed + 1) {
+            None => Duration::ZERO,
+            Some(times) => doubled(times, self.longest),
         })
     }
 
@@ -56,7 +61,7 @@ impl Starts {
             .last_failure
             .is_some_and(|failure| failure <= forked_at)
         {
-            *self = Self::new(self.longest);
+            *self = Self::new(self.undelayed, self.longest);
         }
     }
 }
@@ -75,8 +80,8 @@ pub(crate) struct Backoff {
 impl Default for Backoff {
     fn default() -> Self {
         Self {
-            starts: Starts::new(LONGEST_START_DELAY),
-            firsts: Starts::new(LONGEST_FIRST_DELAY),
+            starts: Starts::new(1, LONGEST_START_DELAY),
+            firsts: Starts::new(UNDELAYED_FIRSTS, LONGEST_FIRST_DELAY),
             fork_failures: 0,
             open_at: Time::START,
             retry_wanted: false,
@@ -198,7 +203,7 @@ mod tests {
         let mut backoff = Backoff::default();
         let mut now = Time::START;
         let mut delays = Vec::new();
-        for _ in 0..7 {
+        for _ in 0..14 {
             let died = now + Duration::from_millis(5);
             let delay = backoff.first_failed(now, died).expect("a new wave counts");
             // To take a connection proves nothing here.
@@ -206,7 +211,8 @@ mod tests {
             delays.push(delay.as_millis());
             now = died + delay;
         }
-        assert_eq!(delays, [0, 100, 200, 400, 800, 1000, 1000]);
+        assert_eq!(delays[..8], [0; 8]);
+        assert_eq!(delays[8..], [100, 200, 400, 800, 1000, 1000]);
         backoff.proved(now);
         assert!(!backoff.is_watching());
         let again = backoff.first_failed(now, now + Duration::from_millis(5));

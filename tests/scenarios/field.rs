@@ -51,6 +51,7 @@ pub const SCENARIOS: Scenarios = scenarios![
 
 struct Hooks {
     args: Args,
+    acks: usize,
     watched: Option<UnixStream>,
 }
 
@@ -66,6 +67,7 @@ impl Hooks {
                 let busy = monitor.busy_servers().count();
                 monitor.print_stdout(format!("busy {busy}"));
             }
+            "a" => monitor.print_stdout(format!("acks {}", self.acks)),
             "s" => steal(monitor),
             "i" => native::ignore_sigchld().unwrap(),
             _ => panic!("no such command: {command}"),
@@ -131,6 +133,11 @@ impl PreForkHooks for Hooks {
             return Err(io::Error::other("no database today"));
         }
         defaults::server_start(self, start)
+    }
+
+    fn server_ack(&mut self, monitor: &mut Monitor, child: ChildId) {
+        self.acks += 1;
+        defaults::server_ack(self, monitor, child);
     }
 
     fn server_stdout(&mut self, monitor: &mut Monitor, child: ChildId, line: &Line) {
@@ -240,6 +247,7 @@ fn builder(args: &Args) -> Builder<Hooks, TcpServer> {
     let number = |flag, default| args.parsed(flag).unwrap_or(default);
     let hooks = Hooks {
         args: args.clone(),
+        acks: 0,
         watched: None,
     };
     let server = TcpServer::new(answer).max_requests(0);
@@ -252,6 +260,7 @@ fn builder(args: &Args) -> Builder<Hooks, TcpServer> {
         .kill_timeout(Duration::from_millis(
             args.parsed("--kill-timeout").unwrap_or(10_000),
         ))
+        .server_check_ack(args.parsed("--check").map(Duration::from_millis))
         .coalesce_words(!args.has("--every-word"))
         .timeout(Duration::from_millis(args.parsed("--timeout").unwrap_or(0)))
 }
@@ -412,6 +421,16 @@ fn command(server: &Server, stdin: &mut ChildStdin, command: &str) {
     server.expect_stdout("it to be done", |text| text.contains(&done));
 }
 
+/// How many ACKs the parent has heard.
+fn acks(server: &Server, stdin: &mut ChildStdin) -> usize {
+    let count = |text: &str| text.matches("did a\n").count();
+    let before = count(&server.stdout());
+    stdin.write_all(b"a\n").unwrap();
+    let text = server.expect_stdout("an answer", |text| count(text) > before);
+    let (_, last) = text.rsplit_once("acks ").unwrap();
+    last.lines().next().unwrap().parse().unwrap()
+}
+
 fn exits(server: &Server) -> usize {
     server.stdout().matches("exited ").count()
 }
@@ -444,7 +463,17 @@ fn o16_children_that_are_killed_from_outside_a_hook_were_asked_to(world: &mut Wo
 ///
 /// Without `Comm::follow` and `Child::known_timeout`: the idle children are ended, again and again.
 fn o19_a_shorter_timeout_reaches_children_that_run(world: &mut World) {
-    let (server, mut stdin) = commanded(world, &["--timeout", "2000", "--kill-timeout", "500"]);
+    let (server, mut stdin) = commanded(
+        world,
+        &[
+            "--timeout",
+            "2000",
+            "--check",
+            "100",
+            "--kill-timeout",
+            "500",
+        ],
+    );
     let (mut client, pid) = served(&server);
     let mut children = server.expect_children(2);
     command(&server, &mut stdin, "t800");
@@ -460,7 +489,10 @@ fn o19_a_shorter_timeout_reaches_children_that_run(world: &mut World) {
     ends(&server);
 }
 
-/// A handler may take longer from the moment at which the timeout is raised.
+/// A handler may take longer from the moment at which the timeout is raised, and ACKs come less
+/// often.
+///
+/// Without `Comm::follow`: 24 ACKs of two children in 3 s.
 fn o19_a_longer_timeout_reaches_children_that_run(world: &mut World) {
     let (server, mut stdin) = commanded(world, &["--timeout", "500"]);
     let (mut client, pid) = served(&server);
@@ -469,12 +501,18 @@ fn o19_a_longer_timeout_reaches_children_that_run(world: &mut World) {
         assert_eq!(client.ask("work"), pid.to_string());
     }
     assert_eq!(exits(&server), 0);
+    let before = acks(&server, &mut stdin);
+    holds("nobody is ended", Duration::from_secs(3), || {
+        exits(&server) == 0
+    });
+    let heard = acks(&server, &mut stdin) - before;
+    assert!(heard <= 6, "{heard} ACKs");
     drop(client);
     ends(&server);
 }
 
-/// When the timeout is raised from zero, idle children that cannot know of it are not judged, and a
-/// child that hangs with a connection is ended. When it is set to zero, no child is ended.
+/// If the timeout is raised from zero, idle children that cannot know of it are not judged, and a
+/// child that hangs with a connection is ended. If it is set to zero, no child is ended.
 fn o19_a_timeout_can_be_switched_on_and_off(world: &mut World) {
     let (server, mut stdin) = commanded(world, &["--kill-timeout", "500"]);
     server.address();
@@ -500,8 +538,8 @@ fn o19_a_timeout_can_be_switched_on_and_off(world: &mut World) {
     ends(&server);
 }
 
-/// Children whose status the program has taken are found at the next look, replaced and reported
-/// once, wherever in the tables they are.
+/// A child whose status the program has taken is found at the next look for dead children, counted
+/// with an unknown cause, replaced, and logged once, wherever in the tables it is.
 ///
 /// Without the look at everybody (`look_at`): they stay in the tables until the shutdown.
 fn o21_children_that_a_hook_has_reaped_are_replaced(world: &mut World) {
@@ -516,6 +554,8 @@ fn o21_children_that_a_hook_has_reaped_are_replaced(world: &mut World) {
     expect_replaced(&server, &stolen);
 }
 
+/// With SIGCHLD ignored the kernel keeps no status and reports no death: the same look finds the
+/// dead children.
 fn o21_children_that_nobody_can_reap_are_replaced(world: &mut World) {
     let (server, mut stdin) = forty(world);
     command(&server, &mut stdin, "i");
@@ -589,12 +629,13 @@ fn o26_dying_children_with_full_pipes_cost_little(world: &mut World) {
     server.wait(SOON * 3);
 }
 
-/// The output of children that are being ended is read and dropped.
+/// What children write while `stop` ends them is read and dropped.
 fn o30_a_child_that_is_blocked_in_a_print_does_not_hold_up_a_stop(world: &mut World) {
     let text = end_while_one_prints(world, "stop");
     assert!(text.contains("children 0\n"), "{text}");
 }
 
+/// The same when the server is dropped.
 fn o30_nor_does_it_hold_up_a_drop(world: &mut World) {
     end_while_one_prints(world, "drop");
 }
@@ -630,7 +671,7 @@ fn commanded_by(world: &mut World, way: &str) -> (Server, ChildStdin) {
     (server, stdin)
 }
 
-/// After the end no child is forked, since it would never be reaped.
+/// After `PreFork::stop` no child is forked.
 fn o31_nothing_is_forked_after_a_stop(world: &mut World) {
     let (server, mut stdin) = commanded_by(world, "stop");
     server.expect_stdout("the pause", |text| text.contains("pausing"));
@@ -639,8 +680,8 @@ fn o31_nothing_is_forked_after_a_stop(world: &mut World) {
     assert!(server.stdout().contains("children 0\n"));
 }
 
-/// A watched descriptor's duplicate belongs to the parent from the call on, and so does one that
-/// was handed over.
+/// The duplicate of a watched descriptor belongs to the parent from the call on, and so does one
+/// that was handed over.
 ///
 /// If the duplicate is registered only when it is watched, after the fork: the child has two
 /// sockets of the pair.
@@ -658,8 +699,8 @@ fn o31_a_descriptor_that_is_watched_before_a_fork_is_closed_in_the_child(world: 
     ends(&server);
 }
 
-/// A child does not use or close the descriptors of the parent's other server: they were closed by
-/// number, and the numbers may belong to others by now.
+/// In a child the object of another server gives no descriptor: they were closed by number, and the
+/// numbers may belong to other files by now.
 fn o31_another_server_is_of_no_use_in_a_child(world: &mut World) {
     let server = world.spawn("two_kinds", &[]);
     let answer = connect(&server.address()).read_rest();
@@ -671,7 +712,10 @@ fn o31_another_server_is_of_no_use_in_a_child(world: &mut World) {
     ends(&server);
 }
 
-/// A BUSY alone does not prove a start. With it as the proof: 7,856 forks in 3 s.
+/// A start has succeeded when the child has finished its first connection; until then its failure
+/// delays the next fork.
+///
+/// With a BUSY as the proof: 7,856 forks in 3 s.
 fn o32_children_that_fail_at_their_first_connection_are_slowed_down(world: &mut World) {
     let server = world.spawn("field", &["--fail-busy", "--quiet"]);
     server.address();
@@ -683,8 +727,9 @@ fn o32_children_that_fail_at_their_first_connection_are_slowed_down(world: &mut 
     ends(&server);
 }
 
-/// Repeated starts leak no memory: with a leak of 170 bytes each, 10,000 starts would take 1,660
-/// kB.
+/// A server that was dropped leaves nothing in memory.
+///
+/// 10,000 starts of 170 bytes each would be 1,660 kB.
 fn o32_nothing_is_left_of_servers_that_were_dropped(world: &mut World) {
     let server = world.spawn("restarter", &[]);
     let text = server.expect_stdout("the measure", |text| text.contains("grown by "));
@@ -696,7 +741,7 @@ fn o32_nothing_is_left_of_servers_that_were_dropped(world: &mut World) {
     assert_eq!(server.wait(SOON).code(), Some(0));
 }
 
-/// With coalescing off the parent does not read the board: only words in the pipe count.
+/// Where words are not coalesced, the parent does not read the board: only words in the pipe count.
 fn o33_without_coalescing_a_forged_board_moves_nothing(world: &mut World) {
     let arguments = ["--every-word", "--start", "4"];
     let (server, mut stdin) = commanded(world, &arguments);
@@ -729,8 +774,8 @@ fn o33_without_coalescing_a_forged_board_moves_nothing(world: &mut World) {
     ends(&server);
 }
 
-/// The count of busy children is right again as soon as the parent has reaped a child that was
-/// killed with a client in hand.
+/// Children can ask how many children are busy. The count is right again as soon as the parent has
+/// reaped a child that was killed with a client in hand.
 fn o41_children_know_how_full_the_pool_is(world: &mut World) {
     for arguments in [&["--start", "4"][..], &["--start", "4", "--every-word"]] {
         let server = world.spawn("field", arguments);
@@ -750,8 +795,8 @@ fn o41_children_know_how_full_the_pool_is(world: &mut World) {
     }
 }
 
-/// The parent knows the number of a child's connections from first to last, however the child ends,
-/// and whether one was in hand.
+/// The parent counts the connections of a child from the first to the last, however the child ends, and knows
+/// whether one was in hand.
 fn o41_the_parent_knows_how_many_connections_each_child_has_taken(world: &mut World) {
     let server = world.spawn("field", &["--start", "1"]);
     let (keeper, _) = served(&server);
