@@ -69,8 +69,8 @@ fn a04_every_kind_of_panic_stays_in_the_child(world: &mut World) {
     assert_eq!(server.stdout().matches(" failed forks, ").count(), 1);
 }
 
-/// A child that exits in its handler counts as finished, and is replaced like any child that died
-/// unasked.
+/// A child that exits in its handler counts as finished, or with another code than 0 as failed, and
+/// is replaced like any child that died unasked.
 fn a05_every_kind_of_exit_is_followed_by_another_child(world: &mut World) {
     let server = die_of(
         world,
