@@ -160,16 +160,18 @@ impl<S: Stream> Conn<S> {
         self.comm.ack()
     }
 
-    /// Whether the child was told to stop, the parent is gone, or
-    /// [`leave_after_this`](Self::leave_after_this) was called: a handler that keeps a connection
-    /// for long should end it.
+    /// Whether the child should leave: a handler with a long connection should end it.
+    ///
+    /// True when the child was told to stop, the parent is gone, or
+    /// [`leave_after_this`](Self::leave_after_this) was called.
     pub fn shutdown_requested(&self) -> bool {
         self.comm.shutdown_requested()
     }
 
-    /// Makes the child leave when this connection ends, and be replaced: for a handler that has
-    /// lost a resource that it needs, such as its connection to a database. See
-    /// [`Comm::leave_after_this`].
+    /// Makes the child leave when this connection ends, and be replaced.
+    ///
+    /// For a handler that has lost a resource that it needs, such as its connection to a database.
+    /// See [`Comm::leave_after_this`].
     pub fn leave_after_this(&self) {
         self.comm.leave_after_this();
     }
@@ -194,8 +196,10 @@ impl<S: Stream> Conn<S> {
         self.stream.end(how)
     }
 
-    /// The stream itself, in blocking mode, and a handle that says words: for TLS, HTTP and other
-    /// libraries that want to own the stream. Sending ACKs while they wait is up to the caller.
+    /// The stream itself, in blocking mode, and a handle that says words.
+    ///
+    /// For TLS, HTTP and other libraries that want to own the stream. Sending ACKs while they wait
+    /// is up to the caller.
     ///
     /// # Errors
     ///

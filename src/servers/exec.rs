@@ -171,16 +171,19 @@ impl ExecServer {
         self
     }
 
-    /// One more socket: `"127.0.0.1:80"`, `"/run/x.sock"`, or a [`Listen`] with a name. Without
-    /// sockets, the programs are workers that get their work elsewhere.
+    /// One more socket: `"127.0.0.1:80"`, `"/run/x.sock"`, or a [`Listen`] with a name.
+    ///
+    /// Without sockets, the programs are workers that get their work elsewhere.
     #[must_use]
     pub fn listen(mut self, listen: impl Into<Listen>) -> Self {
         self.listen.push(listen.into());
         self
     }
 
-    /// How many connections may wait to be accepted. Default: 1024. The kernel lowers it to the
-    /// system's limit (`net.core.somaxconn`), with a warning; less than 0 counts as 0.
+    /// How many connections may wait to be accepted. Default: 1024.
+    ///
+    /// The kernel lowers it to the system's limit (`net.core.somaxconn`), with a warning; less than
+    /// 0 counts as 0.
     #[must_use]
     pub fn backlog(mut self, connections: i32) -> Self {
         self.backlog = connections;

@@ -89,9 +89,10 @@ impl<L: Listener<Stream: Stream>> StreamServer<L> {
         self
     }
 
-    /// Like [`max_requests`](Self::max_requests), also while running, through
-    /// [`PreFork::server_mut`](crate::PreFork::server_mut): for the children that are forked from
-    /// then on.
+    /// Like [`max_requests`](Self::max_requests), for a running server.
+    ///
+    /// Reached through [`PreFork::server_mut`](crate::PreFork::server_mut); applies to children
+    /// that are forked from then on.
     pub fn set_max_requests(&mut self, connections: u64) {
         self.max_requests = connections;
     }
@@ -101,8 +102,10 @@ impl<L: Listener<Stream: Stream>> StreamServer<L> {
         self.max_requests
     }
 
-    /// How many connections may wait to be accepted. Default: 1024. The kernel lowers it to the
-    /// system's limit (`net.core.somaxconn`), with a warning; less than 0 counts as 0.
+    /// How many connections may wait to be accepted. Default: 1024.
+    ///
+    /// The kernel lowers it to the system's limit (`net.core.somaxconn`), with a warning; less than
+    /// 0 counts as 0.
     #[must_use]
     pub fn backlog(mut self, connections: i32) -> Self {
         self.backlog = connections;
@@ -186,18 +189,20 @@ impl<L: Listener<Stream: Stream>> StreamServer<L> {
         self
     }
 
-    /// Like [`listen_fds`](Self::listen_fds), but only sockets that LISTEN_FDNAMES calls `name`: a
-    /// socket unit's `FileDescriptorName`. Each of these must be a listening socket of this
-    /// server's kind.
+    /// Like [`listen_fds`](Self::listen_fds), but only sockets with this name.
+    ///
+    /// LISTEN_FDNAMES has the names: a socket unit's `FileDescriptorName`. Each of these must be a
+    /// listening socket of this server's kind.
     #[must_use]
     pub fn listen_fds_named(mut self, name: impl Into<String>) -> Self {
         self.sockets.source = Source::Inherited(Wanted::Named(name.into()));
         self
     }
 
-    /// Accepts on a socket that the program has opened itself, with any options, instead of opening
-    /// one. It must listen, or the start fails; it becomes non-blocking. Call it once for each
-    /// socket. The file of a UNIX socket stays the program's to remove.
+    /// Accepts on a socket that the program has opened, instead of opening one.
+    ///
+    /// It must listen, or the start fails; it becomes non-blocking. Call it once for each socket.
+    /// The file of a UNIX socket stays the program's to remove.
     ///
     /// ```no_run
     /// use prefork_server::TcpServer;

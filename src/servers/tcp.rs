@@ -71,9 +71,10 @@ impl StreamServer<Tcp> {
         Self::new(move |conn| conn.run_class(factory()))
     }
 
-    /// The address to listen on, or a host name. Default: 127.0.0.1. `0.0.0.0` and `::` mean all
-    /// addresses; an IPv6 address may be in brackets. A name stands for the first of its addresses
-    /// that this system has.
+    /// The address to listen on, or a host name. Default: 127.0.0.1.
+    ///
+    /// `0.0.0.0` and `::` mean all addresses; an IPv6 address may be in brackets. A name stands for
+    /// the first of its addresses that this system has.
     #[must_use]
     pub fn address(mut self, address: impl Into<String>) -> Self {
         self.listener.address = address.into();
@@ -130,10 +131,11 @@ impl StreamServer<Tcp> {
         self.listener.only_v6
     }
 
-    /// Whether what a handler writes is sent at once (TCP_NODELAY). Default: true. With false the
-    /// kernel may hold back a second small write until the client has acknowledged the first, which
-    /// may take 40 ms. Set on the listening socket, even if it was handed over; connections inherit
-    /// it.
+    /// Whether what a handler writes is sent at once (TCP_NODELAY). Default: true.
+    ///
+    /// With false the kernel may hold back a second small write until the client has acknowledged
+    /// the first, which may take 40 ms. Set on the listening socket, even if it was handed over;
+    /// connections inherit it.
     #[must_use]
     pub fn no_delay(mut self, on: bool) -> Self {
         self.listener.no_delay = on;

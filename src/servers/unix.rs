@@ -68,8 +68,10 @@ impl StreamServer<Unix> {
         self.listener.mode
     }
 
-    /// The path of the socket. With [`listen_fds`](Self::listen_fds) or [`socket`](Self::socket),
-    /// once started, the path of the first socket that was taken over, if it has one.
+    /// The path of the socket.
+    ///
+    /// With [`listen_fds`](Self::listen_fds) or [`socket`](Self::socket), once started, the path of
+    /// the first socket that was taken over, if it has one.
     pub fn path(&self) -> &Path {
         &self.listener.path
     }

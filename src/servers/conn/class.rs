@@ -92,9 +92,10 @@ pub trait ConnClass {
         defaults::handler_shutdown(self, session);
     }
 
-    /// The child is told to stop, or has lost its parent, and only this connection keeps it. Here
-    /// an object can send an idle client a goodbye: `session.put("421 closing");
-    /// session.shutdown()`. Not in the original.
+    /// The child should leave, and only this connection keeps it.
+    ///
+    /// It was told to stop or has lost its parent. Here an object can send an idle client a
+    /// goodbye: `session.put("421 closing"); session.shutdown()`. Not in the original.
     ///
     /// Called once, when all that has arrived has been delivered; a client that has sent nothing
     /// yet gets 50 ms first, since its request may be under way. Not called in a shutdown.

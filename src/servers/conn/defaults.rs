@@ -81,8 +81,10 @@ pub fn handler_flush<C: ConnClass + ?Sized>(_: &mut C, session: &mut Session) {
     }
 }
 
-/// Notes that the connection is being shut down, and disconnects after an error or when nothing is
-/// left to write; otherwise `handler_flush` does when everything has been written.
+/// Notes that the connection is being shut down, and disconnects if it can.
+///
+/// It disconnects after an error or when nothing is left to write; otherwise `handler_flush` does
+/// when everything has been written.
 pub fn handler_shutdown<C: ConnClass + ?Sized>(_: &mut C, session: &mut Session) {
     session.set_shutdown(true);
     if session.got_error() || session.pending_output() == 0 {

@@ -20,6 +20,7 @@ const LAST_CHUNKS: usize = 16;
 
 impl<S: Stream> Conn<S> {
     /// Runs `class` over this connection, event driven, until it is disconnected.
+    ///
     /// [`TcpServer::conn_class`](crate::TcpServer::conn_class) does this with each connection.
     /// While the client is silent or slow the child goes on sending ACKs.
     ///

@@ -36,8 +36,9 @@ use std::{fmt, io, ops::Range};
 /// }
 /// ```
 pub trait Filter {
-    /// Finds the record at the head of the input. `None` if it is not complete: then this is called
-    /// again when more has arrived, with the same bytes at the head.
+    /// Finds the record at the head of the input. `None` if it is not complete.
+    ///
+    /// After `None` this is called again when more has arrived, with the same bytes at the head.
     ///
     /// # Errors
     ///

@@ -2,8 +2,10 @@
 
 use std::{fmt, io, time::Duration};
 
-/// A limit that was exceeded. The error that [`handler_error`](super::ConnClass::handler_error)
-/// gets contains it: use `error.get_ref()` and `downcast_ref`.
+/// A limit that was exceeded.
+///
+/// The error that [`handler_error`](super::ConnClass::handler_error) gets contains it: use
+/// `error.get_ref()` and `downcast_ref`.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum Limit {

@@ -208,9 +208,10 @@ impl Session {
         self.shutdown
     }
 
-    /// Sets [`is_shutdown`](Self::is_shutdown), as the default of
-    /// [`handler_shutdown`](super::ConnClass::handler_shutdown) does. Handlers normally call
-    /// [`shutdown`](Self::shutdown) instead.
+    /// Sets [`is_shutdown`](Self::is_shutdown).
+    ///
+    /// The default of [`handler_shutdown`](super::ConnClass::handler_shutdown) calls this. Handlers
+    /// normally call [`shutdown`](Self::shutdown) instead.
     pub fn set_shutdown(&mut self, shutdown: bool) {
         self.shutdown = shutdown;
     }
@@ -221,8 +222,9 @@ impl Session {
         self.connected
     }
 
-    /// Whether the child was told to stop, or has lost its parent. An object that keeps a client
-    /// for long should then end the connection; see
+    /// Whether the child was told to stop, or has lost its parent.
+    ///
+    /// An object that keeps a client for long should then end the connection; see
     /// [`handler_stopping`](super::ConnClass::handler_stopping).
     pub fn shutdown_requested(&self) -> bool {
         self.shutdown_requested
@@ -294,9 +296,10 @@ impl Session {
         self.look_again();
     }
 
-    /// How many bytes of output, encoded, may wait for the client. Default:
-    /// [`OUTPUT_LIMIT`](Self::OUTPUT_LIMIT). A put that exceeds it is a write error, and the
-    /// connection is disconnected.
+    /// How many bytes of output, encoded, may wait for the client.
+    ///
+    /// Default: [`OUTPUT_LIMIT`](Self::OUTPUT_LIMIT). A put that exceeds it is a write error, and
+    /// the connection is disconnected.
     pub fn output_limit(&self) -> usize {
         self.output_limit
     }
@@ -369,9 +372,10 @@ impl Session {
         self.events.push_back(Posted::Put(record));
     }
 
-    /// Posts a shutdown: [`handler_shutdown`](super::ConnClass::handler_shutdown), whose default
-    /// disconnects at once after an error or when nothing is left to write, otherwise when everything
-    /// has been written.
+    /// Posts a shutdown: [`handler_shutdown`](super::ConnClass::handler_shutdown).
+    ///
+    /// Its default disconnects at once after an error or when nothing is left to write, otherwise
+    /// when everything has been written.
     pub fn shutdown(&mut self) {
         self.post_event(Posted::Shutdown);
     }
@@ -411,9 +415,10 @@ impl Session {
         self.now
     }
 
-    /// Tells the parent now that the child is alive: for a handler with long legitimate work. A
-    /// handler that takes longer than `timeout` without this call counts as stuck, and its child is
-    /// told to stop.
+    /// Tells the parent now that the child is alive, during long legitimate work.
+    ///
+    /// A handler that takes longer than `timeout` without this call counts as stuck, and its child
+    /// is told to stop.
     ///
     /// # Errors
     ///
@@ -422,9 +427,10 @@ impl Session {
         (self.say_ack)()
     }
 
-    /// Makes the child leave when this connection ends, and be replaced: for an object that has
-    /// lost a resource that it needs, such as its connection to a database. See
-    /// [`Comm::leave_after_this`](crate::Comm::leave_after_this).
+    /// Makes the child leave when this connection ends, and be replaced.
+    ///
+    /// For an object that has lost a resource that it needs, such as its connection to a database.
+    /// See [`Comm::leave_after_this`](crate::Comm::leave_after_this).
     pub fn leave_after_this(&mut self) {
         self.leaves = true;
     }

@@ -28,8 +28,10 @@ enum At {
 }
 
 impl Listen {
-    /// A TCP socket at `address`: `127.0.0.1:80`, `[::1]:80`, `localhost:80`; port 0 lets the
-    /// system choose one. A name stands for the first of its addresses that this system has.
+    /// A TCP socket at `address`: `127.0.0.1:80`, `[::1]:80`, `localhost:80`.
+    ///
+    /// Port 0 lets the system choose one. A name stands for the first of its addresses that this
+    /// system has.
     pub fn tcp(address: impl Into<String>) -> Self {
         Self {
             at: At::Tcp(address.into()),
@@ -38,9 +40,10 @@ impl Listen {
         }
     }
 
-    /// A UNIX socket at `path`, with the rules of [`UnixServer`](crate::UnixServer): a file without
-    /// a listener is replaced, and the file is removed at the end. The mode is 0o660 unless
-    /// [`mode`](Self::mode) sets another.
+    /// A UNIX socket at `path`, as in [`UnixServer`](crate::UnixServer).
+    ///
+    /// A file without a listener is replaced, and the file is removed at the end. The mode is 0o660
+    /// unless [`mode`](Self::mode) sets another.
     pub fn unix(path: impl Into<PathBuf>) -> Self {
         Self {
             at: At::Unix {
@@ -52,8 +55,10 @@ impl Listen {
         }
     }
 
-    /// Its name in LISTEN_FDNAMES: at most 255 ASCII characters, no control characters and no
-    /// colon. Default: `unknown`, which systemd uses for a socket without a name.
+    /// Its name in LISTEN_FDNAMES.
+    ///
+    /// At most 255 ASCII characters, no control characters and no colon. Default: `unknown`, which
+    /// systemd uses for a socket without a name.
     #[must_use]
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
@@ -69,8 +74,9 @@ impl Listen {
         self
     }
 
-    /// Whether what a program writes to a TCP connection is sent at once (TCP_NODELAY), unless it
-    /// sets that option itself. Default: true. No effect for a UNIX socket.
+    /// Whether what a program writes is sent at once (TCP_NODELAY). Default: true.
+    ///
+    /// A program may set that option itself. No effect for a UNIX socket.
     #[must_use]
     pub fn no_delay(mut self, on: bool) -> Self {
         self.no_delay = on;
