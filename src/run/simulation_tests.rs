@@ -1,6 +1,5 @@
-//! Tests the real loop, with the default hooks, on a model of the system that a seed drives: a
-//! phase of faults, a calm phase in which everything must come to rest, a shutdown. Forks no
-//! process.
+//! The loop itself, with the default hooks, in a world made from one seed: many faults, a calm in
+//! which the pool must come to rest, a shutdown. Makes no process.
 //!
 //! `cargo test simulation` runs a million events. `SIMULATED_EVENTS=1000000000 cargo test --release
 //! simulation` runs a thousand times as many, and `SIMULATED_SEED=n` runs one seed alone. A failure
@@ -18,10 +17,10 @@ use crate::{
 };
 use std::{cell::RefCell, convert::Infallible, io, rc::Rc, time::Duration, time::Instant};
 
-/// Seeds that failed once, with the cause. They always run first.
+/// Seeds that failed once, each with its fault. They run first.
 const REGRESSIONS: [(u64, &str); 1] = [(
     34,
-    "a culled child that ignored SIGINT and once said BUSY retired for ever",
+    "a culled child, which ignored SIGINT and had said BUSY once, retired for ever",
 )];
 
 const EVENTS_PER_SEED: u64 = 10_000;
@@ -60,7 +59,7 @@ impl ChildServer for ModelServer {
     fn set_send_ack(&mut self, _: Option<Duration>) {}
 
     fn resume_accept(&mut self, _: &mut Comm) -> io::Result<()> {
-        panic!("the parent does not serve");
+        panic!("the parent serves no client");
     }
 
     fn begin_drain(&mut self) {
@@ -84,7 +83,7 @@ impl ChildServer for ModelServer {
 struct Simulation {
     inner: Loop<DefaultHooks, ModelServer, Simulated>,
     world: Rc<RefCell<World>>,
-    /// The actions of a program's own hooks.
+    /// Decides what the hooks of a program do.
     random: Random,
     shutdown: Option<Began>,
     done: bool,
@@ -110,8 +109,8 @@ impl Simulation {
         }
     }
 
-    /// Runs a server through three phases: a storm of `events`, in which the shutdown may begin
-    /// early; otherwise a calm, in which everything must come to rest; the shutdown.
+    /// Runs three phases: a storm of `events`, during which the shutdown may begin; otherwise a
+    /// calm in which everything must come to rest; the shutdown.
     fn live(&mut self, events: u64) {
         let told_in_the_storm = self.random.one_in(2);
         let storm = match told_in_the_storm {
@@ -139,7 +138,7 @@ impl Simulation {
     fn turn(&mut self) {
         let (done, wait) = match self.inner.turn(self.inner.next_wait()) {
             Ok(turn) => (turn.is_done(), turn.wait()),
-            // The server has ended because of a failure.
+            // The loop has ended because something failed.
             Err(error) => (self.inner.done, {
                 log::debug!("{error}");
                 None
@@ -153,7 +152,7 @@ impl Simulation {
         }
     }
 
-    /// Without further faults and clients everything must come to rest in bounded time.
+    /// Without faults and clients everything must come to rest in bounded time.
     fn settle(&mut self) {
         self.world.borrow_mut().calm_down();
         let end = self.now() + REST_AFTER;
@@ -173,7 +172,8 @@ impl Simulation {
         }
     }
 
-    /// Hooks with requests of their own: more children than needed, one told to stop, one killed.
+    /// Acts like a program's hooks: forks more children than are needed, tells one to stop, kills
+    /// one.
     fn act_as_hooks(&mut self) {
         let monitor = &mut self.inner.parent.monitor;
         match self.random.below(4_000) {
@@ -181,12 +181,12 @@ impl Simulation {
                 let _ = monitor.fork();
             }),
             1 => {
-                if let Some(id) = untold_child(monitor) {
+                if let Some(id) = any_untold(monitor) {
                     monitor.stop(id, Reason::Asked);
                 }
             }
             2 => {
-                if let Some(id) = untold_child(monitor) {
+                if let Some(id) = any_untold(monitor) {
                     monitor.kill(id, Signal::Kill);
                     self.world.borrow_mut().hook_kills(id);
                 }
@@ -212,7 +212,7 @@ impl Simulation {
     }
 }
 
-fn untold_child(monitor: &Monitor) -> Option<ChildId> {
+fn any_untold(monitor: &Monitor) -> Option<ChildId> {
     let untold = |child: &&Child| child.state() != State::Retiring;
     monitor.children().find(untold).map(Child::id)
 }

@@ -1,4 +1,4 @@
-//! The server of TLS, driven from outside by clients that verify, dawdle, or speak something else.
+//! The TLS example, driven from outside by clients that verify, are slow, or do not speak TLS.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -1,4 +1,4 @@
-//! `hello`, as HTTP clients meet it: requests that are right, wrong, slow, or leave open where they end.
+//! `hello`, as HTTP clients see it: requests that are valid, invalid, slow, or have no clear end.
 
 use std::io::{Read, Write};
 use std::time::{Duration, Instant};
@@ -168,9 +168,9 @@ fn hello_answers_bad_requests(world: &mut World) {
     assert_eq!(server.stderr(), "");
 }
 
-/// What is refused, and cannot be told from its body, is followed by no other answer: no Host or two, a
-/// length that is given twice or is no number, an encoding that is not understood. What else is refused
-/// stands in the tests of `examples/common/http.rs`.
+/// A refused request whose end is unclear is the last one of its connection: no Host or two, a
+/// length that is given twice or is no number, an unknown encoding. The tests of
+/// `examples/common/http.rs` have the other refusals.
 fn o23_hello_answers_nothing_from_the_body_of_a_bad_request(world: &mut World) {
     let server = start(world, "hello", &["--max-requests", "0"]);
     let address = server.address();
