@@ -125,6 +125,8 @@ bitflags! {
         const HEARD = 1 << 13;
         /// It had a connection in hand when it was told to stop, and has not said NOT_BUSY since.
         const BUSY_WHEN_TOLD = 1 << 14;
+        /// It was reaped, and what it has written is still being read: nothing can be sent to it.
+        const REAPED = 1 << 15;
     }
 }
 
@@ -317,10 +319,19 @@ impl Child {
         if self.flags.contains(Flags::KILL_SENT) {
             None
         } else if told.reason == Reason::Culled && self.flags.contains(Flags::BUSY_SINCE_TOLD) {
-            let judged = !timeout.is_zero() && !self.flags.contains(Flags::UNREAD);
-            judged.then(|| self.last_ack + timeout + gaps.saturating_sub(self.gaps_at_ack))
+            let patience = self.patience(timeout) + gaps.saturating_sub(self.gaps_at_ack);
+            (!timeout.is_zero()).then(|| self.last_ack + patience)
         } else {
             Some(told.at + self.time_to_leave(&told))
+        }
+    }
+
+    /// How long it may be silent. An ACK may stand in output that was not read, but not for longer than
+    /// once more the timeout: each turn reads what stood in the pipe when it began.
+    pub(crate) fn patience(&self, timeout: Duration) -> Duration {
+        match self.flags.contains(Flags::UNREAD) {
+            true => timeout.saturating_mul(2),
+            false => timeout,
         }
     }
 
@@ -345,7 +356,8 @@ impl Child {
 
     /// When a shutdown gives up waiting for it.
     pub(crate) fn give_up_at(&self) -> Option<Time> {
-        self.killed_at.map(|at| at + AFTER_KILL)
+        let living = !self.flags.contains(Flags::REAPED);
+        self.killed_at.filter(|_| living).map(|at| at + AFTER_KILL)
     }
 
     /// When SIGINT is due, for a child that closed its outputs.
@@ -370,12 +382,16 @@ impl Child {
     ///
     /// A child that said NOT_BUSY and then got SIGKILL was killed by another process: its start had
     /// succeeded. If it said NOT_BUSY and then ended by itself, the next child would do the same.
-    fn start_failed(&self, status: Option<WaitStatus>, now: Time) -> bool {
+    pub(crate) fn start_failed(&self, status: Option<WaitStatus>, now: Time) -> bool {
         let young = now.since(self.start_time) < START_HOLDS_AFTER;
         let killed = status.and_then(WaitStatus::signal) == Some(SIGKILL);
         let held =
             self.flags.contains(Flags::WAS_BUSY) || (killed && self.flags.contains(Flags::WAITED));
         young && !held
+    }
+
+    pub(crate) fn is_reaped(&self) -> bool {
+        self.flags.contains(Flags::REAPED)
     }
 
     pub(crate) fn has_finished_one(&self) -> bool {

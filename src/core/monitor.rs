@@ -228,8 +228,9 @@ impl Monitor {
     ///
     /// The child stays in the pool: see [`stop`](Self::stop) for one that is to leave it.
     pub fn kill(&mut self, id: ChildId, signal: Signal) {
-        if signal.ends()
-            && let Some(child) = self.pool.get_mut(id)
+        let living = self.pool.get_mut(id).filter(|child| !child.is_reaped());
+        if let Some(child) = living
+            && signal.ends()
         {
             child.flags |= Flags::ASKED;
         }
@@ -252,7 +253,8 @@ impl Monitor {
 
     /// Queues a signal without marking the child as ended by a hook.
     pub(crate) fn send(&mut self, id: ChildId, signal: Signal) {
-        let Some(child) = self.pool.get_mut(id) else {
+        let living = self.pool.get_mut(id).filter(|child| !child.is_reaped());
+        let Some(child) = living else {
             return log::debug!("{id} is gone, no {signal:?} for it");
         };
         match signal {
@@ -284,7 +286,8 @@ impl Monitor {
         };
         // Forks that are owed replace children that have ended before.
         let (now, forks) = (self.now, self.report.forks + self.owed as u64);
-        let Some(child) = self.pool.get_mut(id) else {
+        let living = self.pool.get_mut(id).filter(|child| !child.is_reaped());
+        let Some(child) = living else {
             return;
         };
         if child.state == State::Busy {

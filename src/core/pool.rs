@@ -2,7 +2,7 @@
 //! forks, kills, waits or reads a clock.
 
 use crate::core::{
-    child::{Child, ChildId, Flags, State},
+    child::{Child, ChildId, State},
     config::Attributes,
     inbox::{Contact, Inbox},
     system::Told,
@@ -321,8 +321,7 @@ impl Pool {
     ) -> (Vec<ChildId>, Vec<ChildId>) {
         self.iter()
             .filter(|child| child.state != State::Retiring)
-            .filter(|child| !child.flags.contains(Flags::UNREAD))
-            .filter(|child| child.is_overdue(timeout, now, gaps))
+            .filter(|child| child.is_overdue(child.patience(timeout), now, gaps))
             .map(|child| child.id)
             .partition(|&id| self.get(id).is_some_and(|child| child.state != State::Busy))
     }

@@ -155,8 +155,8 @@ pub fn handler_start<H: PreForkHooks + ?Sized>(
     hooks.create_states(&mut states);
     monitor.install(states);
     monitor.attributes_changed();
-    if server.send_ack().is_none() {
-        let interval = monitor.attributes.ack_interval();
+    let interval = monitor.attributes.ack_interval();
+    if interval.is_none() || server.send_ack().is_none() {
         // Before the server starts: it may set the interval on its socket.
         if interval.is_some() {
             server.set_send_ack(interval);

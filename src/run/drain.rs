@@ -24,6 +24,10 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
 
     /// Closes the listeners if the drain is over.
     pub(super) fn drain(&mut self) {
+        // A hook may have begun the shutdown by calling the default itself.
+        if self.parent.monitor.is_shutdown() {
+            self.begin_drain();
+        }
         let _ = check_drain(&mut self.draining, &mut self.server, &self.parent.monitor);
     }
 

@@ -27,6 +27,10 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             return;
         }
         self.call("before_fork", |hooks, monitor| hooks.before_fork(monitor));
+        // The hook may have lowered `max_clients` or begun the shutdown.
+        if !self.parent.monitor.may_fork(0) {
+            return;
+        }
         if let Err(error) = self.try_fork() {
             self.fork_failed(&error);
         }
@@ -48,7 +52,6 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     }
 
     fn try_fork(&mut self) -> Result<(), Error> {
-        self.settle();
         self.settle();
         self.check_threads()?;
         let Parent {

@@ -8,7 +8,7 @@ use crate::{
         error::{self, Error, Operation},
         states::Posted,
     },
-    hooks::{ChildServer, PreForkHooks},
+    hooks::{ChildServer, PreForkHooks, defaults},
 };
 use std::io;
 
@@ -16,12 +16,18 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     /// Runs `act` between two turns, with the present time, and performs what it has queued.
     pub(super) fn by_hand(&mut self, act: impl FnOnce(&mut Self)) {
         // After the end no child may be forked: the loop would not reap it.
-        if self.done {
+        if self.done || !self.is_here() {
             return;
         }
         self.parent.tell_time();
         act(self);
         self.perform();
+    }
+
+    /// Whether this is the process that the server lives in, and not a copy that the program has forked.
+    pub(super) fn is_here(&mut self) -> bool {
+        self.settle();
+        self.parent.system.is_owner()
     }
 
     pub(super) fn call_child(&mut self, error: &io::Error) {
@@ -78,9 +84,16 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
 
     pub(super) fn call_shutdown(&mut self) {
         if !self.parent.monitor.is_shutdown() {
+            let panics = self.parent.monitor.report.hook_panics;
             self.call("handler_shutdown", |hooks, monitor| {
                 hooks.handler_shutdown(monitor)
             });
+            // A hook that panics must not make the server one that cannot be stopped.
+            if self.parent.monitor.report.hook_panics > panics {
+                self.call("handler_shutdown", |hooks, monitor| {
+                    defaults::handler_shutdown(hooks, monitor);
+                });
+            }
         }
         if self.parent.monitor.is_shutdown() {
             self.begin_drain();

@@ -88,6 +88,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         }
         if let Some(contact) = self.parent.monitor.pool.contact_mut(child) {
             contact.note_end(status);
+            self.parent.monitor.note_reaped(child);
         }
         for pipe in Pipe::ALL {
             self.set_unread(child, pipe, true);

@@ -269,7 +269,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
 
     /// Ends the server now: ends the living children, and calls the last hook.
     pub(super) fn stop(&mut self) {
-        if std::mem::replace(&mut self.done, true) {
+        if !self.is_here() || std::mem::replace(&mut self.done, true) {
             return;
         }
         self.end_children();

@@ -114,12 +114,26 @@ impl Outlet {
         }
     }
 
+    /// Queues `bytes`. Where they do not fit, the descriptor is offered what waits first: only what a slow
+    /// reader does not take is dropped.
     fn push(&mut self, bytes: &[u8]) {
-        if self.queue.len() + bytes.len() > CAPACITY {
-            self.dropped += bytes.len() as u64;
-        } else {
-            self.queue.extend(bytes);
+        if !self.fits(bytes) {
+            self.flush();
         }
+        if self.fits(bytes) || self.queue.is_empty() {
+            self.queue.extend(bytes);
+        } else {
+            self.dropped += bytes.len() as u64;
+        }
+        if self.queue.len() > CAPACITY {
+            self.flush();
+            self.dropped += self.queue.len().saturating_sub(CAPACITY) as u64;
+            self.queue.truncate(CAPACITY);
+        }
+    }
+
+    fn fits(&self, bytes: &[u8]) -> bool {
+        self.queue.len() + bytes.len() <= CAPACITY
     }
 
     fn flush(&mut self) {

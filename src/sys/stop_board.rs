@@ -14,7 +14,10 @@ use std::{
     slice,
     sync::{
         Arc,
-        atomic::{AtomicU32, Ordering::SeqCst},
+        atomic::{
+            AtomicU32,
+            Ordering::{Relaxed, SeqCst},
+        },
     },
 };
 
@@ -22,6 +25,8 @@ use std::{
 struct Mapping {
     words: NonNull<AtomicU32>,
     length: NonZeroUsize,
+    /// The process that forks leave the mapping out of; 0 while they copy it.
+    hidden_by: AtomicU32,
 }
 
 // SAFETY: it holds atomic numbers, in memory that stays mapped until the last owner is gone.
@@ -30,6 +35,12 @@ unsafe impl Send for Mapping {}
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
+    /// Whether this process has the mapping: a fork of the process that hid it has not.
+    fn is_here(&self) -> bool {
+        let hidden_by = self.hidden_by.load(Relaxed);
+        hidden_by == 0 || hidden_by == std::process::id()
+    }
+
     fn word(&self, slot: usize) -> Option<&AtomicU32> {
         let count = self.length.get() / size_of::<AtomicU32>();
         // SAFETY: the mapping has this length, is page-aligned, and zeroed, which is a valid
@@ -40,8 +51,11 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: mapped once, and no reference to it is left. OK to ignore: it cannot fail.
-        let _ = unsafe { munmap(self.words.cast(), self.length.get()) };
+        // In a fork anything may be mapped at this address.
+        if self.is_here() {
+            // SAFETY: mapped once, and no reference to it is left. OK to ignore: it cannot fail.
+            let _ = unsafe { munmap(self.words.cast(), self.length.get()) };
+        }
     }
 }
 
@@ -82,7 +96,9 @@ impl StopBoard {
         let (words, length) = (self.write.words.cast(), self.write.length.get());
         // SAFETY: the mapping is ours and has this length; the advice concerns forks only. OK to
         // ignore: without it children could write here.
-        let _ = unsafe { madvise(words, length, MmapAdvise::MADV_DONTFORK) };
+        if unsafe { madvise(words, length, MmapAdvise::MADV_DONTFORK) }.is_ok() {
+            self.write.hidden_by.store(std::process::id(), Relaxed);
+        }
     }
 
     #[cfg(not(target_os = "linux"))]
@@ -90,7 +106,9 @@ impl StopBoard {
 
     /// Tells the child to leave. Call this before sending the signal, which may be lost.
     pub(crate) fn tell(&self, child: ChildId) {
-        if let Some(word) = self.write.word(child.slot()) {
+        if self.write.is_here()
+            && let Some(word) = self.write.word(child.slot())
+        {
             word.store(mark(child), SeqCst);
         }
     }
@@ -158,6 +176,7 @@ fn map(
     let memory =
         unsafe { nix::sys::mman::mmap(None, length, protection, MapFlags::MAP_SHARED, file, 0) }?;
     Ok(Mapping {
+        hidden_by: AtomicU32::new(0),
         words: memory.cast(),
         length,
     })
@@ -174,6 +193,7 @@ fn writable(length: NonZeroUsize) -> io::Result<StopBoard> {
     // SAFETY: a new mapping, at an address of the kernel's choice.
     let memory = unsafe { mmap_anonymous(None, length, protection, MapFlags::MAP_SHARED) }?;
     let both = Arc::new(Mapping {
+        hidden_by: AtomicU32::new(0),
         words: memory.cast(),
         length,
     });

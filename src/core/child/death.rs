@@ -37,6 +37,11 @@ pub struct Death {
 }
 
 impl Death {
+    /// Whether it exited with a code that says so, which a child does not that is told to stop.
+    pub(crate) fn failed_by_itself(&self) -> bool {
+        self.code().is_some_and(|code| code != 0)
+    }
+
     /// Why it ended.
     pub fn cause(&self) -> Cause {
         self.cause

@@ -195,6 +195,10 @@ impl Monitor {
         match death.cause {
             Cause::FailedStart => self.start_failed(&child, &death),
             _ if child.failing.is_some() => self.start_failed(&child, &death),
+            // A hook has ended a child that was failing by itself: the next one would as well.
+            Cause::Asked if death.failed_by_itself() && child.start_failed(status, self.now) => {
+                self.start_failed(&child, &death);
+            }
             Cause::Failed | Cause::Killed if child.fails_at_its_first(status, self.now) => {
                 self.first_failed(&child, &death);
             }
@@ -204,6 +208,13 @@ impl Monitor {
             self.owed += 1;
         }
         Some((child, death))
+    }
+
+    /// A child was reaped, and what it has written is still to be read.
+    pub(crate) fn note_reaped(&mut self, id: ChildId) {
+        if let Some(child) = self.pool.get_mut(id) {
+            child.flags |= Flags::REAPED;
+        }
     }
 
     /// Whether a child that has ended is to be replaced even if enough children are free.

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::core::{
+    child::Flags,
     config::Config,
     testing::{at, ms},
 };
@@ -314,4 +315,7 @@ fn overdue_is_longer_than_the_timeout_and_says_who_is_busy() {
     );
     assert_eq!(overdue(&pool, 1500, 500), (vec![], vec![]));
     assert_eq!(overdue(&pool, 1501, 500).1, [ids[2]]);
+    // What a child says that nobody has read yet may still be on its way.
+    assert!(!overdue(&pool, 2000, 0).0.contains(&ids[4]));
+    assert!(overdue(&pool, 2001, 0).0.contains(&ids[4]));
 }

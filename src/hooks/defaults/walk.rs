@@ -372,7 +372,7 @@ impl Walk {
         if child.state() != State::Retiring {
             return assert_eq!((child.reason(), sent.interrupts), (None, 0), "{child:?}");
         }
-        let unjudged = self.monitor.timeout().is_zero() || child.flags.contains(Flags::UNREAD);
+        let unjudged = self.monitor.timeout().is_zero();
         let serving = child.reason() == Some(Reason::Culled)
             && child.flags.contains(Flags::BUSY_SINCE_TOLD)
             && unjudged;

@@ -3,7 +3,7 @@
 
 use super::{native, set_action};
 use crate::core::signal_policy::{InChild, InParent, TABLE};
-use nix::sys::signal::{SigAction, SigHandler, sigaction};
+use nix::sys::signal::{SigAction, SigHandler, SigSet, SigmaskHow, Signal, sigaction};
 use std::{
     collections::{BTreeMap, btree_map::Entry},
     io,
@@ -19,6 +19,9 @@ struct Disposition {
     handled: usize,
     ignored: usize,
     not_ignored: usize,
+    /// Whether the signal was blocked before a server handled it: the mask may be inherited from the process
+    /// that started us.
+    was_blocked: bool,
 }
 
 impl Disposition {
@@ -28,6 +31,7 @@ impl Disposition {
             handled: 0,
             ignored: 0,
             not_ignored: 0,
+            was_blocked: false,
         }
     }
 
@@ -81,7 +85,17 @@ pub(super) fn want(index: usize, action: InParent, handler: SigHandler) -> io::R
         Entry::Vacant(entry) => entry.insert(Disposition::new(exchange(index, action, handler)?)),
     };
     *disposition.count(action) += 1;
-    disposition.apply(index, handler)
+    disposition.apply(index, handler)?;
+    if action == InParent::Handled {
+        disposition.was_blocked |= unblock(native(TABLE[index].signal)?)?;
+    }
+    Ok(())
+}
+
+/// Unblocks a signal. True if it was blocked.
+fn unblock(signal: Signal) -> io::Result<bool> {
+    let before = SigSet::from(signal).thread_swap_mask(SigmaskHow::SIG_UNBLOCK)?;
+    Ok(before.contains(signal))
 }
 
 /// What the program had in row `index`. The action is in its place already: a signal in between must
@@ -102,6 +116,13 @@ pub(super) fn unwant(index: usize, action: InParent, handler: SigHandler) {
         *disposition.count(action) -= 1;
         // OK to ignore: the same disposition was installed before, so the call cannot fail.
         let _ = disposition.apply(index, handler);
+        if disposition.handled == 0
+            && std::mem::take(&mut disposition.was_blocked)
+            && let Ok(signal) = native(TABLE[index].signal)
+        {
+            // OK to ignore: the signal exists, so the call cannot fail.
+            let _ = SigSet::from(signal).thread_block();
+        }
         if !disposition.is_wanted() {
             changed.remove(&index);
         }

@@ -1,7 +1,7 @@
 //! The parent's handler, and each server's share of the signals of the process. Wakes the loop and
 //! counts; the core decides what a signal leads to.
 
-use super::{NONE, SavedErrno, dispositions, foreign, native, number, poke};
+use super::{NONE, SavedErrno, dispositions, foreign, number, poke};
 use crate::{
     core::{
         child::Signal,
@@ -9,10 +9,7 @@ use crate::{
     },
     sys::{fd_registry::Ours, pipes},
 };
-use nix::{
-    libc,
-    sys::signal::{SigHandler, SigSet, SigmaskHow},
-};
+use nix::{libc, sys::signal::SigHandler};
 use std::{
     io,
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
@@ -63,8 +60,6 @@ pub(crate) struct Subscription {
     seen: [u64; TABLE.len()],
     /// What has been asked for, by row.
     wanted: Vec<(usize, InParent)>,
-    /// Which of the signals that we wait for were blocked before.
-    blocked_before: SigSet,
 }
 
 impl Subscription {
@@ -80,7 +75,6 @@ impl Subscription {
             slot,
             seen: std::array::from_fn(|index| COUNTS[index].load(Ordering::Relaxed)),
             wanted: Vec::new(),
-            blocked_before: SigSet::empty(),
         };
         for (index, row) in TABLE.iter().enumerate() {
             if row.parent == InParent::NotIgnored
@@ -135,21 +129,7 @@ impl Subscription {
         }
         dispositions::want(index, action, HANDLER)?;
         self.wanted.push((index, action));
-        if action == InParent::Handled {
-            self.unblock(index)?;
-        }
         Ok(true)
-    }
-
-    /// Unblocks the signals that we wait for: the mask may be inherited from the process that
-    /// started us.
-    fn unblock(&mut self, index: usize) -> io::Result<()> {
-        let signal = native(TABLE[index].signal)?;
-        let before = SigSet::from(signal).thread_swap_mask(SigmaskHow::SIG_UNBLOCK)?;
-        if before.contains(signal) {
-            self.blocked_before.add(signal);
-        }
-        Ok(())
     }
 }
 
@@ -160,7 +140,6 @@ impl Drop for Subscription {
         for &(index, action) in &self.wanted {
             dispositions::unwant(index, action, HANDLER);
         }
-        let _ = self.blocked_before.thread_block();
     }
 }
 
