@@ -97,6 +97,14 @@ pub enum Event<'a> {
     /// There are `max_clients` children, none is free and some are busy: the next client has to wait. Looked
     /// at once at the end of each turn, before [`Turn`](Self::Turn); no hook is called for it.
     Saturated,
+    /// The number of clients that wait to be accepted has changed. Looked at after
+    /// [`Saturated`](Self::Saturated), once a second at the most, until [`Relieved`](Self::Relieved), after
+    /// which none is taken to wait. Never told where the system does not know the number, as for UNIX sockets.
+    #[non_exhaustive]
+    Waiting {
+        /// How many, at all sockets of the server.
+        clients: u32,
+    },
     /// That is over, or the shutdown has begun. Looked at likewise.
     Relieved,
     /// The shutdown begins. After the hook `handler_shutdown`, whose default begins it.
@@ -114,7 +122,8 @@ pub enum Event<'a> {
     /// called for it.
     #[non_exhaustive]
     Turn {
-        /// When the next is due if nothing happens before: zero while work is left, `None` for never.
+        /// When the next is due if nothing happens before: zero while work is left, `None` for never. What
+        /// observers ask for by [`wake_at`](crate::Observer::wake_at) is not in it.
         next_in: Option<Duration>,
     },
 }

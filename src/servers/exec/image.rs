@@ -52,15 +52,18 @@ impl From<&Listening> for Socket {
 }
 
 /// What another parent may have put into our own environment: it describes descriptors that the
-/// program does not get.
+/// program does not get, or is the parent's own line to systemd.
 fn is_stale(name: &OsStr) -> bool {
-    const NAMES: [&str; 6] = [
+    const NAMES: [&str; 9] = [
         "LISTEN_FDNAMES",
         "LISTEN_FDS",
         "LISTEN_PID",
         "LISTEN_PIDFDID",
+        "NOTIFY_SOCKET",
         "SERVER_STARTER_GENERATION",
         "SERVER_STARTER_PORT",
+        "WATCHDOG_PID",
+        "WATCHDOG_USEC",
     ];
     NAMES.iter().any(|stale| name == *stale) || name.as_bytes().starts_with(b"EINHORN_")
 }
@@ -239,8 +242,11 @@ mod tests {
             "LISTEN_FDS=4",
             "LISTEN_PID=1",
             "LISTEN_PIDFDID=5",
+            "NOTIFY_SOCKET=/run/systemd/notify",
             "SERVER_STARTER_GENERATION=2",
             "SERVER_STARTER_PORT=80=7",
+            "WATCHDOG_PID=1",
+            "WATCHDOG_USEC=3000000",
         ];
         assert_eq!(
             variables(&spec, &inherited, &[]),
