@@ -1,7 +1,7 @@
 //! Tells systemd how the server is: ready, stopping, its status, and that it lives. Never waits for
 //! systemd, and never fails the server: a message that cannot be sent is tried again later.
 
-use super::{Observer, log};
+use super::Observer;
 use crate::{
     core::{event::Event, monitor::Monitor, pool::Census, say::say, time::Time},
     sys::notify::{self, NotifySocket},
@@ -107,7 +107,7 @@ impl Systemd {
     /// Call it while the program has one thread; otherwise the variables stay in the environment.
     pub fn from_env() -> Self {
         // No server has started yet, and what is wrong is to be heard.
-        log::stand_in();
+        super::log::stand_in();
         let [socket, microseconds, pid] = notify::take_variables();
         let mut systemd = Self::to(None, watchdog(microseconds.as_deref(), pid.as_deref()));
         if let Some(name) = socket {
