@@ -327,6 +327,43 @@ mod tests {
         assert_eq!(watchdog(None, None), None);
     }
 
+    /// What is sent at a second after the start.
+    fn sent(systemd: &mut Systemd, monitor: &mut Monitor, second: u64) -> Vec<String> {
+        monitor.is_now(Time::at(Duration::from_secs(second)));
+        let mut told = systemd.told;
+        let lines = systemd.due(&mut told, monitor);
+        systemd.told = told;
+        lines
+    }
+
+    #[test]
+    fn a_long_shutdown_is_extended_every_five_seconds() {
+        const EXTEND: &str = "EXTEND_TIMEOUT_USEC=15000000";
+        let mut systemd = Systemd::to(None, None);
+        let mut monitor = Monitor::default();
+        systemd.phase = Phase::Stopping;
+        let status = "STATUS=stopping, 0 children left";
+        let lines = sent(&mut systemd, &mut monitor, 60);
+        assert_eq!(lines, ["STOPPING=1", status, EXTEND]);
+        let next = Some(Time::at(Duration::from_secs(65)));
+        assert_eq!(systemd.next(&monitor), next);
+        assert!(sent(&mut systemd, &mut monitor, 64).is_empty());
+        assert_eq!(sent(&mut systemd, &mut monitor, 65), [EXTEND]);
+    }
+
+    /// It would make the loop turn without a pause.
+    #[test]
+    fn what_is_overdue_is_not_waited_for() {
+        let mut systemd = Systemd::to(None, Some(Duration::from_secs(2)));
+        let mut monitor = Monitor::default();
+        monitor.set_timeout(Duration::from_secs(10));
+        systemd.phase = Phase::Ready;
+        // No child has sent an ACK, since there is none.
+        let lines = sent(&mut systemd, &mut monitor, 60);
+        assert_eq!(lines, ["READY=1", "STATUS=0 free, 0 busy, 0 waiting"]);
+        assert_eq!(systemd.next(&monitor), None);
+    }
+
     #[test]
     fn a_name_is_a_path_from_the_root_or_abstract() {
         for good in ["/run/systemd/notify", "@abstract"] {
