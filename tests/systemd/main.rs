@@ -248,6 +248,8 @@ fn is_not_fed(told: &mut Notifications) {
 }
 
 /// An idle server is woken for it: it would turn once a second by itself.
+///
+/// Fails without `wake_at` among the deadlines of `patience`.
 fn the_watchdog_is_fed_until_a_hook_is_stuck(world: &mut World) {
     let mut told = Notifications::bind(&world.tempdir());
     let mut gate = world.gate("stuck");
@@ -266,6 +268,8 @@ fn the_watchdog_is_fed_until_a_hook_is_stuck(world: &mut World) {
 }
 
 /// The loop turns all the while.
+///
+/// Fails without the look at `last_ack` in `is_alive`.
 fn the_watchdog_is_fed_until_no_child_acks(world: &mut World) {
     let mut told = Notifications::bind(&world.tempdir());
     let args = ["--timeout", "600"];
