@@ -172,10 +172,12 @@ mod tests {
         assert_eq!(byte, *b"x");
     }
 
-    /// From the moment of the call on it is one that children close, though it is watched only when the hook
-    /// has returned: in `before_fork` a fork comes first.
+    /// Children close what the parent watches: its duplicate, and what it was given by `select_read_owned`, from
+    /// the call on. Servers of different kinds are `AnyPreFork`, whose example has two in one `Vec`.
+    ///
+    /// It is watched only when the hook has returned, and in `before_fork` a fork comes first.
     #[test]
-    fn a_descriptor_is_the_parents_before_it_is_watched() {
+    fn o42_a_descriptor_is_the_parents_before_it_is_watched() {
         let (given, lent) = UnixStream::pair().unwrap();
         let mut monitor = monitor();
         monitor.select_read(&lent, "lent").unwrap();

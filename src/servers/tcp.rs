@@ -169,8 +169,8 @@ mod tests {
     use crate::servers::AcceptOrder;
     use std::time::Duration;
 
-    /// Each attribute of a stock server has a getter, and `max_requests` has a setter. For the rest
-    /// there is `docs/porting.md`.
+    /// Each attribute of a stock server has a getter, and `max_requests` has a setter. The
+    /// recipes of `docs/porting.md` are compiled and run as its examples.
     #[test]
     fn o44_each_getter_says_what_was_set() {
         let keepalive = Keepalive::after(Duration::from_secs(9));

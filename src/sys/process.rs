@@ -223,7 +223,7 @@ mod tests {
 
     /// A number that was a child's and has been reaped may be anybody's by now; it is sent nothing.
     #[test]
-    fn who_was_reaped_by_somebody_else_is_ours_no_more() {
+    fn o27_who_was_reaped_by_somebody_else_is_ours_no_more() {
         let mut command = Command::new("sleep");
         let mut child = command.arg("1000").spawn().expect("a process");
         let pid = libc::pid_t::try_from(child.id()).expect("a pid");
@@ -240,9 +240,11 @@ mod tests {
         assert!(!is_ours(pid).expect("an answer"));
     }
 
-    /// The parent of this process lives, and could be sent a signal, as any stranger could.
+    /// Nor is anybody sent a signal who is no child of the process.
+    ///
+    /// The parent of this one lives, and could be sent one.
     #[test]
-    fn a_stranger_is_not_ours() {
+    fn o27_a_stranger_is_not_ours() {
         let parent = nix::unistd::getppid().as_raw();
         assert!(!is_ours(parent).expect("an answer"));
     }

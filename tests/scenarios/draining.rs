@@ -21,7 +21,7 @@ pub const PROGRAMS: Programs = programs![draining_by_hand];
 pub const SCENARIOS: Scenarios = scenarios![
     o22_a_hundred_clients_on_twenty_children_are_served_at_a_stop,
     o22_a_queue_is_served_by_children_at_their_limit,
-    a_queue_is_served_when_the_program_stops_the_server,
+    o22_a_queue_is_served_when_the_program_stops_the_server,
     o22_clients_that_keep_coming_are_served_or_refused_at_a_stop,
     o22_clients_that_keep_coming_to_a_path_are_served_or_refused_at_a_stop,
     o07_while_a_stop_waits_clients_are_refused_and_another_server_has_the_port,
@@ -53,7 +53,8 @@ fn o22_a_hundred_clients_on_twenty_children_are_served_at_a_stop(world: &mut Wor
     serves_the_queue(&server, 20, 80);
 }
 
-fn a_queue_is_served_when_the_program_stops_the_server(world: &mut World) {
+/// `PreFork::stop` serves the queue as well.
+fn o22_a_queue_is_served_when_the_program_stops_the_server(world: &mut World) {
     let path = world.tempdir().join("stop");
     let flags = ["--start", "2", "--max-clients", "2"];
     let program = world.program("draining_by_hand").args(&flags);
@@ -114,7 +115,7 @@ fn o22_clients_that_keep_coming_are_served_or_refused_at_a_stop(world: &mut Worl
     }
 }
 
-/// The file of a UNIX socket is removed for that.
+/// Clients of a UNIX socket are kept out by the removal of its file.
 fn o22_clients_that_keep_coming_to_a_path_are_served_or_refused_at_a_stop(world: &mut World) {
     let path = world.tempdir().join("socket");
     for _ in 0..5 {

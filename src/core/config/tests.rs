@@ -151,8 +151,9 @@ fn h04_intervals_follow_the_timeout_without_rounding() {
     assert!(of(Duration::MAX, None).0 > Some(Duration::from_secs(1 << 60)));
 }
 
+/// An interval of checks that was derived from the timeout follows it.
 #[test]
-fn a_derived_interval_follows_the_timeout() {
+fn o19_a_derived_interval_follows_the_timeout() {
     let secs = Duration::from_secs;
     let mut attributes = Attributes::from(Config::default().timeout(secs(10)));
     attributes.derive_check();

@@ -46,7 +46,8 @@ fn each_reason_has_its_time() {
     }
 }
 
-/// It has the child's place, and the cause is that of the child's own end.
+/// What outlives a child is told and killed in the child's place, and the cause of the death is that of the
+/// child's own end.
 #[test]
 fn o14_what_outlives_a_child_is_told_and_killed() {
     let mut monitor = monitor();
@@ -63,6 +64,7 @@ fn o14_what_outlives_a_child_is_told_and_killed() {
     assert_eq!(death.cause(), Cause::Finished);
 }
 
+/// If the child was told to stop, what outlives it has the time that is left of the child's.
 #[test]
 fn o14_what_outlives_a_child_that_was_told_has_the_time_that_is_left() {
     let mut monitor = monitor();
@@ -87,9 +89,10 @@ fn the_times_are_the_attributes() {
     expect_kill_at(&mut monitor, id, 1700);
 }
 
-/// It is not waited for, unless it is another program, which need not say that it has started.
+/// A child that is still in its start is not waited for, unless it is another program, which need not say
+/// that it has started.
 #[test]
-fn in_a_shutdown_a_child_in_its_start_is_killed_after_the_drain() {
+fn o39_in_a_shutdown_a_child_in_its_start_is_killed_after_the_drain() {
     for (programs, says, expected) in [
         (false, false, 1300),
         (false, true, 1700),

@@ -235,7 +235,7 @@ fn hello_answers_slow_clients_and_gives_up_on_silent_ones(world: &mut World) {
     assert!(!server.stdout().contains("TimedOut"));
 }
 
-/// Clients that send one byte a second have the time of one request, and not the child: `Conn::set_deadline`.
+/// In `hello` clients that send one byte a second have the time of one request, and not the child.
 fn o36_hello_takes_its_children_back_from_slow_clients(world: &mut World) {
     let flags = ["--start-servers", "4", "--max-clients", "4"];
     let server = start(world, "hello", &flags);
@@ -264,8 +264,7 @@ fn o36_hello_takes_its_children_back_from_slow_clients(world: &mut World) {
     assert_eq!(server.stderr(), "");
 }
 
-/// A client that is idle, before its first request or after one, does not hold a stop:
-/// `Conn::wait_for_request`.
+/// A client of `hello` that is idle, before its first request or after one, does not hold a stop.
 fn o34_hello_stops_at_once_with_idle_clients(world: &mut World) {
     let server = start(world, "hello", &[]);
     let address = server.address();

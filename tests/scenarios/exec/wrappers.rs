@@ -141,7 +141,7 @@ fn o14_what_comes_to_the_parent_is_reaped(world: &mut World) {
     stop_leaves_nothing(&server, second);
 }
 
-/// Likewise, of one that does not listen: it is killed after `kill_timeout`.
+/// What does not listen and outlives its wrapper is killed after `kill_timeout`.
 fn o14_what_is_deaf_and_outlives_its_wrapper_is_killed(world: &mut World) {
     world.expect_orphans();
     let flags = ["--kill-timeout", "300", "--shutdown-timeout", "300"];
@@ -154,6 +154,7 @@ fn o14_what_is_deaf_and_outlives_its_wrapper_is_killed(world: &mut World) {
     stop_leaves_nothing(&server, second);
 }
 
+/// With `process_group(false)` a program stays in the parent's group.
 fn o14_program_has_a_group_of_its_own_unless_told_otherwise(world: &mut World) {
     let server = spawn(world, &["--start-servers", "2"], &show_command());
     expect_ready(&server);
@@ -193,6 +194,7 @@ fn o43_program_is_told_by_its_stop_signal(world: &mut World) {
     assert!(server.stdout().contains("told"));
 }
 
+/// The kernel sends the same signal when the parent dies.
 fn o43_program_is_told_by_the_stop_signal_when_the_parent_dies(world: &mut World) {
     let server = spawn(world, &["--stop-signal", "TERM"], &shell(ENDS_AT_TERM));
     expect_ready(&server);
@@ -201,6 +203,8 @@ fn o43_program_is_told_by_the_stop_signal_when_the_parent_dies(world: &mut World
     until_gone(child);
 }
 
+/// It is neither blocked nor ignored in the program, whatever it is in the parent.
+///
 /// The parent of this has SIGUSR1 blocked.
 fn o43_stop_signal_is_neither_blocked_nor_ignored(world: &mut World) {
     let flags = ["--block", "--stop-signal", "USR1"];
