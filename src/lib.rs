@@ -160,6 +160,8 @@ pub use self::core::{
 };
 pub use hooks::{ChildServer, DefaultHooks, PreForkHooks, Start, comm::Comm, defaults};
 pub use observe::Observer;
+#[cfg(feature = "systemd")]
+pub use observe::systemd::Systemd;
 pub use run::{AnyPreFork, Builder, PreFork, Turn};
 pub use servers::{ExecServer, TcpServer, UnixServer};
 pub use sys::{

@@ -106,6 +106,16 @@ pub enum Event<'a> {
     /// The loop checks this at the end of each turn, before [`Turn`](Self::Turn); no hook is called
     /// for it.
     Saturated,
+    /// The number of clients that wait to be accepted has changed.
+    ///
+    /// The loop checks this after [`Saturated`](Self::Saturated), once a second at the most, until
+    /// [`Relieved`](Self::Relieved), after which no client is taken to wait. Never sent where the
+    /// system does not know the number, as for UNIX sockets.
+    #[non_exhaustive]
+    Waiting {
+        /// The number at all sockets of the server.
+        clients: u32,
+    },
     /// The saturation is over, or the shutdown has begun. Checked at the end of each turn, too.
     Relieved,
     /// The shutdown begins. After the hook `handler_shutdown`, whose default begins it.
@@ -126,7 +136,7 @@ pub enum Event<'a> {
     #[non_exhaustive]
     Turn {
         /// The time until the next turn if nothing happens before: zero while work is left, `None`
-        /// for never.
+        /// for never. The times of [`wake_at`](crate::Observer::wake_at) are not in it.
         next_in: Option<Duration>,
     },
 }

@@ -2,8 +2,10 @@
 //! signal, fork nothing, and only read the monitor.
 
 pub(crate) mod log;
+#[cfg(feature = "systemd")]
+pub(crate) mod systemd;
 
-use crate::core::{event::Event, monitor::Monitor};
+use crate::core::{event::Event, monitor::Monitor, time::Time};
 use std::fmt;
 
 /// Gets each [`Event`] of a server and can read its [`Monitor`].
@@ -39,11 +41,24 @@ pub trait Observer {
     ///
     /// The monitor has its current state, which may be later than the event.
     fn event(&mut self, monitor: &Monitor, event: &Event<'_>);
+
+    /// When the observer wants to be told of an [`Event::Turn`] at the latest, by the clock of
+    /// [`Monitor::now`]. Asked after each turn, and the loop then waits no longer. A moment that stays in the
+    /// past makes the loop turn without a pause.
+    ///
+    /// Default: never; turns come when something happens.
+    fn wake_at(&self) -> Option<Time> {
+        None
+    }
 }
 
 impl<O: Observer + ?Sized> Observer for Box<O> {
     fn event(&mut self, monitor: &Monitor, event: &Event<'_>) {
         (**self).event(monitor, event);
+    }
+
+    fn wake_at(&self) -> Option<Time> {
+        (**self).wake_at()
     }
 }
 

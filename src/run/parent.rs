@@ -21,6 +21,8 @@ pub(super) struct Parent<Y: System> {
     pub(super) monitor: Monitor,
     pub(super) system: Y,
     pub(super) observers: Observers,
+    /// When an observer wants to be told of a turn.
+    pub(super) wake_at: Option<Time>,
     pub(super) slow: SlowHooks,
 }
 
@@ -30,6 +32,7 @@ impl<Y: System> Parent<Y> {
             monitor,
             system,
             observers: Observers::default(),
+            wake_at: None,
             slow: SlowHooks::default(),
         }
     }

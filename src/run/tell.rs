@@ -2,7 +2,7 @@
 
 use super::{guarded::Callee, parent::Parent};
 use crate::{
-    core::{event::Event, monitor::Monitor, system::System},
+    core::{event::Event, monitor::Monitor, system::System, time::Time},
     observe::{Observer, Observers, log::Log},
 };
 
@@ -40,6 +40,19 @@ impl<Y: System> Parent<Y> {
         self.guarded(Callee::Hook(name), hook);
         self.tell_one(event);
         self.tell_untold();
+    }
+
+    /// When the first of the observers wants to be told of a turn.
+    pub(super) fn first_wake(&mut self) -> Option<Time> {
+        let mut first = None;
+        let mut observers = std::mem::take(&mut self.observers);
+        for (number, observer) in observers.iter_mut() {
+            self.guarded(Callee::Observer(number), |_| {
+                first = [first, observer.wake_at()].into_iter().flatten().min();
+            });
+        }
+        self.observers = observers;
+        first
     }
 
     fn tell_one(&mut self, event: &Event<'_>) {

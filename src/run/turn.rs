@@ -27,6 +27,8 @@ const OFFER_AGAIN: Duration = Duration::from_millis(20);
 /// How often the loop checks for dead children. No signal reports a death if the program blocks
 /// SIGCHLD or other code in the program reaps the child.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often, at the most, the loop counts the waiting clients for observers.
+const COUNT_WAITING_EVERY: Duration = Duration::from_secs(1);
 /// How long the end waits for queued tasks and for a slow reader of the parent's own output.
 const LAST_WORK: Duration = Duration::from_secs(1);
 
@@ -52,6 +54,9 @@ pub(crate) struct Loop<H, S, Y: System> {
     /// The state that observers know: the names of the sockets, and whether all children are busy.
     listeners: Vec<String>,
     saturated: bool,
+    /// The clients that observers were told to be waiting, and when to count them again.
+    waiting: u32,
+    count_waiting_at: Time,
     asked_interval: Option<Interval>,
     ready: Vec<Ready>,
     /// When the next turn should begin, as computed at the end of the last turn.
@@ -79,6 +84,8 @@ impl<H, S, Y: System> Loop<H, S, Y> {
             done: false,
             listeners: Vec::new(),
             saturated: false,
+            waiting: 0,
+            count_waiting_at: Time::START,
             asked_interval: None,
             ready: Vec::new(),
             expected: None,
@@ -103,6 +110,7 @@ impl<H, S, Y: System> Loop<H, S, Y> {
             monitor.last_deadline(),
             self.look_at,
             self.draining.look_at(now),
+            self.parent.wake_at,
         ];
         let due = deadlines.into_iter().flatten().min();
         let due = due.map(|deadline| deadline.since(now));
@@ -292,9 +300,9 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         } else {
             self.look_at = None;
         }
+        self.tell_turn();
         let wait = if self.done { None } else { self.patience() };
         self.expected = wait.map(|wait| now + wait);
-        self.tell_turn(wait);
         Ok(Turn {
             done: self.done,
             wait,
@@ -302,7 +310,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     }
 
     /// Tells observers the state at the end of a turn, and that the turn has ended.
-    fn tell_turn(&mut self, next_in: Option<Duration>) {
+    fn tell_turn(&mut self) {
         if self.done || !self.parent.monitor.events.is_observed() {
             return;
         }
@@ -313,7 +321,30 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
                 false => &Event::Relieved,
             });
         }
+        if saturated {
+            self.tell_waiting();
+        } else {
+            self.waiting = 0;
+        }
+        self.parent.wake_at = None;
+        let next_in = self.patience();
         self.parent.tell(&Event::Turn { next_in });
+        self.parent.wake_at = self.parent.first_wake();
+    }
+
+    /// How many clients wait, which the system is asked now and then.
+    fn tell_waiting(&mut self) {
+        let now = self.parent.monitor.now();
+        if now < self.count_waiting_at {
+            return;
+        }
+        self.count_waiting_at = now + COUNT_WAITING_EVERY;
+        let queued = self.server.listeners().into_iter();
+        let queued = queued.filter_map(|listener| listener.queued);
+        let clients = queued.fold(0, u32::saturating_add);
+        if clients != std::mem::replace(&mut self.waiting, clients) {
+            self.parent.tell(&Event::Waiting { clients });
+        }
     }
 
     /// Tells observers the listeners, and that the server has started.

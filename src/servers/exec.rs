@@ -46,7 +46,7 @@ use std::{
 ///
 /// | variable | |
 /// |---|---|
-/// | those of the parent | as they are when the child is forked, without those that describe the parent's own descriptors: LISTEN_FDS, LISTEN_PID, LISTEN_PIDFDID, LISTEN_FDNAMES, SERVER_STARTER_PORT, SERVER_STARTER_GENERATION, EINHORN_* |
+/// | those of the parent | as they are when the child is forked, without those that describe the parent's own descriptors: LISTEN_FDS, LISTEN_PID, LISTEN_PIDFDID, LISTEN_FDNAMES, SERVER_STARTER_PORT, SERVER_STARTER_GENERATION, EINHORN_*; and without those by which the parent reports to systemd: NOTIFY_SOCKET, WATCHDOG_USEC, WATCHDOG_PID |
 /// | those of [`env`](Self::env) | |
 /// | LISTEN_FDS | how many sockets; this and the next four only if there is one |
 /// | LISTEN_PID | the program's process id |

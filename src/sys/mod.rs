@@ -18,6 +18,8 @@ pub(crate) mod handed_over;
 pub(crate) mod hangup;
 pub(crate) mod limits;
 pub(crate) mod link;
+#[cfg(feature = "systemd")]
+pub(crate) mod notify;
 mod null;
 pub(crate) mod output;
 pub(crate) mod parent_only;

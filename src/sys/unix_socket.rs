@@ -96,7 +96,7 @@ fn is_abstract(path: &Path) -> bool {
     path.as_os_str().as_bytes().first() == Some(&0)
 }
 
-fn address(path: &Path) -> io::Result<UnixAddr> {
+pub(super) fn address(path: &Path) -> io::Result<UnixAddr> {
     let invalid = |reason| Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
     let bytes = path.as_os_str().as_bytes();
     match bytes {

@@ -51,16 +51,19 @@ impl From<&Listening> for Socket {
     }
 }
 
-/// Whether the variable describes descriptors that our own parent has passed to us: the program
-/// does not get those.
+/// Whether the variable describes descriptors that our own parent has passed to us, or is for the
+/// parent's reports to systemd: the program does not get those.
 fn is_stale(name: &OsStr) -> bool {
-    const NAMES: [&str; 6] = [
+    const NAMES: [&str; 9] = [
         "LISTEN_FDNAMES",
         "LISTEN_FDS",
         "LISTEN_PID",
         "LISTEN_PIDFDID",
+        "NOTIFY_SOCKET",
         "SERVER_STARTER_GENERATION",
         "SERVER_STARTER_PORT",
+        "WATCHDOG_PID",
+        "WATCHDOG_USEC",
     ];
     NAMES.iter().any(|stale| name == *stale) || name.as_bytes().starts_with(b"EINHORN_")
 }
@@ -239,8 +242,11 @@ mod tests {
             "LISTEN_FDS=4",
             "LISTEN_PID=1",
             "LISTEN_PIDFDID=5",
+            "NOTIFY_SOCKET=/run/systemd/notify",
             "SERVER_STARTER_GENERATION=2",
             "SERVER_STARTER_PORT=80=7",
+            "WATCHDOG_PID=1",
+            "WATCHDOG_USEC=3000000",
         ];
         assert_eq!(
             variables(&spec, &inherited, &[]),

@@ -1,0 +1,377 @@
+//! Tells systemd how the server is: ready, stopping, its status, and that it lives. Never waits for
+//! systemd, and never fails the server: a message that cannot be sent is tried again later.
+
+use super::Observer;
+use crate::{
+    core::{event::Event, monitor::Monitor, pool::Census, say::say, time::Time},
+    sys::notify::{self, NotifySocket},
+};
+use std::{
+    ffi::{OsStr, OsString},
+    io,
+    time::Duration,
+};
+
+/// The shortest time between two statuses.
+const STATUS_EVERY: Duration = Duration::from_secs(1);
+/// How long systemd is asked to wait for the end of a shutdown, and how often.
+const EXTENSION: Duration = Duration::from_secs(15);
+const EXTEND_EVERY: Duration = Duration::from_secs(5);
+/// When a message that could not be sent is tried again: a full queue is emptied soon.
+const RETRY_FULL: Duration = Duration::from_millis(100);
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Tells systemd how the server is, for a service of `Type=notify` (feature `systemd`).
+///
+/// It speaks the protocol of sd_notify(3) to the socket that NOTIFY_SOCKET names:
+///
+/// - `READY=1` when the first child can take connections, not when the socket is open: a server whose
+///   children all fail at their start is never ready, and systemd ends it after `TimeoutStartSec=`. The
+///   children of an [`ExecServer`](crate::ExecServer) need not say that they are ready, so there it is
+///   sent at the first fork. `MAINPID=` comes with it if the program has changed its process, as with
+///   daemon(3), between [`from_env`](Self::from_env) and the first turn.
+/// - `STATUS=` with the numbers of free and busy children and of clients that wait to be accepted, when
+///   one of them has changed, and at most once a second. Clients are counted while all children are
+///   busy, and only where the system tells how many there are ([`ListenerStatus`]).
+/// - `STOPPING=1` when the shutdown begins, and from then on, every five seconds,
+///   `EXTEND_TIMEOUT_USEC=` with fifteen: `TimeoutStopSec=` then bounds a server that hangs, and not one
+///   that still serves its clients.
+/// - `WATCHDOG=1` at half of WATCHDOG_USEC, if WATCHDOG_PID is this process or missing. It is sent at the
+///   end of a turn of the loop, so a hook that never returns ends it. With a `timeout`, a child must have
+///   sent an ACK within that time, until the shutdown begins.
+///
+/// A NOTIFY_SOCKET that is wrong or gone is a warning, once, and the server goes on. Without NOTIFY_SOCKET
+/// nothing is sent.
+///
+/// ```
+/// # use prefork_server::{PreFork, Systemd, TcpServer};
+/// # use std::io::Write;
+/// let server = TcpServer::new(|conn| writeln!(&conn, "hello"));
+/// let builder = PreFork::builder(server).observe(Systemd::from_env());
+/// ```
+///
+/// [`ListenerStatus`]: crate::servers::ListenerStatus
+#[derive(Clone, Debug)]
+pub struct Systemd {
+    socket: Option<NotifySocket>,
+    /// Half of the time that systemd allows between two signs of life.
+    watchdog: Option<Duration>,
+    made_in: u32,
+    phase: Phase,
+    saturated: bool,
+    waiting: u32,
+    told: Told,
+    /// Nothing is sent before, since the last message could not be.
+    retry_at: Time,
+    wake_at: Option<Time>,
+    warned: bool,
+}
+
+/// How far the server is, as systemd sees it.
+#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
+enum Phase {
+    #[default]
+    Starting,
+    Ready,
+    Stopping,
+}
+
+/// What systemd was told, and when each message is due again.
+#[derive(Clone, Copy, Debug, Default)]
+struct Told {
+    phase: Phase,
+    status: Option<Status>,
+    status_at: Time,
+    watchdog_at: Time,
+    extend_at: Time,
+}
+
+/// The numbers of the status line.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Status {
+    Serving {
+        free: usize,
+        busy: usize,
+        waiting: u32,
+    },
+    Stopping {
+        left: usize,
+    },
+}
+
+impl Systemd {
+    /// Takes NOTIFY_SOCKET, WATCHDOG_USEC and WATCHDOG_PID out of the environment: children, and programs
+    /// that the parent runs, do not find them. A second call finds none either: one server of a program
+    /// tells systemd, and a program that starts its server anew keeps a clone.
+    ///
+    /// Call it while the program has one thread; otherwise the variables stay in the environment.
+    pub fn from_env() -> Self {
+        // No server has started yet, and what is wrong is to be heard.
+        super::log::stand_in();
+        let [socket, microseconds, pid] = notify::take_variables();
+        let mut systemd = Self::to(None, watchdog(microseconds.as_deref(), pid.as_deref()));
+        if let Some(name) = socket {
+            match NotifySocket::at(&name) {
+                Ok(socket) => systemd.socket = Some(socket),
+                Err(error) => say!(
+                    Warn,
+                    "NOTIFY_SOCKET is {name:?}: {error}; systemd is not told"
+                ),
+            }
+        }
+        systemd
+    }
+
+    fn to(socket: Option<NotifySocket>, watchdog: Option<Duration>) -> Self {
+        Self {
+            socket,
+            watchdog,
+            made_in: std::process::id(),
+            phase: Phase::Starting,
+            saturated: false,
+            waiting: 0,
+            told: Told::default(),
+            retry_at: Time::START,
+            wake_at: None,
+            warned: false,
+        }
+    }
+
+    fn enter(&mut self, phase: Phase, monitor: &Monitor) {
+        if self.phase < phase {
+            self.phase = phase;
+            self.tell(monitor);
+        }
+    }
+
+    /// Sends what is due in one message.
+    fn tell(&mut self, monitor: &Monitor) {
+        let now = monitor.now();
+        if self.phase > Phase::Starting && self.retry_at <= now {
+            let mut told = self.told;
+            let lines = self.due(&mut told, monitor);
+            if !lines.is_empty() && self.send(&lines.join("\n"), now) {
+                self.told = told;
+            }
+        }
+        self.wake_at = self.next(monitor);
+    }
+
+    fn send(&mut self, message: &str, now: Time) -> bool {
+        let Some(socket) = &self.socket else {
+            return false;
+        };
+        let Err(error) = socket.send(message) else {
+            return true;
+        };
+        let full = error.kind() == io::ErrorKind::WouldBlock;
+        self.retry_at = now + if full { RETRY_FULL } else { RETRY };
+        if !std::mem::replace(&mut self.warned, true) {
+            say!(Warn, "systemd cannot be told: NOTIFY_SOCKET: {error}");
+        }
+        false
+    }
+
+    /// The lines that are due, noted in `told`.
+    fn due(&self, told: &mut Told, monitor: &Monitor) -> Vec<String> {
+        let now = monitor.now();
+        let mut lines = Vec::new();
+        if told.phase != self.phase {
+            told.phase = self.phase;
+            lines.extend(self.phase_lines());
+        }
+        let status = self.status(monitor.pool.census());
+        if told.status != Some(status) && told.status_at <= now {
+            told.status = Some(status);
+            told.status_at = now + STATUS_EVERY;
+            lines.push(status.line());
+        }
+        if self.phase == Phase::Stopping && told.extend_at <= now {
+            told.extend_at = now + EXTEND_EVERY;
+            lines.push(format!("EXTEND_TIMEOUT_USEC={}", EXTENSION.as_micros()));
+        }
+        if let Some(interval) = self.watchdog
+            && told.watchdog_at <= now
+            && self.is_alive(monitor)
+        {
+            told.watchdog_at = now + interval;
+            lines.push("WATCHDOG=1".to_owned());
+        }
+        lines
+    }
+
+    fn phase_lines(&self) -> Vec<String> {
+        if self.phase == Phase::Stopping {
+            return vec!["STOPPING=1".to_owned()];
+        }
+        let pid = std::process::id();
+        let moved = (pid != self.made_in).then(|| format!("MAINPID={pid}"));
+        [Some("READY=1".to_owned()), moved]
+            .into_iter()
+            .flatten()
+            .collect()
+    }
+
+    fn status(&self, census: Census) -> Status {
+        match self.phase {
+            Phase::Stopping => Status::Stopping {
+                left: census.live(),
+            },
+            _ => Status::Serving {
+                free: census.idle(),
+                busy: census.busy,
+                waiting: self.waiting,
+            },
+        }
+    }
+
+    /// Whether the children answer, as far as that can be known: without a `timeout` they send no ACKs.
+    fn is_alive(&self, monitor: &Monitor) -> bool {
+        let (now, timeout) = (monitor.now(), monitor.timeout());
+        timeout.is_zero()
+            || self.phase == Phase::Stopping
+            || monitor
+                .children()
+                .any(|child| child.has_acked() && now.since(child.last_ack()) <= timeout)
+    }
+
+    /// When something is due again, if nothing happens before. What is due already waits for something to
+    /// happen, such as an ACK.
+    fn next(&self, monitor: &Monitor) -> Option<Time> {
+        let now = monitor.now();
+        if now < self.retry_at {
+            return Some(self.retry_at);
+        }
+        let unsettled = self.told.status != Some(self.status(monitor.pool.census()));
+        let started = self.phase > Phase::Starting;
+        let deadlines = [
+            self.watchdog.map(|_| self.told.watchdog_at),
+            (self.phase == Phase::Stopping).then_some(self.told.extend_at),
+            unsettled.then_some(self.told.status_at),
+            // The queue grows without any other event.
+            self.saturated.then_some(now + STATUS_EVERY),
+        ];
+        let coming = deadlines.into_iter().flatten().filter(|at| *at > now);
+        coming.min().filter(|_| started)
+    }
+}
+
+impl Observer for Systemd {
+    fn event(&mut self, monitor: &Monitor, event: &Event<'_>) {
+        if self.socket.is_none() {
+            return;
+        }
+        match *event {
+            Event::Ready { .. } => self.enter(Phase::Ready, monitor),
+            Event::Forked { .. } if monitor.programs => self.enter(Phase::Ready, monitor),
+            Event::ShuttingDown => self.enter(Phase::Stopping, monitor),
+            Event::Saturated => self.saturated = true,
+            Event::Waiting { clients } => self.waiting = clients,
+            Event::Relieved => (self.saturated, self.waiting) = (false, 0),
+            Event::Turn { .. } => self.tell(monitor),
+            _ => {}
+        }
+    }
+
+    fn wake_at(&self) -> Option<Time> {
+        self.wake_at
+    }
+}
+
+impl Status {
+    fn line(self) -> String {
+        match self {
+            Self::Serving {
+                free,
+                busy,
+                waiting,
+            } => format!("STATUS={free} free, {busy} busy, {waiting} waiting"),
+            Self::Stopping { left } => format!("STATUS=stopping, {left} children left"),
+        }
+    }
+}
+
+/// Half of WATCHDOG_USEC, if the watchdog is for this process.
+fn watchdog(microseconds: Option<&OsStr>, pid: Option<&OsStr>) -> Option<Duration> {
+    let number = |text: &OsStr| text.to_str()?.parse::<u64>().ok();
+    let ours = u64::from(std::process::id());
+    if pid.is_some_and(|pid| number(pid) != Some(ours)) {
+        return None;
+    }
+    let microseconds = microseconds?;
+    let half = number(microseconds).filter(|&number| number > 1);
+    if half.is_none() {
+        let text: OsString = microseconds.to_owned();
+        say!(Warn, "WATCHDOG_USEC is {text:?}; there is no watchdog");
+    }
+    half.map(|number| Duration::from_micros(number / 2))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_watchdog_is_fed_at_half_of_its_time_by_the_process_that_it_watches() {
+        let own = std::process::id().to_string();
+        let half = |usec, pid: Option<&str>| watchdog(Some(OsStr::new(usec)), pid.map(OsStr::new));
+        assert_eq!(half("3000000", None), Some(Duration::from_millis(1500)));
+        assert_eq!(
+            half("3000000", Some(&own)),
+            Some(Duration::from_millis(1500))
+        );
+        assert_eq!(half("3000000", Some("1")), None);
+        for wrong in ["", "0", "1", "-5", "3s", "99999999999999999999"] {
+            assert_eq!(half(wrong, None), None, "{wrong:?}");
+        }
+        assert_eq!(watchdog(None, None), None);
+    }
+
+    /// What is sent at a second after the start.
+    fn sent(systemd: &mut Systemd, monitor: &mut Monitor, second: u64) -> Vec<String> {
+        monitor.is_now(Time::at(Duration::from_secs(second)));
+        let mut told = systemd.told;
+        let lines = systemd.due(&mut told, monitor);
+        systemd.told = told;
+        lines
+    }
+
+    #[test]
+    fn a_long_shutdown_is_extended_every_five_seconds() {
+        const EXTEND: &str = "EXTEND_TIMEOUT_USEC=15000000";
+        let mut systemd = Systemd::to(None, None);
+        let mut monitor = Monitor::default();
+        systemd.phase = Phase::Stopping;
+        let status = "STATUS=stopping, 0 children left";
+        let lines = sent(&mut systemd, &mut monitor, 60);
+        assert_eq!(lines, ["STOPPING=1", status, EXTEND]);
+        let next = Some(Time::at(Duration::from_secs(65)));
+        assert_eq!(systemd.next(&monitor), next);
+        assert!(sent(&mut systemd, &mut monitor, 64).is_empty());
+        assert_eq!(sent(&mut systemd, &mut monitor, 65), [EXTEND]);
+    }
+
+    /// It would make the loop turn without a pause.
+    #[test]
+    fn what_is_overdue_is_not_waited_for() {
+        let mut systemd = Systemd::to(None, Some(Duration::from_secs(2)));
+        let mut monitor = Monitor::default();
+        monitor.set_timeout(Duration::from_secs(10));
+        systemd.phase = Phase::Ready;
+        // No child has sent an ACK, since there is none.
+        let lines = sent(&mut systemd, &mut monitor, 60);
+        assert_eq!(lines, ["READY=1", "STATUS=0 free, 0 busy, 0 waiting"]);
+        assert_eq!(systemd.next(&monitor), None);
+    }
+
+    #[test]
+    fn a_name_is_a_path_from_the_root_or_abstract() {
+        for good in ["/run/systemd/notify", "@abstract"] {
+            assert!(NotifySocket::at(OsStr::new(good)).is_ok(), "{good}");
+        }
+        let long = format!("/{}", "x".repeat(200));
+        for wrong in ["", "@", "run/notify", "vsock:2:9999", &long] {
+            assert!(NotifySocket::at(OsStr::new(wrong)).is_err(), "{wrong}");
+        }
+    }
+}
