@@ -16,6 +16,8 @@ pub enum Operation {
     Bind,
     /// Setting the mode of a socket file.
     Chmod,
+    /// Limiting what a child may do and use; the object is the step.
+    Confine,
     /// Putting another program in the place of a child.
     Exec,
     /// Making a child process.
@@ -65,6 +67,7 @@ impl Operation {
             Self::Accept => "accept",
             Self::Bind => "bind",
             Self::Chmod => "chmod",
+            Self::Confine => "confine",
             Self::Exec => "exec",
             Self::Fork => "fork",
             Self::Kill => "kill",

@@ -4,6 +4,7 @@ use super::{PreFork, parent::Parent, turn::Loop};
 use crate::{
     core::{
         config::{Attributes, CommChannel, Config, ThreadCheck, facts, with_attributes},
+        confinement::Confinement,
         error::{Error, Operation},
         event::Event,
         monitor::Monitor,
@@ -17,12 +18,13 @@ use crate::{
     },
     observe::{Observer, Observers, log},
     sys::{
+        confine::Plan,
         fd_registry::{self, PreForkId},
         limits::{self, Threads},
         unix::Unix,
     },
 };
-use std::time::Duration;
+use std::{io, time::Duration};
 
 /// Descriptors that the parent holds for each child: its outputs.
 const DESCRIPTORS_A_CHILD: usize = 2;
@@ -35,6 +37,7 @@ pub struct Builder<H, S> {
     hooks: H,
     server: S,
     config: Config,
+    confinement: Confinement,
     observers: Observers,
 }
 
@@ -65,6 +68,7 @@ impl<S: ChildServer> Builder<DefaultHooks, S> {
             hooks: DefaultHooks,
             server,
             config: Config::default(),
+            confinement: Confinement::default(),
             observers: Observers::default(),
         }
     }
@@ -77,12 +81,20 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
         self
     }
 
+    /// Limits what each child may do and use: its user, a chroot, resource limits and more. Default: it
+    /// is as the parent is.
+    pub fn confinement(mut self, confinement: Confinement) -> Self {
+        self.confinement = confinement;
+        self
+    }
+
     /// Overrides the hooks.
     pub fn hooks<N: PreForkHooks>(self, hooks: N) -> Builder<N, S> {
         Builder {
             hooks,
             server: self.server,
             config: self.config,
+            confinement: self.confinement,
             observers: self.observers,
         }
     }
@@ -106,8 +118,8 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
     /// # Errors
     ///
     /// When the process has several threads, when the limit of open files does not allow
-    /// `max_clients` children, when the attributes and the server do not go together, when the
-    /// operating system refuses something, or when the server's `start` fails: then with its error.
+    /// `max_clients` children, when the attributes and the server do not go together, when a step of the
+    /// confinement fails ([`Operation::Confine`]), when the operating system refuses something, or when the server's `start` fails: then with its error.
     /// Nothing is started then, and nothing left behind but the raised limit of open files.
     ///
     /// # Panics
@@ -121,13 +133,16 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
         }
         check_channel(&mut self.server, attributes.comm_channel)
             .map_err(|error| Error::new(Operation::Start, "the server", error))?;
+        check_session(&mut self.server, &self.confinement)?;
+        let plan = Plan::new(&self.confinement)?;
         let private = usize::from(attributes.comm_channel == CommChannel::Private);
         limits::ensure_open_files(attributes.max_clients, DESCRIPTORS_A_CHILD + private)?;
-        let system = Unix::new(
+        let mut system = Unix::new(
             PreForkId::unique(),
             attributes.handle_signals,
             attributes.max_clients,
         )?;
+        system.confinement = plan;
         let mut monitor = Monitor::with_attributes(attributes);
         monitor.pid = std::process::id();
         let mut inner = Loop::new(self.hooks, self.server, monitor, system);
@@ -147,6 +162,15 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
     pub fn run(self) -> Result<Report, Error> {
         self.start()?.run()
     }
+}
+
+/// A leader of a process group, as children that become programs are, cannot begin a session.
+fn check_session(server: &mut impl ChildServer, confinement: &Confinement) -> Result<(), Error> {
+    if !(confinement.begins_session() && server.execs()) {
+        return Ok(());
+    }
+    let reason = io::Error::other("children that become programs lead process groups");
+    Err(Error::new(Operation::Confine, "session", reason))
 }
 
 impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {

@@ -5,6 +5,7 @@ use super::{
     atfork,
     board::Board,
     clock::Clock,
+    confine::Plan,
     fd_registry::{Ours, PreForkId},
     fork::{self, Side},
     group::Group,
@@ -70,6 +71,8 @@ pub(crate) struct Unix {
     pub(crate) board: Board,
     pub(crate) stops: Rc<StopBoard>,
     pub(crate) null: Ours<OwnedFd>,
+    /// What children do before they serve.
+    pub(crate) confinement: Plan,
     /// The end that children watch; taken by a child.
     pub(crate) death_read: Option<Ours<OwnedFd>>,
     /// Nothing is written to it. It is open for as long as this process lives, and nowhere else.
@@ -113,6 +116,7 @@ impl Unix {
             board,
             stops: Rc::new(stops),
             null: Ours::childrens(null, id),
+            confinement: Plan::default(),
             death_read: Some(death_read),
             death_write: Some(death_write),
             poller,
