@@ -346,9 +346,10 @@ mod tests {
 
     #[test]
     fn the_last_limit_of_a_resource_stands() {
-        let limits = Confinement::new()
-            .limit(Resource::OpenFiles, 1, 2)
-            .limit(Resource::OpenFiles, 3, 4);
+        let limits =
+            Confinement::new()
+                .limit(Resource::OpenFiles, 1, 2)
+                .limit(Resource::OpenFiles, 3, 4);
         assert_eq!(limits.to_string(), "limit of open files 3:4");
     }
 }

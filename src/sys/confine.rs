@@ -27,10 +27,14 @@ impl Plan {
             Ok((act, step.to_string()))
         });
         let plan = Self(acts.collect::<Result<_, Error>>()?);
-        if !plan.0.is_empty() {
+        if !plan.is_empty() {
             rehearsal::rehearse(&plan)?;
         }
         Ok(plan)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// Takes the steps, and tries what they forbid. A process that has failed is half confined, and

@@ -67,9 +67,7 @@ impl Act {
     pub(super) fn expect_kept(&self) -> io::Result<()> {
         let undone = match self {
             Self::User(_) => unistd::setuid(Uid::from_raw(0)).is_ok(),
-            Self::Group(group) if group.as_raw() != 0 => {
-                unistd::setgid(Gid::from_raw(0)).is_ok()
-            }
+            Self::Group(group) if group.as_raw() != 0 => unistd::setgid(Gid::from_raw(0)).is_ok(),
             Self::Limit(resource, soft, hard) => is_raised(*resource, *soft, *hard),
             _ => false,
         };
