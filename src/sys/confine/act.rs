@@ -84,7 +84,10 @@ fn expect(done: bool) -> io::Result<()> {
 fn of_system(resource: Resource) -> resource::Resource {
     use resource::Resource as System;
     match resource {
+        #[cfg(not(target_os = "freebsd"))]
         Resource::AddressSpace => System::RLIMIT_AS,
+        #[cfg(target_os = "freebsd")]
+        Resource::AddressSpace => System::RLIMIT_VMEM,
         Resource::CoreSize => System::RLIMIT_CORE,
         Resource::CpuTime => System::RLIMIT_CPU,
         Resource::DataSize => System::RLIMIT_DATA,

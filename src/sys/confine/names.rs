@@ -66,6 +66,7 @@ pub(super) fn absolute(path: &Path) -> io::Result<PathBuf> {
     Err(io::Error::new(io::ErrorKind::InvalidInput, reason))
 }
 
+#[allow(clippy::useless_conversion, reason = "FreeBSD's type is smaller")]
 pub(super) fn mask(mask: u32) -> io::Result<Mode> {
     let reason = "a mask has the bits 0777 only";
     let invalid = || io::Error::new(io::ErrorKind::InvalidInput, reason);
