@@ -176,8 +176,8 @@ impl Confinement {
         Self::default()
     }
 
-    /// Makes each child the leader of a session, without a terminal. Not for an `ExecServer`, whose
-    /// children lead process groups.
+    /// Makes each child the leader of a session, without a terminal. Not for a server whose children
+    /// lead process groups ([`own_group`](crate::ChildServer::own_group)), as those of an `ExecServer` do.
     pub fn session(mut self) -> Self {
         self.leads = Some(Step::Session);
         self

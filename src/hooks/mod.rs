@@ -109,9 +109,10 @@ pub trait PreForkHooks {
         defaults::server_stderr(self, monitor, child, line);
     }
 
-    /// Runs **in the forked child**, first of the user's code: the place to drop privileges, seed
-    /// random numbers, open what must not be shared. Code after the call of the default still runs
-    /// before the first connection is accepted.
+    /// Runs **in the forked child**, first of the user's code: the place to seed random
+    /// numbers, open what must not be shared. Code after the call of the default still runs
+    /// before the first connection is accepted. The child has the limits and privileges of its
+    /// [`Confinement`](crate::Confinement) already.
     ///
     /// Default: [`defaults::server_start`] sets `is_child`, asks for `resume_accept`, calls
     /// `handler_shutdown`. Without it the child ends when this returns.

@@ -164,12 +164,12 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
     }
 }
 
-/// A leader of a process group, as children that become programs are, cannot begin a session.
+/// A leader of a process group cannot begin a session.
 fn check_session(server: &mut impl ChildServer, confinement: &Confinement) -> Result<(), Error> {
-    if !(confinement.begins_session() && server.execs()) {
+    if !(confinement.begins_session() && server.own_group()) {
         return Ok(());
     }
-    let reason = io::Error::other("children that become programs lead process groups");
+    let reason = io::Error::other("children of this server lead process groups");
     Err(Error::new(Operation::Confine, "session", reason))
 }
 

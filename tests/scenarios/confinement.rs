@@ -22,12 +22,13 @@ use crate::support::{
 pub const PROGRAMS: Programs = programs![confined, confined_that_tries];
 
 pub const SCENARIOS: Scenarios = scenarios![
-    children_are_confined_and_the_parent_is_not,
-    hello_serves_as_nobody_inside_of_a_directory,
+    l01_children_are_confined_and_the_parent_is_not,
+    l02_root_cannot_be_had_again,
+    l05_hello_serves_as_nobody_inside_of_a_directory,
     what_cannot_be_is_an_error_of_the_start,
-    a_child_that_cannot_be_confined_serves_nothing,
+    l03_a_child_that_cannot_be_confined_serves_nothing,
     a_confined_child_leaves_with_its_parent,
-    what_needs_no_privilege_is_for_everybody,
+    l04_what_needs_no_privilege_is_for_every_parent,
 ];
 
 /// The user, and the group, of the children.
@@ -116,6 +117,13 @@ fn status(pid: u32, field: &str) -> String {
     values.join(" ")
 }
 
+/// The session of a process; the name of the program before it may have spaces.
+fn session(pid: u32) -> String {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let (_, fields) = stat.rsplit_once(')').unwrap();
+    fields.split_whitespace().nth(3).unwrap().to_owned()
+}
+
 fn root_directory(pid: u32) -> String {
     let root = fs::read_link(format!("/proc/{pid}/root")).unwrap();
     root.display().to_string()
@@ -151,39 +159,57 @@ fn expect_nobody(pid: u32) {
     assert_eq!(status(pid, "CapEff"), "0000000000000000");
 }
 
+/// `Confinement` has one order, whatever the order of its setters: limits before the user, chroot
+/// before the user, groups before the group before the user. It is taken in the child before any code
+/// of the user's; the parent keeps its rights.
+///
 /// Without `perform` in `ChildSide::confine` the child is root.
-fn children_are_confined_and_the_parent_is_not(world: &mut World) {
+fn l01_children_are_confined_and_the_parent_is_not(world: &mut World) {
     if !is_root() {
         return;
     }
-    let (jail, address) = (jail(world), own_address());
-    let flags = ["--address", &address, "--chroot", &jail, "--all"];
-    let flags = [&flags[..], &["--user", NOBODY, "--group", NOBODY]].concat();
+    let jail = jail(world);
+    let flags = ["--user", NOBODY, "--group", NOBODY, "--chroot", &jail];
     let flags = [&flags[..], &["--files", "48", "--capabilities", "kill"]].concat();
-    let server = world.spawn("confined_that_tries", &flags);
-    let mut client: Client = connect(&server.address());
-    let line = client.read_line();
-    let (pid, tried) = line.trim_end().split_once(' ').unwrap();
-    assert_eq!(tried, "Err(EPERM)");
-    let (pid, parent) = (pid.parse().unwrap(), server.pid());
+    let server = world.spawn("confined", &[&flags[..], &["--all"]].concat());
+    let held = Held::new(&server.address());
+    let (pid, parent) = (held.pid, server.pid());
     expect_nobody(pid);
     assert_eq!(status(pid, "NoNewPrivs"), "1");
     assert_eq!(status(pid, "CapBnd"), "0000000000000020");
     assert_eq!(status(pid, "Umask"), "0027");
-    assert_eq!(
-        status(pid, "NSsid").split(' ').next(),
-        Some(&*pid.to_string())
-    );
+    assert_eq!(session(pid), pid.to_string());
     assert_eq!(root_directory(pid), jail);
     assert_eq!(open_files(pid), "48 64");
     assert_eq!(status(parent, "Uid"), "0 0 0 0");
     assert_eq!(status(parent, "NoNewPrivs"), "0");
     assert_eq!(root_directory(parent), "/");
     assert_ne!(open_files(parent), "48 64");
+    drop(held);
+    ends_well(&server);
+}
+
+/// Real, effective and saved user and group are changed, and supplementary groups are dropped. Then
+/// the child tries to become root and to raise its limits, and ends if it can.
+fn l02_root_cannot_be_had_again(world: &mut World) {
+    if !is_root() {
+        return;
+    }
+    let address = own_address();
+    let flags = ["--user", NOBODY, "--group", NOBODY, "--address", &address];
+    let server = world.spawn("confined_that_tries", &flags);
+    let mut client: Client = connect(&server.address());
+    let line = client.read_line();
+    let (pid, tried) = line.trim_end().split_once(' ').unwrap();
+    assert_eq!(tried, "Err(EPERM)");
+    expect_nobody(pid.parse().unwrap());
     assert!(server.stop(Signal::SIGTERM, SOON).success());
 }
 
-fn hello_serves_as_nobody_inside_of_a_directory(world: &mut World) {
+/// The directory of a chroot is the current one, and what was asked for and `..` of it are compared
+/// with it. The parent's directories are closed in children; one that the program has opened itself
+/// stays open.
+fn l05_hello_serves_as_nobody_inside_of_a_directory(world: &mut World) {
     if !is_root() {
         return;
     }
@@ -257,10 +283,11 @@ fn what_cannot_be_is_an_error_of_the_start(world: &mut World) {
     }
 }
 
-/// The exit code is that of a failed start, and no hook is called in that child.
+/// Each step is read back. An error ends the child before any hook is called in it, with the exit
+/// code of a failed start; at the start of the server a process made for that tries all steps.
 ///
 /// Where the error was ignored the child served as root.
-fn a_child_that_cannot_be_confined_serves_nothing(world: &mut World) {
+fn l03_a_child_that_cannot_be_confined_serves_nothing(world: &mut World) {
     if !is_root() {
         return;
     }
@@ -302,8 +329,11 @@ fn a_confined_child_leaves_with_its_parent(world: &mut World) {
     });
 }
 
+/// `Confinement` sets the bounding set of capabilities and no_new_privs. The kernel clears the dumpable
+/// flag at a change of user, and it stays so; the tie to the parent is made again.
+///
 /// Not skipped without root: limits are lowered, a session begun, privileges given up.
-fn what_needs_no_privilege_is_for_everybody(world: &mut World) {
+fn l04_what_needs_no_privilege_is_for_every_parent(world: &mut World) {
     let flags = ["--start", "1", "--all", "--files", "48", "--directory", "/"];
     let server = world.spawn("confined", &flags);
     let held = Held::new(&server.address());

@@ -126,9 +126,16 @@ fn set_nice(nice: i32) -> io::Result<()> {
 
 #[cfg(target_os = "linux")]
 fn set_oom_score_adj(score: i32) -> io::Result<()> {
-    const PATH: &str = "/proc/self/oom_score_adj";
-    fs::write(PATH, score.to_string())?;
-    expect(fs::read_to_string(PATH)?.trim().parse() == Ok(score))
+    use std::{io::Write, os::unix::fs::FileExt};
+    let mut options = fs::OpenOptions::new();
+    let mut file = options
+        .read(true)
+        .write(true)
+        .open("/proc/self/oom_score_adj")?;
+    file.write_all(score.to_string().as_bytes())?;
+    let mut text = [0; 16];
+    let length = file.read_at(&mut text, 0)?;
+    expect(text[..length].trim_ascii() == score.to_string().as_bytes())
 }
 
 #[cfg(not(target_os = "linux"))]

@@ -67,11 +67,9 @@ pub(super) fn numbers(kept: &[String]) -> io::Result<u64> {
 #[cfg(target_os = "linux")]
 pub(super) fn keep_only(kept: u64) -> io::Result<()> {
     use nix::libc;
-    for number in 0..u64::BITS {
-        let is_bounded = prctl(libc::PR_CAPBSET_READ, number);
-        match is_bounded {
+    for number in (0..u64::BITS).filter(|number| kept & (1 << number) == 0) {
+        match prctl(libc::PR_CAPBSET_READ, number) {
             Ok(false) => {}
-            Ok(true) if kept & (1 << number) != 0 => {}
             Ok(true) => drop_one(number)?,
             // The kernel has no more.
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => break,
