@@ -13,6 +13,9 @@ use crate::core::{
 };
 use std::io;
 
+/// What is wrong with a step that the system took without an error.
+const NOT_KEPT: &str = "the step has no effect, or can be undone";
+
 /// A confinement in numbers: what a child does, with the words for what fails.
 #[derive(Debug, Default)]
 pub(crate) struct Plan(Vec<(Act, String)>);

@@ -3,7 +3,7 @@
 
 #![allow(unsafe_code)]
 
-use super::{capabilities, names::sorted};
+use super::{NOT_KEPT, capabilities, names::sorted};
 use crate::core::confinement::Resource;
 use nix::{
     errno::Errno,
@@ -75,10 +75,9 @@ impl Act {
     }
 }
 
-/// A step that the system has taken without an error is not always done.
+/// A system call that returns no error has not always done what was asked.
 fn expect(done: bool) -> io::Result<()> {
-    let reason = "the system says that it is done, and it is not";
-    done.then_some(()).ok_or_else(|| io::Error::other(reason))
+    done.then_some(()).ok_or_else(|| io::Error::other(NOT_KEPT))
 }
 
 fn of_system(resource: Resource) -> resource::Resource {
@@ -158,7 +157,7 @@ fn chroot(path: &Path) -> io::Result<()> {
     expect(is_it("/")? == wanted && is_it("..")? == wanted)
 }
 
-/// One who has the groups already needs no privilege.
+/// A process that has the groups already needs no privilege.
 fn set_groups(groups: &[Gid]) -> io::Result<()> {
     if sorted(unistd::getgroups()?) == groups {
         return Ok(());

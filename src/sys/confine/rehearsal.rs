@@ -3,7 +3,7 @@
 
 #![allow(unsafe_code)]
 
-use super::{Plan, failed};
+use super::{NOT_KEPT, Plan, failed};
 use crate::{
     core::error::Error,
     sys::{
@@ -83,11 +83,11 @@ fn tell(plan: &Plan, write: &OwnedFd) -> ! {
     unsafe { libc::_exit(0) }
 }
 
-/// The place and the error; 0 is not a number of the system's, but what was found by trying.
+/// The place and the error. No error of the system has the number 0: that one was found by trying.
 fn places(verdict: Verdict) -> (u32, io::Error) {
     let [a, b, c, d, errno @ ..] = verdict;
     let error = match i32::from_ne_bytes(errno) {
-        0 => io::Error::other("the system says that it is done, and it is not"),
+        0 => io::Error::other(NOT_KEPT),
         errno => io::Error::from_raw_os_error(errno),
     };
     (u32::from_ne_bytes([a, b, c, d]), error)
