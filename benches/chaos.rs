@@ -1,5 +1,6 @@
-//! Chaos for long: what `tests/scenarios/chaos.rs` does in seconds, for as long as `CHAOS_SECONDS` says, with
-//! times. Fails if a connection is lost for no reason, if one is left behind, or if an orphan stays.
+//! A long chaos test: does what `tests/scenarios/chaos.rs` does in seconds for `CHAOS_SECONDS`, and
+//! measures times. Fails if a connection is lost without a reason or never served, or if an orphan
+//! stays.
 //!
 //! Each part is a scenario of the test harness and has its deadline, its limit of processes and its
 //! check for what is left over. Options, by environment: `CHAOS_SECONDS` (of each of the two loads;
@@ -47,7 +48,7 @@ fn main() -> ExitCode {
     )
 }
 
-/// Runs the parts one after the other, with their tables to be seen.
+/// Runs the parts one after the other and prints their tables.
 fn run_in_turn(arguments: &[String]) -> ExitCode {
     let own = env::current_exe().expect("our own path");
     let names = arguments.iter().filter(|argument| *argument != "--bench");
@@ -71,7 +72,7 @@ fn seconds() -> Duration {
     Duration::from_secs(option("CHAOS_SECONDS", pick(20, 4)).into())
 }
 
-/// Load and blows, in rounds of some ten seconds with a calm after each.
+/// Load and faults, in rounds of about ten seconds with a calm after each.
 fn campaign(world: &mut World, menu: Menu, every: Duration) -> Outcome {
     let children = option("CHAOS_CHILDREN", 32) as usize;
     let fixed = every < Duration::from_millis(50);
@@ -111,7 +112,7 @@ fn mixed_menu(world: &mut World) {
     table("Faults by kind", &["fault", "children"], &rows);
 }
 
-/// Everybody at once, under load, again and again.
+/// All children killed at once, under load, again and again.
 fn mass_death(world: &mut World) {
     let children = option("CHAOS_CHILDREN", 32) as usize;
     let rounds = (seconds().as_secs() as u32 * 2).max(1);
@@ -140,7 +141,7 @@ fn mass_death(world: &mut World) {
     );
 }
 
-/// A hundred spare children at once, with nobody connecting.
+/// A hundred spare children killed at once, without clients.
 fn pool_at_once(world: &mut World) {
     world.deadline(Duration::from_secs(300));
     let rounds = pick(20, 3);

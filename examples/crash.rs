@@ -1,9 +1,9 @@
-//! Why one preforks: a handler that calls into C, where anything can happen, and none of it hurts
-//! anybody but the client that asked for it.
+//! Shows why a server preforks: the handler calls C code, which may crash or hang, and only the
+//! client that asked for it is affected.
 //!
 //! cargo run --release --example crash
 //! curl http://127.0.0.1:8081/segv
-//! Or /abort, /exit, /spin, /leak; / works, before, after and meanwhile.
+//! Other paths: /abort, /exit, /spin, /leak; / always works.
 
 mod common;
 #[path = "common/http.rs"]
@@ -17,10 +17,10 @@ use std::{io, time::Duration};
 
 /// How long a client may be silent, and how long it may then take for its request.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// For how long a child may be stuck, unless a flag says otherwise.
+/// How long a child may be stuck, unless a flag says otherwise.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The library in C that one would rather not have linked.
+/// A C library with many faults.
 #[allow(unsafe_code)]
 mod library {
     use super::libc;
@@ -30,11 +30,11 @@ mod library {
     /// Takes the length of a string at a bad address.
     pub(super) fn segv() -> usize {
         let bad = std::hint::black_box(8 as *const libc::c_char);
-        // SAFETY: none, which is the point: this is the fault that another process survives.
+        // SAFETY: none, on purpose: this is the fault that other processes survive.
         unsafe { libc::strlen(bad) }
     }
 
-    /// Finds its heap damaged, say.
+    /// Aborts, as on a damaged heap.
     pub(super) fn abort() -> ! {
         // SAFETY: abort has no preconditions.
         unsafe { libc::abort() }
@@ -46,7 +46,7 @@ mod library {
         unsafe { libc::exit(3) }
     }
 
-    /// Never comes back.
+    /// Never returns.
     pub(super) fn spin() -> ! {
         loop {
             // SAFETY: getppid has no preconditions.
@@ -54,7 +54,7 @@ mod library {
         }
     }
 
-    /// Forgets memory that it has used. Returns how much, in bytes.
+    /// Leaks memory that it has used. Returns how much, in bytes.
     pub(super) fn leak() -> usize {
         // SAFETY: malloc has no preconditions.
         let memory = unsafe { libc::malloc(LEAK) };

@@ -12,7 +12,8 @@ use prefork_server::{
 };
 use std::io::{self, BufRead, BufReader, Write};
 
-/// Sends every line back, until the client has no more to say, or is idle when the child is told to stop.
+/// Sends every line back, until the client ends its input, or is idle when the child is told to
+/// stop.
 fn echo<S: Stream>(conn: Conn<S>) -> io::Result<()> {
     let mut reader = BufReader::new(&conn);
     let mut line = Vec::new();

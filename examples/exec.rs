@@ -16,7 +16,7 @@ const OWN_FLAGS: &str = "  --path PATH              listen on a UNIX socket ther
   --words control|poe      how the program says ACK, BUSY and NOT_BUSY (control)
 ";
 
-/// For how long a child that was told to stop may be stuck.
+/// How long a child that was told to stop may be stuck.
 const KILL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Takes the program and its arguments from the end of the command line.

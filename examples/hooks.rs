@@ -1,8 +1,8 @@
-//! Four hooks, each overridden and each calling its default: what a subclass of the original did
-//! with `SUPER::`. The server talks about itself on stdout.
+//! Four hooks, each overridden and each calling its default, as a subclass of the original does
+//! with `SUPER::`. The server prints on stdout what happens.
 //!
 //! cargo run --release --example hooks
-//! Say something to it with `nc 127.0.0.1 7778`; the line `spin` makes its child hang.
+//! Send it lines with `nc 127.0.0.1 7778`; the line `spin` makes its child hang.
 
 mod common;
 
@@ -38,14 +38,14 @@ impl PreForkHooks for Talkative {
         }
     }
 
-    /// Makes what the children print stand out, then has it printed as always.
+    /// Marks the children's output, then prints it as usual.
     fn server_stdout(&mut self, monitor: &mut Monitor, child: ChildId, line: &Line) {
         let mut louder = line.bytes().to_ascii_uppercase();
         louder.extend_from_slice(b"!");
         defaults::server_stdout(self, monitor, child, &Line::whole(louder));
     }
 
-    /// Says who hangs, before the default has it killed.
+    /// Prints which child hangs, before the default ends it.
     fn server_timeout_busy(&mut self, monitor: &mut Monitor, child: ChildId) {
         let silent = monitor
             .child(child)
@@ -56,7 +56,7 @@ impl PreForkHooks for Talkative {
         defaults::server_timeout_busy(self, monitor, child);
     }
 
-    /// Shows the pool that each decision was made on, when it has changed.
+    /// Prints the counts of the pool before each decision, when they have changed.
     fn handler_forkoff(&mut self, monitor: &mut Monitor) {
         let pool = (
             monitor.free_servers().count(),
@@ -74,7 +74,7 @@ impl PreForkHooks for Talkative {
     }
 }
 
-/// Repeats what it hears on stdout, where the parent picks it up.
+/// Repeats each line on stdout, where the parent reads it.
 fn listen(conn: TcpConn) -> io::Result<()> {
     writeln!(&conn, "you talk to child {}", std::process::id())?;
     for line in BufReader::new(&conn).lines() {

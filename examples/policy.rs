@@ -1,12 +1,13 @@
-//! A policy of one's own: spare children in proportion to the load, a quarter of the busy ones unless
-//! told otherwise while the server runs. A timer samples the load; a socket in the loop takes orders.
+//! A custom policy: spare children in proportion to the load, by default a quarter of the busy
+//! ones; it can be changed while the server runs. A timer samples the load; a socket in the loop
+//! takes orders.
 //!
 //! cargo run --release --example policy -- --path /tmp/policy.sock --max-clients 100
 //! echo -n 50   | nc -uUN /tmp/policy.sock     half as many spare children as busy ones
 //! echo -n hold | nc -uUN /tmp/policy.sock     leave the pool as it is
 //!
-//! What the policy does not have an opinion on, the default of `handler_forkoff` does: how many forks
-//! are under way, `max_clients`, forks that fail, which child to cull.
+//! The default of `handler_forkoff` does the rest: it handles forks under way, `max_clients`,
+//! failed forks, and which child to cull.
 
 mod common;
 
@@ -26,13 +27,13 @@ use std::{
 const ABOUT: &str = "A line echo server with spare children in proportion to the busy ones.";
 const OWN_FLAGS: &str = "  --path PATH              take orders at a datagram socket there: a \
 percentage, or hold\n";
-/// How often the load is looked at.
+/// How often the load is sampled.
 const SAMPLE: Duration = Duration::from_millis(250);
 
-/// What the policy was told to do.
+/// The last order.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Order {
-    /// So many spare children for a hundred busy ones.
+    /// This many spare children for a hundred busy ones.
     Percent(usize),
     /// No change.
     Hold,
@@ -43,16 +44,16 @@ enum Order {
 struct Counts {
     free: usize,
     busy: usize,
-    /// The busy ones that there were a moment ago, fading.
+    /// The recent number of busy children, which decays.
     peak: usize,
 }
 
-/// What is to be done about it.
+/// The decision.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Decision {
-    /// What the default does, with these limits for the spare children.
+    /// Call the default with these limits of spare children.
     Default { min: usize, max: usize },
-    /// Nothing at all.
+    /// Do nothing.
     Nothing,
 }
 
@@ -60,7 +61,7 @@ enum Decision {
 fn decide(counts: Counts, order: Order, least: usize) -> Decision {
     let percent = match order {
         Order::Percent(percent) => percent,
-        // Without any child nobody would be served.
+        // Without a child no client would be served.
         Order::Hold if counts.free + counts.busy > 0 => return Decision::Nothing,
         Order::Hold => 0,
     };
@@ -83,8 +84,8 @@ fn parse(order: &[u8]) -> Option<Order> {
     }
 }
 
-/// Opens the socket for orders. One that a killed server has left behind is replaced: nobody takes
-/// what is sent there. Any other file, and the socket of a server that lives, stay.
+/// Opens the socket for orders. Replaces a socket without a reader, which a killed server has left
+/// behind. Any other file, and the socket of a running server, stay.
 fn bind(path: &Path) -> io::Result<UnixDatagram> {
     let busy = match UnixDatagram::bind(path) {
         Err(error) if error.kind() == ErrorKind::AddrInUse => error,
@@ -134,7 +135,7 @@ impl Proportional {
         monitor.delay_set("sample", SAMPLE);
     }
 
-    /// Somebody has something to say: everything that has arrived is read.
+    /// Orders have arrived: reads all of them.
     fn take_orders(&mut self, monitor: &mut Monitor) {
         let Some((socket, _)) = &self.control else {
             return;
@@ -180,7 +181,7 @@ impl PreForkHooks for Proportional {
 
     fn handler_state(&mut self, monitor: &mut Monitor, state: &str) {
         match state {
-            // The alarms are gone in a shutdown, and no new one is wanted.
+            // A shutdown removes the alarms, and no new one is needed.
             "sample" if !monitor.is_shutdown() => self.sample(monitor),
             "control" => self.take_orders(monitor),
             other => defaults::handler_state(self, monitor, other),
@@ -194,7 +195,7 @@ impl PreForkHooks for Proportional {
             peak: self.peak,
         };
         if let Decision::Default { min, max } = decide(counts, self.order, self.least) {
-            // The one that grows goes first: in between, the limits make sense.
+            // The limit that grows is set first, so that the limits are consistent in between.
             if max > monitor.max_spare_servers() {
                 monitor.set_max_spare_servers(max);
                 monitor.set_min_spare_servers(min);
@@ -216,7 +217,7 @@ impl PreForkHooks for Proportional {
     }
 }
 
-/// Something to be busy with.
+/// Work for the handler.
 struct Echo;
 
 impl ConnClass for Echo {

@@ -1,10 +1,10 @@
-//! The example that came with the Perl original, POE::Class::Server::PreFork, line by line: an echo
-//! service of which each connection is an object.
+//! The example of the Perl original, POE::Class::Server::PreFork, line by line: an echo service
+//! with an object for each connection.
 //!
 //! cargo run --release --example prefork_echoserver
 //!
-//! Not as there: the port (the service `echo` is port 7, which is root's), and what has no id here. A
-//! server object has none, so its address is said; the session of the original is the process.
+//! Different from the original: the port (the service `echo` is port 7, which needs root), and ids:
+//! a server object has none, so its address is printed; the session of the original is the process.
 
 mod common;
 

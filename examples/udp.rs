@@ -1,7 +1,7 @@
-//! A server of one's own: datagrams. The children share one UDP socket; each answers in capitals.
+//! A custom server for datagrams. The children share one UDP socket; each answers in capitals.
 //!
 //! cargo run --release --example udp
-//! Say something to it with `nc -u 127.0.0.1 7781`; the datagram `spin` makes its child hang.
+//! Send it datagrams with `nc -u 127.0.0.1 7781`; the datagram `spin` makes its child hang.
 
 mod common;
 
@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-/// What a stock server is for connections, for datagrams.
+/// Does for datagrams what a stock server does for connections.
 struct UdpServer {
     address: String,
     port: u16,
@@ -44,8 +44,8 @@ impl ChildServer for UdpServer {
         None
     }
 
-    /// Non-blocking: of the children that are woken for a datagram one gets it, and the others must
-    /// not be stuck then.
+    /// Non-blocking: if several children are woken for a datagram, one gets it, and the others must
+    /// not block.
     fn start(&mut self) -> io::Result<()> {
         let name = format!("{}:{}", self.address, self.port);
         let socket = UdpSocket::bind((self.address.as_str(), self.port))
@@ -67,15 +67,15 @@ impl ChildServer for UdpServer {
         self.send_ack = interval;
     }
 
-    /// The loop of the stock servers, with a datagram in the place of a connection. It looks before
-    /// it waits; and once more when it is told to stop, in case the wake-up for a datagram was spent
+    /// The loop of the stock servers, with datagrams instead of connections. It tries before it
+    /// waits, and once more when it is told to stop, in case the wake-up for a datagram was spent
     /// on this child.
     fn resume_accept(&mut self, comm: &mut Comm) -> io::Result<()> {
         let socket = self.socket.as_ref().ok_or(ErrorKind::NotConnected)?;
         let mut buffer = vec![0; 65_536];
         let mut served = 0;
         loop {
-            // Words are said as well as may be: without a parent the client is answered all the same.
+            // OK to ignore: without a parent the client is still answered.
             let _ = comm.attend();
             let stopping = comm.shutdown_requested();
             match socket.recv_from(&mut buffer) {
@@ -96,7 +96,7 @@ impl ChildServer for UdpServer {
                         return Ok(());
                     }
                     let _ = comm.not_busy();
-                    // Whatever has woken it: the next look tells.
+                    // Whatever has ended the wait: the next attempt shows it.
                     comm.wait(&[socket.as_fd()])?;
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -113,7 +113,7 @@ fn answer(socket: &UdpSocket, datagram: &mut [u8], client: SocketAddr) {
         }
     }
     datagram.make_ascii_uppercase();
-    // Clients come and go; that is no news.
+    // Errors of clients are not worth a warning.
     if let Err(error) = socket.send_to(datagram, client) {
         eprintln!("answering {client}: {error}");
     }

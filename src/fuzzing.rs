@@ -1,6 +1,6 @@
-//! What must hold for any bytes, as functions of bytes: the fuzz targets under `fuzz/` call them with
-//! what a fuzzer makes up, and a test with the corpus. Panics where something does not hold; touches
-//! no system.
+//! Properties that must hold for any bytes. The fuzz targets under `fuzz/` call them with a
+//! fuzzer's input, and a test with the corpus. They panic if a property fails; they make no system
+//! call.
 
 mod framer;
 mod listen_fds;
@@ -8,17 +8,17 @@ mod listen_fds;
 pub use self::{framer::framer, listen_fds::listen_fds};
 pub use crate::servers::conn::segmentation::filters;
 
-/// Decisions, and then the bytes that they are about, from one piece of input.
-struct Input<'a>(&'a [u8]);
+/// One input, from which choices and then data are read.
+struct Bytes<'a>(&'a [u8]);
 
-impl<'a> Input<'a> {
+impl<'a> Bytes<'a> {
     fn byte(&mut self) -> u8 {
         let (first, rest) = self.0.split_first().unwrap_or((&0, &[]));
         self.0 = rest;
         *first
     }
 
-    /// As many as the next byte says, or as there are.
+    /// As many bytes as the next byte says, or as are left.
     fn bytes(&mut self) -> &'a [u8] {
         let count = usize::from(self.byte()).min(self.0.len());
         let (head, tail) = self.0.split_at(count);

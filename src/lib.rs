@@ -1,25 +1,25 @@
-//! A framework for preforking servers: a parent opens a socket, forks children that accept on it, and
-//! keeps the right number of them.
+//! A framework for preforking servers: a parent opens a socket, forks children that accept on it,
+//! and keeps the right number of them.
 //!
 //! A child serves one connection at a time. It tells the parent when it has one in hand and when it
-//! waits for the next; the parent forks when the last idle child turns busy, stops the oldest when too
-//! many are idle, ends those that hang, and replaces those that die. Every step of the parent is a hook
-//! that can be overridden, with a default that the override can call. The crate is a port of Perl's
-//! POE::Class::Server::PreFork, and has its attributes, handlers and methods under their own names.
+//! waits for the next; the parent forks when the last idle child turns busy, stops the oldest when
+//! too many are idle, ends children that hang, and replaces children that die. Every step of the
+//! parent is a hook that can be overridden, with a default that the override can call. The crate is
+//! a port of Perl's POE::Class::Server::PreFork, and has its attributes, handlers and methods under
+//! their own names.
 //!
 //! # Limits first
 //!
-//! - **One thread.** The parent has one thread whenever it forks; on Linux that is checked
-//!   ([`ThreadCheck`]). No async runtime, thread pool or background logger before the fork: make them
-//!   in the children.
+//! - **One thread.** The parent must have one thread when it forks; on Linux that is checked
+//!   ([`ThreadCheck`]). Start async runtimes, thread pools and background loggers in the children.
 //! - **One connection, one process.** Many connections that are mostly idle are better off with an
 //!   async runtime, and children share no memory that changes.
-//! - **Linux.** Tested on 64-bit Linux only. Other Unixes have fall-backs that nobody has tested; on
-//!   macOS it does not build, and Windows has no fork.
-//! - **A child ends by `_exit`.** What is registered with `atexit`, and destructors of values that the
-//!   parent made, run in the parent only.
-//! - **No timeout unless asked for.** `timeout` is off by default, as in the original: a child that hangs
-//!   is left alone then.
+//! - **Linux.** Tested on 64-bit Linux only. The fall-backs for other Unixes are untested; on macOS
+//!   it does not build, and Windows has no fork.
+//! - **A child ends by `_exit`.** What is registered with `atexit`, and destructors of values that
+//!   the parent made, run in the parent only.
+//! - **No timeout by default.** `timeout` is off by default, as in the original: without it a child
+//!   that hangs is not ended.
 //! - **No reload, no upgrade of the running binary, no status page.**
 //!
 //! The file `docs/limits.md` has the whole list, `docs/platform.md` what is asked of the kernel,
@@ -47,37 +47,40 @@
 //! ```
 //!
 //! [`PreFork::builder`] takes a server object: [`TcpServer`], [`UnixServer`], [`ExecServer`], whose
-//! children are programs, or a [`ChildServer`] of one's own. A connection is served by a function, as
-//! here, or by an object with handlers ([`servers::conn`]). [`Builder::start`] opens the socket and forks nothing; [`PreFork::run`] does the rest and
-//! returns when the server has shut down, in the parent only. A program with a loop of its own, or with
-//! several servers, calls [`PreFork::turn`] instead.
+//! children are programs, or your own [`ChildServer`]. A connection is served by a function, as
+//! here, or by an object with handlers ([`servers::conn`]). [`Builder::start`] opens the socket and
+//! forks nothing; [`PreFork::run`] does the rest and returns when the server has shut down, in the
+//! parent only. A program with its own event loop, or with several servers, calls [`PreFork::turn`]
+//! instead.
 //!
 //! # The flow of a server
 //!
 //! In the parent, with the hooks of [`PreForkHooks`] in their places:
 //!
 //! 1. [`handler_start`](PreForkHooks::handler_start), called by [`Builder::start`]: calls
-//!    [`create_states`](PreForkHooks::create_states), normalises the attributes, opens the socket with
-//!    [`ChildServer::start`], posts `forkoff`, sets the timer of the timeout check.
-//! 2. [`handler_forkoff`](PreForkHooks::handler_forkoff), whenever the numbers may be wrong: posts a
-//!    `server_fork` for each child that is missing, or tells the oldest of a surplus to stop.
+//!    [`create_states`](PreForkHooks::create_states), normalises the attributes, opens the socket
+//!    with [`ChildServer::start`], posts `forkoff`, sets the timer of the timeout check.
+//! 2. [`handler_forkoff`](PreForkHooks::handler_forkoff), whenever the numbers may be wrong: posts
+//!    a `server_fork` for each child that is missing, or tells the oldest of a surplus to stop.
 //! 3. [`handler_server_fork`](PreForkHooks::handler_server_fork): asks for one fork.
 //! 4. [`before_fork`](PreForkHooks::before_fork): right before it. **Here the process forks.**
-//! 5. [`server_forked`](PreForkHooks::server_forked): the child is in the tables of the [`Monitor`], and
-//!    counts as free.
-//! 6. [`handler_server_ack`](PreForkHooks::handler_server_ack), for each word and each line that the
-//!    child writes to its stdout: calls [`server_ack`](PreForkHooks::server_ack),
-//!    [`server_busy`](PreForkHooks::server_busy), [`server_not_busy`](PreForkHooks::server_not_busy) or
+//! 5. [`server_forked`](PreForkHooks::server_forked): the child is in the tables of the
+//!    [`Monitor`], and counts as free.
+//! 6. [`handler_server_ack`](PreForkHooks::handler_server_ack), for each word and each line that
+//!    the child writes to its stdout: calls [`server_ack`](PreForkHooks::server_ack),
+//!    [`server_busy`](PreForkHooks::server_busy),
+//!    [`server_not_busy`](PreForkHooks::server_not_busy) or
 //!    [`server_stdout`](PreForkHooks::server_stdout).
 //!    [`handler_server_stderr`](PreForkHooks::handler_server_stderr) calls
-//!    [`server_stderr`](PreForkHooks::server_stderr). A child that moved between free and busy leads back
-//!    to 2.
-//! 7. [`handler_server_timeout_check`](PreForkHooks::handler_server_timeout_check), on a timer, if there is
-//!    a `timeout`: hands silent children to [`server_timeout_free`](PreForkHooks::server_timeout_free) and
+//!    [`server_stderr`](PreForkHooks::server_stderr). A child that moved between free and busy
+//!    leads back to 2.
+//! 7. [`handler_server_timeout_check`](PreForkHooks::handler_server_timeout_check), on a timer, if
+//!    there is a `timeout`: hands silent children to
+//!    [`server_timeout_free`](PreForkHooks::server_timeout_free) and
 //!    [`server_timeout_busy`](PreForkHooks::server_timeout_busy), which call
 //!    [`server_timeout`](PreForkHooks::server_timeout).
-//! 8. [`handler_server_closed`](PreForkHooks::handler_server_closed): the child's outputs have ended, or it
-//!    was reaped. Back to 2.
+//! 8. [`handler_server_closed`](PreForkHooks::handler_server_closed): the child's outputs have
+//!    ended, or it was reaped. Back to 2.
 //! 9. [`server_exited`](PreForkHooks::server_exited): it has been reaped; how it ended. Back to 2.
 //! 10. [`handler_shutdown`](PreForkHooks::handler_shutdown), on SIGTERM, SIGINT or
 //!     [`Monitor::shutdown`]: tells all children to stop. When the last one has been reaped,
@@ -85,32 +88,34 @@
 //!
 //! In each child, after the fork:
 //!
-//! 1. [`server_start`](PreForkHooks::server_start): the first code of the user's. The default notes that
-//!    this is a child, asks for `resume_accept` and calls
+//! 1. [`server_start`](PreForkHooks::server_start): the first code of the user's. The default notes
+//!    that this is a child, asks for `resume_accept` and calls
 //!    [`handler_shutdown`](PreForkHooks::handler_shutdown), which drops what was the parent's.
-//! 2. The first ACK, then [`ChildServer::resume_accept`]: serves until told to stop. In a stock server it
-//!    calls the handler for each connection. In an [`ExecServer`] the process becomes another program,
-//!    which says its first ACK itself, and nothing follows here.
+//! 2. The first ACK, then [`ChildServer::resume_accept`]: serves until told to stop. In a stock
+//!    server it calls the handler for each connection. In an [`ExecServer`] the process becomes
+//!    another program, which says its first ACK itself, and nothing follows here.
 //! 3. [`server_exiting`](PreForkHooks::server_exiting), and the process ends.
 //!
-//! When things go wrong, [`fork_failed`](PreForkHooks::fork_failed) hears of forks that will be tried
-//! again, [`handler_run_error`](PreForkHooks::handler_run_error) of operations that failed for good, and
-//! [`handler_child`](PreForkHooks::handler_child) of a server object that did not start or lost its
-//! socket. [`handler_state`](PreForkHooks::handler_state) is called for states of one's own.
+//! When things go wrong, [`fork_failed`](PreForkHooks::fork_failed) is called for forks that will
+//! be tried again, [`handler_run_error`](PreForkHooks::handler_run_error) for operations that
+//! failed for good, and [`handler_child`](PreForkHooks::handler_child) for a server object that did
+//! not start or lost its socket. [`handler_state`](PreForkHooks::handler_state) is called for
+//! states of the subclass.
 //!
-//! Hooks decide; [`Observer`]s look on, and are told each [`Event`] of this in the parent.
+//! Hooks decide; [`Observer`]s get each [`Event`] of this in the parent.
 //!
 //! # The wire
 //!
-//! A child speaks to the parent in three words, each a byte on a line of its own on its stdout, between
-//! the lines that it prints: [`COMM_ACK`] (it lives), [`COMM_BUSY`] (it has a connection in hand),
-//! [`COMM_NOT_BUSY`] (it can take one). [`Comm`] says them for a server; `println!("{COMM_ACK}")` does as
-//! well, while `comm_words` is the default. A child that goes from one connection straight to the next says
-//! nothing in between, and while the parent is going to look by itself BUSY and NOT_BUSY are noted in shared
-//! memory instead of printed; with `coalesce_words` off all of them are said, and printed. With [`CommChannel::Private`] the words have a pipe of their own,
-//! for handlers that print text that is not theirs.
+//! A child speaks to the parent in three words, each a byte on a line of its own on its stdout,
+//! between the lines that it prints: [`COMM_ACK`] (it lives), [`COMM_BUSY`] (it has a connection in
+//! hand), [`COMM_NOT_BUSY`] (it can take one). [`Comm`] says them for a server;
+//! `println!("{COMM_ACK}")` does as well, while `comm_words` is the default. A child that goes from
+//! one connection straight to the next says nothing in between, and while the parent is going to
+//! look by itself BUSY and NOT_BUSY are noted in shared memory in place of being printed; with
+//! `coalesce_words` off all of them are said, and printed. With [`CommChannel::Private`] the words
+//! have a pipe of their own, for handlers that print text that is not theirs.
 //!
-//! Everything else that a child prints is a [`Line`], of at most 64 KiB, for a hook.
+//! Everything else that a child prints is passed to a hook as a [`Line`] of at most 64 KiB.
 //!
 //! # Exit codes of a child
 //!
@@ -121,9 +126,9 @@
 //! | 102 | `server_start` failed, or the process could not be set up as a child or [confined](Confinement) |
 //! | 103 | [`ChildServer::resume_accept`] failed (a program could not be exec'd), or the first ACK could not be sent |
 //!
-//! A program that was exec'd has codes of its own.
+//! A program that was exec'd has its own exit codes.
 //!
-//! [`Death`] has the code or the signal and, as [`Cause`], what the parent makes of it.
+//! [`Death`] has the exit code or the signal, and the [`Cause`] that the parent has determined.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod core;

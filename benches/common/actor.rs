@@ -1,4 +1,4 @@
-//! Processes that the benchmark starts of itself to play a role, and their end. Measures nothing.
+//! Processes of the benchmark's own executable that play a role, and their end. Measures nothing.
 
 use super::{beside, numbers, pid, proc};
 use nix::sys::signal::{Signal, kill};
@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// A process that plays a role. Whatever happens, it ends with the benchmark, its children too.
+/// A process that plays a role. It and its children always end with the benchmark.
 pub(crate) struct Actor {
     process: process::Child,
     stdin: Option<ChildStdin>,
@@ -23,12 +23,12 @@ impl Actor {
         Self::spawn_from(&env::current_exe().expect("our own path"), role)
     }
 
-    /// As `spawn`, from the same benchmark of another build.
+    /// Like `spawn`, from the same benchmark of another build.
     pub(crate) fn spawn_from(program: &Path, role: &[&str]) -> Self {
         Self::of(Command::new(program).arg("--role").args(role))
     }
 
-    /// As `spawn_from`, with a niceness of its own.
+    /// Like `spawn_from`, with another nice value.
     pub(crate) fn spawn_nice(niceness: i32, program: &Path, role: &[&str]) -> Self {
         let mut command = Command::new("nice");
         let command = command.args(["-n", &niceness.to_string()]);
@@ -54,7 +54,7 @@ impl Actor {
         self.process.id()
     }
 
-    /// The next line it prints; the benchmark fails if it prints none any more.
+    /// The next line that it prints; the benchmark fails at its end of output.
     pub(crate) fn line(&mut self) -> String {
         let mut line = String::new();
         let count = self.stdout.read_line(&mut line).expect("read");
@@ -62,7 +62,7 @@ impl Actor {
         line.trim_end().to_owned()
     }
 
-    /// Writes a byte to it, to which it answers with a line of figures.
+    /// Writes a byte to it, and returns the line of figures that it answers.
     pub(crate) fn ask(&mut self) -> Vec<u64> {
         let stdin = self.stdin.as_mut().expect("open");
         stdin.write_all(b"?").expect("write");
@@ -78,7 +78,7 @@ impl Actor {
         start.elapsed()
     }
 
-    /// All processes of it: itself first.
+    /// All its processes, itself first.
     pub(crate) fn tree(&self) -> Vec<u32> {
         proc::tree(self.pid())
     }
@@ -101,7 +101,7 @@ impl Drop for Actor {
         if let Ok(Some(_)) = self.process.try_wait() {
             return;
         }
-        // Its children end by themselves when it does; these are for when they do not.
+        // Its children end by themselves when it does; these signals are for those that do not.
         let children = self.tree().split_off(1);
         self.stdin = None;
         let _ = kill(pid(self.process.id()), Signal::SIGTERM);
@@ -116,8 +116,8 @@ impl Drop for Actor {
         }
         let _ = self.process.kill();
         let _ = self.process.wait();
-        // The bare servers' children are tied to their parent by the kernel; nothing is signalled
-        // that may be a stranger by now.
+        // The kernel ends the children of the bare servers with their parent; no pid is signalled
+        // that another process may have by now.
         let deadline = Instant::now() + Duration::from_secs(10);
         while children.iter().any(|&child| is_ours(child)) {
             if Instant::now() > deadline {

@@ -1,5 +1,5 @@
-//! The servers that are measured side by side: those of this file's kind, and the peers that have been
-//! started. Puts them under load one at a time; keeps their figures.
+//! The servers that are compared: those of `servers.rs`, and the peers that have been started. Puts
+//! them under load one at a time and keeps their figures; starts no peer.
 
 use super::{
     actor::Actor,
@@ -14,7 +14,7 @@ use std::{path::PathBuf, thread, time::Duration};
 pub(crate) struct Entry<'a> {
     pub(crate) name: String,
     kind: Kind<'a>,
-    /// The server, once started, if it is of this file's kind, and its port.
+    /// The server of `servers.rs`, once started, and its port.
     actor: Option<(Actor, u16)>,
     pub(crate) figures: Figures,
     /// Private memory of an idle child before the first load, KiB.
@@ -27,10 +27,10 @@ enum Kind<'a> {
     Peer(&'a Running),
 }
 
-/// The name of the one that the targets are for.
+/// The name of the server that the targets apply to.
 pub(crate) const OURS: &str = "ours";
 
-/// All that take part, the floor first.
+/// All entries, the floor first.
 pub(crate) fn entries<'a>(others: &'a [(&'static Peer, Running)]) -> Vec<Entry<'a>> {
     let entry = |name: &str, kind: Kind<'a>| Entry {
         name: name.to_owned(),
@@ -66,7 +66,7 @@ impl Entry<'_> {
         matches!(self.kind, Kind::Own(_, _, true))
     }
 
-    /// Ends a server of this file's kind: the next time another one is started.
+    /// Ends a server of `servers.rs`: the next run starts another one.
     pub(crate) fn end(&mut self) {
         self.actor = None;
     }

@@ -1,5 +1,5 @@
-//! The load: one process, epoll, nothing allocated per request; a closed loop for throughput, a fixed
-//! rate of arrivals for latency. Knows nothing of the servers but their port.
+//! The load: one process with epoll that allocates nothing per request; a closed loop for
+//! throughput, a fixed arrival rate for latency. Of the servers it knows only the port.
 
 use super::{
     numbers, proc, servers,
@@ -19,27 +19,28 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// What is to be done to a server.
+/// The load for a server.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Load {
-    /// Of the server; whoever has it puts it in.
+    /// The port of the server; filled in by its owner.
     pub(crate) port: u16,
-    /// Connections at a time: always so many in the closed loop, at the most in the open one.
+    /// Concurrent connections: always this many in the closed loop, at most this many in the open
+    /// one.
     pub(crate) clients: usize,
     pub(crate) time: Duration,
-    /// How long it runs before that, while nothing is counted: a pool that was idle has to find its pace.
+    /// How long it runs before anything is counted: a pool that was idle has to warm up.
     pub(crate) lead: Duration,
-    /// Requests on a connection; none where the server speaks unasked.
+    /// Requests on a connection; 0 if the server answers without a request.
     pub(crate) requests: u64,
-    /// Connections that arrive in a second, whether or not earlier ones have been answered; zero is
-    /// the closed loop.
+    /// Connections per second, whether or not earlier ones have been answered; 0 is the closed
+    /// loop.
     pub(crate) rate: u64,
-    /// Whether it goes before all that shares its core, as far as this user may have it so.
+    /// Whether it has priority over all processes on its core, as far as the user may set that.
     pub(crate) urgent: bool,
 }
 
-/// What the load saw. Latencies in microseconds: from before `connect` (in the open loop: from when
-/// the connection was due) to the last byte of the answer.
+/// What the load measured. Latencies in microseconds: from before `connect` (in the open loop: from
+/// when the connection was due) to the last byte of the answer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Outcome {
     pub(crate) answers: f64,
@@ -105,7 +106,7 @@ impl Outcome {
         assert_eq!(load.line(), COUNTING);
     }
 
-    /// What the process says in the end.
+    /// The result that the process prints.
     pub(crate) fn of(load: &mut Actor) -> Self {
         let line = numbers(&load.line());
         let [
@@ -224,7 +225,7 @@ impl Latencies {
     }
 }
 
-/// One connection at a time, over and over.
+/// A client: one connection at a time, again and again.
 struct Client {
     socket: Option<OwnedFd>,
     began: Instant,
@@ -254,7 +255,7 @@ struct Generator {
 const TIMER: u64 = u64::MAX;
 /// No pid is greater.
 const PIDS: usize = 1 << 22;
-/// So many failures are enough: there is no server.
+/// After this many failures there is no server.
 const TOO_MANY: u64 = 10_000;
 
 impl Generator {

@@ -1,5 +1,5 @@
-//! What the benchmarks share: roles that processes play, servers, the load, peers, accounts of the
-//! kernel, figures and tables. Measures nothing by itself.
+//! What the benchmarks share: roles of processes, servers, the load, peers, the kernel's
+//! accounting, figures and tables. Measures nothing by itself.
 #![allow(dead_code, reason = "each benchmark uses its part of it")]
 
 pub(crate) mod actor;
@@ -25,7 +25,7 @@ use std::{
     str::FromStr,
 };
 
-/// Whether to be quick rather than exact.
+/// Whether to run quickly instead of precisely.
 pub(crate) fn quick() -> bool {
     env::var_os("BENCH_QUICK").is_some_and(|value| value != "0")
 }
@@ -35,7 +35,7 @@ pub(crate) fn pick<T>(full: T, short: T) -> T {
     if quick() { short } else { full }
 }
 
-/// The number in the environment variable, or what stands for it.
+/// The number in the environment variable, or the default.
 pub(crate) fn from_env(name: &str, otherwise: u64) -> u64 {
     match env::var(name) {
         Ok(value) => value.parse().expect("a number in the environment"),
@@ -43,7 +43,7 @@ pub(crate) fn from_env(name: &str, otherwise: u64) -> u64 {
     }
 }
 
-/// The words in the environment variable, separated by commas, or what stands for them.
+/// The words in the environment variable, separated by commas, or the default.
 pub(crate) fn list_from_env<T: FromStr + Clone>(name: &str, otherwise: &[T]) -> Vec<T> {
     match env::var(name) {
         Ok(value) => {
@@ -60,13 +60,14 @@ pub(crate) fn list_from_env<T: FromStr + Clone>(name: &str, otherwise: &[T]) -> 
     }
 }
 
-/// The same benchmark of other builds, to be run beside this one: for the before and after of a
-/// change, in one run.
+/// The same benchmark of other builds, to be run beside this one: compares before and after a
+/// change in one run.
 pub(crate) fn beside() -> Vec<PathBuf> {
     list_from_env("BENCH_BESIDE", &[])
 }
 
-/// Runs `main` for the benchmark itself and `play` for the processes that it starts of itself.
+/// Runs `main` for the benchmark itself and `play` for the processes that it starts from its own
+/// executable.
 pub(crate) fn start(main: fn(), play: fn(&[&str])) {
     let args: Vec<String> = env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
@@ -81,7 +82,7 @@ pub(crate) fn start(main: fn(), play: fn(&[&str])) {
     }
 }
 
-/// Becomes a program that is told to end when the benchmark ends.
+/// Execs a program that gets a signal when the benchmark ends.
 fn exec(program: &str, args: &[&str]) {
     die_with(Signal::SIGTERM, getppid());
     let error = Command::new(program).args(args).exec();
@@ -89,7 +90,7 @@ fn exec(program: &str, args: &[&str]) {
     process::exit(127);
 }
 
-/// Has the kernel end this process when its parent ends.
+/// Lets the kernel end this process when its parent ends.
 pub(crate) fn die_with(signal: Signal, parent: Pid) {
     prctl::set_pdeathsig(signal).expect("prctl");
     if getppid() != parent {
@@ -112,7 +113,7 @@ pub(crate) fn bare_fork(life: impl FnOnce()) -> Pid {
     }
 }
 
-/// Waits until stdin ends: the benchmark has no more use for this process.
+/// Waits until stdin ends: the benchmark no longer needs this process.
 pub(crate) fn until_stdin_ends() {
     let _ = io::copy(&mut io::stdin(), &mut io::sink());
 }

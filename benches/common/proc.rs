@@ -1,4 +1,4 @@
-//! What the kernel tells of processes and sockets under /proc. Reads; changes nothing.
+//! Processes and sockets in /proc. Reads; changes nothing.
 
 use std::fs;
 

@@ -1,4 +1,4 @@
-//! A load against a server, and what it has cost there by the kernel's account. Keeps the figures of
+//! Runs a load against a server, and reads from the kernel what it cost there. Keeps the figures of
 //! the rounds; prints none.
 
 use super::{
@@ -81,7 +81,7 @@ impl Account {
     }
 }
 
-/// What the rounds of a load against one server have shown, a value for each round.
+/// The results of a load against one server, a value for each round.
 #[derive(Default)]
 pub(crate) struct Figures {
     /// Connections a second, or answers where a connection is kept.
@@ -115,9 +115,9 @@ pub(crate) struct Figures {
 }
 
 impl Figures {
-    /// Runs the load once and adds what it showed.
+    /// Runs the load once and adds the results.
     pub(crate) fn add(&mut self, server: &mut Server<'_>, load: &Load) -> Outcome {
-        // Not meanwhile: a server that is busy is not to be asked.
+        // Not during the load, which the question would disturb.
         let told = server.ask();
         let idle = Account::of(server);
         let mut generator = load.spawn();

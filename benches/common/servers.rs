@@ -1,5 +1,6 @@
-//! The servers of this file's kind: the bare floor, this crate, the other crate of the kind; each
-//! with the same handler. A server prints its port first.
+//! The servers under test that the benchmark starts itself: the bare floor, this crate, and the
+//! crate `prefork`; each with the same handler. A server prints its port first, and measures
+//! nothing.
 
 use super::{actor::Actor, bare_fork, die_with, until_stdin_ends, wire};
 use nix::{
@@ -66,7 +67,7 @@ pub(crate) fn play(role: &[&str]) -> bool {
 /// The names of the orders in which idle children may be chosen, as the last word of a role.
 pub(crate) const ORDERS: [&str; 2] = ["oldest-first", "in-turn"];
 
-/// A server of this file's kind that runs in a process of its own.
+/// A server of this file that runs in a process of its own.
 pub(crate) fn own(role: &[&str]) -> Actor {
     Actor::spawn_from(&program(), role)
 }
@@ -145,8 +146,8 @@ fn floor(children: u64, work: Work) {
     until_stdin_ends();
 }
 
-/// With a queue as long as that of ours: std's holds 128, and of 500 clients those that do not fit would
-/// come again after a second.
+/// With a backlog as long as that of this crate: std's is 128, and of 500 clients those that do not
+/// fit would retry after a second.
 fn listener() -> TcpListener {
     let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
     let as_ours = Backlog::new(1024).expect("a backlog");
@@ -183,15 +184,15 @@ enum Pool {
     Fixed(usize),
     /// The document's attributes, and this `cull_after`.
     Dynamic(Duration),
-    /// Begins with so many, half of which are too many; the rest is the document's.
+    /// Starts this many children, half of them surplus; the other attributes are the document's.
     Surplus(usize),
 }
 
-/// A server of this crate's kind.
+/// A server of this crate.
 struct Ours {
     work: Work,
     max_requests: u64,
-    /// Which idle child goes first; `None`: as the crate has it.
+    /// The accept order; `None`: the crate's default.
     order: Option<AcceptOrder>,
     channel: CommChannel,
 }

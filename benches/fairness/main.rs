@@ -1,6 +1,6 @@
-//! Who serves: the oldest idle child, over and over while the load is low, or all of them in turn, as
-//! those of the floor do: the two `AcceptOrder`s. What that means for latency, for caches, for the
-//! cull and for `max_requests`.
+//! Compares the two `AcceptOrder`s: the oldest idle child serves again and again while the load is
+//! low, or all children take turns, as in the floor. Measures latency, caches, culling and
+//! `max_requests`.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

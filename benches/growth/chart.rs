@@ -1,5 +1,5 @@
-//! Draws two panels beside each other as SVG, both axes logarithmic, one legend for both. Knows
-//! nothing of what it draws.
+//! Draws two panels side by side as SVG, with logarithmic axes and one legend. Knows nothing of
+//! what it draws.
 
 use plotters::{coord::Shift, prelude::*};
 use std::{error::Error, path::Path};

@@ -1,6 +1,6 @@
-//! What becomes of the rate and of the CPU time per connection as the pool grows, and as the clients
-//! become more: tables, and drawings of them in `docs/img` (or in `BENCH_IMG`). Measures as the
-//! benchmark `serve` does.
+//! How the rate and the CPU time per connection change with the size of the pool and the number of
+//! clients: tables, and charts in `docs/img` (or in `BENCH_IMG`). Measures like the benchmark
+//! `serve`.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

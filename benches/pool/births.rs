@@ -1,4 +1,4 @@
-//! Starting many children and ending them, beside the bare loop: time, CPU time, memory.
+//! Starts many children and ends them, compared with the bare loop: time, CPU time, memory.
 
 use crate::common::{
     actor::Actor,

@@ -1,6 +1,6 @@
-//! Many connections at once on few idle children, each of them held: how long the last one waits for
-//! its answer, beside the bare loop's time for as many forks, and beside the servers of others that
-//! fork when they are short of children.
+//! Many connections at once on few idle children, each of them held: how long the last one waits
+//! for its answer, compared with the bare loop's time for as many forks, and with other servers
+//! that fork on demand.
 
 use crate::common::{
     actor::Actor,

@@ -1,4 +1,4 @@
-//! Children that go: killed and replaced, culled, reaped.
+//! The end of children: killed and replaced, culled, reaped.
 
 use crate::common::{
     actor::Actor,
@@ -34,8 +34,8 @@ pub(crate) fn replacement() {
     hold(what, Target::AtMost(1.0), median(&replaced));
 }
 
-/// A surplus of children told to go, and what each costs the parent, beside children of the bare loop
-/// that are killed and reaped.
+/// A surplus of children that is told to stop, and what each costs the parent, compared with
+/// children of the bare loop that are killed and reaped.
 pub(crate) fn cull() {
     let keep = 10;
     let mut rows = Vec::new();

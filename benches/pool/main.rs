@@ -1,5 +1,5 @@
 //! The life of a pool: starting many children, a burst of connections, the replacement of a killed
-//! child, culling, the end; beside a bare loop of pipes and forks, in turn, in one run.
+//! child, culling, the end; compared with a bare loop of pipes and forks, in turn, in one run.
 //! `BENCH_QUICK=1` makes it short; docs/performance.md has the other variables.
 #![allow(
     clippy::unwrap_used,

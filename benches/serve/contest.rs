@@ -1,4 +1,4 @@
-//! One table: the same load on each server in turn, over and over.
+//! One table: the same load on each server in turn, again and again.
 
 use crate::{
     Effort,
@@ -21,7 +21,7 @@ pub(crate) enum Mode {
     Closed,
     /// A hundred requests a connection.
     Kept,
-    /// So many connections a second, however long the answers take.
+    /// This many connections a second, however long the answers take.
     Open(u64),
     /// As `Closed`, on one core, and the server has of it what the load leaves: there are always
     /// connections that wait to be accepted.

@@ -1,6 +1,6 @@
-//! Connections a second and their price: this crate beside a bare program that forks and accepts and
-//! has no monitor at all, and beside the preforking servers of others that are installed, in turn, in
-//! one run. `BENCH_QUICK=1` makes it short; docs/performance.md has the other variables.
+//! Connections per second and their cost: this crate compared with a bare program that forks and
+//! accepts without a monitor, and with other preforking servers that are installed, in turn, in one
+//! run. `BENCH_QUICK=1` makes it short; docs/performance.md has the other variables.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -1,5 +1,5 @@
-//! The pool as the document's attributes have it, under a load that stays: how often it forks, and
-//! what it serves beside pools that never change.
+//! A pool with the document's attributes under a constant load: how often it forks, and what it
+//! serves compared with pools of a fixed size.
 
 use crate::{
     Effort,

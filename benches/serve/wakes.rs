@@ -1,4 +1,4 @@
-//! How many children a connection wakes, when all of them are idle. One is what it takes.
+//! How many children a connection wakes when all of them are idle. One is the minimum.
 
 use crate::{
     Effort,

@@ -1,9 +1,9 @@
-//! A little of HTTP/1.1 for the examples: requests are read one after the other and answered with
+//! A small part of HTTP/1.1 for the examples: reads requests one after the other and answers with
 //! text.
 //!
-//! It never guesses where a request ends. Two parties that disagree about that can be led to take
-//! the body of one request for another, so whatever is ambiguous is refused, and the connection ends
-//! with the refusal (RFC 9112, sections 6.3 and 11.2).
+//! It never guesses where a request ends. If two parties disagree about that, one can take part of
+//! a body for a request, so ambiguous requests are refused and the connection ends (RFC 9112,
+//! sections 6.3 and 11.2).
 
 #![allow(dead_code, unreachable_pub, reason = "each example uses a part of it")]
 
@@ -16,11 +16,11 @@ use std::{
 
 /// How large the head of a request may be.
 const LONGEST_HEAD: usize = 8 * 1024;
-/// How large a body may be that is read for the sake of the next request on the connection.
+/// How large a body may be that is read to reach the next request on the connection.
 const LONGEST_BODY: u64 = 1024 * 1024;
 /// How many fields a head may have.
 const MOST_FIELDS: usize = 64;
-/// For how long a client is waited for when its last answer has been sent, and how much it may send.
+/// How long to wait for a client after the last answer, and how much it may send.
 const LINGER: (Duration, u64) = (Duration::from_secs(2), 16 * 1024 * 1024);
 
 /// The code and the phrase of a status line.
@@ -42,17 +42,17 @@ pub struct Request {
     pub path: String,
     /// Whether another request may follow on the connection.
     pub keep_alive: bool,
-    /// How long the body is; `None` if only its chunks tell.
+    /// The length of the body; `None` if it is chunked.
     body: Option<u64>,
-    /// Whether the client sends its body only when it is told to.
+    /// Whether the client waits for 100 Continue before it sends its body.
     waits_for_continue: bool,
 }
 
-/// An answer: text, with what else belongs into its head.
+/// An answer: text, and more header fields.
 #[derive(Debug)]
 pub struct Answer {
     pub status: Status,
-    /// Fields of its own, each with its end of line.
+    /// More fields, each with its end of line.
     pub fields: &'static str,
     pub text: String,
 }
@@ -93,8 +93,8 @@ impl<C: Read + Write> Requests<C> {
         !self.unread.is_empty()
     }
 
-    /// The next request, with its body out of the way. `None` when the client has no more, or has
-    /// sent something that was refused: the connection is to be closed then.
+    /// The next request; its body has been skipped. `None` when the client has no more requests, or
+    /// one was refused: then close the connection.
     pub fn next_request(&mut self) -> io::Result<Option<Request>> {
         match self.read_head()? {
             Ok(Some(request)) => self.skip_body(request).map(Some),
@@ -116,7 +116,7 @@ impl<C: Read + Write> Requests<C> {
     fn send(&mut self, answer: &Answer, keep_alive: bool, head_only: bool) -> io::Result<()> {
         let connection = if keep_alive { "keep-alive" } else { "close" };
         let body = if head_only { "" } else { &answer.text };
-        // In one piece: a second one would wait for the client's ACK of the first.
+        // Written in one piece: a second one could wait for the client's ACK of the first.
         let response = format!(
             "HTTP/1.1 {}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\n\
              {}Connection: {connection}\r\n\r\n{body}",
@@ -128,7 +128,7 @@ impl<C: Read + Write> Requests<C> {
         self.conn.flush()
     }
 
-    /// Reads a head and takes it out of what is unread. `None` at the end of the connection.
+    /// Reads a head and removes it from the unread bytes. `None` at the end of the connection.
     fn read_head(&mut self) -> io::Result<Result<Option<Request>, Status>> {
         loop {
             match parse(&self.unread) {
@@ -154,7 +154,7 @@ impl<C: Read + Write> Requests<C> {
         Ok(count)
     }
 
-    /// Passes over the body. The connection cannot be kept where that takes too long.
+    /// Skips the body. If that takes too long, the connection cannot be kept.
     fn skip_body(&mut self, mut request: Request) -> io::Result<Request> {
         match request.body {
             Some(length) if length <= LONGEST_BODY => {
@@ -169,7 +169,7 @@ impl<C: Read + Write> Requests<C> {
     /// Whether there were as many bytes.
     fn skip(&mut self, length: u64, client_waits: bool) -> io::Result<bool> {
         let buffered = length.min(self.unread.len() as u64);
-        // OK because it is no more than the length of the buffer.
+        // OK because it is at most the length of the buffer.
         self.unread.drain(..buffered as usize);
         let rest = length - buffered;
         if client_waits && rest > 0 {
@@ -181,10 +181,12 @@ impl<C: Read + Write> Requests<C> {
     }
 }
 
-/// Waits for the next request, unless something of it has been `read`, and gives it its time: `patience` for
-/// each of the two. False when there is none, because the client is idle or the child is to leave.
+/// Waits for the next request, unless part of it has been `read`, and sets its deadline: `patience`
+/// for each of the two. False if there is none, because the client is idle or the child should
+/// leave.
 ///
-/// A bound for each read would not do: a client that sends one byte a second would hold its child for ever.
+/// A limit for each read is not enough: a client that sends one byte a second would hold its child
+/// for ever.
 pub fn is_asked(conn: &TcpConn, read: bool, patience: Duration) -> io::Result<bool> {
     conn.set_deadline(None);
     let asked = read || conn.wait_for_request(Some(patience))?;
@@ -192,7 +194,7 @@ pub fn is_asked(conn: &TcpConn, read: bool, patience: Duration) -> io::Result<bo
     Ok(asked)
 }
 
-/// Lets the client read the answer before the connection is closed: a close with bytes unread
+/// Lets the client read the answer before the connection is closed: a close with unread bytes
 /// resets it, and the answer is lost.
 pub fn linger(conn: &TcpConn) {
     let (longest, most) = LINGER;
@@ -266,7 +268,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// One Host, as a URI may have it; HTTP/1.0 may go without.
+/// Exactly one valid Host; HTTP/1.0 may have none.
 fn check_host(fields: &Fields<'_>, old: bool) -> Result<(), Status> {
     match fields.only("host")? {
         Some(host) if host.bytes().all(may_be_in_a_host) => Ok(()),
@@ -279,7 +281,7 @@ fn may_be_in_a_host(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:[]%".contains(&byte)
 }
 
-/// The path of a target in origin-form or absolute-form, and the whole of one that has none.
+/// The path of a target in origin-form or absolute-form; any other target as a whole.
 fn path<'a>(method: &str, target: &'a str) -> Result<&'a str, Status> {
     let path = match (method, target) {
         ("OPTIONS", "*") | ("CONNECT", _) => return Ok(target),
@@ -322,14 +324,14 @@ fn body(fields: &Fields<'_>, old: bool) -> Result<Option<u64>, Status> {
     }
 }
 
-/// Digits and nothing else: `parse` would take a sign.
+/// Only digits: `parse` would accept a sign.
 fn decimal(text: &str) -> Result<u64, Status> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
     let number = text.parse().ok().filter(|_| digits);
     number.ok_or(BAD_REQUEST)
 }
 
-/// Chunked comes last, once, and nothing else is understood.
+/// Only `chunked` is supported, once.
 fn check_codings(codings: &[&str]) -> Result<(), Status> {
     let is_chunked = |coding: &&str| coding.eq_ignore_ascii_case("chunked");
     match codings.split_last() {
@@ -342,7 +344,7 @@ fn check_codings(codings: &[&str]) -> Result<(), Status> {
     }
 }
 
-/// HTTP/1.0 has no expectations, and there is one only.
+/// HTTP/1.0 has no expectations, and only 100-continue exists.
 fn waits_for_continue(fields: &Fields<'_>, old: bool) -> Result<bool, Status> {
     match fields.only("expect")? {
         None => Ok(false),
@@ -356,7 +358,7 @@ fn waits_for_continue(fields: &Fields<'_>, old: bool) -> Result<bool, Status> {
 mod tests {
     use super::*;
 
-    /// A client that has sent everything, and what it is told.
+    /// A client that has sent everything, and the answer that it gets.
     struct Client<'a>(&'a [u8], Vec<u8>);
 
     impl Read for Client<'_> {

@@ -1,4 +1,4 @@
-//! What the examples have in common: the flags, and a logger. No part of the framework.
+//! What the examples share: flags and a logger. Not a part of the framework.
 
 #![allow(dead_code, unreachable_pub, reason = "each example uses a part of it")]
 
@@ -8,7 +8,7 @@ use std::{error::Error, ffi::OsString, fmt, io::Write, path::PathBuf, time::Dura
 
 pub type Result<T = ()> = std::result::Result<T, Failure>;
 
-/// Any error. What `main` returns is shown as `Debug` has it, and that is to be fit for a reader.
+/// Any error. Rust prints the error of `main` with `Debug`, so `Debug` prints the message here.
 pub struct Failure(Box<dyn Error>);
 
 impl<E: Error + 'static> From<E> for Failure {
@@ -23,18 +23,18 @@ impl fmt::Debug for Failure {
     }
 }
 
-/// For the examples that listen on a UNIX socket where one is named.
+/// For examples that listen on a UNIX socket if `--path` is given.
 pub const PATH_FLAG: &str =
     "  --path PATH              listen on a UNIX socket there, not on TCP\n";
 
-/// What `--help` says of an example, and what holds where the command line says nothing.
+/// What `--help` says of an example, and its defaults.
 #[derive(Debug)]
 pub struct Usage {
     pub about: &'static str,
     pub port: u16,
-    /// Lines about the flags of its own, each with its end.
+    /// Lines about its own flags, each with its end of line.
     pub own_flags: &'static str,
-    /// Whether it has a use for `--path`; where it has none, the flag is refused.
+    /// Whether it accepts `--path`.
     pub takes_path: bool,
     pub max_requests: u64,
     pub start_servers: usize,
@@ -61,7 +61,7 @@ impl Usage {
         }
     }
 
-    /// Prints it. A reader that has gone away, as `head` does, has read enough.
+    /// Prints the help. OK to ignore errors: a reader like `head` may have gone.
     fn print_help(&self) {
         let Self {
             about,
@@ -186,7 +186,8 @@ pub fn init_log() {
         .init();
 }
 
-/// Runs a started server to its end: says where it listens and how to talk to it, then what it did.
+/// Runs a started server to its end: prints where it listens and how to talk to it, then its
+/// report.
 pub fn run<H: PreForkHooks, S: ChildServer>(
     mut prefork: PreFork<H, S>,
     listening: &[String],
@@ -199,7 +200,7 @@ pub fn run<H: PreForkHooks, S: ChildServer>(
     writeln!(stdout, "{hint}")?;
     stdout.flush()?;
     let report = prefork.run()?;
-    // Whoever has read the address may have gone since.
+    // OK to ignore: the reader of the address may have gone since.
     let _ = writeln!(stdout, "{report}");
     Ok(())
 }

@@ -13,18 +13,18 @@ GetOptions('max-requests=i' => \$max_requests, 'words=s' => \$words, 'grace=f' =
     or die "usage: echo.pl [--max-requests N] [--words control|poe] [--grace SECONDS]\n";
 my ($ack, $busy, $not_busy) = $words eq 'poe' ? (1, 2, 3) : ("\x06", "\x13", "\x11");
 
-# The socket: descriptor 3, if it is meant for this process.
+# The socket: descriptor 3, if LISTEN_PID names this process.
 ($ENV{LISTEN_PID} // '') eq $$ && ($ENV{LISTEN_FDS} // 0) >= 1
     or die "no socket from the parent: run this under ExecServer\n";
 my $listener = IO::Socket::INET->new_from_fd(3, 'r+') or die "descriptor 3: $!\n";
 
-# One write for a word, and nothing buffered: it must arrive now and whole. The newline before it
-# ends whatever was printed before.
+# One unbuffered write for each word: it must arrive now and whole. The newline before it ends any
+# earlier output.
 my $state = $not_busy;
 sub say_word { syswrite STDOUT, join '', map {"\n$_"} @_, '' }
 sub turn { $state = shift; say_word($state) }
 
-# ACKs, on a clock of our own. The state is repeated, so that a word that was lost does no harm.
+# ACKs, on our own clock. The state is repeated, so that a lost word does no harm.
 my $interval = $ENV{PREFORK_SEND_ACK} || 0;
 my $next_ack = 0;
 sub acknowledge {
@@ -33,8 +33,8 @@ sub acknowledge {
     $next_ack = time + ($interval || 1);
 }
 
-# SIGINT: finish what is in hand, and leave. It also comes when the parent dies; then the time for
-# that is limited, in case this process is stuck. It is noted here and acted on between connections.
+# SIGINT: finish the connection, and leave. It also comes when the parent dies; then the time is
+# limited, in case this process is stuck. It is noted here and handled between connections.
 my ($parent, $stop) = (getppid, 0);
 my $leave = sub {
     $stop = 1;
@@ -64,8 +64,8 @@ sub next_connection {
     return;
 }
 
-# Echoes until the client has no more to say. However slow it is, ACKs are sent: only a process that
-# is stuck in code is silent.
+# Echoes until the client ends its input. ACKs are sent however slow the client is: only a process
+# that is stuck in code is silent.
 sub serve {
     my ($client) = @_;
     my $buffer = '';
@@ -98,7 +98,7 @@ sub send_all {
     return 1;
 }
 
-# What the parent is there for.
+# The line `spin` hangs this process; the parent's timeout ends it.
 sub spin { 1 while 1 }
 
 my $served = 0;

@@ -1,9 +1,9 @@
-//! Timers that lead to a state: `delay_set` and its like. Keeps them in order; never reads a clock.
+//! Timers that post a state, as `delay_set` sets them. Keeps them in order; never reads a clock.
 
 use crate::core::time::Time;
 use std::collections::BTreeMap;
 
-/// Names an alarm for as long as it has not gone off. Never used twice.
+/// Names an alarm. No two alarms have the same name.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct AlarmId(u64);
 
@@ -36,7 +36,7 @@ impl Alarms {
         self.states.keys().next().map(|(at, _)| *at)
     }
 
-    /// The state of an alarm that is due; it is set no more.
+    /// Removes an alarm that is due and returns its state.
     pub(crate) fn take_due(&mut self, now: Time) -> Option<String> {
         let entry = self
             .states

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 const FIRST_DELAY: Duration = Duration::from_millis(100);
 const LONGEST_START_DELAY: Duration = Duration::from_secs(30);
-/// A client can cause failures at a first connection: it must not be able to shut the others out for long.
+/// A client can cause failures at a first connection, so it must not keep other clients out for
+/// long.
 const LONGEST_FIRST_DELAY: Duration = Duration::from_secs(1);
 /// So many failures at a first connection in a row cost no delay: a few bad requests are no reason for one.
 const UNDELAYED_FIRSTS: u32 = 8;
@@ -19,8 +20,10 @@ fn doubled(times: u32, longest: Duration) -> Duration {
         .min(longest)
 }
 
-/// A program that dies at once must not become a fork bomb: each wave of failed starts makes the
-/// next wait longer, none, then 100 ms doubling to 30 s.
+/// The delays after failed starts, so that a program that dies at once is not a fork bomb.
+///
+/// The first wave of failures causes no delay, the second 100 ms, and each further wave doubles it,
+/// up to `longest`.
 #[derive(Debug)]
 struct Starts {
     longest: Duration,
@@ -40,8 +43,10 @@ impl Starts {
         }
     }
 
-    /// A child forked at `forked_at` failed. The delay that follows, or `None` if the child belongs
-    /// to a wave that was counted already: it was forked before the failure that was counted.
+    /// Notes that a child forked at `forked_at` failed, and returns the delay before the next fork.
+    ///
+    /// `None` if the child was forked before the failure that was counted last: it belongs to the
+    /// same wave.
     fn failed(&mut self, forked_at: Time, now: Time) -> Option<Duration> {
         if self.last_failure.is_some_and(|counted| forked_at < counted) {
             return None;
@@ -54,8 +59,8 @@ impl Starts {
         })
     }
 
-    /// A child forked at `forked_at` has held. Only one forked after the last failure proves that
-    /// the cause is gone.
+    /// Notes that a child forked at `forked_at` has started. Only a child that was forked after the
+    /// last failure proves that the cause is gone.
     fn held(&mut self, forked_at: Time) {
         if self
             .last_failure
@@ -66,11 +71,11 @@ impl Starts {
     }
 }
 
-/// All reasons to wait, and the moment until which.
+/// The reasons to delay forks, and the time at which forks may go on.
 #[derive(Debug)]
 pub(crate) struct Backoff {
     starts: Starts,
-    /// Children that fail with their first connection in hand.
+    /// Children that fail while they serve their first connection.
     firsts: Starts,
     fork_failures: u32,
     open_at: Time,
@@ -90,38 +95,41 @@ impl Default for Backoff {
 }
 
 impl Backoff {
-    /// A start failed: the delay, if it is a new failure.
+    /// Notes that a start failed, and returns the delay if the failure belongs to a new wave.
     pub(crate) fn start_failed(&mut self, forked_at: Time, now: Time) -> Option<Duration> {
         let delay = self.starts.failed(forked_at, now)?;
         self.wait(now, delay);
         Some(delay)
     }
 
-    /// A child failed before its first connection was finished: the delay, if it is a new failure.
+    /// Notes that a child failed during its first connection, and returns the delay if the failure
+    /// belongs to a new wave.
     pub(crate) fn first_failed(&mut self, forked_at: Time, now: Time) -> Option<Duration> {
         let delay = self.firsts.failed(forked_at, now)?;
         self.wait(now, delay);
         Some(delay)
     }
 
-    /// Some start may still fail the server, so it is worth looking for one that holds.
+    /// Whether a failure has been counted, so that a child that stays alive can end the backoff.
     pub(crate) fn is_watching(&self) -> bool {
         let mut kinds = [&self.starts, &self.firsts].into_iter();
         kinds.any(|kind| kind.last_failure.is_some())
     }
 
-    /// A child has taken a connection: its start has held.
+    /// Notes that a child has taken a connection, so its start has succeeded.
     pub(crate) fn start_held(&mut self, forked_at: Time) {
         self.starts.held(forked_at);
     }
 
-    /// A child has finished a connection, or lives for long enough.
+    /// Notes that a child has finished a connection or has lived for long enough.
     pub(crate) fn proved(&mut self, forked_at: Time) {
         self.starts.held(forked_at);
         self.firsts.held(forked_at);
     }
 
-    /// A fork failed: the delay before the next attempt, longer if failed starts ask for more.
+    /// Notes that a fork failed, and returns the delay before the next attempt.
+    ///
+    /// The delay is longer if failed starts require more.
     pub(crate) fn fork_failed(&mut self, now: Time) -> Duration {
         let delay = doubled(self.fork_failures, LONGEST_FORK_DELAY);
         self.fork_failures = self.fork_failures.saturating_add(1);
@@ -130,7 +138,7 @@ impl Backoff {
         self.open_at.since(now)
     }
 
-    /// A fork succeeded: the next failure begins with the shortest delay.
+    /// Notes that a fork succeeded: the next failure begins with the shortest delay.
     pub(crate) fn fork_succeeded(&mut self) {
         self.fork_failures = 0;
     }
@@ -147,7 +155,7 @@ impl Backoff {
         self.retry_wanted.then_some(self.open_at)
     }
 
-    /// Whether a wanted retry is due; it is wanted no more then.
+    /// Whether a wanted retry is due. A retry that is due is returned once.
     pub(crate) fn take_retry(&mut self, now: Time) -> bool {
         let due = self.retry_wanted && self.open_at <= now;
         self.retry_wanted &= !due;
@@ -206,7 +214,7 @@ mod tests {
         for _ in 0..14 {
             let died = now + Duration::from_millis(5);
             let delay = backoff.first_failed(now, died).expect("a new wave counts");
-            // To take a connection proves nothing here.
+            // Taking a connection is not enough here.
             backoff.start_held(died);
             delays.push(delay.as_millis());
             now = died + delay;

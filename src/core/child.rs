@@ -1,25 +1,37 @@
-//! One child as the parent knows it: its name, its record, the ways it can end. Plain data; decides
-//! nothing and sends nothing.
+//! One child as the parent knows it: its name, its state, its record, and the judgement of its end.
+//! Plain data; sends nothing and reads no clock.
+
+mod death;
+mod signal;
+mod wait_status;
+
+pub(crate) use self::wait_status::WaitStatus;
+pub use self::{
+    death::{Cause, Death},
+    signal::Signal,
+};
 
 use crate::core::time::Time;
 use bitflags::bitflags;
 use std::{fmt, time::Duration};
 
-/// How old a child must become, unless it says BUSY before, for its start to have held.
+/// The age at which the start of a child counts as successful, unless it says BUSY before.
 pub(crate) const START_HOLDS_AFTER: Duration = Duration::from_secs(1);
 
 const SIGKILL: i32 = 9;
 
-/// How long a child that got SIGKILL is waited for when the server ends: it dies at once, unless it
-/// hangs in the kernel.
+/// How long the parent waits in a shutdown for a child that got SIGKILL.
+///
+/// The child dies at once, unless it hangs in the kernel.
 pub(crate) const AFTER_KILL: Duration = Duration::from_secs(5);
 
-/// Names one child for as long as the parent keeps it, the original's wheel ID.
+/// Names one child, the original's wheel ID.
 ///
-/// Slots are used again, serials are not: a name that has gone stale finds nothing.
+/// Slots are used again, serials are not: the name of a child that has been reaped finds nothing.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct ChildId {
-    // The order matters: ties in "the oldest" are broken by comparing names, the earlier fork first.
+    // The order of the fields matters: of children of the same age, the one with the smaller name,
+    // which was forked first, counts as the oldest.
     serial: u32,
     slot: u32,
 }
@@ -48,15 +60,15 @@ impl fmt::Display for ChildId {
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum State {
-    /// Forked and not heard of yet. Counts as free, so that a slow start does not fork twice for
-    /// one need.
+    /// Forked; no word has come yet. Counts as spare, so that a slow start does not cause a second
+    /// fork.
     Starting,
     /// Waiting for a connection.
     Free,
-    /// Serving one.
+    /// Serving a connection.
     Busy,
-    /// Told to stop, not reaped yet. In no spare count, and its words move it nowhere; still one of
-    /// the `max_clients`.
+    /// Told to stop, not reaped yet. It is not spare, its words do not change its state, and it
+    /// still counts for `max_clients`.
     Retiring,
 }
 
@@ -68,9 +80,9 @@ pub enum Reason {
     Culled,
     /// It sent no ACK for longer than `timeout`.
     TimedOut,
-    /// It closed both its outputs and lived on.
+    /// It closed both its outputs and did not end.
     Closed,
-    /// Reading its output failed, or the output was lost for want of descriptors.
+    /// Reading its output failed, or the parent had no descriptors left for it.
     Faulty,
     /// The server is shutting down.
     Shutdown,
@@ -86,51 +98,53 @@ bitflags! {
         const STDOUT_OPEN = 1;
         /// Its stderr has not ended.
         const STDERR_OPEN = 1 << 1;
-        /// An ACK has come.
+        /// It has sent an ACK.
         const ACKED = 1 << 2;
-        /// It has said BUSY: its start has held.
+        /// It has said BUSY: its start has succeeded.
         const WAS_BUSY = 1 << 3;
-        /// It has said BUSY since it was told to stop, and not NOT_BUSY after that: a connection is in
-        /// its hands.
+        /// It has said BUSY since it was told to stop, and not NOT_BUSY after that: it has a
+        /// connection in hand.
         const BUSY_SINCE_TOLD = 1 << 4;
         /// SIGINT was sent to it.
         const INT_SENT = 1 << 5;
         /// SIGKILL was sent to it.
         const KILL_SENT = 1 << 6;
-        /// The last turn left output of it unread, so its silence proves nothing.
+        /// The last turn left output of it unread, which may contain an ACK.
         const UNREAD = 1 << 7;
         /// `handler_server_closed` has been called for it.
         const CLOSED = 1 << 8;
         /// It has said NOT_BUSY: it can take connections.
         const WAITED = 1 << 9;
-        /// A hook has sent it a signal that ends it.
+        /// A hook has sent it a signal that ends processes.
         const ASKED = 1 << 10;
-        /// It has ended unasked, and what it has started in its process group lives on.
+        /// It has ended without being told to, and processes of its group still run.
         const OUTLIVED = 1 << 11;
-        /// It has said NOT_BUSY after a BUSY: it can serve.
+        /// It has said NOT_BUSY after a BUSY: it has finished a connection.
         const FINISHED_ONE = 1 << 12;
-        /// It has said a word, whatever it was: it has started.
+        /// It has said any word: it has started.
         const HEARD = 1 << 13;
         /// It had a connection in hand when it was told to stop, and has not said NOT_BUSY since.
         const BUSY_WHEN_TOLD = 1 << 14;
     }
 }
 
-/// When and why a child was told to stop, and when the telling becomes a SIGKILL.
+/// When and why a child was told to stop, and how long until SIGKILL.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Retirement {
     pub(crate) reason: Reason,
     pub(crate) at: Time,
     pub(crate) kill_after: Duration,
-    /// Likewise, while it is in its start.
+    /// The same while the child has said no word yet.
     pub(crate) kill_in_start_after: Duration,
-    /// How many children had been forked by then, or were owed for deaths of others.
+    /// How many forks had been done or were owed at that time.
     pub(crate) forks: u64,
 }
 
 impl Retirement {
-    /// Whether this one stands when `later` comes on top: being told twice must not give a child
-    /// more time. The shutdown takes over from a cull, which has no bound of its own.
+    /// Whether this retirement stays in force when `later` follows.
+    ///
+    /// A child that is told to stop twice must not get more time. A shutdown replaces a cull, which
+    /// has no time limit of its own.
     pub(crate) fn overrides(&self, later: &Self) -> bool {
         let bounded = self.reason != Reason::Culled || later.reason != Reason::Shutdown;
         bounded && self.at + self.kill_after <= later.at + later.kill_after
@@ -146,25 +160,24 @@ pub struct Child {
     pub(crate) last_ack: Time,
     pub(crate) start_time: Time,
     pub(crate) flags: Flags,
-    /// The gaps that the parent had slept through when `last_ack` was set.
+    /// The total time in which the parent had not run when `last_ack` was set.
     pub(crate) gaps_at_ack: Duration,
-    /// The `timeout` that it sends its ACKs for; none is known of one that the monitor has not entered.
+    /// The `timeout` from which the child derives its ACKs, if known.
     pub(crate) known_timeout: Option<Duration>,
-    /// Since when it has a connection in hand.
+    /// When it took the connection in hand.
     pub(crate) busy_since: Option<Time>,
-    /// How many connections it has taken: as it has noted, and as its words have told.
+    /// How many connections it has taken: by its notes in shared memory, and by its words.
     pub(crate) noted_requests: u64,
     pub(crate) told_requests: u64,
     pub(crate) retirement: Option<Retirement>,
     pub(crate) killed_at: Option<Time>,
     pub(crate) last_stderr: Vec<u8>,
-    /// It has closed its outputs before its start had held: the delay that has followed from that,
-    /// for the report of its death.
+    /// The delay of forks because it closed its outputs during its start, for the log of its death.
     pub(crate) failing: Option<Duration>,
 }
 
 impl Child {
-    /// How much of a child's last stderr line is kept for the report of its death.
+    /// How many bytes of a child's last stderr line are kept for the log of its death.
     const LAST_STDERR: usize = 256;
 
     pub(crate) fn new(id: ChildId, pid: u32, now: Time, gaps: Duration) -> Self {
@@ -192,8 +205,9 @@ impl Child {
         self.id
     }
 
-    /// Its process id. It cannot name another process while the record exists: the child has not
-    /// been reaped.
+    /// Its process id.
+    ///
+    /// No other process can have it while the record exists, because the child has not been reaped.
     pub fn pid(&self) -> u32 {
         self.pid
     }
@@ -203,7 +217,7 @@ impl Child {
         self.state
     }
 
-    /// When `server_ack` last ran for it; the time of the fork before that.
+    /// When the last ACK came; the time of the fork if none has come.
     pub fn last_ack(&self) -> Time {
         self.last_ack
     }
@@ -218,28 +232,30 @@ impl Child {
         self.flags.contains(Flags::ACKED)
     }
 
-    /// Whether it has taken a connection: it has said BUSY.
+    /// Whether it has taken a connection, that is, has said BUSY.
     pub fn has_served(&self) -> bool {
         self.flags.contains(Flags::WAS_BUSY)
     }
 
-    /// Whether it has waited for a connection: it has said NOT_BUSY.
+    /// Whether it has waited for a connection, that is, has said NOT_BUSY.
     pub fn has_waited(&self) -> bool {
         self.flags.contains(Flags::WAITED)
     }
 
-    /// Since when it serves a connection, as far as its words have told: `None` while it has none in hand.
+    /// When it took the connection in hand, by its words; `None` if it has none.
     ///
-    /// A child that coalesces its words under load takes several connections in a row as one.
+    /// With `coalesce_words`, a child under load reports several connections in a row as one.
     pub fn busy_since(&self) -> Option<Time> {
         self.busy_since
     }
 
-    /// How many connections it has taken, the one in hand included, as of its last word; all of them once
-    /// it has ended, in [`server_exited`](crate::PreForkHooks::server_exited).
+    /// How many connections it has taken, including the one in hand.
     ///
-    /// A program that [`ExecServer`](crate::ExecServer) runs, and a child for which there was no room when
-    /// `max_clients` was raised, is counted by the BUSY that it has said.
+    /// The number is as of its last word; in [`server_exited`](crate::PreForkHooks::server_exited)
+    /// it is complete.
+    ///
+    /// For a program that [`ExecServer`](crate::ExecServer) runs, and for a child beyond the
+    /// `max_clients` of the start, it is the number of its BUSY words.
     pub fn requests(&self) -> u64 {
         self.noted_requests.max(self.told_requests)
     }
@@ -287,15 +303,15 @@ impl Child {
             .extend_from_slice(&line[..line.len().min(Self::LAST_STDERR)]);
     }
 
-    /// Whether the parent has sent it any signal that ends it.
+    /// Whether the parent has sent it SIGINT or SIGKILL.
     pub(crate) fn was_told(&self) -> bool {
         self.flags.intersects(Flags::INT_SENT | Flags::KILL_SENT)
     }
 
     /// When SIGKILL is due, for a child that was told to stop.
     ///
-    /// A culled child may just have accepted a connection: once it says BUSY it has all the time
-    /// that it would have had otherwise, for as long as it goes on reporting.
+    /// A culled child may just have accepted a connection. Once it says BUSY, only `timeout` limits
+    /// it, as for any busy child.
     pub(crate) fn kill_at(&self, timeout: Duration, gaps: Duration) -> Option<Time> {
         let told = self.retirement?;
         if self.flags.contains(Flags::KILL_SENT) {
@@ -316,24 +332,26 @@ impl Child {
         }
     }
 
-    /// Whether it is in its start: it has said no word yet.
+    /// Whether it has said no word yet.
     pub(crate) fn is_starting(&self) -> bool {
         !self.flags.contains(Flags::HEARD)
     }
 
-    /// Whether it has a connection in hand, as far as it has told; also one that was told to stop.
+    /// Whether it has a connection in hand, by its words; also while it is retiring.
     pub(crate) fn is_serving(&self) -> bool {
         let serves = Flags::BUSY_SINCE_TOLD | Flags::BUSY_WHEN_TOLD;
         self.state == State::Busy || self.flags.intersects(serves)
     }
 
-    /// When a shutdown need not wait for it any longer.
-    pub(crate) fn immortal_at(&self) -> Option<Time> {
+    /// When a shutdown gives up waiting for it.
+    pub(crate) fn give_up_at(&self) -> Option<Time> {
         self.killed_at.map(|at| at + AFTER_KILL)
     }
 
-    /// When SIGINT is due, for a child that closed its outputs: one that is merely exiting closes
-    /// them a moment before it can be reaped, and is not to be taken for one that lives on.
+    /// When SIGINT is due, for a child that closed its outputs.
+    ///
+    /// A child that exits closes its outputs shortly before it can be reaped, so the parent waits a
+    /// little first.
     pub(crate) fn tell_at(&self) -> Option<Time> {
         const EXITING: Duration = Duration::from_millis(100);
         let told = self
@@ -342,14 +360,16 @@ impl Child {
         (!self.was_told()).then(|| told.at + EXITING)
     }
 
-    /// Whether it is still in its start: it is young, and has said neither BUSY nor NOT_BUSY.
+    /// Whether it is young and has said neither BUSY nor NOT_BUSY.
     pub(crate) fn is_unproven(&self, now: Time) -> bool {
         let young = now.since(self.start_time) < START_HOLDS_AFTER;
         young && !self.flags.intersects(Flags::WAS_BUSY | Flags::WAITED)
     }
 
-    /// Whether the start of a child that ended unasked has failed. One that can take connections and has
-    /// had none is killed by somebody, or dies by itself: the next would do the same.
+    /// Whether the start of a child that ended without being told to has failed.
+    ///
+    /// A child that said NOT_BUSY and then got SIGKILL was killed by another process: its start had
+    /// succeeded. If it said NOT_BUSY and then ended by itself, the next child would do the same.
     fn start_failed(&self, status: Option<WaitStatus>, now: Time) -> bool {
         let young = now.since(self.start_time) < START_HOLDS_AFTER;
         let killed = status.and_then(WaitStatus::signal) == Some(SIGKILL);
@@ -362,8 +382,9 @@ impl Child {
         self.flags.contains(Flags::FINISHED_ONE)
     }
 
-    /// Whether a child that ended unasked has failed with its first connection in hand: the next may do the
-    /// same. One that was killed was killed by somebody.
+    /// Whether a child that ended without being told to has failed at its first connection.
+    ///
+    /// The next child may do the same. SIGKILL does not count, because another process sent it.
     pub(crate) fn fails_at_its_first(&self, status: Option<WaitStatus>, now: Time) -> bool {
         let young = now.since(self.start_time) < START_HOLDS_AFTER;
         let killed = status.and_then(WaitStatus::signal) == Some(SIGKILL);
@@ -371,7 +392,7 @@ impl Child {
         young && first && !killed && status.is_some()
     }
 
-    /// Why it ended, now that it has.
+    /// Why the child ended.
     pub(crate) fn cause(&self, status: Option<WaitStatus>, now: Time) -> Cause {
         let asked = match self.reason() {
             Some(Reason::Culled) => Some(Cause::Culled),
@@ -379,11 +400,11 @@ impl Child {
             Some(Reason::Faulty) => Some(Cause::Faulty),
             Some(Reason::Shutdown) => Some(Cause::Shutdown),
             Some(Reason::Asked) => Some(Cause::Asked),
-            // One that a hook has ended closes its outputs a moment before it can be reaped.
+            // A child that a hook has ended closes its outputs shortly before it can be reaped.
             Some(Reason::Closed) | None if self.flags.contains(Flags::ASKED) => Some(Cause::Asked),
-            // What was told to stop is not the child.
+            // The processes that it left behind were told to stop, not the child.
             Some(Reason::Closed) if self.flags.contains(Flags::OUTLIVED) => None,
-            // Of one that somebody else has reaped nothing is known.
+            // Nothing is known about a child that other code has reaped.
             Some(Reason::Closed) => (self.was_told() && status.is_some()).then_some(Cause::Closed),
             None => None,
         };
@@ -399,205 +420,20 @@ impl Child {
         }
     }
 
-    /// Whether it has been silent for longer than it may. It is judged by the timeout that it knows of, or
-    /// by the one in force, whichever is longer; not at all if either is zero.
+    /// Whether it has been silent for longer than allowed.
+    ///
+    /// The limit is the timeout that the child knows or the one in force, whichever is longer.
+    /// There is no limit if either is zero.
     pub(crate) fn is_overdue(&self, timeout: Duration, now: Time, gaps: Duration) -> bool {
         let known = self.known_timeout.unwrap_or(timeout);
         let judged = !timeout.is_zero() && !known.is_zero();
         judged && self.silence(now, gaps) > timeout.max(known)
     }
 
-    /// How long it has been silent, without the time in which the parent did not run.
+    /// How long it has been silent, not counting the time in which the parent did not run.
     pub(crate) fn silence(&self, now: Time, gaps: Duration) -> Duration {
         now.since(self.last_ack)
             .saturating_sub(gaps.saturating_sub(self.gaps_at_ack))
-    }
-}
-
-/// What became of a child, in the words that the report counts.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-#[non_exhaustive]
-pub enum Cause {
-    /// It was told to stop because there were too many spare ones.
-    Culled,
-    /// It was told to stop because it had fallen silent.
-    TimedOut,
-    /// It had closed its outputs and was told to stop.
-    Closed,
-    /// Reading its output had failed, or the output was lost for want of descriptors.
-    Faulty,
-    /// It ended in the shutdown.
-    Shutdown,
-    /// A hook had asked for its end.
-    Asked,
-    /// It died unasked within a second of its fork, and had said neither BUSY nor NOT_BUSY.
-    FailedStart,
-    /// It left on its own with exit code 0, as at `max_requests`.
-    Finished,
-    /// It left on its own with another exit code.
-    Failed,
-    /// A signal that the parent did not send ended it.
-    Killed,
-}
-
-/// How a child ended: handed to `server_exited`.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Death {
-    pub(crate) status: Option<WaitStatus>,
-    pub(crate) cause: Cause,
-}
-
-impl Death {
-    /// Why it ended.
-    pub fn cause(&self) -> Cause {
-        self.cause
-    }
-
-    /// The exit code, if it exited.
-    pub fn code(&self) -> Option<i32> {
-        self.status.and_then(WaitStatus::code)
-    }
-
-    /// The number of the signal that ended it, if one did.
-    pub fn signal(&self) -> Option<i32> {
-        self.status.and_then(WaitStatus::signal)
-    }
-}
-
-impl fmt::Display for Death {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.status {
-            Some(status) => status.fmt(f),
-            None => f.write_str("unknown status"),
-        }
-    }
-}
-
-/// How a process ended, as the kernel packs it.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct WaitStatus(i32);
-
-impl WaitStatus {
-    pub(crate) const fn from_raw(raw: i32) -> Self {
-        Self(raw)
-    }
-
-    pub(crate) const fn raw(self) -> i32 {
-        self.0
-    }
-
-    /// The exit code, if it exited.
-    pub(crate) const fn code(self) -> Option<i32> {
-        match self.0 & 0x7f {
-            0 => Some(self.0 >> 8 & 0xff),
-            _ => None,
-        }
-    }
-
-    /// The signal that ended it, if one did.
-    pub(crate) const fn signal(self) -> Option<i32> {
-        match self.0 & 0x7f {
-            0 => None,
-            signal => Some(signal),
-        }
-    }
-
-    const fn dumped_core(self) -> bool {
-        self.0 & 0x80 != 0
-    }
-}
-
-impl fmt::Display for WaitStatus {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(code) = self.code() {
-            return write!(f, "exit status: {code}");
-        }
-        let signal = self.0 & 0x7f;
-        write!(f, "signal: {signal}")?;
-        if let Some(name) = signal_name(signal) {
-            write!(f, " ({name})")?;
-        }
-        f.write_str(if self.dumped_core() {
-            " (core dumped)"
-        } else {
-            ""
-        })
-    }
-}
-
-/// The name of a signal that may end a process. The numbers of those up to SIGTERM, but for SIGBUS, are
-/// the same on every Unix.
-fn signal_name(number: i32) -> Option<&'static str> {
-    Some(match number {
-        1 => "SIGHUP",
-        2 => "SIGINT",
-        3 => "SIGQUIT",
-        4 => "SIGILL",
-        5 => "SIGTRAP",
-        6 => "SIGABRT",
-        7 if cfg!(target_os = "linux") => "SIGBUS",
-        8 => "SIGFPE",
-        9 => "SIGKILL",
-        10 if cfg!(target_os = "linux") => "SIGUSR1",
-        10 => "SIGBUS",
-        11 => "SIGSEGV",
-        12 if cfg!(target_os = "linux") => "SIGUSR2",
-        12 => "SIGSYS",
-        13 => "SIGPIPE",
-        14 => "SIGALRM",
-        15 => "SIGTERM",
-        24 => "SIGXCPU",
-        25 => "SIGXFSZ",
-        31 if cfg!(target_os = "linux") => "SIGSYS",
-        _ => return None,
-    })
-}
-
-/// A signal: one that a hook can have sent to a child, or that leads to a state in the parent.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-#[non_exhaustive]
-pub enum Signal {
-    /// SIGABRT.
-    Abort,
-    /// SIGALRM: ends a child that has outlived its parent for too long.
-    Alarm,
-    /// SIGTTIN.
-    BackgroundRead,
-    /// SIGTTOU.
-    BackgroundWrite,
-    /// SIGCHLD.
-    Child,
-    /// SIGCONT.
-    Continue,
-    /// SIGXFSZ: a file has reached the limit of its size.
-    FileSize,
-    /// SIGHUP.
-    Hangup,
-    /// SIGINT: finish the connection in hand and leave.
-    Interrupt,
-    /// SIGKILL.
-    Kill,
-    /// SIGPIPE.
-    Pipe,
-    /// SIGQUIT.
-    Quit,
-    /// SIGSTOP.
-    Stop,
-    /// SIGTERM: to a stock server, the same as SIGINT.
-    Terminate,
-    /// SIGUSR1.
-    User1,
-    /// SIGUSR2.
-    User2,
-    /// SIGWINCH.
-    Window,
-}
-
-impl Signal {
-    /// Whether it is sent to end a process. (Those that programs give a meaning of their own are not.)
-    pub(crate) fn ends(self) -> bool {
-        use Signal::{Abort, Interrupt, Kill, Quit, Terminate};
-        matches!(self, Abort | Interrupt | Kill | Quit | Terminate)
     }
 }
 

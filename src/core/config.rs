@@ -1,6 +1,6 @@
-//! The attributes of the documented system and our own: the table, a row each, and [`Config`], which
-//! holds the values that are asked for. Normalises nothing itself, and knows nothing of a server
-//! that runs: see `attributes`.
+//! The attributes, those of the original and new ones: a table with a row for each, and [`Config`],
+//! which holds the values that were asked for. Normalises nothing and knows no running server: see
+//! `attributes`.
 
 mod attributes;
 mod row;
@@ -20,14 +20,14 @@ pub enum CommChannel {
     /// On its stdout, between the lines that it prints, as documented.
     #[default]
     Stdout,
-    /// On a pipe of their own, for handlers that print untrusted text: nothing on stdout is a word.
+    /// On a pipe of their own, for handlers that print untrusted text: stdout carries no words.
     Private,
 }
 
-/// What happens when the parent turns out to have more than one thread when it is about to fork.
+/// What happens if the parent has more than one thread when it is about to fork.
 ///
-/// A lock that another thread holds in the moment of the fork stays locked in the child for ever:
-/// the allocator's, the logger's, stdout's.
+/// A lock that another thread holds at the fork stays locked in the child for ever: the lock of the
+/// allocator, of the logger, of stdout.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum ThreadCheck {
@@ -38,12 +38,12 @@ pub enum ThreadCheck {
     Warn,
 }
 
-/// Hands the table of attributes to the macro that is named, a row each.
+/// Passes the table of attributes, a row for each, to the macro that is named.
 ///
 /// A row is: documentation; name, name of the setter: type = default; and in braces, for the
-/// documentation, the unit, what becomes of a value that makes no sense, in which process and when
-/// it is read, and when a value that is set while the server runs takes effect. A type that is not
-/// `Copy` says what it is read as: `Vec<PathBuf> as [PathBuf]` is set by value and read by
+/// documentation, the unit, how invalid values are normalised, in which process and when it is
+/// read, and when a value that is set while the server runs takes effect. A type that is not `Copy`
+/// also names the type that it is read as: `Vec<PathBuf> as [PathBuf]` is set by value and read by
 /// reference.
 ///
 /// Config, builder and monitor are made from this table, and `docs/handlers.md` is checked against
@@ -53,28 +53,29 @@ macro_rules! with_attributes {
         $consumer! {
             /// Whether an error with a child shuts the server down.
             ///
-            /// Such an error is one with a child's output, or a fork that retrying cannot cure. When
-            /// it is off, the child is killed and replaced.
+            /// Such an error is a failure to read a child's output, or a fork error that retrying
+            /// cannot cure. When it is off, the child is killed and replaced.
             shutdown_on_error, set_shutdown_on_error: bool = true => {
                 unit: "true or false",
                 normalised: "never",
                 read: "in the parent, at each error",
                 takes_effect: AtOnce
             };
-            /// The fewest spare children to keep.
+            /// The minimum number of spare children.
             ///
-            /// Spare are those that wait for a connection and those that are still starting. When
-            /// there are fewer, the missing ones are forked.
+            /// Spare children wait for a connection or are still starting. When there are fewer,
+            /// the parent forks the missing ones.
             min_spare_servers, set_min_spare_servers: usize = 1 => {
                 unit: "children",
                 normalised: "less than 1 becomes 1",
                 read: "in the parent, at each decision",
                 takes_effect: AtOnce
             };
-            /// The most spare children to keep.
+            /// The maximum number of spare children.
             ///
-            /// When there have been more for `cull_after`, the oldest free ones are told to stop. The
-            /// default is that of the original's document; its source has 10.
+            /// When there have been more for `cull_after`, the parent tells the oldest free
+            /// children to stop. The default is that of the original's documentation; its source
+            /// has 10.
             max_spare_servers, set_max_spare_servers: usize = 2 => {
                 unit: "children",
                 normalised: "not above `min_spare_servers` becomes `min_spare_servers` + 1",
@@ -83,7 +84,7 @@ macro_rules! with_attributes {
             };
             /// How many children to begin with.
             ///
-            /// As many are forked again whenever there is none, but never fewer than
+            /// The parent forks this number again whenever it has no child, but never fewer than
             /// `min_spare_servers`.
             start_servers, set_start_servers: usize = 5 => {
                 unit: "children",
@@ -91,25 +92,26 @@ macro_rules! with_attributes {
                 read: "in the parent, when it has no child",
                 takes_effect: AtOnce
             };
-            /// The most child processes that ever live at once.
+            /// The maximum number of child processes that exist at the same time.
             ///
-            /// Those told to stop count until they have been reaped. When it is lowered, busy
-            /// children are left to finish. The limit of open files is raised for it at the start.
+            /// Children that were told to stop count until they have been reaped. When it is
+            /// lowered, busy children finish their connection first. At the start the limit of open
+            /// files is raised if this number needs it.
             max_clients, set_max_clients: usize = 50 => {
                 unit: "children",
                 normalised: "0 becomes 50",
                 read: "in the parent, at each decision",
                 takes_effect: AtOnce
             };
-            /// For how long a child may be silent before it is told to stop.
+            /// How long a child may be silent before it is told to stop.
             ///
-            /// A child is silent that sends no ACK. Zero is off: nobody is ever timed out.
+            /// A child is silent while it sends no ACK. Zero turns the timeout off.
             ///
-            /// The interval of the children's ACKs is derived from it, unless the server has one of its
-            /// own. Set while the server runs, it reaches a child when that wakes the next time, be it for an
-            /// ACK or a connection; until then the child is judged by the longer of the two, and not at all if
-            /// one of them is zero. Programs of [`ExecServer`](crate::ExecServer) cannot be reached: those that
-            /// run keep what they were started with.
+            /// The interval of the children's ACKs is derived from it, unless the server has an
+            /// interval of its own. A value that is set while the server runs reaches a child when
+            /// the child next wakes for an ACK or a connection; until then the longer of the two
+            /// values holds for it, or no timeout if one of them is zero. A program that
+            /// [`ExecServer`](crate::ExecServer) runs keeps the value that it was started with.
             timeout, set_timeout: Duration = Duration::ZERO => {
                 unit: "time",
                 normalised: "never",
@@ -118,8 +120,8 @@ macro_rules! with_attributes {
             };
             /// The interval of the timeout check.
             ///
-            /// `None` and zero mean `timeout` × 1.5 from the start on. There is no check without a
-            /// `timeout`.
+            /// `None` and zero mean `timeout` × 1.5 once the server has started. Without a
+            /// `timeout` there is no check.
             server_check_ack, set_server_check_ack: Option<Duration> = None => {
                 unit: "time, or none",
                 normalised: "none and zero become `timeout` × 1.5 from the start on",
@@ -128,9 +130,9 @@ macro_rules! with_attributes {
             };
             /// How long after SIGINT a child is killed with SIGKILL.
             ///
-            /// It holds for a child that was told to stop while the server runs. It is as well how
-            /// long a child that has lost its parent may go on with the connection in hand. Zero
-            /// leaves it no time.
+            /// It applies to a child that was told to stop while the server runs. A child that has
+            /// lost its parent may also serve the connection in hand for this time. Zero leaves no
+            /// time.
             kill_timeout, set_kill_timeout: Duration = Duration::from_secs(10) => {
                 unit: "time",
                 normalised: "never",
@@ -139,30 +141,31 @@ macro_rules! with_attributes {
             };
             /// How long after SIGINT a child is killed in a shutdown.
             ///
-            /// Zero leaves it no time. A child that is still in its start, that is, has said no word, is
-            /// killed after `drain_timeout` if that is less.
+            /// Zero leaves no time. A child that is still starting, that is, has said no word, is
+            /// killed after `drain_timeout` if that is shorter.
             shutdown_timeout, set_shutdown_timeout: Duration = Duration::from_secs(30) => {
                 unit: "time",
                 normalised: "never",
                 read: "in the parent, when the shutdown begins",
                 takes_effect: AtOnce
             };
-            /// For how long, at the most, children take what is queued in a shutdown.
+            /// How long, at most, children serve queued connections in a shutdown.
             ///
-            /// Further clients are not let in meanwhile. As soon as nobody is queued and no idle child is
-            /// left, and after this time in any case, the listeners are closed for everybody: clients
-            /// are refused at once, and the next server can have the address. A child that is still
-            /// starting then is killed. Zero closes at once, with those who are queued.
+            /// New clients are not let in during this time. The listeners are closed for all
+            /// processes as soon as no client is queued and no idle child is left, and after this
+            /// time in any case: then clients are refused at once, and the next server can use the
+            /// address. A child that is still starting then is killed. Zero closes at once and
+            /// drops the queued clients.
             drain_timeout, set_drain_timeout: Duration = Duration::from_secs(1) => {
                 unit: "time",
                 normalised: "never",
                 read: "in the parent, when the shutdown begins; at its fork in the child",
                 takes_effect: AtOnce
             };
-            /// How long there must have been too many spare children before any is culled.
+            /// How long there must be too many spare children before any is culled.
             ///
-            /// Under a load that comes and goes within that time, none is stopped and forked again.
-            /// Zero culls at once, as the original does.
+            /// Under a load that varies within this time, no child is stopped only to be forked
+            /// again. Zero culls at once, as the original does.
             cull_after, set_cull_after: Duration = Duration::from_secs(1) => {
                 unit: "time",
                 normalised: "never",
@@ -171,8 +174,8 @@ macro_rules! with_attributes {
             };
             /// Where the children's words travel.
             ///
-            /// A server that executes another program takes [`CommChannel::Stdout`] only: with the
-            /// other one the start fails.
+            /// A server whose children execute another program needs [`CommChannel::Stdout`]:
+            /// otherwise the start fails.
             comm_channel, set_comm_channel: CommChannel = CommChannel::Stdout => {
                 unit: "a `CommChannel`",
                 normalised: "never",
@@ -186,19 +189,20 @@ macro_rules! with_attributes {
                 read: "in the parent and in the child, at each fork",
                 takes_effect: AtNextFork
             };
-            /// Whether a child says nothing between two connections that follow at once.
+            /// Whether a child sends no words between connections that follow at once.
             ///
-            /// It prints no word either for which the parent is going to look by itself: while words
-            /// keep coming, the parent looks every 2 to 20 ms. It hears then of one turn of a child
-            /// from waiting to working and back, however many there were, and after the lines that
-            /// the child has printed meanwhile. Off prints a NOT_BUSY and a BUSY for every connection.
+            /// While many words come, the parent looks at shared memory every 2 to 20 ms, and the
+            /// child notes its words there instead of printing them. However often the child has
+            /// turned busy and free between two looks, the parent then hears one BUSY and one
+            /// NOT_BUSY, after the lines that the child has printed meanwhile. Off prints a
+            /// NOT_BUSY and a BUSY for every connection.
             coalesce_words, set_coalesce_words: bool = true => {
                 unit: "true or false",
                 normalised: "never",
                 read: "in the child, at its fork",
                 takes_effect: AtNextFork
             };
-            /// What to do about a parent with several threads that is about to fork.
+            /// What to do if the parent has several threads when it is about to fork.
             thread_check, set_thread_check: ThreadCheck = ThreadCheck::Refuse => {
                 unit: "a `ThreadCheck`",
                 normalised: "never",
@@ -207,7 +211,7 @@ macro_rules! with_attributes {
             };
             /// Whether SIGTERM and SIGINT to the parent mean an orderly shutdown.
             ///
-            /// Off leaves their dispositions alone.
+            /// Off leaves their dispositions unchanged.
             handle_signals, set_handle_signals: bool = true => {
                 unit: "true or false",
                 normalised: "never",
@@ -242,7 +246,7 @@ macro_rules! facts {
 }
 pub(crate) use facts;
 
-/// As what an attribute is read: its type, or a reference to what its row names.
+/// The type that an attribute is read as: its own, or a reference to the one that its row names.
 macro_rules! read_type {
     ($type:ty) => {
         $type
@@ -269,14 +273,15 @@ macro_rules! define_config {
         $(#[doc = $doc:literal])*
         $name:ident, $set:ident: $type:ty $(as $read:ty)? = $default:expr => $facts:tt;
     )*) => {
-        /// The values of all attributes, as they are asked for.
+        /// The values of all attributes, as the program asks for them.
         ///
-        /// `Config::default()` has the documented values. Set what differs, by the methods or by the
-        /// fields, and hand it to [`Builder::config`](crate::Builder::config).
+        /// `Config::default()` has the documented values. Change them by methods or fields, and
+        /// pass the result to [`Builder::config`](crate::Builder::config).
         ///
-        /// What is asked for is kept. A server that runs makes sense of all values together, so
-        /// their order does not matter: the accessors of the [`Monitor`](crate::Monitor) say what is
-        /// in force, [`Monitor::config`](crate::Monitor::config) what was asked for.
+        /// A `Config` keeps the values as they were set. A running server normalises all of them
+        /// together, so the order of setting does not matter: the accessors of the
+        /// [`Monitor`](crate::Monitor) return the values in force,
+        /// [`Monitor::config`](crate::Monitor::config) those that were asked for.
         ///
         /// ```
         /// use prefork_server::Config;
@@ -300,7 +305,7 @@ macro_rules! define_config {
             }
         }
 
-        /// The attributes, to be chained.
+        /// Setters of the attributes, to be chained.
         impl Config {
             $(
                 $(#[doc = $doc])*

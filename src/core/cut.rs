@@ -1,12 +1,13 @@
-//! Cuts bytes into pieces, as reads do, for tests and for fuzzing. Makes no sense of them.
+//! Cuts bytes into pieces, as reads do, for tests and for fuzzing. Does not interpret them.
 
-/// Cuts `bytes` into pieces as long as `lengths` say, over and over; a length of zero is a piece of
-/// nothing, and without lengths there is one piece.
+/// Cuts `bytes` into pieces of the given `lengths`, which are used again and again.
+///
+/// A length of zero gives an empty piece; without lengths there is one piece.
 pub(crate) fn cut<'a>(bytes: &'a [u8], lengths: &[u8]) -> Vec<&'a [u8]> {
     cut_by(bytes, lengths, 1)
 }
 
-/// The same in another unit of length than a byte.
+/// Does the same with lengths counted in units of `unit` bytes.
 pub(crate) fn cut_by<'a>(bytes: &'a [u8], lengths: &[u8], unit: usize) -> Vec<&'a [u8]> {
     let progress = lengths.iter().any(|length| *length > 0);
     let mut pieces = Vec::new();

@@ -1,26 +1,26 @@
-//! When a server that is told to stop refuses further clients, and when it closes its listeners. Is told
-//! what there is to see; touches no socket and reads no clock.
+//! When a server in a shutdown refuses new clients, and when it closes its listeners. Decides from
+//! observations that it is given; touches no socket and reads no clock.
 
 use crate::core::{child::Child, time::Time};
 use std::time::Duration;
 
-/// How soon a queue that somebody is still to empty is looked at again: a busy child that takes a
-/// connection from it need not say so.
+/// How often the queue is checked while children may still empty it: a busy child that takes a
+/// connection need not send a word.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
-/// How far the listeners are on their way to being closed.
+/// Whether the listeners are open, draining or closed.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) enum Drain {
-    /// Clients are welcome.
+    /// New clients are accepted.
     #[default]
     Serving,
-    /// The children serve what is queued, at the latest until then.
+    /// Children serve what is queued, until this time at the latest.
     Draining { until: Time },
-    /// The listeners are closed, for everybody.
+    /// The listeners are closed for all processes.
     Closed,
 }
 
-/// What bears on it.
+/// What the decision to close depends on.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Outlook {
     pub(crate) now: Time,
@@ -32,14 +32,14 @@ pub(crate) struct Outlook {
 /// The children that may take what is queued.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Takers {
-    /// Those that have nothing in hand: a wake-up may be on its way to one of them.
+    /// Children with no connection in hand. The kernel may have woken one of them for a connection.
     pub(crate) idle: usize,
-    /// Those that may take one later on, when they have served what they have, or have started.
+    /// Children that may take a connection later, after the one in hand or after their start.
     pub(crate) later: usize,
 }
 
 impl Drain {
-    /// The shutdown begins. True if it had not begun before: further clients are to be refused now.
+    /// Begins the drain. True the first time: new clients are to be refused from now on.
     #[must_use]
     pub(crate) fn begin(&mut self, now: Time, drain_timeout: Duration) -> bool {
         let begins = *self == Self::Serving;
@@ -50,7 +50,7 @@ impl Drain {
         begins
     }
 
-    /// Whether the listeners are to be closed now, which is said once.
+    /// Whether the listeners are to be closed now. True once.
     #[must_use]
     pub(crate) fn closes(&mut self, seen: Outlook) -> bool {
         let Self::Draining { until } = *self else {
@@ -66,12 +66,12 @@ impl Drain {
         closes
     }
 
-    /// Whether there is something to look at.
+    /// Whether the drain has begun and the listeners are still open.
     pub(crate) fn is_under_way(self) -> bool {
         matches!(self, Self::Draining { .. })
     }
 
-    /// When to look next, if nothing happens before.
+    /// When to check next, if nothing happens before.
     pub(crate) fn look_at(self, now: Time) -> Option<Time> {
         match self {
             Self::Draining { until } => Some(until.min(now + LOOK_AGAIN)),
@@ -81,8 +81,8 @@ impl Drain {
 }
 
 impl Takers {
-    /// Those of children that were told to stop. With `programs`, which need not say that they have
-    /// started, whoever has said nothing counts as idle.
+    /// Counts `children`, which were told to stop. Programs need not say that they have started, so
+    /// with `programs` a child that has said nothing counts as idle.
     pub(crate) fn of<'a>(children: impl Iterator<Item = &'a Child>, programs: bool) -> Self {
         let mut takers = Self::default();
         for child in children {
@@ -113,7 +113,7 @@ mod tests {
         draining
     }
 
-    /// Everything that can be seen, up to two of each kind, at moments around the end.
+    /// All observations with up to two children of each kind, at times around the end of the drain.
     fn outlooks() -> impl Iterator<Item = Outlook> {
         let moments = [0, 999, 1000, 5000].map(at).into_iter();
         let takers = (0..9).map(|n| Takers {
@@ -145,7 +145,7 @@ mod tests {
         }
     }
 
-    /// Each is said once, and nothing but the beginning of a shutdown leads to a close.
+    /// Begin and close each return true once, and the listeners are closed only in a shutdown.
     #[test]
     fn a_state_is_left_once() {
         for seen in outlooks() {
@@ -160,7 +160,7 @@ mod tests {
         assert_eq!(closed, Drain::Closed);
     }
 
-    /// Nothing tells of a queue that gets empty, so it is looked at: often, and never after the end.
+    /// No event reports an empty queue, so it is checked often, and not after the close.
     #[test]
     fn a_queue_is_looked_at_until_it_is_closed() {
         assert_eq!(draining().look_at(at(5)), Some(at(15)));

@@ -1,12 +1,11 @@
-//! What went wrong, doing what, to what: the one error type of the crate. Formats and carries;
+//! The error type of the crate: the operation, its object and the reason. Holds and formats data;
 //! performs nothing.
 
 use std::{fmt, io};
 
-/// The operation that failed, the word that an error message begins with.
+/// The operation that failed, with which an error message begins.
 ///
-/// With the object and the [`io::Error`] beside it, it is what POE hands to an `ErrorEvent`:
-/// operation, errno and text.
+/// POE passes the same to an `ErrorEvent`: operation, errno and text.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 #[non_exhaustive]
 pub enum Operation {
@@ -18,7 +17,7 @@ pub enum Operation {
     Chmod,
     /// Limiting what a child may do and use; the object is the step.
     Confine,
-    /// Putting another program in the place of a child.
+    /// Executing another program in a child.
     Exec,
     /// Making a child process.
     Fork,
@@ -30,7 +29,7 @@ pub enum Operation {
     Listen,
     /// Turning a name into addresses.
     Lookup,
-    /// Making memory that parent and children share.
+    /// Mapping memory that parent and children share.
     Map,
     /// Opening a file or a directory.
     Open,
@@ -48,7 +47,7 @@ pub enum Operation {
     Socket,
     /// Starting the server object.
     Start,
-    /// Taking over a socket that was handed over by whoever started the program.
+    /// Taking over a socket from the process that started the program.
     TakeOver,
     /// Counting the threads of the process before a fork.
     Threads,
@@ -98,10 +97,11 @@ impl fmt::Display for Operation {
     }
 }
 
-/// An operation, its object and why it failed: `bind 127.0.0.1:80: permission denied (os error 13)`.
+/// An operation, its object and the reason of the failure: `bind 127.0.0.1:80: permission denied
+/// (os error 13)`.
 ///
-/// It converts into an [`io::Error`] of the same kind and back without losing anything, so a
-/// [`ChildServer`](crate::ChildServer) can return one through its `io::Result`.
+/// It converts into an [`io::Error`] of the same kind and back without loss, so a
+/// [`ChildServer`](crate::ChildServer) can return it in an `io::Result`.
 #[derive(Debug)]
 pub struct Error {
     operation: Operation,
@@ -112,8 +112,8 @@ pub struct Error {
 impl Error {
     /// An error of `operation` on `object`.
     ///
-    /// A `source` that carries an `Error` already is handed back as that one: the innermost
-    /// operation is the one worth naming.
+    /// If `source` carries an `Error`, that one is returned, because it names the innermost
+    /// operation.
     pub fn new(operation: Operation, object: impl Into<String>, source: io::Error) -> Self {
         match source.downcast::<Self>() {
             Ok(inner) => inner,
@@ -163,7 +163,7 @@ impl From<Error> for io::Error {
     }
 }
 
-/// The same error once more: of one that is lent to a hook and outlives the call.
+/// A copy of an error that is lent to a hook and needed after the call.
 pub(crate) fn copy(error: &io::Error) -> io::Error {
     match error.raw_os_error() {
         Some(number) => io::Error::from_raw_os_error(number),
@@ -171,7 +171,7 @@ pub(crate) fn copy(error: &io::Error) -> io::Error {
     }
 }
 
-/// The C library's texts begin with a capital; in the middle of a message they should not.
+/// The C library's texts begin with a capital letter, which does not fit the middle of a message.
 fn uncapitalised(text: &str) -> String {
     let mut chars = text.chars();
     match chars.next() {

@@ -1,5 +1,5 @@
-//! What observers are told, and the queue of what has happened in the books and was not told yet. Tells
-//! nobody.
+//! The events that observers get, and the queue of events that have not been delivered yet. Calls
+//! no observer.
 
 use super::{
     child::{Child, ChildId, Death, Reason, Signal},
@@ -7,11 +7,11 @@ use super::{
 };
 use std::{collections::VecDeque, io, time::Duration};
 
-/// Something that has happened to a server, as its [`Observer`](crate::Observer)s are told.
+/// Something that has happened to a server, for its [`Observer`](crate::Observer)s.
 ///
-/// All events happen in the parent; in a child nothing is told. They come in the order in which they
-/// happened. Whatever a hook does is told when that hook has returned, and an event that has a hook of
-/// its own is told after it, and before what that hook did.
+/// Observers get events in the parent only, in the order in which they happened. What a hook does
+/// is delivered when the hook has returned. An event that has a hook of its own is delivered after
+/// that hook, and before the events that the hook caused.
 ///
 /// The life of a child is [`Forked`](Self::Forked), [`Ready`](Self::Ready), any number of
 /// [`Busy`](Self::Busy) and [`Free`](Self::Free) by turns, [`ToldToStop`](Self::ToldToStop),
@@ -21,15 +21,17 @@ use std::{collections::VecDeque, io, time::Duration};
 pub enum Event<'a> {
     /// The server starts: the first event, before the hook `handler_start`.
     Starting,
-    /// The server object listens on a socket: one event for each that
-    /// [`ChildServer::listeners`](crate::ChildServer::listeners) names. After `handler_start`, whose default
-    /// has the object open them.
+    /// The server object listens on a socket.
+    ///
+    /// There is one event for each socket that
+    /// [`ChildServer::listeners`](crate::ChildServer::listeners) returns, after `handler_start`,
+    /// whose default opens them.
     #[non_exhaustive]
     ListenerOpened {
-        /// What people call it: `127.0.0.1:80`, `/run/x.sock`.
+        /// The name of the socket: `127.0.0.1:80`, `/run/x.sock`.
         name: &'a str,
     },
-    /// The server has started, and nothing is forked yet. Right after the sockets.
+    /// The server has started and has forked no child yet. Right after the sockets' events.
     Started,
     /// A child was forked. After the hook `server_forked`.
     #[non_exhaustive]
@@ -37,98 +39,108 @@ pub enum Event<'a> {
         /// The new child.
         child: ChildId,
     },
-    /// A child can take connections: its first BUSY or NOT_BUSY has come, and it had not been told to
-    /// stop. After the hook for the word.
+    /// A child can take connections: its first BUSY or NOT_BUSY has come.
+    ///
+    /// It comes after the hook for the word, and not for a child that was told to stop before.
     #[non_exhaustive]
     Ready {
-        /// Who said it.
+        /// The child that said the word.
         child: ChildId,
     },
-    /// A free child has a connection in hand now. After the hook `server_busy`, whose default notes it. A
-    /// child that goes from one connection straight to the next tells of the first alone.
+    /// A free child has taken a connection.
+    ///
+    /// After the hook `server_busy`, whose default changes the state. A child that goes from one
+    /// connection straight to the next may report only the first.
     #[non_exhaustive]
     Busy {
-        /// Who said it.
+        /// The child that said the word.
         child: ChildId,
     },
-    /// A busy child waits for a connection again. After the hook `server_not_busy`, whose default notes it.
+    /// A busy child waits for a connection again. After the hook `server_not_busy`.
     #[non_exhaustive]
     Free {
-        /// Who said it.
+        /// The child that said the word.
         child: ChildId,
     },
-    /// A child was told to stop, or is about to be: the signal is sent next. After the hook that
-    /// asked for it; no hook is called for it. A child can be told again, for a reason that gives it less
-    /// time.
+    /// A child is told to stop: the signal is sent next.
+    ///
+    /// It comes after the hook that asked for it and has no hook of its own. A child can be told
+    /// again, for a reason that gives it less time.
     #[non_exhaustive]
     ToldToStop {
-        /// Who was told.
+        /// The child that is told.
         child: ChildId,
         /// Why.
         reason: Reason,
     },
-    /// A signal was sent to a child, or could not be. No hook is called for it.
+    /// A signal was sent to a child, or could not be sent. No hook is called for it.
     #[non_exhaustive]
     Signalled {
-        /// Whom it was for.
+        /// The child that it was for.
         child: ChildId,
         /// Which signal.
         signal: Signal,
-        /// Why it could not be sent.
+        /// Why it could not be sent, if so.
         error: Option<&'a io::Error>,
     },
-    /// A child has ended, was reaped, and all that it wrote has been read. After the hook `server_exited`.
+    /// A child was reaped, and its output has been read. After the hook `server_exited`.
     #[non_exhaustive]
     Exited {
-        /// Its record; the monitor has it no more.
+        /// Its record, which the monitor no longer has.
         child: &'a Child,
         /// How it ended, and why.
         death: &'a Death,
     },
-    /// A fork has failed, and is tried again if the server goes on. After the hook `fork_failed`, or
-    /// `handler_run_error` where trying again cannot help.
+    /// A fork has failed; it is tried again if the server goes on.
+    ///
+    /// After the hook `fork_failed`, or after `handler_run_error` if trying again cannot help.
     #[non_exhaustive]
     ForkFailed {
         /// What failed, and why.
         error: &'a Error,
-        /// How long no fork is tried.
+        /// The time until the next attempt.
         retry_in: Duration,
     },
-    /// There are `max_clients` children, none is free and some are busy: the next client has to wait. Looked
-    /// at once at the end of each turn, before [`Turn`](Self::Turn); no hook is called for it.
+    /// The next client has to wait: there are `max_clients` children, none free and some busy.
+    ///
+    /// The loop checks this at the end of each turn, before [`Turn`](Self::Turn); no hook is called
+    /// for it.
     Saturated,
-    /// That is over, or the shutdown has begun. Looked at likewise.
+    /// The saturation is over, or the shutdown has begun. Checked at the end of each turn, too.
     Relieved,
     /// The shutdown begins. After the hook `handler_shutdown`, whose default begins it.
     ShuttingDown,
-    /// A socket that was told of is closed, and all children have ended. After the hook `handler_stop`.
+    /// A socket of `ListenerOpened` is closed, and all children have ended. After the hook
+    /// `handler_stop`.
     #[non_exhaustive]
     ListenerClosed {
-        /// What it was called when it was opened.
+        /// The name of the socket in `ListenerOpened`.
         name: &'a str,
     },
-    /// The server has ended: the last event. A server that is merely dropped does without this one and
+    /// The server has ended: the last event.
+    ///
+    /// A server that is dropped before it has ended sends neither this event nor
     /// [`ListenerClosed`](Self::ListenerClosed).
     Ended,
-    /// A turn of the loop has come to its end, and all that happened in it has been told. No hook is
-    /// called for it.
+    /// A turn of the loop has ended, and all its events were delivered. No hook is called for it.
     #[non_exhaustive]
     Turn {
-        /// When the next is due if nothing happens before: zero while work is left, `None` for never.
+        /// The time until the next turn if nothing happens before: zero while work is left, `None`
+        /// for never.
         next_in: Option<Duration>,
     },
 }
 
-/// What has happened in the books and was not told yet, first in, first out. It costs nothing while
-/// nobody observes.
+/// The events that have not been delivered yet, first in, first out. Without an observer it stays
+/// empty.
 #[derive(Debug, Default)]
-pub(crate) struct Untold {
+pub(crate) struct EventQueue {
     observed: bool,
     events: VecDeque<Event<'static>>,
 }
 
-impl Untold {
-    /// From now on somebody is told.
+impl EventQueue {
+    /// Turns the queue on: there is an observer.
     pub(crate) fn observe(&mut self) {
         self.observed = true;
     }
@@ -154,20 +166,20 @@ mod tests {
 
     #[test]
     fn without_an_observer_nothing_is_queued_nor_allocated() {
-        let mut untold = Untold::default();
-        untold.push(Event::Starting);
-        assert_eq!(untold.events.capacity(), 0);
-        assert!(untold.pop().is_none());
+        let mut queue = EventQueue::default();
+        queue.push(Event::Starting);
+        assert_eq!(queue.events.capacity(), 0);
+        assert!(queue.pop().is_none());
     }
 
     #[test]
     fn what_happened_first_is_told_first() {
-        let mut untold = Untold::default();
-        untold.observe();
-        untold.push(Event::Starting);
-        untold.push(Event::Started);
-        assert!(matches!(untold.pop(), Some(Event::Starting)));
-        assert!(matches!(untold.pop(), Some(Event::Started)));
-        assert!(untold.pop().is_none());
+        let mut queue = EventQueue::default();
+        queue.observe();
+        queue.push(Event::Starting);
+        queue.push(Event::Started);
+        assert!(matches!(queue.pop(), Some(Event::Starting)));
+        assert!(matches!(queue.pop(), Some(Event::Started)));
+        assert!(queue.pop().is_none());
     }
 }

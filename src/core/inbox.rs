@@ -1,5 +1,5 @@
-//! What a child says: its pipes and its entry of the board, one source. Cuts bytes into words and
-//! lines and compares entries; reads nothing itself.
+//! What a child says, on its pipes and in its entry of the board, as one source. Cuts bytes into
+//! words and lines and compares entries; reads no pipe and no board itself.
 
 use super::{
     child::{ChildId, WaitStatus},
@@ -7,17 +7,17 @@ use super::{
     wire::{CommWords, Entry, Framer, Output, Word},
 };
 
-/// One pipe: what has been found of the line that it is in the midst of, and what is known of the rest.
+/// One pipe: its framer, with the line that is not complete yet, and what the poller has reported.
 #[derive(Debug)]
-struct Stream {
+struct PipeState {
     framer: Framer,
-    /// The poller has told of its end, and will not again.
+    /// The poller has reported its end, and will not report it again.
     hung_up: bool,
-    /// There is something to read: the poller is edge-triggered and will not say so again.
+    /// There is something to read: the poller is edge-triggered and does not report it again.
     unread: bool,
 }
 
-impl Stream {
+impl PipeState {
     fn new(words: Option<CommWords>) -> Self {
         Self {
             framer: Framer::new(words),
@@ -30,9 +30,9 @@ impl Stream {
 /// What the parent knows of a child's entry.
 #[derive(Clone, Copy, Debug)]
 struct Seen {
-    /// As it was when last looked at.
+    /// The entry at the last look.
     entry: Entry,
-    /// How many words for the child's state have come through its pipes since.
+    /// How many words for the child's state have come through its pipes since then.
     printed: u32,
 }
 
@@ -40,22 +40,22 @@ struct Seen {
 #[derive(Debug)]
 pub(crate) struct Inbox {
     serial: u32,
-    streams: [Option<Stream>; 3],
-    /// `None` if the child is to print all of its words.
+    streams: [Option<PipeState>; 3],
+    /// `None` if the child prints all of its words.
     seen: Option<Seen>,
 }
 
 impl Inbox {
-    /// The inbox of a new child, whose words are `words`, on its stdout or a private pipe, and on the
-    /// board or not.
+    /// The inbox of a new child with these `words`, on a `private` pipe or on its stdout, and with
+    /// an entry on the board if `on_board`.
     pub(crate) fn new(id: ChildId, words: CommWords, private: bool, on_board: bool) -> Self {
         let on_stdout = (!private).then_some(words);
         Self {
             serial: id.serial(),
             streams: [
-                Some(Stream::new(on_stdout)),
-                Some(Stream::new(None)),
-                private.then(|| Stream::new(Some(words))),
+                Some(PipeState::new(on_stdout)),
+                Some(PipeState::new(None)),
+                private.then(|| PipeState::new(Some(words))),
             ],
             seen: on_board.then(|| Seen {
                 entry: Entry::of(id.serial()),
@@ -64,17 +64,17 @@ impl Inbox {
         }
     }
 
-    /// Whether it is that child's, and not of another that had the slot.
+    /// Whether it belongs to child `id`, and not to an earlier child in the same slot.
     #[cfg(test)]
     pub(crate) fn is_of(&self, id: ChildId) -> bool {
         self.serial == id.serial()
     }
 
-    fn stream(&mut self, pipe: Pipe) -> Option<&mut Stream> {
+    fn stream(&mut self, pipe: Pipe) -> Option<&mut PipeState> {
         self.streams[pipe as usize].as_mut()
     }
 
-    /// Notes that a pipe has become readable. True if that is news.
+    /// Notes that a pipe has become readable. True if that was not known.
     pub(crate) fn set_unread(&mut self, pipe: Pipe, hung_up: bool) -> bool {
         self.stream(pipe).is_some_and(|stream| {
             stream.hung_up |= hung_up;
@@ -82,14 +82,16 @@ impl Inbox {
         })
     }
 
-    /// Its turn has come: whether there is such a pipe, and whether its end has been told of.
+    /// Clears the readable mark of a pipe before it is read.
+    ///
+    /// Returns whether its end has been reported; `None` if the pipe is closed.
     pub(crate) fn take_unread(&mut self, pipe: Pipe) -> Option<bool> {
         let stream = self.stream(pipe)?;
         stream.unread = false;
         Some(stream.hung_up)
     }
 
-    /// Takes what was read.
+    /// Takes bytes that were read, and passes words and lines to `found`.
     pub(crate) fn feed(&mut self, pipe: Pipe, bytes: &[u8], mut found: impl FnMut(Output<'_>)) {
         let Self { streams, seen, .. } = self;
         if let Some(stream) = &mut streams[pipe as usize] {
@@ -103,33 +105,36 @@ impl Inbox {
         }
     }
 
-    /// Hands on a line that was left unfinished: its pipe has ended, or a word was noted after it.
+    /// Passes on an unfinished line, because its pipe has ended or a word was noted after it.
     pub(crate) fn end_line(&mut self, pipe: Pipe, found: impl FnMut(Output<'_>)) {
         if let Some(stream) = self.stream(pipe) {
             stream.framer.finish(found);
         }
     }
 
-    /// A pipe is read no more.
+    /// Drops a pipe, which is not read any more.
     pub(crate) fn close(&mut self, pipe: Pipe) {
         self.streams[pipe as usize] = None;
     }
 
-    /// Whether a pipe that carries words has been read to its end, and that was in the midst of a line.
+    /// Whether a pipe was read until it was empty, in the middle of a line.
     pub(crate) fn is_unfinished(&mut self, pipe: Pipe) -> bool {
         self.stream(pipe)
             .is_some_and(|stream| !stream.unread && stream.framer.is_unfinished())
     }
 
-    /// Whether `entry` has something to say. What was printed is compared with it even if it is as it
-    /// was: it may have been read late, after newer words that were seen on the board.
+    /// Whether `entry` has to be compared with what was heard.
+    ///
+    /// This is so even for an unchanged entry if words were printed: they may have been read late,
+    /// after newer words on the board.
     pub(crate) fn is_to_be_compared(&self, entry: Entry) -> bool {
         let seen = self.seen.as_ref();
         seen.is_some_and(|seen| entry != seen.entry || seen.printed > 0)
     }
 
-    /// The words to be heard for what the child has noted since last asked, if it is `believed` to be
-    /// busy, or not; see [`Entry::changes`].
+    /// The words that follow from what the child has noted since the last call.
+    ///
+    /// `believed` says whether the child counts as busy; see [`Entry::changes`].
     pub(crate) fn compare(&mut self, entry: Entry, believed: bool) -> &'static [Word] {
         if !entry.is_of(self.serial) || !self.is_to_be_compared(entry) {
             return &[];
@@ -145,11 +150,13 @@ impl Inbox {
 #[derive(Clone, Copy, Debug)]
 struct End {
     status: Option<WaitStatus>,
-    /// How much of what stood in each pipe when it was reaped is still to be read.
+    /// How many of the bytes that each pipe had at the reaping are still to be read.
     left: [usize; 3],
 }
 
-/// How the parent reaches one child. The process is last and unsized, so that both are one allocation.
+/// How the parent reaches one child: its inbox and its process.
+///
+/// The process is the last field and unsized, so that both are one allocation.
 #[derive(Debug)]
 pub(crate) struct Contact<P: ?Sized = dyn Process> {
     pub(crate) inbox: Inbox,
@@ -168,8 +175,10 @@ impl<P> Contact<P> {
 }
 
 impl Contact {
-    /// It has been reaped. A grandchild may hold its pipes and write for ever: no more is read than
-    /// stands in them now.
+    /// Notes that the child was reaped.
+    ///
+    /// A grandchild may hold its pipes and write for ever, so only the bytes that are in them now
+    /// will be read.
     pub(crate) fn note_end(&mut self, status: Option<WaitStatus>) {
         let left = Pipe::ALL.map(|pipe| self.process.pending(pipe).unwrap_or(0));
         self.end = Some(End { status, left });
@@ -179,30 +188,30 @@ impl Contact {
         self.end.is_some()
     }
 
-    /// Of a child that was reaped: its status.
+    /// The status of a child that was reaped.
     pub(crate) fn status(&self) -> Option<Option<WaitStatus>> {
         self.end.map(|end| end.status)
     }
 
-    /// How much of a pipe may be read.
+    /// How many bytes may still be read from a pipe.
     pub(crate) fn allowance(&self, pipe: Pipe) -> usize {
         self.end.map_or(usize::MAX, |end| end.left[pipe as usize])
     }
 
-    /// So much has been read.
+    /// Notes that `count` bytes were read from a pipe.
     pub(crate) fn spend(&mut self, pipe: Pipe, count: usize) {
         if let Some(end) = &mut self.end {
             end.left[pipe as usize] = end.left[pipe as usize].saturating_sub(count);
         }
     }
 
-    /// A pipe has ended.
+    /// Closes a pipe that has ended.
     pub(crate) fn close(&mut self, pipe: Pipe) {
         self.inbox.close(pipe);
         self.process.close(pipe);
     }
 
-    /// Of a dead child, once all its pipes have ended: its status.
+    /// The status of a reaped child, once all its pipes have ended.
     pub(crate) fn read_to_its_end(&self) -> Option<Option<WaitStatus>> {
         let read = self.inbox.streams.iter().all(Option::is_none);
         self.status().filter(|_| read)

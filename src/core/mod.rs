@@ -1,5 +1,5 @@
-//! The pure core: what is believed of the children, what is decided about them, and when. No system
-//! call, no clock, no descriptor: time is an argument, effects are queued as tasks.
+//! The pure core: what the parent knows of its children, and what it decides about them and when.
+//! No system call, no clock, no descriptor: time is an argument, effects are queued as tasks.
 
 pub(crate) mod accept;
 pub(crate) mod alarms;

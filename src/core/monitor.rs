@@ -1,5 +1,5 @@
-//! What hooks see and ask: the children, the attributes, the time, and the queue of what is to be
-//! done. Asking queues; the loop performs when the hook has returned. No system call, no clock.
+//! What hooks see and ask for: the children, the attributes, the time, and the queue of tasks. A
+//! request is queued; the loop performs it when the hook has returned. No system call, no clock.
 
 #[cfg(test)]
 mod attribute_tests;
@@ -21,7 +21,7 @@ use crate::core::{
     config::{
         Attributes, CommChannel, Config, ThreadCheck, facts, read, read_type, with_attributes,
     },
-    event::{Event, Untold},
+    event::{Event, EventQueue},
     inbox::Contact,
     pool::{self, Demand, Plan, Pool, Surplus},
     queue::{PrintTo, Queue, Task},
@@ -33,43 +33,44 @@ use crate::core::{
 };
 use std::{any::Any, time::Duration};
 
-/// The parent's books, handed to every hook.
+/// The parent's view of the server, passed to every hook.
 ///
-/// Reading is immediate; whatever acts (a signal, a fork, a line of output, a posted state) is
-/// queued, in order, and performed when the hook has returned. So no hook is ever called from
-/// within another by surprise.
+/// Reading is immediate. Every action (a signal, a fork, a line of output, a posted state) is
+/// queued and performed, in order, when the hook has returned. So the monitor never calls a hook
+/// from within another one.
 #[derive(Debug, Default)]
 pub struct Monitor {
     pub(crate) attributes: Attributes,
     pub(crate) pool: Pool,
     pub(crate) queue: Queue,
     pub(crate) report: Report,
-    /// The process that these books are in.
+    /// The process id of the process that the monitor is in.
     pub(crate) pid: u32,
     /// The hook that is running, for the log when it panics.
     pub(crate) hook: &'static str,
-    /// The hook that was called last, for the log when that took long.
+    /// The hook that was called last, for the log when it took long.
     pub(crate) last_hook: &'static str,
     pub(crate) backoff: Backoff,
-    pub(crate) untold: Untold,
-    /// The interval of ACKs that the start has derived from `timeout` and given to the server; `None` if the
-    /// server had one of its own.
+    pub(crate) events: EventQueue,
+    /// The interval of ACKs that the start has derived from `timeout` and set on the server; `None`
+    /// if the server had an interval of its own.
     pub(crate) derived_ack: Option<Interval>,
     states: States,
     alarms: Alarms,
     timeout_check: Option<AlarmId>,
-    /// The `timeout` for which the timer of the timeout check was set last; `None` before the start.
+    /// The `timeout` for which the timer of the timeout check was set last; `None` before the
+    /// start.
     checked_timeout: Option<Duration>,
     surplus: Surplus,
     owed: usize,
     now: Time,
-    /// When the last turn began: what children have said until then has been read.
+    /// When the last turn began: everything that children said before it has been read.
     turned: Time,
     since_last_turn: Duration,
     gaps: Duration,
     shutdown: bool,
     child: bool,
-    /// Whether the children become other programs, which need not say that they have started.
+    /// Whether the children execute other programs, which need not say that they have started.
     pub(crate) programs: bool,
 }
 
@@ -78,7 +79,8 @@ macro_rules! attribute_accessors {
         $(#[doc = $doc:literal])*
         $name:ident, $set:ident: $type:ty $(as $read:ty)? = $default:expr => $facts:tt;
     )*) => {
-        /// The attributes, to be read and set at any time. What is read is the value in force.
+        /// The attributes, which can be read and set at any time. The getters return the value in
+        /// force.
         impl Monitor {
             $(
                 $(#[doc = $doc])*
@@ -99,7 +101,7 @@ macro_rules! attribute_accessors {
 with_attributes!(attribute_accessors);
 
 impl Monitor {
-    /// The attributes as they were asked for, those that make no sense included.
+    /// The attributes as they were asked for, including values that make no sense.
     pub fn config(&self) -> &Config {
         self.attributes.asked()
     }
@@ -112,7 +114,7 @@ impl Monitor {
         self.children().filter(|child| child.state == State::Busy)
     }
 
-    /// The spare children: those that wait for a connection, and those that are still starting.
+    /// The spare children: those that wait for a connection or are still starting.
     pub fn free_servers(&self) -> impl Iterator<Item = &Child> + '_ {
         self.children()
             .filter(|child| matches!(child.state, State::Free | State::Starting))
@@ -129,7 +131,7 @@ impl Monitor {
         self.pool.iter()
     }
 
-    /// Maps the name of each child (the original's wheel ID) to its process id.
+    /// The name of each child (the original's wheel ID) with its process id.
     pub fn wheel_id_to_pid(&self) -> impl Iterator<Item = (ChildId, u32)> + '_ {
         self.children().map(|child| (child.id, child.pid))
     }
@@ -147,7 +149,7 @@ impl Monitor {
 
 /// The server as a whole.
 impl Monitor {
-    /// Whether this process is a forked child, as known since `server_start` ran in it.
+    /// Whether this process is a forked child. The default of `server_start` sets it.
     pub fn is_child(&self) -> bool {
         self.child
     }
@@ -157,7 +159,9 @@ impl Monitor {
         self.shutdown
     }
 
-    /// The moment at which this turn of the loop began to work; between two turns, the moment at which
+    /// The time at which this turn of the loop began to work.
+    ///
+    /// Between two turns it is the time at which
     /// [`PreFork::monitor_mut`](crate::PreFork::monitor_mut) or a handler was called.
     pub fn now(&self) -> Time {
         self.now
@@ -176,11 +180,13 @@ impl Monitor {
 
 /// What a hook can ask for.
 impl Monitor {
-    /// Posts a state, the original's `yield`: a registered one leads to `handler_state`, a
-    /// documented one to its handler. Of `forkoff` no more than one waits in the queue.
+    /// Posts a state, the original's `yield`.
     ///
-    /// A name that nobody registered, or a documented state that is called with arguments, is
-    /// warned about and otherwise ignored.
+    /// A registered state leads to `handler_state`, a documented one to its handler. At most one
+    /// `forkoff` waits in the queue.
+    ///
+    /// For a name that is not registered, and for a documented state that needs arguments, a
+    /// warning is logged and nothing is posted.
     pub fn post(&mut self, state: &str) {
         match self.states.resolve(state) {
             Resolved::Posted(posted) => self.post_known(posted),
@@ -199,26 +205,28 @@ impl Monitor {
         self.alarms.set(self.now + after, state)
     }
 
-    /// Removes an alarm. False if it has gone off or was removed before.
+    /// Removes an alarm. False if it has gone off or was already removed.
     pub fn alarm_remove(&mut self, id: AlarmId) -> bool {
         self.alarms.remove(id)
     }
 
-    /// Removes all alarms, the timeout check's included. The escalation from SIGINT to SIGKILL is
-    /// no alarm and stays.
+    /// Removes all alarms, including that of the timeout check.
+    ///
+    /// The escalation from SIGINT to SIGKILL is not an alarm and stays.
     pub fn alarm_remove_all(&mut self) {
         self.alarms.clear();
     }
 
-    /// Stops watching a descriptor, and closes the duplicate of it.
+    /// Stops watching a descriptor, and closes its duplicate.
     pub fn select_remove(&mut self, id: WatchId) {
         self.queue.push(Task::Unwatch(id));
     }
 
-    /// Sends `signal` to a child. A name that has gone stale is ignored. A child that ends of it has
-    /// the cause [`Asked`](crate::Cause::Asked).
+    /// Sends `signal` to a child. The name of a reaped child is ignored.
     ///
-    /// This sends and no more: see [`stop`](Self::stop) for a child that is to leave the pool.
+    /// A child that this signal ends has the cause [`Asked`](crate::Cause::Asked).
+    ///
+    /// The child stays in the pool: see [`stop`](Self::stop) for one that is to leave it.
     pub fn kill(&mut self, id: ChildId, signal: Signal) {
         if signal.ends()
             && let Some(child) = self.pool.get_mut(id)
@@ -228,9 +236,11 @@ impl Monitor {
         self.send(id, signal);
     }
 
-    /// Tells a child to stop, for `reason`: sends it the signal for that, counts it as retiring, and
-    /// has SIGKILL follow. With [`Reason::Faulty`] that is the first signal; otherwise it is SIGINT, and
-    /// a child that serves a connection finishes it. See [`retire`](Self::retire) for the time it has.
+    /// Tells a child to stop, for `reason`: sends a signal and counts it as retiring.
+    ///
+    /// The signal is SIGINT, after which the child finishes the connection in hand, and SIGKILL
+    /// follows after the time that [`retire`](Self::retire) gives. With [`Reason::Faulty`] SIGKILL
+    /// is sent at once.
     pub fn stop(&mut self, id: ChildId, reason: Reason) {
         let signal = match reason {
             Reason::Faulty => Signal::Kill,
@@ -240,7 +250,7 @@ impl Monitor {
         self.retire(id, reason);
     }
 
-    /// Queues a signal that no hook has asked for.
+    /// Queues a signal without marking the child as ended by a hook.
     pub(crate) fn send(&mut self, id: ChildId, signal: Signal) {
         let Some(child) = self.pool.get_mut(id) else {
             return log::debug!("{id} is gone, no {signal:?} for it");
@@ -256,11 +266,13 @@ impl Monitor {
         self.queue.push(Task::Signal { child: id, signal });
     }
 
-    /// Counts a child as retiring from now on: in no spare count, its words move it nowhere, and if
-    /// it has not left after `kill_timeout` it gets SIGKILL. It is sent nothing yet, but with
-    /// [`Reason::Closed`], which sends SIGINT 100 ms later. With [`Reason::Shutdown`] the time is
-    /// `shutdown_timeout`, and no more than `drain_timeout` while it is still starting; with
-    /// [`Reason::Culled`] a child that says BUSY has no bound but `timeout`.
+    /// Counts a child as retiring from now on.
+    ///
+    /// It is no longer spare, and its words do not change its state. If it has not ended after
+    /// `kill_timeout`, it gets SIGKILL. No signal is sent now; with [`Reason::Closed`] SIGINT
+    /// follows after 100 ms. With [`Reason::Shutdown`] the time is `shutdown_timeout`, and at most
+    /// `drain_timeout` while the child is still starting. With [`Reason::Culled`] only `timeout`
+    /// limits a child that says BUSY.
     pub fn retire(&mut self, id: ChildId, reason: Reason) {
         let kill_after = match reason {
             Reason::Shutdown => self.attributes.shutdown_timeout,
@@ -270,7 +282,7 @@ impl Monitor {
             Reason::Shutdown if !self.programs => kill_after.min(self.attributes.drain_timeout),
             _ => kill_after,
         };
-        // Those that are owed will be for the dead.
+        // Forks that are owed replace children that have ended before.
         let (now, forks) = (self.now, self.report.forks + self.owed as u64);
         let Some(child) = self.pool.get_mut(id) else {
             return;
@@ -288,7 +300,7 @@ impl Monitor {
         let earlier = child.retirement.is_some_and(|old| old.overrides(&told));
         if !earlier {
             child.retirement = Some(told);
-            // One that closed its outputs is told later, if it lives on.
+            // A child that closed its outputs is told later, if it has not ended by then.
             if reason != Reason::Closed {
                 self.happened(Event::ToldToStop { child: id, reason });
             }
@@ -297,8 +309,10 @@ impl Monitor {
         self.observe_surplus();
     }
 
-    /// Asks for a fork. False, and no fork, if `max_clients` does not allow one more, if forking is
-    /// slowed down by failures (then `forkoff` is posted when it may go on), or in a shutdown.
+    /// Asks for a fork. False if no fork is allowed now.
+    ///
+    /// That is so at `max_clients`, in a shutdown, and while failures delay forks; in the last case
+    /// `forkoff` is posted when the delay is over.
     pub fn fork(&mut self) -> bool {
         let allowed = self.may_fork(self.queue.forks());
         if allowed {
@@ -307,17 +321,17 @@ impl Monitor {
         allowed
     }
 
-    /// Writes `line` and a newline to the parent's stdout, without ever blocking on it.
+    /// Writes `line` and a newline to the parent's stdout, without blocking.
     pub fn print_stdout(&mut self, line: impl Into<Vec<u8>>) {
         self.print(PrintTo::Stdout, line.into());
     }
 
-    /// Writes `line` and a newline to the parent's stderr, without ever blocking on it.
+    /// Writes `line` and a newline to the parent's stderr, without blocking.
     pub fn print_stderr(&mut self, line: impl Into<Vec<u8>>) {
         self.print(PrintTo::Stderr, line.into());
     }
 
-    /// Records that a child is alive now. False if it is gone.
+    /// Records that a child is alive now. False if it has been reaped.
     pub fn acknowledge(&mut self, id: ChildId) -> bool {
         let (now, gaps) = (self.now, self.gaps);
         self.pool.get_mut(id).is_some_and(|child| {
@@ -328,7 +342,7 @@ impl Monitor {
         })
     }
 
-    /// Counts a child as busy. True if it was free before; a child that is retiring stays so.
+    /// Counts a child as busy. True if it was free before. A retiring child stays retiring.
     pub fn set_busy(&mut self, id: ChildId) -> bool {
         let now = self.now;
         let Some(child) = self.pool.get_mut(id) else {
@@ -343,13 +357,13 @@ impl Monitor {
         self.transfer(id, state, &[State::Starting, State::Free], State::Busy)
     }
 
-    /// Counts a child as free. True if it was busy before; a child that is retiring stays so.
+    /// Counts a child as free. True if it was busy before. A retiring child stays retiring.
     pub fn set_not_busy(&mut self, id: ChildId) -> bool {
         let Some(child) = self.pool.get_mut(id) else {
             return false;
         };
-        // A child that is leaving never says this. One that does after it was told is deaf, and
-        // what it had in hand is done.
+        // A child that acts on the signal never says this again. A child that says it after the
+        // signal has not acted on the signal, and has finished its connection.
         child
             .flags
             .remove(Flags::BUSY_SINCE_TOLD | Flags::BUSY_WHEN_TOLD);

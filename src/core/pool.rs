@@ -21,12 +21,13 @@ pub(crate) struct Census {
 }
 
 impl Census {
-    /// Every process that lives, as `max_clients` counts them.
+    /// All child processes, as `max_clients` counts them.
     pub(crate) fn live(&self) -> usize {
         self.starting + self.free + self.busy + self.retiring
     }
 
-    /// The spare ones as the minimum counts them: a child that is still starting will be one.
+    /// The spare children, as `min_spare_servers` counts them: a child that is still starting is
+    /// one.
     pub(crate) fn idle(&self) -> usize {
         self.starting + self.free
     }
@@ -41,12 +42,12 @@ impl Census {
     }
 }
 
-/// What besides the census bears on a plan.
+/// What a plan depends on besides the census.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Demand {
     /// Forks decided on and not performed yet.
     pub(crate) queued: usize,
-    /// Replacements due for children that died unasked, needed even when enough are free.
+    /// Replacements for children that ended by themselves, needed even if enough children are free.
     pub(crate) owed: usize,
     /// The surplus that has lasted `cull_after`.
     pub(crate) surplus: usize,
@@ -68,7 +69,8 @@ pub(crate) enum Plan {
 pub(crate) fn plan(census: Census, demand: Demand, attributes: &Attributes) -> Plan {
     let total = census.idle() + census.busy + demand.queued;
     let missing = if total == 0 {
-        // No less than the minimum: nothing would ask again until the first connection comes.
+        // Not below the minimum: no event would ask for more children until the first connection
+        // comes.
         attributes.start_servers.max(attributes.min_spare_servers)
     } else {
         attributes
@@ -85,15 +87,16 @@ pub(crate) fn plan(census: Census, demand: Demand, attributes: &Attributes) -> P
     }
 }
 
-/// For how long words may pile up in the pipes before they are read; `None` if they are to be read at
-/// once, since the next fork may hang on them.
+/// How long words may collect in the pipes before they are read.
 ///
-/// Reading them costs the parent a wake-up and a read for each child, so the longer the cheaper.
+/// `None` if they are to be read at once, because the next fork may depend on them.
+///
+/// Reading costs the parent a wake-up and a read for each child, so a longer time is cheaper.
 pub(crate) fn word_batch(census: Census, attributes: &Attributes) -> Option<Duration> {
     const SHORT: Duration = Duration::from_millis(2);
     const LONG: Duration = Duration::from_millis(10);
     const LONGEST: Duration = Duration::from_millis(20);
-    /// So many connections that are kept for long may come in the meantime before a fork is due.
+    /// This many long connections may come in the meantime before a fork is due.
     const PLENTY: usize = 8;
     if census.starting > 0 {
         return None;
@@ -108,8 +111,10 @@ pub(crate) fn word_batch(census: Census, attributes: &Attributes) -> Option<Dura
     })
 }
 
-/// How many free children are too many: above `max_spare_servers`, or above `max_clients` where that
-/// was lowered while the server runs (a busy child is left to finish, and is one of these then).
+/// How many free children are too many: above `max_spare_servers`, or above `max_clients` if that
+/// was lowered while the server runs.
+///
+/// A busy child finishes its connection first, and may be one of these then.
 pub(crate) fn surplus(census: Census, attributes: &Attributes) -> usize {
     let spare = census.free.saturating_sub(attributes.max_spare_servers);
     let serving = census.idle() + census.busy;
@@ -117,40 +122,43 @@ pub(crate) fn surplus(census: Census, attributes: &Attributes) -> usize {
     spare.max(clients.min(census.free))
 }
 
-/// The surplus of spare children over time: how much of it has lasted.
+/// The surplus of spare children over time, and how much of it has lasted.
 ///
-/// Only the part that was there all the time is culled. Under a load that comes and goes within
-/// `cull_after`, the children that are spare at one moment are needed at the next.
+/// Only the part that has existed all the time is culled: under a load that varies within
+/// `cull_after`, the children that are spare now are needed soon.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Surplus {
-    /// Since when there has been a first one too many, a second, and so on; later ones later.
+    /// The times since when there is one child too many, two too many, and so on, in ascending
+    /// order.
     since: Vec<Time>,
-    /// How many of them, from the first, have been announced as lasting.
+    /// How many of them, from the first, have been announced by a `forkoff`.
     announced: usize,
 }
 
 impl Surplus {
-    /// Takes note that now there are `surplus` too many.
+    /// Notes that there are `surplus` children too many now.
     pub(crate) fn observe(&mut self, surplus: usize, now: Time) {
         self.since.resize(surplus, now);
         self.announced = self.announced.min(surplus);
     }
 
-    /// Takes note that as many, the longest lasting, are about to be culled.
+    /// Notes that the `count` that have lasted longest are about to be culled.
     pub(crate) fn culled(&mut self, count: usize) {
         self.since.drain(..count.min(self.since.len()));
         self.announced = self.announced.saturating_sub(count);
     }
 
-    /// The next moment that deserves a `forkoff`. Each is announced once: an override may have
-    /// reasons not to cull, and must not be asked without end.
+    /// When the next `forkoff` for the surplus is due.
+    ///
+    /// Each part of the surplus is announced once: an override may have reasons not to cull, and
+    /// must not be called again and again.
     pub(crate) fn next(&self, cull_after: Duration) -> Option<Time> {
         self.since
             .get(self.announced)
             .map(|&since| since + cull_after)
     }
 
-    /// Whether such a moment has come.
+    /// Whether such a `forkoff` is due. True once.
     pub(crate) fn take_due(&mut self, cull_after: Duration, now: Time) -> bool {
         let lasted = self.lasted(cull_after, now);
         let due = lasted > self.announced;
@@ -158,18 +166,19 @@ impl Surplus {
         due
     }
 
-    /// How many have lasted.
+    /// How many have lasted for `cull_after`.
     pub(crate) fn lasted(&self, cull_after: Duration, now: Time) -> usize {
         self.since
             .partition_point(|&since| since + cull_after <= now)
     }
 }
 
-/// Everything about one child, behind one key: what hooks see, and how the parent reaches it.
+/// Everything about one child under one key: the record that hooks see, and how the parent reaches
+/// it.
 #[derive(Debug)]
 struct Record {
     child: Child,
-    /// Taken out while what the child says is being handed to hooks.
+    /// Taken out while hooks are called for what the child says.
     contact: Option<Box<Contact>>,
 }
 
@@ -182,16 +191,16 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
-    /// What the next child to be entered will be called.
+    /// The name of the next child.
     pub(crate) fn next_id(&self) -> ChildId {
-        // OK because a slot is a live process, and no system has 2^32 of them.
+        // OK to cast because each slot is a live process, and no system has 2^32 of them.
         ChildId::new(
             self.records.vacant_key() as u32,
             self.serial.wrapping_add(1),
         )
     }
 
-    /// Enters a child that was just forked.
+    /// Adds a child that was just forked.
     pub(crate) fn insert(
         &mut self,
         pid: u32,
@@ -207,7 +216,7 @@ impl Pool {
         id
     }
 
-    /// Takes a child out: it has been reaped, or is given up.
+    /// Removes a child that has been reaped or is given up.
     pub(crate) fn remove(&mut self, id: ChildId) -> Option<Child> {
         self.get(id)?;
         let record = self.records.try_remove(id.slot())?;
@@ -244,12 +253,12 @@ impl Pool {
         self.record(id)?.contact.as_deref()
     }
 
-    /// Likewise, to note something in its inbox.
+    /// How a child is reached, to change its inbox.
     pub(crate) fn contact_mut(&mut self, id: ChildId) -> Option<&mut Contact> {
         self.record_mut(id)?.contact.as_deref_mut()
     }
 
-    /// Takes it out, for as long as what is found in it goes to hooks, which have the pool.
+    /// Takes the contact out while its words and lines are passed to hooks, which borrow the pool.
     pub(crate) fn take_contact(&mut self, id: ChildId) -> Option<Box<Contact>> {
         self.record_mut(id)?.contact.take()
     }
@@ -266,7 +275,7 @@ impl Pool {
         records.filter_map(|record| Some((record.child.id, &record.contact.as_deref()?.inbox)))
     }
 
-    /// The only place where a state changes, so that the census cannot drift.
+    /// Changes a child's state. No other code does, so the census stays correct.
     pub(crate) fn set_state(&mut self, id: ChildId, state: State) {
         if let Some(child) = self.get_mut(id) {
             let before = std::mem::replace(&mut child.state, state);
@@ -287,7 +296,8 @@ impl Pool {
         self.census
     }
 
-    /// The `count` oldest children that are free (and not merely starting), ties broken by name.
+    /// The `count` oldest free children, of the same age in the order of their names. Starting
+    /// children do not count.
     pub(crate) fn oldest_free(&self, count: usize) -> Vec<ChildId> {
         let mut free: Vec<_> = self
             .iter()
@@ -298,9 +308,11 @@ impl Pool {
         free.into_iter().take(count).map(|(_, id)| id).collect()
     }
 
-    /// Who has been silent for longer than `timeout`: the free and starting ones first, then the
-    /// busy ones. Left out are those told to stop, whose end is in hand, and those with output
-    /// unread, whose ACK may be in it.
+    /// The children that have been silent for longer than `timeout`: free and starting ones, and
+    /// busy ones.
+    ///
+    /// Without children that were told to stop, and without children with unread output, which may
+    /// contain an ACK.
     pub(crate) fn overdue(
         &self,
         timeout: Duration,

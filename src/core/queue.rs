@@ -1,5 +1,5 @@
-//! What hooks have asked for and the loop has not done yet, first in, first out. Holds requests;
-//! performs none.
+//! The tasks that hooks have asked for and the loop has not performed yet, first in, first out.
+//! Performs none.
 
 use crate::core::{
     child::{ChildId, Signal},
@@ -27,7 +27,7 @@ pub(crate) enum Task {
         to: PrintTo,
         bytes: Vec<u8>,
     },
-    /// A signal leads to a state from now on.
+    /// A signal posts a state from now on.
     Lead(Signal),
     Watch(Watch),
     Unwatch(WatchId),
@@ -38,7 +38,7 @@ impl Task {
         matches!(self, Self::Posted(Posted::Forkoff))
     }
 
-    /// Whether this leads to a fork: plans count it as one.
+    /// Whether this task leads to a fork, and counts as one in plans.
     fn is_fork(&self) -> bool {
         matches!(self, Self::Fork | Self::Posted(Posted::ServerFork))
     }
@@ -75,7 +75,8 @@ impl Queue {
         self.tasks.len()
     }
 
-    /// Closes the duplicates of descriptors that are queued to be watched: a child has no use for them.
+    /// Drops the tasks that watch descriptors, and so closes the duplicates: a child does not need
+    /// them.
     pub(crate) fn close_watches(&mut self) {
         self.tasks.retain(|task| !matches!(task, Task::Watch(_)));
     }
@@ -84,8 +85,9 @@ impl Queue {
         self.tasks.is_empty()
     }
 
-    /// Whether a `forkoff` waits in the queue already. Asked at each word, when lines in any number may
-    /// stand in the queue: it is counted and not looked for.
+    /// Whether a `forkoff` waits in the queue already.
+    ///
+    /// This is asked at each word, when the queue may be long, so a count is kept.
     pub(crate) fn has_forkoff(&self) -> bool {
         self.forkoffs > 0
     }

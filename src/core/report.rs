@@ -1,10 +1,11 @@
-//! What a server did, counted: the result of `run`. Adds up; decides nothing.
+//! Counters of what a server did: the result of `run`. Counts; decides nothing.
 
 use crate::core::{child::Cause, wire::Word};
 use std::{collections::BTreeMap, fmt};
 
-/// What happened from the start to the end (or, through
-/// [`Monitor::report`](crate::Monitor::report), so far).
+/// Counters from the start of a server to its end.
+///
+/// [`Monitor::report`](crate::Monitor::report) returns them while the server runs.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Report {
@@ -23,7 +24,8 @@ pub struct Report {
     pub output_dropped: u64,
     /// Hooks and observers that panicked in the parent.
     pub hook_panics: u64,
-    /// Calls of hooks and observers in the parent that took 250 ms or more. Nothing else happens meanwhile.
+    /// Calls of hooks and observers in the parent that took 250 ms or more, during which the parent
+    /// did nothing else.
     pub slow_hooks: u64,
     deaths: BTreeMap<Cause, u64>,
 }

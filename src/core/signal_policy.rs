@@ -1,39 +1,39 @@
-//! The signals of the parent: one table of what the parent does with each and what a child has
-//! instead, and what the signals of a turn ask for. Decides; installs nothing and kills nobody.
+//! The signals of the parent: a table of what the parent and a child do with each, and what the
+//! signals of a turn ask for. Decides; installs no handler and sends no signal.
 
 use crate::core::child::Signal;
 use std::collections::BTreeMap;
 
 /// What the parent does with a signal from the start of a server to its end.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Action {
+pub(crate) enum InParent {
     /// Counted, and the loop is woken.
     Handled,
     /// Ignored, unless the program has a handler of its own.
     Ignored,
-    /// The default, if it was ignored.
+    /// Set to the default, if it was ignored.
     NotIgnored,
-    /// What the program has.
+    /// Left as the program has it.
     Left,
 }
 
-/// What a signal that is handled leads to, unless a subclass leads it to a state.
+/// What a handled signal leads to, unless a subclass has it post a state.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Lead {
     /// The state `shutdown`.
     Shutdown,
-    /// The state `shutdown`; during one, SIGKILL to the children that are left.
+    /// The state `shutdown`; during a shutdown, SIGKILL to the remaining children.
     ShutdownOrKill,
-    /// A look for children that have ended.
+    /// A check for children that have ended.
     Deaths,
     /// Nothing.
     Nothing,
 }
 
-/// What a child has in place of the parent's disposition.
+/// The disposition that a child has in place of the parent's.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum InChild {
-    /// A handler of its own: it is told to stop.
+    /// A handler of the child's own, which tells it to stop.
     Stop,
     /// The default.
     Default,
@@ -41,20 +41,20 @@ pub(crate) enum InChild {
     DefaultIfChanged,
     /// What the program had before the server started.
     AsBefore,
-    /// The same as the parent.
+    /// The same as in the parent.
     AsInParent,
 }
 
-/// One signal.
+/// The table's row of one signal.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Row {
     pub(crate) signal: Signal,
-    pub(crate) parent: Action,
+    pub(crate) parent: InParent,
     pub(crate) lead: Lead,
     pub(crate) child: InChild,
 }
 
-const fn row(signal: Signal, parent: Action, lead: Lead, child: InChild) -> Row {
+const fn row(signal: Signal, parent: InParent, lead: Lead, child: InChild) -> Row {
     Row {
         signal,
         parent,
@@ -63,40 +63,45 @@ const fn row(signal: Signal, parent: Action, lead: Lead, child: InChild) -> Row 
     }
 }
 
-/// Every signal that the parent does something about or that a subclass can lead to a state. The
-/// others (SIGKILL, SIGSTOP, faults of the program) cannot be led anywhere.
+/// Every signal that the parent acts on or that can post a state of a subclass. The others
+/// (SIGKILL, SIGSTOP, faults of the program) cannot.
 pub(crate) const TABLE: [Row; 13] = [
     row(
         Signal::Terminate,
-        Action::Handled,
+        InParent::Handled,
         Lead::Shutdown,
         InChild::Stop,
     ),
     row(
         Signal::Interrupt,
-        Action::Handled,
+        InParent::Handled,
         Lead::ShutdownOrKill,
         InChild::Stop,
     ),
     row(
         Signal::Child,
-        Action::NotIgnored,
+        InParent::NotIgnored,
         Lead::Deaths,
         InChild::DefaultIfChanged,
     ),
     row(
         Signal::Pipe,
-        Action::Ignored,
+        InParent::Ignored,
         Lead::Nothing,
         InChild::AsInParent,
     ),
     row(
         Signal::FileSize,
-        Action::Ignored,
+        InParent::Ignored,
         Lead::Nothing,
         InChild::AsBefore,
     ),
-    row(Signal::Alarm, Action::Left, Lead::Nothing, InChild::Default),
+    row(
+        Signal::Alarm,
+        InParent::Left,
+        Lead::Nothing,
+        InChild::Default,
+    ),
     left(Signal::Quit),
     left(Signal::Hangup),
     left(Signal::User1),
@@ -107,10 +112,10 @@ pub(crate) const TABLE: [Row; 13] = [
 ];
 
 const fn left(signal: Signal) -> Row {
-    row(signal, Action::Left, Lead::Nothing, InChild::AsBefore)
+    row(signal, InParent::Left, Lead::Nothing, InChild::AsBefore)
 }
 
-/// The number of the row of `signal`, if it has one.
+/// The index of the row of `signal`, if it has one.
 pub(crate) fn index(signal: Signal) -> Option<usize> {
     TABLE.iter().position(|row| row.signal == signal)
 }
@@ -118,40 +123,42 @@ pub(crate) fn index(signal: Signal) -> Option<usize> {
 /// How often each signal has come since the last look, by row of the table.
 pub(crate) type Arrived = [u64; TABLE.len()];
 
-/// Signals that a subclass leads to states.
+/// The states that signals post, as a subclass has registered them.
 pub(crate) type Leads = BTreeMap<Signal, String>;
 
-/// What whoever sent them wants, the more urgent the greater.
+/// How the signals ask the server to end. A more urgent value is greater.
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) enum Wish {
     #[default]
     Nothing,
     /// An orderly shutdown.
     Shutdown,
-    /// SIGKILL for whoever is left.
+    /// SIGKILL for the remaining children.
     Kill,
 }
 
 /// What the signals of a turn ask for.
 #[derive(Debug, Default, Eq, PartialEq)]
-pub(crate) struct Heeded<'a> {
+pub(crate) struct Demands<'a> {
     pub(crate) wish: Wish,
-    /// Whether some child may have ended.
+    /// Whether a child may have ended.
     pub(crate) deaths: bool,
-    /// States of the subclass's, each once.
+    /// States of the subclass to be posted, each once.
     pub(crate) states: Vec<&'a str>,
 }
 
-/// Says what the signals that have arrived ask for. A signal that a subclass leads to a state asks
-/// for nothing else, but that a death is looked for all the same.
-pub(crate) fn heed<'a>(arrived: &Arrived, leads: &'a Leads, is_shutdown: bool) -> Heeded<'a> {
+/// Returns what the signals that have arrived ask for.
+///
+/// A signal that posts a state of a subclass asks for nothing else, except that SIGCHLD still leads
+/// to a check for children that have ended.
+pub(crate) fn demands<'a>(arrived: &Arrived, leads: &'a Leads, is_shutdown: bool) -> Demands<'a> {
     let come = || TABLE.iter().zip(arrived).filter(|(_, count)| **count > 0);
     let count = |lead| -> u64 {
         let untaken = come().filter(|(row, _)| !leads.contains_key(&row.signal));
         let of_it = untaken.filter(|(row, _)| row.lead == lead);
         of_it.map(|(_, count)| count).sum()
     };
-    Heeded {
+    Demands {
         wish: wish(
             count(Lead::Shutdown),
             count(Lead::ShutdownOrKill),
@@ -164,8 +171,10 @@ pub(crate) fn heed<'a>(arrived: &Arrived, leads: &'a Leads, is_shutdown: bool) -
     }
 }
 
-/// The first SIGTERM or SIGINT asks for a shutdown, every SIGINT after that for the end of patience. In
-/// which order those of one turn came is not known: a SIGINT beside another signal is taken for the later.
+/// The first SIGTERM or SIGINT asks for a shutdown, every SIGINT after that for SIGKILL.
+///
+/// The order of signals within one turn is not known: a SIGINT together with another signal counts
+/// as the later one.
 fn wish(terminations: u64, interrupts: u64, is_shutdown: bool) -> Wish {
     let asked_already = is_shutdown || terminations > 0;
     match (asked_already, interrupts) {

@@ -1,16 +1,16 @@
-//! Hooks that take long, and the parent does nothing else meanwhile: which to speak of, and how often.
-//! Is told the times; reads no clock and calls no hook.
+//! When to warn of hooks that take long, while the parent does nothing else. Gets the times as
+//! arguments; reads no clock and calls no hook.
 
 use crate::core::time::Time;
 use std::time::Duration;
 
-/// From when on a hook is slow: a client who waits for a newcomer notices. Not less, since on a machine
-/// with too much to do any hook may have to wait for a while.
+/// From this time on a hook counts as slow: a client that waits for a new child notices. It is not
+/// less, because on an overloaded machine any hook may be delayed.
 pub(crate) const SLOW: Duration = Duration::from_millis(250);
-/// How often that is said at the most: what is slow once is often slow again.
+/// The minimum time between two warnings: a hook that is slow once is often slow again.
 const SAY_EVERY: Duration = Duration::from_secs(10);
 
-/// When it was said last, and what has gone unsaid since.
+/// When the last warning was, and how many were left out since.
 #[derive(Debug, Default)]
 pub(crate) struct SlowHooks {
     said: Option<Time>,
@@ -18,7 +18,7 @@ pub(crate) struct SlowHooks {
 }
 
 impl SlowHooks {
-    /// Takes note of a slow hook. If it is to be said now: how many were left unsaid before it.
+    /// Notes a slow hook. If a warning is due now, returns how many were left out before it.
     pub(crate) fn note(&mut self, now: Time) -> Option<u64> {
         if self.said.is_some_and(|said| now.since(said) < SAY_EVERY) {
             self.unsaid += 1;
@@ -33,8 +33,8 @@ impl SlowHooks {
 mod tests {
     use super::*;
 
-    /// A hook that is slow at each call fills no log: one warning in ten seconds, with the number of
-    /// those that went without.
+    /// A hook that is slow at each call does not fill the log: there is one warning in ten seconds,
+    /// with the number of slow calls since the last warning.
     #[test]
     fn c15_slow_hooks_are_said_now_and_then_with_the_number_of_the_others() {
         let mut slow = SlowHooks::default();

@@ -1,10 +1,10 @@
 //! The states that can be posted: the documented ones and those that a subclass registers in
-//! `create_states`. Knows names; calls nothing.
+//! `create_states`. Knows names; calls no hook.
 
 use crate::core::{child::Signal, signal_policy::Leads};
 use std::{any::Any, collections::BTreeSet};
 
-/// The documented states, in the order of the document.
+/// The documented states, in the order of the original's documentation.
 pub const DOCUMENTED_STATES: [&str; 11] = [
     "_start",
     "_child",
@@ -26,7 +26,7 @@ pub(crate) enum Posted {
     ServerFork,
     ServerTimeoutCheck,
     Shutdown,
-    /// A state of the subclass's own.
+    /// A state of the subclass.
     State(String),
 }
 
@@ -34,12 +34,12 @@ pub(crate) enum Posted {
 #[derive(Debug, Eq, PartialEq)]
 pub(crate) enum Resolved {
     Posted(Posted),
-    /// A documented state that cannot be posted: it is called with arguments by the loop itself.
+    /// A documented state that cannot be posted: the loop calls it with arguments.
     NeedsArguments,
     Unknown,
 }
 
-/// Names a watched descriptor, for removing it. Never used twice.
+/// Names a watched descriptor, to remove it later. No name is used twice.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct WatchId(u64);
 
@@ -56,11 +56,11 @@ pub(crate) enum Readiness {
     Write,
 }
 
-/// A descriptor of the subclass's own in the loop: our duplicate of it, and the state it leads to.
+/// A descriptor of the subclass in the loop: the crate's duplicate and the state that it posts.
 #[derive(Debug)]
 pub(crate) struct Watch {
     pub(crate) id: WatchId,
-    /// What the floors above hand through to the system; it means nothing here.
+    /// The descriptor, opaque here; the modules above pass it to the system.
     pub(crate) descriptor: Box<dyn Any>,
     pub(crate) readiness: Readiness,
     pub(crate) state: String,
@@ -76,7 +76,7 @@ pub struct States {
 }
 
 impl States {
-    /// Registers `state`: posted, it leads to `handler_state`.
+    /// Registers `state`. When it is posted, `handler_state` is called.
     pub fn add(&mut self, state: &str) {
         self.names.insert(state.to_owned());
     }
@@ -91,24 +91,25 @@ impl States {
         self.names.iter().map(String::as_str)
     }
 
-    /// Registers `state` and posts it when `signal` comes to the parent, once for all that have come
-    /// since the last turn. It is POE's `sig`.
+    /// Registers `state` and posts it when `signal` comes to the parent; it is POE's `sig`.
     ///
-    /// What the framework does with the signal otherwise is not done: a SIGTERM that leads to a state
-    /// shuts nothing down. (A state can: `shutdown` is one.) Children have what the program had
-    /// before, and still leave at SIGINT and SIGTERM. The guide's table of signals names those that
-    /// can lead to a state; with another the start fails.
+    /// The state is posted once for all signals of that kind since the last turn.
+    ///
+    /// The framework's own action for the signal is left out: a SIGTERM that posts a state does not
+    /// shut the server down, unless the state is `shutdown`. Children keep the disposition that the
+    /// program had before, and still stop at SIGINT and SIGTERM. The guide's table of signals lists
+    /// those that can post a state; with another one the start fails.
     pub fn signal(&mut self, signal: Signal, state: &str) {
         self.add(state);
         self.leads.insert(signal, state.to_owned());
     }
 
-    /// Which signals lead to states.
+    /// The signals that post states.
     pub(crate) fn leads(&self) -> &Leads {
         &self.leads
     }
 
-    /// Registers `state`, to be posted whenever `descriptor` is ready for that.
+    /// Registers `state`, to be posted whenever `descriptor` is ready.
     pub(crate) fn select(
         &mut self,
         descriptor: Box<dyn Any>,

@@ -1,5 +1,6 @@
-//! What the loop asks of the world: the clock, waiting, forks, the children's pipes and processes, the
-//! board, its own output. Names it; `sys::Unix` does it, and the simulation's model does.
+//! The interface from the loop to the operating system: the clock, waiting, forks, the children's
+//! pipes and processes, the board, the parent's output. Only traits and data; `sys::Unix` and the
+//! simulation's model implement them.
 
 use super::{
     child::{ChildId, Signal, WaitStatus},
@@ -26,7 +27,8 @@ impl Pipe {
     pub(crate) const ALL: [Self; 3] = [Self::Stdout, Self::Stderr, Self::Comm];
 }
 
-/// A child as an event names it: by its slot and as much of its serial as a poller's token has room for.
+/// A child as a poller event names it: by its slot and the part of its serial that fits into the
+/// poller's token.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Told {
     pub(crate) slot: usize,
@@ -34,7 +36,7 @@ pub(crate) struct Told {
 }
 
 impl Told {
-    /// On 32 bits a token has room for half of the serial.
+    /// On 32 bits, half of the serial fits into a token.
     const ROOM: usize = usize::MAX >> (usize::BITS / 2);
 
     pub(crate) fn of(id: ChildId) -> Self {
@@ -53,29 +55,29 @@ impl Told {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Source {
     Pipe(Told, Pipe),
-    /// A descriptor of the subclass's own.
+    /// A descriptor of the subclass.
     Watch(u64),
     Signals,
 }
 
-/// A source that is ready, and whether the other side has hung up.
+/// A source that is ready, and whether its other end has hung up.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ready {
     pub(crate) source: Source,
     pub(crate) hung_up: bool,
 }
 
-/// What a turn begins with.
+/// How a turn waits at its beginning.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Wait {
-    /// Everything ends it, or so much time.
+    /// Until anything is ready, or for this time.
     ForAnything(Option<Duration>),
-    /// Words pile up for so long, or until something urgent has come; then everything is looked at.
-    /// Meanwhile the parent's promise to look stands on the board.
+    /// Until something urgent is ready, or for this time, in which words collect; then all sources
+    /// are checked. Meanwhile the board says that the parent will look (WILL_LOOK).
     ForWords(Duration),
 }
 
-/// What one read of a pipe has found.
+/// The result of one read of a pipe.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Found {
     Bytes(usize),
@@ -83,14 +85,14 @@ pub(crate) enum Found {
     End,
 }
 
-/// What waiting for a child has found.
+/// The result of an attempt to reap a child.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Reaped {
-    /// It lives.
+    /// It has not ended.
     Not,
-    /// It has ended; `None` if somebody else has collected its status.
+    /// It has ended; `None` if other code has collected its status.
     Ended(Option<WaitStatus>),
-    /// It has ended likewise, and what it has started lives on in its process group.
+    /// It has ended, and processes of its group still run.
     Outlived(Option<WaitStatus>),
 }
 
@@ -98,31 +100,33 @@ pub(crate) enum Reaped {
 pub(crate) trait Process: fmt::Debug {
     /// Reads once, without blocking.
     fn read(&mut self, pipe: Pipe, buffer: &mut [u8]) -> io::Result<Found>;
-    /// How many bytes stand in a pipe now.
+    /// How many bytes are in a pipe now.
     fn pending(&self, pipe: Pipe) -> io::Result<usize>;
-    /// Closes one end, and watches it no more.
+    /// Closes the parent's end of a pipe and stops watching it.
     fn close(&mut self, pipe: Pipe);
-    /// Sends a signal, to the whole process group if it leads one; nothing is sent to a process that is
-    /// not known to be this child, or of its group.
+    /// Sends a signal to the child, or to its whole process group if it leads one.
+    ///
+    /// No signal goes to a process that is not known to be this child or of its group.
     fn signal(&self, signal: Signal) -> io::Result<()>;
-    /// Collects the status if it has ended. Of one that was outlived it is said again until nobody is left.
+    /// Collects the status if the child has ended. `Outlived` is returned again until its process
+    /// group is empty.
     fn reap(&self) -> io::Result<Reaped>;
 }
 
 /// What a fork needs to know.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ForkTerms {
-    /// What the child will be called.
+    /// The name of the child.
     pub(crate) id: ChildId,
     /// Whether its words have a pipe of their own.
     pub(crate) private: bool,
     /// Whether it leads a process group.
     pub(crate) group: bool,
-    /// What it is sent in place of SIGINT.
+    /// The signal that it is sent in place of SIGINT.
     pub(crate) stop_signal: Signal,
 }
 
-/// In which process a fork has returned.
+/// The process in which a fork has returned.
 pub(crate) enum Forked<P, N> {
     Parent {
         pid: u32,
@@ -133,64 +137,70 @@ pub(crate) enum Forked<P, N> {
     Child(N),
 }
 
-/// The loop's whole view of the world. Nothing here blocks but `wait`.
+/// Everything that the loop asks of the operating system. Only `wait` blocks.
 pub(crate) trait System {
-    /// What a fork gives in the child.
+    /// What a fork returns in the child.
     type Newborn;
-    /// What it gives in the parent.
+    /// What a fork returns in the parent.
     type Process: Process + 'static;
 
     fn now(&self) -> Time;
 
-    /// Whether this process is the one that is to run the loop, and not a copy of it. The first turn
-    /// [takes possession](Self::take_possession): a program may become a daemon before that.
+    /// Whether this process is to run the loop, and not a forked copy of it.
+    ///
+    /// The first turn [takes possession](Self::take_possession), so the program may become a daemon
+    /// before it.
     fn is_owner(&self) -> bool;
-    /// True the first time.
+    /// Makes this process the owner. True the first time.
     fn take_possession(&mut self) -> bool;
 
     /// Waits, and collects what is ready.
     fn wait(&mut self, wait: Wait, ready: &mut Vec<Ready>) -> Result<(), Error>;
-    /// Has a signal handled, which leads to a state of the subclass's.
+    /// Installs the handler of a signal that posts a state of the subclass.
     fn lead(&mut self, signal: Signal) -> Result<(), Error>;
-    /// Which signals have come; `woken` if something was ready that says so.
+    /// Which signals have come. `woken` says that the source of signals was ready.
     fn signals(&mut self, woken: bool) -> Arrived;
 
-    /// Fails where the process has more than one thread.
+    /// Fails if the process has more than one thread.
     fn check_threads(&self) -> Result<(), Error>;
     fn fork(&mut self, terms: ForkTerms) -> Result<Forked<Self::Process, Self::Newborn>, Error>;
-    /// Whether a fork that failed so may succeed later.
+    /// Whether a fork that failed with this error may succeed later.
     fn is_passing(&self, error: &io::Error) -> bool;
-    /// The pid of some child process that has ended and was not reaped, ours or the program's own.
+    /// The pid of a child process that has ended and was not reaped, whether the server or the
+    /// program has forked it.
     fn peek(&mut self) -> Option<u32>;
 
-    /// What a child has noted on the board.
+    /// The entry of a child on the board.
     fn noted(&self, slot: usize) -> Entry;
-    /// Sets a child's entry, before its fork and after its end. False if the board has no such slot.
+    /// Sets a child's entry, before its fork and after its end. False if the board has no such
+    /// slot.
     fn set_noted(&mut self, slot: usize, entry: Entry) -> bool;
-    /// How many connections it has noted there.
+    /// How many connections a child has noted on the board.
     fn requests(&self, slot: usize) -> u64;
-    /// Asks the children for ACKs at that interval.
+    /// Asks the children, through the board, for ACKs at this interval.
     fn ask_interval(&mut self, interval: Interval);
-    /// The interval that a child has noted there, if it has.
+    /// The interval of ACKs that a child has noted on the board, if any.
     fn kept_interval(&self, slot: usize) -> Option<Interval>;
 
     /// Queues bytes for the parent's own output.
     fn print(&mut self, to: PrintTo, bytes: &[u8]);
-    /// Writes what the outputs take now. How many bytes were dropped since last asked.
+    /// Writes what the outputs take now. Returns how many bytes were dropped since the last call.
     fn flush(&mut self) -> u64;
-    /// Whether output waits for a reader.
+    /// Whether output waits to be written.
     fn is_printing(&self) -> bool;
-    /// Drops what waits. How many bytes that was, and what was dropped since last asked.
+    /// Drops the output that waits. Returns how many bytes were dropped since the last call,
+    /// including these.
     fn give_up_printing(&mut self) -> u64;
 
-    /// Watches a descriptor of the subclass's own.
+    /// Watches a descriptor of the subclass.
     fn watch(&mut self, watch: Watch) -> io::Result<()>;
     fn unwatch(&mut self, id: WatchId);
     /// The state of a watched descriptor that is ready. It is reported again while it stays so.
     fn watched_state(&self, number: u64) -> Option<&str>;
 
-    /// Has the children see that their parent goes.
+    /// Closes the death watch, so that the children see that their parent leaves.
     fn end_death_watch(&mut self);
-    /// Lets go of what belongs to the whole process, its signals among them: the end of the server.
+    /// Releases what belongs to the whole process, such as its signal handlers, at the end of the
+    /// server.
     fn close(&mut self);
 }

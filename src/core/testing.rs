@@ -1,5 +1,5 @@
-//! Helpers of the unit tests: a monitor at a time with children in given states, what it was asked
-//! to do in a form that can be compared, and the log. Forks nothing and reads no clock.
+//! Helpers of the unit tests: a monitor at a given time with children in given states, its tasks in
+//! a form that can be compared, and the log. Forks nothing and reads no clock.
 
 use crate::core::{
     child::{Child, ChildId, Reason, Signal, State, WaitStatus},
@@ -18,7 +18,8 @@ pub(crate) const fn at(ms: u64) -> Time {
     Time::at(Duration::from_millis(ms))
 }
 
-/// A monitor as `handler_start` leaves it, with nothing queued: documented states, an own one.
+/// A monitor as `handler_start` leaves it, with the documented states and one more, and nothing
+/// queued.
 pub(crate) fn monitor() -> Monitor {
     let mut monitor = Monitor::default();
     let mut states = States::default();
@@ -30,7 +31,7 @@ pub(crate) fn monitor() -> Monitor {
     monitor
 }
 
-/// A monitor of those limits.
+/// A monitor with these limits.
 pub(crate) fn sized(min: usize, max: usize, start: usize, clients: usize) -> Monitor {
     let mut monitor = monitor();
     monitor.attributes.set(|asked| {
@@ -42,14 +43,14 @@ pub(crate) fn sized(min: usize, max: usize, start: usize, clients: usize) -> Mon
     monitor
 }
 
-/// The time is now `ms`; the parent has run all the while.
+/// Sets the time to `ms`, without a gap in which the parent did not run.
 pub(crate) fn go_to(monitor: &mut Monitor, ms: u64) {
-    // A turn shortly before: after a long pause nobody is judged.
+    // A turn shortly before, because after a long pause the timeout check is put off.
     monitor.tick(at(ms.saturating_sub(1)), Duration::ZERO);
     monitor.tick(at(ms), Duration::ZERO);
 }
 
-/// A child that is forked now, in that state. It has process id 1001, 1002 and so on.
+/// Forks a child now and brings it into `state`. Process ids are 1001, 1002 and so on.
 pub(crate) fn child(monitor: &mut Monitor, state: State) -> ChildId {
     let pid = 1001 + u32::try_from(monitor.report.forks).unwrap();
     let id = monitor.forked(pid, None);
@@ -73,7 +74,7 @@ pub(crate) fn state(monitor: &Monitor, id: ChildId) -> State {
     monitor.child(id).unwrap().state()
 }
 
-/// A task, to be compared.
+/// A task in a form that can be compared.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Asked {
     Forkoff,
@@ -90,7 +91,7 @@ pub(crate) enum Asked {
     Unwatch,
 }
 
-/// Everything that is queued, taken out.
+/// Takes all tasks out of the queue.
 pub(crate) fn asked(monitor: &mut Monitor) -> Vec<Asked> {
     std::iter::from_fn(|| monitor.queue.pop())
         .map(|task| match task {
@@ -115,7 +116,7 @@ pub(crate) fn asked(monitor: &mut Monitor) -> Vec<Asked> {
         .collect()
 }
 
-/// What has come due at `ms`.
+/// The tasks that are due at `ms`.
 pub(crate) fn due_at(monitor: &mut Monitor, ms: u64) -> Vec<Asked> {
     go_to(monitor, ms);
     monitor.fire_due();
@@ -160,7 +161,7 @@ impl log::Log for ThreadLog {
     fn flush(&self) {}
 }
 
-/// What `act` logs at warn and above.
+/// The messages that `act` logs at `Warn` and above.
 pub(crate) fn warnings(act: impl FnOnce()) -> Vec<String> {
     static INSTALL: Once = Once::new();
     INSTALL.call_once(|| {

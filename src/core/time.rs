@@ -1,20 +1,20 @@
-//! The core's own time: how long since the server was made. Never reads a clock; a shell or a test
-//! says what time it is.
+//! Time in the core: how long since the server was made. Never reads a clock; the caller passes the
+//! time.
 
 use std::{fmt, ops::Add, time::Duration};
 
-/// A moment, as the time that has passed since the server was made (monotonic, in whole nanoseconds).
+/// A point in time: the monotonic time since the server was made, in nanoseconds.
 ///
-/// A test makes one with [`Time::at`]; in a hook, [`Monitor::now`](crate::Monitor::now) gives the
-/// moment at which the current turn of the loop began to work.
+/// A test makes one with [`Time::at`]; in a hook, [`Monitor::now`](crate::Monitor::now) is the time
+/// at which the current turn of the loop began to work.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Time(u64);
 
 impl Time {
-    /// The moment at which the server was made.
+    /// The time at which the server was made.
     pub const START: Self = Self(0);
 
-    /// The moment `since_start` after the server was made. More than 584 years are as good as never.
+    /// The time `since_start` after the server was made, limited to 584 years.
     pub const fn at(since_start: Duration) -> Self {
         Self(nanoseconds(since_start))
     }
@@ -23,12 +23,12 @@ impl Time {
         Self(since_start)
     }
 
-    /// How long after the start this moment is.
+    /// How long after the start this time is.
     pub const fn since_start(self) -> Duration {
         Duration::from_nanos(self.0)
     }
 
-    /// How long after `earlier` this moment is; zero when it is not later.
+    /// How long after `earlier` this time is; zero if it is not later.
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
@@ -43,7 +43,7 @@ const fn nanoseconds(duration: Duration) -> u64 {
     }
 }
 
-/// Saturates: a timeout of `Duration::MAX` is a moment that never comes, not a panic.
+/// Saturates: a timeout of `Duration::MAX` never comes, and does not panic.
 impl Add<Duration> for Time {
     type Output = Self;
 

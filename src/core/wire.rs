@@ -11,19 +11,19 @@ use std::fmt::{self, Write as _};
 pub const COMM_ACK: Word = Word::Ack;
 /// "I have a connection in hand": prints as XOFF (0x13).
 pub const COMM_BUSY: Word = Word::Busy;
-/// "I can take one": prints as XON (0x11).
+/// "I can take a connection": prints as XON (0x11).
 pub const COMM_NOT_BUSY: Word = Word::NotBusy;
 
-/// What a child can say. `println!("{COMM_ACK}")` in a child is an ACK.
+/// A word that a child can say. `println!("{COMM_ACK}")` in a child sends an ACK.
 ///
-/// There are three words, and a fourth would be another protocol: match them all.
+/// The enum is exhaustive: a fourth word would be another protocol.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Word {
     /// The child is alive.
     Ack,
     /// The child serves a connection.
     Busy,
-    /// The child waits for one.
+    /// The child waits for a connection.
     NotBusy,
 }
 
@@ -33,7 +33,7 @@ impl fmt::Display for Word {
     }
 }
 
-/// Which byte stands for which word, on a line of its own.
+/// The bytes that stand for the words, each on a line of its own.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct CommWords {
     ack: u8,
@@ -42,8 +42,7 @@ pub struct CommWords {
 }
 
 impl CommWords {
-    /// Control characters that say what they mean and that no program prints by accident: ACK,
-    /// XOFF, XON. The default.
+    /// The control characters ACK, XOFF and XON, which no program prints by accident. The default.
     pub const CONTROL: Self = Self {
         ack: 0x06,
         busy: 0x13,
@@ -57,7 +56,7 @@ impl CommWords {
         not_busy: b'3',
     };
 
-    /// Words of one's own; `None` unless the three bytes differ and none is a newline.
+    /// Other bytes as words. `None` unless the three bytes differ and none is a newline.
     pub const fn new(ack: u8, busy: u8, not_busy: u8) -> Option<Self> {
         let distinct = ack != busy && ack != not_busy && busy != not_busy;
         if distinct && ack != b'\n' && busy != b'\n' && not_busy != b'\n' {
@@ -100,7 +99,7 @@ impl Default for CommWords {
     }
 }
 
-/// A line that a child printed, without its newline, or a piece of one that was too long.
+/// A line that a child printed, without its newline, or a piece of a long line.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Line {
     bytes: Vec<u8>,
@@ -112,7 +111,7 @@ impl Line {
     /// The longest line that is delivered whole, in bytes.
     pub const MAX: usize = 64 * 1024;
 
-    /// A whole line, for a hook's test.
+    /// A whole line, for tests of hooks.
     pub fn whole(bytes: impl Into<Vec<u8>>) -> Self {
         Self {
             bytes: bytes.into(),
@@ -131,20 +130,21 @@ impl Line {
         self.piece
     }
 
-    /// Whether the line ends here: true but for the pieces before the last.
+    /// Whether the line ends here: false only for the pieces before the last.
     pub fn is_last(&self) -> bool {
         self.last
     }
 
-    /// The bytes with control characters escaped, fit for a terminal or a log: nothing in it can
-    /// pass for a second line or move a cursor. Everything else is as written.
+    /// The bytes with control characters escaped, safe for a terminal or a log.
+    ///
+    /// The result cannot contain a second line or move a cursor. All other bytes are unchanged.
     pub fn escaped(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.bytes.len());
         let mut rest = self.bytes.as_slice();
         while let Some((&byte, tail)) = rest.split_first() {
             rest = tail;
             match byte {
-                // In UTF-8 the C1 controls are C2 80 to C2 9F; a terminal obeys them as well.
+                // In UTF-8 the C1 controls are C2 80 to C2 9F; terminals act on them, too.
                 0xc2 if matches!(tail.first(), Some(0x80..=0x9f)) => {
                     out.extend_from_slice(format!("\\u{{{:x}}}", tail[0]).as_bytes());
                     rest = &tail[1..];
@@ -157,9 +157,9 @@ impl Line {
     }
 }
 
-/// What the framer found, and what `handler_server_ack` is called with.
+/// A word or a line, as `handler_server_ack` gets it.
 ///
-/// Whatever a child prints is one of the two: match them both.
+/// The enum is exhaustive: everything that a child prints is one of the two.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Output<'a> {
     /// One of the three words.
@@ -168,24 +168,24 @@ pub enum Output<'a> {
     Line(&'a Line),
 }
 
-/// Cuts a stream of bytes into words and lines. Where the stream was split by the reads makes no
-/// difference to what comes out.
+/// Cuts a stream of bytes into words and lines. The result does not depend on how reads split the
+/// stream.
 #[derive(Debug, Default)]
 pub(crate) struct Framer {
     words: Option<CommWords>,
     line: Line,
-    /// An empty line has come that is dropped if a word follows: a child begins each message with
-    /// a newline, so that output left unfinished before it is not lost with the word.
+    /// An empty line has come, which is dropped if a word follows: a child begins each message with
+    /// a newline, in case that its output before was left unfinished.
     empty_held: bool,
 }
 
 impl Framer {
-    /// Room that is kept between lines; more is given back, so that one long line does not cost
-    /// memory for the rest of a child's life.
+    /// The capacity that is kept between lines. A larger buffer is freed, so that one long line
+    /// does not cost memory for as long as the child lives.
     const KEEP: usize = 4096;
 
-    /// A framer for a stream in which lines that equal one of `words` are words; `None` where no
-    /// words are spoken.
+    /// A framer for a stream in which lines that equal one of `words` are words; `None` for a
+    /// stream without words.
     pub(crate) fn new(words: Option<CommWords>) -> Self {
         Self {
             words,
@@ -193,7 +193,7 @@ impl Framer {
         }
     }
 
-    /// How many bytes it keeps, and how many it has room for.
+    /// The length and the capacity of its buffer.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn held(&self) -> (usize, usize) {
         (self.line.bytes.len(), self.line.bytes.capacity())
@@ -209,12 +209,12 @@ impl Framer {
         self.append(bytes, &mut emit);
     }
 
-    /// Whether a line has begun in which a word would be the end of it.
+    /// Whether a line has begun that is not complete.
     pub(crate) fn is_unfinished(&self) -> bool {
         self.words.is_some() && !self.line.bytes.is_empty()
     }
 
-    /// The stream has ended: what is left of it is output, and never a word.
+    /// Ends the stream. The rest that is left is a line, never a word.
     pub(crate) fn finish(&mut self, mut emit: impl FnMut(Output<'_>)) {
         self.release_empty(&mut emit);
         if !self.line.bytes.is_empty() {
@@ -248,7 +248,7 @@ impl Framer {
         }
     }
 
-    /// The word that the line is. A piece never is one, whatever the cut left of it.
+    /// The word that the line is, if it is one. A piece of a long line is never a word.
     fn word(&self) -> Option<Word> {
         match *self.line.bytes {
             [byte] if !self.line.piece => self.words?.word(byte),

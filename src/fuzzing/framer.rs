@@ -1,12 +1,12 @@
-//! The framer: what it finds does not depend on where the reads have split the stream, is what a
-//! slow and simple reading of the same bytes finds, and takes no more memory than a line may.
+//! The framer: its output does not depend on where reads split the stream, equals that of a simple
+//! parser of the whole stream, and its memory stays within the limit of a line.
 
-use super::Input;
+use super::Bytes;
 use crate::core::cut::{cut, cut_by};
 use crate::core::wire::{CommWords, Framer, Line, Output, Word};
 
 #[derive(Clone, Debug, Eq, PartialEq)]
-enum Event {
+enum Framed {
     Word(Word),
     Line {
         bytes: Vec<u8>,
@@ -15,7 +15,7 @@ enum Event {
     },
 }
 
-impl From<Output<'_>> for Event {
+impl From<Output<'_>> for Framed {
     fn from(output: Output<'_>) -> Self {
         match output {
             Output::Word(word) => Self::Word(word),
@@ -31,7 +31,7 @@ impl From<Output<'_>> for Event {
 /// Input: a byte for the words (and whether lines are blown up to the limit), the lengths of the
 /// pieces, the stream.
 pub fn framer(data: &[u8]) {
-    let mut input = Input(data);
+    let mut input = Bytes(data);
     let choice = input.byte();
     let words = match choice & 3 {
         0 => None,
@@ -42,7 +42,7 @@ pub fn framer(data: &[u8]) {
     let lengths = input.bytes();
     let blown_up = choice & 4 != 0;
     let stream = stream(input.rest(), blown_up);
-    // A unit that the limit of a line is no multiple of.
+    // The limit of a line is not a multiple of this unit.
     let unit = if blown_up { 251 } else { 1 };
     let expected = expected(&stream, words);
     assert_eq!(
@@ -78,27 +78,27 @@ fn stream(bytes: &[u8], blown_up: bool) -> Vec<u8> {
     stream
 }
 
-fn found(pieces: &[&[u8]], words: Option<CommWords>) -> Vec<Event> {
+fn found(pieces: &[&[u8]], words: Option<CommWords>) -> Vec<Framed> {
     let mut framer = Framer::new(words);
-    let mut events = Vec::new();
+    let mut outputs = Vec::new();
     for piece in pieces {
-        framer.feed(piece, |output| events.push(output.into()));
+        framer.feed(piece, |output| outputs.push(output.into()));
         let (length, room) = framer.held();
         assert!(length <= Line::MAX, "{length} bytes held");
         // A buffer grows to twice what it needs at the most.
         assert!(room <= 2 * Line::MAX, "room for {room} bytes");
     }
-    framer.finish(|output| events.push(output.into()));
-    events
+    framer.finish(|output| outputs.push(output.into()));
+    outputs
 }
 
-/// The same from the whole stream at once: lines, of which some are words, the empty line before a
-/// word dropped, and long ones cut.
-fn expected(stream: &[u8], words: Option<CommWords>) -> Vec<Event> {
-    let mut events = Vec::new();
+/// The expected output, from the whole stream: lines and words, without the empty line before a
+/// word, and with long lines cut.
+fn expected(stream: &[u8], words: Option<CommWords>) -> Vec<Framed> {
+    let mut outputs = Vec::new();
     let mut lines: Vec<&[u8]> = stream.split(|byte| *byte == b'\n').collect();
     let tail = lines.pop().unwrap_or(&[]);
-    // One that stands right before a word is dropped, of those that were not dropped yet.
+    // Whether the last line is empty, and is dropped if a word follows.
     let mut droppable = false;
     for line in lines {
         let word = match (line, words) {
@@ -107,26 +107,26 @@ fn expected(stream: &[u8], words: Option<CommWords>) -> Vec<Event> {
         };
         if let Some(word) = word {
             if droppable {
-                events.pop();
+                outputs.pop();
             }
-            events.push(Event::Word(word));
+            outputs.push(Framed::Word(word));
         } else {
-            push_line(&mut events, line);
+            push_line(&mut outputs, line);
         }
         droppable = word.is_none() && line.is_empty() && words.is_some();
     }
     if !tail.is_empty() {
-        push_line(&mut events, tail);
+        push_line(&mut outputs, tail);
     }
-    events
+    outputs
 }
 
-fn push_line(events: &mut Vec<Event>, line: &[u8]) {
+fn push_line(outputs: &mut Vec<Framed>, line: &[u8]) {
     let count = line.len().div_ceil(Line::MAX).max(1);
     for index in 0..count {
         let from = index * Line::MAX;
         let to = line.len().min(from + Line::MAX);
-        events.push(Event::Line {
+        outputs.push(Framed::Line {
             bytes: line[from..to].to_vec(),
             piece: count > 1,
             last: index + 1 == count,

@@ -1,15 +1,15 @@
-//! What LISTEN_PID, LISTEN_FDS and LISTEN_FDNAMES say: whatever stands in them, what is believed is
-//! small, consistent and for this process.
+//! LISTEN_PID, LISTEN_FDS and LISTEN_FDNAMES: whatever their values are, what is accepted is small,
+//! consistent and for this process.
 
-use super::Input;
+use super::Bytes;
 use crate::listeners::inherited::{Announced, ListenFdsError, Variables, parse};
 
 const OWN: u32 = 4711;
 
-/// Input: a byte that says which variables are set (and whether the pid is simply right), the value of
-/// LISTEN_PID, that of LISTEN_FDS, that of LISTEN_FDNAMES.
+/// Input: a byte that says which variables are set (and whether the pid is simply right), the value
+/// of LISTEN_PID, that of LISTEN_FDS, that of LISTEN_FDNAMES.
 pub fn listen_fds(data: &[u8]) {
-    let mut input = Input(data);
+    let mut input = Bytes(data);
     let set = input.byte();
     let right = OWN.to_string();
     let pid = match set & 8 {
@@ -29,7 +29,7 @@ pub fn listen_fds(data: &[u8]) {
     }
 }
 
-/// Digits alone.
+/// The number, if the value has only digits.
 fn number(value: &[u8]) -> Option<u128> {
     let digits = !value.is_empty() && value.len() < 30 && value.iter().all(u8::is_ascii_digit);
     let digits = digits.then_some(value)?;
@@ -61,14 +61,14 @@ fn check_believed(variables: Variables<'_>, announced: &[Announced]) {
     assert!(names.concat().iter().all(printable));
 }
 
-/// Leading zeros change no number, however many there are.
+/// The value without leading zeros, which do not change a number.
 fn without_zeros(value: &[u8]) -> Option<&[u8]> {
     let zeros = value.iter().take_while(|byte| **byte == b'0').count();
     let zeros = zeros.min(value.len().checked_sub(1)?);
     Some(&value[zeros..])
 }
 
-/// Whatever is refused is refused for a reason.
+/// Checks that the reason given for a refusal is true.
 fn check_refused(variables: Variables<'_>, error: &ListenFdsError) {
     assert!(!error.to_string().is_empty());
     let pid = variables.pid.and_then(without_zeros).and_then(number);

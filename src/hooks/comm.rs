@@ -1,5 +1,5 @@
-//! The child's end of the wire: what a server says to the parent, and when. Decides which words are
-//! due; writing, waiting and the clock are done below.
+//! The child's end of the wire: which words a server sends to the parent, and when. Decides which
+//! words are due; its link and its channel write, wait and read the clock.
 
 use crate::{
     core::{
@@ -18,20 +18,22 @@ use std::{
     time::Duration,
 };
 
-/// How long a child waits before it says again what the pipe had no room for.
+/// How long a child waits before it repeats a word for which the pipe had no room.
 const SAY_AGAIN: Duration = Duration::from_millis(100);
 
-/// How long a child waits for its client before it gets out of the way of connections for others.
+/// How long a child waits for its client before it leaves the wake-ups to other children.
 const ASIDE_AFTER: Duration = Duration::from_millis(20);
 
-/// An ACK is fresh for this part of the interval at which they are sent.
+/// An ACK counts as fresh for this fraction (1/n) of the interval of ACKs.
 const FRESH: u32 = 16;
 
-/// The child's end of the wire, handed to [`ChildServer::resume_accept`](crate::ChildServer::resume_accept).
+/// The child's end of the wire, for a server in a child.
+///
+/// [`ChildServer::resume_accept`](crate::ChildServer::resume_accept) gets it.
 ///
 /// A server says `busy` when it has a connection in hand and `not_busy` when it can take one, and
-/// waits through [`wait`](Self::wait), which sends the ACKs that are due and never wakes more
-/// children for a connection than one.
+/// waits with [`wait`](Self::wait), which sends the ACKs that are due and wakes only one child for
+/// a connection.
 pub struct Comm {
     shared: Rc<Shared>,
 }
@@ -45,12 +47,12 @@ struct Shared<L: ?Sized = dyn Link> {
     /// Whether the interval follows what the parent asks for.
     follows: Cell<bool>,
     next_ack: Cell<Option<Time>>,
-    /// Whether the child is to leave after the connection in hand, by its own wish.
+    /// Whether the child itself has asked to leave after the connection in hand.
     leaves: Cell<bool>,
     when_orphaned: RefCell<Vec<Box<dyn FnOnce()>>>,
     orphaned: Cell<bool>,
     when_told_to_stop: RefCell<Vec<Box<dyn FnOnce()>>>,
-    /// What sends an ACK that is due; while it runs, and by default, there is none here.
+    /// The callback that sends an ACK that is due; empty by default and while the callback runs.
     send_ack: RefCell<Option<SendAck>>,
     link: L,
 }
@@ -83,19 +85,19 @@ impl Comm {
         }
     }
 
-    /// Another handle to the same end.
+    /// Returns another handle to the same end.
     pub(crate) fn share(&self) -> Self {
         Self {
             shared: Rc::clone(&self.shared),
         }
     }
 
-    /// Says that the child is alive, now; the next ACK that is due by itself is an interval away.
+    /// Sends an ACK now: the child is alive. The next automatic ACK is due after an interval.
     ///
     /// # Errors
     ///
-    /// When the parent cannot be reached, which mostly means that it is gone. That a full pipe had
-    /// no room for it is no error: the word is said again later.
+    /// When the parent cannot be reached, which mostly means that it is gone. A full pipe is not an
+    /// error: the word is repeated later.
     pub fn ack(&self) -> io::Result<()> {
         let shared = &self.shared;
         shared.next_ack.set(
@@ -107,8 +109,9 @@ impl Comm {
         shared.channel.say(Word::Ack)
     }
 
-    /// Says that the child has a connection in hand, unless that was its last word. Each call counts one
-    /// connection for [`Child::requests`](crate::Child::requests).
+    /// Says that the child has a connection in hand, unless that was its last word.
+    ///
+    /// Each call counts one connection for [`Child::requests`](crate::Child::requests).
     ///
     /// # Errors
     ///
@@ -120,11 +123,11 @@ impl Comm {
 
     /// Says that the child can take a connection, unless that was its last word.
     ///
-    /// The first one tells the parent that the start has held, as the first BUSY does: from then on
-    /// a death is none of a failed start. [`wait`](Self::wait) says it, if nothing was said before; a
-    /// server with a wait of its own says it when it is ready.
+    /// Like the first BUSY, the first NOT_BUSY tells the parent that the child has started.
+    /// [`wait`](Self::wait) says it if nothing was said before; a server that waits by itself
+    /// should say it when it is ready.
     ///
-    /// A child that was told to stop says nothing: it will not accept again, and just leaves.
+    /// A child that was told to stop sends nothing, because it will not accept again.
     ///
     /// # Errors
     ///
@@ -139,25 +142,25 @@ impl Comm {
         self.shared.channel.busy.load(Ordering::Relaxed)
     }
 
-    /// Whether a child under load should keep quiet between two connections: the attribute
-    /// `coalesce_words`.
+    /// Whether a child under load sends no words between connections: `coalesce_words`.
     pub fn coalesces(&self) -> bool {
         self.shared.coalesce
     }
 
-    /// How many children there may be at a time: the attribute `max_clients`, as it was at the fork.
+    /// The maximum number of children: the attribute `max_clients`, as it was at the fork.
     pub fn max_clients(&self) -> usize {
         self.shared.max_clients.get()
     }
 
-    /// How many children of the server have a connection in hand now, this one included: with
-    /// [`max_clients`](Self::max_clients) it tells how full the pool is, for a child that is to answer
-    /// "full" or to do less.
+    /// How many children of the server have a connection in hand now, including this one.
     ///
-    /// It is what the children have noted, so no word to the parent is waited for; one that was killed counts
-    /// until the parent has reaped it, some milliseconds later. Programs that
-    /// [`ExecServer`](crate::ExecServer) runs are not counted, nor are children for which there was no room
-    /// when `max_clients` was raised while the server ran.
+    /// Together with [`max_clients`](Self::max_clients) it tells how full the pool is, for a child
+    /// that then answers "full" or does less work.
+    ///
+    /// It is read from the children's notes in shared memory, without asking the parent. A child
+    /// that was killed counts until the parent has reaped it, some milliseconds later. Programs
+    /// that [`ExecServer`](crate::ExecServer) runs are not counted, and neither are children beyond
+    /// the `max_clients` of the start.
     pub fn busy_servers(&self) -> usize {
         self.shared.channel.sink().busy_servers()
     }
@@ -166,7 +169,7 @@ impl Comm {
         self.shared.max_clients.set(children);
     }
 
-    /// For how long the child takes what is queued, once it was told to stop.
+    /// How long the child serves queued connections after it was told to stop.
     pub(crate) fn drain_timeout(&self) -> Duration {
         self.shared.drain_timeout.get()
     }
@@ -175,7 +178,9 @@ impl Comm {
         self.shared.drain_timeout.set(timeout);
     }
 
-    /// Whether the child should leave after the connection in hand: it was told to, the parent is gone, or
+    /// Whether the child should leave after the connection in hand.
+    ///
+    /// That is so if it was told to stop, if the parent is gone, or if
     /// [`leave_after_this`](Self::leave_after_this) was called.
     pub fn shutdown_requested(&self) -> bool {
         let leaving = self.shared.link.stop_requested() || self.is_orphaned() || self.is_leaving();
@@ -186,12 +191,15 @@ impl Comm {
         leaving
     }
 
-    /// Has the child leave after the connection in hand, of its own wish: it takes no other, and the parent
-    /// replaces it, as at `max_requests`. For a child that has lost what it serves with, such as its
-    /// connection to a database: a new one makes itself a new one.
+    /// Makes the child leave after the connection in hand.
     ///
-    /// Nothing is said to the parent now, and there is no way back. A server with an accept loop of its own
-    /// finds [`shutdown_requested`](Self::shutdown_requested) true from now on.
+    /// The child takes no other connection, and the parent replaces it, as at `max_requests`. Use
+    /// it for a child that cannot serve any more, such as one that has lost its database
+    /// connection: the new child opens a new one.
+    ///
+    /// No word is sent now, and the call cannot be undone. From now on
+    /// [`shutdown_requested`](Self::shutdown_requested) is true, also for a server with an accept
+    /// loop of its own.
     pub fn leave_after_this(&self) {
         self.shared.leaves.set(true);
     }
@@ -201,16 +209,21 @@ impl Comm {
         self.shared.leaves.get()
     }
 
-    /// Whether the parent is gone, or has closed the pipe of this child. The first time that this turns out true, what was given to
-    /// [`when_orphaned`](Self::when_orphaned) is run, and the process has `kill_timeout` left.
+    /// Whether the parent is gone, or has closed the pipe of this child.
+    ///
+    /// When this is found for the first time, the callbacks of
+    /// [`when_orphaned`](Self::when_orphaned) are run, and the process has `kill_timeout` left.
     pub fn is_orphaned(&self) -> bool {
         self.shared.notice_orphaned();
         self.shared.orphaned.get()
     }
 
-    /// Has `close` run as soon as the parent is found to be gone, also in the midst of a connection:
-    /// the place to close listening sockets, so that the address is free for the next server. If it
-    /// has been found to be gone already, `close` is run now.
+    /// Runs `close` as soon as the child finds that the parent is gone.
+    ///
+    /// That may be during a connection.
+    ///
+    /// Use it to close listening sockets, so that the address is free for the next server. If the
+    /// parent is already known to be gone, `close` is run now.
     pub fn when_orphaned(&self, close: impl FnOnce() + 'static) {
         if self.shared.orphaned.get() {
             return close();
@@ -218,21 +231,23 @@ impl Comm {
         self.shared.when_orphaned.borrow_mut().push(Box::new(close));
     }
 
-    /// Has `signal_int` run once, as soon as the child notices that it was told to stop, be it in the
-    /// midst of a connection: the original's handler of that name. It is told and not asked: the child
-    /// leaves when it has served the connection in hand.
+    /// Runs `signal_int` once, when the child notices that it was told to stop.
     ///
-    /// Call it in a [`resume_accept`](crate::ChildServer::resume_accept) of one's own, or in
+    /// This may be during a connection. It is the original's handler of that name. The callback
+    /// cannot prevent the stop: the child leaves when it has served the connection in hand.
+    ///
+    /// Call this in your own [`resume_accept`](crate::ChildServer::resume_accept), or in
     /// [`server_start`](crate::PreForkHooks::server_start).
     pub fn when_told_to_stop(&self, signal_int: impl FnOnce() + 'static) {
         let mut callbacks = self.shared.when_told_to_stop.borrow_mut();
         callbacks.push(Box::new(signal_int));
     }
 
-    /// Has `send_ack` called whenever an ACK is due, in place of [`Comm::ack`], the default, which it
-    /// may call: the original's `handler_send_ack`. One that does not call it makes the parent believe
-    /// that the child is stuck, and have it replaced: the place to look whether an interpreter, or a
-    /// database connection, is still of use.
+    /// Calls `send_ack` whenever an ACK is due, in place of the default, [`Comm::ack`].
+    ///
+    /// It is the original's `handler_send_ack`. Use it to check whether an interpreter, or a
+    /// database connection, still works, and call [`Comm::ack`] only if so: without ACKs the parent
+    /// takes the child for stuck and replaces it.
     ///
     /// Call it where [`when_told_to_stop`](Self::when_told_to_stop) is called.
     ///
@@ -247,8 +262,10 @@ impl Comm {
         *self.shared.send_ack.borrow_mut() = Some(Box::new(send_ack));
     }
 
-    /// Waits until one of `listeners` may have something to accept, until an ACK was due and has
-    /// been sent, or until the child should leave. One connection wakes one child (on Linux).
+    /// Waits for a connection on `listeners`, or until the child should leave.
+    ///
+    /// It also returns when an ACK was due and has been sent. On Linux one connection wakes one
+    /// child.
     ///
     /// Pass the same descriptors each time, open ones, in non-blocking mode.
     ///
@@ -259,7 +276,7 @@ impl Comm {
         if self.shutdown_requested() {
             return Ok(Wake::Stop);
         }
-        // Who waits for a connection can take one, whether its server says so or not.
+        // A child that waits for a connection can take one, even if its server has not said so.
         if !self.shared.channel.stated.load(Ordering::Relaxed) {
             self.shared.channel.say_not_busy_at_first()?;
         }
@@ -275,16 +292,19 @@ impl Comm {
         })
     }
 
-    /// Takes no wake-ups for connections until the next [`wait`](Self::wait). The kernel asks every
-    /// child that has waited on a listener, also while it is busy, before those that wait now: that
-    /// costs much where many are busy for long, and little where they are busy for a moment.
+    /// Takes no wake-ups for connections until the next [`wait`](Self::wait).
+    ///
+    /// The kernel checks every child whose epoll has the listener, also while the child is busy,
+    /// before the children that wait now. That is costly where many children are busy for
+    /// long.
     pub(crate) fn leave_wakeups(&self) {
         self.shared.link.leave_wakeups();
     }
 
-    /// Sends the ACKs that are due. The waits do it by themselves; this is for a server that is kept
-    /// so busy that it never waits. It may find one due some milliseconds late: it looks at the kernel's
-    /// tick, since it may be called for each operation on a connection.
+    /// Sends an ACK if one is due, for a server that is too busy to wait.
+    ///
+    /// The waits send ACKs by themselves. This call may be some milliseconds late, because it reads
+    /// the kernel's coarse clock: it is cheap enough for each operation on a connection.
     ///
     /// # Errors
     ///
@@ -293,17 +313,18 @@ impl Comm {
         self.say_what_is_due(|| self.shared.link.now_or_so())
     }
 
-    /// As [`attend`](Self::attend), for one that has just looked at the clock.
+    /// As [`attend`](Self::attend), for a caller that has just read the clock.
     pub(crate) fn attend_at(&self, now: Option<Time>) -> io::Result<()> {
         self.say_what_is_due(|| now.unwrap_or_else(|| self.now()))
     }
 
-    /// Says that something begins that may take long, a connection or the work on what has arrived: with an
-    /// ACK, unless the last one is fresh. The parent counts silence from there, so work that takes less than
-    /// `timeout` is not taken for a hang, whenever it began between two ACKs that were due.
+    /// Notes that work begins that may take long, and sends an ACK unless the last one is fresh.
     ///
-    /// These are at most 32 ACKs in a `timeout`. `now` is for a caller that has just looked at the clock;
-    /// without it the kernel's tick is looked at.
+    /// The parent counts silence from the ACK, so work that takes less than `timeout` does not
+    /// count as a hang, whenever it begins.
+    ///
+    /// This sends at most 32 ACKs in a `timeout`. `now` is for a caller that has just read the
+    /// clock; without it the kernel's coarse clock is read.
     pub(crate) fn begin(&self, now: Option<Time>) -> io::Result<()> {
         let shared = &self.shared;
         self.follow()?;
@@ -318,7 +339,8 @@ impl Comm {
         self.say_what_is_due(|| now)
     }
 
-    /// Waits for `duration`, sending the ACKs that are due; less if the child should leave.
+    /// Waits for `duration` and sends the ACKs that are due. Returns early if the child should
+    /// leave.
     ///
     /// # Errors
     ///
@@ -332,12 +354,14 @@ impl Comm {
         Ok(())
     }
 
-    /// Waits until a connection is ready for what `interest` says, for `timeout` at most, sending the ACKs
-    /// that are due: for a server that reads and writes by itself, in non-blocking mode. False when the time
-    /// has passed; `None` waits for as long as it takes.
+    /// Waits until a connection is ready for `interest`, and sends the ACKs that are due.
     ///
-    /// It goes on when the child is told to stop, or has lost its parent: whoever has a client in hand serves
-    /// it. [`shutdown_requested`](Self::shutdown_requested) tells.
+    /// It is for a server that reads and writes by itself in non-blocking mode. False after
+    /// `timeout`; `None` waits without a limit.
+    ///
+    /// The wait goes on when the child is told to stop or has lost its parent, because the client
+    /// in hand is served to the end. Check [`shutdown_requested`](Self::shutdown_requested) for
+    /// that.
     ///
     /// # Errors
     ///
@@ -351,7 +375,7 @@ impl Comm {
         self.wait_until(stream, interest, self.deadline(timeout))
     }
 
-    /// As [`wait_stream`](Self::wait_stream), until `deadline` at most.
+    /// As [`wait_stream`](Self::wait_stream), with a deadline in place of a timeout.
     pub(crate) fn wait_until(
         &self,
         stream: BorrowedFd<'_>,
@@ -368,8 +392,8 @@ impl Comm {
         }
     }
 
-    /// Waits until a connection is ready, until `deadline` at most, and no longer than until the child should
-    /// leave. What has arrived by then is told first.
+    /// Waits until a connection is ready, until `deadline`, or until the child should leave. If the
+    /// connection is ready, that is returned even if the child should leave.
     pub(crate) fn wait_request(
         &self,
         stream: BorrowedFd<'_>,
@@ -389,13 +413,13 @@ impl Comm {
         }
     }
 
-    /// One wait for a client, as long as nothing else is due.
+    /// Waits once for a client, until something else is due.
     fn wait_once(
         &self,
         deadline: Option<Time>,
         wait: impl FnOnce(Option<Duration>) -> io::Result<Wake>,
     ) -> io::Result<Wake> {
-        // OK to go on without the parent: the client in hand is served for as long as it lasts.
+        // OK to go on without the parent: the client in hand is served to the end.
         let _ = self.say_what_is_due(|| self.now());
         self.shared.notice_stop();
         let mut patience = self.shared.patience(deadline);
@@ -405,7 +429,7 @@ impl Comm {
         }
         let wake = wait(patience)?;
         match wake {
-            // The parent's end may have been found in the same look.
+            // The same wait may have found that the parent is gone.
             Wake::Ready | Wake::Stop => self.shared.notice_orphaned(),
             Wake::Timer if is_asked => self.leave_wakeups(),
             Wake::Timer => {}
@@ -417,12 +441,14 @@ impl Comm {
         deadline.is_some_and(|deadline| deadline <= self.now())
     }
 
-    /// Whoever waits until something is due needs to know the moment: with a clock that is late it would wait
-    /// for no time, again and again.
+    /// Sends the ACK or the word that is due.
+    ///
+    /// Before a wait, `now` must be exact: with a coarse clock that is late, the child would wait
+    /// for zero time again and again.
     fn say_what_is_due(&self, now: impl FnOnce() -> Time) -> io::Result<()> {
         let shared = &self.shared;
         self.follow()?;
-        // Whoever is to send none needs no clock: in a new child the first look at it is dear.
+        // A child that sends no ACKs reads no clock: in a new child the first reading is costly.
         if let Some(due) = shared.next_ack.get() {
             let now = now();
             if due <= now {
@@ -437,8 +463,9 @@ impl Comm {
         Ok(())
     }
 
-    /// Takes over the interval that the parent asks for by now. An ACK comes first, so that nobody judges what
-    /// was before by the new interval.
+    /// Takes over the interval of ACKs that the parent asks for now.
+    ///
+    /// An ACK is sent first, so that the parent does not judge the time before by the new interval.
     fn follow(&self) -> io::Result<()> {
         let shared = &self.shared;
         if !shared.follows.get() {
@@ -462,7 +489,7 @@ impl Comm {
     }
 
     fn send_ack(&self) -> io::Result<()> {
-        // It is out of its place while it runs, so that it may wait itself.
+        // The callback is taken out while it runs, because it may wait and so come here again.
         let Some(mut send_ack) = self.shared.send_ack.take() else {
             return self.shared.channel.say(Word::Ack);
         };
@@ -479,8 +506,9 @@ impl Comm {
         timeout.map(|timeout| self.shared.link.now() + timeout)
     }
 
-    /// Sets the interval of the ACKs that are sent by themselves; `None` sends none. It stays then, also when
-    /// the `timeout` of the server is changed.
+    /// Sets the interval of automatic ACKs; `None` sends none.
+    ///
+    /// The interval then stays, even if the `timeout` of the server is changed.
     pub fn set_send_ack(&self, interval: Option<Duration>) {
         self.shared.follows.set(false);
         self.keep(interval);
@@ -493,7 +521,7 @@ impl Comm {
         self.shared.follows.set(true);
     }
 
-    /// A handle for other threads, tasks and libraries that own the connection.
+    /// Returns a handle for other threads, tasks, and libraries that own the connection.
     pub fn acker(&self) -> Acker {
         Acker {
             channel: Arc::clone(&self.shared.channel),
@@ -501,8 +529,10 @@ impl Comm {
     }
 }
 
-/// Readable when the child should leave: for loops of others. (After the first
-/// [`Comm::wait`] also when a listener is, so use the one or the other.)
+/// Readable when the child should leave, for other event loops.
+///
+/// After the first [`Comm::wait`] it is also readable when a listener is, so use only one of the
+/// two.
 impl AsFd for Comm {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.shared.link.as_fd()
@@ -518,8 +548,10 @@ impl fmt::Debug for Comm {
 }
 
 impl Shared {
-    /// A parent that lives and does not read counts this process no more: it is a copy that a child
-    /// has made of itself, as by daemon(3), and the parent has reaped that child.
+    /// Notices that the parent is gone or does not count this process as a child.
+    ///
+    /// If the parent lives but has closed the pipe, this process is a copy that a child has made of
+    /// itself, as by daemon(3), and the parent has reaped that child.
     fn notice_orphaned(&self) {
         let disowned = self.channel.unheard.load(Ordering::Relaxed);
         if self.orphaned.get() || !(disowned || self.link.orphaned()) {
@@ -532,9 +564,9 @@ impl Shared {
         }
     }
 
-    /// Runs what wants to know that the child was told to stop, the first time that it was.
+    /// Runs the callbacks of `when_told_to_stop`, once, if the child was told to stop.
     fn notice_stop(&self) {
-        // Mostly there is nothing to run, and then no need to look.
+        // Mostly there is no callback, and then the check is not needed.
         if self.when_told_to_stop.borrow().is_empty() || !self.link.stop_requested() {
             return;
         }
@@ -543,7 +575,7 @@ impl Shared {
         }
     }
 
-    /// How long may be waited before something is due.
+    /// How long the child may wait before something is due.
     fn patience(&self, deadline: Option<Time>) -> Option<Duration> {
         let again = self.channel.unsaid.load(Ordering::Relaxed);
         let again = again.then_some(SAY_AGAIN);

@@ -1,6 +1,6 @@
-//! What each hook does unless it is overridden, callable from an override: the counterpart of
-//! `SUPER::`. Each function has the name and the arguments of its hook, and where the original's
-//! method calls another method, it calls that *hook*. Asks the monitor; performs nothing.
+//! The default of each hook, callable from an override: the counterpart of `SUPER::`. Each function
+//! has the name and the arguments of its hook. Where the original's method calls another method,
+//! the default calls that *hook*. Asks the monitor for actions; performs none.
 //!
 //! ```
 //! use prefork_server::{ChildId, Monitor, PreForkHooks, defaults};
@@ -38,14 +38,14 @@ pub fn server_ack<H: PreForkHooks + ?Sized>(_: &mut H, monitor: &mut Monitor, ch
     monitor.acknowledge(child);
 }
 
-/// Moves the child to the busy ones, and posts `forkoff` if it moved.
+/// Counts the child as busy, and posts `forkoff` if it was free.
 pub fn server_busy<H: PreForkHooks + ?Sized>(_: &mut H, monitor: &mut Monitor, child: ChildId) {
     if monitor.set_busy(child) {
         monitor.post_known(Posted::Forkoff);
     }
 }
 
-/// Moves the child to the free ones, and posts `forkoff` if it moved.
+/// Counts the child as free, and posts `forkoff` if it was busy.
 pub fn server_not_busy<H: PreForkHooks + ?Sized>(_: &mut H, monitor: &mut Monitor, child: ChildId) {
     if monitor.set_not_busy(child) {
         monitor.post_known(Posted::Forkoff);
@@ -57,7 +57,7 @@ pub fn server_timeout<H: PreForkHooks + ?Sized>(_: &mut H, monitor: &mut Monitor
     monitor.kill(child, Signal::Interrupt);
 }
 
-/// Calls the hook `server_timeout`; then the child is retiring.
+/// Calls the hook `server_timeout`, and counts the child as retiring.
 pub fn server_timeout_busy<H: PreForkHooks + ?Sized>(
     hooks: &mut H,
     monitor: &mut Monitor,
@@ -70,7 +70,7 @@ pub fn server_timeout_busy<H: PreForkHooks + ?Sized>(
     monitor.retire(child, Reason::TimedOut);
 }
 
-/// Calls the hook `server_timeout`; then the child is retiring.
+/// Calls the hook `server_timeout`, and counts the child as retiring.
 pub fn server_timeout_free<H: PreForkHooks + ?Sized>(
     hooks: &mut H,
     monitor: &mut Monitor,
@@ -113,8 +113,10 @@ fn prefixed(monitor: &Monitor, child: ChildId, stream: &str, line: &Line) -> Opt
     Some(text)
 }
 
-/// In the child: notes that this is one, asks for `resume_accept`, and calls the hook
-/// `handler_shutdown`, which drops what was the parent's. Nothing has been accepted when it returns.
+/// In the child: sets `is_child`, asks for `resume_accept`, and calls `handler_shutdown`.
+///
+/// The default of `handler_shutdown` drops the parent's data. Nothing has been accepted when this
+/// returns.
 ///
 /// # Errors
 ///
@@ -136,8 +138,10 @@ pub fn create_states<H: PreForkHooks + ?Sized>(_: &mut H, states: &mut States) {
     }
 }
 
-/// Calls `create_states`; normalises the attributes; with a timeout, gives the server the interval
-/// of its ACKs; tells it how many children to expect; starts the server; posts `forkoff` once; sets the timer of the timeout check.
+/// Starts the server, and prepares the first `forkoff` and the timeout check.
+///
+/// It calls `create_states`, normalises the attributes, sets the interval of ACKs on the server if
+/// there is a timeout, starts the server, posts `forkoff` and sets the timer of the timeout check.
 ///
 /// # Errors
 ///
@@ -151,9 +155,9 @@ pub fn handler_start<H: PreForkHooks + ?Sized>(
     hooks.create_states(&mut states);
     monitor.install(states);
     monitor.attributes_changed();
-    let interval = monitor.attributes.ack_interval();
-    if interval.is_none() || server.send_ack().is_none() {
-        // Before the server starts: it may want to set the interval on its socket.
+    if server.send_ack().is_none() {
+        let interval = monitor.attributes.ack_interval();
+        // Before the server starts: it may set the interval on its socket.
         if interval.is_some() {
             server.set_send_ack(interval);
         }
@@ -166,7 +170,7 @@ pub fn handler_start<H: PreForkHooks + ?Sized>(
     Ok(())
 }
 
-/// Shuts the server down, unless that is under way.
+/// Shuts the server down, unless it is already shutting down.
 pub fn handler_child<H: PreForkHooks + ?Sized>(
     _: &mut H,
     monitor: &mut Monitor,
@@ -176,7 +180,7 @@ pub fn handler_child<H: PreForkHooks + ?Sized>(
         return;
     }
     if monitor.report().forks == 0 {
-        // `start` returns the error; the program tells of it.
+        // `start` returns the error, so the program reports it.
         log::debug!("the server has not started: {error}");
     } else {
         say!(Error, "the server has ended: {error}");
@@ -184,7 +188,7 @@ pub fn handler_child<H: PreForkHooks + ?Sized>(
     monitor.shutdown();
 }
 
-/// Stops the server object and empties the tables.
+/// Stops the server object and drops the children's records.
 pub fn handler_stop<H: PreForkHooks + ?Sized>(
     _: &mut H,
     monitor: &mut Monitor,
@@ -194,7 +198,9 @@ pub fn handler_stop<H: PreForkHooks + ?Sized>(
     monitor.forget_all();
 }
 
-/// Warns `{pid} got {operation} error {n} ({text})`, and posts `shutdown` if `shutdown_on_error`.
+/// Logs a warning, and posts `shutdown` if `shutdown_on_error`.
+///
+/// The warning is `{pid} got {operation} error {n} ({text})`.
 pub fn handler_run_error<H: PreForkHooks + ?Sized>(
     _: &mut H,
     monitor: &mut Monitor,
@@ -207,7 +213,7 @@ pub fn handler_run_error<H: PreForkHooks + ?Sized>(
         .map_or(monitor.pid, Child::pid);
     let number = error.raw_os_error().unwrap_or(0);
     let text = error.to_string();
-    // The number has been said, and std says it again.
+    // The message has the number already, and std would repeat it.
     let again = format!(" (os error {number})");
     let text = text.strip_suffix(&again).unwrap_or(&text);
     say!(Warn, "{pid} got {operation} error {number} ({text})");
@@ -216,8 +222,9 @@ pub fn handler_run_error<H: PreForkHooks + ?Sized>(
     }
 }
 
-/// Begins the shutdown: no forks any more, all alarms removed. In the parent every child gets
-/// SIGINT; in a child the parent's things are dropped.
+/// Begins the shutdown: ends all forks and removes all alarms.
+///
+/// In the parent every child gets SIGINT; in a child the parent's data is dropped.
 pub fn handler_shutdown<H: PreForkHooks + ?Sized>(_: &mut H, monitor: &mut Monitor) {
     monitor.begin_shutdown();
     monitor.alarm_remove_all();
@@ -253,8 +260,9 @@ pub fn handler_server_stderr<H: PreForkHooks + ?Sized>(
     });
 }
 
-/// Calls the hook for the word, `server_ack`, `server_busy` or `server_not_busy`; for a line, the
-/// hook `server_stdout`.
+/// Calls the hook for the word or the line.
+///
+/// That is `server_ack`, `server_busy` or `server_not_busy` for a word, `server_stdout` for a line.
 pub fn handler_server_ack<H: PreForkHooks + ?Sized>(
     hooks: &mut H,
     monitor: &mut Monitor,
@@ -281,13 +289,15 @@ pub fn handler_server_ack<H: PreForkHooks + ?Sized>(
     }
 }
 
-/// Hands children that have been silent for longer than `timeout` to the hooks
-/// `server_timeout_free` (the free ones first) and `server_timeout_busy`, posts `forkoff` if there
-/// was one, and sets the timer again (first of all, so that a hook that panics does not end it).
+/// Calls `server_timeout_free` and `server_timeout_busy` for children that are silent.
 ///
-/// If the loop has not turned for three quarters of the timeout, nobody is judged yet: another check
-/// follows after half a timeout, when whoever was stopped together with the parent has had the time
-/// to say an ACK.
+/// Silent is a child that has sent no ACK for longer than `timeout`; the free children come first.
+/// If there was one, `forkoff` is posted. The timer is set again before the hooks are called, so
+/// that a panic in a hook does not end the checks.
+///
+/// If the loop has not turned for three quarters of the timeout, no child is judged yet: another
+/// check follows after half a timeout, when children that were stopped together with the parent
+/// have had the time to send an ACK.
 pub fn handler_server_timeout_check<H: PreForkHooks + ?Sized>(
     hooks: &mut H,
     monitor: &mut Monitor,
@@ -312,8 +322,7 @@ pub fn handler_server_timeout_check<H: PreForkHooks + ?Sized>(
     }
 }
 
-/// Keeps the number of children right: SIGINT to the oldest of a surplus that has lasted, or one
-/// `server_fork` for each child that is missing.
+/// Culls a surplus that has lasted, or posts a `server_fork` for each missing child.
 pub fn handler_forkoff<H: PreForkHooks + ?Sized>(_: &mut H, monitor: &mut Monitor) {
     match monitor.take_plan() {
         Plan::Fork(forks) => (0..forks).for_each(|_| monitor.post_known(Posted::ServerFork)),
@@ -331,22 +340,22 @@ pub fn handler_server_fork<H: PreForkHooks + ?Sized>(_: &mut H, monitor: &mut Mo
     monitor.fork();
 }
 
-/// Nothing but a debug line: a state of one's own needs a handler of one's own.
+/// Logs a debug line: a state of the subclass needs an override of this hook.
 pub fn handler_state<H: PreForkHooks + ?Sized>(_: &mut H, _monitor: &mut Monitor, state: &str) {
     log::debug!("state {state} has no handler");
 }
 
-/// Nothing.
+/// Does nothing.
 pub fn before_fork<H: PreForkHooks + ?Sized>(_: &mut H, _monitor: &mut Monitor) {}
 
-/// Nothing.
+/// Does nothing.
 pub fn server_forked<H: PreForkHooks + ?Sized>(_: &mut H, _monitor: &mut Monitor, _child: ChildId) {
 }
 
-/// Nothing.
+/// Does nothing.
 pub fn server_exiting<H: PreForkHooks + ?Sized>(_: &mut H, _start: &mut Start<'_>) {}
 
-/// Nothing but a debug line.
+/// Logs a debug line.
 pub fn server_exited<H: PreForkHooks + ?Sized>(
     _: &mut H,
     _monitor: &mut Monitor,
@@ -360,7 +369,7 @@ pub fn server_exited<H: PreForkHooks + ?Sized>(
     );
 }
 
-/// Warns.
+/// Logs a warning.
 pub fn fork_failed<H: PreForkHooks + ?Sized>(
     _: &mut H,
     _monitor: &mut Monitor,

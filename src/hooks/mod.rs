@@ -1,6 +1,5 @@
-//! The trait whose methods a subclass overrides. Every method has a default, and every default is a
-//! function of the same name in [`defaults`](crate::hooks::defaults). Names what can be overridden; the
-//! loop does the calling.
+//! The trait whose methods a subclass overrides. Every method has a default, which is a function of
+//! the same name in [`defaults`](crate::hooks::defaults). Declares the hooks; the loop calls them.
 
 pub(crate) mod comm;
 pub mod defaults;
@@ -20,68 +19,75 @@ use crate::core::{
 };
 use std::{io, time::Duration};
 
-/// Every step of the server, to be overridden one by one.
+/// The hooks: every step of the server can be overridden.
 ///
-/// **Who drives.** The loop ([`PreFork`](crate::PreFork)) calls the `handler_*` methods; their
-/// defaults call the `server_*` methods. Hooks ask the [`Monitor`] for what is to be done; it is
-/// queued and performed after the hook has returned, in order.
+/// **The calls.** The loop ([`PreFork`](crate::PreFork)) calls the `handler_*` methods; their
+/// defaults call the `server_*` methods. Hooks ask the [`Monitor`] for actions, which are queued
+/// and performed, in order, after the hook has returned.
 ///
 /// **The default from an override.** `$self->SUPER::server_busy($child)` is written
 /// `defaults::server_busy(self, monitor, child)`.
 ///
-/// **Where.** All hooks run in the parent, but `server_start`, `server_exiting` and, called by the
-/// default of `server_start`, `handler_shutdown`, which run in the forked child.
+/// **The process.** All hooks run in the parent, except `server_start` and `server_exiting`, which
+/// run in the forked child. There the default of `server_start` also calls `handler_shutdown`.
 ///
-/// **Panics.** In the parent a panic in a hook is caught, logged with the hook's name and counted in
-/// the [`Report`](crate::Report); what the hook had asked for before is done, and the loop goes on.
-/// (One in `handler_start` unwinds out of [`Builder::start`](crate::Builder::start).) In a child it
-/// ends that child with exit code 101.
+/// **Panics.** In the parent a panic in a hook is caught, logged with the hook's name and counted
+/// in the [`Report`](crate::Report); what the hook had asked for before is performed, and the loop
+/// goes on. A panic in `handler_start` unwinds out of [`Builder::start`](crate::Builder::start). In
+/// a child a panic ends the child with exit code 101.
 ///
-/// **Blocking.** A hook that blocks in the parent stops everything the parent does; the children go
-/// on serving meanwhile.
+/// **Blocking.** While a hook blocks, the parent does nothing else; the children go on serving.
 ///
-/// Nothing has to be implemented: [`DefaultHooks`] is the trait as it stands.
+/// No method has to be implemented: [`DefaultHooks`] has all the defaults.
 pub trait PreForkHooks {
     // ---- The methods of the original. ----
 
-    /// A child has sent an ACK: it is alive.
+    /// A child has sent an ACK, so it is alive.
     ///
-    /// Default: [`defaults::server_ack`] records the time. Without it the child is taken for silent.
+    /// Default: [`defaults::server_ack`] records the time. Without it the child counts as silent.
     fn server_ack(&mut self, monitor: &mut Monitor, child: ChildId) {
         defaults::server_ack(self, monitor, child);
     }
 
-    /// A child has said BUSY: it has a connection in hand. Heard when it turns from waiting to
-    /// working, not for each connection of a child under load, and at the most once every 2 to
-    /// 20 ms then (see `coalesce_words`); and again with each ACK of a busy child.
+    /// A child has said BUSY: it has a connection in hand.
     ///
-    /// Default: [`defaults::server_busy`] moves it to the busy ones and posts `forkoff` if it moved.
+    /// It is called when the child turns from free to busy, and again with each ACK of a busy
+    /// child. Under load it is not called for each connection, but at most once every 2 to 20 ms
+    /// (see `coalesce_words`).
+    ///
+    /// Default: [`defaults::server_busy`] counts the child as busy and posts `forkoff` if it was
+    /// free.
     fn server_busy(&mut self, monitor: &mut Monitor, child: ChildId) {
         defaults::server_busy(self, monitor, child);
     }
 
-    /// A child has said NOT_BUSY: it waits for a connection. Heard again with each ACK of a free
-    /// child. The first one is said before the first wait: the start has held.
+    /// A child has said NOT_BUSY: it waits for a connection.
     ///
-    /// Default: [`defaults::server_not_busy`] moves it to the free ones and posts `forkoff` if it
-    /// moved.
+    /// It is called again with each ACK of a free child. A child says the first one before its
+    /// first wait, which shows that it has started.
+    ///
+    /// Default: [`defaults::server_not_busy`] counts the child as free and posts `forkoff` if it
+    /// was busy.
     fn server_not_busy(&mut self, monitor: &mut Monitor, child: ChildId) {
         defaults::server_not_busy(self, monitor, child);
     }
 
-    /// A child, busy or free, has been silent for longer than `timeout`. Called by the defaults of
-    /// the two methods below.
+    /// A child, busy or free, has been silent for longer than `timeout`.
+    ///
+    /// The defaults of the two methods below call it.
     ///
     /// Default: [`defaults::server_timeout`] sends SIGINT.
     fn server_timeout(&mut self, monitor: &mut Monitor, child: ChildId) {
         defaults::server_timeout(self, monitor, child);
     }
 
-    /// A busy child has been silent for longer than `timeout`: the place to log what it was doing,
-    /// or to spare it. A child that is spared is offered again at the next check.
+    /// A busy child has been silent for longer than `timeout`.
     ///
-    /// Default: [`defaults::server_timeout_busy`] calls `server_timeout`; the child is retiring
-    /// then, and gets SIGKILL after `kill_timeout`.
+    /// Override it to log what the child was doing, or to leave the child alone, which is then
+    /// reported again at the next check.
+    ///
+    /// Default: [`defaults::server_timeout_busy`] calls `server_timeout` and counts the child as
+    /// retiring, which means SIGKILL after `kill_timeout`.
     fn server_timeout_busy(&mut self, monitor: &mut Monitor, child: ChildId) {
         defaults::server_timeout_busy(self, monitor, child);
     }
@@ -93,7 +99,7 @@ pub trait PreForkHooks {
         defaults::server_timeout_free(self, monitor, child);
     }
 
-    /// A child has printed a line to stdout that is no word.
+    /// A child has printed a line to stdout that is not a word.
     ///
     /// Default: [`defaults::server_stdout`] prints it to the parent's stdout as
     /// `{pid} STDOUT: {line}`.
@@ -109,24 +115,26 @@ pub trait PreForkHooks {
         defaults::server_stderr(self, monitor, child, line);
     }
 
-    /// Runs **in the forked child**, first of the user's code: the place to seed random
-    /// numbers, open what must not be shared. Code after the call of the default still runs
-    /// before the first connection is accepted. The child has the limits and privileges of its
-    /// [`Confinement`](crate::Confinement) already.
+    /// Runs **in the forked child** as the first code of the user's.
     ///
-    /// Default: [`defaults::server_start`] sets `is_child`, asks for `resume_accept`, calls
-    /// `handler_shutdown`. Without it the child ends when this returns.
+    /// Override it to seed random numbers, or to open what must not be shared. Code after the call of
+    /// the default still runs before the first connection is accepted. The child has the limits and
+    /// privileges of its [`Confinement`](crate::Confinement) already.
+    ///
+    /// Default: [`defaults::server_start`] sets `is_child`, asks for `resume_accept`, and calls
+    /// `handler_shutdown`. Without the default the child ends when this returns.
     ///
     /// # Errors
     ///
-    /// An error is printed to the child's stderr and ends the child with exit code 102, which slows
-    /// forking down as a start that failed.
+    /// An error is printed to the child's stderr and ends the child with exit code 102. It counts
+    /// as a failed start, which delays forks.
     fn server_start(&mut self, start: &mut Start<'_>) -> io::Result<()> {
         defaults::server_start(self, start)
     }
 
-    /// Called once, first thing in the default of `handler_start`: the place to register states and
-    /// descriptors of one's own.
+    /// Registers states and descriptors.
+    ///
+    /// The default of `handler_start` calls it first, once.
     ///
     /// Default: [`defaults::create_states`] registers the documented states.
     fn create_states(&mut self, states: &mut States) {
@@ -143,7 +151,8 @@ pub trait PreForkHooks {
     ///
     /// # Errors
     ///
-    /// An error is handed to `handler_child` and `handler_stop` and returned from `start`.
+    /// An error is passed to `handler_child`; then `handler_stop` is called, and `start` returns
+    /// the error.
     fn handler_start(
         &mut self,
         monitor: &mut Monitor,
@@ -152,24 +161,27 @@ pub trait PreForkHooks {
         defaults::handler_start(self, monitor, server)
     }
 
-    /// `_child`: the server has ended in the parent, because it did not start or because its socket
-    /// is lost.
+    /// `_child`: the server object did not start, or its socket is lost. Runs in the parent.
     ///
     /// Default: [`defaults::handler_child`] shuts down.
     fn handler_child(&mut self, monitor: &mut Monitor, error: &io::Error) {
         defaults::handler_child(self, monitor, error);
     }
 
-    /// `_stop`: the last call in the parent, after the last child has been reaped. Never in a child,
-    /// and not for a server that is dropped before it has shut down.
+    /// `_stop`: the last hook in the parent, after the last child has been reaped.
     ///
-    /// Default: [`defaults::handler_stop`] stops the server object and empties the tables.
+    /// It is not called in a child, and not for a server that is dropped before it has shut down.
+    ///
+    /// Default: [`defaults::handler_stop`] stops the server object and drops the children's
+    /// records.
     fn handler_stop(&mut self, monitor: &mut Monitor, server: &mut dyn ChildServer) {
         defaults::handler_stop(self, monitor, server);
     }
 
-    /// `run_error`: an operation has failed for good. On a child: reading its output, collecting its
-    /// status. With no child: a fork that retrying cannot cure, watching a descriptor of one's own.
+    /// `run_error`: an operation has failed for good.
+    ///
+    /// With a child it is reading its output or collecting its status. Without a child it is a fork
+    /// that retrying cannot cure, or watching a descriptor of the subclass.
     ///
     /// Default: [`defaults::handler_run_error`] warns, and shuts down if `shutdown_on_error`. When
     /// that is off, a child whose output could not be read is killed and replaced in any case.
@@ -183,22 +195,27 @@ pub trait PreForkHooks {
         defaults::handler_run_error(self, monitor, operation, error, child);
     }
 
-    /// `shutdown`: begins the end. Called in the parent at the first request to shut down (and at
-    /// further ones while the default has not run), and **in each child** by the default of
-    /// `server_start`, with `is_child` true.
+    /// `shutdown`: begins the shutdown, and also runs **in each child**.
     ///
-    /// When it has returned in the parent, and the shutdown has begun, the loop has the server object let no
-    /// further client in ([`ChildServer::begin_drain`]); then what the hook has asked for is done.
+    /// In the parent it is called at the first request to shut down, and at further requests while
+    /// the default has not run. In a child the default of `server_start` calls it, with `is_child`
+    /// true.
+    ///
+    /// When it has returned in the parent and the shutdown has begun, the loop calls
+    /// [`ChildServer::begin_drain`], which lets no further client in; then the loop performs what
+    /// the hook has asked for.
     ///
     /// Default: [`defaults::handler_shutdown`] removes all alarms and sends SIGINT to all children;
-    /// in a child it drops the parent's books. Without it a request to shut down changes nothing.
+    /// in a child it drops the parent's data. Without the default a request to shut down has no
+    /// effect.
     fn handler_shutdown(&mut self, monitor: &mut Monitor) {
         defaults::handler_shutdown(self, monitor);
     }
 
-    /// `server_closed`: once a child, when both its outputs have ended or when it has been reaped,
-    /// whichever comes first. What it had written has been delivered. It is not dead for certain:
-    /// see `server_exited`.
+    /// `server_closed`: both outputs of a child have ended, or it has been reaped.
+    ///
+    /// It is called once for each child, at whichever comes first, after everything that the child
+    /// wrote has been delivered. The child may still be alive: see `server_exited`.
     ///
     /// Default: [`defaults::handler_server_closed`] posts `forkoff` unless shutting down.
     fn handler_server_closed(&mut self, monitor: &mut Monitor, child: ChildId) {
@@ -220,35 +237,38 @@ pub trait PreForkHooks {
         defaults::handler_server_ack(self, monitor, child, output);
     }
 
-    /// `server_timeout_check`: every `server_check_ack`, while there is a `timeout`. What children
-    /// had written by then has been read, or the default leaves them out.
+    /// `server_timeout_check`: called every `server_check_ack`, while there is a `timeout`.
     ///
-    /// Default: [`defaults::handler_server_timeout_check`] hands the silent ones to
-    /// `server_timeout_free` and `server_timeout_busy`, and sets the timer again.
+    /// Everything that children had written has been read; the default leaves out children for
+    /// which that is not so.
+    ///
+    /// Default: [`defaults::handler_server_timeout_check`] calls `server_timeout_free` and
+    /// `server_timeout_busy` for silent children, and sets the timer again.
     fn handler_server_timeout_check(&mut self, monitor: &mut Monitor) {
         defaults::handler_server_timeout_check(self, monitor);
     }
 
-    /// `forkoff`: the main decision. Posted at the start, when a child really moved between busy
-    /// and free, when one closed or was reaped, when one timed out, when a failed fork is to be
-    /// retried, and when a surplus has lasted `cull_after`; never on a timer of its own.
+    /// `forkoff`: decides how many children to fork or to stop.
     ///
-    /// Default: [`defaults::handler_forkoff`] culls, or posts a `server_fork` for each child that is
-    /// missing.
+    /// It is posted at the start, when a child turned busy or free, when a child closed its
+    /// outputs, was reaped or timed out, when a failed fork is to be retried, and when a surplus
+    /// has lasted `cull_after`. It has no timer of its own.
+    ///
+    /// Default: [`defaults::handler_forkoff`] culls the surplus, or posts a `server_fork` for each
+    /// missing child.
     fn handler_forkoff(&mut self, monitor: &mut Monitor) {
         defaults::handler_forkoff(self, monitor);
     }
 
     /// `server_fork`: one more child is wanted.
     ///
-    /// Default: [`defaults::handler_server_fork`] asks for the fork, which happens when the hook has
-    /// returned.
+    /// Default: [`defaults::handler_server_fork`] asks for the fork, which is performed when the
+    /// hook has returned.
     fn handler_server_fork(&mut self, monitor: &mut Monitor) {
         defaults::handler_server_fork(self, monitor);
     }
 
-    /// A state of one's own, registered in `create_states` and posted, set on an alarm or on a
-    /// descriptor.
+    /// A state of the subclass was posted, by a hook, an alarm, a signal or a descriptor.
     ///
     /// Default: [`defaults::handler_state`] does nothing.
     fn handler_state(&mut self, monitor: &mut Monitor, state: &str) {
@@ -257,45 +277,52 @@ pub trait PreForkHooks {
 
     // ---- What the original lacks and its users miss. ----
 
-    /// In the parent, right before each fork. For what each child is to find as it is now: a file to
-    /// be read again, a buffer to be flushed that would otherwise be written twice, a check that no
-    /// thread has been left running.
+    /// In the parent, right before each fork.
+    ///
+    /// Use it to read a file again for the child, to flush a buffer that parent and child would
+    /// otherwise both write, or to check that no thread is running.
     ///
     /// Default: nothing.
     fn before_fork(&mut self, monitor: &mut Monitor) {
         defaults::before_fork(self, monitor);
     }
 
-    /// In the parent, right after a fork: the child is in the tables. For what the program keeps of each
-    /// child: a record of one's own by its [`ChildId`], a cgroup that its pid is put into, a line in the
-    /// log. [`server_exited`](Self::server_exited) is where that ends.
+    /// In the parent, right after a fork: the monitor has the child's record.
+    ///
+    /// Use it to keep data for the child by its [`ChildId`], to put its pid into a cgroup, or to
+    /// log the fork. Clean up in [`server_exited`](Self::server_exited).
     ///
     /// Default: nothing.
     fn server_forked(&mut self, monitor: &mut Monitor, child: ChildId) {
         defaults::server_forked(self, monitor, child);
     }
 
-    /// **In the child**, last, however serving ended (but not after a panic or a signal). For what
-    /// `server_start` has opened and nobody else closes, since a child ends without destructors: a
-    /// database to say goodbye to, a buffer to write out, figures to hand in.
+    /// **In the child**, as the last hook, unless a panic or a signal ends the child.
+    ///
+    /// A child ends without running destructors. Use this to close what `server_start` has opened:
+    /// to log off from a database, to flush a buffer, to hand in statistics.
     ///
     /// Default: nothing.
     fn server_exiting(&mut self, start: &mut Start<'_>) {
         defaults::server_exiting(self, start);
     }
 
-    /// In the parent, once, when a child has been reaped and everything it wrote has been delivered.
-    /// Its name finds nothing any more. For telling crashes from orderly ends, by the [`Death`]: to log
-    /// or count them, to raise an alarm, to forget what [`server_forked`](Self::server_forked) noted.
+    /// In the parent, once, when a child was reaped and its output delivered.
+    ///
+    /// The monitor no longer has its record. The [`Death`] tells crashes from orderly ends: use it
+    /// to log or count them, to raise an alarm, or to drop the data of
+    /// [`server_forked`](Self::server_forked).
     ///
     /// Default: a debug line.
     fn server_exited(&mut self, monitor: &mut Monitor, child: &Child, death: &Death) {
         defaults::server_exited(self, monitor, child, death);
     }
 
-    /// In the parent: a fork failed for want of processes, memory or descriptors. It will be tried
-    /// again after `retry_in` (100 ms doubling to 5 s). For an alarm, for giving back memory or
-    /// descriptors that the parent can do without, or for a `shutdown` where waiting is no use.
+    /// In the parent: a fork failed for lack of processes, memory or descriptors.
+    ///
+    /// It will be tried again after `retry_in` (100 ms, doubled up to 5 s). Use it to raise an
+    /// alarm, to free memory or descriptors that the parent does not need, or to call `shutdown` if
+    /// waiting does not help.
     ///
     /// Default: [`defaults::fork_failed`] warns.
     fn fork_failed(&mut self, monitor: &mut Monitor, error: &io::Error, retry_in: Duration) {
@@ -303,14 +330,14 @@ pub trait PreForkHooks {
     }
 }
 
-/// The hooks as they stand, nothing overridden.
+/// The hooks with nothing overridden.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct DefaultHooks;
 
 impl PreForkHooks for DefaultHooks {}
 
-/// Forwards every method. One that is left out would silently fall back to its default, which is
-/// why a test runs all of them through each of these types.
+/// Forwards every method. A method that is left out would silently use its default, so a test calls
+/// all of them through each of these types.
 macro_rules! forward_hooks {
     ($($type:ty),*) => {$(
         impl<H: PreForkHooks + ?Sized> PreForkHooks for $type {

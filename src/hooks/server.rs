@@ -1,5 +1,5 @@
-//! What a server object is, and what the child's hook is given. Names and contracts; std types
-//! only, no system call.
+//! The trait of server objects, and the argument of the hooks that run in a child. Contracts only;
+//! makes no system call.
 
 use crate::{
     core::{child::Signal, comm::Interval, config::CommChannel, monitor::Monitor},
@@ -10,16 +10,16 @@ use std::{fmt, io, time::Duration};
 
 /// The object that holds the socket in the parent and accepts on it in each child.
 ///
-/// [`TcpServer`](crate::TcpServer) and [`UnixServer`](crate::UnixServer) are two, and any other kind
-/// of listening socket is served by [`StreamServer`](crate::servers::StreamServer); write your own
-/// for anything else that children can share.
+/// [`TcpServer`](crate::TcpServer) and [`UnixServer`](crate::UnixServer) are two of them, and
+/// [`StreamServer`](crate::servers::StreamServer) serves any other kind of listening socket.
+/// Implement the trait for anything else that children can share.
 ///
 /// # Wrapping another server
 ///
-/// A server that wraps another returns it from [`inner`](Self::inner). Every method that it does not
-/// write itself is then that of the inner server, also the methods that later versions add.
+/// A server that wraps another one returns it from [`inner`](Self::inner). Every method that it
+/// does not implement is then that of the inner server, including methods that later versions add.
 pub trait ChildServer {
-    /// The server that this one wraps, or `None`. Has no default, so that no wrapper forgets it.
+    /// The server that this one wraps, or `None`. It has no default, so that no wrapper forgets it.
     ///
     /// ```
     /// use prefork_server::{ChildServer, Comm, TcpServer};
@@ -47,8 +47,8 @@ pub trait ChildServer {
     /// # Errors
     ///
     /// Whatever keeps the socket from being opened. Nothing is forked then, and
-    /// [`Builder::start`](crate::Builder::start) fails with it. An [`Error`](crate::Error) converted
-    /// into the `io::Error` comes through as it is.
+    /// [`Builder::start`](crate::Builder::start) fails with it. An [`Error`](crate::Error)
+    /// converted into the `io::Error` is returned unchanged.
     fn start(&mut self) -> io::Result<()> {
         match self.inner() {
             Some(inner) => inner.start(),
@@ -59,8 +59,10 @@ pub trait ChildServer {
         }
     }
 
-    /// Closes the socket and removes what it left in the file system. Runs in the parent, last, when
-    /// every child has been reaped; also after a `start` that failed. Never runs in a child.
+    /// Closes the socket and removes its file, if it has one.
+    ///
+    /// Runs in the parent, last, when every child has been reaped; also after a `start` that
+    /// failed. Never runs in a child.
     ///
     /// Default: that of the inner server; without one there is nothing to remove.
     fn stop(&mut self) {
@@ -69,22 +71,25 @@ pub trait ChildServer {
         }
     }
 
-    /// The interval of the ACKs that a child sends by itself; `None` means none.
+    /// The interval of the ACKs that a child sends by itself; `None` means no ACKs.
     ///
     /// Default: that of the inner server; without one `None`.
     fn send_ack(&mut self) -> Option<Duration> {
         self.inner()?.send_ack()
     }
 
-    /// Sets that interval. The default of `handler_start` calls it with `timeout` / 2 unless one was
-    /// set before.
+    /// Sets the interval of ACKs.
+    ///
+    /// The default of `handler_start` calls it with `timeout` / 2 unless an interval was set
+    /// before.
     ///
     /// Default: that of the inner server.
     ///
     /// # Panics
     ///
-    /// The default panics without an inner server: the children would send no ACK, and be ended for
-    /// their silence. So [`Builder::start`](crate::Builder::start) panics where there is a `timeout`.
+    /// The default panics without an inner server: the children would send no ACK and be stopped
+    /// for their silence. So [`Builder::start`](crate::Builder::start) panics if there is a
+    /// `timeout`.
     fn set_send_ack(&mut self, interval: Option<Duration>) {
         match self.inner() {
             Some(inner) => inner.set_send_ack(interval),
@@ -99,8 +104,10 @@ pub trait ChildServer {
     /// What makes serving impossible. The child prints it to stderr and exits with code 103.
     fn resume_accept(&mut self, comm: &mut Comm) -> io::Result<()>;
 
-    /// Called in the parent right before a child is told to stop: the place to mend what a child may
-    /// have done to the socket that keeps others from hearing of it.
+    /// Called in the parent right before a child is told to stop.
+    ///
+    /// Use it to repair the socket if a child has changed it such that other children would not
+    /// notice the order to stop.
     ///
     /// Default: that of the inner server; without one nothing.
     fn before_stop(&mut self) {
@@ -109,27 +116,30 @@ pub trait ChildServer {
         }
     }
 
-    /// Called in the parent when a shutdown begins, right before the children are told to stop: lets no
-    /// further client in, and keeps those who are queued.
+    /// Lets no further client in and keeps those that are queued.
     ///
-    /// Default: that of the inner server; without one nothing: the children are to serve whoever comes
-    /// until [`close_listeners`](Self::close_listeners).
+    /// Called in the parent when a shutdown begins, right before the children are told to stop.
+    ///
+    /// Default: that of the inner server; without one nothing: the children serve new clients until
+    /// [`close_listeners`](Self::close_listeners).
     fn begin_drain(&mut self) {
         if let Some(inner) = self.inner() {
             inner.begin_drain();
         }
     }
 
-    /// Whether a connection waits to be accepted. Asked in the parent in a shutdown.
+    /// Whether a connection waits to be accepted. Called in the parent in a shutdown.
     ///
     /// Default: that of the inner server; without one none does.
     fn is_queued(&mut self) -> bool {
         self.inner().is_some_and(|inner| inner.is_queued())
     }
 
-    /// Called in the parent once in a shutdown, when nobody is queued and no idle child is left, or after
-    /// `drain_timeout`: closes the socket for everybody, so that no child or program that has a copy keeps
-    /// it, and removes what it has left in the file system. Children may be busy.
+    /// Closes the socket for all processes and removes its file, if it has one.
+    ///
+    /// Called in the parent once in a shutdown, when no client is queued and no idle child is left,
+    /// or after `drain_timeout`. Children may be busy; after it, no child or program with a copy of
+    /// the descriptor keeps the socket open.
     ///
     /// Default: that of the inner server; without one nothing.
     fn close_listeners(&mut self) {
@@ -138,37 +148,43 @@ pub trait ChildServer {
         }
     }
 
-    /// Asked in the parent after a child has ended with an error of `resume_accept`: is the socket
-    /// unusable for good (a child can shut it down for everybody)? Then `handler_child` is called
-    /// with the error.
+    /// The error if the socket is unusable for good: a child can shut it down for all.
+    ///
+    /// Called in the parent after `resume_accept` of a child has failed. An error is passed to
+    /// `handler_child`.
     ///
     /// Default: that of the inner server; without one it is not.
     fn lost(&mut self) -> Option<io::Error> {
         self.inner()?.lost()
     }
 
-    /// Whether `resume_accept` puts another program in the child's place. Such a program speaks for
-    /// itself: the framework does not say the first ACK for it, and refuses
-    /// [`CommChannel::Private`], which it could not reach.
+    /// Whether `resume_accept` executes another program in the child.
+    ///
+    /// Such a program sends all its words itself: the framework does not send the first ACK, and
+    /// refuses [`CommChannel::Private`], which the program could not use.
     ///
     /// Default: that of the inner server; without one it does not.
     fn execs(&mut self) -> bool {
         self.inner().is_some_and(|inner| inner.execs())
     }
 
-    /// Whether each child leads a process group of its own. What the child is sent then reaches all that it
-    /// has started in it too, and if that outlives the child, it is told to stop, killed after
-    /// [`kill_timeout`](crate::Monitor::kill_timeout), and counted as the child until it has ended. What a
-    /// terminal sends to the foreground, as Ctrl-C does, reaches the parent alone, which tells the children.
-    /// Asked in the parent at each fork.
+    /// Whether each child leads a process group of its own. Called in the parent at each fork.
+    ///
+    /// A signal to the child then also reaches the processes that it has started in its group. If
+    /// they run on after the child, they are told to stop, killed after
+    /// [`kill_timeout`](crate::Monitor::kill_timeout), and count as the child until they have
+    /// ended. A signal from the terminal, as by Ctrl-C, reaches only the parent, which tells the
+    /// children.
     ///
     /// Default: that of the inner server; without one it does not.
     fn own_group(&mut self) -> bool {
         self.inner().is_some_and(|inner| inner.own_group())
     }
 
-    /// The signal that tells a child to stop, which is sent wherever SIGINT would be. For programs that are
-    /// exec'd: what the framework runs in a child knows SIGINT and SIGTERM. Asked in the parent at each fork.
+    /// The signal that tells a child to stop, in place of SIGINT.
+    ///
+    /// It is for programs that are exec'd: the framework's own children know SIGINT and SIGTERM.
+    /// Called in the parent at each fork.
     ///
     /// Default: that of the inner server; without one SIGINT.
     fn stop_signal(&mut self) -> Signal {
@@ -176,8 +192,9 @@ pub trait ChildServer {
             .map_or(Signal::Interrupt, |inner| inner.stop_signal())
     }
 
-    /// The sockets that are listened on, with the number of connections that wait at each. In the
-    /// parent, while the server is started; may be asked at any time.
+    /// The listening sockets, with the number of connections that wait at each.
+    ///
+    /// Called in the parent while the server is started, at any time.
     ///
     /// Default: those of the inner server; without one none.
     fn listeners(&mut self) -> Vec<ListenerStatus> {
@@ -186,7 +203,7 @@ pub trait ChildServer {
     }
 }
 
-/// An exec'd program has its stdout and knows of no other channel.
+/// Fails for an exec'd program with a private channel, since the program has only its stdout.
 pub(crate) fn check_channel(server: &mut dyn ChildServer, channel: CommChannel) -> io::Result<()> {
     if server.execs() && channel == CommChannel::Private {
         let reason = "comm_channel Private is out of the reach of a program that is exec'd";
@@ -248,17 +265,17 @@ macro_rules! forward_child_server {
 }
 forward_child_server!(&mut S, Box<S>);
 
-/// A line on stderr, as `eprintln!`, but without the panic when nobody reads it any more.
+/// Writes a line to stderr, as `eprintln!`, but without a panic if stderr is closed.
 macro_rules! complain {
     ($($message:tt)*) => {{
         use std::io::Write as _;
-        // OK to ignore: there is nobody else to tell.
+        // OK to ignore: there is no other place to report it.
         let _ = writeln!(std::io::stderr(), $($message)*);
     }};
 }
 pub(crate) use complain;
 
-/// What the hooks see that run in the forked child.
+/// The argument of the hooks that run in the forked child.
 pub struct Start<'a> {
     monitor: &'a mut Monitor,
     comm: &'a mut Comm,
@@ -282,8 +299,8 @@ impl<'a> Start<'a> {
         }
     }
 
-    /// The child's copy of the parent's books, as they were at the fork. Nothing that is asked of it
-    /// here is performed.
+    /// The child's copy of the parent's [`Monitor`], as it was at the fork. Requests to it are not
+    /// performed.
     pub fn monitor(&mut self) -> &mut Monitor {
         self.monitor
     }
@@ -298,13 +315,13 @@ impl<'a> Start<'a> {
         self.server
     }
 
-    /// Asks that the server's `resume_accept` be called when the hook has returned.
+    /// Has the server's `resume_accept` called when the hook has returned.
     pub fn resume_accept(&mut self) {
         self.resume_accept = true;
     }
 
-    /// The interval of the server, or, if the start has derived that from `timeout`, the one that follows from
-    /// `timeout` now.
+    /// Sets the interval of ACKs: the server's own, or, if the start has derived it from `timeout`,
+    /// the one that follows from `timeout` now.
     fn set_send_ack(&mut self) {
         let interval = self.server.send_ack();
         if self.monitor.derived_ack != Some(Interval(interval)) {
@@ -317,16 +334,17 @@ impl<'a> Start<'a> {
         self.comm.set_send_ack_for_now(now);
     }
 
-    /// Serves, if that was asked for.
+    /// Serves, if `resume_accept` was asked for.
     pub(crate) fn serve(&mut self) -> io::Result<()> {
         if !self.resume_accept {
             return Ok(());
         }
         self.set_send_ack();
-        // It may have been set since the start.
+        // The attribute may have been set since the start.
         check_channel(self.server, self.monitor.comm_channel())?;
         if !self.server.execs() {
-            // The first word, whatever the timeout. It says no state: `resume_accept` may fail yet.
+            // The first word, with any timeout. It says no state, because `resume_accept` may still
+            // fail.
             self.comm.ack()?;
         }
         self.server.resume_accept(self.comm)
@@ -346,7 +364,7 @@ impl fmt::Debug for Start<'_> {
 mod tests {
     use super::*;
 
-    /// Answers each question otherwise than the defaults do, and notes what it is told.
+    /// Returns other values than the defaults do, and records its calls.
     #[derive(Default)]
     struct Inner {
         told: Vec<&'static str>,
@@ -403,7 +421,7 @@ mod tests {
         }
     }
 
-    /// Writes nothing itself but what it must.
+    /// Implements only the required methods.
     struct Wrapper(Option<Inner>);
 
     impl ChildServer for Wrapper {
@@ -415,7 +433,7 @@ mod tests {
         }
     }
 
-    /// All that a wrapper, or a reference, has from the server in it.
+    /// Checks every method that a wrapper or a reference takes from the inner server.
     fn has_all_of_inner(server: &mut dyn ChildServer) {
         let interval = Some(Duration::from_secs(1));
         server.start().expect("a start");

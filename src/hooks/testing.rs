@@ -1,5 +1,5 @@
-//! The operating system as the child's end needs it, made up: a clock that is set, waits that are
-//! written down, words that are collected. Waits for nothing.
+//! A fake operating system for tests of the child's end: a clock that tests set, waits that are
+//! recorded, words that are collected. Never waits.
 
 use crate::{
     core::{comm::Sink, time::Time, wire::CommWords},
@@ -20,33 +20,33 @@ use std::{
     time::Duration,
 };
 
-/// How one wait goes: how long it takes, why it ends, what has happened by then.
+/// One wait: how long it takes, why it ends, what has happened by then.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Step {
+pub(crate) struct WaitStep {
     pub(crate) takes: Duration,
     pub(crate) wake: Wake,
     pub(crate) stop: bool,
     pub(crate) orphaned: bool,
 }
 
-/// What a test sets and looks at.
+/// The state that a test sets and checks.
 #[derive(Debug)]
-pub(crate) struct World {
+pub(crate) struct ChildWorld {
     pub(crate) now: Cell<Time>,
     pub(crate) stop: Cell<bool>,
     pub(crate) orphaned: Cell<bool>,
     pub(crate) ends_armed: Cell<usize>,
-    /// Whether connections are offered to the child, be it busy or not.
+    /// Whether connections are offered to the child, also while it is busy.
     pub(crate) asked: Cell<bool>,
-    /// Waits to come; after the last, each lasts to its timeout.
-    pub(crate) steps: RefCell<VecDeque<Step>>,
+    /// The next waits; after the last one, each wait lasts until its timeout.
+    pub(crate) steps: RefCell<VecDeque<WaitStep>>,
     /// The timeouts of all waits so far.
     pub(crate) waits: RefCell<Vec<Option<Duration>>>,
-    pub(crate) pipe: Arc<Pipe>,
+    pub(crate) pipe: Arc<ParentPipe>,
     null: File,
 }
 
-impl World {
+impl ChildWorld {
     pub(crate) fn new() -> Rc<Self> {
         Rc::new(Self {
             now: Cell::default(),
@@ -69,7 +69,7 @@ impl World {
         self.now.set(self.now.get() + time);
     }
 
-    /// What was written since last asked, a message each.
+    /// The messages that were written since the last call.
     pub(crate) fn said(&self) -> Vec<Vec<u8>> {
         std::mem::take(&mut self.pipe.messages.lock().unwrap())
     }
@@ -92,7 +92,7 @@ impl World {
     }
 }
 
-impl Link for Rc<World> {
+impl Link for Rc<ChildWorld> {
     fn now(&self) -> Time {
         self.now.get()
     }
@@ -155,23 +155,23 @@ impl Link for Rc<World> {
 
 /// The pipe to the parent.
 #[derive(Debug, Default)]
-pub(crate) struct Pipe {
+pub(crate) struct ParentPipe {
     messages: Mutex<Vec<Vec<u8>>>,
     pub(crate) full: AtomicBool,
     pub(crate) broken: AtomicBool,
-    /// Whether the parent is going to look what was noted.
+    /// Whether the parent will look at the notes by itself.
     pub(crate) looks: AtomicBool,
     notes: Mutex<Vec<bool>>,
 }
 
-impl Pipe {
-    /// What was noted since last asked: whether it was BUSY.
+impl ParentPipe {
+    /// The notes since the last call; true for BUSY.
     pub(crate) fn noted(&self) -> Vec<bool> {
         std::mem::take(&mut self.notes.lock().unwrap())
     }
 }
 
-impl Sink for Arc<Pipe> {
+impl Sink for Arc<ParentPipe> {
     fn write(&self, message: &[u8]) -> io::Result<bool> {
         if self.broken.load(Ordering::Relaxed) {
             return Err(io::ErrorKind::BrokenPipe.into());
@@ -203,7 +203,7 @@ impl Calls {
     }
 }
 
-/// A server that does nothing but record.
+/// A server that only records its calls.
 #[derive(Debug, Default)]
 pub(crate) struct RecordingServer {
     pub(crate) calls: Calls,

@@ -1,7 +1,7 @@
 //! Every hook through every type that forwards, and every default from an override.
 
 use super::*;
-use crate::hooks::testing::{Calls, RecordingServer, World};
+use crate::hooks::testing::{Calls, ChildWorld, RecordingServer};
 use crate::{
     core::{
         child::State,
@@ -65,8 +65,8 @@ record! {
     fn fork_failed(monitor: &mut Monitor, error: &io::Error, retry_in: Duration);
 }
 
-/// Calls every hook in the order of the list, each on books of its own, and looks at what came of it.
-/// `calls` is where the implementation below notes.
+/// Calls every hook in the order of the list, each on a monitor of its own, and returns the
+/// effects. The implementation below records its calls in `calls`.
 fn call_all<H: PreForkHooks>(hooks: &mut H, calls: &Calls) -> Vec<(String, String)> {
     type Call<'a, H> = &'a dyn Fn(&mut H, &mut Scene);
     let line = Line::whole("text");
@@ -130,7 +130,7 @@ fn call_all<H: PreForkHooks>(hooks: &mut H, calls: &Calls) -> Vec<(String, Strin
     NAMES.iter().zip(each).map(run).collect()
 }
 
-/// Books with a busy and a free child, both silent for long, and one child missing.
+/// A monitor with a busy and a free child, both silent for long, and one child missing.
 struct Scene {
     monitor: Monitor,
     busy: ChildId,
@@ -151,7 +151,7 @@ impl Scene {
             monitor,
             busy,
             free,
-            comm: World::new().comm(CommWords::CONTROL),
+            comm: ChildWorld::new().comm(CommWords::CONTROL),
             server: RecordingServer::default(),
         }
     }
@@ -215,7 +215,7 @@ fn an_override_that_calls_the_default_changes_nothing() {
     let by_override = call_all(&mut Recorder(calls.clone()), &calls);
     let by_default = call_all(&mut DefaultHooks, &calls);
     for ((name, own), (_, default)) in by_override.iter().zip(&by_default) {
-        // The same effect; only the notes of the override are missing.
+        // The effect is the same; only the override's record is missing.
         let (_, own) = own.split_once(']').unwrap();
         let (_, default) = default.split_once(']').unwrap();
         assert_eq!(own, default, "{name}");

@@ -1,4 +1,5 @@
-//! Descriptors of the subclass's own in the loop: duplicated here, watched by the system. Reads nothing.
+//! Descriptors of the subclass in the loop: duplicated here, watched by the system. Reads none of
+//! them.
 
 use crate::{
     core::{
@@ -13,8 +14,8 @@ use std::{
     os::fd::{AsFd, AsRawFd, OwnedFd},
 };
 
-/// Our own duplicate, for the core to hand through. It is the parent's from here on: a child may be forked
-/// before it is watched.
+/// A duplicate, which the core passes on. It is registered as the parent's at once, because a child
+/// may be forked before it is watched.
 fn duplicate(fd: impl AsFd) -> io::Result<Box<dyn Any>> {
     Ok(Box::new(Ours::duplicate(fd)?))
 }
@@ -22,10 +23,11 @@ fn duplicate(fd: impl AsFd) -> io::Result<Box<dyn Any>> {
 impl States {
     /// Registers `state` and posts it whenever `fd` can be read, for as long as it can.
     ///
-    /// The descriptor is duplicated, and children close the duplicate. The caller keeps its own, and
-    /// **each child that is forked meanwhile inherits that one, open**, for as long as it lives: an
-    /// administrator's connection that the parent closes stays open then. What is the parent's alone is
-    /// better handed over: [`select_read_owned`](Self::select_read_owned).
+    /// The descriptor is duplicated, and children close the duplicate. The caller keeps its own,
+    /// and **each child that is forked meanwhile inherits it, open**, for as long as the child
+    /// lives: an administrator's connection stays open in children after the parent has closed it.
+    /// For a descriptor that only the parent needs, use
+    /// [`select_read_owned`](Self::select_read_owned).
     ///
     /// # Errors
     ///
@@ -43,8 +45,10 @@ impl States {
         Ok(self.select(duplicate(fd)?, Readiness::Write, state))
     }
 
-    /// As [`select_read`](Self::select_read), for a descriptor that no child is to have: it is closed in
-    /// each at its start. What comes back is for the hook that reads from it.
+    /// As [`select_read`](Self::select_read), for a descriptor that children must not have.
+    ///
+    /// Each child closes it at its start. The returned [`ParentOnly`] is for the hook that reads
+    /// from it.
     ///
     /// # Errors
     ///
@@ -74,10 +78,11 @@ impl States {
 impl Monitor {
     /// Registers `state` and posts it whenever `fd` can be read, for as long as it can.
     ///
-    /// The descriptor is duplicated, and children close the duplicate. The caller keeps its own, and
-    /// **each child that is forked meanwhile inherits that one, open**, for as long as it lives: an
-    /// administrator's connection that the parent closes stays open then. What is the parent's alone is
-    /// better handed over: [`select_read_owned`](Self::select_read_owned).
+    /// The descriptor is duplicated, and children close the duplicate. The caller keeps its own,
+    /// and **each child that is forked meanwhile inherits it, open**, for as long as the child
+    /// lives: an administrator's connection stays open in children after the parent has closed it.
+    /// For a descriptor that only the parent needs, use
+    /// [`select_read_owned`](Self::select_read_owned).
     ///
     /// # Errors
     ///
@@ -95,8 +100,10 @@ impl Monitor {
         Ok(self.select(duplicate(fd)?, Readiness::Write, state))
     }
 
-    /// As [`select_read`](Self::select_read), for a descriptor that no child is to have: it is closed in
-    /// each at its start. What comes back is for the hook that reads from it.
+    /// As [`select_read`](Self::select_read), for a descriptor that children must not have.
+    ///
+    /// Each child closes it at its start. The returned [`ParentOnly`] is for the hook that reads
+    /// from it.
     ///
     /// # Errors
     ///
@@ -131,7 +138,7 @@ mod tests {
             queue::Task,
             testing::{Asked, asked, monitor},
         },
-        sys::fd_registry::is_of_our_making,
+        sys::fd_registry::is_registered,
     };
     use std::{
         io::{Read, Write},
@@ -162,7 +169,8 @@ mod tests {
             let fd = watch.descriptor.downcast_ref::<Ours<OwnedFd>>().unwrap();
             assert_ne!(fd.as_raw_fd(), number);
         }
-        // The caller's is closed, and the duplicate still reads what the other end writes.
+        // The caller's descriptor is closed, and the duplicate still reads what the other end
+        // writes.
         theirs.write_all(b"x").unwrap();
         let watch = watches.into_iter().next().unwrap();
         let duplicate = watch.descriptor.downcast::<Ours<OwnedFd>>().unwrap();
@@ -172,10 +180,10 @@ mod tests {
         assert_eq!(byte, *b"x");
     }
 
-    /// From the moment of the call on it is one that children close, though it is watched only when the hook
-    /// has returned: in `before_fork` a fork comes first.
+    /// Children close the descriptor from the call on, though it is watched only after the hook has
+    /// returned: in `before_fork` a fork comes first.
     #[test]
-    fn a_descriptor_is_the_parents_before_it_is_watched() {
+    fn o42_a_descriptor_is_the_parents_before_it_is_watched() {
         let (given, lent) = UnixStream::pair().unwrap();
         let mut monitor = monitor();
         monitor.select_read(&lent, "lent").unwrap();
@@ -188,9 +196,9 @@ mod tests {
             })
             .collect();
         assert_eq!(watched.len(), 2);
-        assert!(watched.iter().all(|fd| is_of_our_making(fd.as_raw_fd())));
-        assert!(is_of_our_making(given.as_raw_fd()));
-        assert!(!is_of_our_making(lent.as_raw_fd()));
+        assert!(watched.iter().all(|fd| is_registered(fd.as_raw_fd())));
+        assert!(is_registered(given.as_raw_fd()));
+        assert!(!is_registered(lent.as_raw_fd()));
     }
 
     #[test]

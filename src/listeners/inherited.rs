@@ -1,12 +1,12 @@
-//! Sockets that somebody else has opened and handed over, as systemd does it: what LISTEN_PID,
-//! LISTEN_FDS and LISTEN_FDNAMES say, and which of the sockets a server takes. Believes nothing that
-//! it has not checked; opens and binds nothing.
+//! Inherited sockets, in systemd's protocol: reads LISTEN_PID, LISTEN_FDS and LISTEN_FDNAMES, and
+//! chooses the sockets that a server takes. Trusts nothing that it has not checked; opens and binds
+//! nothing.
 
 use crate::{
     core::error::{Error, Operation},
     sys::{
         fd_registry::Ours,
-        handed_over::{self, Given, Kind},
+        handed_over::{self, FdKind, Given},
     },
 };
 use std::{
@@ -19,44 +19,46 @@ use std::{
     },
 };
 
-/// Where the descriptors begin: after the standard streams.
+/// The first descriptor of the protocol: it follows the standard streams.
 const FIRST: RawFd = 3;
 
-/// How many descriptors there may be. More than any process is given, and few enough to be looked at
-/// one by one.
+/// The largest count that is accepted: more than any process is given, and few enough to check one
+/// by one.
 const MOST: u32 = 65_536;
 
-/// What was wrong with sockets that should have been handed over: what the error of a server's start
-/// holds, to be found by `error.io_error().get_ref()` and `downcast_ref`.
+/// Why a server could not take inherited sockets.
+///
+/// The error of the server's start contains it: `error.io_error().get_ref()` and `downcast_ref`
+/// find it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum ListenFdsError {
-    /// This variable is not set: nobody has handed anything over.
+    /// This variable is not set: no process has handed sockets over.
     Missing(&'static str),
-    /// This variable is no decimal number, or one that is too big: its value.
+    /// The value of this variable is not a decimal number, or is too large.
     NoNumber(&'static str, String),
-    /// They are for another process, of which this one has inherited the variables: its pid.
+    /// The variables are for another process, with this pid; this process has inherited them.
     OthersPid(u32),
-    /// There are said to be none.
+    /// LISTEN_FDS is zero.
     None,
-    /// There are said to be so many that it cannot be true.
+    /// LISTEN_FDS is this number, which is impossibly large.
     TooMany(u32),
-    /// LISTEN_FDNAMES has so many names, and LISTEN_FDS says so many sockets.
+    /// LISTEN_FDNAMES and LISTEN_FDS disagree about the number of sockets.
     Names {
         /// How many names there are.
         names: usize,
         /// How many sockets there should be.
         sockets: usize,
     },
-    /// A name in LISTEN_FDNAMES has bytes that no name has.
+    /// A name in LISTEN_FDNAMES has bytes that are not allowed in names.
     BadName(String),
-    /// This descriptor is no socket.
+    /// This descriptor is not a socket.
     NoSocket(i32),
-    /// This one is a socket of another family or type than the server's.
+    /// This descriptor is a socket of another family or type than the server's.
     WrongKind(i32),
-    /// This one is a socket that does not listen.
+    /// This descriptor is a socket that does not listen.
     NotListening(i32),
-    /// None of them is one that the server could take.
+    /// The server can take none of the sockets.
     NoneFits,
 }
 
@@ -97,7 +99,7 @@ impl From<ListenFdsError> for io::Error {
     }
 }
 
-/// The three variables, as bytes: an environment need not be text.
+/// The three variables, as bytes: their values need not be text.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Variables<'a> {
     pub(crate) pid: Option<&'a [u8]>,
@@ -105,15 +107,15 @@ pub(crate) struct Variables<'a> {
     pub(crate) names: Option<&'a [u8]>,
 }
 
-/// A descriptor that is said to be ours.
+/// A descriptor that the variables announce.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Announced {
     pub(crate) fd: RawFd,
-    /// Empty if there are no names at all.
+    /// Empty if LISTEN_FDNAMES is not set.
     pub(crate) name: String,
 }
 
-/// What the variables say to the process `own`.
+/// The sockets that the variables announce to the process with the pid `own`.
 pub(crate) fn parse(variables: Variables<'_>, own: u32) -> Result<Vec<Announced>, ListenFdsError> {
     let pid = number("LISTEN_PID", variables.pid)?;
     if pid != own {
@@ -130,8 +132,8 @@ pub(crate) fn parse(variables: Variables<'_>, own: u32) -> Result<Vec<Announced>
     Ok(announced.map(|(fd, name)| Announced { fd, name }).collect())
 }
 
-/// Digits and nothing else: what is signed, padded or followed by something was not written by
-/// anybody who knows the protocol.
+/// Reads a number of plain digits. No correct writer of these variables adds signs, padding or
+/// other characters.
 fn number(variable: &'static str, value: Option<&[u8]>) -> Result<u32, ListenFdsError> {
     let value = value.ok_or(ListenFdsError::Missing(variable))?;
     let text = String::from_utf8_lossy(value);
@@ -154,7 +156,7 @@ fn names(value: Option<&[u8]>, count: usize) -> Result<Vec<String>, ListenFdsErr
     found.map(name).collect()
 }
 
-/// As systemd has it: printable ASCII.
+/// As in systemd: printable ASCII.
 fn name(bytes: &[u8]) -> Result<String, ListenFdsError> {
     let text = String::from_utf8_lossy(bytes).into_owned();
     let fit = |byte: &u8| byte.is_ascii_graphic() || *byte == b' ';
@@ -165,8 +167,10 @@ fn name(bytes: &[u8]) -> Result<String, ListenFdsError> {
     }
 }
 
-/// Whether somebody has handed sockets to this process: LISTEN_PID is its pid, and LISTEN_FDS at least
-/// 1. For a program that listens by itself otherwise.
+/// Whether sockets were handed over to this process.
+///
+/// LISTEN_PID is its pid, and LISTEN_FDS at least 1. For a program that opens its own sockets
+/// otherwise.
 ///
 /// ```
 /// use prefork_server::{TcpServer, servers};
@@ -196,22 +200,22 @@ fn announced() -> Result<Vec<Announced>, ListenFdsError> {
 /// Which of the sockets a server takes.
 #[derive(Clone, Debug)]
 pub(crate) enum Wanted {
-    /// All of its kind.
+    /// All sockets of its kind.
     All,
-    /// All of that name, which must be of its kind.
+    /// All sockets of this name; they must be of its kind.
     Named(String),
 }
 
 /// A socket that a server has taken.
 #[derive(Debug)]
 pub(crate) struct Taken {
-    /// A duplicate, the server's own.
+    /// The server's own duplicate.
     pub(crate) socket: OwnedFd,
-    /// What was handed over: it stays open in the parent, for other servers and other starts.
+    /// The original: it stays open in the parent, for other servers and later starts.
     pub(crate) given: Ours<Given>,
 }
 
-/// Takes the sockets that `fits` says are of the server's kind.
+/// Takes the sockets that `fits` recognises as the server's kind.
 pub(crate) fn take(
     wanted: &Wanted,
     fits: &dyn Fn(BorrowedFd<'_>) -> bool,
@@ -233,7 +237,7 @@ pub(crate) fn take(
         let kind = handed_over::kind(*fd, fits).map_err(failed)?;
         match unfit(kind, *fd) {
             None => taken.push(handed_over::duplicate(*fd).map_err(failed)?),
-            // What is not asked for by name may be for another part of the program.
+            // A socket that is not asked for by name may be for another part of the program.
             Some(ListenFdsError::NoSocket(_) | ListenFdsError::WrongKind(_)) if !by_name => {
                 log::debug!("{} is not for this server", object());
             }
@@ -256,12 +260,12 @@ pub(crate) fn take(
         .collect())
 }
 
-fn unfit(kind: Kind, fd: RawFd) -> Option<ListenFdsError> {
+fn unfit(kind: FdKind, fd: RawFd) -> Option<ListenFdsError> {
     match kind {
-        Kind::Fitting { listens: true } => None,
-        Kind::Fitting { listens: false } => Some(ListenFdsError::NotListening(fd)),
-        Kind::OtherSocket => Some(ListenFdsError::WrongKind(fd)),
-        Kind::NoSocket => Some(ListenFdsError::NoSocket(fd)),
+        FdKind::Fitting { listens: true } => None,
+        FdKind::Fitting { listens: false } => Some(ListenFdsError::NotListening(fd)),
+        FdKind::OtherSocket => Some(ListenFdsError::WrongKind(fd)),
+        FdKind::NoSocket => Some(ListenFdsError::NoSocket(fd)),
     }
 }
 

@@ -1,5 +1,5 @@
-//! What is listened on: sockets, where they come from, what they are called, how many wait there, who
-//! closes them and removes their files. Serves nobody.
+//! Listening sockets: how they are opened, named, counted, closed, and how their files are removed.
+//! Serves no client.
 
 pub(crate) mod inherited;
 pub(crate) mod open;
@@ -12,74 +12,89 @@ use std::{
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
 };
 
-/// A kind of listening socket, for a [`StreamServer`](crate::servers::StreamServer): how one is opened
-/// and what it is called.
+/// A kind of listening socket: how it is opened and named.
 ///
-/// [`Tcp`](crate::servers::Tcp) and [`Unix`](crate::servers::Unix) are two. A program that implements it for
-/// another (vsock, SOCK_SEQPACKET, an overlay network) has the accept loop of the stock servers: one
-/// connection wakes one child, none is left behind, and a stop is heard.
+/// A [`StreamServer`](crate::servers::StreamServer) accepts on it.
+///
+/// [`Tcp`](crate::servers::Tcp) and [`Unix`](crate::servers::Unix) are two kinds. A program that
+/// implements the trait for another kind (vsock, SOCK_SEQPACKET, an overlay network) gets the
+/// accept loop of the stock servers: one connection wakes one child, no connection is left in the
+/// queue, and an idle child notices a stop.
 ///
 /// All methods run in the parent.
 pub trait Listener: fmt::Debug + 'static {
-    /// What a connection becomes in the child.
+    /// The type of a connection in the child.
     type Stream: AsFd + AsRawFd + From<OwnedFd> + fmt::Debug + 'static;
 
-    /// Opens the sockets: bound and listening. One object may stand for several. They become
-    /// non-blocking and belong to the server, which closes them.
+    /// Opens the sockets: bound and listening.
+    ///
+    /// One object may open several. They become non-blocking and belong to the server, which closes
+    /// them.
     ///
     /// # Errors
     ///
-    /// Whatever keeps one of them from being opened; those that are open already are to be closed.
+    /// Any error that keeps a socket from being opened; the sockets that are already open must be
+    /// closed.
     fn open(&mut self, backlog: i32) -> io::Result<Vec<OwnedFd>>;
 
-    /// Whether `socket`, which somebody else has opened, is one of this kind.
+    /// Whether `socket`, which other code has opened, is of this kind.
     fn fits(&self, socket: BorrowedFd<'_>) -> bool;
 
-    /// What people call an open socket: `127.0.0.1:80`, `/run/x.sock`.
+    /// The name of an open socket, as in messages: `127.0.0.1:80`, `/run/x.sock`.
     fn name(&self, socket: BorrowedFd<'_>) -> String;
 
-    /// How many connections wait at an open socket, if that can be known. Default: it cannot.
+    /// How many connections wait at an open socket.
+    ///
+    /// Default: `None`, for unknown.
     fn queue_length(&self, socket: BorrowedFd<'_>) -> Option<u32> {
         let _ = socket;
         None
     }
 
-    /// Takes note of a socket that somebody else has opened, in place of [`open`](Self::open).
+    /// Notes a socket that other code has opened, in place of [`open`](Self::open).
+    ///
     /// Default: does nothing.
     ///
     /// # Errors
     ///
-    /// Whatever makes the socket unusable: the server does not start then.
+    /// Any error that makes the socket unusable: then the server does not start.
     fn adopt(&mut self, socket: BorrowedFd<'_>) -> io::Result<()> {
         let _ = socket;
         Ok(())
     }
 
-    /// Whether a connection starts with the timeouts (SO_RCVTIMEO, SO_SNDTIMEO) of its listener, as
-    /// those of TCP do on Linux. Saves two system calls a connection. Default: it does not.
+    /// Whether a connection inherits the timeouts of its listener.
+    ///
+    /// These are SO_RCVTIMEO and SO_SNDTIMEO; TCP connections on Linux inherit them. It saves two
+    /// system calls a connection. Default: `false`.
     fn passes_timeouts_on(&self) -> bool {
         false
     }
 
-    /// Lets no further client in at a socket that was [opened](Self::open), and keeps those who are queued:
-    /// a shutdown begins, and [`clean_up`](Self::clean_up) has been called. Default: does nothing.
+    /// Refuses new clients at a socket that was [opened](Self::open).
+    ///
+    /// Queued clients stay. Called when a shutdown begins, after [`clean_up`](Self::clean_up).
+    /// Default: does nothing.
     fn refuse(&mut self, socket: BorrowedFd<'_>) {
         let _ = socket;
     }
 
-    /// Removes what [`open`](Self::open) has left in the file system. Called once: when a shutdown begins, or
-    /// else right before the sockets are closed. Default: there is nothing.
+    /// Removes what [`open`](Self::open) has left in the file system.
+    ///
+    /// Called once: when a shutdown begins, or else right before the sockets are closed. Default:
+    /// does nothing.
     fn clean_up(&mut self) {}
 }
 
-/// A socket that a server listens on, as it is now.
+/// A socket that a server listens on, in its present state.
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct ListenerStatus {
-    /// What people call it: `127.0.0.1:80`, `/run/x.sock`.
+    /// Its name in messages: `127.0.0.1:80`, `/run/x.sock`.
     pub name: String,
-    /// How many connections wait to be accepted. `None` where the system does not tell: it does for
-    /// TCP on Linux, not for UNIX sockets.
+    /// How many connections wait to be accepted.
+    ///
+    /// `None` if the system does not tell. Linux does for TCP, not for UNIX sockets.
     pub queued: Option<u32>,
 }
 

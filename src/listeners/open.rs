@@ -1,5 +1,5 @@
-//! The open sockets of one server: where they come from, what is known of them, and their end. Knows
-//! no kind of socket itself; accepts nothing.
+//! The open sockets of one server: their origin, their state, and their end. Knows no kind of
+//! socket itself; accepts nothing.
 
 use super::{
     Listener, ListenerStatus,
@@ -16,10 +16,10 @@ use std::{
 
 /// Where a server's sockets come from.
 #[derive(Debug)]
-pub(crate) enum Source {
-    /// It opens them itself.
+pub(crate) enum Origin {
+    /// The server opens them itself.
     Itself,
-    /// Whoever has started the program has opened them.
+    /// The process that started the program has opened them.
     Inherited(Wanted),
     /// The program has opened them.
     Program(Vec<OwnedFd>),
@@ -28,30 +28,30 @@ pub(crate) enum Source {
 /// The sockets of a server.
 #[derive(Debug)]
 pub(crate) struct OpenSockets {
-    pub(crate) source: Source,
+    pub(crate) origin: Origin,
     sockets: Vec<Ours<OwnedFd>>,
-    /// What the inherited ones are duplicates of.
+    /// The originals of the inherited sockets.
     given: Vec<Ours<Given>>,
-    /// What they had left in the file system has been removed.
+    /// Whether `clean_up` has been called.
     cleaned_up: bool,
 }
 
 impl OpenSockets {
     pub(crate) fn new() -> Self {
         Self {
-            source: Source::Itself,
+            origin: Origin::Itself,
             sockets: Vec::new(),
             given: Vec::new(),
             cleaned_up: false,
         }
     }
 
-    /// Opens or takes over what is listened on, in non-blocking mode.
+    /// Opens the sockets, or takes them over, in non-blocking mode.
     pub(crate) fn open<L: Listener>(&mut self, kind: &mut L, backlog: i32) -> io::Result<()> {
         self.cleaned_up = false;
-        match &mut self.source {
-            Source::Itself => self.sockets = owned(kind.open(backlog)?),
-            Source::Inherited(wanted) => {
+        match &mut self.origin {
+            Origin::Itself => self.sockets = owned(kind.open(backlog)?),
+            Origin::Inherited(wanted) => {
                 let taken = inherited::take(wanted, &|socket| kind.fits(socket))?;
                 for socket in taken {
                     kind.adopt(socket.socket.as_fd())?;
@@ -59,7 +59,7 @@ impl OpenSockets {
                     self.given.push(socket.given);
                 }
             }
-            Source::Program(sockets) => {
+            Origin::Program(sockets) => {
                 for socket in sockets.iter() {
                     check(kind, socket)?;
                     kind.adopt(socket.as_fd())?;
@@ -72,13 +72,13 @@ impl OpenSockets {
             .try_for_each(|socket| sockets::unblock(&**socket))
     }
 
-    /// Whether they were opened by the server, so that their options are its own as well.
+    /// Whether the server has opened them. Then their options are the server's, too.
     pub(crate) fn are_its_own(&self) -> bool {
-        matches!(self.source, Source::Itself)
+        matches!(self.origin, Origin::Itself)
     }
 
     pub(crate) fn are_inherited(&self) -> bool {
-        matches!(self.source, Source::Inherited(_))
+        matches!(self.origin, Origin::Inherited(_))
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &OwnedFd> {
@@ -91,18 +91,18 @@ impl OpenSockets {
             .collect()
     }
 
-    /// An error if a child has shut one of them down, which it does for everybody.
+    /// Fails if a child has shut one of them down, which affects all processes.
     pub(crate) fn lost(&self) -> Option<io::Error> {
         let is_lost = self.iter().any(|socket| !sockets::is_listening(socket));
         is_lost.then(|| io::Error::other("a listening socket has been shut down"))
     }
 
-    /// In a child: hands them to whoever accepts.
+    /// In a child: hands the sockets to the code that accepts.
     pub(crate) fn take(&mut self) -> Vec<Ours<OwnedFd>> {
         std::mem::take(&mut self.sockets)
     }
 
-    /// Lets no further client in, where that is the server's to say; those who are queued stay.
+    /// Refuses new clients at sockets that the server has opened. Queued clients stay.
     pub(crate) fn refuse<L: Listener>(&mut self, kind: &mut L) {
         if self.are_its_own() {
             self.clean_up(kind);
@@ -110,14 +110,14 @@ impl OpenSockets {
         }
     }
 
-    /// Whether somebody is queued at one of them.
+    /// Whether a client is queued at one of them.
     pub(crate) fn is_queued(&self) -> bool {
-        // One that cannot be asked has nobody who could be served.
+        // A socket whose state cannot be read has no client that could be served.
         self.iter()
             .any(|socket| sockets::is_queued(socket).unwrap_or(false))
     }
 
-    /// Closes them for everybody who has a copy, where that is the server's to say.
+    /// Closes the sockets in all processes, if the server has opened them.
     pub(crate) fn close_for_all<L: Listener>(&mut self, kind: &mut L) {
         if self.are_its_own() {
             self.iter().for_each(sockets::shut_down);
@@ -125,8 +125,8 @@ impl OpenSockets {
         self.close(kind);
     }
 
-    /// Closes them, after the kind has removed what they have left in the file system: until then a
-    /// client that finds it can connect.
+    /// Closes the sockets. The kind first removes what they have left in the file system: a client
+    /// that finds it later could still try to connect.
     pub(crate) fn close<L: Listener>(&mut self, kind: &mut L) {
         self.clean_up(kind);
         self.sockets.clear();
@@ -144,7 +144,7 @@ fn owned(sockets: Vec<OwnedFd>) -> Vec<Ours<OwnedFd>> {
     sockets.into_iter().map(Ours::servers).collect()
 }
 
-/// A socket of the program's own must be one that this kind of server can accept on.
+/// Checks that a socket of the program's own is one that this kind of server can accept on.
 fn check<L: Listener>(kind: &L, socket: &OwnedFd) -> Result<(), Error> {
     let fd = socket.as_raw_fd();
     let error = if !kind.fits(socket.as_fd()) {
@@ -171,14 +171,14 @@ mod tests {
         time::Duration,
     };
 
-    fn opened(source: Source) -> (OpenSockets, Tcp, TcpListener) {
+    fn opened(origin: Origin) -> (OpenSockets, Tcp, TcpListener) {
         let mut kind = Tcp::local();
         let mut sockets = OpenSockets {
-            source,
+            origin,
             ..OpenSockets::new()
         };
         sockets.open(&mut kind, 8).expect("a socket");
-        let copy = sockets.iter().next().expect("it").try_clone();
+        let copy = sockets.iter().next().expect("one socket").try_clone();
         (sockets, kind, copy.expect("a copy").into())
     }
 
@@ -187,10 +187,11 @@ mod tests {
         TcpStream::connect_timeout(&address, Duration::from_millis(300))
     }
 
-    /// Whoever has a copy, such as a child, or a program that a handler has started.
+    /// It is closed in all processes that have a copy, such as a child, or a program started by a
+    /// handler.
     #[test]
     fn its_own_are_closed_for_everybody() {
-        let (mut sockets, mut kind, copy) = opened(Source::Itself);
+        let (mut sockets, mut kind, copy) = opened(Origin::Itself);
         assert!(connects(&copy).is_ok());
         assert!(sockets.is_queued());
         sockets.close_for_all(&mut kind);
@@ -202,7 +203,7 @@ mod tests {
     #[test]
     fn those_of_somebody_else_go_on() {
         let theirs = TcpListener::bind("127.0.0.1:0").expect("a socket");
-        let (mut sockets, mut kind, copy) = opened(Source::Program(vec![theirs.into()]));
+        let (mut sockets, mut kind, copy) = opened(Origin::Program(vec![theirs.into()]));
         sockets.refuse(&mut kind);
         assert!(connects(&copy).is_ok());
         sockets.close_for_all(&mut kind);
@@ -210,11 +211,11 @@ mod tests {
         assert_eq!(sockets.iter().count(), 0);
     }
 
-    /// The client's system asks again, after a second.
+    /// The client's system tries again after a second.
     #[cfg(target_os = "linux")]
     #[test]
     fn who_is_queued_stays_when_further_clients_are_refused() {
-        let (mut sockets, mut kind, copy) = opened(Source::Itself);
+        let (mut sockets, mut kind, copy) = opened(Origin::Itself);
         let queued = connects(&copy).expect("a connection");
         sockets.refuse(&mut kind);
         let error = connects(&copy).expect_err("nobody answers");

@@ -1,17 +1,16 @@
-//! The file of a UNIX socket, and its removal: the only place where socket files are removed at the
-//! end. Touches no other file.
+//! The file of a UNIX socket, and its removal at the end of a server. Touches no other file.
 
 use crate::sys::{
-    signals::stranger,
+    signals::foreign,
     unix_socket::{self, FileId},
 };
 use std::path::{Path, PathBuf};
 
-/// A socket file that this process has made. It is removed when this is dropped: by the process that
-/// bound it, not by a fork of that, and only if it is still the one that was bound.
+/// A socket file made by this process, removed when this is dropped. Only the process that bound it
+/// removes it, not a fork of that, and only if it is still the file that was bound.
 #[derive(Debug)]
 pub(super) struct SocketFile {
-    /// Absolute: the process may change its directory meanwhile.
+    /// Absolute: the process may change its directory later.
     path: PathBuf,
     file: FileId,
     bound_by: u32,
@@ -20,7 +19,7 @@ pub(super) struct SocketFile {
 impl SocketFile {
     pub(super) fn new(path: &Path, file: FileId) -> Self {
         Self {
-            // Without a current directory there is nothing better than the path as it is.
+            // Without a current directory the path as given is the best there is.
             path: std::path::absolute(path).unwrap_or_else(|_| path.to_owned()),
             file,
             bound_by: std::process::id(),
@@ -30,7 +29,7 @@ impl SocketFile {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        if stranger::is_home_of(self.bound_by) {
+        if foreign::is_home_of(self.bound_by) {
             unix_socket::remove_socket_file(&self.path, self.file);
         }
     }

@@ -1,4 +1,4 @@
-//! TCP sockets as a kind of listener: addresses, names, options. Serves nobody.
+//! The TCP kind of listener: addresses, names, options. Serves no client.
 
 use super::Listener;
 use crate::{
@@ -12,16 +12,16 @@ use std::{
     time::Duration,
 };
 
-/// Which addresses a host name may stand for.
+/// Which addresses of a host name are used.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum Domain {
-    /// Whichever the name has first.
+    /// Addresses of both families, in the order in which the system returns them.
     #[default]
     Any,
-    /// IPv4.
+    /// Only IPv4 addresses.
     Inet,
-    /// IPv6.
+    /// Only IPv6 addresses.
     Inet6,
 }
 
@@ -35,8 +35,9 @@ impl Domain {
     }
 }
 
-/// When the kernel asks a silent client whether it is still there, and when it gives it up: a read then
-/// fails with `TimedOut`. Whole seconds; less than one counts as one.
+/// When the kernel probes a silent client, and when it gives it up.
+///
+/// A read then fails with `TimedOut`. In whole seconds; less than one counts as one.
 ///
 /// ```
 /// # use prefork_server::{TcpServer, servers::Keepalive};
@@ -56,7 +57,7 @@ pub struct Keepalive {
 }
 
 impl Keepalive {
-    /// The kernel asks for the first time after a silence of `idle`.
+    /// Sends the first probe after a silence of `idle`.
     pub fn after(idle: Duration) -> Self {
         Self {
             idle,
@@ -65,14 +66,18 @@ impl Keepalive {
         }
     }
 
-    /// How long it waits for an answer before it asks again. Default: the system's (75 s on Linux).
+    /// The time between two probes.
+    ///
+    /// Default: the system's (75 s on Linux).
     #[must_use]
     pub fn interval(mut self, interval: Duration) -> Self {
         self.interval = Some(interval);
         self
     }
 
-    /// How often it asks before it gives the client up. Default: the system's (9 times on Linux).
+    /// How many unanswered probes end a connection.
+    ///
+    /// Default: the system's (9 on Linux).
     #[must_use]
     pub fn count(mut self, count: u32) -> Self {
         self.count = count;
@@ -80,7 +85,7 @@ impl Keepalive {
     }
 
     fn set_on(self, socket: &impl AsFd) -> io::Result<()> {
-        /// The most that Linux takes.
+        /// Linux's maximum.
         const MOST: u64 = 32_767;
         let seconds = |time: Duration| time.as_secs().clamp(1, MOST) as u32;
         let interval = self.interval.map_or(0, seconds);
@@ -88,10 +93,10 @@ impl Keepalive {
     }
 }
 
-/// TCP sockets: what a [`TcpServer`](crate::TcpServer) listens on.
+/// TCP sockets: the listeners of a [`TcpServer`](crate::TcpServer).
 #[derive(Clone, Debug)]
 pub struct Tcp {
-    /// A host; with the port behind it where there is no other.
+    /// A host. It includes the port if `port` is not set.
     pub(crate) address: String,
     pub(crate) port: Option<u16>,
     pub(crate) domain: Domain,
@@ -102,7 +107,7 @@ pub struct Tcp {
 }
 
 impl Tcp {
-    /// `127.0.0.1` and a port that the system chooses, until told otherwise.
+    /// The default: `127.0.0.1`, and a port that the system chooses.
     pub(crate) fn local() -> Self {
         Self {
             address: "127.0.0.1".to_owned(),
@@ -115,7 +120,7 @@ impl Tcp {
         }
     }
 
-    /// One address, as text: `127.0.0.1:80`, `[::1]:80`, `localhost:80`.
+    /// An address as text: `127.0.0.1:80`, `[::1]:80`, `localhost:80`.
     pub(crate) fn at(address: String) -> Self {
         Self {
             address,
@@ -147,7 +152,7 @@ impl Tcp {
     fn listen(&self, address: SocketAddr, backlog: i32) -> Result<OwnedFd, Error> {
         let failed = |operation| move |error| Error::new(operation, address.to_string(), error);
         let socket = sockets::bind_tcp(address, self.only_v6)?;
-        // Before the first connection can be there, so that each has them.
+        // Set before the first connection can arrive, so that all connections inherit the options.
         self.set_options(&socket)
             .map_err(failed(Operation::Socket))?;
         sockets::listen(&socket, backlog)
@@ -163,14 +168,14 @@ impl Tcp {
             .map_or(Ok(()), |keepalive| keepalive.set_on(socket))
     }
 
-    /// Listens on the first of a name's addresses that this system has. One that is in use is an
-    /// error: another server would have the clients that the name leads there.
+    /// Listens on the first of a name's addresses that this system has. An address in use is an
+    /// error: the name leads clients to the server that uses it.
     fn listen_on_first(&self, addresses: &[SocketAddr], backlog: i32) -> Result<OwnedFd, Error> {
         for &address in addresses {
             match self.listen(address, backlog) {
                 Err(error)
                     if Some(&address) != addresses.last()
-                        && sockets::is_no_address_here(error.io_error()) => {}
+                        && sockets::is_missing_address(error.io_error()) => {}
                 result => return result,
             }
         }
@@ -179,7 +184,7 @@ impl Tcp {
     }
 }
 
-/// An IPv6 address may be written as it is in a URL.
+/// An IPv6 address may be written with brackets, as in a URL.
 fn without_brackets(host: &str) -> &str {
     let inner = host
         .strip_prefix('[')
@@ -218,9 +223,9 @@ impl Listener for Tcp {
         cfg!(target_os = "linux")
     }
 
-    /// Where the kernel cannot be told, clients are let in until the socket is closed.
+    /// If the kernel does not support the filter, clients are queued until the socket is closed.
     fn refuse(&mut self, socket: BorrowedFd<'_>) {
-        if let Err(error) = sockets::drop_newcomers(&socket) {
+        if let Err(error) = sockets::drop_new_connections(&socket) {
             log::debug!("clients are let in until the socket is closed: {error}");
         }
     }
@@ -237,7 +242,7 @@ mod tests {
         (socket, address)
     }
 
-    /// A connection that `tcp` would have served.
+    /// A connection as `tcp` would serve it.
     fn connection(tcp: &mut Tcp) -> (TcpStream, TcpStream) {
         let (socket, address) = opened(tcp);
         let client = TcpStream::connect(address).expect("a connection");
@@ -246,8 +251,8 @@ mod tests {
         (listener.accept().expect("accepted").0, client)
     }
 
-    /// TCP_NODELAY is on by default, unless `no_delay(false)` turns it off. It is set on the socket that is
-    /// listened on, and connections inherit it.
+    /// TCP_NODELAY is on by default, unless `no_delay(false)` turns it off. It is set on the
+    /// listening socket, and connections inherit it.
     #[test]
     fn o01_connections_inherit_that_nothing_is_delayed() {
         for no_delay in [true, false] {
@@ -260,9 +265,9 @@ mod tests {
         }
     }
 
-    /// They inherit keepalive as well, with its times and its count.
+    /// Connections inherit keepalive as well, with its times and its count.
     ///
-    /// What the kernel does not take is rounded to what it does.
+    /// Values that the kernel does not accept are rounded to values that it accepts.
     #[cfg(target_os = "linux")]
     #[test]
     fn o01_connections_inherit_keepalive() {
@@ -292,23 +297,23 @@ mod tests {
     #[test]
     fn only_an_address_that_is_not_here_leads_to_the_next() {
         use nix::errno::Errno;
-        let next = |errno: Errno| sockets::is_no_address_here(&errno.into());
+        let next = |errno: Errno| sockets::is_missing_address(&errno.into());
         assert!(next(Errno::EADDRNOTAVAIL) && next(Errno::EAFNOSUPPORT));
         for errno in [Errno::EADDRINUSE, Errno::EACCES, Errno::EMFILE] {
             assert!(!next(errno), "{errno}");
         }
-        assert!(!sockets::is_no_address_here(
+        assert!(!sockets::is_missing_address(
             &io::ErrorKind::AddrNotAvailable.into()
         ));
     }
 
-    /// A name's addresses are tried in order until the system has one: only an address or a family that it
-    /// has not leads to the next.
+    /// A name's addresses are tried in order until one works: only an address or a family that the
+    /// system lacks leads to the next.
     #[test]
     fn o05_a_names_next_address_is_tried_only_where_the_first_is_not_here() {
         let tcp = Tcp::local();
         let free = SocketAddr::from(([127, 0, 0, 1], 0));
-        // An address of documentation, which nobody has.
+        // An address reserved for documentation, which no system has.
         let elsewhere = SocketAddr::from(([203, 0, 113, 1], 0));
         let socket = tcp.listen_on_first(&[elsewhere, free], 8);
         let taken = sockets::tcp_address(&socket.expect("the second")).expect("an address");

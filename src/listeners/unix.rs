@@ -1,4 +1,4 @@
-//! UNIX sockets as a kind of listener: a path or an abstract name, and a mode. Serves nobody.
+//! The UNIX kind of listener: a path or an abstract name, and a mode. Serves no client.
 
 use super::{Listener, socket_file::SocketFile};
 use crate::sys::{
@@ -14,18 +14,18 @@ use std::{
     path::PathBuf,
 };
 
-/// UNIX stream sockets: what a [`UnixServer`](crate::UnixServer) listens on.
+/// UNIX stream sockets: the listeners of a [`UnixServer`](crate::UnixServer).
 #[derive(Debug)]
 pub struct Unix {
     pub(crate) path: PathBuf,
     pub(crate) mode: u32,
     file: Option<SocketFile>,
-    /// Whether a socket that somebody else has opened was taken note of.
+    /// Whether a socket that other code has opened was noted.
     has_adopted: bool,
 }
 
 impl Unix {
-    /// A socket at `path`; an abstract name (Linux) is written with a zero byte before it.
+    /// A socket at `path`; a zero byte before it makes an abstract name (Linux).
     pub(crate) fn new(path: impl Into<PathBuf>) -> Self {
         Self {
             path: path.into(),
@@ -54,7 +54,8 @@ impl Listener for Unix {
         unix_socket::display_name(path.as_deref().unwrap_or(&self.path))
     }
 
-    /// The path is that of the first one. Its file is its maker's, and never removed.
+    /// Uses the path of the first socket. Its file belongs to the code that made it, and is never
+    /// removed.
     fn adopt(&mut self, socket: BorrowedFd<'_>) -> io::Result<()> {
         if let (false, Some(path)) = (self.has_adopted, unix_socket::path_of(socket)) {
             self.path = path;

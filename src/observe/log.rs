@@ -1,5 +1,5 @@
-//! What a server says by itself: the deaths that nobody asked for, to the log; and, while the program has
-//! no logger, all warnings and errors to stderr. Never waits for a reader.
+//! The built-in log: warnings of children that ended by themselves and, while the program has no
+//! logger, all warnings and errors on stderr. Never waits for a reader.
 
 use super::Observer;
 use crate::{
@@ -14,8 +14,8 @@ use crate::{
 use log::Level;
 use std::fmt;
 
-/// The observer that is always there. What has a warning of its own elsewhere (a start that failed, an
-/// error on a child, a fork that failed) is not said twice.
+/// The observer that every server has. It skips what has a warning elsewhere: failed starts, errors
+/// on children, failed forks.
 #[derive(Debug)]
 pub(crate) struct Log;
 
@@ -24,12 +24,12 @@ impl Observer for Log {
         if let Event::Exited { child, death } = event
             && let Some(how) = unasked(death)
         {
-            say!(Warn, "{}", obituary(child, death, how));
+            say!(Warn, "{}", death_message(child, death, how));
         }
     }
 }
 
-/// How a child came to die that nobody had asked to.
+/// How a child has ended that was not told to by a hook, a cull or a shutdown.
 fn unasked(death: &Death) -> Option<&'static str> {
     match death.cause() {
         Cause::Killed | Cause::Failed => Some("has died"),
@@ -39,15 +39,15 @@ fn unasked(death: &Death) -> Option<&'static str> {
     }
 }
 
-fn obituary(child: &Child, death: &Death, how: &str) -> String {
+fn death_message(child: &Child, death: &Death, how: &str) -> String {
     let last_words = String::from_utf8_lossy(child.last_stderr());
     let pid = child.pid();
     format!("child {pid} {how}: {death}, last words {last_words:?}")
 }
 
-/// From now on what no logger hears goes to stderr.
+/// Writes to stderr the messages for which there is no logger, from now on.
 pub(crate) fn stand_in() {
-    say::set_sink(to_stderr);
+    say::set_fallback(to_stderr);
 }
 
 fn to_stderr(level: Level, text: fmt::Arguments<'_>) {

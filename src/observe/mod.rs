@@ -1,23 +1,25 @@
-//! What looks on and changes nothing: the trait for it, and the observer that is always there, the log.
-//! Sends no signal, forks nothing, and has the books to read only.
+//! Observers, which see events and change nothing: the trait, and the built-in log. They send no
+//! signal, fork nothing, and only read the monitor.
 
 pub(crate) mod log;
 
 use crate::core::{event::Event, monitor::Monitor};
 use std::fmt;
 
-/// Looks on: is told each [`Event`] of a server, and sees its books. Any number of observers are given to
-/// [`Builder::observe`](crate::Builder::observe). Hooks decide; observers write logs, count, tell a
-/// supervisor.
+/// Gets each [`Event`] of a server and can read its [`Monitor`].
 ///
-/// It runs in the parent, in the one thread of the loop, between two steps of it and never within a hook:
-/// whatever it waits for, everybody waits for. A call that takes 250 ms or more is warned of and counted
-/// in [`Report::slow_hooks`](crate::Report::slow_hooks), and a panic is caught, logged with the number of
-/// the observer and counted in [`Report::hook_panics`](crate::Report::hook_panics): the other observers
-/// are told and the loop goes on, as with hooks.
+/// A server has any number of observers: see [`Builder::observe`](crate::Builder::observe). Hooks
+/// decide; observers write logs, count, notify a supervisor.
 ///
-/// In a child observers are not told anything. What they hold in memory is copied into it, as all memory
-/// is, and is never dropped there.
+/// It runs in the parent, in the thread of the loop, between two steps of the loop and never within
+/// a hook: while it blocks, the parent does nothing else. A call that takes 250 ms or more is
+/// warned of and counted in [`Report::slow_hooks`](crate::Report::slow_hooks), and a panic is
+/// caught, logged with the number of the observer and counted in
+/// [`Report::hook_panics`](crate::Report::hook_panics): the other observers still get the event,
+/// and the loop goes on.
+///
+/// In a child observers get no events. Their memory is copied into the child, as all memory is, and
+/// never dropped there.
 ///
 /// ```
 /// use prefork_server::{Event, Monitor, Observer};
@@ -33,9 +35,9 @@ use std::fmt;
 /// }
 /// ```
 pub trait Observer {
-    /// Something has happened. Events are told one by one, in order, to the observers in the order in
-    /// which they were given. The books may be further than the event: they are as they stand when it is
-    /// told.
+    /// Called for each event, in order. Observers are called in the order in which they were added.
+    ///
+    /// The monitor has its current state, which may be later than the event.
     fn event(&mut self, monitor: &Monitor, event: &Event<'_>);
 }
 

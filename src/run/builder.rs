@@ -21,16 +21,17 @@ use crate::{
         confine::Plan,
         fd_registry::{self, PreForkId},
         limits::{self, Threads},
-        unix::Unix,
+        unix::UnixSystem,
     },
 };
 use std::{io, time::Duration};
 
-/// Descriptors that the parent holds for each child: its outputs.
+/// Descriptors that the parent holds for each child: the read ends of its outputs.
 const DESCRIPTORS_A_CHILD: usize = 2;
 
-/// A server that is being described: set attributes, then [`start`](Self::start) or
-/// [`run`](Self::run) it.
+/// The description of a server before its start.
+///
+/// Set attributes, then call [`start`](Self::start) or [`run`](Self::run).
 #[derive(Debug)]
 #[must_use = "a builder does nothing until it is started"]
 pub struct Builder<H, S> {
@@ -46,7 +47,7 @@ macro_rules! attribute_setters {
         $(#[doc = $doc:literal])*
         $name:ident, $set:ident: $type:ty $(as $read:ty)? = $default:expr => $facts:tt;
     )*) => {
-        /// The attributes. They can be changed later through the [`Monitor`].
+        /// The attributes. The [`Monitor`] can change them later.
         impl<H, S> Builder<H, S> {
             $(
                 $(#[doc = $doc])*
@@ -75,20 +76,21 @@ impl<S: ChildServer> Builder<DefaultHooks, S> {
 }
 
 impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
-    /// Sets all attributes at once. Setters that are called later override it.
+    /// Sets all attributes at once. Later calls of setters override them.
     pub fn config(mut self, config: Config) -> Self {
         self.config = config;
         self
     }
 
-    /// Limits what each child may do and use: its user, a chroot, resource limits and more. Default: it
-    /// is as the parent is.
+    /// Limits what each child may do and use: its user, a chroot, resource limits and more.
+    ///
+    /// Default: a child has the limits and privileges of the parent.
     pub fn confinement(mut self, confinement: Confinement) -> Self {
         self.confinement = confinement;
         self
     }
 
-    /// Overrides the hooks.
+    /// Sets the hooks.
     pub fn hooks<N: PreForkHooks>(self, hooks: N) -> Builder<N, S> {
         Builder {
             hooks,
@@ -99,28 +101,31 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
         }
     }
 
-    /// Adds an observer, which is told everything that happens from [`start`](Self::start) on. There can be
-    /// any number of them.
+    /// Adds an observer.
+    ///
+    /// It is told all events from [`start`](Self::start) on. There can be any number of observers.
     pub fn observe(mut self, observer: impl Observer + 'static) -> Self {
         self.observers.add(Box::new(observer));
         self
     }
 
-    /// Starts the server: runs the hook `handler_start`. The socket is open when this returns, and
-    /// nothing is forked yet.
+    /// Starts the server: runs the hook `handler_start`.
+    ///
+    /// When this returns, the socket is open, and no child has been forked yet.
     ///
     /// Takes over SIGTERM and SIGINT (see `handle_signals`) until the server has shut down, and sets
     /// SIGCHLD to its default if it was ignored.
     ///
-    /// From now on warnings and errors of the crate go to stderr, without blocking, for as long as the
-    /// program has no logger (of the crate `log`): it may set one at any time.
+    /// From now on the crate's warnings and errors go to stderr, without blocking, as long as the
+    /// program has no logger (of the crate `log`). The program may set one at any time.
     ///
     /// # Errors
     ///
     /// When the process has several threads, when the limit of open files does not allow
-    /// `max_clients` children, when the attributes and the server do not go together, when a step of the
-    /// confinement fails ([`Operation::Confine`]), when the operating system refuses something, or when the server's `start` fails: then with its error.
-    /// Nothing is started then, and nothing left behind but the raised limit of open files.
+    /// `max_clients` children, when the attributes do not suit the server, when a step of the
+    /// confinement fails ([`Operation::Confine`]), when the operating system refuses a call, or when
+    /// the server's `start` fails: then with its error. After an error nothing has been started, and
+    /// only the raised limit of open files stays.
     ///
     /// # Panics
     ///
@@ -137,7 +142,7 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
         let plan = Plan::new(&self.confinement)?;
         let private = usize::from(attributes.comm_channel == CommChannel::Private);
         limits::ensure_open_files(attributes.max_clients, DESCRIPTORS_A_CHILD + private)?;
-        let mut system = Unix::new(
+        let mut system = UnixSystem::new(
             PreForkId::unique(),
             attributes.handle_signals,
             attributes.max_clients,
@@ -154,7 +159,7 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
 
     /// Starts the server and drives it until it has shut down.
     ///
-    /// Returns in the parent only: a child ends inside of this call.
+    /// Returns in the parent only: a child ends inside this call.
     ///
     /// # Errors
     ///

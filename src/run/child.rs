@@ -1,5 +1,5 @@
-//! The life of a new process from its fork to its end. It never returns into the loop, and drops
-//! nothing that the parent owns: those descriptors have been closed by number.
+//! The life of a new process from its fork to its end. It never returns into the loop, and never
+//! drops what the parent owns: those descriptors were closed by number.
 
 use super::{fork::EXIT_ACCEPT, turn::Loop};
 use crate::{
@@ -8,7 +8,7 @@ use crate::{
     sys::{
         child_link::{ChildLink, PipeSink},
         fork::{self, ChildSetup},
-        unix::{Newborn, Unix},
+        unix::{Newborn, UnixSystem},
     },
 };
 use std::{
@@ -16,24 +16,24 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
-/// The exit code of a child that panicked, as Rust has it for a program.
+/// The exit code of a child that panicked, the same as of a Rust program.
 const EXIT_PANIC: i32 = 101;
-/// The exit code of a child that could not start: `server_start` failed.
+/// The exit code of a child whose `server_start` failed.
 const EXIT_START: i32 = 102;
 
-/// A system whose forks lead to processes.
+/// A system whose forks make processes.
 pub(crate) trait ChildSide: System {
-    /// Makes a new process a child, and gives it its end of the wire.
+    /// Makes a new process a child, and returns its end of the link to the parent.
     fn become_child(&mut self, newborn: Self::Newborn, monitor: &mut Monitor) -> io::Result<Comm>;
     /// Limits what it may do and use from now on.
     fn confine(&self) -> io::Result<()>;
-    /// Ties it to the parent's life once more: the user's own set-up may have untied it.
+    /// Ties it to the parent's life again: the user's own set-up may have cleared the tie.
     fn tie_to_parent(&self) -> io::Result<()>;
     /// Ends the process.
     fn exit(&self, code: i32) -> !;
 }
 
-impl ChildSide for Unix {
+impl ChildSide for UnixSystem {
     fn become_child(&mut self, newborn: Newborn, monitor: &mut Monitor) -> io::Result<Comm> {
         monitor.pid = std::process::id();
         let (words, coalesce) = (monitor.comm_words(), monitor.coalesce_words());
@@ -82,7 +82,7 @@ impl ChildSide for Unix {
 }
 
 impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
-    /// In the child: everything, to the end of the process.
+    /// Runs the child, to the end of the process.
     pub(super) fn live_as_child(&mut self, newborn: Y::Newborn) -> ! {
         let life = AssertUnwindSafe(|| {
             let parent = &mut self.parent;
@@ -97,17 +97,17 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             }
         });
         let code = catch_unwind(life).unwrap_or_else(|payload| {
-            // Dropping what was thrown could panic again.
+            // A drop of the panic's payload could panic again.
             std::mem::forget(payload);
             EXIT_PANIC
         });
-        // OK to ignore: there is nobody left to tell.
+        // OK to ignore: the process ends.
         let _ = io::stdout().flush();
         let _ = io::stderr().flush();
         self.parent.system.exit(code)
     }
 
-    /// The hooks, and serving between them. The exit code.
+    /// Calls the hooks, and serves between them. Returns the exit code.
     fn serve(&mut self, comm: &mut Comm) -> i32 {
         let system = &self.parent.system;
         let mut start = Start::new(&mut self.parent.monitor, comm, &mut self.server);

@@ -1,5 +1,6 @@
-//! The listeners in a shutdown: no further client is let in, the children serve who is queued, then they
-//! are closed for everybody. `core/draining.rs` decides when; this tells the server object.
+//! The listeners in a shutdown: new clients are refused, the children serve the queued clients,
+//! then the listeners are closed in all processes. `core/draining.rs` decides when; this file tells
+//! the server object.
 
 use super::{child::ChildSide, turn::Loop};
 use crate::{
@@ -11,8 +12,8 @@ use crate::{
 };
 
 impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
-    /// The shutdown has begun, and no child has been told yet: until the last one leaves, who connects is
-    /// queued, and would be reset.
+    /// Begins the drain. No child has been told to stop yet: a client that connected before the
+    /// last child leaves would be queued and then reset.
     pub(super) fn begin_drain(&mut self) {
         let monitor = &self.parent.monitor;
         let timeout = monitor.drain_timeout();
@@ -21,12 +22,12 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         }
     }
 
-    /// Closes the listeners if it is time for that.
+    /// Closes the listeners if the drain is over.
     pub(super) fn drain(&mut self) {
-        let _ = look(&mut self.draining, &mut self.server, &self.parent.monitor);
+        let _ = check_drain(&mut self.draining, &mut self.server, &self.parent.monitor);
     }
 
-    /// Ends the children that live, outside of the loop.
+    /// Ends the living children, outside the loop.
     pub(super) fn end_children(&mut self) {
         self.parent.tell_time();
         if self.parent.monitor.pool.len() > 0 {
@@ -34,13 +35,13 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         }
         let (draining, server) = (&mut self.draining, &mut self.server);
         self.parent
-            .end_children(|monitor| look(draining, server, monitor));
+            .end_children(|monitor| check_drain(draining, server, monitor));
         self.parent.tell_time();
     }
 }
 
-/// Closes the listeners if it is time for that. Whether they are open still.
-fn look(draining: &mut Drain, server: &mut impl ChildServer, monitor: &Monitor) -> bool {
+/// Closes the listeners if the drain is over. True while they are open.
+fn check_drain(draining: &mut Drain, server: &mut impl ChildServer, monitor: &Monitor) -> bool {
     if !draining.is_under_way() {
         return false;
     }

@@ -1,5 +1,5 @@
-//! Forking a child, in the parent: asked for by a hook, allowed by the monitor, done by the system. What
-//! follows in the child is in `child.rs`.
+//! Forks a child: a hook asks for it, the monitor allows it, the system does it. `child.rs` runs
+//! the new child.
 
 use super::{child::ChildSide, parent::Parent, turn::Loop};
 use crate::{
@@ -21,7 +21,7 @@ use std::io;
 pub(super) const EXIT_ACCEPT: i32 = 103;
 
 impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
-    /// Forks a child now. Failures are handed to the hooks.
+    /// Forks a child now. Failures go to the hooks.
     pub(super) fn fork(&mut self) {
         if self.done || !self.parent.monitor.may_fork(0) {
             return;
@@ -33,7 +33,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     }
 
     fn fork_failed(&mut self, error: &Error) {
-        // Retried slowly even if it is no use, for those who do not shut down on errors.
+        // A permanent failure is also retried slowly, for servers that do not shut down on errors.
         let retry_in = self.parent.monitor.fork_failed();
         let event = Event::ForkFailed { error, retry_in };
         if self.parent.system.is_passing(error.io_error()) {
@@ -55,7 +55,8 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             monitor, system, ..
         } = &mut self.parent;
         let private = monitor.comm_channel() == CommChannel::Private;
-        // What it will be called is known before, so that the child finds its slot of the board.
+        // The child's name is chosen before the fork, so that the child finds its slot on the
+        // board.
         let id = monitor.pool.next_id();
         let has_slot = system.set_noted(id.slot(), Entry::of(id.serial()));
         let on_board = monitor.coalesce_words() && has_slot;
@@ -93,7 +94,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         }
     }
 
-    /// Enters a child in the table.
+    /// Adds a child to the table.
     fn enter(&mut self, pid: u32, contact: Contact<Y::Process>, watched: io::Result<()>) {
         let monitor = &mut self.parent.monitor;
         let id = monitor.forked(pid, Some(Box::new(contact)));
@@ -102,7 +103,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             monitor.note_failing_start(id);
             monitor.stop(id, Reason::Faulty);
         }
-        self.lay_ghost(pid, id);
+        self.note_reused_pid(pid, id);
         self.call("server_forked", |hooks, monitor| {
             hooks.server_forked(monitor, id)
         });

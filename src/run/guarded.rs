@@ -1,5 +1,5 @@
-//! Calling what is the program's own, hooks and observers: a panic in one goes no further, and one that
-//! takes long is spoken of. Decides nothing.
+//! Calls the program's code, hooks and observers. Catches panics, and warns of slow calls. Decides
+//! nothing.
 
 use super::parent::Parent;
 use crate::core::{monitor::Monitor, say::say, slow_hooks::SLOW, system::System};
@@ -10,11 +10,11 @@ use std::{
     time::Duration,
 };
 
-/// Who is called.
+/// The code that is called.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Callee {
     Hook(&'static str),
-    /// By its number, from 1.
+    /// An observer, by its number from 1.
     Observer(usize),
 }
 
@@ -28,9 +28,9 @@ impl fmt::Display for Callee {
 }
 
 impl<Y: System> Parent<Y> {
-    /// Calls somebody. A panic is logged and counted, and goes no further; and so is a call that keeps
-    /// the parent from everything else for long. (Two readings of the clock, which is no system call, are
-    /// a small part of what a word costs.)
+    /// Calls a hook or an observer. A panic is caught, logged and counted. A call that blocks the
+    /// parent for long is logged and counted as well. (This reads the clock twice, without a system
+    /// call, which is a small part of the cost of a word.)
     pub(super) fn guarded(&mut self, callee: Callee, call: impl FnOnce(&mut Monitor)) {
         let before = self.system.now();
         self.caught(callee, call);
@@ -42,8 +42,8 @@ impl<Y: System> Parent<Y> {
 
     fn caught(&mut self, callee: Callee, call: impl FnOnce(&mut Monitor)) {
         let monitor = &mut self.monitor;
-        // The queue and the tables are changed in steps that do not panic half-way, so what a hook
-        // has asked for before it panicked stands.
+        // The queue and the tables change in steps that do not panic half-way, so what a hook
+        // requested before its panic stays valid.
         let call = AssertUnwindSafe(|| match callee {
             Callee::Hook(name) => monitor.naming(name, call),
             Callee::Observer(_) => call(monitor),
@@ -78,7 +78,7 @@ impl<Y: System> Parent<Y> {
     }
 }
 
-/// What a panic said.
+/// The message of a panic.
 fn panic_text(payload: &(dyn Any + Send)) -> &str {
     payload
         .downcast_ref::<&str>()

@@ -1,5 +1,5 @@
-//! The documented handlers as methods of the loop, in the order of the document. Each calls its hook,
-//! and performs nothing.
+//! The documented handlers as methods of the loop, in the order of the document. Each calls its
+//! hook; `perform.rs` does what the hook requests.
 
 use super::{child::ChildSide, turn::Loop};
 use crate::{
@@ -13,9 +13,9 @@ use crate::{
 use std::io;
 
 impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
-    /// Does something between two turns: at the time of the call, and with what it has queued.
+    /// Runs `act` between two turns, with the present time, and performs what it has queued.
     pub(super) fn by_hand(&mut self, act: impl FnOnce(&mut Self)) {
-        // Children that were forked after the end would be reaped by nobody.
+        // After the end no child may be forked: the loop would not reap it.
         if self.done {
             return;
         }
@@ -62,7 +62,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         });
     }
 
-    /// Notes why the server ends, if the hook that is called ends it.
+    /// Notes why the server ends, if the called hook ends it.
     fn may_end_for(&mut self, why: impl FnOnce() -> Error, call: impl FnOnce(&mut Self)) {
         let ended_before = self.is_ending();
         call(self);
@@ -100,8 +100,8 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         self.note_intervals();
     }
 
-    /// Notes which children keep the interval that `timeout` asks for. After the check: the ACK that each of them
-    /// has sent before it noted that may not have been read yet.
+    /// Notes which children keep the interval that `timeout` asks for. This comes after the check:
+    /// the ACK that a child sent before it noted the interval may not have been read yet.
     fn note_intervals(&mut self) {
         for child in self.parent.ids() {
             if let Some(kept) = self.parent.system.kept_interval(child.slot()) {
@@ -122,8 +122,8 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         });
     }
 
-    /// The second SIGINT: whoever is left gets SIGKILL.
-    pub(super) fn kill_what_is_left(&mut self) {
+    /// The second SIGINT: the remaining children get SIGKILL.
+    pub(super) fn kill_remaining(&mut self) {
         let monitor = &mut self.parent.monitor;
         let children: Vec<_> = monitor.children().map(Child::id).collect();
         for child in children {

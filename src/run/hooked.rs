@@ -1,4 +1,4 @@
-//! Calling hooks with the monitor, and handing them what children have said. Decides nothing.
+//! Calls hooks with the monitor, and passes them what children have said. Decides nothing.
 
 use super::{child::ChildSide, guarded::Callee, turn::Loop};
 use crate::{
@@ -6,7 +6,7 @@ use crate::{
     hooks::{ChildServer, PreForkHooks},
 };
 
-/// Words heard.
+/// Counts of words heard.
 #[derive(Debug, Default)]
 pub(super) struct Words {
     /// Since the turn began.
@@ -19,7 +19,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         self.call_with_server(name, |hooks, monitor, _| hook(hooks, monitor));
     }
 
-    /// As [`call`](Self::call), for a hook that is given the server object.
+    /// Like [`call`](Self::call), for a hook that gets the server object.
     pub(super) fn call_with_server(
         &mut self,
         name: &'static str,
@@ -36,7 +36,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         self.parent.monitor.note_requests(child, requests);
     }
 
-    /// Hands on what was found in a child's output.
+    /// Passes on what was read from a child's output.
     pub(super) fn deliver(&mut self, child: ChildId, from: Pipe, found: Output<'_>) {
         self.reading.delivered += 1;
         if let Output::Word(word) = found {
@@ -47,7 +47,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         }
         match (from, found) {
             (Pipe::Comm, Output::Line(line)) => {
-                log::debug!("{child} said {:?}, which is no word", line.bytes());
+                log::debug!("{child} said {:?}, which is not a word", line.bytes());
             }
             (Pipe::Stderr, Output::Line(line)) => {
                 if let Some(record) = self.parent.monitor.pool.get_mut(child) {

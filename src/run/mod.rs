@@ -1,5 +1,6 @@
-//! `PreFork`, the server as a program holds it: started, driven by `run` or turn by turn, ended. The loop
-//! itself is `Loop` in `turn.rs`, over any system; this is that loop over Unix, and adds nothing to it.
+//! `PreFork`, the server as a program holds it: started, driven by `run` or turn by turn, ended.
+//! The loop itself is `Loop` in `turn.rs`, over any system. This file runs it on Unix, and adds no
+//! decision.
 
 mod builder;
 mod child;
@@ -30,7 +31,7 @@ use crate::{
         wire::{Line, Output},
     },
     hooks::{ChildServer, DefaultHooks, PreForkHooks},
-    sys::{fd_registry::PreForkId, unix::Unix},
+    sys::{fd_registry::PreForkId, unix::UnixSystem},
 };
 use std::{
     fmt, io,
@@ -40,16 +41,17 @@ use std::{
 
 /// A preforking server: started, its socket open. Made by [`PreFork::builder`].
 ///
-/// Dropping one that has not shut down tells the children to stop, waits for at most
-/// `kill_timeout`, kills what is left and reaps it.
+/// Dropping a server that has not shut down tells the children to stop, waits for at most
+/// `kill_timeout`, kills the remaining children and reaps them.
 pub struct PreFork<H, S> {
-    inner: Loop<H, S, Unix>,
+    inner: Loop<H, S, UnixSystem>,
 }
 
-/// A server of whatever kind with whatever hooks: for several that differ in one `Vec`.
+/// A server of any kind with any hooks: for different servers in one `Vec`.
 ///
 /// ```
-/// use prefork_server::{AnyPreFork, ChildServer, DefaultHooks, PreFork, PreForkHooks, TcpServer, UnixServer};
+/// use prefork_server::{AnyPreFork, ChildServer, DefaultHooks, PreFork, PreForkHooks};
+/// use prefork_server::{TcpServer, UnixServer};
 /// use prefork_server::servers::{TcpConn, UnixConn};
 /// use std::io::{self, Write};
 ///
@@ -83,7 +85,7 @@ pub struct PreFork<H, S> {
 /// ```
 pub type AnyPreFork = PreFork<Box<dyn PreForkHooks>, Box<dyn ChildServer>>;
 
-/// What a turn of the loop has left.
+/// The state of the loop after a turn.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[must_use = "a turn says when the next is due"]
 pub struct Turn {
@@ -92,70 +94,80 @@ pub struct Turn {
 }
 
 impl Turn {
-    /// Whether the server has shut down: there is no child any more, and nothing left to do.
+    /// Whether the server has shut down: no child is left, and no work.
     pub fn is_done(&self) -> bool {
         self.done
     }
 
-    /// How long the caller may wait for the descriptor to become readable before the next turn:
-    /// zero while work is left, `None` for as long as it likes.
+    /// How long the caller may wait before the next turn.
+    ///
+    /// The wait also ends when the descriptor becomes readable. Zero while work is left, `None` for
+    /// no limit.
     pub fn wait(&self) -> Option<Duration> {
         self.wait
     }
 }
 
 impl<S: ChildServer> PreFork<DefaultHooks, S> {
-    /// Begins to describe a server around `server`, with the default hooks.
+    /// Begins the description of a server around `server`, with the default hooks.
     pub fn builder(server: S) -> Builder<DefaultHooks, S> {
         Builder::new(server)
     }
 }
 
 impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
-    /// Drives the server until it has shut down, and says what has happened.
+    /// Drives the server until it has shut down, and returns a report.
     ///
-    /// Returns in the parent only: a child ends inside of this call.
+    /// Returns in the parent only: a child ends inside this call.
     ///
     /// # Errors
     ///
-    /// When the server has ended because something failed: an operation on a child, with
-    /// `shutdown_on_error`; a fork that trying again cannot cure; a socket that is lost. The error names
-    /// the operation and the object, and everything has been cleared up as after an orderly shutdown
-    /// ([`Monitor::report`] says what happened until then). Also when waiting for events fails: then the
-    /// children are told to stop when the server is dropped.
+    /// When the server has ended because of a failure: an operation on a child, with
+    /// `shutdown_on_error`; a fork that another attempt cannot cure; a lost socket. The error names
+    /// the operation and the object. Everything has been cleaned up as after an orderly shutdown
+    /// ([`Monitor::report`] says what happened until then).
+    ///
+    /// Also when waiting for events fails: then the children are told to stop when the server is
+    /// dropped.
     pub fn run(&mut self) -> Result<Report, Error> {
         self.inner.run()
     }
 
-    /// One turn of the loop, for a program with a loop of its own, or with several servers in one.
-    /// It waits for events for at most `wait` (`None`: until there is one; less if a timer is due).
+    /// Runs one turn of the loop.
     ///
-    /// A child is forked inside of this call and never returns from it: it runs on top of the
-    /// caller's stack, with whatever locks the caller holds.
+    /// For a program with a loop of its own, or with several servers in one loop. The turn waits
+    /// for events for at most `wait` (`None`: until an event arrives), and less if a timer is due.
+    ///
+    /// A child is forked inside this call and never returns from it: it runs on the caller's stack,
+    /// with all locks that the caller holds.
     ///
     /// # Errors
     ///
-    /// As [`run`](Self::run); a server that has ended because something failed says so once, in its last
-    /// turn.
+    /// As [`run`](Self::run); a server that has ended because of a failure returns it once, in its
+    /// last turn.
     pub fn turn(&mut self, wait: Option<Duration>) -> Result<Turn, Error> {
         self.inner.turn(Wait::ForAnything(wait))
     }
 }
 
-/// The documented handlers, by hand. The loop calls them by itself; they are public for programs that
-/// drive the server by [`turn`](Self::turn) and want something done between two turns.
+/// The documented handlers, for calls between two turns.
 ///
-/// Each is done at the time at which it is called, and performs what its hook has queued: where that is a fork, the child is forked inside of the
-/// call and never returns from it.
+/// The loop calls them by itself. They are public for programs that drive the server by
+/// [`turn`](Self::turn).
+///
+/// Each call acts at once, and performs what its hook has queued. If that is a fork, the child is
+/// forked inside the call and never returns from it.
 impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
     /// `_child`: the server has ended in the parent. Calls `handler_child`.
     pub fn child(&mut self, error: &io::Error) {
         self.inner.by_hand(|inner| inner.call_child(error));
     }
 
-    /// `_stop`: the end, now. Children that live are told to stop, given `kill_timeout` and killed,
-    /// as when the server is dropped, but serve who is queued as in a shutdown; then `handler_stop`
-    /// is called. [`shutdown`](Self::shutdown) is the orderly way.
+    /// `_stop`: ends the server now.
+    ///
+    /// Living children are told to stop, given `kill_timeout` and killed, as when the server is
+    /// dropped. Until then they serve queued clients as in a shutdown. Then `handler_stop` is
+    /// called. [`shutdown`](Self::shutdown) is the orderly way.
     pub fn stop(&mut self) {
         self.inner.stop();
     }
@@ -166,13 +178,14 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
             .by_hand(|inner| inner.call_run_error(operation, error, child));
     }
 
-    /// `shutdown`: calls `handler_shutdown`, unless the shutdown has begun.
+    /// `shutdown`: calls `handler_shutdown`, unless the shutdown has already begun.
     pub fn shutdown(&mut self) {
         self.inner.by_hand(Loop::call_shutdown);
     }
 
-    /// `server_closed`: a child has closed its outputs or was reaped. Calls
-    /// `handler_server_closed`.
+    /// `server_closed`: a child has closed its outputs or was reaped.
+    ///
+    /// Calls `handler_server_closed`.
     pub fn server_closed(&mut self, child: ChildId) {
         self.inner.by_hand(|inner| inner.call_server_closed(child));
     }
@@ -183,13 +196,17 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
             .by_hand(|inner| inner.deliver(child, Pipe::Stderr, Output::Line(line)));
     }
 
-    /// `server_ack`: a word or a line from a child's stdout. Calls `handler_server_ack`.
+    /// `server_ack`: a word or a line from a child's stdout.
+    ///
+    /// Calls `handler_server_ack`.
     pub fn server_ack(&mut self, child: ChildId, output: Output<'_>) {
         self.inner
             .by_hand(|inner| inner.deliver(child, Pipe::Stdout, output));
     }
 
-    /// `server_timeout_check`: calls `handler_server_timeout_check`, which sets its timer anew.
+    /// `server_timeout_check`: calls `handler_server_timeout_check`.
+    ///
+    /// The handler resets its timer.
     pub fn timeout_check(&mut self) {
         self.inner.by_hand(Loop::call_timeout_check);
     }
@@ -205,20 +222,22 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
     }
 }
 
-/// Parts.
+/// Access to the parts of the server.
 impl<H, S> PreFork<H, S> {
     /// The name of this server, unique in the process: the original's `->ID`.
     pub fn id(&self) -> PreForkId {
         self.inner.parent.system.id
     }
 
-    /// The books: children, attributes, counts.
+    /// The monitor: children, attributes, counts.
     pub fn monitor(&self) -> &Monitor {
         &self.inner.parent.monitor
     }
 
-    /// The books, to set an attribute or to ask for something; it is done in the next turn. They are told
-    /// the time of this call, from which an alarm or the time of a child that is told to stop counts.
+    /// The monitor, to set an attribute or to request an action.
+    ///
+    /// The action is done in the next turn. The monitor takes the time of this call as the present:
+    /// alarms and the time limits of stopped children count from it.
     pub fn monitor_mut(&mut self) -> &mut Monitor {
         self.inner.parent.tell_time();
         &mut self.inner.parent.monitor
@@ -229,7 +248,7 @@ impl<H, S> PreFork<H, S> {
         &self.inner.server
     }
 
-    /// The server object, to change it. Children that live have copies of their own.
+    /// The server object, to change it. Living children have copies of their own.
     pub fn server_mut(&mut self) -> &mut S {
         &mut self.inner.server
     }
@@ -239,18 +258,20 @@ impl<H, S> PreFork<H, S> {
         &self.inner.hooks
     }
 
-    /// The hooks, to change them. Children that live have copies of their own.
+    /// The hooks, to change them. Living children have copies of their own.
     pub fn hooks_mut(&mut self) -> &mut H {
         &mut self.inner.hooks
     }
 
-    /// Ends the server as dropping it would, and gives the hooks back.
+    /// Ends the server as a drop does, and returns the hooks.
     pub fn into_hooks(self) -> H {
         self.inner.hooks
     }
 }
 
-/// Readable when a turn is due (or sooner: [`Turn::wait`] says when timers are). Nests in any poller.
+/// Readable when a turn is due.
+///
+/// [`Turn::wait`] tells when timers are due. Nests in any poller.
 impl<H, S> AsFd for PreFork<H, S> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.inner.parent.system.as_fd()

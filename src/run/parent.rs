@@ -1,5 +1,5 @@
-//! The children and the system that they run on, together, so that neither outlives the other. Ends
-//! the children of a server that is stopped or dropped; calls no hook.
+//! The children and the system on which they run, in one type, so that neither outlives the other.
+//! Ends the children of a server that is stopped or dropped; calls no hook.
 
 use crate::{
     core::{
@@ -15,7 +15,7 @@ use crate::{
 };
 use std::{io, time::Duration};
 
-/// What a server is without its hooks.
+/// A server without its hooks.
 #[derive(Debug)]
 pub(super) struct Parent<Y: System> {
     pub(super) monitor: Monitor,
@@ -34,7 +34,7 @@ impl<Y: System> Parent<Y> {
         }
     }
 
-    /// Tells the monitor what time it is, when it is used between two turns.
+    /// Tells the monitor the time, when it is used between two turns.
     pub(super) fn tell_time(&mut self) {
         self.monitor.is_now(self.system.now());
     }
@@ -43,9 +43,11 @@ impl<Y: System> Parent<Y> {
         self.monitor.children().map(Child::id).collect()
     }
 
-    /// Ends the children, outside of the loop: they are told, given `kill_timeout`, killed. What they
-    /// write meanwhile is read and dropped, so that none of them waits for a reader. As long as `drains`
-    /// says so, they may serve who is queued; then they see that their parent goes, and take nobody.
+    /// Ends the children outside the loop.
+    ///
+    /// They are told to stop, given `kill_timeout`, then killed. Their output is read and dropped
+    /// meanwhile, so that no child blocks on a full pipe. While `drains` returns true, they may
+    /// serve queued clients; after that they see the parent's end, and accept no more.
     pub(super) fn end_children(&mut self, drains: impl FnMut(&Monitor) -> bool) {
         if self.monitor.pool.len() == 0 {
             return self.system.end_death_watch();
@@ -86,9 +88,9 @@ impl<Y: System> Parent<Y> {
         sent
     }
 
-    /// Waits until all children have been reaped, `until` has come, or `goes_on` says no.
+    /// Waits until all children have been reaped, `until` has come, or `goes_on` returns false.
     fn await_deaths(&mut self, until: Time, mut goes_on: impl FnMut(&Monitor) -> bool) {
-        /// Should nothing tell of a death.
+        /// How often to check for deaths that no event reports.
         const LOOK_EVERY: Duration = Duration::from_millis(50);
         let mut ready = Vec::new();
         loop {
@@ -101,13 +103,13 @@ impl<Y: System> Parent<Y> {
                 return;
             }
             let wait = Wait::ForAnything(Some(until.since(now).min(LOOK_EVERY)));
-            // OK to go on when it fails: the deaths are found by looking.
+            // OK to go on after a failure: the deaths are found by checking.
             let _ = self.system.wait(wait, &mut ready);
             self.system.signals(true);
         }
     }
 
-    /// Reads what one child has written, and forgets it if it has ended.
+    /// Reads what one child has written, and removes the child if it has ended.
     fn end_one(&mut self, id: ChildId) {
         let Some(contact) = self.monitor.pool.contact_mut(id) else {
             return;
@@ -135,7 +137,7 @@ impl<Y: System> Parent<Y> {
     }
 }
 
-/// Reads what stands in a pipe, no more than one may hold by default, and says how much it was.
+/// Reads what a pipe holds, at most its default capacity, and returns the count of bytes.
 fn discard(process: &mut dyn Process, pipe: Pipe) -> u64 {
     let mut buffer = [0; 4096];
     let mut total = 0;
@@ -148,7 +150,7 @@ fn discard(process: &mut dyn Process, pipe: Pipe) -> u64 {
     total
 }
 
-/// A server that is dropped while children live, as in a panic of the program around it.
+/// Ends a server that is dropped while children live, as in a panic of the program around it.
 impl<Y: System> Drop for Parent<Y> {
     fn drop(&mut self) {
         if self.system.is_owner() {

@@ -1,4 +1,4 @@
-//! Doing what hooks have asked for, in the order in which they asked.
+//! Performs what hooks have requested, in the order of the requests.
 
 use super::{child::ChildSide, turn::Loop};
 use crate::{
@@ -12,15 +12,16 @@ use crate::{
     hooks::{ChildServer, PreForkHooks},
 };
 
-/// How many forks one turn performs: in a burst of them, the first children are heard meanwhile.
+/// How many forks one turn performs: in a burst of forks, the loop hears the first children between
+/// turns.
 const FORKS: usize = 32;
-/// How many tasks one turn performs beyond those that stood in the queue at its beginning: hooks
-/// that post without end must not keep the loop from the children, nor must the queue grow when a
-/// child floods it with lines.
+/// How many tasks one turn performs beyond those in the queue at its beginning. Hooks that post
+/// without end must not keep the loop from the children, and the queue must not grow when a child
+/// floods it with lines.
 const MORE_TASKS: usize = 1024;
 
 impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
-    /// Performs what is queued, as far as the budget of a turn goes.
+    /// Performs queued tasks, within the budget of a turn.
     pub(super) fn perform(&mut self) {
         let mut forks = 0;
         for _ in 0..self.parent.monitor.queue.len() + MORE_TASKS {
@@ -83,8 +84,8 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         if lives && signal == Signal::Interrupt {
             self.server.before_stop();
         }
-        // A child that has ended and was not reaped yet takes a signal without an error; what fails
-        // is a child that has changed its user, or that somebody else has reaped.
+        // A child that has ended and was not reaped yet accepts a signal without an error. The call
+        // fails for a child that has changed its user, or that other code has reaped.
         if let Err(error) = self.parent.signal(child, signal)
             && !self.reap_one(child)
         {

@@ -1,5 +1,5 @@
-//! Reading what children say, from their pipes and from the board. Each pipe gets no more than its
-//! budget of a turn; what is left is read in the next one.
+//! Reads what children say, from their pipes and from the board. Each pipe gets at most its budget
+//! in a turn; the rest is read in the next turn.
 
 use super::{child::ChildSide, turn::Loop};
 use crate::{
@@ -14,21 +14,21 @@ use crate::{
 };
 use std::io;
 
-/// What one turn reads of one output at the most, so that a child that floods does not keep the
+/// How much one turn reads from one output at most, so that a child that floods does not keep the
 /// parent from the others.
 const BUDGET: usize = 64 * 1024;
-/// How many tasks may wait, and how many lines be handed on, for reading to stop in this turn. A line of a child's
-/// output may be a single byte, and makes a task.
+/// How many tasks may wait, and how many lines may be passed on, before reading stops in this turn.
+/// A line of a child's output may be a single byte, and makes a task.
 const ENOUGH: usize = 16 * 1024;
 
 /// What is left to read.
 #[derive(Debug, Default)]
 pub(super) struct Reading {
-    /// Pipes that are known to have something: the poller is edge-triggered and will not say it again.
+    /// Pipes that are known to be readable: the edge-triggered poller will not report them again.
     unread: Vec<(ChildId, Pipe)>,
-    /// Whether the board is to be looked at again, since something older may stand in a pipe.
+    /// Whether the board must be compared again, since a pipe may hold an older word.
     board_again: bool,
-    /// How much has been handed on in this turn.
+    /// How many items were passed on in this turn.
     pub(super) delivered: usize,
     buffer: Vec<u8>,
 }
@@ -39,20 +39,21 @@ impl Reading {
     }
 }
 
-/// How far reading a pipe has come.
+/// The result of reading a pipe.
 #[derive(Debug)]
 enum Progress {
-    /// All that was there has been read.
+    /// Everything in the pipe has been read.
     Drained,
-    /// The budget is used up, and there may be more.
+    /// The budget is used up, and the pipe may hold more.
     More,
-    /// It has ended.
+    /// The output has ended.
     Ended,
     Failed(io::Error),
 }
 
 impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
-    /// Reads what has come. What would make the queue or the turn too long is left for the next.
+    /// Reads from ready pipes. Stops when the queue or the turn would become too long; the rest is
+    /// left for the next turn.
     pub(super) fn read(&mut self, ready: &[Ready]) {
         for event in ready {
             if let Source::Pipe(told, pipe) = event.source
@@ -84,7 +85,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         self.parent.monitor.queue.len().max(self.reading.delivered) >= ENOUGH
     }
 
-    /// Notes that there is something in a pipe.
+    /// Notes that a pipe is readable.
     pub(super) fn set_unread(&mut self, child: ChildId, pipe: Pipe, hung_up: bool) {
         if let Some(contact) = self.parent.monitor.pool.contact_mut(child)
             && contact.inbox.set_unread(pipe, hung_up)
@@ -93,7 +94,8 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         }
     }
 
-    /// Runs `with` while the contact of a child is out of the pool, which the hooks have meanwhile.
+    /// Runs `with` while the contact of a child is out of the pool, because the hooks use the pool
+    /// meanwhile.
     fn in_contact<R>(
         &mut self,
         child: ChildId,
@@ -120,8 +122,8 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         });
         match progress {
             Some((Progress::More, _)) => self.set_unread(child, pipe, false),
-            // Its burial says that its outputs have ended.
-            Some((Progress::Ended | Progress::Failed(_), true)) => self.bury_if_read(child),
+            // The end of the child's record implies that its outputs have ended.
+            Some((Progress::Ended | Progress::Failed(_), true)) => self.finish_if_read(child),
             Some((Progress::Ended, false)) => self.output_ended(child, pipe),
             Some((Progress::Failed(error), false)) => {
                 self.run_error_of(Operation::Read, &error, child);
@@ -131,8 +133,8 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         }
     }
 
-    /// Reads of one pipe what the budget of a turn allows, and of a dead child's what stood in it when it
-    /// was reaped: a grandchild may hold the pipe and write for ever.
+    /// Reads from one pipe within the budget of a turn. For a dead child it reads only what the
+    /// pipe held when the child was reaped: a grandchild may hold the pipe and write for ever.
     fn read_some(&mut self, child: ChildId, contact: &mut Contact, pipe: Pipe) -> Progress {
         let Some(hung_up) = contact.inbox.take_unread(pipe) else {
             return Progress::Drained;
@@ -154,8 +156,8 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
                         .inbox
                         .feed(pipe, bytes, |found| self.deliver(child, pipe, found));
                     contact.spend(pipe, count);
-                    // A short read has emptied the pipe, and the poller will tell of more; but not of
-                    // an end that it has told of already.
+                    // A short read has emptied the pipe, and the poller will report new bytes, but
+                    // it will not repeat an end that it has already reported.
                     if count < left && !hung_up && !contact.is_dead() {
                         break Progress::Drained;
                     }
@@ -171,9 +173,9 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         progress
     }
 
-    /// Hears what children have noted while the parent was going to look. What a child has printed was
-    /// printed before, so the pipes come first. Where one was not read to its end there may be an older word
-    /// in it, so there is another look when more has been read.
+    /// Compares what children have noted while the parent would look. A child prints before it
+    /// notes a later state, so the pipes come first. If a pipe was not read to its end, it may hold
+    /// an older word, so the board is compared again after more has been read.
     pub(super) fn look_at_board(&mut self, wait: Wait) {
         if !matches!(wait, Wait::ForWords(_)) && !self.reading.board_again {
             return;
@@ -188,7 +190,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         changed.into_iter().for_each(|child| self.hear_board(child));
     }
 
-    /// Hears what one child has noted.
+    /// Compares what one child has noted.
     pub(super) fn hear_board(&mut self, child: ChildId) {
         let Some(believed) = self.parent.monitor.is_busy(child) else {
             return;
@@ -201,14 +203,14 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         for &word in changes {
             self.deliver(child, Pipe::Stdout, Output::Word(word));
         }
-        // After that: what is read there may be a newer word.
+        // After the changes, because the rest of the line may contain a newer word.
         if changes.last() == Some(&Word::NotBusy) {
             self.end_line(child);
         }
     }
 
-    /// A word that is printed ends a line that the handler has left unfinished, so one that is noted does too.
-    /// What the handler has printed since the pipe was read comes first: it is all there by now.
+    /// Ends the line that a handler has left unfinished, as a printed word does. The rest of that
+    /// line is read first: the handler has printed all of it by now.
     fn end_line(&mut self, child: ChildId) {
         if !self.is_unfinished(child) {
             return;

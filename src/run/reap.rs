@@ -1,5 +1,5 @@
-//! How children end: reaping, the end of a record, errors on one child. A child that was reaped stays in
-//! the table until what stood in its pipes has been read, within the same budget as a living one's.
+//! The end of children: reaping, removing records, errors on one child. A reaped child stays in the
+//! table until its pipes have been read, within the same budget as a living child's.
 
 use super::{child::ChildSide, fork::EXIT_ACCEPT, turn::Loop};
 use crate::{
@@ -16,8 +16,8 @@ use crate::{
 };
 use std::{io, time::Duration};
 
-/// How often is looked whether what has outlived a child has ended: no signal tells of that.
-const LOOK_FOR_THE_REST: Duration = Duration::from_millis(50);
+/// How often to check whether the rest of a dead child's group has ended: no signal reports that.
+const CHECK_SURVIVORS: Duration = Duration::from_millis(50);
 
 impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     /// Reaps every child that has ended.
@@ -27,12 +27,12 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         }
     }
 
-    /// SIGCHLD says that somebody has ended, and not who.
+    /// SIGCHLD does not say which child has ended.
     fn look_for_deaths(&mut self) {
         while let Some(pid) = self.parent.system.peek() {
             let Some(child) = self.living_by_pid(pid, None) else {
-                // A child of the program's own, and it hides whoever has ended after it.
-                return self.look_at_everybody();
+                // A child of the program's own; it hides our children that have ended after it.
+                return self.check_all_children();
             };
             if !self.reap_one(child) {
                 return;
@@ -40,13 +40,14 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         }
     }
 
-    pub(super) fn look_at_everybody(&mut self) {
+    pub(super) fn check_all_children(&mut self) {
         for child in self.parent.ids() {
             self.reap_one(child);
         }
     }
 
-    /// The child of that pid that was not reaped: the number of one that was may be another's by now.
+    /// The child with this pid that was not reaped: the pid of a reaped child may be another
+    /// process's by now.
     fn living_by_pid(&self, pid: u32, but: Option<ChildId>) -> Option<ChildId> {
         let pool = &self.parent.monitor.pool;
         let lives = |id| pool.contact(id).is_some_and(|contact| !contact.is_dead());
@@ -57,7 +58,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         found.find(|&id| Some(id) != but && lives(id))
     }
 
-    /// Reaps a child if it has ended, and says whether it had.
+    /// Reaps a child if it has ended. True if it had.
     pub(super) fn reap_one(&mut self, child: ChildId) -> bool {
         let contact = self.parent.monitor.pool.contact_mut(child);
         let Some(contact) = contact.filter(|contact| !contact.is_dead()) else {
@@ -69,7 +70,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
                 true
             }
             Ok(Reaped::Outlived(status)) => {
-                self.note_rest(child, status);
+                self.note_survivors(child, status);
                 true
             }
             Ok(Reaped::Not) => false,
@@ -80,7 +81,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         }
     }
 
-    /// A child was reaped: what stands in its pipes is to be read.
+    /// A child was reaped: its pipes are read to their end.
     fn note_end(&mut self, child: ChildId, status: Option<WaitStatus>) {
         if status.is_none() {
             self.warn_of_a_stolen_status(child);
@@ -91,23 +92,23 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         for pipe in Pipe::ALL {
             self.set_unread(child, pipe, true);
         }
-        self.bury_if_read(child);
+        self.finish_if_read(child);
     }
 
-    /// A child has ended before what it has started: that has its place until it has ended too, or cannot be
-    /// killed.
-    fn note_rest(&mut self, child: ChildId, status: Option<WaitStatus>) {
+    /// A child has ended before the other processes of its group. It keeps its place until they
+    /// have ended too, or turn out to be unkillable.
+    fn note_survivors(&mut self, child: ChildId, status: Option<WaitStatus>) {
         let monitor = &mut self.parent.monitor;
-        let immortal_at = monitor.child(child).and_then(Child::immortal_at);
-        if immortal_at.is_some_and(|at| at <= monitor.now()) {
+        let give_up_at = monitor.child(child).and_then(Child::give_up_at);
+        if give_up_at.is_some_and(|at| at <= monitor.now()) {
             return self.note_end(child, status);
         }
         monitor.outlived(child);
-        let soon = monitor.now() + LOOK_FOR_THE_REST;
+        let soon = monitor.now() + CHECK_SURVIVORS;
         self.look_at = Some(self.look_at.map_or(soon, |at| at.min(soon)));
     }
 
-    /// Once: whoever does it does it to all of them.
+    /// Logged once: code that reaps one child does so for all of them.
     fn warn_of_a_stolen_status(&mut self, child: ChildId) {
         if !std::mem::replace(&mut self.warned_of_stolen_statuses, true) {
             let pid = self.parent.monitor.child(child).map_or(0, Child::pid);
@@ -119,24 +120,25 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         }
     }
 
-    /// A fork has returned this pid for `newcomer`. If a child has it already, somebody else in the program
-    /// has reaped that one; the newcomer must not be sent its signals.
-    pub(super) fn lay_ghost(&mut self, pid: u32, newcomer: ChildId) {
-        if let Some(ghost) = self.living_by_pid(pid, Some(newcomer)) {
-            self.note_end(ghost, None);
+    /// Handles a reused pid: a fork has returned it for `newcomer`. If an older child still has it,
+    /// other code in the program has reaped that child, and `newcomer` must not get the older
+    /// child's signals.
+    pub(super) fn note_reused_pid(&mut self, pid: u32, newcomer: ChildId) {
+        if let Some(replaced) = self.living_by_pid(pid, Some(newcomer)) {
+            self.note_end(replaced, None);
         }
     }
 
-    /// Buries a dead child once all that it has written has been read.
-    pub(super) fn bury_if_read(&mut self, child: ChildId) {
+    /// Removes a dead child once all its output has been read.
+    pub(super) fn finish_if_read(&mut self, child: ChildId) {
         let contact = self.parent.monitor.pool.contact(child);
         if let Some(status) = contact.and_then(|contact| contact.read_to_its_end()) {
-            self.bury(child, status);
+            self.finish(child, status);
         }
     }
 
-    /// A child is dead, and has been read: the hooks, then the end of its record.
-    fn bury(&mut self, child: ChildId, status: Option<WaitStatus>) {
+    /// Removes a dead child whose output has been read: calls the hooks, then ends its record.
+    fn finish(&mut self, child: ChildId, status: Option<WaitStatus>) {
         self.hear_board(child);
         self.note_requests(child);
         if self.parent.monitor.close(child) {
@@ -159,12 +161,12 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             self.parent.monitor.post_known(Posted::Forkoff);
         }
         if death.code() == Some(EXIT_ACCEPT) {
-            self.look_whether_lost();
+            self.check_for_lost_socket();
         }
     }
 
-    /// A child could not accept: that may be the end of the server, which is said once.
-    fn look_whether_lost(&mut self) {
+    /// A child could not accept. If the socket is lost, the server ends, and says so once.
+    fn check_for_lost_socket(&mut self) {
         if !self.lost
             && let Some(error) = self.server.lost()
         {
@@ -173,8 +175,8 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         }
     }
 
-    /// An operation on one child has failed. Unless that shuts the server down, as the default of
-    /// the hook does, that child is killed and replaced.
+    /// Reports a failed operation on one child. Unless that shuts the server down, which is the
+    /// hook's default, the child is killed and replaced.
     pub(super) fn run_error_of(&mut self, operation: Operation, error: &io::Error, child: ChildId) {
         self.call_run_error(operation, error, Some(child));
         let monitor = &mut self.parent.monitor;

@@ -1,9 +1,9 @@
-//! The loop itself, with the default hooks, on a model world made of one seed: a storm of faults, a calm
-//! in which everything must come to rest, a shutdown. No process is made.
+//! The loop itself, with the default hooks, in a world made from one seed: many faults, a calm in
+//! which the pool must come to rest, a shutdown. Makes no process.
 //!
 //! `cargo test simulation` runs a million events. `SIMULATED_EVENTS=1000000000 cargo test --release
-//! simulation` runs a thousand times as many, and `SIMULATED_SEED=n` one seed alone, which is what a
-//! failure prints.
+//! simulation` runs a thousand times as many, and `SIMULATED_SEED=n` runs one seed alone. A failure
+//! prints its seed.
 
 use super::{child::ChildSide, turn::Loop};
 use crate::{
@@ -17,10 +17,10 @@ use crate::{
 };
 use std::{cell::RefCell, convert::Infallible, io, rc::Rc, time::Duration, time::Instant};
 
-/// Seeds that failed once, with what was wrong then. They are run first, for ever.
+/// Seeds that failed once, each with its fault. They run first.
 const REGRESSIONS: [(u64, &str); 1] = [(
     34,
-    "a culled child, deaf to SIGINT, that once said BUSY retired for ever",
+    "a culled child, which ignored SIGINT and had said BUSY once, retired for ever",
 )];
 
 const EVENTS_PER_SEED: u64 = 10_000;
@@ -28,7 +28,7 @@ const EVENTS_PER_SEED: u64 = 10_000;
 /// How long a pool may take to come to rest: the longest delay after failed starts is 30 s.
 const REST_AFTER: Duration = Duration::from_secs(120);
 
-/// A fork of the model returns in the parent only.
+/// In the model a fork returns in the parent only.
 impl ChildSide for Simulated {
     fn become_child(&mut self, newborn: Infallible, _: &mut Monitor) -> io::Result<Comm> {
         match newborn {}
@@ -47,7 +47,7 @@ impl ChildSide for Simulated {
     }
 }
 
-/// A server whose socket the world may take away.
+/// A server whose socket the model may take away.
 #[derive(Debug)]
 struct ModelServer(Simulated);
 
@@ -63,7 +63,7 @@ impl ChildServer for ModelServer {
     fn set_send_ack(&mut self, _: Option<Duration>) {}
 
     fn resume_accept(&mut self, _: &mut Comm) -> io::Result<()> {
-        panic!("nobody serves in the parent");
+        panic!("the parent serves no client");
     }
 
     fn begin_drain(&mut self) {
@@ -87,7 +87,7 @@ impl ChildServer for ModelServer {
 struct Simulation {
     inner: Loop<DefaultHooks, ModelServer, Simulated>,
     world: Rc<RefCell<World>>,
-    /// What hooks of a program's own come up with.
+    /// Decides what the hooks of a program do.
     random: Random,
     shutdown: Option<Began>,
     done: bool,
@@ -113,8 +113,8 @@ impl Simulation {
         }
     }
 
-    /// A life in three parts: a storm of `events`, in the midst of which the shutdown may begin;
-    /// otherwise a calm in which everything must come to rest; the shutdown.
+    /// Runs three phases: a storm of `events`, during which the shutdown may begin; otherwise a
+    /// calm in which everything must come to rest; the shutdown.
     fn live(&mut self, events: u64) {
         let told_in_the_storm = self.random.one_in(2);
         let storm = match told_in_the_storm {
@@ -131,7 +131,7 @@ impl Simulation {
             self.settle();
         }
         if !self.is_shutting_down() {
-            self.begin_the_end();
+            self.begin_shutdown();
         }
         while !self.done {
             self.turn();
@@ -142,7 +142,7 @@ impl Simulation {
     fn turn(&mut self) {
         let (done, wait) = match self.inner.turn(self.inner.next_wait()) {
             Ok(turn) => (turn.is_done(), turn.wait()),
-            // It has ended because something failed.
+            // The loop has ended because something failed.
             Err(error) => (self.inner.done, {
                 log::debug!("{error}");
                 None
@@ -156,7 +156,7 @@ impl Simulation {
         }
     }
 
-    /// No more faults and no more clients: in bounded time everything must come to rest.
+    /// Without faults and clients everything must come to rest in bounded time.
     fn settle(&mut self) {
         self.world.borrow_mut().calm_down();
         let end = self.now() + REST_AFTER;
@@ -168,7 +168,7 @@ impl Simulation {
         }
     }
 
-    fn begin_the_end(&mut self) {
+    fn begin_shutdown(&mut self) {
         if self.random.one_in(4) {
             self.inner.parent.monitor.shutdown();
         } else {
@@ -176,7 +176,8 @@ impl Simulation {
         }
     }
 
-    /// Hooks with ideas of their own: more children than are needed, one told to stop, one killed.
+    /// Acts like a program's hooks: forks more children than are needed, tells one to stop, kills
+    /// one.
     fn act_as_hooks(&mut self) {
         let monitor = &mut self.inner.parent.monitor;
         match self.random.below(4_000) {
@@ -184,12 +185,12 @@ impl Simulation {
                 let _ = monitor.fork();
             }),
             1 => {
-                if let Some(id) = somebody_untold(monitor) {
+                if let Some(id) = any_untold(monitor) {
                     monitor.stop(id, Reason::Asked);
                 }
             }
             2 => {
-                if let Some(id) = somebody_untold(monitor) {
+                if let Some(id) = any_untold(monitor) {
                     monitor.kill(id, Signal::Kill);
                     self.world.borrow_mut().hook_kills(id);
                 }
@@ -215,7 +216,7 @@ impl Simulation {
     }
 }
 
-fn somebody_untold(monitor: &Monitor) -> Option<ChildId> {
+fn any_untold(monitor: &Monitor) -> Option<ChildId> {
     let untold = |child: &&Child| child.state() != State::Retiring;
     monitor.children().find(untold).map(Child::id)
 }

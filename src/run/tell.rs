@@ -1,4 +1,4 @@
-//! Telling observers what has happened, in order. Calls no hook, and nothing in a child.
+//! Tells observers what has happened, in order. Calls no hook, and does nothing in a child.
 
 use super::{guarded::Callee, parent::Parent};
 use crate::{
@@ -9,25 +9,27 @@ use crate::{
 impl<Y: System> Parent<Y> {
     pub(super) fn set_observers(&mut self, observers: Observers) {
         if !observers.is_empty() {
-            self.monitor.untold.observe();
+            self.monitor.events.observe();
         }
         self.observers = observers;
     }
 
-    /// Tells of `event`, after all that has happened in the books before it.
+    /// Tells observers `event`, after all earlier changes in the monitor.
     pub(super) fn tell(&mut self, event: &Event<'_>) {
         self.tell_untold();
         self.tell_one(event);
     }
 
-    /// Tells what has happened in the books: when a hook has returned, and before anything else is told.
+    /// Tells observers the changes in the monitor: after a hook has returned, and before any other
+    /// event.
     pub(super) fn tell_untold(&mut self) {
-        while let Some(event) = self.monitor.untold.pop() {
+        while let Some(event) = self.monitor.events.pop() {
             self.tell_one(&event);
         }
     }
 
-    /// What a hook is called for is told after it, and before what it did.
+    /// Calls a hook about `event`. Observers are told the event after the hook has run, and before
+    /// what the hook did.
     pub(super) fn call_and_tell(
         &mut self,
         name: &'static str,
@@ -42,8 +44,8 @@ impl<Y: System> Parent<Y> {
 
     fn tell_one(&mut self, event: &Event<'_>) {
         Log.event(&self.monitor, event);
-        // Taken out, so that the books can be lent. Nobody else is told meanwhile: observers cannot
-        // make anything happen.
+        // Taken out, so that the monitor can be lent. No event is lost: observers cannot cause
+        // events.
         let mut observers = std::mem::take(&mut self.observers);
         for (number, observer) in observers.iter_mut() {
             self.guarded(Callee::Observer(number), |monitor| {

@@ -1,5 +1,5 @@
-//! The loop: wait, heed signals, reap, read, look at the board, fire what is due, perform what was
-//! asked for. A table of contents; each step is in a file of its own. Over any `System`.
+//! The loop: wait, act on signals, reap, read, look at the board, fire due timers, perform
+//! requests. Only lists the steps; each has a file of its own. Works on any `System`.
 
 use super::{hooked::Words, parent::Parent, read::Reading};
 use crate::{
@@ -22,12 +22,12 @@ use crate::{
 };
 use std::time::Duration;
 
-/// How often output is offered again to a reader that was full.
+/// How often the loop retries output after its reader was slow.
 const OFFER_AGAIN: Duration = Duration::from_millis(20);
-/// How often is looked for the dead: should SIGCHLD be lost, as when the program blocks it, or should
-/// somebody else in the program reap a child, nothing else would tell.
+/// How often the loop checks for dead children. No signal reports a death if the program blocks
+/// SIGCHLD or other code in the program reaps the child.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// For how long, at the end, what is queued is done and a slow reader of our own output waited for.
+/// How long the end waits for queued tasks and for a slow reader of the parent's own output.
 const LAST_WORK: Duration = Duration::from_secs(1);
 
 /// A server and its loop.
@@ -40,25 +40,25 @@ pub(crate) struct Loop<H, S, Y: System> {
     pub(super) words: Words,
     pub(super) warned_of_threads: bool,
     pub(super) warned_of_stolen_statuses: bool,
-    /// Why the server ends, if that is because something has failed.
+    /// Why the server ends, if it ends because of a failure.
     pub(super) failure: Option<Error>,
-    /// The server's socket is lost, and that has been said.
+    /// Whether the server's socket is lost; this has been reported.
     pub(super) lost: bool,
-    /// How far the listeners are from being closed.
+    /// The progress towards closing the listeners.
     pub(super) draining: Drain,
-    /// Some child may have ended.
+    /// Whether a child may have ended.
     pub(super) deaths_unknown: bool,
     pub(super) done: bool,
-    /// What observers were told of: the names of the sockets, and that all children are busy.
+    /// The state that observers know: the names of the sockets, and whether all children are busy.
     listeners: Vec<String>,
     saturated: bool,
     asked_interval: Option<Interval>,
     ready: Vec<Ready>,
-    /// When the loop should have turned next, as known at the end of the last turn.
+    /// When the next turn should begin, as computed at the end of the last turn.
     expected: Option<Time>,
-    /// When to look for deaths in any case.
+    /// When to check for deaths without a signal.
     pub(super) look_at: Option<Time>,
-    /// When the end comes at the latest, once there are no children left.
+    /// When the end comes at the latest, after the last child has ended.
     at_the_latest: Option<Time>,
 }
 
@@ -87,13 +87,13 @@ impl<H, S, Y: System> Loop<H, S, Y> {
         }
     }
 
-    /// How long nothing has to be done; `None` for ever.
+    /// How long the loop may sleep; `None` for no limit.
     fn patience(&self) -> Option<Duration> {
         let monitor = &self.parent.monitor;
         if self.deaths_unknown || !monitor.queue.is_empty() || self.reading.has_unread() {
             return Some(Duration::ZERO);
         }
-        // Nothing would wake a server that was told to shut down when it had no child.
+        // No event would wake a server that was told to shut down when it had no child.
         if monitor.is_shutdown() && monitor.pool.len() == 0 && !self.parent.system.is_printing() {
             return Some(Duration::ZERO);
         }
@@ -110,8 +110,8 @@ impl<H, S, Y: System> Loop<H, S, Y> {
         [due, offer].into_iter().flatten().min()
     }
 
-    /// What the next turn of `run` begins with: words pile up if they keep coming and no decision hangs on
-    /// them.
+    /// The wait at the start of `run`'s next turn. Words pile up if they keep arriving and no
+    /// decision depends on them.
     pub(crate) fn next_wait(&self) -> Wait {
         match self.word_batch() {
             Some(batch) => Wait::ForWords(batch),
@@ -146,7 +146,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             self.ask_interval();
             let ready = self.wait(wait)?;
             self.tick();
-            self.heed_signals(&ready);
+            self.act_on_signals(&ready);
             self.reap();
             self.read(&ready);
             self.look_at_board(wait);
@@ -161,7 +161,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         self.outcome()
     }
 
-    /// From the first turn on this is the process that the server lives in.
+    /// From the first turn on, this process is the server's.
     pub(super) fn settle(&mut self) {
         if self.parent.system.take_possession() {
             self.parent.monitor.pid = std::process::id();
@@ -180,7 +180,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         Ok(ready)
     }
 
-    /// Tells the children at which interval they are to send ACKs, when that has changed.
+    /// Tells the children the interval for their ACKs, when it has changed.
     fn ask_interval(&mut self) {
         let interval = Interval(self.parent.monitor.attributes.ack_interval());
         if self.asked_interval.replace(interval) != Some(interval) {
@@ -188,12 +188,12 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         }
     }
 
-    /// The only reading of the clock for what happens in a turn. (What a program does between two turns
-    /// has one of its own: [`Parent::tell_time`].)
+    /// Reads the clock for all events of a turn. (Between two turns, [`Parent::tell_time`] reads it
+    /// for the program.)
     fn tick(&mut self) {
         let now = self.parent.system.now();
-        // Later than it should have been: we were stopped, or starved, and the children may have
-        // been so as well. That time is nobody's silence.
+        // The turn may be late because this process was stopped or starved. The children may have
+        // been, too, so that time does not count as a child's silence.
         let gap = self
             .expected
             .map_or(Duration::ZERO, |expected| now.since(expected));
@@ -202,21 +202,21 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         self.words.in_turn = 0;
         if self.look_at.is_some_and(|at| at <= now) {
             self.look_at = None;
-            self.look_at_everybody();
+            self.check_all_children();
         }
     }
 
-    fn heed_signals(&mut self, ready: &[Ready]) {
+    fn act_on_signals(&mut self, ready: &[Ready]) {
         let woken = ready.iter().any(|event| event.source == Source::Signals);
         let arrived = self.parent.system.signals(woken);
-        let (wish, deaths) = self.parent.monitor.heed(&arrived);
+        let (wish, deaths) = self.parent.monitor.act_on_signals(&arrived);
         self.deaths_unknown |= deaths;
         if wish >= Wish::Shutdown {
-            // Now, not in its turn: children that a Ctrl-C has ended already were asked.
+            // At once, not in queue order: a Ctrl-C has already told the children to stop.
             self.call_shutdown();
         }
         if wish == Wish::Kill {
-            self.kill_what_is_left();
+            self.kill_remaining();
         }
     }
 
@@ -225,7 +225,8 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             if let Source::Watch(number) = event.source
                 && let Some(state) = self.parent.system.watched_state(number)
             {
-                // Once, however often it was reported: whoever is called expects to find something.
+                // Posted once, however often the poller reported it: the handler expects input each
+                // time.
                 let posted = Posted::State(state.to_owned());
                 if !self.parent.monitor.queue.has(&posted) {
                     self.parent.monitor.post_known(posted);
@@ -238,7 +239,8 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         self.parent.monitor.report.output_dropped += self.parent.system.flush();
     }
 
-    /// When the shutdown has come to its end: the last child reaped, the last output passed on.
+    /// Ends the server when the shutdown is complete: the last child reaped, the last output
+    /// written.
     fn end_if_over(&mut self) {
         self.give_up_the_immortal();
         let monitor = &self.parent.monitor;
@@ -246,7 +248,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             return;
         }
         let give_up = *self.at_the_latest.get_or_insert(monitor.now() + LAST_WORK);
-        // A state that posts itself leaves work for ever.
+        // A state that posts itself never runs out of tasks.
         let works = !monitor.queue.is_empty() || self.parent.system.is_printing();
         if works && monitor.now() < give_up {
             return;
@@ -257,7 +259,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
 
     /// A shutdown does not wait for ever for children that hang in the kernel.
     fn give_up_the_immortal(&mut self) {
-        for (_, pid) in self.parent.monitor.take_immortal() {
+        for (_, pid) in self.parent.monitor.take_unkillable() {
             say!(
                 Error,
                 "child {pid} cannot be killed; the shutdown goes on without it"
@@ -265,7 +267,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         }
     }
 
-    /// The end, now: the children that live are ended, and the last hook is called.
+    /// Ends the server now: ends the living children, and calls the last hook.
     pub(super) fn stop(&mut self) {
         if std::mem::replace(&mut self.done, true) {
             return;
@@ -273,11 +275,11 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         self.end_children();
         self.call_stop();
         self.tell_end();
-        // Signals last: one more SIGTERM must not end the process before the server has cleared up.
+        // Signals last: another SIGTERM must not end the process before the server has cleaned up.
         self.parent.system.close();
     }
 
-    /// What is left after a turn. A server that has ended because of an error says so once.
+    /// The result of a turn. A server that has ended because of a failure returns it once.
     fn outcome(&mut self) -> Result<Turn, Error> {
         if self.done
             && let Some(error) = self.failure.take()
@@ -299,9 +301,9 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         })
     }
 
-    /// What there is to be seen at the end of a turn, and that this is one.
+    /// Tells observers the state at the end of a turn, and that the turn has ended.
     fn tell_turn(&mut self, next_in: Option<Duration>) {
-        if self.done || !self.parent.monitor.untold.is_observed() {
+        if self.done || !self.parent.monitor.events.is_observed() {
             return;
         }
         let saturated = self.parent.monitor.is_saturated();
@@ -314,9 +316,9 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         self.parent.tell(&Event::Turn { next_in });
     }
 
-    /// What the server listens on, and that it has started.
+    /// Tells observers the listeners, and that the server has started.
     pub(super) fn tell_start(&mut self) {
-        if self.parent.monitor.untold.is_observed() {
+        if self.parent.monitor.events.is_observed() {
             let listeners = self.server.listeners().into_iter();
             self.listeners = listeners.map(|listener| listener.name).collect();
         }

@@ -1,5 +1,5 @@
-//! Performs the accept loop that the stock servers share: one connection at a time. What is done next
-//! is decided in `core/accept`; this makes the system calls.
+//! Performs the accept loop that the stock servers share: one connection at a time. `core/accept`
+//! decides what comes next; this file makes the system calls and decides nothing.
 
 use super::conn::{Conn, Stream};
 use crate::{
@@ -30,7 +30,7 @@ use std::{
 
 pub(super) type Handler<S> = Box<dyn FnMut(Conn<S>) -> io::Result<()>>;
 
-/// Sockets that are closed when the parent is found to be gone, wherever the child is then.
+/// The listening sockets: closed as soon as the child finds that the parent is gone.
 pub(super) type SharedListeners = Rc<RefCell<Vec<Ours<OwnedFd>>>>;
 
 /// What a child takes connections from, and what it does with them.
@@ -68,9 +68,9 @@ struct Run<'a, S> {
     next: usize,
     /// The connection that was found, until it is served.
     in_hand: Option<Newcomer>,
-    /// When the last wait, or the last connection, came to its end.
+    /// When the last wait or the last connection ended.
     clock: Option<Time>,
-    /// Until when it takes what is queued, once it was told to stop.
+    /// Until when the child takes queued connections, once it was told to stop.
     drains_until: Option<Time>,
     shortage: Shortage,
 }
@@ -106,13 +106,13 @@ impl<S: Stream> Run<'_, S> {
         if self.acceptor.comm.shutdown_requested() {
             return self.told_to_stop();
         }
-        // Under load there is always another connection, and never a wait that sends the ACK.
+        // Under load there is always another connection, so no wait sends the ACK.
         self.say(|comm| comm.attend_at(self.clock));
         Observation::GoOn
     }
 
-    /// Others are told to stop while the server runs and clients keep coming: such a child is not to serve
-    /// them all.
+    /// A child may be told to stop while the server goes on and clients keep coming: the time limit
+    /// keeps such a child from serving all of them.
     fn told_to_stop(&mut self) -> Observation {
         let comm = self.acceptor.comm;
         let now = comm.now();
@@ -127,7 +127,7 @@ impl<S: Stream> Run<'_, S> {
     }
 
     fn drain(&mut self, look_first: bool) -> io::Result<Observation> {
-        // Without a parent the listeners are closed, or are to be.
+        // Without a parent the listeners are closed, or will be.
         if self.acceptor.comm.is_orphaned() || self.acceptor.comm.is_leaving() {
             return Ok(Observation::NothingQueued);
         }
@@ -170,7 +170,7 @@ impl<S: Stream> Run<'_, S> {
 
     fn wait(&self) -> io::Result<Wake> {
         match &self.acceptor.listeners.borrow()[..] {
-            // Without an allocation for each connection.
+            // The usual case needs no allocation for each connection.
             [listener] => self.acceptor.comm.wait(&[listener.as_fd()]),
             many => {
                 let fds: Vec<_> = many.iter().map(|listener| listener.as_fd()).collect();
@@ -184,7 +184,7 @@ impl<S: Stream> Run<'_, S> {
         if leave_wakeups {
             self.acceptor.comm.leave_wakeups();
         }
-        // A child that does not know the time is new, as is its first ACK.
+        // A child that has not read the clock yet is new, and its first ACK is recent.
         if self.clock.is_some() {
             self.say(|comm| comm.begin(self.clock));
         }
@@ -224,7 +224,7 @@ impl<S: Stream> Run<'_, S> {
         );
         match (acceptor.handler)(conn) {
             Ok(()) => {}
-            // Clients come and go; that is no news.
+            // The client caused it: not worth a line on stderr.
             Err(error) if is_the_clients(&error) => log::debug!("connection ended: {error}"),
             Err(error) => complain!("connection failed: {error}"),
         }
@@ -274,10 +274,10 @@ impl<S: Stream> Run<'_, S> {
         self.acceptor.comm.pause(pause.duration)
     }
 
-    /// A library in a handler that is told of a wrong descriptor may make the listeners block, for all
-    /// children. A child that is stuck in accept sends no ACK. Looked at before the attempts that are
-    /// likely to be in vain; under load there are none. A listener with a timeout needs no look:
-    /// accept(2) obeys it as well, and an attempt that blocks ends soon.
+    /// A library that gets a wrong descriptor may set the listeners to blocking mode, for all
+    /// children, and a child that is stuck in accept sends no ACK. The mode is checked before
+    /// attempts that probably find nothing; under load there are none. A listener with a timeout
+    /// needs no check: accept(2) respects the timeout, so an attempt that blocks ends soon.
     fn keep_nonblocking(&self) -> io::Result<()> {
         if self.acceptor.first_wait.is_some() || self.acceptor.config.blocks {
             return Ok(());
@@ -290,15 +290,15 @@ impl<S: Stream> Run<'_, S> {
         Ok(())
     }
 
-    /// How long it is since the end of the last wait or connection. A new child does not know: the
-    /// first look at the clock costs it more than it is worth.
+    /// The time since the end of the last wait or connection; `None` in a new child, where the
+    /// first reading of the clock costs more than it is worth.
     fn lap(&mut self) -> Option<Duration> {
         let now = self.acceptor.comm.now();
         self.clock.replace(now).map(|before| now.since(before))
     }
 
-    /// A word that cannot be said is no reason to drop a client: if it is because the parent is
-    /// gone, the next wait tells.
+    /// A failure to say a word is no reason to drop a client: if the parent is gone, the next wait
+    /// notices.
     fn say(&self, word: impl FnOnce(&Comm) -> io::Result<()>) {
         if let Err(error) = word(self.acceptor.comm) {
             log::debug!("the parent cannot be reached: {error}");

@@ -1,6 +1,6 @@
-//! One connection in a child: reading and writing that go on sending ACKs while the client is slow;
-//! and, in the files below, objects that are called when something has arrived, with filters that
-//! cut it into records: the original's POE::Class::Conn. Talks to one client; accepts none.
+//! One connection in a child: reading and writing that keep sending ACKs while the client is slow.
+//! The files below add objects that are called when input arrives, and filters that split it into
+//! records: the original's POE::Class::Conn. Talks to one client; never accepts.
 //!
 //! A [`ConnClass`] is made for each connection by the factory given to
 //! [`TcpServer::conn_class`](crate::TcpServer::conn_class). Its methods are lent a [`Session`]: the
@@ -54,10 +54,10 @@ use std::{
     time::Duration,
 };
 
-/// What a connection is: [`TcpStream`], [`UnixStream`], or the type that a
-/// [`Listener`](crate::servers::Listener) of one's own makes of it.
+/// The type of a connection: [`TcpStream`], [`UnixStream`], or that of your own
+/// [`Listener`](crate::servers::Listener).
 pub trait Stream: AsFd + AsRawFd + From<OwnedFd> + fmt::Debug + 'static {
-    /// Has every later operation block for as long as it takes: no O_NONBLOCK, no timeouts.
+    /// Makes every later operation block without limit: no O_NONBLOCK, no timeouts.
     ///
     /// # Errors
     ///
@@ -69,8 +69,8 @@ pub trait Stream: AsFd + AsRawFd + From<OwnedFd> + fmt::Debug + 'static {
     ///
     /// What the operating system says.
     fn end(&self, how: Shutdown) -> io::Result<()>;
-    /// Who is at the other end. `remote` is the client's internet address, as accept(2) has told it; `None`
-    /// for a socket of another kind.
+    /// Describes the other end. `remote` is the client's internet address as accept(2) returned it;
+    /// `None` for a socket of another kind.
     fn peer(&self, remote: Option<SocketAddr>) -> Peer;
 }
 
@@ -121,8 +121,8 @@ pub struct Conn<S> {
     remote: Option<SocketAddr>,
     comm: Comm,
     number: u64,
-    /// For how long an operation may block by itself, before the waiting begins that sends ACKs and
-    /// sees the parent's end. Mostly the client is ready by then, and two system calls are saved.
+    /// How long an operation may block by itself, before the wait begins that sends ACKs and
+    /// notices the parent's end. The client is usually ready by then, which saves two system calls.
     first_wait: Option<Duration>,
     bounds: Bounds,
 }
@@ -150,8 +150,8 @@ impl<S: Stream> Conn<S> {
         self.number
     }
 
-    /// Says that the child is alive, in the midst of long legitimate work. A child that computes
-    /// for longer than `timeout` without this is told to stop.
+    /// Says that the child is alive, during long legitimate work. A child that computes for longer
+    /// than `timeout` without this call is told to stop.
     ///
     /// # Errors
     ///
@@ -160,14 +160,18 @@ impl<S: Stream> Conn<S> {
         self.comm.ack()
     }
 
-    /// Whether the child was told to stop, the parent is gone, or [`leave_after_this`](Self::leave_after_this)
-    /// was called: a handler that keeps a connection for long should bring it to an end.
+    /// Whether the child should leave: a handler with a long connection should end it.
+    ///
+    /// True when the child was told to stop, the parent is gone, or
+    /// [`leave_after_this`](Self::leave_after_this) was called.
     pub fn shutdown_requested(&self) -> bool {
         self.comm.shutdown_requested()
     }
 
-    /// Has the child leave when this connection is at its end, and be replaced: for a handler that has lost
-    /// what it serves with, such as its connection to a database. See [`Comm::leave_after_this`].
+    /// Makes the child leave when this connection ends, and be replaced.
+    ///
+    /// For a handler that has lost a resource that it needs, such as its connection to a database.
+    /// See [`Comm::leave_after_this`].
     pub fn leave_after_this(&self) {
         self.comm.leave_after_this();
     }
@@ -192,8 +196,10 @@ impl<S: Stream> Conn<S> {
         self.stream.end(how)
     }
 
-    /// The stream itself, in blocking mode, and a handle that says words: for TLS, HTTP and other
-    /// libraries that want to own the stream. Sending ACKs while they wait is up to the caller.
+    /// The stream itself, in blocking mode, and a handle that says words.
+    ///
+    /// For TLS, HTTP and other libraries that want to own the stream. Sending ACKs while they wait
+    /// is up to the caller.
     ///
     /// # Errors
     ///
@@ -203,15 +209,15 @@ impl<S: Stream> Conn<S> {
         Ok((self.stream, self.comm.acker()))
     }
 
-    /// Tries `attempt` until it does not have to wait, waiting in between.
+    /// Repeats `attempt` until it succeeds or fails for good, and waits in between.
     fn patiently<R>(
         &self,
         interest: Interest,
         timeout: Option<Duration>,
         mut attempt: impl FnMut(&S, Blocking) -> io::Result<R>,
     ) -> io::Result<R> {
-        // A client that is never slow keeps the connection from ever waiting. OK to ignore: the
-        // client in hand is served for as long as it lasts.
+        // With a client that is never slow the connection never waits, so the ACK is sent here. OK
+        // to ignore: the connection in hand is served to its end in any case.
         let _ = self.comm.begin(None);
         let timeout = self.cut(timeout)?;
         let mut blocking = self.first_attempt(timeout);
@@ -222,7 +228,7 @@ impl<S: Stream> Conn<S> {
         };
         loop {
             match attempt(&self.stream, blocking) {
-                // By a signal: it may be the one that tells to stop, which the wait below looks at.
+                // A signal came: it may be the stop signal, which the wait below checks.
                 Err(error) if is_wait(&error) || is_interruption(&error) => {}
                 result => {
                     if waited {
@@ -253,7 +259,7 @@ impl<S: Stream> Conn<S> {
 }
 
 impl Conn<TcpStream> {
-    /// The client's address, as it was when the connection was accepted.
+    /// The client's address when the connection was accepted.
     ///
     /// A client that has reset the connection still has it, and no system call is made. Where a socket
     /// takes IPv4 and IPv6, an IPv4 client's is an IPv4 address (`127.0.0.1`, not `::ffff:127.0.0.1`), so a

@@ -1,5 +1,5 @@
 //! The server whose children are other programs: it opens the sockets, and each child execs a
-//! program that finds them the way systemd passes them. Accepts nothing itself.
+//! program that gets them the way systemd passes them. Accepts nothing itself.
 
 mod image;
 mod listen;
@@ -7,7 +7,7 @@ mod listen;
 pub use self::listen::Listen;
 
 use self::{
-    image::{Birth, ExecSpec, Socket},
+    image::{ExecSpec, Launch, Socket},
     listen::Listening,
 };
 use crate::{
@@ -24,7 +24,7 @@ use std::{
     time::Duration,
 };
 
-/// Runs a program in each child, in any language, and hands it the listening sockets.
+/// Runs a program in each child, in any language, and passes it the listening sockets.
 ///
 /// ```no_run
 /// use prefork_server::{CommWords, ExecServer, PreFork};
@@ -46,66 +46,67 @@ use std::{
 ///
 /// | variable | |
 /// |---|---|
-/// | those of the parent | as they are when the child is forked, but for what describes descriptors of the parent's own: LISTEN_FDS, LISTEN_PID, LISTEN_PIDFDID, LISTEN_FDNAMES, SERVER_STARTER_PORT, SERVER_STARTER_GENERATION, EINHORN_* |
+/// | those of the parent | as they are when the child is forked, without those that describe the parent's own descriptors: LISTEN_FDS, LISTEN_PID, LISTEN_PIDFDID, LISTEN_FDNAMES, SERVER_STARTER_PORT, SERVER_STARTER_GENERATION, EINHORN_* |
 /// | those of [`env`](Self::env) | |
 /// | LISTEN_FDS | how many sockets; this and the next four only if there is one |
 /// | LISTEN_PID | the program's process id |
-/// | LISTEN_FDNAMES | their [names](Listen::name), with colons between |
+/// | LISTEN_FDNAMES | their [names](Listen::name), separated by colons |
 /// | SERVER_STARTER_PORT | `host:port=3;/path=4`, if [`server_starter`](Self::server_starter) asks for it |
 /// | EINHORN_FD_COUNT, EINHORN_FD_0, … | how many, and the descriptors, if [`einhorn`](Self::einhorn) asks for it |
 /// | PREFORK_SEND_ACK | at least how often to say ACK, in seconds (`1.5`); only with a `timeout` |
 ///
-/// Every other descriptor closes, also those of the user's that were opened without close-on-exec.
-/// SIGINT, SIGTERM, SIGPIPE and the [stop signal](Self::stop_signal) have their default action; handlers of
-/// the parent's are gone, as after any exec, and what the parent ignores is ignored; the mask is the
-/// parent's, never with SIGINT, SIGTERM, SIGALRM or the stop signal in it. It leads a
-/// [process group](Self::process_group) of its own. Directory, user, group, limits and umask are the parent's
-/// unless the hook `server_start` has changed them: it runs before the exec, and `server_exiting`
-/// only if that fails.
+/// Every other descriptor is closed, even if the user has opened it without close-on-exec. SIGINT,
+/// SIGTERM, SIGPIPE and the [stop signal](Self::stop_signal) have their default action. Handlers of
+/// the parent are gone, as after any exec, and signals that the parent ignores stay ignored. The
+/// signal mask is the parent's, but never blocks SIGINT, SIGTERM, SIGALRM or the stop signal. The
+/// program leads a [process group](Self::process_group) of its own. Directory, user, group, limits
+/// and umask are the parent's unless the hook `server_start` has changed them: it runs before the
+/// exec, and `server_exiting` only if that fails.
 ///
-/// Whoever sets O_NONBLOCK on a socket sets it for all children, since they share it. All are the
-/// same program, so one that expects it may do so.
+/// A program that sets O_NONBLOCK on a socket sets it for all children, since they share the
+/// socket. That is fine: all children run the same program.
 ///
 /// # What the program says
 ///
-/// Lines on stdout. One that is a word and nothing else is a word: by default the control characters
-/// of [`CommWords::CONTROL`](crate::CommWords::CONTROL), with
+/// Words are lines on stdout: by default the control characters of
+/// [`CommWords::CONTROL`](crate::CommWords::CONTROL), with
 /// [`comm_words`](crate::Builder::comm_words) `(`[`CommWords::POE`](crate::CommWords::POE)`)` the
 /// `1`, `2` and `3` of the original. ACK once it can serve, and again at least every
-/// PREFORK_SEND_ACK while it is well; BUSY when it has a connection in hand, NOT_BUSY when it can
-/// take one. The first of the two shows that its start has held. Write words at once and in one
-/// piece: a stdout that is buffered says nothing.
+/// PREFORK_SEND_ACK; BUSY when it has a connection in hand, NOT_BUSY when it can take one. The
+/// first BUSY or NOT_BUSY shows that its start has succeeded. Write each word at once and in one
+/// piece: the parent sees nothing that stays in a buffer.
 ///
-/// The framework says nothing in its name, not even the first ACK.
+/// The framework says no word for the program, not even the first ACK.
 /// [`CommChannel::Private`](crate::CommChannel::Private) is refused.
 ///
-/// A program that says nothing at all is supervised by its life alone. It stays
+/// Of a program that says nothing at all, the parent only sees whether it lives. It stays
 /// [`Starting`](crate::State::Starting), which counts as spare and is never culled, so:
 ///
 /// - there are `start_servers` of them (or `min_spare_servers`, if that is more), however busy they
-///   are, and one that ends is replaced;
-/// - leave `timeout` off: nobody ever says ACK, so each would be told to stop at that age;
-/// - one that ends within a second counts as a failed start, even if it has served, and slows
+///   are, and a program that ends is replaced;
+/// - leave `timeout` off: without ACKs each program would be told to stop at that age;
+/// - a program that ends within a second counts as a failed start, even if it has served, and slows
 ///   forking down: a program that serves one short request and exits needs words.
 ///
 /// # How it ends
 ///
-/// SIGINT, or the [`stop_signal`](Self::stop_signal) in its place, means: finish what is in hand, and exit.
-/// What ignores it gets SIGKILL, after `shutdown_timeout` in a shutdown and after `kill_timeout` else.
+/// SIGINT, or the [`stop_signal`](Self::stop_signal) in its place, means: finish the connection in
+/// hand, and exit. A program that ignores it gets SIGKILL, after `shutdown_timeout` in a shutdown
+/// and otherwise after `kill_timeout`.
 ///
-/// Both are sent to the whole [process group](Self::process_group): a wrapper such as
-/// `sh -c 'setup; server'` need not exec the server for that to hear of it. What outlives the program in
-/// its group, as a server does whose wrapper dies, is told and killed likewise, and has the child's place
-/// until it has ended: after a stop nobody has the sockets. What leaves the group, as a daemon does by
-/// setsid(2), is left alone.
+/// Both signals go to the whole [process group](Self::process_group), so a wrapper such as `sh -c
+/// 'setup; server'` need not exec the server. A process of the group that outlives the program,
+/// such as a server whose wrapper dies, is told to stop and killed in the same way, and takes the
+/// child's place until it has ended: after a stop no such process has the sockets. A process that
+/// leaves the group, as a daemon does with setsid(2), is left alone.
 ///
-/// On Linux the program also gets the signal when the parent dies, however that happened, unless it is
-/// set-user-ID, set-group-ID or has file capabilities: the kernel takes that tie from those, and from one
-/// that changes its user. Only the program itself has that tie, not the others of its group, and one that
-/// ignores the signal outlives a parent that is killed.
+/// On Linux the program also gets the signal when the parent dies for any reason. The kernel does
+/// not send it to a program that is set-user-ID or set-group-ID, has file capabilities or changes
+/// its user, nor to the other processes of the group. A program that ignores the signal outlives a
+/// parent that is killed.
 ///
-/// A program that cannot be run ends the child with a line on stderr that names it and the reason,
-/// and the start counts as failed.
+/// If the program cannot be run, the child ends with a line on stderr that names the program and
+/// the reason, and the start counts as failed.
 #[derive(Debug)]
 pub struct ExecServer {
     spec: ExecSpec,
@@ -119,8 +120,8 @@ pub struct ExecServer {
 }
 
 impl ExecServer {
-    /// A server whose children run `program`: a path, or a name to look for in the PATH that the
-    /// program gets.
+    /// A server whose children run `program`: a path, or a name that is looked up in the PATH that
+    /// the program gets.
     pub fn new(program: impl Into<OsString>) -> Self {
         Self {
             spec: ExecSpec::new(program.into()),
@@ -148,21 +149,21 @@ impl ExecServer {
         self
     }
 
-    /// Sets a variable. Those that describe the sockets are set after it.
+    /// Sets an environment variable. Variables that describe the sockets override it.
     #[must_use]
     pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
         self.spec.changes.insert(name.into(), Some(value.into()));
         self
     }
 
-    /// Keeps a variable of the parent's from the program.
+    /// Removes one of the parent's variables from the program's environment.
     #[must_use]
     pub fn env_remove(mut self, name: impl AsRef<OsStr>) -> Self {
         self.spec.changes.insert(name.as_ref().to_owned(), None);
         self
     }
 
-    /// Keeps all variables of the parent's from the program, and forgets those that were set.
+    /// Removes all variables, those of the parent and those that were set before.
     #[must_use]
     pub fn env_clear(mut self) -> Self {
         self.spec.clear = true;
@@ -170,49 +171,53 @@ impl ExecServer {
         self
     }
 
-    /// One more socket: `"127.0.0.1:80"`, `"/run/x.sock"`, or a [`Listen`] with a name. Without any,
-    /// the programs are workers that get their work elsewhere.
+    /// One more socket: `"127.0.0.1:80"`, `"/run/x.sock"`, or a [`Listen`] with a name.
+    ///
+    /// Without sockets, the programs are workers that get their work elsewhere.
     #[must_use]
     pub fn listen(mut self, listen: impl Into<Listen>) -> Self {
         self.listen.push(listen.into());
         self
     }
 
-    /// How many connections may wait to be accepted. Default: 1024. The kernel cuts what is more than
-    /// the system allows (`net.core.somaxconn`), of which a warning tells; less than 0 counts as 0.
+    /// How many connections may wait to be accepted. Default: 1024.
+    ///
+    /// The kernel lowers it to the system's limit (`net.core.somaxconn`), with a warning; less than
+    /// 0 counts as 0.
     #[must_use]
     pub fn backlog(mut self, connections: i32) -> Self {
         self.backlog = connections;
         self
     }
 
-    /// Whether to name the sockets the way of Server::Starter too. Default: false. No path may
-    /// contain `=` or `;` then.
+    /// Whether to name the sockets for Server::Starter too. Default: false. With it no path may
+    /// contain `=` or `;`.
     #[must_use]
     pub fn server_starter(mut self, on: bool) -> Self {
         self.spec.server_starter = on;
         self
     }
 
-    /// Whether to name the sockets the way of Einhorn too. Default: false. A worker that wants to
-    /// report to Einhorn itself finds no EINHORN_SOCK_PATH.
+    /// Whether to name the sockets for Einhorn too. Default: false. EINHORN_SOCK_PATH is not set,
+    /// so a worker cannot report to Einhorn.
     #[must_use]
     pub fn einhorn(mut self, on: bool) -> Self {
         self.spec.einhorn = on;
         self
     }
 
-    /// Whether the first socket stands at descriptor 0 as well, in place of `/dev/null`: where a FastCGI
-    /// program looks for it. Default: false.
+    /// Whether descriptor 0 is the first socket too, instead of `/dev/null`. Default: false.
+    /// FastCGI programs look for it there.
     #[must_use]
     pub fn socket_at_stdin(mut self, on: bool) -> Self {
         self.socket_at_stdin = on;
         self
     }
 
-    /// The signal that tells the program to stop, in place of SIGINT wherever that would be sent, be it by a
-    /// hook or by the kernel when the parent dies. Default: [`Signal::Interrupt`]. Many programs finish what
-    /// they have in hand at SIGTERM only, or at SIGQUIT.
+    /// The signal that tells the program to stop. Default: [`Signal::Interrupt`].
+    ///
+    /// It replaces SIGINT everywhere: when a hook sends it, and when the kernel sends it because the
+    /// parent has died. Many programs finish the connection in hand only at SIGTERM or at SIGQUIT.
     #[must_use]
     pub fn stop_signal(mut self, signal: Signal) -> Self {
         self.stop_signal = signal;
@@ -221,16 +226,17 @@ impl ExecServer {
 
     /// Whether each program leads a process group of its own, to which its signals go. Default: true.
     ///
-    /// At a terminal, Ctrl-C then reaches the parent alone, which tells the programs to stop; Ctrl-Z stops
-    /// the parent alone. Turn it off for programs that are to stay in the parent's group: signals go to the
-    /// program itself only, and what it has started lives on with the sockets.
+    /// At a terminal, Ctrl-C then reaches only the parent, which tells the programs to stop, and
+    /// Ctrl-Z stops only the parent. Turn it off for programs that are to stay in the parent's
+    /// group: signals then go only to the program itself, and processes that it has started may
+    /// live on with the sockets.
     #[must_use]
     pub fn process_group(mut self, own: bool) -> Self {
         self.process_group = own;
         self
     }
 
-    /// How many connections were asked to be let wait.
+    /// The backlog that was asked for.
     pub fn get_backlog(&self) -> i32 {
         self.backlog
     }
@@ -245,12 +251,12 @@ impl ExecServer {
 
     fn image(&self, pid: u32) -> io::Result<sys::exec::Image> {
         let sockets: Vec<Socket> = self.listening.iter().map(Socket::from).collect();
-        let birth = Birth {
+        let launch = Launch {
             pid,
             sockets: &sockets,
             send_ack: self.send_ack,
         };
-        self.spec.image(std::env::vars_os(), birth)
+        self.spec.image(std::env::vars_os(), launch)
     }
 }
 
@@ -263,7 +269,7 @@ impl ChildServer for ExecServer {
         check_stop_signal(self.stop_signal)?;
         let open = |listen: &Listen| listen.open(self.backlog);
         self.listening = self.listen.iter().map(open).collect::<io::Result<_>>()?;
-        // What cannot be handed over would fail in every child: better here, once.
+        // An invalid program or environment would fail in every child: it is found here, once.
         self.image(std::process::id()).map(drop)
     }
 
@@ -275,12 +281,12 @@ impl ChildServer for ExecServer {
         self.send_ack
     }
 
-    /// The program is told, in PREFORK_SEND_ACK.
+    /// The program learns it from PREFORK_SEND_ACK.
     fn set_send_ack(&mut self, interval: Option<Duration>) {
         self.send_ack = interval;
     }
 
-    /// Does not return unless the program cannot be run, or the child was told to stop before.
+    /// Returns only if the program cannot be run, or the child was told to stop before.
     fn resume_accept(&mut self, comm: &mut Comm) -> io::Result<()> {
         let image = self.image(std::process::id())?;
         let descriptors: Vec<BorrowedFd<'_>> =
@@ -329,7 +335,7 @@ impl ChildServer for ExecServer {
     }
 }
 
-/// A program that is told by one of these stands still, and does not end.
+/// Refuses signals that stop or continue a program instead of ending it.
 fn check_stop_signal(signal: Signal) -> io::Result<()> {
     use Signal::{BackgroundRead, BackgroundWrite, Continue, Stop};
     if matches!(signal, Stop | Continue | BackgroundRead | BackgroundWrite) {

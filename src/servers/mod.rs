@@ -1,26 +1,26 @@
-//! The stock servers: a listening socket or several, and in each child a loop that accepts one
+//! The stock servers: one listening socket or several, and in each child a loop that accepts one
 //! connection at a time and hands it to a closure, or to an object made for it ([`conn`]).
 //!
-//! They share one accept loop, which keeps the rules of [`Comm::wait`](crate::Comm::wait):
+//! They share one accept loop, which follows the rules of [`Comm::wait`](crate::Comm::wait):
 //!
 //! - a child says BUSY when it takes a connection and NOT_BUSY when it finds none queued, so under
 //!   load it says nothing between connections;
-//! - told to stop (SIGINT, SIGTERM), it finishes the connection in hand, tries each listener once
-//!   more, serves what that yields, and leaves;
-//! - after `max_requests` connections it leaves without another word;
+//! - when a child is told to stop (SIGINT, SIGTERM), it finishes the connection in hand, tries each
+//!   listener once more, serves what that yields, and leaves;
+//! - after `max_requests` connections it leaves without saying anything;
 //! - when the parent is gone it closes its listeners at once, finishes the connection in hand within
 //!   `kill_timeout`, and leaves.
 //!
-//! Which of the idle children gets a connection, and what that costs, is [`AcceptOrder`]'s to say.
+//! [`AcceptOrder`] says which idle child gets a connection, and what that costs.
 //!
-//! They open their sockets themselves, or take over those that a service manager has opened:
+//! They open their sockets themselves, or take over sockets that a service manager has opened:
 //! [`TcpServer::listen_fds`], [`UnixServer::listen_fds`].
 //!
-//! [`ExecServer`] is the exception: it opens the sockets and leaves the rest to programs.
+//! [`ExecServer`] is the exception: it opens the sockets, and programs of any language accept.
 //!
-//! # A stock server of one's own
+//! # Override parts of a stock server
 //!
-//! What subclasses of the original's PreFork::TCP overrode, and where it is overridden here:
+//! What subclasses of the original's PreFork::TCP override, and how that is done here:
 //!
 //! | there | here | SUPER |
 //! |---|---|---|

@@ -1,5 +1,5 @@
-//! The stock server over any kind of listener: attributes, handler, and its part of `ChildServer`. The
-//! accept loop is beside it, the sockets are below; opens and accepts nothing itself.
+//! The stock server over any kind of listener: attributes, handler, and its implementation of
+//! `ChildServer`. Opens no socket (`listeners` does) and accepts no connection (`accept.rs` does).
 
 use super::{
     accept::{Acceptor, Handler, SharedListeners},
@@ -11,7 +11,7 @@ use crate::{
     listeners::{
         Listener, ListenerStatus,
         inherited::Wanted,
-        open::{OpenSockets, Source},
+        open::{OpenSockets, Origin},
     },
     sys::{fd_registry::Ours, handed_over, sockets},
 };
@@ -20,10 +20,10 @@ use std::{cell::RefCell, fmt, io, os::fd::OwnedFd, rc::Rc, time::Duration};
 /// Makes the handler, in the child. Called once in each.
 type Factory<S> = Box<dyn FnOnce() -> io::Result<Handler<S>>>;
 
-/// Accepts on a kind of [`Listener`], one connection at a time in each child.
+/// Accepts on a [`Listener`], one connection at a time in each child.
 ///
-/// [`TcpServer`](crate::TcpServer) and [`UnixServer`](crate::UnixServer) are its names for the two kinds
-/// that come with the crate; for one of a program's own see [`on`](Self::on).
+/// [`TcpServer`](crate::TcpServer) and [`UnixServer`](crate::UnixServer) are aliases for the two
+/// listeners of the crate; for your own listener see [`on`](Self::on).
 pub struct StreamServer<L: Listener> {
     pub(super) listener: L,
     sockets: OpenSockets,
@@ -31,16 +31,16 @@ pub struct StreamServer<L: Listener> {
     max_requests: u64,
     requests_handled: u64,
     backlog: i32,
-    /// Which idle child goes first, if the server was told.
+    /// The accept order, if it was set.
     order: Option<AcceptOrder>,
     send_ack: Option<Duration>,
     timing: Timing,
 }
 
-/// What may block, for [`BRIEFLY`], on the sockets that were opened.
+/// What may block for [`BRIEFLY`] on the sockets that were opened.
 #[derive(Clone, Copy, Debug, Default)]
 struct Timing {
-    /// Operations on connections, for so long: see `Conn`.
+    /// How long operations on connections may block: see `Conn`.
     first_wait: Option<Duration>,
     /// Accepting, so that children can wait there.
     blocks: bool,
@@ -89,8 +89,10 @@ impl<L: Listener<Stream: Stream>> StreamServer<L> {
         self
     }
 
-    /// As [`max_requests`](Self::max_requests), also while running, through
-    /// [`PreFork::server_mut`](crate::PreFork::server_mut): for the children that are forked from then on.
+    /// Like [`max_requests`](Self::max_requests), for a running server.
+    ///
+    /// Reached through [`PreFork::server_mut`](crate::PreFork::server_mut); applies to children
+    /// that are forked from then on.
     pub fn set_max_requests(&mut self, connections: u64) {
         self.max_requests = connections;
     }
@@ -100,21 +102,22 @@ impl<L: Listener<Stream: Stream>> StreamServer<L> {
         self.max_requests
     }
 
-    /// How many connections may wait to be accepted. Default: 1024. The kernel cuts what is more than
-    /// the system allows (`net.core.somaxconn`), of which a warning tells; less than 0 counts as 0.
+    /// How many connections may wait to be accepted. Default: 1024.
+    ///
+    /// The kernel lowers it to the system's limit (`net.core.somaxconn`), with a warning; less than
+    /// 0 counts as 0.
     #[must_use]
     pub fn backlog(mut self, connections: i32) -> Self {
         self.backlog = connections;
         self
     }
 
-    /// How many connections were asked to be let wait.
+    /// The backlog that was asked for.
     pub fn get_backlog(&self) -> i32 {
         self.backlog
     }
 
-    /// Which of the idle children gets the next connection. Default: it depends, see
-    /// [`AcceptOrder`].
+    /// Which idle child gets the next connection. Default: see [`AcceptOrder`].
     #[must_use]
     pub fn accept_order(mut self, order: AcceptOrder) -> Self {
         self.order = Some(order);
@@ -126,11 +129,12 @@ impl<L: Listener<Stream: Stream>> StreamServer<L> {
         self.order
     }
 
-    /// Has `hook` called with each connection that a child has accepted, before it is served: the
-    /// original's `handler_connection`. The child has said BUSY and counted it.
+    /// Calls `hook` with each connection that a child has accepted, before serving it.
     ///
-    /// The second argument is SUPER: it serves the connection to its end. A hook that does not
-    /// call it refuses the connection. Several hooks wrap one another, the last one outermost.
+    /// The original's `handler_connection`. The child has already said BUSY and counted the
+    /// connection. The second argument is SUPER: it serves the connection to its end. A hook that
+    /// does not call it refuses the connection. Several hooks wrap one another, the last one
+    /// outermost.
     ///
     /// ```
     /// # use prefork_server::TcpServer;
@@ -165,37 +169,40 @@ impl<L: Listener<Stream: Stream>> StreamServer<L> {
         self
     }
 
-    /// Takes over the sockets that whoever started this program has opened for it, as systemd
-    /// does for a service with a `.socket` unit, instead of opening any: those of LISTEN_FDS that
-    /// are listening sockets of this server's kind. What else was handed over is left
-    /// alone: it may be for another server, or for another part of the program.
+    /// Takes over listening sockets that the service manager has opened, instead of opening any.
     ///
-    /// The start fails if LISTEN_PID is not this process, if none fits, or if the variables make
-    /// no sense: with [`ListenFdsError`](crate::servers::ListenFdsError) as the reason. See
-    /// [`has_listen_fds`](crate::servers::has_listen_fds) for a server that listens by itself then.
+    /// systemd opens them for a service with a `.socket` unit. The server takes the descriptors of
+    /// LISTEN_FDS that are listening sockets of its kind, and leaves the others alone: they may be
+    /// for another server or another part of the program. The start fails if LISTEN_PID is not this
+    /// process, if no socket fits, or if the variables are invalid: with
+    /// [`ListenFdsError`](crate::servers::ListenFdsError) as the reason. See
+    /// [`has_listen_fds`](crate::servers::has_listen_fds) for a server that opens its own socket in
+    /// that case.
     ///
-    /// The sockets become non-blocking, for everybody who shares them, and close-on-exec. They
-    /// stay open in the parent until it exits, for a second start. Children have those of their
-    /// server alone, and find no LISTEN_FDS in their environment (where `/proc` tells that they
-    /// have one thread): the programs that they run are not to take it for theirs.
+    /// The sockets become non-blocking, for all processes that share them, and close-on-exec. They
+    /// stay open in the parent until it exits, for a second start. Children keep only the sockets
+    /// of their server, and LISTEN_FDS is removed from their environment (where `/proc` shows that
+    /// they have one thread), so that programs that they run do not use it.
     #[must_use]
     pub fn listen_fds(mut self) -> Self {
-        self.sockets.source = Source::Inherited(Wanted::All);
+        self.sockets.origin = Origin::Inherited(Wanted::All);
         self
     }
 
-    /// As [`listen_fds`](Self::listen_fds), but only those that LISTEN_FDNAMES calls `name`: a
-    /// socket unit's `FileDescriptorName`. Each of these must be a listening socket of
-    /// this server's kind.
+    /// Like [`listen_fds`](Self::listen_fds), but only sockets with this name.
+    ///
+    /// LISTEN_FDNAMES has the names: a socket unit's `FileDescriptorName`. Each of these must be a
+    /// listening socket of this server's kind.
     #[must_use]
     pub fn listen_fds_named(mut self, name: impl Into<String>) -> Self {
-        self.sockets.source = Source::Inherited(Wanted::Named(name.into()));
+        self.sockets.origin = Origin::Inherited(Wanted::Named(name.into()));
         self
     }
 
-    /// Accepts on a socket that the program has opened itself, with whatever options, instead of opening
-    /// any. It must listen, or the start fails; it becomes non-blocking. Once more for each further
-    /// socket. The file of a UNIX socket stays the program's.
+    /// Accepts on a socket that the program has opened, instead of opening one.
+    ///
+    /// It must listen, or the start fails; it becomes non-blocking. Call it once for each socket.
+    /// The file of a UNIX socket stays the program's to remove.
     ///
     /// ```no_run
     /// use prefork_server::TcpServer;
@@ -207,9 +214,9 @@ impl<L: Listener<Stream: Stream>> StreamServer<L> {
     /// ```
     #[must_use]
     pub fn socket(mut self, listening: impl Into<OwnedFd>) -> Self {
-        match &mut self.sockets.source {
-            Source::Program(sockets) => sockets.push(listening.into()),
-            other => *other = Source::Program(vec![listening.into()]),
+        match &mut self.sockets.origin {
+            Origin::Program(sockets) => sockets.push(listening.into()),
+            other => *other = Origin::Program(vec![listening.into()]),
         }
         self
     }
@@ -224,8 +231,8 @@ impl<L: Listener<Stream: Stream>> StreamServer<L> {
         self.sockets.iter()
     }
 
-    /// Has accepting and connections block briefly where that saves system calls. On no socket of
-    /// somebody else's: its options are its owner's.
+    /// Lets accepting and connections block briefly where that saves system calls. Not on sockets
+    /// that the program or a service manager has opened: their options belong to their owner.
     fn set_timing(&mut self) {
         self.timing = Timing::default();
         if !self.sockets.are_its_own() {
@@ -233,7 +240,7 @@ impl<L: Listener<Stream: Stream>> StreamServer<L> {
         }
         let mut sockets = self.sockets.iter();
         if self.listener.passes_timeouts_on() {
-            // Where one of them cannot, all connections wait in the other way.
+            // If one socket refuses the timeout, no connection blocks.
             let all_can = sockets.all(|socket| sockets::block_briefly(socket, BRIEFLY).is_ok());
             self.timing.first_wait = all_can.then_some(BRIEFLY);
         }
@@ -255,7 +262,7 @@ impl<L: Listener<Stream: Stream>> StreamServer<L> {
         }
     }
 
-    /// The child's copy of the handler, so that there is one for each child.
+    /// Makes the handler of this child.
     fn handler(&mut self) -> io::Result<Handler<L::Stream>> {
         match self.factory.take() {
             Some(factory) => factory(),
@@ -264,12 +271,12 @@ impl<L: Listener<Stream: Stream>> StreamServer<L> {
     }
 }
 
-/// The sockets, closed as soon as the parent is found to be gone.
+/// The listening sockets, which close as soon as the child finds that the parent is gone.
 fn close_when_orphaned(sockets: Vec<Ours<OwnedFd>>, comm: &Comm) -> SharedListeners {
     let listeners = Rc::new(RefCell::new(sockets));
     let for_close = Rc::clone(&listeners);
     comm.when_orphaned(move || {
-        // While the loop waits on them it holds them, and returns as soon as the wait has ended.
+        // While the loop waits it borrows them; then it leaves as soon as the wait has ended.
         if let Ok(mut listeners) = for_close.try_borrow_mut() {
             listeners.clear();
         }
@@ -316,8 +323,8 @@ impl<L: Listener<Stream: Stream>> ChildServer for StreamServer<L> {
         acceptor.run()
     }
 
-    /// A child may have taken the timeout from the socket that all share, so that some wait in accept(2)
-    /// for ever. The signal interrupts that wait, and it begins anew with the timeout.
+    /// A child may have removed the timeout of the shared socket, so that others wait in accept(2)
+    /// for ever. The stop signal interrupts that wait, and the next one has the timeout.
     fn before_stop(&mut self) {
         if self.timing.blocks {
             for socket in self.sockets.iter() {
@@ -390,13 +397,13 @@ impl<L: Listener<Stream: Stream>, I> PerChild<L, I> {
         })
     }
 
-    /// As [`serve`](Self::serve), with a function for the end of the child's state: to commit, to flush, to say
-    /// goodbye to a database.
+    /// Like [`serve`](Self::serve), and calls `end` with the child's state at its end.
     ///
-    /// `end` runs in the child, once, after the last connection: when the child was told to stop, has reached
-    /// `max_requests`, or has lost its parent. What it prints goes where the child's output goes. It does not
-    /// run after a panic, or when the child is killed, and takes part of the time that a child has to leave.
-    /// For a state that needs no more than to be dropped `serve` is enough.
+    /// Use it to commit, to flush, or to close a database session. `end` runs in the child, once,
+    /// after the last connection: when the child was told to stop, has reached `max_requests`, or
+    /// has lost its parent. Its output goes where the child's output goes. It does not run after a
+    /// panic or when the child is killed, and its time counts as part of the time that the child
+    /// has to leave. If the state only needs to be dropped, use `serve`.
     ///
     /// ```no_run
     /// # use prefork_server::TcpServer;
@@ -446,7 +453,7 @@ struct WithEnd<T, E: FnOnce(&mut T)> {
 
 impl<T, E: FnOnce(&mut T)> Drop for WithEnd<T, E> {
     fn drop(&mut self) {
-        // After a panic nobody knows what state it is in.
+        // After a panic the state may be inconsistent.
         let end = self.end.take().filter(|_| !std::thread::panicking());
         if let Some(end) = end {
             end(&mut self.state);

@@ -1,5 +1,5 @@
-//! The stock TCP server, the original's PreFork::TCP: its constructors and the attributes that only TCP
-//! has. What it does is in [`StreamServer`].
+//! The stock TCP server, the original's PreFork::TCP: its constructors and the attributes that only
+//! TCP has. Accepts nothing itself: [`StreamServer`] does.
 
 use super::{
     conn::{Conn, ConnClass},
@@ -61,30 +61,33 @@ impl StreamServer<Tcp> {
         PerChild::on(Tcp::local(), init)
     }
 
-    /// A server that has `factory` make an object for each connection, in the child, and runs it: the
-    /// original's attribute `conn_class`. See [`ConnClass`].
+    /// A server whose `factory` makes an object for each connection, in the child.
     ///
-    /// The factory, and what it owns, is made in the parent and copied into each child by the fork; for
-    /// what must be made in the child see [`TcpPerChild::conn_class`].
+    /// The object's handlers are called for the connection: see [`ConnClass`]; the original's
+    /// attribute `conn_class`. The factory, and what it owns, is made in the parent and copied into
+    /// each child by the fork; for state that must be made in the child see
+    /// [`TcpPerChild::conn_class`].
     pub fn conn_class<C: ConnClass + 'static>(mut factory: impl FnMut() -> C + 'static) -> Self {
         Self::new(move |conn| conn.run_class(factory()))
     }
 
-    /// The address to listen on, or a host name. Default: 127.0.0.1. `0.0.0.0` and `::` mean all; an
-    /// IPv6 address may stand in brackets. Of a name, the first address that this system has.
+    /// The address to listen on, or a host name. Default: 127.0.0.1.
+    ///
+    /// `0.0.0.0` and `::` mean all addresses; an IPv6 address may be in brackets. A name stands for
+    /// the first of its addresses that this system has.
     #[must_use]
     pub fn address(mut self, address: impl Into<String>) -> Self {
         self.listener.address = address.into();
         self
     }
 
-    /// The address that was asked for; [`local_addrs`](Self::local_addrs) tells which there are.
+    /// The address that was asked for; [`local_addrs`](Self::local_addrs) returns the actual ones.
     pub fn get_address(&self) -> &str {
         &self.listener.address
     }
 
-    /// The port. Default: 0, which has the system choose one; [`local_addrs`](Self::local_addrs)
-    /// tells which.
+    /// The port. Default: 0, which lets the system choose one; [`local_addrs`](Self::local_addrs)
+    /// returns it.
     #[must_use]
     pub fn port(mut self, port: u16) -> Self {
         self.listener.port = Some(port);
@@ -108,7 +111,7 @@ impl StreamServer<Tcp> {
         self.listener.domain
     }
 
-    /// One more address to listen on, beside `address` and `port`.
+    /// One more address to listen on, in addition to `address` and `port`.
     #[must_use]
     pub fn also(mut self, address: SocketAddr) -> Self {
         self.listener.more.push(address);
@@ -128,9 +131,11 @@ impl StreamServer<Tcp> {
         self.listener.only_v6
     }
 
-    /// Whether what a handler writes is sent at once (TCP_NODELAY). Default: true. With false the kernel
-    /// may hold back a second small write until the client has acknowledged the first, which takes it
-    /// 40 ms. Set on the socket that is listened on, whoever has opened it; connections inherit it.
+    /// Whether what a handler writes is sent at once (TCP_NODELAY). Default: true.
+    ///
+    /// With false the kernel may hold back a second small write until the client has acknowledged
+    /// the first, which may take 40 ms. Set on the listening socket, even if it was handed over;
+    /// connections inherit it.
     #[must_use]
     pub fn no_delay(mut self, on: bool) -> Self {
         self.listener.no_delay = on;
@@ -142,15 +147,15 @@ impl StreamServer<Tcp> {
         self.listener.no_delay
     }
 
-    /// Has the kernel find out which silent clients have vanished. Default: it does not ask. Set on the
-    /// socket that is listened on, and connections inherit it.
+    /// Lets the kernel detect silent clients that have vanished. Default: off. Set on the listening
+    /// socket; connections inherit it.
     #[must_use]
     pub fn keepalive(mut self, keepalive: Keepalive) -> Self {
         self.listener.keepalive = Some(keepalive);
         self
     }
 
-    /// How the kernel finds out which silent clients have vanished, if it does.
+    /// How the kernel detects silent clients that have vanished, if it does.
     pub fn get_keepalive(&self) -> Option<Keepalive> {
         self.listener.keepalive
     }
@@ -169,8 +174,8 @@ mod tests {
     use crate::servers::AcceptOrder;
     use std::time::Duration;
 
-    /// Each attribute of a stock server has a getter, and `max_requests` has a setter. For the rest
-    /// there is `docs/porting.md`.
+    /// Each attribute of a stock server has a getter, and `max_requests` has a setter. The
+    /// recipes of `docs/porting.md` are compiled and run as its examples.
     #[test]
     fn o44_each_getter_says_what_was_set() {
         let keepalive = Keepalive::after(Duration::from_secs(9));

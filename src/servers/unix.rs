@@ -1,5 +1,5 @@
-//! The stock server for a UNIX socket, the original's PreFork::UNIX: its constructors and the attributes
-//! that only UNIX sockets have. What it does is in [`StreamServer`].
+//! The stock server for a UNIX socket, the original's PreFork::UNIX: its constructors and the
+//! attributes that only UNIX sockets have. Accepts nothing itself: [`StreamServer`] does.
 
 use super::{
     conn::{Conn, ConnClass},
@@ -14,12 +14,12 @@ use std::{
 
 /// Accepts on a UNIX socket, one connection at a time in each child.
 ///
-/// A socket file that nobody listens at, left by a server that was killed, is replaced; a live one
-/// is an error. The file is removed at the end, by the process that bound it and only if it is
-/// still the one that was bound.
+/// A socket file without a listener, left by a server that was killed, is replaced; a file with one
+/// is an error. The process that bound the file removes it at the end, unless another file has
+/// replaced it.
 ///
-/// On Linux a path that begins with a zero byte, `"\0name"`, is an abstract name: there is no file, and
-/// everybody in the network namespace may connect.
+/// On Linux a path that begins with a zero byte, `"\0name"`, is an abstract name: there is no file,
+/// and every process in the network namespace may connect.
 pub type UnixServer = StreamServer<Unix>;
 
 /// A [`UnixServer`] with state per child, waiting for its handler: see [`UnixServer::per_child`].
@@ -46,8 +46,8 @@ impl StreamServer<Unix> {
         PerChild::on(Unix::new(path), init)
     }
 
-    /// A server at `path` that has `factory` make an object for each connection, in the child, and
-    /// runs it: see [`TcpServer::conn_class`](crate::TcpServer::conn_class).
+    /// A server at `path` whose `factory` makes an object for each connection, in the child: see
+    /// [`TcpServer::conn_class`](crate::TcpServer::conn_class).
     pub fn conn_class<C: ConnClass + 'static>(
         path: impl Into<PathBuf>,
         mut factory: impl FnMut() -> C + 'static,
@@ -55,8 +55,8 @@ impl StreamServer<Unix> {
         Self::new(path, move |conn| conn.run_class(factory()))
     }
 
-    /// The mode of the socket file: who may connect is who may write to it. Default: 0o660. The file
-    /// has it from the moment at which it is there.
+    /// The mode of the socket file: users who may write to it may connect. Default: 0o660. The file
+    /// has this mode from the moment it exists.
     #[must_use]
     pub fn mode(mut self, mode: u32) -> Self {
         self.listener.mode = mode;
@@ -68,8 +68,10 @@ impl StreamServer<Unix> {
         self.listener.mode
     }
 
-    /// Where it listens. With [`listen_fds`](Self::listen_fds) or [`socket`](Self::socket), once
-    /// started, the path of the first socket that was taken over, if it has one.
+    /// The path of the socket.
+    ///
+    /// With [`listen_fds`](Self::listen_fds) or [`socket`](Self::socket), once started, the path of
+    /// the first socket that was taken over, if it has one.
     pub fn path(&self) -> &Path {
         &self.listener.path
     }

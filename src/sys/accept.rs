@@ -1,5 +1,5 @@
-//! accept(2) together with the client's address: one call, so the address is known even of a client that
-//! has reset the connection since. Says nothing about errors; see `sockets`.
+//! accept(2) together with the client's address. One call, so the address is known even if the
+//! client has reset the connection since. Does not interpret errors; see `sockets`.
 
 #![allow(unsafe_code)]
 
@@ -10,15 +10,15 @@ use std::{
     os::fd::{FromRawFd, OwnedFd},
 };
 
-/// A connection that was taken from a queue, and where its client is.
+/// A connection taken from the queue, and the address of its client.
 #[derive(Debug)]
 pub(crate) struct Newcomer {
     pub(crate) stream: OwnedFd,
-    /// `None` for a client without an internet address. One that is IPv4 within IPv6 is IPv4.
+    /// `None` for a client without an internet address. An IPv4 address within IPv6 becomes IPv4.
     pub(crate) remote: Option<SocketAddr>,
 }
 
-/// Takes a connection; `flags` as for accept4(2), which has to exist.
+/// Takes a connection, with `flags` as for accept4(2), on systems that have it.
 #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
 pub(super) fn accept(listener: libc::c_int, flags: libc::c_int) -> nix::Result<Newcomer> {
     call(|address, length| {
@@ -41,23 +41,23 @@ fn call(
 ) -> nix::Result<Newcomer> {
     // SAFETY: all zeroes is a valid sockaddr_in6, of no family.
     let mut address: libc::sockaddr_in6 = unsafe { mem::zeroed() };
-    // OK because it is 28. The address of a UNIX client is cut to that; its family is not.
+    // OK because the size is 28. The address of a UNIX client is cut to that; its family is not.
     let mut length = mem::size_of_val(&address) as libc::socklen_t;
     let fd = Errno::result(accept((&raw mut address).cast(), &raw mut length))?;
-    // SAFETY: the kernel has just made this descriptor for us; nobody else owns it.
+    // SAFETY: the kernel has just made this descriptor for us; it has no other owner.
     let stream = unsafe { OwnedFd::from_raw_fd(fd) };
     let remote = internet_address(&address, length);
     Ok(Newcomer { stream, remote })
 }
 
-/// Room for the longest internet address is enough for the shorter one as well.
+/// Room for the longest internet address, and so for the shorter one.
 fn internet_address(address: &libc::sockaddr_in6, length: libc::socklen_t) -> Option<SocketAddr> {
     use nix::sys::socket::SockaddrLike;
     let family = i32::from(address.sin6_family);
     if family != libc::AF_INET && family != libc::AF_INET6 {
         return None;
     }
-    // SAFETY: `address` is a sockaddr of `length` bytes, as the kernel has written it.
+    // SAFETY: `address` is a sockaddr of `length` bytes that the kernel has written.
     let storage = unsafe { SockaddrStorage::from_raw((&raw const *address).cast(), Some(length)) }?;
     let v4 = storage
         .as_sockaddr_in()
@@ -70,12 +70,13 @@ fn internet_address(address: &libc::sockaddr_in6, length: libc::socklen_t) -> Op
     .map(canonical)
 }
 
-/// An IPv4 client of a socket that takes both families has an IPv6 address with the other in it: as that of
-/// a client it is the IPv4 address, so that a rule about addresses holds whatever the socket is.
+/// The client's address, as IPv4 where the client is. On a socket of both families the kernel
+/// reports an IPv4 client by an IPv6 address that contains it. A rule about addresses holds on
+/// every socket.
 pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
     match address.ip().to_canonical() {
         IpAddr::V4(v4) => SocketAddr::from((v4, address.port())),
-        // With its scope.
+        // The IPv6 address keeps its scope.
         IpAddr::V6(_) => address,
     }
 }
@@ -84,7 +85,7 @@ pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
 mod tests {
     use super::*;
 
-    /// An IPv4 address within IPv6 comes out as IPv4, with its port; every other address as it was.
+    /// An IPv4 address within IPv6 becomes IPv4 and keeps its port; other addresses stay the same.
     #[test]
     fn an_address_is_that_of_its_own_family() {
         let cases = [
@@ -92,7 +93,7 @@ mod tests {
             ("[::ffff:10.1.2.3]:65535", "10.1.2.3:65535"),
             ("127.0.0.1:1", "127.0.0.1:1"),
             ("[::1]:1", "[::1]:1"),
-            // Not mapped but "compatible", which is no IPv4 client's.
+            // A "compatible" address, not a mapped one: no IPv4 client has it.
             ("[::127.0.0.1]:1", "[::127.0.0.1]:1"),
             ("[fe80::1%3]:1", "[fe80::1%3]:1"),
         ];

@@ -1,10 +1,11 @@
-//! What is done where code of the program's forks, and its child runs on without an exec: it keeps none
-//! of our descriptors, and the connection in hand ends when the handler returns, whoever has a copy.
-//! Sees the forks of the C library; a bare clone(2) is not seen.
+//! Handles forks by code that is not ours, when the new process runs on without an exec. That
+//! process keeps none of our descriptors, and the connection in hand ends when the handler returns,
+//! even if other processes have copies. Notices the forks of the C library only, not a bare
+//! clone(2).
 
 #![allow(unsafe_code)]
 
-use super::{fd_registry, signals::stranger};
+use super::{fd_registry, signals::foreign};
 use crate::core::say::say;
 use nix::libc;
 use std::{
@@ -16,35 +17,34 @@ use std::{
     },
 };
 
-/// No descriptor: ours are never a standard stream.
+/// No descriptor: ours are never standard streams.
 const NONE: RawFd = 0;
-/// Whether the fork that is under way is one of ours.
+/// Whether the fork in progress is one of ours.
 static OURS: AtomicBool = AtomicBool::new(false);
-/// In a child: the connection that was accepted last, and the listener that it came from.
+/// In a child: the connection accepted last, and the listener that it came from.
 static ACCEPTED: AtomicI32 = AtomicI32::new(NONE);
 static LISTENER: AtomicI32 = AtomicI32::new(NONE);
-/// A duplicate of the connection in hand, once somebody else has a copy.
+/// A duplicate of the connection in hand, made once another process has a copy.
 static SHARED: AtomicI32 = AtomicI32::new(NONE);
 
-/// Sees to the forks of others from now on. It cannot be undone, and does nothing while there is no
-/// server.
+/// Installs the fork handlers. They cannot be removed, and do nothing while there is no server.
 pub(crate) fn watch() {
     static WATCHED: Once = Once::new();
     WATCHED.call_once(|| {
-        // SAFETY: both functions are there for as long as the process lives.
+        // SAFETY: both functions exist for the life of the process.
         let failed =
             unsafe { libc::pthread_atfork(None, Some(others_forked), Some(forked_by_others)) };
         if failed != 0 {
             let error = io::Error::from_raw_os_error(failed);
             say!(
                 Warn,
-                "forks of the program's own will keep descriptors of ours: {error}"
+                "processes that the program forks will keep our descriptors: {error}"
             );
         }
     });
 }
 
-/// Runs `fork`, which is one of ours.
+/// Runs `fork`, which is a fork of ours.
 pub(crate) fn ours<R>(fork: impl FnOnce() -> R) -> R {
     OURS.store(true, Ordering::Relaxed);
     let forked = fork();
@@ -52,18 +52,18 @@ pub(crate) fn ours<R>(fork: impl FnOnce() -> R) -> R {
     forked
 }
 
-/// In the new process.
+/// Runs in the new process.
 unsafe extern "C" fn forked_by_others() {
-    if OURS.load(Ordering::Relaxed) || !stranger::is_one() {
+    if OURS.load(Ordering::Relaxed) || !foreign::is_foreign_process() {
         return;
     }
-    // What this process does with its copy of the connection is its own affair.
+    // This process may do what it likes with its copy of the connection.
     ACCEPTED.store(NONE, Ordering::Relaxed);
     SHARED.store(NONE, Ordering::Relaxed);
-    fd_registry::close_in_stranger();
+    fd_registry::close_in_foreign_process();
 }
 
-/// In the process that has forked.
+/// Runs in the process that has forked.
 unsafe extern "C" fn others_forked() {
     let (accepted, listener) = (
         ACCEPTED.load(Ordering::Relaxed),
@@ -73,13 +73,13 @@ unsafe extern "C" fn others_forked() {
     if OURS.load(Ordering::Relaxed) || !is_due || !came_from(accepted, listener) {
         return;
     }
-    // SAFETY: two integers; the duplicate is nobody else's.
+    // SAFETY: two integers; the duplicate has no other owner.
     let shared = unsafe { libc::fcntl(accepted, libc::F_DUPFD_CLOEXEC, libc::STDERR_FILENO + 1) };
     SHARED.store(shared.max(NONE), Ordering::Relaxed);
 }
 
-/// Whether `fd` still is a connection that `listener` was connected to by: its handler may have closed
-/// it, and the number be that of something else.
+/// Whether `fd` is still a connection accepted on `listener`: the handler may have closed it, and
+/// the number may be in use again.
 fn came_from(fd: RawFd, listener: RawFd) -> bool {
     use nix::sys::socket::{SockaddrStorage, getsockname};
     let port = |fd| {
@@ -94,17 +94,19 @@ fn came_from(fd: RawFd, listener: RawFd) -> bool {
     port(fd).is_some_and(|name| port(listener) == Some(name))
 }
 
-/// In a child: `fd` has been accepted on `listener`.
+/// In a child: notes that `fd` was accepted on `listener`.
 pub(crate) fn note_accepted(fd: RawFd, listener: RawFd) {
     ACCEPTED.store(fd, Ordering::Relaxed);
     LISTENER.store(listener, Ordering::Relaxed);
 }
 
-/// In a child: the handler has returned. Its connection ends, also for those who have a copy.
+/// In a child: notes that the handler has returned. Ends its connection, also for processes that
+/// have a copy.
 pub(crate) fn connection_is_over() {
     let shared = SHARED.swap(NONE, Ordering::Relaxed);
     if shared != NONE {
-        // SAFETY: the duplicate is ours alone. OK to ignore errors: the client may be gone already.
+        // SAFETY: the duplicate is ours alone. OK to ignore errors: the client may have gone
+        // already.
         unsafe {
             libc::shutdown(shared, libc::SHUT_RDWR);
             libc::close(shared);

@@ -1,15 +1,15 @@
-//! Whose fault an error is: the client's, which is no news, or somebody else's. Looks at errors; logs
-//! nothing.
+//! Whether the client caused an error, which is routine, or something else did. Looks at errors;
+//! logs nothing.
 
 use nix::errno::Errno;
 use std::{error::Error, io};
 
-/// How many errors within errors are looked at.
+/// How many nested errors are examined.
 const DEPTH: usize = 8;
 
-/// Whether `error` says no more than that the client has gone, cannot be reached or was too slow: clients
-/// come and go, and what they do is no line in a log. An error that a library has wrapped counts as what is
-/// in it.
+/// Whether `error` only says that the client has gone, is out of reach or was too slow. Clients
+/// come and go, and that is not worth a line in a log. If a library has wrapped an error, the error
+/// inside counts.
 pub(crate) fn is_the_clients(error: &io::Error) -> bool {
     let inner = error.get_ref().map(|inner| inner as &(dyn Error + 'static));
     is_end_of_a_connection(error)
@@ -42,7 +42,7 @@ fn is_end_of_a_connection(error: &io::Error) -> bool {
     ) || number.is_some_and(is_of_the_network)
 }
 
-/// What has no kind of its own.
+/// Error numbers that std has no kind for.
 fn is_of_the_network(number: Errno) -> bool {
     match number {
         Errno::EHOSTDOWN
@@ -60,7 +60,7 @@ fn is_of_the_network(number: Errno) -> bool {
 mod tests {
     use super::*;
 
-    /// Every error by which the kernel tells of a client that is gone or out of reach.
+    /// Every error by which the kernel reports a client that is gone or out of reach.
     #[test]
     fn what_ends_because_of_the_client_is_the_clients() {
         for number in [
@@ -83,7 +83,7 @@ mod tests {
         assert!(is_the_clients(&io::ErrorKind::TimedOut.into()));
     }
 
-    /// What is wrong with the server stays a line.
+    /// A fault of the server itself is still logged.
     #[test]
     fn what_is_the_servers_is_not() {
         for number in [
@@ -117,7 +117,7 @@ mod tests {
         }
     }
 
-    /// However deep a library has put it.
+    /// The error is found however many libraries have wrapped it.
     #[test]
     fn a_wrapped_error_counts_as_what_is_in_it() {
         let reset = || io::Error::from(Errno::ECONNRESET);

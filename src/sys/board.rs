@@ -1,18 +1,19 @@
-//! The board: memory that a parent and its children share, in which each child notes what it is
-//! doing, so that it need not print a word for that while the parent is going to look anyway. Makes no
-//! sense of what is noted.
+//! The board: memory shared by a parent and its children. Each child notes its state here, and need
+//! not print a word while the parent will look anyway. Does not interpret what is noted.
 //!
-//! While words pile up ([`pool::word_batch`](crate::core::pool::word_batch)) the parent sleeps, and looks at
-//! everything when it wakes. It promises so here before it goes to sleep. The order is what matters:
+//! While words pile up ([`pool::word_batch`](crate::core::pool::word_batch)) the parent sleeps, and
+//! looks at every entry when it wakes. Before it sleeps, it writes WILL_LOOK here. The order is
+//! what matters:
 //!
-//! - A child notes its state, looks for the promise then, and prints if there is none.
-//! - The parent takes the promise back, asks the poller which pipes have something, reads those, and looks
-//!   at what was noted last. So it finds all that was not printed, and has heard what was printed before it.
-//! - What a child has printed is compared with what it has noted, even if that is as it was: it may have been
-//!   read late, after newer words had been seen here.
+//! - A child notes its state, then reads WILL_LOOK, and prints its word if WILL_LOOK is not set.
+//! - The parent clears WILL_LOOK, asks the poller which pipes are readable, reads those, and then
+//!   looks at the entries. So it finds every word that was not printed, after all words that were
+//!   printed before it.
+//! - A printed word is compared with the child's entry, even if the entry has not changed: the word
+//!   may have been read late, after newer words were seen here.
 //!
-//! Beside that stand the interval of ACKs that the parent asks for, and of each child the one that it keeps
-//! and how many connections it has taken. No order matters there.
+//! The board also holds the ACK interval that the parent asks for and, for each child, the interval
+//! that it keeps and the number of connections that it has taken. No order matters there.
 
 #![allow(unsafe_code)]
 
@@ -32,30 +33,30 @@ use std::{
     },
 };
 
-/// What the parent puts up while it is going to look. It is no small number, so that a child which
-/// writes to where it should not puts up no promise that nobody keeps: whatever else stands there, words
-/// are printed.
+/// The value of the parent's word while it will look. It is not a small number, so that a child
+/// which writes to a wrong address cannot set it by accident: with any other value, words are
+/// printed.
 const WILL_LOOK: u64 = 0x6c6f_6f6b_2061_7420;
 
-/// How many numbers fill a cache line, in most machines. The promise has one of its own, and so has each
-/// entry: children on different processors write to theirs all the time.
+/// How many numbers fill a cache line on most machines. The parent's words have a line of their
+/// own, and so has each entry: children on different processors write to theirs all the time.
 const LINE: usize = 8;
 
-/// What stands in the parent's line.
+/// Offsets in the parent's line.
 const WILL_LOOK_AT: usize = 0;
 const ASKED_INTERVAL_AT: usize = 1;
-/// What stands in each child's.
+/// Offsets in each child's line.
 const ENTRY_AT: usize = 0;
 const REQUESTS_AT: usize = 1;
 const KEPT_INTERVAL_AT: usize = 2;
 
-/// The memory itself.
+/// The shared memory.
 struct Memory {
     words: NonNull<AtomicU64>,
     length: NonZeroUsize,
 }
 
-// SAFETY: it is atomic numbers, in memory that stays where it is until the last owner is gone.
+// SAFETY: it holds atomic numbers, in memory that stays mapped until the last owner is gone.
 unsafe impl Send for Memory {}
 // SAFETY: as above.
 unsafe impl Sync for Memory {}
@@ -83,8 +84,8 @@ impl Memory {
     }
 
     fn words(&self) -> &[AtomicU64] {
-        // SAFETY: the mapping is as long, aligned to a page, and zeroed, which is a valid number.
-        // Nobody writes to it but by atomic operations.
+        // SAFETY: the mapping has this length, is page-aligned, and zeroed, which is a valid
+        // number. All writes to it are atomic operations.
         unsafe {
             slice::from_raw_parts(
                 self.words.as_ptr(),
@@ -101,7 +102,8 @@ impl Memory {
         &self.words()[ASKED_INTERVAL_AT]
     }
 
-    /// There are as many entries as `max_clients` at the start; more children have none.
+    /// The line of a child. There are `max_clients` of them, as set at the start; further children
+    /// have none.
     fn line(&self, slot: usize) -> Option<&[AtomicU64]> {
         let start = (slot + 1) * LINE;
         self.words().get(start..start + LINE)
@@ -121,7 +123,7 @@ impl Memory {
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        // SAFETY: mapped by `new`, and nobody is left who looks at it. OK to ignore: it cannot fail.
+        // SAFETY: mapped by `new`, and no reference to it is left. OK to ignore: it cannot fail.
         let _ = unsafe { munmap(self.words.cast(), self.length.get()) };
     }
 }
@@ -132,14 +134,14 @@ pub(crate) struct Board {
 }
 
 impl Board {
-    /// One for that many children.
+    /// A board for that many children.
     pub(crate) fn new(children: usize) -> io::Result<Self> {
         Ok(Self {
             memory: Arc::new(Memory::new(children)?),
         })
     }
 
-    /// What a child has noted; nothing where there is no such slot.
+    /// What a child has noted; the default where there is no such slot.
     pub(crate) fn entry(&self, slot: usize) -> Entry {
         let entry = self.memory.entry(slot);
         entry.map_or(Entry::default(), |entry| {
@@ -147,9 +149,9 @@ impl Board {
         })
     }
 
-    /// Before a fork, the entry of a child that has said nothing; after its end, of nobody. What a copy
-    /// that it has made of itself has to say is not noted then: it finds that nobody reads its pipe.
-    /// False if there is no such slot.
+    /// Sets an entry: before a fork for a child that has said nothing, after its end for no child.
+    /// A copy that the child has made of itself then notes nothing, and finds that its pipe has no
+    /// reader. False if there is no such slot.
     pub(crate) fn set_entry(&self, slot: usize, entry: Entry) -> bool {
         let line = self.memory.line(slot);
         line.is_some_and(|line| {
@@ -160,41 +162,41 @@ impl Board {
         })
     }
 
-    /// How many connections the child of that slot has taken.
+    /// How many connections the child of a slot has taken.
     pub(crate) fn requests(&self, slot: usize) -> u64 {
         let line = self.memory.line(slot);
         line.map_or(0, |line| line[REQUESTS_AT].load(Relaxed))
     }
 
-    /// The interval of ACKs that the child of that slot keeps, if it has said so.
+    /// The ACK interval that the child of a slot keeps, if it has noted one.
     pub(crate) fn kept_interval(&self, slot: usize) -> Option<Interval> {
         let line = self.memory.line(slot)?;
         Interval::from_bits(line[KEPT_INTERVAL_AT].load(Relaxed))
     }
 
-    /// Asks all children for ACKs at that interval.
+    /// Asks all children for ACKs at this interval.
     pub(crate) fn ask_interval(&self, interval: Interval) {
         let place = self.memory.asked_interval();
         place.store(interval.bits(), Relaxed);
     }
 
-    /// The slot in which a child notes what it is doing: for the child itself.
+    /// A child's access to its slot, for the child itself.
     pub(crate) fn slot(&self, child: ChildId) -> Slot {
         Slot {
             entry: self.memory.entry(child.slot()).map(NonNull::from),
-            promise: NonNull::from(self.memory.will_look_word()),
+            will_look_word: NonNull::from(self.memory.will_look_word()),
             slot: child.slot(),
             serial: child.serial(),
             memory: Arc::clone(&self.memory),
         }
     }
 
-    /// Children need not print from now on.
+    /// From now on children need not print.
     pub(crate) fn set_will_look(&self) {
         self.memory.will_look_word().store(WILL_LOOK, SeqCst);
     }
 
-    /// They have to, from now on, and the parent is about to look.
+    /// From now on children print; the parent is about to look.
     pub(crate) fn clear_will_look(&self) {
         self.memory.will_look_word().store(0, SeqCst);
     }
@@ -206,40 +208,41 @@ impl fmt::Debug for Board {
     }
 }
 
-/// Where one child notes what it is doing.
+/// The slot in which a child notes its state.
 pub(crate) struct Slot {
-    /// What is noted and looked at is kept at hand: each page that a child touches for a connection after
-    /// others have run costs it more than the step itself.
+    /// The addresses are kept here: each extra page that a child touches for a connection, after
+    /// other processes have run, costs more than the step itself.
     entry: Option<NonNull<AtomicU64>>,
-    promise: NonNull<AtomicU64>,
+    will_look_word: NonNull<AtomicU64>,
     slot: usize,
     serial: u32,
     memory: Arc<Memory>,
 }
 
-// SAFETY: what it points at is atomic, and stays for as long as it holds the memory.
+// SAFETY: it points at atomic numbers, which stay mapped as long as it holds the memory.
 unsafe impl Send for Slot {}
 // SAFETY: as above.
 unsafe impl Sync for Slot {}
 
 impl Slot {
-    /// Notes it. True if the parent is going to find it by itself, false if it has to be told.
+    /// Notes the state. True if the parent will find it by itself, false if the child has to print
+    /// it.
     pub(crate) fn note(&self, busy: bool) -> bool {
-        // The order matters: a promise that stands now is kept by looking later than this.
+        // The order matters: if WILL_LOOK is set now, the parent looks later than this.
         self.write(busy)
             .is_some_and(|entry| !entry.is_to_be_printed() && self.will_look())
     }
 
-    /// The entry as it is now; `None` if there is no such place any more.
+    /// The present entry; `None` if the child no longer owns its slot.
     fn write(&self, busy: bool) -> Option<Entry> {
-        // SAFETY: it is in the memory that this holds.
-        let place = unsafe { self.entry.as_ref()?.as_ref() };
+        // SAFETY: it points into the memory that this value holds.
+        let word = unsafe { self.entry.as_ref()?.as_ref() };
         let after = |bits| {
             let entry = Entry::from_bits(bits);
-            // A copy that a child has made of itself, as by daemon(3), may outlive it.
+            // A copy that a child has made of itself, as by daemon(3), may outlive the child.
             entry.is_of(self.serial).then(|| entry.after(busy).bits())
         };
-        let before = place.fetch_update(SeqCst, SeqCst, after).ok()?;
+        let before = word.fetch_update(SeqCst, SeqCst, after).ok()?;
         Some(Entry::from_bits(before).after(busy))
     }
 
@@ -261,12 +264,12 @@ impl Slot {
         }
     }
 
-    /// How many children have a connection in hand, of those that have a slot.
+    /// How many children have a connection in hand, among those that have a slot.
     pub(crate) fn busy_servers(&self) -> usize {
         self.memory.busy()
     }
 
-    /// The child's own line, for as long as it is its own.
+    /// The child's own line, for as long as the child owns it.
     fn line(&self) -> Option<&[AtomicU64]> {
         let line = self.memory.line(self.slot)?;
         let entry = Entry::from_bits(line[ENTRY_AT].load(Relaxed));
@@ -275,7 +278,7 @@ impl Slot {
 
     fn will_look(&self) -> bool {
         // SAFETY: as above.
-        unsafe { self.promise.as_ref() }.load(SeqCst) == WILL_LOOK
+        unsafe { self.will_look_word.as_ref() }.load(SeqCst) == WILL_LOOK
     }
 }
 

@@ -1,12 +1,12 @@
-//! The operating system under the child's end of the wire: the pipe that words go to, the waits, the
-//! parent's life. Says nothing on its own.
+//! `Link` on Unix, for a child: the pipe for its words, its waits, the parent's life. Sends no word
+//! by itself.
 
 use super::{
     board::Slot,
     clock::Clock,
     fd_registry::Ours,
     pipes, signals,
-    stop_board::Told,
+    stop_board::StopFlag,
     waiter::{THE_END, Waiter, poll_any},
 };
 use crate::{
@@ -24,21 +24,21 @@ use std::{
     time::Duration,
 };
 
-/// Where words go to.
+/// Where a child sends its words.
 pub(crate) struct PipeSink {
-    /// The write end of the pipe itself: redirecting fd 1 does not break it.
+    /// The write end of the pipe itself, so that redirecting fd 1 does not break it.
     pub(crate) pipe: OwnedFd,
-    /// The child's slot of the board.
+    /// The child's slot on the board.
     pub(crate) slot: Slot,
-    /// Whether a word that the parent is going to find on the board need not be printed.
+    /// Whether a word that the parent will find on the board need not be printed.
     pub(crate) coalesces: bool,
 }
 
 impl Sink for PipeSink {
-    /// Never blocks: while the parent is stopped, the children go on serving. The pipe stays in
-    /// blocking mode, since stdout is the same description and does not expect otherwise.
+    /// Writes a word without blocking: children go on serving while the parent is stopped. The pipe
+    /// stays in blocking mode, since stdout shares its description and expects that.
     fn write(&self, message: &[u8]) -> io::Result<bool> {
-        // A message is shorter than PIPE_BUF, so it is written whole or not at all.
+        // A word is shorter than PIPE_BUF, so it is written whole or not at all.
         Ok(pipes::write_nowait(self.pipe.as_raw_fd(), message)?.is_some())
     }
 
@@ -68,7 +68,7 @@ pub(crate) struct ChildLink {
     clock: Clock,
     waiter: Waiter,
     stop: OwnedFd,
-    told: Told,
+    stop_flag: StopFlag,
     death: Ours<OwnedFd>,
     death_seen: Cell<bool>,
 }
@@ -78,21 +78,21 @@ impl ChildLink {
         clock: Clock,
         stop: OwnedFd,
         death: Ours<OwnedFd>,
-        told: Told,
+        stop_flag: StopFlag,
     ) -> io::Result<Self> {
         let waiter = Waiter::new(&stop, &death)?;
         Ok(Self {
             clock,
             waiter,
             stop,
-            told,
+            stop_flag,
             death,
             death_seen: Cell::new(false),
         })
     }
 
-    /// Waits for nothing but the parent's end: poll(2) always tells of a connection that was reset,
-    /// so a wait that is not interested must leave it out.
+    /// Waits only for the parent's end. The connection is left out, because poll(2) would always
+    /// report its reset.
     fn wait_time(&self, timeout: Option<Duration>) -> io::Result<Wake> {
         if self.death_seen.get() {
             poll_any([], timeout)?;
@@ -103,7 +103,7 @@ impl ChildLink {
         Ok(if death { Wake::Stop } else { Wake::Timer })
     }
 
-    /// The death watch has ended, or has not.
+    /// The result of a check of the death watch.
     fn note_death(&self, ended: bool) {
         if ended {
             self.death_seen.set(true);
@@ -150,7 +150,7 @@ impl Link for ChildLink {
             return self.wait_time(timeout);
         };
         if self.death_seen.get() {
-            // It is known, and would end every further wait at once.
+            // The end of input is known, and would end every further wait at once.
             let [ready] = poll_any([(stream, flags)], timeout)?;
             return Ok(if ready { Wake::Ready } else { Wake::Timer });
         }
@@ -198,7 +198,7 @@ impl Link for ChildLink {
     }
 
     fn stop_requested(&self) -> bool {
-        signals::stop_requested() || self.told.is_set()
+        signals::stop_requested() || self.stop_flag.is_set()
     }
 
     fn orphaned(&self) -> bool {
@@ -214,7 +214,7 @@ impl Link for ChildLink {
     }
 }
 
-/// What poll(2) is asked; `None` for nothing, since it would tell of a reset all the same.
+/// The events for poll(2). `None` for none at all, since poll(2) would still report a reset.
 fn flags(interest: Interest) -> Option<PollFlags> {
     match interest {
         Interest::Read => Some(PollFlags::POLLIN),

@@ -1,5 +1,5 @@
-//! The clock: the only place where the time is read. Monotonic; on Linux it stands still while the
-//! machine is suspended, so waking up times nobody out.
+//! The clock: the only place that reads the time. Monotonic; on Linux it stops while the machine is
+//! suspended, so timeouts do not expire because of that.
 
 #![allow(unsafe_code)]
 
@@ -11,7 +11,7 @@ pub(crate) struct Clock {
     start: u64,
 }
 
-/// When the kernel last looked at `CLOCK_MONOTONIC`, which takes no reading of the hardware's clock.
+/// A cheap clock: the time of the kernel's last tick, without reading the hardware's clock.
 #[cfg(target_os = "linux")]
 const TICK: libc::clockid_t = libc::CLOCK_MONOTONIC_COARSE;
 #[cfg(not(target_os = "linux"))]
@@ -29,22 +29,23 @@ impl Clock {
         Time::at_nanoseconds(read(libc::CLOCK_MONOTONIC).saturating_sub(self.start))
     }
 
-    /// As [`now`](Self::now), at a fraction of its price, and up to some milliseconds late.
+    /// Like [`now`](Self::now), but much cheaper and up to some milliseconds late.
     #[inline]
     pub(crate) fn now_or_so(&self) -> Time {
         Time::at_nanoseconds(read(TICK).saturating_sub(self.start))
     }
 }
 
-/// Nanoseconds. Not by std's `Instant`, which is a detour: each connection takes three looks.
+/// The time in nanoseconds. Not std's `Instant`, which costs more: each connection reads the clock
+/// three times.
 #[inline]
 fn read(clock: libc::clockid_t) -> u64 {
     // SAFETY: all bytes zero are a valid timespec.
     let mut time: libc::timespec = unsafe { std::mem::zeroed() };
-    // SAFETY: `time` is valid for writes for the length of the call. It does not fail: these clocks are
-    // always there.
+    // SAFETY: `time` is valid for writes for the length of the call. The call cannot fail: these
+    // clocks always exist.
     unsafe { libc::clock_gettime(clock, &raw mut time) };
-    // OK to cast: such a clock is never negative, and begins with the machine.
+    // OK to cast: such a clock is never negative, and starts with the machine.
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
@@ -57,7 +58,7 @@ mod tests {
     fn both_ways_to_look_tell_the_same_time_or_so() {
         let clock = Clock::new();
         let mut lag = Duration::MAX;
-        // A machine that is short of processors may keep the tick waiting for once.
+        // A busy machine may delay a tick.
         while lag > Duration::from_millis(20) {
             let (before, between, after) = (clock.now(), clock.now_or_so(), clock.now());
             assert!(between <= after, "it leads");

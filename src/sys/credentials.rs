@@ -1,9 +1,9 @@
-//! Who connected to a UNIX socket, as the kernel has noted it. Asks; trusts nothing that the client
-//! has sent.
+//! Which process connected to a UNIX socket, as recorded by the kernel. Trusts nothing that the
+//! client has sent.
 
 use std::{io, os::unix::net::UnixStream};
 
-/// Process id (0 if it cannot be seen from here), user id and group id of the other end.
+/// Process id (0 if it is not visible from here), user id and group id of the other end.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(crate) fn of_peer(stream: &UnixStream) -> io::Result<(u32, u32, u32)> {
     use nix::sys::socket::{getsockopt, sockopt};

@@ -1,5 +1,5 @@
-//! The exec: descriptors moved to their places, signals given back, one system call. Decides nothing
-//! about what is handed over.
+//! Replaces a child by a program: places its descriptors, resets its signals, calls exec. Decides
+//! nothing about what is handed over.
 
 #![allow(unsafe_code)]
 
@@ -24,23 +24,25 @@ use std::{
     path::Path,
 };
 
-/// The first descriptor after the standard streams: where systemd's begin too.
+/// The first descriptor after the standard streams, as in systemd's protocol.
 pub(crate) const FIRST: RawFd = 3;
 
-/// What execve(2) is given.
+/// The arguments of execve(2).
 #[derive(Debug, Eq, PartialEq)]
 pub(crate) struct Image {
-    /// The files to try, in this order: one, unless the program is looked for in PATH.
+    /// The files to try, in this order. More than one only if the program is looked up in PATH.
     pub(crate) files: Vec<CString>,
     pub(crate) argv: Vec<CString>,
     pub(crate) envp: Vec<CString>,
 }
 
-/// Puts a program in the place of this child: `descriptors` become 3, 4 and so on, the standard
-/// streams stay (but for stdin, if the first descriptor is to be found there too), and everything else
-/// closes. Returns `Ok` if the child was told to stop before.
+/// Replaces this child by a program.
 ///
-/// Nothing of the child's that owns a descriptor may be used when it has failed.
+/// `descriptors` become 3, 4 and so on. The standard streams stay, except that stdin becomes the
+/// first descriptor if asked for. Everything else closes. Returns `Ok` if the child was told to
+/// stop before the exec.
+///
+/// After a failure, nothing that owns a descriptor in this child may be used.
 pub(crate) fn exec(
     image: &Image,
     descriptors: &[BorrowedFd<'_>],
@@ -49,17 +51,17 @@ pub(crate) fn exec(
     told_to_stop: impl FnOnce() -> bool,
 ) -> io::Result<()> {
     let mask = Mask::block_all()?;
-    // A stop that our handler has noted would be forgotten by the exec. One that comes from here on
-    // waits for the mask, and finds the default action then.
+    // An exec would lose a stop that our handler has noted. From here on a stop stays blocked until
+    // the mask is restored, and then takes its default action.
     if told_to_stop() {
         return mask.restore();
     }
     signals::give_back()?;
     let stop_signal = Signal::try_from(signals::number(stop_signal))?;
     stop_by(stop_signal)?;
-    let end = place(descriptors)?;
+    let end = place_descriptors(descriptors)?;
     if first_at_stdin && end > FIRST {
-        // SAFETY: two integers; /dev/null, which stood at 0, is used by nobody until the exec.
+        // SAFETY: two integers; nothing uses /dev/null, which was at 0, until the exec.
         Errno::result(unsafe { libc::dup2(FIRST, libc::STDIN_FILENO) })?;
     }
     close_on_exec_from(end)?;
@@ -68,8 +70,8 @@ pub(crate) fn exec(
     Err(attempt(image).into())
 }
 
-/// Has a signal stop the program, unless that sees to it: it has its default action, and is what comes when
-/// the parent dies.
+/// Makes a signal end the program, unless the program changes that. The signal gets its default
+/// action, and the kernel sends it when the parent dies.
 fn stop_by(stop_signal: Signal) -> io::Result<()> {
     if stop_signal == Signal::SIGINT {
         return Ok(());
@@ -80,25 +82,26 @@ fn stop_by(stop_signal: Signal) -> io::Result<()> {
     }
     #[cfg(target_os = "linux")]
     match nix::sys::prctl::set_pdeathsig(stop_signal) {
-        // As with the tie that every child has.
+        // As for every child: the parent may have died before the call above.
         Ok(()) | Err(Errno::EPERM | Errno::ENOSYS) => {}
         Err(errno) => return Err(errno.into()),
     }
     Ok(())
 }
 
-/// Duplicates `descriptors` to 3 and up, whatever was there, and returns the number after the last.
-fn place(descriptors: &[BorrowedFd<'_>]) -> io::Result<RawFd> {
+/// Duplicates `descriptors` to 3 and up, over whatever was there. Returns the number after the
+/// last.
+fn place_descriptors(descriptors: &[BorrowedFd<'_>]) -> io::Result<RawFd> {
     let count = RawFd::try_from(descriptors.len()).map_err(io::Error::other)?;
     let end = FIRST + count;
-    // Out of the way first: one of them may stand where another belongs.
+    // Move them out of the way first: one may be at the number that another needs.
     let copies = descriptors
         .iter()
         .map(|fd| duplicate_from(*fd, end))
         .collect::<io::Result<Vec<OwnedFd>>>()?;
     for (copy, target) in copies.iter().zip(FIRST..) {
-        // SAFETY: two integers. Whoever owns what stood at `target` is not used again: the process
-        // is about to become another program, or to end.
+        // SAFETY: two integers. The owner of what was at `target` is not used again: the process
+        // either becomes another program or ends.
         Errno::result(unsafe { libc::dup2(copy.as_raw_fd(), target) })?;
     }
     Ok(end)
@@ -109,12 +112,12 @@ fn duplicate_from(fd: BorrowedFd<'_>, lowest: RawFd) -> io::Result<OwnedFd> {
     // SAFETY: `fd` is open for as long as it is borrowed.
     let copy = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, lowest) };
     let copy = Errno::result(copy)?;
-    // SAFETY: the kernel has just made this descriptor for us; nobody else owns it.
+    // SAFETY: the kernel has just made this descriptor for us; it has no other owner.
     Ok(unsafe { OwnedFd::from_raw_fd(copy) })
 }
 
-/// Marks every descriptor from `first` on, ours and the user's, whether or not it was opened with
-/// an exec in mind. They are needed until then: the exec may fail.
+/// Marks every descriptor from `first` on as close-on-exec, including the user's. They are not
+/// closed at once because the exec may fail.
 fn close_on_exec_from(first: RawFd) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     {
@@ -127,14 +130,14 @@ fn close_on_exec_from(first: RawFd) -> io::Result<()> {
                 libc::CLOSE_RANGE_CLOEXEC,
             )
         };
-        // Kernels before 5.11 do not know the flag, those before 5.9 the call.
+        // Kernels before 5.11 lack the flag, and kernels before 5.9 lack the call.
         if result == 0 {
             return Ok(());
         }
     }
     for fd in open_descriptors()? {
         if fd >= first {
-            // SAFETY: two integers; a number that is not open any more is an error to ignore.
+            // SAFETY: two integers; a number that is no longer open is an error to ignore.
             unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };
         }
     }
@@ -147,16 +150,16 @@ fn open_descriptors() -> io::Result<Vec<RawFd>> {
     numbers.filter_map(Result::transpose).collect()
 }
 
-/// Tries each file. Returns only if none can be run, with the error that says most.
+/// Tries each file. Returns only if none can be run, with the most telling error.
 fn attempt(image: &Image) -> Error {
     let mut denied = None;
     for file in &image.files {
-        // Only a success does not return.
+        // execve returns only on failure.
         let Err(errno) = unistd::execve(file, &image.argv, &image.envp);
         match errno {
             Errno::ENOENT | Errno::ENOTDIR if !exists(file) => {}
-            // As a shell has it: a file that may not be run does not end the search, but is the
-            // reason that is given if nothing else is found.
+            // As in a shell, a file without permission to run does not end the search, but its
+            // error is returned if no other file is found.
             Errno::EACCES if image.files.len() > 1 => {
                 denied.get_or_insert_with(|| failed(file, errno));
             }
@@ -171,8 +174,8 @@ fn attempt(image: &Image) -> Error {
 
 fn failed(file: &CStr, errno: Errno) -> Error {
     let reason = match errno {
-        // The kernel says the same of a file that is missing and of one whose first line, or whose
-        // header, names an interpreter that is.
+        // The kernel returns the same error for a missing file and for a missing interpreter, named
+        // in the first line or in the ELF header.
         Errno::ENOENT if exists(file) => {
             let text = format!("its interpreter is missing: {}", io::Error::from(errno));
             io::Error::new(io::ErrorKind::NotFound, text)

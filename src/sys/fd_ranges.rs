@@ -1,9 +1,9 @@
-//! A set of descriptors kept as runs of consecutive numbers, which is what can be closed in one call.
-//! Pure: closes nothing.
+//! A set of descriptors, kept as ranges of consecutive numbers: one call closes a range. Pure:
+//! closes nothing.
 
 use std::{collections::BTreeMap, os::fd::RawFd};
 
-/// The first number of each run and its last. No two of them touch.
+/// Maps the first number of each range to its last. No two ranges touch.
 #[derive(Debug, Default)]
 pub(super) struct FdRanges(BTreeMap<RawFd, RawFd>);
 
@@ -43,7 +43,7 @@ impl FdRanges {
         }
     }
 
-    /// First and last of each run, in order.
+    /// First and last number of each range, in order.
     pub(super) fn iter(&self) -> impl Iterator<Item = (RawFd, RawFd)> + '_ {
         self.0.iter().map(|(first, last)| (*first, *last))
     }
@@ -78,7 +78,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever comes and goes: the numbers are those of a plain set, and no two runs touch.
+        /// After any insertions and removals the numbers equal those of a plain set, and no ranges
+        /// touch.
         #[test]
         fn runs_are_a_set(steps in prop::collection::vec((any::<bool>(), 0..40), 0..200)) {
             let (mut runs, mut set) = (FdRanges::new(), BTreeSet::new());

@@ -1,9 +1,10 @@
-//! Which descriptors of this process belong to servers of this crate. A child closes all of them
-//! that are not its own server's, and none that is the user's.
+//! The descriptors of this process that belong to servers of this crate. A child closes all of them
+//! that are not for its own server, and none of the user's.
 //!
 //! Close-on-exec does nothing for a fork without an exec. A sibling that keeps a read end of
-//! another child's pipe can steal its words and hides the parent's death from it; one that keeps the
-//! write end of the death watch outlives the parent together with all others.
+//! another child's pipe can steal its words, and hides the parent's death from that child. A
+//! sibling that keeps the write end of the death watch keeps all children alive after the parent's
+//! death.
 
 use super::{fd_ranges::FdRanges, fd_table::FdTable};
 use std::{
@@ -18,7 +19,7 @@ use std::{
     },
 };
 
-/// Names a server within its process, the original's `->ID`.
+/// Identifies a server within its process, like the original's `->ID`.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct PreForkId(u64);
 
@@ -36,28 +37,28 @@ impl fmt::Display for PreForkId {
 }
 
 #[derive(Debug)]
-struct Entry {
-    /// Tells this entry from an earlier one of the same number.
+struct RegisteredFd {
+    /// Distinguishes this entry from an earlier entry of the same number.
     serial: u64,
-    /// Whose children keep it. Nobody's close it.
+    /// The server whose children keep the descriptor. If `None`, all children close it.
     keep: Option<PreForkId>,
-    /// Somebody else has opened it.
+    /// Whether code outside this crate has opened the descriptor.
     lent: bool,
 }
 
 #[derive(Debug)]
 struct Registry {
     last: u64,
-    /// The server that is being started: what it opens meanwhile is for its children.
+    /// The server that is being started: descriptors opened meanwhile are for its children.
     starting: Option<PreForkId>,
-    /// In a child of that server: of the entries up to that serial only those that are for it are
-    /// open. The others stay where they are, since taking thousands of them out would cost each
-    /// child more than its fork: the work itself, and a copy of every page that it touches.
+    /// In a child of that server: of the entries up to that serial, only those for the server are
+    /// open. The other entries stay in the table. Removing thousands of them would cost each child
+    /// more than its fork: the work itself, and a copy of every page that it touches.
     closed: Option<(u64, PreForkId)>,
-    entries: FdTable<Entry>,
-    /// The numbers of the entries, by whose children keep them: a child closes them without going
-    /// through thousands of entries.
-    runs: BTreeMap<Option<PreForkId>, FdRanges>,
+    entries: FdTable<RegisteredFd>,
+    /// The numbers of the entries, by the server whose children keep them. A child closes ranges of
+    /// them without going through thousands of entries.
+    ranges: BTreeMap<Option<PreForkId>, FdRanges>,
 }
 
 static REGISTRY: Mutex<Registry> = Mutex::new(Registry {
@@ -65,44 +66,44 @@ static REGISTRY: Mutex<Registry> = Mutex::new(Registry {
     starting: None,
     closed: None,
     entries: FdTable::new(),
-    runs: BTreeMap::new(),
+    ranges: BTreeMap::new(),
 });
 
 impl Registry {
-    /// Whether this process still has what `entry` stands for.
-    fn is_open(&self, entry: &Entry) -> bool {
+    /// Whether this process still holds the descriptor of `entry`.
+    fn is_open(&self, entry: &RegisteredFd) -> bool {
         self.closed
             .is_none_or(|(last, id)| entry.serial > last || entry.keep == Some(id))
     }
 
-    /// Takes out what a fork has left closed. Numbers are used again, so this comes before anything
-    /// is entered and before another fork closes by number.
+    /// Removes the entry of a descriptor that a fork has closed. Numbers are used again, so this
+    /// comes before an insertion and before another fork closes by number.
     fn forget_closed(&mut self) {
         if let Some((last, id)) = self.closed.take() {
             self.entries
                 .retain(|entry| entry.serial > last || entry.keep == Some(id));
-            self.runs.clear();
+            self.ranges.clear();
             for (fd, entry) in self.entries.iter() {
-                self.runs.entry(entry.keep).or_default().insert(fd);
+                self.ranges.entry(entry.keep).or_default().insert(fd);
             }
         }
     }
 
-    fn insert(&mut self, fd: RawFd, entry: Entry) {
-        // The number may be that of an owner that was closed by other means.
+    fn insert(&mut self, fd: RawFd, entry: RegisteredFd) {
+        // The number may belong to an owner whose descriptor was closed by other means.
         self.remove(fd);
-        self.runs.entry(entry.keep).or_default().insert(fd);
+        self.ranges.entry(entry.keep).or_default().insert(fd);
         self.entries.insert(fd, entry);
     }
 
     fn remove(&mut self, fd: RawFd) {
         if let Some(entry) = self.entries.remove(fd)
-            && let Some(runs) = self.runs.get_mut(&entry.keep)
+            && let Some(ranges) = self.ranges.get_mut(&entry.keep)
         {
-            runs.remove(fd);
+            ranges.remove(fd);
             // A process may start and end any number of servers.
-            if runs.iter().next().is_none() {
-                self.runs.remove(&entry.keep);
+            if ranges.iter().next().is_none() {
+                self.ranges.remove(&entry.keep);
             }
         }
     }
@@ -113,10 +114,10 @@ fn registry() -> MutexGuard<'static, Registry> {
     REGISTRY.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Something that owns a descriptor of ours. While it lives the descriptor is in the registry.
+/// An object that owns a descriptor of ours. While it lives, the descriptor is in the registry.
 ///
-/// In a child that has closed the descriptor by number, dropping this does nothing: closing it
-/// again would hit a stranger, and std aborts on that.
+/// In a child that has closed the descriptor by number, dropping this does nothing: a second close
+/// would hit another file with the same number, and std aborts on that.
 #[derive(Debug)]
 pub(crate) struct Ours<T: AsRawFd> {
     inner: ManuallyDrop<T>,
@@ -129,7 +130,7 @@ impl<T: AsRawFd> Ours<T> {
         Self::enter(inner, None, false)
     }
 
-    /// A descriptor that the children of server `id` keep, and those of others close.
+    /// A descriptor that the children of server `id` keep and other children close.
     pub(crate) fn childrens(inner: T, id: PreForkId) -> Self {
         Self::enter(inner, Some(id), false)
     }
@@ -140,12 +141,12 @@ impl<T: AsRawFd> Ours<T> {
         Self::enter(inner, starting, false)
     }
 
-    /// A descriptor that somebody else has opened and that every child closes.
+    /// A descriptor that code outside this crate has opened and that every child closes.
     pub(crate) fn lent(inner: T) -> Self {
         Self::enter(inner, None, true)
     }
 
-    /// Whether this process still has it: a child has closed by number what is not for it.
+    /// Whether this process still has it: a child has closed the descriptors that are not for it.
     pub(crate) fn is_open(&self) -> bool {
         let registry = registry();
         let entry = registry.entries.get(self.inner.as_raw_fd());
@@ -157,7 +158,7 @@ impl<T: AsRawFd> Ours<T> {
         registry.forget_closed();
         registry.last += 1;
         let serial = registry.last;
-        registry.insert(inner.as_raw_fd(), Entry { serial, keep, lent });
+        registry.insert(inner.as_raw_fd(), RegisteredFd { serial, keep, lent });
         Self {
             inner: ManuallyDrop::new(inner),
             serial,
@@ -197,11 +198,11 @@ impl<T: AsRawFd> Drop for Ours<T> {
 
 #[allow(unsafe_code)]
 fn drop_inner<T>(inner: &mut ManuallyDrop<T>) {
-    // SAFETY: called from `Ours::drop` only, so once, and nothing touches the value after it.
+    // SAFETY: called only from `Ours::drop`, so once, and nothing uses the value after it.
     unsafe { ManuallyDrop::drop(inner) }
 }
 
-/// FdRanges `start`; what is entered by [`Ours::servers`] meanwhile is for the children of `id`.
+/// Runs `start`; descriptors that [`Ours::servers`] enters meanwhile are for the children of `id`.
 pub(crate) fn starting<R>(id: PreForkId, start: impl FnOnce() -> R) -> R {
     struct Reset;
     impl Drop for Reset {
@@ -214,21 +215,21 @@ pub(crate) fn starting<R>(id: PreForkId, start: impl FnOnce() -> R) -> R {
     start()
 }
 
-/// Whether `fd` is something that a server of ours has opened.
-pub(crate) fn is_of_our_making(fd: RawFd) -> bool {
+/// Whether a server of ours has opened `fd`.
+pub(crate) fn is_registered(fd: RawFd) -> bool {
     let registry = registry();
     let entry = registry.entries.get(fd);
     entry.is_some_and(|entry| !entry.lent && registry.is_open(entry))
 }
 
-/// In a freshly forked child of server `id`: closes what is ours and not for it, by number, in as
-/// few calls as possible.
+/// In a freshly forked child of server `id`: closes our descriptors that are not for it, by number,
+/// in as few calls as possible.
 pub(crate) fn close_in_child(id: PreForkId) {
     let mut registry = registry();
     registry.forget_closed();
-    for (keep, runs) in &registry.runs {
+    for (keep, ranges) in &registry.ranges {
         if *keep != Some(id) {
-            for (first, last) in runs.iter() {
+            for (first, last) in ranges.iter() {
                 close_range(first, last);
             }
         }
@@ -236,16 +237,16 @@ pub(crate) fn close_in_child(id: PreForkId) {
     registry.closed = Some((registry.last, id));
 }
 
-/// In a process that code of the program's has forked from the parent or from a child: closes all that
-/// is ours.
-pub(crate) fn close_in_stranger() {
-    // Another thread may have held the lock when its process was forked; nobody gives it back then.
+/// In a foreign process, forked from the parent or a child by code that is not ours: closes all our
+/// descriptors.
+pub(crate) fn close_in_foreign_process() {
+    // Another thread may have held the lock at the fork; in this process it is never released.
     let Ok(mut registry) = REGISTRY.try_lock() else {
         return;
     };
     registry.forget_closed();
-    for runs in registry.runs.values() {
-        for (first, last) in runs.iter() {
+    for ranges in registry.ranges.values() {
+        for (first, last) in ranges.iter() {
             close_range(first, last);
         }
     }
@@ -257,7 +258,7 @@ fn close_range(first: RawFd, last: RawFd) {
     #[cfg(target_os = "linux")]
     {
         // SAFETY: the numbers are of descriptors of ours whose owners this process never drops
-        // (`Ours` checks the registry, from which they have been removed).
+        // (`Ours` checks the registry, from which the entries have been removed).
         let result = unsafe { nix::libc::syscall(nix::libc::SYS_close_range, first, last, 0) };
         if result == 0 {
             return;
@@ -276,7 +277,7 @@ mod tests {
     #[test]
     fn a_fork_leaves_open_what_is_for_the_child_and_what_comes_later() {
         let (id, other) = (PreForkId::unique(), PreForkId::unique());
-        let entry = |serial, keep| Entry {
+        let entry = |serial, keep| RegisteredFd {
             serial,
             keep,
             lent: false,
@@ -286,7 +287,7 @@ mod tests {
             starting: None,
             closed: None,
             entries: FdTable::new(),
-            runs: BTreeMap::new(),
+            ranges: BTreeMap::new(),
         };
         registry.insert(5, entry(1, None));
         registry.insert(6, entry(2, Some(id)));
@@ -306,8 +307,12 @@ mod tests {
         registry.forget_closed();
         assert_eq!(open(&registry), [6, 8]);
         assert_eq!(registry.entries.iter().count(), 2);
-        let of =
-            |keep: Option<PreForkId>| registry.runs.get(&keep).map(|runs| runs.iter().collect());
+        let of = |keep: Option<PreForkId>| {
+            registry
+                .ranges
+                .get(&keep)
+                .map(|ranges| ranges.iter().collect())
+        };
         assert_eq!(of(None), Some(vec![(8, 8)]));
         assert_eq!(of(Some(id)), Some(vec![(6, 6)]));
         assert_eq!(of(Some(other)), None::<Vec<_>>);
@@ -333,11 +338,11 @@ mod tests {
                 .is_some_and(|entry| entry.keep == Some(id))
         );
         assert!(registry().starting.is_none());
-        assert!(registry().runs.contains_key(&Some(id)));
+        assert!(registry().ranges.contains_key(&Some(id)));
         let serials = [read.serial, write.serial];
         drop((read, write));
         assert!(
-            !registry().runs.contains_key(&Some(id)),
+            !registry().ranges.contains_key(&Some(id)),
             "nothing is left of it"
         );
         let left = registry()

@@ -1,18 +1,19 @@
-//! A table by descriptor numbers. Those are the lowest that are free, so it is an array; but one that
-//! a single high number does not blow up. Pure: knows nothing of what the numbers stand for.
+//! A table by descriptor number. The kernel hands out the lowest free numbers, so it is an array,
+//! in pages: a single high number does not make it large. Pure: does not know what the numbers
+//! stand for.
 
 use std::{collections::BTreeMap, os::fd::RawFd};
 
 /// How many numbers share a page.
 const PAGE: usize = 64;
 
-/// Pages are kept once they are there: neither to enter something nor to take it out moves anything
-/// else about, which after a fork would be memory to copy.
+/// Pages are kept once allocated. Insertions and removals move no other entries: after a fork that
+/// would be memory to copy.
 #[derive(Debug)]
 pub(super) struct FdTable<T>(BTreeMap<usize, Box<[Option<T>; PAGE]>>);
 
-/// Of which page it is, and where in it. Nothing has a negative number.
-fn place(fd: RawFd) -> (usize, usize) {
+/// The page of a number, and the index in it. `None` for a negative number.
+fn position(fd: RawFd) -> (usize, usize) {
     let number = usize::try_from(fd).unwrap_or(0);
     (number / PAGE, number % PAGE)
 }
@@ -23,18 +24,18 @@ impl<T> FdTable<T> {
     }
 
     pub(super) fn get(&self, fd: RawFd) -> Option<&T> {
-        let (page, at) = place(fd);
+        let (page, at) = position(fd);
         self.0.get(&page)?[at].as_ref()
     }
 
     pub(super) fn insert(&mut self, fd: RawFd, value: T) {
-        let (page, at) = place(fd);
+        let (page, at) = position(fd);
         let page = self.0.entry(page);
         page.or_insert_with(|| Box::new([const { None }; PAGE]))[at] = Some(value);
     }
 
     pub(super) fn remove(&mut self, fd: RawFd) -> Option<T> {
-        let (page, at) = place(fd);
+        let (page, at) = position(fd);
         self.0.get_mut(&page)?[at].take()
     }
 
@@ -46,7 +47,7 @@ impl<T> FdTable<T> {
         }
     }
 
-    /// In the order of the numbers.
+    /// The values in the order of their numbers.
     pub(super) fn iter(&self) -> impl Iterator<Item = (RawFd, &T)> {
         self.0.iter().flat_map(|(page, entries)| {
             let numbers = page * PAGE..;
@@ -62,7 +63,7 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
-        /// It is the same as a map, wherever the numbers are.
+        /// The table behaves like a map, whatever the numbers are.
         #[test]
         fn a_table_by_number_is_a_map(
             steps in prop::collection::vec((0..3_u8, prop_oneof![0..200, Just(1_000_000), Just(RawFd::MAX)]), 0..100)

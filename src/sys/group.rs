@@ -1,12 +1,12 @@
-//! The process group that one child leads: signals to all of it, and whether anybody of it is left when
-//! the child has ended. Never our own group, and never one that is not known to be the child's.
+//! The process group that a child leads: signals to the group, and whether members are left after
+//! the child's end. Never acts on our own group or on a group that may not be the child's.
 
 #![allow(unsafe_code)]
 
 use nix::libc;
 use std::io;
 
-/// The group of a child, whose number is the child's pid.
+/// The process group of a child. Its number is the child's pid.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Group(libc::pid_t);
 
@@ -16,23 +16,23 @@ impl Group {
         set_group(0);
     }
 
-    /// The group of the child `pid`, which is made here as well: whichever of the two processes runs first,
-    /// there is one when the first signal is sent.
+    /// The group of the child `pid`, created here as well: whichever process runs first, the group
+    /// exists before the first signal is sent.
     pub(crate) fn of_child(pid: libc::pid_t) -> Self {
         set_group(pid);
         Self(pid)
     }
 
-    /// Sends a signal to everybody in it. The leader must be a child that was not reaped.
+    /// Sends a signal to every member. The leader must be a child that was not reaped.
     pub(crate) fn signal(self, number: libc::c_int) -> io::Result<()> {
         match kill(-self.0, number) {
-            // It has joined another.
-            Err(error) if is_nobody(&error) => kill(self.0, number),
+            // The child has joined another group.
+            Err(error) if is_no_such_process(&error) => kill(self.0, number),
             sent => sent,
         }
     }
 
-    /// Likewise, if the leader was reaped: nothing is sent unless others of the group are left.
+    /// The same after the leader was reaped: sends nothing unless other members are left.
     pub(crate) fn signal_rest(self, number: libc::c_int) -> io::Result<()> {
         match self.is_left() {
             true => kill(-self.0, number),
@@ -40,30 +40,30 @@ impl Group {
         }
     }
 
-    /// Whether others of the group live on, now that the leader was reaped. Those that have come to us, as
-    /// orphans do where we are the first process of a container, are reaped.
+    /// Whether other members are alive after the leader was reaped. Members that became our
+    /// children are reaped here: as the first process of a container we adopt orphans.
     pub(crate) fn outlives_its_leader(self) -> bool {
         while self.reap_orphan() {}
         self.is_left() && has_living_member(self.0).unwrap_or(true)
     }
 
-    /// Whether there is still such a group, the leader having been reaped.
+    /// Whether the group still exists after its leader was reaped.
     ///
-    /// The kernel gives a number to no process for as long as there is a group of that number. So if a
-    /// process has it, the group has ended, and another has begun.
+    /// The kernel gives the number to no process while a group of that number exists. So if a
+    /// process has this pid, the child's group has ended and another may have begun.
     fn is_left(self) -> bool {
-        let number_is_free = matches!(kill(self.0, 0), Err(error) if is_nobody(&error));
-        number_is_free && !matches!(kill(-self.0, 0), Err(error) if is_nobody(&error))
+        let number_is_free = matches!(kill(self.0, 0), Err(error) if is_no_such_process(&error));
+        number_is_free && !matches!(kill(-self.0, 0), Err(error) if is_no_such_process(&error))
     }
 
     fn reap_orphan(self) -> bool {
-        // SAFETY: no status is asked for, so the call has no memory to write to.
+        // SAFETY: no status is requested, so the call writes to no memory.
         unsafe { libc::waitpid(-self.0, std::ptr::null_mut(), libc::WNOHANG) > 0 }
     }
 }
 
-/// Whether anybody of a group lives: those that have ended stay in it until their parent reaps them, and a
-/// careless first process of a container never does. `None` where nothing tells.
+/// Whether a member of a group is alive. A zombie stays in its group until its parent reaps it, and
+/// the first process of a container may never do so. `None` if the system does not tell.
 fn has_living_member(group: libc::pid_t) -> Option<bool> {
     let processes = std::fs::read_dir("/proc").ok()?;
     let mut told = false;
@@ -79,8 +79,8 @@ fn has_living_member(group: libc::pid_t) -> Option<bool> {
     told.then_some(false)
 }
 
-/// What stands in a process's `stat` after its name, which is in parentheses and may have some itself: the
-/// state, the parent, the group.
+/// The state, the parent and the group in a process's `stat`. They follow its name, which is in
+/// parentheses and may contain parentheses itself.
 fn state_and_group(stat: &[u8]) -> Option<(u8, libc::pid_t)> {
     let name_ends = stat.iter().rposition(|&byte| byte == b')')?;
     let mut fields = stat[name_ends + 1..].split(|byte| *byte == b' ').skip(1);
@@ -90,20 +90,20 @@ fn state_and_group(stat: &[u8]) -> Option<(u8, libc::pid_t)> {
 }
 
 fn set_group(pid: libc::pid_t) {
-    // SAFETY: two integers. OK if it fails: the other side has done it, and the child is another program
-    // already or has ended.
+    // SAFETY: two integers. OK if it fails: the other side has done it and the child is already
+    // another program, or the child has ended.
     unsafe { libc::setpgid(pid, pid) };
 }
 
 fn kill(pid: libc::pid_t, number: libc::c_int) -> io::Result<()> {
-    // SAFETY: `kill` has no memory to corrupt.
+    // SAFETY: `kill` touches no memory.
     match unsafe { libc::kill(pid, number) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
 }
 
-fn is_nobody(error: &io::Error) -> bool {
+fn is_no_such_process(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::ESRCH)
 }
 

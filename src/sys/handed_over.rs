@@ -1,5 +1,5 @@
-//! Sockets that whoever started this program has left open for it, and the variables that say so.
-//! Looks at descriptors and duplicates them; closes none and decides nothing.
+//! Sockets that the process which started this program has left open for it, and the variables that
+//! announce them. Inspects and duplicates descriptors; decides nothing.
 
 #![allow(unsafe_code)]
 
@@ -18,9 +18,9 @@ use std::{
 /// LISTEN_PID, LISTEN_FDS, LISTEN_FDNAMES.
 pub(crate) const VARIABLES: [&str; 3] = ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"];
 
-/// What a descriptor is.
+/// The kind of a descriptor.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Kind {
+pub(crate) enum FdKind {
     /// A socket of the kind that was asked for.
     Fitting {
         listens: bool,
@@ -29,8 +29,8 @@ pub(crate) enum Kind {
     NoSocket,
 }
 
-/// The number of a descriptor that was handed over. In the registry of descriptors of ours children
-/// close it, and the parent does not when this is dropped: it is the program's.
+/// The number of a descriptor that was handed over. It is in the registry, so that children close
+/// it. The parent does not close it when this is dropped: it belongs to the program.
 #[derive(Debug)]
 pub(crate) struct Given(RawFd);
 
@@ -40,29 +40,28 @@ impl AsRawFd for Given {
     }
 }
 
-/// What `fd` is, where `fits` tells a fitting socket from others. An error if it was not open when we
-/// began: what was promised and is missing leaves a number that descriptors of ours take.
-pub(crate) fn kind(fd: RawFd, fits: &dyn Fn(BorrowedFd<'_>) -> bool) -> io::Result<Kind> {
-    if fd_registry::is_of_our_making(fd) {
+/// The kind of `fd`; `fits` recognises a fitting socket. Fails if `fd` was not open at our start:
+/// if an announced descriptor is missing, a descriptor of ours may get its number.
+pub(crate) fn kind(fd: RawFd, fits: &dyn Fn(BorrowedFd<'_>) -> bool) -> io::Result<FdKind> {
+    if fd_registry::is_registered(fd) {
         return Err(Errno::EBADF.into());
     }
     let fd = open(fd)?;
     match socket::getsockopt(&fd, sockopt::SockType) {
-        Err(Errno::ENOTSOCK) => Ok(Kind::NoSocket),
+        Err(Errno::ENOTSOCK) => Ok(FdKind::NoSocket),
         Err(errno) => Err(errno.into()),
         Ok(_) if fits(fd) => {
             let listens = socket::getsockopt(&fd, sockopt::AcceptConn)?;
-            Ok(Kind::Fitting { listens })
+            Ok(FdKind::Fitting { listens })
         }
-        Ok(_) => Ok(Kind::OtherSocket),
+        Ok(_) => Ok(FdKind::OtherSocket),
     }
 }
 
 /// A duplicate of `fd`, a listening socket, close-on-exec and in non-blocking mode. The original
-/// becomes close-on-exec too: programs that children run are not to find it.
+/// becomes close-on-exec too: programs that children run must not find it.
 ///
-/// It is not taken itself, but duplicated: the number came in a variable, and whoever wrote that may
-/// have been wrong about whose it is.
+/// The original is not used: its number comes from a variable, whose writer may have been wrong.
 pub(crate) fn duplicate(fd: RawFd) -> io::Result<(OwnedFd, Given)> {
     let original = open(fd)?;
     let copy = original.try_clone_to_owned()?;
@@ -75,20 +74,20 @@ pub(crate) fn duplicate(fd: RawFd) -> io::Result<(OwnedFd, Given)> {
 fn open(fd: RawFd) -> io::Result<BorrowedFd<'static>> {
     // SAFETY: two integers; a number that is not open is an error.
     Errno::result(unsafe { libc::fcntl(fd, libc::F_GETFD) })?;
-    // SAFETY: it is open, not -1, and used at once: a server that starts has one thread, which closes
-    // nothing meanwhile.
+    // SAFETY: the descriptor is open, not -1, and used at once: a server that starts has one
+    // thread, which closes nothing meanwhile.
     Ok(unsafe { BorrowedFd::borrow_raw(fd) })
 }
 
-/// In a child: forgets the variables, so that programs which it runs do not take themselves for whoever
-/// they were meant for. They name the parent's pid, so nobody should; this is a second belt, and is
-/// left off if the child has several threads already, or if that cannot be known.
+/// In a child: removes the variables, so that programs that it runs do not use them. They contain
+/// the parent's pid, so such programs should ignore them anyway; this is a second safeguard. It is
+/// skipped if the child has, or may have, several threads.
 pub(crate) fn forget_variables() {
     if !limits::has_one_thread() {
         return;
     }
     for variable in VARIABLES.into_iter().chain(["LISTEN_PIDFDID"]) {
-        // SAFETY: there is one thread, so none reads or writes the environment meanwhile.
+        // SAFETY: there is one thread, so no other thread uses the environment meanwhile.
         unsafe { env::remove_var(variable) };
     }
 }

@@ -1,5 +1,5 @@
-//! Whether the other end of a connection is still there, as far as the kernel knows without a read. Looks;
-//! takes nothing out of the socket.
+//! Whether the other end of a connection is still there, as far as the kernel knows without a read.
+//! Takes nothing out of the socket.
 
 #![allow(unsafe_code)]
 
@@ -9,21 +9,21 @@ use std::os::fd::AsRawFd;
 /// How much of a connection has ended.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) enum Hangup {
-    /// Nothing, as far as is known.
+    /// Nothing has ended, as far as the kernel knows.
     None,
     /// The other end sends nothing more. It may still read.
     Half,
-    /// It has reset the connection, or both directions have ended.
+    /// The other end has reset the connection, or both directions have ended.
     Whole,
 }
 
 #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
 const HALF: libc::c_short = libc::POLLRDHUP;
-/// Elsewhere only a read would tell.
+/// On other systems only a read would tell.
 #[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
 const HALF: libc::c_short = 0;
 
-/// Looks at `stream`, in one system call. A look that fails has found nothing.
+/// Checks `stream` in one system call. A failed check reports nothing.
 pub(crate) fn look(stream: &impl AsRawFd) -> Hangup {
     // (nix knows no POLLRDHUP.)
     let mut asked = libc::pollfd {
@@ -64,18 +64,18 @@ mod tests {
         assert_eq!(look(&ours), Hangup::Whole);
     }
 
-    /// A reset is the end of both directions, with input unread as well.
+    /// A reset ends both directions, even while input is unread.
     #[test]
     fn a_reset_is_the_whole() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut theirs = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (mut ours, _) = listener.accept().unwrap();
         theirs.write_all(b"unread").unwrap();
-        // Closed with input unread, a socket sends a reset.
+        // A socket that is closed with unread input sends a reset.
         ours.write_all(b"unread").unwrap();
         assert_eq!(theirs.peek(&mut [0]).unwrap(), 1);
         drop(theirs);
-        // Over the loopback device it has arrived when the close returns.
+        // Over the loopback device the reset has arrived when the close returns.
         assert_eq!(look(&ours), Hangup::Whole);
     }
 }

@@ -1,4 +1,5 @@
-//! What the process may have: threads (one, when it forks) and open files. Counts and compares.
+//! The limits of the process: threads (one, when it forks) and open files. Counts, compares, and
+//! raises the limit of open files.
 
 use super::fd_registry::Ours;
 use crate::core::error::{Error, Operation};
@@ -11,8 +12,8 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-/// The threads of this process, kept at hand: they are counted before each fork, and to find the
-/// directory by its path takes longer than to count.
+/// The directory of this process's threads, kept open: threads are counted before each fork, and
+/// opening the directory takes longer than counting.
 #[derive(Debug)]
 pub(crate) struct Threads(Option<Ours<File>>);
 
@@ -21,7 +22,8 @@ impl Threads {
         Self(File::open(TASKS).ok().map(Ours::parents))
     }
 
-    /// Fails if this process has more than one thread, saying which. Where it cannot be known, it passes.
+    /// Fails if this process has more than one thread, and names them. Passes where the number is
+    /// unknown.
     pub(crate) fn expect_one(&self) -> Result<(), Error> {
         let Some(Ok(tasks)) = self.0.as_ref().map(|tasks| tasks.metadata()) else {
             return Ok(());
@@ -43,44 +45,45 @@ impl Threads {
 
 const TASKS: &str = "/proc/self/task";
 
-/// The link count of the directory is their number plus two; cheaper than listing it.
+/// The number of threads. The directory's link count is their number plus two; reading it is
+/// cheaper than listing the directory.
 fn threads(tasks: &fs::Metadata) -> u64 {
     tasks.nlink().saturating_sub(2)
 }
 
-/// Whether this process certainly has one thread.
+/// Whether this process is known to have exactly one thread.
 pub(crate) fn has_one_thread() -> bool {
     fs::metadata(TASKS).is_ok_and(|tasks| threads(&tasks) == 1)
 }
 
-/// Each thread of this process.
+/// A description of each thread of this process.
 fn described_threads() -> Vec<String> {
     let tasks = fs::read_dir(TASKS).into_iter().flatten().flatten();
     tasks.map(|task| described(&task.path())).collect()
 }
 
-/// A thread by its number, its name, and the place in the kernel where it waits, as /proc has them: a thread
-/// that was given no name has that of the program, and so have its siblings.
+/// A thread's number, its name, and the place in the kernel where it waits, from /proc. A thread
+/// without a name of its own has the program's, and so have its siblings.
 fn described(task: &Path) -> String {
     let read = |file| fs::read_to_string(task.join(file)).unwrap_or_default();
     let (name, place) = (read("comm"), read("wchan"));
     let tid = task.file_name().unwrap_or_default().display();
-    // 0 for one that runs, and where the system does not tell.
+    // 0 for a running thread, and where the system does not tell.
     match place.trim() {
         "" | "0" => format!("{tid} {}", name.trim_end()),
         place => format!("{tid} {} in {place}", name.trim_end()),
     }
 }
 
-/// The soft limit that we found, where we raised it; `u64::MAX` where we did not. Children get it
-/// back: a program may size tables by it.
+/// The soft limit before we raised it; `u64::MAX` if we did not. Children get it back, because a
+/// program may size tables by it.
 static SOFT_BEFORE: AtomicU64 = AtomicU64::new(u64::MAX);
 
-/// Descriptors that a parent needs besides those of its children.
+/// How many descriptors a parent needs besides those of its children.
 const RESERVE: u64 = 32;
 
-/// Sees to it that `children` children with `each` descriptors fit into the limit of open files,
-/// raising the soft limit if the hard one allows it.
+/// Makes `children` children with `each` descriptors fit into the limit of open files. Raises the
+/// soft limit if the hard limit allows it.
 pub(crate) fn ensure_open_files(children: usize, each: usize) -> Result<(), Error> {
     let open = fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
     let needed = (open as u64).saturating_add((children as u64).saturating_mul(each as u64));
@@ -98,15 +101,15 @@ pub(crate) fn ensure_open_files(children: usize, each: usize) -> Result<(), Erro
             io::Error::other(reason),
         ));
     }
-    // All the way: `max_clients` may be raised while the server runs.
+    // To the hard limit: `max_clients` may be raised while the server runs.
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map_err(limit)?;
-    // OK if it fails: then an earlier server has noted the limit that was there first.
+    // OK if it fails: an earlier server has already noted the original limit.
     let _ =
         SOFT_BEFORE.compare_exchange(u64::MAX, count(soft), Ordering::Relaxed, Ordering::Relaxed);
     Ok(())
 }
 
-/// In a child: gives it the limit that the parent had found.
+/// In a child: restores the soft limit that the parent had found.
 #[allow(clippy::useless_conversion, reason = "FreeBSD's type has a sign")]
 pub(crate) fn restore_open_files() {
     let soft = SOFT_BEFORE.load(Ordering::Relaxed);
@@ -115,12 +118,12 @@ pub(crate) fn restore_open_files() {
     }
     let limits = getrlimit(Resource::RLIMIT_NOFILE);
     if let (Ok((_, hard)), Ok(soft)) = (limits, soft.try_into()) {
-        // OK to ignore: the child runs as well with the higher limit.
+        // OK to ignore: a child runs with the higher limit as well.
         let _ = setrlimit(Resource::RLIMIT_NOFILE, soft, hard);
     }
 }
 
-/// A limit as a number: FreeBSD's type has a sign.
+/// A limit as a number: FreeBSD's type is signed.
 fn count<N: TryInto<u64>>(limit: N) -> u64 {
     limit.try_into().unwrap_or(u64::MAX)
 }

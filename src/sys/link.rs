@@ -1,5 +1,5 @@
-//! What a child's end asks of the operating system: waits, the clock, the parent's life. Names them;
-//! `os/child_link.rs` does them.
+//! What a child's end asks of the operating system: waits, the clock, the parent's life. Declares
+//! the trait; `sys/child_link.rs` implements it.
 
 use crate::core::time::Time;
 use std::{io, os::fd::BorrowedFd, time::Duration};
@@ -7,7 +7,7 @@ use std::{io, os::fd::BorrowedFd, time::Duration};
 /// The operating system, as the child's end needs it.
 pub(crate) trait Link {
     fn now(&self) -> Time;
-    /// As `now`, cheaper, and up to some milliseconds late: for what does not wait for the moment.
+    /// Like `now`, cheaper, and up to some milliseconds late: for uses where that does not matter.
     fn now_or_so(&self) -> Time;
     /// Waits until one of `listeners` may have a connection, at most `timeout`.
     fn wait_listeners(
@@ -15,20 +15,21 @@ pub(crate) trait Link {
         listeners: &[BorrowedFd<'_>],
         timeout: Option<Duration>,
     ) -> io::Result<Wake>;
-    /// Whether the kernel asks for this child when a connection comes, be it that the child waits or not.
+    /// Whether the kernel may wake this child for a new connection, even while the child does not
+    /// wait.
     fn is_asked(&self) -> bool;
-    /// Has connections pass this child by, until it waits for them again.
+    /// Takes this child out of the wake-ups for connections until it waits for them again.
     fn leave_wakeups(&self);
-    /// Waits until `stream` is ready or the parent is gone, at most `timeout`. Told to stop, it goes
-    /// on waiting.
+    /// Waits until `stream` is ready or the parent is gone, at most `timeout`. A stop does not end
+    /// this wait.
     fn wait_stream(
         &self,
         stream: BorrowedFd<'_>,
         interest: Interest,
         timeout: Option<Duration>,
     ) -> io::Result<Wake>;
-    /// Waits until `stream` is ready, until the child should leave or the parent is gone, at most `timeout`.
-    /// That the stream is ready is told before the rest.
+    /// Waits until `stream` is ready, the child should leave or the parent is gone, at most
+    /// `timeout`. A ready stream is reported first.
     fn wait_request(
         &self,
         stream: BorrowedFd<'_>,
@@ -39,12 +40,14 @@ pub(crate) trait Link {
     fn sleep(&self, timeout: Option<Duration>) -> io::Result<()>;
     fn stop_requested(&self) -> bool;
     fn orphaned(&self) -> bool;
-    /// Has this process killed when the grace for orphans has passed, and its outputs silenced.
+    /// Arranges that this process is killed after the grace for orphans, and silences its outputs.
     fn become_orphan(&self);
     fn as_fd(&self) -> BorrowedFd<'_>;
 }
 
-/// What a connection waits for: see [`Comm::wait_stream`](crate::Comm::wait_stream).
+/// What a connection waits for.
+///
+/// See [`Comm::wait_stream`](crate::Comm::wait_stream).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum Interest {
@@ -54,7 +57,7 @@ pub enum Interest {
     Write,
     /// Either.
     Both,
-    /// Nothing but time: not even the end of the connection ends the wait.
+    /// Only the time: even the end of the connection does not end the wait.
     Neither,
 }
 
@@ -64,8 +67,10 @@ pub enum Interest {
 pub enum Wake {
     /// One of the descriptors may be ready; another child may have been faster.
     Ready,
-    /// Time has passed (an ACK was due). A server should try to accept all the same.
+    /// Time has passed (an ACK is due). A server should still try to accept.
     Timer,
-    /// The parent wants this child to leave, or is gone: see [`Comm::is_orphaned`](crate::Comm::is_orphaned).
+    /// The parent wants this child to leave, or is gone.
+    ///
+    /// See [`Comm::is_orphaned`](crate::Comm::is_orphaned).
     Stop,
 }

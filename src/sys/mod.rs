@@ -1,5 +1,5 @@
 //! The operating system, as the loop and the servers need it: small wrappers, one duty a file. Only
-//! files in here hold `unsafe`, and none of them decides anything about children.
+//! these files contain `unsafe`, and none of them decides anything about children.
 
 pub(crate) mod accept;
 pub(crate) mod atfork;
@@ -36,8 +36,8 @@ pub(crate) mod waiter;
 
 use std::time::Duration;
 
-/// A timeout in whole milliseconds as poll(2) and epoll_wait(2) take it, rounded up: rounded down,
-/// a wait of less than a millisecond would become a busy loop.
+/// A timeout in whole milliseconds, for poll(2) and epoll_wait(2). Rounded up: rounded down, a wait
+/// of less than a millisecond would become a busy loop.
 pub(crate) fn milliseconds(timeout: Duration) -> i32 {
     i32::try_from(timeout.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX)
 }

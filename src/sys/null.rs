@@ -1,5 +1,5 @@
-//! What takes output and keeps none, and has no input: /dev/null, or what does for it where there is
-//! none. Opens; puts it nowhere.
+//! A file that discards output and has no input: /dev/null, or a substitute where it is missing.
+//! Opens it; redirects no stream.
 
 use crate::core::error::{Error, Operation};
 use nix::{fcntl::OFlag, sys::stat::Mode};
@@ -8,8 +8,8 @@ use std::{
     os::fd::{AsRawFd, IntoRawFd, OwnedFd},
 };
 
-/// Opens it, and leaves it at the numbers of standard streams that the program has closed: whatever
-/// is opened next would take one of them, and be overwritten in each child.
+/// Opens /dev/null, and keeps it at standard stream numbers that the program has closed. Otherwise
+/// the next descriptor to be opened would take such a number and be overwritten in each child.
 pub(crate) fn open() -> Result<OwnedFd, Error> {
     loop {
         let null = open_device()
@@ -18,7 +18,7 @@ pub(crate) fn open() -> Result<OwnedFd, Error> {
         if null.as_raw_fd() > nix::libc::STDERR_FILENO {
             return Ok(null);
         }
-        // For as long as the process lives, as std has it when a program starts.
+        // Open for the life of the process, as in std's start-up code.
         let _ = null.into_raw_fd();
     }
 }
@@ -28,9 +28,9 @@ fn open_device() -> io::Result<OwnedFd> {
     Ok(nix::fcntl::open("/dev/null", flags, Mode::empty())?)
 }
 
-/// A file in memory: a chroot or a container may have no devices. A reader finds its end at once,
-/// since it is written at the one offset that all who hold it share. What orphans print is kept in it
-/// until they end, and they end soon.
+/// A file in memory, for a chroot or a container without devices. A reader is at its end at once,
+/// since writers and readers share one offset. It keeps what orphans print until they end, which is
+/// soon.
 #[cfg(target_os = "linux")]
 fn substitute(error: io::Error) -> io::Result<OwnedFd> {
     use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -43,7 +43,7 @@ fn substitute(error: io::Error) -> io::Result<OwnedFd> {
     Err(error)
 }
 
-/// Forgets what was written where a file in memory is in the place of /dev/null.
+/// Discards what was written to a file in memory that replaces /dev/null.
 pub(crate) fn empty(null: &OwnedFd) {
     // OK to ignore: a device has no length.
     let _ = nix::unistd::ftruncate(null, 0);

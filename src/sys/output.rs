@@ -1,8 +1,8 @@
-//! The parent's own stdout and stderr, written without ever blocking: what they do not take waits
-//! in a bounded queue, and what that does not hold is dropped and counted.
+//! Writes the parent's own stdout and stderr without blocking. Bytes that do not fit wait in a
+//! bounded queue; what exceeds the queue is dropped and counted.
 //!
-//! O_NONBLOCK is never set on a descriptor that was inherited: the description is shared with
-//! whoever started us, and with the children.
+//! Never sets O_NONBLOCK on an inherited descriptor: its open file description is shared with the
+//! process that started the server and with the children.
 
 #![allow(unsafe_code)]
 
@@ -20,17 +20,17 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-/// How much waits for a reader that is slow.
+/// How many bytes wait for a slow reader.
 const CAPACITY: usize = 256 * 1024;
 
 /// How a descriptor is written to without blocking.
 #[derive(Debug)]
 enum Way {
-    /// A regular file, or a device that never makes one wait.
+    /// A regular file, or a device on which a write never waits.
     Plain,
     Socket,
     Pipe,
-    /// A terminal: a description of our own of the same file, in non-blocking mode.
+    /// A terminal, opened again in non-blocking mode with a description of our own.
     Reopened(File),
 }
 
@@ -46,7 +46,7 @@ impl Way {
 
     fn reopened(fd: RawFd) -> Self {
         let path = format!("/dev/fd/{fd}");
-        // Without O_NOCTTY a session leader would get the terminal for its own.
+        // Without O_NOCTTY the terminal would become a session leader's controlling terminal.
         let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
         match OpenOptions::new()
             .write(true)
@@ -61,7 +61,7 @@ impl Way {
         }
     }
 
-    /// Writes once; `None` when there is no room now.
+    /// Writes once. `None` if there is no room now.
     fn write(&mut self, fd: RawFd, bytes: &[u8]) -> io::Result<Option<usize>> {
         let written = match self {
             Self::Pipe => return pipes::write_nowait(fd, bytes),
@@ -79,8 +79,8 @@ impl Way {
 }
 
 fn borrow(fd: RawFd) -> BorrowedFd<'static> {
-    // SAFETY: 1 or 2. Whether the program has closed it shows in the result of the call that the
-    // borrow is for; it is not kept.
+    // SAFETY: the number is 1 or 2. If the program has closed it, the call that borrows it fails;
+    // the borrow is not kept.
     unsafe { BorrowedFd::borrow_raw(fd) }
 }
 
@@ -95,7 +95,7 @@ fn send_nowait(fd: RawFd, bytes: &[u8]) -> io::Result<usize> {
     }
 }
 
-/// One of the two outputs.
+/// Stdout or stderr of the parent, and what waits for it.
 #[derive(Debug)]
 struct Outlet {
     fd: RawFd,
@@ -134,7 +134,7 @@ impl Outlet {
     }
 
     fn try_flush(&mut self) -> io::Result<()> {
-        // Looked at each time: the program may have put another file in its place.
+        // Checked on each write: the program may have replaced the file.
         let stat = fstat(borrow(self.fd))?;
         let file = (stat.st_dev, stat.st_ino);
         let fd = self.fd;
@@ -153,10 +153,10 @@ impl Outlet {
     }
 }
 
-/// What `write_stderr` has dropped and no loop has counted.
+/// Bytes that `write_stderr` has dropped and no loop has counted yet.
 static DROPPED: AtomicU64 = AtomicU64::new(0);
 
-/// Writes to stderr at once, for those who have no loop at hand. What it does not take is dropped, and
+/// Writes to stderr at once, for callers without a loop. Bytes that do not fit are dropped, and
 /// counted by the next flush of a loop.
 pub(crate) fn write_stderr(bytes: &[u8]) {
     let mut outlet = Outlet::new(libc::STDERR_FILENO);
@@ -166,7 +166,7 @@ pub(crate) fn write_stderr(bytes: &[u8]) {
     DROPPED.fetch_add(dropped, Ordering::Relaxed);
 }
 
-/// Both outputs.
+/// The parent's stdout and stderr.
 #[derive(Debug)]
 pub(crate) struct Outputs {
     stdout: Outlet,
@@ -181,7 +181,7 @@ impl Outputs {
         }
     }
 
-    /// Queues bytes for one of them.
+    /// Queues bytes for one of the two.
     pub(crate) fn push(&mut self, to: PrintTo, bytes: &[u8]) {
         match to {
             PrintTo::Stdout => self.stdout.push(bytes),
@@ -189,7 +189,7 @@ impl Outputs {
         }
     }
 
-    /// Writes what they take. Returns how many bytes have been dropped since the last time.
+    /// Writes what fits. Returns how many bytes were dropped since the last call.
     pub(crate) fn flush(&mut self) -> u64 {
         self.stdout.flush();
         self.stderr.flush();
@@ -198,12 +198,12 @@ impl Outputs {
         dropped.into_iter().sum::<u64>() + DROPPED.swap(0, Ordering::Relaxed)
     }
 
-    /// Whether something waits for a slow reader.
+    /// Whether bytes wait for a slow reader.
     pub(crate) fn is_waiting(&self) -> bool {
         !(self.stdout.queue.is_empty() && self.stderr.queue.is_empty())
     }
 
-    /// Gives up on what waits, and says how much that was.
+    /// Drops the waiting bytes, and returns how many there were.
     pub(crate) fn give_up(&mut self) -> u64 {
         let left = self.stdout.queue.len() + self.stderr.queue.len();
         self.stdout.queue.clear();

@@ -1,15 +1,15 @@
-//! A descriptor of the program's own that no child is to have. Closes it in children as those of the
-//! framework are closed; hands it out in the parent only.
+//! A descriptor of the program's that no child keeps. Children close it like the crate's own
+//! descriptors; only the parent can get it.
 
 use super::fd_registry::Ours;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-/// A descriptor that every child closes: an administrator's connection, a log, a lock.
+/// A descriptor that every child closes, such as an administrator's connection.
 ///
-/// What a program opens is inherited by all children that are forked while it is open, and
-/// close-on-exec changes nothing about that: a connection that the parent has closed stays open for as long
-/// as one of them lives. One that is wrapped in this is closed in each child at its start, and
-/// [`get`](Self::get) finds nothing there.
+/// Every child inherits the descriptors that are open when it is forked, and close-on-exec does not
+/// change that. So a connection that the parent has closed stays open as long as one of those
+/// children lives. A child closes a descriptor that is wrapped in this type when it starts, and
+/// [`get`](Self::get) returns `None` there.
 ///
 /// ```
 /// use prefork_server::ParentOnly;
@@ -18,15 +18,17 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 /// let (admin, _client) = UnixStream::pair()?;
 /// admin.set_nonblocking(true)?;
 /// let admin = ParentOnly::new(admin);
-/// let mut stream = admin.get().expect("this is no child");
-/// assert!(stream.read(&mut [0; 64]).is_err(), "nobody has written anything");
+/// let mut stream = admin.get().expect("this is the parent");
+/// assert!(stream.read(&mut [0; 64]).is_err(), "there is no input");
 /// # Ok::<(), std::io::Error>(())
 /// ```
 #[derive(Debug)]
 pub struct ParentOnly<F: AsRawFd>(Ours<F>);
 
 impl<F: AsFd + AsRawFd + Into<OwnedFd>> ParentOnly<F> {
-    /// Takes `inner`, which must be open, for the parent alone. Children that live have it.
+    /// Keeps `inner`, which must be open, for the parent alone.
+    ///
+    /// Children that already live keep their copies.
     pub fn new(inner: F) -> Self {
         Self(Ours::parents(inner))
     }
@@ -38,7 +40,7 @@ impl<F: AsFd + AsRawFd + Into<OwnedFd>> ParentOnly<F> {
 }
 
 impl Ours<OwnedFd> {
-    /// Our own duplicate of a descriptor, for the parent alone from now on.
+    /// Our own duplicate of a descriptor, from now on for the parent alone.
     pub(crate) fn duplicate(fd: impl AsFd) -> std::io::Result<Self> {
         Ok(Self::parents(fd.as_fd().try_clone_to_owned()?))
     }

@@ -1,5 +1,5 @@
-//! The pipes between parent and child: made close-on-exec, the parent's ends non-blocking. Reads
-//! bytes; makes no sense of them.
+//! The pipes between parent and child: close-on-exec, non-blocking at the parent's ends. Reads
+//! bytes; does not interpret them.
 
 #![allow(unsafe_code)]
 
@@ -15,12 +15,12 @@ pub(crate) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(unistd::pipe2(OFlag::O_CLOEXEC)?)
 }
 
-/// What a signal handler rings, and what is readable once it was rung: one after the other. To ring
-/// is to write eight bytes, a one in this machine's order; it never blocks.
+/// What a signal handler rings: a write end, and a read end that becomes readable. To ring is to
+/// write eight bytes, a one in this machine's byte order; it never blocks.
 #[cfg(target_os = "linux")]
 pub(crate) fn bell() -> io::Result<(OwnedFd, OwnedFd)> {
     use nix::sys::eventfd::{EfdFlags, EventFd};
-    // Cheaper to make than a pipe, and every child makes one.
+    // An eventfd is cheaper to make than a pipe, and every child makes one.
     let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
     let heard = OwnedFd::from(EventFd::from_flags(flags)?);
     Ok((heard.try_clone()?, heard))
@@ -33,15 +33,15 @@ pub(crate) fn bell() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok((rung, heard))
 }
 
-/// A pipe whose read end is the parent's.
+/// A pipe whose read end belongs to the parent.
 fn from_child() -> io::Result<(Ours<OwnedFd>, OwnedFd)> {
     let (read, write) = pipe()?;
     set_nonblocking(&read)?;
     Ok((Ours::parents(read), write))
 }
 
-/// Sets O_NONBLOCK. It belongs to the open file description: never on one that is shared with
-/// somebody who does not expect it.
+/// Sets O_NONBLOCK. The mode belongs to the open file description: never set it on one that is
+/// shared with code that expects blocking mode.
 pub(crate) fn set_nonblocking(fd: &OwnedFd) -> io::Result<()> {
     let mut on: libc::c_int = 1;
     // SAFETY: FIONBIO reads one int, which lives across the call.
@@ -61,7 +61,7 @@ pub(crate) struct ParentEnds {
     pub(crate) comm: Option<Ours<OwnedFd>>,
 }
 
-/// The child's ends.
+/// The child's ends of its pipes.
 #[derive(Debug)]
 pub(crate) struct ChildEnds {
     pub(crate) stdout: OwnedFd,
@@ -69,7 +69,7 @@ pub(crate) struct ChildEnds {
     pub(crate) comm: Option<OwnedFd>,
 }
 
-/// The pipes for one child; with `private`, one for the words too.
+/// The pipes of one child; with `private`, also a pipe for words.
 pub(crate) fn for_child(private: bool) -> io::Result<(ParentEnds, ChildEnds)> {
     let (stdout_read, stdout) = from_child()?;
     let (stderr_read, stderr) = from_child()?;
@@ -104,7 +104,7 @@ pub(crate) fn read(fd: &OwnedFd, buffer: &mut [u8]) -> io::Result<Option<usize>>
     }
 }
 
-/// How many bytes stand in the pipe now.
+/// How many bytes the pipe holds now.
 pub(crate) fn pending(fd: &OwnedFd) -> io::Result<usize> {
     let mut count: libc::c_int = 0;
     // SAFETY: FIONREAD writes one int, which lives across the call.
@@ -116,8 +116,8 @@ pub(crate) fn pending(fd: &OwnedFd) -> io::Result<usize> {
     }
 }
 
-/// Writes without blocking to a pipe whose description is in blocking mode and must stay so.
-/// `None` when there is no room now.
+/// Writes without blocking to a pipe that is in blocking mode and must stay so. `None` if there is
+/// no room now.
 pub(crate) fn write_nowait(fd: libc::c_int, bytes: &[u8]) -> io::Result<Option<usize>> {
     loop {
         match try_write_nowait(fd, bytes) {
@@ -137,15 +137,15 @@ fn try_write_nowait(fd: libc::c_int, bytes: &[u8]) -> io::Result<usize> {
         iov_base: bytes.as_ptr().cast_mut().cast(),
         iov_len: bytes.len(),
     };
-    // SAFETY: one iovec that points at `bytes`, which lives across the call and is only read;
-    // offset -1 means the current position, as write(2) has it.
+    // SAFETY: one iovec that points at `bytes`, which lives across the call and is only read.
+    // Offset -1 means the current position, as in write(2).
     let written = unsafe { libc::pwritev2(fd, &raw const part, 1, -1, libc::RWF_NOWAIT) };
     if written >= 0 {
         return Ok(written.unsigned_abs());
     }
     let error = io::Error::last_os_error();
     match error.raw_os_error() {
-        // Kernels before 6.5 do not know the flag for pipes.
+        // Kernels before 6.5 do not support the flag for pipes.
         Some(libc::EOPNOTSUPP | libc::ENOSYS) => write_if_writable(fd, bytes),
         _ => Err(error),
     }
@@ -156,8 +156,8 @@ fn try_write_nowait(fd: libc::c_int, bytes: &[u8]) -> io::Result<usize> {
     write_if_writable(fd, bytes)
 }
 
-/// The fallback: a pipe that poll(2) calls writable has room for PIPE_BUF bytes, unless another
-/// writer takes it in between.
+/// The fallback: if poll(2) calls a pipe writable, it has room for PIPE_BUF bytes, unless another
+/// writer takes the room in between.
 fn write_if_writable(fd: libc::c_int, bytes: &[u8]) -> io::Result<usize> {
     let mut ask = libc::pollfd {
         fd,

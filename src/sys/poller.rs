@@ -1,9 +1,10 @@
-//! What the parent waits on: two pollers, one within the other. Waits and says what is ready; reads
+//! The parent's poller: two mio pollers, one within the other. Waits and says what is ready; reads
 //! nothing.
 //!
-//! The inner one holds what must wake the parent at once: deaths, signals, the user's descriptors.
-//! The outer one holds the children's outputs and the inner one. So a wait can be made that only
-//! the urgent things end, while words pile up for some milliseconds and are read in one go.
+//! The inner poller holds what must wake the parent at once: deaths, signals, the user's
+//! descriptors. The outer poller holds the children's outputs and the inner poller. So the parent
+//! can wait for the urgent sources only, while words pile up for some milliseconds and are then
+//! read in one go.
 
 use super::fd_registry::Ours;
 use crate::core::system::{Pipe, Ready, Source, Told};
@@ -15,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-/// What a token stands for: a source that the loop knows, or the inner poller.
+/// The meaning of a token: a source that the loop knows, or the inner poller.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Sign {
     Of(Source),
@@ -23,7 +24,7 @@ enum Sign {
 }
 
 const KINDS: u32 = 3;
-/// The halves of a token: a child's serial, and its slot with the kind.
+/// The two halves of a token: a child's serial, and its slot with the kind of source.
 const HALF: u32 = usize::BITS / 2;
 
 impl Sign {
@@ -62,7 +63,7 @@ pub(crate) struct Poller {
     events: Events,
 }
 
-/// The list of the children's outputs: each child's process takes its own off it.
+/// Registers the children's outputs: a child's process deregisters its own.
 #[derive(Debug)]
 pub(crate) struct OutputWatch(Ours<Registry>);
 
@@ -74,7 +75,7 @@ impl OutputWatch {
             .register(&mut SourceFd(&fd), token, Interest::READABLE)
     }
 
-    /// Ends that. Must come before the descriptor is closed.
+    /// Deregisters the output. Must come before the descriptor is closed.
     pub(crate) fn remove(&self, fd: RawFd) -> io::Result<()> {
         self.0.deregister(&mut SourceFd(&fd))
     }
@@ -99,7 +100,7 @@ impl Poller {
         })
     }
 
-    /// The list of the children's outputs.
+    /// The registry for the children's outputs.
     pub(crate) fn outputs(&self) -> Rc<OutputWatch> {
         Rc::clone(&self.outputs)
     }
@@ -115,7 +116,8 @@ impl Poller {
             .register(&mut SourceFd(&fd), Sign::Of(source).token(), interest)
     }
 
-    /// Reports `fd` again if it is still ready: to the user it is level-triggered.
+    /// Makes the poller report `fd` again if it is still ready: the user's descriptors are
+    /// level-triggered.
     pub(crate) fn renew_urgent(
         &self,
         fd: RawFd,
@@ -131,7 +133,7 @@ impl Poller {
         self.urgent.registry().deregister(&mut SourceFd(&fd))
     }
 
-    /// Waits for at most `timeout` and adds what is ready; an interruption ends the wait.
+    /// Waits for at most `timeout` and adds what is ready. An interruption ends the wait.
     pub(crate) fn wait(
         &mut self,
         timeout: Option<Duration>,
@@ -149,7 +151,7 @@ impl Poller {
         Ok(())
     }
 
-    /// Waits for at most `timeout` for what is urgent, and adds that.
+    /// Waits for at most `timeout` for urgent sources, and adds those that are ready.
     pub(crate) fn wait_urgent(
         &mut self,
         timeout: Duration,
@@ -160,13 +162,14 @@ impl Poller {
 }
 
 impl Poller {
-    /// Whether this process has it, and not only a copy of its owner.
+    /// Whether this process has the poller open. A child holds only a copy of the value.
     pub(crate) fn is_open(&self) -> bool {
         self.all.is_open()
     }
 }
 
-/// In a child, which has closed it, its number may be a stranger's: there it is stdin, which is /dev/null.
+/// The poller's descriptor. A child has closed it and its number may be in use again, so there this
+/// is stdin, which is /dev/null.
 impl AsFd for Poller {
     fn as_fd(&self) -> BorrowedFd<'_> {
         if self.is_open() {
@@ -179,12 +182,13 @@ impl AsFd for Poller {
 
 #[allow(unsafe_code)]
 fn stdin() -> BorrowedFd<'static> {
-    // SAFETY: std itself takes the standard streams for open at any time, and hands them out so.
+    // SAFETY: std itself assumes at all times that the standard streams are open, and hands them
+    // out.
     unsafe { BorrowedFd::borrow_raw(nix::libc::STDIN_FILENO) }
 }
 
-/// Takes events until fewer come than fit: what is left behind would not wake an outer poller again.
-/// True if the inner poller has something.
+/// Collects events until fewer arrive than fit: an event left behind would not wake an outer poller
+/// again. True if the inner poller has events.
 fn collect(
     poll: &mut Poll,
     events: &mut Events,
@@ -195,8 +199,8 @@ fn collect(
     loop {
         match poll.poll(events, timeout) {
             Ok(()) => {}
-            // By a signal, or by SIGSTOP and SIGCONT: words may have piled up meanwhile, and are to
-            // be read before anybody is judged by the clock.
+            // The interruption may be a signal, or SIGSTOP and SIGCONT. Words may have piled up
+            // meanwhile, and are read before any child is judged by the clock.
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {
                 timeout = Some(Duration::ZERO);
                 continue;
@@ -224,7 +228,7 @@ fn collect(
 mod tests {
     use super::*;
 
-    /// The serial in an event's token is that of the child, up to the last one there is.
+    /// The serial in an event's token is the child's, up to the highest serial.
     #[test]
     fn m03_a_token_leads_back_to_its_source() {
         let told = |slot, serial| Told { slot, serial };

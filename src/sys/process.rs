@@ -1,5 +1,5 @@
-//! The process of one child: its pipes, signals to it and to the group that it leads, its status. Always of
-//! one known child, never of "any".
+//! The process of one child: its pipes, signals to it and to its process group, its status. Acts
+//! only on a known child, never on "any".
 
 #![allow(unsafe_code)]
 
@@ -31,7 +31,7 @@ pub(crate) struct ChildProcess {
     pid: libc::pid_t,
     group: Option<Group>,
     stop_signal: Signal,
-    /// Its status, if it was reaped and others of its group were left then.
+    /// Its status, if it was reaped while other processes of its group were left.
     outlived: Cell<Option<Option<WaitStatus>>>,
     pipes: [Option<Ours<OwnedFd>>; 3],
     watch: Rc<OutputWatch>,
@@ -46,7 +46,7 @@ impl ChildProcess {
         watch: Rc<OutputWatch>,
         stops: Rc<StopBoard>,
     ) -> Self {
-        // OK because it has come from fork(2).
+        // OK because the pid comes from fork(2).
         let pid = pid as libc::pid_t;
         Self {
             id: terms.id,
@@ -60,7 +60,7 @@ impl ChildProcess {
         }
     }
 
-    /// Has the poller watch the pipes.
+    /// Registers the pipes with the poller.
     pub(crate) fn watch(&self) -> io::Result<()> {
         for pipe in Pipe::ALL {
             if let Some(fd) = self.fd(pipe) {
@@ -96,18 +96,18 @@ impl Process for ChildProcess {
         let Some(fd) = self.pipes[pipe as usize].take() else {
             return;
         };
-        // Before it is closed: a sibling that was forked meanwhile may hold a copy for a moment, and
-        // the kernel would go on reporting events for it.
+        // Deregister before the close: a sibling that was just forked may hold a copy for a moment,
+        // and the kernel would go on reporting events for it.
         if let Err(error) = self.watch.remove(fd.as_raw_fd()) {
             log::debug!("deregistering an output of {}: {error}", self.id);
         }
     }
 
-    /// The pid is a stranger's if somebody else in the program has reaped the child: the kernel is asked
-    /// first whether it is a child of ours still.
+    /// Sends a signal to the child. If other code in the program has reaped the child, its pid may
+    /// belong to another process, so this first asks the kernel whether the pid is still our child.
     fn signal(&self, signal: Signal) -> io::Result<()> {
         if matches!(signal, Signal::Interrupt | Signal::Terminate) {
-            // Seen even if the child ignores the signal just now.
+            // The board reaches the child even if it ignores the signal at present.
             self.stops.tell(self.id);
         }
         let number = self.number(signal);
@@ -146,12 +146,13 @@ impl ChildProcess {
         })
     }
 
-    /// Collects the status of the child itself if it has ended.
+    /// Collects the status of the child itself, if it has ended.
     fn collect(&self) -> io::Result<Reaped> {
         let mut status = 0;
         loop {
-            // SAFETY: `status` is valid for writes for the length of the call. (nix's wrapper is not
-            // used: it collects a child and then fails if it does not know the signal that ended it.)
+            // SAFETY: `status` is valid for writes for the length of the call. (nix's wrapper is
+            // not used: it collects a child and then fails if it does not know the signal that
+            // ended it.)
             let found = unsafe { libc::waitpid(self.pid, &raw mut status, libc::WNOHANG) };
             if found == 0 {
                 return Ok(Reaped::Not);
@@ -169,7 +170,7 @@ impl ChildProcess {
     }
 }
 
-/// The pipes are deregistered one by one: see `close`. A child never drops its siblings.
+/// The pipes are deregistered one by one in `close`. A child never drops its siblings.
 impl Drop for ChildProcess {
     fn drop(&mut self) {
         Pipe::ALL.into_iter().for_each(|pipe| self.close(pipe));
@@ -177,14 +178,14 @@ impl Drop for ChildProcess {
 }
 
 fn signal_one(pid: libc::pid_t, number: libc::c_int) -> io::Result<()> {
-    // SAFETY: `kill` has no memory to corrupt; the pid is positive, so no group is meant.
+    // SAFETY: `kill` touches no memory; the pid is positive, so no group is meant.
     match unsafe { libc::kill(pid, number) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
 }
 
-/// Whether `pid` is a child of this process that was not reaped, be it dead or alive.
+/// Whether `pid` is a child of this process that was not reaped, alive or dead.
 fn is_ours(pid: libc::pid_t) -> io::Result<bool> {
     match wait_without_reaping(libc::P_PID, pid as libc::id_t) {
         Ok(_) => Ok(true),
@@ -193,14 +194,14 @@ fn is_ours(pid: libc::pid_t) -> io::Result<bool> {
     }
 }
 
-/// The pid of some child of this process that has ended and was not reaped, ours or the program's
-/// own. It is left as it is: to reap "any" child would steal the status of others.
+/// The pid of a child of this process that has ended and was not reaped, ours or the program's. The
+/// child is not reaped here: reaping "any" child would take statuses that other code waits for.
 pub(crate) fn peek() -> Option<u32> {
     let pid = wait_without_reaping(libc::P_ALL, 0).ok()?;
     u32::try_from(pid).ok().filter(|pid| *pid > 0)
 }
 
-/// The pid of one that has ended, zero if none has.
+/// The pid of a child that has ended, or zero.
 fn wait_without_reaping(which: libc::idtype_t, id: libc::id_t) -> io::Result<libc::pid_t> {
     let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
     let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
@@ -211,8 +212,8 @@ fn wait_without_reaping(which: libc::idtype_t, id: libc::id_t) -> io::Result<lib
             return Err(error);
         }
     }
-    // SAFETY: all bytes zero are a valid siginfo; waitid has filled in the fields of SIGCHLD, or left
-    // zero where nobody has ended.
+    // SAFETY: all bytes zero are a valid siginfo. waitid has filled in the fields of SIGCHLD, or
+    // left zeros if no child has ended.
     Ok(unsafe { info.assume_init().si_pid() })
 }
 
@@ -221,9 +222,9 @@ mod tests {
     use super::*;
     use std::process::Command;
 
-    /// A number that was a child's and has been reaped may be anybody's by now; it is sent nothing.
+    /// The pid of a reaped child may belong to any process by now; it is sent nothing.
     #[test]
-    fn who_was_reaped_by_somebody_else_is_ours_no_more() {
+    fn o27_who_was_reaped_by_somebody_else_is_ours_no_more() {
         let mut command = Command::new("sleep");
         let mut child = command.arg("1000").spawn().expect("a process");
         let pid = libc::pid_t::try_from(child.id()).expect("a pid");
@@ -240,9 +241,11 @@ mod tests {
         assert!(!is_ours(pid).expect("an answer"));
     }
 
-    /// The parent of this process lives, and could be sent a signal, as any stranger could.
+    /// No process is sent a signal that is not our child.
+    ///
+    /// The parent of this test is alive and accepts signals.
     #[test]
-    fn a_stranger_is_not_ours() {
+    fn o27_a_stranger_is_not_ours() {
         let parent = nix::unistd::getppid().as_raw();
         assert!(!is_ours(parent).expect("an answer"));
     }

@@ -1,4 +1,4 @@
-//! Listening sockets and what accept returns. Opens, binds and accepts; serves nobody.
+//! Listening sockets, and the result of accept. Opens, binds and accepts; serves no client.
 
 #![allow(unsafe_code)]
 
@@ -28,29 +28,31 @@ use std::{
     time::Duration,
 };
 
-/// What an attempt to accept has found.
+/// The result of an attempt to accept.
 #[derive(Debug)]
 pub(crate) enum Accepted {
     Connection(Newcomer),
-    /// Nothing is queued, or it was gone before it could be taken.
+    /// The queue is empty, or another process has taken the connection.
     Nothing,
-    /// The process or the system is short of something; it may pass.
+    /// The process or the system lacks a resource; this may pass.
     Exhausted(io::Error),
-    /// A firewall has forbidden this connection, or a sandbox forbids all.
+    /// A firewall forbids this connection, or a sandbox forbids all.
     Forbidden(io::Error),
     /// The socket cannot be accepted on.
     Broken(io::Error),
 }
 
-/// Whether an operation on a connection may block, for as long as the connection itself allows.
+/// Whether an operation on a connection may block, for as long as the connection's timeouts allow.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Blocking {
     Allowed,
     Never,
 }
 
-/// Takes a connection, close-on-exec, if one is queued. It is in non-blocking mode unless it is
-/// allowed to block, which only connections should be that [inherit a timeout](block_briefly).
+/// Takes a connection from the queue, close-on-exec.
+///
+/// It is in non-blocking mode unless it may block, which is only for connections that [inherit a
+/// timeout](block_briefly).
 pub(crate) fn accept(listener: &impl AsRawFd, blocking: Blocking) -> Accepted {
     atfork::connection_is_over();
     match try_accept(listener.as_raw_fd(), blocking) {
@@ -60,8 +62,8 @@ pub(crate) fn accept(listener: &impl AsRawFd, blocking: Blocking) -> Accepted {
         }
         Err(errno) => match errno {
             Errno::EAGAIN | Errno::EINTR => Accepted::Nothing,
-            // accept(2): errors of the network that are already pending on the new connection are
-            // to be treated as if there were none.
+            // accept(2) says: network errors that are already pending on the new connection are to
+            // be treated as if there were none.
             Errno::ECONNABORTED
             | Errno::EPROTO
             | Errno::ENETDOWN
@@ -81,8 +83,8 @@ pub(crate) fn accept(listener: &impl AsRawFd, blocking: Blocking) -> Accepted {
     }
 }
 
-/// Sees to it that an attempt to accept does not block, and says whether it would have: the mode
-/// belongs to the socket and not to the process, so any of those that share it can change it.
+/// Makes attempts to accept non-blocking, and says whether they would have blocked. The mode
+/// belongs to the socket, so any process that shares it can change it.
 pub(crate) fn keep_nonblocking(listener: &impl AsFd) -> io::Result<bool> {
     let flags = OFlag::from_bits_retain(fcntl(listener, FcntlArg::F_GETFL)?);
     let blocks = !flags.contains(OFlag::O_NONBLOCK);
@@ -92,7 +94,7 @@ pub(crate) fn keep_nonblocking(listener: &impl AsFd) -> io::Result<bool> {
     Ok(blocks)
 }
 
-/// Whether an attempt to accept would find something now, be it an error.
+/// Whether an attempt to accept would find something now, a connection or an error.
 pub(crate) fn is_queued(listener: &impl AsFd) -> io::Result<bool> {
     atfork::connection_is_over();
     let [queued] = poll_any(
@@ -115,19 +117,20 @@ fn try_accept(listener: libc::c_int, blocking: Blocking) -> nix::Result<Newcomer
     let newcomer = accept::accept(listener)?;
     let fd = &newcomer.stream;
     fcntl(fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
-    // Elsewhere a connection may inherit the listener's mode.
+    // On other systems a connection may inherit the listener's mode.
     let mut flags = OFlag::empty();
     flags.set(OFlag::O_NONBLOCK, blocking == Blocking::Never);
     fcntl(fd, FcntlArg::F_SETFL(flags))?;
     Ok(newcomer)
 }
 
-/// Has what blocks on `listener` give up after `timeout`, with EAGAIN: accept(2), if it may block. On
-/// Linux a TCP connection inherits this from its listener, so none of them costs it a call.
+/// Makes blocking calls on `listener` fail with EAGAIN after `timeout`, accept(2) among them.
+///
+/// On Linux a TCP connection inherits this from its listener, at no cost of a call.
 #[cfg(target_os = "linux")]
 pub(crate) fn block_briefly(listener: &impl AsFd, timeout: Duration) -> io::Result<()> {
     use nix::sys::time::{TimeVal, TimeValLike};
-    // OK because it is milliseconds.
+    // OK because the number is in milliseconds.
     let timeout = TimeVal::microseconds(timeout.as_micros() as i64);
     socket::setsockopt(listener, sockopt::ReceiveTimeout, &timeout)?;
     Ok(socket::setsockopt(
@@ -137,13 +140,13 @@ pub(crate) fn block_briefly(listener: &impl AsFd, timeout: Duration) -> io::Resu
     )?)
 }
 
-/// Elsewhere accept(2) may take no notice of it.
+/// On other systems accept(2) may ignore the timeout.
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn block_briefly(_: &impl AsFd, _: Duration) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// Has accept(2) block, for everybody who shares the listener.
+/// Makes accept(2) block, in all processes that share the listener.
 pub(crate) fn block(listener: &impl AsFd) -> io::Result<()> {
     let flags = OFlag::from_bits_retain(fcntl(listener, FcntlArg::F_GETFL)?);
     fcntl(listener, FcntlArg::F_SETFL(flags - OFlag::O_NONBLOCK))?;
@@ -175,7 +178,7 @@ pub(crate) fn send(
 ) -> io::Result<usize> {
     let (socket, flags) = (socket.as_raw_fd(), flags(blocking));
     Ok(match parts {
-        // send(2) is a little cheaper than sendmsg(2).
+        // send(2) is slightly cheaper than sendmsg(2).
         [part] => socket::send(socket, part, flags)?,
         _ => socket::sendmsg::<()>(socket, parts, &[], flags, None)?,
     })
@@ -186,18 +189,21 @@ pub(crate) fn is_listening(listener: &impl AsFd) -> bool {
     socket::getsockopt(listener, sockopt::AcceptConn).unwrap_or(true)
 }
 
-/// Ends a listening socket for everybody who has a copy of it, in whatever process.
+/// Shuts a listening socket down, for all processes that have a copy.
 pub(crate) fn shut_down(listener: &OwnedFd) {
-    // OK to ignore: where a listening socket cannot be shut down, the last copy ends it.
+    // OK to ignore: where a listening socket cannot be shut down, it ends with its last copy.
     let _ = socket::shutdown(listener.as_raw_fd(), Shutdown::Both);
 }
 
-/// Has the kernel drop what asks a TCP listener for a connection, as if it had been lost on its way: who
-/// is queued stays, who comes asks again after a second, and finds the socket closed or the next server's.
-/// Ordinary means only: to close the socket resets those who are queued.
+/// Makes the kernel drop new connection attempts to a TCP listener, as if the packets had been
+/// lost.
+///
+/// Queued connections stay. A new client tries again after a second, and then finds the socket
+/// closed or the next server's. There is no gentler way: closing the socket resets the queued
+/// connections.
 #[cfg(any(target_os = "linux", target_os = "android"))]
-pub(crate) fn drop_newcomers(listener: &impl AsFd) -> io::Result<()> {
-    /// The offset of the flags in a TCP header, where the filter of a socket begins to count.
+pub(crate) fn drop_new_connections(listener: &impl AsFd) -> io::Result<()> {
+    /// The offset of the flags in a TCP header, at which a socket's filter starts to count.
     const FLAGS: u32 = 13;
     const SYN: u32 = 0x02;
     const WHOLE: u32 = u32::MAX;
@@ -217,8 +223,8 @@ pub(crate) fn drop_newcomers(listener: &impl AsFd) -> io::Result<()> {
         len: program.len() as u16,
         filter: program.as_mut_ptr(),
     };
-    // SAFETY: the option takes a sock_fprog, whose program lives until the call has returned; the kernel
-    // copies both.
+    // SAFETY: the option takes a sock_fprog, whose program lives until the call has returned; the
+    // kernel copies both.
     let result = unsafe {
         libc::setsockopt(
             listener.as_fd().as_raw_fd(),
@@ -233,12 +239,12 @@ pub(crate) fn drop_newcomers(listener: &impl AsFd) -> io::Result<()> {
 }
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
-pub(crate) fn drop_newcomers(_: &impl AsFd) -> io::Result<()> {
+pub(crate) fn drop_new_connections(_: &impl AsFd) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// A TCP socket at `address` that does not listen yet, in non-blocking mode: a child must not be caught
-/// in accept by a connection that another one has taken.
+/// A TCP socket bound to `address`, not listening yet, in non-blocking mode: a child must not hang
+/// in accept because another child has taken the connection.
 pub(crate) fn bind_tcp(address: SocketAddr, only_v6: bool) -> Result<OwnedFd, Error> {
     let failed =
         |operation| move |errno: Errno| Error::new(operation, address.to_string(), errno.into());
@@ -248,7 +254,7 @@ pub(crate) fn bind_tcp(address: SocketAddr, only_v6: bool) -> Result<OwnedFd, Er
         AddressFamily::Inet
     };
     let socket = stream_socket(family).map_err(failed(Operation::Socket))?;
-    // Connections of an earlier server that linger in TIME_WAIT must not keep us from the port.
+    // Connections of an earlier server that linger in TIME_WAIT must not block the port.
     socket::setsockopt(&socket, sockopt::ReuseAddr, &true).map_err(failed(Operation::Bind))?;
     if address.is_ipv6() && only_v6 {
         socket::setsockopt(&socket, sockopt::Ipv6V6Only, &true).map_err(failed(Operation::Bind))?;
@@ -258,20 +264,22 @@ pub(crate) fn bind_tcp(address: SocketAddr, only_v6: bool) -> Result<OwnedFd, Er
     Ok(socket)
 }
 
-/// Whether an error of [`bind_tcp`] says that this system does not have such an address, so that a
-/// name's next one may do. An address in use does not: another server would be listened beside.
-pub(crate) fn is_no_address_here(error: &io::Error) -> bool {
+/// Whether an error of [`bind_tcp`] says that this system lacks the address, so that the name's
+/// next address may work. An address in use is different: the next address would bypass the server
+/// that uses the first.
+pub(crate) fn is_missing_address(error: &io::Error) -> bool {
     let errno = error.raw_os_error().map(Errno::from_raw);
     matches!(errno, Some(Errno::EADDRNOTAVAIL | Errno::EAFNOSUPPORT))
 }
 
-/// Has what is written to a connection sent at once. Connections inherit it from their listener.
+/// Sends data written to a connection at once (TCP_NODELAY). Connections inherit it from their
+/// listener.
 pub(crate) fn send_at_once(socket: &impl AsFd) -> io::Result<()> {
     Ok(socket::setsockopt(socket, sockopt::TcpNoDelay, &true)?)
 }
 
-/// Has the kernel ask a silent peer whether it is there: after `idle`, each `interval`, `count` times.
-/// Zero leaves one of them as the system has it. Connections inherit it from their listener.
+/// Makes the kernel probe a silent peer: after `idle`, then each `interval`, `count` times. Zero
+/// keeps the system's value. Connections inherit this from their listener.
 #[cfg(target_os = "linux")]
 pub(crate) fn keep_alive(
     socket: &impl AsFd,
@@ -291,7 +299,7 @@ pub(crate) fn keep_alive(
     Ok(socket::setsockopt(socket, sockopt::KeepAlive, &true)?)
 }
 
-/// Elsewhere the intervals are the system's.
+/// On other systems the intervals stay the system's.
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn keep_alive(socket: &impl AsFd, _: u32, _: u32, _: u32) -> io::Result<()> {
     Ok(socket::setsockopt(socket, sockopt::KeepAlive, &true)?)
@@ -304,7 +312,7 @@ pub(crate) enum Family {
     Unix,
 }
 
-/// Whether `socket` is a stream socket of that family.
+/// Whether `socket` is a stream socket of this family.
 pub(crate) fn is_stream(socket: &impl AsFd, family: Family) -> bool {
     let of_type = socket::getsockopt(socket, sockopt::SockType);
     let address = socket::getsockname::<SockaddrStorage>(socket.as_fd().as_raw_fd());
@@ -329,14 +337,14 @@ pub(crate) fn tcp_address(socket: &impl AsFd) -> Option<SocketAddr> {
     })
 }
 
-/// How many connections wait at a listening TCP socket to be accepted.
+/// How many connections a listening TCP socket has queued for accept.
 #[cfg(target_os = "linux")]
 pub(crate) fn queue_length(listener: &impl AsFd) -> Option<u32> {
-    // SAFETY: zeroes are a value of this structure, which is made of numbers.
+    // SAFETY: all bytes zero are a valid value of this structure, which consists of numbers.
     let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
     let mut length = size_of_val(&info) as libc::socklen_t;
-    // SAFETY: the descriptor is open, since it is borrowed; the kernel writes `length` bytes at most,
-    // which is the size of `info`.
+    // SAFETY: the descriptor is open, since it is borrowed; the kernel writes at most `length`
+    // bytes, which is the size of `info`.
     let result = unsafe {
         libc::getsockopt(
             listener.as_fd().as_raw_fd(),
@@ -346,7 +354,7 @@ pub(crate) fn queue_length(listener: &impl AsFd) -> Option<u32> {
             &raw mut length,
         )
     };
-    // Of a listener this field is the length of its queue.
+    // For a listener this field is the length of its queue.
     Errno::result(result).is_ok().then_some(info.tcpi_unacked)
 }
 
@@ -355,7 +363,7 @@ pub(crate) fn queue_length(_: &impl AsFd) -> Option<u32> {
     None
 }
 
-/// Has attempts to accept not block, whoever shares the listener.
+/// Makes attempts to accept non-blocking, in all processes that share the listener.
 pub(crate) fn unblock(listener: &impl AsFd) -> io::Result<()> {
     keep_nonblocking(listener).map(drop)
 }
@@ -374,14 +382,14 @@ pub(crate) fn listen(socket: &OwnedFd, backlog: i32) -> nix::Result<()> {
             "backlog {backlog} is more than can be had, using {limit}"
         );
     }
-    // Not nix's wrapper, which refuses what is above the C library's SOMAXCONN: a number of the time
-    // of its compilation, 128 with musl, while the kernel's limit is a setting of the system. The
+    // Not nix's wrapper, which refuses backlogs above the C library's SOMAXCONN. That number is
+    // fixed at compile time (128 with musl), while the kernel's limit is a system setting. The
     // kernel takes a negative number for a huge one.
     // SAFETY: the descriptor is open, since it is borrowed; no memory is passed.
     Errno::result(unsafe { libc::listen(socket.as_raw_fd(), backlog.max(0)) }).map(drop)
 }
 
-/// To what the kernel cuts a backlog, without a word.
+/// The limit to which the kernel silently cuts a backlog.
 #[cfg(target_os = "linux")]
 fn most_backlog() -> Option<i32> {
     let limit = std::fs::read_to_string("/proc/sys/net/core/somaxconn").ok()?;
@@ -419,15 +427,15 @@ mod tests {
         assert_eq!(queue_length(&one), None);
     }
 
-    /// A listener that somebody who shares it has set to blocking mode is set back before an attempt
-    /// to accept that is likely to be in vain, so that no child hangs in accept.
+    /// A process that shares a listener may set it to blocking mode. It is set back before an
+    /// attempt to accept that probably finds nothing, so that no child hangs in accept.
     #[test]
     fn d06_a_listener_that_was_made_to_block_does_not() {
         let listener = listen_tcp();
         assert!(!keep_nonblocking(&listener).unwrap());
         let shared = listener.try_clone().unwrap();
         shared.set_nonblocking(false).unwrap();
-        // Without this the next line would wait for ever.
+        // Without the call above the next line would wait for ever.
         assert!(keep_nonblocking(&listener).unwrap());
         assert!(matches!(
             accept(&listener, Blocking::Never),
@@ -439,8 +447,8 @@ mod tests {
         drop(client);
     }
 
-    /// A UNIX socket without a name in the file system that listens with that backlog, and how many
-    /// of `clients` find room there.
+    /// Listens with that backlog at a UNIX socket without a name in the file system. Returns how
+    /// many of `clients` find room there.
     #[cfg(target_os = "linux")]
     fn room(backlog: i32, clients: usize) -> usize {
         let listener = stream_socket(AddressFamily::Unix).unwrap();
@@ -455,8 +463,8 @@ mod tests {
         clients.iter().filter(connect).count()
     }
 
-    /// The kernel lets one more wait than was asked for. It cuts what is too much, and a negative number
-    /// would be that to it.
+    /// The kernel queues one connection more than asked for. It cuts a backlog that is too large,
+    /// and takes a negative number for one.
     #[cfg(target_os = "linux")]
     #[test]
     fn a_backlog_is_what_was_asked_for_and_never_negative() {
@@ -467,14 +475,14 @@ mod tests {
         assert_eq!(room(i32::MAX, 20), 20);
     }
 
-    /// Where connections inherit a timeout from the listener, an attempt to accept obeys it too.
+    /// Where connections inherit a timeout from the listener, accept(2) obeys it too.
     #[test]
     #[cfg(target_os = "linux")]
     fn d06_an_attempt_that_blocks_ends_with_the_timeout_that_connections_inherit() {
         let listener = listen_tcp();
         block_briefly(&listener, Duration::from_millis(20)).unwrap();
         listener.set_nonblocking(false).unwrap();
-        // Without the timeout this would wait for ever.
+        // Without the timeout the next line would wait for ever.
         let accepted = accept(&listener, Blocking::Allowed);
         assert!(matches!(accepted, Accepted::Nothing), "{accepted:?}");
     }

@@ -1,6 +1,5 @@
-//! The C library's own buffers of stdout and stderr, and of other streams at the end of a process: a
-//! handler may print by printf(3), in C or in a language that is built on it. Writes out; buffers
-//! nothing.
+//! Flushes the buffers of the C library: stdout and stderr, and all streams when a process ends. A
+//! handler may print with printf(3), from C or from a language built on C. Buffers nothing.
 
 #![allow(unsafe_code)]
 
@@ -19,19 +18,19 @@ unsafe extern "C" {
     static stderr: *mut libc::FILE;
 }
 
-/// Writes what is buffered for stdout and stderr to where they lead now. Other streams are not
-/// touched: what a parent has buffered for a file is the parent's to write.
+/// Writes the buffered bytes of stdout and stderr to their present files. Other streams are left
+/// alone: the parent writes what the parent has buffered for a file.
 pub(super) fn flush_outputs() {
-    // SAFETY: both are streams of the C library's from the start of a program on; a program that
-    // exchanges them leaves streams there. OK to ignore errors: the bytes are to vanish.
+    // SAFETY: both are valid C library streams from the start of the program; a program may only
+    // replace them by other streams. OK to ignore errors: these bytes are to be discarded.
     unsafe {
         libc::fflush(stdout);
         libc::fflush(stderr);
     }
 }
 
-/// Writes what is buffered for any stream, as exit(3) would.
+/// Writes the buffered bytes of all streams, as exit(3) does.
 pub(super) fn flush_all() {
-    // SAFETY: null stands for all streams. OK to ignore errors: nobody is left to tell.
+    // SAFETY: null means all streams. OK to ignore errors: the process ends.
     unsafe { libc::fflush(std::ptr::null_mut()) };
 }

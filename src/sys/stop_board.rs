@@ -1,6 +1,7 @@
-//! Which children have been told to stop, in memory that the parent writes and children read. The
-//! signal wakes a child; this is there when the signal was lost, as while system(3) ignores SIGINT.
-//! A child cannot write here: it has no mapping that allows it, and the file is sealed against more.
+//! Which children were told to stop, in memory that the parent writes and children read. The signal
+//! wakes a child; this memory counts when the signal is lost, for example while system(3) ignores
+//! SIGINT. A child cannot write here: it has no writable mapping, and the file is sealed against
+//! new ones.
 
 #![allow(unsafe_code)]
 
@@ -17,13 +18,13 @@ use std::{
     },
 };
 
-/// A mapping of a word for each child.
+/// A mapping with one word for each child.
 struct Mapping {
     words: NonNull<AtomicU32>,
     length: NonZeroUsize,
 }
 
-// SAFETY: it is atomic numbers, in memory that stays where it is until the last owner is gone.
+// SAFETY: it holds atomic numbers, in memory that stays mapped until the last owner is gone.
 unsafe impl Send for Mapping {}
 // SAFETY: as above.
 unsafe impl Sync for Mapping {}
@@ -31,15 +32,15 @@ unsafe impl Sync for Mapping {}
 impl Mapping {
     fn word(&self, slot: usize) -> Option<&AtomicU32> {
         let count = self.length.get() / size_of::<AtomicU32>();
-        // SAFETY: the mapping is as long, aligned to a page, and zeroed, which is a valid number.
-        // Nobody writes to it but by atomic operations.
+        // SAFETY: the mapping has this length, is page-aligned, and zeroed, which is a valid
+        // number. All writes to it are atomic operations.
         unsafe { slice::from_raw_parts(self.words.as_ptr(), count) }.get(slot)
     }
 }
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: mapped once, and nobody is left who looks at it. OK to ignore: it cannot fail.
+        // SAFETY: mapped once, and no reference to it is left. OK to ignore: it cannot fail.
         let _ = unsafe { munmap(self.words.cast(), self.length.get()) };
     }
 }
@@ -57,20 +58,21 @@ impl fmt::Debug for StopBoard {
 }
 
 impl StopBoard {
-    /// A board for so many children; one beyond them is told by signals alone.
+    /// A board for this many children. Further children are told by signals only.
     pub(crate) fn new(children: usize) -> io::Result<Self> {
         let length = children
             .checked_mul(size_of::<AtomicU32>())
             .and_then(|length| NonZeroUsize::new(length.max(1)))
             .ok_or(io::ErrorKind::OutOfMemory)?;
         sealed(length).or_else(|error| {
-            log::debug!("children could write to the board of stops: {error}");
+            log::debug!("children can write to the stop board: {error}");
             writable(length)
         })
     }
 
-    /// From now on forks leave the mapping for writing out. Not from the start: the program may become
-    /// a daemon before the first turn, which is a fork, and the daemon writes.
+    /// From now on children do not inherit the writable mapping. This is not done from the start:
+    /// the program may become a daemon before the first turn, which is a fork, and the daemon
+    /// writes.
     #[cfg(target_os = "linux")]
     pub(crate) fn hide_from_children(&self) {
         use nix::sys::mman::{MmapAdvise, madvise};
@@ -78,15 +80,15 @@ impl StopBoard {
             return;
         }
         let (words, length) = (self.write.words.cast(), self.write.length.get());
-        // SAFETY: the mapping is ours and as long; the advice is about forks alone. OK to ignore: then
-        // children could write here.
+        // SAFETY: the mapping is ours and has this length; the advice concerns forks only. OK to
+        // ignore: without it children could write here.
         let _ = unsafe { madvise(words, length, MmapAdvise::MADV_DONTFORK) };
     }
 
     #[cfg(not(target_os = "linux"))]
     pub(crate) fn hide_from_children(&self) {}
 
-    /// The child is to leave. Before the signal, which may be lost.
+    /// Tells the child to leave. Call this before sending the signal, which may be lost.
     pub(crate) fn tell(&self, child: ChildId) {
         if let Some(word) = self.write.word(child.slot()) {
             word.store(mark(child), SeqCst);
@@ -94,8 +96,8 @@ impl StopBoard {
     }
 
     /// A child's view.
-    pub(crate) fn of(&self, child: ChildId) -> Told {
-        Told {
+    pub(crate) fn of(&self, child: ChildId) -> StopFlag {
+        StopFlag {
             board: Arc::clone(&self.read),
             child,
         }
@@ -103,25 +105,25 @@ impl StopBoard {
 }
 
 /// Whether one child has been told to stop.
-pub(crate) struct Told {
+pub(crate) struct StopFlag {
     board: Arc<Mapping>,
     child: ChildId,
 }
 
-impl Told {
+impl StopFlag {
     pub(crate) fn is_set(&self) -> bool {
         let word = self.board.word(self.child.slot());
         word.is_some_and(|word| word.load(SeqCst) == mark(self.child))
     }
 }
 
-/// What says that this child is meant, and none that had the place before. Never zero.
+/// The word that tells this child to stop, and no earlier child of the same slot. Never zero.
 fn mark(child: ChildId) -> u32 {
     child.serial().wrapping_mul(2) | 1
 }
 
-/// Memory that children can read and not write: the mapping for writing is not theirs, and the file
-/// allows no other.
+/// Maps memory that children can read and not write. They do not inherit the writable mapping, and
+/// the file allows no new one.
 #[cfg(target_os = "linux")]
 fn sealed(length: NonZeroUsize) -> io::Result<StopBoard> {
     use nix::{
@@ -151,8 +153,8 @@ fn map(
     length: NonZeroUsize,
     protection: ProtFlags,
 ) -> io::Result<Mapping> {
-    // SAFETY: a new mapping, at an address of the kernel's choice, of a file that is as long and can
-    // never be shortened by anybody else: its descriptor is closed after the seals.
+    // SAFETY: a new mapping at an address of the kernel's choice, of a file that has this length
+    // and cannot be shortened: its descriptor is closed after it is sealed.
     let memory =
         unsafe { nix::sys::mman::mmap(None, length, protection, MapFlags::MAP_SHARED, file, 0) }?;
     Ok(Mapping {
@@ -166,7 +168,7 @@ fn sealed(_: NonZeroUsize) -> io::Result<StopBoard> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// The same where files cannot be sealed.
+/// The same on systems where files cannot be sealed.
 fn writable(length: NonZeroUsize) -> io::Result<StopBoard> {
     let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
     // SAFETY: a new mapping, at an address of the kernel's choice.
@@ -194,7 +196,7 @@ mod tests {
             let [child, neighbour] = [ChildId::new(1, 7), ChildId::new(2, 8)];
             let successor = ChildId::new(1, 9);
             let told = [child, neighbour, successor].map(|child| board.of(child));
-            let told = || told.each_ref().map(Told::is_set);
+            let told = || told.each_ref().map(StopFlag::is_set);
             assert_eq!(told(), [false, false, false]);
             board.tell(child);
             assert_eq!(told(), [true, false, false]);
@@ -203,7 +205,7 @@ mod tests {
         }
     }
 
-    /// Nobody looks past the end: there is no word there.
+    /// A child beyond the end of the board has no word there.
     #[test]
     fn a_child_beyond_the_board_is_never_told() {
         let board = StopBoard::new(1).unwrap();

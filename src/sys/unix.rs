@@ -1,4 +1,4 @@
-//! The operating system as one server's loop has it: `System`, done by Unix. Acts when told to; decides
+//! `System` on Unix: the operating system for one server's loop. Acts when told to; decides
 //! nothing.
 
 use super::{
@@ -15,7 +15,7 @@ use super::{
     pipes::{self, ChildEnds},
     poller::Poller,
     process::{self, ChildProcess},
-    signals::{Mask, Subscription, stranger},
+    signals::{Mask, Subscription, foreign},
     stop_board::StopBoard,
 };
 use crate::core::{
@@ -38,7 +38,7 @@ use std::{
     time::Duration,
 };
 
-/// A descriptor of the subclass's own: our duplicate of it.
+/// A duplicate of a descriptor that a hook asked to watch.
 #[derive(Debug)]
 struct Watched {
     id: WatchId,
@@ -53,7 +53,7 @@ impl Watched {
     }
 }
 
-/// What a new child has of its fork.
+/// What a new child knows of its fork.
 #[derive(Debug)]
 pub(crate) struct Newborn {
     pub(crate) id: ChildId,
@@ -63,9 +63,9 @@ pub(crate) struct Newborn {
     pub(crate) mask: Mask,
 }
 
-/// Everything of the operating system that one server holds in the parent, but for the children.
+/// Everything of the operating system that one server holds in the parent, except for the children.
 #[derive(Debug)]
-pub(crate) struct Unix {
+pub(crate) struct UnixSystem {
     pub(crate) id: PreForkId,
     pub(crate) clock: Clock,
     pub(crate) board: Board,
@@ -73,9 +73,10 @@ pub(crate) struct Unix {
     pub(crate) null: Ours<OwnedFd>,
     /// What children do before they serve.
     pub(crate) confinement: Plan,
-    /// The end that children watch; taken by a child.
+    /// The read end of the death watch, for children; a child takes it.
     pub(crate) death_read: Option<Ours<OwnedFd>>,
-    /// Nothing is written to it. It is open for as long as this process lives, and nowhere else.
+    /// The write end. Nothing is written to it. It is open for as long as the parent lives, and in
+    /// no other process.
     death_write: Option<Ours<OwnedFd>>,
     poller: Poller,
     outputs: Outputs,
@@ -86,12 +87,12 @@ pub(crate) struct Unix {
     is_settled: bool,
 }
 
-impl Unix {
-    /// That of a server which has so many children at the most, for now.
+impl UnixSystem {
+    /// The system for a server that has at most this many children, for now.
     pub(crate) fn new(id: PreForkId, handle_signals: bool, children: usize) -> Result<Self, Error> {
         let pipe = |error| Error::new(Operation::Pipe, "for the death watch", error);
         let null = null::open()?;
-        // Made now, its buffer is made once, and not in each child.
+        // The buffer is allocated here once, and not in each child.
         let _ = io::stdout();
         let (death_read, death_write) = pipes::pipe().map_err(pipe)?;
         let death_read = Ours::childrens(death_read, id);
@@ -138,8 +139,8 @@ impl Unix {
         self.poller.as_fd()
     }
 
-    /// Lets words pile up, and collects what is ready then. The order is that of the board: the promise
-    /// is taken back before the poller is asked.
+    /// Lets words pile up, and collects what is ready then. The order is the board's: WILL_LOOK is
+    /// cleared before the poller is asked.
     fn wait_for_words(&mut self, batch: Duration, ready: &mut Vec<Ready>) -> io::Result<()> {
         self.board.set_will_look();
         let piled = self.poller.wait_urgent(batch, ready);
@@ -149,7 +150,7 @@ impl Unix {
     }
 }
 
-impl System for Unix {
+impl System for UnixSystem {
     type Newborn = Newborn;
     type Process = ChildProcess;
 
@@ -162,7 +163,7 @@ impl System for Unix {
     }
 
     fn take_possession(&mut self) -> bool {
-        // In a child of another server this one does not run: its poller is closed there.
+        // A child of another server does not run this server: its poller is closed there.
         if !self.poller.is_open() || std::mem::replace(&mut self.is_settled, true) {
             return false;
         }
@@ -171,7 +172,7 @@ impl System for Unix {
             self.threads = Threads::open();
         }
         self.stops.hide_from_children();
-        stranger::note_home(started_in);
+        foreign::note_home(started_in);
         atfork::watch();
         true
     }
@@ -298,7 +299,7 @@ impl System for Unix {
             readiness,
             state,
         } = watch;
-        // OK because `select_read` and its siblings put one in.
+        // OK because `select_read` and its siblings have put a descriptor in.
         let Ok(fd) = descriptor.downcast::<Ours<OwnedFd>>() else {
             return Err(io::ErrorKind::InvalidInput.into());
         };

@@ -1,4 +1,5 @@
-//! Binding UNIX sockets, and their files. No step follows a symbolic link at the path; serves nobody.
+//! Binds UNIX sockets, and makes and removes their files. No step follows a symbolic link at the
+//! path; serves no client.
 
 #![allow(unsafe_code)]
 
@@ -31,14 +32,14 @@ use std::{
     time::Duration,
 };
 
-/// Device and inode of a socket file: whether it is still the one that was bound.
+/// Device and inode of a socket file. They tell whether it is still the file that was bound.
 pub(crate) type FileId = (u64, u64);
 
-/// A UNIX socket that listens at `path`, in non-blocking mode, and the identity of its file, if it has
-/// one.
+/// A UNIX socket that listens at `path`, and the identity of its file, if it has one.
 ///
-/// A socket file that nobody listens at is replaced. One that somebody listens at, or a file that is no
-/// socket, is left alone and an error. A path that begins with a zero byte is an abstract name.
+/// The socket is in non-blocking mode. A socket file without a listener is replaced. A socket file
+/// with a listener, or a file that is not a socket, is left alone, and the call fails. A path that
+/// begins with a zero byte is an abstract name.
 pub(crate) fn listen_unix(
     path: &Path,
     mode: u32,
@@ -62,7 +63,7 @@ pub(crate) fn listen_unix(
     }
 }
 
-/// What a path is called in messages, which hold no control characters: `@name` for an abstract name.
+/// A path as messages show it, without control characters: `@name` for an abstract name.
 pub(crate) fn display_name(path: &Path) -> String {
     let bytes = path.as_os_str().as_bytes();
     let text = match bytes.split_first() {
@@ -76,7 +77,7 @@ pub(crate) fn display_name(path: &Path) -> String {
     text.chars().map(escape).collect()
 }
 
-/// Where a UNIX socket is bound, an abstract name after a zero byte.
+/// The address of a UNIX socket: a path, or an abstract name after a zero byte.
 pub(crate) fn path_of(socket: BorrowedFd<'_>) -> Option<PathBuf> {
     let address: UnixAddr = socket::getsockname(socket.as_raw_fd()).ok()?;
     #[cfg(target_os = "linux")]
@@ -99,7 +100,7 @@ fn address(path: &Path) -> io::Result<UnixAddr> {
     let invalid = |reason| Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
     let bytes = path.as_os_str().as_bytes();
     match bytes {
-        // To the kernel this asks for any name that is free, in no file system.
+        // An empty name asks the kernel for any free abstract name.
         [] => invalid("the path is empty"),
         [0] => invalid("the abstract name is empty"),
         [0, name @ ..] => abstract_address(name),
@@ -119,14 +120,14 @@ fn abstract_address(_: &[u8]) -> io::Result<UnixAddr> {
     Err(io::Error::new(io::ErrorKind::Unsupported, reason))
 }
 
-/// Binds a socket whose file has its mode from the first moment. The mode is that of the socket, and
-/// nothing is done by path: whoever owns the directory could put a link there.
+/// Binds a socket whose file has its mode from the first moment. The mode is set on the socket and
+/// never by path: the owner of the directory could put a link there.
 fn bind(path: &Path, address: &UnixAddr, mode: u32) -> Result<OwnedFd, Error> {
     let failed = |operation| move |errno: Errno| failed(path, operation, errno.into());
     let socket = stream_socket(AddressFamily::Unix).map_err(failed(Operation::Socket))?;
     let mode = Mode::from_bits_truncate(mode as libc::mode_t);
     match fchmod(&socket, mode) {
-        // Not every system gives a socket a mode; the mask below is all that those obey.
+        // Some systems ignore the mode of a socket; they only obey the mask below.
         Ok(()) | Err(Errno::EINVAL) => {}
         Err(errno) => return Err(failed(Operation::Chmod)(errno)),
     }
@@ -144,12 +145,12 @@ fn listening(path: &Path, socket: OwnedFd, backlog: i32) -> Result<OwnedFd, Erro
     }
 }
 
-/// Between the bind and the listen of one instance another would find a socket file at which nobody
-/// listens, and take it. A lock on the directory keeps them apart and leaves no file behind. It is not
-/// worth a start that fails: where it cannot be had (not every file system locks, and anybody who may
-/// open the directory can hold the lock) a warning tells.
+/// Locks the directory of a socket file while one instance binds and listens. Between the two calls
+/// another instance would find a socket file without a listener, and replace it. The lock leaves no
+/// file behind. If it cannot be had, the start goes on with a warning: not every file system
+/// supports locks, and any process that can open the directory can hold the lock.
 ///
-/// The lock ends when the file is closed. (nix's type is not used: it unlocks by a call of its own, and
+/// The lock ends when the file is closed. (nix's type is not used: it unlocks by an extra call, and
 /// panics if that fails.)
 fn lock_directory(path: &Path) -> Result<Option<fs::File>, Error> {
     let directory = match path.parent() {
@@ -158,7 +159,8 @@ fn lock_directory(path: &Path) -> Result<Option<fs::File>, Error> {
     };
     let file = match fs::File::open(directory) {
         Ok(file) => file,
-        // A directory that may be written and searched but not read is no reason to fail.
+        // A directory may be writable and searchable but not readable. That must not fail the
+        // start.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(None),
         Err(error) => return Err(failed(directory, Operation::Open, error)),
     };
@@ -175,18 +177,18 @@ fn lock_directory(path: &Path) -> Result<Option<fs::File>, Error> {
     }
 }
 
-/// Waits for a second at the most.
+/// Waits for a second at most.
 fn lock(file: &fs::File) -> nix::Result<()> {
     const ATTEMPTS: u32 = 100;
     for _ in 0..ATTEMPTS {
-        // SAFETY: flock has no memory to corrupt, and the descriptor is open.
+        // SAFETY: flock touches no memory, and the descriptor is open.
         let locked = unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) };
         match Errno::result(locked) {
             Ok(_) => return Ok(()),
             Err(Errno::EAGAIN | Errno::EINTR) => {}
             Err(errno) => return Err(errno),
         }
-        // OK to ignore: it only passes the time until the next attempt.
+        // OK to ignore: this only waits for the next attempt.
         let _ = poll_any([], Some(Duration::from_millis(10)));
     }
     Err(Errno::EAGAIN)
@@ -205,9 +207,9 @@ fn remove_stale(path: &Path, address: &UnixAddr) -> Result<(), Error> {
         Err(Errno::ECONNREFUSED) => {
             fs::remove_file(path).map_err(|error| failed(path, Operation::Unlink, error))
         }
-        // It has gone meanwhile.
+        // The file has been removed meanwhile.
         Err(Errno::ENOENT) => Ok(()),
-        // A full backlog is as alive as an answer.
+        // A full backlog shows a live listener, like an accepted connection.
         Ok(()) | Err(Errno::EAGAIN) => {
             let reason = "another server is listening there".to_owned();
             Err(taken(io::ErrorKind::AddrInUse, reason))
@@ -220,7 +222,8 @@ fn remove_stale(path: &Path, address: &UnixAddr) -> Result<(), Error> {
     }
 }
 
-/// Never waits: connecting to a server whose backlog is full would, for as long as it is stuck.
+/// Connects without waiting: a blocking connect to a server with a full backlog would wait as long
+/// as that server is stuck.
 fn try_connect(path: &Path, address: &UnixAddr) -> nix::Result<()> {
     let socket = stream_socket(AddressFamily::Unix)?;
     let pinned = pin(path)?;
@@ -228,8 +231,8 @@ fn try_connect(path: &Path, address: &UnixAddr) -> nix::Result<()> {
     socket::connect(socket.as_raw_fd(), address)
 }
 
-/// The file at `path` itself, held open, and an address by which nothing else is reached: connect(2)
-/// would follow a link that has been put in its place. `None` where /proc is missing.
+/// The file at `path` itself, held open, and an address that reaches only this file. connect(2) on
+/// the path would follow a link put in its place. `None` where /proc is missing.
 #[cfg(target_os = "linux")]
 fn pin(path: &Path) -> nix::Result<Option<(OwnedFd, UnixAddr)>> {
     use nix::fcntl::{OFlag, open};
@@ -253,7 +256,7 @@ fn file_id(path: &Path) -> io::Result<FileId> {
     Ok((metadata.dev(), metadata.ino()))
 }
 
-/// Removes a socket file, if it is still the one that was bound.
+/// Removes a socket file if it is still the file that was bound.
 pub(crate) fn remove_socket_file(path: &Path, file: FileId) {
     let name = display_name(path);
     let removed = match file_id(path) {
@@ -275,8 +278,8 @@ mod tests {
         fs::symlink_metadata(path).unwrap().permissions().mode() & 0o7777
     }
 
-    /// The mode is set on the socket before it is bound, whatever the umask, and nothing is done by path
-    /// afterwards.
+    /// The mode is set on the socket before it is bound, whatever the umask, and no later step uses
+    /// the path.
     #[test]
     fn o20_a_socket_file_has_the_mode_that_was_asked_for_whatever_the_mask() {
         let directory = tempfile::tempdir().unwrap();
@@ -287,8 +290,8 @@ mod tests {
         }
     }
 
-    /// No step of opening or removing a socket file follows a link: the file of another socket, reached by
-    /// one, is neither asked nor removed.
+    /// Opening or removing a socket file never follows a link: a link to another socket's file
+    /// neither connects to that socket nor removes its file.
     #[cfg(target_os = "linux")]
     #[test]
     fn o20_a_link_at_the_path_is_not_followed() {
@@ -296,7 +299,7 @@ mod tests {
         let (path, link) = (directory.path().join("s"), directory.path().join("l"));
         let _listener = listen_unix(&path, 0o600, 8).unwrap();
         symlink(&path, &link).unwrap();
-        // In the window after the look at its type, a link has been put in the place of the file.
+        // After the check of the file type, a link replaces the file.
         assert_eq!(
             try_connect(&link, &UnixAddr::new(&link).unwrap()),
             Err(Errno::ECONNREFUSED)
@@ -317,7 +320,7 @@ mod tests {
         assert_eq!(error.object(), name.replacen('\0', "@", 1));
     }
 
-    /// No message has the zero byte of an abstract name, or another control character.
+    /// Messages contain neither the zero byte of an abstract name nor another control character.
     #[test]
     fn o38_a_message_has_no_control_characters() {
         assert_eq!(display_name(Path::new("/run/x")), "/run/x");

@@ -1,11 +1,10 @@
-//! How a child waits for a connection so that one connection wakes one child. Waits; accepts
-//! nothing.
+//! How a child waits for a connection, so that one connection wakes one child. Accepts nothing.
 //!
-//! Two hundred idle children that poll one listener are all woken for each connection, and all but
-//! one find nothing. On Linux each child has an epoll of its own with the listeners in it as
-//! exclusive. Three rules come with it, kept by those who accept: a child that was woken and told to
-//! stop accepts until nothing is queued; a child that died is followed by a newcomer, which looks first;
-//! and only a child that can accept now waits here.
+//! If two hundred idle children poll one listener, each connection wakes all of them, and all but
+//! one find nothing. On Linux each child has its own epoll, which holds the listeners with
+//! EPOLLEXCLUSIVE. The code that accepts follows three rules: a child that was woken and then told
+//! to stop accepts until the queue is empty; the child that replaces a dead one first tries to
+//! accept; and only a child that can accept now waits here.
 
 use super::milliseconds;
 use crate::sys::link::Wake;
@@ -19,17 +18,17 @@ use std::{
     time::Duration,
 };
 
-/// `None`, longer than poll(2) can say, is for ever.
+/// A timeout as poll(2) takes it. `None`, or more than poll(2) can express, means for ever.
 fn poll_timeout(timeout: Option<Duration>) -> PollTimeout {
     timeout.map_or(PollTimeout::NONE, |timeout| {
         PollTimeout::try_from(milliseconds(timeout)).unwrap_or(PollTimeout::MAX)
     })
 }
 
-/// To be told of nothing but the end of a pipe, which poll(2) tells of in any case.
+/// Interest in the end of a pipe only, which poll(2) always reports.
 pub(crate) const THE_END: PollFlags = PollFlags::empty();
 
-/// Waits until one of `fds` is ready and says which are; an interrupted wait has found none.
+/// Waits until one of `fds` is ready, and says which are. An interrupted wait finds none.
 pub(crate) fn poll_any<const N: usize>(
     fds: [(BorrowedFd<'_>, PollFlags); N],
     timeout: Option<Duration>,
@@ -42,7 +41,7 @@ pub(crate) fn poll_any<const N: usize>(
     Ok(asked.map(|fd| fd.any().unwrap_or(false)))
 }
 
-/// Waits on listeners and on what every child watches: its stop bell and the death watch.
+/// Waits on the listeners and on what every child watches: its stop bell and the death watch.
 #[cfg(target_os = "linux")]
 pub(crate) use linux::Waiter;
 
@@ -70,8 +69,9 @@ mod linux {
         pub(crate) fn new(stop: &OwnedFd, death: &OwnedFd) -> io::Result<Self> {
             let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
             epoll.add(stop, EpollEvent::new(EpollFlags::EPOLLIN, LEAVE))?;
-            // Nothing but its end, which is always told: on Linux a child can open the other end
-            // through /proc and write, and that must not look like the parent's death to all others.
+            // Only its end, which epoll always reports: on Linux a child can open the other end
+            // through /proc and write to it, which must not look like the parent's death to its
+            // siblings.
             epoll.add(death, EpollEvent::new(EpollFlags::empty(), LEAVE))?;
             Ok(Self {
                 epoll,
@@ -117,19 +117,21 @@ mod linux {
             Ok(())
         }
 
-        /// Whether there are listeners in the epoll.
+        /// Whether the listeners are in the epoll.
         pub(crate) fn is_asked(&self) -> bool {
             !self.listeners.borrow().is_empty()
         }
 
-        /// Takes the listeners out of the epoll, until they are waited for again. The kernel goes through
-        /// all that have a listener in them, for each connection, until one is found that waits.
+        /// Takes the listeners out of the epoll until the next wait for them. For each connection
+        /// the kernel goes through all epolls that hold the listener until it finds one with a
+        /// waiting child.
         #[allow(unsafe_code)]
         pub(crate) fn leave_wakeups(&self) {
-            // Its room is kept: it is soon needed again.
+            // The vector keeps its capacity, since it is needed again soon.
             for listener in self.listeners.borrow_mut().drain(..) {
-                // By number, since its owner may have closed it: then it is out already, or the number is
-                // that of something that never was in there. OK to ignore both.
+                // By number, since the owner may have closed the descriptor. Then the epoll has
+                // dropped it, or the number now belongs to a descriptor that was never added. OK to
+                // ignore both errors.
                 // SAFETY: the epoll is open; for this operation the event may be null.
                 unsafe {
                     nix::libc::epoll_ctl(
@@ -148,7 +150,7 @@ mod linux {
     }
 }
 
-/// Where there is no exclusive wake-up: poll(2), and the herd.
+/// Where there is no exclusive wake-up: poll(2), with its thundering herd.
 #[cfg(not(target_os = "linux"))]
 mod portable {
     use super::*;
@@ -191,7 +193,7 @@ mod portable {
             })
         }
 
-        /// Nothing is kept from one wait to the next.
+        /// This waiter keeps nothing between two waits.
         pub(crate) fn is_asked(&self) -> bool {
             false
         }

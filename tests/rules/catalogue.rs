@@ -33,7 +33,7 @@ const SECTIONS: [(char, &str, u8); 15] = [
 ];
 
 /// The sections in which nothing may be left open.
-const COMPLETE: &str = "ABCDEFGHJM";
+const COMPLETE: &str = "ABCDEFGHJMO";
 
 /// The variable that has the document written instead of compared.
 const UPDATE: &str = "UPDATE_DOCS";

@@ -1,5 +1,5 @@
-//! Sockets that somebody else has opened and handed over as systemd does: taken and served if they are
-//! ours, refused if anything about them is doubtful, and the giver's after the end.
+//! Sockets that another process has opened and passes as systemd does: served if they fit, refused
+//! if anything is doubtful, and left to their owner after the end.
 
 use std::env;
 use std::fs::File;
@@ -134,10 +134,10 @@ fn tcp() -> (TcpListener, Address) {
     (listener, address)
 }
 
-/// Whoever gave it away accepts on it again.
+/// The process that passed the socket accepts on it again.
 fn accepts(listener: &TcpListener, address: &Address) {
     let mut client = connect(address);
-    // The server has set it for everybody who shares the socket.
+    // The server has set it for all processes that share the socket.
     listener.set_nonblocking(false).unwrap();
     let (mut conn, _) = listener.accept().unwrap();
     conn.write_all(b"the giver\n").unwrap();
@@ -209,8 +209,8 @@ fn each_server_takes_its_family(world: &mut World) {
     std::fs::remove_file(&path).unwrap();
 }
 
-/// What we do: nothing is believed that is not for this very process, or makes no sense. The start
-/// fails, names the variable and says why; nothing is bound instead.
+/// Variables that are for another process, or invalid, are not used: the start fails with an error
+/// that names the variable and the reason, and binds nothing instead.
 fn i09_what_is_not_for_this_process_is_refused(world: &mut World) {
     let (listener, _) = tcp();
     for (variables, why) in [
@@ -242,8 +242,8 @@ fn i09_what_is_not_for_this_process_is_refused(world: &mut World) {
     }
 }
 
-/// What we do: each descriptor is looked at before it is used. It must be open, a stream socket, of
-/// the server's family, and listening.
+/// Each descriptor is checked before use: it must be open, a stream socket, of the server's family,
+/// and listening.
 fn i09_what_is_no_listening_socket_is_refused(world: &mut World) {
     let file = File::open("/dev/null").unwrap();
     let stream = |family| socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
@@ -278,8 +278,8 @@ fn refused(world: &mut World, variables: &str, given: &[BorrowedFd<'_>], args: &
     assert!(!server.stdout().contains("listening"), "{variables}");
 }
 
-/// What we do: children have their server's own duplicate of the socket and not what was handed over,
-/// and no variable that a program which they run could take for its own. The parent's are close-on-exec.
+/// Children have the server's duplicate of the socket, not the descriptor that was passed, and no
+/// variable that a program which they run could use. The parent's descriptors are close-on-exec.
 fn i09_children_find_neither_variables_nor_copies(world: &mut World) {
     let (listener, address) = tcp();
     let named = "LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=web LISTEN_PIDFDID=7";

@@ -1,4 +1,4 @@
-//! What the parent knows of its children while they print no words: it looks by itself.
+//! What the parent knows of children that write no words: it reads the board.
 
 use std::collections::BTreeSet;
 use std::error::Error;
@@ -128,7 +128,7 @@ impl PreForkHooks for Books {
 
 // The scenarios.
 
-/// Waits until the parent believes that so many children are busy, though nothing else happens.
+/// Waits until the parent counts this many busy children, though nothing else happens.
 fn expect_busy(books: &Path, count: usize) {
     until(
         &format!("{count} children to be busy by the books"),
@@ -179,8 +179,9 @@ fn pool(world: &mut World, arguments: &[&str]) -> (Server, Address, PathBuf) {
     (server, address, books)
 }
 
-/// Many turns of the children, of which the parent is told some and finds others; and when all is quiet
-/// it is right. (With no look at the board, or one before the pipes are read, it is not.)
+/// The children change state often; some words reach the parent by the pipe, others by the board.
+/// When all is quiet its counts are right. (Without reading the board, or with reading it before
+/// the pipes, they are not.)
 fn the_books_follow_the_children_under_load(world: &mut World) {
     let (server, address, books) = pool(world, &[]);
     for round in 0..24 {
@@ -194,8 +195,8 @@ fn the_books_follow_the_children_under_load(world: &mut World) {
     server.stop(Signal::SIGTERM, SOON);
 }
 
-/// The parent was stopped while it had promised to look, or not: what the children have done meanwhile it
-/// knows when it goes on.
+/// The parent was stopped, with or without WILL_LOOK set: it knows what the children did meanwhile
+/// when it continues.
 fn c09_a_parent_that_was_stopped_finds_what_was_noted(world: &mut World) {
     let (server, address, books) = pool(world, &[]);
     for round in 0..8 {
@@ -214,7 +215,7 @@ fn c09_a_parent_that_was_stopped_finds_what_was_noted(world: &mut World) {
     server.stop(Signal::SIGTERM, SOON);
 }
 
-/// The board is made for as many as there may be at the start. Others print.
+/// The board has room for the `max_clients` of the start. Further children write words to the pipe.
 fn more_children_than_there_were_to_be_are_known_as_well(world: &mut World) {
     let (server, address, books) = pool(world, &["--max-clients", "2"]);
     for _ in 0..4 {
@@ -227,7 +228,7 @@ fn more_children_than_there_were_to_be_are_known_as_well(world: &mut World) {
     server.stop(Signal::SIGTERM, SOON);
 }
 
-/// Its output is hardly ever read to the end, while it is looked at all the same.
+/// Its pipe is hardly ever read to the end, but the board is read all the same.
 fn a_child_that_floods_is_known_to_be_busy(world: &mut World) {
     let (server, address, books) = pool(world, &[]);
     under_load(&address, || pause(Duration::from_millis(50)));
@@ -242,8 +243,8 @@ fn a_child_that_floods_is_known_to_be_busy(world: &mut World) {
     server.stop(Signal::SIGTERM, SOON);
 }
 
-/// A line without a newline is handed on when the connection is over, though nothing else is printed. (Else it
-/// is with the next word that is, and none may come.)
+/// A line without a newline is passed on when the connection ends, even if no word follows.
+/// (Otherwise it would wait for the next word in the pipe, which may never come.)
 fn a_word_that_is_not_printed_ends_a_line_all_the_same(world: &mut World) {
     let (server, address, _) = pool(world, &[]);
     for round in 1..=8 {
@@ -256,9 +257,9 @@ fn a_word_that_is_not_printed_ends_a_line_all_the_same(world: &mut World) {
     server.stop(Signal::SIGTERM, SOON);
 }
 
-/// A parent that is killed promises to look for ever, and children who take turns under load watch nothing.
-/// They print now and then all the same, and find that nobody reads it. (Untied from the parent's life, as by a
-/// change of user, and without that, they served on.)
+/// A parent that is killed leaves WILL_LOOK set, and children that take turns under load watch
+/// nothing. They still write a word now and then, and find that the pipe has no reader. (Without
+/// that, children that had lost PDEATHSIG by a change of user served on.)
 fn f01_children_that_were_promised_a_look_find_their_parent_gone(world: &mut World) {
     world.expect_orphans();
     let (server, address, _) = pool(world, &[]);
@@ -278,8 +279,9 @@ fn f01_children_that_were_promised_a_look_find_their_parent_gone(world: &mut Wor
     assert!(port_is_free(&address));
 }
 
-/// A child that has said BUSY to nobody but the board, and crashes, has not failed to start: forking does
-/// not slow down. (Where the board is not looked at when a child is buried, some have.)
+/// A child that has said BUSY only on the board, and crashes, has not failed to start: forking does
+/// not slow down. (If the board is not read when a child is removed, some such children count as
+/// failed starts.)
 fn a01_a_connection_that_only_the_board_tells_of_shows_that_the_start_has_held(world: &mut World) {
     const CRASHES: usize = 40;
     let (server, address, books) = pool(world, &[]);

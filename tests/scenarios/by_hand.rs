@@ -1,5 +1,5 @@
-//! A program with a loop of its own, which calls the documented handlers between two turns, also after
-//! long quiet. Letters on its stdin say which.
+//! A program with its own loop, which calls the documented handlers between two turns, also after a
+//! long idle time. Letters on its stdin choose the handler.
 
 use std::io::{self, Write};
 use std::os::fd::AsFd;
@@ -189,8 +189,8 @@ fn have(server: &Server, stdin: &mut ChildStdin, letter: &str) {
     server.expect_stdout(&did, |text| text.contains(&did));
 }
 
-/// A client in hand, and then nothing at all for longer than any time that is asked for afterwards: the
-/// loop has not turned.
+/// A client is in hand, and then nothing happens for longer than any timeout that is set
+/// afterwards: the loop has not turned.
 #[track_caller]
 fn in_hand_and_quiet(server: &Server) -> Held {
     let held = Held::new(&server.address());
@@ -202,7 +202,8 @@ fn in_hand_and_quiet(server: &Server) -> Held {
     held
 }
 
-/// With the time of the last turn the alarm goes off at once, and the child is killed at once.
+/// If the time of the last turn were used, the alarm would go off at once and the child would be
+/// killed at once.
 fn what_is_asked_for_after_a_long_quiet_counts_from_then(world: &mut World) {
     let (server, mut stdin) = spawn(world, &["--kill-timeout", "5000"]);
     let mut held = in_hand_and_quiet(&server);
@@ -218,7 +219,7 @@ fn what_is_asked_for_after_a_long_quiet_counts_from_then(world: &mut World) {
     ends_well(&server);
 }
 
-/// With the time of the last turn the client lost its child within milliseconds.
+/// If the time of the last turn were used, the client would lose its child within milliseconds.
 fn a_shutdown_by_hand_after_a_long_quiet_gives_the_client_its_time(world: &mut World) {
     let (server, mut stdin) = spawn(world, &["--shutdown-timeout", "5000"]);
     let mut held = in_hand_and_quiet(&server);
@@ -251,7 +252,7 @@ fn each_handler_that_can_be_called_by_hand_does_what_its_hook_does(world: &mut W
     ends_well(&server);
 }
 
-/// What the hook has queued is performed, and not left for the next turn.
+/// What the hook has queued is performed now, not in the next turn.
 fn forks_by_hand_are_done_when_the_call_returns(world: &mut World) {
     let (server, mut stdin) = spawn(world, &["--start", "1"]);
     server.address();
@@ -298,7 +299,8 @@ fn a_stop_by_hand_ends_the_server_in_the_call(world: &mut World) {
     assert_eq!(pids(&server, "shutdown"), [0; 0], "it is no shutdown");
 }
 
-/// There is nothing to read, so only a watch for room sees it; and it would be seen in every turn.
+/// There is nothing to read, so only a watch for writing is ready; and it would be ready in every
+/// turn.
 fn a_descriptor_is_watched_for_room_until_it_is_removed(world: &mut World) {
     let (server, mut stdin) = spawn(world, &[]);
     server.address();

@@ -1,4 +1,4 @@
-//! Chaos in short: a server under load whose children, or whose parent, are killed all the while.
+//! A short chaos test: a server under load whose children or parent are killed all the time.
 //!
 //! `cargo bench -p benchmarks --bench chaos` does the same for long and says how fast; here only
 //! outcomes are asserted. What counts as what is told in `tests/chaos/mod.rs`.
@@ -31,8 +31,8 @@ fn tell(outcome: &Outcome) {
     println!("{verdict:?}");
 }
 
-/// A pool of a fixed size in which somebody is killed every 20 ms. After each round everybody that
-/// has come must have been seen to, with nobody coming whose wake-up might help.
+/// A pool of a fixed size in which a child is killed every 20 ms. After each round every client
+/// that has connected must have been served, although no new client comes whose wake-up might help.
 fn kills_under_load(world: &mut World) {
     world.deadline(Duration::from_secs(120));
     let outcome = Campaign {
@@ -56,7 +56,7 @@ fn kills_under_load(world: &mut World) {
     );
 }
 
-/// Every fault of the menu, in a pool that may grow.
+/// Every kind of fault, in a pool that may grow.
 fn mixed_menu_under_load(world: &mut World) {
     world.deadline(Duration::from_secs(120));
     let outcome = Campaign {
@@ -78,7 +78,7 @@ fn mixed_menu_under_load(world: &mut World) {
     }
 }
 
-/// Everybody is killed at once, again and again, while clients come.
+/// All children are killed at once, again and again, while clients come.
 fn mass_death_repeated(world: &mut World) {
     world.deadline(Duration::from_secs(120));
     let outcome = Campaign {
@@ -98,15 +98,15 @@ fn mass_death_repeated(world: &mut World) {
     assert_eq!(outcome.recoveries.len(), 6);
 }
 
-/// All of a pool of 100, killed at once, are found and forked anew, 32 a turn; the socket stays open, so that nobody is
-/// refused meanwhile.
+/// All 100 children of a pool, killed at once, are found and replaced, 32 a turn; the socket stays
+/// open, so no client is refused meanwhile.
 fn a15_pool_killed_at_once_comes_back(world: &mut World) {
     world.deadline(Duration::from_secs(120));
     let recoveries = kill_a_pool_at_once(world, 100, 3, Duration::ZERO);
     println!("{recoveries:?}");
 }
 
-/// Whenever a parent dies: no child is left, the port is free, and the next server takes it.
+/// Whenever a parent dies, no child is left, the port is free, and the next server can use it.
 fn parents_killed_at_random_moments(world: &mut World) {
     world.deadline(Duration::from_secs(180));
     let murders = murder_parents(world, 30, Dice::seed());

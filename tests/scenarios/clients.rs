@@ -1,5 +1,5 @@
-//! What clients do to a connection, as the field has found it: resets, slowness, floods, silence, and stops
-//! while they are there.
+//! Faults that clients cause on a connection: resets, slowness, floods, silence, and stops while
+//! clients are connected.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::time::{Duration, Instant};
@@ -40,7 +40,7 @@ pub const SCENARIOS: Scenarios = scenarios![
 
 // The programs.
 
-/// One child, for which `server` has been made ready.
+/// Runs `server` with one child.
 fn run(args: &Args, server: TcpServer) -> Result<(), Error> {
     env_logger::Builder::new()
         .filter_level(log::LevelFilter::Warn)
@@ -160,7 +160,7 @@ fn hurry<T>(conn: &TcpConn, mut act: impl FnMut() -> io::Result<T>) -> io::Resul
     Err(error)
 }
 
-/// An echo service of which clients may be idle.
+/// An echo service whose clients may be idle.
 fn keep(conn: &TcpConn, mut reader: BufReader<&TcpConn>) -> io::Result<()> {
     let mut line = String::new();
     while !reader.buffer().is_empty() || conn.wait_for_request(None)? {
@@ -173,7 +173,7 @@ fn keep(conn: &TcpConn, mut reader: BufReader<&TcpConn>) -> io::Result<()> {
     writeln!(&mut &*conn, "bye")
 }
 
-/// Counts, and says at its end how far it has come.
+/// Counts connections, and prints the count at its end.
 fn clients_stateful(args: Args) -> Result<(), Error> {
     let serve = |served: &mut u32, conn: TcpConn| {
         *served += 1;
@@ -270,9 +270,10 @@ fn over_ipv4(server: &Server) -> Address {
 
 // Scenarios.
 
-/// Errors that are the client's are no line in the log, and its address is remembered from accept(2).
+/// Errors that the client causes are not logged, and its address is remembered from accept(2).
 ///
-/// The handler uses `?` on all that can fail once a client has reset: `peer_addr`, `shutdown`.
+/// The handler uses `?` on every call that can fail once a client has reset: `peer_addr`,
+/// `shutdown`.
 fn o06_a_client_that_resets_is_no_line(world: &mut World) {
     let mut gate = world.gate("reset");
     let server = world.spawn("clients_plain", &[]);
@@ -289,7 +290,8 @@ fn o06_a_client_that_resets_is_no_line(world: &mut World) {
     silent(&server);
 }
 
-/// The default of `handler_error` takes an error that is the client's, reading or writing, for no news.
+/// The default of `handler_error` does not log an error that the client causes, in reading or
+/// writing.
 fn o06_an_object_whose_client_resets_logs_nothing(world: &mut World) {
     let mut gate = world.gate("reset");
     let server = world.spawn("clients_object", &[]);
@@ -303,7 +305,7 @@ fn o06_an_object_whose_client_resets_logs_nothing(world: &mut World) {
     silent(&server);
 }
 
-/// The addresses of a client that has come over IPv4 are IPv4 addresses, whatever the socket is.
+/// The addresses of an IPv4 client are IPv4 addresses, also on an IPv6 socket.
 fn o12_an_ipv4_client_of_a_dual_socket_is_ipv4(world: &mut World) {
     for (program, right) in [
         ("clients_plain", ["PEER LOCAL", "PEER LOCAL"]),
@@ -341,10 +343,10 @@ fn quick(took: Duration) {
     assert!(took < patient(Duration::from_secs(1)), "{took:?}");
 }
 
-/// A connection says where its client may be idle; there a stop waits for nobody, and the handler says
-/// goodbye.
+/// A handler marks where its client may be idle (`wait_for_request`); there a stop does not wait,
+/// and the handler can send a goodbye.
 ///
-/// One client has had an answer, one has never said anything.
+/// One client has had an answer, one has never sent anything.
 fn o34_a_stop_waits_for_no_idle_client(world: &mut World) {
     let server = world.spawn("clients_plain", &["--children", "2"]);
     let mut one = connect(&server.address());
@@ -359,7 +361,7 @@ fn o34_a_stop_waits_for_no_idle_client(world: &mut World) {
     silent(&server);
 }
 
-/// `wait_for_request` ends after the idle time that it was given.
+/// `wait_for_request` ends after the idle time of its argument.
 fn o34_a_client_may_be_idle_for_so_long(world: &mut World) {
     let server = world.spawn("clients_plain", &[]);
     let mut client = connect(&server.address());
@@ -368,7 +370,8 @@ fn o34_a_client_may_be_idle_for_so_long(world: &mut World) {
     silent(&server);
 }
 
-/// Once the child is told to stop, what has arrived by then is served, and then the connection ends.
+/// Once the child is told to stop, requests that have arrived are served, and then the connection
+/// ends.
 fn o34_a_request_that_has_arrived_is_served_in_a_stop(world: &mut World) {
     let mut gate = world.gate("keep");
     let server = world.spawn("clients_plain", &[]);
@@ -383,13 +386,13 @@ fn o34_a_request_that_has_arrived_is_served_in_a_stop(world: &mut World) {
     silent(&server);
 }
 
-/// A child is told to stop as its parent does it.
+/// Tells a child to stop as its parent does.
 fn tell(child: u32) {
     let child = nix::unistd::Pid::from_raw(i32::try_from(child).unwrap());
     nix::sys::signal::kill(child, Signal::SIGINT).expect("a child");
 }
 
-/// A client that goes on asking is served once more at the most when the child is told to stop.
+/// A client that keeps sending requests is served at most once more when the child is told to stop.
 ///
 /// Each byte is a request here, and six are there by then.
 fn o34_a_client_that_goes_on_asking_holds_no_stop(world: &mut World) {
@@ -407,8 +410,8 @@ fn o34_a_client_that_goes_on_asking_holds_no_stop(world: &mut World) {
     silent(&server);
 }
 
-/// An answer that is sent before an upload has been read is not lost to a reset: `linger` reads the rest
-/// away.
+/// An answer that is sent before an upload has been read is not lost to a reset: `linger` discards
+/// the rest.
 ///
 /// Twenty clients send 8 MB before they read; without it each of them is reset.
 fn o35_an_answer_before_the_upload_was_read_arrives(world: &mut World) {
@@ -424,7 +427,7 @@ fn o35_an_answer_before_the_upload_was_read_arrives(world: &mut World) {
     silent(&server);
 }
 
-/// Lingering ends after so many bytes, after so long, and soon when the child is told to stop.
+/// Lingering ends after `most` bytes, after `longest`, and soon when the child is told to stop.
 fn o35_lingering_is_bounded(world: &mut World) {
     let server = world.spawn("clients_plain", &[]);
     let mut flood = connect(&server.address());
@@ -444,7 +447,7 @@ fn o35_lingering_is_bounded(world: &mut World) {
     silent(&server);
 }
 
-/// `Conn::set_deadline` bounds a connection as a whole, whatever the client does and however often.
+/// `Conn::set_deadline` limits the whole connection, whatever the client does and however often.
 ///
 /// One client sends a byte now and then, one floods, one takes nothing.
 fn o36_a_slow_client_has_no_more_than_the_deadline(world: &mut World) {
@@ -489,9 +492,9 @@ fn late(server: &Server, nth: usize) -> Option<u64> {
     line.split_whitespace().nth(2)?.parse().ok()
 }
 
-/// Where handlers take long, a queued client that has reset meanwhile costs none of them a run.
+/// With slow handlers, a queued client that has reset costs no run of the handler.
 ///
-/// Five of them are queued before one that waits; it is the second that is served.
+/// Five such clients are queued before one that waits, which is the second client that is served.
 fn o37_queued_clients_that_have_reset_are_skipped(world: &mut World) {
     let mut gate = world.gate("long");
     let server = world.spawn("clients_plain", &[]);
@@ -514,7 +517,7 @@ fn o37_queued_clients_that_have_reset_are_skipped(world: &mut World) {
     silent(&server);
 }
 
-/// A handler with long work can look whether anybody waits for it: `Conn::peer_is_gone`.
+/// A handler with long work can check whether the client still waits: `Conn::peer_is_gone`.
 fn o37_a_handler_sees_that_its_client_has_gone(world: &mut World) {
     let mut gate = world.gate("look");
     let server = world.spawn("clients_plain", &[]);
@@ -549,8 +552,8 @@ fn was_reset(client: Client) -> Option<Client> {
     None
 }
 
-/// With `leave_after_this` a handler has its child replaced when the connection in hand is at its end; the
-/// child takes no other.
+/// With `leave_after_this` a handler has its child replaced when its connection ends; the child
+/// takes no other.
 ///
 /// The next client is queued by then, and is served by the next child.
 fn o40_a_child_serves_one_more_and_is_replaced(world: &mut World) {
@@ -573,7 +576,7 @@ fn o40_a_child_serves_one_more_and_is_replaced(world: &mut World) {
     }
 }
 
-/// `handler_flush` is called when a shutdown is posted in the handler that has put 500 kB, as with a few bytes.
+/// `handler_flush` is called when a handler puts 500 kB and posts a shutdown, as with a few bytes.
 fn o17_a_shutdown_after_a_large_put_is_followed_by_the_flush(world: &mut World) {
     let server = world.spawn("clients_object", &[]);
     let mut client = connect(&server.address());
@@ -585,7 +588,7 @@ fn o17_a_shutdown_after_a_large_put_is_followed_by_the_flush(world: &mut World) 
     silent(&server);
 }
 
-/// A session in its shutdown reads 16 MiB away and no more, whatever the client sends.
+/// A session in its shutdown discards at most 16 MiB, whatever the client sends.
 ///
 /// The client takes nothing, so the shutdown lasts.
 fn o32_a_flood_in_a_shutdown_is_not_read_for_ever(world: &mut World) {
@@ -611,7 +614,8 @@ fn o32_a_flood_in_a_shutdown_is_not_read_for_ever(world: &mut World) {
     silent(&server);
 }
 
-/// `handler_stopping` is called in a stop: an object says goodbye to a client that is idle, be it new.
+/// `handler_stopping` is called in a stop: an object can send a goodbye to an idle client, even a
+/// new one.
 fn o34_an_object_says_goodbye_in_a_stop(world: &mut World) {
     let server = world.spawn("clients_object", &["--children", "2"]);
     let mut one = connect(&server.address());
@@ -623,7 +627,7 @@ fn o34_an_object_says_goodbye_in_a_stop(world: &mut World) {
     silent(&server);
 }
 
-/// An object can bound how long its client may be idle, and how long it may take in all.
+/// An object can limit how long its client may be idle, and how long the connection may take.
 fn o34_an_object_bounds_its_client(world: &mut World) {
     let server = world.spawn("clients_object", &[]);
     let mut idle = connect(&server.address());
@@ -659,8 +663,8 @@ fn o35_an_object_lingers_if_it_is_told_to(world: &mut World) {
     silent(&server);
 }
 
-/// Silence counts from the start of the connection in hand, or from what has just arrived from the client, if the
-/// last ACK is older: a handler that works for less than `timeout` is never taken for stuck.
+/// Silence counts from the start of the connection, or from the client's last input, if the last
+/// ACK is older: a handler that works for less than `timeout` never counts as stuck.
 ///
 /// Twenty clients come at any time between two ACKs, with a timeout of two seconds; half of them say what
 /// they want when their connection is an ACK's interval old.
@@ -687,7 +691,8 @@ fn o18_a_handler_has_the_whole_timeout(world: &mut World) {
     stop(&server);
 }
 
-/// A child's state has a function for its end, which runs once however the child leaves, but not after a panic.
+/// `serve_then` takes a function for the end of a child's state, which runs once however the child
+/// leaves, but not after a panic.
 fn o41_a_childs_state_has_an_end(world: &mut World) {
     world.expect_panics();
     let server = world.spawn("clients_stateful", &[]);
@@ -707,8 +712,8 @@ fn o41_a_childs_state_has_an_end(world: &mut World) {
     assert_eq!(server.stdout().matches("the end after").count(), 2);
 }
 
-/// The examples that keep clients are stopped at once, with clients that are idle: one that was answered, one that
-/// has said nothing.
+/// The examples that keep connections open stop at once with idle clients: one that was answered,
+/// one that has sent nothing.
 fn o34_examples_wait_for_no_idle_client(world: &mut World) {
     for example in ["echo", "prefork_echoserver"] {
         let server = world.run_example(example, &["--port", "0"]);

@@ -1,4 +1,4 @@
-//! Time, as the fault catalogue has it: clocks that jump, loops that lag, starts that last.
+//! Time: clocks that jump, loops that are late, starts that take long.
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, Write};
@@ -84,8 +84,8 @@ impl PreForkHooks for Late {
 
 // The scenarios.
 
-/// All time is monotonic: when the wall clock jumps by days, forth or back, nobody is timed out, and
-/// timers go off as ever.
+/// All times are monotonic: when the wall clock jumps by days, forward or back, no child is timed
+/// out, and timers go off as usual.
 fn h01_a_wall_clock_that_jumps_kills_nobody(world: &mut World) {
     let places = ["x86_64-linux-gnu/", "aarch64-linux-gnu/", ""];
     let library = places
@@ -127,7 +127,7 @@ fn h01_a_wall_clock_that_jumps_kills_nobody(world: &mut World) {
     ends_well(&server);
 }
 
-/// The ACKs that have arrived are read before anybody is judged, so a loop that is late at each turn
+/// ACKs that have arrived are read before silence is judged, so a loop that is late at each turn
 /// finds none missing.
 fn h03_a_loop_that_lags_blames_nobody(world: &mut World) {
     let arguments = [
@@ -157,7 +157,7 @@ fn h03_a_loop_that_lags_blames_nobody(world: &mut World) {
     ends_well(&server);
 }
 
-/// A duration that is too long for a sum is a moment that never comes; none at all is now.
+/// A duration that would overflow means never; a duration of zero means now.
 fn h04_durations_of_any_length_are_served_with(world: &mut World) {
     let forever = u64::MAX.to_string();
     for times in [&*forever, "0"] {
@@ -181,8 +181,8 @@ fn h04_durations_of_any_length_are_served_with(world: &mut World) {
     }
 }
 
-/// A child that has much to do before it can serve says ACK meanwhile (`Comm::ack` in `server_start`),
-/// and counts as starting for as long as it likes.
+/// A child with a long start says ACK meanwhile (`Comm::ack` in `server_start`), and may be
+/// starting for any length of time.
 fn h06_a_start_that_says_that_it_lasts_is_waited_for(world: &mut World) {
     // Without the ACKs none ever came to serve: each was told to stop after a second.
     let server = world.spawn("late", &["--steps", "25", "--says-so"]);
@@ -196,8 +196,8 @@ fn h06_a_start_that_says_that_it_lasts_is_waited_for(world: &mut World) {
     assert_eq!(deaths(&server, "TimedOut"), 0);
 }
 
-/// There is no timeout of its own for a start: one that is silent for longer than `timeout` is told to
-/// stop, killed and replaced like any silent child.
+/// A start has no timeout of its own: a child that is silent in its start for longer than `timeout`
+/// is told to stop, killed and replaced like any silent child.
 fn h06_a_start_that_is_silent_is_ended_like_any_silence(world: &mut World) {
     let server = world.spawn("late", &["--steps", "1000", "--timeout", "500"]);
     server.address();

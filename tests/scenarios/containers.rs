@@ -1,4 +1,4 @@
-//! Process 1, and systems that lack something: namespaces, /proc, system calls, names of users.
+//! Process 1, and systems without /proc, some system calls or a user database.
 
 use std::process::Command;
 use std::time::Duration;
@@ -18,8 +18,8 @@ pub const SCENARIOS: Scenarios = scenarios![
 
 // Process 1.
 
-/// As process 1 it adopts orphans. It reaps and counts its own children only: what it adopts stays a
-/// zombie (a container that makes orphans needs an init), and hides nobody's death.
+/// As process 1 the parent adopts orphans. It reaps and counts only its own children: an adopted
+/// process stays a zombie (a container with orphans needs an init), and hides no death of a child.
 fn k01_processes_that_process_1_adopts_are_not_taken_for_children(world: &mut World) {
     let flags = ["--max-clients", "1", "--max-requests", "1"];
     let Some(server) = Contained::spawn(world, "serve", &flags) else {
@@ -50,8 +50,8 @@ fn k01_processes_that_process_1_adopts_are_not_taken_for_children(world: &mut Wo
     assert_eq!(deaths(&server.outer, "Shutdown"), 1);
 }
 
-/// To process 1 a signal without a handler does nothing. SIGINT and SIGTERM have one; SIGHUP and
-/// others that end a server elsewhere do nothing to it here.
+/// A signal without a handler has no effect on process 1. SIGINT and SIGTERM have one; SIGHUP and
+/// others that end a server elsewhere do nothing here.
 fn k02_process_1_heeds_sigint_and_sigterm(world: &mut World) {
     for stop in [Signal::SIGINT, Signal::SIGTERM] {
         let Some(server) = Contained::spawn(world, "serve", &[]) else {
@@ -80,7 +80,8 @@ fn send_from_inside(server: &Contained, signal: &str) {
     assert!(kill.status().unwrap().success());
 }
 
-/// The kernel kills everybody when process 1 ends. It ends when the last child has been reaped.
+/// The kernel kills all processes of the namespace when process 1 ends. The parent ends when the
+/// last child has been reaped.
 fn k03_process_1_waits_for_its_children(world: &mut World) {
     let Some(server) = Contained::spawn(world, "serve", &[]) else {
         return;
@@ -100,7 +101,8 @@ fn k03_process_1_waits_for_its_children(world: &mut World) {
 
 // What may be missing.
 
-/// /proc is looked at for threads, and done without. Nothing is written to any file system.
+/// /proc is used to count threads, and the server works without it. Nothing is written to any file
+/// system.
 fn k04_a_server_needs_no_proc(world: &mut World) {
     let hide = "mount -t tmpfs -o ro none /proc";
     let attempt = Command::new("unshare")
@@ -122,8 +124,8 @@ fn k04_a_server_needs_no_proc(world: &mut World) {
     assert_eq!(server.stop(Signal::SIGTERM, SOON).code(), Some(0));
 }
 
-/// Without pidfds SIGCHLD tells of deaths and kill(2) tells children, without PDEATHSIG the death watch
-/// tells of the parent's end, and without close_range(2) descriptors are closed one by one.
+/// Without pidfds SIGCHLD reports deaths and kill(2) sends signals, without PDEATHSIG the death
+/// watch reports the parent's end, and without close_range(2) descriptors are closed one by one.
 ///
 /// Without the fallback in `tie_to_parent` no child starts, without that in `pidfd::kill` none is culled.
 fn k05_calls_that_are_forbidden_are_done_without(world: &mut World) {
@@ -194,9 +196,9 @@ fn k07_a_user_needs_no_name(world: &mut World) {
     ends_well(&server);
 }
 
-/// A child compares its parent with the one that it was forked by, and never with 1: in a container
-/// the server may itself be process 1. (Every other orphan here is adopted by the scenario's
-/// process, a subreaper, which is not process 1 either.)
+/// A child compares its parent's pid with that of the process that forked it, never with 1: in a
+/// container the server may itself be process 1. (Every other orphan here is adopted by the
+/// scenario's process, a subreaper, which is not process 1 either.)
 ///
 /// Without it (`getppid() == 1` in the child's handler) the child takes itself for an orphan, and its
 /// client is cut off after `kill_timeout`.

@@ -1,4 +1,4 @@
-//! Children that crash, panic, exit or run out of memory in the midst of a connection: it costs one client.
+//! Children that crash, panic, exit or run out of memory during a connection: it costs one client.
 
 use crate::subject::{Group, Held, deaths, ends_well, expect_exit, pids};
 use crate::support::{Scenarios, Server, World, scenarios};
@@ -33,8 +33,9 @@ fn die_of(world: &mut World, misdeeds: &[(&str, &str)]) -> Server {
     server
 }
 
-/// The child is another process, so nobody else is touched. The hook learns the signal. What std has
-/// installed for SIGSEGV and SIGBUS stays, so a stack overflow says so and is SIGABRT.
+/// A child is a process of its own, so no other is affected. The hook gets the signal. The handlers
+/// of std for SIGSEGV and SIGBUS stay, so a stack overflow prints its message and ends with
+/// SIGABRT.
 fn a03_every_crash_costs_one_client_only(world: &mut World) {
     let misdeeds = [
         ("segv", "Killed signal: 11 (SIGSEGV)"),
@@ -51,8 +52,8 @@ fn a03_every_crash_costs_one_client_only(world: &mut World) {
     });
 }
 
-/// Wherever it comes from and whatever it carries, it ends the child: with 101, or with SIGABRT
-/// where Rust itself gives up.
+/// A panic ends the child wherever it happens and whatever its payload: with exit code 101, or with
+/// SIGABRT where Rust itself aborts.
 fn a04_every_kind_of_panic_stays_in_the_child(world: &mut World) {
     world.expect_panics();
     let server = die_of(
@@ -68,7 +69,8 @@ fn a04_every_kind_of_panic_stays_in_the_child(world: &mut World) {
     assert_eq!(server.stdout().matches(" failed forks, ").count(), 1);
 }
 
-/// It counts as having finished, and is followed by another child like any that died unasked.
+/// A child that exits in its handler counts as finished, or with another code than 0 as failed, and
+/// is replaced like any child that died unasked.
 fn a05_every_kind_of_exit_is_followed_by_another_child(world: &mut World) {
     let server = die_of(
         world,
@@ -88,8 +90,8 @@ fn a06_a_child_without_memory_dies_alone(world: &mut World) {
     server.expect_stderr("the reason", |text| text.contains("memory allocation of"));
 }
 
-/// It is killed by a signal that the parent did not send, and counted as that (`Cause::Killed`): a
-/// SIGKILL under that name is the kernel's, or an administrator's.
+/// A child that the out-of-memory killer ends counts as killed by a signal that the parent did not
+/// send (`Cause::Killed`): such a SIGKILL comes from the kernel or an administrator.
 fn a06_a_child_that_the_kernel_ends_for_its_memory_is_replaced(world: &mut World) {
     let Some(group) = Group::memory("33554432") else {
         return;
@@ -109,8 +111,8 @@ fn a06_a_child_that_the_kernel_ends_for_its_memory_is_replaced(world: &mut World
     assert_eq!(deaths(&server, "Killed"), 1);
 }
 
-/// A panic is caught where the child was born, the child exits with 101, and nothing of the
-/// parent's stack is unwound.
+/// A panic is caught right after the fork: the child exits with 101 and unwinds nothing of the
+/// parent's stack.
 fn a04_a_panic_in_a_handler_ends_the_child_with_101(world: &mut World) {
     world.expect_panics();
     let server = world.spawn("serve", &[]);

@@ -1,4 +1,4 @@
-//! Children that are dead: noticed however it is told, after all that they said, reaped, replaced.
+//! Dead children: noticed by whatever means, reported after all their output, reaped, replaced.
 
 use crate::subject;
 use crate::subject::{
@@ -49,8 +49,8 @@ fn a01_an_idle_child_that_is_killed_is_replaced(world: &mut World) {
     assert_eq!(deaths(&server, "Killed"), 1);
 }
 
-/// One that has waited for a connection has started, however young it is and if none ever came:
-/// nothing slows down its replacement.
+/// A child that has waited for a connection has started, however young it is and even if no
+/// connection came: nothing delays its replacement.
 ///
 /// When only BUSY or a second of life prove a start: a failed start each, the next fork 100 ms away,
 /// then 200 ms and more.
@@ -76,9 +76,8 @@ fn a01_idle_newcomers_that_are_killed_are_no_failed_starts(world: &mut World) {
     assert_eq!(server.stderr(), expected);
 }
 
-/// Only the client in its hands is lost. The listening socket and its queue are shared, so the
-/// others are served by the siblings, and one fork is owed for the wake-up that may have died with
-/// it.
+/// Only the client of the dead child is lost. The listening socket and its queue are shared, so its
+/// siblings serve the others, and one child is forked for the wake-up that may be lost.
 ///
 /// Without `owed` in `Monitor::exited`: the replacement never comes.
 fn a02_a_busy_child_that_is_killed_costs_its_client_only(world: &mut World) {
@@ -101,15 +100,15 @@ fn a02_a_busy_child_that_is_killed_costs_its_client_only(world: &mut World) {
     assert_eq!(deaths(&server, "Killed"), 1);
 }
 
-/// One SIGCHLD is as good as many: it has the parent look until it finds nobody dead.
+/// One SIGCHLD is as good as many: the parent looks until it finds no more dead children.
 ///
 /// Without the look (`look_for_deaths`) they stay zombies.
 fn g01_the_dead_of_a_large_pool_are_found_though_signals_merge(world: &mut World) {
     kill_a_large_pool(world, &[]);
 }
 
-/// The look for the dead reaps nobody by itself: a dead process of the program's own is left to it,
-/// and does not hide the children that have died after it.
+/// The search for dead children reaps only those: a dead process of the program is left to the
+/// program, and does not hide children that have died after it.
 ///
 /// Fails if the look ends at a child that is not ours.
 fn g14_the_dead_of_a_large_pool_are_found_behind_a_stranger(world: &mut World) {
@@ -143,14 +142,14 @@ fn kill_a_large_pool(world: &mut World, more: &[&str]) -> String {
     server.stdout()
 }
 
-/// When it has been reaped, what stands in its pipes is read to the end, and only then is its death
-/// told.
+/// When a child has been reaped, its pipes are read to the end, and only then is its death
+/// reported.
 fn a13_everything_that_a_killed_child_wrote_comes_before_its_death(world: &mut World) {
     subject::last_words_are_heard(world, "kill", "Killed signal: 9 (SIGKILL)");
 }
 
-/// Should SIGCHLD be lost, as when the program blocks it, the parent finds the dead all the same: it looks
-/// once a second.
+/// If SIGCHLD is lost, as when the program blocks it, the parent still finds dead children: it
+/// looks once a second.
 ///
 /// Without `look_at`: the first victim stays a zombie.
 fn a14_the_dead_are_found_without_sigchld(world: &mut World) {
@@ -173,7 +172,8 @@ fn a14_the_dead_are_found_without_sigchld(world: &mut World) {
     ends_well(&server);
 }
 
-/// They belong to nobody here once their parent is dead: not waited for, not signalled.
+/// Grandchildren are not the server's once their parent is dead: they are neither waited for nor
+/// signalled.
 fn a17_processes_of_a_dead_child_are_left_alone(world: &mut World) {
     world.expect_orphans();
     let server = world.spawn("serve", &[]);
@@ -193,7 +193,7 @@ fn a17_processes_of_a_dead_child_are_left_alone(world: &mut World) {
     send(helper.pid, Signal::SIGKILL);
 }
 
-/// Signals go to the child itself, never to a group, and it is reaped by its pid.
+/// Signals go to the child itself, never to a group, and the child is reaped by its pid.
 fn a18_a_child_that_left_its_session_or_group_is_told_and_reaped(world: &mut World) {
     let server = world.spawn("serve", &[]);
     let address = server.address();
@@ -217,8 +217,8 @@ fn a18_a_child_that_left_its_session_or_group_is_told_and_reaped(world: &mut Wor
     }
 }
 
-/// The process that was forked here has ended, so another is. The one that goes on in its name
-/// cannot say another word, and leaves when it has served its client.
+/// The process that the parent forked has ended, so it is replaced. Its own child, which continues
+/// to serve, cannot say another word, and leaves when it has served its client.
 ///
 /// Without `unheard` in the channel: it takes connections for as long as the parent lives, and counts nowhere.
 fn a18_a_child_that_became_a_daemon_is_replaced_and_takes_no_connection(world: &mut World) {
@@ -241,14 +241,14 @@ fn a18_a_child_that_became_a_daemon_is_replaced_and_takes_no_connection(world: &
     ends_well(&server);
 }
 
-/// A child is buried in one step: what stands in its pipes is read, its death is told, its record
-/// goes. A line cannot come for a name that is not known any more.
+/// A dead child is removed in one step: its pipes are read, its death is reported, its record is
+/// removed. So no line can come from an unknown child.
 fn b01_everything_that_a_child_wrote_before_its_exit_comes_before_its_death(world: &mut World) {
     last_words_are_heard(world, "0", "Finished exit status: 0");
 }
 
-/// No pidfd is made: SIGCHLD tells of a death, and signals go to the pid of a child that the kernel says is
-/// ours and was not reaped, which is nobody else's.
+/// Without pidfds SIGCHLD reports a death, and a signal is sent only after the kernel has confirmed
+/// that the pid is a child of ours that was not reaped.
 ///
 /// Without the look after SIGCHLD (`look_for_deaths`): its exit is seen a second later.
 fn b10_without_pidfds_children_are_found_dead_and_told_to_stop(world: &mut World) {

@@ -1,4 +1,4 @@
-//! Dispositions and masks of signals: what a server inherits, what it sets, and what it leaves behind.
+//! Dispositions and masks of signals: what a server inherits, sets and leaves behind.
 
 use std::net::TcpListener;
 use std::os::unix::process::ExitStatusExt;
@@ -87,7 +87,7 @@ fn g04_ignored_signals_are_handled_and_ignored_again(world: &mut World) {
     assert_eq!(state(&server, "before"), state(&server, "after"));
 }
 
-/// Starts a program with signals ignored; nothing resets that in an exec.
+/// Starts a program with signals ignored, which an exec does not reset.
 fn spawn_ignoring(world: &mut World, signals: &str, program: &str) -> Server {
     let ignore = format!("--ignore-signal={signals}");
     let own = std::env::current_exe().unwrap();
@@ -113,7 +113,7 @@ fn signals_that_are_not_handled_are_left_alone(world: &mut World) {
     });
 }
 
-/// SIGCHLD is set to its default for as long as a server lives, so that no status is lost.
+/// SIGCHLD has its default action for as long as a server lives, so that no status is lost.
 ///
 /// Without `Statuses::keep` the kernel reaps the child and nobody learns how it ended.
 fn g02_an_inherited_ignored_sigchld_loses_no_status(world: &mut World) {
@@ -126,8 +126,8 @@ fn g02_an_inherited_ignored_sigchld_loses_no_status(world: &mut World) {
     ends_well(&server);
 }
 
-/// The signals that the parent waits for are unblocked, whatever mask it was started with. Beyond the
-/// first 32 a child's end is told by SIGCHLD alone.
+/// The signals that the parent waits for are unblocked, whatever mask it was started with. For
+/// children beyond the first 32 only SIGCHLD reports their end.
 fn g03_an_inherited_blocked_sigchld_loses_no_death(world: &mut World) {
     let own = std::env::current_exe().unwrap();
     let env = world.command("env").arg("--block-signal=CHLD").arg(own);

@@ -1,4 +1,4 @@
-//! A stop under load: who is queued is served, then everybody is refused and the address is free.
+//! A stop under load: queued clients are served, then all are refused and the address is free.
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -21,7 +21,7 @@ pub const PROGRAMS: Programs = programs![draining_by_hand];
 pub const SCENARIOS: Scenarios = scenarios![
     o22_a_hundred_clients_on_twenty_children_are_served_at_a_stop,
     o22_a_queue_is_served_by_children_at_their_limit,
-    a_queue_is_served_when_the_program_stops_the_server,
+    o22_a_queue_is_served_when_the_program_stops_the_server,
     o22_clients_that_keep_coming_are_served_or_refused_at_a_stop,
     o22_clients_that_keep_coming_to_a_path_are_served_or_refused_at_a_stop,
     o07_while_a_stop_waits_clients_are_refused_and_another_server_has_the_port,
@@ -45,7 +45,7 @@ fn draining_by_hand(args: Args) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Children accept until nothing is queued, and no connection is lost that the kernel has taken.
+/// Children accept until nothing is queued, and no connection that the kernel has accepted is lost.
 ///
 /// Each child has a client in hand, and 80 more are queued, when the server is told to stop.
 fn o22_a_hundred_clients_on_twenty_children_are_served_at_a_stop(world: &mut World) {
@@ -53,7 +53,8 @@ fn o22_a_hundred_clients_on_twenty_children_are_served_at_a_stop(world: &mut Wor
     serves_the_queue(&server, 20, 80);
 }
 
-fn a_queue_is_served_when_the_program_stops_the_server(world: &mut World) {
+/// `PreFork::stop` serves the queue as well.
+fn o22_a_queue_is_served_when_the_program_stops_the_server(world: &mut World) {
     let path = world.tempdir().join("stop");
     let flags = ["--start", "2", "--max-clients", "2"];
     let program = world.program("draining_by_hand").args(&flags);
@@ -68,7 +69,7 @@ fn a_queue_is_served_when_the_program_stops_the_server(world: &mut World) {
     expect_refusal(&server.address());
 }
 
-/// In a shutdown nobody comes after a child that has reached `max_requests`, so it goes on.
+/// In a shutdown a child that has reached `max_requests` is not replaced, so it continues to serve.
 fn o22_a_queue_is_served_by_children_at_their_limit(world: &mut World) {
     let flags = ["--start", "2", "--max-clients", "2", "--max-requests", "1"];
     let server = world.spawn("serve", &flags);
@@ -104,8 +105,8 @@ fn are_served(clients: Vec<Client>) {
     }
 }
 
-/// Further clients are kept out before the first child is told to stop: there is no moment in which one is
-/// queued after the last child has looked.
+/// New clients are refused before the first child is told to stop: so no client can be queued after
+/// the last child has looked.
 fn o22_clients_that_keep_coming_are_served_or_refused_at_a_stop(world: &mut World) {
     for _ in 0..5 {
         let server = world.spawn("serve", &["--start", "20"]);
@@ -114,7 +115,7 @@ fn o22_clients_that_keep_coming_are_served_or_refused_at_a_stop(world: &mut Worl
     }
 }
 
-/// The file of a UNIX socket is removed for that.
+/// Clients of a UNIX socket are kept out by the removal of its file.
 fn o22_clients_that_keep_coming_to_a_path_are_served_or_refused_at_a_stop(world: &mut World) {
     let path = world.tempdir().join("socket");
     for _ in 0..5 {
@@ -164,8 +165,8 @@ fn is_answered(client: &mut Client) {
     assert!(matches!(answer, Ok(Some(_))), "{answer:?}");
 }
 
-/// When nobody is queued and no idle child is left, the listeners are closed for everybody, while a busy
-/// child finishes: clients are refused at once, and the next server can start.
+/// When no client is queued and no idle child is left, the listeners are closed for all processes
+/// while a busy child finishes: clients are refused at once, and the next server can start.
 fn o07_while_a_stop_waits_clients_are_refused_and_another_server_has_the_port(world: &mut World) {
     let server = world.spawn("serve", &["--start", "4"]);
     let address = server.address();
@@ -210,7 +211,7 @@ fn expect_refusal(address: &Address) {
     });
 }
 
-/// A queue that nobody takes is given up after `drain_timeout`, not after `shutdown_timeout`.
+/// A queue that no child takes is given up after `drain_timeout`, not after `shutdown_timeout`.
 fn o07_who_is_queued_behind_a_busy_child_is_reset_after_the_drain(world: &mut World) {
     let flags = [
         "--start",
@@ -233,7 +234,7 @@ fn o07_who_is_queued_behind_a_busy_child_is_reset_after_the_drain(world: &mut Wo
     assert_eq!(server.wait(SOON).code(), Some(0));
 }
 
-/// A process that has a copy of the listener and does not let go of it cannot keep the port.
+/// A process that keeps a copy of the listener open cannot keep the port.
 fn o07_a_process_that_holds_a_copy_does_not_keep_the_port(world: &mut World) {
     let server = world.spawn("serve", &["--start", "2", "--drain-timeout", "300"]);
     let address = server.address();

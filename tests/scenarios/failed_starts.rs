@@ -1,4 +1,4 @@
-//! Children that never come up: replaced ever more slowly, and fast again once one of them serves.
+//! Children that fail to start: replaced ever more slowly, and fast again once one of them serves.
 
 use std::fs;
 use std::time::Duration;
@@ -16,8 +16,8 @@ pub const SCENARIOS: Scenarios = scenarios![
     e06_no_exit_code_stops_the_server,
 ];
 
-/// Each wave of failed starts waits longer than the one before, from nothing to 30 s, with one line
-/// in the log a wave; a start that holds wipes the slate.
+/// Each wave of failed starts waits longer than the one before, from 0 to 30 s, with one log line a
+/// wave; a start that succeeds resets the delay.
 ///
 /// Without `Slowdown::refuses`: more than 24 forks within 60 ms, and hundreds soon after.
 fn e05_a_program_that_dies_at_once_is_slowed_down_and_recovers(world: &mut World) {
@@ -49,8 +49,8 @@ fn e05_a_program_that_dies_at_once_is_slowed_down_and_recovers(world: &mut World
     assert_eq!(deaths(&server, "Killed"), 1);
 }
 
-/// The first ACK is said before `resume_accept`, in which a child makes what it serves with. It
-/// proves no start: the first NOT_BUSY or BUSY does.
+/// The first ACK is said before `resume_accept`, in which a child sets up its state. So it does not
+/// prove a start: the first NOT_BUSY or BUSY does.
 ///
 /// When an ACK that brings NOT_BUSY is said there: forked as fast as the machine can.
 fn e05_a_factory_that_fails_is_slowed_down_though_its_child_has_said_ack(world: &mut World) {
@@ -78,8 +78,8 @@ fn e05_a_factory_that_fails_is_slowed_down_though_its_child_has_said_ack(world: 
     ends_well(&server);
 }
 
-/// Whatever ended it, a child that dies young and before its first BUSY or NOT_BUSY has failed to
-/// start, and each further one is waited for longer.
+/// A child that dies young and before its first BUSY or NOT_BUSY has failed to start, for whatever
+/// reason, and each further failure makes the delay longer.
 fn a12_children_that_die_before_a_word_are_replaced_ever_more_slowly(world: &mut World) {
     let mut start = world.gate("start");
     let server = world.spawn("serve", &["--start", "1"]);
@@ -99,8 +99,8 @@ fn a12_children_that_die_before_a_word_are_replaced_ever_more_slowly(world: &mut
     assert_eq!(deaths(&server, "FailedStart"), 4);
 }
 
-/// It is forked, so it is killed, reaped and counted as one whose output could not be read; the server
-/// goes on.
+/// A forked child that cannot be watched is killed, reaped and counted as one whose output could
+/// not be read; the server continues.
 fn e04_a_child_that_cannot_be_watched_is_killed_and_replaced(world: &mut World) {
     let server = world.spawn("serve", &["--start", "1"]);
     let address = server.address();
@@ -124,7 +124,7 @@ fn e04_a_child_that_cannot_be_watched_is_killed_and_replaced(world: &mut World) 
     assert_eq!(deaths(&server, "Faulty"), 1);
 }
 
-/// Such a child counts as a failed start, so there is no fork bomb when it goes on.
+/// A child that cannot be watched counts as a failed start, so repeated failures are no fork bomb.
 ///
 /// Without `note_failing_start` for it: forked and killed as fast as the machine can.
 fn e04_children_that_can_never_be_watched_are_forked_ever_more_slowly(world: &mut World) {
@@ -145,7 +145,7 @@ fn e04_children_that_can_never_be_watched_are_forked_ever_more_slowly(world: &mu
     assert_eq!(server.stop(Signal::SIGTERM, SOON).code(), Some(0));
 }
 
-/// Exits, whatever the code, and crashes are counted alike.
+/// Exits with any code and crashes count alike.
 ///
 /// Without `Slowdown::refuses`: more than 16 forks within the second.
 fn e05_every_way_to_die_at_the_start_is_slowed_down(world: &mut World) {
@@ -172,8 +172,8 @@ fn e05_every_way_to_die_at_the_start_is_slowed_down(world: &mut World) {
     }
 }
 
-/// There is no code that means anything but a death. After 103, which a child of ours has when it
-/// cannot accept, the parent looks at the socket itself.
+/// No exit code means anything but a death. After 103, with which a child of the crate leaves when
+/// it cannot accept, the parent checks the socket itself.
 fn e06_no_exit_code_stops_the_server(world: &mut World) {
     let server = world.spawn("serve", &[]);
     let address = server.address();

@@ -1,5 +1,5 @@
-//! Faults that were found in the field, of the parent's core and its loop: a server that reads commands on
-//! its stdin, and what each of the faults looks like from outside.
+//! Faults of the parent's core and loop that were found in the field: a server that reads commands
+//! on its stdin, and how each fault looks from outside.
 
 use std::error::Error;
 use std::fs::{self, File};
@@ -162,7 +162,7 @@ impl PreForkHooks for Hooks {
     }
 }
 
-/// Kills every tenth child, and waits for any.
+/// Kills every tenth child, and calls wait(2) for any child.
 fn steal(monitor: &mut Monitor) {
     let victims: Vec<_> = monitor.children().map(Child::pid).step_by(10).collect();
     for &victim in &victims {
@@ -219,7 +219,7 @@ fn answer(conn: TcpConn) -> io::Result<()> {
     Ok(())
 }
 
-/// Writes to the board what stands there when every child is busy and has said many words.
+/// Writes the board entries of busy children that have said many words.
 fn forge() -> io::Result<()> {
     let maps = fs::read_to_string("/proc/self/maps")?;
     let board = maps
@@ -315,7 +315,8 @@ fn kill_ninety(prefork: &mut PreFork<Hooks, TcpServer>) -> Result<(), Box<dyn Er
     Ok(())
 }
 
-/// Turns until all that were forked at first are dead: how long the longest turn took, what the memory grew by.
+/// Turns until all the first children are dead: returns the longest turn and the growth of the
+/// memory.
 fn measure(prefork: &mut PreFork<Hooks, TcpServer>) -> Result<(), Box<dyn Error>> {
     let mut longest = Duration::ZERO;
     let mut before = None;
@@ -367,7 +368,7 @@ fn stop_at_a_line(
     Ok(())
 }
 
-/// Starts and drops many servers; what the memory has grown by.
+/// Starts and drops many servers; returns the growth of the memory.
 fn restarter(_: Args) -> Result<(), Box<dyn Error>> {
     let restart = |times: usize| -> Result<(), prefork_server::Error> {
         (0..times).try_for_each(|_| {
@@ -382,7 +383,7 @@ fn restarter(_: Args) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// A server whose children have another one at hand, which is the parent's.
+/// A server whose children also have the parent's other server.
 fn two_kinds(_: Args) -> Result<(), Box<dyn Error>> {
     let mut other = PreFork::builder(TcpServer::new(|_| Ok(()))).start()?;
     let number = other.as_fd().as_raw_fd();
@@ -457,8 +458,8 @@ fn o16_children_that_are_killed_from_outside_a_hook_were_asked_to(world: &mut Wo
     assert_eq!(server.wait(SOON).code(), Some(0));
 }
 
-/// Children take the new interval over from the board, and are judged by the new timeout from then on; who
-/// hangs is found after the new one.
+/// Children take the new interval from the board, and are judged by the new timeout from then on; a
+/// child that hangs is found after the new timeout.
 ///
 /// Without `Comm::follow` and `Child::known_timeout`: the idle children are ended, again and again.
 fn o19_a_shorter_timeout_reaches_children_that_run(world: &mut World) {
@@ -488,7 +489,8 @@ fn o19_a_shorter_timeout_reaches_children_that_run(world: &mut World) {
     ends(&server);
 }
 
-/// A handler may take longer from the moment on at which the timeout is raised, and ACKs come more rarely.
+/// A handler may take longer from the moment at which the timeout is raised, and ACKs come less
+/// often.
 ///
 /// Without `Comm::follow`: 24 ACKs of two children in 3 s.
 fn o19_a_longer_timeout_reaches_children_that_run(world: &mut World) {
@@ -509,8 +511,8 @@ fn o19_a_longer_timeout_reaches_children_that_run(world: &mut World) {
     ends(&server);
 }
 
-/// From zero, idle children that cannot know of it are not judged, and who hangs with a connection is ended.
-/// To zero, nobody is.
+/// If the timeout is raised from zero, idle children that cannot know of it are not judged, and a
+/// child that hangs with a connection is ended. If it is set to zero, no child is ended.
 fn o19_a_timeout_can_be_switched_on_and_off(world: &mut World) {
     let (server, mut stdin) = commanded(world, &["--kill-timeout", "500"]);
     server.address();
@@ -536,7 +538,8 @@ fn o19_a_timeout_can_be_switched_on_and_off(world: &mut World) {
     ends(&server);
 }
 
-/// Found at the next look, replaced, told once, wherever in the tables they stand.
+/// A child whose status the program has taken is found at the next look for dead children, counted
+/// with an unknown cause, replaced, and logged once, wherever in the tables it is.
 ///
 /// Without the look at everybody (`look_at`): they stay in the tables until the shutdown.
 fn o21_children_that_a_hook_has_reaped_are_replaced(world: &mut World) {
@@ -551,7 +554,8 @@ fn o21_children_that_a_hook_has_reaped_are_replaced(world: &mut World) {
     expect_replaced(&server, &stolen);
 }
 
-/// With SIGCHLD ignored the kernel keeps no status and tells of no death.
+/// With SIGCHLD ignored the kernel keeps no status and reports no death: the same look finds the
+/// dead children.
 fn o21_children_that_nobody_can_reap_are_replaced(world: &mut World) {
     let (server, mut stdin) = forty(world);
     command(&server, &mut stdin, "i");
@@ -589,10 +593,10 @@ fn expect_replaced(server: &Server, victims: &[u32]) {
     );
 }
 
-/// What a dying child has written is read within the budget of a turn, as a living one's is.
+/// The output of a dying child is read within the budget of a turn, like that of a living child.
 ///
-/// With all that stands in the pipes of 200 dead read in the turn of their death, a task a line: 1.8 GB, and 22 s.
-/// Without `Reading::delivered` a single turn of 14 s.
+/// If the pipes of 200 dead children are read in the turn of their death, with a task for each
+/// line: 1.8 GB and 22 s. Without `Reading::delivered` a single turn of 14 s.
 fn o26_dying_children_with_full_pipes_cost_little(world: &mut World) {
     let go = world.tempdir().join("go");
     let server = world.spawn(
@@ -625,7 +629,7 @@ fn o26_dying_children_with_full_pipes_cost_little(world: &mut World) {
     server.wait(SOON * 3);
 }
 
-/// What children write while they are ended is read, and dropped.
+/// What children write while `stop` ends them is read and dropped.
 fn o30_a_child_that_is_blocked_in_a_print_does_not_hold_up_a_stop(world: &mut World) {
     let text = end_while_one_prints(world, "stop");
     assert!(text.contains("children 0\n"), "{text}");
@@ -667,7 +671,7 @@ fn commanded_by(world: &mut World, way: &str) -> (Server, ChildStdin) {
     (server, stdin)
 }
 
-/// Children that were forked after the end would be reaped by nobody.
+/// After `PreFork::stop` no child is forked.
 fn o31_nothing_is_forked_after_a_stop(world: &mut World) {
     let (server, mut stdin) = commanded_by(world, "stop");
     server.expect_stdout("the pause", |text| text.contains("pausing"));
@@ -676,9 +680,11 @@ fn o31_nothing_is_forked_after_a_stop(world: &mut World) {
     assert!(server.stdout().contains("children 0\n"));
 }
 
-/// The duplicate is the parent's from the call on, and so is one that was handed over.
+/// The duplicate of a watched descriptor belongs to the parent from the call on, and so does one
+/// that was handed over.
 ///
-/// With a duplicate that becomes ours only when it is watched, after the fork: the child has two sockets of the pair.
+/// If the duplicate is registered only when it is watched, after the fork: the child has two
+/// sockets of the pair.
 fn o31_a_descriptor_that_is_watched_before_a_fork_is_closed_in_the_child(world: &mut World) {
     let server = world.spawn("field", &["--watch", "--start", "1"]);
     let (client, pid) = served(&server);
@@ -693,7 +699,8 @@ fn o31_a_descriptor_that_is_watched_before_a_fork_is_closed_in_the_child(world: 
     ends(&server);
 }
 
-/// Its descriptors were closed by number, and are those of strangers by now.
+/// In a child the object of another server gives no descriptor: they were closed by number, and the
+/// numbers may belong to other files by now.
 fn o31_another_server_is_of_no_use_in_a_child(world: &mut World) {
     let server = world.spawn("two_kinds", &[]);
     let answer = connect(&server.address()).read_rest();
@@ -705,7 +712,10 @@ fn o31_another_server_is_of_no_use_in_a_child(world: &mut World) {
     ends(&server);
 }
 
-/// A BUSY is not enough of a proof: 7,856 forks in 3 s.
+/// A start has succeeded when the child has finished its first connection; until then its failure
+/// delays the next fork.
+///
+/// With a BUSY as the proof: 7,856 forks in 3 s.
 fn o32_children_that_fail_at_their_first_connection_are_slowed_down(world: &mut World) {
     let server = world.spawn("field", &["--fail-busy", "--quiet"]);
     server.address();
@@ -717,10 +727,18 @@ fn o32_children_that_fail_at_their_first_connection_are_slowed_down(world: &mut 
     ends(&server);
 }
 
+/// A server that was dropped leaves nothing in memory.
+///
 /// 10,000 starts of 170 bytes each would be 1,660 kB.
 fn o32_nothing_is_left_of_servers_that_were_dropped(world: &mut World) {
+    // Eleven thousand starts, on a machine that may have other things to do.
+    const A_WHILE: Duration = Duration::from_secs(100);
+    world.deadline(A_WHILE + SOON);
     let server = world.spawn("restarter", &[]);
-    let text = server.expect_stdout("the measure", |text| text.contains("grown by "));
+    let text = until("the measure", A_WHILE, || {
+        let text = server.stdout();
+        text.contains("grown by ").then_some(text)
+    });
     let grown = text
         .trim()
         .trim_start_matches("grown by ")
@@ -729,7 +747,7 @@ fn o32_nothing_is_left_of_servers_that_were_dropped(world: &mut World) {
     assert_eq!(server.wait(SOON).code(), Some(0));
 }
 
-/// The parent does not look at the board then: what the children print is all that counts.
+/// Where words are not coalesced, the parent does not read the board: only words in the pipe count.
 fn o33_without_coalescing_a_forged_board_moves_nothing(world: &mut World) {
     let arguments = ["--every-word", "--start", "4"];
     let (server, mut stdin) = commanded(world, &arguments);
@@ -762,7 +780,8 @@ fn o33_without_coalescing_a_forged_board_moves_nothing(world: &mut World) {
     ends(&server);
 }
 
-/// The count is right again as soon as the parent has reaped a child that was killed with a client in hand.
+/// Children can ask how many children are busy. The count is right again as soon as the parent has
+/// reaped a child that was killed with a client in hand.
 fn o41_children_know_how_full_the_pool_is(world: &mut World) {
     for arguments in [&["--start", "4"][..], &["--start", "4", "--every-word"]] {
         let server = world.spawn("field", arguments);
@@ -782,7 +801,8 @@ fn o41_children_know_how_full_the_pool_is(world: &mut World) {
     }
 }
 
-/// From the first to the last, however the child ends; and it knows whether one was in hand.
+/// The parent counts the connections of a child from the first to the last, however the child ends, and knows
+/// whether one was in hand.
 fn o41_the_parent_knows_how_many_connections_each_child_has_taken(world: &mut World) {
     let server = world.spawn("field", &["--start", "1"]);
     let (keeper, _) = served(&server);

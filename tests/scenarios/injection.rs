@@ -1,6 +1,6 @@
 //! Faults put into a running process by strace(1), which lets chosen system calls fail or wait.
 //!
-//! It never starts a process under strace: it attaches to one, does its work and lets it go.
+//! It never starts a process under strace: it attaches to one, injects, and detaches.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -59,7 +59,7 @@ impl Strace {
         log.matches("(INJECTED)").count() + log.matches("(DELAYED)").count()
     }
 
-    /// Takes it off; the process goes on as if nothing had been.
+    /// Detaches; the process continues normally.
     #[track_caller]
     pub fn detach(self) {
         if self.tool.try_wait().is_none() {

@@ -57,8 +57,8 @@ fn start_forks_start_servers(world: &mut World) {
     assert_eq!(deaths(&server, "Shutdown"), 4);
 }
 
-/// At `max_clients` nobody is forked and nobody killed: who comes waits in the backlog and is
-/// served in turn.
+/// At `max_clients` no child is forked or killed: new clients wait in the backlog and are served in
+/// turn.
 fn d10_held_connections_bring_more_children_up_to_max_clients(world: &mut World) {
     // Fails without the two checks against `max_clients`, in `plan` and in `Monitor::fork`.
     const MAX: usize = 5;
@@ -90,8 +90,8 @@ fn d10_held_connections_bring_more_children_up_to_max_clients(world: &mut World)
     ends_well(&server);
 }
 
-/// Every live process counts against `max_clients`, the dying ones too, and so do the forks that
-/// are planned.
+/// Every living process counts against `max_clients`, including dying ones, and so do planned
+/// forks.
 ///
 /// Fails, as the one above, without the check against `max_clients` (with 5 children at once and
 /// more).
@@ -189,7 +189,7 @@ fn a_surplus_that_has_not_lasted_is_not_culled(world: &mut World) {
 }
 
 /// A child that is told to stop when a connection has just woken it takes the connection and says
-/// BUSY; then it has all the time that it needs, and nobody kills it in the midst.
+/// BUSY; then it has all the time that it needs and is not killed.
 fn d09_a_culled_child_that_says_busy_is_given_its_time(world: &mut World) {
     // Fails without `BUSY_SINCE_TOLD` in `Child::kill_at`.
     let server = world.spawn(
@@ -235,7 +235,7 @@ fn a_child_leaves_at_max_requests_and_is_replaced(world: &mut World) {
     assert_eq!(deaths(&server, "Finished"), 3);
 }
 
-/// Only the part of a surplus that has been there for all of `cull_after` is culled.
+/// Only the part of a surplus that has existed for all of `cull_after` is culled.
 fn e08_a_load_at_the_border_neither_forks_nor_culls_without_end(world: &mut World) {
     let flags = ["--start", "2", "--min-spare", "2", "--max-spare", "2"];
     let server = world.spawn("serve", &flags);

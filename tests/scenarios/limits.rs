@@ -1,4 +1,4 @@
-//! Forks that fail, and what runs out: processes, descriptors, memory, files.
+//! Forks that fail, and resources that run out: processes, descriptors, memory, files.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -91,8 +91,8 @@ fn readable_copy(world: &World) -> PathBuf {
     copy
 }
 
-/// The hook `fork_failed` is told and the fork is tried again after 100 ms, doubling to 5 s; the
-/// loop goes on meanwhile and the children serve.
+/// The hook `fork_failed` is called and the fork is tried again after 100 ms, doubling to 5 s;
+/// meanwhile the loop runs and the children serve.
 ///
 /// Without the retry in `Slowdown::fork_failed`: there is no third attempt.
 fn e01_a_fork_that_fails_is_retried_while_the_others_serve(world: &mut World) {
@@ -121,7 +121,7 @@ fn e01_a_fork_that_fails_is_retried_while_the_others_serve(world: &mut World) {
     assert!(report(&server).contains(&format!(", {failed} failed forks, ")));
 }
 
-/// Between two attempts, which are ever further apart, nothing is done about them.
+/// Failed forks are tried again, ever less often, and nothing else is done between two attempts.
 ///
 /// Without the retry in `Slowdown::fork_failed`: one attempt is all there is.
 fn e01_while_no_fork_succeeds_the_children_serve_and_the_parent_is_idle(world: &mut World) {
@@ -140,7 +140,7 @@ fn e01_while_no_fork_succeeds_the_children_serve_and_the_parent_is_idle(world: &
     assert!(report(&server).contains(&format!(", {failed} failed forks, ")));
 }
 
-/// As with EAGAIN: it may pass, so it is tried again.
+/// ENOMEM is handled like EAGAIN: it may pass, so the fork is tried again.
 fn e02_forks_without_memory_are_tried_again(world: &mut World) {
     let server = world.spawn("serve", &[]);
     let address = server.address();
@@ -178,7 +178,8 @@ fn limit_with_room(server: &Server, room: usize) -> i32 {
     free.skip(room).find(|_| true).unwrap()
 }
 
-/// Pipes that were made before one failed are closed again; it is tried again as a failed fork is.
+/// If a pipe fails, the pipes that were made before it are closed, and the fork is tried again like
+/// a failed one.
 ///
 /// When the first pipe is forgotten rather than closed: the parent holds two descriptors more.
 fn e03_without_descriptors_nothing_is_half_made(world: &mut World) {
@@ -223,7 +224,7 @@ fn has_prlimit() -> bool {
     there
 }
 
-/// Neither the parent nor a child writes to any file: with files of no size at all, the server runs.
+/// Neither the parent nor a child writes to any file: the server runs with a file size limit of 0.
 fn e09_nothing_writes_a_file(world: &mut World) {
     if !has_prlimit() {
         return;
@@ -262,8 +263,8 @@ fn e10_too_few_descriptors_are_refused_before_the_address_is_bound(world: &mut W
     assert!(text.contains("the hard limit is 16"), "{text}");
 }
 
-/// If they do not fit into the soft limit, the parent takes all that the hard one gives; its children get
-/// back what it had found.
+/// If they do not fit into the soft limit, the parent raises it to the hard one; its children get
+/// the original limit back.
 fn e10_the_parent_raises_its_limit_and_children_have_the_old_one(world: &mut World) {
     if !has_prlimit() {
         return;
@@ -278,7 +279,7 @@ fn e10_the_parent_raises_its_limit_and_children_have_the_old_one(world: &mut Wor
     ends_well(&server);
 }
 
-/// Nothing here needs much: the limits are inherited and left as they are.
+/// The server needs little memory: the memory limits are inherited and left as they are.
 fn e10_a_small_stack_and_little_memory_suffice(world: &mut World) {
     if !has_prlimit() {
         return;
@@ -298,7 +299,7 @@ fn resident(pid: u32) -> u64 {
     number.unwrap().parse().unwrap()
 }
 
-/// The record of a child goes with it, and its slot is used again.
+/// The record of a child is removed with the child, and its slot is used again.
 fn e11_hundreds_of_children_leave_no_trace_in_the_parent(world: &mut World) {
     world.deadline(Duration::from_secs(90));
     let flags = ["--max-requests", "1", "--start", "4", "--min-spare", "4"];

@@ -1,5 +1,5 @@
-//! Sockets that are listened on, as reports from the field have them: options, names, addresses in use,
-//! files that stay behind, sockets that somebody else has opened, kinds that the crate does not know.
+//! Listening sockets, after reports from the field: options, names, addresses in use, files that
+//! stay behind, sockets that the program has opened, kinds that the crate does not know.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -98,7 +98,7 @@ fn listeners_unix(args: Args) -> ExitCode {
     }))
 }
 
-/// Runs it, and goes elsewhere first if that is asked for.
+/// Runs a server, after a change of directory if asked for.
 fn run<L: Listener<Stream: Stream>>(
     server: StreamServer<L>,
     args: &Args,
@@ -143,7 +143,8 @@ mod faulty {
     use nix::sys::socket::{getsockopt, setsockopt, sockopt};
     use nix::sys::time::TimeVal;
 
-    /// As a library that is told of wrong descriptors: how many listeners have lost their timeout.
+    /// Acts like a library that gets wrong descriptors; returns how many listeners have lost their
+    /// timeout.
     pub(super) fn forget_timeouts() -> usize {
         let forget = |number: &i32| {
             // SAFETY: a number that is not open is an error of the calls.
@@ -295,8 +296,8 @@ fn refused(server: &Server) -> String {
 
 // The scenarios.
 
-/// The second of two small writes does not wait for the client to acknowledge the first, which takes it
-/// 40 ms.
+/// The second of two small writes does not wait until the client acknowledges the first, which may
+/// take 40 ms.
 fn o01_a_line_in_two_writes_is_answered_at_once(world: &mut World) {
     let (server, mut client) = talking(world, &[]);
     // At its start a connection is acknowledged at once.
@@ -315,7 +316,7 @@ fn o01_a_line_in_two_writes_is_answered_at_once(world: &mut World) {
     ends_well(&server);
 }
 
-/// A socket of the program's own gets the option as well.
+/// A socket that the program has opened gets TCP_NODELAY as well.
 fn o01_nothing_is_delayed_unless_it_is_asked_for(world: &mut World) {
     for (arguments, expected) in [(&[][..], true), (&["--delay"], false), (&["--own"], true)] {
         let (server, mut client) = talking(world, arguments);
@@ -325,7 +326,8 @@ fn o01_nothing_is_delayed_unless_it_is_asked_for(world: &mut World) {
     }
 }
 
-/// An address that is in use is an error: otherwise a second server listens beside the first, unnoticed.
+/// An address in use is an error: otherwise a second server would listen beside the first,
+/// unnoticed.
 fn o05_a_second_server_on_a_name_is_refused(world: &mut World) {
     let first = world.spawn("listeners_tcp", &["--address", "localhost"]);
     let port = first.address().port().to_string();
@@ -338,8 +340,8 @@ fn o05_a_second_server_on_a_name_is_refused(world: &mut World) {
     ends_well(&first);
 }
 
-/// The path is made absolute when the socket is bound, so the file is removed wherever the program has
-/// gone.
+/// The path is made absolute when the socket is bound, so the file is removed even after a change
+/// of directory.
 fn o08_a_socket_file_at_a_relative_path_is_removed_after_chdir(world: &mut World) {
     let directory = world.tempdir();
     let script = r#"cd "$1" && exec "$0" --program unix --path socket --chdir"#;
@@ -355,8 +357,8 @@ fn o08_a_socket_file_at_a_relative_path_is_removed_after_chdir(world: &mut World
     assert!(!path.exists());
 }
 
-/// A lock on the directory keeps apart two servers that start at once. Where it cannot be had, a warning
-/// says so, and the server starts.
+/// A lock on the directory serializes two servers that start at once. If the lock fails, the server
+/// logs a warning and starts.
 fn o13_a_directory_that_cannot_be_locked_is_a_warning(world: &mut World) {
     let path = world.tempdir().join("socket");
     let directory = File::open(world.tempdir()).unwrap();
@@ -389,7 +391,7 @@ fn o29_a_listener_without_its_timeout_does_not_hold_a_stop(world: &mut World) {
     assert!(before.elapsed() < Duration::from_secs(5));
 }
 
-/// A socket that the program has opened itself is accepted on in place of one of the server's.
+/// The server accepts on a socket that the program has opened, instead of opening one.
 fn o38_a_socket_of_the_programs_own_is_served(world: &mut World) {
     let (server, mut client) = talking(world, &["--own", "--port", "1"]);
     assert_eq!(client.ask("a line"), "a line");
@@ -397,7 +399,7 @@ fn o38_a_socket_of_the_programs_own_is_served(world: &mut World) {
     ends_well(&server);
 }
 
-/// A socket of the program's own that does not listen is an error of the start.
+/// A socket of the program that does not listen is an error of the start.
 fn o38_a_socket_that_does_not_listen_is_refused(world: &mut World) {
     let server = world.spawn("listeners_tcp", &["--own-deaf"]);
     let error = refused(&server);
@@ -405,7 +407,7 @@ fn o38_a_socket_that_does_not_listen_is_refused(world: &mut World) {
     assert!(error.ends_with("does not listen"), "{error}");
 }
 
-/// An address may stand in brackets, as in a URL.
+/// An IPv6 address may be in brackets, as in a URL.
 fn o38_an_ipv6_address_may_stand_in_brackets(world: &mut World) {
     if TcpListener::bind("[::1]:0").is_err() {
         return eprintln!("skipped: there is no IPv6 here");
@@ -449,8 +451,9 @@ fn o38_a_program_finds_the_socket_at_its_standard_input(world: &mut World) {
     assert_eq!(server.stop(Signal::SIGTERM, SOON).code(), Some(0));
 }
 
-/// A kind of socket that the crate does not know, implemented outside with the public interface: children
-/// accept, hit their limit and are replaced, a stop is heard, the file is removed.
+/// A program can implement a kind of socket that the crate does not know, with the public
+/// interface: children accept, reach their limit and are replaced, a stop works, the file is
+/// removed.
 fn a_kind_of_socket_from_outside_is_served_by_the_same_rules(world: &mut World) {
     let path = world.tempdir().join("packets");
     let arguments = ["--path", path.to_str().unwrap(), "--max-requests", "2"];

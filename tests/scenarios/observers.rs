@@ -1,5 +1,5 @@
-//! Observers and the log, on real processes: what is told, in which order, and what becomes of an
-//! observer that fails.
+//! Observers and the log, on real processes: which events are reported, in which order, and what
+//! happens to an observer that fails.
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -37,7 +37,7 @@ pub const SCENARIOS: Scenarios = scenarios![
 
 // The program.
 
-/// Writes down the calls of its hooks and the events.
+/// Writes the calls of its hooks and the events to stdout.
 fn watched(args: Args) -> ExitCode {
     if let Some(filter) = args.value("--logger") {
         env_logger::Builder::new()
@@ -206,8 +206,8 @@ fn said_of(server: &Server, pid: u32) -> Vec<String> {
     lines.map(str::to_owned).collect()
 }
 
-/// One child that may be the only one: a client comes and goes, the child is killed, the next one is told
-/// to stop by the shutdown.
+/// The events of a pool of one: a client comes and goes, the child is killed, and the shutdown
+/// tells the next one to stop.
 fn every_event_is_told_in_order_and_after_its_hook(world: &mut World) {
     let server = world.spawn("watched", &[]);
     let address = server.address();
@@ -259,7 +259,7 @@ fn every_event_is_told_in_order_and_after_its_hook(world: &mut World) {
     assert!(!stdout.contains("STDOUT: event"), "{stdout}");
 }
 
-/// One that stands still: SIGINT, then SIGKILL.
+/// The events of a child that is stopped: SIGINT, then SIGKILL.
 fn a_child_told_to_stop_is_told_of_before_its_signal(world: &mut World) {
     let flags = ["--timeout", "600", "--check", "100", "--kill-timeout", "50"];
     let server = world.spawn("watched", &flags);
@@ -279,7 +279,7 @@ fn a_child_told_to_stop_is_told_of_before_its_signal(world: &mut World) {
     ends_well(&server);
 }
 
-/// No descriptor is left for the pipes of the first child, until the hook has mended that.
+/// No descriptor is left for the pipes of the first child, until the hook frees one.
 fn a_fork_that_fails_is_told_of_after_its_hook(world: &mut World) {
     let server = world.spawn("watched", &["--few-descriptors"]);
     server.address();
@@ -308,7 +308,7 @@ fn an_observer_that_panics_is_survived_and_the_next_one_is_told(world: &mut Worl
     assert!(report(&server).ends_with(" 1 hook panics"));
 }
 
-/// The next observer is told all the same, and one call of the two is counted.
+/// If an observer panics, the next one is still called, and one of the two calls is counted.
 fn an_observer_that_is_slow_is_measured_and_reported(world: &mut World) {
     let server = world.spawn("watched", &["--slow", "--logger", "warn"]);
     let address = server.address();
@@ -321,8 +321,8 @@ fn an_observer_that_is_slow_is_measured_and_reported(world: &mut World) {
     assert!(report(&server).contains(" 1 slow hooks"));
 }
 
-/// A death that nobody asked for is one line on stderr, with the signal, though the program has no logger
-/// and no observer.
+/// A death that was not asked for is one line on stderr, with the signal, if the program has no
+/// logger and no observer.
 fn o24_a_death_is_one_line_on_stderr_without_a_logger(world: &mut World) {
     let server = world.spawn("watched", &["--unobserved"]);
     let pid = Held::new(&server.address()).pid;
@@ -337,7 +337,7 @@ fn o24_a_death_is_one_line_on_stderr_without_a_logger(world: &mut World) {
     assert_eq!(deaths(&server, "Killed"), 1);
 }
 
-/// A logger gets that line, and stderr does not get it as well.
+/// If the program has a logger, the logger gets that line and stderr does not.
 fn o24_an_abort_is_one_line_in_a_log_at_info(world: &mut World) {
     let server = world.spawn("watched", &["--logger", "info"]);
     let pid = Held::new(&server.address()).pid;
@@ -354,7 +354,7 @@ fn o24_an_abort_is_one_line_in_a_log_at_info(world: &mut World) {
     );
 }
 
-/// A child that has timed out is told of when it has ended, with the signal that it took.
+/// A child that has timed out is logged when it has ended, with the signal that ended it.
 fn o24_a_child_that_timed_out_is_one_line(world: &mut World) {
     let flags = ["--timeout", "600", "--check", "100", "--kill-timeout", "50"];
     let server = world.spawn("watched", &flags);
@@ -369,7 +369,7 @@ fn o24_a_child_that_timed_out_is_one_line(world: &mut World) {
     assert!(lines[0].contains(how), "{lines:?}");
 }
 
-/// Nothing is said on stderr where a logger was told to hear nothing.
+/// Nothing is written to stderr if the logger's level is off.
 fn o24_a_logger_that_is_off_silences_the_server(world: &mut World) {
     let server = world.spawn("watched", &["--logger", "off"]);
     let pid = Held::new(&server.address()).pid;
@@ -379,7 +379,7 @@ fn o24_a_logger_that_is_off_silences_the_server(world: &mut World) {
     assert_eq!(server.stderr(), "");
 }
 
-/// Where stderr is full and nobody reads it, the line is dropped and counted: the parent does not wait.
+/// If stderr is full and not read, the line is dropped and counted: the parent does not wait.
 ///
 /// With `eprintln!` in the place of `output::write_stderr` the second child never comes.
 fn o24_a_death_is_dropped_and_counted_where_stderr_is_full(world: &mut World) {
@@ -401,7 +401,7 @@ fn o24_a_death_is_dropped_and_counted_where_stderr_is_full(world: &mut World) {
     assert!(report(&server).contains(&dropped), "{}", report(&server));
 }
 
-/// Threads that were given no name are called as the program is: each is told by its number, and by the
+/// Threads without a name have that of the program: each is reported by its number, and by the
 /// place in the kernel where it waits if /proc has it.
 fn o24_the_refusal_of_threads_tells_unnamed_ones_apart(world: &mut World) {
     let server = world.spawn("watched", &["--thread"]);

@@ -1,4 +1,4 @@
-//! The end of a parent that could not see to its children: killed, crashed, or dropped in the midst.
+//! The end of a parent that could not end its children: killed, crashed, or dropped while running.
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
@@ -112,8 +112,8 @@ fn f01_a_busy_child_that_does_not_finish_is_ended_after_kill_timeout(world: &mut
     expect_nothing_left(world, &address);
 }
 
-/// The SIGINT of the kernel reaches a child that watches nothing, and its handler sets the timer that
-/// ends it after `kill_timeout`.
+/// The kernel's SIGINT reaches a child that watches nothing, and its handler sets the timer that
+/// ends the child after `kill_timeout`.
 ///
 /// Without the `become_orphan` in that handler it runs for ever.
 fn f06_a_stuck_child_is_ended_after_kill_timeout(world: &mut World) {
@@ -128,7 +128,7 @@ fn f06_a_stuck_child_is_ended_after_kill_timeout(world: &mut World) {
     expect_nothing_left(world, &address);
 }
 
-/// A child that is still starting goes as soon as it has started.
+/// A child that is still starting leaves as soon as it has started.
 fn f01_a_child_that_is_still_starting_goes_too(world: &mut World) {
     let mut start = world.gate("start");
     let server = world.spawn("serve", &["--start", "1"]);
@@ -230,10 +230,10 @@ fn f02_a_child_whose_parent_dies_before_it_is_tied_to_it_leaves(world: &mut Worl
     expect_no_orphans(world);
 }
 
-/// The kernel unties a child that changes its user or group, so it is tied once more after the
-/// user's `server_start`.
+/// The kernel clears PDEATHSIG of a child that changes its user or group, so the child sets it
+/// again after the user's `server_start`.
 ///
-/// The child is stuck in a handler, so that it hears of its parent's death by that signal only.
+/// The child is stuck in a handler, so that it learns of its parent's death only by that signal.
 /// Without the second `tie_to_parent` it runs for ever.
 fn f04_a_child_that_has_changed_its_user_is_still_tied_to_its_parent(world: &mut World) {
     if !Uid::effective().is_root() {
@@ -257,8 +257,8 @@ fn owner(pid: u32) -> String {
     line.unwrap().split_whitespace().next().unwrap().to_owned()
 }
 
-/// The end of the death watch that tells of the parent's life is closed first thing in a child, and
-/// on an exec: nobody whom a child has started keeps it open.
+/// A child closes the writing end of the death watch before anything else, and an exec closes it:
+/// so no process that a child has started keeps it open.
 ///
 /// Without it (no `close_in_child`, and no PDEATHSIG, which hides it) none of them leaves.
 fn f07_a_process_that_a_child_has_started_does_not_keep_orphans_alive(world: &mut World) {
@@ -276,7 +276,7 @@ fn f07_a_process_that_a_child_has_started_does_not_keep_orphans_alive(world: &mu
     send(daemon, Signal::SIGKILL);
 }
 
-/// It makes no difference to children how their parent dies.
+/// Children leave in the same way however their parent dies.
 fn f08_children_go_with_a_parent_that_crashes(world: &mut World) {
     for signal in [Signal::SIGABRT, Signal::SIGILL, Signal::SIGSYS] {
         let server = world.spawn("serve", &["--start", "3"]);
@@ -299,7 +299,7 @@ fn spawn_on(world: &mut World, address: &Address) -> Server {
     world.spawn("serve", &["--port", &address.port().to_string()])
 }
 
-/// An orphan closes the listening socket at once, and keeps but the connection in hand: the port is
+/// An orphan closes the listening socket at once and keeps only the connection in hand: the port is
 /// free for a new server.
 fn f10_a_new_server_gets_the_port_while_an_orphan_finishes(world: &mut World) {
     let server = world.spawn("serve", &["--kill-timeout", "60000"]);
@@ -318,7 +318,7 @@ fn f10_a_new_server_gets_the_port_while_an_orphan_finishes(world: &mut World) {
     ends_well(&next);
 }
 
-/// An orphan that is stuck in code keeps the port for `kill_timeout` at the most. Until then a new
+/// An orphan that is stuck in code keeps the port for at most `kill_timeout`. Until then a new
 /// server refuses to start, with an error that names the address.
 fn f10_an_orphan_that_is_stuck_keeps_the_port_and_the_error_names_it(world: &mut World) {
     let server = world.spawn("serve", &["--kill-timeout", "60000"]);

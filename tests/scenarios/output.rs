@@ -1,5 +1,5 @@
-//! The parent's own stdout and stderr when they do not take what the children print: the parent neither
-//! blocks nor ends, and counts what is lost.
+//! The parent's own stdout and stderr when they do not accept the children's output: the parent
+//! neither blocks nor ends, and counts what is lost.
 
 use std::error::Error;
 use std::fs::{self, File};
@@ -210,7 +210,7 @@ fn check_full(mut spammer: Spammer, reader: impl Read) {
 // The scenarios.
 
 /// The parent never waits for its stdout: what does not fit is kept up to 256 KiB, then dropped and
-/// counted, and everybody is served and heard meanwhile.
+/// counted. Meanwhile clients are served and words are read.
 fn c10_pipe_that_is_full(world: &mut World) {
     // When the parent just wrote (`Way::Plain` for a pipe) nobody was served any more.
     let (read, write) = pipe2(OFlag::O_CLOEXEC).unwrap();
@@ -218,14 +218,15 @@ fn c10_pipe_that_is_full(world: &mut World) {
     check_full(spammer, File::from(read));
 }
 
-/// A stdout that is a socket is not waited for either.
+/// The parent does not wait for a stdout that is a socket either.
 fn c10_socket_that_is_full(world: &mut World) {
     let (read, write) = UnixStream::pair().unwrap();
     let spammer = Spammer::start(world, write.into());
     check_full(spammer, read);
 }
 
-/// A terminal is opened once more in non-blocking mode: one that is stopped (Ctrl-S) stops nobody.
+/// A terminal is opened again in non-blocking mode: a terminal that is stopped (Ctrl-S) stops
+/// neither the parent nor the children.
 fn c10_terminal_whose_output_is_stopped(world: &mut World) {
     let OpenptyResult { master, slave } = match openpty(None, None) {
         Ok(terminal) => terminal,
@@ -249,7 +250,7 @@ fn c10_terminal_whose_output_is_stopped(world: &mut World) {
     assert!(spammer.stop().dropped > 0);
 }
 
-/// A stdout that nobody reads is no reason to end: what was for it is dropped and counted.
+/// A stdout without a reader does not end the server: its output is dropped and counted.
 fn c10_pipe_that_nobody_reads_any_more(world: &mut World) {
     let (read, write) = pipe2(OFlag::O_CLOEXEC).unwrap();
     let mut spammer = Spammer::start(world, write);
@@ -267,7 +268,7 @@ fn c10_stderr_that_is_full(world: &mut World) {
     check_full(spammer, File::from(read));
 }
 
-/// A stderr that nobody reads is no reason to end: what was for it is dropped and counted.
+/// A stderr without a reader does not end the server: its output is dropped and counted.
 fn c10_stderr_that_nobody_reads_any_more(world: &mut World) {
     let (read, write) = pipe2(OFlag::O_CLOEXEC).unwrap();
     let mut spammer = Spammer::on_stderr(world, write);
@@ -278,7 +279,7 @@ fn c10_stderr_that_nobody_reads_any_more(world: &mut World) {
     assert_eq!(spammer.stop().dropped, printed);
 }
 
-/// A terminal that is gone is no reason to end: what was for it is dropped and counted.
+/// A terminal that is gone does not end the server: its output is dropped and counted.
 fn c10_terminal_that_has_hung_up(world: &mut World) {
     let OpenptyResult { master, slave } = match openpty(None, None) {
         Ok(terminal) => terminal,
@@ -294,7 +295,7 @@ fn c10_terminal_that_has_hung_up(world: &mut World) {
     assert_eq!(spammer.stop().dropped, printed);
 }
 
-/// A full device is no reason to end: what was for it is dropped and counted.
+/// A full device does not end the server: its output is dropped and counted.
 fn c10_device_that_is_full(world: &mut World) {
     let full = match File::options().write(true).open("/dev/full") {
         Ok(full) => full,

@@ -1,5 +1,5 @@
-//! Hooks of the parent's own: slow ones, one that panics, one that posts itself, and one that changes the
-//! limits while the server runs.
+//! Hooks of the parent: slow hooks, one that panics, one that posts itself, and one that changes
+//! the limits while the server runs.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::process::ExitCode;
@@ -88,8 +88,8 @@ fn order(server: &Server, held: &mut Held, order: &str) {
 
 // The scenarios.
 
-/// Each call of a hook is measured. One of 250 ms or more is counted in the report, and a warning, one
-/// in ten seconds at the most, names the hook and the time.
+/// Each call of a hook is measured. A call of 250 ms or more is counted in the report, and a
+/// warning, at most one in ten seconds, names the hook and the time.
 fn c15_a_slow_hook_is_measured_and_reported(world: &mut World) {
     let server = world.spawn("slow_parent", &[]);
     let address = server.address();
@@ -112,8 +112,8 @@ fn c15_a_slow_hook_is_measured_and_reported(world: &mut World) {
     assert!(slow >= Some(3), "{report}");
 }
 
-/// What has arrived meanwhile is read before anybody is judged, so that time in which the parent was
-/// kept from listening is held against nobody.
+/// After a slow hook, words that have arrived are read before silence is judged, so that the time
+/// in which the parent did not read does not count as silence.
 fn h03_a_hook_slower_than_timeout_blames_nobody(world: &mut World) {
     // When the turn performed before it read, and a check was not put off after a long turn either
     // (`puts_off_timeout_check`), all children were told to stop. Each of the two is enough.
@@ -133,8 +133,8 @@ fn h03_a_hook_slower_than_timeout_blames_nobody(world: &mut World) {
     assert_eq!(deaths(&server, "TimedOut"), 0);
 }
 
-/// With `max_clients` lowered below the children that there are, the free ones are told to stop, after
-/// `cull_after`; the busy ones finish what they have in hand first.
+/// If `max_clients` is lowered below the number of children, free children are told to stop after
+/// `cull_after`; busy ones first finish their connection.
 fn m02_a_lowered_max_clients_is_reached_without_hurting_a_client(world: &mut World) {
     // Without the second half of `pool::surplus` all six stayed for ever.
     let server = world.spawn("slow_parent", &[]);

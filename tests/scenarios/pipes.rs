@@ -1,5 +1,5 @@
-//! Pipes and exits that do not come together: outputs that end while the child lives, outputs that
-//! others hold when it is dead, and children that have become another program.
+//! Pipes and exits that do not coincide: outputs that end while the child lives, outputs that other
+//! processes hold when it is dead, and children that have become another program.
 
 use std::fs;
 use std::path::PathBuf;
@@ -42,8 +42,8 @@ fn spawn_execing(world: &mut World, command: &str, flags: &[&str]) -> (Server, P
     (server, exec)
 }
 
-/// The ends of its outputs show it: after 100 ms it is told to stop by SIGINT, and another takes
-/// its place.
+/// A child that has become another program is recognized by the end of its outputs: after 100 ms it
+/// gets SIGINT, and another child takes its place.
 fn a16_an_execed_child_that_closes_its_outputs_is_told_and_replaced(world: &mut World) {
     let (server, exec) = spawn_execing(world, "exec sleep 1000 >&- 2>&-", &[]);
     let pid = server.expect_children(1)[0];
@@ -62,8 +62,8 @@ fn a16_an_execed_child_that_closes_its_outputs_is_told_and_replaced(world: &mut 
     );
 }
 
-/// If it ignores SIGINT, SIGKILL follows after `kill_timeout`, and until it is reaped it counts
-/// against `max_clients`.
+/// If that program ignores SIGINT, SIGKILL follows after `kill_timeout`, and until it is reaped it
+/// counts against `max_clients`.
 ///
 /// Fails if `max_clients` does not count the retiring ones: the original forgets such a child.
 fn a16_an_execed_child_that_ignores_it_is_killed_and_counts_until_then(world: &mut World) {
@@ -95,7 +95,7 @@ fn a16_an_execed_child_that_ignores_it_is_killed_and_counts_until_then(world: &m
     assert_eq!(deaths(&server, "Closed"), 1);
 }
 
-/// If it keeps the outputs open, its silence is found by the timeout check.
+/// If that program keeps the outputs open, the timeout check finds its silence.
 fn a16_an_execed_child_that_says_nothing_is_timed_out(world: &mut World) {
     let (server, exec) = spawn_execing(world, "exec sleep 1000", &["--timeout", "1000"]);
     let pid = server.expect_children(1)[0];
@@ -107,10 +107,11 @@ fn a16_an_execed_child_that_says_nothing_is_timed_out(world: &mut World) {
     ends_well(&server);
 }
 
-/// A child whose stdout has ended and whose stderr has not says nothing any more: it stays in the
-/// books, and falls to the timeout check.
+/// A child whose stdout has ended but whose stderr has not says no more words: it stays in the
+/// monitor's tables until the timeout check finds its silence.
 ///
-/// When the end of its stdout takes it out of the books, as the original did: it is never found silent.
+/// If the end of its stdout removes it from the tables, as in the original: it is never found
+/// silent.
 fn b04_a_child_whose_stdout_has_ended_is_timed_out(world: &mut World) {
     let (server, exec) = spawn_execing(world, "exec sleep 1000 >&-", &["--timeout", "1000"]);
     let pid = server.expect_children(1)[0];
@@ -122,9 +123,9 @@ fn b04_a_child_whose_stdout_has_ended_is_timed_out(world: &mut World) {
     ends_well(&server);
 }
 
-/// In a shutdown it is told to stop like any.
+/// In a shutdown such a child is told to stop like any other.
 ///
-/// When the end of its stdout takes it out of the books: the server ends and has not told it.
+/// If the end of its stdout removes it from the tables: the server ends without telling it to stop.
 fn b04_a_child_whose_stdout_has_ended_is_told_of_the_shutdown(world: &mut World) {
     let (server, _) = spawn_execing(world, "exec sleep 1000 >&-", &[]);
     let pid = server.expect_children(1)[0];
@@ -162,10 +163,10 @@ fn b03_a_grandchild_that_holds_the_pipes_does_not_keep_the_child(world: &mut Wor
     assert_eq!(deaths(&server, "Finished"), 2);
 }
 
-/// Of a dead child's outputs is read what stood in the pipe at that moment, and no more; a
-/// grandchild that goes on writing meets a pipe without a reader.
+/// Of a dead child's outputs only what is in the pipe at that moment is read; a grandchild that
+/// writes later finds a pipe without a reader.
 ///
-/// When `Wires::drain` reads to the end: the parent never comes to bury the child.
+/// If `Wires::drain` reads to the end: the parent never removes the child.
 fn b03_a_grandchild_that_writes_for_ever_does_not_keep_the_parent(world: &mut World) {
     let flags = ["--max-clients", "1", "--max-requests", "1", "--quiet"];
     let server = world.spawn("serve", &flags);
@@ -191,8 +192,9 @@ fn end_orphan(world: &World, pid: u32) {
     });
 }
 
-/// It is retiring from then on: told to stop after 100 ms, killed after `kill_timeout`, and in the
-/// books until it is reaped. It is replaced once, whichever of the two ends is seen first.
+/// A child that closes its outputs is retiring from then on: told to stop after 100 ms, killed
+/// after `kill_timeout`, and in the tables until it is reaped. It is replaced once, whichever of
+/// its two ends is seen first.
 fn b02_a_child_that_closes_its_outputs_is_in_the_books_until_it_is_reaped(world: &mut World) {
     let server = world.spawn("serve", &["--start", "1"]);
     let mut held = Held::new(&server.address());
@@ -215,8 +217,8 @@ fn b02_a_child_that_closes_its_outputs_is_in_the_books_until_it_is_reaped(world:
     ends_well(&server);
 }
 
-/// Words have a descriptor of their own, so a child that closes number 1, or 2 as well, or redirects it is
-/// heard as before, stays in the books, and is told to stop like any.
+/// Words have a descriptor of their own: the parent still reads the words of a child that closes or
+/// redirects descriptors 1 and 2, and tells the child to stop like any other.
 ///
 /// When words are written to descriptor 1: both are timed out, and their clients lost.
 fn b04_a_child_without_stdout_is_heard_and_told_to_stop(world: &mut World) {
@@ -247,7 +249,7 @@ fn b04_a_child_without_stdout_is_heard_and_told_to_stop(world: &mut World) {
     }
 }
 
-/// With `CommChannel::Private` nothing but 1 and 2 leads to the outputs, so both have ended.
+/// With `CommChannel::Private` only descriptors 1 and 2 lead to the outputs, so both have ended.
 fn b04_a_child_with_words_elsewhere_that_closes_its_streams_is_told_to_stop(world: &mut World) {
     let server = world.spawn("serve", &["--private"]);
     let mut held = Held::new(&server.address());
@@ -259,8 +261,8 @@ fn b04_a_child_with_words_elsewhere_that_closes_its_streams_is_told_to_stop(worl
     assert_eq!(server.stop(Signal::SIGTERM, SOON).code(), Some(0));
 }
 
-/// With `CommChannel::Private`, words have a pipe that closes on exec, and each is one write that
-/// no other can get into; whatever comes on stdout is output.
+/// With `CommChannel::Private`, words have a pipe that closes on exec, and each word is one atomic
+/// write; everything on stdout is output.
 fn b06_a_grandchild_that_writes_words_and_torn_lines_changes_nothing(world: &mut World) {
     const CONNECTIONS: usize = 30;
     world.expect_orphans();

@@ -1,4 +1,4 @@
-//! What a program of the original overrode, ported: its example, a policy of one's own, and the seams
+//! Ported overrides of the original: its example, a policy of the program, and the extension points
 //! of the stock servers, in real processes.
 
 use std::cell::Cell;

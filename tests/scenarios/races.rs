@@ -1,7 +1,7 @@
-//! The races that preforking servers lose: a signal that falls between the fork and the child's own
-//! handlers, a child that is culled with a connection in its hands, a status that is somebody
-//! else's, a pid that is used again. Each is brought about at a named point, and not by luck. (The
-//! races of a reload have no test: there is no reload.)
+//! Known races of preforking servers: a signal between the fork and the child's own handlers, a
+//! child that is culled with a connection in hand, a status of another process, a pid that is
+//! reused. Each is produced at a named point, not by chance. (The races of a reload have no test:
+//! there is no reload.)
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -37,7 +37,7 @@ fn spawn_commanded(world: &mut World, flags: &[&str]) -> (Server, ChildStdin) {
     (server, commands)
 }
 
-/// A SIGINT is on its way to a process that is held.
+/// Whether a SIGINT is pending for a process that is held.
 #[track_caller]
 fn until_interrupted(pid: u32) {
     until("a SIGINT for the child", SOON, || {
@@ -47,13 +47,13 @@ fn until_interrupted(pid: u32) {
 
 // The signal between the fork and the handlers.
 
-/// All signals are blocked across the fork. A child unblocks them when its own handlers are there,
-/// and what was sent meanwhile arrives at those.
+/// All signals are blocked across the fork. A child unblocks them when its own handlers are
+/// installed, and signals that were sent meanwhile arrive there.
 ///
-/// The child is held at its birth, then at each of its system calls up to its first wait, and told
-/// to stop there.
-/// Without the mask (`Mask::block_all` that blocks nothing): at the first point, the birth, the
-/// parent's handler runs in the child, and the child goes on as if nothing had been said.
+/// The child is held right after the fork, then at each of its system calls up to its first wait,
+/// and told to stop there. Without the mask (`Mask::block_all` that blocks nothing): at the first
+/// point, the birth, the parent's handler runs in the child, and the child goes on as if nothing
+/// had been said.
 fn g05_a_child_that_is_told_to_stop_before_it_has_handlers_leaves(world: &mut World) {
     let (server, mut commands) = spawn_commanded(world, &["--start", "1"]);
     server.address();
@@ -85,8 +85,8 @@ fn is_the_wait(stop: Stop) -> bool {
     }
 }
 
-/// A newborn child forgets the parent's handlers and the pipes that they write to before it
-/// unblocks signals, so that one for the child does nothing to the parent.
+/// A new child removes the parent's handlers and the pipes that they write to before it unblocks
+/// signals, so that a signal for the child does not affect the parent.
 ///
 /// Without the mask (`Mask::block_all` that blocks nothing): the signal runs the parent's handler,
 /// which wakes the parent, and the child never leaves.
@@ -112,8 +112,8 @@ fn g06_a_signal_for_a_newborn_child_is_not_heeded_by_its_parent(world: &mut Worl
     ends_well(&server);
 }
 
-/// A signal to stop that finds the parent in a fork waits for the mask: it is heeded in the next turn,
-/// and the child that was just forked is in the books by then and told like the others.
+/// A signal to stop that arrives while the parent forks stays blocked: the parent acts on it in the
+/// next turn, when the new child is in its tables and is told like the others.
 ///
 /// Parent and child are held where the fork has returned in neither.
 fn g05_a_stop_that_finds_the_parent_in_a_fork_reaches_the_child_too(world: &mut World) {
@@ -136,8 +136,8 @@ fn g05_a_stop_that_finds_the_parent_in_a_fork_reaches_the_child_too(world: &mut 
     assert_eq!(deaths(&server, "Shutdown"), 2);
 }
 
-/// A pidfd is opened for a child that was not reaped, so it makes no difference whether it is dead
-/// by then: a child that is killed at its birth is found, counted as a start that failed, and
+/// A pidfd is opened for a child that was not reaped, so it works even if the child is dead by
+/// then: a child that is killed right after the fork is found, counted as a failed start, and
 /// replaced.
 ///
 /// Parent and child are held where the fork has returned in neither, and the child is killed there.
@@ -164,13 +164,12 @@ fn a12_a_child_that_is_dead_before_its_parent_has_seen_it_is_buried(world: &mut 
 
 // The cull race.
 
-/// To cull is to ask: a child that is told to stop serves what it has accepted, and has its time
-/// for it.
+/// Culling asks a child to leave: a child that is told to stop still serves the connection that it
+/// has accepted, and has its time for it.
 ///
-/// The child is held where accept(2) has given it a connection and it has not said BUSY, so that
-/// its parent believes it to be free.
-/// Without it (an accept loop that looks at `shutdown_requested` between the accept and the
-/// handler): the connection ends without an answer.
+/// The child is held where accept(2) has returned a connection and it has not said BUSY, so that
+/// its parent counts it as free. Without it (an accept loop that looks at `shutdown_requested`
+/// between the accept and the handler): the connection ends without an answer.
 fn d09_a_child_that_is_culled_between_accept_and_busy_serves_its_client(world: &mut World) {
     let flags = ["--start", "3", "--cull-after", "0", "--max-spare", "3"];
     let (server, mut commands) = spawn_commanded(world, &flags);
@@ -224,8 +223,8 @@ fn until_it_has_accepted(child: &Traced) {
 
 // Strangers.
 
-/// Only children of ours are waited for, each by its pid: the program's own processes keep their
-/// statuses.
+/// The parent waits only for its own children, each by its pid: other processes of the program keep
+/// their statuses.
 ///
 /// Without it (`pidfd::reap` that waits for any child): the end of the program's own process is
 /// taken for that of the child that was killed.
@@ -257,11 +256,11 @@ fn g14_a_hook_that_waits_for_its_own_processes_gets_their_statuses(world: &mut W
 
 // Pids that are used again.
 
-/// Hooks name a child by slot and generation, and a name of the dead finds nobody, though the pid
-/// is that of a living child.
+/// Hooks name a child by slot and serial, and the name of a dead child finds none, even if a living
+/// child has its pid.
 ///
-/// In a pid namespace every dead child's pid is given to its successor; then its name is used to
-/// send SIGKILL.
+/// In a pid namespace every dead child's pid is given to its successor; then the dead child's name
+/// is used to send SIGKILL.
 fn g15_a_stale_name_does_not_signal_a_child_with_the_same_pid(world: &mut World) {
     let write = "echo 100 > /proc/sys/kernel/ns_last_pid";
     let attempt = Command::new("unshare")

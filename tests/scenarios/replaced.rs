@@ -1,5 +1,5 @@
-//! Each of the eleven handlers replaced, without its default, in a server that runs: what the server does
-//! changes. So the loop reaches each by its hook, and does none of it by itself.
+//! Each of the eleven handlers is replaced, without its default, in a running server, and the
+//! server's behaviour changes: so the loop does the work of each only through its hook.
 
 use std::io;
 use std::process::ExitCode;

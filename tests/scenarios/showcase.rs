@@ -1,5 +1,5 @@
-//! The examples that show what the framework is for: a server of one's own for datagrams, and a
-//! handler that crashes.
+//! The examples that show what the framework is for: a custom server for datagrams, and a handler
+//! that crashes.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;

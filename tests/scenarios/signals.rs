@@ -1,5 +1,5 @@
-//! Signals, as a server meets them: storms of them, terminals, shells that had some ignored, and every
-//! signal there is. What falls into the moments around a fork is in `races.rs`.
+//! Signals that a server gets: many at once, from terminals, ignored by a shell, and each one in
+//! turn. Signals around a fork are in `races.rs`.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -91,7 +91,7 @@ fn g04_a_server_under_nohup_can_be_interrupted(world: &mut World) {
     assert_eq!(server.stop(Signal::SIGINT, SOON).code(), Some(0));
 }
 
-/// A child makes an epoll of its own, and closes the parent's by number without deregistering
+/// A child has an epoll of its own, and closes the parent's by number without deregistering
 /// anything; there is no signalfd. So neither changes what the other waits for.
 fn g07_a_child_waits_on_an_epoll_of_its_own(world: &mut World) {
     let server = world.spawn("serve", &["--start", "3"]);
@@ -140,8 +140,8 @@ fn watched(pid: u32) -> BTreeSet<String> {
 
 // Storms.
 
-/// A handler counts and writes a byte to a pipe that never blocks; a pipe that is full holds a
-/// wake-up already. Nobody is late, nobody is blamed.
+/// A signal handler counts and writes a byte to a non-blocking pipe; a full pipe already contains a
+/// wake-up. A storm of signals delays nothing and times no child out.
 fn g09_a_storm_of_signals_disturbs_nobody(world: &mut World) {
     // With that many children SIGCHLD is handled, too.
     let size = [
@@ -180,8 +180,8 @@ fn g09_a_storm_of_signals_disturbs_nobody(world: &mut World) {
     ends_well(&server);
 }
 
-/// Nor do ten thousand requests to stop, in the parent or in a child, end a connection before its
-/// time: the first one counts.
+/// Ten thousand stop signals, to the parent or a child, do not cut a connection short: only the
+/// first one counts.
 fn g09_a_storm_of_stops_ends_no_connection(world: &mut World) {
     let server = world.spawn("serve", &[]);
     let mut held = Held::new(&server.address());
@@ -201,8 +201,9 @@ fn g09_a_storm_of_stops_ends_no_connection(world: &mut World) {
 
 // From outside.
 
-/// To a child SIGINT means to finish the connection in hand and leave, whoever sends it and however
-/// often, so that it does no harm that a terminal sends it to all of them and the parent once more.
+/// A child that gets SIGINT finishes its connection and leaves, whoever sends the signal and
+/// however often: so it does no harm that a terminal sends it to all children and the parent sends
+/// it again.
 fn g10_ctrl_c_lets_each_child_finish_its_connection(world: &mut World) {
     let OpenptyResult { master, slave } = match openpty(None, None) {
         Ok(terminal) => terminal,
@@ -229,7 +230,8 @@ fn g10_ctrl_c_lets_each_child_finish_its_connection(world: &mut World) {
     assert!(!server.stdout().contains("SIGKILL"));
 }
 
-/// It finishes the connection in hand and leaves, and another takes its place. The parent goes on.
+/// A child that gets SIGINT or SIGTERM from outside finishes its connection and leaves, and another
+/// takes its place. The parent continues.
 fn g11_a_child_that_is_interrupted_from_outside_leaves_and_is_replaced(world: &mut World) {
     let server = world.spawn("serve", &["--start", "1", "--max-clients", "1"]);
     let address = server.address();
@@ -272,7 +274,8 @@ const HARMLESS: [i32; 5] = [
     Signal::SIGWINCH as i32,
     Signal::SIGPIPE as i32,
 ];
-/// The parent ignores it as well: its output may go to a file that reaches the limit of its size.
+/// SIGXFSZ is ignored in the parent as well: its output may go to a file that reaches the size
+/// limit.
 const HARMLESS_TO_THE_PARENT: i32 = Signal::SIGXFSZ as i32;
 const STOPPING: [i32; 4] = [
     Signal::SIGSTOP as i32,
@@ -302,8 +305,9 @@ fn send_the_end(pid: u32, number: i32) {
     send_number(pid, number);
 }
 
-/// SIGINT and SIGTERM end the server in order. CHLD, CONT, URG, WINCH, PIPE and XFSZ do nothing, STOP
-/// and its kin stop it until SIGCONT. Every other one ends it by its default, and then its children go.
+/// SIGINT and SIGTERM end the server in order. CHLD, CONT, URG, WINCH, PIPE and XFSZ have no
+/// effect, STOP, TSTP, TTIN and TTOU stop it until SIGCONT. Every other signal ends it by its
+/// default action, and then its children leave.
 fn g12_every_signal_to_the_parent(world: &mut World) {
     world.deadline(Duration::from_secs(60));
     let survivor = world.program("serve").own_group().spawn();
@@ -353,9 +357,9 @@ fn g12_every_signal_to_the_parent(world: &mut World) {
     }
 }
 
-/// SIGINT and SIGTERM have a child leave after the connection in hand. CHLD, CONT, URG, WINCH and PIPE
-/// do nothing, STOP and its kin stop it until SIGCONT. Every other one ends it by its default, which
-/// is reported by its number, and the child is replaced.
+/// After SIGINT or SIGTERM a child leaves when its connection ends. CHLD, CONT, URG, WINCH and PIPE
+/// have no effect, STOP, TSTP, TTIN and TTOU stop it until SIGCONT. Every other signal ends it by
+/// its default action, which is reported by its number, and the child is replaced.
 fn g12_every_signal_to_a_child(world: &mut World) {
     world.deadline(Duration::from_secs(60));
     let server = world.program("serve").own_group();

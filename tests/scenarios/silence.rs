@@ -1,5 +1,5 @@
-//! Children that have fallen silent, or do not hear: who is told to stop, who is killed, who is not, and
-//! what is left to do where SIGKILL does not end one.
+//! Children that are silent or do not react to signals: which ones are told to stop, killed or
+//! spared, and what happens if SIGKILL does not end one.
 
 use std::time::Duration;
 
@@ -25,8 +25,8 @@ pub const SCENARIOS: Scenarios = scenarios![
     a11_a_slow_exit_is_cut_short_in_a_shutdown,
 ];
 
-/// It is silent, so it is told to stop, which it cannot hear, and after `kill_timeout` killed.
-/// Being stopped is not taken for an exit.
+/// A child that is stopped (SIGSTOP) is silent: it gets SIGINT, which it cannot handle, and SIGKILL
+/// after `kill_timeout`. Its stop does not count as an exit.
 ///
 /// Fails without the SIGKILL of `Child::kill_at`.
 fn a07_a_silent_free_child_is_told_then_killed_and_replaced(world: &mut World) {
@@ -154,8 +154,8 @@ fn a09_a_deaf_child_is_killed_after_shutdown_timeout(world: &mut World) {
     assert_eq!(deaths(&server, "Shutdown"), 2);
 }
 
-/// Children go on serving while their parent is stopped. The ACKs that came meanwhile are read before
-/// anybody is judged.
+/// Children keep serving while their parent is stopped. ACKs that have arrived meanwhile are read
+/// before silence is judged.
 ///
 /// Fails if timers fire before the reading, and (by chance) if a wait that SIGCONT has interrupted
 /// is taken to have found nothing.
@@ -173,9 +173,9 @@ fn f09_a_parent_that_was_stopped_blames_nobody(world: &mut World) {
     ends_well(&server);
 }
 
-/// Time in which the parent should have run and did not is nobody's silence, and the first check
-/// after it is put off until children have had the time to say ACK: after SIGSTOP, a paused machine
-/// or a suspend nobody is killed.
+/// Time in which the parent should have run but did not does not count as silence, and the next
+/// check waits until children have had time to say ACK: no child is killed after SIGSTOP, a pause
+/// of the machine or a suspend.
 fn h02_a_server_that_was_stopped_as_a_whole_blames_nobody(world: &mut World) {
     // Without the gaps in `Child::silence` both children were told to stop when they woke.
     let server = world.spawn(
@@ -210,7 +210,7 @@ fn stays_stopped(server: &Server) {
     });
 }
 
-/// Whatever it waits for, it says no ACK, and that is what is looked at.
+/// A child that hangs says no ACK, whatever it waits for, and the timeout check only looks at ACKs.
 fn a08_every_kind_of_deadlock_is_found(world: &mut World) {
     let flags = ["--timeout", "1000", "--kill-timeout", "200"];
     let server = world.spawn("serve", &flags);
@@ -228,8 +228,8 @@ fn a08_every_kind_of_deadlock_is_found(world: &mut World) {
     ends_well(&server);
 }
 
-/// Ignored, blocked or swallowed: the child stays in the books and counts against `max_clients`
-/// until SIGKILL has ended it and it has been reaped.
+/// If a child ignores, blocks or swallows SIGINT, it stays in the tables and counts against
+/// `max_clients` until SIGKILL has ended it and it has been reaped.
 ///
 /// Without the SIGKILL of `Child::kill_at`: the first of them never exits.
 fn a09_every_kind_of_deafness_ends_with_sigkill(world: &mut World) {
@@ -278,8 +278,8 @@ fn frozen(world: &mut World, flags: &[&str]) -> Option<(Server, Group, Held)> {
     Some((server, group, held))
 }
 
-/// It is sent SIGKILL once and stays in the books, where it counts against `max_clients`; the others
-/// serve. When it can die it is reaped and replaced like any.
+/// A child that SIGKILL does not end gets it once, stays in the tables and counts against
+/// `max_clients`; the others serve. When it dies it is reaped and replaced like any other.
 fn a10_a_child_that_sigkill_does_not_end_costs_its_place_only(world: &mut World) {
     let flags = [
         "--max-clients",
@@ -311,7 +311,8 @@ fn a10_a_child_that_sigkill_does_not_end_costs_its_place_only(world: &mut World)
     ends_well(&server);
 }
 
-/// Five seconds after its SIGKILL the shutdown goes on without it, and the log names it.
+/// Five seconds after the SIGKILL of such a child the shutdown continues without it, and the log
+/// names it.
 ///
 /// Without `give_up_the_immortal`: the server never ends.
 fn a10_a_shutdown_gives_up_a_child_that_sigkill_does_not_end(world: &mut World) {
@@ -330,8 +331,8 @@ fn a10_a_shutdown_gives_up_a_child_that_sigkill_does_not_end(world: &mut World) 
     });
 }
 
-/// An exit that does not come to its end is silence like any other, and a SIGINT in between does
-/// not change the cause that was recorded.
+/// An exit that hangs is silence like any other, and a SIGINT in between does not change the
+/// recorded cause.
 fn a11_a_slow_exit_is_cut_short(world: &mut World) {
     let flags = ["--timeout", "1000", "--kill-timeout", "1000"];
     let server = world.spawn("serve", &flags);
@@ -346,7 +347,7 @@ fn a11_a_slow_exit_is_cut_short(world: &mut World) {
     ends_well(&server);
 }
 
-/// In a shutdown its time is `shutdown_timeout`.
+/// In a shutdown such an exit may take `shutdown_timeout`.
 fn a11_a_slow_exit_is_cut_short_in_a_shutdown(world: &mut World) {
     let server = world.spawn("serve", &["--shutdown-timeout", "1000"]);
     let mut held = Held::new(&server.address());

@@ -1,4 +1,5 @@
-//! Listening sockets: addresses that cannot be had, socket files in every state, interfaces that go.
+//! Listening sockets: addresses that cannot be bound, socket files in every state, interfaces that
+//! disappear.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -116,8 +117,8 @@ fn j03_an_address_that_cannot_be_had_is_an_error_that_names_it(world: &mut World
     assert!(error.starts_with(&expected), "{error}");
 }
 
-/// A lock on the directory is held from the look at the file to the listen: in between there is a
-/// socket file at which nobody listens, and another instance would take it for a stale one.
+/// A lock on the directory is held from the check of the file to the listen: in between the socket
+/// file has no listener, and another instance would consider it stale.
 ///
 /// The first is held between the two calls.
 /// Without `lock_directory` the second replaces the first, and both run.
@@ -156,8 +157,9 @@ fn hold_at(world: &mut World, path: &std::path::Path, calls: &[i64]) -> Option<(
     Some((server, held))
 }
 
-/// The file is not watched: clients find no way in until the server is started again. Who is being
-/// served goes on being served, and at the end a warning says that the file was gone.
+/// The socket file is not watched: if it is removed, clients cannot connect until the server is
+/// started again. Current clients are still served, and at the end a warning says that the file was
+/// gone.
 fn j07_a_socket_file_that_was_removed_is_missed_at_the_end(world: &mut World) {
     let path = world.tempdir().join("socket");
     let server = spawn_unix(world, &path);
@@ -181,7 +183,7 @@ fn j07_a_socket_file_that_was_removed_is_missed_at_the_end(world: &mut World) {
 }
 
 /// A file, a directory, a FIFO or a symbolic link in the place of the socket is left alone, and the
-/// start refused. A link is not followed, wherever it leads.
+/// start is refused. A link is never followed.
 fn j08_what_is_no_socket_is_never_replaced(world: &mut World) {
     let directory = world.tempdir();
     let path = |name: &str| directory.join(name);
@@ -206,8 +208,8 @@ fn j08_what_is_no_socket_is_never_replaced(world: &mut World) {
     assert!(path("stale").exists() && !path("nothing").exists());
 }
 
-/// The socket has its mode before it is bound, so that its file has it from the moment at which it is
-/// there; nothing is done by path afterwards.
+/// The socket has its mode before it is bound, so the file has it from the moment it exists;
+/// nothing is done by path afterwards.
 ///
 /// The server, started with a umask of 0, is held where it is about to listen.
 /// Without the mask in `bind` the file of a socket whose file system gives it no mode has 0777 there;
@@ -228,9 +230,8 @@ fn j09_nobody_can_connect_before_the_mode_is_set(world: &mut World) {
     stop(&server);
 }
 
-/// There is one listening socket, which all children share by the fork. SO_REUSEPORT is not set, so
-/// that no queue is lost with a child, and nobody else of the same user can take a share of the
-/// connections.
+/// All children share one listening socket by the fork. SO_REUSEPORT is not set, so no queue is
+/// lost with a child, and no other process of the same user can take a share of the connections.
 fn j10_nobody_can_share_the_port(world: &mut World) {
     let host = private_loopback();
     let server = spawn_tcp(world, &host.to_string(), 0);
@@ -247,7 +248,7 @@ fn j10_nobody_can_share_the_port(world: &mut World) {
     stop(&server);
 }
 
-/// `only_v6` decides whether `::` takes the IPv4 addresses along.
+/// `only_v6` decides whether `::` accepts IPv4 clients.
 fn j12_ipv6_takes_ipv4_along_or_leaves_it_alone_as_told(world: &mut World) {
     if TcpListener::bind("[::]:0").is_err() {
         return eprintln!("skipped: this machine has no IPv6");
@@ -289,8 +290,8 @@ fn client(args: Args) -> ExitCode {
     }
 }
 
-/// A listening socket outlives its interface; errors of the network that accept(2) passes on are
-/// taken for nothing.
+/// A listening socket outlives its interface; network errors that accept(2) returns are treated as
+/// if no connection had come.
 fn j13_a_network_interface_that_goes_and_comes_back_costs_nothing(world: &mut World) {
     let attempt = Command::new("unshare")
         .args(["-Urn", "ip", "link", "set", "lo", "up"])

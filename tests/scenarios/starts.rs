@@ -1,4 +1,4 @@
-//! The start of a parent, and what refuses it or ends it: closed streams, threads.
+//! The start of a parent, and what prevents or ends it: closed streams, threads.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -32,8 +32,8 @@ fn serve_without_streams(args: Args) -> ExitCode {
     ended(prefork.run().map(drop))
 }
 
-/// The numbers are filled with /dev/null before anything else is opened, so that neither the socket
-/// nor a pipe can get one of them.
+/// Closed standard streams are filled with /dev/null before anything else is opened, so that
+/// neither the socket nor a pipe gets one of their numbers.
 fn b09_standard_streams_may_be_closed(world: &mut World) {
     let path = world.tempdir().join("address");
     let arguments = ["--address-to", path.to_str().unwrap()];
@@ -61,8 +61,8 @@ fn b09_standard_streams_may_be_closed(world: &mut World) {
 
 // Scenarios: the start.
 
-/// PDEATHSIG fires when the thread that forked ends. The parent forks only while it has one thread,
-/// which is then its life.
+/// PDEATHSIG is sent when the thread that forked ends. So the parent forks only while it has one
+/// thread, which lives as long as the parent.
 ///
 /// Without the count of threads in `Builder::start` the server starts.
 fn f03_a_second_thread_refuses_the_start(world: &mut World) {

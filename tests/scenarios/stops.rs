@@ -1,4 +1,4 @@
-//! How a server ends: signals to stop, one or several, at any moment, and children that do not leave.
+//! How a server ends: one or several stop signals at any time, and children that do not leave.
 
 use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
@@ -49,12 +49,12 @@ fn ends_after_the_connection_in_hand(world: &mut World, signal: Signal) {
     assert!(!server.stdout().contains("SIGKILL"));
 }
 
-/// A second SIGINT is in a hurry: it kills what is left.
+/// A second SIGINT kills the children that are left.
 fn i02_a_second_sigint_kills_what_is_left(world: &mut World) {
     kills_what_is_left(world, Signal::SIGINT);
 }
 
-/// So is a SIGINT in a shutdown that SIGTERM has begun.
+/// A SIGINT in a shutdown that SIGTERM has begun kills the children that are left.
 fn i02_a_sigint_after_sigterm_kills_what_is_left(world: &mut World) {
     kills_what_is_left(world, Signal::SIGTERM);
 }
@@ -71,7 +71,8 @@ fn kills_what_is_left(world: &mut World, first: Signal) {
     expect_exit(&server, held.pid, "Shutdown signal: 9 (SIGKILL)");
 }
 
-/// Also if the parent finds both at once, as after a moment in which it did not run.
+/// Two signals kill the children also if the parent finds both at once, as after a time in which it
+/// did not run.
 fn i02_a_sigint_in_one_turn_with_sigterm_kills_what_is_left(world: &mut World) {
     let server = world.spawn("serve", &[]);
     let mut held = Held::new(&server.address());
@@ -84,7 +85,7 @@ fn i02_a_sigint_in_one_turn_with_sigterm_kills_what_is_left(world: &mut World) {
     expect_exit(&server, held.pid, "Shutdown signal: 9 (SIGKILL)");
 }
 
-/// A second SIGTERM changes nothing: service managers repeat themselves.
+/// A second SIGTERM changes nothing, since service managers may repeat it.
 fn i02_a_second_sigterm_changes_nothing(world: &mut World) {
     let server = world.spawn("serve", &[]);
     let mut held = Held::new(&server.address());
@@ -102,8 +103,8 @@ fn i02_a_second_sigterm_changes_nothing(world: &mut World) {
 
 // The start and the end.
 
-/// The handlers are there before the first socket is opened. Until then a signal ends the process,
-/// which has nothing; from then on it is heeded as soon as the loop turns.
+/// The signal handlers are installed before the first socket is opened. Before that a signal ends
+/// the process, which holds nothing yet; after that the loop acts on it in its first turn.
 ///
 /// The server is held at every third stop at a system call from before its start to its first wait, and told to
 /// stop there.
@@ -150,7 +151,7 @@ fn is_a_wait(stop: Stop) -> bool {
     }
 }
 
-/// Signals are the last thing that a server lets go of: its socket file is gone by then.
+/// The server restores signal dispositions last, when its socket file has been removed.
 ///
 /// The server is held where it is about to remove the file, and told to stop once more.
 /// Without it (`Shell::close` before `handler_stop`) the signal ends the process, and the file stays.
@@ -183,7 +184,7 @@ fn i05_a_child_that_is_stuck_is_killed_after_shutdown_timeout(world: &mut World)
     assert!(end.at - shutdown.at >= Duration::from_millis(500));
 }
 
-/// A shutdown is a success, whatever it took: `run` returns the report, in which each death has its
+/// A shutdown is a success however it went: `run` returns the report, in which each death has its
 /// cause, and the program chooses its exit code.
 fn i12_each_death_of_a_shutdown_is_counted_as_that(world: &mut World) {
     for signal in [Signal::SIGTERM, Signal::SIGINT] {

@@ -1,9 +1,9 @@
-//! The rules that keep a connection from being stranded: one connection wakes one child, and
-//! whoever was woken may be the one that does not accept.
+//! The rules that keep a connection from being stranded: one connection wakes one child, and that
+//! child may not accept it.
 //!
-//! Where the order matters a child is held by ptrace at the very point where its wait for a
-//! connection has returned and it has not tried to accept yet: the wake-up is spent then, and the
-//! other idle child knows of nothing. (SIGSTOP does not do: it ends the wait.)
+//! Where the order matters ptrace holds a child at the point where its wait for a connection has
+//! returned and it has not tried to accept yet: the wake-up is spent, and the other idle child was
+//! not woken. (SIGSTOP would not work: it ends the wait.)
 
 use std::error::Error;
 use std::fs;
@@ -241,9 +241,9 @@ fn d09_stopped_child_tries_once_more(world: &mut World) {
     stop(&server);
 }
 
-/// Without the one fork that an unasked death is owed (`owed` in the monitor) the client is never
-/// answered. (That the newcomer tries before it waits makes no difference here: on Linux what is
-/// queued ends the first wait of an epoll at once.)
+/// A child that dies unasked is replaced even if enough are spare: without that fork (`owed` in the
+/// monitor) the client is never answered. (The new child's attempt before its first wait makes no
+/// difference here: on Linux a queued connection ends the first wait of an epoll at once.)
 fn killed_child_is_followed_by_one_that_tries_first(world: &mut World) {
     let (server, [first, second]) = two_idle(world, &[]);
     let address = server.address();
@@ -259,8 +259,8 @@ fn killed_child_is_followed_by_one_that_tries_first(world: &mut World) {
     stop(&server);
 }
 
-/// Without the attempt to accept after each wake-up of a timer (when the accept loop goes on waiting
-/// until a listener is said to be ready) the client waits for as long as the first child is held.
+/// A child also tries to accept after each wake-up by a timer. If it waited until a listener is
+/// reported as ready, the client would wait for as long as the first child is held.
 fn idle_child_tries_when_its_timer_fires(world: &mut World) {
     let (server, [first, second]) = two_idle(world, &["--ack-every", "200"]);
     let address = server.address();
@@ -275,8 +275,8 @@ fn idle_child_tries_when_its_timer_fires(world: &mut World) {
     stop(&server);
 }
 
-/// Listeners are in non-blocking mode, and a wake-up for a connection that another has taken is normal:
-/// the child waits for the next.
+/// Listeners are non-blocking, and a wake-up for a connection that another child has taken is
+/// normal: the child waits for the next.
 fn d05_child_that_was_woken_for_nothing_waits_on(world: &mut World) {
     // With listeners in blocking mode (no SOCK_NONBLOCK in `stream_socket`, no `keep_nonblocking`) the
     // first child hung in accept.
@@ -299,8 +299,9 @@ fn d05_child_that_was_woken_for_nothing_waits_on(world: &mut World) {
     stop(&server);
 }
 
-/// When a `Conn` waits on the epoll that has the listeners (`wait_stream` of the child's link), the
-/// second client wakes the child that has a client in hand already, and nobody serves it.
+/// A `Conn` does not wait on the epoll that has the listeners. If it did (`wait_stream` of the
+/// child's link), the second client would wake the child that already has a client, and no child
+/// would serve it.
 fn busy_child_takes_no_wake_up(world: &mut World) {
     let (server, [first, _]) = two_idle(world, &[]);
     let address = server.address();
@@ -318,8 +319,7 @@ fn busy_child_takes_no_wake_up(world: &mut World) {
     stop(&server);
 }
 
-/// The same a thousand times, each child told to stop just as a client connects: every client is
-/// served.
+/// A thousand times a child is told to stop just as a client connects: every client is served.
 fn d09_thousand_connections_survive_as_many_stops(world: &mut World) {
     // Without `last_round` in the accept loop one of the clients soon waits in vain. (The program
     // reads its commands in blocking mode: a state that is called once more than there is something
@@ -353,7 +353,8 @@ fn d09_thousand_connections_survive_as_many_stops(world: &mut World) {
     stop(&server);
 }
 
-/// Children that take turns are told to stop while they wait in accept, or are about to.
+/// Children that take turns are told to stop while they wait in accept, or are about to: every
+/// client is served.
 fn d09_as_many_survive_where_children_take_turns(world: &mut World) {
     const CHILDREN: usize = 26;
     world.deadline(Duration::from_secs(120));

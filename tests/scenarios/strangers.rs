@@ -1,4 +1,4 @@
-//! Signals of the parent as data, and faults of the field that come with signals, forks and outputs.
+//! Signals that are led to states, and faults from the field with signals, forks and outputs.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::Path;
@@ -153,7 +153,7 @@ fn lines(server: &Server, line: &str) -> usize {
     server.stdout().lines().filter(|it| *it == line).count()
 }
 
-/// SIGHUP leads to a state, once for each that came by itself; children have the default for it.
+/// SIGHUP leads to a state, once for each separate signal; children have its default action.
 fn a_signal_leads_to_a_state_of_a_subclass(world: &mut World) {
     let server = world.spawn("strangers_rereads", &["--hup"]);
     let mut held = Held::new(&server.address());
@@ -177,7 +177,7 @@ fn a_signal_leads_to_a_state_of_a_subclass(world: &mut World) {
     ends_well(&server);
 }
 
-/// Whatever was led to a state is the program's own again at the end.
+/// A signal that was led to a state has the program's disposition again at the end.
 fn a_signal_that_leads_to_a_state_is_put_back(world: &mut World) {
     let sets = |flags: &[&str], world: &mut World| {
         let server = world.spawn("strangers_rereads", flags);
@@ -191,7 +191,7 @@ fn a_signal_that_leads_to_a_state_is_put_back(world: &mut World) {
     assert_eq!(sets(&["--hup", "--usr1-stops"], world), without);
 }
 
-/// The states that can be posted can be led to; what the framework would have done is not done then.
+/// A signal can lead to any state that can be posted, instead of the framework's own reaction.
 fn a_signal_can_lead_to_shutdown_or_away_from_it(world: &mut World) {
     let server = world.spawn("strangers_rereads", &["--usr1-stops", "--term"]);
     let mut held = Held::new(&server.address());
@@ -206,7 +206,7 @@ fn a_signal_can_lead_to_shutdown_or_away_from_it(world: &mut World) {
     assert_eq!(server.wait(SOON).code(), Some(0));
 }
 
-/// The error names what failed.
+/// The error of a signal that cannot be led names the signal.
 fn a_signal_that_cannot_be_caught_fails_the_start(world: &mut World) {
     let server = world.spawn("strangers_rereads", &["--stop"]);
     assert_eq!(server.wait(SOON).code(), Some(1));
@@ -215,7 +215,7 @@ fn a_signal_that_cannot_be_caught_fails_the_start(world: &mut World) {
     assert!(text.contains(expected), "{text}");
 }
 
-/// Neither hears of what the other asked for; both hear of SIGTERM.
+/// Of two servers neither gets the other's signals; both get SIGTERM.
 fn each_of_two_servers_gets_the_signals_that_it_asked_for(world: &mut World) {
     let server = world.spawn("strangers_two_servers", &[]);
     let addresses = server.addresses(2);
@@ -305,8 +305,8 @@ fn strangers_helpers(_: Args) -> ExitCode {
     }))
 }
 
-/// Signal handlers compare the pid. In a process that is none of the server's they let the default action
-/// happen: SIGTERM ends it at once, and the child hears nothing of it.
+/// Signal handlers compare the pid. In a process that is not the server's they let the default
+/// action happen: SIGTERM ends it at once, and the child is not affected.
 ///
 /// Without `stranger::is_one` in the child's handler the helper lives on until SIGALRM, and the child
 /// leaves.
@@ -321,8 +321,8 @@ fn o02_a_helper_of_a_handler_ends_at_sigterm_and_the_child_serves_on(world: &mut
     ends_well(&server);
 }
 
-/// A process that a handler forks closes what is ours, the listener among it; and the connection is
-/// shut down when the handler returns, whoever has a copy.
+/// A process that a handler forks closes the server's descriptors, including the listener; and the
+/// connection is shut down when the handler returns, even if another process has a copy.
 ///
 /// Without `atfork::watch` the client waits for the end of its connection, and the port stays open.
 fn o02_a_helper_of_a_handler_keeps_neither_connection_nor_port(world: &mut World) {
@@ -398,8 +398,8 @@ fn strangers_daemon(args: Args) -> ExitCode {
     }))
 }
 
-/// The pid is noted at the first turn: the thread check, the socket file and a drop are those of the
-/// daemon.
+/// The pid is recorded at the first turn, so a program may start the server and then become a
+/// daemon: the thread check, the socket file and a drop are the daemon's.
 ///
 /// Without `Shell::settle` the daemon forks with two threads, leaves the file, and leaves zombies.
 fn o09_a_program_that_becomes_a_daemon_after_the_start_works(world: &mut World) {
@@ -548,8 +548,8 @@ fn o04_a_file_at_its_limit_ends_no_server(world: &mut World) {
     assert!(dropped > 50_000, "{dropped} of 100 kB");
 }
 
-/// Each child keeps the descriptor of /dev/null that was opened at the start, for the day when it
-/// has no parent: it need not find the device then.
+/// Each child keeps a descriptor of /dev/null from the start, for the case that it loses its
+/// parent: it need not open the device then.
 ///
 /// Without `keep_null` the `println!` of the handler panics.
 fn o10_an_orphan_in_a_chroot_prints_into_nothing(world: &mut World) {
@@ -572,7 +572,7 @@ fn o10_an_orphan_in_a_chroot_prints_into_nothing(world: &mut World) {
     }
 }
 
-/// Where the start finds no /dev/null, a file in memory takes its place.
+/// If the start finds no /dev/null, a file in memory takes its place.
 ///
 /// Without `null::substitute` the start fails.
 fn o10_a_start_does_without_dev_null(world: &mut World) {
@@ -617,8 +617,8 @@ fn strangers_bare(args: Args) -> ExitCode {
     }))
 }
 
-/// A child throws away the copy of what C code has buffered for stdout in the parent, and writes out
-/// what C code has buffered when it ends.
+/// A child discards its copy of output that C code has buffered in the parent, and flushes what C
+/// code has buffered when it ends.
 ///
 /// Without `stdio::flush_outputs` the banner comes once more from each child; without
 /// `stdio::flush_all` no line comes.
@@ -648,8 +648,8 @@ fn o15_a_signal_on_a_small_stack_is_handled_on_the_alternate_one(world: &mut Wor
     ends_well(&server);
 }
 
-/// While system(3) runs, SIGINT is ignored: the kernel forgets it. The parent's word stands on a board
-/// as well, where a child looks before it accepts.
+/// While system(3) runs, SIGINT is ignored and lost. So the parent also notes the stop on a board,
+/// which a child reads before it accepts.
 ///
 /// Without `Told` the child serves on until `shutdown_timeout`.
 fn o28_a_stop_during_system_is_seen_after_it(world: &mut World) {
@@ -684,7 +684,7 @@ fn o28_a_stop_during_system_is_seen_after_it(world: &mut World) {
 
 // The end by hand.
 
-/// A hook that has a descriptor watched right before each fork.
+/// A hook that watches a descriptor right before each fork.
 struct Watching(io::PipeReader);
 
 impl PreForkHooks for Watching {
@@ -720,7 +720,7 @@ fn strangers_ended_by_hand(args: Args) -> ExitCode {
     }))
 }
 
-/// Outputs are read while the end waits for children, so that one that prints can finish.
+/// Outputs are read while the end waits for children, so that a child that prints can finish.
 ///
 /// Without `empty_outputs` it is killed after `kill_timeout`, 10 s.
 fn o30_a_child_that_prints_much_is_heard_out_when_the_server_is_dropped(world: &mut World) {
@@ -738,7 +738,7 @@ fn o30_a_child_that_prints_much_is_heard_out_when_the_server_is_dropped(world: &
     assert!(took < 5000, "{took} ms");
 }
 
-/// A server that has ended forks nobody: nobody would reap them.
+/// A server that has ended does not fork: the children would not be reaped.
 ///
 /// Without `done` in `PreFork::fork` there is a child.
 fn o31_nothing_is_forked_after_the_end(world: &mut World) {
@@ -754,7 +754,7 @@ fn o31_nothing_is_forked_after_the_end(world: &mut World) {
     assert!(text.contains("children 0\n"), "{text}");
 }
 
-/// A child closes the duplicates that are queued to be watched; the hook's own it inherits.
+/// A child closes duplicates that are queued to be watched; it inherits the hook's own descriptors.
 ///
 /// Without `close_watches` it has two more of the pipe.
 fn o31_a_descriptor_that_is_watched_in_before_fork_is_not_inherited(world: &mut World) {

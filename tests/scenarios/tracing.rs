@@ -1,8 +1,9 @@
-//! A process held by ptrace at its system calls: stop points at which it needs no help, between any
-//! two things that it does.
+//! A process held by ptrace at its system calls: stop points between any two of its actions,
+//! without its help.
 //!
-//! It never changes what a process does, only when. Who holds one must let it go, or end it, before
-//! anybody else can wait for it. Where processes may not be traced it says so and yields nothing.
+//! It never changes what a process does, only when. A held process must be released, or ended,
+//! before any other process can wait for it. Where tracing is not allowed it prints a message and
+//! returns nothing.
 
 use std::fs;
 

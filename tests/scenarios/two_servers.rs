@@ -137,8 +137,9 @@ fn children_share_one_pipe(children: &[u32]) {
     }
 }
 
-/// A table has all descriptors of ours; each child closes those that are not its own before it runs
-/// any code of the program's. So the children hold the same set, however many came before.
+/// The registry has all descriptors of the crate; each child closes those that are not its own
+/// before it runs any code of the program. So all children hold the same set, however many were
+/// forked before.
 ///
 /// After 1, 10 and 50 children. Without `ours::close_in_child`: the first child holds three epoll
 /// instances, not one.
@@ -215,7 +216,8 @@ fn f07_two_servers_leave_nothing_when_the_parent_is_killed(world: &mut World) {
     });
 }
 
-/// Fails if children keep what is for the children of another server.
+/// Children hold no descriptor of another server. Fails if they keep those of another server's
+/// children.
 fn children_of_two_servers_hold_nothing_of_each_other(world: &mut World) {
     let server = spawn_pair(world, &["--start", "5"]);
     server.addresses(2);

@@ -1,9 +1,9 @@
 //! A walk over the system calls of the parent and of a child, from the start to the end of a shutdown:
 //! each fails with its likely errnos, and at each the process is killed. strace injects it.
 //!
-//! Whatever fails: no orphan, no hang, no panic, the address free, and either every client was served
-//! or the program ended with a typed error. A child's failure is never the server's: everybody is
-//! served then and the server ends well.
+//! After any failure: no orphan, no hang, no panic, the address is free, and either every client
+//! was served or the program ended with a typed error. A failure of a child never ends the server:
+//! all clients are served then and the server ends with success.
 //!
 //! The walk takes a sample of the points, drawn from a seed that changes every day. `WALK=all` takes
 //! all of them, `WALK=200` so many, `WALK='parent accept4 1 EMFILE'` one, as a failure names it;
@@ -40,7 +40,8 @@ pub const SCENARIOS: Scenarios = scenarios![
 /// How many points of each role are walked unless `WALK` says otherwise.
 const SAMPLE: usize = 30;
 
-/// A run takes a tenth of a second, and a few where a timeout has to find out: what lasts longer hangs.
+/// A run takes a tenth of a second, or a few seconds where a timeout is involved: a longer run
+/// hangs.
 const HANG: Duration = Duration::from_secs(40);
 
 /// As the status of a process has it.
@@ -158,7 +159,7 @@ fn socket_path(world: &World) -> PathBuf {
     world.tempdir().join("socket")
 }
 
-/// Whoever could not remove its socket file any more has left it to its successor.
+/// A server that could not remove its socket file leaves it to its successor.
 fn restart(world: &mut World, point: &Point, before: &Run) -> Result<(), String> {
     let path = Address::Unix(socket_path(world));
     if !point.role.is_unix() || port_is_free(&path) {

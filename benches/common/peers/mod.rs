@@ -1,6 +1,6 @@
-//! The preforking servers of others, as far as they are installed: found, started with configurations
-//! made for the purpose on a port of 127.0.0.1, and ended. Installs nothing, and touches nothing of
-//! what the system has configured for them.
+//! Other preforking servers that are installed: found, started with configurations of the benchmark
+//! on a port of 127.0.0.1, and ended. Installs nothing, and does not touch their system
+//! configuration.
 
 mod setup;
 
@@ -20,14 +20,14 @@ use tempfile::TempDir;
 
 pub(crate) use setup::PEERS;
 
-/// A server of others.
+/// Another preforking server.
 pub(crate) struct Peer {
     pub(crate) name: &'static str,
-    /// What answers: the least that is natural to it.
+    /// What answers: its simplest natural handler.
     pub(crate) how: &'static str,
-    /// More children than that take too long to start, or too much memory.
+    /// The most children that it can start in reasonable time and memory.
     most: usize,
-    /// Whether it forks when it is short of children that wait.
+    /// Whether it forks when it has too few idle children.
     pub(crate) elastic: bool,
     find: fn() -> Result<Vec<PathBuf>, String>,
     /// Writes its configuration; the command lines to start it with.
@@ -38,7 +38,7 @@ pub(crate) struct Peer {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Pool {
     Fixed(usize),
-    /// So many idle ones to begin with, and to keep; so many at the most.
+    /// The idle processes to start with and to keep, and the maximum.
     Elastic {
         idle: usize,
         most: usize,
@@ -54,7 +54,7 @@ impl Pool {
     }
 }
 
-/// What a configuration is made of.
+/// The input of a configuration.
 struct Setup<'a> {
     directory: &'a Path,
     port: u16,
@@ -79,7 +79,7 @@ pub(crate) fn wanted() -> Vec<&'static Peer> {
     PEERS.iter().filter(is_wanted).collect()
 }
 
-/// Says what there is of them.
+/// Prints which ones are installed.
 pub(crate) fn introduce() {
     println!("\nServers of others:");
     for peer in wanted() {
@@ -90,8 +90,8 @@ pub(crate) fn introduce() {
     }
 }
 
-/// Starts those that are there, with so many children each. `yielding`: all of their time is left to
-/// others that want it.
+/// Starts the installed ones, with the given number of children each. `yielding`: they run at nice
+/// 19.
 pub(crate) fn start(children: usize, yielding: bool) -> Vec<(&'static Peer, Running)> {
     let started = |peer: &'static Peer| match peer.start(Pool::Fixed(children), yielding) {
         Ok(running) => Some((peer, running)),
@@ -104,7 +104,7 @@ pub(crate) fn start(children: usize, yielding: bool) -> Vec<(&'static Peer, Runn
 }
 
 impl Peer {
-    /// Starts it and waits until it answers; else, why it does not.
+    /// Starts it and waits until it answers; otherwise returns the reason.
     pub(crate) fn start(&self, pool: Pool, yielding: bool) -> Result<Running, String> {
         match pool {
             Pool::Fixed(children) if children > self.most => {
@@ -117,7 +117,7 @@ impl Peer {
         }
         let programs = &(self.find)()?;
         let directory = tempfile::tempdir().map_err(|error| error.to_string())?;
-        // Whoever it runs as has to get in.
+        // The user that it runs as needs access.
         let open = fs::Permissions::from_mode(0o755);
         fs::set_permissions(directory.path(), open).map_err(|error| error.to_string())?;
         let port = free_port();
@@ -140,7 +140,7 @@ impl Peer {
     }
 }
 
-/// A port that nobody has. Another one may take it before the peer does; the peer says so then.
+/// A free port. If another process takes it first, the peer reports that.
 fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
     listener.local_addr().expect("an address").port()

@@ -1,5 +1,5 @@
-//! Where each of the peers is to be found, and how it is configured: as many processes as it is told,
-//! no log of accesses, the same small text. Writes into the directory that it is given.
+//! Where each peer is, and how it is configured: a given number of processes, no access log, the
+//! same small answer. Writes only into the directory that it is given.
 
 use super::{super::wire::BODY, Peer, Pool, Setup};
 use nix::unistd::{Group, Uid, User};
@@ -122,7 +122,7 @@ fn find_net_server() -> Result<Vec<PathBuf>, String> {
     }
 }
 
-/// Whom they are to run as, user and group; `None` unless there is a choice.
+/// The user and group that they run as; `None` if there is no choice.
 fn somebody() -> Option<(String, String)> {
     if !Uid::effective().is_root() {
         return None;

@@ -2,15 +2,16 @@
 //!
 //! cargo run --release -p axum-example
 //! curl http://127.0.0.1:8082/
-//! Or /sleep/5, which waits as a runtime does, and /stuck, which hangs its child.
+//! Other paths: /sleep/5 waits asynchronously, /stuck hangs its child.
 //!
-//! The runtime is made in the child. Tokio supports that only where the parent has never used it
-//! before the fork, in any way, and this parent does not.
+//! The runtime is made in the child. Tokio supports that only if the parent has never used it
+//! before the fork; this parent does not.
 //!
-//! One connection wakes one child, and that takes a thread of its own. A listener in the epoll of a
-//! runtime is not exclusive: every child is woken for every connection, and all but one find
-//! nothing. An exclusive epoll in the runtime's is no help, for the kernel honours the flag only
-//! where somebody waits on that epoll itself. So a thread does, accepts, and hands over.
+//! One connection should wake only one child, which needs a thread of its own. A listener in the
+//! epoll of a runtime is not exclusive: every connection wakes every child, and all but one find
+//! nothing. An exclusive epoll inside the runtime's does not help, since the kernel respects the
+//! flag only for a thread that waits on that epoll directly. So a separate thread waits, accepts,
+//! and passes connections to the runtime.
 
 #[path = "../../common/mod.rs"]
 mod common;
@@ -54,9 +55,9 @@ const ABOUT: &str = "A runtime in each child: axum, many connections at a time."
 const OWN_FLAGS: &str = "  --in-hand N              most connections in hand in a child (16)\n";
 /// How long a client may take for the head of its next request.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How long the requests in hand may take after the child was told to stop.
+/// How long current requests may take after the child was told to stop.
 const KILL_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long to sit out a want of descriptors or memory.
+/// How long to pause when descriptors or memory run out.
 const SHORTAGE: Duration = Duration::from_millis(100);
 
 fn app() -> Router {
@@ -67,7 +68,7 @@ fn app() -> Router {
         .route("/stuck", get(stuck))
 }
 
-/// Waits as everything should in a runtime: others go on.
+/// Waits asynchronously, as all code in a runtime should: other requests continue.
 async fn doze(Path(seconds): Path<f32>) -> std::result::Result<String, StatusCode> {
     let time = Duration::try_from_secs_f32(seconds).map_err(|_| StatusCode::BAD_REQUEST)?;
     sleep(time).await;
@@ -77,18 +78,18 @@ async fn doze(Path(seconds): Path<f32>) -> std::result::Result<String, StatusCod
     ))
 }
 
-/// Waits as nothing should: the runtime hangs, no ACK is sent any more, and with a `--timeout` the
-/// child is replaced.
+/// Blocks the runtime, which code in a runtime must not do: no ACK is sent any more, and with a
+/// `--timeout` the child is replaced.
 async fn stuck() -> &'static str {
     loop {
         thread::sleep(Duration::from_secs(1));
     }
 }
 
-/// A connection, and the right to have one more in hand.
+/// A connection, and the permit for one more connection that it occupies.
 type Accepted = (TcpStream, Option<OwnedSemaphorePermit>);
 
-/// Waits for connections, in a thread of its own.
+/// Waits for connections in its own thread.
 struct Acceptor {
     listener: Arc<TcpListener>,
     /// Readable when the child should leave.
@@ -102,15 +103,16 @@ struct Acceptor {
 }
 
 impl Acceptor {
-    /// Accepts until the child should leave or has taken as many as it may.
+    /// Accepts until the child should leave or has reached its limit.
     ///
-    /// Only a child that can take a connection waits for one: it would keep the wake-up from others.
+    /// Only a child that can take a connection waits for one: a full child would take the wake-up
+    /// from others.
     fn run(mut self) -> io::Result<()> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         let exclusive = EpollFlags::EPOLLIN | EpollFlags::EPOLLEXCLUSIVE;
         epoll.add(&*self.listener, EpollEvent::new(exclusive, 0))?;
         epoll.add(&self.leave, EpollEvent::new(EpollFlags::EPOLLIN, 1))?;
-        // The wait is our own, so nobody else says that the start has held.
+        // This loop has its own wait, so it must say itself that the start has succeeded.
         let _ = self.acker.not_busy();
         while self.left != Some(0) {
             let Some(permit) = self.permit() else {
@@ -129,15 +131,15 @@ impl Acceptor {
         Ok(())
     }
 
-    /// Leave for one more connection: at once, or as soon as one has ended, and BUSY until then.
-    /// `None` when the child leaves.
+    /// Gets the permit for one more connection: at once, or, after saying BUSY, as soon as one has
+    /// ended. `None` when the child leaves.
     fn permit(&self) -> Option<OwnedSemaphorePermit> {
         let permits = Arc::clone(&self.permits);
         match Arc::clone(&self.permits).try_acquire_owned() {
             Ok(permit) => Some(permit),
             Err(TryAcquireError::Closed) => None,
             Err(TryAcquireError::NoPermits) => {
-                // OK to ignore here and elsewhere: that the parent is gone is found by the waits.
+                // OK to ignore here and elsewhere: the waits notice that the parent is gone.
                 let _ = self.acker.busy();
                 let permit = self.runtime.block_on(permits.acquire_owned()).ok()?;
                 let _ = self.acker.not_busy();
@@ -186,7 +188,7 @@ fn accept(listener: &TcpListener) -> io::Result<Option<TcpStream>> {
     }
 }
 
-/// Has the parent know that the runtime turns.
+/// Sends ACKs to the parent for as long as the runtime runs.
 async fn send_acks(acker: Acker, interval: Duration) {
     loop {
         sleep(interval).await;
@@ -194,7 +196,7 @@ async fn send_acks(acker: Acker, interval: Duration) {
     }
 }
 
-/// Serves one client; told to stop, until the request in hand has been answered.
+/// Serves one client; once the child is told to stop, until the current request has been answered.
 async fn serve(app: Router, (stream, permit): Accepted, mut stopping: watch::Receiver<bool>) {
     let Ok(stream) = tokio::net::TcpStream::from_std(stream) else {
         return;
@@ -212,23 +214,23 @@ async fn serve(app: Router, (stream, permit): Accepted, mut stopping: watch::Rec
     let mut connection = std::pin::pin!(connection);
     let served = tokio::select! {
         served = &mut connection => served,
-        // A shutdown ends a connection that waits for its next request at once, but one that waits
-        // for its first as well, and that has a client who was promised an answer.
+        // A graceful shutdown at once ends a connection that waits for a request, even for the
+        // first one, whose client expects an answer.
         () = told(&mut stopping, &requested) => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
     };
-    // Clients come and go; that is no news.
+    // Errors of clients are not worth a warning.
     if let Err(error) = served {
         log::debug!("connection ended: {error}");
     }
     drop(permit);
 }
 
-/// Waits until the child is to bring its connections to an end and this one has had a request.
+/// Waits until the child should end its connections and this one has had a request.
 async fn told(stopping: &mut watch::Receiver<bool>, requested: &Notify) {
-    // An error is the end of the child as well.
+    // An error also means that the child leaves.
     let _ = stopping.wait_for(|stopping| *stopping).await;
     requested.notified().await;
 }
@@ -275,7 +277,7 @@ impl AxumServer {
         let (stop, stopping) = watch::channel(false);
         let app = app();
         let mut in_hand = JoinSet::new();
-        // Ends when the thread has ended, and all that it has accepted is in hand.
+        // Ends when the thread has ended and all its connections are being served.
         loop {
             tokio::select! {
                 next = accepted.recv() => match next {
@@ -295,8 +297,9 @@ impl AxumServer {
             }
         }
         let ended = acceptor.join();
-        // A wake-up for a connection may have been spent on a thread that was told to stop. One that
-        // had its hands full did not wait for any; and without a parent nothing new is begun.
+        // A wake-up for a connection may have been spent on a thread that was told to stop, so it
+        // tries once more. A thread that was full did not wait, and without a parent no new
+        // connection is taken.
         let may_be_queued = comm.shutdown_requested() && in_hand.len() < self.in_hand;
         if may_be_queued
             && !comm.is_orphaned()
@@ -305,13 +308,13 @@ impl AxumServer {
             in_hand.spawn(serve(app, (stream, None), stopping));
         }
         drop(listener);
-        // Whatever the reason to leave, it can take no more.
+        // For whatever reason it leaves, it takes no more connections.
         let _ = comm.busy();
         stop.send_replace(true);
         while !in_hand.is_empty() {
             tokio::select! {
                 _ = in_hand.join_next() => {}
-                // If it is the parent's end, `kill_timeout` is left from here.
+                // If the parent has died, `kill_timeout` is left from here.
                 ready = leave.readable() => {
                     ready?.clear_ready();
                     comm.shutdown_requested();

@@ -1,4 +1,4 @@
-//! The runtime in each child, driven from outside: many connections at a time, and what becomes of
+//! The runtime in each child, driven from outside: many connections at a time, and what happens to
 //! them when a child leaves, hangs or loses its parent.
 #![allow(
     clippy::unwrap_used,

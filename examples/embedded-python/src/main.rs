@@ -1,11 +1,12 @@
-//! A Python interpreter in each child: a library in Python that Rust calls, with one lock per child
-//! instead of one for all, and with a child to lose where it hangs or crashes.
+//! A Python interpreter in each child: Rust calls a Python library, with one lock per child instead
+//! of one for all, and a hang or crash costs only one child.
 //!
 //! cargo run --release -p embedded-python
-//! Say something to it with `nc 127.0.0.1 7780`; the line `spin` hangs its child.
+//! Send it lines with `nc 127.0.0.1 7780`; the line `spin` hangs its child.
 //!
-//! The interpreter is made in the child. One made in the parent would save its start, and would have to
-//! be told of each fork (PyOS_BeforeFork and its like); modules that start threads would not survive.
+//! The interpreter is started in the child. Starting it in the parent would be faster, but it would
+//! have to be told of each fork (PyOS_BeforeFork and the like), and modules that start threads
+//! would not work.
 
 #[path = "../../common/mod.rs"]
 mod common;
@@ -35,7 +36,7 @@ fn failed(error: PyErr) -> io::Error {
     io::Error::other(error)
 }
 
-/// Answers each line with what Python has to say to it.
+/// Answers each line with the result of the Python library.
 fn serve(count: &mut Py<PyAny>, conn: TcpConn) -> io::Result<()> {
     let mut lines = BufReader::new(&conn);
     let mut line = Vec::new();
@@ -44,7 +45,7 @@ fn serve(count: &mut Py<PyAny>, conn: TcpConn) -> io::Result<()> {
         let answer = Python::attach(|python| -> PyResult<String> {
             count.call1(python, (text.trim_end(),))?.extract(python)
         });
-        // An exception is an answer; anything worse takes the child with it, and no other.
+        // An exception is an answer; a crash ends only this child.
         let answer = answer.unwrap_or_else(|error| error.to_string());
         writeln!(&conn, "{answer}")?;
         line.clear();

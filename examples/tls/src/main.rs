@@ -1,5 +1,5 @@
-//! TLS: rustls over a connection of a stock server, which goes on sending ACKs however slow the
-//! client is, be it in the midst of the handshake.
+//! TLS: rustls over a connection of a stock server, which keeps sending ACKs however slow the
+//! client is, even during the handshake.
 //!
 //! cargo run --release -p tls-example
 //! curl -k https://127.0.0.1:8443/
@@ -37,7 +37,7 @@ const OWN_FLAGS: &str = "  --cert FILE              the certificate, in PEM; wit
 /// How long a client may be silent, before the handshake and before its request, and how long it may take for
 /// each of them.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// For how long a client may still ask when the time is over in which it could be idle.
+/// How long a client may still take for its request when its idle time is over.
 const UNDER_WAY: Duration = Duration::from_millis(50);
 
 type Tls = StreamOwned<ServerConnection, TcpConn>;
@@ -63,8 +63,8 @@ fn serve(config: &Arc<ServerConfig>, conn: TcpConn) -> io::Result<()> {
     Ok(())
 }
 
-/// Waits for the request, which may have come with the end of the handshake. A client that was at the handshake
-/// when the child was told to stop is about to ask.
+/// Waits for the request, which may have come with the end of the handshake. A client that was in
+/// the handshake when the child was told to stop will send its request now.
 fn give_time(tls: &Tls) -> io::Result<()> {
     let read = !tls.conn.wants_read();
     if !is_asked(&tls.sock, read, PATIENCE)? {
@@ -129,7 +129,7 @@ fn load([cert, key]: &[PathBuf; 2]) -> Result<Identity> {
     Ok((chain, private))
 }
 
-/// A certificate that nobody has reason to trust.
+/// A self-signed certificate.
 fn sign() -> Result<Identity> {
     let names = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
     let made = rcgen::generate_simple_self_signed(names)?;

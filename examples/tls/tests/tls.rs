@@ -1,4 +1,4 @@
-//! The server of TLS, driven from outside by clients that verify, dawdle, or speak something else.
+//! The TLS example, driven from outside by clients that verify, are slow, or do not speak TLS.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -45,7 +45,7 @@ fn main() -> ExitCode {
             refuses_what_is_ambiguous,
             says_how_to_talk_to_it,
             slow_client_is_not_killed,
-            o34_stops_at_once_with_idle_clients,
+            stops_at_once_with_idle_clients,
             survives_a_client_without_it,
         ],
     )
@@ -233,7 +233,7 @@ fn slow_client_is_not_killed(world: &mut World) {
 }
 
 /// Clients that are idle, before the handshake or after it, do not hold a stop: `Conn::wait_for_request`.
-fn o34_stops_at_once_with_idle_clients(world: &mut World) {
+fn stops_at_once_with_idle_clients(world: &mut World) {
     let (server, config) = serve(world, &[]);
     let address = server.address();
     let mut new = connect(&address);

@@ -1,25 +1,26 @@
-//! What a child has found queued at the listeners, and what follows from it for its next attempt and
-//! its next wait. Decides; looks at nothing.
+//! How many connections in a row a child has found queued, and how that changes its next attempt
+//! and its next wait. Decides; reads no socket and no clock.
 
 use std::time::Duration;
 
-/// Connections that were found queued, one after the other.
+/// Connections that were found queued, one after the other, without a wait in between.
 #[derive(Debug)]
 pub(super) struct BacklogStreak {
-    /// Whether an attempt to accept that finds nothing waits.
+    /// Whether accept(2) blocks when no connection is queued.
     blocks: bool,
-    /// How many connections were found without a wait in between.
+    /// How many connections the streak has.
     length: u32,
-    /// Whether the streak was long, and nothing is queued now.
+    /// Whether a long streak has just ended: nothing is queued now.
     ended: bool,
-    /// Whether accepting and handling the last one took so long that the attempt may have waited.
+    /// Whether accepting and serving the last connection took so long that accept(2) may have
+    /// blocked.
     slow: bool,
 }
 
 impl BacklogStreak {
-    /// After so many in a row another one is likely to be there.
+    /// After this many connections in a row, another one is likely to be queued.
     pub(super) const LIKELY: u32 = 8;
-    /// accept(2) takes longer than this only if it waits.
+    /// accept(2) takes longer than this only if it blocks.
     pub(super) const A_WAIT: Duration = Duration::from_micros(50);
 
     pub(super) fn new(blocks: bool) -> Self {
@@ -31,19 +32,21 @@ impl BacklogStreak {
         }
     }
 
-    /// Whether a child that was not woken looks for a connection before it tries to accept one. An
-    /// attempt that finds nothing costs ten times as much as a look: accept(2) makes a socket and a
-    /// file before it looks itself.
+    /// Whether a child that was not woken polls the listener before it calls accept(2).
     ///
-    /// Where the listener blocks, an attempt in vain waits, behind the children that are idle: while the
-    /// parent takes the child for busy, for a moment. The clock shows that afterwards; then the child
-    /// looks again.
+    /// An accept(2) that finds nothing costs ten times as much as a poll: it makes a socket and a
+    /// file before it looks at the queue.
+    ///
+    /// On a blocking listener, an accept(2) that finds nothing blocks behind the idle children, and
+    /// the parent believes for that time that the child is busy. The child sees that by the time
+    /// that passed, and polls again before its next attempt.
     pub(super) fn looks_first(&self) -> bool {
         self.length < Self::LIKELY || self.blocks && self.slow
     }
 
-    /// The child was `woken`, or not, and has tried to accept. True if it should now leave the
-    /// wake-ups for connections to other children.
+    /// Notes an attempt to accept, of a child that was `woken` or not.
+    ///
+    /// True if the child should now leave the wake-ups for connections to other children.
     pub(super) fn tried(&mut self, found: bool, woken: bool) -> bool {
         self.ended = !found && self.length >= Self::LIKELY;
         self.length = if found && !woken {
@@ -54,22 +57,24 @@ impl BacklogStreak {
         self.length == Self::LIKELY
     }
 
-    /// How long it took to accept and handle a connection, if that is known.
+    /// Notes how long accepting and serving a connection took, if that is known.
     pub(super) fn took(&mut self, time: Option<Duration>) {
         self.slow = time.is_some_and(|time| time >= Self::A_WAIT);
     }
 
-    /// The child has waited: what was queued before tells nothing any more.
+    /// Begins anew, because the child has waited.
     pub(super) fn forget(&mut self) {
         self.length = 0;
         self.ended = false;
     }
 
-    /// Whether the next wait is to be made in accept(2), since a long streak has ended. True once.
+    /// Whether the child makes its next wait in accept(2), because a long streak has ended. True
+    /// once.
     ///
-    /// The kernel takes a child that waits in accept(2) off the listener's list when it wakes it; one
-    /// that waits in an epoll stays on the list until it has run. Where hundreds have been woken and
-    /// share a core, the kernel would go through all of them for each connection.
+    /// When the kernel wakes a child that waits in accept(2), it removes the child from the
+    /// listener's wait queue. A child that waits in an epoll stays in that queue until it has run.
+    /// Where hundreds of children have been woken and share a core, the kernel would walk through
+    /// all of them for each connection.
     pub(super) fn take_end(&mut self) -> bool {
         std::mem::take(&mut self.ended) && self.blocks
     }
@@ -82,7 +87,7 @@ mod tests {
     const FAST: Option<Duration> = Some(Duration::from_micros(49));
     const SLOW: Option<Duration> = Some(BacklogStreak::A_WAIT);
 
-    /// So many connections are found queued; how often a look came before the attempt.
+    /// Finds `count` connections queued, and returns how often the child polled before an attempt.
     fn found(streak: &mut BacklogStreak, count: u32, took: Option<Duration>) -> u32 {
         let mut looks = 0;
         for _ in 0..count {

@@ -1,5 +1,5 @@
-//! The accept loop of a child as a machine: what it does next, given what it has just seen. Decides;
-//! holds no socket and looks at no clock.
+//! The accept loop of a child as a state machine: each observation leads to the next action.
+//! Decides; holds no socket and reads no clock.
 
 mod backlog_streak;
 pub(crate) mod order;
@@ -12,70 +12,76 @@ mod tests;
 use self::{backlog_streak::BacklogStreak, wait_mode::WaitMode};
 use std::time::Duration;
 
-/// For how long an operation on a socket that may block waits at the most: long enough for a client
-/// that is not slow. An ACK, or the notice that the parent is gone, may be late by as much.
+/// The longest wait of one blocking socket operation.
+///
+/// It is long enough for a client that is not slow. An ACK, or the discovery that the parent is
+/// gone, may be late by this time.
 pub(crate) const BRIEFLY: Duration = Duration::from_millis(20);
 
 /// How a child takes connections.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct AcceptConfig {
-    /// After so many connections it leaves; 0 for no limit.
+    /// The child leaves after this many connections; 0 means no limit.
     pub(crate) max_requests: u64,
-    /// Whether accept(2) waits for up to [`BRIEFLY`].
+    /// Whether accept(2) blocks for up to [`BRIEFLY`].
     pub(crate) blocks: bool,
-    /// Whether children take turns: an idle one waits in accept(2).
+    /// Whether children take turns: an idle child waits in accept(2).
     pub(crate) takes_turns: bool,
-    /// Whether a child under load says nothing between two connections.
+    /// Whether a child under load sends no words between two connections.
     pub(crate) coalesces: bool,
 }
 
-/// What the child is to do. Each is answered by one of the observations named.
+/// What the child is to do next.
+///
+/// The caller answers each action with one of the observations that it names.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Action {
-    /// Send the ACK that is due and see whether it was told to stop: [`Observation::GoOn`],
-    /// [`Observation::ToldToStop`] or [`Observation::ToldLongAgo`].
+    /// Send the ACK that is due and check whether the child was told to stop:
+    /// [`Observation::GoOn`], [`Observation::ToldToStop`] or [`Observation::ToldLongAgo`].
     CheckIn {
         /// Say NOT_BUSY first.
         say_not_busy: bool,
     },
-    /// Try each listener, the one after that served last first: [`Observation::Found`] or
-    /// [`Observation::NothingQueued`].
+    /// Try each listener, beginning with the one after the listener that served last:
+    /// [`Observation::Found`] or [`Observation::NothingQueued`].
     Accept {
-        /// Ask whether something is queued before each attempt.
+        /// Check whether a connection is queued before each attempt.
         look_first: bool,
-        /// First leave the wake-ups for later connections to others.
+        /// First leave the wake-ups for later connections to other children.
         leave_wakeups: bool,
     },
     /// Say NOT_BUSY and wait in accept(2) on the only listener: [`Observation::WaitedInAccept`].
     WaitInAccept,
     /// Say NOT_BUSY and wait in the epoll: [`Observation::Woken`] or [`Observation::NotWoken`].
     WaitInEpoll,
-    /// Say BUSY and serve the connection that was found: [`Observation::Served`],
+    /// Say BUSY and serve the connection that was accepted: [`Observation::Served`],
     /// [`Observation::ServedLast`] or [`Observation::Skipped`].
     Serve {
-        /// Leave the wake-ups for later connections to others.
+        /// Leave the wake-ups for later connections to other children.
         leave_wakeups: bool,
-        /// First see whether the client has gone, and say nothing and skip it then. Where connections take
-        /// long, clients give up while they are queued; where they do not, one that is served in vain costs
-        /// less than a look at each. A client that the child has waited for has just come.
+        /// First check whether the client has gone; if so, send no word and skip the connection.
+        ///
+        /// Where connections take long, clients give up while they are queued. Where connections
+        /// are short, serving a client that has gone costs less than a check of every client. A
+        /// client that the child has waited for has just come, so it is not checked.
         look_first: bool,
     },
-    /// Told to stop: try each listener, as with [`Action::Accept`]. A wake-up for a connection may have been
-    /// spent on this child, and in a shutdown nobody comes after it.
+    /// Told to stop: try each listener, as with [`Action::Accept`]. The kernel may have woken this
+    /// child for a connection, and in a shutdown no other child takes it.
     Drain {
         /// As in [`Action::Accept`].
         look_first: bool,
     },
-    /// Leave: the limit of connections is reached, or nothing is queued and it was told to stop.
+    /// Leave: `max_requests` is reached, or the child was told to stop and nothing is queued.
     Leave,
 }
 
-/// What the child has seen. A duration is `None` where the clock had not been looked at before.
+/// What the child has observed. A duration is `None` if its beginning was not measured.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Observation {
     GoOn,
     ToldToStop,
-    /// It was told to stop so long ago that what is queued is left to others.
+    /// The child was told to stop so long ago that it leaves queued connections to other children.
     ToldLongAgo,
     /// A connection was accepted.
     Found,
@@ -85,14 +91,14 @@ pub(crate) enum Observation {
         found: bool,
         took: Option<Duration>,
     },
-    /// There is something to accept, unless another child was faster.
+    /// A connection is queued, unless another child has taken it.
     Woken {
         after: Option<Duration>,
     },
     /// The wait ended for another reason.
     NotWoken,
     Served {
-        /// From the end of the last wait, or of the last connection.
+        /// The time since the end of the last wait or of the last connection.
         took: Option<Duration>,
         /// How many connections the child has served, this one included.
         number: u64,
@@ -103,20 +109,20 @@ pub(crate) enum Observation {
     Skipped,
 }
 
-/// How the child gets at its next connection.
+/// How the child looks for its next connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Approach {
-    /// It tries, whether something is queued or not.
+    /// It tries to accept, whether a connection is queued or not.
     Try,
-    /// It was woken for one that may have been queued before.
+    /// It was woken for a connection that may have been queued for some time.
     Woken,
-    /// It was woken for one that it had to wait for.
+    /// It was woken after a wait, so the connection has just come.
     WokenFromWait,
-    /// It waits without an attempt: it had to wait for the last one, so another is hardly queued. If
-    /// one is, the wait ends at once.
+    /// It waits without an attempt: it had to wait for the last connection, so another is unlikely
+    /// to be queued. If one is queued, the wait ends at once.
     Wait,
-    /// Not at all, unless it was told to stop meanwhile: its limit is reached. In a shutdown nobody
-    /// follows it.
+    /// It has reached its limit and looks for no other connection, unless it was told to stop
+    /// meanwhile: in a shutdown no other child replaces it.
     Never,
 }
 
@@ -125,7 +131,7 @@ impl Approach {
         matches!(self, Self::Woken | Self::WokenFromWait)
     }
 
-    /// What follows a connection that was found this way.
+    /// How to look for the connection after this one.
     fn next(self) -> Self {
         match self {
             Self::WokenFromWait => Self::Wait,
@@ -134,31 +140,31 @@ impl Approach {
     }
 }
 
-/// What the child is doing: the action that was asked for last.
+/// What the child is doing: the action that `step` returned last.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum State {
+enum LoopState {
     CheckingIn(Approach),
     Accepting(Approach),
-    /// Since it is its turn, or else since a long streak has ended.
+    /// `in_turn` if children take turns; otherwise a long streak has ended.
     WaitingInAccept {
         in_turn: bool,
     },
     WaitingInEpoll,
-    /// And how it will get at the next one.
+    /// With the approach for the next connection.
     Serving(Approach),
-    /// Told to stop, it serves what is queued.
+    /// The child was told to stop and serves the connections that are queued.
     Draining,
     Leaving,
 }
 
-/// How long the last connection took, the best guess for the next; zero if that is not known.
+/// How long the last connection took, as an estimate for the next; zero if unknown.
 #[derive(Clone, Copy, Debug, Default)]
 struct LastConnection(Duration);
 
 impl LastConnection {
-    /// Worth two system calls to leave the wake-ups to others.
+    /// From here on, leaving the wake-ups to other children is worth two system calls.
     const LONG: Duration = Duration::from_millis(1);
-    /// Long enough for clients to give up while they are queued.
+    /// From here on, clients may give up while they are queued.
     const TRYING: Duration = Duration::from_millis(10);
 
     fn is_long(self) -> bool {
@@ -174,20 +180,22 @@ impl LastConnection {
 #[derive(Debug)]
 pub(crate) struct AcceptMachine {
     config: AcceptConfig,
-    state: State,
+    state: LoopState,
     mode: WaitMode,
     streak: BacklogStreak,
     last: LastConnection,
-    /// Whether it has tried each listener since it was told to stop.
+    /// Whether the child has tried each listener since it was told to stop.
     has_drained: bool,
 }
 
 impl AcceptMachine {
-    /// A new child tries before it ever waits: it may follow one that died with a wake-up spent on it.
-    /// Its first action is to check in.
+    /// Makes the machine of a new child, whose first action is to check in.
+    ///
+    /// The child tries to accept before its first wait: it may replace a child that was woken for a
+    /// connection and died.
     pub(crate) fn new(config: AcceptConfig) -> Self {
         Self {
-            state: State::CheckingIn(Approach::Try),
+            state: LoopState::CheckingIn(Approach::Try),
             mode: WaitMode::new(config.takes_turns),
             streak: BacklogStreak::new(config.blocks),
             last: LastConnection::default(),
@@ -196,45 +204,48 @@ impl AcceptMachine {
         }
     }
 
-    /// The next action. An observation that is no answer to the last one begins a new pass.
+    /// Returns the next action. An observation that does not answer the last action begins a new
+    /// pass.
     pub(crate) fn step(&mut self, seen: Observation) -> Action {
         use Observation as Saw;
         match (self.state, seen) {
-            (State::Leaving, _) => Action::Leave,
-            (State::CheckingIn(_), Saw::ToldToStop) => self.drain(),
-            (State::CheckingIn(_), Saw::ToldLongAgo) if self.has_drained => self.leave(),
-            (State::CheckingIn(_), Saw::ToldLongAgo) => self.drain(),
-            (State::Draining, Saw::Found) => self.serve(Approach::Try, true, true),
-            (State::Draining, Saw::NothingQueued) => self.leave(),
-            (State::CheckingIn(Approach::Never), Saw::GoOn) => self.leave(),
-            (State::CheckingIn(approach), Saw::GoOn) => self.approach(approach),
-            (State::Accepting(approach), Saw::Found) => self.found(approach),
-            (State::Accepting(approach), Saw::NothingQueued) => self.nothing_queued(approach),
-            (State::WaitingInAccept { in_turn }, Saw::WaitedInAccept { found, took }) => {
+            (LoopState::Leaving, _) => Action::Leave,
+            (LoopState::CheckingIn(_), Saw::ToldToStop) => self.drain(),
+            (LoopState::CheckingIn(_), Saw::ToldLongAgo) if self.has_drained => self.leave(),
+            (LoopState::CheckingIn(_), Saw::ToldLongAgo) => self.drain(),
+            (LoopState::Draining, Saw::Found) => self.serve(Approach::Try, true, true),
+            (LoopState::Draining, Saw::NothingQueued) => self.leave(),
+            (LoopState::CheckingIn(Approach::Never), Saw::GoOn) => self.leave(),
+            (LoopState::CheckingIn(approach), Saw::GoOn) => self.approach(approach),
+            (LoopState::Accepting(approach), Saw::Found) => self.found(approach),
+            (LoopState::Accepting(approach), Saw::NothingQueued) => self.nothing_queued(approach),
+            (LoopState::WaitingInAccept { in_turn }, Saw::WaitedInAccept { found, took }) => {
                 self.waited_in_accept(in_turn, found, took)
             }
-            (State::WaitingInEpoll, Saw::Woken { after }) => self.woken(after),
-            (State::Serving(next), Saw::Served { took, number }) => self.served(next, took, number),
-            (State::Serving(_), Saw::ServedLast) => self.leave(),
-            (State::Serving(next), Saw::Skipped) => self.check_in(next),
+            (LoopState::WaitingInEpoll, Saw::Woken { after }) => self.woken(after),
+            (LoopState::Serving(next), Saw::Served { took, number }) => {
+                self.served(next, took, number)
+            }
+            (LoopState::Serving(_), Saw::ServedLast) => self.leave(),
+            (LoopState::Serving(next), Saw::Skipped) => self.check_in(next),
             _ => self.check_in(Approach::Try),
         }
     }
 
     fn leave(&mut self) -> Action {
-        self.state = State::Leaving;
+        self.state = LoopState::Leaving;
         Action::Leave
     }
 
     fn check_in(&mut self, then: Approach) -> Action {
-        self.state = State::CheckingIn(then);
+        self.state = LoopState::CheckingIn(then);
         Action::CheckIn {
             say_not_busy: false,
         }
     }
 
     fn drain(&mut self) -> Action {
-        self.state = State::Draining;
+        self.state = LoopState::Draining;
         self.has_drained = true;
         Action::Drain {
             look_first: self.config.blocks,
@@ -246,10 +257,10 @@ impl AcceptMachine {
             self.streak.forget();
             return self.wait();
         }
-        self.state = State::Accepting(approach);
+        self.state = LoopState::Accepting(approach);
         Action::Accept {
             look_first: !approach.is_woken() && self.streak.looks_first(),
-            // The kernel serves a child that stays in its epoll before those that take turns.
+            // The kernel wakes a child that stays in its epoll before the children that take turns.
             leave_wakeups: approach.is_woken() && self.mode.is_in_accept(),
         }
     }
@@ -267,10 +278,10 @@ impl AcceptMachine {
     fn wait(&mut self) -> Action {
         let in_turn = self.mode.is_in_accept();
         if in_turn || self.streak.take_end() {
-            self.state = State::WaitingInAccept { in_turn };
+            self.state = LoopState::WaitingInAccept { in_turn };
             Action::WaitInAccept
         } else {
-            self.state = State::WaitingInEpoll;
+            self.state = LoopState::WaitingInEpoll;
             Action::WaitInEpoll
         }
     }
@@ -284,7 +295,7 @@ impl AcceptMachine {
         if found {
             return self.serve(next, false, next == Approach::Try);
         }
-        self.mode.in_vain();
+        self.mode.ended_empty();
         self.check_in(next)
     }
 
@@ -300,7 +311,7 @@ impl AcceptMachine {
     }
 
     fn serve(&mut self, next: Approach, leave_wakeups: bool, was_queued: bool) -> Action {
-        self.state = State::Serving(next);
+        self.state = LoopState::Serving(next);
         Action::Serve {
             leave_wakeups: leave_wakeups || self.last.is_long(),
             look_first: was_queued && self.last.tries_patience(),
@@ -314,7 +325,7 @@ impl AcceptMachine {
         if limit != 0 && number >= limit {
             return self.check_in(Approach::Never);
         }
-        self.state = State::CheckingIn(next);
+        self.state = LoopState::CheckingIn(next);
         Action::CheckIn {
             say_not_busy: !self.config.coalesces,
         }

@@ -1,22 +1,25 @@
-//! Which of the idle children gets the next connection. Decides; waits for nothing.
+//! Which idle child gets the next connection. Decides; waits for nothing.
 
-/// Which of the children that are idle gets the next connection. The kernel hands them out; what a
-/// server chooses is where its children wait.
+/// Which idle child gets the next connection.
 ///
-/// The stock servers choose by themselves unless they are told: in turn where there are few children
-/// (`max_clients` up to 50) that have no limit of connections (`max_requests` 0), the oldest first
-/// otherwise. Children that take turns reach a limit all at the same time, and many of them find
-/// nothing in the processor's caches when their turn comes.
+/// The kernel hands out connections; the order follows from where the children wait.
+///
+/// Unless the order is set, the stock servers choose it: `InTurn` where there are few children
+/// (`max_clients` up to 50) without a limit of connections (`max_requests` 0), otherwise
+/// `OldestFirst`. Children that take turns all reach a limit at the same time, and with many
+/// children the processor's caches are cold when a child's turn comes.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum AcceptOrder {
-    /// The oldest, or nearly so (one that was busy for long goes behind the others): under a light load
-    /// one child does all the work, and is warm. Children wait in an epoll each; one that has found a queue,
-    /// or was woken in vain, waits a moment in accept(2) first.
+    /// About the oldest idle child; a child that was busy for long goes behind the others.
+    ///
+    /// Under a light load one child does all the work, with warm caches. Each child waits in an
+    /// epoll of its own. A child that has served a long queue first waits briefly in accept(2).
     OldestFirst,
-    /// The one that has been idle for the longest time, while connections keep coming; in a lull the
-    /// oldest. Children wait in accept(2) itself, which is the cheapest way. On Linux, on one socket
-    /// that the server has opened itself; elsewhere this is as `OldestFirst`.
+    /// The child that has been idle for the longest time; in a lull the oldest child.
+    ///
+    /// Children wait in accept(2) itself, which is the cheapest way. This works on Linux, on one
+    /// socket that the server has opened itself; elsewhere it is the same as `OldestFirst`.
     InTurn,
 }
 
@@ -24,7 +27,7 @@ impl AcceptOrder {
     /// Children take turns by default where there are at most this many.
     const FEW: usize = 50;
 
-    /// For a server that was not told.
+    /// The order for a server for which none was set.
     pub(crate) fn choose(max_clients: usize, max_requests: u64) -> Self {
         if max_clients <= Self::FEW && max_requests == 0 {
             Self::InTurn

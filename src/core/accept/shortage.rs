@@ -1,4 +1,5 @@
-//! How long a child pauses when accept(2) fails for a reason that may pass. Decides; pauses nobody.
+//! How long a child pauses when accept(2) fails for a reason that may pass. Decides; does not
+//! sleep.
 
 use std::time::Duration;
 
@@ -6,23 +7,23 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Pause {
     pub(crate) duration: Duration,
-    /// Whether it is the first of its episode, of which one line tells.
+    /// Whether it is the first pause of its episode: only this one is logged.
     pub(crate) is_first: bool,
 }
 
-/// Failed attempts, one after the other.
+/// Failed calls of accept(2), one after the other.
 #[derive(Debug, Default)]
 pub(crate) struct Shortage {
     /// The last pause of this episode.
     pause: Option<Duration>,
-    /// How many connections in a row were forbidden.
+    /// How many connections in a row the system has forbidden.
     forbidden: u32,
 }
 
 impl Shortage {
     const SHORTEST: Duration = Duration::from_millis(10);
     const LONGEST: Duration = Duration::from_secs(1);
-    /// After so many forbidden connections in a row it is taken that all are.
+    /// After this many forbidden connections in a row, all are taken to be forbidden.
     const ALL: u32 = 64;
 
     /// An attempt has succeeded.
@@ -30,7 +31,7 @@ impl Shortage {
         *self = Self::default();
     }
 
-    /// There are no descriptors, or there is no memory.
+    /// The process or the system has run out of descriptors or memory.
     pub(crate) fn exhausted(&mut self) -> Pause {
         let duration = self.pause.map_or(Self::SHORTEST, |pause| {
             pause.saturating_mul(2).min(Self::LONGEST)
@@ -39,7 +40,8 @@ impl Shortage {
         Pause { duration, is_first }
     }
 
-    /// A connection was forbidden. A few are none of the other clients' business.
+    /// A connection was forbidden. A few of them cause no pause, because other clients may be
+    /// allowed.
     pub(crate) fn forbidden(&mut self) -> Option<Pause> {
         self.forbidden = self.forbidden.saturating_add(1);
         (self.forbidden >= Self::ALL).then(|| self.exhausted())

@@ -1,5 +1,5 @@
-//! The accept loop without a socket: every short history, long random ones against a model of the
-//! kernel, and the cases that have a reason of their own.
+//! The accept loop without a socket: all short histories, long random histories against a model of
+//! the kernel, and single cases.
 
 use super::*;
 use proptest::prelude::*;
@@ -79,11 +79,12 @@ fn answers(action: Action, rules: &Rules) -> Vec<Observation> {
 struct Rules {
     config: AcceptConfig,
     served: u64,
-    /// A wake-up for a connection was spent on the child, which has not tried to accept since.
+    /// The child was woken for a connection and has not tried to accept since.
     owes_an_attempt: bool,
-    /// It has found nothing since it served, or has had to wait for what it served last.
+    /// It has found nothing since it last served, or it had to wait for the connection that it
+    /// served last.
     may_wait: bool,
-    /// It was told to stop, and has tried each listener since.
+    /// It was told to stop and has tried each listener since.
     has_drained: bool,
 }
 
@@ -121,8 +122,8 @@ impl Rules {
         limit != 0 && self.served >= limit
     }
 
-    /// A child leaves at its limit, of its own wish, and when it was told to stop: not before it has tried
-    /// each listener and found nothing, unless that takes too long.
+    /// A child leaves when its limit is reached, when it has asked to, or when it was told to stop
+    /// and has then tried each listener and found nothing, unless that takes too long.
     fn check_end(&mut self, seen: Observation, action: Action) {
         let leaves = match seen {
             Observation::ServedLast => true,
@@ -204,16 +205,16 @@ fn every_short_history_keeps_the_rules() {
     assert!(histories > 20_000, "only {histories} were tried");
 }
 
-/// A listener and those who connect to it. What is queued is there until this child takes it, or a
-/// sibling does.
+/// A listener and the clients that connect to it. A connection stays queued until this child or a
+/// sibling takes it.
 #[derive(Debug, Default)]
-struct World {
+struct Backlog {
     queue: VecDeque<u32>,
     taken: Vec<u32>,
     in_hand: Option<u32>,
 }
 
-impl World {
+impl Backlog {
     /// How the kernel answers an action; `spent` is what the clock says that it took.
     fn answer(&mut self, action: Action, spent: Option<Duration>) -> Observation {
         match action {
@@ -244,8 +245,8 @@ impl World {
 }
 
 proptest! {
-    /// Whatever comes, whenever, and however long things take: a connection that is queued is served
-    /// within a few steps, in order, once.
+    /// A queued connection is served within a few steps, in order and once, whenever clients come
+    /// and however long each step takes.
     #[test]
     fn what_is_queued_is_served_soon_and_in_order(
         config in proptest::sample::select(configs()),
@@ -253,11 +254,11 @@ proptest! {
     ) {
         let config = AcceptConfig { max_requests: 0, ..config };
         let mut machine = AcceptMachine::new(config);
-        let mut world = World::default();
+        let mut world = Backlog::default();
         let (mut rules, mut action) = (Rules::new(config), CHECK_IN);
         let (mut last, mut stolen, mut since) = (0, 0, 0);
         for (arrivals, time, steal) in turns {
-            // Mostly nobody comes; now and then a crowd does.
+            // Mostly no client comes; sometimes many do.
             if arrivals > 8 {
                 world.queue.extend(last..last + arrivals);
                 last += arrivals;
@@ -280,7 +281,7 @@ proptest! {
     }
 }
 
-/// Runs the machine through observations; the actions that follow each.
+/// Runs the machine through `observations` and returns the action that follows each.
 fn run(machine: &mut AcceptMachine, seen: &[Observation]) -> Vec<Action> {
     seen.iter().map(|&seen| machine.step(seen)).collect()
 }
@@ -343,7 +344,8 @@ fn a_child_leaves_the_wakeups_when_its_connections_are_long() {
     }
 }
 
-/// While connections take long, each client is looked at before it is served, be there many who have gone.
+/// While connections take long, the child checks each client before it serves it, even if many have
+/// gone.
 #[test]
 fn a_client_is_looked_at_until_one_has_been_served_quickly() {
     let mut machine = AcceptMachine::new(config(false, false));
@@ -369,7 +371,7 @@ fn a_client_is_looked_at_until_one_has_been_served_quickly() {
         };
         assert_eq!(next, quietly, "BUSY was not said");
     }
-    // It comes when the child is idle.
+    // The signal comes while the child is idle.
     let woken = Observation::Woken {
         after: Some(MOMENT),
     };
@@ -400,7 +402,7 @@ fn a_client_is_looked_at_until_one_has_been_served_quickly() {
     ));
 }
 
-/// A child that is to leave takes no other connection, whatever its limit.
+/// A child that is to leave takes no other connection, whatever its limit is.
 #[test]
 fn a_child_that_wants_to_leave_does() {
     let mut machine = AcceptMachine::new(config(false, false));
@@ -438,7 +440,7 @@ fn after_a_long_streak_the_wait_is_made_in_accept_once() {
 fn a_child_takes_turns_while_connections_keep_coming() {
     let mut machine = AcceptMachine::new(config(true, true));
     let mut action = CHECK_IN;
-    let mut world = World::default();
+    let mut world = Backlog::default();
     let (mut in_epoll, mut in_accept) = (0, 0);
     for number in 0..40 {
         loop {
@@ -489,7 +491,8 @@ fn a_child_that_leaves_does_nothing_else() {
     assert_eq!(machine.step(Observation::GoOn), Action::Leave);
 }
 
-/// Serves a queue that never ends, told to stop by `told`; how many connections until it leaves.
+/// Serves a queue that never ends, with `told` as the order to stop. Returns how many connections
+/// the child serves before it leaves.
 fn drains(limit: u64, told: &[Observation]) -> u64 {
     let mut machine = AcceptMachine::new(AcceptConfig {
         max_requests: limit,
@@ -513,8 +516,8 @@ fn drains(limit: u64, told: &[Observation]) -> u64 {
     served
 }
 
-/// Told to stop, a child serves what is queued, its limit notwithstanding, for as long as it may; and
-/// tries once if it hears of it late.
+/// A child that was told to stop serves what is queued, even beyond its limit, for as long as it
+/// may. If it learns of the order late, it tries once.
 #[test]
 fn a_child_that_was_told_to_stop_serves_what_is_queued_for_a_while() {
     use Observation::{GoOn, ToldLongAgo, ToldToStop};

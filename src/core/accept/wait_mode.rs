@@ -2,23 +2,24 @@
 
 use std::time::Duration;
 
-/// Where the next wait of an idle child is made.
+/// Where an idle child makes its next wait.
 ///
-/// A wait in accept(2) ends after a moment in which nothing came, so a child makes one only after
-/// several short waits in its epoll. The kernel serves those that wait in an epoll first.
+/// A wait in accept(2) ends after a short time without a connection, so a child waits there only
+/// after several short waits in its epoll. The kernel wakes children that wait in an epoll first.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum WaitMode {
     /// In its epoll, always.
     Epoll,
-    /// In its epoll until so many waits in a row were short.
+    /// In its epoll; this many waits in a row were short.
     Counting(u32),
     /// In accept(2), in turn with the others.
     Accept,
 }
 
 impl WaitMode {
-    /// How many waits in a row have to be short before the child waits in accept(2): a wait there
-    /// that ends without a connection costs a wake-up.
+    /// How many waits in a row must be short before the child waits in accept(2).
+    ///
+    /// A wait there that ends without a connection costs a wake-up.
     const OFTEN: u32 = 8;
 
     pub(super) fn new(takes_turns: bool) -> Self {
@@ -45,7 +46,7 @@ impl WaitMode {
     }
 
     /// A wait in accept(2) has ended without a connection.
-    pub(super) fn in_vain(&mut self) {
+    pub(super) fn ended_empty(&mut self) {
         if *self != Self::Epoll {
             *self = Self::Counting(0);
         }
@@ -75,7 +76,7 @@ mod tests {
             }
             mode.woken(Duration::ZERO, SHORT);
             assert!(mode.is_in_accept());
-            mode.in_vain();
+            mode.ended_empty();
             assert!(!mode.is_in_accept());
         }
     }
@@ -84,7 +85,7 @@ mod tests {
     #[test]
     fn a_wait_in_vain_starts_the_count_anew() {
         let mut mode = WaitMode::Counting(WaitMode::OFTEN - 1);
-        mode.in_vain();
+        mode.ended_empty();
         assert_eq!(mode, WaitMode::Counting(0));
     }
 
@@ -93,7 +94,7 @@ mod tests {
         let mut mode = WaitMode::new(false);
         for _ in 0..100 {
             mode.woken(Duration::ZERO, SHORT);
-            mode.in_vain();
+            mode.ended_empty();
             assert_eq!(mode, WaitMode::Epoll);
         }
     }

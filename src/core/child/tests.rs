@@ -1,4 +1,4 @@
-//! Names, and why a child is said to have ended.
+//! The names of children, and the causes of their ends.
 
 use super::*;
 use crate::core::testing::{at, ended_by_signal, exit_code, ms};
@@ -63,9 +63,9 @@ fn the_cause_of_a_death_that_was_asked_for_is_the_reason() {
         (Some(Reason::Shutdown), true, Cause::Shutdown),
         (Some(Reason::Asked), false, Cause::Asked),
         (Some(Reason::Closed), true, Cause::Closed),
-        // Its outputs ended because it was exiting: it left on its own.
+        // Its outputs ended because it was exiting: it ended by itself.
         (Some(Reason::Closed), false, Cause::Finished),
-        // A hook has sent it a signal and no more.
+        // A hook has only sent it a signal.
         (None, true, Cause::Asked),
     ] {
         let mut child = child();

@@ -1,5 +1,5 @@
-//! How words are put and what was said last, for all handles to the wire, in whichever thread. Decides
-//! no moment; writing is its [`Sink`]'s.
+//! How words are encoded and which word was sent last, shared by all handles to the wire in all
+//! threads. Does not decide when a word is due; a [`Sink`] does the writing.
 
 use super::Interval;
 use crate::core::wire::{CommWords, Word};
@@ -11,43 +11,44 @@ use std::{
     },
 };
 
-/// Where words are written to.
+/// Where words are written.
 pub(crate) trait Sink: Send + Sync {
-    /// Writes `message` in one piece. False if there was no room for it, and none of it was written.
+    /// Writes `message` in one piece. False if there was no room for it and nothing was written.
     fn write(&self, message: &[u8]) -> io::Result<bool>;
-    /// Notes what the child is doing where the parent can look. True if it is going to, so that it need
-    /// not be told.
+    /// Notes in shared memory whether the child is busy.
+    ///
+    /// True if the parent will look there by itself, so that no word need be sent.
     fn note(&self, busy: bool) -> bool;
-    /// Counts one more connection where the parent can look.
+    /// Counts one more connection in shared memory.
     fn count_request(&self) {}
-    /// The interval of ACKs that the parent asks for, if it has asked.
+    /// The interval of ACKs that the parent asks for, if any.
     fn asked_interval(&self) -> Option<Interval> {
         None
     }
-    /// Notes the interval that is kept where the parent can look.
+    /// Notes in shared memory the interval that the child keeps.
     fn note_interval(&self, _: Interval) {}
-    /// How many children of the server have a connection in hand, as far as is known here.
+    /// How many children of the server have a connection in hand, as far as the sink knows.
     fn busy_servers(&self) -> usize {
         0
     }
 }
 
-/// What all handles to the wire share, in whichever thread.
+/// What all handles to the wire share, in all threads.
 ///
-/// (One allocation with its sink, as is [`Shared`](super::Shared) with its link: to a new child each is
-/// dear, since it is made on a page that must be copied first.)
+/// The sink is in the same allocation. Each allocation is costly in a new child, because the page
+/// that it writes to must be copied first.
 pub(crate) struct Channel<S: ?Sized = dyn Sink> {
     words: CommWords,
     pub(crate) busy: AtomicBool,
-    /// Whether it was ever said what the child is doing. Until then it may still be making itself
-    /// ready, and its ACKs say no more than that it lives.
+    /// Whether the child has ever said BUSY or NOT_BUSY. Until then it may still be starting, and
+    /// its ACKs say only that it is alive.
     pub(crate) stated: AtomicBool,
     pub(crate) leaving: AtomicBool,
     pub(crate) unsaid: AtomicBool,
-    /// Whether a word has found nobody who reads.
+    /// Whether a word failed because the pipe has no reader.
     pub(crate) unheard: AtomicBool,
-    /// Held by whoever changes the state, from whichever thread, until it has been noted: what is noted
-    /// last and what an ACK repeats must be the same.
+    /// Held by the thread that changes the state until it has noted the change: the state that is
+    /// noted last and the state that an ACK repeats must be the same.
     turn: Mutex<()>,
     sink: S,
 }
@@ -68,9 +69,11 @@ impl<S: Sink> Channel<S> {
 }
 
 impl Channel {
-    /// Writes a word as newline, word, newline: output that was left unfinished before it loses
-    /// neither. An ACK is followed by the word for the state, if one was said before, so that one
-    /// lost or forged heals.
+    /// Writes a word as newline, word, newline.
+    ///
+    /// The first newline ends output that was left unfinished, so that neither it nor the word is
+    /// lost. An ACK is followed by the word for the state, if the child has said one before: this
+    /// corrects a word that was lost or forged.
     pub(crate) fn say(&self, word: Word) -> io::Result<()> {
         let busy = self.busy.load(Ordering::Relaxed);
         let state = if busy { Word::Busy } else { Word::NotBusy };
@@ -97,7 +100,7 @@ impl Channel {
         }
         let is_said =
             || self.busy.load(Ordering::Relaxed) == busy && self.stated.load(Ordering::Relaxed);
-        // Under load this is the way out, so it comes before anything is written.
+        // Under load this is the usual case, so it is checked before the lock is taken.
         if is_said() {
             return Ok(());
         }
@@ -115,8 +118,10 @@ impl Channel {
         self.say(if busy { Word::Busy } else { Word::NotBusy })
     }
 
-    /// NOT_BUSY for a server that has said nothing when it begins to wait. It is printed and not noted: a
-    /// server that prints all its words by itself has to be believed.
+    /// Says NOT_BUSY for a server that has said nothing when it begins to wait.
+    ///
+    /// The word is printed and not noted: the server may print all its words itself, and then its
+    /// notes must not contradict them.
     pub(crate) fn say_not_busy_at_first(&self) -> io::Result<()> {
         self.stated.store(true, Ordering::Relaxed);
         self.say(Word::NotBusy)
@@ -127,12 +132,12 @@ impl Channel {
     }
 
     fn lock(&self) -> MutexGuard<'_, ()> {
-        // OK to go on after a panic: it guards nothing but the order of the steps.
+        // OK to go on after a panic: the lock protects only the order of the steps.
         self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Says words to the parent from anywhere in the child: it can be cloned and sent to other threads.
+/// Says words to the parent from any thread of the child. It can be cloned.
 #[derive(Clone)]
 pub struct Acker {
     pub(crate) channel: Arc<Channel>,

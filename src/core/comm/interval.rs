@@ -1,15 +1,15 @@
-//! The interval of ACKs as a number, for memory that a parent and its children share. Sends nothing.
+//! The interval of ACKs as a number, for memory that parent and children share. Sends nothing.
 
 use std::time::Duration;
 
-/// An interval of ACKs that was asked for, or is kept; none means that no ACKs are sent by themselves.
+/// An interval of ACKs; `None` means that the child sends no ACKs by itself.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Interval(pub(crate) Option<Duration>);
 
 impl Interval {
     const NONE: u64 = 1;
 
-    /// Zero is left for "nothing was said": new memory is full of it.
+    /// The interval as a number. Zero means "not set", because new memory is zero.
     pub(crate) fn bits(self) -> u64 {
         let nanoseconds =
             |interval: Duration| u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX);
@@ -26,7 +26,7 @@ impl Interval {
         }
     }
 
-    /// Whether whoever keeps it is never silent for longer than `other` asks for.
+    /// Whether a child that keeps this interval is never silent for longer than `other` allows.
     pub(crate) fn satisfies(self, other: Self) -> bool {
         match (self.0, other.0) {
             (_, None) => true,

@@ -1,4 +1,5 @@
-//! What a child has said to its parent, and which words are due. Writes nothing itself.
+//! The child's side of the wire: which words it has sent and the interval of ACKs. Writes nothing
+//! itself.
 
 mod channel;
 mod interval;

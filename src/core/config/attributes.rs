@@ -1,10 +1,10 @@
-//! The attributes of a server that runs: the values that were asked for and, beside them, those in
-//! force. Logs nothing: it says what is to be logged.
+//! The attributes of a running server: the values that were asked for and those in force. Logs
+//! nothing; returns what is to be logged.
 
 use super::Config;
 use std::{ops::Deref, time::Duration};
 
-/// A value that makes no sense, and the one that is in force instead.
+/// A value that makes no sense, and the value that is in force instead.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Normalised {
     pub(crate) name: &'static str,
@@ -14,9 +14,9 @@ pub(crate) struct Normalised {
 
 /// The values that were asked for, and those in force.
 ///
-/// It reads as the [`Config`] that is in force, which is made anew whenever a value is set: reading,
-/// which happens at every word, costs nothing. There is no way to write to that one, so no value is
-/// in force that makes no sense.
+/// It dereferences to the [`Config`] in force, which is computed whenever a value is set: reading,
+/// which happens at every word, costs nothing. The `Config` in force cannot be written, so it never
+/// has a value that makes no sense.
 #[derive(Clone, Debug)]
 pub(crate) struct Attributes {
     asked: Config,
@@ -61,21 +61,20 @@ impl Attributes {
         &self.asked
     }
 
-    /// Changes what is asked for, and with it what is in force.
+    /// Changes the values that are asked for, and computes those in force.
     pub(crate) fn set(&mut self, change: impl FnOnce(&mut Config)) {
         change(&mut self.asked);
         self.normalise();
     }
 
-    /// The server starts: from now on the interval of the timeout check is one and a half times `timeout`,
-    /// unless one is set.
+    /// Derives the interval of the timeout check from `timeout`, unless it is set; called when the
+    /// server starts.
     pub(crate) fn derive_check(&mut self) {
         self.derives_check = true;
         self.normalise();
     }
 
-    /// Which values make no sense, without those that the last call has named and that are as they
-    /// were.
+    /// The values that make no sense and that the last call has not returned.
     #[must_use = "each change is to be logged"]
     pub(crate) fn take_unreported(&mut self) -> Vec<Normalised> {
         let mut changes = self.changes.clone();
@@ -87,7 +86,7 @@ impl Attributes {
     fn normalise(&mut self) {
         self.in_force.clone_from(&self.asked);
         self.changes = normalise_numbers(&mut self.in_force);
-        // To the loop, zero would mean to do nothing else.
+        // With zero the loop would check again and again without a pause.
         let check = self.asked.server_check_ack.filter(|check| !check.is_zero());
         self.in_force.server_check_ack = None;
         let derived = self.check_interval().filter(|_| self.derives_check);
@@ -106,9 +105,9 @@ impl Attributes {
     }
 }
 
-/// Changes the numbers that make no sense, and says which.
+/// Changes the numbers that make no sense, and returns the changes.
 fn normalise_numbers(config: &mut Config) -> Vec<Normalised> {
-    // Room is left above the minimum, so that the maximum can be one more.
+    // The minimum stays below `usize::MAX`, so that the maximum can be one more.
     let min = config.min_spare_servers.clamp(1, usize::MAX - 1);
     let max = config.max_spare_servers.max(min + 1);
     let clients = or(config.max_clients, 50);
@@ -128,7 +127,7 @@ fn normalise_numbers(config: &mut Config) -> Vec<Normalised> {
         .collect()
 }
 
-/// The number, or the other one instead of zero.
+/// The number, or `instead_of_zero` if it is zero.
 fn or(number: usize, instead_of_zero: usize) -> usize {
     if number == 0 { instead_of_zero } else { number }
 }

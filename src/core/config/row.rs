@@ -1,25 +1,25 @@
-//! What a program can ask about an attribute: its name, its documentation, its value in words. Made
-//! from the table; sets nothing.
+//! The description of an attribute: its name, its documentation, its value as text. Made from the
+//! table; sets nothing.
 
 use super::{CommChannel, Config, ThreadCheck, with_attributes};
 use crate::core::wire::CommWords;
 use std::{fmt, time::Duration};
 
-/// An attribute, described: a row of the table from which [`Config`] is made.
+/// The description of an attribute: a row of the table of [`Config`].
 ///
-/// For programs that show or document all attributes; [`Config::attributes`] has them.
+/// For programs that show or document all attributes; [`Config::attributes`] returns them.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Attribute {
-    /// The name: that of the field of [`Config`], and of the methods.
+    /// The name of the field of [`Config`] and of the methods.
     pub name: &'static str,
-    /// What it is for. The first line is a sentence of its own.
+    /// What it is for. The first line is one sentence.
     pub documentation: &'static str,
     /// The type, as it is written in Rust.
     pub type_name: &'static str,
-    /// What its values count, or are.
+    /// What its values count or are.
     pub unit: &'static str,
-    /// Which values make no sense, and what is used instead; `never` if every value makes sense.
+    /// Which values are normalised and what is used instead; `never` if every value is valid.
     pub normalised: &'static str,
     /// In which process it is read, and when.
     pub read: &'static str,
@@ -29,12 +29,12 @@ pub struct Attribute {
 }
 
 impl Attribute {
-    /// The value that it has in `config`, in words: `10 s`, `none`, `CommChannel::Stdout`.
+    /// Its value in `config`, as text: `10 s`, `none`, `CommChannel::Stdout`.
     pub fn value(&self, config: &Config) -> String {
         (self.value)(config)
     }
 
-    /// The default, in words.
+    /// Its default, as text.
     pub fn default(&self) -> String {
         self.value(&Config::default())
     }
@@ -44,11 +44,11 @@ impl Attribute {
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum TakesEffect {
-    /// Wherever it is read next.
+    /// The next time that it is read.
     AtOnce,
-    /// In children that are forked from then on.
+    /// In children that are forked after that.
     AtNextFork,
-    /// Not at all: it is read when the server starts.
+    /// Not while the server runs: it is read when the server starts.
     AtStart,
 }
 
@@ -62,7 +62,7 @@ impl fmt::Display for TakesEffect {
     }
 }
 
-/// Values in words.
+/// Values as text.
 trait InWords {
     fn in_words(&self) -> String;
 }
@@ -140,7 +140,7 @@ macro_rules! define_rows {
 with_attributes!(define_rows);
 
 impl Config {
-    /// All attributes, described.
+    /// The descriptions of all attributes.
     pub fn attributes() -> &'static [Attribute] {
         ROWS
     }

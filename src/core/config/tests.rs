@@ -1,4 +1,4 @@
-//! The table, what becomes of values that make no sense, and what is kept of them.
+//! The table of attributes, and how values that make no sense are normalised and kept.
 
 use super::*;
 use proptest::prelude::*;
@@ -56,10 +56,10 @@ fn m01_nonsense_is_normalised_and_reported() {
     }
 }
 
-/// The attributes in force are worked out anew from all that was asked for, so the order of setters does
-/// not matter.
+/// The attributes in force are worked out anew from all that was asked for, so the order of setters
+/// does not matter.
 ///
-/// The case of the design: it used to leave (1, 4).
+/// With values normalised one by one, this gave (1, 4).
 #[test]
 fn o16_the_order_of_two_setters_does_not_matter() {
     let max_first = |attributes: &mut Attributes| {
@@ -105,9 +105,9 @@ fn any_number() -> impl Strategy<Value = usize> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(10_000))]
 
-    /// Whatever numbers are given, those that are used make sense together: room between the fewest
-    /// and the most spare children, at least one client, no start beyond `max_clients`. Each that
-    /// was changed is reported, and no other.
+    /// Whatever numbers are set, the numbers in force make sense together: the maximum of spare
+    /// children is above the minimum, there is at least one client, and `start_servers` is at most
+    /// `max_clients`. Exactly the changed ones are reported.
     #[test]
     fn m01_any_numbers_become_numbers_that_make_sense(
         (min, max, start, clients) in (any_number(), any_number(), any_number(), any_number())
@@ -134,8 +134,8 @@ proptest! {
     }
 }
 
-/// The interval of ACKs is half the timeout, that of the checks one and a half, whatever the
-/// timeout; an interval of zero is taken for none.
+/// The interval of ACKs is half the timeout and that of the checks one and a half times the
+/// timeout. An interval of zero is treated as none.
 #[test]
 fn h04_intervals_follow_the_timeout_without_rounding() {
     let ms = Duration::from_millis;
@@ -151,8 +151,9 @@ fn h04_intervals_follow_the_timeout_without_rounding() {
     assert!(of(Duration::MAX, None).0 > Some(Duration::from_secs(1 << 60)));
 }
 
+/// An interval of checks that was derived from the timeout follows it.
 #[test]
-fn a_derived_interval_follows_the_timeout() {
+fn o19_a_derived_interval_follows_the_timeout() {
     let secs = Duration::from_secs;
     let mut attributes = Attributes::from(Config::default().timeout(secs(10)));
     attributes.derive_check();

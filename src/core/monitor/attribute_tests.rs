@@ -1,10 +1,10 @@
-//! The setters of all attributes, in any order, against the values set at once.
+//! The setters of all attributes, in any order, against setting all values at once.
 
 use super::*;
 use crate::core::testing::{monitor, warnings};
 use proptest::prelude::*;
 
-/// Sets one attribute of a monitor to what a configuration has.
+/// Sets one attribute of a monitor to its value in a configuration.
 type Setter = fn(&mut Monitor, &Config);
 
 macro_rules! setters {
@@ -12,12 +12,12 @@ macro_rules! setters {
         $(#[doc = $doc:literal])*
         $name:ident, $set:ident: $type:ty $(as $read:ty)? = $default:expr => $facts:tt;
     )*) => {
-        /// One for each row of the table.
+        /// One setter for each row of the table.
         const SETTERS: &[Setter] = &[
             $(|monitor, config| monitor.$set(config.$name.clone()),)*
         ];
 
-        /// Whether the monitor says what is in force in `attributes`.
+        /// Whether the monitor's getters return the values in force in `attributes`.
         fn says(monitor: &Monitor, attributes: &Attributes) -> bool {
             true $(&& monitor.$name() == read!(attributes.$name $(, $read)?))*
         }
@@ -79,8 +79,8 @@ fn any_config() -> impl Strategy<Value = Config> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
-    /// Whatever was in force and was set before, and in whatever order all attributes are set then:
-    /// what is in force is what normalising those values once gives.
+    /// After all attributes were set, in any order and after any earlier values, the values in
+    /// force are those that normalising the new values once gives.
     #[test]
     fn the_order_of_setters_does_not_matter(
         (begun, before, asked) in (any_config(), any_config(), any_config()),

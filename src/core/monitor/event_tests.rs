@@ -1,4 +1,4 @@
-//! What the books note for observers, and in which order.
+//! Which events the monitor queues for observers, and in which order.
 
 use crate::core::{
     child::{Child, Reason, State},
@@ -7,11 +7,11 @@ use crate::core::{
 };
 
 fn observed(mut monitor: Monitor) -> Monitor {
-    monitor.untold.observe();
+    monitor.events.observe();
     monitor
 }
 
-/// What was noted, taken out, with the names of children left out.
+/// Takes the queued events out, without the names of children.
 fn noted(monitor: &mut Monitor) -> Vec<String> {
     let text = |event| {
         let text = format!("{event:?}");
@@ -20,7 +20,7 @@ fn noted(monitor: &mut Monitor) -> Vec<String> {
         let reason = reason.map_or("", |reason| reason.trim_end_matches(" }"));
         format!("{} {reason}", name.trim()).trim().to_owned()
     };
-    std::iter::from_fn(|| monitor.untold.pop())
+    std::iter::from_fn(|| monitor.events.pop())
         .map(text)
         .collect()
 }
@@ -69,7 +69,8 @@ fn a_first_busy_makes_a_child_ready_too() {
     assert_eq!(noted(&mut monitor), ["Forked", "Ready", "Busy"]);
 }
 
-/// One that exits closes its outputs a moment before, and is told nothing; one that lives on is.
+/// A child that exits closes its outputs shortly before and is not told to stop; a child that runs
+/// on is told.
 #[test]
 fn a_child_that_closed_its_outputs_is_told_when_it_lives_on() {
     let mut monitor = observed(monitor());
@@ -90,7 +91,7 @@ fn a_server_is_saturated_while_no_child_is_free_and_none_more_may_be_forked() {
     assert!(!monitor.is_saturated());
     monitor.set_busy(second);
     assert!(monitor.is_saturated());
-    // It is a process still, and no more than two may be.
+    // It is still a process, and only two are allowed.
     monitor.stop(first, Reason::Asked);
     assert_eq!(state(&monitor, first), State::Retiring);
     assert!(monitor.is_saturated());

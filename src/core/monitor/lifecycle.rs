@@ -1,13 +1,14 @@
-//! The lives of the children as the loop enters them: forked, heard, closed, reaped. Keeps the books;
-//! calls no hook.
+//! The life of each child, as the loop records it: forked, heard, closed, reaped. Calls no hook.
 
 use super::*;
 
-/// The lives of the children, as the loop enters them.
+/// The life of each child, as the loop records it.
 impl Monitor {
-    /// The gate of every fork, asked when one is planned, when a hook asks for one, and when one is due
-    /// (`max_clients` may have been lowered meanwhile). `queued` are on their way besides it. A fork that
-    /// failures put off is planned anew when forking may go on.
+    /// Whether a fork is allowed, besides `queued` forks that are not done yet.
+    ///
+    /// It is checked when a fork is planned, when a hook asks for one, and when one is performed,
+    /// since `max_clients` may have been lowered. A fork that failures delay is planned again when
+    /// the delay is over.
     pub(crate) fn may_fork(&mut self, queued: usize) -> bool {
         let room = self.pool.len() + queued < self.attributes.max_clients;
         room && !self.shutdown && !self.child && !self.backoff.refuses(self.now)
@@ -25,20 +26,20 @@ impl Monitor {
         id
     }
 
-    /// Each fork pays for one death, and one that fills the last place for all of them: a debt that
-    /// outlived that would fork children later on only for them to be culled.
+    /// Each fork replaces one child that has ended. A fork that reaches `max_clients` settles all
+    /// replacements that are owed: otherwise they would be forked later, only to be culled.
     fn pay_for_a_death(&mut self) {
         let full = self.pool.len() >= self.attributes.max_clients;
         self.owed = if full { 0 } else { self.owed.saturating_sub(1) };
     }
 
-    /// A fork has failed: how long to wait before the next.
+    /// Notes that a fork has failed, and returns the delay before the next.
     pub(crate) fn fork_failed(&mut self) -> Duration {
         self.report.failed_forks += 1;
         self.backoff.fork_failed(self.now)
     }
 
-    /// A word has come from a child, whatever it was: it has started.
+    /// Notes that a child has said a word, so it has started.
     pub(crate) fn heard(&mut self, id: ChildId) {
         let Some(child) = self.pool.get_mut(id) else {
             return;
@@ -50,8 +51,8 @@ impl Monitor {
         }
     }
 
-    /// Whether a child has a connection in hand, as far as its words have told: of one that is retiring,
-    /// those that it has said since it was told. `None` if there is no such child.
+    /// Whether a child has a connection in hand, by its words; for a retiring child, by its words
+    /// since it was told to stop. `None` if there is no such child.
     pub(crate) fn is_busy(&self, id: ChildId) -> Option<bool> {
         let child = self.pool.get(id)?;
         Some(match child.state {
@@ -67,7 +68,7 @@ impl Monitor {
         }
     }
 
-    /// One of a child's outputs has ended. True when that was the last one, once a child.
+    /// Notes that one of a child's outputs has ended. True, once per child, when it was the last.
     pub(crate) fn output_ended(&mut self, id: ChildId, output: Flags) -> bool {
         let Some(child) = self.pool.get_mut(id) else {
             return false;
@@ -87,10 +88,11 @@ impl Monitor {
         true
     }
 
-    /// A child that closes its outputs unasked, before its start has held, is about to die of a
-    /// failed start, or lives on and is as good as dead; and one that cannot be watched will be
-    /// killed. Forking slows down now: waiting for the death would let each newcomer that lives on
-    /// be replaced at once.
+    /// Counts a failed start for a child that closes its outputs during its start.
+    ///
+    /// Such a child is about to end, or runs on without being of use; a child that cannot be
+    /// watched will be killed. Forking slows down now and not at the child's end: otherwise each
+    /// child that runs on would be replaced at once.
     pub(crate) fn note_failing_start(&mut self, id: ChildId) {
         let now = self.now;
         let Some(child) = self.pool.get_mut(id) else {
@@ -101,9 +103,11 @@ impl Monitor {
         }
     }
 
-    /// A child has said BUSY, which shows that its start has held, or NOT_BUSY, which shows that it can
-    /// take connections. What one says that is retiring shows nothing: a child that cannot be watched
-    /// may say it before it is killed, and the next would be forked at once.
+    /// Notes a BUSY, which proves that the start has succeeded, or a NOT_BUSY, which proves that
+    /// the child can take connections.
+    ///
+    /// The words of a retiring child prove nothing: a child that cannot be watched may say them
+    /// before it is killed, and the next would be forked at once.
     pub(super) fn note_word(&mut self, id: ChildId, shows: Flags) {
         let Some(child) = self.pool.get_mut(id) else {
             return;
@@ -128,8 +132,10 @@ impl Monitor {
         }
     }
 
-    /// A child has ended, and what it has started has not. That is told to stop as one is that has closed its
-    /// outputs, unless it has been told with the child.
+    /// Notes that a child has ended while processes of its group still run.
+    ///
+    /// They are told to stop like a child that has closed its outputs, unless they were told
+    /// together with the child.
     pub(crate) fn outlived(&mut self, id: ChildId) {
         let Some(child) = self.pool.get_mut(id) else {
             return;
@@ -145,14 +151,15 @@ impl Monitor {
         }
     }
 
-    /// A child has noted how many connections it has taken.
+    /// Records how many connections a child has noted.
     pub(crate) fn note_requests(&mut self, id: ChildId, requests: u64) {
         if let Some(child) = self.pool.get_mut(id) {
             child.noted_requests = requests;
         }
     }
 
-    /// A child keeps an interval of ACKs, as it says: it is judged by the timeout in force if that will do.
+    /// Records the interval of ACKs that a child keeps. If it is short enough, the timeout in force
+    /// holds for the child.
     pub(crate) fn note_interval(&mut self, id: ChildId, kept: Interval) {
         let asked = Interval(self.attributes.ack_interval());
         let timeout = self.attributes.timeout;
@@ -163,8 +170,7 @@ impl Monitor {
         }
     }
 
-    /// A child has been reaped and is about to be forgotten. True if `handler_server_closed` has
-    /// not been called for it.
+    /// Marks a reaped child as closed. True if `handler_server_closed` has not been called for it.
     pub(crate) fn close(&mut self, id: ChildId) -> bool {
         self.pool.get_mut(id).is_some_and(|child| {
             let first = !child.flags.contains(Flags::CLOSED);
@@ -173,7 +179,7 @@ impl Monitor {
         })
     }
 
-    /// Takes a reaped child out of the books and judges its death.
+    /// Removes a reaped child and determines why it ended.
     pub(crate) fn exited(
         &mut self,
         id: ChildId,
@@ -200,10 +206,12 @@ impl Monitor {
         Some((child, death))
     }
 
-    /// Whether one fork is due for a death even if enough are free: a wake-up for a queued connection
-    /// may have died with the child, and a newcomer will look. Not for one that has left as it was
-    /// told to, which looks itself; nor if there has been a newcomer since it closed its outputs, as
-    /// a dying process does a moment before it can be reaped.
+    /// Whether a child that has ended is to be replaced even if enough children are free.
+    ///
+    /// The kernel may have woken it for a queued connection, and a new child checks the queue. A
+    /// child that was told to stop checks the queue itself. If a child has been forked since this
+    /// one closed its outputs, which a process does shortly before it can be reaped, that child has
+    /// checked the queue.
     fn is_to_be_replaced(&self, child: &Child, cause: Cause) -> bool {
         let orderly = matches!(
             cause,
@@ -216,8 +224,10 @@ impl Monitor {
         !orderly && !since_closed && !self.shutdown
     }
 
-    /// A child has failed with its first connection in hand, if it was one: a server that says BUSY and fails
-    /// at once would be replaced as fast as the machine can.
+    /// Counts a child that has failed at its first connection.
+    ///
+    /// Otherwise a child that says BUSY and fails at once would be replaced as fast as the machine
+    /// can fork.
     fn first_failed(&mut self, child: &Child, death: &Death) {
         if self.shutdown {
             return;
@@ -232,7 +242,7 @@ impl Monitor {
     }
 
     fn start_failed(&mut self, child: &Child, death: &Death) {
-        // Ctrl-C reaches the children of a terminal's foreground group by itself.
+        // Ctrl-C reaches the children of a terminal's foreground group without the parent.
         if self.shutdown {
             return;
         }
@@ -249,7 +259,8 @@ impl Monitor {
         );
     }
 
-    /// One that lives for long, or leaves in order with a connection behind it, shows that nothing is wrong.
+    /// Ends the backoff after a child that lived for long enough, or that finished by itself after
+    /// serving a connection.
     fn backoff_if_held(&mut self, child: &Child, cause: Cause) {
         let served = cause == Cause::Finished && child.has_served();
         if served || self.now.since(child.start_time) >= START_HOLDS_AFTER {

@@ -1,9 +1,9 @@
-//! What the defaults ask of the books: plans, states, the timeout check, the shutdown. Decides and
-//! queues; calls no hook.
+//! What the default hooks need from the monitor: plans, states, the timeout check, the shutdown.
+//! Decides and queues; calls no hook.
 
 use super::*;
 
-/// What the defaults and the loop do with the books.
+/// What the default hooks and the loop need from the monitor.
 impl Monitor {
     pub(crate) fn with_attributes(attributes: Attributes) -> Self {
         Self {
@@ -18,21 +18,22 @@ impl Monitor {
         }
     }
 
-    /// Notes what observers are to be told. In a child there are none: nobody is told its copy.
+    /// Queues an event for observers. In a child there are no observers.
     pub(super) fn happened(&mut self, event: Event<'static>) {
         if !self.child {
-            self.untold.push(event);
+            self.events.push(event);
         }
     }
 
-    /// Whether clients wait for a child that is busy: no child is free, and none more may be forked.
+    /// Whether new clients have to wait for a busy child: no child is free, and no further one may
+    /// be forked.
     pub(crate) fn is_saturated(&self) -> bool {
         let census = self.pool.census();
         let full = census.live() >= self.attributes.max_clients;
         full && census.busy > 0 && census.idle() == 0 && !self.shutdown
     }
 
-    /// Runs `hook` under its name, so that a panic in it can be reported with it.
+    /// Runs `hook` under its name, so that a panic in it can be logged with that name.
     pub(crate) fn naming<R>(&mut self, name: &'static str, hook: impl FnOnce(&mut Self) -> R) -> R {
         let outer = std::mem::replace(&mut self.hook, name);
         self.last_hook = name;
@@ -41,8 +42,8 @@ impl Monitor {
         result
     }
 
-    /// Warns of each value that makes no sense and has not been warned of, and looks at the pool
-    /// with the new ones.
+    /// Acts on changed attributes: warns once of each value that makes no sense, and updates the
+    /// surplus and the timer of the timeout check.
     pub(crate) fn attributes_changed(&mut self) {
         for change in self.attributes.take_unreported() {
             say!(
@@ -63,8 +64,8 @@ impl Monitor {
         }
     }
 
-    /// The registry, to be filled and installed again. What was registered before stays, and so
-    /// does the numbering of the descriptors that are watched already.
+    /// Takes the registry out, to be filled and installed again. It keeps what was registered
+    /// before.
     pub(crate) fn take_states(&mut self) -> States {
         std::mem::take(&mut self.states)
     }
@@ -80,8 +81,7 @@ impl Monitor {
         }
     }
 
-    /// What `forkoff` should do now. Taking the plan settles it: a surplus that it culls is watched
-    /// anew.
+    /// What `forkoff` should do now. A surplus that the plan culls no longer counts.
     pub(crate) fn take_plan(&mut self) -> Plan {
         let queued = self.queue.forks();
         let demand = Demand {
@@ -99,8 +99,7 @@ impl Monitor {
         plan
     }
 
-    /// Sets the timer of the timeout check. There is one, however often a check is asked for, and
-    /// none in a shutdown, which has removed all alarms.
+    /// Sets the timer of the timeout check in place of an earlier one. In a shutdown there is none.
     pub(crate) fn arm_timeout_check(&mut self) {
         self.checked_timeout = Some(self.attributes.timeout);
         self.arm_timeout_check_in(self.attributes.check_interval());
@@ -115,9 +114,11 @@ impl Monitor {
             interval.map(|interval| self.delay_set("server_timeout_check", interval));
     }
 
-    /// Puts the timeout check off, if there has been no turn for so long that ACKs should have come
-    /// meanwhile: then either everybody is silent, or all of us were stopped (a suspended group, a
-    /// paused machine) and the children have not had the time to say so. The next look will tell.
+    /// Puts the timeout check off, if the loop has not turned for so long that ACKs should have
+    /// come.
+    ///
+    /// Parent and children may all have been stopped (a suspended group, a paused machine), and
+    /// then the children have not had the time to send an ACK. The next check decides.
     pub(crate) fn puts_off_timeout_check(&mut self) -> bool {
         let Some(ack_interval) = self.attributes.ack_interval() else {
             return false;
@@ -129,8 +130,9 @@ impl Monitor {
         long
     }
 
-    /// Who has been silent for too long: free ones and busy ones. Up to the last turn, since what they have
-    /// said after it has not been read.
+    /// The free and the busy children that have been silent for too long.
+    ///
+    /// Their silence counts up to the last turn, since later output has not been read.
     pub(crate) fn overdue(&self) -> (Vec<ChildId>, Vec<ChildId>) {
         if self.attributes.timeout.is_zero() {
             return (Vec::new(), Vec::new());
@@ -150,15 +152,15 @@ impl Monitor {
         self.child = true;
     }
 
-    /// Forgets what was the parent's: children, alarms, everything queued.
+    /// Drops the children, the alarms and everything queued.
     pub(crate) fn forget_all(&mut self) {
         let pool = std::mem::take(&mut self.pool);
         let alarms = std::mem::take(&mut self.alarms);
         let mut queue = std::mem::take(&mut self.queue);
         if self.child {
             queue.close_watches();
-            // To free them would write to memory that is shared with the parent, and copy it, in
-            // each child: in a large pool more than the fork itself.
+            // Freeing them would write to memory that is shared with the parent, so each child
+            // would copy it: in a large pool that costs more than the fork itself.
             std::mem::forget((pool, alarms, queue));
         }
         self.owed = 0;

@@ -1,27 +1,28 @@
-//! Signals of the parent that lead to states of a subclass. Knows where they lead; installs nothing.
+//! Signals of the parent that post states of a subclass. Knows the states; installs no handler.
 
 use super::*;
 use crate::core::signal_policy::{self, Arrived, Leads, Wish};
 
 impl Monitor {
-    /// Has `signal` lead to `state` from now on: see [`States::signal`].
+    /// Posts `state` at each `signal` from now on: see [`States::signal`].
     pub fn signal(&mut self, signal: Signal, state: &str) {
         self.states.signal(signal, state);
         self.queue.push(Task::Lead(signal));
     }
 
-    /// Which signals lead to states.
+    /// The signals that post states.
     pub(crate) fn leads(&self) -> &Leads {
         self.states.leads()
     }
 
-    /// Posts the states that `arrived` leads to. Says what else it asks for, and whether some child
-    /// may have ended.
-    pub(crate) fn heed(&mut self, arrived: &Arrived) -> (Wish, bool) {
+    /// Posts the states of the signals that have `arrived`.
+    ///
+    /// Returns what else the signals ask for, and whether a child may have ended.
+    pub(crate) fn act_on_signals(&mut self, arrived: &Arrived) -> (Wish, bool) {
         let leads = self.states.leads();
-        let heeded = signal_policy::heed(arrived, leads, self.is_shutdown());
-        let rest = (heeded.wish, heeded.deaths);
-        let states: Vec<String> = heeded.states.into_iter().map(str::to_owned).collect();
+        let demands = signal_policy::demands(arrived, leads, self.is_shutdown());
+        let rest = (demands.wish, demands.deaths);
+        let states: Vec<String> = demands.states.into_iter().map(str::to_owned).collect();
         for state in states {
             self.post(&state);
         }

@@ -1,11 +1,14 @@
-//! What comes due: alarms, escalations, culls, retries. Is told the time; never reads a clock.
+//! What comes due: alarms, escalations, culls, retries. Gets the time as an argument; never reads a
+//! clock.
 
 use super::*;
 
 /// Time.
 impl Monitor {
-    /// A turn begins at `now`. `gap` is the time since the last one in which the parent should have
-    /// run and did not; it is not counted as anybody's silence.
+    /// Begins a turn at `now`.
+    ///
+    /// `gap` is the time since the last turn in which the parent should have run and did not; it
+    /// does not count as silence of any child.
     pub(crate) fn tick(&mut self, now: Time, gap: Duration) {
         self.since_last_turn = now.since(self.turned);
         self.turned = self.turned.max(now);
@@ -13,13 +16,13 @@ impl Monitor {
         self.is_now(now);
     }
 
-    /// It is `now`, between two turns: nothing has been read since the last one, so whoever is judged is
-    /// judged by that one.
+    /// Sets the time between two turns. Output of children was last read in the last turn, so their
+    /// silence counts up to that.
     pub(crate) fn is_now(&mut self, now: Time) {
         self.now = self.now.max(now);
     }
 
-    /// Queues whatever has come due. Called when everything that had arrived has been read.
+    /// Queues everything that is due. Called when all input that had arrived has been read.
     pub(crate) fn fire_due(&mut self) {
         while let Some(state) = self.alarms.take_due(self.now) {
             self.post(&state);
@@ -57,7 +60,7 @@ impl Monitor {
     }
 
     fn escalations(&self) -> impl Iterator<Item = Time> + '_ {
-        // Only a retiring child has one, and mostly there is none: no need to look then.
+        // Only a retiring child has an escalation, and mostly there is no such child.
         let any = self.pool.census().retiring > 0;
         any.then(|| self.pool.iter())
             .into_iter()
@@ -66,31 +69,32 @@ impl Monitor {
             .map(|(at, _)| at)
     }
 
-    /// When a child that got SIGKILL is waited for no longer, in a shutdown.
+    /// When a shutdown gives up waiting for a child that got SIGKILL.
     pub(crate) fn last_deadline(&self) -> Option<Time> {
         let children = self.shutdown.then(|| self.pool.iter());
         children
             .into_iter()
             .flatten()
-            .filter_map(Child::immortal_at)
+            .filter_map(Child::give_up_at)
             .min()
     }
 
-    /// Takes out of the books, in a shutdown, whoever has survived SIGKILL for too long.
-    pub(crate) fn take_immortal(&mut self) -> Vec<(ChildId, u32)> {
+    /// Removes, in a shutdown, the children that have not ended within
+    /// [`AFTER_KILL`](crate::core::child::AFTER_KILL) of SIGKILL.
+    pub(crate) fn take_unkillable(&mut self) -> Vec<(ChildId, u32)> {
         if !self.shutdown {
             return Vec::new();
         }
-        let lasted = |child: &&Child| child.immortal_at().is_some_and(|at| at <= self.now);
-        let immortal = self.pool.iter().filter(lasted);
-        let immortal: Vec<_> = immortal.map(|child| (child.id, child.pid)).collect();
-        for &(id, _) in &immortal {
+        let lasted = |child: &&Child| child.give_up_at().is_some_and(|at| at <= self.now);
+        let unkillable = self.pool.iter().filter(lasted);
+        let unkillable: Vec<_> = unkillable.map(|child| (child.id, child.pid)).collect();
+        for &(id, _) in &unkillable {
             self.pool.remove(id);
         }
-        immortal
+        unkillable
     }
 
-    /// When a retiring child is sent its next signal, unless it leaves before.
+    /// When a retiring child is sent its next signal, unless it ends before.
     pub(crate) fn next_signal(&self, child: &Child) -> Option<(Time, Signal)> {
         let tell = child.tell_at().map(|at| (at, Signal::Interrupt));
         tell.or_else(|| {
@@ -116,8 +120,9 @@ impl Monitor {
         }
     }
 
-    /// A child that closed its outputs is told some time after it began to retire, and its time to
-    /// leave begins with that: the parent may have been late.
+    /// Restarts the time until SIGKILL for a child that closed its outputs, when SIGINT is sent.
+    ///
+    /// It is told some time after it began to retire, and the parent may be late.
     fn told_late(&mut self, id: ChildId, signal: Signal) {
         let now = self.now;
         if signal == Signal::Interrupt

@@ -1,4 +1,4 @@
-//! The plan against a short oracle, the surplus over time, the table.
+//! The plan against a simple oracle, the surplus over time, the table of children.
 
 use super::*;
 use crate::core::{
@@ -8,7 +8,7 @@ use crate::core::{
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 
-/// The main decision as the design words it, one fork at a time.
+/// The main decision as the design describes it, one fork at a time.
 fn oracle(census: Census, demand: Demand, limits: &Attributes) -> Plan {
     let Census {
         starting,
@@ -46,7 +46,7 @@ fn limits(min: usize, max: usize, start: usize, clients: usize) -> Attributes {
     })
 }
 
-/// Words are read at once while a fork may hang on them, and soon while one may before long.
+/// Words are read at once while a fork may depend on them, and within 2 ms while that is near.
 #[test]
 fn words_pile_up_the_longer_the_less_hangs_on_them() {
     let of = |starting, free, busy, (min, clients)| {
@@ -76,7 +76,7 @@ fn words_pile_up_the_longer_the_less_hangs_on_them() {
     assert_eq!(of(0, 1, 49, some), None, "fewer than there should be");
 }
 
-/// What may never happen, whatever the numbers.
+/// What must never happen, whatever the numbers are.
 fn check_bounds(census: Census, demand: Demand, limits: &Attributes, plan: Plan) {
     let processes = census.live() + demand.queued;
     if let Plan::Fork(forks) = plan {
@@ -130,7 +130,7 @@ fn every_small_plan_is_the_oracles() {
     assert_eq!(cases, 105 * 3125 * 15);
 }
 
-/// Numbers of all sizes, with many small ones and many about as large as each other.
+/// Numbers of all sizes, many of them small and many close to each other.
 fn number() -> impl Strategy<Value = usize> {
     prop_oneof![0..6_usize, 0..3000_usize, Just(1000), 990..1010_usize]
 }
@@ -153,8 +153,8 @@ proptest! {
         check_bounds(census, demand, &limits, plan);
     }
 
-    /// The surplus against its definition: the n-th too many has lasted for as long as there have
-    /// been n or more without a break.
+    /// The surplus against its definition: the n-th child too many has lasted for as long as there
+    /// have been at least n without a break.
     #[test]
     fn a_surplus_is_what_was_there_all_the_time(
         seen in prop::collection::vec((0..6_usize, 0..400_u64), 1..30),
@@ -194,7 +194,7 @@ fn nothing_is_forked_past_the_limit_however_it_is_owed() {
     };
     assert_eq!(plan(census, demand, &limits(1, 2, 1, 4)), Plan::Fork(1));
     assert_eq!(plan(census, demand, &limits(1, 2, 1, 3)), Plan::Steady);
-    // A limit that was lowered below what lives.
+    // A limit that was lowered below the number of children.
     assert_eq!(plan(census, demand, &limits(1, 2, 1, 2)), Plan::Steady);
 }
 
@@ -208,7 +208,7 @@ fn a_lasting_surplus_is_announced_once() {
     assert!(!surplus.take_due(ms(1000), at(1000)));
     assert_eq!(surplus.next(ms(1000)), None, "nobody is asked without end");
     assert_eq!(surplus.lasted(ms(1000), at(1000)), 2, "it is still there");
-    // One more deserves an announcement of its own, and so does a surplus after a dip.
+    // One more child too many is announced separately, and so is a surplus after a dip.
     surplus.observe(3, at(1500));
     assert_eq!(surplus.next(ms(1000)), Some(at(2500)));
     surplus.observe(1, at(1600));
@@ -231,8 +231,8 @@ fn what_was_culled_is_forgotten_the_longest_lasting_first() {
     assert_eq!(surplus.lasted(ms(1000), at(9999)), 0);
 }
 
-/// The count of forks, which is a part of each child's name, goes on from nought, and names of before
-/// and after stay apart.
+/// The count of forks, which is a part of each child's name, goes on from nought, and names of
+/// before and after stay apart.
 #[test]
 fn m03_after_the_last_serial_comes_the_first() {
     let mut pool = Pool {
@@ -252,8 +252,8 @@ fn m03_after_the_last_serial_comes_the_first() {
     assert_eq!(pool.len(), 3);
 }
 
-/// A child's name is a slot and a serial: one that is kept too long finds nothing, never the
-/// stranger who has the slot now.
+/// A child's name is a slot and a serial: a name that is kept too long finds nothing, and never the
+/// other child that has the slot now.
 #[test]
 fn c16_a_stale_name_finds_nothing() {
     let mut pool = Pool::default();
@@ -276,7 +276,7 @@ fn the_oldest_are_taken_first_and_ties_by_name() {
         .into_iter()
         .map(|born| pool.insert(1, at(born), ms(0), None))
         .collect();
-    // The fourth never said a word, the fifth is busy.
+    // The fourth has not said a word, the fifth is busy.
     for (n, state) in [
         (0, State::Free),
         (1, State::Free),

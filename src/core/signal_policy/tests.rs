@@ -1,4 +1,4 @@
-//! What signals ask for, alone and together, and the table against the one of the documents.
+//! What signals ask for, alone and together, and the table against that of the documents.
 
 use super::*;
 
@@ -15,11 +15,11 @@ fn leads(leads: &[(Signal, &str)]) -> Leads {
     leads.iter().map(own).collect()
 }
 
-/// Two signals, the last a SIGINT, come to the same whether they come in one turn or in two.
+/// Two signals, the last of them a SIGINT, have the same result in one turn and in two.
 #[test]
 fn a_second_interrupt_is_one_that_comes_after_any_other_signal() {
     use Wish::{Kill, Nothing, Shutdown};
-    // By SIGTERMs 0, 1, 2, and in each row by SIGINTs 0, 1, 2, 3.
+    // A row for 0, 1 and 2 SIGTERMs, with a column for 0, 1, 2 and 3 SIGINTs.
     let fresh = [
         [Nothing, Shutdown, Kill, Kill],
         [Shutdown, Kill, Kill, Kill],
@@ -37,7 +37,7 @@ fn a_second_interrupt_is_one_that_comes_after_any_other_signal() {
                     (Signal::Terminate, terminations),
                     (Signal::Interrupt, interrupts),
                 ]);
-                heed(&arrived, &Leads::new(), is_shutdown).wish
+                demands(&arrived, &Leads::new(), is_shutdown).wish
             })
         });
         assert_eq!(wishes, expected, "with a shutdown: {is_shutdown}");
@@ -48,26 +48,26 @@ fn a_second_interrupt_is_one_that_comes_after_any_other_signal() {
 fn a_signal_leads_to_its_state_once_however_often_it_came() {
     let leads = leads(&[(Signal::Hangup, "reread"), (Signal::User1, "reopen")]);
     let heard = arrived(&[(Signal::Hangup, 3), (Signal::User2, 1)]);
-    let expected = Heeded {
+    let expected = Demands {
         states: vec!["reread"],
-        ..Heeded::default()
+        ..Demands::default()
     };
-    assert_eq!(heed(&heard, &leads, false), expected);
+    assert_eq!(demands(&heard, &leads, false), expected);
 }
 
 #[test]
 fn a_signal_that_a_subclass_has_taken_shuts_nothing_down_but_deaths_are_looked_for() {
     let leads = leads(&[(Signal::Terminate, "drain"), (Signal::Child, "child")]);
     let heard = arrived(&[(Signal::Terminate, 1), (Signal::Child, 1)]);
-    let expected = Heeded {
+    let expected = Demands {
         wish: Wish::Nothing,
         deaths: true,
         states: vec!["drain", "child"],
     };
-    assert_eq!(heed(&heard, &leads, false), expected);
-    // The other signal is still the framework's, and the taken one does not make it the second.
+    assert_eq!(demands(&heard, &leads, false), expected);
+    // The other signal still belongs to the framework, and counts as the first.
     let heard = arrived(&[(Signal::Terminate, 1), (Signal::Interrupt, 1)]);
-    assert_eq!(heed(&heard, &leads, false).wish, Wish::Shutdown);
+    assert_eq!(demands(&heard, &leads, false).wish, Wish::Shutdown);
 }
 
 #[test]
@@ -80,23 +80,23 @@ fn each_signal_has_one_row() {
     }
 }
 
-/// The words of the documents for what a row says.
+/// How the documents describe a row.
 fn documented(row: &Row) -> String {
     let parent = match (row.parent, row.lead) {
-        (Action::Handled, Lead::Shutdown) => "state `shutdown`",
-        (Action::Handled, Lead::ShutdownOrKill) => {
+        (InParent::Handled, Lead::Shutdown) => "state `shutdown`",
+        (InParent::Handled, Lead::ShutdownOrKill) => {
             "state `shutdown`; during one, SIGKILL to the children that are left"
         }
-        (Action::NotIgnored, Lead::Deaths) => {
+        (InParent::NotIgnored, Lead::Deaths) => {
             "not ignored; handled where children have no pidfd: looks for deaths"
         }
-        (Action::Ignored, Lead::Nothing) => "ignored, unless the program handles it",
-        (Action::Left, Lead::Nothing) => "left as it is",
+        (InParent::Ignored, Lead::Nothing) => "ignored, unless the program handles it",
+        (InParent::Left, Lead::Nothing) => "left as it is",
         other => panic!("no words for {other:?}"),
     };
     let opt_out = match row.parent {
-        Action::Handled | Action::Ignored => "yes",
-        Action::NotIgnored | Action::Left => "–",
+        InParent::Handled | InParent::Ignored => "yes",
+        InParent::NotIgnored | InParent::Left => "–",
     };
     let child = match row.child {
         InChild::Stop => "a handler of its own: it is told to stop",

@@ -1,5 +1,5 @@
-//! A model of the kernel's table of processes: pids, used again at once, by children or by strangers.
-//! Knows no loop.
+//! A model of the kernel's process table, which reuses pids at once, for children or for foreign
+//! processes. Knows nothing of the loop.
 
 use super::{
     model::{Doing, Model},
@@ -10,23 +10,23 @@ use crate::core::{
     system::Reaped,
 };
 
-/// A child as the kernel has it, by slot, for as long as the parent holds its pipes.
+/// A child in the process table, by slot, for as long as the parent holds its pipes.
 #[derive(Debug)]
-pub(super) struct Entry {
+pub(super) struct KernelEntry {
     pub(super) id: ChildId,
     pub(super) model: Model,
-    /// Its status was collected: its pid is anybody's.
+    /// Its status was collected: its pid may be reused.
     pub(super) reaped: bool,
 }
 
 #[derive(Debug)]
 pub(super) struct Kernel {
-    entries: Vec<Option<Entry>>,
+    entries: Vec<Option<KernelEntry>>,
     /// The pid freed last is given out first.
     free_pids: Vec<u32>,
-    /// Processes that are not ours and have a pid that was a child's.
-    strangers: Vec<u32>,
-    /// Children of the program's own that have ended, and were not reaped.
+    /// Foreign processes whose pid was a child's.
+    foreign: Vec<u32>,
+    /// Other children of the program that have ended and were not reaped.
     others: Vec<u32>,
 }
 
@@ -38,7 +38,7 @@ impl Kernel {
         Self {
             entries: Vec::new(),
             free_pids: (Self::FIRST_PID..Self::FIRST_PID + Self::PIDS).collect(),
-            strangers: Vec::new(),
+            foreign: Vec::new(),
             others: Vec::new(),
         }
     }
@@ -52,7 +52,7 @@ impl Kernel {
         if self.entries.len() <= id.slot() {
             self.entries.resize_with(id.slot() + 1, || None);
         }
-        let entry = Entry {
+        let entry = KernelEntry {
             id,
             model: Model::new(pid, capacity),
             reaped: false,
@@ -61,7 +61,7 @@ impl Kernel {
         assert!(before.is_none(), "{id} took the slot of {before:?}");
     }
 
-    /// The parent holds nothing of it any more.
+    /// The parent has dropped its handle to the child.
     pub(super) fn forget(&mut self, id: ChildId) {
         let entry = self.entries.get_mut(id.slot());
         let forgotten = entry.and_then(|entry| entry.take_if(|entry| entry.id == id));
@@ -72,11 +72,11 @@ impl Kernel {
         self.entries.len()
     }
 
-    pub(super) fn in_slot(&mut self, slot: usize) -> Option<&mut Entry> {
+    pub(super) fn in_slot(&mut self, slot: usize) -> Option<&mut KernelEntry> {
         self.entries[slot].as_mut()
     }
 
-    pub(super) fn entry(&self, id: ChildId) -> Option<&Entry> {
+    pub(super) fn entry(&self, id: ChildId) -> Option<&KernelEntry> {
         let entry = self.entries.get(id.slot())?.as_ref()?;
         (entry.id == id).then_some(entry)
     }
@@ -90,7 +90,7 @@ impl Kernel {
         (entry.id == id).then_some(&mut entry.model)
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Entry> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &KernelEntry> {
         self.entries.iter().flatten()
     }
 
@@ -100,7 +100,7 @@ impl Kernel {
         self.iter().nth(nth).map(|entry| entry.id)
     }
 
-    /// As waitpid(2) has it for one child.
+    /// Like waitpid(2) for one child.
     pub(super) fn reap(&mut self, id: ChildId) -> Reaped {
         let entry = self.entries.get_mut(id.slot()).and_then(Option::as_mut);
         let Some(entry) = entry.filter(|entry| entry.id == id && !entry.reaped) else {
@@ -114,15 +114,15 @@ impl Kernel {
         Reaped::Ended(Some(WaitStatus::from_raw(raw)))
     }
 
-    /// As waitid(2) has it for any child: somebody who has ended and was not reaped.
+    /// Like waitid(2) with WNOWAIT for any child: one that has ended and was not reaped.
     pub(super) fn peek(&self) -> Option<u32> {
-        let ended = |entry: &&Entry| entry.model.is_dead() && !entry.reaped;
+        let ended = |entry: &&KernelEntry| entry.model.is_dead() && !entry.reaped;
         let ours = self.iter().find(ended).map(|entry| entry.model.pid);
         self.others.last().copied().or(ours)
     }
 
-    /// As kill(2) has it after the question whether that pid is a child's: whoever of ours has it gets the
-    /// signal. True if that changes something.
+    /// Like kill(2), after a check that the pid is a child's: the child that has the pid now gets
+    /// the signal. True if that changes something.
     pub(super) fn kill(&mut self, id: ChildId, signal: Signal) -> bool {
         let Some(pid) = self.get(id).map(|model| model.pid) else {
             return false;
@@ -132,7 +132,7 @@ impl Kernel {
         let Some(hit) = living.find(|entry| entry.model.pid == pid) else {
             return false;
         };
-        assert_eq!(hit.id, id, "{signal:?} hit somebody else");
+        assert_eq!(hit.id, id, "{signal:?} hit another process");
         match signal {
             Signal::Interrupt => hit.model.sent.interrupts += 1,
             Signal::Kill => hit.model.sent.kills += 1,
@@ -141,19 +141,20 @@ impl Kernel {
         hit.model.hear(signal)
     }
 
-    /// Another program starts, with the pid that was freed last.
-    pub(super) fn stranger_comes(&mut self) {
-        if self.strangers.len() < 20 {
+    /// A foreign process starts, with the pid that was freed last.
+    pub(super) fn foreign_starts(&mut self) {
+        if self.foreign.len() < 20 {
             let pid = self.take_pid();
-            self.strangers.push(pid);
+            self.foreign.push(pid);
         }
     }
 
-    pub(super) fn stranger_goes(&mut self) {
-        self.free_pids.extend(self.strangers.pop());
+    /// A foreign process ends.
+    pub(super) fn foreign_ends(&mut self) {
+        self.free_pids.extend(self.foreign.pop());
     }
 
-    /// A child of the program's own ends.
+    /// Another child of the program ends.
     pub(super) fn other_ends(&mut self) {
         if self.others.len() < 3 {
             let pid = self.take_pid();
@@ -161,7 +162,7 @@ impl Kernel {
         }
     }
 
-    /// The program reaps a child of its own.
+    /// The program reaps its other child.
     pub(super) fn other_is_reaped(&mut self) {
         self.free_pids.extend(self.others.pop());
     }

@@ -1,4 +1,4 @@
-//! A model child: what it would do next, and the pipes that it writes to. Knows nothing of the core.
+//! A model child: its next step, and the pipes that it writes to. Knows nothing of the core.
 
 use super::pipe::Pipe;
 use crate::core::{
@@ -8,18 +8,18 @@ use crate::core::{
 };
 use std::time::Duration;
 
-/// What is wrong with a child, from some moment on.
+/// A fault of a child that lasts.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Fault {
     /// It does not react to SIGINT.
-    Deaf,
-    /// It does nothing any more, and hears nothing (SIGSTOP): only SIGKILL ends it.
+    IgnoresInterrupt,
+    /// It is stopped (SIGSTOP) and handles no signal: only SIGKILL ends it.
     Stopped,
-    /// It has closed one output or both and lives on.
-    Mute,
-    /// It has said words at random, or filled its pipe.
+    /// It has closed one output or both and is still alive.
+    ClosedOutput,
+    /// It has written random words, or filled its pipe.
     Babbling,
-    /// An output of it cannot be read any more.
+    /// Reading one of its outputs fails.
     Unreadable,
     /// It hangs in the kernel: SIGKILL does not end it.
     Immortal,
@@ -34,7 +34,7 @@ pub(super) enum Doing {
     Dead(i32),
 }
 
-/// What a child was sent by the parent, to be compared with what it may have been sent.
+/// The signals that the parent has sent to a child, to be compared with those that it may send.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Sent {
     pub(super) interrupts: u32,
@@ -48,23 +48,22 @@ pub(super) struct Model {
     pub(super) pid: u32,
     pub(super) doing: Doing,
     pub(super) fault: Option<Fault>,
-    /// It has scribbled on its entry of the board, which says the contrary of its words for as long as it
-    /// lives: it can lie about itself.
+    /// It has overwritten its board entry, which contradicts its words for as long as it lives.
     pub(super) lies: bool,
     pub(super) stdout: Pipe,
     pub(super) stderr: Pipe,
     /// SIGINT is pending or was acted on. However often it is sent, it arrives once.
     pub(super) told: bool,
-    /// Until when it takes what is queued, once it knows that it is to stop.
+    /// Until when it takes queued clients, once it knows that it is to stop.
     pub(super) drains_until: Option<Time>,
     pub(super) sent: Sent,
     pub(super) next_ack: Option<Time>,
-    /// It has said what it is doing, and does so again with each ACK.
+    /// It has said its state, and repeats it with each ACK.
     pub(super) stated: bool,
     /// The pipe had no room for its last word.
     pub(super) unsaid: bool,
     pub(super) served: u32,
-    /// Counts its plans: one that was made before something else happened is void.
+    /// The number of its current plan: an older plan is void.
     pub(super) plan: u32,
 }
 
@@ -96,7 +95,7 @@ impl Model {
         self.doing == Doing::Serving
     }
 
-    /// Whether it goes about its business.
+    /// Whether it runs.
     pub(super) fn acts(&self) -> bool {
         let hangs = matches!(self.fault, Some(Fault::Stopped | Fault::Immortal));
         !self.is_dead() && !hangs
@@ -104,10 +103,11 @@ impl Model {
 
     /// Whether it knows that it is to leave.
     pub(super) fn is_leaving(&self) -> bool {
-        self.told && self.fault != Some(Fault::Deaf)
+        self.told && self.fault != Some(Fault::IgnoresInterrupt)
     }
 
-    /// Told to stop: whether it leaves what is queued to others. It tries once in any case.
+    /// Whether a child that was told to stop leaves queued clients to others. It tries once in any
+    /// case.
     pub(super) fn has_drained(&mut self, now: Time, drain_timeout: Duration) -> bool {
         match self.drains_until {
             None => {

@@ -1,9 +1,9 @@
-//! A model of a pipe: so many bytes and no more. Knows no words.
+//! A model of a pipe with a fixed capacity. Knows no words.
 
 use crate::core::system::Found;
 use std::{collections::VecDeque, io};
 
-/// How many bytes the kernel takes in one piece or not at all.
+/// Up to this many bytes the kernel writes all or nothing (PIPE_BUF).
 const ATOMIC: usize = 4096;
 
 #[derive(Debug)]
@@ -11,7 +11,7 @@ pub(super) struct Pipe {
     bytes: VecDeque<u8>,
     capacity: usize,
     closed: bool,
-    /// Something has come that the parent's poller, which is edge-triggered, has not told of.
+    /// Something has arrived that the parent's edge-triggered poller has not reported.
     edge: bool,
     /// Reading from it fails from now on.
     broken: bool,
@@ -40,7 +40,7 @@ impl Pipe {
         self.edge = true;
     }
 
-    /// What the poller tells once: whether something has come, and whether it is the end.
+    /// What the poller reports, once: `None` if nothing has arrived, and whether it is the end.
     pub(super) fn take_edge(&mut self) -> Option<bool> {
         std::mem::take(&mut self.edge).then_some(self.closed || self.broken)
     }
@@ -57,7 +57,7 @@ impl Pipe {
         self.closed
     }
 
-    /// A short message goes in whole or, for want of room, not at all. False if it did not.
+    /// Writes a short message whole, or, without room, not at all. False if it did not.
     pub(super) fn write(&mut self, bytes: &[u8]) -> bool {
         debug_assert!(bytes.len() <= ATOMIC);
         if self.closed || self.bytes.len() + bytes.len() > self.capacity {
@@ -68,7 +68,7 @@ impl Pipe {
         true
     }
 
-    /// As much of a long one as there is room for.
+    /// Writes as much of a long message as there is room for.
     pub(super) fn flood(&mut self, byte: u8, count: usize) {
         if !self.closed {
             let room = (self.capacity - self.bytes.len()).min(count);
@@ -77,7 +77,7 @@ impl Pipe {
         }
     }
 
-    /// Reads as read(2) does: what is there, as far as there is room.
+    /// Reads like read(2): what is there, as far as the buffer has room.
     pub(super) fn read(&mut self, buffer: &mut [u8]) -> io::Result<Found> {
         if self.broken {
             return Err(io::Error::from_raw_os_error(5));

@@ -1,4 +1,4 @@
-//! A small generator of random numbers. Knows nothing of what they are for.
+//! A small generator of random numbers. Knows nothing of the simulation.
 
 /// The same numbers for the same seed everywhere (SplitMix64).
 #[derive(Debug)]

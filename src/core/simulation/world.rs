@@ -1,5 +1,6 @@
-//! The world: a virtual clock and what happens when. The parts: the children and their clients, what
-//! goes wrong, the system that the loop sees, and what must hold.
+//! The simulated world: a virtual clock and the events on it. Its parts: the children and their
+//! clients, the faults, the system that the loop sees, and the laws that must hold. Makes no
+//! process.
 
 mod children;
 mod faults;
@@ -17,16 +18,16 @@ use crate::core::{
 };
 use std::{cell::RefCell, cmp::Reverse, collections::BinaryHeap, rc::Rc, time::Duration};
 
-/// What happens at a moment.
+/// What can happen at a time.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 enum Happening {
     /// A child's own next step, if its plan has not changed.
     Step(ChildId, u32),
     /// A child's ACK is due.
     Ack(ChildId),
-    /// A child says again what the pipe had no room for.
+    /// A child repeats a word for which the pipe had no room.
     SayAgain(ChildId),
-    /// Clients come.
+    /// Clients connect.
     Clients,
     /// Something goes wrong.
     Fault,
@@ -36,17 +37,17 @@ enum Happening {
     Told,
 }
 
-/// What the children note, by slot, and the parent's promise to look.
+/// What the children note, by slot, and the parent's word that it will look.
 #[derive(Debug)]
 struct Board {
     entries: Vec<Entry>,
-    promised: bool,
+    will_look: bool,
     /// Whether this world's children use it.
     is_used: bool,
 }
 
 impl Board {
-    /// Notes it. True if the parent will look.
+    /// Notes the state. True if the parent will look.
     fn note(&mut self, id: ChildId, busy: bool) -> bool {
         let Some(entry) = self.entries.get_mut(id.slot()) else {
             return false;
@@ -55,11 +56,11 @@ impl Board {
             return false;
         }
         *entry = entry.after(busy);
-        !entry.is_to_be_printed() && self.promised
+        !entry.is_to_be_printed() && self.will_look
     }
 }
 
-/// What is on its way to the parent, and when it runs next.
+/// What is on its way to the parent, and when the parent runs next.
 #[derive(Debug, Default)]
 struct Parent {
     /// When its wait ends.
@@ -68,7 +69,7 @@ struct Parent {
     stands_still_until: Time,
     /// For how long it has not run since the shutdown began.
     stood_still: Duration,
-    /// SIGCHLD is pending: another is merged with it. It has arrived.
+    /// SIGCHLD is pending, so another is merged with it; and how many have arrived.
     death_pending: bool,
     deaths: u64,
     /// Until when SIGCHLD is lost, as when the program blocks it.
@@ -80,18 +81,18 @@ struct Parent {
     terminations: u64,
     /// It was told to shut down.
     told: bool,
-    /// How often everybody was to be killed, and when for the first time.
-    massacres: u32,
-    massacre_at: Option<Time>,
-    /// The last turn had to kill everybody.
-    massacre_now: bool,
+    /// How often all children were to be killed, and when for the first time.
+    kill_alls: u32,
+    kill_all_at: Option<Time>,
+    /// The last turn had to kill all children.
+    kill_all_now: bool,
 }
 
-/// How far clients come.
+/// Whether clients can connect.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Door {
     Open,
-    /// Who is queued stays, who comes is not let in.
+    /// Queued clients stay, new ones are refused.
     Shut {
         since: Time,
     },
@@ -104,7 +105,7 @@ pub(crate) struct World {
     pub(crate) random: Random,
     /// No more faults and no more clients.
     calm: bool,
-    /// It gives the loop a turn when so many events have happened.
+    /// The loop gets a turn when this many events have happened.
     pause_at: u64,
     events: u64,
     digest: u64,
@@ -127,13 +128,13 @@ pub(crate) struct World {
     forks_to_fail: u64,
     /// Until when children die at their start.
     starts_fail_until: Time,
-    /// The server's socket is of no use any more.
+    /// The server's socket is lost.
     socket_lost: bool,
-    /// Some deaths may have been learnt late.
+    /// The parent may learn of some deaths late.
     deaths_late: bool,
 }
 
-/// The world as the loop, its children's processes and the test have it.
+/// The world, shared by the loop, the handles to its children and the test.
 #[derive(Clone, Debug)]
 pub(crate) struct Simulated(pub(crate) Rc<RefCell<World>>);
 
@@ -146,7 +147,7 @@ fn us(us: u64) -> Duration {
 }
 
 impl World {
-    /// The world of that seed, and what its server is asked to be.
+    /// The world of a seed, and the attributes of its server.
     pub(crate) fn new(seed: u64) -> (Self, Attributes) {
         let mut random = Random::new(seed);
         let coalesces = !random.one_in(4);
@@ -177,7 +178,7 @@ impl World {
             kernel: Kernel::new(),
             board: Board {
                 entries: vec![Entry::default(); slots],
-                promised: false,
+                will_look: false,
                 is_used: coalesces,
             },
             parent: Parent::default(),
@@ -206,12 +207,12 @@ impl World {
         self.events
     }
 
-    /// A number that differs if anything went differently.
+    /// A number that differs if anything happened differently.
     pub(crate) fn digest(&self) -> u64 {
         self.digest
     }
 
-    /// Has the loop turn when so many events have happened, whatever it waits for.
+    /// Gives the loop a turn when this many events have happened, whatever it waits for.
     pub(crate) fn pause_at(&mut self, events: u64) {
         self.pause_at = events;
     }
@@ -221,9 +222,9 @@ impl World {
         self.socket_lost
     }
 
-    /// No more faults and no more clients, and those who wait have gone; and so have children of which a pool
-    /// cannot come to rest: one that lies turns there and back for ever, and one that hangs is not the loop's to
-    /// end without a timeout.
+    /// Ends all faults and clients, queued clients included, and the children that keep a pool from
+    /// coming to rest: a child that lies changes its state for ever, and without a timeout the loop
+    /// does not end a child that hangs.
     pub(crate) fn calm_down(&mut self) {
         self.calm = true;
         self.queued_clients = 0;

@@ -1,4 +1,4 @@
-//! What a posted name leads to, alarms, and the descriptors of a subclass's own.
+//! What a posted name leads to, alarms, and the descriptors of a subclass.
 
 use super::*;
 use crate::core::testing::{Asked, asked, at, due_at, go_to, monitor, ms, warnings};
@@ -89,7 +89,7 @@ fn alarms_post_their_state_when_it_is_time() {
     );
 }
 
-/// An alarm that is further off than can be counted never goes off.
+/// An alarm beyond the range of `Time` never goes off.
 #[test]
 fn h04_an_alarm_for_a_moment_that_never_comes_is_no_panic() {
     let mut monitor = monitor();

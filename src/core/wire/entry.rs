@@ -1,6 +1,6 @@
-//! An entry of the scoreboard: which child it is of, how many words for its state that one has said, and
-//! whether the last was BUSY, in one number, which is written and read in one step. Numbers in, words
-//! out; where entries are kept is not its business.
+//! An entry of the scoreboard: the child's serial, how many words for its state the child has said,
+//! and whether the last one was BUSY, in one number that is read and written in one step. Does not
+//! know where entries are stored.
 
 use super::Word;
 
@@ -12,7 +12,7 @@ impl Entry {
     const BUSY: u64 = 1;
     const COUNT: u64 = u32::MAX as u64;
 
-    /// Of a child that has said nothing.
+    /// The entry of a child that has said nothing.
     pub(crate) fn of(serial: u32) -> Self {
         Self(u64::from(serial) << 32)
     }
@@ -25,19 +25,22 @@ impl Entry {
         self.0
     }
 
-    /// Whether it is of the child of that serial, and not of an earlier one in the same slot.
+    /// Whether it belongs to the child with this serial, and not to an earlier child in the same
+    /// slot.
     pub(crate) fn is_of(self, serial: u32) -> bool {
         self.0 >> 32 == u64::from(serial)
     }
 
-    /// As it is after one more word.
+    /// The entry after one more word.
     pub(crate) fn after(self, busy: bool) -> Self {
         let count = (self.0 & Self::COUNT & !Self::BUSY).wrapping_add(2) & Self::COUNT;
         Self(self.0 & !Self::COUNT | count | u64::from(busy))
     }
 
-    /// Whether the last word is one to print, whatever the parent has promised: a parent that was killed
-    /// promises for ever, and a child finds that out by printing for nobody.
+    /// Whether the child prints its last word even if WILL_LOOK is set.
+    ///
+    /// A parent that was killed leaves WILL_LOOK set for ever; the child discovers that when its
+    /// printing fails.
     pub(crate) fn is_to_be_printed(self) -> bool {
         const NOW_AND_THEN: u32 = 64;
         self.words().is_multiple_of(NOW_AND_THEN)
@@ -47,23 +50,25 @@ impl Entry {
         self.0 & Self::BUSY != 0
     }
 
-    /// How many words the child has said, as far as 31 bits tell.
+    /// How many words the child has said, modulo 2^31.
     fn words(self) -> u32 {
         // OK to cut: the count is in the lower half.
         self.0 as u32 >> 1
     }
 
-    /// How many of them lie between an earlier entry of the same child and this one.
+    /// How many words the child has said since an earlier entry.
     fn words_since(self, earlier: Self) -> u32 {
         self.words().wrapping_sub(earlier.words()) & (u32::MAX >> 1)
     }
 
-    /// The words to be heard for what was noted since `earlier`: none, one, or a pair for a child that
-    /// has turned there and back, however often. The last one is what it is doing now. `heard` words
-    /// have come through the pipe in the meantime; by the books the child is busy, or not:
-    /// `believed`.
+    /// The words that stand for what the child has noted since `earlier`.
+    ///
+    /// There are none, one, or two for a child that has changed its state and changed it back,
+    /// however often. The last word is the current state. `heard` is how many words have come
+    /// through the pipe in the meantime; `believed` says whether the monitor counts the child as
+    /// busy.
     pub(crate) fn changes(self, earlier: Self, heard: u32, believed: bool) -> &'static [Word] {
-        // Of a child that prints its words by itself nothing is known here.
+        // Nothing is known here of a child that prints all its words itself.
         if self.words() == 0 {
             return &[];
         }
@@ -72,10 +77,10 @@ impl Entry {
         match (busy, believed, silent) {
             // All of them have come through the pipe.
             (true, true, 0) | (false, false, 0) => &[],
-            // There and back.
+            // The state has changed and changed back.
             (true, true, 2..) => &[Word::NotBusy, Word::Busy],
             (false, false, 2..) => &[Word::Busy, Word::NotBusy],
-            // If none was silent, what has come through the pipe was read late.
+            // If no word was only noted, the words on the pipe were read late.
             (true, ..) => &[Word::Busy],
             (false, ..) => &[Word::NotBusy],
         }
@@ -107,7 +112,7 @@ mod tests {
         }
     }
 
-    /// The count begins anew without a trace in the serial, and without a word too many or too few.
+    /// When the count overflows, the serial does not change and no word is lost or added.
     #[test]
     fn words_are_counted_across_the_end_of_the_count() {
         let last = Entry::from_bits(Entry::of(7).bits() | Entry::COUNT & !1);
@@ -127,7 +132,7 @@ mod tests {
             (&[true, false, true, false], 0, false, &[Busy, NotBusy]),
             (&[false], 0, false, &[NotBusy]),
             (&[false, true], 0, true, &[NotBusy, Busy]),
-            // A newcomer that has been taken for a free one since its first ACK.
+            // A new child, which has counted as free since its first ACK.
             (&[false, true, false], 0, false, &[Busy, NotBusy]),
         ] {
             let changes = said(states).changes(Entry::of(7), heard, believed);
@@ -135,7 +140,7 @@ mod tests {
         }
     }
 
-    /// What has come through the pipe as well is not heard twice.
+    /// A word that has also come through the pipe is not heard twice.
     #[test]
     fn what_was_heard_already_is_no_news() {
         let changes = |states, heard, believed| said(states).changes(Entry::of(7), heard, believed);
@@ -143,9 +148,10 @@ mod tests {
         assert_eq!(changes(&[true, false], 1, true), [NotBusy]);
         assert_eq!(changes(&[true, false, true], 1, true), [NotBusy, Busy]);
         assert_eq!(changes(&[true, false], 2, false), []);
-        // More than were noted, as when an ACK has repeated one, or when somebody has printed some.
+        // More words than were noted, as when an ACK has repeated one, or when a handler has
+        // printed some.
         assert_eq!(changes(&[true], 9, true), []);
-        // They were not what the entry says, or are on their way.
+        // The words heard were not those of the entry, or some are still on their way.
         assert_eq!(changes(&[true, false], 2, true), [NotBusy]);
         assert_eq!(changes(&[true, false, true], 9, false), [Busy]);
         // Printed before, and read after the entry was seen.
@@ -156,7 +162,7 @@ mod tests {
         assert_eq!(Entry::of(7).changes(Entry::of(7), 1, true), []);
     }
 
-    /// Whatever was said and heard: the last word, if the books need one, is the child's state.
+    /// Whatever was said and heard: after the words, the monitor has the state of the child.
     #[test]
     fn the_books_end_up_with_the_state_of_the_child() {
         for bits in 0..1_u32 << 8 {

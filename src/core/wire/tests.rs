@@ -1,26 +1,29 @@
-//! The framer against a one-shot oracle, and what a printed line can do to a terminal.
+//! The framer against an oracle that has the whole stream, and the escaping of lines.
 
 use super::*;
 use proptest::prelude::*;
 
-/// What came out, owned.
+/// The framer's output, owned.
 #[derive(Clone, Debug, Eq, PartialEq)]
-enum Found {
+enum Framed {
     Word(Word),
     Line(Line),
 }
 
-fn note(found: &mut Vec<Found>) -> impl FnMut(Output<'_>) + '_ {
+fn note(found: &mut Vec<Framed>) -> impl FnMut(Output<'_>) + '_ {
     |output| {
         found.push(match output {
-            Output::Word(word) => Found::Word(word),
-            Output::Line(line) => Found::Line(line.clone()),
+            Output::Word(word) => Framed::Word(word),
+            Output::Line(line) => Framed::Line(line.clone()),
         });
     }
 }
 
-/// Frames a stream that arrives in those segments.
-fn frame<'a>(words: Option<CommWords>, segments: impl IntoIterator<Item = &'a [u8]>) -> Vec<Found> {
+/// Frames a stream that arrives in these segments.
+fn frame<'a>(
+    words: Option<CommWords>,
+    segments: impl IntoIterator<Item = &'a [u8]>,
+) -> Vec<Framed> {
     let mut framer = Framer::new(words);
     let mut found = Vec::new();
     for segment in segments {
@@ -30,42 +33,42 @@ fn frame<'a>(words: Option<CommWords>, segments: impl IntoIterator<Item = &'a [u
     found
 }
 
-fn whole(words: CommWords, stream: &[u8]) -> Vec<Found> {
+fn whole(words: CommWords, stream: &[u8]) -> Vec<Framed> {
     frame(Some(words), [stream])
 }
 
-fn control(stream: &[u8]) -> Vec<Found> {
+fn control(stream: &[u8]) -> Vec<Framed> {
     whole(CommWords::CONTROL, stream)
 }
 
-fn line(bytes: impl Into<Vec<u8>>) -> Found {
-    Found::Line(Line::whole(bytes))
+fn line(bytes: impl Into<Vec<u8>>) -> Framed {
+    Framed::Line(Line::whole(bytes))
 }
 
-fn piece(bytes: impl Into<Vec<u8>>, last: bool) -> Found {
-    Found::Line(Line {
+fn piece(bytes: impl Into<Vec<u8>>, last: bool) -> Framed {
+    Framed::Line(Line {
         bytes: bytes.into(),
         piece: true,
         last,
     })
 }
 
-const ACK: Found = Found::Word(Word::Ack);
-const BUSY: Found = Found::Word(Word::Busy);
-const NOT_BUSY: Found = Found::Word(Word::NotBusy);
+const ACK: Framed = Framed::Word(Word::Ack);
+const BUSY: Framed = Framed::Word(Word::Busy);
+const NOT_BUSY: Framed = Framed::Word(Word::NotBusy);
 
 /// The wire as the design describes it, with the whole stream in hand.
-fn oracle(words: Option<CommWords>, stream: &[u8]) -> Vec<Found> {
+fn oracle(words: Option<CommWords>, stream: &[u8]) -> Vec<Framed> {
     let mut lines: Vec<&[u8]> = stream.split(|&byte| byte == b'\n').collect();
     let tail = lines.pop().unwrap();
     let as_word = |line: &[u8]| match line {
         [byte] => words.and_then(|words| words.word(*byte)),
         _ => None,
     };
-    let cut = |line: &[u8]| -> Vec<Found> {
+    let cut = |line: &[u8]| -> Vec<Framed> {
         let pieces: Vec<_> = line.chunks(Line::MAX).collect();
         match pieces[..] {
-            [] | [_] => vec![Found::Line(Line::whole(line))],
+            [] | [_] => vec![Framed::Line(Line::whole(line))],
             _ => pieces
                 .iter()
                 .enumerate()
@@ -79,7 +82,7 @@ fn oracle(words: Option<CommWords>, stream: &[u8]) -> Vec<Found> {
             .get(n + 1)
             .is_some_and(|&next| as_word(next).is_some());
         match as_word(line) {
-            Some(word) => found.push(Found::Word(word)),
+            Some(word) => found.push(Framed::Word(word)),
             None if line.is_empty() && word_follows => {}
             None => found.extend(cut(line)),
         }
@@ -185,7 +188,7 @@ fn a_word_prints_as_its_byte() {
     }
 }
 
-/// A line of more than 64 KiB comes in pieces that are marked as such, the last one as the last.
+/// A line of more than 64 KiB is delivered in pieces, which are marked, as is the last one.
 #[test]
 fn c03_long_lines_come_in_pieces_that_are_marked() {
     const MAX: usize = Line::MAX;
@@ -206,7 +209,7 @@ fn c03_long_lines_come_in_pieces_that_are_marked() {
     assert_eq!(next.last(), Some(&line("b")));
 }
 
-/// Lines are bytes from newline to newline, and NUL is one like any other.
+/// A line has all bytes from newline to newline, including NUL.
 #[test]
 fn c04_a_nul_byte_is_a_byte() {
     assert_eq!(
@@ -222,8 +225,8 @@ fn c04_a_nul_byte_is_a_byte() {
     );
 }
 
-/// The parent makes no text of what it reads: words are compared as bytes, and a line is handed on to
-/// the byte, be it UTF-8 or not.
+/// The parent does not decode what it reads: words are compared as bytes, and a line is passed on
+/// byte by byte, whether it is UTF-8 or not.
 #[test]
 fn c05_every_byte_and_every_broken_sequence_comes_as_it_is() {
     for byte in 0..=u8::MAX {
@@ -233,7 +236,7 @@ fn c05_every_byte_and_every_broken_sequence_comes_as_it_is() {
         assert_eq!(control(&[byte, b'\n']), [line([byte])]);
         assert_eq!(control(&[b'\xe4', byte, b'\n']), [line([b'\xe4', byte])]);
     }
-    // A sequence that is cut in two where a long line is, and by a newline.
+    // A sequence that is cut where a long line is cut, and one that a newline cuts.
     let long = [vec![b'a'; Line::MAX - 1], "\u{20ac}\n".into()].concat();
     let first = [&long[..Line::MAX - 1], b"\xe2"].concat();
     assert_eq!(
@@ -246,8 +249,8 @@ fn c05_every_byte_and_every_broken_sequence_comes_as_it_is() {
     );
 }
 
-/// Wherever a newline stands, at the edge of a read or of the longest line, the same lines and words
-/// come out.
+/// The same lines and words come out wherever a newline is: also at the edge of a read or of the
+/// longest line.
 #[test]
 fn c12_a_newline_at_any_edge_ends_the_line_there() {
     const MAX: usize = Line::MAX;
@@ -265,8 +268,8 @@ fn c12_a_newline_at_any_edge_ends_the_line_there() {
     }
 }
 
-/// A word is a line of its own: the end of a long line that was cut is none, though it is the same
-/// byte.
+/// A word is a line of its own: the end of a long line that was cut is not a word, even if it is
+/// the same byte.
 #[test]
 fn c12_a_cut_never_makes_a_word() {
     for n in [Line::MAX, 2 * Line::MAX] {
@@ -276,14 +279,14 @@ fn c12_a_cut_never_makes_a_word() {
         // The same with the cut where one read ends and the next begins.
         let split = frame(Some(CommWords::CONTROL), [&a[..], b"\x06", b"\n"]);
         assert_eq!(split, found);
-        // And a word on the line after that one is one.
+        // A word on the line after it is a word.
         let after = control(&[&a[..], b"\x06\n\n\x13\n"].concat());
         assert_eq!(after[after.len() - 2..], [piece("\x06", true), BUSY]);
     }
 }
 
-/// However long the line, at most twice the size of a piece is held for it, and given back when it
-/// ends.
+/// However long a line is, the framer holds at most twice the size of a piece, and frees it when
+/// the line ends.
 #[test]
 fn c03_the_longest_line_costs_bounded_memory_and_gives_it_back() {
     let mut framer = Framer::new(Some(CommWords::CONTROL));
@@ -300,12 +303,12 @@ fn c03_the_longest_line_costs_bounded_memory_and_gives_it_back() {
     assert!(highest <= 2 * Line::MAX, "{highest} bytes for one line");
     framer.feed(b"\n", |_| ());
     assert!(framer.line.bytes.capacity() <= Framer::KEEP);
-    // One read that brings it all at once does not grow it either.
+    // One read that brings the whole line does not grow the buffer either.
     framer.feed(&vec![b'x'; 1 << 20], |_| ());
     assert!(framer.line.bytes.capacity() <= 2 * Line::MAX);
 }
 
-/// Bytes rich in what matters to the framer.
+/// Bytes with many of those that matter to the framer.
 fn wire_byte() -> impl Strategy<Value = u8> {
     prop_oneof![
         6 => Just(b'\n'),
@@ -318,7 +321,7 @@ fn wire_byte() -> impl Strategy<Value = u8> {
     ]
 }
 
-/// Streams of short lines, now and then with a run about as long as the longest line.
+/// Streams of short lines, sometimes with a run about as long as the longest line.
 fn stream() -> impl Strategy<Value = Vec<u8>> {
     let short = prop::collection::vec(wire_byte(), 0..40);
     let long = (Line::MAX - 2..Line::MAX + 3, wire_byte())
@@ -335,7 +338,7 @@ fn any_words() -> impl Strategy<Value = Option<CommWords>> {
     ]
 }
 
-/// Cuts a stream at those places.
+/// Cuts a stream at these places.
 fn segments<'a>(stream: &'a [u8], cuts: &[prop::sample::Index]) -> Vec<&'a [u8]> {
     let mut places: Vec<_> = cuts.iter().map(|cut| cut.index(stream.len() + 1)).collect();
     places.sort_unstable();
@@ -348,7 +351,7 @@ fn segments<'a>(stream: &'a [u8], cuts: &[prop::sample::Index]) -> Vec<&'a [u8]>
 }
 
 proptest! {
-    /// Lines and words are put together across reads: however a stream is cut, the same come out.
+    /// Lines and words are assembled across reads: the same come out however a stream is cut.
     #[test]
     fn c02_any_segmentation_gives_the_same_events(
         stream in stream(),
@@ -374,15 +377,15 @@ proptest! {
         let mut bytes = Vec::new();
         for found in frame(Some(CommWords::CONTROL), [stream.as_slice()]) {
             match found {
-                Found::Word(word) => bytes.push(CommWords::CONTROL.byte(word)),
-                Found::Line(line) => bytes.extend(line.bytes()),
+                Framed::Word(word) => bytes.push(CommWords::CONTROL.byte(word)),
+                Framed::Line(line) => bytes.extend(line.bytes()),
             }
         }
         let written: Vec<u8> = stream.into_iter().filter(|&byte| byte != b'\n').collect();
         prop_assert_eq!(bytes, written);
     }
 
-    /// No byte below 0x20, no DEL and no C1 control comes out of the escaping, whatever went in.
+    /// Escaped text has no byte below 0x20, no DEL and no C1 control, whatever the input is.
     #[test]
     fn c11_escaped_text_cannot_command_a_terminal(bytes in terminal_bytes()) {
         let escaped = Line::whole(bytes).escaped();
@@ -392,7 +395,7 @@ proptest! {
 
     #[test]
     fn escaping_leaves_everything_else_as_written(bytes in terminal_bytes()) {
-        // What is no control comes out in order, once the escapes are taken out again.
+        // All other bytes come out in order, once the escapes are removed.
         let mut expected = Vec::new();
         let mut rest = &bytes[..];
         while let Some(&byte) = rest.first() {
@@ -427,7 +430,7 @@ fn is_c1(pair: &[u8]) -> bool {
     pair[0] == 0xc2 && (0x80..=0x9f).contains(&pair[1])
 }
 
-/// Bytes rich in controls, in the lead byte of C1 and in what may follow it.
+/// Bytes with many controls, lead bytes of C1, and bytes that may follow them.
 fn terminal_bytes() -> impl Strategy<Value = Vec<u8>> {
     let byte = prop_oneof![
         2 => Just(0xc2u8),

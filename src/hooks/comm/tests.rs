@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::core::testing::{at, ms};
-use crate::hooks::testing::{Step, World};
+use crate::hooks::testing::{ChildWorld, WaitStep};
 use std::fs::File;
 
 const ACK: &[u8] = b"\n\x06\n";
@@ -11,14 +11,14 @@ const ACK_BUSY: &[u8] = b"\n\x06\n\x13\n";
 const BUSY: &[u8] = b"\n\x13\n";
 const NOT_BUSY: &[u8] = b"\n\x11\n";
 
-fn end() -> (Rc<World>, Comm) {
-    let world = World::new();
+fn end() -> (Rc<ChildWorld>, Comm) {
+    let world = ChildWorld::new();
     let comm = world.comm(CommWords::CONTROL);
     (world, comm)
 }
 
-fn wait(takes: u64, wake: Wake) -> Step {
-    Step {
+fn wait(takes: u64, wake: Wake) -> WaitStep {
+    WaitStep {
         takes: ms(takes),
         wake,
         stop: false,
@@ -36,8 +36,8 @@ fn each_message_is_one_write_and_an_ack_repeats_the_state() {
     assert_eq!(world.said(), [BUSY, ACK_BUSY, NOT_BUSY, ACK_FREE]);
 }
 
-/// What a child makes for itself may fail after it has said that it lives, and the parent takes a
-/// state for the proof that it has not.
+/// The child's own preparations may fail after its first ACK, and to the parent a word for the
+/// state proves that they have succeeded.
 #[test]
 fn an_ack_says_no_state_before_one_was_said() {
     let (world, comm) = end();
@@ -68,7 +68,7 @@ fn whoever_waits_for_the_first_time_has_said_that_it_can_take_a_connection() {
     }
 }
 
-/// Before its first wait: then it waits for nothing.
+/// The word comes before the first wait.
 #[test]
 fn whoever_is_told_to_stop_in_its_start_does_not_say_that_it_has_held() {
     let (world, comm) = end();
@@ -82,7 +82,7 @@ fn whoever_is_told_to_stop_in_its_start_does_not_say_that_it_has_held() {
 
 #[test]
 fn words_are_those_that_were_agreed_on() {
-    let world = World::new();
+    let world = ChildWorld::new();
     let comm = world.comm(CommWords::POE);
     comm.busy().unwrap();
     comm.ack().unwrap();
@@ -104,8 +104,8 @@ fn busy_and_not_busy_are_said_when_they_are_new() {
     assert_eq!(world.said(), [BUSY, NOT_BUSY]);
 }
 
-/// A word is printed unless the parent is going to look at what was noted; each is noted, so that it finds
-/// the last one there.
+/// A word is printed unless the parent will look at the notes by itself; each word is noted, so
+/// that the parent finds the last one.
 #[test]
 fn what_the_parent_will_look_for_is_not_printed() {
     let (world, comm) = end();
@@ -149,7 +149,7 @@ fn a_wait_ends_when_an_ack_is_due_and_the_next_begins_with_it() {
     world.steps.borrow_mut().push_back(wait(200, Wake::Ready));
     assert_eq!(comm.wait(&[]).unwrap(), Wake::Ready);
     assert_eq!(world.said(), [ACK_FREE]);
-    // What is left of the interval, and no ACK before it is over.
+    // The rest of the interval, and no ACK before it has passed.
     assert_eq!(comm.wait(&[]).unwrap(), Wake::Timer);
     assert_eq!(world.waits(), [Some(ms(500)), Some(ms(300))]);
     assert_eq!(world.said(), [[0; 0]; 0]);
@@ -180,8 +180,8 @@ fn without_an_interval_nothing_is_ever_due() {
     assert_eq!(world.said(), [NOT_BUSY]);
 }
 
-/// A word for which the pipe has no room is not waited with: the child goes on serving and says it
-/// later.
+/// A child does not wait when the pipe has no room for a word: it goes on serving and repeats the
+/// word later.
 #[test]
 fn c09_what_a_full_pipe_had_no_room_for_is_said_again() {
     let (world, comm) = end();
@@ -194,7 +194,7 @@ fn c09_what_a_full_pipe_had_no_room_for_is_said_again() {
     world.steps.borrow_mut().push_back(wait(0, Wake::Ready));
     assert_eq!(comm.wait(&[]).unwrap(), Wake::Ready);
     assert_eq!(world.said(), [ACK_BUSY], "the word for the state heals it");
-    // And then no more.
+    // And then not again.
     world.steps.borrow_mut().push_back(wait(0, Wake::Ready));
     assert_eq!(comm.wait(&[]).unwrap(), Wake::Ready);
     assert_eq!(world.said(), [[0; 0]; 0]);
@@ -223,7 +223,7 @@ fn a_pipe_without_a_reader_is_an_error() {
     }
 }
 
-/// As in a copy that a child has made of itself: the parent lives, and knows nothing of it.
+/// As in a copy that a child has made of itself: the parent lives and does not know the copy.
 #[test]
 fn who_is_not_read_is_an_orphan() {
     let (world, comm) = end();
@@ -238,7 +238,7 @@ fn who_is_not_read_is_an_orphan() {
 #[test]
 fn told_to_stop_a_child_waits_for_no_connection() {
     let (world, comm) = end();
-    let told = Step {
+    let told = WaitStep {
         stop: true,
         ..wait(10, Wake::Ready)
     };
@@ -289,7 +289,8 @@ fn a_connection_is_waited_for_until_its_deadline() {
     assert_eq!(world.said(), [BUSY, ACK_BUSY, ACK_BUSY]);
 }
 
-/// A client that is quick costs nothing; one that is slow has others go to those who are free.
+/// With a slow client, the child leaves the wake-ups to free children; a quick client causes no
+/// such call.
 #[test]
 fn a_child_with_a_slow_client_gets_out_of_the_way() {
     let (world, comm) = end();
@@ -320,7 +321,7 @@ fn a_client_in_hand_is_served_without_the_parent() {
     comm.when_orphaned(move || count.set(count.get() + 1));
     comm.set_send_ack(Some(ms(100)));
     world.pipe.broken.store(true, Ordering::Relaxed);
-    let gone = Step {
+    let gone = WaitStep {
         orphaned: true,
         ..wait(100, Wake::Stop)
     };
@@ -334,8 +335,8 @@ fn a_client_in_hand_is_served_without_the_parent() {
     assert_eq!(closed.get(), 1, "the listeners are closed at once");
 }
 
-/// The client and the parent's end in one look: the port must not stay taken for as long as the client
-/// stays.
+/// One wait reports the client and the parent's end: the child must not keep the port for as long
+/// as the client stays.
 #[test]
 fn the_parents_end_is_noticed_beside_a_client_that_is_ready() {
     let (world, comm) = end();
@@ -343,7 +344,7 @@ fn the_parents_end_is_noticed_beside_a_client_that_is_ready() {
     let closed = Rc::new(Cell::new(0));
     let count = Rc::clone(&closed);
     comm.when_orphaned(move || count.set(count.get() + 1));
-    world.steps.borrow_mut().push_back(Step {
+    world.steps.borrow_mut().push_back(WaitStep {
         orphaned: true,
         ..wait(100, Wake::Ready)
     });
@@ -368,7 +369,7 @@ fn what_is_to_happen_without_the_parent_happens_once() {
     assert_eq!(comm.wait(&[]).unwrap(), Wake::Stop);
     assert_eq!(*closed.borrow(), ["first", "second"]);
     assert_eq!(world.ends_armed.get(), 1, "the grace runs once");
-    // Whoever comes late is not forgotten.
+    // A callback that is added late is run, too.
     let late = Rc::clone(&closed);
     comm.when_orphaned(move || late.borrow_mut().push("late"));
     assert_eq!(*closed.borrow(), ["first", "second", "late"]);
@@ -381,7 +382,7 @@ fn a_pause_sends_acks_and_ends_when_the_child_should_leave() {
     comm.pause(ms(1000)).unwrap();
     assert_eq!(world.now.get(), at(1000));
     assert_eq!(world.said(), [ACK, ACK], "it can take none yet");
-    let told = Step {
+    let told = WaitStep {
         stop: true,
         ..wait(10, Wake::Stop)
     };
@@ -404,8 +405,8 @@ fn an_acker_speaks_for_the_same_child() {
     assert_eq!(world.said(), [BUSY, ACK_BUSY, NOT_BUSY]);
 }
 
-/// A handler has the whole timeout, however long before its start the last ACK was said: none of a thousand
-/// is taken for stuck that works for less. The parent's silence is that since the last ACK.
+/// A handler has the whole timeout, however old the last ACK was at its start: of a thousand
+/// handlers that take less, none counts as stuck. Silence counts from the last ACK.
 #[test]
 fn silence_counts_from_the_start_of_a_connection() {
     let timeout = ms(2000);
@@ -417,7 +418,7 @@ fn silence_counts_from_the_start_of_a_connection() {
         let acked = !world.said().is_empty();
         let silent_before = if acked { 0 } else { phase };
         assert!(silent_before <= 63, "{silent_before} ms");
-        // The next one that is due by itself counts from there.
+        // The next automatic ACK is due an interval after it.
         world.pass(ms(999 - silent_before));
         comm.attend().unwrap();
         assert!(world.said().is_empty(), "at {phase}");
@@ -427,7 +428,7 @@ fn silence_counts_from_the_start_of_a_connection() {
     }
 }
 
-/// Connections that follow one another say no ACK for each.
+/// Connections in quick succession do not cause an ACK each.
 #[test]
 fn short_connections_share_an_ack() {
     let (world, comm) = end();

@@ -1,5 +1,5 @@
-//! Deaths: what they are counted as, what is owed for them, how failed starts and failed forks slow
-//! forking down.
+//! Ends of children: how they are counted and replaced, and how failed starts and failed forks
+//! delay forks.
 
 use super::*;
 use crate::{
@@ -18,7 +18,7 @@ fn forkoff(monitor: &mut Monitor) -> Vec<Asked> {
     asked(monitor)
 }
 
-/// A monitor with enough spare children, all of them old enough to have started.
+/// A monitor with enough spare children, all old enough to have started.
 fn settled() -> (Monitor, [ChildId; 2]) {
     let mut monitor = sized(1, 3, 5, 50);
     let free = children(&mut monitor, [State::Free; 2]);
@@ -82,8 +82,8 @@ fn a_newcomer_since_a_child_closed_its_outputs_replaces_it() {
     }
 }
 
-/// Of many that are killed at once some are dead when the outputs of others have ended only: the
-/// newcomers in the places of the former are none for the latter.
+/// If many children are killed at once, some are reaped while others have only closed their
+/// outputs. The children that replace the former do not replace the latter.
 #[test]
 fn a_newcomer_in_anothers_place_replaces_nobody_else() {
     let (mut monitor, [dying, dead]) = settled();
@@ -121,8 +121,8 @@ fn a_death_that_was_asked_for_is_not_replaced_while_enough_are_free() {
     }
 }
 
-/// A child that a hook kills closes its outputs a moment before it can be reaped, and those may be read
-/// first: it was asked for all the same, and has left no gap that somebody else should be counted for.
+/// A child that a hook kills closes its outputs shortly before it can be reaped, and the loop may
+/// see that first: its cause is still `Asked`, and it is not replaced as one that died by itself.
 #[test]
 fn o16_what_a_hook_has_killed_was_asked_for_though_its_outputs_end_first() {
     let (mut monitor, [dead, _]) = settled();
@@ -135,7 +135,7 @@ fn o16_what_a_hook_has_killed_was_asked_for_though_its_outputs_end_first() {
 
 #[test]
 fn a_stuck_child_is_replaced_even_when_enough_are_free() {
-    // It may have swallowed a wake-up before it got stuck.
+    // It may have been woken for a connection before it got stuck.
     for (reason, cause) in [
         (Reason::TimedOut, Cause::TimedOut),
         (Reason::Faulty, Cause::Faulty),
@@ -213,7 +213,7 @@ fn a_failed_start_slows_forking_down_and_says_why() {
     }
 }
 
-/// It is killed at once, so its death follows in the moment of its fork.
+/// It is killed at once, so it ends at the time of its fork.
 #[test]
 fn a_child_that_cannot_be_watched_has_failed_to_start_once() {
     let mut monitor = sized(1, 2, 1, 50);
@@ -295,7 +295,7 @@ fn failing_twice() -> (Monitor, u64) {
     (monitor, 110)
 }
 
-/// The delay that the failure of a start costs now.
+/// The delay that a failed start causes now.
 fn cost(monitor: &mut Monitor) -> u64 {
     let now = monitor.now();
     let dead = child(monitor, State::Starting);
@@ -311,10 +311,10 @@ fn cost(monitor: &mut Monitor) -> u64 {
 fn a_start_that_holds_ends_the_backoff() {
     let (mut monitor, _) = failing_twice();
     assert_eq!(cost(&mut monitor), 200, "it is the third");
-    // With the first BUSY it holds,
+    // The first BUSY proves the start,
     for (says, costs) in [
         (Monitor::set_busy as fn(&mut Monitor, ChildId) -> bool, 0),
-        // and not with a NOT_BUSY: a child may die of itself while it waits,
+        // a NOT_BUSY does not: a child may die by itself while it waits,
         (Monitor::set_not_busy, 200),
     ] {
         let (mut monitor, now) = failing_twice();
@@ -323,14 +323,14 @@ fn a_start_that_holds_ends_the_backoff() {
         says(&mut monitor, good);
         assert_eq!(cost(&mut monitor), costs);
     }
-    // nor with an ACK, after which the child may still make what it serves with.
+    // nor does an ACK, after which the child may still be starting.
     let (mut monitor, now) = failing_twice();
     let acked = child(&mut monitor, State::Starting);
     go_to(&mut monitor, now + 1);
     monitor.heard(acked);
     monitor.acknowledge(acked);
     assert_eq!(cost(&mut monitor), 200);
-    // A child that is to be killed because it cannot be watched may still have said that it is ready.
+    // A child that is to be killed because it cannot be watched may still say that it is ready.
     let (mut monitor, now) = failing_twice();
     go_to(&mut monitor, now + 1);
     let unwatched = child(&mut monitor, State::Starting);
@@ -341,18 +341,18 @@ fn a_start_that_holds_ends_the_backoff() {
     }
     go_to(&mut monitor, now + 300);
     assert_eq!(cost(&mut monitor), 400, "the fourth");
-    // A second of life does as well, seen while it lives,
+    // A second of life proves the start, too, whether it is seen while the child lives
     let (mut monitor, now) = failing_twice();
     child(&mut monitor, State::Starting);
     due_at(&mut monitor, now + 1000);
     assert_eq!(cost(&mut monitor), 0);
-    // or when it ends.
+    // or when the child ends.
     let (mut monitor, now) = failing_twice();
     let good = child(&mut monitor, State::Starting);
     go_to(&mut monitor, now + 1000);
     monitor.exited(good, exit_code(1));
     assert_eq!(cost(&mut monitor), 0);
-    // Less than that does not.
+    // A shorter life does not.
     let (mut monitor, now) = failing_twice();
     child(&mut monitor, State::Free);
     due_at(&mut monitor, now + 999);

@@ -46,7 +46,7 @@ fn each_reason_has_its_time() {
     }
 }
 
-/// It has the child's place, and the cause is that of the child's own end.
+/// Its processes count as the child, and the cause is that of the child's own end.
 #[test]
 fn o14_what_outlives_a_child_is_told_and_killed() {
     let mut monitor = monitor();
@@ -63,6 +63,7 @@ fn o14_what_outlives_a_child_is_told_and_killed() {
     assert_eq!(death.cause(), Cause::Finished);
 }
 
+/// They get what is left of the time that the child had when it was told to stop.
 #[test]
 fn o14_what_outlives_a_child_that_was_told_has_the_time_that_is_left() {
     let mut monitor = monitor();
@@ -87,9 +88,10 @@ fn the_times_are_the_attributes() {
     expect_kill_at(&mut monitor, id, 1700);
 }
 
-/// It is not waited for, unless it is another program, which need not say that it has started.
+/// The shutdown does not wait for it, unless it is a program, which need not say that it has
+/// started.
 #[test]
-fn in_a_shutdown_a_child_in_its_start_is_killed_after_the_drain() {
+fn o39_in_a_shutdown_a_child_in_its_start_is_killed_after_the_drain() {
     for (programs, says, expected) in [
         (false, false, 1300),
         (false, true, 1700),
@@ -146,13 +148,13 @@ fn a_culled_child_that_had_just_accepted_has_the_time_of_any_busy_one() {
         monitor.fire_due();
     }
     assert_eq!(asked(&mut monitor), [], "it goes on reporting");
-    // Then it is silent, but for output that the parent has not read.
+    // Then it is silent, except for output that the parent has not read.
     monitor.set_unread(id, true);
     assert_eq!(monitor.deadline(), None);
     assert_eq!(due_at(&mut monitor, 65_000), []);
     monitor.set_unread(id, false);
     monitor.acknowledge(id);
-    // A gap is nobody's silence.
+    // A gap does not count as silence.
     monitor.tick(at(66_000), ms(500));
     expect_kill_at(&mut monitor, id, 67_500);
 }
@@ -226,7 +228,7 @@ fn a_child_that_was_told_and_then_closes_is_not_told_again() {
     expect_kill_at(&mut monitor, id, 11_000);
 }
 
-/// All pairs but one: the shutdown takes over from a cull, which has no bound of its own.
+/// All pairs but one: a shutdown replaces a cull, which has no time limit of its own.
 #[test]
 fn being_told_twice_never_gives_more_time() {
     let reasons = [
@@ -291,13 +293,13 @@ fn a_child_that_survives_sigkill_is_given_up_in_a_shutdown() {
     let pid = monitor.child(id).unwrap().pid();
     assert_eq!(due_at(&mut monitor, 11_000), [kill(id)]);
     go_to(&mut monitor, 15_000);
-    assert_eq!(monitor.take_immortal(), []);
+    assert_eq!(monitor.take_unkillable(), []);
     assert_eq!(monitor.last_deadline(), None);
     defaults::handler_shutdown(&mut DefaultHooks, &mut monitor);
-    assert_eq!(monitor.take_immortal(), []);
+    assert_eq!(monitor.take_unkillable(), []);
     assert_eq!(monitor.last_deadline(), Some(at(16_000)));
     go_to(&mut monitor, 16_000);
-    assert_eq!(monitor.take_immortal(), [(id, pid)]);
+    assert_eq!(monitor.take_unkillable(), [(id, pid)]);
     assert_eq!(monitor.child(id).map(Child::id), None);
-    assert_eq!(monitor.take_immortal(), [], "once");
+    assert_eq!(monitor.take_unkillable(), [], "once");
 }

@@ -1,4 +1,5 @@
-//! The defaults of the handlers: what each asks for, what it calls, what it changes in the books.
+//! The defaults of the handlers: what each asks for, which hooks it calls, what it changes in the
+//! monitor.
 
 use super::*;
 use crate::hooks::testing::{Calls, RecordingServer};
@@ -107,7 +108,7 @@ fn handler_start_leaves_intervals_that_were_set() {
     assert_eq!(monitor.deadline(), Some(at(600)));
 }
 
-/// The start normalises and warns of each value that it has changed.
+/// The start normalises the attributes and warns of each changed value.
 #[test]
 fn m01_handler_start_normalises_and_warns_of_each_value() {
     let mut monitor = Monitor::default();
@@ -241,10 +242,10 @@ fn handler_shutdown_in_the_parent_tells_every_child_and_removes_every_alarm() {
     assert_eq!(asked(&mut monitor), all.map(int));
     assert_eq!(monitor.retiring_servers().count(), 4);
     assert_eq!(due_at(&mut monitor, 999), [], "no alarm went off");
-    // The one that is still starting has the time of the drain.
+    // The child that is still starting has `drain_timeout`.
     assert_eq!(due_at(&mut monitor, 1_000), [kill(all[0])]);
     assert_eq!(due_at(&mut monitor, 9_999), []);
-    // The one that had been asked to leave before keeps the time that it had.
+    // The child that was told to stop before keeps its earlier limit.
     assert_eq!(due_at(&mut monitor, 10_000), [kill(all[3])]);
     assert_eq!(monitor.deadline(), Some(at(30_000)));
     let rest = [kill(all[1]), kill(all[2])];
@@ -349,7 +350,7 @@ fn handler_server_timeout_check_offers_the_silent_free_ones_first() {
     assert_eq!(asked(&mut monitor), told);
     assert_eq!(state(&monitor, unread), State::Busy);
     assert_eq!(state(&monitor, alive), State::Free);
-    // Armed again, with the interval of now.
+    // The timer is set again, with the current interval.
     assert_eq!(monitor.deadline(), Some(at(3000)));
     go_to(&mut monitor, 1501);
     monitor.set_unread(unread, false);
@@ -372,7 +373,7 @@ fn handler_server_timeout_check_without_a_silent_child_only_arms_again() {
     handler_server_timeout_check(&mut DefaultHooks, &mut monitor);
     assert_eq!(asked(&mut monitor), []);
     assert_eq!(monitor.deadline(), Some(at(2500)));
-    // Without a timeout it arms nothing and finds nobody.
+    // Without a timeout it sets no timer and reports no child.
     monitor.alarm_remove_all();
     monitor.set_timeout(ms(0));
     go_to(&mut monitor, 9_000_000);
@@ -386,7 +387,7 @@ fn handler_forkoff_starts_the_first_children() {
     let mut monitor = sized(1, 2, 5, 50);
     handler_forkoff(&mut DefaultHooks, &mut monitor);
     assert_eq!(asked(&mut monitor), [const { Asked::ServerFork }; 5]);
-    // What is queued already counts.
+    // Forks that are queued count.
     monitor.post("server_fork");
     handler_forkoff(&mut DefaultHooks, &mut monitor);
     assert_eq!(asked(&mut monitor), [Asked::ServerFork]);

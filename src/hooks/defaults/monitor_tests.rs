@@ -26,7 +26,8 @@ fn a_surplus_must_last_before_the_oldest_of_it_are_culled() {
         go_to(&mut monitor, born);
         free.push(child(&mut monitor, State::Free));
     }
-    // A clock never goes back: all but the first were born at 30, so the earlier name is older.
+    // A clock never goes back: all but the first were forked at 30, so the smaller name counts as
+    // older.
     assert_eq!(monitor.deadline(), Some(at(1030)));
     assert_eq!(forkoff(&mut monitor), []);
     assert_eq!(due_at(&mut monitor, 1029), []);
@@ -68,7 +69,7 @@ fn a_starting_child_is_no_surplus_and_is_never_culled() {
     for child in starting {
         assert_eq!(state(&monitor, child), State::Starting);
     }
-    // The first word makes one of them a spare one, and that one too many.
+    // The first word makes one of them spare, which is one too many.
     go_to(&mut monitor, 2000);
     monitor.heard(starting[0]);
     assert_eq!(monitor.deadline(), Some(at(3000)));
@@ -115,7 +116,7 @@ fn an_override_that_does_not_cull_is_not_asked_without_end() {
     assert_eq!(due_at(&mut monitor, 1000), [Asked::Forkoff]);
     assert_eq!(monitor.deadline(), None);
     assert_eq!(due_at(&mut monitor, 60_000), []);
-    // Who comes to ask again is told the same: the surplus is still there.
+    // A second call returns the same plan: the surplus is still there.
     assert_eq!(forkoff(&mut monitor).len(), 1);
 }
 
@@ -135,8 +136,8 @@ fn limits_that_change_make_a_surplus_or_end_it() {
     assert_eq!(monitor.deadline(), Some(at(11_100)), "only the escalation");
 }
 
-/// Whoever is free is told to stop until no more than `max_clients` are left; a busy child finishes
-/// what it has in hand and is told then. Nobody is killed for it.
+/// Free children are told to stop until at most `max_clients` are left; a busy child first finishes
+/// its connection. No child is killed for it.
 #[test]
 fn m02_with_max_clients_lowered_the_free_are_told_and_the_busy_finish() {
     let mut monitor = sized(1, 50, 5, 50);
@@ -149,7 +150,7 @@ fn m02_with_max_clients_lowered_the_free_are_told_and_the_busy_finish() {
     monitor.set_not_busy(busy[0]);
     assert_eq!(due_at(&mut monitor, 2100), [Asked::Forkoff]);
     assert_eq!(forkoff(&mut monitor), [int(busy[0])]);
-    // Two are left, as many as there may be; one becomes free and stays.
+    // Two are left, as many as are allowed; one becomes free and stays.
     monitor.set_not_busy(busy[1]);
     assert_eq!(due_at(&mut monitor, 9000), []);
     assert_eq!(forkoff(&mut monitor), []);
@@ -167,8 +168,8 @@ fn any_duration() -> impl Strategy<Value = Duration> {
 }
 
 proptest! {
-    /// Times are our own and saturate, so that no duration of an attribute, however long, is too long
-    /// for a sum: it is a moment that never comes.
+    /// The core's `Time` saturates, so no duration of an attribute, however long, makes a sum
+    /// overflow: it is a time that never comes.
     #[test]
     fn h04_no_duration_of_an_attribute_overflows(
         durations in prop::array::uniform4(any_duration()),
@@ -255,10 +256,11 @@ fn words_of_a_retiring_child_move_it_nowhere() {
     assert_eq!(asked(&mut monitor), []);
 }
 
-/// A gap in which the parent did not run is taken off the silence of all who lived through it.
+/// A gap in which the parent did not run does not count as silence of the children that existed
+/// then.
 #[test]
 fn h02_a_gap_in_which_the_parent_did_not_run_is_nobodys_silence() {
-    // Without the gaps in `Child::silence` both were overdue at once.
+    // Without the gaps in `Child::silence` both would be overdue at once.
     let mut monitor = monitor();
     monitor.set_timeout(ms(1000));
     let [before, after] = children(&mut monitor, [State::Free, State::Busy]);
@@ -270,12 +272,12 @@ fn h02_a_gap_in_which_the_parent_did_not_run_is_nobodys_silence() {
     assert_eq!(monitor.overdue(), (vec![], vec![]));
     monitor.tick(at(61_001), ms(0));
     assert_eq!(monitor.overdue(), (vec![before], vec![]));
-    // The gap before its last ACK does not help the other.
+    // A gap before the other child's last ACK does not count for it.
     monitor.tick(at(61_900), ms(0));
     assert_eq!(monitor.overdue().1, []);
     monitor.tick(at(61_901), ms(0));
     assert_eq!(monitor.overdue().1, [after]);
-    // One who is born after a gap has no part in it.
+    // A gap before a child's fork does not count for it.
     let young = child(&mut monitor, State::Starting);
     monitor.tick(at(62_901), ms(0));
     assert!(!monitor.overdue().0.contains(&young));
@@ -283,7 +285,7 @@ fn h02_a_gap_in_which_the_parent_did_not_run_is_nobodys_silence() {
     assert!(monitor.overdue().0.contains(&young));
 }
 
-/// Should even the monotonic clock go back, the books' time stands still.
+/// If the monotonic clock goes back, the monitor's time does not change.
 #[test]
 fn h01_the_time_never_goes_back() {
     let mut monitor = monitor();
@@ -307,8 +309,8 @@ fn any_signal_can_be_sent_and_only_the_ending_ones_are_noted() {
     assert_eq!(state(&monitor, id), State::Free, "it sends and no more");
 }
 
-/// What is asked for between two turns counts from then; but whoever is judged then has not been heard
-/// since the last turn, and a pause of the loop is one all the same.
+/// A timer that is set between two turns counts from that time. Silence is judged up to the last
+/// turn, since no child was heard after it, and a pause of the loop still counts as a pause.
 #[test]
 fn between_two_turns_time_goes_on_and_nobody_is_judged_by_it() {
     let mut monitor = monitor();

@@ -1,8 +1,8 @@
-//! The defaults of the original's methods and of our own: what each asks for, and what it changes
-//! in the books.
+//! The defaults of the original's methods and of the new ones: what each asks for, and what it
+//! changes in the monitor.
 
 use super::*;
-use crate::hooks::testing::{Calls, RecordingServer, World};
+use crate::hooks::testing::{Calls, ChildWorld, RecordingServer};
 use crate::{
     core::{
         child::{Flags, State},
@@ -167,7 +167,7 @@ fn output_is_printed_with_the_pid_and_cannot_command_a_terminal() {
     );
 }
 
-/// Every method takes the name of a child that is gone, and does nothing.
+/// Every method accepts the name of a reaped child, and does nothing.
 #[test]
 fn c16_a_stale_name_does_nothing_in_any_method() {
     let mut monitor = monitor();
@@ -214,7 +214,7 @@ fn server_start_makes_the_books_a_childs_and_asks_for_resume_accept() {
         calls: calls.clone(),
         ..RecordingServer::default()
     };
-    let world = World::new();
+    let world = ChildWorld::new();
     let mut comm = world.comm(CommWords::CONTROL);
     let mut start = Start::new(&mut monitor, &mut comm, &mut server);
     server_start(&mut Leaving(calls.clone()), &mut start).unwrap();
@@ -242,7 +242,7 @@ fn without_the_default_of_server_start_nothing_is_served() {
         calls: calls.clone(),
         ..RecordingServer::default()
     };
-    let world = World::new();
+    let world = ChildWorld::new();
     let mut comm = world.comm(CommWords::CONTROL);
     let mut start = Start::new(&mut monitor, &mut comm, &mut server);
     start.serve().unwrap();
@@ -257,7 +257,7 @@ fn serving_sends_acks_at_the_servers_interval() {
         send_ack: Some(ms(700)),
         ..RecordingServer::default()
     };
-    let world = World::new();
+    let world = ChildWorld::new();
     let mut comm = world.comm(CommWords::CONTROL);
     let mut start = Start::new(&mut monitor, &mut comm, &mut server);
     start.resume_accept();
@@ -294,7 +294,7 @@ fn the_hooks_of_our_own_ask_for_nothing() {
     assert_eq!(text.len(), 1);
     assert!(text[0].starts_with("fork failed:"), "{text:?}");
     assert!(text[0].ends_with("next attempt in 100ms"), "{text:?}");
-    let world = World::new();
+    let world = ChildWorld::new();
     let mut comm = world.comm(CommWords::CONTROL);
     let mut server = RecordingServer::default();
     let mut start = Start::new(&mut monitor, &mut comm, &mut server);

@@ -1,5 +1,5 @@
-//! A long random walk: everything that can happen to the books, in any order, and after each step
-//! whatever must always hold.
+//! A long random walk: everything that can happen to the monitor, in any order, with a check of all
+//! invariants after each step.
 
 use super::*;
 use crate::{
@@ -18,9 +18,9 @@ use std::{
 };
 
 /// Knuth's MMIX generator: a walk is repeated by its seed.
-struct Random(u64);
+struct WalkRandom(u64);
 
-impl Random {
+impl WalkRandom {
     fn below(&mut self, limit: u64) -> u64 {
         self.0 = self
             .0
@@ -38,9 +38,9 @@ impl Random {
     }
 }
 
-/// Hooks that now and then leave out a default, unless they are told to behave.
+/// Hooks that sometimes leave out a default, unless `behaved` is set.
 struct Wild {
-    random: Random,
+    random: WalkRandom,
     behaved: bool,
 }
 
@@ -82,21 +82,21 @@ impl PreForkHooks for Wild {
     }
 }
 
-/// What a child was sent.
+/// The signals that a child was sent.
 #[derive(Debug, Default)]
-struct Sent {
+struct SignalsSent {
     interrupts: u32,
     kills: u32,
 }
 
-/// The rest of the world: processes, the loop, a clock.
+/// The walk's model: the processes, the loop, a clock.
 struct Walk {
-    random: Random,
+    random: WalkRandom,
     hooks: Wild,
     monitor: Monitor,
     now: u64,
-    processes: BTreeMap<ChildId, Sent>,
-    /// Every name that was ever given.
+    processes: BTreeMap<ChildId, SignalsSent>,
+    /// Every name that a child has had.
     names: BTreeSet<ChildId>,
     next_pid: u32,
     shutdowns: u32,
@@ -109,9 +109,9 @@ impl Walk {
         monitor.set_timeout(ms(2000));
         monitor.delay_set("server_timeout_check", ms(3000));
         Self {
-            random: Random(seed),
+            random: WalkRandom(seed),
             hooks: Wild {
-                random: Random(!seed),
+                random: WalkRandom(!seed),
                 behaved: false,
             },
             monitor,
@@ -124,7 +124,7 @@ impl Walk {
         }
     }
 
-    /// Any child; seldom one that is long gone.
+    /// Any child, and rarely the name of a child that was reaped.
     fn someone(&mut self) -> Option<ChildId> {
         let names: Vec<_> = if self.random.one_in(40) {
             self.names.iter().copied().collect()
@@ -169,11 +169,11 @@ impl Walk {
             .random
             .of(&[exit_code(0), exit_code(1), ended_by_signal(11), None]);
         if let Some(child) = self.someone() {
-            self.bury(child, status);
+            self.finish(child, status);
         }
     }
 
-    fn bury(&mut self, child: ChildId, status: Option<WaitStatus>) {
+    fn finish(&mut self, child: ChildId, status: Option<WaitStatus>) {
         if self.monitor.close(child) {
             self.hooks.handler_server_closed(&mut self.monitor, child);
         }
@@ -308,7 +308,7 @@ impl Walk {
                     self.next_pid += 1;
                     let child = monitor.forked(self.next_pid, None);
                     assert!(self.names.insert(child), "{child} was given twice");
-                    self.processes.insert(child, Sent::default());
+                    self.processes.insert(child, SignalsSent::default());
                 }
             }
             Task::Signal { child, signal } => {
@@ -363,7 +363,7 @@ impl Walk {
 
     fn check_child(&self, child: &Child) {
         let sent = &self.processes[&child.id()];
-        // The shutdown tells everybody, told or not.
+        // The shutdown also tells children that were told before.
         assert!(sent.interrupts <= 1 + self.shutdowns, "{child:?} {sent:?}");
         assert!(sent.kills <= 1, "{child:?} {sent:?}");
         let told = child.flags.contains(Flags::INT_SENT);
@@ -380,7 +380,7 @@ impl Walk {
         assert!(serving || ends, "nothing will end {child:?}");
     }
 
-    /// Everybody behaves for some minutes: the pool must come to its limits.
+    /// Hooks and children behave for some minutes: then the pool must be within its limits.
     fn settle(&mut self) {
         self.hooks.behaved = true;
         self.monitor.post("forkoff");
@@ -397,7 +397,7 @@ impl Walk {
                 let leaves = sent.interrupts + sent.kills > 0;
                 let closed = self.monitor.child(child).map(Child::reason);
                 if leaves || closed == Some(Some(Reason::Closed)) {
-                    self.bury(child, exit_code(0));
+                    self.finish(child, exit_code(0));
                 } else {
                     self.monitor.set_unread(child, false);
                     self.monitor.heard(child);
@@ -432,7 +432,7 @@ impl Walk {
         );
     }
 
-    /// Nobody listens any more: SIGKILL must come to all.
+    /// No child acts on SIGINT any more: each must get SIGKILL.
     fn end(mut self) {
         self.monitor.shutdown();
         self.turn();
@@ -451,7 +451,7 @@ impl Walk {
     }
 }
 
-/// Says where a walk went wrong: nobody else can.
+/// Prints the seed and the step of a walk that has failed.
 struct Where {
     seed: u64,
     step: u64,
@@ -465,12 +465,12 @@ impl Drop for Where {
     }
 }
 
-/// Whatever children say, in whatever order, each is in one list, no count is negative and
-/// `max_clients` holds; random calls of the books are checked against a model.
+/// Whatever children say, and in any order, each child is in one list, no count is negative and
+/// `max_clients` holds: random calls of the monitor are checked against a model.
 #[test]
 fn c08_a_long_random_walk_never_breaks_the_books() {
-    // When a word moved whoever was in another state (`transfer` in the monitor), a child that was
-    // told to stop became free again, which the model noticed at once.
+    // If a word changed the state of any child (`transfer` in the monitor), a child that was told
+    // to stop became free again, and this model found it at once.
     const SEEDS: u64 = 50;
     const STEPS: u64 = 5000;
     let (mut forks, mut deaths, mut shutdowns) = (0, 0, 0);
@@ -489,7 +489,7 @@ fn c08_a_long_random_walk_never_breaks_the_books() {
         shutdowns += walk.shutdowns;
         walk.end();
     }
-    // A walk that went nowhere would prove nothing.
+    // A walk without forks and deaths would prove nothing.
     assert!(forks > 10_000 && deaths > 10_000, "{forks} {deaths}");
     assert!(shutdowns > 3, "{shutdowns}");
     assert!(u64::from(shutdowns) < SEEDS, "{shutdowns}");

@@ -1,4 +1,4 @@
-//! What the variables may say, and what of it is believed.
+//! The variables of inherited sockets: which values are accepted, and which are refused.
 
 use super::*;
 
@@ -37,7 +37,7 @@ fn descriptors_begin_at_three_and_have_the_names_that_were_given() {
     );
 }
 
-/// What we do: a number that is not plain digits is no number, whoever wrote it.
+/// A value that is not plain digits is refused.
 #[test]
 fn i09_a_count_or_pid_that_is_no_plain_number_is_refused() {
     let bad = [
@@ -66,7 +66,7 @@ fn i09_a_count_or_pid_that_is_no_plain_number_is_refused() {
     }
 }
 
-/// What we do: a count that no process is given is refused before anything is looked at.
+/// A count that is too large for any process is refused before a descriptor is checked.
 #[test]
 fn i09_a_count_that_cannot_be_true_is_refused() {
     for count in [65_537, 1_000_000, 2_147_483_647, u32::MAX] {
@@ -82,7 +82,7 @@ fn i09_a_count_that_cannot_be_true_is_refused() {
     assert_eq!(said("42", "0", Some("")), Err(ListenFdsError::None));
 }
 
-/// What we do: what is for another process is not ours, however right the rest of it is.
+/// Variables for another process are refused, even if their other values are valid.
 #[test]
 fn i09_what_is_for_another_process_is_refused() {
     for pid in [0, 1, 41, 43, 420, u32::MAX] {
@@ -91,7 +91,7 @@ fn i09_what_is_for_another_process_is_refused() {
             Err(ListenFdsError::OthersPid(pid))
         );
     }
-    // Whose it is comes first: nothing is said about what is not ours.
+    // The pid is checked first: values for another process cause no error of their own.
     assert_eq!(said("7", "3x", None), Err(ListenFdsError::OthersPid(7)));
 }
 
@@ -111,7 +111,7 @@ fn what_is_not_set_is_missing() {
     assert_eq!(parse(pid_only, OWN), missing("LISTEN_FDS"));
 }
 
-/// What we do: names that do not fit the count, or are no names, make the whole of it doubtful.
+/// Names that are invalid or do not match the count make the start fail.
 #[test]
 fn i09_names_must_be_names_and_as_many_as_sockets() {
     for (fds, names, found) in [

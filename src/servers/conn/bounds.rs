@@ -1,5 +1,5 @@
-//! How long a connection may take, in all, and what a handler does at its two ends: waiting for a request and
-//! letting go of the client. Waits; says nothing to the client.
+//! Limits how long a connection may take, waits for a request, and closes without losing the last
+//! answer. Reads and waits; never writes to the client.
 
 use super::{Conn, Stream, is_interruption, is_wait};
 use crate::{
@@ -12,21 +12,21 @@ use crate::{
 };
 use std::{cell::Cell, io, net::Shutdown, time::Duration};
 
-/// For how long a child that is told to stop waits for what a client has probably sent already: the first
-/// request of a connection, the rest of an upload.
+/// How long a child that is told to stop waits for what a client has probably sent already: the
+/// first request of a connection, the rest of an upload.
 const UNDER_WAY: Duration = Duration::from_millis(50);
 
-/// How much is read away at once.
+/// How many bytes one read discards.
 const CHUNK: usize = 16 * 1024;
 
-/// What a connection remembers about its time.
+/// The time limits of a connection, and what they depend on.
 #[derive(Debug, Default)]
 pub(super) struct Bounds {
     pub(super) read: Cell<Option<Duration>>,
     pub(super) write: Cell<Option<Duration>>,
-    /// When the connection as a whole is too late.
+    /// When the time for the whole connection is over.
     deadline: Cell<Option<Time>>,
-    /// Whether the client has said anything.
+    /// Whether the client has sent anything.
     pub(super) heard: Cell<bool>,
     /// Whether the request in hand is the last.
     last: Cell<bool>,
@@ -37,27 +37,28 @@ pub(super) fn too_slow() -> io::Error {
 }
 
 impl<S: Stream> Conn<S> {
-    /// For how long a read waits for the client before it fails with `TimedOut`. Default: `None`,
-    /// for ever.
+    /// How long a read waits for the client before it fails with `TimedOut`. Default: `None`, no
+    /// limit.
     pub fn set_read_timeout(&self, timeout: Option<Duration>) {
         self.bounds.read.set(timeout);
     }
 
-    /// For how long a write waits for the client before it fails with `TimedOut`. Default: `None`,
-    /// for ever.
+    /// How long a write waits for the client before it fails with `TimedOut`. Default: `None`, no
+    /// limit.
     pub fn set_write_timeout(&self, timeout: Option<Duration>) {
         self.bounds.write.set(timeout);
     }
 
-    /// Bounds the connection as a whole: `time` from now, whatever waits for the client has had its time.
+    /// Limits the whole connection: `time` from now, everything that waits for the client fails.
     ///
-    /// Reads and writes then fail with `TimedOut`, [`wait_for_request`](Self::wait_for_request) returns
-    /// false and [`linger`](Self::linger) ends. A timeout of each read does not help against a client that
-    /// sends one byte a second; this does, so that nobody holds a child for longer. Set it at the start of
-    /// the handler, or anew for each request of a connection that is kept open. Default: `None`, no bound.
+    /// Reads and writes then fail with `TimedOut`, [`wait_for_request`](Self::wait_for_request)
+    /// returns false and [`linger`](Self::linger) ends. A timeout of each read does not help
+    /// against a client that sends one byte a second; this limit does. Set it at the start of the
+    /// handler, or again for each request of a connection that is kept open. Default: `None`, no
+    /// limit.
     ///
-    /// It does not interrupt the handler's own code, and is not heard of by whoever owns the stream after
-    /// [`into_parts`](Self::into_parts).
+    /// It does not interrupt the handler's own code, and does not apply to the stream that
+    /// [`into_parts`](Self::into_parts) returns.
     pub fn set_deadline(&self, time: Option<Duration>) {
         self.bounds.deadline.set(self.comm.deadline(time));
     }
@@ -74,19 +75,19 @@ impl<S: Stream> Conn<S> {
         Ok(Some(timeout.map_or(left, |timeout| timeout.min(left))))
     }
 
-    /// Waits for the next request, at the place where a client may be idle. False when there is none to wait
-    /// for any more: then the handler comes to its end.
+    /// Waits for the next request. False when the handler should end the connection.
     ///
-    /// True means that something can be read, be it the end of input. False means that the child was told
-    /// to stop or has lost its parent ([`shutdown_requested`](Self::shutdown_requested) is true, and the
-    /// handler can say goodbye), that the client was idle for longer than `idle` (`None`: it may be for
-    /// ever), or that the [deadline](Self::set_deadline) has passed.
+    /// True means that a read returns at once: with bytes, or with the end of input. False means
+    /// that the child was told to stop or has lost its parent
+    /// ([`shutdown_requested`](Self::shutdown_requested) is true, and the handler can send a
+    /// goodbye), that the client was idle for longer than `idle` (`None`: no limit), or that the
+    /// [deadline](Self::set_deadline) has passed.
     ///
-    /// What has arrived when the child is told to stop is served: the call returns true for it, and false
-    /// after that, so a client that goes on asking does not hold the stop. A client that has said nothing
-    /// yet is given 50 ms, since its request may be under way.
+    /// A request that has arrived when the child is told to stop is served: the call returns true
+    /// for it and false after that, so a client that keeps sending requests does not delay the
+    /// stop. A client that has sent nothing yet gets 50 ms, since its request may be under way.
     ///
-    /// Call it between requests, not within one, and only when nothing is left in a buffer of one's own:
+    /// Call it between requests, not within one, and only when your own buffer is empty:
     ///
     /// ```no_run
     /// use prefork_server::TcpServer;
@@ -112,7 +113,7 @@ impl<S: Stream> Conn<S> {
     ///
     /// # Errors
     ///
-    /// When the operating system refuses to wait. What the client does is none.
+    /// When the operating system refuses to wait. Nothing that the client does is an error.
     pub fn wait_for_request(&self, idle: Option<Duration>) -> io::Result<bool> {
         if self.bounds.last.get() {
             return Ok(false);
@@ -140,15 +141,15 @@ impl<S: Stream> Conn<S> {
         self.comm.wait_stream(stream, Interest::Read, Some(time))
     }
 
-    /// Ends the writing side and reads away what the client still sends, until it closes too: so that it
-    /// gets the last answer. True if it has closed.
+    /// Ends the writing side and discards input until the client closes too. True if it has closed.
     ///
-    /// A connection that is closed while input is unread, or on the way, is reset, and a reset overtakes the
-    /// answer: a client that was refused in the midst of its upload would not learn why. Call this last in a
-    /// handler that may not have read everything.
+    /// The kernel resets a connection that is closed while input is unread or still arriving, and a
+    /// reset overtakes the last answer: a client that is refused during its upload would not learn
+    /// why. Call this last in a handler that may not have read everything.
     ///
-    /// It waits for `longest` at most, and reads away `most` bytes at most; 2 s and 16 MiB are usual. Once
-    /// the child is told to stop, a client that is silent has 50 ms. What the client does is no error.
+    /// It waits for at most `longest` and discards at most `most` bytes; 2 s and 16 MiB are usual.
+    /// Once the child is told to stop, a silent client gets 50 ms. Nothing that the client does is
+    /// an error.
     pub fn linger(&self, longest: Duration, most: u64) -> bool {
         if self.shutdown(Shutdown::Write).is_err() {
             return true;
@@ -159,11 +160,11 @@ impl<S: Stream> Conn<S> {
         self.read_away(self.comm.now() + longest, most)
     }
 
-    /// Whether the client has gone: it has reset the connection, or closed it over a UNIX socket. For a
-    /// handler with long work, which may then be in vain.
+    /// Whether the client has gone: it has reset the connection, or closed it over a UNIX socket.
+    /// For a handler with long work that no client would wait for.
     ///
-    /// A look and no read; it costs one system call, so it is for now and then. Over TCP a client that just
-    /// closes does not look different from one that has sent all and waits for the answer: see
+    /// It reads nothing and costs one system call, so call it now and then. Over TCP a client that
+    /// closes looks the same as one that has sent everything and waits for the answer: see
     /// [`peer_has_finished`](Self::peer_has_finished).
     pub fn peer_is_gone(&self) -> bool {
         hangup::look(&self.stream) == Hangup::Whole
@@ -172,9 +173,10 @@ impl<S: Stream> Conn<S> {
     /// Whether the client sends nothing more: it has gone, or closed its writing side. What has arrived
     /// before may still be unread.
     ///
-    /// Some clients close their writing side and wait for the answer (`nc -N`). Where no client does, as
-    /// with most that speak HTTP, this tells of one that has given up. A look and no read, as
-    /// [`peer_is_gone`](Self::peer_is_gone); on Linux and FreeBSD, elsewhere it tells no more than that.
+    /// Some clients close their writing side and wait for the answer (`nc -N`). Where no client
+    /// does that, as with most HTTP clients, true means that the client has given up. It reads
+    /// nothing, like [`peer_is_gone`](Self::peer_is_gone); on systems other than Linux and FreeBSD
+    /// it returns the same.
     pub fn peer_has_finished(&self) -> bool {
         hangup::look(&self.stream) >= Hangup::Half
     }
@@ -198,7 +200,8 @@ impl<S: Stream> Conn<S> {
         false
     }
 
-    /// Waits for more, until `end`; once the child is told to stop no longer than for what is under way.
+    /// Waits for more input until `end`; once the child is told to stop, only for what is under
+    /// way.
     fn more_arrives(&self, end: Time) -> bool {
         match self.wait_request(Some(end)) {
             Ok(Wake::Ready) => true,

@@ -1,12 +1,10 @@
-//! The trait of a connection's object: which handlers there are and when they are called. Calls
-//! none.
+//! The trait of a connection's object: its handlers and when they are called. Calls no handler.
 
 use super::{defaults, session::Session};
 use crate::core::error::Operation;
 use std::io;
 
-/// What happens to one connection, to be implemented by an object made for it: the original's
-/// POE::Class::Conn and its subclasses Stream, TCPStream and UNIXStream.
+/// The handlers of one connection, implemented by an object that is made for it.
 ///
 /// **Where.** In the child, one object for each connection, made by the factory of
 /// [`TcpServer::conn_class`](crate::TcpServer::conn_class) or
@@ -18,8 +16,8 @@ use std::io;
 /// **The default from an override.** `$self->SUPER::handler_error(@_[1 .. $#_])` is written
 /// `defaults::handler_error(self, session, operation, error)`.
 ///
-/// **Blocking.** Between the calls the child waits for the client and goes on sending ACKs. A handler
-/// that does not return within `timeout` is taken for stuck, and its child is told to stop and then
+/// **Blocking.** Between the calls the child waits for the client and goes on sending ACKs. A
+/// handler that does not return within `timeout` counts as stuck: its child is told to stop, then
 /// killed; see [`Session::ack`]. **A panic** ends the child, which is replaced; no other client
 /// notices.
 ///
@@ -39,16 +37,16 @@ use std::io;
 /// # Ok::<(), prefork_server::Error>(())
 /// ```
 pub trait ConnClass {
-    /// `_start`: the client is there, nothing has been read. The place to set filter and limits, and
-    /// to greet.
+    /// `_start`: the client has connected, nothing has been read. Set filter and limits here, and
+    /// greet.
     ///
     /// Default: [`defaults::handler_start`] does nothing.
     fn handler_start(&mut self, session: &mut Session) {
         defaults::handler_start(self, session);
     }
 
-    /// `input`: a record, as the filter has found it. Not called any more once the connection is
-    /// being shut down.
+    /// `input`: a record that the filter has found. Not called once the connection is being shut
+    /// down.
     ///
     /// The one handler without a default.
     fn handler_input(&mut self, session: &mut Session, input: &[u8]);
@@ -62,23 +60,24 @@ pub trait ConnClass {
 
     /// `error`: something went wrong with the connection.
     ///
-    /// - The end of input: [`Operation::Read`] and an error with the number 0 (`raw_os_error`), after
-    ///   the last record; half a line is in [`Session::pending_input`]. Nothing is wrong with it.
-    /// - [`Operation::Read`]: reading failed; the input exceeds the input limit; or the filter refuses
-    ///   it. Also, with [`Limit::Idle`](super::Limit::Idle) or [`Limit::Total`](super::Limit::Total) in the
-    ///   error, that the client was idle for too long, or the connection has had all its time.
+    /// - The end of input: [`Operation::Read`] and an error with the number 0 (`raw_os_error`),
+    ///   after the last record; half a line is in [`Session::pending_input`]. It is no fault.
+    /// - [`Operation::Read`]: reading failed; the input exceeds the input limit; or the filter
+    ///   refuses it. Also, with [`Limit::Idle`](super::Limit::Idle) or
+    ///   [`Limit::Total`](super::Limit::Total) in the error: the client was idle for too long, or
+    ///   the time of the whole connection is over.
     /// - [`Operation::Write`]: writing failed; the output exceeds the output limit (the connection is
     ///   disconnected after this call, whatever it does); or the filter refuses a record.
     ///
-    /// An override that neither calls the default nor does anything about it is left with a
-    /// connection that has nothing to read; when all is written, and no alarm is set, it ends.
+    /// If an override neither calls the default nor ends the connection, nothing more is read; the
+    /// connection ends when the output is written and no alarm is set.
     ///
     /// Default: [`defaults::handler_error`] warns, and shuts down if `shutdown_on_error`.
     fn handler_error(&mut self, session: &mut Session, operation: Operation, error: &io::Error) {
         defaults::handler_error(self, session, operation, error);
     }
 
-    /// `flush`: everything that was put has been handed to the operating system.
+    /// `flush`: the operating system has taken all output.
     ///
     /// Default: [`defaults::handler_flush`] disconnects if the connection is being shut down.
     fn handler_flush(&mut self, session: &mut Session) {
@@ -93,12 +92,13 @@ pub trait ConnClass {
         defaults::handler_shutdown(self, session);
     }
 
-    /// The child is told to stop, or has lost its parent, and would leave but for this connection: the place
-    /// to say goodbye to a client that is idle, `session.put("421 closing"); session.shutdown()`. Not in the
-    /// original.
+    /// The child should leave, and only this connection keeps it.
     ///
-    /// Called once, when all that has arrived has been delivered; a client that has said nothing yet is given
-    /// 50 ms first, since its request may be under way. Not called in a shutdown.
+    /// It was told to stop or has lost its parent. Here an object can send an idle client a
+    /// goodbye: `session.put("421 closing"); session.shutdown()`. Not in the original.
+    ///
+    /// Called once, when all that has arrived has been delivered; a client that has sent nothing
+    /// yet gets 50 ms first, since its request may be under way. Not called in a shutdown.
     ///
     /// Default: [`defaults::handler_stopping`] does nothing, so the connection goes on for as long as its
     /// client wants, or until the child is killed.
@@ -114,7 +114,7 @@ pub trait ConnClass {
         defaults::handler_stop(self, session);
     }
 
-    /// A state of the object's own, posted by [`Session::post`] or set by [`Session::delay_set`].
+    /// A state of the object, posted by [`Session::post`] or set by [`Session::delay_set`].
     ///
     /// Default: [`defaults::handler_state`] does nothing but log.
     fn handler_state(&mut self, session: &mut Session, state: &str) {

@@ -31,7 +31,7 @@ use crate::{
 };
 use std::io;
 
-/// Nothing.
+/// Does nothing.
 pub fn handler_start<C: ConnClass + ?Sized>(_: &mut C, _session: &mut Session) {}
 
 /// Sends the record: [`Session::put`].
@@ -39,12 +39,12 @@ pub fn handler_put<C: ConnClass + ?Sized>(_: &mut C, session: &mut Session, outp
     session.put(output);
 }
 
-/// Warns `connection got {operation} error {n} ({text})`, unless it is the end of input or says no more
-/// than that the client has gone or cannot be reached; then shuts down if `shutdown_on_error`, unless it
-/// is an accept that the client aborted.
+/// Warns of an error that the client did not cause, and shuts down if `shutdown_on_error`.
 ///
-/// The shutdown that follows an error disconnects at once; the one that follows the end of input
-/// lets the client have what was put before.
+/// The warning reads `connection got {operation} error {n} ({text})`. The end of input, and errors
+/// that only say that the client has gone or cannot be reached, are not reported. An accept that
+/// the client aborted does not shut down. The shutdown after an error disconnects at once; the one
+/// after the end of input first sends the client what was put before.
 pub fn handler_error<C: ConnClass + ?Sized>(
     _: &mut C,
     session: &mut Session,
@@ -66,22 +66,25 @@ pub fn handler_error<C: ConnClass + ?Sized>(
     }
 }
 
-/// A client that is gone is none. One that does not read what was put has made the buffer overflow.
+/// Whether to warn: not of a client that has gone, nor of one that does not read its output until
+/// the buffer overflows.
 fn is_no_news(error: &io::Error) -> bool {
     let inner = error.get_ref();
     let limit = inner.and_then(|inner| inner.downcast_ref::<Limit>());
     limit.map_or_else(|| is_the_clients(error), |limit| limit.is_no_news())
 }
 
-/// Disconnects, if the connection is being shut down and nothing was put since.
+/// Disconnects if the connection is being shut down and nothing was put since.
 pub fn handler_flush<C: ConnClass + ?Sized>(_: &mut C, session: &mut Session) {
     if session.is_shutdown() && session.pending_output() == 0 {
         session.disconnect();
     }
 }
 
-/// Notes that the connection is being shut down, and disconnects after an error or when nothing is
-/// left to write; otherwise `handler_flush` does when everything has been written.
+/// Notes that the connection is being shut down, and disconnects if it can.
+///
+/// It disconnects after an error or when nothing is left to write; otherwise `handler_flush` does
+/// when everything has been written.
 pub fn handler_shutdown<C: ConnClass + ?Sized>(_: &mut C, session: &mut Session) {
     session.set_shutdown(true);
     if session.got_error() || session.pending_output() == 0 {
@@ -89,13 +92,13 @@ pub fn handler_shutdown<C: ConnClass + ?Sized>(_: &mut C, session: &mut Session)
     }
 }
 
-/// Nothing: the connection in hand is served to its end, which may be long in coming if its client is idle.
+/// Does nothing: the connection is served to its end, which an idle client may delay for long.
 pub fn handler_stopping<C: ConnClass + ?Sized>(_: &mut C, _session: &mut Session) {}
 
-/// Nothing.
+/// Does nothing.
 pub fn handler_stop<C: ConnClass + ?Sized>(_: &mut C, _session: &mut Session) {}
 
-/// Nothing but a debug line: a state of one's own needs a handler of one's own.
+/// Logs at debug level: a state of your own needs a handler of your own.
 pub fn handler_state<C: ConnClass + ?Sized>(_: &mut C, _session: &mut Session, state: &str) {
     log::debug!("state {state} has no handler");
 }

@@ -13,17 +13,18 @@ use std::{
     net::Shutdown,
 };
 
-/// How much is read at once, and how much output is written before the handlers are through.
+/// How much is read at once, and how much output is written while handlers are still called.
 const CHUNK: usize = 16 * 1024;
-/// How much of what has arrived is read away before a connection is closed.
+/// How many chunks of unread input are discarded before a connection is closed.
 const LAST_CHUNKS: usize = 16;
 
 impl<S: Stream> Conn<S> {
-    /// Runs `class` over this connection, event driven, until it is disconnected: what
-    /// [`TcpServer::conn_class`](crate::TcpServer::conn_class) does with each connection. While the
-    /// client is silent or slow the child goes on sending ACKs.
+    /// Runs `class` over this connection, event driven, until it is disconnected.
     ///
-    /// The timeouts and the deadline set on this `Conn` mean nothing to it; see
+    /// [`TcpServer::conn_class`](crate::TcpServer::conn_class) does this with each connection.
+    /// While the client is silent or slow the child goes on sending ACKs.
+    ///
+    /// The timeouts and the deadline set on this `Conn` have no effect here; see
     /// [`Session::set_idle_timeout`] and [`Session::set_deadline`].
     ///
     /// # Errors
@@ -84,7 +85,8 @@ impl<S: Stream, C: ConnClass> Driver<'_, S, C> {
     fn call_handlers(&mut self) {
         while let Some(step) = self.session.next_step(&mut self.buffer) {
             self.call(step);
-            // Many answers to a client that reads them are no reason for the output limit.
+            // Written now, so that many answers to a client that reads them do not reach the output
+            // limit.
             if self.session.writes_early(CHUNK) {
                 self.write();
             }
@@ -103,7 +105,7 @@ impl<S: Stream, C: ConnClass> Driver<'_, S, C> {
             Step::Start => class.handler_start(session),
             Step::Input => {
                 // Each record is progress, however many have arrived at once. OK to ignore: a child
-                // without a parent serves the client in hand.
+                // without a parent still serves this client.
                 let _ = conn.comm.begin(None);
                 class.handler_input(session, buffer);
             }
@@ -116,7 +118,7 @@ impl<S: Stream, C: ConnClass> Driver<'_, S, C> {
         }
     }
 
-    /// Writes what can be written. True if anything has come of it.
+    /// Writes what can be written. True if something was written or failed.
     fn write(&mut self) -> bool {
         let mut progress = false;
         while !self.session.output().is_empty() {
@@ -132,7 +134,7 @@ impl<S: Stream, C: ConnClass> Driver<'_, S, C> {
         progress
     }
 
-    /// Reads once, a bounded amount. True if anything has come of it.
+    /// Reads once, a bounded amount. True unless there was nothing to read.
     fn read(&mut self) -> bool {
         if !self.session.wants_read() {
             return false;
@@ -169,8 +171,9 @@ impl<S: Stream, C: ConnClass> Driver<'_, S, C> {
         Ok(())
     }
 
-    /// Closing a socket with input unread resets it, and the client may lose the last answer: what
-    /// has arrived by now is read away. Nobody is waited for, unless the object has asked for it.
+    /// Closing a socket with unread input resets it, and the client may lose the last answer: so
+    /// input that has arrived is discarded first. Waits for the client only if the object has asked
+    /// to linger.
     fn close(&mut self) {
         let linger = self.session.linger;
         if !linger.is_zero() && !self.session.is_late() {

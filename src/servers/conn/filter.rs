@@ -1,15 +1,14 @@
-//! Filters: where in a stream of bytes a record ends, and how a record is written. They look, decode
-//! and encode; what they have not taken stays with the session, so one can take the place of another in
-//! mid-stream. Never reads, writes or waits.
+//! Filters: where in a stream of bytes a record ends, and how a record is written. Bytes that a
+//! filter has not taken stay with the session, so another filter can replace it in mid-stream.
+//! Never reads, writes or waits.
 
 use std::{fmt, io, ops::Range};
 
 /// Finds records in the input and encodes them into the output. The original's POE::Filter.
 ///
-/// What has arrived stays with the [`Session`](super::Session) until a record has been found in it.
-/// That is why a filter can be exchanged while connected and nothing is lost, and why a filter
-/// needs no buffer of its own. A filter that decodes hands on other bytes than it was shown:
-/// [`Record::made`]. Runs in the child.
+/// Input stays with the [`Session`](super::Session) until a record has been found in it. So a
+/// filter needs no buffer of its own and can be exchanged during a connection without loss. A
+/// filter that decodes returns bytes of its own: [`Record::made`]. Runs in the child.
 ///
 /// ```
 /// use prefork_server::servers::conn::{Filter, Input, Record};
@@ -37,23 +36,24 @@ use std::{fmt, io, ops::Range};
 /// }
 /// ```
 pub trait Filter {
-    /// Finds the record at the head of the input. `None` if it is not complete: then this is called
-    /// again when more has arrived, with the same bytes at the head.
+    /// Finds the record at the head of the input. `None` if it is not complete.
+    ///
+    /// After `None` this is called again when more has arrived, with the same bytes at the head.
     ///
     /// # Errors
     ///
-    /// What makes the input no input for this filter. It goes to
-    /// [`handler_error`](super::ConnClass::handler_error) as a read error, and nothing more is found
-    /// in the input unless the handler sets another filter.
+    /// When the input is not valid for this filter. The error goes to
+    /// [`handler_error`](super::ConnClass::handler_error) as a read error, and the filter is not
+    /// called again unless the handler sets another one.
     fn next(&mut self, input: &Input<'_>) -> io::Result<Option<Record>>;
 
     /// Appends `record` to `output`, encoded.
     ///
     /// # Errors
     ///
-    /// What makes the record unfit for this filter. It goes to
-    /// [`handler_error`](super::ConnClass::handler_error) as a write error, and nothing of the record
-    /// is written.
+    /// When the record cannot be written by this filter. The error goes to
+    /// [`handler_error`](super::ConnClass::handler_error) as a write error, and nothing of the
+    /// record is written.
     fn put(&mut self, record: &[u8], output: &mut Vec<u8>) -> io::Result<()>;
 }
 
@@ -67,7 +67,7 @@ impl<F: Filter + ?Sized> Filter for Box<F> {
     }
 }
 
-/// What a filter is shown: everything that has arrived and was not taken yet.
+/// The input of a filter: everything that has arrived and was not taken yet.
 #[derive(Clone, Copy, Debug)]
 pub struct Input<'a> {
     bytes: &'a [u8],
@@ -76,7 +76,7 @@ pub struct Input<'a> {
 }
 
 impl<'a> Input<'a> {
-    /// Bytes of which nothing has been seen before, without a limit: for a filter's tests.
+    /// New bytes without a limit: for a filter's tests.
     pub fn new(bytes: &'a [u8]) -> Self {
         Self::part(bytes, 0, usize::MAX)
     }
@@ -102,8 +102,8 @@ impl<'a> Input<'a> {
     }
 }
 
-/// A record, and how much of the input it takes: a part of the input as it is, or bytes that the filter has
-/// made of it.
+/// A record, and how much of the input it takes: a part of the input, or bytes that the filter has
+/// made.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Record {
     content: Content,
@@ -133,10 +133,10 @@ impl Record {
     /// A record of other bytes than those in the input, for a filter that decodes or decompresses. The next
     /// begins after `consumed` bytes.
     ///
-    /// That may be none, where the same bytes of the input yield several records: after a record that was
-    /// made the filter is always asked again, be it with empty input, until it returns `None`. A record that
-    /// was made may not be longer than the [input limit](super::Session::input_limit) either, so what a
-    /// client has compressed does not grow without a bound; an empty one must take some of the input.
+    /// `consumed` may be 0 where the same input yields several records: after a record that was
+    /// made, the filter is called again, even with empty input, until it returns `None`. Such a
+    /// record may not be longer than the [input limit](super::Session::input_limit) either, which
+    /// bounds what a client can send compressed; an empty one must take some of the input.
     pub fn made(bytes: impl Into<Vec<u8>>, consumed: usize) -> Self {
         Self {
             content: Content::Made(bytes.into()),
@@ -144,8 +144,8 @@ impl Record {
         }
     }
 
-    /// No record yet, but `consumed` bytes of the input, at least one, are done with: the filter has taken
-    /// note of them, and is asked again with what follows.
+    /// No record yet, but the filter has processed `consumed` bytes of the input, at least one. It
+    /// is called again with what follows.
     pub fn nothing(consumed: usize) -> Self {
         Self {
             content: Content::Nothing,
@@ -168,7 +168,7 @@ impl Record {
         self.consumed
     }
 
-    /// Whether the filter may have more to say about the same input, or about none.
+    /// Whether the filter may find another record in the same input, or in empty input.
     pub(super) fn is_made(&self) -> bool {
         matches!(self.content, Content::Made(_))
     }
@@ -182,12 +182,12 @@ impl Record {
         match &self.content {
             Content::Made(bytes) => bytes.len().max(self.consumed),
             Content::Part(_) => self.consumed,
-            // What is done with takes no room.
+            // Processed input takes no room.
             Content::Nothing => 0,
         }
     }
 
-    /// Whether it can be had of so much input, and is progress.
+    /// Whether it lies within `length` bytes of input and makes progress.
     pub(super) fn fits(&self, length: usize) -> bool {
         let is_there = match &self.content {
             Content::Part(range) => range.start <= range.end && range.end <= self.consumed,
@@ -214,7 +214,7 @@ pub enum LineEnd {
 }
 
 impl LineEnd {
-    /// The bytes that it is made of.
+    /// Its bytes.
     pub fn bytes(self) -> &'static [u8] {
         match self {
             Self::Lf => b"\n",
@@ -231,7 +231,7 @@ impl LineEnd {
 /// [`LineFilter::lf`], and a lone LF ends nothing for [`LineFilter::crlf`]. What a record contains is
 /// written as it is, so a record with a newline in it is two lines for the client.
 ///
-/// What follows the last line end when the client has no more to say is no line and stays where it
+/// What follows the last line end when the client ends its input is not a record and stays where it
 /// is: see [`Session::pending_input`](super::Session::pending_input).
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct LineFilter {
@@ -239,7 +239,7 @@ pub struct LineFilter {
 }
 
 impl LineFilter {
-    /// Lines that end as said, both ways.
+    /// Lines that end in `end`, both ways.
     pub fn new(end: LineEnd) -> Self {
         Self { end: Some(end) }
     }
@@ -254,8 +254,8 @@ impl LineFilter {
         Self::new(LineEnd::CrLf)
     }
 
-    /// Lines that end as the client's first line does, in LF, CR LF or CR, both ways. What is put
-    /// before the first line has arrived ends in CR LF.
+    /// Lines that end like the client's first line, in LF, CR LF or CR, both ways. Lines that are
+    /// put before it has arrived end in CR LF.
     ///
     /// A first line that ends in CR is delivered when the byte after it has arrived, which may be
     /// the LF.
@@ -325,7 +325,7 @@ impl Filter for LineFilter {
     }
 }
 
-/// Whatever has arrived, as it arrived: a record is no unit that the client knows. The original's
+/// Input as it arrives: a record is whatever one read has returned. The original's
 /// POE::Filter::Stream.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct StreamFilter;

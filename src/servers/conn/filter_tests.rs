@@ -1,5 +1,5 @@
-//! The filters, without a connection: where the input was split by the reads makes no difference,
-//! and nothing is lost when one filter takes the place of another.
+//! The filters, without a connection: the records do not depend on where reads split the input, and
+//! nothing is lost when one filter replaces another.
 
 use super::{
     BlockFilter, Filter, Input, LineEnd, LineFilter, Record, Session, StreamFilter,
@@ -91,7 +91,7 @@ fn blocks_and_streams_are_what_they_say() {
     }
 }
 
-/// Finds what it was told to find.
+/// Returns the records that the test has set.
 struct Liar(Record);
 
 impl Filter for Liar {
@@ -138,7 +138,7 @@ fn cut<'a>(bytes: &'a [u8], at: &[usize]) -> Vec<&'a [u8]> {
     at.into_iter().map(&mut piece).collect()
 }
 
-/// Bytes in which line ends are frequent.
+/// Random bytes with many line ends.
 fn text() -> impl Strategy<Value = Vec<u8>> {
     let byte = prop_oneof![Just(b'\n'), Just(b'\r'), b'a'..b'e', any::<u8>()];
     vec(byte, 0..60)
@@ -152,7 +152,7 @@ proptest! {
         filters in vec(filters(), 1..5),
         limit in prop_oneof![Just(Session::INPUT_LIMIT), 1..20usize],
     ) {
-        // A filter for each record, exchanged while more has arrived or while it has not.
+        // The filter changes after each record, with and without more input.
         let run = |pieces: &[&[u8]]| {
             let mut session = session(StreamFilter);
             session.set_input_limit(limit);
@@ -204,8 +204,8 @@ proptest! {
     }
 }
 
-/// Runs of bytes as a digit and a byte, `3a2b`: what is found is not in the input, there may be more of it
-/// than was read, and a space in between is nothing.
+/// Decodes runs of bytes, a digit and a byte each (`3a2b`): the records are not in the input and
+/// may be longer than it, and a space makes no record.
 #[derive(Default)]
 struct Unpacking {
     /// What is left of a run: records of two bytes at the most.
@@ -240,7 +240,8 @@ impl Filter for Unpacking {
     }
 }
 
-/// A filter may hand on other bytes than it has read: several records of one piece of input, none of another.
+/// A filter may return bytes that are not in the input: several records for one piece of input,
+/// none for another.
 #[test]
 fn a_filter_hands_on_what_it_has_made() {
     let right = ["aa", "aa", "a", "b", "", "cc", END, "left: 7"];
@@ -253,7 +254,7 @@ fn a_filter_hands_on_what_it_has_made() {
     }
 }
 
-/// What a client has packed is not longer than a record may be; what is no record takes no room.
+/// The input limit bounds decoded records too; input that makes no record does not count.
 #[test]
 fn what_a_filter_has_made_is_limited_as_well() {
     let mut limited = session(Unpacking::default());
@@ -266,7 +267,7 @@ fn what_a_filter_has_made_is_limited_as_well() {
     assert_eq!(found, ["aa", END, "left: "]);
 }
 
-/// A filter that makes no progress is an error, not a loop.
+/// A filter that makes no progress is an error, not an endless loop.
 #[test]
 fn a_record_that_takes_nothing_and_is_nothing_is_refused() {
     let found = records(Unpacking::default(), b"!");

@@ -2,25 +2,27 @@
 
 use std::{fmt, io, time::Duration};
 
-/// A limit that was exceeded: what the error handed to
-/// [`handler_error`](super::ConnClass::handler_error) holds, to be found by
+/// A limit that was exceeded.
+///
+/// The error that [`handler_error`](super::ConnClass::handler_error) gets contains it: use
 /// `error.get_ref()` and `downcast_ref`.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum Limit {
-    /// A record is longer than [`input_limit`](super::Session::input_limit), so many bytes.
+    /// A record is longer than [`input_limit`](super::Session::input_limit), in bytes.
     Input(usize),
-    /// More output waits for the client than [`output_limit`](super::Session::output_limit), so many
+    /// More output waits for the client than [`output_limit`](super::Session::output_limit), in
     /// bytes.
     Output(usize),
-    /// The client has been idle for longer than [`idle_timeout`](super::Session::idle_timeout), so long.
+    /// The client was idle for [`idle_timeout`](super::Session::idle_timeout).
     Idle(Duration),
-    /// The connection has taken longer than [`set_deadline`](super::Session::set_deadline) allows, so long.
+    /// The connection has taken the time that [`set_deadline`](super::Session::set_deadline)
+    /// allows.
     Total(Duration),
 }
 
 impl Limit {
-    /// Whether it is no more than what clients do: be slow.
+    /// Whether a slow client is enough to exceed it, so that nothing is wrong with the server.
     pub(super) fn is_no_news(self) -> bool {
         matches!(self, Self::Idle(_) | Self::Total(_))
     }

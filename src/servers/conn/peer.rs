@@ -1,17 +1,17 @@
-//! Who is at the other end, and where that end is: what is known of a connection when it has been
-//! accepted. Plain data; asks nobody.
+//! The two ends of a connection: addresses, and credentials of the client. Plain data; makes no
+//! system call.
 
 use std::{
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
 };
 
-/// The process at the other end of a UNIX socket, as it was when it connected.
+/// The process at the other end of a UNIX socket when it connected.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub struct PeerCredentials {
-    /// Its process id, as seen from here; `None` if the system does not tell. It may have ended
-    /// since, and the id be another's.
+    /// Its process id in our namespace; `None` if the system does not tell. The process may have
+    /// ended since, and another may have its id.
     pub pid: Option<u32>,
     /// Its effective user id.
     pub uid: u32,
@@ -28,8 +28,8 @@ impl PeerCredentials {
 
 /// The two ends of a connection.
 ///
-/// What is unknown is `None`, as is everything that the other kind of socket does not have. An IPv4 client
-/// of a socket that takes IPv6 too has an IPv4 address.
+/// What is unknown is `None`, and so is what only the other kind of socket has. An IPv4 client of a
+/// socket that takes IPv6 too has an IPv4 address.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Peer {
     pub(super) remote: Option<SocketAddr>,

@@ -1,10 +1,10 @@
-//! What happens next on a connection: the driver tells the session what has arrived and what was
-//! written, and asks which handler to call. Decides the order; calls nothing, reads no clock.
+//! Decides what happens next on a connection: the driver reports what has arrived and what was
+//! written, and asks which handler to call. Calls no handler and reads no clock.
 
 use super::{
     filter::{Input, Record},
     limit::Limit,
-    session::{Event, Session},
+    session::{Posted, Session},
 };
 use crate::core::{error::Operation, time::Time};
 use std::io;
@@ -15,7 +15,7 @@ pub(super) enum Step {
     Start,
     /// The record is in the buffer that was handed in.
     Input,
-    /// So is what is to be put.
+    /// The record to put is in the buffer that was handed in.
     Put,
     Error(Operation, io::Error),
     Flush,
@@ -24,20 +24,20 @@ pub(super) enum Step {
     Stopping,
 }
 
-/// What the driver tells.
+/// What the driver reports.
 impl Session {
-    /// A turn begins: what has come due is queued. `stopping` says whether the child is told to stop.
+    /// Begins a turn: queues what has come due. `stopping` says whether the child is told to stop.
     pub(super) fn turn(&mut self, now: Time, stopping: bool) {
         self.now = self.now.max(now);
         self.shutdown_requested = stopping;
         self.times.begin(self.now);
         if let Some(limit) = self.times.exceeded(self.now) {
-            self.post_event(Event::Error(Operation::Read, limit.into()));
+            self.post_event(Posted::Error(Operation::Read, limit.into()));
         }
         let later = std::mem::take(&mut self.later).into_iter();
-        self.events.extend(later.map(Event::State));
+        self.events.extend(later.map(Posted::State));
         while let Some(state) = self.alarms.take_due(self.now) {
-            self.events.push_back(Event::State(state));
+            self.events.push_back(Posted::State(state));
         }
     }
 
@@ -53,7 +53,7 @@ impl Session {
         }
     }
 
-    /// The client has no more to say: a read error with number 0.
+    /// The client ends its input: a read error with number 0.
     pub(super) fn input_ended(&mut self) {
         self.read_failed(io::Error::from_raw_os_error(0));
     }
@@ -70,7 +70,7 @@ impl Session {
         if self.written >= self.output.len() {
             self.output.clear();
             self.written = 0;
-            self.post_event(Event::Flush);
+            self.post_event(Posted::Flush);
         } else if self.written > self.output.len() / 2 {
             self.output.drain(..std::mem::take(&mut self.written));
         }
@@ -80,7 +80,7 @@ impl Session {
         self.writing = false;
         self.output.clear();
         self.written = 0;
-        self.post_event(Event::Error(Operation::Write, error));
+        self.post_event(Posted::Error(Operation::Write, error));
     }
 }
 
@@ -111,27 +111,27 @@ impl Session {
         None
     }
 
-    fn step_of(&mut self, event: Event, buffer: &mut Vec<u8>) -> Option<Step> {
+    fn step_of(&mut self, event: Posted, buffer: &mut Vec<u8>) -> Option<Step> {
         Some(match event {
-            Event::Start => Step::Start,
-            Event::Put(record) => {
+            Posted::Start => Step::Start,
+            Posted::Put(record) => {
                 self.posted -= record.len();
                 *buffer = record;
                 Step::Put
             }
-            Event::Error(operation, error) => Step::Error(operation, error),
-            Event::Flush => Step::Flush,
-            Event::Shutdown => Step::Shutdown,
+            Posted::Error(operation, error) => Step::Error(operation, error),
+            Posted::Flush => Step::Flush,
+            Posted::Shutdown => Step::Shutdown,
             // A shutdown that the handler of the error has posted comes first.
-            Event::Disconnect if self.has_posted_shutdown() => {
-                self.events.push_back(Event::Disconnect);
+            Posted::Disconnect if self.has_posted_shutdown() => {
+                self.events.push_back(Posted::Disconnect);
                 return None;
             }
-            Event::Disconnect => {
+            Posted::Disconnect => {
                 self.connected = false;
                 return None;
             }
-            Event::State(state) => {
+            Posted::State(state) => {
                 self.in_state = true;
                 Step::State(state)
             }
@@ -140,7 +140,7 @@ impl Session {
 
     fn has_posted_shutdown(&self) -> bool {
         let mut events = self.events.iter();
-        events.any(|event| matches!(event, Event::Shutdown))
+        events.any(|event| matches!(event, Posted::Shutdown))
     }
 
     fn find_record(&mut self, buffer: &mut Vec<u8>) -> Option<Step> {
@@ -175,7 +175,7 @@ impl Session {
         Ok(false)
     }
 
-    /// What the filter makes of that which was not taken yet.
+    /// Asks the filter for a record in the input that was not taken yet.
     fn ask_filter(&mut self) -> io::Result<Option<Record>> {
         let pending = &self.input[self.taken..];
         if pending.is_empty() && !self.decoding {
@@ -198,7 +198,7 @@ impl Session {
         Ok(found)
     }
 
-    /// That the child is told to stop, once, when all that has arrived has been delivered.
+    /// The step that tells the object of the stop: once, when all input has been delivered.
     fn take_stopping(&mut self) -> Option<Step> {
         if !self.is_to_be_told() || self.times.first_is_under_way(self.now) {
             return None;
@@ -207,12 +207,13 @@ impl Session {
         Some(Step::Stopping)
     }
 
-    /// Whether the child stops and the object does not know.
+    /// Whether the child stops and the object was not told.
     fn is_to_be_told(&self) -> bool {
         self.shutdown_requested && !self.told_to_stop && !self.shutdown
     }
 
-    /// Why reading has ended, if that is to be told. In a shutdown nobody waits for input.
+    /// The step that tells the object why reading has ended. Not in a shutdown, where input is not
+    /// awaited.
     fn take_ending(&mut self) -> Option<Step> {
         if self.stuck {
             return None;
@@ -224,7 +225,7 @@ impl Session {
         Some(Step::Error(Operation::Read, error))
     }
 
-    /// Nothing to read, nothing to write, no state to come: nobody would ever be called again.
+    /// Nothing to read, nothing to write, no state to come: no handler would ever be called again.
     fn nothing_can_happen(&self) -> bool {
         let quiet = self.events.is_empty() && self.output.is_empty();
         let waits = self.wants_read() || self.has_more() || self.alarms.next().is_some();
@@ -250,19 +251,19 @@ impl Session {
         self.reading && useful
     }
 
-    /// Whether output is to be written before the handlers are through, since there is as much as `chunk`.
-    /// Not before a shutdown that is posted: it is to find what it has to wait for, so that it is the
-    /// flush, whatever the size, that ends the connection.
+    /// Whether output is to be written while handlers are still called, since there is as much as
+    /// `chunk`. Not if a shutdown is posted: the shutdown must find the output, so that the flush
+    /// ends the connection whatever the size.
     pub(super) fn writes_early(&self, chunk: usize) -> bool {
         self.output().len() >= chunk && self.connected && !self.has_posted_shutdown()
     }
 
-    /// Whether a stop of the child would be news to the object.
+    /// Whether the driver is to wait for a stop of the child as well.
     pub(super) fn waits_for_stop(&self) -> bool {
         !self.shutdown_requested && !self.told_to_stop && !self.shutdown
     }
 
-    /// Whether the connection has had all its time, and the object has been told.
+    /// Whether the time of the whole connection is over and the object was told.
     pub(super) fn is_late(&self) -> bool {
         self.times.is_late() && self.events.is_empty()
     }

@@ -1,6 +1,6 @@
-//! What must hold for every filter: where the reads have split the input makes no difference to the
-//! records, none is longer than the limit, and nothing is lost or invented. For tests and for fuzzing;
-//! touches no connection.
+//! What must hold for every filter: the records do not depend on where reads split the input, none
+//! is longer than the limit, and nothing is lost or invented. For tests and for fuzzing; touches no
+//! connection.
 
 use super::{
     BlockFilter, Filter, LineEnd, LineFilter, Session, StreamFilter, peer::Peer, pump::Step,
@@ -41,7 +41,7 @@ pub(super) fn session(filter: impl Filter + 'static) -> Session {
     session
 }
 
-/// The filters by number. A stream is not among them: its records are what has arrived.
+/// The filters by number. `StreamFilter` is not among them: its records depend on the reads.
 pub(super) fn set(session: &mut Session, filter: u8) {
     match filter {
         0 => session.set_filter(LineFilter::lf()),

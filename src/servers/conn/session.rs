@@ -1,6 +1,5 @@
-//! One connection as its object sees it: what has arrived, what is to be written, what is to happen
-//! next. Decides and remembers; makes no system call, calls no handler, reads no clock. The driver
-//! does what it says.
+//! One connection as its object sees it: the input, the output, and what is to happen next. Decides
+//! for the driver; makes no system call, calls no handler, reads no clock.
 
 use super::{
     filter::{Filter, LineFilter},
@@ -21,9 +20,9 @@ use std::{
     time::Duration,
 };
 
-/// What has been posted and not happened yet.
+/// What has been posted and has not happened yet.
 #[derive(Debug)]
-pub(super) enum Event {
+pub(super) enum Posted {
     Start,
     Put(Vec<u8>),
     Error(Operation, io::Error),
@@ -33,36 +32,37 @@ pub(super) enum Event {
     State(String),
 }
 
-/// The part of a connection that a class of the original inherits: buffers, filter, attributes, and
-/// what a handler can ask for. Lent to every method of a [`ConnClass`](super::ConnClass), in the
-/// child.
+/// The buffers, filter and attributes of a connection, lent to every handler.
 ///
-/// Asking has no effect before the handler has returned: [`put`](Self::put) goes into a buffer,
-/// whatever else happens is queued, so no handler is ever called from within another.
+/// A class of the original inherits these; here every method of a [`ConnClass`](super::ConnClass)
+/// gets them, in the child. A call has no effect before the handler has returned:
+/// [`put`](Self::put) goes into a buffer and everything else is queued, so no handler is ever
+/// called from within another.
 pub struct Session {
     pub(super) id: u64,
     pub(super) peer: Peer,
     pub(super) say_ack: Box<dyn Fn() -> io::Result<()>>,
     pub(super) now: Time,
-    pub(super) events: VecDeque<Event>,
-    /// Posted by a state: for the next turn, so that one that posts itself starves nobody.
+    pub(super) events: VecDeque<Posted>,
+    /// Posted by a state, for the next turn: so a state that posts itself starves neither input nor
+    /// output.
     pub(super) later: Vec<String>,
     pub(super) in_state: bool,
     pub(super) alarms: Alarms,
     pub(super) filter: Box<dyn Filter>,
     pub(super) input: Vec<u8>,
-    /// How much at the head of the input has been taken.
+    /// How many bytes at the head of the input have been taken.
     pub(super) taken: usize,
-    /// How much of the rest the filter has seen in vain.
+    /// How many bytes of the rest the filter has searched without finding a record.
     pub(super) seen: usize,
-    /// The filter may have more records of what it has taken.
+    /// The filter may have more records from input that it has taken.
     pub(super) decoding: bool,
     pub(super) input_limit: usize,
-    /// The filter finds nothing in what is there and never will; another filter or limit may.
+    /// The filter cannot continue with this input; another filter or limit may.
     pub(super) stuck: bool,
     /// Whether more can arrive.
     pub(super) reading: bool,
-    /// Why no more can, to be told when the last record has been.
+    /// Why no more can arrive: the object is told after the last record.
     pub(super) ending: Option<io::Error>,
     pub(super) output: Vec<u8>,
     pub(super) written: usize,
@@ -75,26 +75,26 @@ pub struct Session {
     pub(super) shutdown_on_error: bool,
     pub(super) got_error: bool,
     pub(super) shutdown_requested: bool,
-    /// Whether the object has been told so.
+    /// Whether the object was told of the stop.
     pub(super) told_to_stop: bool,
     pub(super) times: Times,
-    /// How long the client is waited for at the end.
+    /// How long closing waits for the client.
     pub(super) linger: Duration,
-    /// How many bytes have arrived in the shutdown.
+    /// How many bytes have arrived during the shutdown.
     pub(super) dropped: u64,
     /// Whether the child is to leave after this connection.
     pub(super) leaves: bool,
 }
 
 impl Session {
-    /// How many bytes of input a record may take, its delimiters included, unless set: 64 KiB.
+    /// Default limit of a record's input, with its delimiters: 64 KiB.
     pub const INPUT_LIMIT: usize = 64 * 1024;
-    /// How many bytes of output may wait for a slow client, unless set: 1 MiB.
+    /// Default limit of the output that waits for a slow client: 1 MiB.
     pub const OUTPUT_LIMIT: usize = 1024 * 1024;
-    /// How many bytes of input are read away in a shutdown: 16 MiB.
+    /// How many bytes of input a shutdown discards: 16 MiB.
     ///
-    /// They are read so that the connection is not reset, which could cost the client the last answer. Of a
-    /// client that sends more no more is read; what is left to write is written all the same.
+    /// Reading them avoids a reset, which could cost the client the last answer. If the client
+    /// sends more, reading stops, and the rest of the output is still written.
     pub const DROPPED: u64 = 16 * 1024 * 1024;
 
     pub(super) fn new(id: u64, peer: Peer) -> Self {
@@ -103,7 +103,7 @@ impl Session {
             peer,
             say_ack: Box::new(|| Ok(())),
             now: Time::START,
-            events: VecDeque::from([Event::Start]),
+            events: VecDeque::from([Posted::Start]),
             later: Vec::new(),
             in_state: false,
             alarms: Alarms::default(),
@@ -135,9 +135,9 @@ impl Session {
     }
 }
 
-/// Who and where.
+/// The client and its addresses.
 impl Session {
-    /// Names the connection within its child: how many that child has taken, this one included.
+    /// The number of the connection within its child, from 1.
     pub fn id(&self) -> u64 {
         self.id
     }
@@ -147,8 +147,8 @@ impl Session {
         &self.peer
     }
 
-    /// The client's address and port, as they were when the connection was accepted; an IPv4 address
-    /// for an IPv4 client, whatever the socket. `None` over a UNIX socket.
+    /// The client's address and port when the connection was accepted. An IPv4 client has an IPv4
+    /// address, also on an IPv6 socket. `None` over a UNIX socket.
     pub fn remote_address(&self) -> Option<SocketAddr> {
         self.peer.remote_address()
     }
@@ -192,7 +192,7 @@ impl Session {
         self.shutdown_on_error = on;
     }
 
-    /// Whether an error was met that shuts the connection down. The end of input is none.
+    /// Whether an error has shut the connection down. The end of input does not count.
     pub fn got_error(&self) -> bool {
         self.got_error
     }
@@ -202,36 +202,39 @@ impl Session {
         self.got_error = got;
     }
 
-    /// Whether the connection is being shut down: no input is delivered any more, and when the output
-    /// has been written it is disconnected.
+    /// Whether the connection is being shut down: no more input is delivered, and the connection is
+    /// disconnected when the output has been written.
     pub fn is_shutdown(&self) -> bool {
         self.shutdown
     }
 
-    /// Sets [`is_shutdown`](Self::is_shutdown), as the default of
-    /// [`handler_shutdown`](super::ConnClass::handler_shutdown) does. [`shutdown`](Self::shutdown) is
-    /// what a handler wants.
+    /// Sets [`is_shutdown`](Self::is_shutdown).
+    ///
+    /// The default of [`handler_shutdown`](super::ConnClass::handler_shutdown) calls this. Handlers
+    /// normally call [`shutdown`](Self::shutdown) instead.
     pub fn set_shutdown(&mut self, shutdown: bool) {
         self.shutdown = shutdown;
     }
 
-    /// Whether the connection stands: false once [`disconnect`](Self::disconnect) was called, as in
-    /// `handler_stop`.
+    /// Whether the connection is open: false once [`disconnect`](Self::disconnect) was called, and
+    /// in `handler_stop`.
     pub fn is_connected(&self) -> bool {
         self.connected
     }
 
-    /// Whether the child was told to stop, or has lost its parent: an object that keeps a client for long
-    /// should come to an end then. [`handler_stopping`](super::ConnClass::handler_stopping) tells of it.
+    /// Whether the child was told to stop, or has lost its parent.
+    ///
+    /// An object that keeps a client for long should then end the connection; see
+    /// [`handler_stopping`](super::ConnClass::handler_stopping).
     pub fn shutdown_requested(&self) -> bool {
         self.shutdown_requested
     }
 }
 
-/// How long it may take.
+/// Time limits.
 impl Session {
-    /// For how long the client may be idle: nothing arrives from it and it takes nothing. Default: `None`,
-    /// for ever.
+    /// How long the client may be idle: it sends nothing and takes no output. Default: `None`, no
+    /// limit.
     pub fn idle_timeout(&self) -> Option<Duration> {
         self.times.idle
     }
@@ -239,29 +242,29 @@ impl Session {
     /// Sets [`idle_timeout`](Self::idle_timeout). The time runs from the last byte in either direction.
     ///
     /// When it has passed, [`handler_error`](super::ConnClass::handler_error) is called with
-    /// [`Limit::Idle`](super::Limit::Idle), once for each time of idleness. Its default disconnects; an
-    /// object that puts a goodbye and calls [`shutdown`](Self::shutdown) lets the client know.
+    /// [`Limit::Idle`](super::Limit::Idle), once for each idle period. Its default disconnects; to
+    /// inform the client, put a goodbye and call [`shutdown`](Self::shutdown).
     pub fn set_idle_timeout(&mut self, time: Option<Duration>) {
         self.times.set_idle(time);
     }
 
-    /// Bounds the connection as a whole: `time` from now. Default: `None`, no bound.
+    /// Limits the whole connection: `time` from now. Default: `None`, no limit.
     ///
     /// When it has passed, [`handler_error`](super::ConnClass::handler_error) is called with
-    /// [`Limit::Total`](super::Limit::Total). What it puts is written as far as the client takes it at once,
-    /// and then the connection is disconnected, whatever the handler does: no client has more.
+    /// [`Limit::Total`](super::Limit::Total). Its output is written as far as the client takes it
+    /// at once, and then the connection is disconnected, whatever the handler does.
     pub fn set_deadline(&mut self, time: Option<Duration>) {
         self.times.set_total(time, self.now);
     }
 
-    /// For how long the client is waited for when the connection has been disconnected, so that it does not
-    /// lose the last answer to a reset while it still sends. Default: zero, nobody is waited for.
+    /// How long a disconnected connection waits for the client to finish sending, so that a reset
+    /// does not destroy the last answer. Default: zero.
     pub fn linger(&self) -> Duration {
         self.linger
     }
 
-    /// Sets [`linger`](Self::linger): see [`Conn::linger`](super::Conn::linger). At the most
-    /// [`DROPPED`](Self::DROPPED) bytes are read away.
+    /// Sets [`linger`](Self::linger): see [`Conn::linger`](super::Conn::linger). At most
+    /// [`DROPPED`](Self::DROPPED) bytes are discarded.
     pub fn set_linger(&mut self, longest: Duration) {
         self.linger = longest;
     }
@@ -274,15 +277,15 @@ impl Session {
         &*self.filter
     }
 
-    /// Sets the filter, at any time: what has arrived and was not taken for a record is looked at by
-    /// the new one, what has been put stays as it was encoded.
+    /// Sets the filter, at any time: the new one gets the input that was not taken yet. Output that
+    /// was put stays as it was encoded.
     pub fn set_filter(&mut self, filter: impl Filter + 'static) {
         self.filter = Box::new(filter);
         self.look_again();
     }
 
     /// How many bytes of input a record may take, its delimiters included. Default:
-    /// [`INPUT_LIMIT`](Self::INPUT_LIMIT). More is a read error that says so.
+    /// [`INPUT_LIMIT`](Self::INPUT_LIMIT). A longer record is a read error.
     pub fn input_limit(&self) -> usize {
         self.input_limit
     }
@@ -293,9 +296,10 @@ impl Session {
         self.look_again();
     }
 
-    /// How many bytes of output, encoded, may wait for the client. Default:
-    /// [`OUTPUT_LIMIT`](Self::OUTPUT_LIMIT). What goes beyond is not put: it is a write error that
-    /// says so, and the connection is disconnected.
+    /// How many bytes of output, encoded, may wait for the client.
+    ///
+    /// Default: [`OUTPUT_LIMIT`](Self::OUTPUT_LIMIT). A put that exceeds it is a write error, and
+    /// the connection is disconnected.
     pub fn output_limit(&self) -> usize {
         self.output_limit
     }
@@ -305,12 +309,12 @@ impl Session {
         self.output_limit = bytes;
     }
 
-    /// What has arrived and was not taken for a record: after the end of input, half a line.
+    /// The input that was not taken for a record: after the end of input, half a line.
     pub fn pending_input(&self) -> &[u8] {
         &self.input[self.taken..]
     }
 
-    /// Takes it away, for a protocol that skips what it cannot read.
+    /// Removes that input and returns it, for a protocol that skips what it cannot parse.
     pub fn take_input(&mut self) -> Vec<u8> {
         let mut input = std::mem::take(&mut self.input);
         input.drain(..std::mem::take(&mut self.taken));
@@ -332,12 +336,12 @@ impl Session {
 
 /// What a handler can ask for.
 impl Session {
-    /// Sends a record: the filter encodes it now, it is written when the handler has returned. The
+    /// Sends a record: the filter encodes it now; it is written when the handler has returned. The
     /// original's `$self->get_wheel->put(...)`.
     ///
-    /// When the output limit does not allow it, or the filter refuses it, nothing of it is sent and
-    /// [`handler_error`](super::ConnClass::handler_error) is told. After a disconnect or a write error
-    /// it goes nowhere.
+    /// If it exceeds the output limit, or the filter refuses it, no part of it is sent and
+    /// [`handler_error`](super::ConnClass::handler_error) is called. After a disconnect or a write
+    /// error it is dropped.
     pub fn put(&mut self, record: impl AsRef<[u8]>) {
         if !self.takes_output() {
             return;
@@ -346,7 +350,8 @@ impl Session {
         let refused = self.filter.put(record.as_ref(), &mut self.output).err();
         if let Some(error) = refused {
             self.output.truncate(before);
-            self.events.push_back(Event::Error(Operation::Write, error));
+            self.events
+                .push_back(Posted::Error(Operation::Write, error));
         } else if self.pending_output() > self.output_limit {
             self.output.truncate(before);
             self.overflow();
@@ -364,29 +369,29 @@ impl Session {
             return self.overflow();
         }
         self.posted += record.len();
-        self.events.push_back(Event::Put(record));
+        self.events.push_back(Posted::Put(record));
     }
 
-    /// Posts a shutdown: [`handler_shutdown`](super::ConnClass::handler_shutdown), whose default
-    /// disconnects at once after an error or when nothing is left to write, otherwise when everything
-    /// has been written.
+    /// Posts a shutdown: [`handler_shutdown`](super::ConnClass::handler_shutdown).
+    ///
+    /// Its default disconnects at once after an error or when nothing is left to write, otherwise
+    /// when everything has been written.
     pub fn shutdown(&mut self) {
-        self.post_event(Event::Shutdown);
+        self.post_event(Posted::Shutdown);
     }
 
-    /// Ends the connection: what was not written is dropped, and of the handlers only `handler_stop`
-    /// is called any more.
+    /// Ends the connection: unwritten output is dropped, and only `handler_stop` is still called.
     pub fn disconnect(&mut self) {
         self.connected = false;
     }
 
-    /// Posts a state of the object's own: it leads to
-    /// [`handler_state`](super::ConnClass::handler_state), before more input is delivered.
+    /// Posts a state: [`handler_state`](super::ConnClass::handler_state) is called with it before
+    /// more input is delivered.
     pub fn post(&mut self, state: &str) {
         if self.in_state {
             self.later.push(state.to_owned());
         } else {
-            self.post_event(Event::State(state.to_owned()));
+            self.post_event(Posted::State(state.to_owned()));
         }
     }
 
@@ -410,8 +415,10 @@ impl Session {
         self.now
     }
 
-    /// Says to the parent, now, that the child is alive: for a handler with long legitimate work. One
-    /// that takes longer than `timeout` without this is taken for stuck and its child told to stop.
+    /// Tells the parent now that the child is alive, during long legitimate work.
+    ///
+    /// A handler that takes longer than `timeout` without this call counts as stuck, and its child
+    /// is told to stop.
     ///
     /// # Errors
     ///
@@ -420,9 +427,10 @@ impl Session {
         (self.say_ack)()
     }
 
-    /// Has the child leave when this connection is at its end, and be replaced: for an object that has lost
-    /// what it serves with, such as its connection to a database. See
-    /// [`Comm::leave_after_this`](crate::Comm::leave_after_this).
+    /// Makes the child leave when this connection ends, and be replaced.
+    ///
+    /// For an object that has lost a resource that it needs, such as its connection to a database.
+    /// See [`Comm::leave_after_this`](crate::Comm::leave_after_this).
     pub fn leave_after_this(&mut self) {
         self.leaves = true;
     }
@@ -431,15 +439,16 @@ impl Session {
         self.connected && self.writing
     }
 
-    /// The client does not keep up. Nothing is put any more, and the handler is told before the end.
+    /// Ends the connection of a client that does not keep up: nothing more is put, and the handler
+    /// is told first.
     fn overflow(&mut self) {
         self.writing = false;
         let error = Limit::Output(self.output_limit).into();
-        self.post_event(Event::Error(Operation::Write, error));
-        self.post_event(Event::Disconnect);
+        self.post_event(Posted::Error(Operation::Write, error));
+        self.post_event(Posted::Disconnect);
     }
 
-    pub(super) fn post_event(&mut self, event: Event) {
+    pub(super) fn post_event(&mut self, event: Posted) {
         if self.connected {
             self.events.push_back(event);
         }

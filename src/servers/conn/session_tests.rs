@@ -10,7 +10,7 @@ use std::{cell::RefCell, io, rc::Rc, time::Duration};
 
 type Act = Box<dyn FnMut(&mut Session)>;
 
-/// Notes each call, does what the test wants at it, and then what the default does.
+/// Records each call, does what the test wants at that call, and then what the default does.
 #[derive(Default)]
 struct Noting {
     calls: Vec<String>,
@@ -20,7 +20,7 @@ struct Noting {
 }
 
 impl Noting {
-    /// Notes the call; true if the default is to be called.
+    /// Records the call; true if the default is to be called.
     fn note(&mut self, session: &mut Session, call: impl Into<String>) -> bool {
         let call = call.into();
         for (at, act) in &mut self.acts {
@@ -89,7 +89,7 @@ struct Rig {
     stopped: bool,
     /// Whether the child is told to stop.
     stopping: bool,
-    /// Whether the client takes all that is written early, as soon as there is so much.
+    /// The client takes all early output as soon as there is this much.
     takes: Option<usize>,
 }
 
@@ -117,7 +117,7 @@ impl Rig {
         self
     }
 
-    /// Calls handlers until there is none to call; nothing is written.
+    /// Calls handlers until none is due; writes nothing.
     fn turn(&mut self) -> &mut Self {
         self.session.turn(Time::at(self.now), self.stopping);
         let mut buffer = Vec::new();
@@ -165,7 +165,7 @@ impl Rig {
         self.turn()
     }
 
-    /// The calls since the last time.
+    /// The calls since the last time this was called.
     #[track_caller]
     fn expect(&mut self, calls: &[&str]) -> &mut Self {
         assert_eq!(std::mem::take(&mut self.class.calls), calls);
@@ -669,8 +669,8 @@ fn every_handler_is_forwarded_by_references_and_boxes() {
     assert_eq!(boxed.calls, all);
 }
 
-/// A shutdown that is posted in the handler that puts much finds the output there, and the flush ends the
-/// connection: as it does when little was put.
+/// A shutdown that is posted by a handler with much output finds that output unwritten, and the
+/// flush ends the connection, as it does with little output.
 #[test]
 fn a_shutdown_is_followed_by_the_flush_whatever_the_size() {
     for size in [5, 500_000] {
@@ -725,7 +725,8 @@ fn a_shutdown_waits_for_the_flush_however_it_is_posted() {
     }
 }
 
-/// What arrives in a shutdown is read away up to a bound; what is left to write is written all the same.
+/// Input that arrives during a shutdown is discarded up to a bound; the rest of the output is still
+/// written.
 #[test]
 fn a_flood_in_a_shutdown_is_bounded() {
     let mut rig = Rig::new().on("input", |session| {
@@ -750,7 +751,7 @@ fn at(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-/// The object is told once that the child stops, after all that has arrived.
+/// The object is told once that the child stops, after all input has been delivered.
 #[test]
 fn a_stop_is_told_once_after_what_has_arrived() {
     let mut rig = Rig::new();
@@ -759,7 +760,7 @@ fn a_stop_is_told_once_after_what_has_arrived() {
     rig.receive(b"b\nc\nhalf")
         .expect(&["input b", "input c", "stopping"]);
     assert!(rig.session.shutdown_requested());
-    // The default lets the client go on.
+    // The default lets the client continue.
     rig.receive(b"\n").expect(&["input half"]);
     assert!(rig.session.is_connected());
 }
@@ -778,7 +779,7 @@ fn an_object_says_goodbye_to_an_idle_client() {
     assert_eq!(rig.wire(), "421 closing\\n");
 }
 
-/// A client that has said nothing yet has 50 ms from its start.
+/// A client that has sent nothing yet has 50 ms from its start.
 #[test]
 fn a_first_request_that_is_under_way_is_waited_for() {
     let mut rig = Rig::new();
@@ -797,7 +798,8 @@ fn a_first_request_that_is_under_way_is_waited_for() {
     rig.receive(b"a\n").expect(&["input a", "stopping"]);
 }
 
-/// Idleness counts from the last byte, and not while a handler works. It is told once each time.
+/// Idle time counts from the last byte, and not while a handler works. Each idle period is reported
+/// once.
 #[test]
 fn an_idle_client_is_told_of() {
     let mut rig = Rig::new().without_super("error").on("start", |session| {
@@ -825,7 +827,7 @@ fn an_idle_client_is_told_of() {
     rig.turn().expect(&["error read -"]);
 }
 
-/// Without an override an idle client is disconnected.
+/// The default disconnects an idle client.
 #[test]
 fn an_idle_client_is_disconnected_by_default() {
     let mut rig = Rig::new().on("start", |session| {

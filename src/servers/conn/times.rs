@@ -1,11 +1,11 @@
-//! How long the client of an object may be idle, and how long the connection may take in all. Compares
-//! moments; reads no clock, tells nobody.
+//! How long the client of an object may be idle, and how long the connection may take in all.
+//! Compares times; reads no clock and calls no handler.
 
 use super::limit::Limit;
 use crate::core::time::Time;
 use std::time::Duration;
 
-/// For how long a client that has said nothing yet is given time when the child is told to stop: its first
+/// How long a client that has sent nothing yet has when the child is told to stop: its first
 /// request may be under way.
 const UNDER_WAY: Duration = Duration::from_millis(50);
 
@@ -13,19 +13,19 @@ const UNDER_WAY: Duration = Duration::from_millis(50);
 #[derive(Debug, Default)]
 pub(super) struct Times {
     pub(super) idle: Option<Duration>,
-    /// When the client is idle for too long; `None` as well when that has been told.
+    /// When the client is idle for too long; `None` also when that has been reported.
     idle_at: Option<Time>,
-    /// Whether something has moved since the last turn began: idleness counts from the next.
+    /// Whether bytes have moved since the last turn began: idle time counts from the next.
     moved: bool,
     total: Option<(Time, Duration)>,
-    /// Whether the total time is over, and that was told.
+    /// Whether the total time is over and that was reported.
     late: bool,
     start: Option<Time>,
     heard: bool,
 }
 
 impl Times {
-    /// A turn begins; the first one is the start of the connection.
+    /// Begins a turn; the first one is the start of the connection.
     pub(super) fn begin(&mut self, now: Time) {
         self.start.get_or_insert(now);
         if std::mem::take(&mut self.moved) {
@@ -48,13 +48,13 @@ impl Times {
         self.moved = true;
     }
 
-    /// Bytes have gone one way or the other, or a handler works on what has arrived: in that time it is not
-    /// the client that is idle.
+    /// Bytes have moved in either direction, or a handler works on input: during that time the
+    /// client is not idle.
     pub(super) fn moved(&mut self) {
         self.moved = true;
     }
 
-    /// The time that is over by now and was not told of.
+    /// The limit that is exceeded at `now` and was not reported.
     pub(super) fn exceeded(&mut self, now: Time) -> Option<Limit> {
         if let Some((_, total)) = self.total.take_if(|(at, _)| *at <= now) {
             self.late = true;
@@ -68,7 +68,7 @@ impl Times {
         self.late
     }
 
-    /// Whether the client is new and has said nothing.
+    /// Whether the client is new and has sent nothing.
     pub(super) fn first_is_under_way(&self, now: Time) -> bool {
         !self.heard && now < self.new_until()
     }
@@ -77,7 +77,7 @@ impl Times {
         self.start.unwrap_or(Time::START) + UNDER_WAY
     }
 
-    /// When the next time ends; with `stops`, that of a client that is new among them.
+    /// When the next limit is reached; with `stops`, the one for a new client included.
     pub(super) fn next(&self, stops: bool) -> Option<Time> {
         let new = (stops && !self.heard).then(|| self.new_until());
         let total = self.total.map(|(at, _)| at);

@@ -1,5 +1,5 @@
-//! What a program is given besides descriptors: its arguments, its environment, the files it is
-//! looked for in. Computes; runs nothing and opens nothing.
+//! What a program gets besides descriptors: its arguments, its environment, and the paths where it
+//! may be. Computes; runs nothing and opens nothing.
 
 use super::listen::Listening;
 use crate::sys::exec::{FIRST, Image};
@@ -20,15 +20,15 @@ pub(super) struct ExecSpec {
     pub(super) args: Vec<OsString>,
     /// Nothing is inherited.
     pub(super) clear: bool,
-    /// Set, or with `None` removed from what is inherited.
+    /// Variables to set, or with `None` to remove.
     pub(super) changes: BTreeMap<OsString, Option<OsString>>,
     pub(super) server_starter: bool,
     pub(super) einhorn: bool,
 }
 
-/// What is only known in the child.
+/// What is only known after the fork.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Birth<'a> {
+pub(super) struct Launch<'a> {
     pub(super) pid: u32,
     pub(super) sockets: &'a [Socket],
     pub(super) send_ack: Option<Duration>,
@@ -51,8 +51,8 @@ impl From<&Listening> for Socket {
     }
 }
 
-/// What another parent may have put into our own environment: it describes descriptors that the
-/// program does not get.
+/// Whether the variable describes descriptors that our own parent has passed to us: the program
+/// does not get those.
 fn is_stale(name: &OsStr) -> bool {
     const NAMES: [&str; 6] = [
         "LISTEN_FDNAMES",
@@ -81,9 +81,9 @@ impl ExecSpec {
     pub(super) fn image(
         &self,
         inherited: impl IntoIterator<Item = (OsString, OsString)>,
-        birth: Birth<'_>,
+        launch: Launch<'_>,
     ) -> io::Result<Image> {
-        let environment = self.environment(inherited, birth)?;
+        let environment = self.environment(inherited, launch)?;
         let argv = std::iter::once(&self.program).chain(&self.args);
         let path = environment.get(OsStr::new("PATH"));
         Ok(Image {
@@ -101,7 +101,7 @@ impl ExecSpec {
     fn environment(
         &self,
         inherited: impl IntoIterator<Item = (OsString, OsString)>,
-        birth: Birth<'_>,
+        launch: Launch<'_>,
     ) -> io::Result<Environment> {
         let mut environment: Environment = inherited
             .into_iter()
@@ -114,24 +114,24 @@ impl ExecSpec {
             };
         }
         let mut set = |name: String, value: OsString| environment.insert(name.into(), value);
-        if let Some(interval) = birth.send_ack {
+        if let Some(interval) = launch.send_ack {
             let seconds = interval.as_secs_f64().to_string();
             set("PREFORK_SEND_ACK".to_owned(), seconds.into());
         }
-        if birth.sockets.is_empty() {
+        if launch.sockets.is_empty() {
             return Ok(environment);
         }
-        let count = birth.sockets.len();
-        let names: Vec<&str> = birth
+        let count = launch.sockets.len();
+        let names: Vec<&str> = launch
             .sockets
             .iter()
             .map(|socket| socket.name.as_str())
             .collect();
         set("LISTEN_FDS".to_owned(), count.to_string().into());
-        set("LISTEN_PID".to_owned(), birth.pid.to_string().into());
+        set("LISTEN_PID".to_owned(), launch.pid.to_string().into());
         set("LISTEN_FDNAMES".to_owned(), names.join(":").into());
         if self.server_starter {
-            let ports = server_starter_ports(birth.sockets)?;
+            let ports = server_starter_ports(launch.sockets)?;
             set("SERVER_STARTER_PORT".to_owned(), ports);
         }
         if self.einhorn {
@@ -143,7 +143,7 @@ impl ExecSpec {
         Ok(environment)
     }
 
-    /// With a slash it is a file; without, it is looked for in PATH, as a shell does it.
+    /// A name with a slash is a path; any other is looked up in PATH, as a shell does.
     fn files(&self, path: Option<&OsStr>) -> io::Result<Vec<CString>> {
         const PATH_WITHOUT_ONE: &[u8] = b"/usr/local/bin:/bin:/usr/bin";
         let program = self.program.as_bytes();
@@ -211,7 +211,7 @@ mod tests {
     }
 
     fn variables(spec: &ExecSpec, inherited: &[&str], sockets: &[Socket]) -> Vec<String> {
-        let birth = Birth {
+        let launch = Launch {
             pid: 42,
             sockets,
             send_ack: None,
@@ -220,7 +220,7 @@ mod tests {
             let (name, value) = assignment.split_once('=').expect("an assignment");
             (name.into(), value.into())
         });
-        let image = spec.image(inherited, birth).expect("an image");
+        let image = spec.image(inherited, launch).expect("an image");
         image
             .envp
             .iter()
@@ -304,12 +304,12 @@ mod tests {
     fn the_interval_of_acks_is_in_seconds() {
         let spec = ExecSpec::new("p".into());
         for (interval, text) in [(1500, "1.5"), (2000, "2"), (33, "0.033")] {
-            let birth = Birth {
+            let launch = Launch {
                 pid: 1,
                 sockets: &[],
                 send_ack: Some(Duration::from_millis(interval)),
             };
-            let image = spec.image([], birth).expect("an image");
+            let image = spec.image([], launch).expect("an image");
             let expected = CString::new(format!("PREFORK_SEND_ACK={text}")).expect("no zero byte");
             assert_eq!(image.envp, [expected]);
         }
@@ -319,13 +319,13 @@ mod tests {
     fn a_bare_name_is_looked_for_in_the_path_that_the_program_gets() {
         let mut spec = ExecSpec::new("perl".into());
         let files = |spec: &ExecSpec, inherited: Option<&str>| {
-            let birth = Birth {
+            let launch = Launch {
                 pid: 1,
                 sockets: &[],
                 send_ack: None,
             };
             let inherited = inherited.map(|path| ("PATH".into(), path.into()));
-            let image = spec.image(inherited, birth).expect("an image");
+            let image = spec.image(inherited, launch).expect("an image");
             image
                 .files
                 .iter()
@@ -348,12 +348,12 @@ mod tests {
         let refused = |change: &dyn Fn(&mut ExecSpec), place: &str| {
             let mut spec = ExecSpec::new("p".into());
             change(&mut spec);
-            let birth = Birth {
+            let launch = Launch {
                 pid: 1,
                 sockets: &[socket(place, "n")],
                 send_ack: None,
             };
-            let error = spec.image([], birth).expect_err("a refusal");
+            let error = spec.image([], launch).expect_err("a refusal");
             assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
             error.to_string()
         };

@@ -1,5 +1,5 @@
-//! The sockets that a program is given: where, under which name, and the opening. In blocking mode,
-//! since a program expects that; hands over nothing itself.
+//! The sockets that a program gets: addresses, names, and how they are opened. In blocking mode,
+//! since a program expects that; passes nothing itself.
 
 use crate::{
     listeners::{Listener, ListenerStatus, tcp::Tcp, unix::Unix},
@@ -28,8 +28,10 @@ enum At {
 }
 
 impl Listen {
-    /// A TCP socket at `address`: `127.0.0.1:80`, `[::1]:80`, `localhost:80`; port 0 has the system
-    /// choose one. Of the addresses of a name, the first that this system has.
+    /// A TCP socket at `address`: `127.0.0.1:80`, `[::1]:80`, `localhost:80`.
+    ///
+    /// Port 0 lets the system choose one. A name stands for the first of its addresses that this
+    /// system has.
     pub fn tcp(address: impl Into<String>) -> Self {
         Self {
             at: At::Tcp(address.into()),
@@ -38,9 +40,10 @@ impl Listen {
         }
     }
 
-    /// A UNIX socket at `path`, with the rules of [`UnixServer`](crate::UnixServer): a file that
-    /// nobody listens at is replaced, and the file is removed at the end. The mode is 0o660 unless
-    /// [`mode`](Self::mode) sets another.
+    /// A UNIX socket at `path`, as in [`UnixServer`](crate::UnixServer).
+    ///
+    /// A file without a listener is replaced, and the file is removed at the end. The mode is 0o660
+    /// unless [`mode`](Self::mode) sets another.
     pub fn unix(path: impl Into<PathBuf>) -> Self {
         Self {
             at: At::Unix {
@@ -52,15 +55,17 @@ impl Listen {
         }
     }
 
-    /// What LISTEN_FDNAMES calls it: at most 255 ASCII characters, no control characters and no
-    /// colon. Default: `unknown`, as systemd has it for a socket without a name.
+    /// Its name in LISTEN_FDNAMES.
+    ///
+    /// At most 255 ASCII characters, no control characters and no colon. Default: `unknown`, which
+    /// systemd uses for a socket without a name.
     #[must_use]
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
     }
 
-    /// The mode of a UNIX socket's file: who may connect is who may write to it. Nothing for TCP.
+    /// The mode of a UNIX socket's file: users who may write to it may connect. No effect for TCP.
     #[must_use]
     pub fn mode(mut self, mode: u32) -> Self {
         if let At::Unix { mode: current, .. } = &mut self.at {
@@ -69,8 +74,9 @@ impl Listen {
         self
     }
 
-    /// Whether what a program writes to a TCP connection is sent at once (TCP_NODELAY), unless it sets
-    /// that itself. Default: true. Nothing for a UNIX socket.
+    /// Whether what a program writes is sent at once (TCP_NODELAY). Default: true.
+    ///
+    /// A program may set that option itself. No effect for a UNIX socket.
     #[must_use]
     pub fn no_delay(mut self, on: bool) -> Self {
         self.no_delay = on;
@@ -102,7 +108,7 @@ impl Listen {
             }
         };
         let fd = kind.open(backlog)?;
-        // A program expects that.
+        // Programs expect blocking mode.
         sockets::block(&fd)?;
         Ok(Listening {
             kind,
@@ -136,7 +142,7 @@ enum Kind {
 }
 
 impl Kind {
-    /// Either stands for one socket.
+    /// Each variant holds one socket.
     fn open(&mut self, backlog: i32) -> io::Result<OwnedFd> {
         let opened = match self {
             Self::Tcp(tcp) => tcp.open(backlog)?,
@@ -172,7 +178,7 @@ impl Listening {
         }
     }
 
-    /// Lets no further client in, and keeps those who are queued.
+    /// Refuses new clients, and keeps those that are queued.
     pub(super) fn refuse(&mut self) {
         match &mut self.kind {
             Kind::Tcp(tcp) => tcp.refuse(self.fd.as_fd()),
@@ -181,11 +187,11 @@ impl Listening {
     }
 
     pub(super) fn is_queued(&self) -> bool {
-        // One that cannot be asked has nobody who could be served.
+        // If the kernel cannot tell, no client could be served either.
         sockets::is_queued(&*self.fd).unwrap_or(false)
     }
 
-    /// Closes it for everybody who has a copy.
+    /// Closes it for all processes that have a copy.
     pub(super) fn shut_down(&self) {
         sockets::shut_down(&self.fd);
     }
@@ -197,7 +203,7 @@ impl Listening {
         }
     }
 
-    /// Where it is to be found: `host:port` or a path, byte for byte.
+    /// Its address: `host:port` or a path, byte for byte.
     pub(super) fn place(&self) -> OsString {
         match &self.kind {
             Kind::Tcp(tcp) => tcp.name(self.as_fd()).into(),

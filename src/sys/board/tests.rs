@@ -8,7 +8,7 @@ use crate::core::{
 };
 use std::collections::BTreeMap;
 
-/// A board and the inboxes of its children, which are where entries are compared.
+/// A board and the inboxes of its children, in which entries are compared.
 struct Scoreboard {
     board: Board,
     inboxes: BTreeMap<usize, Inbox>,
@@ -35,7 +35,7 @@ impl Scoreboard {
         self.inboxes.remove(&child.slot());
     }
 
-    /// A word for a child's state has come through its pipe.
+    /// The parent reads a word for a child's state from its pipe.
     fn printed(&mut self, child: ChildId) {
         if let Some(inbox) = self.inboxes.get_mut(&child.slot()) {
             inbox.feed(Pipe::Stdout, b"\n\x13\n", |_| {});
@@ -50,7 +50,7 @@ impl Scoreboard {
             .collect()
     }
 
-    fn news(&mut self, child: ChildId, believed: bool) -> &'static [Word] {
+    fn changes(&mut self, child: ChildId, believed: bool) -> &'static [Word] {
         let entry = self.board.entry(child.slot());
         match self.inboxes.get_mut(&child.slot()) {
             Some(inbox) if inbox.is_of(child) => inbox.compare(entry, believed),
@@ -58,7 +58,7 @@ impl Scoreboard {
         }
     }
 
-    fn place(&self, child: ChildId) -> Slot {
+    fn slot(&self, child: ChildId) -> Slot {
         self.board.slot(child)
     }
 
@@ -79,13 +79,13 @@ fn child(slot: u32, serial: u32) -> ChildId {
 fn a_child_prints_unless_the_parent_is_going_to_look() {
     let mut board = Scoreboard::new(2).unwrap();
     board.enter(child(1, 5));
-    let place = board.place(child(1, 5));
-    assert!(!place.note(true));
+    let slot = board.slot(child(1, 5));
+    assert!(!slot.note(true));
     board.set_will_look();
-    assert!(place.note(false));
-    assert!(place.note(true));
+    assert!(slot.note(false));
+    assert!(slot.note(true));
     board.clear_will_look();
-    assert!(!place.note(false));
+    assert!(!slot.note(false));
 }
 
 #[test]
@@ -96,59 +96,67 @@ fn what_was_noted_is_found_once() {
         board.enter(child);
     }
     assert_eq!(board.to_look_at(), [0; 0]);
-    assert_eq!(board.news(one, false), []);
-    board.place(two).note(true);
+    assert_eq!(board.changes(one, false), []);
+    board.slot(two).note(true);
     assert_eq!(board.to_look_at(), [2]);
-    assert_eq!(board.news(two, false), [Word::Busy]);
-    assert_eq!(board.news(two, true), []);
+    assert_eq!(board.changes(two, false), [Word::Busy]);
+    assert_eq!(board.changes(two, true), []);
     assert_eq!(board.to_look_at(), [0; 0]);
-    board.place(two).note(false);
+    board.slot(two).note(false);
     board.printed(two);
-    assert_eq!(board.news(two, false), [], "it has come through the pipe");
-    assert_eq!(board.news(two, true), [], "and is compared once");
+    assert_eq!(
+        board.changes(two, false),
+        [],
+        "the pipe has brought the word"
+    );
+    assert_eq!(
+        board.changes(two, true),
+        [],
+        "a printed word is compared once"
+    );
 }
 
-/// A copy that a child has made of itself says nothing in the name of its successor, and is not told
-/// that somebody listens.
+/// A copy that a child has made of itself says nothing for its successor, and does not rely on
+/// WILL_LOOK.
 #[test]
 fn whoever_has_outlived_its_place_has_to_print() {
     let mut board = Scoreboard::new(1).unwrap();
     board.enter(child(0, 1));
-    let copy = board.place(child(0, 1));
+    let copy = board.slot(child(0, 1));
     board.set_will_look();
     assert!(copy.note(true));
     board.leave(child(0, 1));
     assert!(!copy.note(false));
     board.enter(child(0, 2));
     assert!(!copy.note(true));
-    assert_eq!(board.news(child(0, 2), false), []);
-    // Nor does a stale name find what is of the successor.
-    board.place(child(0, 2)).note(true);
-    assert_eq!(board.news(child(0, 1), false), []);
-    assert_eq!(board.news(child(0, 2), false), [Word::Busy]);
+    assert_eq!(board.changes(child(0, 2), false), []);
+    // A stale name does not find the successor's entry either.
+    board.slot(child(0, 2)).note(true);
+    assert_eq!(board.changes(child(0, 1), false), []);
+    assert_eq!(board.changes(child(0, 2), false), [Word::Busy]);
 }
 
-/// A promise that nobody will keep, since the parent was killed, is found out.
+/// WILL_LOOK of a parent that was killed does not keep children silent.
 #[test]
 fn now_and_then_a_child_prints_all_the_same() {
     let mut board = Scoreboard::new(1).unwrap();
     board.enter(child(0, 1));
     board.set_will_look();
-    let place = board.place(child(0, 1));
-    let printed = (0..640).filter(|word| !place.note(word % 2 == 0)).count();
+    let slot = board.slot(child(0, 1));
+    let printed = (0..640).filter(|word| !slot.note(word % 2 == 0)).count();
     assert_eq!(printed, 10);
 }
 
-/// As when `max_clients` was raised while the server runs.
+/// Covers children beyond the board, as when `max_clients` was raised while the server runs.
 #[test]
 fn more_children_than_there_are_entries_print() {
     let mut board = Scoreboard::new(1).unwrap();
     board.enter(child(1, 1));
     board.set_will_look();
-    assert!(!board.place(child(1, 1)).note(true));
+    assert!(!board.slot(child(1, 1)).note(true));
     assert_eq!(board.to_look_at(), [0; 0]);
     board.printed(child(1, 1));
-    assert_eq!(board.news(child(1, 1), false), []);
+    assert_eq!(board.changes(child(1, 1), false), []);
     board.leave(child(1, 1));
 }
 
@@ -159,56 +167,56 @@ fn a_board_that_cannot_be_is_an_error() {
     }
 }
 
-/// A child that writes to where it should not makes nobody keep quiet, and moves nobody.
+/// A child that writes to a wrong address neither silences other children nor changes their states.
 #[test]
 fn a_scribbled_board_is_no_promise_and_no_word() {
     let mut board = Scoreboard::new(1).unwrap();
     board.enter(child(0, 1));
-    let place = board.place(child(0, 1));
+    let slot = board.slot(child(0, 1));
     for scribble in [1, u64::MAX, WILL_LOOK >> 8, 0x4141_4141_4141_4141] {
         board.board.memory.will_look_word().store(scribble, SeqCst);
-        assert!(!place.note(true));
+        assert!(!slot.note(true));
     }
     board.set_will_look();
     board.board.memory.entry(0).unwrap().store(u64::MAX, SeqCst);
-    assert_eq!(board.news(child(0, 1), false), []);
-    assert!(!place.note(false), "it is not its entry any more");
+    assert_eq!(board.changes(child(0, 1), false), []);
+    assert!(!slot.note(false), "the entry is no longer its own");
 }
 
-/// A parent as the loop is one, a step at a time, and what it knows of its one child.
-struct Parent<'a> {
+/// A model of the parent's loop, a step at a time, with what it knows of its one child.
+struct ParentModel<'a> {
     board: &'a mut Scoreboard,
     child: ChildId,
-    /// In which of its turns it may let words pile up afterwards, a bit each; in all later ones it may not.
+    /// For each turn, whether it lets words pile up afterwards; after the last one it does not.
     piles: u32,
-    step: Step,
-    /// Whether the poller has told of the pipe in this turn.
+    step: ParentStep,
+    /// Whether the poller has reported the pipe in this turn.
     ready: bool,
-    /// Words heard in this turn.
+    /// The words heard in this turn.
     words: usize,
-    /// Whether there has been a promise since the last look.
+    /// Whether WILL_LOOK was set since the last look.
     to_look: bool,
     believes: bool,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Step {
-    /// It waits for words to pile up.
+enum ParentStep {
+    /// The parent waits for words to pile up.
     Piling,
-    /// It asks the poller what is ready; with nothing to look at, it sleeps there.
+    /// The parent asks the poller; if it has nothing to look at, it sleeps there.
     Polling,
     Reading,
     Looking,
 }
 
-/// What is in the pipe, and whether the poller, which is edge-triggered, has yet to tell of it.
+/// The words in the pipe, and whether the edge-triggered poller has yet to report it.
 #[derive(Default)]
 struct Queued {
     words: Vec<bool>,
     edge: bool,
 }
 
-impl<'a> Parent<'a> {
+impl<'a> ParentModel<'a> {
     fn new(board: &'a mut Scoreboard, child: ChildId, piles: u32) -> Self {
         board.enter(child);
         board.clear_will_look();
@@ -216,7 +224,7 @@ impl<'a> Parent<'a> {
             board,
             child,
             piles,
-            step: Step::Polling,
+            step: ParentStep::Polling,
             ready: false,
             words: 0,
             to_look: false,
@@ -224,22 +232,22 @@ impl<'a> Parent<'a> {
         }
     }
 
-    /// False if it sleeps.
+    /// False if the parent sleeps.
     fn step(&mut self, pipe: &mut Queued) -> bool {
         self.step = match self.step {
-            Step::Piling => {
+            ParentStep::Piling => {
                 self.board.clear_will_look();
-                Step::Polling
+                ParentStep::Polling
             }
-            Step::Polling => {
+            ParentStep::Polling => {
                 if !self.to_look && !pipe.edge {
                     return false;
                 }
                 self.ready = std::mem::take(&mut pipe.edge);
                 self.words = 0;
-                Step::Reading
+                ParentStep::Reading
             }
-            Step::Reading => {
+            ParentStep::Reading => {
                 if std::mem::take(&mut self.ready) {
                     for busy in pipe.words.drain(..) {
                         self.believes = busy;
@@ -247,24 +255,24 @@ impl<'a> Parent<'a> {
                         self.words += 1;
                     }
                 }
-                Step::Looking
+                ParentStep::Looking
             }
-            Step::Looking => {
+            ParentStep::Looking => {
                 if std::mem::take(&mut self.to_look) {
-                    let news = self.board.news(self.child, self.believes);
-                    if let Some(&word) = news.last() {
+                    let changes = self.board.changes(self.child, self.believes);
+                    if let Some(&word) = changes.last() {
                         self.believes = word == Word::Busy;
-                        self.words += news.len();
+                        self.words += changes.len();
                     }
                 }
                 let piles = self.piles & 1 == 1;
                 self.piles >>= 1;
                 if self.words == 0 || !piles {
-                    Step::Polling
+                    ParentStep::Polling
                 } else {
                     self.board.set_will_look();
                     self.to_look = true;
-                    Step::Piling
+                    ParentStep::Piling
                 }
             }
         };
@@ -272,9 +280,10 @@ impl<'a> Parent<'a> {
     }
 }
 
-/// Whatever the order in which the steps of both come, once the child rests and the parent sleeps the
-/// parent knows what the child is doing. (Without the comparison of what was printed it does not, nor if
-/// the promise is taken back after the poller was asked, nor if it is looked at before the entry is written.)
+/// In every order of the steps of both: once the child rests and the parent sleeps, the parent
+/// knows the child's state. (It fails if printed words are not compared with the entry, if
+/// WILL_LOOK is cleared after the poller was asked, or if WILL_LOOK is read before the entry is
+/// written.)
 #[test]
 fn in_no_order_of_steps_is_a_word_lost() {
     let mut board = Scoreboard::new(1).unwrap();
@@ -289,29 +298,30 @@ fn in_no_order_of_steps_is_a_word_lost() {
     ] {
         for order in 0..1_u32 << STEPS {
             let child = child(0, order + 1);
-            silent += in_this_order(Parent::new(&mut board, child, piles), order, aloud);
+            silent += in_this_order(ParentModel::new(&mut board, child, piles), order, aloud);
         }
     }
-    assert!(silent > 0, "nothing was ever left to the board");
+    assert!(silent > 0, "no word was left to the board");
 }
 
-/// The steps of both together, in every order; those that are left come one side after the other.
+/// The steps of both in every order. When one side has finished, the other takes its remaining
+/// steps.
 const STEPS: u32 = 17;
 
-/// How many words of the child were silent. The one of the number `aloud` is printed whatever was promised.
-fn in_this_order(mut parent: Parent<'_>, order: u32, aloud: u32) -> u32 {
+/// How many words the child did not print. Word number `aloud` is printed in any case.
+fn in_this_order(mut parent: ParentModel<'_>, order: u32, aloud: u32) -> u32 {
     const WORDS: u32 = 4;
-    let place = parent.board.place(parent.child);
+    let slot = parent.board.slot(parent.child);
     let mut pipe = Queued::default();
     let mut silent = 0;
-    // Three steps a word: note it, look for the promise, print it.
-    let (mut said, mut at, mut promised) = (0, 0, false);
+    // Three steps a word: note it, read WILL_LOOK, print it.
+    let (mut said, mut at, mut unprinted) = (0, 0, false);
     let mut child_steps = |pipe: &mut Queued| {
         let busy = said % 2 == 0;
         match at {
-            0 => assert!(place.write(busy).is_some()),
-            1 => promised = place.will_look() && said != aloud,
-            _ if promised => silent += 1,
+            0 => assert!(slot.write(busy).is_some()),
+            1 => unprinted = slot.will_look() && said != aloud,
+            _ if unprinted => silent += 1,
             _ => {
                 pipe.words.push(busy);
                 pipe.edge = true;

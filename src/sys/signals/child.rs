@@ -1,7 +1,8 @@
-//! The child's side: it is told to stop, or finds its parent gone. A child has one parent and one
-//! stop bell, so these are plain statics. Leaves nothing by itself.
+//! The child's handler: notes a stop, and notices that the parent is gone. A child has one parent
+//! and one stop bell, so these are plain statics. Does not end the child, except for an orphan's
+//! timer.
 
-use super::{NONE, SavedErrno, dispositions, orphan, parent, poke, set_action, stranger};
+use super::{NONE, SavedErrno, dispositions, foreign, orphan, parent, poke, set_action};
 use nix::{
     libc,
     sys::signal::{SigHandler, Signal},
@@ -20,25 +21,25 @@ static PARENT: AtomicI32 = AtomicI32::new(0);
 
 extern "C" fn in_child(signal: libc::c_int) {
     let _errno = SavedErrno::save();
-    if stranger::is_one() {
-        return stranger::end_by(signal);
+    if foreign::is_foreign_process() {
+        return foreign::end_by(signal);
     }
     STOP.store(true, Ordering::Relaxed);
     // SAFETY: getppid is async-signal-safe and cannot fail.
     if unsafe { libc::getppid() } != PARENT.load(Ordering::Relaxed) {
         ORPHANED.store(true, Ordering::Relaxed);
-        // A child that is stuck in code watches nothing; this ends it.
+        // Also ends an orphan that is stuck in code and watches nothing.
         orphan::become_orphan();
     }
     ring(STOP_BELL.load(Ordering::Relaxed));
 }
 
-/// In a new child, all signals blocked: what the table has for children, its own handlers for SIGINT
-/// and SIGTERM among it. What the user had installed for other signals stays, as does std's SIGSEGV
-/// handler, which tells a stack overflow from a crash.
+/// Installs the dispositions of a new child, while all signals are blocked: the table's, including
+/// its own handlers for SIGINT and SIGTERM. Other dispositions of the user's stay, as does std's
+/// SIGSEGV handler, which tells a stack overflow from a crash.
 pub(crate) fn become_child(parent: u32, grace: Duration) -> io::Result<()> {
     parent::forget_in_child();
-    stranger::become_child();
+    foreign::become_child();
     STOP.store(false, Ordering::Relaxed);
     ORPHANED.store(false, Ordering::Relaxed);
     STOP_BELL.store(NONE, Ordering::Relaxed);
@@ -47,7 +48,7 @@ pub(crate) fn become_child(parent: u32, grace: Duration) -> io::Result<()> {
     dispositions::become_child(SigHandler::Handler(in_child))
 }
 
-/// The handler rings `bell` from now on. It is the handler's for the rest of the process.
+/// Makes the handler ring `bell` from now on. The handler owns it for the rest of the process.
 pub(crate) fn ring_at_stop(bell: OwnedFd) {
     STOP_BELL.store(bell.into_raw_fd(), Ordering::Relaxed);
 }
@@ -57,8 +58,9 @@ fn ring(bell: RawFd) {
     poke(bell, &ONE);
 }
 
-/// In a child that is about to become another program: SIGINT and SIGTERM end it, as a program
-/// expects, even if whoever started us had them ignored; and so does SIGPIPE, which std has ignored.
+/// For a child that is about to become another program: SIGINT and SIGTERM end it, as a program
+/// expects, even if they were ignored when the server was started. So does SIGPIPE, which std
+/// ignores.
 pub(crate) fn give_back() -> io::Result<()> {
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGPIPE] {
         set_action(signal, SigHandler::SigDfl)?;
@@ -71,7 +73,7 @@ pub(crate) fn stop_requested() -> bool {
     STOP.load(Ordering::Relaxed)
 }
 
-/// In a child: whether a signal has found the parent gone.
+/// In a child: whether its handler has found that the parent is gone.
 pub(crate) fn found_orphaned() -> bool {
     ORPHANED.load(Ordering::Relaxed)
 }

@@ -1,8 +1,8 @@
-//! The dispositions of this process: which of them servers have asked to change, and what was there
-//! before. Installed and restored as one. Counts no signal.
+//! The dispositions of this process: the changes that servers asked for, and the program's own.
+//! Installs and restores them under one lock. Counts no signal.
 
 use super::{native, set_action};
-use crate::core::signal_policy::{Action, InChild, TABLE};
+use crate::core::signal_policy::{InChild, InParent, TABLE};
 use nix::sys::signal::{SigAction, SigHandler, sigaction};
 use std::{
     collections::{BTreeMap, btree_map::Entry},
@@ -10,12 +10,12 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-/// What servers want of one signal.
+/// What servers ask for one signal.
 #[derive(Debug)]
 struct Disposition {
-    /// What the program had.
+    /// The program's own disposition.
     before: SigAction,
-    /// How many servers want each action, the strongest first.
+    /// How many servers ask for each action, the strongest action first.
     handled: usize,
     ignored: usize,
     not_ignored: usize,
@@ -31,11 +31,11 @@ impl Disposition {
         }
     }
 
-    fn count(&mut self, action: Action) -> &mut usize {
+    fn count(&mut self, action: InParent) -> &mut usize {
         match action {
-            Action::Handled => &mut self.handled,
-            Action::Ignored => &mut self.ignored,
-            Action::NotIgnored | Action::Left => &mut self.not_ignored,
+            InParent::Handled => &mut self.handled,
+            InParent::Ignored => &mut self.ignored,
+            InParent::NotIgnored | InParent::Left => &mut self.not_ignored,
         }
     }
 
@@ -43,7 +43,7 @@ impl Disposition {
         self.handled + self.ignored + self.not_ignored > 0
     }
 
-    /// What the signal should have now; `None` for what the program had.
+    /// The action that the signal should have now; `None` for the program's own.
     fn due(&self, handler: SigHandler) -> Option<SigHandler> {
         match self.before.handler() {
             _ if self.handled > 0 => Some(handler),
@@ -57,7 +57,7 @@ impl Disposition {
         let signal = native(TABLE[index].signal)?;
         match self.due(handler) {
             Some(due) => set_action(signal, due)?,
-            // SAFETY: it is the disposition that the process had before; whoever set it vouches
+            // SAFETY: the process had this disposition before; the code that installed it vouches
             // for its handler.
             None => unsafe { sigaction(signal, &self.before) }?,
         };
@@ -65,7 +65,7 @@ impl Disposition {
     }
 }
 
-/// By row of the table.
+/// The changed signals, by row of the table.
 static CHANGED: Mutex<BTreeMap<usize, Disposition>> = Mutex::new(BTreeMap::new());
 
 fn changed() -> MutexGuard<'static, BTreeMap<usize, Disposition>> {
@@ -74,7 +74,7 @@ fn changed() -> MutexGuard<'static, BTreeMap<usize, Disposition>> {
 }
 
 /// One more server wants that of the signal in row `index`; `handler` is the parent's.
-pub(super) fn want(index: usize, action: Action, handler: SigHandler) -> io::Result<()> {
+pub(super) fn want(index: usize, action: InParent, handler: SigHandler) -> io::Result<()> {
     let mut changed = changed();
     let disposition = match changed.entry(index) {
         Entry::Occupied(entry) => entry.into_mut(),
@@ -86,21 +86,21 @@ pub(super) fn want(index: usize, action: Action, handler: SigHandler) -> io::Res
 
 /// What the program had in row `index`. The action is in its place already: a signal in between must
 /// not find a default that ends the process.
-fn exchange(index: usize, action: Action, handler: SigHandler) -> io::Result<SigAction> {
+fn exchange(index: usize, action: InParent, handler: SigHandler) -> io::Result<SigAction> {
     let first = match action {
-        Action::Handled => handler,
-        Action::Ignored => SigHandler::SigIgn,
-        Action::NotIgnored | Action::Left => SigHandler::SigDfl,
+        InParent::Handled => handler,
+        InParent::Ignored => SigHandler::SigIgn,
+        InParent::NotIgnored | InParent::Left => SigHandler::SigDfl,
     };
     set_action(native(TABLE[index].signal)?, first)
 }
 
 /// One server less wants it. What the program had comes back when none does.
-pub(super) fn unwant(index: usize, action: Action, handler: SigHandler) {
+pub(super) fn unwant(index: usize, action: InParent, handler: SigHandler) {
     let mut changed = changed();
     if let Some(disposition) = changed.get_mut(&index) {
         *disposition.count(action) -= 1;
-        // OK to ignore: it was set before, so the call cannot fail.
+        // OK to ignore: the same disposition was installed before, so the call cannot fail.
         let _ = disposition.apply(index, handler);
         if !disposition.is_wanted() {
             changed.remove(&index);
@@ -108,8 +108,8 @@ pub(super) fn unwant(index: usize, action: Action, handler: SigHandler) {
     }
 }
 
-/// In a new child: what the table says that it has in place of what the parent has. `stop` is its
-/// own handler.
+/// In a new child: replaces the parent's dispositions by those that the table gives to children.
+/// `stop` is the child's handler.
 pub(super) fn become_child(stop: SigHandler) -> io::Result<()> {
     let changed = std::mem::take(&mut *changed());
     for (index, row) in TABLE.iter().enumerate() {
@@ -126,14 +126,14 @@ pub(super) fn become_child(stop: SigHandler) -> io::Result<()> {
                 set_action(signal, SigHandler::SigDfl)?;
             }
             InChild::AsBefore if let Some(it) = changed => {
-                // SAFETY: it is the disposition that the program had before; whoever set it
+                // SAFETY: the program had this disposition before; the code that installed it
                 // vouches for its handler.
                 unsafe { sigaction(signal, &it.before) }?;
             }
             _ => {}
         }
     }
-    // Left where it is: to free it would touch pages that the child shares with its parent.
+    // The map is leaked: freeing it would touch pages that the child shares with its parent.
     std::mem::forget(changed);
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! Signals: one handler in the parent for all servers of the process, another in each child. The
-//! handlers count and write a byte; everything else happens in the loops.
+//! Signals: one handler in the parent for all servers of the process, another one in each child.
+//! The handlers count and write a byte; the loops do everything else.
 //!
 //! signal-hook is not used: its registry and its pipe are global and inherited, and a signal to a
 //! child would wake the parent.
@@ -8,10 +8,10 @@
 
 mod child;
 mod dispositions;
+pub(crate) mod foreign;
 mod mask;
 mod orphan;
 mod parent;
-pub(crate) mod stranger;
 
 pub(crate) use self::{
     child::{become_child, found_orphaned, give_back, ring_at_stop, stop_requested},
@@ -28,11 +28,11 @@ use nix::{
 };
 use std::{io, os::fd::RawFd};
 
-/// No descriptor: nothing of ours is ever a standard stream. Zero, so that the statics that a child
-/// resets lie on one page of those that begin as zeros, and a new child has no other to copy.
+/// No descriptor: ours are never standard streams. Zero, so that the statics that a child resets
+/// share one page in .bss, and a new child copies one page only.
 const NONE: RawFd = 0;
 
-/// What errno was is put back: the code that was interrupted may be about to look at it.
+/// Restores errno: the interrupted code may be about to read it.
 struct SavedErrno(Errno);
 
 impl SavedErrno {
@@ -47,27 +47,27 @@ impl Drop for SavedErrno {
     }
 }
 
-/// Writes to a descriptor that is there and in non-blocking mode.
+/// Writes to a descriptor that is open and in non-blocking mode.
 fn poke(fd: RawFd, bytes: &'static [u8]) {
     if fd == NONE {
         return;
     }
-    // Once more if it was interrupted: a wake-up that is lost is a signal that is lost.
-    // SAFETY: write(2) is async-signal-safe; the bytes of a static are readable. If there is no room
-    // the reader has a wake-up in it already.
+    // Tries again after an interruption: a lost wake-up is a lost signal.
+    // SAFETY: write(2) is async-signal-safe; the bytes of a static are readable. If there is no
+    // room, the pipe already holds a wake-up for the reader.
     while unsafe { libc::write(fd, bytes.as_ptr().cast(), bytes.len()) } < 0
         && Errno::last() == Errno::EINTR
     {}
 }
 
 fn set_action(signal: signal::Signal, handler: SigHandler) -> io::Result<SigAction> {
-    // Restarting, so that the user's own blocking calls do not fail with EINTR (poll(2) and
-    // epoll_wait(2) are interrupted all the same). On the alternate stack, if the thread has one:
-    // code that switches stacks leaves no room for a handler on its own.
+    // SA_RESTART keeps the user's blocking calls from failing with EINTR (it does not affect
+    // poll(2) and epoll_wait(2)). SA_ONSTACK uses the thread's alternate stack, if any: code that
+    // switches stacks may leave no room for a handler.
     let flags = SaFlags::SA_RESTART | SaFlags::SA_ONSTACK;
     let action = SigAction::new(handler, flags, SigSet::empty());
-    // SAFETY: our handlers call nothing but async-signal-safe functions; `SIG_DFL` and `SIG_IGN`
-    // are no code.
+    // SAFETY: our handlers call only async-signal-safe functions; `SIG_DFL` and `SIG_IGN` run no
+    // code.
     Ok(unsafe { sigaction(signal, &action) }?)
 }
 
@@ -94,7 +94,7 @@ pub(crate) const fn number(signal: Signal) -> libc::c_int {
     }
 }
 
-/// The same as nix has it.
+/// The same number as nix's type.
 fn native(signal: Signal) -> io::Result<signal::Signal> {
     Ok(signal::Signal::try_from(number(signal))?)
 }

@@ -9,7 +9,7 @@ use std::{
 };
 
 static GRACE_MICROSECONDS: AtomicU64 = AtomicU64::new(0);
-/// A descriptor that takes output and keeps none.
+/// A descriptor that discards output.
 static NULL: AtomicI32 = AtomicI32::new(NONE);
 
 /// How long an orphan may live on.
@@ -18,14 +18,16 @@ pub(super) fn set_grace(grace: Duration) {
     GRACE_MICROSECONDS.store(micros.max(1), Ordering::Relaxed);
 }
 
-/// The descriptor for outputs that nobody reads: where the child will be there may be no /dev/null.
+/// Sets the descriptor for outputs without a reader. It is opened early: a child may live where
+/// there is no /dev/null.
 pub(crate) fn keep_null(fd: RawFd) {
     NULL.store(fd, Ordering::Relaxed);
 }
 
-/// In a child whose parent is gone: SIGALRM, which nobody handles, when the grace has passed; and
-/// /dev/null for outputs that nobody reads, since to print to them would be a panic, and the client
-/// in hand would pay for it. Once, however often it is called; async-signal-safe.
+/// In a child whose parent is gone: arms SIGALRM, which has its default action, for the end of the
+/// grace. Also redirects outputs without a reader to /dev/null: a print would otherwise panic, and
+/// the client in hand would lose its connection. Acts once, however often it is called;
+/// async-signal-safe.
 pub(crate) fn become_orphan() {
     static ORPHAN: AtomicI32 = AtomicI32::new(0);
     // SAFETY: getpid is async-signal-safe and cannot fail.
@@ -58,18 +60,18 @@ fn silence_broken_outputs() {
         };
         // SAFETY: one pollfd, which lives across the call; poll is async-signal-safe.
         unsafe { libc::poll(&raw mut ask, 1, 0) };
-        // A pipe without a reader. Whatever else the program has put there is left alone.
+        // A pipe without a reader. A file that the program has put there is left alone.
         if ask.revents & libc::POLLERR != 0 {
             redirect_to_null(fd);
         }
     }
 }
 
-/// To the descriptor that was kept; to a new one if that has been closed.
+/// Redirects to the descriptor that was kept, or to a new one if it has been closed.
 fn redirect_to_null(fd: RawFd) {
     let kept = NULL.load(Ordering::Relaxed);
-    // SAFETY: open, dup2 and close are async-signal-safe; the path is a literal, and what is closed
-    // is what was opened here.
+    // SAFETY: open, dup2 and close are async-signal-safe; the path is a literal, and only the
+    // descriptor opened here is closed.
     unsafe {
         if kept != NONE && libc::dup2(kept, fd) >= 0 {
             return;

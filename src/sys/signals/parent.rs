@@ -1,11 +1,11 @@
 //! The parent's handler, and each server's share of the signals of the process. Wakes the loop and
-//! counts; what a signal leads to is decided in the core.
+//! counts; the core decides what a signal leads to.
 
-use super::{NONE, SavedErrno, dispositions, native, number, poke, stranger};
+use super::{NONE, SavedErrno, dispositions, foreign, native, number, poke};
 use crate::{
     core::{
         child::Signal,
-        signal_policy::{self, Action, Arrived, TABLE},
+        signal_policy::{self, Arrived, InParent, TABLE},
     },
     sys::{fd_registry::Ours, pipes},
 };
@@ -19,19 +19,19 @@ use std::{
     sync::atomic::{AtomicI32, AtomicU64, Ordering},
 };
 
-/// How often each signal of the table has come.
+/// How often each signal of the table has arrived.
 static COUNTS: [AtomicU64; TABLE.len()] = [const { AtomicU64::new(0) }; TABLE.len()];
 
 /// How many servers one process can run at a time.
 const SERVERS: usize = 64;
-/// The pipe of each server. A pipe for each, since whoever drained a common one would take the wake-up
-/// from the others.
+/// The pipe of each server. They share none: a server that drained a common pipe would take the
+/// wake-ups of the others.
 static PIPES: [AtomicI32; SERVERS] = [const { AtomicI32::new(NONE) }; SERVERS];
 
 extern "C" fn in_parent(signal: libc::c_int) {
     let _errno = SavedErrno::save();
-    if stranger::is_one() {
-        return stranger::end_by(signal);
+    if foreign::is_foreign_process() {
+        return foreign::end_by(signal);
     }
     for (row, count) in TABLE.iter().zip(&COUNTS) {
         if number(row.signal) == signal {
@@ -45,7 +45,7 @@ extern "C" fn in_parent(signal: libc::c_int) {
 
 const HANDLER: SigHandler = SigHandler::Handler(in_parent);
 
-/// In a new child: nobody is woken.
+/// In a new child: the handler wakes no server.
 pub(super) fn forget_in_child() {
     for pipe in &PIPES {
         pipe.store(NONE, Ordering::Relaxed);
@@ -56,18 +56,19 @@ pub(super) fn forget_in_child() {
 #[derive(Debug)]
 pub(crate) struct Subscription {
     read: Ours<OwnedFd>,
-    // Closed after `slot` has been given back, so that the handler never writes to a stranger.
+    // Closed after `slot` has been freed, so that the handler never writes to another descriptor
+    // with the same number.
     _write: Ours<OwnedFd>,
     slot: usize,
     seen: [u64; TABLE.len()],
     /// What has been asked for, by row.
-    wanted: Vec<(usize, Action)>,
+    wanted: Vec<(usize, InParent)>,
     /// Which of the signals that we wait for were blocked before.
     blocked_before: SigSet,
 }
 
 impl Subscription {
-    /// Installs what the table says; `handle_signals` is the attribute.
+    /// Installs the actions of the table. `handle_signals` is the attribute.
     pub(crate) fn new(handle_signals: bool) -> io::Result<Self> {
         let (read, write) = pipes::pipe()?;
         pipes::set_nonblocking(&read)?;
@@ -82,36 +83,40 @@ impl Subscription {
             blocked_before: SigSet::empty(),
         };
         for (index, row) in TABLE.iter().enumerate() {
-            if row.parent == Action::NotIgnored || (handle_signals && row.parent != Action::Left) {
+            if row.parent == InParent::NotIgnored
+                || (handle_signals && row.parent != InParent::Left)
+            {
                 subscription.want(index, row.parent)?;
             }
         }
-        // How a server learns of deaths is not to be turned off.
+        // SIGCHLD cannot be turned off: it tells a server of deaths.
         subscription.handle(Signal::Child)?;
         Ok(subscription)
     }
 
-    /// Has `signal` handled from now on. True if it was not before.
+    /// Handles `signal` from now on. True if it was not handled before.
     pub(crate) fn handle(&mut self, signal: Signal) -> io::Result<bool> {
         let index = signal_policy::index(signal)
             .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "cannot lead to a state"))?;
-        self.want(index, Action::Handled)
+        self.want(index, InParent::Handled)
     }
 
     pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
         self.read.as_fd()
     }
 
-    /// What has arrived of what this server handles. Drains the pipe first, if it is readable, and
-    /// looks at the counters then: the other way round, a signal in between would be counted and its
-    /// wake-up lost. The counters are looked at in any case: a signal ends the wait too, and its
-    /// handler may have failed to write, or the pipe to be read.
+    /// The signals that have arrived and that this server handles.
+    ///
+    /// Drains the pipe first, if it is readable, and reads the counters then: in the other order, a
+    /// signal in between would be counted and its wake-up lost. The counters are read in any case:
+    /// a signal also interrupts the wait, while its write to the pipe, or the read of the pipe, may
+    /// have failed.
     pub(crate) fn arrived(&mut self, woken: bool) -> Arrived {
         let mut sink = [0; 512];
         while woken && matches!(pipes::read(&self.read, &mut sink), Ok(Some(512))) {}
         let mut arrived = Arrived::default();
         for &(index, action) in &self.wanted {
-            if action == Action::Handled {
+            if action == InParent::Handled {
                 let count = COUNTS[index].load(Ordering::Relaxed);
                 arrived[index] =
                     count.wrapping_sub(std::mem::replace(&mut self.seen[index], count));
@@ -120,23 +125,24 @@ impl Subscription {
         arrived
     }
 
-    fn want(&mut self, index: usize, action: Action) -> io::Result<bool> {
+    fn want(&mut self, index: usize, action: InParent) -> io::Result<bool> {
         if self.wanted.contains(&(index, action)) {
             return Ok(false);
         }
-        if action == Action::Handled {
+        if action == InParent::Handled {
             // What came before is not this server's.
             self.seen[index] = COUNTS[index].load(Ordering::Relaxed);
         }
         dispositions::want(index, action, HANDLER)?;
         self.wanted.push((index, action));
-        if action == Action::Handled {
+        if action == InParent::Handled {
             self.unblock(index)?;
         }
         Ok(true)
     }
 
-    /// A mask that was inherited from whoever started us must not keep signals away that we wait for.
+    /// Unblocks the signals that we wait for: the mask may be inherited from the process that
+    /// started us.
     fn unblock(&mut self, index: usize) -> io::Result<()> {
         let signal = native(TABLE[index].signal)?;
         let before = SigSet::from(signal).thread_swap_mask(SigmaskHow::SIG_UNBLOCK)?;
@@ -147,7 +153,7 @@ impl Subscription {
     }
 }
 
-/// Puts back the dispositions and the mask that were there before.
+/// Restores the earlier dispositions and the earlier mask.
 impl Drop for Subscription {
     fn drop(&mut self) {
         PIPES[self.slot].store(NONE, Ordering::Relaxed);
@@ -158,13 +164,13 @@ impl Drop for Subscription {
     }
 }
 
-/// Enters the pipe of a new server in the table of those that are woken.
+/// Adds the pipe of a new server to the table that the handler reads.
 fn claim_slot(fd: RawFd) -> io::Result<usize> {
     let is_first = PIPES
         .iter()
         .all(|pipe| pipe.load(Ordering::Relaxed) == NONE);
     if is_first {
-        stranger::forget_home();
+        foreign::forget_home();
     }
     let claim = |pipe: &AtomicI32| {
         pipe.compare_exchange(NONE, fd, Ordering::Relaxed, Ordering::Relaxed)

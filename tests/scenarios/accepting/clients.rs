@@ -1,4 +1,4 @@
-//! Clients that say nothing, that have gone before or while they are served, and those that are not let in.
+//! Clients that send nothing, that go before or while they are served, and that the server refuses.
 
 use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
@@ -18,8 +18,9 @@ pub const SCENARIOS: Scenarios = scenarios![
     d18_a_connection_can_be_refused_before_it_is_served,
 ];
 
-/// A handler gives its client a limit (`Conn::set_read_timeout`); the mute ones are gone after that, and
-/// whoever waited behind them is served. The parent times nobody out for it.
+/// A handler sets a time limit for its client (`Conn::set_read_timeout`): silent clients are
+/// dropped after it, and the clients queued behind them are served. The parent times out no child
+/// for that.
 fn d08_mute_clients_are_sent_away_and_the_others_served(world: &mut World) {
     let arguments = ["--max-clients", "3", "--patience", "300"];
     let server = world.spawn("shop", &arguments);
@@ -32,8 +33,8 @@ fn d08_mute_clients_are_sent_away_and_the_others_served(world: &mut World) {
     ends_well(&server);
 }
 
-/// Who has reset or closed before being accepted is an end or an error that is the client's: the child
-/// says nothing and takes the next.
+/// A client that has reset or closed before the accept causes an end of input or an error of its
+/// own: the child logs nothing and takes the next client.
 fn d13_connections_that_are_gone_already_cost_nobody_else(world: &mut World) {
     let (server, address, child) = alone(world, &[]);
     let held = Held::new(&address);
@@ -55,7 +56,8 @@ fn d13_connections_that_are_gone_already_cost_nobody_else(world: &mut World) {
     ends_well(&server);
 }
 
-/// SIGPIPE is ignored, in the parent and in the children: the handler gets EPIPE, and that is no news.
+/// SIGPIPE is ignored, in the parent and in the children: the handler gets EPIPE, which is not
+/// logged.
 fn d14_writing_to_a_client_that_has_gone_is_an_error_and_no_signal(world: &mut World) {
     // With SIGPIPE at its default in a new child (`signals::become_child`) the child died of it.
     let (server, address, child) = alone(world, &[]);
@@ -87,7 +89,7 @@ fn d15_a_helper_does_not_keep_the_connection_open(world: &mut World) {
     ends_well(&server);
 }
 
-/// There are no limits for a source of connections, but `handler_connection` sees each before it is
+/// There is no limit per client address, but `handler_connection` sees each connection before it is
 /// served and can refuse it: it is closed, and counts as a connection of that child.
 fn d18_a_connection_can_be_refused_before_it_is_served(world: &mut World) {
     let (server, address, child) = alone(world, &["--refuse", "127.0.0.2"]);

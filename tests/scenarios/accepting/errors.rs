@@ -1,4 +1,5 @@
-//! Accepting: errors of accept, interrupted calls, the herd, a backlog that is full or cannot be had.
+//! Accepting: errors of accept, interrupted calls, the thundering herd, a backlog that is full or
+//! too large.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -25,7 +26,8 @@ pub const SCENARIOS: Scenarios = scenarios![
 
 // The scenarios.
 
-/// accept(2) tells of errors that are the new connection's; they are taken as if nothing had come.
+/// accept(2) also returns errors of the new connection; the child treats them as if no connection
+/// had come.
 fn d02_an_error_of_the_network_is_no_error_of_the_server(world: &mut World) {
     // With ECONNABORTED taken for a broken socket, the child left with code 103.
     let (server, address, child) = alone(world, &[]);
@@ -54,8 +56,8 @@ fn d02_an_error_of_the_network_is_no_error_of_the_server(world: &mut World) {
     ends_well(&server);
 }
 
-/// A firewall may forbid a connection, a sandbox all of them: after many in a row the child says so once and
-/// pauses, for longer each time, and serves when it may.
+/// A firewall may forbid one connection, a sandbox all of them: after many such errors in a row the
+/// child logs it once and pauses, longer each time, until accept works again.
 fn d02_who_is_forbidden_to_accept_tries_again_now_and_then(world: &mut World) {
     // Taken for "nothing there", it was tried some thousand times a second.
     let (server, address, child) = alone(world, &[]);
@@ -80,8 +82,8 @@ fn d02_who_is_forbidden_to_accept_tries_again_now_and_then(world: &mut World) {
     ends_well(&server);
 }
 
-/// Every call that can be interrupted is made again, or its turn comes round again, in the parent as in
-/// the children; and what a signal was sent for happens.
+/// Every interrupted call is repeated, at once or in the next turn, in the parent and in the
+/// children; and the signal has its effect.
 fn d03_interrupted_calls_lose_nothing(world: &mut World) {
     // Without the loop around EINTR in `pipes::read` the first line was an error of reading, which
     // ended the server.
@@ -150,8 +152,8 @@ fn d04_a_connection_wakes_one_child(world: &mut World) {
     ends_well(&server);
 }
 
-/// A connection that has a place in the backlog is served when its turn comes; the others are refused by
-/// the system, and nobody here is any the worse for it.
+/// A connection in the backlog is served when its turn comes; the system refuses further ones,
+/// which harms neither the parent nor the children.
 fn d12_what_a_full_backlog_holds_is_served(world: &mut World) {
     let path = world.tempdir().join("socket");
     let arguments = ["--backlog", "3", "--path", path.to_str().unwrap()];
@@ -189,7 +191,7 @@ fn connect_at_once(path: &PathBuf) -> nix::Result<std::os::unix::net::UnixStream
     Ok(client)
 }
 
-/// The system cuts a backlog to its own limit without a word, so the server says it.
+/// The system silently lowers a backlog to its own limit, so the server logs a warning.
 fn d12_a_backlog_that_cannot_be_had_is_said(world: &mut World) {
     let (server, address, child) = alone(world, &["--backlog", "2000000000"]);
     assert_eq!(Held::new(&address).pid, child);

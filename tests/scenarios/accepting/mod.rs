@@ -1,4 +1,4 @@
-//! A server that accepts under difficulties, and the client that is not impressed by them.
+//! A server whose accepts fail in many ways, and a client that checks that it is served.
 
 pub mod clients;
 pub mod errors;
@@ -124,7 +124,7 @@ fn alone(world: &mut World, arguments: &[&str]) -> (Server, Address, u32) {
     (server, address, child)
 }
 
-/// It was no news, and the same child goes on.
+/// Nothing was logged, and the same child continues.
 #[track_caller]
 fn unimpressed(server: &Server, address: &Address, child: u32) {
     assert_eq!(Held::new(address).pid, child);
@@ -132,7 +132,7 @@ fn unimpressed(server: &Server, address: &Address, child: u32) {
     nothing_said(server);
 }
 
-/// But for what is a fact of a machine that has too much to do.
+/// Without lines that only say that the machine is busy.
 #[track_caller]
 fn nothing_said(server: &Server) {
     let stderr = server.stderr();

@@ -1,4 +1,4 @@
-//! Floods of output, and a parent that stands still while its pipes fill up.
+//! Floods of output, and a parent that is stopped while its pipes fill up.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -17,7 +17,7 @@ fn blamed(server: &Server) -> Vec<u32> {
     [pids(server, "silent-free"), pids(server, "silent-busy")].concat()
 }
 
-/// A server of six of whom four do nothing but print, to stdout and stderr.
+/// A server with six children, four of which only print, to stdout and stderr.
 fn flooded(world: &mut World) -> (Server, Address, Vec<Held>) {
     let server = world
         .program("chatter")
@@ -32,8 +32,8 @@ fn flooded(world: &mut World) -> (Server, Address, Vec<Held>) {
     (server, address, held)
 }
 
-/// Of each output a turn of the loop reads 64 KiB at the most, and the full pipe slows the flooder
-/// down; words, clients and the end of everybody else are as prompt as ever.
+/// A turn of the loop reads at most 64 KiB of each output, and the full pipe slows the flooding
+/// child down; words, clients and exits of the other children are handled as promptly as ever.
 fn c06_four_floods_at_once_keep_nobody_waiting(world: &mut World) {
     let (server, address, flooding) = flooded(world);
     let mut others = hold(&address, 2);
@@ -53,7 +53,7 @@ fn c06_four_floods_at_once_keep_nobody_waiting(world: &mut World) {
     ends_well(&server);
 }
 
-/// Timers go off between two turns, and a turn is bounded, however much there is to read.
+/// Timers go off between turns, and each turn is bounded, however much there is to read.
 fn h05_timers_go_off_in_a_flood(world: &mut World) {
     let (server, _, flooding) = flooded(world);
     await_checks(&server, 20);
@@ -61,8 +61,8 @@ fn h05_timers_go_off_in_a_flood(world: &mut World) {
     ends_well(&server);
 }
 
-/// A child whose pipe is full drops its ACK and says it later; one that prints waits and goes on when
-/// the parent does. Children serve meanwhile, and the time counts as nobody's silence.
+/// A child whose pipe is full drops its ACK and says it later; a child that prints waits until the
+/// parent continues. Children serve meanwhile, and the time does not count as silence.
 fn c09_a_stopped_parent_and_full_pipes_cost_nobody_anything(world: &mut World) {
     let arguments = ["--start", "4", "--quiet", "--timeout", "1000"];
     let server = world.spawn("chatter", &[&arguments[..], &["--check", "100"]].concat());

@@ -1,5 +1,5 @@
-//! What children write: halves of lines, odd bytes, floods, words out of order, into the wrong pipe, to
-//! a parent that stands still.
+//! What children write: parts of lines, odd bytes, floods, words out of order, into the wrong pipe,
+//! to a parent that is stopped.
 
 pub mod floods;
 
@@ -140,8 +140,8 @@ fn events(server: &Server, pid: u32) -> Vec<String> {
 
 // The scenarios.
 
-/// Nothing but a whole word puts off the end of a silent child. What it had begun to say is printed
-/// when it is dead, before its death is told.
+/// Only a whole word postpones the end of a silent child. An unfinished line is printed when the
+/// child is dead, before its death is reported.
 fn c01_bytes_without_a_word_are_no_sign_of_life(world: &mut World) {
     // When whatever was read counted as an ACK (`acknowledge` in `read_output`), the child was never
     // told to stop.
@@ -161,7 +161,7 @@ fn c01_bytes_without_a_word_are_no_sign_of_life(world: &mut World) {
     ends_well(&server);
 }
 
-/// Lines are bytes from newline to newline, and NUL is one like any other; it is printed as `\x00`.
+/// A line is the bytes up to a newline, and NUL is an ordinary byte; it is printed as `\x00`.
 fn c04_a_nul_byte_cuts_no_line_short(world: &mut World) {
     let server = world.spawn("chatter", &[]);
     let mut held = Held::new(&server.address());
@@ -173,7 +173,7 @@ fn c04_a_nul_byte_cuts_no_line_short(world: &mut World) {
     ends_well(&server);
 }
 
-/// The parent makes no text of what it reads: a line is passed on to the byte, be it UTF-8 or not.
+/// The parent does not decode what it reads: a line is passed on unchanged, UTF-8 or not.
 fn c05_bytes_that_are_no_text_are_passed_on(world: &mut World) {
     let server = world.spawn("chatter", &[]);
     let mut held = Held::new(&server.address());
@@ -193,8 +193,8 @@ fn c05_bytes_that_are_no_text_are_passed_on(world: &mut World) {
     ends_well(&server);
 }
 
-/// The words are control characters, a line each: what a program prints by accident, the original's
-/// words among it, is output.
+/// Words are control characters on lines of their own: what a program prints by accident, including
+/// the original's words, is output.
 fn c07_printed_numbers_and_names_are_no_words(world: &mut World) {
     // With `CommWords::POE` as the default, nothing of it was printed.
     let server = world.spawn("chatter", &[]);
@@ -209,8 +209,8 @@ fn c07_printed_numbers_and_names_are_no_words(world: &mut World) {
     ends_well(&server);
 }
 
-/// A word that makes no sense now moves nobody: each child is in one list, a redundant word is
-/// tolerated, a forged one is made good by the next that is true.
+/// An unexpected word does no harm: each child is in one list, a redundant word has no effect, and
+/// the next true word corrects a forged one.
 fn c08_words_out_of_order_break_nothing(world: &mut World) {
     // When `Pool::set_state` counted a child in its new list and left it in the old one, too, no fourth
     // child came.
@@ -265,8 +265,8 @@ fn death_watch(server: &Server, child: u32) -> i32 {
     found[0].0
 }
 
-/// Children have the reading end only, and heed nothing but its end. Bytes in it, which on Linux
-/// whoever has the same user can put there through /proc, say nothing about the parent.
+/// Children have only the reading end, and react only to the end of the pipe. Bytes in it, which on
+/// Linux any process of the same user can write through /proc, say nothing about the parent.
 fn c13_what_is_written_into_the_death_watch_ends_nobody(world: &mut World) {
     // When children waited for it to be readable (EPOLLIN in the waiter), all idle ones left at once.
     let server = world.spawn("chatter", &["--start", "3", "--kill-timeout", "500"]);
@@ -316,7 +316,7 @@ fn with_read_error(world: &mut World, arguments: &[&str]) -> Option<(Server, Hel
     Some((server, held))
 }
 
-/// With `shutdown_on_error` off, the child with whose output something is wrong is killed and replaced.
+/// With `shutdown_on_error` off, a child whose output cannot be read is killed and replaced.
 fn c14_a_read_error_costs_that_child_only(world: &mut World) {
     // Without the SIGKILL of `run_error_of` the child lives on, until the time of a child that was told to
     // stop is over, and nobody would hear it.
@@ -332,8 +332,8 @@ fn c14_a_read_error_costs_that_child_only(world: &mut World) {
     ends_well(&server);
 }
 
-/// By default an error with a child's output is the end, as documented: an orderly one, in which the
-/// client in hand is served.
+/// By default an error of a child's output ends the server, as documented: in order, and the client
+/// in hand is served.
 fn c14_a_read_error_ends_the_server_if_errors_are_to(world: &mut World) {
     let Some((server, mut held)) = with_read_error(world, &[]) else {
         return;

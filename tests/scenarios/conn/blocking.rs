@@ -86,7 +86,7 @@ fn handler_that_panics_hurts_nobody_else(world: &mut World) {
     stop_with(&server, other);
 }
 
-/// An object of a connection sends an idle client away by an alarm.
+/// The object of a connection ends an idle client by an alarm.
 fn d08_idle_client_is_sent_away_by_an_alarm(world: &mut World) {
     let server = world.spawn("obedient", &[]);
     let mut client = connect(&server.address());

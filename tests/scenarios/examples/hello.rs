@@ -1,4 +1,4 @@
-//! `hello`, as HTTP clients meet it: requests that are right, wrong, slow, or leave open where they end.
+//! `hello`, as HTTP clients see it: requests that are valid, invalid, slow, or have no clear end.
 
 use std::io::{Read, Write};
 use std::time::{Duration, Instant};
@@ -168,9 +168,9 @@ fn hello_answers_bad_requests(world: &mut World) {
     assert_eq!(server.stderr(), "");
 }
 
-/// What is refused, and cannot be told from its body, is followed by no other answer: no Host or two, a
-/// length that is given twice or is no number, an encoding that is not understood. What else is refused
-/// stands in the tests of `examples/common/http.rs`.
+/// A refused request whose end is unclear is the last one of its connection: no Host or two, a
+/// length that is given twice or is no number, an unknown encoding. The tests of
+/// `examples/common/http.rs` have the other refusals.
 fn o23_hello_answers_nothing_from_the_body_of_a_bad_request(world: &mut World) {
     let server = start(world, "hello", &["--max-requests", "0"]);
     let address = server.address();
@@ -235,7 +235,7 @@ fn hello_answers_slow_clients_and_gives_up_on_silent_ones(world: &mut World) {
     assert!(!server.stdout().contains("TimedOut"));
 }
 
-/// Clients that send one byte a second have the time of one request, and not the child: `Conn::set_deadline`.
+/// In `hello` clients that send one byte a second have the time of one request, and not the child.
 fn o36_hello_takes_its_children_back_from_slow_clients(world: &mut World) {
     let flags = ["--start-servers", "4", "--max-clients", "4"];
     let server = start(world, "hello", &flags);
@@ -264,8 +264,7 @@ fn o36_hello_takes_its_children_back_from_slow_clients(world: &mut World) {
     assert_eq!(server.stderr(), "");
 }
 
-/// A client that is idle, before its first request or after one, does not hold a stop:
-/// `Conn::wait_for_request`.
+/// A client of `hello` that is idle, before its first request or after one, does not hold a stop.
 fn o34_hello_stops_at_once_with_idle_clients(world: &mut World) {
     let server = start(world, "hello", &[]);
     let address = server.address();

@@ -1,4 +1,4 @@
-//! `echo`, `policy` and `hooks`, as clients that speak in lines meet them.
+//! `echo`, `policy` and `hooks`, as clients that send lines see them.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixDatagram;

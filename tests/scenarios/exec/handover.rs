@@ -37,8 +37,9 @@ const STALE: [(&str, &str); 9] = [
     ("EINHORN_SOCK_PATH", "/old"),
 ];
 
-/// What another starter has put into our environment (LISTEN_FDS and its kin) describes descriptors
-/// that a program does not get: it is removed, and our own is set, with the pid of the child.
+/// Variables that our own parent has set (LISTEN_FDS and the like) describe descriptors that a
+/// program does not get: they are removed, and replaced by the server's own, with the pid of the
+/// child.
 fn i09_descriptors_and_environment_are_as_documented(world: &mut World) {
     let path = world.tempdir().join("socket").display().to_string();
     let mut launch = world.program("exec");
@@ -116,8 +117,8 @@ fn i09_descriptors_and_environment_are_as_documented(world: &mut World) {
     stop(&server);
 }
 
-/// A program gets what is in the parent's environment, or with `env_clear` nothing but what the builder
-/// sets. Nothing that a client has sent is ever put into an environment.
+/// A program gets the parent's environment, or with `env_clear` only what the builder sets. No data
+/// from a client ever gets into an environment.
 fn l07_environment_can_be_cleared(world: &mut World) {
     let flags = ["--env-clear", "--env", "ONLY", "--no-socket"];
     let server = spawn(world, &flags, &show_command());
@@ -137,8 +138,8 @@ fn signals_in(status: &str, field: &str) -> u64 {
     u64::from_str_radix(set.trim_start_matches("\\t").trim(), 16).unwrap()
 }
 
-/// A program gets the mask that was in force before the fork, without SIGINT, SIGTERM and SIGALRM,
-/// and the default for the signals by which it is told to stop.
+/// A program gets the signal mask from before the fork, without SIGINT, SIGTERM and SIGALRM, and
+/// the default action for the signals that tell it to stop.
 fn g03_signals_are_given_back(world: &mut World) {
     let bit = |signal: Signal| 1u64 << (signal as i32 - 1);
     // With SIGINT ignored, as a shell starts what is put in the background.

@@ -1,4 +1,4 @@
-//! The children in Perl and in Python, which speak for themselves, and the example that runs them.
+//! Children in Perl and in Python, which say their own words, and the example that runs them.
 
 use std::path::Path;
 use std::process::{Command, Stdio};

@@ -1,4 +1,4 @@
-//! Programs that do everything wrong: cannot be run, exit at once, close their outputs, never read.
+//! Programs that misbehave: cannot be run, exit at once, close their outputs, never read.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -20,7 +20,7 @@ pub const SCENARIOS: Scenarios = scenarios![
 
 // Programs that do everything wrong.
 
-/// Neither a fork bomb, nor deaf to being stopped.
+/// The failing starts are no fork bomb, and the server still stops when told to.
 #[track_caller]
 fn slowed_down(server: &Server) -> Report {
     server.expect_stderr("three warnings", |text| {

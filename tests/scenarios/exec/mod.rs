@@ -137,7 +137,7 @@ fn show(_: Args) -> std::io::Result<()> {
     }
 }
 
-/// Closes its outputs and lives on, and does not care for SIGINT either.
+/// Closes its outputs, stays alive, and ignores SIGINT.
 fn mute(_: Args) -> nix::Result<()> {
     SigSet::from(Signal::SIGINT).thread_block()?;
     nix::unistd::close(1)?;

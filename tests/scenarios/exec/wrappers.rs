@@ -1,5 +1,5 @@
-//! Programs that run others without an exec, and programs that are told to stop by a signal of their own:
-//! nobody has the sockets when the server has ended.
+//! Programs that run others without an exec, and programs with a stop signal of their own: no
+//! process has the sockets when the server has ended.
 
 use std::time::{Duration, Instant};
 
@@ -29,9 +29,10 @@ pub const SCENARIOS: Scenarios = scenarios![
 // Help. Whoever outlives a wrapper comes to the scenario, as to a first process that reaps late:
 // `expect_orphans` allows for that, and each scenario says itself that nobody lives.
 
-/// A wrapper that waits for a program in the background, which a shell has ignore SIGINT, and says its pid.
+/// A wrapper that waits for a program in the background, where the shell makes it ignore SIGINT,
+/// and prints its pid.
 const WITH_DEAF_PROGRAM: &str = "sleep 1000 & echo inner $!; wait";
-/// A wrapper of a program that can be told.
+/// A wrapper of a program that can be told to stop.
 const WITH_PROGRAM: &str =
     "sh -c 'echo inner $$; trap \"exit 0\" INT; while :; do sleep 0.05; done'; true";
 /// Ends at SIGTERM only.
@@ -42,7 +43,7 @@ fn shell(script: &str) -> [&str; 3] {
     ["sh", "-c", script]
 }
 
-/// The pid that a wrapper has said of its program, `but` those that are known.
+/// The pid that a wrapper has printed of its program, except those of `but`.
 #[track_caller]
 fn inner(server: &Server, but: &[u32]) -> u32 {
     until("a wrapper to say who is in it", SOON, || {
@@ -63,7 +64,7 @@ fn expect_ready(server: &Server) {
     server.expect_stdout("a program that is ready", |text| text.contains("ready"));
 }
 
-/// Stops a server, which leaves neither that process nor anybody who listens.
+/// Stops a server, and checks that neither that process nor a listener is left.
 #[track_caller]
 fn stop_leaves_nothing(server: &Server, inner: u32) -> super::Report {
     let address = server.address();
@@ -75,8 +76,8 @@ fn stop_leaves_nothing(server: &Server, inner: u32) -> super::Report {
 
 // Wrappers.
 
-/// A program is the leader of a process group, and what tells it to stop is sent to the group: the program
-/// that a wrapper has started without an exec is told too, and the server waits for both.
+/// A program leads a process group, and signals to stop go to the group: a program that a wrapper
+/// has started without an exec is told too, and the server waits for both.
 fn o14_wrapper_leaves_nothing_behind(world: &mut World) {
     let server = spawn(world, &[], &shell(WITH_PROGRAM));
     let inner = inner(&server, &[]);
@@ -84,7 +85,7 @@ fn o14_wrapper_leaves_nothing_behind(world: &mut World) {
     assert_eq!((report.count("forked"), report.count("Shutdown")), (1, 1));
 }
 
-/// A wrapper that dies of the signal while its program finishes something: the program has the time that the
+/// If a wrapper dies of the signal while its program still works, the program has the time that the
 /// child would have had.
 fn o14_wrappers_program_finishes_what_it_has_in_hand(world: &mut World) {
     world.expect_orphans();
@@ -111,7 +112,8 @@ fn o14_what_is_deaf_in_a_wrapper_is_killed_at_the_end(world: &mut World) {
     assert_eq!((report.count("forked"), report.count("Shutdown")), (1, 1));
 }
 
-/// A wrapper that dies unasked leaves its program, which is told to stop, and another pair begins.
+/// If a wrapper dies unasked, the program that it leaves is told to stop, and the child is
+/// replaced.
 fn o14_what_outlives_its_wrapper_is_told(world: &mut World) {
     world.expect_orphans();
     let server = spawn(world, &[], &shell(WITH_PROGRAM));
@@ -127,7 +129,7 @@ fn o14_what_outlives_its_wrapper_is_told(world: &mut World) {
     assert_eq!((early, report.count("Shutdown")), (1, 1), "{report:?}");
 }
 
-/// A parent to which orphans come, as to the first process of a container, reaps those of the group.
+/// A parent that adopts orphans, like the first process of a container, reaps those of the group.
 fn o14_what_comes_to_the_parent_is_reaped(world: &mut World) {
     let server = spawn(world, &["--subreaper"], &shell(WITH_PROGRAM));
     let wrapper = server.expect_children(1)[0];
@@ -141,7 +143,7 @@ fn o14_what_comes_to_the_parent_is_reaped(world: &mut World) {
     stop_leaves_nothing(&server, second);
 }
 
-/// Likewise, of one that does not listen: it is killed after `kill_timeout`.
+/// A program that ignores the signal and outlives its wrapper is killed after `kill_timeout`.
 fn o14_what_is_deaf_and_outlives_its_wrapper_is_killed(world: &mut World) {
     world.expect_orphans();
     let flags = ["--kill-timeout", "300", "--shutdown-timeout", "300"];
@@ -154,6 +156,7 @@ fn o14_what_is_deaf_and_outlives_its_wrapper_is_killed(world: &mut World) {
     stop_leaves_nothing(&server, second);
 }
 
+/// With `process_group(false)` a program stays in the parent's group.
 fn o14_program_has_a_group_of_its_own_unless_told_otherwise(world: &mut World) {
     let server = spawn(world, &["--start-servers", "2"], &show_command());
     expect_ready(&server);
@@ -168,7 +171,8 @@ fn o14_program_has_a_group_of_its_own_unless_told_otherwise(world: &mut World) {
     stop(&server);
 }
 
-/// A terminal sends SIGINT to the foreground group, in which the programs are not: the parent tells them.
+/// A terminal sends SIGINT to the foreground group, which the programs are not in: the parent tells
+/// them to stop.
 fn o14_interrupt_at_a_terminal_reaches_programs_through_the_parent(world: &mut World) {
     let launch = world.program("exec").own_group().arg("--");
     let server = launch.args(&shell(WITH_PROGRAM)).spawn();
@@ -193,6 +197,7 @@ fn o43_program_is_told_by_its_stop_signal(world: &mut World) {
     assert!(server.stdout().contains("told"));
 }
 
+/// The kernel sends the same signal when the parent dies.
 fn o43_program_is_told_by_the_stop_signal_when_the_parent_dies(world: &mut World) {
     let server = spawn(world, &["--stop-signal", "TERM"], &shell(ENDS_AT_TERM));
     expect_ready(&server);
@@ -201,6 +206,8 @@ fn o43_program_is_told_by_the_stop_signal_when_the_parent_dies(world: &mut World
     until_gone(child);
 }
 
+/// The stop signal is neither blocked nor ignored in the program, even if it is in the parent.
+///
 /// The parent of this has SIGUSR1 blocked.
 fn o43_stop_signal_is_neither_blocked_nor_ignored(world: &mut World) {
     let flags = ["--block", "--stop-signal", "USR1"];
@@ -213,8 +220,8 @@ fn o43_stop_signal_is_neither_blocked_nor_ignored(world: &mut World) {
     stop(&server);
 }
 
-/// What ignores both SIGINT and SIGTERM gets SIGKILL when its time is over: here `kill_timeout`, for one
-/// that has fallen silent.
+/// A program that ignores both SIGINT and SIGTERM gets SIGKILL when its time is over: here
+/// `kill_timeout`, since it has fallen silent.
 fn o43_program_that_ignores_the_stop_signal_is_killed(world: &mut World) {
     world.expect_orphans();
     let deaf = "trap '' INT TERM; echo ready; while :; do sleep 0.05; done";

@@ -65,8 +65,8 @@ fn host_name_and_domain_choose_the_address(world: &mut World) {
     );
 }
 
-/// The listener after that which was served last is tried first: with a queue at each of two
-/// addresses, neither waits until the other is empty.
+/// The listener after the last served one is tried first: with a queue at each of two addresses,
+/// neither waits until the other is empty.
 fn d17_addresses_of_one_server_are_served_in_turn(world: &mut World) {
     let arguments = [
         "--also",
@@ -108,7 +108,7 @@ fn d17_addresses_of_one_server_are_served_in_turn(world: &mut World) {
     stop(&server);
 }
 
-/// An address in use is an error that names it, and what was opened before it is given back.
+/// An address in use is an error that names it, and sockets that were opened before are closed.
 fn j01_address_in_use_is_an_error_that_names_it(world: &mut World) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -121,8 +121,8 @@ fn j01_address_in_use_is_an_error_that_names_it(world: &mut World) {
     assert!(refused(&server).starts_with(&expected));
 }
 
-/// Children that reach `max_requests`, even all at once, are replaced as they leave, and what comes
-/// meanwhile waits in the backlog: no connection is lost. (There is no jitter.)
+/// Children that reach `max_requests`, even all at once, are replaced as they leave, and new
+/// connections wait in the backlog: none is lost. (There is no jitter.)
 fn d11_max_requests_one_under_load(world: &mut World) {
     const CLIENTS: usize = 6;
     const EACH: usize = 50;

@@ -1,4 +1,5 @@
-//! Connections of the stock servers: time-outs, handlers that err, clients that reset, listeners that fail.
+//! Connections of the stock servers: timeouts, handlers that fail, clients that reset, listeners
+//! that fail.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -38,7 +39,8 @@ fn read_timeout_is_the_handlers_to_set(world: &mut World) {
     assert_eq!(server.stderr(), "");
 }
 
-/// A client that reads nothing: with the timeout ignored the handler waited for ever.
+/// A write to a client that reads nothing ends with its timeout; without it the handler waited for
+/// ever.
 fn write_timeout_is_the_handlers_to_set(world: &mut World) {
     let path = world.tempdir().join("socket");
     let servers = [
@@ -117,8 +119,8 @@ fn error_of_a_handler_is_printed(world: &mut World) {
     stop(&server);
 }
 
-/// A child that has no descriptor or memory for a connection says so once, pauses for 10 ms,
-/// doubling to 1 s, and tries again; it neither spins nor ends.
+/// A child without a descriptor or memory for a connection logs it once, pauses for 10 ms, doubling
+/// to 1 s, and tries again; it neither spins nor ends.
 fn d01_shortage_of_descriptors_is_sat_out(world: &mut World) {
     // Without the pause (`sit_out` in the accept loop) the child used 240 ms of a second, and more.
     let path = world.tempdir().join("relief");
@@ -162,9 +164,8 @@ fn cpu_time(pid: u32) -> Duration {
     Duration::from_millis((ticks() + ticks()) * 10)
 }
 
-/// When a child has shut down the socket that all share, its siblings leave with a code of their
-/// own, the parent finds the socket dead and shuts down: the clients in hand are served, and `run`
-/// returns.
+/// When a child has shut down the shared socket, its siblings leave with exit code 103, and the
+/// parent finds the socket dead and shuts down: the clients in hand are served, and `run` returns.
 fn d07_lost_listener_ends_the_server(world: &mut World) {
     // Without `lost` of the stock servers the parent would fork children that die at once, for
     // ever.

@@ -1,4 +1,4 @@
-//! The socket file of a `UnixServer`: its mode, what may be in its way, and whose it is.
+//! The socket file of a `UnixServer`: its mode, files that are in its place, and who removes it.
 
 use std::fs::{self, File};
 use std::os::fd::AsRawFd;
@@ -50,7 +50,7 @@ fn j09_socket_file_has_the_mode(world: &mut World) {
     }
 }
 
-/// A socket file at which nobody listens (connect: ECONNREFUSED) is replaced.
+/// A socket file without a listener (connect: ECONNREFUSED) is replaced.
 fn j04_stale_file_is_replaced(world: &mut World) {
     let path = world.tempdir().join("socket");
     let arguments = ["--path", text(&path)];
@@ -68,7 +68,7 @@ fn j04_stale_file_is_replaced(world: &mut World) {
     assert!(path.symlink_metadata().is_err());
 }
 
-/// One at which somebody listens is left alone, and the start is refused.
+/// A socket file with a listener is left alone, and the start is refused.
 fn j04_server_that_lives_is_not_replaced(world: &mut World) {
     let path = world.tempdir().join("socket");
     let arguments = ["--path", text(&path)];
@@ -81,7 +81,8 @@ fn j04_server_that_lives_is_not_replaced(world: &mut World) {
     stop(&server);
 }
 
-/// So is one whose backlog is full (EAGAIN): the question is asked by a connect that never waits.
+/// A socket file whose backlog is full (EAGAIN) is left alone too: the check is a connect that
+/// never waits.
 fn j04_stuck_server_with_a_full_backlog_is_not_replaced(world: &mut World) {
     let path = world.tempdir().join("socket");
     let address = UnixAddr::new(&path).unwrap();
@@ -106,13 +107,13 @@ fn j04_stuck_server_with_a_full_backlog_is_not_replaced(world: &mut World) {
     assert_eq!(refused(&late), error);
 }
 
-/// An empty path is an error: to the kernel it would be any free name, in no file system.
+/// An empty path is an error: the kernel would choose any free abstract name.
 fn j03_path_that_is_empty_is_an_error(world: &mut World) {
     let server = world.spawn("unix", &["--path", ""]);
     assert_eq!(refused(&server), "bind: the path is empty");
 }
 
-/// What is no socket is never removed: the start is refused.
+/// A file that is not a socket is never removed: the start is refused.
 fn j08_file_in_the_way_is_left_alone(world: &mut World) {
     let path = world.tempdir().join("notes");
     fs::write(&path, "mine").unwrap();
@@ -125,8 +126,8 @@ fn j08_file_in_the_way_is_left_alone(world: &mut World) {
     assert_eq!(fs::read_to_string(&path).unwrap(), "mine");
 }
 
-/// A path that a socket address has no room for is an error of the bind, and the longest one that it
-/// has room for is served.
+/// A path that is too long for a socket address is an error of the bind, and the longest one that
+/// fits is served.
 fn j03_path_that_is_too_long_is_an_error(world: &mut World) {
     const LONGEST: usize = 107;
     let directory = world.tempdir();
@@ -184,8 +185,8 @@ fn j06_file_of_another_server_is_left_alone(world: &mut World) {
     stop(&second);
 }
 
-/// A lock on the directory keeps apart two instances that start at once: it is held from the look at
-/// the file to the listen.
+/// A lock on the directory serializes two instances that start at once: it is held from the check
+/// of the file to the listen.
 ///
 /// Without `lock_directory` the server is there before the lock has been given back.
 fn j05_directory_that_is_locked_is_waited_for(world: &mut World) {
@@ -210,10 +211,9 @@ fn j05_directory_that_is_locked_is_waited_for(world: &mut World) {
     stop(&server);
 }
 
-/// Of fifty that start at once on one path, with a stale file in the way, exactly one wins.
+/// Of fifty servers that start at once on one path, with a stale file in the way, exactly one runs.
 ///
-/// Without the question whether somebody listens there (`try_connect` in `remove_stale`) all fifty
-/// run.
+/// Without the check for a listener (`try_connect` in `remove_stale`) all fifty run.
 fn j05_fifty_at_once_on_one_path(world: &mut World) {
     let path = world.tempdir().join("socket");
     // A stale file is in their way, which each of them wants to replace.

@@ -1,4 +1,4 @@
-//! Who gets the next connection, and that children in line still hear what they are told.
+//! Which child gets the next connection, and that children in line still react to signals.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -24,8 +24,8 @@ pub const SCENARIOS: Scenarios = scenarios![
     f01_children_in_line_go_with_the_parent,
 ];
 
-/// Goes on until three children have had nearly everything. (While one of them brings a connection to
-/// its end the next has come.)
+/// Repeats until three children have served nearly all connections. (While one of them brings a
+/// connection to its end the next has come.)
 fn until_the_oldest_have_all(address: &Address) {
     until("the oldest to serve", SOON, || {
         let mut shares: Vec<_> = shares(address, 1).into_values().collect();
@@ -37,7 +37,8 @@ fn until_the_oldest_have_all(address: &Address) {
 
 // The scenarios.
 
-/// Without the wait in accept (`WaitMode::new` always `Epoll`) a few children have it all.
+/// With `AcceptOrder::InTurn` each idle child gets its share. Without the wait in accept
+/// (`WaitMode::new` always `Epoll`) a few children serve all connections.
 fn children_take_turns(world: &mut World) {
     let (server, address) = pool(world, &["--order", "in-turn"]);
     until_they_take_turns(&address);

@@ -1,4 +1,5 @@
-//! Where a child waits for its next connection, so that nobody is asked who cannot take it.
+//! Where a child waits for its next connection, so that the kernel does not wake children that
+//! cannot take it.
 
 use std::time::{Duration, Instant};
 

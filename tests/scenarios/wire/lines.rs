@@ -1,4 +1,5 @@
-//! Lines on the wire: pieces, tails, control characters, floods, and the last that a child says.
+//! Lines on the wire: pieces, unfinished lines, control characters, floods, and a child's last
+//! output.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -30,8 +31,8 @@ fn memory(pid: u32, field: &str) -> u64 {
     value.trim().parse().unwrap()
 }
 
-/// A line is kept up to 64 KiB and handed on in marked pieces of that size: its length costs the
-/// parent no memory, and no output is lost.
+/// The parent keeps at most 64 KiB of a line and passes it on in marked pieces of that size: a long
+/// line costs no more memory, and no output is lost.
 fn c03_line_without_an_end_comes_in_pieces(world: &mut World) {
     // Without the cut in `Framer::line` (no limit in place of `Line::MAX`) the parent grew by 96
     // MiB for 32.
@@ -58,8 +59,8 @@ fn c03_line_without_an_end_comes_in_pieces(world: &mut World) {
     assert_eq!(report.number("bytes"), 0);
 }
 
-/// What is passed on has its control characters escaped, so that a child can neither command a
-/// terminal nor forge the line of another.
+/// Control characters are escaped in lines that are passed on, so that a child can neither control
+/// a terminal nor forge another child's line.
 fn c11_control_characters_are_escaped(world: &mut World) {
     let server = world.spawn("printer", &[]);
     let pid = order(&server.address(), &["controls"]);
@@ -76,8 +77,8 @@ fn c11_control_characters_are_escaped(world: &mut World) {
     stop(&server);
 }
 
-/// What a child had begun and not ended is passed on when its output ends, and is never taken for a
-/// word, be it the same byte.
+/// An unfinished line is passed on when the output ends, and never counts as a word, even if it is
+/// the byte of one.
 fn c01_tail_without_a_newline_is_output(world: &mut World) {
     let server = world.spawn("printer", &["--max-requests", "1"]);
     let address = server.address();
@@ -89,8 +90,8 @@ fn c01_tail_without_a_newline_is_output(world: &mut World) {
     assert_eq!(report.number("ACK"), report.number("forked"));
 }
 
-/// Of each output a turn of the loop reads 64 KiB at the most, so that a parent slower than the
-/// child that floods it still comes to all others.
+/// A turn of the loop reads at most 64 KiB of each output, so that a parent that is slower than a
+/// flooding child still handles all others.
 fn c06_flood_keeps_nobody_waiting(world: &mut World) {
     // Without the budget of a turn (`BUDGET` in the wires) the parent never came to the others: the
     // line of the first was waited for in vain.

@@ -1,4 +1,4 @@
-//! The wire between child and parent, over real pipes: words, lines, and what each becomes.
+//! The wire between child and parent, over real pipes: words, lines, and their effects.
 
 pub mod lines;
 pub mod words;

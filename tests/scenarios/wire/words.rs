@@ -1,4 +1,5 @@
-//! Words on the wire: printed, broken, in the tongue of POE, on a channel of their own, and those saved.
+//! Words on the wire: among output, broken, as POE writes them, on a channel of their own, and
+//! coalesced.
 
 use super::{expect_lines, idle_address, order, stop};
 use crate::support::{Scenarios, World, connect, scenarios};
@@ -47,8 +48,8 @@ fn poe_words_are_understood(world: &mut World) {
     stop(&server);
 }
 
-/// For handlers that print what others wrote there is `CommChannel::Private`, a pipe of its own for
-/// the words: nothing that is printed is a word then, and nothing breaks when stdout is replaced.
+/// Handlers that print foreign text should use `CommChannel::Private`, a separate pipe for words:
+/// printed text is never a word then, and nothing breaks if stdout is replaced.
 fn c07_private_channel_makes_all_print_output(world: &mut World) {
     // With the words looked for in stdout all the same, the bytes that are words were not printed.
     let server = world.spawn("printer", &["--private", "--max-clients", "1"]);

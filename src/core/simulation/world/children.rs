@@ -1,4 +1,4 @@
-//! The children and their clients: what each does next, as the stock servers have it.
+//! The children and their clients: what each does next, as in the stock servers. Injects no fault.
 
 use super::{Door, Happening, World, ms, us};
 use crate::core::{
@@ -7,8 +7,8 @@ use crate::core::{
 };
 use std::time::Duration;
 
-/// How long a client may take at the most, in microseconds: longer than any timeout, and the child
-/// goes on saying ACK.
+/// How long a client may take at most, in microseconds: longer than any timeout, while the child
+/// keeps saying ACK.
 const SLOW_CLIENT: u64 = 20_000_000;
 
 /// After how many connections a child leaves.
@@ -52,8 +52,8 @@ impl World {
         self.go_on(id);
     }
 
-    /// Some fail in `server_start`, some in `resume_accept`, where the first ACK has been said; and of
-    /// those, one in many because the socket was shut down for everybody.
+    /// Some starts fail in `server_start`, some in `resume_accept`, after the first ACK; a few of
+    /// the latter because the socket was shut down for all children.
     fn fail_to_start(&mut self, id: ChildId) {
         let Some(model) = self.kernel.get_mut(id) else {
             return;
@@ -67,26 +67,26 @@ impl World {
         self.end(id, code << 8);
     }
 
-    /// A newcomer says NOT_BUSY before it waits for the first time: not when there is somebody to
-    /// serve, nor when it is to leave.
+    /// A new child says NOT_BUSY before it waits for the first time, but not when a client is
+    /// queued or when it is to leave.
     fn begin_free(&mut self, id: ChildId) {
-        let nobody = self.queued_clients == 0;
+        let no_client = self.queued_clients == 0;
         if let Some(model) = self.kernel.get_mut(id)
-            && nobody
+            && no_client
             && !model.is_leaving()
         {
             self.say_state(id);
         }
     }
 
-    /// It says NOT_BUSY if nobody is queued, and after each connection if it is to; never when it is
-    /// leaving.
+    /// Says NOT_BUSY if no client is queued, or after each connection if words are not coalesced;
+    /// never when the child is leaving.
     fn after_a_connection(&mut self, id: ChildId) {
-        let nobody = self.queued_clients == 0 || !self.coalesces;
+        let no_client = self.queued_clients == 0 || !self.coalesces;
         let Some(model) = self.kernel.get_mut(id) else {
             return;
         };
-        if model.is_leaving() || nobody {
+        if model.is_leaving() || no_client {
             model.doing = Doing::Waiting;
             if !model.is_leaving() {
                 self.say_state(id);
@@ -94,7 +94,7 @@ impl World {
         }
     }
 
-    /// A child that has nothing in hand takes a client, leaves if it was told to, or waits.
+    /// A child without a client takes one, leaves if it was told to, or waits.
     pub(super) fn go_on(&mut self, id: ChildId) {
         let (now, drain) = (self.now, self.drain_timeout);
         let Some(model) = self.kernel.get_mut(id) else {
@@ -128,7 +128,7 @@ impl World {
         self.plan_step(id, work);
     }
 
-    /// Says whether it is busy: on the board, and aloud unless the parent is going to look.
+    /// Says whether it is busy: on the board, and on the pipe unless the parent will look.
     fn say_state(&mut self, id: ChildId) {
         let Some(model) = self.kernel.get_mut(id) else {
             return;
@@ -142,7 +142,7 @@ impl World {
         }
     }
 
-    /// Something may stand in a pipe of its now, or not: there may have been no room.
+    /// Wakes the parent if one of its pipes has new bytes; the pipe may have had no room.
     pub(super) fn said(&mut self, id: ChildId) {
         if self.kernel.get(id).is_some_and(|model| model.unsaid) {
             self.at(ms(100), Happening::SayAgain(id));
@@ -192,7 +192,7 @@ impl World {
         }
     }
 
-    /// It runs again after it was stopped: with what it had in hand, and what was due long ago.
+    /// Runs again after it was stopped: with the client in hand, and with all that is overdue.
     pub(super) fn resume(&mut self, id: ChildId) {
         let Some(model) = self.kernel.get_mut(id) else {
             return;
@@ -228,13 +228,13 @@ impl World {
         }
     }
 
-    /// No further client comes to be queued.
+    /// No further client is queued.
     pub(crate) fn refuse_clients(&mut self) {
         assert_eq!(self.door, Door::Open, "it is refused twice");
         self.door = Door::Shut { since: self.now };
     }
 
-    /// The listeners are closed: whoever is queued is reset.
+    /// The listeners are closed: queued clients are reset.
     pub(crate) fn close_listeners(&mut self) {
         self.check_close();
         self.door = Door::Closed;
@@ -245,7 +245,7 @@ impl World {
         self.queued_clients > 0
     }
 
-    /// A child ends, with that wait status. The kernel tells the parent a little later.
+    /// A child ends with a wait status. The kernel signals the parent a little later.
     pub(super) fn end(&mut self, id: ChildId, status: i32) {
         if let Some(model) = self.kernel.get_mut(id) {
             model.die(status);

@@ -1,5 +1,6 @@
-//! What goes wrong: forks and starts that fail by plan, a parent that stands still, strangers with
-//! pids of the dead, signals to the parent in any order, and a menu of faults for each child.
+//! The faults: forks and starts that fail, a parent that does not run, foreign processes with pids
+//! of dead children, signals to the parent in any order, and a list of faults for each child.
+//! Checks nothing.
 
 use super::{Happening, World, ms, us};
 use crate::core::{
@@ -16,24 +17,26 @@ impl World {
         let pause = ms(1 + self.random.below(200));
         self.at(pause, Happening::Fault);
         let span = ms(self.random.below(3_000));
-        // Rare enough that the pool is mostly there to be hurt: failed starts slow it down for long.
+        // Rare, so that the pool usually has children for other faults: failed starts slow forking
+        // down for long.
         match self.random.below(64) {
             0 => self.forks_fail_until = self.now + span,
             1 => self.starts_fail_until = self.now + span / 8,
             2 => self.stand_still(span),
             3 | 4 => self.forks_to_fail = 1 + self.random.below(3),
-            5..=7 => self.kernel.stranger_comes(),
-            8..=10 => self.kernel.stranger_goes(),
+            5..=7 => self.kernel.foreign_starts(),
+            8..=10 => self.kernel.foreign_ends(),
             11 => self.kernel.other_ends(),
             12 | 13 => self.kernel.other_is_reaped(),
             14 => self.parent.deaths_lost_until = self.now + span,
-            // Another signal comes at a moment when the shutdown may have begun, and often has not.
+            // Another signal comes at a time when the shutdown may have begun or not.
             15..=18 if self.parent.told => self.tell_to_shut_down(),
-            _ => self.hurt_somebody(),
+            _ => self.hurt_any(),
         }
     }
 
-    /// SIGINT, from a terminal sometimes, where it reaches the children as well; or SIGTERM; or both.
+    /// SIGINT, sometimes from a terminal, which sends it to the children as well; or SIGTERM; or
+    /// both.
     pub(crate) fn tell_to_shut_down(&mut self) {
         let pending = self.parent.interrupt_pending || self.parent.terminate_pending;
         match self.random.below(4) {
@@ -65,7 +68,7 @@ impl World {
         }
     }
 
-    fn hurt_somebody(&mut self) {
+    fn hurt_any(&mut self) {
         let Some(id) = self.kernel.any(&mut self.random) else {
             return;
         };
@@ -75,11 +78,12 @@ impl World {
         if model.is_dead() || self.is_immortal(id) {
             return;
         }
-        // Who is stopped or mute stays so, but for SIGCONT.
-        let lasting = matches!(model.fault, Some(Fault::Stopped | Fault::Mute));
+        // A child that is stopped or has closed an output keeps that fault; SIGCONT may end the
+        // first.
+        let lasting = matches!(model.fault, Some(Fault::Stopped | Fault::ClosedOutput));
         match self.random.below(16) {
             0..=6 if lasting => self.go_on_after_all(id),
-            0 => self.hurt(id, Fault::Deaf),
+            0 => self.hurt(id, Fault::IgnoresInterrupt),
             1 => self.hurt(id, Fault::Stopped),
             2 => self.close_outputs(id),
             3 => self.babble(id),
@@ -90,12 +94,12 @@ impl World {
             8 => self.end(id, 1 << 8),
             9 => self.end(id, 11),
             10 => self.scribble(id),
-            11 if self.random.one_in(4) => self.somebody_else_reaps(id),
+            11 if self.random.one_in(4) => self.hook_reaps(id),
             _ => self.end(id, 9),
         }
     }
 
-    /// SIGCONT, from somebody who has an eye on the machine.
+    /// SIGCONT, as an operator sends it.
     fn go_on_after_all(&mut self, id: ChildId) {
         if let Some(model) = self.kernel.get_mut(id)
             && model.hear(Signal::Continue)
@@ -106,7 +110,7 @@ impl World {
 
     /// One of them, or both.
     fn close_outputs(&mut self, id: ChildId) {
-        self.hurt(id, Fault::Mute);
+        self.hurt(id, Fault::ClosedOutput);
         let which = self.random.below(4);
         if let Some(model) = self.kernel.get_mut(id) {
             if which != 0 {
@@ -119,7 +123,7 @@ impl World {
         self.wake_soon();
     }
 
-    /// Words and what looks like words, cut and whole.
+    /// Words, and bytes that look like words, whole and in pieces.
     fn babble(&mut self, id: ChildId) {
         self.hurt(id, Fault::Babbling);
         let count = self.random.below(20);
@@ -135,7 +139,7 @@ impl World {
         self.wake_soon();
     }
 
-    /// More than a pipe holds, or nearly so, with or without an end of line: words find no room.
+    /// About as much as a pipe holds, with or without an end of line: words find no room.
     fn flood(&mut self, id: ChildId) {
         self.hurt(id, Fault::Babbling);
         let count = self.random.below(70_000) as usize;
@@ -149,7 +153,7 @@ impl World {
         self.wake_soon();
     }
 
-    /// On the board, into its own entry.
+    /// Writes random bytes into its own board entry.
     fn scribble(&mut self, id: ChildId) {
         if let Some(model) = self.kernel.get_mut(id) {
             model.lies = true;
@@ -162,7 +166,7 @@ impl World {
     }
 
     /// A hook that calls wait(2) takes its status.
-    fn somebody_else_reaps(&mut self, id: ChildId) {
+    fn hook_reaps(&mut self, id: ChildId) {
         self.end(id, 0);
         self.kernel.reap(id);
         self.deaths_late = true;

@@ -1,5 +1,5 @@
-//! What must hold: after every turn, with every signal, at rest, and at the end. Compares what the monitor
-//! believes with the model kernel.
+//! The laws that must hold: after every turn, with every signal, at rest, and at the end. Compares
+//! the monitor's state with the model kernel; changes neither.
 
 use super::{Door, World, ms};
 use crate::core::{
@@ -7,14 +7,14 @@ use crate::core::{
     monitor::Monitor,
     pool::Census,
     simulation::{
-        kernel::Entry,
+        kernel::KernelEntry,
         model::{Doing, Fault},
     },
     time::Time,
 };
 use std::time::Duration;
 
-/// How late a death may be learnt of when nothing tells of it.
+/// How late the parent may learn of a death when no signal reports it.
 const LATE_DEATH: Duration = Duration::from_millis(1_100);
 
 /// When a shutdown began, and how many children had been forked.
@@ -25,7 +25,7 @@ pub(crate) struct Began {
 }
 
 impl World {
-    /// After every turn, of which `wait` is left until the next.
+    /// Checks what holds after every turn; `wait` is the time until the next.
     pub(crate) fn check(
         &mut self,
         monitor: &Monitor,
@@ -43,7 +43,7 @@ impl World {
             monitor.pool.len() + monitor.queue.forks() <= monitor.max_clients(),
             "more forks than max_clients allows"
         );
-        self.check_nobody_is_forgotten(monitor, census, *shutdown);
+        self.check_no_child_is_forgotten(monitor, census, *shutdown);
         self.check_each_has_one_state(monitor, census);
         self.check_the_loop_goes_on(monitor, wait);
         self.check_everybody_was_killed(monitor);
@@ -53,14 +53,14 @@ impl World {
         assert_eq!(monitor.report().hook_panics, 0, "a default has panicked");
     }
 
-    fn check_nobody_is_forgotten(
+    fn check_no_child_is_forgotten(
         &self,
         monitor: &Monitor,
         census: Census,
         shutdown: Option<Began>,
     ) {
         let known = self.kernel.iter().count();
-        assert_eq!(census.live(), known, "somebody was forgotten");
+        assert_eq!(census.live(), known, "a child was forgotten");
         let report = monitor.report();
         let gone = report.forks - report.all_deaths();
         assert!(gone >= known as u64, "a death was counted twice");
@@ -79,7 +79,7 @@ impl World {
         for child in monitor.children() {
             let model = self.kernel.get(child.id());
             let pid = model.map(|model| model.pid);
-            assert_eq!(pid, Some(child.pid()), "{child:?} is somebody else");
+            assert_eq!(pid, Some(child.pid()), "{child:?} has another pid");
             match child.state() {
                 State::Starting => counted.starting += 1,
                 State::Free => counted.free += 1,
@@ -93,7 +93,7 @@ impl World {
         assert_eq!(counted, census, "a child is in no state or in two");
     }
 
-    /// Whatever is due, the loop turns when it is.
+    /// The loop never waits past its next deadline.
     fn check_the_loop_goes_on(&self, monitor: &Monitor, wait: Option<Duration>) {
         let due = match monitor.queue.is_empty() {
             true => monitor.deadline().map(|due| due.since(self.now)),
@@ -105,22 +105,23 @@ impl World {
         }
     }
 
-    /// A SIGINT that came after another signal, in an earlier turn or in the same, has killed whoever lives.
+    /// A SIGINT that came after another signal, in an earlier turn or in the same, has killed every
+    /// living child.
     fn check_everybody_was_killed(&mut self, monitor: &Monitor) {
-        if std::mem::take(&mut self.parent.massacre_now) {
+        if std::mem::take(&mut self.parent.kill_all_now) {
             let spared = monitor.children().find(|child| !child.was_killed());
             assert!(spared.is_none(), "{spared:?} was spared");
         }
     }
 
-    /// One signal a reason: its retirement, the shutdown; its retirement's end, a read that failed,
-    /// each SIGINT that says "now", a hook.
+    /// A child gets one signal for each reason. SIGINT: its retirement, the shutdown. SIGKILL: the
+    /// end of its retirement's time, a failed read, each second SIGINT, a hook.
     fn check_signals(&self) {
         let interrupts = 1 + u32::from(self.parent.told);
         for entry in self.kernel.iter() {
             let sent = entry.model.sent;
             let faulty = u32::from(entry.model.fault == Some(Fault::Unreadable));
-            let kills = 1 + faulty + self.parent.massacres + sent.kills_asked;
+            let kills = 1 + faulty + self.parent.kill_alls + sent.kills_asked;
             assert!(
                 sent.interrupts <= interrupts && sent.kills <= kills,
                 "{} was signalled twice for one reason: {sent:?}",
@@ -129,18 +130,18 @@ impl World {
         }
     }
 
-    /// A hook kills a child by itself.
+    /// Notes that a hook has killed the child.
     pub(crate) fn hook_kills(&mut self, id: ChildId) {
         if let Some(model) = self.kernel.get_mut(id) {
             model.sent.kills_asked += 1;
         }
     }
 
-    /// At rest.
+    /// Checks what holds at rest.
     pub(crate) fn check_rest(&self, monitor: &Monitor) {
         let census = monitor.pool.census();
         let retiring: Vec<_> = monitor.retiring_servers().collect();
-        assert!(retiring.is_empty(), "somebody still retires: {retiring:?}");
+        assert!(retiring.is_empty(), "a child still retires: {retiring:?}");
         let spare = monitor.min_spare_servers()..=monitor.max_spare_servers();
         let right = spare.contains(&census.idle());
         assert!(
@@ -151,14 +152,14 @@ impl World {
         );
     }
 
-    /// In the shutdown: nobody lives longer than `shutdown_timeout` allows, or than a second SIGINT does;
-    /// and whom SIGKILL does not end is waited for as long as is said.
+    /// In the shutdown no child lives longer than `shutdown_timeout` or a second SIGINT allows; and
+    /// a child that SIGKILL does not end is waited for as long as documented.
     fn check_end_is_near(&self, monitor: &Monitor, shutdown: Option<Began>) {
         let Some(began) = shutdown else {
             return;
         };
         let patient = began.at + monitor.shutdown_timeout();
-        let end = self.parent.massacre_at.unwrap_or(patient).min(patient);
+        let end = self.parent.kill_all_at.unwrap_or(patient).min(patient);
         let late = if self.deaths_late {
             LATE_DEATH
         } else {
@@ -175,8 +176,8 @@ impl World {
         self.check_no_start_is_awaited(began);
     }
 
-    /// A client that is queued is reset only where nobody could have served it in time. Nor are the
-    /// listeners closed before that while somebody has not been told to stop.
+    /// A queued client is reset only if no child could have served it in time. The listeners stay
+    /// open while a child has not been told to stop.
     pub(super) fn check_close(&self) {
         let Door::Shut { since } = self.door else {
             panic!("the listeners are closed while {:?}", self.door);
@@ -184,9 +185,9 @@ impl World {
         let in_time = self.now < since + self.drain_timeout;
         let models = self.kernel.iter().map(|entry| &entry.model);
         let mut living = models.filter(|model| !model.is_dead()).peekable();
-        let nobody = living.peek().is_none();
+        let no_child = living.peek().is_none();
         assert!(
-            !in_time || nobody || self.queued_clients == 0,
+            !in_time || no_child || self.queued_clients == 0,
             "{} clients are reset in {:?}",
             self.queued_clients,
             self.door,
@@ -197,29 +198,32 @@ impl World {
         );
     }
 
-    /// In a shutdown the listeners are closed when the drain is over, if not before.
+    /// In a shutdown the listeners are closed at the end of the drain or earlier.
     fn check_the_door(&self, monitor: &Monitor) {
         if let Door::Shut { since } = self.door {
             let latest = since + self.drain_timeout + self.parent.stood_still + ms(100);
             let in_time = self.now <= latest.max(self.parent.stands_still_until + ms(100));
-            assert!(in_time, "clients are let queue in {:?}", self.door);
+            assert!(in_time, "clients can still queue: {:?}", self.door);
         }
         assert_eq!(monitor.is_shutdown(), self.door != Door::Open);
     }
 
-    /// In a shutdown a start that takes long is not waited for.
+    /// The shutdown does not wait for a slow start.
     fn check_no_start_is_awaited(&self, began: Began) {
         let latest = began.at + self.drain_timeout + self.parent.stood_still + ms(100);
         if self.now <= latest.max(self.parent.stands_still_until + ms(100)) {
             return;
         }
-        let starts = |entry: &&Entry| entry.model.doing == Doing::Starting;
+        let starts = |entry: &&KernelEntry| entry.model.doing == Doing::Starting;
         let late = self.kernel.iter().find(starts);
         let late = late.filter(|entry| entry.model.fault != Some(Fault::Immortal));
-        assert!(late.is_none(), "{late:?} is waited for since {began:?}");
+        assert!(
+            late.is_none(),
+            "{late:?} is still waited for since {began:?}"
+        );
     }
 
-    /// At the end: nobody, and nothing that would ever happen.
+    /// Checks what holds at the end: no child is left and nothing is due.
     pub(crate) fn check_end(&self, monitor: &Monitor) {
         assert_eq!((monitor.pool.len(), self.kernel.iter().count()), (0, 0));
         assert_eq!(monitor.queue.forks(), 0, "a fork waits in the queue");
@@ -227,14 +231,14 @@ impl World {
     }
 }
 
-/// The escalation of a retiring child is alive: the core has a deadline for it.
+/// The escalation of a retiring child continues: the core has a deadline for it.
 fn check_it_retires_in_time(monitor: &Monitor, child: &Child) {
     let Some((at, _)) = monitor.next_signal(child) else {
-        // The shutdown has a bound for these as well.
+        // The shutdown bounds these children as well.
         let serves = child.reason() == Some(Reason::Culled)
             && child.flags.contains(Flags::BUSY_SINCE_TOLD)
             && !monitor.is_shutdown();
-        // With a timeout a silent one is judged once what it wrote has been read.
+        // With a timeout a silent child is judged once its output has been read.
         let judged_later = serves && child.flags.contains(Flags::UNREAD);
         assert!(
             child.was_killed() || judged_later || serves && monitor.timeout().is_zero(),

@@ -1,4 +1,5 @@
-//! The world as the loop sees it: `System` and `Process`, over the model kernel.
+//! The world as the loop sees it: `System` and `Process` over the model kernel. Makes no system
+//! call.
 
 use super::{Happening, Simulated, World, us};
 use crate::core::{
@@ -17,10 +18,10 @@ use std::{convert::Infallible, io, time::Duration};
 
 const EAGAIN: i32 = 11;
 
-/// The wait of the parent, in which everything happens.
+/// The wait of the parent, during which all events happen.
 impl World {
     fn wait(&mut self, wait: Wait, ready: &mut Vec<Ready>) {
-        self.board.promised = matches!(wait, Wait::ForWords(_));
+        self.board.will_look = matches!(wait, Wait::ForWords(_));
         let timeout = match wait {
             Wait::ForAnything(timeout) => timeout,
             Wait::ForWords(batch) => Some(batch),
@@ -39,7 +40,7 @@ impl World {
         }
         let wakes_at = self.parent.wakes_at.unwrap_or(self.now);
         self.now = self.now.max(wakes_at);
-        self.board.promised = false;
+        self.board.will_look = false;
         self.collect(ready);
     }
 
@@ -81,22 +82,22 @@ impl World {
         });
     }
 
-    /// Has the parent wake after `delay`, or sooner if it was to wake sooner.
+    /// Lets the parent wake after `delay`, or sooner if that was planned.
     pub(super) fn wake(&mut self, delay: Duration) {
         let at = (self.now + delay).max(self.parent.stands_still_until);
         let wakes_at = self.parent.wakes_at;
         self.parent.wakes_at = Some(wakes_at.map_or(at, |planned| planned.min(at)));
     }
 
-    /// The parent notices soon that something is there for it.
+    /// Lets the parent wake soon, since something has arrived for it.
     pub(super) fn wake_soon(&mut self) {
         let delay = us(1 + self.random.below(200));
         self.wake(delay);
     }
 
-    /// Likewise, of words: they pile up if the parent is going to look.
+    /// The same for words: they accumulate if the parent will look.
     pub(super) fn wake_for_words(&mut self) {
-        if !self.board.promised {
+        if !self.board.will_look {
             self.wake_soon();
         }
     }
@@ -134,8 +135,8 @@ impl World {
         self.wake_soon();
     }
 
-    /// What has arrived; and what must follow from it, by the rule in words: the first SIGTERM or SIGINT
-    /// begins the shutdown, and a SIGINT that comes after any other kills.
+    /// Returns the signals that have arrived, and notes what must follow: the first SIGTERM or
+    /// SIGINT begins the shutdown, and a SIGINT after any other kills all children.
     fn signals(&mut self) -> Arrived {
         let parent = &mut self.parent;
         let interrupts = std::mem::take(&mut parent.interrupts);
@@ -143,10 +144,10 @@ impl World {
         let deaths = std::mem::take(&mut parent.deaths);
         let all = interrupts + terminations;
         let is_second = parent.told || all > 1;
-        parent.massacre_now = interrupts > 0 && is_second;
-        if parent.massacre_now {
-            parent.massacres += 1;
-            parent.massacre_at.get_or_insert(self.now);
+        parent.kill_all_now = interrupts > 0 && is_second;
+        if parent.kill_all_now {
+            parent.kill_alls += 1;
+            parent.kill_all_at.get_or_insert(self.now);
         }
         parent.told |= all > 0;
         TABLE.map(|row| match row.signal {
@@ -165,7 +166,7 @@ impl World {
         }
         let pid = self.kernel.take_pid();
         self.kernel.enter(id, pid, self.capacity);
-        // Slow now and then: a cold cache, a big interpreter.
+        // Slow now and then, as with a cold cache or a big interpreter.
         let longest = match self.random.one_in(100) {
             true => 3_000_000,
             false => 3_000,
@@ -246,7 +247,7 @@ impl System for Simulated {
     }
 
     fn is_owner(&self) -> bool {
-        // Nobody's children are to be ended when a test fails.
+        // Otherwise the drop after a failed test would end children that do not exist.
         false
     }
 
@@ -255,7 +256,7 @@ impl System for Simulated {
     }
 
     fn lead(&mut self, signal: Signal) -> Result<(), Error> {
-        panic!("{signal:?} leads nowhere");
+        panic!("{signal:?} cannot be led to a state here");
     }
 
     fn wait(&mut self, wait: Wait, ready: &mut Vec<Ready>) -> Result<(), Error> {
@@ -337,11 +338,11 @@ impl System for Simulated {
     }
 
     fn watch(&mut self, watch: Watch) -> io::Result<()> {
-        panic!("nobody watches {watch:?}");
+        panic!("{watch:?} cannot be watched here");
     }
 
     fn unwatch(&mut self, id: WatchId) {
-        panic!("nobody watches {id:?}");
+        panic!("{id:?} cannot be watched here");
     }
 
     fn watched_state(&self, _: u64) -> Option<&str> {
