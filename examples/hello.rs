@@ -3,6 +3,10 @@
 //!
 //! cargo run --release --example hello
 //! curl http://127.0.0.1:8080/
+//!
+//! As root, on a port for which that is needed, with children that are somebody else:
+//!
+//! hello --port 80 --user nobody --chroot /var/empty
 
 mod common;
 #[path = "common/http.rs"]
@@ -10,11 +14,19 @@ mod http;
 
 use common::{Flags, Result, Usage};
 use http::{Answer, Request, Requests, is_asked, linger};
-use prefork_server::{TcpServer, servers::TcpConn};
-use std::{io, time::Duration};
+use prefork_server::{Confinement, TcpServer, servers::TcpConn};
+use std::{ffi::OsString, io, time::Duration};
 
 /// How long a client may be idle between two requests, and how long each may take with its answer.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+const ABOUT: &str = "A small HTTP server that says which child has answered.";
+
+const OWN_FLAGS: &str =
+    "  --user USER              children are this user, by name or number, without groups
+  --group GROUP            and of this group, not of the user's own
+  --chroot PATH            children see this directory as the root of all paths
+";
 
 /// Answers requests until the client has no more, or this child was told to stop.
 fn serve(answered: &mut u64, conn: TcpConn) -> io::Result<()> {
@@ -53,16 +65,36 @@ fn answer(request: &Request, answered: u64) -> Answer {
     }
 }
 
+/// What the command line asks for; the flags are taken from it.
+fn confinement(args: &mut Vec<OsString>) -> Result<Confinement> {
+    let mut confinement = Confinement::new();
+    if let Some(user) = common::take_value(args, "--user")? {
+        confinement = confinement.user(user.to_string_lossy()).no_new_privs();
+    }
+    if let Some(group) = common::take_value(args, "--group")? {
+        confinement = confinement.group(group.to_string_lossy());
+    }
+    if let Some(path) = common::take_value(args, "--chroot")? {
+        confinement = confinement.chroot(path);
+    }
+    Ok(confinement)
+}
+
 fn main() -> Result {
     common::init_log();
-    let about = "A small HTTP server that says which child has answered.";
-    let flags = Flags::parse(&Usage::new(about, 8080))?;
+    let mut args: Vec<_> = std::env::args_os().skip(1).collect();
+    let confinement = confinement(&mut args)?;
+    let usage = Usage {
+        own_flags: OWN_FLAGS,
+        ..Usage::new(ABOUT, 8080)
+    };
+    let flags = Flags::parse_from(&usage, args)?;
     let server = TcpServer::per_child(|| Ok(0))
         .serve(serve)
         .address(&flags.address)
         .port(flags.port)
         .max_requests(flags.max_requests);
-    let prefork = flags.builder(server).start()?;
+    let prefork = flags.builder(server).confinement(confinement).start()?;
     let addresses: Vec<_> = prefork
         .server()
         .local_addrs()

@@ -123,7 +123,7 @@
 //! |---|---|
 //! | 0 | it was told to stop, or reached `max_requests`, or `server_start` did not ask for `resume_accept` |
 //! | 101 | it panicked |
-//! | 102 | `server_start` failed, or the process could not be set up as a child |
+//! | 102 | `server_start` failed, or the process could not be set up as a child or [confined](Confinement) |
 //! | 103 | [`ChildServer::resume_accept`] failed (a program could not be exec'd), or the first ACK could not be sent |
 //!
 //! A program that was exec'd has its own exit codes.
@@ -150,6 +150,7 @@ pub use self::core::{
     child::{Cause, Child, ChildId, Death, Reason, Signal, State},
     comm::Acker,
     config::{Attribute, CommChannel, Config, TakesEffect, ThreadCheck},
+    confinement::{Confinement, Resource},
     error::{Error, Operation},
     event::Event,
     monitor::Monitor,

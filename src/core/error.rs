@@ -15,6 +15,8 @@ pub enum Operation {
     Bind,
     /// Setting the mode of a socket file.
     Chmod,
+    /// Limiting what a child may do and use; the object is the step.
+    Confine,
     /// Executing another program in a child.
     Exec,
     /// Making a child process.
@@ -64,6 +66,7 @@ impl Operation {
             Self::Accept => "accept",
             Self::Bind => "bind",
             Self::Chmod => "chmod",
+            Self::Confine => "confine",
             Self::Exec => "exec",
             Self::Fork => "fork",
             Self::Kill => "kill",

@@ -7,6 +7,7 @@ pub(crate) mod backoff;
 pub(crate) mod child;
 pub(crate) mod comm;
 pub(crate) mod config;
+pub(crate) mod confinement;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod cut;
 pub(crate) mod draining;

@@ -117,8 +117,9 @@ pub trait PreForkHooks {
 
     /// Runs **in the forked child** as the first code of the user's.
     ///
-    /// Override it to drop privileges, to seed random numbers, or to open what must not be shared.
-    /// Code after the call of the default still runs before the first connection is accepted.
+    /// Override it to seed random numbers, or to open what must not be shared. Code after the call of
+    /// the default still runs before the first connection is accepted. The child has the limits and
+    /// privileges of its [`Confinement`](crate::Confinement) already.
     ///
     /// Default: [`defaults::server_start`] sets `is_child`, asks for `resume_accept`, and calls
     /// `handler_shutdown`. Without the default the child ends when this returns.

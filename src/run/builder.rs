@@ -4,6 +4,7 @@ use super::{PreFork, parent::Parent, turn::Loop};
 use crate::{
     core::{
         config::{Attributes, CommChannel, Config, ThreadCheck, facts, with_attributes},
+        confinement::Confinement,
         error::{Error, Operation},
         event::Event,
         monitor::Monitor,
@@ -17,12 +18,13 @@ use crate::{
     },
     observe::{Observer, Observers, log},
     sys::{
+        confine::Plan,
         fd_registry::{self, PreForkId},
         limits::{self, Threads},
         unix::UnixSystem,
     },
 };
-use std::time::Duration;
+use std::{io, time::Duration};
 
 /// Descriptors that the parent holds for each child: the read ends of its outputs.
 const DESCRIPTORS_A_CHILD: usize = 2;
@@ -36,6 +38,7 @@ pub struct Builder<H, S> {
     hooks: H,
     server: S,
     config: Config,
+    confinement: Confinement,
     observers: Observers,
 }
 
@@ -66,6 +69,7 @@ impl<S: ChildServer> Builder<DefaultHooks, S> {
             hooks: DefaultHooks,
             server,
             config: Config::default(),
+            confinement: Confinement::default(),
             observers: Observers::default(),
         }
     }
@@ -78,12 +82,21 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
         self
     }
 
+    /// Limits what each child may do and use: its user, a chroot, resource limits and more.
+    ///
+    /// Default: a child has the limits and privileges of the parent.
+    pub fn confinement(mut self, confinement: Confinement) -> Self {
+        self.confinement = confinement;
+        self
+    }
+
     /// Sets the hooks.
     pub fn hooks<N: PreForkHooks>(self, hooks: N) -> Builder<N, S> {
         Builder {
             hooks,
             server: self.server,
             config: self.config,
+            confinement: self.confinement,
             observers: self.observers,
         }
     }
@@ -109,9 +122,10 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
     /// # Errors
     ///
     /// When the process has several threads, when the limit of open files does not allow
-    /// `max_clients` children, when the attributes do not suit the server, when the operating
-    /// system refuses a call, or when the server's `start` fails: then with its error. After an
-    /// error nothing has been started, and only the raised limit of open files stays.
+    /// `max_clients` children, when the attributes do not suit the server, when a step of the
+    /// confinement fails ([`Operation::Confine`]), when the operating system refuses a call, or when
+    /// the server's `start` fails: then with its error. After an error nothing has been started, and
+    /// only the raised limit of open files stays.
     ///
     /// # Panics
     ///
@@ -124,13 +138,16 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
         }
         check_channel(&mut self.server, attributes.comm_channel)
             .map_err(|error| Error::new(Operation::Start, "the server", error))?;
+        check_session(&mut self.server, &self.confinement)?;
+        let plan = Plan::new(&self.confinement)?;
         let private = usize::from(attributes.comm_channel == CommChannel::Private);
         limits::ensure_open_files(attributes.max_clients, DESCRIPTORS_A_CHILD + private)?;
-        let system = UnixSystem::new(
+        let mut system = UnixSystem::new(
             PreForkId::unique(),
             attributes.handle_signals,
             attributes.max_clients,
         )?;
+        system.confinement = plan;
         let mut monitor = Monitor::with_attributes(attributes);
         monitor.pid = std::process::id();
         let mut inner = Loop::new(self.hooks, self.server, monitor, system);
@@ -150,6 +167,15 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
     pub fn run(self) -> Result<Report, Error> {
         self.start()?.run()
     }
+}
+
+/// A leader of a process group cannot begin a session.
+fn check_session(server: &mut impl ChildServer, confinement: &Confinement) -> Result<(), Error> {
+    if !(confinement.begins_session() && server.own_group()) {
+        return Ok(());
+    }
+    let reason = io::Error::other("children of this server lead process groups");
+    Err(Error::new(Operation::Confine, "session", reason))
 }
 
 impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {

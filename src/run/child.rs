@@ -25,6 +25,8 @@ const EXIT_START: i32 = 102;
 pub(crate) trait ChildSide: System {
     /// Makes a new process a child, and returns its end of the link to the parent.
     fn become_child(&mut self, newborn: Self::Newborn, monitor: &mut Monitor) -> io::Result<Comm>;
+    /// Limits what it may do and use from now on.
+    fn confine(&self) -> io::Result<()>;
     /// Ties it to the parent's life again: the user's own set-up may have cleared the tie.
     fn tie_to_parent(&self) -> io::Result<()>;
     /// Ends the process.
@@ -61,6 +63,15 @@ impl ChildSide for UnixSystem {
         Ok(Comm::new(link, sink, words, coalesce))
     }
 
+    fn confine(&self) -> io::Result<()> {
+        if self.confinement.is_empty() {
+            return Ok(());
+        }
+        self.confinement.perform()?;
+        // A change of the user or the group has untied it, and `server_start` may take long.
+        fork::tie_to_parent(self.owner())
+    }
+
     fn tie_to_parent(&self) -> io::Result<()> {
         fork::tie_to_parent(self.owner())
     }
@@ -75,7 +86,9 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     pub(super) fn live_as_child(&mut self, newborn: Y::Newborn) -> ! {
         let life = AssertUnwindSafe(|| {
             let parent = &mut self.parent;
-            match parent.system.become_child(newborn, &mut parent.monitor) {
+            let born = parent.system.become_child(newborn, &mut parent.monitor);
+            // Before any code of the user's runs in this process.
+            match born.and_then(|comm| parent.system.confine().map(|()| comm)) {
                 Ok(mut comm) => self.serve(&mut comm),
                 Err(error) => {
                     complain!("cannot become a child: {error}");

@@ -7,6 +7,7 @@ pub(crate) mod blame;
 pub(crate) mod board;
 pub(crate) mod child_link;
 pub(crate) mod clock;
+pub(crate) mod confine;
 pub(crate) mod credentials;
 pub(crate) mod exec;
 mod fd_ranges;

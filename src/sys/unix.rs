@@ -5,6 +5,7 @@ use super::{
     atfork,
     board::Board,
     clock::Clock,
+    confine::Plan,
     fd_registry::{Ours, PreForkId},
     fork::{self, Side},
     group::Group,
@@ -70,6 +71,8 @@ pub(crate) struct UnixSystem {
     pub(crate) board: Board,
     pub(crate) stops: Rc<StopBoard>,
     pub(crate) null: Ours<OwnedFd>,
+    /// What children do before they serve.
+    pub(crate) confinement: Plan,
     /// The read end of the death watch, for children; a child takes it.
     pub(crate) death_read: Option<Ours<OwnedFd>>,
     /// The write end. Nothing is written to it. It is open for as long as the parent lives, and in
@@ -114,6 +117,7 @@ impl UnixSystem {
             board,
             stops: Rc::new(stops),
             null: Ours::childrens(null, id),
+            confinement: Plan::default(),
             death_read: Some(death_read),
             death_write: Some(death_write),
             poller,

@@ -176,7 +176,7 @@ fn serves_without(world: &mut World, calls: &str, error: &str) {
     assert_eq!(deaths(&strace, "Culled"), 1);
 }
 
-/// Users and groups are numbers; none is looked up.
+/// Users and groups are numbers; none is looked up, but those that a `Confinement` names.
 fn k07_a_user_needs_no_name(world: &mut World) {
     let user = ["-U", "--map-user=54321", "--map-group=54321"];
     let attempt = Command::new("unshare").args(user).arg("true").output();

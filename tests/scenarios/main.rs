@@ -20,6 +20,7 @@ mod chaos;
 mod chatter;
 mod clients;
 mod clocks;
+mod confinement;
 mod conn;
 mod containers;
 mod crashes;
@@ -90,6 +91,7 @@ const PROGRAMS: &[Programs] = &[
     chatter::PROGRAMS,
     clients::PROGRAMS,
     clocks::PROGRAMS,
+    confinement::PROGRAMS,
     conn::PROGRAMS,
     dispositions::PROGRAMS,
     draining::PROGRAMS,
@@ -127,6 +129,7 @@ const SCENARIOS: &[(&str, Scenarios)] = scenarios_of![
     chatter::floods,
     clients,
     clocks,
+    confinement,
     conn,
     conn::blocking,
     conn::records,

@@ -46,7 +46,10 @@ const ALL: [Example; 8] = [
         takes_path: true,
         ..Example::new("exec", "try: nc 127.0.0.1 PORT, and say spin")
     },
-    Example::new("hello", "try: curl http://127.0.0.1:PORT/"),
+    Example {
+        own_flags: &["--user", "--group", "--chroot"],
+        ..Example::new("hello", "try: curl http://127.0.0.1:PORT/")
+    },
     Example {
         defaults: TIMES_OUT,
         ..Example::new("hooks", "try: nc 127.0.0.1 PORT, and say spin")

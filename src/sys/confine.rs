@@ -1,0 +1,91 @@
+//! The confinement of a child: names turned into numbers, the steps taken and read back, and the
+//! forbidden tried. Decides nothing about the order, which is that of the description.
+
+mod act;
+mod capabilities;
+mod names;
+mod rehearsal;
+
+use self::act::Act;
+use crate::core::{
+    confinement::{Confinement, Step},
+    error::{Error, Operation},
+};
+use std::io;
+
+/// What is wrong with a step that the system took without an error.
+const NOT_KEPT: &str = "the step has no effect, or can be undone";
+
+/// A confinement in numbers: what a child does, with the words for what fails.
+#[derive(Debug, Default)]
+pub(crate) struct Plan(Vec<(Act, String)>);
+
+impl Plan {
+    /// That of a confinement. Fails if a name is unknown, or if one of the steps fails in a process
+    /// made to try them, which leaves nothing behind.
+    pub(crate) fn new(confinement: &Confinement) -> Result<Self, Error> {
+        let steps = confinement.steps();
+        let acts = steps.iter().map(|step| {
+            let act = resolved(step).map_err(|error| failed(&step.to_string(), error))?;
+            Ok((act, step.to_string()))
+        });
+        let plan = Self(acts.collect::<Result<_, Error>>()?);
+        if !plan.is_empty() {
+            rehearsal::rehearse(&plan)?;
+        }
+        Ok(plan)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Takes the steps, and tries what they forbid. A process that has failed is half confined, and
+    /// fit for nothing but its end.
+    pub(crate) fn perform(&self) -> Result<(), Error> {
+        self.attempt()
+            .map_err(|(at, error)| failed(self.object(at), error))
+    }
+
+    /// The same, with the place of what has failed.
+    fn attempt(&self) -> Result<(), (usize, io::Error)> {
+        for (at, (act, _)) in self.0.iter().enumerate() {
+            act.perform().map_err(|error| (at, error))?;
+        }
+        // An unprivileged user can be told from root by what fails; root may do all of it.
+        if self.0.iter().any(|(act, _)| act.gives_up_root()) {
+            for (at, (act, _)) in self.0.iter().enumerate() {
+                act.expect_kept().map_err(|error| (at, error))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn object(&self, at: usize) -> &str {
+        self.0.get(at).map_or("", |(_, object)| object)
+    }
+}
+
+fn failed(object: &str, error: io::Error) -> Error {
+    Error::new(Operation::Confine, object, error)
+}
+
+/// A step with numbers for names.
+fn resolved(step: &Step) -> io::Result<Act> {
+    Ok(match step {
+        Step::Session => Act::Session,
+        Step::ProcessGroup => Act::ProcessGroup,
+        Step::Limit(resource, soft, hard) => Act::Limit(*resource, *soft, *hard),
+        Step::Nice(nice) => Act::Nice(*nice),
+        Step::OomScoreAdj(score) => Act::OomScoreAdj(*score),
+        Step::Umask(mask) => Act::Umask(names::mask(*mask)?),
+        Step::Chroot(path) => Act::Chroot(names::absolute(path)?),
+        Step::Directory(path) => Act::Directory(names::absolute(path)?),
+        Step::Groups(groups) => Act::Groups(names::groups(groups)?),
+        Step::Group(group) => Act::Group(names::group(group)?),
+        Step::GroupOf(user) => Act::Group(names::group_of(user)?),
+        Step::Capabilities(kept) => Act::Capabilities(capabilities::numbers(kept)?),
+        Step::User(user) => Act::User(names::user(user)?),
+        Step::NoNewPrivs => Act::NoNewPrivs,
+    })
+}

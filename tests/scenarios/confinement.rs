@@ -1,0 +1,346 @@
+//! Children with fewer rights than their parent: what they are, what they cannot do, and what becomes
+//! of a confinement that cannot be had.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+use nix::errno::Errno;
+use nix::sys::wait::{WaitPidFlag, waitpid};
+use nix::unistd::{Pid, Uid, setuid};
+use prefork_server::servers::TcpConn;
+use prefork_server::{Confinement, PreFork, Resource, TcpServer};
+
+use crate::example::stop as stop_example;
+use crate::subject::{Held, announce, builder, ended, ends_well, expect_exit, log_warnings, send};
+use crate::support::{
+    Args, Client, Programs, SOON, Scenarios, Signal, World, connect, processes, programs,
+    scenarios, until,
+};
+
+pub const PROGRAMS: Programs = programs![confined, confined_that_tries];
+
+pub const SCENARIOS: Scenarios = scenarios![
+    l01_children_are_confined_and_the_parent_is_not,
+    l02_root_cannot_be_had_again,
+    l05_hello_serves_as_nobody_inside_of_a_directory,
+    what_cannot_be_is_an_error_of_the_start,
+    l03_a_child_that_cannot_be_confined_serves_nothing,
+    a_confined_child_leaves_with_its_parent,
+    l04_what_needs_no_privilege_is_for_every_parent,
+];
+
+/// The user, and the group, of the children.
+const NOBODY: &str = "65534";
+
+/// What the flags ask for.
+fn asked_for(args: &Args) -> Confinement {
+    let mut confinement = Confinement::new();
+    if let Some(user) = args.value("--user") {
+        confinement = confinement.user(user);
+    }
+    if let Some(group) = args.value("--group") {
+        confinement = confinement.group(group);
+    }
+    if let Some(path) = args.value("--chroot") {
+        confinement = confinement.chroot(path);
+    }
+    if let Some(path) = args.value("--directory") {
+        confinement = confinement.directory(path);
+    }
+    if let Some(soft) = args.parsed("--files") {
+        confinement = confinement.limit(Resource::OpenFiles, soft, 64);
+    }
+    if let Some(kept) = args.value("--capabilities") {
+        confinement = confinement.capabilities([kept]);
+    }
+    match args.has("--all") {
+        true => confinement.session().nice(3).umask(0o27).no_new_privs(),
+        false => confinement,
+    }
+}
+
+/// Serves as `serve` does. A start that fails says what it has left behind.
+fn confined(args: Args) -> ExitCode {
+    log_warnings();
+    let builder = builder(&args).confinement(asked_for(&args));
+    let descriptors = || processes::descriptors(std::process::id());
+    let before = descriptors();
+    match builder.start() {
+        Ok(mut prefork) => {
+            announce(&prefork);
+            ended(prefork.run().map(drop))
+        }
+        Err(error) => {
+            assert_eq!(descriptors(), before, "descriptors");
+            let children = waitpid(Pid::from_raw(-1), Some(WaitPidFlag::WNOHANG));
+            assert_eq!(children, Err(Errno::ECHILD), "children");
+            ended(Err(error))
+        }
+    }
+}
+
+/// Serves whether a child can become root.
+fn confined_that_tries(args: Args) -> ExitCode {
+    log_warnings();
+    let tried = |conn: TcpConn| -> io::Result<()> {
+        let tried = setuid(Uid::from_raw(0));
+        writeln!(&conn, "{} {tried:?}", std::process::id())
+    };
+    let server = TcpServer::new(tried)
+        .address(args.value("--address").unwrap())
+        .port(81);
+    let builder = PreFork::builder(server).start_servers(1);
+    let started = builder.confinement(asked_for(&args)).start();
+    ended(started.and_then(|mut prefork| {
+        announce(&prefork);
+        prefork.run().map(drop)
+    }))
+}
+
+/// Whether this process is root; says why a scenario is skipped where it is not.
+fn is_root() -> bool {
+    let is_root = Uid::effective().is_root();
+    if !is_root {
+        eprintln!("skipped: only root can change the user and the root directory");
+    }
+    is_root
+}
+
+/// A field of `/proc/PID/status`, with one space between its values.
+fn status(pid: u32, field: &str) -> String {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let mut lines = status.lines();
+    let line = lines.find_map(|line| line.strip_prefix(&format!("{field}:")));
+    let values: Vec<&str> = line.unwrap().split_whitespace().collect();
+    values.join(" ")
+}
+
+/// The session of a process; the name of the program before it may have spaces.
+fn session(pid: u32) -> String {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let (_, fields) = stat.rsplit_once(')').unwrap();
+    fields.split_whitespace().nth(3).unwrap().to_owned()
+}
+
+fn root_directory(pid: u32) -> String {
+    let root = fs::read_link(format!("/proc/{pid}/root")).unwrap();
+    root.display().to_string()
+}
+
+/// The soft and the hard limit of open files.
+fn open_files(pid: u32) -> String {
+    let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+    let line = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max open files"));
+    let values: Vec<&str> = line.unwrap().split_whitespace().take(2).collect();
+    values.join(" ")
+}
+
+/// A directory that can be a root.
+fn jail(world: &World) -> String {
+    let path = world.tempdir().join("jail");
+    fs::create_dir(&path).unwrap();
+    fs::canonicalize(path).unwrap().to_str().unwrap().to_owned()
+}
+
+/// An address of the loopback network that no other run has, for a port of which there is one.
+fn own_address() -> String {
+    let [.., high, low] = std::process::id().to_be_bytes();
+    format!("127.81.{high}.{low}")
+}
+
+fn expect_nobody(pid: u32) {
+    assert_eq!(status(pid, "Uid"), [NOBODY; 4].join(" "));
+    assert_eq!(status(pid, "Gid"), [NOBODY; 4].join(" "));
+    assert_eq!(status(pid, "Groups"), "");
+    assert_eq!(status(pid, "CapEff"), "0000000000000000");
+}
+
+/// `Confinement` has one order, whatever the order of its setters: limits before the user, chroot
+/// before the user, groups before the group before the user. It is taken in the child before any code
+/// of the user's; the parent keeps its rights.
+///
+/// Without `perform` in `ChildSide::confine` the child is root.
+fn l01_children_are_confined_and_the_parent_is_not(world: &mut World) {
+    if !is_root() {
+        return;
+    }
+    let jail = jail(world);
+    let flags = ["--user", NOBODY, "--group", NOBODY, "--chroot", &jail];
+    let flags = [&flags[..], &["--files", "48", "--capabilities", "kill"]].concat();
+    let server = world.spawn("confined", &[&flags[..], &["--all"]].concat());
+    let held = Held::new(&server.address());
+    let (pid, parent) = (held.pid, server.pid());
+    expect_nobody(pid);
+    assert_eq!(status(pid, "NoNewPrivs"), "1");
+    assert_eq!(status(pid, "CapBnd"), "0000000000000020");
+    assert_eq!(status(pid, "Umask"), "0027");
+    assert_eq!(session(pid), pid.to_string());
+    assert_eq!(root_directory(pid), jail);
+    assert_eq!(open_files(pid), "48 64");
+    assert_eq!(status(parent, "Uid"), "0 0 0 0");
+    assert_eq!(status(parent, "NoNewPrivs"), "0");
+    assert_eq!(root_directory(parent), "/");
+    assert_ne!(open_files(parent), "48 64");
+    drop(held);
+    ends_well(&server);
+}
+
+/// Real, effective and saved user and group are changed, and supplementary groups are dropped. Then
+/// the child tries to become root and to raise its limits, and ends if it can.
+fn l02_root_cannot_be_had_again(world: &mut World) {
+    if !is_root() {
+        return;
+    }
+    let address = own_address();
+    let flags = ["--user", NOBODY, "--group", NOBODY, "--address", &address];
+    let server = world.spawn("confined_that_tries", &flags);
+    let mut client: Client = connect(&server.address());
+    let line = client.read_line();
+    let (pid, tried) = line.trim_end().split_once(' ').unwrap();
+    assert_eq!(tried, "Err(EPERM)");
+    expect_nobody(pid.parse().unwrap());
+    assert!(server.stop(Signal::SIGTERM, SOON).success());
+}
+
+/// The directory of a chroot is the current one, and what was asked for and `..` of it are compared
+/// with it. The parent's directories are closed in children; one that the program has opened itself
+/// stays open.
+fn l05_hello_serves_as_nobody_inside_of_a_directory(world: &mut World) {
+    if !is_root() {
+        return;
+    }
+    let jail = jail(world);
+    let flags = ["--port", "0", "--max-clients", "5", "--chroot", &jail];
+    let flags = [&flags[..], &["--user", NOBODY, "--group", NOBODY]].concat();
+    let server = world.run_example("hello", &flags);
+    let mut client = connect(&server.address());
+    client.send_line("GET / HTTP/1.0\r\n\r");
+    assert_eq!(client.read_line(), "HTTP/1.1 200 OK\r");
+    for pid in server.expect_children(5) {
+        until("a confined child", SOON, || {
+            (root_directory(pid) == jail && status(pid, "NoNewPrivs") == "1").then_some(())
+        });
+        expect_nobody(pid);
+    }
+    stop_example(&server);
+}
+
+/// The error has the step; no address is bound, no descriptor open, no child left. The program that is
+/// run checks the last two.
+///
+/// Without the rehearsal the server starts, and its children fail.
+fn what_cannot_be_is_an_error_of_the_start(world: &mut World) {
+    if !is_root() {
+        return;
+    }
+    let nowhere = "/nowhere/at/all";
+    let not_found = "no such file or directory (os error 2)";
+    let cases = [
+        (
+            ["--user", "no-such-user"],
+            "user no-such-user",
+            "no such user",
+        ),
+        (
+            ["--group", "no-such-group"],
+            "group no-such-group",
+            "no such group",
+        ),
+        (["--chroot", nowhere], "chroot /nowhere/at/all", not_found),
+        (
+            ["--directory", nowhere],
+            "directory /nowhere/at/all",
+            not_found,
+        ),
+        (
+            ["--chroot", "srv"],
+            "chroot srv",
+            "the path is not absolute",
+        ),
+        (
+            ["--files", "65"],
+            "limit of open files 65:64",
+            "invalid argument (os error 22)",
+        ),
+        (
+            ["--capabilities", "fly"],
+            "capability bounding set fly",
+            "no capability fly",
+        ),
+    ];
+    for (flags, step, reason) in cases {
+        let server = world.spawn("confined", &flags);
+        assert_eq!(server.wait(SOON).code(), Some(1), "{step}");
+        let expected = format!("error: confine {step}: {reason}\n");
+        // The error of an unknown user is that of its group, which is looked up first.
+        let text = server.stderr().replace("confine group of", "confine user");
+        assert_eq!(text, expected);
+        assert_eq!(server.stdout(), "");
+    }
+}
+
+/// Each step is read back. An error ends the child before any hook is called in it, with the exit
+/// code of a failed start; at the start of the server a process made for that tries all steps.
+///
+/// Where the error was ignored the child served as root.
+fn l03_a_child_that_cannot_be_confined_serves_nothing(world: &mut World) {
+    if !is_root() {
+        return;
+    }
+    let jail = jail(world);
+    let server = world.spawn("confined", &["--max-clients", "1", "--chroot", &jail]);
+    let held = Held::new(&server.address());
+    fs::remove_dir(&jail).unwrap();
+    send(held.pid, Signal::SIGKILL);
+    let text = server.expect_stderr("a failed start", |text| text.contains("102"));
+    let words = format!(
+        "exit status: 102, last words \"cannot become a child: confine chroot {jail}: no such file"
+    );
+    assert!(text.contains(&words), "{text}");
+    drop(held);
+    // It recovers with its directory.
+    fs::create_dir(Path::new(&jail)).unwrap();
+    let mut held = Held::new(&server.address());
+    held.is_served();
+    assert_eq!(root_directory(held.pid), jail);
+    drop(held);
+    ends_well(&server);
+}
+
+/// A change of user unties a child from its parent's life, also in the time before `server_start`, so
+/// it is tied again. The child is stuck, and hears of the death by that signal only.
+fn a_confined_child_leaves_with_its_parent(world: &mut World) {
+    if !is_root() {
+        return;
+    }
+    let flags = ["--user", NOBODY, "--group", NOBODY, "--kill-timeout", "200"];
+    let server = world.spawn("confined", &flags);
+    let mut stuck = Held::new(&server.address());
+    expect_nobody(stuck.pid);
+    stuck.client.send_line("spin");
+    server.kill9();
+    stuck.client.gone();
+    until("no orphans", SOON, || {
+        world.orphans().is_empty().then_some(())
+    });
+}
+
+/// `Confinement` sets the bounding set of capabilities and no_new_privs. The kernel clears the dumpable
+/// flag at a change of user, and it stays so; the tie to the parent is made again.
+///
+/// Not skipped without root: limits are lowered, a session begun, privileges given up.
+fn l04_what_needs_no_privilege_is_for_every_parent(world: &mut World) {
+    let flags = ["--start", "1", "--all", "--files", "48", "--directory", "/"];
+    let server = world.spawn("confined", &flags);
+    let held = Held::new(&server.address());
+    assert_eq!(open_files(held.pid), "48 64");
+    assert_eq!(status(held.pid, "NoNewPrivs"), "1");
+    let held_pid = held.pid;
+    drop(held);
+    ends_well(&server);
+    expect_exit(&server, held_pid, "Shutdown exit status: 0");
+}
