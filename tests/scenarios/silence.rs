@@ -235,7 +235,7 @@ fn a08_every_kind_of_deadlock_is_found(world: &mut World) {
 fn a09_every_kind_of_deafness_ends_with_sigkill(world: &mut World) {
     const KILL_TIMEOUT: Duration = Duration::from_millis(1500);
     let flags = ["--start", "3", "--max-clients", "3"];
-    let times = ["--timeout", "1000", "--kill-timeout", "1500"];
+    let times = ["--timeout", "3000", "--kill-timeout", "1500"];
     let server = world.spawn("serve", &[flags, times].concat());
     let address = server.address();
     expect_up(&server, 3);
