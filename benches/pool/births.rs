@@ -203,8 +203,7 @@ fn judge(of_sizes: &[(usize, [Figures; 2])]) {
             hold(&format!("{size} children: {what}"), target, measured);
         };
         let start = ratio(&ours.start, &bare.start);
-        let most = if *size == 1000 { 1.7 } else { 2.0 };
-        say("start to the bare loop's", Target::AtMost(most), start);
+        say("start to the bare loop's", Target::AtMost(2.0), start);
         if size != smallest {
             let growth = per_child(ours, *size) / per_child(first, *smallest);
             let what = format!("a child's start to that of one among {smallest}");

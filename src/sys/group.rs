@@ -43,8 +43,11 @@ impl Group {
     /// Whether other members are alive after the leader was reaped. Members that became our
     /// children are reaped here: as the first process of a container we adopt orphans.
     pub(crate) fn outlives_its_leader(self) -> bool {
-        while self.reap_orphan() {}
-        self.is_left() && has_living_member(self.0).unwrap_or(true)
+        self.reap_orphans();
+        let outlives = self.is_left() && has_living_member(self.0).unwrap_or(true);
+        // Again: the last one may have ended since, and nobody looks after this.
+        self.reap_orphans();
+        outlives
     }
 
     /// Whether the group still exists after its leader was reaped.
@@ -56,9 +59,9 @@ impl Group {
         number_is_free && !matches!(kill(-self.0, 0), Err(error) if is_no_such_process(&error))
     }
 
-    fn reap_orphan(self) -> bool {
+    fn reap_orphans(self) {
         // SAFETY: no status is requested, so the call writes to no memory.
-        unsafe { libc::waitpid(-self.0, std::ptr::null_mut(), libc::WNOHANG) > 0 }
+        while unsafe { libc::waitpid(-self.0, std::ptr::null_mut(), libc::WNOHANG) > 0 } {}
     }
 }
 
