@@ -113,17 +113,18 @@ impl PreForkHooks for Hooks {
             File::create(go).unwrap();
             let dead = |process: &&processes::Process| processes::state(process.pid) == Some('Z');
             let own = std::process::id();
-            while processes::children(own).iter().filter(dead).count() < all {
-                thread::sleep(Duration::from_millis(20));
-            }
+            until("all children to be dead", SOON * 6, || {
+                let dead = processes::children(own).iter().filter(dead).count();
+                (dead >= all).then_some(())
+            });
         }
     }
 
     fn server_start(&mut self, start: &mut Start<'_>) -> io::Result<()> {
         if let Some(go) = self.args.value("--fill-at") {
-            while !fs::exists(go)? {
-                thread::sleep(Duration::from_millis(20));
-            }
+            until("the parent to say go", SOON * 6, || {
+                fs::exists(go).ok()?.then_some(())
+            });
             fill(io::stdout())?;
             fill(io::stderr())?;
             std::process::exit(7);
