@@ -20,115 +20,67 @@ fn duplicate(fd: impl AsFd) -> io::Result<Box<dyn Any>> {
     Ok(Box::new(Ours::duplicate(fd)?))
 }
 
-impl States {
-    /// Registers `state` and posts it whenever `fd` can be read, for as long as it can.
-    ///
-    /// The descriptor is duplicated, and children close the duplicate. The caller keeps its own,
-    /// and **each child that is forked meanwhile inherits it, open**, for as long as the child
-    /// lives: an administrator's connection stays open in children after the parent has closed it.
-    /// For a descriptor that only the parent needs, use
-    /// [`select_read_owned`](Self::select_read_owned).
-    ///
-    /// # Errors
-    ///
-    /// When the descriptor cannot be duplicated.
-    pub fn select_read(&mut self, fd: impl AsFd, state: &str) -> io::Result<WatchId> {
-        Ok(self.select(duplicate(fd)?, Readiness::Read, state))
-    }
+/// The methods of both types: states are registered before the start, and while the loop runs.
+macro_rules! select_methods {
+    ($($owner:ty),*) => {$(
+        impl $owner {
+            /// Registers `state` and posts it whenever `fd` can be read, for as long as it can.
+            ///
+            /// The descriptor is duplicated, and children close the duplicate. The caller keeps its own,
+            /// and **each child that is forked meanwhile inherits it, open**, for as long as the child
+            /// lives: an administrator's connection stays open in children after the parent has closed it.
+            /// For a descriptor that only the parent needs, use
+            /// [`select_read_owned`](Self::select_read_owned).
+            ///
+            /// # Errors
+            ///
+            /// When the descriptor cannot be duplicated.
+            pub fn select_read(&mut self, fd: impl AsFd, state: &str) -> io::Result<WatchId> {
+                Ok(self.select(duplicate(fd)?, Readiness::Read, state))
+            }
 
-    /// As [`select_read`](Self::select_read), whenever `fd` can be written.
-    ///
-    /// # Errors
-    ///
-    /// When the descriptor cannot be duplicated.
-    pub fn select_write(&mut self, fd: impl AsFd, state: &str) -> io::Result<WatchId> {
-        Ok(self.select(duplicate(fd)?, Readiness::Write, state))
-    }
+            /// As [`select_read`](Self::select_read), whenever `fd` can be written.
+            ///
+            /// # Errors
+            ///
+            /// When the descriptor cannot be duplicated.
+            pub fn select_write(&mut self, fd: impl AsFd, state: &str) -> io::Result<WatchId> {
+                Ok(self.select(duplicate(fd)?, Readiness::Write, state))
+            }
 
-    /// As [`select_read`](Self::select_read), for a descriptor that children must not have.
-    ///
-    /// Each child closes it at its start. The returned [`ParentOnly`] is for the hook that reads
-    /// from it.
-    ///
-    /// # Errors
-    ///
-    /// When the descriptor cannot be duplicated.
-    pub fn select_read_owned<F: AsFd + AsRawFd + Into<OwnedFd>>(
-        &mut self,
-        fd: F,
-        state: &str,
-    ) -> io::Result<(WatchId, ParentOnly<F>)> {
-        Ok((self.select_read(&fd, state)?, ParentOnly::new(fd)))
-    }
+            /// As [`select_read`](Self::select_read), for a descriptor that children must not have.
+            ///
+            /// Each child closes it at its start. The returned [`ParentOnly`] is for the hook that reads
+            /// from it.
+            ///
+            /// # Errors
+            ///
+            /// When the descriptor cannot be duplicated.
+            pub fn select_read_owned<F: AsFd + AsRawFd + Into<OwnedFd>>(
+                &mut self,
+                fd: F,
+                state: &str,
+            ) -> io::Result<(WatchId, ParentOnly<F>)> {
+                Ok((self.select_read(&fd, state)?, ParentOnly::new(fd)))
+            }
 
-    /// As [`select_read_owned`](Self::select_read_owned), whenever `fd` can be written.
-    ///
-    /// # Errors
-    ///
-    /// When the descriptor cannot be duplicated.
-    pub fn select_write_owned<F: AsFd + AsRawFd + Into<OwnedFd>>(
-        &mut self,
-        fd: F,
-        state: &str,
-    ) -> io::Result<(WatchId, ParentOnly<F>)> {
-        Ok((self.select_write(&fd, state)?, ParentOnly::new(fd)))
-    }
+            /// As [`select_read_owned`](Self::select_read_owned), whenever `fd` can be written.
+            ///
+            /// # Errors
+            ///
+            /// When the descriptor cannot be duplicated.
+            pub fn select_write_owned<F: AsFd + AsRawFd + Into<OwnedFd>>(
+                &mut self,
+                fd: F,
+                state: &str,
+            ) -> io::Result<(WatchId, ParentOnly<F>)> {
+                Ok((self.select_write(&fd, state)?, ParentOnly::new(fd)))
+            }
+        }
+    )*};
 }
 
-impl Monitor {
-    /// Registers `state` and posts it whenever `fd` can be read, for as long as it can.
-    ///
-    /// The descriptor is duplicated, and children close the duplicate. The caller keeps its own,
-    /// and **each child that is forked meanwhile inherits it, open**, for as long as the child
-    /// lives: an administrator's connection stays open in children after the parent has closed it.
-    /// For a descriptor that only the parent needs, use
-    /// [`select_read_owned`](Self::select_read_owned).
-    ///
-    /// # Errors
-    ///
-    /// When the descriptor cannot be duplicated.
-    pub fn select_read(&mut self, fd: impl AsFd, state: &str) -> io::Result<WatchId> {
-        Ok(self.select(duplicate(fd)?, Readiness::Read, state))
-    }
-
-    /// As [`select_read`](Self::select_read), whenever `fd` can be written.
-    ///
-    /// # Errors
-    ///
-    /// When the descriptor cannot be duplicated.
-    pub fn select_write(&mut self, fd: impl AsFd, state: &str) -> io::Result<WatchId> {
-        Ok(self.select(duplicate(fd)?, Readiness::Write, state))
-    }
-
-    /// As [`select_read`](Self::select_read), for a descriptor that children must not have.
-    ///
-    /// Each child closes it at its start. The returned [`ParentOnly`] is for the hook that reads
-    /// from it.
-    ///
-    /// # Errors
-    ///
-    /// When the descriptor cannot be duplicated.
-    pub fn select_read_owned<F: AsFd + AsRawFd + Into<OwnedFd>>(
-        &mut self,
-        fd: F,
-        state: &str,
-    ) -> io::Result<(WatchId, ParentOnly<F>)> {
-        Ok((self.select_read(&fd, state)?, ParentOnly::new(fd)))
-    }
-
-    /// As [`select_read_owned`](Self::select_read_owned), whenever `fd` can be written.
-    ///
-    /// # Errors
-    ///
-    /// When the descriptor cannot be duplicated.
-    pub fn select_write_owned<F: AsFd + AsRawFd + Into<OwnedFd>>(
-        &mut self,
-        fd: F,
-        state: &str,
-    ) -> io::Result<(WatchId, ParentOnly<F>)> {
-        Ok((self.select_write(&fd, state)?, ParentOnly::new(fd)))
-    }
-}
+select_methods!(States, Monitor);
 
 #[cfg(test)]
 mod tests {
