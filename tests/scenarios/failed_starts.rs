@@ -34,6 +34,12 @@ fn e05_a_program_that_dies_at_once_is_slowed_down_and_recovers(world: &mut World
     holds("few are forked", Duration::from_secs(2), || {
         pids(&server, "forked").len() <= 8 * 3
     });
+    // Between two waves: a wave of which some fail and some start does not clean the slate.
+    let before = pids(&server, "forked").len();
+    until("the next wave to be over", SOON, || {
+        let forked = pids(&server, "forked").len();
+        (forked > before && pids(&server, "exited").len() == forked).then_some(())
+    });
     fs::remove_file(&broken).unwrap();
     let mut held = Held::new(&address);
     held.is_served();
