@@ -26,6 +26,7 @@ pub(crate) enum Posted {
     ServerFork,
     ServerTimeoutCheck,
     Shutdown,
+    Reload,
     /// A state of the subclass.
     State(String),
 }
@@ -141,6 +142,7 @@ impl States {
             own if self.contains(own) && !DOCUMENTED_STATES.contains(&own) => {
                 Posted::State(own.to_owned())
             }
+            "reload" => Posted::Reload,
             documented if DOCUMENTED_STATES.contains(&documented) => {
                 return Resolved::NeedsArguments;
             }
