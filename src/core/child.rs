@@ -130,14 +130,14 @@ bitflags! {
     }
 }
 
-/// When and why a child was told to stop, and how long until SIGKILL.
+/// When and why a child was told to stop, and how long until SIGKILL, if it has a bound.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Retirement {
     pub(crate) reason: Reason,
     pub(crate) at: Time,
-    pub(crate) kill_after: Duration,
+    pub(crate) kill_after: Option<Duration>,
     /// The same while the child has said no word yet.
-    pub(crate) kill_in_start_after: Duration,
+    pub(crate) kill_in_start_after: Option<Duration>,
     /// How many forks had been done or were owed at that time.
     pub(crate) forks: u64,
 }
@@ -149,7 +149,12 @@ impl Retirement {
     /// has no time limit of its own.
     pub(crate) fn overrides(&self, later: &Self) -> bool {
         let bounded = self.reason != Reason::Culled || later.reason != Reason::Shutdown;
-        bounded && self.at + self.kill_after <= later.at + later.kill_after
+        bounded
+            && match (self.kill_after, later.kill_after) {
+                (Some(own), Some(other)) => self.at + own <= later.at + other,
+                (None, Some(_)) => false,
+                (_, None) => true,
+            }
     }
 }
 
@@ -322,7 +327,7 @@ impl Child {
             let patience = self.patience(timeout) + gaps.saturating_sub(self.gaps_at_ack);
             (!timeout.is_zero()).then(|| self.last_ack + patience)
         } else {
-            Some(told.at + self.time_to_leave(&told))
+            self.time_to_leave(&told).map(|time| told.at + time)
         }
     }
 
@@ -335,7 +340,7 @@ impl Child {
         }
     }
 
-    fn time_to_leave(&self, told: &Retirement) -> Duration {
+    fn time_to_leave(&self, told: &Retirement) -> Option<Duration> {
         if self.is_starting() {
             told.kill_in_start_after
         } else {

@@ -27,6 +27,8 @@ pub(crate) enum Task {
         to: PrintTo,
         bytes: Vec<u8>,
     },
+    /// Every child is to reopen its logs.
+    ReopenChildren,
     /// A signal posts a state from now on.
     Lead(Signal),
     Watch(Watch),

@@ -33,7 +33,7 @@ const RETRY: Duration = Duration::from_secs(1);
 /// - `STATUS=` with the numbers of free and busy children and of clients that wait to be accepted, when
 ///   one of them has changed, and at most once a second. Clients are counted while all children are
 ///   busy, and only where the system tells how many there are ([`ListenerStatus`]).
-/// - `STOPPING=1` when the shutdown begins, and from then on, every five seconds,
+/// - `STOPPING=1` when a stop is announced or the shutdown begins, and from then on, every five seconds,
 ///   `EXTEND_TIMEOUT_USEC=` with fifteen: `TimeoutStopSec=` then bounds a server that hangs, and not one
 ///   that still serves its clients.
 /// - `WATCHDOG=1` at half of WATCHDOG_USEC, if WATCHDOG_PID is this process or missing. It is sent at the
@@ -264,7 +264,9 @@ impl Observer for Systemd {
         match *event {
             Event::Ready { .. } => self.enter(Phase::Ready, monitor),
             Event::Forked { .. } if monitor.programs => self.enter(Phase::Ready, monitor),
-            Event::ShuttingDown => self.enter(Phase::Stopping, monitor),
+            Event::StopAnnounced { .. } | Event::ShuttingDown => {
+                self.enter(Phase::Stopping, monitor);
+            }
             Event::Saturated => self.saturated = true,
             Event::Waiting { clients } => self.waiting = clients,
             Event::Relieved => (self.saturated, self.waiting) = (false, 0),

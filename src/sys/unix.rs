@@ -24,7 +24,7 @@ use crate::core::{
     error::{Error, Operation},
     queue::PrintTo,
     say::say,
-    signal_policy::Arrived,
+    signal_policy::{Arrived, Takes},
     states::{Readiness, Watch, WatchId},
     system::{ForkTerms, Forked, Ready, Source, System, Wait},
     time::Time,
@@ -89,7 +89,7 @@ pub(crate) struct UnixSystem {
 
 impl UnixSystem {
     /// The system for a server that has at most this many children, for now.
-    pub(crate) fn new(id: PreForkId, handle_signals: bool, children: usize) -> Result<Self, Error> {
+    pub(crate) fn new(id: PreForkId, takes: Takes, children: usize) -> Result<Self, Error> {
         let pipe = |error| Error::new(Operation::Pipe, "for the death watch", error);
         let null = null::open()?;
         // The buffer is allocated here once, and not in each child.
@@ -99,7 +99,7 @@ impl UnixSystem {
         let death_write = Ours::parents(death_write);
         let poller = Poller::new().map_err(|error| Error::new(Operation::Poll, "set-up", error))?;
         let signal = |error| Error::new(Operation::Signal, "set-up", error);
-        let signals = Subscription::new(handle_signals).map_err(signal)?;
+        let signals = Subscription::new(takes).map_err(signal)?;
         poller
             .add_urgent(
                 signals.as_fd().as_raw_fd(),

@@ -31,6 +31,9 @@ impl Monitor {
         if self.shutdown {
             return;
         }
+        if self.stop.take_due(self.now) {
+            self.shutdown();
+        }
         if self.backoff.is_watching() {
             self.notice_starts_that_held();
         }
@@ -55,6 +58,7 @@ impl Monitor {
             .into_iter()
             .flatten()
             .chain(self.alarms.next())
+            .chain(self.stop.begins_at())
             .chain(self.escalations())
             .min()
     }

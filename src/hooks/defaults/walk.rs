@@ -302,6 +302,8 @@ impl Walk {
                     hooks.handler_shutdown(monitor);
                 }
             }
+            Task::Posted(Posted::ReopenLogs) => hooks.reopen_logs(monitor),
+            Task::ReopenChildren => {}
             Task::Posted(Posted::State(state)) => assert_eq!(state, "own"),
             Task::Fork => {
                 if monitor.may_fork(0) {

@@ -14,7 +14,10 @@ mod orphan;
 mod parent;
 
 pub(crate) use self::{
-    child::{become_child, found_orphaned, give_back, ring_at_stop, stop_requested},
+    child::{
+        become_child, found_orphaned, give_back, reopen_requested, ring_at_reopen, ring_at_stop,
+        ring_stop_bell, stop_requested, take_reopen,
+    },
     mask::Mask,
     orphan::{become_orphan, keep_null},
     parent::Subscription,
