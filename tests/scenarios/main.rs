@@ -49,6 +49,7 @@ mod races;
 mod replaced;
 mod servers;
 mod showcase;
+mod signal_table;
 mod signals;
 mod silence;
 mod sockets;
@@ -107,6 +108,7 @@ const PROGRAMS: &[Programs] = &[
     ported::PROGRAMS,
     replaced::PROGRAMS,
     servers::PROGRAMS,
+    signal_table::PROGRAMS,
     sockets::PROGRAMS,
     starts::PROGRAMS,
     stranded::PROGRAMS,
@@ -164,6 +166,7 @@ const SCENARIOS: &[(&str, Scenarios)] = scenarios_of![
     servers::connections,
     servers::socket_files,
     showcase,
+    signal_table,
     signals,
     silence,
     sockets,

@@ -45,6 +45,8 @@ pub fn builder_of<S: ChildServer>(args: &Args, server: S) -> Builder<Journal, S>
         .drain_timeout(millis(args, "--drain-timeout", 1000))
         .cull_after(millis(args, "--cull-after", 1000))
         .handle_signals(!args.has("--no-signals"))
+        .resize_signals(args.has("--resize-signals"))
+        .pre_stop_delay(millis(args, "--pre-stop-delay", 0))
 }
 
 /// A number of servers.
