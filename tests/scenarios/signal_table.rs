@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use nix::pty::{OpenptyResult, openpty};
+use nix::sys::termios::{LocalFlags, SetArg, tcgetattr, tcsetattr};
 use prefork_server::servers::TcpConn;
 use prefork_server::{
     ChildServer, Comm, Error, ExecServer, Monitor, PreFork, PreForkHooks, Start, TcpServer,
@@ -410,7 +411,7 @@ fn a_server_in_the_background_of_a_terminal_is_not_stopped_by_its_output(world: 
         .stdout(slave.try_clone().unwrap())
         .stderr(slave)
         .spawn();
-    let reader = File::from(master);
+    let terminal = File::from(master);
     let text = until("the address", SOON, || {
         fs::read_to_string(&file)
             .ok()
@@ -423,7 +424,10 @@ fn a_server_in_the_background_of_a_terminal_is_not_stopped_by_its_output(world: 
         Held::new(&address).is_served();
         assert_ne!(processes::state(server), Some('T'));
     }
+    // At the end the program has the default again, and prints its report.
+    let mut settings = tcgetattr(&terminal).expect("the settings of the terminal");
+    settings.local_flags.remove(LocalFlags::TOSTOP);
+    tcsetattr(&terminal, SetArg::TCSANOW, &settings).expect("the settings to be taken");
     send(server, Signal::SIGTERM);
     assert_eq!(shell.wait(SOON).code(), Some(0));
-    drop(reader);
 }
