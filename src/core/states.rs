@@ -27,6 +27,7 @@ pub(crate) enum Posted {
     ServerTimeoutCheck,
     Shutdown,
     ReopenLogs,
+    Reload,
     /// A state of the subclass.
     State(String),
 }
@@ -143,6 +144,7 @@ impl States {
             own if self.contains(own) && !DOCUMENTED_STATES.contains(&own) => {
                 Posted::State(own.to_owned())
             }
+            "reload" => Posted::Reload,
             documented if DOCUMENTED_STATES.contains(&documented) => {
                 return Resolved::NeedsArguments;
             }

@@ -82,6 +82,8 @@ pub(crate) enum Asked {
     TimeoutCheck,
     Shutdown,
     ReopenLogs,
+    Reload,
+    ReloadFailed(String),
     State(String),
     Fork,
     Signal(ChildId, Signal),
@@ -102,7 +104,9 @@ pub(crate) fn asked(monitor: &mut Monitor) -> Vec<Asked> {
             Task::Posted(Posted::ServerTimeoutCheck) => Asked::TimeoutCheck,
             Task::Posted(Posted::Shutdown) => Asked::Shutdown,
             Task::Posted(Posted::ReopenLogs) => Asked::ReopenLogs,
+            Task::Posted(Posted::Reload) => Asked::Reload,
             Task::Posted(Posted::State(state)) => Asked::State(state),
+            Task::ReloadFailed(error) => Asked::ReloadFailed(error.to_string()),
             Task::Fork => Asked::Fork,
             Task::Signal { child, signal } => Asked::Signal(child, signal),
             Task::Print { to, bytes } => {

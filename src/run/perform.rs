@@ -41,6 +41,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             Task::Posted(posted) => self.dispatch(posted),
             Task::Fork => self.fork(),
             Task::Signal { child, signal } => self.signal(child, signal),
+            Task::ReloadFailed(error) => self.reload_failed(&error),
             Task::Print { to, bytes } => self.parent.system.print(to, &bytes),
             Task::ReopenChildren => self.reopen_children(),
             Task::Lead(signal) => self.lead(signal),
@@ -58,6 +59,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             Posted::ReopenLogs => self.call("reopen_logs", |hooks, monitor| {
                 hooks.reopen_logs(monitor);
             }),
+            Posted::Reload => self.call_reload(),
             Posted::State(state) => self.call("handler_state", |hooks, monitor| {
                 hooks.handler_state(monitor, &state);
             }),

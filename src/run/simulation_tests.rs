@@ -159,6 +159,9 @@ impl Simulation {
     /// Without faults and clients everything must come to rest in bounded time.
     fn settle(&mut self) {
         self.world.borrow_mut().calm_down();
+        // With a limit of age there is no rest.
+        let monitor = &mut self.inner.parent.monitor;
+        monitor.set_max_lifetime(Duration::ZERO);
         let end = self.now() + REST_AFTER;
         while self.now() < end && !self.is_shutting_down() {
             self.turn();
@@ -187,6 +190,12 @@ impl Simulation {
             1 => {
                 if let Some(id) = any_untold(monitor) {
                     monitor.stop(id, Reason::Asked);
+                }
+            }
+            3 => monitor.reload(),
+            4 => {
+                if let Some(id) = any_untold(monitor) {
+                    monitor.replace(id);
                 }
             }
             2 => {

@@ -134,6 +134,8 @@ pub(crate) struct World {
     capacity: usize,
     /// Whether a child says nothing between two connections that follow at once.
     coalesces: bool,
+    /// Whether children leave after a number of connections.
+    limited: bool,
     /// Until when forks fail, and how many more fail whenever they are tried.
     forks_fail_until: Time,
     forks_to_fail: u64,
@@ -174,6 +176,10 @@ impl World {
             cull_after: random.of(&[Duration::ZERO, ms(10), ms(1000)]),
             shutdown_on_error: random.one_in(8),
             coalesce_words: coalesces,
+            max_lifetime: random.of(&[Duration::ZERO, Duration::ZERO, ms(300), ms(5000)]),
+            max_memory: random.of(&[0, 0, 10 << 20]),
+            replace_at_once: random.below(4) as usize,
+            limit_jitter: random.of(&[0, 10, 100]),
             ..Config::default()
         });
         // Now and then max_clients was raised since the start, and some have no slot.
@@ -202,6 +208,7 @@ impl World {
             ack_interval: attributes.timeout / 2,
             capacity: random.of(&[4096, 8192, 65_536]),
             coalesces,
+            limited: true,
             forks_fail_until: Time::START,
             forks_to_fail: 0,
             starts_fail_until: Time::START,

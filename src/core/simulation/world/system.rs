@@ -235,6 +235,10 @@ impl Process for ModelProcess {
         Ok(())
     }
 
+    fn memory(&self) -> Option<u64> {
+        self.world.0.borrow().memory_of(self.id)
+    }
+
     fn reap(&self) -> io::Result<Reaped> {
         Ok(self.world.0.borrow_mut().kernel.reap(self.id))
     }
@@ -323,6 +327,10 @@ impl System for Simulated {
 
     fn requests(&self, _: usize) -> u64 {
         0
+    }
+
+    fn is_due(&self, slot: usize) -> bool {
+        self.0.borrow_mut().is_due(slot)
     }
 
     fn ask_interval(&mut self, _: Interval) {}
