@@ -26,6 +26,8 @@ pub(crate) enum Lead {
     Stop,
     /// A stop without a bound.
     PatientStop,
+    /// The state `reload`.
+    Reload,
     /// The state `reopen_logs`.
     Reopen,
     /// An upgrade, which is not available: a warning.
@@ -90,7 +92,7 @@ pub(crate) const TABLE: [Row; 13] = [
     row(Signal::Terminate, InParent::Handled, Lead::Stop, InChild::Stop),
     row(Signal::Interrupt, InParent::Handled, Lead::Stop, InChild::Stop),
     row(Signal::Quit, InParent::Handled, Lead::PatientStop, InChild::StopIfHandled),
-    row(Signal::Hangup, InParent::Left, Lead::Nothing, InChild::AsBefore),
+    row(Signal::Hangup, InParent::Handled, Lead::Reload, InChild::NothingIfHandled),
     row(Signal::User1, InParent::Handled, Lead::Reopen, InChild::ReopenIfHandled),
     row(Signal::User2, InParent::Handled, Lead::Upgrade, InChild::NothingIfHandled),
     row(Signal::BackgroundRead, InParent::Resizing, Lead::Raise, InChild::IgnoredIfChanged),
@@ -135,10 +137,12 @@ pub(crate) type Leads = BTreeMap<Signal, String>;
 
 /// What the signals of a turn ask for.
 #[derive(Debug, Default, Eq, PartialEq)]
-pub(crate) struct Demands<'a> {
+pub(crate) struct Demands {
     /// How often a stop was asked for, within `shutdown_timeout` and without a bound.
     pub(crate) stops: u64,
     pub(crate) patient_stops: u64,
+    /// Whether a reload was asked for.
+    pub(crate) reload: bool,
     /// Whether the logs are to be reopened.
     pub(crate) reopen: bool,
     /// Whether an upgrade was asked for.
@@ -149,14 +153,14 @@ pub(crate) struct Demands<'a> {
     /// Whether a child may have ended.
     pub(crate) deaths: bool,
     /// States of the subclass to be posted, each once.
-    pub(crate) states: Vec<&'a str>,
+    pub(crate) states: Vec<String>,
 }
 
 /// Returns what the signals that have arrived ask for.
 ///
 /// A signal that posts a state of a subclass asks for nothing else, except that SIGCHLD still leads
 /// to a check for children that have ended.
-pub(crate) fn demands<'a>(arrived: &Arrived, leads: &'a Leads) -> Demands<'a> {
+pub(crate) fn demands(arrived: &Arrived, leads: &Leads) -> Demands {
     let come = || TABLE.iter().zip(arrived).filter(|(_, count)| **count > 0);
     let count = |lead| -> u64 {
         let untaken = come().filter(|(row, _)| !leads.contains_key(&row.signal));
@@ -166,13 +170,14 @@ pub(crate) fn demands<'a>(arrived: &Arrived, leads: &'a Leads) -> Demands<'a> {
     Demands {
         stops: count(Lead::Stop),
         patient_stops: count(Lead::PatientStop),
+        reload: count(Lead::Reload) > 0,
         reopen: count(Lead::Reopen) > 0,
         upgrade: count(Lead::Upgrade) > 0,
         raise: count(Lead::Raise),
         lower: count(Lead::Lower),
         deaths: come().any(|(row, _)| row.lead == Lead::Deaths),
         states: come()
-            .filter_map(|(row, _)| leads.get(&row.signal).map(String::as_str))
+            .filter_map(|(row, _)| leads.get(&row.signal).cloned())
             .collect(),
     }
 }

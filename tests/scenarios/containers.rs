@@ -50,20 +50,25 @@ fn k01_processes_that_process_1_adopts_are_not_taken_for_children(world: &mut Wo
     assert_eq!(deaths(&server.outer, "Shutdown"), 1);
 }
 
-/// A signal without a handler has no effect on process 1. SIGINT and SIGTERM have one; SIGHUP and
+/// A signal without a handler has no effect on process 1. Those of the table have one; SIGIO and
 /// others that end a server elsewhere do nothing here.
 fn k02_process_1_heeds_sigint_and_sigterm(world: &mut World) {
-    for stop in [Signal::SIGINT, Signal::SIGTERM] {
+    for stop in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGQUIT] {
         let Some(server) = Contained::spawn(world, "serve", &[]) else {
             return;
         };
         let address = server.outer.address();
         Held::new(&address).is_served();
         let children = server.expect_children(2);
-        send_from_inside(&server, "HUP");
+        send_from_inside(&server, "IO");
         send_from_inside(&server, "USR1");
         Held::new(&address).is_served();
         assert_eq!(server.children(), children);
+        send_from_inside(&server, "HUP");
+        until("other children", SOON, || {
+            let now = server.children();
+            (!now.iter().any(|child| children.contains(child))).then_some(())
+        });
         send(server.pid, stop);
         assert_eq!(server.outer.wait(SOON).code(), Some(0));
     }

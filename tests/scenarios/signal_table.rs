@@ -18,7 +18,7 @@ use prefork_server::{
 };
 
 use crate::subject::{
-    Crowd, Held, ended, ends_well, expect_up, has_signal, hold, log_warnings, pids, send,
+    Crowd, Held, ended, ends_well, expect_up, has_signal, hold, journal, log_warnings, pids, send,
 };
 use crate::support::{
     Args, Programs, SOON, Scenarios, Server, Signal, World, connect, holds, processes, programs,
@@ -30,6 +30,7 @@ pub const PROGRAMS: Programs = programs![logging, worker];
 pub const SCENARIOS: Scenarios = scenarios![
     g12_signals_that_stop_nothing_cost_no_client,
     g12_a_burst_of_all_of_them_costs_no_client,
+    sighup_replaces_every_child_and_costs_no_client,
     sigquit_to_the_whole_group_costs_no_client,
     sigusr1_has_parent_and_children_reopen_their_logs,
     sigusr1_reaches_children_that_wait_at_once,
@@ -227,6 +228,38 @@ fn g12_a_burst_of_all_of_them_costs_no_client(world: &mut World) {
 fn to_group(server: &Server, signal: Signal) {
     let group = nix::unistd::Pid::from_raw(server.pid().cast_signed());
     nix::sys::signal::killpg(group, signal).expect("a signal to the group");
+}
+
+/// Each child is replaced, and a client that one of them has in hand is served to its end.
+fn sighup_replaces_every_child_and_costs_no_client(world: &mut World) {
+    let server = world.program("serve").own_group();
+    let server = server.args(&["--start", "6"]).spawn();
+    let address = server.address();
+    expect_up(&server, 6);
+    let mut held = hold(&address, 2);
+    let crowd = Crowd::come(&address, 4);
+    for _ in 0..5 {
+        let before = server.children();
+        to_group(&server, Signal::SIGHUP);
+        until("new children, but for the two with a client", SOON, || {
+            let now = server.children();
+            let old = before.iter().filter(|child| now.contains(child));
+            (old.count() <= 2).then_some(())
+        });
+        held.iter_mut().for_each(Held::is_served);
+        crowd.is_served(5);
+    }
+    crowd.leave();
+    let ends: Vec<String> = journal(&server)
+        .into_iter()
+        .filter_map(|entry| (entry.event == "exited").then_some(entry.rest))
+        .collect();
+    assert!(
+        ends.iter().all(|end| end == "Reloaded exit status: 0"),
+        "{ends:?}"
+    );
+    drop(held);
+    ends_well(&server);
 }
 
 /// Ctrl-\ of a terminal: children finish what they have in hand instead of dumping core.

@@ -78,7 +78,7 @@ fn g04_a_server_in_the_background_of_a_shell_can_be_interrupted(world: &mut Worl
     assert_eq!(shell.wait(SOON).code(), Some(0));
 }
 
-/// SIGHUP, which nohup has ignored, stays ignored; SIGINT and SIGTERM work.
+/// SIGHUP, which nohup has ignored, stays ignored in children; in the parent it means a reload.
 fn g04_a_server_under_nohup_can_be_interrupted(world: &mut World) {
     let nohup = world.command("nohup").arg(own());
     let server = nohup.args(&["--program", "serve"]).spawn();
@@ -267,13 +267,14 @@ fn all_signals() -> impl Iterator<Item = i32> {
 
 /// What disturbs neither the parent nor a child: the default is to do nothing, std has ignored it,
 /// or the table of signals has it so.
-const HARMLESS: [i32; 9] = [
+const HARMLESS: [i32; 10] = [
     Signal::SIGCHLD as i32,
     Signal::SIGCONT as i32,
     Signal::SIGURG as i32,
     Signal::SIGWINCH as i32,
     Signal::SIGPIPE as i32,
     // What the parent acts on and a child does nothing about.
+    Signal::SIGHUP as i32,
     Signal::SIGUSR1 as i32,
     Signal::SIGUSR2 as i32,
     Signal::SIGTTIN as i32,
@@ -309,8 +310,8 @@ fn send_the_end(pid: u32, number: i32) {
     send_number(pid, number);
 }
 
-/// SIGINT, SIGTERM and SIGQUIT end the server in order. CHLD, CONT, URG, WINCH, PIPE, XFSZ, USR1,
-/// USR2, TTIN and TTOU disturb nobody, STOP and TSTP stop it until SIGCONT. Every other signal ends
+/// SIGINT, SIGTERM and SIGQUIT end the server in order. CHLD, CONT, URG, WINCH, PIPE, XFSZ, HUP,
+/// USR1, USR2, TTIN and TTOU disturb nobody, STOP and TSTP stop it until SIGCONT. Every other signal ends
 /// it by its default action, and then its children leave.
 fn g12_every_signal_to_the_parent(world: &mut World) {
     world.deadline(Duration::from_secs(60));
@@ -362,7 +363,7 @@ fn g12_every_signal_to_the_parent(world: &mut World) {
 }
 
 /// After SIGINT, SIGTERM or SIGQUIT a child leaves when its connection ends. CHLD, CONT, URG, WINCH,
-/// PIPE, USR1, USR2, TTIN and TTOU have no effect, STOP and TSTP stop it until SIGCONT. Every other
+/// PIPE, HUP, USR1, USR2, TTIN and TTOU have no effect, STOP and TSTP stop it until SIGCONT. Every other
 /// signal ends it by its default action, which is reported by its number, and the child is replaced.
 fn g12_every_signal_to_a_child(world: &mut World) {
     world.deadline(Duration::from_secs(60));

@@ -49,20 +49,20 @@ impl Monitor {
             stops: demands.stops,
             patient_stops: demands.patient_stops,
         };
-        let (deaths, reopen, upgrade) = (demands.deaths, demands.reopen, demands.upgrade);
-        let (raise, lower) = (demands.raise, demands.lower);
-        let states: Vec<String> = demands.states.into_iter().map(str::to_owned).collect();
-        for state in states {
-            self.post(&state);
+        for state in &demands.states {
+            self.post(state);
         }
-        if reopen {
+        if demands.reload {
+            self.reload();
+        }
+        if demands.reopen {
             self.reopen_logs();
         }
-        if upgrade {
+        if demands.upgrade {
             say!(Warn, "SIGUSR2: an upgrade is not available");
         }
-        self.resize(raise, lower);
-        (self.hear_stop(asks), deaths)
+        self.resize(demands.raise, demands.lower);
+        (self.hear_stop(asks), demands.deaths)
     }
 
     /// SIGTTIN and SIGTTOU.

@@ -23,6 +23,7 @@ fn each_signal_asks_for_what_its_row_says() {
         assert_eq!(alone(stop).stops, 2);
     }
     assert_eq!(alone(Signal::Quit).patient_stops, 2);
+    assert!(alone(Signal::Hangup).reload);
     assert!(alone(Signal::User1).reopen);
     assert!(alone(Signal::User2).upgrade);
     assert_eq!(alone(Signal::BackgroundRead).raise, 2);
@@ -43,7 +44,7 @@ fn a_signal_leads_to_its_state_once_however_often_it_came() {
     let leads = leads(&[(Signal::Hangup, "reread"), (Signal::User1, "reopen")]);
     let heard = arrived(&[(Signal::Hangup, 3), (Signal::User1, 1)]);
     let expected = Demands {
-        states: vec!["reread", "reopen"],
+        states: vec!["reread".to_owned(), "reopen".to_owned()],
         ..Demands::default()
     };
     let demands = demands(&heard, &leads);
@@ -63,7 +64,7 @@ fn a_signal_that_a_subclass_has_taken_shuts_nothing_down_but_deaths_are_looked_f
     let heard = arrived(&[(Signal::Terminate, 1), (Signal::Child, 1)]);
     let expected = Demands {
         deaths: true,
-        states: vec!["drain", "child"],
+        states: vec!["drain".to_owned(), "child".to_owned()],
         ..Demands::default()
     };
     assert_eq!(demands(&heard, &leads), expected);
@@ -116,6 +117,7 @@ fn documented(row: &Row) -> String {
             "a stop within `shutdown_timeout`; the second, SIGKILL to the children that are left"
         }
         (InParent::Handled, Lead::PatientStop) => "a stop without a bound",
+        (InParent::Handled, Lead::Reload) => "state `reload`",
         (InParent::Handled, Lead::Reopen) => "state `reopen_logs`",
         (InParent::Handled, Lead::Upgrade) => "a warning: an upgrade is not available",
         (InParent::Resizing, Lead::Raise) => {
@@ -164,4 +166,69 @@ fn the_table_of_the_documents_is_this_one() {
         .collect();
     let expected: Vec<String> = TABLE.iter().map(documented).collect();
     assert_eq!(rows, expected);
+}
+
+/// The name that operators know.
+fn unix_name(signal: Signal) -> &'static str {
+    match signal {
+        Signal::Terminate => "SIGTERM",
+        Signal::Interrupt => "SIGINT",
+        Signal::Quit => "SIGQUIT",
+        Signal::Hangup => "SIGHUP",
+        Signal::User1 => "SIGUSR1",
+        Signal::User2 => "SIGUSR2",
+        Signal::BackgroundRead => "SIGTTIN",
+        Signal::BackgroundWrite => "SIGTTOU",
+        Signal::Child => "SIGCHLD",
+        Signal::Pipe => "SIGPIPE",
+        Signal::FileSize => "SIGXFSZ",
+        Signal::Window => "SIGWINCH",
+        Signal::Alarm => "SIGALRM",
+        other => panic!("no name for {other:?}"),
+    }
+}
+
+/// How the guide for operators begins what a row leads to.
+fn for_operators(row: &Row) -> &'static str {
+    match row.lead {
+        Lead::Stop => "Stops: ",
+        Lead::PatientStop => "Stops in the same way, without a bound.",
+        Lead::Reload => "Reloads: ",
+        Lead::Reopen => "Has the parent and all children reopen their logs: ",
+        Lead::Upgrade => "Warns that an upgrade is not available.",
+        Lead::Raise | Lead::Lower => "Nothing. With `resize_signals`: ",
+        Lead::Deaths => "Looks for children that have ended.",
+        Lead::Nothing if row.parent == InParent::Left => "Has its default action, ",
+        Lead::Nothing => "Nothing.",
+    }
+}
+
+#[test]
+fn the_guide_for_operators_has_each_row() {
+    let text = include_str!("../../../docs/operations.md");
+    let (_, section) = text.split_once("\n## Signals\n").expect("a section");
+    let rows = section
+        .lines()
+        .filter_map(|line| line.strip_prefix("| SIG"));
+    let found: Vec<(String, &str)> = rows
+        .flat_map(|row| {
+            let mut cells = row.split(" | ");
+            let names = cells.next().unwrap_or_default();
+            let does = cells.next().unwrap_or_default();
+            let names = format!("SIG{names}");
+            let names: Vec<String> = names.split(", ").map(str::to_owned).collect();
+            names.into_iter().map(move |name| (name, does))
+        })
+        .collect();
+    let names: Vec<&str> = found.iter().map(|(name, _)| &**name).collect();
+    let mut expected = TABLE.map(|row| unix_name(row.signal)).to_vec();
+    let mut sorted = names.clone();
+    sorted.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(sorted, expected);
+    for row in &TABLE {
+        let of_it = found.iter().find(|(name, _)| name == unix_name(row.signal));
+        let (name, does) = of_it.expect("a row");
+        assert!(does.starts_with(for_operators(row)), "{name}: {does}");
+    }
 }
