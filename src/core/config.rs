@@ -275,6 +275,19 @@ macro_rules! with_attributes {
                 read: "in the parent, at the start",
                 takes_effect: AtStart
             };
+            /// Whether the parent reaps orphans that it has adopted, even if it is not process 1.
+            ///
+            /// Process 1, as in a container, always reaps them. Turn it on for a program that has
+            /// made itself a subreaper. Each child then leads a process group, and a process that
+            /// has ended is an orphan if it is no child of the server and not in the parent's
+            /// process group: what the program itself has started, and left in its group, is left
+            /// to the program.
+            reap_orphans, set_reap_orphans: bool = false => {
+                unit: "true or false",
+                normalised: "never",
+                read: "in the parent, at the start",
+                takes_effect: AtStart
+            };
             /// How long all goes on after a signal to stop, before the stop begins.
             ///
             /// In this time a load balancer can learn that the server is about to stop: observers

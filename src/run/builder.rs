@@ -19,6 +19,7 @@ use crate::{
     },
     observe::{Observer, Observers, log},
     sys::{
+        adopted::Adoption,
         confine::Plan,
         fd_registry::{self, PreForkId},
         limits::{self, Threads},
@@ -149,6 +150,7 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
             attributes.max_clients,
         )?;
         system.confinement = plan;
+        system.adoption = Adoption::new(attributes.reap_orphans, self.confinement.begins_session());
         let mut monitor = Monitor::with_attributes(attributes);
         monitor.pid = std::process::id();
         let mut inner = Loop::new(self.hooks, self.server, monitor, system);

@@ -213,7 +213,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         self.words.in_turn = 0;
         if self.look_at.is_some_and(|at| at <= now) {
             self.look_at = None;
-            self.check_all_children();
+            self.check_all();
         }
     }
 

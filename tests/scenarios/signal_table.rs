@@ -371,6 +371,12 @@ fn sigusr1_to_a_program_is_sent_if_it_is_asked_for(world: &mut World) {
     knows.signal(Signal::SIGUSR1);
     knows.expect_stdout("the signal", |text| text.contains("STDOUT: reopened"));
     assert_eq!(knows.stop(Signal::SIGTERM, SOON).code(), Some(0));
+    // The shell has left its last `sleep`, which the signals to its group have ended.
+    until("the rest of the group to be reaped", SOON, || {
+        let ended = world.processes().is_empty();
+        world.reap_orphans();
+        ended.then_some(())
+    });
 }
 
 fn named(server: &Server, name: &str) -> Option<u32> {

@@ -51,6 +51,9 @@ fn run(args: &Args) -> Result<(), Error> {
     if args.has("--thread-before-start") {
         spawn_thread();
     }
+    if args.has("--subreaper") {
+        nix::sys::prctl::set_child_subreaper(true).expect("to adopt orphans");
+    }
     // A descriptor of the program's own, for every child.
     let _file = args.value("--open").map(File::open);
     let mut prefork = builder(args).start()?;

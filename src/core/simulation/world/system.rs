@@ -311,6 +311,12 @@ impl System for Simulated {
         self.0.borrow().kernel.peek()
     }
 
+    fn reap_orphan(&mut self, _: u32) -> bool {
+        false
+    }
+
+    fn reap_orphans(&mut self, _: &dyn Fn(u32) -> bool) {}
+
     fn noted(&self, slot: usize) -> Entry {
         let world = self.0.borrow();
         world.board.entries.get(slot).copied().unwrap_or_default()
