@@ -31,6 +31,8 @@ pub(crate) struct Candidate {
     pub(crate) start_time: Time,
     pub(crate) ready: bool,
     pub(crate) busy: bool,
+    /// It was forked to take the place of a child that had to go first.
+    pub(crate) refills: bool,
 }
 
 impl Candidate {
@@ -54,7 +56,8 @@ impl Candidate {
 pub(crate) struct Outlook {
     /// The children that are to be replaced and were not told to stop.
     pub(crate) candidates: Vec<Candidate>,
-    /// The successors that are not ready yet.
+    /// The children that are not ready yet: successors, and others, one of which may have taken the
+    /// place of a child that went first.
     pub(crate) starting: usize,
     /// Whether a child of the present epoch is ready.
     pub(crate) renewed: bool,
@@ -62,6 +65,8 @@ pub(crate) struct Outlook {
     pub(crate) room: usize,
     /// Children that were told to stop and have no connection in hand: their places are free soon.
     pub(crate) leaving: usize,
+    /// All children that were told to stop.
+    pub(crate) retiring: Vec<ChildId>,
     /// Forks that are decided on and not performed, those for successors included.
     pub(crate) queued: usize,
     /// Whether failures delay forks.
@@ -133,6 +138,17 @@ impl Replacement {
         self.asked.min(queued)
     }
 
+    /// Notes that a child has ended. If it went first, its place is the next that is filled; and so
+    /// is its place if it `refilled` one and had not become ready.
+    pub(crate) fn ended(&mut self, id: ChildId, refilled: bool) {
+        self.changed = true;
+        let at = self.gone_first.iter().position(|gone| *gone == id);
+        let went_first = at.and_then(|at| self.gone_first.remove(at)).is_some();
+        if went_first || refilled {
+            self.gone_first.push_front(id);
+        }
+    }
+
     /// Begins a new epoch, in which every living child is to be replaced.
     pub(crate) fn reload(&mut self, now: Time) {
         self.epoch = self.epoch.wrapping_add(1);
@@ -162,19 +178,11 @@ impl Replacement {
         };
     }
 
-    /// What a child that was just forked is for, if a replacement has asked for it. `full` says that
-    /// it was the last for which there was room.
-    pub(crate) fn forked(&mut self, full: bool) -> Option<Role> {
-        let role = self.asked.checked_sub(1).map(|left| {
-            self.asked = left;
-            self.gone_first
-                .pop_front()
-                .map_or(Role::Successor, Role::Refill)
-        });
-        if full {
-            self.gone_first.clear();
-        }
-        role
+    /// What a child that was just forked is for, if a replacement has asked for it.
+    pub(crate) fn forked(&mut self) -> Option<Role> {
+        self.asked = self.asked.checked_sub(1)?;
+        let refill = self.gone_first.pop_front();
+        Some(refill.map_or(Role::Successor, Role::Refill))
     }
 
     /// Notes that a child of the present epoch has become ready.
@@ -238,16 +246,35 @@ impl Replacement {
             replaced: std::mem::take(&mut self.untold),
             ..Moves::default()
         };
-        drop_unready(&mut seen.candidates, &mut moves);
+        self.forget_filled_places(&seen);
+        self.drop_unready(&mut seen.candidates, &mut moves);
         seen.candidates.sort_by_key(Candidate::rank);
         self.exchange(&mut seen.candidates, &mut moves);
-        self.begin_others(seen, &mut moves);
-        if let Some(reload) = &mut self.reload {
-            let told = moves.stop.iter();
-            let replaced = told.filter(|(_, reason)| *reason == Reason::Reloaded);
-            reload.replaced += replaced.count() as u64;
-        }
+        self.begin_others(&mut seen, &mut moves);
+        self.end_reload(&seen, &mut moves);
         moves
+    }
+
+    /// A child that is not ready serves nobody: it needs no successor, and `forkoff` replaces it.
+    /// But the place that it was to fill is still to be filled.
+    fn drop_unready(&mut self, candidates: &mut Vec<Candidate>, moves: &mut Moves) {
+        for unready in candidates.extract_if(.., |old| !old.ready) {
+            moves.stop.push((unready.id, unready.reason));
+            if unready.refills {
+                self.gone_first.push_back(unready.id);
+            }
+        }
+    }
+
+    /// Where there is no room, the place of a child that went first and has ended was taken by
+    /// another child, unless a fork for it is in the queue.
+    fn forget_filled_places(&mut self, seen: &Outlook) {
+        let mut queued = self.asked;
+        self.gone_first.retain(|id| {
+            let kept = seen.room > 0 || seen.retiring.contains(id) || queued > 0;
+            queued = queued.saturating_sub(usize::from(!seen.retiring.contains(id)));
+            kept
+        });
     }
 
     /// For each successor that is ready, a child goes.
@@ -262,8 +289,8 @@ impl Replacement {
     }
 
     /// Forks successors for others. Where there is no room, children go first.
-    fn begin_others(&mut self, seen: Outlook, moves: &mut Moves) {
-        let mut candidates = seen.candidates;
+    fn begin_others(&mut self, seen: &mut Outlook, moves: &mut Moves) {
+        let candidates = &mut seen.candidates;
         let under_way = seen.starting + self.asked.max(self.gone_first.len());
         // A child that has gone first is no candidate any more, and its successor is under way.
         let replaceable = candidates.len() + self.gone_first.len();
@@ -274,11 +301,19 @@ impl Replacement {
             self.asked += moves.forks;
             let unforked = wanted - moves.forks.saturating_sub(refills).min(wanted);
             if seen.leaving == 0 && seen.room == 0 {
-                self.make_room(&mut candidates, unforked, moves);
+                self.make_room(candidates, unforked, moves);
             }
         }
-        let none_left = !candidates.iter().any(|old| old.reason == Reason::Reloaded);
-        if none_left && seen.renewed {
+    }
+
+    /// Ends the reload, if no child of an older epoch is left and one of the present is ready.
+    fn end_reload(&mut self, seen: &Outlook, moves: &mut Moves) {
+        let reloaded = |reason| reason == Reason::Reloaded;
+        if let Some(reload) = &mut self.reload {
+            let stopped = moves.stop.iter().filter(|(_, reason)| reloaded(*reason));
+            reload.replaced += stopped.count() as u64;
+        }
+        if seen.renewed && !seen.candidates.iter().any(|old| reloaded(old.reason)) {
             moves.reloaded = self.reload.take().map(|reload| Reloaded {
                 epoch: self.epoch,
                 replaced: reload.replaced,
@@ -294,11 +329,4 @@ impl Replacement {
             self.gone_first.push_back(old.id);
         }
     }
-}
-
-/// A child that is not ready serves nobody: it needs no successor, and `forkoff` replaces it.
-fn drop_unready(candidates: &mut Vec<Candidate>, moves: &mut Moves) {
-    let unready = candidates.iter().filter(|old| !old.ready);
-    moves.stop.extend(unready.map(|old| (old.id, old.reason)));
-    candidates.retain(|old| old.ready);
 }

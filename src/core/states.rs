@@ -19,6 +19,9 @@ pub const DOCUMENTED_STATES: [&str; 11] = [
     "server_fork",
 ];
 
+/// The state of ours that reloads, unless the subclass has one of that name.
+const RELOAD: &str = "reload";
+
 /// A state that was posted, by the loop itself or by a hook.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Posted {
@@ -102,7 +105,9 @@ impl States {
     /// in `docs/handlers.md` says. It also lists the signals that can post a state; with another one
     /// the start fails.
     pub fn signal(&mut self, signal: Signal, state: &str) {
-        self.add(state);
+        if state != RELOAD {
+            self.add(state);
+        }
         self.leads.insert(signal, state.to_owned());
     }
 
@@ -144,7 +149,7 @@ impl States {
             own if self.contains(own) && !DOCUMENTED_STATES.contains(&own) => {
                 Posted::State(own.to_owned())
             }
-            "reload" => Posted::Reload,
+            RELOAD => Posted::Reload,
             documented if DOCUMENTED_STATES.contains(&documented) => {
                 return Resolved::NeedsArguments;
             }

@@ -46,6 +46,7 @@ mod parents_hooks;
 mod pipes;
 mod ported;
 mod races;
+mod reload;
 mod replaced;
 mod servers;
 mod showcase;
@@ -106,6 +107,7 @@ const PROGRAMS: &[Programs] = &[
     output::PROGRAMS,
     parents_hooks::PROGRAMS,
     ported::PROGRAMS,
+    reload::PROGRAMS,
     replaced::PROGRAMS,
     servers::PROGRAMS,
     signal_table::PROGRAMS,
@@ -161,6 +163,7 @@ const SCENARIOS: &[(&str, Scenarios)] = scenarios_of![
     pipes,
     ported,
     races,
+    reload,
     replaced,
     servers::addresses,
     servers::connections,

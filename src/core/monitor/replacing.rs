@@ -145,8 +145,7 @@ impl Monitor {
 
     /// Gives a child that was just forked its epoch, and its role if it is a successor.
     pub(super) fn enrol(&mut self, id: ChildId) {
-        let full = self.pool.len() >= self.attributes.max_clients;
-        let (epoch, role) = (self.replacement.epoch(), self.replacement.forked(full));
+        let (epoch, role) = (self.replacement.epoch(), self.replacement.forked());
         if let Some(child) = self.pool.get_mut(id) {
             (child.epoch, child.role) = (epoch, role);
         }
@@ -157,7 +156,8 @@ impl Monitor {
 
     /// Notes the end of a child. If it has ended before it was ready, the reload may end.
     pub(super) fn note_end_for_replacement(&mut self, child: &Child, death: &Death) {
-        self.replacement.touch();
+        let refilled = matches!(child.role, Some(Role::Refill(_))) && !child.is_ready();
+        self.replacement.ended(child.id, refilled);
         let counts = !matches!(
             death.cause,
             Cause::Culled | Cause::Recycled | Cause::Reloaded | Cause::Asked | Cause::Shutdown
@@ -229,10 +229,9 @@ impl Monitor {
             .collect();
         // Asking makes the delay's end an event.
         let delayed = self.replacement.wants_forks(&candidates) && self.backoff.refuses(self.now);
-        let refilling = |child: &&Child| child.role.is_some() && !child.is_ready();
         Outlook {
             candidates,
-            starting: self.untold().filter(refilling).count(),
+            starting: self.untold().filter(|child| !child.is_ready()).count(),
             renewed: self
                 .untold()
                 .any(|child| child.epoch == epoch && child.is_ready()),
@@ -244,6 +243,7 @@ impl Monitor {
                 .retiring_servers()
                 .filter(|child| !child.is_serving())
                 .count(),
+            retiring: self.retiring_servers().map(Child::id).collect(),
             queued,
             delayed,
             at_once: self.attributes.replacements_at_once(census.live()),
@@ -263,6 +263,7 @@ impl Monitor {
             start_time: child.start_time,
             ready: child.is_ready(),
             busy: child.state == State::Busy,
+            refills: matches!(child.role, Some(Role::Refill(_))),
         })
     }
 

@@ -17,6 +17,7 @@ fn old(serial: u32) -> Candidate {
         start_time: at(u64::from(serial)),
         ready: true,
         busy: false,
+        refills: false,
     }
 }
 
@@ -48,9 +49,9 @@ fn a_child_goes_when_its_successor_is_ready() {
         (vec![], 2),
         "at most two at once"
     );
-    assert_eq!(replacement.forked(false), Some(Role::Successor));
-    assert_eq!(replacement.forked(false), Some(Role::Successor));
-    assert_eq!(replacement.forked(false), None, "a fork of forkoff's");
+    assert_eq!(replacement.forked(), Some(Role::Successor));
+    assert_eq!(replacement.forked(), Some(Role::Successor));
+    assert_eq!(replacement.forked(), None, "a fork of forkoff's");
     let waits = Outlook {
         starting: 2,
         ..pool(vec![old(1), old(2), old(3)])
@@ -104,6 +105,7 @@ fn without_room_a_free_child_goes_first_and_its_place_is_filled() {
     assert_eq!((stopped(&moves), moves.forks), (vec![2], 0));
     let leaving = Outlook {
         leaving: 1,
+        retiring: vec![id(2)],
         room: 0,
         at_once: 1,
         ..pool(vec![busy])
@@ -115,7 +117,7 @@ fn without_room_a_free_child_goes_first_and_its_place_is_filled() {
         ..pool(vec![busy])
     });
     assert_eq!((stopped(&moves), moves.forks), (vec![], 1));
-    assert_eq!(replacement.forked(true), Some(Role::Refill(id(2))));
+    assert_eq!(replacement.forked(), Some(Role::Refill(id(2))));
     replacement.started(id(7), Some(Role::Refill(id(2))));
     let moves = replacement.step(Outlook {
         room: 0,
@@ -129,6 +131,34 @@ fn without_room_a_free_child_goes_first_and_its_place_is_filled() {
         "told when the successor is ready"
     );
     assert_eq!(stopped(&moves), [1], "the next one goes");
+}
+
+/// Their places are not free yet, so no others go first.
+#[test]
+fn children_that_went_first_and_serve_for_long_are_waited_for() {
+    let mut replacement = reloading();
+    let busy = |serial| Candidate {
+        busy: true,
+        ..old(serial)
+    };
+    let full = Outlook {
+        room: 0,
+        ..pool(vec![busy(1), busy(2), busy(3)])
+    };
+    assert_eq!(stopped(&replacement.step(full)), [1, 2]);
+    let serving = Outlook {
+        room: 0,
+        retiring: vec![id(1), id(2)],
+        ..pool(vec![busy(3)])
+    };
+    assert_eq!(replacement.step(serving), Moves::default());
+    // A fork of forkoff's has taken the place of one.
+    let taken = Outlook {
+        room: 0,
+        retiring: vec![id(2)],
+        ..pool(vec![busy(3)])
+    };
+    assert_eq!(stopped(&replacement.step(taken)), [3]);
 }
 
 #[test]
@@ -223,7 +253,7 @@ fn a_successor_of_a_child_that_ended_by_itself_is_a_plain_child() {
     assert_eq!(replacement.step(pool(vec![due])).forks, 1);
     assert!(replacement.takes_back_one(1));
     assert!(!replacement.takes_back_one(1));
-    assert_eq!(replacement.forked(false), None);
+    assert_eq!(replacement.forked(), None);
 }
 
 fn candidates() -> impl Strategy<Value = Vec<Candidate>> {

@@ -62,7 +62,7 @@ impl Crowd {
     /// Waits until each client was refused, and returns how many were served. Panics if one was
     /// lost.
     #[track_caller]
-    pub fn is_refused(self) -> usize {
+    pub fn leave_refused(self) -> usize {
         let (ends, served) = self.join();
         let refusals = [ErrorKind::ConnectionRefused, ErrorKind::NotFound];
         let refused = |end: &Option<ErrorKind>| end.is_some_and(|end| refusals.contains(&end));

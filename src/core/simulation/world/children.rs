@@ -56,10 +56,10 @@ impl World {
             }
             Doing::Serving => {
                 model.served += 1;
-                if self.limited && model.served >= MAX_REQUESTS && !model.is_leaving() {
+                if !self.faultless && model.served >= MAX_REQUESTS && !model.is_leaving() {
                     return self.end(id, 0);
                 }
-                if self.limited && model.served == REPLACED_AFTER {
+                if !self.faultless && model.served == REPLACED_AFTER {
                     model.due = true;
                     model.say_ack();
                     self.said(id);

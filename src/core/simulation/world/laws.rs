@@ -137,13 +137,17 @@ impl World {
         }
     }
 
-    /// How many children have started, live, and were not told to stop.
-    pub(crate) fn ready_capacity(&self) -> usize {
+    /// The children that have started, live, and were not told to stop.
+    pub(crate) fn ready_children(&self) -> Vec<ChildId> {
         let ready = |entry: &&KernelEntry| {
             let model = &entry.model;
             matches!(model.doing, Doing::Waiting | Doing::Serving) && !model.told
         };
-        self.kernel.iter().filter(ready).count()
+        self.kernel
+            .iter()
+            .filter(ready)
+            .map(|entry| entry.id)
+            .collect()
     }
 
     /// Checks what holds at rest.

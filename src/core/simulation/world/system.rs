@@ -287,7 +287,7 @@ impl System for Simulated {
     fn fork(&mut self, terms: ForkTerms) -> Result<Forked<ModelProcess, Infallible>, Error> {
         let forked = self.0.borrow_mut().fork(terms.id);
         let pid = forked.map_err(|error| Error::new(Operation::Fork, "a child", error))?;
-        let fails = self.0.borrow_mut().random.one_in(500);
+        let fails = self.0.borrow_mut().fails_to_watch();
         let watched = match fails {
             true => Err(io::Error::other("it cannot be watched")),
             false => Ok(()),
