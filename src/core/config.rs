@@ -275,10 +275,10 @@ macro_rules! with_attributes {
                 read: "in the parent, at the start",
                 takes_effect: AtStart
             };
-            /// Whether the parent reaps orphans that it has adopted, even if it is not process 1.
+            /// Whether the parent reaps the orphans that it has adopted.
             ///
-            /// Process 1, as in a container, always reaps them. Turn it on for a program that has
-            /// made itself a subreaper. Each child then leads a process group, and a process that
+            /// Process 1, as in a container, reaps them in any case. Turn it on for a program that
+            /// has made itself a subreaper. Each child then leads a process group, and a process that
             /// has ended is an orphan if it is no child of the server and not in the parent's
             /// process group: what the program itself has started, and left in its group, is left
             /// to the program.
