@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use prefork_server::servers::TcpConn;
 use prefork_server::{
     Builder, Child, ChildId, ChildServer, Death, Error, Event, ExecServer, Monitor, Observer,
-    PreFork, PreForkHooks, Start, State, States, TcpServer, defaults,
+    PreFork, PreForkHooks, Start, State, TcpServer, defaults,
 };
 
 use crate::subject::{announce, ended, log_warnings};
@@ -54,11 +54,6 @@ struct Hooks {
 }
 
 impl PreForkHooks for Hooks {
-    fn create_states(&mut self, states: &mut States) {
-        defaults::create_states(self, states);
-        states.signal(prefork_server::Signal::Hangup, "reload");
-    }
-
     fn handler_reload(&mut self, _: &mut Monitor, _: &mut dyn ChildServer) -> io::Result<()> {
         let settings = fs::read_to_string(&self.path)?;
         if settings == "invalid" {
