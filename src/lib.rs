@@ -147,7 +147,7 @@ mod sys;
 
 pub use self::core::{
     alarms::AlarmId,
-    child::{Cause, Child, ChildId, Death, Reason, Signal, State},
+    child::{Cause, Child, ChildId, Death, Reason, Signal, State, Stuck, SystemCall, Usage},
     comm::Acker,
     config::{Attribute, CommChannel, Config, TakesEffect, ThreadCheck},
     confinement::{Confinement, Resource},

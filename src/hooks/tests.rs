@@ -37,6 +37,7 @@ record! {
     fn server_timeout(monitor: &mut Monitor, child: ChildId);
     fn server_timeout_busy(monitor: &mut Monitor, child: ChildId);
     fn server_timeout_free(monitor: &mut Monitor, child: ChildId);
+    fn server_overtime(monitor: &mut Monitor, child: ChildId);
     fn server_stdout(monitor: &mut Monitor, child: ChildId, line: &Line);
     fn server_stderr(monitor: &mut Monitor, child: ChildId, line: &Line);
     fn server_start(start: &mut Start<'_>) -> io::Result<()>;
@@ -72,13 +73,14 @@ fn call_all<H: PreForkHooks>(hooks: &mut H, calls: &Calls) -> Vec<(String, Strin
     let line = Line::whole("text");
     let error = io::Error::from_raw_os_error(5);
     let word = Output::Word(Word::Busy);
-    let each: [Call<'_, H>; 27] = [
+    let each: [Call<'_, H>; 28] = [
         &|hooks, s| hooks.server_ack(&mut s.monitor, s.free),
         &|hooks, s| hooks.server_busy(&mut s.monitor, s.free),
         &|hooks, s| hooks.server_not_busy(&mut s.monitor, s.busy),
         &|hooks, s| hooks.server_timeout(&mut s.monitor, s.free),
         &|hooks, s| hooks.server_timeout_busy(&mut s.monitor, s.busy),
         &|hooks, s| hooks.server_timeout_free(&mut s.monitor, s.free),
+        &|hooks, s| hooks.server_overtime(&mut s.monitor, s.busy),
         &|hooks, s| hooks.server_stdout(&mut s.monitor, s.free, &line),
         &|hooks, s| hooks.server_stderr(&mut s.monitor, s.free, &line),
         &|hooks, s| {

@@ -19,6 +19,7 @@ pub(crate) mod handed_over;
 pub(crate) mod hangup;
 pub(crate) mod limits;
 pub(crate) mod link;
+mod memory;
 #[cfg(feature = "systemd")]
 pub(crate) mod notify;
 mod null;
@@ -32,6 +33,7 @@ pub(crate) mod sockets;
 mod status;
 mod stdio;
 pub(crate) mod stop_board;
+mod stuck;
 pub(crate) mod unix;
 pub(crate) mod unix_socket;
 pub(crate) mod waiter;

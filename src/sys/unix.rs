@@ -10,6 +10,7 @@ use super::{
     fork::{self, Side},
     group::Group,
     limits::{self, Threads},
+    memory::OutOfMemory,
     null,
     output::Outputs,
     pipes::{self, ChildEnds},
@@ -20,6 +21,7 @@ use super::{
 };
 use crate::core::{
     child::{ChildId, Signal},
+    clocks::InHand,
     comm::Interval,
     error::{Error, Operation},
     queue::PrintTo,
@@ -70,6 +72,7 @@ pub(crate) struct UnixSystem {
     pub(crate) clock: Clock,
     pub(crate) board: Board,
     pub(crate) stops: Rc<StopBoard>,
+    out_of_memory: Rc<OutOfMemory>,
     pub(crate) null: Ours<OwnedFd>,
     /// What children do before they serve.
     pub(crate) confinement: Plan,
@@ -116,6 +119,7 @@ impl UnixSystem {
             clock: Clock::new(),
             board,
             stops: Rc::new(stops),
+            out_of_memory: Rc::default(),
             null: Ours::childrens(null, id),
             confinement: Plan::default(),
             death_read: Some(death_read),
@@ -172,6 +176,7 @@ impl System for UnixSystem {
             self.threads = Threads::open();
         }
         self.stops.hide_from_children();
+        self.out_of_memory.begin();
         foreign::note_home(started_in);
         atfork::watch();
         true
@@ -233,6 +238,7 @@ impl System for UnixSystem {
                     ends,
                     self.poller.outputs(),
                     Rc::clone(&self.stops),
+                    Rc::clone(&self.out_of_memory),
                 );
                 let unmasked = mask.restore();
                 Ok(Forked::Parent {
@@ -266,6 +272,10 @@ impl System for UnixSystem {
 
     fn requests(&self, slot: usize) -> u64 {
         self.board.requests(slot)
+    }
+
+    fn in_hand(&self, slot: usize) -> InHand {
+        self.board.in_hand(slot)
     }
 
     fn ask_interval(&mut self, interval: Interval) {

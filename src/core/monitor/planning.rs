@@ -55,6 +55,7 @@ impl Monitor {
             );
         }
         self.observe_surplus();
+        self.watch_clocks();
         let timeout = self.attributes.timeout;
         if self
             .checked_timeout

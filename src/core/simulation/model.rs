@@ -63,6 +63,8 @@ pub(super) struct Model {
     /// The pipe had no room for its last word.
     pub(super) unsaid: bool,
     pub(super) served: u32,
+    /// When it took the client that it serves.
+    pub(super) client_since: Option<Time>,
     /// The number of its current plan: an older plan is void.
     pub(super) plan: u32,
 }
@@ -83,6 +85,7 @@ impl Model {
             stated: false,
             unsaid: false,
             served: 0,
+            client_since: None,
             plan: 0,
         }
     }

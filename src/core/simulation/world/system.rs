@@ -3,7 +3,8 @@
 
 use super::{Happening, Simulated, World, us};
 use crate::core::{
-    child::{ChildId, Signal},
+    child::{ChildId, Signal, Stuck},
+    clocks::InHand,
     comm::Interval,
     error::{Error, Operation},
     queue::PrintTo,
@@ -109,6 +110,8 @@ impl World {
         }
         self.parent.stands_still_until = self.now + span;
         self.parent.stood_still += span;
+        self.parent.pauses += 1;
+        self.parent.paused += span;
         self.parent.wakes_at = None;
         self.wake(span);
     }
@@ -227,6 +230,10 @@ impl Process for ModelProcess {
         Ok(())
     }
 
+    fn stuck(&self) -> Option<Stuck> {
+        None
+    }
+
     fn reap(&self) -> io::Result<Reaped> {
         Ok(self.world.0.borrow_mut().kernel.reap(self.id))
     }
@@ -305,16 +312,16 @@ impl System for Simulated {
     }
 
     fn set_noted(&mut self, slot: usize, entry: Entry) -> bool {
-        let mut world = self.0.borrow_mut();
-        let place = world.board.entries.get_mut(slot);
-        place.is_some_and(|place| {
-            *place = entry;
-            true
-        })
+        self.0.borrow_mut().board.set(slot, entry)
     }
 
-    fn requests(&self, _: usize) -> u64 {
-        0
+    fn requests(&self, slot: usize) -> u64 {
+        let world = self.0.borrow();
+        world.board.requests.get(slot).copied().unwrap_or_default()
+    }
+
+    fn in_hand(&self, slot: usize) -> InHand {
+        self.0.borrow().board.in_hand(slot)
     }
 
     fn ask_interval(&mut self, _: Interval) {}
