@@ -267,11 +267,13 @@ impl Child {
         self.flags.contains(Flags::WAITED)
     }
 
-    /// When it took the connection in hand, by its words; `None` if it has none.
+    /// When it took the connection in hand; `None` if it has none.
     ///
-    /// With `coalesce_words`, a child under load reports several connections in a row as one.
+    /// The time is as of its last word and of the last look at its clock. For a program that
+    /// [`ExecServer`](crate::ExecServer) runs, and for a child beyond the `max_clients` of the start,
+    /// it is that of the BUSY word.
     pub fn busy_since(&self) -> Option<Time> {
-        self.busy_since
+        self.in_hand.since.or(self.busy_since)
     }
 
     /// How many connections it has taken, including the one in hand.

@@ -55,7 +55,10 @@ impl Limits {
         }
         let end = since + limit.saturating_add(pauses.after(since));
         let again = judged.map(|judged| judged + limit);
-        [Some(end), extended_until, again].into_iter().flatten().max()
+        [Some(end), extended_until, again]
+            .into_iter()
+            .flatten()
+            .max()
     }
 }
 
@@ -100,7 +103,10 @@ impl Pauses {
     /// How much of the time after `since` was in pauses.
     fn after(&self, since: Time) -> Duration {
         let within = |pause: &Pause| pause.length.min(pause.end.since(since));
-        self.0.iter().map(within).fold(Duration::ZERO, Duration::saturating_add)
+        self.0
+            .iter()
+            .map(within)
+            .fold(Duration::ZERO, Duration::saturating_add)
     }
 }
 

@@ -114,8 +114,14 @@ mod tests {
 
     #[test]
     fn the_count_is_read_in_both_forms() {
-        assert_eq!(kills("low 0\noom 3\noom_kill 2\noom_group_kill 0\n"), Some(2));
-        assert_eq!(kills("oom_kill_disable 0\nunder_oom 0\noom_kill 1\n"), Some(1));
+        assert_eq!(
+            kills("low 0\noom 3\noom_kill 2\noom_group_kill 0\n"),
+            Some(2)
+        );
+        assert_eq!(
+            kills("oom_kill_disable 0\nunder_oom 0\noom_kill 1\n"),
+            Some(1)
+        );
         assert_eq!(kills("oom_kill x\n"), None);
         assert_eq!(kills("under_oom 0\n"), None);
     }
@@ -148,6 +154,9 @@ mod tests {
         assert!(log_tells(log, 42, forked));
         assert!(!log_tells(log, 41, forked), "another process had that pid");
         assert!(!log_tells(log, 4, forked) && !log_tells(log, 2, forked));
-        assert!(log_tells("Out of memory: Killed process 42 (x)", 42, forked), "no time");
+        assert!(
+            log_tells("Out of memory: Killed process 42 (x)", 42, forked),
+            "no time"
+        );
     }
 }

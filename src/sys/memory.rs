@@ -4,9 +4,7 @@
 #![allow(unsafe_code)]
 
 use super::clock::Clock;
-use crate::core::{
-    out_of_memory::{Kills, Membership, kills, log_tells},
-};
+use crate::core::out_of_memory::{Kills, Membership, kills, log_tells};
 use nix::libc;
 use std::{cell::RefCell, fs, path::Path, time::Duration};
 
@@ -41,7 +39,10 @@ impl OutOfMemory {
         let Some((group, count)) = count_of(&pid.to_string()) else {
             return log().unwrap_or(false);
         };
-        let claimed = self.kills.borrow_mut().claim(&group, count, self.clock.now());
+        let claimed = self
+            .kills
+            .borrow_mut()
+            .claim(&group, count, self.clock.now());
         // A group that was not read before has counted some end; without a log take it for this one.
         claimed.unwrap_or_else(|| log().unwrap_or(true))
     }

@@ -215,7 +215,11 @@ fn usage_of(usage: &libc::rusage) -> Usage {
         Duration::from_secs(time.tv_sec as u64) + Duration::from_micros(time.tv_usec as u64)
     };
     // Linux and the BSDs count in KiB, macOS in bytes.
-    let unit = if cfg!(target_vendor = "apple") { 1 } else { 1024 };
+    let unit = if cfg!(target_vendor = "apple") {
+        1
+    } else {
+        1024
+    };
     Usage {
         user_time: time(usage.ru_utime),
         system_time: time(usage.ru_stime),

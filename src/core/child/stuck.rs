@@ -123,8 +123,16 @@ mod tests {
     fn a_loop_is_in_no_system_call_and_waits_nowhere() {
         let stuck = Stuck::parse(Some("42 (x) R 1"), Some("0"), Some("running\n"), name);
         assert_eq!(stuck.to_string(), "in no system call, state R");
-        let stopped = Stuck::parse(Some("42 (x) T 1"), Some("do_signal_stop"), Some("-1 0x1"), name);
-        assert_eq!(stopped.to_string(), "in no system call (do_signal_stop), state T");
+        let stopped = Stuck::parse(
+            Some("42 (x) T 1"),
+            Some("do_signal_stop"),
+            Some("-1 0x1"),
+            name,
+        );
+        assert_eq!(
+            stopped.to_string(),
+            "in no system call (do_signal_stop), state T"
+        );
     }
 
     #[test]

@@ -67,7 +67,9 @@ impl Monitor {
         let pauses = &self.clocks.pauses;
         let end = self.limits().end(child.work()?, child.judged_at, pauses)?;
         let killed_at = end + self.attributes.kill_timeout;
-        let in_shutdown = child.retirement.filter(|told| told.reason == Reason::Shutdown);
+        let in_shutdown = child
+            .retirement
+            .filter(|told| told.reason == Reason::Shutdown);
         let sooner = in_shutdown.is_some_and(|told| told.at + told.kill_after <= killed_at);
         (!sooner).then_some(end)
     }
