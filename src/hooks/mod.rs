@@ -99,19 +99,6 @@ pub trait PreForkHooks {
         defaults::server_timeout_free(self, monitor, child);
     }
 
-    /// A child has taken longer than `start_timeout` for its start, or than `busy_timeout` for a
-    /// connection.
-    ///
-    /// Which of the two, [`Child::has_served`] and [`Child::has_waited`] tell: before its first word a
-    /// child starts. Override it to log what the child was doing, or to leave the child alone, which
-    /// is then reported again after as much time more.
-    ///
-    /// Default: [`defaults::server_overtime`] tells the child to stop, which means SIGKILL after
-    /// `kill_timeout`.
-    fn server_overtime(&mut self, monitor: &mut Monitor, child: ChildId) {
-        defaults::server_overtime(self, monitor, child);
-    }
-
     /// A child has printed a line to stdout that is not a word.
     ///
     /// Default: [`defaults::server_stdout`] prints it to the parent's stdout as
@@ -289,6 +276,19 @@ pub trait PreForkHooks {
     }
 
     // ---- What the original lacks and its users miss. ----
+
+    /// A child has taken longer than `start_timeout` for its start, or than `busy_timeout` for a
+    /// connection.
+    ///
+    /// Which of the two, [`Child::has_served`] and [`Child::has_waited`] tell: before its first word a
+    /// child starts. Override it to log what the child was doing, or to leave the child alone, which
+    /// is then reported again after as much time more.
+    ///
+    /// Default: [`defaults::server_overtime`] tells the child to stop, which means SIGKILL after
+    /// `kill_timeout`.
+    fn server_overtime(&mut self, monitor: &mut Monitor, child: ChildId) {
+        defaults::server_overtime(self, monitor, child);
+    }
 
     /// In the parent, right before each fork.
     ///

@@ -37,7 +37,6 @@ record! {
     fn server_timeout(monitor: &mut Monitor, child: ChildId);
     fn server_timeout_busy(monitor: &mut Monitor, child: ChildId);
     fn server_timeout_free(monitor: &mut Monitor, child: ChildId);
-    fn server_overtime(monitor: &mut Monitor, child: ChildId);
     fn server_stdout(monitor: &mut Monitor, child: ChildId, line: &Line);
     fn server_stderr(monitor: &mut Monitor, child: ChildId, line: &Line);
     fn server_start(start: &mut Start<'_>) -> io::Result<()>;
@@ -59,6 +58,7 @@ record! {
     fn handler_forkoff(monitor: &mut Monitor);
     fn handler_server_fork(monitor: &mut Monitor);
     fn handler_state(monitor: &mut Monitor, state: &str);
+    fn server_overtime(monitor: &mut Monitor, child: ChildId);
     fn before_fork(monitor: &mut Monitor);
     fn server_forked(monitor: &mut Monitor, child: ChildId);
     fn server_exiting(start: &mut Start<'_>);
@@ -80,7 +80,6 @@ fn call_all<H: PreForkHooks>(hooks: &mut H, calls: &Calls) -> Vec<(String, Strin
         &|hooks, s| hooks.server_timeout(&mut s.monitor, s.free),
         &|hooks, s| hooks.server_timeout_busy(&mut s.monitor, s.busy),
         &|hooks, s| hooks.server_timeout_free(&mut s.monitor, s.free),
-        &|hooks, s| hooks.server_overtime(&mut s.monitor, s.busy),
         &|hooks, s| hooks.server_stdout(&mut s.monitor, s.free, &line),
         &|hooks, s| hooks.server_stderr(&mut s.monitor, s.free, &line),
         &|hooks, s| {
@@ -107,6 +106,7 @@ fn call_all<H: PreForkHooks>(hooks: &mut H, calls: &Calls) -> Vec<(String, Strin
         &|hooks, s| hooks.handler_forkoff(&mut s.monitor),
         &|hooks, s| hooks.handler_server_fork(&mut s.monitor),
         &|hooks, s| hooks.handler_state(&mut s.monitor, "own"),
+        &|hooks, s| hooks.server_overtime(&mut s.monitor, s.busy),
         &|hooks, s| hooks.before_fork(&mut s.monitor),
         &|hooks, s| hooks.server_forked(&mut s.monitor, s.free),
         &|hooks, s| {

@@ -6,12 +6,19 @@
 use super::clock::Clock;
 use crate::core::out_of_memory::{Kills, Membership, kills, log_tells};
 use nix::libc;
-use std::{cell::RefCell, fs, path::Path, time::Duration};
+use std::{
+    cell::RefCell,
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-/// What is known of such ends in this process's control group and in those of its children.
+/// What is known of such ends in the control groups of this process and of its children.
 #[derive(Debug)]
 pub(crate) struct OutOfMemory {
     kills: RefCell<Kills>,
+    /// The group of this process, in which its children begin.
+    own: RefCell<Option<PathBuf>>,
     clock: Clock,
 }
 
@@ -19,49 +26,65 @@ impl Default for OutOfMemory {
     fn default() -> Self {
         Self {
             kills: RefCell::default(),
+            own: RefCell::default(),
             clock: Clock::new(),
         }
     }
 }
 
 impl OutOfMemory {
-    /// Notes the present count of this process's own group, in which its children begin.
+    /// Notes the present count of this process's own group.
     pub(super) fn begin(&self) {
-        if let Some((group, count)) = count_of("self") {
-            self.kills.borrow_mut().begin(&group, count);
+        let own = group_of("self");
+        if let Some((group, count)) = own.as_deref().and_then(counted) {
+            self.kills.borrow_mut().begin(group, count);
         }
+        self.own.replace(own);
     }
 
     /// Whether a child that SIGKILL has ended, and that was not reaped yet, was ended for lack of
     /// memory.
     pub(super) fn has_ended(&self, pid: libc::pid_t) -> bool {
         let log = || log_has(pid);
-        let Some((group, count)) = count_of(&pid.to_string()) else {
-            return log().unwrap_or(false);
-        };
-        let claimed = self
-            .kills
-            .borrow_mut()
-            .claim(&group, count, self.clock.now());
-        // A group that was not read before has counted some end; without a log take it for this one.
-        claimed.unwrap_or_else(|| log().unwrap_or(true))
+        match group_of(&pid.to_string()) {
+            // A group that was not read before has counted some end; without a log it is this one.
+            Some(group) => self.claim(&group).unwrap_or_else(|| log().unwrap_or(true)),
+            // In version 1 a process that has ended is in no group. It may have been in ours.
+            None => {
+                let own = self.own.borrow();
+                let claimed = own.as_deref().and_then(|own| self.claim(own));
+                claimed == Some(true) || log().unwrap_or(false)
+            }
+        }
+    }
+
+    fn claim(&self, group: &Path) -> Option<bool> {
+        let (group, count) = counted(group)?;
+        let now = self.clock.now();
+        self.kills.borrow_mut().claim(group, count, now)
     }
 }
 
-/// The group of a process that counts such ends, and its count.
-fn count_of(process: &str) -> Option<(String, u64)> {
+/// The file that counts such ends in the group of a process.
+fn group_of(process: &str) -> Option<PathBuf> {
     let cgroup = fs::read_to_string(format!("/proc/{process}/cgroup")).ok()?;
     let groups = Membership::parse(&cgroup);
+    let memory = groups.memory.filter(|path| *path != "/");
     let places = [
         ("/sys/fs/cgroup", groups.unified, "memory.events"),
         ("/sys/fs/cgroup/unified", groups.unified, "memory.events"),
-        ("/sys/fs/cgroup/memory", groups.memory, "memory.oom_control"),
+        ("/sys/fs/cgroup/memory", memory, "memory.oom_control"),
     ];
     places.into_iter().find_map(|(root, path, file)| {
-        let group = format!("{root}{}", path?);
-        let events = fs::read_to_string(Path::new(&group).join(file)).ok()?;
-        Some((group, kills(&events)?))
+        let counter = PathBuf::from(format!("{root}{}", path?)).join(file);
+        counter.exists().then_some(counter)
     })
+}
+
+/// A counter by its name, and its count.
+fn counted(counter: &Path) -> Option<(&str, u64)> {
+    let count = kills(&fs::read_to_string(counter).ok()?)?;
+    Some((counter.to_str()?, count))
 }
 
 /// Whether the kernel's log tells so; `None` where it cannot be read.

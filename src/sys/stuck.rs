@@ -76,8 +76,8 @@ fn name(number: i64) -> Option<&'static str> {
     #[cfg(not(target_arch = "x86_64"))]
     let older = [];
     let mut all = common.iter().chain(&older);
-    // OK to widen: the type of the constants differs between machines.
-    let found = all.find(|(call, _)| i64::from(*call) == number);
+    // The constants are shorter numbers on some machines.
+    let found = all.find(|(call, _)| i128::from(*call) == i128::from(number));
     found.map(|(_, name)| *name)
 }
 
