@@ -91,6 +91,11 @@ pub enum Reason {
     Closed,
     /// Reading its output failed, or the parent had no descriptors left for it.
     Faulty,
+    /// It had reached a limit, or a hook or the child itself wanted it replaced, and its successor
+    /// was ready.
+    Recycled,
+    /// A reload has replaced it.
+    Reloaded,
     /// The server is shutting down.
     Shutdown,
     /// A hook asked for it.
@@ -101,10 +106,17 @@ pub enum Reason {
     StartTimeout,
 }
 
+impl Reason {
+    /// Whether a child may finish the connection in hand, however long that takes.
+    pub(crate) fn is_gentle(self) -> bool {
+        matches!(self, Self::Culled | Self::Recycled | Self::Reloaded)
+    }
+}
+
 bitflags! {
     /// What has happened to a child so far.
     #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-    pub(crate) struct Flags: u16 {
+    pub(crate) struct Flags: u32 {
         /// Its stdout has not ended.
         const STDOUT_OPEN = 1;
         /// Its stderr has not ended.
@@ -138,7 +150,21 @@ bitflags! {
         const BUSY_WHEN_TOLD = 1 << 14;
         /// It was reaped, and what it has written is still being read: nothing can be sent to it.
         const REAPED = 1 << 15;
+        /// It has been ready to serve, so far as is known: it has said BUSY or NOT_BUSY, or it is a
+        /// program that need not say words and has run for some time.
+        const READY = 1 << 16;
+        /// It is to be replaced: it has reached a limit, or was named by a hook.
+        const DUE = 1 << 17;
     }
+}
+
+/// What a successor is for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Role {
+    /// One of the children that are to be replaced is told to stop when it is ready.
+    Successor,
+    /// It takes the place of a child that had to go first.
+    Refill(ChildId),
 }
 
 /// When and why a child was told to stop, and how long until SIGKILL.
@@ -156,11 +182,11 @@ pub(crate) struct Retirement {
 impl Retirement {
     /// Whether this retirement stays in force when `later` follows.
     ///
-    /// A child that is told to stop twice must not get more time. A shutdown replaces a cull, which
+    /// A child that is told to stop twice must not get more time. A shutdown replaces a reason that
     /// has no time limit of its own, and so does a connection that takes too long.
     pub(crate) fn overrides(&self, later: &Self) -> bool {
         let bounds = matches!(later.reason, Reason::Shutdown | Reason::Overtime);
-        let bounded = self.reason != Reason::Culled || !bounds;
+        let bounded = !self.reason.is_gentle() || !bounds;
         bounded && self.at + self.kill_after <= later.at + later.kill_after
     }
 }
@@ -189,6 +215,10 @@ pub struct Child {
     pub(crate) judged_at: Option<Time>,
     pub(crate) retirement: Option<Retirement>,
     pub(crate) killed_at: Option<Time>,
+    /// The epoch that it belongs to: a reload begins a new one.
+    pub(crate) epoch: u32,
+    pub(crate) role: Option<Role>,
+    pub(crate) private_memory: Option<u64>,
     pub(crate) last_lines: LastLines,
     /// Where it was stuck when SIGKILL was sent.
     pub(crate) stuck: Option<Stuck>,
@@ -214,6 +244,9 @@ impl Child {
             judged_at: None,
             retirement: None,
             killed_at: None,
+            epoch: 0,
+            role: None,
+            private_memory: None,
             last_lines: LastLines::default(),
             stuck: None,
             failing: None,
@@ -242,6 +275,28 @@ impl Child {
         self.last_ack
     }
 
+    /// The number of the reload before which it was forked, modulo 2^32: 0 until the first.
+    ///
+    /// After a reload that has failed, the children that stay count as those of a later one.
+    pub fn epoch(&self) -> u32 {
+        self.epoch
+    }
+
+    /// Whether it is to be replaced, because of a limit or because a hook or the child wanted it.
+    pub fn is_due(&self) -> bool {
+        self.flags.contains(Flags::DUE)
+    }
+
+    /// Its private memory in bytes when it was last looked at: see
+    /// [`max_memory`](crate::Monitor::max_memory). `None` if it was not.
+    pub fn private_memory(&self) -> Option<u64> {
+        self.private_memory
+    }
+
+    pub(crate) fn is_ready(&self) -> bool {
+        self.flags.contains(Flags::READY)
+    }
+
     /// When it was forked.
     pub fn start_time(&self) -> Time {
         self.start_time
@@ -258,7 +313,7 @@ impl Child {
     }
 
     /// Whether its start is over: it has said BUSY or NOT_BUSY.
-    pub(crate) fn is_ready(&self) -> bool {
+    pub(crate) fn has_stated(&self) -> bool {
         self.flags.intersects(Flags::WAS_BUSY | Flags::WAITED)
     }
 
@@ -335,15 +390,17 @@ impl Child {
 
     /// When SIGKILL is due, for a child that was told to stop.
     ///
-    /// A culled child may just have accepted a connection. Once it says BUSY, only `timeout` limits
-    /// it, as for any busy child.
+    /// A culled child may just have accepted a connection, and one that is replaced may have one in
+    /// hand. Only `timeout` limits such a child, as any busy child.
     pub(crate) fn kill_at(&self, timeout: Duration, gaps: Duration) -> Option<Time> {
         let told = self.retirement?;
         if self.flags.contains(Flags::KILL_SENT) {
             None
-        } else if told.reason == Reason::Culled && self.flags.contains(Flags::BUSY_SINCE_TOLD) {
+        } else if told.reason.is_gentle() && self.is_serving() {
             let patience = self.patience(timeout) + gaps.saturating_sub(self.gaps_at_ack);
-            (!timeout.is_zero()).then(|| self.last_ack + patience)
+            // It may have been silent for long when it was told.
+            let at_least = told.at + told.kill_after;
+            (!timeout.is_zero()).then(|| (self.last_ack + patience).max(at_least))
         } else {
             Some(told.at + self.time_to_leave(&told))
         }
@@ -398,7 +455,7 @@ impl Child {
     /// Whether it is young and has said neither BUSY nor NOT_BUSY.
     pub(crate) fn is_unproven(&self, now: Time) -> bool {
         let young = now.since(self.start_time) < START_HOLDS_AFTER;
-        young && !self.is_ready()
+        young && !self.has_stated()
     }
 
     /// Whether the start of a child that ended without being told to has failed.
@@ -441,6 +498,8 @@ impl Child {
             Some(Reason::Culled) => Some(Cause::Culled),
             Some(Reason::TimedOut) => Some(Cause::TimedOut),
             Some(Reason::Faulty) => Some(Cause::Faulty),
+            Some(Reason::Recycled) => Some(Cause::Recycled),
+            Some(Reason::Reloaded) => Some(Cause::Reloaded),
             Some(Reason::Shutdown) => Some(Cause::Shutdown),
             Some(Reason::Asked) => Some(Cause::Asked),
             Some(Reason::Overtime) => Some(Cause::Overtime),

@@ -111,6 +111,8 @@ pub(crate) trait Process: fmt::Debug {
     fn signal(&self, signal: Signal) -> io::Result<()>;
     /// Where the child stands now, as far as the system tells.
     fn stuck(&self) -> Option<Stuck>;
+    /// How much private memory the child has, in bytes; `None` where the system does not tell.
+    fn memory(&self) -> Option<u64>;
     /// Collects the status if the child has ended. `Outlived` is returned again until its process
     /// group is empty.
     fn reap(&self) -> io::Result<Reaped>;
@@ -182,6 +184,8 @@ pub(crate) trait System {
     fn requests(&self, slot: usize) -> u64;
     /// What a child has noted on the board of the connection in hand.
     fn in_hand(&self, slot: usize) -> InHand;
+    /// Whether a child has noted on the board that it is to be replaced.
+    fn is_due(&self, slot: usize) -> bool;
     /// Asks the children, through the board, for ACKs at this interval.
     fn ask_interval(&mut self, interval: Interval);
     /// The interval of ACKs that a child has noted on the board, if any.

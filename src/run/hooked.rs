@@ -38,6 +38,9 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         } = &mut self.parent;
         monitor.note_requests(child, system.requests(child.slot()));
         monitor.note_in_hand(child, system.in_hand(child.slot()));
+        if system.is_due(child.slot()) {
+            monitor.replace(child);
+        }
     }
 
     /// Passes on what was read from a child's output.

@@ -53,6 +53,7 @@ const REQUESTS_AT: usize = 1;
 const KEPT_INTERVAL_AT: usize = 2;
 const BUSY_SINCE_AT: usize = 3;
 const EXTENDED_AT: usize = 4;
+const DUE_AT: usize = 5;
 
 /// The shared memory.
 struct Memory {
@@ -163,6 +164,7 @@ impl Board {
             line[KEPT_INTERVAL_AT].store(0, Relaxed);
             line[BUSY_SINCE_AT].store(0, Relaxed);
             line[EXTENDED_AT].store(0, Relaxed);
+            line[DUE_AT].store(0, Relaxed);
             line[ENTRY_AT].store(entry.bits(), SeqCst);
             true
         })
@@ -193,6 +195,12 @@ impl Board {
             }
         }
         InHand::default()
+    }
+
+    /// Whether the child of a slot is to be replaced.
+    pub(crate) fn is_due(&self, slot: usize) -> bool {
+        let line = self.memory.line(slot);
+        line.is_some_and(|line| line[DUE_AT].load(Relaxed) != 0)
     }
 
     /// The ACK interval that the child of a slot keeps, if it has noted one.
@@ -304,6 +312,13 @@ impl Slot {
     pub(crate) fn extend(&self, until: Time) {
         if let Some(line) = self.line() {
             line[EXTENDED_AT].store(from_time(until), Release);
+        }
+    }
+
+    /// Notes that the child is to be replaced.
+    pub(crate) fn note_due(&self) {
+        if let Some(line) = self.line() {
+            line[DUE_AT].store(1, Relaxed);
         }
     }
 

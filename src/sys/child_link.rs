@@ -64,6 +64,10 @@ impl Sink for PipeSink {
         self.slot.extend(self.clock.now() + time);
     }
 
+    fn note_due(&self) {
+        self.slot.note_due();
+    }
+
     fn asked_interval(&self) -> Option<Interval> {
         self.slot.asked_interval()
     }

@@ -23,6 +23,7 @@ mod memory;
 #[cfg(feature = "systemd")]
 pub(crate) mod notify;
 mod null;
+mod out_of_memory;
 pub(crate) mod output;
 pub(crate) mod parent_only;
 pub(crate) mod pipes;

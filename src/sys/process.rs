@@ -6,7 +6,8 @@
 use super::{
     fd_registry::Ours,
     group::Group,
-    memory::OutOfMemory,
+    memory,
+    out_of_memory::OutOfMemory,
     pipes::{self, ParentEnds},
     poller::OutputWatch,
     signals::number,
@@ -131,6 +132,10 @@ impl Process for ChildProcess {
 
     fn stuck(&self) -> Option<Stuck> {
         stuck::look(self.pid)
+    }
+
+    fn memory(&self) -> Option<u64> {
+        memory::private(self.pid)
     }
 
     fn reap(&self) -> io::Result<Reaped> {

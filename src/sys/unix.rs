@@ -10,8 +10,8 @@ use super::{
     fork::{self, Side},
     group::Group,
     limits::{self, Threads},
-    memory::OutOfMemory,
     null,
+    out_of_memory::OutOfMemory,
     output::Outputs,
     pipes::{self, ChildEnds},
     poller::Poller,
@@ -276,6 +276,10 @@ impl System for UnixSystem {
 
     fn in_hand(&self, slot: usize) -> InHand {
         self.board.in_hand(slot)
+    }
+
+    fn is_due(&self, slot: usize) -> bool {
+        self.board.is_due(slot)
     }
 
     fn ask_interval(&mut self, interval: Interval) {

@@ -47,6 +47,7 @@ mod parents_hooks;
 mod pipes;
 mod ported;
 mod races;
+mod reload;
 mod replaced;
 mod servers;
 mod showcase;
@@ -107,6 +108,7 @@ const PROGRAMS: &[Programs] = &[
     output::PROGRAMS,
     parents_hooks::PROGRAMS,
     ported::PROGRAMS,
+    reload::PROGRAMS,
     replaced::PROGRAMS,
     servers::PROGRAMS,
     sockets::PROGRAMS,
@@ -162,6 +164,7 @@ const SCENARIOS: &[(&str, Scenarios)] = scenarios_of![
     pipes,
     ported,
     races,
+    reload,
     replaced,
     servers::addresses,
     servers::connections,

@@ -11,13 +11,11 @@ use std::time::Duration;
 impl Child {
     /// The work that a clock bounds, if it does any.
     ///
-    /// A child that will be killed anyway is left out: one that was told to stop, unless that was a
-    /// cull, after which it may serve on, or a shutdown.
+    /// A child that will be killed anyway is left out: one that was told to stop, unless it may serve
+    /// on, or the server shuts down.
     pub(crate) fn work(&self) -> Option<Work> {
-        let unbounded = matches!(
-            self.reason(),
-            None | Some(Reason::Culled | Reason::Shutdown)
-        );
+        let serves_on = |reason: Reason| reason.is_gentle() || reason == Reason::Shutdown;
+        let unbounded = self.reason().is_none_or(serves_on);
         if !unbounded || self.flags.intersects(Flags::KILL_SENT | Flags::REAPED) {
             None
         } else {
@@ -44,7 +42,7 @@ impl Child {
     }
 
     fn start(&self) -> Option<Work> {
-        let starts = !self.is_ready() && self.state != State::Retiring;
+        let starts = !self.has_stated() && self.state != State::Retiring;
         starts.then_some(Work::Start {
             since: self.start_time,
         })

@@ -29,6 +29,8 @@ pub(crate) trait Sink: Send + Sync {
     fn end_connection(&self) {}
     /// Notes in shared memory that the connection in hand may take `time` from now.
     fn extend(&self, _time: Duration) {}
+    /// Notes in shared memory that the child is to be replaced.
+    fn note_due(&self) {}
     /// The interval of ACKs that the parent asks for, if any.
     fn asked_interval(&self) -> Option<Interval> {
         None

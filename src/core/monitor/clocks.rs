@@ -91,7 +91,7 @@ impl Monitor {
     ///
     /// With a `start_timeout` age alone proves nothing: the child may hang in its start.
     pub(super) fn has_held(&self, child: &Child) -> bool {
-        let proves = child.is_ready() || self.attributes.start_timeout.is_zero();
+        let proves = child.has_stated() || self.attributes.start_timeout.is_zero();
         proves && self.now.since(child.start_time) >= START_HOLDS_AFTER
     }
 }

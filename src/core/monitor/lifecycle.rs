@@ -23,6 +23,7 @@ impl Monitor {
         }
         self.pay_for_a_death();
         self.watch_clock(id);
+        self.enrol(id);
         self.happened(Event::Forked { child: id });
         id
     }
@@ -137,6 +138,7 @@ impl Monitor {
         let forked_at = child.start_time;
         if first {
             self.happened(Event::Ready { child: id });
+            self.note_ready(id);
         }
         if finished {
             self.backoff.proved(forked_at);
@@ -211,10 +213,11 @@ impl Monitor {
         let death = Death::of(&child, &end, self.now);
         self.report.count_death(death.cause);
         self.observe_surplus();
+        self.note_end_for_replacement(&child, &death);
         match death.cause {
             Cause::FailedStart | Cause::StartTimeout => self.start_failed(&child, &death),
             // Before its first word it has failed to start, and after that at what it did.
-            Cause::OutOfMemory if !child.is_ready() => self.start_failed(&child, &death),
+            Cause::OutOfMemory if !child.has_stated() => self.start_failed(&child, &death),
             _ if child.failing.is_some() => self.start_failed(&child, &death),
             // A hook has ended a child that was failing by itself: the next one would as well.
             Cause::Asked if death.failed_by_itself() && child.start_failed(status, self.now) => {
@@ -246,16 +249,24 @@ impl Monitor {
     /// child that was told to stop checks the queue itself. If a child has been forked since this
     /// one closed its outputs, which a process does shortly before it can be reaped, that child has
     /// checked the queue.
-    fn is_to_be_replaced(&self, child: &Child, cause: Cause) -> bool {
+    fn is_to_be_replaced(&mut self, child: &Child, cause: Cause) -> bool {
         let orderly = matches!(
             cause,
-            Cause::Culled | Cause::Closed | Cause::Shutdown | Cause::Asked | Cause::StartTimeout
+            Cause::Culled
+                | Cause::Closed
+                | Cause::Recycled
+                | Cause::Reloaded
+                | Cause::Shutdown
+                | Cause::Asked
+                | Cause::StartTimeout
         );
         let since_closed = child
             .retirement
             .filter(|told| told.reason == Reason::Closed)
             .is_some_and(|told| self.report.forks > told.forks);
-        !orderly && !since_closed && !self.shutdown
+        let failed_successor = child.role.is_some() && !child.is_ready();
+        let asked_again = orderly || since_closed || failed_successor;
+        !asked_again && !self.shutdown && !self.has_its_successor(child)
     }
 
     /// Counts a child that has failed at its first connection.

@@ -65,6 +65,8 @@ pub(super) struct Model {
     pub(super) served: u32,
     /// When it took the client that it serves.
     pub(super) client_since: Option<Time>,
+    /// It has noted that it is to be replaced.
+    pub(super) due: bool,
     /// The number of its current plan: an older plan is void.
     pub(super) plan: u32,
 }
@@ -86,6 +88,7 @@ impl Model {
             unsaid: false,
             served: 0,
             client_since: None,
+            due: false,
             plan: 0,
         }
     }
