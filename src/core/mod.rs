@@ -4,6 +4,7 @@
 pub(crate) mod accept;
 pub(crate) mod alarms;
 pub(crate) mod backoff;
+pub(crate) mod board;
 pub(crate) mod child;
 pub(crate) mod comm;
 pub(crate) mod config;

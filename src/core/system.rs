@@ -3,6 +3,7 @@
 //! simulation's model implement them.
 
 use super::{
+    board::{Description, Notes},
     child::{ChildId, Signal, WaitStatus},
     comm::Interval,
     error::Error,
@@ -170,13 +171,16 @@ pub(crate) trait System {
     /// program has forked it.
     fn peek(&mut self) -> Option<u32>;
 
+    /// Prepares the slot on the board of the child that is forked next. False if it has none.
+    fn open_slot(&mut self, child: ChildId) -> bool;
+    /// Clears the slot of a child that has ended.
+    fn close_slot(&mut self, slot: usize);
     /// The entry of a child on the board.
     fn noted(&self, slot: usize) -> Entry;
-    /// Sets a child's entry, before its fork and after its end. False if the board has no such
-    /// slot.
-    fn set_noted(&mut self, slot: usize, entry: Entry) -> bool;
-    /// How many connections a child has noted on the board.
-    fn requests(&self, slot: usize) -> u64;
+    /// What a child has noted on the board. Its values are in range, and may still be lies.
+    fn notes(&self, slot: usize) -> Notes;
+    /// Whom a child serves, as it has noted on the board. `None` if it was changing that.
+    fn description(&self, slot: usize) -> Option<Description>;
     /// Asks the children, through the board, for ACKs at this interval.
     fn ask_interval(&mut self, interval: Interval);
     /// The interval of ACKs that a child has noted on the board, if any.

@@ -32,7 +32,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     }
 
     pub(super) fn note_requests(&mut self, child: ChildId) {
-        let requests = self.parent.system.requests(child.slot());
+        let requests = self.parent.system.notes(child.slot()).requests;
         self.parent.monitor.note_requests(child, requests);
     }
 

@@ -180,7 +180,8 @@ impl<S: Stream> Run<'_, S> {
     }
 
     fn serve(&mut self, leave_wakeups: bool) -> Observation {
-        self.say(Comm::busy);
+        let peer = self.in_hand.as_ref().and_then(|client| client.remote);
+        self.say(|comm| comm.busy_with(self.clock, peer));
         if leave_wakeups {
             self.acceptor.comm.leave_wakeups();
         }
@@ -191,6 +192,7 @@ impl<S: Stream> Run<'_, S> {
         if let Some(connection) = self.in_hand.take() {
             self.handle(connection);
         }
+        self.acceptor.comm.end_connection();
         let took = self.lap();
         if self.acceptor.comm.is_leaving() {
             return Observation::ServedLast;

@@ -20,6 +20,7 @@ use nix::poll::PollFlags;
 use std::{
     cell::Cell,
     io,
+    net::SocketAddr,
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     time::Duration,
 };
@@ -46,8 +47,28 @@ impl Sink for PipeSink {
         self.slot.note(busy) && self.coalesces
     }
 
-    fn count_request(&self) {
-        self.slot.count_request();
+    fn begin(&self, since: Time, peer: Option<SocketAddr>) {
+        self.slot.begin(since, peer);
+    }
+
+    fn end(&self) {
+        self.slot.end();
+    }
+
+    fn extend(&self, until: Time) {
+        self.slot.extend(until);
+    }
+
+    fn note_queued(&self, queued: Duration) {
+        self.slot.note_queued(queued);
+    }
+
+    fn note_due(&self, due: u64) {
+        self.slot.note_due(due);
+    }
+
+    fn note_text(&self, text: &str) {
+        self.slot.note_text(text);
     }
 
     fn asked_interval(&self) -> Option<Interval> {

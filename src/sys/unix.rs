@@ -19,6 +19,7 @@ use super::{
     stop_board::StopBoard,
 };
 use crate::core::{
+    board::{Description, Notes},
     child::{ChildId, Signal},
     comm::Interval,
     error::{Error, Operation},
@@ -68,6 +69,8 @@ pub(crate) struct Newborn {
 pub(crate) struct UnixSystem {
     pub(crate) id: PreForkId,
     pub(crate) clock: Clock,
+    /// For how many children there are slots on the boards.
+    slots: usize,
     pub(crate) board: Board,
     pub(crate) stops: Rc<StopBoard>,
     pub(crate) null: Ours<OwnedFd>,
@@ -107,15 +110,15 @@ impl UnixSystem {
                 Interest::READABLE,
             )
             .map_err(|error| Error::new(Operation::Register, "signal pipe", error))?;
-        let board =
-            Board::new(children).map_err(|error| Error::new(Operation::Map, "the board", error))?;
-        let stops = StopBoard::new(children)
-            .map_err(|error| Error::new(Operation::Map, "the board of stops", error))?;
+        let clock = Clock::new();
+        let map = |error| Error::new(Operation::Map, "the board", error);
+        let (board, stops) = boards(children, &clock).map_err(map)?;
         Ok(Self {
             id,
-            clock: Clock::new(),
+            clock,
+            slots: children,
             board,
-            stops: Rc::new(stops),
+            stops,
             null: Ours::childrens(null, id),
             confinement: Plan::default(),
             death_read: Some(death_read),
@@ -139,6 +142,15 @@ impl UnixSystem {
         self.poller.as_fd()
     }
 
+    /// A program that has become a daemon since the start has lost what only the process that made
+    /// the boards can write.
+    fn renew_boards(&mut self) {
+        match boards(self.slots, &self.clock) {
+            Ok((board, stops)) => (self.board, self.stops) = (board, stops),
+            Err(error) => say!(Warn, "children have no place to note what they do: {error}"),
+        }
+    }
+
     /// Lets words pile up, and collects what is ready then. The order is the board's: WILL_LOOK is
     /// cleared before the poller is asked.
     fn wait_for_words(&mut self, batch: Duration, ready: &mut Vec<Ready>) -> io::Result<()> {
@@ -148,6 +160,12 @@ impl UnixSystem {
         piled?;
         self.poller.wait(Some(Duration::ZERO), ready)
     }
+}
+
+/// The memory that parent and children share.
+fn boards(children: usize, clock: &Clock) -> io::Result<(Board, Rc<StopBoard>)> {
+    let board = Board::new(children, clock.started())?;
+    Ok((board, Rc::new(StopBoard::new(children)?)))
 }
 
 impl System for UnixSystem {
@@ -170,8 +188,8 @@ impl System for UnixSystem {
         let started_in = std::mem::replace(&mut self.owner, std::process::id());
         if started_in != self.owner {
             self.threads = Threads::open();
+            self.renew_boards();
         }
-        self.stops.hide_from_children();
         foreign::note_home(started_in);
         atfork::watch();
         true
@@ -213,7 +231,11 @@ impl System for UnixSystem {
         let parent = std::process::id();
         let signal = |error| Error::new(Operation::Signal, "mask", error);
         let mask = Mask::block_all().map_err(signal)?;
-        match fork::fork(&mask) {
+        let forked = fork::fork(&mask);
+        if !matches!(forked, Ok(Side::Child)) {
+            self.board.forked();
+        }
+        match forked {
             Ok(Side::Child) => {
                 if terms.group {
                     Group::lead();
@@ -256,16 +278,24 @@ impl System for UnixSystem {
         process::peek()
     }
 
+    fn open_slot(&mut self, child: ChildId) -> bool {
+        self.board.open(child)
+    }
+
+    fn close_slot(&mut self, slot: usize) {
+        self.board.close(slot);
+    }
+
     fn noted(&self, slot: usize) -> Entry {
         self.board.entry(slot)
     }
 
-    fn set_noted(&mut self, slot: usize, entry: Entry) -> bool {
-        self.board.set_entry(slot, entry)
+    fn notes(&self, slot: usize) -> Notes {
+        self.board.notes(slot, self.clock.now())
     }
 
-    fn requests(&self, slot: usize) -> u64 {
-        self.board.requests(slot)
+    fn description(&self, slot: usize) -> Option<Description> {
+        self.board.description(slot)
     }
 
     fn ask_interval(&mut self, interval: Interval) {

@@ -2,13 +2,18 @@
 //! threads. Does not decide when a word is due; a [`Sink`] does the writing.
 
 use super::Interval;
-use crate::core::wire::{CommWords, Word};
+use crate::core::{
+    time::Time,
+    wire::{CommWords, Word},
+};
 use std::{
     fmt, io,
+    net::SocketAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 /// Where words are written.
@@ -19,8 +24,21 @@ pub(crate) trait Sink: Send + Sync {
     ///
     /// True if the parent will look there by itself, so that no word need be sent.
     fn note(&self, busy: bool) -> bool;
-    /// Counts one more connection in shared memory.
-    fn count_request(&self) {}
+    /// Notes in shared memory one more connection, in hand since this time.
+    fn begin(&self, _: Time, _: Option<SocketAddr>) {}
+    /// Notes in shared memory that no connection is in hand any more.
+    fn end(&self) {}
+    /// Notes in shared memory until when the child asks to go on with the connection in hand.
+    #[allow(dead_code, reason = "its caller is on its way")]
+    fn extend(&self, _: Time) {}
+    /// Notes in shared memory how long the connection in hand was queued.
+    #[allow(dead_code, reason = "its caller is on its way")]
+    fn note_queued(&self, _: Duration) {}
+    /// Notes in shared memory why the child is due for replacement; zero takes that back.
+    #[allow(dead_code, reason = "its caller is on its way")]
+    fn note_due(&self, _: u64) {}
+    /// Notes in shared memory what the handler says about the connection in hand.
+    fn note_text(&self, _: &str) {}
     /// The interval of ACKs that the parent asks for, if any.
     fn asked_interval(&self) -> Option<Interval> {
         None

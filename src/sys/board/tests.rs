@@ -6,7 +6,7 @@ use crate::core::{
     system::Pipe,
     wire::{CommWords, Word},
 };
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, thread};
 
 /// A board and the inboxes of its children, in which entries are compared.
 struct Scoreboard {
@@ -17,21 +17,20 @@ struct Scoreboard {
 impl Scoreboard {
     fn new(children: usize) -> io::Result<Self> {
         Ok(Self {
-            board: Board::new(children)?,
+            board: Board::new(children, 0)?,
             inboxes: BTreeMap::new(),
         })
     }
 
     fn enter(&mut self, child: ChildId) {
-        let on_board = self
-            .board
-            .set_entry(child.slot(), Entry::of(child.serial()));
+        let on_board = self.board.open(child);
+        self.board.forked();
         let inbox = Inbox::new(child, CommWords::CONTROL, false, on_board);
         self.inboxes.insert(child.slot(), inbox);
     }
 
     fn leave(&mut self, child: ChildId) {
-        self.board.set_entry(child.slot(), Entry::default());
+        self.board.close(child.slot());
         self.inboxes.remove(&child.slot());
     }
 
@@ -162,7 +161,7 @@ fn more_children_than_there_are_entries_print() {
 
 #[test]
 fn a_board_that_cannot_be_is_an_error() {
-    for children in [usize::MAX, usize::MAX / LINE / size_of::<AtomicU64>() - 1] {
+    for children in [usize::MAX, usize::MAX / 4096, isize::MAX as usize / 4096] {
         assert!(Scoreboard::new(children).is_err());
     }
 }
@@ -174,13 +173,107 @@ fn a_scribbled_board_is_no_promise_and_no_word() {
     board.enter(child(0, 1));
     let slot = board.slot(child(0, 1));
     for scribble in [1, u64::MAX, WILL_LOOK >> 8, 0x4141_4141_4141_4141] {
-        board.board.memory.will_look_word().store(scribble, SeqCst);
+        board.board.memory.owners_words()[WILL_LOOK_AT].store(scribble, SeqCst);
         assert!(!slot.note(true));
     }
     board.set_will_look();
-    board.board.memory.entry(0).unwrap().store(u64::MAX, SeqCst);
+    slot.words().unwrap()[ENTRY_AT].store(u64::MAX, SeqCst);
     assert_eq!(board.changes(child(0, 1), false), []);
     assert!(!slot.note(false), "the entry is no longer its own");
+}
+
+fn at(seconds: u64) -> Time {
+    Time::at(Duration::from_secs(seconds))
+}
+
+/// What a child notes of a connection is seen, and nothing of it is left for the child's successor.
+#[test]
+fn a_slot_tells_of_the_connection_in_hand() {
+    let mut board = Scoreboard::new(3).unwrap();
+    board.enter(child(1, 5));
+    let slot = board.slot(child(1, 5));
+    let peer = "192.0.2.1:4711".parse().unwrap();
+    slot.begin(at(3), Some(peer));
+    slot.note_queued(Duration::from_millis(40));
+    slot.extend(at(60));
+    slot.note_text("GET /");
+    slot.note_due(2);
+    let notes = board.board.notes(1, at(5));
+    assert!(notes.entry.is_of(5));
+    assert_eq!((notes.requests, notes.due), (1, 2));
+    assert_eq!(
+        (notes.since, notes.extended_until),
+        (Some(at(3)), Some(at(60)))
+    );
+    assert_eq!(notes.queued, Some(Duration::from_millis(40)));
+    let description = board.board.description(1).unwrap();
+    assert_eq!(
+        (description.peer, &*description.text),
+        (Some(peer), "GET /")
+    );
+
+    slot.end();
+    assert_eq!(board.board.notes(1, at(5)).since, None);
+    slot.begin(at(6), None);
+    let notes = board.board.notes(1, at(7));
+    assert_eq!((notes.requests, notes.due), (2, 2));
+    assert_eq!(
+        (notes.since, notes.extended_until, notes.queued),
+        (Some(at(6)), None, None)
+    );
+    assert_eq!(board.board.description(1), Some(Description::default()));
+
+    board.enter(child(1, 6));
+    slot.begin(at(8), Some(peer));
+    slot.note_due(1);
+    let notes = board.board.notes(1, at(9));
+    assert_eq!((notes.requests, notes.since, notes.due), (0, None, 0));
+    let neighbours = [0, 2, 3].map(|slot| board.board.notes(slot, at(9)));
+    assert_eq!(neighbours, [Notes::default(); 3]);
+}
+
+/// A child that was killed while it changed its description leaves none.
+#[test]
+fn a_description_is_whole_or_none() {
+    let mut board = Scoreboard::new(1).unwrap();
+    board.enter(child(0, 1));
+    let slot = board.slot(child(0, 1));
+    let mut seen = Some(Description::default());
+    slot.describe(slot.words().unwrap(), || seen = board.board.description(0));
+    assert_eq!(seen, None);
+    slot.note_text("after that");
+    assert_eq!(board.board.description(0).unwrap().text, "after that");
+}
+
+/// Whoever looks while the texts change sees one of them, and no mixture.
+#[test]
+fn no_description_is_a_mixture() {
+    let mut board = Scoreboard::new(1).unwrap();
+    board.enter(child(0, 1));
+    let slot = board.slot(child(0, 1));
+    let texts = ["a".repeat(100), "b".repeat(120)];
+    thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            for round in 0..20_000 {
+                slot.note_text(&texts[round % 2]);
+            }
+        });
+        while !writer.is_finished() {
+            if let Some(Description { text, .. }) = board.board.description(0) {
+                assert!(text.is_empty() || texts.contains(&text), "{text}");
+            }
+        }
+    });
+}
+
+/// Another program finds by the header what it reads.
+#[test]
+fn the_header_says_what_it_is() {
+    let board = Board::new(7, 1234).unwrap();
+    let header = array::from_fn(|at| board.memory.words()[at].load(Relaxed));
+    let layout = Layout::parse(&header, board.layout.length());
+    assert_eq!(layout, Ok(board.layout));
+    assert_eq!(board.layout.slots(), 7);
 }
 
 /// A model of the parent's loop, a step at a time, with what it knows of its one child.

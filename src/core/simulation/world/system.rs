@@ -3,6 +3,7 @@
 
 use super::{Happening, Simulated, World, us};
 use crate::core::{
+    board::{Description, Notes},
     child::{ChildId, Signal},
     comm::Interval,
     error::{Error, Operation},
@@ -299,22 +300,36 @@ impl System for Simulated {
         self.0.borrow().kernel.peek()
     }
 
+    fn open_slot(&mut self, child: ChildId) -> bool {
+        let mut world = self.0.borrow_mut();
+        let place = world.board.entries.get_mut(child.slot());
+        place.is_some_and(|place| {
+            *place = Entry::of(child.serial());
+            true
+        })
+    }
+
+    fn close_slot(&mut self, slot: usize) {
+        let mut world = self.0.borrow_mut();
+        if let Some(place) = world.board.entries.get_mut(slot) {
+            *place = Entry::default();
+        }
+    }
+
     fn noted(&self, slot: usize) -> Entry {
         let world = self.0.borrow();
         world.board.entries.get(slot).copied().unwrap_or_default()
     }
 
-    fn set_noted(&mut self, slot: usize, entry: Entry) -> bool {
-        let mut world = self.0.borrow_mut();
-        let place = world.board.entries.get_mut(slot);
-        place.is_some_and(|place| {
-            *place = entry;
-            true
-        })
+    fn notes(&self, slot: usize) -> Notes {
+        Notes {
+            entry: self.noted(slot),
+            ..Notes::default()
+        }
     }
 
-    fn requests(&self, _: usize) -> u64 {
-        0
+    fn description(&self, _: usize) -> Option<Description> {
+        None
     }
 
     fn ask_interval(&mut self, _: Interval) {}
