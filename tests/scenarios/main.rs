@@ -34,6 +34,7 @@ mod exec;
 mod failed_starts;
 mod field;
 mod harness;
+mod hostile;
 mod injection;
 mod life;
 mod limits;
@@ -98,6 +99,7 @@ const PROGRAMS: &[Programs] = &[
     exec::PROGRAMS,
     field::PROGRAMS,
     harness::PROGRAMS,
+    hostile::PROGRAMS,
     listeners::PROGRAMS,
     listening::PROGRAMS,
     observers::PROGRAMS,
@@ -149,6 +151,7 @@ const SCENARIOS: &[(&str, Scenarios)] = scenarios_of![
     field,
     harness::runner,
     harness::world,
+    hostile,
     life,
     limits,
     listeners,
