@@ -15,6 +15,7 @@ pub(crate) mod draining;
 pub(crate) mod error;
 pub(crate) mod event;
 pub(crate) mod inbox;
+pub(crate) mod metrics;
 pub(crate) mod monitor;
 pub(crate) mod pool;
 pub(crate) mod queue;

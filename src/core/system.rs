@@ -3,7 +3,7 @@
 //! simulation's model implement them.
 
 use super::{
-    board::{Description, Notes},
+    board::{Notes, SharedView},
     child::{ChildId, Signal, WaitStatus},
     comm::Interval,
     error::Error,
@@ -173,14 +173,14 @@ pub(crate) trait System {
 
     /// Prepares the slot on the board of the child that is forked next. False if it has none.
     fn open_slot(&mut self, child: ChildId) -> bool;
-    /// Clears the slot of a child that has ended.
+    /// Clears the slot of a child that has ended; what it has counted is kept.
     fn close_slot(&mut self, slot: usize);
     /// The entry of a child on the board.
     fn noted(&self, slot: usize) -> Entry;
+    /// A look at the board.
+    fn view(&self) -> SharedView;
     /// What a child has noted on the board. Its values are in range, and may still be lies.
     fn notes(&self, slot: usize) -> Notes;
-    /// Whom a child serves, as it has noted on the board. `None` if it was changing that.
-    fn description(&self, slot: usize) -> Option<Description>;
     /// Asks the children, through the board, for ACKs at this interval.
     fn ask_interval(&mut self, interval: Interval);
     /// The interval of ACKs that a child has noted on the board, if any.

@@ -131,6 +131,7 @@ impl<Y: System> Parent<Y> {
     }
 
     fn forget(&mut self, id: ChildId, status: Option<WaitStatus>) {
+        self.system.close_slot(id.slot());
         if let Some((child, death)) = self.monitor.exited(id, status) {
             self.tell(&Event::Exited {
                 child: &child,

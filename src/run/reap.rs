@@ -174,7 +174,13 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             && let Some(since) = notes.since
         {
             let took = system.now().since(since);
-            let description = system.description(child.slot()).unwrap_or_default();
+            let description = self
+                .parent
+                .monitor
+                .board
+                .0
+                .description(child.slot())
+                .unwrap_or_default();
             log::debug!("{child} ended after {took:?} with {description}");
         }
     }

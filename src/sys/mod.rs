@@ -5,6 +5,7 @@ pub(crate) mod accept;
 pub(crate) mod atfork;
 pub(crate) mod blame;
 pub(crate) mod board;
+pub(crate) mod cells;
 pub(crate) mod child_link;
 pub(crate) mod clock;
 pub(crate) mod confine;

@@ -38,10 +38,6 @@ impl Mapping {
         self.is_inherited || self.made_in == std::process::id()
     }
 
-    fn bytes(&self) -> NonNull<u8> {
-        self.words.cast()
-    }
-
     /// The words. For a mapping that forks leave out: only while it [is here](Self::is_here).
     fn words(&self) -> &[AtomicU64] {
         let count = self.length.get() / size_of::<AtomicU64>();
@@ -158,7 +154,14 @@ impl SharedMemory {
         };
         // SAFETY: these bytes are within the mapping, which this process has, and the advice
         // concerns forks only.
-        unsafe { madvise(self.write.bytes().add(offset).cast(), length, advice) }.is_ok()
+        unsafe {
+            madvise(
+                self.write.words.cast::<u8>().add(offset).cast(),
+                length,
+                advice,
+            )
+        }
+        .is_ok()
     }
 
     #[cfg(not(target_os = "linux"))]
@@ -175,7 +178,7 @@ impl SharedMemory {
         if !self.write.is_inherited && offset < self.write.length.get() {
             // SAFETY: the pages are mapped, and nothing unmaps them before the process ends.
             unsafe {
-                let pages = self.write.bytes().add(offset);
+                let pages = self.write.words.cast::<u8>().add(offset);
                 nix::libc::syscall(nix::libc::SYS_mseal, pages.as_ptr(), length, 0);
             }
         }

@@ -19,7 +19,7 @@ use super::{
     stop_board::StopBoard,
 };
 use crate::core::{
-    board::{Description, Notes},
+    board::{Notes, SharedView, View},
     child::{ChildId, Signal},
     comm::Interval,
     error::{Error, Operation},
@@ -287,15 +287,15 @@ impl System for UnixSystem {
     }
 
     fn noted(&self, slot: usize) -> Entry {
-        self.board.entry(slot)
+        self.board.view().entry(slot)
+    }
+
+    fn view(&self) -> SharedView {
+        SharedView(Rc::new(self.board.view().clone()))
     }
 
     fn notes(&self, slot: usize) -> Notes {
-        self.board.notes(slot, self.clock.now())
-    }
-
-    fn description(&self, slot: usize) -> Option<Description> {
-        self.board.description(slot)
+        self.board.view().notes(slot, self.clock.now())
     }
 
     fn ask_interval(&mut self, interval: Interval) {
@@ -303,7 +303,7 @@ impl System for UnixSystem {
     }
 
     fn kept_interval(&self, slot: usize) -> Option<Interval> {
-        self.board.kept_interval(slot)
+        self.board.view().kept_interval(slot)
     }
 
     fn print(&mut self, to: PrintTo, bytes: &[u8]) {

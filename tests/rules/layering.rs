@@ -47,7 +47,7 @@ const CORE: [&[&str]; 14] = [
     &["board"],
     &["wire"],
     &["child"],
-    &["time", "error", "say", "confinement"],
+    &["time", "error", "say", "confinement", "metrics"],
 ];
 
 /// What stands beside the floors: the table of contents and what only tests and fuzzers build.

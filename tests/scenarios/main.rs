@@ -40,6 +40,7 @@ mod life;
 mod limits;
 mod listeners;
 mod listening;
+mod metrics;
 mod observers;
 mod orphans;
 mod output;
@@ -102,6 +103,7 @@ const PROGRAMS: &[Programs] = &[
     hostile::PROGRAMS,
     listeners::PROGRAMS,
     listening::PROGRAMS,
+    metrics::PROGRAMS,
     observers::PROGRAMS,
     orphans::PROGRAMS,
     output::PROGRAMS,
@@ -155,6 +157,7 @@ const SCENARIOS: &[(&str, Scenarios)] = scenarios_of![
     life,
     limits,
     listeners,
+    metrics,
     observers,
     orphans,
     output,

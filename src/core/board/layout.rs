@@ -1,6 +1,8 @@
 //! The places on the board, counted in words of 64 bits, and its header. Another program, or another
 //! version of this one, finds out by the header whether it can read the board.
 
+use crate::core::metrics::NUMBERS;
+
 /// The first word of the board: "prefork" and a zero.
 const MAGIC: u64 = u64::from_be_bytes(*b"prefork\0");
 
@@ -32,6 +34,8 @@ pub(crate) const ASKED_INTERVAL_AT: usize = LINE + 1;
 /// How many slots have ever been used. The others have no memory yet, and a look would give them
 /// some.
 pub(crate) const USED_AT: usize = LINE + 2;
+/// Odd while the numbers of a child that has ended are added to the totals.
+pub(crate) const FOLDS_AT: usize = LINE + 3;
 
 // A child's slot. The first line is written for each connection.
 /// The serial, and what the child has said: see [`Entry`](crate::core::wire::Entry).
@@ -59,6 +63,16 @@ pub(crate) const TEXT_LENGTH_AT: usize = PEER_AT + PEER_WORDS;
 pub(crate) const TEXT_AT: usize = 2 * LINE;
 pub(crate) const TEXT_WORDS: usize = 2 * LINE;
 pub(crate) const TEXT_BYTES: usize = TEXT_WORDS * size_of::<u64>();
+
+/// What describes a child ends here. The words up to the metrics have no meaning yet.
+pub(crate) const DESCRIBED: usize = TEXT_AT + TEXT_WORDS;
+
+// The metrics of the program. In the parent's slot the row has the totals of all children that have
+// ended.
+/// The numbers that the thread counts that serves.
+pub(crate) const ROW_AT: usize = 192;
+/// The numbers that the other threads count.
+pub(crate) const OTHERS_AT: usize = ROW_AT + NUMBERS;
 
 /// Where the slots of a board are.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -206,6 +220,8 @@ mod tests {
             (PEER_AT, PEER_WORDS),
             (TEXT_LENGTH_AT, 1),
             (TEXT_AT, TEXT_WORDS),
+            (ROW_AT, NUMBERS),
+            (OTHERS_AT, NUMBERS),
         ];
         let mut owner = [None; SLOT_WORDS];
         for (field, (start, words)) in fields.into_iter().enumerate() {

@@ -2,11 +2,13 @@
 
 use super::*;
 use crate::core::{
+    board::{Description, Notes, View},
     inbox::Inbox,
     system::Pipe,
+    time::Time,
     wire::{CommWords, Word},
 };
-use std::{collections::BTreeMap, thread};
+use std::{array, collections::BTreeMap, thread, time::Duration};
 
 /// A board and the inboxes of its children, in which entries are compared.
 struct Scoreboard {
@@ -44,13 +46,13 @@ impl Scoreboard {
     fn to_look_at(&self) -> Vec<usize> {
         let slots = self.inboxes.iter();
         slots
-            .filter(|(slot, inbox)| inbox.is_to_be_compared(self.board.entry(**slot)))
+            .filter(|(slot, inbox)| inbox.is_to_be_compared(self.board.view().entry(**slot)))
             .map(|(slot, _)| *slot)
             .collect()
     }
 
     fn changes(&mut self, child: ChildId, believed: bool) -> &'static [Word] {
-        let entry = self.board.entry(child.slot());
+        let entry = self.board.view().entry(child.slot());
         match self.inboxes.get_mut(&child.slot()) {
             Some(inbox) if inbox.is_of(child) => inbox.compare(entry, believed),
             _ => &[],
@@ -173,7 +175,7 @@ fn a_scribbled_board_is_no_promise_and_no_word() {
     board.enter(child(0, 1));
     let slot = board.slot(child(0, 1));
     for scribble in [1, u64::MAX, WILL_LOOK >> 8, 0x4141_4141_4141_4141] {
-        board.board.memory.owners_words()[WILL_LOOK_AT].store(scribble, SeqCst);
+        board.board.view.memory.owners_words()[WILL_LOOK_AT].store(scribble, SeqCst);
         assert!(!slot.note(true));
     }
     board.set_will_look();
@@ -198,7 +200,7 @@ fn a_slot_tells_of_the_connection_in_hand() {
     slot.extend(at(60));
     slot.note_text("GET /");
     slot.note_due(2);
-    let notes = board.board.notes(1, at(5));
+    let notes = board.board.view.notes(1, at(5));
     assert!(notes.entry.is_of(5));
     assert_eq!((notes.requests, notes.due), (1, 2));
     assert_eq!(
@@ -206,30 +208,64 @@ fn a_slot_tells_of_the_connection_in_hand() {
         (Some(at(3)), Some(at(60)))
     );
     assert_eq!(notes.queued, Some(Duration::from_millis(40)));
-    let description = board.board.description(1).unwrap();
+    let description = board.board.view.description(1).unwrap();
     assert_eq!(
         (description.peer, &*description.text),
         (Some(peer), "GET /")
     );
 
     slot.end();
-    assert_eq!(board.board.notes(1, at(5)).since, None);
+    assert_eq!(board.board.view.notes(1, at(5)).since, None);
     slot.begin(at(6), None);
-    let notes = board.board.notes(1, at(7));
+    let notes = board.board.view.notes(1, at(7));
     assert_eq!((notes.requests, notes.due), (2, 2));
     assert_eq!(
         (notes.since, notes.extended_until, notes.queued),
         (Some(at(6)), None, None)
     );
-    assert_eq!(board.board.description(1), Some(Description::default()));
+    assert_eq!(
+        board.board.view.description(1),
+        Some(Description::default())
+    );
 
     board.enter(child(1, 6));
     slot.begin(at(8), Some(peer));
     slot.note_due(1);
-    let notes = board.board.notes(1, at(9));
+    let notes = board.board.view.notes(1, at(9));
     assert_eq!((notes.requests, notes.since, notes.due), (0, None, 0));
-    let neighbours = [0, 2, 3].map(|slot| board.board.notes(slot, at(9)));
+    let neighbours = [0, 2, 3].map(|slot| board.board.view.notes(slot, at(9)));
     assert_eq!(neighbours, [Notes::default(); 3]);
+}
+
+/// What a child has counted stays when the next child gets the slot, and is counted once.
+#[test]
+fn what_a_child_has_counted_outlives_it() {
+    let mut board = Scoreboard::new(2).unwrap();
+    let counted = |board: &Scoreboard| {
+        let numbers = board.board.view.numbers();
+        numbers.words().collect::<Vec<_>>()
+    };
+    let last = ROW_AT + NUMBERS - 1;
+    board.enter(child(0, 1));
+    board.enter(child(1, 2));
+    for (slot, at, word) in [
+        (0, ROW_AT, 5),
+        (0, OTHERS_AT, 7),
+        (1, ROW_AT, 11),
+        (1, last, 1.5_f64.to_bits()),
+    ] {
+        let slot = board.slot(child(slot, slot + 1));
+        slot.words().unwrap()[at].store(word, Relaxed);
+    }
+    let before = counted(&board);
+    assert_eq!((before[0], before[NUMBERS - 1]), (23, 1.5_f64.to_bits()));
+    board.leave(child(0, 1));
+    assert_eq!(counted(&board), before);
+    board.enter(child(0, 3));
+    assert_eq!(counted(&board), before);
+    // The end of the last child may not have been noted.
+    board.enter(child(1, 4));
+    assert_eq!(counted(&board), before);
 }
 
 /// A child that was killed while it changed its description leaves none.
@@ -239,10 +275,12 @@ fn a_description_is_whole_or_none() {
     board.enter(child(0, 1));
     let slot = board.slot(child(0, 1));
     let mut seen = Some(Description::default());
-    slot.describe(slot.words().unwrap(), || seen = board.board.description(0));
+    slot.describe(slot.words().unwrap(), || {
+        seen = board.board.view.description(0)
+    });
     assert_eq!(seen, None);
     slot.note_text("after that");
-    assert_eq!(board.board.description(0).unwrap().text, "after that");
+    assert_eq!(board.board.view.description(0).unwrap().text, "after that");
 }
 
 /// Whoever looks while the texts change sees one of them, and no mixture.
@@ -259,7 +297,7 @@ fn no_description_is_a_mixture() {
             }
         });
         while !writer.is_finished() {
-            if let Some(Description { text, .. }) = board.board.description(0) {
+            if let Some(Description { text, .. }) = board.board.view.description(0) {
                 assert!(text.is_empty() || texts.contains(&text), "{text}");
             }
         }
@@ -270,10 +308,10 @@ fn no_description_is_a_mixture() {
 #[test]
 fn the_header_says_what_it_is() {
     let board = Board::new(7, 1234).unwrap();
-    let header = array::from_fn(|at| board.memory.words()[at].load(Relaxed));
-    let layout = Layout::parse(&header, board.layout.length());
-    assert_eq!(layout, Ok(board.layout));
-    assert_eq!(board.layout.slots(), 7);
+    let header = array::from_fn(|at| board.view.memory.words()[at].load(Relaxed));
+    let layout = Layout::parse(&header, board.view.layout.length());
+    assert_eq!(layout, Ok(board.view.layout));
+    assert_eq!(board.view.layout.slots(), 7);
 }
 
 /// A model of the parent's loop, a step at a time, with what it knows of its one child.

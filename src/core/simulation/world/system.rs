@@ -3,7 +3,7 @@
 
 use super::{Happening, Simulated, World, us};
 use crate::core::{
-    board::{Description, Notes},
+    board::{Notes, SharedView},
     child::{ChildId, Signal},
     comm::Interval,
     error::{Error, Operation},
@@ -321,15 +321,15 @@ impl System for Simulated {
         world.board.entries.get(slot).copied().unwrap_or_default()
     }
 
+    fn view(&self) -> SharedView {
+        SharedView::default()
+    }
+
     fn notes(&self, slot: usize) -> Notes {
         Notes {
             entry: self.noted(slot),
             ..Notes::default()
         }
-    }
-
-    fn description(&self, _: usize) -> Option<Description> {
-        None
     }
 
     fn ask_interval(&mut self, _: Interval) {}
