@@ -97,7 +97,7 @@ impl Histogram {
 ///
 /// When the name is not one, or is that of a histogram, or when there is no room for another metric.
 pub fn counter(name: &str) -> Counter {
-    match declared(name, cells::schema().counter(name)) {
+    match declared(name, cells::declare(|schema| schema.counter(name))) {
         Kind::Counter { at } => Counter { at },
         Kind::Histogram { .. } => unreachable!("{name} is declared as a counter"),
     }
@@ -114,7 +114,10 @@ pub fn counter(name: &str) -> Counter {
 /// When the name is not one, or is that of another metric, when the bounds are not finite numbers in
 /// ascending order, or when there is no room for another metric.
 pub fn histogram(name: &str, bounds: &[f64]) -> Histogram {
-    match declared(name, cells::schema().histogram(name, bounds)) {
+    match declared(
+        name,
+        cells::declare(|schema| schema.histogram(name, bounds)),
+    ) {
         Kind::Histogram { first, sum, bounds } => Histogram { first, sum, bounds },
         Kind::Counter { .. } => unreachable!("{name} is declared as a histogram"),
     }

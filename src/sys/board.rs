@@ -24,7 +24,7 @@ mod view;
 pub(crate) use self::{slot::Slot, view::BoardView};
 
 use self::view::numbers_at;
-use super::{fd_registry::Ours, shared_memory::SharedMemory};
+use super::{cells, fd_registry::Ours, shared_memory::SharedMemory};
 use crate::core::{
     board::{
         ASKED_INTERVAL_AT, DESCRIBED, ENTRY_AT, FOLDS_AT, Layout, OTHERS_AT, ROW_AT, USED_AT,
@@ -82,26 +82,26 @@ impl Board {
         &self.view
     }
 
-    /// Prepares a slot for the child that is forked next: it has said nothing. False if there is no
-    /// such slot.
+    /// Prepares a slot for the child that is forked next: it has said nothing, and that fork has the
+    /// slot. False if there is no such slot.
     pub(crate) fn open(&mut self, child: ChildId) -> bool {
         // The last fork may have failed.
         self.forked();
-        let Some(offset) = self.view.layout.offset(child.slot()) else {
-            return false;
-        };
-        let Some(words) = self.view.memory.writable_words() else {
-            return false;
-        };
-        let used = &words[USED_AT];
+        let size = self.view.layout.slot_size();
+        let is_lent = self
+            .prepare(child)
+            .is_some_and(|offset| self.view.memory.lend(offset, size));
+        self.lent = is_lent.then_some(child.slot());
+        is_lent
+    }
+
+    /// Clears the slot of a child, and returns where it begins.
+    fn prepare(&self, child: ChildId) -> Option<usize> {
+        let offset = self.view.layout.offset(child.slot())?;
+        let used = &self.view.memory.writable_words()?[USED_AT];
         used.store(used.load(Relaxed).max(child.slot() as u64 + 1), Relaxed);
         self.clear(child.slot(), Entry::of(child.serial()));
-        self.lent = self
-            .view
-            .memory
-            .lend(offset, self.view.layout.slot_size())
-            .then_some(child.slot());
-        self.lent.is_some()
+        Some(offset)
     }
 
     /// In the parent, after the fork: the next child does not have the slot.
@@ -127,7 +127,9 @@ impl Board {
         let offset = self.view.layout.offset(slot);
         if let (Some(offset), Some(words)) = (offset, self.view.memory.writable_words()) {
             let (parents, slot) = words.split_at(offset / size_of::<AtomicU64>());
-            fold(parents, slot);
+            if cells::is_counting() {
+                fold(parents, slot);
+            }
             for word in &slot[ENTRY_AT + 1..DESCRIBED] {
                 word.store(0, Relaxed);
             }

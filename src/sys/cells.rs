@@ -15,7 +15,7 @@ use std::{
     ptr,
     sync::{
         Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicPtr, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering::Relaxed},
     },
 };
 
@@ -32,10 +32,23 @@ static OWN: [AtomicU64; NUMBERS] = [const { AtomicU64::new(0) }; NUMBERS];
 
 static SCHEMA: Mutex<Schema> = Mutex::new(Schema::new());
 
-/// The metrics that were declared in this process.
-pub(crate) fn schema() -> MutexGuard<'static, Schema> {
+/// Whether a metric was ever declared.
+static IS_COUNTING: AtomicBool = AtomicBool::new(false);
+
+fn schema() -> MutexGuard<'static, Schema> {
     // OK to go on after a panic: a metric is declared or not.
     SCHEMA.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Declares a metric.
+pub(crate) fn declare<T>(declare: impl FnOnce(&mut Schema) -> T) -> T {
+    IS_COUNTING.store(true, Relaxed);
+    declare(&mut schema())
+}
+
+/// Whether there can be anything in the rows.
+pub(super) fn is_counting() -> bool {
+    IS_COUNTING.load(Relaxed)
 }
 
 /// The metrics of this process, with these numbers added to its own.
@@ -113,4 +126,14 @@ fn others(at: usize) -> &'static AtomicU64 {
     // SAFETY: `enter` promises that the row is mapped, and whoever calls this, that this is within
     // it.
     unsafe { &*row.add(at) }
+}
+
+/// Lets this thread count as one that serves does, for a measurement.
+#[cfg(feature = "bench-internals")]
+pub(crate) fn enter_nowhere() {
+    let words: Vec<_> = (0..OTHERS_AT + NUMBERS)
+        .map(|_| AtomicU64::new(0))
+        .collect();
+    // SAFETY: the words are never freed.
+    unsafe { enter(words.leak()) };
 }
