@@ -109,6 +109,8 @@ pub(crate) trait Process: fmt::Debug {
     ///
     /// No signal goes to a process that is not known to be this child or of its group.
     fn signal(&self, signal: Signal) -> io::Result<()>;
+    /// How much private memory the child has, in bytes; `None` where the system does not tell.
+    fn memory(&self) -> Option<u64>;
     /// Collects the status if the child has ended. `Outlived` is returned again until its process
     /// group is empty.
     fn reap(&self) -> io::Result<Reaped>;

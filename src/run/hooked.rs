@@ -32,8 +32,11 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     }
 
     pub(super) fn note_requests(&mut self, child: ChildId) {
-        let requests = self.parent.system.notes(child.slot()).requests;
-        self.parent.monitor.note_requests(child, requests);
+        let notes = self.parent.system.notes(child.slot());
+        self.parent.monitor.note_requests(child, notes.requests);
+        if notes.due {
+            self.parent.monitor.replace(child);
+        }
     }
 
     /// Passes on what was read from a child's output.

@@ -63,12 +63,12 @@ impl Sink for PipeSink {
         self.slot.note_queued(queued);
     }
 
-    fn note_due(&self, due: u64) {
-        self.slot.note_due(due);
-    }
-
     fn note_text(&self, text: &str) {
         self.slot.note_text(text);
+    }
+
+    fn note_due(&self) {
+        self.slot.note_due();
     }
 
     fn asked_interval(&self) -> Option<Interval> {

@@ -48,7 +48,7 @@ pub(crate) const SINCE_AT: usize = 2;
 pub(crate) const EXTENDED_AT: usize = 3;
 /// How long the last connection was queued.
 pub(crate) const QUEUED_AT: usize = 4;
-/// Why it is due for replacement.
+/// Whether it is to be replaced: any number but 0.
 pub(crate) const DUE_AT: usize = 5;
 /// The interval of ACKs that it keeps.
 pub(crate) const KEPT_INTERVAL_AT: usize = 6;

@@ -22,9 +22,8 @@ pub(crate) struct Notes {
     pub(crate) extended_until: Option<Time>,
     /// How long the last connection was queued; `None` if that is not known.
     pub(crate) queued: Option<Duration>,
-    /// Why the child is due for replacement. Zero if it is not; the other numbers are those of
-    /// whoever writes and reads them.
-    pub(crate) due: u64,
+    /// Whether it is to be replaced.
+    pub(crate) due: bool,
 }
 
 impl Notes {
@@ -36,7 +35,7 @@ impl Notes {
             since: time(words[layout::SINCE_AT]).map(|since| since.min(now)),
             extended_until: time(words[layout::EXTENDED_AT]).map(|until| until.min(now + LONGEST)),
             queued: duration(words[layout::QUEUED_AT]).map(|queued| queued.min(LONGEST)),
-            due: words[layout::DUE_AT],
+            due: words[layout::DUE_AT] != 0,
         }
     }
 }
@@ -144,14 +143,14 @@ mod tests {
         words[layout::SINCE_AT] = time_bits(Some(at(3)));
         words[layout::EXTENDED_AT] = time_bits(Some(at(9)));
         words[layout::QUEUED_AT] = duration_bits(Some(Duration::ZERO));
-        words[layout::DUE_AT] = 2;
+        words[layout::DUE_AT] = 1;
         let notes = Notes::new(&words, at(5));
         assert!(notes.entry.is_of(7) && notes.entry.is_busy());
         assert_eq!(notes.requests, 12);
         assert_eq!(notes.since, Some(at(3)));
         assert_eq!(notes.extended_until, Some(at(9)));
         assert_eq!(notes.queued, Some(Duration::ZERO));
-        assert_eq!(notes.due, 2);
+        assert!(notes.due);
     }
 
     /// A connection does not begin in the future, and nobody is left in peace for ever.

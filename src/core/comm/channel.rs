@@ -34,9 +34,8 @@ pub(crate) trait Sink: Send + Sync {
     /// Notes in shared memory how long the connection in hand was queued.
     #[allow(dead_code, reason = "its caller is on its way")]
     fn note_queued(&self, _: Duration) {}
-    /// Notes in shared memory why the child is due for replacement; zero takes that back.
-    #[allow(dead_code, reason = "its caller is on its way")]
-    fn note_due(&self, _: u64) {}
+    /// Notes in shared memory that the child is to be replaced.
+    fn note_due(&self) {}
     /// Notes in shared memory what the handler says about the connection in hand.
     fn note_text(&self, _: &str) {}
     /// The interval of ACKs that the parent asks for, if any.

@@ -125,10 +125,9 @@ impl Slot {
         self.set(QUEUED_AT, duration_bits(Some(queued)));
     }
 
-    /// Notes that the child is due for replacement; zero takes that back.
-    #[allow(dead_code, reason = "its caller is on its way")]
-    pub(crate) fn note_due(&self, due: u64) {
-        self.set(DUE_AT, due);
+    /// Notes that the child is to be replaced.
+    pub(crate) fn note_due(&self) {
+        self.set(DUE_AT, 1);
     }
 
     /// Notes what the handler says about the connection in hand.

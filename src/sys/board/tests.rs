@@ -208,10 +208,10 @@ fn a_slot_tells_of_the_connection_in_hand() {
     slot.note_queued(Duration::from_millis(40));
     slot.extend(at(60));
     slot.note_text("GET /");
-    slot.note_due(2);
+    slot.note_due();
     let notes = board.board.view.notes(1, at(5));
     assert!(notes.entry.is_of(5));
-    assert_eq!((notes.requests, notes.due), (1, 2));
+    assert_eq!((notes.requests, notes.due), (1, true));
     assert_eq!(
         (notes.since, notes.extended_until),
         (Some(at(3)), Some(at(60)))
@@ -227,7 +227,7 @@ fn a_slot_tells_of_the_connection_in_hand() {
     assert_eq!(board.board.view.notes(1, at(5)).since, None);
     slot.begin(at(6), None);
     let notes = board.board.view.notes(1, at(7));
-    assert_eq!((notes.requests, notes.due), (2, 2));
+    assert_eq!((notes.requests, notes.due), (2, true));
     assert_eq!(
         (notes.since, notes.extended_until, notes.queued),
         (Some(at(6)), None, None)
@@ -239,9 +239,9 @@ fn a_slot_tells_of_the_connection_in_hand() {
 
     board.enter(child(1, 6));
     slot.begin(at(8), Some(peer));
-    slot.note_due(1);
+    slot.note_due();
     let notes = board.board.view.notes(1, at(9));
-    assert_eq!((notes.requests, notes.since, notes.due), (0, None, 0));
+    assert_eq!((notes.requests, notes.since, notes.due), (0, None, false));
     let neighbours = [0, 2, 3].map(|slot| board.board.view.notes(slot, at(9)));
     assert_eq!(neighbours, [Notes::default(); 3]);
 }
