@@ -17,6 +17,7 @@ mod time;
 use crate::core::{
     alarms::{AlarmId, Alarms},
     backoff::Backoff,
+    board::SharedView,
     child::{
         Cause, Child, ChildId, Collected, Death, Flags, Reason, Retirement, START_HOLDS_AFTER,
         Signal, State, Stuck,
@@ -28,6 +29,7 @@ use crate::core::{
     },
     event::{Event, EventQueue},
     inbox::Contact,
+    metrics::Metric,
     pool::{self, Demand, Plan, Pool, Surplus},
     queue::{PrintTo, Queue, Task},
     replacement::{MemoryWatch, Replacement},
@@ -79,6 +81,8 @@ pub struct Monitor {
     shutdown: bool,
     pub(crate) stop: Stop,
     child: bool,
+    /// A look at the board.
+    pub(crate) board: SharedView,
     /// Whether the children execute other programs, which need not say that they have started.
     pub(crate) programs: bool,
     pub(crate) replacement: Replacement,
@@ -183,6 +187,15 @@ impl Monitor {
     /// What has been counted so far.
     pub fn report(&self) -> &Report {
         &self.report
+    }
+
+    /// The program's metrics, in the order in which they were declared: see
+    /// [`metrics`](crate::metrics).
+    ///
+    /// The values are those of this moment, over all children of this server that there are or have
+    /// been.
+    pub fn metrics(&self) -> Vec<Metric> {
+        self.board.0.metrics()
     }
 
     /// Posts `shutdown`.

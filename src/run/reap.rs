@@ -10,7 +10,6 @@ use crate::{
         say::say,
         states::Posted,
         system::{Pipe, Reaped},
-        wire::Entry,
     },
     hooks::{ChildServer, PreForkHooks},
 };
@@ -147,10 +146,11 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     fn finish(&mut self, child: ChildId, collected: Collected) {
         self.hear_board(child);
         self.note_board(child);
+        self.tell_what_it_had_in_hand(child);
         if self.parent.monitor.close(child) {
             self.call_server_closed(child);
         }
-        self.parent.system.set_noted(child.slot(), Entry::default());
+        self.parent.system.close_slot(child.slot());
         let Some((record, death)) = self.parent.monitor.exited(child, collected) else {
             return;
         };
@@ -168,6 +168,25 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         }
         if death.code() == Some(EXIT_ACCEPT) {
             self.check_for_lost_socket();
+        }
+    }
+
+    /// For whoever looks for the client that a child did not survive.
+    fn tell_what_it_had_in_hand(&self, child: ChildId) {
+        let system = &self.parent.system;
+        let notes = system.notes(child.slot());
+        if notes.entry.is_of(child.serial())
+            && let Some(since) = notes.since
+        {
+            let took = system.now().since(since);
+            let description = self
+                .parent
+                .monitor
+                .board
+                .0
+                .description(child.slot())
+                .unwrap_or_default();
+            log::debug!("{child} ended after {took:?} with {description}");
         }
     }
 

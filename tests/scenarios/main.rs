@@ -34,11 +34,13 @@ mod exec;
 mod failed_starts;
 mod field;
 mod harness;
+mod hostile;
 mod injection;
 mod life;
 mod limits;
 mod listeners;
 mod listening;
+mod metrics;
 mod observers;
 mod orphans;
 mod output;
@@ -101,8 +103,10 @@ const PROGRAMS: &[Programs] = &[
     exec::PROGRAMS,
     field::PROGRAMS,
     harness::PROGRAMS,
+    hostile::PROGRAMS,
     listeners::PROGRAMS,
     listening::PROGRAMS,
+    metrics::PROGRAMS,
     observers::PROGRAMS,
     orphans::PROGRAMS,
     overtime::PROGRAMS,
@@ -155,9 +159,11 @@ const SCENARIOS: &[(&str, Scenarios)] = scenarios_of![
     field,
     harness::runner,
     harness::world,
+    hostile,
     life,
     limits,
     listeners,
+    metrics,
     observers,
     orphans,
     output,

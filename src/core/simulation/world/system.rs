@@ -3,8 +3,8 @@
 
 use super::{Happening, Simulated, World, us};
 use crate::core::{
+    board::{Notes, SharedView},
     child::{ChildId, Signal, Stuck},
-    clocks::InHand,
     comm::Interval,
     error::{Error, Operation},
     queue::PrintTo,
@@ -324,26 +324,37 @@ impl System for Simulated {
 
     fn reap_orphans(&mut self, _: &dyn Fn(u32) -> bool) {}
 
+    fn open_slot(&mut self, child: ChildId) -> bool {
+        let entry = Entry::of(child.serial());
+        self.0.borrow_mut().board.set(child.slot(), entry)
+    }
+
+    fn close_slot(&mut self, slot: usize) {
+        self.0.borrow_mut().board.set(slot, Entry::default());
+    }
+
     fn noted(&self, slot: usize) -> Entry {
         let world = self.0.borrow();
         world.board.entries.get(slot).copied().unwrap_or_default()
     }
 
-    fn set_noted(&mut self, slot: usize, entry: Entry) -> bool {
-        self.0.borrow_mut().board.set(slot, entry)
+    fn view(&self) -> SharedView {
+        SharedView::default()
     }
 
-    fn requests(&self, slot: usize) -> u64 {
+    fn notes(&self, slot: usize) -> Notes {
         let world = self.0.borrow();
-        world.board.requests.get(slot).copied().unwrap_or_default()
-    }
-
-    fn in_hand(&self, slot: usize) -> InHand {
-        self.0.borrow().board.in_hand(slot)
-    }
-
-    fn is_due(&self, slot: usize) -> bool {
-        self.0.borrow_mut().is_due(slot)
+        let in_hand = world.board.in_hand(slot);
+        let requests = world.board.requests.get(slot).copied();
+        drop(world);
+        Notes {
+            entry: self.noted(slot),
+            requests: requests.unwrap_or_default(),
+            since: in_hand.since,
+            extended_until: in_hand.extended_until,
+            due: self.0.borrow_mut().is_due(slot),
+            ..Notes::default()
+        }
     }
 
     fn ask_interval(&mut self, _: Interval) {}
