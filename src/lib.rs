@@ -143,13 +143,15 @@ mod listeners;
 mod observe;
 mod run;
 pub mod servers;
+#[cfg(feature = "config")]
+pub mod settings;
 mod sys;
 
 pub use self::core::{
     alarms::AlarmId,
     child::{Cause, Child, ChildId, Death, Reason, Signal, State},
     comm::Acker,
-    config::{Attribute, CommChannel, Config, TakesEffect, ThreadCheck},
+    config::{Attribute, CommChannel, Config, Shape, TakesEffect, ThreadCheck},
     confinement::{Confinement, Resource},
     error::{Error, Operation},
     event::Event,
@@ -164,7 +166,7 @@ pub use observe::Observer;
 #[cfg(feature = "systemd")]
 pub use observe::systemd::Systemd;
 pub use run::{AnyPreFork, Builder, PreFork, Turn};
-pub use servers::{ExecServer, TcpServer, UnixServer};
+pub use servers::{ExecServer, InetdServer, TcpServer, UnixServer};
 pub use sys::{
     fd_registry::PreForkId,
     link::{Interest, Wake},

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::core::{
     child::{ChildId, Signal, WaitStatus},
-    system::{ForkTerms, Found, Pipe, Process, Reaped, Source, Told},
+    system::{ForkTerms, Found, Pipe, Process, Reaped, Source, ToGroup, Told},
 };
 use nix::libc;
 use std::{
@@ -30,6 +30,7 @@ pub(crate) struct ChildProcess {
     id: ChildId,
     pid: libc::pid_t,
     group: Option<Group>,
+    to_group: ToGroup,
     stop_signal: Signal,
     /// Its status, if it was reaped while other processes of its group were left.
     outlived: Cell<Option<Option<WaitStatus>>>,
@@ -51,7 +52,8 @@ impl ChildProcess {
         Self {
             id: terms.id,
             pid,
-            group: terms.group.then(|| Group::of_child(pid)),
+            group: terms.group.map(|_| Group::of_child(pid)),
+            to_group: terms.group.unwrap_or(ToGroup::All),
             stop_signal: terms.stop_signal,
             outlived: Cell::new(None),
             pipes: [Some(ends.stdout), Some(ends.stderr), ends.comm],
@@ -112,6 +114,7 @@ impl Process for ChildProcess {
         }
         let number = self.number(signal);
         match (self.group, is_ours(self.pid)?) {
+            (Some(_), true) if self.spares_group(signal) => signal_one(self.pid, number),
             (Some(group), true) => group.signal(number),
             (Some(group), false) => group.signal_rest(number),
             (None, true) => signal_one(self.pid, number),
@@ -139,6 +142,10 @@ impl Process for ChildProcess {
 }
 
 impl ChildProcess {
+    fn spares_group(&self, signal: Signal) -> bool {
+        self.to_group == ToGroup::Kill && signal != Signal::Kill
+    }
+
     fn number(&self, signal: Signal) -> libc::c_int {
         number(match signal {
             Signal::Interrupt => self.stop_signal,

@@ -312,6 +312,13 @@ pub(crate) enum Family {
     Unix,
 }
 
+/// Whether bytes have arrived at a connection that nobody has read.
+pub(crate) fn is_unread(connection: &impl AsRawFd) -> bool {
+    let mut byte = [0];
+    let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+    socket::recv(connection.as_raw_fd(), &mut byte, flags).is_ok_and(|count| count > 0)
+}
+
 /// Whether `socket` is a stream socket of this family.
 pub(crate) fn is_stream(socket: &impl AsFd, family: Family) -> bool {
     let of_type = socket::getsockopt(socket, sockopt::SockType);

@@ -215,7 +215,7 @@ impl System for UnixSystem {
         let mask = Mask::block_all().map_err(signal)?;
         match fork::fork(&mask) {
             Ok(Side::Child) => {
-                if terms.group {
+                if terms.group.is_some() {
                     Group::lead();
                 }
                 Ok(Forked::Child(Newborn {
