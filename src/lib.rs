@@ -46,8 +46,8 @@
 //! # Ok::<(), prefork_server::Error>(())
 //! ```
 //!
-//! [`PreFork::builder`] takes a server object: [`TcpServer`], [`UnixServer`], [`ExecServer`], whose
-//! children are programs, or your own [`ChildServer`]. A connection is served by a function, as
+//! [`PreFork::builder`] takes a server object: [`TcpServer`], [`UnixServer`], [`InetdServer`], which
+//! runs a program for each connection, [`ExecServer`], whose children are programs, or your own [`ChildServer`]. A connection is served by a function, as
 //! here, or by an object with handlers ([`servers::conn`]). [`Builder::start`] opens the socket and
 //! forks nothing; [`PreFork::run`] does the rest and returns when the server has shut down, in the
 //! parent only. A program with its own event loop, or with several servers, calls [`PreFork::turn`]
@@ -129,6 +129,14 @@
 //! A program that was exec'd has its own exit codes.
 //!
 //! [`Death`] has the exit code or the signal, and the [`Cause`] that the parent has determined.
+//!
+//! # Features
+//!
+//! | feature | what it adds |
+//! |---|---|
+//! | `systemd` | `Systemd`, an observer that tells systemd how the server is |
+//! | `config` | `settings`: attributes, listeners and confinement from a TOML file, the environment and flags |
+//! | `cli` | the command `prefork`, which runs any program: see `docs/command.md` |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod core;

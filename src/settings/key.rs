@@ -58,11 +58,11 @@ macro_rules! rows {
 
 const SERVER: &[Row] = rows! {
     listen: Shape::List, "",
-        "Where to listen: HOST:PORT, :PORT for all addresses, or a path; with ,name=N and ,mode=660",
+        "Where to listen: HOST:PORT, :PORT for all, or a path; then ,name=N ,mode=660",
         server::listen;
     backlog: Shape::Whole, "1024", "How many connections may wait to be accepted", server::backlog;
     max_requests: Shape::Whole, "25",
-        "How many connections a child takes before it is replaced; 0 for no limit",
+        "How many connections a child takes; 0 for no limit",
         server::max_requests;
     deadline: Shape::Time, "none", "How long one connection may take", server::deadline;
     program: Shape::List, "", "The program and its arguments", server::program;

@@ -58,8 +58,9 @@ use std::{
 /// With this the name of an environment variable begins that sets a key.
 const PREFIX: &str = "PREFORK_";
 
-/// Variables with that prefix that mean something else: what an `ExecServer` tells its programs.
-const NOT_SETTINGS: [&str; 1] = ["PREFORK_SEND_ACK"];
+/// Variables with that prefix that mean something else: the name of the file, for the command, and
+/// what an `ExecServer` tells its programs.
+const NOT_SETTINGS: [&str; 2] = ["PREFORK_CONFIG", "PREFORK_SEND_ACK"];
 
 /// The value of a key, and where it comes from.
 #[derive(Clone, Debug)]
@@ -215,7 +216,11 @@ impl Settings {
     fn set(&mut self, at: usize, texts: Vec<String>, source: Source) -> Option<Problem> {
         let entry = self.entries.get_mut(at)?;
         if let Err(reason) = entry.key.apply(&mut Values::default(), &texts) {
-            let message = format!("{}: {reason}", entry.key.name);
+            let message = match source {
+                // A flag and a variable have the name already.
+                Source::Flag(_) | Source::Environment(_) => reason,
+                _ => format!("{}: {reason}", entry.key.name),
+            };
             return Some(Problem::new(source, message));
         }
         if source.strength() >= entry.source.strength() {

@@ -15,3 +15,5 @@ mod original;
 mod policy;
 mod prose;
 mod public_api;
+#[cfg(feature = "config")]
+mod settings;

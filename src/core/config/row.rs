@@ -2,7 +2,7 @@
 //! table; sets nothing.
 
 use super::{
-    CommChannel, Config, ThreadCheck,
+    Attributes, CommChannel, Config, ThreadCheck,
     text::{self, AsText, Shape},
     with_attributes,
 };
@@ -202,6 +202,20 @@ macro_rules! define_rows {
 with_attributes!(define_rows);
 
 impl Config {
+    /// The values that a running server has in place of these: see [`Attribute::normalised`].
+    ///
+    /// ```
+    /// use prefork_server::Config;
+    ///
+    /// let config = Config::default().max_clients(20).start_servers(30);
+    /// assert_eq!(config.in_force().start_servers, 20);
+    /// ```
+    pub fn in_force(&self) -> Self {
+        let mut attributes = Attributes::from(self.clone());
+        attributes.derive_check();
+        Self::clone(&attributes)
+    }
+
     /// The descriptions of all attributes.
     pub fn attributes() -> &'static [Attribute] {
         ROWS
