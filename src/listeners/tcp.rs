@@ -136,7 +136,7 @@ impl Tcp {
         };
         let found = match (self.port, all_addresses(&self.address)) {
             (Some(port), _) => (without_brackets(&self.address), port).to_socket_addrs(),
-            (None, Some(all)) => Ok(all.to_vec().into_iter()),
+            (None, Some(all)) => Ok(all.into_iter()),
             (None, None) => self.address.to_socket_addrs(),
         };
         let found = found.map_err(|error| Error::new(Operation::Lookup, name.clone(), error))?;
@@ -186,11 +186,11 @@ impl Tcp {
 }
 
 /// For a port alone, `:80`: all addresses of both families, or of IPv4 where there is no IPv6.
-fn all_addresses(address: &str) -> Option<[SocketAddr; 2]> {
+fn all_addresses(address: &str) -> Option<Vec<SocketAddr>> {
     let port = address.strip_prefix(':')?.parse().ok()?;
     let v6 = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
     let v4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
-    Some([v6, v4])
+    Some(vec![v6, v4])
 }
 
 /// An IPv6 address may be written with brackets, as in a URL.

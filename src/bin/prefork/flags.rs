@@ -97,7 +97,7 @@ fn value_name(key: &Key) -> String {
 fn help(key: &Key) -> String {
     match key.default().as_str() {
         "" | "none" => key.summary.to_owned(),
-        default => format!("{} [default: {default}]", key.summary),
+        default => format!("{} ({default})", key.summary),
     }
 }
 
