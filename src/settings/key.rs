@@ -58,7 +58,7 @@ macro_rules! rows {
 
 const SERVER: &[Row] = rows! {
     listen: Shape::List, "",
-        "Where to listen: HOST:PORT, :PORT for all, or a path; then ,name=N ,mode=660",
+        "Where to listen: HOST:PORT, :PORT or a path; then ,name=N ,mode=660",
         server::listen;
     backlog: Shape::Whole, "1024", "How many connections may wait to be accepted", server::backlog;
     max_requests: Shape::Whole, "25",

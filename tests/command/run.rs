@@ -112,7 +112,15 @@ fn perl_is_told_at_its_stdin(world: &mut World) {
 }
 
 fn python_is_told_as_systemd_does(world: &mut World) {
-    is_told(world, "systemd", &["python3", "-c", PYTHON]);
+    // The interpreter itself, past whatever chooses one.
+    let question = "import sys; sys.stdout.write(sys.executable)";
+    let answer = Command::new("python3").args(["-c", question]).output();
+    let Some(answer) = answer.ok().filter(|answer| answer.status.success()) else {
+        println!("skipped: there is no python3");
+        return;
+    };
+    let interpreter = String::from_utf8(answer.stdout).unwrap();
+    is_told(world, "systemd", &[&interpreter, "-c", PYTHON]);
 }
 
 /// Programs that say when they are busy are as many as are needed.
