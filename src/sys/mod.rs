@@ -20,6 +20,7 @@ pub(crate) mod hangup;
 pub(crate) mod helper;
 pub(crate) mod limits;
 pub(crate) mod link;
+mod memory;
 #[cfg(feature = "systemd")]
 pub(crate) mod notify;
 mod null;
