@@ -27,6 +27,7 @@ pub const SCENARIOS: Scenarios = scenarios![
     a_stop_kills_what_does_not_finish,
     a_program_dies_with_its_child,
     a_program_does_not_outlive_the_parent,
+    a_program_does_not_outlive_parent_and_child,
     what_a_program_leaves_behind_ends,
     a_silent_client_is_no_hang,
     settings_come_from_a_file_too,
@@ -218,8 +219,15 @@ fn a_program_has_its_deadline(world: &mut World) {
 fn a_deaf_program_is_killed_after_its_deadline(world: &mut World) {
     world.expect_orphans();
     let script = "trap '' TERM; sleep 1000 & echo $!; echo $$; while :; do sleep 1; done";
-    let flags = ["--deadline", "300ms", "--kill-timeout", "300ms"];
-    let server = inetd(world, &flags, &["sh", "-c", script]);
+    let pool = [
+        "--max-clients",
+        "1",
+        "--deadline",
+        "300ms",
+        "--kill-timeout",
+        "300ms",
+    ];
+    let server = inetd(world, &pool, &["sh", "-c", script]);
     let mut client = connect(&server.address());
     let (started, program) = (told_pid(&mut client), told_pid(&mut client));
     client.gone();
@@ -287,6 +295,24 @@ fn a_program_does_not_outlive_the_parent(world: &mut World) {
     until_gone(program);
     until_gone(started);
     client.gone();
+    until("the orphans to be reaped", SOON, || {
+        world.reap_orphans();
+        world.processes().is_empty().then_some(())
+    });
+}
+
+/// Nobody is left to tell it.
+fn a_program_does_not_outlive_parent_and_child(world: &mut World) {
+    world.expect_orphans();
+    let server = inetd(world, &[], &["sh", "-c", "echo $$; echo $PPID; exec cat"]);
+    let mut client = connect(&server.address());
+    let (program, child) = (told_pid(&mut client), told_pid(&mut client));
+    server.signal(Signal::SIGSTOP);
+    let killed = nix::unistd::Pid::from_raw(child.cast_signed());
+    nix::sys::signal::kill(killed, Signal::SIGKILL).unwrap();
+    until_gone(program);
+    client.gone();
+    server.kill9();
     until("the orphans to be reaped", SOON, || {
         world.reap_orphans();
         world.processes().is_empty().then_some(())
