@@ -5,7 +5,6 @@
 
 use super::exec;
 use nix::{
-    errno::Errno,
     libc,
     sys::signal::{SigHandler, Signal, signal},
 };
@@ -78,7 +77,7 @@ fn die_with(child: nix::unistd::Pid) -> io::Result<()> {
     // The child may have died before the call.
     match nix::unistd::getppid() == child {
         true => Ok(()),
-        false => Err(Errno::ESRCH.into()),
+        false => Err(nix::errno::Errno::ESRCH.into()),
     }
 }
 
