@@ -275,6 +275,9 @@ impl Program {
         if sockets::is_unread(conn.stream()) {
             conn.linger(LINGER.0, LINGER.1);
         }
+        // A process that the program has left behind may have a copy. OK to ignore errors: the client
+        // has gone.
+        let _ = conn.shutdown(Shutdown::Both);
         Ok(())
     }
 
@@ -305,13 +308,10 @@ impl Program {
         // What it has started is ended by the parent, with the rest of the group.
         running.conn.leave_after_this();
         running.helper.terminate()?;
-        let status = match running.ends_within(Some(self.kill_after))? {
-            Some(status) => status,
-            None => running.kill()?,
-        };
-        // OK to ignore: the client has gone.
-        let _ = running.conn.shutdown(Shutdown::Both);
-        Ok(status)
+        match running.ends_within(Some(self.kill_after))? {
+            Some(status) => Ok(status),
+            None => running.kill(),
+        }
     }
 }
 

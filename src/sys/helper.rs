@@ -3,7 +3,7 @@
 
 #![allow(unsafe_code)]
 
-use super::exec;
+use super::{atfork, exec};
 use nix::{
     libc,
     sys::signal::{SigHandler, Signal, signal},
@@ -41,7 +41,8 @@ impl Helper {
                 exec::close_on_exec_from(exec::FIRST)
             });
         }
-        let process = command.spawn()?;
+        // The new process keeps nothing of ours across its exec, so the fork needs no handlers.
+        let process = atfork::ours(|| command.spawn())?;
         let end = process_fd(process.id());
         Ok(Self { process, end })
     }
