@@ -15,7 +15,11 @@ pub(crate) mod error;
 pub(crate) mod event;
 pub(crate) mod inbox;
 pub(crate) mod monitor;
+#[cfg(feature = "proxy-protocol")]
+pub(crate) mod network;
 pub(crate) mod pool;
+#[cfg(feature = "proxy-protocol")]
+pub(crate) mod proxy;
 pub(crate) mod queue;
 pub(crate) mod report;
 pub(crate) mod say;

@@ -30,6 +30,10 @@ use std::{
 
 pub(super) type Handler<S> = Box<dyn FnMut(Conn<S>) -> io::Result<()>>;
 
+/// Looks at a connection before the handler gets it. False closes the connection, which then does
+/// not count.
+pub(super) type Admission<S> = Box<dyn FnMut(&mut Conn<S>) -> bool>;
+
 /// The listening sockets: closed as soon as the child finds that the parent is gone.
 pub(super) type SharedListeners = Rc<RefCell<Vec<Ours<OwnedFd>>>>;
 
@@ -37,6 +41,7 @@ pub(super) type SharedListeners = Rc<RefCell<Vec<Ours<OwnedFd>>>>;
 pub(super) struct Acceptor<'a, S> {
     pub(super) config: AcceptConfig,
     pub(super) listeners: SharedListeners,
+    pub(super) admission: Option<Admission<S>>,
     pub(super) handler: Handler<S>,
     pub(super) comm: &'a Comm,
     /// For how long connections block by themselves, if they do: see `Conn`.
@@ -215,13 +220,15 @@ impl<S: Stream> Run<'_, S> {
 
     fn handle(&mut self, connection: Newcomer) {
         let acceptor = &mut self.acceptor;
-        *acceptor.requests_handled += 1;
-        let conn = Conn::new(
-            connection,
-            acceptor.comm.share(),
-            *acceptor.requests_handled,
-            acceptor.first_wait,
-        );
+        let number = *acceptor.requests_handled + 1;
+        let comm = acceptor.comm.share();
+        let mut conn = Conn::new(connection, comm, number, acceptor.first_wait);
+        if let Some(admission) = &mut acceptor.admission
+            && !admission(&mut conn)
+        {
+            return;
+        }
+        *acceptor.requests_handled = number;
         match (acceptor.handler)(conn) {
             Ok(()) => {}
             // The client caused it: not worth a line on stderr.

@@ -27,6 +27,8 @@ pub(crate) mod parent_only;
 pub(crate) mod pipes;
 pub(crate) mod poller;
 pub(crate) mod process;
+#[cfg(feature = "proxy-protocol")]
+pub(crate) mod shared_counts;
 pub(crate) mod signals;
 pub(crate) mod sockets;
 mod status;

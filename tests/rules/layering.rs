@@ -46,7 +46,7 @@ const CORE: [&[&str]; 13] = [
     &["comm"],
     &["wire"],
     &["child"],
-    &["time", "error", "say", "confinement"],
+    &["time", "error", "say", "confinement", "network", "proxy"],
 ];
 
 /// What stands beside the floors: the table of contents and what only tests and fuzzers build.
