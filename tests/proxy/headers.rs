@@ -93,7 +93,8 @@ pub fn refusals(server: &Server) -> String {
 
 pub const NONE_REFUSED: &str = "refused: 0 Untrusted, 0 Malformed, 0 Late, 0 Ended";
 
-/// Of each kind of header, and of each kind of listener.
+/// With `proxy_protocol`, the client's address is the one that a trusted proxy tells, for every kind of
+/// header and of listener.
 fn d16_the_client_of_a_header_is_the_peer(world: &mut World) {
     let headers = [
         (LINE.to_vec(), LINE_ENDS),
@@ -123,6 +124,9 @@ fn d16_the_client_of_a_header_is_the_peer(world: &mut World) {
     }
 }
 
+/// A header is read to its end however it comes.
+///
+/// Fails if the reader judges a part of a header as a whole one.
 fn d16_a_header_may_come_in_single_bytes(world: &mut World) {
     let server = trusting(world, &["--children", "2"]);
     let address = server.address();
@@ -136,7 +140,7 @@ fn d16_a_header_may_come_in_single_bytes(world: &mut World) {
         for byte in header.iter().chain(b"ends\n") {
             client.write_all(&[*byte]).unwrap();
             // Each byte is a wait of its own for the child.
-            until("the child to take the byte", SOON, || {
+            until("the child to wait for the next byte", SOON, || {
                 processes::system_call(child).filter(|call| *call == nix::libc::SYS_poll)
             });
         }
@@ -155,7 +159,10 @@ fn busy_child(server: &Server) -> u32 {
     })
 }
 
-/// What comes right behind the header, in the same packet and in more than a buffer has room for.
+/// Nothing beyond the header's last byte is taken: the handler finds all that the client has sent.
+///
+/// It comes right behind the header, in the same packet and in more than a buffer has room for.
+/// Fails if `receive_more` reads away all that it has seen.
 fn d16_not_a_byte_after_the_header_is_lost(world: &mut World) {
     let server = trusting(world, &[]);
     let address = server.address();

@@ -38,7 +38,9 @@ fn logged(server: &Server, what: &str) {
     });
 }
 
-/// Garbage, what other protocols begin with, too long, almost right: no handler sees any of it.
+/// What is no valid header closes the connection, is counted, and reaches no handler.
+///
+/// Garbage, what other protocols begin with, too long, almost right.
 fn d16_a_malformed_header_closes_the_connection(world: &mut World) {
     let server = trusting(world, &[]);
     let address = server.address();
@@ -74,7 +76,7 @@ fn d16_a_malformed_header_closes_the_connection(world: &mut World) {
     assert_eq!(refusals(&server), expected);
 }
 
-/// Neither from a client that writes one itself, nor from one that writes none.
+/// A connection from an address that is not listed is closed unread, with a header and without one.
 fn d16_a_header_from_elsewhere_is_not_believed(world: &mut World) {
     let server = world.spawn("behind", &["--trust", "127.0.0.2/31,203.0.113.0/24"]);
     let address = server.address();
@@ -88,6 +90,7 @@ fn d16_a_header_from_elsewhere_is_not_believed(world: &mut World) {
     );
 }
 
+/// A proxy that sends no header, or a part of one, is waited for until `timeout`.
 fn d16_a_header_that_never_comes_is_waited_for_once(world: &mut World) {
     let server = trusting(world, &["--header-timeout", "300"]);
     let address = server.address();
@@ -103,11 +106,12 @@ fn d16_a_header_that_never_comes_is_waited_for_once(world: &mut World) {
     );
 }
 
-/// One for all of them together.
+/// The time limit is for the whole header, so a proxy that sends drop after drop gains nothing.
 fn d16_a_header_in_drops_has_one_deadline(world: &mut World) {
     let server = trusting(world, &["--header-timeout", "500"]);
-    let mut client = connect(&server.address());
+    let address = server.address();
     let begin = Instant::now();
+    let mut client = connect(&address);
     client.timeout(Duration::from_millis(50)).unwrap();
     let slow = [&b"PROXY UNKNOWN "[..], &[b'x'; 90]].concat();
     let mut drops = slow.iter();
