@@ -39,11 +39,11 @@ sub listener {
     return IO::Socket->new_from_fd(3, 'r+') || die "descriptor 3: $!\n";
 }
 
-# SIGINT: finish the connection, and leave. It also comes when the parent dies; then the time is
-# limited, in case this process is stuck. It is noted here and handled between connections.
+# SIGINT: finish the connection, and leave. It also comes when the parent dies; then the time for the
+# one in hand is limited, in case this process is stuck. Without one the timer is that of accept.
 sub leave {
     $stop = 1;
-    if (getppid != $parent) {
+    if ($state eq $busy && getppid != $parent) {
         $SIG{ALRM} = 'DEFAULT';
         alarm $grace;
     }
@@ -60,7 +60,7 @@ sub next_connection {
         alarm $tick, $tick;
         my $accepted = accept(my $client, $listener);
         my $error = $!;
-        alarm 0 unless $stop && getppid != $parent;
+        alarm 0;
         return $client if $accepted;
         $! = $error;
         die "accept: $!\n" unless $!{EINTR} || $!{EAGAIN} || $!{ECONNABORTED};
@@ -104,6 +104,7 @@ sub serve {
     my ($listener, $served) = (listener(), 0);
     while (my $client = next_connection($listener)) {
         turn($busy);
+        leave() if $stop;
         $served++;
         $handler->($client);
         close $client;

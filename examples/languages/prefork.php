@@ -56,6 +56,9 @@ final class Prefork
         $served = 0;
         while (($client = $this->nextConnection()) !== null) {
             $this->turn($this->busy);
+            if ($this->stopping) {
+                $this->stop();
+            }
             $served++;
             $handler($client);
             fclose($client);
@@ -107,11 +110,11 @@ final class Prefork
     }
 
     /** SIGINT: finish what is in hand, and leave. It also comes when the parent dies; then the time for
-     * that is limited, in case this process is stuck. */
+     * that is limited, in case this process is stuck. With nothing in hand the timer is that of accept. */
     private function stop(): void
     {
         $this->stopping = true;
-        if (posix_getppid() !== $this->parent) {
+        if ($this->state === $this->busy && posix_getppid() !== $this->parent) {
             pcntl_signal(SIGALRM, SIG_DFL);
             pcntl_alarm($this->grace);
         }
@@ -140,9 +143,7 @@ final class Prefork
             $this->libc->ualarm($tick, $tick);
             $fd = $this->libc->accept(3, null, null);
             $errno = $this->libc->__errno_location()[0];
-            if (!$this->stopping || posix_getppid() === $this->parent) {
-                $this->libc->ualarm(0, 0);
-            }
+            $this->libc->ualarm(0, 0);
             if ($fd >= 0) {
                 return $this->stream($fd);
             }
