@@ -47,6 +47,8 @@ pub(super) struct Acceptor<'a, S> {
     /// For how long connections block by themselves, if they do: see `Conn`.
     pub(super) first_wait: Option<Duration>,
     pub(super) requests_handled: &'a mut u64,
+    /// The number of the connection at which the child asks to be replaced.
+    pub(super) replaced_after: Option<u64>,
 }
 
 impl<S: Stream> Acceptor<'_, S> {
@@ -194,7 +196,7 @@ impl<S: Stream> Run<'_, S> {
             self.say(|comm| comm.begin(self.clock));
         }
         if let Some(connection) = self.in_hand.take() {
-            self.handle(connection);
+            self.admit(connection);
         }
         let took = self.lap();
         if self.acceptor.comm.is_leaving() {
@@ -218,18 +220,30 @@ impl<S: Stream> Run<'_, S> {
         Observation::Skipped
     }
 
-    fn handle(&mut self, connection: Newcomer) {
+    /// Counts a connection. Near its limit the child asks to be replaced before it serves, so that
+    /// the successor starts meanwhile.
+    fn count_connection(&mut self) {
+        *self.acceptor.requests_handled += 1;
+        if self.acceptor.replaced_after == Some(*self.acceptor.requests_handled) {
+            self.say(Comm::ask_for_replacement);
+        }
+    }
+
+    /// Hands a connection to the handler, unless it is refused before that; then it does not count.
+    fn admit(&mut self, connection: Newcomer) {
         let acceptor = &mut self.acceptor;
         let number = *acceptor.requests_handled + 1;
         let comm = acceptor.comm.share();
         let mut conn = Conn::new(connection, comm, number, acceptor.first_wait);
-        if let Some(admission) = &mut acceptor.admission
-            && !admission(&mut conn)
-        {
-            return;
+        let admission = acceptor.admission.as_mut();
+        if admission.is_none_or(|admits| admits(&mut conn)) {
+            self.count_connection();
+            self.handle(conn);
         }
-        *acceptor.requests_handled = number;
-        match (acceptor.handler)(conn) {
+    }
+
+    fn handle(&mut self, conn: Conn<S>) {
+        match (self.acceptor.handler)(conn) {
             Ok(()) => {}
             // The client caused it: not worth a line on stderr.
             Err(error) if is_the_clients(&error) => log::debug!("connection ended: {error}"),
