@@ -12,6 +12,7 @@ use warnings;
 
 use Errno qw(EAGAIN ECONNABORTED EINTR);
 use IO::Socket;
+use Socket qw(MSG_DONTWAIT);
 use Time::HiRes qw(alarm time);
 
 our %WORDS = (control => ["\x06", "\x13", "\x11"], poe => [1, 2, 3]);
@@ -68,27 +69,33 @@ sub next_connection {
     return;
 }
 
-# Waits until a client has sent something, and goes on saying ACK however slow it is: only a process
-# that is stuck in code is silent.
+# Waits until a client has sent something, or has room for more, and goes on saying ACK however slow it
+# is: only a process that is stuck in code is silent.
 sub wait_for {
-    my ($client) = @_;
+    my ($client, $for_writing) = @_;
     while (1) {
         ack();
         my $wanted = '';
         vec($wanted, fileno $client, 1) = 1;
         my $patience = $interval ? $next_ack - time : undef;
         $patience = 0 if defined $patience && $patience < 0;
-        return if select($wanted, undef, undef, $patience) > 0;
+        my @wanted = $for_writing ? (undef, $wanted) : ($wanted, undef);
+        return if select($wanted[0], $wanted[1], undef, $patience) > 0;
     }
 }
 
+# Sends all of it, waiting in the same way; false if the client has gone.
 sub send_all {
     my ($client, $text) = @_;
     while (length $text) {
-        my $count = syswrite $client, $text;
-        next if !defined $count && $!{EINTR};
-        return 0 unless $count;
-        substr $text, 0, $count, '';
+        my $count = send $client, $text, MSG_DONTWAIT;
+        if (defined $count) {
+            substr $text, 0, $count, '';
+        } elsif ($!{EAGAIN}) {
+            wait_for($client, 1);
+        } elsif (!$!{EINTR}) {
+            return 0;
+        }
     }
     return 1;
 }

@@ -79,7 +79,10 @@ function echo(client) {
       while (line === "spin"); // What the parent is there for.
       client.write(`${line}\n`, "latin1");
     }
+    // A client that reads nothing is given nothing more to keep for it.
+    if (client.writableNeedDrain) client.pause();
   });
+  client.on("drain", () => client.resume());
   client.on("end", () => client.end());
 }
 

@@ -80,21 +80,39 @@ final class Prefork
         }
     }
 
-    /** Waits until a client has sent something, and goes on saying ACK however slow it is: only a
-     * process that is stuck in code is silent.
+    /** Sends all of it, waiting as for input; false if the client has gone.
      *
      * @param resource $client
      */
-    public function wait($client): void
+    public function send($client, string $text): bool
+    {
+        while ($text !== '') {
+            $this->wait($client, true);
+            $count = @fwrite($client, $text);
+            if ($count === false) {
+                return false;
+            }
+            $text = substr($text, $count);
+        }
+        return true;
+    }
+
+    /** Waits until a client has sent something, or has room for more, and goes on saying ACK however
+     * slow it is: only a process that is stuck in code is silent.
+     *
+     * @param resource $client
+     */
+    public function wait($client, bool $forWriting = false): void
     {
         do {
             $this->ack();
-            $read = [$client];
+            $read = $forWriting ? null : [$client];
+            $write = $forWriting ? [$client] : null;
             $none = null;
             $left = max(0.0, $this->nextAck - hrtime(true) / 1e9);
             [$seconds, $micros] = is_infinite($left) ? [3600, 0] : [(int) $left, (int) (fmod($left, 1) * 1e6)];
             // A signal interrupts it, which PHP warns of.
-        } while (!@stream_select($read, $none, $none, $seconds, $micros));
+        } while (!@stream_select($read, $write, $none, $seconds, $micros));
     }
 
     /** One write, nothing buffered. The newline before a word ends whatever was printed before. */
@@ -161,6 +179,7 @@ final class Prefork
         // It has a copy of the descriptor.
         $stream = fopen("php://fd/$fd", 'r+');
         $this->libc->close($fd);
+        stream_set_blocking($stream, false);
         return $stream;
     }
 }
@@ -185,7 +204,7 @@ if (realpath($_SERVER['SCRIPT_FILENAME']) === __FILE__) {
             foreach ($lines as $line) {
                 while ($line === 'spin') { // What the parent is there for.
                 }
-                if (@fwrite($client, "$line\n") === false) {
+                if (!$child->send($client, "$line\n")) {
                     return;
                 }
             }

@@ -103,6 +103,16 @@ class Child:
                 return
 
 
+    def send(self, client, data):
+        """Sends all of it, waiting in the same way."""
+        left = memoryview(data)
+        while left:
+            try:
+                left = left[client.send(left, socket.MSG_DONTWAIT) :]
+            except BlockingIOError:
+                self.wait(client, for_writing=True)
+
+
 def listener():
     """Descriptor 3, if it is meant for this process."""
     if os.environ.get("LISTEN_PID") != str(os.getpid()) or int(os.environ["LISTEN_FDS"]) < 1:
@@ -146,7 +156,7 @@ def echo(child):
             for line in lines:
                 while line == b"spin":  # What the parent is there for.
                     pass
-                client.sendall(line + b"\n")
+                child.send(client, line + b"\n")
 
     return handler
 

@@ -66,6 +66,19 @@ class Prefork
     end
   end
 
+  # Sends all of it, waiting in the same way.
+  def send_all(client, text)
+    until text.empty?
+      count = client.write_nonblock(text, exception: false)
+      if count == :wait_writable
+        ack
+        client.wait_writable(patience)
+      else
+        text = text.byteslice(count..)
+      end
+    end
+  end
+
   private
 
   def now
@@ -144,7 +157,7 @@ if __FILE__ == $PROGRAM_NAME
       buffer << client.readpartial(4096)
       while (line = buffer.slice!(/\A.*\n/))
         loop {} if line == "spin\n" # What the parent is there for.
-        client.write(line)
+        child.send_all(client, line)
       end
     end
   end

@@ -1,10 +1,12 @@
 //! Children in other languages, which say their own words, and the example that runs them.
 
+use std::io::{Read, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use super::{Report, ready_children, signal, spawn, stop, stop_ready, until_gone};
-use crate::support::{SOON, Scenarios, Signal, World, connect, scenarios, until};
+use crate::support::{SOON, Scenarios, Signal, World, connect, holds, scenarios, until};
 
 // The languages, and the helper of each in `examples/languages`.
 
@@ -261,6 +263,7 @@ in_all_languages! {
 pub const SCENARIOS: Scenarios = scenarios![
     example_runs_without_arguments,
     example_takes_a_path_and_a_program,
+    helpers_say_ack_while_the_client_is_slow,
     helpers_speak_the_words_of_poe,
     stuck_orphan_ends_after_its_grace,
     the_shell_runs_a_command,
@@ -306,6 +309,41 @@ fn stuck_orphan_ends_after_its_grace(world: &mut World) {
         until("the stuck child to be gone", SOON, || {
             world.orphans().is_empty().then_some(())
         });
+    }
+}
+
+/// As slow as one that reads nothing of its answer for longer than a child may be silent.
+fn helpers_say_ack_while_the_client_is_slow(world: &mut World) {
+    for language in [
+        Language::Perl,
+        Language::Python,
+        Language::Ruby,
+        Language::Node,
+        Language::Php,
+    ] {
+        let Some(child) = language.child(&[]) else {
+            continue;
+        };
+        let server = spawn(world, &["--timeout", "1500"], &child);
+        let mut client = connect(&server.address());
+        let patience = Duration::from_millis(300);
+        client.timeout(patience).unwrap();
+        let line = [&[b'x'; 99][..], b"\n"].concat();
+        let mut sent = 0;
+        // Until there is no room any more, neither for what is sent nor for what is answered.
+        while let Ok(count) = client.write(&line[sent % line.len()..]) {
+            sent += count;
+        }
+        holds("no child is ended", Duration::from_secs(4), || {
+            !server.stderr().contains("timed out")
+        });
+        client.timeout(SOON).unwrap();
+        let mut answer = vec![0; sent - sent % line.len()];
+        client.read_exact(&mut answer).unwrap();
+        assert!(answer.chunks(line.len()).all(|chunk| chunk == line));
+        drop(client);
+        let report = stop_ready(&server);
+        assert_eq!(report.count("TimedOut"), 0, "{language:?}: {report:?}");
     }
 }
 
