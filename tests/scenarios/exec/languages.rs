@@ -138,7 +138,8 @@ fn is_killed_when_it_blocks(world: &mut World, language: Language) {
     until_gone(first);
     assert_eq!(connect(&address).ask("after"), "after");
     let report = stop_ready(&server);
-    assert_eq!(report.count("TimedOut"), 1, "{report:?}");
+    // On a busy machine an interpreter may take that long to start.
+    assert!(report.count("TimedOut") >= 1, "{report:?}");
 }
 
 fn leaves_after_max_requests(world: &mut World, language: Language) {
@@ -228,6 +229,36 @@ fn dies_with_the_parent(world: &mut World, language: Language) {
     });
 }
 
+/// As slow as one that reads nothing of its answer for longer than a child may be silent.
+fn says_ack_while_the_client_is_slow(world: &mut World, language: Language) {
+    // The shell does not.
+    let child = language.child(&[]).filter(|_| language != Language::Shell);
+    let Some(child) = child else {
+        return;
+    };
+    let flags = ["--timeout", "2000", "--kill-timeout", "300"];
+    let server = spawn(world, &flags, &child);
+    let only = server.expect_children(1)[0];
+    let mut client = connect(&server.address());
+    client.timeout(Duration::from_millis(300)).unwrap();
+    let line = [&[b'x'; 99][..], b"\n"].concat();
+    let mut sent = 0;
+    // Until there is no room any more, neither for what is sent nor for what is answered.
+    while let Ok(count) = client.write(&line[sent % line.len()..]) {
+        sent += count;
+    }
+    // For longer than it takes to find a silent child out and to kill it.
+    holds("the child lives", Duration::from_secs(6), || {
+        server.children().contains(&only)
+    });
+    client.timeout(SOON).unwrap();
+    let mut answer = vec![0; sent - sent % line.len()];
+    client.read_exact(&mut answer).unwrap();
+    assert!(answer.chunks(line.len()).all(|chunk| chunk == line));
+    drop(client);
+    stop_ready(&server);
+}
+
 /// Each of the scenarios above, in each language; the names begin with that of the language.
 macro_rules! in_all_languages {
     ($($scenario:ident),* $(,)?) => {
@@ -258,12 +289,12 @@ in_all_languages! {
     leaves_at_sigint_between_connections,
     finishes_what_is_in_hand,
     dies_with_the_parent,
+    says_ack_while_the_client_is_slow,
 }
 
 pub const SCENARIOS: Scenarios = scenarios![
     example_runs_without_arguments,
     example_takes_a_path_and_a_program,
-    helpers_say_ack_while_the_client_is_slow,
     helpers_speak_the_words_of_poe,
     stuck_orphan_ends_after_its_grace,
     the_shell_runs_a_command,
@@ -309,41 +340,6 @@ fn stuck_orphan_ends_after_its_grace(world: &mut World) {
         until("the stuck child to be gone", SOON, || {
             world.orphans().is_empty().then_some(())
         });
-    }
-}
-
-/// As slow as one that reads nothing of its answer for longer than a child may be silent.
-fn helpers_say_ack_while_the_client_is_slow(world: &mut World) {
-    for language in [
-        Language::Perl,
-        Language::Python,
-        Language::Ruby,
-        Language::Node,
-        Language::Php,
-    ] {
-        let Some(child) = language.child(&[]) else {
-            continue;
-        };
-        let server = spawn(world, &["--timeout", "1500"], &child);
-        let mut client = connect(&server.address());
-        let patience = Duration::from_millis(300);
-        client.timeout(patience).unwrap();
-        let line = [&[b'x'; 99][..], b"\n"].concat();
-        let mut sent = 0;
-        // Until there is no room any more, neither for what is sent nor for what is answered.
-        while let Ok(count) = client.write(&line[sent % line.len()..]) {
-            sent += count;
-        }
-        holds("no child is ended", Duration::from_secs(4), || {
-            !server.stderr().contains("timed out")
-        });
-        client.timeout(SOON).unwrap();
-        let mut answer = vec![0; sent - sent % line.len()];
-        client.read_exact(&mut answer).unwrap();
-        assert!(answer.chunks(line.len()).all(|chunk| chunk == line));
-        drop(client);
-        let report = stop_ready(&server);
-        assert_eq!(report.count("TimedOut"), 0, "{language:?}: {report:?}");
     }
 }
 
