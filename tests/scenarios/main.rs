@@ -143,6 +143,7 @@ const SCENARIOS: &[(&str, Scenarios)] = scenarios_of![
     examples,
     examples::hello,
     examples::lines,
+    exec::applications,
     exec::handover,
     exec::languages,
     exec::languages::node,
