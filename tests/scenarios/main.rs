@@ -25,6 +25,7 @@ mod conn;
 mod containers;
 mod crashes;
 mod deaths;
+mod deploy;
 mod dispositions;
 mod draining;
 #[path = "../example/mod.rs"]
@@ -138,6 +139,7 @@ const SCENARIOS: &[(&str, Scenarios)] = scenarios_of![
     containers,
     crashes,
     deaths,
+    deploy,
     dispositions,
     draining,
     examples,
