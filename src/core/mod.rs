@@ -18,8 +18,12 @@ pub(crate) mod event;
 pub(crate) mod inbox;
 pub(crate) mod metrics;
 pub(crate) mod monitor;
+#[cfg(feature = "proxy-protocol")]
+pub(crate) mod network;
 pub(crate) mod out_of_memory;
 pub(crate) mod pool;
+#[cfg(feature = "proxy-protocol")]
+pub(crate) mod proxy;
 pub(crate) mod queue;
 pub(crate) mod replacement;
 pub(crate) mod report;

@@ -19,6 +19,12 @@
 //! [`InetdServer`] runs a program for each connection, with the connection as its stdin and stdout.
 //! [`ExecServer`] is the exception: it opens the sockets, and programs of any language accept.
 //!
+//! # Proxies
+//!
+//! With the feature `proxy-protocol`, a server behind HAProxy, nginx or another balancer learns the
+//! address of the client from a header that the proxy sends, the PROXY protocol. The module
+//! `servers::proxy` has the attribute and what such a header says.
+//!
 //! # Override parts of a stock server
 //!
 //! What subclasses of the original's PreFork::TCP override, and how that is done here:
@@ -65,6 +71,9 @@ pub mod conn;
 mod exec;
 mod inetd;
 mod listen;
+#[cfg(feature = "proxy-protocol")]
+#[cfg_attr(docsrs, doc(cfg(feature = "proxy-protocol")))]
+pub mod proxy;
 mod stream;
 mod tcp;
 mod unix;

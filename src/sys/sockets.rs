@@ -168,6 +168,17 @@ pub(crate) fn receive(
     Ok(socket::recv(socket.as_raw_fd(), buffer, flags)?)
 }
 
+/// Copies what has arrived on a connection, and leaves it there to be read.
+#[cfg(feature = "proxy-protocol")]
+pub(crate) fn peek(
+    socket: &impl AsRawFd,
+    buffer: &mut [u8],
+    blocking: Blocking,
+) -> io::Result<usize> {
+    let flags = MsgFlags::MSG_PEEK | (flags(blocking) & MsgFlags::MSG_DONTWAIT);
+    Ok(socket::recv(socket.as_raw_fd(), buffer, flags)?)
+}
+
 /// Writes once to a connection.
 pub(crate) fn send(
     socket: &impl AsRawFd,

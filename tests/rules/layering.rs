@@ -51,7 +51,15 @@ const CORE: [&[&str]; 16] = [
     &["wire"],
     &["child"],
     &["clocks", "out_of_memory"],
-    &["time", "error", "say", "confinement", "metrics"],
+    &[
+        "time",
+        "error",
+        "say",
+        "confinement",
+        "metrics",
+        "network",
+        "proxy",
+    ],
 ];
 
 /// What stands beside the floors: the table of contents, what only tests and fuzzers build, and the

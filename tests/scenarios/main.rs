@@ -25,6 +25,7 @@ mod conn;
 mod containers;
 mod crashes;
 mod deaths;
+mod deploy;
 mod dispositions;
 mod draining;
 #[path = "../example/mod.rs"]
@@ -146,13 +147,21 @@ const SCENARIOS: &[(&str, Scenarios)] = scenarios_of![
     containers,
     crashes,
     deaths,
+    deploy,
     dispositions,
     draining,
     examples,
     examples::hello,
     examples::lines,
+    exec::applications,
     exec::handover,
     exec::languages,
+    exec::languages::node,
+    exec::languages::perl,
+    exec::languages::php,
+    exec::languages::python,
+    exec::languages::ruby,
+    exec::languages::shell,
     exec::misfits,
     exec::wrappers,
     failed_starts,
