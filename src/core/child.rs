@@ -11,7 +11,7 @@ pub use self::{
     signal::Signal,
 };
 
-use crate::core::time::Time;
+use crate::core::{stack, time::Time};
 use bitflags::bitflags;
 use std::{fmt, time::Duration};
 
@@ -88,6 +88,13 @@ pub enum Reason {
     Shutdown,
     /// A hook asked for it.
     Asked,
+}
+
+impl Reason {
+    /// Whether the child is stuck, as far as the parent can tell: its stack says where.
+    pub(crate) fn is_over_time(self) -> bool {
+        matches!(self, Self::TimedOut)
+    }
 }
 
 bitflags! {
@@ -176,6 +183,8 @@ pub struct Child {
     pub(crate) last_stderr: Vec<u8>,
     /// The delay of forks because it closed its outputs during its start, for the log of its death.
     pub(crate) failing: Option<Duration>,
+    /// What it was asked about its stack, and has answered.
+    pub(crate) stack: stack::Request,
 }
 
 impl Child {
@@ -199,6 +208,7 @@ impl Child {
             killed_at: None,
             last_stderr: Vec::new(),
             failing: None,
+            stack: stack::Request::default(),
         }
     }
 

@@ -8,6 +8,7 @@ mod event_tests;
 mod lifecycle;
 mod planning;
 mod signals;
+mod stacks;
 mod time;
 
 use crate::core::{
@@ -72,6 +73,8 @@ pub struct Monitor {
     child: bool,
     /// Whether the children execute other programs, which need not say that they have started.
     pub(crate) programs: bool,
+    /// Whether children can be asked for their stacks.
+    pub(crate) collects_stacks: bool,
 }
 
 macro_rules! attribute_accessors {
@@ -247,6 +250,9 @@ impl Monitor {
             Reason::Faulty => Signal::Kill,
             _ => Signal::Interrupt,
         };
+        if reason.is_over_time() {
+            self.ask_stack(id);
+        }
         self.send(id, signal);
         self.retire(id, reason);
     }
@@ -307,6 +313,9 @@ impl Monitor {
             if reason != Reason::Closed {
                 self.happened(Event::ToldToStop { child: id, reason });
             }
+        }
+        if reason.is_over_time() {
+            self.ask_stack(id);
         }
         self.pool.set_state(id, State::Retiring);
         self.observe_surplus();

@@ -27,6 +27,8 @@ pub(crate) enum Task {
         to: PrintTo,
         bytes: Vec<u8>,
     },
+    /// A child is asked for its stack.
+    AskStack(ChildId),
     /// A signal posts a state from now on.
     Lead(Signal),
     Watch(Watch),

@@ -15,6 +15,7 @@ mod read;
 mod reap;
 #[cfg(test)]
 mod simulation_tests;
+mod stacks;
 mod tell;
 mod turn;
 

@@ -158,6 +158,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             self.reap();
             self.read(&ready);
             self.look_at_board(wait);
+            self.take_stacks();
             self.parent.monitor.fire_due();
             self.post_watched(&ready);
             self.perform();

@@ -185,6 +185,17 @@ fn signal_one(pid: libc::pid_t, number: libc::c_int) -> io::Result<()> {
     }
 }
 
+/// Sends a signal to a child alone, and not to its group.
+#[cfg(feature = "stacks")]
+pub(crate) fn nudge(pid: u32, number: libc::c_int) -> io::Result<()> {
+    // OK because the pid comes from fork(2).
+    let pid = pid as libc::pid_t;
+    match is_ours(pid)? {
+        true => signal_one(pid, number),
+        false => Err(io::Error::from_raw_os_error(libc::ESRCH)),
+    }
+}
+
 /// Whether `pid` is a child of this process that was not reaped, alive or dead.
 fn is_ours(pid: libc::pid_t) -> io::Result<bool> {
     match wait_without_reaping(libc::P_PID, pid as libc::id_t) {

@@ -1,6 +1,7 @@
 //! How and why a child ended, as hooks and observers read it. Plain data; decides no cause itself.
 
 use super::WaitStatus;
+use crate::core::stack::{self, Frame};
 use std::fmt;
 
 /// Why a child ended, as the [`Report`](crate::Report) counts it.
@@ -30,10 +31,11 @@ pub enum Cause {
 }
 
 /// How a child ended: handed to `server_exited`.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Death {
     pub(crate) status: Option<WaitStatus>,
     pub(crate) cause: Cause,
+    pub(crate) stack: Vec<Frame>,
 }
 
 impl Death {
@@ -56,13 +58,38 @@ impl Death {
     pub fn signal(&self) -> Option<i32> {
         self.status.and_then(WaitStatus::signal)
     }
+
+    /// Where it was stuck: its calls when it was over its time, the innermost first.
+    ///
+    /// Only with the feature `stacks`, and only of a child that was told to stop because it was over
+    /// its time, or that had not left shortly before it got SIGKILL. `None` if it could not be asked
+    /// or did not answer, as with SIGURG blocked, or stopped by SIGSTOP. Of a deep stack these are
+    /// the innermost 64 calls, and the functions that were inlined there.
+    ///
+    /// It has been read from the child's memory, which a fault may have damaged: what is told here is
+    /// no proof.
+    pub fn stack(&self) -> Option<&[Frame]> {
+        (!self.stack.is_empty()).then_some(&self.stack)
+    }
+
+    /// The innermost function of the program on [`stack`](Self::stack).
+    ///
+    /// It is the first one that is Rust and neither of the standard library nor of this crate; if
+    /// there is none, the first that has a name.
+    pub fn stuck_in(&self) -> Option<&Frame> {
+        stack::innermost(&self.stack)
+    }
 }
 
 impl fmt::Display for Death {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.status {
-            Some(status) => status.fmt(f),
-            None => f.write_str("unknown status"),
+            Some(status) => status.fmt(f)?,
+            None => f.write_str("unknown status")?,
+        }
+        match self.stuck_in() {
+            Some(frame) => write!(f, ", stuck in {frame}"),
+            None => Ok(()),
         }
     }
 }

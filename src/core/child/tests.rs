@@ -92,6 +92,7 @@ fn the_cause_of_a_death_that_was_asked_for_is_the_reason() {
 #[test]
 fn a_death_says_how_it_came() {
     let death = |status| Death {
+        stack: Vec::new(),
         status,
         cause: Cause::Failed,
     };

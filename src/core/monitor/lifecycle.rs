@@ -185,10 +185,11 @@ impl Monitor {
         id: ChildId,
         status: Option<WaitStatus>,
     ) -> Option<(Child, Death)> {
-        let child = self.pool.remove(id)?;
+        let mut child = self.pool.remove(id)?;
         let death = Death {
             status,
             cause: child.cause(status, self.now),
+            stack: std::mem::take(&mut child.stack).into_frames(),
         };
         self.report.count_death(death.cause);
         self.observe_surplus();

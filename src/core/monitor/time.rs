@@ -27,6 +27,7 @@ impl Monitor {
         while let Some(state) = self.alarms.take_due(self.now) {
             self.post(&state);
         }
+        self.ask_last_stacks();
         self.escalate();
         if self.shutdown {
             return;
@@ -56,6 +57,7 @@ impl Monitor {
             .flatten()
             .chain(self.alarms.next())
             .chain(self.escalations())
+            .chain(self.stack_deadlines())
             .min()
     }
 
@@ -96,6 +98,9 @@ impl Monitor {
 
     /// When a retiring child is sent its next signal, unless it ends before.
     pub(crate) fn next_signal(&self, child: &Child) -> Option<(Time, Signal)> {
+        if child.is_reaped() {
+            return None;
+        }
         let tell = child.tell_at().map(|at| (at, Signal::Interrupt));
         tell.or_else(|| {
             let kill_at = child.kill_at(self.attributes.timeout, self.gaps)?;

@@ -20,11 +20,12 @@ pub(crate) use self::{
     parent::Subscription,
 };
 
+use super::stacks::QUESTION;
 use crate::core::child::Signal;
 use nix::{
     errno::Errno,
     libc,
-    sys::signal::{self, SaFlags, SigAction, SigHandler, SigSet, sigaction},
+    sys::signal::{self, SaFlags, SigAction, SigHandler, sigaction},
 };
 use std::{io, os::fd::RawFd};
 
@@ -33,10 +34,10 @@ use std::{io, os::fd::RawFd};
 const NONE: RawFd = 0;
 
 /// Restores errno: the interrupted code may be about to read it.
-struct SavedErrno(Errno);
+pub(super) struct SavedErrno(Errno);
 
 impl SavedErrno {
-    fn save() -> Self {
+    pub(super) fn save() -> Self {
         Self(Errno::last())
     }
 }
@@ -65,7 +66,9 @@ fn set_action(signal: signal::Signal, handler: SigHandler) -> io::Result<SigActi
     // poll(2) and epoll_wait(2)). SA_ONSTACK uses the thread's alternate stack, if any: code that
     // switches stacks may leave no room for a handler.
     let flags = SaFlags::SA_RESTART | SaFlags::SA_ONSTACK;
-    let action = SigAction::new(handler, flags, SigSet::empty());
+    // The question for the stack waits for the handler: it is about the code that was interrupted.
+    let waiting = QUESTION.into_iter().collect();
+    let action = SigAction::new(handler, flags, waiting);
     // SAFETY: our handlers call only async-signal-safe functions; `SIG_DFL` and `SIG_IGN` run no
     // code.
     Ok(unsafe { sigaction(signal, &action) }?)
