@@ -48,25 +48,41 @@ impl Frame {
     }
 
     /// Whether it is a Rust function of the program or of a package that it uses, and neither of the
-    /// standard library nor of this crate.
+    /// standard library nor of this crate. The file tells, if it is known: with line tables alone, an
+    /// inlined function has a name without a path.
     fn is_the_programs(&self) -> bool {
-        let of_rust = |name: &&str| name.contains("::") && !is_of_a_library(name);
-        self.function().filter(of_rust).is_some() && !self.file().is_some_and(is_of_the_toolchain)
+        match (self.function(), self.file()) {
+            (Some(_), Some(file)) => file.ends_with(".rs") && !is_a_librarys_file(file),
+            (Some(name), None) => name.contains("::") && !is_a_librarys_function(name),
+            (None, _) => false,
+        }
     }
 }
 
-/// By its name: of the standard library or of this crate. `<T as Trait>::method` counts as its type.
-fn is_of_a_library(function: &str) -> bool {
-    let name = function.trim_start_matches(['<', '&', '*', '[', '(']);
+/// `<T as Trait>::method` counts as its type.
+fn is_a_librarys_function(name: &str) -> bool {
+    let name = name.trim_start_matches(['<', '&', '*', '[', '(']);
     let name = name.strip_prefix("mut ").unwrap_or(name);
     let name = name.strip_prefix("dyn ").unwrap_or(name);
     let first = name.split("::").next().unwrap_or(name);
     matches!(first, "std" | "core" | "alloc" | "prefork_server") || first.starts_with("__rust")
 }
 
-/// By its path: in the sources of the toolchain, as they are recorded or installed.
-fn is_of_the_toolchain(file: &str) -> bool {
-    file.starts_with("/rustc/") || file.contains("/rustlib/src/rust/")
+/// In the sources of the toolchain, as they are recorded or installed, or in those of this crate.
+fn is_a_librarys_file(file: &str) -> bool {
+    let toolchain = file.starts_with("/rustc/") || file.contains("/rustlib/src/rust/");
+    toolchain || is_of_this_crate(file)
+}
+
+/// The compiler was given the same path for this file. It is relative in the crate's own workspace.
+fn is_of_this_crate(file: &str) -> bool {
+    let sources = file!().strip_suffix("core/stack.rs").unwrap_or(file!());
+    let rest = file.strip_prefix(env!("CARGO_MANIFEST_DIR"));
+    let relative = rest.and_then(|rest| rest.strip_prefix('/'));
+    let file = relative
+        .filter(|_| !sources.starts_with('/'))
+        .unwrap_or(file);
+    file.starts_with(sources)
 }
 
 /// `app::handlers::search (src/handlers.rs:17)`, or the address.

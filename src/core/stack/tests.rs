@@ -51,18 +51,31 @@ fn the_innermost_function_is_the_programs() {
     assert_eq!(innermost(&[Frame::default()]), None);
 }
 
+/// Where it is known, the file decides: an inlined function has a name without a path, and a method
+/// for a type of a library may be the program's.
 #[test]
-fn a_generic_function_of_the_toolchain_is_not_the_programs() {
-    for file in [
-        "/rustc/0123/library/core/src/ops/function.rs",
-        "/home/me/.rustup/toolchains/stable/lib/rustlib/src/rust/library/std/src/rt.rs",
+fn the_file_tells_whose_a_function_is() {
+    let own = concat!(env!("CARGO_MANIFEST_DIR"), "/src/servers/accept.rs");
+    for library in [
+        named(
+            "app_like::call",
+            "/rustc/0123/library/core/src/ops/function.rs",
+        ),
+        named(
+            "call",
+            "/home/me/.rustup/lib/rustlib/src/rust/library/std/src/rt.rs",
+        ),
+        named("{closure#0}", own),
+        named("inflate", "/usr/src/zlib/inflate.c"),
     ] {
-        let stack = [
-            named("app_like::call", file),
-            named("app::main", "src/main.rs"),
-        ];
+        let stack = [library, named("wait", "/app/src/main.rs")];
         assert_eq!(innermost(&stack), Some(&stack[1]));
     }
+    let method = named(
+        "<std::net::TcpStream as app::Slow>::wait",
+        "/app/src/slow.rs",
+    );
+    assert_eq!(innermost(std::slice::from_ref(&method)), Some(&method));
 }
 
 #[test]

@@ -180,13 +180,24 @@ impl Modules {
                 ..Frame::default()
             });
         }
+        // With line tables alone, only the symbol has the whole path of a name.
         if let Some(outermost) = frames.last_mut()
-            && outermost.function.is_none()
+            && let Some(symbol) = loader.find_symbol(at)
+            && !outermost.function().is_some_and(|name| has_path(name))
         {
-            outermost.function = loader.find_symbol(at).map(demangled);
+            outermost.function = Some(demangled(symbol));
         }
         Some(frames)
     }
+}
+
+/// `wait<app::Slow>` has none.
+fn has_path(name: &str) -> bool {
+    name.starts_with('<')
+        || name
+            .split('<')
+            .next()
+            .is_some_and(|name| name.contains("::"))
 }
 
 fn described<R: addr2line::gimli::Reader>(address: u64, frame: &addr2line::Frame<'_, R>) -> Frame {

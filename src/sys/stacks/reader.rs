@@ -166,6 +166,8 @@ fn settle(pipe: &OwnedFd, parent: libc::pid_t) -> io::Result<()> {
     if unistd::getppid().as_raw() != parent {
         return Err(io::ErrorKind::BrokenPipe.into());
     }
+    // For ps(1).
+    nix::sys::prctl::set_name(c"stacks-reader")?;
     close_all_but(pipe.as_raw_fd());
     // SAFETY: `SIG_DFL` runs no code, and the alarm ends this process only.
     unsafe {
