@@ -418,6 +418,12 @@ impl Child {
         young && first && !killed && status.is_some()
     }
 
+    /// Whether it was stuck, so that its stack belongs to its death: it was over its time, or has not
+    /// left before SIGKILL.
+    pub(crate) fn was_stuck(&self) -> bool {
+        self.was_killed() || self.reason().is_some_and(Reason::is_over_time)
+    }
+
     /// Why the child ended.
     pub(crate) fn cause(&self, status: Option<WaitStatus>, now: Time) -> Cause {
         let asked = match self.reason() {

@@ -11,6 +11,7 @@ use crate::{
         child::{Child, ChildId, Reason, Signal, State},
         monitor::Monitor,
         simulation::{Began, Random, Simulated, World},
+        system::System,
         time::Time,
     },
     hooks::{ChildServer, DefaultHooks, PreForkHooks, comm::Comm},
@@ -99,7 +100,8 @@ impl Simulation {
         let world = Rc::new(RefCell::new(world));
         let system = Simulated(Rc::clone(&world));
         let server = ModelServer(system.clone());
-        let monitor = Monitor::with_attributes(attributes);
+        let mut monitor = Monitor::with_attributes(attributes);
+        monitor.collects_stacks = system.collects_stacks();
         let mut inner = Loop::new(DefaultHooks, server, monitor, system);
         let (server, monitor) = (&mut inner.server, &mut inner.parent.monitor);
         let started = DefaultHooks.handler_start(monitor, server);

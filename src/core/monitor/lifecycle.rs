@@ -186,10 +186,11 @@ impl Monitor {
         status: Option<WaitStatus>,
     ) -> Option<(Child, Death)> {
         let mut child = self.pool.remove(id)?;
+        let stack = std::mem::take(&mut child.stack).into_frames();
         let death = Death {
             status,
             cause: child.cause(status, self.now),
-            stack: std::mem::take(&mut child.stack).into_frames(),
+            stack: if child.was_stuck() { stack } else { Vec::new() },
         };
         self.report.count_death(death.cause);
         self.observe_surplus();

@@ -46,26 +46,21 @@ impl Monitor {
 
     /// Whether a dead child keeps its record, because its stack is being read.
     pub(crate) fn awaits_stack(&self, id: ChildId) -> bool {
-        let until = self
-            .pool
-            .get(id)
-            .and_then(|child| child.stack.awaited_until());
+        let until = self.pool.get(id).and_then(awaited_until);
         until.is_some_and(|until| self.now < until)
     }
 
     /// The dead children whose stacks are waited for no longer.
     pub(crate) fn stacks_overdue(&self) -> Vec<ChildId> {
-        let overdue = |child: &&Child| {
-            let until = child.stack.awaited_until();
-            child.is_reaped() && until.is_some_and(|until| until <= self.now)
-        };
-        self.stuck().filter(overdue).map(Child::id).collect()
+        let is_over = |child: &&Child| awaited_until(child).is_some_and(|until| until <= self.now);
+        let dead = self.stuck().filter(|child| child.is_reaped());
+        dead.filter(is_over).map(Child::id).collect()
     }
 
     /// When the loop must turn because of a stack.
     pub(super) fn stack_deadlines(&self) -> impl Iterator<Item = Time> + '_ {
         self.stuck().filter_map(|child| match child.is_reaped() {
-            true => child.stack.awaited_until(),
+            true => awaited_until(child),
             false => self.last_question_at(child),
         })
     }
@@ -83,4 +78,9 @@ impl Monitor {
         let kills = signal == Signal::Kill && !child.is_reaped();
         kills.then(|| child.stack.last_at(told.at, at))?
     }
+}
+
+/// Until when the stack of a child is waited for. One that has left in time takes it along.
+fn awaited_until(child: &Child) -> Option<Time> {
+    child.stack.awaited_until().filter(|_| child.was_stuck())
 }
