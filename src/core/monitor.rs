@@ -8,6 +8,8 @@ mod event_tests;
 mod lifecycle;
 mod planning;
 mod signals;
+#[cfg(test)]
+mod stack_tests;
 mod stacks;
 mod time;
 
