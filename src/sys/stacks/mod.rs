@@ -37,6 +37,8 @@ pub(crate) struct Stacks {
     asked: Vec<Asked>,
     /// There is one reader at a time: it reads the stacks of all who were asked meanwhile.
     reader: Option<Reader>,
+    /// The children whose stacks will not be read.
+    unread: Vec<ChildId>,
     /// Readers that have ended and were not reaped.
     ended: Vec<libc::pid_t>,
 }
@@ -53,6 +55,7 @@ impl Stacks {
                 .ok(),
             asked: Vec::new(),
             reader: None,
+            unread: Vec::new(),
             ended: Vec::new(),
         }
     }
@@ -90,35 +93,42 @@ impl Stacks {
         if self.asked.is_empty() {
             return;
         }
-        match Reader::start(area, mem::take(&mut self.asked)) {
+        let asked = mem::take(&mut self.asked);
+        match Reader::start(area, &asked) {
             Ok(reader) => {
                 if let Err(error) = reader.watch(poller) {
                     log::debug!("the reader of stacks is not watched: {error}");
                 }
                 self.reader = Some(reader);
             }
-            // The question stands: the children are asked again before SIGKILL.
-            Err(error) => say!(Warn, "stacks of children cannot be read: {error}"),
+            Err(error) => {
+                log::warn!("stacks of children cannot be read: {error}");
+                self.unread.extend(asked.iter().map(|asked| asked.child));
+            }
         }
     }
 
     /// What the reader has told since the last call, and an empty answer for each child of which it
     /// told nothing until its end.
     pub(crate) fn read(&mut self, poller: &Poller) -> Vec<(ChildId, Vec<Frame>)> {
-        let Some(reader) = &mut self.reader else {
-            return Vec::new();
-        };
         let mut answers = Vec::new();
-        let goes_on = reader.read(poller, |child, told: Told| {
-            answers.push((child, told.frames))
-        });
-        if !goes_on && let Some(reader) = self.reader.take() {
-            let (pid, untold) = reader.end(poller);
-            answers.extend(untold.into_iter().map(|child| (child, Vec::new())));
-            self.ended.push(pid);
-            self.reap();
+        if let Some(reader) = &mut self.reader {
+            let found = |child, told: Told| answers.push((child, told.frames));
+            if !reader.read(poller, found) {
+                self.end_reader(poller);
+            }
         }
+        self.reap();
+        answers.extend(self.unread.drain(..).map(|child| (child, Vec::new())));
         answers
+    }
+
+    fn end_reader(&mut self, poller: &Poller) {
+        if let Some(reader) = self.reader.take() {
+            let (pid, untold) = reader.end(poller);
+            self.unread.extend(untold);
+            self.ended.push(pid);
+        }
     }
 
     /// Whether a child that has ended has left a copy.
@@ -141,10 +151,10 @@ impl Stacks {
     /// Ends a reader that is under way.
     pub(crate) fn close(&mut self, poller: &Poller) {
         self.asked.clear();
-        if let Some(reader) = self.reader.take() {
+        if let Some(reader) = &self.reader {
             reader.kill();
-            self.ended.push(reader.end(poller).0);
         }
+        self.end_reader(poller);
         for pid in self.ended.drain(..) {
             reader::await_end(pid);
         }

@@ -10,13 +10,17 @@ use addr2line::Loader;
 use framehop::{
     ExplicitModuleSectionInfo, MayAllocateDuringUnwind, Module, Unwinder, UnwinderNative,
 };
-use nix::sys::mman::{MapFlags, ProtFlags, mmap};
+use nix::{
+    libc,
+    sys::mman::{MapFlags, ProtFlags, mmap},
+};
 use object::{Object, ObjectSection, ObjectSegment, SegmentFlags, elf::PF_X};
 use std::{
     cell::OnceCell,
-    fs::{self, File},
+    fs::{self, File, Metadata},
     num::NonZeroUsize,
     ops::Range,
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     slice,
 };
@@ -57,11 +61,13 @@ impl Mapping {
     }
 }
 
-/// What a process has mapped, or else this one, which is of the same program.
+/// What a process has mapped; in place of one with other rights what this process has, which is of the
+/// same program. Who has given up rights does not choose the files that this process opens.
 fn mappings(pid: u32) -> Vec<Mapping> {
-    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
-    let own = || fs::read_to_string("/proc/self/maps").unwrap_or_default();
-    let maps = if maps.is_empty() { own() } else { maps };
+    let of = |process: &str| fs::read_to_string(format!("/proc/{process}/maps")).ok();
+    let childs = has_our_rights(pid).then(|| of(&pid.to_string())).flatten();
+    let childs = childs.filter(|maps| !maps.is_empty());
+    let maps = childs.or_else(|| of("self")).unwrap_or_default();
     let program = fs::read_link(PROGRAM).unwrap_or_default();
     let mappings = maps.lines().filter_map(Mapping::of_line);
     let named = mappings.map(|mapping| match mapping.path == program {
@@ -72,6 +78,14 @@ fn mappings(pid: u32) -> Vec<Mapping> {
         false => mapping,
     });
     named.collect()
+}
+
+/// Whether all user ids of a process are that of this one.
+fn has_our_rights(pid: u32) -> bool {
+    let own = nix::unistd::geteuid().to_string();
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let ids = status.lines().find_map(|line| line.strip_prefix("Uid:"));
+    ids.is_some_and(|ids| ids.split_whitespace().all(|id| id == own))
 }
 
 /// One program or library.
@@ -183,7 +197,7 @@ impl Modules {
         // With line tables alone, only the symbol has the whole path of a name.
         if let Some(outermost) = frames.last_mut()
             && let Some(symbol) = loader.find_symbol(at)
-            && !outermost.function().is_some_and(|name| has_path(name))
+            && !outermost.function().is_some_and(has_path)
         {
             outermost.function = Some(demangled(symbol));
         }
@@ -252,8 +266,14 @@ fn sections(object: &object::File<'static, Bytes>) -> ExplicitModuleSectionInfo<
 
 /// Maps a file, for the rest of the process.
 fn map_file(path: &Path) -> Option<Bytes> {
-    let file = File::open(path).ok()?;
-    let length = usize::try_from(file.metadata().ok()?.len()).ok()?;
+    // In place of a file that was mapped there may be anything by now, a pipe without a writer too.
+    let file = File::options()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(path)
+        .ok()?;
+    let metadata = file.metadata().ok().filter(Metadata::is_file)?;
+    let length = usize::try_from(metadata.len()).ok()?;
     let whole = NonZeroUsize::new(length)?;
     // SAFETY: a new mapping, at an address of the kernel's choice. If the file is cut short meanwhile,
     // a fault ends this process, which is its own risk.
@@ -275,7 +295,7 @@ fn map_file(path: &Path) -> Option<Bytes> {
 /// The kernel's functions, if they lie there in this process too.
 fn of_the_kernel(range: &Range<u64>) -> Option<Bytes> {
     // SAFETY: getauxval reads what the kernel has passed to the program.
-    let here = unsafe { nix::libc::getauxval(nix::libc::AT_SYSINFO_EHDR) };
+    let here = unsafe { libc::getauxval(libc::AT_SYSINFO_EHDR) };
     let length = usize::try_from(range.end.checked_sub(range.start)?).ok()?;
     let is_here = here != 0 && here == range.start;
     // SAFETY: the kernel maps them readable at this address, for the life of the process; the length

@@ -57,13 +57,13 @@ pub(super) struct Reader {
 
 impl Reader {
     /// Forks the process.
-    pub(super) fn start(area: &Area, asked: Vec<Asked>) -> io::Result<Self> {
+    pub(super) fn start(area: &Area, asked: &[Asked]) -> io::Result<Self> {
         let (read, write) = pipes::pipe()?;
         pipes::set_nonblocking(&read)?;
         let parent = unistd::getpid().as_raw();
         let mask = Mask::block_all()?;
         match fork::fork(&mask) {
-            Ok(Side::Child) => be_the_reader(area, &asked, write, parent),
+            Ok(Side::Child) => be_the_reader(area, asked, write, parent),
             Ok(Side::Parent(pid)) => {
                 mask.restore()?;
                 Ok(Self {
