@@ -129,6 +129,16 @@
 //! A program that was exec'd has its own exit codes.
 //!
 //! [`Death`] has the exit code or the signal, and the [`Cause`] that the parent has determined.
+//!
+//! # Features
+//!
+//! None is on by default.
+//!
+//! - `stacks`: a child that is over its time, or does not leave before SIGKILL, is asked for its stack.
+//!   [`Death::stack`] has it, with functions, files and lines, and the log names the function that it
+//!   was stuck in. Linux on x86-64 and AArch64; elsewhere it has no effect. Build with
+//!   `debug = "line-tables-only"`.
+//! - `systemd`: `Systemd`, an observer that tells systemd how the server is.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod core;
