@@ -7,6 +7,7 @@ mod attribute_tests;
 mod event_tests;
 mod lifecycle;
 mod planning;
+mod replacing;
 mod signals;
 #[cfg(test)]
 mod stack_tests;
@@ -28,6 +29,7 @@ use crate::core::{
     inbox::Contact,
     pool::{self, Demand, Plan, Pool, Surplus},
     queue::{PrintTo, Queue, Task},
+    replacement::{MemoryWatch, Replacement},
     report::Report,
     say::say,
     states::{Posted, Readiness, Resolved, States, WatchId},
@@ -77,6 +79,10 @@ pub struct Monitor {
     pub(crate) programs: bool,
     /// Whether children can be asked for their stacks.
     pub(crate) collects_stacks: bool,
+    pub(crate) replacement: Replacement,
+    memory_watch: MemoryWatch,
+    /// When a child may next reach a limit of age.
+    ages_at: Option<Time>,
 }
 
 macro_rules! attribute_accessors {

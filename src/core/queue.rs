@@ -3,6 +3,7 @@
 
 use crate::core::{
     child::{ChildId, Signal},
+    error::Error,
     states::{Posted, Watch, WatchId},
 };
 use std::collections::VecDeque;
@@ -29,6 +30,8 @@ pub(crate) enum Task {
     },
     /// A child is asked for its stack.
     AskStack(ChildId),
+    /// A reload has failed: the hook is called.
+    ReloadFailed(Error),
     /// A signal posts a state from now on.
     Lead(Signal),
     Watch(Watch),

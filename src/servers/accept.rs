@@ -42,6 +42,8 @@ pub(super) struct Acceptor<'a, S> {
     /// For how long connections block by themselves, if they do: see `Conn`.
     pub(super) first_wait: Option<Duration>,
     pub(super) requests_handled: &'a mut u64,
+    /// The number of the connection at which the child asks to be replaced.
+    pub(super) replaced_after: Option<u64>,
 }
 
 impl<S: Stream> Acceptor<'_, S> {
@@ -189,6 +191,7 @@ impl<S: Stream> Run<'_, S> {
             self.say(|comm| comm.begin(self.clock));
         }
         if let Some(connection) = self.in_hand.take() {
+            self.count_connection();
             self.handle(connection);
         }
         let took = self.lap();
@@ -213,9 +216,17 @@ impl<S: Stream> Run<'_, S> {
         Observation::Skipped
     }
 
+    /// Counts a connection. Near its limit the child asks to be replaced before it serves, so that
+    /// the successor starts meanwhile.
+    fn count_connection(&mut self) {
+        *self.acceptor.requests_handled += 1;
+        if self.acceptor.replaced_after == Some(*self.acceptor.requests_handled) {
+            self.say(Comm::ask_for_replacement);
+        }
+    }
+
     fn handle(&mut self, connection: Newcomer) {
         let acceptor = &mut self.acceptor;
-        *acceptor.requests_handled += 1;
         let conn = Conn::new(
             connection,
             acceptor.comm.share(),

@@ -55,6 +55,9 @@ impl Monitor {
             );
         }
         self.observe_surplus();
+        self.plan_age_check();
+        self.memory_watch
+            .set(self.attributes.max_memory > 0, self.now);
         let timeout = self.attributes.timeout;
         if self
             .checked_timeout
@@ -86,7 +89,10 @@ impl Monitor {
         let queued = self.queue.forks();
         let demand = Demand {
             queued,
-            owed: self.owed.saturating_sub(queued),
+            successors: self.starting_successors().count() + self.replacement.asked(queued),
+            owed: self
+                .owed
+                .saturating_sub(queued - self.replacement.asked(queued)),
             surplus: self.surplus.lasted(self.attributes.cull_after, self.now),
         };
         let plan = pool::plan(self.pool.census(), demand, &self.attributes);
@@ -146,6 +152,7 @@ impl Monitor {
             self.happened(Event::ShuttingDown);
         }
         self.owed = 0;
+        self.replacement.clear();
     }
 
     pub(crate) fn become_child(&mut self) {
