@@ -56,7 +56,8 @@ impl Candidate {
 pub(crate) struct Outlook {
     /// The children that are to be replaced and were not told to stop.
     pub(crate) candidates: Vec<Candidate>,
-    /// The successors that are not ready yet.
+    /// The children that are not ready yet: successors, and others, one of which may have taken the
+    /// place of a child that went first.
     pub(crate) starting: usize,
     /// Whether a child of the present epoch is ready.
     pub(crate) renewed: bool,
@@ -249,12 +250,8 @@ impl Replacement {
         self.drop_unready(&mut seen.candidates, &mut moves);
         seen.candidates.sort_by_key(Candidate::rank);
         self.exchange(&mut seen.candidates, &mut moves);
-        self.begin_others(seen, &mut moves);
-        if let Some(reload) = &mut self.reload {
-            let told = moves.stop.iter();
-            let replaced = told.filter(|(_, reason)| *reason == Reason::Reloaded);
-            reload.replaced += replaced.count() as u64;
-        }
+        self.begin_others(&mut seen, &mut moves);
+        self.end_reload(&seen, &mut moves);
         moves
     }
 
@@ -292,8 +289,8 @@ impl Replacement {
     }
 
     /// Forks successors for others. Where there is no room, children go first.
-    fn begin_others(&mut self, seen: Outlook, moves: &mut Moves) {
-        let mut candidates = seen.candidates;
+    fn begin_others(&mut self, seen: &mut Outlook, moves: &mut Moves) {
+        let candidates = &mut seen.candidates;
         let under_way = seen.starting + self.asked.max(self.gone_first.len());
         // A child that has gone first is no candidate any more, and its successor is under way.
         let replaceable = candidates.len() + self.gone_first.len();
@@ -304,11 +301,19 @@ impl Replacement {
             self.asked += moves.forks;
             let unforked = wanted - moves.forks.saturating_sub(refills).min(wanted);
             if seen.leaving == 0 && seen.room == 0 {
-                self.make_room(&mut candidates, unforked, moves);
+                self.make_room(candidates, unforked, moves);
             }
         }
-        let none_left = !candidates.iter().any(|old| old.reason == Reason::Reloaded);
-        if none_left && seen.renewed {
+    }
+
+    /// Ends the reload, if no child of an older epoch is left and one of the present is ready.
+    fn end_reload(&mut self, seen: &Outlook, moves: &mut Moves) {
+        let reloaded = |reason| reason == Reason::Reloaded;
+        if let Some(reload) = &mut self.reload {
+            let stopped = moves.stop.iter().filter(|(_, reason)| reloaded(*reason));
+            reload.replaced += stopped.count() as u64;
+        }
+        if seen.renewed && !seen.candidates.iter().any(|old| reloaded(old.reason)) {
             moves.reloaded = self.reload.take().map(|reload| Reloaded {
                 epoch: self.epoch,
                 replaced: reload.replaced,

@@ -46,6 +46,7 @@ mod parents_hooks;
 mod pipes;
 mod ported;
 mod races;
+mod reload;
 mod replaced;
 mod servers;
 mod showcase;
@@ -105,6 +106,7 @@ const PROGRAMS: &[Programs] = &[
     output::PROGRAMS,
     parents_hooks::PROGRAMS,
     ported::PROGRAMS,
+    reload::PROGRAMS,
     replaced::PROGRAMS,
     servers::PROGRAMS,
     sockets::PROGRAMS,
@@ -159,6 +161,7 @@ const SCENARIOS: &[(&str, Scenarios)] = scenarios_of![
     pipes,
     ported,
     races,
+    reload,
     replaced,
     servers::addresses,
     servers::connections,

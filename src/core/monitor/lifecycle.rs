@@ -242,7 +242,9 @@ impl Monitor {
             .retirement
             .filter(|told| told.reason == Reason::Closed)
             .is_some_and(|told| self.report.forks > told.forks);
-        !orderly && !since_closed && !self.shutdown && !self.has_its_successor(child)
+        let failed_successor = child.role.is_some() && !child.is_ready();
+        let asked_again = orderly || since_closed || failed_successor;
+        !asked_again && !self.shutdown && !self.has_its_successor(child)
     }
 
     /// Counts a child that has failed at its first connection.

@@ -229,10 +229,9 @@ impl Monitor {
             .collect();
         // Asking makes the delay's end an event.
         let delayed = self.replacement.wants_forks(&candidates) && self.backoff.refuses(self.now);
-        let refilling = |child: &&Child| child.role.is_some() && !child.is_ready();
         Outlook {
             candidates,
-            starting: self.untold().filter(refilling).count(),
+            starting: self.untold().filter(|child| !child.is_ready()).count(),
             renewed: self
                 .untold()
                 .any(|child| child.epoch == epoch && child.is_ready()),

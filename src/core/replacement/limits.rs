@@ -18,7 +18,7 @@ impl Spread {
     fn of(self, limit: u64) -> u64 {
         let span = u128::from(limit) * self.percent.min(100) as u128 / 100;
         // The upper half of the product: a number below `span + 1`, whatever the span.
-        let part = (span + 1) * u128::from(mixed(self.seed)) >> 64;
+        let part = ((span + 1) * u128::from(mixed(self.seed))) >> 64;
         // OK to cast because it is not above the limit.
         part as u64
     }
