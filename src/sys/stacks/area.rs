@@ -73,7 +73,7 @@ impl Slot {
         unsafe { self.0.as_ref() }
     }
 
-    fn copy(&self) -> NonNull<u8> {
+    fn bytes(&self) -> NonNull<u8> {
         // SAFETY: a slot has `COPIED` bytes behind its first page.
         unsafe { self.0.cast::<u8>().add(PAGE) }
     }
@@ -83,8 +83,12 @@ impl Slot {
         self.0.as_ptr() as usize
     }
 
-    /// The slot with this address, which [`address`](Self::address) has returned; `None` for zero.
-    pub(super) fn at(address: usize) -> Option<Self> {
+    /// The slot with this address; `None` for zero.
+    ///
+    /// # Safety
+    ///
+    /// [`address`](Self::address) has returned it, or it is zero; and the area is still mapped.
+    pub(super) unsafe fn at(address: usize) -> Option<Self> {
         NonNull::new(address as *mut Header).map(Self)
     }
 
@@ -103,13 +107,13 @@ impl Slot {
     }
 
     /// In the child's signal handler: leaves a copy, if this child was asked and has not answered.
-    /// `copy` writes to the address and returns how many bytes it has written. Async-signal-safe if
-    /// `copy` is.
+    /// `copy` copies from the first address to the second and returns how many bytes it has copied.
+    /// Async-signal-safe if `copy` is.
     pub(super) fn leave(
         self,
         serial: u32,
         registers: Registers,
-        copy: impl FnOnce(NonNull<u8>, usize) -> usize,
+        copy: fn(u64, NonNull<u8>, usize) -> usize,
     ) {
         let header = self.header();
         let (asked, writing) = (word(Phase::Asked, serial), word(Phase::Writing, serial));
@@ -123,7 +127,7 @@ impl Slot {
         for (at, value) in header.registers.iter().zip([ip, sp, fp, lr]) {
             at.store(value, Relaxed);
         }
-        header.length.store(copy(self.copy(), COPIED), Relaxed);
+        header.length.store(copy(sp, self.bytes(), COPIED), Relaxed);
         header.word.store(word(Phase::Left, serial), Release);
     }
 
@@ -145,7 +149,7 @@ impl Slot {
         unsafe {
             stack
                 .as_mut_ptr()
-                .copy_from_nonoverlapping(self.copy().as_ptr(), length)
+                .copy_from_nonoverlapping(self.bytes().as_ptr(), length)
         };
         Some(Copy {
             registers: Registers { ip, sp, fp, lr },

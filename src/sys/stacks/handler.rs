@@ -4,10 +4,7 @@
 #![allow(unsafe_code)]
 
 use super::area::{Registers, Slot};
-use crate::{
-    core::child::ChildId,
-    sys::signals::{SavedErrno, foreign},
-};
+use crate::{core::child::ChildId, sys::signals::SavedErrno};
 use nix::{
     libc,
     sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction},
@@ -15,7 +12,7 @@ use nix::{
 use std::{
     io,
     ptr::NonNull,
-    sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed},
+    sync::atomic::{AtomicI32, AtomicU32, AtomicUsize, Ordering::Relaxed},
 };
 
 /// The signal that asks for a stack.
@@ -25,7 +22,9 @@ use std::{
 /// has asked for that.
 pub(crate) const QUESTION: Option<Signal> = Some(Signal::SIGURG);
 
-/// The child's slot, as an address, and its serial. A child has one of each, so these are statics.
+/// The child's pid, its slot, as an address, and its serial. A child has one of each, so these are
+/// statics.
+static OWNER: AtomicI32 = AtomicI32::new(0);
 static SLOT: AtomicUsize = AtomicUsize::new(0);
 static SERIAL: AtomicU32 = AtomicU32::new(0);
 
@@ -33,6 +32,7 @@ static SERIAL: AtomicU32 = AtomicU32::new(0);
 pub(super) fn install(slot: Slot, child: ChildId) -> io::Result<()> {
     SERIAL.store(child.serial(), Relaxed);
     SLOT.store(slot.address(), Relaxed);
+    OWNER.store(std::process::id().cast_signed(), Relaxed);
     // On the alternate stack, which std gives each of its threads: the stack may be full. All signals
     // wait until the handler is done, which takes microseconds.
     let flags = SaFlags::SA_ONSTACK | SaFlags::SA_RESTART | SaFlags::SA_SIGINFO;
@@ -49,28 +49,25 @@ pub(super) fn install(slot: Slot, child: ChildId) -> io::Result<()> {
 extern "C" fn on_question(_: libc::c_int, _: *mut libc::siginfo_t, context: *mut libc::c_void) {
     let _errno = SavedErrno::save();
     // A process that the child has forked has its handler and its slot.
-    if foreign::is_foreign_process() {
+    // SAFETY: getpid is async-signal-safe and cannot fail.
+    if unsafe { libc::getpid() } != OWNER.load(Relaxed) {
         return;
     }
-    let context = context.cast::<libc::ucontext_t>();
     // SAFETY: the kernel passes a valid context to a handler with SA_SIGINFO.
-    let (Some(slot), Some(context)) = (Slot::at(SLOT.load(Relaxed)), unsafe { context.as_ref() })
-    else {
-        return;
-    };
-    let registers = registers(context);
-    slot.leave(SERIAL.load(Relaxed), registers, |to, most| {
-        copy(registers.sp as usize, to, most)
-    });
+    let registers = registers(unsafe { &*context.cast() });
+    // SAFETY: `install` has stored the address of a slot. A child does not drop the area.
+    if let Some(slot) = unsafe { Slot::at(SLOT.load(Relaxed)) } {
+        slot.leave(SERIAL.load(Relaxed), registers, copy);
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
 fn registers(context: &libc::ucontext_t) -> Registers {
-    let of = |register: libc::c_int| context.uc_mcontext.gregs[register as usize].cast_unsigned();
+    let values = &context.uc_mcontext.gregs;
     Registers {
-        ip: of(libc::REG_RIP),
-        sp: of(libc::REG_RSP),
-        fp: of(libc::REG_RBP),
+        ip: values[libc::REG_RIP as usize].cast_unsigned(),
+        sp: values[libc::REG_RSP as usize].cast_unsigned(),
+        fp: values[libc::REG_RBP as usize].cast_unsigned(),
         lr: 0,
     }
 }
@@ -92,14 +89,14 @@ const STEPS: usize = 17;
 
 /// Copies memory of this process from `from` up to where it ends. The kernel does it, which notices
 /// what is not there: a stack pointer that is wrong must not end the child in its handler.
-fn copy(from: usize, to: NonNull<u8>, most: usize) -> usize {
+fn copy(from: u64, to: NonNull<u8>, most: usize) -> usize {
     let mut pieces = [const {
         libc::iovec {
             iov_base: std::ptr::null_mut(),
             iov_len: 0,
         }
     }; STEPS];
-    let (mut at, mut left, mut count) = (from, most, 0);
+    let (mut at, mut left, mut count) = (from as usize, most, 0);
     while left > 0 && count < STEPS {
         let piece = (STEP - at % STEP).min(left);
         pieces[count] = libc::iovec {
@@ -135,7 +132,7 @@ fn copy(from: usize, to: NonNull<u8>, most: usize) -> usize {
 pub(super) fn can_copy() -> bool {
     let (from, mut to) = ([7_u8; 64], [0_u8; 64]);
     let most = to.len();
-    copy(from.as_ptr() as usize, NonNull::from(&mut to).cast(), most) == most && to == from
+    copy(from.as_ptr() as u64, NonNull::from(&mut to).cast(), most) == most && to == from
 }
 
 #[cfg(test)]
@@ -158,11 +155,11 @@ mod tests {
         };
         let mut to = vec![1_u8; 64 * 1024];
         let target = NonNull::new(to.as_mut_ptr()).unwrap();
-        let from = memory.as_ptr() as usize;
+        let from = memory.as_ptr() as u64;
         assert_eq!(copy(from + 8, target, 64 * 1024), 2 * STEP - 8);
-        assert_eq!(copy(from + 2 * STEP, target, 64 * 1024), 0);
+        assert_eq!(copy(from + 2 * STEP as u64, target, 64 * 1024), 0);
         assert_eq!(copy(0, target, 64 * 1024), 0);
-        assert_eq!(copy(usize::MAX - 4, target, 64 * 1024), 0);
+        assert_eq!(copy(u64::MAX - 4, target, 64 * 1024), 0);
         assert_eq!(to[2 * STEP - 8], 1, "nothing was written behind that");
         assert!(can_copy());
     }

@@ -6,7 +6,7 @@ mod area;
 mod handler;
 mod modules;
 mod reader;
-mod walk;
+mod unwind;
 
 pub(crate) use self::handler::QUESTION;
 

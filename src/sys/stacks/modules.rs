@@ -4,7 +4,7 @@
 
 #![allow(unsafe_code)]
 
-use super::walk::Call;
+use super::unwind::Call;
 use crate::core::stack::{Frame, lines::MOST_FRAMES};
 use addr2line::Loader;
 use framehop::{

@@ -5,7 +5,7 @@
 
 #![allow(unsafe_code)]
 
-use super::{Asked, area::Area, modules::Modules, walk::walk};
+use super::{Asked, area::Area, modules::Modules, unwind::walk};
 use crate::{
     core::{
         child::ChildId,
@@ -13,6 +13,7 @@ use crate::{
         system::Source,
     },
     sys::{
+        clock::Clock,
         fd_registry::Ours,
         fork::{self, Side},
         pipes,
@@ -33,7 +34,7 @@ use std::{
     io,
     os::fd::{AsRawFd, OwnedFd, RawFd},
     panic::{AssertUnwindSafe, catch_unwind},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 /// How long the process lives, at the most.
@@ -210,8 +211,9 @@ fn close_one_by_one(first: libc::c_uint, last: libc::c_uint) {
 
 /// Reads the copies as they come, until all are read or the others are not coming.
 fn read_all(area: &Area, asked: &[Asked], pipe: &OwnedFd) {
-    let (mut left, mut modules, begin) = (asked.to_vec(), None, Instant::now());
-    while !left.is_empty() && begin.elapsed() < PATIENCE {
+    let (mut left, mut modules) = (asked.to_vec(), None);
+    let clock = Clock::new();
+    while !left.is_empty() && clock.now().since_start() < PATIENCE {
         let before = left.len();
         left.retain(|asked| !read_one(area, *asked, pipe, &mut modules));
         if left.len() == before {
