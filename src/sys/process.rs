@@ -182,7 +182,7 @@ impl Drop for ChildProcess {
     }
 }
 
-fn signal_one(pid: libc::pid_t, number: libc::c_int) -> io::Result<()> {
+pub(super) fn signal_one(pid: libc::pid_t, number: libc::c_int) -> io::Result<()> {
     // SAFETY: `kill` touches no memory; the pid is positive, so no group is meant.
     match unsafe { libc::kill(pid, number) } {
         0 => Ok(()),
@@ -190,19 +190,8 @@ fn signal_one(pid: libc::pid_t, number: libc::c_int) -> io::Result<()> {
     }
 }
 
-/// Sends a signal to a child alone, and not to its group.
-#[cfg(feature = "stacks")]
-pub(crate) fn nudge(pid: u32, number: libc::c_int) -> io::Result<()> {
-    // OK because the pid comes from fork(2).
-    let pid = pid as libc::pid_t;
-    match is_ours(pid)? {
-        true => signal_one(pid, number),
-        false => Err(io::Error::from_raw_os_error(libc::ESRCH)),
-    }
-}
-
 /// Whether `pid` is a child of this process that was not reaped, alive or dead.
-fn is_ours(pid: libc::pid_t) -> io::Result<bool> {
+pub(super) fn is_ours(pid: libc::pid_t) -> io::Result<bool> {
     match wait_without_reaping(libc::P_PID, pid as libc::id_t) {
         Ok(_) => Ok(true),
         Err(error) if error.raw_os_error() == Some(libc::ECHILD) => Ok(false),

@@ -80,7 +80,7 @@ impl Stacks {
     pub(crate) fn ask(&mut self, child: ChildId, pid: u32) -> io::Result<()> {
         let slot = self.slot(child).ok_or(io::ErrorKind::Unsupported)?;
         slot.ask(child.serial());
-        process::nudge(pid, libc::SIGURG)?;
+        nudge(pid)?;
         self.asked.push(Asked { child, pid });
         Ok(())
     }
@@ -158,5 +158,15 @@ impl Stacks {
         for pid in self.ended.drain(..) {
             reader::await_end(pid);
         }
+    }
+}
+
+/// Sends the question to a child alone, and not to its group.
+fn nudge(pid: u32) -> io::Result<()> {
+    // OK because the pid comes from fork(2).
+    let pid = pid as libc::pid_t;
+    match process::is_ours(pid)? {
+        true => process::signal_one(pid, libc::SIGURG),
+        false => Err(io::Error::from_raw_os_error(libc::ESRCH)),
     }
 }
