@@ -30,6 +30,8 @@ pub(crate) enum Task {
     },
     /// A child is asked for its stack.
     AskStack(ChildId),
+    /// Every child is to reopen its logs.
+    ReopenChildren,
     /// A reload has failed: the hook is called.
     ReloadFailed(Error),
     /// A signal posts a state from now on.

@@ -39,6 +39,7 @@ const CORE: [&[&str]; 15] = [
         "signal_policy",
         "draining",
         "slow_hooks",
+        "stop",
     ],
     &["event"],
     &["config", "cut"],

@@ -50,6 +50,7 @@ mod reload;
 mod replaced;
 mod servers;
 mod showcase;
+mod signal_table;
 mod signals;
 mod silence;
 mod sockets;
@@ -109,6 +110,7 @@ const PROGRAMS: &[Programs] = &[
     reload::PROGRAMS,
     replaced::PROGRAMS,
     servers::PROGRAMS,
+    signal_table::PROGRAMS,
     sockets::PROGRAMS,
     starts::PROGRAMS,
     stranded::PROGRAMS,
@@ -167,6 +169,7 @@ const SCENARIOS: &[(&str, Scenarios)] = scenarios_of![
     servers::connections,
     servers::socket_files,
     showcase,
+    signal_table,
     signals,
     silence,
     sockets,

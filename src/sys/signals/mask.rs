@@ -22,7 +22,8 @@ impl Mask {
     /// Like `restore`, but unblocks the signals that stop and end a child, and the question for its
     /// stack.
     pub(crate) fn for_child(mut self) -> io::Result<()> {
-        let childs = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGALRM];
+        let [stop, quit] = [Signal::SIGTERM, Signal::SIGQUIT];
+        let childs = [Signal::SIGINT, stop, quit, Signal::SIGALRM];
         for signal in childs.into_iter().chain(QUESTION) {
             self.0.remove(signal);
         }
