@@ -20,9 +20,9 @@ fn frames() -> Vec<Frame> {
     }]
 }
 
-/// A busy child that is told to stop at 1000 ms. SIGKILL is due at 11,000 ms.
+/// A free child that is told to stop at 1000 ms. SIGKILL is due at 11,000 ms.
 fn told(monitor: &mut Monitor, reason: Reason) -> ChildId {
-    let id = child(monitor, State::Busy);
+    let id = child(monitor, State::Free);
     go_to(monitor, 1000);
     monitor.stop(id, reason);
     id
