@@ -12,6 +12,7 @@ use super::{
     group::Group,
     limits::{self, Threads},
     null,
+    out_of_memory::OutOfMemory,
     output::Outputs,
     pipes::{self, ChildEnds},
     poller::Poller,
@@ -22,6 +23,7 @@ use super::{
 };
 use crate::core::{
     child::{ChildId, Signal},
+    clocks::InHand,
     comm::Interval,
     error::{Error, Operation},
     queue::PrintTo,
@@ -74,6 +76,7 @@ pub(crate) struct UnixSystem {
     pub(crate) board: Board,
     pub(crate) stops: Rc<StopBoard>,
     pub(crate) stacks: Stacks,
+    out_of_memory: Rc<OutOfMemory>,
     pub(crate) null: Ours<OwnedFd>,
     /// What children do before they serve.
     pub(crate) confinement: Plan,
@@ -122,6 +125,7 @@ impl UnixSystem {
             board,
             stops: Rc::new(stops),
             stacks: Stacks::new(children),
+            out_of_memory: Rc::default(),
             null: Ours::childrens(null, id),
             confinement: Plan::default(),
             death_read: Some(death_read),
@@ -180,6 +184,7 @@ impl System for UnixSystem {
         }
         self.adoption.settle();
         self.stops.hide_from_children();
+        self.out_of_memory.begin();
         foreign::note_home(started_in);
         atfork::watch();
         true
@@ -247,6 +252,7 @@ impl System for UnixSystem {
                     ends,
                     self.poller.outputs(),
                     Rc::clone(&self.stops),
+                    Rc::clone(&self.out_of_memory),
                 );
                 let unmasked = mask.restore();
                 Ok(Forked::Parent {
@@ -289,6 +295,10 @@ impl System for UnixSystem {
 
     fn requests(&self, slot: usize) -> u64 {
         self.board.requests(slot)
+    }
+
+    fn in_hand(&self, slot: usize) -> InHand {
+        self.board.in_hand(slot)
     }
 
     fn is_due(&self, slot: usize) -> bool {

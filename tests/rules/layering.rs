@@ -24,7 +24,7 @@ const FLOORS: [&str; 7] = [
 ];
 
 /// The rooms of the core, from the top to the bottom; those on one line may import each other.
-const CORE: [&[&str]; 15] = [
+const CORE: [&[&str]; 16] = [
     &["simulation"],
     &["monitor"],
     &["pool"],
@@ -48,6 +48,7 @@ const CORE: [&[&str]; 15] = [
     &["comm"],
     &["wire"],
     &["child"],
+    &["clocks", "out_of_memory"],
     &["stack"],
     &["time", "error", "say", "confinement"],
 ];
