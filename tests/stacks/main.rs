@@ -349,8 +349,8 @@ fn kill(pid: u32, signal: Signal) -> nix::Result<()> {
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid.cast_signed()), signal)
 }
 
-/// However many stacks were read. What a first death opens for good, such as the kernel's log, is
-/// open before the count.
+/// However many stacks were read. The first death opens the counter of its control group, for ends
+/// for lack of memory, so the descriptors are counted after that.
 fn no_descriptor_and_no_process_is_left(world: &mut World) {
     let server = spawn(world, &["--kill-timeout", "300"]);
     let (pid, _client) = stuck_in(&server, "sleep");
