@@ -32,6 +32,7 @@ pub(crate) mod signal_policy;
 #[cfg(test)]
 pub(crate) mod simulation;
 pub(crate) mod slow_hooks;
+pub(crate) mod stack;
 pub(crate) mod states;
 pub(crate) mod stop;
 pub(crate) mod system;

@@ -12,6 +12,9 @@ mod lifecycle;
 mod planning;
 mod replacing;
 mod signals;
+#[cfg(test)]
+mod stack_tests;
+mod stacks;
 mod time;
 
 use crate::core::{
@@ -85,6 +88,8 @@ pub struct Monitor {
     pub(crate) board: SharedView,
     /// Whether the children execute other programs, which need not say that they have started.
     pub(crate) programs: bool,
+    /// Whether children can be asked for their stacks.
+    pub(crate) collects_stacks: bool,
     pub(crate) replacement: Replacement,
     memory_watch: MemoryWatch,
     /// When a child may next reach a limit of age.
@@ -273,6 +278,9 @@ impl Monitor {
             Reason::Faulty => Signal::Kill,
             _ => Signal::Interrupt,
         };
+        if reason.is_over_time() {
+            self.ask_stack(id);
+        }
         self.send(id, signal);
         self.retire(id, reason);
     }
@@ -342,6 +350,9 @@ impl Monitor {
             if reason != Reason::Closed {
                 self.happened(Event::ToldToStop { child: id, reason });
             }
+        }
+        if reason.is_over_time() {
+            self.ask_stack(id);
         }
         self.pool.set_state(id, State::Retiring);
         self.observe_surplus();

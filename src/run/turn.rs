@@ -161,6 +161,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             self.reap();
             self.read(&ready);
             self.look_at_board(wait);
+            self.take_stacks();
             self.check_clocks();
             self.replace();
             self.parent.monitor.fire_due();
