@@ -38,6 +38,7 @@ const CORE: [&[&str]; 14] = [
         "report",
         "signal_policy",
         "draining",
+        "repeats",
         "slow_hooks",
         "stop",
     ],

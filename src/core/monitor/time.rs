@@ -28,6 +28,7 @@ impl Monitor {
             self.post(&state);
         }
         self.escalate();
+        self.warn_of_repeats();
         if self.shutdown {
             return;
         }
@@ -65,6 +66,7 @@ impl Monitor {
             .flatten()
             .chain(self.alarms.next())
             .chain(self.stop.begins_at())
+            .chain(self.warnings.next())
             .chain(self.escalations())
             .min()
     }
