@@ -28,7 +28,10 @@ fn o22_stops_under_load_lose_nobody(world: &mut World) {
     let stops = stops(world, 2);
     let clients = if stops > 2 { 200 } else { 40 };
     let (mut served, mut took) = (0, Vec::new());
-    for _ in 0..stops {
+    for stop in 0..stops {
+        if stop > 0 && stop % 100 == 0 {
+            println!("{stop} stops, {served} served");
+        }
         let server = world.spawn("under_signals", &["--start", "20", "--max-clients", "20"]);
         let address = server.address();
         let crowd = Crowd::come(&address, clients);
