@@ -3,7 +3,8 @@
 //! simulation's model implement them.
 
 use super::{
-    child::{ChildId, Signal, WaitStatus},
+    child::{ChildId, Collected, Signal, Stuck},
+    clocks::InHand,
     comm::Interval,
     error::Error,
     queue::PrintTo,
@@ -90,10 +91,10 @@ pub(crate) enum Found {
 pub(crate) enum Reaped {
     /// It has not ended.
     Not,
-    /// It has ended; `None` if other code has collected its status.
-    Ended(Option<WaitStatus>),
+    /// It has ended.
+    Ended(Collected),
     /// It has ended, and processes of its group still run.
-    Outlived(Option<WaitStatus>),
+    Outlived(Collected),
 }
 
 /// The process of one child, and the parent's ends of its pipes.
@@ -108,6 +109,8 @@ pub(crate) trait Process: fmt::Debug {
     ///
     /// No signal goes to a process that is not known to be this child or of its group.
     fn signal(&self, signal: Signal) -> io::Result<()>;
+    /// Where the child stands now, as far as the system tells.
+    fn stuck(&self) -> Option<Stuck>;
     /// How much private memory the child has, in bytes; `None` where the system does not tell.
     fn memory(&self) -> Option<u64>;
     /// Collects the status if the child has ended. `Outlived` is returned again until its process
@@ -186,6 +189,8 @@ pub(crate) trait System {
     fn set_noted(&mut self, slot: usize, entry: Entry) -> bool;
     /// How many connections a child has noted on the board.
     fn requests(&self, slot: usize) -> u64;
+    /// What a child has noted on the board of the connection in hand.
+    fn in_hand(&self, slot: usize) -> InHand;
     /// Whether a child has noted on the board that it is to be replaced.
     fn is_due(&self, slot: usize) -> bool;
     /// Asks the children, through the board, for ACKs at this interval.

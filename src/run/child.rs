@@ -59,6 +59,7 @@ impl ChildSide for UnixSystem {
             pipe: ends.comm.unwrap_or(ends.stdout),
             slot: self.board.slot(id),
             coalesces: coalesce,
+            clock: self.clock,
         };
         Ok(Comm::new(link, sink, words, coalesce))
     }

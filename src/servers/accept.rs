@@ -182,7 +182,7 @@ impl<S: Stream> Run<'_, S> {
     }
 
     fn serve(&mut self, leave_wakeups: bool) -> Observation {
-        self.say(Comm::busy);
+        self.say(|comm| comm.busy_after(self.clock));
         if leave_wakeups {
             self.acceptor.comm.leave_wakeups();
         }
@@ -194,6 +194,7 @@ impl<S: Stream> Run<'_, S> {
             self.count_connection();
             self.handle(connection);
         }
+        self.acceptor.comm.end_connection();
         let took = self.lap();
         if self.acceptor.comm.is_leaving() {
             return Observation::ServedLast;

@@ -13,11 +13,13 @@
 //!   may have been read late, after newer words were seen here.
 //!
 //! The board also holds the ACK interval that the parent asks for and, for each child, the interval
-//! that it keeps and the number of connections that it has taken. No order matters there.
+//! that it keeps, the number of connections that it has taken, when the connection in hand began and
+//! until when it may take. No order matters there, except that a connection's beginning is noted
+//! before the extension of the one before it is cleared.
 
 #![allow(unsafe_code)]
 
-use crate::core::{child::ChildId, comm::Interval, wire::Entry};
+use crate::core::{child::ChildId, clocks::InHand, comm::Interval, time::Time, wire::Entry};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 use std::{
     fmt, io,
@@ -28,7 +30,7 @@ use std::{
         Arc,
         atomic::{
             AtomicU64,
-            Ordering::{Relaxed, SeqCst},
+            Ordering::{Acquire, Relaxed, Release, SeqCst},
         },
     },
 };
@@ -49,7 +51,9 @@ const ASKED_INTERVAL_AT: usize = 1;
 const ENTRY_AT: usize = 0;
 const REQUESTS_AT: usize = 1;
 const KEPT_INTERVAL_AT: usize = 2;
-const DUE_AT: usize = 3;
+const BUSY_SINCE_AT: usize = 3;
+const EXTENDED_AT: usize = 4;
+const DUE_AT: usize = 5;
 
 /// The shared memory.
 struct Memory {
@@ -158,6 +162,8 @@ impl Board {
         line.is_some_and(|line| {
             line[REQUESTS_AT].store(0, Relaxed);
             line[KEPT_INTERVAL_AT].store(0, Relaxed);
+            line[BUSY_SINCE_AT].store(0, Relaxed);
+            line[EXTENDED_AT].store(0, Relaxed);
             line[DUE_AT].store(0, Relaxed);
             line[ENTRY_AT].store(entry.bits(), SeqCst);
             true
@@ -168,6 +174,27 @@ impl Board {
     pub(crate) fn requests(&self, slot: usize) -> u64 {
         let line = self.memory.line(slot);
         line.map_or(0, |line| line[REQUESTS_AT].load(Relaxed))
+    }
+
+    /// What the child of a slot has noted of the connection in hand.
+    ///
+    /// The child may go on to its next connection meanwhile, so this reads until both numbers belong
+    /// together, and soon gives up: the next look is right.
+    pub(crate) fn in_hand(&self, slot: usize) -> InHand {
+        let Some(line) = self.memory.line(slot) else {
+            return InHand::default();
+        };
+        for _ in 0..8 {
+            let since = line[BUSY_SINCE_AT].load(Acquire);
+            let extended_until = line[EXTENDED_AT].load(Acquire);
+            if line[BUSY_SINCE_AT].load(Acquire) == since {
+                return InHand {
+                    since: to_time(since),
+                    extended_until: to_time(extended_until),
+                };
+            }
+        }
+        InHand::default()
     }
 
     /// Whether the child of a slot is to be replaced.
@@ -254,10 +281,37 @@ impl Slot {
         Some(Entry::from_bits(before).after(busy))
     }
 
-    /// Counts one more connection.
-    pub(crate) fn count_request(&self) {
+    /// Counts one more connection, which begins `now`.
+    pub(crate) fn begin_connection(&self, now: Time) {
         if let Some(line) = self.line() {
             line[REQUESTS_AT].fetch_add(1, Relaxed);
+            line[BUSY_SINCE_AT].store(from_time(now), Release);
+            if line[EXTENDED_AT].load(Relaxed) != 0 {
+                line[EXTENDED_AT].store(0, Release);
+            }
+        }
+    }
+
+    /// Notes that no connection is in hand.
+    pub(crate) fn end_connection(&self) {
+        if let Some(line) = self.line() {
+            line[BUSY_SINCE_AT].store(0, Release);
+        }
+    }
+
+    /// Notes when the child has turned busy, unless the connection has been noted.
+    pub(crate) fn note_busy_since(&self, now: impl FnOnce() -> Time) {
+        if let Some(line) = self.line()
+            && line[BUSY_SINCE_AT].load(Relaxed) == 0
+        {
+            line[BUSY_SINCE_AT].store(from_time(now()), Release);
+        }
+    }
+
+    /// Notes until when the connection in hand may take.
+    pub(crate) fn extend(&self, until: Time) {
+        if let Some(line) = self.line() {
+            line[EXTENDED_AT].store(from_time(until), Release);
         }
     }
 
@@ -295,6 +349,15 @@ impl Slot {
         // SAFETY: as above.
         unsafe { self.will_look_word.as_ref() }.load(SeqCst) == WILL_LOOK
     }
+}
+
+/// A time as a number. Zero means none, because new memory is zero.
+fn from_time(time: Time) -> u64 {
+    time.nanoseconds().max(1)
+}
+
+fn to_time(number: u64) -> Option<Time> {
+    (number != 0).then(|| Time::at_nanoseconds(number))
 }
 
 #[cfg(test)]

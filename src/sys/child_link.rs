@@ -32,6 +32,7 @@ pub(crate) struct PipeSink {
     pub(crate) slot: Slot,
     /// Whether a word that the parent will find on the board need not be printed.
     pub(crate) coalesces: bool,
+    pub(crate) clock: Clock,
 }
 
 impl Sink for PipeSink {
@@ -43,11 +44,24 @@ impl Sink for PipeSink {
     }
 
     fn note(&self, busy: bool) -> bool {
+        // Before the state: the parent reads when the connection began once it knows of it.
+        match busy {
+            true => self.slot.note_busy_since(|| self.clock.now()),
+            false => self.slot.end_connection(),
+        }
         self.slot.note(busy) && self.coalesces
     }
 
-    fn count_request(&self) {
-        self.slot.count_request();
+    fn begin_connection(&self, now: Time) {
+        self.slot.begin_connection(now);
+    }
+
+    fn end_connection(&self) {
+        self.slot.end_connection();
+    }
+
+    fn extend(&self, time: Duration) {
+        self.slot.extend(self.clock.now() + time);
     }
 
     fn note_due(&self) {

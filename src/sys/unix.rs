@@ -12,6 +12,7 @@ use super::{
     group::Group,
     limits::{self, Threads},
     null,
+    out_of_memory::OutOfMemory,
     output::Outputs,
     pipes::{self, ChildEnds},
     poller::Poller,
@@ -21,6 +22,7 @@ use super::{
 };
 use crate::core::{
     child::{ChildId, Signal},
+    clocks::InHand,
     comm::Interval,
     error::{Error, Operation},
     queue::PrintTo,
@@ -71,6 +73,7 @@ pub(crate) struct UnixSystem {
     pub(crate) clock: Clock,
     pub(crate) board: Board,
     pub(crate) stops: Rc<StopBoard>,
+    out_of_memory: Rc<OutOfMemory>,
     pub(crate) null: Ours<OwnedFd>,
     /// What children do before they serve.
     pub(crate) confinement: Plan,
@@ -118,6 +121,7 @@ impl UnixSystem {
             clock: Clock::new(),
             board,
             stops: Rc::new(stops),
+            out_of_memory: Rc::default(),
             null: Ours::childrens(null, id),
             confinement: Plan::default(),
             death_read: Some(death_read),
@@ -176,6 +180,7 @@ impl System for UnixSystem {
         }
         self.adoption.settle();
         self.stops.hide_from_children();
+        self.out_of_memory.begin();
         foreign::note_home(started_in);
         atfork::watch();
         true
@@ -242,6 +247,7 @@ impl System for UnixSystem {
                     ends,
                     self.poller.outputs(),
                     Rc::clone(&self.stops),
+                    Rc::clone(&self.out_of_memory),
                 );
                 let unmasked = mask.restore();
                 Ok(Forked::Parent {
@@ -283,6 +289,10 @@ impl System for UnixSystem {
 
     fn requests(&self, slot: usize) -> u64 {
         self.board.requests(slot)
+    }
+
+    fn in_hand(&self, slot: usize) -> InHand {
+        self.board.in_hand(slot)
     }
 
     fn is_due(&self, slot: usize) -> bool {

@@ -42,6 +42,7 @@ mod listening;
 mod observers;
 mod orphans;
 mod output;
+mod overtime;
 mod parents_hooks;
 mod pipes;
 mod ported;
@@ -106,6 +107,7 @@ const PROGRAMS: &[Programs] = &[
     listening::PROGRAMS,
     observers::PROGRAMS,
     orphans::PROGRAMS,
+    overtime::PROGRAMS,
     output::PROGRAMS,
     parents_hooks::PROGRAMS,
     ported::PROGRAMS,
@@ -162,6 +164,7 @@ const SCENARIOS: &[(&str, Scenarios)] = scenarios_of![
     observers,
     orphans,
     output,
+    overtime,
     parents_hooks,
     pipes,
     ported,

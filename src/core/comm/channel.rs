@@ -2,13 +2,17 @@
 //! threads. Does not decide when a word is due; a [`Sink`] does the writing.
 
 use super::Interval;
-use crate::core::wire::{CommWords, Word};
+use crate::core::{
+    time::Time,
+    wire::{CommWords, Word},
+};
 use std::{
     fmt, io,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 /// Where words are written.
@@ -19,8 +23,12 @@ pub(crate) trait Sink: Send + Sync {
     ///
     /// True if the parent will look there by itself, so that no word need be sent.
     fn note(&self, busy: bool) -> bool;
-    /// Counts one more connection in shared memory.
-    fn count_request(&self) {}
+    /// Notes in shared memory that one more connection begins `now`.
+    fn begin_connection(&self, _now: Time) {}
+    /// Notes in shared memory that no connection is in hand.
+    fn end_connection(&self) {}
+    /// Notes in shared memory that the connection in hand may take `time` from now.
+    fn extend(&self, _time: Duration) {}
     /// Notes in shared memory that the child is to be replaced.
     fn note_due(&self) {}
     /// The interval of ACKs that the parent asks for, if any.
@@ -98,6 +106,7 @@ impl Channel {
 
     pub(crate) fn set_busy(&self, busy: bool) -> io::Result<()> {
         if !busy && self.leaving.load(Ordering::Relaxed) {
+            self.sink.end_connection();
             return Ok(());
         }
         let is_said =
@@ -153,6 +162,11 @@ impl Acker {
     /// When the parent cannot be reached.
     pub fn ack(&self) -> io::Result<()> {
         self.channel.say(Word::Ack)
+    }
+
+    /// Asks for more time for the connection in hand: see [`Comm::extend`](crate::Comm::extend).
+    pub fn extend(&self, time: Duration) {
+        self.channel.sink().extend(time);
     }
 
     /// Says that the child is busy, unless that was the last word.

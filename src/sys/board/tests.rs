@@ -349,3 +349,72 @@ fn in_this_order(mut parent: ParentModel<'_>, order: u32, aloud: u32) -> u32 {
     );
     silent
 }
+
+#[test]
+fn a_connection_is_noted_from_its_beginning_to_its_end() {
+    let board = Board::new(2).unwrap();
+    let child = child(1, 7);
+    board.set_entry(1, Entry::of(7));
+    let slot = board.slot(child);
+    assert_eq!(board.in_hand(1), InHand::default());
+    slot.begin_connection(Time::at_nanoseconds(0));
+    let since = Some(Time::at_nanoseconds(1));
+    assert_eq!(board.in_hand(1).since, since, "the first moment is one too");
+    slot.extend(Time::at_nanoseconds(900));
+    let extended_until = Some(Time::at_nanoseconds(900));
+    let noted = InHand {
+        since,
+        extended_until,
+    };
+    assert_eq!(board.in_hand(1), noted);
+    slot.note_busy_since(|| panic!("it is noted already"));
+    slot.begin_connection(Time::at_nanoseconds(50));
+    let next = InHand {
+        since: Some(Time::at_nanoseconds(50)),
+        extended_until: None,
+    };
+    assert_eq!(
+        board.in_hand(1),
+        next,
+        "the extension was for the other one"
+    );
+    slot.end_connection();
+    assert_eq!(board.in_hand(1), InHand::default());
+    slot.note_busy_since(|| Time::at_nanoseconds(60));
+    assert_eq!(board.in_hand(1).since, Some(Time::at_nanoseconds(60)));
+    assert_eq!(board.requests(1), 2);
+    board.set_entry(1, Entry::of(8));
+    slot.begin_connection(Time::at_nanoseconds(70));
+    assert_eq!(board.in_hand(1), InHand::default(), "the slot is another's");
+    assert_eq!(board.in_hand(2), InHand::default(), "there is no such slot");
+}
+
+/// A parent that has seen an extension never loses it while the connection goes on: it would end a
+/// child too early. (It fails if the extension is cleared before the next connection is noted.)
+#[test]
+fn an_extension_holds_as_long_as_its_connection() {
+    const CONNECTIONS: u64 = 200_000;
+    let board = Board::new(1).unwrap();
+    board.set_entry(0, Entry::of(1));
+    let slot = board.slot(child(0, 1));
+    std::thread::scope(|scope| {
+        let child = scope.spawn(move || {
+            for number in 1..=CONNECTIONS {
+                slot.begin_connection(Time::at_nanoseconds(number));
+                slot.extend(Time::at_nanoseconds(CONNECTIONS + number));
+            }
+        });
+        let mut extended = None;
+        while !child.is_finished() {
+            let InHand {
+                since,
+                extended_until,
+            } = board.in_hand(0);
+            let own = since.map(|since| since + std::time::Duration::from_nanos(CONNECTIONS));
+            if since.is_some() && since == extended {
+                assert_eq!(extended_until, own, "{since:?}");
+            }
+            extended = since.filter(|_| extended_until == own);
+        }
+    });
+}

@@ -3,7 +3,8 @@
 
 use super::{Happening, Simulated, World, us};
 use crate::core::{
-    child::{ChildId, Signal},
+    child::{ChildId, Signal, Stuck},
+    clocks::InHand,
     comm::Interval,
     error::{Error, Operation},
     queue::PrintTo,
@@ -109,6 +110,8 @@ impl World {
         }
         self.parent.stands_still_until = self.now + span;
         self.parent.stood_still += span;
+        self.parent.pauses += 1;
+        self.parent.paused += span;
         self.parent.wakes_at = None;
         self.wake(span);
     }
@@ -235,6 +238,10 @@ impl Process for ModelProcess {
         Ok(())
     }
 
+    fn stuck(&self) -> Option<Stuck> {
+        None
+    }
+
     fn memory(&self) -> Option<u64> {
         self.world.0.borrow().memory_of(self.id)
     }
@@ -323,16 +330,16 @@ impl System for Simulated {
     }
 
     fn set_noted(&mut self, slot: usize, entry: Entry) -> bool {
-        let mut world = self.0.borrow_mut();
-        let place = world.board.entries.get_mut(slot);
-        place.is_some_and(|place| {
-            *place = entry;
-            true
-        })
+        self.0.borrow_mut().board.set(slot, entry)
     }
 
-    fn requests(&self, _: usize) -> u64 {
-        0
+    fn requests(&self, slot: usize) -> u64 {
+        let world = self.0.borrow();
+        world.board.requests.get(slot).copied().unwrap_or_default()
+    }
+
+    fn in_hand(&self, slot: usize) -> InHand {
+        self.0.borrow().board.in_hand(slot)
     }
 
     fn is_due(&self, slot: usize) -> bool {
