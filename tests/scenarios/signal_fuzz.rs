@@ -27,6 +27,7 @@ fn under_signals(args: Args) -> ExitCode {
     log_warnings();
     let run = || -> Result<(), Error> {
         let server = TcpServer::new(converse).port(0).max_requests(0);
+        let server = server.address(args.value("--address").unwrap_or("127.0.0.1"));
         let prefork = PreFork::builder(server)
             .hooks(Deaths)
             .observe(End)
@@ -145,8 +146,15 @@ fn live(world: &mut World, dice: &mut Dice, tally: &mut Tally) {
     check_deaths(&server, finish);
 }
 
+/// An address of loopback that no other test uses, whose ports stay free after many servers.
+pub fn own_address() -> String {
+    let pid = std::process::id();
+    format!("127.{}.{}.1", 1 + pid / 250 % 250, 1 + pid % 250)
+}
+
 fn flags(dice: &mut Dice) -> Vec<String> {
     let mut flags = vec!["--start".to_owned(), (1 + dice.below(8)).to_string()];
+    flags.extend(["--address".to_owned(), own_address()]);
     if dice.below(3) == 0 {
         flags.push("--resize-signals".to_owned());
     }

@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use crate::signal_fuzz::own_address;
 use crate::subject::{Crowd, Held, expect_up};
 use crate::support::{Address, SOON, Scenarios, Signal, World, scenarios, try_connect};
 
@@ -28,11 +29,20 @@ fn o22_stops_under_load_lose_nobody(world: &mut World) {
     let stops = stops(world, 2);
     let clients = if stops > 2 { 200 } else { 40 };
     let (mut served, mut took) = (0, Vec::new());
+    let own_address = own_address();
     for stop in 0..stops {
         if stop > 0 && stop % 100 == 0 {
             println!("{stop} stops, {served} served");
         }
-        let server = world.spawn("under_signals", &["--start", "20", "--max-clients", "20"]);
+        let flags = [
+            "--start",
+            "20",
+            "--max-clients",
+            "20",
+            "--address",
+            &own_address,
+        ];
+        let server = world.spawn("under_signals", &flags);
         let address = server.address();
         let crowd = Crowd::come(&address, clients);
         crowd.is_served(clients);
