@@ -35,6 +35,7 @@ use crate::core::{
     metrics::Metric,
     pool::{self, Demand, Plan, Pool, Surplus},
     queue::{PrintTo, Queue, Task},
+    repeats::{EVERY, Repeats},
     replacement::{MemoryWatch, Replacement},
     report::Report,
     say::say,
@@ -64,6 +65,8 @@ pub struct Monitor {
     pub(crate) last_hook: &'static str,
     pub(crate) backoff: Backoff,
     pub(crate) events: EventQueue,
+    /// The warnings of the last seconds.
+    warnings: Repeats,
     /// The interval of ACKs that the start has derived from `timeout` and set on the server; `None`
     /// if the server had an interval of its own.
     pub(crate) derived_ack: Option<Interval>,

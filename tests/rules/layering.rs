@@ -39,6 +39,7 @@ const CORE: [&[&str]; 17] = [
         "report",
         "signal_policy",
         "draining",
+        "repeats",
         "slow_hooks",
         "stop",
     ],

@@ -54,11 +54,13 @@ mod reload;
 mod replaced;
 mod servers;
 mod showcase;
+mod signal_fuzz;
 mod signal_table;
 mod signals;
 mod silence;
 mod sockets;
 mod starts;
+mod stop_figures;
 mod stops;
 mod strace;
 mod stranded;
@@ -117,6 +119,7 @@ const PROGRAMS: &[Programs] = &[
     reload::PROGRAMS,
     replaced::PROGRAMS,
     servers::PROGRAMS,
+    signal_fuzz::PROGRAMS,
     signal_table::PROGRAMS,
     sockets::PROGRAMS,
     starts::PROGRAMS,
@@ -187,11 +190,13 @@ const SCENARIOS: &[(&str, Scenarios)] = scenarios_of![
     servers::connections,
     servers::socket_files,
     showcase,
+    signal_fuzz,
     signal_table,
     signals,
     silence,
     sockets,
     starts,
+    stop_figures,
     stops,
     stranded,
     strangers,
