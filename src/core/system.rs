@@ -4,7 +4,7 @@
 
 use super::{
     board::{Notes, SharedView},
-    child::{ChildId, Signal, WaitStatus},
+    child::{ChildId, Collected, Signal, Stuck},
     comm::Interval,
     error::Error,
     queue::PrintTo,
@@ -91,10 +91,10 @@ pub(crate) enum Found {
 pub(crate) enum Reaped {
     /// It has not ended.
     Not,
-    /// It has ended; `None` if other code has collected its status.
-    Ended(Option<WaitStatus>),
+    /// It has ended.
+    Ended(Collected),
     /// It has ended, and processes of its group still run.
-    Outlived(Option<WaitStatus>),
+    Outlived(Collected),
 }
 
 /// The process of one child, and the parent's ends of its pipes.
@@ -109,6 +109,8 @@ pub(crate) trait Process: fmt::Debug {
     ///
     /// No signal goes to a process that is not known to be this child or of its group.
     fn signal(&self, signal: Signal) -> io::Result<()>;
+    /// Where the child stands now, as far as the system tells.
+    fn stuck(&self) -> Option<Stuck>;
     /// How much private memory the child has, in bytes; `None` where the system does not tell.
     fn memory(&self) -> Option<u64>;
     /// Collects the status if the child has ended. `Outlived` is returned again until its process

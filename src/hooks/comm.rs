@@ -125,19 +125,39 @@ impl Comm {
     ///
     /// As [`ack`](Self::ack).
     pub fn busy(&self) -> io::Result<()> {
-        self.busy_with(None, None)
+        self.busy_since(self.now(), None)
     }
 
-    /// As [`busy`](Self::busy), for a caller that has read the clock and knows its client.
-    pub(crate) fn busy_with(&self, now: Option<Time>, peer: Option<SocketAddr>) -> io::Result<()> {
-        let now = now.unwrap_or_else(|| self.shared.link.now_or_so());
-        self.shared.channel.sink().begin(now, peer);
+    /// The same for a connection that was taken after `waited`, when the last wait ended.
+    ///
+    /// A wait within accept(2) may have been longer than that, so the cheap clock is read as well.
+    pub(crate) fn busy_after(
+        &self,
+        waited: Option<Time>,
+        peer: Option<SocketAddr>,
+    ) -> io::Result<()> {
+        let now = self.shared.link.now_or_so();
+        self.busy_since(waited.map_or(now, |waited| waited.max(now)), peer)
+    }
+
+    fn busy_since(&self, since: Time, peer: Option<SocketAddr>) -> io::Result<()> {
+        self.shared.channel.sink().begin_connection(since, peer);
         self.shared.channel.set_busy(true)
     }
 
-    /// Notes that the connection in hand has ended, without a word: the next may be queued.
+    /// Notes that no connection is in hand. Sends no word: the next connection may follow at once.
     pub(crate) fn end_connection(&self) {
-        self.shared.channel.sink().end();
+        self.shared.channel.sink().end_connection();
+    }
+
+    /// Asks the parent for more time for the connection in hand: `time` from now.
+    ///
+    /// It is for work that may take longer than `busy_timeout`. The connection then has until that
+    /// time or until the end of `busy_timeout`, whichever is later; a further call replaces this one. No
+    /// word is sent: the time is noted in shared memory. Without effect in a program that
+    /// [`ExecServer`](crate::ExecServer) runs, and in a child beyond the `max_clients` of the start.
+    pub fn extend(&self, time: Duration) {
+        self.shared.channel.sink().extend(time);
     }
 
     /// Says what the child does with the connection in hand, for whoever looks at its slot.

@@ -11,6 +11,7 @@ use std::{
     collections::VecDeque,
     fs::File,
     io,
+    net::SocketAddr,
     os::fd::{AsFd, BorrowedFd},
     rc::Rc,
     sync::{
@@ -175,12 +176,18 @@ pub(crate) struct ParentPipe {
     /// Whether the parent will look at the notes by itself.
     pub(crate) looks: AtomicBool,
     notes: Mutex<Vec<bool>>,
+    connections: Mutex<Vec<Option<Time>>>,
 }
 
 impl ParentPipe {
     /// The notes since the last call; true for BUSY.
     pub(crate) fn noted(&self) -> Vec<bool> {
         std::mem::take(&mut self.notes.lock().unwrap())
+    }
+
+    /// When connections have begun, and `None` where one has ended.
+    pub(crate) fn connections(&self) -> Vec<Option<Time>> {
+        std::mem::take(&mut self.connections.lock().unwrap())
     }
 }
 
@@ -199,6 +206,14 @@ impl Sink for Arc<ParentPipe> {
     fn note(&self, busy: bool) -> bool {
         self.notes.lock().unwrap().push(busy);
         self.looks.load(Ordering::Relaxed)
+    }
+
+    fn begin_connection(&self, now: Time, _: Option<SocketAddr>) {
+        self.connections.lock().unwrap().push(Some(now));
+    }
+
+    fn end_connection(&self) {
+        self.connections.lock().unwrap().push(None);
     }
 }
 

@@ -61,6 +61,7 @@ impl ChildSide for UnixSystem {
             pipe: ends.comm.unwrap_or(ends.stdout),
             slot,
             coalesces: coalesce,
+            clock: self.clock,
         };
         Ok(Comm::new(link, sink, words, coalesce))
     }

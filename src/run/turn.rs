@@ -161,6 +161,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             self.reap();
             self.read(&ready);
             self.look_at_board(wait);
+            self.check_clocks();
             self.replace();
             self.parent.monitor.fire_due();
             self.post_watched(&ready);
@@ -216,6 +217,9 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         if self.look_at.is_some_and(|at| at <= now) {
             self.look_at = None;
             self.check_all();
+            if self.parent.monitor.bounds_connections() {
+                self.note_boards();
+            }
         }
     }
 

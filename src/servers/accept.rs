@@ -183,7 +183,7 @@ impl<S: Stream> Run<'_, S> {
 
     fn serve(&mut self, leave_wakeups: bool) -> Observation {
         let peer = self.in_hand.as_ref().and_then(|client| client.remote);
-        self.say(|comm| comm.busy_with(self.clock, peer));
+        self.say(|comm| comm.busy_after(self.clock, peer));
         if leave_wakeups {
             self.acceptor.comm.leave_wakeups();
         }

@@ -33,6 +33,7 @@ pub(crate) struct PipeSink {
     pub(crate) slot: Slot,
     /// Whether a word that the parent will find on the board need not be printed.
     pub(crate) coalesces: bool,
+    pub(crate) clock: Clock,
 }
 
 impl Sink for PipeSink {
@@ -44,19 +45,24 @@ impl Sink for PipeSink {
     }
 
     fn note(&self, busy: bool) -> bool {
+        // Before the state: the parent reads when the connection began once it knows of it.
+        match busy {
+            true => self.slot.note_busy_since(|| self.clock.now()),
+            false => self.slot.end_connection(),
+        }
         self.slot.note(busy) && self.coalesces
     }
 
-    fn begin(&self, since: Time, peer: Option<SocketAddr>) {
-        self.slot.begin(since, peer);
+    fn begin_connection(&self, now: Time, peer: Option<SocketAddr>) {
+        self.slot.begin_connection(now, peer);
     }
 
-    fn end(&self) {
-        self.slot.end();
+    fn end_connection(&self) {
+        self.slot.end_connection();
     }
 
-    fn extend(&self, until: Time) {
-        self.slot.extend(until);
+    fn extend(&self, time: Duration) {
+        self.slot.extend(self.clock.now() + time);
     }
 
     fn note_queued(&self, queued: Duration) {

@@ -25,6 +25,7 @@ mod memory;
 #[cfg(feature = "systemd")]
 pub(crate) mod notify;
 mod null;
+mod out_of_memory;
 pub(crate) mod output;
 pub(crate) mod parent_only;
 pub(crate) mod pipes;
@@ -36,6 +37,7 @@ pub(crate) mod sockets;
 mod status;
 mod stdio;
 pub(crate) mod stop_board;
+mod stuck;
 pub(crate) mod unix;
 pub(crate) mod unix_socket;
 pub(crate) mod waiter;

@@ -12,6 +12,7 @@ use super::{
     group::Group,
     limits::{self, Threads},
     null,
+    out_of_memory::OutOfMemory,
     output::Outputs,
     pipes::{self, ChildEnds},
     poller::Poller,
@@ -74,6 +75,7 @@ pub(crate) struct UnixSystem {
     slots: usize,
     pub(crate) board: Board,
     pub(crate) stops: Rc<StopBoard>,
+    out_of_memory: Rc<OutOfMemory>,
     pub(crate) null: Ours<OwnedFd>,
     /// What children do before they serve.
     pub(crate) confinement: Plan,
@@ -121,6 +123,7 @@ impl UnixSystem {
             slots: children,
             board,
             stops,
+            out_of_memory: Rc::default(),
             null: Ours::childrens(null, id),
             confinement: Plan::default(),
             death_read: Some(death_read),
@@ -194,6 +197,7 @@ impl System for UnixSystem {
             self.renew_boards();
         }
         self.adoption.settle();
+        self.out_of_memory.begin();
         foreign::note_home(started_in);
         atfork::watch();
         true
@@ -264,6 +268,7 @@ impl System for UnixSystem {
                     ends,
                     self.poller.outputs(),
                     Rc::clone(&self.stops),
+                    Rc::clone(&self.out_of_memory),
                 );
                 let unmasked = mask.restore();
                 Ok(Forked::Parent {

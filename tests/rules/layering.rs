@@ -24,7 +24,7 @@ const FLOORS: [&str; 7] = [
 ];
 
 /// The rooms of the core, from the top to the bottom; those on one line may import each other.
-const CORE: [&[&str]; 15] = [
+const CORE: [&[&str]; 16] = [
     &["simulation"],
     &["monitor"],
     &["pool"],
@@ -49,6 +49,7 @@ const CORE: [&[&str]; 15] = [
     &["board"],
     &["wire"],
     &["child"],
+    &["clocks", "out_of_memory"],
     &["time", "error", "say", "confinement", "metrics"],
 ];
 

@@ -44,6 +44,7 @@ mod metrics;
 mod observers;
 mod orphans;
 mod output;
+mod overtime;
 mod parents_hooks;
 mod pipes;
 mod ported;
@@ -108,6 +109,7 @@ const PROGRAMS: &[Programs] = &[
     metrics::PROGRAMS,
     observers::PROGRAMS,
     orphans::PROGRAMS,
+    overtime::PROGRAMS,
     output::PROGRAMS,
     parents_hooks::PROGRAMS,
     ported::PROGRAMS,
@@ -165,6 +167,7 @@ const SCENARIOS: &[(&str, Scenarios)] = scenarios_of![
     observers,
     orphans,
     output,
+    overtime,
     parents_hooks,
     pipes,
     ported,

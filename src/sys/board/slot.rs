@@ -89,14 +89,18 @@ impl Slot {
         Some(Entry::from_bits(before).after(busy))
     }
 
-    /// Notes one more connection, in hand since `since`.
-    pub(crate) fn begin(&self, since: Time, peer: Option<SocketAddr>) {
+    /// Notes one more connection, which begins `now`.
+    ///
+    /// The beginning is noted before the extension of the connection before it is cleared, so that
+    /// nobody sees the older connection without its extension.
+    pub(crate) fn begin_connection(&self, now: Time, peer: Option<SocketAddr>) {
         let Some(words) = self.own_words() else {
             return;
         };
         // No other thread takes connections, so this need not be one step.
         words[REQUESTS_AT].store(words[REQUESTS_AT].load(Relaxed).wrapping_add(1), Relaxed);
-        words[EXTENDED_AT].store(0, Relaxed);
+        words[SINCE_AT].store(time_bits(Some(now)), Release);
+        words[EXTENDED_AT].store(0, Release);
         words[QUEUED_AT].store(0, Relaxed);
         self.describe(words, || {
             let peer = Description::peer_words(peer);
@@ -105,16 +109,23 @@ impl Slot {
             }
             words[TEXT_LENGTH_AT].store(0, Relaxed);
         });
-        words[SINCE_AT].store(time_bits(Some(since)), Relaxed);
     }
 
-    /// Notes that no connection is in hand any more.
-    pub(crate) fn end(&self) {
+    /// Notes that no connection is in hand.
+    pub(crate) fn end_connection(&self) {
         self.set(SINCE_AT, 0);
     }
 
-    /// Notes until when the child asks to go on with the connection in hand.
-    #[allow(dead_code, reason = "its caller is on its way")]
+    /// Notes when the child has turned busy, unless the connection has been noted.
+    pub(crate) fn note_busy_since(&self, now: impl FnOnce() -> Time) {
+        if let Some(words) = self.own_words()
+            && words[SINCE_AT].load(Relaxed) == 0
+        {
+            words[SINCE_AT].store(time_bits(Some(now())), Release);
+        }
+    }
+
+    /// Notes until when the connection in hand may take.
     pub(crate) fn extend(&self, until: Time) {
         self.set(EXTENDED_AT, time_bits(Some(until)));
     }
@@ -169,7 +180,7 @@ impl Slot {
 
     fn set(&self, at: usize, word: u64) {
         if let Some(words) = self.own_words() {
-            words[at].store(word, Relaxed);
+            words[at].store(word, Release);
         }
     }
 

@@ -4,7 +4,7 @@
 use super::{Happening, Simulated, World, us};
 use crate::core::{
     board::{Notes, SharedView},
-    child::{ChildId, Signal},
+    child::{ChildId, Signal, Stuck},
     comm::Interval,
     error::{Error, Operation},
     queue::PrintTo,
@@ -110,6 +110,8 @@ impl World {
         }
         self.parent.stands_still_until = self.now + span;
         self.parent.stood_still += span;
+        self.parent.pauses += 1;
+        self.parent.paused += span;
         self.parent.wakes_at = None;
         self.wake(span);
     }
@@ -236,6 +238,10 @@ impl Process for ModelProcess {
         Ok(())
     }
 
+    fn stuck(&self) -> Option<Stuck> {
+        None
+    }
+
     fn memory(&self) -> Option<u64> {
         self.world.0.borrow().memory_of(self.id)
     }
@@ -319,19 +325,12 @@ impl System for Simulated {
     fn reap_orphans(&mut self, _: &dyn Fn(u32) -> bool) {}
 
     fn open_slot(&mut self, child: ChildId) -> bool {
-        let mut world = self.0.borrow_mut();
-        let place = world.board.entries.get_mut(child.slot());
-        place.is_some_and(|place| {
-            *place = Entry::of(child.serial());
-            true
-        })
+        let entry = Entry::of(child.serial());
+        self.0.borrow_mut().board.set(child.slot(), entry)
     }
 
     fn close_slot(&mut self, slot: usize) {
-        let mut world = self.0.borrow_mut();
-        if let Some(place) = world.board.entries.get_mut(slot) {
-            *place = Entry::default();
-        }
+        self.0.borrow_mut().board.set(slot, Entry::default());
     }
 
     fn noted(&self, slot: usize) -> Entry {
@@ -344,10 +343,13 @@ impl System for Simulated {
     }
 
     fn notes(&self, slot: usize) -> Notes {
+        let mut world = self.0.borrow_mut();
         Notes {
-            entry: self.noted(slot),
-            due: self.0.borrow_mut().is_due(slot),
-            ..Notes::default()
+            entry: world.board.entries.get(slot).copied().unwrap_or_default(),
+            requests: world.board.requests.get(slot).copied().unwrap_or_default(),
+            in_hand: world.board.in_hand(slot),
+            queued: None,
+            due: world.is_due(slot),
         }
     }
 
