@@ -118,6 +118,14 @@ pub(crate) trait Process: fmt::Debug {
     fn reap(&self) -> io::Result<Reaped>;
 }
 
+/// Which signals to a child go to its whole process group.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum ToGroup {
+    All,
+    /// SIGKILL only: others go to the child, which tells the group by itself.
+    Kill,
+}
+
 /// What a fork needs to know.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ForkTerms {
@@ -125,8 +133,8 @@ pub(crate) struct ForkTerms {
     pub(crate) id: ChildId,
     /// Whether its words have a pipe of their own.
     pub(crate) private: bool,
-    /// Whether it leads a process group.
-    pub(crate) group: bool,
+    /// Which signals go to the process group that it leads, if it leads one.
+    pub(crate) group: Option<ToGroup>,
     /// The signal that it is sent in place of SIGINT.
     pub(crate) stop_signal: Signal,
 }

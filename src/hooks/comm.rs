@@ -128,7 +128,7 @@ impl Comm {
         self.busy_since(self.now(), None)
     }
 
-    /// The same for a connection that was taken after `waited`, when the last wait ended.
+    /// The same for a connection of `peer` that was taken after `waited`, when the last wait ended.
     ///
     /// A wait within accept(2) may have been longer than that, so the cheap clock is read as well.
     pub(crate) fn busy_after(
@@ -141,13 +141,13 @@ impl Comm {
     }
 
     fn busy_since(&self, since: Time, peer: Option<SocketAddr>) -> io::Result<()> {
-        self.shared.channel.sink().begin_connection(since, peer);
+        self.shared.channel.sink().begin(since, peer);
         self.shared.channel.set_busy(true)
     }
 
     /// Notes that no connection is in hand. Sends no word: the next connection may follow at once.
     pub(crate) fn end_connection(&self) {
-        self.shared.channel.sink().end_connection();
+        self.shared.channel.sink().end();
     }
 
     /// Asks the parent for more time for the connection in hand: `time` from now.

@@ -38,7 +38,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         } = &mut self.parent;
         let notes = system.notes(child.slot());
         monitor.note_requests(child, notes.requests);
-        monitor.note_in_hand(child, notes.in_hand);
+        monitor.note_in_hand(child, notes.in_hand());
         if notes.due {
             monitor.replace(child);
         }

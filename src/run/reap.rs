@@ -176,7 +176,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         let system = &self.parent.system;
         let notes = system.notes(child.slot());
         if notes.entry.is_of(child.serial())
-            && let Some(since) = notes.in_hand.since
+            && let Some(since) = notes.since
         {
             let took = system.now().since(since);
             let description = self

@@ -13,6 +13,7 @@ use crate::{
     hooks::{comm::Comm, server::complain},
     sys::{
         accept::Newcomer,
+        atfork,
         blame::is_the_clients,
         fd_registry::Ours,
         hangup::{self, Hangup},
@@ -235,7 +236,10 @@ impl<S: Stream> Run<'_, S> {
             *acceptor.requests_handled,
             acceptor.first_wait,
         );
-        match (acceptor.handler)(conn) {
+        let served = (acceptor.handler)(conn);
+        // The child may wait next, for long.
+        atfork::connection_is_over();
+        match served {
             Ok(()) => {}
             // The client caused it: not worth a line on stderr.
             Err(error) if is_the_clients(&error) => log::debug!("connection ended: {error}"),

@@ -34,7 +34,7 @@ pub use self::{
 };
 
 use crate::{
-    core::comm::Acker,
+    core::{comm::Acker, time::Time},
     hooks::comm::Comm,
     sys::{
         accept::{Newcomer, canonical},
@@ -160,16 +160,16 @@ impl<S: Stream> Conn<S> {
         self.comm.ack()
     }
 
-    /// Says what the child does with this connection, for whoever looks: see [`Comm::describe`].
-    pub fn describe(&self, text: &str) {
-        self.comm.describe(text);
-    }
-
     /// Asks for more time for this connection: `time` from now.
     ///
     /// It is for long legitimate work where there is a `busy_timeout`. See [`Comm::extend`].
     pub fn extend(&self, time: Duration) {
         self.comm.extend(time);
+    }
+
+    /// Says what the child does with this connection, for whoever looks: see [`Comm::describe`].
+    pub fn describe(&self, text: &str) {
+        self.comm.describe(text);
     }
 
     /// Whether the child should leave: a handler with a long connection should end it.
@@ -231,6 +231,35 @@ impl<S: Stream> Conn<S> {
     pub fn into_parts(self) -> io::Result<(S, Acker)> {
         self.stream.block()?;
         Ok((self.stream, self.comm.acker()))
+    }
+
+    pub(super) fn stream(&self) -> &S {
+        &self.stream
+    }
+
+    /// Describes the client.
+    pub(super) fn peer(&self) -> Peer {
+        self.stream.peer(self.remote)
+    }
+
+    /// When this time from now is over.
+    pub(super) fn time_after(&self, time: Option<Duration>) -> Option<Time> {
+        self.comm.deadline(time)
+    }
+
+    /// Waits, in place of for the client, for another descriptor that tells of its service. False
+    /// after the deadline.
+    pub(super) fn wait_for(&self, fd: BorrowedFd<'_>, until: Option<Time>) -> io::Result<bool> {
+        self.comm.wait_until(fd, Interest::Read, until)
+    }
+
+    /// Waits for a short time. False after the deadline.
+    pub(super) fn wait_a_little(&self, time: Duration, until: Option<Time>) -> io::Result<bool> {
+        let end = self.comm.now() + time;
+        let end = until.map_or(end, |until| until.min(end));
+        let stream = self.stream.as_fd();
+        self.comm.wait_until(stream, Interest::Neither, Some(end))?;
+        Ok(until.is_none_or(|until| self.comm.now() < until))
     }
 
     /// Repeats `attempt` until it succeeds or fails for good, and waits in between.

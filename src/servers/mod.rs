@@ -16,6 +16,7 @@
 //! They open their sockets themselves, or take over sockets that a service manager has opened:
 //! [`TcpServer::listen_fds`], [`UnixServer::listen_fds`].
 //!
+//! [`InetdServer`] runs a program for each connection, with the connection as its stdin and stdout.
 //! [`ExecServer`] is the exception: it opens the sockets, and programs of any language accept.
 //!
 //! # Override parts of a stock server
@@ -62,13 +63,17 @@
 mod accept;
 pub mod conn;
 mod exec;
+mod inetd;
+mod listen;
 mod stream;
 mod tcp;
 mod unix;
 
 pub use self::{
     conn::{Conn, Stream},
-    exec::{ExecServer, Listen},
+    exec::ExecServer,
+    inetd::InetdServer,
+    listen::Listen,
     stream::{PerChild, StreamServer},
     tcp::{TcpPerChild, TcpServer},
     unix::{UnixPerChild, UnixServer},

@@ -48,17 +48,17 @@ impl Sink for PipeSink {
         // Before the state: the parent reads when the connection began once it knows of it.
         match busy {
             true => self.slot.note_busy_since(|| self.clock.now()),
-            false => self.slot.end_connection(),
+            false => self.slot.end(),
         }
         self.slot.note(busy) && self.coalesces
     }
 
-    fn begin_connection(&self, now: Time, peer: Option<SocketAddr>) {
-        self.slot.begin_connection(now, peer);
+    fn begin(&self, since: Time, peer: Option<SocketAddr>) {
+        self.slot.begin(since, peer);
     }
 
-    fn end_connection(&self) {
-        self.slot.end_connection();
+    fn end(&self) {
+        self.slot.end();
     }
 
     fn extend(&self, time: Duration) {

@@ -19,6 +19,7 @@ pub(crate) mod fork;
 mod group;
 pub(crate) mod handed_over;
 pub(crate) mod hangup;
+pub(crate) mod helper;
 pub(crate) mod limits;
 pub(crate) mod link;
 mod memory;

@@ -247,7 +247,7 @@ impl System for UnixSystem {
         }
         match forked {
             Ok(Side::Child) => {
-                if terms.group || own_group {
+                if terms.group.is_some() || own_group {
                     Group::lead();
                 }
                 Ok(Forked::Child(Newborn {

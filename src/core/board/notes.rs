@@ -16,9 +16,10 @@ pub(crate) struct Notes {
     pub(crate) entry: Entry,
     /// How many connections the child has taken.
     pub(crate) requests: u64,
-    /// The connection in hand. It does not begin later than now, and is extended by a day from now
-    /// at most.
-    pub(crate) in_hand: InHand,
+    /// Since when it has the connection in hand; `None` if it has none.
+    pub(crate) since: Option<Time>,
+    /// Until when the child has asked to go on with it; at most a day from now.
+    pub(crate) extended_until: Option<Time>,
     /// How long the last connection was queued; `None` if that is not known.
     pub(crate) queued: Option<Duration>,
     /// Whether it is to be replaced.
@@ -26,16 +27,21 @@ pub(crate) struct Notes {
 }
 
 impl Notes {
+    /// What the clocks need to know of the connection in hand.
+    pub(crate) fn in_hand(&self) -> InHand {
+        InHand {
+            since: self.since,
+            extended_until: self.extended_until,
+        }
+    }
+
     /// Reads the words of a slot's first line.
     pub(crate) fn new(words: &[u64; LINE], now: Time) -> Self {
         Self {
             entry: Entry::from_bits(words[layout::ENTRY_AT]),
             requests: words[layout::REQUESTS_AT],
-            in_hand: InHand {
-                since: time(words[layout::SINCE_AT]).map(|since| since.min(now)),
-                extended_until: time(words[layout::EXTENDED_AT])
-                    .map(|until| until.min(now + LONGEST)),
-            },
+            since: time(words[layout::SINCE_AT]).map(|since| since.min(now)),
+            extended_until: time(words[layout::EXTENDED_AT]).map(|until| until.min(now + LONGEST)),
             queued: duration(words[layout::QUEUED_AT]).map(|queued| queued.min(LONGEST)),
             due: words[layout::DUE_AT] != 0,
         }
@@ -44,7 +50,7 @@ impl Notes {
 
 /// A time as a word; 0 stands for none.
 pub(crate) fn time_bits(time: Option<Time>) -> u64 {
-    time.map_or(0, |time| time.nanoseconds().saturating_add(1))
+    time.map_or(0, |time| duration_bits(Some(time.since_start())))
 }
 
 fn time(word: u64) -> Option<Time> {
@@ -149,8 +155,8 @@ mod tests {
         let notes = Notes::new(&words, at(5));
         assert!(notes.entry.is_of(7) && notes.entry.is_busy());
         assert_eq!(notes.requests, 12);
-        assert_eq!(notes.in_hand.since, Some(at(3)));
-        assert_eq!(notes.in_hand.extended_until, Some(at(9)));
+        assert_eq!(notes.since, Some(at(3)));
+        assert_eq!(notes.extended_until, Some(at(9)));
         assert_eq!(notes.queued, Some(Duration::ZERO));
         assert!(notes.due);
     }
@@ -159,8 +165,8 @@ mod tests {
     #[test]
     fn values_out_of_range_are_brought_into_it() {
         let notes = Notes::new(&[u64::MAX; LINE], at(5));
-        assert_eq!(notes.in_hand.since, Some(at(5)));
-        assert_eq!(notes.in_hand.extended_until, Some(at(5) + LONGEST));
+        assert_eq!(notes.since, Some(at(5)));
+        assert_eq!(notes.extended_until, Some(at(5) + LONGEST));
         assert_eq!(notes.queued, Some(LONGEST));
     }
 
@@ -202,8 +208,8 @@ mod tests {
         fn any_words_make_notes_in_range(words: [u64; LINE], now: u64) {
             let now = Time::at_nanoseconds(now);
             let notes = Notes::new(&words, now);
-            prop_assert!(notes.in_hand.since.is_none_or(|since| since <= now));
-            prop_assert!(notes.in_hand.extended_until.is_none_or(|until| until <= now + LONGEST));
+            prop_assert!(notes.since.is_none_or(|since| since <= now));
+            prop_assert!(notes.extended_until.is_none_or(|until| until <= now + LONGEST));
             prop_assert!(notes.queued.is_none_or(|queued| queued <= LONGEST));
         }
 

@@ -24,12 +24,12 @@ pub(crate) trait Sink: Send + Sync {
     ///
     /// True if the parent will look there by itself, so that no word need be sent.
     fn note(&self, busy: bool) -> bool;
-    /// Notes in shared memory that one more connection begins `now`, and with whom.
-    fn begin_connection(&self, _now: Time, _peer: Option<SocketAddr>) {}
-    /// Notes in shared memory that no connection is in hand.
-    fn end_connection(&self) {}
-    /// Notes in shared memory that the connection in hand may take `time` from now.
-    fn extend(&self, _time: Duration) {}
+    /// Notes in shared memory one more connection, in hand since this time.
+    fn begin(&self, _: Time, _: Option<SocketAddr>) {}
+    /// Notes in shared memory that no connection is in hand any more.
+    fn end(&self) {}
+    /// Notes in shared memory that the connection in hand may take this time from now.
+    fn extend(&self, _: Duration) {}
     /// Notes in shared memory how long the connection in hand was queued.
     #[allow(dead_code, reason = "its caller is on its way")]
     fn note_queued(&self, _: Duration) {}
@@ -112,7 +112,7 @@ impl Channel {
 
     pub(crate) fn set_busy(&self, busy: bool) -> io::Result<()> {
         if !busy && self.leaving.load(Ordering::Relaxed) {
-            self.sink.end_connection();
+            self.sink.end();
             return Ok(());
         }
         let is_said =

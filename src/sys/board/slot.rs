@@ -89,18 +89,13 @@ impl Slot {
         Some(Entry::from_bits(before).after(busy))
     }
 
-    /// Notes one more connection, which begins `now`.
-    ///
-    /// The beginning is noted before the extension of the connection before it is cleared, so that
-    /// nobody sees the older connection without its extension.
-    pub(crate) fn begin_connection(&self, now: Time, peer: Option<SocketAddr>) {
+    /// Notes one more connection, in hand since `since`.
+    pub(crate) fn begin(&self, since: Time, peer: Option<SocketAddr>) {
         let Some(words) = self.own_words() else {
             return;
         };
         // No other thread takes connections, so this need not be one step.
         words[REQUESTS_AT].store(words[REQUESTS_AT].load(Relaxed).wrapping_add(1), Relaxed);
-        words[SINCE_AT].store(time_bits(Some(now)), Release);
-        words[EXTENDED_AT].store(0, Release);
         words[QUEUED_AT].store(0, Relaxed);
         self.describe(words, || {
             let peer = Description::peer_words(peer);
@@ -109,11 +104,10 @@ impl Slot {
             }
             words[TEXT_LENGTH_AT].store(0, Relaxed);
         });
-    }
-
-    /// Notes that no connection is in hand.
-    pub(crate) fn end_connection(&self) {
-        self.set(SINCE_AT, 0);
+        // The beginning is noted first: the parent must not find the connection before this one
+        // without the extension that it had.
+        words[SINCE_AT].store(time_bits(Some(since)), Release);
+        words[EXTENDED_AT].store(0, Release);
     }
 
     /// Notes when the child has turned busy, unless the connection has been noted.
@@ -125,9 +119,16 @@ impl Slot {
         }
     }
 
-    /// Notes until when the connection in hand may take.
+    /// Notes that no connection is in hand any more.
+    pub(crate) fn end(&self) {
+        self.set(SINCE_AT, 0);
+    }
+
+    /// Notes until when the child asks to go on with the connection in hand.
     pub(crate) fn extend(&self, until: Time) {
-        self.set(EXTENDED_AT, time_bits(Some(until)));
+        if let Some(words) = self.own_words() {
+            words[EXTENDED_AT].store(time_bits(Some(until)), Release);
+        }
     }
 
     /// Notes how long the connection in hand was queued.
@@ -180,7 +181,7 @@ impl Slot {
 
     fn set(&self, at: usize, word: u64) {
         if let Some(words) = self.own_words() {
-            words[at].store(word, Release);
+            words[at].store(word, Relaxed);
         }
     }
 

@@ -3,7 +3,6 @@
 use super::*;
 use crate::core::{
     board::{Description, Notes, View},
-    clocks::InHand,
     inbox::Inbox,
     system::Pipe,
     time::Time,
@@ -205,7 +204,7 @@ fn a_slot_tells_of_the_connection_in_hand() {
     board.enter(child(1, 5));
     let slot = board.slot(child(1, 5));
     let peer = "192.0.2.1:4711".parse().unwrap();
-    slot.begin_connection(at(3), Some(peer));
+    slot.begin(at(3), Some(peer));
     slot.note_queued(Duration::from_millis(40));
     slot.extend(at(60));
     slot.note_text("GET /");
@@ -214,7 +213,7 @@ fn a_slot_tells_of_the_connection_in_hand() {
     assert!(notes.entry.is_of(5));
     assert_eq!((notes.requests, notes.due), (1, true));
     assert_eq!(
-        (notes.in_hand.since, notes.in_hand.extended_until),
+        (notes.since, notes.extended_until),
         (Some(at(3)), Some(at(60)))
     );
     assert_eq!(notes.queued, Some(Duration::from_millis(40)));
@@ -224,17 +223,16 @@ fn a_slot_tells_of_the_connection_in_hand() {
         (Some(peer), "GET /")
     );
 
-    slot.end_connection();
-    assert_eq!(board.board.view.notes(1, at(5)).in_hand.since, None);
-    slot.begin_connection(at(6), None);
+    slot.note_busy_since(|| panic!("it is noted already"));
+    slot.end();
+    assert_eq!(board.board.view.notes(1, at(5)).since, None);
+    slot.note_busy_since(|| at(5));
+    assert_eq!(board.board.view.notes(1, at(5)).since, Some(at(5)));
+    slot.begin(at(6), None);
     let notes = board.board.view.notes(1, at(7));
     assert_eq!((notes.requests, notes.due), (2, true));
     assert_eq!(
-        (
-            notes.in_hand.since,
-            notes.in_hand.extended_until,
-            notes.queued
-        ),
+        (notes.since, notes.extended_until, notes.queued),
         (Some(at(6)), None, None)
     );
     assert_eq!(
@@ -243,13 +241,10 @@ fn a_slot_tells_of_the_connection_in_hand() {
     );
 
     board.enter(child(1, 6));
-    slot.begin_connection(at(8), Some(peer));
+    slot.begin(at(8), Some(peer));
     slot.note_due();
     let notes = board.board.view.notes(1, at(9));
-    assert_eq!(
-        (notes.requests, notes.in_hand.since, notes.due),
-        (0, None, false)
-    );
+    assert_eq!((notes.requests, notes.since, notes.due), (0, None, false));
     let neighbours = [0, 2, 3].map(|slot| board.board.view.notes(slot, at(9)));
     assert_eq!(neighbours, [Notes::default(); 3]);
 }
@@ -499,84 +494,30 @@ fn in_this_order(mut parent: ParentModel<'_>, order: u32, aloud: u32) -> u32 {
     silent
 }
 
-/// What the child of a slot has noted of the connection in hand.
-fn in_hand(board: &Board, slot: usize) -> InHand {
-    board.view.notes(slot, at(1)).in_hand
-}
-
-#[test]
-fn a_connection_is_noted_from_its_beginning_to_its_end() {
-    let board = Board::new(2, 0).unwrap();
-    let child = child(1, 7);
-    board.prepare(child);
-    let slot = board.slot(child);
-    assert_eq!(in_hand(&board, 1), InHand::default());
-    slot.begin_connection(Time::at_nanoseconds(0), None);
-    let since = Some(Time::START);
-    assert_eq!(
-        in_hand(&board, 1).since,
-        since,
-        "the first moment is one too"
-    );
-    slot.extend(Time::at_nanoseconds(900));
-    let extended_until = Some(Time::at_nanoseconds(900));
-    let noted = InHand {
-        since,
-        extended_until,
-    };
-    assert_eq!(in_hand(&board, 1), noted);
-    slot.note_busy_since(|| panic!("it is noted already"));
-    slot.begin_connection(Time::at_nanoseconds(50), None);
-    let next = InHand {
-        since: Some(Time::at_nanoseconds(50)),
-        extended_until: None,
-    };
-    assert_eq!(
-        in_hand(&board, 1),
-        next,
-        "the extension was for the other one"
-    );
-    slot.end_connection();
-    assert_eq!(in_hand(&board, 1), InHand::default());
-    slot.note_busy_since(|| Time::at_nanoseconds(60));
-    assert_eq!(in_hand(&board, 1).since, Some(Time::at_nanoseconds(60)));
-    assert_eq!(board.view.notes(1, at(1)).requests, 2);
-    board.prepare(ChildId::new(1, 8));
-    slot.begin_connection(Time::at_nanoseconds(70), None);
-    assert_eq!(
-        in_hand(&board, 1),
-        InHand::default(),
-        "the slot is another's"
-    );
-    assert_eq!(
-        in_hand(&board, 2),
-        InHand::default(),
-        "there is no such slot"
-    );
-}
-
 /// A parent that has seen an extension never loses it while the connection goes on: it would end a
 /// child too early. (It fails if the extension is cleared before the next connection is noted.)
 #[test]
 fn an_extension_holds_as_long_as_its_connection() {
     const CONNECTIONS: u64 = 200_000;
-    let board = Board::new(1, 0).unwrap();
-    board.prepare(child(0, 1));
+    let mut board = Scoreboard::new(1).unwrap();
+    board.enter(child(0, 1));
     let slot = board.slot(child(0, 1));
+    let nanosecond = |number| Time::at(Duration::from_nanos(number));
+    let view = &board.board.view;
     std::thread::scope(|scope| {
         let child = scope.spawn(move || {
             for number in 1..=CONNECTIONS {
-                slot.begin_connection(Time::at_nanoseconds(number), None);
-                slot.extend(Time::at_nanoseconds(CONNECTIONS + number));
+                slot.begin(nanosecond(number), None);
+                slot.extend(nanosecond(CONNECTIONS + number));
             }
         });
         let mut extended = None;
         while !child.is_finished() {
-            let InHand {
+            let crate::core::clocks::InHand {
                 since,
                 extended_until,
-            } = in_hand(&board, 0);
-            let own = since.map(|since| since + std::time::Duration::from_nanos(CONNECTIONS));
+            } = view.notes(0, at(1)).in_hand();
+            let own = since.map(|since| since + Duration::from_nanos(CONNECTIONS));
             if since.is_some() && since == extended {
                 assert_eq!(extended_until, own, "{since:?}");
             }

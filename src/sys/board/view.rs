@@ -4,9 +4,9 @@
 use crate::{
     core::{
         board::{
-            ASKED_INTERVAL_AT, Description, ENTRY_AT, EXTENDED_AT, FOLDS_AT, KEPT_INTERVAL_AT,
-            LINE, Layout, Notes, OTHERS_AT, PEER_AT, PEER_WORDS, ROW_AT, SEQUENCE_AT, SINCE_AT,
-            TEXT_AT, TEXT_LENGTH_AT, TEXT_WORDS, USED_AT, View, WILL_LOOK_AT,
+            ASKED_INTERVAL_AT, Description, ENTRY_AT, FOLDS_AT, KEPT_INTERVAL_AT, LINE, Layout,
+            Notes, OTHERS_AT, PEER_AT, PEER_WORDS, ROW_AT, SEQUENCE_AT, SINCE_AT, TEXT_AT,
+            TEXT_LENGTH_AT, TEXT_WORDS, USED_AT, View, WILL_LOOK_AT,
         },
         comm::Interval,
         metrics::{Metric, Numbers},
@@ -108,10 +108,20 @@ impl BoardView {
 
 impl View for BoardView {
     fn notes(&self, slot: usize, now: Time) -> Notes {
-        let words = self.words(slot);
-        words.map_or(Notes::default(), |words| {
-            Notes::new(&first_line(words), now)
-        })
+        let Some(words) = self.words(slot) else {
+            return Notes::default();
+        };
+        // A child may go on to its next connection meanwhile: the numbers must belong together.
+        let mut last = [0; LINE];
+        for _ in 0..ATTEMPTS {
+            last = array::from_fn(|at| words[at].load(Acquire));
+            if words[SINCE_AT].load(Acquire) == last[SINCE_AT] {
+                return Notes::new(&last, now);
+            }
+        }
+        // It goes on too fast. The next look finds what it has in hand then.
+        last[SINCE_AT] = 0;
+        Notes::new(&last, now)
     }
 
     fn description(&self, slot: usize) -> Option<Description> {
@@ -126,23 +136,6 @@ impl View for BoardView {
 
 pub(super) fn numbers_at(words: &[AtomicU64], start: usize) -> Numbers {
     Numbers::read(|at| words[start + at].load(Relaxed))
-}
-
-/// Reads the first line of a slot.
-///
-/// The child may go on to its next connection meanwhile, so this reads until the numbers of the one
-/// in hand belong together, and soon gives up: the next look is right.
-fn first_line(words: &[AtomicU64]) -> [u64; LINE] {
-    let mut line = [0; LINE];
-    for _ in 0..2 * ATTEMPTS {
-        let since = words[SINCE_AT].load(Acquire);
-        line = array::from_fn(|at| words[at].load(Acquire));
-        if words[SINCE_AT].load(Acquire) == since && line[SINCE_AT] == since {
-            return line;
-        }
-    }
-    (line[SINCE_AT], line[EXTENDED_AT]) = (0, 0);
-    line
 }
 
 /// Reads a description, unless it changes meanwhile.

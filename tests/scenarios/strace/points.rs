@@ -65,6 +65,7 @@ impl Point {
         } else {
             nth.to_string()
         };
+        let call = known_to_strace(call);
         let inject = format!("inject={call}:{}:when={when}", fault.injection());
         ["-e", &format!("trace={call}"), "-e", &inject]
             .map(str::to_owned)
@@ -80,6 +81,14 @@ impl Point {
         };
         format!("strace -p {who} {}", self.arguments().join(" "))
     }
+}
+
+/// The call as strace takes it: by its number if it is newer than this strace, which has written
+/// `syscall_0x1ce` for it.
+fn known_to_strace(call: &str) -> String {
+    let number = call.strip_prefix("syscall_0x");
+    let number = number.and_then(|digits| u32::from_str_radix(digits, 16).ok());
+    number.map_or_else(|| call.to_owned(), |number| number.to_string())
 }
 
 impl Point {

@@ -343,13 +343,17 @@ impl System for Simulated {
     }
 
     fn notes(&self, slot: usize) -> Notes {
-        let mut world = self.0.borrow_mut();
+        let world = self.0.borrow();
+        let in_hand = world.board.in_hand(slot);
+        let requests = world.board.requests.get(slot).copied();
+        drop(world);
         Notes {
-            entry: world.board.entries.get(slot).copied().unwrap_or_default(),
-            requests: world.board.requests.get(slot).copied().unwrap_or_default(),
-            in_hand: world.board.in_hand(slot),
-            queued: None,
-            due: world.is_due(slot),
+            entry: self.noted(slot),
+            requests: requests.unwrap_or_default(),
+            since: in_hand.since,
+            extended_until: in_hand.extended_until,
+            due: self.0.borrow_mut().is_due(slot),
+            ..Notes::default()
         }
     }
 
