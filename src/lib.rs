@@ -163,9 +163,9 @@ pub use self::core::{
     wire::{COMM_ACK, COMM_BUSY, COMM_NOT_BUSY, CommWords, Line, Output, Word},
 };
 pub use hooks::{ChildServer, DefaultHooks, PreForkHooks, Start, comm::Comm, defaults};
-pub use observe::Observer;
 #[cfg(feature = "systemd")]
 pub use observe::systemd::Systemd;
+pub use observe::{Observer, metrics};
 pub use run::{AnyPreFork, Builder, PreFork, Turn};
 pub use servers::{ExecServer, TcpServer, UnixServer};
 pub use sys::{

@@ -28,12 +28,12 @@ pub(crate) enum Work {
 
 /// How long each kind of work may take; zero for no limit.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(crate) struct Limits {
+pub(crate) struct ClockLimits {
     pub(crate) start: Duration,
     pub(crate) busy: Duration,
 }
 
-impl Limits {
+impl ClockLimits {
     pub(crate) fn are_off(self) -> bool {
         self.start.is_zero() && self.busy.is_zero()
     }

@@ -35,6 +35,9 @@ pub(crate) struct ChildWorld {
     pub(crate) now: Cell<Time>,
     pub(crate) stop: Cell<bool>,
     pub(crate) orphaned: Cell<bool>,
+    /// Whether an order to reopen logs has come, and whether it would end a wait.
+    pub(crate) reopen: Cell<bool>,
+    pub(crate) wakes_to_reopen: Cell<bool>,
     pub(crate) ends_armed: Cell<usize>,
     /// Whether connections are offered to the child, also while it is busy.
     pub(crate) asked: Cell<bool>,
@@ -52,6 +55,8 @@ impl ChildWorld {
             now: Cell::default(),
             stop: Cell::default(),
             orphaned: Cell::default(),
+            reopen: Cell::default(),
+            wakes_to_reopen: Cell::default(),
             ends_armed: Cell::default(),
             asked: Cell::default(),
             steps: RefCell::default(),
@@ -140,6 +145,14 @@ impl Link for Rc<ChildWorld> {
         self.stop.get()
     }
 
+    fn wake_to_reopen(&self) {
+        self.wakes_to_reopen.set(true);
+    }
+
+    fn take_reopen(&self) -> bool {
+        self.reopen.take()
+    }
+
     fn orphaned(&self) -> bool {
         self.orphaned.get()
     }
@@ -194,11 +207,11 @@ impl Sink for Arc<ParentPipe> {
         self.looks.load(Ordering::Relaxed)
     }
 
-    fn begin_connection(&self, now: Time) {
+    fn begin(&self, now: Time, _: Option<std::net::SocketAddr>) {
         self.connections.lock().unwrap().push(Some(now));
     }
 
-    fn end_connection(&self) {
+    fn end(&self) {
         self.connections.lock().unwrap().push(None);
     }
 }

@@ -182,7 +182,8 @@ impl<S: Stream> Run<'_, S> {
     }
 
     fn serve(&mut self, leave_wakeups: bool) -> Observation {
-        self.say(|comm| comm.busy_after(self.clock));
+        let peer = self.in_hand.as_ref().and_then(|client| client.remote);
+        self.say(|comm| comm.busy_after(self.clock, peer));
         if leave_wakeups {
             self.acceptor.comm.leave_wakeups();
         }

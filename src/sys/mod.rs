@@ -2,9 +2,11 @@
 //! these files contain `unsafe`, and none of them decides anything about children.
 
 pub(crate) mod accept;
+pub(crate) mod adopted;
 pub(crate) mod atfork;
 pub(crate) mod blame;
 pub(crate) mod board;
+pub(crate) mod cells;
 pub(crate) mod child_link;
 pub(crate) mod clock;
 pub(crate) mod confine;
@@ -29,6 +31,7 @@ pub(crate) mod parent_only;
 pub(crate) mod pipes;
 pub(crate) mod poller;
 pub(crate) mod process;
+mod shared_memory;
 pub(crate) mod signals;
 pub(crate) mod sockets;
 mod status;

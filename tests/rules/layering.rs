@@ -24,7 +24,7 @@ const FLOORS: [&str; 7] = [
 ];
 
 /// The rooms of the core, from the top to the bottom; those on one line may import each other.
-const CORE: [&[&str]; 15] = [
+const CORE: [&[&str]; 16] = [
     &["simulation"],
     &["monitor"],
     &["pool"],
@@ -39,16 +39,18 @@ const CORE: [&[&str]; 15] = [
         "signal_policy",
         "draining",
         "slow_hooks",
+        "stop",
     ],
     &["event"],
     &["config", "cut"],
     &["replacement"],
     &["accept"],
     &["comm"],
+    &["board"],
     &["wire"],
     &["child"],
     &["clocks", "out_of_memory"],
-    &["time", "error", "say", "confinement"],
+    &["time", "error", "say", "confinement", "metrics"],
 ];
 
 /// What stands beside the floors: the table of contents and what only tests and fuzzers build.

@@ -34,11 +34,13 @@ mod exec;
 mod failed_starts;
 mod field;
 mod harness;
+mod hostile;
 mod injection;
 mod life;
 mod limits;
 mod listeners;
 mod listening;
+mod metrics;
 mod observers;
 mod orphans;
 mod output;
@@ -51,6 +53,7 @@ mod reload;
 mod replaced;
 mod servers;
 mod showcase;
+mod signal_table;
 mod signals;
 mod silence;
 mod sockets;
@@ -100,8 +103,10 @@ const PROGRAMS: &[Programs] = &[
     exec::PROGRAMS,
     field::PROGRAMS,
     harness::PROGRAMS,
+    hostile::PROGRAMS,
     listeners::PROGRAMS,
     listening::PROGRAMS,
+    metrics::PROGRAMS,
     observers::PROGRAMS,
     orphans::PROGRAMS,
     overtime::PROGRAMS,
@@ -111,6 +116,7 @@ const PROGRAMS: &[Programs] = &[
     reload::PROGRAMS,
     replaced::PROGRAMS,
     servers::PROGRAMS,
+    signal_table::PROGRAMS,
     sockets::PROGRAMS,
     starts::PROGRAMS,
     stranded::PROGRAMS,
@@ -153,9 +159,11 @@ const SCENARIOS: &[(&str, Scenarios)] = scenarios_of![
     field,
     harness::runner,
     harness::world,
+    hostile,
     life,
     limits,
     listeners,
+    metrics,
     observers,
     orphans,
     output,
@@ -170,6 +178,7 @@ const SCENARIOS: &[(&str, Scenarios)] = scenarios_of![
     servers::connections,
     servers::socket_files,
     showcase,
+    signal_table,
     signals,
     silence,
     sockets,

@@ -77,8 +77,8 @@ fn the_cause_of_a_death_that_was_asked_for_is_the_reason() {
         child.retirement = reason.map(|reason| Retirement {
             reason,
             at: at(5000),
-            kill_after: ms(10),
-            kill_in_start_after: ms(10),
+            kill_after: Some(ms(10)),
+            kill_in_start_after: Some(ms(10)),
             forks: 0,
         });
         child.flags.set(Flags::INT_SENT, told);
@@ -160,6 +160,8 @@ fn the_work_of_a_child_is_known_by_its_notes_or_by_its_words() {
 fn a_child_that_will_be_killed_anyway_does_no_bounded_work() {
     for (reason, bounded) in [
         (Reason::Culled, true),
+        (Reason::Recycled, true),
+        (Reason::Reloaded, true),
         (Reason::Shutdown, true),
         (Reason::Asked, false),
         (Reason::TimedOut, false),
@@ -172,8 +174,8 @@ fn a_child_that_will_be_killed_anyway_does_no_bounded_work() {
         child.retirement = Some(Retirement {
             reason,
             at: at(6000),
-            kill_after: ms(10),
-            kill_in_start_after: ms(10),
+            kill_after: Some(ms(10)),
+            kill_in_start_after: Some(ms(10)),
             forks: 0,
         });
         assert_eq!(child.work().is_some(), bounded, "{reason:?}");

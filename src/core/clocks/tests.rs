@@ -11,8 +11,8 @@ const fn connection(since: u64) -> Work {
     }
 }
 
-fn limits(start: u64, busy: u64) -> Limits {
-    Limits {
+fn limits(start: u64, busy: u64) -> ClockLimits {
+    ClockLimits {
         start: ms(start),
         busy: ms(busy),
     }
@@ -58,7 +58,7 @@ fn who_was_left_alone_is_found_again_after_as_much_time() {
 fn the_longest_limit_never_ends() {
     let mut pauses = Pauses::default();
     pauses.note_turn(at(0), at(10_000), ms(10_000));
-    let limits = Limits {
+    let limits = ClockLimits {
         start: Duration::MAX,
         busy: Duration::MAX,
     };

@@ -2,7 +2,7 @@
 //! look next. Decides and notes; calls no hook and reads no board.
 
 use super::*;
-use crate::core::clocks::{InHand, Limits, Work};
+use crate::core::clocks::{ClockLimits, InHand, Work};
 
 impl Monitor {
     /// Records what a child has noted of the connection in hand.
@@ -56,7 +56,7 @@ impl Monitor {
 
     /// Sees to it that the loop looks when the clock of a child runs out.
     pub(super) fn watch_clock(&mut self, id: ChildId) {
-        if !self.limits().are_off() {
+        if !self.clock_limits().are_off() {
             let end = self.child(id).and_then(|child| self.clock_end(child));
             self.clocks.expect(end);
         }
@@ -65,23 +65,26 @@ impl Monitor {
     /// When a child has taken too long, unless it is killed by then.
     fn clock_end(&self, child: &Child) -> Option<Time> {
         let pauses = &self.clocks.pauses;
-        let end = self.limits().end(child.work()?, child.judged_at, pauses)?;
+        let end = self
+            .clock_limits()
+            .end(child.work()?, child.judged_at, pauses)?;
         let killed_at = end + self.attributes.kill_timeout;
         let in_shutdown = child
             .retirement
             .filter(|told| told.reason == Reason::Shutdown);
-        let sooner = in_shutdown.is_some_and(|told| told.at + told.kill_after <= killed_at);
+        let shutdown_ends = in_shutdown.and_then(|told| Some(told.at + told.kill_after?));
+        let sooner = shutdown_ends.is_some_and(|at| at <= killed_at);
         (!sooner).then_some(end)
     }
 
     /// Whether the notes of children are to be read now and then, also of those that have said
     /// nothing of a connection: there may have been no room for the word.
     pub(crate) fn bounds_connections(&self) -> bool {
-        !self.limits().busy.is_zero()
+        !self.clock_limits().busy.is_zero()
     }
 
-    fn limits(&self) -> Limits {
-        Limits {
+    fn clock_limits(&self) -> ClockLimits {
+        ClockLimits {
             start: self.attributes.start_timeout,
             busy: self.attributes.busy_timeout,
         }
