@@ -78,7 +78,8 @@
 //!    there is a `timeout`: hands silent children to
 //!    [`server_timeout_free`](PreForkHooks::server_timeout_free) and
 //!    [`server_timeout_busy`](PreForkHooks::server_timeout_busy), which call
-//!    [`server_timeout`](PreForkHooks::server_timeout).
+//!    [`server_timeout`](PreForkHooks::server_timeout). A child that takes longer than
+//!    `start_timeout` or `busy_timeout`: [`server_overtime`](PreForkHooks::server_overtime).
 //! 8. [`handler_server_closed`](PreForkHooks::handler_server_closed): the child's outputs have
 //!    ended, or it was reaped. Back to 2.
 //! 9. [`server_exited`](PreForkHooks::server_exited): it has been reaped; how it ended. Back to 2.
@@ -128,7 +129,9 @@
 //!
 //! A program that was exec'd has its own exit codes.
 //!
-//! [`Death`] has the exit code or the signal, and the [`Cause`] that the parent has determined.
+//! [`Death`] has the exit code or the signal, the [`Cause`] that the parent has determined, and what
+//! is known of the child's life: its age, its connections, its last lines, what it has [used](Usage),
+//! and where it was [stuck](Stuck) when the parent had to kill it.
 //!
 //! # Features
 //!
@@ -157,7 +160,7 @@ mod sys;
 
 pub use self::core::{
     alarms::AlarmId,
-    child::{Cause, Child, ChildId, Death, Reason, Signal, State},
+    child::{Cause, Child, ChildId, Death, Reason, Signal, State, Stuck, SystemCall, Usage},
     comm::Acker,
     config::{Attribute, CommChannel, Config, Shape, TakesEffect, ThreadCheck},
     confinement::{Confinement, Resource},
@@ -170,9 +173,9 @@ pub use self::core::{
     wire::{COMM_ACK, COMM_BUSY, COMM_NOT_BUSY, CommWords, Line, Output, Word},
 };
 pub use hooks::{ChildServer, DefaultHooks, PreForkHooks, Start, comm::Comm, defaults};
-pub use observe::Observer;
 #[cfg(feature = "systemd")]
 pub use observe::systemd::Systemd;
+pub use observe::{Observer, metrics};
 pub use run::{AnyPreFork, Builder, PreFork, Turn};
 pub use servers::{ExecServer, InetdServer, TcpServer, UnixServer};
 pub use sys::{

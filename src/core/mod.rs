@@ -4,7 +4,9 @@
 pub(crate) mod accept;
 pub(crate) mod alarms;
 pub(crate) mod backoff;
+pub(crate) mod board;
 pub(crate) mod child;
+pub(crate) mod clocks;
 pub(crate) mod comm;
 pub(crate) mod config;
 pub(crate) mod confinement;
@@ -14,7 +16,9 @@ pub(crate) mod draining;
 pub(crate) mod error;
 pub(crate) mod event;
 pub(crate) mod inbox;
+pub(crate) mod metrics;
 pub(crate) mod monitor;
+pub(crate) mod out_of_memory;
 pub(crate) mod pool;
 pub(crate) mod queue;
 pub(crate) mod replacement;
@@ -25,6 +29,7 @@ pub(crate) mod signal_policy;
 pub(crate) mod simulation;
 pub(crate) mod slow_hooks;
 pub(crate) mod states;
+pub(crate) mod stop;
 pub(crate) mod system;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -11,7 +11,6 @@ use crate::{
         inbox::{Contact, Inbox},
         say::say,
         system::{ForkTerms, Forked, ToGroup},
-        wire::Entry,
     },
     hooks::{ChildServer, PreForkHooks},
 };
@@ -62,7 +61,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         // The child's name is chosen before the fork, so that the child finds its slot on the
         // board.
         let id = monitor.pool.next_id();
-        let has_slot = system.set_noted(id.slot(), Entry::of(id.serial()));
+        let has_slot = system.open_slot(id);
         let on_board = monitor.coalesce_words() && has_slot;
         let inbox = Inbox::new(id, monitor.comm_words(), private, on_board);
         let terms = ForkTerms {

@@ -183,7 +183,8 @@ impl<S: Stream> Run<'_, S> {
     }
 
     fn serve(&mut self, leave_wakeups: bool) -> Observation {
-        self.say(Comm::busy);
+        let peer = self.in_hand.as_ref().and_then(|client| client.remote);
+        self.say(|comm| comm.busy_after(self.clock, peer));
         if leave_wakeups {
             self.acceptor.comm.leave_wakeups();
         }
@@ -195,6 +196,7 @@ impl<S: Stream> Run<'_, S> {
             self.count_connection();
             self.handle(connection);
         }
+        self.acceptor.comm.end_connection();
         let took = self.lap();
         if self.acceptor.comm.is_leaving() {
             return Observation::ServedLast;

@@ -160,6 +160,18 @@ impl<S: Stream> Conn<S> {
         self.comm.ack()
     }
 
+    /// Asks for more time for this connection: `time` from now.
+    ///
+    /// It is for long legitimate work where there is a `busy_timeout`. See [`Comm::extend`].
+    pub fn extend(&self, time: Duration) {
+        self.comm.extend(time);
+    }
+
+    /// Says what the child does with this connection, for whoever looks: see [`Comm::describe`].
+    pub fn describe(&self, text: &str) {
+        self.comm.describe(text);
+    }
+
     /// Whether the child should leave: a handler with a long connection should end it.
     ///
     /// True when the child was told to stop, the parent is gone, or

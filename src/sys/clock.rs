@@ -24,6 +24,11 @@ impl Clock {
         }
     }
 
+    /// What CLOCK_MONOTONIC showed at the start, in nanoseconds.
+    pub(crate) fn started(&self) -> u64 {
+        self.start
+    }
+
     #[inline]
     pub(crate) fn now(&self) -> Time {
         Time::at_nanoseconds(read(libc::CLOCK_MONOTONIC).saturating_sub(self.start))
@@ -34,6 +39,12 @@ impl Clock {
     pub(crate) fn now_or_so(&self) -> Time {
         Time::at_nanoseconds(read(TICK).saturating_sub(self.start))
     }
+}
+
+/// The monotonic time of the machine in microseconds, as systemd reads it too.
+#[cfg(feature = "systemd")]
+pub(crate) fn monotonic_microseconds() -> u64 {
+    read(libc::CLOCK_MONOTONIC) / 1_000
 }
 
 /// The time in nanoseconds. Not std's `Instant`, which costs more: each connection reads the clock

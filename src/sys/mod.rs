@@ -2,9 +2,11 @@
 //! these files contain `unsafe`, and none of them decides anything about children.
 
 pub(crate) mod accept;
+pub(crate) mod adopted;
 pub(crate) mod atfork;
 pub(crate) mod blame;
 pub(crate) mod board;
+pub(crate) mod cells;
 pub(crate) mod child_link;
 pub(crate) mod clock;
 pub(crate) mod confine;
@@ -24,16 +26,19 @@ mod memory;
 #[cfg(feature = "systemd")]
 pub(crate) mod notify;
 mod null;
+mod out_of_memory;
 pub(crate) mod output;
 pub(crate) mod parent_only;
 pub(crate) mod pipes;
 pub(crate) mod poller;
 pub(crate) mod process;
+mod shared_memory;
 pub(crate) mod signals;
 pub(crate) mod sockets;
 mod status;
 mod stdio;
 pub(crate) mod stop_board;
+mod stuck;
 pub(crate) mod unix;
 pub(crate) mod unix_socket;
 pub(crate) mod waiter;

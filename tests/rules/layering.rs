@@ -25,7 +25,7 @@ const FLOORS: [&str; 8] = [
 ];
 
 /// The rooms of the core, from the top to the bottom; those on one line may import each other.
-const CORE: [&[&str]; 14] = [
+const CORE: [&[&str]; 16] = [
     &["simulation"],
     &["monitor"],
     &["pool"],
@@ -40,15 +40,18 @@ const CORE: [&[&str]; 14] = [
         "signal_policy",
         "draining",
         "slow_hooks",
+        "stop",
     ],
     &["event"],
     &["config", "cut"],
     &["replacement"],
     &["accept"],
     &["comm"],
+    &["board"],
     &["wire"],
     &["child"],
-    &["time", "error", "say", "confinement"],
+    &["clocks", "out_of_memory"],
+    &["time", "error", "say", "confinement", "metrics"],
 ];
 
 /// What stands beside the floors: the table of contents, what only tests and fuzzers build, and the
