@@ -2,7 +2,7 @@
 //! crate `prefork`; each with the same handler. A server prints its port first, and measures
 //! nothing.
 
-use super::{actor::Actor, bare_fork, die_with, until_stdin_ends, wire};
+use super::{actor::Actor, bare_fork, die_with, from_env, until_stdin_ends, wire};
 use nix::{
     sys::{
         signal::Signal,
@@ -232,6 +232,7 @@ impl Ours {
         }
         let builder = PreFork::builder(server.max_requests(max_requests))
             .hooks(Counters)
+            .busy_timeout(Duration::from_millis(from_env("BENCH_BUSY_TIMEOUT", 0)))
             .comm_channel(channel);
         // The ACKs of an interval would be counted as wake-ups.
         let builder = match work {

@@ -4,32 +4,42 @@
 #[cfg(test)]
 mod attribute_tests;
 #[cfg(test)]
+mod clock_tests;
+mod clocks;
+#[cfg(test)]
 mod event_tests;
 mod lifecycle;
 mod planning;
 mod replacing;
 mod signals;
+#[cfg(test)]
+mod stack_tests;
+mod stacks;
 mod time;
 
 use crate::core::{
     alarms::{AlarmId, Alarms},
     backoff::Backoff,
+    board::SharedView,
     child::{
-        Cause, Child, ChildId, Death, Flags, Reason, Retirement, START_HOLDS_AFTER, Signal, State,
-        WaitStatus,
+        Cause, Child, ChildId, Collected, Death, Flags, Reason, Retirement, START_HOLDS_AFTER,
+        Signal, State, Stuck,
     },
+    clocks::Clocks,
     comm::Interval,
     config::{
         Attributes, CommChannel, Config, ThreadCheck, facts, read, read_type, with_attributes,
     },
     event::{Event, EventQueue},
     inbox::Contact,
+    metrics::Metric,
     pool::{self, Demand, Plan, Pool, Surplus},
     queue::{PrintTo, Queue, Task},
     replacement::{MemoryWatch, Replacement},
     report::Report,
     say::say,
     states::{Posted, Readiness, Resolved, States, WatchId},
+    stop::Stop,
     time::Time,
     wire::CommWords,
 };
@@ -63,6 +73,7 @@ pub struct Monitor {
     /// The `timeout` for which the timer of the timeout check was set last; `None` before the
     /// start.
     checked_timeout: Option<Duration>,
+    clocks: Clocks,
     surplus: Surplus,
     owed: usize,
     now: Time,
@@ -71,9 +82,14 @@ pub struct Monitor {
     since_last_turn: Duration,
     gaps: Duration,
     shutdown: bool,
+    pub(crate) stop: Stop,
     child: bool,
+    /// A look at the board.
+    pub(crate) board: SharedView,
     /// Whether the children execute other programs, which need not say that they have started.
     pub(crate) programs: bool,
+    /// Whether children can be asked for their stacks.
+    pub(crate) collects_stacks: bool,
     pub(crate) replacement: Replacement,
     memory_watch: MemoryWatch,
     /// When a child may next reach a limit of age.
@@ -178,6 +194,15 @@ impl Monitor {
         &self.report
     }
 
+    /// The program's metrics, in the order in which they were declared: see
+    /// [`metrics`](crate::metrics).
+    ///
+    /// The values are those of this moment, over all children of this server that there are or have
+    /// been.
+    pub fn metrics(&self) -> Vec<Metric> {
+        self.board.0.metrics()
+    }
+
     /// Posts `shutdown`.
     pub fn shutdown(&mut self) {
         self.post_known(Posted::Shutdown);
@@ -253,6 +278,9 @@ impl Monitor {
             Reason::Faulty => Signal::Kill,
             _ => Signal::Interrupt,
         };
+        if reason.is_over_time() {
+            self.ask_stack(id);
+        }
         self.send(id, signal);
         self.retire(id, reason);
     }
@@ -278,16 +306,25 @@ impl Monitor {
     ///
     /// It is no longer spare, and its words do not change its state. If it has not ended after
     /// `kill_timeout`, it gets SIGKILL. No signal is sent now; with [`Reason::Closed`] SIGINT
-    /// follows after 100 ms. With [`Reason::Shutdown`] the time is `shutdown_timeout`, and at most
-    /// `drain_timeout` while the child is still starting. With [`Reason::Culled`] only `timeout`
-    /// limits a child that says BUSY.
+    /// follows after 100 ms. With [`Reason::Shutdown`] the time is `shutdown_timeout`, or without a
+    /// bound if only SIGQUIT has asked for the stop, and at most `drain_timeout` while the child is
+    /// still starting. With [`Reason::Culled`], [`Reason::Recycled`] and [`Reason::Reloaded`] only
+    /// `timeout` and `busy_timeout` limit a child that has a connection in hand. With
+    /// [`Reason::StartTimeout`] the start counts as failed, which delays forks.
     pub fn retire(&mut self, id: ChildId, reason: Reason) {
+        if reason == Reason::StartTimeout {
+            self.note_hung_start(id);
+        }
         let kill_after = match reason {
-            Reason::Shutdown => self.attributes.shutdown_timeout,
-            _ => self.attributes.kill_timeout,
+            Reason::Shutdown if self.stop.is_patient() => None,
+            Reason::Shutdown => Some(self.attributes.shutdown_timeout),
+            _ => Some(self.attributes.kill_timeout),
         };
         let kill_in_start_after = match reason {
-            Reason::Shutdown if !self.programs => kill_after.min(self.attributes.drain_timeout),
+            Reason::Shutdown if !self.programs => {
+                let drain = self.attributes.drain_timeout;
+                Some(kill_after.map_or(drain, |kill_after| kill_after.min(drain)))
+            }
             _ => kill_after,
         };
         // Forks that are owed replace children that have ended before.
@@ -313,6 +350,9 @@ impl Monitor {
             if reason != Reason::Closed {
                 self.happened(Event::ToldToStop { child: id, reason });
             }
+        }
+        if reason.is_over_time() {
+            self.ask_stack(id);
         }
         self.pool.set_state(id, State::Retiring);
         self.observe_surplus();
@@ -363,7 +403,9 @@ impl Monitor {
         }
         child.note_busy(now);
         self.note_word(id, Flags::WAS_BUSY);
-        self.transfer(id, state, &[State::Starting, State::Free], State::Busy)
+        let moves = self.transfer(id, state, &[State::Starting, State::Free], State::Busy);
+        self.watch_clock(id);
+        moves
     }
 
     /// Counts a child as free. True if it was busy before. A retiring child stays retiring.

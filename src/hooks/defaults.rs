@@ -64,6 +64,7 @@ pub fn server_timeout_busy<H: PreForkHooks + ?Sized>(
     child: ChildId,
 ) {
     log::debug!("busy child {child} has timed out");
+    monitor.ask_stack(child);
     monitor.naming("server_timeout", |monitor| {
         hooks.server_timeout(monitor, child)
     });
@@ -77,10 +78,18 @@ pub fn server_timeout_free<H: PreForkHooks + ?Sized>(
     child: ChildId,
 ) {
     log::debug!("free child {child} has timed out");
+    monitor.ask_stack(child);
     monitor.naming("server_timeout", |monitor| {
         hooks.server_timeout(monitor, child)
     });
     monitor.retire(child, Reason::TimedOut);
+}
+
+/// Tells the child to stop, for [`Reason::Overtime`] or, while it starts,
+/// [`Reason::StartTimeout`].
+pub fn server_overtime<H: PreForkHooks + ?Sized>(_: &mut H, monitor: &mut Monitor, child: ChildId) {
+    let reason = monitor.overtime_reason(child);
+    monitor.stop(child, reason);
 }
 
 /// Prints `{pid} STDOUT: {line}` to stdout, control characters escaped.
@@ -343,6 +352,11 @@ pub fn handler_server_fork<H: PreForkHooks + ?Sized>(_: &mut H, monitor: &mut Mo
 /// Logs a debug line: a state of the subclass needs an override of this hook.
 pub fn handler_state<H: PreForkHooks + ?Sized>(_: &mut H, _monitor: &mut Monitor, state: &str) {
     log::debug!("state {state} has no handler");
+}
+
+/// Tells every child to reopen its logs.
+pub fn reopen_logs<H: PreForkHooks + ?Sized>(_: &mut H, monitor: &mut Monitor) {
+    monitor.reopen_children();
 }
 
 /// Does nothing.

@@ -196,6 +196,16 @@ pub trait ChildServer {
         self.inner().is_some_and(|inner| inner.own_group())
     }
 
+    /// Whether only SIGKILL goes to the whole group of a child that leads one.
+    ///
+    /// Other signals then go to the child alone, for a child that lets the processes of its group
+    /// finish when it is told to stop. Called in the parent at each fork.
+    ///
+    /// Default: that of the inner server; without one no: all signals go to the group.
+    fn only_kills_group(&mut self) -> bool {
+        self.inner().is_some_and(|inner| inner.only_kills_group())
+    }
+
     /// The signal that tells a child to stop, in place of SIGINT.
     ///
     /// It is for programs that are exec'd: the framework's own children know SIGINT and SIGTERM.
@@ -205,6 +215,19 @@ pub trait ChildServer {
     fn stop_signal(&mut self) -> Signal {
         self.inner()
             .map_or(Signal::Interrupt, |inner| inner.stop_signal())
+    }
+
+    /// The signal that tells a child to reopen its logs; `None` sends none.
+    ///
+    /// The framework's own children know SIGUSR1. A program that is exec'd and does not handle the
+    /// signal would be ended by it. Called in the parent whenever logs are reopened.
+    ///
+    /// Default: that of the inner server; without one SIGUSR1.
+    fn reopen_signal(&mut self) -> Option<Signal> {
+        match self.inner() {
+            Some(inner) => inner.reopen_signal(),
+            None => (!self.execs()).then_some(Signal::User1),
+        }
     }
 
     /// The listening sockets, with the number of connections that wait at each.
@@ -272,8 +295,14 @@ macro_rules! forward_child_server {
             fn own_group(&mut self) -> bool {
                 (**self).own_group()
             }
+            fn only_kills_group(&mut self) -> bool {
+                (**self).only_kills_group()
+            }
             fn stop_signal(&mut self) -> Signal {
                 (**self).stop_signal()
+            }
+            fn reopen_signal(&mut self) -> Option<Signal> {
+                (**self).reopen_signal()
             }
             fn listeners(&mut self) -> Vec<ListenerStatus> {
                 (**self).listeners()
@@ -431,8 +460,14 @@ mod tests {
         fn own_group(&mut self) -> bool {
             true
         }
+        fn only_kills_group(&mut self) -> bool {
+            true
+        }
         fn stop_signal(&mut self) -> Signal {
             Signal::Quit
+        }
+        fn reopen_signal(&mut self) -> Option<Signal> {
+            Some(Signal::Window)
         }
         fn listeners(&mut self) -> Vec<ListenerStatus> {
             let name = "here".to_owned();
@@ -464,7 +499,9 @@ mod tests {
         assert_eq!(server.send_ack(), interval);
         assert!(server.execs());
         assert!(server.own_group());
+        assert!(server.only_kills_group());
         assert_eq!(server.stop_signal(), Signal::Quit);
+        assert_eq!(server.reopen_signal(), Some(Signal::Window));
         assert!(server.is_queued());
         assert!(server.lost().is_some());
         assert_eq!(server.listeners().len(), 1);
@@ -497,7 +534,9 @@ mod tests {
         assert_eq!(Wrapper(None).send_ack(), None);
         assert!(!Wrapper(None).execs());
         assert!(!Wrapper(None).own_group());
+        assert!(!Wrapper(None).only_kills_group());
         assert_eq!(Wrapper(None).stop_signal(), Signal::Interrupt);
+        assert_eq!(Wrapper(None).reopen_signal(), Some(Signal::User1));
         assert!(Wrapper(None).lost().is_none());
         assert!(Wrapper(None).listeners().is_empty());
         assert!(!Wrapper(None).is_queued());

@@ -35,6 +35,9 @@ pub(crate) struct ChildWorld {
     pub(crate) now: Cell<Time>,
     pub(crate) stop: Cell<bool>,
     pub(crate) orphaned: Cell<bool>,
+    /// Whether an order to reopen logs has come, and whether it would end a wait.
+    pub(crate) reopen: Cell<bool>,
+    pub(crate) wakes_to_reopen: Cell<bool>,
     pub(crate) ends_armed: Cell<usize>,
     /// Whether connections are offered to the child, also while it is busy.
     pub(crate) asked: Cell<bool>,
@@ -52,6 +55,8 @@ impl ChildWorld {
             now: Cell::default(),
             stop: Cell::default(),
             orphaned: Cell::default(),
+            reopen: Cell::default(),
+            wakes_to_reopen: Cell::default(),
             ends_armed: Cell::default(),
             asked: Cell::default(),
             steps: RefCell::default(),
@@ -140,6 +145,14 @@ impl Link for Rc<ChildWorld> {
         self.stop.get()
     }
 
+    fn wake_to_reopen(&self) {
+        self.wakes_to_reopen.set(true);
+    }
+
+    fn take_reopen(&self) -> bool {
+        self.reopen.take()
+    }
+
     fn orphaned(&self) -> bool {
         self.orphaned.get()
     }
@@ -162,12 +175,18 @@ pub(crate) struct ParentPipe {
     /// Whether the parent will look at the notes by itself.
     pub(crate) looks: AtomicBool,
     notes: Mutex<Vec<bool>>,
+    connections: Mutex<Vec<Option<Time>>>,
 }
 
 impl ParentPipe {
     /// The notes since the last call; true for BUSY.
     pub(crate) fn noted(&self) -> Vec<bool> {
         std::mem::take(&mut self.notes.lock().unwrap())
+    }
+
+    /// When connections have begun, and `None` where one has ended.
+    pub(crate) fn connections(&self) -> Vec<Option<Time>> {
+        std::mem::take(&mut self.connections.lock().unwrap())
     }
 }
 
@@ -186,6 +205,14 @@ impl Sink for Arc<ParentPipe> {
     fn note(&self, busy: bool) -> bool {
         self.notes.lock().unwrap().push(busy);
         self.looks.load(Ordering::Relaxed)
+    }
+
+    fn begin(&self, now: Time, _: Option<std::net::SocketAddr>) {
+        self.connections.lock().unwrap().push(Some(now));
+    }
+
+    fn end(&self) {
+        self.connections.lock().unwrap().push(None);
     }
 }
 

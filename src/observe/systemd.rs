@@ -38,7 +38,7 @@ const RETRY: Duration = Duration::from_secs(1);
 ///   busy, and only where the system tells how many there are ([`ListenerStatus`]).
 /// - `RELOADING=1` with `MONOTONIC_USEC=` when a reload begins, and `READY=1` when it is complete or has
 ///   failed, as `Type=notify-reload` wants it: `systemctl reload` waits for that.
-/// - `STOPPING=1` when the shutdown begins, and from then on, every five seconds,
+/// - `STOPPING=1` when a stop is announced or the shutdown begins, and from then on, every five seconds,
 ///   `EXTEND_TIMEOUT_USEC=` with fifteen: `TimeoutStopSec=` then bounds a server that hangs, and not one
 ///   that still serves its clients.
 /// - `WATCHDOG=1` at half of WATCHDOG_USEC, if WATCHDOG_PID is this process or missing. It is sent at the
@@ -313,7 +313,9 @@ impl Observer for Systemd {
             Event::ReloadBegan { .. } => self.reload(true, monitor),
             Event::ReloadFailed { .. } if !self.reloads.under_way => self.reload(false, monitor),
             Event::ReloadFailed { .. } | Event::Reloaded { .. } => self.reload_ended(monitor),
-            Event::ShuttingDown => self.enter(Phase::Stopping, monitor),
+            Event::StopAnnounced { .. } | Event::ShuttingDown => {
+                self.enter(Phase::Stopping, monitor);
+            }
             Event::Saturated => self.saturated = true,
             Event::Waiting { clients } => self.waiting = clients,
             Event::Relieved => (self.saturated, self.waiting) = (false, 0),

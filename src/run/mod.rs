@@ -4,6 +4,7 @@
 
 mod builder;
 mod child;
+mod clocks;
 mod drain;
 mod fork;
 mod guarded;
@@ -16,6 +17,7 @@ mod reap;
 mod replace;
 #[cfg(test)]
 mod simulation_tests;
+mod stacks;
 mod tell;
 mod turn;
 

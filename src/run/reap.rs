@@ -1,16 +1,15 @@
 //! The end of children: reaping, removing records, errors on one child. A reaped child stays in the
 //! table until its pipes have been read, within the same budget as a living child's.
 
-use super::{child::ChildSide, fork::EXIT_ACCEPT, turn::Loop};
+use super::{child::ChildSide, fork::EXIT_ACCEPT, parent::Parent, turn::Loop};
 use crate::{
     core::{
-        child::{Child, ChildId, Reason, WaitStatus},
+        child::{Child, ChildId, Collected, Reason},
         error::Operation,
         event::Event,
         say::say,
         states::Posted,
         system::{Pipe, Reaped},
-        wire::Entry,
     },
     hooks::{ChildServer, PreForkHooks},
 };
@@ -30,20 +29,25 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     /// SIGCHLD does not say which child has ended.
     fn look_for_deaths(&mut self) {
         while let Some(pid) = self.parent.system.peek() {
-            let Some(child) = self.living_by_pid(pid, None) else {
-                // A child of the program's own; it hides our children that have ended after it.
-                return self.check_all_children();
-            };
-            if !self.reap_one(child) {
-                return;
+            match self.living_by_pid(pid, None) {
+                Some(child) if self.reap_one(child) => {}
+                Some(_) => return,
+                None if self.parent.system.reap_orphan(pid) => {}
+                // A child of the program's own; it hides what has ended after it.
+                None => return self.check_all(),
             }
         }
     }
 
-    pub(super) fn check_all_children(&mut self) {
+    /// Checks every child, and every orphan that was adopted.
+    pub(super) fn check_all(&mut self) {
         for child in self.parent.ids() {
             self.reap_one(child);
         }
+        let Parent {
+            monitor, system, ..
+        } = &mut self.parent;
+        system.reap_orphans(&|pid| monitor.child_by_pid(pid).is_some());
     }
 
     /// The child with this pid that was not reaped: the pid of a reaped child may be another
@@ -65,12 +69,12 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             return false;
         };
         match contact.process.reap() {
-            Ok(Reaped::Ended(status)) => {
-                self.note_end(child, status);
+            Ok(Reaped::Ended(collected)) => {
+                self.note_end(child, collected);
                 true
             }
-            Ok(Reaped::Outlived(status)) => {
-                self.note_survivors(child, status);
+            Ok(Reaped::Outlived(collected)) => {
+                self.note_survivors(child, collected);
                 true
             }
             Ok(Reaped::Not) => false,
@@ -82,14 +86,15 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     }
 
     /// A child was reaped: its pipes are read to their end.
-    fn note_end(&mut self, child: ChildId, status: Option<WaitStatus>) {
-        if status.is_none() {
+    fn note_end(&mut self, child: ChildId, collected: Collected) {
+        if collected.status.is_none() {
             self.warn_of_a_stolen_status(child);
         }
         if let Some(contact) = self.parent.monitor.pool.contact_mut(child) {
-            contact.note_end(status);
+            contact.note_end(collected);
             self.parent.monitor.note_reaped(child);
         }
+        self.expect_no_stack_but_a_left_one(child);
         for pipe in Pipe::ALL {
             self.set_unread(child, pipe, true);
         }
@@ -98,11 +103,11 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
 
     /// A child has ended before the other processes of its group. It keeps its place until they
     /// have ended too, or turn out to be unkillable.
-    fn note_survivors(&mut self, child: ChildId, status: Option<WaitStatus>) {
+    fn note_survivors(&mut self, child: ChildId, collected: Collected) {
         let monitor = &mut self.parent.monitor;
         let give_up_at = monitor.child(child).and_then(Child::give_up_at);
         if give_up_at.is_some_and(|at| at <= monitor.now()) {
-            return self.note_end(child, status);
+            return self.note_end(child, collected);
         }
         monitor.outlived(child);
         let soon = monitor.now() + CHECK_SURVIVORS;
@@ -126,27 +131,31 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     /// child's signals.
     pub(super) fn note_reused_pid(&mut self, pid: u32, newcomer: ChildId) {
         if let Some(replaced) = self.living_by_pid(pid, Some(newcomer)) {
-            self.note_end(replaced, None);
+            self.note_end(replaced, Collected::default());
         }
     }
 
-    /// Removes a dead child once all its output has been read.
+    /// Removes a dead child once all its output has been read, and its stack, if it has left one.
     pub(super) fn finish_if_read(&mut self, child: ChildId) {
         let contact = self.parent.monitor.pool.contact(child);
-        if let Some(status) = contact.and_then(|contact| contact.read_to_its_end()) {
-            self.finish(child, status);
+        if let Some(collected) = contact.and_then(|contact| contact.read_to_its_end())
+            && !self.parent.monitor.awaits_stack(child)
+        {
+            self.finish(child, collected);
         }
     }
 
     /// Removes a dead child whose output has been read: calls the hooks, then ends its record.
-    fn finish(&mut self, child: ChildId, status: Option<WaitStatus>) {
+    fn finish(&mut self, child: ChildId, collected: Collected) {
         self.hear_board(child);
-        self.note_requests(child);
+        self.note_board(child);
+        self.tell_what_it_had_in_hand(child);
         if self.parent.monitor.close(child) {
             self.call_server_closed(child);
         }
-        self.parent.system.set_noted(child.slot(), Entry::default());
-        let Some((record, death)) = self.parent.monitor.exited(child, status) else {
+        self.parent.system.close_slot(child.slot());
+        self.parent.system.clear_stack(child);
+        let Some((record, death)) = self.parent.monitor.exited(child, collected) else {
             return;
         };
         let event = Event::Exited {
@@ -163,6 +172,25 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         }
         if death.code() == Some(EXIT_ACCEPT) {
             self.check_for_lost_socket();
+        }
+    }
+
+    /// For whoever looks for the client that a child did not survive.
+    fn tell_what_it_had_in_hand(&self, child: ChildId) {
+        let system = &self.parent.system;
+        let notes = system.notes(child.slot());
+        if notes.entry.is_of(child.serial())
+            && let Some(since) = notes.since
+        {
+            let took = system.now().since(since);
+            let description = self
+                .parent
+                .monitor
+                .board
+                .0
+                .description(child.slot())
+                .unwrap_or_default();
+            log::debug!("{child} ended after {took:?} with {description}");
         }
     }
 

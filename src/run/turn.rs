@@ -12,8 +12,8 @@ use crate::{
         pool,
         report::Report,
         say::say,
-        signal_policy::Wish,
         states::Posted,
+        stop::Wish,
         system::{Ready, Source, System, Wait},
         time::Time,
     },
@@ -68,7 +68,8 @@ pub(crate) struct Loop<H, S, Y: System> {
 }
 
 impl<H, S, Y: System> Loop<H, S, Y> {
-    pub(crate) fn new(hooks: H, server: S, monitor: Monitor, system: Y) -> Self {
+    pub(crate) fn new(hooks: H, server: S, mut monitor: Monitor, system: Y) -> Self {
+        monitor.board = system.view();
         Self {
             hooks,
             server,
@@ -160,6 +161,8 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             self.reap();
             self.read(&ready);
             self.look_at_board(wait);
+            self.take_stacks();
+            self.check_clocks();
             self.replace();
             self.parent.monitor.fire_due();
             self.post_watched(&ready);
@@ -176,6 +179,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     pub(super) fn settle(&mut self) {
         if self.parent.system.take_possession() {
             self.parent.monitor.pid = std::process::id();
+            self.parent.monitor.board = self.parent.system.view();
         }
     }
 
@@ -213,7 +217,10 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         self.words.in_turn = 0;
         if self.look_at.is_some_and(|at| at <= now) {
             self.look_at = None;
-            self.check_all_children();
+            self.check_all();
+            if self.parent.monitor.bounds_connections() {
+                self.note_boards();
+            }
         }
     }
 
@@ -226,8 +233,10 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             // At once, not in queue order: a Ctrl-C has already told the children to stop.
             self.call_shutdown();
         }
-        if wish == Wish::Kill {
-            self.kill_remaining();
+        match wish {
+            Wish::Kill => self.kill_remaining(),
+            Wish::Bound => self.parent.monitor.bound_stop(),
+            Wish::Nothing | Wish::Announce | Wish::Shutdown => {}
         }
     }
 

@@ -13,6 +13,7 @@ use crate::{
     hooks::{comm::Comm, server::complain},
     sys::{
         accept::Newcomer,
+        atfork,
         blame::is_the_clients,
         fd_registry::Ours,
         hangup::{self, Hangup},
@@ -187,7 +188,8 @@ impl<S: Stream> Run<'_, S> {
     }
 
     fn serve(&mut self, leave_wakeups: bool) -> Observation {
-        self.say(Comm::busy);
+        let peer = self.in_hand.as_ref().and_then(|client| client.remote);
+        self.say(|comm| comm.busy_after(self.clock, peer));
         if leave_wakeups {
             self.acceptor.comm.leave_wakeups();
         }
@@ -198,6 +200,7 @@ impl<S: Stream> Run<'_, S> {
         if let Some(connection) = self.in_hand.take() {
             self.admit(connection);
         }
+        self.acceptor.comm.end_connection();
         let took = self.lap();
         if self.acceptor.comm.is_leaving() {
             return Observation::ServedLast;
@@ -243,7 +246,10 @@ impl<S: Stream> Run<'_, S> {
     }
 
     fn handle(&mut self, conn: Conn<S>) {
-        match (self.acceptor.handler)(conn) {
+        let served = (self.acceptor.handler)(conn);
+        // The child may wait next, for long.
+        atfork::connection_is_over();
+        match served {
             Ok(()) => {}
             // The client caused it: not worth a line on stderr.
             Err(error) if is_the_clients(&error) => log::debug!("connection ended: {error}"),

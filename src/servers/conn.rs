@@ -38,7 +38,7 @@ pub use self::{
 #[cfg(feature = "proxy-protocol")]
 use super::proxy::Proxied;
 use crate::{
-    core::comm::Acker,
+    core::{comm::Acker, time::Time},
     hooks::comm::Comm,
     sys::{
         accept::{Newcomer, canonical},
@@ -154,7 +154,7 @@ impl<S: Stream> Conn<S> {
     }
 
     /// Describes the client, as a proxy has told it if there is one.
-    fn peer(&self) -> Peer {
+    pub(super) fn peer(&self) -> Peer {
         let peer = self.stream.peer(self.remote);
         #[cfg(feature = "proxy-protocol")]
         let peer = peer.behind(self.proxied.as_deref());
@@ -175,6 +175,18 @@ impl<S: Stream> Conn<S> {
     /// When the parent cannot be reached.
     pub fn ack(&self) -> io::Result<()> {
         self.comm.ack()
+    }
+
+    /// Asks for more time for this connection: `time` from now.
+    ///
+    /// It is for long legitimate work where there is a `busy_timeout`. See [`Comm::extend`].
+    pub fn extend(&self, time: Duration) {
+        self.comm.extend(time);
+    }
+
+    /// Says what the child does with this connection, for whoever looks: see [`Comm::describe`].
+    pub fn describe(&self, text: &str) {
+        self.comm.describe(text);
     }
 
     /// Whether the child should leave: a handler with a long connection should end it.
@@ -236,6 +248,30 @@ impl<S: Stream> Conn<S> {
     pub fn into_parts(self) -> io::Result<(S, Acker)> {
         self.stream.block()?;
         Ok((self.stream, self.comm.acker()))
+    }
+
+    pub(super) fn stream(&self) -> &S {
+        &self.stream
+    }
+
+    /// When this time from now is over.
+    pub(super) fn time_after(&self, time: Option<Duration>) -> Option<Time> {
+        self.comm.deadline(time)
+    }
+
+    /// Waits, in place of for the client, for another descriptor that tells of its service. False
+    /// after the deadline.
+    pub(super) fn wait_for(&self, fd: BorrowedFd<'_>, until: Option<Time>) -> io::Result<bool> {
+        self.comm.wait_until(fd, Interest::Read, until)
+    }
+
+    /// Waits for a short time. False after the deadline.
+    pub(super) fn wait_a_little(&self, time: Duration, until: Option<Time>) -> io::Result<bool> {
+        let end = self.comm.now() + time;
+        let end = until.map_or(end, |until| until.min(end));
+        let stream = self.stream.as_fd();
+        self.comm.wait_until(stream, Interest::Neither, Some(end))?;
+        Ok(until.is_none_or(|until| self.comm.now() < until))
     }
 
     /// Repeats `attempt` until it succeeds or fails for good, and waits in between.

@@ -16,6 +16,7 @@
 //! They open their sockets themselves, or take over sockets that a service manager has opened:
 //! [`TcpServer::listen_fds`], [`UnixServer::listen_fds`].
 //!
+//! [`InetdServer`] runs a program for each connection, with the connection as its stdin and stdout.
 //! [`ExecServer`] is the exception: it opens the sockets, and programs of any language accept.
 //!
 //! # Proxies
@@ -68,6 +69,8 @@
 mod accept;
 pub mod conn;
 mod exec;
+mod inetd;
+mod listen;
 #[cfg(feature = "proxy-protocol")]
 #[cfg_attr(docsrs, doc(cfg(feature = "proxy-protocol")))]
 pub mod proxy;
@@ -77,7 +80,9 @@ mod unix;
 
 pub use self::{
     conn::{Conn, Stream},
-    exec::{ExecServer, Listen},
+    exec::ExecServer,
+    inetd::InetdServer,
+    listen::Listen,
     stream::{PerChild, StreamServer},
     tcp::{TcpPerChild, TcpServer},
     unix::{UnixPerChild, UnixServer},

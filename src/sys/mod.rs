@@ -2,9 +2,11 @@
 //! these files contain `unsafe`, and none of them decides anything about children.
 
 pub(crate) mod accept;
+pub(crate) mod adopted;
 pub(crate) mod atfork;
 pub(crate) mod blame;
 pub(crate) mod board;
+pub(crate) mod cells;
 pub(crate) mod child_link;
 pub(crate) mod clock;
 pub(crate) mod confine;
@@ -17,12 +19,14 @@ pub(crate) mod fork;
 mod group;
 pub(crate) mod handed_over;
 pub(crate) mod hangup;
+pub(crate) mod helper;
 pub(crate) mod limits;
 pub(crate) mod link;
 mod memory;
 #[cfg(feature = "systemd")]
 pub(crate) mod notify;
 mod null;
+mod out_of_memory;
 pub(crate) mod output;
 pub(crate) mod parent_only;
 pub(crate) mod pipes;
@@ -30,11 +34,26 @@ pub(crate) mod poller;
 pub(crate) mod process;
 #[cfg(feature = "proxy-protocol")]
 pub(crate) mod shared_counts;
+mod shared_memory;
 pub(crate) mod signals;
 pub(crate) mod sockets;
+#[cfg(all(
+    feature = "stacks",
+    target_os = "linux",
+    any(target_arch = "x86_64", target_arch = "aarch64")
+))]
+pub(crate) mod stacks;
+#[cfg(not(all(
+    feature = "stacks",
+    target_os = "linux",
+    any(target_arch = "x86_64", target_arch = "aarch64")
+)))]
+#[path = "no_stacks.rs"]
+pub(crate) mod stacks;
 mod status;
 mod stdio;
 pub(crate) mod stop_board;
+mod stuck;
 pub(crate) mod unix;
 pub(crate) mod unix_socket;
 pub(crate) mod waiter;

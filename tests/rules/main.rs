@@ -7,6 +7,7 @@
 )]
 
 mod catalogue;
+mod container;
 mod document;
 mod hooks;
 mod http;
@@ -15,3 +16,5 @@ mod original;
 mod policy;
 mod prose;
 mod public_api;
+#[cfg(feature = "config")]
+mod settings;

@@ -35,14 +35,17 @@ mod exec;
 mod failed_starts;
 mod field;
 mod harness;
+mod hostile;
 mod injection;
 mod life;
 mod limits;
 mod listeners;
 mod listening;
+mod metrics;
 mod observers;
 mod orphans;
 mod output;
+mod overtime;
 mod parents_hooks;
 mod pipes;
 mod ported;
@@ -51,6 +54,7 @@ mod reload;
 mod replaced;
 mod servers;
 mod showcase;
+mod signal_table;
 mod signals;
 mod silence;
 mod sockets;
@@ -100,16 +104,20 @@ const PROGRAMS: &[Programs] = &[
     exec::PROGRAMS,
     field::PROGRAMS,
     harness::PROGRAMS,
+    hostile::PROGRAMS,
     listeners::PROGRAMS,
     listening::PROGRAMS,
+    metrics::PROGRAMS,
     observers::PROGRAMS,
     orphans::PROGRAMS,
+    overtime::PROGRAMS,
     output::PROGRAMS,
     parents_hooks::PROGRAMS,
     ported::PROGRAMS,
     reload::PROGRAMS,
     replaced::PROGRAMS,
     servers::PROGRAMS,
+    signal_table::PROGRAMS,
     sockets::PROGRAMS,
     starts::PROGRAMS,
     stranded::PROGRAMS,
@@ -160,12 +168,15 @@ const SCENARIOS: &[(&str, Scenarios)] = scenarios_of![
     field,
     harness::runner,
     harness::world,
+    hostile,
     life,
     limits,
     listeners,
+    metrics,
     observers,
     orphans,
     output,
+    overtime,
     parents_hooks,
     pipes,
     ported,
@@ -176,6 +187,7 @@ const SCENARIOS: &[(&str, Scenarios)] = scenarios_of![
     servers::connections,
     servers::socket_files,
     showcase,
+    signal_table,
     signals,
     silence,
     sockets,

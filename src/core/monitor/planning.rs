@@ -55,6 +55,7 @@ impl Monitor {
             );
         }
         self.observe_surplus();
+        self.watch_clocks();
         self.plan_age_check();
         self.memory_watch
             .set(self.attributes.max_memory > 0, self.now);
@@ -148,6 +149,7 @@ impl Monitor {
     }
 
     pub(crate) fn begin_shutdown(&mut self) {
+        self.stop.has_begun();
         if !std::mem::replace(&mut self.shutdown, true) {
             self.happened(Event::ShuttingDown);
         }

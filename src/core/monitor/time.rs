@@ -11,6 +11,7 @@ impl Monitor {
     /// does not count as silence of any child.
     pub(crate) fn tick(&mut self, now: Time, gap: Duration) {
         self.since_last_turn = now.since(self.turned);
+        self.clocks.pauses.note_turn(self.turned, now, gap);
         self.turned = self.turned.max(now);
         self.gaps = self.gaps.saturating_add(gap);
         self.is_now(now);
@@ -27,9 +28,13 @@ impl Monitor {
         while let Some(state) = self.alarms.take_due(self.now) {
             self.post(&state);
         }
+        self.ask_last_stacks();
         self.escalate();
         if self.shutdown {
             return;
+        }
+        if self.stop.take_due(self.now) {
+            self.shutdown();
         }
         self.check_ages();
         self.notice_silent_programs();
@@ -61,7 +66,10 @@ impl Monitor {
             .into_iter()
             .flatten()
             .chain(self.alarms.next())
+            .chain(self.stop.begins_at())
             .chain(self.escalations())
+            .chain(self.stack_deadlines())
+            .chain(self.look_at_clocks())
             .min()
     }
 
@@ -102,6 +110,9 @@ impl Monitor {
 
     /// When a retiring child is sent its next signal, unless it ends before.
     pub(crate) fn next_signal(&self, child: &Child) -> Option<(Time, Signal)> {
+        if child.is_reaped() {
+            return None;
+        }
         let tell = child.tell_at().map(|at| (at, Signal::Interrupt));
         tell.or_else(|| {
             let kill_at = child.kill_at(self.attributes.timeout, self.gaps)?;
@@ -145,7 +156,7 @@ impl Monitor {
         let held = self
             .pool
             .iter()
-            .filter(|child| self.now.since(child.start_time) >= START_HOLDS_AFTER)
+            .filter(|child| self.has_held(child))
             .map(|child| child.start_time)
             .max();
         if let Some(start_time) = held {

@@ -12,6 +12,7 @@ pub(crate) use self::laws::Began;
 use super::{kernel::Kernel, model::Fault, random::Random};
 use crate::core::{
     child::ChildId,
+    clocks::InHand,
     config::{Attributes, Config},
     time::Time,
     wire::Entry,
@@ -33,14 +34,19 @@ enum Happening {
     Fault,
     /// SIGCHLD arrives at the parent, however many have died.
     Deaths,
-    /// SIGINT or SIGTERM arrives at the parent, however often it was sent.
+    /// SIGINT, SIGTERM or SIGQUIT arrives at the parent, however often it was sent.
     Told,
+    /// The operator loses patience, and sends SIGTERM.
+    Impatience,
 }
 
 /// What the children note, by slot, and the parent's word that it will look.
 #[derive(Debug)]
 struct Board {
     entries: Vec<Entry>,
+    /// When the connections in hand began, and how many there were.
+    since: Vec<Option<Time>>,
+    requests: Vec<u64>,
     will_look: bool,
     /// Whether this world's children use it.
     is_used: bool,
@@ -58,6 +64,52 @@ impl Board {
         *entry = entry.after(busy);
         !entry.is_to_be_printed() && self.will_look
     }
+
+    /// Notes that a connection begins.
+    fn begin(&mut self, id: ChildId, now: Time) {
+        if self.owns_slot(id) {
+            self.since[id.slot()] = Some(now);
+            self.requests[id.slot()] += 1;
+        }
+    }
+
+    fn end(&mut self, id: ChildId) {
+        if self.owns_slot(id) {
+            self.since[id.slot()] = None;
+        }
+    }
+
+    fn owns_slot(&self, id: ChildId) -> bool {
+        let entry = self.entries.get(id.slot());
+        entry.is_some_and(|entry| entry.is_of(id.serial()))
+    }
+
+    fn in_hand(&self, slot: usize) -> InHand {
+        InHand {
+            since: self.since.get(slot).copied().flatten(),
+            extended_until: None,
+        }
+    }
+
+    fn set(&mut self, slot: usize, entry: Entry) -> bool {
+        let place = self.entries.get_mut(slot);
+        place.is_some_and(|place| {
+            *place = entry;
+            self.since[slot] = None;
+            self.requests[slot] = 0;
+            true
+        })
+    }
+}
+
+/// The stacks of children, in a world where the parent asks for them.
+#[derive(Debug)]
+struct Stacks {
+    are_collected: bool,
+    /// The children that have left theirs.
+    left: Vec<ChildId>,
+    /// When whose answer comes, and whether it has frames.
+    answers: Vec<(Time, ChildId, bool)>,
 }
 
 /// What is on its way to the parent, and when the parent runs next.
@@ -69,6 +121,9 @@ struct Parent {
     stands_still_until: Time,
     /// For how long it has not run since the shutdown began.
     stood_still: Duration,
+    /// How often it has not run, and for how long in all.
+    pauses: u32,
+    paused: Duration,
     /// SIGCHLD is pending, so another is merged with it; and how many have arrived.
     death_pending: bool,
     deaths: u64,
@@ -79,8 +134,17 @@ struct Parent {
     terminate_pending: bool,
     interrupts: u64,
     terminations: u64,
+    /// The same for SIGQUIT.
+    quit_pending: bool,
+    quits: u64,
     /// It was told to shut down.
     told: bool,
+    /// How many SIGINT and SIGTERM have come since it has been told.
+    stops: u64,
+    /// Nothing but SIGQUIT has told it: the stop has no bound yet.
+    patient: bool,
+    /// When a stop without a bound was given one.
+    bounded_at: Option<Time>,
     /// How often all children were to be killed, and when for the first time.
     kill_alls: u32,
     kill_all_at: Option<Time>,
@@ -112,6 +176,7 @@ pub(crate) struct World {
     kernel: Kernel,
     board: Board,
     parent: Parent,
+    stacks: Stacks,
     now: Time,
     agenda: BinaryHeap<Reverse<(Time, u64, Happening)>>,
     entered: u64,
@@ -159,6 +224,8 @@ impl World {
             start_servers: random.below(10) as usize,
             max_clients: 1 + random.below(30) as usize,
             timeout: random.of(&[Duration::ZERO, ms(500), ms(2000)]),
+            start_timeout: random.of(&[Duration::ZERO, ms(300), ms(2000)]),
+            busy_timeout: random.of(&[Duration::ZERO, ms(200), ms(3000)]),
             kill_timeout: ms(100 + random.below(2000)),
             shutdown_timeout: ms(100 + random.below(4000)),
             drain_timeout: random.of(&[Duration::ZERO, ms(100), ms(1000)]),
@@ -177,6 +244,7 @@ impl World {
             false => attributes.max_clients,
         };
         let mut world = Self::with(random, &attributes, slots);
+        world.stacks.are_collected = !seed.is_multiple_of(2);
         world.at(ms(50), Happening::Fault);
         (world, attributes)
     }
@@ -212,10 +280,17 @@ impl World {
             kernel: Kernel::new(),
             board: Board {
                 entries: vec![Entry::default(); slots],
+                since: vec![None; slots],
+                requests: vec![0; slots],
                 will_look: false,
                 is_used: coalesces,
             },
             parent: Parent::default(),
+            stacks: Stacks {
+                are_collected: false,
+                left: Vec::new(),
+                answers: Vec::new(),
+            },
             now: Time::START,
             agenda: BinaryHeap::new(),
             entered: 0,
@@ -302,6 +377,10 @@ impl World {
             Happening::Fault => self.fault(),
             Happening::Deaths => self.hear_of_deaths(),
             Happening::Told => self.hear_signal(),
+            Happening::Impatience => {
+                self.parent.terminate_pending = true;
+                self.hear_signal();
+            }
         }
     }
 }

@@ -312,6 +312,8 @@ impl Walk {
                     hooks.handler_shutdown(monitor);
                 }
             }
+            Task::Posted(Posted::ReopenLogs) => hooks.reopen_logs(monitor),
+            Task::ReopenChildren => {}
             Task::Posted(Posted::Reload) => monitor.begin_reload(),
             Task::Posted(Posted::State(state)) => assert_eq!(state, "own"),
             Task::ReloadFailed(_) => {}
@@ -333,7 +335,11 @@ impl Walk {
                     _ => {}
                 }
             }
-            Task::Print { .. } | Task::Lead(_) | Task::Watch(_) | Task::Unwatch(_) => {
+            Task::Print { .. }
+            | Task::Lead(_)
+            | Task::Watch(_)
+            | Task::Unwatch(_)
+            | Task::AskStack(_) => {
                 panic!("{task:?}")
             }
         }

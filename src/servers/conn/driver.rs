@@ -35,6 +35,8 @@ impl<S: Stream> Conn<S> {
         let mut session = Session::new(self.number, self.peer());
         let comm = self.comm.share();
         session.say_ack = Box::new(move || comm.ack());
+        let comm = self.comm.share();
+        session.extend = Box::new(move |time| comm.extend(time));
         Driver {
             conn: &self,
             class,

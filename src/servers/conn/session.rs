@@ -42,6 +42,7 @@ pub struct Session {
     pub(super) id: u64,
     pub(super) peer: Peer,
     pub(super) say_ack: Box<dyn Fn() -> io::Result<()>>,
+    pub(super) extend: Box<dyn Fn(Duration)>,
     pub(super) now: Time,
     pub(super) events: VecDeque<Posted>,
     /// Posted by a state, for the next turn: so a state that posts itself starves neither input nor
@@ -102,6 +103,7 @@ impl Session {
             id,
             peer,
             say_ack: Box::new(|| Ok(())),
+            extend: Box::new(|_| ()),
             now: Time::START,
             events: VecDeque::from([Posted::Start]),
             later: Vec::new(),
@@ -433,6 +435,12 @@ impl Session {
     /// When the parent cannot be reached.
     pub fn ack(&self) -> io::Result<()> {
         (self.say_ack)()
+    }
+
+    /// Asks for more time for this connection, `time` from now, where there is a `busy_timeout`: see
+    /// [`Comm::extend`](crate::Comm::extend).
+    pub fn extend(&self, time: Duration) {
+        (self.extend)(time);
     }
 
     /// Makes the child leave when this connection ends, and be replaced.

@@ -5,6 +5,7 @@
 //! so that a scenario sees only what it is about.
 
 mod cgroup;
+mod crowd;
 mod flags;
 mod hooks;
 mod journal;
@@ -17,6 +18,7 @@ mod strace;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
 use std::process::{Command, ExitCode};
+use std::time::Duration;
 
 use prefork_server::servers::TcpConn;
 use prefork_server::{Error, PreFork, TcpServer};
@@ -27,6 +29,7 @@ use crate::support::{
 };
 
 pub use cgroup::Group;
+pub use crowd::Crowd;
 pub use flags::{builder, builder_of, count, millis};
 pub use hooks::{Journal, spawn_thread};
 pub use journal::{
@@ -49,10 +52,17 @@ fn run(args: &Args) -> Result<(), Error> {
     if args.has("--thread-before-start") {
         spawn_thread();
     }
+    if args.has("--subreaper") {
+        nix::sys::prctl::set_child_subreaper(true).expect("to adopt orphans");
+    }
     // A descriptor of the program's own, for every child.
     let _file = args.value("--open").map(File::open);
     let mut prefork = builder(args).start()?;
     announce(&prefork);
+    if let Some(path) = args.value("--address-file") {
+        let address = prefork.server().local_addrs()[0];
+        std::fs::write(path, format!("{address}\n")).expect("a file for the address");
+    }
     gate::pass("announced");
     if args.has("--thread-after-start") {
         spawn_thread();
@@ -110,6 +120,11 @@ pub fn converse(conn: TcpConn) -> io::Result<()> {
         let line = line?;
         match line.as_str() {
             "panic" => panic!("the client asked for it"),
+            _ if line.starts_with("extend ") => {
+                let time = line["extend ".len()..].parse().expect("milliseconds");
+                conn.extend(Duration::from_millis(time));
+                writeln!(&conn, "done")?;
+            }
             "grandchild" => writeln!(&conn, "{}", grandchild("exec sleep 1000")?)?,
             "chatterbox" => writeln!(&conn, "{}", grandchild("exec yes")?)?,
             _ if misdeeds::commit(&line)? => writeln!(&conn, "done")?,

@@ -3,19 +3,25 @@
 
 use super::{Door, World, ms};
 use crate::core::{
-    child::{AFTER_KILL, Child, ChildId, Flags, Reason, State},
+    child::{AFTER_KILL, Child, ChildId, Flags, Reason, Retirement, State},
     monitor::Monitor,
     pool::Census,
     simulation::{
         kernel::KernelEntry,
         model::{Doing, Fault},
     },
+    stack::READ_WITHIN,
     time::Time,
 };
 use std::time::Duration;
 
 /// How late the parent may learn of a death when no signal reports it.
 const LATE_DEATH: Duration = Duration::from_millis(1_100);
+/// How long the loop waits at most while it has children.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
+/// How late the parent may find that a child is busy: where the word had no room in the pipe, it
+/// reads the notes once a second.
+const HEARD_AFTER: Duration = Duration::from_millis(1_100);
 
 /// When a shutdown began, and how many children had been forked.
 #[derive(Clone, Copy, Debug)]
@@ -47,7 +53,8 @@ impl World {
         self.check_each_has_one_state(monitor, census);
         self.check_the_loop_goes_on(monitor, wait);
         self.check_everybody_was_killed(monitor);
-        self.check_signals();
+        self.check_signals(monitor);
+        self.check_clocks(monitor);
         self.check_end_is_near(monitor, *shutdown);
         self.check_the_door(monitor);
         assert_eq!(monitor.report().hook_panics, 0, "a default has panicked");
@@ -109,16 +116,51 @@ impl World {
     /// living child.
     fn check_everybody_was_killed(&mut self, monitor: &Monitor) {
         if std::mem::take(&mut self.parent.kill_all_now) {
-            let spared = monitor.children().find(|child| !child.was_killed());
+            let spared = monitor
+                .children()
+                .find(|child| !child.was_killed() && !child.is_reaped());
             assert!(spared.is_none(), "{spared:?} was spared");
         }
     }
 
-    /// A child gets one signal for each reason. SIGINT: its retirement, the shutdown. SIGKILL: the
-    /// end of its retirement's time, a failed read, each second SIGINT, a hook.
-    fn check_signals(&self) {
-        let interrupts = 1 + u32::from(self.parent.told);
+    /// No work takes longer than its clock allows, and no child is told before that.
+    fn check_clocks(&self, monitor: &Monitor) {
+        // With each pause the wait before it counts for no clock either.
+        let pauses = self.parent.paused + LONGEST_WAIT * self.parent.pauses;
+        for child in monitor.children() {
+            let Some(model) = self.kernel.get(child.id()).filter(|model| !model.is_dead()) else {
+                continue;
+            };
+            let (since, limit, reason) = match (model.doing, model.client_since) {
+                (Doing::Starting, _) => {
+                    let (since, limit) = (child.start_time(), monitor.start_timeout());
+                    (since, limit, Reason::StartTimeout)
+                }
+                (_, Some(since)) => (since, monitor.busy_timeout(), Reason::Overtime),
+                _ => continue,
+            };
+            let took = self.now.since(since);
+            let bounded = child.reason().is_some();
+            assert!(
+                limit.is_zero() || bounded || took <= limit + pauses + HEARD_AFTER,
+                "{child:?} has taken {took:?} of {limit:?}"
+            );
+            // Without notes a forged BUSY begins a connection.
+            let notes = self.board.owns_slot(child.id());
+            let now = |told: &Retirement| told.at == monitor.now() && told.reason == reason;
+            let late = notes && child.retirement.as_ref().is_some_and(now);
+            assert!(!late || took >= limit, "{child:?} was told after {took:?}");
+        }
+    }
+
+    /// A child gets one signal for each reason. SIGINT: its retirement, a connection that takes too
+    /// long after a cull or in the shutdown, the shutdown. SIGKILL: the end of its retirement's time,
+    /// a failed read, each second SIGINT, a hook.
+    fn check_signals(&self, monitor: &Monitor) {
         for entry in self.kernel.iter() {
+            let child = monitor.child(entry.id);
+            let judged = child.is_some_and(|child| child.judged_at.is_some());
+            let interrupts = 1 + u32::from(self.parent.told) + u32::from(judged);
             let sent = entry.model.sent;
             let faulty = u32::from(entry.model.fault == Some(Fault::Unreadable));
             let kills = 1 + faulty + self.parent.kill_alls + sent.kills_asked;
@@ -171,7 +213,12 @@ impl World {
         let Some(began) = shutdown else {
             return;
         };
-        let patient = began.at + monitor.shutdown_timeout();
+        self.check_no_start_is_awaited(began);
+        if self.parent.patient {
+            return;
+        }
+        let from = self.parent.bounded_at.unwrap_or(began.at);
+        let patient = from + monitor.shutdown_timeout();
         let end = self.parent.kill_all_at.unwrap_or(patient).min(patient);
         let late = if self.deaths_late {
             LATE_DEATH
@@ -180,13 +227,16 @@ impl World {
         };
         let immortal = monitor.children().any(|child| self.is_immortal(child.id()));
         let hangs = if immortal { AFTER_KILL } else { Duration::ZERO };
-        let latest = end + self.parent.stood_still + late + hangs + ms(100);
+        let read = match self.stacks.are_collected {
+            true => READ_WITHIN,
+            false => Duration::ZERO,
+        };
+        let latest = end + self.parent.stood_still + late + hangs + read + ms(100);
         assert!(
             self.now <= latest.max(self.parent.stands_still_until + ms(100)),
             "the shutdown of {began:?} should have ended at {end}: {:?}",
             monitor.children().collect::<Vec<_>>()
         );
-        self.check_no_start_is_awaited(began);
     }
 
     /// A queued client is reset only if no child could have served it in time. The listeners stay
@@ -246,6 +296,9 @@ impl World {
 
 /// The escalation of a retiring child continues: the core has a deadline for it.
 fn check_it_retires_in_time(monitor: &Monitor, child: &Child) {
+    if child.is_reaped() {
+        return check_its_record_ends_in_time(monitor, child);
+    }
     let Some((at, _)) = monitor.next_signal(child) else {
         // The shutdown bounds these children as well.
         let gentle = child.reason().is_some_and(Reason::is_gentle);
@@ -253,7 +306,10 @@ fn check_it_retires_in_time(monitor: &Monitor, child: &Child) {
         // With a timeout a silent child is judged once its output has been read.
         let judged_later = serves && child.flags.contains(Flags::UNREAD);
         assert!(
-            child.was_killed() || judged_later || serves && monitor.timeout().is_zero(),
+            child.was_killed()
+                || judged_later
+                || serves && monitor.timeout().is_zero()
+                || monitor.stop.is_patient() && child.reason() == Some(Reason::Shutdown),
             "{child:?} retires for ever"
         );
         return;
@@ -263,4 +319,18 @@ fn check_it_retires_in_time(monitor: &Monitor, child: &Child) {
         deadline.is_some_and(|deadline| deadline <= at),
         "{child:?} is to be escalated at {at}, and the core would sleep until {deadline:?}"
     );
+}
+
+/// A dead child keeps its record while its output or its stack is being read, and the core has a
+/// deadline for the stack.
+fn check_its_record_ends_in_time(monitor: &Monitor, child: &Child) {
+    if let Some(until) = child.stack.awaited_until()
+        && child.was_stuck()
+    {
+        let deadline = monitor.deadline();
+        assert!(
+            deadline.is_some_and(|deadline| deadline <= until),
+            "the stack of {child:?} is awaited until {until}, and the core would sleep until {deadline:?}"
+        );
+    }
 }

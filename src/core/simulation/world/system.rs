@@ -1,14 +1,16 @@
 //! The world as the loop sees it: `System` and `Process` over the model kernel. Makes no system
 //! call.
 
-use super::{Happening, Simulated, World, us};
+use super::{Happening, Simulated, World, ms, us};
 use crate::core::{
-    child::{ChildId, Signal},
+    board::{Notes, SharedView},
+    child::{ChildId, Signal, Stuck},
     comm::Interval,
     error::{Error, Operation},
     queue::PrintTo,
     signal_policy::{Arrived, TABLE},
     simulation::{model::Model, pipe},
+    stack::Frame,
     states::{Watch, WatchId},
     system::{ForkTerms, Forked, Found, Pipe, Process, Ready, Reaped, Source, System, Told, Wait},
     time::Time,
@@ -35,6 +37,9 @@ impl World {
         if self.has_something_for_the_parent() {
             self.wake_soon();
         }
+        if let Some(at) = self.stacks.answers.iter().map(|(at, ..)| *at).min() {
+            self.wake(at.since(self.now));
+        }
         while self.goes_on_waiting() {
             self.step();
         }
@@ -55,7 +60,7 @@ impl World {
 
     fn has_something_for_the_parent(&self) -> bool {
         let parent = &self.parent;
-        let signals = parent.deaths + parent.interrupts + parent.terminations > 0;
+        let signals = parent.deaths + parent.interrupts + parent.terminations + parent.quits > 0;
         let has_edge = |pipe: &pipe::Pipe| pipe.has_edge();
         let mut models = self.kernel.iter().map(|entry| &entry.model);
         signals || models.any(|model| has_edge(&model.stdout) || has_edge(&model.stderr))
@@ -109,6 +114,8 @@ impl World {
         }
         self.parent.stands_still_until = self.now + span;
         self.parent.stood_still += span;
+        self.parent.pauses += 1;
+        self.parent.paused += span;
         self.parent.wakes_at = None;
         self.wake(span);
     }
@@ -132,27 +139,35 @@ impl World {
         let parent = &mut self.parent;
         parent.interrupts += u64::from(std::mem::take(&mut parent.interrupt_pending));
         parent.terminations += u64::from(std::mem::take(&mut parent.terminate_pending));
+        parent.quits += u64::from(std::mem::take(&mut parent.quit_pending));
         self.wake_soon();
     }
 
-    /// Returns the signals that have arrived, and notes what must follow: the first SIGTERM or
-    /// SIGINT begins the shutdown, and a SIGINT after any other kills all children.
+    /// Returns the signals that have arrived, and notes what must follow: the first begins the
+    /// shutdown, the first SIGTERM or SIGINT gives it a bound, the second kills all children.
     fn signals(&mut self) -> Arrived {
         let parent = &mut self.parent;
         let interrupts = std::mem::take(&mut parent.interrupts);
         let terminations = std::mem::take(&mut parent.terminations);
         let deaths = std::mem::take(&mut parent.deaths);
-        let all = interrupts + terminations;
-        let is_second = parent.told || all > 1;
-        parent.kill_all_now = interrupts > 0 && is_second;
+        let quits = std::mem::take(&mut parent.quits);
+        let stops = interrupts + terminations;
+        parent.stops += stops;
+        parent.kill_all_now = stops > 0 && parent.stops > 1;
         if parent.kill_all_now {
             parent.kill_alls += 1;
             parent.kill_all_at.get_or_insert(self.now);
         }
-        parent.told |= all > 0;
+        parent.patient |= quits > 0 && !parent.told;
+        if parent.patient && stops > 0 {
+            parent.patient = false;
+            parent.bounded_at = Some(self.now);
+        }
+        parent.told |= stops + quits > 0;
         TABLE.map(|row| match row.signal {
             Signal::Interrupt => interrupts,
             Signal::Terminate => terminations,
+            Signal::Quit => quits,
             Signal::Child => deaths,
             _ => 0,
         })
@@ -174,6 +189,25 @@ impl World {
         let start_up = us(50 + self.random.below(longest));
         self.plan_step(id, start_up);
         Ok(pid)
+    }
+
+    /// Most children leave their stack at once, some never. Most are read soon, some are not.
+    fn ask_stack(&mut self, id: ChildId) {
+        let leaves = self.kernel.get(id).is_some_and(Model::acts) && !self.random.one_in(8);
+        if leaves {
+            self.stacks.left.push(id);
+        }
+        if !self.random.one_in(16) {
+            let delay = ms(self.random.below(4000));
+            self.stacks.answers.push((self.now + delay, id, leaves));
+        }
+    }
+
+    fn stacks(&mut self) -> Vec<(ChildId, Vec<Frame>)> {
+        let now = self.now;
+        let come = self.stacks.answers.extract_if(.., |(at, ..)| *at <= now);
+        come.map(|(_, id, leaves)| (id, vec![Frame::default(); usize::from(leaves)]))
+            .collect()
     }
 
     fn signal(&mut self, id: ChildId, signal: Signal) {
@@ -225,6 +259,10 @@ impl Process for ModelProcess {
     fn signal(&self, signal: Signal) -> io::Result<()> {
         self.world.0.borrow_mut().signal(self.id, signal);
         Ok(())
+    }
+
+    fn stuck(&self) -> Option<Stuck> {
+        None
     }
 
     fn memory(&self) -> Option<u64> {
@@ -303,26 +341,43 @@ impl System for Simulated {
         self.0.borrow().kernel.peek()
     }
 
+    fn reap_orphan(&mut self, _: u32) -> bool {
+        false
+    }
+
+    fn reap_orphans(&mut self, _: &dyn Fn(u32) -> bool) {}
+
+    fn open_slot(&mut self, child: ChildId) -> bool {
+        let entry = Entry::of(child.serial());
+        self.0.borrow_mut().board.set(child.slot(), entry)
+    }
+
+    fn close_slot(&mut self, slot: usize) {
+        self.0.borrow_mut().board.set(slot, Entry::default());
+    }
+
     fn noted(&self, slot: usize) -> Entry {
         let world = self.0.borrow();
         world.board.entries.get(slot).copied().unwrap_or_default()
     }
 
-    fn set_noted(&mut self, slot: usize, entry: Entry) -> bool {
-        let mut world = self.0.borrow_mut();
-        let place = world.board.entries.get_mut(slot);
-        place.is_some_and(|place| {
-            *place = entry;
-            true
-        })
+    fn view(&self) -> SharedView {
+        SharedView::default()
     }
 
-    fn requests(&self, _: usize) -> u64 {
-        0
-    }
-
-    fn is_due(&self, slot: usize) -> bool {
-        self.0.borrow_mut().is_due(slot)
+    fn notes(&self, slot: usize) -> Notes {
+        let world = self.0.borrow();
+        let in_hand = world.board.in_hand(slot);
+        let requests = world.board.requests.get(slot).copied();
+        drop(world);
+        Notes {
+            entry: self.noted(slot),
+            requests: requests.unwrap_or_default(),
+            since: in_hand.since,
+            extended_until: in_hand.extended_until,
+            due: self.0.borrow_mut().is_due(slot),
+            ..Notes::default()
+        }
     }
 
     fn ask_interval(&mut self, _: Interval) {}
@@ -355,6 +410,27 @@ impl System for Simulated {
 
     fn watched_state(&self, _: u64) -> Option<&str> {
         None
+    }
+
+    fn collects_stacks(&self) -> bool {
+        self.0.borrow().stacks.are_collected
+    }
+
+    fn ask_stack(&mut self, id: ChildId, _: u32) -> io::Result<()> {
+        self.0.borrow_mut().ask_stack(id);
+        Ok(())
+    }
+
+    fn stacks(&mut self) -> Vec<(ChildId, Vec<Frame>)> {
+        self.0.borrow_mut().stacks()
+    }
+
+    fn has_left_stack(&self, id: ChildId) -> bool {
+        self.0.borrow().stacks.left.contains(&id)
+    }
+
+    fn clear_stack(&mut self, id: ChildId) {
+        self.0.borrow_mut().stacks.left.retain(|left| *left != id);
     }
 
     fn end_death_watch(&mut self) {}
