@@ -110,7 +110,7 @@ pub enum Event<'a> {
     ///
     /// The loop checks this after [`Saturated`](Self::Saturated), once a second at the most, until
     /// [`Relieved`](Self::Relieved), after which no client is taken to wait. Never sent where the
-    /// system does not know the number, as for UNIX sockets.
+    /// system does not know the number.
     #[non_exhaustive]
     Waiting {
         /// The number at all sockets of the server.

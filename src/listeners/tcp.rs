@@ -3,7 +3,10 @@
 use super::Listener;
 use crate::{
     core::error::{Error, Operation},
-    sys::sockets::{self, Family},
+    sys::{
+        sockets::{self, Family},
+        tcp_info,
+    },
 };
 use std::{
     io,
@@ -212,7 +215,11 @@ impl Listener for Tcp {
     }
 
     fn queue_length(&self, socket: BorrowedFd<'_>) -> Option<u32> {
-        sockets::queue_length(&socket)
+        tcp_info::queue_length(&socket)
+    }
+
+    fn time_in_queue(&self, connection: BorrowedFd<'_>) -> Option<Duration> {
+        tcp_info::time_in_queue(&connection)
     }
 
     fn adopt(&mut self, socket: BorrowedFd<'_>) -> io::Result<()> {

@@ -1,16 +1,21 @@
 //! Performs the accept loop that the stock servers share: one connection at a time. `core/accept`
 //! decides what comes next; this file makes the system calls and decides nothing.
 
-use super::conn::{Conn, Stream};
+use super::{
+    admission::Admission,
+    conn::{Conn, Stream},
+};
 use crate::{
     core::{
         accept::{
             AcceptConfig, AcceptMachine, Action, Observation,
+            refusal::Refusal,
             shortage::{Pause, Shortage},
         },
         time::Time,
     },
     hooks::{comm::Comm, server::complain},
+    listeners::Listener,
     sys::{
         accept::Newcomer,
         blame::is_the_clients,
@@ -34,17 +39,19 @@ pub(super) type Handler<S> = Box<dyn FnMut(Conn<S>) -> io::Result<()>>;
 pub(super) type SharedListeners = Rc<RefCell<Vec<Ours<OwnedFd>>>>;
 
 /// What a child takes connections from, and what it does with them.
-pub(super) struct Acceptor<'a, S> {
+pub(super) struct Acceptor<'a, L: Listener> {
     pub(super) config: AcceptConfig,
+    pub(super) admission: Admission<L::Stream>,
+    pub(super) kind: &'a L,
     pub(super) listeners: SharedListeners,
-    pub(super) handler: Handler<S>,
+    pub(super) handler: Handler<L::Stream>,
     pub(super) comm: &'a Comm,
     /// For how long connections block by themselves, if they do: see `Conn`.
     pub(super) first_wait: Option<Duration>,
     pub(super) requests_handled: &'a mut u64,
 }
 
-impl<S: Stream> Acceptor<'_, S> {
+impl<L: Listener<Stream: Stream>> Acceptor<'_, L> {
     /// Serves until told to stop, the limit is reached, or the parent is gone.
     pub(super) fn run(self) -> io::Result<()> {
         Run {
@@ -60,14 +67,21 @@ impl<S: Stream> Acceptor<'_, S> {
     }
 }
 
-struct Run<'a, S> {
-    acceptor: Acceptor<'a, S>,
+/// A connection that was accepted.
+struct InHand {
+    connection: Newcomer,
+    /// Why it is not to be served, if so.
+    refusal: Option<Refusal>,
+}
+
+struct Run<'a, L: Listener> {
+    acceptor: Acceptor<'a, L>,
     machine: AcceptMachine,
     /// The listener to try first: the one after that served last, so that a busy one does not
     /// starve the others.
     next: usize,
     /// The connection that was found, until it is served.
-    in_hand: Option<Newcomer>,
+    in_hand: Option<InHand>,
     /// When the last wait or the last connection ended.
     clock: Option<Time>,
     /// Until when the child takes queued connections, once it was told to stop.
@@ -75,7 +89,7 @@ struct Run<'a, S> {
     shortage: Shortage,
 }
 
-impl<S: Stream> Run<'_, S> {
+impl<L: Listener<Stream: Stream>> Run<'_, L> {
     fn run(mut self) -> io::Result<()> {
         self.keep_nonblocking()?;
         let mut seen = self.check_in(false);
@@ -91,8 +105,10 @@ impl<S: Stream> Run<'_, S> {
                 Action::Serve {
                     leave_wakeups,
                     look_first,
-                } if !(look_first && self.has_gone()) => self.serve(leave_wakeups),
-                Action::Serve { .. } => self.skip(),
+                } => match self.refusal(look_first) {
+                    None => self.serve(leave_wakeups),
+                    Some(refusal) => self.refuse(refusal),
+                },
                 Action::Drain { look_first } => self.drain(look_first)?,
                 Action::Leave => return Ok(()),
             };
@@ -188,8 +204,8 @@ impl<S: Stream> Run<'_, S> {
         if self.clock.is_some() {
             self.say(|comm| comm.begin(self.clock));
         }
-        if let Some(connection) = self.in_hand.take() {
-            self.handle(connection);
+        if let Some(in_hand) = self.in_hand.take() {
+            self.handle(in_hand.connection);
         }
         let took = self.lap();
         if self.acceptor.comm.is_leaving() {
@@ -201,33 +217,38 @@ impl<S: Stream> Run<'_, S> {
         }
     }
 
-    /// Whether the client in hand has reset the connection while it was queued.
-    fn has_gone(&self) -> bool {
-        let client = self.in_hand.as_ref();
-        client.is_some_and(|client| hangup::look(&client.stream) == Hangup::Whole)
+    /// Why the connection in hand is not to be served. With `look_first` also if its client has
+    /// reset it while it was queued.
+    fn refusal(&self, look_first: bool) -> Option<Refusal> {
+        let in_hand = self.in_hand.as_ref()?;
+        let has_gone = || hangup::look(&in_hand.connection.stream) == Hangup::Whole;
+        let gone = || (look_first && has_gone()).then_some(Refusal::Gone);
+        in_hand.refusal.or_else(gone)
     }
 
-    fn skip(&mut self) -> Observation {
-        log::debug!("a client has gone before it was served");
-        self.in_hand = None;
+    fn refuse(&mut self, refusal: Refusal) -> Observation {
+        log::debug!("a connection is not served: {refusal}");
+        if let Some(in_hand) = self.in_hand.take()
+            && refusal == Refusal::TooOld
+        {
+            let conn = self.conn(in_hand.connection);
+            note_end(self.acceptor.admission.shed(conn));
+        }
+        self.lap();
         Observation::Skipped
     }
 
     fn handle(&mut self, connection: Newcomer) {
-        let acceptor = &mut self.acceptor;
-        *acceptor.requests_handled += 1;
-        let conn = Conn::new(
-            connection,
-            acceptor.comm.share(),
-            *acceptor.requests_handled,
-            acceptor.first_wait,
-        );
-        match (acceptor.handler)(conn) {
-            Ok(()) => {}
-            // The client caused it: not worth a line on stderr.
-            Err(error) if is_the_clients(&error) => log::debug!("connection ended: {error}"),
-            Err(error) => complain!("connection failed: {error}"),
-        }
+        *self.acceptor.requests_handled += 1;
+        let conn = self.conn(connection);
+        let served = (self.acceptor.handler)(conn);
+        note_end(served);
+    }
+
+    fn conn(&self, connection: Newcomer) -> Conn<L::Stream> {
+        let acceptor = &self.acceptor;
+        let (comm, number) = (acceptor.comm.share(), *acceptor.requests_handled);
+        Conn::new(connection, comm, number, acceptor.first_wait)
     }
 
     fn count(&self) -> usize {
@@ -248,7 +269,7 @@ impl<S: Stream> Run<'_, S> {
         match accepted {
             Accepted::Connection(connection) => {
                 self.shortage.end();
-                self.in_hand = Some(connection);
+                self.in_hand = Some(self.judge(index, connection));
             }
             Accepted::Nothing => {}
             Accepted::Exhausted(error) => {
@@ -265,6 +286,21 @@ impl<S: Stream> Run<'_, S> {
             Accepted::Broken(error) => return Err(error),
         }
         Ok(self.in_hand.is_some())
+    }
+
+    fn judge(&mut self, listener: usize, mut connection: Newcomer) -> InHand {
+        let Acceptor {
+            admission,
+            kind,
+            comm,
+            ..
+        } = &mut self.acceptor;
+        admission.measure(*kind, &mut connection);
+        let refusal = admission.refusal(listener, &connection, || comm.now());
+        InHand {
+            connection,
+            refusal,
+        }
     }
 
     fn back_off(&self, pause: Pause, error: &io::Error) -> io::Result<()> {
@@ -303,5 +339,15 @@ impl<S: Stream> Run<'_, S> {
         if let Err(error) = word(self.acceptor.comm) {
             log::debug!("the parent cannot be reached: {error}");
         }
+    }
+}
+
+/// What the code for a connection has returned.
+fn note_end(result: io::Result<()>) {
+    match result {
+        Ok(()) => {}
+        // The client caused it: not worth a line on stderr.
+        Err(error) if is_the_clients(&error) => log::debug!("connection ended: {error}"),
+        Err(error) => complain!("connection failed: {error}"),
     }
 }

@@ -119,6 +119,8 @@ pub struct Conn<S> {
     stream: S,
     /// The client's address, remembered: the kernel forgets it when the client resets.
     remote: Option<SocketAddr>,
+    /// How long it was queued, if that was asked for and is known.
+    queued: Option<Duration>,
     comm: Comm,
     number: u64,
     /// How long an operation may block by itself, before the wait begins that sends ACKs and
@@ -137,6 +139,7 @@ impl<S: Stream> Conn<S> {
         Self {
             stream: S::from(connection.stream),
             remote: connection.remote,
+            queued: connection.queued,
             comm,
             number,
             first_wait,
@@ -148,6 +151,16 @@ impl<S: Stream> Conn<S> {
     /// `requests_handled`.
     pub fn requests_handled(&self) -> u64 {
         self.number
+    }
+
+    /// How long the connection was queued, from the end of its handshake until this child took it.
+    ///
+    /// `None` unless the server was told to [ask for it](crate::servers::StreamServer::queue_time) or
+    /// has a [`max_queue_age`](crate::servers::StreamServer::max_queue_age), and where the kernel
+    /// does not tell: it does for TCP on Linux, in ticks of mostly 4 ms. The time that the client
+    /// has spent in the queue of a proxy before is not in it.
+    pub fn queued_for(&self) -> Option<Duration> {
+        self.queued
     }
 
     /// Says that the child is alive, during long legitimate work. A child that computes for longer

@@ -60,8 +60,10 @@
 //! ```
 
 mod accept;
+mod admission;
 pub mod conn;
 mod exec;
+mod reply;
 mod stream;
 mod tcp;
 mod unix;
@@ -69,13 +71,14 @@ mod unix;
 pub use self::{
     conn::{Conn, Stream},
     exec::{ExecServer, Listen},
+    reply::Reply,
     stream::{PerChild, StreamServer},
     tcp::{TcpPerChild, TcpServer},
     unix::{UnixPerChild, UnixServer},
 };
 
 pub use crate::{
-    core::accept::order::AcceptOrder,
+    core::accept::{order::AcceptOrder, refusal::Refusal},
     listeners::{
         Listener, ListenerStatus,
         inherited::{ListenFdsError, has_listen_fds},

@@ -3,6 +3,7 @@
 
 use super::{
     accept::{Acceptor, Handler, SharedListeners},
+    admission::AdmissionRules,
     conn::{Conn, ConnClass, Stream},
 };
 use crate::{
@@ -35,6 +36,7 @@ pub struct StreamServer<L: Listener> {
     order: Option<AcceptOrder>,
     send_ack: Option<Duration>,
     timing: Timing,
+    pub(super) admission: AdmissionRules<L::Stream>,
 }
 
 /// What may block for [`BRIEFLY`] on the sockets that were opened.
@@ -78,6 +80,7 @@ impl<L: Listener<Stream: Stream>> StreamServer<L> {
             order: None,
             send_ack: None,
             timing: Timing::default(),
+            admission: AdmissionRules::default(),
         }
     }
 
@@ -312,10 +315,14 @@ impl<L: Listener<Stream: Stream>> ChildServer for StreamServer<L> {
             handed_over::forget_variables();
         }
         let listeners = close_when_orphaned(self.sockets.take(), comm);
+        let sockets = listeners.borrow().len();
+        let handler = self.handler()?;
         let acceptor = Acceptor {
             config: self.config(comm),
+            admission: self.admission.for_child(sockets),
+            kind: &self.listener,
             listeners,
-            handler: self.handler()?,
+            handler,
             comm,
             first_wait: self.timing.first_wait,
             requests_handled: &mut self.requests_handled,
@@ -361,6 +368,7 @@ impl<L: Listener> fmt::Debug for StreamServer<L> {
             .field("listener", &self.listener)
             .field("sockets", &self.sockets)
             .field("max_requests", &self.max_requests)
+            .field("admission", &self.admission)
             .finish_non_exhaustive()
     }
 }

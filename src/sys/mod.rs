@@ -32,7 +32,9 @@ pub(crate) mod sockets;
 mod status;
 mod stdio;
 pub(crate) mod stop_board;
+pub(crate) mod tcp_info;
 pub(crate) mod unix;
+pub(crate) mod unix_diag;
 pub(crate) mod unix_socket;
 pub(crate) mod waiter;
 

@@ -337,32 +337,6 @@ pub(crate) fn tcp_address(socket: &impl AsFd) -> Option<SocketAddr> {
     })
 }
 
-/// How many connections a listening TCP socket has queued for accept.
-#[cfg(target_os = "linux")]
-pub(crate) fn queue_length(listener: &impl AsFd) -> Option<u32> {
-    // SAFETY: all bytes zero are a valid value of this structure, which consists of numbers.
-    let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
-    let mut length = size_of_val(&info) as libc::socklen_t;
-    // SAFETY: the descriptor is open, since it is borrowed; the kernel writes at most `length`
-    // bytes, which is the size of `info`.
-    let result = unsafe {
-        libc::getsockopt(
-            listener.as_fd().as_raw_fd(),
-            libc::IPPROTO_TCP,
-            libc::TCP_INFO,
-            (&raw mut info).cast(),
-            &raw mut length,
-        )
-    };
-    // For a listener this field is the length of its queue.
-    Errno::result(result).is_ok().then_some(info.tcpi_unacked)
-}
-
-#[cfg(not(target_os = "linux"))]
-pub(crate) fn queue_length(_: &impl AsFd) -> Option<u32> {
-    None
-}
-
 /// Makes attempts to accept non-blocking, in all processes that share the listener.
 pub(crate) fn unblock(listener: &impl AsFd) -> io::Result<()> {
     keep_nonblocking(listener).map(drop)
@@ -411,20 +385,6 @@ mod tests {
         let socket = bind_tcp(([127, 0, 0, 1], 0).into(), false).unwrap();
         listen(&socket, 8).unwrap();
         TcpListener::from(socket)
-    }
-
-    #[cfg(target_os = "linux")]
-    #[test]
-    fn the_queue_of_a_listener_is_counted() {
-        let listener = listen_tcp();
-        assert_eq!(queue_length(&listener), Some(0));
-        let address = listener.local_addr().unwrap();
-        let _clients = [(); 3].map(|()| TcpStream::connect(address).unwrap());
-        assert_eq!(queue_length(&listener), Some(3));
-        listener.accept().unwrap();
-        assert_eq!(queue_length(&listener), Some(2));
-        let (one, _other) = std::os::unix::net::UnixStream::pair().unwrap();
-        assert_eq!(queue_length(&one), None);
     }
 
     /// A process that shares a listener may set it to blocking mode. It is set back before an

@@ -42,6 +42,7 @@ mod listening;
 mod observers;
 mod orphans;
 mod output;
+mod overload;
 mod parents_hooks;
 mod pipes;
 mod ported;
@@ -103,6 +104,7 @@ const PROGRAMS: &[Programs] = &[
     observers::PROGRAMS,
     orphans::PROGRAMS,
     output::PROGRAMS,
+    overload::PROGRAMS,
     parents_hooks::PROGRAMS,
     ported::PROGRAMS,
     replaced::PROGRAMS,
@@ -155,6 +157,7 @@ const SCENARIOS: &[(&str, Scenarios)] = scenarios_of![
     observers,
     orphans,
     output,
+    overload,
     parents_hooks,
     pipes,
     ported,

@@ -10,7 +10,12 @@ use crate::{
         sockets::{self, Blocking},
     },
 };
-use std::{cell::Cell, io, net::Shutdown, time::Duration};
+use std::{
+    cell::Cell,
+    io::{self, IoSlice},
+    net::Shutdown,
+    time::Duration,
+};
 
 /// How long a child that is told to stop waits for what a client has probably sent already: the
 /// first request of a connection, the rest of an upload.
@@ -179,6 +184,26 @@ impl<S: Stream> Conn<S> {
     /// it returns the same.
     pub fn peer_has_finished(&self) -> bool {
         hangup::look(&self.stream) >= Hangup::Half
+    }
+}
+
+/// What takes no time of the client's.
+impl<S: Stream> Conn<S> {
+    /// Writes what fits into the socket's buffer now.
+    pub(in crate::servers) fn write_at_once(&self, bytes: &[u8]) -> io::Result<()> {
+        sockets::send(&self.stream, &[IoSlice::new(bytes)], Blocking::Never).map(drop)
+    }
+
+    /// Discards what has arrived, at most `most` bytes of it.
+    pub(in crate::servers) fn read_away_at_once(&self, most: u64) {
+        let mut chunk = [0; CHUNK];
+        let mut left = most;
+        while left > 0 {
+            match sockets::receive(&self.stream, &mut chunk, Blocking::Never) {
+                Ok(0) | Err(_) => return,
+                Ok(count) => left = left.saturating_sub(count as u64),
+            }
+        }
     }
 }
 
