@@ -155,6 +155,7 @@ pub use self::core::{
     event::Event,
     monitor::Monitor,
     report::Report,
+    saturation::Saturation,
     states::{DOCUMENTED_STATES, States, WatchId},
     time::Time,
     wire::{COMM_ACK, COMM_BUSY, COMM_NOT_BUSY, CommWords, Line, Output, Word},

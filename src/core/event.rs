@@ -101,11 +101,15 @@ pub enum Event<'a> {
         /// The time until the next attempt.
         retry_in: Duration,
     },
-    /// The next client has to wait: there are `max_clients` children, none free and some busy.
+    /// The server is saturated: for a second there have been `max_clients` children, none free and
+    /// some busy, so that each new client has to wait.
     ///
-    /// The loop checks this at the end of each turn, before [`Turn`](Self::Turn); no hook is called
-    /// for it.
-    Saturated,
+    /// The loop checks this at the end of each turn. After the hook `saturated`.
+    #[non_exhaustive]
+    Saturated {
+        /// How many clients wait to be accepted; `None` if the system does not tell.
+        waiting: Option<u32>,
+    },
     /// The number of clients that wait to be accepted has changed.
     ///
     /// The loop checks this after [`Saturated`](Self::Saturated), once a second at the most, until
@@ -116,8 +120,14 @@ pub enum Event<'a> {
         /// The number at all sockets of the server.
         clients: u32,
     },
-    /// The saturation is over, or the shutdown has begun. Checked at the end of each turn, too.
-    Relieved,
+    /// The saturation is over: for a second it has been otherwise, or the shutdown has begun.
+    ///
+    /// Checked at the end of each turn, too. No hook is called for it.
+    #[non_exhaustive]
+    Relieved {
+        /// How long it has lasted, without that second.
+        after: Duration,
+    },
     /// The shutdown begins. After the hook `handler_shutdown`, whose default begins it.
     ShuttingDown,
     /// A socket of `ListenerOpened` is closed, and all children have ended. After the hook

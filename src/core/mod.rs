@@ -18,6 +18,7 @@ pub(crate) mod monitor;
 pub(crate) mod pool;
 pub(crate) mod queue;
 pub(crate) mod report;
+pub(crate) mod saturation;
 pub(crate) mod say;
 pub(crate) mod signal_policy;
 #[cfg(test)]

@@ -26,6 +26,7 @@ use crate::core::{
     pool::{self, Demand, Plan, Pool, Surplus},
     queue::{PrintTo, Queue, Task},
     report::Report,
+    saturation::{Change, Episode},
     say::say,
     states::{Posted, Readiness, Resolved, States, WatchId},
     time::Time,
@@ -62,6 +63,7 @@ pub struct Monitor {
     /// start.
     checked_timeout: Option<Duration>,
     surplus: Surplus,
+    saturation: Episode,
     owed: usize,
     now: Time,
     /// When the last turn began: everything that children said before it has been read.

@@ -1,7 +1,7 @@
 //! Counters of what a server did: the result of `run`. Counts; decides nothing.
 
 use crate::core::{child::Cause, wire::Word};
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 /// Counters from the start of a server to its end.
 ///
@@ -27,6 +27,10 @@ pub struct Report {
     /// Calls of hooks and observers in the parent that took 250 ms or more, during which the parent
     /// did nothing else.
     pub slow_hooks: u64,
+    /// How often the server was saturated: see [`Saturation`](crate::Saturation).
+    pub saturations: u64,
+    /// How long the server was saturated in all, without an episode that lasts.
+    pub saturated_for: Duration,
     deaths: BTreeMap<Cause, u64>,
 }
 
@@ -74,6 +78,11 @@ impl fmt::Display for Report {
             self.output_dropped,
             self.slow_hooks,
             self.hook_panics
-        )
+        )?;
+        if self.saturations == 0 {
+            return Ok(());
+        }
+        let seconds = self.saturated_for.as_secs_f64();
+        write!(f, "; saturated {} times, {seconds:.1} s", self.saturations)
     }
 }

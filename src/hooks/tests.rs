@@ -63,6 +63,7 @@ record! {
     fn server_exiting(start: &mut Start<'_>);
     fn server_exited(monitor: &mut Monitor, child: &Child, death: &Death);
     fn fork_failed(monitor: &mut Monitor, error: &io::Error, retry_in: Duration);
+    fn saturated(monitor: &mut Monitor, episode: &Saturation);
 }
 
 /// Calls every hook in the order of the list, each on a monitor of its own, and returns the
@@ -72,7 +73,7 @@ fn call_all<H: PreForkHooks>(hooks: &mut H, calls: &Calls) -> Vec<(String, Strin
     let line = Line::whole("text");
     let error = io::Error::from_raw_os_error(5);
     let word = Output::Word(Word::Busy);
-    let each: [Call<'_, H>; 27] = [
+    let each: [Call<'_, H>; 28] = [
         &|hooks, s| hooks.server_ack(&mut s.monitor, s.free),
         &|hooks, s| hooks.server_busy(&mut s.monitor, s.free),
         &|hooks, s| hooks.server_not_busy(&mut s.monitor, s.busy),
@@ -116,6 +117,10 @@ fn call_all<H: PreForkHooks>(hooks: &mut H, calls: &Calls) -> Vec<(String, Strin
             hooks.server_exited(&mut s.monitor, &record, &death);
         },
         &|hooks, s| hooks.fork_failed(&mut s.monitor, &error, ms(10)),
+        &|hooks, s| {
+            let (since, waiting) = (s.monitor.now(), None);
+            hooks.saturated(&mut s.monitor, &Saturation { since, waiting });
+        },
     ];
     let run = |(name, call): (&&str, Call<'_, H>)| {
         let mut scene = Scene::new();

@@ -11,6 +11,7 @@ use crate::{
         monitor::Monitor,
         pool,
         report::Report,
+        saturation::{Change, Saturation},
         say::say,
         signal_policy::Wish,
         states::Posted,
@@ -51,9 +52,8 @@ pub(crate) struct Loop<H, S, Y: System> {
     /// Whether a child may have ended.
     pub(super) deaths_unknown: bool,
     pub(super) done: bool,
-    /// The state that observers know: the names of the sockets, and whether all children are busy.
+    /// The names of the sockets, as observers know them.
     listeners: Vec<String>,
-    saturated: bool,
     /// The clients that observers were told to be waiting, and when to count them again.
     waiting: u32,
     count_waiting_at: Time,
@@ -83,7 +83,6 @@ impl<H, S, Y: System> Loop<H, S, Y> {
             deaths_unknown: false,
             done: false,
             listeners: Vec::new(),
-            saturated: false,
             waiting: 0,
             count_waiting_at: Time::START,
             asked_interval: None,
@@ -163,6 +162,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             self.perform();
             self.drain();
             self.pass_on_output();
+            self.watch_saturation();
             self.ready = ready;
             self.end_if_over();
         }
@@ -314,17 +314,8 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         if self.done || !self.parent.monitor.events.is_observed() {
             return;
         }
-        let saturated = self.parent.monitor.is_saturated();
-        if saturated != std::mem::replace(&mut self.saturated, saturated) {
-            self.parent.tell(match saturated {
-                true => &Event::Saturated,
-                false => &Event::Relieved,
-            });
-        }
-        if saturated {
+        if self.parent.monitor.is_in_saturation() {
             self.tell_waiting();
-        } else {
-            self.waiting = 0;
         }
         self.parent.wake_at = None;
         let next_in = self.patience();
@@ -332,19 +323,42 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         self.parent.wake_at = self.parent.first_wake();
     }
 
+    /// Calls the hook and tells observers when the server has become saturated, and when that is
+    /// over.
+    fn watch_saturation(&mut self) {
+        match self.parent.monitor.observe_saturation() {
+            Some(Change::Begins { since }) => self.begin_saturation(since),
+            Some(Change::Ends { after }) => self.parent.tell(&Event::Relieved { after }),
+            None => {}
+        }
+    }
+
+    fn begin_saturation(&mut self, since: Time) {
+        let waiting = self.count_waiting();
+        self.waiting = waiting.unwrap_or(0);
+        let (event, episode) = (Event::Saturated { waiting }, Saturation { since, waiting });
+        let hooks = &mut self.hooks;
+        let hook = |monitor: &mut Monitor| hooks.saturated(monitor, &episode);
+        self.parent.call_and_tell("saturated", &event, hook);
+    }
+
     /// How many clients wait, which the system is asked now and then.
     fn tell_waiting(&mut self) {
-        let now = self.parent.monitor.now();
-        if now < self.count_waiting_at {
+        if self.parent.monitor.now() < self.count_waiting_at {
             return;
         }
-        self.count_waiting_at = now + COUNT_WAITING_EVERY;
-        let queued = self.server.listeners().into_iter();
-        let queued = queued.filter_map(|listener| listener.queued);
-        let clients = queued.fold(0, u32::saturating_add);
+        let clients = self.count_waiting().unwrap_or(0);
         if clients != std::mem::replace(&mut self.waiting, clients) {
             self.parent.tell(&Event::Waiting { clients });
         }
+    }
+
+    /// How many clients are queued at all sockets; `None` if that is not known of any.
+    fn count_waiting(&mut self) -> Option<u32> {
+        self.count_waiting_at = self.parent.monitor.now() + COUNT_WAITING_EVERY;
+        let queued = self.server.listeners().into_iter();
+        let queued = queued.filter_map(|listener| listener.queued);
+        queued.reduce(u32::saturating_add)
     }
 
     /// Tells observers the listeners, and that the server has started.

@@ -39,6 +39,7 @@ const CORE: [&[&str]; 13] = [
         "signal_policy",
         "draining",
         "slow_hooks",
+        "saturation",
     ],
     &["event"],
     &["config", "cut"],

@@ -54,6 +54,7 @@ impl Monitor {
         pool_wide
             .into_iter()
             .flatten()
+            .chain(self.saturation.deadline())
             .chain(self.alarms.next())
             .chain(self.escalations())
             .min()
