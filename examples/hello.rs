@@ -25,8 +25,13 @@ use prefork_server::{
 };
 use std::{ffi::OsString, io, thread, time::Duration};
 
-/// How long a client may be idle between two requests, and how long each may take with its answer.
+/// How long a client may be idle between two requests, and how long each may take, and its answer.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a request may take to come while all children are busy and others wait, from the moment at
+/// which the client has connected; and the least that it gets then. While it was queued it had the
+/// time to send its request.
+const PATIENCE_WHEN_CROWDED: Duration = Duration::from_millis(400);
+const LEAST_PATIENCE: Duration = Duration::from_millis(10);
 
 /// When a client that is not served is to come again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -44,14 +49,23 @@ const OWN_FLAGS: &str =
 /// Answers requests until the client has no more, or this child was told to stop.
 fn serve(answered: &mut u64, conn: TcpConn, work: Duration) -> io::Result<()> {
     let mut requests = Requests::new(&conn);
-    while is_asked(&conn, requests.has_unread(), PATIENCE)? {
+    let queued = conn.queued_for().unwrap_or_default();
+    let mut patience = PATIENCE_WHEN_CROWDED.saturating_sub(queued);
+    loop {
+        conn.set_deadline_when_crowded(Some(patience.max(LEAST_PATIENCE)));
+        patience = PATIENCE_WHEN_CROWDED;
+        if !is_asked(&conn, requests.has_unread(), PATIENCE)? {
+            break;
+        }
         let Some(request) = requests.next_request()? else {
             linger(&conn);
             break;
         };
+        conn.set_deadline_when_crowded(None);
         *answered += 1;
         thread::sleep(work);
-        let keep = !conn.shutdown_requested();
+        conn.set_deadline(Some(PATIENCE));
+        let keep = !conn.shutdown_requested() && !conn.is_crowded();
         requests.answer(&request, &answer(&request, *answered), keep)?;
         if !(keep && request.keep_alive) {
             linger(&conn);
@@ -116,6 +130,7 @@ fn main() -> Result {
     let flags = Flags::parse_from(&usage, args)?;
     let server = TcpServer::per_child(|| Ok(0))
         .serve(move |answered, conn| serve(answered, conn, work))
+        .queue_time(true)
         .max_queue_age(max_queue_age)
         .overloaded(Reply::http_503(RETRY_AFTER).into_hook())
         .address(&flags.address)

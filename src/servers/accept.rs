@@ -3,7 +3,7 @@
 
 use super::{
     admission::Admission,
-    conn::{Conn, Stream},
+    conn::{Conn, Place, Stream},
 };
 use crate::{
     core::{
@@ -247,8 +247,13 @@ impl<L: Listener<Stream: Stream>> Run<'_, L> {
 
     fn conn(&self, connection: Newcomer) -> Conn<L::Stream> {
         let acceptor = &self.acceptor;
-        let (comm, number) = (acceptor.comm.share(), *acceptor.requests_handled);
-        Conn::new(connection, comm, number, acceptor.first_wait)
+        let place = Place {
+            comm: acceptor.comm.share(),
+            listeners: Rc::clone(&acceptor.listeners),
+            number: *acceptor.requests_handled,
+            first_wait: acceptor.first_wait,
+        };
+        Conn::new(connection, place)
     }
 
     fn count(&self) -> usize {

@@ -8,10 +8,12 @@
 
 mod bounds;
 mod class;
+mod crowd;
 pub mod defaults;
 mod driver;
 mod filter;
 mod limit;
+mod pace;
 mod peer;
 mod pump;
 #[cfg(any(test, fuzzing))]
@@ -29,12 +31,14 @@ pub use self::{
     class::ConnClass,
     filter::{BlockFilter, Filter, Input, LineEnd, LineFilter, Record, StreamFilter},
     limit::Limit,
+    pace::MinRate,
     peer::{Peer, PeerCredentials},
     session::Session,
 };
+use super::accept::SharedListeners;
 
 use crate::{
-    core::comm::Acker,
+    core::{comm::Acker, time::Time},
     hooks::comm::Comm,
     sys::{
         accept::{Newcomer, canonical},
@@ -122,6 +126,7 @@ pub struct Conn<S> {
     /// How long it was queued, if that was asked for and is known.
     queued: Option<Duration>,
     comm: Comm,
+    listeners: SharedListeners,
     number: u64,
     /// How long an operation may block by itself, before the wait begins that sends ACKs and
     /// notices the parent's end. The client is usually ready by then, which saves two system calls.
@@ -129,20 +134,26 @@ pub struct Conn<S> {
     bounds: Bounds,
 }
 
+/// Where a connection is served: by which child, as which one.
+pub(super) struct Place {
+    pub(super) comm: Comm,
+    pub(super) listeners: SharedListeners,
+    /// How many connections the child has taken, this one included.
+    pub(super) number: u64,
+    /// See [`Conn::first_wait`].
+    pub(super) first_wait: Option<Duration>,
+}
+
 impl<S: Stream> Conn<S> {
-    pub(super) fn new(
-        connection: Newcomer,
-        comm: Comm,
-        number: u64,
-        first_wait: Option<Duration>,
-    ) -> Self {
+    pub(super) fn new(connection: Newcomer, place: Place) -> Self {
         Self {
             stream: S::from(connection.stream),
             remote: connection.remote,
             queued: connection.queued,
-            comm,
-            number,
-            first_wait,
+            comm: place.comm,
+            listeners: place.listeners,
+            number: place.number,
+            first_wait: place.first_wait,
             bounds: Bounds::default(),
         }
     }
@@ -222,17 +233,34 @@ impl<S: Stream> Conn<S> {
         Ok((self.stream, self.comm.acker()))
     }
 
-    /// Repeats `attempt` until it succeeds or fails for good, and waits in between.
-    fn patiently<R>(
+    /// Repeats `attempt` until it has moved bytes or fails for good, and waits in between. All this
+    /// counts as a wait for the client.
+    fn patiently(
         &self,
         interest: Interest,
         timeout: Option<Duration>,
-        mut attempt: impl FnMut(&S, Blocking) -> io::Result<R>,
-    ) -> io::Result<R> {
+        attempt: impl FnMut(&S, Blocking) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        let start = self.bounds.is_paced().then(|| self.comm.now());
+        let moved = self.try_patiently(interest, timeout, attempt);
+        if let Some(start) = start {
+            let bytes = *moved.as_ref().unwrap_or(&0);
+            self.bounds.note(self.comm.now().since(start), bytes);
+        }
+        moved
+    }
+
+    fn try_patiently(
+        &self,
+        interest: Interest,
+        timeout: Option<Duration>,
+        mut attempt: impl FnMut(&S, Blocking) -> io::Result<usize>,
+    ) -> io::Result<usize> {
         // With a client that is never slow the connection never waits, so the ACK is sent here. OK
         // to ignore: the connection in hand is served to its end in any case.
         let _ = self.comm.begin(None);
-        let timeout = self.cut(timeout)?;
+        let timeout = self.cut_paced(timeout)?;
+        self.look_around().map_err(|_| too_slow())?;
         let mut blocking = self.first_attempt(timeout);
         let mut waited = false;
         let mut deadline = match blocking {
@@ -254,8 +282,21 @@ impl<S: Stream> Conn<S> {
             blocking = Blocking::Never;
             waited = true;
             deadline = deadline.or_else(|| self.comm.deadline(timeout));
-            let stream = self.stream.as_fd();
-            if !self.comm.wait_until(stream, interest, deadline)? {
+            self.wait_patiently(interest, deadline)?;
+        }
+    }
+
+    /// Waits until the client is ready for `interest`. An error after `deadline`, or when others
+    /// wait for this child and the client has had its time.
+    fn wait_patiently(&self, interest: Interest, deadline: Option<Time>) -> io::Result<()> {
+        let stream = self.stream.as_fd();
+        loop {
+            let look_at = self.look_around().map_err(|_| too_slow())?;
+            let until = [deadline, look_at].into_iter().flatten().min();
+            if self.comm.wait_until(stream, interest, until)? {
+                return Ok(());
+            }
+            if until == deadline {
                 return Err(too_slow());
             }
         }

@@ -12,6 +12,7 @@ use crate::{
 use std::{
     io,
     net::{SocketAddr, TcpStream},
+    time::Duration,
 };
 
 /// Accepts on one TCP address or several, one connection at a time in each child.
@@ -160,6 +161,24 @@ impl StreamServer<Tcp> {
         self.listener.keepalive
     }
 
+    /// Lets the kernel keep a connection until its client has sent something (TCP_DEFER_ACCEPT), but
+    /// for `time` at the most. Default: off.
+    ///
+    /// So a client that connects and is silent holds no child. For protocols in which the client
+    /// speaks first. In whole seconds, rounded up; the kernel rounds them to the times of its
+    /// retransmissions (1, 3, 7, 15, 31 s). [`Conn::queued_for`] counts from the first bytes. Linux
+    /// only; no effect elsewhere.
+    #[must_use]
+    pub fn defer_accept(mut self, time: Duration) -> Self {
+        self.listener.defer_accept = Some(time);
+        self
+    }
+
+    /// How long the kernel keeps connections of silent clients, if it does.
+    pub fn get_defer_accept(&self) -> Option<Duration> {
+        self.listener.defer_accept
+    }
+
     /// The addresses that the started server listens on, with the ports that it got.
     pub fn local_addrs(&self) -> Vec<SocketAddr> {
         self.open_sockets()
@@ -172,8 +191,6 @@ impl StreamServer<Tcp> {
 mod tests {
     use super::*;
     use crate::servers::AcceptOrder;
-    use std::time::Duration;
-
     /// Each attribute of a stock server has a getter, and `max_requests` has a setter. The
     /// recipes of `docs/porting.md` are compiled and run as its examples.
     #[test]
@@ -186,6 +203,10 @@ mod tests {
             .only_v6(true)
             .no_delay(false)
             .keepalive(keepalive)
+            .defer_accept(Duration::from_secs(4))
+            .max_queue_age(Duration::from_secs(5))
+            .queue_target(Duration::from_secs(1))
+            .queue_time(true)
             .backlog(3)
             .accept_order(AcceptOrder::InTurn)
             .max_requests(5);
@@ -194,10 +215,16 @@ mod tests {
         assert_eq!(server.get_domain(), Domain::Inet6);
         assert!(server.get_only_v6() && !server.get_no_delay());
         assert_eq!(server.get_keepalive(), Some(keepalive));
+        assert_eq!(server.get_defer_accept(), Some(Duration::from_secs(4)));
+        assert_eq!(server.get_max_queue_age(), Some(Duration::from_secs(5)));
+        assert_eq!(server.get_queue_target(), Some(Duration::from_secs(1)));
+        assert!(server.get_queue_time());
         assert_eq!(server.get_backlog(), 3);
         assert_eq!(server.get_accept_order(), Some(AcceptOrder::InTurn));
         assert_eq!(server.get_max_requests(), 5);
         server.set_max_requests(6);
         assert_eq!(server.get_max_requests(), 6);
+        server.set_max_queue_age(None);
+        assert_eq!(server.get_max_queue_age(), None);
     }
 }

@@ -97,6 +97,11 @@ pub(crate) fn keep_nonblocking(listener: &impl AsFd) -> io::Result<bool> {
 /// Whether an attempt to accept would find something now, a connection or an error.
 pub(crate) fn is_queued(listener: &impl AsFd) -> io::Result<bool> {
     atfork::connection_is_over();
+    has_queued(listener)
+}
+
+/// As [`is_queued`], while a connection is in hand.
+pub(crate) fn has_queued(listener: &impl AsFd) -> io::Result<bool> {
     let [queued] = poll_any(
         [(listener.as_fd(), PollFlags::POLLIN)],
         Some(Duration::ZERO),
@@ -276,6 +281,29 @@ pub(crate) fn is_missing_address(error: &io::Error) -> bool {
 /// listener.
 pub(crate) fn send_at_once(socket: &impl AsFd) -> io::Result<()> {
     Ok(socket::setsockopt(socket, sockopt::TcpNoDelay, &true)?)
+}
+
+/// Lets the kernel queue a connection only when its client has sent something, or after `seconds`.
+#[cfg(target_os = "linux")]
+pub(crate) fn defer_accept(listener: &impl AsFd, seconds: u32) -> io::Result<()> {
+    // SAFETY: the option takes a number of four bytes, which lives across the call.
+    let result = unsafe {
+        libc::setsockopt(
+            listener.as_fd().as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_DEFER_ACCEPT,
+            (&raw const seconds).cast(),
+            size_of::<u32>() as libc::socklen_t,
+        )
+    };
+    Errno::result(result)?;
+    Ok(())
+}
+
+/// Other systems queue each connection at once.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn defer_accept(_: &impl AsFd, _: u32) -> io::Result<()> {
+    Ok(())
 }
 
 /// Makes the kernel probe a silent peer: after `idle`, then each `interval`, `count` times. Zero

@@ -52,6 +52,7 @@ mod servers;
 mod showcase;
 mod signals;
 mod silence;
+mod slow_clients;
 mod sockets;
 mod starts;
 mod stops;
@@ -109,6 +110,7 @@ const PROGRAMS: &[Programs] = &[
     ported::PROGRAMS,
     replaced::PROGRAMS,
     servers::PROGRAMS,
+    slow_clients::PROGRAMS,
     sockets::PROGRAMS,
     starts::PROGRAMS,
     stranded::PROGRAMS,
@@ -169,6 +171,7 @@ const SCENARIOS: &[(&str, Scenarios)] = scenarios_of![
     showcase,
     signals,
     silence,
+    slow_clients,
     sockets,
     starts,
     stops,
