@@ -84,16 +84,28 @@ pub enum Reason {
     Closed,
     /// Reading its output failed, or the parent had no descriptors left for it.
     Faulty,
+    /// It had reached a limit, or a hook or the child itself wanted it replaced, and its successor
+    /// was ready.
+    Recycled,
+    /// A reload has replaced it.
+    Reloaded,
     /// The server is shutting down.
     Shutdown,
     /// A hook asked for it.
     Asked,
 }
 
+impl Reason {
+    /// Whether a child may finish the connection in hand, however long that takes.
+    pub(crate) fn is_gentle(self) -> bool {
+        matches!(self, Self::Culled | Self::Recycled | Self::Reloaded)
+    }
+}
+
 bitflags! {
     /// What has happened to a child so far.
     #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-    pub(crate) struct Flags: u16 {
+    pub(crate) struct Flags: u32 {
         /// Its stdout has not ended.
         const STDOUT_OPEN = 1;
         /// Its stderr has not ended.
@@ -127,7 +139,21 @@ bitflags! {
         const BUSY_WHEN_TOLD = 1 << 14;
         /// It was reaped, and what it has written is still being read: nothing can be sent to it.
         const REAPED = 1 << 15;
+        /// It has been ready to serve, so far as is known: it has said BUSY or NOT_BUSY, or it is a
+        /// program that need not say words and has run for some time.
+        const READY = 1 << 16;
+        /// It is to be replaced: it has reached a limit, or was named by a hook.
+        const DUE = 1 << 17;
     }
+}
+
+/// What a successor is for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Role {
+    /// One of the children that are to be replaced is told to stop when it is ready.
+    Successor,
+    /// It takes the place of a child that had to go first.
+    Refill(ChildId),
 }
 
 /// When and why a child was told to stop, and how long until SIGKILL.
@@ -145,10 +171,10 @@ pub(crate) struct Retirement {
 impl Retirement {
     /// Whether this retirement stays in force when `later` follows.
     ///
-    /// A child that is told to stop twice must not get more time. A shutdown replaces a cull, which
+    /// A child that is told to stop twice must not get more time. A shutdown replaces a reason that
     /// has no time limit of its own.
     pub(crate) fn overrides(&self, later: &Self) -> bool {
-        let bounded = self.reason != Reason::Culled || later.reason != Reason::Shutdown;
+        let bounded = !self.reason.is_gentle() || later.reason != Reason::Shutdown;
         bounded && self.at + self.kill_after <= later.at + later.kill_after
     }
 }
@@ -173,6 +199,10 @@ pub struct Child {
     pub(crate) told_requests: u64,
     pub(crate) retirement: Option<Retirement>,
     pub(crate) killed_at: Option<Time>,
+    /// The epoch that it belongs to: a reload begins a new one.
+    pub(crate) epoch: u32,
+    pub(crate) role: Option<Role>,
+    pub(crate) private_memory: Option<u64>,
     pub(crate) last_stderr: Vec<u8>,
     /// The delay of forks because it closed its outputs during its start, for the log of its death.
     pub(crate) failing: Option<Duration>,
@@ -197,6 +227,9 @@ impl Child {
             told_requests: 0,
             retirement: None,
             killed_at: None,
+            epoch: 0,
+            role: None,
+            private_memory: None,
             last_stderr: Vec::new(),
             failing: None,
         }
@@ -222,6 +255,28 @@ impl Child {
     /// When the last ACK came; the time of the fork if none has come.
     pub fn last_ack(&self) -> Time {
         self.last_ack
+    }
+
+    /// The number of the reload before which it was forked, modulo 2^32: 0 until the first.
+    ///
+    /// After a reload that has failed, the children that stay count as those of a later one.
+    pub fn epoch(&self) -> u32 {
+        self.epoch
+    }
+
+    /// Whether it is to be replaced, because of a limit or because a hook or the child wanted it.
+    pub fn is_due(&self) -> bool {
+        self.flags.contains(Flags::DUE)
+    }
+
+    /// Its private memory in bytes when it was last looked at: see
+    /// [`max_memory`](crate::Monitor::max_memory). `None` if it was not.
+    pub fn private_memory(&self) -> Option<u64> {
+        self.private_memory
+    }
+
+    pub(crate) fn is_ready(&self) -> bool {
+        self.flags.contains(Flags::READY)
     }
 
     /// When it was forked.
@@ -312,15 +367,17 @@ impl Child {
 
     /// When SIGKILL is due, for a child that was told to stop.
     ///
-    /// A culled child may just have accepted a connection. Once it says BUSY, only `timeout` limits
-    /// it, as for any busy child.
+    /// A culled child may just have accepted a connection, and one that is replaced may have one in
+    /// hand. Only `timeout` limits such a child, as any busy child.
     pub(crate) fn kill_at(&self, timeout: Duration, gaps: Duration) -> Option<Time> {
         let told = self.retirement?;
         if self.flags.contains(Flags::KILL_SENT) {
             None
-        } else if told.reason == Reason::Culled && self.flags.contains(Flags::BUSY_SINCE_TOLD) {
+        } else if told.reason.is_gentle() && self.is_serving() {
             let patience = self.patience(timeout) + gaps.saturating_sub(self.gaps_at_ack);
-            (!timeout.is_zero()).then(|| self.last_ack + patience)
+            // It may have been silent for long when it was told.
+            let at_least = told.at + told.kill_after;
+            (!timeout.is_zero()).then(|| (self.last_ack + patience).max(at_least))
         } else {
             Some(told.at + self.time_to_leave(&told))
         }
@@ -414,6 +471,8 @@ impl Child {
             Some(Reason::Culled) => Some(Cause::Culled),
             Some(Reason::TimedOut) => Some(Cause::TimedOut),
             Some(Reason::Faulty) => Some(Cause::Faulty),
+            Some(Reason::Recycled) => Some(Cause::Recycled),
+            Some(Reason::Reloaded) => Some(Cause::Reloaded),
             Some(Reason::Shutdown) => Some(Cause::Shutdown),
             Some(Reason::Asked) => Some(Cause::Asked),
             // A child that a hook has ended closes its outputs shortly before it can be reaped.

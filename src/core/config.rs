@@ -162,6 +162,51 @@ macro_rules! with_attributes {
                 read: "in the parent, when the shutdown begins; at its fork in the child",
                 takes_effect: AtOnce
             };
+            /// How many children may be in the course of being replaced at the same time.
+            ///
+            /// A child is replaced in a reload, at a limit, and when a hook wants it. Its successor
+            /// is forked first, and the child is told to stop when the successor is ready. With
+            /// `max_clients` children there is no room for that, and a child goes first.
+            replace_at_once, set_replace_at_once: usize = 0 => {
+                unit: "children",
+                normalised: "0 means a tenth of the children, at least 1",
+                read: "in the parent, at each replacement",
+                takes_effect: AtOnce
+            };
+            /// How old a child may become before it is replaced.
+            ///
+            /// Zero means no limit. The child serves on until its successor is ready, but not
+            /// longer than a tenth above the limit.
+            max_lifetime, set_max_lifetime: Duration = Duration::ZERO => {
+                unit: "time",
+                normalised: "never",
+                read: "in the parent, for every child",
+                takes_effect: AtOnce
+            };
+            /// How much private memory a child may have before it is replaced.
+            ///
+            /// Private memory is what the child does not share with the parent or another process:
+            /// `Private_Clean` and `Private_Dirty` of `/proc/PID/smaps_rollup`. The parent looks at
+            /// each child about every five seconds. Zero means no limit; where the system does not
+            /// tell the memory, there is none. The child serves on until its successor is ready, or
+            /// until it has a tenth more than the limit.
+            max_memory, set_max_memory: u64 = 0 => {
+                unit: "bytes",
+                normalised: "never",
+                read: "in the parent, for every child",
+                takes_effect: AtOnce
+            };
+            /// How far the limits of the children differ.
+            ///
+            /// Each child has limits of its own (`max_requests`, `max_lifetime`, `max_memory`), up
+            /// to this much below what was set, so that children which were forked together are not
+            /// replaced together.
+            limit_jitter, set_limit_jitter: usize = 10 => {
+                unit: "per cent",
+                normalised: "more than 100 becomes 100",
+                read: "in the parent, for every child; in the child, at its fork",
+                takes_effect: AtOnce
+            };
             /// How long there must be too many spare children before any is culled.
             ///
             /// Under a load that varies within this time, no child is stopped only to be forked

@@ -41,6 +41,8 @@ pub enum Operation {
     Read,
     /// Adding a descriptor to a poller.
     Register,
+    /// Reading the program's settings anew, or replacing the children after that.
+    Reload,
     /// Setting a signal's disposition.
     Signal,
     /// Making a socket.
@@ -79,6 +81,7 @@ impl Operation {
             Self::Poll => "poll",
             Self::Read => "read",
             Self::Register => "register",
+            Self::Reload => "reload",
             Self::Signal => "signal",
             Self::Socket => "socket",
             Self::Start => "start",

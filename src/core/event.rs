@@ -91,6 +91,37 @@ pub enum Event<'a> {
         /// How it ended, and why.
         death: &'a Death,
     },
+    /// A reload has begun: `handler_reload` has succeeded, and every child is to be replaced.
+    #[non_exhaustive]
+    ReloadBegan {
+        /// The epoch of the children that are forked from now on.
+        epoch: u32,
+    },
+    /// A child was told to stop because its successor is ready, or had to go before its successor
+    /// was forked, which is ready now. After the hook `server_replaced`.
+    #[non_exhaustive]
+    Replaced {
+        /// The child that goes or has gone.
+        old: ChildId,
+        /// Its successor.
+        new: ChildId,
+    },
+    /// A reload is complete: no child of an older epoch takes further connections.
+    #[non_exhaustive]
+    Reloaded {
+        /// The epoch of the children.
+        epoch: u32,
+        /// How many children were replaced.
+        replaced: u64,
+        /// The time since the reload began.
+        took: Duration,
+    },
+    /// A reload has failed, and the old children stay. After the hook `reload_failed`.
+    #[non_exhaustive]
+    ReloadFailed {
+        /// What failed, and why.
+        error: &'a Error,
+    },
     /// A fork has failed; it is tried again if the server goes on.
     ///
     /// After the hook `fork_failed`, or after `handler_run_error` if trying again cannot help.

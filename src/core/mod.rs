@@ -17,6 +17,7 @@ pub(crate) mod inbox;
 pub(crate) mod monitor;
 pub(crate) mod pool;
 pub(crate) mod queue;
+pub(crate) mod replacement;
 pub(crate) mod report;
 pub(crate) mod saturation;
 pub(crate) mod say;

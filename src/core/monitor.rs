@@ -7,6 +7,7 @@ mod attribute_tests;
 mod event_tests;
 mod lifecycle;
 mod planning;
+mod replacing;
 mod signals;
 mod time;
 
@@ -25,6 +26,7 @@ use crate::core::{
     inbox::Contact,
     pool::{self, Demand, Plan, Pool, Surplus},
     queue::{PrintTo, Queue, Task},
+    replacement::{MemoryWatch, Replacement},
     report::Report,
     saturation::{Change, Episode},
     say::say,
@@ -74,6 +76,10 @@ pub struct Monitor {
     child: bool,
     /// Whether the children execute other programs, which need not say that they have started.
     pub(crate) programs: bool,
+    pub(crate) replacement: Replacement,
+    memory_watch: MemoryWatch,
+    /// When a child may next reach a limit of age.
+    ages_at: Option<Time>,
 }
 
 macro_rules! attribute_accessors {

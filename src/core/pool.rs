@@ -47,6 +47,9 @@ impl Census {
 pub(crate) struct Demand {
     /// Forks decided on and not performed yet.
     pub(crate) queued: usize,
+    /// How many of the starting children and of the forks are successors of children that are still
+    /// there. They add nothing to the pool.
+    pub(crate) successors: usize,
     /// Replacements for children that ended by themselves, needed even if enough children are free.
     pub(crate) owed: usize,
     /// The surplus that has lasted `cull_after`.
@@ -67,15 +70,14 @@ pub(crate) enum Plan {
 
 /// The main decision. The live processes and the queued forks never pass `max_clients`.
 pub(crate) fn plan(census: Census, demand: Demand, attributes: &Attributes) -> Plan {
-    let total = census.idle() + census.busy + demand.queued;
+    let spare = (census.idle() + demand.queued).saturating_sub(demand.successors);
+    let total = spare + census.busy;
     let missing = if total == 0 {
         // Not below the minimum: no event would ask for more children until the first connection
         // comes.
         attributes.start_servers.max(attributes.min_spare_servers)
     } else {
-        attributes
-            .min_spare_servers
-            .saturating_sub(census.idle() + demand.queued)
+        attributes.min_spare_servers.saturating_sub(spare)
     };
     let room = attributes
         .max_clients

@@ -3,6 +3,7 @@
 
 use crate::core::{
     child::{ChildId, Signal},
+    error::Error,
     states::{Posted, Watch, WatchId},
 };
 use std::collections::VecDeque;
@@ -27,6 +28,8 @@ pub(crate) enum Task {
         to: PrintTo,
         bytes: Vec<u8>,
     },
+    /// A reload has failed: the hook is called.
+    ReloadFailed(Error),
     /// A signal posts a state from now on.
     Lead(Signal),
     Watch(Watch),

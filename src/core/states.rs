@@ -19,6 +19,9 @@ pub const DOCUMENTED_STATES: [&str; 11] = [
     "server_fork",
 ];
 
+/// The state of ours that reloads, unless the subclass has one of that name.
+const RELOAD: &str = "reload";
+
 /// A state that was posted, by the loop itself or by a hook.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Posted {
@@ -26,6 +29,7 @@ pub(crate) enum Posted {
     ServerFork,
     ServerTimeoutCheck,
     Shutdown,
+    Reload,
     /// A state of the subclass.
     State(String),
 }
@@ -100,7 +104,9 @@ impl States {
     /// program had before, and still stop at SIGINT and SIGTERM. The guide's table of signals lists
     /// those that can post a state; with another one the start fails.
     pub fn signal(&mut self, signal: Signal, state: &str) {
-        self.add(state);
+        if state != RELOAD {
+            self.add(state);
+        }
         self.leads.insert(signal, state.to_owned());
     }
 
@@ -141,6 +147,7 @@ impl States {
             own if self.contains(own) && !DOCUMENTED_STATES.contains(&own) => {
                 Posted::State(own.to_owned())
             }
+            RELOAD => Posted::Reload,
             documented if DOCUMENTED_STATES.contains(&documented) => {
                 return Resolved::NeedsArguments;
             }

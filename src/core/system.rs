@@ -108,6 +108,8 @@ pub(crate) trait Process: fmt::Debug {
     ///
     /// No signal goes to a process that is not known to be this child or of its group.
     fn signal(&self, signal: Signal) -> io::Result<()>;
+    /// How much private memory the child has, in bytes; `None` where the system does not tell.
+    fn memory(&self) -> Option<u64>;
     /// Collects the status if the child has ended. `Outlived` is returned again until its process
     /// group is empty.
     fn reap(&self) -> io::Result<Reaped>;
@@ -177,6 +179,8 @@ pub(crate) trait System {
     fn set_noted(&mut self, slot: usize, entry: Entry) -> bool;
     /// How many connections a child has noted on the board.
     fn requests(&self, slot: usize) -> u64;
+    /// Whether a child has noted on the board that it is to be replaced.
+    fn is_due(&self, slot: usize) -> bool;
     /// Asks the children, through the board, for ACKs at this interval.
     fn ask_interval(&mut self, interval: Interval);
     /// The interval of ACKs that a child has noted on the board, if any.

@@ -81,6 +81,8 @@ pub(crate) enum Asked {
     ServerFork,
     TimeoutCheck,
     Shutdown,
+    Reload,
+    ReloadFailed(String),
     State(String),
     Fork,
     Signal(ChildId, Signal),
@@ -99,7 +101,9 @@ pub(crate) fn asked(monitor: &mut Monitor) -> Vec<Asked> {
             Task::Posted(Posted::ServerFork) => Asked::ServerFork,
             Task::Posted(Posted::ServerTimeoutCheck) => Asked::TimeoutCheck,
             Task::Posted(Posted::Shutdown) => Asked::Shutdown,
+            Task::Posted(Posted::Reload) => Asked::Reload,
             Task::Posted(Posted::State(state)) => Asked::State(state),
+            Task::ReloadFailed(error) => Asked::ReloadFailed(error.to_string()),
             Task::Fork => Asked::Fork,
             Task::Signal { child, signal } => Asked::Signal(child, signal),
             Task::Print { to, bytes } => {

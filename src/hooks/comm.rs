@@ -4,6 +4,7 @@
 use crate::{
     core::{
         comm::{Acker, Channel, Interval, Sink},
+        replacement::{self, Spread},
         time::Time,
         wire::{CommWords, Word},
     },
@@ -43,6 +44,7 @@ struct Shared<L: ?Sized = dyn Link> {
     coalesce: bool,
     max_clients: Cell<usize>,
     drain_timeout: Cell<Duration>,
+    limit_jitter: Cell<usize>,
     interval: Cell<Option<Duration>>,
     /// Whether the interval follows what the parent asks for.
     follows: Cell<bool>,
@@ -72,6 +74,7 @@ impl Comm {
                 coalesce,
                 max_clients: Cell::new(usize::MAX),
                 drain_timeout: Cell::default(),
+                limit_jitter: Cell::default(),
                 interval: Cell::new(None),
                 follows: Cell::new(false),
                 next_ack: Cell::new(None),
@@ -176,6 +179,37 @@ impl Comm {
 
     pub(crate) fn set_drain_timeout(&self, timeout: Duration) {
         self.shared.drain_timeout.set(timeout);
+    }
+
+    /// How far below a limit of connections a child may be replaced, in per cent.
+    pub(crate) fn set_limit_jitter(&self, percent: usize) {
+        self.shared.limit_jitter.set(percent);
+    }
+
+    /// The number of connections after which this child is to be replaced, if there is a limit: see
+    /// the attribute `limit_jitter`.
+    pub(crate) fn replaced_after(&self, limit: u64) -> Option<u64> {
+        let spread = Spread {
+            percent: self.shared.limit_jitter.get(),
+            seed: std::process::id(),
+        };
+        replacement::soft(limit, spread)
+    }
+
+    /// Asks the parent to replace this child: it is told to stop when its successor is ready.
+    ///
+    /// Use it for a child that still serves but should not for long: it has leaked, or its caches
+    /// are stale. See [`leave_after_this`](Self::leave_after_this) for one that cannot serve any
+    /// more. The child goes on taking connections until it is told to stop. It sends an ACK, so that
+    /// the parent looks at its note in shared memory; children without a place there (beyond the
+    /// `max_clients` of the start) are not replaced.
+    ///
+    /// # Errors
+    ///
+    /// As [`ack`](Self::ack).
+    pub fn ask_for_replacement(&self) -> io::Result<()> {
+        self.shared.channel.sink().note_due();
+        self.ack()
     }
 
     /// Whether the child should leave after the connection in hand.

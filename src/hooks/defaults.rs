@@ -19,7 +19,7 @@ use crate::{
     core::{
         child::{Child, ChildId, Death, Reason, Signal},
         comm::Interval,
-        error::Operation,
+        error::{Error, Operation},
         monitor::Monitor,
         pool::Plan,
         saturation::Saturation,
@@ -368,6 +368,31 @@ pub fn server_exited<H: PreForkHooks + ?Sized>(
         child.pid(),
         death.cause()
     );
+}
+
+/// Calls [`ChildServer::reload`].
+///
+/// # Errors
+///
+/// That of the server object.
+pub fn handler_reload<H: PreForkHooks + ?Sized>(
+    _: &mut H,
+    _monitor: &mut Monitor,
+    server: &mut dyn ChildServer,
+) -> io::Result<()> {
+    server.reload()
+}
+
+/// Does nothing.
+pub fn reload_failed<H: PreForkHooks + ?Sized>(_: &mut H, _monitor: &mut Monitor, _error: &Error) {}
+
+/// Does nothing.
+pub fn server_replaced<H: PreForkHooks + ?Sized>(
+    _: &mut H,
+    _monitor: &mut Monitor,
+    _old: ChildId,
+    _new: ChildId,
+) {
 }
 
 /// Logs a warning.

@@ -12,7 +12,7 @@ pub use self::server::{ChildServer, Start};
 
 use crate::core::{
     child::{Child, ChildId, Death},
-    error::Operation,
+    error::{Error, Operation},
     monitor::Monitor,
     saturation::Saturation,
     states::States,
@@ -319,6 +319,49 @@ pub trait PreForkHooks {
         defaults::server_exited(self, monitor, child, death);
     }
 
+    /// In the parent: a reload was asked for, by SIGHUP or by a program that calls
+    /// [`Monitor::reload`].
+    ///
+    /// Read the program's settings again here, and change attributes and the server object. When it
+    /// returns `Ok`, every child is replaced; new children have what the parent has now. Keep what
+    /// is read apart until all of it is known to be right: an error must leave things as they were.
+    ///
+    /// Default: [`defaults::handler_reload`] calls [`ChildServer::reload`].
+    ///
+    /// # Errors
+    ///
+    /// An error, or a panic, ends the reload: no child is replaced, and
+    /// [`reload_failed`](Self::reload_failed) is called.
+    fn handler_reload(
+        &mut self,
+        monitor: &mut Monitor,
+        server: &mut dyn ChildServer,
+    ) -> io::Result<()> {
+        defaults::handler_reload(self, monitor, server)
+    }
+
+    /// In the parent: a reload has failed, and the old children serve on.
+    ///
+    /// Either [`handler_reload`](Self::handler_reload) has returned the error, or three children in
+    /// a row have not become ready. In the second case the parent has the new settings: put the old
+    /// ones back here, since the next child that is forked will have what the parent has. Children
+    /// that have become ready in the reload are replaced once more.
+    ///
+    /// Default: nothing; the error was logged.
+    fn reload_failed(&mut self, monitor: &mut Monitor, error: &Error) {
+        defaults::reload_failed(self, monitor, error);
+    }
+
+    /// In the parent: a child was replaced, in a reload or at a limit.
+    ///
+    /// `new` is ready, and `old` was told to stop. Where `old` had to go first for want of room
+    /// (`max_clients`), it may have been reaped: then the monitor has no record of it.
+    ///
+    /// Default: nothing.
+    fn server_replaced(&mut self, monitor: &mut Monitor, old: ChildId, new: ChildId) {
+        defaults::server_replaced(self, monitor, old, new);
+    }
+
     /// In the parent: a fork failed for lack of processes, memory or descriptors.
     ///
     /// It will be tried again after `retry_in` (100 ms, doubled up to 5 s). Use it to raise an
@@ -450,6 +493,19 @@ macro_rules! forward_hooks {
             }
             fn server_exited(&mut self, monitor: &mut Monitor, child: &Child, death: &Death) {
                 (**self).server_exited(monitor, child, death);
+            }
+            fn handler_reload(
+                &mut self,
+                monitor: &mut Monitor,
+                server: &mut dyn ChildServer,
+            ) -> io::Result<()> {
+                (**self).handler_reload(monitor, server)
+            }
+            fn reload_failed(&mut self, monitor: &mut Monitor, error: &Error) {
+                (**self).reload_failed(monitor, error);
+            }
+            fn server_replaced(&mut self, monitor: &mut Monitor, old: ChildId, new: ChildId) {
+                (**self).server_replaced(monitor, old, new);
             }
             fn fork_failed(
                 &mut self,

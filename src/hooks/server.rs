@@ -158,6 +158,21 @@ pub trait ChildServer {
         self.inner()?.lost()
     }
 
+    /// Reads anew what the server object has read from elsewhere. Runs in the parent, in a reload.
+    ///
+    /// The default of [`handler_reload`](crate::PreForkHooks::handler_reload) calls it. The sockets
+    /// stay open.
+    ///
+    /// Default: that of the inner server; without one there is nothing to read.
+    ///
+    /// # Errors
+    ///
+    /// Whatever makes the new settings unusable. The old ones stay in force then, and no child is
+    /// replaced.
+    fn reload(&mut self) -> io::Result<()> {
+        self.inner().map_or(Ok(()), |inner| inner.reload())
+    }
+
     /// Whether `resume_accept` executes another program in the child.
     ///
     /// Such a program sends all its words itself: the framework does not send the first ACK, and
@@ -248,6 +263,9 @@ macro_rules! forward_child_server {
             fn lost(&mut self) -> Option<io::Error> {
                 (**self).lost()
             }
+            fn reload(&mut self) -> io::Result<()> {
+                (**self).reload()
+            }
             fn execs(&mut self) -> bool {
                 (**self).execs()
             }
@@ -291,6 +309,7 @@ impl<'a> Start<'a> {
     ) -> Self {
         comm.set_max_clients(monitor.max_clients());
         comm.set_drain_timeout(monitor.drain_timeout());
+        comm.set_limit_jitter(monitor.limit_jitter());
         Self {
             monitor,
             comm,

@@ -62,6 +62,9 @@ record! {
     fn server_forked(monitor: &mut Monitor, child: ChildId);
     fn server_exiting(start: &mut Start<'_>);
     fn server_exited(monitor: &mut Monitor, child: &Child, death: &Death);
+    fn handler_reload(monitor: &mut Monitor, server: &mut dyn ChildServer) -> io::Result<()>;
+    fn reload_failed(monitor: &mut Monitor, error: &Error);
+    fn server_replaced(monitor: &mut Monitor, old: ChildId, new: ChildId);
     fn fork_failed(monitor: &mut Monitor, error: &io::Error, retry_in: Duration);
     fn saturated(monitor: &mut Monitor, episode: &Saturation);
 }
@@ -73,7 +76,8 @@ fn call_all<H: PreForkHooks>(hooks: &mut H, calls: &Calls) -> Vec<(String, Strin
     let line = Line::whole("text");
     let error = io::Error::from_raw_os_error(5);
     let word = Output::Word(Word::Busy);
-    let each: [Call<'_, H>; 28] = [
+    let failed = Error::new(Operation::Reload, "", io::Error::from_raw_os_error(5));
+    let each: [Call<'_, H>; 31] = [
         &|hooks, s| hooks.server_ack(&mut s.monitor, s.free),
         &|hooks, s| hooks.server_busy(&mut s.monitor, s.free),
         &|hooks, s| hooks.server_not_busy(&mut s.monitor, s.busy),
@@ -116,6 +120,9 @@ fn call_all<H: PreForkHooks>(hooks: &mut H, calls: &Calls) -> Vec<(String, Strin
             let (record, death) = s.monitor.exited(s.busy, exit_code(0)).unwrap();
             hooks.server_exited(&mut s.monitor, &record, &death);
         },
+        &|hooks, s| hooks.handler_reload(&mut s.monitor, &mut s.server).unwrap(),
+        &|hooks, s| hooks.reload_failed(&mut s.monitor, &failed),
+        &|hooks, s| hooks.server_replaced(&mut s.monitor, s.busy, s.free),
         &|hooks, s| hooks.fork_failed(&mut s.monitor, &error, ms(10)),
         &|hooks, s| {
             let (since, waiting) = (s.monitor.now(), None);

@@ -34,6 +34,9 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     pub(super) fn note_requests(&mut self, child: ChildId) {
         let requests = self.parent.system.requests(child.slot());
         self.parent.monitor.note_requests(child, requests);
+        if self.parent.system.is_due(child.slot()) {
+            self.parent.monitor.replace(child);
+        }
     }
 
     /// Passes on what was read from a child's output.

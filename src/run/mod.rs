@@ -13,6 +13,7 @@ mod parent;
 mod perform;
 mod read;
 mod reap;
+mod replace;
 #[cfg(test)]
 mod simulation_tests;
 mod tell;
@@ -181,6 +182,13 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
     /// `shutdown`: calls `handler_shutdown`, unless the shutdown has already begun.
     pub fn shutdown(&mut self) {
         self.inner.by_hand(Loop::call_shutdown);
+    }
+
+    /// Reads the program's settings anew and replaces every child, as SIGHUP does.
+    ///
+    /// Calls `handler_reload`. The children are replaced in the turns that follow.
+    pub fn reload(&mut self) {
+        self.inner.by_hand(Loop::call_reload);
     }
 
     /// `server_closed`: a child has closed its outputs or was reaped.

@@ -41,6 +41,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             Task::Posted(posted) => self.dispatch(posted),
             Task::Fork => self.fork(),
             Task::Signal { child, signal } => self.signal(child, signal),
+            Task::ReloadFailed(error) => self.reload_failed(&error),
             Task::Print { to, bytes } => self.parent.system.print(to, &bytes),
             Task::Lead(signal) => self.lead(signal),
             Task::Watch(watch) => self.watch(watch),
@@ -54,6 +55,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             Posted::ServerFork => self.call_server_fork(),
             Posted::ServerTimeoutCheck => self.call_timeout_check(),
             Posted::Shutdown => self.call_shutdown(),
+            Posted::Reload => self.call_reload(),
             Posted::State(state) => self.call("handler_state", |hooks, monitor| {
                 hooks.handler_state(monitor, &state);
             }),

@@ -3,12 +3,13 @@
 //!
 //! `cargo test simulation` runs a million events. `SIMULATED_EVENTS=1000000000 cargo test --release
 //! simulation` runs a thousand times as many, and `SIMULATED_SEED=n` runs one seed alone. A failure
-//! prints its seed.
+//! prints its seed. `SIMULATED_RELOADS` is the number of seeds for the capacity during reloads.
 
 use super::{child::ChildSide, turn::Loop};
 use crate::{
     core::{
-        child::{Child, ChildId, Reason, Signal, State},
+        child::{Cause, Child, ChildId, Reason, Signal, State},
+        config::Attributes,
         monitor::Monitor,
         simulation::{Began, Random, Simulated, World},
         time::Time,
@@ -95,7 +96,10 @@ struct Simulation {
 
 impl Simulation {
     fn new(seed: u64) -> Self {
-        let (world, attributes) = World::new(seed);
+        Self::of(seed, World::new(seed))
+    }
+
+    fn of(seed: u64, (world, attributes): (World, Attributes)) -> Self {
         let world = Rc::new(RefCell::new(world));
         let system = Simulated(Rc::clone(&world));
         let server = ModelServer(system.clone());
@@ -159,12 +163,63 @@ impl Simulation {
     /// Without faults and clients everything must come to rest in bounded time.
     fn settle(&mut self) {
         self.world.borrow_mut().calm_down();
+        // With a limit of age there is no rest.
+        let monitor = &mut self.inner.parent.monitor;
+        monitor.set_max_lifetime(Duration::ZERO);
         let end = self.now() + REST_AFTER;
         while self.now() < end && !self.is_shutting_down() {
             self.turn();
         }
         if !self.is_shutting_down() {
             self.world.borrow().check_rest(self.monitor());
+        }
+    }
+
+    /// Reloads and replaces children at random times, in a world without faults; returns how many
+    /// reloads came to their end. The number of children that can serve never falls; where there is
+    /// no room for a successor, it falls by as many as may be replaced at once.
+    fn replace_without_a_dip(&mut self, events: u64) -> u64 {
+        self.world.borrow_mut().pause_at(events);
+        let (mut most, mut may_miss, mut ends) = (0, 0, 0);
+        while self.events() < events {
+            let reloading = self.replace_something();
+            self.turn();
+            ends += u64::from(reloading && !self.monitor().is_reloading());
+            let ready = self.world.borrow().ready_children();
+            may_miss = may_miss.max(self.first_to_go());
+            // One that is ready and that the parent has not heard of is still one too many.
+            let heard = |id: &&ChildId| self.monitor().child(**id).is_some_and(Child::has_waited);
+            most = most.max(ready.iter().filter(heard).count());
+            assert!(
+                ready.len() + may_miss >= most,
+                "{ready:?} of {most} are ready"
+            );
+        }
+        ends
+    }
+
+    /// Whether a reload is under way.
+    fn replace_something(&mut self) -> bool {
+        let monitor = &mut self.inner.parent.monitor;
+        match self.random.below(300) {
+            0 => monitor.reload(),
+            1 => any_untold(monitor)
+                .into_iter()
+                .for_each(|id| monitor.replace(id)),
+            _ => {}
+        }
+        monitor.is_reloading()
+    }
+
+    /// How many children may have to go before their successors, for want of room.
+    fn first_to_go(&self) -> usize {
+        let monitor = self.monitor();
+        let live = monitor.pool.census().live();
+        let full = live + monitor.queue.forks() >= monitor.max_clients();
+        if full {
+            monitor.attributes.replacements_at_once(live)
+        } else {
+            0
         }
     }
 
@@ -187,6 +242,12 @@ impl Simulation {
             1 => {
                 if let Some(id) = any_untold(monitor) {
                     monitor.stop(id, Reason::Asked);
+                }
+            }
+            3 => monitor.reload(),
+            4 => {
+                if let Some(id) = any_untold(monitor) {
+                    monitor.replace(id);
                 }
             }
             2 => {
@@ -260,6 +321,23 @@ fn a_pool_under_faults_keeps_its_promises() {
     }
     let rate = events as f64 / start.elapsed().as_secs_f64();
     println!("{events} events, {seed} seeds, {rate:.0} events/s");
+}
+
+/// Whatever the children, the clients, the room for more children and the times of the reloads are.
+#[test]
+fn a_replacement_never_lowers_the_capacity() {
+    let seeds = from_environment("SIMULATED_RELOADS").unwrap_or(20);
+    let (mut ends, mut replaced) = (0, 0);
+    for seed in 0..seeds {
+        let mut simulation = Simulation::of(seed, World::without_faults(seed));
+        ends += simulation.replace_without_a_dip(EVENTS_PER_SEED);
+        replaced += simulation.monitor().report().deaths(Cause::Reloaded);
+    }
+    println!("{seeds} seeds, {ends} reloads, {replaced} children replaced");
+    assert!(
+        ends >= 3 * seeds && replaced >= 10 * seeds,
+        "too few reloads came to an end"
+    );
 }
 
 #[test]

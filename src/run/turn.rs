@@ -1,5 +1,5 @@
-//! The loop: wait, act on signals, reap, read, look at the board, fire due timers, perform
-//! requests. Only lists the steps; each has a file of its own. Works on any `System`.
+//! The loop: wait, act on signals, reap, read, look at the board, replace children, fire due
+//! timers, perform requests. Only lists the steps; each has a file of its own. Works on any `System`.
 
 use super::{hooked::Words, parent::Parent, read::Reading};
 use crate::{
@@ -96,7 +96,9 @@ impl<H, S, Y: System> Loop<H, S, Y> {
     /// How long the loop may sleep; `None` for no limit.
     fn patience(&self) -> Option<Duration> {
         let monitor = &self.parent.monitor;
-        if self.deaths_unknown || !monitor.queue.is_empty() || self.reading.has_unread() {
+        let replaces = monitor.replacement.is_due() && !monitor.is_shutdown();
+        if self.deaths_unknown || replaces || !monitor.queue.is_empty() || self.reading.has_unread()
+        {
             return Some(Duration::ZERO);
         }
         // No event would wake a server that was told to shut down when it had no child.
@@ -157,6 +159,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             self.reap();
             self.read(&ready);
             self.look_at_board(wait);
+            self.replace();
             self.parent.monitor.fire_due();
             self.post_watched(&ready);
             self.perform();

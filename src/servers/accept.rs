@@ -49,6 +49,8 @@ pub(super) struct Acceptor<'a, L: Listener> {
     /// For how long connections block by themselves, if they do: see `Conn`.
     pub(super) first_wait: Option<Duration>,
     pub(super) requests_handled: &'a mut u64,
+    /// The number of the connection at which the child asks to be replaced.
+    pub(super) replaced_after: Option<u64>,
 }
 
 impl<L: Listener<Stream: Stream>> Acceptor<'_, L> {
@@ -205,6 +207,7 @@ impl<L: Listener<Stream: Stream>> Run<'_, L> {
             self.say(|comm| comm.begin(self.clock));
         }
         if let Some(in_hand) = self.in_hand.take() {
+            self.count_connection();
             self.handle(in_hand.connection);
         }
         let took = self.lap();
@@ -238,8 +241,16 @@ impl<L: Listener<Stream: Stream>> Run<'_, L> {
         Observation::Skipped
     }
 
-    fn handle(&mut self, connection: Newcomer) {
+    /// Counts a connection. Near its limit the child asks to be replaced before it serves, so that
+    /// the successor starts meanwhile.
+    fn count_connection(&mut self) {
         *self.acceptor.requests_handled += 1;
+        if self.acceptor.replaced_after == Some(*self.acceptor.requests_handled) {
+            self.say(Comm::ask_for_replacement);
+        }
+    }
+
+    fn handle(&mut self, connection: Newcomer) {
         let conn = self.conn(connection);
         let served = (self.acceptor.handler)(conn);
         note_end(served);

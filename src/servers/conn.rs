@@ -200,6 +200,18 @@ impl<S: Stream> Conn<S> {
         self.comm.leave_after_this();
     }
 
+    /// Asks the parent to replace this child: see [`Comm::ask_for_replacement`].
+    ///
+    /// For a handler that has leaked, or whose caches are stale, and that serves on until its
+    /// successor is ready.
+    ///
+    /// # Errors
+    ///
+    /// When the parent cannot be reached.
+    pub fn ask_for_replacement(&self) -> io::Result<()> {
+        self.comm.ask_for_replacement()
+    }
+
     /// How many children of the server have a connection in hand now, this one included: see
     /// [`Comm::busy_servers`].
     pub fn busy_servers(&self) -> usize {

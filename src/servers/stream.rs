@@ -7,7 +7,10 @@ use super::{
     conn::{Conn, ConnClass, Stream},
 };
 use crate::{
-    core::accept::{AcceptConfig, BRIEFLY, order::AcceptOrder},
+    core::{
+        accept::{AcceptConfig, BRIEFLY, order::AcceptOrder},
+        replacement,
+    },
     hooks::{comm::Comm, server::ChildServer},
     listeners::{
         Listener, ListenerStatus,
@@ -84,8 +87,11 @@ impl<L: Listener<Stream: Stream>> StreamServer<L> {
         }
     }
 
-    /// How many connections a child takes before it leaves and is replaced. Default: 25;
-    /// 0 means no limit.
+    /// How many connections a child takes before it is replaced. Default: 25; 0 means no limit.
+    ///
+    /// A child asks for its replacement at the limit, or up to `limit_jitter` before it, and serves
+    /// on until its successor is ready; a tenth above the limit it leaves in any case. With a limit
+    /// below ten it leaves at the limit.
     #[must_use]
     pub fn max_requests(mut self, connections: u64) -> Self {
         self.max_requests = connections;
@@ -258,7 +264,7 @@ impl<L: Listener<Stream: Stream>> StreamServer<L> {
         let choose = || AcceptOrder::choose(comm.max_clients(), self.max_requests);
         let order = self.order.unwrap_or_else(choose);
         AcceptConfig {
-            max_requests: self.max_requests,
+            max_requests: replacement::hard(self.max_requests),
             blocks: self.timing.blocks,
             takes_turns: self.timing.blocks && order == AcceptOrder::InTurn,
             coalesces: comm.coalesces(),
@@ -317,8 +323,12 @@ impl<L: Listener<Stream: Stream>> ChildServer for StreamServer<L> {
         let listeners = close_when_orphaned(self.sockets.take(), comm);
         let sockets = listeners.borrow().len();
         let handler = self.handler()?;
+        let config = self.config(comm);
+        // With a low limit a child leaves at once, and has no time for a successor.
+        let replaced_after = comm.replaced_after(self.max_requests);
+        let replaced_after = replaced_after.filter(|after| *after < config.max_requests);
         let acceptor = Acceptor {
-            config: self.config(comm),
+            config,
             admission: self.admission.for_child(sockets),
             kind: &self.listener,
             listeners,
@@ -326,6 +336,7 @@ impl<L: Listener<Stream: Stream>> ChildServer for StreamServer<L> {
             comm,
             first_wait: self.timing.first_wait,
             requests_handled: &mut self.requests_handled,
+            replaced_after,
         };
         acceptor.run()
     }

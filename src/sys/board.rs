@@ -49,6 +49,7 @@ const ASKED_INTERVAL_AT: usize = 1;
 const ENTRY_AT: usize = 0;
 const REQUESTS_AT: usize = 1;
 const KEPT_INTERVAL_AT: usize = 2;
+const DUE_AT: usize = 3;
 
 /// The shared memory.
 struct Memory {
@@ -157,6 +158,7 @@ impl Board {
         line.is_some_and(|line| {
             line[REQUESTS_AT].store(0, Relaxed);
             line[KEPT_INTERVAL_AT].store(0, Relaxed);
+            line[DUE_AT].store(0, Relaxed);
             line[ENTRY_AT].store(entry.bits(), SeqCst);
             true
         })
@@ -166,6 +168,12 @@ impl Board {
     pub(crate) fn requests(&self, slot: usize) -> u64 {
         let line = self.memory.line(slot);
         line.map_or(0, |line| line[REQUESTS_AT].load(Relaxed))
+    }
+
+    /// Whether the child of a slot is to be replaced.
+    pub(crate) fn is_due(&self, slot: usize) -> bool {
+        let line = self.memory.line(slot);
+        line.is_some_and(|line| line[DUE_AT].load(Relaxed) != 0)
     }
 
     /// The ACK interval that the child of a slot keeps, if it has noted one.
@@ -250,6 +258,13 @@ impl Slot {
     pub(crate) fn count_request(&self) {
         if let Some(line) = self.line() {
             line[REQUESTS_AT].fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Notes that the child is to be replaced.
+    pub(crate) fn note_due(&self) {
+        if let Some(line) = self.line() {
+            line[DUE_AT].store(1, Relaxed);
         }
     }
 

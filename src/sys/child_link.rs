@@ -50,6 +50,10 @@ impl Sink for PipeSink {
         self.slot.count_request();
     }
 
+    fn note_due(&self) {
+        self.slot.note_due();
+    }
+
     fn asked_interval(&self) -> Option<Interval> {
         self.slot.asked_interval()
     }

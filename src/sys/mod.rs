@@ -19,6 +19,7 @@ pub(crate) mod handed_over;
 pub(crate) mod hangup;
 pub(crate) mod limits;
 pub(crate) mod link;
+mod memory;
 #[cfg(feature = "systemd")]
 pub(crate) mod notify;
 mod null;

@@ -6,6 +6,7 @@
 use super::{
     fd_registry::Ours,
     group::Group,
+    memory,
     pipes::{self, ParentEnds},
     poller::OutputWatch,
     signals::number,
@@ -117,6 +118,10 @@ impl Process for ChildProcess {
             (None, true) => signal_one(self.pid, number),
             (None, false) => Err(io::Error::from_raw_os_error(libc::ESRCH)),
         }
+    }
+
+    fn memory(&self) -> Option<u64> {
+        memory::private(self.pid)
     }
 
     fn reap(&self) -> io::Result<Reaped> {

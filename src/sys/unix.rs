@@ -268,6 +268,10 @@ impl System for UnixSystem {
         self.board.requests(slot)
     }
 
+    fn is_due(&self, slot: usize) -> bool {
+        self.board.is_due(slot)
+    }
+
     fn ask_interval(&mut self, interval: Interval) {
         self.board.ask_interval(interval);
     }

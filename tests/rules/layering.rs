@@ -24,7 +24,7 @@ const FLOORS: [&str; 7] = [
 ];
 
 /// The rooms of the core, from the top to the bottom; those on one line may import each other.
-const CORE: [&[&str]; 13] = [
+const CORE: [&[&str]; 14] = [
     &["simulation"],
     &["monitor"],
     &["pool"],
@@ -43,6 +43,7 @@ const CORE: [&[&str]; 13] = [
     ],
     &["event"],
     &["config", "cut"],
+    &["replacement"],
     &["accept"],
     &["comm"],
     &["wire"],

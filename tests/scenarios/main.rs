@@ -47,6 +47,7 @@ mod parents_hooks;
 mod pipes;
 mod ported;
 mod races;
+mod reload;
 mod replaced;
 mod servers;
 mod showcase;
@@ -108,6 +109,7 @@ const PROGRAMS: &[Programs] = &[
     overload::PROGRAMS,
     parents_hooks::PROGRAMS,
     ported::PROGRAMS,
+    reload::PROGRAMS,
     replaced::PROGRAMS,
     servers::PROGRAMS,
     slow_clients::PROGRAMS,
@@ -164,6 +166,7 @@ const SCENARIOS: &[(&str, Scenarios)] = scenarios_of![
     pipes,
     ported,
     races,
+    reload,
     replaced,
     servers::addresses,
     servers::connections,

@@ -15,6 +15,11 @@ pub enum Cause {
     Closed,
     /// Reading its output had failed, or the parent had no descriptors left for it.
     Faulty,
+    /// It was told to stop after its successor was ready: it had reached a limit, or a hook or the
+    /// child itself wanted it replaced.
+    Recycled,
+    /// It was told to stop in a reload.
+    Reloaded,
     /// It ended in the shutdown.
     Shutdown,
     /// A hook had told it to stop or sent it a signal that ends processes.

@@ -21,6 +21,8 @@ pub(crate) trait Sink: Send + Sync {
     fn note(&self, busy: bool) -> bool;
     /// Counts one more connection in shared memory.
     fn count_request(&self) {}
+    /// Notes in shared memory that the child is to be replaced.
+    fn note_due(&self) {}
     /// The interval of ACKs that the parent asks for, if any.
     fn asked_interval(&self) -> Option<Interval> {
         None

@@ -2,6 +2,7 @@
 //! nothing; returns what is to be logged.
 
 use super::Config;
+use crate::core::replacement::Limits;
 use std::{ops::Deref, time::Duration};
 
 /// A value that makes no sense, and the value that is in force instead.
@@ -99,6 +100,23 @@ impl Attributes {
         (self.timeout > Duration::ZERO).then(|| self.server_check_ack.unwrap_or(derived))
     }
 
+    /// The limits that the parent keeps for each child.
+    pub(crate) fn limits(&self) -> Limits {
+        Limits {
+            lifetime: self.max_lifetime,
+            memory: self.max_memory,
+            percent: self.limit_jitter,
+        }
+    }
+
+    /// How many replacements may be under way in a pool of that many children.
+    pub(crate) fn replacements_at_once(&self, children: usize) -> usize {
+        match self.replace_at_once {
+            0 => (children / 10).max(1),
+            some => some,
+        }
+    }
+
     /// The interval at which children must send ACKs for the timeout to hold.
     pub(crate) fn ack_interval(&self) -> Option<Duration> {
         (self.timeout > Duration::ZERO).then(|| self.timeout / 2)
@@ -112,11 +130,13 @@ fn normalise_numbers(config: &mut Config) -> Vec<Normalised> {
     let max = config.max_spare_servers.max(min + 1);
     let clients = or(config.max_clients, 50);
     let start = or(config.start_servers, 5).min(clients);
+    let jitter = config.limit_jitter.min(100);
     let numbers = [
         ("min_spare_servers", &mut config.min_spare_servers, min),
         ("max_spare_servers", &mut config.max_spare_servers, max),
         ("max_clients", &mut config.max_clients, clients),
         ("start_servers", &mut config.start_servers, start),
+        ("limit_jitter", &mut config.limit_jitter, jitter),
     ];
     numbers
         .into_iter()

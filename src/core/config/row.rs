@@ -79,6 +79,12 @@ impl InWords for usize {
     }
 }
 
+impl InWords for u64 {
+    fn in_words(&self) -> String {
+        self.to_string()
+    }
+}
+
 impl InWords for Duration {
     fn in_words(&self) -> String {
         format!("{} s", self.as_secs_f64())

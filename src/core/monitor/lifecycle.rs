@@ -22,6 +22,7 @@ impl Monitor {
             child.known_timeout = Some(self.attributes.timeout);
         }
         self.pay_for_a_death();
+        self.enrol(id);
         self.happened(Event::Forked { child: id });
         id
     }
@@ -124,6 +125,7 @@ impl Monitor {
         let forked_at = child.start_time;
         if first {
             self.happened(Event::Ready { child: id });
+            self.note_ready(id);
         }
         if finished {
             self.backoff.proved(forked_at);
@@ -192,6 +194,7 @@ impl Monitor {
         };
         self.report.count_death(death.cause);
         self.observe_surplus();
+        self.note_end_for_replacement(&child, &death);
         match death.cause {
             Cause::FailedStart => self.start_failed(&child, &death),
             _ if child.failing.is_some() => self.start_failed(&child, &death),
@@ -223,16 +226,23 @@ impl Monitor {
     /// child that was told to stop checks the queue itself. If a child has been forked since this
     /// one closed its outputs, which a process does shortly before it can be reaped, that child has
     /// checked the queue.
-    fn is_to_be_replaced(&self, child: &Child, cause: Cause) -> bool {
+    fn is_to_be_replaced(&mut self, child: &Child, cause: Cause) -> bool {
         let orderly = matches!(
             cause,
-            Cause::Culled | Cause::Closed | Cause::Shutdown | Cause::Asked
+            Cause::Culled
+                | Cause::Closed
+                | Cause::Recycled
+                | Cause::Reloaded
+                | Cause::Shutdown
+                | Cause::Asked
         );
         let since_closed = child
             .retirement
             .filter(|told| told.reason == Reason::Closed)
             .is_some_and(|told| self.report.forks > told.forks);
-        !orderly && !since_closed && !self.shutdown
+        let failed_successor = child.role.is_some() && !child.is_ready();
+        let asked_again = orderly || since_closed || failed_successor;
+        !asked_again && !self.shutdown && !self.has_its_successor(child)
     }
 
     /// Counts a child that has failed at its first connection.

@@ -75,6 +75,9 @@ impl Monitor {
             );
         }
         self.observe_surplus();
+        self.plan_age_check();
+        self.memory_watch
+            .set(self.attributes.max_memory > 0, self.now);
         let timeout = self.attributes.timeout;
         if self
             .checked_timeout
@@ -106,7 +109,10 @@ impl Monitor {
         let queued = self.queue.forks();
         let demand = Demand {
             queued,
-            owed: self.owed.saturating_sub(queued),
+            successors: self.starting_successors().count() + self.replacement.asked(queued),
+            owed: self
+                .owed
+                .saturating_sub(queued - self.replacement.asked(queued)),
             surplus: self.surplus.lasted(self.attributes.cull_after, self.now),
         };
         let plan = pool::plan(self.pool.census(), demand, &self.attributes);
@@ -166,6 +172,7 @@ impl Monitor {
             self.happened(Event::ShuttingDown);
         }
         self.owed = 0;
+        self.replacement.clear();
     }
 
     pub(crate) fn become_child(&mut self) {

@@ -31,11 +31,16 @@ impl Monitor {
         if self.shutdown {
             return;
         }
+        self.check_ages();
+        self.notice_silent_programs();
         if self.backoff.is_watching() {
             self.notice_starts_that_held();
         }
         let cull = self.surplus.take_due(self.attributes.cull_after, self.now);
         let retry = self.backoff.take_retry(self.now);
+        if retry {
+            self.replacement.touch();
+        }
         if cull || retry {
             self.post_known(Posted::Forkoff);
         }
@@ -44,11 +49,12 @@ impl Monitor {
     /// When the loop must turn again if nothing happens before.
     pub(crate) fn deadline(&self) -> Option<Time> {
         let pool_wide = if self.shutdown {
-            [None, None]
+            [None; 3]
         } else {
             [
                 self.surplus.next(self.attributes.cull_after),
                 self.backoff.retry_at(),
+                self.limits_at(),
             ]
         };
         pool_wide

@@ -17,10 +17,12 @@ fn oracle(census: Census, demand: Demand, limits: &Attributes) -> Plan {
         busy,
         retiring,
     } = census;
-    let nobody = starting + free + busy + demand.queued == 0;
+    // Each successor stands for a child that is counted as well.
+    let others = (starting + free + demand.queued).saturating_sub(demand.successors);
+    let nobody = others + busy == 0;
     let mut forks = 0;
     loop {
-        let spare = starting + free + demand.queued + forks;
+        let spare = others + forks;
         let wanted = forks < demand.owed
             || (nobody && forks < limits.start_servers.max(limits.min_spare_servers))
             || (!nobody && spare < limits.min_spare_servers);
@@ -112,11 +114,12 @@ fn every_small_plan_is_the_oracles() {
                 busy: n / 25 % 5,
                 retiring: n / 125 % 5,
             };
-            for rest in 0..15 {
+            for rest in 0..45 {
                 let demand = Demand {
                     queued: n / 625,
                     owed: rest % 3,
-                    surplus: rest / 3,
+                    surplus: rest / 3 % 5,
+                    successors: rest / 15,
                 };
                 let plan = plan(census, demand, &limits);
                 if plan != oracle(census, demand, &limits) {
@@ -128,7 +131,7 @@ fn every_small_plan_is_the_oracles() {
         }
     }
     assert_eq!(configurations.len(), 105);
-    assert_eq!(cases, 105 * 3125 * 15);
+    assert_eq!(cases, 105 * 3125 * 45);
 }
 
 /// Numbers of all sizes, many of them small and many close to each other.
@@ -141,13 +144,13 @@ proptest! {
     #[test]
     fn large_plans_are_the_oracles(
         counts in prop::array::uniform4(number()),
-        demand in prop::array::uniform3(number()),
+        demand in prop::array::uniform4(number()),
         given in prop::array::uniform4(number()),
     ) {
         let [starting, free, busy, retiring] = counts;
-        let [queued, owed, surplus] = demand;
+        let [queued, owed, surplus, successors] = demand;
         let census = Census { starting, free, busy, retiring };
-        let demand = Demand { queued, owed, surplus };
+        let demand = Demand { queued, owed, surplus, successors };
         let limits = limits(given[0], given[1], given[2], given[3]);
         let plan = plan(census, demand, &limits);
         prop_assert_eq!(plan, oracle(census, demand, &limits));

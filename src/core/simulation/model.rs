@@ -63,6 +63,8 @@ pub(super) struct Model {
     /// The pipe had no room for its last word.
     pub(super) unsaid: bool,
     pub(super) served: u32,
+    /// It has noted that it is to be replaced.
+    pub(super) due: bool,
     /// The number of its current plan: an older plan is void.
     pub(super) plan: u32,
 }
@@ -83,6 +85,7 @@ impl Model {
             stated: false,
             unsaid: false,
             served: 0,
+            due: false,
             plan: 0,
         }
     }

@@ -123,6 +123,8 @@ pub(crate) struct World {
     capacity: usize,
     /// Whether a child says nothing between two connections that follow at once.
     coalesces: bool,
+    /// Whether nothing goes wrong, and children do not leave by themselves.
+    faultless: bool,
     /// Until when forks fail, and how many more fail whenever they are tried.
     forks_fail_until: Time,
     forks_to_fail: u64,
@@ -163,6 +165,10 @@ impl World {
             cull_after: random.of(&[Duration::ZERO, ms(10), ms(1000)]),
             shutdown_on_error: random.one_in(8),
             coalesce_words: coalesces,
+            max_lifetime: random.of(&[Duration::ZERO, Duration::ZERO, ms(300), ms(5000)]),
+            max_memory: random.of(&[0, 0, 10 << 20]),
+            replace_at_once: random.below(4) as usize,
+            limit_jitter: random.of(&[0, 10, 100]),
             ..Config::default()
         });
         // Now and then max_clients was raised since the start, and some have no slot.
@@ -170,6 +176,34 @@ impl World {
             true => attributes.max_clients / 2,
             false => attributes.max_clients,
         };
+        let mut world = Self::with(random, &attributes, slots);
+        world.at(ms(50), Happening::Fault);
+        (world, attributes)
+    }
+
+    /// A world in which nothing goes wrong and no child is culled or leaves by itself.
+    pub(crate) fn without_faults(seed: u64) -> (Self, Attributes) {
+        let mut random = Random::new(seed);
+        let coalesces = !random.one_in(4);
+        let children = 1 + random.below(10) as usize;
+        let attributes = Attributes::from(Config {
+            min_spare_servers: 1 + random.below(children as u64) as usize,
+            max_spare_servers: 1000,
+            start_servers: children,
+            max_clients: children + random.of(&[0, 1, 5, 50]),
+            timeout: random.of(&[Duration::ZERO, ms(2000)]),
+            replace_at_once: random.below(4) as usize,
+            coalesce_words: coalesces,
+            ..Config::default()
+        });
+        let slots = attributes.max_clients;
+        let mut world = Self::with(random, &attributes, slots);
+        world.faultless = true;
+        (world, attributes)
+    }
+
+    fn with(mut random: Random, attributes: &Attributes, slots: usize) -> Self {
+        let coalesces = attributes.coalesce_words;
         let mut world = Self {
             calm: false,
             pause_at: u64::MAX,
@@ -191,6 +225,7 @@ impl World {
             ack_interval: attributes.timeout / 2,
             capacity: random.of(&[4096, 8192, 65_536]),
             coalesces,
+            faultless: false,
             forks_fail_until: Time::START,
             forks_to_fail: 0,
             starts_fail_until: Time::START,
@@ -199,8 +234,7 @@ impl World {
             random,
         };
         world.at(ms(5), Happening::Clients);
-        world.at(ms(50), Happening::Fault);
-        (world, attributes)
+        world
     }
 
     pub(crate) fn events(&self) -> u64 {

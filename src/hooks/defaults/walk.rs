@@ -201,7 +201,7 @@ impl Walk {
         let (random, monitor) = (&mut self.random, &mut self.monitor);
         let number = random.below(14) as usize;
         let time = ms(random.of(&[100, 400, 3000, 20_000]));
-        match random.below(9) {
+        match random.below(12) {
             0 => monitor.set_min_spare_servers(number / 3),
             1 => monitor.set_max_spare_servers(number / 2),
             2 => monitor.set_start_servers(number),
@@ -210,6 +210,9 @@ impl Walk {
             5 => monitor.set_kill_timeout(time),
             6 => monitor.set_shutdown_timeout(time),
             7 => monitor.set_cull_after(if number == 0 { Duration::ZERO } else { time }),
+            8 => monitor.set_max_lifetime(if number < 7 { Duration::ZERO } else { time }),
+            9 => monitor.set_replace_at_once(number / 4),
+            10 => monitor.set_limit_jitter(number * 10),
             _ => monitor.set_server_check_ack(Some(time)),
         }
     }
@@ -255,8 +258,14 @@ impl Walk {
                 }
             }
             70..75 => monitor.alarm_remove_all(),
-            75..85 => {
+            75..83 => {
                 monitor.fork();
+            }
+            83 => monitor.reload(),
+            84 => {
+                if let Some(child) = self.someone() {
+                    self.monitor.replace(child);
+                }
             }
             85..99 => {
                 let Some(child) = self.someone() else { return };
@@ -274,6 +283,7 @@ impl Walk {
 
     /// What the loop does between two waits.
     fn turn(&mut self) {
+        let _ = self.monitor.replacement_step();
         self.monitor.fire_due();
         let due = self.monitor.deadline();
         assert!(
@@ -302,7 +312,9 @@ impl Walk {
                     hooks.handler_shutdown(monitor);
                 }
             }
+            Task::Posted(Posted::Reload) => monitor.begin_reload(),
             Task::Posted(Posted::State(state)) => assert_eq!(state, "own"),
+            Task::ReloadFailed(_) => {}
             Task::Fork => {
                 if monitor.may_fork(0) {
                     self.next_pid += 1;
@@ -373,9 +385,8 @@ impl Walk {
             return assert_eq!((child.reason(), sent.interrupts), (None, 0), "{child:?}");
         }
         let unjudged = self.monitor.timeout().is_zero();
-        let serving = child.reason() == Some(Reason::Culled)
-            && child.flags.contains(Flags::BUSY_SINCE_TOLD)
-            && unjudged;
+        let gentle = child.reason().is_some_and(Reason::is_gentle);
+        let serving = gentle && child.is_serving() && unjudged;
         let ends = sent.kills > 0 || self.monitor.next_signal(child).is_some();
         assert!(serving || ends, "nothing will end {child:?}");
     }
@@ -383,6 +394,8 @@ impl Walk {
     /// Hooks and children behave for some minutes: then the pool must be within its limits.
     fn settle(&mut self) {
         self.hooks.behaved = true;
+        // With a limit of age there is no rest.
+        self.monitor.set_max_lifetime(Duration::ZERO);
         self.monitor.post("forkoff");
         let end = self.now + 200_000;
         let pace = match self.monitor.timeout() {

@@ -11,10 +11,24 @@ use std::time::Duration;
 /// keeps saying ACK.
 const SLOW_CLIENT: u64 = 20_000_000;
 
-/// After how many connections a child leaves.
-const MAX_REQUESTS: u32 = 25;
+/// After how many connections a child asks to be replaced, and after how many it leaves.
+const REPLACED_AFTER: u32 = 23;
+const MAX_REQUESTS: u32 = 27;
 
 impl World {
+    /// Whether the child of a slot has noted that it is to be replaced.
+    pub(super) fn is_due(&mut self, slot: usize) -> bool {
+        let has_place = slot < self.board.entries.len();
+        let entry = self.kernel.in_slot(slot);
+        has_place && entry.is_some_and(|entry| entry.model.due)
+    }
+
+    /// The private memory of a child: each connection leaks a mebibyte.
+    pub(super) fn memory_of(&self, id: ChildId) -> Option<u64> {
+        let model = self.kernel.get(id)?;
+        (!model.is_dead()).then(|| u64::from(model.served) << 20)
+    }
+
     pub(super) fn plan_step(&mut self, id: ChildId, after: Duration) {
         if let Some(model) = self.kernel.get_mut(id) {
             model.plan += 1;
@@ -42,8 +56,13 @@ impl World {
             }
             Doing::Serving => {
                 model.served += 1;
-                if model.served >= MAX_REQUESTS && !model.is_leaving() {
+                if !self.faultless && model.served >= MAX_REQUESTS && !model.is_leaving() {
                     return self.end(id, 0);
+                }
+                if !self.faultless && model.served == REPLACED_AFTER {
+                    model.due = true;
+                    model.say_ack();
+                    self.said(id);
                 }
                 self.after_a_connection(id);
             }

@@ -35,6 +35,11 @@ impl World {
         }
     }
 
+    /// Whether a child that was just forked cannot be watched.
+    pub(super) fn fails_to_watch(&mut self) -> bool {
+        !self.faultless && self.random.one_in(500)
+    }
+
     /// SIGINT, sometimes from a terminal, which sends it to the children as well; or SIGTERM; or
     /// both.
     pub(crate) fn tell_to_shut_down(&mut self) {

@@ -137,6 +137,19 @@ impl World {
         }
     }
 
+    /// The children that have started, live, and were not told to stop.
+    pub(crate) fn ready_children(&self) -> Vec<ChildId> {
+        let ready = |entry: &&KernelEntry| {
+            let model = &entry.model;
+            matches!(model.doing, Doing::Waiting | Doing::Serving) && !model.told
+        };
+        self.kernel
+            .iter()
+            .filter(ready)
+            .map(|entry| entry.id)
+            .collect()
+    }
+
     /// Checks what holds at rest.
     pub(crate) fn check_rest(&self, monitor: &Monitor) {
         let census = monitor.pool.census();
@@ -235,9 +248,8 @@ impl World {
 fn check_it_retires_in_time(monitor: &Monitor, child: &Child) {
     let Some((at, _)) = monitor.next_signal(child) else {
         // The shutdown bounds these children as well.
-        let serves = child.reason() == Some(Reason::Culled)
-            && child.flags.contains(Flags::BUSY_SINCE_TOLD)
-            && !monitor.is_shutdown();
+        let gentle = child.reason().is_some_and(Reason::is_gentle);
+        let serves = gentle && child.is_serving() && !monitor.is_shutdown();
         // With a timeout a silent child is judged once its output has been read.
         let judged_later = serves && child.flags.contains(Flags::UNREAD);
         assert!(

@@ -227,6 +227,10 @@ impl Process for ModelProcess {
         Ok(())
     }
 
+    fn memory(&self) -> Option<u64> {
+        self.world.0.borrow().memory_of(self.id)
+    }
+
     fn reap(&self) -> io::Result<Reaped> {
         Ok(self.world.0.borrow_mut().kernel.reap(self.id))
     }
@@ -275,7 +279,7 @@ impl System for Simulated {
     fn fork(&mut self, terms: ForkTerms) -> Result<Forked<ModelProcess, Infallible>, Error> {
         let forked = self.0.borrow_mut().fork(terms.id);
         let pid = forked.map_err(|error| Error::new(Operation::Fork, "a child", error))?;
-        let fails = self.0.borrow_mut().random.one_in(500);
+        let fails = self.0.borrow_mut().fails_to_watch();
         let watched = match fails {
             true => Err(io::Error::other("it cannot be watched")),
             false => Ok(()),
@@ -315,6 +319,10 @@ impl System for Simulated {
 
     fn requests(&self, _: usize) -> u64 {
         0
+    }
+
+    fn is_due(&self, slot: usize) -> bool {
+        self.0.borrow_mut().is_due(slot)
     }
 
     fn ask_interval(&mut self, _: Interval) {}

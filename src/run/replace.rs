@@ -1,0 +1,92 @@
+//! Reload and replacement: calls the hooks and tells observers. `core/replacement.rs` decides who is
+//! replaced and when.
+
+use super::{child::ChildSide, turn::Loop};
+use crate::{
+    core::{
+        child::ChildId,
+        error::{Error, Operation},
+        event::Event,
+        replacement::Reloaded,
+        say::say,
+    },
+    hooks::{ChildServer, PreForkHooks},
+};
+use std::io;
+
+impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
+    /// `reload`: the program reads its settings anew. If it can, every child is replaced.
+    pub(super) fn call_reload(&mut self) {
+        if self.parent.monitor.is_shutdown() {
+            return;
+        }
+        let mut reload = Err(io::Error::other("the hook has panicked"));
+        self.call_with_server("handler_reload", |hooks, monitor, server| {
+            reload = hooks.handler_reload(monitor, server);
+        });
+        match reload {
+            Ok(()) => self.parent.monitor.begin_reload(),
+            Err(error) => self.reload_failed(&Error::new(Operation::Reload, "the settings", error)),
+        }
+    }
+
+    pub(super) fn reload_failed(&mut self, error: &Error) {
+        say!(Error, "{error}; the old children stay");
+        let hooks = &mut self.hooks;
+        let event = Event::ReloadFailed { error };
+        self.parent
+            .call_and_tell("reload_failed", &event, |monitor| {
+                hooks.reload_failed(monitor, error);
+            });
+    }
+
+    /// Moves the replacement on, if anything has changed.
+    pub(super) fn replace(&mut self) {
+        self.read_memory();
+        let moves = self.parent.monitor.replacement_step();
+        for (old, new) in moves.replaced {
+            self.replaced(old, new);
+        }
+        if let Some(reloaded) = moves.reloaded {
+            self.reloaded(reloaded);
+        }
+    }
+
+    fn replaced(&mut self, old: ChildId, new: ChildId) {
+        let hooks = &mut self.hooks;
+        let event = Event::Replaced { old, new };
+        self.parent
+            .call_and_tell("server_replaced", &event, |monitor| {
+                hooks.server_replaced(monitor, old, new);
+            });
+    }
+
+    fn reloaded(&mut self, reloaded: Reloaded) {
+        let Reloaded {
+            epoch,
+            replaced,
+            began,
+        } = reloaded;
+        let took = self.parent.monitor.now().since(began);
+        say!(
+            Info,
+            "reloaded: {replaced} children replaced in {:.1} s",
+            took.as_secs_f64()
+        );
+        self.parent.tell(&Event::Reloaded {
+            epoch,
+            replaced,
+            took,
+        });
+    }
+
+    /// Reads how much memory some of the children have, when that is due.
+    fn read_memory(&mut self) {
+        for child in self.parent.monitor.memory_to_read() {
+            let contact = self.parent.monitor.pool.contact(child);
+            if let Some(bytes) = contact.and_then(|contact| contact.process.memory()) {
+                self.parent.monitor.note_memory(child, bytes);
+            }
+        }
+    }
+}

@@ -1,0 +1,501 @@
+//! Replacement on real processes: reloads that succeed, fail, overlap and are overtaken by a stop,
+//! and children that are replaced at their limits. No client is lost, and the capacity does not fall.
+
+use std::cell::RefCell;
+use std::fs;
+use std::io::{self, BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use prefork_server::servers::TcpConn;
+use prefork_server::{
+    Builder, Child, ChildId, ChildServer, Death, Error, Event, ExecServer, Monitor, Observer,
+    PreFork, PreForkHooks, Start, State, States, TcpServer, defaults,
+};
+
+use crate::subject::{announce, ended, log_warnings};
+use crate::support::{
+    Address, Args, Client, Programs, SOON, Scenarios, Server, Signal, World, connect, holds,
+    processes, programs, scenarios, until,
+};
+
+pub const PROGRAMS: Programs = programs![reloading, reloading_programs];
+
+pub const SCENARIOS: Scenarios = scenarios![
+    reloads_replace_every_child_and_lose_no_client,
+    a_reload_with_as_many_children_as_allowed_lets_one_go_at_a_time,
+    a_reload_whose_hook_fails_changes_nothing,
+    a_reload_whose_children_fail_is_given_up_and_the_old_ones_serve_on,
+    a_reload_during_a_reload_begins_anew,
+    a_stop_during_a_reload_wins,
+    a_reload_lets_a_connection_last_longer_than_kill_timeout,
+    children_at_max_requests_go_when_their_successors_are_ready,
+    children_that_are_too_old_are_replaced_one_by_one,
+    a_child_that_leaks_is_replaced_and_its_client_served,
+    a_child_can_ask_for_its_replacement,
+    a_program_that_says_no_word_is_replaced,
+];
+
+/// How many reloads the scenario of many makes; `RELOADS=10000` for the figure in the documents.
+const RELOADS: usize = 20;
+
+// The programs.
+
+/// The settings of the program, as its children find them.
+type Settings = Rc<RefCell<String>>;
+
+struct Hooks {
+    path: PathBuf,
+    settings: Settings,
+}
+
+impl PreForkHooks for Hooks {
+    fn create_states(&mut self, states: &mut States) {
+        defaults::create_states(self, states);
+        states.signal(prefork_server::Signal::Hangup, "reload");
+    }
+
+    fn handler_reload(&mut self, _: &mut Monitor, _: &mut dyn ChildServer) -> io::Result<()> {
+        let settings = fs::read_to_string(&self.path)?;
+        if settings == "invalid" {
+            return Err(io::Error::other("a key is unknown"));
+        }
+        *self.settings.borrow_mut() = settings;
+        Ok(())
+    }
+
+    fn reload_failed(&mut self, _: &mut Monitor, error: &Error) {
+        println!("failed: {error}");
+        *self.settings.borrow_mut() = "restored".to_owned();
+    }
+
+    fn server_replaced(&mut self, _: &mut Monitor, old: ChildId, new: ChildId) {
+        println!("replaced {old} by {new}");
+    }
+
+    fn server_exited(&mut self, _: &mut Monitor, child: &Child, death: &Death) {
+        println!("exited {} {:?}", child.pid(), death.cause());
+    }
+
+    fn server_start(&mut self, start: &mut Start<'_>) -> io::Result<()> {
+        if *self.settings.borrow() == "broken" {
+            return Err(io::Error::other("these settings cannot be used"));
+        }
+        defaults::server_start(self, start)
+    }
+}
+
+/// Watches how many children could serve, from the moment when all have started.
+#[derive(Default)]
+struct Capacity {
+    most: usize,
+    missing: usize,
+}
+
+impl Observer for Capacity {
+    fn event(&mut self, monitor: &Monitor, event: &Event<'_>) {
+        match event {
+            Event::ReloadBegan { epoch, .. } => println!("began {epoch}"),
+            Event::Reloaded { replaced, .. } => println!("reloaded, {replaced} replaced"),
+            Event::Turn { .. } => {
+                let ready = |child: &&Child| {
+                    let started = child.has_waited() || child.has_served();
+                    started && child.state() != State::Retiring
+                };
+                let ready = monitor.children().filter(ready).count();
+                self.most = self.most.max(ready);
+                self.missing = self.missing.max(self.most - ready);
+            }
+            Event::ShuttingDown => println!("missed at most {}", self.missing),
+            _ => {}
+        }
+    }
+}
+
+/// Serves with settings from the file at `--settings`, which SIGHUP makes it read anew.
+fn reloading(args: Args) -> ExitCode {
+    log_warnings();
+    let path = PathBuf::from(args.value("--settings").expect("a path"));
+    let settings = Rc::new(RefCell::new(fs::read_to_string(&path).expect("settings")));
+    let hooks = Hooks {
+        path,
+        settings: Rc::clone(&settings),
+    };
+    let server = TcpServer::new(move |conn| answer(&conn, &settings.borrow()))
+        .port(0)
+        .max_requests(args.parsed("--max-requests").unwrap_or(0));
+    let builder = PreFork::builder(server).hooks(hooks);
+    ended(run(sized(builder, &args)))
+}
+
+fn sized<H: PreForkHooks, S: ChildServer>(builder: Builder<H, S>, args: &Args) -> Builder<H, S> {
+    let start = args.parsed("--start").unwrap_or(4);
+    let millis = |name, default| Duration::from_millis(args.parsed(name).unwrap_or(default));
+    builder
+        .start_servers(start)
+        .min_spare_servers(1)
+        .max_spare_servers(1000)
+        .max_clients(args.parsed("--max-clients").unwrap_or(50))
+        .kill_timeout(millis("--kill-timeout", 10_000))
+        .max_lifetime(millis("--max-lifetime", 0))
+        .max_memory(args.parsed("--max-memory").unwrap_or(0))
+        .limit_jitter(args.parsed("--jitter").unwrap_or(10))
+        .observe(Capacity::default())
+}
+
+fn run(builder: Builder<Hooks, TcpServer>) -> Result<(), Error> {
+    let mut prefork = builder.start()?;
+    announce(&prefork);
+    println!("{}", prefork.run()?);
+    Ok(())
+}
+
+/// Answers each line with the pid and the settings of the child; some lines ask for more.
+fn answer(conn: &TcpConn, settings: &str) -> io::Result<()> {
+    for line in BufReader::new(conn).lines() {
+        match line?.as_str() {
+            "leak" => std::mem::forget(vec![1_u8; 8 << 20]),
+            "replace me" => conn.ask_for_replacement()?,
+            _ => {}
+        }
+        writeln!(&*conn, "{} {settings}", std::process::id())?;
+    }
+    Ok(())
+}
+
+/// Runs programs that accept nothing and say nothing.
+fn reloading_programs(args: Args) -> ExitCode {
+    log_warnings();
+    let server = ExecServer::new("sleep").arg("1000");
+    let hooks = Hooks {
+        path: PathBuf::from(args.value("--settings").expect("a path")),
+        settings: Settings::default(),
+    };
+    let builder = sized(PreFork::builder(server).hooks(hooks), &args);
+    let result = builder.start().and_then(|mut prefork| {
+        println!("listening on 127.0.0.1:0");
+        prefork.run()
+    });
+    ended(result.map(|report| println!("{report}")))
+}
+
+// What scenarios do.
+
+/// A server with the settings "first".
+struct Reloaded {
+    server: Server,
+    path: PathBuf,
+}
+
+impl Reloaded {
+    fn start(world: &mut World, program: &str, flags: &[&str]) -> Self {
+        let path = world.tempdir().join("settings");
+        fs::write(&path, "first").expect("a file");
+        let program = world.program(program).args(flags);
+        let server = program.arg("--settings").arg(&path).spawn();
+        Self { server, path }
+    }
+
+    fn new(world: &mut World, flags: &[&str]) -> Self {
+        Self::start(world, "reloading", flags)
+    }
+
+    fn reload(&self, settings: &str) {
+        write_whole(&self.path, settings);
+        self.server.signal(Signal::SIGHUP);
+    }
+
+    fn said(&self, text: &str) -> usize {
+        self.server.stdout().matches(text).count()
+    }
+
+    /// Waits until the server has said that as often.
+    #[track_caller]
+    fn expect(&self, text: &str, times: usize) {
+        let what = format!("{times} times {text:?}");
+        self.server
+            .expect_stdout(&what, |stdout| stdout.matches(text).count() >= times);
+    }
+
+    /// Waits until every child answers with these settings.
+    #[track_caller]
+    fn expect_settings(&self, settings: &str) {
+        let address = self.server.address();
+        let mut in_a_row = 0;
+        until("the settings in every child", SOON, || {
+            let (_, found) = ask(&mut connect(&address), "who");
+            in_a_row = if found == settings { in_a_row + 1 } else { 0 };
+            (in_a_row == 20).then_some(())
+        });
+    }
+
+    /// Stops the server; returns by how many children its capacity fell at most.
+    fn stop(&self) -> usize {
+        assert_eq!(self.server.stop(Signal::SIGTERM, SOON).code(), Some(0));
+        let stdout = self.server.stdout();
+        let (_, rest) = stdout.split_once("missed at most ").expect("the number");
+        rest.lines()
+            .next()
+            .expect("a line")
+            .parse()
+            .expect("a number")
+    }
+}
+
+/// A reader finds the old settings or the new ones, never half of them.
+fn write_whole(path: &Path, settings: &str) {
+    let new = path.with_extension("new");
+    fs::write(&new, settings).expect("a file");
+    fs::rename(&new, path).expect("its name");
+}
+
+/// The pid and the settings of the child that answers.
+#[track_caller]
+fn ask(client: &mut Client, line: &str) -> (u32, String) {
+    let answer = client.ask(line);
+    let (pid, settings) = answer.split_once(' ').expect("a pid and settings");
+    (pid.parse().expect("a pid"), settings.to_owned())
+}
+
+/// Clients that connect, ask and are answered, again and again, while `meanwhile` runs. Each must be
+/// answered. Returns how many were.
+fn under_load(address: &Address, clients: usize, meanwhile: impl FnOnce()) -> usize {
+    let (served, over) = (AtomicUsize::new(0), AtomicBool::new(false));
+    thread::scope(|scope| {
+        for _ in 0..clients {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    ask(&mut connect(address), "who");
+                    served.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        meanwhile();
+        over.store(true, Ordering::Relaxed);
+    });
+    served.into_inner()
+}
+
+/// Every client is answered, and the number of children that can serve never falls.
+///
+/// `RELOADS=10000` gives the figure of docs/reliability.md.
+fn reloads_replace_every_child_and_lose_no_client(world: &mut World) {
+    let reloads = std::env::var("RELOADS").map_or(RELOADS, |n| n.parse().expect("a number"));
+    world.deadline(SOON * 6 + Duration::from_millis(500) * u32::try_from(reloads).unwrap());
+    let reloaded = Reloaded::new(world, &["--max-clients", "60"]);
+    let server = &reloaded.server;
+    let before = server.expect_children(4);
+    let (descriptors, memory) = (server.descriptors_settled().len(), memory(server.pid()));
+    let began = Instant::now();
+    let served = under_load(&server.address(), 16, || {
+        for number in 1..=reloads {
+            reloaded.reload(&format!("settings {number}"));
+            reloaded.expect("reloaded, ", number);
+        }
+    });
+    println!(
+        "{reloads} reloads in {:?}, {served} connections",
+        began.elapsed()
+    );
+    reloaded.expect_settings(&format!("settings {reloads}"));
+    let living = server.children();
+    assert!(
+        before.iter().all(|old| !living.contains(old)),
+        "an old child lives"
+    );
+    until("the descriptors as before", SOON, || {
+        let children = server.children().len() + server.zombies().len();
+        (server.descriptors().len() <= descriptors + 2 * children.saturating_sub(4)).then_some(())
+    });
+    let grown = self::memory(server.pid()).saturating_sub(memory);
+    assert!(grown < 2 << 20, "the parent has grown by {grown} bytes");
+    assert_eq!(reloaded.stop(), 0, "the capacity fell");
+}
+
+/// Resident memory of a process, in bytes.
+fn memory(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("its status");
+    let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+    let number = line.and_then(|line| line.split_whitespace().nth(1));
+    number
+        .and_then(|kib| kib.parse::<u64>().ok())
+        .expect("its memory")
+        * 1024
+}
+
+/// At `max_clients` there is no room for a successor.
+fn a_reload_with_as_many_children_as_allowed_lets_one_go_at_a_time(world: &mut World) {
+    let reloaded = Reloaded::new(world, &["--max-clients", "4"]);
+    reloaded.server.expect_children(4);
+    let served = under_load(&reloaded.server.address(), 8, || {
+        for number in 1..=5 {
+            reloaded.reload(&format!("settings {number}"));
+            reloaded.expect("reloaded, ", number);
+        }
+    });
+    assert!(served > 0);
+    reloaded.expect_settings("settings 5");
+    assert!(reloaded.server.children().len() <= 4);
+    assert!(reloaded.stop() <= 1, "more than one was missing");
+}
+
+fn a_reload_whose_hook_fails_changes_nothing(world: &mut World) {
+    let reloaded = Reloaded::new(world, &[]);
+    let before = reloaded.server.expect_children(4);
+    reloaded.expect_settings("first");
+    reloaded.reload("invalid");
+    reloaded.expect("failed: reload the settings: a key is unknown", 1);
+    reloaded.expect_settings("first");
+    assert_eq!(reloaded.server.expect_children(4), before);
+    assert_eq!((reloaded.said("began"), reloaded.stop()), (0, 0));
+}
+
+/// No child of the broken epoch becomes ready, so none of the old ones goes.
+fn a_reload_whose_children_fail_is_given_up_and_the_old_ones_serve_on(world: &mut World) {
+    let reloaded = Reloaded::new(world, &[]);
+    let before = reloaded.server.expect_children(4);
+    reloaded.expect_settings("first");
+    reloaded.reload("broken");
+    reloaded.expect("3 children in a row have not become ready", 1);
+    let stderr = reloaded.server.stderr();
+    assert!(stderr.contains("these settings cannot be used"), "{stderr}");
+    reloaded.expect_settings("first");
+    let living = reloaded.server.children();
+    assert!(
+        before.iter().all(|old| living.contains(old)),
+        "an old child has gone"
+    );
+    reloaded.reload("third");
+    reloaded.expect("reloaded, ", 1);
+    reloaded.expect_settings("third");
+    assert_eq!(reloaded.stop(), 0, "the capacity fell");
+}
+
+fn a_reload_during_a_reload_begins_anew(world: &mut World) {
+    let reloaded = Reloaded::new(world, &["--start", "10"]);
+    reloaded.server.expect_children(10);
+    under_load(&reloaded.server.address(), 4, || {
+        for number in 1..=10 {
+            reloaded.reload(&format!("settings {number}"));
+            reloaded.expect("began", number);
+        }
+        reloaded.expect("reloaded, ", 1);
+    });
+    until("the last settings", SOON, || {
+        (ask(&mut connect(&reloaded.server.address()), "who").1 == "settings 10").then_some(())
+    });
+    reloaded.expect_settings("settings 10");
+    assert_eq!(reloaded.stop(), 0, "the capacity fell");
+}
+
+fn a_stop_during_a_reload_wins(world: &mut World) {
+    let reloaded = Reloaded::new(world, &["--start", "20"]);
+    reloaded.server.expect_children(20);
+    reloaded.reload("second");
+    reloaded.expect("began", 1);
+    reloaded.stop();
+    assert!(
+        reloaded.said(" Shutdown") > 0,
+        "{}",
+        reloaded.server.stdout()
+    );
+}
+
+/// The connection in hand is finished, however long it takes.
+fn a_reload_lets_a_connection_last_longer_than_kill_timeout(world: &mut World) {
+    let reloaded = Reloaded::new(world, &["--kill-timeout", "50"]);
+    reloaded.server.expect_children(4);
+    let mut held = connect(&reloaded.server.address());
+    let (old, _) = ask(&mut held, "who");
+    reloaded.reload("second");
+    reloaded.expect("reloaded, ", 1);
+    reloaded.expect_settings("second");
+    reloaded.reload("third");
+    reloaded.expect("reloaded, ", 2);
+    reloaded.expect_settings("third");
+    holds("the old child to serve", Duration::from_millis(200), || {
+        ask(&mut held, "who") == (old, "first".to_owned())
+    });
+    drop(held);
+    reloaded.expect(&format!("exited {old} Reloaded"), 1);
+    assert_eq!(reloaded.stop(), 0, "the capacity fell");
+}
+
+fn children_at_max_requests_go_when_their_successors_are_ready(world: &mut World) {
+    let reloaded = Reloaded::new(world, &["--max-requests", "300", "--start", "8"]);
+    reloaded.server.expect_children(8);
+    under_load(&reloaded.server.address(), 4, || {
+        reloaded.expect(" Recycled", 10);
+    });
+    assert!(reloaded.said("replaced ") >= 10);
+    reloaded.stop();
+}
+
+fn children_that_are_too_old_are_replaced_one_by_one(world: &mut World) {
+    let flags = ["--max-lifetime", "1000", "--jitter", "50", "--start", "6"];
+    let reloaded = Reloaded::new(world, &flags);
+    let before = reloaded.server.expect_children(6);
+    under_load(&reloaded.server.address(), 2, || {
+        until("none of the first children", SOON, || {
+            let living = reloaded.server.children();
+            before.iter().all(|old| !living.contains(old)).then_some(())
+        });
+    });
+    assert!(reloaded.said(" Recycled") >= 6);
+    reloaded.stop();
+}
+
+/// Its limit is 24 MiB of private memory, and each line leaks 8.
+fn a_child_that_leaks_is_replaced_and_its_client_served(world: &mut World) {
+    if !Path::new("/proc/self/smaps_rollup").exists() {
+        return println!("skipped: the kernel does not tell the memory of a process");
+    }
+    let limit = (24 << 20).to_string();
+    let reloaded = Reloaded::new(world, &["--max-memory", &limit]);
+    reloaded.server.expect_children(4);
+    let mut client = connect(&reloaded.server.address());
+    let (leaking, _) = ask(&mut client, "leak");
+    (0..2).for_each(|_| drop(ask(&mut client, "leak")));
+    reloaded.expect("replaced ", 1);
+    assert_eq!(
+        ask(&mut client, "who").0,
+        leaking,
+        "its client is served to the end"
+    );
+    drop(client);
+    reloaded.expect(&format!("exited {leaking} Recycled"), 1);
+    reloaded.stop();
+}
+
+fn a_child_can_ask_for_its_replacement(world: &mut World) {
+    let reloaded = Reloaded::new(world, &[]);
+    reloaded.server.expect_children(4);
+    let mut client = connect(&reloaded.server.address());
+    let (asking, _) = ask(&mut client, "replace me");
+    reloaded.expect("replaced ", 1);
+    assert_eq!(ask(&mut client, "who").0, asking);
+    drop(client);
+    reloaded.expect(&format!("exited {asking} Recycled"), 1);
+    assert_eq!(reloaded.stop(), 0, "the capacity fell");
+}
+
+/// It counts as ready after a second.
+fn a_program_that_says_no_word_is_replaced(world: &mut World) {
+    let reloaded = Reloaded::start(world, "reloading_programs", &["--start", "2"]);
+    let before = reloaded.server.expect_children(2);
+    let runs = |pid: &u32| processes::system_call(*pid).is_some();
+    until("both programs to run", SOON, || {
+        before.iter().all(runs).then_some(())
+    });
+    reloaded.reload("second");
+    reloaded.expect("reloaded, 2 replaced", 1);
+    until("only new programs", SOON, || {
+        let living = reloaded.server.children();
+        (living.len() == 2 && !living.iter().any(|pid| before.contains(pid))).then_some(())
+    });
+    assert_eq!(reloaded.server.stop(Signal::SIGTERM, SOON).code(), Some(0));
+}
