@@ -1,5 +1,5 @@
 //! The life of a pool: starting many children, a burst of connections, the replacement of a killed
-//! child, culling, the end; compared with a bare loop of pipes and forks, in turn, in one run.
+//! child, reloads under load, culling, the end; compared with a bare loop of pipes and forks, in turn, in one run.
 //! `BENCH_QUICK=1` makes it short; docs/performance.md has the other variables.
 #![allow(
     clippy::unwrap_used,
@@ -12,21 +12,23 @@ mod burst;
 #[path = "../common/mod.rs"]
 mod common;
 mod deaths;
+mod reload;
 mod roles;
 
-use common::{beside, list_from_env, verdict};
+use common::{beside, list_from_env, load, verdict};
 use std::time::Instant;
 
 fn main() {
-    common::start(bench, |role| {
-        assert!(roles::play(role), "no role {role:?}");
+    common::start(bench, |role| match role {
+        ["load", rest @ ..] => load::play(rest),
+        _ => assert!(roles::play(role), "no role {role:?}"),
     });
 }
 
 fn bench() {
     let start = Instant::now();
     println!("medians; ratios are medians of the ratios of each round");
-    let sections = ["start", "burst", "replacement", "cull"].map(str::to_owned);
+    let sections = ["start", "burst", "replacement", "reload", "cull"].map(str::to_owned);
     let sections = if beside().is_empty() {
         list_from_env("BENCH_MODES", &sections)
     } else {
@@ -38,6 +40,7 @@ fn bench() {
             "start" => births::start_and_stop(),
             "burst" => burst::bursts(),
             "replacement" => deaths::replacement(),
+            "reload" => reload::reload(),
             "cull" => deaths::cull(),
             other => panic!("BENCH_MODES: no {other}"),
         }

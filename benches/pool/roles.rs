@@ -10,12 +10,14 @@ use nix::{
     unistd::Pid,
 };
 use prefork_server::{
-    Child, ChildId, Death, Monitor, PreFork, PreForkHooks, State, States, TcpServer, defaults,
-    servers::TcpConn,
+    Child, ChildId, ChildServer, Death, Event, Monitor, Observer, PreFork, PreForkHooks, State,
+    States, TcpServer, defaults, servers::TcpConn,
 };
 use std::{
+    cell::Cell,
     io::{self, PipeReader, Read, Write},
     process,
+    rc::Rc,
     time::{Duration, Instant},
 };
 
@@ -28,6 +30,7 @@ pub(crate) fn play(role: &[&str]) -> bool {
         "ours" => ours(count(1)),
         "holding" => holding(count(1), count(2)),
         "killing" => killing(count(1), count(2)),
+        "reloading" => reloading(count(1), role[2].parse().ok().map(Duration::from_millis)),
         "culling" => culling(count(1), count(2)),
         _ => return false,
     }
@@ -222,6 +225,78 @@ impl PreForkHooks for Killer {
             }
         }
         defaults::server_ack(self, monitor, child);
+    }
+}
+
+/// Reloads again and again, with a pause after each; without one it never reloads. It answers each
+/// byte on stdin with the number of complete reloads.
+fn reloading(children: usize, pause: Option<Duration>) {
+    let done = Rc::new(Cell::new(0));
+    let hooks = Reloader {
+        pause,
+        done: Rc::clone(&done),
+    };
+    let mut prefork = PreFork::builder(TcpServer::new(wire::answer).max_requests(0))
+        .hooks(hooks)
+        .observe(Reloads(done))
+        .start_servers(children)
+        .min_spare_servers(1)
+        .max_spare_servers(2 * children)
+        .max_clients(2 * children)
+        .start()
+        .expect("start");
+    println!("{}", prefork.server().local_addrs()[0].port());
+    prefork.run().expect("run");
+}
+
+struct Reloader {
+    pause: Option<Duration>,
+    done: Rc<Cell<u64>>,
+}
+
+impl PreForkHooks for Reloader {
+    fn create_states(&mut self, states: &mut States) {
+        defaults::create_states(self, states);
+        states.add("begin");
+        states.select_read(io::stdin(), "asked").expect("a watch");
+    }
+
+    fn handler_start(
+        &mut self,
+        monitor: &mut Monitor,
+        server: &mut dyn ChildServer,
+    ) -> io::Result<()> {
+        defaults::handler_start(self, monitor, server)?;
+        if self.pause.is_some() {
+            monitor.delay_set("begin", Duration::from_millis(50));
+        }
+        Ok(())
+    }
+
+    fn handler_state(&mut self, monitor: &mut Monitor, state: &str) {
+        match (state, self.pause) {
+            ("asked", _) => {
+                let _ = io::stdin().read(&mut [0; 16]).expect("a byte");
+                monitor.print_stdout(self.done.get().to_string());
+            }
+            (_, Some(pause)) => {
+                if !monitor.is_reloading() {
+                    monitor.reload();
+                }
+                monitor.delay_set("begin", pause.max(Duration::from_millis(1)));
+            }
+            _ => {}
+        }
+    }
+}
+
+struct Reloads(Rc<Cell<u64>>);
+
+impl Observer for Reloads {
+    fn event(&mut self, _: &Monitor, event: &Event<'_>) {
+        if let Event::Reloaded { .. } = event {
+            self.0.set(self.0.get() + 1);
+        }
     }
 }
 

@@ -68,8 +68,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             began,
         } = reloaded;
         let took = self.parent.monitor.now().since(began);
-        say!(
-            Info,
+        log::info!(
             "reloaded: {replaced} children replaced in {:.1} s",
             took.as_secs_f64()
         );

@@ -91,7 +91,7 @@ impl<L: Listener<Stream: Stream>> StreamServer<L> {
     ///
     /// A child asks for its replacement at the limit, or up to `limit_jitter` before it, and serves
     /// on until its successor is ready; a tenth above the limit it leaves in any case. With a limit
-    /// below ten it leaves at the limit.
+    /// below 20 it leaves at the limit, since a tenth of it leaves a successor no time.
     #[must_use]
     pub fn max_requests(mut self, connections: u64) -> Self {
         self.max_requests = connections;
@@ -264,7 +264,7 @@ impl<L: Listener<Stream: Stream>> StreamServer<L> {
         let choose = || AcceptOrder::choose(comm.max_clients(), self.max_requests);
         let order = self.order.unwrap_or_else(choose);
         AcceptConfig {
-            max_requests: replacement::hard(self.max_requests),
+            max_requests: leaves_after(self.max_requests),
             blocks: self.timing.blocks,
             takes_turns: self.timing.blocks && order == AcceptOrder::InTurn,
             coalesces: comm.coalesces(),
@@ -277,6 +277,17 @@ impl<L: Listener<Stream: Stream>> StreamServer<L> {
             Some(factory) => factory(),
             None => Err(io::Error::other("served already")),
         }
+    }
+}
+
+/// After how many connections a child leaves even if its successor is not ready.
+fn leaves_after(limit: u64) -> u64 {
+    /// The least limit of which a tenth gives a successor some time.
+    const LARGE: u64 = 20;
+    if limit < LARGE {
+        limit
+    } else {
+        replacement::hard(limit)
     }
 }
 
