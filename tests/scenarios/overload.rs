@@ -94,6 +94,20 @@ fn obey<S: Stream>(conn: Conn<S>) -> io::Result<()> {
 /// How exact the kernel's time is.
 const EXACT: Duration = Duration::from_millis(8);
 
+/// A client that a child has in hand. A busy machine may take so long to accept one that it is too
+/// old itself.
+fn hold(address: &Address) -> Held {
+    until("a client to be served", SOON, || {
+        let mut client = connect(address);
+        let line = client
+            .try_send_line("who")
+            .and_then(|()| client.try_read_line());
+        let line = line.ok().flatten()?;
+        let pid = line.strip_suffix(" who")?.parse().ok()?;
+        Some(Held { client, pid })
+    })
+}
+
 /// A client that waits in the queue, and what it knows of the time at which it has connected.
 struct Waiting {
     client: Client,
@@ -144,7 +158,7 @@ fn a_connection_knows_how_long_it_was_queued(world: &mut World) {
     let server = world.spawn("queue", &["--queue-time"]);
     let address = server.address();
     for time in [0, 50, 300, 2_000] {
-        let held = Held::new(&address);
+        let held = hold(&address);
         let mut waiting = Waiting::new(&address);
         waiting.client.send_line("age");
         waiting.until(Duration::from_millis(time));
@@ -161,7 +175,7 @@ fn a_connection_knows_how_long_it_was_queued(world: &mut World) {
 fn who_has_waited_for_too_long_goes_to_the_hook(world: &mut World) {
     let server = world.spawn("queue", &["--max-age", "200", "--hook"]);
     let address = server.address();
-    let held = Held::new(&address);
+    let held = hold(&address);
     let child = held.pid;
     let mut late = Waiting::new(&address);
     let mut reset = Some(connect(&address));
@@ -191,7 +205,7 @@ fn a_canned_reply_reaches_a_client_that_has_sent_much(world: &mut World) {
     // Without `read_away_at_once` in `Reply::send` the client got a reset.
     let server = world.spawn("queue", &["--max-age", "50", "--canned", "10000"]);
     let address = server.address();
-    let held = Held::new(&address);
+    let held = hold(&address);
     let start = Instant::now();
     let mut late = TcpStream::connect(("127.0.0.1", address.port())).unwrap();
     late.write_all(&[b'y'; 30_000]).unwrap();
@@ -203,7 +217,7 @@ fn a_canned_reply_reaches_a_client_that_has_sent_much(world: &mut World) {
     late.read_to_end(&mut answer).unwrap();
     assert_eq!(answer, vec![b'x'; 10_000]);
     // By now the child has closed it.
-    Held::new(&address);
+    hold(&address);
     assert!(late.take_error().unwrap().is_none(), "a reset");
     ends_well(&server);
 }
@@ -213,7 +227,7 @@ fn nobody_is_too_old_where_the_kernel_tells_no_age(world: &mut World) {
     let path = world.tempdir().join("s");
     let server = world.spawn("queue", &["--path", path.to_str().unwrap()]);
     let address = server.address();
-    let held = Held::new(&address);
+    let held = hold(&address);
     let mut waiting = Waiting::new(&address);
     waiting.until(Duration::from_millis(50));
     drop(held);
@@ -227,9 +241,17 @@ const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
 
 fn hello_answers_503_to_who_has_waited_for_too_long(world: &mut World) {
     let flags = ["--port", "0", "--max-clients", "1", "--max-requests", "0"];
-    let rules = ["--work", "0.5", "--max-queue-age", "0.2"];
+    let rules = ["--work", "1", "--max-queue-age", "0.5"];
     let server = world.run_example("hello", &[&flags[..], &rules].concat());
     let address = server.address();
+    until("a client to be served", SOON, || {
+        let mut client = connect(&address);
+        client.write_all(GET).unwrap();
+        client
+            .read_rest()
+            .starts_with("HTTP/1.1 200 ")
+            .then_some(())
+    });
     let clients = [(); 3].map(|()| {
         let mut client = connect(&address);
         client.write_all(GET).unwrap();
