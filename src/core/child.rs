@@ -156,14 +156,14 @@ pub(crate) enum Role {
     Refill(ChildId),
 }
 
-/// When and why a child was told to stop, and how long until SIGKILL.
+/// When and why a child was told to stop, and how long until SIGKILL, if it has a bound.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Retirement {
     pub(crate) reason: Reason,
     pub(crate) at: Time,
-    pub(crate) kill_after: Duration,
+    pub(crate) kill_after: Option<Duration>,
     /// The same while the child has said no word yet.
-    pub(crate) kill_in_start_after: Duration,
+    pub(crate) kill_in_start_after: Option<Duration>,
     /// How many forks had been done or were owed at that time.
     pub(crate) forks: u64,
 }
@@ -175,7 +175,12 @@ impl Retirement {
     /// has no time limit of its own.
     pub(crate) fn overrides(&self, later: &Self) -> bool {
         let bounded = !self.reason.is_gentle() || later.reason != Reason::Shutdown;
-        bounded && self.at + self.kill_after <= later.at + later.kill_after
+        bounded
+            && match (self.kill_after, later.kill_after) {
+                (Some(own), Some(other)) => self.at + own <= later.at + other,
+                (None, Some(_)) => false,
+                (_, None) => true,
+            }
     }
 }
 
@@ -376,10 +381,10 @@ impl Child {
         } else if told.reason.is_gentle() && self.is_serving() {
             let patience = self.patience(timeout) + gaps.saturating_sub(self.gaps_at_ack);
             // It may have been silent for long when it was told.
-            let at_least = told.at + told.kill_after;
+            let at_least = told.at + told.kill_after?;
             (!timeout.is_zero()).then(|| (self.last_ack + patience).max(at_least))
         } else {
-            Some(told.at + self.time_to_leave(&told))
+            self.time_to_leave(&told).map(|time| told.at + time)
         }
     }
 
@@ -392,7 +397,7 @@ impl Child {
         }
     }
 
-    fn time_to_leave(&self, told: &Retirement) -> Duration {
+    fn time_to_leave(&self, told: &Retirement) -> Option<Duration> {
         if self.is_starting() {
             told.kill_in_start_after
         } else {

@@ -141,8 +141,9 @@ macro_rules! with_attributes {
             };
             /// How long after SIGINT a child is killed in a shutdown.
             ///
-            /// Zero leaves no time. A child that is still starting, that is, has said no word, is
-            /// killed after `drain_timeout` if that is shorter.
+            /// Zero leaves no time. A stop by SIGQUIT alone has no such limit. A child that is still
+            /// starting, that is, has said no word, is killed after `drain_timeout` if that is
+            /// shorter.
             shutdown_timeout, set_shutdown_timeout: Duration = Duration::from_secs(30) => {
                 unit: "time",
                 normalised: "never",
@@ -254,14 +255,50 @@ macro_rules! with_attributes {
                 read: "in the parent, at the start and at each fork",
                 takes_effect: AtNextFork
             };
-            /// Whether SIGTERM and SIGINT to the parent mean an orderly shutdown.
+            /// Whether the parent acts on signals: stop, reload, reopen logs and the rest.
             ///
-            /// Off leaves their dispositions unchanged.
+            /// Off leaves all dispositions unchanged, except that SIGCHLD is handled.
             handle_signals, set_handle_signals: bool = true => {
                 unit: "true or false",
                 normalised: "never",
                 read: "in the parent, at the start",
                 takes_effect: AtStart
+            };
+            /// Whether SIGTTIN and SIGTTOU to the parent change `max_clients` by one.
+            ///
+            /// SIGTTIN raises it, SIGTTOU lowers it, to 1 at the least. Off ignores both signals.
+            /// Leave it off where the parent or a child uses its terminal: the terminal sends these
+            /// signals to background processes.
+            resize_signals, set_resize_signals: bool = false => {
+                unit: "true or false",
+                normalised: "never",
+                read: "in the parent, at the start",
+                takes_effect: AtStart
+            };
+            /// Whether the parent reaps the orphans that it has adopted.
+            ///
+            /// Process 1, as in a container, reaps them in any case. Turn it on for a program that
+            /// has made itself a subreaper. Each child then leads a process group, and a process that
+            /// has ended is an orphan if it is no child of the server and not in the parent's
+            /// process group: what the program itself has started, and left in its group, is left
+            /// to the program.
+            reap_orphans, set_reap_orphans: bool = false => {
+                unit: "true or false",
+                normalised: "never",
+                read: "in the parent, at the start",
+                takes_effect: AtStart
+            };
+            /// How long all goes on after a signal to stop, before the stop begins.
+            ///
+            /// In this time a load balancer can learn that the server is about to stop: observers
+            /// are told [`Event::StopAnnounced`](crate::Event::StopAnnounced), and
+            /// [`Monitor::stop_begins_at`](crate::Monitor::stop_begins_at) says when. A second
+            /// signal to stop ends the delay. A shutdown that the program asks for has none.
+            pre_stop_delay, set_pre_stop_delay: Duration = Duration::ZERO => {
+                unit: "time",
+                normalised: "never",
+                read: "in the parent, when a signal asks for a stop",
+                takes_effect: AtOnce
             };
         }
     };

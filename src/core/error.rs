@@ -144,6 +144,50 @@ impl Error {
     }
 }
 
+/// Exit codes of sysexits(3).
+const EX_NOHOST: u8 = 68;
+const EX_UNAVAILABLE: u8 = 69;
+const EX_SOFTWARE: u8 = 70;
+const EX_OSERR: u8 = 71;
+const EX_NOPERM: u8 = 77;
+const EX_CONFIG: u8 = 78;
+
+impl Error {
+    /// The exit code of sysexits(3) for a program that ends because of this error.
+    ///
+    /// Supervisors can be told not to restart a program that ends with 77 (EX_NOPERM) or 78
+    /// (EX_CONFIG), since the next start would fail as well. `docs/operations.md` lists all.
+    ///
+    /// ```no_run
+    /// use prefork_server::{PreFork, TcpServer};
+    /// use std::process::ExitCode;
+    ///
+    /// fn main() -> ExitCode {
+    ///     let server = TcpServer::new(|_conn| Ok(())).port(80);
+    ///     match PreFork::builder(server).run() {
+    ///         Ok(_) => ExitCode::SUCCESS,
+    ///         Err(error) => {
+    ///             eprintln!("{error}");
+    ///             ExitCode::from(error.exit_code())
+    ///         }
+    ///     }
+    /// }
+    /// ```
+    pub fn exit_code(&self) -> u8 {
+        use Operation as Op;
+        match self.operation {
+            Op::Lookup => EX_NOHOST,
+            Op::Threads => EX_SOFTWARE,
+            Op::Confine | Op::Exec | Op::Reload | Op::TakeOver => EX_CONFIG,
+            _ if self.source.kind() == io::ErrorKind::PermissionDenied => EX_NOPERM,
+            Op::Accept | Op::Bind | Op::Chmod | Op::Listen | Op::Open => EX_UNAVAILABLE,
+            Op::Socket | Op::Start | Op::Unlink => EX_UNAVAILABLE,
+            Op::Fork | Op::Kill | Op::Limit | Op::Map | Op::Pipe | Op::Poll => EX_OSERR,
+            Op::Read | Op::Register | Op::Signal | Op::Wait | Op::Write => EX_OSERR,
+        }
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.operation.fmt(f)?;
@@ -191,6 +235,26 @@ mod tests {
 
     fn denied() -> io::Error {
         io::Error::from_raw_os_error(13)
+    }
+
+    /// With the table of the guide for operators.
+    #[test]
+    fn the_exit_code_tells_settings_and_permissions_from_the_rest() {
+        let text = include_str!("../../docs/operations.md");
+        let code = |operation, number| {
+            let error = Error::new(operation, "", io::Error::from_raw_os_error(number));
+            let code = error.exit_code();
+            assert!(text.contains(&format!("\n| {code} | EX_")), "{code}");
+            code
+        };
+        assert_eq!(code(Operation::Bind, 98), 69);
+        assert_eq!(code(Operation::Bind, 13), 77);
+        assert_eq!(code(Operation::Open, 13), 77);
+        assert_eq!(code(Operation::Fork, 11), 71);
+        assert_eq!(code(Operation::Threads, 11), 70);
+        assert_eq!(code(Operation::Confine, 1), 78);
+        assert_eq!(code(Operation::TakeOver, 9), 78);
+        assert_eq!(code(Operation::Lookup, 2), 68);
     }
 
     #[test]

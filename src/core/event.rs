@@ -159,6 +159,14 @@ pub enum Event<'a> {
         /// How long it has lasted, without that second.
         after: Duration,
     },
+    /// A signal has asked for a stop, which begins after `pre_stop_delay`; all goes on until then.
+    ///
+    /// No hook is called for it. Use it to take the server out of a load balancer.
+    #[non_exhaustive]
+    StopAnnounced {
+        /// The time until the stop begins, unless another signal ends it.
+        begins_in: Duration,
+    },
     /// The shutdown begins. After the hook `handler_shutdown`, whose default begins it.
     ShuttingDown,
     /// A socket of `ListenerOpened` is closed, and all children have ended. After the hook

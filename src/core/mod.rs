@@ -26,6 +26,7 @@ pub(crate) mod signal_policy;
 pub(crate) mod simulation;
 pub(crate) mod slow_hooks;
 pub(crate) mod states;
+pub(crate) mod stop;
 pub(crate) mod system;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -31,6 +31,7 @@ use crate::core::{
     saturation::{Change, Episode},
     say::say,
     states::{Posted, Readiness, Resolved, States, WatchId},
+    stop::Stop,
     time::Time,
     wire::CommWords,
 };
@@ -73,6 +74,7 @@ pub struct Monitor {
     since_last_turn: Duration,
     gaps: Duration,
     shutdown: bool,
+    pub(crate) stop: Stop,
     child: bool,
     /// Whether the children execute other programs, which need not say that they have started.
     pub(crate) programs: bool,
@@ -280,16 +282,21 @@ impl Monitor {
     ///
     /// It is no longer spare, and its words do not change its state. If it has not ended after
     /// `kill_timeout`, it gets SIGKILL. No signal is sent now; with [`Reason::Closed`] SIGINT
-    /// follows after 100 ms. With [`Reason::Shutdown`] the time is `shutdown_timeout`, and at most
-    /// `drain_timeout` while the child is still starting. With [`Reason::Culled`] only `timeout`
+    /// follows after 100 ms. With [`Reason::Shutdown`] the time is `shutdown_timeout`, or without a
+    /// bound if only SIGQUIT has asked for the stop, and at most `drain_timeout` while the child is
+    /// still starting. With [`Reason::Culled`] only `timeout`
     /// limits a child that says BUSY.
     pub fn retire(&mut self, id: ChildId, reason: Reason) {
         let kill_after = match reason {
-            Reason::Shutdown => self.attributes.shutdown_timeout,
-            _ => self.attributes.kill_timeout,
+            Reason::Shutdown if self.stop.is_patient() => None,
+            Reason::Shutdown => Some(self.attributes.shutdown_timeout),
+            _ => Some(self.attributes.kill_timeout),
         };
         let kill_in_start_after = match reason {
-            Reason::Shutdown if !self.programs => kill_after.min(self.attributes.drain_timeout),
+            Reason::Shutdown if !self.programs => {
+                let drain = self.attributes.drain_timeout;
+                Some(kill_after.map_or(drain, |kill_after| kill_after.min(drain)))
+            }
             _ => kill_after,
         };
         // Forks that are owed replace children that have ended before.

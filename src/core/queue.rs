@@ -28,6 +28,8 @@ pub(crate) enum Task {
         to: PrintTo,
         bytes: Vec<u8>,
     },
+    /// Every child is to reopen its logs.
+    ReopenChildren,
     /// A reload has failed: the hook is called.
     ReloadFailed(Error),
     /// A signal posts a state from now on.

@@ -11,6 +11,8 @@ pub(crate) enum InParent {
     Handled,
     /// Ignored, unless the program has a handler of its own.
     Ignored,
+    /// Handled if the attribute `resize_signals` is on, otherwise ignored.
+    Resizing,
     /// Set to the default, if it was ignored.
     NotIgnored,
     /// Left as the program has it.
@@ -20,10 +22,20 @@ pub(crate) enum InParent {
 /// What a handled signal leads to, unless a subclass has it post a state.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Lead {
-    /// The state `shutdown`.
-    Shutdown,
-    /// The state `shutdown`; during a shutdown, SIGKILL to the remaining children.
-    ShutdownOrKill,
+    /// A stop within `shutdown_timeout`; SIGKILL to the remaining children at the next one.
+    Stop,
+    /// A stop without a bound.
+    PatientStop,
+    /// The state `reload`.
+    Reload,
+    /// The state `reopen_logs`.
+    Reopen,
+    /// An upgrade, which is not available: a warning.
+    Upgrade,
+    /// One child more in `max_clients`.
+    Raise,
+    /// One child less in `max_clients`.
+    Lower,
     /// A check for children that have ended.
     Deaths,
     /// Nothing.
@@ -35,6 +47,16 @@ pub(crate) enum Lead {
 pub(crate) enum InChild {
     /// A handler of the child's own, which tells it to stop.
     Stop,
+    /// The same, if the parent handles the signal.
+    StopIfHandled,
+    /// A handler of the child's own, which has it reopen its logs, if the parent handles the
+    /// signal.
+    ReopenIfHandled,
+    /// No effect, if the parent handles the signal and the program had the default.
+    NothingIfHandled,
+    /// Ignored, if the parent has changed it and the program had the default. A program that the
+    /// child becomes has the default.
+    IgnoredIfChanged,
     /// The default.
     Default,
     /// The default, if the parent has changed it.
@@ -65,54 +87,41 @@ const fn row(signal: Signal, parent: InParent, lead: Lead, child: InChild) -> Ro
 
 /// Every signal that the parent acts on or that can post a state of a subclass. The others
 /// (SIGKILL, SIGSTOP, faults of the program) cannot.
+#[rustfmt::skip] // A table is read by its columns.
 pub(crate) const TABLE: [Row; 13] = [
-    row(
-        Signal::Terminate,
-        InParent::Handled,
-        Lead::Shutdown,
-        InChild::Stop,
-    ),
-    row(
-        Signal::Interrupt,
-        InParent::Handled,
-        Lead::ShutdownOrKill,
-        InChild::Stop,
-    ),
-    row(
-        Signal::Child,
-        InParent::NotIgnored,
-        Lead::Deaths,
-        InChild::DefaultIfChanged,
-    ),
-    row(
-        Signal::Pipe,
-        InParent::Ignored,
-        Lead::Nothing,
-        InChild::AsInParent,
-    ),
-    row(
-        Signal::FileSize,
-        InParent::Ignored,
-        Lead::Nothing,
-        InChild::AsBefore,
-    ),
-    row(
-        Signal::Alarm,
-        InParent::Left,
-        Lead::Nothing,
-        InChild::Default,
-    ),
-    left(Signal::Quit),
-    left(Signal::Hangup),
-    left(Signal::User1),
-    left(Signal::User2),
-    left(Signal::BackgroundRead),
-    left(Signal::BackgroundWrite),
-    left(Signal::Window),
+    row(Signal::Terminate, InParent::Handled, Lead::Stop, InChild::Stop),
+    row(Signal::Interrupt, InParent::Handled, Lead::Stop, InChild::Stop),
+    row(Signal::Quit, InParent::Handled, Lead::PatientStop, InChild::StopIfHandled),
+    row(Signal::Hangup, InParent::Handled, Lead::Reload, InChild::NothingIfHandled),
+    row(Signal::User1, InParent::Handled, Lead::Reopen, InChild::ReopenIfHandled),
+    row(Signal::User2, InParent::Handled, Lead::Upgrade, InChild::NothingIfHandled),
+    row(Signal::BackgroundRead, InParent::Resizing, Lead::Raise, InChild::IgnoredIfChanged),
+    row(Signal::BackgroundWrite, InParent::Resizing, Lead::Lower, InChild::IgnoredIfChanged),
+    row(Signal::Child, InParent::NotIgnored, Lead::Deaths, InChild::DefaultIfChanged),
+    row(Signal::Pipe, InParent::Ignored, Lead::Nothing, InChild::AsInParent),
+    row(Signal::FileSize, InParent::Ignored, Lead::Nothing, InChild::AsBefore),
+    row(Signal::Window, InParent::Ignored, Lead::Nothing, InChild::AsBefore),
+    row(Signal::Alarm, InParent::Left, Lead::Nothing, InChild::Default),
 ];
 
-const fn left(signal: Signal) -> Row {
-    row(signal, InParent::Left, Lead::Nothing, InChild::AsBefore)
+/// Which signals a server takes over, by its attributes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Takes {
+    pub(crate) handle_signals: bool,
+    pub(crate) resize_signals: bool,
+}
+
+impl Takes {
+    /// What the parent does with the signal of `row`, unless a subclass handles it.
+    pub(crate) fn action(self, row: &Row) -> InParent {
+        match row.parent {
+            InParent::NotIgnored => InParent::NotIgnored,
+            _ if !self.handle_signals => InParent::Left,
+            InParent::Resizing if self.resize_signals => InParent::Handled,
+            InParent::Resizing => InParent::Ignored,
+            action => action,
+        }
+    }
 }
 
 /// The index of the row of `signal`, if it has one.
@@ -126,32 +135,32 @@ pub(crate) type Arrived = [u64; TABLE.len()];
 /// The states that signals post, as a subclass has registered them.
 pub(crate) type Leads = BTreeMap<Signal, String>;
 
-/// How the signals ask the server to end. A more urgent value is greater.
-#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
-pub(crate) enum Wish {
-    #[default]
-    Nothing,
-    /// An orderly shutdown.
-    Shutdown,
-    /// SIGKILL for the remaining children.
-    Kill,
-}
-
 /// What the signals of a turn ask for.
 #[derive(Debug, Default, Eq, PartialEq)]
-pub(crate) struct Demands<'a> {
-    pub(crate) wish: Wish,
+pub(crate) struct Demands {
+    /// How often a stop was asked for, within `shutdown_timeout` and without a bound.
+    pub(crate) stops: u64,
+    pub(crate) patient_stops: u64,
+    /// Whether a reload was asked for.
+    pub(crate) reload: bool,
+    /// Whether the logs are to be reopened.
+    pub(crate) reopen: bool,
+    /// Whether an upgrade was asked for.
+    pub(crate) upgrade: bool,
+    /// By how much `max_clients` is to be raised and lowered.
+    pub(crate) raise: u64,
+    pub(crate) lower: u64,
     /// Whether a child may have ended.
     pub(crate) deaths: bool,
     /// States of the subclass to be posted, each once.
-    pub(crate) states: Vec<&'a str>,
+    pub(crate) states: Vec<String>,
 }
 
 /// Returns what the signals that have arrived ask for.
 ///
 /// A signal that posts a state of a subclass asks for nothing else, except that SIGCHLD still leads
 /// to a check for children that have ended.
-pub(crate) fn demands<'a>(arrived: &Arrived, leads: &'a Leads, is_shutdown: bool) -> Demands<'a> {
+pub(crate) fn demands(arrived: &Arrived, leads: &Leads) -> Demands {
     let come = || TABLE.iter().zip(arrived).filter(|(_, count)| **count > 0);
     let count = |lead| -> u64 {
         let untaken = come().filter(|(row, _)| !leads.contains_key(&row.signal));
@@ -159,28 +168,17 @@ pub(crate) fn demands<'a>(arrived: &Arrived, leads: &'a Leads, is_shutdown: bool
         of_it.map(|(_, count)| count).sum()
     };
     Demands {
-        wish: wish(
-            count(Lead::Shutdown),
-            count(Lead::ShutdownOrKill),
-            is_shutdown,
-        ),
+        stops: count(Lead::Stop),
+        patient_stops: count(Lead::PatientStop),
+        reload: count(Lead::Reload) > 0,
+        reopen: count(Lead::Reopen) > 0,
+        upgrade: count(Lead::Upgrade) > 0,
+        raise: count(Lead::Raise),
+        lower: count(Lead::Lower),
         deaths: come().any(|(row, _)| row.lead == Lead::Deaths),
         states: come()
-            .filter_map(|(row, _)| leads.get(&row.signal).map(String::as_str))
+            .filter_map(|(row, _)| leads.get(&row.signal).cloned())
             .collect(),
-    }
-}
-
-/// The first SIGTERM or SIGINT asks for a shutdown, every SIGINT after that for SIGKILL.
-///
-/// The order of signals within one turn is not known: a SIGINT together with another signal counts
-/// as the later one.
-fn wish(terminations: u64, interrupts: u64, is_shutdown: bool) -> Wish {
-    let asked_already = is_shutdown || terminations > 0;
-    match (asked_already, interrupts) {
-        (true, 1..) | (false, 2..) => Wish::Kill,
-        _ if terminations + interrupts > 0 => Wish::Shutdown,
-        _ => Wish::Nothing,
     }
 }
 

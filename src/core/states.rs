@@ -29,6 +29,7 @@ pub(crate) enum Posted {
     ServerFork,
     ServerTimeoutCheck,
     Shutdown,
+    ReopenLogs,
     Reload,
     /// A state of the subclass.
     State(String),
@@ -100,9 +101,9 @@ impl States {
     /// The state is posted once for all signals of that kind since the last turn.
     ///
     /// The framework's own action for the signal is left out: a SIGTERM that posts a state does not
-    /// shut the server down, unless the state is `shutdown`. Children keep the disposition that the
-    /// program had before, and still stop at SIGINT and SIGTERM. The guide's table of signals lists
-    /// those that can post a state; with another one the start fails.
+    /// shut the server down, unless the state is `shutdown`. Children have what the table of signals
+    /// in `docs/handlers.md` says. It also lists the signals that can post a state; with another one
+    /// the start fails.
     pub fn signal(&mut self, signal: Signal, state: &str) {
         if state != RELOAD {
             self.add(state);
@@ -144,6 +145,7 @@ impl States {
             "server_fork" => Posted::ServerFork,
             "server_timeout_check" => Posted::ServerTimeoutCheck,
             "shutdown" => Posted::Shutdown,
+            "reopen_logs" => Posted::ReopenLogs,
             own if self.contains(own) && !DOCUMENTED_STATES.contains(&own) => {
                 Posted::State(own.to_owned())
             }

@@ -172,6 +172,13 @@ pub(crate) trait System {
     /// program has forked it.
     fn peek(&mut self) -> Option<u32>;
 
+    /// Reaps a process that has ended, if the parent has adopted it. True if it was reaped; false if
+    /// it is the program's own, or this parent adopts none.
+    fn reap_orphan(&mut self, pid: u32) -> bool;
+    /// Reaps all adopted processes that have ended, also those that [`peek`](Self::peek) does not
+    /// show because another process comes first. `is_child` says which pids are the server's.
+    fn reap_orphans(&mut self, is_child: &dyn Fn(u32) -> bool);
+
     /// The entry of a child on the board.
     fn noted(&self, slot: usize) -> Entry;
     /// Sets a child's entry, before its fork and after its end. False if the board has no such

@@ -81,6 +81,7 @@ pub(crate) enum Asked {
     ServerFork,
     TimeoutCheck,
     Shutdown,
+    ReopenLogs,
     Reload,
     ReloadFailed(String),
     State(String),
@@ -88,6 +89,7 @@ pub(crate) enum Asked {
     Signal(ChildId, Signal),
     Stdout(String),
     Stderr(String),
+    ReopenChildren,
     Lead(Signal),
     Watch(String),
     Unwatch,
@@ -101,6 +103,7 @@ pub(crate) fn asked(monitor: &mut Monitor) -> Vec<Asked> {
             Task::Posted(Posted::ServerFork) => Asked::ServerFork,
             Task::Posted(Posted::ServerTimeoutCheck) => Asked::TimeoutCheck,
             Task::Posted(Posted::Shutdown) => Asked::Shutdown,
+            Task::Posted(Posted::ReopenLogs) => Asked::ReopenLogs,
             Task::Posted(Posted::Reload) => Asked::Reload,
             Task::Posted(Posted::State(state)) => Asked::State(state),
             Task::ReloadFailed(error) => Asked::ReloadFailed(error.to_string()),
@@ -113,6 +116,7 @@ pub(crate) fn asked(monitor: &mut Monitor) -> Vec<Asked> {
                     PrintTo::Stderr => Asked::Stderr(text),
                 }
             }
+            Task::ReopenChildren => Asked::ReopenChildren,
             Task::Lead(signal) => Asked::Lead(signal),
             Task::Watch(watch) => Asked::Watch(watch.state),
             Task::Unwatch(_) => Asked::Unwatch,

@@ -346,6 +346,11 @@ pub fn handler_state<H: PreForkHooks + ?Sized>(_: &mut H, _monitor: &mut Monitor
     log::debug!("state {state} has no handler");
 }
 
+/// Tells every child to reopen its logs.
+pub fn reopen_logs<H: PreForkHooks + ?Sized>(_: &mut H, monitor: &mut Monitor) {
+    monitor.reopen_children();
+}
+
 /// Does nothing.
 pub fn before_fork<H: PreForkHooks + ?Sized>(_: &mut H, _monitor: &mut Monitor) {}
 

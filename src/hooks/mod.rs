@@ -278,6 +278,18 @@ pub trait PreForkHooks {
 
     // ---- What the original lacks and its users miss. ----
 
+    /// In the parent: the logs are to be reopened. SIGUSR1 leads here, and so does
+    /// [`Monitor::reopen_logs`].
+    ///
+    /// Use it to reopen the log files of the program, which a program such as logrotate has
+    /// renamed.
+    ///
+    /// Default: [`defaults::reopen_logs`] tells every child to reopen its logs. Without it the
+    /// children are told nothing.
+    fn reopen_logs(&mut self, monitor: &mut Monitor) {
+        defaults::reopen_logs(self, monitor);
+    }
+
     /// In the parent, right before each fork.
     ///
     /// Use it to read a file again for the child, to flush a buffer that parent and child would
@@ -481,6 +493,9 @@ macro_rules! forward_hooks {
             }
             fn handler_state(&mut self, monitor: &mut Monitor, state: &str) {
                 (**self).handler_state(monitor, state);
+            }
+            fn reopen_logs(&mut self, monitor: &mut Monitor) {
+                (**self).reopen_logs(monitor);
             }
             fn before_fork(&mut self, monitor: &mut Monitor) {
                 (**self).before_fork(monitor);

@@ -207,6 +207,19 @@ pub trait ChildServer {
             .map_or(Signal::Interrupt, |inner| inner.stop_signal())
     }
 
+    /// The signal that tells a child to reopen its logs; `None` sends none.
+    ///
+    /// The framework's own children know SIGUSR1. A program that is exec'd and does not handle the
+    /// signal would be ended by it. Called in the parent whenever logs are reopened.
+    ///
+    /// Default: that of the inner server; without one SIGUSR1.
+    fn reopen_signal(&mut self) -> Option<Signal> {
+        match self.inner() {
+            Some(inner) => inner.reopen_signal(),
+            None => (!self.execs()).then_some(Signal::User1),
+        }
+    }
+
     /// The listening sockets, with the number of connections that wait at each.
     ///
     /// Called in the parent while the server is started, at any time.
@@ -274,6 +287,9 @@ macro_rules! forward_child_server {
             }
             fn stop_signal(&mut self) -> Signal {
                 (**self).stop_signal()
+            }
+            fn reopen_signal(&mut self) -> Option<Signal> {
+                (**self).reopen_signal()
             }
             fn listeners(&mut self) -> Vec<ListenerStatus> {
                 (**self).listeners()
@@ -434,6 +450,9 @@ mod tests {
         fn stop_signal(&mut self) -> Signal {
             Signal::Quit
         }
+        fn reopen_signal(&mut self) -> Option<Signal> {
+            Some(Signal::Window)
+        }
         fn listeners(&mut self) -> Vec<ListenerStatus> {
             let name = "here".to_owned();
             vec![ListenerStatus { name, queued: None }]
@@ -465,6 +484,7 @@ mod tests {
         assert!(server.execs());
         assert!(server.own_group());
         assert_eq!(server.stop_signal(), Signal::Quit);
+        assert_eq!(server.reopen_signal(), Some(Signal::Window));
         assert!(server.is_queued());
         assert!(server.lost().is_some());
         assert_eq!(server.listeners().len(), 1);
@@ -498,6 +518,7 @@ mod tests {
         assert!(!Wrapper(None).execs());
         assert!(!Wrapper(None).own_group());
         assert_eq!(Wrapper(None).stop_signal(), Signal::Interrupt);
+        assert_eq!(Wrapper(None).reopen_signal(), Some(Signal::User1));
         assert!(Wrapper(None).lost().is_none());
         assert!(Wrapper(None).listeners().is_empty());
         assert!(!Wrapper(None).is_queued());

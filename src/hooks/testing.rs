@@ -35,6 +35,9 @@ pub(crate) struct ChildWorld {
     pub(crate) now: Cell<Time>,
     pub(crate) stop: Cell<bool>,
     pub(crate) orphaned: Cell<bool>,
+    /// Whether an order to reopen logs has come, and whether it would end a wait.
+    pub(crate) reopen: Cell<bool>,
+    pub(crate) wakes_to_reopen: Cell<bool>,
     pub(crate) ends_armed: Cell<usize>,
     /// Whether connections are offered to the child, also while it is busy.
     pub(crate) asked: Cell<bool>,
@@ -52,6 +55,8 @@ impl ChildWorld {
             now: Cell::default(),
             stop: Cell::default(),
             orphaned: Cell::default(),
+            reopen: Cell::default(),
+            wakes_to_reopen: Cell::default(),
             ends_armed: Cell::default(),
             asked: Cell::default(),
             steps: RefCell::default(),
@@ -138,6 +143,14 @@ impl Link for Rc<ChildWorld> {
 
     fn stop_requested(&self) -> bool {
         self.stop.get()
+    }
+
+    fn wake_to_reopen(&self) {
+        self.wakes_to_reopen.set(true);
+    }
+
+    fn take_reopen(&self) -> bool {
+        self.reopen.take()
     }
 
     fn orphaned(&self) -> bool {

@@ -4,7 +4,10 @@
 use super::Observer;
 use crate::{
     core::{event::Event, monitor::Monitor, pool::Census, say::say, time::Time},
-    sys::notify::{self, NotifySocket},
+    sys::{
+        clock,
+        notify::{self, NotifySocket},
+    },
 };
 use std::{
     ffi::{OsStr, OsString},
@@ -33,7 +36,9 @@ const RETRY: Duration = Duration::from_secs(1);
 /// - `STATUS=` with the numbers of free and busy children and of clients that wait to be accepted, when
 ///   one of them has changed, and at most once a second. Clients are counted while all children are
 ///   busy, and only where the system tells how many there are ([`ListenerStatus`]).
-/// - `STOPPING=1` when the shutdown begins, and from then on, every five seconds,
+/// - `RELOADING=1` with `MONOTONIC_USEC=` when a reload begins, and `READY=1` when it is complete or has
+///   failed, as `Type=notify-reload` wants it: `systemctl reload` waits for that.
+/// - `STOPPING=1` when a stop is announced or the shutdown begins, and from then on, every five seconds,
 ///   `EXTEND_TIMEOUT_USEC=` with fifteen: `TimeoutStopSec=` then bounds a server that hangs, and not one
 ///   that still serves its clients.
 /// - `WATCHDOG=1` at half of WATCHDOG_USEC, if WATCHDOG_PID is this process or missing. It is sent at the
@@ -58,6 +63,7 @@ pub struct Systemd {
     watchdog: Option<Duration>,
     made_in: u32,
     phase: Phase,
+    reloads: Reloads,
     saturated: bool,
     waiting: u32,
     told: Told,
@@ -76,10 +82,18 @@ enum Phase {
     Stopping,
 }
 
+/// The reloads that have begun and ended. One that begins during another ends with it.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+struct Reloads {
+    begun: u64,
+    under_way: bool,
+}
+
 /// What systemd was told, and when each message is due again.
 #[derive(Clone, Copy, Debug, Default)]
 struct Told {
     phase: Phase,
+    reloads: Reloads,
     status: Option<Status>,
     status_at: Time,
     watchdog_at: Time,
@@ -128,6 +142,7 @@ impl Systemd {
             watchdog,
             made_in: std::process::id(),
             phase: Phase::Starting,
+            reloads: Reloads::default(),
             saturated: false,
             waiting: 0,
             told: Told::default(),
@@ -146,15 +161,35 @@ impl Systemd {
 
     /// Sends what is due in one message.
     fn tell(&mut self, monitor: &Monitor) {
-        let now = monitor.now();
-        if self.phase > Phase::Starting && self.retry_at <= now {
-            let mut told = self.told;
-            let lines = self.due(&mut told, monitor);
-            if !lines.is_empty() && self.send(&lines.join("\n"), now) {
-                self.told = told;
-            }
-        }
+        // The beginning of a reload is a message of its own, and there may be more to tell after it.
+        while self.tell_one(monitor) && self.told.reloads != self.reloads {}
         self.wake_at = self.next(monitor);
+    }
+
+    fn tell_one(&mut self, monitor: &Monitor) -> bool {
+        let now = monitor.now();
+        if self.phase == Phase::Starting || now < self.retry_at {
+            return false;
+        }
+        let mut told = self.told;
+        let lines = self.due(&mut told, monitor);
+        let sent = !lines.is_empty() && self.send(&lines.join("\n"), now);
+        if sent {
+            self.told = told;
+        }
+        sent
+    }
+
+    /// A reload has begun, and is under way or has failed at once.
+    fn reload(&mut self, under_way: bool, monitor: &Monitor) {
+        self.reloads.begun += 1;
+        self.reloads.under_way = under_way;
+        self.tell(monitor);
+    }
+
+    fn reload_ended(&mut self, monitor: &Monitor) {
+        self.reloads.under_way = false;
+        self.tell(monitor);
     }
 
     fn send(&mut self, message: &str, now: Time) -> bool {
@@ -175,11 +210,22 @@ impl Systemd {
     /// The lines that are due, noted in `told`.
     fn due(&self, told: &mut Told, monitor: &Monitor) -> Vec<String> {
         let now = monitor.now();
+        if told.reloads.begun != self.reloads.begun && self.phase == Phase::Ready {
+            told.reloads = Reloads {
+                begun: self.reloads.begun,
+                under_way: true,
+            };
+            let since = clock::monotonic_microseconds();
+            return vec!["RELOADING=1".to_owned(), format!("MONOTONIC_USEC={since}")];
+        }
         let mut lines = Vec::new();
         if told.phase != self.phase {
             told.phase = self.phase;
             lines.extend(self.phase_lines());
+        } else if told.reloads.under_way && !self.reloads.under_way && self.phase == Phase::Ready {
+            lines.push("READY=1".to_owned());
         }
+        told.reloads = self.reloads;
         let status = self.status(monitor.pool.census());
         if told.status != Some(status) && told.status_at <= now {
             told.status = Some(status);
@@ -264,7 +310,12 @@ impl Observer for Systemd {
         match *event {
             Event::Ready { .. } => self.enter(Phase::Ready, monitor),
             Event::Forked { .. } if monitor.programs => self.enter(Phase::Ready, monitor),
-            Event::ShuttingDown => self.enter(Phase::Stopping, monitor),
+            Event::ReloadBegan { .. } => self.reload(true, monitor),
+            Event::ReloadFailed { .. } if !self.reloads.under_way => self.reload(false, monitor),
+            Event::ReloadFailed { .. } | Event::Reloaded { .. } => self.reload_ended(monitor),
+            Event::StopAnnounced { .. } | Event::ShuttingDown => {
+                self.enter(Phase::Stopping, monitor);
+            }
             Event::Saturated { waiting } => {
                 (self.saturated, self.waiting) = (true, waiting.unwrap_or(0));
             }
@@ -351,6 +402,27 @@ mod tests {
         assert_eq!(systemd.next(&monitor), next);
         assert!(sent(&mut systemd, &mut monitor, 64).is_empty());
         assert_eq!(sent(&mut systemd, &mut monitor, 65), [EXTEND]);
+    }
+
+    #[test]
+    fn a_reload_begins_with_a_message_of_its_own_and_ends_ready() {
+        let mut systemd = Systemd::to(None, None);
+        let mut monitor = Monitor::default();
+        systemd.phase = Phase::Ready;
+        assert_eq!(sent(&mut systemd, &mut monitor, 60)[0], "READY=1");
+        for failed in [false, true] {
+            systemd.reload(!failed, &monitor);
+            let lines = sent(&mut systemd, &mut monitor, 61);
+            assert_eq!(lines[0], "RELOADING=1");
+            assert!(lines[1].starts_with("MONOTONIC_USEC=") && lines.len() == 2);
+            systemd.reload_ended(&monitor);
+            assert_eq!(
+                sent(&mut systemd, &mut monitor, 61),
+                ["READY=1"],
+                "{failed}"
+            );
+            assert_eq!(systemd.told.reloads, systemd.reloads);
+        }
     }
 
     /// It would make the loop turn without a pause.

@@ -9,6 +9,7 @@ use crate::{
         event::Event,
         monitor::Monitor,
         report::Report,
+        signal_policy::Takes,
         system::System,
         wire::CommWords,
     },
@@ -18,6 +19,7 @@ use crate::{
     },
     observe::{Observer, Observers, log},
     sys::{
+        adopted::Adoption,
         confine::Plan,
         fd_registry::{self, PreForkId},
         limits::{self, Threads},
@@ -113,8 +115,8 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
     ///
     /// When this returns, the socket is open, and no child has been forked yet.
     ///
-    /// Takes over SIGTERM and SIGINT (see `handle_signals`) until the server has shut down, and sets
-    /// SIGCHLD to its default if it was ignored.
+    /// Takes over signals (see `handle_signals`) until the server has shut down, and sets SIGCHLD to
+    /// its default if it was ignored.
     ///
     /// From now on the crate's warnings and errors go to stderr, without blocking, as long as the
     /// program has no logger (of the crate `log`). The program may set one at any time.
@@ -144,10 +146,11 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
         limits::ensure_open_files(attributes.max_clients, DESCRIPTORS_A_CHILD + private)?;
         let mut system = UnixSystem::new(
             PreForkId::unique(),
-            attributes.handle_signals,
+            takes(&attributes),
             attributes.max_clients,
         )?;
         system.confinement = plan;
+        system.adoption = Adoption::new(attributes.reap_orphans, self.confinement.begins_session());
         let mut monitor = Monitor::with_attributes(attributes);
         monitor.pid = std::process::id();
         let mut inner = Loop::new(self.hooks, self.server, monitor, system);
@@ -166,6 +169,13 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
     /// As [`start`](Self::start) and [`PreFork::run`].
     pub fn run(self) -> Result<Report, Error> {
         self.start()?.run()
+    }
+}
+
+fn takes(attributes: &Attributes) -> Takes {
+    Takes {
+        handle_signals: attributes.handle_signals,
+        resize_signals: attributes.resize_signals,
     }
 }
 

@@ -135,7 +135,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         });
     }
 
-    /// The second SIGINT: the remaining children get SIGKILL.
+    /// The second signal to stop: the remaining children get SIGKILL.
     pub(super) fn kill_remaining(&mut self) {
         let monitor = &mut self.parent.monitor;
         let children: Vec<_> = monitor.children().map(Child::id).collect();

@@ -43,6 +43,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             Task::Signal { child, signal } => self.signal(child, signal),
             Task::ReloadFailed(error) => self.reload_failed(&error),
             Task::Print { to, bytes } => self.parent.system.print(to, &bytes),
+            Task::ReopenChildren => self.reopen_children(),
             Task::Lead(signal) => self.lead(signal),
             Task::Watch(watch) => self.watch(watch),
             Task::Unwatch(id) => self.parent.system.unwatch(id),
@@ -55,10 +56,21 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             Posted::ServerFork => self.call_server_fork(),
             Posted::ServerTimeoutCheck => self.call_timeout_check(),
             Posted::Shutdown => self.call_shutdown(),
+            Posted::ReopenLogs => self.call("reopen_logs", |hooks, monitor| {
+                hooks.reopen_logs(monitor);
+            }),
             Posted::Reload => self.call_reload(),
             Posted::State(state) => self.call("handler_state", |hooks, monitor| {
                 hooks.handler_state(monitor, &state);
             }),
+        }
+    }
+
+    fn reopen_children(&mut self) {
+        if let Some(signal) = self.server.reopen_signal() {
+            for child in self.parent.ids() {
+                self.signal(child, signal);
+            }
         }
     }
 

@@ -1,7 +1,7 @@
 //! The end of children: reaping, removing records, errors on one child. A reaped child stays in the
 //! table until its pipes have been read, within the same budget as a living child's.
 
-use super::{child::ChildSide, fork::EXIT_ACCEPT, turn::Loop};
+use super::{child::ChildSide, fork::EXIT_ACCEPT, parent::Parent, turn::Loop};
 use crate::{
     core::{
         child::{Child, ChildId, Reason, WaitStatus},
@@ -30,20 +30,25 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     /// SIGCHLD does not say which child has ended.
     fn look_for_deaths(&mut self) {
         while let Some(pid) = self.parent.system.peek() {
-            let Some(child) = self.living_by_pid(pid, None) else {
-                // A child of the program's own; it hides our children that have ended after it.
-                return self.check_all_children();
-            };
-            if !self.reap_one(child) {
-                return;
+            match self.living_by_pid(pid, None) {
+                Some(child) if self.reap_one(child) => {}
+                Some(_) => return,
+                None if self.parent.system.reap_orphan(pid) => {}
+                // A child of the program's own; it hides what has ended after it.
+                None => return self.check_all(),
             }
         }
     }
 
-    pub(super) fn check_all_children(&mut self) {
+    /// Checks every child, and every orphan that was adopted.
+    pub(super) fn check_all(&mut self) {
         for child in self.parent.ids() {
             self.reap_one(child);
         }
+        let Parent {
+            monitor, system, ..
+        } = &mut self.parent;
+        system.reap_orphans(&|pid| monitor.child_by_pid(pid).is_some());
     }
 
     /// The child with this pid that was not reaped: the pid of a reaped child may be another

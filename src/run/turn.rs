@@ -13,8 +13,8 @@ use crate::{
         report::Report,
         saturation::{Change, Saturation},
         say::say,
-        signal_policy::Wish,
         states::Posted,
+        stop::Wish,
         system::{Ready, Source, System, Wait},
         time::Time,
     },
@@ -213,7 +213,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         self.words.in_turn = 0;
         if self.look_at.is_some_and(|at| at <= now) {
             self.look_at = None;
-            self.check_all_children();
+            self.check_all();
         }
     }
 
@@ -226,8 +226,10 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             // At once, not in queue order: a Ctrl-C has already told the children to stop.
             self.call_shutdown();
         }
-        if wish == Wish::Kill {
-            self.kill_remaining();
+        match wish {
+            Wish::Kill => self.kill_remaining(),
+            Wish::Bound => self.parent.monitor.bound_stop(),
+            Wish::Nothing | Wish::Announce | Wish::Shutdown => {}
         }
     }
 

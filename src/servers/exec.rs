@@ -114,6 +114,7 @@ pub struct ExecServer {
     backlog: i32,
     socket_at_stdin: bool,
     stop_signal: Signal,
+    reopen_signal: Option<Signal>,
     process_group: bool,
     send_ack: Option<Duration>,
     listening: Vec<Listening>,
@@ -129,6 +130,7 @@ impl ExecServer {
             backlog: 1024,
             socket_at_stdin: false,
             stop_signal: Signal::Interrupt,
+            reopen_signal: None,
             process_group: true,
             send_ack: None,
             listening: Vec::new(),
@@ -224,6 +226,16 @@ impl ExecServer {
         self
     }
 
+    /// The signal that tells the program to reopen its logs. Default: none is sent.
+    ///
+    /// It is sent when SIGUSR1 comes to the parent. A program that does not handle the signal would
+    /// be ended by it, and so would a wrapper in the program's process group.
+    #[must_use]
+    pub fn reopen_signal(mut self, signal: Signal) -> Self {
+        self.reopen_signal = Some(signal);
+        self
+    }
+
     /// Whether each program leads a process group of its own, to which its signals go. Default: true.
     ///
     /// At a terminal, Ctrl-C then reaches only the parent, which tells the programs to stop, and
@@ -267,6 +279,7 @@ impl ChildServer for ExecServer {
 
     fn start(&mut self) -> io::Result<()> {
         check_stop_signal(self.stop_signal)?;
+        check_reopen_signal(self.reopen_signal)?;
         let open = |listen: &Listen| listen.open(self.backlog);
         self.listening = self.listen.iter().map(open).collect::<io::Result<_>>()?;
         // An invalid program or environment would fail in every child: it is found here, once.
@@ -330,6 +343,10 @@ impl ChildServer for ExecServer {
         self.stop_signal
     }
 
+    fn reopen_signal(&mut self) -> Option<Signal> {
+        self.reopen_signal
+    }
+
     fn listeners(&mut self) -> Vec<ListenerStatus> {
         self.listening.iter().map(Listening::status).collect()
     }
@@ -340,6 +357,15 @@ fn check_stop_signal(signal: Signal) -> io::Result<()> {
     use Signal::{BackgroundRead, BackgroundWrite, Continue, Stop};
     if matches!(signal, Stop | Continue | BackgroundRead | BackgroundWrite) {
         let reason = format!("{signal:?} cannot tell a program to stop");
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
+    }
+    Ok(())
+}
+
+/// Refuses signals that stop or kill a program whatever it does.
+fn check_reopen_signal(signal: Option<Signal>) -> io::Result<()> {
+    if let Some(signal @ (Signal::Kill | Signal::Stop)) = signal {
+        let reason = format!("{signal:?} cannot tell a program to reopen its logs");
         return Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
     }
     Ok(())

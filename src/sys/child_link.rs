@@ -107,6 +107,25 @@ impl ChildLink {
         Ok(if death { Wake::Stop } else { Wake::Timer })
     }
 
+    /// Silences a bell that was rung for something else than a stop, which it reports for ever.
+    fn silence_bell(&self) -> io::Result<()> {
+        if self.stop_requested() {
+            return Ok(());
+        }
+        let [rings] = poll_any(
+            [(self.stop.as_fd(), PollFlags::POLLIN)],
+            Some(Duration::ZERO),
+        )?;
+        if rings {
+            pipes::read(&self.stop, &mut [0; 8])?;
+        }
+        // A stop that came meanwhile may have been silenced.
+        if self.stop_requested() {
+            signals::ring_stop_bell();
+        }
+        Ok(())
+    }
+
     /// The result of a check of the death watch.
     fn note_death(&self, ended: bool) {
         if ended {
@@ -130,10 +149,16 @@ impl Link for ChildLink {
         timeout: Option<Duration>,
     ) -> io::Result<Wake> {
         let wake = self.waiter.wait(listeners, timeout)?;
-        if wake == Wake::Stop && !self.stop_requested() {
-            self.note_death(true);
+        if wake != Wake::Stop || self.stop_requested() {
+            return Ok(wake);
         }
-        Ok(wake)
+        let [death] = poll_any([(self.death.as_fd(), THE_END)], Some(Duration::ZERO))?;
+        self.note_death(death);
+        if death {
+            return Ok(Wake::Stop);
+        }
+        self.silence_bell()?;
+        Ok(Wake::Timer)
     }
 
     fn is_asked(&self) -> bool {
@@ -184,6 +209,9 @@ impl Link for ChildLink {
             }
         };
         self.note_death(death);
+        if stop {
+            self.silence_bell()?;
+        }
         Ok(match (ready, stop || death) {
             (true, _) => Wake::Ready,
             (false, true) => Wake::Stop,
@@ -196,13 +224,29 @@ impl Link for ChildLink {
             (self.stop.as_fd(), PollFlags::POLLIN),
             (self.death.as_fd(), THE_END),
         ];
-        let [_, death] = poll_any(watched, timeout)?;
+        let [stop, death] = poll_any(watched, timeout)?;
         self.note_death(death);
+        if stop {
+            self.silence_bell()?;
+        }
         Ok(())
     }
 
     fn stop_requested(&self) -> bool {
         signals::stop_requested() || self.stop_flag.is_set()
+    }
+
+    fn wake_to_reopen(&self) {
+        signals::ring_at_reopen();
+    }
+
+    fn take_reopen(&self) -> bool {
+        if !signals::reopen_requested() {
+            return false;
+        }
+        // For loops that watch the bell by themselves. OK to ignore: the bell rings on then.
+        let _ = self.silence_bell();
+        signals::take_reopen()
     }
 
     fn orphaned(&self) -> bool {

@@ -23,6 +23,12 @@ impl Group {
         Self(pid)
     }
 
+    /// Makes a child the leader of a group that is sent no signals.
+    pub(crate) fn of_new_child(pid: u32) {
+        // OK because the pid comes from fork(2).
+        set_group(pid as libc::pid_t);
+    }
+
     /// Sends a signal to every member. The leader must be a child that was not reaped.
     pub(crate) fn signal(self, number: libc::c_int) -> io::Result<()> {
         match kill(-self.0, number) {

@@ -39,6 +39,10 @@ pub(crate) trait Link {
     /// Waits until the child should leave, at most `timeout`.
     fn sleep(&self, timeout: Option<Duration>) -> io::Result<()>;
     fn stop_requested(&self) -> bool;
+    /// Has an order to reopen logs end the waits from now on.
+    fn wake_to_reopen(&self);
+    /// Whether the child was told to reopen its logs. True once for each order.
+    fn take_reopen(&self) -> bool;
     fn orphaned(&self) -> bool;
     /// Arranges that this process is killed after the grace for orphans, and silences its outputs.
     fn become_orphan(&self);

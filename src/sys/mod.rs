@@ -2,6 +2,7 @@
 //! these files contain `unsafe`, and none of them decides anything about children.
 
 pub(crate) mod accept;
+pub(crate) mod adopted;
 pub(crate) mod atfork;
 pub(crate) mod blame;
 pub(crate) mod board;

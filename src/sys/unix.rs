@@ -2,6 +2,7 @@
 //! nothing.
 
 use super::{
+    adopted::Adoption,
     atfork,
     board::Board,
     clock::Clock,
@@ -24,7 +25,7 @@ use crate::core::{
     error::{Error, Operation},
     queue::PrintTo,
     say::say,
-    signal_policy::Arrived,
+    signal_policy::{Arrived, Takes},
     states::{Readiness, Watch, WatchId},
     system::{ForkTerms, Forked, Ready, Source, System, Wait},
     time::Time,
@@ -85,11 +86,12 @@ pub(crate) struct UnixSystem {
     watches: Vec<Watched>,
     owner: u32,
     is_settled: bool,
+    pub(crate) adoption: Adoption,
 }
 
 impl UnixSystem {
     /// The system for a server that has at most this many children, for now.
-    pub(crate) fn new(id: PreForkId, handle_signals: bool, children: usize) -> Result<Self, Error> {
+    pub(crate) fn new(id: PreForkId, takes: Takes, children: usize) -> Result<Self, Error> {
         let pipe = |error| Error::new(Operation::Pipe, "for the death watch", error);
         let null = null::open()?;
         // The buffer is allocated here once, and not in each child.
@@ -99,7 +101,7 @@ impl UnixSystem {
         let death_write = Ours::parents(death_write);
         let poller = Poller::new().map_err(|error| Error::new(Operation::Poll, "set-up", error))?;
         let signal = |error| Error::new(Operation::Signal, "set-up", error);
-        let signals = Subscription::new(handle_signals).map_err(signal)?;
+        let signals = Subscription::new(takes).map_err(signal)?;
         poller
             .add_urgent(
                 signals.as_fd().as_raw_fd(),
@@ -127,6 +129,7 @@ impl UnixSystem {
             watches: Vec::new(),
             owner: std::process::id(),
             is_settled: false,
+            adoption: Adoption::default(),
         })
     }
 
@@ -171,6 +174,7 @@ impl System for UnixSystem {
         if started_in != self.owner {
             self.threads = Threads::open();
         }
+        self.adoption.settle();
         self.stops.hide_from_children();
         foreign::note_home(started_in);
         atfork::watch();
@@ -211,11 +215,13 @@ impl System for UnixSystem {
         let (ends, childs) = pipes::for_child(terms.private)
             .map_err(|error| Error::new(Operation::Pipe, "for a child", error))?;
         let parent = std::process::id();
+        // By this what it leaves behind is told from what the program has started.
+        let own_group = self.adoption.gives_groups();
         let signal = |error| Error::new(Operation::Signal, "mask", error);
         let mask = Mask::block_all().map_err(signal)?;
         match fork::fork(&mask) {
             Ok(Side::Child) => {
-                if terms.group {
+                if terms.group || own_group {
                     Group::lead();
                 }
                 Ok(Forked::Child(Newborn {
@@ -227,6 +233,9 @@ impl System for UnixSystem {
             }
             Ok(Side::Parent(pid)) => {
                 drop(childs);
+                if own_group {
+                    Group::of_new_child(pid);
+                }
                 let process = ChildProcess::new(
                     terms,
                     pid,
@@ -254,6 +263,14 @@ impl System for UnixSystem {
 
     fn peek(&mut self) -> Option<u32> {
         process::peek()
+    }
+
+    fn reap_orphan(&mut self, pid: u32) -> bool {
+        self.adoption.reap(pid)
+    }
+
+    fn reap_orphans(&mut self, is_child: &dyn Fn(u32) -> bool) {
+        self.adoption.reap_all(is_child);
     }
 
     fn noted(&self, slot: usize) -> Entry {

@@ -40,6 +40,7 @@ const CORE: [&[&str]; 14] = [
         "draining",
         "slow_hooks",
         "saturation",
+        "stop",
     ],
     &["event"],
     &["config", "cut"],

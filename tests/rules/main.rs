@@ -7,6 +7,7 @@
 )]
 
 mod catalogue;
+mod container;
 mod document;
 mod hooks;
 mod http;

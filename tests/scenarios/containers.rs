@@ -3,11 +3,18 @@
 use std::process::Command;
 use std::time::Duration;
 
-use crate::subject::{Contained, Held, deaths, ends_well, expect_exit, pids, send};
-use crate::support::{SOON, Scenarios, Signal, World, connect, holds, processes, scenarios, until};
+use crate::subject::{Contained, Crowd, Held, deaths, ends_well, expect_exit, pids, send};
+use crate::support::{
+    Address, SOON, Scenarios, Signal, World, connect, holds, processes, scenarios, until,
+};
 
 pub const SCENARIOS: Scenarios = scenarios![
-    k01_processes_that_process_1_adopts_are_not_taken_for_children,
+    k01_processes_that_process_1_adopts_are_reaped_and_not_taken_for_children,
+    k01_helpers_of_handlers_do_not_pile_up_at_process_1,
+    k01_a_process_of_the_programs_own_keeps_its_status_at_process_1,
+    k01_a_stop_of_process_1_waits_for_no_orphan,
+    k01_a_subreaper_reaps_orphans_if_it_is_told_to,
+    the_health_check_of_the_container_asks_for_an_answer,
     k02_process_1_heeds_sigint_and_sigterm,
     k03_process_1_waits_for_its_children,
     k04_a_server_needs_no_proc,
@@ -18,29 +25,23 @@ pub const SCENARIOS: Scenarios = scenarios![
 
 // Process 1.
 
-/// As process 1 the parent adopts orphans. It reaps and counts only its own children: an adopted
-/// process stays a zombie (a container with orphans needs an init), and hides no death of a child.
-fn k01_processes_that_process_1_adopts_are_not_taken_for_children(world: &mut World) {
+/// As process 1 the parent adopts orphans and reaps them, and counts none of them as a child. No
+/// death of a child is hidden behind one.
+///
+/// Without `reap_orphan` the orphans stay zombies.
+fn k01_processes_that_process_1_adopts_are_reaped_and_not_taken_for_children(world: &mut World) {
     let flags = ["--max-clients", "1", "--max-requests", "1"];
     let Some(server) = Contained::spawn(world, "serve", &flags) else {
         return;
     };
     let address = server.outer.address();
     for _ in 0..3 {
-        let mut held = Held::new(&address);
-        held.client.ask("grandchild");
-        let pid = held.pid;
-        drop(held);
-        expect_exit(&server.outer, pid, "Finished exit status: 0");
+        leave_an_orphan(&server, &address);
     }
-    let sleeps = until("three orphans to adopt", SOON, || {
-        let mut adopted = processes::children(server.pid);
-        adopted.retain(|child| child.name == "sleep");
-        (adopted.len() == 3).then_some(adopted)
-    });
-    for sleep in sleeps {
-        send(sleep.pid, Signal::SIGKILL);
+    for sleep in adopted(&server, 3) {
+        send(sleep, Signal::SIGKILL);
     }
+    expect_no_zombie(&server);
     Held::new(&address).is_served();
     until("the fifth child", SOON, || {
         (pids(&server.outer, "up").len() == 5).then_some(())
@@ -50,20 +51,143 @@ fn k01_processes_that_process_1_adopts_are_not_taken_for_children(world: &mut Wo
     assert_eq!(deaths(&server.outer, "Shutdown"), 1);
 }
 
-/// A signal without a handler has no effect on process 1. SIGINT and SIGTERM have one; SIGHUP and
+/// A child starts a process that outlives it.
+fn leave_an_orphan(server: &Contained, address: &Address) {
+    let mut held = Held::new(address);
+    held.client.ask("grandchild");
+    let pid = held.pid;
+    drop(held);
+    expect_exit(&server.outer, pid, "Finished exit status: 0");
+}
+
+/// Waits until the server has so many adopted processes that live.
+#[track_caller]
+fn adopted(server: &Contained, count: usize) -> Vec<u32> {
+    until("orphans to be adopted", SOON, || {
+        let mut adopted = processes::children(server.pid);
+        adopted.retain(|child| child.name == "sleep" && child.is_alive());
+        (adopted.len() == count).then(|| adopted.iter().map(|process| process.pid).collect())
+    })
+}
+
+#[track_caller]
+fn expect_no_zombie(server: &Contained) {
+    until("all orphans to be reaped", SOON, || {
+        let children = processes::children(server.pid);
+        children
+            .iter()
+            .all(processes::Process::is_alive)
+            .then_some(())
+    });
+}
+
+/// Helpers that handlers start and leave behind do not pile up, while clients are served.
+fn k01_helpers_of_handlers_do_not_pile_up_at_process_1(world: &mut World) {
+    world.deadline(Duration::from_secs(60));
+    let flags = ["--start", "4", "--max-clients", "4", "--max-requests", "1"];
+    let Some(server) = Contained::spawn(world, "serve", &flags) else {
+        return;
+    };
+    let address = server.outer.address();
+    let crowd = Crowd::come(&address, 2);
+    for round in 0..10 {
+        for _ in 0..4 {
+            leave_an_orphan(&server, &address);
+        }
+        for orphan in adopted(&server, 4) {
+            send(orphan, Signal::SIGKILL);
+        }
+        expect_no_zombie(&server);
+        eprintln!("round {round}: {} served", crowd.served());
+    }
+    crowd.leave();
+    server.ends_well();
+}
+
+/// The status of a process that the program has started is the program's, and it hides no orphan
+/// that has ended after it.
+///
+/// Without the look at the group in `adopted::reap` its status is gone.
+fn k01_a_process_of_the_programs_own_keeps_its_status_at_process_1(world: &mut World) {
+    let flags = ["--stranger", "--max-clients", "1", "--max-requests", "1"];
+    let Some(server) = Contained::spawn(world, "serve", &flags) else {
+        return;
+    };
+    let address = server.outer.address();
+    until("the program's own process to end", SOON, || {
+        let children = processes::children(server.pid);
+        children.iter().any(|child| !child.is_alive()).then_some(())
+    });
+    leave_an_orphan(&server, &address);
+    send(adopted(&server, 1)[0], Signal::SIGKILL);
+    until(
+        "the orphan to be reaped, and the other one not",
+        SOON,
+        || {
+            let mut dead = processes::children(server.pid);
+            dead.retain(|child| !child.is_alive());
+            (dead.len() == 1 && adopted(&server, 0).is_empty()).then_some(())
+        },
+    );
+    server.ends_well();
+    let stdout = server.outer.stdout();
+    assert!(stdout.contains("stranger: exit status: 0"), "{stdout}");
+}
+
+/// A stop does not wait for orphans that live.
+fn k01_a_stop_of_process_1_waits_for_no_orphan(world: &mut World) {
+    let flags = ["--max-clients", "1", "--max-requests", "1"];
+    let Some(server) = Contained::spawn(world, "serve", &flags) else {
+        return;
+    };
+    leave_an_orphan(&server, &server.outer.address());
+    adopted(&server, 1);
+    server.ends_well();
+}
+
+/// A subreaper that says so does the same.
+fn k01_a_subreaper_reaps_orphans_if_it_is_told_to(world: &mut World) {
+    let flags = ["--max-clients", "1", "--max-requests", "1"];
+    let subreaper = ["--subreaper", "--reap-orphans"];
+    let server = world.spawn("serve", &[&flags[..], &subreaper].concat());
+    let mut held = Held::new(&server.address());
+    let orphan: u32 = held.client.ask("grandchild").parse().expect("a pid");
+    let pid = held.pid;
+    drop(held);
+    expect_exit(&server, pid, "Finished exit status: 0");
+    until("the orphan to be adopted", SOON, || {
+        let adopted = processes::children(server.pid());
+        adopted
+            .iter()
+            .any(|child| child.pid == orphan)
+            .then_some(())
+    });
+    send(orphan, Signal::SIGKILL);
+    until("the orphan to be reaped", SOON, || {
+        processes::state(orphan).is_none().then_some(())
+    });
+    ends_well(&server);
+}
+
+/// A signal without a handler has no effect on process 1. Those of the table have one; SIGIO and
 /// others that end a server elsewhere do nothing here.
 fn k02_process_1_heeds_sigint_and_sigterm(world: &mut World) {
-    for stop in [Signal::SIGINT, Signal::SIGTERM] {
+    for stop in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGQUIT] {
         let Some(server) = Contained::spawn(world, "serve", &[]) else {
             return;
         };
         let address = server.outer.address();
         Held::new(&address).is_served();
         let children = server.expect_children(2);
-        send_from_inside(&server, "HUP");
+        send_from_inside(&server, "IO");
         send_from_inside(&server, "USR1");
         Held::new(&address).is_served();
         assert_eq!(server.children(), children);
+        send_from_inside(&server, "HUP");
+        until("other children", SOON, || {
+            let now = server.children();
+            (!now.iter().any(|child| children.contains(child))).then_some(())
+        });
         send(server.pid, stop);
         assert_eq!(server.outer.wait(SOON).code(), Some(0));
     }
@@ -97,6 +221,26 @@ fn k03_process_1_waits_for_its_children(world: &mut World) {
     drop(held);
     assert_eq!(server.outer.wait(SOON).code(), Some(0));
     assert_eq!(deaths(&server.outer, "Shutdown"), 2);
+}
+
+/// The command of HEALTHCHECK in the Dockerfile, at the port of a server that runs here.
+fn the_health_check_of_the_container_asks_for_an_answer(world: &mut World) {
+    let dockerfile = include_str!("../../docs/deploy/container/Dockerfile");
+    let command = dockerfile.lines().find_map(|line| {
+        let words = line.trim().strip_prefix("CMD [\"/bin/bash\", \"-c\", \"")?;
+        words.strip_suffix("\"]")
+    });
+    let command = command.expect("a command").replace("\\\\", "\\");
+    let server = world.run_example("hello", &["--port", "0"]);
+    let port = server.address().port().to_string();
+    let command = command.replace("/8080", &format!("/{port}"));
+    let check = || {
+        let bash = Command::new("bash").args(["-c", &command]).output();
+        bash.expect("a shell").status.success()
+    };
+    assert!(check(), "{command}");
+    assert_eq!(server.stop(Signal::SIGTERM, SOON).code(), Some(0));
+    assert!(!check(), "nobody listens");
 }
 
 // What may be missing.

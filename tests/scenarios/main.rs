@@ -51,6 +51,7 @@ mod reload;
 mod replaced;
 mod servers;
 mod showcase;
+mod signal_table;
 mod signals;
 mod silence;
 mod slow_clients;
@@ -112,6 +113,7 @@ const PROGRAMS: &[Programs] = &[
     reload::PROGRAMS,
     replaced::PROGRAMS,
     servers::PROGRAMS,
+    signal_table::PROGRAMS,
     slow_clients::PROGRAMS,
     sockets::PROGRAMS,
     starts::PROGRAMS,
@@ -172,6 +174,7 @@ const SCENARIOS: &[(&str, Scenarios)] = scenarios_of![
     servers::connections,
     servers::socket_files,
     showcase,
+    signal_table,
     signals,
     silence,
     slow_clients,

@@ -1,11 +1,12 @@
 //! How a server ends: one or several stop signals at any time, and children that do not leave.
 
+use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::listening::{self, ask, spawn_unix};
-use crate::subject::{Held, deaths, expect_entry, expect_exit, expect_up, pids, send, stop};
-use crate::support::{SOON, Scenarios, Signal, World, holds, scenarios};
+use crate::subject::{Crowd, Held, deaths, expect_entry, expect_exit, expect_up, pids, send, stop};
+use crate::support::{SOON, Scenarios, Signal, World, holds, scenarios, until};
 use crate::tracing;
 use crate::tracing::{Stop, Traced, UNLINKS};
 
@@ -15,7 +16,14 @@ pub const SCENARIOS: Scenarios = scenarios![
     i02_a_second_sigint_kills_what_is_left,
     i02_a_sigint_after_sigterm_kills_what_is_left,
     i02_a_sigint_in_one_turn_with_sigterm_kills_what_is_left,
-    i02_a_second_sigterm_changes_nothing,
+    i02_a_second_sigterm_kills_what_is_left,
+    i02_a_second_sigquit_changes_nothing,
+    a_stop_by_sigquit_has_no_bound,
+    a_stop_by_sigquit_is_given_a_bound_by_sigterm,
+    a_stop_by_sigquit_waits_for_no_start,
+    i02_a_delay_before_a_stop_is_ended_by_a_second_signal,
+    a_delay_before_a_stop_lets_all_go_on,
+    a_shutdown_of_the_programs_own_has_no_delay,
     i01_a_stop_at_any_point_of_the_start_leaves_nothing,
     i02_a_second_sigterm_at_the_very_end_leaves_no_socket_file,
     i05_a_child_that_is_stuck_is_killed_after_shutdown_timeout,
@@ -85,20 +93,135 @@ fn i02_a_sigint_in_one_turn_with_sigterm_kills_what_is_left(world: &mut World) {
     expect_exit(&server, held.pid, "Shutdown signal: 9 (SIGKILL)");
 }
 
-/// A second SIGTERM changes nothing, since service managers may repeat it.
-fn i02_a_second_sigterm_changes_nothing(world: &mut World) {
+/// A second SIGTERM kills the children that are left, as a second SIGINT does.
+fn i02_a_second_sigterm_kills_what_is_left(world: &mut World) {
     let server = world.spawn("serve", &[]);
     let mut held = Held::new(&server.address());
-    server.signal(Signal::SIGTERM);
+    server.signal(Signal::SIGINT);
     assert_eq!(server.expect_children(1), [held.pid]);
+    held.is_served();
     server.signal(Signal::SIGTERM);
-    holds("it is waited for", Duration::from_millis(500), || {
+    held.client.gone();
+    assert_eq!(server.wait(SOON).code(), Some(0));
+    expect_exit(&server, held.pid, "Shutdown signal: 9 (SIGKILL)");
+}
+
+/// A second SIGQUIT changes nothing, and neither does one after SIGTERM.
+fn i02_a_second_sigquit_changes_nothing(world: &mut World) {
+    for first in [Signal::SIGQUIT, Signal::SIGTERM] {
+        let server = world.spawn("serve", &[]);
+        let mut held = Held::new(&server.address());
+        server.signal(first);
+        assert_eq!(server.expect_children(1), [held.pid]);
+        server.signal(Signal::SIGQUIT);
+        holds("it is waited for", Duration::from_millis(500), || {
+            held.is_served();
+            server.try_wait().is_none()
+        });
+        drop(held);
+        assert_eq!(server.wait(SOON).code(), Some(0));
+        assert_eq!(pids(&server, "shutdown").len(), 1);
+    }
+}
+
+/// Without `Stop::is_patient` in `Monitor::retire` the client is cut off after the timeout.
+fn a_stop_by_sigquit_has_no_bound(world: &mut World) {
+    let server = world.spawn("serve", &["--shutdown-timeout", "200"]);
+    let mut held = Held::new(&server.address());
+    server.signal(Signal::SIGQUIT);
+    assert_eq!(server.expect_children(1), [held.pid]);
+    holds("it is waited for", Duration::from_millis(1000), || {
         held.is_served();
         server.try_wait().is_none()
     });
+    let pid = held.pid;
     drop(held);
     assert_eq!(server.wait(SOON).code(), Some(0));
-    assert_eq!(pids(&server, "shutdown").len(), 1);
+    expect_exit(&server, pid, "Shutdown exit status: 0");
+}
+
+fn a_stop_by_sigquit_is_given_a_bound_by_sigterm(world: &mut World) {
+    let server = world.spawn("serve", &["--shutdown-timeout", "500"]);
+    let mut held = Held::new(&server.address());
+    server.signal(Signal::SIGQUIT);
+    assert_eq!(server.expect_children(1), [held.pid]);
+    holds("it is waited for", Duration::from_millis(700), || {
+        held.is_served();
+        true
+    });
+    let told = Instant::now();
+    server.signal(Signal::SIGTERM);
+    held.client.gone();
+    assert!(told.elapsed() >= Duration::from_millis(500));
+    assert_eq!(server.wait(SOON).code(), Some(0));
+    expect_exit(&server, held.pid, "Shutdown signal: 9 (SIGKILL)");
+}
+
+fn a_stop_by_sigquit_waits_for_no_start(world: &mut World) {
+    let mut gate = world.gate("start");
+    let server = world.spawn("serve", &["--start", "1", "--drain-timeout", "300"]);
+    let child = gate.reached(SOON);
+    server.signal(Signal::SIGQUIT);
+    assert_eq!(server.wait(SOON).code(), Some(0));
+    expect_exit(&server, child, "Shutdown signal: 9 (SIGKILL)");
+}
+
+/// The second signal ends the delay and kills nobody; the third kills.
+fn i02_a_delay_before_a_stop_is_ended_by_a_second_signal(world: &mut World) {
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT] {
+        let server = world.spawn("serve", &["--pre-stop-delay", "60000"]);
+        let mut held = Held::new(&server.address());
+        server.signal(signal);
+        assert_eq!(expect_entry(&server, "announced", 0).rest, "60000");
+        Held::new(&server.address()).is_served();
+        server.signal(signal);
+        expect_entry(&server, "shutdown", 0);
+        assert_eq!(server.expect_children(1), [held.pid]);
+        held.is_served();
+        // The third, or after SIGQUIT the second of those that count.
+        until("SIGTERM to kill", SOON, || {
+            if server.try_wait().is_none() {
+                server.signal(Signal::SIGTERM);
+            }
+            server.try_wait()
+        });
+        held.client.gone();
+        expect_exit(&server, held.pid, "Shutdown signal: 9 (SIGKILL)");
+    }
+}
+
+/// Clients are served, and a child that dies is replaced. Then the stop begins by itself.
+///
+/// Without the delay (`Wish::Shutdown` in place of `Wish::Announce`) the clients are refused at once.
+fn a_delay_before_a_stop_lets_all_go_on(world: &mut World) {
+    let server = world.spawn("serve", &["--start", "4", "--pre-stop-delay", "1500"]);
+    let address = server.address();
+    expect_up(&server, 4);
+    let crowd = Crowd::come(&address, 4);
+    crowd.is_served(10);
+    let told = Instant::now();
+    server.signal(Signal::SIGTERM);
+    crowd.is_served(50);
+    let victim = Held::new(&address);
+    send(victim.pid, Signal::SIGKILL);
+    expect_entry(&server, "exited", victim.pid);
+    until("another child", SOON, || {
+        (pids(&server, "forked").len() > 4).then_some(())
+    });
+    assert_eq!(pids(&server, "shutdown"), []);
+    crowd.leave_refused();
+    assert!(told.elapsed() >= Duration::from_millis(1500));
+    assert_eq!(server.wait(SOON).code(), Some(0));
+}
+
+/// `handler_run_error` and the like cannot wait: the delay is for signals.
+fn a_shutdown_of_the_programs_own_has_no_delay(world: &mut World) {
+    let flags = ["--commanded", "--pre-stop-delay", "60000"];
+    let (commands, mut to_server) = std::io::pipe().unwrap();
+    let server = world.program("serve").args(&flags).stdin(commands).spawn();
+    Held::new(&server.address()).is_served();
+    to_server.write_all(b"s").unwrap();
+    assert_eq!(server.wait(SOON).code(), Some(0));
 }
 
 // The start and the end.

@@ -29,6 +29,7 @@ use units::the_units_are_verified;
 const SCENARIOS: Scenarios = scenarios![
     every_message_comes_in_order,
     a_status_comes_once_a_second_at_the_most,
+    a_reload_is_told_and_its_end,
     a_server_whose_children_fail_is_never_ready,
     a_program_is_ready_when_it_is_forked,
     an_abstract_name_is_told,
@@ -131,6 +132,33 @@ fn a_status_comes_once_a_second_at_the_most(world: &mut World) {
     let (count, seconds) = (statuses.count() as u64, begin.elapsed().as_secs());
     assert!(1 < count && count <= seconds + 1, "{count} in {seconds} s");
     ends_well(&server);
+}
+
+/// `Type=notify-reload` waits for the READY=1 that follows, and compares the time with its own.
+fn a_reload_is_told_and_its_end(world: &mut World) {
+    let mut told = Notifications::bind(&world.tempdir());
+    let invalid = world.tempdir().join("invalid");
+    let path = invalid.display().to_string();
+    let server = spawn(world, &told, &["--invalid-by", &path]);
+    told.expect("READY=1");
+    for fails in [false, true] {
+        if fails {
+            std::fs::write(&invalid, "").expect("a file");
+        }
+        let before = monotonic();
+        server.signal(Signal::SIGHUP);
+        told.expect("RELOADING=1");
+        let line = told.expect_line("the time", |line| line.starts_with("MONOTONIC_USEC="));
+        let since: u128 = line["MONOTONIC_USEC=".len()..].parse().expect("a number");
+        assert!((before..=monotonic()).contains(&since), "{since}");
+        told.expect("READY=1");
+    }
+    ends_well(&server);
+}
+
+fn monotonic() -> u128 {
+    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC);
+    Duration::from(now.expect("a clock")).as_micros()
 }
 
 fn a_server_whose_children_fail_is_never_ready(world: &mut World) {

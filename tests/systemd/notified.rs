@@ -2,6 +2,7 @@
 
 use std::env;
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
@@ -47,7 +48,9 @@ fn run(args: &Args) -> Result<(), Error> {
 fn serve<S: ChildServer>(args: &Args, server: S) -> Result<(), Error> {
     let timeout = args.parsed("--timeout").unwrap_or(0);
     let mut builder = PreFork::builder(server)
-        .hooks(Gated)
+        .hooks(Gated {
+            invalid: args.value("--invalid-by").map(PathBuf::from),
+        })
         .observe(Announced)
         .start_servers(1)
         .max_clients(1)
@@ -76,9 +79,19 @@ impl Observer for Announced {
 }
 
 /// Waits at a gate, if there is one, whenever a child turns busy.
-struct Gated;
+struct Gated {
+    /// While there is a file, the settings are invalid.
+    invalid: Option<PathBuf>,
+}
 
 impl PreForkHooks for Gated {
+    fn handler_reload(&mut self, _: &mut Monitor, _: &mut dyn ChildServer) -> io::Result<()> {
+        match &self.invalid {
+            Some(path) if path.exists() => Err(io::Error::other("the settings are invalid")),
+            _ => Ok(()),
+        }
+    }
+
     fn server_busy(&mut self, monitor: &mut Monitor, child: ChildId) {
         gate::pass("stuck");
         defaults::server_busy(self, monitor, child);

@@ -72,8 +72,8 @@ fn the_cause_of_a_death_that_was_asked_for_is_the_reason() {
         child.retirement = reason.map(|reason| Retirement {
             reason,
             at: at(5000),
-            kill_after: ms(10),
-            kill_in_start_after: ms(10),
+            kill_after: Some(ms(10)),
+            kill_in_start_after: Some(ms(10)),
             forks: 0,
         });
         child.flags.set(Flags::INT_SENT, told);

@@ -168,6 +168,7 @@ impl Monitor {
     }
 
     pub(crate) fn begin_shutdown(&mut self) {
+        self.stop.has_begun();
         if !std::mem::replace(&mut self.shutdown, true) {
             self.happened(Event::ShuttingDown);
         }

@@ -1,7 +1,11 @@
-//! Signals of the parent that post states of a subclass. Knows the states; installs no handler.
+//! Signals of the parent: those that post states of a subclass, and what the others ask for. Knows
+//! the states and the stop; installs no handler.
 
 use super::*;
-use crate::core::signal_policy::{self, Arrived, Leads, Wish};
+use crate::core::{
+    signal_policy::{self, Arrived, Leads},
+    stop::{Asks, Moment, Wish},
+};
 
 impl Monitor {
     /// Posts `state` at each `signal` from now on: see [`States::signal`].
@@ -10,22 +14,91 @@ impl Monitor {
         self.queue.push(Task::Lead(signal));
     }
 
+    /// Posts `reopen_logs`, as SIGUSR1 to the parent does.
+    pub fn reopen_logs(&mut self) {
+        self.post_known(Posted::ReopenLogs);
+    }
+
+    /// Tells every child to reopen its logs.
+    ///
+    /// A child of the framework gets SIGUSR1 and runs the callbacks of
+    /// [`Comm::when_told_to_reopen`](crate::Comm::when_told_to_reopen). A program that
+    /// [`ExecServer`](crate::ExecServer) runs gets its `reopen_signal`, if one is set.
+    pub fn reopen_children(&mut self) {
+        self.queue.push(Task::ReopenChildren);
+    }
+
+    /// When a stop that a signal has announced begins; `None` if none is announced.
+    ///
+    /// See the attribute `pre_stop_delay`.
+    pub fn stop_begins_at(&self) -> Option<Time> {
+        self.stop.begins_at()
+    }
+
     /// The signals that post states.
     pub(crate) fn leads(&self) -> &Leads {
         self.states.leads()
     }
 
-    /// Posts the states of the signals that have `arrived`.
+    /// Does what the signals that have `arrived` ask for, except for the stop.
     ///
-    /// Returns what else the signals ask for, and whether a child may have ended.
+    /// Returns what they make of the stop, and whether a child may have ended.
     pub(crate) fn act_on_signals(&mut self, arrived: &Arrived) -> (Wish, bool) {
-        let leads = self.states.leads();
-        let demands = signal_policy::demands(arrived, leads, self.is_shutdown());
-        let rest = (demands.wish, demands.deaths);
-        let states: Vec<String> = demands.states.into_iter().map(str::to_owned).collect();
-        for state in states {
-            self.post(&state);
+        let demands = signal_policy::demands(arrived, self.states.leads());
+        let asks = Asks {
+            stops: demands.stops,
+            patient_stops: demands.patient_stops,
+        };
+        for state in &demands.states {
+            self.post(state);
         }
-        rest
+        if demands.reload {
+            self.reload();
+        }
+        if demands.reopen {
+            self.reopen_logs();
+        }
+        if demands.upgrade {
+            say!(Warn, "SIGUSR2: an upgrade is not available");
+        }
+        self.resize(demands.raise, demands.lower);
+        (self.hear_stop(asks), demands.deaths)
+    }
+
+    /// SIGTTIN and SIGTTOU.
+    fn resize(&mut self, raise: u64, lower: u64) {
+        let signed = |number: u64| isize::try_from(number).unwrap_or(isize::MAX);
+        let change = signed(raise).saturating_sub(signed(lower));
+        if change == 0 {
+            return;
+        }
+        let clients = self.max_clients().saturating_add_signed(change).max(1);
+        log::info!("max_clients is {clients} now");
+        self.set_max_clients(clients);
+        self.post_known(Posted::Forkoff);
+    }
+
+    fn hear_stop(&mut self, asks: Asks) -> Wish {
+        let moment = Moment {
+            now: self.now,
+            delay: self.attributes.pre_stop_delay,
+            is_shutdown: self.shutdown,
+        };
+        let wish = self.stop.hear(asks, moment);
+        if wish == Wish::Announce {
+            let begins_in = moment.delay;
+            self.happened(Event::StopAnnounced { begins_in });
+        }
+        wish
+    }
+
+    /// Gives the children `shutdown_timeout` from now on, which had no bound before.
+    pub(crate) fn bound_stop(&mut self) {
+        let stopping = |child: &Child| child.reason() == Some(Reason::Shutdown);
+        let children = self.children().filter(|child| stopping(child));
+        let children: Vec<_> = children.map(Child::id).collect();
+        for child in children {
+            self.retire(child, Reason::Shutdown);
+        }
     }
 }

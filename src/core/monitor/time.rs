@@ -31,6 +31,9 @@ impl Monitor {
         if self.shutdown {
             return;
         }
+        if self.stop.take_due(self.now) {
+            self.shutdown();
+        }
         self.check_ages();
         self.notice_silent_programs();
         if self.backoff.is_watching() {
@@ -62,6 +65,7 @@ impl Monitor {
             .flatten()
             .chain(self.saturation.deadline())
             .chain(self.alarms.next())
+            .chain(self.stop.begins_at())
             .chain(self.escalations())
             .min()
     }

@@ -15,44 +15,47 @@ fn leads(leads: &[(Signal, &str)]) -> Leads {
     leads.iter().map(own).collect()
 }
 
-/// Two signals, the last of them a SIGINT, have the same result in one turn and in two.
 #[test]
-fn a_second_interrupt_is_one_that_comes_after_any_other_signal() {
-    use Wish::{Kill, Nothing, Shutdown};
-    // A row for 0, 1 and 2 SIGTERMs, with a column for 0, 1, 2 and 3 SIGINTs.
-    let fresh = [
-        [Nothing, Shutdown, Kill, Kill],
-        [Shutdown, Kill, Kill, Kill],
-        [Shutdown, Kill, Kill, Kill],
-    ];
-    let under_way = [
-        [Nothing, Kill, Kill, Kill],
-        [Shutdown, Kill, Kill, Kill],
-        [Shutdown, Kill, Kill, Kill],
-    ];
-    for (is_shutdown, expected) in [(false, fresh), (true, under_way)] {
-        let wishes = [0, 1, 2].map(|terminations| {
-            [0, 1, 2, 3].map(|interrupts| {
-                let arrived = arrived(&[
-                    (Signal::Terminate, terminations),
-                    (Signal::Interrupt, interrupts),
-                ]);
-                demands(&arrived, &Leads::new(), is_shutdown).wish
-            })
-        });
-        assert_eq!(wishes, expected, "with a shutdown: {is_shutdown}");
+fn each_signal_asks_for_what_its_row_says() {
+    let none = Leads::new();
+    let alone = |signal| demands(&arrived(&[(signal, 2)]), &none);
+    for stop in [Signal::Terminate, Signal::Interrupt] {
+        assert_eq!(alone(stop).stops, 2);
+    }
+    assert_eq!(alone(Signal::Quit).patient_stops, 2);
+    assert!(alone(Signal::Hangup).reload);
+    assert!(alone(Signal::User1).reopen);
+    assert!(alone(Signal::User2).upgrade);
+    assert_eq!(alone(Signal::BackgroundRead).raise, 2);
+    assert_eq!(alone(Signal::BackgroundWrite).lower, 2);
+    assert!(alone(Signal::Child).deaths);
+    for nothing in [
+        Signal::Pipe,
+        Signal::FileSize,
+        Signal::Window,
+        Signal::Alarm,
+    ] {
+        assert_eq!(alone(nothing), Demands::default(), "{nothing:?}");
     }
 }
 
 #[test]
 fn a_signal_leads_to_its_state_once_however_often_it_came() {
     let leads = leads(&[(Signal::Hangup, "reread"), (Signal::User1, "reopen")]);
-    let heard = arrived(&[(Signal::Hangup, 3), (Signal::User2, 1)]);
+    let heard = arrived(&[(Signal::Hangup, 3), (Signal::User1, 1)]);
     let expected = Demands {
-        states: vec!["reread"],
+        states: vec!["reread".to_owned(), "reopen".to_owned()],
         ..Demands::default()
     };
-    assert_eq!(demands(&heard, &leads, false), expected);
+    let demands = demands(&heard, &leads);
+    assert_eq!(demands.states.len(), 2);
+    assert!(
+        expected
+            .states
+            .iter()
+            .all(|state| demands.states.contains(state))
+    );
+    assert!(!demands.reopen, "the subclass has taken the signal");
 }
 
 #[test]
@@ -60,14 +63,41 @@ fn a_signal_that_a_subclass_has_taken_shuts_nothing_down_but_deaths_are_looked_f
     let leads = leads(&[(Signal::Terminate, "drain"), (Signal::Child, "child")]);
     let heard = arrived(&[(Signal::Terminate, 1), (Signal::Child, 1)]);
     let expected = Demands {
-        wish: Wish::Nothing,
         deaths: true,
-        states: vec!["drain", "child"],
+        states: vec!["drain".to_owned(), "child".to_owned()],
+        ..Demands::default()
     };
-    assert_eq!(demands(&heard, &leads, false), expected);
-    // The other signal still belongs to the framework, and counts as the first.
+    assert_eq!(demands(&heard, &leads), expected);
+    // The other signal still belongs to the framework.
     let heard = arrived(&[(Signal::Terminate, 1), (Signal::Interrupt, 1)]);
-    assert_eq!(demands(&heard, &leads, false).wish, Wish::Shutdown);
+    assert_eq!(demands(&heard, &leads).stops, 1);
+}
+
+/// With `handle_signals` off all is left as the program has it, but for SIGCHLD; `resize_signals`
+/// changes nothing but the two signals that it names.
+#[test]
+fn the_attributes_say_which_signals_are_taken_over() {
+    let takes = |handle_signals, resize_signals| Takes {
+        handle_signals,
+        resize_signals,
+    };
+    for row in &TABLE {
+        for resize in [false, true] {
+            let off = takes(false, resize).action(row);
+            let is_child = row.signal == Signal::Child;
+            assert_eq!(off == InParent::NotIgnored, is_child, "{row:?}");
+            assert_eq!(off == InParent::Left, !is_child, "{row:?}");
+        }
+        let resizes = [Signal::BackgroundRead, Signal::BackgroundWrite].contains(&row.signal);
+        let (off, on) = (
+            takes(true, false).action(row),
+            takes(true, true).action(row),
+        );
+        match resizes {
+            true => assert_eq!((off, on), (InParent::Ignored, InParent::Handled)),
+            false => assert_eq!((off, on), (row.parent, row.parent)),
+        }
+    }
 }
 
 #[test]
@@ -83,23 +113,40 @@ fn each_signal_has_one_row() {
 /// How the documents describe a row.
 fn documented(row: &Row) -> String {
     let parent = match (row.parent, row.lead) {
-        (InParent::Handled, Lead::Shutdown) => "state `shutdown`",
-        (InParent::Handled, Lead::ShutdownOrKill) => {
-            "state `shutdown`; during one, SIGKILL to the children that are left"
+        (InParent::Handled, Lead::Stop) => {
+            "a stop within `shutdown_timeout`; the second, SIGKILL to the children that are left"
         }
-        (InParent::NotIgnored, Lead::Deaths) => {
-            "not ignored; handled where children have no pidfd: looks for deaths"
+        (InParent::Handled, Lead::PatientStop) => "a stop without a bound",
+        (InParent::Handled, Lead::Reload) => "state `reload`",
+        (InParent::Handled, Lead::Reopen) => "state `reopen_logs`",
+        (InParent::Handled, Lead::Upgrade) => "a warning: an upgrade is not available",
+        (InParent::Resizing, Lead::Raise) => {
+            "ignored, unless the program handles it; with `resize_signals`, `max_clients` + 1"
         }
+        (InParent::Resizing, Lead::Lower) => {
+            "ignored, unless the program handles it; with `resize_signals`, `max_clients` − 1"
+        }
+        (InParent::NotIgnored, Lead::Deaths) => "handled: looks for deaths",
         (InParent::Ignored, Lead::Nothing) => "ignored, unless the program handles it",
         (InParent::Left, Lead::Nothing) => "left as it is",
         other => panic!("no words for {other:?}"),
     };
     let opt_out = match row.parent {
-        InParent::Handled | InParent::Ignored => "yes",
+        InParent::Handled | InParent::Ignored | InParent::Resizing => "yes",
         InParent::NotIgnored | InParent::Left => "–",
     };
     let child = match row.child {
         InChild::Stop => "a handler of its own: it is told to stop",
+        InChild::StopIfHandled => "a handler of its own, if the parent has one: it is told to stop",
+        InChild::ReopenIfHandled => {
+            "a handler of its own, if the parent has one: it reopens its logs"
+        }
+        InChild::NothingIfHandled => {
+            "no effect, if the parent has a handler and the program had the default"
+        }
+        InChild::IgnoredIfChanged => {
+            "ignored, if the parent has changed it and the program had the default"
+        }
         InChild::Default => "the default",
         InChild::DefaultIfChanged => "the default, if the parent has changed it",
         InChild::AsBefore => "what it was before the start",
@@ -119,4 +166,69 @@ fn the_table_of_the_documents_is_this_one() {
         .collect();
     let expected: Vec<String> = TABLE.iter().map(documented).collect();
     assert_eq!(rows, expected);
+}
+
+/// The name that operators know.
+fn unix_name(signal: Signal) -> &'static str {
+    match signal {
+        Signal::Terminate => "SIGTERM",
+        Signal::Interrupt => "SIGINT",
+        Signal::Quit => "SIGQUIT",
+        Signal::Hangup => "SIGHUP",
+        Signal::User1 => "SIGUSR1",
+        Signal::User2 => "SIGUSR2",
+        Signal::BackgroundRead => "SIGTTIN",
+        Signal::BackgroundWrite => "SIGTTOU",
+        Signal::Child => "SIGCHLD",
+        Signal::Pipe => "SIGPIPE",
+        Signal::FileSize => "SIGXFSZ",
+        Signal::Window => "SIGWINCH",
+        Signal::Alarm => "SIGALRM",
+        other => panic!("no name for {other:?}"),
+    }
+}
+
+/// How the guide for operators begins what a row leads to.
+fn for_operators(row: &Row) -> &'static str {
+    match row.lead {
+        Lead::Stop => "Stops: ",
+        Lead::PatientStop => "Stops in the same way, without a bound.",
+        Lead::Reload => "Reloads: ",
+        Lead::Reopen => "Has the parent and all children reopen their logs: ",
+        Lead::Upgrade => "Warns that an upgrade is not available.",
+        Lead::Raise | Lead::Lower => "Nothing. With `resize_signals`: ",
+        Lead::Deaths => "Looks for children that have ended.",
+        Lead::Nothing if row.parent == InParent::Left => "Has its default action, ",
+        Lead::Nothing => "Nothing.",
+    }
+}
+
+#[test]
+fn the_guide_for_operators_has_each_row() {
+    let text = include_str!("../../../docs/operations.md");
+    let (_, section) = text.split_once("\n## Signals\n").expect("a section");
+    let rows = section
+        .lines()
+        .filter_map(|line| line.strip_prefix("| SIG"));
+    let found: Vec<(String, &str)> = rows
+        .flat_map(|row| {
+            let mut cells = row.split(" | ");
+            let names = cells.next().unwrap_or_default();
+            let does = cells.next().unwrap_or_default();
+            let names = format!("SIG{names}");
+            let names: Vec<String> = names.split(", ").map(str::to_owned).collect();
+            names.into_iter().map(move |name| (name, does))
+        })
+        .collect();
+    let names: Vec<&str> = found.iter().map(|(name, _)| &**name).collect();
+    let mut expected = TABLE.map(|row| unix_name(row.signal)).to_vec();
+    let mut sorted = names.clone();
+    sorted.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(sorted, expected);
+    for row in &TABLE {
+        let of_it = found.iter().find(|(name, _)| name == unix_name(row.signal));
+        let (name, does) = of_it.expect("a row");
+        assert!(does.starts_with(for_operators(row)), "{name}: {does}");
+    }
 }

@@ -33,8 +33,10 @@ enum Happening {
     Fault,
     /// SIGCHLD arrives at the parent, however many have died.
     Deaths,
-    /// SIGINT or SIGTERM arrives at the parent, however often it was sent.
+    /// SIGINT, SIGTERM or SIGQUIT arrives at the parent, however often it was sent.
     Told,
+    /// The operator loses patience, and sends SIGTERM.
+    Impatience,
 }
 
 /// What the children note, by slot, and the parent's word that it will look.
@@ -79,8 +81,17 @@ struct Parent {
     terminate_pending: bool,
     interrupts: u64,
     terminations: u64,
+    /// The same for SIGQUIT.
+    quit_pending: bool,
+    quits: u64,
     /// It was told to shut down.
     told: bool,
+    /// How many SIGINT and SIGTERM have come since it has been told.
+    stops: u64,
+    /// Nothing but SIGQUIT has told it: the stop has no bound yet.
+    patient: bool,
+    /// When a stop without a bound was given one.
+    bounded_at: Option<Time>,
     /// How often all children were to be killed, and when for the first time.
     kill_alls: u32,
     kill_all_at: Option<Time>,
@@ -302,6 +313,10 @@ impl World {
             Happening::Fault => self.fault(),
             Happening::Deaths => self.hear_of_deaths(),
             Happening::Told => self.hear_signal(),
+            Happening::Impatience => {
+                self.parent.terminate_pending = true;
+                self.hear_signal();
+            }
         }
     }
 }

@@ -4,8 +4,11 @@ use super::*;
 use crate::{
     core::{
         child::{Cause, Flags, State},
+        signal_policy::{Arrived, index},
+        stop::Wish,
         testing::{
             Asked, asked, at, child, children, due_at, exit_code, go_to, int, kill, monitor, ms,
+            warnings,
         },
     },
     hooks::{DefaultHooks, defaults},
@@ -302,4 +305,89 @@ fn a_child_that_survives_sigkill_is_given_up_in_a_shutdown() {
     assert_eq!(monitor.take_unkillable(), [(id, pid)]);
     assert_eq!(monitor.child(id).map(Child::id), None);
     assert_eq!(monitor.take_unkillable(), [], "once");
+}
+
+/// A stop by SIGQUIT waits for its clients, also for one that a cull would have given no more time.
+#[test]
+fn a_stop_without_a_bound_kills_nobody_until_it_is_given_one() {
+    let mut monitor = monitor();
+    monitor.set_shutdown_timeout(ms(700));
+    let id = told(&mut monitor, Reason::Culled);
+    assert_eq!(arrive(&mut monitor, Signal::Quit), Wish::Shutdown);
+    defaults::handler_shutdown(&mut DefaultHooks, &mut monitor);
+    let _ = asked(&mut monitor);
+    assert_eq!(monitor.deadline(), None);
+    assert_eq!(due_at(&mut monitor, 10_000_000), []);
+    assert_eq!(arrive(&mut monitor, Signal::Terminate), Wish::Bound);
+    monitor.bound_stop();
+    expect_kill_at(&mut monitor, id, 10_000_700);
+}
+
+/// Nothing is in the hands of a child that has not started.
+#[test]
+fn a_stop_without_a_bound_waits_for_no_start() {
+    let mut monitor = monitor();
+    go_to(&mut monitor, 1000);
+    let id = child(&mut monitor, State::Starting);
+    let _ = arrive(&mut monitor, Signal::Quit);
+    defaults::handler_shutdown(&mut DefaultHooks, &mut monitor);
+    let _ = asked(&mut monitor);
+    expect_kill_at(&mut monitor, id, 2000);
+}
+
+/// What a signal makes of the stop.
+fn arrive(monitor: &mut Monitor, signal: Signal) -> Wish {
+    let mut arrived = Arrived::default();
+    arrived[index(signal).unwrap()] = 1;
+    monitor.act_on_signals(&arrived).0
+}
+
+#[test]
+fn an_announced_stop_begins_when_its_delay_is_over_whatever_hooks_do_with_alarms() {
+    let mut monitor = monitor();
+    monitor.set_pre_stop_delay(ms(5000));
+    go_to(&mut monitor, 1000);
+    assert_eq!(arrive(&mut monitor, Signal::Terminate), Wish::Announce);
+    monitor.alarm_remove_all();
+    assert_eq!(monitor.stop_begins_at(), Some(at(6000)));
+    assert_eq!(monitor.deadline(), Some(at(6000)));
+    assert_eq!(due_at(&mut monitor, 5999), []);
+    assert!(!monitor.is_shutdown());
+    assert_eq!(due_at(&mut monitor, 6000), [Asked::Shutdown]);
+    assert_eq!(monitor.stop_begins_at(), None);
+}
+
+#[test]
+fn sigttin_and_sigttou_change_max_clients_by_one_each_and_leave_one() {
+    let mut monitor = monitor();
+    monitor.set_max_clients(3);
+    let mut clients = |signals: [u64; 2]| {
+        let mut arrived = Arrived::default();
+        arrived[index(Signal::BackgroundRead).unwrap()] = signals[0];
+        arrived[index(Signal::BackgroundWrite).unwrap()] = signals[1];
+        let _ = monitor.act_on_signals(&arrived);
+        monitor.max_clients()
+    };
+    assert_eq!(clients([1, 0]), 4);
+    assert_eq!(clients([2, 1]), 5);
+    assert_eq!(clients([0, 1]), 4);
+    assert_eq!(clients([0, 9]), 1);
+    assert_eq!(asked(&mut monitor).last(), Some(&Asked::Forkoff));
+}
+
+#[test]
+fn sigusr1_posts_the_state_whose_default_tells_the_children() {
+    let mut monitor = monitor();
+    assert_eq!(arrive(&mut monitor, Signal::User1), Wish::Nothing);
+    assert_eq!(asked(&mut monitor), [Asked::ReopenLogs]);
+    defaults::reopen_logs(&mut DefaultHooks, &mut monitor);
+    assert_eq!(asked(&mut monitor), [Asked::ReopenChildren]);
+}
+
+#[test]
+fn sigusr2_is_a_warning_and_nothing_else() {
+    let mut monitor = monitor();
+    let warned = warnings(|| assert_eq!(arrive(&mut monitor, Signal::User2), Wish::Nothing));
+    assert_eq!(warned, ["SIGUSR2: an upgrade is not available"]);
+    assert_eq!(asked(&mut monitor), []);
 }

@@ -312,6 +312,8 @@ impl Walk {
                     hooks.handler_shutdown(monitor);
                 }
             }
+            Task::Posted(Posted::ReopenLogs) => hooks.reopen_logs(monitor),
+            Task::ReopenChildren => {}
             Task::Posted(Posted::Reload) => monitor.begin_reload(),
             Task::Posted(Posted::State(state)) => assert_eq!(state, "own"),
             Task::ReloadFailed(_) => {}

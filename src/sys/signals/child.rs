@@ -2,7 +2,11 @@
 //! and one stop bell, so these are plain statics. Does not end the child, except for an orphan's
 //! timer.
 
-use super::{NONE, SavedErrno, dispositions, foreign, orphan, parent, poke, set_action};
+use super::{
+    NONE, SavedErrno,
+    dispositions::{self, ChildHandlers},
+    foreign, orphan, parent, poke, set_action,
+};
 use nix::{
     libc,
     sys::signal::{SigHandler, Signal},
@@ -15,6 +19,9 @@ use std::{
 };
 
 static STOP: AtomicBool = AtomicBool::new(false);
+/// Whether the child was told to reopen its logs, and whether a callback waits for that.
+static REOPEN: AtomicBool = AtomicBool::new(false);
+static REOPENS: AtomicBool = AtomicBool::new(false);
 static ORPHANED: AtomicBool = AtomicBool::new(false);
 static STOP_BELL: AtomicI32 = AtomicI32::new(NONE);
 static PARENT: AtomicI32 = AtomicI32::new(0);
@@ -34,6 +41,24 @@ extern "C" fn in_child(signal: libc::c_int) {
     ring(STOP_BELL.load(Ordering::Relaxed));
 }
 
+extern "C" fn reopen_in_child(signal: libc::c_int) {
+    let _errno = SavedErrno::save();
+    if foreign::is_foreign_process() {
+        return foreign::end_by(signal);
+    }
+    REOPEN.store(true, Ordering::Relaxed);
+    if REOPENS.load(Ordering::Relaxed) {
+        ring(STOP_BELL.load(Ordering::Relaxed));
+    }
+}
+
+extern "C" fn nothing_in_child(signal: libc::c_int) {
+    let _errno = SavedErrno::save();
+    if foreign::is_foreign_process() {
+        foreign::end_by(signal);
+    }
+}
+
 /// Installs the dispositions of a new child, while all signals are blocked: the table's, including
 /// its own handlers for SIGINT and SIGTERM. Other dispositions of the user's stay, as does std's
 /// SIGSEGV handler, which tells a stack overflow from a crash.
@@ -45,12 +70,23 @@ pub(crate) fn become_child(parent: u32, grace: Duration) -> io::Result<()> {
     STOP_BELL.store(NONE, Ordering::Relaxed);
     PARENT.store(i32::try_from(parent).unwrap_or(0), Ordering::Relaxed);
     orphan::set_grace(grace);
-    dispositions::become_child(SigHandler::Handler(in_child))
+    REOPEN.store(false, Ordering::Relaxed);
+    REOPENS.store(false, Ordering::Relaxed);
+    dispositions::become_child(ChildHandlers {
+        stop: SigHandler::Handler(in_child),
+        reopen: SigHandler::Handler(reopen_in_child),
+        nothing: SigHandler::Handler(nothing_in_child),
+    })
 }
 
 /// Makes the handler ring `bell` from now on. The handler owns it for the rest of the process.
 pub(crate) fn ring_at_stop(bell: OwnedFd) {
     STOP_BELL.store(bell.into_raw_fd(), Ordering::Relaxed);
+}
+
+/// In a child: rings the bell again.
+pub(crate) fn ring_stop_bell() {
+    ring(STOP_BELL.load(Ordering::Relaxed));
 }
 
 fn ring(bell: RawFd) {
@@ -65,7 +101,22 @@ pub(crate) fn give_back() -> io::Result<()> {
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGPIPE] {
         set_action(signal, SigHandler::SigDfl)?;
     }
-    Ok(())
+    dispositions::stop_ignoring()
+}
+
+/// In a child: an order to reopen logs rings the bell from now on.
+pub(crate) fn ring_at_reopen() {
+    REOPENS.store(true, Ordering::Relaxed);
+}
+
+/// In a child: whether it was told to reopen its logs.
+pub(crate) fn reopen_requested() -> bool {
+    REOPEN.load(Ordering::Relaxed)
+}
+
+/// The same, once for each order.
+pub(crate) fn take_reopen() -> bool {
+    reopen_requested() && REOPEN.swap(false, Ordering::Relaxed)
 }
 
 /// In a child: whether it was told to stop.

@@ -7,7 +7,10 @@ use nix::sys::signal::{SigAction, SigHandler, SigSet, SigmaskHow, Signal, sigact
 use std::{
     collections::{BTreeMap, btree_map::Entry},
     io,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 /// What servers ask for one signal.
@@ -38,7 +41,7 @@ impl Disposition {
     fn count(&mut self, action: InParent) -> &mut usize {
         match action {
             InParent::Handled => &mut self.handled,
-            InParent::Ignored => &mut self.ignored,
+            InParent::Ignored | InParent::Resizing => &mut self.ignored,
             InParent::NotIgnored | InParent::Left => &mut self.not_ignored,
         }
     }
@@ -103,7 +106,7 @@ fn unblock(signal: Signal) -> io::Result<bool> {
 fn exchange(index: usize, action: InParent, handler: SigHandler) -> io::Result<SigAction> {
     let first = match action {
         InParent::Handled => handler,
-        InParent::Ignored => SigHandler::SigIgn,
+        InParent::Ignored | InParent::Resizing => SigHandler::SigIgn,
         InParent::NotIgnored | InParent::Left => SigHandler::SigDfl,
     };
     set_action(native(TABLE[index].signal)?, first)
@@ -129,32 +132,89 @@ pub(super) fn unwant(index: usize, action: InParent, handler: SigHandler) {
     }
 }
 
+/// The handlers of a child.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ChildHandlers {
+    /// Tells it to stop.
+    pub(super) stop: SigHandler,
+    /// Has it reopen its logs.
+    pub(super) reopen: SigHandler,
+    /// Does nothing. An exec replaces it by the default.
+    pub(super) nothing: SigHandler,
+}
+
+/// The signals that this child ignores and that a program that it becomes is not to ignore: a bit
+/// for each row.
+static IGNORED_HERE: AtomicU32 = AtomicU32::new(0);
+
 /// In a new child: replaces the parent's dispositions by those that the table gives to children.
-/// `stop` is the child's handler.
-pub(super) fn become_child(stop: SigHandler) -> io::Result<()> {
+pub(super) fn become_child(handlers: ChildHandlers) -> io::Result<()> {
     let changed = std::mem::take(&mut *changed());
+    IGNORED_HERE.store(0, Ordering::Relaxed);
     for (index, row) in TABLE.iter().enumerate() {
-        let changed = changed.get(&index);
         let signal = native(row.signal)?;
-        match row.child {
-            InChild::Stop => {
-                set_action(signal, stop)?;
+        match due_in_child(row.child, changed.get(&index), handlers) {
+            Due::AsInParent => {}
+            Due::Action(handler) => {
+                set_action(signal, handler)?;
             }
-            InChild::Default => {
-                set_action(signal, SigHandler::SigDfl)?;
+            Due::Ignored => {
+                set_action(signal, SigHandler::SigIgn)?;
+                IGNORED_HERE.fetch_or(1 << index, Ordering::Relaxed);
             }
-            InChild::DefaultIfChanged if changed.is_some_and(|it| it.due(stop).is_some()) => {
-                set_action(signal, SigHandler::SigDfl)?;
-            }
-            InChild::AsBefore if let Some(it) = changed => {
+            Due::Before(before) => {
                 // SAFETY: the program had this disposition before; the code that installed it
                 // vouches for its handler.
-                unsafe { sigaction(signal, &it.before) }?;
+                unsafe { sigaction(signal, &before) }?;
             }
-            _ => {}
         }
     }
     // The map is leaked: freeing it would touch pages that the child shares with its parent.
     std::mem::forget(changed);
+    Ok(())
+}
+
+/// What a new child does with one signal.
+enum Due {
+    AsInParent,
+    Action(SigHandler),
+    Ignored,
+    Before(SigAction),
+}
+
+/// `changed` is what servers of the parent have asked for.
+fn due_in_child(row: InChild, changed: Option<&Disposition>, handlers: ChildHandlers) -> Due {
+    let handled = changed.is_some_and(|it| it.handled > 0);
+    let Some(it) = changed else {
+        return match row {
+            InChild::Stop => Due::Action(handlers.stop),
+            InChild::Default => Due::Action(SigHandler::SigDfl),
+            _ => Due::AsInParent,
+        };
+    };
+    let had_default = matches!(it.before.handler(), SigHandler::SigDfl);
+    match row {
+        InChild::Stop => Due::Action(handlers.stop),
+        InChild::StopIfHandled if handled => Due::Action(handlers.stop),
+        InChild::ReopenIfHandled if handled => Due::Action(handlers.reopen),
+        InChild::NothingIfHandled if handled && had_default => Due::Action(handlers.nothing),
+        InChild::IgnoredIfChanged if had_default => Due::Ignored,
+        InChild::Default => Due::Action(SigHandler::SigDfl),
+        InChild::DefaultIfChanged if it.due(handlers.stop).is_some() => {
+            Due::Action(SigHandler::SigDfl)
+        }
+        InChild::DefaultIfChanged | InChild::AsInParent => Due::AsInParent,
+        _ => Due::Before(it.before),
+    }
+}
+
+/// In a child that is about to become another program: the default for what only the child ignores.
+pub(super) fn stop_ignoring() -> io::Result<()> {
+    let ignored = IGNORED_HERE.load(Ordering::Relaxed);
+    for (index, row) in TABLE.iter().enumerate() {
+        if ignored & (1 << index) != 0 {
+            set_action(native(row.signal)?, SigHandler::SigDfl)?;
+        }
+    }
     Ok(())
 }

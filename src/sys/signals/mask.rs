@@ -20,7 +20,8 @@ impl Mask {
 
     /// Like `restore`, but unblocks the signals that stop and end a child.
     pub(crate) fn for_child(mut self) -> io::Result<()> {
-        for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGALRM] {
+        let [stop, quit] = [Signal::SIGTERM, Signal::SIGQUIT];
+        for signal in [Signal::SIGINT, stop, quit, Signal::SIGALRM] {
             self.0.remove(signal);
         }
         self.restore()

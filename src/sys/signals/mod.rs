@@ -14,7 +14,10 @@ mod orphan;
 mod parent;
 
 pub(crate) use self::{
-    child::{become_child, found_orphaned, give_back, ring_at_stop, stop_requested},
+    child::{
+        become_child, found_orphaned, give_back, reopen_requested, ring_at_reopen, ring_at_stop,
+        ring_stop_bell, stop_requested, take_reopen,
+    },
     mask::Mask,
     orphan::{become_orphan, keep_null},
     parent::Subscription,
@@ -65,7 +68,8 @@ fn set_action(signal: signal::Signal, handler: SigHandler) -> io::Result<SigActi
     // poll(2) and epoll_wait(2)). SA_ONSTACK uses the thread's alternate stack, if any: code that
     // switches stacks may leave no room for a handler.
     let flags = SaFlags::SA_RESTART | SaFlags::SA_ONSTACK;
-    let action = SigAction::new(handler, flags, SigSet::empty());
+    // No handler interrupts another one: the frames of a few would fill an alternate stack.
+    let action = SigAction::new(handler, flags, SigSet::all());
     // SAFETY: our handlers call only async-signal-safe functions; `SIG_DFL` and `SIG_IGN` run no
     // code.
     Ok(unsafe { sigaction(signal, &action) }?)

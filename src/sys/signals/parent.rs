@@ -5,7 +5,7 @@ use super::{NONE, SavedErrno, dispositions, foreign, number, poke};
 use crate::{
     core::{
         child::Signal,
-        signal_policy::{self, Arrived, InParent, TABLE},
+        signal_policy::{self, Arrived, InParent, TABLE, Takes},
     },
     sys::{fd_registry::Ours, pipes},
 };
@@ -63,8 +63,8 @@ pub(crate) struct Subscription {
 }
 
 impl Subscription {
-    /// Installs the actions of the table. `handle_signals` is the attribute.
-    pub(crate) fn new(handle_signals: bool) -> io::Result<Self> {
+    /// Installs the actions of the table.
+    pub(crate) fn new(takes: Takes) -> io::Result<Self> {
         let (read, write) = pipes::pipe()?;
         pipes::set_nonblocking(&read)?;
         pipes::set_nonblocking(&write)?;
@@ -77,10 +77,9 @@ impl Subscription {
             wanted: Vec::new(),
         };
         for (index, row) in TABLE.iter().enumerate() {
-            if row.parent == InParent::NotIgnored
-                || (handle_signals && row.parent != InParent::Left)
-            {
-                subscription.want(index, row.parent)?;
+            match takes.action(row) {
+                InParent::Left => {}
+                action => _ = subscription.want(index, action)?,
             }
         }
         // SIGCHLD cannot be turned off: it tells a server of deaths.

@@ -4,9 +4,11 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use prefork_server::{Builder, ChildServer, CommChannel, PreFork, TcpServer};
+use prefork_server::{
+    Builder, ChildServer, CommChannel, Event, Monitor, Observer, PreFork, TcpServer,
+};
 
-use super::{Journal, converse};
+use super::{Journal, converse, journal};
 use crate::support::Args;
 
 /// The server that the flags describe; durations are in milliseconds.
@@ -30,7 +32,7 @@ pub fn builder_of<S: ChildServer>(args: &Args, server: S) -> Builder<Journal, S>
     } else {
         CommChannel::Stdout
     };
-    PreFork::builder(server)
+    let builder = PreFork::builder(server)
         .comm_channel(channel)
         .coalesce_words(!args.has("--every-word"))
         .hooks(Journal::new(args))
@@ -45,6 +47,26 @@ pub fn builder_of<S: ChildServer>(args: &Args, server: S) -> Builder<Journal, S>
         .drain_timeout(millis(args, "--drain-timeout", 1000))
         .cull_after(millis(args, "--cull-after", 1000))
         .handle_signals(!args.has("--no-signals"))
+        .resize_signals(args.has("--resize-signals"))
+        .reap_orphans(args.has("--reap-orphans"))
+        .pre_stop_delay(millis(args, "--pre-stop-delay", 0));
+    match args.has("--pre-stop-delay") {
+        true => builder.observe(Announced),
+        false => builder,
+    }
+}
+
+/// Writes down when a stop is announced.
+struct Announced;
+
+impl Observer for Announced {
+    fn event(&mut self, monitor: &Monitor, event: &Event<'_>) {
+        if let Event::StopAnnounced { begins_in, .. } = event {
+            let at = monitor.now().since_start();
+            let rest = begins_in.as_millis().to_string();
+            println!("{}", journal::line(at, "announced", 0, &rest));
+        }
+    }
 }
 
 /// A number of servers.

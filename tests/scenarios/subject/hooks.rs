@@ -46,6 +46,7 @@ impl Journal {
         match (command, youngest) {
             // Another child.
             (b'f', _) => drop(monitor.fork()),
+            (b's', _) => monitor.shutdown(),
             // The youngest is told to stop.
             (b'r', Some(youngest)) => {
                 monitor.kill(youngest, prefork_server::Signal::Interrupt);
@@ -254,6 +255,11 @@ impl PreForkHooks for Journal {
     ) {
         note(monitor, "error", 0, operation.as_str());
         defaults::handler_run_error(self, monitor, operation, error, child);
+    }
+
+    fn reopen_logs(&mut self, monitor: &mut Monitor) {
+        note(monitor, "reopen", 0, "");
+        defaults::reopen_logs(self, monitor);
     }
 
     fn handler_shutdown(&mut self, monitor: &mut Monitor) {

@@ -5,6 +5,7 @@
 //! so that a scenario sees only what it is about.
 
 mod cgroup;
+mod crowd;
 mod flags;
 mod hooks;
 mod journal;
@@ -27,6 +28,7 @@ use crate::support::{
 };
 
 pub use cgroup::Group;
+pub use crowd::Crowd;
 pub use flags::{builder, builder_of, count, millis};
 pub use hooks::{Journal, spawn_thread};
 pub use journal::{
@@ -49,10 +51,17 @@ fn run(args: &Args) -> Result<(), Error> {
     if args.has("--thread-before-start") {
         spawn_thread();
     }
+    if args.has("--subreaper") {
+        nix::sys::prctl::set_child_subreaper(true).expect("to adopt orphans");
+    }
     // A descriptor of the program's own, for every child.
     let _file = args.value("--open").map(File::open);
     let mut prefork = builder(args).start()?;
     announce(&prefork);
+    if let Some(path) = args.value("--address-file") {
+        let address = prefork.server().local_addrs()[0];
+        std::fs::write(path, format!("{address}\n")).expect("a file for the address");
+    }
     gate::pass("announced");
     if args.has("--thread-after-start") {
         spawn_thread();

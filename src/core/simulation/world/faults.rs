@@ -41,10 +41,11 @@ impl World {
     }
 
     /// SIGINT, sometimes from a terminal, which sends it to the children as well; or SIGTERM; or
-    /// both.
+    /// both; or SIGQUIT, alone or with one of them.
     pub(crate) fn tell_to_shut_down(&mut self) {
-        let pending = self.parent.interrupt_pending || self.parent.terminate_pending;
-        match self.random.below(4) {
+        let parent = &self.parent;
+        let pending = parent.interrupt_pending || parent.terminate_pending || parent.quit_pending;
+        match self.random.below(6) {
             0 => self.parent.terminate_pending = true,
             1 => {
                 self.parent.interrupt_pending = true;
@@ -52,6 +53,15 @@ impl World {
             }
             2 => {
                 self.parent.interrupt_pending = true;
+                self.parent.terminate_pending = true;
+            }
+            3 => {
+                self.parent.quit_pending = true;
+                let patience = ms(self.random.below(20_000));
+                self.at(patience, Happening::Impatience);
+            }
+            4 => {
+                self.parent.quit_pending = true;
                 self.parent.terminate_pending = true;
             }
             _ => self.parent.interrupt_pending = true,

@@ -171,7 +171,12 @@ impl World {
         let Some(began) = shutdown else {
             return;
         };
-        let patient = began.at + monitor.shutdown_timeout();
+        self.check_no_start_is_awaited(began);
+        if self.parent.patient {
+            return;
+        }
+        let from = self.parent.bounded_at.unwrap_or(began.at);
+        let patient = from + monitor.shutdown_timeout();
         let end = self.parent.kill_all_at.unwrap_or(patient).min(patient);
         let late = if self.deaths_late {
             LATE_DEATH
@@ -186,7 +191,6 @@ impl World {
             "the shutdown of {began:?} should have ended at {end}: {:?}",
             monitor.children().collect::<Vec<_>>()
         );
-        self.check_no_start_is_awaited(began);
     }
 
     /// A queued client is reset only if no child could have served it in time. The listeners stay
@@ -253,7 +257,10 @@ fn check_it_retires_in_time(monitor: &Monitor, child: &Child) {
         // With a timeout a silent child is judged once its output has been read.
         let judged_later = serves && child.flags.contains(Flags::UNREAD);
         assert!(
-            child.was_killed() || judged_later || serves && monitor.timeout().is_zero(),
+            child.was_killed()
+                || judged_later
+                || serves && monitor.timeout().is_zero()
+                || monitor.stop.is_patient() && child.reason() == Some(Reason::Shutdown),
             "{child:?} retires for ever"
         );
         return;

@@ -55,7 +55,7 @@ impl World {
 
     fn has_something_for_the_parent(&self) -> bool {
         let parent = &self.parent;
-        let signals = parent.deaths + parent.interrupts + parent.terminations > 0;
+        let signals = parent.deaths + parent.interrupts + parent.terminations + parent.quits > 0;
         let has_edge = |pipe: &pipe::Pipe| pipe.has_edge();
         let mut models = self.kernel.iter().map(|entry| &entry.model);
         signals || models.any(|model| has_edge(&model.stdout) || has_edge(&model.stderr))
@@ -132,27 +132,35 @@ impl World {
         let parent = &mut self.parent;
         parent.interrupts += u64::from(std::mem::take(&mut parent.interrupt_pending));
         parent.terminations += u64::from(std::mem::take(&mut parent.terminate_pending));
+        parent.quits += u64::from(std::mem::take(&mut parent.quit_pending));
         self.wake_soon();
     }
 
-    /// Returns the signals that have arrived, and notes what must follow: the first SIGTERM or
-    /// SIGINT begins the shutdown, and a SIGINT after any other kills all children.
+    /// Returns the signals that have arrived, and notes what must follow: the first begins the
+    /// shutdown, the first SIGTERM or SIGINT gives it a bound, the second kills all children.
     fn signals(&mut self) -> Arrived {
         let parent = &mut self.parent;
         let interrupts = std::mem::take(&mut parent.interrupts);
         let terminations = std::mem::take(&mut parent.terminations);
         let deaths = std::mem::take(&mut parent.deaths);
-        let all = interrupts + terminations;
-        let is_second = parent.told || all > 1;
-        parent.kill_all_now = interrupts > 0 && is_second;
+        let quits = std::mem::take(&mut parent.quits);
+        let stops = interrupts + terminations;
+        parent.stops += stops;
+        parent.kill_all_now = stops > 0 && parent.stops > 1;
         if parent.kill_all_now {
             parent.kill_alls += 1;
             parent.kill_all_at.get_or_insert(self.now);
         }
-        parent.told |= all > 0;
+        parent.patient |= quits > 0 && !parent.told;
+        if parent.patient && stops > 0 {
+            parent.patient = false;
+            parent.bounded_at = Some(self.now);
+        }
+        parent.told |= stops + quits > 0;
         TABLE.map(|row| match row.signal {
             Signal::Interrupt => interrupts,
             Signal::Terminate => terminations,
+            Signal::Quit => quits,
             Signal::Child => deaths,
             _ => 0,
         })
@@ -302,6 +310,12 @@ impl System for Simulated {
     fn peek(&mut self) -> Option<u32> {
         self.0.borrow().kernel.peek()
     }
+
+    fn reap_orphan(&mut self, _: u32) -> bool {
+        false
+    }
+
+    fn reap_orphans(&mut self, _: &dyn Fn(u32) -> bool) {}
 
     fn noted(&self, slot: usize) -> Entry {
         let world = self.0.borrow();

@@ -1,0 +1,123 @@
+//! How far a stop is: announced, begun, without a bound, and what each further signal makes of it.
+//! Decides from what it is told; sends no signal and reads no clock.
+
+use crate::core::time::Time;
+use std::time::Duration;
+
+/// What the signals of a turn make of the stop. A later value includes the earlier ones, but for the
+/// delay, which is skipped.
+#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
+pub(crate) enum Wish {
+    #[default]
+    Nothing,
+    /// The stop begins after the delay; all goes on until then.
+    Announce,
+    /// The stop begins.
+    Shutdown,
+    /// The stop that has begun has a bound from now on.
+    Bound,
+    /// SIGKILL for the remaining children.
+    Kill,
+}
+
+/// The signals of a turn that ask for a stop. Their order is not known.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Asks {
+    /// How many SIGINT and SIGTERM.
+    pub(crate) stops: u64,
+    /// How many SIGQUIT. They count as the earlier ones.
+    pub(crate) patient_stops: u64,
+}
+
+/// When signals ask for a stop.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Moment {
+    pub(crate) now: Time,
+    /// The attribute `pre_stop_delay`.
+    pub(crate) delay: Duration,
+    /// Whether the shutdown has begun.
+    pub(crate) is_shutdown: bool,
+}
+
+/// The progress of a stop.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Stop {
+    /// When an announced stop begins.
+    begins_at: Option<Time>,
+    /// Whether it has no bound: nothing but SIGQUIT has asked for it.
+    is_patient: bool,
+    /// Whether SIGINT or SIGTERM has come: the next one kills.
+    was_told: bool,
+}
+
+impl Stop {
+    /// Takes the signals of a turn, and returns the most urgent of what follows.
+    pub(crate) fn hear(&mut self, asks: Asks, mut moment: Moment) -> Wish {
+        let patient = std::iter::repeat_n(true, at_most_a_few(asks.patient_stops));
+        let bounded = std::iter::repeat_n(false, at_most_a_few(asks.stops));
+        let mut most_urgent = Wish::Nothing;
+        for is_patient in patient.chain(bounded) {
+            let wish = self.hear_one(is_patient, moment);
+            moment.is_shutdown |= wish >= Wish::Shutdown;
+            most_urgent = most_urgent.max(wish);
+        }
+        most_urgent
+    }
+
+    fn hear_one(&mut self, is_patient: bool, moment: Moment) -> Wish {
+        let told_before = self.was_told;
+        self.was_told |= !is_patient;
+        match (moment.is_shutdown, self.begins_at) {
+            (true, _) if is_patient => Wish::Nothing,
+            (true, _) if told_before => Wish::Kill,
+            (true, _) => match std::mem::take(&mut self.is_patient) {
+                true => Wish::Bound,
+                false => Wish::Nothing,
+            },
+            (false, Some(_)) => self.begin(is_patient && self.is_patient),
+            (false, None) if moment.delay.is_zero() => self.begin(is_patient),
+            (false, None) => self.announce(is_patient, moment.now + moment.delay),
+        }
+    }
+
+    fn announce(&mut self, is_patient: bool, begins_at: Time) -> Wish {
+        self.is_patient = is_patient;
+        self.begins_at = Some(begins_at);
+        Wish::Announce
+    }
+
+    fn begin(&mut self, is_patient: bool) -> Wish {
+        self.is_patient = is_patient;
+        self.begins_at = None;
+        Wish::Shutdown
+    }
+
+    /// When an announced stop begins.
+    pub(crate) fn begins_at(&self) -> Option<Time> {
+        self.begins_at
+    }
+
+    /// Whether an announced stop is to begin now. True once.
+    #[must_use]
+    pub(crate) fn take_due(&mut self, now: Time) -> bool {
+        self.begins_at.take_if(|at| *at <= now).is_some()
+    }
+
+    /// The shutdown has begun, for whatever reason: there is no delay any more.
+    pub(crate) fn has_begun(&mut self) {
+        self.begins_at = None;
+    }
+
+    /// Whether the children have all the time that they need.
+    pub(crate) fn is_patient(&self) -> bool {
+        self.is_patient
+    }
+}
+
+/// More than a few in one turn change nothing more.
+fn at_most_a_few(signals: u64) -> usize {
+    signals.min(4) as usize
+}
+
+#[cfg(test)]
+mod tests;

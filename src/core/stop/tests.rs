@@ -1,0 +1,132 @@
+//! What every sequence of signals makes of a stop.
+
+use super::*;
+
+const DELAY: Duration = Duration::from_secs(5);
+
+fn moment(seconds: u64, delay: Duration, is_shutdown: bool) -> Moment {
+    Moment {
+        now: Time::at(Duration::from_secs(seconds)),
+        delay,
+        is_shutdown,
+    }
+}
+
+fn asks(stops: u64, patient_stops: u64) -> Asks {
+    Asks {
+        stops,
+        patient_stops,
+    }
+}
+
+/// What each of `signals` (`T` for SIGINT or SIGTERM, `Q` for SIGQUIT) leads to, one in each turn.
+fn one_by_one(signals: &str, delay: Duration) -> Vec<Wish> {
+    let mut stop = Stop::default();
+    let mut is_shutdown = false;
+    let wishes = signals.chars().map(|signal| {
+        let asks = match signal {
+            'Q' => asks(0, 1),
+            _ => asks(1, 0),
+        };
+        let wish = stop.hear(asks, moment(1, delay, is_shutdown));
+        is_shutdown |= wish >= Wish::Shutdown;
+        wish
+    });
+    wishes.collect()
+}
+
+#[test]
+fn the_first_stops_and_the_second_kills() {
+    use Wish::{Bound, Kill, Nothing, Shutdown};
+    for (signals, expected) in [
+        ("T", vec![Shutdown]),
+        ("TT", vec![Shutdown, Kill]),
+        ("TTT", vec![Shutdown, Kill, Kill]),
+        ("Q", vec![Shutdown]),
+        ("QQ", vec![Shutdown, Nothing]),
+        ("QT", vec![Shutdown, Bound]),
+        ("QTT", vec![Shutdown, Bound, Kill]),
+        ("TQ", vec![Shutdown, Nothing]),
+        ("TQT", vec![Shutdown, Nothing, Kill]),
+    ] {
+        assert_eq!(one_by_one(signals, Duration::ZERO), expected, "{signals}");
+    }
+}
+
+#[test]
+fn with_a_delay_the_first_announces_and_the_second_ends_the_delay() {
+    use Wish::{Announce, Bound, Kill, Shutdown};
+    for (signals, expected) in [
+        ("T", vec![Announce]),
+        ("TT", vec![Announce, Shutdown]),
+        ("TTT", vec![Announce, Shutdown, Kill]),
+        ("QQ", vec![Announce, Shutdown]),
+        ("QQT", vec![Announce, Shutdown, Bound]),
+        ("QT", vec![Announce, Shutdown]),
+        ("QTT", vec![Announce, Shutdown, Kill]),
+        ("TQT", vec![Announce, Shutdown, Kill]),
+    ] {
+        assert_eq!(one_by_one(signals, DELAY), expected, "{signals}");
+    }
+}
+
+/// A turn that finds several signals ends where as many turns would have ended.
+#[test]
+fn many_in_one_turn_are_as_many_one_by_one() {
+    for delay in [Duration::ZERO, DELAY] {
+        for (patient, stops) in (0..4).flat_map(|patient| (0..4).map(move |stops| (patient, stops)))
+        {
+            let mut stop = Stop::default();
+            let at_once = stop.hear(asks(stops, patient), moment(1, delay, false));
+            let signals = "Q".repeat(patient as usize) + &"T".repeat(stops as usize);
+            let one_by_one = one_by_one(&signals, delay).into_iter().max();
+            assert_eq!(at_once, one_by_one.unwrap_or_default(), "{signals}");
+        }
+    }
+}
+
+/// The bound holds as soon as anything but SIGQUIT has asked, and is never taken away.
+#[test]
+fn only_a_stop_by_sigquit_alone_has_no_bound() {
+    for delay in [Duration::ZERO, DELAY] {
+        for signals in ["Q", "QQ", "QQQ"] {
+            let mut stop = Stop::default();
+            let quits = signals.len() as u64;
+            let _ = stop.hear(asks(0, quits), moment(1, delay, false));
+            assert!(stop.is_patient(), "{signals}");
+        }
+        for (stops, patient) in [(1, 0), (1, 1), (1, 2), (2, 1)] {
+            let mut stop = Stop::default();
+            let _ = stop.hear(asks(stops, patient), moment(1, delay, false));
+            let _ = stop.hear(asks(0, 1), moment(2, delay, true));
+            let bounded = !stop.is_patient();
+            assert!(bounded, "{stops} stops, {patient} patient ones");
+        }
+    }
+}
+
+/// A shutdown that a hook has begun is not the operator's: the first signal does not kill.
+#[test]
+fn in_a_shutdown_of_the_programs_own_the_second_signal_kills() {
+    let mut stop = Stop::default();
+    let wishes = [1, 2].map(|second| stop.hear(asks(1, 0), moment(second, DELAY, true)));
+    assert_eq!(wishes, [Wish::Nothing, Wish::Kill]);
+}
+
+#[test]
+fn an_announced_stop_begins_once_when_its_delay_is_over() {
+    let mut stop = Stop::default();
+    let at = |seconds| Time::at(Duration::from_secs(seconds));
+    assert!(!stop.take_due(at(100)));
+    let wish = stop.hear(asks(1, 0), moment(1, DELAY, false));
+    assert_eq!((wish, stop.begins_at()), (Wish::Announce, Some(at(6))));
+    assert!(!stop.take_due(at(5)));
+    assert!(stop.take_due(at(6)));
+    assert!(!stop.take_due(at(7)));
+    // Begun by something else meanwhile.
+    let mut stop = Stop::default();
+    let _ = stop.hear(asks(1, 0), moment(1, DELAY, false));
+    stop.has_begun();
+    assert_eq!(stop.begins_at(), None);
+    assert!(!stop.take_due(at(100)));
+}
