@@ -2,6 +2,7 @@
 //! no observer.
 
 use super::{
+    accept::refusal::Refusal,
     child::{Child, ChildId, Death, Reason, Signal},
     error::Error,
 };
@@ -150,6 +151,17 @@ pub enum Event<'a> {
     Waiting {
         /// The number at all sockets of the server.
         clients: u32,
+    },
+    /// Connections were not served.
+    ///
+    /// The loop checks this once a second at the most, and at the end of the server. No hook is
+    /// called for it.
+    #[non_exhaustive]
+    Refused {
+        /// Why.
+        reason: Refusal,
+        /// How many, since the last event for this reason.
+        connections: u64,
     },
     /// The saturation is over: for a second it has been otherwise, or the shutdown has begun.
     ///

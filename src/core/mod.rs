@@ -2,6 +2,7 @@
 //! No system call, no clock, no descriptor: time is an argument, effects are queued as tasks.
 
 pub(crate) mod accept;
+pub(crate) mod access;
 pub(crate) mod alarms;
 pub(crate) mod backoff;
 pub(crate) mod child;

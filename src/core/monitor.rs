@@ -12,6 +12,7 @@ mod signals;
 mod time;
 
 use crate::core::{
+    accept::refusal::Refusals,
     alarms::{AlarmId, Alarms},
     backoff::Backoff,
     child::{

@@ -1,6 +1,6 @@
 //! Counters of what a server did: the result of `run`. Counts; decides nothing.
 
-use crate::core::{child::Cause, wire::Word};
+use crate::core::{accept::refusal::Refusals, child::Cause, wire::Word};
 use std::{collections::BTreeMap, fmt, time::Duration};
 
 /// Counters from the start of a server to its end.
@@ -31,6 +31,8 @@ pub struct Report {
     pub saturations: u64,
     /// How long the server was saturated in all, without an episode that lasts.
     pub saturated_for: Duration,
+    /// Connections that children have accepted and not served.
+    pub refusals: Refusals,
     deaths: BTreeMap<Cause, u64>,
 }
 
@@ -79,10 +81,13 @@ impl fmt::Display for Report {
             self.slow_hooks,
             self.hook_panics
         )?;
-        if self.saturations == 0 {
-            return Ok(());
+        if self.saturations > 0 {
+            let seconds = self.saturated_for.as_secs_f64();
+            write!(f, "; saturated {} times, {seconds:.1} s", self.saturations)?;
         }
-        let seconds = self.saturated_for.as_secs_f64();
-        write!(f, "; saturated {} times, {seconds:.1} s", self.saturations)
+        for (reason, count) in self.refusals.since(Refusals::default()) {
+            write!(f, "; {count} connections refused: {reason}")?;
+        }
+        Ok(())
     }
 }

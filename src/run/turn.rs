@@ -28,8 +28,8 @@ const OFFER_AGAIN: Duration = Duration::from_millis(20);
 /// How often the loop checks for dead children. No signal reports a death if the program blocks
 /// SIGCHLD or other code in the program reaps the child.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// How often, at the most, the loop counts the waiting clients for observers.
-const COUNT_WAITING_EVERY: Duration = Duration::from_secs(1);
+/// How often, at the most, the loop counts the clients that wait and those that were refused.
+const COUNT_EVERY: Duration = Duration::from_secs(1);
 /// How long the end waits for queued tasks and for a slow reader of the parent's own output.
 const LAST_WORK: Duration = Duration::from_secs(1);
 
@@ -57,6 +57,7 @@ pub(crate) struct Loop<H, S, Y: System> {
     /// The clients that observers were told to be waiting, and when to count them again.
     waiting: u32,
     count_waiting_at: Time,
+    count_refusals_at: Time,
     asked_interval: Option<Interval>,
     ready: Vec<Ready>,
     /// When the next turn should begin, as computed at the end of the last turn.
@@ -85,6 +86,7 @@ impl<H, S, Y: System> Loop<H, S, Y> {
             listeners: Vec::new(),
             waiting: 0,
             count_waiting_at: Time::START,
+            count_refusals_at: Time::START,
             asked_interval: None,
             ready: Vec::new(),
             expected: None,
@@ -166,6 +168,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             self.drain();
             self.pass_on_output();
             self.watch_saturation();
+            self.count_refusals();
             self.ready = ready;
             self.end_if_over();
         }
@@ -286,6 +289,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             return;
         }
         self.end_children();
+        self.note_refusals();
         self.call_stop();
         self.tell_end();
         // Signals last: another SIGTERM must not end the process before the server has cleaned up.
@@ -338,6 +342,20 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         }
     }
 
+    /// Asks the server object now and then how many connections were refused.
+    fn count_refusals(&mut self) {
+        let now = self.parent.monitor.now();
+        if self.count_refusals_at <= now {
+            self.count_refusals_at = now + COUNT_EVERY;
+            self.note_refusals();
+        }
+    }
+
+    fn note_refusals(&mut self) {
+        self.parent.monitor.note_refusals(self.server.refusals());
+        self.parent.tell_untold();
+    }
+
     fn begin_saturation(&mut self, since: Time) {
         let waiting = self.count_waiting();
         self.waiting = waiting.unwrap_or(0);
@@ -360,7 +378,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
 
     /// How many clients are queued at all sockets; `None` if that is not known of any.
     fn count_waiting(&mut self) -> Option<u32> {
-        self.count_waiting_at = self.parent.monitor.now() + COUNT_WAITING_EVERY;
+        self.count_waiting_at = self.parent.monitor.now() + COUNT_EVERY;
         let queued = self.server.listeners().into_iter();
         let queued = queued.filter_map(|listener| listener.queued);
         queued.reduce(u32::saturating_add)

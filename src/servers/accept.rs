@@ -231,6 +231,7 @@ impl<L: Listener<Stream: Stream>> Run<'_, L> {
 
     fn refuse(&mut self, refusal: Refusal) -> Observation {
         log::debug!("a connection is not served: {refusal}");
+        self.acceptor.admission.count(refusal);
         if let Some(in_hand) = self.in_hand.take()
             && refusal == Refusal::TooOld
         {

@@ -8,15 +8,16 @@ use super::{
 use crate::{
     core::{
         accept::{
-            refusal::Refusal,
+            refusal::{Refusal, Refusals},
             shedding::{AgeLimits, Shedding},
         },
+        access::Access,
         time::Time,
     },
     listeners::Listener,
-    sys::accept::Newcomer,
+    sys::{accept::Newcomer, credentials, tally::Tally},
 };
-use std::{fmt, io, os::fd::AsFd, time::Duration};
+use std::{fmt, io, os::fd::AsFd, rc::Rc, time::Duration};
 
 /// What is done with a connection that was queued for too long, given its time in the queue.
 pub(super) type Overloaded<S> = Box<dyn FnMut(Conn<S>, Duration) -> io::Result<()>>;
@@ -27,7 +28,13 @@ pub(super) struct AdmissionRules<S> {
     max_queue_age: Option<Duration>,
     queue_target: Option<Duration>,
     overloaded: Option<Overloaded<S>>,
+    access: Rc<Access>,
+    /// What children have refused, once the server is started.
+    tally: Option<Rc<Counts>>,
 }
+
+/// A counter for each [`Refusal`].
+type Counts = Tally<{ Refusal::ALL.len() }>;
 
 impl<S> Default for AdmissionRules<S> {
     fn default() -> Self {
@@ -36,11 +43,27 @@ impl<S> Default for AdmissionRules<S> {
             max_queue_age: None,
             queue_target: None,
             overloaded: None,
+            access: Rc::default(),
+            tally: None,
         }
     }
 }
 
 impl<S> AdmissionRules<S> {
+    /// Prepares the counters, in the parent.
+    pub(super) fn start(&mut self) -> io::Result<()> {
+        if self.tally.is_none() {
+            self.tally = Some(Rc::new(Tally::new()?));
+        }
+        Ok(())
+    }
+
+    /// What children have refused.
+    pub(super) fn refusals(&self) -> Refusals {
+        let counts = self.tally.as_ref().map(|tally| tally.read());
+        counts.map_or_else(Refusals::default, Refusals::new)
+    }
+
     /// For a child that accepts on that many sockets.
     pub(super) fn for_child(&mut self, sockets: usize) -> Admission<S> {
         let max = self.max_queue_age.filter(|max| !max.is_zero());
@@ -50,6 +73,8 @@ impl<S> AdmissionRules<S> {
             measures: self.queue_time || max.is_some(),
             shedding: (0..sockets).filter_map(shedding).collect(),
             overloaded: self.overloaded.take(),
+            access: Rc::clone(&self.access),
+            tally: self.tally.clone(),
         }
     }
 }
@@ -70,6 +95,8 @@ pub(super) struct Admission<S> {
     /// One for each listener, if there is a limit: each has a queue of its own.
     shedding: Vec<Shedding>,
     overloaded: Option<Overloaded<S>>,
+    access: Rc<Access>,
+    tally: Option<Rc<Counts>>,
 }
 
 impl<S: Stream> Admission<S> {
@@ -87,9 +114,25 @@ impl<S: Stream> Admission<S> {
         connection: &Newcomer,
         now: impl FnOnce() -> Time,
     ) -> Option<Refusal> {
+        if !self.admits(connection) {
+            return Some(Refusal::Denied);
+        }
         let shedding = self.shedding.get_mut(listener)?;
         let too_old = shedding.is_too_old(connection.queued?, now());
         too_old.then_some(Refusal::TooOld)
+    }
+
+    fn admits(&self, connection: &Newcomer) -> bool {
+        let address = connection.remote.map(|address| address.ip());
+        self.access.admits_address(address)
+            && (!self.access.asks_for_users() || self.access.admits_user(ids(connection)))
+    }
+
+    /// Counts a connection that is not served.
+    pub(super) fn count(&self, refusal: Refusal) {
+        if let Some(tally) = &self.tally {
+            tally.add_one(refusal as usize);
+        }
     }
 
     /// Hands a connection that is too old to the hook. Without one it is closed.
@@ -100,6 +143,12 @@ impl<S: Stream> Admission<S> {
             None => Ok(()),
         }
     }
+}
+
+/// The user and the group of the process at the other end of a UNIX socket.
+fn ids(connection: &Newcomer) -> Option<(u32, u32)> {
+    let found = credentials::of_peer(&connection.stream).ok()?;
+    Some((found.1, found.2))
 }
 
 /// Whom the server admits.
@@ -117,6 +166,37 @@ impl<L: Listener<Stream: Stream>> StreamServer<L> {
     /// Whether the kernel is asked how long each connection was queued.
     pub fn get_queue_time(&self) -> bool {
         self.admission.queue_time
+    }
+
+    /// Which clients may connect. Default: all.
+    ///
+    /// A connection of another client is closed by the child that takes it, before the handler sees
+    /// it, and [counted](crate::Report::refusals).
+    ///
+    /// ```
+    /// # use prefork_server::{TcpServer, servers::Access};
+    /// let office = Access::new().allow("192.0.2.0/24".parse()?);
+    /// let server = TcpServer::new(|conn| Ok(())).access(office);
+    /// # let _ = server;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn access(mut self, access: Access) -> Self {
+        self.set_access(access);
+        self
+    }
+
+    /// Like [`access`](Self::access), for a running server.
+    ///
+    /// Applies to children that are forked from then on; a
+    /// [reload](crate::Monitor::reload) replaces the others.
+    pub fn set_access(&mut self, access: Access) {
+        self.admission.access = Rc::new(access);
+    }
+
+    /// Which clients may connect.
+    pub fn get_access(&self) -> &Access {
+        &self.admission.access
     }
 
     /// How long a connection may have been queued: older ones are not served. Default: no limit.

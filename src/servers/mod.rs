@@ -78,7 +78,13 @@ pub use self::{
 };
 
 pub use crate::{
-    core::accept::{order::AcceptOrder, refusal::Refusal},
+    core::{
+        accept::{
+            order::AcceptOrder,
+            refusal::{Refusal, Refusals},
+        },
+        access::{Access, Cidr, NoCidr},
+    },
     listeners::{
         Listener, ListenerStatus,
         inherited::{ListenFdsError, has_listen_fds},

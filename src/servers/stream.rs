@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     core::{
-        accept::{AcceptConfig, BRIEFLY, order::AcceptOrder},
+        accept::{AcceptConfig, BRIEFLY, order::AcceptOrder, refusal::Refusals},
         replacement,
     },
     hooks::{comm::Comm, server::ChildServer},
@@ -310,6 +310,7 @@ impl<L: Listener<Stream: Stream>> ChildServer for StreamServer<L> {
     }
 
     fn start(&mut self) -> io::Result<()> {
+        self.admission.start()?;
         self.sockets.open(&mut self.listener, self.backlog)?;
         self.set_timing();
         Ok(())
@@ -373,6 +374,10 @@ impl<L: Listener<Stream: Stream>> ChildServer for StreamServer<L> {
 
     fn close_listeners(&mut self) {
         self.sockets.close_for_all(&mut self.listener);
+    }
+
+    fn refusals(&mut self) -> Refusals {
+        self.admission.refusals()
     }
 
     fn lost(&mut self) -> Option<io::Error> {

@@ -190,12 +190,13 @@ impl StreamServer<Tcp> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::servers::AcceptOrder;
+    use crate::servers::{AcceptOrder, Access};
     /// Each attribute of a stock server has a getter, and `max_requests` has a setter. The
     /// recipes of `docs/porting.md` are compiled and run as its examples.
     #[test]
     fn o44_each_getter_says_what_was_set() {
         let keepalive = Keepalive::after(Duration::from_secs(9));
+        let office = Access::new().allow_user(7);
         let mut server = TcpServer::new(|_| Ok(()))
             .address("localhost")
             .port(7)
@@ -207,6 +208,7 @@ mod tests {
             .max_queue_age(Duration::from_secs(5))
             .queue_target(Duration::from_secs(1))
             .queue_time(true)
+            .access(office.clone())
             .backlog(3)
             .accept_order(AcceptOrder::InTurn)
             .max_requests(5);
@@ -219,6 +221,7 @@ mod tests {
         assert_eq!(server.get_max_queue_age(), Some(Duration::from_secs(5)));
         assert_eq!(server.get_queue_target(), Some(Duration::from_secs(1)));
         assert!(server.get_queue_time());
+        assert_eq!(server.get_access(), &office);
         assert_eq!(server.get_backlog(), 3);
         assert_eq!(server.get_accept_order(), Some(AcceptOrder::InTurn));
         assert_eq!(server.get_max_requests(), 5);

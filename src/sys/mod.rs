@@ -34,6 +34,7 @@ pub(crate) mod sockets;
 mod status;
 mod stdio;
 pub(crate) mod stop_board;
+pub(crate) mod tally;
 pub(crate) mod tcp_info;
 pub(crate) mod unix;
 pub(crate) mod unix_diag;

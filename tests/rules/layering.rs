@@ -49,7 +49,7 @@ const CORE: [&[&str]; 14] = [
     &["comm"],
     &["wire"],
     &["child"],
-    &["time", "error", "say", "confinement"],
+    &["time", "error", "say", "confinement", "access"],
 ];
 
 /// What stands beside the floors: the table of contents and what only tests and fuzzers build.

@@ -7,13 +7,16 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use prefork_server::servers::{Conn, Reply, Stream};
-use prefork_server::{Builder, ChildServer, DefaultHooks, Error, PreFork, TcpServer, UnixServer};
+use prefork_server::servers::{Access, Conn, Refusal, Reply, Stream};
+use prefork_server::{
+    Builder, ChildServer, DefaultHooks, Error, Event, Monitor, Observer, PreFork, TcpServer,
+    UnixServer,
+};
 
-use crate::subject::{Held, announce, ended, ends_well, log_warnings, millis, who};
+use crate::subject::{Held, announce, ended, ends_well, log_warnings, millis, send, who};
 use crate::support::{
-    Address, Args, Client, Programs, SOON, Scenarios, Server, World, connect, pause, programs,
-    scenarios, until,
+    Address, Args, Client, Programs, SOON, Scenarios, Server, Signal, World, connect, pause,
+    programs, scenarios, until,
 };
 
 pub const PROGRAMS: Programs = programs![queue];
@@ -22,6 +25,8 @@ pub const SCENARIOS: Scenarios = scenarios![
     a_connection_knows_how_long_it_was_queued,
     who_has_waited_for_too_long_goes_to_the_hook,
     a_canned_reply_reaches_a_client_that_has_sent_much,
+    who_is_denied_is_closed_before_the_handler_and_counted,
+    a_user_who_is_not_allowed_is_closed_and_counted,
     nobody_is_too_old_where_the_kernel_tells_no_age,
     hello_answers_503_to_who_has_waited_for_too_long,
     hello_answers_nearly_as_many_as_it_can_when_more_come,
@@ -40,6 +45,9 @@ fn queue(args: Args) -> ExitCode {
 
 fn serve_port(args: &Args) -> Result<(), Error> {
     let mut server = TcpServer::new(obey).queue_time(args.has("--queue-time"));
+    if let Some(range) = args.parsed("--deny") {
+        server = server.access(Access::new().deny(range));
+    }
     if let Some(age) = args.parsed("--max-age") {
         server = server.max_queue_age(Duration::from_millis(age));
     }
@@ -59,7 +67,12 @@ fn serve_port(args: &Args) -> Result<(), Error> {
 }
 
 fn serve_path(args: &Args, path: &str) -> Result<(), Error> {
+    let mut access = Access::new();
+    if let Some(user) = args.parsed("--allow-user") {
+        access = access.allow_user(user);
+    }
     let server = UnixServer::new(path, obey)
+        .access(access)
         .max_queue_age(Duration::from_millis(1))
         .max_requests(0);
     let mut prefork = builder(args, server).start()?;
@@ -68,9 +81,28 @@ fn serve_path(args: &Args, path: &str) -> Result<(), Error> {
     Ok(())
 }
 
+/// Says what it is told of refusals.
+struct Refused;
+
+impl Observer for Refused {
+    fn event(&mut self, monitor: &Monitor, event: &Event<'_>) {
+        if let Event::Refused {
+            reason,
+            connections,
+            ..
+        } = event
+        {
+            let all = monitor.report().refusals;
+            println!("refused {connections}: {reason}, {} in all", all.all());
+            assert!(all[*reason] >= *connections && Refusal::ALL.contains(reason));
+        }
+    }
+}
+
 fn builder<S: ChildServer>(args: &Args, server: S) -> Builder<DefaultHooks, S> {
     let children = args.parsed("--children").unwrap_or(1);
     PreFork::builder(server)
+        .observe(Refused)
         .start_servers(children)
         .max_clients(children)
         .cull_after(millis(args, "--cull-after", 60_000))
@@ -237,6 +269,53 @@ fn nobody_is_too_old_where_the_kernel_tells_no_age(world: &mut World) {
     ends_well(&server);
 }
 
+/// A client whose address is denied is closed without a byte, by a child that goes on; the parent counts
+/// it by its reason, though the child is killed.
+fn who_is_denied_is_closed_before_the_handler_and_counted(world: &mut World) {
+    let server = world.spawn("queue", &["--deny", "127.0.0.0/8"]);
+    let address = server.address();
+    let child = server.expect_children(1);
+    for _ in 0..3 {
+        connect(&address).eof();
+    }
+    assert_eq!(server.children(), child);
+    send(child[0], Signal::SIGKILL);
+    server.expect_stdout("three that were denied", |text| {
+        text.contains("the client may not connect, 3 in all\n")
+    });
+    server.expect_children(1);
+    connect(&address).eof();
+    ends_well(&server);
+    let report = "; 4 connections refused: the client may not connect\n";
+    assert!(server.stdout().ends_with(report), "{}", server.stdout());
+    let server = world.spawn("queue", &["--deny", "10.0.0.0/8"]);
+    hold(&server.address());
+    ends_well(&server);
+}
+
+/// At a UNIX socket the user of the other process counts, as the kernel has noted it.
+fn a_user_who_is_not_allowed_is_closed_and_counted(world: &mut World) {
+    let me = nix::unistd::getuid().as_raw();
+    for (user, allowed) in [(me, true), (me + 1, false)] {
+        let path = world.tempdir().join(user.to_string());
+        let path = path.to_str().unwrap();
+        let server = world.spawn(
+            "queue",
+            &["--path", path, "--allow-user", &user.to_string()],
+        );
+        let mut client = connect(&server.address());
+        if allowed {
+            who(&mut client);
+        } else {
+            client.gone();
+        }
+        drop(client);
+        ends_well(&server);
+        let refused = server.stdout().contains("1 connections refused");
+        assert_eq!(refused, !allowed, "{}", server.stdout());
+    }
+}
+
 const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
 
 fn hello_answers_503_to_who_has_waited_for_too_long(world: &mut World) {
@@ -317,6 +396,5 @@ fn answered_in_time(address: &Address) -> bool {
 
 /// Without a wait for the clients that are queued and have given up.
 fn stop_at_once(server: &Server) {
-    use crate::support::Signal;
     assert!(server.stop(Signal::SIGTERM, SOON).success());
 }

@@ -48,6 +48,17 @@ impl Monitor {
         change
     }
 
+    /// Notes how many connections children have not served.
+    pub(crate) fn note_refusals(&mut self, found: Refusals) {
+        let before = std::mem::replace(&mut self.report.refusals, found);
+        for (reason, connections) in found.since(before) {
+            self.happened(Event::Refused {
+                reason,
+                connections,
+            });
+        }
+    }
+
     /// Whether the server is in an episode of saturation.
     pub(crate) fn is_in_saturation(&self) -> bool {
         self.saturation.lasts()
