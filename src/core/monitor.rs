@@ -18,6 +18,7 @@ mod stacks;
 mod time;
 
 use crate::core::{
+    accept::refusal::Refusals,
     alarms::{AlarmId, Alarms},
     backoff::Backoff,
     board::SharedView,
@@ -35,8 +36,10 @@ use crate::core::{
     metrics::Metric,
     pool::{self, Demand, Plan, Pool, Surplus},
     queue::{PrintTo, Queue, Task},
+    repeats::{EVERY, Repeats},
     replacement::{MemoryWatch, Replacement},
     report::Report,
+    saturation::{Change, Episode},
     say::say,
     states::{Posted, Readiness, Resolved, States, WatchId},
     stop::Stop,
@@ -64,6 +67,8 @@ pub struct Monitor {
     pub(crate) last_hook: &'static str,
     pub(crate) backoff: Backoff,
     pub(crate) events: EventQueue,
+    /// The warnings of the last seconds.
+    warnings: Repeats,
     /// The interval of ACKs that the start has derived from `timeout` and set on the server; `None`
     /// if the server had an interval of its own.
     pub(crate) derived_ack: Option<Interval>,
@@ -75,6 +80,7 @@ pub struct Monitor {
     checked_timeout: Option<Duration>,
     clocks: Clocks,
     surplus: Surplus,
+    saturation: Episode,
     owed: usize,
     now: Time,
     /// When the last turn began: everything that children said before it has been read.

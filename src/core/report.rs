@@ -1,7 +1,7 @@
 //! Counters of what a server did: the result of `run`. Counts; decides nothing.
 
-use crate::core::{child::Cause, wire::Word};
-use std::{collections::BTreeMap, fmt};
+use crate::core::{accept::refusal::Refusals, child::Cause, wire::Word};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 /// Counters from the start of a server to its end.
 ///
@@ -22,11 +22,22 @@ pub struct Report {
     /// Bytes of the children's output that the parent could not pass on, because its own stdout or
     /// stderr was full or closed.
     pub output_dropped: u64,
+    /// Connections that were lost, as far as the parent knows: those in the hands of children that
+    /// were killed or crashed, and those still queued when a stop closed the sockets.
+    ///
+    /// A server that is dropped does not count the latter.
+    pub lost_connections: u64,
     /// Hooks and observers that panicked in the parent.
     pub hook_panics: u64,
     /// Calls of hooks and observers in the parent that took 250 ms or more, during which the parent
     /// did nothing else.
     pub slow_hooks: u64,
+    /// How often the server was saturated: see [`Saturation`](crate::Saturation).
+    pub saturations: u64,
+    /// How long the server was saturated in all, without an episode that lasts.
+    pub saturated_for: Duration,
+    /// Connections that children have accepted and not served.
+    pub refusals: Refusals,
     deaths: BTreeMap<Cause, u64>,
 }
 
@@ -66,14 +77,23 @@ impl fmt::Display for Report {
         }
         write!(
             f,
-            "; words: {} ACK, {} BUSY, {} NOT_BUSY; {} bytes of output dropped, {} slow hooks, \
-             {} hook panics",
+            "; words: {} ACK, {} BUSY, {} NOT_BUSY; {} connections lost, {} bytes of output \
+             dropped, {} slow hooks, {} hook panics",
             self.acks,
             self.busy,
             self.not_busy,
+            self.lost_connections,
             self.output_dropped,
             self.slow_hooks,
             self.hook_panics
-        )
+        )?;
+        if self.saturations > 0 {
+            let seconds = self.saturated_for.as_secs_f64();
+            write!(f, "; saturated {} times, {seconds:.1} s", self.saturations)?;
+        }
+        for (reason, count) in self.refusals.since(Refusals::default()) {
+            write!(f, "; {count} connections refused: {reason}")?;
+        }
+        Ok(())
     }
 }

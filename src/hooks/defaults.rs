@@ -22,6 +22,7 @@ use crate::{
         error::{Error, Operation},
         monitor::Monitor,
         pool::Plan,
+        saturation::Saturation,
         say::say,
         states::{DOCUMENTED_STATES, Posted, States},
         wire::{Line, Output, Word},
@@ -225,7 +226,7 @@ pub fn handler_run_error<H: PreForkHooks + ?Sized>(
     // The message has the number already, and std would repeat it.
     let again = format!(" (os error {number})");
     let text = text.strip_suffix(&again).unwrap_or(&text);
-    say!(Warn, "{pid} got {operation} error {number} ({text})");
+    monitor.warn(&format!("{pid} got {operation} error {number} ({text})"));
     if monitor.shutdown_on_error() {
         monitor.shutdown();
     }
@@ -411,11 +412,21 @@ pub fn server_replaced<H: PreForkHooks + ?Sized>(
 /// Logs a warning.
 pub fn fork_failed<H: PreForkHooks + ?Sized>(
     _: &mut H,
-    _monitor: &mut Monitor,
+    monitor: &mut Monitor,
     error: &io::Error,
     retry_in: Duration,
 ) {
-    say!(Warn, "fork failed: {error}; next attempt in {retry_in:?}");
+    monitor.warn(&format!(
+        "fork failed: {error}; next attempt in {retry_in:?}"
+    ));
+}
+
+/// Does nothing.
+pub fn saturated<H: PreForkHooks + ?Sized>(
+    _: &mut H,
+    _monitor: &mut Monitor,
+    _episode: &Saturation,
+) {
 }
 
 #[cfg(test)]

@@ -45,6 +45,7 @@ mod metrics;
 mod observers;
 mod orphans;
 mod output;
+mod overload;
 mod overtime;
 mod parents_hooks;
 mod pipes;
@@ -54,11 +55,14 @@ mod reload;
 mod replaced;
 mod servers;
 mod showcase;
+mod signal_fuzz;
 mod signal_table;
 mod signals;
 mod silence;
+mod slow_clients;
 mod sockets;
 mod starts;
+mod stop_figures;
 mod stops;
 mod strace;
 mod stranded;
@@ -112,12 +116,15 @@ const PROGRAMS: &[Programs] = &[
     orphans::PROGRAMS,
     overtime::PROGRAMS,
     output::PROGRAMS,
+    overload::PROGRAMS,
     parents_hooks::PROGRAMS,
     ported::PROGRAMS,
     reload::PROGRAMS,
     replaced::PROGRAMS,
     servers::PROGRAMS,
+    signal_fuzz::PROGRAMS,
     signal_table::PROGRAMS,
+    slow_clients::PROGRAMS,
     sockets::PROGRAMS,
     starts::PROGRAMS,
     stranded::PROGRAMS,
@@ -177,6 +184,7 @@ const SCENARIOS: &[(&str, Scenarios)] = scenarios_of![
     orphans,
     output,
     overtime,
+    overload,
     parents_hooks,
     pipes,
     ported,
@@ -187,11 +195,14 @@ const SCENARIOS: &[(&str, Scenarios)] = scenarios_of![
     servers::connections,
     servers::socket_files,
     showcase,
+    signal_fuzz,
     signal_table,
     signals,
     silence,
+    slow_clients,
     sockets,
     starts,
+    stop_figures,
     stops,
     stranded,
     strangers,

@@ -25,12 +25,66 @@ impl Monitor {
         }
     }
 
+    /// Logs a warning, unless the same one was logged in the last ten seconds: then it is counted.
+    pub(crate) fn warn(&mut self, text: &str) {
+        if self.warnings.note(text, self.now) {
+            say!(Warn, "{text}");
+        }
+    }
+
+    /// Logs how many warnings were left out, when their ten seconds are over.
+    pub(super) fn warn_of_repeats(&mut self) {
+        self.warn_of_repeats_until(self.now);
+    }
+
+    /// Logs how many warnings were left out, at the end of the server.
+    pub(crate) fn end_warnings(&mut self) {
+        self.warn_of_repeats_until(self.now + EVERY);
+    }
+
+    fn warn_of_repeats_until(&mut self, until: Time) {
+        for (text, count) in self.warnings.take_due(until) {
+            say!(Warn, "{text} ({count} times more)");
+        }
+    }
+
     /// Whether new clients have to wait for a busy child: no child is free, and no further one may
     /// be forked.
     pub(crate) fn is_saturated(&self) -> bool {
         let census = self.pool.census();
         let full = census.live() >= self.attributes.max_clients;
         full && census.busy > 0 && census.idle() == 0 && !self.shutdown
+    }
+
+    /// Observes whether the server is saturated, and counts the episodes.
+    pub(crate) fn observe_saturation(&mut self) -> Option<Change> {
+        let change = if self.shutdown {
+            self.saturation.end(self.now)
+        } else {
+            self.saturation.observe(self.is_saturated(), self.now)
+        };
+        match change {
+            Some(Change::Begins { .. }) => self.report.saturations += 1,
+            Some(Change::Ends { after }) => self.report.saturated_for += after,
+            None => {}
+        }
+        change
+    }
+
+    /// Notes how many connections children have not served.
+    pub(crate) fn note_refusals(&mut self, found: Refusals) {
+        let before = std::mem::replace(&mut self.report.refusals, found);
+        for (reason, connections) in found.since(before) {
+            self.happened(Event::Refused {
+                reason,
+                connections,
+            });
+        }
+    }
+
+    /// Whether the server is in an episode of saturation.
+    pub(crate) fn is_in_saturation(&self) -> bool {
+        self.saturation.lasts()
     }
 
     /// Runs `hook` under its name, so that a panic in it can be logged with that name.

@@ -30,6 +30,7 @@ impl Monitor {
         }
         self.ask_last_stacks();
         self.escalate();
+        self.warn_of_repeats();
         if self.shutdown {
             return;
         }
@@ -65,8 +66,10 @@ impl Monitor {
         pool_wide
             .into_iter()
             .flatten()
+            .chain(self.saturation.deadline())
             .chain(self.alarms.next())
             .chain(self.stop.begins_at())
+            .chain(self.warnings.next())
             .chain(self.escalations())
             .chain(self.stack_deadlines())
             .chain(self.look_at_clocks())

@@ -271,15 +271,18 @@ impl World {
         assert_eq!(monitor.is_shutdown(), self.door != Door::Open);
     }
 
-    /// The shutdown does not wait for a slow start.
+    /// The shutdown does not wait for a slow start, unless the child lies that it has started.
     fn check_no_start_is_awaited(&self, began: Began) {
         let latest = began.at + self.drain_timeout + self.parent.stood_still + ms(100);
         if self.now <= latest.max(self.parent.stands_still_until + ms(100)) {
             return;
         }
-        let starts = |entry: &&KernelEntry| entry.model.doing == Doing::Starting;
+        let starts = |entry: &&KernelEntry| {
+            let model = &entry.model;
+            let can_be_known = model.fault != Some(Fault::Immortal) && !model.lies;
+            model.doing == Doing::Starting && can_be_known
+        };
         let late = self.kernel.iter().find(starts);
-        let late = late.filter(|entry| entry.model.fault != Some(Fault::Immortal));
         assert!(
             late.is_none(),
             "{late:?} is still waited for since {began:?}"
