@@ -61,7 +61,6 @@ const CORE: [&[&str]; 17] = [
         "access",
         "confinement",
         "metrics",
-        "network",
         "proxy",
     ],
 ];
