@@ -4,6 +4,9 @@
 //! cargo run --release --example crash
 //! curl http://127.0.0.1:8081/segv
 //! Other paths: /abort, /exit, /spin, /leak; / always works.
+//!
+//! A child that is stuck in /spin is silent, and is ended by `--timeout` (2 s). `--busy-timeout`
+//! bounds every connection, also one whose child is not silent.
 
 mod common;
 #[path = "common/http.rs"]
@@ -13,12 +16,17 @@ use common::{Flags, Result, Usage};
 use http::{Answer, Requests, is_asked, linger};
 use nix::libc;
 use prefork_server::{TcpServer, servers::TcpConn};
-use std::{io, time::Duration};
+use std::{ffi::OsString, io, time::Duration};
 
 /// How long a client may be silent, and how long it may then take for its request.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a child may be stuck, unless a flag says otherwise.
 const TIMEOUT: Duration = Duration::from_secs(2);
+
+const OWN_FLAGS: &str = "\
+  --busy-timeout SECONDS   how long a connection may take in all, 0 for ever (0)
+  --start-timeout SECONDS  how long a child may take to start, 0 for ever (0)
+";
 
 /// A C library with many faults.
 #[allow(unsafe_code)]
@@ -101,19 +109,38 @@ fn answer(leaked: &mut usize, path: &str) -> Answer {
     Answer::new(http::OK, text)
 }
 
+/// A time of the example's own from the command line; zero if it is not there.
+fn seconds(args: &mut Vec<OsString>, flag: &str) -> Result<Duration> {
+    let Some(value) = common::take_value(args, flag)? else {
+        return Ok(Duration::ZERO);
+    };
+    Ok(Duration::try_from_secs_f64(
+        value.to_string_lossy().parse()?,
+    )?)
+}
+
 fn main() -> Result {
     common::init_log();
     let about = "A handler that crashes: asked for /segv, /abort, /exit, /spin or /leak.";
-    let flags = Flags::parse(&Usage {
+    let mut args: Vec<_> = std::env::args_os().skip(1).collect();
+    let busy_timeout = seconds(&mut args, "--busy-timeout")?;
+    let start_timeout = seconds(&mut args, "--start-timeout")?;
+    let usage = Usage {
         timeout: TIMEOUT,
+        own_flags: OWN_FLAGS,
         ..Usage::new(about, 8081)
-    })?;
+    };
+    let flags = Flags::parse_from(&usage, args)?;
     let server = TcpServer::per_child(|| Ok(0))
         .serve(serve)
         .address(&flags.address)
         .port(flags.port)
         .max_requests(flags.max_requests);
-    let builder = flags.builder(server).kill_timeout(Duration::from_secs(1));
+    let builder = flags
+        .builder(server)
+        .busy_timeout(busy_timeout)
+        .start_timeout(start_timeout)
+        .kill_timeout(Duration::from_secs(1));
     let prefork = builder.start()?;
     let addresses = prefork.server().local_addrs();
     let first = addresses

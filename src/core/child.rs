@@ -2,16 +2,23 @@
 //! Plain data; sends nothing and reads no clock.
 
 mod death;
+mod last_lines;
 mod signal;
+mod stuck;
+mod usage;
 mod wait_status;
+mod work;
 
-pub(crate) use self::wait_status::WaitStatus;
+use self::last_lines::LastLines;
+pub(crate) use self::{death::Collected, wait_status::WaitStatus};
 pub use self::{
     death::{Cause, Death},
     signal::Signal,
+    stuck::{Stuck, SystemCall},
+    usage::Usage,
 };
 
-use crate::core::time::Time;
+use crate::core::{clocks::InHand, time::Time};
 use bitflags::bitflags;
 use std::{fmt, time::Duration};
 
@@ -93,6 +100,10 @@ pub enum Reason {
     Shutdown,
     /// A hook asked for it.
     Asked,
+    /// A connection took longer than `busy_timeout`.
+    Overtime,
+    /// It had not said that it can take connections within `start_timeout`.
+    StartTimeout,
 }
 
 impl Reason {
@@ -172,9 +183,10 @@ impl Retirement {
     /// Whether this retirement stays in force when `later` follows.
     ///
     /// A child that is told to stop twice must not get more time. A shutdown replaces a reason that
-    /// has no time limit of its own.
+    /// has no time limit of its own, and so does a connection that takes too long.
     pub(crate) fn overrides(&self, later: &Self) -> bool {
-        let bounded = !self.reason.is_gentle() || later.reason != Reason::Shutdown;
+        let bounds = matches!(later.reason, Reason::Shutdown | Reason::Overtime);
+        let bounded = !self.reason.is_gentle() || !bounds;
         bounded
             && match (self.kill_after, later.kill_after) {
                 (Some(own), Some(other)) => self.at + own <= later.at + other,
@@ -202,21 +214,24 @@ pub struct Child {
     /// How many connections it has taken: by its notes in shared memory, and by its words.
     pub(crate) noted_requests: u64,
     pub(crate) told_requests: u64,
+    /// The connection in hand, by its notes in shared memory.
+    pub(crate) in_hand: InHand,
+    /// When it was last found to take too long.
+    pub(crate) judged_at: Option<Time>,
     pub(crate) retirement: Option<Retirement>,
     pub(crate) killed_at: Option<Time>,
     /// The epoch that it belongs to: a reload begins a new one.
     pub(crate) epoch: u32,
     pub(crate) role: Option<Role>,
     pub(crate) private_memory: Option<u64>,
-    pub(crate) last_stderr: Vec<u8>,
+    pub(crate) last_lines: LastLines,
+    /// Where it was stuck when SIGKILL was sent.
+    pub(crate) stuck: Option<Stuck>,
     /// The delay of forks because it closed its outputs during its start, for the log of its death.
     pub(crate) failing: Option<Duration>,
 }
 
 impl Child {
-    /// How many bytes of a child's last stderr line are kept for the log of its death.
-    const LAST_STDERR: usize = 256;
-
     pub(crate) fn new(id: ChildId, pid: u32, now: Time, gaps: Duration) -> Self {
         Self {
             id,
@@ -230,12 +245,15 @@ impl Child {
             busy_since: None,
             noted_requests: 0,
             told_requests: 0,
+            in_hand: InHand::default(),
+            judged_at: None,
             retirement: None,
             killed_at: None,
             epoch: 0,
             role: None,
             private_memory: None,
-            last_stderr: Vec::new(),
+            last_lines: LastLines::default(),
+            stuck: None,
             failing: None,
         }
     }
@@ -299,16 +317,23 @@ impl Child {
         self.flags.contains(Flags::WAS_BUSY)
     }
 
+    /// Whether its start is over: it has said BUSY or NOT_BUSY.
+    pub(crate) fn has_stated(&self) -> bool {
+        self.flags.intersects(Flags::WAS_BUSY | Flags::WAITED)
+    }
+
     /// Whether it has waited for a connection, that is, has said NOT_BUSY.
     pub fn has_waited(&self) -> bool {
         self.flags.contains(Flags::WAITED)
     }
 
-    /// When it took the connection in hand, by its words; `None` if it has none.
+    /// When it took the connection in hand; `None` if it has none.
     ///
-    /// With `coalesce_words`, a child under load reports several connections in a row as one.
+    /// The time is as of its last word and of the last look at its clock. For a program that
+    /// [`ExecServer`](crate::ExecServer) runs, and for a child beyond the `max_clients` of the start,
+    /// it is that of the BUSY word.
     pub fn busy_since(&self) -> Option<Time> {
-        self.busy_since
+        self.in_hand.since.or(self.busy_since)
     }
 
     /// How many connections it has taken, including the one in hand.
@@ -356,13 +381,11 @@ impl Child {
 
     /// The last line that it wrote to stderr, cut to 256 bytes; empty if it wrote none.
     pub fn last_stderr(&self) -> &[u8] {
-        &self.last_stderr
+        self.last_lines.last()
     }
 
     pub(crate) fn note_stderr(&mut self, line: &[u8]) {
-        self.last_stderr.clear();
-        self.last_stderr
-            .extend_from_slice(&line[..line.len().min(Self::LAST_STDERR)]);
+        self.last_lines.note(line);
     }
 
     /// Whether the parent has sent it SIGINT or SIGKILL.
@@ -437,7 +460,7 @@ impl Child {
     /// Whether it is young and has said neither BUSY nor NOT_BUSY.
     pub(crate) fn is_unproven(&self, now: Time) -> bool {
         let young = now.since(self.start_time) < START_HOLDS_AFTER;
-        young && !self.flags.intersects(Flags::WAS_BUSY | Flags::WAITED)
+        young && !self.has_stated()
     }
 
     /// Whether the start of a child that ended without being told to has failed.
@@ -462,16 +485,20 @@ impl Child {
 
     /// Whether a child that ended without being told to has failed at its first connection.
     ///
-    /// The next child may do the same. SIGKILL does not count, because another process sent it.
-    pub(crate) fn fails_at_its_first(&self, status: Option<WaitStatus>, now: Time) -> bool {
+    /// The next child may do the same. SIGKILL does not count, because another process sent it,
+    /// unless it came for lack of memory.
+    pub(crate) fn fails_at_its_first(&self, end: &Collected, now: Time) -> bool {
         let young = now.since(self.start_time) < START_HOLDS_AFTER;
-        let killed = status.and_then(WaitStatus::signal) == Some(SIGKILL);
+        let killed = end.status.and_then(WaitStatus::signal) == Some(SIGKILL);
+        let killed = killed && !end.out_of_memory;
         let first = self.has_served() && !self.has_finished_one();
-        young && first && !killed && status.is_some()
+        young && first && !killed && end.status.is_some()
     }
 
     /// Why the child ended.
-    pub(crate) fn cause(&self, status: Option<WaitStatus>, now: Time) -> Cause {
+    pub(crate) fn cause(&self, end: impl Into<Collected>, now: Time) -> Cause {
+        let end = end.into();
+        let status = end.status;
         let asked = match self.reason() {
             Some(Reason::Culled) => Some(Cause::Culled),
             Some(Reason::TimedOut) => Some(Cause::TimedOut),
@@ -480,6 +507,8 @@ impl Child {
             Some(Reason::Reloaded) => Some(Cause::Reloaded),
             Some(Reason::Shutdown) => Some(Cause::Shutdown),
             Some(Reason::Asked) => Some(Cause::Asked),
+            Some(Reason::Overtime) => Some(Cause::Overtime),
+            Some(Reason::StartTimeout) => Some(Cause::StartTimeout),
             // A child that a hook has ended closes its outputs shortly before it can be reaped.
             Some(Reason::Closed) | None if self.flags.contains(Flags::ASKED) => Some(Cause::Asked),
             // The processes that it left behind were told to stop, not the child.
@@ -493,10 +522,12 @@ impl Child {
             status.map(|status| (status.code() == Some(0), status.signal())),
         ) {
             (Some(cause), _) => cause,
+            _ if end.out_of_memory => Cause::OutOfMemory,
             _ if self.start_failed(status, now) => Cause::FailedStart,
+            (None, None) => Cause::Lost,
             (None, Some((true, _))) => Cause::Finished,
             (None, Some((false, Some(_)))) => Cause::Killed,
-            (None, Some((false, None)) | None) => Cause::Failed,
+            (None, Some((false, None))) => Cause::Failed,
         }
     }
 

@@ -6,9 +6,13 @@ mod attributes;
 mod row;
 #[cfg(test)]
 mod tests;
+pub(crate) mod text;
 
 pub(crate) use self::attributes::Attributes;
-pub use self::row::{Attribute, TakesEffect};
+pub use self::{
+    row::{Attribute, TakesEffect},
+    text::Shape,
+};
 
 use crate::core::wire::CommWords;
 use std::time::Duration;
@@ -126,6 +130,33 @@ macro_rules! with_attributes {
                 unit: "time, or none",
                 normalised: "none and zero become `timeout` × 1.5 from the start on",
                 read: "in the parent, when a check sets the timer of the next",
+                takes_effect: AtOnce
+            };
+            /// How long a child may take from its fork to its first BUSY or NOT_BUSY.
+            ///
+            /// A child that takes longer is told to stop, and counts as a failed start. An ACK does
+            /// not end its start. Zero turns the limit off. The children of a server with a limit
+            /// must say these words, as those of the stock servers do; a program that says none
+            /// cannot have one.
+            start_timeout, set_start_timeout: Duration = Duration::ZERO => {
+                unit: "time",
+                normalised: "never",
+                read: "in the parent, while a child starts",
+                takes_effect: AtOnce
+            };
+            /// How long one connection may take in all.
+            ///
+            /// The parent keeps the time, so it also ends a child that is stuck in C code. A child
+            /// that takes longer is told to stop, whether it sends ACKs or not and whoever causes
+            /// the delay; SIGKILL follows after `kill_timeout`.
+            /// [`Conn::extend`](crate::servers::Conn::extend) gives more time to the connection in
+            /// hand. Zero turns the limit off. For a program that
+            /// [`ExecServer`](crate::ExecServer) runs, and for a child beyond the `max_clients` of
+            /// the start, a connection lasts from BUSY to NOT_BUSY.
+            busy_timeout, set_busy_timeout: Duration = Duration::ZERO => {
+                unit: "time",
+                normalised: "never",
+                read: "in the parent, while a child has a connection in hand",
                 takes_effect: AtOnce
             };
             /// How long after SIGINT a child is killed with SIGKILL.

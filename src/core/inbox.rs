@@ -2,7 +2,7 @@
 //! words and lines and compares entries; reads no pipe and no board itself.
 
 use super::{
-    child::{ChildId, WaitStatus},
+    child::{ChildId, Collected},
     system::{Pipe, Process},
     wire::{CommWords, Entry, Framer, Output, Word},
 };
@@ -149,7 +149,7 @@ impl Inbox {
 /// A child that was reaped.
 #[derive(Clone, Copy, Debug)]
 struct End {
-    status: Option<WaitStatus>,
+    collected: Collected,
     /// How many of the bytes that each pipe had at the reaping are still to be read.
     left: [usize; 3],
 }
@@ -179,18 +179,18 @@ impl Contact {
     ///
     /// A grandchild may hold its pipes and write for ever, so only the bytes that are in them now
     /// will be read.
-    pub(crate) fn note_end(&mut self, status: Option<WaitStatus>) {
+    pub(crate) fn note_end(&mut self, collected: Collected) {
         let left = Pipe::ALL.map(|pipe| self.process.pending(pipe).unwrap_or(0));
-        self.end = Some(End { status, left });
+        self.end = Some(End { collected, left });
     }
 
     pub(crate) fn is_dead(&self) -> bool {
         self.end.is_some()
     }
 
-    /// The status of a child that was reaped.
-    pub(crate) fn status(&self) -> Option<Option<WaitStatus>> {
-        self.end.map(|end| end.status)
+    /// What was collected from a child that was reaped.
+    pub(crate) fn collected(&self) -> Option<Collected> {
+        self.end.map(|end| end.collected)
     }
 
     /// How many bytes may still be read from a pipe.
@@ -211,9 +211,9 @@ impl Contact {
         self.process.close(pipe);
     }
 
-    /// The status of a reaped child, once all its pipes have ended.
-    pub(crate) fn read_to_its_end(&self) -> Option<Option<WaitStatus>> {
+    /// What was collected from a reaped child, once all its pipes have ended.
+    pub(crate) fn read_to_its_end(&self) -> Option<Collected> {
         let read = self.inbox.streams.iter().all(Option::is_none);
-        self.status().filter(|_| read)
+        self.collected().filter(|_| read)
     }
 }

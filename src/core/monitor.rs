@@ -4,6 +4,9 @@
 #[cfg(test)]
 mod attribute_tests;
 #[cfg(test)]
+mod clock_tests;
+mod clocks;
+#[cfg(test)]
 mod event_tests;
 mod lifecycle;
 mod planning;
@@ -15,16 +18,19 @@ use crate::core::{
     accept::refusal::Refusals,
     alarms::{AlarmId, Alarms},
     backoff::Backoff,
+    board::SharedView,
     child::{
-        Cause, Child, ChildId, Death, Flags, Reason, Retirement, START_HOLDS_AFTER, Signal, State,
-        WaitStatus,
+        Cause, Child, ChildId, Collected, Death, Flags, Reason, Retirement, START_HOLDS_AFTER,
+        Signal, State, Stuck,
     },
+    clocks::Clocks,
     comm::Interval,
     config::{
         Attributes, CommChannel, Config, ThreadCheck, facts, read, read_type, with_attributes,
     },
     event::{Event, EventQueue},
     inbox::Contact,
+    metrics::Metric,
     pool::{self, Demand, Plan, Pool, Surplus},
     queue::{PrintTo, Queue, Task},
     replacement::{MemoryWatch, Replacement},
@@ -66,6 +72,7 @@ pub struct Monitor {
     /// The `timeout` for which the timer of the timeout check was set last; `None` before the
     /// start.
     checked_timeout: Option<Duration>,
+    clocks: Clocks,
     surplus: Surplus,
     saturation: Episode,
     owed: usize,
@@ -77,6 +84,8 @@ pub struct Monitor {
     shutdown: bool,
     pub(crate) stop: Stop,
     child: bool,
+    /// A look at the board.
+    pub(crate) board: SharedView,
     /// Whether the children execute other programs, which need not say that they have started.
     pub(crate) programs: bool,
     pub(crate) replacement: Replacement,
@@ -183,6 +192,15 @@ impl Monitor {
         &self.report
     }
 
+    /// The program's metrics, in the order in which they were declared: see
+    /// [`metrics`](crate::metrics).
+    ///
+    /// The values are those of this moment, over all children of this server that there are or have
+    /// been.
+    pub fn metrics(&self) -> Vec<Metric> {
+        self.board.0.metrics()
+    }
+
     /// Posts `shutdown`.
     pub fn shutdown(&mut self) {
         self.post_known(Posted::Shutdown);
@@ -285,9 +303,13 @@ impl Monitor {
     /// `kill_timeout`, it gets SIGKILL. No signal is sent now; with [`Reason::Closed`] SIGINT
     /// follows after 100 ms. With [`Reason::Shutdown`] the time is `shutdown_timeout`, or without a
     /// bound if only SIGQUIT has asked for the stop, and at most `drain_timeout` while the child is
-    /// still starting. With [`Reason::Culled`] only `timeout`
-    /// limits a child that says BUSY.
+    /// still starting. With [`Reason::Culled`], [`Reason::Recycled`] and [`Reason::Reloaded`] only
+    /// `timeout` and `busy_timeout` limit a child that has a connection in hand. With
+    /// [`Reason::StartTimeout`] the start counts as failed, which delays forks.
     pub fn retire(&mut self, id: ChildId, reason: Reason) {
+        if reason == Reason::StartTimeout {
+            self.note_hung_start(id);
+        }
         let kill_after = match reason {
             Reason::Shutdown if self.stop.is_patient() => None,
             Reason::Shutdown => Some(self.attributes.shutdown_timeout),
@@ -373,7 +395,9 @@ impl Monitor {
         }
         child.note_busy(now);
         self.note_word(id, Flags::WAS_BUSY);
-        self.transfer(id, state, &[State::Starting, State::Free], State::Busy)
+        let moves = self.transfer(id, state, &[State::Starting, State::Free], State::Busy);
+        self.watch_clock(id);
+        moves
     }
 
     /// Counts a child as free. True if it was busy before. A retiring child stays retiring.

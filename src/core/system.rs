@@ -3,7 +3,8 @@
 //! simulation's model implement them.
 
 use super::{
-    child::{ChildId, Signal, WaitStatus},
+    board::{Notes, SharedView},
+    child::{ChildId, Collected, Signal, Stuck},
     comm::Interval,
     error::Error,
     queue::PrintTo,
@@ -90,10 +91,10 @@ pub(crate) enum Found {
 pub(crate) enum Reaped {
     /// It has not ended.
     Not,
-    /// It has ended; `None` if other code has collected its status.
-    Ended(Option<WaitStatus>),
+    /// It has ended.
+    Ended(Collected),
     /// It has ended, and processes of its group still run.
-    Outlived(Option<WaitStatus>),
+    Outlived(Collected),
 }
 
 /// The process of one child, and the parent's ends of its pipes.
@@ -108,11 +109,21 @@ pub(crate) trait Process: fmt::Debug {
     ///
     /// No signal goes to a process that is not known to be this child or of its group.
     fn signal(&self, signal: Signal) -> io::Result<()>;
+    /// Where the child stands now, as far as the system tells.
+    fn stuck(&self) -> Option<Stuck>;
     /// How much private memory the child has, in bytes; `None` where the system does not tell.
     fn memory(&self) -> Option<u64>;
     /// Collects the status if the child has ended. `Outlived` is returned again until its process
     /// group is empty.
     fn reap(&self) -> io::Result<Reaped>;
+}
+
+/// Which signals to a child go to its whole process group.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum ToGroup {
+    All,
+    /// SIGKILL only: others go to the child, which tells the group by itself.
+    Kill,
 }
 
 /// What a fork needs to know.
@@ -122,8 +133,8 @@ pub(crate) struct ForkTerms {
     pub(crate) id: ChildId,
     /// Whether its words have a pipe of their own.
     pub(crate) private: bool,
-    /// Whether it leads a process group.
-    pub(crate) group: bool,
+    /// Which signals go to the process group that it leads, if it leads one.
+    pub(crate) group: Option<ToGroup>,
     /// The signal that it is sent in place of SIGINT.
     pub(crate) stop_signal: Signal,
 }
@@ -179,15 +190,16 @@ pub(crate) trait System {
     /// show because another process comes first. `is_child` says which pids are the server's.
     fn reap_orphans(&mut self, is_child: &dyn Fn(u32) -> bool);
 
+    /// Prepares the slot on the board of the child that is forked next. False if it has none.
+    fn open_slot(&mut self, child: ChildId) -> bool;
+    /// Clears the slot of a child that has ended; what it has counted is kept.
+    fn close_slot(&mut self, slot: usize);
     /// The entry of a child on the board.
     fn noted(&self, slot: usize) -> Entry;
-    /// Sets a child's entry, before its fork and after its end. False if the board has no such
-    /// slot.
-    fn set_noted(&mut self, slot: usize, entry: Entry) -> bool;
-    /// How many connections a child has noted on the board.
-    fn requests(&self, slot: usize) -> u64;
-    /// Whether a child has noted on the board that it is to be replaced.
-    fn is_due(&self, slot: usize) -> bool;
+    /// A look at the board.
+    fn view(&self) -> SharedView;
+    /// What a child has noted on the board. Its values are in range, and may still be lies.
+    fn notes(&self, slot: usize) -> Notes;
     /// Asks the children, through the board, for ACKs at this interval.
     fn ask_interval(&mut self, interval: Interval);
     /// The interval of ACKs that a child has noted on the board, if any.

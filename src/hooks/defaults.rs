@@ -84,6 +84,13 @@ pub fn server_timeout_free<H: PreForkHooks + ?Sized>(
     monitor.retire(child, Reason::TimedOut);
 }
 
+/// Tells the child to stop, for [`Reason::Overtime`] or, while it starts,
+/// [`Reason::StartTimeout`].
+pub fn server_overtime<H: PreForkHooks + ?Sized>(_: &mut H, monitor: &mut Monitor, child: ChildId) {
+    let reason = monitor.overtime_reason(child);
+    monitor.stop(child, reason);
+}
+
 /// Prints `{pid} STDOUT: {line}` to stdout, control characters escaped.
 pub fn server_stdout<H: PreForkHooks + ?Sized>(
     _: &mut H,

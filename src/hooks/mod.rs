@@ -290,6 +290,19 @@ pub trait PreForkHooks {
         defaults::reopen_logs(self, monitor);
     }
 
+    /// A child has taken longer than `start_timeout` for its start, or than `busy_timeout` for a
+    /// connection.
+    ///
+    /// Which of the two, [`Child::has_served`] and [`Child::has_waited`] tell: before its first word a
+    /// child starts. Override it to log what the child was doing, or to leave the child alone, which
+    /// is then reported again after as much time more.
+    ///
+    /// Default: [`defaults::server_overtime`] tells the child to stop, which means SIGKILL after
+    /// `kill_timeout`.
+    fn server_overtime(&mut self, monitor: &mut Monitor, child: ChildId) {
+        defaults::server_overtime(self, monitor, child);
+    }
+
     /// In the parent, right before each fork.
     ///
     /// Use it to read a file again for the child, to flush a buffer that parent and child would
@@ -425,6 +438,9 @@ macro_rules! forward_hooks {
             }
             fn server_timeout_free(&mut self, monitor: &mut Monitor, child: ChildId) {
                 (**self).server_timeout_free(monitor, child);
+            }
+            fn server_overtime(&mut self, monitor: &mut Monitor, child: ChildId) {
+                (**self).server_overtime(monitor, child);
             }
             fn server_stdout(&mut self, monitor: &mut Monitor, child: ChildId, line: &Line) {
                 (**self).server_stdout(monitor, child, line);

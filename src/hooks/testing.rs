@@ -175,12 +175,18 @@ pub(crate) struct ParentPipe {
     /// Whether the parent will look at the notes by itself.
     pub(crate) looks: AtomicBool,
     notes: Mutex<Vec<bool>>,
+    connections: Mutex<Vec<Option<Time>>>,
 }
 
 impl ParentPipe {
     /// The notes since the last call; true for BUSY.
     pub(crate) fn noted(&self) -> Vec<bool> {
         std::mem::take(&mut self.notes.lock().unwrap())
+    }
+
+    /// When connections have begun, and `None` where one has ended.
+    pub(crate) fn connections(&self) -> Vec<Option<Time>> {
+        std::mem::take(&mut self.connections.lock().unwrap())
     }
 }
 
@@ -199,6 +205,14 @@ impl Sink for Arc<ParentPipe> {
     fn note(&self, busy: bool) -> bool {
         self.notes.lock().unwrap().push(busy);
         self.looks.load(Ordering::Relaxed)
+    }
+
+    fn begin(&self, now: Time, _: Option<std::net::SocketAddr>) {
+        self.connections.lock().unwrap().push(Some(now));
+    }
+
+    fn end(&self) {
+        self.connections.lock().unwrap().push(None);
     }
 }
 

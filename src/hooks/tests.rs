@@ -59,6 +59,7 @@ record! {
     fn handler_server_fork(monitor: &mut Monitor);
     fn handler_state(monitor: &mut Monitor, state: &str);
     fn reopen_logs(monitor: &mut Monitor);
+    fn server_overtime(monitor: &mut Monitor, child: ChildId);
     fn before_fork(monitor: &mut Monitor);
     fn server_forked(monitor: &mut Monitor, child: ChildId);
     fn server_exiting(start: &mut Start<'_>);
@@ -78,7 +79,7 @@ fn call_all<H: PreForkHooks>(hooks: &mut H, calls: &Calls) -> Vec<(String, Strin
     let error = io::Error::from_raw_os_error(5);
     let word = Output::Word(Word::Busy);
     let failed = Error::new(Operation::Reload, "", io::Error::from_raw_os_error(5));
-    let each: [Call<'_, H>; 32] = [
+    let each: [Call<'_, H>; 33] = [
         &|hooks, s| hooks.server_ack(&mut s.monitor, s.free),
         &|hooks, s| hooks.server_busy(&mut s.monitor, s.free),
         &|hooks, s| hooks.server_not_busy(&mut s.monitor, s.busy),
@@ -112,6 +113,7 @@ fn call_all<H: PreForkHooks>(hooks: &mut H, calls: &Calls) -> Vec<(String, Strin
         &|hooks, s| hooks.handler_server_fork(&mut s.monitor),
         &|hooks, s| hooks.handler_state(&mut s.monitor, "own"),
         &|hooks, s| hooks.reopen_logs(&mut s.monitor),
+        &|hooks, s| hooks.server_overtime(&mut s.monitor, s.busy),
         &|hooks, s| hooks.before_fork(&mut s.monitor),
         &|hooks, s| hooks.server_forked(&mut s.monitor, s.free),
         &|hooks, s| {

@@ -32,17 +32,18 @@ impl Observer for Log {
 /// How a child has ended that was not told to by a hook, a cull or a shutdown.
 fn unasked(death: &Death) -> Option<&'static str> {
     match death.cause() {
-        Cause::Killed | Cause::Failed => Some("has died"),
+        Cause::Killed | Cause::Failed | Cause::Lost => Some("has died"),
+        Cause::OutOfMemory => Some("was ended by the kernel for lack of memory"),
         Cause::TimedOut => Some("has timed out and was ended"),
+        Cause::Overtime => Some("has exceeded busy_timeout and was ended"),
         Cause::Closed => Some("has closed its outputs and was ended"),
         _ => None,
     }
 }
 
 fn death_message(child: &Child, death: &Death, how: &str) -> String {
-    let last_words = String::from_utf8_lossy(child.last_stderr());
-    let pid = child.pid();
-    format!("child {pid} {how}: {death}, last words {last_words:?}")
+    let details = death.details();
+    format!("child {} {how}: {death} {details}", child.pid())
 }
 
 /// Writes to stderr the messages for which there is no logger, from now on.

@@ -1,6 +1,6 @@
 //! Calls hooks with the monitor, and passes them what children have said. Decides nothing.
 
-use super::{child::ChildSide, guarded::Callee, turn::Loop};
+use super::{child::ChildSide, guarded::Callee, parent::Parent, turn::Loop};
 use crate::{
     core::{child::ChildId, monitor::Monitor, system::Pipe, wire::Output},
     hooks::{ChildServer, PreForkHooks},
@@ -31,11 +31,16 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         self.parent.tell_untold();
     }
 
-    pub(super) fn note_requests(&mut self, child: ChildId) {
-        let requests = self.parent.system.requests(child.slot());
-        self.parent.monitor.note_requests(child, requests);
-        if self.parent.system.is_due(child.slot()) {
-            self.parent.monitor.replace(child);
+    /// Takes over what a child has noted of its connections.
+    pub(super) fn note_board(&mut self, child: ChildId) {
+        let Parent {
+            monitor, system, ..
+        } = &mut self.parent;
+        let notes = system.notes(child.slot());
+        monitor.note_requests(child, notes.requests);
+        monitor.note_in_hand(child, notes.in_hand());
+        if notes.due {
+            monitor.replace(child);
         }
     }
 
@@ -46,7 +51,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             self.words.in_turn += 1;
             self.parent.monitor.report.count_word(word);
             self.parent.monitor.heard(child);
-            self.note_requests(child);
+            self.note_board(child);
         }
         match (from, found) {
             (Pipe::Comm, Output::Line(line)) => {

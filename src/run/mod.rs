@@ -4,6 +4,7 @@
 
 mod builder;
 mod child;
+mod clocks;
 mod drain;
 mod fork;
 mod guarded;

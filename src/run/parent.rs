@@ -3,7 +3,7 @@
 
 use crate::{
     core::{
-        child::{AFTER_KILL, Child, ChildId, Reason, Signal, WaitStatus},
+        child::{AFTER_KILL, Child, ChildId, Collected, Reason, Signal},
         event::Event,
         monitor::Monitor,
         say::say,
@@ -82,7 +82,12 @@ impl<Y: System> Parent<Y> {
         let Some(contact) = contact.filter(|contact| !contact.is_dead()) else {
             return Ok(());
         };
+        // Where it was stuck can be seen only as long as it lives.
+        let stuck = (signal == Signal::Kill).then(|| contact.process.stuck());
         let sent = contact.process.signal(signal);
+        if let Some(stuck) = stuck.flatten() {
+            self.monitor.note_stuck(child, stuck);
+        }
         self.tell(&Event::Signalled {
             child,
             signal,
@@ -120,18 +125,19 @@ impl<Y: System> Parent<Y> {
         for pipe in Pipe::ALL {
             self.monitor.report.output_dropped += discard(&mut contact.process, pipe);
         }
-        match contact.status() {
-            Some(status) => self.forget(id, status),
+        match contact.collected() {
+            Some(collected) => self.forget(id, collected),
             None => {
-                if let Ok(Reaped::Ended(status)) = contact.process.reap() {
-                    self.forget(id, status);
+                if let Ok(Reaped::Ended(collected)) = contact.process.reap() {
+                    self.forget(id, collected);
                 }
             }
         }
     }
 
-    fn forget(&mut self, id: ChildId, status: Option<WaitStatus>) {
-        if let Some((child, death)) = self.monitor.exited(id, status) {
+    fn forget(&mut self, id: ChildId, collected: Collected) {
+        self.system.close_slot(id.slot());
+        if let Some((child, death)) = self.monitor.exited(id, collected) {
             self.tell(&Event::Exited {
                 child: &child,
                 death: &death,

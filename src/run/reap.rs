@@ -4,13 +4,12 @@
 use super::{child::ChildSide, fork::EXIT_ACCEPT, parent::Parent, turn::Loop};
 use crate::{
     core::{
-        child::{Child, ChildId, Reason, WaitStatus},
+        child::{Child, ChildId, Collected, Reason},
         error::Operation,
         event::Event,
         say::say,
         states::Posted,
         system::{Pipe, Reaped},
-        wire::Entry,
     },
     hooks::{ChildServer, PreForkHooks},
 };
@@ -70,12 +69,12 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             return false;
         };
         match contact.process.reap() {
-            Ok(Reaped::Ended(status)) => {
-                self.note_end(child, status);
+            Ok(Reaped::Ended(collected)) => {
+                self.note_end(child, collected);
                 true
             }
-            Ok(Reaped::Outlived(status)) => {
-                self.note_survivors(child, status);
+            Ok(Reaped::Outlived(collected)) => {
+                self.note_survivors(child, collected);
                 true
             }
             Ok(Reaped::Not) => false,
@@ -87,12 +86,12 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     }
 
     /// A child was reaped: its pipes are read to their end.
-    fn note_end(&mut self, child: ChildId, status: Option<WaitStatus>) {
-        if status.is_none() {
+    fn note_end(&mut self, child: ChildId, collected: Collected) {
+        if collected.status.is_none() {
             self.warn_of_a_stolen_status(child);
         }
         if let Some(contact) = self.parent.monitor.pool.contact_mut(child) {
-            contact.note_end(status);
+            contact.note_end(collected);
             self.parent.monitor.note_reaped(child);
         }
         for pipe in Pipe::ALL {
@@ -103,11 +102,11 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
 
     /// A child has ended before the other processes of its group. It keeps its place until they
     /// have ended too, or turn out to be unkillable.
-    fn note_survivors(&mut self, child: ChildId, status: Option<WaitStatus>) {
+    fn note_survivors(&mut self, child: ChildId, collected: Collected) {
         let monitor = &mut self.parent.monitor;
         let give_up_at = monitor.child(child).and_then(Child::give_up_at);
         if give_up_at.is_some_and(|at| at <= monitor.now()) {
-            return self.note_end(child, status);
+            return self.note_end(child, collected);
         }
         monitor.outlived(child);
         let soon = monitor.now() + CHECK_SURVIVORS;
@@ -131,27 +130,28 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     /// child's signals.
     pub(super) fn note_reused_pid(&mut self, pid: u32, newcomer: ChildId) {
         if let Some(replaced) = self.living_by_pid(pid, Some(newcomer)) {
-            self.note_end(replaced, None);
+            self.note_end(replaced, Collected::default());
         }
     }
 
     /// Removes a dead child once all its output has been read.
     pub(super) fn finish_if_read(&mut self, child: ChildId) {
         let contact = self.parent.monitor.pool.contact(child);
-        if let Some(status) = contact.and_then(|contact| contact.read_to_its_end()) {
-            self.finish(child, status);
+        if let Some(collected) = contact.and_then(|contact| contact.read_to_its_end()) {
+            self.finish(child, collected);
         }
     }
 
     /// Removes a dead child whose output has been read: calls the hooks, then ends its record.
-    fn finish(&mut self, child: ChildId, status: Option<WaitStatus>) {
+    fn finish(&mut self, child: ChildId, collected: Collected) {
         self.hear_board(child);
-        self.note_requests(child);
+        self.note_board(child);
+        self.tell_what_it_had_in_hand(child);
         if self.parent.monitor.close(child) {
             self.call_server_closed(child);
         }
-        self.parent.system.set_noted(child.slot(), Entry::default());
-        let Some((record, death)) = self.parent.monitor.exited(child, status) else {
+        self.parent.system.close_slot(child.slot());
+        let Some((record, death)) = self.parent.monitor.exited(child, collected) else {
             return;
         };
         let event = Event::Exited {
@@ -168,6 +168,25 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         }
         if death.code() == Some(EXIT_ACCEPT) {
             self.check_for_lost_socket();
+        }
+    }
+
+    /// For whoever looks for the client that a child did not survive.
+    fn tell_what_it_had_in_hand(&self, child: ChildId) {
+        let system = &self.parent.system;
+        let notes = system.notes(child.slot());
+        if notes.entry.is_of(child.serial())
+            && let Some(since) = notes.since
+        {
+            let took = system.now().since(since);
+            let description = self
+                .parent
+                .monitor
+                .board
+                .0
+                .description(child.slot())
+                .unwrap_or_default();
+            log::debug!("{child} ended after {took:?} with {description}");
         }
     }
 

@@ -69,7 +69,8 @@ pub(crate) struct Loop<H, S, Y: System> {
 }
 
 impl<H, S, Y: System> Loop<H, S, Y> {
-    pub(crate) fn new(hooks: H, server: S, monitor: Monitor, system: Y) -> Self {
+    pub(crate) fn new(hooks: H, server: S, mut monitor: Monitor, system: Y) -> Self {
+        monitor.board = system.view();
         Self {
             hooks,
             server,
@@ -161,6 +162,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             self.reap();
             self.read(&ready);
             self.look_at_board(wait);
+            self.check_clocks();
             self.replace();
             self.parent.monitor.fire_due();
             self.post_watched(&ready);
@@ -179,6 +181,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     pub(super) fn settle(&mut self) {
         if self.parent.system.take_possession() {
             self.parent.monitor.pid = std::process::id();
+            self.parent.monitor.board = self.parent.system.view();
         }
     }
 
@@ -217,6 +220,9 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         if self.look_at.is_some_and(|at| at <= now) {
             self.look_at = None;
             self.check_all();
+            if self.parent.monitor.bounds_connections() {
+                self.note_boards();
+            }
         }
     }
 

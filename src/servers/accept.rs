@@ -18,6 +18,7 @@ use crate::{
     listeners::Listener,
     sys::{
         accept::Newcomer,
+        atfork,
         blame::is_the_clients,
         fd_registry::Ours,
         hangup::{self, Hangup},
@@ -35,6 +36,10 @@ use std::{
 
 pub(super) type Handler<S> = Box<dyn FnMut(Conn<S>) -> io::Result<()>>;
 
+/// Looks at a connection before the handler gets it. False closes the connection, which then does
+/// not count.
+pub(super) type Precheck<S> = Box<dyn FnMut(&mut Conn<S>) -> bool>;
+
 /// The listening sockets: closed as soon as the child finds that the parent is gone.
 pub(super) type SharedListeners = Rc<RefCell<Vec<Ours<OwnedFd>>>>;
 
@@ -44,6 +49,7 @@ pub(super) struct Acceptor<'a, L: Listener> {
     pub(super) admission: Admission<L::Stream>,
     pub(super) kind: &'a L,
     pub(super) listeners: SharedListeners,
+    pub(super) precheck: Option<Precheck<L::Stream>>,
     pub(super) handler: Handler<L::Stream>,
     pub(super) comm: &'a Comm,
     /// For how long connections block by themselves, if they do: see `Conn`.
@@ -198,7 +204,13 @@ impl<L: Listener<Stream: Stream>> Run<'_, L> {
     }
 
     fn serve(&mut self, leave_wakeups: bool) -> Observation {
-        self.say(Comm::busy);
+        let connection = self.in_hand.as_ref().map(|in_hand| &in_hand.connection);
+        let peer = connection.and_then(|connection| connection.remote);
+        let queued = connection.and_then(|connection| connection.queued);
+        self.say(|comm| comm.busy_after(self.clock, peer));
+        if let Some(queued) = queued {
+            self.acceptor.comm.note_queued(queued);
+        }
         if leave_wakeups {
             self.acceptor.comm.leave_wakeups();
         }
@@ -207,9 +219,9 @@ impl<L: Listener<Stream: Stream>> Run<'_, L> {
             self.say(|comm| comm.begin(self.clock));
         }
         if let Some(in_hand) = self.in_hand.take() {
-            self.count_connection();
-            self.handle(in_hand.connection);
+            self.admit(in_hand.connection);
         }
+        self.acceptor.comm.end_connection();
         let took = self.lap();
         if self.acceptor.comm.is_leaving() {
             return Observation::ServedLast;
@@ -235,7 +247,8 @@ impl<L: Listener<Stream: Stream>> Run<'_, L> {
         if let Some(in_hand) = self.in_hand.take()
             && refusal == Refusal::TooOld
         {
-            let conn = self.conn(in_hand.connection);
+            let number = *self.acceptor.requests_handled;
+            let conn = self.conn(in_hand.connection, number);
             note_end(self.acceptor.admission.shed(conn));
         }
         self.lap();
@@ -251,18 +264,29 @@ impl<L: Listener<Stream: Stream>> Run<'_, L> {
         }
     }
 
-    fn handle(&mut self, connection: Newcomer) {
-        let conn = self.conn(connection);
+    /// Hands a connection to the handler, unless it is refused before that; then it does not count.
+    fn admit(&mut self, connection: Newcomer) {
+        let mut conn = self.conn(connection, *self.acceptor.requests_handled + 1);
+        let precheck = self.acceptor.precheck.as_mut();
+        if precheck.is_none_or(|admits| admits(&mut conn)) {
+            self.count_connection();
+            self.handle(conn);
+        }
+    }
+
+    fn handle(&mut self, conn: Conn<L::Stream>) {
         let served = (self.acceptor.handler)(conn);
+        // The child may wait next, for long.
+        atfork::connection_is_over();
         note_end(served);
     }
 
-    fn conn(&self, connection: Newcomer) -> Conn<L::Stream> {
+    fn conn(&self, connection: Newcomer, number: u64) -> Conn<L::Stream> {
         let acceptor = &self.acceptor;
         let place = Place {
             comm: acceptor.comm.share(),
             listeners: Rc::clone(&acceptor.listeners),
-            number: *acceptor.requests_handled,
+            number,
             first_wait: acceptor.first_wait,
         };
         Conn::new(connection, place)

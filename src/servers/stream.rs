@@ -1,8 +1,10 @@
 //! The stock server over any kind of listener: attributes, handler, and its implementation of
 //! `ChildServer`. Opens no socket (`listeners` does) and accepts no connection (`accept.rs` does).
 
+#[cfg(feature = "proxy-protocol")]
+use super::proxy::{self, HeaderRefusals, ProxyProtocol};
 use super::{
-    accept::{Acceptor, Handler, SharedListeners},
+    accept::{Acceptor, Handler, Precheck, SharedListeners},
     admission::AdmissionRules,
     conn::{Conn, ConnClass, Stream},
 };
@@ -40,6 +42,8 @@ pub struct StreamServer<L: Listener> {
     send_ack: Option<Duration>,
     timing: Timing,
     pub(super) admission: AdmissionRules<L::Stream>,
+    #[cfg(feature = "proxy-protocol")]
+    proxies: proxy::Attribute,
 }
 
 /// What may block for [`BRIEFLY`] on the sockets that were opened.
@@ -84,6 +88,8 @@ impl<L: Listener<Stream: Stream>> StreamServer<L> {
             send_ack: None,
             timing: Timing::default(),
             admission: AdmissionRules::default(),
+            #[cfg(feature = "proxy-protocol")]
+            proxies: proxy::Attribute::default(),
         }
     }
 
@@ -136,6 +142,34 @@ impl<L: Listener<Stream: Stream>> StreamServer<L> {
     /// Which of the idle children gets the next connection, if that was set.
     pub fn get_accept_order(&self) -> Option<AcceptOrder> {
         self.order
+    }
+
+    /// Requires a PROXY protocol header of each connection, from the proxies that are trusted.
+    ///
+    /// The handler then finds the client's address in place of the proxy's. Default: off, no header
+    /// is read. See [`servers::proxy`](crate::servers::proxy).
+    #[cfg(feature = "proxy-protocol")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "proxy-protocol")))]
+    #[must_use]
+    pub fn proxy_protocol(mut self, proxies: ProxyProtocol) -> Self {
+        self.proxies.protocol = Some(proxies);
+        self
+    }
+
+    /// Which proxies are trusted, if headers are required.
+    #[cfg(feature = "proxy-protocol")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "proxy-protocol")))]
+    pub fn get_proxy_protocol(&self) -> Option<&ProxyProtocol> {
+        self.proxies.protocol.as_ref()
+    }
+
+    /// How many connections all children have refused for the lack of a valid header.
+    ///
+    /// All zero before the server has started. Parent and children see the same numbers.
+    #[cfg(feature = "proxy-protocol")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "proxy-protocol")))]
+    pub fn header_refusals(&self) -> HeaderRefusals {
+        self.proxies.refusals()
     }
 
     /// Calls `hook` with each connection that a child has accepted, before serving it.
@@ -271,6 +305,17 @@ impl<L: Listener<Stream: Stream>> StreamServer<L> {
         }
     }
 
+    /// What looks at the connections of this child before the handler does.
+    #[cfg(feature = "proxy-protocol")]
+    fn precheck(&self) -> Option<Precheck<L::Stream>> {
+        self.proxies.precheck()
+    }
+
+    #[cfg(not(feature = "proxy-protocol"))]
+    fn precheck(&self) -> Option<Precheck<L::Stream>> {
+        None
+    }
+
     /// Makes the handler of this child.
     fn handler(&mut self) -> io::Result<Handler<L::Stream>> {
         match self.factory.take() {
@@ -311,6 +356,8 @@ impl<L: Listener<Stream: Stream>> ChildServer for StreamServer<L> {
 
     fn start(&mut self) -> io::Result<()> {
         self.admission.start()?;
+        #[cfg(feature = "proxy-protocol")]
+        self.proxies.share_counts()?;
         self.sockets.open(&mut self.listener, self.backlog)?;
         self.set_timing();
         Ok(())
@@ -344,6 +391,7 @@ impl<L: Listener<Stream: Stream>> ChildServer for StreamServer<L> {
             admission: self.admission.for_child(sockets),
             kind: &self.listener,
             listeners,
+            precheck: self.precheck(),
             handler,
             comm,
             first_wait: self.timing.first_wait,

@@ -20,6 +20,7 @@ use nix::poll::PollFlags;
 use std::{
     cell::Cell,
     io,
+    net::SocketAddr,
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     time::Duration,
 };
@@ -32,6 +33,7 @@ pub(crate) struct PipeSink {
     pub(crate) slot: Slot,
     /// Whether a word that the parent will find on the board need not be printed.
     pub(crate) coalesces: bool,
+    pub(crate) clock: Clock,
 }
 
 impl Sink for PipeSink {
@@ -43,11 +45,32 @@ impl Sink for PipeSink {
     }
 
     fn note(&self, busy: bool) -> bool {
+        // Before the state: the parent reads when the connection began once it knows of it.
+        match busy {
+            true => self.slot.note_busy_since(|| self.clock.now()),
+            false => self.slot.end(),
+        }
         self.slot.note(busy) && self.coalesces
     }
 
-    fn count_request(&self) {
-        self.slot.count_request();
+    fn begin(&self, since: Time, peer: Option<SocketAddr>) {
+        self.slot.begin(since, peer);
+    }
+
+    fn end(&self) {
+        self.slot.end();
+    }
+
+    fn extend(&self, time: Duration) {
+        self.slot.extend(self.clock.now() + time);
+    }
+
+    fn note_queued(&self, queued: Duration) {
+        self.slot.note_queued(queued);
+    }
+
+    fn note_text(&self, text: &str) {
+        self.slot.note_text(text);
     }
 
     fn note_due(&self) {

@@ -7,14 +7,16 @@ use super::{
     fd_registry::Ours,
     group::Group,
     memory,
+    out_of_memory::OutOfMemory,
     pipes::{self, ParentEnds},
     poller::OutputWatch,
     signals::number,
     stop_board::StopBoard,
+    stuck,
 };
 use crate::core::{
-    child::{ChildId, Signal, WaitStatus},
-    system::{ForkTerms, Found, Pipe, Process, Reaped, Source, Told},
+    child::{ChildId, Collected, Signal, Stuck, Usage, WaitStatus},
+    system::{ForkTerms, Found, Pipe, Process, Reaped, Source, ToGroup, Told},
 };
 use nix::libc;
 use std::{
@@ -23,6 +25,7 @@ use std::{
     mem::MaybeUninit,
     os::fd::{AsRawFd, OwnedFd},
     rc::Rc,
+    time::Duration,
 };
 
 /// A child of this process.
@@ -31,12 +34,16 @@ pub(crate) struct ChildProcess {
     id: ChildId,
     pid: libc::pid_t,
     group: Option<Group>,
+    to_group: ToGroup,
     stop_signal: Signal,
-    /// Its status, if it was reaped while other processes of its group were left.
-    outlived: Cell<Option<Option<WaitStatus>>>,
+    /// What was collected, if other processes of its group were left then.
+    outlived: Cell<Option<Collected>>,
+    /// Whether this process has sent it SIGKILL.
+    killed: Cell<bool>,
     pipes: [Option<Ours<OwnedFd>>; 3],
     watch: Rc<OutputWatch>,
     stops: Rc<StopBoard>,
+    out_of_memory: Rc<OutOfMemory>,
 }
 
 impl ChildProcess {
@@ -46,18 +53,22 @@ impl ChildProcess {
         ends: ParentEnds,
         watch: Rc<OutputWatch>,
         stops: Rc<StopBoard>,
+        out_of_memory: Rc<OutOfMemory>,
     ) -> Self {
         // OK because the pid comes from fork(2).
         let pid = pid as libc::pid_t;
         Self {
             id: terms.id,
             pid,
-            group: terms.group.then(|| Group::of_child(pid)),
+            group: terms.group.map(|_| Group::of_child(pid)),
+            to_group: terms.group.unwrap_or(ToGroup::All),
             stop_signal: terms.stop_signal,
             outlived: Cell::new(None),
+            killed: Cell::new(false),
             pipes: [Some(ends.stdout), Some(ends.stderr), ends.comm],
             watch,
             stops,
+            out_of_memory,
         }
     }
 
@@ -111,8 +122,10 @@ impl Process for ChildProcess {
             // The board reaches the child even if it ignores the signal at present.
             self.stops.tell(self.id);
         }
+        self.killed.set(self.killed.get() || signal == Signal::Kill);
         let number = self.number(signal);
         match (self.group, is_ours(self.pid)?) {
+            (Some(_), true) if self.spares_group(signal) => signal_one(self.pid, number),
             (Some(group), true) => group.signal(number),
             (Some(group), false) => group.signal_rest(number),
             (None, true) => signal_one(self.pid, number),
@@ -120,30 +133,38 @@ impl Process for ChildProcess {
         }
     }
 
+    fn stuck(&self) -> Option<Stuck> {
+        stuck::look(self.pid)
+    }
+
     fn memory(&self) -> Option<u64> {
         memory::private(self.pid)
     }
 
     fn reap(&self) -> io::Result<Reaped> {
-        let status = match (self.outlived.get(), self.group) {
-            (Some(status), _) => status,
+        let collected = match (self.outlived.get(), self.group) {
+            (Some(collected), _) => collected,
             (None, None) => return self.collect(),
             (None, Some(_)) => match self.collect()? {
-                Reaped::Ended(status) => status,
+                Reaped::Ended(collected) => collected,
                 lives => return Ok(lives),
             },
         };
-        self.outlived.set(Some(status));
+        self.outlived.set(Some(collected));
         let outlived = self.group.is_some_and(Group::outlives_its_leader);
         Ok(if outlived {
-            Reaped::Outlived(status)
+            Reaped::Outlived(collected)
         } else {
-            Reaped::Ended(status)
+            Reaped::Ended(collected)
         })
     }
 }
 
 impl ChildProcess {
+    fn spares_group(&self, signal: Signal) -> bool {
+        self.to_group == ToGroup::Kill && signal != Signal::Kill
+    }
+
     fn number(&self, signal: Signal) -> libc::c_int {
         number(match signal {
             Signal::Interrupt => self.stop_signal,
@@ -153,25 +174,72 @@ impl ChildProcess {
 
     /// Collects the status of the child itself, if it has ended.
     fn collect(&self) -> io::Result<Reaped> {
+        let evidence = self.evidence()?;
         let mut status = 0;
+        let mut usage = MaybeUninit::<libc::rusage>::zeroed();
         loop {
-            // SAFETY: `status` is valid for writes for the length of the call. (nix's wrapper is
-            // not used: it collects a child and then fails if it does not know the signal that
-            // ended it.)
-            let found = unsafe { libc::waitpid(self.pid, &raw mut status, libc::WNOHANG) };
+            // SAFETY: both are valid for writes for the length of the call. (nix's wrapper is not
+            // used: it collects a child and then fails if it does not know the signal that ended
+            // it.)
+            let found = unsafe {
+                libc::wait4(self.pid, &raw mut status, libc::WNOHANG, usage.as_mut_ptr())
+            };
             if found == 0 {
                 return Ok(Reaped::Not);
             }
             if found > 0 {
-                return Ok(Reaped::Ended(Some(WaitStatus::from_raw(status))));
+                // SAFETY: all bytes zero are a valid rusage, and wait4 has filled it in.
+                let usage = unsafe { usage.assume_init() };
+                return Ok(Reaped::Ended(Collected {
+                    status: Some(WaitStatus::from_raw(status)),
+                    usage: Some(usage_of(&usage)),
+                    out_of_memory: evidence,
+                }));
             }
             let error = io::Error::last_os_error();
             match error.raw_os_error() {
                 Some(libc::EINTR) => {}
-                Some(libc::ECHILD) => return Ok(Reaped::Ended(None)),
+                Some(libc::ECHILD) => return Ok(Reaped::Ended(Collected::default())),
                 _ => return Err(error),
             }
         }
+    }
+
+    /// Whether the child was ended for lack of memory. Its control group is known as long as it is
+    /// not reaped.
+    fn evidence(&self) -> io::Result<bool> {
+        if self.killed.get() || !cfg!(target_os = "linux") {
+            return Ok(false);
+        }
+        let killed = match look(libc::P_PID, self.pid as libc::id_t) {
+            Ok(ended) => ended.killed,
+            // Other code has reaped it, and waiting for it says so.
+            Err(error) if error.raw_os_error() == Some(libc::ECHILD) => false,
+            Err(error) => return Err(error),
+        };
+        Ok(killed && self.out_of_memory.has_ended(self.pid))
+    }
+}
+
+fn usage_of(usage: &libc::rusage) -> Usage {
+    // OK to cast: the kernel counts none of them below zero.
+    let time = |time: libc::timeval| {
+        Duration::from_secs(time.tv_sec as u64) + Duration::from_micros(time.tv_usec as u64)
+    };
+    // Linux and the BSDs count in KiB, macOS in bytes.
+    let unit = if cfg!(target_vendor = "apple") {
+        1
+    } else {
+        1024
+    };
+    Usage {
+        user_time: time(usage.ru_utime),
+        system_time: time(usage.ru_stime),
+        max_resident: usage.ru_maxrss as u64 * unit,
+        minor_faults: usage.ru_minflt as u64,
+        major_faults: usage.ru_majflt as u64,
+        voluntary_switches: usage.ru_nvcsw as u64,
+        involuntary_switches: usage.ru_nivcsw as u64,
     }
 }
 
@@ -192,7 +260,7 @@ fn signal_one(pid: libc::pid_t, number: libc::c_int) -> io::Result<()> {
 
 /// Whether `pid` is a child of this process that was not reaped, alive or dead.
 fn is_ours(pid: libc::pid_t) -> io::Result<bool> {
-    match wait_without_reaping(libc::P_PID, pid as libc::id_t) {
+    match look(libc::P_PID, pid as libc::id_t) {
         Ok(_) => Ok(true),
         Err(error) if error.raw_os_error() == Some(libc::ECHILD) => Ok(false),
         Err(error) => Err(error),
@@ -202,12 +270,20 @@ fn is_ours(pid: libc::pid_t) -> io::Result<bool> {
 /// The pid of a child of this process that has ended and was not reaped, ours or the program's. The
 /// child is not reaped here: reaping "any" child would take statuses that other code waits for.
 pub(crate) fn peek() -> Option<u32> {
-    let pid = wait_without_reaping(libc::P_ALL, 0).ok()?;
-    u32::try_from(pid).ok().filter(|pid| *pid > 0)
+    let ended = look(libc::P_ALL, 0).ok()?;
+    u32::try_from(ended.pid).ok().filter(|pid| *pid > 0)
 }
 
-/// The pid of a child that has ended, or zero.
-fn wait_without_reaping(which: libc::idtype_t, id: libc::id_t) -> io::Result<libc::pid_t> {
+/// A child that has ended and was not reaped.
+struct EndedChild {
+    /// Zero if there is none.
+    pid: libc::pid_t,
+    /// Whether SIGKILL has ended it.
+    killed: bool,
+}
+
+/// Looks for a child that has ended, and reaps none.
+fn look(which: libc::idtype_t, id: libc::id_t) -> io::Result<EndedChild> {
     let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
     let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
     // SAFETY: `info` is valid for writes for the length of the call.
@@ -217,9 +293,14 @@ fn wait_without_reaping(which: libc::idtype_t, id: libc::id_t) -> io::Result<lib
             return Err(error);
         }
     }
-    // SAFETY: all bytes zero are a valid siginfo. waitid has filled in the fields of SIGCHLD, or
-    // left zeros if no child has ended.
-    Ok(unsafe { info.assume_init().si_pid() })
+    // SAFETY: all bytes zero are a valid siginfo.
+    let info = unsafe { info.assume_init() };
+    // SAFETY: waitid has filled in the fields of SIGCHLD, or left zeros if no child has ended.
+    let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
+    Ok(EndedChild {
+        pid,
+        killed: info.si_code == libc::CLD_KILLED && status == libc::SIGKILL,
+    })
 }
 
 #[cfg(test)]
@@ -235,7 +316,7 @@ mod tests {
         let pid = libc::pid_t::try_from(child.id()).expect("a pid");
         assert!(is_ours(pid).expect("an answer"), "it lives");
         child.kill().expect("a signal");
-        while wait_without_reaping(libc::P_PID, child.id()).expect("an answer") == 0 {
+        while look(libc::P_PID, child.id()).expect("an answer").pid == 0 {
             std::thread::yield_now();
         }
         assert!(

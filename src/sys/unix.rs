@@ -12,6 +12,7 @@ use super::{
     group::Group,
     limits::{self, Threads},
     null,
+    out_of_memory::OutOfMemory,
     output::Outputs,
     pipes::{self, ChildEnds},
     poller::Poller,
@@ -20,6 +21,7 @@ use super::{
     stop_board::StopBoard,
 };
 use crate::core::{
+    board::{Notes, SharedView, View},
     child::{ChildId, Signal},
     comm::Interval,
     error::{Error, Operation},
@@ -69,8 +71,11 @@ pub(crate) struct Newborn {
 pub(crate) struct UnixSystem {
     pub(crate) id: PreForkId,
     pub(crate) clock: Clock,
+    /// For how many children there are slots on the boards.
+    slots: usize,
     pub(crate) board: Board,
     pub(crate) stops: Rc<StopBoard>,
+    out_of_memory: Rc<OutOfMemory>,
     pub(crate) null: Ours<OwnedFd>,
     /// What children do before they serve.
     pub(crate) confinement: Plan,
@@ -109,15 +114,16 @@ impl UnixSystem {
                 Interest::READABLE,
             )
             .map_err(|error| Error::new(Operation::Register, "signal pipe", error))?;
-        let board =
-            Board::new(children).map_err(|error| Error::new(Operation::Map, "the board", error))?;
-        let stops = StopBoard::new(children)
-            .map_err(|error| Error::new(Operation::Map, "the board of stops", error))?;
+        let clock = Clock::new();
+        let map = |error| Error::new(Operation::Map, "the board", error);
+        let (board, stops) = boards(children, &clock).map_err(map)?;
         Ok(Self {
             id,
-            clock: Clock::new(),
+            clock,
+            slots: children,
             board,
-            stops: Rc::new(stops),
+            stops,
+            out_of_memory: Rc::default(),
             null: Ours::childrens(null, id),
             confinement: Plan::default(),
             death_read: Some(death_read),
@@ -142,6 +148,15 @@ impl UnixSystem {
         self.poller.as_fd()
     }
 
+    /// A program that has become a daemon since the start has lost what only the process that made
+    /// the boards can write.
+    fn renew_boards(&mut self) {
+        match boards(self.slots, &self.clock) {
+            Ok((board, stops)) => (self.board, self.stops) = (board, stops),
+            Err(error) => say!(Warn, "children have no place to note what they do: {error}"),
+        }
+    }
+
     /// Lets words pile up, and collects what is ready then. The order is the board's: WILL_LOOK is
     /// cleared before the poller is asked.
     fn wait_for_words(&mut self, batch: Duration, ready: &mut Vec<Ready>) -> io::Result<()> {
@@ -151,6 +166,12 @@ impl UnixSystem {
         piled?;
         self.poller.wait(Some(Duration::ZERO), ready)
     }
+}
+
+/// The memory that parent and children share.
+fn boards(children: usize, clock: &Clock) -> io::Result<(Board, Rc<StopBoard>)> {
+    let board = Board::new(children, clock.started())?;
+    Ok((board, Rc::new(StopBoard::new(children)?)))
 }
 
 impl System for UnixSystem {
@@ -173,9 +194,10 @@ impl System for UnixSystem {
         let started_in = std::mem::replace(&mut self.owner, std::process::id());
         if started_in != self.owner {
             self.threads = Threads::open();
+            self.renew_boards();
         }
         self.adoption.settle();
-        self.stops.hide_from_children();
+        self.out_of_memory.begin();
         foreign::note_home(started_in);
         atfork::watch();
         true
@@ -219,9 +241,13 @@ impl System for UnixSystem {
         let own_group = self.adoption.gives_groups();
         let signal = |error| Error::new(Operation::Signal, "mask", error);
         let mask = Mask::block_all().map_err(signal)?;
-        match fork::fork(&mask) {
+        let forked = fork::fork(&mask);
+        if !matches!(forked, Ok(Side::Child)) {
+            self.board.forked();
+        }
+        match forked {
             Ok(Side::Child) => {
-                if terms.group || own_group {
+                if terms.group.is_some() || own_group {
                     Group::lead();
                 }
                 Ok(Forked::Child(Newborn {
@@ -242,6 +268,7 @@ impl System for UnixSystem {
                     ends,
                     self.poller.outputs(),
                     Rc::clone(&self.stops),
+                    Rc::clone(&self.out_of_memory),
                 );
                 let unmasked = mask.restore();
                 Ok(Forked::Parent {
@@ -273,20 +300,24 @@ impl System for UnixSystem {
         self.adoption.reap_all(is_child);
     }
 
+    fn open_slot(&mut self, child: ChildId) -> bool {
+        self.board.open(child)
+    }
+
+    fn close_slot(&mut self, slot: usize) {
+        self.board.close(slot);
+    }
+
     fn noted(&self, slot: usize) -> Entry {
-        self.board.entry(slot)
+        self.board.view().entry(slot)
     }
 
-    fn set_noted(&mut self, slot: usize, entry: Entry) -> bool {
-        self.board.set_entry(slot, entry)
+    fn view(&self) -> SharedView {
+        SharedView(Rc::new(self.board.view().clone()))
     }
 
-    fn requests(&self, slot: usize) -> u64 {
-        self.board.requests(slot)
-    }
-
-    fn is_due(&self, slot: usize) -> bool {
-        self.board.is_due(slot)
+    fn notes(&self, slot: usize) -> Notes {
+        self.board.view().notes(slot, self.clock.now())
     }
 
     fn ask_interval(&mut self, interval: Interval) {
@@ -294,7 +325,7 @@ impl System for UnixSystem {
     }
 
     fn kept_interval(&self, slot: usize) -> Option<Interval> {
-        self.board.kept_interval(slot)
+        self.board.view().kept_interval(slot)
     }
 
     fn print(&mut self, to: PrintTo, bytes: &[u8]) {

@@ -1,7 +1,7 @@
 //! Children that crash, panic, exit or run out of memory during a connection: it costs one client.
 
-use crate::subject::{Group, Held, deaths, ends_well, expect_exit, pids};
-use crate::support::{Scenarios, Server, World, scenarios};
+use crate::subject::{Group, Held, deaths, ends_well, expect_exit, pids, send};
+use crate::support::{Scenarios, Server, Signal, World, scenarios};
 
 pub const SCENARIOS: Scenarios = scenarios![
     a03_every_crash_costs_one_client_only,
@@ -90,8 +90,11 @@ fn a06_a_child_without_memory_dies_alone(world: &mut World) {
     server.expect_stderr("the reason", |text| text.contains("memory allocation of"));
 }
 
-/// A child that the out-of-memory killer ends counts as killed by a signal that the parent did not
-/// send (`Cause::Killed`): such a SIGKILL comes from the kernel or an administrator.
+/// A child that the out-of-memory killer ends has a cause of its own (`Cause::OutOfMemory`), where its
+/// control group or the kernel's log tells of it. Another SIGKILL that the parent has not sent comes
+/// from an administrator (`Cause::Killed`), also in the same group.
+///
+/// Without the evidence (`OutOfMemory::has_ended`): both are killed.
 fn a06_a_child_that_the_kernel_ends_for_its_memory_is_replaced(world: &mut World) {
     let Some(group) = Group::memory("33554432") else {
         return;
@@ -103,11 +106,22 @@ fn a06_a_child_that_the_kernel_ends_for_its_memory_is_replaced(world: &mut World
     group.enter(held.pid);
     held.client.send_line("eat");
     held.client.gone();
+    expect_exit(&server, held.pid, "OutOfMemory signal: 9 (SIGKILL)");
+    let text = server.expect_stderr("the warning", |text| text.contains("lack of memory"));
+    let line = format!(
+        "child {} was ended by the kernel for lack of memory",
+        held.pid
+    );
+    assert!(text.contains(&line), "{text}");
+    let held = Held::new(&address);
+    group.enter(held.pid);
+    send(held.pid, Signal::SIGKILL);
     expect_exit(&server, held.pid, "Killed signal: 9 (SIGKILL)");
     bystander.is_served();
     drop(bystander);
     Held::new(&address).is_served();
     ends_well(&server);
+    assert_eq!(deaths(&server, "OutOfMemory"), 1);
     assert_eq!(deaths(&server, "Killed"), 1);
 }
 

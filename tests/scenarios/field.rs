@@ -580,7 +580,7 @@ fn forty(world: &mut World) -> (Server, ChildStdin) {
 
 fn expect_replaced(server: &Server, victims: &[u32]) {
     for pid in victims {
-        let how = format!("exited {pid} Failed");
+        let how = format!("exited {pid} Lost");
         server.expect_stdout("its death", |text| text.contains(&how));
     }
     server.expect_children(40);

@@ -25,6 +25,7 @@ mod conn;
 mod containers;
 mod crashes;
 mod deaths;
+mod deploy;
 mod dispositions;
 mod draining;
 #[path = "../example/mod.rs"]
@@ -34,15 +35,18 @@ mod exec;
 mod failed_starts;
 mod field;
 mod harness;
+mod hostile;
 mod injection;
 mod life;
 mod limits;
 mod listeners;
 mod listening;
+mod metrics;
 mod observers;
 mod orphans;
 mod output;
 mod overload;
+mod overtime;
 mod parents_hooks;
 mod pipes;
 mod ported;
@@ -102,10 +106,13 @@ const PROGRAMS: &[Programs] = &[
     exec::PROGRAMS,
     field::PROGRAMS,
     harness::PROGRAMS,
+    hostile::PROGRAMS,
     listeners::PROGRAMS,
     listening::PROGRAMS,
+    metrics::PROGRAMS,
     observers::PROGRAMS,
     orphans::PROGRAMS,
+    overtime::PROGRAMS,
     output::PROGRAMS,
     overload::PROGRAMS,
     parents_hooks::PROGRAMS,
@@ -144,26 +151,37 @@ const SCENARIOS: &[(&str, Scenarios)] = scenarios_of![
     containers,
     crashes,
     deaths,
+    deploy,
     dispositions,
     draining,
     examples,
     examples::hello,
     examples::lines,
+    exec::applications,
     exec::handover,
     exec::languages,
+    exec::languages::node,
+    exec::languages::perl,
+    exec::languages::php,
+    exec::languages::python,
+    exec::languages::ruby,
+    exec::languages::shell,
     exec::misfits,
     exec::wrappers,
     failed_starts,
     field,
     harness::runner,
     harness::world,
+    hostile,
     life,
     limits,
     listeners,
+    metrics,
     observers,
     orphans,
     output,
     overload,
+    overtime,
     parents_hooks,
     pipes,
     ported,

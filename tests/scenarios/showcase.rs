@@ -14,6 +14,7 @@ use crate::support::{
 
 pub const SCENARIOS: Scenarios = scenarios![
     crash_hurts_one_client_only,
+    crash_bounds_every_connection,
     leak_ends_with_the_child,
     udp_answers_and_reports,
     udp_child_leaves_at_sigint,
@@ -206,6 +207,22 @@ fn crash_hurts_one_client_only(world: &mut World) {
     assert_eq!(count(&report, "Failed"), 1, "{report}");
     assert_eq!(count(&report, "TimedOut"), 1, "{report}");
     assert_eq!(count(&report, "FailedStart"), 0, "{report}");
+}
+
+/// Without a `timeout`, so that only the clock of the connection can end the loop.
+fn crash_bounds_every_connection(world: &mut World) {
+    let flags = ["--port", "0", "--timeout", "0", "--start-timeout", "30"];
+    let server = world.run_example("crash", &[&flags[..], &["--busy-timeout", "0.5"]].concat());
+    let address = server.address();
+    request(&address, "/spin").eof();
+    let answer = request(&address, "/").read_rest();
+    assert!(answer.ends_with("is well.\n"), "{answer:?}");
+    let report = stop(&server);
+    assert_eq!(count(&report, "Overtime"), 1, "{report}");
+    for flag in ["--busy-timeout", "--start-timeout"] {
+        let server = world.run_example("crash", &["--port", "0", flag, "soon"]);
+        assert_eq!(server.wait(SOON).code(), Some(1));
+    }
 }
 
 fn leak_ends_with_the_child(world: &mut World) {

@@ -1,7 +1,9 @@
-//! How and why a child ended, as hooks and observers read it. Plain data; decides no cause itself.
+//! How and why a child ended, and all that is known of it, as hooks and observers read it. Plain
+//! data; decides no cause itself.
 
-use super::WaitStatus;
-use std::fmt;
+use super::{Child, Stuck, Usage, WaitStatus, last_lines::LastLines};
+use crate::core::time::Time;
+use std::{fmt, time::Duration};
 
 /// Why a child ended, as the [`Report`](crate::Report) counts it.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -32,16 +34,65 @@ pub enum Cause {
     Failed,
     /// It was ended by a signal that the parent had not sent.
     Killed,
+    /// It was told to stop because a connection took longer than `busy_timeout`.
+    Overtime,
+    /// It was told to stop because it had said neither BUSY nor NOT_BUSY within `start_timeout`.
+    StartTimeout,
+    /// The kernel ended it for lack of memory.
+    ///
+    /// It got a SIGKILL that the parent had not sent, and its control group or the kernel's log
+    /// tells of such an end. Where neither can be read, the cause is [`Killed`](Self::Killed).
+    OutOfMemory,
+    /// Other code in the program has collected its status, so how it ended is not known.
+    Lost,
 }
 
-/// How a child ended: handed to `server_exited`.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+/// What the parent collects from a child that has ended.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Collected {
+    /// `None` if other code has collected it.
+    pub(crate) status: Option<WaitStatus>,
+    pub(crate) usage: Option<Usage>,
+    /// Whether the kernel has ended it for lack of memory, as far as can be seen.
+    pub(crate) out_of_memory: bool,
+}
+
+impl From<Option<WaitStatus>> for Collected {
+    fn from(status: Option<WaitStatus>) -> Self {
+        Self {
+            status,
+            ..Self::default()
+        }
+    }
+}
+
+/// How a child ended, and what is known of its life: handed to `server_exited` and to observers.
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Death {
     pub(crate) status: Option<WaitStatus>,
     pub(crate) cause: Cause,
+    usage: Option<Usage>,
+    age: Duration,
+    connections: u64,
+    in_hand_for: Option<Duration>,
+    stuck: Option<Stuck>,
+    last_lines: LastLines,
 }
 
 impl Death {
+    pub(crate) fn of(child: &Child, end: &Collected, now: Time) -> Self {
+        Self {
+            status: end.status,
+            cause: child.cause(*end, now),
+            usage: end.usage,
+            age: now.since(child.start_time),
+            connections: child.requests(),
+            in_hand_for: child.in_hand_for(now),
+            stuck: child.stuck.clone(),
+            last_lines: child.last_lines.clone(),
+        }
+    }
+
     /// Whether it exited with a code that says so, which a child does not that is told to stop.
     pub(crate) fn failed_by_itself(&self) -> bool {
         self.code().is_some_and(|code| code != 0)
@@ -61,6 +112,43 @@ impl Death {
     pub fn signal(&self) -> Option<i32> {
         self.status.and_then(WaitStatus::signal)
     }
+
+    /// How old it was.
+    pub fn age(&self) -> Duration {
+        self.age
+    }
+
+    /// How many connections it has taken: [`Child::requests`](crate::Child::requests).
+    pub fn connections(&self) -> u64 {
+        self.connections
+    }
+
+    /// For how long it had the connection that was in its hands; `None` if it had none.
+    ///
+    /// A server of your own that says no NOT_BUSY when it leaves seems to have one.
+    pub fn in_hand_for(&self) -> Option<Duration> {
+        self.in_hand_for
+    }
+
+    /// Where it stood when the parent sent it SIGKILL; `None` if the parent has sent none.
+    pub fn stuck(&self) -> Option<&Stuck> {
+        self.stuck.as_ref()
+    }
+
+    /// What it has used of the machine; `None` if other code has collected its status.
+    pub fn usage(&self) -> Option<&Usage> {
+        self.usage.as_ref()
+    }
+
+    /// The last lines that it wrote to stderr, the newest last: at most 8, each cut to 256 bytes.
+    pub fn last_lines(&self) -> impl Iterator<Item = &[u8]> {
+        self.last_lines.iter()
+    }
+
+    /// What is known, on one line, for the log.
+    pub(crate) fn details(&self) -> impl fmt::Display + '_ {
+        Details(self)
+    }
 }
 
 impl fmt::Display for Death {
@@ -69,5 +157,25 @@ impl fmt::Display for Death {
             Some(status) => status.fmt(f),
             None => f.write_str("unknown status"),
         }
+    }
+}
+
+struct Details<'a>(&'a Death);
+
+impl fmt::Display for Details<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let death = self.0;
+        let (age, taken) = (death.age.as_secs_f64(), death.connections);
+        write!(f, "after {age:.3} s and {taken} connections")?;
+        if let Some(time) = death.in_hand_for {
+            write!(f, ", the last in hand for {:.3} s", time.as_secs_f64())?;
+        }
+        if let Some(stuck) = &death.stuck {
+            write!(f, ", stuck {stuck}")?;
+        }
+        if let Some(usage) = &death.usage {
+            write!(f, ", {usage}")?;
+        }
+        write!(f, ", last words {:?}", death.last_lines.text())
     }
 }

@@ -1,7 +1,10 @@
 //! The names of children, and the causes of their ends.
 
 use super::*;
-use crate::core::testing::{at, ended_by_signal, exit_code, ms};
+use crate::core::{
+    clocks::Work,
+    testing::{at, ended_by_signal, exit_code, ms},
+};
 
 fn child() -> Child {
     Child::new(ChildId::new(3, 7), 1234, at(5000), ms(0))
@@ -45,7 +48,7 @@ fn the_cause_of_an_unasked_death() {
         (&child(), 6000, ok, Cause::Finished),
         (&child(), 6000, failed, Cause::Failed),
         (&child(), 6000, killed, Cause::Killed),
-        (&child(), 6000, None, Cause::Failed),
+        (&child(), 6000, None, Cause::Lost),
         (&served, 5001, ok, Cause::Finished),
         (&served, 5001, failed, Cause::Failed),
         (&served, 5001, killed, Cause::Killed),
@@ -63,6 +66,8 @@ fn the_cause_of_a_death_that_was_asked_for_is_the_reason() {
         (Some(Reason::Shutdown), true, Cause::Shutdown),
         (Some(Reason::Asked), false, Cause::Asked),
         (Some(Reason::Closed), true, Cause::Closed),
+        (Some(Reason::Overtime), true, Cause::Overtime),
+        (Some(Reason::StartTimeout), true, Cause::StartTimeout),
         // Its outputs ended because it was exiting: it ended by itself.
         (Some(Reason::Closed), false, Cause::Finished),
         // A hook has only sent it a signal.
@@ -91,10 +96,7 @@ fn the_cause_of_a_death_that_was_asked_for_is_the_reason() {
 
 #[test]
 fn a_death_says_how_it_came() {
-    let death = |status| Death {
-        status,
-        cause: Cause::Failed,
-    };
+    let death = |status: Option<WaitStatus>| Death::of(&child(), &status.into(), at(9000));
     let exited = death(exit_code(3));
     assert_eq!((exited.code(), exited.signal()), (Some(3), None));
     assert_eq!(exited.to_string(), "exit status: 3");
@@ -103,4 +105,119 @@ fn a_death_says_how_it_came() {
     assert!(killed.to_string().starts_with("signal: 9"));
     assert_eq!(death(None).to_string(), "unknown status");
     assert_eq!(death(None).status, None);
+}
+
+/// What the kernel tells counts for a child that nobody has told to stop, at any age.
+#[test]
+fn an_end_for_lack_of_memory_is_told_from_other_kills() {
+    let end = Collected {
+        status: ended_by_signal(9),
+        out_of_memory: true,
+        usage: None,
+    };
+    assert_eq!(child().cause(end, at(5001)), Cause::OutOfMemory);
+    assert_eq!(child().cause(end, at(9000)), Cause::OutOfMemory);
+    let mut asked = child();
+    asked.flags |= Flags::ASKED;
+    assert_eq!(asked.cause(end, at(9000)), Cause::Asked);
+}
+
+/// The notes in shared memory count before the words, and only a child without notes is judged by
+/// its words.
+#[test]
+fn the_work_of_a_child_is_known_by_its_notes_or_by_its_words() {
+    let noted = |since| InHand {
+        since,
+        extended_until: Some(at(9000)),
+    };
+    let mut child = child();
+    assert_eq!(child.work(), Some(Work::Start { since: at(5000) }));
+    child.flags |= Flags::WAITED;
+    assert_eq!(child.work(), None, "it waits");
+    child.state = State::Busy;
+    child.note_busy(at(6000));
+    let by_words = Work::Connection {
+        since: at(6000),
+        extended_until: None,
+    };
+    assert_eq!(child.work(), Some(by_words));
+    child.noted_requests = 1;
+    assert_eq!(child.work(), None, "between two connections");
+    child.note_in_hand(noted(Some(at(5500))), at(6000));
+    let by_notes = Work::Connection {
+        since: at(5500),
+        extended_until: Some(at(9000)),
+    };
+    assert_eq!(child.work(), Some(by_notes));
+    assert_eq!(child.in_hand_for(at(7000)), Some(ms(1500)));
+    for nonsense in [at(4999), at(6001)] {
+        child.note_in_hand(noted(Some(nonsense)), at(6000));
+        assert_eq!(child.in_hand.since, None, "a time that cannot be");
+    }
+}
+
+#[test]
+fn a_child_that_will_be_killed_anyway_does_no_bounded_work() {
+    for (reason, bounded) in [
+        (Reason::Culled, true),
+        (Reason::Recycled, true),
+        (Reason::Reloaded, true),
+        (Reason::Shutdown, true),
+        (Reason::Asked, false),
+        (Reason::TimedOut, false),
+        (Reason::Overtime, false),
+    ] {
+        let mut child = child();
+        child.note_busy(at(6000));
+        child.flags |= Flags::WAS_BUSY | Flags::BUSY_WHEN_TOLD;
+        child.state = State::Retiring;
+        child.retirement = Some(Retirement {
+            reason,
+            at: at(6000),
+            kill_after: Some(ms(10)),
+            kill_in_start_after: Some(ms(10)),
+            forks: 0,
+        });
+        assert_eq!(child.work().is_some(), bounded, "{reason:?}");
+        child.flags |= Flags::KILL_SENT;
+        assert_eq!(child.work(), None);
+    }
+}
+
+#[test]
+fn a_death_has_the_life_of_its_child() {
+    let mut child = child();
+    child.state = State::Busy;
+    child.note_busy(at(6000));
+    child.noted_requests = 7;
+    child.note_in_hand(
+        InHand {
+            since: Some(at(8000)),
+            extended_until: None,
+        },
+        at(8500),
+    );
+    child.note_stderr(b"one");
+    child.note_stderr(b"two");
+    let usage = Usage {
+        user_time: ms(20),
+        max_resident: 3 << 20,
+        ..Usage::default()
+    };
+    let end = Collected {
+        status: ended_by_signal(9),
+        usage: Some(usage),
+        out_of_memory: false,
+    };
+    let death = Death::of(&child, &end, at(9000));
+    assert_eq!((death.age(), death.connections()), (ms(4000), 7));
+    assert_eq!(death.in_hand_for(), Some(ms(1000)));
+    assert_eq!(death.usage(), Some(&usage));
+    assert_eq!(death.stuck(), None);
+    assert_eq!(death.last_lines().collect::<Vec<_>>(), [b"one", b"two"]);
+    assert_eq!(
+        death.details().to_string(),
+        "after 4.000 s and 7 connections, the last in hand for 1.000 s, 0.020 s of CPU, 3.0 MiB, \
+         last words \"one\\ntwo\""
+    );
 }

@@ -2,13 +2,18 @@
 //! threads. Does not decide when a word is due; a [`Sink`] does the writing.
 
 use super::Interval;
-use crate::core::wire::{CommWords, Word};
+use crate::core::{
+    time::Time,
+    wire::{CommWords, Word},
+};
 use std::{
     fmt, io,
+    net::SocketAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 /// Where words are written.
@@ -19,10 +24,18 @@ pub(crate) trait Sink: Send + Sync {
     ///
     /// True if the parent will look there by itself, so that no word need be sent.
     fn note(&self, busy: bool) -> bool;
-    /// Counts one more connection in shared memory.
-    fn count_request(&self) {}
+    /// Notes in shared memory one more connection, in hand since this time.
+    fn begin(&self, _: Time, _: Option<SocketAddr>) {}
+    /// Notes in shared memory that no connection is in hand any more.
+    fn end(&self) {}
+    /// Notes in shared memory that the connection in hand may take this time from now.
+    fn extend(&self, _: Duration) {}
+    /// Notes in shared memory how long the connection in hand was queued.
+    fn note_queued(&self, _: Duration) {}
     /// Notes in shared memory that the child is to be replaced.
     fn note_due(&self) {}
+    /// Notes in shared memory what the handler says about the connection in hand.
+    fn note_text(&self, _: &str) {}
     /// The interval of ACKs that the parent asks for, if any.
     fn asked_interval(&self) -> Option<Interval> {
         None
@@ -98,6 +111,7 @@ impl Channel {
 
     pub(crate) fn set_busy(&self, busy: bool) -> io::Result<()> {
         if !busy && self.leaving.load(Ordering::Relaxed) {
+            self.sink.end();
             return Ok(());
         }
         let is_said =
@@ -153,6 +167,11 @@ impl Acker {
     /// When the parent cannot be reached.
     pub fn ack(&self) -> io::Result<()> {
         self.channel.say(Word::Ack)
+    }
+
+    /// Asks for more time for the connection in hand: see [`Comm::extend`](crate::Comm::extend).
+    pub fn extend(&self, time: Duration) {
+        self.channel.sink().extend(time);
     }
 
     /// Says that the child is busy, unless that was the last word.

@@ -22,6 +22,7 @@ impl Monitor {
             child.known_timeout = Some(self.attributes.timeout);
         }
         self.pay_for_a_death();
+        self.watch_clock(id);
         self.enrol(id);
         self.happened(Event::Forked { child: id });
         id
@@ -104,6 +105,18 @@ impl Monitor {
         }
     }
 
+    /// Counts a failed start for a child that is told to stop because its start takes too long.
+    ///
+    /// Forking slows down now and not at the child's end: the next child may hang as well.
+    pub(super) fn note_hung_start(&mut self, id: ChildId) {
+        let now = self.now;
+        if let Some(child) = self.pool.get_mut(id)
+            && child.state != State::Retiring
+        {
+            child.failing = self.backoff.start_failed(child.start_time, now);
+        }
+    }
+
     /// Notes a BUSY, which proves that the start has succeeded, or a NOT_BUSY, which proves that
     /// the child can take connections.
     ///
@@ -153,6 +166,13 @@ impl Monitor {
         }
     }
 
+    /// Records where a child stands when it is sent SIGKILL for the first time.
+    pub(crate) fn note_stuck(&mut self, id: ChildId, stuck: Stuck) {
+        if let Some(child) = self.pool.get_mut(id) {
+            child.stuck.get_or_insert(stuck);
+        }
+    }
+
     /// Records how many connections a child has noted.
     pub(crate) fn note_requests(&mut self, id: ChildId, requests: u64) {
         if let Some(child) = self.pool.get_mut(id) {
@@ -185,24 +205,27 @@ impl Monitor {
     pub(crate) fn exited(
         &mut self,
         id: ChildId,
-        status: Option<WaitStatus>,
+        end: impl Into<Collected>,
     ) -> Option<(Child, Death)> {
+        let end = end.into();
+        let status = end.status;
         let child = self.pool.remove(id)?;
-        let death = Death {
-            status,
-            cause: child.cause(status, self.now),
-        };
+        let death = Death::of(&child, &end, self.now);
         self.report.count_death(death.cause);
         self.observe_surplus();
         self.note_end_for_replacement(&child, &death);
         match death.cause {
-            Cause::FailedStart => self.start_failed(&child, &death),
+            Cause::FailedStart | Cause::StartTimeout => self.start_failed(&child, &death),
+            // Before its first word it has failed to start, and after that at what it did.
+            Cause::OutOfMemory if !child.has_stated() => self.start_failed(&child, &death),
             _ if child.failing.is_some() => self.start_failed(&child, &death),
             // A hook has ended a child that was failing by itself: the next one would as well.
             Cause::Asked if death.failed_by_itself() && child.start_failed(status, self.now) => {
                 self.start_failed(&child, &death);
             }
-            Cause::Failed | Cause::Killed if child.fails_at_its_first(status, self.now) => {
+            Cause::Failed | Cause::Killed | Cause::OutOfMemory
+                if child.fails_at_its_first(&end, self.now) =>
+            {
                 self.first_failed(&child, &death);
             }
             _ => self.backoff_if_held(&child, death.cause),
@@ -235,6 +258,7 @@ impl Monitor {
                 | Cause::Reloaded
                 | Cause::Shutdown
                 | Cause::Asked
+                | Cause::StartTimeout
         );
         let since_closed = child
             .retirement
@@ -276,7 +300,7 @@ impl Monitor {
             Warn,
             "child {} failed to start: {death}, last words {:?}; next fork in {delay:?}",
             child.pid,
-            String::from_utf8_lossy(&child.last_stderr),
+            child.last_lines.text(),
         );
     }
 
@@ -284,7 +308,7 @@ impl Monitor {
     /// serving a connection.
     fn backoff_if_held(&mut self, child: &Child, cause: Cause) {
         let served = cause == Cause::Finished && child.has_served();
-        if served || self.now.since(child.start_time) >= START_HOLDS_AFTER {
+        if served || self.has_held(child) {
             self.backoff.proved(child.start_time);
         }
     }

@@ -86,6 +86,7 @@ impl Monitor {
             );
         }
         self.observe_surplus();
+        self.watch_clocks();
         self.plan_age_check();
         self.memory_watch
             .set(self.attributes.max_memory > 0, self.now);

@@ -275,7 +275,7 @@ impl Monitor {
 }
 
 fn reload_error(child: &Child, death: &Death) -> Error {
-    let last_words = String::from_utf8_lossy(&child.last_stderr);
+    let last_words = child.last_lines.text();
     let reason = format!(
         "{} children in a row have not become ready; the last, {}: {death}, last words {last_words:?}",
         crate::core::replacement::FAILURES,

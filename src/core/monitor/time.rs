@@ -11,6 +11,7 @@ impl Monitor {
     /// does not count as silence of any child.
     pub(crate) fn tick(&mut self, now: Time, gap: Duration) {
         self.since_last_turn = now.since(self.turned);
+        self.clocks.pauses.note_turn(self.turned, now, gap);
         self.turned = self.turned.max(now);
         self.gaps = self.gaps.saturating_add(gap);
         self.is_now(now);
@@ -67,6 +68,7 @@ impl Monitor {
             .chain(self.alarms.next())
             .chain(self.stop.begins_at())
             .chain(self.escalations())
+            .chain(self.look_at_clocks())
             .min()
     }
 
@@ -150,7 +152,7 @@ impl Monitor {
         let held = self
             .pool
             .iter()
-            .filter(|child| self.now.since(child.start_time) >= START_HOLDS_AFTER)
+            .filter(|child| self.has_held(child))
             .map(|child| child.start_time)
             .max();
         if let Some(start_time) = held {

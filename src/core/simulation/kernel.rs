@@ -6,7 +6,7 @@ use super::{
     random::Random,
 };
 use crate::core::{
-    child::{ChildId, Signal, WaitStatus},
+    child::{ChildId, Collected, Signal, WaitStatus},
     system::Reaped,
 };
 
@@ -104,14 +104,14 @@ impl Kernel {
     pub(super) fn reap(&mut self, id: ChildId) -> Reaped {
         let entry = self.entries.get_mut(id.slot()).and_then(Option::as_mut);
         let Some(entry) = entry.filter(|entry| entry.id == id && !entry.reaped) else {
-            return Reaped::Ended(None);
+            return Reaped::Ended(Collected::default());
         };
         let Doing::Dead(raw) = entry.model.doing else {
             return Reaped::Not;
         };
         entry.reaped = true;
         self.free_pids.push(entry.model.pid);
-        Reaped::Ended(Some(WaitStatus::from_raw(raw)))
+        Reaped::Ended(Some(WaitStatus::from_raw(raw)).into())
     }
 
     /// Like waitid(2) with WNOWAIT for any child: one that has ended and was not reaped.

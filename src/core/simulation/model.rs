@@ -63,6 +63,8 @@ pub(super) struct Model {
     /// The pipe had no room for its last word.
     pub(super) unsaid: bool,
     pub(super) served: u32,
+    /// When it took the client that it serves.
+    pub(super) client_since: Option<Time>,
     /// It has noted that it is to be replaced.
     pub(super) due: bool,
     /// The number of its current plan: an older plan is void.
@@ -85,6 +87,7 @@ impl Model {
             stated: false,
             unsaid: false,
             served: 0,
+            client_since: None,
             due: false,
             plan: 0,
         }

@@ -12,6 +12,7 @@ pub(crate) use self::laws::Began;
 use super::{kernel::Kernel, model::Fault, random::Random};
 use crate::core::{
     child::ChildId,
+    clocks::InHand,
     config::{Attributes, Config},
     time::Time,
     wire::Entry,
@@ -43,6 +44,9 @@ enum Happening {
 #[derive(Debug)]
 struct Board {
     entries: Vec<Entry>,
+    /// When the connections in hand began, and how many there were.
+    since: Vec<Option<Time>>,
+    requests: Vec<u64>,
     will_look: bool,
     /// Whether this world's children use it.
     is_used: bool,
@@ -60,6 +64,42 @@ impl Board {
         *entry = entry.after(busy);
         !entry.is_to_be_printed() && self.will_look
     }
+
+    /// Notes that a connection begins.
+    fn begin(&mut self, id: ChildId, now: Time) {
+        if self.owns_slot(id) {
+            self.since[id.slot()] = Some(now);
+            self.requests[id.slot()] += 1;
+        }
+    }
+
+    fn end(&mut self, id: ChildId) {
+        if self.owns_slot(id) {
+            self.since[id.slot()] = None;
+        }
+    }
+
+    fn owns_slot(&self, id: ChildId) -> bool {
+        let entry = self.entries.get(id.slot());
+        entry.is_some_and(|entry| entry.is_of(id.serial()))
+    }
+
+    fn in_hand(&self, slot: usize) -> InHand {
+        InHand {
+            since: self.since.get(slot).copied().flatten(),
+            extended_until: None,
+        }
+    }
+
+    fn set(&mut self, slot: usize, entry: Entry) -> bool {
+        let place = self.entries.get_mut(slot);
+        place.is_some_and(|place| {
+            *place = entry;
+            self.since[slot] = None;
+            self.requests[slot] = 0;
+            true
+        })
+    }
 }
 
 /// What is on its way to the parent, and when the parent runs next.
@@ -71,6 +111,9 @@ struct Parent {
     stands_still_until: Time,
     /// For how long it has not run since the shutdown began.
     stood_still: Duration,
+    /// How often it has not run, and for how long in all.
+    pauses: u32,
+    paused: Duration,
     /// SIGCHLD is pending, so another is merged with it; and how many have arrived.
     death_pending: bool,
     deaths: u64,
@@ -170,6 +213,8 @@ impl World {
             start_servers: random.below(10) as usize,
             max_clients: 1 + random.below(30) as usize,
             timeout: random.of(&[Duration::ZERO, ms(500), ms(2000)]),
+            start_timeout: random.of(&[Duration::ZERO, ms(300), ms(2000)]),
+            busy_timeout: random.of(&[Duration::ZERO, ms(200), ms(3000)]),
             kill_timeout: ms(100 + random.below(2000)),
             shutdown_timeout: ms(100 + random.below(4000)),
             drain_timeout: random.of(&[Duration::ZERO, ms(100), ms(1000)]),
@@ -223,6 +268,8 @@ impl World {
             kernel: Kernel::new(),
             board: Board {
                 entries: vec![Entry::default(); slots],
+                since: vec![None; slots],
+                requests: vec![0; slots],
                 will_look: false,
                 is_used: coalesces,
             },

@@ -476,3 +476,21 @@ fn without_a_callback_an_order_to_reopen_logs_waits() {
     assert!(!comm.shutdown_requested());
     assert!(world.reopen.get());
 }
+
+/// A child that has waited within accept(2) took its connection later than its clock says.
+#[test]
+fn a_connection_begins_when_it_was_taken() {
+    let (world, comm) = end();
+    world.now.set(at(100));
+    comm.busy().unwrap();
+    comm.busy_after(Some(at(100)), None).unwrap();
+    comm.busy_after(Some(at(80)), None).unwrap();
+    comm.busy_after(None, None).unwrap();
+    // The cheap clock lags behind the exact one.
+    comm.busy_after(Some(at(103)), None).unwrap();
+    comm.end_connection();
+    let begun = world.pipe.connections();
+    let expected = [100, 100, 100, 100, 103].map(|ms| Some(at(ms)));
+    assert_eq!(begun[..5], expected);
+    assert_eq!(begun[5..], [None], "it has ended");
+}

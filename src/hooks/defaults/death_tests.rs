@@ -32,7 +32,7 @@ fn an_unasked_death_is_followed_by_one_fork_even_when_enough_are_free() {
         (ended_by_signal(9), Cause::Killed),
         (exit_code(0), Cause::Finished),
         (exit_code(7), Cause::Failed),
-        (None, Cause::Failed),
+        (None, Cause::Lost),
     ] {
         let (mut monitor, [dead, _]) = settled();
         let (record, death) = monitor.exited(dead, status).unwrap();

@@ -22,7 +22,7 @@ impl<S: Stream> Conn<S> {
         let listeners = self.listeners.borrow();
         let mut listeners = listeners.iter();
         // OK to ignore errors: a socket whose state cannot be read has no client to serve.
-        listeners.any(|listener| sockets::has_queued(&**listener).unwrap_or(false))
+        listeners.any(|listener| sockets::is_queued(&**listener).unwrap_or(false))
     }
 
     /// Limits the connection as [`set_deadline`](Self::set_deadline) does, but only while the server

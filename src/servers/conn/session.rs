@@ -42,6 +42,7 @@ pub struct Session {
     pub(super) id: u64,
     pub(super) peer: Peer,
     pub(super) say_ack: Box<dyn Fn() -> io::Result<()>>,
+    pub(super) extend: Box<dyn Fn(Duration)>,
     pub(super) now: Time,
     pub(super) events: VecDeque<Posted>,
     /// Posted by a state, for the next turn: so a state that posts itself starves neither input nor
@@ -102,6 +103,7 @@ impl Session {
             id,
             peer,
             say_ack: Box::new(|| Ok(())),
+            extend: Box::new(|_| ()),
             now: Time::START,
             events: VecDeque::from([Posted::Start]),
             later: Vec::new(),
@@ -145,6 +147,14 @@ impl Session {
     /// The two ends.
     pub fn peer(&self) -> &Peer {
         &self.peer
+    }
+
+    /// What the proxy has said that passes the connection on; `None` if the client has connected
+    /// without one.
+    #[cfg(feature = "proxy-protocol")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "proxy-protocol")))]
+    pub fn proxied(&self) -> Option<&crate::servers::proxy::Proxied> {
+        self.peer.proxied()
     }
 
     /// The client's address and port when the connection was accepted. An IPv4 client has an IPv4
@@ -425,6 +435,12 @@ impl Session {
     /// When the parent cannot be reached.
     pub fn ack(&self) -> io::Result<()> {
         (self.say_ack)()
+    }
+
+    /// Asks for more time for this connection, `time` from now, where there is a `busy_timeout`: see
+    /// [`Comm::extend`](crate::Comm::extend).
+    pub fn extend(&self, time: Duration) {
+        (self.extend)(time);
     }
 
     /// Makes the child leave when this connection ends, and be replaced.

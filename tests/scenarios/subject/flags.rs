@@ -41,6 +41,8 @@ pub fn builder_of<S: ChildServer>(args: &Args, server: S) -> Builder<Journal, S>
         .max_spare_servers(count(args, "--max-spare", 100))
         .max_clients(count(args, "--max-clients", 100))
         .timeout(millis(args, "--timeout", 0))
+        .start_timeout(millis(args, "--start-timeout", 0))
+        .busy_timeout(millis(args, "--busy-timeout", 0))
         .server_check_ack(args.parsed("--check").map(Duration::from_millis))
         .kill_timeout(millis(args, "--kill-timeout", 10_000))
         .shutdown_timeout(millis(args, "--shutdown-timeout", 30_000))

@@ -112,6 +112,27 @@ fn note_child(monitor: &mut Monitor, event: &str, child: ChildId) {
     note(monitor, event, pid, "");
 }
 
+fn record_pid(monitor: &Monitor, child: ChildId) -> u32 {
+    monitor.child(child).map_or(0, Child::pid)
+}
+
+/// What is known of a death, in the form that `journal::Report` reads.
+fn report_of(death: &Death) -> String {
+    let micros = |time: Duration| time.as_micros();
+    let stuck = death.stuck().map(ToString::to_string);
+    let usage = death.usage();
+    let lines: Vec<_> = death.last_lines().map(String::from_utf8_lossy).collect();
+    format!(
+        "age={} connections={} in-hand={} cpu={} memory={} stuck={:?} lines={lines:?}",
+        micros(death.age()),
+        death.connections(),
+        death.in_hand_for().map_or(0, micros),
+        usage.map_or(0, |usage| micros(usage.cpu_time())),
+        usage.map_or(0, |usage| usage.max_resident),
+        stuck.unwrap_or_default(),
+    )
+}
+
 fn state(monitor: &Monitor, child: ChildId) -> Option<State> {
     monitor.child(child).map(Child::state)
 }
@@ -219,6 +240,16 @@ impl PreForkHooks for Journal {
         defaults::server_timeout_free(self, monitor, child);
     }
 
+    fn server_overtime(&mut self, monitor: &mut Monitor, child: ChildId) {
+        let record = monitor.child(child).expect("a record");
+        let since = record.busy_since().unwrap_or(record.start_time());
+        let took = monitor.now().since(since).as_micros().to_string();
+        note(monitor, "overtime", record_pid(monitor, child), &took);
+        if !self.args.has("--lenient") {
+            defaults::server_overtime(self, monitor, child);
+        }
+    }
+
     fn handler_server_timeout_check(&mut self, monitor: &mut Monitor) {
         note(monitor, "check", 0, "");
         defaults::handler_server_timeout_check(self, monitor);
@@ -231,6 +262,7 @@ impl PreForkHooks for Journal {
 
     fn server_exited(&mut self, monitor: &mut Monitor, child: &Child, death: &Death) {
         let how = format!("{:?} {death}", death.cause());
+        note(monitor, "death", child.pid(), &report_of(death));
         note(monitor, "exited", child.pid(), &how);
         if self.args.has("--reuse-pids") {
             self.stale.push(child.id());

@@ -96,7 +96,7 @@ pub fn await_checks(server: &Server, count: usize) {
 /// Nobody was taken for silent, and nobody is dead.
 #[track_caller]
 pub fn nobody_was_blamed(server: &Server) {
-    for event in ["silent-free", "silent-busy", "exited"] {
+    for event in ["silent-free", "silent-busy", "overtime", "exited"] {
         assert_eq!(pids(server, event), [], "{event}");
     }
 }

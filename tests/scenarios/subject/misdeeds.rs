@@ -38,6 +38,12 @@ pub(super) fn commit(words: &str) -> io::Result<bool> {
         "spin" => loop {
             std::hint::spin_loop();
         },
+        "sleep" => loop {
+            std::thread::sleep(std::time::Duration::from_secs(1000));
+        },
+        "stop" => raise(Signal::SIGSTOP)?,
+        "mask" => mask_all()?,
+        "wait-uninterruptibly" => native::wait_uninterruptibly()?,
         "deadlock" => deadlock(),
         "read-for-ever" => read_for_ever()?,
         "hang" => loop {
@@ -99,6 +105,14 @@ fn deadlock() {
 fn read_for_ever() -> io::Result<()> {
     let (read, _write) = pipe()?;
     File::from(read).read_exact(&mut [0])
+}
+
+/// Blocks every signal that can be blocked, and hangs.
+fn mask_all() -> nix::Result<()> {
+    SigSet::all().thread_block()?;
+    loop {
+        pause();
+    }
 }
 
 fn block_sigint() -> nix::Result<()> {
@@ -221,6 +235,27 @@ mod native {
     pub(super) fn exit_at_once(code: i32) {
         // SAFETY: `_exit` has no preconditions.
         unsafe { libc::_exit(code) }
+    }
+
+    extern "C" fn wait_for_the_end(_: *mut libc::c_void) -> libc::c_int {
+        // SAFETY: the end of the parent is the end of this process too.
+        unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+        loop {
+            nix::unistd::pause();
+        }
+    }
+
+    /// Waits for a process of its own, in the kernel, in the state `D`: of all signals only SIGKILL
+    /// ends that.
+    pub(super) fn wait_uninterruptibly() -> io::Result<()> {
+        let mut stack = vec![0_u8; 64 * 1024];
+        let top = stack.as_mut_ptr_range().end;
+        let flags = libc::CLONE_VFORK | libc::SIGCHLD;
+        // SAFETY: the new process has a copy of this memory, and with it of the stack.
+        match unsafe { libc::clone(wait_for_the_end, top.cast(), flags, std::ptr::null_mut()) } {
+            -1 => Err(io::Error::last_os_error()),
+            _ => Ok(()),
+        }
     }
 
     extern "C" fn never_done() {

@@ -18,6 +18,7 @@ mod strace;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
 use std::process::{Command, ExitCode};
+use std::time::Duration;
 
 use prefork_server::servers::TcpConn;
 use prefork_server::{Error, PreFork, TcpServer};
@@ -119,6 +120,11 @@ pub fn converse(conn: TcpConn) -> io::Result<()> {
         let line = line?;
         match line.as_str() {
             "panic" => panic!("the client asked for it"),
+            _ if line.starts_with("extend ") => {
+                let time = line["extend ".len()..].parse().expect("milliseconds");
+                conn.extend(Duration::from_millis(time));
+                writeln!(&conn, "done")?;
+            }
             "grandchild" => writeln!(&conn, "{}", grandchild("exec sleep 1000")?)?,
             "chatterbox" => writeln!(&conn, "{}", grandchild("exec yes")?)?,
             _ if misdeeds::commit(&line)? => writeln!(&conn, "done")?,

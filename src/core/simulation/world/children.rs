@@ -56,6 +56,8 @@ impl World {
             }
             Doing::Serving => {
                 model.served += 1;
+                model.client_since = None;
+                self.board.end(id);
                 if !self.faultless && model.served >= MAX_REQUESTS && !model.is_leaving() {
                     return self.end(id, 0);
                 }
@@ -132,11 +134,15 @@ impl World {
 
     fn take_client(&mut self, id: ChildId) {
         self.queued_clients -= 1;
-        if let Some(model) = self.kernel.get_mut(id)
-            && model.doing != Doing::Serving
-        {
-            model.doing = Doing::Serving;
-            self.say_state(id);
+        let now = self.now;
+        if let Some(model) = self.kernel.get_mut(id) {
+            model.client_since = Some(now);
+            let is_first = model.doing != Doing::Serving;
+            self.board.begin(id, now);
+            if is_first {
+                model.doing = Doing::Serving;
+                self.say_state(id);
+            }
         }
         let longest = if self.random.one_in(200) {
             SLOW_CLIENT

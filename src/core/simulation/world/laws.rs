@@ -3,7 +3,7 @@
 
 use super::{Door, World, ms};
 use crate::core::{
-    child::{AFTER_KILL, Child, ChildId, Flags, Reason, State},
+    child::{AFTER_KILL, Child, ChildId, Flags, Reason, Retirement, State},
     monitor::Monitor,
     pool::Census,
     simulation::{
@@ -16,6 +16,11 @@ use std::time::Duration;
 
 /// How late the parent may learn of a death when no signal reports it.
 const LATE_DEATH: Duration = Duration::from_millis(1_100);
+/// How long the loop waits at most while it has children.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
+/// How late the parent may find that a child is busy: where the word had no room in the pipe, it
+/// reads the notes once a second.
+const HEARD_AFTER: Duration = Duration::from_millis(1_100);
 
 /// When a shutdown began, and how many children had been forked.
 #[derive(Clone, Copy, Debug)]
@@ -47,7 +52,8 @@ impl World {
         self.check_each_has_one_state(monitor, census);
         self.check_the_loop_goes_on(monitor, wait);
         self.check_everybody_was_killed(monitor);
-        self.check_signals();
+        self.check_signals(monitor);
+        self.check_clocks(monitor);
         self.check_end_is_near(monitor, *shutdown);
         self.check_the_door(monitor);
         assert_eq!(monitor.report().hook_panics, 0, "a default has panicked");
@@ -114,11 +120,44 @@ impl World {
         }
     }
 
-    /// A child gets one signal for each reason. SIGINT: its retirement, the shutdown. SIGKILL: the
-    /// end of its retirement's time, a failed read, each second SIGINT, a hook.
-    fn check_signals(&self) {
-        let interrupts = 1 + u32::from(self.parent.told);
+    /// No work takes longer than its clock allows, and no child is told before that.
+    fn check_clocks(&self, monitor: &Monitor) {
+        // With each pause the wait before it counts for no clock either.
+        let pauses = self.parent.paused + LONGEST_WAIT * self.parent.pauses;
+        for child in monitor.children() {
+            let Some(model) = self.kernel.get(child.id()).filter(|model| !model.is_dead()) else {
+                continue;
+            };
+            let (since, limit, reason) = match (model.doing, model.client_since) {
+                (Doing::Starting, _) => {
+                    let (since, limit) = (child.start_time(), monitor.start_timeout());
+                    (since, limit, Reason::StartTimeout)
+                }
+                (_, Some(since)) => (since, monitor.busy_timeout(), Reason::Overtime),
+                _ => continue,
+            };
+            let took = self.now.since(since);
+            let bounded = child.reason().is_some();
+            assert!(
+                limit.is_zero() || bounded || took <= limit + pauses + HEARD_AFTER,
+                "{child:?} has taken {took:?} of {limit:?}"
+            );
+            // Without notes a forged BUSY begins a connection.
+            let notes = self.board.owns_slot(child.id());
+            let now = |told: &Retirement| told.at == monitor.now() && told.reason == reason;
+            let late = notes && child.retirement.as_ref().is_some_and(now);
+            assert!(!late || took >= limit, "{child:?} was told after {took:?}");
+        }
+    }
+
+    /// A child gets one signal for each reason. SIGINT: its retirement, a connection that takes too
+    /// long after a cull or in the shutdown, the shutdown. SIGKILL: the end of its retirement's time,
+    /// a failed read, each second SIGINT, a hook.
+    fn check_signals(&self, monitor: &Monitor) {
         for entry in self.kernel.iter() {
+            let child = monitor.child(entry.id);
+            let judged = child.is_some_and(|child| child.judged_at.is_some());
+            let interrupts = 1 + u32::from(self.parent.told) + u32::from(judged);
             let sent = entry.model.sent;
             let faulty = u32::from(entry.model.fault == Some(Fault::Unreadable));
             let kills = 1 + faulty + self.parent.kill_alls + sent.kills_asked;

@@ -3,7 +3,8 @@
 
 use super::{Happening, Simulated, World, us};
 use crate::core::{
-    child::{ChildId, Signal},
+    board::{Notes, SharedView},
+    child::{ChildId, Signal, Stuck},
     comm::Interval,
     error::{Error, Operation},
     queue::PrintTo,
@@ -109,6 +110,8 @@ impl World {
         }
         self.parent.stands_still_until = self.now + span;
         self.parent.stood_still += span;
+        self.parent.pauses += 1;
+        self.parent.paused += span;
         self.parent.wakes_at = None;
         self.wake(span);
     }
@@ -235,6 +238,10 @@ impl Process for ModelProcess {
         Ok(())
     }
 
+    fn stuck(&self) -> Option<Stuck> {
+        None
+    }
+
     fn memory(&self) -> Option<u64> {
         self.world.0.borrow().memory_of(self.id)
     }
@@ -317,26 +324,37 @@ impl System for Simulated {
 
     fn reap_orphans(&mut self, _: &dyn Fn(u32) -> bool) {}
 
+    fn open_slot(&mut self, child: ChildId) -> bool {
+        let entry = Entry::of(child.serial());
+        self.0.borrow_mut().board.set(child.slot(), entry)
+    }
+
+    fn close_slot(&mut self, slot: usize) {
+        self.0.borrow_mut().board.set(slot, Entry::default());
+    }
+
     fn noted(&self, slot: usize) -> Entry {
         let world = self.0.borrow();
         world.board.entries.get(slot).copied().unwrap_or_default()
     }
 
-    fn set_noted(&mut self, slot: usize, entry: Entry) -> bool {
-        let mut world = self.0.borrow_mut();
-        let place = world.board.entries.get_mut(slot);
-        place.is_some_and(|place| {
-            *place = entry;
-            true
-        })
+    fn view(&self) -> SharedView {
+        SharedView::default()
     }
 
-    fn requests(&self, _: usize) -> u64 {
-        0
-    }
-
-    fn is_due(&self, slot: usize) -> bool {
-        self.0.borrow_mut().is_due(slot)
+    fn notes(&self, slot: usize) -> Notes {
+        let world = self.0.borrow();
+        let in_hand = world.board.in_hand(slot);
+        let requests = world.board.requests.get(slot).copied();
+        drop(world);
+        Notes {
+            entry: self.noted(slot),
+            requests: requests.unwrap_or_default(),
+            since: in_hand.since,
+            extended_until: in_hand.extended_until,
+            due: self.0.borrow_mut().is_due(slot),
+            ..Notes::default()
+        }
     }
 
     fn ask_interval(&mut self, _: Interval) {}

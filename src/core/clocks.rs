@@ -1,0 +1,138 @@
+//! The clocks that bound what a child does: how long a start and how long one connection may take.
+//! Decides when a child has taken too long and when to look next; knows no board and tells no
+//! child.
+
+use crate::core::time::Time;
+use std::{collections::VecDeque, time::Duration};
+
+/// What a child has noted of the connection in hand.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) struct InHand {
+    /// When it began; `None` without a connection, and where the child notes nothing.
+    pub(crate) since: Option<Time>,
+    /// Until when it may take, if the child has asked for more time.
+    pub(crate) extended_until: Option<Time>,
+}
+
+/// What a child does that a clock bounds.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Work {
+    /// It has not said BUSY or NOT_BUSY since its fork.
+    Start { since: Time },
+    /// It has a connection in hand.
+    Connection {
+        since: Time,
+        extended_until: Option<Time>,
+    },
+}
+
+/// How long each kind of work may take; zero for no limit.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) struct ClockLimits {
+    pub(crate) start: Duration,
+    pub(crate) busy: Duration,
+}
+
+impl ClockLimits {
+    pub(crate) fn are_off(self) -> bool {
+        self.start.is_zero() && self.busy.is_zero()
+    }
+
+    /// When `work` has taken too long; `None` if its clock is off.
+    ///
+    /// `judged` is when the child was last found to take too long. If it was not told to stop then,
+    /// it gets the limit once more.
+    pub(crate) fn end(self, work: Work, judged: Option<Time>, pauses: &Pauses) -> Option<Time> {
+        let (since, limit, extended_until) = match work {
+            Work::Start { since } => (since, self.start, None),
+            Work::Connection {
+                since,
+                extended_until,
+            } => (since, self.busy, extended_until),
+        };
+        if limit.is_zero() {
+            return None;
+        }
+        let end = since + limit.saturating_add(pauses.after(since));
+        let again = judged.map(|judged| judged + limit);
+        [Some(end), extended_until, again]
+            .into_iter()
+            .flatten()
+            .max()
+    }
+}
+
+/// A time in which the parent did not run.
+#[derive(Clone, Copy, Debug)]
+struct Pause {
+    end: Time,
+    length: Duration,
+}
+
+/// The times in which the parent did not run, as when its group was stopped or the machine paused.
+///
+/// The children may not have run either, so such a time counts for no clock.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Pauses(VecDeque<Pause>);
+
+impl Pauses {
+    /// A shorter delay is no pause: a busy machine delays any process.
+    pub(crate) const SHORTEST: Duration = Duration::from_millis(100);
+    /// How many are kept apart; older ones are added up, which gives no child less time.
+    const KEPT: usize = 16;
+
+    /// Notes that the turn at `now` was late by `gap`. The turn before it was at `before`.
+    ///
+    /// Whether the parent was stopped before or after its wait ended cannot be known, so the whole
+    /// time since that turn counts.
+    pub(crate) fn note_turn(&mut self, before: Time, now: Time, gap: Duration) {
+        if gap < Self::SHORTEST {
+            return;
+        }
+        if self.0.len() == Self::KEPT
+            && let (Some(oldest), Some(next)) = (self.0.pop_front(), self.0.front_mut())
+        {
+            next.length = next.length.saturating_add(oldest.length);
+        }
+        self.0.push_back(Pause {
+            end: now,
+            length: now.since(before),
+        });
+    }
+
+    /// How much of the time after `since` was in pauses.
+    fn after(&self, since: Time) -> Duration {
+        let within = |pause: &Pause| pause.length.min(pause.end.since(since));
+        self.0
+            .iter()
+            .map(within)
+            .fold(Duration::ZERO, Duration::saturating_add)
+    }
+}
+
+/// The clocks of all children: the pauses, and when the first clock may run out.
+#[derive(Debug, Default)]
+pub(crate) struct Clocks {
+    pub(crate) pauses: Pauses,
+    /// Not later than the first end: a child may have begun another connection since.
+    look_at: Option<Time>,
+}
+
+impl Clocks {
+    /// A clock runs out at `end`.
+    pub(crate) fn expect(&mut self, end: Option<Time>) {
+        self.look_at = [self.look_at, end].into_iter().flatten().min();
+    }
+
+    /// The first of all ends that are known now.
+    pub(crate) fn look_again(&mut self, first: Option<Time>) {
+        self.look_at = first;
+    }
+
+    pub(crate) fn look_at(&self) -> Option<Time> {
+        self.look_at
+    }
+}
+
+#[cfg(test)]
+mod tests;
