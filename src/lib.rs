@@ -138,6 +138,7 @@
 //! | feature | what it adds |
 //! |---|---|
 //! | `systemd` | `Systemd`, an observer that tells systemd how the server is |
+//! | `stacks` | [`Death::stack`]: where a child that is over its time was stuck, with functions, files and lines. Linux on x86-64 and AArch64; elsewhere it has no effect. Build with `debug = "line-tables-only"` |
 //! | `config` | `settings`: attributes, listeners and confinement from a TOML file, the environment and flags |
 //! | `cli` | the command `prefork`, which runs any program: see `docs/command.md` |
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -169,6 +170,7 @@ pub use self::core::{
     monitor::Monitor,
     report::Report,
     saturation::Saturation,
+    stack::Frame,
     states::{DOCUMENTED_STATES, States, WatchId},
     time::Time,
     wire::{COMM_ACK, COMM_BUSY, COMM_NOT_BUSY, CommWords, Line, Output, Word},

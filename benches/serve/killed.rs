@@ -34,10 +34,10 @@ pub(crate) fn replacement(kills: usize) {
     table(&title, &["server", "p50", "p90", "max"], &rows);
 }
 
-/// Kills the last child, and waits until there are as many as before, one of them new.
+/// Kills the oldest child, which no server takes for one that cannot start, and waits until there are as many as before, one of them new.
 fn kill_one(running: &Running) -> Option<f64> {
     let before = children(running);
-    let victim = *before.last()?;
+    let victim = *before.first()?;
     kill(pid(victim), Signal::SIGKILL).ok()?;
     let killed = Instant::now();
     loop {
@@ -45,7 +45,7 @@ fn kill_one(running: &Running) -> Option<f64> {
         if now.len() >= before.len() && !now.contains(&victim) {
             let took = killed.elapsed().as_secs_f64() * 1e3;
             // What it has to do before the next one.
-            thread::sleep(Duration::from_millis(100));
+            thread::sleep(Duration::from_millis(300));
             return Some(took);
         }
         if killed.elapsed() > PATIENCE {

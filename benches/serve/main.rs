@@ -74,7 +74,7 @@ fn bench() {
         }
     }
     if wanted("killed") {
-        killed::replacement(pick(50, 10));
+        killed::replacement(pick(30, 10));
     }
     verdict::print();
     println!("\n{:.0} s in all", start.elapsed().as_secs_f64());

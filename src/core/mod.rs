@@ -25,6 +25,7 @@ pub(crate) mod pool;
 #[cfg(feature = "proxy-protocol")]
 pub(crate) mod proxy;
 pub(crate) mod queue;
+pub(crate) mod repeats;
 pub(crate) mod replacement;
 pub(crate) mod report;
 pub(crate) mod saturation;
@@ -33,6 +34,7 @@ pub(crate) mod signal_policy;
 #[cfg(test)]
 pub(crate) mod simulation;
 pub(crate) mod slow_hooks;
+pub(crate) mod stack;
 pub(crate) mod states;
 pub(crate) mod stop;
 pub(crate) mod system;

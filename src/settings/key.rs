@@ -3,7 +3,7 @@
 
 use super::{
     PREFIX,
-    values::{Apply, Protocol, STOP_SIGNALS, Values, confine, server},
+    values::{Apply, Protocol, SIGNALS, Values, confine, server},
 };
 use crate::core::config::{Attribute, Config, Shape};
 
@@ -68,8 +68,11 @@ const SERVER: &[Row] = rows! {
     program: Shape::List, "", "The program and its arguments", server::program;
     protocol: Shape::Choice(Protocol::WORDS), "systemd",
         "How a program is told of its sockets", server::protocol;
-    stop_signal: Shape::Choice(STOP_SIGNALS), "INT",
+    stop_signal: Shape::Choice(SIGNALS), "INT",
         "The signal that tells a program to stop", server::stop_signal;
+    reopen_signal: Shape::Choice(SIGNALS), "none",
+        "The signal that tells a program to reopen its logs, when SIGUSR1 comes",
+        server::reopen_signal;
 };
 
 const CONFINEMENT_ROWS: &[Row] = rows! {

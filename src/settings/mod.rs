@@ -302,6 +302,10 @@ impl Settings {
         let server = server.backlog(values.backlog);
         let server = values.protocol.set_on(server);
         let server = server.stop_signal(values.stop_signal);
+        let server = match values.reopen_signal {
+            Some(signal) => server.reopen_signal(signal),
+            None => server,
+        };
         values.listen.into_iter().fold(server, ExecServer::listen)
     }
 

@@ -65,7 +65,8 @@ fn kind(key: &Key) -> String {
         Shape::Size => text_of(key, SIZE, "[\"integer\", \"string\"]"),
         Shape::Time => text_of(key, TIME, "\"string\""),
         Shape::Choice(words) => {
-            let words: Vec<_> = words.iter().map(|word| quoted(word)).collect();
+            let none = key.is_optional.then_some(&"none");
+            let words: Vec<_> = words.iter().chain(none).map(|word| quoted(word)).collect();
             format!("\"enum\": [{}]", words.join(", "))
         }
         Shape::List if key.name == "listen" => listen(),

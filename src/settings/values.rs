@@ -29,6 +29,7 @@ pub(super) struct Values {
     pub(super) program: Vec<String>,
     pub(super) protocol: Protocol,
     pub(super) stop_signal: Signal,
+    pub(super) reopen_signal: Option<Signal>,
 }
 
 impl Default for Values {
@@ -43,6 +44,7 @@ impl Default for Values {
             program: Vec::new(),
             protocol: Protocol::Systemd,
             stop_signal: Signal::Interrupt,
+            reopen_signal: None,
         }
     }
 }
@@ -69,7 +71,7 @@ impl Protocol {
     }
 }
 
-pub(super) const STOP_SIGNALS: &[&str] = &["INT", "TERM", "QUIT", "HUP", "USR1", "USR2", "WINCH"];
+pub(super) const SIGNALS: &[&str] = &["INT", "TERM", "QUIT", "HUP", "USR1", "USR2", "WINCH"];
 
 fn one<T: AsText>(texts: &[String]) -> Result<T, String> {
     T::read(texts.first().map_or("", String::as_str))
@@ -127,10 +129,22 @@ pub(super) mod server {
         values: &mut Values,
         texts: &[String],
     ) -> Result<(), String> {
+        values.stop_signal = signal(texts)?;
+        Ok(())
+    }
+
+    pub(in super::super) fn reopen_signal(
+        values: &mut Values,
+        texts: &[String],
+    ) -> Result<(), String> {
+        values.reopen_signal = Some(signal(texts)?);
+        Ok(())
+    }
+
+    fn signal(texts: &[String]) -> Result<Signal, String> {
         use Signal::{Hangup, Interrupt, Quit, Terminate, User1, User2, Window};
         let all = [Interrupt, Terminate, Quit, Hangup, User1, User2, Window];
-        values.stop_signal = word(texts, STOP_SIGNALS, &all)?;
-        Ok(())
+        word(texts, SIGNALS, &all)
     }
 }
 

@@ -37,6 +37,19 @@ pub(crate) mod shared_counts;
 mod shared_memory;
 pub(crate) mod signals;
 pub(crate) mod sockets;
+#[cfg(all(
+    feature = "stacks",
+    target_os = "linux",
+    any(target_arch = "x86_64", target_arch = "aarch64")
+))]
+pub(crate) mod stacks;
+#[cfg(not(all(
+    feature = "stacks",
+    target_os = "linux",
+    any(target_arch = "x86_64", target_arch = "aarch64")
+)))]
+#[path = "no_stacks.rs"]
+pub(crate) mod stacks;
 mod status;
 mod stdio;
 pub(crate) mod stop_board;

@@ -250,7 +250,7 @@ impl Drop for ChildProcess {
     }
 }
 
-fn signal_one(pid: libc::pid_t, number: libc::c_int) -> io::Result<()> {
+pub(super) fn signal_one(pid: libc::pid_t, number: libc::c_int) -> io::Result<()> {
     // SAFETY: `kill` touches no memory; the pid is positive, so no group is meant.
     match unsafe { libc::kill(pid, number) } {
         0 => Ok(()),
@@ -259,7 +259,7 @@ fn signal_one(pid: libc::pid_t, number: libc::c_int) -> io::Result<()> {
 }
 
 /// Whether `pid` is a child of this process that was not reaped, alive or dead.
-fn is_ours(pid: libc::pid_t) -> io::Result<bool> {
+pub(super) fn is_ours(pid: libc::pid_t) -> io::Result<bool> {
     match look(libc::P_PID, pid as libc::id_t) {
         Ok(_) => Ok(true),
         Err(error) if error.raw_os_error() == Some(libc::ECHILD) => Ok(false),

@@ -25,7 +25,7 @@ const FLOORS: [&str; 8] = [
 ];
 
 /// The rooms of the core, from the top to the bottom; those on one line may import each other.
-const CORE: [&[&str]; 16] = [
+const CORE: [&[&str]; 17] = [
     &["simulation"],
     &["monitor"],
     &["pool"],
@@ -39,6 +39,7 @@ const CORE: [&[&str]; 16] = [
         "report",
         "signal_policy",
         "draining",
+        "repeats",
         "slow_hooks",
         "saturation",
         "stop",
@@ -52,6 +53,7 @@ const CORE: [&[&str]; 16] = [
     &["wire"],
     &["child"],
     &["clocks", "out_of_memory"],
+    &["stack"],
     &[
         "time",
         "error",
@@ -334,12 +336,19 @@ fn unsafe_stays_in_sys_and_each_block_is_explained() {
 
 /// What handlers of signals may call: system calls that are async-signal-safe, atomics, arithmetic, and
 /// the macros and functions of the same folder, of which the same is asked.
-const IN_HANDLERS: [&str; 29] = [
+const IN_HANDLERS: [&str; 43] = [
+    "add",
     "as_ptr",
+    "as_ref",
     "AtomicI32::new",
+    "AtomicU32::new",
+    "AtomicUsize::new",
     "cast",
+    "cast_unsigned",
+    "compare_exchange",
     "Errno::last",
     "fetch_add",
+    "is_err",
     "iter",
     "len",
     "libc::_exit",
@@ -354,15 +363,22 @@ const IN_HANDLERS: [&str; 29] = [
     "libc::raise",
     "libc::setitimer",
     "libc::signal",
+    "libc::syscall",
     "libc::time_t::try_from",
     "libc::write",
     "load",
+    "map",
+    "min",
+    "NonNull::new",
     "SavedErrno::save",
+    "Some",
     "std::ptr::null_mut",
     "store",
     "swap",
     "to_ne_bytes",
     "unwrap_or",
+    "usize::try_from",
+    "wrapping_add",
     "zip",
 ];
 

@@ -55,12 +55,14 @@ mod reload;
 mod replaced;
 mod servers;
 mod showcase;
+mod signal_fuzz;
 mod signal_table;
 mod signals;
 mod silence;
 mod slow_clients;
 mod sockets;
 mod starts;
+mod stop_figures;
 mod stops;
 mod strace;
 mod stranded;
@@ -120,6 +122,7 @@ const PROGRAMS: &[Programs] = &[
     reload::PROGRAMS,
     replaced::PROGRAMS,
     servers::PROGRAMS,
+    signal_fuzz::PROGRAMS,
     signal_table::PROGRAMS,
     slow_clients::PROGRAMS,
     sockets::PROGRAMS,
@@ -192,12 +195,14 @@ const SCENARIOS: &[(&str, Scenarios)] = scenarios_of![
     servers::connections,
     servers::socket_files,
     showcase,
+    signal_fuzz,
     signal_table,
     signals,
     silence,
     slow_clients,
     sockets,
     starts,
+    stop_figures,
     stops,
     stranded,
     strangers,

@@ -692,7 +692,7 @@ fn o28_a_stop_during_system_is_seen_after_it(world: &mut World) {
     let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
     let boards: Vec<&str> = maps
         .lines()
-        .filter(|it| it.contains("memfd:stops"))
+        .filter(|it| it.contains("memfd:prefork-stops"))
         .collect();
     assert!(
         boards.len() == 1 && boards[0].contains(" r--s "),

@@ -12,16 +12,10 @@ use std::{
 
 /// The command line is wrong.
 const USAGE: u8 = 64;
-/// A host name is unknown.
-const NO_HOST: u8 = 68;
-/// A program or an address cannot be had.
+/// A program cannot be had.
 const UNAVAILABLE: u8 = 69;
-/// The operating system refuses.
-const OS_ERROR: u8 = 71;
 /// Output cannot be written.
 const IO_ERROR: u8 = 74;
-/// The user may not.
-const NO_PERMISSION: u8 = 77;
 /// A file of settings or a variable is wrong.
 const CONFIG: u8 = 78;
 
@@ -96,18 +90,7 @@ impl From<Error> for Failure {
             Some(advice) => format!("{error}; {advice}"),
             None => error.to_string(),
         };
-        Self::new(code(&error), message)
-    }
-}
-
-fn code(error: &Error) -> u8 {
-    use io::ErrorKind::{AddrInUse, AddrNotAvailable, InvalidInput, NotFound, PermissionDenied};
-    match (error.operation(), error.io_error().kind()) {
-        (_, PermissionDenied) => NO_PERMISSION,
-        (Operation::Lookup, _) => NO_HOST,
-        (Operation::Confine, NotFound | InvalidInput) | (_, InvalidInput) => CONFIG,
-        (_, AddrInUse | AddrNotAvailable) => UNAVAILABLE,
-        _ => OS_ERROR,
+        Self::new(error.exit_code(), message)
     }
 }
 

@@ -43,7 +43,13 @@ impl Takes for Run {
 }
 
 impl Takes for Inetd {
-    const WITHOUT: &'static [&'static str] = &["program", "protocol", "stop_signal", "comm_words"];
+    const WITHOUT: &'static [&'static str] = &[
+        "program",
+        "protocol",
+        "stop_signal",
+        "reopen_signal",
+        "comm_words",
+    ];
 }
 
 impl Takes for Check {
