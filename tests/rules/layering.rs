@@ -62,6 +62,7 @@ const CORE: [&[&str]; 17] = [
         "confinement",
         "metrics",
         "proxy",
+        "access",
     ],
 ];
 
