@@ -209,6 +209,9 @@ impl<L: Listener<Stream: Stream>> Run<'_, L> {
             .as_ref()
             .and_then(|client| client.connection.remote);
         self.say(|comm| comm.busy_after(self.clock, peer));
+        if let Some(queued) = self.in_hand.as_ref().and_then(|it| it.connection.queued) {
+            self.acceptor.comm.note_queued(queued);
+        }
         if leave_wakeups {
             self.acceptor.comm.leave_wakeups();
         }

@@ -31,7 +31,6 @@ pub(crate) trait Sink: Send + Sync {
     /// Notes in shared memory that the connection in hand may take this time from now.
     fn extend(&self, _: Duration) {}
     /// Notes in shared memory how long the connection in hand was queued.
-    #[allow(dead_code, reason = "its caller is on its way")]
     fn note_queued(&self, _: Duration) {}
     /// Notes in shared memory that the child is to be replaced.
     fn note_due(&self) {}

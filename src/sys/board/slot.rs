@@ -132,7 +132,6 @@ impl Slot {
     }
 
     /// Notes how long the connection in hand was queued.
-    #[allow(dead_code, reason = "its caller is on its way")]
     pub(crate) fn note_queued(&self, queued: Duration) {
         self.set(QUEUED_AT, duration_bits(Some(queued)));
     }
