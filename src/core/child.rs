@@ -180,6 +180,15 @@ pub(crate) struct Retirement {
 }
 
 impl Retirement {
+    /// Takes over an earlier end of the time that a child in its start has.
+    pub(crate) fn bound_start(&mut self, later: &Self) {
+        if let Some(time) = later.kill_in_start_after {
+            let left = (later.at + time).since(self.at);
+            let bounded = self.kill_in_start_after.map_or(left, |own| own.min(left));
+            self.kill_in_start_after = Some(bounded);
+        }
+    }
+
     /// Whether this retirement stays in force when `later` follows.
     ///
     /// A child that is told to stop twice must not get more time. A shutdown replaces a reason that
