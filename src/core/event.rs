@@ -180,8 +180,8 @@ pub enum Event<'a> {
     },
 }
 
-/// The events that have not been delivered yet, first in, first out. Without an observer it stays
-/// empty.
+/// The events that have not been delivered yet, first in, first out. Without an observer only the rare
+/// ones, which the log may tell.
 #[derive(Debug, Default)]
 pub(crate) struct EventQueue {
     observed: bool,
@@ -194,12 +194,10 @@ impl EventQueue {
         self.observed = true;
     }
 
-    pub(crate) fn is_observed(&self) -> bool {
-        self.observed
-    }
-
     pub(crate) fn push(&mut self, event: Event<'static>) {
-        if self.observed {
+        // The log, which looks on in any case, needs nothing that happens at every connection.
+        let is_rare = !matches!(event, Event::Busy { .. } | Event::Free { .. });
+        if self.observed || is_rare {
             self.events.push_back(event);
         }
     }
@@ -214,11 +212,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn without_an_observer_nothing_is_queued_nor_allocated() {
+    fn without_an_observer_what_happens_at_every_connection_is_not_queued() {
         let mut queue = EventQueue::default();
-        queue.push(Event::Starting);
+        let child = ChildId::new(1, 1);
+        queue.push(Event::Busy { child });
+        queue.push(Event::Free { child });
         assert_eq!(queue.events.capacity(), 0);
-        assert!(queue.pop().is_none());
+        queue.push(Event::Starting);
+        assert!(queue.pop().is_some() && queue.pop().is_none());
     }
 
     #[test]

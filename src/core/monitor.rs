@@ -12,6 +12,9 @@ mod lifecycle;
 mod planning;
 mod replacing;
 mod signals;
+#[cfg(test)]
+mod stack_tests;
+mod stacks;
 mod time;
 
 use crate::core::{
@@ -32,6 +35,7 @@ use crate::core::{
     metrics::Metric,
     pool::{self, Demand, Plan, Pool, Surplus},
     queue::{PrintTo, Queue, Task},
+    repeats::{EVERY, Repeats},
     replacement::{MemoryWatch, Replacement},
     report::Report,
     say::say,
@@ -61,6 +65,8 @@ pub struct Monitor {
     pub(crate) last_hook: &'static str,
     pub(crate) backoff: Backoff,
     pub(crate) events: EventQueue,
+    /// The warnings of the last seconds.
+    warnings: Repeats,
     /// The interval of ACKs that the start has derived from `timeout` and set on the server; `None`
     /// if the server had an interval of its own.
     pub(crate) derived_ack: Option<Interval>,
@@ -85,6 +91,8 @@ pub struct Monitor {
     pub(crate) board: SharedView,
     /// Whether the children execute other programs, which need not say that they have started.
     pub(crate) programs: bool,
+    /// Whether children can be asked for their stacks.
+    pub(crate) collects_stacks: bool,
     pub(crate) replacement: Replacement,
     memory_watch: MemoryWatch,
     /// When a child may next reach a limit of age.
@@ -273,6 +281,9 @@ impl Monitor {
             Reason::Faulty => Signal::Kill,
             _ => Signal::Interrupt,
         };
+        if reason.is_over_time() {
+            self.ask_stack(id);
+        }
         self.send(id, signal);
         self.retire(id, reason);
     }
@@ -345,6 +356,9 @@ impl Monitor {
             if reason != Reason::Closed {
                 self.happened(Event::ToldToStop { child: id, reason });
             }
+        }
+        if reason.is_over_time() {
+            self.ask_stack(id);
         }
         self.pool.set_state(id, State::Retiring);
         self.observe_surplus();

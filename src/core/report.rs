@@ -22,6 +22,11 @@ pub struct Report {
     /// Bytes of the children's output that the parent could not pass on, because its own stdout or
     /// stderr was full or closed.
     pub output_dropped: u64,
+    /// Connections that were lost, as far as the parent knows: those in the hands of children that
+    /// were killed or crashed, and those still queued when a stop closed the sockets.
+    ///
+    /// A server that is dropped does not count the latter.
+    pub lost_connections: u64,
     /// Hooks and observers that panicked in the parent.
     pub hook_panics: u64,
     /// Calls of hooks and observers in the parent that took 250 ms or more, during which the parent
@@ -66,11 +71,12 @@ impl fmt::Display for Report {
         }
         write!(
             f,
-            "; words: {} ACK, {} BUSY, {} NOT_BUSY; {} bytes of output dropped, {} slow hooks, \
-             {} hook panics",
+            "; words: {} ACK, {} BUSY, {} NOT_BUSY; {} connections lost, {} bytes of output \
+             dropped, {} slow hooks, {} hook panics",
             self.acks,
             self.busy,
             self.not_busy,
+            self.lost_connections,
             self.output_dropped,
             self.slow_hooks,
             self.hook_panics

@@ -9,6 +9,7 @@ use super::{
     error::Error,
     queue::PrintTo,
     signal_policy::Arrived,
+    stack::Frame,
     states::{Watch, WatchId},
     time::Time,
     wire::Entry,
@@ -59,6 +60,8 @@ pub(crate) enum Source {
     /// A descriptor of the subclass.
     Watch(u64),
     Signals,
+    /// What is found on the stacks of children.
+    Stacks,
 }
 
 /// A source that is ready, and whether its other end has hung up.
@@ -118,6 +121,14 @@ pub(crate) trait Process: fmt::Debug {
     fn reap(&self) -> io::Result<Reaped>;
 }
 
+/// Which signals to a child go to its whole process group.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum ToGroup {
+    All,
+    /// SIGKILL only: others go to the child, which tells the group by itself.
+    Kill,
+}
+
 /// What a fork needs to know.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ForkTerms {
@@ -125,8 +136,8 @@ pub(crate) struct ForkTerms {
     pub(crate) id: ChildId,
     /// Whether its words have a pipe of their own.
     pub(crate) private: bool,
-    /// Whether it leads a process group.
-    pub(crate) group: bool,
+    /// Which signals go to the process group that it leads, if it leads one.
+    pub(crate) group: Option<ToGroup>,
     /// The signal that it is sent in place of SIGINT.
     pub(crate) stop_signal: Signal,
 }
@@ -212,6 +223,25 @@ pub(crate) trait System {
     fn unwatch(&mut self, id: WatchId);
     /// The state of a watched descriptor that is ready. It is reported again while it stays so.
     fn watched_state(&self, number: u64) -> Option<&str>;
+
+    /// Whether children can be asked for their stacks.
+    fn collects_stacks(&self) -> bool {
+        false
+    }
+    /// Asks a child for its stack. It answers, or not, some time later.
+    fn ask_stack(&mut self, _: ChildId, _pid: u32) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+    /// The answers that have come; no frames if there will be none.
+    fn stacks(&mut self) -> Vec<(ChildId, Vec<Frame>)> {
+        Vec::new()
+    }
+    /// Whether a child that has ended has left its stack to be read.
+    fn has_left_stack(&self, _: ChildId) -> bool {
+        false
+    }
+    /// Clears what a child has left, before its slot is used again.
+    fn clear_stack(&mut self, _: ChildId) {}
 
     /// Closes the death watch, so that the children see that their parent leaves.
     fn end_death_watch(&mut self);

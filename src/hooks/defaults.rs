@@ -64,6 +64,7 @@ pub fn server_timeout_busy<H: PreForkHooks + ?Sized>(
     child: ChildId,
 ) {
     log::debug!("busy child {child} has timed out");
+    monitor.ask_stack(child);
     monitor.naming("server_timeout", |monitor| {
         hooks.server_timeout(monitor, child)
     });
@@ -77,6 +78,7 @@ pub fn server_timeout_free<H: PreForkHooks + ?Sized>(
     child: ChildId,
 ) {
     log::debug!("free child {child} has timed out");
+    monitor.ask_stack(child);
     monitor.naming("server_timeout", |monitor| {
         hooks.server_timeout(monitor, child)
     });
@@ -223,7 +225,7 @@ pub fn handler_run_error<H: PreForkHooks + ?Sized>(
     // The message has the number already, and std would repeat it.
     let again = format!(" (os error {number})");
     let text = text.strip_suffix(&again).unwrap_or(&text);
-    say!(Warn, "{pid} got {operation} error {number} ({text})");
+    monitor.warn(&format!("{pid} got {operation} error {number} ({text})"));
     if monitor.shutdown_on_error() {
         monitor.shutdown();
     }
@@ -409,11 +411,13 @@ pub fn server_replaced<H: PreForkHooks + ?Sized>(
 /// Logs a warning.
 pub fn fork_failed<H: PreForkHooks + ?Sized>(
     _: &mut H,
-    _monitor: &mut Monitor,
+    monitor: &mut Monitor,
     error: &io::Error,
     retry_in: Duration,
 ) {
-    say!(Warn, "fork failed: {error}; next attempt in {retry_in:?}");
+    monitor.warn(&format!(
+        "fork failed: {error}; next attempt in {retry_in:?}"
+    ));
 }
 
 #[cfg(test)]

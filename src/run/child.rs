@@ -51,6 +51,7 @@ impl ChildSide for UnixSystem {
             stderr: &ends.stderr,
             grace: monitor.kill_timeout(),
         };
+        self.stacks.answer_from_now_on(id)?;
         let stop = fork::become_child(&setup, mask)?;
         let death = self.death_read.take();
         let death = death.ok_or_else(|| io::Error::other("the death watch is gone"))?;

@@ -28,7 +28,9 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         if self.parent.monitor.is_shutdown() {
             self.begin_drain();
         }
-        let _ = check_drain(&mut self.draining, &mut self.server, &self.parent.monitor);
+        let monitor = &self.parent.monitor;
+        let (_, lost) = check_drain(&mut self.draining, &mut self.server, monitor);
+        self.parent.monitor.report.lost_connections += lost;
     }
 
     /// Ends the living children, outside the loop.
@@ -38,25 +40,45 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             self.begin_drain();
         }
         let (draining, server) = (&mut self.draining, &mut self.server);
-        self.parent
-            .end_children(|monitor| check_drain(draining, server, monitor));
+        let mut all_lost = 0;
+        self.parent.end_children(|monitor| {
+            let (is_open, lost) = check_drain(draining, server, monitor);
+            all_lost += lost;
+            is_open
+        });
+        self.parent.monitor.report.lost_connections += all_lost;
         self.parent.tell_time();
     }
 }
 
-/// Closes the listeners if the drain is over. True while they are open.
-fn check_drain(draining: &mut Drain, server: &mut impl ChildServer, monitor: &Monitor) -> bool {
+/// Closes the listeners if the drain is over. True while they are open, and how many queued clients
+/// the close has lost.
+fn check_drain(
+    draining: &mut Drain,
+    server: &mut impl ChildServer,
+    monitor: &Monitor,
+) -> (bool, u64) {
     if !draining.is_under_way() {
-        return false;
+        return (false, 0);
     }
     let seen = Outlook {
         now: monitor.now(),
         queued: server.is_queued(),
         takers: Takers::of(monitor.children(), monitor.programs),
     };
-    let closes = draining.closes(seen);
-    if closes {
-        server.close_listeners();
+    if !draining.closes(seen) {
+        return (true, 0);
     }
-    !closes
+    let lost = if seen.queued { queued(server) } else { 0 };
+    server.close_listeners();
+    (false, lost)
+}
+
+/// How many clients are queued, where the system tells it.
+fn queued(server: &mut impl ChildServer) -> u64 {
+    let listeners = server.listeners().into_iter();
+    listeners
+        .filter_map(|listener| listener.queued)
+        .map(u64::from)
+        .sum()
 }

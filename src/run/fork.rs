@@ -10,7 +10,7 @@ use crate::{
         event::Event,
         inbox::{Contact, Inbox},
         say::say,
-        system::{ForkTerms, Forked},
+        system::{ForkTerms, Forked, ToGroup},
     },
     hooks::{ChildServer, PreForkHooks},
 };
@@ -53,6 +53,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     fn try_fork(&mut self) -> Result<(), Error> {
         self.settle();
         self.check_threads()?;
+        let group = self.group();
         let Parent {
             monitor, system, ..
         } = &mut self.parent;
@@ -66,7 +67,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         let terms = ForkTerms {
             id,
             private,
-            group: self.server.own_group(),
+            group,
             stop_signal: self.server.stop_signal(),
         };
         match system.fork(terms)? {
@@ -78,6 +79,16 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             } => self.enter(pid, Contact::new(inbox, process), watched),
         }
         Ok(())
+    }
+
+    fn group(&mut self) -> Option<ToGroup> {
+        let only_kills = self.server.only_kills_group();
+        let signals = if only_kills {
+            ToGroup::Kill
+        } else {
+            ToGroup::All
+        };
+        self.server.own_group().then_some(signals)
     }
 
     fn check_threads(&mut self) -> Result<(), Error> {

@@ -17,6 +17,7 @@ mod reap;
 mod replace;
 #[cfg(test)]
 mod simulation_tests;
+mod stacks;
 mod tell;
 mod turn;
 
@@ -165,7 +166,7 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
         self.inner.by_hand(|inner| inner.call_child(error));
     }
 
-    /// `_stop`: ends the server now.
+    /// `_stop`: ends the server now, without `pre_stop_delay`.
     ///
     /// Living children are told to stop, given `kill_timeout` and killed, as when the server is
     /// dropped. Until then they serve queued clients as in a shutdown. Then `handler_stop` is

@@ -11,7 +11,7 @@ use crate::{
         system::{Found, Pipe, Process, Reaped, System, Wait},
         time::Time,
     },
-    observe::Observers,
+    observe::{Observers, log::Log},
 };
 use std::{io, time::Duration};
 
@@ -21,6 +21,7 @@ pub(super) struct Parent<Y: System> {
     pub(super) monitor: Monitor,
     pub(super) system: Y,
     pub(super) observers: Observers,
+    pub(super) log: Log,
     /// When an observer wants to be told of a turn.
     pub(super) wake_at: Option<Time>,
     pub(super) slow: SlowHooks,
@@ -32,6 +33,7 @@ impl<Y: System> Parent<Y> {
             monitor,
             system,
             observers: Observers::default(),
+            log: Log::default(),
             wake_at: None,
             slow: SlowHooks::default(),
         }

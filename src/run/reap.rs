@@ -94,6 +94,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             contact.note_end(collected);
             self.parent.monitor.note_reaped(child);
         }
+        self.expect_no_stack_but_a_left_one(child);
         for pipe in Pipe::ALL {
             self.set_unread(child, pipe, true);
         }
@@ -134,10 +135,12 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         }
     }
 
-    /// Removes a dead child once all its output has been read.
+    /// Removes a dead child once all its output has been read, and its stack, if it has left one.
     pub(super) fn finish_if_read(&mut self, child: ChildId) {
         let contact = self.parent.monitor.pool.contact(child);
-        if let Some(collected) = contact.and_then(|contact| contact.read_to_its_end()) {
+        if let Some(collected) = contact.and_then(|contact| contact.read_to_its_end())
+            && !self.parent.monitor.awaits_stack(child)
+        {
             self.finish(child, collected);
         }
     }
@@ -151,6 +154,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             self.call_server_closed(child);
         }
         self.parent.system.close_slot(child.slot());
+        self.parent.system.clear_stack(child);
         let Some((record, death)) = self.parent.monitor.exited(child, collected) else {
             return;
         };

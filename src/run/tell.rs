@@ -3,7 +3,7 @@
 use super::{guarded::Callee, parent::Parent};
 use crate::{
     core::{event::Event, monitor::Monitor, system::System, time::Time},
-    observe::{Observer, Observers, log::Log},
+    observe::{Observer, Observers},
 };
 
 impl<Y: System> Parent<Y> {
@@ -42,9 +42,9 @@ impl<Y: System> Parent<Y> {
         self.tell_untold();
     }
 
-    /// When the first of the observers wants to be told of a turn.
+    /// When the log or the first of the observers wants to be told of a turn.
     pub(super) fn first_wake(&mut self) -> Option<Time> {
-        let mut first = None;
+        let mut first = self.log.wake_at();
         let mut observers = std::mem::take(&mut self.observers);
         for (number, observer) in observers.iter_mut() {
             self.guarded(Callee::Observer(number), |_| {
@@ -56,7 +56,7 @@ impl<Y: System> Parent<Y> {
     }
 
     fn tell_one(&mut self, event: &Event<'_>) {
-        Log.event(&self.monitor, event);
+        self.log.event(&self.monitor, event);
         // Taken out, so that the monitor can be lent. No event is lost: observers cannot cause
         // events.
         let mut observers = std::mem::take(&mut self.observers);

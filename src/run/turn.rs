@@ -161,6 +161,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             self.reap();
             self.read(&ready);
             self.look_at_board(wait);
+            self.take_stacks();
             self.check_clocks();
             self.replace();
             self.parent.monitor.fire_due();
@@ -293,6 +294,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         }
         self.end_children();
         self.call_stop();
+        self.parent.monitor.end_warnings();
         self.tell_end();
         // Signals last: another SIGTERM must not end the process before the server has cleaned up.
         self.parent.system.close();
@@ -322,7 +324,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
 
     /// Tells observers the state at the end of a turn, and that the turn has ended.
     fn tell_turn(&mut self) {
-        if self.done || !self.parent.monitor.events.is_observed() {
+        if self.done {
             return;
         }
         let saturated = self.parent.monitor.is_saturated();
@@ -360,10 +362,8 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
 
     /// Tells observers the listeners, and that the server has started.
     pub(super) fn tell_start(&mut self) {
-        if self.parent.monitor.events.is_observed() {
-            let listeners = self.server.listeners().into_iter();
-            self.listeners = listeners.map(|listener| listener.name).collect();
-        }
+        let listeners = self.server.listeners().into_iter();
+        self.listeners = listeners.map(|listener| listener.name).collect();
         for name in &self.listeners {
             self.parent.tell(&Event::ListenerOpened { name });
         }

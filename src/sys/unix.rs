@@ -18,6 +18,7 @@ use super::{
     poller::Poller,
     process::{self, ChildProcess},
     signals::{Mask, Subscription, foreign},
+    stacks::Stacks,
     stop_board::StopBoard,
 };
 use crate::core::{
@@ -28,6 +29,7 @@ use crate::core::{
     queue::PrintTo,
     say::say,
     signal_policy::{Arrived, Takes},
+    stack::Frame,
     states::{Readiness, Watch, WatchId},
     system::{ForkTerms, Forked, Ready, Source, System, Wait},
     time::Time,
@@ -75,6 +77,7 @@ pub(crate) struct UnixSystem {
     slots: usize,
     pub(crate) board: Board,
     pub(crate) stops: Rc<StopBoard>,
+    pub(crate) stacks: Stacks,
     out_of_memory: Rc<OutOfMemory>,
     pub(crate) null: Ours<OwnedFd>,
     /// What children do before they serve.
@@ -123,6 +126,7 @@ impl UnixSystem {
             slots: children,
             board,
             stops,
+            stacks: Stacks::new(children),
             out_of_memory: Rc::default(),
             null: Ours::childrens(null, id),
             confinement: Plan::default(),
@@ -209,6 +213,7 @@ impl System for UnixSystem {
             let error = io::Error::other("in a child, in which this server does not run");
             return Err(Error::new(Operation::Poll, "for events", error));
         }
+        self.stacks.begin_reading(&self.poller);
         let waited = match wait {
             Wait::ForAnything(timeout) => self.poller.wait(timeout, ready),
             Wait::ForWords(batch) => self.wait_for_words(batch, ready),
@@ -247,7 +252,7 @@ impl System for UnixSystem {
         }
         match forked {
             Ok(Side::Child) => {
-                if terms.group || own_group {
+                if terms.group.is_some() || own_group {
                     Group::lead();
                 }
                 Ok(Forked::Child(Newborn {
@@ -289,6 +294,7 @@ impl System for UnixSystem {
     }
 
     fn peek(&mut self) -> Option<u32> {
+        self.stacks.reap();
         process::peek()
     }
 
@@ -399,12 +405,33 @@ impl System for UnixSystem {
         Some(&watch.state)
     }
 
+    fn collects_stacks(&self) -> bool {
+        self.stacks.are_collected()
+    }
+
+    fn ask_stack(&mut self, child: ChildId, pid: u32) -> io::Result<()> {
+        self.stacks.ask(child, pid)
+    }
+
+    fn stacks(&mut self) -> Vec<(ChildId, Vec<Frame>)> {
+        self.stacks.read(&self.poller)
+    }
+
+    fn has_left_stack(&self, child: ChildId) -> bool {
+        self.stacks.has_left(child)
+    }
+
+    fn clear_stack(&mut self, child: ChildId) {
+        self.stacks.clear(child);
+    }
+
     fn end_death_watch(&mut self) {
         self.death_write = None;
     }
 
     fn close(&mut self) {
         self.death_write = None;
+        self.stacks.close(&self.poller);
         while let Some(watch) = self.watches.first() {
             self.unwatch(watch.id);
         }

@@ -4,7 +4,7 @@
 //! outcomes are asserted. What counts as what is told in `tests/chaos/mod.rs`.
 
 #[path = "../chaos/mod.rs"]
-mod rig;
+pub mod rig;
 
 use std::time::Duration;
 

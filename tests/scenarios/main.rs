@@ -25,6 +25,7 @@ mod conn;
 mod containers;
 mod crashes;
 mod deaths;
+mod deploy;
 mod dispositions;
 mod draining;
 #[path = "../example/mod.rs"]
@@ -53,11 +54,13 @@ mod reload;
 mod replaced;
 mod servers;
 mod showcase;
+mod signal_fuzz;
 mod signal_table;
 mod signals;
 mod silence;
 mod sockets;
 mod starts;
+mod stop_figures;
 mod stops;
 mod strace;
 mod stranded;
@@ -116,6 +119,7 @@ const PROGRAMS: &[Programs] = &[
     reload::PROGRAMS,
     replaced::PROGRAMS,
     servers::PROGRAMS,
+    signal_fuzz::PROGRAMS,
     signal_table::PROGRAMS,
     sockets::PROGRAMS,
     starts::PROGRAMS,
@@ -146,13 +150,21 @@ const SCENARIOS: &[(&str, Scenarios)] = scenarios_of![
     containers,
     crashes,
     deaths,
+    deploy,
     dispositions,
     draining,
     examples,
     examples::hello,
     examples::lines,
+    exec::applications,
     exec::handover,
     exec::languages,
+    exec::languages::node,
+    exec::languages::perl,
+    exec::languages::php,
+    exec::languages::python,
+    exec::languages::ruby,
+    exec::languages::shell,
     exec::misfits,
     exec::wrappers,
     failed_starts,
@@ -178,11 +190,13 @@ const SCENARIOS: &[(&str, Scenarios)] = scenarios_of![
     servers::connections,
     servers::socket_files,
     showcase,
+    signal_fuzz,
     signal_table,
     signals,
     silence,
     sockets,
     starts,
+    stop_figures,
     stops,
     stranded,
     strangers,

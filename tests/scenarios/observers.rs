@@ -16,7 +16,8 @@ use crate::subject::{
     stop,
 };
 use crate::support::{
-    Args, Programs, SOON, Scenarios, Server, Signal, World, pause, programs, scenarios, until,
+    Args, Programs, SOON, Scenarios, Server, Signal, World, connect, pause, programs, scenarios,
+    until,
 };
 
 pub const PROGRAMS: Programs = programs![watched];
@@ -27,6 +28,9 @@ pub const SCENARIOS: Scenarios = scenarios![
     a_fork_that_fails_is_told_of_after_its_hook,
     an_observer_that_panics_is_survived_and_the_next_one_is_told,
     an_observer_that_is_slow_is_measured_and_reported,
+    the_log_has_a_line_for_each_thing_in_order,
+    deaths_of_one_kind_are_a_line_and_a_number,
+    a_saturation_is_told_with_who_waits,
     o24_a_death_is_one_line_on_stderr_without_a_logger,
     o24_an_abort_is_one_line_in_a_log_at_info,
     o24_a_child_that_timed_out_is_one_line,
@@ -59,6 +63,7 @@ fn run(args: &Args) -> Result<(), Error> {
         .min_spare_servers(1)
         .max_clients(count(args, "--max-clients", 1))
         .timeout(millis(args, "--timeout", 0))
+        .pre_stop_delay(millis(args, "--pre-stop-delay", 0))
         .server_check_ack(args.parsed("--check").map(Duration::from_millis))
         .kill_timeout(millis(args, "--kill-timeout", 10_000));
     if args.has("--panicking") {
@@ -424,4 +429,104 @@ fn o24_the_refusal_of_threads_tells_unnamed_ones_apart(world: &mut World) {
     assert_eq!(tids.len(), 2, "{text}");
     assert_eq!(tids[0], server.pid());
     assert_ne!(tids[0], tids[1]);
+}
+
+/// What the log says at level `info`, without what stands before the text.
+fn logged(server: &Server) -> Vec<String> {
+    let text = server.stderr();
+    let lines = text.lines().filter_map(|line| line.split_once("] "));
+    lines.map(|(_, line)| line.to_owned()).collect()
+}
+
+/// Start, ready, reload, death, announced stop, stop.
+fn the_log_has_a_line_for_each_thing_in_order(world: &mut World) {
+    let flags = [
+        "--logger",
+        "info",
+        "--max-clients",
+        "3",
+        "--pre-stop-delay",
+        "60000",
+    ];
+    let server = world.spawn("watched", &flags);
+    let address = server.address();
+    server.expect_stderr("the first child", |text| text.contains("] ready after "));
+    server.signal(Signal::SIGHUP);
+    server.expect_stderr("the reload", |text| text.contains("reloaded: "));
+    let victim = Held::new(&address).pid;
+    send(victim, Signal::SIGKILL);
+    server.expect_stderr("the death", |text| text.contains("has died"));
+    server.signal(Signal::SIGTERM);
+    server.expect_stderr("the announcement", |text| text.contains("announced"));
+    assert_eq!(server.stop(Signal::SIGTERM, SOON).code(), Some(0));
+    let lines = logged(&server);
+    let expected = [
+        format!(
+            "started: listening on [{address}], with start_servers 1, max_clients 3, \
+             pre_stop_delay 60 s"
+        ),
+        "ready after ".to_owned(),
+        "reload: epoch 1 begins".to_owned(),
+        "reloaded: ".to_owned(),
+        format!("child {victim} has died: signal: 9 (SIGKILL)"),
+        "a stop is announced, and begins in 60s".to_owned(),
+        "stopping: ".to_owned(),
+        "stopped: ".to_owned(),
+    ];
+    assert_eq!(lines.len(), expected.len(), "{lines:#?}");
+    for (line, expected) in lines.iter().zip(&expected) {
+        assert!(line.starts_with(expected), "{line:?} and not {expected:?}");
+    }
+    assert!(lines[7].contains("; 1 connections lost"), "{lines:#?}");
+}
+
+/// The number comes at the end, if ten seconds have not passed before.
+fn deaths_of_one_kind_are_a_line_and_a_number(world: &mut World) {
+    let server = world.spawn("watched", &["--max-clients", "3"]);
+    let address = server.address();
+    for _ in 0..4 {
+        let victim = Held::new(&address).pid;
+        send(victim, Signal::SIGKILL);
+        until("it to be reaped", SOON, || {
+            let ended = format!("event exited {victim} ");
+            told(&server)
+                .iter()
+                .any(|line| line.starts_with(&ended))
+                .then_some(())
+        });
+    }
+    ends_well(&server);
+    let text = server.stderr();
+    assert_eq!(
+        text.matches(" has died: signal: 9 (SIGKILL) after").count(),
+        1
+    );
+    assert!(
+        text.contains("3 more children: the child has died: signal: 9 (SIGKILL)"),
+        "{text}"
+    );
+}
+
+/// One line when clients have to wait, and one when that is over, here by the stop.
+fn a_saturation_is_told_with_who_waits(world: &mut World) {
+    let server = world.spawn("watched", &["--max-clients", "1"]);
+    let address = server.address();
+    let held = Held::new(&address);
+    let mut waiting = [connect(&address), connect(&address)];
+    let begin = "saturated: all 1 children are busy, ";
+    server.expect_stderr("the saturation", |text| text.contains(begin));
+    drop(held);
+    for client in &mut waiting {
+        client.ask("who");
+        client.close_write();
+        client.gone();
+    }
+    ends_well(&server);
+    let text = server.stderr();
+    assert_eq!(text.matches(begin).count(), 1, "{text}");
+    assert_eq!(
+        text.matches("no longer saturated: it lasted ").count(),
+        1,
+        "{text}"
+    );
 }

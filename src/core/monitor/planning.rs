@@ -25,6 +25,29 @@ impl Monitor {
         }
     }
 
+    /// Logs a warning, unless the same one was logged in the last ten seconds: then it is counted.
+    pub(crate) fn warn(&mut self, text: &str) {
+        if self.warnings.note(text, self.now) {
+            say!(Warn, "{text}");
+        }
+    }
+
+    /// Logs how many warnings were left out, when their ten seconds are over.
+    pub(super) fn warn_of_repeats(&mut self) {
+        self.warn_of_repeats_until(self.now);
+    }
+
+    /// Logs how many warnings were left out, at the end of the server.
+    pub(crate) fn end_warnings(&mut self) {
+        self.warn_of_repeats_until(self.now + EVERY);
+    }
+
+    fn warn_of_repeats_until(&mut self, until: Time) {
+        for (text, count) in self.warnings.take_due(until) {
+            say!(Warn, "{text} ({count} times more)");
+        }
+    }
+
     /// Whether new clients have to wait for a busy child: no child is free, and no further one may
     /// be forked.
     pub(crate) fn is_saturated(&self) -> bool {

@@ -1,6 +1,6 @@
-//! Clients that come one after the other for as long as they are wanted, and lose nothing.
+//! Clients that come one after the other for as long as they are wanted, and what became of them.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
@@ -12,13 +12,24 @@ use crate::support::{Address, try_connect, until};
 #[derive(Debug)]
 pub struct Crowd {
     shared: Arc<Shared>,
-    clients: Vec<JoinHandle<Option<ErrorKind>>>,
+    clients: Vec<JoinHandle<End>>,
 }
 
 #[derive(Debug, Default)]
 struct Shared {
     served: AtomicUsize,
     is_over: AtomicBool,
+}
+
+/// Why a client comes no more.
+#[derive(Debug, Eq, PartialEq)]
+enum End {
+    /// The crowd is over.
+    Over,
+    /// Nobody listens.
+    Refused,
+    /// It was connected, and did not get its answers; or it could not connect for another reason.
+    Lost(String),
 }
 
 impl Crowd {
@@ -54,45 +65,62 @@ impl Crowd {
     #[track_caller]
     pub fn leave(self) -> usize {
         self.shared.is_over.store(true, Ordering::Relaxed);
-        let (ends, served) = self.join();
-        assert!(ends.iter().all(Option::is_none), "refused: {ends:?}");
-        served
+        self.end(|end| *end == End::Over)
     }
 
     /// Waits until each client was refused, and returns how many were served. Panics if one was
     /// lost.
     #[track_caller]
     pub fn leave_refused(self) -> usize {
-        let (ends, served) = self.join();
-        let refusals = [ErrorKind::ConnectionRefused, ErrorKind::NotFound];
-        let refused = |end: &Option<ErrorKind>| end.is_some_and(|end| refusals.contains(&end));
-        assert!(ends.iter().all(refused), "{ends:?}");
-        served
+        self.end(|end| *end == End::Refused)
+    }
+
+    /// Waits until each client was refused or lost, and returns how many were served.
+    #[track_caller]
+    pub fn leave_somehow(self) -> usize {
+        self.end(|_| true)
     }
 
     #[track_caller]
-    fn join(self) -> (Vec<Option<ErrorKind>>, usize) {
+    fn end(self, as_wanted: impl Fn(&End) -> bool) -> usize {
         let ends = self.clients.into_iter().map(JoinHandle::join);
-        let ends = ends.map(|end| end.expect("a client that is not lost"));
-        (ends.collect(), self.shared.served.load(Ordering::Relaxed))
+        let ends: Vec<End> = ends.map(|end| end.expect("a thread")).collect();
+        let others: Vec<_> = ends.iter().filter(|end| !as_wanted(end)).collect();
+        assert!(others.is_empty(), "{} clients: {others:?}", others.len());
+        self.shared.served.load(Ordering::Relaxed)
     }
 }
 
 impl Shared {
-    /// Comes until it is refused or the crowd is over.
-    fn come_again_and_again(&self, address: &Address) -> Option<ErrorKind> {
+    fn come_again_and_again(&self, address: &Address) -> End {
         while !self.is_over.load(Ordering::Relaxed) {
-            let mut client = match try_connect(address) {
-                Ok(client) => client,
-                Err(error) => return Some(error.kind()),
-            };
-            for question in ["who", "again"] {
-                client.try_send_line(question).expect("a connection");
-                let answer = client.try_read_line().expect("a connection");
-                assert!(answer.is_some(), "the connection ended at {question:?}");
+            match self.come(address) {
+                Ok(()) => {}
+                Err(Ok(error)) if is_refusal(&error) => return End::Refused,
+                Err(Ok(error)) => return End::Lost(format!("not connected: {error}")),
+                Err(Err(loss)) => return End::Lost(loss),
             }
-            self.served.fetch_add(1, Ordering::Relaxed);
         }
-        None
+        End::Over
     }
+
+    /// Comes once. The outer error is that of the connect.
+    fn come(&self, address: &Address) -> Result<(), Result<io::Error, String>> {
+        let mut client = try_connect(address).map_err(Ok)?;
+        for question in ["who", "again"] {
+            let lost = |error| Err(format!("{question}: {error}"));
+            client.try_send_line(question).map_err(lost)?;
+            match client.try_read_line() {
+                Ok(Some(_)) => {}
+                Ok(None) => return Err(Err(format!("{question}: the connection has ended"))),
+                Err(error) => return Err(lost(error)),
+            }
+        }
+        self.served.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+fn is_refusal(error: &io::Error) -> bool {
+    [ErrorKind::ConnectionRefused, ErrorKind::NotFound].contains(&error.kind())
 }

@@ -1,7 +1,7 @@
 //! The world as the loop sees it: `System` and `Process` over the model kernel. Makes no system
 //! call.
 
-use super::{Happening, Simulated, World, us};
+use super::{Happening, Simulated, World, ms, us};
 use crate::core::{
     board::{Notes, SharedView},
     child::{ChildId, Signal, Stuck},
@@ -10,6 +10,7 @@ use crate::core::{
     queue::PrintTo,
     signal_policy::{Arrived, TABLE},
     simulation::{model::Model, pipe},
+    stack::Frame,
     states::{Watch, WatchId},
     system::{ForkTerms, Forked, Found, Pipe, Process, Ready, Reaped, Source, System, Told, Wait},
     time::Time,
@@ -35,6 +36,9 @@ impl World {
         }
         if self.has_something_for_the_parent() {
             self.wake_soon();
+        }
+        if let Some(at) = self.stacks.answers.iter().map(|(at, ..)| *at).min() {
+            self.wake(at.since(self.now));
         }
         while self.goes_on_waiting() {
             self.step();
@@ -185,6 +189,25 @@ impl World {
         let start_up = us(50 + self.random.below(longest));
         self.plan_step(id, start_up);
         Ok(pid)
+    }
+
+    /// Most children leave their stack at once, some never. Most are read soon, some are not.
+    fn ask_stack(&mut self, id: ChildId) {
+        let leaves = self.kernel.get(id).is_some_and(Model::acts) && !self.random.one_in(8);
+        if leaves {
+            self.stacks.left.push(id);
+        }
+        if !self.random.one_in(16) {
+            let delay = ms(self.random.below(4000));
+            self.stacks.answers.push((self.now + delay, id, leaves));
+        }
+    }
+
+    fn stacks(&mut self) -> Vec<(ChildId, Vec<Frame>)> {
+        let now = self.now;
+        let come = self.stacks.answers.extract_if(.., |(at, ..)| *at <= now);
+        come.map(|(_, id, leaves)| (id, vec![Frame::default(); usize::from(leaves)]))
+            .collect()
     }
 
     fn signal(&mut self, id: ChildId, signal: Signal) {
@@ -387,6 +410,27 @@ impl System for Simulated {
 
     fn watched_state(&self, _: u64) -> Option<&str> {
         None
+    }
+
+    fn collects_stacks(&self) -> bool {
+        self.0.borrow().stacks.are_collected
+    }
+
+    fn ask_stack(&mut self, id: ChildId, _: u32) -> io::Result<()> {
+        self.0.borrow_mut().ask_stack(id);
+        Ok(())
+    }
+
+    fn stacks(&mut self) -> Vec<(ChildId, Vec<Frame>)> {
+        self.0.borrow_mut().stacks()
+    }
+
+    fn has_left_stack(&self, id: ChildId) -> bool {
+        self.0.borrow().stacks.left.contains(&id)
+    }
+
+    fn clear_stack(&mut self, id: ChildId) {
+        self.0.borrow_mut().stacks.left.retain(|left| *left != id);
     }
 
     fn end_death_watch(&mut self) {}

@@ -1,5 +1,9 @@
-//! The sockets that a program gets: addresses, names, and how they are opened. In blocking mode,
-//! since a program expects that; passes nothing itself.
+//! Where a server for programs listens: addresses, names, options, and how the sockets are opened.
+//! Passes nothing and accepts nothing itself.
+
+mod set;
+
+pub(super) use self::set::{AnyStream, ListenSet};
 
 use crate::{
     listeners::{Listener, ListenerStatus, tcp::Tcp, unix::Unix},
@@ -11,9 +15,23 @@ use std::{
     net::SocketAddr,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::PathBuf,
+    str::FromStr,
 };
 
-/// One socket that an [`ExecServer`](crate::ExecServer) listens on and hands to its programs.
+/// One socket that an [`ExecServer`](crate::ExecServer) hands to its programs, or that an
+/// [`InetdServer`](crate::InetdServer) accepts on.
+///
+/// As text it is `127.0.0.1:80`, `[::1]:80`, `localhost:80`, `:80` for all addresses of this system,
+/// or a path that contains a slash; options follow after commas:
+///
+/// ```
+/// use prefork_server::servers::Listen;
+///
+/// let http: Listen = ":8080,name=http".parse()?;
+/// let control: Listen = "/run/control.sock,mode=600,name=control".parse()?;
+/// assert!("8080".parse::<Listen>().is_err());
+/// # Ok::<(), String>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Listen {
     at: At,
@@ -28,7 +46,8 @@ enum At {
 }
 
 impl Listen {
-    /// A TCP socket at `address`: `127.0.0.1:80`, `[::1]:80`, `localhost:80`.
+    /// A TCP socket at `address`: `127.0.0.1:80`, `[::1]:80`, `localhost:80`, or `:80` for all
+    /// addresses of this system.
     ///
     /// Port 0 lets the system choose one. A name stands for the first of its addresses that this
     /// system has.
@@ -94,9 +113,8 @@ impl Listen {
         Ok(name)
     }
 
-    pub(super) fn open(&self, backlog: i32) -> io::Result<Listening> {
-        let name = self.checked_name()?.to_owned();
-        let mut kind = match &self.at {
+    fn kind(&self) -> Kind {
+        match &self.at {
             At::Tcp(address) => Kind::Tcp(Tcp {
                 no_delay: self.no_delay,
                 ..Tcp::at(address.clone())
@@ -106,9 +124,14 @@ impl Listen {
                 unix.mode = *mode;
                 Kind::Unix(unix)
             }
-        };
+        }
+    }
+
+    /// Opens it for programs, which expect blocking mode.
+    pub(super) fn open(&self, backlog: i32) -> io::Result<Listening> {
+        let name = self.checked_name()?.to_owned();
+        let mut kind = self.kind();
         let fd = kind.open(backlog)?;
-        // Programs expect blocking mode.
         sockets::block(&fd)?;
         Ok(Listening {
             kind,
@@ -118,7 +141,54 @@ impl Listen {
     }
 }
 
-/// As text: `127.0.0.1:80`, or a path after a slash.
+/// An address and its options, after commas. The reason of a refusal says what to write.
+impl FromStr for Listen {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut parts = text.split(',');
+        let address = parts.next().unwrap_or("").trim();
+        parts.try_fold(at(address)?, |listen, option| listen.with_option(option))
+    }
+}
+
+/// Where to listen, from the text of an address.
+fn at(address: &str) -> Result<Listen, String> {
+    if address.contains('/') {
+        return Ok(Listen::unix(address));
+    }
+    let port = address.rsplit_once(':').map(|(_, port)| port);
+    match port.map(str::parse::<u16>) {
+        Some(Ok(_)) => Ok(Listen::tcp(address)),
+        _ => Err(format!(
+            "{address:?} is no address; write \"127.0.0.1:8080\", \":8080\" or \"/run/x.sock\""
+        )),
+    }
+}
+
+impl Listen {
+    fn with_option(self, option: &str) -> Result<Self, String> {
+        let (option, value) = option.split_once('=').unwrap_or((option, ""));
+        match (option.trim(), value.trim()) {
+            ("name", name) => {
+                let listen = self.name(name);
+                listen.checked_name().map_err(|error| error.to_string())?;
+                Ok(listen)
+            }
+            ("mode", mode) => u32::from_str_radix(mode.trim_start_matches("0o"), 8)
+                .map(|mode| self.mode(mode))
+                .map_err(|_| format!("{mode:?} is not a mode; write it in octal digits: 660")),
+            ("no_delay", "true") => Ok(self.no_delay(true)),
+            ("no_delay", "false") => Ok(self.no_delay(false)),
+            (option, _) => Err(format!(
+                "{option:?} is no option of an address; they are name=TEXT, mode=660 and \
+                 no_delay=false"
+            )),
+        }
+    }
+}
+
+/// As text: `127.0.0.1:80`, or a path after a slash. Without options: see [`FromStr`].
 impl From<&str> for Listen {
     fn from(text: &str) -> Self {
         if text.starts_with('/') {
@@ -231,6 +301,38 @@ mod tests {
             assert_eq!(status.queued, Some(0));
             assert!(status.name.starts_with("127.0.0.1:"));
         }
+    }
+
+    #[test]
+    fn an_address_is_read_with_its_options() {
+        let read = |text: &str| text.parse::<Listen>();
+        let tcp = read("[::1]:80, name=http, no_delay=false").expect("an address");
+        assert!(matches!(tcp.at, At::Tcp(address) if address == "[::1]:80"));
+        assert_eq!((tcp.name.as_deref(), tcp.no_delay), (Some("http"), false));
+        let unix = read("./x.sock,mode=600").expect("a path");
+        assert!(matches!(unix.at, At::Unix { mode: 0o600, .. }));
+        assert!(read(":80").is_ok());
+        for bad in [
+            "",
+            "80",
+            "localhost",
+            ":http",
+            ":80,mode=9",
+            ":80,nmae=x",
+            ":80,name=a:b",
+        ] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
+    }
+
+    /// Clients of both families reach it, where the system has both.
+    #[test]
+    fn a_port_alone_is_all_addresses() {
+        let listening = Listen::tcp(":0").open(8).expect("a socket");
+        let address = listening.tcp_address().expect("an address");
+        assert!(address.ip().is_unspecified());
+        let loopback = SocketAddr::from(([127, 0, 0, 1], address.port()));
+        std::net::TcpStream::connect(loopback).expect("a connection");
     }
 
     #[test]
