@@ -2,7 +2,7 @@
 //! the listening socket at descriptor 3, as under systemd.
 //!
 //! cargo run --release --example exec
-//! cargo run --release --example exec -- --timeout 2 -- python3 examples/python/echo.py
+//! cargo run --release --example exec -- --timeout 2 -- python3 examples/languages/prefork.py
 
 mod common;
 
@@ -41,7 +41,7 @@ fn take_words(args: &mut Vec<OsString>) -> Result<&'static str> {
 
 /// The Perl child with its arguments.
 fn perl(flags: &Flags, words: &str) -> Vec<OsString> {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/perl/echo.pl");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/languages/Prefork.pm");
     let max_requests = flags.max_requests.to_string();
     let grace = KILL_TIMEOUT.as_secs().to_string();
     let options = [

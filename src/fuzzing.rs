@@ -4,7 +4,11 @@
 
 mod framer;
 mod listen_fds;
+#[cfg(feature = "proxy-protocol")]
+mod proxy_header;
 
+#[cfg(feature = "proxy-protocol")]
+pub use self::proxy_header::proxy_header;
 pub use self::{framer::framer, listen_fds::listen_fds};
 pub use crate::servers::conn::segmentation::filters;
 
@@ -65,5 +69,11 @@ mod tests {
     #[test]
     fn the_corpus_of_listen_fds_holds() {
         each("listen_fds", super::listen_fds);
+    }
+
+    #[cfg(feature = "proxy-protocol")]
+    #[test]
+    fn the_corpus_of_proxy_header_holds() {
+        each("proxy_header", super::proxy_header);
     }
 }

@@ -46,8 +46,8 @@
 //! # Ok::<(), prefork_server::Error>(())
 //! ```
 //!
-//! [`PreFork::builder`] takes a server object: [`TcpServer`], [`UnixServer`], [`ExecServer`], whose
-//! children are programs, or your own [`ChildServer`]. A connection is served by a function, as
+//! [`PreFork::builder`] takes a server object: [`TcpServer`], [`UnixServer`], [`InetdServer`], which
+//! runs a program for each connection, [`ExecServer`], whose children are programs, or your own [`ChildServer`]. A connection is served by a function, as
 //! here, or by an object with handlers ([`servers::conn`]). [`Builder::start`] opens the socket and
 //! forks nothing; [`PreFork::run`] does the rest and returns when the server has shut down, in the
 //! parent only. A program with its own event loop, or with several servers, calls [`PreFork::turn`]
@@ -132,6 +132,15 @@
 //! [`Death`] has the exit code or the signal, the [`Cause`] that the parent has determined, and what
 //! is known of the child's life: its age, its connections, its last lines, what it has [used](Usage),
 //! and where it was [stuck](Stuck) when the parent had to kill it.
+//!
+//! # Features
+//!
+//! | feature | what it adds |
+//! |---|---|
+//! | `systemd` | `Systemd`, an observer that tells systemd how the server is |
+//! | `stacks` | [`Death::stack`]: where a child that is over its time was stuck, with functions, files and lines. Linux on x86-64 and AArch64; elsewhere it has no effect. Build with `debug = "line-tables-only"` |
+//! | `config` | `settings`: attributes, listeners and confinement from a TOML file, the environment and flags |
+//! | `cli` | the command `prefork`, which runs any program: see `docs/command.md` |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod core;
@@ -146,28 +155,31 @@ mod listeners;
 mod observe;
 mod run;
 pub mod servers;
+#[cfg(feature = "config")]
+pub mod settings;
 mod sys;
 
 pub use self::core::{
     alarms::AlarmId,
     child::{Cause, Child, ChildId, Death, Reason, Signal, State, Stuck, SystemCall, Usage},
     comm::Acker,
-    config::{Attribute, CommChannel, Config, TakesEffect, ThreadCheck},
+    config::{Attribute, CommChannel, Config, Shape, TakesEffect, ThreadCheck},
     confinement::{Confinement, Resource},
     error::{Error, Operation},
     event::Event,
     monitor::Monitor,
     report::Report,
+    stack::Frame,
     states::{DOCUMENTED_STATES, States, WatchId},
     time::Time,
     wire::{COMM_ACK, COMM_BUSY, COMM_NOT_BUSY, CommWords, Line, Output, Word},
 };
 pub use hooks::{ChildServer, DefaultHooks, PreForkHooks, Start, comm::Comm, defaults};
-pub use observe::Observer;
 #[cfg(feature = "systemd")]
 pub use observe::systemd::Systemd;
+pub use observe::{Observer, metrics};
 pub use run::{AnyPreFork, Builder, PreFork, Turn};
-pub use servers::{ExecServer, TcpServer, UnixServer};
+pub use servers::{ExecServer, InetdServer, TcpServer, UnixServer};
 pub use sys::{
     fd_registry::PreForkId,
     link::{Interest, Wake},

@@ -11,8 +11,9 @@ use nix::{
     unistd::{Pid, getppid},
 };
 use prefork_server::{
-    ChildServer, CommChannel, Monitor, PreFork, PreForkHooks, States, TcpServer, defaults,
-    servers::AcceptOrder,
+    ChildServer, CommChannel, ExecServer, Monitor, PreFork, PreForkHooks, States, TcpServer,
+    defaults,
+    servers::{AcceptOrder, Listen},
 };
 use std::{
     env,
@@ -54,6 +55,7 @@ pub(crate) fn play(role: &[&str]) -> bool {
             let cull_after = Duration::from_millis(number(1));
             server(work(), 0).run(&Pool::Dynamic(cull_after));
         }
+        "programs" => programs(number(1), number(2), &role[3..]),
         "mortal" => server(signed, number(2)).run(&fixed(number(1))),
         "surplus" => {
             let children = usize::try_from(number(1)).expect("a count");
@@ -62,6 +64,21 @@ pub(crate) fn play(role: &[&str]) -> bool {
         _ => return false,
     }
     true
+}
+
+/// As many children, each of which runs `program`, at a port that was chosen for it.
+fn programs(port: u64, children: u64, program: &[&str]) {
+    let children = usize::try_from(children).expect("a count");
+    let server = ExecServer::new(program[0])
+        .args(program[1..].iter().copied())
+        .listen(Listen::tcp(format!("127.0.0.1:{port}")));
+    PreFork::builder(server)
+        .start_servers(children)
+        .min_spare_servers(children)
+        .max_clients(children)
+        .timeout(Duration::from_secs(10))
+        .run()
+        .expect("a server");
 }
 
 /// The names of the orders in which idle children may be chosen, as the last word of a role.

@@ -1,10 +1,11 @@
-//! The framer and the decisions about the pool, each alone: what the parent computes, without a system
-//! call. `cargo bench -p micro-benchmarks`; no process is started.
+//! The framer, the decisions about the pool, and the program's metrics, each alone: what is computed
+//! without a system call. `cargo bench -p micro-benchmarks`; no process is started.
 
 use divan::{AllocProfiler, Bencher, black_box, counter::BytesCount};
 use prefork_server::{
     CommWords, Output, Time,
-    internals::{Crowd, Framer},
+    internals::{Crowd, Framer, count_as_a_child},
+    metrics,
 };
 use std::time::Duration;
 
@@ -123,5 +124,41 @@ mod plan {
         let crowd = Crowd::new(children);
         let now = Time::at(Duration::from_secs(100));
         bencher.bench_local(|| black_box(&crowd).overdue(Duration::from_secs(1), now));
+    }
+}
+
+/// The target is 2 ns for a counter.
+mod count {
+    use super::*;
+
+    /// A thousand each time, which the result has to be divided by.
+    const TIMES: usize = 1000;
+
+    #[divan::bench]
+    fn counter_in_a_child(bencher: Bencher) {
+        count_as_a_child();
+        let pages = black_box(metrics::counter("pages"));
+        bencher
+            .counter(TIMES)
+            .bench_local(|| (0..TIMES).for_each(|_| pages.increment()));
+    }
+
+    #[divan::bench]
+    fn histogram_in_a_child(bencher: Bencher) {
+        count_as_a_child();
+        let seconds = black_box(metrics::histogram("seconds", &metrics::SECONDS));
+        bencher
+            .counter(TIMES)
+            .bench_local(|| (0..TIMES).for_each(|_| seconds.observe(black_box(0.3))));
+    }
+
+    /// In a thread that does not serve, or in the parent.
+    #[divan::bench]
+    fn counter_elsewhere(bencher: Bencher) {
+        let pages = metrics::counter("pages");
+        bencher.counter(TIMES).bench(|| {
+            let add = || (0..TIMES).for_each(|_| black_box(pages).increment());
+            std::thread::scope(|scope| drop(scope.spawn(add)));
+        });
     }
 }

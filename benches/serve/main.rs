@@ -10,6 +10,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod contest;
+mod killed;
 mod spares;
 mod wakes;
 
@@ -72,6 +73,9 @@ fn bench() {
             spares::settle(clients, effort);
         }
     }
+    if wanted("killed") {
+        killed::replacement(pick(30, 10));
+    }
     verdict::print();
     println!("\n{:.0} s in all", start.elapsed().as_secs_f64());
 }
@@ -79,7 +83,15 @@ fn bench() {
 fn default_modes() -> Vec<String> {
     // The work on a connection that is kept may be another in the other build.
     let modes: &[&str] = if beside().is_empty() {
-        &["closed", "kept", "open", "saturated", "wakes", "spares"]
+        &[
+            "closed",
+            "kept",
+            "open",
+            "saturated",
+            "wakes",
+            "spares",
+            "killed",
+        ]
     } else {
         &["closed", "saturated"]
     };

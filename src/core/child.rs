@@ -18,7 +18,7 @@ pub use self::{
     usage::Usage,
 };
 
-use crate::core::{clocks::InHand, time::Time};
+use crate::core::{clocks::InHand, stack, time::Time};
 use bitflags::bitflags;
 use std::{fmt, time::Duration};
 
@@ -107,6 +107,11 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// Whether the child is stuck, as far as the parent can tell: its stack says where.
+    pub(crate) fn is_over_time(self) -> bool {
+        matches!(self, Self::TimedOut | Self::Overtime | Self::StartTimeout)
+    }
+
     /// Whether a child may finish the connection in hand, however long that takes.
     pub(crate) fn is_gentle(self) -> bool {
         matches!(self, Self::Culled | Self::Recycled | Self::Reloaded)
@@ -229,6 +234,8 @@ pub struct Child {
     pub(crate) stuck: Option<Stuck>,
     /// The delay of forks because it closed its outputs during its start, for the log of its death.
     pub(crate) failing: Option<Duration>,
+    /// What it was asked about its stack, and has answered.
+    pub(crate) stack: stack::Request,
 }
 
 impl Child {
@@ -255,6 +262,7 @@ impl Child {
             last_lines: LastLines::default(),
             stuck: None,
             failing: None,
+            stack: stack::Request::default(),
         }
     }
 
@@ -493,6 +501,12 @@ impl Child {
         let killed = killed && !end.out_of_memory;
         let first = self.has_served() && !self.has_finished_one();
         young && first && !killed && end.status.is_some()
+    }
+
+    /// Whether it was stuck, so that its stack belongs to its death: it was over its time, or has not
+    /// left before SIGKILL.
+    pub(crate) fn was_stuck(&self) -> bool {
+        self.was_killed() || self.reason().is_some_and(Reason::is_over_time)
     }
 
     /// Why the child ended.

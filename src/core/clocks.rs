@@ -71,14 +71,15 @@ struct Pause {
 
 /// The times in which the parent did not run, as when its group was stopped or the machine paused.
 ///
-/// The children may not have run either, so such a time counts for no clock.
+/// The children may not have run either, so for each clock the longest of these times does not
+/// count. Only one, because a parent that is starved again and again would never end any work.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Pauses(VecDeque<Pause>);
 
 impl Pauses {
     /// A shorter delay is no pause: a busy machine delays any process.
     pub(crate) const SHORTEST: Duration = Duration::from_millis(100);
-    /// How many are kept apart; older ones are added up, which gives no child less time.
+    /// How many are kept apart; of older ones the longest counts, which gives no child less time.
     const KEPT: usize = 16;
 
     /// Notes that the turn at `now` was late by `gap`. The turn before it was at `before`.
@@ -92,7 +93,7 @@ impl Pauses {
         if self.0.len() == Self::KEPT
             && let (Some(oldest), Some(next)) = (self.0.pop_front(), self.0.front_mut())
         {
-            next.length = next.length.saturating_add(oldest.length);
+            next.length = next.length.max(oldest.length);
         }
         self.0.push_back(Pause {
             end: now,
@@ -100,13 +101,10 @@ impl Pauses {
         });
     }
 
-    /// How much of the time after `since` was in pauses.
+    /// How much of the time after `since` was in the longest pause.
     fn after(&self, since: Time) -> Duration {
         let within = |pause: &Pause| pause.length.min(pause.end.since(since));
-        self.0
-            .iter()
-            .map(within)
-            .fold(Duration::ZERO, Duration::saturating_add)
+        self.0.iter().map(within).max().unwrap_or_default()
     }
 }
 

@@ -6,9 +6,13 @@ mod attributes;
 mod row;
 #[cfg(test)]
 mod tests;
+pub(crate) mod text;
 
 pub(crate) use self::attributes::Attributes;
-pub use self::row::{Attribute, TakesEffect};
+pub use self::{
+    row::{Attribute, TakesEffect},
+    text::Shape,
+};
 
 use crate::core::wire::CommWords;
 use std::time::Duration;

@@ -4,6 +4,7 @@
 pub(crate) mod accept;
 pub(crate) mod alarms;
 pub(crate) mod backoff;
+pub(crate) mod board;
 pub(crate) mod child;
 pub(crate) mod clocks;
 pub(crate) mod comm;
@@ -15,9 +16,14 @@ pub(crate) mod draining;
 pub(crate) mod error;
 pub(crate) mod event;
 pub(crate) mod inbox;
+pub(crate) mod metrics;
 pub(crate) mod monitor;
+#[cfg(feature = "proxy-protocol")]
+pub(crate) mod network;
 pub(crate) mod out_of_memory;
 pub(crate) mod pool;
+#[cfg(feature = "proxy-protocol")]
+pub(crate) mod proxy;
 pub(crate) mod queue;
 pub(crate) mod repeats;
 pub(crate) mod replacement;
@@ -27,6 +33,7 @@ pub(crate) mod signal_policy;
 #[cfg(test)]
 pub(crate) mod simulation;
 pub(crate) mod slow_hooks;
+pub(crate) mod stack;
 pub(crate) mod states;
 pub(crate) mod stop;
 pub(crate) mod system;

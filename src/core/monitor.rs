@@ -12,11 +12,15 @@ mod lifecycle;
 mod planning;
 mod replacing;
 mod signals;
+#[cfg(test)]
+mod stack_tests;
+mod stacks;
 mod time;
 
 use crate::core::{
     alarms::{AlarmId, Alarms},
     backoff::Backoff,
+    board::SharedView,
     child::{
         Cause, Child, ChildId, Collected, Death, Flags, Reason, Retirement, START_HOLDS_AFTER,
         Signal, State, Stuck,
@@ -28,6 +32,7 @@ use crate::core::{
     },
     event::{Event, EventQueue},
     inbox::Contact,
+    metrics::Metric,
     pool::{self, Demand, Plan, Pool, Surplus},
     queue::{PrintTo, Queue, Task},
     repeats::{EVERY, Repeats},
@@ -82,8 +87,12 @@ pub struct Monitor {
     shutdown: bool,
     pub(crate) stop: Stop,
     child: bool,
+    /// A look at the board.
+    pub(crate) board: SharedView,
     /// Whether the children execute other programs, which need not say that they have started.
     pub(crate) programs: bool,
+    /// Whether children can be asked for their stacks.
+    pub(crate) collects_stacks: bool,
     pub(crate) replacement: Replacement,
     memory_watch: MemoryWatch,
     /// When a child may next reach a limit of age.
@@ -188,6 +197,15 @@ impl Monitor {
         &self.report
     }
 
+    /// The program's metrics, in the order in which they were declared: see
+    /// [`metrics`](crate::metrics).
+    ///
+    /// The values are those of this moment, over all children of this server that there are or have
+    /// been.
+    pub fn metrics(&self) -> Vec<Metric> {
+        self.board.0.metrics()
+    }
+
     /// Posts `shutdown`.
     pub fn shutdown(&mut self) {
         self.post_known(Posted::Shutdown);
@@ -263,6 +281,9 @@ impl Monitor {
             Reason::Faulty => Signal::Kill,
             _ => Signal::Interrupt,
         };
+        if reason.is_over_time() {
+            self.ask_stack(id);
+        }
         self.send(id, signal);
         self.retire(id, reason);
     }
@@ -332,6 +353,9 @@ impl Monitor {
             if reason != Reason::Closed {
                 self.happened(Event::ToldToStop { child: id, reason });
             }
+        }
+        if reason.is_over_time() {
+            self.ask_stack(id);
         }
         self.pool.set_state(id, State::Retiring);
         self.observe_surplus();

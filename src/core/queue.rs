@@ -28,6 +28,8 @@ pub(crate) enum Task {
         to: PrintTo,
         bytes: Vec<u8>,
     },
+    /// A child is asked for its stack.
+    AskStack(ChildId),
     /// Every child is to reopen its logs.
     ReopenChildren,
     /// A reload has failed: the hook is called.

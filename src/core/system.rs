@@ -3,12 +3,13 @@
 //! simulation's model implement them.
 
 use super::{
+    board::{Notes, SharedView},
     child::{ChildId, Collected, Signal, Stuck},
-    clocks::InHand,
     comm::Interval,
     error::Error,
     queue::PrintTo,
     signal_policy::Arrived,
+    stack::Frame,
     states::{Watch, WatchId},
     time::Time,
     wire::Entry,
@@ -59,6 +60,8 @@ pub(crate) enum Source {
     /// A descriptor of the subclass.
     Watch(u64),
     Signals,
+    /// What is found on the stacks of children.
+    Stacks,
 }
 
 /// A source that is ready, and whether its other end has hung up.
@@ -118,6 +121,14 @@ pub(crate) trait Process: fmt::Debug {
     fn reap(&self) -> io::Result<Reaped>;
 }
 
+/// Which signals to a child go to its whole process group.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum ToGroup {
+    All,
+    /// SIGKILL only: others go to the child, which tells the group by itself.
+    Kill,
+}
+
 /// What a fork needs to know.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ForkTerms {
@@ -125,8 +136,8 @@ pub(crate) struct ForkTerms {
     pub(crate) id: ChildId,
     /// Whether its words have a pipe of their own.
     pub(crate) private: bool,
-    /// Whether it leads a process group.
-    pub(crate) group: bool,
+    /// Which signals go to the process group that it leads, if it leads one.
+    pub(crate) group: Option<ToGroup>,
     /// The signal that it is sent in place of SIGINT.
     pub(crate) stop_signal: Signal,
 }
@@ -182,17 +193,16 @@ pub(crate) trait System {
     /// show because another process comes first. `is_child` says which pids are the server's.
     fn reap_orphans(&mut self, is_child: &dyn Fn(u32) -> bool);
 
+    /// Prepares the slot on the board of the child that is forked next. False if it has none.
+    fn open_slot(&mut self, child: ChildId) -> bool;
+    /// Clears the slot of a child that has ended; what it has counted is kept.
+    fn close_slot(&mut self, slot: usize);
     /// The entry of a child on the board.
     fn noted(&self, slot: usize) -> Entry;
-    /// Sets a child's entry, before its fork and after its end. False if the board has no such
-    /// slot.
-    fn set_noted(&mut self, slot: usize, entry: Entry) -> bool;
-    /// How many connections a child has noted on the board.
-    fn requests(&self, slot: usize) -> u64;
-    /// What a child has noted on the board of the connection in hand.
-    fn in_hand(&self, slot: usize) -> InHand;
-    /// Whether a child has noted on the board that it is to be replaced.
-    fn is_due(&self, slot: usize) -> bool;
+    /// A look at the board.
+    fn view(&self) -> SharedView;
+    /// What a child has noted on the board. Its values are in range, and may still be lies.
+    fn notes(&self, slot: usize) -> Notes;
     /// Asks the children, through the board, for ACKs at this interval.
     fn ask_interval(&mut self, interval: Interval);
     /// The interval of ACKs that a child has noted on the board, if any.
@@ -213,6 +223,25 @@ pub(crate) trait System {
     fn unwatch(&mut self, id: WatchId);
     /// The state of a watched descriptor that is ready. It is reported again while it stays so.
     fn watched_state(&self, number: u64) -> Option<&str>;
+
+    /// Whether children can be asked for their stacks.
+    fn collects_stacks(&self) -> bool {
+        false
+    }
+    /// Asks a child for its stack. It answers, or not, some time later.
+    fn ask_stack(&mut self, _: ChildId, _pid: u32) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+    /// The answers that have come; no frames if there will be none.
+    fn stacks(&mut self) -> Vec<(ChildId, Vec<Frame>)> {
+        Vec::new()
+    }
+    /// Whether a child that has ended has left its stack to be read.
+    fn has_left_stack(&self, _: ChildId) -> bool {
+        false
+    }
+    /// Clears what a child has left, before its slot is used again.
+    fn clear_stack(&mut self, _: ChildId) {}
 
     /// Closes the death watch, so that the children see that their parent leaves.
     fn end_death_watch(&mut self);

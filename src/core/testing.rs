@@ -93,6 +93,7 @@ pub(crate) enum Asked {
     Lead(Signal),
     Watch(String),
     Unwatch,
+    Stack(ChildId),
 }
 
 /// Takes all tasks out of the queue.
@@ -120,6 +121,7 @@ pub(crate) fn asked(monitor: &mut Monitor) -> Vec<Asked> {
             Task::Lead(signal) => Asked::Lead(signal),
             Task::Watch(watch) => Asked::Watch(watch.state),
             Task::Unwatch(_) => Asked::Unwatch,
+            Task::AskStack(child) => Asked::Stack(child),
         })
         .collect()
 }

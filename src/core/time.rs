@@ -23,10 +23,6 @@ impl Time {
         Self(since_start)
     }
 
-    pub(crate) const fn nanoseconds(self) -> u64 {
-        self.0
-    }
-
     /// How long after the start this time is.
     pub const fn since_start(self) -> Duration {
         Duration::from_nanos(self.0)

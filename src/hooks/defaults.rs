@@ -64,6 +64,7 @@ pub fn server_timeout_busy<H: PreForkHooks + ?Sized>(
     child: ChildId,
 ) {
     log::debug!("busy child {child} has timed out");
+    monitor.ask_stack(child);
     monitor.naming("server_timeout", |monitor| {
         hooks.server_timeout(monitor, child)
     });
@@ -77,6 +78,7 @@ pub fn server_timeout_free<H: PreForkHooks + ?Sized>(
     child: ChildId,
 ) {
     log::debug!("free child {child} has timed out");
+    monitor.ask_stack(child);
     monitor.naming("server_timeout", |monitor| {
         hooks.server_timeout(monitor, child)
     });

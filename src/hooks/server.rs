@@ -196,6 +196,16 @@ pub trait ChildServer {
         self.inner().is_some_and(|inner| inner.own_group())
     }
 
+    /// Whether only SIGKILL goes to the whole group of a child that leads one.
+    ///
+    /// Other signals then go to the child alone, for a child that lets the processes of its group
+    /// finish when it is told to stop. Called in the parent at each fork.
+    ///
+    /// Default: that of the inner server; without one no: all signals go to the group.
+    fn only_kills_group(&mut self) -> bool {
+        self.inner().is_some_and(|inner| inner.only_kills_group())
+    }
+
     /// The signal that tells a child to stop, in place of SIGINT.
     ///
     /// It is for programs that are exec'd: the framework's own children know SIGINT and SIGTERM.
@@ -284,6 +294,9 @@ macro_rules! forward_child_server {
             }
             fn own_group(&mut self) -> bool {
                 (**self).own_group()
+            }
+            fn only_kills_group(&mut self) -> bool {
+                (**self).only_kills_group()
             }
             fn stop_signal(&mut self) -> Signal {
                 (**self).stop_signal()
@@ -447,6 +460,9 @@ mod tests {
         fn own_group(&mut self) -> bool {
             true
         }
+        fn only_kills_group(&mut self) -> bool {
+            true
+        }
         fn stop_signal(&mut self) -> Signal {
             Signal::Quit
         }
@@ -483,6 +499,7 @@ mod tests {
         assert_eq!(server.send_ack(), interval);
         assert!(server.execs());
         assert!(server.own_group());
+        assert!(server.only_kills_group());
         assert_eq!(server.stop_signal(), Signal::Quit);
         assert_eq!(server.reopen_signal(), Some(Signal::Window));
         assert!(server.is_queued());
@@ -517,6 +534,7 @@ mod tests {
         assert_eq!(Wrapper(None).send_ack(), None);
         assert!(!Wrapper(None).execs());
         assert!(!Wrapper(None).own_group());
+        assert!(!Wrapper(None).only_kills_group());
         assert_eq!(Wrapper(None).stop_signal(), Signal::Interrupt);
         assert_eq!(Wrapper(None).reopen_signal(), Some(Signal::User1));
         assert!(Wrapper(None).lost().is_none());

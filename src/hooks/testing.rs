@@ -207,11 +207,11 @@ impl Sink for Arc<ParentPipe> {
         self.looks.load(Ordering::Relaxed)
     }
 
-    fn begin_connection(&self, now: Time) {
+    fn begin(&self, now: Time, _: Option<std::net::SocketAddr>) {
         self.connections.lock().unwrap().push(Some(now));
     }
 
-    fn end_connection(&self) {
+    fn end(&self) {
         self.connections.lock().unwrap().push(None);
     }
 }

@@ -7,7 +7,7 @@ use crate::{
 };
 use std::{
     io,
-    net::{SocketAddr, TcpStream, ToSocketAddrs},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     time::Duration,
 };
@@ -134,9 +134,10 @@ impl Tcp {
             Some(port) => format!("{}:{port}", self.address),
             None => self.address.clone(),
         };
-        let found = match self.port {
-            Some(port) => (without_brackets(&self.address), port).to_socket_addrs(),
-            None => self.address.to_socket_addrs(),
+        let found = match (self.port, all_addresses(&self.address)) {
+            (Some(port), _) => (without_brackets(&self.address), port).to_socket_addrs(),
+            (None, Some(all)) => Ok(all.into_iter()),
+            (None, None) => self.address.to_socket_addrs(),
         };
         let found = found.map_err(|error| Error::new(Operation::Lookup, name.clone(), error))?;
         let fitting: Vec<_> = found
@@ -182,6 +183,14 @@ impl Tcp {
         let reason = io::ErrorKind::NotFound.into();
         Err(Error::new(Operation::Lookup, self.address.clone(), reason))
     }
+}
+
+/// For a port alone, `:80`: all addresses of both families, or of IPv4 where there is no IPv6.
+fn all_addresses(address: &str) -> Option<Vec<SocketAddr>> {
+    let port = address.strip_prefix(':')?.parse().ok()?;
+    let v6 = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
+    let v4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
+    Some(vec![v6, v4])
 }
 
 /// An IPv6 address may be written with brackets, as in a URL.

@@ -1,7 +1,8 @@
-//! Observers, which see events and change nothing: the trait, and the built-in log. They send no
-//! signal, fork nothing, and only read the monitor.
+//! Observers, which see events and change nothing: the trait, the built-in log, and the
+//! program's metrics. They send no signal, fork nothing, and only read the monitor.
 
 pub(crate) mod log;
+pub mod metrics;
 #[cfg(feature = "systemd")]
 pub(crate) mod systemd;
 

@@ -153,6 +153,7 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
         system.adoption = Adoption::new(attributes.reap_orphans, self.confinement.begins_session());
         let mut monitor = Monitor::with_attributes(attributes);
         monitor.pid = std::process::id();
+        monitor.collects_stacks = system.collects_stacks();
         let mut inner = Loop::new(self.hooks, self.server, monitor, system);
         inner.parent.set_observers(self.observers);
         let mut prefork = PreFork { inner };

@@ -51,13 +51,16 @@ impl ChildSide for UnixSystem {
             stderr: &ends.stderr,
             grace: monitor.kill_timeout(),
         };
+        self.stacks.answer_from_now_on(id)?;
         let stop = fork::become_child(&setup, mask)?;
         let death = self.death_read.take();
         let death = death.ok_or_else(|| io::Error::other("the death watch is gone"))?;
         let link = ChildLink::new(self.clock, stop, death, self.stops.of(id))?;
+        let slot = self.board.slot(id);
+        slot.settle();
         let sink = PipeSink {
             pipe: ends.comm.unwrap_or(ends.stdout),
-            slot: self.board.slot(id),
+            slot,
             coalesces: coalesce,
             clock: self.clock,
         };

@@ -10,8 +10,7 @@ use crate::{
         event::Event,
         inbox::{Contact, Inbox},
         say::say,
-        system::{ForkTerms, Forked},
-        wire::Entry,
+        system::{ForkTerms, Forked, ToGroup},
     },
     hooks::{ChildServer, PreForkHooks},
 };
@@ -54,6 +53,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     fn try_fork(&mut self) -> Result<(), Error> {
         self.settle();
         self.check_threads()?;
+        let group = self.group();
         let Parent {
             monitor, system, ..
         } = &mut self.parent;
@@ -61,13 +61,13 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         // The child's name is chosen before the fork, so that the child finds its slot on the
         // board.
         let id = monitor.pool.next_id();
-        let has_slot = system.set_noted(id.slot(), Entry::of(id.serial()));
+        let has_slot = system.open_slot(id);
         let on_board = monitor.coalesce_words() && has_slot;
         let inbox = Inbox::new(id, monitor.comm_words(), private, on_board);
         let terms = ForkTerms {
             id,
             private,
-            group: self.server.own_group(),
+            group,
             stop_signal: self.server.stop_signal(),
         };
         match system.fork(terms)? {
@@ -79,6 +79,16 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             } => self.enter(pid, Contact::new(inbox, process), watched),
         }
         Ok(())
+    }
+
+    fn group(&mut self) -> Option<ToGroup> {
+        let only_kills = self.server.only_kills_group();
+        let signals = if only_kills {
+            ToGroup::Kill
+        } else {
+            ToGroup::All
+        };
+        self.server.own_group().then_some(signals)
     }
 
     fn check_threads(&mut self) -> Result<(), Error> {

@@ -36,9 +36,10 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         let Parent {
             monitor, system, ..
         } = &mut self.parent;
-        monitor.note_requests(child, system.requests(child.slot()));
-        monitor.note_in_hand(child, system.in_hand(child.slot()));
-        if system.is_due(child.slot()) {
+        let notes = system.notes(child.slot());
+        monitor.note_requests(child, notes.requests);
+        monitor.note_in_hand(child, notes.in_hand());
+        if notes.due {
             monitor.replace(child);
         }
     }

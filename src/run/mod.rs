@@ -17,6 +17,7 @@ mod reap;
 mod replace;
 #[cfg(test)]
 mod simulation_tests;
+mod stacks;
 mod tell;
 mod turn;
 

@@ -138,6 +138,7 @@ impl<Y: System> Parent<Y> {
     }
 
     fn forget(&mut self, id: ChildId, collected: Collected) {
+        self.system.close_slot(id.slot());
         if let Some((child, death)) = self.monitor.exited(id, collected) {
             self.tell(&Event::Exited {
                 child: &child,

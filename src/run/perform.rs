@@ -41,6 +41,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             Task::Posted(posted) => self.dispatch(posted),
             Task::Fork => self.fork(),
             Task::Signal { child, signal } => self.signal(child, signal),
+            Task::AskStack(child) => self.ask_stack(child),
             Task::ReloadFailed(error) => self.reload_failed(&error),
             Task::Print { to, bytes } => self.parent.system.print(to, &bytes),
             Task::ReopenChildren => self.reopen_children(),

@@ -10,7 +10,6 @@ use crate::{
         say::say,
         states::Posted,
         system::{Pipe, Reaped},
-        wire::Entry,
     },
     hooks::{ChildServer, PreForkHooks},
 };
@@ -95,6 +94,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             contact.note_end(collected);
             self.parent.monitor.note_reaped(child);
         }
+        self.expect_no_stack_but_a_left_one(child);
         for pipe in Pipe::ALL {
             self.set_unread(child, pipe, true);
         }
@@ -135,10 +135,12 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         }
     }
 
-    /// Removes a dead child once all its output has been read.
+    /// Removes a dead child once all its output has been read, and its stack, if it has left one.
     pub(super) fn finish_if_read(&mut self, child: ChildId) {
         let contact = self.parent.monitor.pool.contact(child);
-        if let Some(collected) = contact.and_then(|contact| contact.read_to_its_end()) {
+        if let Some(collected) = contact.and_then(|contact| contact.read_to_its_end())
+            && !self.parent.monitor.awaits_stack(child)
+        {
             self.finish(child, collected);
         }
     }
@@ -147,10 +149,12 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     fn finish(&mut self, child: ChildId, collected: Collected) {
         self.hear_board(child);
         self.note_board(child);
+        self.tell_what_it_had_in_hand(child);
         if self.parent.monitor.close(child) {
             self.call_server_closed(child);
         }
-        self.parent.system.set_noted(child.slot(), Entry::default());
+        self.parent.system.close_slot(child.slot());
+        self.parent.system.clear_stack(child);
         let Some((record, death)) = self.parent.monitor.exited(child, collected) else {
             return;
         };
@@ -168,6 +172,25 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         }
         if death.code() == Some(EXIT_ACCEPT) {
             self.check_for_lost_socket();
+        }
+    }
+
+    /// For whoever looks for the client that a child did not survive.
+    fn tell_what_it_had_in_hand(&self, child: ChildId) {
+        let system = &self.parent.system;
+        let notes = system.notes(child.slot());
+        if notes.entry.is_of(child.serial())
+            && let Some(since) = notes.since
+        {
+            let took = system.now().since(since);
+            let description = self
+                .parent
+                .monitor
+                .board
+                .0
+                .description(child.slot())
+                .unwrap_or_default();
+            log::debug!("{child} ended after {took:?} with {description}");
         }
     }
 

@@ -12,6 +12,7 @@ use crate::{
         config::Attributes,
         monitor::Monitor,
         simulation::{Began, Random, Simulated, World},
+        system::System,
         time::Time,
     },
     hooks::{ChildServer, DefaultHooks, PreForkHooks, comm::Comm},
@@ -103,7 +104,8 @@ impl Simulation {
         let world = Rc::new(RefCell::new(world));
         let system = Simulated(Rc::clone(&world));
         let server = ModelServer(system.clone());
-        let monitor = Monitor::with_attributes(attributes);
+        let mut monitor = Monitor::with_attributes(attributes);
+        monitor.collects_stacks = system.collects_stacks();
         let mut inner = Loop::new(DefaultHooks, server, monitor, system);
         let (server, monitor) = (&mut inner.server, &mut inner.parent.monitor);
         let started = DefaultHooks.handler_start(monitor, server);

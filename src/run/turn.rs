@@ -68,7 +68,8 @@ pub(crate) struct Loop<H, S, Y: System> {
 }
 
 impl<H, S, Y: System> Loop<H, S, Y> {
-    pub(crate) fn new(hooks: H, server: S, monitor: Monitor, system: Y) -> Self {
+    pub(crate) fn new(hooks: H, server: S, mut monitor: Monitor, system: Y) -> Self {
+        monitor.board = system.view();
         Self {
             hooks,
             server,
@@ -160,6 +161,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             self.reap();
             self.read(&ready);
             self.look_at_board(wait);
+            self.take_stacks();
             self.check_clocks();
             self.replace();
             self.parent.monitor.fire_due();
@@ -177,6 +179,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     pub(super) fn settle(&mut self) {
         if self.parent.system.take_possession() {
             self.parent.monitor.pid = std::process::id();
+            self.parent.monitor.board = self.parent.system.view();
         }
     }
 

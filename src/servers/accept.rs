@@ -13,6 +13,7 @@ use crate::{
     hooks::{comm::Comm, server::complain},
     sys::{
         accept::Newcomer,
+        atfork,
         blame::is_the_clients,
         fd_registry::Ours,
         hangup::{self, Hangup},
@@ -30,6 +31,10 @@ use std::{
 
 pub(super) type Handler<S> = Box<dyn FnMut(Conn<S>) -> io::Result<()>>;
 
+/// Looks at a connection before the handler gets it. False closes the connection, which then does
+/// not count.
+pub(super) type Admission<S> = Box<dyn FnMut(&mut Conn<S>) -> bool>;
+
 /// The listening sockets: closed as soon as the child finds that the parent is gone.
 pub(super) type SharedListeners = Rc<RefCell<Vec<Ours<OwnedFd>>>>;
 
@@ -37,6 +42,7 @@ pub(super) type SharedListeners = Rc<RefCell<Vec<Ours<OwnedFd>>>>;
 pub(super) struct Acceptor<'a, S> {
     pub(super) config: AcceptConfig,
     pub(super) listeners: SharedListeners,
+    pub(super) admission: Option<Admission<S>>,
     pub(super) handler: Handler<S>,
     pub(super) comm: &'a Comm,
     /// For how long connections block by themselves, if they do: see `Conn`.
@@ -182,7 +188,8 @@ impl<S: Stream> Run<'_, S> {
     }
 
     fn serve(&mut self, leave_wakeups: bool) -> Observation {
-        self.say(|comm| comm.busy_after(self.clock));
+        let peer = self.in_hand.as_ref().and_then(|client| client.remote);
+        self.say(|comm| comm.busy_after(self.clock, peer));
         if leave_wakeups {
             self.acceptor.comm.leave_wakeups();
         }
@@ -191,8 +198,7 @@ impl<S: Stream> Run<'_, S> {
             self.say(|comm| comm.begin(self.clock));
         }
         if let Some(connection) = self.in_hand.take() {
-            self.count_connection();
-            self.handle(connection);
+            self.admit(connection);
         }
         self.acceptor.comm.end_connection();
         let took = self.lap();
@@ -226,15 +232,24 @@ impl<S: Stream> Run<'_, S> {
         }
     }
 
-    fn handle(&mut self, connection: Newcomer) {
+    /// Hands a connection to the handler, unless it is refused before that; then it does not count.
+    fn admit(&mut self, connection: Newcomer) {
         let acceptor = &mut self.acceptor;
-        let conn = Conn::new(
-            connection,
-            acceptor.comm.share(),
-            *acceptor.requests_handled,
-            acceptor.first_wait,
-        );
-        match (acceptor.handler)(conn) {
+        let number = *acceptor.requests_handled + 1;
+        let comm = acceptor.comm.share();
+        let mut conn = Conn::new(connection, comm, number, acceptor.first_wait);
+        let admission = acceptor.admission.as_mut();
+        if admission.is_none_or(|admits| admits(&mut conn)) {
+            self.count_connection();
+            self.handle(conn);
+        }
+    }
+
+    fn handle(&mut self, conn: Conn<S>) {
+        let served = (self.acceptor.handler)(conn);
+        // The child may wait next, for long.
+        atfork::connection_is_over();
+        match served {
             Ok(()) => {}
             // The client caused it: not worth a line on stderr.
             Err(error) if is_the_clients(&error) => log::debug!("connection ended: {error}"),

@@ -13,6 +13,8 @@ mod driver;
 mod filter;
 mod limit;
 mod peer;
+#[cfg(feature = "proxy-protocol")]
+mod proxied;
 mod pump;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod segmentation;
@@ -33,8 +35,10 @@ pub use self::{
     session::Session,
 };
 
+#[cfg(feature = "proxy-protocol")]
+use super::proxy::Proxied;
 use crate::{
-    core::comm::Acker,
+    core::{comm::Acker, time::Time},
     hooks::comm::Comm,
     sys::{
         accept::{Newcomer, canonical},
@@ -125,6 +129,9 @@ pub struct Conn<S> {
     /// notices the parent's end. The client is usually ready by then, which saves two system calls.
     first_wait: Option<Duration>,
     bounds: Bounds,
+    /// What the proxy has said that passes the connection on.
+    #[cfg(feature = "proxy-protocol")]
+    proxied: Option<Box<Proxied>>,
 }
 
 impl<S: Stream> Conn<S> {
@@ -141,7 +148,17 @@ impl<S: Stream> Conn<S> {
             number,
             first_wait,
             bounds: Bounds::default(),
+            #[cfg(feature = "proxy-protocol")]
+            proxied: None,
         }
+    }
+
+    /// Describes the client, as a proxy has told it if there is one.
+    pub(super) fn peer(&self) -> Peer {
+        let peer = self.stream.peer(self.remote);
+        #[cfg(feature = "proxy-protocol")]
+        let peer = peer.behind(self.proxied.as_deref());
+        peer
     }
 
     /// How many connections this child has taken, this one included: the original's
@@ -165,6 +182,11 @@ impl<S: Stream> Conn<S> {
     /// It is for long legitimate work where there is a `busy_timeout`. See [`Comm::extend`].
     pub fn extend(&self, time: Duration) {
         self.comm.extend(time);
+    }
+
+    /// Says what the child does with this connection, for whoever looks: see [`Comm::describe`].
+    pub fn describe(&self, text: &str) {
+        self.comm.describe(text);
     }
 
     /// Whether the child should leave: a handler with a long connection should end it.
@@ -228,6 +250,30 @@ impl<S: Stream> Conn<S> {
         Ok((self.stream, self.comm.acker()))
     }
 
+    pub(super) fn stream(&self) -> &S {
+        &self.stream
+    }
+
+    /// When this time from now is over.
+    pub(super) fn time_after(&self, time: Option<Duration>) -> Option<Time> {
+        self.comm.deadline(time)
+    }
+
+    /// Waits, in place of for the client, for another descriptor that tells of its service. False
+    /// after the deadline.
+    pub(super) fn wait_for(&self, fd: BorrowedFd<'_>, until: Option<Time>) -> io::Result<bool> {
+        self.comm.wait_until(fd, Interest::Read, until)
+    }
+
+    /// Waits for a short time. False after the deadline.
+    pub(super) fn wait_a_little(&self, time: Duration, until: Option<Time>) -> io::Result<bool> {
+        let end = self.comm.now() + time;
+        let end = until.map_or(end, |until| until.min(end));
+        let stream = self.stream.as_fd();
+        self.comm.wait_until(stream, Interest::Neither, Some(end))?;
+        Ok(until.is_none_or(|until| self.comm.now() < until))
+    }
+
     /// Repeats `attempt` until it succeeds or fails for good, and waits in between.
     fn patiently<R>(
         &self,
@@ -284,20 +330,34 @@ impl Conn<TcpStream> {
     /// takes IPv4 and IPv6, an IPv4 client's is an IPv4 address (`127.0.0.1`, not `::ffff:127.0.0.1`), so a
     /// rule about addresses holds for both kinds of socket.
     ///
+    /// With [`proxy_protocol`](crate::servers#proxies) it is the address that the proxy tells; if
+    /// the proxy tells none, its own.
+    ///
     /// # Errors
     ///
     /// When the operating system has not told it.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        #[cfg(feature = "proxy-protocol")]
+        if let Some(source) = self.proxied().and_then(Proxied::source) {
+            return Ok(source);
+        }
         self.remote
             .ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
     /// The address that the client has connected to: an IPv4 address if the client has used one.
     ///
+    /// With [`proxy_protocol`](crate::servers#proxies) it is the address at the proxy, if the proxy
+    /// tells it.
+    ///
     /// # Errors
     ///
     /// When the operating system does not tell.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        #[cfg(feature = "proxy-protocol")]
+        if let Some(destination) = self.proxied().and_then(Proxied::destination) {
+            return Ok(destination);
+        }
         self.stream.local_addr().map(canonical)
     }
 }

@@ -2,14 +2,11 @@
 //! program that gets them the way systemd passes them. Accepts nothing itself.
 
 mod image;
-mod listen;
 
-pub use self::listen::Listen;
+pub(super) use self::image::ExecSpec;
 
-use self::{
-    image::{ExecSpec, Launch, Socket},
-    listen::Listening,
-};
+use self::image::{Launch, Socket};
+use super::listen::{Listen, Listening};
 use crate::{
     core::child::Signal,
     hooks::{comm::Comm, server::ChildServer},
@@ -21,6 +18,7 @@ use std::{
     io,
     net::SocketAddr,
     os::fd::BorrowedFd,
+    path::PathBuf,
     time::Duration,
 };
 
@@ -246,6 +244,15 @@ impl ExecServer {
     pub fn process_group(mut self, own: bool) -> Self {
         self.process_group = own;
         self
+    }
+
+    /// The file that would be executed: `None` if there is none, or it may not be executed. It looks
+    /// outside of a chroot.
+    ///
+    /// The start does not ask for it: a program may be installed later, and each attempt is made
+    /// anew.
+    pub fn program_file(&self) -> Option<PathBuf> {
+        self.spec.file()
     }
 
     /// The backlog that was asked for.

@@ -16,7 +16,14 @@
 //! They open their sockets themselves, or take over sockets that a service manager has opened:
 //! [`TcpServer::listen_fds`], [`UnixServer::listen_fds`].
 //!
+//! [`InetdServer`] runs a program for each connection, with the connection as its stdin and stdout.
 //! [`ExecServer`] is the exception: it opens the sockets, and programs of any language accept.
+//!
+//! # Proxies
+//!
+//! With the feature `proxy-protocol`, a server behind HAProxy, nginx or another balancer learns the
+//! address of the client from a header that the proxy sends, the PROXY protocol. The module
+//! `servers::proxy` has the attribute and what such a header says.
 //!
 //! # Override parts of a stock server
 //!
@@ -62,13 +69,20 @@
 mod accept;
 pub mod conn;
 mod exec;
+mod inetd;
+mod listen;
+#[cfg(feature = "proxy-protocol")]
+#[cfg_attr(docsrs, doc(cfg(feature = "proxy-protocol")))]
+pub mod proxy;
 mod stream;
 mod tcp;
 mod unix;
 
 pub use self::{
     conn::{Conn, Stream},
-    exec::{ExecServer, Listen},
+    exec::ExecServer,
+    inetd::InetdServer,
+    listen::Listen,
     stream::{PerChild, StreamServer},
     tcp::{TcpPerChild, TcpServer},
     unix::{UnixPerChild, UnixServer},

@@ -1,8 +1,10 @@
 //! The stock server over any kind of listener: attributes, handler, and its implementation of
 //! `ChildServer`. Opens no socket (`listeners` does) and accepts no connection (`accept.rs` does).
 
+#[cfg(feature = "proxy-protocol")]
+use super::proxy::{self, HeaderRefusals, ProxyProtocol};
 use super::{
-    accept::{Acceptor, Handler, SharedListeners},
+    accept::{Acceptor, Admission, Handler, SharedListeners},
     conn::{Conn, ConnClass, Stream},
 };
 use crate::{
@@ -38,6 +40,8 @@ pub struct StreamServer<L: Listener> {
     order: Option<AcceptOrder>,
     send_ack: Option<Duration>,
     timing: Timing,
+    #[cfg(feature = "proxy-protocol")]
+    proxies: proxy::Attribute,
 }
 
 /// What may block for [`BRIEFLY`] on the sockets that were opened.
@@ -81,6 +85,8 @@ impl<L: Listener<Stream: Stream>> StreamServer<L> {
             order: None,
             send_ack: None,
             timing: Timing::default(),
+            #[cfg(feature = "proxy-protocol")]
+            proxies: proxy::Attribute::default(),
         }
     }
 
@@ -133,6 +139,34 @@ impl<L: Listener<Stream: Stream>> StreamServer<L> {
     /// Which of the idle children gets the next connection, if that was set.
     pub fn get_accept_order(&self) -> Option<AcceptOrder> {
         self.order
+    }
+
+    /// Requires a PROXY protocol header of each connection, from the proxies that are trusted.
+    ///
+    /// The handler then finds the client's address in place of the proxy's. Default: off, no header
+    /// is read. See [`servers::proxy`](crate::servers::proxy).
+    #[cfg(feature = "proxy-protocol")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "proxy-protocol")))]
+    #[must_use]
+    pub fn proxy_protocol(mut self, proxies: ProxyProtocol) -> Self {
+        self.proxies.protocol = Some(proxies);
+        self
+    }
+
+    /// Which proxies are trusted, if headers are required.
+    #[cfg(feature = "proxy-protocol")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "proxy-protocol")))]
+    pub fn get_proxy_protocol(&self) -> Option<&ProxyProtocol> {
+        self.proxies.protocol.as_ref()
+    }
+
+    /// How many connections all children have refused for the lack of a valid header.
+    ///
+    /// All zero before the server has started. Parent and children see the same numbers.
+    #[cfg(feature = "proxy-protocol")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "proxy-protocol")))]
+    pub fn header_refusals(&self) -> HeaderRefusals {
+        self.proxies.refusals()
     }
 
     /// Calls `hook` with each connection that a child has accepted, before serving it.
@@ -268,6 +302,17 @@ impl<L: Listener<Stream: Stream>> StreamServer<L> {
         }
     }
 
+    /// What looks at the connections of this child before the handler does.
+    #[cfg(feature = "proxy-protocol")]
+    fn admission(&self) -> Option<Admission<L::Stream>> {
+        self.proxies.admission()
+    }
+
+    #[cfg(not(feature = "proxy-protocol"))]
+    fn admission(&self) -> Option<Admission<L::Stream>> {
+        None
+    }
+
     /// Makes the handler of this child.
     fn handler(&mut self) -> io::Result<Handler<L::Stream>> {
         match self.factory.take() {
@@ -307,6 +352,8 @@ impl<L: Listener<Stream: Stream>> ChildServer for StreamServer<L> {
     }
 
     fn start(&mut self) -> io::Result<()> {
+        #[cfg(feature = "proxy-protocol")]
+        self.proxies.share_counts()?;
         self.sockets.open(&mut self.listener, self.backlog)?;
         self.set_timing();
         Ok(())
@@ -336,6 +383,7 @@ impl<L: Listener<Stream: Stream>> ChildServer for StreamServer<L> {
         let acceptor = Acceptor {
             config,
             listeners,
+            admission: self.admission(),
             handler: self.handler()?,
             comm,
             first_wait: self.timing.first_wait,

@@ -5,7 +5,7 @@
 
 #![allow(unsafe_code)]
 
-use super::{fd_registry, signals::foreign};
+use super::{cells, fd_registry, signals::foreign};
 use crate::core::say::say;
 use nix::libc;
 use std::{
@@ -60,6 +60,7 @@ unsafe extern "C" fn forked_by_others() {
     // This process may do what it likes with its copy of the connection.
     ACCEPTED.store(NONE, Ordering::Relaxed);
     SHARED.store(NONE, Ordering::Relaxed);
+    cells::leave();
     fd_registry::close_in_foreign_process();
 }
 

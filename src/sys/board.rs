@@ -1,5 +1,9 @@
-//! The board: memory shared by a parent and its children. Each child notes its state here, and need
-//! not print a word while the parent will look anyway. Does not interpret what is noted.
+//! The board: memory in which each child notes its state, so that it need not print a word while the
+//! parent will look anyway, and whoever looks sees what the children do. Does not interpret what is
+//! noted. `core/board` has the places.
+//!
+//! A child can write its own slot and nothing else: the slot is a page of its own, which it is lent
+//! at its fork. The rest it can read.
 //!
 //! While words pile up ([`pool::word_batch`](crate::core::pool::word_batch)) the parent sleeps, and
 //! looks at every entry when it wakes. Before it sleeps, it writes WILL_LOOK here. The order is
@@ -12,26 +16,33 @@
 //! - A printed word is compared with the child's entry, even if the entry has not changed: the word
 //!   may have been read late, after newer words were seen here.
 //!
-//! The board also holds the ACK interval that the parent asks for and, for each child, the interval
-//! that it keeps, the number of connections that it has taken, when the connection in hand began and
-//! until when it may take. No order matters there, except that a connection's beginning is noted
-//! before the extension of the one before it is cleared.
+//! No order matters for the other numbers. This file is the parent's side.
 
-#![allow(unsafe_code)]
+mod slot;
+mod view;
 
-use crate::core::{child::ChildId, clocks::InHand, comm::Interval, time::Time, wire::Entry};
-use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
+pub(crate) use self::{slot::Slot, view::BoardView};
+
+use self::view::numbers_at;
+use super::{cells, fd_registry::Ours, shared_memory::SharedMemory};
+use crate::core::{
+    board::{
+        ASKED_INTERVAL_AT, DESCRIBED, ENTRY_AT, FOLDS_AT, Layout, OTHERS_AT, ROW_AT, USED_AT,
+        WILL_LOOK_AT,
+    },
+    child::ChildId,
+    comm::Interval,
+    metrics::NUMBERS,
+    wire::Entry,
+};
+use nix::unistd::{SysconfVar, sysconf};
 use std::{
-    fmt, io,
-    num::NonZeroUsize,
-    ptr::NonNull,
-    slice,
-    sync::{
-        Arc,
-        atomic::{
-            AtomicU64,
-            Ordering::{Acquire, Relaxed, Release, SeqCst},
-        },
+    io,
+    os::fd::OwnedFd,
+    sync::atomic::{
+        AtomicU64,
+        Ordering::{Relaxed, Release, SeqCst},
+        fence,
     },
 };
 
@@ -40,324 +51,144 @@ use std::{
 /// printed.
 const WILL_LOOK: u64 = 0x6c6f_6f6b_2061_7420;
 
-/// How many numbers fill a cache line on most machines. The parent's words have a line of their
-/// own, and so has each entry: children on different processors write to theirs all the time.
-const LINE: usize = 8;
-
-/// Offsets in the parent's line.
-const WILL_LOOK_AT: usize = 0;
-const ASKED_INTERVAL_AT: usize = 1;
-/// Offsets in each child's line.
-const ENTRY_AT: usize = 0;
-const REQUESTS_AT: usize = 1;
-const KEPT_INTERVAL_AT: usize = 2;
-const BUSY_SINCE_AT: usize = 3;
-const EXTENDED_AT: usize = 4;
-const DUE_AT: usize = 5;
-
-/// The shared memory.
-struct Memory {
-    words: NonNull<AtomicU64>,
-    length: NonZeroUsize,
-}
-
-// SAFETY: it holds atomic numbers, in memory that stays mapped until the last owner is gone.
-unsafe impl Send for Memory {}
-// SAFETY: as above.
-unsafe impl Sync for Memory {}
-
-impl Memory {
-    fn new(entries: usize) -> io::Result<Self> {
-        let length = entries
-            .checked_add(1)
-            .and_then(|lines| lines.checked_mul(LINE * size_of::<AtomicU64>()))
-            .and_then(NonZeroUsize::new)
-            .ok_or(io::ErrorKind::OutOfMemory)?;
-        // SAFETY: a new mapping, at an address of the kernel's choice.
-        let memory = unsafe {
-            mmap_anonymous(
-                None,
-                length,
-                ProtFlags::PROT_READ | ProtFlags::PROT_WRITE,
-                MapFlags::MAP_SHARED,
-            )
-        }?;
-        Ok(Self {
-            words: memory.cast(),
-            length,
-        })
-    }
-
-    fn words(&self) -> &[AtomicU64] {
-        // SAFETY: the mapping has this length, is page-aligned, and zeroed, which is a valid
-        // number. All writes to it are atomic operations.
-        unsafe {
-            slice::from_raw_parts(
-                self.words.as_ptr(),
-                self.length.get() / size_of::<AtomicU64>(),
-            )
-        }
-    }
-
-    fn will_look_word(&self) -> &AtomicU64 {
-        &self.words()[WILL_LOOK_AT]
-    }
-
-    fn asked_interval(&self) -> &AtomicU64 {
-        &self.words()[ASKED_INTERVAL_AT]
-    }
-
-    /// The line of a child. There are `max_clients` of them, as set at the start; further children
-    /// have none.
-    fn line(&self, slot: usize) -> Option<&[AtomicU64]> {
-        let start = (slot + 1) * LINE;
-        self.words().get(start..start + LINE)
-    }
-
-    fn entry(&self, slot: usize) -> Option<&AtomicU64> {
-        Some(&self.line(slot)?[ENTRY_AT])
-    }
-
-    /// How many children have a connection in hand.
-    fn busy(&self) -> usize {
-        let lines = self.words().chunks_exact(LINE).skip(1);
-        let entries = lines.map(|line| Entry::from_bits(line[ENTRY_AT].load(Relaxed)));
-        entries.filter(|entry| entry.is_busy()).count()
-    }
-}
-
-impl Drop for Memory {
-    fn drop(&mut self) {
-        // SAFETY: mapped by `new`, and no reference to it is left. OK to ignore: it cannot fail.
-        let _ = unsafe { munmap(self.words.cast(), self.length.get()) };
-    }
-}
-
 /// The parent's view.
+#[derive(Debug)]
 pub(crate) struct Board {
-    memory: Arc<Memory>,
+    view: BoardView,
+    /// The slot that the next fork has.
+    lent: Option<usize>,
+    /// The file, for whoever looks from outside. Nobody can write to it.
+    _file: Option<Ours<OwnedFd>>,
 }
 
 impl Board {
-    /// A board for that many children.
-    pub(crate) fn new(children: usize) -> io::Result<Self> {
-        Ok(Self {
-            memory: Arc::new(Memory::new(children)?),
-        })
-    }
-
-    /// What a child has noted; the default where there is no such slot.
-    pub(crate) fn entry(&self, slot: usize) -> Entry {
-        let entry = self.memory.entry(slot);
-        entry.map_or(Entry::default(), |entry| {
-            Entry::from_bits(entry.load(SeqCst))
-        })
-    }
-
-    /// Sets an entry: before a fork for a child that has said nothing, after its end for no child.
-    /// A copy that the child has made of itself then notes nothing, and finds that its pipe has no
-    /// reader. False if there is no such slot.
-    pub(crate) fn set_entry(&self, slot: usize, entry: Entry) -> bool {
-        let line = self.memory.line(slot);
-        line.is_some_and(|line| {
-            line[REQUESTS_AT].store(0, Relaxed);
-            line[KEPT_INTERVAL_AT].store(0, Relaxed);
-            line[BUSY_SINCE_AT].store(0, Relaxed);
-            line[EXTENDED_AT].store(0, Relaxed);
-            line[DUE_AT].store(0, Relaxed);
-            line[ENTRY_AT].store(entry.bits(), SeqCst);
-            true
-        })
-    }
-
-    /// How many connections the child of a slot has taken.
-    pub(crate) fn requests(&self, slot: usize) -> u64 {
-        let line = self.memory.line(slot);
-        line.map_or(0, |line| line[REQUESTS_AT].load(Relaxed))
-    }
-
-    /// What the child of a slot has noted of the connection in hand.
-    ///
-    /// The child may go on to its next connection meanwhile, so this reads until both numbers belong
-    /// together, and soon gives up: the next look is right.
-    pub(crate) fn in_hand(&self, slot: usize) -> InHand {
-        let Some(line) = self.memory.line(slot) else {
-            return InHand::default();
-        };
-        for _ in 0..8 {
-            let since = line[BUSY_SINCE_AT].load(Acquire);
-            let extended_until = line[EXTENDED_AT].load(Acquire);
-            if line[BUSY_SINCE_AT].load(Acquire) == since {
-                return InHand {
-                    since: to_time(since),
-                    extended_until: to_time(extended_until),
-                };
-            }
+    /// A board for that many children. `clock_start` is the reading of the clock at
+    /// [`Time::START`].
+    pub(crate) fn new(children: usize, clock_start: u64) -> io::Result<Self> {
+        let layout = Layout::new(page_size(), children).ok_or(io::ErrorKind::OutOfMemory)?;
+        let (memory, file) = SharedMemory::new(c"prefork-board", layout.length())?;
+        for (place, word) in memory.owners_words().iter().zip(layout.header(clock_start)) {
+            place.store(word, Relaxed);
         }
-        InHand::default()
+        Ok(Self {
+            view: BoardView { memory, layout },
+            lent: None,
+            _file: file.map(Ours::parents),
+        })
     }
 
-    /// Whether the child of a slot is to be replaced.
-    pub(crate) fn is_due(&self, slot: usize) -> bool {
-        let line = self.memory.line(slot);
-        line.is_some_and(|line| line[DUE_AT].load(Relaxed) != 0)
+    /// A look at it.
+    pub(crate) fn view(&self) -> &BoardView {
+        &self.view
     }
 
-    /// The ACK interval that the child of a slot keeps, if it has noted one.
-    pub(crate) fn kept_interval(&self, slot: usize) -> Option<Interval> {
-        let line = self.memory.line(slot)?;
-        Interval::from_bits(line[KEPT_INTERVAL_AT].load(Relaxed))
+    /// Prepares a slot for the child that is forked next: it has said nothing, and that fork has the
+    /// slot. False if there is no such slot.
+    pub(crate) fn open(&mut self, child: ChildId) -> bool {
+        // The last fork may have failed.
+        self.forked();
+        let size = self.view.layout.slot_size();
+        let is_lent = self
+            .prepare(child)
+            .is_some_and(|offset| self.view.memory.lend(offset, size));
+        self.lent = is_lent.then_some(child.slot());
+        is_lent
+    }
+
+    /// Clears the slot of a child, and returns where it begins.
+    fn prepare(&self, child: ChildId) -> Option<usize> {
+        let offset = self.view.layout.offset(child.slot())?;
+        let used = &self.view.memory.writable_words()?[USED_AT];
+        used.store(used.load(Relaxed).max(child.slot() as u64 + 1), Relaxed);
+        self.clear(child.slot(), Entry::of(child.serial()));
+        Some(offset)
+    }
+
+    /// In the parent, after the fork: the next child does not have the slot.
+    pub(crate) fn forked(&mut self) {
+        if let Some(offset) = self
+            .lent
+            .take()
+            .and_then(|slot| self.view.layout.offset(slot))
+        {
+            self.view
+                .memory
+                .take_back(offset, self.view.layout.slot_size());
+        }
+    }
+
+    /// Clears a slot whose child has ended. A copy that the child has made of itself then notes
+    /// nothing, and finds that its pipe has no reader.
+    pub(crate) fn close(&mut self, slot: usize) {
+        self.clear(slot, Entry::default());
+    }
+
+    fn clear(&self, slot: usize, entry: Entry) {
+        let offset = self.view.layout.offset(slot);
+        if let (Some(offset), Some(words)) = (offset, self.view.memory.writable_words()) {
+            let (parents, slot) = words.split_at(offset / size_of::<AtomicU64>());
+            if cells::is_counting() {
+                fold(parents, slot);
+            }
+            for word in &slot[ENTRY_AT + 1..DESCRIBED] {
+                word.store(0, Relaxed);
+            }
+            slot[ENTRY_AT].store(entry.bits(), SeqCst);
+        }
     }
 
     /// Asks all children for ACKs at this interval.
     pub(crate) fn ask_interval(&self, interval: Interval) {
-        let place = self.memory.asked_interval();
-        place.store(interval.bits(), Relaxed);
+        if let Some(words) = self.view.memory.writable_words() {
+            words[ASKED_INTERVAL_AT].store(interval.bits(), Relaxed);
+        }
     }
 
     /// A child's access to its slot, for the child itself.
     pub(crate) fn slot(&self, child: ChildId) -> Slot {
-        Slot {
-            entry: self.memory.entry(child.slot()).map(NonNull::from),
-            will_look_word: NonNull::from(self.memory.will_look_word()),
-            slot: child.slot(),
-            serial: child.serial(),
-            memory: Arc::clone(&self.memory),
-        }
+        let BoardView { memory, layout } = &self.view;
+        let has_it = self.lent == Some(child.slot()) || memory.writable_words().is_some();
+        let offset = layout.offset(child.slot()).filter(|_| has_it);
+        let words = offset.and_then(|offset| memory.lent_words(offset, layout.slot_size()));
+        Slot::new(words, child, self.view.clone())
     }
 
     /// From now on children need not print.
+    ///
+    /// Only in the process that has made the board, as the next.
     pub(crate) fn set_will_look(&self) {
-        self.memory.will_look_word().store(WILL_LOOK, SeqCst);
+        self.view.memory.owners_words()[WILL_LOOK_AT].store(WILL_LOOK, SeqCst);
     }
 
     /// From now on children print; the parent is about to look.
     pub(crate) fn clear_will_look(&self) {
-        self.memory.will_look_word().store(0, SeqCst);
+        self.view.memory.owners_words()[WILL_LOOK_AT].store(0, SeqCst);
     }
 }
 
-impl fmt::Debug for Board {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Board").finish_non_exhaustive()
-    }
+fn page_size() -> usize {
+    const USUAL: usize = 4096;
+    let size = sysconf(SysconfVar::PAGE_SIZE).ok().flatten();
+    size.and_then(|size| usize::try_from(size).ok())
+        .unwrap_or(USUAL)
 }
 
-/// The slot in which a child notes its state.
-pub(crate) struct Slot {
-    /// The addresses are kept here: each extra page that a child touches for a connection, after
-    /// other processes have run, costs more than the step itself.
-    entry: Option<NonNull<AtomicU64>>,
-    will_look_word: NonNull<AtomicU64>,
-    slot: usize,
-    serial: u32,
-    memory: Arc<Memory>,
-}
-
-// SAFETY: it points at atomic numbers, which stay mapped as long as it holds the memory.
-unsafe impl Send for Slot {}
-// SAFETY: as above.
-unsafe impl Sync for Slot {}
-
-impl Slot {
-    /// Notes the state. True if the parent will find it by itself, false if the child has to print
-    /// it.
-    pub(crate) fn note(&self, busy: bool) -> bool {
-        // The order matters: if WILL_LOOK is set now, the parent looks later than this.
-        self.write(busy)
-            .is_some_and(|entry| !entry.is_to_be_printed() && self.will_look())
+/// Adds what a child has counted to the totals, which are in the parent's slot, in place of the
+/// child's row. Whoever looks meanwhile looks again.
+fn fold(parents: &[AtomicU64], slot: &[AtomicU64]) {
+    let mut totals = numbers_at(parents, ROW_AT);
+    totals.add(&numbers_at(slot, ROW_AT));
+    totals.add(&numbers_at(slot, OTHERS_AT));
+    let folds = parents[FOLDS_AT].load(Relaxed);
+    parents[FOLDS_AT].store(folds | 1, Relaxed);
+    fence(Release);
+    for (place, word) in parents[ROW_AT..].iter().zip(totals.words()) {
+        place.store(word, Relaxed);
     }
-
-    /// The present entry; `None` if the child no longer owns its slot.
-    fn write(&self, busy: bool) -> Option<Entry> {
-        // SAFETY: it points into the memory that this value holds.
-        let word = unsafe { self.entry.as_ref()?.as_ref() };
-        let after = |bits| {
-            let entry = Entry::from_bits(bits);
-            // A copy that a child has made of itself, as by daemon(3), may outlive the child.
-            entry.is_of(self.serial).then(|| entry.after(busy).bits())
-        };
-        let before = word.fetch_update(SeqCst, SeqCst, after).ok()?;
-        Some(Entry::from_bits(before).after(busy))
+    for word in &slot[ROW_AT..OTHERS_AT + NUMBERS] {
+        word.store(0, Relaxed);
     }
-
-    /// Counts one more connection, which begins `now`.
-    pub(crate) fn begin_connection(&self, now: Time) {
-        if let Some(line) = self.line() {
-            line[REQUESTS_AT].fetch_add(1, Relaxed);
-            line[BUSY_SINCE_AT].store(from_time(now), Release);
-            if line[EXTENDED_AT].load(Relaxed) != 0 {
-                line[EXTENDED_AT].store(0, Release);
-            }
-        }
-    }
-
-    /// Notes that no connection is in hand.
-    pub(crate) fn end_connection(&self) {
-        if let Some(line) = self.line() {
-            line[BUSY_SINCE_AT].store(0, Release);
-        }
-    }
-
-    /// Notes when the child has turned busy, unless the connection has been noted.
-    pub(crate) fn note_busy_since(&self, now: impl FnOnce() -> Time) {
-        if let Some(line) = self.line()
-            && line[BUSY_SINCE_AT].load(Relaxed) == 0
-        {
-            line[BUSY_SINCE_AT].store(from_time(now()), Release);
-        }
-    }
-
-    /// Notes until when the connection in hand may take.
-    pub(crate) fn extend(&self, until: Time) {
-        if let Some(line) = self.line() {
-            line[EXTENDED_AT].store(from_time(until), Release);
-        }
-    }
-
-    /// Notes that the child is to be replaced.
-    pub(crate) fn note_due(&self) {
-        if let Some(line) = self.line() {
-            line[DUE_AT].store(1, Relaxed);
-        }
-    }
-
-    /// The interval of ACKs that the parent asks for, if it has asked.
-    pub(crate) fn asked_interval(&self) -> Option<Interval> {
-        Interval::from_bits(self.memory.asked_interval().load(Relaxed))
-    }
-
-    pub(crate) fn note_interval(&self, interval: Interval) {
-        if let Some(line) = self.line() {
-            line[KEPT_INTERVAL_AT].store(interval.bits(), Relaxed);
-        }
-    }
-
-    /// How many children have a connection in hand, among those that have a slot.
-    pub(crate) fn busy_servers(&self) -> usize {
-        self.memory.busy()
-    }
-
-    /// The child's own line, for as long as the child owns it.
-    fn line(&self) -> Option<&[AtomicU64]> {
-        let line = self.memory.line(self.slot)?;
-        let entry = Entry::from_bits(line[ENTRY_AT].load(Relaxed));
-        entry.is_of(self.serial).then_some(line)
-    }
-
-    fn will_look(&self) -> bool {
-        // SAFETY: as above.
-        unsafe { self.will_look_word.as_ref() }.load(SeqCst) == WILL_LOOK
-    }
-}
-
-/// A time as a number. Zero means none, because new memory is zero.
-fn from_time(time: Time) -> u64 {
-    time.nanoseconds().max(1)
-}
-
-fn to_time(number: u64) -> Option<Time> {
-    (number != 0).then(|| Time::at_nanoseconds(number))
+    parents[FOLDS_AT].store((folds | 1).wrapping_add(1), Release);
 }
 
 #[cfg(test)]

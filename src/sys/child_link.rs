@@ -20,6 +20,7 @@ use nix::poll::PollFlags;
 use std::{
     cell::Cell,
     io,
+    net::SocketAddr,
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     time::Duration,
 };
@@ -47,21 +48,29 @@ impl Sink for PipeSink {
         // Before the state: the parent reads when the connection began once it knows of it.
         match busy {
             true => self.slot.note_busy_since(|| self.clock.now()),
-            false => self.slot.end_connection(),
+            false => self.slot.end(),
         }
         self.slot.note(busy) && self.coalesces
     }
 
-    fn begin_connection(&self, now: Time) {
-        self.slot.begin_connection(now);
+    fn begin(&self, since: Time, peer: Option<SocketAddr>) {
+        self.slot.begin(since, peer);
     }
 
-    fn end_connection(&self) {
-        self.slot.end_connection();
+    fn end(&self) {
+        self.slot.end();
     }
 
     fn extend(&self, time: Duration) {
         self.slot.extend(self.clock.now() + time);
+    }
+
+    fn note_queued(&self, queued: Duration) {
+        self.slot.note_queued(queued);
+    }
+
+    fn note_text(&self, text: &str) {
+        self.slot.note_text(text);
     }
 
     fn note_due(&self) {

@@ -24,6 +24,11 @@ impl Clock {
         }
     }
 
+    /// What CLOCK_MONOTONIC showed at the start, in nanoseconds.
+    pub(crate) fn started(&self) -> u64 {
+        self.start
+    }
+
     #[inline]
     pub(crate) fn now(&self) -> Time {
         Time::at_nanoseconds(read(libc::CLOCK_MONOTONIC).saturating_sub(self.start))

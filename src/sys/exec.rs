@@ -118,7 +118,7 @@ fn duplicate_from(fd: BorrowedFd<'_>, lowest: RawFd) -> io::Result<OwnedFd> {
 
 /// Marks every descriptor from `first` on as close-on-exec, including the user's. They are not
 /// closed at once because the exec may fail.
-fn close_on_exec_from(first: RawFd) -> io::Result<()> {
+pub(super) fn close_on_exec_from(first: RawFd) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     {
         // SAFETY: three integers; no descriptor is closed by the call itself.

@@ -6,6 +6,7 @@ pub(crate) mod adopted;
 pub(crate) mod atfork;
 pub(crate) mod blame;
 pub(crate) mod board;
+pub(crate) mod cells;
 pub(crate) mod child_link;
 pub(crate) mod clock;
 pub(crate) mod confine;
@@ -18,6 +19,7 @@ pub(crate) mod fork;
 mod group;
 pub(crate) mod handed_over;
 pub(crate) mod hangup;
+pub(crate) mod helper;
 pub(crate) mod limits;
 pub(crate) mod link;
 mod memory;
@@ -30,8 +32,24 @@ pub(crate) mod parent_only;
 pub(crate) mod pipes;
 pub(crate) mod poller;
 pub(crate) mod process;
+#[cfg(feature = "proxy-protocol")]
+pub(crate) mod shared_counts;
+mod shared_memory;
 pub(crate) mod signals;
 pub(crate) mod sockets;
+#[cfg(all(
+    feature = "stacks",
+    target_os = "linux",
+    any(target_arch = "x86_64", target_arch = "aarch64")
+))]
+pub(crate) mod stacks;
+#[cfg(not(all(
+    feature = "stacks",
+    target_os = "linux",
+    any(target_arch = "x86_64", target_arch = "aarch64")
+)))]
+#[path = "no_stacks.rs"]
+pub(crate) mod stacks;
 mod status;
 mod stdio;
 pub(crate) mod stop_board;

@@ -34,6 +34,7 @@ impl Sign {
             Self::Of(Source::Watch(number)) => return Token((number as usize) << KINDS | 3),
             Self::Of(Source::Signals) => return Token(4),
             Self::Urgent => return Token(5),
+            Self::Of(Source::Stacks) => return Token(6),
         };
         Token((told.serial as usize) << HALF | told.slot << KINDS | kind)
     }
@@ -48,6 +49,7 @@ impl Sign {
             3 => Self::Of(Source::Watch((token.0 >> KINDS) as u64)),
             4 => Self::Of(Source::Signals),
             5 => Self::Urgent,
+            6 => Self::Of(Source::Stacks),
             _ => return None,
         })
     }
@@ -238,6 +240,7 @@ mod tests {
             Sign::Of(Source::Pipe(told(7, 3), Pipe::Comm)),
             Sign::Of(Source::Watch(77)),
             Sign::Of(Source::Signals),
+            Sign::Of(Source::Stacks),
             Sign::Urgent,
         ] {
             assert_eq!(Sign::of(sign.token()), Some(sign));

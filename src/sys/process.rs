@@ -16,7 +16,7 @@ use super::{
 };
 use crate::core::{
     child::{ChildId, Collected, Signal, Stuck, Usage, WaitStatus},
-    system::{ForkTerms, Found, Pipe, Process, Reaped, Source, Told},
+    system::{ForkTerms, Found, Pipe, Process, Reaped, Source, ToGroup, Told},
 };
 use nix::libc;
 use std::{
@@ -34,6 +34,7 @@ pub(crate) struct ChildProcess {
     id: ChildId,
     pid: libc::pid_t,
     group: Option<Group>,
+    to_group: ToGroup,
     stop_signal: Signal,
     /// What was collected, if other processes of its group were left then.
     outlived: Cell<Option<Collected>>,
@@ -59,7 +60,8 @@ impl ChildProcess {
         Self {
             id: terms.id,
             pid,
-            group: terms.group.then(|| Group::of_child(pid)),
+            group: terms.group.map(|_| Group::of_child(pid)),
+            to_group: terms.group.unwrap_or(ToGroup::All),
             stop_signal: terms.stop_signal,
             outlived: Cell::new(None),
             killed: Cell::new(false),
@@ -123,6 +125,7 @@ impl Process for ChildProcess {
         self.killed.set(self.killed.get() || signal == Signal::Kill);
         let number = self.number(signal);
         match (self.group, is_ours(self.pid)?) {
+            (Some(_), true) if self.spares_group(signal) => signal_one(self.pid, number),
             (Some(group), true) => group.signal(number),
             (Some(group), false) => group.signal_rest(number),
             (None, true) => signal_one(self.pid, number),
@@ -158,6 +161,10 @@ impl Process for ChildProcess {
 }
 
 impl ChildProcess {
+    fn spares_group(&self, signal: Signal) -> bool {
+        self.to_group == ToGroup::Kill && signal != Signal::Kill
+    }
+
     fn number(&self, signal: Signal) -> libc::c_int {
         number(match signal {
             Signal::Interrupt => self.stop_signal,
@@ -243,7 +250,7 @@ impl Drop for ChildProcess {
     }
 }
 
-fn signal_one(pid: libc::pid_t, number: libc::c_int) -> io::Result<()> {
+pub(super) fn signal_one(pid: libc::pid_t, number: libc::c_int) -> io::Result<()> {
     // SAFETY: `kill` touches no memory; the pid is positive, so no group is meant.
     match unsafe { libc::kill(pid, number) } {
         0 => Ok(()),
@@ -252,7 +259,7 @@ fn signal_one(pid: libc::pid_t, number: libc::c_int) -> io::Result<()> {
 }
 
 /// Whether `pid` is a child of this process that was not reaped, alive or dead.
-fn is_ours(pid: libc::pid_t) -> io::Result<bool> {
+pub(super) fn is_ours(pid: libc::pid_t) -> io::Result<bool> {
     match look(libc::P_PID, pid as libc::id_t) {
         Ok(_) => Ok(true),
         Err(error) if error.raw_os_error() == Some(libc::ECHILD) => Ok(false),

@@ -54,7 +54,6 @@ pub(crate) enum Blocking {
 /// It is in non-blocking mode unless it may block, which is only for connections that [inherit a
 /// timeout](block_briefly).
 pub(crate) fn accept(listener: &impl AsRawFd, blocking: Blocking) -> Accepted {
-    atfork::connection_is_over();
     match try_accept(listener.as_raw_fd(), blocking) {
         Ok(newcomer) => {
             atfork::note_accepted(newcomer.stream.as_raw_fd(), listener.as_raw_fd());
@@ -96,7 +95,6 @@ pub(crate) fn keep_nonblocking(listener: &impl AsFd) -> io::Result<bool> {
 
 /// Whether an attempt to accept would find something now, a connection or an error.
 pub(crate) fn is_queued(listener: &impl AsFd) -> io::Result<bool> {
-    atfork::connection_is_over();
     let [queued] = poll_any(
         [(listener.as_fd(), PollFlags::POLLIN)],
         Some(Duration::ZERO),
@@ -167,6 +165,17 @@ pub(crate) fn receive(
     blocking: Blocking,
 ) -> io::Result<usize> {
     let flags = flags(blocking) & MsgFlags::MSG_DONTWAIT;
+    Ok(socket::recv(socket.as_raw_fd(), buffer, flags)?)
+}
+
+/// Copies what has arrived on a connection, and leaves it there to be read.
+#[cfg(feature = "proxy-protocol")]
+pub(crate) fn peek(
+    socket: &impl AsRawFd,
+    buffer: &mut [u8],
+    blocking: Blocking,
+) -> io::Result<usize> {
+    let flags = MsgFlags::MSG_PEEK | (flags(blocking) & MsgFlags::MSG_DONTWAIT);
     Ok(socket::recv(socket.as_raw_fd(), buffer, flags)?)
 }
 
@@ -310,6 +319,13 @@ pub(crate) enum Family {
     /// IPv4 and IPv6.
     Inet,
     Unix,
+}
+
+/// Whether bytes have arrived at a connection that nobody has read.
+pub(crate) fn is_unread(connection: &impl AsRawFd) -> bool {
+    let mut byte = [0];
+    let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+    socket::recv(connection.as_raw_fd(), &mut byte, flags).is_ok_and(|count| count > 0)
 }
 
 /// Whether `socket` is a stream socket of this family.

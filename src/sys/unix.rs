@@ -18,16 +18,18 @@ use super::{
     poller::Poller,
     process::{self, ChildProcess},
     signals::{Mask, Subscription, foreign},
+    stacks::Stacks,
     stop_board::StopBoard,
 };
 use crate::core::{
+    board::{Notes, SharedView, View},
     child::{ChildId, Signal},
-    clocks::InHand,
     comm::Interval,
     error::{Error, Operation},
     queue::PrintTo,
     say::say,
     signal_policy::{Arrived, Takes},
+    stack::Frame,
     states::{Readiness, Watch, WatchId},
     system::{ForkTerms, Forked, Ready, Source, System, Wait},
     time::Time,
@@ -71,8 +73,11 @@ pub(crate) struct Newborn {
 pub(crate) struct UnixSystem {
     pub(crate) id: PreForkId,
     pub(crate) clock: Clock,
+    /// For how many children there are slots on the boards.
+    slots: usize,
     pub(crate) board: Board,
     pub(crate) stops: Rc<StopBoard>,
+    pub(crate) stacks: Stacks,
     out_of_memory: Rc<OutOfMemory>,
     pub(crate) null: Ours<OwnedFd>,
     /// What children do before they serve.
@@ -112,15 +117,16 @@ impl UnixSystem {
                 Interest::READABLE,
             )
             .map_err(|error| Error::new(Operation::Register, "signal pipe", error))?;
-        let board =
-            Board::new(children).map_err(|error| Error::new(Operation::Map, "the board", error))?;
-        let stops = StopBoard::new(children)
-            .map_err(|error| Error::new(Operation::Map, "the board of stops", error))?;
+        let clock = Clock::new();
+        let map = |error| Error::new(Operation::Map, "the board", error);
+        let (board, stops) = boards(children, &clock).map_err(map)?;
         Ok(Self {
             id,
-            clock: Clock::new(),
+            clock,
+            slots: children,
             board,
-            stops: Rc::new(stops),
+            stops,
+            stacks: Stacks::new(children),
             out_of_memory: Rc::default(),
             null: Ours::childrens(null, id),
             confinement: Plan::default(),
@@ -146,6 +152,15 @@ impl UnixSystem {
         self.poller.as_fd()
     }
 
+    /// A program that has become a daemon since the start has lost what only the process that made
+    /// the boards can write.
+    fn renew_boards(&mut self) {
+        match boards(self.slots, &self.clock) {
+            Ok((board, stops)) => (self.board, self.stops) = (board, stops),
+            Err(error) => say!(Warn, "children have no place to note what they do: {error}"),
+        }
+    }
+
     /// Lets words pile up, and collects what is ready then. The order is the board's: WILL_LOOK is
     /// cleared before the poller is asked.
     fn wait_for_words(&mut self, batch: Duration, ready: &mut Vec<Ready>) -> io::Result<()> {
@@ -155,6 +170,12 @@ impl UnixSystem {
         piled?;
         self.poller.wait(Some(Duration::ZERO), ready)
     }
+}
+
+/// The memory that parent and children share.
+fn boards(children: usize, clock: &Clock) -> io::Result<(Board, Rc<StopBoard>)> {
+    let board = Board::new(children, clock.started())?;
+    Ok((board, Rc::new(StopBoard::new(children)?)))
 }
 
 impl System for UnixSystem {
@@ -177,9 +198,9 @@ impl System for UnixSystem {
         let started_in = std::mem::replace(&mut self.owner, std::process::id());
         if started_in != self.owner {
             self.threads = Threads::open();
+            self.renew_boards();
         }
         self.adoption.settle();
-        self.stops.hide_from_children();
         self.out_of_memory.begin();
         foreign::note_home(started_in);
         atfork::watch();
@@ -192,6 +213,7 @@ impl System for UnixSystem {
             let error = io::Error::other("in a child, in which this server does not run");
             return Err(Error::new(Operation::Poll, "for events", error));
         }
+        self.stacks.begin_reading(&self.poller);
         let waited = match wait {
             Wait::ForAnything(timeout) => self.poller.wait(timeout, ready),
             Wait::ForWords(batch) => self.wait_for_words(batch, ready),
@@ -224,9 +246,13 @@ impl System for UnixSystem {
         let own_group = self.adoption.gives_groups();
         let signal = |error| Error::new(Operation::Signal, "mask", error);
         let mask = Mask::block_all().map_err(signal)?;
-        match fork::fork(&mask) {
+        let forked = fork::fork(&mask);
+        if !matches!(forked, Ok(Side::Child)) {
+            self.board.forked();
+        }
+        match forked {
             Ok(Side::Child) => {
-                if terms.group || own_group {
+                if terms.group.is_some() || own_group {
                     Group::lead();
                 }
                 Ok(Forked::Child(Newborn {
@@ -268,6 +294,7 @@ impl System for UnixSystem {
     }
 
     fn peek(&mut self) -> Option<u32> {
+        self.stacks.reap();
         process::peek()
     }
 
@@ -279,24 +306,24 @@ impl System for UnixSystem {
         self.adoption.reap_all(is_child);
     }
 
+    fn open_slot(&mut self, child: ChildId) -> bool {
+        self.board.open(child)
+    }
+
+    fn close_slot(&mut self, slot: usize) {
+        self.board.close(slot);
+    }
+
     fn noted(&self, slot: usize) -> Entry {
-        self.board.entry(slot)
+        self.board.view().entry(slot)
     }
 
-    fn set_noted(&mut self, slot: usize, entry: Entry) -> bool {
-        self.board.set_entry(slot, entry)
+    fn view(&self) -> SharedView {
+        SharedView(Rc::new(self.board.view().clone()))
     }
 
-    fn requests(&self, slot: usize) -> u64 {
-        self.board.requests(slot)
-    }
-
-    fn in_hand(&self, slot: usize) -> InHand {
-        self.board.in_hand(slot)
-    }
-
-    fn is_due(&self, slot: usize) -> bool {
-        self.board.is_due(slot)
+    fn notes(&self, slot: usize) -> Notes {
+        self.board.view().notes(slot, self.clock.now())
     }
 
     fn ask_interval(&mut self, interval: Interval) {
@@ -304,7 +331,7 @@ impl System for UnixSystem {
     }
 
     fn kept_interval(&self, slot: usize) -> Option<Interval> {
-        self.board.kept_interval(slot)
+        self.board.view().kept_interval(slot)
     }
 
     fn print(&mut self, to: PrintTo, bytes: &[u8]) {
@@ -378,12 +405,33 @@ impl System for UnixSystem {
         Some(&watch.state)
     }
 
+    fn collects_stacks(&self) -> bool {
+        self.stacks.are_collected()
+    }
+
+    fn ask_stack(&mut self, child: ChildId, pid: u32) -> io::Result<()> {
+        self.stacks.ask(child, pid)
+    }
+
+    fn stacks(&mut self) -> Vec<(ChildId, Vec<Frame>)> {
+        self.stacks.read(&self.poller)
+    }
+
+    fn has_left_stack(&self, child: ChildId) -> bool {
+        self.stacks.has_left(child)
+    }
+
+    fn clear_stack(&mut self, child: ChildId) {
+        self.stacks.clear(child);
+    }
+
     fn end_death_watch(&mut self) {
         self.death_write = None;
     }
 
     fn close(&mut self) {
         self.death_write = None;
+        self.stacks.close(&self.poller);
         while let Some(watch) = self.watches.first() {
             self.unwatch(watch.id);
         }

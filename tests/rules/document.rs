@@ -359,6 +359,7 @@ fn tables() -> Vec<(&'static str, &'static str, Vec<Row>)> {
         (&[], &["TcpServer"]),
         (&[], &["UnixServer"]),
         (&[], &["ExecServer"]),
+        (&[], &["InetdServer"]),
         (&["conn_class"], &["conn_class"]),
     ];
     let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();

@@ -16,3 +16,5 @@ mod original;
 mod policy;
 mod prose;
 mod public_api;
+#[cfg(feature = "config")]
+mod settings;

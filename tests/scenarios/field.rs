@@ -220,28 +220,26 @@ fn answer(conn: TcpConn) -> io::Result<()> {
     Ok(())
 }
 
-/// Writes the board entries of busy children that have said many words.
+/// Writes into the child's own entry of the board that it has said many words, the last of which was
+/// NOT_BUSY.
 fn forge() -> io::Result<()> {
     let maps = fs::read_to_string("/proc/self/maps")?;
-    let board = maps
+    let slot = maps
         .lines()
-        .find(|line| line.contains("rw-s") && line.contains("zero"));
-    let (start, rest) = board
+        .find(|line| line.contains("rw-s") && line.contains("prefork-board"));
+    let start = slot
         .and_then(|line| line.split_once('-'))
-        .expect("a board");
-    let end = rest.split_once(' ').expect("its end").0;
-    let [start, end] = [start, end].map(|number| u64::from_str_radix(number, 16).unwrap());
+        .expect("a slot")
+        .0;
+    let start = u64::from_str_radix(start, 16).unwrap();
     let memory = File::options()
         .read(true)
         .write(true)
         .open("/proc/self/mem")?;
-    for line in (start + 64..end).step_by(64) {
-        let mut entry = [0; 8];
-        memory.read_exact_at(&mut entry, line)?;
-        let forged = (u64::from_ne_bytes(entry) + 1_000_000) | 1;
-        memory.write_all_at(&forged.to_ne_bytes(), line)?;
-    }
-    Ok(())
+    let mut entry = [0; 8];
+    memory.read_exact_at(&mut entry, start)?;
+    let forged = (u64::from_ne_bytes(entry) + 1_000_000) & !1;
+    memory.write_all_at(&forged.to_ne_bytes(), start)
 }
 
 fn builder(args: &Args) -> Builder<Hooks, TcpServer> {

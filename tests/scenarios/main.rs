@@ -25,6 +25,7 @@ mod conn;
 mod containers;
 mod crashes;
 mod deaths;
+mod deploy;
 mod dispositions;
 mod draining;
 #[path = "../example/mod.rs"]
@@ -34,11 +35,13 @@ mod exec;
 mod failed_starts;
 mod field;
 mod harness;
+mod hostile;
 mod injection;
 mod life;
 mod limits;
 mod listeners;
 mod listening;
+mod metrics;
 mod observers;
 mod orphans;
 mod output;
@@ -103,8 +106,10 @@ const PROGRAMS: &[Programs] = &[
     exec::PROGRAMS,
     field::PROGRAMS,
     harness::PROGRAMS,
+    hostile::PROGRAMS,
     listeners::PROGRAMS,
     listening::PROGRAMS,
+    metrics::PROGRAMS,
     observers::PROGRAMS,
     orphans::PROGRAMS,
     overtime::PROGRAMS,
@@ -145,22 +150,32 @@ const SCENARIOS: &[(&str, Scenarios)] = scenarios_of![
     containers,
     crashes,
     deaths,
+    deploy,
     dispositions,
     draining,
     examples,
     examples::hello,
     examples::lines,
+    exec::applications,
     exec::handover,
     exec::languages,
+    exec::languages::node,
+    exec::languages::perl,
+    exec::languages::php,
+    exec::languages::python,
+    exec::languages::ruby,
+    exec::languages::shell,
     exec::misfits,
     exec::wrappers,
     failed_starts,
     field,
     harness::runner,
     harness::world,
+    hostile,
     life,
     limits,
     listeners,
+    metrics,
     observers,
     orphans,
     output,

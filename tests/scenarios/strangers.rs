@@ -37,6 +37,7 @@ pub const SCENARIOS: Scenarios = scenarios![
     each_of_two_servers_gets_the_signals_that_it_asked_for,
     o02_a_helper_of_a_handler_ends_at_sigterm_and_the_child_serves_on,
     o02_a_helper_of_a_handler_keeps_neither_connection_nor_port,
+    o02_a_connection_of_a_helper_ends_before_the_child_waits,
     o02_a_helper_of_a_hook_ends_at_sigterm_and_keeps_no_port,
     o04_a_file_at_its_limit_ends_no_server,
     o10_an_orphan_in_a_chroot_prints_into_nothing,
@@ -344,6 +345,32 @@ fn o02_a_helper_of_a_handler_keeps_neither_connection_nor_port(world: &mut World
     ends_well(&server);
     assert!(processes::is_alive(helper) && port_is_free(&address));
     send(helper, Signal::SIGKILL);
+}
+
+/// A child that had to wait for a client waits for the next without an attempt to accept.
+///
+/// Without the end of the connection when its handler returns, the second client waits in vain.
+fn o02_a_connection_of_a_helper_ends_before_the_child_waits(world: &mut World) {
+    world.expect_orphans();
+    let server = world.spawn("strangers_helpers", &[]);
+    let address = server.address();
+    let child = server.expect_children(1)[0];
+    let mut helpers: Vec<u32> = Vec::new();
+    for _ in 0..4 {
+        until("the child to wait", SOON, || {
+            processes::waits_in_epoll(child).then_some(())
+        });
+        // Longer than what counts as a wait.
+        crate::support::pause(Duration::from_millis(50));
+        let mut client = crate::support::connect(&address);
+        helpers.push(client.ask("leave").parse().unwrap());
+        client.close_write();
+        client.eof();
+    }
+    ends_well(&server);
+    helpers
+        .into_iter()
+        .for_each(|helper| send(helper, Signal::SIGKILL));
 }
 
 /// The same for a process that a hook of the parent has forked.
@@ -667,7 +694,7 @@ fn o28_a_stop_during_system_is_seen_after_it(world: &mut World) {
     let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
     let boards: Vec<&str> = maps
         .lines()
-        .filter(|it| it.contains("memfd:stops"))
+        .filter(|it| it.contains("memfd:prefork-stops"))
         .collect();
     assert!(
         boards.len() == 1 && boards[0].contains(" r--s "),

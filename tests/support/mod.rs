@@ -11,7 +11,12 @@
 //! A test file that uses it begins with a `//!` line, the inner attribute that allows `unwrap_used`
 //! and `expect_used` (the attribute below covers this module only), and `mod support;`.
 
-#![allow(dead_code, unused_imports, reason = "each test file uses a part")]
+#![allow(
+    dead_code,
+    unused_imports,
+    unused_macros,
+    reason = "each test file uses a part"
+)]
 #![allow(
     unreachable_pub,
     reason = "nothing reaches into a test, and `pub` marks what the test files use"

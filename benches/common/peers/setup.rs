@@ -52,12 +52,33 @@ pub(crate) const PEERS: &[Peer] = &[
         prepare: gunicorn,
     },
     Peer {
+        name: "ours-wsgi",
+        how: "`ExecServer` with `examples/languages/wsgi.py`, a Python function",
+        most: 200,
+        elastic: false,
+        find: || {
+            Ok(vec![
+                env::current_exe().map_err(|error| error.to_string())?,
+                find(&["python3"])?,
+            ])
+        },
+        prepare: ours_wsgi,
+    },
+    Peer {
         name: "starman",
         how: "a PSGI function",
         most: 200,
         elastic: false,
         find: || find(&["starman"]).map(|program| vec![program]),
         prepare: starman,
+    },
+    Peer {
+        name: "ours-psgi",
+        how: "`ExecServer` with `examples/languages/psgi.pl`, a PSGI function",
+        most: 200,
+        elastic: false,
+        find: find_plack,
+        prepare: ours_psgi,
     },
     Peer {
         name: "net-server",
@@ -111,14 +132,23 @@ fn apache_modules() -> Result<PathBuf, String> {
 }
 
 fn find_net_server() -> Result<Vec<PathBuf>, String> {
+    perl_with("Net::Server::PreFork").map(|perl| vec![perl])
+}
+
+fn find_plack() -> Result<Vec<PathBuf>, String> {
+    let own = env::current_exe().map_err(|error| error.to_string())?;
+    Ok(vec![own, perl_with("Plack")?])
+}
+
+fn perl_with(module: &str) -> Result<PathBuf, String> {
     let perl = find(&["perl"])?;
     let has = Command::new(&perl)
-        .args(["-MNet::Server::PreFork", "-e", "1"])
+        .args([&format!("-M{module}"), "-e", "1"])
         .stderr(Stdio::null())
         .status();
     match has {
-        Ok(status) if status.success() => Ok(vec![perl]),
-        _ => Err("no Net::Server::PreFork".to_owned()),
+        Ok(status) if status.success() => Ok(perl),
+        _ => Err(format!("no {module}")),
     }
 }
 
@@ -353,13 +383,39 @@ fn gunicorn(setup: &Setup<'_>) -> Vec<Vec<String>> {
     vec![line]
 }
 
-fn starman(setup: &Setup<'_>) -> Vec<Vec<String>> {
+fn psgi_app(setup: &Setup<'_>) -> String {
     let app = format!(
         "sub {{ [200, ['Content-Type' => 'text/plain', 'Content-Length' => {}], [\"{}\"]] }}\n",
         BODY.len(),
         text()
     );
-    let app = setup.write("small.psgi", &app);
+    setup.write("small.psgi", &app)
+}
+
+/// This program in the role of the parent, and what each child is to run.
+fn ours(setup: &Setup<'_>, helper: &str, application: &str) -> Vec<Vec<String>> {
+    let helper = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../examples/languages")
+        .join(helper);
+    let (port, children) = (setup.port.to_string(), setup.children().to_string());
+    let mut line = words(&[&setup.program(0), "--role", "programs", &port, &children]);
+    line.extend(words(&[&setup.program(1), &helper.display().to_string()]));
+    line.extend(words(&["--max-requests", "0", application]));
+    vec![line]
+}
+
+fn ours_wsgi(setup: &Setup<'_>) -> Vec<Vec<String>> {
+    python_app(setup);
+    ours(setup, "wsgi.py", "small:application")
+}
+
+fn ours_psgi(setup: &Setup<'_>) -> Vec<Vec<String>> {
+    let app = psgi_app(setup);
+    ours(setup, "psgi.pl", &app)
+}
+
+fn starman(setup: &Setup<'_>) -> Vec<Vec<String>> {
+    let app = psgi_app(setup);
     let (port, children) = (setup.port.to_string(), setup.children().to_string());
     let mut line = words(&[&setup.program(0), "--host", "127.0.0.1", "--port", &port]);
     line.extend(words(&["--workers", &children, "--backlog", "1024"]));

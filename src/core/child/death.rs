@@ -2,7 +2,10 @@
 //! data; decides no cause itself.
 
 use super::{Child, Stuck, Usage, WaitStatus, last_lines::LastLines};
-use crate::core::time::Time;
+use crate::core::{
+    stack::{self, Frame},
+    time::Time,
+};
 use std::{fmt, time::Duration};
 
 /// Why a child ended, as the [`Report`](crate::Report) counts it.
@@ -77,6 +80,7 @@ pub struct Death {
     in_hand_for: Option<Duration>,
     stuck: Option<Stuck>,
     last_lines: LastLines,
+    pub(crate) stack: Vec<Frame>,
 }
 
 impl Death {
@@ -90,6 +94,7 @@ impl Death {
             in_hand_for: child.in_hand_for(now),
             stuck: child.stuck.clone(),
             last_lines: child.last_lines.clone(),
+            stack: Vec::new(),
         }
     }
 
@@ -111,6 +116,27 @@ impl Death {
     /// The number of the signal that ended it, if one did.
     pub fn signal(&self) -> Option<i32> {
         self.status.and_then(WaitStatus::signal)
+    }
+
+    /// Where it was stuck: its calls when it was over its time, the innermost first.
+    ///
+    /// Only with the feature `stacks`, and only of a child that was told to stop because it was over
+    /// its time, or that had not left shortly before it got SIGKILL. `None` if it could not be asked
+    /// or did not answer, as with SIGURG blocked, or stopped by SIGSTOP. Of a deep stack these are
+    /// the innermost 64 calls, and the functions that were inlined there.
+    ///
+    /// It has been read from the child's memory, which a fault may have damaged: what is told here is
+    /// no proof.
+    pub fn stack(&self) -> Option<&[Frame]> {
+        (!self.stack.is_empty()).then_some(&self.stack)
+    }
+
+    /// The innermost function of the program on [`stack`](Self::stack).
+    ///
+    /// It is the first one that is Rust and neither of the standard library nor of this crate; if
+    /// there is none, the first that has a name.
+    pub fn stuck_in(&self) -> Option<&Frame> {
+        stack::innermost(&self.stack)
     }
 
     /// How old it was.
@@ -154,8 +180,12 @@ impl Death {
 impl fmt::Display for Death {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.status {
-            Some(status) => status.fmt(f),
-            None => f.write_str("unknown status"),
+            Some(status) => status.fmt(f)?,
+            None => f.write_str("unknown status")?,
+        }
+        match self.stuck_in() {
+            Some(frame) => write!(f, ", stuck in {frame}"),
+            None => Ok(()),
         }
     }
 }

@@ -91,45 +91,44 @@ fn the_first_end_is_looked_at_and_forgotten_when_looked_at() {
     assert_eq!(clocks.look_at(), None);
 }
 
-/// What the parent did, one after the other: it ran for so many milliseconds, then it did not.
-fn history() -> impl Strategy<Value = Vec<(u64, u64)>> {
-    prop::collection::vec((1..400_u64, 0..400_u64), 0..40)
+/// A parent that is late again and again, because others take the processor, still ends what takes
+/// too long.
+#[test]
+fn of_many_pauses_the_longest_counts() {
+    let mut pauses = Pauses::default();
+    for turn in 0..100 {
+        pauses.note_turn(at(turn * 200), at(turn * 200 + 200), ms(150));
+        assert!(pauses.0.len() <= Pauses::KEPT);
+    }
+    let end = limits(0, 500).end(connection(0), None, &pauses);
+    assert_eq!(end, Some(at(700)));
+    pauses.note_turn(at(20_000), at(29_000), ms(8000));
+    let end = |since| limits(0, 500).end(connection(since), None, &pauses);
+    assert_eq!(end(0), Some(at(9500)));
+    assert_eq!(end(19_900), Some(at(29_400)));
+    assert_eq!(end(28_500), Some(at(29_500)), "the part that it has seen");
+    assert_eq!(end(29_000), Some(at(29_500)), "it has seen none");
 }
 
 proptest! {
-    /// With few pauses the clock counts exactly the milliseconds in which the parent ran. With many,
-    /// old ones are added up, and no child gets less time.
+    /// In whatever turn a stop falls: afterwards the work has what was left of its limit, and not
+    /// more than the wait before the stop besides.
     #[test]
-    fn a_clock_counts_the_time_in_which_the_parent_ran(
-        history in history(),
-        begins in 0..3000_u64,
+    fn a_stop_takes_no_time_from_a_clock(
+        begins in 0..1000_u64,
         limit in 1..1000_u64,
+        runs in 0..1000_u64,
+        waited in 0..1000_u64,
+        stop in 100..100_000_u64,
     ) {
+        // The parent turns, waits, and is stopped before its wait ends or right after it.
         let mut pauses = Pauses::default();
-        let mut ran = Vec::new();
-        let mut now = 0;
-        for &(runs, stands) in &history {
-            ran.extend(std::iter::repeat_n(true, runs as usize));
-            now += runs;
-            // It turns often while it runs, and for the last time right before it stands still.
-            let is_pause = ms(stands) >= Pauses::SHORTEST;
-            ran.extend(std::iter::repeat_n(!is_pause, stands as usize));
-            pauses.note_turn(at(now), at(now + stands), ms(stands));
-            now += stands;
-        }
-        ran.resize(10_000, true);
-        let counted = ran.iter().enumerate().skip(begins as usize);
-        let counted = counted.filter(|(_, ran)| **ran).map(|(ms, _)| ms as u64 + 1);
-        let exact = counted.take(limit as usize).last();
-        // Pauses that come later are not known yet, so only those before the end count.
-        let end = limits(0, limit).end(connection(begins), None, &pauses);
-        let end = end.map(|end| end.since_start().as_millis() as u64).unwrap();
-        if let Some(exact) = exact {
-            let later: u64 = history.iter().map(|(_, stands)| stands).sum();
-            prop_assert!(end >= exact, "{end} ms, not {exact}");
-            prop_assert!(end <= exact + later);
-        }
-        prop_assert!(pauses.0.len() <= Pauses::KEPT);
+        let last_turn = begins + runs;
+        let resumed = last_turn + waited + stop;
+        pauses.note_turn(at(last_turn), at(resumed), ms(stop));
+        let end = limits(0, limit).end(connection(begins), None, &pauses).unwrap();
+        prop_assert!(end >= at(begins + limit + stop));
+        prop_assert!(end <= at(begins + limit + stop + waited));
     }
 
     /// Whatever the order of events: a child is found at the first look at or after its end, and

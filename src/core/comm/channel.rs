@@ -8,6 +8,7 @@ use crate::core::{
 };
 use std::{
     fmt, io,
+    net::SocketAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -23,14 +24,19 @@ pub(crate) trait Sink: Send + Sync {
     ///
     /// True if the parent will look there by itself, so that no word need be sent.
     fn note(&self, busy: bool) -> bool;
-    /// Notes in shared memory that one more connection begins `now`.
-    fn begin_connection(&self, _now: Time) {}
-    /// Notes in shared memory that no connection is in hand.
-    fn end_connection(&self) {}
-    /// Notes in shared memory that the connection in hand may take `time` from now.
-    fn extend(&self, _time: Duration) {}
+    /// Notes in shared memory one more connection, in hand since this time.
+    fn begin(&self, _: Time, _: Option<SocketAddr>) {}
+    /// Notes in shared memory that no connection is in hand any more.
+    fn end(&self) {}
+    /// Notes in shared memory that the connection in hand may take this time from now.
+    fn extend(&self, _: Duration) {}
+    /// Notes in shared memory how long the connection in hand was queued.
+    #[allow(dead_code, reason = "its caller is on its way")]
+    fn note_queued(&self, _: Duration) {}
     /// Notes in shared memory that the child is to be replaced.
     fn note_due(&self) {}
+    /// Notes in shared memory what the handler says about the connection in hand.
+    fn note_text(&self, _: &str) {}
     /// The interval of ACKs that the parent asks for, if any.
     fn asked_interval(&self) -> Option<Interval> {
         None
@@ -106,7 +112,7 @@ impl Channel {
 
     pub(crate) fn set_busy(&self, busy: bool) -> io::Result<()> {
         if !busy && self.leaving.load(Ordering::Relaxed) {
-            self.sink.end_connection();
+            self.sink.end();
             return Ok(());
         }
         let is_said =

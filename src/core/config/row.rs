@@ -1,7 +1,11 @@
 //! The description of an attribute: its name, its documentation, its value as text. Made from the
 //! table; sets nothing.
 
-use super::{CommChannel, Config, ThreadCheck, with_attributes};
+use super::{
+    Attributes, CommChannel, Config, ThreadCheck,
+    text::{self, AsText, Shape},
+    with_attributes,
+};
 use crate::core::wire::CommWords;
 use std::{fmt, time::Duration};
 
@@ -25,7 +29,12 @@ pub struct Attribute {
     pub read: &'static str,
     /// When a value that is set while the server runs takes effect.
     pub takes_effect: TakesEffect,
+    /// Whether `none` is a value.
+    pub is_optional: bool,
+    shape: Shape,
     value: fn(&Config) -> String,
+    text: fn(&Config) -> String,
+    set: fn(&mut Config, &str) -> Result<(), String>,
 }
 
 impl Attribute {
@@ -37,6 +46,52 @@ impl Attribute {
     /// Its default, as text.
     pub fn default(&self) -> String {
         self.value(&Config::default())
+    }
+
+    /// What its values look like in a file or a flag.
+    pub fn shape(&self) -> Shape {
+        match (self.shape, self.counts_bytes()) {
+            (Shape::Whole, true) => Shape::Size,
+            (shape, _) => shape,
+        }
+    }
+
+    /// Its value in `config` as [`set`](Self::set) reads it: `10s`, `none`, `stdout`.
+    ///
+    /// [`CommWords`] of one's own have no such text, and come out as in a message.
+    pub fn text(&self, config: &Config) -> String {
+        (self.text)(config)
+    }
+
+    /// Sets it in `config` from text, as in a file or a flag: `50`, `30s`, `256MiB`, `stdout`.
+    ///
+    /// ```
+    /// use prefork_server::Config;
+    ///
+    /// let mut config = Config::default();
+    /// for attribute in Config::attributes() {
+    ///     if attribute.name == "timeout" {
+    ///         attribute.set(&mut config, "1m30s")?;
+    ///     }
+    /// }
+    /// assert_eq!(config.timeout.as_secs(), 90);
+    /// # Ok::<(), String>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The reason, with what to write instead, if the text is no value of this attribute; then
+    /// `config` is unchanged.
+    pub fn set(&self, config: &mut Config, text: &str) -> Result<(), String> {
+        let is_size = self.shape() == Shape::Size && !(self.is_optional && text == "none");
+        match is_size {
+            true => (self.set)(config, &text::size(text)?.to_string()),
+            false => (self.set)(config, text),
+        }
+    }
+
+    fn counts_bytes(&self) -> bool {
+        self.unit.starts_with("bytes")
     }
 }
 
@@ -138,7 +193,14 @@ macro_rules! define_rows {
                 normalised: $normalised,
                 read: $reader,
                 takes_effect: TakesEffect::$effect,
+                is_optional: <$type as AsText>::OPTIONAL,
+                shape: <$type as AsText>::SHAPE,
                 value: |config| config.$name.in_words(),
+                text: |config| config.$name.write(),
+                set: |config, text| {
+                    config.$name = AsText::read(text)?;
+                    Ok(())
+                },
             },
         )*];
     };
@@ -146,6 +208,20 @@ macro_rules! define_rows {
 with_attributes!(define_rows);
 
 impl Config {
+    /// The values that a running server has in place of these: see [`Attribute::normalised`].
+    ///
+    /// ```
+    /// use prefork_server::Config;
+    ///
+    /// let config = Config::default().max_clients(20).start_servers(30);
+    /// assert_eq!(config.in_force().start_servers, 20);
+    /// ```
+    pub fn in_force(&self) -> Self {
+        let mut attributes = Attributes::from(self.clone());
+        attributes.derive_check();
+        Self::clone(&attributes)
+    }
+
     /// The descriptions of all attributes.
     pub fn attributes() -> &'static [Attribute] {
         ROWS

@@ -232,3 +232,46 @@ fn a_type_that_is_not_copy_is_read_as_its_row_says() {
     };
     assert_eq!((paths(&own), number(&own)), (&["/srv".to_owned()][..], 3));
 }
+
+/// A new attribute is in files and flags by itself, and its default is one of its values.
+#[test]
+fn each_attribute_is_written_and_read_again() {
+    for attribute in Config::attributes() {
+        let default = Config::default();
+        let mut config = Config::default();
+        let text = attribute.text(&default);
+        assert_eq!(
+            attribute.set(&mut config, &text),
+            Ok(()),
+            "{}",
+            attribute.name
+        );
+        assert_eq!(config, default, "{}", attribute.name);
+        assert!(attribute.is_optional || attribute.set(&mut config, "no such value").is_err());
+        assert_eq!(
+            config, default,
+            "{} is set in spite of an error",
+            attribute.name
+        );
+    }
+}
+
+#[test]
+fn an_attribute_is_set_from_text() {
+    let mut config = Config::default();
+    let attributes = Config::attributes();
+    for (name, text) in [
+        ("max_clients", "7"),
+        ("kill_timeout", "1.5s"),
+        ("server_check_ack", "none"),
+        ("comm_channel", "private"),
+        ("coalesce_words", "false"),
+    ] {
+        let attribute = attributes.iter().find(|attribute| attribute.name == name);
+        let attribute = attribute.expect("an attribute");
+        assert_eq!(attribute.set(&mut config, text), Ok(()), "{name}");
+        assert_eq!(attribute.text(&config), text, "{name}");
+    }
+    assert_eq!(config.kill_timeout, Duration::from_millis(1500));
+    assert_eq!(config.comm_channel, CommChannel::Private);
+}

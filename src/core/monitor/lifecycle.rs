@@ -209,8 +209,12 @@ impl Monitor {
     ) -> Option<(Child, Death)> {
         let end = end.into();
         let status = end.status;
-        let child = self.pool.remove(id)?;
-        let death = Death::of(&child, &end, self.now);
+        let mut child = self.pool.remove(id)?;
+        let stack = std::mem::take(&mut child.stack).into_frames();
+        let mut death = Death::of(&child, &end, self.now);
+        if child.was_stuck() {
+            death.stack = stack;
+        }
         self.report.count_death(death.cause);
         let in_order = status.is_some_and(|status| status.code() == Some(0));
         self.report.lost_connections += u64::from(child.is_serving() && !in_order);

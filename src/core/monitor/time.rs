@@ -28,6 +28,7 @@ impl Monitor {
         while let Some(state) = self.alarms.take_due(self.now) {
             self.post(&state);
         }
+        self.ask_last_stacks();
         self.escalate();
         self.warn_of_repeats();
         if self.shutdown {
@@ -69,6 +70,7 @@ impl Monitor {
             .chain(self.stop.begins_at())
             .chain(self.warnings.next())
             .chain(self.escalations())
+            .chain(self.stack_deadlines())
             .chain(self.look_at_clocks())
             .min()
     }
@@ -110,6 +112,9 @@ impl Monitor {
 
     /// When a retiring child is sent its next signal, unless it ends before.
     pub(crate) fn next_signal(&self, child: &Child) -> Option<(Time, Signal)> {
+        if child.is_reaped() {
+            return None;
+        }
         let tell = child.tell_at().map(|at| (at, Signal::Interrupt));
         tell.or_else(|| {
             let kill_at = child.kill_at(self.attributes.timeout, self.gaps)?;

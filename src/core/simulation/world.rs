@@ -102,6 +102,16 @@ impl Board {
     }
 }
 
+/// The stacks of children, in a world where the parent asks for them.
+#[derive(Debug)]
+struct Stacks {
+    are_collected: bool,
+    /// The children that have left theirs.
+    left: Vec<ChildId>,
+    /// When whose answer comes, and whether it has frames.
+    answers: Vec<(Time, ChildId, bool)>,
+}
+
 /// What is on its way to the parent, and when the parent runs next.
 #[derive(Debug, Default)]
 struct Parent {
@@ -166,6 +176,7 @@ pub(crate) struct World {
     kernel: Kernel,
     board: Board,
     parent: Parent,
+    stacks: Stacks,
     now: Time,
     agenda: BinaryHeap<Reverse<(Time, u64, Happening)>>,
     entered: u64,
@@ -233,6 +244,7 @@ impl World {
             false => attributes.max_clients,
         };
         let mut world = Self::with(random, &attributes, slots);
+        world.stacks.are_collected = !seed.is_multiple_of(2);
         world.at(ms(50), Happening::Fault);
         (world, attributes)
     }
@@ -274,6 +286,11 @@ impl World {
                 is_used: coalesces,
             },
             parent: Parent::default(),
+            stacks: Stacks {
+                are_collected: false,
+                left: Vec::new(),
+                answers: Vec::new(),
+            },
             now: Time::START,
             agenda: BinaryHeap::new(),
             entered: 0,

@@ -483,11 +483,11 @@ fn a_connection_begins_when_it_was_taken() {
     let (world, comm) = end();
     world.now.set(at(100));
     comm.busy().unwrap();
-    comm.busy_after(Some(at(100))).unwrap();
-    comm.busy_after(Some(at(80))).unwrap();
-    comm.busy_after(None).unwrap();
+    comm.busy_after(Some(at(100)), None).unwrap();
+    comm.busy_after(Some(at(80)), None).unwrap();
+    comm.busy_after(None, None).unwrap();
     // The cheap clock lags behind the exact one.
-    comm.busy_after(Some(at(103))).unwrap();
+    comm.busy_after(Some(at(103)), None).unwrap();
     comm.end_connection();
     let begun = world.pipe.connections();
     let expected = [100, 100, 100, 100, 103].map(|ms| Some(at(ms)));

@@ -335,7 +335,11 @@ impl Walk {
                     _ => {}
                 }
             }
-            Task::Print { .. } | Task::Lead(_) | Task::Watch(_) | Task::Unwatch(_) => {
+            Task::Print { .. }
+            | Task::Lead(_)
+            | Task::Watch(_)
+            | Task::Unwatch(_)
+            | Task::AskStack(_) => {
                 panic!("{task:?}")
             }
         }

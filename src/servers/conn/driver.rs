@@ -32,7 +32,7 @@ impl<S: Stream> Conn<S> {
     /// When the operating system refuses to wait. What goes wrong with the connection is told to
     /// [`handler_error`](ConnClass::handler_error) and is no error here.
     pub fn run_class(self, class: impl ConnClass) -> io::Result<()> {
-        let mut session = Session::new(self.number, self.stream.peer(self.remote));
+        let mut session = Session::new(self.number, self.peer());
         let comm = self.comm.share();
         session.say_ack = Box::new(move || comm.ack());
         let comm = self.comm.share();

@@ -1,6 +1,8 @@
 //! The two ends of a connection: addresses, and credentials of the client. Plain data; makes no
 //! system call.
 
+#[cfg(feature = "proxy-protocol")]
+use crate::servers::proxy::Proxied;
 use std::{
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
@@ -36,6 +38,8 @@ pub struct Peer {
     pub(super) local: Option<SocketAddr>,
     pub(super) path: Option<PathBuf>,
     pub(super) credentials: Option<PeerCredentials>,
+    #[cfg(feature = "proxy-protocol")]
+    proxied: Option<Proxied>,
 }
 
 impl Peer {
@@ -55,6 +59,25 @@ impl Peer {
             credentials,
             ..Self::default()
         }
+    }
+
+    /// These ends, as far as a proxy does not tell others.
+    #[cfg(feature = "proxy-protocol")]
+    pub(crate) fn behind(mut self, proxied: Option<&Proxied>) -> Self {
+        if let Some(source) = proxied.and_then(Proxied::source) {
+            self.remote = Some(source);
+            self.local = proxied.and_then(Proxied::destination);
+        }
+        self.proxied = proxied.cloned();
+        self
+    }
+
+    /// What the proxy has said that passes the connection on; `None` if the client has connected
+    /// without one.
+    #[cfg(feature = "proxy-protocol")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "proxy-protocol")))]
+    pub fn proxied(&self) -> Option<&Proxied> {
+        self.proxied.as_ref()
     }
 
     /// The client's address and port.

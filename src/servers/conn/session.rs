@@ -149,6 +149,14 @@ impl Session {
         &self.peer
     }
 
+    /// What the proxy has said that passes the connection on; `None` if the client has connected
+    /// without one.
+    #[cfg(feature = "proxy-protocol")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "proxy-protocol")))]
+    pub fn proxied(&self) -> Option<&crate::servers::proxy::Proxied> {
+        self.peer.proxied()
+    }
+
     /// The client's address and port when the connection was accepted. An IPv4 client has an IPv4
     /// address, also on an IPv6 socket. `None` over a UNIX socket.
     pub fn remote_address(&self) -> Option<SocketAddr> {

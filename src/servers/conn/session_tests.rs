@@ -615,6 +615,16 @@ fn an_ack_is_said_at_once() {
 }
 
 #[test]
+fn more_time_is_asked_for_at_once() {
+    let asked = Rc::new(RefCell::new(Vec::new()));
+    let mut rig = Rig::new().on("input", |session| session.extend(Duration::from_secs(7)));
+    let times = Rc::clone(&asked);
+    rig.session.extend = Box::new(move |time| times.borrow_mut().push(time));
+    rig.receive(b"a\n");
+    assert_eq!(*asked.borrow(), [Duration::from_secs(7)]);
+}
+
+#[test]
 fn the_attributes_have_their_defaults_and_the_ends_their_names() {
     let session = Session::new(7, Peer::default());
     assert_eq!(session.id(), 7);

@@ -1,27 +1,33 @@
 //! What a program gets besides descriptors: its arguments, its environment, and the paths where it
 //! may be. Computes; runs nothing and opens nothing.
 
-use super::listen::Listening;
-use crate::sys::exec::{FIRST, Image};
+use crate::{
+    servers::listen::Listening,
+    sys::exec::{FIRST, Image},
+};
 use std::{
     collections::BTreeMap,
     ffi::{CString, OsStr, OsString},
     io,
-    os::unix::ffi::{OsStrExt, OsStringExt},
+    os::unix::{
+        ffi::{OsStrExt, OsStringExt},
+        fs::PermissionsExt,
+    },
+    path::{Path, PathBuf},
     time::Duration,
 };
 
-type Environment = BTreeMap<OsString, OsString>;
+pub(in crate::servers) type Environment = BTreeMap<OsString, OsString>;
 
 /// A program as the builder describes it.
 #[derive(Clone, Debug)]
-pub(super) struct ExecSpec {
-    pub(super) program: OsString,
-    pub(super) args: Vec<OsString>,
+pub(in crate::servers) struct ExecSpec {
+    pub(in crate::servers) program: OsString,
+    pub(in crate::servers) args: Vec<OsString>,
     /// Nothing is inherited.
-    pub(super) clear: bool,
+    pub(in crate::servers) clear: bool,
     /// Variables to set, or with `None` to remove.
-    pub(super) changes: BTreeMap<OsString, Option<OsString>>,
+    pub(in crate::servers) changes: BTreeMap<OsString, Option<OsString>>,
     pub(super) server_starter: bool,
     pub(super) einhorn: bool,
 }
@@ -69,7 +75,7 @@ fn is_stale(name: &OsStr) -> bool {
 }
 
 impl ExecSpec {
-    pub(super) fn new(program: OsString) -> Self {
+    pub(in crate::servers) fn new(program: OsString) -> Self {
         Self {
             program,
             args: Vec::new(),
@@ -86,7 +92,7 @@ impl ExecSpec {
         inherited: impl IntoIterator<Item = (OsString, OsString)>,
         launch: Launch<'_>,
     ) -> io::Result<Image> {
-        let environment = self.environment(inherited, launch)?;
+        let environment = self.with_sockets(self.environment(inherited)?, launch)?;
         let argv = std::iter::once(&self.program).chain(&self.args);
         let path = environment.get(OsStr::new("PATH"));
         Ok(Image {
@@ -101,10 +107,11 @@ impl ExecSpec {
         })
     }
 
-    fn environment(
+    /// The parent's variables without those that describe its descriptors, and with the changes.
+    /// Fails if a variable cannot be set.
+    pub(in crate::servers) fn environment(
         &self,
         inherited: impl IntoIterator<Item = (OsString, OsString)>,
-        launch: Launch<'_>,
     ) -> io::Result<Environment> {
         let mut environment: Environment = inherited
             .into_iter()
@@ -112,10 +119,36 @@ impl ExecSpec {
             .collect();
         for (name, value) in &self.changes {
             match value {
-                Some(value) => environment.insert(name.clone(), value.clone()),
+                Some(value) => {
+                    assignment(name.clone(), value)?;
+                    environment.insert(name.clone(), value.clone())
+                }
                 None => environment.remove(name),
             };
         }
+        Ok(environment)
+    }
+
+    /// The file of the program in the environment that it would get now.
+    pub(in crate::servers) fn file(&self) -> Option<PathBuf> {
+        self.find(&self.environment(std::env::vars_os()).ok()?)
+    }
+
+    /// The file of the program, if there is one that may be executed.
+    pub(in crate::servers) fn find(&self, environment: &Environment) -> Option<PathBuf> {
+        let path = environment.get(OsStr::new("PATH"));
+        let files = self.files(path.map(OsString::as_os_str)).ok()?;
+        let mut files = files
+            .iter()
+            .map(|file| Path::new(OsStr::from_bytes(file.to_bytes())));
+        files.find(|file| is_executable(file)).map(Path::to_owned)
+    }
+
+    fn with_sockets(
+        &self,
+        mut environment: Environment,
+        launch: Launch<'_>,
+    ) -> io::Result<Environment> {
         let mut set = |name: String, value: OsString| environment.insert(name.into(), value);
         if let Some(interval) = launch.send_ack {
             let seconds = interval.as_secs_f64().to_string();
@@ -164,6 +197,12 @@ impl ExecSpec {
         });
         files.collect()
     }
+}
+
+fn is_executable(file: &Path) -> bool {
+    let mode =
+        |found: std::fs::Metadata| found.is_file() && found.permissions().mode() & 0o111 != 0;
+    std::fs::metadata(file).is_ok_and(mode)
 }
 
 /// `host:port=3;/path=4`.

@@ -2,11 +2,13 @@
 
 use super::*;
 use crate::core::{
+    board::{Description, Notes, View},
     inbox::Inbox,
     system::Pipe,
+    time::Time,
     wire::{CommWords, Word},
 };
-use std::collections::BTreeMap;
+use std::{array, collections::BTreeMap, thread, time::Duration};
 
 /// A board and the inboxes of its children, in which entries are compared.
 struct Scoreboard {
@@ -17,21 +19,29 @@ struct Scoreboard {
 impl Scoreboard {
     fn new(children: usize) -> io::Result<Self> {
         Ok(Self {
-            board: Board::new(children)?,
+            board: Board::new(children, 0)?,
             inboxes: BTreeMap::new(),
         })
     }
 
     fn enter(&mut self, child: ChildId) {
-        let on_board = self
-            .board
-            .set_entry(child.slot(), Entry::of(child.serial()));
+        // Nothing is forked here, so nothing need be lent.
+        let on_board = self.board.prepare(child).is_some();
         let inbox = Inbox::new(child, CommWords::CONTROL, false, on_board);
         self.inboxes.insert(child.slot(), inbox);
     }
 
+    /// The same without a look at what the slot held before, for tests that do so very often.
+    fn enter_quickly(&mut self, child: ChildId) {
+        let words = self.board.view.memory.owners_words();
+        let start = self.board.view.layout.offset(child.slot()).unwrap() / size_of::<AtomicU64>();
+        words[start + ENTRY_AT].store(Entry::of(child.serial()).bits(), SeqCst);
+        let inbox = Inbox::new(child, CommWords::CONTROL, false, true);
+        self.inboxes.insert(child.slot(), inbox);
+    }
+
     fn leave(&mut self, child: ChildId) {
-        self.board.set_entry(child.slot(), Entry::default());
+        self.board.close(child.slot());
         self.inboxes.remove(&child.slot());
     }
 
@@ -45,13 +55,13 @@ impl Scoreboard {
     fn to_look_at(&self) -> Vec<usize> {
         let slots = self.inboxes.iter();
         slots
-            .filter(|(slot, inbox)| inbox.is_to_be_compared(self.board.entry(**slot)))
+            .filter(|(slot, inbox)| inbox.is_to_be_compared(self.board.view().entry(**slot)))
             .map(|(slot, _)| *slot)
             .collect()
     }
 
     fn changes(&mut self, child: ChildId, believed: bool) -> &'static [Word] {
-        let entry = self.board.entry(child.slot());
+        let entry = self.board.view().entry(child.slot());
         match self.inboxes.get_mut(&child.slot()) {
             Some(inbox) if inbox.is_of(child) => inbox.compare(entry, believed),
             _ => &[],
@@ -162,7 +172,7 @@ fn more_children_than_there_are_entries_print() {
 
 #[test]
 fn a_board_that_cannot_be_is_an_error() {
-    for children in [usize::MAX, usize::MAX / LINE / size_of::<AtomicU64>() - 1] {
+    for children in [usize::MAX, usize::MAX / 4096, isize::MAX as usize / 4096] {
         assert!(Scoreboard::new(children).is_err());
     }
 }
@@ -174,13 +184,147 @@ fn a_scribbled_board_is_no_promise_and_no_word() {
     board.enter(child(0, 1));
     let slot = board.slot(child(0, 1));
     for scribble in [1, u64::MAX, WILL_LOOK >> 8, 0x4141_4141_4141_4141] {
-        board.board.memory.will_look_word().store(scribble, SeqCst);
+        board.board.view.memory.owners_words()[WILL_LOOK_AT].store(scribble, SeqCst);
         assert!(!slot.note(true));
     }
     board.set_will_look();
-    board.board.memory.entry(0).unwrap().store(u64::MAX, SeqCst);
+    slot.words().unwrap()[ENTRY_AT].store(u64::MAX, SeqCst);
     assert_eq!(board.changes(child(0, 1), false), []);
     assert!(!slot.note(false), "the entry is no longer its own");
+}
+
+fn at(seconds: u64) -> Time {
+    Time::at(Duration::from_secs(seconds))
+}
+
+/// What a child notes of a connection is seen, and nothing of it is left for the child's successor.
+#[test]
+fn a_slot_tells_of_the_connection_in_hand() {
+    let mut board = Scoreboard::new(3).unwrap();
+    board.enter(child(1, 5));
+    let slot = board.slot(child(1, 5));
+    let peer = "192.0.2.1:4711".parse().unwrap();
+    slot.begin(at(3), Some(peer));
+    slot.note_queued(Duration::from_millis(40));
+    slot.extend(at(60));
+    slot.note_text("GET /");
+    slot.note_due();
+    let notes = board.board.view.notes(1, at(5));
+    assert!(notes.entry.is_of(5));
+    assert_eq!((notes.requests, notes.due), (1, true));
+    assert_eq!(
+        (notes.since, notes.extended_until),
+        (Some(at(3)), Some(at(60)))
+    );
+    assert_eq!(notes.queued, Some(Duration::from_millis(40)));
+    let description = board.board.view.description(1).unwrap();
+    assert_eq!(
+        (description.peer, &*description.text),
+        (Some(peer), "GET /")
+    );
+
+    slot.note_busy_since(|| panic!("it is noted already"));
+    slot.end();
+    assert_eq!(board.board.view.notes(1, at(5)).since, None);
+    slot.note_busy_since(|| at(5));
+    assert_eq!(board.board.view.notes(1, at(5)).since, Some(at(5)));
+    slot.begin(at(6), None);
+    let notes = board.board.view.notes(1, at(7));
+    assert_eq!((notes.requests, notes.due), (2, true));
+    assert_eq!(
+        (notes.since, notes.extended_until, notes.queued),
+        (Some(at(6)), None, None)
+    );
+    assert_eq!(
+        board.board.view.description(1),
+        Some(Description::default())
+    );
+
+    board.enter(child(1, 6));
+    slot.begin(at(8), Some(peer));
+    slot.note_due();
+    let notes = board.board.view.notes(1, at(9));
+    assert_eq!((notes.requests, notes.since, notes.due), (0, None, false));
+    let neighbours = [0, 2, 3].map(|slot| board.board.view.notes(slot, at(9)));
+    assert_eq!(neighbours, [Notes::default(); 3]);
+}
+
+/// What a child has counted stays when the next child gets the slot, and is counted once.
+#[test]
+fn what_a_child_has_counted_outlives_it() {
+    let mut board = Scoreboard::new(2).unwrap();
+    let counted = |board: &Scoreboard| {
+        let numbers = board.board.view.numbers();
+        numbers.words().collect::<Vec<_>>()
+    };
+    let last = ROW_AT + NUMBERS - 1;
+    cells::declare(|schema| schema.counter("anything")).unwrap();
+    board.enter(child(0, 1));
+    board.enter(child(1, 2));
+    for (slot, at, word) in [
+        (0, ROW_AT, 5),
+        (0, OTHERS_AT, 7),
+        (1, ROW_AT, 11),
+        (1, last, 1.5_f64.to_bits()),
+    ] {
+        let slot = board.slot(child(slot, slot + 1));
+        slot.words().unwrap()[at].store(word, Relaxed);
+    }
+    let before = counted(&board);
+    assert_eq!((before[0], before[NUMBERS - 1]), (23, 1.5_f64.to_bits()));
+    board.leave(child(0, 1));
+    assert_eq!(counted(&board), before);
+    board.enter(child(0, 3));
+    assert_eq!(counted(&board), before);
+    // The end of the last child may not have been noted.
+    board.enter(child(1, 4));
+    assert_eq!(counted(&board), before);
+}
+
+/// A child that was killed while it changed its description leaves none.
+#[test]
+fn a_description_is_whole_or_none() {
+    let mut board = Scoreboard::new(1).unwrap();
+    board.enter(child(0, 1));
+    let slot = board.slot(child(0, 1));
+    let mut seen = Some(Description::default());
+    slot.describe(slot.words().unwrap(), || {
+        seen = board.board.view.description(0)
+    });
+    assert_eq!(seen, None);
+    slot.note_text("after that");
+    assert_eq!(board.board.view.description(0).unwrap().text, "after that");
+}
+
+/// Whoever looks while the texts change sees one of them, and no mixture.
+#[test]
+fn no_description_is_a_mixture() {
+    let mut board = Scoreboard::new(1).unwrap();
+    board.enter(child(0, 1));
+    let slot = board.slot(child(0, 1));
+    let texts = ["a".repeat(100), "b".repeat(120)];
+    thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            for round in 0..20_000 {
+                slot.note_text(&texts[round % 2]);
+            }
+        });
+        while !writer.is_finished() {
+            if let Some(Description { text, .. }) = board.board.view.description(0) {
+                assert!(text.is_empty() || texts.contains(&text), "{text}");
+            }
+        }
+    });
+}
+
+/// Another program finds by the header what it reads.
+#[test]
+fn the_header_says_what_it_is() {
+    let board = Board::new(7, 1234).unwrap();
+    let header = array::from_fn(|at| board.view.memory.words()[at].load(Relaxed));
+    let layout = Layout::parse(&header, board.view.layout.length());
+    assert_eq!(layout, Ok(board.view.layout));
+    assert_eq!(board.view.layout.slots(), 7);
 }
 
 /// A model of the parent's loop, a step at a time, with what it knows of its one child.
@@ -218,7 +362,7 @@ struct Queued {
 
 impl<'a> ParentModel<'a> {
     fn new(board: &'a mut Scoreboard, child: ChildId, piles: u32) -> Self {
-        board.enter(child);
+        board.enter_quickly(child);
         board.clear_will_look();
         Self {
             board,
@@ -350,67 +494,30 @@ fn in_this_order(mut parent: ParentModel<'_>, order: u32, aloud: u32) -> u32 {
     silent
 }
 
-#[test]
-fn a_connection_is_noted_from_its_beginning_to_its_end() {
-    let board = Board::new(2).unwrap();
-    let child = child(1, 7);
-    board.set_entry(1, Entry::of(7));
-    let slot = board.slot(child);
-    assert_eq!(board.in_hand(1), InHand::default());
-    slot.begin_connection(Time::at_nanoseconds(0));
-    let since = Some(Time::at_nanoseconds(1));
-    assert_eq!(board.in_hand(1).since, since, "the first moment is one too");
-    slot.extend(Time::at_nanoseconds(900));
-    let extended_until = Some(Time::at_nanoseconds(900));
-    let noted = InHand {
-        since,
-        extended_until,
-    };
-    assert_eq!(board.in_hand(1), noted);
-    slot.note_busy_since(|| panic!("it is noted already"));
-    slot.begin_connection(Time::at_nanoseconds(50));
-    let next = InHand {
-        since: Some(Time::at_nanoseconds(50)),
-        extended_until: None,
-    };
-    assert_eq!(
-        board.in_hand(1),
-        next,
-        "the extension was for the other one"
-    );
-    slot.end_connection();
-    assert_eq!(board.in_hand(1), InHand::default());
-    slot.note_busy_since(|| Time::at_nanoseconds(60));
-    assert_eq!(board.in_hand(1).since, Some(Time::at_nanoseconds(60)));
-    assert_eq!(board.requests(1), 2);
-    board.set_entry(1, Entry::of(8));
-    slot.begin_connection(Time::at_nanoseconds(70));
-    assert_eq!(board.in_hand(1), InHand::default(), "the slot is another's");
-    assert_eq!(board.in_hand(2), InHand::default(), "there is no such slot");
-}
-
 /// A parent that has seen an extension never loses it while the connection goes on: it would end a
 /// child too early. (It fails if the extension is cleared before the next connection is noted.)
 #[test]
 fn an_extension_holds_as_long_as_its_connection() {
     const CONNECTIONS: u64 = 200_000;
-    let board = Board::new(1).unwrap();
-    board.set_entry(0, Entry::of(1));
+    let mut board = Scoreboard::new(1).unwrap();
+    board.enter(child(0, 1));
     let slot = board.slot(child(0, 1));
+    let nanosecond = |number| Time::at(Duration::from_nanos(number));
+    let view = &board.board.view;
     std::thread::scope(|scope| {
         let child = scope.spawn(move || {
             for number in 1..=CONNECTIONS {
-                slot.begin_connection(Time::at_nanoseconds(number));
-                slot.extend(Time::at_nanoseconds(CONNECTIONS + number));
+                slot.begin(nanosecond(number), None);
+                slot.extend(nanosecond(CONNECTIONS + number));
             }
         });
         let mut extended = None;
         while !child.is_finished() {
-            let InHand {
+            let crate::core::clocks::InHand {
                 since,
                 extended_until,
-            } = board.in_hand(0);
-            let own = since.map(|since| since + std::time::Duration::from_nanos(CONNECTIONS));
+            } = view.notes(0, at(1)).in_hand();
+            let own = since.map(|since| since + Duration::from_nanos(CONNECTIONS));
             if since.is_some() && since == extended {
                 assert_eq!(extended_until, own, "{since:?}");
             }

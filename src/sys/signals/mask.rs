@@ -1,5 +1,6 @@
 //! The mask of signals across a fork and an exec. Blocks and restores; handles nothing.
 
+use crate::sys::stacks::QUESTION;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use std::io;
 
@@ -18,10 +19,12 @@ impl Mask {
         Ok(self.0.thread_set_mask()?)
     }
 
-    /// Like `restore`, but unblocks the signals that stop and end a child.
+    /// Like `restore`, but unblocks the signals that stop and end a child, and the question for its
+    /// stack.
     pub(crate) fn for_child(mut self) -> io::Result<()> {
         let [stop, quit] = [Signal::SIGTERM, Signal::SIGQUIT];
-        for signal in [Signal::SIGINT, stop, quit, Signal::SIGALRM] {
+        let childs = [Signal::SIGINT, stop, quit, Signal::SIGALRM];
+        for signal in childs.into_iter().chain(QUESTION) {
             self.0.remove(signal);
         }
         self.restore()

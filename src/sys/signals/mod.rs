@@ -36,10 +36,10 @@ use std::{io, os::fd::RawFd};
 const NONE: RawFd = 0;
 
 /// Restores errno: the interrupted code may be about to read it.
-struct SavedErrno(Errno);
+pub(super) struct SavedErrno(Errno);
 
 impl SavedErrno {
-    fn save() -> Self {
+    pub(super) fn save() -> Self {
         Self(Errno::last())
     }
 }
@@ -68,7 +68,8 @@ fn set_action(signal: signal::Signal, handler: SigHandler) -> io::Result<SigActi
     // poll(2) and epoll_wait(2)). SA_ONSTACK uses the thread's alternate stack, if any: code that
     // switches stacks may leave no room for a handler.
     let flags = SaFlags::SA_RESTART | SaFlags::SA_ONSTACK;
-    // No handler interrupts another one: the frames of a few would fill an alternate stack.
+    // No handler interrupts another one: the frames of a few would fill an alternate stack. So the
+    // question for the stack waits, too, and is about the code that was interrupted.
     let action = SigAction::new(handler, flags, SigSet::all());
     // SAFETY: our handlers call only async-signal-safe functions; `SIG_DFL` and `SIG_IGN` run no
     // code.

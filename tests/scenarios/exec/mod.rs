@@ -1,5 +1,6 @@
 //! A server whose children are programs, two such programs, and what the scenarios of `ExecServer` share.
 
+pub mod applications;
 pub mod handover;
 pub mod languages;
 pub mod misfits;

@@ -10,6 +10,7 @@ use crate::core::{
         kernel::KernelEntry,
         model::{Doing, Fault},
     },
+    stack::READ_WITHIN,
     time::Time,
 };
 use std::time::Duration;
@@ -115,7 +116,9 @@ impl World {
     /// living child.
     fn check_everybody_was_killed(&mut self, monitor: &Monitor) {
         if std::mem::take(&mut self.parent.kill_all_now) {
-            let spared = monitor.children().find(|child| !child.was_killed());
+            let spared = monitor
+                .children()
+                .find(|child| !child.was_killed() && !child.is_reaped());
             assert!(spared.is_none(), "{spared:?} was spared");
         }
     }
@@ -224,7 +227,11 @@ impl World {
         };
         let immortal = monitor.children().any(|child| self.is_immortal(child.id()));
         let hangs = if immortal { AFTER_KILL } else { Duration::ZERO };
-        let latest = end + self.parent.stood_still + late + hangs + ms(100);
+        let read = match self.stacks.are_collected {
+            true => READ_WITHIN,
+            false => Duration::ZERO,
+        };
+        let latest = end + self.parent.stood_still + late + hangs + read + ms(100);
         assert!(
             self.now <= latest.max(self.parent.stands_still_until + ms(100)),
             "the shutdown of {began:?} should have ended at {end}: {:?}",
@@ -292,6 +299,9 @@ impl World {
 
 /// The escalation of a retiring child continues: the core has a deadline for it.
 fn check_it_retires_in_time(monitor: &Monitor, child: &Child) {
+    if child.is_reaped() {
+        return check_its_record_ends_in_time(monitor, child);
+    }
     let Some((at, _)) = monitor.next_signal(child) else {
         // The shutdown bounds these children as well.
         let gentle = child.reason().is_some_and(Reason::is_gentle);
@@ -312,4 +322,18 @@ fn check_it_retires_in_time(monitor: &Monitor, child: &Child) {
         deadline.is_some_and(|deadline| deadline <= at),
         "{child:?} is to be escalated at {at}, and the core would sleep until {deadline:?}"
     );
+}
+
+/// A dead child keeps its record while its output or its stack is being read, and the core has a
+/// deadline for the stack.
+fn check_its_record_ends_in_time(monitor: &Monitor, child: &Child) {
+    if let Some(until) = child.stack.awaited_until()
+        && child.was_stuck()
+    {
+        let deadline = monitor.deadline();
+        assert!(
+            deadline.is_some_and(|deadline| deadline <= until),
+            "the stack of {child:?} is awaited until {until}, and the core would sleep until {deadline:?}"
+        );
+    }
 }

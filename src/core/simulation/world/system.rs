@@ -1,15 +1,16 @@
 //! The world as the loop sees it: `System` and `Process` over the model kernel. Makes no system
 //! call.
 
-use super::{Happening, Simulated, World, us};
+use super::{Happening, Simulated, World, ms, us};
 use crate::core::{
+    board::{Notes, SharedView},
     child::{ChildId, Signal, Stuck},
-    clocks::InHand,
     comm::Interval,
     error::{Error, Operation},
     queue::PrintTo,
     signal_policy::{Arrived, TABLE},
     simulation::{model::Model, pipe},
+    stack::Frame,
     states::{Watch, WatchId},
     system::{ForkTerms, Forked, Found, Pipe, Process, Ready, Reaped, Source, System, Told, Wait},
     time::Time,
@@ -35,6 +36,9 @@ impl World {
         }
         if self.has_something_for_the_parent() {
             self.wake_soon();
+        }
+        if let Some(at) = self.stacks.answers.iter().map(|(at, ..)| *at).min() {
+            self.wake(at.since(self.now));
         }
         while self.goes_on_waiting() {
             self.step();
@@ -187,6 +191,25 @@ impl World {
         Ok(pid)
     }
 
+    /// Most children leave their stack at once, some never. Most are read soon, some are not.
+    fn ask_stack(&mut self, id: ChildId) {
+        let leaves = self.kernel.get(id).is_some_and(Model::acts) && !self.random.one_in(8);
+        if leaves {
+            self.stacks.left.push(id);
+        }
+        if !self.random.one_in(16) {
+            let delay = ms(self.random.below(4000));
+            self.stacks.answers.push((self.now + delay, id, leaves));
+        }
+    }
+
+    fn stacks(&mut self) -> Vec<(ChildId, Vec<Frame>)> {
+        let now = self.now;
+        let come = self.stacks.answers.extract_if(.., |(at, ..)| *at <= now);
+        come.map(|(_, id, leaves)| (id, vec![Frame::default(); usize::from(leaves)]))
+            .collect()
+    }
+
     fn signal(&mut self, id: ChildId, signal: Signal) {
         let acts = self.kernel.kill(id, signal);
         if acts {
@@ -324,26 +347,37 @@ impl System for Simulated {
 
     fn reap_orphans(&mut self, _: &dyn Fn(u32) -> bool) {}
 
+    fn open_slot(&mut self, child: ChildId) -> bool {
+        let entry = Entry::of(child.serial());
+        self.0.borrow_mut().board.set(child.slot(), entry)
+    }
+
+    fn close_slot(&mut self, slot: usize) {
+        self.0.borrow_mut().board.set(slot, Entry::default());
+    }
+
     fn noted(&self, slot: usize) -> Entry {
         let world = self.0.borrow();
         world.board.entries.get(slot).copied().unwrap_or_default()
     }
 
-    fn set_noted(&mut self, slot: usize, entry: Entry) -> bool {
-        self.0.borrow_mut().board.set(slot, entry)
+    fn view(&self) -> SharedView {
+        SharedView::default()
     }
 
-    fn requests(&self, slot: usize) -> u64 {
+    fn notes(&self, slot: usize) -> Notes {
         let world = self.0.borrow();
-        world.board.requests.get(slot).copied().unwrap_or_default()
-    }
-
-    fn in_hand(&self, slot: usize) -> InHand {
-        self.0.borrow().board.in_hand(slot)
-    }
-
-    fn is_due(&self, slot: usize) -> bool {
-        self.0.borrow_mut().is_due(slot)
+        let in_hand = world.board.in_hand(slot);
+        let requests = world.board.requests.get(slot).copied();
+        drop(world);
+        Notes {
+            entry: self.noted(slot),
+            requests: requests.unwrap_or_default(),
+            since: in_hand.since,
+            extended_until: in_hand.extended_until,
+            due: self.0.borrow_mut().is_due(slot),
+            ..Notes::default()
+        }
     }
 
     fn ask_interval(&mut self, _: Interval) {}
@@ -376,6 +410,27 @@ impl System for Simulated {
 
     fn watched_state(&self, _: u64) -> Option<&str> {
         None
+    }
+
+    fn collects_stacks(&self) -> bool {
+        self.0.borrow().stacks.are_collected
+    }
+
+    fn ask_stack(&mut self, id: ChildId, _: u32) -> io::Result<()> {
+        self.0.borrow_mut().ask_stack(id);
+        Ok(())
+    }
+
+    fn stacks(&mut self) -> Vec<(ChildId, Vec<Frame>)> {
+        self.0.borrow_mut().stacks()
+    }
+
+    fn has_left_stack(&self, id: ChildId) -> bool {
+        self.0.borrow().stacks.left.contains(&id)
+    }
+
+    fn clear_stack(&mut self, id: ChildId) {
+        self.0.borrow_mut().stacks.left.retain(|left| *left != id);
     }
 
     fn end_death_watch(&mut self) {}

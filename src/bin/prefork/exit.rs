@@ -1,0 +1,110 @@
+//! How the command fails: a message that says what to do, and an exit code of sysexits.h. Ends
+//! nothing itself.
+
+use prefork_server::{
+    Error, Operation,
+    settings::{SettingsError, Source},
+};
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
+
+/// The command line is wrong.
+const USAGE: u8 = 64;
+/// A program cannot be had.
+const UNAVAILABLE: u8 = 69;
+/// Output cannot be written.
+const IO_ERROR: u8 = 74;
+/// A file of settings or a variable is wrong.
+const CONFIG: u8 = 78;
+
+/// Why the command ends, and with which code.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    code: u8,
+    message: String,
+}
+
+impl Failure {
+    fn new(code: u8, message: String) -> Self {
+        Self { code, message }
+    }
+
+    /// The command line is incomplete.
+    pub(crate) fn usage(message: &str) -> Self {
+        Self::new(USAGE, message.to_owned())
+    }
+
+    /// The program that is to be run is not there.
+    pub(crate) fn no_program(program: &str) -> Self {
+        let message = format!(
+            "{program}: there is no such program, or it may not be executed; a name without a \
+             slash is looked for in PATH"
+        );
+        Self::new(UNAVAILABLE, message)
+    }
+
+    /// Prints the message. OK to ignore errors: there is no other place to report it.
+    pub(crate) fn report(&self) -> ExitCode {
+        let mut stderr = io::stderr().lock();
+        for line in self.message.lines() {
+            let _ = writeln!(stderr, "prefork: {line}");
+        }
+        ExitCode::from(self.code)
+    }
+}
+
+/// What the parser of the command line has to say: an error, or the help that was asked for.
+impl From<clap::Error> for Failure {
+    fn from(error: clap::Error) -> Self {
+        let code = if error.use_stderr() { USAGE } else { 0 };
+        // OK to ignore: a reader like `head` may have gone.
+        let _ = error.print();
+        Self::new(code, String::new())
+    }
+}
+
+impl From<SettingsError> for Failure {
+    fn from(error: SettingsError) -> Self {
+        let is_flag = |problem: &prefork_server::settings::Problem| {
+            matches!(problem.source(), Source::Flag(_))
+        };
+        let code = match error.problems().iter().all(is_flag) {
+            true => USAGE,
+            false => CONFIG,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::new(IO_ERROR, format!("cannot write: {error}"))
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let message = match advice(&error) {
+            Some(advice) => format!("{error}; {advice}"),
+            None => error.to_string(),
+        };
+        Self::new(error.exit_code(), message)
+    }
+}
+
+/// What to do about an error.
+fn advice(error: &Error) -> Option<&'static str> {
+    use io::ErrorKind::{AddrInUse, AddrNotAvailable, PermissionDenied};
+    Some(match (error.operation(), error.io_error().kind()) {
+        (Operation::Confine, PermissionDenied) => "start prefork as root",
+        (Operation::Bind, PermissionDenied) => {
+            "ports below 1024 need root, or the capability net_bind_service"
+        }
+        (_, AddrInUse) => "another process listens there: end it, or choose another address",
+        (_, AddrNotAvailable) => "no interface of this machine has that address",
+        (Operation::Limit, _) => "raise the limit (ulimit -n), or lower --max-clients",
+        _ => return None,
+    })
+}

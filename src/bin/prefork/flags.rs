@@ -1,0 +1,171 @@
+//! The flags of settings: one for each of the library's keys, so that a new attribute is a flag by
+//! itself. Collects texts; the library reads them.
+
+use crate::exit::Failure;
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, error::Error};
+use prefork_server::{
+    Shape,
+    settings::{Key, Settings, SettingsError},
+};
+use std::{ffi::OsStr, marker::PhantomData, path::Path};
+
+/// The flags that `--help` shows; `--help-all` shows all.
+const COMMON: [&str; 9] = [
+    "listen",
+    "max_clients",
+    "start_servers",
+    "timeout",
+    "max_requests",
+    "deadline",
+    "protocol",
+    "stop_signal",
+    "user",
+];
+
+/// The variable that names the file of settings.
+const CONFIG: &str = "PREFORK_CONFIG";
+
+/// A command that takes flags of settings.
+pub(crate) trait Takes: std::fmt::Debug {
+    /// Keys that mean nothing to it.
+    const WITHOUT: &'static [&'static str];
+}
+
+#[derive(Debug)]
+pub(crate) struct Run;
+#[derive(Debug)]
+pub(crate) struct Inetd;
+#[derive(Debug)]
+pub(crate) struct Check;
+
+impl Takes for Run {
+    const WITHOUT: &'static [&'static str] = &["program", "max_requests", "deadline"];
+}
+
+impl Takes for Inetd {
+    const WITHOUT: &'static [&'static str] = &[
+        "program",
+        "protocol",
+        "stop_signal",
+        "reopen_signal",
+        "comm_words",
+    ];
+}
+
+impl Takes for Check {
+    const WITHOUT: &'static [&'static str] = &["program"];
+}
+
+/// The flags that were given, each with its texts.
+#[derive(Debug)]
+pub(crate) struct Flags<T> {
+    given: Vec<(&'static str, Vec<String>)>,
+    command: PhantomData<T>,
+}
+
+fn keys<T: Takes>() -> impl Iterator<Item = Key> {
+    let keys = Settings::keys().into_iter();
+    keys.filter(|key| !T::WITHOUT.contains(&key.name))
+}
+
+fn flag(key: &Key) -> Arg {
+    let flag = Arg::new(key.name)
+        .long(key.flag())
+        .value_name(value_name(key))
+        .help(help(key))
+        .action(ArgAction::Append)
+        .hide(!COMMON.contains(&key.name))
+        .display_order(
+            COMMON
+                .iter()
+                .position(|name| *name == key.name)
+                .unwrap_or(50),
+        );
+    let flag = match key.section {
+        Some(_) => flag.help_heading("What children may do"),
+        None => flag,
+    };
+    match key.shape {
+        Shape::Bool => flag.num_args(0..=1).default_missing_value("true"),
+        _ => flag.num_args(1).allow_hyphen_values(true),
+    }
+}
+
+fn value_name(key: &Key) -> String {
+    match (key.shape, key.name) {
+        (_, "listen") => "ADDRESS".to_owned(),
+        (Shape::Choice(words), _) if words.len() <= 4 => words.join("|"),
+        (Shape::List, _) => "TEXT".to_owned(),
+        (shape, _) => shape.placeholder().to_owned(),
+    }
+}
+
+fn help(key: &Key) -> String {
+    match key.default().as_str() {
+        "" | "none" => key.summary.to_owned(),
+        default => format!("{} ({default})", key.summary),
+    }
+}
+
+impl<T: Takes> Args for Flags<T> {
+    fn augment_args(command: Command) -> Command {
+        let all = Arg::new("help-all")
+            .long("help-all")
+            .help("Print help with all flags")
+            .action(ArgAction::SetTrue)
+            .display_order(1000);
+        command.args(keys::<T>().map(|key| flag(&key))).arg(all)
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl<T: Takes> FromArgMatches for Flags<T> {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, Error> {
+        let texts = |key: Key| {
+            let texts = matches.get_many::<String>(key.name)?;
+            Some((key.name, texts.cloned().collect()))
+        };
+        Ok(Self {
+            given: keys::<T>().filter_map(texts).collect(),
+            command: PhantomData,
+        })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl<T: Takes> Flags<T> {
+    /// The settings: of the file, of the environment, and of these flags and `more`.
+    pub(crate) fn settings(
+        &self,
+        file: Option<&Path>,
+        more: &[(&'static str, Vec<String>)],
+    ) -> Result<Settings, Failure> {
+        let mut settings = Settings::new();
+        let variable = std::env::var_os(CONFIG);
+        if let Some(file) = file.or(variable.as_deref().map(<OsStr as AsRef<Path>>::as_ref)) {
+            settings.read_file(file)?;
+        }
+        settings.read_environment(std::env::vars_os())?;
+        for (name, texts) in more.iter().chain(&self.given) {
+            set(&mut settings, name, texts)?;
+        }
+        Ok(settings)
+    }
+}
+
+/// A flag that is given twice and takes one value has the last one.
+fn set(settings: &mut Settings, name: &str, texts: &[String]) -> Result<(), SettingsError> {
+    let is_list = settings
+        .entry(name)
+        .is_some_and(|entry| entry.key().is_list());
+    let last = texts.len().saturating_sub(1);
+    let from = if is_list { 0 } else { last };
+    settings.set_flag(name, texts.iter().skip(from))
+}

@@ -1,0 +1,81 @@
+//! Help, completions and man pages: all made from one description of the command line. Parses
+//! nothing.
+
+use crate::{args::Cli, exit::Failure};
+use clap::{ArgMatches, Command, CommandFactory};
+use clap_complete::Shell;
+use std::io::{self, Write};
+
+/// An example first, then what there is.
+pub(crate) const TEMPLATE: &str = "{before-help}{usage-heading} {usage}\n\n{all-args}{after-help}";
+
+pub(crate) const EXAMPLES: &str = "\
+Any program as a preforking server:
+
+  prefork inetd --listen :7777 -- wc -l
+  prefork run --listen :8080 --spare 2..10 --max-clients 50 -- ./worker.py
+";
+
+pub(crate) const RUN_EXAMPLES: &str = "\
+Run a program in each child; it accepts on descriptor 3 (LISTEN_FDS):
+
+  prefork run --listen :8080 --spare 2..10 --max-clients 50 -- ./worker.py
+";
+
+pub(crate) const INETD_EXAMPLES: &str = "\
+Run a program for each connection, which is its stdin and stdout:
+
+  prefork inetd --listen :7777 --max-clients 100 --deadline 30s -- wc -l
+";
+
+pub(crate) const CHECK_EXAMPLES: &str = "\
+Print each setting and where it comes from:
+
+  prefork check prefork.toml
+";
+
+/// The command line, as the parser has it.
+pub(crate) fn command() -> Command {
+    Cli::command()
+}
+
+/// The command whose whole help was asked for.
+pub(crate) fn wants_all(matches: &ArgMatches) -> Option<&str> {
+    let (name, inner) = matches.subcommand()?;
+    let all = inner.try_get_one::<bool>("help-all").ok().flatten();
+    all.is_some_and(|all| *all).then_some(name)
+}
+
+/// The whole description, with the flags that `--help` leaves out.
+fn with_all_flags() -> Command {
+    command().mut_subcommands(|one| one.mut_args(|arg| arg.hide(false)))
+}
+
+/// That of one command.
+fn one_with_all_flags(name: &str) -> Command {
+    let mut whole = with_all_flags();
+    // It gives the command its full name, `prefork run`.
+    whole.build();
+    whole.find_subcommand(name).cloned().unwrap_or_default()
+}
+
+pub(crate) fn print_all(name: &str) -> Result<(), Failure> {
+    let help = one_with_all_flags(name).render_help();
+    write!(io::stdout(), "{help}")?;
+    Ok(())
+}
+
+pub(crate) fn completions(shell: Shell) -> Result<(), Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut with_all_flags(), "prefork", &mut script);
+    io::stdout().write_all(&script)?;
+    Ok(())
+}
+
+pub(crate) fn man(name: Option<&str>) -> Result<(), Failure> {
+    let command = name.map_or_else(command, one_with_all_flags);
+    let mut page = Vec::new();
+    clap_mangen::Man::new(command).render(&mut page)?;
+    io::stdout().write_all(&page)?;
+    Ok(())
+}

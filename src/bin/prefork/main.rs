@@ -1,0 +1,39 @@
+//! The command `prefork`: any program, in any language, as a preforking server. Reads the command
+//! line and builds servers of the library; serves nothing itself.
+
+mod args;
+mod check;
+mod exit;
+mod flags;
+mod help;
+mod serve;
+
+use args::{Cli, Command};
+use clap::{ArgMatches, FromArgMatches};
+use exit::Failure;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+fn run() -> Result<(), Failure> {
+    let matches = help::command().try_get_matches()?;
+    if let Some(name) = help::wants_all(&matches) {
+        return help::print_all(name);
+    }
+    perform(&matches)
+}
+
+fn perform(matches: &ArgMatches) -> Result<(), Failure> {
+    match Cli::from_arg_matches(matches)?.command {
+        Command::Run(run) => serve::run(&run),
+        Command::Inetd(inetd) => serve::inetd(&inetd),
+        Command::Check(check) => check::check(&check),
+        Command::Completions { shell } => help::completions(shell),
+        Command::Man { command } => help::man(command.as_deref()),
+    }
+}

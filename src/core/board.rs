@@ -1,0 +1,61 @@
+//! The board as data: where each number lies, in which version, and what the numbers of a slot mean.
+//! Maps no memory and reads none; nothing that a child has written is trusted here.
+//!
+//! The board is one file in memory. Its first slot is the parent's, which children can only read.
+//! Each further slot is a child's, and is a page of its own, which that child alone can write
+//! besides the parent.
+
+mod layout;
+mod notes;
+mod peer;
+
+pub(crate) use self::{
+    layout::{
+        ASKED_INTERVAL_AT, DESCRIBED, DUE_AT, ENTRY_AT, EXTENDED_AT, FOLDS_AT, KEPT_INTERVAL_AT,
+        LINE, Layout, OTHERS_AT, PEER_AT, PEER_WORDS, QUEUED_AT, REQUESTS_AT, ROW_AT, SEQUENCE_AT,
+        SINCE_AT, TEXT_AT, TEXT_BYTES, TEXT_LENGTH_AT, TEXT_WORDS, USED_AT, WILL_LOOK_AT,
+    },
+    notes::{Description, Notes, duration_bits, time_bits},
+};
+
+use super::{metrics::Metric, time::Time};
+use std::{fmt, rc::Rc};
+
+/// A look at a board, for the monitor. The values are in range, and may still be lies.
+pub(crate) trait View: fmt::Debug {
+    /// What the slot says of its child; the default where there is no such slot.
+    fn notes(&self, slot: usize, now: Time) -> Notes;
+    /// Whom the child of a slot serves. `None` while the child changes it, also if it has died over
+    /// that.
+    fn description(&self, slot: usize) -> Option<Description>;
+    /// The program's metrics.
+    fn metrics(&self) -> Vec<Metric>;
+}
+
+/// The board of a monitor; that of a new one is blank.
+#[derive(Clone, Debug)]
+pub(crate) struct SharedView(pub(crate) Rc<dyn View>);
+
+impl Default for SharedView {
+    fn default() -> Self {
+        Self(Rc::new(Blank))
+    }
+}
+
+/// No board.
+#[derive(Debug)]
+struct Blank;
+
+impl View for Blank {
+    fn notes(&self, _: usize, _: Time) -> Notes {
+        Notes::default()
+    }
+
+    fn description(&self, _: usize) -> Option<Description> {
+        None
+    }
+
+    fn metrics(&self) -> Vec<Metric> {
+        Vec::new()
+    }
+}

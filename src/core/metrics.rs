@@ -1,0 +1,346 @@
+//! Metrics of the program: which there are, and what the numbers in shared memory mean. Counts
+//! nothing itself.
+//!
+//! All numbers of all metrics lie in two rows of fixed length: whole numbers, which are counters and
+//! the buckets of histograms, and sums. So the numbers of several processes can be added up by who
+//! does not know what they stand for.
+
+use std::fmt;
+
+/// How many whole numbers there are.
+pub(crate) const INTEGERS: usize = 128;
+/// How many sums there are.
+pub(crate) const SUMS: usize = 32;
+/// How many numbers there are in all. The sums come last.
+pub(crate) const NUMBERS: usize = INTEGERS + SUMS;
+
+/// The numbers of all metrics, of one process or of several.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Numbers {
+    integers: [u64; INTEGERS],
+    sums: [f64; SUMS],
+}
+
+impl Default for Numbers {
+    fn default() -> Self {
+        Self {
+            integers: [0; INTEGERS],
+            sums: [0.0; SUMS],
+        }
+    }
+}
+
+impl Numbers {
+    /// The numbers, each from its word.
+    pub(crate) fn read(word: impl Fn(usize) -> u64) -> Self {
+        Self {
+            integers: std::array::from_fn(&word),
+            sums: std::array::from_fn(|at| f64::from_bits(word(INTEGERS + at))),
+        }
+    }
+
+    /// The words of the numbers, in their order.
+    pub(crate) fn words(&self) -> impl Iterator<Item = u64> + '_ {
+        let sums = self.sums.iter().map(|sum| sum.to_bits());
+        self.integers.iter().copied().chain(sums)
+    }
+
+    /// Adds the numbers of a process. Any numbers can be added: they may be a child's nonsense.
+    pub(crate) fn add(&mut self, others: &Self) {
+        for (integer, other) in self.integers.iter_mut().zip(others.integers) {
+            *integer = integer.saturating_add(other);
+        }
+        for (sum, other) in self.sums.iter_mut().zip(others.sums) {
+            if (*sum + other).is_finite() {
+                *sum += other;
+            }
+        }
+    }
+}
+
+/// A counter or a histogram, as [`Monitor::metrics`](crate::Monitor::metrics) shows it.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Metric {
+    /// The name with which it was declared.
+    pub name: String,
+    /// What was counted so far.
+    pub value: Value,
+}
+
+/// The value of a [`Metric`].
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Value {
+    /// That of a counter.
+    Counter(u64),
+    /// That of a histogram.
+    Histogram(Distribution),
+}
+
+/// The value of a histogram.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Distribution {
+    /// The upper bounds of the buckets, each inclusive. There is one bucket more, for what is
+    /// larger than the last bound.
+    pub bounds: Vec<f64>,
+    /// How many observations are in each bucket and in no smaller one.
+    pub counts: Vec<u64>,
+    /// The sum of all observations.
+    pub sum: f64,
+}
+
+impl Distribution {
+    /// How many observations there are.
+    pub fn count(&self) -> u64 {
+        let counts = self.counts.iter();
+        counts.fold(0, |count, &more| count.saturating_add(more))
+    }
+}
+
+/// What a metric is, and where its numbers are.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Kind {
+    Counter {
+        at: usize,
+    },
+    Histogram {
+        /// The bucket of the smallest observations; the others follow.
+        first: usize,
+        /// The place among the sums.
+        sum: usize,
+        bounds: &'static [f64],
+    },
+}
+
+/// Why a metric cannot be declared.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Refused {
+    Name,
+    Bounds,
+    Other,
+    Room,
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Name => {
+                "its name must have letters, digits and underscores, and begin with no digit"
+            }
+            Self::Bounds => "its bounds must be finite numbers, each larger than the one before",
+            Self::Other => "it was declared as something else before",
+            Self::Room => "there is no room for more metrics",
+        })
+    }
+}
+
+/// The metrics that were declared.
+#[derive(Debug)]
+pub(crate) struct Schema {
+    metrics: Vec<(String, Kind)>,
+    integers: usize,
+    sums: usize,
+}
+
+impl Schema {
+    pub(crate) const fn new() -> Self {
+        Self {
+            metrics: Vec::new(),
+            integers: 0,
+            sums: 0,
+        }
+    }
+
+    /// Declares a counter, or finds the one with this name.
+    pub(crate) fn counter(&mut self, name: &str) -> Result<Kind, Refused> {
+        match self.find(name)? {
+            Some(kind @ Kind::Counter { .. }) => Ok(kind),
+            Some(Kind::Histogram { .. }) => Err(Refused::Other),
+            None => {
+                let at = claim(&mut self.integers, 1, INTEGERS)?;
+                Ok(self.add(name, Kind::Counter { at }))
+            }
+        }
+    }
+
+    /// Declares a histogram, or finds the one with this name and these bounds.
+    pub(crate) fn histogram(&mut self, name: &str, bounds: &[f64]) -> Result<Kind, Refused> {
+        match self.find(name)? {
+            Some(kind @ Kind::Histogram { bounds: known, .. }) if known == bounds => Ok(kind),
+            Some(_) => Err(Refused::Other),
+            None if !are_in_order(bounds) => Err(Refused::Bounds),
+            None => {
+                if self.sums == SUMS {
+                    return Err(Refused::Room);
+                }
+                let first = claim(&mut self.integers, bounds.len() + 1, INTEGERS)?;
+                let sum = claim(&mut self.sums, 1, SUMS)?;
+                // A metric is there for as long as the process, and there are few.
+                let bounds = Box::leak(bounds.into());
+                Ok(self.add(name, Kind::Histogram { first, sum, bounds }))
+            }
+        }
+    }
+
+    fn find(&self, name: &str) -> Result<Option<Kind>, Refused> {
+        if !is_name(name) {
+            return Err(Refused::Name);
+        }
+        let found = self.metrics.iter().find(|(known, _)| known == name);
+        Ok(found.map(|&(_, kind)| kind))
+    }
+
+    fn add(&mut self, name: &str, kind: Kind) -> Kind {
+        self.metrics.push((name.to_owned(), kind));
+        kind
+    }
+
+    /// The metrics with these numbers, in the order of their declaration.
+    pub(crate) fn show(&self, numbers: &Numbers) -> Vec<Metric> {
+        let show = |(name, kind): &(String, Kind)| Metric {
+            name: name.clone(),
+            value: match *kind {
+                Kind::Counter { at } => Value::Counter(numbers.integers[at]),
+                Kind::Histogram { first, sum, bounds } => Value::Histogram(Distribution {
+                    bounds: bounds.to_vec(),
+                    counts: numbers.integers[first..=first + bounds.len()].to_vec(),
+                    sum: numbers.sums[sum],
+                }),
+            },
+        };
+        self.metrics.iter().map(show).collect()
+    }
+}
+
+/// Takes the next places of a row; the first of them.
+fn claim(used: &mut usize, count: usize, room: usize) -> Result<usize, Refused> {
+    let first = *used;
+    if count > room - first {
+        return Err(Refused::Room);
+    }
+    *used += count;
+    Ok(first)
+}
+
+/// Whether OpenMetrics and Prometheus take it for a name. The colon is for rules.
+fn is_name(name: &str) -> bool {
+    let is_start = |c: char| c.is_ascii_alphabetic() || c == '_';
+    name.starts_with(is_start) && name.chars().all(|c| is_start(c) || c.is_ascii_digit())
+}
+
+fn are_in_order(bounds: &[f64]) -> bool {
+    bounds.iter().all(|bound| bound.is_finite()) && bounds.is_sorted_by(|one, next| one < next)
+}
+
+/// The bucket for an observation: the first whose bound is not smaller.
+pub(crate) fn bucket(bounds: &[f64], value: f64) -> usize {
+    bounds.partition_point(|&bound| bound < value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_metric_is_declared_once_and_found_again() {
+        let mut schema = Schema::new();
+        let pages = schema.counter("pages").unwrap();
+        assert_eq!(schema.counter("pages"), Ok(pages));
+        let render = schema.histogram("render_seconds", &[0.1, 1.0]).unwrap();
+        assert_eq!(schema.histogram("render_seconds", &[0.1, 1.0]), Ok(render));
+        assert_eq!(schema.counter("errors"), Ok(Kind::Counter { at: 4 }));
+        assert_eq!(schema.counter("render_seconds"), Err(Refused::Other));
+        assert_eq!(schema.histogram("pages", &[0.1, 1.0]), Err(Refused::Other));
+        assert_eq!(
+            schema.histogram("render_seconds", &[0.1]),
+            Err(Refused::Other)
+        );
+    }
+
+    #[test]
+    fn what_no_scraper_takes_is_refused() {
+        let mut schema = Schema::new();
+        for name in ["", "7up", "a b", "a-b", "a:b", "ü"] {
+            assert_eq!(schema.counter(name), Err(Refused::Name), "{name}");
+        }
+        for bounds in [&[1.0, 1.0][..], &[2.0, 1.0], &[f64::NAN], &[f64::INFINITY]] {
+            assert_eq!(schema.histogram("a", bounds), Err(Refused::Bounds));
+        }
+        assert_eq!(schema.show(&Numbers::default()), []);
+    }
+
+    #[test]
+    fn there_is_room_for_so_many_and_no_more() {
+        let mut schema = Schema::new();
+        let bounds: Vec<f64> = (0..INTEGERS - 1).map(|bound| bound as f64).collect();
+        assert!(schema.histogram("large", &bounds).is_ok());
+        assert_eq!(schema.counter("one_more"), Err(Refused::Room));
+        let mut schema = Schema::new();
+        for number in 0..SUMS {
+            assert!(schema.histogram(&format!("h{number}"), &[]).is_ok());
+        }
+        assert_eq!(schema.histogram("one_more", &[]), Err(Refused::Room));
+        for number in SUMS..INTEGERS {
+            assert!(schema.counter(&format!("c{number}")).is_ok());
+        }
+        assert_eq!(schema.counter("one_more"), Err(Refused::Room));
+    }
+
+    #[test]
+    fn an_observation_falls_into_the_first_bucket_that_holds_it() {
+        let bounds = [0.1, 1.0];
+        let cases = [
+            (-1.0, 0),
+            (0.1, 0),
+            (0.11, 1),
+            (1.0, 1),
+            (1.5, 2),
+            (f64::INFINITY, 2),
+        ];
+        for (value, right) in cases {
+            assert_eq!(bucket(&bounds, value), right, "{value}");
+        }
+        assert_eq!(bucket(&[], 5.0), 0);
+    }
+
+    #[test]
+    fn numbers_are_shown_with_their_names() {
+        let mut schema = Schema::new();
+        schema.counter("pages").unwrap();
+        schema.histogram("seconds", &[0.5]).unwrap();
+        let mut words = [0; NUMBERS];
+        words[..3].copy_from_slice(&[7, 2, 1]);
+        words[INTEGERS] = 1.75_f64.to_bits();
+        let numbers = Numbers::read(|at| words[at]);
+        assert_eq!(numbers.words().collect::<Vec<_>>(), words);
+        let [pages, seconds] = &schema.show(&numbers)[..] else {
+            panic!("two");
+        };
+        assert_eq!((&*pages.name, &pages.value), ("pages", &Value::Counter(7)));
+        let Value::Histogram(seconds) = &seconds.value else {
+            panic!("{seconds:?}");
+        };
+        assert_eq!(
+            (&*seconds.counts, seconds.sum, seconds.count()),
+            (&[2, 1][..], 1.75, 3)
+        );
+    }
+
+    proptest! {
+        /// A child may have written anything: totals never go down, never overflow, and stay
+        /// numbers.
+        #[test]
+        fn nonsense_does_not_spoil_the_kind_of_a_number(seeds in prop::collection::vec(any::<u64>(), 1..8)) {
+            let mut total = Numbers::default();
+            for seed in seeds {
+                let before = total.clone();
+                total.add(&Numbers::read(|at| seed.wrapping_mul(at as u64 | 1)));
+                prop_assert!(total.sums.iter().all(|sum| sum.is_finite()));
+                prop_assert!(total.integers.iter().zip(before.integers).all(|(now, then)| *now >= then));
+            }
+        }
+    }
+}

@@ -1,0 +1,350 @@
+//! The server that runs a program for each connection, with the connection as its stdin and stdout,
+//! as inetd does. A child accepts and waits; knows no protocol and reads nothing itself.
+
+mod environment;
+
+use super::{
+    conn::{Conn, Stream},
+    exec::ExecSpec,
+    listen::{AnyStream, Listen, ListenSet},
+    stream::StreamServer,
+};
+use crate::{
+    core::{
+        error::{Error, Operation},
+        time::Time,
+    },
+    hooks::{
+        comm::Comm,
+        server::{ChildServer, complain},
+    },
+    sys::{
+        helper::{self, Helper},
+        sockets,
+    },
+};
+use std::{
+    cell::RefCell,
+    ffi::{OsStr, OsString},
+    io,
+    net::{Shutdown, SocketAddr},
+    os::{fd::AsFd, unix::process::CommandExt},
+    path::PathBuf,
+    process::{Command, ExitStatus},
+    rc::Rc,
+    time::Duration,
+};
+
+/// How often to look whether a program has ended, where no descriptor tells.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
+
+/// For how long, and how much, a client may go on sending what the program has not read.
+const LINGER: (Duration, u64) = (Duration::from_secs(2), 16 << 20);
+
+/// Runs a program for each connection, with the connection as its stdin and stdout.
+///
+/// Any program that reads and writes is a server then: `wc -l`, a shell script, an old daemon for
+/// inetd. The children are forked ahead of the load, in a number that follows it; a child accepts,
+/// says BUSY, runs the program, waits for its end, and says NOT_BUSY.
+///
+/// ```no_run
+/// use prefork_server::{InetdServer, PreFork};
+///
+/// let server = InetdServer::new("wc").arg("-l").listen("127.0.0.1:7777");
+/// let report = PreFork::builder(server).max_clients(100).run()?;
+/// # Ok::<(), prefork_server::Error>(())
+/// ```
+///
+/// # What the program is given
+///
+/// The connection is descriptors 0 and 1, in blocking mode. Descriptor 2 is the child's stderr, a
+/// pipe to the parent, which passes each line to the hook `server_stderr`. There is no other
+/// descriptor. Signals have their default actions. Directory, user and limits are those of the
+/// child: see [`Builder::confinement`](crate::Builder::confinement).
+///
+/// The environment is the parent's, with what [`env`](Self::env) sets, without variables that
+/// describe the parent's own descriptors, and with the client's address both as UCSPI tools
+/// (tcpserver, s6) and as systemd tell it:
+///
+/// | variable | TCP | UNIX socket |
+/// |---|---|---|
+/// | PROTO | `TCP` | `UNIX` |
+/// | TCPREMOTEIP, TCPREMOTEPORT | the client's address and port | – |
+/// | TCPLOCALIP, TCPLOCALPORT | what it has connected to | – |
+/// | REMOTE_ADDR, REMOTE_PORT | the client's address and port | – |
+/// | UNIXLOCALPATH | – | the path that it has connected to |
+/// | UNIXREMOTEPID, UNIXREMOTEEUID, UNIXREMOTEEGID | – | the client's process, user and group |
+///
+/// # How a program ends
+///
+/// By itself, usually at the end of its input. A line on the child's stderr tells an exit code other
+/// than zero and a signal. If the client has sent more than the program has read, the child reads it
+/// away for up to 2 s, so that the answer is not lost to a reset.
+///
+/// After the [`deadline`](Self::deadline) the program gets SIGTERM, and SIGKILL
+/// [`kill_after`](Self::kill_after) later. Its client is disconnected, and the child leaves and is
+/// replaced.
+///
+/// A child that is told to stop lets its program finish. When the child is killed (in a shutdown
+/// after `shutdown_timeout`, otherwise after `kill_timeout`), SIGKILL goes to its process group,
+/// and with it to the program and all that the program has started, unless that has made a group of
+/// its own. On Linux the program also dies with its child if the child alone is killed, and what it
+/// has started is told to stop and killed. What a program leaves running in the background ends
+/// with its child in the same way, and without its connection.
+pub struct InetdServer {
+    server: StreamServer<ListenSet>,
+    program: Rc<RefCell<Program>>,
+}
+
+/// What is run, and how long it may take.
+#[derive(Debug)]
+struct Program {
+    spec: ExecSpec,
+    deadline: Option<Duration>,
+    kill_after: Duration,
+}
+
+impl InetdServer {
+    /// A server that runs `program`: a path, or a name that is looked up in the PATH that the program
+    /// gets.
+    pub fn new(program: impl Into<OsString>) -> Self {
+        let program = Rc::new(RefCell::new(Program {
+            spec: ExecSpec::new(program.into()),
+            deadline: None,
+            kill_after: Duration::from_secs(2),
+        }));
+        let in_child = Rc::clone(&program);
+        let handler = move |conn| in_child.borrow().serve(&conn);
+        Self {
+            server: StreamServer::on(ListenSet::default(), handler),
+            program,
+        }
+    }
+
+    fn with(self, change: impl FnOnce(&mut Program)) -> Self {
+        change(&mut self.program.borrow_mut());
+        self
+    }
+
+    /// One more argument.
+    #[must_use]
+    pub fn arg(self, arg: impl Into<OsString>) -> Self {
+        self.with(|program| program.spec.args.push(arg.into()))
+    }
+
+    /// More arguments.
+    #[must_use]
+    pub fn args<A: Into<OsString>>(self, args: impl IntoIterator<Item = A>) -> Self {
+        self.with(|program| program.spec.args.extend(args.into_iter().map(Into::into)))
+    }
+
+    /// Sets an environment variable. Variables that describe the connection override it.
+    #[must_use]
+    pub fn env(self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
+        self.with(|program| {
+            let changes = &mut program.spec.changes;
+            changes.insert(name.into(), Some(value.into()));
+        })
+    }
+
+    /// Removes one of the parent's variables from the program's environment.
+    #[must_use]
+    pub fn env_remove(self, name: impl AsRef<OsStr>) -> Self {
+        self.with(|program| {
+            let changes = &mut program.spec.changes;
+            changes.insert(name.as_ref().to_owned(), None);
+        })
+    }
+
+    /// Removes all variables, those of the parent and those that were set before.
+    #[must_use]
+    pub fn env_clear(self) -> Self {
+        self.with(|program| {
+            program.spec.clear = true;
+            program.spec.changes.clear();
+        })
+    }
+
+    /// One more address: `"127.0.0.1:80"`, `"/run/x.sock"`, or a [`Listen`] with options. At least one
+    /// is needed.
+    #[must_use]
+    pub fn listen(mut self, listen: impl Into<Listen>) -> Self {
+        self.server.listener.listen.push(listen.into());
+        self
+    }
+
+    /// How many connections may wait to be accepted. Default: 1024.
+    #[must_use]
+    pub fn backlog(mut self, connections: i32) -> Self {
+        self.server = self.server.backlog(connections);
+        self
+    }
+
+    /// How many connections a child takes before it leaves and is replaced. Default: 25; 0 means no
+    /// limit.
+    #[must_use]
+    pub fn max_requests(mut self, connections: u64) -> Self {
+        self.server = self.server.max_requests(connections);
+        self
+    }
+
+    /// How long the program of one connection may run. Default: `None`, no limit.
+    #[must_use]
+    pub fn deadline(self, time: Option<Duration>) -> Self {
+        self.with(|program| program.deadline = time)
+    }
+
+    /// How long after SIGTERM, at its deadline, a program is killed. Default: 2 s.
+    #[must_use]
+    pub fn kill_after(self, time: Duration) -> Self {
+        self.with(|program| program.kill_after = time)
+    }
+
+    /// The file that would be executed: `None` if there is none, or it may not be executed. It looks
+    /// outside of a chroot.
+    pub fn program_file(&self) -> Option<PathBuf> {
+        self.program.borrow().spec.file()
+    }
+
+    /// The TCP addresses that the started server listens on, with the ports that it got.
+    pub fn local_addrs(&self) -> Vec<SocketAddr> {
+        let sockets = self.server.open_sockets();
+        sockets.filter_map(sockets::tcp_address).collect()
+    }
+}
+
+impl ChildServer for InetdServer {
+    fn inner(&mut self) -> Option<&mut dyn ChildServer> {
+        Some(&mut self.server)
+    }
+
+    fn start(&mut self) -> io::Result<()> {
+        if self.server.listener.listen.is_empty() {
+            let reason = "an InetdServer needs an address to listen on";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
+        }
+        // An invalid environment would fail in every child: it is found here, once.
+        self.program
+            .borrow()
+            .spec
+            .environment(std::env::vars_os())?;
+        self.server.start()
+    }
+
+    fn resume_accept(&mut self, comm: &mut Comm) -> io::Result<()> {
+        helper::end_group_with_orphan()?;
+        self.server.resume_accept(comm)
+    }
+
+    fn own_group(&mut self) -> bool {
+        true
+    }
+
+    /// A program is to finish when its child is told to stop.
+    fn only_kills_group(&mut self) -> bool {
+        true
+    }
+}
+
+impl std::fmt::Debug for InetdServer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("InetdServer")
+            .field("server", &self.server)
+            .field("program", &self.program)
+            .finish()
+    }
+}
+
+impl Program {
+    /// Runs the program for one connection, to its end. Runs in the child.
+    fn serve(&self, conn: &Conn<AnyStream>) -> io::Result<()> {
+        conn.stream().block()?;
+        let helper = Helper::start(self.command(conn)?, conn.as_fd());
+        let mut running = Running {
+            helper: helper.map_err(|error| self.failed(error))?,
+            conn,
+        };
+        let status = self.wait(&mut running)?;
+        if !status.success() {
+            let program = self.spec.program.display();
+            complain!(
+                "{program} for {}: {status}",
+                environment::client(&conn.peer())
+            );
+        }
+        if sockets::is_unread(conn.stream()) {
+            conn.linger(LINGER.0, LINGER.1);
+        }
+        // A process that the program has left behind may have a copy. OK to ignore errors: the client
+        // has gone.
+        let _ = conn.shutdown(Shutdown::Both);
+        Ok(())
+    }
+
+    fn failed(&self, error: io::Error) -> io::Error {
+        Error::new(Operation::Exec, self.spec.program.to_string_lossy(), error).into()
+    }
+
+    fn command(&self, conn: &Conn<AnyStream>) -> io::Result<Command> {
+        let mut environment = self.spec.environment(std::env::vars_os())?;
+        environment::describe(&conn.peer(), &mut environment);
+        let file = self.spec.find(&environment);
+        let mut command = Command::new(file.unwrap_or_else(|| self.spec.program.clone().into()));
+        command.arg0(&self.spec.program).args(&self.spec.args);
+        command.env_clear().envs(environment);
+        Ok(command)
+    }
+
+    /// Waits for the program's end, and brings it about after the deadline.
+    fn wait(&self, running: &mut Running<'_>) -> io::Result<ExitStatus> {
+        if let Some(status) = running.ends_within(self.deadline)? {
+            return Ok(status);
+        }
+        complain!(
+            "{} for {} has had its time",
+            self.spec.program.display(),
+            environment::client(&running.conn.peer())
+        );
+        // What it has started is ended by the parent, with the rest of the group.
+        running.conn.leave_after_this();
+        running.helper.terminate()?;
+        match running.ends_within(Some(self.kill_after))? {
+            Some(status) => Ok(status),
+            None => running.kill(),
+        }
+    }
+}
+
+/// A program that runs for a connection.
+struct Running<'a> {
+    helper: Helper,
+    conn: &'a Conn<AnyStream>,
+}
+
+impl Running<'_> {
+    /// Its status if it ends within this time. The child goes on sending ACKs meanwhile.
+    fn ends_within(&mut self, time: Option<Duration>) -> io::Result<Option<ExitStatus>> {
+        let deadline = self.conn.time_after(time);
+        loop {
+            let waited = self.wait(deadline)?;
+            let status = self.helper.status()?;
+            if status.is_some() || !waited {
+                return Ok(status);
+            }
+        }
+    }
+
+    /// Waits until it may have ended. False after the deadline.
+    fn wait(&self, deadline: Option<Time>) -> io::Result<bool> {
+        match self.helper.end() {
+            Some(end) => self.conn.wait_for(end, deadline),
+            None => self.conn.wait_a_little(LOOK_AGAIN, deadline),
+        }
+    }
+
+    fn kill(&mut self) -> io::Result<ExitStatus> {
+        self.helper.kill()?;
+        let status = self.ends_within(None)?;
+        status.ok_or_else(|| io::Error::other("a killed program did not end"))
+    }
+}

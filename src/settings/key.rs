@@ -1,0 +1,195 @@
+//! The keys: those of the table of attributes, and those of the two tables here. A row is all that a
+//! key needs; reads no source.
+
+use super::{
+    PREFIX,
+    values::{Apply, Protocol, SIGNALS, Values, confine, server},
+};
+use crate::core::config::{Attribute, Config, Shape};
+
+/// The section of the keys of a [`Confinement`](crate::Confinement) in a file.
+const CONFINEMENT: &str = "confinement";
+
+/// One thing that can be set.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Key {
+    /// Its name in a file. A flag has dashes in place of the underscores.
+    pub name: &'static str,
+    /// The table of the file in which it stands; `None` for the top.
+    pub section: Option<&'static str>,
+    /// What its values look like.
+    pub shape: Shape,
+    /// Whether `none` is a value.
+    pub is_optional: bool,
+    /// What it is for, in a sentence without its full stop.
+    pub summary: &'static str,
+    target: Target,
+}
+
+/// What a key sets.
+#[derive(Clone, Copy, Debug)]
+enum Target {
+    Attribute(&'static Attribute),
+    Own { default: &'static str, apply: Apply },
+}
+
+/// A row of the tables below.
+struct Row {
+    name: &'static str,
+    shape: Shape,
+    default: &'static str,
+    summary: &'static str,
+    apply: Apply,
+}
+
+/// Makes rows: name: shape = default, "summary", function.
+macro_rules! rows {
+    ($($name:ident: $shape:expr, $default:literal, $summary:literal, $apply:expr;)*) => {
+        &[$(Row {
+            name: stringify!($name),
+            shape: $shape,
+            default: $default,
+            summary: $summary,
+            apply: $apply,
+        }),*]
+    };
+}
+
+const SERVER: &[Row] = rows! {
+    listen: Shape::List, "",
+        "Where to listen: HOST:PORT, :PORT or a path; then ,name=N ,mode=660",
+        server::listen;
+    backlog: Shape::Whole, "1024", "How many connections may wait to be accepted", server::backlog;
+    max_requests: Shape::Whole, "25",
+        "How many connections a child takes; 0 for no limit",
+        server::max_requests;
+    deadline: Shape::Time, "none", "How long one connection may take", server::deadline;
+    program: Shape::List, "", "The program and its arguments", server::program;
+    protocol: Shape::Choice(Protocol::WORDS), "systemd",
+        "How a program is told of its sockets", server::protocol;
+    stop_signal: Shape::Choice(SIGNALS), "INT",
+        "The signal that tells a program to stop", server::stop_signal;
+    reopen_signal: Shape::Choice(SIGNALS), "none",
+        "The signal that tells a program to reopen its logs, when SIGUSR1 comes",
+        server::reopen_signal;
+};
+
+const CONFINEMENT_ROWS: &[Row] = rows! {
+    session: Shape::Bool, "false", "Each child leads a session", confine::session;
+    process_group: Shape::Bool, "false", "Each child leads a process group", confine::process_group;
+    nice: Shape::Whole, "none", "The nice value, -20 to 19", confine::nice;
+    oom_score_adj: Shape::Whole, "none",
+        "How likely the kernel kills a child when memory runs out, -1000 to 1000",
+        confine::oom_score_adj;
+    umask: Shape::Text, "none", "Which permission bits new files lack: 027", confine::umask;
+    chroot: Shape::Text, "none", "The directory that is the root of all paths", confine::chroot;
+    directory: Shape::Text, "none", "The current directory", confine::directory;
+    supplementary_groups: Shape::List, "none",
+        "The supplementary groups, by name or number", confine::supplementary_groups;
+    group: Shape::Text, "none", "The group, by name or number", confine::group;
+    capabilities: Shape::List, "none",
+        "The capabilities that stay in the bounding set: net_raw", confine::capabilities;
+    user: Shape::Text, "none", "The user, by name or number", confine::user;
+    no_new_privs: Shape::Bool, "false",
+        "Programs that a child executes gain no privileges", confine::no_new_privs;
+    limit_address_space: Shape::Size, "none",
+        "Address space: SIZE, SOFT:HARD or unlimited", confine::limit_address_space;
+    limit_core_size: Shape::Size, "none", "The size of a core file", confine::limit_core_size;
+    limit_cpu_time: Shape::Time, "none", "CPU time, in whole seconds", confine::limit_cpu_time;
+    limit_data_size: Shape::Size, "none", "The data segment", confine::limit_data_size;
+    limit_file_size: Shape::Size, "none",
+        "The size of files that are written", confine::limit_file_size;
+    limit_locked_memory: Shape::Size, "none",
+        "Memory that is locked", confine::limit_locked_memory;
+    limit_open_files: Shape::Whole, "none", "Descriptors", confine::limit_open_files;
+    limit_processes: Shape::Whole, "none",
+        "Processes and threads of the child's user", confine::limit_processes;
+    limit_stack_size: Shape::Size, "none",
+        "The stack of the main thread", confine::limit_stack_size;
+};
+
+/// All keys: the server's, the attributes, the confinement's.
+pub(super) fn keys() -> Vec<Key> {
+    let server = SERVER.iter().map(|row| Key::own(None, row));
+    let attributes = Config::attributes().iter().map(Key::attribute);
+    let confinement = CONFINEMENT_ROWS.iter();
+    let confinement = confinement.map(|row| Key::own(Some(CONFINEMENT), row));
+    server.chain(attributes).chain(confinement).collect()
+}
+
+impl Key {
+    fn attribute(attribute: &'static Attribute) -> Self {
+        let summary = attribute.documentation.lines().next().unwrap_or("");
+        Self {
+            name: attribute.name,
+            section: None,
+            shape: attribute.shape(),
+            is_optional: attribute.is_optional,
+            summary: summary.trim().trim_end_matches('.'),
+            target: Target::Attribute(attribute),
+        }
+    }
+
+    fn own(section: Option<&'static str>, row: &Row) -> Self {
+        Self {
+            name: row.name,
+            section,
+            shape: row.shape,
+            is_optional: row.default == "none",
+            summary: row.summary,
+            target: Target::Own {
+                default: row.default,
+                apply: row.apply,
+            },
+        }
+    }
+
+    /// Its flag, without the dashes before it: `max-clients`.
+    pub fn flag(&self) -> String {
+        self.name.replace('_', "-")
+    }
+
+    /// Its environment variable: `PREFORK_MAX_CLIENTS`.
+    pub fn variable(&self) -> String {
+        format!("{PREFIX}{}", self.name.to_uppercase())
+    }
+
+    /// Whether it takes any number of texts.
+    pub fn is_list(&self) -> bool {
+        self.shape == Shape::List
+    }
+
+    /// Its default as text; empty for an empty list.
+    pub fn default(&self) -> String {
+        match self.target {
+            Target::Attribute(attribute) => attribute.text(&Config::default()),
+            Target::Own { default, .. } => default.to_owned(),
+        }
+    }
+
+    pub(super) fn default_texts(&self) -> Vec<String> {
+        let default = Some(self.default());
+        default
+            .into_iter()
+            .filter(|text| !text.is_empty())
+            .collect()
+    }
+
+    /// Sets it. The reason of a refusal says what to write instead.
+    pub(super) fn apply(&self, values: &mut Values, texts: &[String]) -> Result<(), String> {
+        if !self.is_list() && texts.len() != 1 {
+            return Err(format!("it takes one value, not {}", texts.len()));
+        }
+        let is_none = self.is_optional && texts.iter().any(|text| text == "none");
+        match self.target {
+            Target::Attribute(attribute) => {
+                let text = texts.join(",");
+                attribute.set(&mut values.config, &text)
+            }
+            // As if nobody had set it: `values` begin with the defaults.
+            Target::Own { .. } if is_none => Ok(()),
+            Target::Own { apply, .. } => apply(values, texts),
+        }
+    }
+}

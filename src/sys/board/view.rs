@@ -1,0 +1,150 @@
+//! A look at the board, which changes nothing: for the parent, for children that ask about their
+//! siblings, and for whoever shows the state of a server. Trusts no number that a child has written.
+
+use crate::{
+    core::{
+        board::{
+            ASKED_INTERVAL_AT, Description, ENTRY_AT, FOLDS_AT, KEPT_INTERVAL_AT, LINE, Layout,
+            Notes, OTHERS_AT, PEER_AT, PEER_WORDS, ROW_AT, SEQUENCE_AT, SINCE_AT, TEXT_AT,
+            TEXT_LENGTH_AT, TEXT_WORDS, USED_AT, View, WILL_LOOK_AT,
+        },
+        comm::Interval,
+        metrics::{Metric, Numbers},
+        time::Time,
+        wire::Entry,
+    },
+    sys::{cells, shared_memory::SharedMemory},
+};
+use std::{
+    array,
+    sync::atomic::{
+        AtomicU64,
+        Ordering::{Acquire, Relaxed, SeqCst},
+        fence,
+    },
+};
+
+/// How often to read again what has changed meanwhile.
+const ATTEMPTS: usize = 3;
+
+/// The board, to be read.
+#[derive(Clone, Debug)]
+pub(crate) struct BoardView {
+    pub(super) memory: SharedMemory,
+    pub(super) layout: Layout,
+}
+
+impl BoardView {
+    /// The words of a slot. `None` if there is no such slot.
+    pub(super) fn words(&self, slot: usize) -> Option<&[AtomicU64]> {
+        let size = size_of::<AtomicU64>();
+        let start = self.layout.offset(slot)? / size;
+        let end = start + self.layout.slot_size() / size;
+        self.memory.words().get(start..end)
+    }
+
+    /// The slots that have ever been used.
+    fn used(&self) -> impl Iterator<Item = &[AtomicU64]> {
+        // OK because there are no more than fit into memory.
+        let used = self.memory.words()[USED_AT].load(Relaxed) as usize;
+        (0..used).map_while(|slot| self.words(slot))
+    }
+
+    /// What a child has noted; the default where there is no such slot.
+    pub(crate) fn entry(&self, slot: usize) -> Entry {
+        let words = self.words(slot);
+        words.map_or(Entry::default(), |words| {
+            Entry::from_bits(words[ENTRY_AT].load(SeqCst))
+        })
+    }
+
+    /// The ACK interval that the child of a slot keeps, if it has noted one.
+    pub(crate) fn kept_interval(&self, slot: usize) -> Option<Interval> {
+        Interval::from_bits(self.words(slot)?[KEPT_INTERVAL_AT].load(Relaxed))
+    }
+
+    /// The interval of ACKs that the parent asks for, if it has asked.
+    pub(super) fn asked_interval(&self) -> Option<Interval> {
+        Interval::from_bits(self.memory.words()[ASKED_INTERVAL_AT].load(Relaxed))
+    }
+
+    /// How many children have a connection in hand, among those that have a slot.
+    pub(super) fn busy_servers(&self) -> usize {
+        let entries = self
+            .used()
+            .map(|words| Entry::from_bits(words[ENTRY_AT].load(Relaxed)));
+        entries.filter(|entry| entry.is_busy()).count()
+    }
+
+    pub(super) fn will_look_word(&self) -> &AtomicU64 {
+        &self.memory.words()[WILL_LOOK_AT]
+    }
+
+    /// The numbers of all metrics: those of children that have ended, and of those that live.
+    pub(super) fn numbers(&self) -> Numbers {
+        let mut last = Numbers::default();
+        for _ in 0..ATTEMPTS {
+            let folds = &self.memory.words()[FOLDS_AT];
+            let before = folds.load(Acquire);
+            last = self.sum();
+            fence(Acquire);
+            // Only the parent writes there, so it does not wait for itself.
+            if before.is_multiple_of(2) && folds.load(Relaxed) == before {
+                break;
+            }
+        }
+        last
+    }
+
+    fn sum(&self) -> Numbers {
+        let mut sum = numbers_at(self.memory.words(), ROW_AT);
+        for words in self.used() {
+            sum.add(&numbers_at(words, ROW_AT));
+            sum.add(&numbers_at(words, OTHERS_AT));
+        }
+        sum
+    }
+}
+
+impl View for BoardView {
+    fn notes(&self, slot: usize, now: Time) -> Notes {
+        let Some(words) = self.words(slot) else {
+            return Notes::default();
+        };
+        // A child may go on to its next connection meanwhile: the numbers must belong together.
+        let mut last = [0; LINE];
+        for _ in 0..ATTEMPTS {
+            last = array::from_fn(|at| words[at].load(Acquire));
+            if words[SINCE_AT].load(Acquire) == last[SINCE_AT] {
+                return Notes::new(&last, now);
+            }
+        }
+        // It goes on too fast. The next look finds what it has in hand then.
+        last[SINCE_AT] = 0;
+        Notes::new(&last, now)
+    }
+
+    fn description(&self, slot: usize) -> Option<Description> {
+        let words = self.words(slot)?;
+        (0..ATTEMPTS).find_map(|_| describe(words))
+    }
+
+    fn metrics(&self) -> Vec<Metric> {
+        cells::show(self.numbers())
+    }
+}
+
+pub(super) fn numbers_at(words: &[AtomicU64], start: usize) -> Numbers {
+    Numbers::read(|at| words[start + at].load(Relaxed))
+}
+
+/// Reads a description, unless it changes meanwhile.
+fn describe(words: &[AtomicU64]) -> Option<Description> {
+    let before = words[SEQUENCE_AT].load(Acquire);
+    let peer: [u64; PEER_WORDS] = array::from_fn(|at| words[PEER_AT + at].load(Relaxed));
+    let length = words[TEXT_LENGTH_AT].load(Relaxed);
+    let text: [u64; TEXT_WORDS] = array::from_fn(|at| words[TEXT_AT + at].load(Relaxed));
+    fence(Acquire);
+    let after = words[SEQUENCE_AT].load(Relaxed);
+    (before == after && before.is_multiple_of(2)).then(|| Description::new(peer, length, &text))
+}

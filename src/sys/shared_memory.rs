@@ -1,0 +1,284 @@
+//! Memory that a process writes and its forks read. They have no writable mapping of it, but for the
+//! pages that they were lent, and the kernel lets them make none. Knows nothing of what is written.
+//!
+//! On Linux it is a file in memory, sealed against new writable mappings (F_SEAL_FUTURE_WRITE), and
+//! forks leave the old one out (MADV_DONTFORK). Elsewhere all processes can write all of it.
+
+#![allow(unsafe_code)]
+
+use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
+use std::{
+    ffi::CStr,
+    fmt, io,
+    num::NonZeroUsize,
+    os::fd::OwnedFd,
+    ptr::NonNull,
+    slice,
+    sync::{Arc, atomic::AtomicU64},
+};
+
+/// A mapping of the memory.
+struct Mapping {
+    words: NonNull<AtomicU64>,
+    length: NonZeroUsize,
+    /// The process that has made it.
+    made_in: u32,
+    /// Whether forks have it, too.
+    is_inherited: bool,
+}
+
+// SAFETY: it holds atomic numbers, in memory that stays mapped until the last owner is gone.
+unsafe impl Send for Mapping {}
+// SAFETY: as above.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    /// Whether this process has it.
+    fn is_here(&self) -> bool {
+        self.is_inherited || self.made_in == std::process::id()
+    }
+
+    /// The words. For a mapping that forks leave out: only while it [is here](Self::is_here).
+    fn words(&self) -> &[AtomicU64] {
+        let count = self.length.get() / size_of::<AtomicU64>();
+        // SAFETY: the mapping has this length, is page-aligned, and zeroed, which is a valid
+        // number. All writes to it are atomic operations.
+        unsafe { slice::from_raw_parts(self.words.as_ptr(), count) }
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // In a fork that has left it out, anything may be mapped at this address.
+        if self.is_here() {
+            // SAFETY: mapped once, and no reference to it is left. OK to ignore: it cannot fail.
+            let _ = unsafe { munmap(self.words.cast(), self.length.get()) };
+        }
+    }
+}
+
+/// The memory, with a mapping to write and one to read.
+#[derive(Clone)]
+pub(crate) struct SharedMemory {
+    write: Arc<Mapping>,
+    read: Arc<Mapping>,
+}
+
+impl fmt::Debug for SharedMemory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SharedMemory").finish_non_exhaustive()
+    }
+}
+
+impl SharedMemory {
+    /// New memory of this length in bytes, all zero. The descriptor is that of the file, by which
+    /// others can read it.
+    pub(crate) fn new(name: &CStr, length: usize) -> io::Result<(Self, Option<OwnedFd>)> {
+        let length = NonZeroUsize::new(length).ok_or(io::ErrorKind::InvalidInput)?;
+        match sealed(name, length) {
+            Ok((memory, file)) => Ok((memory, Some(file))),
+            Err(error) => {
+                log::debug!("children can write to all memory that they share: {error}");
+                Ok((Self::writable(length)?, None))
+            }
+        }
+    }
+
+    /// The same for systems where it cannot be kept from children.
+    fn writable(length: NonZeroUsize) -> io::Result<Self> {
+        let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        // SAFETY: a new mapping, at an address of the kernel's choice.
+        let memory = unsafe { mmap_anonymous(None, length, protection, MapFlags::MAP_SHARED) }?;
+        let both = Arc::new(Mapping {
+            words: memory.cast(),
+            length,
+            made_in: std::process::id(),
+            is_inherited: true,
+        });
+        Ok(Self {
+            write: Arc::clone(&both),
+            read: both,
+        })
+    }
+
+    /// The words, to be read. Writing ends the process with SIGSEGV.
+    pub(crate) fn words(&self) -> &[AtomicU64] {
+        self.read.words()
+    }
+
+    /// The words, to be written. `None` in a process that has none of them.
+    pub(crate) fn writable_words(&self) -> Option<&[AtomicU64]> {
+        self.write.is_here().then(|| self.write.words())
+    }
+
+    /// The words, to be written by the process that has made the memory.
+    ///
+    /// For places that are reached too often to ask which process this is: only that process may
+    /// call it.
+    pub(crate) fn owners_words(&self) -> &[AtomicU64] {
+        self.write.words()
+    }
+
+    /// The words of these bytes, to be written: whole pages that this process was
+    /// [lent](Self::lend).
+    pub(crate) fn lent_words(&self, offset: usize, length: usize) -> Option<&[AtomicU64]> {
+        let size = size_of::<AtomicU64>();
+        self.write
+            .words()
+            .get(offset / size..offset.checked_add(length)? / size)
+    }
+
+    /// From now on forks have these bytes, which are whole pages. False if that fails.
+    pub(crate) fn lend(&self, offset: usize, length: usize) -> bool {
+        self.write.is_inherited || self.advise(offset, length, Forks::HaveIt)
+    }
+
+    /// Forks have these bytes no longer.
+    pub(crate) fn take_back(&self, offset: usize, length: usize) {
+        if !self.write.is_inherited {
+            // OK to ignore: if this fails, children can write each other's slots.
+            let _ = self.advise(offset, length, Forks::LackIt);
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    fn advise(&self, offset: usize, length: usize, forks: Forks) -> bool {
+        use nix::sys::mman::{MmapAdvise, madvise};
+        let end = offset.checked_add(length);
+        if end.is_none_or(|end| end > self.write.length.get()) || !self.write.is_here() {
+            return false;
+        }
+        let advice = match forks {
+            Forks::HaveIt => MmapAdvise::MADV_DOFORK,
+            Forks::LackIt => MmapAdvise::MADV_DONTFORK,
+        };
+        // SAFETY: these bytes are within the mapping, which this process has, and the advice
+        // concerns forks only.
+        unsafe {
+            madvise(
+                self.write.words.cast::<u8>().add(offset).cast(),
+                length,
+                advice,
+            )
+        }
+        .is_ok()
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn advise(&self, _: usize, _: usize, _: Forks) -> bool {
+        false
+    }
+
+    /// In a fork: keeps the lent bytes where they are. Otherwise mremap(2) could enlarge their
+    /// mapping, and reach the pages behind them.
+    ///
+    /// OK to fail: Linux has this from 6.10 on.
+    pub(crate) fn fix(&self, offset: usize, length: usize) {
+        #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+        if !self.write.is_inherited && offset < self.write.length.get() {
+            // SAFETY: the pages are mapped, and nothing unmaps them before the process ends.
+            unsafe {
+                let pages = self.write.words.cast::<u8>().add(offset);
+                nix::libc::syscall(nix::libc::SYS_mseal, pages.as_ptr(), length, 0);
+            }
+        }
+        #[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
+        let _ = (offset, length);
+    }
+}
+
+/// What forks do with some pages.
+#[derive(Clone, Copy)]
+enum Forks {
+    HaveIt,
+    LackIt,
+}
+
+/// Maps memory that forks can read and not write.
+#[cfg(target_os = "linux")]
+fn sealed(name: &CStr, length: NonZeroUsize) -> io::Result<(SharedMemory, OwnedFd)> {
+    use nix::{
+        fcntl::{FcntlArg, SealFlag, fcntl},
+        sys::memfd::{MFdFlags, memfd_create},
+        unistd::ftruncate,
+    };
+    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+    let file = memfd_create(name, flags)?;
+    ftruncate(
+        &file,
+        nix::libc::off_t::try_from(length.get()).map_err(io::Error::other)?,
+    )?;
+    let write = map(&file, length, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE)?;
+    let seals = SealFlag::F_SEAL_FUTURE_WRITE
+        | SealFlag::F_SEAL_SHRINK
+        | SealFlag::F_SEAL_GROW
+        | SealFlag::F_SEAL_SEAL;
+    fcntl(&file, FcntlArg::F_ADD_SEALS(seals))?;
+    // Mapped after the seal, it can never become writable.
+    let read = map(&file, length, ProtFlags::PROT_READ)?;
+    let mut memory = SharedMemory {
+        write: Arc::new(write),
+        read: Arc::new(read),
+    };
+    if !memory.advise(0, length.get(), Forks::LackIt) {
+        return Err(io::Error::last_os_error());
+    }
+    // OK because nobody else has it yet.
+    if let Some(write) = Arc::get_mut(&mut memory.write) {
+        write.is_inherited = false;
+    }
+    Ok((memory, file))
+}
+
+#[cfg(target_os = "linux")]
+fn map(file: &OwnedFd, length: NonZeroUsize, protection: ProtFlags) -> io::Result<Mapping> {
+    // SAFETY: a new mapping at an address of the kernel's choice, of a file that has this length
+    // and will be sealed against being shortened before anybody else has it.
+    let memory =
+        unsafe { nix::sys::mman::mmap(None, length, protection, MapFlags::MAP_SHARED, file, 0) }?;
+    Ok(Mapping {
+        words: memory.cast(),
+        length,
+        made_in: std::process::id(),
+        is_inherited: true,
+    })
+}
+
+#[cfg(not(target_os = "linux"))]
+fn sealed(_: &CStr, _: NonZeroUsize) -> io::Result<(SharedMemory, OwnedFd)> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::Ordering::Relaxed;
+
+    const PAGE: usize = 64 * 1024;
+
+    /// With and without a file that can be sealed.
+    #[test]
+    fn what_is_written_is_read() {
+        let (memory, _) = SharedMemory::new(c"test", 2 * PAGE).unwrap();
+        let plain = SharedMemory::writable(NonZeroUsize::new(2 * PAGE).unwrap()).unwrap();
+        for memory in [memory, plain] {
+            assert_eq!(memory.words().len(), 2 * PAGE / 8);
+            memory.writable_words().unwrap()[1].store(5, Relaxed);
+            assert!(memory.lend(PAGE, PAGE));
+            memory.lent_words(PAGE, PAGE).unwrap()[0].store(6, Relaxed);
+            memory.take_back(PAGE, PAGE);
+            let word = |at: usize| memory.words()[at].load(Relaxed);
+            assert_eq!([word(0), word(1), word(PAGE / 8)], [0, 5, 6]);
+        }
+    }
+
+    #[test]
+    fn memory_of_no_size_and_pages_beyond_the_end_are_refused() {
+        assert!(SharedMemory::new(c"test", 0).is_err());
+        assert!(SharedMemory::new(c"test", usize::MAX).is_err());
+        let (memory, file) = SharedMemory::new(c"test", PAGE).unwrap();
+        assert!(memory.lent_words(PAGE, PAGE).is_none());
+        assert!(memory.lent_words(0, usize::MAX).is_none());
+        assert!(file.is_none() || !memory.lend(PAGE, PAGE));
+    }
+}

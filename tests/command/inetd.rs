@@ -1,0 +1,383 @@
+//! `prefork inetd`: programs that know nothing of the framework, with real clients.
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use super::{prefork, stop};
+use crate::support::{
+    Address, Client, SOON, Scenarios, Server, Signal, World, connect, holds, processes, scenarios,
+    until,
+};
+
+pub const SCENARIOS: Scenarios = scenarios![
+    cat_answers,
+    wc_counts_what_a_client_has_sent,
+    many_clients_are_served_at_once_and_no_more_than_max_clients,
+    a_program_is_told_who_its_client_is,
+    a_program_is_told_of_a_client_of_a_unix_socket,
+    an_answer_is_not_lost_to_what_was_not_read,
+    an_exit_code_is_told,
+    a_program_that_is_killed_costs_its_client_only,
+    a_program_has_its_deadline,
+    a_deaf_program_is_killed_after_its_deadline,
+    a_stop_lets_programs_finish,
+    a_stop_kills_what_does_not_finish,
+    a_program_dies_with_its_child,
+    a_program_does_not_outlive_the_parent,
+    a_program_does_not_outlive_parent_and_child,
+    what_a_program_leaves_behind_ends,
+    a_silent_client_is_no_hang,
+    settings_come_from_a_file_too,
+    children_are_confined,
+];
+
+/// A server with this program on a port of its own.
+#[track_caller]
+fn inetd(world: &mut World, flags: &[&str], program: &[&str]) -> Server {
+    let command = ["inetd", "--listen", "127.0.0.1:0"];
+    prefork(world, &[&command, flags, &["--"], program].concat()).spawn()
+}
+
+/// What a server answers to `request`, to its end.
+#[track_caller]
+fn answer(address: &Address, request: &[u8]) -> String {
+    let mut client = connect(address);
+    client.write_all(request).expect("the request to be taken");
+    client.close_write();
+    client.read_rest()
+}
+
+/// The pid that the program tells in its first line.
+#[track_caller]
+fn told_pid(client: &mut Client) -> u32 {
+    client.read_line().parse().expect("a pid")
+}
+
+#[track_caller]
+fn until_gone(pid: u32) {
+    until(&format!("process {pid} to be gone"), SOON, || {
+        (!processes::is_alive(pid)).then_some(())
+    });
+}
+
+fn cat_answers(world: &mut World) {
+    let server = inetd(world, &[], &["cat"]);
+    let address = server.address();
+    let mut client = connect(&address);
+    assert_eq!(client.ask("hello"), "hello");
+    assert_eq!(client.ask("again"), "again");
+    client.close_write();
+    client.eof();
+    let report = stop(&server);
+    assert!(report.contains("1 BUSY"), "{report}");
+    assert_eq!(server.stderr(), "");
+}
+
+fn wc_counts_what_a_client_has_sent(world: &mut World) {
+    let server = inetd(world, &[], &["wc", "-l"]);
+    let address = server.address();
+    for count in [0, 1, 1000] {
+        let lines = "a line\n".repeat(count);
+        assert_eq!(answer(&address, lines.as_bytes()).trim(), count.to_string());
+    }
+    stop(&server);
+}
+
+fn many_clients_are_served_at_once_and_no_more_than_max_clients(world: &mut World) {
+    let server = inetd(world, &["--max-clients", "12", "--spare", "1..3"], &["cat"]);
+    let address = server.address();
+    let mut clients: Vec<_> = (0..12).map(|_| connect(&address)).collect();
+    for (number, client) in clients.iter_mut().enumerate() {
+        assert_eq!(client.ask(&number.to_string()), number.to_string());
+    }
+    assert_eq!(server.expect_children(12).len(), 12);
+    // The next one waits for a child, and is served when there is one.
+    let mut next = connect(&address);
+    next.send_line("next");
+    holds("max_clients children", Duration::from_millis(300), || {
+        server.children().len() == 12
+    });
+    drop(clients.pop());
+    assert_eq!(next.read_line(), "next");
+    drop((clients, next));
+    stop(&server);
+}
+
+fn a_program_is_told_who_its_client_is(world: &mut World) {
+    let server = inetd(world, &[], &["env"]);
+    let address = server.address();
+    let mut client = connect(&address);
+    let from = client.local_address();
+    let environment = client.read_rest();
+    let Address::Tcp(to) = address else {
+        panic!("{address} is no address of TCP")
+    };
+    for line in [
+        "PROTO=TCP".to_owned(),
+        format!("TCPREMOTEIP={}", from.ip()),
+        format!("TCPREMOTEPORT={}", from.port()),
+        format!("TCPLOCALIP={}", to.ip()),
+        format!("TCPLOCALPORT={}", to.port()),
+        format!("REMOTE_ADDR={}", from.ip()),
+        format!("REMOTE_PORT={}", from.port()),
+    ] {
+        let is_there = environment.lines().any(|found| found == line);
+        assert!(is_there, "no {line} in {environment}");
+    }
+    stop(&server);
+}
+
+fn a_program_is_told_of_a_client_of_a_unix_socket(world: &mut World) {
+    let path = world.tempdir().join("x.sock");
+    let listen = format!("{},mode=600", path.display());
+    let flags = ["inetd", "--listen", &listen, "--", "env"];
+    let server = prefork(world, &flags).spawn();
+    let mut client = connect(&server.address());
+    let environment = client.read_rest();
+    for line in [
+        "PROTO=UNIX".to_owned(),
+        format!("UNIXLOCALPATH={}", path.display()),
+        format!("UNIXREMOTEPID={}", std::process::id()),
+    ] {
+        let is_there = environment.lines().any(|found| found == line);
+        assert!(is_there, "no {line} in {environment}");
+    }
+    stop(&server);
+    assert!(!path.exists());
+}
+
+/// A script that answers before it has read the request, as most first scripts do.
+fn an_answer_is_not_lost_to_what_was_not_read(world: &mut World) {
+    let script = "read line; echo \"you said $line\"";
+    let server = inetd(world, &[], &["sh", "-c", script]);
+    let address = server.address();
+    for _ in 0..5 {
+        let mut client = connect(&address);
+        client.write_all(b"hello\n").unwrap();
+        client.write_all(&[b'x'; 100_000]).unwrap();
+        assert_eq!(client.read_rest(), "you said hello\n");
+    }
+    stop(&server);
+}
+
+fn an_exit_code_is_told(world: &mut World) {
+    let script = "echo complaint >&2; exit 3";
+    let server = inetd(world, &[], &["sh", "-c", script]);
+    let mut client = connect(&server.address());
+    let from = client.local_address();
+    assert_eq!(client.read_rest(), "");
+    server.expect_stderr("what the program says", |text| {
+        text.contains("STDERR: complaint\n")
+    });
+    let told = format!("STDERR: sh for {from}: exit status: 3\n");
+    server.expect_stderr("its exit code", |text| text.contains(&told));
+    stop(&server);
+}
+
+fn a_program_that_is_killed_costs_its_client_only(world: &mut World) {
+    world.expect_orphans();
+    let server = inetd(world, &[], &["sh", "-c", "echo $$; cat"]);
+    let address = server.address();
+    let mut client = connect(&address);
+    let pid = told_pid(&mut client);
+    let mut other = connect(&address);
+    told_pid(&mut other);
+    let killed = nix::unistd::Pid::from_raw(pid.cast_signed());
+    nix::sys::signal::kill(killed, Signal::SIGKILL).unwrap();
+    client.gone();
+    assert_eq!(other.ask("still here"), "still here");
+    server.expect_stderr("the signal", |text| text.contains("signal: 9 (SIGKILL)\n"));
+    drop(other);
+    let report = stop(&server);
+    assert!(!report.contains("Killed"), "{report}");
+}
+
+fn a_program_has_its_deadline(world: &mut World) {
+    let server = inetd(
+        world,
+        &["--deadline", "300ms"],
+        &["sh", "-c", "echo $$; exec cat"],
+    );
+    let address = server.address();
+    let started = Instant::now();
+    let mut client = connect(&address);
+    let pid = told_pid(&mut client);
+    assert_eq!(client.ask("hello"), "hello");
+    client.gone();
+    assert!(started.elapsed() >= Duration::from_millis(300));
+    until_gone(pid);
+    server.expect_stderr("the deadline", |text| text.contains(" has had its time\n"));
+    // The next client is served as ever.
+    told_pid(&mut connect(&address));
+    stop(&server);
+}
+
+/// What it has started goes with it.
+fn a_deaf_program_is_killed_after_its_deadline(world: &mut World) {
+    world.expect_orphans();
+    let script = "trap '' TERM; sleep 1000 & echo $!; echo $$; while :; do sleep 1; done";
+    let pool = [
+        "--max-clients",
+        "1",
+        "--deadline",
+        "300ms",
+        "--kill-timeout",
+        "300ms",
+    ];
+    let server = inetd(world, &pool, &["sh", "-c", script]);
+    let mut client = connect(&server.address());
+    let (started, program) = (told_pid(&mut client), told_pid(&mut client));
+    client.gone();
+    until_gone(program);
+    until_gone(started);
+    stop(&server);
+}
+
+fn a_stop_lets_programs_finish(world: &mut World) {
+    let server = inetd(world, &[], &["cat"]);
+    let mut client = connect(&server.address());
+    assert_eq!(client.ask("before"), "before");
+    server.signal(Signal::SIGTERM);
+    // The idle children have gone.
+    server.expect_children(1);
+    assert_eq!(client.ask("after"), "after");
+    client.close_write();
+    client.eof();
+    assert!(server.wait(SOON).success());
+}
+
+fn a_stop_kills_what_does_not_finish(world: &mut World) {
+    world.expect_orphans();
+    let script = "trap '' TERM INT; sleep 1000 & echo $!; echo $$; while :; do sleep 1; done";
+    let server = inetd(
+        world,
+        &["--shutdown-timeout", "300ms"],
+        &["sh", "-c", script],
+    );
+    let mut client = connect(&server.address());
+    let (started, program) = (told_pid(&mut client), told_pid(&mut client));
+    server.signal(Signal::SIGTERM);
+    assert!(server.wait(SOON).success());
+    client.gone();
+    assert!(!processes::is_alive(program));
+    assert!(!processes::is_alive(started));
+}
+
+fn a_program_dies_with_its_child(world: &mut World) {
+    world.expect_orphans();
+    let script = "sleep 1000 & echo $!; echo $$; echo $PPID; cat";
+    let flags = ["--kill-timeout", "300ms"];
+    let server = inetd(world, &flags, &["sh", "-c", script]);
+    let mut client = connect(&server.address());
+    let (started, program) = (told_pid(&mut client), told_pid(&mut client));
+    let child = told_pid(&mut client);
+    assert!(server.children().contains(&child));
+    let killed = nix::unistd::Pid::from_raw(child.cast_signed());
+    nix::sys::signal::kill(killed, Signal::SIGKILL).unwrap();
+    until_gone(program);
+    until_gone(started);
+    client.gone();
+    stop(&server);
+}
+
+/// The client in hand has `kill_timeout`; then the child ends, and with it all of its group.
+fn a_program_does_not_outlive_the_parent(world: &mut World) {
+    world.expect_orphans();
+    let script = "sleep 1000 & echo $!; echo $$; cat";
+    let flags = ["--kill-timeout", "300ms"];
+    let server = inetd(world, &flags, &["sh", "-c", script]);
+    let mut client = connect(&server.address());
+    let (started, program) = (told_pid(&mut client), told_pid(&mut client));
+    server.kill9();
+    until_gone(program);
+    until_gone(started);
+    client.gone();
+    until("the orphans to be reaped", SOON, || {
+        world.reap_orphans();
+        world.processes().is_empty().then_some(())
+    });
+}
+
+/// Nobody is left to tell it.
+fn a_program_does_not_outlive_parent_and_child(world: &mut World) {
+    world.expect_orphans();
+    let server = inetd(world, &[], &["sh", "-c", "echo $$; echo $PPID; exec cat"]);
+    let mut client = connect(&server.address());
+    let (program, child) = (told_pid(&mut client), told_pid(&mut client));
+    server.signal(Signal::SIGSTOP);
+    let killed = nix::unistd::Pid::from_raw(child.cast_signed());
+    nix::sys::signal::kill(killed, Signal::SIGKILL).unwrap();
+    until_gone(program);
+    client.gone();
+    server.kill9();
+    until("the orphans to be reaped", SOON, || {
+        world.reap_orphans();
+        world.processes().is_empty().then_some(())
+    });
+}
+
+/// A program that puts something into the background and ends.
+fn what_a_program_leaves_behind_ends(world: &mut World) {
+    world.expect_orphans();
+    let script = "sleep 1000 & echo $!";
+    let flags = ["--max-requests", "1", "--kill-timeout", "1s"];
+    let server = inetd(world, &flags, &["sh", "-c", script]);
+    let mut client = connect(&server.address());
+    let left = told_pid(&mut client);
+    // It has a copy of the connection, which ends all the same.
+    client.eof();
+    until_gone(left);
+    stop(&server);
+}
+
+/// The child that waits for its program goes on saying ACK.
+fn a_silent_client_is_no_hang(world: &mut World) {
+    let server = inetd(world, &["--timeout", "500ms"], &["cat"]);
+    let mut client = connect(&server.address());
+    assert_eq!(client.ask("hello"), "hello");
+    holds("the client is served", Duration::from_millis(1500), || {
+        !server.children().is_empty()
+    });
+    assert_eq!(client.ask("still here"), "still here");
+    drop(client);
+    let report = stop(&server);
+    assert!(!report.contains("TimedOut"), "{report}");
+}
+
+fn settings_come_from_a_file_too(world: &mut World) {
+    let file = world.tempdir().join("prefork.toml");
+    let text = "listen = '127.0.0.1:0'\nprogram = ['sh', '-c', 'cat; echo $0', 'end']\n";
+    fs::write(&file, text).unwrap();
+    let file = file.to_str().unwrap();
+    let server = prefork(world, &["inetd", "--config", file]).spawn();
+    assert_eq!(answer(&server.address(), b"hello\n"), "hello\nend\n");
+    stop(&server);
+}
+
+fn children_are_confined(world: &mut World) {
+    if !nix::unistd::geteuid().is_root() || !Path::new("/etc/passwd").exists() {
+        println!("skipped: only root may become another user");
+        return;
+    }
+    let nobody = Command::new("id").args(["-u", "nobody"]).output();
+    let Some(nobody) = nobody.ok().filter(|output| output.status.success()) else {
+        println!("skipped: there is no user nobody");
+        return;
+    };
+    let flags = [
+        "--user",
+        "nobody",
+        "--limit-open-files",
+        "40:64",
+        "--no-new-privs",
+    ];
+    let script = "id -u; ulimit -n; grep NoNewPrivs /proc/self/status";
+    let server = inetd(world, &flags, &["sh", "-c", script]);
+    let told = answer(&server.address(), b"");
+    let nobody = String::from_utf8(nobody.stdout).unwrap();
+    assert_eq!(told, format!("{nobody}40\nNoNewPrivs:\t1\n"));
+    stop(&server);
+}

@@ -1,0 +1,68 @@
+//! The command `prefork` as its users run it, with real programs and clients. Built with the feature
+//! `cli` only: `cargo test --features cli --test command`.
+#![allow(
+    unreachable_pub,
+    reason = "nothing reaches into a test, and `pub` marks what other modules use"
+)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by a panic"
+)]
+
+mod documents;
+mod inetd;
+mod refusals;
+mod run;
+#[path = "../support/mod.rs"]
+mod support;
+
+use std::process::ExitCode;
+
+use support::{Launch, SOON, Scenario, Server, Signal, World};
+
+/// The command.
+const PREFORK: &str = env!("CARGO_BIN_EXE_prefork");
+
+fn main() -> ExitCode {
+    let modules = [
+        ("documents::", documents::SCENARIOS),
+        ("inetd::", inetd::SCENARIOS),
+        ("refusals::", refusals::SCENARIOS),
+        ("run::", run::SCENARIOS),
+    ];
+    let named = modules.iter().flat_map(|(module, scenarios)| {
+        let named = scenarios.iter();
+        named.map(move |(name, scenario)| (format!("{module}{name}"), *scenario))
+    });
+    let named: Vec<(String, Scenario)> = named.collect();
+    let scenarios: Vec<(&str, Scenario)> = named
+        .iter()
+        .map(|(name, scenario)| (name.as_str(), *scenario))
+        .collect();
+    support::main(&[], &scenarios)
+}
+
+/// The command with these arguments.
+fn prefork<'w>(world: &'w mut World, arguments: &[&str]) -> Launch<'w> {
+    world.command(PREFORK).args(arguments)
+}
+
+/// What the command prints when it ends well at once.
+#[track_caller]
+fn output(world: &mut World, arguments: &[&str]) -> String {
+    let command = prefork(world, arguments).spawn();
+    let status = command.wait(SOON);
+    assert!(status.success(), "{status}\n{}", command.stderr());
+    command.stdout()
+}
+
+/// Ends a server in order, and returns its report.
+#[track_caller]
+fn stop(server: &Server) -> String {
+    let status = server.stop(Signal::SIGTERM, SOON);
+    assert!(status.success(), "{status}\n{}", server.stderr());
+    let stdout = server.stdout();
+    let report = stdout.lines().find(|line| line.contains(" forked, "));
+    report.expect("a report").to_owned()
+}

@@ -1,0 +1,214 @@
+//! `prefork run`: programs that accept by themselves, told of their sockets in each of the ways.
+
+use std::process::{Command, Stdio};
+
+use super::{prefork, stop};
+use crate::support::{SOON, Scenarios, Server, Signal, World, connect, scenarios, until};
+
+pub const SCENARIOS: Scenarios = scenarios![
+    perl_is_told_as_systemd_does,
+    perl_is_told_as_server_starter_does,
+    perl_is_told_as_einhorn_does,
+    perl_is_told_at_its_stdin,
+    python_is_told_as_systemd_does,
+    the_number_of_workers_follows_the_load,
+    a_killed_worker_is_replaced,
+    a_worker_is_told_to_stop_by_the_signal_that_it_knows,
+    a_worker_needs_no_socket,
+    a_flag_is_stronger_than_a_variable_and_a_variable_than_a_file,
+];
+
+/// Takes one connection after the other, and answers each line with how it was told of its socket.
+const PERL: &str = r#"
+use strict; use warnings; use IO::Handle;
+STDOUT->autoflush(1);
+my %told = (
+    systemd => sub { $ENV{LISTEN_PID} == $$ && $ENV{LISTEN_FDS} == 1 ? 3 : die },
+    starter => sub { $ENV{SERVER_STARTER_PORT} =~ /^127\.0\.0\.1:\d+=(\d+)$/ or die; $1 },
+    einhorn => sub { $ENV{EINHORN_FD_COUNT} == 1 or die; $ENV{EINHORN_FD_0} },
+    stdin => sub { 0 },
+);
+my $fd = $told{$ARGV[0]}->();
+open my $listener, '+<&=', $fd or die "descriptor $fd: $!";
+print "\x06\n\x11\n";
+while (accept my $client, $listener) {
+    print "\x13\n";
+    $client->autoflush(1);
+    print $client "$ARGV[0] $$ $_" while <$client>;
+    close $client;
+    print "\x11\n";
+}
+"#;
+
+const PYTHON: &str = r#"
+import os, signal, socket, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+assert os.environ["LISTEN_FDS"] == "1" and int(os.environ["LISTEN_PID"]) == os.getpid()
+listener = socket.socket(fileno=3)
+def say(word):
+    os.write(1, word + b"\n")
+say(b"\x06"); say(b"\x11")
+while True:
+    client, _ = listener.accept()
+    say(b"\x13")
+    with client, client.makefile("rw") as file:
+        for line in file:
+            file.write(f"systemd {os.getpid()} {line}")
+            file.flush()
+    say(b"\x11")
+"#;
+
+/// Whether an interpreter is there; says so if it is not.
+fn has(interpreter: &str) -> bool {
+    let asked = Command::new(interpreter)
+        .arg("--version")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    let has = asked.is_ok_and(|status| status.success());
+    if !has {
+        println!("skipped: there is no {interpreter}");
+    }
+    has
+}
+
+/// A server with this program on a port of its own.
+#[track_caller]
+fn run(world: &mut World, flags: &[&str], program: &[&str]) -> Server {
+    let command = ["run", "--listen", "127.0.0.1:0"];
+    prefork(world, &[&command, flags, &["--"], program].concat()).spawn()
+}
+
+fn is_told(world: &mut World, protocol: &str, program: &[&str]) {
+    if !has(program[0]) {
+        return;
+    }
+    let server = run(world, &["--protocol", protocol], program);
+    let address = server.address();
+    for round in 0..3 {
+        let mut client = connect(&address);
+        let answer = client.ask(&format!("hello {round}"));
+        assert!(answer.starts_with(&format!("{protocol} ")), "{answer}");
+        assert!(answer.ends_with(&format!(" hello {round}")), "{answer}");
+    }
+    let report = stop(&server);
+    assert!(report.contains(" 3 BUSY"), "{report}");
+}
+
+fn perl_is_told_as_systemd_does(world: &mut World) {
+    is_told(world, "systemd", &["perl", "-e", PERL, "systemd"]);
+}
+
+fn perl_is_told_as_server_starter_does(world: &mut World) {
+    is_told(world, "starter", &["perl", "-e", PERL, "starter"]);
+}
+
+fn perl_is_told_as_einhorn_does(world: &mut World) {
+    is_told(world, "einhorn", &["perl", "-e", PERL, "einhorn"]);
+}
+
+fn perl_is_told_at_its_stdin(world: &mut World) {
+    is_told(world, "stdin", &["perl", "-e", PERL, "stdin"]);
+}
+
+fn python_is_told_as_systemd_does(world: &mut World) {
+    // The interpreter itself, past whatever chooses one.
+    let question = "import sys; sys.stdout.write(sys.executable)";
+    let answer = Command::new("python3").args(["-c", question]).output();
+    let Some(answer) = answer.ok().filter(|answer| answer.status.success()) else {
+        println!("skipped: there is no python3");
+        return;
+    };
+    let interpreter = String::from_utf8(answer.stdout).unwrap();
+    is_told(world, "systemd", &[&interpreter, "-c", PYTHON]);
+}
+
+/// Programs that say when they are busy are as many as are needed.
+fn the_number_of_workers_follows_the_load(world: &mut World) {
+    if !has("perl") {
+        return;
+    }
+    let flags = [
+        "--start-servers",
+        "2",
+        "--spare",
+        "2..4",
+        "--max-clients",
+        "7",
+    ];
+    let server = run(world, &flags, &["perl", "-e", PERL, "systemd"]);
+    let address = server.address();
+    server.expect_children(2);
+    let mut clients: Vec<_> = (0..4).map(|_| connect(&address)).collect();
+    for client in &mut clients {
+        client.ask("hello");
+    }
+    server.expect_children(6);
+    drop(clients);
+    server.expect_children(4);
+    stop(&server);
+}
+
+fn a_killed_worker_is_replaced(world: &mut World) {
+    if !has("perl") {
+        return;
+    }
+    let server = run(
+        world,
+        &["--start-servers", "1"],
+        &["perl", "-e", PERL, "systemd"],
+    );
+    let address = server.address();
+    let mut client = connect(&address);
+    let answer = client.ask("hello");
+    let pid: i32 = answer.split(' ').nth(1).unwrap().parse().unwrap();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+    client.gone();
+    assert!(connect(&address).ask("again").ends_with(" again"));
+    let report = stop(&server);
+    assert!(report.contains(" 1 Killed"), "{report}");
+}
+
+fn a_worker_is_told_to_stop_by_the_signal_that_it_knows(world: &mut World) {
+    let script = "trap 'echo stopped; exit 0' TERM; trap '' INT; echo ready; \
+                  while :; do sleep 0.05; done";
+    let flags = ["--stop-signal", "TERM", "--start-servers", "2"];
+    let server = run(world, &flags, &["sh", "-c", script]);
+    server.expect_stdout("both workers", |text| text.matches(" ready\n").count() == 2);
+    stop(&server);
+    assert_eq!(server.stdout().matches(" stopped\n").count(), 2);
+}
+
+fn a_worker_needs_no_socket(world: &mut World) {
+    let script = "test -z \"$LISTEN_FDS\" && echo works; exec sleep 1000";
+    let arguments = ["run", "--start-servers", "1", "--", "sh", "-c", script];
+    let server = prefork(world, &arguments).spawn();
+    server.expect_stdout("the worker", |text| text.contains(" works\n"));
+    stop(&server);
+}
+
+fn a_flag_is_stronger_than_a_variable_and_a_variable_than_a_file(world: &mut World) {
+    let file = world.tempdir().join("prefork.toml");
+    std::fs::write(&file, "start_servers = 1\nprogram = ['sleep', '1000']\n").unwrap();
+    let file = file.to_str().unwrap();
+    let both = ["run", "--config", file];
+    let server = prefork(world, &both).spawn();
+    server.expect_children(1);
+    ends(&server);
+    let variable = ("PREFORK_START_SERVERS", "2");
+    let server = prefork(world, &both).env(variable.0, variable.1).spawn();
+    server.expect_children(2);
+    ends(&server);
+    let all = [&both[..], &["--start-servers", "3"]].concat();
+    let server = prefork(world, &all).env(variable.0, variable.1).spawn();
+    server.expect_children(3);
+    ends(&server);
+}
+
+/// Ends a server that said no address.
+#[track_caller]
+fn ends(server: &Server) {
+    server.signal(Signal::SIGTERM);
+    let status = until("the server to end", SOON, || server.try_wait());
+    assert!(status.success(), "{status}\n{}", server.stderr());
+}

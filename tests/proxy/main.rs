@@ -1,0 +1,26 @@
+//! Servers behind proxies: headers written by hand, and those of real ones. Built with the feature
+//! `proxy-protocol` only: `cargo test --features proxy-protocol --test proxy`.
+#![allow(
+    unreachable_pub,
+    reason = "nothing reaches into a test, and `pub` marks what other modules use"
+)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by a panic"
+)]
+
+mod headers;
+mod program;
+mod proxies;
+mod real;
+mod refused;
+#[path = "../support/mod.rs"]
+mod support;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let scenarios = [headers::SCENARIOS, refused::SCENARIOS, real::SCENARIOS].concat();
+    support::main(program::PROGRAMS, &scenarios)
+}
