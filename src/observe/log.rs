@@ -30,8 +30,7 @@ pub(crate) struct Log {
 /// The present episode in which all children are busy.
 ///
 /// A pool at its limit is saturated and relieved many times a second. An episode is worth a line when
-/// clients wait, or after a second where their number is unknown. Then it lasts until it has been
-/// relieved for ten seconds.
+/// clients are known to wait. Then it lasts until it has been relieved for ten seconds.
 #[derive(Debug, Default)]
 struct Saturation {
     since: Option<Time>,
@@ -42,9 +41,6 @@ struct Saturation {
     /// Whether its begin was logged.
     is_said: bool,
 }
-
-/// How long a saturation lasts before it is worth a line, if no client is known to wait.
-const LASTS: Duration = Duration::from_secs(1);
 
 impl Observer for Log {
     fn event(&mut self, monitor: &Monitor, event: &Event<'_>) {
@@ -70,11 +66,7 @@ impl Observer for Log {
 
     fn wake_at(&self) -> Option<Time> {
         let saturation = &self.saturation;
-        let deadlines = [
-            self.deaths.next(),
-            saturation.lasts_at(),
-            saturation.ends_at(),
-        ];
+        let deadlines = [self.deaths.next(), saturation.ends_at()];
         deadlines.into_iter().flatten().min()
     }
 }
@@ -143,20 +135,13 @@ impl Saturation {
 
     /// At the end of the turn: how many wait is known then.
     fn say_begin(&mut self, monitor: &Monitor) {
-        let lasts = self.lasts_at().is_some_and(|at| at <= monitor.now());
-        if lasts || self.lasts_at().is_some() && self.waiting > 0 {
-            self.is_said = true;
+        if self.since.is_some() && self.waiting > 0 && !std::mem::replace(&mut self.is_said, true) {
             let (children, waiting) = (monitor.max_clients(), self.waiting);
             say!(
                 Warn,
                 "saturated: all {children} children are busy, {waiting} clients wait"
             );
         }
-    }
-
-    /// When an episode that was not logged is worth a line.
-    fn lasts_at(&self) -> Option<Time> {
-        self.since.filter(|_| !self.is_said).map(|at| at + LASTS)
     }
 
     fn ends_at(&self) -> Option<Time> {
@@ -308,6 +293,7 @@ mod tests {
         assert_eq!(log.wake_at(), None);
         let again = warnings(|| {
             log.event(&monitor, &Event::Saturated);
+            log.event(&monitor, &Event::Waiting { clients: 1 });
             turn(&mut log, &mut monitor, 20_000);
             log.event(&monitor, &Event::ShuttingDown);
         });
@@ -324,16 +310,9 @@ mod tests {
                 turn(&mut log, &mut monitor, 1000 * second + 900);
                 log.event(&monitor, &Event::Relieved);
             }
-            assert_eq!(log.wake_at(), None);
-            log.event(&monitor, &Event::Saturated);
         });
         assert_eq!(lines, [""; 0]);
-        assert_eq!(log.wake_at(), Some(at(4900)));
-        let lines = warnings(|| turn(&mut log, &mut monitor, 4900));
-        assert_eq!(
-            lines,
-            ["saturated: all 7 children are busy, 0 clients wait"]
-        );
+        assert_eq!(log.wake_at(), None);
     }
 
     #[test]

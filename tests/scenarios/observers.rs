@@ -451,11 +451,11 @@ fn the_log_has_a_line_for_each_thing_in_order(world: &mut World) {
     let server = world.spawn("watched", &flags);
     let address = server.address();
     server.expect_stderr("the first child", |text| text.contains("] ready after "));
+    let victim = Held::new(&address).pid;
+    send(victim, Signal::SIGABRT);
+    server.expect_stderr("the death", |text| text.contains("has died"));
     server.signal(Signal::SIGHUP);
     server.expect_stderr("the reload", |text| text.contains("reloaded: "));
-    let victim = Held::new(&address).pid;
-    send(victim, Signal::SIGKILL);
-    server.expect_stderr("the death", |text| text.contains("has died"));
     server.signal(Signal::SIGTERM);
     server.expect_stderr("the announcement", |text| text.contains("announced"));
     assert_eq!(server.stop(Signal::SIGTERM, SOON).code(), Some(0));
@@ -466,9 +466,9 @@ fn the_log_has_a_line_for_each_thing_in_order(world: &mut World) {
              pre_stop_delay 60 s"
         ),
         "ready after ".to_owned(),
+        format!("child {victim} has died: signal: 6 (SIGABRT)"),
         "reload: epoch 1 begins".to_owned(),
         "reloaded: ".to_owned(),
-        format!("child {victim} has died: signal: 9 (SIGKILL)"),
         "a stop is announced, and begins in 60s".to_owned(),
         "stopping: ".to_owned(),
         "stopped: ".to_owned(),
