@@ -27,10 +27,11 @@ pub(crate) struct Log {
     saturation: SaturationLines,
 }
 
-/// The two lines of an episode of saturation. An episode that begins within ten seconds of the last
-/// begin that was logged has none.
+/// The two lines of an episode of saturation: when clients are known to wait, and at its end. An
+/// episode has none within ten seconds of the last one that had.
 #[derive(Debug, Default)]
 struct SaturationLines {
+    lasts: bool,
     said_at: Option<Time>,
     /// Whether the begin of the present episode was logged.
     is_said: bool,
@@ -48,7 +49,7 @@ impl Observer for Log {
             Event::ReloadBegan { epoch } => log::info!("reload: epoch {epoch} begins"),
             Event::Replaced { old, new } => replaced(monitor, old, new),
             Event::Saturated { waiting } => self.saturation.begin(monitor, waiting),
-            Event::Waiting { clients } => self.saturation.note(clients),
+            Event::Waiting { clients } => self.saturation.note(monitor, clients),
             Event::Relieved { after } => self.saturation.end(after),
             Event::StopAnnounced { begins_in } => {
                 log::info!("a stop is announced, and begins in {begins_in:?}");
@@ -105,12 +106,17 @@ impl Log {
 
 impl SaturationLines {
     fn begin(&mut self, monitor: &Monitor, waiting: Option<u32>) {
-        let (now, children) = (monitor.now(), monitor.max_clients());
-        self.most = waiting.unwrap_or(0);
-        self.is_said = self.said_at.is_none_or(|at| at + EVERY <= now);
-        if self.is_said {
-            self.said_at = Some(now);
-            let waiting = waiting.map_or("an unknown number of".to_owned(), |n| n.to_string());
+        (self.lasts, self.most) = (true, 0);
+        self.note(monitor, waiting.unwrap_or(0));
+    }
+
+    fn note(&mut self, monitor: &Monitor, waiting: u32) {
+        self.most = self.most.max(waiting);
+        let now = monitor.now();
+        let due = self.said_at.is_none_or(|at| at + EVERY <= now);
+        if self.lasts && due && waiting > 0 && !self.is_said {
+            (self.is_said, self.said_at) = (true, Some(now));
+            let children = monitor.max_clients();
             say!(
                 Warn,
                 "saturated: all {children} children are busy, {waiting} clients wait"
@@ -118,11 +124,8 @@ impl SaturationLines {
         }
     }
 
-    fn note(&mut self, clients: u32) {
-        self.most = self.most.max(clients);
-    }
-
     fn end(&mut self, lasted: Duration) {
+        self.lasts = false;
         if std::mem::take(&mut self.is_said) {
             let (lasted, most) = (seconds(lasted), self.most);
             say!(
@@ -235,22 +238,22 @@ mod tests {
     #[test]
     fn an_episode_of_saturation_is_two_lines_and_the_next_is_none_for_ten_seconds() {
         let (mut log, mut monitor) = (Log::default(), sized(1, 2, 1, 7));
-        let mut episode = |second: u64, waiting| {
+        let mut episode = |second: u64, waiting, clients| {
             warnings(|| {
                 go_to(&mut monitor, 1000 * second);
                 log.event(&monitor, &Event::Saturated { waiting });
-                log.event(&monitor, &Event::Waiting { clients: 12 });
-                log.event(&monitor, &Event::Waiting { clients: 5 });
+                log.event(&monitor, &Event::Waiting { clients });
+                log.event(&monitor, &Event::Waiting { clients: 0 });
                 let after = Duration::from_millis(2100);
                 log.event(&monitor, &Event::Relieved { after });
             })
         };
+        let begin = |waiting| format!("saturated: all 7 children are busy, {waiting} clients wait");
         let end = "no longer saturated: it lasted 2.1 s, and at most 12 clients waited";
-        let begin = "saturated: all 7 children are busy, 4 clients wait";
-        assert_eq!(episode(1, Some(4)), [begin, end]);
-        assert_eq!(episode(10, Some(4)), [""; 0]);
-        let unknown = "saturated: all 7 children are busy, an unknown number of clients wait";
-        assert_eq!(episode(11, None), [unknown, end]);
+        assert_eq!(episode(1, Some(0), 0), [""; 0], "no client waits");
+        assert_eq!(episode(2, Some(4), 12), [&*begin(4), end]);
+        assert_eq!(episode(11, Some(4), 12), [""; 0]);
+        assert_eq!(episode(12, None, 12), [&*begin(12), end]);
     }
 
     #[test]

@@ -165,7 +165,9 @@ fn discard(process: &mut dyn Process, pipe: Pipe) -> u64 {
 impl<Y: System> Drop for Parent<Y> {
     fn drop(&mut self) {
         if self.system.is_owner() {
-            self.end_children(|_| false);
+            // What is queued is served, as in a stop, though new clients are let in meanwhile.
+            let until = self.system.now() + self.monitor.drain_timeout();
+            self.end_children(|monitor| monitor.now() < until);
             self.system.close();
         }
     }

@@ -22,6 +22,7 @@ pub const SCENARIOS: Scenarios = scenarios![
     o22_a_hundred_clients_on_twenty_children_are_served_at_a_stop,
     o22_a_queue_is_served_by_children_at_their_limit,
     o22_a_queue_is_served_when_the_program_stops_the_server,
+    o22_a_queue_is_served_when_the_server_is_dropped,
     o22_clients_that_keep_coming_are_served_or_refused_at_a_stop,
     o22_clients_that_keep_coming_to_a_path_are_served_or_refused_at_a_stop,
     o07_while_a_stop_waits_clients_are_refused_and_another_server_has_the_port,
@@ -41,7 +42,10 @@ fn draining_by_hand(args: Args) -> ExitCode {
         let _ = turn.expect("a turn");
     }
     println!("stopping");
-    prefork.stop();
+    match args.has("--drop") {
+        true => drop(prefork),
+        false => prefork.stop(),
+    }
     ExitCode::SUCCESS
 }
 
@@ -55,8 +59,20 @@ fn o22_a_hundred_clients_on_twenty_children_are_served_at_a_stop(world: &mut Wor
 
 /// `PreFork::stop` serves the queue as well.
 fn o22_a_queue_is_served_when_the_program_stops_the_server(world: &mut World) {
+    serves_the_queue_without_the_loop(world, &[]);
+}
+
+/// So does a drop.
+///
+/// With `|_| false` in `Parent::drop` the children take its end for the parent's death, and leave.
+fn o22_a_queue_is_served_when_the_server_is_dropped(world: &mut World) {
+    serves_the_queue_without_the_loop(world, &["--drop"]);
+}
+
+fn serves_the_queue_without_the_loop(world: &mut World, flags: &[&str]) {
     let path = world.tempdir().join("stop");
-    let flags = ["--start", "2", "--max-clients", "2"];
+    let size = ["--start", "2", "--max-clients", "2"];
+    let flags = [&size[..], flags].concat();
     let program = world.program("draining_by_hand").args(&flags);
     let server = program.arg("--until").arg(&path).spawn();
     expect_up(&server, 2);
