@@ -7,6 +7,11 @@
 //! As root, on a port for which that is needed, with children that are somebody else:
 //!
 //! hello --port 80 --user nobody --chroot /var/empty
+//!
+//! Requests that take half a second, and answers of 503 to clients that have waited for more than
+//! one:
+//!
+//! hello --work 0.5 --max-queue-age 1
 
 mod common;
 #[path = "common/http.rs"]
@@ -14,11 +19,22 @@ mod http;
 
 use common::{Flags, Result, Usage};
 use http::{Answer, Request, Requests, is_asked, linger};
-use prefork_server::{Confinement, TcpServer, servers::TcpConn};
-use std::{ffi::OsString, io, time::Duration};
+use prefork_server::{
+    Confinement, TcpServer,
+    servers::{Reply, TcpConn},
+};
+use std::{ffi::OsString, io, thread, time::Duration};
 
-/// How long a client may be idle between two requests, and how long each may take with its answer.
+/// How long a client may be idle between two requests, and how long each may take, and its answer.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a request may take to come while all children are busy and others wait, from the moment at
+/// which the client has connected; and the least that it gets then. While it was queued it had the
+/// time to send its request.
+const PATIENCE_WHEN_CROWDED: Duration = Duration::from_millis(400);
+const LEAST_PATIENCE: Duration = Duration::from_millis(10);
+
+/// When a client that is not served is to come again.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 const ABOUT: &str = "A small HTTP server that says which child has answered.";
 
@@ -26,18 +42,30 @@ const OWN_FLAGS: &str =
     "  --user USER              children are this user, by name or number, without groups
   --group GROUP            and of this group, not of the user's own
   --chroot PATH            children see this directory as the root of all paths
+  --work SECONDS           how long each request takes (0)
+  --max-queue-age SECONDS  clients that have waited for longer get a 503, 0 for no limit (0)
 ";
 
 /// Answers requests until the client has no more, or this child was told to stop.
-fn serve(answered: &mut u64, conn: TcpConn) -> io::Result<()> {
+fn serve(answered: &mut u64, conn: TcpConn, work: Duration) -> io::Result<()> {
     let mut requests = Requests::new(&conn);
-    while is_asked(&conn, requests.has_unread(), PATIENCE)? {
+    let queued = conn.queued_for().unwrap_or_default();
+    let mut patience = PATIENCE_WHEN_CROWDED.saturating_sub(queued);
+    loop {
+        conn.set_deadline_when_crowded(Some(patience.max(LEAST_PATIENCE)));
+        patience = PATIENCE_WHEN_CROWDED;
+        if !is_asked(&conn, requests.has_unread(), PATIENCE)? {
+            break;
+        }
         let Some(request) = requests.next_request()? else {
             linger(&conn);
             break;
         };
+        conn.set_deadline_when_crowded(None);
         *answered += 1;
-        let keep = !conn.shutdown_requested();
+        thread::sleep(work);
+        conn.set_deadline(Some(PATIENCE));
+        let keep = !conn.shutdown_requested() && !conn.is_crowded();
         requests.answer(&request, &answer(&request, *answered), keep)?;
         if !(keep && request.keep_alive) {
             linger(&conn);
@@ -80,17 +108,31 @@ fn confinement(args: &mut Vec<OsString>) -> Result<Confinement> {
     Ok(confinement)
 }
 
+/// The time that a flag names, which is taken from the command line; zero without it.
+fn take_time(args: &mut Vec<OsString>, flag: &str) -> Result<Duration> {
+    let Some(value) = common::take_value(args, flag)? else {
+        return Ok(Duration::ZERO);
+    };
+    let seconds = value.to_string_lossy().parse()?;
+    Ok(Duration::try_from_secs_f64(seconds)?)
+}
+
 fn main() -> Result {
     common::init_log();
     let mut args: Vec<_> = std::env::args_os().skip(1).collect();
     let confinement = confinement(&mut args)?;
+    let work = take_time(&mut args, "--work")?;
+    let max_queue_age = take_time(&mut args, "--max-queue-age")?;
     let usage = Usage {
         own_flags: OWN_FLAGS,
         ..Usage::new(ABOUT, 8080)
     };
     let flags = Flags::parse_from(&usage, args)?;
     let server = TcpServer::per_child(|| Ok(0))
-        .serve(serve)
+        .serve(move |answered, conn| serve(answered, conn, work))
+        .queue_time(true)
+        .max_queue_age(max_queue_age)
+        .overloaded(Reply::http_503(RETRY_AFTER).into_hook())
         .address(&flags.address)
         .port(flags.port)
         .max_requests(flags.max_requests);

@@ -169,6 +169,7 @@ pub use self::core::{
     event::Event,
     monitor::Monitor,
     report::Report,
+    saturation::Saturation,
     stack::Frame,
     states::{DOCUMENTED_STATES, States, WatchId},
     time::Time,

@@ -2,6 +2,7 @@
 //! no observer.
 
 use super::{
+    accept::refusal::Refusal,
     child::{Child, ChildId, Death, Reason, Signal},
     error::Error,
 };
@@ -132,23 +133,44 @@ pub enum Event<'a> {
         /// The time until the next attempt.
         retry_in: Duration,
     },
-    /// The next client has to wait: there are `max_clients` children, none free and some busy.
+    /// The server is saturated: for a second there have been `max_clients` children, none free and
+    /// some busy, so that each new client has to wait.
     ///
-    /// The loop checks this at the end of each turn, before [`Turn`](Self::Turn); no hook is called
-    /// for it.
-    Saturated,
+    /// The loop checks this at the end of each turn. After the hook `saturated`.
+    #[non_exhaustive]
+    Saturated {
+        /// How many clients wait to be accepted; `None` if the system does not tell.
+        waiting: Option<u32>,
+    },
     /// The number of clients that wait to be accepted has changed.
     ///
     /// The loop checks this after [`Saturated`](Self::Saturated), once a second at the most, until
     /// [`Relieved`](Self::Relieved), after which no client is taken to wait. Never sent where the
-    /// system does not know the number, as for UNIX sockets.
+    /// system does not know the number.
     #[non_exhaustive]
     Waiting {
         /// The number at all sockets of the server.
         clients: u32,
     },
-    /// The saturation is over, or the shutdown has begun. Checked at the end of each turn, too.
-    Relieved,
+    /// Connections were not served.
+    ///
+    /// The loop checks this once a second at the most, and at the end of the server. No hook is
+    /// called for it.
+    #[non_exhaustive]
+    Refused {
+        /// Why.
+        reason: Refusal,
+        /// How many, since the last event for this reason.
+        connections: u64,
+    },
+    /// The saturation is over: for a second it has been otherwise, or the shutdown has begun.
+    ///
+    /// Checked at the end of each turn, too. No hook is called for it.
+    #[non_exhaustive]
+    Relieved {
+        /// How long it has lasted, without that second.
+        after: Duration,
+    },
     /// A signal has asked for a stop, which begins after `pre_stop_delay`; all goes on until then.
     ///
     /// No hook is called for it. Use it to take the server out of a load balancer.

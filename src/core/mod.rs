@@ -2,6 +2,7 @@
 //! No system call, no clock, no descriptor: time is an argument, effects are queued as tasks.
 
 pub(crate) mod accept;
+pub(crate) mod access;
 pub(crate) mod alarms;
 pub(crate) mod backoff;
 pub(crate) mod board;
@@ -28,6 +29,7 @@ pub(crate) mod queue;
 pub(crate) mod repeats;
 pub(crate) mod replacement;
 pub(crate) mod report;
+pub(crate) mod saturation;
 pub(crate) mod say;
 pub(crate) mod signal_policy;
 #[cfg(test)]

@@ -18,6 +18,7 @@ mod stacks;
 mod time;
 
 use crate::core::{
+    accept::refusal::Refusals,
     alarms::{AlarmId, Alarms},
     backoff::Backoff,
     board::SharedView,
@@ -38,6 +39,7 @@ use crate::core::{
     repeats::{EVERY, Repeats},
     replacement::{MemoryWatch, Replacement},
     report::Report,
+    saturation::{Change, Episode},
     say::say,
     states::{Posted, Readiness, Resolved, States, WatchId},
     stop::Stop,
@@ -78,6 +80,7 @@ pub struct Monitor {
     checked_timeout: Option<Duration>,
     clocks: Clocks,
     surplus: Surplus,
+    saturation: Episode,
     owed: usize,
     now: Time,
     /// When the last turn began: everything that children said before it has been read.

@@ -1,7 +1,7 @@
 //! Counters of what a server did: the result of `run`. Counts; decides nothing.
 
-use crate::core::{child::Cause, wire::Word};
-use std::{collections::BTreeMap, fmt};
+use crate::core::{accept::refusal::Refusals, child::Cause, wire::Word};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 /// Counters from the start of a server to its end.
 ///
@@ -32,6 +32,12 @@ pub struct Report {
     /// Calls of hooks and observers in the parent that took 250 ms or more, during which the parent
     /// did nothing else.
     pub slow_hooks: u64,
+    /// How often the server was saturated: see [`Saturation`](crate::Saturation).
+    pub saturations: u64,
+    /// How long the server was saturated in all, without an episode that lasts.
+    pub saturated_for: Duration,
+    /// Connections that children have accepted and not served.
+    pub refusals: Refusals,
     deaths: BTreeMap<Cause, u64>,
 }
 
@@ -80,6 +86,14 @@ impl fmt::Display for Report {
             self.output_dropped,
             self.slow_hooks,
             self.hook_panics
-        )
+        )?;
+        if self.saturations > 0 {
+            let seconds = self.saturated_for.as_secs_f64();
+            write!(f, "; saturated {} times, {seconds:.1} s", self.saturations)?;
+        }
+        for (reason, count) in self.refusals.since(Refusals::default()) {
+            write!(f, "; {count} connections refused: {reason}")?;
+        }
+        Ok(())
     }
 }

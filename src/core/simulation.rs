@@ -4,7 +4,7 @@
 mod kernel;
 mod model;
 mod pipe;
-mod random;
+pub(crate) mod random;
 mod world;
 
 pub(crate) use self::{

@@ -22,6 +22,7 @@ use crate::{
         error::{Error, Operation},
         monitor::Monitor,
         pool::Plan,
+        saturation::Saturation,
         say::say,
         states::{DOCUMENTED_STATES, Posted, States},
         wire::{Line, Output, Word},
@@ -418,6 +419,14 @@ pub fn fork_failed<H: PreForkHooks + ?Sized>(
     monitor.warn(&format!(
         "fork failed: {error}; next attempt in {retry_in:?}"
     ));
+}
+
+/// Does nothing.
+pub fn saturated<H: PreForkHooks + ?Sized>(
+    _: &mut H,
+    _monitor: &mut Monitor,
+    _episode: &Saturation,
+) {
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use crate::core::{
     child::{Child, ChildId, Death},
     error::{Error, Operation},
     monitor::Monitor,
+    saturation::Saturation,
     states::States,
     wire::{Line, Output},
 };
@@ -396,6 +397,17 @@ pub trait PreForkHooks {
     fn fork_failed(&mut self, monitor: &mut Monitor, error: &io::Error, retry_in: Duration) {
         defaults::fork_failed(self, monitor, error, retry_in);
     }
+
+    /// In the parent, once an episode: the server is saturated, so new clients have to wait.
+    ///
+    /// For a second there have been `max_clients` children, none free and some busy. Use it to
+    /// raise an alarm, to allow more children with `set_max_clients`, or to take the server out of a
+    /// load balancer. [`Event::Relieved`](crate::Event::Relieved) tells the end.
+    ///
+    /// Default: nothing.
+    fn saturated(&mut self, monitor: &mut Monitor, episode: &Saturation) {
+        defaults::saturated(self, monitor, episode);
+    }
 }
 
 /// The hooks with nothing overridden.
@@ -533,6 +545,9 @@ macro_rules! forward_hooks {
                 retry_in: Duration,
             ) {
                 (**self).fork_failed(monitor, error, retry_in);
+            }
+            fn saturated(&mut self, monitor: &mut Monitor, episode: &Saturation) {
+                (**self).saturated(monitor, episode);
             }
         }
     )*};

@@ -2,7 +2,10 @@
 //! makes no system call.
 
 use crate::{
-    core::{child::Signal, comm::Interval, config::CommChannel, monitor::Monitor},
+    core::{
+        accept::refusal::Refusals, child::Signal, comm::Interval, config::CommChannel,
+        monitor::Monitor,
+    },
     hooks::comm::Comm,
     listeners::ListenerStatus,
 };
@@ -230,6 +233,17 @@ pub trait ChildServer {
         }
     }
 
+    /// How many connections the children have not served, by the reason.
+    ///
+    /// Called in the parent while the server is started, once a second at the most, and at its end.
+    /// The numbers are those since the server object was made.
+    ///
+    /// Default: those of the inner server; without one none.
+    fn refusals(&mut self) -> Refusals {
+        self.inner()
+            .map_or_else(Refusals::default, |inner| inner.refusals())
+    }
+
     /// The listening sockets, with the number of connections that wait at each.
     ///
     /// Called in the parent while the server is started, at any time.
@@ -303,6 +317,9 @@ macro_rules! forward_child_server {
             }
             fn reopen_signal(&mut self) -> Option<Signal> {
                 (**self).reopen_signal()
+            }
+            fn refusals(&mut self) -> Refusals {
+                (**self).refusals()
             }
             fn listeners(&mut self) -> Vec<ListenerStatus> {
                 (**self).listeners()
@@ -469,6 +486,9 @@ mod tests {
         fn reopen_signal(&mut self) -> Option<Signal> {
             Some(Signal::Window)
         }
+        fn refusals(&mut self) -> Refusals {
+            Refusals::new([3, 2, 1])
+        }
         fn listeners(&mut self) -> Vec<ListenerStatus> {
             let name = "here".to_owned();
             vec![ListenerStatus { name, queued: None }]
@@ -504,6 +524,7 @@ mod tests {
         assert_eq!(server.reopen_signal(), Some(Signal::Window));
         assert!(server.is_queued());
         assert!(server.lost().is_some());
+        assert_eq!(server.refusals(), Refusals::new([3, 2, 1]));
         assert_eq!(server.listeners().len(), 1);
     }
 

@@ -68,6 +68,7 @@ record! {
     fn reload_failed(monitor: &mut Monitor, error: &Error);
     fn server_replaced(monitor: &mut Monitor, old: ChildId, new: ChildId);
     fn fork_failed(monitor: &mut Monitor, error: &io::Error, retry_in: Duration);
+    fn saturated(monitor: &mut Monitor, episode: &Saturation);
 }
 
 /// Calls every hook in the order of the list, each on a monitor of its own, and returns the
@@ -78,7 +79,7 @@ fn call_all<H: PreForkHooks>(hooks: &mut H, calls: &Calls) -> Vec<(String, Strin
     let error = io::Error::from_raw_os_error(5);
     let word = Output::Word(Word::Busy);
     let failed = Error::new(Operation::Reload, "", io::Error::from_raw_os_error(5));
-    let each: [Call<'_, H>; 32] = [
+    let each: [Call<'_, H>; 33] = [
         &|hooks, s| hooks.server_ack(&mut s.monitor, s.free),
         &|hooks, s| hooks.server_busy(&mut s.monitor, s.free),
         &|hooks, s| hooks.server_not_busy(&mut s.monitor, s.busy),
@@ -127,6 +128,10 @@ fn call_all<H: PreForkHooks>(hooks: &mut H, calls: &Calls) -> Vec<(String, Strin
         &|hooks, s| hooks.reload_failed(&mut s.monitor, &failed),
         &|hooks, s| hooks.server_replaced(&mut s.monitor, s.busy, s.free),
         &|hooks, s| hooks.fork_failed(&mut s.monitor, &error, ms(10)),
+        &|hooks, s| {
+            let (since, waiting) = (s.monitor.now(), None);
+            hooks.saturated(&mut s.monitor, &Saturation { since, waiting });
+        },
     ];
     let run = |(name, call): (&&str, Call<'_, H>)| {
         let mut scene = Scene::new();

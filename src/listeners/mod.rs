@@ -10,6 +10,7 @@ pub(crate) mod unix;
 use std::{
     fmt, io,
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    time::Duration,
 };
 
 /// A kind of listening socket: how it is opened and named.
@@ -21,7 +22,7 @@ use std::{
 /// accept loop of the stock servers: one connection wakes one child, no connection is left in the
 /// queue, and an idle child notices a stop.
 ///
-/// All methods run in the parent.
+/// All methods run in the parent, except [`time_in_queue`](Self::time_in_queue).
 pub trait Listener: fmt::Debug + 'static {
     /// The type of a connection in the child.
     type Stream: AsFd + AsRawFd + From<OwnedFd> + fmt::Debug + 'static;
@@ -48,6 +49,17 @@ pub trait Listener: fmt::Debug + 'static {
     /// Default: `None`, for unknown.
     fn queue_length(&self, socket: BorrowedFd<'_>) -> Option<u32> {
         let _ = socket;
+        None
+    }
+
+    /// How long a connection that was just accepted had been queued.
+    ///
+    /// Runs in a child, for each connection, before anything is sent on it; only if the server
+    /// [asks for it](crate::servers::StreamServer::queue_time).
+    ///
+    /// Default: `None`, for unknown.
+    fn time_in_queue(&self, connection: BorrowedFd<'_>) -> Option<Duration> {
+        let _ = connection;
         None
     }
 
@@ -94,7 +106,8 @@ pub struct ListenerStatus {
     pub name: String,
     /// How many connections wait to be accepted.
     ///
-    /// `None` if the system does not tell. Linux does for TCP, not for UNIX sockets.
+    /// `None` if the system does not tell. Linux does, for UNIX sockets through sock_diag(7), which
+    /// a kernel may lack.
     pub queued: Option<u32>,
 }
 

@@ -3,7 +3,10 @@
 use super::Listener;
 use crate::{
     core::error::{Error, Operation},
-    sys::sockets::{self, Family},
+    sys::{
+        sockets::{self, Family},
+        tcp_info,
+    },
 };
 use std::{
     io,
@@ -104,6 +107,7 @@ pub struct Tcp {
     pub(crate) only_v6: bool,
     pub(crate) no_delay: bool,
     pub(crate) keepalive: Option<Keepalive>,
+    pub(crate) defer_accept: Option<Duration>,
 }
 
 impl Tcp {
@@ -117,6 +121,7 @@ impl Tcp {
             only_v6: false,
             no_delay: true,
             keepalive: None,
+            defer_accept: None,
         }
     }
 
@@ -164,6 +169,10 @@ impl Tcp {
     fn set_options(&self, socket: &impl AsFd) -> io::Result<()> {
         if self.no_delay {
             sockets::send_at_once(socket)?;
+        }
+        if let Some(time) = self.defer_accept {
+            let seconds = time.as_millis().div_ceil(1_000);
+            sockets::defer_accept(socket, u32::try_from(seconds).unwrap_or(u32::MAX / 2))?;
         }
         self.keepalive
             .map_or(Ok(()), |keepalive| keepalive.set_on(socket))
@@ -221,7 +230,11 @@ impl Listener for Tcp {
     }
 
     fn queue_length(&self, socket: BorrowedFd<'_>) -> Option<u32> {
-        sockets::queue_length(&socket)
+        tcp_info::queue_length(&socket)
+    }
+
+    fn time_in_queue(&self, connection: BorrowedFd<'_>) -> Option<Duration> {
+        tcp_info::time_in_queue(&connection)
     }
 
     fn adopt(&mut self, socket: BorrowedFd<'_>) -> io::Result<()> {
@@ -293,6 +306,24 @@ mod tests {
         assert_eq!(getsockopt(&connection, sockopt::TcpKeepIdle), Ok(90));
         assert_eq!(getsockopt(&connection, sockopt::TcpKeepInterval), Ok(1));
         assert_eq!(getsockopt(&connection, sockopt::TcpKeepCount), Ok(127));
+    }
+
+    /// A silent client is not queued until it has sent something.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_silent_client_is_kept_by_the_kernel_if_asked_for() {
+        use std::io::Write;
+        for (defer_accept, queued) in [(None, true), (Some(Duration::from_secs(30)), false)] {
+            let mut tcp = Tcp {
+                defer_accept,
+                ..Tcp::local()
+            };
+            let (socket, address) = opened(&mut tcp);
+            let mut client = TcpStream::connect(address).expect("a connection");
+            assert_eq!(sockets::is_queued(&socket).expect("a look"), queued);
+            client.write_all(b"x").expect("sent");
+            assert!(sockets::is_queued(&socket).expect("a look"));
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use super::{Listener, socket_file::SocketFile};
 use crate::sys::{
     sockets::{self, Family},
-    unix_socket,
+    unix_diag, unix_socket,
 };
 use std::{
     io,
@@ -52,6 +52,10 @@ impl Listener for Unix {
     fn name(&self, socket: BorrowedFd<'_>) -> String {
         let path = unix_socket::path_of(socket);
         unix_socket::display_name(path.as_deref().unwrap_or(&self.path))
+    }
+
+    fn queue_length(&self, socket: BorrowedFd<'_>) -> Option<u32> {
+        unix_diag::queue_length(&socket)
     }
 
     /// Uses the path of the first socket. Its file belongs to the code that made it, and is never

@@ -24,27 +24,19 @@ pub(crate) struct Log {
     listeners: Vec<String>,
     is_ready: bool,
     deaths: Repeats,
-    saturation: Saturation,
+    saturation: SaturationLines,
 }
 
-/// The present episode in which all children are busy.
-///
-/// A pool at its limit is saturated and relieved many times a second. An episode is worth a line when
-/// clients wait, or after a second where their number is unknown. Then it lasts until it has been
-/// relieved for ten seconds.
+/// The two lines of an episode of saturation. An episode that begins within ten seconds of the last
+/// begin that was logged has none.
 #[derive(Debug, Default)]
-struct Saturation {
-    since: Option<Time>,
-    relieved: Option<Time>,
-    /// How many clients wait, and the most of the episode.
-    waiting: u32,
-    most: u32,
-    /// Whether its begin was logged.
+struct SaturationLines {
+    said_at: Option<Time>,
+    /// Whether the begin of the present episode was logged.
     is_said: bool,
+    /// The most clients that have waited in it.
+    most: u32,
 }
-
-/// How long a saturation lasts before it is worth a line, if no client is known to wait.
-const LASTS: Duration = Duration::from_secs(1);
 
 impl Observer for Log {
     fn event(&mut self, monitor: &Monitor, event: &Event<'_>) {
@@ -55,9 +47,9 @@ impl Observer for Log {
             Event::Exited { child, death } => self.exited(monitor, child, death),
             Event::ReloadBegan { epoch } => log::info!("reload: epoch {epoch} begins"),
             Event::Replaced { old, new } => replaced(monitor, old, new),
-            Event::Saturated => self.saturation.begin(monitor.now()),
+            Event::Saturated { waiting } => self.saturation.begin(monitor, waiting),
             Event::Waiting { clients } => self.saturation.note(clients),
-            Event::Relieved => self.saturation.relieve(monitor.now()),
+            Event::Relieved { after } => self.saturation.end(after),
             Event::StopAnnounced { begins_in } => {
                 log::info!("a stop is announced, and begins in {begins_in:?}");
             }
@@ -69,13 +61,7 @@ impl Observer for Log {
     }
 
     fn wake_at(&self) -> Option<Time> {
-        let saturation = &self.saturation;
-        let deadlines = [
-            self.deaths.next(),
-            saturation.lasts_at(),
-            saturation.ends_at(),
-        ];
-        deadlines.into_iter().flatten().min()
+        self.deaths.next()
     }
 }
 
@@ -96,12 +82,7 @@ impl Log {
     }
 
     fn turn(&mut self, monitor: &Monitor) {
-        self.saturation.say_begin(monitor);
-        let now = monitor.now();
-        if self.saturation.ends_at().is_some_and(|at| at <= now) {
-            self.saturation.say_end(now);
-        }
-        self.say_unsaid(now);
+        self.say_unsaid(monitor.now());
     }
 
     fn say_unsaid(&mut self, now: Time) {
@@ -111,7 +92,6 @@ impl Log {
     }
 
     fn stopping(&mut self, monitor: &Monitor) {
-        self.saturation.say_end(monitor.now());
         let census = monitor.pool.census();
         log::info!("stopping: {} children, {} busy", census.live(), census.busy);
     }
@@ -123,30 +103,14 @@ impl Log {
     }
 }
 
-impl Saturation {
-    fn begin(&mut self, now: Time) {
-        self.since.get_or_insert(now);
-        self.relieved = None;
-    }
-
-    fn note(&mut self, clients: u32) {
-        self.waiting = clients;
-        self.most = self.most.max(clients);
-    }
-
-    fn relieve(&mut self, now: Time) {
-        match self.is_said {
-            true => self.relieved = Some(now),
-            false => *self = Self::default(),
-        }
-    }
-
-    /// At the end of the turn: how many wait is known then.
-    fn say_begin(&mut self, monitor: &Monitor) {
-        let lasts = self.lasts_at().is_some_and(|at| at <= monitor.now());
-        if lasts || self.lasts_at().is_some() && self.waiting > 0 {
-            self.is_said = true;
-            let (children, waiting) = (monitor.max_clients(), self.waiting);
+impl SaturationLines {
+    fn begin(&mut self, monitor: &Monitor, waiting: Option<u32>) {
+        let (now, children) = (monitor.now(), monitor.max_clients());
+        self.most = waiting.unwrap_or(0);
+        self.is_said = self.said_at.is_none_or(|at| at + EVERY <= now);
+        if self.is_said {
+            self.said_at = Some(now);
+            let waiting = waiting.map_or("an unknown number of".to_owned(), |n| n.to_string());
             say!(
                 Warn,
                 "saturated: all {children} children are busy, {waiting} clients wait"
@@ -154,30 +118,16 @@ impl Saturation {
         }
     }
 
-    /// When an episode that was not logged is worth a line.
-    fn lasts_at(&self) -> Option<Time> {
-        self.since.filter(|_| !self.is_said).map(|at| at + LASTS)
+    fn note(&mut self, clients: u32) {
+        self.most = self.most.max(clients);
     }
 
-    fn ends_at(&self) -> Option<Time> {
-        self.since.and(self.relieved).map(|at| at + EVERY)
-    }
-
-    /// Ends the episode, if there is one.
-    fn say_end(&mut self, now: Time) {
-        let Self {
-            since,
-            relieved,
-            most,
-            is_said,
-            ..
-        } = std::mem::take(self);
-        if let Some(since) = since.filter(|_| is_said) {
-            let lasted = relieved.unwrap_or(now).since(since);
+    fn end(&mut self, lasted: Duration) {
+        if std::mem::take(&mut self.is_said) {
+            let (lasted, most) = (seconds(lasted), self.most);
             say!(
                 Warn,
-                "no longer saturated: it lasted {}, and at most {most} clients waited",
-                seconds(lasted)
+                "no longer saturated: it lasted {lasted}, and at most {most} clients waited"
             );
         }
     }
@@ -283,57 +233,24 @@ mod tests {
     }
 
     #[test]
-    fn an_episode_of_saturation_is_two_lines_however_often_it_comes_and_goes() {
+    fn an_episode_of_saturation_is_two_lines_and_the_next_is_none_for_ten_seconds() {
         let (mut log, mut monitor) = (Log::default(), sized(1, 2, 1, 7));
-        go_to(&mut monitor, 1000);
-        let lines = warnings(|| {
-            for second in 1..=3 {
+        let mut episode = |second: u64, waiting| {
+            warnings(|| {
                 go_to(&mut monitor, 1000 * second);
-                log.event(&monitor, &Event::Saturated);
-                let clients = 4 * second as u32;
-                log.event(&monitor, &Event::Waiting { clients });
-                turn(&mut log, &mut monitor, 1000 * second + 100);
-                log.event(&monitor, &Event::Relieved);
-                turn(&mut log, &mut monitor, 1000 * second + 200);
-            }
-        });
-        assert_eq!(
-            lines,
-            ["saturated: all 7 children are busy, 4 clients wait"]
-        );
-        assert_eq!(log.wake_at(), Some(at(13_100)));
-        let lines = warnings(|| turn(&mut log, &mut monitor, 13_100));
+                log.event(&monitor, &Event::Saturated { waiting });
+                log.event(&monitor, &Event::Waiting { clients: 12 });
+                log.event(&monitor, &Event::Waiting { clients: 5 });
+                let after = Duration::from_millis(2100);
+                log.event(&monitor, &Event::Relieved { after });
+            })
+        };
         let end = "no longer saturated: it lasted 2.1 s, and at most 12 clients waited";
-        assert_eq!(lines, [end]);
-        assert_eq!(log.wake_at(), None);
-        let again = warnings(|| {
-            log.event(&monitor, &Event::Saturated);
-            turn(&mut log, &mut monitor, 20_000);
-            log.event(&monitor, &Event::ShuttingDown);
-        });
-        assert_eq!(again.len(), 2, "a stop ends it: {again:?}");
-    }
-
-    #[test]
-    fn a_moment_in_which_all_are_busy_and_nobody_waits_is_no_line() {
-        let (mut log, mut monitor) = (Log::default(), sized(1, 2, 1, 7));
-        let lines = warnings(|| {
-            for second in 1..=3 {
-                go_to(&mut monitor, 1000 * second);
-                log.event(&monitor, &Event::Saturated);
-                turn(&mut log, &mut monitor, 1000 * second + 900);
-                log.event(&monitor, &Event::Relieved);
-            }
-            assert_eq!(log.wake_at(), None);
-            log.event(&monitor, &Event::Saturated);
-        });
-        assert_eq!(lines, [""; 0]);
-        assert_eq!(log.wake_at(), Some(at(4900)));
-        let lines = warnings(|| turn(&mut log, &mut monitor, 4900));
-        assert_eq!(
-            lines,
-            ["saturated: all 7 children are busy, 0 clients wait"]
-        );
+        let begin = "saturated: all 7 children are busy, 4 clients wait";
+        assert_eq!(episode(1, Some(4)), [begin, end]);
+        assert_eq!(episode(10, Some(4)), [""; 0]);
+        let unknown = "saturated: all 7 children are busy, an unknown number of clients wait";
+        assert_eq!(episode(11, None), [unknown, end]);
     }
 
     #[test]

@@ -316,9 +316,11 @@ impl Observer for Systemd {
             Event::StopAnnounced { .. } | Event::ShuttingDown => {
                 self.enter(Phase::Stopping, monitor);
             }
-            Event::Saturated => self.saturated = true,
+            Event::Saturated { waiting } => {
+                (self.saturated, self.waiting) = (true, waiting.unwrap_or(0));
+            }
             Event::Waiting { clients } => self.waiting = clients,
-            Event::Relieved => (self.saturated, self.waiting) = (false, 0),
+            Event::Relieved { .. } => (self.saturated, self.waiting) = (false, 0),
             Event::Turn { .. } => self.tell(monitor),
             _ => {}
         }

@@ -11,6 +11,7 @@ use crate::{
         monitor::Monitor,
         pool,
         report::Report,
+        saturation::{Change, Saturation},
         say::say,
         states::Posted,
         stop::Wish,
@@ -27,8 +28,8 @@ const OFFER_AGAIN: Duration = Duration::from_millis(20);
 /// How often the loop checks for dead children. No signal reports a death if the program blocks
 /// SIGCHLD or other code in the program reaps the child.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// How often, at the most, the loop counts the waiting clients for observers.
-const COUNT_WAITING_EVERY: Duration = Duration::from_secs(1);
+/// How often, at the most, the loop counts the clients that wait and those that were refused.
+const COUNT_EVERY: Duration = Duration::from_secs(1);
 /// How long the end waits for queued tasks and for a slow reader of the parent's own output.
 const LAST_WORK: Duration = Duration::from_secs(1);
 
@@ -51,12 +52,12 @@ pub(crate) struct Loop<H, S, Y: System> {
     /// Whether a child may have ended.
     pub(super) deaths_unknown: bool,
     pub(super) done: bool,
-    /// The state that observers know: the names of the sockets, and whether all children are busy.
+    /// The names of the sockets, as observers know them.
     listeners: Vec<String>,
-    saturated: bool,
     /// The clients that observers were told to be waiting, and when to count them again.
     waiting: u32,
     count_waiting_at: Time,
+    count_refusals_at: Time,
     asked_interval: Option<Interval>,
     ready: Vec<Ready>,
     /// When the next turn should begin, as computed at the end of the last turn.
@@ -84,9 +85,9 @@ impl<H, S, Y: System> Loop<H, S, Y> {
             deaths_unknown: false,
             done: false,
             listeners: Vec::new(),
-            saturated: false,
             waiting: 0,
             count_waiting_at: Time::START,
+            count_refusals_at: Time::START,
             asked_interval: None,
             ready: Vec::new(),
             expected: None,
@@ -169,6 +170,8 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             self.perform();
             self.drain();
             self.pass_on_output();
+            self.watch_saturation();
+            self.count_refusals();
             self.ready = ready;
             self.end_if_over();
         }
@@ -293,6 +296,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             return;
         }
         self.end_children();
+        self.note_refusals();
         self.call_stop();
         self.parent.monitor.end_warnings();
         self.tell_end();
@@ -327,17 +331,8 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         if self.done {
             return;
         }
-        let saturated = self.parent.monitor.is_saturated();
-        if saturated != std::mem::replace(&mut self.saturated, saturated) {
-            self.parent.tell(match saturated {
-                true => &Event::Saturated,
-                false => &Event::Relieved,
-            });
-        }
-        if saturated {
+        if self.parent.monitor.is_in_saturation() {
             self.tell_waiting();
-        } else {
-            self.waiting = 0;
         }
         self.parent.wake_at = None;
         let next_in = self.patience();
@@ -345,19 +340,56 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         self.parent.wake_at = self.parent.first_wake();
     }
 
+    /// Calls the hook and tells observers when the server has become saturated, and when that is
+    /// over.
+    fn watch_saturation(&mut self) {
+        match self.parent.monitor.observe_saturation() {
+            Some(Change::Begins { since }) => self.begin_saturation(since),
+            Some(Change::Ends { after }) => self.parent.tell(&Event::Relieved { after }),
+            None => {}
+        }
+    }
+
+    /// Asks the server object now and then how many connections were refused.
+    fn count_refusals(&mut self) {
+        let now = self.parent.monitor.now();
+        if self.count_refusals_at <= now {
+            self.count_refusals_at = now + COUNT_EVERY;
+            self.note_refusals();
+        }
+    }
+
+    fn note_refusals(&mut self) {
+        self.parent.monitor.note_refusals(self.server.refusals());
+        self.parent.tell_untold();
+    }
+
+    fn begin_saturation(&mut self, since: Time) {
+        let waiting = self.count_waiting();
+        self.waiting = waiting.unwrap_or(0);
+        let (event, episode) = (Event::Saturated { waiting }, Saturation { since, waiting });
+        let hooks = &mut self.hooks;
+        let hook = |monitor: &mut Monitor| hooks.saturated(monitor, &episode);
+        self.parent.call_and_tell("saturated", &event, hook);
+    }
+
     /// How many clients wait, which the system is asked now and then.
     fn tell_waiting(&mut self) {
-        let now = self.parent.monitor.now();
-        if now < self.count_waiting_at {
+        if self.parent.monitor.now() < self.count_waiting_at {
             return;
         }
-        self.count_waiting_at = now + COUNT_WAITING_EVERY;
-        let queued = self.server.listeners().into_iter();
-        let queued = queued.filter_map(|listener| listener.queued);
-        let clients = queued.fold(0, u32::saturating_add);
+        let clients = self.count_waiting().unwrap_or(0);
         if clients != std::mem::replace(&mut self.waiting, clients) {
             self.parent.tell(&Event::Waiting { clients });
         }
+    }
+
+    /// How many clients are queued at all sockets; `None` if that is not known of any.
+    fn count_waiting(&mut self) -> Option<u32> {
+        self.count_waiting_at = self.parent.monitor.now() + COUNT_EVERY;
+        let queued = self.server.listeners().into_iter();
+        let queued = queued.filter_map(|listener| listener.queued);
+        queued.reduce(u32::saturating_add)
     }
 
     /// Tells observers the listeners, and that the server has started.

@@ -1,16 +1,21 @@
 //! Performs the accept loop that the stock servers share: one connection at a time. `core/accept`
 //! decides what comes next; this file makes the system calls and decides nothing.
 
-use super::conn::{Conn, Stream};
+use super::{
+    admission::Admission,
+    conn::{Conn, Place, Stream},
+};
 use crate::{
     core::{
         accept::{
             AcceptConfig, AcceptMachine, Action, Observation,
+            refusal::Refusal,
             shortage::{Pause, Shortage},
         },
         time::Time,
     },
     hooks::{comm::Comm, server::complain},
+    listeners::Listener,
     sys::{
         accept::Newcomer,
         atfork,
@@ -33,17 +38,19 @@ pub(super) type Handler<S> = Box<dyn FnMut(Conn<S>) -> io::Result<()>>;
 
 /// Looks at a connection before the handler gets it. False closes the connection, which then does
 /// not count.
-pub(super) type Admission<S> = Box<dyn FnMut(&mut Conn<S>) -> bool>;
+pub(super) type HeaderCheck<S> = Box<dyn FnMut(&mut Conn<S>) -> bool>;
 
 /// The listening sockets: closed as soon as the child finds that the parent is gone.
 pub(super) type SharedListeners = Rc<RefCell<Vec<Ours<OwnedFd>>>>;
 
 /// What a child takes connections from, and what it does with them.
-pub(super) struct Acceptor<'a, S> {
+pub(super) struct Acceptor<'a, L: Listener> {
     pub(super) config: AcceptConfig,
+    pub(super) admission: Admission<L::Stream>,
+    pub(super) header_check: Option<HeaderCheck<L::Stream>>,
+    pub(super) kind: &'a L,
     pub(super) listeners: SharedListeners,
-    pub(super) admission: Option<Admission<S>>,
-    pub(super) handler: Handler<S>,
+    pub(super) handler: Handler<L::Stream>,
     pub(super) comm: &'a Comm,
     /// For how long connections block by themselves, if they do: see `Conn`.
     pub(super) first_wait: Option<Duration>,
@@ -52,7 +59,7 @@ pub(super) struct Acceptor<'a, S> {
     pub(super) replaced_after: Option<u64>,
 }
 
-impl<S: Stream> Acceptor<'_, S> {
+impl<L: Listener<Stream: Stream>> Acceptor<'_, L> {
     /// Serves until told to stop, the limit is reached, or the parent is gone.
     pub(super) fn run(self) -> io::Result<()> {
         Run {
@@ -68,14 +75,21 @@ impl<S: Stream> Acceptor<'_, S> {
     }
 }
 
-struct Run<'a, S> {
-    acceptor: Acceptor<'a, S>,
+/// A connection that was accepted.
+struct InHand {
+    connection: Newcomer,
+    /// Why it is not to be served, if so.
+    refusal: Option<Refusal>,
+}
+
+struct Run<'a, L: Listener> {
+    acceptor: Acceptor<'a, L>,
     machine: AcceptMachine,
     /// The listener to try first: the one after that served last, so that a busy one does not
     /// starve the others.
     next: usize,
     /// The connection that was found, until it is served.
-    in_hand: Option<Newcomer>,
+    in_hand: Option<InHand>,
     /// When the last wait or the last connection ended.
     clock: Option<Time>,
     /// Until when the child takes queued connections, once it was told to stop.
@@ -83,7 +97,7 @@ struct Run<'a, S> {
     shortage: Shortage,
 }
 
-impl<S: Stream> Run<'_, S> {
+impl<L: Listener<Stream: Stream>> Run<'_, L> {
     fn run(mut self) -> io::Result<()> {
         self.keep_nonblocking()?;
         let mut seen = self.check_in(false);
@@ -99,8 +113,10 @@ impl<S: Stream> Run<'_, S> {
                 Action::Serve {
                     leave_wakeups,
                     look_first,
-                } if !(look_first && self.has_gone()) => self.serve(leave_wakeups),
-                Action::Serve { .. } => self.skip(),
+                } => match self.refusal(look_first) {
+                    None => self.serve(leave_wakeups),
+                    Some(refusal) => self.refuse(refusal),
+                },
                 Action::Drain { look_first } => self.drain(look_first)?,
                 Action::Leave => return Ok(()),
             };
@@ -188,7 +204,10 @@ impl<S: Stream> Run<'_, S> {
     }
 
     fn serve(&mut self, leave_wakeups: bool) -> Observation {
-        let peer = self.in_hand.as_ref().and_then(|client| client.remote);
+        let peer = self
+            .in_hand
+            .as_ref()
+            .and_then(|client| client.connection.remote);
         self.say(|comm| comm.busy_after(self.clock, peer));
         if leave_wakeups {
             self.acceptor.comm.leave_wakeups();
@@ -197,8 +216,8 @@ impl<S: Stream> Run<'_, S> {
         if self.clock.is_some() {
             self.say(|comm| comm.begin(self.clock));
         }
-        if let Some(connection) = self.in_hand.take() {
-            self.admit(connection);
+        if let Some(in_hand) = self.in_hand.take() {
+            self.check_header(in_hand.connection);
         }
         self.acceptor.comm.end_connection();
         let took = self.lap();
@@ -211,15 +230,25 @@ impl<S: Stream> Run<'_, S> {
         }
     }
 
-    /// Whether the client in hand has reset the connection while it was queued.
-    fn has_gone(&self) -> bool {
-        let client = self.in_hand.as_ref();
-        client.is_some_and(|client| hangup::look(&client.stream) == Hangup::Whole)
+    /// Why the connection in hand is not to be served. With `look_first` also if its client has
+    /// reset it while it was queued.
+    fn refusal(&self, look_first: bool) -> Option<Refusal> {
+        let in_hand = self.in_hand.as_ref()?;
+        let has_gone = || hangup::look(&in_hand.connection.stream) == Hangup::Whole;
+        let gone = || (look_first && has_gone()).then_some(Refusal::Gone);
+        in_hand.refusal.or_else(gone)
     }
 
-    fn skip(&mut self) -> Observation {
-        log::debug!("a client has gone before it was served");
-        self.in_hand = None;
+    fn refuse(&mut self, refusal: Refusal) -> Observation {
+        log::debug!("a connection is not served: {refusal}");
+        self.acceptor.admission.count(refusal);
+        if let Some(in_hand) = self.in_hand.take()
+            && refusal == Refusal::TooOld
+        {
+            let conn = self.conn(in_hand.connection, *self.acceptor.requests_handled);
+            note_end(self.acceptor.admission.shed(conn));
+        }
+        self.lap();
         Observation::Skipped
     }
 
@@ -232,29 +261,33 @@ impl<S: Stream> Run<'_, S> {
         }
     }
 
-    /// Hands a connection to the handler, unless it is refused before that; then it does not count.
-    fn admit(&mut self, connection: Newcomer) {
-        let acceptor = &mut self.acceptor;
-        let number = *acceptor.requests_handled + 1;
-        let comm = acceptor.comm.share();
-        let mut conn = Conn::new(connection, comm, number, acceptor.first_wait);
-        let admission = acceptor.admission.as_mut();
-        if admission.is_none_or(|admits| admits(&mut conn)) {
+    /// Hands a connection to the handler, unless its header is refused; then it does not count.
+    fn check_header(&mut self, connection: Newcomer) {
+        let number = *self.acceptor.requests_handled + 1;
+        let mut conn = self.conn(connection, number);
+        let check = self.acceptor.header_check.as_mut();
+        if check.is_none_or(|admits| admits(&mut conn)) {
             self.count_connection();
             self.handle(conn);
         }
     }
 
-    fn handle(&mut self, conn: Conn<S>) {
+    fn handle(&mut self, conn: Conn<L::Stream>) {
         let served = (self.acceptor.handler)(conn);
         // The child may wait next, for long.
         atfork::connection_is_over();
-        match served {
-            Ok(()) => {}
-            // The client caused it: not worth a line on stderr.
-            Err(error) if is_the_clients(&error) => log::debug!("connection ended: {error}"),
-            Err(error) => complain!("connection failed: {error}"),
-        }
+        note_end(served);
+    }
+
+    fn conn(&self, connection: Newcomer, number: u64) -> Conn<L::Stream> {
+        let acceptor = &self.acceptor;
+        let place = Place {
+            comm: acceptor.comm.share(),
+            listeners: Rc::clone(&acceptor.listeners),
+            number,
+            first_wait: acceptor.first_wait,
+        };
+        Conn::new(connection, place)
     }
 
     fn count(&self) -> usize {
@@ -275,7 +308,7 @@ impl<S: Stream> Run<'_, S> {
         match accepted {
             Accepted::Connection(connection) => {
                 self.shortage.end();
-                self.in_hand = Some(connection);
+                self.in_hand = Some(self.judge(index, connection));
             }
             Accepted::Nothing => {}
             Accepted::Exhausted(error) => {
@@ -292,6 +325,21 @@ impl<S: Stream> Run<'_, S> {
             Accepted::Broken(error) => return Err(error),
         }
         Ok(self.in_hand.is_some())
+    }
+
+    fn judge(&mut self, listener: usize, mut connection: Newcomer) -> InHand {
+        let Acceptor {
+            admission,
+            kind,
+            comm,
+            ..
+        } = &mut self.acceptor;
+        admission.measure(*kind, &mut connection);
+        let refusal = admission.refusal(listener, &connection, || comm.now());
+        InHand {
+            connection,
+            refusal,
+        }
     }
 
     fn back_off(&self, pause: Pause, error: &io::Error) -> io::Result<()> {
@@ -330,5 +378,15 @@ impl<S: Stream> Run<'_, S> {
         if let Err(error) = word(self.acceptor.comm) {
             log::debug!("the parent cannot be reached: {error}");
         }
+    }
+}
+
+/// What the code for a connection has returned.
+fn note_end(result: io::Result<()>) {
+    match result {
+        Ok(()) => {}
+        // The client caused it: not worth a line on stderr.
+        Err(error) if is_the_clients(&error) => log::debug!("connection ended: {error}"),
+        Err(error) => complain!("connection failed: {error}"),
     }
 }

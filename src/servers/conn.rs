@@ -8,10 +8,12 @@
 
 mod bounds;
 mod class;
+mod crowd;
 pub mod defaults;
 mod driver;
 mod filter;
 mod limit;
+mod pace;
 mod peer;
 #[cfg(feature = "proxy-protocol")]
 mod proxied;
@@ -31,9 +33,11 @@ pub use self::{
     class::ConnClass,
     filter::{BlockFilter, Filter, Input, LineEnd, LineFilter, Record, StreamFilter},
     limit::Limit,
+    pace::MinRate,
     peer::{Peer, PeerCredentials},
     session::Session,
 };
+use super::accept::SharedListeners;
 
 #[cfg(feature = "proxy-protocol")]
 use super::proxy::Proxied;
@@ -123,7 +127,10 @@ pub struct Conn<S> {
     stream: S,
     /// The client's address, remembered: the kernel forgets it when the client resets.
     remote: Option<SocketAddr>,
+    /// How long it was queued, if that was asked for and is known.
+    queued: Option<Duration>,
     comm: Comm,
+    listeners: SharedListeners,
     number: u64,
     /// How long an operation may block by itself, before the wait begins that sends ACKs and
     /// notices the parent's end. The client is usually ready by then, which saves two system calls.
@@ -134,19 +141,26 @@ pub struct Conn<S> {
     proxied: Option<Box<Proxied>>,
 }
 
+/// Where a connection is served: by which child, as which one.
+pub(super) struct Place {
+    pub(super) comm: Comm,
+    pub(super) listeners: SharedListeners,
+    /// How many connections the child has taken, this one included.
+    pub(super) number: u64,
+    /// See [`Conn::first_wait`].
+    pub(super) first_wait: Option<Duration>,
+}
+
 impl<S: Stream> Conn<S> {
-    pub(super) fn new(
-        connection: Newcomer,
-        comm: Comm,
-        number: u64,
-        first_wait: Option<Duration>,
-    ) -> Self {
+    pub(super) fn new(connection: Newcomer, place: Place) -> Self {
         Self {
             stream: S::from(connection.stream),
             remote: connection.remote,
-            comm,
-            number,
-            first_wait,
+            queued: connection.queued,
+            comm: place.comm,
+            listeners: place.listeners,
+            number: place.number,
+            first_wait: place.first_wait,
             bounds: Bounds::default(),
             #[cfg(feature = "proxy-protocol")]
             proxied: None,
@@ -165,6 +179,16 @@ impl<S: Stream> Conn<S> {
     /// `requests_handled`.
     pub fn requests_handled(&self) -> u64 {
         self.number
+    }
+
+    /// How long the connection was queued, from the end of its handshake until this child took it.
+    ///
+    /// `None` unless the server was told to [ask for it](crate::servers::StreamServer::queue_time) or
+    /// has a [`max_queue_age`](crate::servers::StreamServer::max_queue_age), and where the kernel
+    /// does not tell: it does for TCP on Linux, in ticks of mostly 4 ms. The time that the client
+    /// has spent in the queue of a proxy before is not in it.
+    pub fn queued_for(&self) -> Option<Duration> {
+        self.queued
     }
 
     /// Says that the child is alive, during long legitimate work. A child that computes for longer
@@ -274,17 +298,34 @@ impl<S: Stream> Conn<S> {
         Ok(until.is_none_or(|until| self.comm.now() < until))
     }
 
-    /// Repeats `attempt` until it succeeds or fails for good, and waits in between.
-    fn patiently<R>(
+    /// Repeats `attempt` until it has moved bytes or fails for good, and waits in between. All this
+    /// counts as a wait for the client.
+    fn patiently(
         &self,
         interest: Interest,
         timeout: Option<Duration>,
-        mut attempt: impl FnMut(&S, Blocking) -> io::Result<R>,
-    ) -> io::Result<R> {
+        attempt: impl FnMut(&S, Blocking) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        let start = self.bounds.is_paced().then(|| self.comm.now());
+        let moved = self.try_patiently(interest, timeout, attempt);
+        if let Some(start) = start {
+            let bytes = *moved.as_ref().unwrap_or(&0);
+            self.bounds.note(self.comm.now().since(start), bytes);
+        }
+        moved
+    }
+
+    fn try_patiently(
+        &self,
+        interest: Interest,
+        timeout: Option<Duration>,
+        mut attempt: impl FnMut(&S, Blocking) -> io::Result<usize>,
+    ) -> io::Result<usize> {
         // With a client that is never slow the connection never waits, so the ACK is sent here. OK
         // to ignore: the connection in hand is served to its end in any case.
         let _ = self.comm.begin(None);
-        let timeout = self.cut(timeout)?;
+        let timeout = self.cut_paced(timeout)?;
+        self.look_around().map_err(|_| too_slow())?;
         let mut blocking = self.first_attempt(timeout);
         let mut waited = false;
         let mut deadline = match blocking {
@@ -306,8 +347,21 @@ impl<S: Stream> Conn<S> {
             blocking = Blocking::Never;
             waited = true;
             deadline = deadline.or_else(|| self.comm.deadline(timeout));
-            let stream = self.stream.as_fd();
-            if !self.comm.wait_until(stream, interest, deadline)? {
+            self.wait_patiently(interest, deadline)?;
+        }
+    }
+
+    /// Waits until the client is ready for `interest`. An error after `deadline`, or when others
+    /// wait for this child and the client has had its time.
+    fn wait_patiently(&self, interest: Interest, deadline: Option<Time>) -> io::Result<()> {
+        let stream = self.stream.as_fd();
+        loop {
+            let look_at = self.look_around().map_err(|_| too_slow())?;
+            let until = [deadline, look_at].into_iter().flatten().min();
+            if self.comm.wait_until(stream, interest, until)? {
+                return Ok(());
+            }
+            if until == deadline {
                 return Err(too_slow());
             }
         }

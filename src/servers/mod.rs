@@ -67,6 +67,7 @@
 //! ```
 
 mod accept;
+mod admission;
 pub mod conn;
 mod exec;
 mod inetd;
@@ -74,6 +75,7 @@ mod listen;
 #[cfg(feature = "proxy-protocol")]
 #[cfg_attr(docsrs, doc(cfg(feature = "proxy-protocol")))]
 pub mod proxy;
+mod reply;
 mod stream;
 mod tcp;
 mod unix;
@@ -83,13 +85,20 @@ pub use self::{
     exec::ExecServer,
     inetd::InetdServer,
     listen::Listen,
+    reply::Reply,
     stream::{PerChild, StreamServer},
     tcp::{TcpPerChild, TcpServer},
     unix::{UnixPerChild, UnixServer},
 };
 
 pub use crate::{
-    core::accept::order::AcceptOrder,
+    core::{
+        accept::{
+            order::AcceptOrder,
+            refusal::{Refusal, Refusals},
+        },
+        access::{Access, Cidr, NoCidr},
+    },
     listeners::{
         Listener, ListenerStatus,
         inherited::{ListenFdsError, has_listen_fds},

@@ -4,12 +4,13 @@
 #[cfg(feature = "proxy-protocol")]
 use super::proxy::{self, HeaderRefusals, ProxyProtocol};
 use super::{
-    accept::{Acceptor, Admission, Handler, SharedListeners},
+    accept::{Acceptor, Handler, HeaderCheck, SharedListeners},
+    admission::AdmissionRules,
     conn::{Conn, ConnClass, Stream},
 };
 use crate::{
     core::{
-        accept::{AcceptConfig, BRIEFLY, order::AcceptOrder},
+        accept::{AcceptConfig, BRIEFLY, order::AcceptOrder, refusal::Refusals},
         replacement,
     },
     hooks::{comm::Comm, server::ChildServer},
@@ -42,6 +43,7 @@ pub struct StreamServer<L: Listener> {
     timing: Timing,
     #[cfg(feature = "proxy-protocol")]
     proxies: proxy::Attribute,
+    pub(super) admission: AdmissionRules<L::Stream>,
 }
 
 /// What may block for [`BRIEFLY`] on the sockets that were opened.
@@ -87,6 +89,7 @@ impl<L: Listener<Stream: Stream>> StreamServer<L> {
             timing: Timing::default(),
             #[cfg(feature = "proxy-protocol")]
             proxies: proxy::Attribute::default(),
+            admission: AdmissionRules::default(),
         }
     }
 
@@ -304,12 +307,12 @@ impl<L: Listener<Stream: Stream>> StreamServer<L> {
 
     /// What looks at the connections of this child before the handler does.
     #[cfg(feature = "proxy-protocol")]
-    fn admission(&self) -> Option<Admission<L::Stream>> {
-        self.proxies.admission()
+    fn header_check(&self) -> Option<HeaderCheck<L::Stream>> {
+        self.proxies.header_check()
     }
 
     #[cfg(not(feature = "proxy-protocol"))]
-    fn admission(&self) -> Option<Admission<L::Stream>> {
+    fn header_check(&self) -> Option<HeaderCheck<L::Stream>> {
         None
     }
 
@@ -354,6 +357,7 @@ impl<L: Listener<Stream: Stream>> ChildServer for StreamServer<L> {
     fn start(&mut self) -> io::Result<()> {
         #[cfg(feature = "proxy-protocol")]
         self.proxies.share_counts()?;
+        self.admission.start()?;
         self.sockets.open(&mut self.listener, self.backlog)?;
         self.set_timing();
         Ok(())
@@ -376,15 +380,19 @@ impl<L: Listener<Stream: Stream>> ChildServer for StreamServer<L> {
             handed_over::forget_variables();
         }
         let listeners = close_when_orphaned(self.sockets.take(), comm);
+        let sockets = listeners.borrow().len();
+        let handler = self.handler()?;
         let config = self.config(comm);
         // With a low limit a child leaves at once, and has no time for a successor.
         let replaced_after = comm.replaced_after(self.max_requests);
         let replaced_after = replaced_after.filter(|after| *after < config.max_requests);
         let acceptor = Acceptor {
             config,
+            admission: self.admission.for_child(sockets),
+            kind: &self.listener,
             listeners,
-            admission: self.admission(),
-            handler: self.handler()?,
+            header_check: self.header_check(),
+            handler,
             comm,
             first_wait: self.timing.first_wait,
             requests_handled: &mut self.requests_handled,
@@ -416,6 +424,10 @@ impl<L: Listener<Stream: Stream>> ChildServer for StreamServer<L> {
         self.sockets.close_for_all(&mut self.listener);
     }
 
+    fn refusals(&mut self) -> Refusals {
+        self.admission.refusals()
+    }
+
     fn lost(&mut self) -> Option<io::Error> {
         self.sockets.lost()
     }
@@ -431,6 +443,7 @@ impl<L: Listener> fmt::Debug for StreamServer<L> {
             .field("listener", &self.listener)
             .field("sockets", &self.sockets)
             .field("max_requests", &self.max_requests)
+            .field("admission", &self.admission)
             .finish_non_exhaustive()
     }
 }

@@ -12,6 +12,7 @@ use crate::{
 use std::{
     io,
     net::{SocketAddr, TcpStream},
+    time::Duration,
 };
 
 /// Accepts on one TCP address or several, one connection at a time in each child.
@@ -160,6 +161,24 @@ impl StreamServer<Tcp> {
         self.listener.keepalive
     }
 
+    /// Lets the kernel keep a connection until its client has sent something (TCP_DEFER_ACCEPT), but
+    /// for `time` at the most. Default: off.
+    ///
+    /// So a client that connects and is silent holds no child. For protocols in which the client
+    /// speaks first. In whole seconds, rounded up; the kernel rounds them to the times of its
+    /// retransmissions (1, 3, 7, 15, 31 s). [`Conn::queued_for`] counts from the first bytes. Linux
+    /// only; no effect elsewhere.
+    #[must_use]
+    pub fn defer_accept(mut self, time: Duration) -> Self {
+        self.listener.defer_accept = Some(time);
+        self
+    }
+
+    /// How long the kernel keeps connections of silent clients, if it does.
+    pub fn get_defer_accept(&self) -> Option<Duration> {
+        self.listener.defer_accept
+    }
+
     /// The addresses that the started server listens on, with the ports that it got.
     pub fn local_addrs(&self) -> Vec<SocketAddr> {
         self.open_sockets()
@@ -171,14 +190,13 @@ impl StreamServer<Tcp> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::servers::AcceptOrder;
-    use std::time::Duration;
-
+    use crate::servers::{AcceptOrder, Access};
     /// Each attribute of a stock server has a getter, and `max_requests` has a setter. The
     /// recipes of `docs/porting.md` are compiled and run as its examples.
     #[test]
     fn o44_each_getter_says_what_was_set() {
         let keepalive = Keepalive::after(Duration::from_secs(9));
+        let office = Access::new().allow_user(7);
         let mut server = TcpServer::new(|_| Ok(()))
             .address("localhost")
             .port(7)
@@ -186,6 +204,11 @@ mod tests {
             .only_v6(true)
             .no_delay(false)
             .keepalive(keepalive)
+            .defer_accept(Duration::from_secs(4))
+            .max_queue_age(Duration::from_secs(5))
+            .queue_target(Duration::from_secs(1))
+            .queue_time(true)
+            .access(office.clone())
             .backlog(3)
             .accept_order(AcceptOrder::InTurn)
             .max_requests(5);
@@ -194,10 +217,17 @@ mod tests {
         assert_eq!(server.get_domain(), Domain::Inet6);
         assert!(server.get_only_v6() && !server.get_no_delay());
         assert_eq!(server.get_keepalive(), Some(keepalive));
+        assert_eq!(server.get_defer_accept(), Some(Duration::from_secs(4)));
+        assert_eq!(server.get_max_queue_age(), Some(Duration::from_secs(5)));
+        assert_eq!(server.get_queue_target(), Some(Duration::from_secs(1)));
+        assert!(server.get_queue_time());
+        assert_eq!(server.get_access(), &office);
         assert_eq!(server.get_backlog(), 3);
         assert_eq!(server.get_accept_order(), Some(AcceptOrder::InTurn));
         assert_eq!(server.get_max_requests(), 5);
         server.set_max_requests(6);
         assert_eq!(server.get_max_requests(), 6);
+        server.set_max_queue_age(None);
+        assert_eq!(server.get_max_queue_age(), None);
     }
 }

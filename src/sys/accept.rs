@@ -8,6 +8,7 @@ use std::{
     mem,
     net::{IpAddr, SocketAddr},
     os::fd::{FromRawFd, OwnedFd},
+    time::Duration,
 };
 
 /// A connection taken from the queue, and the address of its client.
@@ -16,6 +17,8 @@ pub(crate) struct Newcomer {
     pub(crate) stream: OwnedFd,
     /// `None` for a client without an internet address. An IPv4 address within IPv6 becomes IPv4.
     pub(crate) remote: Option<SocketAddr>,
+    /// How long it was queued; `None` unless that was asked for and is known.
+    pub(crate) queued: Option<Duration>,
 }
 
 /// Takes a connection, with `flags` as for accept4(2), on systems that have it.
@@ -47,7 +50,11 @@ fn call(
     // SAFETY: the kernel has just made this descriptor for us; it has no other owner.
     let stream = unsafe { OwnedFd::from_raw_fd(fd) };
     let remote = internet_address(&address, length);
-    Ok(Newcomer { stream, remote })
+    Ok(Newcomer {
+        stream,
+        remote,
+        queued: None,
+    })
 }
 
 /// Room for the longest internet address, and so for the shorter one.

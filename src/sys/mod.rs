@@ -54,7 +54,10 @@ mod status;
 mod stdio;
 pub(crate) mod stop_board;
 mod stuck;
+pub(crate) mod tally;
+pub(crate) mod tcp_info;
 pub(crate) mod unix;
+pub(crate) mod unix_diag;
 pub(crate) mod unix_socket;
 pub(crate) mod waiter;
 

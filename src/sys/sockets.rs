@@ -287,6 +287,29 @@ pub(crate) fn send_at_once(socket: &impl AsFd) -> io::Result<()> {
     Ok(socket::setsockopt(socket, sockopt::TcpNoDelay, &true)?)
 }
 
+/// Lets the kernel queue a connection only when its client has sent something, or after `seconds`.
+#[cfg(target_os = "linux")]
+pub(crate) fn defer_accept(listener: &impl AsFd, seconds: u32) -> io::Result<()> {
+    // SAFETY: the option takes a number of four bytes, which lives across the call.
+    let result = unsafe {
+        libc::setsockopt(
+            listener.as_fd().as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_DEFER_ACCEPT,
+            (&raw const seconds).cast(),
+            size_of::<u32>() as libc::socklen_t,
+        )
+    };
+    Errno::result(result)?;
+    Ok(())
+}
+
+/// Other systems queue each connection at once.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn defer_accept(_: &impl AsFd, _: u32) -> io::Result<()> {
+    Ok(())
+}
+
 /// Makes the kernel probe a silent peer: after `idle`, then each `interval`, `count` times. Zero
 /// keeps the system's value. Connections inherit this from their listener.
 #[cfg(target_os = "linux")]
@@ -353,32 +376,6 @@ pub(crate) fn tcp_address(socket: &impl AsFd) -> Option<SocketAddr> {
     })
 }
 
-/// How many connections a listening TCP socket has queued for accept.
-#[cfg(target_os = "linux")]
-pub(crate) fn queue_length(listener: &impl AsFd) -> Option<u32> {
-    // SAFETY: all bytes zero are a valid value of this structure, which consists of numbers.
-    let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
-    let mut length = size_of_val(&info) as libc::socklen_t;
-    // SAFETY: the descriptor is open, since it is borrowed; the kernel writes at most `length`
-    // bytes, which is the size of `info`.
-    let result = unsafe {
-        libc::getsockopt(
-            listener.as_fd().as_raw_fd(),
-            libc::IPPROTO_TCP,
-            libc::TCP_INFO,
-            (&raw mut info).cast(),
-            &raw mut length,
-        )
-    };
-    // For a listener this field is the length of its queue.
-    Errno::result(result).is_ok().then_some(info.tcpi_unacked)
-}
-
-#[cfg(not(target_os = "linux"))]
-pub(crate) fn queue_length(_: &impl AsFd) -> Option<u32> {
-    None
-}
-
 /// Makes attempts to accept non-blocking, in all processes that share the listener.
 pub(crate) fn unblock(listener: &impl AsFd) -> io::Result<()> {
     keep_nonblocking(listener).map(drop)
@@ -427,20 +424,6 @@ mod tests {
         let socket = bind_tcp(([127, 0, 0, 1], 0).into(), false).unwrap();
         listen(&socket, 8).unwrap();
         TcpListener::from(socket)
-    }
-
-    #[cfg(target_os = "linux")]
-    #[test]
-    fn the_queue_of_a_listener_is_counted() {
-        let listener = listen_tcp();
-        assert_eq!(queue_length(&listener), Some(0));
-        let address = listener.local_addr().unwrap();
-        let _clients = [(); 3].map(|()| TcpStream::connect(address).unwrap());
-        assert_eq!(queue_length(&listener), Some(3));
-        listener.accept().unwrap();
-        assert_eq!(queue_length(&listener), Some(2));
-        let (one, _other) = std::os::unix::net::UnixStream::pair().unwrap();
-        assert_eq!(queue_length(&one), None);
     }
 
     /// A process that shares a listener may set it to blocking mode. It is set back before an

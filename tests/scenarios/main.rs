@@ -45,6 +45,7 @@ mod metrics;
 mod observers;
 mod orphans;
 mod output;
+mod overload;
 mod overtime;
 mod parents_hooks;
 mod pipes;
@@ -58,6 +59,7 @@ mod signal_fuzz;
 mod signal_table;
 mod signals;
 mod silence;
+mod slow_clients;
 mod sockets;
 mod starts;
 mod stop_figures;
@@ -114,6 +116,7 @@ const PROGRAMS: &[Programs] = &[
     orphans::PROGRAMS,
     overtime::PROGRAMS,
     output::PROGRAMS,
+    overload::PROGRAMS,
     parents_hooks::PROGRAMS,
     ported::PROGRAMS,
     reload::PROGRAMS,
@@ -121,6 +124,7 @@ const PROGRAMS: &[Programs] = &[
     servers::PROGRAMS,
     signal_fuzz::PROGRAMS,
     signal_table::PROGRAMS,
+    slow_clients::PROGRAMS,
     sockets::PROGRAMS,
     starts::PROGRAMS,
     stranded::PROGRAMS,
@@ -180,6 +184,7 @@ const SCENARIOS: &[(&str, Scenarios)] = scenarios_of![
     orphans,
     output,
     overtime,
+    overload,
     parents_hooks,
     pipes,
     ported,
@@ -194,6 +199,7 @@ const SCENARIOS: &[(&str, Scenarios)] = scenarios_of![
     signal_table,
     signals,
     silence,
+    slow_clients,
     sockets,
     starts,
     stop_figures,

@@ -8,7 +8,7 @@ use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use prefork_server::{
     Child, ChildId, ChildServer, Death, Error, Event, Monitor, Observer, PreFork, PreForkHooks,
-    TcpServer, defaults,
+    Saturation, TcpServer, defaults,
 };
 
 use crate::subject::{
@@ -113,6 +113,9 @@ impl PreForkHooks for Spoken {
         let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
         setrlimit(Resource::RLIMIT_NOFILE, self.limit, hard).unwrap();
     }
+    fn saturated(&mut self, _: &mut Monitor, episode: &Saturation) {
+        println!("hook saturated {:?}", episode.waiting);
+    }
     fn server_forked(&mut self, monitor: &mut Monitor, child: ChildId) {
         println!("hook server_forked {}", pid(monitor, child));
     }
@@ -162,6 +165,10 @@ impl Observer for Written {
             Event::Turn { next_in, .. } => println!("turn {next_in:?}"),
             Event::ListenerOpened { name, .. } => println!("event opened {name}"),
             Event::ListenerClosed { name, .. } => println!("event closed {name}"),
+            Event::Saturated { waiting, .. } => println!("event saturated {waiting:?}"),
+            Event::Relieved { after, .. } => {
+                println!("event relieved {}", after > Duration::from_secs(1));
+            }
             event => println!("event {event:?}"),
         }
     }
@@ -219,9 +226,9 @@ fn every_event_is_told_in_order_and_after_its_hook(world: &mut World) {
     expect_told(&server, "event ready");
     let held = Held::new(&address);
     let first = held.pid;
-    expect_told(&server, "event Saturated");
+    expect_told(&server, "event saturated");
     drop(held);
-    expect_told(&server, "event Relieved");
+    expect_told(&server, "event relieved");
     send(first, Signal::SIGKILL);
     expect_told(&server, "event exited");
     let second = until("a second child that is ready", SOON, || {
@@ -239,9 +246,10 @@ fn every_event_is_told_in_order_and_after_its_hook(world: &mut World) {
          event ready {first}\n\
          hook server_busy {first}\n\
          event busy {first}\n\
-         event Saturated\n\
+         hook saturated Some(0)\n\
+         event saturated Some(0)\n\
          event free {first}\n\
-         event Relieved\n\
+         event relieved true\n\
          hook server_exited {first}\n\
          event exited {first} Killed\n\
          hook server_forked {second}\n\

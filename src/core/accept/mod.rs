@@ -3,9 +3,13 @@
 
 mod backlog_streak;
 pub(crate) mod order;
+pub(crate) mod refusal;
+pub(crate) mod shedding;
 pub(crate) mod shortage;
 mod wait_mode;
 
+#[cfg(test)]
+mod overload_tests;
 #[cfg(test)]
 mod tests;
 
@@ -55,7 +59,8 @@ pub(crate) enum Action {
     /// Say NOT_BUSY and wait in the epoll: [`Observation::Woken`] or [`Observation::NotWoken`].
     WaitInEpoll,
     /// Say BUSY and serve the connection that was accepted: [`Observation::Served`],
-    /// [`Observation::ServedLast`] or [`Observation::Skipped`].
+    /// [`Observation::ServedLast`], or [`Observation::Skipped`] for one that is
+    /// [refused](refusal::Refusal), without a word.
     Serve {
         /// Leave the wake-ups for later connections to other children.
         leave_wakeups: bool,
@@ -105,7 +110,7 @@ pub(crate) enum Observation {
     },
     /// The child is to leave after the connection that was served.
     ServedLast,
-    /// The client had gone.
+    /// The connection was not served: the client had gone, or was refused.
     Skipped,
 }
 

@@ -59,7 +59,7 @@ fn answers(action: Action, rules: &Rules) -> Vec<Observation> {
             all.push(Observation::NotWoken);
             all
         }
-        Action::Serve { look_first, .. } => {
+        Action::Serve { .. } => {
             let mut all = [None, Some(MOMENT), Some(LastConnection::TRYING)]
                 .map(|took| Observation::Served {
                     took,
@@ -67,7 +67,7 @@ fn answers(action: Action, rules: &Rules) -> Vec<Observation> {
                 })
                 .to_vec();
             all.push(Observation::ServedLast);
-            all.extend(look_first.then_some(Observation::Skipped));
+            all.push(Observation::Skipped);
             all
         }
         Action::Leave => Vec::new(),

@@ -3,7 +3,9 @@
 use crate::core::{
     child::{Child, Reason, State},
     monitor::Monitor,
-    testing::{child, due_at, ended_by_signal, go_to, monitor, sized, state},
+    saturation::Change,
+    testing::{child, due_at, ended_by_signal, go_to, monitor, ms, sized, state},
+    time::Time,
 };
 
 fn observed(mut monitor: Monitor) -> Monitor {
@@ -99,6 +101,44 @@ fn a_server_is_saturated_while_no_child_is_free_and_none_more_may_be_forked() {
     let gone = monitor.exited(first, ended_by_signal(2));
     assert_eq!(gone.map(|(child, _)| Child::id(&child)), Some(first));
     assert!(!monitor.is_saturated());
+}
+
+/// The report counts each episode once, and its time up to the last moment of saturation.
+#[test]
+fn episodes_of_saturation_are_counted() {
+    let mut monitor = sized(1, 1, 1, 1);
+    let only = child(&mut monitor, State::Busy);
+    let mut changes = Vec::new();
+    for time in [10_000, 10_999, 11_000, 12_000, 14_000] {
+        go_to(&mut monitor, time);
+        changes.extend(monitor.observe_saturation());
+    }
+    assert_eq!(changes.len(), 1, "{changes:?}");
+    assert!(monitor.is_in_saturation());
+    assert_eq!(monitor.deadline(), None);
+    monitor.set_not_busy(only);
+    go_to(&mut monitor, 15_000);
+    assert_eq!(monitor.observe_saturation(), None);
+    go_to(&mut monitor, 16_000);
+    let ended = monitor.observe_saturation();
+    let after = ms(5_000);
+    assert_eq!(ended, Some(Change::Ends { after }));
+    let report = monitor.report();
+    assert_eq!((report.saturations, report.saturated_for), (1, after));
+    assert!(report.to_string().ends_with("; saturated 1 times, 5.0 s"));
+}
+
+/// A second that nothing happens in ends, too: the loop wakes for it.
+#[test]
+fn the_loop_wakes_to_see_a_saturation_begin() {
+    let mut monitor = sized(1, 1, 1, 1);
+    child(&mut monitor, State::Busy);
+    go_to(&mut monitor, 10_000);
+    assert_eq!(monitor.observe_saturation(), None);
+    assert_eq!(monitor.deadline(), Some(Time::at(ms(11_000))));
+    monitor.begin_shutdown();
+    assert_eq!(monitor.observe_saturation(), None);
+    assert_eq!(monitor.report().saturations, 0);
 }
 
 #[test]

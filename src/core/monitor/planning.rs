@@ -56,6 +56,37 @@ impl Monitor {
         full && census.busy > 0 && census.idle() == 0 && !self.shutdown
     }
 
+    /// Observes whether the server is saturated, and counts the episodes.
+    pub(crate) fn observe_saturation(&mut self) -> Option<Change> {
+        let change = if self.shutdown {
+            self.saturation.end(self.now)
+        } else {
+            self.saturation.observe(self.is_saturated(), self.now)
+        };
+        match change {
+            Some(Change::Begins { .. }) => self.report.saturations += 1,
+            Some(Change::Ends { after }) => self.report.saturated_for += after,
+            None => {}
+        }
+        change
+    }
+
+    /// Notes how many connections children have not served.
+    pub(crate) fn note_refusals(&mut self, found: Refusals) {
+        let before = std::mem::replace(&mut self.report.refusals, found);
+        for (reason, connections) in found.since(before) {
+            self.happened(Event::Refused {
+                reason,
+                connections,
+            });
+        }
+    }
+
+    /// Whether the server is in an episode of saturation.
+    pub(crate) fn is_in_saturation(&self) -> bool {
+        self.saturation.lasts()
+    }
+
     /// Runs `hook` under its name, so that a panic in it can be logged with that name.
     pub(crate) fn naming<R>(&mut self, name: &'static str, hook: impl FnOnce(&mut Self) -> R) -> R {
         let outer = std::mem::replace(&mut self.hook, name);

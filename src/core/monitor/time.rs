@@ -66,6 +66,7 @@ impl Monitor {
         pool_wide
             .into_iter()
             .flatten()
+            .chain(self.saturation.deadline())
             .chain(self.alarms.next())
             .chain(self.stop.begins_at())
             .chain(self.warnings.next())

@@ -1,7 +1,10 @@
 //! Limits how long a connection may take, waits for a request, and closes without losing the last
 //! answer. Reads and waits; never writes to the client.
 
-use super::{Conn, Stream, is_interruption, is_wait};
+use super::{
+    Conn, Stream, is_interruption, is_wait,
+    pace::{MinRate, Pace},
+};
 use crate::{
     core::time::Time,
     sys::{
@@ -10,7 +13,12 @@ use crate::{
         sockets::{self, Blocking},
     },
 };
-use std::{cell::Cell, io, net::Shutdown, time::Duration};
+use std::{
+    cell::Cell,
+    io::{self, IoSlice},
+    net::Shutdown,
+    time::Duration,
+};
 
 /// How long a child that is told to stop waits for what a client has probably sent already: the
 /// first request of a connection, the rest of an upload.
@@ -26,10 +34,36 @@ pub(super) struct Bounds {
     pub(super) write: Cell<Option<Duration>>,
     /// When the time for the whole connection is over.
     deadline: Cell<Option<Time>>,
+    /// How fast the client is, if it must have a speed.
+    pace: Cell<Option<Pace>>,
+    /// When to look whether others wait for the child: see
+    /// [`set_deadline_when_crowded`](Conn::set_deadline_when_crowded).
+    pub(super) look_at: Cell<Option<Time>>,
     /// Whether the client has sent anything.
     pub(super) heard: Cell<bool>,
     /// Whether the request in hand is the last.
     last: Cell<bool>,
+}
+
+impl Bounds {
+    pub(super) fn is_paced(&self) -> bool {
+        self.pace.get().is_some()
+    }
+
+    /// Notes that the child has waited for `time`, and that `bytes` have moved.
+    pub(super) fn note(&self, time: Duration, bytes: usize) {
+        let pace = self.pace.get();
+        self.pace.set(pace.map(|pace| pace.after(time, bytes)));
+    }
+
+    /// `timeout`, cut to what a slow client has left.
+    fn cut_to_pace(&self, timeout: Option<Duration>) -> io::Result<Option<Duration>> {
+        match self.pace.get().map(Pace::left) {
+            None => Ok(timeout),
+            Some(left) if left.is_zero() => Err(too_slow()),
+            Some(left) => Ok(Some(timeout.map_or(left, |timeout| timeout.min(left)))),
+        }
+    }
 }
 
 pub(super) fn too_slow() -> io::Error {
@@ -61,6 +95,39 @@ impl<S: Stream> Conn<S> {
     /// [`into_parts`](Self::into_parts) returns.
     pub fn set_deadline(&self, time: Option<Duration>) {
         self.bounds.deadline.set(self.comm.deadline(time));
+    }
+
+    /// Limits how slow the client may be, from now on.
+    ///
+    /// The child waits for the client for some time in all, and longer for each byte that moves:
+    /// reads and writes then fail with `TimedOut`. Unlike a
+    /// [deadline](Self::set_deadline) it lets a large upload take its time; unlike a timeout of
+    /// each read, a client that sends a byte now and then does not hold the child for long. The
+    /// time in which the handler works does not count, nor does that of
+    /// [`wait_for_request`](Self::wait_for_request) and [`linger`](Self::linger), which have limits
+    /// of their own. Default: `None`, no limit.
+    ///
+    /// Set it again for each request of a connection that is kept open. It does not apply to the
+    /// stream that [`into_parts`](Self::into_parts) returns, nor to objects of a
+    /// [`ConnClass`](super::ConnClass).
+    ///
+    /// ```
+    /// # use prefork_server::{TcpServer, servers::conn::MinRate};
+    /// # use std::time::Duration;
+    /// let server = TcpServer::new(|conn| {
+    ///     let rate = MinRate::new(500).after(Duration::from_secs(20));
+    ///     conn.set_min_rate(Some(rate));
+    ///     std::io::copy(&mut &conn, &mut std::io::sink()).map(drop)
+    /// });
+    /// # let _ = server;
+    /// ```
+    pub fn set_min_rate(&self, rate: Option<MinRate>) {
+        self.bounds.pace.set(rate.map(Pace::new));
+    }
+
+    /// `timeout`, cut to what the deadline and a slow client have left.
+    pub(super) fn cut_paced(&self, timeout: Option<Duration>) -> io::Result<Option<Duration>> {
+        self.cut(self.bounds.cut_to_pace(timeout)?)
     }
 
     /// `timeout`, cut to what the deadline has left.
@@ -122,13 +189,28 @@ impl<S: Stream> Conn<S> {
             return Ok(false);
         };
         let deadline = self.comm.deadline(idle);
-        let arrived = match self.wait_request(deadline)? {
+        let arrived = match self.await_request(deadline)? {
             Wake::Ready => true,
             Wake::Stop => !self.bounds.heard.get() && self.arrives_within(UNDER_WAY)?,
             Wake::Timer => false,
         };
         self.bounds.last.set(self.comm.shutdown_requested());
         Ok(arrived)
+    }
+
+    /// Like [`wait_request`](Self::wait_request), and ends as by a timer when others wait for this
+    /// child and the client has had its time.
+    fn await_request(&self, deadline: Option<Time>) -> io::Result<Wake> {
+        loop {
+            let Ok(look_at) = self.look_around() else {
+                return Ok(Wake::Timer);
+            };
+            let until = [deadline, look_at].into_iter().flatten().min();
+            match self.wait_request(until)? {
+                Wake::Timer if until != deadline => {}
+                wake => return Ok(wake),
+            }
+        }
     }
 
     fn wait_request(&self, deadline: Option<Time>) -> io::Result<Wake> {
@@ -179,6 +261,26 @@ impl<S: Stream> Conn<S> {
     /// it returns the same.
     pub fn peer_has_finished(&self) -> bool {
         hangup::look(&self.stream) >= Hangup::Half
+    }
+}
+
+/// What takes no time of the client's.
+impl<S: Stream> Conn<S> {
+    /// Writes what fits into the socket's buffer now.
+    pub(in crate::servers) fn write_at_once(&self, bytes: &[u8]) -> io::Result<()> {
+        sockets::send(&self.stream, &[IoSlice::new(bytes)], Blocking::Never).map(drop)
+    }
+
+    /// Discards what has arrived, at most `most` bytes of it.
+    pub(in crate::servers) fn read_away_at_once(&self, most: u64) {
+        let mut chunk = [0; CHUNK];
+        let mut left = most;
+        while left > 0 {
+            match sockets::receive(&self.stream, &mut chunk, Blocking::Never) {
+                Ok(0) | Err(_) => return,
+                Ok(count) => left = left.saturating_sub(count as u64),
+            }
+        }
     }
 }
 

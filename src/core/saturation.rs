@@ -1,0 +1,198 @@
+//! Episodes in which a server is saturated: when one begins and when it is over. Compares times;
+//! does not know what saturates a server and counts no clients.
+
+use super::time::Time;
+use std::time::Duration;
+
+/// An episode in which all children are busy and no further one may be forked.
+///
+/// The hook [`saturated`](crate::PreForkHooks::saturated) gets it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Saturation {
+    /// Since when it has lasted, by the clock of [`Monitor::now`](crate::Monitor::now).
+    pub since: Time,
+    /// How many clients wait to be accepted; `None` if the system does not tell.
+    pub waiting: Option<u32>,
+}
+
+/// The present episode, if there is one.
+///
+/// Where children take milliseconds for a connection, a pool is full and not full again many times a
+/// second, which is how it should be. So an episode begins when the pool has been full for a second,
+/// and ends when it has not been for a second.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) enum Episode {
+    #[default]
+    None,
+    /// The pool is full since then; it is no episode yet.
+    Coming(Time),
+    Lasting {
+        since: Time,
+    },
+    /// The pool is no longer full since `until`; the episode may go on.
+    Ending {
+        since: Time,
+        until: Time,
+    },
+}
+
+/// What has changed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Change {
+    Begins { since: Time },
+    Ends { after: Duration },
+}
+
+impl Episode {
+    /// How long a pool must be full, or must not be, until that counts.
+    pub(crate) const COUNTS_AFTER: Duration = Duration::from_secs(1);
+
+    /// Notes whether the pool is full at `now`.
+    pub(crate) fn observe(&mut self, full: bool, now: Time) -> Option<Change> {
+        *self = match (*self, full) {
+            (Self::None, true) => Self::Coming(now),
+            (Self::Coming(_), false) => Self::None,
+            (Self::Lasting { since }, false) => Self::Ending { since, until: now },
+            (Self::Ending { since, .. }, true) => Self::Lasting { since },
+            (same, _) => same,
+        };
+        if self.deadline().is_none_or(|deadline| now < deadline) {
+            return None;
+        }
+        match *self {
+            Self::Coming(since) => {
+                *self = Self::Lasting { since };
+                Some(Change::Begins { since })
+            }
+            _ => self.end(now),
+        }
+    }
+
+    /// Ends the episode now, as in a shutdown.
+    pub(crate) fn end(&mut self, now: Time) -> Option<Change> {
+        let (since, until) = match std::mem::take(self) {
+            Self::None | Self::Coming(_) => return None,
+            Self::Lasting { since } => (since, now),
+            Self::Ending { since, until } => (since, until),
+        };
+        let after = until.since(since);
+        Some(Change::Ends { after })
+    }
+
+    /// Whether an episode has begun and has not ended.
+    pub(crate) fn lasts(self) -> bool {
+        matches!(self, Self::Lasting { .. } | Self::Ending { .. })
+    }
+
+    /// When to observe again, though nothing has happened.
+    pub(crate) fn deadline(self) -> Option<Time> {
+        match self {
+            Self::None | Self::Lasting { .. } => None,
+            Self::Coming(since) => Some(since + Self::COUNTS_AFTER),
+            Self::Ending { until, .. } => Some(until + Self::COUNTS_AFTER),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn at(milliseconds: u64) -> Time {
+        Time::at(Duration::from_millis(milliseconds))
+    }
+
+    /// The changes that follow from these observations, each with its time in milliseconds.
+    fn changes(observations: &[(u64, bool)]) -> Vec<(u64, Change)> {
+        let mut episode = Episode::default();
+        let observations = observations.iter();
+        observations
+            .filter_map(|&(time, full)| Some((time, episode.observe(full, at(time))?)))
+            .collect()
+    }
+
+    const fn ends(milliseconds: u64) -> Change {
+        let after = Duration::from_millis(milliseconds);
+        Change::Ends { after }
+    }
+
+    #[test]
+    fn an_episode_begins_and_ends_a_second_late_and_is_told_as_it_was() {
+        let found = changes(&[
+            (100, true),
+            (1_099, true),
+            (1_100, true),
+            (5_000, true),
+            (5_100, false),
+            (6_099, false),
+            (6_100, false),
+            (9_000, false),
+        ]);
+        let begins = Change::Begins { since: at(100) };
+        assert_eq!(found, [(1_100, begins), (6_100, ends(5_000))]);
+    }
+
+    #[test]
+    fn a_pool_that_is_full_at_times_has_no_episode() {
+        let flutter: Vec<_> = (0..1_000).map(|n| (n * 10, n % 99 != 0)).collect();
+        assert_eq!(changes(&flutter), []);
+    }
+
+    #[test]
+    fn an_episode_goes_on_through_short_pauses() {
+        let mut observations = vec![(0, true), (1_000, true)];
+        observations.extend((0..100).map(|n| (1_100 + n * 50, n % 3 == 0)));
+        observations.extend([(6_100, false), (7_100, false)]);
+        let begins = Change::Begins { since: at(0) };
+        assert_eq!(
+            changes(&observations),
+            [(1_000, begins), (7_100, ends(6_100))]
+        );
+    }
+
+    #[test]
+    fn a_shutdown_ends_an_episode_at_once() {
+        for (observations, ended) in [
+            (&[(0, true), (1_000, true)][..], Some(ends(1_500))),
+            (
+                &[(0, true), (1_000, true), (1_200, false)],
+                Some(ends(1_200)),
+            ),
+            (&[(1_000, true)], None),
+            (&[], None),
+        ] {
+            let mut episode = Episode::default();
+            for &(time, full) in observations {
+                episode.observe(full, at(time));
+            }
+            assert_eq!(episode.end(at(1_500)), ended);
+            assert_eq!(episode, Episode::None);
+        }
+    }
+
+    proptest! {
+        /// Whatever happens: episodes begin and end by turns, and each deadline leads to a change.
+        #[test]
+        fn episodes_begin_and_end_by_turns(steps in proptest::collection::vec((0_u64..700, any::<bool>()), 1..200)) {
+            let (mut episode, mut now, mut began) = (Episode::default(), at(0), None);
+            for (pause, full) in steps {
+                now = now + Duration::from_millis(pause);
+                match episode.observe(full, now) {
+                    Some(Change::Begins { since }) => {
+                        prop_assert_eq!(began.replace(since), None);
+                        prop_assert!(now.since(since) >= Episode::COUNTS_AFTER);
+                    }
+                    Some(Change::Ends { after }) => {
+                        let since = began.take();
+                        prop_assert!(since.is_some_and(|since| since + after <= now));
+                    }
+                    None => {}
+                }
+                prop_assert_eq!(episode.lasts(), began.is_some());
+                prop_assert!(episode.deadline().is_none_or(|deadline| now < deadline));
+            }
+        }
+    }
+}

@@ -1,0 +1,400 @@
+//! More clients than can be served: how long they were queued, and who is told at once that it was
+//! for too long.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::process::ExitCode;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use prefork_server::servers::{Access, Conn, Refusal, Reply, Stream};
+use prefork_server::{
+    Builder, ChildServer, DefaultHooks, Error, Event, Monitor, Observer, PreFork, TcpServer,
+    UnixServer,
+};
+
+use crate::subject::{Held, announce, ended, ends_well, log_warnings, millis, send, who};
+use crate::support::{
+    Address, Args, Client, Programs, SOON, Scenarios, Server, Signal, World, connect, pause,
+    programs, scenarios, until,
+};
+
+pub const PROGRAMS: Programs = programs![queue];
+
+pub const SCENARIOS: Scenarios = scenarios![
+    a_connection_knows_how_long_it_was_queued,
+    who_has_waited_for_too_long_goes_to_the_hook,
+    a_canned_reply_reaches_a_client_that_has_sent_much,
+    who_is_denied_is_closed_before_the_handler_and_counted,
+    a_user_who_is_not_allowed_is_closed_and_counted,
+    nobody_is_too_old_where_the_kernel_tells_no_age,
+    hello_answers_503_to_who_has_waited_for_too_long,
+    hello_answers_nearly_as_many_as_it_can_when_more_come,
+];
+
+// The program.
+
+/// One child, or more, whose clients may be told how long they were queued.
+fn queue(args: Args) -> ExitCode {
+    log_warnings();
+    ended(match args.value("--path") {
+        Some(path) => serve_path(&args, path),
+        None => serve_port(&args),
+    })
+}
+
+fn serve_port(args: &Args) -> Result<(), Error> {
+    let mut server = TcpServer::new(obey).queue_time(args.has("--queue-time"));
+    if let Some(range) = args.parsed("--deny") {
+        server = server.access(Access::new().deny(range));
+    }
+    if let Some(age) = args.parsed("--max-age") {
+        server = server.max_queue_age(Duration::from_millis(age));
+    }
+    if let Some(length) = args.parsed("--canned") {
+        let text = vec![b'x'; length];
+        server = server.overloaded(Reply::canned(text).into_hook());
+    }
+    if args.has("--hook") {
+        server = server.overloaded(|conn, age| {
+            writeln!(&conn, "{} {}", age.as_millis(), conn.requests_handled())
+        });
+    }
+    let mut prefork = builder(args, server.max_requests(0)).start()?;
+    announce(&prefork);
+    println!("{}", prefork.run()?);
+    Ok(())
+}
+
+fn serve_path(args: &Args, path: &str) -> Result<(), Error> {
+    let mut access = Access::new();
+    if let Some(user) = args.parsed("--allow-user") {
+        access = access.allow_user(user);
+    }
+    let server = UnixServer::new(path, obey)
+        .access(access)
+        .max_queue_age(Duration::from_millis(1))
+        .max_requests(0);
+    let mut prefork = builder(args, server).start()?;
+    println!("listening on {path}");
+    println!("{}", prefork.run()?);
+    Ok(())
+}
+
+/// Says what it is told of refusals.
+struct Refused;
+
+impl Observer for Refused {
+    fn event(&mut self, monitor: &Monitor, event: &Event<'_>) {
+        if let Event::Refused {
+            reason,
+            connections,
+            ..
+        } = event
+        {
+            let all = monitor.report().refusals;
+            println!("refused {connections}: {reason}, {} in all", all.all());
+            assert!(all[*reason] >= *connections && Refusal::ALL.contains(reason));
+        }
+    }
+}
+
+fn builder<S: ChildServer>(args: &Args, server: S) -> Builder<DefaultHooks, S> {
+    let children = args.parsed("--children").unwrap_or(1);
+    PreFork::builder(server)
+        .observe(Refused)
+        .start_servers(children)
+        .max_clients(children)
+        .cull_after(millis(args, "--cull-after", 60_000))
+}
+
+/// Does what each line says.
+fn obey<S: Stream>(conn: Conn<S>) -> io::Result<()> {
+    for line in BufReader::new(&conn).lines() {
+        match line?.as_str() {
+            "who" => writeln!(&conn, "{} who", std::process::id())?,
+            "age" => writeln!(&conn, "{:?}", conn.queued_for().map(|age| age.as_millis()))?,
+            "number" => writeln!(&conn, "{}", conn.requests_handled())?,
+            line => return Err(io::Error::other(format!("no such order: {line}"))),
+        }
+    }
+    Ok(())
+}
+
+// What the scenarios share.
+
+/// How exact the kernel's time is.
+const EXACT: Duration = Duration::from_millis(8);
+
+/// A client that a child has in hand. A busy machine may take so long to accept one that it is too
+/// old itself.
+fn hold(address: &Address) -> Held {
+    until("a client to be served", SOON, || {
+        let mut client = connect(address);
+        let line = client
+            .try_send_line("who")
+            .and_then(|()| client.try_read_line());
+        let line = line.ok().flatten()?;
+        let pid = line.strip_suffix(" who")?.parse().ok()?;
+        Some(Held { client, pid })
+    })
+}
+
+/// A client that waits in the queue, and what it knows of the time at which it has connected.
+struct Waiting {
+    client: Client,
+    before: Instant,
+    connected: Instant,
+}
+
+impl Waiting {
+    fn new(address: &Address) -> Self {
+        let before = Instant::now();
+        Self {
+            client: connect(address),
+            before,
+            connected: Instant::now(),
+        }
+    }
+
+    /// Waits until it has been queued for `time`.
+    fn until(&self, time: Duration) {
+        until("the time to pass", SOON, || {
+            (self.connected.elapsed() >= time).then_some(())
+        });
+    }
+
+    /// Lets `held` go, whose child takes this client then; what `ask` returns must be the time in the
+    /// queue.
+    #[track_caller]
+    fn is_told_its_time(&mut self, held: Held, ask: impl FnOnce(&mut Client) -> String) -> String {
+        let at_least = self.connected.elapsed().saturating_sub(EXACT);
+        drop(held);
+        let told = ask(&mut self.client);
+        let at_most = self.before.elapsed() + EXACT;
+        let number: String = told.chars().skip_while(|c| !c.is_ascii_digit()).collect();
+        let number = number.split(|c: char| !c.is_ascii_digit()).next();
+        let number = number.and_then(|number| number.parse().ok());
+        let age = Duration::from_millis(number.unwrap_or_else(|| panic!("no time in {told:?}")));
+        assert!(at_least <= age, "{age:?} is less than {at_least:?}");
+        assert!(age <= at_most, "{age:?} is more than {at_most:?}");
+        told
+    }
+}
+
+// The scenarios.
+
+/// The kernel tells when a connection was queued, within its ticks: whatever the client does in the
+/// meantime. Asked for neither by `queue_time` nor by a limit, nothing is told.
+fn a_connection_knows_how_long_it_was_queued(world: &mut World) {
+    let server = world.spawn("queue", &["--queue-time"]);
+    let address = server.address();
+    for time in [0, 50, 300, 2_000] {
+        let held = hold(&address);
+        let mut waiting = Waiting::new(&address);
+        waiting.client.send_line("age");
+        waiting.until(Duration::from_millis(time));
+        waiting.is_told_its_time(held, Client::read_line);
+    }
+    ends_well(&server);
+    let server = world.spawn("queue", &[]);
+    assert_eq!(connect(&server.address()).ask("age"), "None");
+    ends_well(&server);
+}
+
+/// A connection that is older than `max_queue_age` is handed to the hook `overloaded` with its age.
+/// It is not counted as served. The next one is served by the same child.
+fn who_has_waited_for_too_long_goes_to_the_hook(world: &mut World) {
+    let server = world.spawn("queue", &["--max-age", "200", "--hook"]);
+    let address = server.address();
+    let held = hold(&address);
+    let child = held.pid;
+    let mut late = Waiting::new(&address);
+    let mut reset = Some(connect(&address));
+    late.until(Duration::from_millis(400));
+    let mut fresh = connect(&address);
+    fresh.send_line("who");
+    reset.take().unwrap().reset();
+    let told = late.is_told_its_time(held, Client::read_line);
+    assert!(told.ends_with(" 1"), "{told}: one was counted before");
+    late.client.eof();
+    // Unless this machine was so slow that it was too old, too.
+    match fresh.try_read_line().unwrap() {
+        Some(line) if line == format!("{child} who") => {
+            assert_eq!(fresh.ask("number"), "2");
+        }
+        line => eprintln!("the last one waited for too long, too: {line:?}"),
+    }
+    assert_eq!(server.children(), [child]);
+    assert_eq!(server.stderr(), "", "no client is worth a line");
+    drop(fresh);
+    ends_well(&server);
+}
+
+/// A reply reaches a client whose request is unread in the socket, and the connection ends in order: a
+/// close without a look would reset it, and many systems drop what their program has not read then.
+fn a_canned_reply_reaches_a_client_that_has_sent_much(world: &mut World) {
+    // Without `read_away_at_once` in `Reply::send` the client got a reset.
+    let server = world.spawn("queue", &["--max-age", "50", "--canned", "10000"]);
+    let address = server.address();
+    let held = hold(&address);
+    let start = Instant::now();
+    let mut late = TcpStream::connect(("127.0.0.1", address.port())).unwrap();
+    late.write_all(&[b'y'; 30_000]).unwrap();
+    until("the client to be late", SOON, || {
+        (start.elapsed() > Duration::from_millis(200)).then_some(())
+    });
+    drop(held);
+    let mut answer = Vec::new();
+    late.read_to_end(&mut answer).unwrap();
+    assert_eq!(answer, vec![b'x'; 10_000]);
+    // By now the child has closed it.
+    hold(&address);
+    assert!(late.take_error().unwrap().is_none(), "a reset");
+    ends_well(&server);
+}
+
+/// UNIX sockets have no age, so a limit changes nothing there.
+fn nobody_is_too_old_where_the_kernel_tells_no_age(world: &mut World) {
+    let path = world.tempdir().join("s");
+    let server = world.spawn("queue", &["--path", path.to_str().unwrap()]);
+    let address = server.address();
+    let held = hold(&address);
+    let mut waiting = Waiting::new(&address);
+    waiting.until(Duration::from_millis(50));
+    drop(held);
+    who(&mut waiting.client);
+    assert_eq!(waiting.client.ask("age"), "None");
+    drop(waiting);
+    ends_well(&server);
+}
+
+/// A client whose address is denied is closed without a byte, by a child that goes on; the parent counts
+/// it by its reason, though the child is killed.
+fn who_is_denied_is_closed_before_the_handler_and_counted(world: &mut World) {
+    let server = world.spawn("queue", &["--deny", "127.0.0.0/8"]);
+    let address = server.address();
+    let child = server.expect_children(1);
+    for _ in 0..3 {
+        connect(&address).eof();
+    }
+    assert_eq!(server.children(), child);
+    send(child[0], Signal::SIGKILL);
+    server.expect_stdout("three that were denied", |text| {
+        text.contains("the client may not connect, 3 in all\n")
+    });
+    server.expect_children(1);
+    connect(&address).eof();
+    ends_well(&server);
+    let report = "; 4 connections refused: the client may not connect\n";
+    assert!(server.stdout().ends_with(report), "{}", server.stdout());
+    let server = world.spawn("queue", &["--deny", "10.0.0.0/8"]);
+    hold(&server.address());
+    ends_well(&server);
+}
+
+/// At a UNIX socket the user of the other process counts, as the kernel has noted it.
+fn a_user_who_is_not_allowed_is_closed_and_counted(world: &mut World) {
+    let me = nix::unistd::getuid().as_raw();
+    for (user, allowed) in [(me, true), (me + 1, false)] {
+        let path = world.tempdir().join(user.to_string());
+        let path = path.to_str().unwrap();
+        let server = world.spawn(
+            "queue",
+            &["--path", path, "--allow-user", &user.to_string()],
+        );
+        let mut client = connect(&server.address());
+        if allowed {
+            who(&mut client);
+        } else {
+            client.gone();
+        }
+        drop(client);
+        ends_well(&server);
+        let refused = server.stdout().contains("1 connections refused");
+        assert_eq!(refused, !allowed, "{}", server.stdout());
+    }
+}
+
+const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+
+fn hello_answers_503_to_who_has_waited_for_too_long(world: &mut World) {
+    let flags = ["--port", "0", "--max-clients", "1", "--max-requests", "0"];
+    let rules = ["--work", "1", "--max-queue-age", "0.5"];
+    let server = world.run_example("hello", &[&flags[..], &rules].concat());
+    let address = server.address();
+    until("a client to be served", SOON, || {
+        let mut client = connect(&address);
+        client.write_all(GET).unwrap();
+        client
+            .read_rest()
+            .starts_with("HTTP/1.1 200 ")
+            .then_some(())
+    });
+    let clients = [(); 3].map(|()| {
+        let mut client = connect(&address);
+        client.write_all(GET).unwrap();
+        client
+    });
+    let mut answers = clients.map(|mut client| client.read_rest());
+    // They have come at once, so that one was served first, and took longer than the others may
+    // wait.
+    answers.sort();
+    assert!(answers[0].starts_with("HTTP/1.1 200 "), "{answers:?}");
+    for refusal in &answers[1..] {
+        assert!(refusal.starts_with("HTTP/1.1 503 "), "{answers:?}");
+        assert!(refusal.contains("\r\nRetry-After: 1\r\n"), "{refusal}");
+        assert!(refusal.contains("\r\nConnection: close\r\n"), "{refusal}");
+    }
+    let mut client = connect(&address);
+    client.write_all(GET).unwrap();
+    assert!(client.read_rest().starts_with("HTTP/1.1 200 "));
+    crate::example::stop(&server);
+}
+
+/// Two children whose requests take a tenth of a second have 20 a second to give; three times as many
+/// come, and each client gives up after a second. In order, all that are served are late; with a
+/// limit nearly as many as there can be are answered in time.
+fn hello_answers_nearly_as_many_as_it_can_when_more_come(world: &mut World) {
+    world.deadline(Duration::from_secs(60));
+    let in_order = late_answers(world, &[]);
+    assert!(in_order < 20, "{in_order} of 40 in time");
+    let limited = late_answers(world, &["--max-queue-age", "0.3"]);
+    assert!(limited >= 28, "{limited} of 40 in time");
+}
+
+/// How many answers of the last two of four seconds have come in time.
+fn late_answers(world: &mut World, rules: &[&str]) -> usize {
+    let flags = ["--port", "0", "--max-clients", "2", "--max-requests", "0"];
+    let flags = [&flags[..], &["--work", "0.1"], rules].concat();
+    let server = world.run_example("hello", &flags);
+    let address = server.address();
+    let clients = (0..240).map(|number| {
+        let (address, at) = (address.clone(), Duration::from_secs(4) * number / 240);
+        thread::spawn(move || {
+            pause(at);
+            answered_in_time(&address).then_some(at)
+        })
+    });
+    let clients: Vec<_> = clients.collect();
+    let answered = clients.into_iter().filter_map(|it| it.join().unwrap());
+    let count = answered.filter(|at| *at >= Duration::from_secs(2)).count();
+    stop_at_once(&server);
+    count
+}
+
+/// Whether a client gets what it has asked for within a second.
+fn answered_in_time(address: &Address) -> bool {
+    let start = Instant::now();
+    let mut client = connect(address);
+    client.write_all(GET).unwrap();
+    client.timeout(Duration::from_secs(1)).unwrap();
+    let mut answer = Vec::new();
+    let read = client.read_to_end(&mut answer).is_ok();
+    read && answer.starts_with(b"HTTP/1.1 200 ") && start.elapsed() <= Duration::from_secs(1)
+}
+
+/// Without a wait for the clients that are queued and have given up.
+fn stop_at_once(server: &Server) {
+    assert!(server.stop(Signal::SIGTERM, SOON).success());
+}
