@@ -13,6 +13,7 @@ pub const SCENARIOS: Scenarios = scenarios![
     python_is_told_as_systemd_does,
     the_number_of_workers_follows_the_load,
     a_killed_worker_is_replaced,
+    a_reload_runs_the_program_anew,
     a_worker_is_told_to_stop_by_the_signal_that_it_knows,
     a_worker_needs_no_socket,
     a_flag_is_stronger_than_a_variable_and_a_variable_than_a_file,
@@ -167,6 +168,28 @@ fn a_killed_worker_is_replaced(world: &mut World) {
     assert!(connect(&address).ask("again").ends_with(" again"));
     let report = stop(&server);
     assert!(report.contains(" 1 Killed"), "{report}");
+}
+
+/// SIGHUP after the program's file has changed.
+fn a_reload_runs_the_program_anew(world: &mut World) {
+    if !has("perl") {
+        return;
+    }
+    let file = world.tempdir().join("worker.pl");
+    std::fs::write(&file, PERL).unwrap();
+    let program = ["perl", file.to_str().unwrap(), "systemd"];
+    let server = run(world, &["--start-servers", "2"], &program);
+    let address = server.address();
+    assert!(connect(&address).ask("hello").starts_with("systemd "));
+    std::fs::write(&file, PERL.replace("$ARGV[0] $$", "anew $$")).unwrap();
+    let old = server.children();
+    server.signal(Signal::SIGHUP);
+    until("the old workers to be gone", SOON, || {
+        let children = server.children();
+        (!children.is_empty() && old.iter().all(|pid| !children.contains(pid))).then_some(())
+    });
+    assert!(connect(&address).ask("hello").starts_with("anew "));
+    stop(&server);
 }
 
 fn a_worker_is_told_to_stop_by_the_signal_that_it_knows(world: &mut World) {
