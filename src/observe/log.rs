@@ -9,7 +9,6 @@ use crate::{
         event::Event,
         monitor::Monitor,
         repeats::{EVERY, Repeats},
-        saturation::Episode,
         say::{self, say},
         time::Time,
     },
@@ -25,21 +24,18 @@ pub(crate) struct Log {
     listeners: Vec<String>,
     is_ready: bool,
     deaths: Repeats,
-    saturation: Saturation,
+    saturation: SaturationLines,
 }
 
-/// The present episode in which all children are busy.
-///
-/// Its begin is a line. It lasts until the pool has been relieved for ten seconds, for which it is one
-/// episode here, however many events there are.
+/// The two lines of an episode of saturation. An episode that begins within ten seconds of the last
+/// begin that was logged has none.
 #[derive(Debug, Default)]
-struct Saturation {
-    since: Option<Time>,
-    relieved: Option<Time>,
-    /// The most clients that have waited.
-    most: u32,
-    /// Whether its begin was logged.
+struct SaturationLines {
+    said_at: Option<Time>,
+    /// Whether the begin of the present episode was logged.
     is_said: bool,
+    /// The most clients that have waited in it.
+    most: u32,
 }
 
 impl Observer for Log {
@@ -51,9 +47,9 @@ impl Observer for Log {
             Event::Exited { child, death } => self.exited(monitor, child, death),
             Event::ReloadBegan { epoch } => log::info!("reload: epoch {epoch} begins"),
             Event::Replaced { old, new } => replaced(monitor, old, new),
-            Event::Saturated { waiting } => self.saturation.begin(monitor, waiting.unwrap_or(0)),
+            Event::Saturated { waiting } => self.saturation.begin(monitor, waiting),
             Event::Waiting { clients } => self.saturation.note(clients),
-            Event::Relieved { .. } => self.saturation.relieve(monitor.now()),
+            Event::Relieved { after } => self.saturation.end(after),
             Event::StopAnnounced { begins_in } => {
                 log::info!("a stop is announced, and begins in {begins_in:?}");
             }
@@ -65,8 +61,7 @@ impl Observer for Log {
     }
 
     fn wake_at(&self) -> Option<Time> {
-        let deadlines = [self.deaths.next(), self.saturation.ends_at()];
-        deadlines.into_iter().flatten().min()
+        self.deaths.next()
     }
 }
 
@@ -87,11 +82,7 @@ impl Log {
     }
 
     fn turn(&mut self, monitor: &Monitor) {
-        let now = monitor.now();
-        if self.saturation.ends_at().is_some_and(|at| at <= now) {
-            self.saturation.say_end(now);
-        }
-        self.say_unsaid(now);
+        self.say_unsaid(monitor.now());
     }
 
     fn say_unsaid(&mut self, now: Time) {
@@ -101,7 +92,6 @@ impl Log {
     }
 
     fn stopping(&mut self, monitor: &Monitor) {
-        self.saturation.say_end(monitor.now());
         let census = monitor.pool.census();
         log::info!("stopping: {} children, {} busy", census.live(), census.busy);
     }
@@ -113,15 +103,14 @@ impl Log {
     }
 }
 
-impl Saturation {
-    /// The event comes when it has lasted for a second.
-    fn begin(&mut self, monitor: &Monitor, waiting: u32) {
-        let since = monitor.now().before(Episode::COUNTS_AFTER);
-        self.since.get_or_insert(since);
-        self.relieved = None;
-        self.note(waiting);
-        if !std::mem::replace(&mut self.is_said, true) {
-            let children = monitor.max_clients();
+impl SaturationLines {
+    fn begin(&mut self, monitor: &Monitor, waiting: Option<u32>) {
+        let (now, children) = (monitor.now(), monitor.max_clients());
+        self.most = waiting.unwrap_or(0);
+        self.is_said = self.said_at.is_none_or(|at| at + EVERY <= now);
+        if self.is_said {
+            self.said_at = Some(now);
+            let waiting = waiting.map_or("an unknown number of".to_owned(), |n| n.to_string());
             say!(
                 Warn,
                 "saturated: all {children} children are busy, {waiting} clients wait"
@@ -133,30 +122,12 @@ impl Saturation {
         self.most = self.most.max(clients);
     }
 
-    /// The event comes when it has been over for a second.
-    fn relieve(&mut self, now: Time) {
-        self.relieved = Some(now.before(Episode::COUNTS_AFTER));
-    }
-
-    fn ends_at(&self) -> Option<Time> {
-        self.since.and(self.relieved).map(|at| at + EVERY)
-    }
-
-    /// Ends the episode, if there is one.
-    fn say_end(&mut self, now: Time) {
-        let Self {
-            since,
-            relieved,
-            most,
-            is_said,
-            ..
-        } = std::mem::take(self);
-        if let Some(since) = since.filter(|_| is_said) {
-            let lasted = relieved.unwrap_or(now).since(since);
+    fn end(&mut self, lasted: Duration) {
+        if std::mem::take(&mut self.is_said) {
+            let (lasted, most) = (seconds(lasted), self.most);
             say!(
                 Warn,
-                "no longer saturated: it lasted {}, and at most {most} clients waited",
-                seconds(lasted)
+                "no longer saturated: it lasted {lasted}, and at most {most} clients waited"
             );
         }
     }
@@ -262,35 +233,24 @@ mod tests {
     }
 
     #[test]
-    fn an_episode_of_saturation_is_two_lines_however_often_it_comes_and_goes() {
+    fn an_episode_of_saturation_is_two_lines_and_the_next_is_none_for_ten_seconds() {
         let (mut log, mut monitor) = (Log::default(), sized(1, 2, 1, 7));
-        let lines = warnings(|| {
-            for second in 1..=3 {
+        let mut episode = |second: u64, waiting| {
+            warnings(|| {
                 go_to(&mut monitor, 1000 * second);
-                let waiting = Some(4 * second as u32);
                 log.event(&monitor, &Event::Saturated { waiting });
-                let clients = 3 * second as u32;
-                log.event(&monitor, &Event::Waiting { clients });
-                let after = Duration::from_secs(1);
+                log.event(&monitor, &Event::Waiting { clients: 12 });
+                log.event(&monitor, &Event::Waiting { clients: 5 });
+                let after = Duration::from_millis(2100);
                 log.event(&monitor, &Event::Relieved { after });
-                turn(&mut log, &mut monitor, 1000 * second + 200);
-            }
-        });
-        assert_eq!(
-            lines,
-            ["saturated: all 7 children are busy, 4 clients wait"]
-        );
-        assert_eq!(log.wake_at(), Some(at(12_000)));
-        let lines = warnings(|| turn(&mut log, &mut monitor, 12_000));
-        let end = "no longer saturated: it lasted 2.0 s, and at most 12 clients waited";
-        assert_eq!(lines, [end]);
-        assert_eq!(log.wake_at(), None);
-        let again = warnings(|| {
-            log.event(&monitor, &Event::Saturated { waiting: None });
-            turn(&mut log, &mut monitor, 20_000);
-            log.event(&monitor, &Event::ShuttingDown);
-        });
-        assert_eq!(again.len(), 2, "a stop ends it: {again:?}");
+            })
+        };
+        let end = "no longer saturated: it lasted 2.1 s, and at most 12 clients waited";
+        let begin = "saturated: all 7 children are busy, 4 clients wait";
+        assert_eq!(episode(1, Some(4)), [begin, end]);
+        assert_eq!(episode(10, Some(4)), [""; 0]);
+        let unknown = "saturated: all 7 children are busy, an unknown number of clients wait";
+        assert_eq!(episode(11, None), [unknown, end]);
     }
 
     #[test]

@@ -38,7 +38,7 @@ pub(super) type Handler<S> = Box<dyn FnMut(Conn<S>) -> io::Result<()>>;
 
 /// Looks at a connection before the handler gets it. False closes the connection, which then does
 /// not count.
-pub(super) type Precheck<S> = Box<dyn FnMut(&mut Conn<S>) -> bool>;
+pub(super) type HeaderCheck<S> = Box<dyn FnMut(&mut Conn<S>) -> bool>;
 
 /// The listening sockets: closed as soon as the child finds that the parent is gone.
 pub(super) type SharedListeners = Rc<RefCell<Vec<Ours<OwnedFd>>>>;
@@ -47,9 +47,9 @@ pub(super) type SharedListeners = Rc<RefCell<Vec<Ours<OwnedFd>>>>;
 pub(super) struct Acceptor<'a, L: Listener> {
     pub(super) config: AcceptConfig,
     pub(super) admission: Admission<L::Stream>,
+    pub(super) header_check: Option<HeaderCheck<L::Stream>>,
     pub(super) kind: &'a L,
     pub(super) listeners: SharedListeners,
-    pub(super) precheck: Option<Precheck<L::Stream>>,
     pub(super) handler: Handler<L::Stream>,
     pub(super) comm: &'a Comm,
     /// For how long connections block by themselves, if they do: see `Conn`.
@@ -219,7 +219,7 @@ impl<L: Listener<Stream: Stream>> Run<'_, L> {
             self.say(|comm| comm.begin(self.clock));
         }
         if let Some(in_hand) = self.in_hand.take() {
-            self.admit(in_hand.connection);
+            self.check_header(in_hand.connection);
         }
         self.acceptor.comm.end_connection();
         let took = self.lap();
@@ -247,8 +247,7 @@ impl<L: Listener<Stream: Stream>> Run<'_, L> {
         if let Some(in_hand) = self.in_hand.take()
             && refusal == Refusal::TooOld
         {
-            let number = *self.acceptor.requests_handled;
-            let conn = self.conn(in_hand.connection, number);
+            let conn = self.conn(in_hand.connection, *self.acceptor.requests_handled);
             note_end(self.acceptor.admission.shed(conn));
         }
         self.lap();
@@ -264,11 +263,12 @@ impl<L: Listener<Stream: Stream>> Run<'_, L> {
         }
     }
 
-    /// Hands a connection to the handler, unless it is refused before that; then it does not count.
-    fn admit(&mut self, connection: Newcomer) {
-        let mut conn = self.conn(connection, *self.acceptor.requests_handled + 1);
-        let precheck = self.acceptor.precheck.as_mut();
-        if precheck.is_none_or(|admits| admits(&mut conn)) {
+    /// Hands a connection to the handler, unless its header is refused; then it does not count.
+    fn check_header(&mut self, connection: Newcomer) {
+        let number = *self.acceptor.requests_handled + 1;
+        let mut conn = self.conn(connection, number);
+        let check = self.acceptor.header_check.as_mut();
+        if check.is_none_or(|admits| admits(&mut conn)) {
             self.count_connection();
             self.handle(conn);
         }

@@ -4,7 +4,7 @@
 #[cfg(feature = "proxy-protocol")]
 use super::proxy::{self, HeaderRefusals, ProxyProtocol};
 use super::{
-    accept::{Acceptor, Handler, Precheck, SharedListeners},
+    accept::{Acceptor, Handler, HeaderCheck, SharedListeners},
     admission::AdmissionRules,
     conn::{Conn, ConnClass, Stream},
 };
@@ -41,9 +41,9 @@ pub struct StreamServer<L: Listener> {
     order: Option<AcceptOrder>,
     send_ack: Option<Duration>,
     timing: Timing,
-    pub(super) admission: AdmissionRules<L::Stream>,
     #[cfg(feature = "proxy-protocol")]
     proxies: proxy::Attribute,
+    pub(super) admission: AdmissionRules<L::Stream>,
 }
 
 /// What may block for [`BRIEFLY`] on the sockets that were opened.
@@ -87,9 +87,9 @@ impl<L: Listener<Stream: Stream>> StreamServer<L> {
             order: None,
             send_ack: None,
             timing: Timing::default(),
-            admission: AdmissionRules::default(),
             #[cfg(feature = "proxy-protocol")]
             proxies: proxy::Attribute::default(),
+            admission: AdmissionRules::default(),
         }
     }
 
@@ -307,12 +307,12 @@ impl<L: Listener<Stream: Stream>> StreamServer<L> {
 
     /// What looks at the connections of this child before the handler does.
     #[cfg(feature = "proxy-protocol")]
-    fn precheck(&self) -> Option<Precheck<L::Stream>> {
-        self.proxies.precheck()
+    fn header_check(&self) -> Option<HeaderCheck<L::Stream>> {
+        self.proxies.header_check()
     }
 
     #[cfg(not(feature = "proxy-protocol"))]
-    fn precheck(&self) -> Option<Precheck<L::Stream>> {
+    fn header_check(&self) -> Option<HeaderCheck<L::Stream>> {
         None
     }
 
@@ -355,9 +355,9 @@ impl<L: Listener<Stream: Stream>> ChildServer for StreamServer<L> {
     }
 
     fn start(&mut self) -> io::Result<()> {
-        self.admission.start()?;
         #[cfg(feature = "proxy-protocol")]
         self.proxies.share_counts()?;
+        self.admission.start()?;
         self.sockets.open(&mut self.listener, self.backlog)?;
         self.set_timing();
         Ok(())
@@ -391,7 +391,7 @@ impl<L: Listener<Stream: Stream>> ChildServer for StreamServer<L> {
             admission: self.admission.for_child(sockets),
             kind: &self.listener,
             listeners,
-            precheck: self.precheck(),
+            header_check: self.header_check(),
             handler,
             comm,
             first_wait: self.timing.first_wait,

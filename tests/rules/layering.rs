@@ -58,6 +58,7 @@ const CORE: [&[&str]; 17] = [
         "time",
         "error",
         "say",
+        "access",
         "confinement",
         "metrics",
         "network",

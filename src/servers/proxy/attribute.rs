@@ -1,7 +1,7 @@
 //! The attribute of a stock server, with the counters that its children share. Reads no header.
 
 use super::{Counts, HeaderRefusals, ProxyProtocol};
-use crate::servers::{accept::Precheck, conn::Stream};
+use crate::servers::{accept::HeaderCheck, conn::Stream};
 use std::{io, rc::Rc};
 
 /// Which proxies are trusted, and how many connections were refused.
@@ -27,7 +27,7 @@ impl Attribute {
     }
 
     /// Reads the header of each connection, in a child. One that is refused is counted and logged.
-    pub(in crate::servers) fn precheck<S: Stream>(&self) -> Option<Precheck<S>> {
+    pub(in crate::servers) fn header_check<S: Stream>(&self) -> Option<HeaderCheck<S>> {
         let protocol = self.protocol.clone()?;
         let counts = self.counts.clone();
         Some(Box::new(move |conn| {
