@@ -6,7 +6,7 @@ use std::os::fd::AsRawFd;
 
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrIn, SockaddrLike};
 
-use super::{alone, nothing_said, unimpressed};
+use super::{alone, unimpressed};
 use crate::subject::{Held, ends_well, send};
 use crate::support::{Client, SOON, Scenarios, Signal, World, connect, processes, scenarios};
 
