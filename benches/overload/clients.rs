@@ -178,6 +178,12 @@ impl Crowd {
     fn end(&mut self, key: usize, fate: Fate) {
         let client = self.waiting.remove(key);
         let waited = self.start.elapsed().saturating_sub(client.came);
+        // An answer that is seen late was late: this client would have gone.
+        let fate = if waited > PATIENCE {
+            Fate::GaveUp
+        } else {
+            fate
+        };
         self.done.push(Client {
             came: client.came,
             waited,

@@ -174,8 +174,8 @@ fn machines() {
                 service: Service::Exponential,
                 balancer,
             };
-            // Each child is to serve some.
-            model.run(CLIENTS.max(20 * all as usize))
+            // Queues of many children take long to fill.
+            model.run(CLIENTS.max(60 * all as usize))
         };
         let load = busy(all, utilisation);
         let mut least = behind(Balancer::LeastConnections);

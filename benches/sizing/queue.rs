@@ -73,11 +73,11 @@ impl Waits {
 }
 
 impl Model {
-    /// Lets so many clients come, after a tenth as many that fill the queues.
+    /// Lets so many clients come, after half as many that fill the queues.
     pub(crate) fn run(self, clients: usize) -> Waits {
         let mut random = Random(7);
         let mut pool = Pool::new(self);
-        let warm_up = clients / 10;
+        let warm_up = clients / 2;
         let mut now = 0.0;
         let mut waits = Vec::with_capacity(clients);
         for client in 0..warm_up + clients {

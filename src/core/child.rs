@@ -185,6 +185,15 @@ pub(crate) struct Retirement {
 }
 
 impl Retirement {
+    /// A later reason may leave a child less time that is still starting, as a shutdown does.
+    pub(crate) fn leave_less_time_to_start(&mut self, later: &Self) {
+        if let Some(time) = later.kill_in_start_after {
+            let left = (later.at + time).since(self.at);
+            let own = self.kill_in_start_after.unwrap_or(left);
+            self.kill_in_start_after = Some(own.min(left));
+        }
+    }
+
     /// Whether this retirement stays in force when `later` follows.
     ///
     /// A child that is told to stop twice must not get more time. A shutdown replaces a reason that

@@ -19,8 +19,6 @@ pub(crate) mod event;
 pub(crate) mod inbox;
 pub(crate) mod metrics;
 pub(crate) mod monitor;
-#[cfg(feature = "proxy-protocol")]
-pub(crate) mod network;
 pub(crate) mod out_of_memory;
 pub(crate) mod pool;
 #[cfg(feature = "proxy-protocol")]

@@ -20,10 +20,16 @@ use crate::{
 use std::{cell::RefCell, convert::Infallible, io, rc::Rc, time::Duration, time::Instant};
 
 /// Seeds that failed once, each with its fault. They run first.
-const REGRESSIONS: [(u64, &str); 1] = [(
-    34,
-    "a culled child, which ignored SIGINT and had said BUSY once, retired for ever",
-)];
+const REGRESSIONS: [(u64, &str); 2] = [
+    (
+        34,
+        "a culled child, which ignored SIGINT and had said BUSY once, retired for ever",
+    ),
+    (
+        63,
+        "a child that was told to stop in its start was waited for after the drain of a shutdown",
+    ),
+];
 
 const EVENTS_PER_SEED: u64 = 10_000;
 

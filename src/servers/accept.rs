@@ -204,12 +204,11 @@ impl<L: Listener<Stream: Stream>> Run<'_, L> {
     }
 
     fn serve(&mut self, leave_wakeups: bool) -> Observation {
-        let peer = self
-            .in_hand
-            .as_ref()
-            .and_then(|client| client.connection.remote);
+        let connection = self.in_hand.as_ref().map(|in_hand| &in_hand.connection);
+        let peer = connection.and_then(|connection| connection.remote);
+        let queued = connection.and_then(|connection| connection.queued);
         self.say(|comm| comm.busy_after(self.clock, peer));
-        if let Some(queued) = self.in_hand.as_ref().and_then(|it| it.connection.queued) {
+        if let Some(queued) = queued {
             self.acceptor.comm.note_queued(queued);
         }
         if leave_wakeups {

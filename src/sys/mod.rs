@@ -32,8 +32,6 @@ pub(crate) mod parent_only;
 pub(crate) mod pipes;
 pub(crate) mod poller;
 pub(crate) mod process;
-#[cfg(feature = "proxy-protocol")]
-pub(crate) mod shared_counts;
 mod shared_memory;
 pub(crate) mod signals;
 pub(crate) mod sockets;

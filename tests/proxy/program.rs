@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use prefork_server::servers::conn::{ConnClass, Session};
-use prefork_server::servers::proxy::{Network, Proxied, ProxyProtocol};
-use prefork_server::servers::{Conn, Listener, Stream, StreamServer};
+use prefork_server::servers::proxy::{Proxied, ProxyProtocol};
+use prefork_server::servers::{Cidr, Conn, Listener, Stream, StreamServer};
 use prefork_server::{Error, Event, Monitor, Observer, PreFork, TcpServer, UnixServer};
 
 use crate::support::{Args, Programs, programs};
@@ -84,7 +84,7 @@ fn protocol(args: &Args) -> ProxyProtocol {
     protocol.timeout(Duration::from_millis(time))
 }
 
-fn networks(args: &Args, option: &str) -> Vec<Network> {
+fn networks(args: &Args, option: &str) -> Vec<Cidr> {
     let list = args.value(option).unwrap_or("");
     let networks = list.split(',').filter(|network| !network.is_empty());
     networks.map(|network| network.parse().unwrap()).collect()

@@ -61,8 +61,8 @@ const CORE: [&[&str]; 17] = [
         "access",
         "confinement",
         "metrics",
-        "network",
         "proxy",
+        "access",
     ],
 ];
 

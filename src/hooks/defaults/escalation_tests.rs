@@ -115,6 +115,24 @@ fn o39_in_a_shutdown_a_child_in_its_start_is_killed_after_the_drain() {
     }
 }
 
+/// Whatever it was told before.
+#[test]
+fn o39_a_child_that_was_told_to_stop_in_its_start_is_not_waited_for_either() {
+    for reason in [Reason::Asked, Reason::StartTimeout, Reason::Reloaded] {
+        let mut monitor = monitor();
+        monitor.set_kill_timeout(ms(600));
+        monitor.set_shutdown_timeout(ms(5000));
+        monitor.set_drain_timeout(ms(300));
+        go_to(&mut monitor, 900);
+        let id = child(&mut monitor, State::Starting);
+        monitor.stop(id, reason);
+        go_to(&mut monitor, 1000);
+        monitor.stop(id, Reason::Shutdown);
+        let _ = asked(&mut monitor);
+        expect_kill_at(&mut monitor, id, 1300);
+    }
+}
+
 #[test]
 fn escalation_is_no_alarm() {
     let mut monitor = monitor();

@@ -46,10 +46,9 @@ pub use self::{
     proxied::{Proxied, ProxiedTls},
     refusal::{HeaderRefusal, HeaderRefusals},
 };
-pub use crate::core::network::{Network, NetworkError};
 
 use super::conn::{Conn, Stream};
-use crate::core::proxy::HeaderReader;
+use crate::core::{access::Cidr, proxy::HeaderReader};
 use std::{io, net::SocketAddr, time::Duration};
 
 pub(super) use self::attribute::Attribute;
@@ -64,9 +63,9 @@ const CHUNK: usize = 512;
 /// trusts nobody.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ProxyProtocol {
-    trusted: Vec<Network>,
+    trusted: Vec<Cidr>,
     trusts_unix_peers: bool,
-    direct: Vec<Network>,
+    direct: Vec<Cidr>,
     timeout: Duration,
 }
 
@@ -102,7 +101,7 @@ impl ProxyProtocol {
     /// A connection from there must begin with a header. List proxies and nothing else: whoever
     /// connects from there can call itself anybody.
     #[must_use]
-    pub fn trust(mut self, proxies: Network) -> Self {
+    pub fn trust(mut self, proxies: Cidr) -> Self {
         self.trusted.push(proxies);
         self
     }
@@ -123,7 +122,7 @@ impl ProxyProtocol {
     /// What they send is the handler's, even if it looks like a header. For an address that is
     /// [trusted](Self::trust) too it has no effect.
     #[must_use]
-    pub fn direct(mut self, clients: Network) -> Self {
+    pub fn direct(mut self, clients: Cidr) -> Self {
         self.direct.push(clients);
         self
     }
@@ -142,7 +141,7 @@ impl ProxyProtocol {
                 false => Origin::Unknown,
             };
         };
-        let is_in = |networks: &[Network]| networks.iter().any(|network| network.contains(remote));
+        let is_in = |networks: &[Cidr]| networks.iter().any(|network| network.contains(remote));
         if is_in(&self.trusted) {
             Origin::Proxy
         } else if is_in(&self.direct) {

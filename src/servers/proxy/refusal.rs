@@ -1,6 +1,6 @@
 //! Why a connection was closed before its handler ran, and how often. Counts; closes nothing.
 
-use crate::{core::proxy::Malformed, sys::shared_counts::SharedCounts};
+use crate::{core::proxy::Malformed, sys::tally::Tally};
 use std::fmt;
 
 /// Why a connection was closed instead of served, where a PROXY protocol header is required.
@@ -66,11 +66,11 @@ impl fmt::Display for HeaderRefusals {
 }
 
 /// The counters, which children and parent share.
-pub(in crate::servers) type Counts = SharedCounts<{ HeaderRefusal::ALL.len() }>;
+pub(in crate::servers) type Counts = Tally<{ HeaderRefusal::ALL.len() }>;
 
 impl Counts {
     pub(in crate::servers) fn count(&self, reason: HeaderRefusal) {
-        self.add(reason as usize);
+        self.add_one(reason as usize);
     }
 }
 
