@@ -185,12 +185,12 @@ pub(crate) struct Retirement {
 }
 
 impl Retirement {
-    /// A later reason may leave a child less time that is still starting, as a shutdown does.
-    pub(crate) fn leave_less_time_to_start(&mut self, later: &Self) {
+    /// Takes over an earlier end of the time that a child in its start has.
+    pub(crate) fn bound_start(&mut self, later: &Self) {
         if let Some(time) = later.kill_in_start_after {
             let left = (later.at + time).since(self.at);
-            let own = self.kill_in_start_after.unwrap_or(left);
-            self.kill_in_start_after = Some(own.min(left));
+            let bounded = self.kill_in_start_after.map_or(left, |own| own.min(left));
+            self.kill_in_start_after = Some(bounded);
         }
     }
 

@@ -53,7 +53,7 @@ impl ClockLimits {
         if limit.is_zero() {
             return None;
         }
-        let end = since + limit.saturating_add(pauses.after(since));
+        let end = since + limit.saturating_add(pauses.after(since, limit));
         let again = judged.map(|judged| judged + limit);
         [Some(end), extended_until, again]
             .into_iter()
@@ -67,6 +67,8 @@ impl ClockLimits {
 struct Pause {
     end: Time,
     length: Duration,
+    /// How late the turn at its end was.
+    gap: Duration,
 }
 
 /// The times in which the parent did not run, as when its group was stopped or the machine paused.
@@ -79,6 +81,8 @@ pub(crate) struct Pauses(VecDeque<Pause>);
 impl Pauses {
     /// A shorter delay is no pause: a busy machine delays any process.
     pub(crate) const SHORTEST: Duration = Duration::from_millis(100);
+    /// And neither is one that is shorter than this part (1/n) of what it would be left out of.
+    const PART: u32 = 4;
     /// How many are kept apart; of older ones the longest counts, which gives no child less time.
     const KEPT: usize = 16;
 
@@ -94,17 +98,25 @@ impl Pauses {
             && let (Some(oldest), Some(next)) = (self.0.pop_front(), self.0.front_mut())
         {
             next.length = next.length.max(oldest.length);
+            next.gap = next.gap.max(oldest.gap);
         }
         self.0.push_back(Pause {
             end: now,
             length: now.since(before),
+            gap,
         });
     }
 
-    /// How much of the time after `since` was in the longest pause.
-    fn after(&self, since: Time) -> Duration {
+    /// How much of the time after `since` was in the longest pause that is long for this `limit`.
+    fn after(&self, since: Time, limit: Duration) -> Duration {
+        let is_long = |pause: &&Pause| pause.gap >= limit / Self::PART;
         let within = |pause: &Pause| pause.length.min(pause.end.since(since));
-        self.0.iter().map(within).max().unwrap_or_default()
+        self.0
+            .iter()
+            .filter(is_long)
+            .map(within)
+            .max()
+            .unwrap_or_default()
     }
 }
 

@@ -349,10 +349,10 @@ impl Monitor {
             kill_in_start_after,
             forks,
         };
-        let earlier = child.retirement.is_some_and(|old| old.overrides(&told));
-        if let Some(old) = child.retirement.as_mut().filter(|_| earlier) {
-            old.leave_less_time_to_start(&told);
-        }
+        let earlier = child.retirement.as_mut().is_some_and(|old| {
+            old.bound_start(&told);
+            old.overrides(&told)
+        });
         if !earlier {
             child.retirement = Some(told);
             // A child that closed its outputs is told later, if it has not ended by then.

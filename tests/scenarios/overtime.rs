@@ -96,49 +96,70 @@ fn took(server: &Server, pid: u32) -> Duration {
 
 // The scenarios.
 
-/// One child of each kind, again and again: when the hook was called for it, and when it was dead.
+const BUSY: Duration = Duration::from_secs(1);
+const KILL: Duration = Duration::from_millis(200);
+
+/// How late handlers were found, and how late they were dead.
+#[derive(Default)]
+struct Lateness {
+    found: Vec<Duration>,
+    dead: Vec<Duration>,
+}
+
+impl Lateness {
+    /// One child of each kind, as often as that, in a server of their own.
+    fn measure(&mut self, world: &mut World, times: usize) {
+        let flags = ["--busy-timeout", "1000", "--kill-timeout", "200"];
+        let server = world.spawn("serve", &[&flags[..], &["--min-spare", "6"]].concat());
+        let address = server.address();
+        for _ in 0..times {
+            let mut stuck = hold(&address, KINDS.len());
+            for (held, kind) in stuck.iter_mut().zip(KINDS) {
+                held.client.send_line(kind);
+            }
+            for mut held in stuck {
+                held.client.gone();
+                self.found.push(took(&server, held.pid) - BUSY);
+                let in_hand = time(&death_of(&server, held.pid), "in-hand");
+                self.dead.push(in_hand.saturating_sub(BUSY + KILL));
+            }
+        }
+        ends_well(&server);
+        world.reap_orphans();
+    }
+}
+
+/// The 99th percentile, printed with others.
+fn p99(what: &str, late: &mut [Duration]) -> Duration {
+    late.sort_unstable();
+    let [p50, p99, worst] = [50, 99, 100].map(|percent| late[(late.len() - 1) * percent / 100]);
+    println!(
+        "{what}: late by {p50:?} p50, {p99:?} p99, {worst:?} at most, of {}",
+        late.len()
+    );
+    p99
+}
+
+/// The hook is called when `busy_timeout` is over, and the child is dead `kill_timeout` later.
 fn on_time(world: &mut World) {
     // The process for which one of the kinds waits.
     world.expect_orphans();
-    const BUSY: Duration = Duration::from_secs(1);
-    const KILL: Duration = Duration::from_millis(200);
     let wanted = env::var("OVERTIME_HANDLERS").ok();
     let wanted: Option<usize> = wanted.map(|count| count.parse().expect("a number"));
-    let flags = ["--busy-timeout", "1000", "--kill-timeout", "200"];
-    let server = world.spawn("serve", &[&flags[..], &["--min-spare", "6"]].concat());
-    let address = server.address();
-    let (mut found, mut dead) = (Vec::new(), Vec::new());
-    while found.len() < wanted.unwrap_or(KINDS.len()) {
-        let mut stuck = hold(&address, KINDS.len());
-        for (held, kind) in stuck.iter_mut().zip(KINDS) {
-            held.client.send_line(kind);
-        }
-        for mut held in stuck {
-            held.client.gone();
-            found.push(took(&server, held.pid) - BUSY);
-            let death = death_of(&server, held.pid);
-            dead.push(time(&death, "in-hand").saturating_sub(BUSY + KILL));
-        }
+    if wanted.is_some() {
+        world.deadline(Duration::from_secs(60 * 60));
     }
-    ends_well(&server);
-    let p99 = |name: &str, late: &mut Vec<Duration>| {
-        late.sort_unstable();
-        let [p50, p99] = [50, 99].map(|percent| late[(late.len() - 1) * percent / 100]);
-        let worst = late[late.len() - 1];
-        println!(
-            "{name}: {} handlers, late by {p50:?} p50, {p99:?} p99, {worst:?} at most",
-            late.len()
-        );
-        p99
-    };
-    let found = p99("found", &mut found);
-    let dead = p99("dead", &mut dead);
+    let mut lateness = Lateness::default();
+    while lateness.found.len() < wanted.unwrap_or(KINDS.len()) {
+        lateness.measure(world, if wanted.is_some() { 10 } else { 1 });
+    }
+    let found = p99("found", &mut lateness.found);
+    let dead = p99("dead", &mut lateness.dead);
     // A loaded machine may be late by itself; the figure is measured on a quiet one.
-    let limit = if wanted.is_some() { BUSY / 20 } else { SOON };
-    assert!(
-        found <= limit && dead <= limit,
-        "{found:?} {dead:?} of {limit:?}"
-    );
+    let measures = wanted.is_some();
+    let [in_time, ended] = [BUSY, BUSY + KILL].map(|time| if measures { time / 20 } else { SOON });
+    assert!(found <= in_time, "{found:?} of {in_time:?}");
+    assert!(dead <= ended, "{dead:?} of {ended:?}");
 }
 
 /// SIGINT, then SIGKILL; the others serve meanwhile, and each is replaced.
@@ -160,15 +181,18 @@ fn a_stuck_handler_is_ended_whatever_it_does(world: &mut World) {
         Held::new(&address).is_served();
         expect_exit(&server, stuck.pid, "Overtime signal: 9 (SIGKILL)");
         stuck.client.gone();
-        let stderr = server.expect_stderr(kind, |text| text.contains(&stuck.pid.to_string()));
-        let about = |line: &&str| line.contains(&format!("child {} ", stuck.pid));
-        let lines: Vec<&str> = stderr.lines().filter(about).collect();
-        assert_eq!(lines.len(), 1, "{stderr}");
-        assert!(
-            lines[0].contains("has exceeded busy_timeout and was ended"),
-            "{stderr}"
-        );
-        assert!(lines[0].contains(", the last in hand for "), "{stderr}");
+        // The log repeats nothing within ten seconds.
+        if kind == KINDS[0] {
+            let stderr = server.expect_stderr(kind, |text| text.contains(&stuck.pid.to_string()));
+            let about = |line: &&str| line.contains(&format!("child {} ", stuck.pid));
+            let lines: Vec<&str> = stderr.lines().filter(about).collect();
+            assert_eq!(lines.len(), 1, "{stderr}");
+            assert!(
+                lines[0].contains("has exceeded busy_timeout and was ended"),
+                "{stderr}"
+            );
+            assert!(lines[0].contains(", the last in hand for "), "{stderr}");
+        }
     }
     ends_well(&server);
     assert_eq!(deaths(&server, "Overtime"), KINDS.len() as u64);

@@ -48,12 +48,13 @@ impl Child {
         })
     }
 
-    /// Takes over what the child has noted. A time that cannot be is left out: the child may have
-    /// overwritten its notes.
-    pub(crate) fn note_in_hand(&mut self, noted: InHand, now: Time) {
-        let possible = |since: &Time| (self.start_time..=now).contains(since);
+    /// Takes over what the child has noted.
+    ///
+    /// A new child may have read a clock that lags by some milliseconds, and so have begun before its
+    /// fork.
+    pub(crate) fn note_in_hand(&mut self, noted: InHand) {
         self.in_hand = InHand {
-            since: noted.since.filter(possible),
+            since: noted.since.map(|since| since.max(self.start_time)),
             ..noted
         };
     }

@@ -70,11 +70,24 @@ fn the_longest_limit_never_ends() {
 fn a_short_delay_is_no_pause() {
     let mut pauses = Pauses::default();
     pauses.note_turn(at(0), at(99), ms(99));
-    assert_eq!(pauses.after(at(0)), Duration::ZERO);
+    assert_eq!(pauses.after(at(0), ms(100)), Duration::ZERO);
     pauses.note_turn(at(99), at(1099), ms(100));
-    assert_eq!(pauses.after(at(0)), ms(1000), "since the turn before");
-    assert_eq!(pauses.after(at(600)), ms(499), "what was in it");
-    assert_eq!(pauses.after(at(1099)), Duration::ZERO, "it was before");
+    assert_eq!(
+        pauses.after(at(0), ms(400)),
+        ms(1000),
+        "since the turn before"
+    );
+    assert_eq!(
+        pauses.after(at(0), ms(401)),
+        Duration::ZERO,
+        "short for that"
+    );
+    assert_eq!(pauses.after(at(600), ms(400)), ms(499), "what was in it");
+    assert_eq!(
+        pauses.after(at(1099), ms(400)),
+        Duration::ZERO,
+        "it was before"
+    );
 }
 
 #[test]
@@ -119,7 +132,7 @@ proptest! {
         limit in 1..1000_u64,
         runs in 0..1000_u64,
         waited in 0..1000_u64,
-        stop in 100..100_000_u64,
+        stop in 250..100_000_u64,
     ) {
         // The parent turns, waits, and is stopped before its wait ends or right after it.
         let mut pauses = Pauses::default();

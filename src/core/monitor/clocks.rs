@@ -7,9 +7,8 @@ use crate::core::clocks::{ClockLimits, InHand, Work};
 impl Monitor {
     /// Records what a child has noted of the connection in hand.
     pub(crate) fn note_in_hand(&mut self, id: ChildId, noted: InHand) {
-        let now = self.now;
         if let Some(child) = self.pool.get_mut(id) {
-            child.note_in_hand(noted, now);
+            child.note_in_hand(noted);
         }
         self.watch_clock(id);
     }

@@ -4,12 +4,16 @@ use super::{Door, Happening, World, ms, us};
 use crate::core::{
     child::ChildId,
     simulation::model::{Doing, Fault},
+    time::Time,
 };
 use std::time::Duration;
 
 /// How long a client may take at most, in microseconds: longer than any timeout, while the child
 /// keeps saying ACK.
 const SLOW_CLIENT: u64 = 20_000_000;
+
+/// How much the clock lags at most by which a child notes when a connection begins, in microseconds.
+pub(super) const CLOCK_LAG: u64 = 4_000;
 
 /// After how many connections a child asks to be replaced, and after how many it leaves.
 const REPLACED_AFTER: u32 = 23;
@@ -135,10 +139,13 @@ impl World {
     fn take_client(&mut self, id: ChildId) {
         self.queued_clients -= 1;
         let now = self.now;
+        // The cheap clock lags.
+        let lag = us(self.random.below(CLOCK_LAG));
+        let noted = Time::at(now.since_start().saturating_sub(lag));
         if let Some(model) = self.kernel.get_mut(id) {
             model.client_since = Some(now);
             let is_first = model.doing != Doing::Serving;
-            self.board.begin(id, now);
+            self.board.begin(id, noted);
             if is_first {
                 model.doing = Doing::Serving;
                 self.say_state(id);
