@@ -140,11 +140,6 @@ impl Comm {
         self.busy_since(waited.map_or(now, |waited| waited.max(now)), peer)
     }
 
-    /// Notes how long the connection in hand was queued.
-    pub(crate) fn note_queued(&self, queued: Duration) {
-        self.shared.channel.sink().note_queued(queued);
-    }
-
     fn busy_since(&self, since: Time, peer: Option<SocketAddr>) -> io::Result<()> {
         self.shared.channel.sink().begin(since, peer);
         self.shared.channel.set_busy(true)

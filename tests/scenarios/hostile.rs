@@ -107,28 +107,33 @@ mod scribble {
 
     /// How many bytes there are to be written that others have mapped, too.
     pub(super) fn over_all_that_is_mapped(lie: fn(u64) -> u64) -> usize {
-        shared("rw-s").map(|range| over(range, lie)).sum()
+        shared("rw-s", "").map(|range| over(range, lie)).sum()
     }
 
-    /// The same, and what can be had besides: a short report.
+    /// The same for the boards alone, and what can be had of them besides: a short report.
     pub(super) fn over_all_that_can_be_reached() -> String {
-        let own = over_all_that_is_mapped(|word| !word);
-        let grown: usize = shared("rw-s").map(grow).sum();
-        let unprotected: usize = shared("r--s").map(unprotect).sum();
+        let own = shared("rw-s", BOARDS).map(|range| over(range, |word| !word));
+        let own: usize = own.sum();
+        let grown: usize = shared("rw-s", BOARDS).map(grow).sum();
+        let unprotected: usize = shared("r--s", BOARDS).map(unprotect).sum();
         let mapped: usize = descriptors().into_iter().map(map).sum();
-        let forced: usize = shared("r--s").map(force).sum();
+        let forced: usize = shared("r--s", BOARDS).map(force).sum();
         format!("own {own} grown {grown} unprotected {unprotected} mapped {mapped} forced {forced}")
     }
 
-    /// The shared mappings with these rights.
-    fn shared(rights: &str) -> impl Iterator<Item = (usize, usize)> {
+    /// The name of what tells a parent of its children, and children of their parent. Numbers that
+    /// all children add to, as of connections that were refused, are in memory of another name.
+    const BOARDS: &str = "memfd:prefork-";
+
+    /// The shared mappings with these rights and this in their name.
+    fn shared(rights: &str, name: &str) -> impl Iterator<Item = (usize, usize)> {
         let maps = fs::read_to_string("/proc/self/maps").expect("the mappings");
         let range = |line: &str| {
             let mut fields = line.split_whitespace();
             let (range, found) = (fields.next()?, fields.next()?);
             let (start, end) = range.split_once('-')?;
             let number = |text| usize::from_str_radix(text, 16).ok();
-            Some((number(start)?, number(end)?)).filter(|_| found == rights)
+            Some((number(start)?, number(end)?)).filter(|_| found == rights && line.contains(name))
         };
         let ranges: Vec<_> = maps.lines().filter_map(range).collect();
         ranges.into_iter()
