@@ -150,6 +150,11 @@ impl Comm {
         self.shared.channel.sink().end();
     }
 
+    /// Notes how long the connection in hand was queued.
+    pub(crate) fn note_queued(&self, queued: Duration) {
+        self.shared.channel.sink().note_queued(queued);
+    }
+
     /// Asks the parent for more time for the connection in hand: `time` from now.
     ///
     /// It is for work that may take longer than `busy_timeout`. The connection then has until that

@@ -66,6 +66,7 @@ pub(crate) fn exec(
     }
     close_on_exec_from(end)?;
     mask.restore()?;
+    signals::block_again()?;
     SigSet::from(stop_signal).thread_unblock()?;
     Err(attempt(image).into())
 }

@@ -43,6 +43,8 @@ fn e05_a_program_that_dies_at_once_is_slowed_down_and_recovers(world: &mut World
     fs::remove_file(&broken).unwrap();
     let mut held = Held::new(&address);
     held.is_served();
+    // A child of this wave that is slow to start must not find the file that is made next.
+    expect_up(&server, 3);
     // The slate is clean: the next failure begins with no delay again.
     fs::write(&broken, "").unwrap();
     send(held.pid, Signal::SIGKILL);

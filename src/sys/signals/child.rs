@@ -104,6 +104,11 @@ pub(crate) fn give_back() -> io::Result<()> {
     dispositions::stop_ignoring()
 }
 
+/// The mask for a child that is about to become another program, once the child's own is restored.
+pub(crate) fn block_again() -> io::Result<()> {
+    dispositions::block_again()
+}
+
 /// In a child: an order to reopen logs rings the bell from now on.
 pub(crate) fn ring_at_reopen() {
     REOPENS.store(true, Ordering::Relaxed);

@@ -147,12 +147,21 @@ pub(super) struct ChildHandlers {
 /// for each row.
 static IGNORED_HERE: AtomicU32 = AtomicU32::new(0);
 
+/// The signals that were blocked before a server handled them, and that do not stop a child: a bit for
+/// each row.
+static BLOCKED_BEFORE: AtomicU32 = AtomicU32::new(0);
+
 /// In a new child: replaces the parent's dispositions by those that the table gives to children.
 pub(super) fn become_child(handlers: ChildHandlers) -> io::Result<()> {
     let changed = std::mem::take(&mut *changed());
     IGNORED_HERE.store(0, Ordering::Relaxed);
+    BLOCKED_BEFORE.store(0, Ordering::Relaxed);
     for (index, row) in TABLE.iter().enumerate() {
         let signal = native(row.signal)?;
+        let stops = matches!(row.child, InChild::Stop | InChild::StopIfHandled);
+        if !stops && changed.get(&index).is_some_and(|it| it.was_blocked) {
+            BLOCKED_BEFORE.fetch_or(1 << index, Ordering::Relaxed);
+        }
         match due_in_child(row.child, changed.get(&index), handlers) {
             Due::AsInParent => {}
             Due::Action(handler) => {
@@ -171,6 +180,17 @@ pub(super) fn become_child(handlers: ChildHandlers) -> io::Result<()> {
     }
     // The map is leaked: freeing it would touch pages that the child shares with its parent.
     std::mem::forget(changed);
+    Ok(())
+}
+
+/// In a child that is about to become another program: blocks what the program had blocked before a
+/// server of the parent handled it.
+pub(super) fn block_again() -> io::Result<()> {
+    let bits = BLOCKED_BEFORE.load(Ordering::Relaxed);
+    let rows = TABLE.iter().enumerate();
+    for (_, row) in rows.filter(|(index, _)| bits & 1 << index != 0) {
+        SigSet::from(native(row.signal)?).thread_block()?;
+    }
     Ok(())
 }
 

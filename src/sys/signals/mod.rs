@@ -15,8 +15,8 @@ mod parent;
 
 pub(crate) use self::{
     child::{
-        become_child, found_orphaned, give_back, reopen_requested, ring_at_reopen, ring_at_stop,
-        ring_stop_bell, stop_requested, take_reopen,
+        become_child, block_again, found_orphaned, give_back, reopen_requested, ring_at_reopen,
+        ring_at_stop, ring_stop_bell, stop_requested, take_reopen,
     },
     mask::Mask,
     orphan::{become_orphan, keep_null},

@@ -138,8 +138,8 @@ fn signals_in(status: &str, field: &str) -> u64 {
     u64::from_str_radix(set.trim_start_matches("\\t").trim(), 16).unwrap()
 }
 
-/// A program gets the signal mask from before the fork, without SIGINT, SIGTERM and SIGALRM, and
-/// the default action for the signals that tell it to stop.
+/// A program gets the signal mask from before the fork, without SIGINT, SIGTERM and SIGALRM, the
+/// default action for the signals that tell it to stop, and otherwise what the parent had before.
 fn g03_signals_are_given_back(world: &mut World) {
     let bit = |signal: Signal| 1u64 << (signal as i32 - 1);
     // With SIGINT ignored, as a shell starts what is put in the background.
@@ -150,11 +150,19 @@ fn g03_signals_are_given_back(world: &mut World) {
     let status = server.expect_stdout("the status", |text| text.contains("SigCgt:"));
     let parents = fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
     let ignored = signals_in(&parents, "SigIgn:");
-    assert_ne!(ignored & bit(Signal::SIGHUP), 0);
-    // The parent alone ignores these two.
-    let parents_own = bit(Signal::SIGPIPE) | bit(Signal::SIGXFSZ);
-    assert_eq!(ignored & parents_own, parents_own);
-    assert_eq!(signals_in(&status, "SigIgn:"), ignored & !parents_own);
+    // The parent handles SIGHUP, and ignores these.
+    let hangup = bit(Signal::SIGHUP);
+    let ignores = [
+        Signal::SIGPIPE,
+        Signal::SIGXFSZ,
+        Signal::SIGTTIN,
+        Signal::SIGTTOU,
+        Signal::SIGWINCH,
+    ];
+    let parents_own = ignores.map(bit).iter().sum::<u64>();
+    assert_eq!(ignored & (parents_own | hangup), parents_own);
+    let given_back = ignored & !parents_own | hangup;
+    assert_eq!(signals_in(&status, "SigIgn:"), given_back);
     assert_eq!(signals_in(&status, "SigBlk:"), bit(Signal::SIGUSR1));
     assert_eq!(signals_in(&status, "SigCgt:"), 0);
     stop(&server);
