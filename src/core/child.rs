@@ -456,6 +456,13 @@ impl Child {
         self.state == State::Busy || self.flags.intersects(serves)
     }
 
+    /// Whether it has ended with a connection in hand: by its notes, or by its words if it has noted
+    /// none. A child that leaves in order need not say that it has finished.
+    pub(crate) fn has_lost_its_client(&self, status: Option<WaitStatus>) -> bool {
+        let in_order = status.and_then(WaitStatus::code) == Some(0);
+        self.in_hand.since.is_some() || (self.is_serving() && !in_order)
+    }
+
     /// When a shutdown gives up waiting for it.
     pub(crate) fn give_up_at(&self) -> Option<Time> {
         let living = !self.flags.contains(Flags::REAPED);

@@ -1,6 +1,6 @@
 //! Children that crash, panic, exit or run out of memory during a connection: it costs one client.
 
-use crate::subject::{Group, Held, deaths, ends_well, expect_exit, pids, send};
+use crate::subject::{Group, Held, deaths, ends_well, expect_exit, pids, report, send};
 use crate::support::{Scenarios, Server, Signal, World, scenarios};
 
 pub const SCENARIOS: Scenarios = scenarios![
@@ -30,6 +30,8 @@ fn die_of(world: &mut World, misdeeds: &[(&str, &str)]) -> Server {
     drop(bystander);
     Held::new(&address).is_served();
     ends_well(&server);
+    let lost = format!("; {} connections lost", misdeeds.len());
+    assert!(report(&server).contains(&lost), "{}", report(&server));
     server
 }
 

@@ -30,6 +30,7 @@ pub const SCENARIOS: Scenarios = scenarios![
     a_reload_with_as_many_children_as_allowed_lets_one_go_at_a_time,
     a_reload_whose_hook_fails_changes_nothing,
     a_reload_whose_children_fail_is_given_up_and_the_old_ones_serve_on,
+    a_reload_whose_children_hang_is_given_up_after_start_timeout,
     a_reload_during_a_reload_begins_anew,
     a_stop_during_a_reload_wins,
     a_reload_lets_a_connection_last_longer_than_kill_timeout,
@@ -78,8 +79,12 @@ impl PreForkHooks for Hooks {
     }
 
     fn server_start(&mut self, start: &mut Start<'_>) -> io::Result<()> {
-        if *self.settings.borrow() == "broken" {
+        let settings = self.settings.borrow().clone();
+        if settings == "broken" {
             return Err(io::Error::other("these settings cannot be used"));
+        }
+        while settings == "hanging" {
+            thread::park();
         }
         defaults::server_start(self, start)
     }
@@ -137,6 +142,7 @@ fn sized<H: PreForkHooks, S: ChildServer>(builder: Builder<H, S>, args: &Args) -
         .max_spare_servers(1000)
         .max_clients(args.parsed("--max-clients").unwrap_or(50))
         .kill_timeout(millis("--kill-timeout", 10_000))
+        .start_timeout(millis("--start-timeout", 0))
         .max_lifetime(millis("--max-lifetime", 0))
         .max_memory(args.parsed("--max-memory").unwrap_or(0))
         .limit_jitter(args.parsed("--jitter").unwrap_or(10))
@@ -370,6 +376,24 @@ fn a_reload_whose_children_fail_is_given_up_and_the_old_ones_serve_on(world: &mu
     reloaded.reload("third");
     reloaded.expect("reloaded, ", 1);
     reloaded.expect_settings("third");
+    assert_eq!(reloaded.stop(), 0, "the capacity fell");
+}
+
+/// A start that hangs is a start that fails.
+fn a_reload_whose_children_hang_is_given_up_after_start_timeout(world: &mut World) {
+    let flags = ["--start-timeout", "500", "--kill-timeout", "100"];
+    let reloaded = Reloaded::new(world, &flags);
+    let before = reloaded.server.expect_children(4);
+    reloaded.expect_settings("first");
+    reloaded.reload("hanging");
+    reloaded.expect("3 children in a row have not become ready", 1);
+    assert!(reloaded.said(" StartTimeout") >= 3);
+    let living = reloaded.server.children();
+    assert!(
+        before.iter().all(|old| living.contains(old)),
+        "an old child has gone"
+    );
+    reloaded.expect_settings("first");
     assert_eq!(reloaded.stop(), 0, "the capacity fell");
 }
 

@@ -216,8 +216,7 @@ impl Monitor {
             death.stack = stack;
         }
         self.report.count_death(death.cause);
-        let in_order = status.is_some_and(|status| status.code() == Some(0));
-        self.report.lost_connections += u64::from(child.is_serving() && !in_order);
+        self.report.lost_connections += u64::from(child.has_lost_its_client(status));
         self.observe_surplus();
         self.note_end_for_replacement(&child, &death);
         match death.cause {
