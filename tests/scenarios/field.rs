@@ -686,6 +686,8 @@ fn o31_nothing_is_forked_after_a_stop(world: &mut World) {
 /// sockets of the pair.
 fn o31_a_descriptor_that_is_watched_before_a_fork_is_closed_in_the_child(world: &mut World) {
     let server = world.spawn("field", &["--watch", "--start", "1"]);
+    // The descriptors of the hook `before_fork` are among those that the server may hold.
+    server.expect_children(1);
     let (client, pid) = served(&server);
     let sockets = |pid| {
         let all = processes::descriptors(pid).into_iter();
