@@ -18,9 +18,9 @@
 //!   it does not build, and Windows has no fork.
 //! - **A child ends by `_exit`.** What is registered with `atexit`, and destructors of values that
 //!   the parent made, run in the parent only.
-//! - **No timeout by default.** `timeout` is off by default, as in the original: without it a child
-//!   that hangs is not ended.
-//! - **No reload, no upgrade of the running binary, no status page.**
+//! - **No timeout by default.** `timeout`, `busy_timeout` and `start_timeout` are off, the first as
+//!   in the original: without them a child that hangs is not ended.
+//! - **No upgrade of the running binary, no status page.**
 //!
 //! The file `docs/limits.md` has the whole list, `docs/platform.md` what is asked of the kernel,
 //! `docs/handlers.md` a table of all hooks, `docs/porting.md` Perl and Rust side by side, and
