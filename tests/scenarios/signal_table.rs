@@ -150,6 +150,8 @@ fn worker(args: Args) -> ExitCode {
         server = server.reopen_signal(prefork_server::Signal::User1);
     }
     let builder = PreFork::builder(server).start_servers(1).max_clients(1);
+    // A shell may start a process just when it is told to stop, which nobody tells before SIGKILL.
+    let builder = builder.shutdown_timeout(Duration::from_secs(1));
     ended(builder.run().map(drop))
 }
 
