@@ -83,8 +83,10 @@ impl PreForkHooks for Hooks {
         if settings == "broken" {
             return Err(io::Error::other("these settings cannot be used"));
         }
-        while settings == "hanging" {
-            thread::park();
+        if settings == "hanging" {
+            loop {
+                thread::park();
+            }
         }
         defaults::server_start(self, start)
     }
