@@ -35,7 +35,7 @@ pub(crate) fn reload() {
             rows.push(vec![
                 clients.to_string(),
                 pause.to_string(),
-                (count / rounds as u64).to_string(),
+                (count / rounds).to_string(),
                 format!("{:.0}", median(&steady)),
                 format!("{:.0}", median(rates)),
                 format!("{ratio:.2}"),
