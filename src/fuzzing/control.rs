@@ -69,7 +69,6 @@ impl Conversation {
     /// The answers, and whether there is one for each command.
     fn hold(mut self, mut sent: &[u8]) -> (Vec<u8>, bool) {
         loop {
-            let turns = self.desk.next() == Some(Time::START);
             sent = self.read(sent);
             self.desk.begin(&mut self.monitor);
             // The answer to each command, and no more than one at a time.
@@ -79,6 +78,7 @@ impl Conversation {
             if self.desk.take_over(Time::START) == [CLIENT] {
                 return (self.answers, true);
             }
+            let turns = self.desk.next() == Some(Time::START);
             if !turns && self.desk.to_write().is_empty() {
                 return (self.answers, false);
             }

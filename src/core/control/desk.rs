@@ -160,14 +160,15 @@ impl Desk {
     /// Begins the next command of each client whose turn it is.
     pub(crate) fn begin(&mut self, monitor: &mut Monitor) {
         for (number, client) in &mut self.clients {
-            if client.is_due()
-                && let Some(cut) = client.next_line()
-            {
-                match begun(monitor, *number, cut) {
-                    Some(Begun::Done(answer)) => client.answer(answer, monitor.now()),
-                    Some(Begun::Pending(pending)) => client.pending = Some(pending),
-                    None => {}
-                }
+            // Lines without a command are left out, of which there are at most as many as a client
+            // may send ahead.
+            let lines = || client.is_due().then(|| client.next_line()).flatten();
+            let mut lines = std::iter::from_fn(lines);
+            let begun = lines.find_map(|cut| begun(monitor, *number, cut));
+            match begun {
+                Some(Begun::Done(answer)) => client.answer(answer, monitor.now()),
+                Some(Begun::Pending(pending)) => client.pending = Some(pending),
+                None => {}
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use super::{client, desk::CLIENTS, *};
 use crate::core::{
-    child::{ChildId, Signal, State},
+    child::{Child, ChildId, Signal, State},
     config::{Config, TakesEffect},
     error::{Error, Operation},
     stop::Wish,
@@ -97,6 +97,15 @@ impl Talk {
         let newcomers = (0..forks).map(|_| child(&mut self.monitor, State::Starting));
         newcomers.collect()
     }
+}
+
+/// As many children, each ready to serve.
+fn ready<const N: usize>(monitor: &mut Monitor) -> [ChildId; N] {
+    let ids = children(monitor, [State::Free; N]);
+    for id in ids {
+        monitor.set_not_busy(id);
+    }
+    ids
 }
 
 fn code(answer: &str) -> &str {
@@ -296,7 +305,7 @@ fn children_are_shown() {
 /// A server of two children whose client has asked for a reload, which has begun.
 fn reloading() -> (Talk, [ChildId; 2]) {
     let mut talk = Talk::new(sized(1, 10, 2, 50));
-    let old = children(&mut talk.monitor, [State::Free, State::Free]);
+    let old = ready(&mut talk.monitor);
     talk.tell();
     assert_eq!(talk.ask("reload"), "");
     assert_eq!(asked(&mut talk.monitor), [Asked::Reload]);
@@ -451,7 +460,7 @@ fn a_stop_during_a_reload_wins() {
 #[test]
 fn a_child_is_retired_when_it_has_gone_and_its_successor_is_ready() {
     let mut talk = Talk::new(sized(1, 10, 2, 50));
-    let [old, _] = children(&mut talk.monitor, [State::Free, State::Free]);
+    let [old, _] = ready(&mut talk.monitor);
     assert_eq!(talk.ask("retire 1001"), "");
     let [new] = talk.replace()[..] else {
         panic!("no successor")
@@ -475,7 +484,7 @@ fn a_child_is_retired_when_it_has_gone_and_its_successor_is_ready() {
 #[test]
 fn a_child_that_goes_first_is_retired_when_its_successor_is_ready() {
     let mut talk = Talk::new(sized(1, 10, 1, 1));
-    let old = child(&mut talk.monitor, State::Free);
+    let [old] = ready(&mut talk.monitor);
     assert_eq!(talk.ask("retire 1001"), "");
     assert_eq!(talk.replace(), []);
     assert_eq!(
@@ -513,7 +522,7 @@ fn a_child_that_ends_by_itself_is_retired_too() {
 #[test]
 fn a_child_whose_successors_fail_serves_on() {
     let mut talk = Talk::new(sized(1, 10, 2, 50));
-    let [old, _] = children(&mut talk.monitor, [State::Free, State::Free]);
+    let [old, _] = ready(&mut talk.monitor);
     assert_eq!(talk.ask("retire 1001"), "");
     for number in 1..=3 {
         go_to(&mut talk.monitor, number * 100_000);
@@ -713,7 +722,7 @@ fn an_answer_is_written_as_the_client_reads_it() {
     talk.send(1, "show\n");
     talk.turn();
     let whole = talk.desk.outgoing(1).to_vec();
-    let mut read = Vec::new();
+    let mut read: Vec<u8> = Vec::new();
     while let [1] = talk.desk.to_write()[..] {
         read.extend(talk.desk.outgoing(1).iter().take(7));
         talk.desk
