@@ -31,13 +31,14 @@ impl<Y: System> Parent<Y> {
                 self.desk.woke(client);
             }
         }
+        // Clients that have gone make room for others.
+        self.read_control();
         for _ in 0..ACCEPTS {
             if !self.desk.accepts(self.monitor.now()) {
                 break;
             }
             self.accept_control();
         }
-        self.read_control();
     }
 
     fn accept_control(&mut self) {

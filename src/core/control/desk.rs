@@ -58,14 +58,15 @@ impl Desk {
 
     /// Makes room for one more client, if there is none.
     ///
-    /// Returns the client that is to be closed for it, the one that has been idle for the longest; an
-    /// error if none is idle.
+    /// Returns the client that is to be closed for it: one that has gone, or else the one that has been
+    /// idle for the longest. It is an error if there is neither.
     pub(crate) fn make_room(&mut self) -> Result<Option<u64>, Answer> {
         if self.clients.len() < CLIENTS {
             return Ok(None);
         }
-        let idle = self.clients.iter().filter(|(_, client)| client.is_idle());
-        let longest = idle.min_by_key(|(_, client)| client.since());
+        let spared = |client: &Client| client.is_over() || client.is_idle();
+        let spared = self.clients.iter().filter(|(_, client)| spared(client));
+        let longest = spared.min_by_key(|(_, client)| (!client.is_over(), client.since()));
         let Some(number) = longest.map(|(number, _)| *number) else {
             let text = format!("{CLIENTS} clients wait for commands already");
             return Err(Answer::error(Problem::Busy, &text));

@@ -789,6 +789,11 @@ fn a_newcomer_takes_the_place_of_the_one_that_was_idle_for_the_longest() {
         talk.send(client, "reload\n");
     }
     talk.turn();
+    talk.desk.left(7);
+    assert_eq!(talk.desk.make_room().ok(), Some(Some(7)), "it has gone");
+    talk.desk.add(7, at(7));
+    talk.send(7, "reload\n");
+    talk.turn();
     let refusal = talk.desk.make_room().expect_err("a refusal").into_line();
     assert_eq!(code(String::from_utf8(refusal).unwrap().trim_end()), "busy");
 }
