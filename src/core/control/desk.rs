@@ -80,9 +80,11 @@ impl Desk {
     #[must_use]
     pub(crate) fn take_over(&mut self, now: Time) -> Vec<u64> {
         let late = |client: &Client| client.deadline().is_some_and(|at| at <= now);
-        let over = |client: &mut Client| client.is_over() || late(client);
-        let over = self.clients.extract_if(.., |_, client| over(client));
-        over.map(|(number, _)| number).collect()
+        let over = |client: &Client| client.is_over() || late(client);
+        let found = self.clients.iter().filter(|(_, client)| over(client));
+        let found: Vec<_> = found.map(|(number, _)| *number).collect();
+        self.clients.retain(|number, _| !found.contains(number));
+        found
     }
 
     /// When the loop must turn again if nothing happens before; the start for at once.
