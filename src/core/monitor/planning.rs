@@ -211,6 +211,15 @@ impl Monitor {
         self.replacement.clear();
     }
 
+    /// What a child that is told to leave now does with the clients that are queued.
+    pub(crate) fn queued_clients(&self) -> QueuedClients {
+        if self.shutdown {
+            QueuedClients::Serve
+        } else {
+            QueuedClients::LeaveToOthers
+        }
+    }
+
     pub(crate) fn become_child(&mut self) {
         self.child = true;
     }
