@@ -270,6 +270,16 @@ fn ask(client: &mut Client, line: &str) -> (u32, String) {
 /// while `meanwhile` runs: no more children are busy than there are clients. Each must be answered.
 /// Returns how many were.
 fn under_load(address: &Address, clients: usize, meanwhile: impl FnOnce()) -> usize {
+    under_load_with_pauses(address, clients, Duration::ZERO, meanwhile)
+}
+
+/// The same, with a pause of each client between two connections.
+fn under_load_with_pauses(
+    address: &Address,
+    clients: usize,
+    pause: Duration,
+    meanwhile: impl FnOnce(),
+) -> usize {
     let (served, over) = (AtomicUsize::new(0), AtomicBool::new(false));
     thread::scope(|scope| {
         for _ in 0..clients {
@@ -279,6 +289,7 @@ fn under_load(address: &Address, clients: usize, meanwhile: impl FnOnce()) -> us
                     ask(&mut client, "who");
                     client.close_write();
                     client.eof();
+                    thread::sleep(pause);
                     served.fetch_add(1, Ordering::Relaxed);
                 }
             });
@@ -294,7 +305,10 @@ fn under_load(address: &Address, clients: usize, meanwhile: impl FnOnce()) -> us
 /// `RELOADS=10000` gives the figure of docs/reliability.md.
 fn reloads_replace_every_child_and_lose_no_client(world: &mut World) {
     let many = std::env::var("RELOADS").ok();
-    let (children, clients) = if many.is_some() { (24, 16) } else { (4, 4) };
+    let (children, clients, pause) = match many {
+        Some(_) => (24, 16, Duration::from_millis(4)),
+        None => (4, 4, Duration::ZERO),
+    };
     let reloads = many.map_or(RELOADS, |n| n.parse().expect("a number"));
     world.deadline(SOON * 6 + Duration::from_millis(500) * u32::try_from(reloads).unwrap());
     let start = children.to_string();
@@ -303,7 +317,7 @@ fn reloads_replace_every_child_and_lose_no_client(world: &mut World) {
     let before = server.expect_children(children);
     let (descriptors, memory) = (server.descriptors_settled().len(), memory(server.pid()));
     let began = Instant::now();
-    let served = under_load(&server.address(), clients, || {
+    let served = under_load_with_pauses(&server.address(), clients, pause, || {
         for number in 1..=reloads {
             reloaded.reload(&format!("settings {number}"));
             reloaded.expect("reloaded, ", number);
