@@ -26,7 +26,7 @@ const FLOORS: [&str; 8] = [
 
 /// The rooms of the core, from the top to the bottom; those on one line may import each other.
 const CORE: [&[&str]; 17] = [
-    &["simulation"],
+    &["simulation", "status"],
     &["monitor"],
     &["pool"],
     &["inbox"],
