@@ -2,7 +2,7 @@
 
 use super::{PreFork, parent::Parent, turn::Loop};
 #[cfg(feature = "status")]
-use crate::StatusAddress;
+use crate::observe::status::StatusAddress;
 use crate::{
     core::{
         config::{Attributes, CommChannel, Config, ThreadCheck, facts, with_attributes},

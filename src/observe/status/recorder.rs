@@ -17,12 +17,9 @@ use crate::{
         time::Time,
     },
     listeners::ListenerStatus,
-    sys::{cells, record_memory::RecordMemory},
+    sys::{cells, clock, record_memory::RecordMemory},
 };
-use std::{
-    io, mem,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{io, mem, time::Duration};
 
 /// How often everything is written that changes without an event: ACKs, memory, attributes, the
 /// lengths of queues, and what the parent has counted.
@@ -72,9 +69,8 @@ impl Recorder {
     pub(super) fn begin(&mut self, slots: usize, monitor: &Monitor) -> io::Result<&RecordMemory> {
         if self.memory.is_none() {
             self.memory = Some(RecordMemory::new(slots)?);
-            let unix = SystemTime::now().duration_since(UNIX_EPOCH);
             let age = monitor.now().since_start();
-            self.known.started_at = nanoseconds(unix.unwrap_or_default().saturating_sub(age));
+            self.known.started_at = nanoseconds(clock::time_of_day().saturating_sub(age));
             self.write(monitor);
         }
         // OK because it has been made.
