@@ -135,9 +135,7 @@ const DUE: u64 = 1 << 17;
 impl Row {
     pub(crate) fn of(child: &Child) -> Self {
         let id = child.id();
-        let reason = child
-            .reason()
-            .map_or(0, |reason| names::reason_word(reason));
+        let reason = child.reason().map_or(0, names::reason_word);
         let flag = |on: bool, flag: u64| if on { flag } else { 0 };
         Self {
             name: u64::from(id.serial()) << 32 | u64::from(child.pid()),

@@ -132,9 +132,8 @@ impl Connection {
                 Phase::Answering { .. } => self.send(now),
                 Phase::Closing { .. } => self.discard(),
             };
-            match waits {
-                Some(next) => return next,
-                None => {}
+            if let Some(next) = waits {
+                return next;
             }
         }
         Next::GoesOn
