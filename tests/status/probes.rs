@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::support::{
-    SOON, Scenarios, Signal, World, connect, holds, port_is_free, scenarios, try_connect, until,
+    SOON, Scenarios, Signal, World, holds, port_is_free, scenarios, try_connect, until,
 };
 use crate::web::{document, exchange, get, hold, status_of, told, until_code};
 
@@ -91,5 +91,4 @@ fn haproxy_is_told_the_share_of_free_children(world: &mut World) {
     drop(clients);
     assert!(server.wait(SOON).success());
     assert!(port_is_free(&agent) && try_connect(&agent).is_err());
-    let _ = connect;
 }

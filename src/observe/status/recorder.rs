@@ -72,6 +72,8 @@ impl Recorder {
             let age = monitor.now().since_start();
             self.known.started_at = nanoseconds(clock::time_of_day().saturating_sub(age));
             self.write(monitor);
+            // The sockets have not been looked at yet.
+            self.refresh_at = Time::START;
         }
         // OK because it has been made.
         self.memory.as_ref().ok_or(io::ErrorKind::NotFound.into())
