@@ -1,6 +1,8 @@
 //! The description of a server before it starts, and the start.
 
 use super::{PreFork, parent::Parent, turn::Loop};
+#[cfg(feature = "status")]
+use crate::observe::status::StatusAddress;
 use crate::{
     core::{
         config::{Attributes, CommChannel, Config, ThreadCheck, facts, with_attributes},
@@ -17,7 +19,10 @@ use crate::{
         DefaultHooks, PreForkHooks,
         server::{ChildServer, check_channel},
     },
-    observe::{Observer, Observers, log},
+    observe::{
+        Observer, Observers, log,
+        status::{Status, Wanted},
+    },
     sys::{
         adopted::Adoption,
         confine::Plan,
@@ -42,6 +47,7 @@ pub struct Builder<H, S> {
     config: Config,
     confinement: Confinement,
     observers: Observers,
+    status: Wanted,
 }
 
 macro_rules! attribute_setters {
@@ -73,6 +79,7 @@ impl<S: ChildServer> Builder<DefaultHooks, S> {
             config: Config::default(),
             confinement: Confinement::default(),
             observers: Observers::default(),
+            status: Wanted::default(),
         }
     }
 }
@@ -100,6 +107,7 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
             config: self.config,
             confinement: self.confinement,
             observers: self.observers,
+            status: self.status,
         }
     }
 
@@ -108,6 +116,41 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
     /// It is told all events from [`start`](Self::start) on. There can be any number of observers.
     pub fn observe(mut self, observer: impl Observer + 'static) -> Self {
         self.observers.add(Box::new(observer));
+        self
+    }
+
+    /// Tells the status of the server at this address, by HTTP: a page, JSON, metrics, probes.
+    ///
+    /// A process beside the children answers, which the parent starts with its first turn and starts
+    /// again if it ends. It counts for no pool, has the [confinement](Self::confinement) of a child
+    /// but for its limits, and answers until the server has ended. `docs/status.md` describes what is
+    /// told.
+    ///
+    /// Default: nothing is told, and nothing listens.
+    ///
+    /// ```
+    /// # use prefork_server::{PreFork, StatusAddress, TcpServer};
+    /// let server = TcpServer::new(|conn| Ok(()));
+    /// let builder = PreFork::builder(server).status(StatusAddress::tcp("127.0.0.1:9100"));
+    /// ```
+    #[cfg(feature = "status")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "status")))]
+    pub fn status(mut self, address: StatusAddress) -> Self {
+        self.status.http = Some(address);
+        self
+    }
+
+    /// Answers HAProxy's agent-check at this address.
+    ///
+    /// Each client is told a line: `up ready 85%`, where the weight is the share of children that
+    /// could take a connection, `drain` from the first moment of a stop, and `down` as long as no
+    /// child is ready. The process of [`status`](Self::status) answers.
+    ///
+    /// Default: nothing listens.
+    #[cfg(feature = "status")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "status")))]
+    pub fn agent_check(mut self, address: StatusAddress) -> Self {
+        self.status.agent = Some(address);
         self
     }
 
@@ -151,11 +194,13 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
         )?;
         system.confinement = plan;
         system.adoption = Adoption::new(attributes.reap_orphans, self.confinement.begins_session());
+        let status = Status::open(&self.status, attributes.max_clients)?;
         let mut monitor = Monitor::with_attributes(attributes);
         monitor.pid = std::process::id();
         monitor.collects_stacks = system.collects_stacks();
         let mut inner = Loop::new(self.hooks, self.server, monitor, system);
         inner.parent.set_observers(self.observers);
+        inner.parent.set_status(status);
         let mut prefork = PreFork { inner };
         prefork.start()?;
         Ok(prefork)

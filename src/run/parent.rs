@@ -11,7 +11,7 @@ use crate::{
         system::{Found, Pipe, Process, Reaped, System, Wait},
         time::Time,
     },
-    observe::{Observers, log::Log},
+    observe::{Observers, log::Log, status::Status},
 };
 use std::{io, time::Duration};
 
@@ -22,6 +22,7 @@ pub(super) struct Parent<Y: System> {
     pub(super) system: Y,
     pub(super) observers: Observers,
     pub(super) log: Log,
+    pub(super) status: Status,
     /// When an observer wants to be told of a turn.
     pub(super) wake_at: Option<Time>,
     pub(super) slow: SlowHooks,
@@ -34,6 +35,7 @@ impl<Y: System> Parent<Y> {
             system,
             observers: Observers::default(),
             log: Log::default(),
+            status: Status::default(),
             wake_at: None,
             slow: SlowHooks::default(),
         }
@@ -173,6 +175,7 @@ impl<Y: System> Drop for Parent<Y> {
             // What is queued is served, as in a stop, though new clients are let in meanwhile.
             let until = self.system.now() + self.monitor.drain_timeout();
             self.end_children(|monitor| monitor.now() < until);
+            self.status.end();
             self.system.close();
         }
     }

@@ -82,6 +82,12 @@ impl Monitor {
         }
     }
 
+    /// Since when the present episode of saturation has lasted, if there is one.
+    #[cfg(feature = "status")]
+    pub(crate) fn saturated_since(&self) -> Option<Time> {
+        self.saturation.since()
+    }
+
     /// Whether the server is in an episode of saturation.
     pub(crate) fn is_in_saturation(&self) -> bool {
         self.saturation.lasts()
