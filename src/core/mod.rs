@@ -37,6 +37,8 @@ pub(crate) mod simulation;
 pub(crate) mod slow_hooks;
 pub(crate) mod stack;
 pub(crate) mod states;
+#[cfg(feature = "status")]
+pub(crate) mod status;
 pub(crate) mod stop;
 pub(crate) mod system;
 #[cfg(test)]

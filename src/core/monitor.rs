@@ -32,6 +32,7 @@ use crate::core::{
         Attribute, Attributes, CommChannel, Config, ThreadCheck, facts, read, read_type,
         with_attributes,
     },
+    draining::QueuedClients,
     event::{Event, EventQueue},
     inbox::Contact,
     metrics::Metric,

@@ -1,6 +1,8 @@
 //! The description of a server before it starts, and the start.
 
 use super::{PreFork, parent::Parent, turn::Loop};
+#[cfg(feature = "status")]
+use crate::observe::status::StatusAddress;
 use crate::{
     core::{
         config::{Attributes, CommChannel, Config, ThreadCheck, facts, with_attributes},
@@ -18,7 +20,10 @@ use crate::{
         server::{ChildServer, check_channel},
     },
     listeners::socket_file::{SocketFile, listen_privately},
-    observe::{Observer, Observers, log},
+    observe::{
+        Observer, Observers, log,
+        status::{Status, Wanted},
+    },
     sys::{
         adopted::Adoption,
         confine::Plan,
@@ -49,6 +54,7 @@ pub struct Builder<H, S> {
     confinement: Confinement,
     observers: Observers,
     control: Option<PathBuf>,
+    status: Wanted,
 }
 
 macro_rules! attribute_setters {
@@ -81,6 +87,7 @@ impl<S: ChildServer> Builder<DefaultHooks, S> {
             confinement: Confinement::default(),
             observers: Observers::default(),
             control: None,
+            status: Wanted::default(),
         }
     }
 }
@@ -109,6 +116,7 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
             confinement: self.confinement,
             observers: self.observers,
             control: self.control,
+            status: self.status,
         }
     }
 
@@ -138,6 +146,41 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
     /// Default: there is no such socket.
     pub fn control(mut self, path: impl Into<PathBuf>) -> Self {
         self.control = Some(path.into());
+        self
+    }
+
+    /// Tells the status of the server at this address, by HTTP: a page, JSON, metrics, probes.
+    ///
+    /// A process beside the children answers, which the parent starts with its first turn and starts
+    /// again if it ends. It counts for no pool, has the [confinement](Self::confinement) of a child
+    /// but for its limits, and answers until the server has ended. `docs/status.md` describes what is
+    /// told.
+    ///
+    /// Default: nothing is told, and nothing listens.
+    ///
+    /// ```
+    /// # use prefork_server::{PreFork, StatusAddress, TcpServer};
+    /// let server = TcpServer::new(|conn| Ok(()));
+    /// let builder = PreFork::builder(server).status(StatusAddress::tcp("127.0.0.1:9100"));
+    /// ```
+    #[cfg(feature = "status")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "status")))]
+    pub fn status(mut self, address: StatusAddress) -> Self {
+        self.status.http = Some(address);
+        self
+    }
+
+    /// Answers HAProxy's agent-check at this address.
+    ///
+    /// Each client is told a line: `up ready 85%`, where the weight is the share of children that
+    /// could take a connection, `drain` from the first moment of a stop, and `down` as long as no
+    /// child is ready. The process of [`status`](Self::status) answers.
+    ///
+    /// Default: nothing listens.
+    #[cfg(feature = "status")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "status")))]
+    pub fn agent_check(mut self, address: StatusAddress) -> Self {
+        self.status.agent = Some(address);
         self
     }
 
@@ -184,12 +227,14 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
         let control = self.control.as_deref();
         let control = control.map(|path| open_control(path, &mut system));
         let control_file = control.transpose()?.flatten();
+        let status = Status::open(&self.status, attributes.max_clients)?;
         let mut monitor = Monitor::with_attributes(attributes);
         monitor.pid = std::process::id();
         monitor.collects_stacks = system.collects_stacks();
         let mut inner = Loop::new(self.hooks, self.server, monitor, system);
         inner.parent.set_observers(self.observers);
         inner.parent.control_file = control_file;
+        inner.parent.set_status(status);
         let mut prefork = PreFork { inner };
         prefork.start()?;
         Ok(prefork)

@@ -13,7 +13,7 @@ use crate::{
         time::Time,
     },
     listeners::socket_file::SocketFile,
-    observe::{Observers, log::Log},
+    observe::{Observers, log::Log, status::Status},
 };
 use std::{io, time::Duration};
 
@@ -28,6 +28,7 @@ pub(super) struct Parent<Y: System> {
     pub(super) desk: Desk,
     /// The file of the control socket.
     pub(super) control_file: Option<SocketFile>,
+    pub(super) status: Status,
     /// When an observer wants to be told of a turn.
     pub(super) wake_at: Option<Time>,
     pub(super) slow: SlowHooks,
@@ -42,6 +43,7 @@ impl<Y: System> Parent<Y> {
             log: Log::default(),
             desk: Desk::default(),
             control_file: None,
+            status: Status::default(),
             wake_at: None,
             slow: SlowHooks::default(),
         }
@@ -94,6 +96,11 @@ impl<Y: System> Parent<Y> {
         };
         // Where it was stuck can be seen only as long as it lives.
         let stuck = (signal == Signal::Kill).then(|| contact.process.stuck());
+        if matches!(signal, Signal::Interrupt | Signal::Terminate) {
+            contact
+                .process
+                .tell_to_leave(self.monitor.queued_clients(child));
+        }
         let sent = contact.process.signal(signal);
         if let Some(stuck) = stuck.flatten() {
             self.monitor.note_stuck(child, stuck);
@@ -176,6 +183,7 @@ impl<Y: System> Drop for Parent<Y> {
             // What is queued is served, as in a stop, though new clients are let in meanwhile.
             let until = self.system.now() + self.monitor.drain_timeout();
             self.end_children(|monitor| monitor.now() < until);
+            self.status.end();
             self.system.close();
         }
     }

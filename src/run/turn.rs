@@ -156,6 +156,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     pub(crate) fn turn(&mut self, wait: Wait) -> Result<Turn, Error> {
         if !self.done {
             self.settle();
+            self.tend_status();
             self.ask_interval();
             let ready = self.wait(wait)?;
             self.tick();
@@ -174,6 +175,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             self.pass_on_output();
             self.watch_saturation();
             self.count_refusals();
+            self.record_listeners();
             self.parent.answer_control();
             self.ready = ready;
             self.end_if_over();
@@ -309,6 +311,8 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         self.parent.monitor.end_warnings();
         self.tell_end();
         self.parent.write_control();
+        // It has answered until now that the server is not ready.
+        self.parent.status.end();
         // Signals last: another SIGTERM must not end the process before the server has cleaned up.
         self.parent.system.close();
         self.parent.control_file = None;

@@ -33,7 +33,11 @@ pub(crate) mod parent_only;
 pub(crate) mod pipes;
 pub(crate) mod poller;
 pub(crate) mod process;
+#[cfg(feature = "status")]
+pub(crate) mod record_memory;
 mod shared_memory;
+#[cfg(feature = "status")]
+pub(crate) mod side_process;
 pub(crate) mod signals;
 pub(crate) mod sockets;
 #[cfg(all(

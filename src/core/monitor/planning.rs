@@ -82,6 +82,12 @@ impl Monitor {
         }
     }
 
+    /// Since when the present episode of saturation has lasted, if there is one.
+    #[cfg(feature = "status")]
+    pub(crate) fn saturated_since(&self) -> Option<Time> {
+        self.saturation.since()
+    }
+
     /// Whether the server is in an episode of saturation.
     pub(crate) fn is_in_saturation(&self) -> bool {
         self.saturation.lasts()
@@ -225,6 +231,17 @@ impl Monitor {
         }
         self.owed = 0;
         self.replacement.clear();
+    }
+
+    /// What a child that is told to leave now does with the clients that are queued. The end of a
+    /// server that is dropped is no shutdown of the loop, and its children have the reason alone.
+    pub(crate) fn queued_clients(&self, child: ChildId) -> QueuedClients {
+        let reason = self.pool.get(child).and_then(Child::reason);
+        if self.shutdown || reason == Some(Reason::Shutdown) {
+            QueuedClients::Serve
+        } else {
+            QueuedClients::LeaveToOthers
+        }
     }
 
     pub(crate) fn become_child(&mut self) {
