@@ -3,13 +3,13 @@
 
 use super::{
     history::{SPANS, Sample, mean_queued, per_second},
-    json::{Json, Raw},
     names,
     picture::{Context, Picture, Shown},
 };
 use crate::core::{
     accept::refusal::Refusal,
     config::{Attribute, Config},
+    json::{Json, Raw},
     metrics::{Metric, Value},
     time::Time,
 };
