@@ -31,6 +31,7 @@ use crate::core::{
     config::{
         Attributes, CommChannel, Config, ThreadCheck, facts, read, read_type, with_attributes,
     },
+    draining::QueuedClients,
     event::{Event, EventQueue},
     inbox::Contact,
     metrics::Metric,

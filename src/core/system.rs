@@ -6,6 +6,7 @@ use super::{
     board::{Notes, SharedView},
     child::{ChildId, Collected, Signal, Stuck},
     comm::Interval,
+    draining::QueuedClients,
     error::Error,
     queue::PrintTo,
     signal_policy::Arrived,
@@ -108,6 +109,8 @@ pub(crate) trait Process: fmt::Debug {
     fn pending(&self, pipe: Pipe) -> io::Result<usize>;
     /// Closes the parent's end of a pipe and stops watching it.
     fn close(&mut self, pipe: Pipe);
+    /// Tells the child in shared memory that it is to leave. The signal follows, and may be lost.
+    fn tell_to_leave(&self, queued: QueuedClients);
     /// Sends a signal to the child, or to its whole process group if it leads one.
     ///
     /// No signal goes to a process that is not known to be this child or of its group.

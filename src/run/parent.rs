@@ -88,6 +88,11 @@ impl<Y: System> Parent<Y> {
         };
         // Where it was stuck can be seen only as long as it lives.
         let stuck = (signal == Signal::Kill).then(|| contact.process.stuck());
+        if matches!(signal, Signal::Interrupt | Signal::Terminate) {
+            contact
+                .process
+                .tell_to_leave(self.monitor.queued_clients(child));
+        }
         let sent = contact.process.signal(signal);
         if let Some(stuck) = stuck.flatten() {
             self.monitor.note_stuck(child, stuck);

@@ -36,6 +36,9 @@ pub enum Cause {
     /// It ended by itself with another exit code.
     Failed,
     /// It was ended by a signal that the parent had not sent.
+    ///
+    /// A crash counts also if the child was replaced, culled or told to leave in a shutdown, and was
+    /// still serving a client.
     Killed,
     /// It was told to stop because a connection took longer than `busy_timeout`.
     Overtime,
