@@ -11,12 +11,14 @@ pub(crate) mod clocks;
 pub(crate) mod comm;
 pub(crate) mod config;
 pub(crate) mod confinement;
+pub(crate) mod control;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod cut;
 pub(crate) mod draining;
 pub(crate) mod error;
 pub(crate) mod event;
 pub(crate) mod inbox;
+pub(crate) mod json;
 pub(crate) mod metrics;
 pub(crate) mod monitor;
 pub(crate) mod out_of_memory;

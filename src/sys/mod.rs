@@ -10,6 +10,7 @@ pub(crate) mod cells;
 pub(crate) mod child_link;
 pub(crate) mod clock;
 pub(crate) mod confine;
+pub(crate) mod control;
 pub(crate) mod credentials;
 pub(crate) mod exec;
 mod fd_ranges;

@@ -25,8 +25,9 @@ const FLOORS: [&str; 8] = [
 ];
 
 /// The rooms of the core, from the top to the bottom; those on one line may import each other.
-const CORE: [&[&str]; 17] = [
+const CORE: [&[&str]; 18] = [
     &["simulation", "status"],
+    &["control"],
     &["monitor"],
     &["pool"],
     &["inbox"],
@@ -60,6 +61,7 @@ const CORE: [&[&str]; 17] = [
         "say",
         "access",
         "confinement",
+        "json",
         "metrics",
         "proxy",
         "access",

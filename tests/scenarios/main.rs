@@ -23,6 +23,7 @@ mod clocks;
 mod confinement;
 mod conn;
 mod containers;
+mod control;
 mod crashes;
 mod deaths;
 mod deploy;
@@ -103,6 +104,7 @@ const PROGRAMS: &[Programs] = &[
     clocks::PROGRAMS,
     confinement::PROGRAMS,
     conn::PROGRAMS,
+    control::PROGRAMS,
     dispositions::PROGRAMS,
     draining::PROGRAMS,
     exec::PROGRAMS,
@@ -152,6 +154,7 @@ const SCENARIOS: &[(&str, Scenarios)] = scenarios_of![
     conn::blocking,
     conn::records,
     containers,
+    control,
     crashes,
     deaths,
     deploy,

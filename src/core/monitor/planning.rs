@@ -102,6 +102,22 @@ impl Monitor {
         result
     }
 
+    /// Sets an attribute from text, and has the numbers of children checked against the new value.
+    pub(crate) fn set_from_text(
+        &mut self,
+        attribute: &Attribute,
+        text: &str,
+    ) -> Result<(), String> {
+        let mut asked = self.config().clone();
+        attribute.set(&mut asked, text)?;
+        self.attributes.set(|config| *config = asked);
+        self.attributes_changed();
+        if !self.shutdown {
+            self.post_known(Posted::Forkoff);
+        }
+        Ok(())
+    }
+
     /// Acts on changed attributes: warns once of each value that makes no sense, and updates the
     /// surplus and the timer of the timeout check.
     pub(crate) fn attributes_changed(&mut self) {
