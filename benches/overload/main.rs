@@ -34,8 +34,9 @@ use std::{
 const CHILDREN: usize = 20;
 const WORK: Duration = Duration::from_millis(10);
 const MAX_AGE: Duration = Duration::from_millis(100);
-/// How the server decides: it serves in order, with a plain limit, or with a controlled delay.
-const RULES: [&str; 3] = ["in-order", "plain-limit", "controlled"];
+/// How the server decides: it serves in order, with a plain limit, with a controlled delay, or with
+/// that and a reserved child.
+const RULES: [&str; 4] = ["in-order", "plain-limit", "controlled", "shedder"];
 const BACKLOGS: [usize; 2] = [128, 4096];
 
 fn main() {
@@ -57,13 +58,19 @@ fn serve(rules: &str, backlog: i32) {
         server = server.queue_target(Duration::ZERO);
     }
     let mut prefork = PreFork::builder(server)
-        .start_servers(CHILDREN)
+        .start_servers(children(rules))
         .max_spare_servers(CHILDREN)
-        .max_clients(CHILDREN)
+        .max_clients(children(rules))
+        .reserved_shedder(rules == "shedder")
         .start()
         .expect("a server");
     println!("{}", prefork.server().local_addrs()[0].port());
     prefork.run().expect("a run");
+}
+
+/// All children serve but the reserved one.
+fn children(rules: &str) -> usize {
+    CHILDREN + usize::from(rules == "shedder")
 }
 
 fn work(conn: TcpConn) -> io::Result<()> {
@@ -94,7 +101,9 @@ fn bench() {
     let mut drawn = Vec::new();
     for backlog in backlogs {
         let mut lines = Vec::new();
-        for rules in RULES {
+        let all = RULES.map(str::to_owned);
+        for rules in list_from_env("BENCH_SERVERS", &all) {
+            let rules = rules.as_str();
             let rows: Vec<_> = loads
                 .iter()
                 .map(|load| measure(rules, backlog, *load, capacity))
@@ -126,7 +135,7 @@ fn capacity() -> f64 {
 fn server(rules: &str, backlog: usize) -> (Actor, u16) {
     let mut actor = Actor::spawn(&["server", rules, &backlog.to_string()]);
     let port = actor.line().parse().expect("a port");
-    actor.settle(CHILDREN);
+    actor.settle(children(rules));
     (actor, port)
 }
 

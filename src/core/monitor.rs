@@ -94,6 +94,8 @@ pub struct Monitor {
     pub(crate) board: SharedView,
     /// Whether the children execute other programs, which need not say that they have started.
     pub(crate) programs: bool,
+    /// Whether the server can use a reserved child.
+    pub(crate) sheds: bool,
     /// Whether children can be asked for their stacks.
     pub(crate) collects_stacks: bool,
     pub(crate) replacement: Replacement,
@@ -152,6 +154,12 @@ impl Monitor {
     pub fn retiring_servers(&self) -> impl Iterator<Item = &Child> + '_ {
         self.children()
             .filter(|child| child.state == State::Retiring)
+    }
+
+    /// The child that is kept for the time when all others are busy, if there is one: see
+    /// [`reserved_shedder`](Self::reserved_shedder).
+    pub fn reserved_server(&self) -> Option<&Child> {
+        self.pool.reserved()
     }
 
     /// All children, in no particular order.

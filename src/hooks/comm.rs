@@ -44,6 +44,7 @@ struct Shared<L: ?Sized = dyn Link> {
     channel: Arc<Channel>,
     coalesce: bool,
     max_clients: Cell<usize>,
+    reserved: Cell<bool>,
     drain_timeout: Cell<Duration>,
     limit_jitter: Cell<usize>,
     interval: Cell<Option<Duration>>,
@@ -77,6 +78,7 @@ impl Comm {
                 channel: Arc::new(Channel::new(sink, words)),
                 coalesce,
                 max_clients: Cell::new(usize::MAX),
+                reserved: Cell::default(),
                 drain_timeout: Cell::default(),
                 limit_jitter: Cell::default(),
                 interval: Cell::new(None),
@@ -206,7 +208,8 @@ impl Comm {
         self.shared.coalesce
     }
 
-    /// The maximum number of children: the attribute `max_clients`, as it was at the fork.
+    /// The maximum number of children that serve: the attribute `max_clients`, as it was at the
+    /// fork, without a child that [is reserved](Self::is_reserved).
     pub fn max_clients(&self) -> usize {
         self.shared.max_clients.get()
     }
@@ -222,6 +225,18 @@ impl Comm {
     /// the `max_clients` of the start.
     pub fn busy_servers(&self) -> usize {
         self.shared.channel.sink().busy_servers()
+    }
+
+    /// Whether this child is the one that is kept for the time when all others are busy: see the
+    /// attribute `reserved_shedder`.
+    ///
+    /// Only if the server [can shed](crate::ChildServer::can_shed). Such a child does not serve.
+    pub fn is_reserved(&self) -> bool {
+        self.shared.reserved.get()
+    }
+
+    pub(crate) fn set_reserved(&self, reserved: bool) {
+        self.shared.reserved.set(reserved);
     }
 
     pub(crate) fn set_max_clients(&self, children: usize) {

@@ -59,6 +59,8 @@ pub(crate) struct Loop<H, S, Y: System> {
     count_waiting_at: Time,
     count_refusals_at: Time,
     asked_interval: Option<Interval>,
+    /// Whether the server object was told that all children are busy.
+    told_all_busy: bool,
     ready: Vec<Ready>,
     /// When the next turn should begin, as computed at the end of the last turn.
     expected: Option<Time>,
@@ -89,6 +91,7 @@ impl<H, S, Y: System> Loop<H, S, Y> {
             count_waiting_at: Time::START,
             count_refusals_at: Time::START,
             asked_interval: None,
+            told_all_busy: false,
             ready: Vec::new(),
             expected: None,
             look_at: None,
@@ -156,6 +159,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         if !self.done {
             self.settle();
             self.ask_interval();
+            self.look_for_shedder();
             let ready = self.wait(wait)?;
             self.tick();
             self.act_on_signals(&ready);
@@ -171,6 +175,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             self.drain();
             self.pass_on_output();
             self.watch_saturation();
+            self.tell_all_busy();
             self.count_refusals();
             self.ready = ready;
             self.end_if_over();
@@ -347,6 +352,24 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             Some(Change::Begins { since }) => self.begin_saturation(since),
             Some(Change::Ends { after }) => self.parent.tell(&Event::Relieved { after }),
             None => {}
+        }
+    }
+
+    /// Finds out whether the server object can use a reserved child, while one is asked for.
+    fn look_for_shedder(&mut self) {
+        let monitor = &mut self.parent.monitor;
+        if monitor.reserved_shedder() && !monitor.sheds && self.server.can_shed() {
+            monitor.sheds = true;
+            monitor.post_known(Posted::Forkoff);
+        }
+    }
+
+    /// Tells the server object, which wakes the reserved child.
+    fn tell_all_busy(&mut self) {
+        let monitor = &self.parent.monitor;
+        let all_busy = monitor.pool.reserved().is_some() && monitor.is_saturated();
+        if std::mem::replace(&mut self.told_all_busy, all_busy) != all_busy {
+            self.server.set_all_busy(all_busy);
         }
     }
 

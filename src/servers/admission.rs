@@ -3,6 +3,7 @@
 
 use super::{
     conn::{Conn, Stream},
+    reserve::Reserve,
     stream::StreamServer,
 };
 use crate::{
@@ -31,6 +32,8 @@ pub(super) struct AdmissionRules<S> {
     access: Rc<Access>,
     /// What children have refused, once the server is started.
     tally: Option<Rc<Counts>>,
+    /// What a reserved child needs, if there may be one.
+    reserve: Option<Rc<Reserve>>,
 }
 
 /// A counter for each [`Refusal`].
@@ -45,6 +48,7 @@ impl<S> Default for AdmissionRules<S> {
             overloaded: None,
             access: Rc::default(),
             tally: None,
+            reserve: None,
         }
     }
 }
@@ -55,7 +59,20 @@ impl<S> AdmissionRules<S> {
         if self.tally.is_none() {
             self.tally = Some(Rc::new(Tally::new()?));
         }
+        if cfg!(target_os = "linux") && self.limits().is_some() {
+            self.reserve = Some(Rc::new(Reserve::new()?));
+        }
         Ok(())
+    }
+
+    /// What a reserved child needs; `None` if the server had no limit of age when it was started.
+    pub(super) fn reserve(&self) -> Option<&Rc<Reserve>> {
+        self.reserve.as_ref()
+    }
+
+    fn limits(&self) -> Option<AgeLimits> {
+        let max = self.max_queue_age.filter(|max| !max.is_zero());
+        max.map(|max| AgeLimits::new(max, self.queue_target))
     }
 
     /// What children have refused.
@@ -66,11 +83,12 @@ impl<S> AdmissionRules<S> {
 
     /// For a child that accepts on that many sockets.
     pub(super) fn for_child(&mut self, sockets: usize) -> Admission<S> {
-        let max = self.max_queue_age.filter(|max| !max.is_zero());
-        let limits = max.map(|max| AgeLimits::new(max, self.queue_target));
+        let limits = self.limits();
         let shedding = |_| limits.map(Shedding::new);
         Admission {
-            measures: self.queue_time || max.is_some(),
+            measures: self.queue_time || limits.is_some(),
+            limits,
+            reserve: self.reserve.clone(),
             shedding: (0..sockets).filter_map(shedding).collect(),
             overloaded: self.overloaded.take(),
             access: Rc::clone(&self.access),
@@ -92,6 +110,8 @@ impl<S> fmt::Debug for AdmissionRules<S> {
 /// The rules in a child.
 pub(super) struct Admission<S> {
     measures: bool,
+    limits: Option<AgeLimits>,
+    reserve: Option<Rc<Reserve>>,
     /// One for each listener, if there is a limit: each has a queue of its own.
     shedding: Vec<Shedding>,
     overloaded: Option<Overloaded<S>>,
@@ -100,6 +120,18 @@ pub(super) struct Admission<S> {
 }
 
 impl<S: Stream> Admission<S> {
+    /// How old connections may be, if there is a limit.
+    pub(super) fn limits(&self) -> Option<AgeLimits> {
+        self.limits
+    }
+
+    /// Counts a connection that was taken from a queue.
+    pub(super) fn count_taken(&self) {
+        if let Some(reserve) = &self.reserve {
+            reserve.count();
+        }
+    }
+
     /// Notes how long a connection was queued, if that is asked for.
     pub(super) fn measure(&self, kind: &impl Listener, connection: &mut Newcomer) {
         if self.measures {

@@ -15,6 +15,7 @@ pub(crate) mod exec;
 mod fd_ranges;
 pub(crate) mod fd_registry;
 mod fd_table;
+pub(crate) mod flag;
 pub(crate) mod fork;
 mod group;
 pub(crate) mod handed_over;

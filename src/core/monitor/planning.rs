@@ -139,8 +139,44 @@ impl Monitor {
         }
     }
 
+    /// Whether one child is to be kept for the time when all others are busy.
+    fn wants_reserve(&self) -> bool {
+        self.sheds && self.attributes.reserved_shedder && self.attributes.max_clients > 1
+    }
+
+    /// Whether the child that is forked next is the reserved one. It finds that out by itself, in its
+    /// copy of the monitor.
+    pub(crate) fn forks_reserve(&self) -> bool {
+        self.wants_reserve() && pool::is_reserve_due(self.pool.census(), &self.attributes)
+    }
+
+    /// How many children can be busy: all but the reserved one.
+    pub(crate) fn max_busy(&self) -> usize {
+        self.attributes.max_clients - usize::from(self.wants_reserve())
+    }
+
+    /// Tells the reserved child to stop if it is of no use any more, or is to be replaced: it has
+    /// no client, so nobody waits for its successor.
+    fn release_reserve(&mut self) {
+        let Some(reserved) = self.pool.reserved() else {
+            return;
+        };
+        let unwanted = !self.wants_reserve();
+        let reason = if reserved.epoch != self.replacement.epoch() {
+            Reason::Reloaded
+        } else if reserved.is_due() {
+            Reason::Recycled
+        } else if unwanted || pool::is_reserve_idle(self.pool.census(), &self.attributes) {
+            Reason::Culled
+        } else {
+            return;
+        };
+        self.stop(reserved.id, reason);
+    }
+
     /// What `forkoff` should do now. A surplus that the plan culls no longer counts.
     pub(crate) fn take_plan(&mut self) -> Plan {
+        self.release_reserve();
         let queued = self.queue.forks();
         let demand = Demand {
             queued,
@@ -149,6 +185,7 @@ impl Monitor {
                 .owed
                 .saturating_sub(queued - self.replacement.asked(queued)),
             surplus: self.surplus.lasted(self.attributes.cull_after, self.now),
+            reserve: self.wants_reserve(),
         };
         let plan = pool::plan(self.pool.census(), demand, &self.attributes);
         match plan {
