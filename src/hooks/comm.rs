@@ -14,6 +14,7 @@ use std::{
     cell::{Cell, RefCell},
     fmt, io,
     net::SocketAddr,
+    num::NonZeroU64,
     os::fd::{AsFd, BorrowedFd},
     rc::Rc,
     sync::{Arc, atomic::Ordering},
@@ -150,6 +151,12 @@ impl Comm {
     /// Notes that no connection is in hand. Sends no word: the next connection may follow at once.
     pub(crate) fn end_connection(&self) {
         self.shared.channel.sink().end();
+    }
+
+    /// Notes that the connection in hand is one of this client, and returns how many it has, in all
+    /// children. [`end_connection`](Self::end_connection) ends that.
+    pub(crate) fn claim(&self, client: NonZeroU64) -> usize {
+        self.shared.channel.sink().claim(client)
     }
 
     /// Notes how long the connection in hand was queued.

@@ -516,13 +516,14 @@ mod tests {
             Some(Signal::Window)
         }
         fn refusals(&mut self) -> Refusals {
-            Refusals::new([3, 2, 1])
+            Refusals::new([4, 3, 2, 1])
         }
         fn can_shed(&mut self) -> bool {
             true
         }
         fn set_all_busy(&mut self, all_busy: bool) {
-            self.told.push(if all_busy { "all busy" } else { "not all" });
+            self.told
+                .push(if all_busy { "all busy" } else { "not all" });
         }
         fn listeners(&mut self) -> Vec<ListenerStatus> {
             let name = "here".to_owned();
@@ -561,7 +562,7 @@ mod tests {
         assert_eq!(server.reopen_signal(), Some(Signal::Window));
         assert!(server.is_queued());
         assert!(server.lost().is_some());
-        assert_eq!(server.refusals(), Refusals::new([3, 2, 1]));
+        assert_eq!(server.refusals(), Refusals::new([4, 3, 2, 1]));
         assert_eq!(server.listeners().len(), 1);
     }
 

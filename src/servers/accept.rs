@@ -253,6 +253,7 @@ impl<L: Listener<Stream: Stream>> Run<'_, L> {
     fn refuse(&mut self, refusal: Refusal) -> Observation {
         log::debug!("a connection is not served: {refusal}");
         self.acceptor.admission.count(refusal);
+        self.acceptor.comm.end_connection();
         if let Some(in_hand) = self.in_hand.take()
             && refusal == Refusal::TooOld
         {
@@ -347,7 +348,7 @@ impl<L: Listener<Stream: Stream>> Run<'_, L> {
         } = &mut self.acceptor;
         admission.count_taken();
         admission.measure(*kind, &mut connection);
-        let refusal = admission.refusal(listener, &connection, || comm.now());
+        let refusal = admission.refusal(listener, &connection, comm);
         InHand {
             connection,
             refusal,

@@ -3,6 +3,7 @@
 
 mod backlog_streak;
 pub(crate) mod order;
+pub(crate) mod peers;
 pub(crate) mod queue_log;
 pub(crate) mod refusal;
 pub(crate) mod shedding;

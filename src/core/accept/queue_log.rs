@@ -40,7 +40,10 @@ impl QueueLog {
     /// Notes a look.
     pub(crate) fn note(&mut self, look: Look) {
         self.forget_served(look.taken);
-        let is_news = self.looks.back().is_none_or(|last| last.come() < look.come());
+        let is_news = self
+            .looks
+            .back()
+            .is_none_or(|last| last.come() < look.come());
         if is_news && self.looks.len() < Self::MOST {
             self.looks.push_back(look);
         }

@@ -275,8 +275,7 @@ impl Monitor {
 
     /// Those that are replaced by successors: the reserved child just goes, and comes again.
     fn replaceable(&self) -> impl Iterator<Item = &Child> + '_ {
-        self.untold()
-            .filter(|child| child.state != State::Reserved)
+        self.untold().filter(|child| child.state != State::Reserved)
     }
 
     /// The living children that were not told to stop.

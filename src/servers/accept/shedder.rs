@@ -10,11 +10,7 @@ use crate::{
     servers::{conn::Stream, reserve::Reserve},
     sys::link::Interest,
 };
-use std::{
-    io,
-    os::fd::AsFd,
-    time::Duration,
-};
+use std::{io, os::fd::AsFd, time::Duration};
 
 /// How many connections it takes at most between two looks at its orders.
 const AT_ONCE: usize = 256;
@@ -70,7 +66,10 @@ impl<L: Listener<Stream: Stream>> Run<'_, L> {
         // In this order: who is taken in between is taken for one that has not come yet.
         let taken = reserve.taken();
         let listeners = self.acceptor.listeners.borrow();
-        let queued = self.acceptor.kind.queue_length(listeners.get(listener)?.as_fd())?;
+        let queued = self
+            .acceptor
+            .kind
+            .queue_length(listeners.get(listener)?.as_fd())?;
         let at = self.acceptor.comm.now();
         Some(Look { at, taken, queued })
     }
