@@ -7,6 +7,7 @@
     reason = "a benchmark that cannot go on fails"
 )]
 
+mod brake;
 #[path = "../growth/chart.rs"]
 mod chart;
 mod clients;
@@ -40,10 +41,22 @@ const RULES: [&str; 4] = ["in-order", "plain-limit", "controlled", "shedder"];
 const BACKLOGS: [usize; 2] = [128, 4096];
 
 fn main() {
-    common::start(bench, |role| match role {
+    common::start(modes, |role| match role {
         ["server", rules, backlog] => serve(rules, backlog.parse().expect("a number")),
+        ["brake", which] => brake::serve(which),
         _ => panic!("no role {role:?}"),
     });
+}
+
+/// Runs what `BENCH_MODES` names: `load`, `brake`.
+fn modes() {
+    for mode in list_from_env("BENCH_MODES", &["load".to_owned(), "brake".to_owned()]) {
+        match mode.as_str() {
+            "load" => bench(),
+            "brake" => brake::bench(),
+            _ => panic!("no mode {mode}"),
+        }
+    }
 }
 
 // The server.

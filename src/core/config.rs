@@ -252,6 +252,19 @@ macro_rules! with_attributes {
                 read: "in the parent, at each decision",
                 takes_effect: AtOnce
             };
+            /// Whether forks are held back while starting children slow those that serve.
+            ///
+            /// It is about children that compute in their start, 20 ms or more. There are then only
+            /// as many starting at the same time as keep the processors running, which makes the
+            /// last of them no later; and only a quarter of that, but one, while processes have to
+            /// wait for a processor (PSI, where Linux tells it). Children that mostly wait in their
+            /// start are not held back, and none is while no child is ready.
+            fork_brake, set_fork_brake: bool = true => {
+                unit: "true or false",
+                normalised: "never",
+                read: "in the parent, at each decision",
+                takes_effect: AtOnce
+            };
             /// How long there must be too many spare children before any is culled.
             ///
             /// Under a load that varies within this time, no child is stopped only to be forked

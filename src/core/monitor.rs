@@ -22,6 +22,7 @@ use crate::core::{
     alarms::{AlarmId, Alarms},
     backoff::Backoff,
     board::SharedView,
+    brake::{Brake, RunTime},
     child::{
         Cause, Child, ChildId, Collected, Death, Flags, Reason, Retirement, START_HOLDS_AFTER,
         Signal, State, Stuck,
@@ -94,6 +95,10 @@ pub struct Monitor {
     pub(crate) board: SharedView,
     /// Whether the children execute other programs, which need not say that they have started.
     pub(crate) programs: bool,
+    /// How many children may be starting.
+    pub(crate) brake: Brake,
+    /// The children that have become ready and whose starts are to be measured.
+    started: Vec<ChildId>,
     /// Whether the server can use a reserved child.
     pub(crate) sheds: bool,
     /// Whether children can be asked for their stacks.

@@ -26,7 +26,7 @@ use crate::{
         unix::UnixSystem,
     },
 };
-use std::{io, time::Duration};
+use std::{io, thread, time::Duration};
 
 /// Descriptors that the parent holds for each child: the read ends of its outputs.
 const DESCRIPTORS_A_CHILD: usize = 2;
@@ -196,6 +196,10 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
         let (hooks, server) = (&mut inner.hooks, &mut inner.server);
         let monitor = &mut inner.parent.monitor;
         monitor.programs = server.execs();
+        let processors = thread::available_parallelism();
+        monitor
+            .brake
+            .set_processors(processors.map_or(1, usize::from));
         let started = fd_registry::starting(inner.parent.system.id, || {
             monitor.naming("handler_start", |monitor| {
                 hooks.handler_start(monitor, server)

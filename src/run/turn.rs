@@ -167,6 +167,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             self.read(&ready);
             self.look_at_board(wait);
             self.take_stacks();
+            self.measure_starts();
             self.check_clocks();
             self.replace();
             self.parent.monitor.fire_due();
@@ -245,6 +246,25 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             Wish::Kill => self.kill_remaining(),
             Wish::Bound => self.parent.monitor.bound_stop(),
             Wish::Nothing | Wish::Announce | Wish::Shutdown => {}
+        }
+    }
+
+    /// Measures what the forks that are held back depend on.
+    fn measure_starts(&mut self) {
+        let Parent {
+            monitor, system, ..
+        } = &mut self.parent;
+        for child in monitor.take_started() {
+            let contact = monitor.pool.contact(child);
+            if let Some(time) = contact.and_then(|contact| contact.process.run_time()) {
+                monitor.note_run_time(child, time);
+            }
+        }
+        if monitor.wants_pressure()
+            && let Some(pressure) = system.pressure()
+        {
+            let now = monitor.now();
+            monitor.brake.note_pressure(pressure, now);
         }
     }
 

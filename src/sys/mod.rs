@@ -33,6 +33,7 @@ pub(crate) mod parent_only;
 pub(crate) mod pipes;
 pub(crate) mod poller;
 pub(crate) mod process;
+mod run_time;
 mod shared_memory;
 pub(crate) mod signals;
 pub(crate) mod sockets;

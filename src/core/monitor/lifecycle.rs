@@ -143,6 +143,7 @@ impl Monitor {
         if first {
             self.happened(Event::Ready { child: id });
             self.note_ready(id);
+            self.note_start_of(id);
         }
         if finished {
             self.backoff.proved(forked_at);
