@@ -6,6 +6,7 @@ pub(crate) mod access;
 pub(crate) mod alarms;
 pub(crate) mod backoff;
 pub(crate) mod board;
+pub(crate) mod brake;
 pub(crate) mod child;
 pub(crate) mod clocks;
 pub(crate) mod comm;

@@ -4,6 +4,7 @@
 
 use super::{
     board::{Notes, SharedView},
+    brake::RunTime,
     child::{ChildId, Collected, Signal, Stuck},
     comm::Interval,
     draining::QueuedClients,
@@ -121,6 +122,11 @@ pub(crate) trait Process: fmt::Debug {
     fn stuck(&self) -> Option<Stuck>;
     /// How much private memory the child has, in bytes; `None` where the system does not tell.
     fn memory(&self) -> Option<u64>;
+    /// For how long the child has run, and has waited for a processor; `None` where the system does
+    /// not tell.
+    fn run_time(&self) -> Option<RunTime> {
+        None
+    }
     /// Collects the status if the child has ended. `Outlived` is returned again until its process
     /// group is empty.
     fn reap(&self) -> io::Result<Reaped>;
@@ -236,6 +242,12 @@ pub(crate) trait System {
     fn ask_interval(&mut self, interval: Interval);
     /// The interval of ACKs that a child has noted on the board, if any.
     fn kept_interval(&self, slot: usize) -> Option<Interval>;
+
+    /// For how long in all some process of the machine has had to wait for a processor; `None` where
+    /// the system does not tell.
+    fn pressure(&self) -> Option<Duration> {
+        None
+    }
 
     /// Queues bytes for the parent's own output.
     fn print(&mut self, to: PrintTo, bytes: &[u8]);

@@ -22,7 +22,8 @@ use std::{
 /// accept loop of the stock servers: one connection wakes one child, no connection is left in the
 /// queue, and an idle child notices a stop.
 ///
-/// All methods run in the parent, except [`time_in_queue`](Self::time_in_queue).
+/// All methods run in the parent, except [`time_in_queue`](Self::time_in_queue), and
+/// [`queue_length`](Self::queue_length) in a reserved child.
 pub trait Listener: fmt::Debug + 'static {
     /// The type of a connection in the child.
     type Stream: AsFd + AsRawFd + From<OwnedFd> + fmt::Debug + 'static;

@@ -36,6 +36,7 @@ use crate::{
 use std::{
     io,
     path::{Path, PathBuf},
+    thread,
     time::Duration,
 };
 
@@ -285,6 +286,10 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
         let (hooks, server) = (&mut inner.hooks, &mut inner.server);
         let monitor = &mut inner.parent.monitor;
         monitor.programs = server.execs();
+        let processors = thread::available_parallelism();
+        monitor
+            .brake
+            .set_processors(processors.map_or(1, usize::from));
         let started = fd_registry::starting(inner.parent.system.id, || {
             monitor.naming("handler_start", |monitor| {
                 hooks.handler_start(monitor, server)

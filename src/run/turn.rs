@@ -59,6 +59,8 @@ pub(crate) struct Loop<H, S, Y: System> {
     count_waiting_at: Time,
     count_refusals_at: Time,
     asked_interval: Option<Interval>,
+    /// Whether the server object was told that all children are busy.
+    told_all_busy: bool,
     ready: Vec<Ready>,
     /// When the next turn should begin, as computed at the end of the last turn.
     expected: Option<Time>,
@@ -89,6 +91,7 @@ impl<H, S, Y: System> Loop<H, S, Y> {
             count_waiting_at: Time::START,
             count_refusals_at: Time::START,
             asked_interval: None,
+            told_all_busy: false,
             ready: Vec::new(),
             expected: None,
             look_at: None,
@@ -158,6 +161,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             self.settle();
             self.tend_status();
             self.ask_interval();
+            self.look_for_shedder();
             let ready = self.wait(wait)?;
             self.tick();
             self.act_on_signals(&ready);
@@ -165,6 +169,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             self.read(&ready);
             self.look_at_board(wait);
             self.take_stacks();
+            self.measure_starts();
             self.check_clocks();
             self.serve_control(&ready);
             self.replace();
@@ -174,6 +179,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             self.drain();
             self.pass_on_output();
             self.watch_saturation();
+            self.tell_all_busy();
             self.count_refusals();
             self.record_listeners();
             self.parent.answer_control();
@@ -250,6 +256,25 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             Wish::Kill => self.kill_remaining(),
             Wish::Bound => self.parent.monitor.bound_stop(),
             Wish::Nothing | Wish::Announce | Wish::Shutdown => {}
+        }
+    }
+
+    /// Measures what the forks that are held back depend on.
+    fn measure_starts(&mut self) {
+        let Parent {
+            monitor, system, ..
+        } = &mut self.parent;
+        for child in monitor.take_started() {
+            let contact = monitor.pool.contact(child);
+            if let Some(time) = contact.and_then(|contact| contact.process.run_time()) {
+                monitor.note_run_time(child, time);
+            }
+        }
+        if monitor.wants_pressure()
+            && let Some(pressure) = system.pressure()
+        {
+            let now = monitor.now();
+            monitor.brake.note_pressure(pressure, now);
         }
     }
 
@@ -361,6 +386,24 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             Some(Change::Begins { since }) => self.begin_saturation(since),
             Some(Change::Ends { after }) => self.parent.tell(&Event::Relieved { after }),
             None => {}
+        }
+    }
+
+    /// Finds out whether the server object can use a reserved child, while one is asked for.
+    fn look_for_shedder(&mut self) {
+        let monitor = &mut self.parent.monitor;
+        if monitor.reserved_shedder() && !monitor.sheds && self.server.can_shed() {
+            monitor.sheds = true;
+            monitor.post_known(Posted::Forkoff);
+        }
+    }
+
+    /// Tells the server object, which wakes the reserved child.
+    fn tell_all_busy(&mut self) {
+        let monitor = &self.parent.monitor;
+        let all_busy = monitor.pool.reserved().is_some() && monitor.is_saturated();
+        if std::mem::replace(&mut self.told_all_busy, all_busy) != all_busy {
+            self.server.set_all_busy(all_busy);
         }
     }
 

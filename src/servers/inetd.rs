@@ -188,6 +188,16 @@ impl InetdServer {
         self
     }
 
+    /// How many connections of one client may be in hand at the same time. Default, and 0: no limit.
+    ///
+    /// Others are closed before a program is run: see
+    /// [`StreamServer::max_per_peer`](crate::servers::StreamServer::max_per_peer).
+    #[must_use]
+    pub fn max_per_peer(mut self, connections: usize) -> Self {
+        self.server = self.server.max_per_peer(connections);
+        self
+    }
+
     /// How long the program of one connection may run. Default: `None`, no limit.
     #[must_use]
     pub fn deadline(self, time: Option<Duration>) -> Self {

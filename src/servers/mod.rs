@@ -76,6 +76,7 @@ mod listen;
 #[cfg_attr(docsrs, doc(cfg(feature = "proxy-protocol")))]
 pub mod proxy;
 mod reply;
+mod reserve;
 mod stream;
 mod tcp;
 mod unix;

@@ -64,6 +64,9 @@ const SERVER: &[Row] = rows! {
     max_requests: Shape::Whole, "25",
         "How many connections a child takes; 0 for no limit",
         server::max_requests;
+    max_per_peer: Shape::Whole, "0",
+        "How many connections one client may have; 0 for no limit",
+        server::max_per_peer;
     deadline: Shape::Time, "none", "How long one connection may take", server::deadline;
     program: Shape::List, "", "The program and its arguments", server::program;
     protocol: Shape::Choice(Protocol::WORDS), "systemd",

@@ -280,6 +280,11 @@ impl Settings {
         self.values().max_requests
     }
 
+    /// How many connections one client may have, for [`InetdServer::max_per_peer`]; 0 means no limit.
+    pub fn max_per_peer(&self) -> usize {
+        self.values().max_per_peer
+    }
+
     /// How long a connection may take, for [`InetdServer::deadline`].
     pub fn deadline(&self) -> Option<Duration> {
         self.values().deadline
@@ -325,6 +330,7 @@ impl Settings {
         let server = InetdServer::new(program).args(args);
         let server = server.backlog(values.backlog);
         let server = server.max_requests(values.max_requests);
+        let server = server.max_per_peer(values.max_per_peer);
         let server = server.deadline(values.deadline);
         values.listen.into_iter().fold(server, InetdServer::listen)
     }

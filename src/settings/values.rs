@@ -25,6 +25,7 @@ pub(super) struct Values {
     pub(super) listen: Vec<Listen>,
     pub(super) backlog: i32,
     pub(super) max_requests: u64,
+    pub(super) max_per_peer: usize,
     pub(super) deadline: Option<Duration>,
     pub(super) program: Vec<String>,
     pub(super) protocol: Protocol,
@@ -41,6 +42,7 @@ impl Default for Values {
             listen: Vec::new(),
             backlog: 1024,
             max_requests: 25,
+            max_per_peer: 0,
             deadline: None,
             program: Vec::new(),
             protocol: Protocol::Systemd,
@@ -106,6 +108,14 @@ pub(super) mod server {
         texts: &[String],
     ) -> Result<(), String> {
         values.max_requests = one(texts)?;
+        Ok(())
+    }
+
+    pub(in super::super) fn max_per_peer(
+        values: &mut Values,
+        texts: &[String],
+    ) -> Result<(), String> {
+        values.max_per_peer = one(texts)?;
         Ok(())
     }
 

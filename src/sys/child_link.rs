@@ -21,6 +21,7 @@ use std::{
     cell::Cell,
     io,
     net::SocketAddr,
+    num::NonZeroU64,
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     time::Duration,
 };
@@ -59,6 +60,10 @@ impl Sink for PipeSink {
 
     fn end(&self) {
         self.slot.end();
+    }
+
+    fn claim(&self, client: NonZeroU64) -> usize {
+        self.slot.claim(client)
     }
 
     fn extend(&self, time: Duration) {

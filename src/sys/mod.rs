@@ -16,6 +16,7 @@ pub(crate) mod exec;
 mod fd_ranges;
 pub(crate) mod fd_registry;
 mod fd_table;
+pub(crate) mod flag;
 pub(crate) mod fork;
 mod group;
 pub(crate) mod handed_over;
@@ -35,6 +36,7 @@ pub(crate) mod poller;
 pub(crate) mod process;
 #[cfg(feature = "status")]
 pub(crate) mod record_memory;
+mod run_time;
 mod shared_memory;
 #[cfg(feature = "status")]
 pub(crate) mod side_process;

@@ -18,6 +18,7 @@ use super::{
     pipes::{self, ChildEnds},
     poller::Poller,
     process::{self, ChildProcess},
+    run_time,
     signals::{Mask, Subscription, foreign},
     stacks::Stacks,
     stop_board::StopBoard,
@@ -341,6 +342,10 @@ impl System for UnixSystem {
 
     fn kept_interval(&self, slot: usize) -> Option<Interval> {
         self.board.view().kept_interval(slot)
+    }
+
+    fn pressure(&self) -> Option<Duration> {
+        run_time::pressure()
     }
 
     fn print(&mut self, to: PrintTo, bytes: &[u8]) {

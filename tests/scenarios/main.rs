@@ -49,11 +49,13 @@ mod output;
 mod overload;
 mod overtime;
 mod parents_hooks;
+mod peers;
 mod pipes;
 mod ported;
 mod races;
 mod reload;
 mod replaced;
+mod reserve;
 mod servers;
 mod showcase;
 mod signal_fuzz;
@@ -120,9 +122,11 @@ const PROGRAMS: &[Programs] = &[
     output::PROGRAMS,
     overload::PROGRAMS,
     parents_hooks::PROGRAMS,
+    peers::PROGRAMS,
     ported::PROGRAMS,
     reload::PROGRAMS,
     replaced::PROGRAMS,
+    reserve::PROGRAMS,
     servers::PROGRAMS,
     signal_fuzz::PROGRAMS,
     signal_table::PROGRAMS,
@@ -189,11 +193,13 @@ const SCENARIOS: &[(&str, Scenarios)] = scenarios_of![
     overtime,
     overload,
     parents_hooks,
+    peers,
     pipes,
     ported,
     races,
     reload,
     replaced,
+    reserve,
     servers::addresses,
     servers::connections,
     servers::socket_files,

@@ -39,7 +39,8 @@ pub(crate) struct Inetd;
 pub(crate) struct Check;
 
 impl Takes for Run {
-    const WITHOUT: &'static [&'static str] = &["program", "max_requests", "deadline"];
+    const WITHOUT: &'static [&'static str] =
+        &["program", "max_requests", "max_per_peer", "deadline"];
 }
 
 impl Takes for Inetd {

@@ -15,6 +15,7 @@ pub(crate) mod openmetrics;
 pub(crate) mod pack;
 pub(crate) mod picture;
 pub(crate) mod record;
+pub(crate) mod table;
 pub(crate) mod texts;
 
 #[cfg(test)]

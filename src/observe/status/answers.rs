@@ -11,12 +11,19 @@ use crate::{
             openmetrics::{self, Format},
             picture::{Context, Picture, Readiness},
             record::Record,
+            table,
         },
         time::Time,
     },
     sys::{clock::Clock, record_memory::RecordMemory},
 };
-use std::time::Duration;
+use std::{
+    hash::{BuildHasher, RandomState},
+    time::Duration,
+};
+
+/// It asks for `status.json` by itself.
+const PAGE: &str = include_str!("page.html");
 
 /// How late the parent's next turn may be until the server counts as stuck.
 const STUCK_AFTER: Duration = Duration::from_secs(10);
@@ -88,6 +95,7 @@ impl Answers {
     /// The answer to a request.
     pub(super) fn answer(&mut self, request: &Request) -> Answer {
         match &*request.path {
+            "/" => self.page(),
             "/status.json" => document(self.show(document::render)),
             "/metrics" => self.metrics(Format::for_accept(&request.accept)),
             "/health" => self.health(),
@@ -99,6 +107,25 @@ impl Answers {
     /// The line for HAProxy's agent-check.
     pub(super) fn agent(&mut self) -> String {
         self.show(|context| agent::line(context.picture, context.is_ready))
+    }
+
+    /// The page, whose one script and one style are let in by a number that nobody can guess.
+    fn page(&mut self) -> Answer {
+        let table = self.show(|context| table::render(context.picture));
+        let nonce = format!("{:016x}", RandomState::new().hash_one(self.now()));
+        let fields = format!(
+            "Content-Security-Policy: default-src 'none'; script-src 'nonce-{nonce}'; \
+             style-src 'nonce-{nonce}'; connect-src 'self'; img-src data:; base-uri 'none'; \
+             form-action 'none'; frame-ancestors 'none'\r\nReferrer-Policy: no-referrer\r\n"
+        );
+        Answer {
+            content_type: "text/html; charset=utf-8",
+            fields,
+            ..document(
+                PAGE.replace("{{nonce}}", &nonce)
+                    .replace("{{table}}", &table),
+            )
+        }
     }
 
     fn metrics(&mut self, format: Format) -> Answer {
