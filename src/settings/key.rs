@@ -79,6 +79,12 @@ const SERVER: &[Row] = rows! {
     control: Shape::Text, "none",
         "The path of a UNIX socket on which commands are taken: reload, stop, retire, set",
         server::control;
+    status: Shape::Text, "none",
+        "Where the status is told by HTTP: a path, HOST:PORT, or a port on 127.0.0.1",
+        server::status;
+    agent_check: Shape::Text, "none",
+        "Where HAProxy's agent-check is answered: a path, HOST:PORT, or a port on 127.0.0.1",
+        server::agent_check;
 };
 
 const CONFINEMENT_ROWS: &[Row] = rows! {

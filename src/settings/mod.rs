@@ -44,6 +44,8 @@ pub use self::{
 };
 
 use self::values::Values;
+#[cfg(feature = "status")]
+use crate::observe::status::StatusAddress;
 use crate::{
     core::{config::Config, confinement::Confinement},
     servers::{ExecServer, InetdServer, Listen},
@@ -298,6 +300,21 @@ impl Settings {
     /// The path of the control socket, for [`Builder::control`](crate::Builder::control).
     pub fn control(&self) -> Option<PathBuf> {
         self.values().control
+    }
+
+    /// Where the status is told, for [`Builder::status`](crate::Builder::status).
+    #[cfg(feature = "status")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "status")))]
+    pub fn status(&self) -> Option<StatusAddress> {
+        self.values().status
+    }
+
+    /// Where HAProxy's agent-check is answered, for
+    /// [`Builder::agent_check`](crate::Builder::agent_check).
+    #[cfg(feature = "status")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "status")))]
+    pub fn agent_check(&self) -> Option<StatusAddress> {
+        self.values().agent_check
     }
 
     /// The server whose children are this program, with the listeners, the protocol and the stop

@@ -26,6 +26,7 @@ fn tell_server(json: &mut Json, monitor: &Monitor) {
     json.field("starting", census.starting);
     json.field("free", census.free);
     json.field("busy", census.busy);
+    json.field("reserved", census.reserved);
     json.field("retiring", census.retiring);
     json.field("max_clients", monitor.max_clients());
     json.field("forks", report.forks);
@@ -51,6 +52,7 @@ fn tell_child(json: &mut Json, monitor: &Monitor, child: &Child) {
             State::Starting => "starting",
             State::Free => "free",
             State::Busy => "busy",
+            State::Reserved => "reserved",
             State::Retiring => "retiring",
         },
     );
