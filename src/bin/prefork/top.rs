@@ -28,7 +28,7 @@ const KEYS: Duration = Duration::from_millis(100);
 /// What threads report.
 #[derive(Debug)]
 enum News {
-    Status(Result<Snapshot, String>),
+    Status(Box<Result<Snapshot, String>>),
     /// A command is done.
     Told(String),
 }
@@ -73,7 +73,7 @@ fn run(
         }
         for news in inbox.try_iter() {
             match news {
-                News::Status(status) => view.update(status),
+                News::Status(status) => view.update(*status),
                 News::Told(message) => view.say(message),
             }
         }
@@ -91,7 +91,7 @@ fn watch(address: StatusAddress, news: Sender<News>) {
     thread::spawn(move || {
         loop {
             thread::sleep(EVERY);
-            if news.send(News::Status(look(&address))).is_err() {
+            if news.send(News::Status(Box::new(look(&address)))).is_err() {
                 return;
             }
         }
