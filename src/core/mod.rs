@@ -40,4 +40,5 @@ pub(crate) mod system;
 #[cfg(test)]
 pub(crate) mod testing;
 pub(crate) mod time;
+pub(crate) mod title;
 pub(crate) mod wire;

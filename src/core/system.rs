@@ -224,6 +224,10 @@ pub(crate) trait System {
     /// The state of a watched descriptor that is ready. It is reported again while it stays so.
     fn watched_state(&self, number: u64) -> Option<&str>;
 
+    /// Shows the state of the parent in ps, under this name; without a name shows what the process
+    /// was started with.
+    fn show_title(&mut self, _name: Option<&str>, _busy: usize, _children: usize) {}
+
     /// Whether children can be asked for their stacks.
     fn collects_stacks(&self) -> bool {
         false

@@ -20,6 +20,7 @@ use super::{
     signals::{Mask, Subscription, foreign},
     stacks::Stacks,
     stop_board::StopBoard,
+    title::ParentTitle,
 };
 use crate::core::{
     board::{Notes, SharedView, View},
@@ -95,6 +96,7 @@ pub(crate) struct UnixSystem {
     owner: u32,
     is_settled: bool,
     pub(crate) adoption: Adoption,
+    title: ParentTitle,
 }
 
 impl UnixSystem {
@@ -140,6 +142,7 @@ impl UnixSystem {
             owner: std::process::id(),
             is_settled: false,
             adoption: Adoption::default(),
+            title: ParentTitle::default(),
         })
     }
 
@@ -405,6 +408,10 @@ impl System for UnixSystem {
         Some(&watch.state)
     }
 
+    fn show_title(&mut self, name: Option<&str>, busy: usize, children: usize) {
+        self.title.show(name, busy, children);
+    }
+
     fn collects_stacks(&self) -> bool {
         self.stacks.are_collected()
     }
@@ -431,6 +438,7 @@ impl System for UnixSystem {
 
     fn close(&mut self) {
         self.death_write = None;
+        self.title.end();
         self.stacks.close(&self.poller);
         while let Some(watch) = self.watches.first() {
             self.unwatch(watch.id);

@@ -70,6 +70,7 @@ mod strangers;
 mod subject;
 #[path = "../support/mod.rs"]
 mod support;
+mod titles;
 mod tracing;
 mod turns;
 mod two_servers;
@@ -130,6 +131,7 @@ const PROGRAMS: &[Programs] = &[
     stranded::PROGRAMS,
     strangers::PROGRAMS,
     subject::PROGRAMS,
+    titles::PROGRAMS,
     turns::PROGRAMS,
     two_servers::PROGRAMS,
     walked::PROGRAMS,
@@ -206,6 +208,7 @@ const SCENARIOS: &[(&str, Scenarios)] = scenarios_of![
     stops,
     stranded,
     strangers,
+    titles,
     turns::order,
     turns::waiting,
     two_servers,
