@@ -11,6 +11,7 @@ pub(crate) mod clocks;
 pub(crate) mod comm;
 pub(crate) mod config;
 pub(crate) mod confinement;
+pub(crate) mod conn_end;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod cut;
 pub(crate) mod draining;

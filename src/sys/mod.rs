@@ -23,6 +23,7 @@ pub(crate) mod hangup;
 pub(crate) mod helper;
 pub(crate) mod limits;
 pub(crate) mod link;
+pub(crate) mod log_sink;
 mod memory;
 #[cfg(feature = "systemd")]
 pub(crate) mod notify;

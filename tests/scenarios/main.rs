@@ -13,6 +13,7 @@
 )]
 
 mod accepting;
+mod access_log;
 mod activation;
 mod board;
 mod by_hand;
@@ -95,6 +96,7 @@ macro_rules! scenarios_of {
 
 const PROGRAMS: &[Programs] = &[
     accepting::PROGRAMS,
+    access_log::PROGRAMS,
     activation::PROGRAMS,
     board::PROGRAMS,
     by_hand::PROGRAMS,
@@ -141,6 +143,7 @@ const PROGRAMS: &[Programs] = &[
 const SCENARIOS: &[(&str, Scenarios)] = scenarios_of![
     accepting::clients,
     accepting::errors,
+    access_log,
     activation,
     board,
     by_hand,

@@ -39,7 +39,13 @@ pub(crate) struct Inetd;
 pub(crate) struct Check;
 
 impl Takes for Run {
-    const WITHOUT: &'static [&'static str] = &["program", "max_requests", "deadline"];
+    const WITHOUT: &'static [&'static str] = &[
+        "program",
+        "max_requests",
+        "deadline",
+        "access_log",
+        "access_log_format",
+    ];
 }
 
 impl Takes for Inetd {

@@ -18,6 +18,15 @@ pub enum Refusal {
 impl Refusal {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::Gone, Self::TooOld, Self::Denied];
+
+    /// In one word, for a line: `gone`, `shed`, `denied`.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Gone => "gone",
+            Self::TooOld => "shed",
+            Self::Denied => "denied",
+        }
+    }
 }
 
 impl fmt::Display for Refusal {
