@@ -67,8 +67,10 @@
 //! ```
 
 mod accept;
+mod access_log;
 mod admission;
 pub mod conn;
+mod ending;
 mod exec;
 mod inetd;
 mod listen;
@@ -82,6 +84,7 @@ mod tcp;
 mod unix;
 
 pub use self::{
+    access_log::{AccessFormat, AccessLog},
     conn::{Conn, Stream},
     exec::ExecServer,
     inetd::InetdServer,
@@ -99,6 +102,7 @@ pub use crate::{
             refusal::{Refusal, Refusals},
         },
         access::{Access, Cidr, NoCidr},
+        conn_end::{ConnEnd, Outcome},
     },
     listeners::{
         Listener, ListenerStatus,

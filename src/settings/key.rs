@@ -68,6 +68,10 @@ const SERVER: &[Row] = rows! {
         "How many connections one client may have; 0 for no limit",
         server::max_per_peer;
     deadline: Shape::Time, "none", "How long one connection may take", server::deadline;
+    access_log: Shape::Text, "none",
+        "Where a line for each connection is written: a path, or - for stdout", server::access_log;
+    access_log_format: Shape::Choice(server::FORMATS), "common",
+        "How those lines look", server::access_log_format;
     program: Shape::List, "", "The program and its arguments", server::program;
     protocol: Shape::Choice(Protocol::WORDS), "systemd",
         "How a program is told of its sockets", server::protocol;

@@ -46,7 +46,7 @@ pub use self::{
 use self::values::Values;
 use crate::{
     core::{config::Config, confinement::Confinement},
-    servers::{ExecServer, InetdServer, Listen},
+    servers::{AccessLog, ExecServer, InetdServer, Listen},
 };
 use std::{
     ffi::{OsStr, OsString},
@@ -290,6 +290,12 @@ impl Settings {
         self.values().deadline
     }
 
+    /// Where the line of each connection is written, for
+    /// [`StreamServer::access_log`](crate::servers::StreamServer::access_log).
+    pub fn access_log(&self) -> Option<AccessLog> {
+        self.values().access_log()
+    }
+
     /// The program and its arguments.
     pub fn program(&self) -> Vec<String> {
         self.values().program
@@ -332,6 +338,10 @@ impl Settings {
         let server = server.max_requests(values.max_requests);
         let server = server.max_per_peer(values.max_per_peer);
         let server = server.deadline(values.deadline);
+        let server = match values.access_log() {
+            Some(log) => server.access_log(log),
+            None => server,
+        };
         values.listen.into_iter().fold(server, InetdServer::listen)
     }
 }

@@ -10,7 +10,7 @@ use crate::{
         },
         confinement::{Confinement, Resource},
     },
-    servers::{ExecServer, Listen},
+    servers::{AccessFormat, AccessLog, ExecServer, Listen},
 };
 use std::{path::PathBuf, time::Duration};
 
@@ -27,6 +27,8 @@ pub(super) struct Values {
     pub(super) max_requests: u64,
     pub(super) max_per_peer: usize,
     pub(super) deadline: Option<Duration>,
+    pub(super) access_log: Option<PathBuf>,
+    pub(super) access_log_format: AccessFormat,
     pub(super) program: Vec<String>,
     pub(super) protocol: Protocol,
     pub(super) stop_signal: Signal,
@@ -44,12 +46,21 @@ impl Default for Values {
             max_requests: 25,
             max_per_peer: 0,
             deadline: None,
+            access_log: None,
+            access_log_format: AccessFormat::default(),
             program: Vec::new(),
             protocol: Protocol::Systemd,
             stop_signal: Signal::Interrupt,
             reopen_signal: None,
             control: None,
         }
+    }
+}
+
+impl Values {
+    pub(super) fn access_log(&self) -> Option<AccessLog> {
+        let log = AccessLog::named(self.access_log.clone()?);
+        Some(log.format(self.access_log_format))
     }
 }
 
@@ -122,6 +133,29 @@ pub(super) mod server {
     pub(in super::super) fn deadline(values: &mut Values, texts: &[String]) -> Result<(), String> {
         let deadline: Duration = one(texts)?;
         values.deadline = (!deadline.is_zero()).then_some(deadline);
+        Ok(())
+    }
+
+    pub(in super::super) fn access_log(
+        values: &mut Values,
+        texts: &[String],
+    ) -> Result<(), String> {
+        let path: String = one(texts)?;
+        if path.is_empty() {
+            return Err("it is the path of a file, or - for stdout".to_owned());
+        }
+        values.access_log = Some(path.into());
+        Ok(())
+    }
+
+    pub(in super::super) const FORMATS: &[&str] = &["common", "json"];
+
+    pub(in super::super) fn access_log_format(
+        values: &mut Values,
+        texts: &[String],
+    ) -> Result<(), String> {
+        let all = [AccessFormat::Common, AccessFormat::Json];
+        values.access_log_format = word(texts, FORMATS, &all)?;
         Ok(())
     }
 

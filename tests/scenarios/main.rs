@@ -13,6 +13,7 @@
 )]
 
 mod accepting;
+mod access_log;
 mod activation;
 mod board;
 mod by_hand;
@@ -73,6 +74,7 @@ mod strangers;
 mod subject;
 #[path = "../support/mod.rs"]
 mod support;
+mod titles;
 mod tracing;
 mod turns;
 mod two_servers;
@@ -97,6 +99,7 @@ macro_rules! scenarios_of {
 
 const PROGRAMS: &[Programs] = &[
     accepting::PROGRAMS,
+    access_log::PROGRAMS,
     activation::PROGRAMS,
     board::PROGRAMS,
     by_hand::PROGRAMS,
@@ -136,6 +139,7 @@ const PROGRAMS: &[Programs] = &[
     stranded::PROGRAMS,
     strangers::PROGRAMS,
     subject::PROGRAMS,
+    titles::PROGRAMS,
     turns::PROGRAMS,
     two_servers::PROGRAMS,
     walked::PROGRAMS,
@@ -145,6 +149,7 @@ const PROGRAMS: &[Programs] = &[
 const SCENARIOS: &[(&str, Scenarios)] = scenarios_of![
     accepting::clients,
     accepting::errors,
+    access_log,
     activation,
     board,
     by_hand,
@@ -215,6 +220,7 @@ const SCENARIOS: &[(&str, Scenarios)] = scenarios_of![
     stops,
     stranded,
     strangers,
+    titles,
     turns::order,
     turns::waiting,
     two_servers,

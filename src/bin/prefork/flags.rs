@@ -39,8 +39,14 @@ pub(crate) struct Inetd;
 pub(crate) struct Check;
 
 impl Takes for Run {
-    const WITHOUT: &'static [&'static str] =
-        &["program", "max_requests", "max_per_peer", "deadline"];
+    const WITHOUT: &'static [&'static str] = &[
+        "program",
+        "max_requests",
+        "max_per_peer",
+        "deadline",
+        "access_log",
+        "access_log_format",
+    ];
 }
 
 impl Takes for Inetd {

@@ -146,6 +146,7 @@ impl Channel {
     /// notes must not contradict them.
     pub(crate) fn say_not_busy_at_first(&self) -> io::Result<()> {
         self.stated.store(true, Ordering::Relaxed);
+        self.sink.end();
         self.say(Word::NotBusy)
     }
 

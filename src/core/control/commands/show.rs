@@ -20,6 +20,7 @@ pub(in super::super) fn begin(monitor: &mut Monitor, _: &str) -> Begun {
         .with("starting", census.starting)
         .with("free", census.free)
         .with("busy", census.busy)
+        .with("reserved", census.reserved)
         .with("retiring", census.retiring)
         .with("max_clients", monitor.max_clients())
         .with("forks", report.forks)
@@ -44,6 +45,7 @@ fn row(monitor: &Monitor, child: &Child) -> Object {
         State::Starting => "starting",
         State::Free => "free",
         State::Busy => "busy",
+        State::Reserved => "reserved",
         State::Retiring => "retiring",
     };
     Object::new()
