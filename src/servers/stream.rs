@@ -7,6 +7,7 @@ use super::{
     accept::{Acceptor, Handler, HeaderCheck, SharedListeners},
     admission::AdmissionRules,
     conn::{Conn, ConnClass, Stream},
+    queues::Queues,
 };
 use crate::{
     core::{
@@ -44,6 +45,7 @@ pub struct StreamServer<L: Listener> {
     #[cfg(feature = "proxy-protocol")]
     proxies: proxy::Attribute,
     pub(super) admission: AdmissionRules<L::Stream>,
+    queues: Queues,
 }
 
 /// What may block for [`BRIEFLY`] on the sockets that were opened.
@@ -90,6 +92,7 @@ impl<L: Listener<Stream: Stream>> StreamServer<L> {
             #[cfg(feature = "proxy-protocol")]
             proxies: proxy::Attribute::default(),
             admission: AdmissionRules::default(),
+            queues: Queues::new(),
         }
     }
 
@@ -463,7 +466,12 @@ impl<L: Listener<Stream: Stream>> ChildServer for StreamServer<L> {
     }
 
     fn listeners(&mut self) -> Vec<ListenerStatus> {
-        self.sockets.status(&self.listener)
+        let taken = self.admission.reserve().map(|reserve| reserve.taken());
+        let mut queues = self.sockets.status(&self.listener);
+        if let Some(taken) = taken {
+            self.queues.look(taken, &mut queues);
+        }
+        queues
     }
 }
 

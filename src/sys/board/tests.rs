@@ -525,3 +525,36 @@ fn an_extension_holds_as_long_as_its_connection() {
         }
     });
 }
+
+/// A connection counts for its client from the claim to its end, whoever asks; the end of a child ends
+/// it too.
+#[test]
+fn connections_of_a_client_are_counted_over_all_children() {
+    let mut board = Board::new(3, 0).unwrap();
+    let client = |number| std::num::NonZeroU64::new(number).unwrap();
+    let slots: Vec<_> = (0..4)
+        .map(|number| {
+            let child = ChildId::new(number, 1);
+            board.open(child);
+            board.slot(child)
+        })
+        .collect();
+    assert_eq!(slots[0].claim(client(7)), 1);
+    assert_eq!(slots[1].claim(client(8)), 1);
+    assert_eq!(slots[2].claim(client(7)), 2);
+    assert_eq!(slots[2].claim(client(7)), 2, "it is still one connection");
+    // There is no slot for it, so nobody sees its own.
+    assert_eq!(
+        (slots[3].claim(client(7)), slots[3].claim(client(9))),
+        (3, 1)
+    );
+    slots[2].end();
+    assert_eq!(slots[1].claim(client(7)), 2);
+    board.close(0);
+    assert_eq!(slots[1].claim(client(7)), 1);
+    assert_eq!(
+        slots[0].claim(client(7)),
+        2,
+        "a copy of a child that has ended"
+    );
+}
