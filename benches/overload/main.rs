@@ -144,7 +144,7 @@ impl Subject {
         let names = list_from_env::<String>("BENCH_SERVERS", &[]);
         let wanted =
             |subject: &Self| names.is_empty() || names.iter().any(|it| it == subject.name());
-        let all = ours.into_iter().chain(peers.map(Self::Peer));
+        let all = ours.into_iter().chain(peers.into_iter().map(Self::Peer));
         all.filter(wanted).collect()
     }
 

@@ -15,6 +15,7 @@
 mod accepting;
 mod activation;
 mod board;
+mod brake;
 mod by_hand;
 mod chaos;
 mod chatter;
@@ -98,6 +99,7 @@ const PROGRAMS: &[Programs] = &[
     accepting::PROGRAMS,
     activation::PROGRAMS,
     board::PROGRAMS,
+    brake::PROGRAMS,
     by_hand::PROGRAMS,
     chaos::PROGRAMS,
     chatter::PROGRAMS,
@@ -145,6 +147,7 @@ const SCENARIOS: &[(&str, Scenarios)] = scenarios_of![
     accepting::errors,
     activation,
     board,
+    brake,
     by_hand,
     chaos,
     chatter,
