@@ -549,7 +549,11 @@ mod tests {
         }
         fn listeners(&mut self) -> Vec<ListenerStatus> {
             let name = "here".to_owned();
-            vec![ListenerStatus { name, queued: None }]
+            vec![ListenerStatus {
+                name,
+                queued: None,
+                oldest: None,
+            }]
         }
     }
 

@@ -8,6 +8,7 @@ use super::{
     admission::AdmissionRules,
     conn::{Conn, ConnClass, Stream},
     ending::EndRules,
+    queues::Queues,
 };
 use crate::{
     core::{
@@ -46,6 +47,7 @@ pub struct StreamServer<L: Listener> {
     proxies: proxy::Attribute,
     pub(super) admission: AdmissionRules<L::Stream>,
     pub(super) ends: EndRules,
+    queues: Queues,
 }
 
 /// What may block for [`BRIEFLY`] on the sockets that were opened.
@@ -93,6 +95,7 @@ impl<L: Listener<Stream: Stream>> StreamServer<L> {
             proxies: proxy::Attribute::default(),
             admission: AdmissionRules::default(),
             ends: EndRules::default(),
+            queues: Queues::new(),
         }
     }
 
@@ -473,7 +476,12 @@ impl<L: Listener<Stream: Stream>> ChildServer for StreamServer<L> {
     }
 
     fn listeners(&mut self) -> Vec<ListenerStatus> {
-        self.sockets.status(&self.listener)
+        let taken = self.admission.reserve().map(|reserve| reserve.taken());
+        let mut queues = self.sockets.status(&self.listener);
+        if let Some(taken) = taken {
+            self.queues.look(taken, &mut queues);
+        }
+        queues
     }
 }
 

@@ -64,6 +64,7 @@ const CORE: [&[&str]; 19] = [
         "confinement",
         "json",
         "metrics",
+        "brake",
         "proxy",
         "title",
     ],

@@ -16,6 +16,7 @@ mod accepting;
 mod access_log;
 mod activation;
 mod board;
+mod brake;
 mod by_hand;
 mod chaos;
 mod chatter;
@@ -102,6 +103,7 @@ const PROGRAMS: &[Programs] = &[
     access_log::PROGRAMS,
     activation::PROGRAMS,
     board::PROGRAMS,
+    brake::PROGRAMS,
     by_hand::PROGRAMS,
     chaos::PROGRAMS,
     chatter::PROGRAMS,
@@ -152,6 +154,7 @@ const SCENARIOS: &[(&str, Scenarios)] = scenarios_of![
     access_log,
     activation,
     board,
+    brake,
     by_hand,
     chaos,
     chatter,
