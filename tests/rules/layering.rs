@@ -61,6 +61,7 @@ const CORE: [&[&str]; 17] = [
         "access",
         "confinement",
         "metrics",
+        "queue_times",
         "proxy",
         "access",
     ],

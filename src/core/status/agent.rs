@@ -30,8 +30,10 @@ fn weight(picture: &Picture) -> u64 {
 mod tests {
     use super::*;
     use crate::core::{
-        board::SharedView,
-        status::record::{Head, Record},
+        status::{
+            picture::Look,
+            record::{Head, Record},
+        },
         time::Time,
     };
 
@@ -45,8 +47,7 @@ mod tests {
             head,
             ..Record::default()
         };
-        let view = SharedView::default();
-        let mut picture = Picture::new(record, &*view.0, Time::START);
+        let mut picture = Picture::new(Look::default(), record, Time::START);
         picture.counts.busy = busy;
         picture
     }

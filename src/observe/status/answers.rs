@@ -9,7 +9,7 @@ use crate::{
             Stage, agent, document,
             history::History,
             openmetrics::{self, Format},
-            picture::{Context, Picture, Readiness},
+            picture::{Context, Look, Picture, Readiness},
             record::Record,
             table,
         },
@@ -72,9 +72,10 @@ impl Answers {
 
     /// What there is to show, and whether the server is ready.
     fn look(&mut self) -> (Picture, bool) {
+        let look = Look::at(&*self.view.0, self.now());
         let record = self.memory.read();
         let record = record.unwrap_or_else(|| std::mem::take(&mut self.last));
-        let picture = Picture::new(record, &*self.view.0, self.now());
+        let picture = Picture::new(look, record, self.now());
         let (stage, has_child) = (picture.record.stage(), picture.has_ready_child());
         let is_ready = self.readiness.judge(stage, has_child, picture.now);
         (picture, is_ready)
