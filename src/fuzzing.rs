@@ -6,9 +6,13 @@ mod framer;
 mod listen_fds;
 #[cfg(feature = "proxy-protocol")]
 mod proxy_header;
+#[cfg(feature = "status")]
+mod status_request;
 
 #[cfg(feature = "proxy-protocol")]
 pub use self::proxy_header::proxy_header;
+#[cfg(feature = "status")]
+pub use self::status_request::status_request;
 pub use self::{framer::framer, listen_fds::listen_fds};
 pub use crate::servers::conn::segmentation::filters;
 
@@ -75,5 +79,11 @@ mod tests {
     #[test]
     fn the_corpus_of_proxy_header_holds() {
         each("proxy_header", super::proxy_header);
+    }
+
+    #[cfg(feature = "status")]
+    #[test]
+    fn the_corpus_of_status_request_holds() {
+        each("status_request", super::status_request);
     }
 }

@@ -10,6 +10,7 @@ use crate::{
         },
         confinement::{Confinement, Resource},
     },
+    observe::status::StatusAddress,
     servers::{ExecServer, Listen},
 };
 use std::time::Duration;
@@ -30,6 +31,8 @@ pub(super) struct Values {
     pub(super) protocol: Protocol,
     pub(super) stop_signal: Signal,
     pub(super) reopen_signal: Option<Signal>,
+    pub(super) status: Option<StatusAddress>,
+    pub(super) agent: Option<StatusAddress>,
 }
 
 impl Default for Values {
@@ -45,6 +48,8 @@ impl Default for Values {
             protocol: Protocol::Systemd,
             stop_signal: Signal::Interrupt,
             reopen_signal: None,
+            status: None,
+            agent: None,
         }
     }
 }
@@ -82,6 +87,25 @@ fn word<T: Copy>(texts: &[String], words: &[&str], values: &[T]) -> Result<T, St
     let at = words.iter().position(|word| *word == text);
     let value = at.and_then(|at| values.get(at)).copied();
     value.ok_or_else(|| format!("{text:?} is none of {}", words.join(", ")))
+}
+
+/// The keys for the status helper.
+pub(super) mod status {
+    use super::*;
+
+    pub(in super::super) fn address(values: &mut Values, texts: &[String]) -> Result<(), String> {
+        values.status = Some(parsed(texts)?);
+        Ok(())
+    }
+
+    pub(in super::super) fn agent(values: &mut Values, texts: &[String]) -> Result<(), String> {
+        values.agent = Some(parsed(texts)?);
+        Ok(())
+    }
+
+    fn parsed(texts: &[String]) -> Result<StatusAddress, String> {
+        texts.first().map_or("", String::as_str).parse()
+    }
 }
 
 /// The keys of a server.
