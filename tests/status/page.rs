@@ -40,12 +40,13 @@ fn seen(world: &World, status: &Address, more: &[&str]) -> Option<String> {
         .output()
         .unwrap();
     let dom = String::from_utf8(chromium.stdout).unwrap();
-    // Its processes end a moment later.
+    // Its processes end a moment later, and are the scenario's to reap.
     until("the browser to end", SOON, || {
         let browsers = world.processes().into_iter();
-        let mut left = browsers.filter(|process| process.describe().contains("chromium"));
+        let mut left = browsers.filter(|process| process.describe().contains("chrom"));
         left.next().is_none().then_some(())
     });
+    world.reap_orphans();
     Some(dom)
 }
 

@@ -30,6 +30,7 @@ fn weight(picture: &Picture) -> u64 {
 mod tests {
     use super::*;
     use crate::core::{
+        board::SharedView,
         status::{
             picture::Look,
             record::{Head, Record},
@@ -47,7 +48,8 @@ mod tests {
             head,
             ..Record::default()
         };
-        let mut picture = Picture::new(Look::default(), record, Time::START);
+        let view = SharedView::default();
+        let mut picture = Picture::new(Look::default(), record, &*view.0, Time::START);
         picture.counts.busy = busy;
         picture
     }

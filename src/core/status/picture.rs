@@ -23,11 +23,7 @@ const FASTEST: u64 = 1_000_000;
 /// before it clears the child's slot. In the other order those of a child that ends between the two
 /// looks would be missing.
 #[derive(Debug, Default)]
-pub(crate) struct Look {
-    children: Vec<(Notes, Option<Description>)>,
-    numbers: Numbers,
-    queue_times: Vec<Distribution>,
-}
+pub(crate) struct Look(Vec<(Notes, Option<Description>)>);
 
 impl Look {
     pub(crate) fn at(view: &dyn View, now: Time) -> Self {
@@ -36,11 +32,7 @@ impl Look {
             let description = notes.since.and_then(|_| view.description(slot));
             (notes, description)
         };
-        Self {
-            children: (0..view.used_slots()).map(child).collect(),
-            numbers: view.numbers(),
-            queue_times: view.queue_times().distributions(),
-        }
+        Self((0..view.used_slots()).map(child).collect())
     }
 }
 
@@ -62,7 +54,7 @@ pub(crate) struct Shown {
 
 impl Shown {
     fn new(slot: usize, row: Row, look: &mut Look, now: Time) -> Self {
-        let found = look.children.get_mut(slot).map(std::mem::take);
+        let found = look.0.get_mut(slot).map(std::mem::take);
         // The slot may have been nobody's then, or its predecessor's.
         let found = found.filter(|(notes, _)| notes.entry.is_of(row.serial()));
         let (notes, description) = found.unzip();
@@ -165,7 +157,7 @@ pub(crate) struct Picture {
 }
 
 impl Picture {
-    pub(crate) fn new(mut look: Look, record: Record, now: Time) -> Self {
+    pub(crate) fn new(mut look: Look, record: Record, view: &dyn View, now: Time) -> Self {
         let rows = record.rows.iter();
         let children: Vec<_> = rows
             .map(|&(slot, row)| Shown::new(slot, row, &mut look, now))
@@ -176,7 +168,11 @@ impl Picture {
         }
         let taken = children.iter().map(|child| child.requests);
         let connections = taken.fold(record.head.ended_connections, u64::saturating_add);
-        let mut numbers = look.numbers;
+        // The numbers of thousands of children take time to add up.
+        let mut numbers = match record.texts.metrics.is_empty() {
+            true => Numbers::default(),
+            false => view.numbers(),
+        };
         numbers.add(&record.own);
         Self {
             now,
@@ -184,7 +180,7 @@ impl Picture {
             children,
             counts,
             numbers,
-            queue_times: look.queue_times,
+            queue_times: view.queue_times().distributions(),
             connections,
         }
     }
@@ -216,11 +212,6 @@ impl Picture {
         let acks = self.children.iter().map(|child| child.row.last_ack);
         acks.min()
             .map(|ack| self.now.since(Time::at_nanoseconds(ack)))
-    }
-
-    /// Whether a child can take connections.
-    pub(crate) fn has_ready_child(&self) -> bool {
-        self.children.iter().any(|child| child.row.is_ready())
     }
 }
 

@@ -433,6 +433,11 @@ impl Record {
     pub(crate) fn stage(&self) -> Stage {
         Stage::from_word(self.head.stage)
     }
+
+    /// Whether a child can take connections.
+    pub(crate) fn has_ready_child(&self) -> bool {
+        self.rows.iter().any(|(_, row)| row.is_ready())
+    }
 }
 
 fn deaths(word: &impl Fn(usize) -> u64) -> Vec<String> {

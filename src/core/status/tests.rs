@@ -105,7 +105,8 @@ fn picture(notes: Notes) -> Picture {
         ],
         ..Record::default()
     };
-    Picture::new(Look::at(&Board(notes), at(11)), record, at(11))
+    let board = Board(notes);
+    Picture::new(Look::at(&board, at(11)), record, &board, at(11))
 }
 
 fn spoken(busy: bool) -> Notes {
