@@ -46,6 +46,7 @@ pub use self::{
 use self::values::Values;
 use crate::{
     core::{config::Config, confinement::Confinement},
+    observe::status::StatusAddress,
     servers::{AccessLog, ExecServer, InetdServer, Listen},
 };
 use std::{
@@ -191,7 +192,7 @@ impl Settings {
 
     /// Sets a key as a flag does: a list from any number of texts, any other from one.
     ///
-    /// `name` is that of the key (`max_clients`), without the section that it has in a file.
+    /// `name` is the [id](Key::id) of the key: `max_clients`.
     ///
     /// # Errors
     ///
@@ -204,7 +205,7 @@ impl Settings {
         let texts = texts.into_iter().map(Into::into).collect();
         let source = Source::Flag(format!("--{}", name.replace('_', "-")));
         let mut entries = self.entries.iter();
-        let problem = match entries.position(|entry| entry.key.name == name) {
+        let problem = match entries.position(|entry| entry.key.id() == name) {
             Some(at) => self.set(at, texts, source),
             None => Some(Problem::new(source, "no such flag".to_owned())),
         };
@@ -242,7 +243,7 @@ impl Settings {
 
     /// The value of one key; `None` if there is no such key.
     pub fn entry(&self, name: &str) -> Option<&Entry> {
-        self.entries.iter().find(|entry| entry.key.name == name)
+        self.entries.iter().find(|entry| entry.key.id() == name)
     }
 
     fn values(&self) -> Values {
@@ -294,6 +295,16 @@ impl Settings {
     /// [`StreamServer::access_log`](crate::servers::StreamServer::access_log).
     pub fn access_log(&self) -> Option<AccessLog> {
         self.values().access_log()
+    }
+
+    /// Where to tell the status, for [`Builder::status`](crate::Builder::status).
+    pub fn status(&self) -> Option<StatusAddress> {
+        self.values().status
+    }
+
+    /// Where to answer HAProxy, for [`Builder::agent_check`](crate::Builder::agent_check).
+    pub fn agent_check(&self) -> Option<StatusAddress> {
+        self.values().agent
     }
 
     /// The program and its arguments.

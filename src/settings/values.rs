@@ -10,6 +10,7 @@ use crate::{
         },
         confinement::{Confinement, Resource},
     },
+    observe::status::StatusAddress,
     servers::{AccessFormat, AccessLog, ExecServer, Listen},
 };
 use std::{path::PathBuf, time::Duration};
@@ -34,6 +35,8 @@ pub(super) struct Values {
     pub(super) stop_signal: Signal,
     pub(super) reopen_signal: Option<Signal>,
     pub(super) control: Option<PathBuf>,
+    pub(super) status: Option<StatusAddress>,
+    pub(super) agent: Option<StatusAddress>,
 }
 
 impl Default for Values {
@@ -53,6 +56,8 @@ impl Default for Values {
             stop_signal: Signal::Interrupt,
             reopen_signal: None,
             control: None,
+            status: None,
+            agent: None,
         }
     }
 }
@@ -97,6 +102,25 @@ fn word<T: Copy>(texts: &[String], words: &[&str], values: &[T]) -> Result<T, St
     let at = words.iter().position(|word| *word == text);
     let value = at.and_then(|at| values.get(at)).copied();
     value.ok_or_else(|| format!("{text:?} is none of {}", words.join(", ")))
+}
+
+/// The keys for the status helper.
+pub(super) mod status {
+    use super::*;
+
+    pub(in super::super) fn address(values: &mut Values, texts: &[String]) -> Result<(), String> {
+        values.status = Some(parsed(texts)?);
+        Ok(())
+    }
+
+    pub(in super::super) fn agent(values: &mut Values, texts: &[String]) -> Result<(), String> {
+        values.agent = Some(parsed(texts)?);
+        Ok(())
+    }
+
+    fn parsed(texts: &[String]) -> Result<StatusAddress, String> {
+        texts.first().map_or("", String::as_str).parse()
+    }
 }
 
 /// The keys of a server.

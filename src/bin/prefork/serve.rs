@@ -75,9 +75,20 @@ impl Job {
             Some(path) => builder.control(path),
             None => builder,
         };
+        let builder = match self.settings.status() {
+            Some(address) => builder.status(address),
+            None => builder,
+        };
+        let builder = match self.settings.agent_check() {
+            Some(address) => builder.agent_check(address),
+            None => builder,
+        };
         let mut prefork = builder.start()?;
         for listener in prefork.server_mut().listeners() {
             writeln!(io::stdout(), "listening on {}", listener.name)?;
+        }
+        for address in prefork.status_addresses() {
+            writeln!(io::stdout(), "status at {address}")?;
         }
         let report = prefork.run()?;
         // OK to ignore: the reader of the output may have gone since.
