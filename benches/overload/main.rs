@@ -123,6 +123,12 @@ enum Subject {
     Peer(&'static Peer),
 }
 
+/// The servers of others whose children serve one client each.
+fn rivals() -> Vec<&'static Peer> {
+    let preforks = |peer: &&Peer| !["nginx", "ours-wsgi", "ours-psgi"].contains(&peer.name);
+    peers::wanted().into_iter().filter(preforks).collect()
+}
+
 /// One that runs; it ends when this is dropped.
 enum Running {
     Ours(Actor),
@@ -134,12 +140,11 @@ impl Subject {
     /// one client each.
     fn all() -> Vec<Self> {
         let ours = RULES.map(Self::Ours);
-        let preforks = |peer: &&Peer| !["nginx", "ours-wsgi", "ours-psgi"].contains(&peer.name);
-        let peers = peers::wanted().into_iter().filter(preforks);
+        let peers = rivals();
         let names = list_from_env::<String>("BENCH_SERVERS", &[]);
         let wanted =
             |subject: &Self| names.is_empty() || names.iter().any(|it| it == subject.name());
-        let all = ours.into_iter().chain(peers.map(Self::Peer));
+        let all = ours.into_iter().chain(peers.into_iter().map(Self::Peer));
         all.filter(wanted).collect()
     }
 
@@ -204,7 +209,7 @@ struct Row {
 fn bench() {
     let backlogs = list_from_env("BENCH_BACKLOGS", &BACKLOGS);
     println!("the clients: at most {:.0} connections a second", ceiling());
-    peers::introduce();
+    peers::introduce_these(&rivals());
     let drawn: Vec<_> = backlogs.iter().map(|backlog| contest(*backlog)).collect();
     if let Ok([short, long]) = <[Vec<Line>; 2]>::try_from(drawn) {
         draw(short, long);

@@ -159,8 +159,15 @@ impl Brake {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::testing::{at, ms};
     use proptest::prelude::*;
+
+    fn ms(milliseconds: u64) -> Duration {
+        Duration::from_millis(milliseconds)
+    }
+
+    fn at(milliseconds: u64) -> Time {
+        Time::at(ms(milliseconds))
+    }
 
     fn brake(processors: usize, ran: u64, waited: u64, took: u64) -> Brake {
         let mut brake = Brake::default();

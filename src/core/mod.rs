@@ -12,6 +12,7 @@ pub(crate) mod clocks;
 pub(crate) mod comm;
 pub(crate) mod config;
 pub(crate) mod confinement;
+pub(crate) mod conn_end;
 pub(crate) mod control;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod cut;
@@ -27,6 +28,7 @@ pub(crate) mod pool;
 #[cfg(feature = "proxy-protocol")]
 pub(crate) mod proxy;
 pub(crate) mod queue;
+pub(crate) mod queue_times;
 pub(crate) mod repeats;
 pub(crate) mod replacement;
 pub(crate) mod report;
@@ -45,4 +47,5 @@ pub(crate) mod system;
 #[cfg(test)]
 pub(crate) mod testing;
 pub(crate) mod time;
+pub(crate) mod title;
 pub(crate) mod wire;

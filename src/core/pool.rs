@@ -33,6 +33,11 @@ impl Census {
         self.starting + self.free
     }
 
+    /// The children that serve, or could.
+    fn serving(&self) -> usize {
+        self.idle() + self.busy
+    }
+
     fn of(&mut self, state: State) -> &mut usize {
         match state {
             State::Starting => &mut self.starting,
@@ -83,14 +88,16 @@ pub(crate) fn plan(census: Census, demand: Demand, attributes: &Attributes) -> P
     } else {
         attributes.min_spare_servers.saturating_sub(spare)
     };
-    let children = census.live() + demand.queued;
-    let room = attributes.max_clients.saturating_sub(children);
+    let room = attributes
+        .max_clients
+        .saturating_sub(census.live() + demand.queued);
+    let wanted = missing.max(demand.owed).min(room);
     // One of the forks in the queue may become the reserved child: see `is_reserve_due`.
     let unreserved = demand.reserve && census.reserved == 0 && demand.queued == 0;
-    let place = usize::from(unreserved).min(room);
-    let serving = missing.max(demand.owed).min(room - place);
-    let reserve = usize::from(unreserved && is_near_limit(children + serving, attributes));
-    match (serving + reserve.min(place), demand.surplus) {
+    let reserves = unreserved && room > 0 && is_near_limit(census.serving() + wanted, attributes);
+    let reserve = usize::from(reserves);
+    let forks = wanted.min(room - reserve) + reserve;
+    match (forks, demand.surplus) {
         (0, 0) => Plan::Steady,
         (0, surplus) => Plan::Retire(surplus),
         (forks, _) => Plan::Fork(forks),
@@ -99,19 +106,19 @@ pub(crate) fn plan(census: Census, demand: Demand, attributes: &Attributes) -> P
 
 /// Whether the child that is forked next is the reserved one, if one is wanted.
 ///
-/// It is there from three quarters of `max_clients` on, before it is needed, and has the last place
-/// in any case.
+/// It is there when three quarters of `max_clients` are, before it is needed, so it has the last
+/// place.
 pub(crate) fn is_reserve_due(census: Census, attributes: &Attributes) -> bool {
-    census.reserved == 0 && is_near_limit(census.live(), attributes)
+    census.reserved == 0 && is_near_limit(census.serving(), attributes)
 }
 
-fn is_near_limit(children: usize, attributes: &Attributes) -> bool {
-    children + 1 >= attributes.max_clients - attributes.max_clients / 4
+fn is_near_limit(serving: usize, attributes: &Attributes) -> bool {
+    serving + 1 >= attributes.max_clients - attributes.max_clients / 4
 }
 
 /// Whether the reserved child is of no use any more: the pool is less than half of what it may be.
 pub(crate) fn is_reserve_idle(census: Census, attributes: &Attributes) -> bool {
-    census.reserved > 0 && census.idle() + census.busy < attributes.max_clients / 2
+    census.reserved > 0 && census.serving() < attributes.max_clients / 2
 }
 
 /// How long words may collect in the pipes before they are read.
@@ -144,8 +151,7 @@ pub(crate) fn word_batch(census: Census, attributes: &Attributes) -> Option<Dura
 /// A busy child finishes its connection first, and may be one of these then.
 pub(crate) fn surplus(census: Census, attributes: &Attributes) -> usize {
     let spare = census.free.saturating_sub(attributes.max_spare_servers);
-    let serving = census.idle() + census.busy;
-    let clients = (serving + census.reserved).saturating_sub(attributes.max_clients);
+    let clients = (census.serving() + census.reserved).saturating_sub(attributes.max_clients);
     spare.max(clients.min(census.free))
 }
 

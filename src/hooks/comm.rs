@@ -1,6 +1,9 @@
 //! The child's end of the wire: which words a server sends to the parent, and when. Decides which
 //! words are due; its link and its channel write, wait and read the clock.
 
+mod reopening;
+
+use self::reopening::Reopening;
 use crate::{
     core::{
         comm::{Acker, Channel, Interval, Sink},
@@ -57,14 +60,12 @@ struct Shared<L: ?Sized = dyn Link> {
     when_orphaned: RefCell<Vec<Box<dyn FnOnce()>>>,
     orphaned: Cell<bool>,
     when_told_to_stop: RefCell<Vec<Box<dyn FnOnce()>>>,
-    /// The callback that reopens logs; empty by default and while the callback runs.
-    reopen_logs: RefCell<Option<ReopenLogs>>,
+    reopening: Reopening,
     /// The callback that sends an ACK that is due; empty by default and while the callback runs.
     send_ack: RefCell<Option<SendAck>>,
     link: L,
 }
 
-type ReopenLogs = Box<dyn FnMut()>;
 type SendAck = Box<dyn FnMut(&Comm) -> io::Result<()>>;
 
 impl Comm {
@@ -89,7 +90,7 @@ impl Comm {
                 when_orphaned: RefCell::default(),
                 orphaned: Cell::new(false),
                 when_told_to_stop: RefCell::default(),
-                reopen_logs: RefCell::default(),
+                reopening: Reopening::default(),
                 send_ack: RefCell::default(),
                 link,
             }),
@@ -162,6 +163,12 @@ impl Comm {
     /// Notes how long the connection in hand was queued.
     pub(crate) fn note_queued(&self, queued: Duration) {
         self.shared.channel.sink().note_queued(queued);
+    }
+
+    /// Counts how long a connection was queued at the listener of that number, whether it is served or
+    /// not.
+    pub(crate) fn count_queued(&self, listener: usize, queued: Duration) {
+        self.shared.channel.sink().count_queued(listener, queued);
     }
 
     /// Asks the parent for more time for the connection in hand: `time` from now.
@@ -358,21 +365,6 @@ impl Comm {
     pub fn when_told_to_stop(&self, signal_int: impl FnOnce() + 'static) {
         let mut callbacks = self.shared.when_told_to_stop.borrow_mut();
         callbacks.push(Box::new(signal_int));
-    }
-
-    /// Runs `reopen_logs` whenever the child is told to reopen its logs.
-    ///
-    /// SIGUSR1 to the parent leads to it. The callback runs when the child next looks, which is at
-    /// once while it waits for a connection or in one of the waits of this type, and may be during
-    /// a connection. Orders that come close together may run it once. A second callback replaces
-    /// the first.
-    ///
-    /// Call it where [`when_told_to_stop`](Self::when_told_to_stop) is called. A loop of your own
-    /// that watches this object's descriptor then also wakes for this;
-    /// [`shutdown_requested`](Self::shutdown_requested) runs the callback.
-    pub fn when_told_to_reopen(&self, reopen_logs: impl FnMut() + 'static) {
-        *self.shared.reopen_logs.borrow_mut() = Some(Box::new(reopen_logs));
-        self.shared.link.wake_to_reopen();
     }
 
     /// Calls `send_ack` whenever an ACK is due, in place of the default, [`Comm::ack`].
@@ -705,19 +697,6 @@ impl Shared {
         }
         for signal_int in self.when_told_to_stop.take() {
             signal_int();
-        }
-    }
-
-    /// Runs the callback of `when_told_to_reopen`, if the child was told.
-    fn notice_reopen(&self) {
-        // Mostly there is no callback, and then the check is not needed. It is taken out while it
-        // runs, because it may wait and so come here again.
-        if self.reopen_logs.borrow().is_none() || !self.link.take_reopen() {
-            return;
-        }
-        if let Some(mut reopen_logs) = self.reopen_logs.take() {
-            reopen_logs();
-            self.reopen_logs.borrow_mut().get_or_insert(reopen_logs);
         }
     }
 

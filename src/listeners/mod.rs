@@ -110,6 +110,13 @@ pub struct ListenerStatus {
     /// `None` if the system does not tell. Linux does, for UNIX sockets through sock_diag(7), which
     /// a kernel may lack.
     pub queued: Option<u32>,
+    /// For how long the first of them has waited, at least.
+    ///
+    /// It is known of TCP sockets of a server with a
+    /// [`max_queue_age`](crate::servers::StreamServer::max_queue_age), on Linux, from the looks
+    /// before: a first look finds none, and a look finds no more than the time since the first one
+    /// at which somebody waited.
+    pub oldest: Option<Duration>,
 }
 
 impl ListenerStatus {
@@ -117,6 +124,7 @@ impl ListenerStatus {
         Self {
             name: kind.name(socket),
             queued: kind.queue_length(socket),
+            oldest: None,
         }
     }
 }

@@ -30,6 +30,8 @@ const OFFER_AGAIN: Duration = Duration::from_millis(20);
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often, at the most, the loop counts the clients that wait and those that were refused.
 const COUNT_EVERY: Duration = Duration::from_secs(1);
+/// How often the loop looks at the queues when all children have just become busy.
+const LOOK_AHEAD_EVERY: Duration = Duration::from_millis(100);
 /// How long the end waits for queued tasks and for a slow reader of the parent's own output.
 const LAST_WORK: Duration = Duration::from_secs(1);
 
@@ -57,6 +59,8 @@ pub(crate) struct Loop<H, S, Y: System> {
     /// The clients that observers were told to be waiting, and when to count them again.
     waiting: u32,
     count_waiting_at: Time,
+    /// When to look at the queues before a saturation has begun.
+    look_ahead_at: Option<Time>,
     count_refusals_at: Time,
     asked_interval: Option<Interval>,
     /// Whether the server object was told that all children are busy.
@@ -89,6 +93,7 @@ impl<H, S, Y: System> Loop<H, S, Y> {
             listeners: Vec::new(),
             waiting: 0,
             count_waiting_at: Time::START,
+            look_ahead_at: None,
             count_refusals_at: Time::START,
             asked_interval: None,
             told_all_busy: false,
@@ -116,6 +121,7 @@ impl<H, S, Y: System> Loop<H, S, Y> {
             monitor.deadline(),
             monitor.last_deadline(),
             self.look_at,
+            self.look_ahead_at,
             self.draining.look_at(now),
             self.parent.wake_at,
             self.parent.desk.next(),
@@ -162,6 +168,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             self.tend_status();
             self.ask_interval();
             self.look_for_shedder();
+            self.show_title();
             let ready = self.wait(wait)?;
             self.tick();
             self.act_on_signals(&ready);
@@ -179,6 +186,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             self.drain();
             self.pass_on_output();
             self.watch_saturation();
+            self.look_ahead();
             self.tell_all_busy();
             self.count_refusals();
             self.record_listeners();
@@ -215,6 +223,16 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         if self.asked_interval.replace(interval) != Some(interval) {
             self.parent.system.ask_interval(interval);
         }
+    }
+
+    /// Shows in ps, before it waits, what the parent has found in the last turn.
+    fn show_title(&mut self) {
+        let monitor = &self.parent.monitor;
+        let census = monitor.pool.census();
+        let name = monitor.process_title().as_deref();
+        self.parent
+            .system
+            .show_title(name, census.busy, census.live());
     }
 
     /// Reads the clock for all events of a turn. (Between two turns, [`Parent::tell_time`] reads it
@@ -422,9 +440,14 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     }
 
     fn begin_saturation(&mut self, since: Time) {
-        let waiting = self.count_waiting();
+        let (waiting, oldest) = self.look_at_queues();
         self.waiting = waiting.unwrap_or(0);
-        let (event, episode) = (Event::Saturated { waiting }, Saturation { since, waiting });
+        let event = Event::Saturated { waiting, oldest };
+        let episode = Saturation {
+            since,
+            waiting,
+            oldest,
+        };
         let hooks = &mut self.hooks;
         let hook = |monitor: &mut Monitor| hooks.saturated(monitor, &episode);
         self.parent.call_and_tell("saturated", &event, hook);
@@ -435,18 +458,33 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         if self.parent.monitor.now() < self.count_waiting_at {
             return;
         }
-        let clients = self.count_waiting().unwrap_or(0);
+        let clients = self.look_at_queues().0.unwrap_or(0);
         if clients != std::mem::replace(&mut self.waiting, clients) {
             self.parent.tell(&Event::Waiting { clients });
         }
     }
 
-    /// How many clients are queued at all sockets; `None` if that is not known of any.
-    fn count_waiting(&mut self) -> Option<u32> {
+    /// How many clients are queued at all sockets, and for how long the first has been, at least;
+    /// `None` if that is not known of any.
+    fn look_at_queues(&mut self) -> (Option<u32>, Option<Duration>) {
         self.count_waiting_at = self.parent.monitor.now() + COUNT_EVERY;
-        let queued = self.server.listeners().into_iter();
-        let queued = queued.filter_map(|listener| listener.queued);
-        queued.reduce(u32::saturating_add)
+        let listeners = self.server.listeners();
+        let queued = listeners.iter().filter_map(|listener| listener.queued);
+        let oldest = listeners.iter().filter_map(|listener| listener.oldest);
+        (queued.reduce(u32::saturating_add), oldest.max())
+    }
+
+    /// Looks at the queues while a saturation may be about to begin: the ages of their clients
+    /// follow from the looks before.
+    fn look_ahead(&mut self) {
+        let now = self.parent.monitor.now();
+        let comes = self.parent.monitor.saturation_comes() && self.server.can_shed();
+        if !comes {
+            self.look_ahead_at = None;
+        } else if self.look_ahead_at.is_none_or(|at| at <= now) {
+            self.look_at_queues();
+            self.look_ahead_at = Some(now + LOOK_AHEAD_EVERY);
+        }
     }
 
     /// Tells observers the listeners, and that the server has started.

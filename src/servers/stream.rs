@@ -7,6 +7,8 @@ use super::{
     accept::{Acceptor, Handler, HeaderCheck, SharedListeners},
     admission::AdmissionRules,
     conn::{Conn, ConnClass, Stream},
+    ending::EndRules,
+    queues::Queues,
 };
 use crate::{
     core::{
@@ -44,6 +46,8 @@ pub struct StreamServer<L: Listener> {
     #[cfg(feature = "proxy-protocol")]
     proxies: proxy::Attribute,
     pub(super) admission: AdmissionRules<L::Stream>,
+    pub(super) ends: EndRules,
+    queues: Queues,
 }
 
 /// What may block for [`BRIEFLY`] on the sockets that were opened.
@@ -90,6 +94,8 @@ impl<L: Listener<Stream: Stream>> StreamServer<L> {
             #[cfg(feature = "proxy-protocol")]
             proxies: proxy::Attribute::default(),
             admission: AdmissionRules::default(),
+            ends: EndRules::default(),
+            queues: Queues::new(),
         }
     }
 
@@ -370,12 +376,14 @@ impl<L: Listener<Stream: Stream>> ChildServer for StreamServer<L> {
         #[cfg(feature = "proxy-protocol")]
         self.proxies.share_counts()?;
         self.admission.start()?;
+        self.ends.start()?;
         self.sockets.open(&mut self.listener, self.backlog)?;
         self.set_timing();
         Ok(())
     }
 
     fn stop(&mut self) {
+        self.ends.stop();
         self.sockets.close(&mut self.listener);
     }
 
@@ -406,6 +414,7 @@ impl<L: Listener<Stream: Stream>> ChildServer for StreamServer<L> {
         let acceptor = Acceptor {
             config,
             admission: self.admission.for_child(sockets),
+            ends: self.ends.for_child(comm),
             kind: &self.listener,
             listeners,
             header_check: self.header_check(),
@@ -442,6 +451,10 @@ impl<L: Listener<Stream: Stream>> ChildServer for StreamServer<L> {
         self.sockets.close_for_all(&mut self.listener);
     }
 
+    fn reopen(&mut self) -> io::Result<()> {
+        self.ends.reopen()
+    }
+
     fn refusals(&mut self) -> Refusals {
         self.admission.refusals()
     }
@@ -463,7 +476,12 @@ impl<L: Listener<Stream: Stream>> ChildServer for StreamServer<L> {
     }
 
     fn listeners(&mut self) -> Vec<ListenerStatus> {
-        self.sockets.status(&self.listener)
+        let taken = self.admission.reserve().map(|reserve| reserve.taken());
+        let mut queues = self.sockets.status(&self.listener);
+        if let Some(taken) = taken {
+            self.queues.look(taken, &mut queues);
+        }
+        queues
     }
 }
 
@@ -474,6 +492,7 @@ impl<L: Listener> fmt::Debug for StreamServer<L> {
             .field("sockets", &self.sockets)
             .field("max_requests", &self.max_requests)
             .field("admission", &self.admission)
+            .field("ends", &self.ends)
             .finish_non_exhaustive()
     }
 }

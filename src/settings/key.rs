@@ -3,9 +3,12 @@
 
 use super::{
     PREFIX,
-    values::{Apply, Protocol, SIGNALS, Values, confine, server},
+    values::{Apply, Protocol, SIGNALS, Values, confine, server, status},
 };
 use crate::core::config::{Attribute, Config, Shape};
+
+/// The section of the keys for the status helper.
+const STATUS: &str = "status";
 
 /// The section of the keys of a [`Confinement`](crate::Confinement) in a file.
 const CONFINEMENT: &str = "confinement";
@@ -14,7 +17,7 @@ const CONFINEMENT: &str = "confinement";
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Key {
-    /// Its name in a file. A flag has dashes in place of the underscores.
+    /// Its name in a file.
     pub name: &'static str,
     /// The table of the file in which it stands; `None` for the top.
     pub section: Option<&'static str>,
@@ -68,6 +71,10 @@ const SERVER: &[Row] = rows! {
         "How many connections one client may have; 0 for no limit",
         server::max_per_peer;
     deadline: Shape::Time, "none", "How long one connection may take", server::deadline;
+    access_log: Shape::Text, "none",
+        "Where a line for each connection is written: a path, or - for stdout", server::access_log;
+    access_log_format: Shape::Choice(server::FORMATS), "common",
+        "How those lines look", server::access_log_format;
     program: Shape::List, "", "The program and its arguments", server::program;
     protocol: Shape::Choice(Protocol::WORDS), "systemd",
         "How a program is told of its sockets", server::protocol;
@@ -79,12 +86,13 @@ const SERVER: &[Row] = rows! {
     control: Shape::Text, "none",
         "The path of a UNIX socket on which commands are taken: reload, stop, retire, set",
         server::control;
-    status: Shape::Text, "none",
-        "Where the status is told by HTTP: a path, HOST:PORT, or a port on 127.0.0.1",
-        server::status;
-    agent_check: Shape::Text, "none",
-        "Where HAProxy's agent-check is answered: a path, HOST:PORT, or a port on 127.0.0.1",
-        server::agent_check;
+};
+
+const STATUS_ROWS: &[Row] = rows! {
+    address: Shape::Text, "none",
+        "Where to tell the status by HTTP: PORT, HOST:PORT or a path", status::address;
+    agent: Shape::Text, "none",
+        "Where to answer HAProxy's agent-check: PORT, HOST:PORT or a path", status::agent;
 };
 
 const CONFINEMENT_ROWS: &[Row] = rows! {
@@ -121,13 +129,15 @@ const CONFINEMENT_ROWS: &[Row] = rows! {
         "The stack of the main thread", confine::limit_stack_size;
 };
 
-/// All keys: the server's, the attributes, the confinement's.
+/// All keys: the server's, the attributes, the status's, the confinement's.
 pub(super) fn keys() -> Vec<Key> {
     let server = SERVER.iter().map(|row| Key::own(None, row));
     let attributes = Config::attributes().iter().map(Key::attribute);
+    let status = STATUS_ROWS.iter().map(|row| Key::own(Some(STATUS), row));
     let confinement = CONFINEMENT_ROWS.iter();
     let confinement = confinement.map(|row| Key::own(Some(CONFINEMENT), row));
-    server.chain(attributes).chain(confinement).collect()
+    let sections = status.chain(confinement);
+    server.chain(attributes).chain(sections).collect()
 }
 
 impl Key {
@@ -157,14 +167,23 @@ impl Key {
         }
     }
 
+    /// Its name where there are no sections, that is, in flags and variables: `max_clients`.
+    pub fn id(&self) -> &'static str {
+        match (self.section, self.name) {
+            (Some(STATUS), "address") => "status",
+            (Some(STATUS), "agent") => "status_agent",
+            (_, name) => name,
+        }
+    }
+
     /// Its flag, without the dashes before it: `max-clients`.
     pub fn flag(&self) -> String {
-        self.name.replace('_', "-")
+        self.id().replace('_', "-")
     }
 
     /// Its environment variable: `PREFORK_MAX_CLIENTS`.
     pub fn variable(&self) -> String {
-        format!("{PREFIX}{}", self.name.to_uppercase())
+        format!("{PREFIX}{}", self.id().to_uppercase())
     }
 
     /// Whether it takes any number of texts.

@@ -44,11 +44,10 @@ pub use self::{
 };
 
 use self::values::Values;
-#[cfg(feature = "status")]
-use crate::observe::status::StatusAddress;
 use crate::{
     core::{config::Config, confinement::Confinement},
-    servers::{ExecServer, InetdServer, Listen},
+    observe::status::StatusAddress,
+    servers::{AccessLog, ExecServer, InetdServer, Listen},
 };
 use std::{
     ffi::{OsStr, OsString},
@@ -193,7 +192,7 @@ impl Settings {
 
     /// Sets a key as a flag does: a list from any number of texts, any other from one.
     ///
-    /// `name` is that of the key (`max_clients`), without the section that it has in a file.
+    /// `name` is the [id](Key::id) of the key: `max_clients`.
     ///
     /// # Errors
     ///
@@ -206,7 +205,7 @@ impl Settings {
         let texts = texts.into_iter().map(Into::into).collect();
         let source = Source::Flag(format!("--{}", name.replace('_', "-")));
         let mut entries = self.entries.iter();
-        let problem = match entries.position(|entry| entry.key.name == name) {
+        let problem = match entries.position(|entry| entry.key.id() == name) {
             Some(at) => self.set(at, texts, source),
             None => Some(Problem::new(source, "no such flag".to_owned())),
         };
@@ -244,7 +243,7 @@ impl Settings {
 
     /// The value of one key; `None` if there is no such key.
     pub fn entry(&self, name: &str) -> Option<&Entry> {
-        self.entries.iter().find(|entry| entry.key.name == name)
+        self.entries.iter().find(|entry| entry.key.id() == name)
     }
 
     fn values(&self) -> Values {
@@ -292,6 +291,22 @@ impl Settings {
         self.values().deadline
     }
 
+    /// Where the line of each connection is written, for
+    /// [`StreamServer::access_log`](crate::servers::StreamServer::access_log).
+    pub fn access_log(&self) -> Option<AccessLog> {
+        self.values().access_log()
+    }
+
+    /// Where to tell the status, for [`Builder::status`](crate::Builder::status).
+    pub fn status(&self) -> Option<StatusAddress> {
+        self.values().status
+    }
+
+    /// Where to answer HAProxy, for [`Builder::agent_check`](crate::Builder::agent_check).
+    pub fn agent_check(&self) -> Option<StatusAddress> {
+        self.values().agent
+    }
+
     /// The program and its arguments.
     pub fn program(&self) -> Vec<String> {
         self.values().program
@@ -300,21 +315,6 @@ impl Settings {
     /// The path of the control socket, for [`Builder::control`](crate::Builder::control).
     pub fn control(&self) -> Option<PathBuf> {
         self.values().control
-    }
-
-    /// Where the status is told, for [`Builder::status`](crate::Builder::status).
-    #[cfg(feature = "status")]
-    #[cfg_attr(docsrs, doc(cfg(feature = "status")))]
-    pub fn status(&self) -> Option<StatusAddress> {
-        self.values().status
-    }
-
-    /// Where HAProxy's agent-check is answered, for
-    /// [`Builder::agent_check`](crate::Builder::agent_check).
-    #[cfg(feature = "status")]
-    #[cfg_attr(docsrs, doc(cfg(feature = "status")))]
-    pub fn agent_check(&self) -> Option<StatusAddress> {
-        self.values().agent_check
     }
 
     /// The server whose children are this program, with the listeners, the protocol and the stop
@@ -349,6 +349,10 @@ impl Settings {
         let server = server.max_requests(values.max_requests);
         let server = server.max_per_peer(values.max_per_peer);
         let server = server.deadline(values.deadline);
+        let server = match values.access_log() {
+            Some(log) => server.access_log(log),
+            None => server,
+        };
         values.listen.into_iter().fold(server, InetdServer::listen)
     }
 }

@@ -10,7 +10,8 @@ use crate::{
         },
         confinement::{Confinement, Resource},
     },
-    servers::{ExecServer, Listen},
+    observe::status::StatusAddress,
+    servers::{AccessFormat, AccessLog, ExecServer, Listen},
 };
 use std::{path::PathBuf, time::Duration};
 
@@ -27,21 +28,16 @@ pub(super) struct Values {
     pub(super) max_requests: u64,
     pub(super) max_per_peer: usize,
     pub(super) deadline: Option<Duration>,
+    pub(super) access_log: Option<PathBuf>,
+    pub(super) access_log_format: AccessFormat,
     pub(super) program: Vec<String>,
     pub(super) protocol: Protocol,
     pub(super) stop_signal: Signal,
     pub(super) reopen_signal: Option<Signal>,
     pub(super) control: Option<PathBuf>,
-    pub(super) status: Option<Address>,
-    pub(super) agent_check: Option<Address>,
+    pub(super) status: Option<StatusAddress>,
+    pub(super) agent: Option<StatusAddress>,
 }
-
-/// Where the status is told.
-#[cfg(feature = "status")]
-pub(super) type Address = crate::observe::status::StatusAddress;
-/// Nothing can be told without the feature.
-#[cfg(not(feature = "status"))]
-pub(super) type Address = std::convert::Infallible;
 
 impl Default for Values {
     fn default() -> Self {
@@ -53,14 +49,23 @@ impl Default for Values {
             max_requests: 25,
             max_per_peer: 0,
             deadline: None,
+            access_log: None,
+            access_log_format: AccessFormat::default(),
             program: Vec::new(),
             protocol: Protocol::Systemd,
             stop_signal: Signal::Interrupt,
             reopen_signal: None,
             control: None,
             status: None,
-            agent_check: None,
+            agent: None,
         }
+    }
+}
+
+impl Values {
+    pub(super) fn access_log(&self) -> Option<AccessLog> {
+        let log = AccessLog::named(self.access_log.clone()?);
+        Some(log.format(self.access_log_format))
     }
 }
 
@@ -99,6 +104,25 @@ fn word<T: Copy>(texts: &[String], words: &[&str], values: &[T]) -> Result<T, St
     value.ok_or_else(|| format!("{text:?} is none of {}", words.join(", ")))
 }
 
+/// The keys for the status helper.
+pub(super) mod status {
+    use super::*;
+
+    pub(in super::super) fn address(values: &mut Values, texts: &[String]) -> Result<(), String> {
+        values.status = Some(parsed(texts)?);
+        Ok(())
+    }
+
+    pub(in super::super) fn agent(values: &mut Values, texts: &[String]) -> Result<(), String> {
+        values.agent = Some(parsed(texts)?);
+        Ok(())
+    }
+
+    fn parsed(texts: &[String]) -> Result<StatusAddress, String> {
+        texts.first().map_or("", String::as_str).parse()
+    }
+}
+
 /// The keys of a server.
 pub(super) mod server {
     use super::*;
@@ -133,6 +157,29 @@ pub(super) mod server {
     pub(in super::super) fn deadline(values: &mut Values, texts: &[String]) -> Result<(), String> {
         let deadline: Duration = one(texts)?;
         values.deadline = (!deadline.is_zero()).then_some(deadline);
+        Ok(())
+    }
+
+    pub(in super::super) fn access_log(
+        values: &mut Values,
+        texts: &[String],
+    ) -> Result<(), String> {
+        let path: String = one(texts)?;
+        if path.is_empty() {
+            return Err("it is the path of a file, or - for stdout".to_owned());
+        }
+        values.access_log = Some(path.into());
+        Ok(())
+    }
+
+    pub(in super::super) const FORMATS: &[&str] = &["common", "json"];
+
+    pub(in super::super) fn access_log_format(
+        values: &mut Values,
+        texts: &[String],
+    ) -> Result<(), String> {
+        let all = [AccessFormat::Common, AccessFormat::Json];
+        values.access_log_format = word(texts, FORMATS, &all)?;
         Ok(())
     }
 
@@ -173,29 +220,6 @@ pub(super) mod server {
                 Ok(())
             }
         }
-    }
-
-    pub(in super::super) fn status(values: &mut Values, texts: &[String]) -> Result<(), String> {
-        values.status = Some(address(texts)?);
-        Ok(())
-    }
-
-    pub(in super::super) fn agent_check(
-        values: &mut Values,
-        texts: &[String],
-    ) -> Result<(), String> {
-        values.agent_check = Some(address(texts)?);
-        Ok(())
-    }
-
-    #[cfg(feature = "status")]
-    fn address(texts: &[String]) -> Result<Address, String> {
-        one::<String>(texts)?.parse()
-    }
-
-    #[cfg(not(feature = "status"))]
-    fn address(_: &[String]) -> Result<Address, String> {
-        Err("this program was built without the feature `status`".to_owned())
     }
 
     fn signal(texts: &[String]) -> Result<Signal, String> {

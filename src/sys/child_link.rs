@@ -7,6 +7,7 @@ use super::{
     fd_registry::Ours,
     pipes, signals,
     stop_board::StopFlag,
+    title::ChildTitle,
     waiter::{THE_END, Waiter, poll_any},
 };
 use crate::{
@@ -35,6 +36,8 @@ pub(crate) struct PipeSink {
     /// Whether a word that the parent will find on the board need not be printed.
     pub(crate) coalesces: bool,
     pub(crate) clock: Clock,
+    /// What the child shows in ps, if it shows anything.
+    pub(crate) title: Option<ChildTitle>,
 }
 
 impl Sink for PipeSink {
@@ -48,18 +51,23 @@ impl Sink for PipeSink {
     fn note(&self, busy: bool) -> bool {
         // Before the state: the parent reads when the connection began once it knows of it.
         match busy {
-            true => self.slot.note_busy_since(|| self.clock.now()),
-            false => self.slot.end(),
+            true => {
+                self.slot.note_busy_since(|| self.clock.now());
+                self.show(ChildTitle::busy);
+            }
+            false => self.end(),
         }
         self.slot.note(busy) && self.coalesces
     }
 
     fn begin(&self, since: Time, peer: Option<SocketAddr>) {
         self.slot.begin(since, peer);
+        self.show(|title| title.begin(peer));
     }
 
     fn end(&self) {
         self.slot.end();
+        self.show(ChildTitle::free);
     }
 
     fn claim(&self, client: NonZeroU64) -> usize {
@@ -72,6 +80,10 @@ impl Sink for PipeSink {
 
     fn note_queued(&self, queued: Duration) {
         self.slot.note_queued(queued);
+    }
+
+    fn count_queued(&self, listener: usize, queued: Duration) {
+        self.slot.count_queued(listener, queued);
     }
 
     fn note_text(&self, text: &str) {
@@ -92,6 +104,14 @@ impl Sink for PipeSink {
 
     fn busy_servers(&self) -> usize {
         self.slot.busy_servers()
+    }
+}
+
+impl PipeSink {
+    fn show(&self, change: impl FnOnce(&ChildTitle)) {
+        if let Some(title) = &self.title {
+            change(title);
+        }
     }
 }
 

@@ -13,8 +13,10 @@
 )]
 
 mod accepting;
+mod access_log;
 mod activation;
 mod board;
+mod brake;
 mod by_hand;
 mod chaos;
 mod chatter;
@@ -73,6 +75,7 @@ mod strangers;
 mod subject;
 #[path = "../support/mod.rs"]
 mod support;
+mod titles;
 mod tracing;
 mod turns;
 mod two_servers;
@@ -97,8 +100,10 @@ macro_rules! scenarios_of {
 
 const PROGRAMS: &[Programs] = &[
     accepting::PROGRAMS,
+    access_log::PROGRAMS,
     activation::PROGRAMS,
     board::PROGRAMS,
+    brake::PROGRAMS,
     by_hand::PROGRAMS,
     chaos::PROGRAMS,
     chatter::PROGRAMS,
@@ -136,6 +141,7 @@ const PROGRAMS: &[Programs] = &[
     stranded::PROGRAMS,
     strangers::PROGRAMS,
     subject::PROGRAMS,
+    titles::PROGRAMS,
     turns::PROGRAMS,
     two_servers::PROGRAMS,
     walked::PROGRAMS,
@@ -145,8 +151,10 @@ const PROGRAMS: &[Programs] = &[
 const SCENARIOS: &[(&str, Scenarios)] = scenarios_of![
     accepting::clients,
     accepting::errors,
+    access_log,
     activation,
     board,
+    brake,
     by_hand,
     chaos,
     chatter,
@@ -215,6 +223,7 @@ const SCENARIOS: &[(&str, Scenarios)] = scenarios_of![
     stops,
     stranded,
     strangers,
+    titles,
     turns::order,
     turns::waiting,
     two_servers,

@@ -99,8 +99,13 @@ pub(crate) fn wanted() -> Vec<&'static Peer> {
 
 /// Prints which ones are installed.
 pub(crate) fn introduce() {
+    introduce_these(&wanted());
+}
+
+/// Prints which of these are installed.
+pub(crate) fn introduce_these(peers: &[&Peer]) {
     println!("\nServers of others:");
-    for peer in wanted() {
+    for peer in peers {
         match (peer.find)() {
             Ok(programs) => println!("- {}: {}; {}", peer.name, programs[0].display(), peer.how),
             Err(reason) => println!("- {}: absent ({reason})", peer.name),

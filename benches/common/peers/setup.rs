@@ -305,7 +305,7 @@ fn lua_script(setup: &Setup<'_>, work: Duration) -> String {
     let text = format!(
         "function handle(r)
     r.content_type = \"text/plain\"
-    r:usleep({})
+    r.usleep({})
     r:puts(\"{}\")
     return apache2.OK
 end

@@ -38,6 +38,8 @@ pub(crate) trait Sink: Send + Sync {
     fn extend(&self, _: Duration) {}
     /// Notes in shared memory how long the connection in hand was queued.
     fn note_queued(&self, _: Duration) {}
+    /// Counts in shared memory how long a connection of a listener was queued.
+    fn count_queued(&self, _listener: usize, _: Duration) {}
     /// Notes in shared memory that the child is to be replaced.
     fn note_due(&self) {}
     /// Notes in shared memory what the handler says about the connection in hand.
@@ -146,6 +148,7 @@ impl Channel {
     /// notes must not contradict them.
     pub(crate) fn say_not_busy_at_first(&self) -> io::Result<()> {
         self.stated.store(true, Ordering::Relaxed);
+        self.sink.end();
         self.say(Word::NotBusy)
     }
 

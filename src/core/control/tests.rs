@@ -216,6 +216,10 @@ fn every_attribute_is_set_by_its_own_text_or_refused_for_good() {
             attribute.name, attribute.takes_effect
         );
         assert!(answer.starts_with(&start), "{answer}");
+        // Any text is a name.
+        if attribute.name == "process_title" {
+            continue;
+        }
         let refused = talk.ask(&format!("set {} \u{1b}", attribute.name));
         assert_eq!(code(&refused), "value", "{refused}");
         let says = format!("\"error\":\"{}: ", attribute.name);

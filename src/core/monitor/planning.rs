@@ -88,6 +88,11 @@ impl Monitor {
         self.saturation.since()
     }
 
+    /// Whether all children are busy, and it is not known yet whether that lasts.
+    pub(crate) fn saturation_comes(&self) -> bool {
+        self.saturation.comes()
+    }
+
     /// Whether the server is in an episode of saturation.
     pub(crate) fn is_in_saturation(&self) -> bool {
         self.saturation.lasts()

@@ -24,22 +24,22 @@ fn oracle(census: Census, demand: Demand, limits: &Attributes) -> Plan {
     // A fork that is queued may be the reserved child.
     let lacks_reserve = demand.reserve && reserved + demand.queued == 0;
     let all = starting + free + busy + reserved + retiring;
-    let places = limits.max_clients - usize::from(lacks_reserve);
     let mut forks = 0;
     loop {
         let spare = others + forks;
         let wanted = forks < demand.owed
             || (nobody && forks < limits.start_servers.max(limits.min_spare_servers))
             || (!nobody && spare < limits.min_spare_servers);
-        if !wanted || all + demand.queued + forks >= places {
+        if !wanted || all + demand.queued + forks >= limits.max_clients {
             break;
         }
         forks += 1;
     }
-    // It is one of the last quarter.
-    let is_near = 4 * (all + forks + 1) + limits.max_clients >= 4 * limits.max_clients;
-    if lacks_reserve && is_near && all + forks < limits.max_clients {
-        forks += 1;
+    // It is one of the last quarter, and there before the others.
+    let is_near = 4 * (starting + free + busy + forks + 1) >= 3 * limits.max_clients;
+    if lacks_reserve && is_near && all + demand.queued < limits.max_clients {
+        let room = limits.max_clients - all - demand.queued;
+        forks = (forks + 1).min(room);
     }
     match (forks, demand.surplus) {
         (0, 0) => Plan::Steady,
@@ -236,6 +236,15 @@ fn the_last_place_is_the_reserved_childs() {
     let is_due = [4, 5, 7].map(|busy| is_reserve_due(census(busy, 0), &limits));
     assert_eq!(is_due, [false, true, true]);
     assert!(!is_reserve_due(census(7, 1), &limits), "there is one");
+    let leaving = Census {
+        retiring: 5,
+        ..census(2, 0)
+    };
+    assert!(!is_reserve_due(leaving, &limits), "the pool gets smaller");
+    assert_eq!(
+        plan(leaving, Demand { owed: 1, ..demand }, &limits),
+        Plan::Fork(1)
+    );
     let is_idle = [3, 4].map(|busy| is_reserve_idle(census(busy, 1), &limits));
     assert_eq!(is_idle, [true, false]);
 }

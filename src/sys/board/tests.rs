@@ -197,6 +197,34 @@ fn at(seconds: u64) -> Time {
     Time::at(Duration::from_secs(seconds))
 }
 
+/// What children have counted of the queue stays when they end, and nonsense of one is left out.
+#[test]
+fn times_in_the_queue_are_those_of_all_children() {
+    let mut board = Scoreboard::new(2).unwrap();
+    let counts = |board: &Scoreboard| {
+        let found = board.board.view.queue_times().distributions();
+        found.iter().map(|times| times.count()).collect::<Vec<_>>()
+    };
+    for serial in 1..=3 {
+        board.enter(child(1, serial));
+        let slot = board.slot(child(1, serial));
+        slot.count_queued(0, Duration::from_millis(8));
+        slot.count_queued(1, Duration::from_secs(3));
+        assert_eq!(counts(&board), [u64::from(serial); 2], "while it lives");
+        board.board.close(1);
+        slot.count_queued(0, Duration::ZERO);
+        assert_eq!(counts(&board), [u64::from(serial); 2], "after its end");
+    }
+    board.enter(child(1, 4));
+    let slot = board.slot(child(1, 4));
+    for word in &slot.words().unwrap()[QUEUE_TIMES_AT..ROW_AT] {
+        word.store(u64::MAX, Relaxed);
+    }
+    assert_eq!(counts(&board), [3, 3]);
+    board.board.close(1);
+    assert_eq!(counts(&board), [3, 3]);
+}
+
 /// What a child notes of a connection is seen, and nothing of it is left for the child's successor.
 #[test]
 fn a_slot_tells_of_the_connection_in_hand() {
@@ -524,4 +552,76 @@ fn an_extension_holds_as_long_as_its_connection() {
             extended = since.filter(|_| extended_until == own);
         }
     });
+}
+
+/// A connection counts for its client from the claim to its end, whoever asks; the end of a child ends
+/// it too.
+#[test]
+fn connections_of_a_client_are_counted_over_all_children() {
+    let mut board = Board::new(3, 0).unwrap();
+    let client = |number| std::num::NonZeroU64::new(number).unwrap();
+    let slots: Vec<_> = (0..4)
+        .map(|number| {
+            let child = ChildId::new(number, 1);
+            board.open(child);
+            board.slot(child)
+        })
+        .collect();
+    assert_eq!(slots[0].claim(client(7)), 1);
+    assert_eq!(slots[1].claim(client(8)), 1);
+    assert_eq!(slots[2].claim(client(7)), 2);
+    assert_eq!(slots[2].claim(client(7)), 2, "it is still one connection");
+    // There is no slot for it, so nobody sees its own.
+    assert_eq!(
+        (slots[3].claim(client(7)), slots[3].claim(client(9))),
+        (3, 1)
+    );
+    slots[2].end();
+    assert_eq!(slots[1].claim(client(7)), 2);
+    board.close(0);
+    assert_eq!(slots[1].claim(client(7)), 1);
+    assert_eq!(
+        slots[0].claim(client(7)),
+        2,
+        "a copy of a child that has ended"
+    );
+}
+
+/// Two children that take a connection of the same client at the same time: at least one sees both, or
+/// the client would have one more than it may.
+#[test]
+fn of_two_that_claim_at_once_one_sees_both() {
+    const ROUNDS: usize = 20_000;
+    let mut board = Board::new(2, 0).unwrap();
+    let slots = [0, 1].map(|number| {
+        let child = ChildId::new(number, 1);
+        board.open(child);
+        board.slot(child)
+    });
+    let client = std::num::NonZeroU64::MIN;
+    // How many steps both have done: each waits for the other before a claim and after it.
+    let steps = std::sync::atomic::AtomicUsize::new(0);
+    let together = |step: usize| {
+        steps.fetch_add(1, SeqCst);
+        while steps.load(SeqCst) < 2 * step {
+            thread::yield_now();
+        }
+    };
+    let claims = |slot: &Slot| -> Vec<usize> {
+        let claim = |round| {
+            together(3 * round + 1);
+            let found = slot.claim(client);
+            together(3 * round + 2);
+            slot.end();
+            together(3 * round + 3);
+            found
+        };
+        (0..ROUNDS).map(claim).collect()
+    };
+    let [first, second] = thread::scope(|scope| {
+        let both = slots.each_ref().map(|slot| scope.spawn(|| claims(slot)));
+        both.map(|it| it.join().unwrap())
+    });
+    let blind = first.iter().zip(&second).filter(|(a, b)| **a + **b < 3);
+    assert_eq!(blind.count(), 0);
 }
