@@ -3,12 +3,9 @@
 
 use super::{
     PREFIX,
-    values::{Apply, Protocol, SIGNALS, Values, confine, server, status},
+    values::{Apply, Protocol, SIGNALS, Values, confine, server},
 };
 use crate::core::config::{Attribute, Config, Shape};
-
-/// The section of the keys for the status helper.
-const STATUS: &str = "status";
 
 /// The section of the keys of a [`Confinement`](crate::Confinement) in a file.
 const CONFINEMENT: &str = "confinement";
@@ -86,13 +83,12 @@ const SERVER: &[Row] = rows! {
     control: Shape::Text, "none",
         "The path of a UNIX socket on which commands are taken: reload, stop, retire, set",
         server::control;
-};
-
-const STATUS_ROWS: &[Row] = rows! {
-    address: Shape::Text, "none",
-        "Where to tell the status by HTTP: PORT, HOST:PORT or a path", status::address;
-    agent: Shape::Text, "none",
-        "Where to answer HAProxy's agent-check: PORT, HOST:PORT or a path", status::agent;
+    status: Shape::Text, "none",
+        "Where the status is told by HTTP: a path, HOST:PORT, or a port on 127.0.0.1",
+        server::status;
+    agent_check: Shape::Text, "none",
+        "Where HAProxy's agent-check is answered: a path, HOST:PORT, or a port on 127.0.0.1",
+        server::agent_check;
 };
 
 const CONFINEMENT_ROWS: &[Row] = rows! {
@@ -129,15 +125,13 @@ const CONFINEMENT_ROWS: &[Row] = rows! {
         "The stack of the main thread", confine::limit_stack_size;
 };
 
-/// All keys: the server's, the attributes, the status's, the confinement's.
+/// All keys: the server's, the attributes, the confinement's.
 pub(super) fn keys() -> Vec<Key> {
     let server = SERVER.iter().map(|row| Key::own(None, row));
     let attributes = Config::attributes().iter().map(Key::attribute);
-    let status = STATUS_ROWS.iter().map(|row| Key::own(Some(STATUS), row));
     let confinement = CONFINEMENT_ROWS.iter();
     let confinement = confinement.map(|row| Key::own(Some(CONFINEMENT), row));
-    let sections = status.chain(confinement);
-    server.chain(attributes).chain(sections).collect()
+    server.chain(attributes).chain(confinement).collect()
 }
 
 impl Key {
@@ -167,23 +161,14 @@ impl Key {
         }
     }
 
-    /// Its name where there are no sections, that is, in flags and variables: `max_clients`.
-    pub fn id(&self) -> &'static str {
-        match (self.section, self.name) {
-            (Some(STATUS), "address") => "status",
-            (Some(STATUS), "agent") => "status_agent",
-            (_, name) => name,
-        }
-    }
-
     /// Its flag, without the dashes before it: `max-clients`.
     pub fn flag(&self) -> String {
-        self.id().replace('_', "-")
+        self.name.replace('_', "-")
     }
 
     /// Its environment variable: `PREFORK_MAX_CLIENTS`.
     pub fn variable(&self) -> String {
-        format!("{PREFIX}{}", self.id().to_uppercase())
+        format!("{PREFIX}{}", self.name.to_uppercase())
     }
 
     /// Whether it takes any number of texts.

@@ -15,6 +15,7 @@ mod documents;
 mod inetd;
 mod refusals;
 mod run;
+mod status;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         ("inetd::", inetd::SCENARIOS),
         ("refusals::", refusals::SCENARIOS),
         ("run::", run::SCENARIOS),
+        ("status::", status::SCENARIOS),
     ];
     let named = modules.iter().flat_map(|(module, scenarios)| {
         let named = scenarios.iter();

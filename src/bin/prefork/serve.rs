@@ -6,7 +6,7 @@ use crate::{
     exit::Failure,
     flags::{Flags, Takes},
 };
-use prefork_server::{ChildServer, PreFork, Systemd, settings::Settings};
+use prefork_server::{Builder, ChildServer, PreFork, PreForkHooks, Systemd, settings::Settings};
 use std::{
     ffi::OsString,
     io::{self, Write},
@@ -66,23 +66,29 @@ impl Job {
         }
     }
 
+    /// The sockets on which the server is asked and told something.
+    fn with_sockets<H: PreForkHooks, S: ChildServer>(
+        &self,
+        mut builder: Builder<H, S>,
+    ) -> Builder<H, S> {
+        if let Some(path) = self.settings.control() {
+            builder = builder.control(path);
+        }
+        if let Some(address) = self.settings.status() {
+            builder = builder.status(address);
+        }
+        if let Some(address) = self.settings.agent_check() {
+            builder = builder.agent_check(address);
+        }
+        builder
+    }
+
     fn serve(&self, server: impl ChildServer) -> Result<(), Failure> {
         let builder = PreFork::builder(server)
             .config(self.settings.config())
             .confinement(self.settings.confinement())
             .observe(Systemd::from_env());
-        let builder = match self.settings.control() {
-            Some(path) => builder.control(path),
-            None => builder,
-        };
-        let builder = match self.settings.status() {
-            Some(address) => builder.status(address),
-            None => builder,
-        };
-        let builder = match self.settings.agent_check() {
-            Some(address) => builder.agent_check(address),
-            None => builder,
-        };
+        let builder = self.with_sockets(builder);
         let mut prefork = builder.start()?;
         for listener in prefork.server_mut().listeners() {
             writeln!(io::stdout(), "listening on {}", listener.name)?;
