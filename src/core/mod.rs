@@ -15,6 +15,7 @@ pub(crate) mod conn_end;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod cut;
 pub(crate) mod draining;
+pub(crate) mod endpoint_load;
 pub(crate) mod error;
 pub(crate) mod event;
 pub(crate) mod inbox;

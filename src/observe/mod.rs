@@ -3,6 +3,8 @@
 
 pub(crate) mod log;
 pub mod metrics;
+#[cfg(feature = "usdt")]
+pub(crate) mod probes;
 #[cfg(feature = "systemd")]
 pub(crate) mod systemd;
 

@@ -6,7 +6,7 @@ use crate::{
     core::{monitor::Monitor, system::System},
     hooks::{ChildServer, PreForkHooks, Start, comm::Comm, server::complain},
     sys::{
-        child_link::{ChildLink, PipeSink},
+        child_link::{ChildLink, PipeSink, Traced},
         fork::{self, ChildSetup},
         title::ChildTitle,
         unix::{Newborn, UnixSystem},
@@ -66,6 +66,7 @@ impl ChildSide for UnixSystem {
             coalesces: coalesce,
             clock: self.clock,
             title,
+            traced: Traced::new(id),
         };
         Ok(Comm::new(link, sink, words, coalesce))
     }

@@ -249,6 +249,8 @@ impl<L: Listener<Stream: Stream>> Run<'_, L> {
         log::debug!("a connection is not served: {refusal}");
         self.acceptor.admission.count(refusal);
         if let Some(in_hand) = self.in_hand.take() {
+            let queued = in_hand.connection.queued;
+            self.acceptor.comm.note_refused(refusal, queued);
             let watched = self.watch(&in_hand.connection, 0);
             if refusal == Refusal::TooOld {
                 let number = *self.acceptor.requests_handled;

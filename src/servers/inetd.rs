@@ -212,6 +212,16 @@ impl InetdServer {
         self.with(|program| program.kill_after = time)
     }
 
+    /// Runs the program of `other` from the next fork on, in place of this one: with its arguments,
+    /// its environment, its time limits and its `max_requests`. The sockets stay.
+    ///
+    /// For a reload: see [`ChildServer::reload`].
+    pub fn set_program_of(&mut self, other: Self) {
+        self.server
+            .set_max_requests(other.server.get_max_requests());
+        self.program.swap(&other.program);
+    }
+
     /// The file that would be executed: `None` if there is none, or it may not be executed. It looks
     /// outside of a chroot.
     pub fn program_file(&self) -> Option<PathBuf> {

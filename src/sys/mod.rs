@@ -33,6 +33,7 @@ pub(crate) mod output;
 pub(crate) mod parent_only;
 pub(crate) mod pipes;
 pub(crate) mod poller;
+pub(crate) mod probes;
 pub(crate) mod process;
 mod shared_memory;
 pub(crate) mod signals;

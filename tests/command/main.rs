@@ -13,6 +13,7 @@
 mod documents;
 mod inetd;
 mod refusals;
+mod reload;
 mod run;
 #[path = "../support/mod.rs"]
 mod support;
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
         ("documents::", documents::SCENARIOS),
         ("inetd::", inetd::SCENARIOS),
         ("refusals::", refusals::SCENARIOS),
+        ("reload::", reload::SCENARIOS),
         ("run::", run::SCENARIOS),
     ];
     let named = modules.iter().flat_map(|(module, scenarios)| {

@@ -53,7 +53,7 @@ const CORE: [&[&str]; 18] = [
     &["board"],
     &["wire"],
     &["child"],
-    &["clocks", "out_of_memory"],
+    &["clocks", "out_of_memory", "endpoint_load"],
     &["stack"],
     &[
         "time",

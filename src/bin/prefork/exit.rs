@@ -45,6 +45,11 @@ impl Failure {
         Self::new(UNAVAILABLE, message)
     }
 
+    /// The message, in one line.
+    pub(crate) fn text(&self) -> String {
+        self.message.replace('\n', "; ")
+    }
+
     /// Prints the message. OK to ignore errors: there is no other place to report it.
     pub(crate) fn report(&self) -> ExitCode {
         let mut stderr = io::stderr().lock();

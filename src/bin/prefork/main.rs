@@ -6,6 +6,7 @@ mod check;
 mod exit;
 mod flags;
 mod help;
+mod reload;
 mod serve;
 
 use args::{Cli, Command};

@@ -5,6 +5,7 @@ use crate::{
     args::{Common, InetdArgs, RunArgs},
     exit::Failure,
     flags::{Flags, Takes},
+    reload::{Reloads, reloading},
 };
 use prefork_server::{ChildServer, PreFork, Systemd, settings::Settings};
 use std::{
@@ -21,22 +22,48 @@ struct Job {
 }
 
 pub(crate) fn run(given: &RunArgs) -> Result<(), Failure> {
-    let job = Job::new(&given.common, &given.flags)?;
-    let server = job.settings.exec_server(&job.program, &job.args);
-    job.check_program(server.program_file())?;
-    job.serve(server)
+    serve(|| {
+        let job = Job::new(&given.common, &given.flags)?;
+        let server = job.settings.exec_server(&job.program, &job.args);
+        job.check_program(server.program_file())?;
+        Ok((job.settings, server))
+    })
 }
 
 pub(crate) fn inetd(given: &InetdArgs) -> Result<(), Failure> {
-    let job = Job::new(&given.common, &given.flags)?;
-    if job.settings.listen().is_empty() {
-        let message =
-            "no address to listen on: add --listen 127.0.0.1:7777, or `listen` to the file";
-        return Err(Failure::usage(message));
+    serve(|| {
+        let job = Job::new(&given.common, &given.flags)?;
+        if job.settings.listen().is_empty() {
+            let message =
+                "no address to listen on: add --listen 127.0.0.1:7777, or `listen` to the file";
+            return Err(Failure::usage(message));
+        }
+        let server = job.settings.inetd_server(&job.program, &job.args);
+        job.check_program(server.program_file())?;
+        Ok((job.settings, server))
+    })
+}
+
+/// Runs the server that `read` makes of the settings, now and at each reload.
+fn serve<S: Reloads>(
+    mut read: impl FnMut() -> Result<(Settings, S), Failure>,
+) -> Result<(), Failure> {
+    let (settings, server) = read()?;
+    let (config, confinement) = (settings.config(), settings.confinement());
+    let (hooks, server) = reloading(settings, server, Box::new(read));
+    let mut prefork = PreFork::builder(server)
+        .hooks(hooks)
+        .config(config)
+        .confinement(confinement)
+        .observe(Systemd::from_env())
+        .start()?;
+    for listener in prefork.server_mut().listeners() {
+        writeln!(io::stdout(), "listening on {}", listener.name)?;
     }
-    let server = job.settings.inetd_server(&job.program, &job.args);
-    job.check_program(server.program_file())?;
-    job.serve(server)
+    let report = prefork.run()?;
+    // OK to ignore: the reader of the output may have gone since.
+    let _ = writeln!(io::stdout(), "{report}");
+    Ok(())
 }
 
 impl Job {
@@ -64,21 +91,6 @@ impl Job {
             true => Ok(()),
             false => Err(Failure::no_program(&self.program.to_string_lossy())),
         }
-    }
-
-    fn serve(&self, server: impl ChildServer) -> Result<(), Failure> {
-        let builder = PreFork::builder(server)
-            .config(self.settings.config())
-            .confinement(self.settings.confinement())
-            .observe(Systemd::from_env());
-        let mut prefork = builder.start()?;
-        for listener in prefork.server_mut().listeners() {
-            writeln!(io::stdout(), "listening on {}", listener.name)?;
-        }
-        let report = prefork.run()?;
-        // OK to ignore: the reader of the output may have gone since.
-        let _ = writeln!(io::stdout(), "{report}");
-        Ok(())
     }
 }
 

@@ -5,10 +5,11 @@ use crate::{
     core::{
         board::{
             ASKED_INTERVAL_AT, Description, ENTRY_AT, FOLDS_AT, KEPT_INTERVAL_AT, LINE, Layout,
-            Notes, OTHERS_AT, PEER_AT, PEER_WORDS, ROW_AT, SEQUENCE_AT, SINCE_AT, TEXT_AT,
-            TEXT_LENGTH_AT, TEXT_WORDS, USED_AT, View, WILL_LOOK_AT,
+            Notes, OTHERS_AT, PEER_AT, PEER_WORDS, REQUESTS_AT, ROW_AT, SEQUENCE_AT, SINCE_AT,
+            TEXT_AT, TEXT_LENGTH_AT, TEXT_WORDS, USED_AT, View, WILL_LOOK_AT,
         },
         comm::Interval,
+        endpoint_load::Count,
         metrics::{Metric, Numbers},
         time::Time,
         wire::Entry,
@@ -74,6 +75,15 @@ impl BoardView {
             .used()
             .map(|words| Entry::from_bits(words[ENTRY_AT].load(Relaxed)));
         entries.filter(|entry| entry.is_busy()).count()
+    }
+
+    /// How many connections the child of each slot has taken, with the child's serial number.
+    pub(super) fn counts(&self) -> Vec<Count> {
+        let count = |words: &[AtomicU64]| {
+            let entry = Entry::from_bits(words[ENTRY_AT].load(Relaxed));
+            (entry.serial(), words[REQUESTS_AT].load(Relaxed))
+        };
+        self.used().map(count).collect()
     }
 
     pub(super) fn will_look_word(&self) -> &AtomicU64 {
