@@ -146,11 +146,11 @@ fn hello_tells_how_loaded_it_is(world: &mut World) {
     let mut first = connect(&address);
     let half = "endpoint-load-metrics: text cpu_utilization=0.250, application_utilization=0.250";
     let answer = request(&mut first, get);
-    assert!(answer.head.contains(&format!("{half}\n")), "{answer:?}");
+    assert!(answer.head.contains(&format!("{half}\r\n")), "{answer:?}");
     let mut second = connect(&address);
     let answer = request(&mut second, get);
     assert!(
-        answer.head.contains("application_utilization=0.500\n"),
+        answer.head.contains("application_utilization=0.500\r\n"),
         "{answer:?}"
     );
     for _ in 0..3 {
