@@ -390,7 +390,9 @@ fn who_may_not_connect_and_who_comes_too_late_have_lines_as_well(world: &mut Wor
     assert_eq!(field(&lines(&path)[0], "number"), "0");
     stop(&server);
 
-    assert_eq!(behind_another(world, &[], true), "gone");
+    // A child that was woken for it does not look whether the client is still there.
+    let word = behind_another(world, &[], true);
+    assert!(["gone", "lost"].contains(&&*word), "{word}");
     assert_eq!(behind_another(world, &["--max-age", "100"], false), "shed");
 }
 
