@@ -14,9 +14,12 @@ use crate::{
         time::Time,
         wire::{self, CommWords, Output},
     },
-    sys::title::ChildTitle,
+    sys::{
+        board::{Board, Slot},
+        title::ChildTitle,
+    },
 };
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, num::NonZeroU64, time::Duration};
 
 /// Lets this thread count as that of a child does which serves.
 pub fn count_as_a_child() {
@@ -98,5 +101,35 @@ impl Crowd {
     /// The timeout check at the time `now`.
     pub fn overdue(&self, timeout: Duration, now: Time) -> (Vec<ChildId>, Vec<ChildId>) {
         self.pool.overdue(timeout, now, Duration::ZERO)
+    }
+}
+
+/// So many children, each with a connection of another client.
+#[allow(missing_debug_implementations, reason = "a slot has none")]
+pub struct Claims {
+    slots: Vec<Slot>,
+    _board: Board,
+}
+
+impl Claims {
+    pub fn new(children: usize) -> Self {
+        let mut board = Board::new(children, 0).expect("a board");
+        let mut slot = |number: usize| {
+            let child = ChildId::new(number as u32, 1);
+            board.open(child);
+            let slot = board.slot(child);
+            slot.claim(NonZeroU64::new(number as u64 + 7).expect("above 0"));
+            slot
+        };
+        Self {
+            slots: (0..children).map(&mut slot).collect(),
+            _board: board,
+        }
+    }
+
+    /// The first child claims one more connection for a client, and counts.
+    pub fn claim(&self, client: u64) -> usize {
+        let client = NonZeroU64::new(client).expect("above 0");
+        self.slots.first().map_or(0, |slot| slot.claim(client))
     }
 }

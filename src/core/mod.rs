@@ -6,12 +6,14 @@ pub(crate) mod access;
 pub(crate) mod alarms;
 pub(crate) mod backoff;
 pub(crate) mod board;
+pub(crate) mod brake;
 pub(crate) mod child;
 pub(crate) mod clocks;
 pub(crate) mod comm;
 pub(crate) mod config;
 pub(crate) mod confinement;
 pub(crate) mod conn_end;
+pub(crate) mod control;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod cut;
 pub(crate) mod draining;
@@ -19,6 +21,7 @@ pub(crate) mod endpoint_load;
 pub(crate) mod error;
 pub(crate) mod event;
 pub(crate) mod inbox;
+pub(crate) mod json;
 pub(crate) mod metrics;
 pub(crate) mod monitor;
 pub(crate) mod out_of_memory;
@@ -37,6 +40,8 @@ pub(crate) mod simulation;
 pub(crate) mod slow_hooks;
 pub(crate) mod stack;
 pub(crate) mod states;
+#[cfg(feature = "status")]
+pub(crate) mod status;
 pub(crate) mod stop;
 pub(crate) mod system;
 #[cfg(test)]

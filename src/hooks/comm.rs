@@ -19,6 +19,7 @@ use std::{
     cell::{Cell, RefCell},
     fmt, io,
     net::SocketAddr,
+    num::NonZeroU64,
     os::fd::{AsFd, BorrowedFd},
     rc::Rc,
     sync::{Arc, atomic::Ordering},
@@ -49,6 +50,7 @@ struct Shared<L: ?Sized = dyn Link> {
     channel: Arc<Channel>,
     coalesce: bool,
     max_clients: Cell<usize>,
+    reserved: Cell<bool>,
     drain_timeout: Cell<Duration>,
     limit_jitter: Cell<usize>,
     interval: Cell<Option<Duration>>,
@@ -81,6 +83,7 @@ impl Comm {
                 channel: Arc::new(Channel::new(sink, words)),
                 coalesce,
                 max_clients: Cell::new(usize::MAX),
+                reserved: Cell::default(),
                 drain_timeout: Cell::default(),
                 limit_jitter: Cell::default(),
                 interval: Cell::new(None),
@@ -161,6 +164,12 @@ impl Comm {
         self.shared.channel.sink().refused(refusal as u32, queued);
     }
 
+    /// Notes that the connection in hand is one of this client, and returns how many it has, in all
+    /// children. [`end_connection`](Self::end_connection) ends that.
+    pub(crate) fn claim(&self, client: NonZeroU64) -> usize {
+        self.shared.channel.sink().claim(client)
+    }
+
     /// Notes how long the connection in hand was queued.
     pub(crate) fn note_queued(&self, queued: Duration) {
         self.shared.channel.sink().note_queued(queued);
@@ -217,7 +226,8 @@ impl Comm {
         self.shared.coalesce
     }
 
-    /// The maximum number of children: the attribute `max_clients`, as it was at the fork.
+    /// The maximum number of children that serve: the attribute `max_clients`, as it was at the
+    /// fork, without a child that [is reserved](Self::is_reserved).
     pub fn max_clients(&self) -> usize {
         self.shared.max_clients.get()
     }
@@ -246,12 +256,28 @@ impl Comm {
         EndpointLoad::new(self.busy_servers(), self.max_clients(), rate)
     }
 
+    /// Whether this child is the one that is kept for the time when all others are busy: see the
+    /// attribute `reserved_shedder`.
+    ///
+    /// Only if the server [can shed](crate::ChildServer::can_shed). Such a child does not serve.
+    pub fn is_reserved(&self) -> bool {
+        self.shared.reserved.get()
+    }
+
+    pub(crate) fn set_reserved(&self, reserved: bool) {
+        self.shared.reserved.set(reserved);
+    }
+
     pub(crate) fn set_max_clients(&self, children: usize) {
         self.shared.max_clients.set(children);
     }
 
-    /// How long the child serves queued connections after it was told to stop.
+    /// How long the child serves queued connections after it was told to stop. It looks once in any
+    /// case.
     pub(crate) fn drain_timeout(&self) -> Duration {
+        if self.shared.link.leaves_queue() {
+            return Duration::ZERO;
+        }
         self.shared.drain_timeout.get()
     }
 

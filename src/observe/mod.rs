@@ -5,6 +5,11 @@ pub(crate) mod log;
 pub mod metrics;
 #[cfg(feature = "usdt")]
 pub(crate) mod probes;
+#[cfg(feature = "status")]
+pub(crate) mod status;
+#[cfg(not(feature = "status"))]
+#[path = "no_status.rs"]
+pub(crate) mod status;
 #[cfg(feature = "systemd")]
 pub(crate) mod systemd;
 

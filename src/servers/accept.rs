@@ -1,10 +1,13 @@
 //! Performs the accept loop that the stock servers share: one connection at a time. `core/accept`
 //! decides what comes next; this file makes the system calls and decides nothing.
 
+mod shedder;
+
 use super::{
     admission::Admission,
     conn::{Conn, Metered, Place, Stream},
     ending::{Ends, Watched},
+    reserve::Reserve,
 };
 use crate::{
     core::{
@@ -61,12 +64,15 @@ pub(super) struct Acceptor<'a, L: Listener> {
     pub(super) requests_handled: &'a mut u64,
     /// The number of the connection at which the child asks to be replaced.
     pub(super) replaced_after: Option<u64>,
+    /// If this is the reserved child.
+    pub(super) reserve: Option<Rc<Reserve>>,
 }
 
 impl<L: Listener<Stream: Stream>> Acceptor<'_, L> {
     /// Serves until told to stop, the limit is reached, or the parent is gone.
-    pub(super) fn run(self) -> io::Result<()> {
-        Run {
+    pub(super) fn run(mut self) -> io::Result<()> {
+        let reserve = self.reserve.take();
+        let run = Run {
             machine: AcceptMachine::new(self.config),
             acceptor: self,
             next: 0,
@@ -74,8 +80,11 @@ impl<L: Listener<Stream: Stream>> Acceptor<'_, L> {
             clock: None,
             drains_until: None,
             shortage: Shortage::default(),
+        };
+        match reserve {
+            Some(reserve) => run.run_reserved(&reserve),
+            None => run.run(),
         }
-        .run()
     }
 }
 
@@ -139,8 +148,8 @@ impl<L: Listener<Stream: Stream>> Run<'_, L> {
         Observation::GoOn
     }
 
-    /// A child may be told to stop while the server goes on and clients keep coming: the time limit
-    /// keeps such a child from serving all of them.
+    /// A shutdown bounds how long the child serves what is queued; while the server goes on, it
+    /// leaves that to the other children.
     fn told_to_stop(&mut self) -> Observation {
         let comm = self.acceptor.comm;
         let now = comm.now();
@@ -248,6 +257,7 @@ impl<L: Listener<Stream: Stream>> Run<'_, L> {
     fn refuse(&mut self, refusal: Refusal) -> Observation {
         log::debug!("a connection is not served: {refusal}");
         self.acceptor.admission.count(refusal);
+        self.acceptor.comm.end_connection();
         if let Some(in_hand) = self.in_hand.take() {
             let queued = in_hand.connection.queued;
             self.acceptor.comm.note_refused(refusal, queued);
@@ -365,8 +375,9 @@ impl<L: Listener<Stream: Stream>> Run<'_, L> {
             comm,
             ..
         } = &mut self.acceptor;
+        admission.count_taken();
         admission.measure(*kind, &mut connection);
-        let refusal = admission.refusal(listener, &connection, || comm.now());
+        let refusal = admission.refusal(listener, &connection, comm);
         InHand {
             connection,
             refusal,

@@ -189,6 +189,16 @@ impl InetdServer {
         self
     }
 
+    /// How many connections of one client may be in hand at the same time. Default, and 0: no limit.
+    ///
+    /// Others are closed before a program is run: see
+    /// [`StreamServer::max_per_peer`](crate::servers::StreamServer::max_per_peer).
+    #[must_use]
+    pub fn max_per_peer(mut self, connections: usize) -> Self {
+        self.server = self.server.max_per_peer(connections);
+        self
+    }
+
     /// Writes a line for each connection: see
     /// [`StreamServer::access_log`](crate::servers::StreamServer::access_log).
     ///
@@ -213,12 +223,14 @@ impl InetdServer {
     }
 
     /// Runs the program of `other` from the next fork on, in place of this one: with its arguments,
-    /// its environment, its time limits and its `max_requests`. The sockets stay.
+    /// its environment, its time limits, its `max_requests` and `max_per_peer`. The sockets stay.
     ///
     /// For a reload: see [`ChildServer::reload`].
     pub fn set_program_of(&mut self, other: Self) {
         self.server
             .set_max_requests(other.server.get_max_requests());
+        self.server
+            .set_max_per_peer(other.server.get_max_per_peer());
         self.program.swap(&other.program);
     }
 

@@ -77,7 +77,9 @@ mod listen;
 #[cfg(feature = "proxy-protocol")]
 #[cfg_attr(docsrs, doc(cfg(feature = "proxy-protocol")))]
 pub mod proxy;
+mod queues;
 mod reply;
+mod reserve;
 mod stream;
 mod tcp;
 mod unix;

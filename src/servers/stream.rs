@@ -8,6 +8,7 @@ use super::{
     admission::AdmissionRules,
     conn::{Conn, ConnClass, Stream},
     ending::EndRules,
+    queues::Queues,
 };
 use crate::{
     core::{
@@ -46,6 +47,7 @@ pub struct StreamServer<L: Listener> {
     proxies: proxy::Attribute,
     pub(super) admission: AdmissionRules<L::Stream>,
     pub(super) ends: EndRules,
+    queues: Queues,
 }
 
 /// What may block for [`BRIEFLY`] on the sockets that were opened.
@@ -93,6 +95,7 @@ impl<L: Listener<Stream: Stream>> StreamServer<L> {
             proxies: proxy::Attribute::default(),
             admission: AdmissionRules::default(),
             ends: EndRules::default(),
+            queues: Queues::new(),
         }
     }
 
@@ -319,6 +322,18 @@ impl<L: Listener<Stream: Stream>> StreamServer<L> {
         None
     }
 
+    /// The handler of a child that probably serves nobody: made when it is called.
+    fn handler_if_needed(&mut self) -> Handler<L::Stream> {
+        let mut factory = self.factory.take();
+        let mut made = None;
+        Box::new(move |conn| {
+            if let Some(factory) = factory.take() {
+                made = Some(factory()?);
+            }
+            made.as_mut().map_or(Ok(()), |handler| handler(conn))
+        })
+    }
+
     /// Makes the handler of this child.
     fn handler(&mut self) -> io::Result<Handler<L::Stream>> {
         match self.factory.take() {
@@ -386,7 +401,12 @@ impl<L: Listener<Stream: Stream>> ChildServer for StreamServer<L> {
         }
         let listeners = close_when_orphaned(self.sockets.take(), comm);
         let sockets = listeners.borrow().len();
-        let handler = self.handler()?;
+        let reserve = self.admission.reserve().filter(|_| comm.is_reserved());
+        let reserve = reserve.cloned();
+        let handler = match reserve {
+            Some(_) => self.handler_if_needed(),
+            None => self.handler()?,
+        };
         let config = self.config(comm);
         // With a low limit a child leaves at once, and has no time for a successor.
         let replaced_after = comm.replaced_after(self.max_requests);
@@ -403,6 +423,7 @@ impl<L: Listener<Stream: Stream>> ChildServer for StreamServer<L> {
             first_wait: self.timing.first_wait,
             requests_handled: &mut self.requests_handled,
             replaced_after,
+            reserve,
         };
         acceptor.run()
     }
@@ -438,12 +459,29 @@ impl<L: Listener<Stream: Stream>> ChildServer for StreamServer<L> {
         self.admission.refusals()
     }
 
+    fn can_shed(&mut self) -> bool {
+        self.admission.reserve().is_some()
+    }
+
+    fn set_all_busy(&mut self, all_busy: bool) {
+        if let Some(reserve) = self.admission.reserve()
+            && let Err(error) = reserve.set_all_busy(all_busy)
+        {
+            log::warn!("the reserved child cannot be told that all others are busy: {error}");
+        }
+    }
+
     fn lost(&mut self) -> Option<io::Error> {
         self.sockets.lost()
     }
 
     fn listeners(&mut self) -> Vec<ListenerStatus> {
-        self.sockets.status(&self.listener)
+        let taken = self.admission.reserve().map(|reserve| reserve.taken());
+        let mut queues = self.sockets.status(&self.listener);
+        if let Some(taken) = taken {
+            self.queues.look(taken, &mut queues);
+        }
+        queues
     }
 }
 

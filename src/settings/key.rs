@@ -72,6 +72,9 @@ const SERVER: &[Row] = rows! {
     max_requests: Shape::Whole, "25", AtNextFork,
         "How many connections a child takes; 0 for no limit",
         server::max_requests;
+    max_per_peer: Shape::Whole, "0", AtNextFork,
+        "How many connections one client may have; 0 for no limit",
+        server::max_per_peer;
     deadline: Shape::Time, "none", AtNextFork,
         "How long one connection may take", server::deadline;
     access_log: Shape::Text, "none", AtStart,
@@ -86,6 +89,9 @@ const SERVER: &[Row] = rows! {
     reopen_signal: Shape::Choice(SIGNALS), "none", AtNextFork,
         "The signal that tells a program to reopen its logs, when SIGUSR1 comes",
         server::reopen_signal;
+    control: Shape::Text, "none", AtStart,
+        "The path of a UNIX socket on which commands are taken: reload, stop, retire, set",
+        server::control;
 };
 
 const CONFINEMENT_ROWS: &[Row] = rows! {

@@ -25,6 +25,7 @@ pub(super) struct Values {
     pub(super) listen: Vec<Listen>,
     pub(super) backlog: i32,
     pub(super) max_requests: u64,
+    pub(super) max_per_peer: usize,
     pub(super) deadline: Option<Duration>,
     pub(super) access_log: Option<PathBuf>,
     pub(super) access_log_format: AccessFormat,
@@ -32,6 +33,7 @@ pub(super) struct Values {
     pub(super) protocol: Protocol,
     pub(super) stop_signal: Signal,
     pub(super) reopen_signal: Option<Signal>,
+    pub(super) control: Option<PathBuf>,
 }
 
 impl Default for Values {
@@ -42,6 +44,7 @@ impl Default for Values {
             listen: Vec::new(),
             backlog: 1024,
             max_requests: 25,
+            max_per_peer: 0,
             deadline: None,
             access_log: None,
             access_log_format: AccessFormat::default(),
@@ -49,6 +52,7 @@ impl Default for Values {
             protocol: Protocol::Systemd,
             stop_signal: Signal::Interrupt,
             reopen_signal: None,
+            control: None,
         }
     }
 }
@@ -118,6 +122,14 @@ pub(super) mod server {
         Ok(())
     }
 
+    pub(in super::super) fn max_per_peer(
+        values: &mut Values,
+        texts: &[String],
+    ) -> Result<(), String> {
+        values.max_per_peer = one(texts)?;
+        Ok(())
+    }
+
     pub(in super::super) fn deadline(values: &mut Values, texts: &[String]) -> Result<(), String> {
         let deadline: Duration = one(texts)?;
         values.deadline = (!deadline.is_zero()).then_some(deadline);
@@ -173,6 +185,17 @@ pub(super) mod server {
     ) -> Result<(), String> {
         values.reopen_signal = Some(signal(texts)?);
         Ok(())
+    }
+
+    pub(in super::super) fn control(values: &mut Values, texts: &[String]) -> Result<(), String> {
+        let path: PathBuf = one(texts)?;
+        match path.as_os_str().is_empty() {
+            true => Err("the path is empty".to_owned()),
+            false => {
+                values.control = Some(path);
+                Ok(())
+            }
+        }
     }
 
     fn signal(texts: &[String]) -> Result<Signal, String> {

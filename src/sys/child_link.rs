@@ -24,6 +24,7 @@ use std::{
     cell::Cell,
     io,
     net::SocketAddr,
+    num::NonZeroU64,
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     sync::atomic::{AtomicBool, Ordering::Relaxed},
     time::Duration,
@@ -113,6 +114,10 @@ impl Sink for PipeSink {
         self.slot.end();
         self.show(ChildTitle::free);
         self.traced.end();
+    }
+
+    fn claim(&self, client: NonZeroU64) -> usize {
+        self.slot.claim(client)
     }
 
     fn extend(&self, time: Duration) {
@@ -323,6 +328,10 @@ impl Link for ChildLink {
 
     fn stop_requested(&self) -> bool {
         signals::stop_requested() || self.stop_flag.is_set()
+    }
+
+    fn leaves_queue(&self) -> bool {
+        self.stop_flag.leaves_queue()
     }
 
     fn wake_to_reopen(&self) {

@@ -10,12 +10,14 @@ pub(crate) mod cells;
 pub(crate) mod child_link;
 pub(crate) mod clock;
 pub(crate) mod confine;
+pub(crate) mod control;
 pub(crate) mod credentials;
 pub(crate) mod date;
 pub(crate) mod exec;
 mod fd_ranges;
 pub(crate) mod fd_registry;
 mod fd_table;
+pub(crate) mod flag;
 pub(crate) mod fork;
 mod group;
 pub(crate) mod handed_over;
@@ -35,7 +37,12 @@ pub(crate) mod pipes;
 pub(crate) mod poller;
 pub(crate) mod probes;
 pub(crate) mod process;
+#[cfg(feature = "status")]
+pub(crate) mod record_memory;
+mod run_time;
 mod shared_memory;
+#[cfg(feature = "status")]
+pub(crate) mod side_process;
 pub(crate) mod signals;
 pub(crate) mod sockets;
 #[cfg(all(

@@ -25,8 +25,9 @@ const FLOORS: [&str; 8] = [
 ];
 
 /// The rooms of the core, from the top to the bottom; those on one line may import each other.
-const CORE: [&[&str]; 18] = [
-    &["simulation"],
+const CORE: [&[&str]; 19] = [
+    &["simulation", "status"],
+    &["control"],
     &["monitor"],
     &["pool"],
     &["inbox"],
@@ -61,7 +62,9 @@ const CORE: [&[&str]; 18] = [
         "say",
         "access",
         "confinement",
+        "json",
         "metrics",
+        "brake",
         "proxy",
         "title",
     ],
@@ -290,7 +293,12 @@ fn h01_one_file_reads_the_clock_and_one_the_wall_clock_to_show_it() {
     assert_eq!(readers.into_iter().collect::<Vec<_>>(), ["sys/clock.rs"]);
     assert_eq!(of_the_wall.into_iter().collect::<Vec<_>>(), ["sys/date.rs"]);
     let shows_it: Vec<_> = shows_it.into_iter().collect();
-    let expected = ["servers/ending.rs", "sys/date.rs", "sys/title/mod.rs"];
+    let expected = [
+        "observe/status/recorder.rs",
+        "servers/ending.rs",
+        "sys/date.rs",
+        "sys/title/mod.rs",
+    ];
     assert_eq!(shows_it, expected);
 }
 

@@ -16,6 +16,7 @@ mod accepting;
 mod access_log;
 mod activation;
 mod board;
+mod brake;
 mod by_hand;
 mod chaos;
 mod chatter;
@@ -24,6 +25,7 @@ mod clocks;
 mod confinement;
 mod conn;
 mod containers;
+mod control;
 mod crashes;
 mod deaths;
 mod deploy;
@@ -49,11 +51,13 @@ mod output;
 mod overload;
 mod overtime;
 mod parents_hooks;
+mod peers;
 mod pipes;
 mod ported;
 mod races;
 mod reload;
 mod replaced;
+mod reserve;
 mod servers;
 mod showcase;
 mod signal_fuzz;
@@ -99,6 +103,7 @@ const PROGRAMS: &[Programs] = &[
     access_log::PROGRAMS,
     activation::PROGRAMS,
     board::PROGRAMS,
+    brake::PROGRAMS,
     by_hand::PROGRAMS,
     chaos::PROGRAMS,
     chatter::PROGRAMS,
@@ -106,6 +111,7 @@ const PROGRAMS: &[Programs] = &[
     clocks::PROGRAMS,
     confinement::PROGRAMS,
     conn::PROGRAMS,
+    control::PROGRAMS,
     dispositions::PROGRAMS,
     draining::PROGRAMS,
     exec::PROGRAMS,
@@ -121,9 +127,11 @@ const PROGRAMS: &[Programs] = &[
     output::PROGRAMS,
     overload::PROGRAMS,
     parents_hooks::PROGRAMS,
+    peers::PROGRAMS,
     ported::PROGRAMS,
     reload::PROGRAMS,
     replaced::PROGRAMS,
+    reserve::PROGRAMS,
     servers::PROGRAMS,
     signal_fuzz::PROGRAMS,
     signal_table::PROGRAMS,
@@ -146,6 +154,7 @@ const SCENARIOS: &[(&str, Scenarios)] = scenarios_of![
     access_log,
     activation,
     board,
+    brake,
     by_hand,
     chaos,
     chatter,
@@ -157,6 +166,7 @@ const SCENARIOS: &[(&str, Scenarios)] = scenarios_of![
     conn::blocking,
     conn::records,
     containers,
+    control,
     crashes,
     deaths,
     deploy,
@@ -191,11 +201,13 @@ const SCENARIOS: &[(&str, Scenarios)] = scenarios_of![
     overtime,
     overload,
     parents_hooks,
+    peers,
     pipes,
     ported,
     races,
     reload,
     replaced,
+    reserve,
     servers::addresses,
     servers::connections,
     servers::socket_files,

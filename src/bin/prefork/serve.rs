@@ -50,13 +50,18 @@ fn serve<S: Reloads>(
 ) -> Result<(), Failure> {
     let (settings, server) = read()?;
     let (config, confinement) = (settings.config(), settings.confinement());
+    let control = settings.control();
     let (hooks, server) = reloading(settings, server, Box::new(read));
-    let mut prefork = PreFork::builder(server)
+    let builder = PreFork::builder(server)
         .hooks(hooks)
         .config(config)
         .confinement(confinement)
-        .observe(Systemd::from_env())
-        .start()?;
+        .observe(Systemd::from_env());
+    let builder = match control {
+        Some(path) => builder.control(path),
+        None => builder,
+    };
+    let mut prefork = builder.start()?;
     for listener in prefork.server_mut().listeners() {
         writeln!(io::stdout(), "listening on {}", listener.name)?;
     }

@@ -10,6 +10,7 @@ use crate::core::{
 use std::{
     fmt, io,
     net::SocketAddr,
+    num::NonZeroU64,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -32,6 +33,11 @@ pub(crate) trait Sink: Send + Sync {
     fn refused(&self, _reason: u32, _queued: Duration) {}
     /// Notes in shared memory that no connection is in hand any more.
     fn end(&self) {}
+    /// Notes in shared memory that the connection in hand is one of this client, and counts those of
+    /// all children.
+    fn claim(&self, _: NonZeroU64) -> usize {
+        1
+    }
     /// Notes in shared memory that the connection in hand may take this time from now.
     fn extend(&self, _: Duration) {}
     /// Notes in shared memory how long the connection in hand was queued.

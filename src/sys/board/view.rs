@@ -4,9 +4,9 @@
 use crate::{
     core::{
         board::{
-            ASKED_INTERVAL_AT, Description, ENTRY_AT, FOLDS_AT, KEPT_INTERVAL_AT, LINE, Layout,
-            Notes, OTHERS_AT, PEER_AT, PEER_WORDS, REQUESTS_AT, ROW_AT, SEQUENCE_AT, SINCE_AT,
-            TEXT_AT, TEXT_LENGTH_AT, TEXT_WORDS, USED_AT, View, WILL_LOOK_AT,
+            ASKED_INTERVAL_AT, CLIENT_AT, Description, ENTRY_AT, FOLDS_AT, KEPT_INTERVAL_AT, LINE,
+            Layout, Notes, OTHERS_AT, PEER_AT, PEER_WORDS, REQUESTS_AT, ROW_AT, SEQUENCE_AT,
+            SINCE_AT, TEXT_AT, TEXT_LENGTH_AT, TEXT_WORDS, USED_AT, View, WILL_LOOK_AT,
         },
         comm::Interval,
         endpoint_load::Count,
@@ -18,6 +18,7 @@ use crate::{
 };
 use std::{
     array,
+    num::NonZeroU64,
     sync::atomic::{
         AtomicU64,
         Ordering::{Acquire, Relaxed, SeqCst},
@@ -86,6 +87,12 @@ impl BoardView {
         self.used().map(count).collect()
     }
 
+    /// How many children have a connection of this client, among those that have a slot.
+    pub(super) fn connections_of(&self, client: NonZeroU64) -> usize {
+        let clients = self.used().map(|words| words[CLIENT_AT].load(SeqCst));
+        clients.filter(|found| *found == client.get()).count()
+    }
+
     pub(super) fn will_look_word(&self) -> &AtomicU64 {
         &self.memory.words()[WILL_LOOK_AT]
     }
@@ -141,6 +148,11 @@ impl View for BoardView {
 
     fn metrics(&self) -> Vec<Metric> {
         cells::show(self.numbers())
+    }
+
+    #[cfg(feature = "status")]
+    fn numbers(&self) -> Numbers {
+        Self::numbers(self)
     }
 }
 
