@@ -14,6 +14,7 @@ mod control;
 mod documents;
 mod inetd;
 mod refusals;
+mod reload;
 mod run;
 mod status;
 #[path = "../support/mod.rs"]
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         ("documents::", documents::SCENARIOS),
         ("inetd::", inetd::SCENARIOS),
         ("refusals::", refusals::SCENARIOS),
+        ("reload::", reload::SCENARIOS),
         ("run::", run::SCENARIOS),
         ("status::", status::SCENARIOS),
     ];

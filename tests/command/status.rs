@@ -132,11 +132,7 @@ fn a_status_is_text_or_json(world: &mut World) {
 fn a_status_is_found_by_file_or_variable(world: &mut World) {
     let watched = Watched::new(world);
     let file = world.tempdir().join("x.toml");
-    fs::write(
-        &file,
-        format!("[status]\naddress = {:?}\n", text(&watched.status)),
-    )
-    .unwrap();
+    fs::write(&file, format!("status = {:?}\n", text(&watched.status))).unwrap();
     let by_file = tell(world, &["status", "--config", text(&file)], 0);
     assert!(by_file.starts_with("server "), "{by_file}");
     let by_variable = prefork(world, &["status"]);

@@ -54,7 +54,7 @@ const CORE: [&[&str]; 19] = [
     &["board"],
     &["wire"],
     &["child"],
-    &["clocks", "out_of_memory"],
+    &["clocks", "out_of_memory", "endpoint_load"],
     &["stack"],
     &[
         "time",

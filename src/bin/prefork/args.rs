@@ -91,7 +91,7 @@ pub(crate) struct StatusArgs {
     /// Where the server tells its status: a path, HOST:PORT, or a port on 127.0.0.1
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) status: Option<StatusAddress>,
-    /// A file of settings with [status] address
+    /// A file of settings with the key `status`
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     /// Print the whole status, which is JSON
@@ -105,7 +105,7 @@ pub(crate) struct TopArgs {
     /// Where the server tells its status: a path, HOST:PORT, or a port on 127.0.0.1
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) status: Option<StatusAddress>,
-    /// A file of settings with [status] address, and `control`
+    /// A file of settings with the keys `status` and `control`
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     /// The control socket of the server, with which children can be retired

@@ -56,6 +56,11 @@ impl Failure {
         Self::new(UNAVAILABLE, message)
     }
 
+    /// The message, in one line.
+    pub(crate) fn text(&self) -> String {
+        self.message.replace('\n', "; ")
+    }
+
     /// No server can be reached at the path of a control socket.
     pub(crate) fn no_server(path: &Path, error: &io::Error) -> Self {
         let path = path.display();

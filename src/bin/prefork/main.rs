@@ -8,6 +8,7 @@ mod exit;
 mod fetch;
 mod flags;
 mod help;
+mod reload;
 mod serve;
 mod snapshot;
 mod status;

@@ -38,7 +38,7 @@ pub(crate) fn address(
         return Ok(address.clone());
     }
     let settings = flags::without_flags(config)?;
-    let missing = "no status address: add --status ADDRESS, or --config FILE with [status] address";
+    let missing = "no status address: add --status ADDRESS, or --config FILE with the key `status`";
     settings.status().ok_or_else(|| Failure::usage(missing))
 }
 
