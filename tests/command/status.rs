@@ -263,6 +263,18 @@ impl Terminal {
         })
     }
 
+    /// Waits until the frame of the details reaches from edge to edge. A key that arrives together
+    /// with a new size may be read with the next key only, so no key is pressed before.
+    #[track_caller]
+    fn is_as_wide_as(&self, width: usize) {
+        until("a frame of that width", SOON, || {
+            let screen = self.tell(&["capture-pane", "-p", "-t", "t"]);
+            let mut lines = screen.lines();
+            let corner = lines.find(|line| line.ends_with('\u{2510}'))?;
+            (corner.chars().count() == width).then_some(())
+        });
+    }
+
     /// The process `prefork top`.
     #[track_caller]
     fn top(&self) -> u32 {
@@ -335,6 +347,7 @@ fn top_shows_children_and_retires_them(world: &mut World) {
     for (width, height) in [("50", "12"), ("120", "40")] {
         terminal.tell(&["resize-window", "-t", "t", "-x", width, "-y", height]);
         terminal.expect(&["process ", "details", "PID"]);
+        terminal.is_as_wide_as(width.parse().expect("a number"));
     }
     // The child goes when its client has gone.
     terminal.press("x");
