@@ -2,6 +2,7 @@
 //! fuzzer's input, and a test with the corpus. They panic if a property fails; they make no system
 //! call.
 
+mod control;
 mod framer;
 mod listen_fds;
 #[cfg(feature = "proxy-protocol")]
@@ -13,7 +14,7 @@ mod status_request;
 pub use self::proxy_header::proxy_header;
 #[cfg(feature = "status")]
 pub use self::status_request::status_request;
-pub use self::{framer::framer, listen_fds::listen_fds};
+pub use self::{control::control, framer::framer, listen_fds::listen_fds};
 pub use crate::servers::conn::segmentation::filters;
 
 /// One input, from which choices and then data are read.
@@ -58,6 +59,11 @@ mod tests {
             count += 1;
         }
         assert!(count >= 10, "only {count} files in the corpus of {target}");
+    }
+
+    #[test]
+    fn the_corpus_of_control_holds() {
+        each("control", super::control);
     }
 
     #[test]

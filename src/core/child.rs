@@ -74,6 +74,9 @@ pub enum State {
     Free,
     /// Serving a connection.
     Busy,
+    /// Kept for the time when all others are busy: see the attribute `reserved_shedder`. It is not
+    /// spare, and its words do not change its state.
+    Reserved,
     /// Told to stop, not reaped yet. It is not spare, its words do not change its state, and it
     /// still counts for `max_clients`.
     Retiring,

@@ -7,7 +7,7 @@ use crate::{
     core::{
         config::{Attributes, CommChannel, Config, ThreadCheck, facts, with_attributes},
         confinement::Confinement,
-        error::{Error, Operation},
+        error::{Error, Operation, copy},
         event::Event,
         monitor::Monitor,
         report::Report,
@@ -19,6 +19,7 @@ use crate::{
         DefaultHooks, PreForkHooks,
         server::{ChildServer, check_channel},
     },
+    listeners::socket_file::{SocketFile, listen_privately},
     observe::{
         Observer, Observers, log,
         status::{Status, Wanted},
@@ -29,9 +30,15 @@ use crate::{
         fd_registry::{self, PreForkId},
         limits::{self, Threads},
         unix::UnixSystem,
+        unix_socket::display_name,
     },
 };
-use std::{io, time::Duration};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    thread,
+    time::Duration,
+};
 
 /// Descriptors that the parent holds for each child: the read ends of its outputs.
 const DESCRIPTORS_A_CHILD: usize = 2;
@@ -47,6 +54,7 @@ pub struct Builder<H, S> {
     config: Config,
     confinement: Confinement,
     observers: Observers,
+    control: Option<PathBuf>,
     status: Wanted,
 }
 
@@ -79,6 +87,7 @@ impl<S: ChildServer> Builder<DefaultHooks, S> {
             config: Config::default(),
             confinement: Confinement::default(),
             observers: Observers::default(),
+            control: None,
             status: Wanted::default(),
         }
     }
@@ -107,6 +116,7 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
             config: self.config,
             confinement: self.confinement,
             observers: self.observers,
+            control: self.control,
             status: self.status,
         }
     }
@@ -116,6 +126,27 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
     /// It is told all events from [`start`](Self::start) on. There can be any number of observers.
     pub fn observe(mut self, observer: impl Observer + 'static) -> Self {
         self.observers.add(Box::new(observer));
+        self
+    }
+
+    /// Serves commands on a UNIX stream socket at `path`: reload, stop, retire a child, set an
+    /// attribute.
+    ///
+    /// A client sends lines and gets a line of JSON for each when the command is done. The file
+    /// `docs/operations.md` has the commands; `help` lists them:
+    ///
+    /// ```sh
+    /// echo reload | socat -t 60 - UNIX-CONNECT:/run/hello.control
+    /// ```
+    ///
+    /// The socket has mode 0600, and only root and the user of the parent are served. The parent
+    /// serves it between its other work, and children do not have it. A stale socket at `path` is
+    /// replaced. The socket is removed when the server has ended. A zero byte before the path makes
+    /// an abstract name (Linux).
+    ///
+    /// Default: there is no such socket.
+    pub fn control(mut self, path: impl Into<PathBuf>) -> Self {
+        self.control = Some(path.into());
         self
     }
 
@@ -168,8 +199,8 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
     ///
     /// When the process has several threads, when the limit of open files does not allow
     /// `max_clients` children, when the attributes do not suit the server, when a step of the
-    /// confinement fails ([`Operation::Confine`]), when the operating system refuses a call, or when
-    /// the server's `start` fails: then with its error. After an error nothing has been started, and
+    /// confinement fails ([`Operation::Confine`]), when another server has the control socket, when
+    /// the operating system refuses a call, or when the server's `start` fails: then with its error. After an error nothing has been started, and
     /// only the raised limit of open files stays.
     ///
     /// # Panics
@@ -194,12 +225,16 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
         )?;
         system.confinement = plan;
         system.adoption = Adoption::new(attributes.reap_orphans, self.confinement.begins_session());
+        let control = self.control.as_deref();
+        let control = control.map(|path| open_control(path, &mut system));
+        let control_file = control.transpose()?.flatten();
         let status = Status::open(&self.status, attributes.max_clients)?;
         let mut monitor = Monitor::with_attributes(attributes);
         monitor.pid = std::process::id();
         monitor.collects_stacks = system.collects_stacks();
         let mut inner = Loop::new(self.hooks, self.server, monitor, system);
         inner.parent.set_observers(self.observers);
+        inner.parent.control_file = control_file;
         inner.parent.set_status(status);
         let mut prefork = PreFork { inner };
         prefork.start()?;
@@ -216,6 +251,16 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
     pub fn run(self) -> Result<Report, Error> {
         self.start()?.run()
     }
+}
+
+/// Opens the control socket. Returns its file, if it has one.
+fn open_control(path: &Path, system: &mut UnixSystem) -> Result<Option<SocketFile>, Error> {
+    let object = || format!("control socket {}", display_name(path));
+    let (listener, file) = listen_privately(path)
+        .map_err(|error| Error::new(error.operation(), object(), copy(error.io_error())))?;
+    let watched = system.watch_control(listener);
+    watched.map_err(|error| Error::new(Operation::Register, object(), error))?;
+    Ok(file)
 }
 
 fn takes(attributes: &Attributes) -> Takes {
@@ -241,6 +286,10 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
         let (hooks, server) = (&mut inner.hooks, &mut inner.server);
         let monitor = &mut inner.parent.monitor;
         monitor.programs = server.execs();
+        let processors = thread::available_parallelism();
+        monitor
+            .brake
+            .set_processors(processors.map_or(1, usize::from));
         let started = fd_registry::starting(inner.parent.system.id, || {
             monitor.naming("handler_start", |monitor| {
                 hooks.handler_start(monitor, server)

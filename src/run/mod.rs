@@ -5,6 +5,7 @@
 mod builder;
 mod child;
 mod clocks;
+mod control;
 mod drain;
 mod fork;
 mod guarded;

@@ -4,6 +4,7 @@
 use crate::{
     core::{
         child::{AFTER_KILL, Child, ChildId, Collected, Reason, Signal},
+        control::Desk,
         event::Event,
         monitor::Monitor,
         say::say,
@@ -11,6 +12,7 @@ use crate::{
         system::{Found, Pipe, Process, Reaped, System, Wait},
         time::Time,
     },
+    listeners::socket_file::SocketFile,
     observe::{Observers, log::Log, status::Status},
 };
 use std::{io, time::Duration};
@@ -22,6 +24,10 @@ pub(super) struct Parent<Y: System> {
     pub(super) system: Y,
     pub(super) observers: Observers,
     pub(super) log: Log,
+    /// The clients of the control socket.
+    pub(super) desk: Desk,
+    /// The file of the control socket.
+    pub(super) control_file: Option<SocketFile>,
     pub(super) status: Status,
     /// When an observer wants to be told of a turn.
     pub(super) wake_at: Option<Time>,
@@ -35,6 +41,8 @@ impl<Y: System> Parent<Y> {
             system,
             observers: Observers::default(),
             log: Log::default(),
+            desk: Desk::default(),
+            control_file: None,
             status: Status::default(),
             wake_at: None,
             slow: SlowHooks::default(),

@@ -75,5 +75,6 @@ impl<Y: System> Parent<Y> {
             });
         }
         self.observers = observers;
+        self.desk.event(&self.monitor, event);
     }
 }

@@ -10,11 +10,13 @@ use super::{
     out_of_memory::OutOfMemory,
     pipes::{self, ParentEnds},
     poller::OutputWatch,
+    run_time,
     signals::number,
     stop_board::StopBoard,
     stuck,
 };
 use crate::core::{
+    brake::RunTime,
     child::{ChildId, Collected, Signal, Stuck, Usage, WaitStatus},
     draining::QueuedClients,
     system::{ForkTerms, Found, Pipe, Process, Reaped, Source, ToGroup, Told},
@@ -141,6 +143,10 @@ impl Process for ChildProcess {
 
     fn memory(&self) -> Option<u64> {
         memory::private(self.pid)
+    }
+
+    fn run_time(&self) -> Option<RunTime> {
+        run_time::of(self.pid)
     }
 
     fn reap(&self) -> io::Result<Reaped> {

@@ -344,7 +344,7 @@ fn reloads_replace_every_child_and_lose_no_client(world: &mut World) {
 }
 
 /// Resident memory of a process, in bytes.
-fn memory(pid: u32) -> u64 {
+pub fn memory(pid: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("its status");
     let line = status.lines().find(|line| line.starts_with("VmRSS:"));
     let number = line.and_then(|line| line.split_whitespace().nth(1));

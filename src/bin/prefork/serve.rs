@@ -79,6 +79,10 @@ impl Job {
             Some(address) => builder.agent_check(address),
             None => builder,
         };
+        let builder = match self.settings.control() {
+            Some(path) => builder.control(path),
+            None => builder,
+        };
         let mut prefork = builder.start()?;
         for listener in prefork.server_mut().listeners() {
             writeln!(io::stdout(), "listening on {}", listener.name)?;

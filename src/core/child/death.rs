@@ -53,6 +53,16 @@ pub enum Cause {
     Lost,
 }
 
+impl Cause {
+    /// Whether a child that ends for this cause before it is ready has failed to start.
+    pub(crate) fn is_failure(self) -> bool {
+        !matches!(
+            self,
+            Self::Culled | Self::Recycled | Self::Reloaded | Self::Asked | Self::Shutdown
+        )
+    }
+}
+
 /// What the parent collects from a child that has ended.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Collected {

@@ -17,7 +17,11 @@ impl Monitor {
     pub(crate) fn forked(&mut self, pid: u32, contact: Option<Box<Contact>>) -> ChildId {
         self.report.forks += 1;
         self.backoff.fork_succeeded();
+        let reserve = self.forks_reserve();
         let id = self.pool.insert(pid, self.now, self.gaps, contact);
+        if reserve {
+            self.pool.set_state(id, State::Reserved);
+        }
         if let Some(child) = self.pool.get_mut(id) {
             child.known_timeout = Some(self.attributes.timeout);
         }
@@ -139,6 +143,7 @@ impl Monitor {
         if first {
             self.happened(Event::Ready { child: id });
             self.note_ready(id);
+            self.note_start_of(id);
         }
         if finished {
             self.backoff.proved(forked_at);

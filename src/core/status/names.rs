@@ -64,6 +64,7 @@ pub(crate) fn state(state: State) -> &'static str {
         State::Starting => "starting",
         State::Free => "free",
         State::Busy => "busy",
+        State::Reserved => "reserved",
         State::Retiring => "stopping",
     }
 }

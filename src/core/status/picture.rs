@@ -88,10 +88,11 @@ impl Shown {
     }
 }
 
-/// What a child notes is newer than what the parent has heard, unless it notes nothing.
+/// What a child notes is newer than what the parent has heard, unless it notes nothing or its words
+/// change nothing.
 fn state(heard: State, notes: Option<&Notes>) -> State {
     match notes {
-        Some(notes) if heard != State::Retiring && notes.entry.has_spoken() => {
+        Some(notes) if follows_words(heard) && notes.entry.has_spoken() => {
             match notes.entry.is_busy() {
                 true => State::Busy,
                 false => State::Free,
@@ -99,6 +100,10 @@ fn state(heard: State, notes: Option<&Notes>) -> State {
         }
         _ => heard,
     }
+}
+
+fn follows_words(state: State) -> bool {
+    !matches!(state, State::Reserved | State::Retiring)
 }
 
 /// A number of connections that a child has noted, unless no child can be that fast.
@@ -114,6 +119,7 @@ pub(crate) struct Counts {
     pub(crate) starting: u64,
     pub(crate) free: u64,
     pub(crate) busy: u64,
+    pub(crate) reserved: u64,
     pub(crate) stopping: u64,
 }
 
@@ -123,20 +129,22 @@ impl Counts {
             State::Starting => &mut self.starting,
             State::Free => &mut self.free,
             State::Busy => &mut self.busy,
+            State::Reserved => &mut self.reserved,
             State::Retiring => &mut self.stopping,
         }
     }
 
     pub(crate) fn total(self) -> u64 {
-        self.starting + self.free + self.busy + self.stopping
+        self.starting + self.free + self.busy + self.reserved + self.stopping
     }
 
     /// Each with its name.
-    pub(crate) fn named(self) -> [(&'static str, u64); 4] {
+    pub(crate) fn named(self) -> [(&'static str, u64); 5] {
         [
             ("starting", self.starting),
             ("free", self.free),
             ("busy", self.busy),
+            ("reserved", self.reserved),
             ("stopping", self.stopping),
         ]
     }

@@ -170,6 +170,7 @@ impl Row {
             0 => State::Starting,
             1 => State::Free,
             2 => State::Busy,
+            3 => State::Reserved,
             _ => State::Retiring,
         }
     }
@@ -206,7 +207,8 @@ fn state_word(state: State) -> u64 {
         State::Starting => 0,
         State::Free => 1,
         State::Busy => 2,
-        State::Retiring => 3,
+        State::Reserved => 3,
+        State::Retiring => 4,
     }
 }
 

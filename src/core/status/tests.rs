@@ -149,7 +149,7 @@ fn the_document_tells_what_a_child_does() {
         r##""slot":1,"id":"#1.7","pid":101,"state":"busy""##,
         r#""connections":5,"busy_seconds":2,"queued_seconds":0.008"#,
         r#""peer":"192.0.2.1:80","text":"GET /\"""#,
-        r#""children":{"starting":0,"free":0,"busy":2,"stopping":1,"total":3,"max":50"#,
+        r#""children":{"starting":0,"free":0,"busy":2,"reserved":0,"stopping":1,"total":3,"max":50"#,
         r#""listeners":[{"name":"/run/\"s","queued":4,"queue_time":{"count":2,"sum_seconds":0.034,"#,
         r#""max_clients":{"value":"50","default":"50","unit":"children""#,
         r#"{"name":"pages","type":"counter","value":1}"#,

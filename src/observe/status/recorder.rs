@@ -17,7 +17,7 @@ use crate::{
         time::Time,
     },
     listeners::ListenerStatus,
-    sys::{cells, clock, record_memory::RecordMemory},
+    sys::{cells, date, record_memory::RecordMemory},
 };
 use std::{io, mem, time::Duration};
 
@@ -70,7 +70,7 @@ impl Recorder {
         if self.memory.is_none() {
             self.memory = Some(RecordMemory::new(slots)?);
             let age = monitor.now().since_start();
-            self.known.started_at = nanoseconds(clock::time_of_day().saturating_sub(age));
+            self.known.started_at = nanoseconds(date::wall_clock().saturating_sub(age));
             self.write(monitor);
             // The sockets have not been looked at yet.
             self.refresh_at = Time::START;

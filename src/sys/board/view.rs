@@ -4,9 +4,9 @@
 use crate::{
     core::{
         board::{
-            ASKED_INTERVAL_AT, Description, ENTRY_AT, FOLDS_AT, KEPT_INTERVAL_AT, LINE, Layout,
-            Notes, OTHERS_AT, PEER_AT, PEER_WORDS, QUEUE_TIMES_AT, ROW_AT, SEQUENCE_AT, SINCE_AT,
-            TEXT_AT, TEXT_LENGTH_AT, TEXT_WORDS, USED_AT, View, WILL_LOOK_AT,
+            ASKED_INTERVAL_AT, CLIENT_AT, Description, ENTRY_AT, FOLDS_AT, KEPT_INTERVAL_AT, LINE,
+            Layout, Notes, OTHERS_AT, PEER_AT, PEER_WORDS, QUEUE_TIMES_AT, ROW_AT, SEQUENCE_AT,
+            SINCE_AT, TEXT_AT, TEXT_LENGTH_AT, TEXT_WORDS, USED_AT, View, WILL_LOOK_AT,
         },
         comm::Interval,
         metrics::{Metric, Numbers},
@@ -18,6 +18,7 @@ use crate::{
 };
 use std::{
     array,
+    num::NonZeroU64,
     sync::atomic::{
         AtomicU64,
         Ordering::{Acquire, Relaxed, SeqCst},
@@ -75,6 +76,12 @@ impl BoardView {
             .used()
             .map(|words| Entry::from_bits(words[ENTRY_AT].load(Relaxed)));
         entries.filter(|entry| entry.is_busy()).count()
+    }
+
+    /// How many children have a connection of this client, among those that have a slot.
+    pub(super) fn connections_of(&self, client: NonZeroU64) -> usize {
+        let clients = self.used().map(|words| words[CLIENT_AT].load(SeqCst));
+        clients.filter(|found| *found == client.get()).count()
     }
 
     pub(super) fn will_look_word(&self) -> &AtomicU64 {
