@@ -17,6 +17,7 @@ pub(crate) mod control;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod cut;
 pub(crate) mod draining;
+pub(crate) mod endpoint_load;
 pub(crate) mod error;
 pub(crate) mod event;
 pub(crate) mod inbox;

@@ -144,6 +144,13 @@ impl Monitor {
     pub fn config(&self) -> &Config {
         self.attributes.asked()
     }
+
+    /// Sets all attributes at once, as after reading a file of settings anew. When each takes effect
+    /// says its row: those that are read at the start only do not.
+    pub fn set_config(&mut self, config: Config) {
+        self.attributes.set(|asked| *asked = config);
+        self.attributes_changed();
+    }
 }
 
 /// The children.

@@ -259,6 +259,8 @@ impl<L: Listener<Stream: Stream>> Run<'_, L> {
         self.acceptor.admission.count(refusal);
         self.acceptor.comm.end_connection();
         if let Some(in_hand) = self.in_hand.take() {
+            let queued = in_hand.connection.queued;
+            self.acceptor.comm.note_refused(refusal, queued);
             let watched = self.watch(&in_hand.connection, 0);
             if refusal == Refusal::TooOld {
                 let number = *self.acceptor.requests_handled;

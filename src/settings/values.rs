@@ -10,7 +10,6 @@ use crate::{
         },
         confinement::{Confinement, Resource},
     },
-    observe::status::StatusAddress,
     servers::{AccessFormat, AccessLog, ExecServer, Listen},
 };
 use std::{path::PathBuf, time::Duration};
@@ -34,10 +33,17 @@ pub(super) struct Values {
     pub(super) protocol: Protocol,
     pub(super) stop_signal: Signal,
     pub(super) reopen_signal: Option<Signal>,
-    pub(super) status: Option<StatusAddress>,
-    pub(super) agent: Option<StatusAddress>,
     pub(super) control: Option<PathBuf>,
+    pub(super) status: Option<Address>,
+    pub(super) agent_check: Option<Address>,
 }
+
+/// Where the status is told.
+#[cfg(feature = "status")]
+pub(super) type Address = crate::observe::status::StatusAddress;
+/// Nothing can be told without the feature.
+#[cfg(not(feature = "status"))]
+pub(super) type Address = std::convert::Infallible;
 
 impl Default for Values {
     fn default() -> Self {
@@ -55,9 +61,9 @@ impl Default for Values {
             protocol: Protocol::Systemd,
             stop_signal: Signal::Interrupt,
             reopen_signal: None,
-            status: None,
-            agent: None,
             control: None,
+            status: None,
+            agent_check: None,
         }
     }
 }
@@ -102,25 +108,6 @@ fn word<T: Copy>(texts: &[String], words: &[&str], values: &[T]) -> Result<T, St
     let at = words.iter().position(|word| *word == text);
     let value = at.and_then(|at| values.get(at)).copied();
     value.ok_or_else(|| format!("{text:?} is none of {}", words.join(", ")))
-}
-
-/// The keys for the status helper.
-pub(super) mod status {
-    use super::*;
-
-    pub(in super::super) fn address(values: &mut Values, texts: &[String]) -> Result<(), String> {
-        values.status = Some(parsed(texts)?);
-        Ok(())
-    }
-
-    pub(in super::super) fn agent(values: &mut Values, texts: &[String]) -> Result<(), String> {
-        values.agent = Some(parsed(texts)?);
-        Ok(())
-    }
-
-    fn parsed(texts: &[String]) -> Result<StatusAddress, String> {
-        texts.first().map_or("", String::as_str).parse()
-    }
 }
 
 /// The keys of a server.
@@ -220,6 +207,29 @@ pub(super) mod server {
                 Ok(())
             }
         }
+    }
+
+    pub(in super::super) fn status(values: &mut Values, texts: &[String]) -> Result<(), String> {
+        values.status = Some(address(texts)?);
+        Ok(())
+    }
+
+    pub(in super::super) fn agent_check(
+        values: &mut Values,
+        texts: &[String],
+    ) -> Result<(), String> {
+        values.agent_check = Some(address(texts)?);
+        Ok(())
+    }
+
+    #[cfg(feature = "status")]
+    fn address(texts: &[String]) -> Result<Address, String> {
+        one::<String>(texts)?.parse()
+    }
+
+    #[cfg(not(feature = "status"))]
+    fn address(_: &[String]) -> Result<Address, String> {
+        Err("this program was built without the feature `status`".to_owned())
     }
 
     fn signal(texts: &[String]) -> Result<Signal, String> {

@@ -61,7 +61,7 @@ while True:
 "#;
 
 /// Whether an interpreter is there; says so if it is not.
-fn has(interpreter: &str) -> bool {
+pub(super) fn has(interpreter: &str) -> bool {
     let asked = Command::new(interpreter)
         .arg("--version")
         .stdout(Stdio::null())

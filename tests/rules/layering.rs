@@ -54,7 +54,7 @@ const CORE: [&[&str]; 19] = [
     &["board"],
     &["wire"],
     &["child"],
-    &["clocks", "out_of_memory"],
+    &["clocks", "out_of_memory", "endpoint_load"],
     &["stack"],
     &[
         "time",
@@ -64,8 +64,8 @@ const CORE: [&[&str]; 19] = [
         "confinement",
         "json",
         "metrics",
-        "queue_times",
         "brake",
+        "queue_times",
         "proxy",
         "title",
     ],

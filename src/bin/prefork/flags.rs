@@ -77,16 +77,16 @@ fn keys<T: Takes>() -> impl Iterator<Item = Key> {
 }
 
 fn flag(key: &Key) -> Arg {
-    let flag = Arg::new(key.id())
+    let flag = Arg::new(key.name)
         .long(key.flag())
         .value_name(value_name(key))
         .help(help(key))
         .action(ArgAction::Append)
-        .hide(!COMMON.contains(&key.id()))
+        .hide(!COMMON.contains(&key.name))
         .display_order(
             COMMON
                 .iter()
-                .position(|name| *name == key.id())
+                .position(|name| *name == key.name)
                 .unwrap_or(50),
         );
     let flag = match key.section {
@@ -133,8 +133,8 @@ impl<T: Takes> Args for Flags<T> {
 impl<T: Takes> FromArgMatches for Flags<T> {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, Error> {
         let texts = |key: Key| {
-            let texts = matches.get_many::<String>(key.id())?;
-            Some((key.id(), texts.cloned().collect()))
+            let texts = matches.get_many::<String>(key.name)?;
+            Some((key.name, texts.cloned().collect()))
         };
         Ok(Self {
             given: keys::<T>().filter_map(texts).collect(),

@@ -3,7 +3,6 @@
 
 use super::{
     history::{SPANS, Sample, mean_queued, per_second},
-    json::{Json, Raw},
     names,
     picture::{Context, Picture, Shown},
     texts::ListenerText,
@@ -11,6 +10,7 @@ use super::{
 use crate::core::{
     accept::refusal::Refusal,
     config::{Attribute, Config},
+    json::{Json, Raw},
     metrics::{Distribution, Metric, Value},
     time::Time,
 };

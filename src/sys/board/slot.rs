@@ -13,6 +13,7 @@ use crate::{
         },
         child::ChildId,
         comm::Interval,
+        endpoint_load::Count,
         queue_times,
         time::Time,
         wire::Entry,
@@ -209,6 +210,11 @@ impl Slot {
     /// How many children have a connection in hand, among those that have a slot.
     pub(crate) fn busy_servers(&self) -> usize {
         self.view.busy_servers()
+    }
+
+    /// How many connections the child of each slot has taken.
+    pub(crate) fn counts(&self) -> Vec<Count> {
+        self.view.counts()
     }
 
     fn set(&self, at: usize, word: u64) {

@@ -5,10 +5,12 @@ use crate::{
     core::{
         board::{
             ASKED_INTERVAL_AT, CLIENT_AT, Description, ENTRY_AT, FOLDS_AT, KEPT_INTERVAL_AT, LINE,
-            Layout, Notes, OTHERS_AT, PEER_AT, PEER_WORDS, QUEUE_TIMES_AT, ROW_AT, SEQUENCE_AT,
-            SINCE_AT, TEXT_AT, TEXT_LENGTH_AT, TEXT_WORDS, USED_AT, View, WILL_LOOK_AT,
+            Layout, Notes, OTHERS_AT, PEER_AT, PEER_WORDS, QUEUE_TIMES_AT, REQUESTS_AT, ROW_AT,
+            SEQUENCE_AT, SINCE_AT, TEXT_AT, TEXT_LENGTH_AT, TEXT_WORDS, USED_AT, View,
+            WILL_LOOK_AT,
         },
         comm::Interval,
+        endpoint_load::Count,
         metrics::{Metric, Numbers},
         queue_times::QueueTimes,
         time::Time,
@@ -76,6 +78,15 @@ impl BoardView {
             .used()
             .map(|words| Entry::from_bits(words[ENTRY_AT].load(Relaxed)));
         entries.filter(|entry| entry.is_busy()).count()
+    }
+
+    /// How many connections the child of each slot has taken, with the child's serial number.
+    pub(super) fn counts(&self) -> Vec<Count> {
+        let count = |words: &[AtomicU64]| {
+            let entry = Entry::from_bits(words[ENTRY_AT].load(Relaxed));
+            (entry.serial(), words[REQUESTS_AT].load(Relaxed))
+        };
+        self.used().map(count).collect()
     }
 
     /// How many children have a connection of this client, among those that have a slot.
