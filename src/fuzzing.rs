@@ -2,6 +2,7 @@
 //! fuzzer's input, and a test with the corpus. They panic if a property fails; they make no system
 //! call.
 
+mod control;
 mod framer;
 mod listen_fds;
 #[cfg(feature = "proxy-protocol")]
@@ -9,7 +10,7 @@ mod proxy_header;
 
 #[cfg(feature = "proxy-protocol")]
 pub use self::proxy_header::proxy_header;
-pub use self::{framer::framer, listen_fds::listen_fds};
+pub use self::{control::control, framer::framer, listen_fds::listen_fds};
 pub use crate::servers::conn::segmentation::filters;
 
 /// One input, from which choices and then data are read.
@@ -54,6 +55,11 @@ mod tests {
             count += 1;
         }
         assert!(count >= 10, "only {count} files in the corpus of {target}");
+    }
+
+    #[test]
+    fn the_corpus_of_control_holds() {
+        each("control", super::control);
     }
 
     #[test]

@@ -19,6 +19,8 @@ pub(crate) use self::{
     notes::{Description, Notes, duration_bits, time_bits},
 };
 
+#[cfg(feature = "status")]
+use super::metrics::Numbers;
 use super::{metrics::Metric, time::Time};
 use std::{fmt, rc::Rc};
 
@@ -31,6 +33,9 @@ pub(crate) trait View: fmt::Debug {
     fn description(&self, slot: usize) -> Option<Description>;
     /// The program's metrics.
     fn metrics(&self) -> Vec<Metric>;
+    /// What children have counted for them.
+    #[cfg(feature = "status")]
+    fn numbers(&self) -> Numbers;
 }
 
 /// The board of a monitor; that of a new one is blank.
@@ -58,5 +63,10 @@ impl View for Blank {
 
     fn metrics(&self) -> Vec<Metric> {
         Vec::new()
+    }
+
+    #[cfg(feature = "status")]
+    fn numbers(&self) -> Numbers {
+        Numbers::default()
     }
 }

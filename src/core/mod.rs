@@ -12,12 +12,14 @@ pub(crate) mod clocks;
 pub(crate) mod comm;
 pub(crate) mod config;
 pub(crate) mod confinement;
+pub(crate) mod control;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod cut;
 pub(crate) mod draining;
 pub(crate) mod error;
 pub(crate) mod event;
 pub(crate) mod inbox;
+pub(crate) mod json;
 pub(crate) mod metrics;
 pub(crate) mod monitor;
 pub(crate) mod out_of_memory;
@@ -36,6 +38,8 @@ pub(crate) mod simulation;
 pub(crate) mod slow_hooks;
 pub(crate) mod stack;
 pub(crate) mod states;
+#[cfg(feature = "status")]
+pub(crate) mod status;
 pub(crate) mod stop;
 pub(crate) mod system;
 #[cfg(test)]

@@ -30,8 +30,10 @@ use crate::core::{
     clocks::Clocks,
     comm::Interval,
     config::{
-        Attributes, CommChannel, Config, ThreadCheck, facts, read, read_type, with_attributes,
+        Attribute, Attributes, CommChannel, Config, ThreadCheck, facts, read, read_type,
+        with_attributes,
     },
+    draining::QueuedClients,
     event::{Event, EventQueue},
     inbox::Contact,
     metrics::Metric,
@@ -43,7 +45,7 @@ use crate::core::{
     saturation::{Change, Episode},
     say::say,
     states::{Posted, Readiness, Resolved, States, WatchId},
-    stop::Stop,
+    stop::{Stop, Wish},
     time::Time,
     wire::CommWords,
 };
@@ -90,6 +92,8 @@ pub struct Monitor {
     gaps: Duration,
     shutdown: bool,
     pub(crate) stop: Stop,
+    /// What stops that do not come from signals ask of the loop.
+    wish: Wish,
     child: bool,
     /// A look at the board.
     pub(crate) board: SharedView,

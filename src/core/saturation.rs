@@ -93,6 +93,15 @@ impl Episode {
         matches!(self, Self::Lasting { .. } | Self::Ending { .. })
     }
 
+    /// Since when the episode has lasted that has begun.
+    #[cfg(feature = "status")]
+    pub(crate) fn since(self) -> Option<Time> {
+        match self {
+            Self::None | Self::Coming(_) => None,
+            Self::Lasting { since } | Self::Ending { since, .. } => Some(since),
+        }
+    }
+
     /// When to observe again, though nothing has happened.
     pub(crate) fn deadline(self) -> Option<Time> {
         match self {

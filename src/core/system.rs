@@ -7,6 +7,7 @@ use super::{
     brake::RunTime,
     child::{ChildId, Collected, Signal, Stuck},
     comm::Interval,
+    draining::QueuedClients,
     error::Error,
     queue::PrintTo,
     signal_policy::Arrived,
@@ -63,6 +64,8 @@ pub(crate) enum Source {
     Signals,
     /// What is found on the stacks of children.
     Stacks,
+    /// The control socket, or one of its clients, by its number.
+    Control(Option<u64>),
 }
 
 /// A source that is ready, and whether its other end has hung up.
@@ -109,6 +112,8 @@ pub(crate) trait Process: fmt::Debug {
     fn pending(&self, pipe: Pipe) -> io::Result<usize>;
     /// Closes the parent's end of a pipe and stops watching it.
     fn close(&mut self, pipe: Pipe);
+    /// Tells the child in shared memory that it is to leave. The signal follows, and may be lost.
+    fn tell_to_leave(&self, queued: QueuedClients);
     /// Sends a signal to the child, or to its whole process group if it leads one.
     ///
     /// No signal goes to a process that is not known to be this child or of its group.
@@ -133,6 +138,30 @@ pub(crate) enum ToGroup {
     All,
     /// SIGKILL only: others go to the child, which tells the group by itself.
     Kill,
+}
+
+/// A client of the control socket that has just connected.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Caller {
+    /// Its number, which no other client of the server has or had.
+    pub(crate) client: u64,
+    /// Its process, 0 if that is not visible from here.
+    pub(crate) pid: u32,
+    /// The user of its process.
+    pub(crate) user: u32,
+    /// The user of this process.
+    pub(crate) own_user: u32,
+}
+
+/// The result of one read from a client of the control socket.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Heard {
+    Bytes(usize),
+    Nothing,
+    /// It sends no more, and may still read.
+    End,
+    /// It has closed the connection, or the connection is broken.
+    Gone,
 }
 
 /// What a fork needs to know.
@@ -235,6 +264,21 @@ pub(crate) trait System {
     fn unwatch(&mut self, id: WatchId);
     /// The state of a watched descriptor that is ready. It is reported again while it stays so.
     fn watched_state(&self, number: u64) -> Option<&str>;
+
+    /// Takes the next client of the control socket, if there is one.
+    fn accept_control(&mut self) -> io::Result<Option<Caller>> {
+        Ok(None)
+    }
+    /// Reads once from a client of the control socket, without blocking.
+    fn read_control(&mut self, _client: u64, _buffer: &mut [u8]) -> Heard {
+        Heard::Gone
+    }
+    /// Writes to a client of the control socket, without blocking. Returns how many bytes it took.
+    fn write_control(&mut self, _client: u64, _bytes: &[u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::BrokenPipe.into())
+    }
+    /// Closes the connection of a client of the control socket.
+    fn close_control(&mut self, _client: u64) {}
 
     /// Whether children can be asked for their stacks.
     fn collects_stacks(&self) -> bool {

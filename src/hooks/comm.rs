@@ -250,8 +250,12 @@ impl Comm {
         self.shared.max_clients.set(children);
     }
 
-    /// How long the child serves queued connections after it was told to stop.
+    /// How long the child serves queued connections after it was told to stop. It looks once in any
+    /// case.
     pub(crate) fn drain_timeout(&self) -> Duration {
+        if self.shared.link.leaves_queue() {
+            return Duration::ZERO;
+        }
         self.shared.drain_timeout.get()
     }
 

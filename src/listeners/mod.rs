@@ -3,7 +3,7 @@
 
 pub(crate) mod inherited;
 pub(crate) mod open;
-mod socket_file;
+pub(crate) mod socket_file;
 pub(crate) mod tcp;
 pub(crate) mod unix;
 

@@ -5,6 +5,7 @@ use super::{fork::EXIT_ACCEPT, turn::Loop};
 use crate::{
     core::{monitor::Monitor, system::System},
     hooks::{ChildServer, PreForkHooks, Start, comm::Comm, server::complain},
+    observe::status::Status,
     sys::{
         child_link::{ChildLink, PipeSink},
         fork::{self, ChildSetup},
@@ -31,6 +32,8 @@ pub(crate) trait ChildSide: System {
     fn tie_to_parent(&self) -> io::Result<()>;
     /// Ends the process.
     fn exit(&self, code: i32) -> !;
+    /// Forks the status helper.
+    fn fork_status(&mut self, _: &mut Status, _: &Monitor) {}
 }
 
 impl ChildSide for UnixSystem {
@@ -82,6 +85,10 @@ impl ChildSide for UnixSystem {
 
     fn exit(&self, code: i32) -> ! {
         fork::exit(code)
+    }
+
+    fn fork_status(&mut self, status: &mut Status, monitor: &Monitor) {
+        status.fork(monitor, self.clock, &self.confinement);
     }
 }
 

@@ -124,6 +124,7 @@ impl<H, S, Y: System> Loop<H, S, Y> {
             self.look_ahead_at,
             self.draining.look_at(now),
             self.parent.wake_at,
+            self.parent.desk.next(),
         ];
         let due = deadlines.into_iter().flatten().min();
         let due = due.map(|deadline| deadline.since(now));
@@ -164,6 +165,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     pub(crate) fn turn(&mut self, wait: Wait) -> Result<Turn, Error> {
         if !self.done {
             self.settle();
+            self.tend_status();
             self.ask_interval();
             self.look_for_shedder();
             let ready = self.wait(wait)?;
@@ -175,6 +177,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             self.take_stacks();
             self.measure_starts();
             self.check_clocks();
+            self.serve_control(&ready);
             self.replace();
             self.parent.monitor.fire_due();
             self.post_watched(&ready);
@@ -185,6 +188,8 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             self.look_ahead();
             self.tell_all_busy();
             self.count_refusals();
+            self.record_listeners();
+            self.parent.answer_control();
             self.ready = ready;
             self.end_if_over();
         }
@@ -245,6 +250,11 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         let arrived = self.parent.system.signals(woken);
         let (wish, deaths) = self.parent.monitor.act_on_signals(&arrived);
         self.deaths_unknown |= deaths;
+        self.obey(wish);
+    }
+
+    /// Does what a stop that was asked for makes necessary.
+    pub(super) fn obey(&mut self, wish: Wish) {
         if wish >= Wish::Shutdown {
             // At once, not in queue order: a Ctrl-C has already told the children to stop.
             self.call_shutdown();
@@ -332,8 +342,12 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         self.call_stop();
         self.parent.monitor.end_warnings();
         self.tell_end();
+        self.parent.write_control();
+        // It has answered until now that the server is not ready.
+        self.parent.status.end();
         // Signals last: another SIGTERM must not end the process before the server has cleaned up.
         self.parent.system.close();
+        self.parent.control_file = None;
     }
 
     /// The result of a turn. A server that has ended because of a failure returns it once.

@@ -144,8 +144,8 @@ impl<L: Listener<Stream: Stream>> Run<'_, L> {
         Observation::GoOn
     }
 
-    /// A child may be told to stop while the server goes on and clients keep coming: the time limit
-    /// keeps such a child from serving all of them.
+    /// A shutdown bounds how long the child serves what is queued; while the server goes on, it
+    /// leaves that to the other children.
     fn told_to_stop(&mut self) -> Observation {
         let comm = self.acceptor.comm;
         let now = comm.now();

@@ -76,6 +76,9 @@ const SERVER: &[Row] = rows! {
     reopen_signal: Shape::Choice(SIGNALS), "none",
         "The signal that tells a program to reopen its logs, when SIGUSR1 comes",
         server::reopen_signal;
+    control: Shape::Text, "none",
+        "The path of a UNIX socket on which commands are taken: reload, stop, retire, set",
+        server::control;
 };
 
 const CONFINEMENT_ROWS: &[Row] = rows! {

@@ -51,7 +51,7 @@ use crate::{
 use std::{
     ffi::{OsStr, OsString},
     fs, io,
-    path::Path,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -293,6 +293,11 @@ impl Settings {
     /// The program and its arguments.
     pub fn program(&self) -> Vec<String> {
         self.values().program
+    }
+
+    /// The path of the control socket, for [`Builder::control`](crate::Builder::control).
+    pub fn control(&self) -> Option<PathBuf> {
+        self.values().control
     }
 
     /// The server whose children are this program, with the listeners, the protocol and the stop

@@ -12,7 +12,7 @@ use crate::{
     },
     servers::{ExecServer, Listen},
 };
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 /// Sets what a key stands for. The texts of a key that is no list are one.
 pub(super) type Apply = fn(&mut Values, &[String]) -> Result<(), String>;
@@ -31,6 +31,7 @@ pub(super) struct Values {
     pub(super) protocol: Protocol,
     pub(super) stop_signal: Signal,
     pub(super) reopen_signal: Option<Signal>,
+    pub(super) control: Option<PathBuf>,
 }
 
 impl Default for Values {
@@ -47,6 +48,7 @@ impl Default for Values {
             protocol: Protocol::Systemd,
             stop_signal: Signal::Interrupt,
             reopen_signal: None,
+            control: None,
         }
     }
 }
@@ -149,6 +151,17 @@ pub(super) mod server {
     ) -> Result<(), String> {
         values.reopen_signal = Some(signal(texts)?);
         Ok(())
+    }
+
+    pub(in super::super) fn control(values: &mut Values, texts: &[String]) -> Result<(), String> {
+        let path: PathBuf = one(texts)?;
+        match path.as_os_str().is_empty() {
+            true => Err("the path is empty".to_owned()),
+            false => {
+                values.control = Some(path);
+                Ok(())
+            }
+        }
     }
 
     fn signal(texts: &[String]) -> Result<Signal, String> {

@@ -264,6 +264,10 @@ impl Link for ChildLink {
         signals::stop_requested() || self.stop_flag.is_set()
     }
 
+    fn leaves_queue(&self) -> bool {
+        self.stop_flag.leaves_queue()
+    }
+
     fn wake_to_reopen(&self) {
         signals::ring_at_reopen();
     }

@@ -10,6 +10,7 @@ pub(crate) mod cells;
 pub(crate) mod child_link;
 pub(crate) mod clock;
 pub(crate) mod confine;
+pub(crate) mod control;
 pub(crate) mod credentials;
 pub(crate) mod exec;
 mod fd_ranges;
@@ -33,8 +34,12 @@ pub(crate) mod parent_only;
 pub(crate) mod pipes;
 pub(crate) mod poller;
 pub(crate) mod process;
+#[cfg(feature = "status")]
+pub(crate) mod record_memory;
 mod run_time;
 mod shared_memory;
+#[cfg(feature = "status")]
+pub(crate) mod side_process;
 pub(crate) mod signals;
 pub(crate) mod sockets;
 #[cfg(all(

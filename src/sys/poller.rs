@@ -35,6 +35,10 @@ impl Sign {
             Self::Of(Source::Signals) => return Token(4),
             Self::Urgent => return Token(5),
             Self::Of(Source::Stacks) => return Token(6),
+            Self::Of(Source::Control(client)) => {
+                // Clients are numbered from 1.
+                return Token((client.unwrap_or(0) as usize) << KINDS | 7);
+            }
         };
         Token((told.serial as usize) << HALF | told.slot << KINDS | kind)
     }
@@ -50,6 +54,10 @@ impl Sign {
             4 => Self::Of(Source::Signals),
             5 => Self::Urgent,
             6 => Self::Of(Source::Stacks),
+            7 => Self::Of(Source::Control(match (token.0 >> KINDS) as u64 {
+                0 => None,
+                client => Some(client),
+            })),
             _ => return None,
         })
     }
@@ -241,6 +249,8 @@ mod tests {
             Sign::Of(Source::Watch(77)),
             Sign::Of(Source::Signals),
             Sign::Of(Source::Stacks),
+            Sign::Of(Source::Control(None)),
+            Sign::Of(Source::Control(Some(77))),
             Sign::Urgent,
         ] {
             assert_eq!(Sign::of(sign.token()), Some(sign));

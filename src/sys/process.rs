@@ -18,6 +18,7 @@ use super::{
 use crate::core::{
     brake::RunTime,
     child::{ChildId, Collected, Signal, Stuck, Usage, WaitStatus},
+    draining::QueuedClients,
     system::{ForkTerms, Found, Pipe, Process, Reaped, Source, ToGroup, Told},
 };
 use nix::libc;
@@ -117,13 +118,14 @@ impl Process for ChildProcess {
         }
     }
 
+    /// The board reaches the child even if it ignores the signal at present.
+    fn tell_to_leave(&self, queued: QueuedClients) {
+        self.stops.tell(self.id, queued);
+    }
+
     /// Sends a signal to the child. If other code in the program has reaped the child, its pid may
     /// belong to another process, so this first asks the kernel whether the pid is still our child.
     fn signal(&self, signal: Signal) -> io::Result<()> {
-        if matches!(signal, Signal::Interrupt | Signal::Terminate) {
-            // The board reaches the child even if it ignores the signal at present.
-            self.stops.tell(self.id);
-        }
         self.killed.set(self.killed.get() || signal == Signal::Kill);
         let number = self.number(signal);
         match (self.group, is_ours(self.pid)?) {

@@ -7,6 +7,7 @@ use super::{
     board::Board,
     clock::Clock,
     confine::Plan,
+    control::ControlSocket,
     fd_registry::{Ours, PreForkId},
     fork::{self, Side},
     group::Group,
@@ -32,7 +33,7 @@ use crate::core::{
     signal_policy::{Arrived, Takes},
     stack::Frame,
     states::{Readiness, Watch, WatchId},
-    system::{ForkTerms, Forked, Ready, Source, System, Wait},
+    system::{Caller, ForkTerms, Forked, Heard, Ready, Source, System, Wait},
     time::Time,
     wire::Entry,
 };
@@ -93,6 +94,7 @@ pub(crate) struct UnixSystem {
     threads: Threads,
     signals: Option<Subscription>,
     watches: Vec<Watched>,
+    control: Option<ControlSocket>,
     owner: u32,
     is_settled: bool,
     pub(crate) adoption: Adoption,
@@ -138,6 +140,7 @@ impl UnixSystem {
             threads: Threads::open(),
             signals: Some(signals),
             watches: Vec::new(),
+            control: None,
             owner: std::process::id(),
             is_settled: false,
             adoption: Adoption::default(),
@@ -151,6 +154,12 @@ impl UnixSystem {
 
     pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
         self.poller.as_fd()
+    }
+
+    /// Watches a socket on which clients give commands; children close it.
+    pub(crate) fn watch_control(&mut self, listener: OwnedFd) -> io::Result<()> {
+        self.control = Some(ControlSocket::new(listener, &self.poller)?);
+        Ok(())
     }
 
     /// A program that has become a daemon since the start has lost what only the process that made
@@ -410,6 +419,29 @@ impl System for UnixSystem {
         Some(&watch.state)
     }
 
+    fn accept_control(&mut self) -> io::Result<Option<Caller>> {
+        let control = self.control.as_mut();
+        control.map_or(Ok(None), |control| control.accept(&self.poller))
+    }
+
+    fn read_control(&mut self, client: u64, buffer: &mut [u8]) -> Heard {
+        let control = self.control.as_ref();
+        control.map_or(Heard::Gone, |control| control.read(client, buffer))
+    }
+
+    fn write_control(&mut self, client: u64, bytes: &[u8]) -> io::Result<usize> {
+        match &self.control {
+            Some(control) => control.write(client, bytes),
+            None => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+
+    fn close_control(&mut self, client: u64) {
+        if let Some(control) = &mut self.control {
+            control.close_client(client, &self.poller);
+        }
+    }
+
     fn collects_stacks(&self) -> bool {
         self.stacks.are_collected()
     }
@@ -437,6 +469,9 @@ impl System for UnixSystem {
     fn close(&mut self) {
         self.death_write = None;
         self.stacks.close(&self.poller);
+        if let Some(control) = self.control.take() {
+            control.close(&self.poller);
+        }
         while let Some(watch) = self.watches.first() {
             self.unwatch(watch.id);
         }

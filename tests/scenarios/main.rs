@@ -24,6 +24,7 @@ mod clocks;
 mod confinement;
 mod conn;
 mod containers;
+mod control;
 mod crashes;
 mod deaths;
 mod deploy;
@@ -107,6 +108,7 @@ const PROGRAMS: &[Programs] = &[
     clocks::PROGRAMS,
     confinement::PROGRAMS,
     conn::PROGRAMS,
+    control::PROGRAMS,
     dispositions::PROGRAMS,
     draining::PROGRAMS,
     exec::PROGRAMS,
@@ -159,6 +161,7 @@ const SCENARIOS: &[(&str, Scenarios)] = scenarios_of![
     conn::blocking,
     conn::records,
     containers,
+    control,
     crashes,
     deaths,
     deploy,

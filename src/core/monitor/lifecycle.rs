@@ -260,16 +260,9 @@ impl Monitor {
     /// one closed its outputs, which a process does shortly before it can be reaped, that child has
     /// checked the queue.
     fn is_to_be_replaced(&mut self, child: &Child, cause: Cause) -> bool {
-        let orderly = matches!(
-            cause,
-            Cause::Culled
-                | Cause::Closed
-                | Cause::Recycled
-                | Cause::Reloaded
-                | Cause::Shutdown
-                | Cause::Asked
-                | Cause::StartTimeout
-        );
+        // A child that crashed after it was told has its successor, or needs none.
+        let asked = matches!(cause, Cause::Closed | Cause::Asked | Cause::StartTimeout);
+        let orderly = asked || child.may_finish();
         let since_closed = child
             .retirement
             .filter(|told| told.reason == Reason::Closed)

@@ -87,6 +87,12 @@ impl Monitor {
         self.saturation.comes()
     }
 
+    /// Since when the present episode of saturation has lasted, if there is one.
+    #[cfg(feature = "status")]
+    pub(crate) fn saturated_since(&self) -> Option<Time> {
+        self.saturation.since()
+    }
+
     /// Whether the server is in an episode of saturation.
     pub(crate) fn is_in_saturation(&self) -> bool {
         self.saturation.lasts()
@@ -99,6 +105,22 @@ impl Monitor {
         let result = hook(self);
         self.hook = outer;
         result
+    }
+
+    /// Sets an attribute from text, and has the numbers of children checked against the new value.
+    pub(crate) fn set_from_text(
+        &mut self,
+        attribute: &Attribute,
+        text: &str,
+    ) -> Result<(), String> {
+        let mut asked = self.config().clone();
+        attribute.set(&mut asked, text)?;
+        self.attributes.set(|config| *config = asked);
+        self.attributes_changed();
+        if !self.shutdown {
+            self.post_known(Posted::Forkoff);
+        }
+        Ok(())
     }
 
     /// Acts on changed attributes: warns once of each value that makes no sense, and updates the
@@ -304,6 +326,17 @@ impl Monitor {
         }
         self.owed = 0;
         self.replacement.clear();
+    }
+
+    /// What a child that is told to leave now does with the clients that are queued. The end of a
+    /// server that is dropped is no shutdown of the loop, and its children have the reason alone.
+    pub(crate) fn queued_clients(&self, child: ChildId) -> QueuedClients {
+        let reason = self.pool.get(child).and_then(Child::reason);
+        if self.shutdown || reason == Some(Reason::Shutdown) {
+            QueuedClients::Serve
+        } else {
+            QueuedClients::LeaveToOthers
+        }
     }
 
     pub(crate) fn become_child(&mut self) {

@@ -161,10 +161,7 @@ impl Monitor {
     pub(super) fn note_end_for_replacement(&mut self, child: &Child, death: &Death) {
         let refilled = matches!(child.role, Some(Role::Refill(_))) && !child.is_ready();
         self.replacement.ended(child.id, refilled);
-        let counts = !matches!(
-            death.cause,
-            Cause::Culled | Cause::Recycled | Cause::Reloaded | Cause::Asked | Cause::Shutdown
-        );
+        let counts = death.cause.is_failure();
         let unready = !child.is_ready() && child.epoch == self.replacement.epoch();
         if !counts || !unready || self.shutdown || !self.replacement.failed() {
             return;
@@ -182,6 +179,13 @@ impl Monitor {
                 child.epoch = self.replacement.adopt(child.epoch);
             }
         }
+    }
+
+    /// Whether a child that had to go first has no successor that is ready.
+    pub(crate) fn awaits_successor(&self, id: ChildId) -> bool {
+        let refill = Some(Role::Refill(id));
+        let refills = |child: &Child| child.role == refill && !child.is_ready();
+        self.replacement.awaits(id) || self.children().any(refills)
     }
 
     /// Whether a successor that is under way takes the place of a child that was due and has ended

@@ -139,6 +139,11 @@ impl View for BoardView {
     fn metrics(&self) -> Vec<Metric> {
         cells::show(self.numbers())
     }
+
+    #[cfg(feature = "status")]
+    fn numbers(&self) -> Numbers {
+        Self::numbers(self)
+    }
 }
 
 pub(super) fn numbers_at(words: &[AtomicU64], start: usize) -> Numbers {

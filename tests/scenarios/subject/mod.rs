@@ -4,6 +4,7 @@
 //! Unless a flag says otherwise it culls nobody, times nobody out and takes any number of requests,
 //! so that a scenario sees only what it is about.
 
+mod books;
 mod cgroup;
 mod crowd;
 mod flags;
@@ -28,6 +29,7 @@ use crate::support::{
     programs, until,
 };
 
+pub use books::{Books, expect_busy};
 pub use cgroup::Group;
 pub use crowd::Crowd;
 pub use flags::{builder, builder_of, count, millis};
