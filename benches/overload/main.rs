@@ -38,9 +38,9 @@ use std::{
 const CHILDREN: usize = 20;
 const WORK: Duration = Duration::from_millis(10);
 const MAX_AGE: Duration = Duration::from_millis(100);
-/// How the server decides: it serves in order, with a plain limit, with a controlled delay, or with
-/// that and a reserved child.
-const RULES: [&str; 4] = ["in-order", "plain-limit", "controlled", "shedder"];
+/// How the server decides: with a controlled delay and a reserved child, with a controlled delay, with
+/// a plain limit, or in order.
+const RULES: [&str; 4] = ["shedder", "controlled", "plain-limit", "in-order"];
 const BACKLOGS: [usize; 2] = [128, 4096];
 
 fn main() {
@@ -158,7 +158,10 @@ impl Subject {
     /// How it is called where it stands beside others.
     fn title(&self) -> String {
         match self {
-            Self::Ours(rules) => format!("ours, {rules}"),
+            Self::Ours("shedder") => "ours, reserved child".to_owned(),
+            Self::Ours("controlled") => "ours, limit of age".to_owned(),
+            Self::Ours("plain-limit") => "ours, plain limit".to_owned(),
+            Self::Ours(_) => "ours, in order".to_owned(),
             Self::Peer(peer) => peer.name.to_owned(),
         }
     }
