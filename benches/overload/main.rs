@@ -252,13 +252,15 @@ fn time() -> Duration {
     Duration::from_millis(from_env("BENCH_MILLIS", pick(6_000, 2_000)))
 }
 
-/// How many a second are served when twice as many clients as children wait for each other's turn.
+/// How many a second are served when twice as many clients as children wait for each other's turn: the
+/// most of three times, as other work makes them fewer.
 fn capacity(subject: Subject) -> Result<f64, String> {
     let (running, port) = subject.start(128)?;
-    let time = time();
-    let answers = clients::in_turn(port, 2 * CHILDREN, time);
+    let time = time() / 3;
+    let answers = (0..3).map(|_| clients::in_turn(port, 2 * CHILDREN, time));
+    let most = answers.max().unwrap_or(0);
     running.end();
-    Ok(answers as f64 / time.as_secs_f64())
+    Ok(most as f64 / time.as_secs_f64())
 }
 
 /// How many connections a second the clients make when a server answers each at once with a 503.
