@@ -181,6 +181,17 @@ fn top_needs_a_terminal(world: &mut World) {
     watched.stop(world);
 }
 
+/// What the screen showed last, for whoever waits in vain for something else.
+struct LastScreen(String);
+
+impl Drop for LastScreen {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("the screen:\n{}", self.0);
+        }
+    }
+}
+
 /// A terminal, in which a script runs `prefork top`.
 struct Terminal {
     tmux: Server,
@@ -244,11 +255,11 @@ impl Terminal {
     /// Waits until the screen has all of these texts.
     #[track_caller]
     fn expect(&self, texts: &[&str]) -> String {
-        let mut screen = String::new();
+        let mut screen = LastScreen(String::new());
         until(&format!("{texts:?} on the screen"), SOON, || {
-            screen = self.tell(&["capture-pane", "-p", "-t", "t"]);
-            let has_all = texts.iter().all(|text| screen.contains(text));
-            has_all.then(|| screen.clone())
+            screen.0 = self.tell(&["capture-pane", "-p", "-t", "t"]);
+            let has_all = texts.iter().all(|text| screen.0.contains(text));
+            has_all.then(|| screen.0.clone())
         })
     }
 
