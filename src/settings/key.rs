@@ -93,10 +93,10 @@ const SERVER: &[Row] = rows! {
         "The path of a UNIX socket on which commands are taken: reload, stop, retire, set",
         server::control;
     status: Shape::Text, "none", AtStart,
-        "Where the status is told by HTTP: a path, HOST:PORT, or a port on 127.0.0.1",
+        "Where the status is told by HTTP: PORT, HOST:PORT or a path",
         server::status;
     agent_check: Shape::Text, "none", AtStart,
-        "Where HAProxy's agent-check is answered: a path, HOST:PORT, or a port on 127.0.0.1",
+        "Where HAProxy's agent-check is answered: PORT, HOST:PORT or a path",
         server::agent_check;
 };
 

@@ -44,9 +44,10 @@ fn seen(world: &World, status: &Address, more: &[&str]) -> Option<String> {
     until("the browser to end", SOON, || {
         let browsers = world.processes().into_iter();
         let mut left = browsers.filter(|process| process.describe().contains("chrom"));
-        left.next().is_none().then_some(())
+        let is_over = left.next().is_none() && world.orphans().is_empty();
+        world.reap_orphans();
+        is_over.then_some(())
     });
-    world.reap_orphans();
     Some(dom)
 }
 

@@ -20,7 +20,8 @@ pub(crate) fn line(picture: &Picture, is_ready: bool) -> String {
 /// counts as free.
 fn weight(picture: &Picture) -> u64 {
     let most = picture.record.head.max_clients.max(1);
-    let taken = picture.counts.busy + picture.counts.stopping;
+    let counts = picture.counts;
+    let taken = counts.busy + counts.reserved + counts.stopping;
     (100 * most.saturating_sub(taken))
         .div_ceil(most)
         .clamp(1, 100)
