@@ -29,6 +29,7 @@ pub(crate) mod pool;
 #[cfg(feature = "proxy-protocol")]
 pub(crate) mod proxy;
 pub(crate) mod queue;
+pub(crate) mod queue_times;
 pub(crate) mod repeats;
 pub(crate) mod replacement;
 pub(crate) mod report;

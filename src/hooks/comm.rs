@@ -175,6 +175,12 @@ impl Comm {
         self.shared.channel.sink().note_queued(queued);
     }
 
+    /// Counts how long a connection was queued at the listener of that number, whether it is served or
+    /// not.
+    pub(crate) fn count_queued(&self, listener: usize, queued: Duration) {
+        self.shared.channel.sink().count_queued(listener, queued);
+    }
+
     /// Asks the parent for more time for the connection in hand: `time` from now.
     ///
     /// It is for work that may take longer than `busy_timeout`. The connection then has until that

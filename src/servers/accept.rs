@@ -377,6 +377,9 @@ impl<L: Listener<Stream: Stream>> Run<'_, L> {
         } = &mut self.acceptor;
         admission.count_taken();
         admission.measure(*kind, &mut connection);
+        if let Some(queued) = connection.queued {
+            comm.count_queued(listener, queued);
+        }
         let refusal = admission.refusal(listener, &connection, comm);
         InHand {
             connection,

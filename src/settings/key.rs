@@ -14,7 +14,7 @@ const CONFINEMENT: &str = "confinement";
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Key {
-    /// Its name in a file. A flag has dashes in place of the underscores.
+    /// Its name in a file.
     pub name: &'static str,
     /// The table of the file in which it stands; `None` for the top.
     pub section: Option<&'static str>,
@@ -92,6 +92,12 @@ const SERVER: &[Row] = rows! {
     control: Shape::Text, "none", AtStart,
         "The path of a UNIX socket on which commands are taken: reload, stop, retire, set",
         server::control;
+    status: Shape::Text, "none", AtStart,
+        "Where the status is told by HTTP: a path, HOST:PORT, or a port on 127.0.0.1",
+        server::status;
+    agent_check: Shape::Text, "none", AtStart,
+        "Where HAProxy's agent-check is answered: a path, HOST:PORT, or a port on 127.0.0.1",
+        server::agent_check;
 };
 
 const CONFINEMENT_ROWS: &[Row] = rows! {

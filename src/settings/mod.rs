@@ -44,6 +44,8 @@ pub use self::{
 };
 
 use self::values::Values;
+#[cfg(feature = "status")]
+use crate::observe::status::StatusAddress;
 use crate::{
     core::{
         config::{Config, TakesEffect},
@@ -194,7 +196,7 @@ impl Settings {
 
     /// Sets a key as a flag does: a list from any number of texts, any other from one.
     ///
-    /// `name` is that of the key (`max_clients`), without the section that it has in a file.
+    /// `name` is the [id](Key::id) of the key: `max_clients`.
     ///
     /// # Errors
     ///
@@ -336,6 +338,21 @@ impl Settings {
     /// The path of the control socket, for [`Builder::control`](crate::Builder::control).
     pub fn control(&self) -> Option<PathBuf> {
         self.values().control
+    }
+
+    /// Where the status is told, for [`Builder::status`](crate::Builder::status).
+    #[cfg(feature = "status")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "status")))]
+    pub fn status(&self) -> Option<StatusAddress> {
+        self.values().status
+    }
+
+    /// Where HAProxy's agent-check is answered, for
+    /// [`Builder::agent_check`](crate::Builder::agent_check).
+    #[cfg(feature = "status")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "status")))]
+    pub fn agent_check(&self) -> Option<StatusAddress> {
+        self.values().agent_check
     }
 
     /// The server whose children are this program, with the listeners, the protocol and the stop

@@ -128,6 +128,10 @@ impl Sink for PipeSink {
         self.slot.note_queued(queued);
     }
 
+    fn count_queued(&self, listener: usize, queued: Duration) {
+        self.slot.count_queued(listener, queued);
+    }
+
     fn note_text(&self, text: &str) {
         self.slot.note_text(text);
     }

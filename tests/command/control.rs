@@ -223,7 +223,7 @@ fn a_reload_that_fails_is_an_exit_code(world: &mut World) {
     };
     let good = "#!/bin/sh\nprintf '\\006\\n\\021\\n'\nexec sleep 1000\n";
     write(good);
-    let controlled = Controlled::running(world, &["run"], &[text(&worker)]);
+    let controlled = Controlled::running(world, &["run", "--spare", "5..10"], &[text(&worker)]);
     let before = controlled.server.expect_children(5);
     write("#!/bin/sh\necho 'the module is missing' >&2\nexit 3\n");
     let failed = controlled.tell(world, &["reload"], SOFTWARE);

@@ -16,6 +16,7 @@ mod inetd;
 mod refusals;
 mod reload;
 mod run;
+mod status;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         ("refusals::", refusals::SCENARIOS),
         ("reload::", reload::SCENARIOS),
         ("run::", run::SCENARIOS),
+        ("status::", status::SCENARIOS),
     ];
     let named = modules.iter().flat_map(|(module, scenarios)| {
         let named = scenarios.iter();

@@ -65,6 +65,7 @@ const CORE: [&[&str]; 19] = [
         "json",
         "metrics",
         "brake",
+        "queue_times",
         "proxy",
         "title",
     ],

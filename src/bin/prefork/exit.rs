@@ -76,6 +76,17 @@ impl Failure {
         Self::new(code, format!("{path}: {error}; {advice}"))
     }
 
+    /// A server does not tell its status at this address.
+    pub(crate) fn no_status(address: &str, reason: &str) -> Self {
+        let advice = "is the server running, with this --status?";
+        Self::new(UNAVAILABLE, format!("{address}: {reason}; {advice}"))
+    }
+
+    /// What went wrong.
+    pub(crate) fn message(&self) -> &str {
+        &self.message
+    }
+
     /// The command was sent, and its answer did not come in time.
     pub(crate) fn no_answer_yet() -> Self {
         let message = "it is not done yet, and goes on; a longer --wait waits for it";

@@ -7,7 +7,9 @@ use crate::{
     flags::{Flags, Takes},
     reload::{Reloads, reloading},
 };
-use prefork_server::{ChildServer, PreFork, Systemd, settings::Settings};
+use prefork_server::{
+    Builder, ChildServer, PreFork, PreForkHooks, StatusAddress, Systemd, settings::Settings,
+};
 use std::{
     ffi::OsString,
     io::{self, Write},
@@ -50,25 +52,54 @@ fn serve<S: Reloads>(
 ) -> Result<(), Failure> {
     let (settings, server) = read()?;
     let (config, confinement) = (settings.config(), settings.confinement());
-    let control = settings.control();
+    let sockets = Sockets::of(&settings);
     let (hooks, server) = reloading(settings, server, Box::new(read));
     let builder = PreFork::builder(server)
         .hooks(hooks)
         .config(config)
         .confinement(confinement)
         .observe(Systemd::from_env());
-    let builder = match control {
-        Some(path) => builder.control(path),
-        None => builder,
-    };
-    let mut prefork = builder.start()?;
+    let mut prefork = sockets.add_to(builder).start()?;
     for listener in prefork.server_mut().listeners() {
         writeln!(io::stdout(), "listening on {}", listener.name)?;
+    }
+    for address in prefork.status_addresses() {
+        writeln!(io::stdout(), "status at {address}")?;
     }
     let report = prefork.run()?;
     // OK to ignore: the reader of the output may have gone since.
     let _ = writeln!(io::stdout(), "{report}");
     Ok(())
+}
+
+/// Where the server is asked and tells something.
+struct Sockets {
+    control: Option<PathBuf>,
+    status: Option<StatusAddress>,
+    agent_check: Option<StatusAddress>,
+}
+
+impl Sockets {
+    fn of(settings: &Settings) -> Self {
+        Self {
+            control: settings.control(),
+            status: settings.status(),
+            agent_check: settings.agent_check(),
+        }
+    }
+
+    fn add_to<H: PreForkHooks, S: ChildServer>(self, mut builder: Builder<H, S>) -> Builder<H, S> {
+        if let Some(path) = self.control {
+            builder = builder.control(path);
+        }
+        if let Some(address) = self.status {
+            builder = builder.status(address);
+        }
+        if let Some(address) = self.agent_check {
+            builder = builder.agent_check(address);
+        }
+        builder
+    }
 }
 
 impl Job {

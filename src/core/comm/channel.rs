@@ -42,6 +42,8 @@ pub(crate) trait Sink: Send + Sync {
     fn extend(&self, _: Duration) {}
     /// Notes in shared memory how long the connection in hand was queued.
     fn note_queued(&self, _: Duration) {}
+    /// Counts in shared memory how long a connection of a listener was queued.
+    fn count_queued(&self, _listener: usize, _: Duration) {}
     /// Notes in shared memory that the child is to be replaced.
     fn note_due(&self) {}
     /// Notes in shared memory what the handler says about the connection in hand.
