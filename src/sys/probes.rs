@@ -14,6 +14,7 @@ macro_rules! probes {
     )*) => {$(
         $(#[doc = $doc])*
         #[inline]
+        #[cfg_attr(not(feature = "usdt"), allow(dead_code, reason = "its caller is left out, too"))]
         pub(crate) fn $function($($argument: $type),*) {
             #[cfg(feature = "usdt")]
             ::probe::probe!(prefork, $probe, $($argument),*);
