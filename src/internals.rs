@@ -6,19 +6,40 @@
     reason = "behind the feature `bench-internals`, and not in the documentation"
 )]
 
-use crate::core::{
-    child::{ChildId, State},
-    config::{Attributes, Config},
-    pool::{self, Demand, Plan, Pool},
-    time::Time,
-    wire::{self, CommWords, Output},
+use crate::{
+    core::{
+        child::{ChildId, State},
+        config::{Attributes, Config},
+        pool::{self, Demand, Plan, Pool},
+        time::Time,
+        wire::{self, CommWords, Output},
+    },
+    sys::{
+        board::{Board, Slot},
+        title::ChildTitle,
+    },
 };
-use crate::sys::board::{Board, Slot};
-use std::{num::NonZeroU64, time::Duration};
+use std::{net::SocketAddr, num::NonZeroU64, time::Duration};
 
 /// Lets this thread count as that of a child does which serves.
 pub fn count_as_a_child() {
     crate::sys::cells::enter_nowhere();
+}
+
+/// The title of a child, as it shows it in ps for each connection.
+#[derive(Debug)]
+pub struct Title(ChildTitle);
+
+impl Title {
+    pub fn new(name: &str) -> Self {
+        Self(ChildTitle::new(name))
+    }
+
+    /// One connection begins and ends.
+    pub fn change(&self, peer: SocketAddr) {
+        self.0.begin(Some(peer));
+        self.0.free();
+    }
 }
 
 #[derive(Debug)]

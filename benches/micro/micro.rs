@@ -4,7 +4,7 @@
 use divan::{AllocProfiler, Bencher, black_box, counter::BytesCount};
 use prefork_server::{
     CommWords, Output, Time,
-    internals::{Claims, Crowd, Framer, count_as_a_child},
+    internals::{Claims, Crowd, Framer, Title, count_as_a_child},
     metrics,
 };
 use std::time::Duration;
@@ -47,6 +47,18 @@ fn feed(bencher: Bencher, bytes: &[u8], read: usize) {
                 });
             }
         });
+}
+
+mod title {
+    use super::*;
+
+    /// What a connection costs a child that shows in ps what it does.
+    #[divan::bench(args = ["192.0.2.1:9", "[2001:db8:1:2:3:4:5:6]:9"])]
+    fn busy_and_free(bencher: Bencher, peer: &str) {
+        let title = Title::new("micro");
+        let peer = peer.parse().unwrap();
+        bencher.bench_local(|| title.change(black_box(peer)));
+    }
 }
 
 mod framer {

@@ -10,6 +10,7 @@
 use httparse::Status::{Complete, Partial};
 use prefork_server::servers::TcpConn;
 use std::{
+    borrow::Cow,
     io::{self, Read, Write},
     time::Duration,
 };
@@ -48,12 +49,20 @@ pub struct Request {
     waits_for_continue: bool,
 }
 
+impl Request {
+    /// The last request of a connection and the code of its answer, for an access log: `GET / 200`.
+    pub fn described(&self, answer: &Answer) -> String {
+        let code = answer.status.split(' ').next().unwrap_or_default();
+        format!("{} {} {code}", self.method, self.path)
+    }
+}
+
 /// An answer: text, and more header fields.
 #[derive(Debug)]
 pub struct Answer {
     pub status: Status,
     /// More fields, each with its end of line.
-    pub fields: &'static str,
+    pub fields: Cow<'static, str>,
     pub text: String,
 }
 
@@ -61,7 +70,7 @@ impl Answer {
     pub const fn new(status: Status, text: String) -> Self {
         Self {
             status,
-            fields: "",
+            fields: Cow::Borrowed(""),
             text,
         }
     }

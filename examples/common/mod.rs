@@ -3,7 +3,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each example uses a part of it")]
 
 use lexopt::prelude::*;
-use prefork_server::{Builder, ChildServer, PreFork, PreForkHooks};
+use prefork_server::{Builder, ChildServer, PreFork, PreForkHooks, servers::AccessLog};
 use std::{error::Error, ffi::OsString, fmt, io::Write, path::PathBuf, time::Duration};
 
 pub type Result<T = ()> = std::result::Result<T, Failure>;
@@ -224,6 +224,18 @@ pub fn take_value(args: &mut Vec<OsString>, flag: &str) -> Result<Option<OsStrin
         return Err(std::io::Error::other(format!("{flag} needs a value")).into());
     }
     Ok(Some(args.remove(at)))
+}
+
+/// Takes a flag without a value from the command line. Whether it was there.
+pub fn take_flag(args: &mut Vec<OsString>, flag: &str) -> bool {
+    let before = args.len();
+    args.retain(|arg| arg != flag);
+    args.len() < before
+}
+
+/// Takes `--access-log` and its value from the command line.
+pub fn take_access_log(args: &mut Vec<OsString>) -> Result<Option<AccessLog>> {
+    Ok(take_value(args, "--access-log")?.map(AccessLog::named))
 }
 
 /// Logs warnings to stderr, or what RUST_LOG asks for.

@@ -357,6 +357,22 @@ macro_rules! with_attributes {
                 read: "in the parent, when a signal asks for a stop",
                 takes_effect: AtOnce
             };
+            /// The name with which the processes of the server show in ps what they do.
+            ///
+            /// Children show `name: busy 192.0.2.1 since 12:03:07Z` (the time is UTC), `name: free`
+            /// or `name: starting`, the parent `name: parent, 3 busy of 10`. `None` changes nothing.
+            /// On Linux, the kernel is told to look for the arguments of the process in memory of
+            /// its own, so each change costs one write to memory, and the real arguments and the
+            /// environment stay as they are. Where the kernel refuses that (a kernel without
+            /// CONFIG_CHECKPOINT_RESTORE; a parent with several threads, without the capability
+            /// sys_resource), the name of the thread shows `name: busy` in 15 bytes, for one
+            /// system call a change. On other systems nothing is shown.
+            process_title, set_process_title: Option<String> as Option<String> = None => {
+                unit: "text, or none",
+                normalised: "never; control characters are shown as `?`, 40 bytes at the most",
+                read: "in the parent, at each turn; in the child, at its fork",
+                takes_effect: AtNextFork
+            };
         }
     };
 }

@@ -12,10 +12,12 @@ pub(crate) mod clocks;
 pub(crate) mod comm;
 pub(crate) mod config;
 pub(crate) mod confinement;
+pub(crate) mod conn_end;
 pub(crate) mod control;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod cut;
 pub(crate) mod draining;
+pub(crate) mod endpoint_load;
 pub(crate) mod error;
 pub(crate) mod event;
 pub(crate) mod inbox;
@@ -27,6 +29,7 @@ pub(crate) mod pool;
 #[cfg(feature = "proxy-protocol")]
 pub(crate) mod proxy;
 pub(crate) mod queue;
+pub(crate) mod queue_times;
 pub(crate) mod repeats;
 pub(crate) mod replacement;
 pub(crate) mod report;
@@ -45,4 +48,5 @@ pub(crate) mod system;
 #[cfg(test)]
 pub(crate) mod testing;
 pub(crate) mod time;
+pub(crate) mod title;
 pub(crate) mod wire;

@@ -280,6 +280,10 @@ pub(crate) trait System {
     /// Closes the connection of a client of the control socket.
     fn close_control(&mut self, _client: u64) {}
 
+    /// Shows the state of the parent in ps, under this name; without a name shows what the process
+    /// was started with.
+    fn show_title(&mut self, _name: Option<&str>, _busy: usize, _children: usize) {}
+
     /// Whether children can be asked for their stacks.
     fn collects_stacks(&self) -> bool {
         false

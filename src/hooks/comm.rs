@@ -1,9 +1,14 @@
 //! The child's end of the wire: which words a server sends to the parent, and when. Decides which
 //! words are due; its link and its channel write, wait and read the clock.
 
+mod reopening;
+
+use self::reopening::Reopening;
 use crate::{
     core::{
+        accept::refusal::Refusal,
         comm::{Acker, Channel, Interval, Sink},
+        endpoint_load::{EndpointLoad, Rate},
         replacement::{self, Spread},
         time::Time,
         wire::{CommWords, Word},
@@ -57,14 +62,13 @@ struct Shared<L: ?Sized = dyn Link> {
     when_orphaned: RefCell<Vec<Box<dyn FnOnce()>>>,
     orphaned: Cell<bool>,
     when_told_to_stop: RefCell<Vec<Box<dyn FnOnce()>>>,
-    /// The callback that reopens logs; empty by default and while the callback runs.
-    reopen_logs: RefCell<Option<ReopenLogs>>,
+    reopening: Reopening,
+    rate: RefCell<Rate>,
     /// The callback that sends an ACK that is due; empty by default and while the callback runs.
     send_ack: RefCell<Option<SendAck>>,
     link: L,
 }
 
-type ReopenLogs = Box<dyn FnMut()>;
 type SendAck = Box<dyn FnMut(&Comm) -> io::Result<()>>;
 
 impl Comm {
@@ -89,7 +93,8 @@ impl Comm {
                 when_orphaned: RefCell::default(),
                 orphaned: Cell::new(false),
                 when_told_to_stop: RefCell::default(),
-                reopen_logs: RefCell::default(),
+                reopening: Reopening::default(),
+                rate: RefCell::default(),
                 send_ack: RefCell::default(),
                 link,
             }),
@@ -153,6 +158,12 @@ impl Comm {
         self.shared.channel.sink().end();
     }
 
+    /// Tells tracers of a connection that is not served.
+    pub(crate) fn note_refused(&self, refusal: Refusal, queued: Option<Duration>) {
+        let queued = queued.unwrap_or_default();
+        self.shared.channel.sink().refused(refusal as u32, queued);
+    }
+
     /// Notes that the connection in hand is one of this client, and returns how many it has, in all
     /// children. [`end_connection`](Self::end_connection) ends that.
     pub(crate) fn claim(&self, client: NonZeroU64) -> usize {
@@ -162,6 +173,12 @@ impl Comm {
     /// Notes how long the connection in hand was queued.
     pub(crate) fn note_queued(&self, queued: Duration) {
         self.shared.channel.sink().note_queued(queued);
+    }
+
+    /// Counts how long a connection was queued at the listener of that number, whether it is served or
+    /// not.
+    pub(crate) fn count_queued(&self, listener: usize, queued: Duration) {
+        self.shared.channel.sink().count_queued(listener, queued);
     }
 
     /// Asks the parent for more time for the connection in hand: `time` from now.
@@ -232,6 +249,17 @@ impl Comm {
     /// the `max_clients` of the start.
     pub fn busy_servers(&self) -> usize {
         self.shared.channel.sink().busy_servers()
+    }
+
+    /// How loaded the server is, for a balancer: see [`EndpointLoad`].
+    ///
+    /// It is read from the children's notes in shared memory. The rate is that of the last second or
+    /// more, known from the second call on that comes a second after the first, in each child.
+    pub fn endpoint_load(&self) -> EndpointLoad {
+        let shared = &self.shared;
+        let counts = || shared.channel.sink().counts();
+        let rate = shared.rate.borrow_mut().at(self.now(), counts);
+        EndpointLoad::new(self.busy_servers(), self.max_clients(), rate)
     }
 
     /// Whether this child is the one that is kept for the time when all others are busy: see the
@@ -358,21 +386,6 @@ impl Comm {
     pub fn when_told_to_stop(&self, signal_int: impl FnOnce() + 'static) {
         let mut callbacks = self.shared.when_told_to_stop.borrow_mut();
         callbacks.push(Box::new(signal_int));
-    }
-
-    /// Runs `reopen_logs` whenever the child is told to reopen its logs.
-    ///
-    /// SIGUSR1 to the parent leads to it. The callback runs when the child next looks, which is at
-    /// once while it waits for a connection or in one of the waits of this type, and may be during
-    /// a connection. Orders that come close together may run it once. A second callback replaces
-    /// the first.
-    ///
-    /// Call it where [`when_told_to_stop`](Self::when_told_to_stop) is called. A loop of your own
-    /// that watches this object's descriptor then also wakes for this;
-    /// [`shutdown_requested`](Self::shutdown_requested) runs the callback.
-    pub fn when_told_to_reopen(&self, reopen_logs: impl FnMut() + 'static) {
-        *self.shared.reopen_logs.borrow_mut() = Some(Box::new(reopen_logs));
-        self.shared.link.wake_to_reopen();
     }
 
     /// Calls `send_ack` whenever an ACK is due, in place of the default, [`Comm::ack`].
@@ -705,19 +718,6 @@ impl Shared {
         }
         for signal_int in self.when_told_to_stop.take() {
             signal_int();
-        }
-    }
-
-    /// Runs the callback of `when_told_to_reopen`, if the child was told.
-    fn notice_reopen(&self) {
-        // Mostly there is no callback, and then the check is not needed. It is taken out while it
-        // runs, because it may wait and so come here again.
-        if self.reopen_logs.borrow().is_none() || !self.link.take_reopen() {
-            return;
-        }
-        if let Some(mut reopen_logs) = self.reopen_logs.take() {
-            reopen_logs();
-            self.reopen_logs.borrow_mut().get_or_insert(reopen_logs);
         }
     }
 

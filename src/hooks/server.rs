@@ -233,6 +233,21 @@ pub trait ChildServer {
         }
     }
 
+    /// Opens anew the logs that the server object has open in the parent. Children reopen theirs by
+    /// themselves.
+    ///
+    /// The default of [`reopen_logs`](crate::PreForkHooks::reopen_logs) leads here, before children
+    /// are told. An error is a line in the log.
+    ///
+    /// Default: that of the inner server; without one there is nothing to open.
+    ///
+    /// # Errors
+    ///
+    /// When a log cannot be opened. The old one stays in use then.
+    fn reopen(&mut self) -> io::Result<()> {
+        self.inner().map_or(Ok(()), |inner| inner.reopen())
+    }
+
     /// How many connections the children have not served, by the reason.
     ///
     /// Called in the parent while the server is started, once a second at the most, and at its end.
@@ -339,6 +354,9 @@ macro_rules! forward_child_server {
             }
             fn reopen_signal(&mut self) -> Option<Signal> {
                 (**self).reopen_signal()
+            }
+            fn reopen(&mut self) -> io::Result<()> {
+                (**self).reopen()
             }
             fn refusals(&mut self) -> Refusals {
                 (**self).refusals()
@@ -515,6 +533,10 @@ mod tests {
         fn reopen_signal(&mut self) -> Option<Signal> {
             Some(Signal::Window)
         }
+        fn reopen(&mut self) -> io::Result<()> {
+            self.told.push("reopen");
+            Ok(())
+        }
         fn refusals(&mut self) -> Refusals {
             Refusals::new([4, 3, 2, 1])
         }
@@ -556,6 +578,7 @@ mod tests {
         server.before_stop();
         server.set_all_busy(true);
         server.close_listeners();
+        server.reopen().expect("logs");
         server.stop();
         assert!(server.can_shed());
         assert_eq!(server.send_ack(), interval);
@@ -581,6 +604,7 @@ mod tests {
             "before_stop",
             "all busy",
             "close_listeners",
+            "reopen",
             "stop",
         ];
         assert_eq!(told, Some(all.to_vec()));
@@ -606,6 +630,7 @@ mod tests {
         assert!(!Wrapper(None).is_queued());
         assert!(!Wrapper(None).can_shed());
         Wrapper(None).set_all_busy(true);
+        assert!(Wrapper(None).reopen().is_ok());
         Wrapper(None).begin_drain();
         Wrapper(None).close_listeners();
         Wrapper(None).stop();

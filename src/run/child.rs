@@ -7,8 +7,9 @@ use crate::{
     hooks::{ChildServer, PreForkHooks, Start, comm::Comm, server::complain},
     observe::status::Status,
     sys::{
-        child_link::{ChildLink, PipeSink},
+        child_link::{ChildLink, PipeSink, Traced},
         fork::{self, ChildSetup},
+        title::ChildTitle,
         unix::{Newborn, UnixSystem},
     },
 };
@@ -59,6 +60,7 @@ impl ChildSide for UnixSystem {
         let death = self.death_read.take();
         let death = death.ok_or_else(|| io::Error::other("the death watch is gone"))?;
         let link = ChildLink::new(self.clock, stop, death, self.stops.of(id))?;
+        let title = monitor.process_title().as_deref().map(ChildTitle::new);
         let slot = self.board.slot(id);
         slot.settle();
         let sink = PipeSink {
@@ -66,6 +68,8 @@ impl ChildSide for UnixSystem {
             slot,
             coalesces: coalesce,
             clock: self.clock,
+            title,
+            traced: Traced::new(id),
         };
         Ok(Comm::new(link, sink, words, coalesce))
     }

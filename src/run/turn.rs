@@ -168,6 +168,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             self.tend_status();
             self.ask_interval();
             self.look_for_shedder();
+            self.show_title();
             let ready = self.wait(wait)?;
             self.tick();
             self.act_on_signals(&ready);
@@ -222,6 +223,16 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         if self.asked_interval.replace(interval) != Some(interval) {
             self.parent.system.ask_interval(interval);
         }
+    }
+
+    /// Shows in ps, before it waits, what the parent has found in the last turn.
+    fn show_title(&mut self) {
+        let monitor = &self.parent.monitor;
+        let census = monitor.pool.census();
+        let name = monitor.process_title().as_deref();
+        self.parent
+            .system
+            .show_title(name, census.busy, census.live());
     }
 
     /// Reads the clock for all events of a turn. (Between two turns, [`Parent::tell_time`] reads it

@@ -5,7 +5,8 @@ mod shedder;
 
 use super::{
     admission::Admission,
-    conn::{Conn, Place, Stream},
+    conn::{Conn, Metered, Place, Stream},
+    ending::{Ends, Watched},
     reserve::Reserve,
 };
 use crate::{
@@ -15,6 +16,7 @@ use crate::{
             refusal::Refusal,
             shortage::{Pause, Shortage},
         },
+        conn_end::Outcome,
         time::Time,
     },
     hooks::{comm::Comm, server::complain},
@@ -50,6 +52,8 @@ pub(super) type SharedListeners = Rc<RefCell<Vec<Ours<OwnedFd>>>>;
 pub(super) struct Acceptor<'a, L: Listener> {
     pub(super) config: AcceptConfig,
     pub(super) admission: Admission<L::Stream>,
+    /// Who is told how connections end, if anybody is.
+    pub(super) ends: Option<Rc<Ends>>,
     pub(super) header_check: Option<HeaderCheck<L::Stream>>,
     pub(super) kind: &'a L,
     pub(super) listeners: SharedListeners,
@@ -254,14 +258,25 @@ impl<L: Listener<Stream: Stream>> Run<'_, L> {
         log::debug!("a connection is not served: {refusal}");
         self.acceptor.admission.count(refusal);
         self.acceptor.comm.end_connection();
-        if let Some(in_hand) = self.in_hand.take()
-            && refusal == Refusal::TooOld
-        {
-            let conn = self.conn(in_hand.connection, *self.acceptor.requests_handled);
-            note_end(self.acceptor.admission.shed(conn));
+        if let Some(in_hand) = self.in_hand.take() {
+            let queued = in_hand.connection.queued;
+            self.acceptor.comm.note_refused(refusal, queued);
+            let watched = self.watch(&in_hand.connection, 0);
+            if refusal == Refusal::TooOld {
+                let number = *self.acceptor.requests_handled;
+                let conn = self.conn(in_hand.connection, number, &watched);
+                note_end(self.acceptor.admission.shed(conn));
+            }
+            end(watched, Outcome::Refused(refusal));
         }
         self.lap();
         Observation::Skipped
+    }
+
+    /// Begins to look at a connection, if anybody is told of its end.
+    fn watch(&self, connection: &Newcomer, number: u64) -> Option<Watched> {
+        let ends = self.acceptor.ends.as_ref()?;
+        Some(ends.begin(connection, number))
     }
 
     /// Counts a connection. Near its limit the child asks to be replaced before it serves, so that
@@ -276,28 +291,42 @@ impl<L: Listener<Stream: Stream>> Run<'_, L> {
     /// Hands a connection to the handler, unless its header is refused; then it does not count.
     fn check_header(&mut self, connection: Newcomer) {
         let number = *self.acceptor.requests_handled + 1;
-        let mut conn = self.conn(connection, number);
+        let mut watched = self.watch(&connection, number);
+        let mut conn = self.conn(connection, number, &watched);
         let check = self.acceptor.header_check.as_mut();
-        if check.is_none_or(|admits| admits(&mut conn)) {
-            self.count_connection();
-            self.handle(conn);
+        let admits = check.is_none_or(|admits| admits(&mut conn));
+        if let Some(watched) = &mut watched {
+            watched.note_client(&conn);
         }
+        if !admits {
+            return end(watched, Outcome::NoHeader);
+        }
+        self.count_connection();
+        let outcome = self.handle(conn);
+        end(watched, outcome);
     }
 
-    fn handle(&mut self, conn: Conn<L::Stream>) {
+    fn handle(&mut self, conn: Conn<L::Stream>) -> Outcome {
         let served = (self.acceptor.handler)(conn);
         // The child may wait next, for long.
         atfork::connection_is_over();
-        note_end(served);
+        note_end(served)
     }
 
-    fn conn(&self, connection: Newcomer, number: u64) -> Conn<L::Stream> {
+    fn conn(
+        &self,
+        connection: Newcomer,
+        number: u64,
+        watched: &Option<Watched>,
+    ) -> Conn<L::Stream> {
+        let meter: Metered = watched.as_ref().map(Watched::meter);
         let acceptor = &self.acceptor;
         let place = Place {
             comm: acceptor.comm.share(),
             listeners: Rc::clone(&acceptor.listeners),
             number,
             first_wait: acceptor.first_wait,
+            meter,
         };
         Conn::new(connection, place)
     }
@@ -348,6 +377,9 @@ impl<L: Listener<Stream: Stream>> Run<'_, L> {
         } = &mut self.acceptor;
         admission.count_taken();
         admission.measure(*kind, &mut connection);
+        if let Some(queued) = connection.queued {
+            comm.count_queued(listener, queued);
+        }
         let refusal = admission.refusal(listener, &connection, comm);
         InHand {
             connection,
@@ -395,11 +427,24 @@ impl<L: Listener<Stream: Stream>> Run<'_, L> {
 }
 
 /// What the code for a connection has returned.
-fn note_end(result: io::Result<()>) {
+fn note_end(result: io::Result<()>) -> Outcome {
     match result {
-        Ok(()) => {}
+        Ok(()) => Outcome::Served,
         // The client caused it: not worth a line on stderr.
-        Err(error) if is_the_clients(&error) => log::debug!("connection ended: {error}"),
-        Err(error) => complain!("connection failed: {error}"),
+        Err(error) if is_the_clients(&error) => {
+            log::debug!("connection ended: {error}");
+            Outcome::Lost
+        }
+        Err(error) => {
+            complain!("connection failed: {error}");
+            Outcome::Failed
+        }
+    }
+}
+
+/// Tells those who are to be told.
+fn end(watched: Option<Watched>, outcome: Outcome) {
+    if let Some(watched) = watched {
+        watched.end(outcome);
     }
 }

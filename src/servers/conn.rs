@@ -13,6 +13,7 @@ pub mod defaults;
 mod driver;
 mod filter;
 mod limit;
+mod meter;
 mod pace;
 mod peer;
 #[cfg(feature = "proxy-protocol")]
@@ -29,6 +30,7 @@ mod filter_tests;
 mod session_tests;
 
 use self::bounds::{Bounds, too_slow};
+pub(super) use self::meter::{Meter, Metered};
 pub use self::{
     class::ConnClass,
     filter::{BlockFilter, Filter, Input, LineEnd, LineFilter, Record, StreamFilter},
@@ -42,13 +44,13 @@ use super::accept::SharedListeners;
 #[cfg(feature = "proxy-protocol")]
 use super::proxy::Proxied;
 use crate::{
-    core::{comm::Acker, time::Time},
+    core::{comm::Acker, endpoint_load::EndpointLoad, time::Time},
     hooks::comm::Comm,
     sys::{
         accept::{Newcomer, canonical},
         credentials,
         link::Interest,
-        sockets::{self, Blocking},
+        sockets::Blocking,
     },
 };
 use std::{
@@ -136,6 +138,8 @@ pub struct Conn<S> {
     /// notices the parent's end. The client is usually ready by then, which saves two system calls.
     first_wait: Option<Duration>,
     bounds: Bounds,
+    /// What moves over it, if anybody is told of its end.
+    meter: Metered,
     /// What the proxy has said that passes the connection on.
     #[cfg(feature = "proxy-protocol")]
     proxied: Option<Box<Proxied>>,
@@ -149,6 +153,7 @@ pub(super) struct Place {
     pub(super) number: u64,
     /// See [`Conn::first_wait`].
     pub(super) first_wait: Option<Duration>,
+    pub(super) meter: Metered,
 }
 
 impl<S: Stream> Conn<S> {
@@ -162,6 +167,7 @@ impl<S: Stream> Conn<S> {
             number: place.number,
             first_wait: place.first_wait,
             bounds: Bounds::default(),
+            meter: place.meter,
             #[cfg(feature = "proxy-protocol")]
             proxied: None,
         }
@@ -173,6 +179,15 @@ impl<S: Stream> Conn<S> {
         #[cfg(feature = "proxy-protocol")]
         let peer = peer.behind(self.proxied.as_deref());
         peer
+    }
+
+    /// The client's internet address, as a proxy has told it if there is one.
+    pub(super) fn client(&self) -> Option<SocketAddr> {
+        #[cfg(feature = "proxy-protocol")]
+        if let Some(source) = self.proxied().and_then(Proxied::source) {
+            return Some(source);
+        }
+        self.remote
     }
 
     /// How many connections this child has taken, this one included: the original's
@@ -209,8 +224,12 @@ impl<S: Stream> Conn<S> {
     }
 
     /// Says what the child does with this connection, for whoever looks: see [`Comm::describe`].
+    ///
+    /// The text that was said last is also in the line of an
+    /// [access log](crate::servers::StreamServer::access_log).
     pub fn describe(&self, text: &str) {
         self.comm.describe(text);
+        self.note_text(text);
     }
 
     /// Whether the child should leave: a handler with a long connection should end it.
@@ -247,6 +266,22 @@ impl<S: Stream> Conn<S> {
         self.comm.busy_servers()
     }
 
+    /// How loaded the server is, for a header of the answer: see
+    /// [`EndpointLoad`](crate::servers::EndpointLoad) and [`Comm::endpoint_load`].
+    ///
+    /// ```
+    /// # use prefork_server::{TcpServer, servers::EndpointLoad};
+    /// # use std::io::Write;
+    /// let server = TcpServer::new(|mut conn| {
+    ///     let load = conn.endpoint_load();
+    ///     write!(conn, "HTTP/1.0 200 OK\r\n{}: {load}\r\n\r\nHello\n", EndpointLoad::HEADER)
+    /// });
+    /// # let _ = server;
+    /// ```
+    pub fn endpoint_load(&self) -> EndpointLoad {
+        self.comm.endpoint_load()
+    }
+
     /// How many children there may be: see [`Comm::max_clients`].
     pub fn max_clients(&self) -> usize {
         self.comm.max_clients()
@@ -271,6 +306,7 @@ impl<S: Stream> Conn<S> {
     /// When the stream cannot be put into blocking mode.
     pub fn into_parts(self) -> io::Result<(S, Acker)> {
         self.stream.block()?;
+        self.note_shared();
         Ok((self.stream, self.comm.acker()))
     }
 
@@ -391,11 +427,7 @@ impl Conn<TcpStream> {
     ///
     /// When the operating system has not told it.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        #[cfg(feature = "proxy-protocol")]
-        if let Some(source) = self.proxied().and_then(Proxied::source) {
-            return Ok(source);
-        }
-        self.remote
+        self.client()
             .ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
@@ -419,8 +451,8 @@ impl Conn<TcpStream> {
 impl<S: Stream> Read for &Conn<S> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let timeout = self.bounds.read.get();
-        let count = self.patiently(Interest::Read, timeout, |stream, blocking| {
-            sockets::receive(stream, buffer, blocking)
+        let count = self.patiently(Interest::Read, timeout, |_, blocking| {
+            self.receive(buffer, blocking)
         })?;
         self.bounds.heard.set(true);
         Ok(count)
@@ -434,8 +466,8 @@ impl<S: Stream> Write for &Conn<S> {
 
     fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
         let timeout = self.bounds.write.get();
-        self.patiently(Interest::Write, timeout, |stream, blocking| {
-            sockets::send(stream, parts, blocking)
+        self.patiently(Interest::Write, timeout, |_, blocking| {
+            self.send(parts, blocking)
         })
     }
 

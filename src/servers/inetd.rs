@@ -4,6 +4,7 @@
 mod environment;
 
 use super::{
+    access_log::AccessLog,
     conn::{Conn, Stream},
     exec::ExecSpec,
     listen::{AnyStream, Listen, ListenSet},
@@ -198,6 +199,17 @@ impl InetdServer {
         self
     }
 
+    /// Writes a line for each connection: see
+    /// [`StreamServer::access_log`](crate::servers::StreamServer::access_log).
+    ///
+    /// The text of a line is the status of a program that has failed. How many bytes have moved is
+    /// not known.
+    #[must_use]
+    pub fn access_log(mut self, log: AccessLog) -> Self {
+        self.server = self.server.access_log(log);
+        self
+    }
+
     /// How long the program of one connection may run. Default: `None`, no limit.
     #[must_use]
     pub fn deadline(self, time: Option<Duration>) -> Self {
@@ -208,6 +220,18 @@ impl InetdServer {
     #[must_use]
     pub fn kill_after(self, time: Duration) -> Self {
         self.with(|program| program.kill_after = time)
+    }
+
+    /// Runs the program of `other` from the next fork on, in place of this one: with its arguments,
+    /// its environment, its time limits, its `max_requests` and `max_per_peer`. The sockets stay.
+    ///
+    /// For a reload: see [`ChildServer::reload`].
+    pub fn set_program_of(&mut self, other: Self) {
+        self.server
+            .set_max_requests(other.server.get_max_requests());
+        self.server
+            .set_max_per_peer(other.server.get_max_per_peer());
+        self.program.swap(&other.program);
     }
 
     /// The file that would be executed: `None` if there is none, or it may not be executed. It looks
@@ -269,6 +293,7 @@ impl Program {
     /// Runs the program for one connection, to its end. Runs in the child.
     fn serve(&self, conn: &Conn<AnyStream>) -> io::Result<()> {
         conn.stream().block()?;
+        conn.note_shared();
         let helper = Helper::start(self.command(conn)?, conn.as_fd());
         let mut running = Running {
             helper: helper.map_err(|error| self.failed(error))?,
@@ -277,6 +302,7 @@ impl Program {
         let status = self.wait(&mut running)?;
         if !status.success() {
             let program = self.spec.program.display();
+            conn.describe(&status.to_string());
             complain!(
                 "{program} for {}: {status}",
                 environment::client(&conn.peer())

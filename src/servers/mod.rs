@@ -67,8 +67,10 @@
 //! ```
 
 mod accept;
+mod access_log;
 mod admission;
 pub mod conn;
+mod ending;
 mod exec;
 mod inetd;
 mod listen;
@@ -83,6 +85,7 @@ mod tcp;
 mod unix;
 
 pub use self::{
+    access_log::{AccessFormat, AccessLog},
     conn::{Conn, Stream},
     exec::ExecServer,
     inetd::InetdServer,
@@ -100,6 +103,8 @@ pub use crate::{
             refusal::{Refusal, Refusals},
         },
         access::{Access, Cidr, NoCidr},
+        conn_end::{ConnEnd, Outcome},
+        endpoint_load::EndpointLoad,
     },
     listeners::{
         Listener, ListenerStatus,

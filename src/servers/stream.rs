@@ -7,6 +7,7 @@ use super::{
     accept::{Acceptor, Handler, HeaderCheck, SharedListeners},
     admission::AdmissionRules,
     conn::{Conn, ConnClass, Stream},
+    ending::EndRules,
     queues::Queues,
 };
 use crate::{
@@ -45,6 +46,7 @@ pub struct StreamServer<L: Listener> {
     #[cfg(feature = "proxy-protocol")]
     proxies: proxy::Attribute,
     pub(super) admission: AdmissionRules<L::Stream>,
+    pub(super) ends: EndRules,
     queues: Queues,
 }
 
@@ -92,6 +94,7 @@ impl<L: Listener<Stream: Stream>> StreamServer<L> {
             #[cfg(feature = "proxy-protocol")]
             proxies: proxy::Attribute::default(),
             admission: AdmissionRules::default(),
+            ends: EndRules::default(),
             queues: Queues::new(),
         }
     }
@@ -373,12 +376,14 @@ impl<L: Listener<Stream: Stream>> ChildServer for StreamServer<L> {
         #[cfg(feature = "proxy-protocol")]
         self.proxies.share_counts()?;
         self.admission.start()?;
+        self.ends.start()?;
         self.sockets.open(&mut self.listener, self.backlog)?;
         self.set_timing();
         Ok(())
     }
 
     fn stop(&mut self) {
+        self.ends.stop();
         self.sockets.close(&mut self.listener);
     }
 
@@ -409,6 +414,7 @@ impl<L: Listener<Stream: Stream>> ChildServer for StreamServer<L> {
         let acceptor = Acceptor {
             config,
             admission: self.admission.for_child(sockets),
+            ends: self.ends.for_child(comm),
             kind: &self.listener,
             listeners,
             header_check: self.header_check(),
@@ -443,6 +449,10 @@ impl<L: Listener<Stream: Stream>> ChildServer for StreamServer<L> {
 
     fn close_listeners(&mut self) {
         self.sockets.close_for_all(&mut self.listener);
+    }
+
+    fn reopen(&mut self) -> io::Result<()> {
+        self.ends.reopen()
     }
 
     fn refusals(&mut self) -> Refusals {
@@ -482,6 +492,7 @@ impl<L: Listener> fmt::Debug for StreamServer<L> {
             .field("sockets", &self.sockets)
             .field("max_requests", &self.max_requests)
             .field("admission", &self.admission)
+            .field("ends", &self.ends)
             .finish_non_exhaustive()
     }
 }

@@ -10,7 +10,7 @@ use crate::{
         },
         confinement::{Confinement, Resource},
     },
-    servers::{ExecServer, Listen},
+    servers::{AccessFormat, AccessLog, ExecServer, Listen},
 };
 use std::{path::PathBuf, time::Duration};
 
@@ -27,12 +27,23 @@ pub(super) struct Values {
     pub(super) max_requests: u64,
     pub(super) max_per_peer: usize,
     pub(super) deadline: Option<Duration>,
+    pub(super) access_log: Option<PathBuf>,
+    pub(super) access_log_format: AccessFormat,
     pub(super) program: Vec<String>,
     pub(super) protocol: Protocol,
     pub(super) stop_signal: Signal,
     pub(super) reopen_signal: Option<Signal>,
     pub(super) control: Option<PathBuf>,
+    pub(super) status: Option<Address>,
+    pub(super) agent_check: Option<Address>,
 }
+
+/// Where the status is told.
+#[cfg(feature = "status")]
+pub(super) type Address = crate::observe::status::StatusAddress;
+/// Nothing can be told without the feature.
+#[cfg(not(feature = "status"))]
+pub(super) type Address = std::convert::Infallible;
 
 impl Default for Values {
     fn default() -> Self {
@@ -44,12 +55,23 @@ impl Default for Values {
             max_requests: 25,
             max_per_peer: 0,
             deadline: None,
+            access_log: None,
+            access_log_format: AccessFormat::default(),
             program: Vec::new(),
             protocol: Protocol::Systemd,
             stop_signal: Signal::Interrupt,
             reopen_signal: None,
             control: None,
+            status: None,
+            agent_check: None,
         }
+    }
+}
+
+impl Values {
+    pub(super) fn access_log(&self) -> Option<AccessLog> {
+        let log = AccessLog::named(self.access_log.clone()?);
+        Some(log.format(self.access_log_format))
     }
 }
 
@@ -125,6 +147,29 @@ pub(super) mod server {
         Ok(())
     }
 
+    pub(in super::super) fn access_log(
+        values: &mut Values,
+        texts: &[String],
+    ) -> Result<(), String> {
+        let path: String = one(texts)?;
+        if path.is_empty() {
+            return Err("it is the path of a file, or - for stdout".to_owned());
+        }
+        values.access_log = Some(path.into());
+        Ok(())
+    }
+
+    pub(in super::super) const FORMATS: &[&str] = &["common", "json"];
+
+    pub(in super::super) fn access_log_format(
+        values: &mut Values,
+        texts: &[String],
+    ) -> Result<(), String> {
+        let all = [AccessFormat::Common, AccessFormat::Json];
+        values.access_log_format = word(texts, FORMATS, &all)?;
+        Ok(())
+    }
+
     pub(in super::super) fn program(values: &mut Values, texts: &[String]) -> Result<(), String> {
         values.program = texts.to_vec();
         Ok(())
@@ -162,6 +207,29 @@ pub(super) mod server {
                 Ok(())
             }
         }
+    }
+
+    pub(in super::super) fn status(values: &mut Values, texts: &[String]) -> Result<(), String> {
+        values.status = Some(address(texts)?);
+        Ok(())
+    }
+
+    pub(in super::super) fn agent_check(
+        values: &mut Values,
+        texts: &[String],
+    ) -> Result<(), String> {
+        values.agent_check = Some(address(texts)?);
+        Ok(())
+    }
+
+    #[cfg(feature = "status")]
+    fn address(texts: &[String]) -> Result<Address, String> {
+        one::<String>(texts)?.parse()
+    }
+
+    #[cfg(not(feature = "status"))]
+    fn address(_: &[String]) -> Result<Address, String> {
+        Err("this program was built without the feature `status`".to_owned())
     }
 
     fn signal(texts: &[String]) -> Result<Signal, String> {

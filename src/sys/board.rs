@@ -23,21 +23,23 @@ mod view;
 
 pub(crate) use self::{slot::Slot, view::BoardView};
 
-use self::view::numbers_at;
+use self::view::{numbers_at, queue_times_at};
 use super::{cells, fd_registry::Ours, shared_memory::SharedMemory};
 use crate::core::{
     board::{
-        ASKED_INTERVAL_AT, DESCRIBED, ENTRY_AT, FOLDS_AT, Layout, OTHERS_AT, ROW_AT, USED_AT,
-        WILL_LOOK_AT,
+        ASKED_INTERVAL_AT, DESCRIBED, ENTRY_AT, FOLDS_AT, Layout, OTHERS_AT, QUEUE_TIMES_AT,
+        ROW_AT, USED_AT, WILL_LOOK_AT,
     },
     child::ChildId,
     comm::Interval,
     metrics::NUMBERS,
+    queue_times::{QUEUE_WORDS, QueueTimes},
     wire::Entry,
 };
 use nix::unistd::{SysconfVar, sysconf};
 use std::{
     io,
+    iter::repeat,
     os::fd::OwnedFd,
     sync::atomic::{
         AtomicU64,
@@ -127,9 +129,7 @@ impl Board {
         let offset = self.view.layout.offset(slot);
         if let (Some(offset), Some(words)) = (offset, self.view.memory.writable_words()) {
             let (parents, slot) = words.split_at(offset / size_of::<AtomicU64>());
-            if cells::is_counting() {
-                fold(parents, slot);
-            }
+            fold(parents, slot);
             for word in &slot[ENTRY_AT + 1..DESCRIBED] {
                 word.store(0, Relaxed);
             }
@@ -176,19 +176,37 @@ fn page_size() -> usize {
 /// Adds what a child has counted to the totals, which are in the parent's slot, in place of the
 /// child's row. Whoever looks meanwhile looks again.
 fn fold(parents: &[AtomicU64], slot: &[AtomicU64]) {
-    let mut totals = numbers_at(parents, ROW_AT);
-    totals.add(&numbers_at(slot, ROW_AT));
-    totals.add(&numbers_at(slot, OTHERS_AT));
+    let queue_times = queue_times_at(slot);
+    if !cells::is_counting() && queue_times.is_zero() {
+        return;
+    }
     let folds = parents[FOLDS_AT].load(Relaxed);
     parents[FOLDS_AT].store(folds | 1, Relaxed);
     fence(Release);
-    for (place, word) in parents[ROW_AT..].iter().zip(totals.words()) {
+    fold_numbers(parents, slot);
+    fold_queue_times(parents, slot, &queue_times);
+    parents[FOLDS_AT].store((folds | 1).wrapping_add(1), Release);
+}
+
+fn fold_numbers(parents: &[AtomicU64], slot: &[AtomicU64]) {
+    let mut totals = numbers_at(parents, ROW_AT);
+    totals.add(&numbers_at(slot, ROW_AT));
+    totals.add(&numbers_at(slot, OTHERS_AT));
+    store(&parents[ROW_AT..], totals.words());
+    store(&slot[ROW_AT..OTHERS_AT + NUMBERS], repeat(0));
+}
+
+fn fold_queue_times(parents: &[AtomicU64], slot: &[AtomicU64], childs: &QueueTimes) {
+    let mut totals = queue_times_at(parents);
+    totals.add(childs);
+    store(&parents[QUEUE_TIMES_AT..], totals.words());
+    store(&slot[QUEUE_TIMES_AT..][..QUEUE_WORDS], repeat(0));
+}
+
+fn store(places: &[AtomicU64], words: impl IntoIterator<Item = u64>) {
+    for (place, word) in places.iter().zip(words) {
         place.store(word, Relaxed);
     }
-    for word in &slot[ROW_AT..OTHERS_AT + NUMBERS] {
-        word.store(0, Relaxed);
-    }
-    parents[FOLDS_AT].store((folds | 1).wrapping_add(1), Release);
 }
 
 #[cfg(test)]

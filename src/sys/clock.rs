@@ -47,12 +47,6 @@ pub(crate) fn monotonic_microseconds() -> u64 {
     read(libc::CLOCK_MONOTONIC) / 1_000
 }
 
-/// The time of day, since 1970: to be told, and not to judge anything by.
-#[cfg(feature = "status")]
-pub(crate) fn time_of_day() -> std::time::Duration {
-    std::time::Duration::from_nanos(read(libc::CLOCK_REALTIME))
-}
-
 /// The time in nanoseconds. Not std's `Instant`, which costs more: each connection reads the clock
 /// three times.
 #[inline]
@@ -62,10 +56,8 @@ fn read(clock: libc::clockid_t) -> u64 {
     // SAFETY: `time` is valid for writes for the length of the call. The call cannot fail: these
     // clocks always exist.
     unsafe { libc::clock_gettime(clock, &raw mut time) };
-    // OK to cast: no clock of these is negative, unless somebody sets the time of day to before 1970.
-    (time.tv_sec as u64)
-        .wrapping_mul(1_000_000_000)
-        .wrapping_add(time.tv_nsec as u64)
+    // OK to cast: such a clock is never negative, and starts with the machine.
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
 #[cfg(test)]

@@ -22,6 +22,7 @@ use super::{
     signals::{Mask, Subscription, foreign},
     stacks::Stacks,
     stop_board::StopBoard,
+    title::ParentTitle,
 };
 use crate::core::{
     board::{Notes, SharedView, View},
@@ -98,6 +99,7 @@ pub(crate) struct UnixSystem {
     owner: u32,
     is_settled: bool,
     pub(crate) adoption: Adoption,
+    title: ParentTitle,
 }
 
 impl UnixSystem {
@@ -144,6 +146,7 @@ impl UnixSystem {
             owner: std::process::id(),
             is_settled: false,
             adoption: Adoption::default(),
+            title: ParentTitle::default(),
         })
     }
 
@@ -442,6 +445,10 @@ impl System for UnixSystem {
         }
     }
 
+    fn show_title(&mut self, name: Option<&str>, busy: usize, children: usize) {
+        self.title.show(name, busy, children);
+    }
+
     fn collects_stacks(&self) -> bool {
         self.stacks.are_collected()
     }
@@ -468,6 +475,7 @@ impl System for UnixSystem {
 
     fn close(&mut self) {
         self.death_write = None;
+        self.title.end();
         self.stacks.close(&self.poller);
         if let Some(control) = self.control.take() {
             control.close(&self.poller);

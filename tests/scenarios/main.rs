@@ -13,6 +13,7 @@
 )]
 
 mod accepting;
+mod access_log;
 mod activation;
 mod board;
 mod brake;
@@ -74,6 +75,7 @@ mod strangers;
 mod subject;
 #[path = "../support/mod.rs"]
 mod support;
+mod titles;
 mod tracing;
 mod turns;
 mod two_servers;
@@ -98,6 +100,7 @@ macro_rules! scenarios_of {
 
 const PROGRAMS: &[Programs] = &[
     accepting::PROGRAMS,
+    access_log::PROGRAMS,
     activation::PROGRAMS,
     board::PROGRAMS,
     brake::PROGRAMS,
@@ -138,6 +141,7 @@ const PROGRAMS: &[Programs] = &[
     stranded::PROGRAMS,
     strangers::PROGRAMS,
     subject::PROGRAMS,
+    titles::PROGRAMS,
     turns::PROGRAMS,
     two_servers::PROGRAMS,
     walked::PROGRAMS,
@@ -147,6 +151,7 @@ const PROGRAMS: &[Programs] = &[
 const SCENARIOS: &[(&str, Scenarios)] = scenarios_of![
     accepting::clients,
     accepting::errors,
+    access_log,
     activation,
     board,
     brake,
@@ -218,6 +223,7 @@ const SCENARIOS: &[(&str, Scenarios)] = scenarios_of![
     stops,
     stranded,
     strangers,
+    titles,
     turns::order,
     turns::waiting,
     two_servers,

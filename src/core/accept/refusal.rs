@@ -21,6 +21,16 @@ pub enum Refusal {
 impl Refusal {
     /// All of them.
     pub const ALL: [Self; 4] = [Self::Gone, Self::TooOld, Self::Denied, Self::TooMany];
+
+    /// In one word, for a line: `gone`, `shed`, `denied`, `too-many`.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Gone => "gone",
+            Self::TooOld => "shed",
+            Self::Denied => "denied",
+            Self::TooMany => "too-many",
+        }
+    }
 }
 
 impl fmt::Display for Refusal {

@@ -82,15 +82,15 @@ impl Monitor {
         }
     }
 
-    /// Whether all children are busy, and it is not known yet whether that lasts.
-    pub(crate) fn saturation_comes(&self) -> bool {
-        self.saturation.comes()
-    }
-
     /// Since when the present episode of saturation has lasted, if there is one.
     #[cfg(feature = "status")]
     pub(crate) fn saturated_since(&self) -> Option<Time> {
         self.saturation.since()
+    }
+
+    /// Whether all children are busy, and it is not known yet whether that lasts.
+    pub(crate) fn saturation_comes(&self) -> bool {
+        self.saturation.comes()
     }
 
     /// Whether the server is in an episode of saturation.

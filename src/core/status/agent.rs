@@ -32,7 +32,10 @@ mod tests {
     use super::*;
     use crate::core::{
         board::SharedView,
-        status::record::{Head, Record},
+        status::{
+            picture::Look,
+            record::{Head, Record},
+        },
         time::Time,
     };
 
@@ -47,7 +50,7 @@ mod tests {
             ..Record::default()
         };
         let view = SharedView::default();
-        let mut picture = Picture::new(record, &*view.0, Time::START);
+        let mut picture = Picture::new(Look::default(), record, &*view.0, Time::START);
         picture.counts.busy = busy;
         picture
     }

@@ -145,7 +145,7 @@ impl Row {
                 | flag(child.is_due(), DUE)
                 | u64::from(child.epoch()) << 32,
             start_time: time_word(child.start_time()),
-            requests: child.requests(),
+            requests: taken(child),
             busy_since: time_bits(child.busy_since()),
             last_ack: time_word(child.last_ack()),
             memory: child
@@ -170,7 +170,7 @@ impl Row {
             0 => State::Starting,
             1 => State::Free,
             2 => State::Busy,
-            4 => State::Reserved,
+            3 => State::Reserved,
             _ => State::Retiring,
         }
     }
@@ -193,13 +193,22 @@ impl Row {
     }
 }
 
+/// How many connections a child has taken: by its notes, unless it notes none. By its words, which may
+/// be heard twice, it may be one more.
+pub(crate) fn taken(child: &Child) -> u64 {
+    match child.noted_requests {
+        0 => child.told_requests,
+        noted => noted,
+    }
+}
+
 fn state_word(state: State) -> u64 {
     match state {
         State::Starting => 0,
         State::Free => 1,
         State::Busy => 2,
-        State::Retiring => 3,
-        State::Reserved => 4,
+        State::Reserved => 3,
+        State::Retiring => 4,
     }
 }
 
@@ -425,6 +434,11 @@ impl Record {
 
     pub(crate) fn stage(&self) -> Stage {
         Stage::from_word(self.head.stage)
+    }
+
+    /// Whether a child can take connections.
+    pub(crate) fn has_ready_child(&self) -> bool {
+        self.rows.iter().any(|(_, row)| row.is_ready())
     }
 }
 

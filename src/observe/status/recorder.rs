@@ -11,13 +11,13 @@ use crate::{
         status::{
             Stage, death,
             picture::believable,
-            record::{Head, Known, Pen, Row, Tallies, Writer, nanoseconds},
+            record::{Head, Known, Pen, Row, Tallies, Writer, nanoseconds, taken},
             texts::{ListenerText, Texts},
         },
         time::Time,
     },
     listeners::ListenerStatus,
-    sys::{cells, clock, record_memory::RecordMemory},
+    sys::{cells, date, record_memory::RecordMemory},
 };
 use std::{io, mem, time::Duration};
 
@@ -70,7 +70,7 @@ impl Recorder {
         if self.memory.is_none() {
             self.memory = Some(RecordMemory::new(slots)?);
             let age = monitor.now().since_start();
-            self.known.started_at = nanoseconds(clock::time_of_day().saturating_sub(age));
+            self.known.started_at = nanoseconds(date::wall_clock().saturating_sub(age));
             self.write(monitor);
             // The sockets have not been looked at yet.
             self.refresh_at = Time::START;
@@ -118,7 +118,7 @@ impl Recorder {
     fn bury(&mut self, child: &Child, death: &Death, monitor: &Monitor) {
         let now = monitor.now();
         let born = nanoseconds(child.start_time().since_start());
-        let taken = believable(death.connections(), born, now);
+        let taken = believable(taken(child), born, now);
         self.known.ended_connections = self.known.ended_connections.saturating_add(taken);
         let since_1970 = Duration::from_nanos(self.known.started_at);
         let unix = since_1970.saturating_add(now.since_start());
