@@ -10,7 +10,7 @@ use nix::unistd::Pid;
 use prefork_server::{Error, Event, Monitor, Observer, PreFork, TcpServer};
 
 use crate::subject::{announce, converse, ended, ends_well, hold, log_warnings};
-use crate::support::{Args, Programs, SOON, Scenarios, World, programs, scenarios, until};
+use crate::support::{Args, Programs, Scenarios, World, programs, scenarios};
 
 pub const PROGRAMS: Programs = programs![starting_slowly];
 
@@ -87,28 +87,25 @@ fn compute(time: Duration) {
     while now() - begin < time {}
 }
 
-/// The most children that were starting at the same time, while six clients took all that were
-/// ready.
-fn most_at_once(world: &mut World, brake: &str) -> usize {
+/// How many children were forked while none was starting, of those that six clients have made
+/// necessary, which took all that were ready.
+fn forked_alone(world: &mut World, brake: &str) -> usize {
     let server = world.spawn("starting_slowly", &["--brake", brake]);
     let ready = |count| format!("ready {count}\n");
     server.expect_stdout("the first children", |text| text.contains(&ready(SPARE)));
     let held = hold(&server.address(), SPARE);
-    server.expect_stdout("as many more", |text| text.contains(&ready(2 * SPARE)));
+    let text = server.expect_stdout("as many more", |text| text.contains(&ready(2 * SPARE)));
     drop(held);
-    let text = until("the forks", SOON, || Some(server.stdout()));
     ends_well(&server);
-    let counts = text
-        .lines()
-        .filter_map(|line| line.strip_prefix("starting "));
-    counts.map(|count| count.parse().unwrap()).max().unwrap()
+    text.lines().filter(|line| *line == "starting 1").count()
 }
 
 /// The first six start together, since nobody serves yet. From them it is known that a start computes.
+/// On a busy machine one may take so long that it does not count any more.
 fn on_one_processor_one_child_computes_in_its_start_at_a_time(world: &mut World) {
-    assert_eq!(most_at_once(world, "true"), 1);
+    assert!(forked_alone(world, "true") > SPARE / 2);
 }
 
 fn without_the_brake_all_start_at_once(world: &mut World) {
-    assert!(most_at_once(world, "false") > 1);
+    assert!(forked_alone(world, "false") < SPARE / 2);
 }
