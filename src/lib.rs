@@ -185,6 +185,7 @@ pub use sys::{
     fd_registry::PreForkId,
     link::{Interest, Wake},
     parent_only::ParentOnly,
+    upgrade::Launch,
 };
 
 /// The programs in the documents, compiled with the documentation tests.

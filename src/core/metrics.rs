@@ -197,6 +197,19 @@ impl Schema {
         kind
     }
 
+    /// What was declared, in that order, as text.
+    pub(crate) fn described(&self) -> Vec<String> {
+        let described = |(name, kind): &(String, Kind)| format!("{name} {kind:?}");
+        self.metrics.iter().map(described).collect()
+    }
+
+    /// Whether the numbers of a program that has declared this mean the same here, as far as both have
+    /// declared anything.
+    pub(crate) fn agrees(&self, described: &[String]) -> bool {
+        let own = self.described();
+        own.iter().zip(described).all(|(own, other)| own == other)
+    }
+
     /// The metrics with these numbers, in the order of their declaration.
     pub(crate) fn show(&self, numbers: &Numbers) -> Vec<Metric> {
         let show = |(name, kind): &(String, Kind)| Metric {

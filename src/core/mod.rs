@@ -34,10 +34,12 @@ pub(crate) mod signal_policy;
 pub(crate) mod simulation;
 pub(crate) mod slow_hooks;
 pub(crate) mod stack;
+pub(crate) mod state;
 pub(crate) mod states;
 pub(crate) mod stop;
 pub(crate) mod system;
 #[cfg(test)]
 pub(crate) mod testing;
 pub(crate) mod time;
+pub(crate) mod upgrade;
 pub(crate) mod wire;

@@ -31,6 +31,7 @@ pub(crate) enum Posted {
     Shutdown,
     ReopenLogs,
     Reload,
+    Upgrade,
     /// A state of the subclass.
     State(String),
 }

@@ -6,15 +6,17 @@ use super::{
     board::{Notes, SharedView},
     child::{ChildId, Collected, Signal, Stuck},
     comm::Interval,
-    error::Error,
+    error::{Error, Operation},
     queue::PrintTo,
     signal_policy::Arrived,
     stack::Frame,
+    state::Snapshot,
     states::{Watch, WatchId},
     time::Time,
+    upgrade::Trial,
     wire::Entry,
 };
-use std::{fmt, io, time::Duration};
+use std::{fmt, io, path::Path, time::Duration};
 
 /// One of the pipes from a child to its parent.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -62,6 +64,8 @@ pub(crate) enum Source {
     Signals,
     /// What is found on the stacks of children.
     Stacks,
+    /// The trial of a new program.
+    Trial,
 }
 
 /// A source that is ready, and whether its other end has hung up.
@@ -116,6 +120,10 @@ pub(crate) trait Process: fmt::Debug {
     fn stuck(&self) -> Option<Stuck>;
     /// How much private memory the child has, in bytes; `None` where the system does not tell.
     fn memory(&self) -> Option<u64>;
+    /// What another program needs to take the child over.
+    fn save(&self) -> ProcessState {
+        ProcessState::default()
+    }
     /// Collects the status if the child has ended. `Outlived` is returned again until its process
     /// group is empty.
     fn reap(&self) -> io::Result<Reaped>;
@@ -127,6 +135,16 @@ pub(crate) enum ToGroup {
     All,
     /// SIGKILL only: others go to the child, which tells the group by itself.
     Kill,
+}
+
+/// What another program needs to take over the process of a child.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct ProcessState {
+    /// The descriptors of its pipes.
+    pub(crate) pipes: [Option<u32>; 3],
+    pub(crate) group: Option<ToGroup>,
+    pub(crate) stop_signal: Option<Signal>,
+    pub(crate) outlived: Option<Collected>,
 }
 
 /// What a fork needs to know.
@@ -243,9 +261,41 @@ pub(crate) trait System {
     /// Clears what a child has left, before its slot is used again.
     fn clear_stack(&mut self, _: ChildId) {}
 
+    /// Runs another program, with this state, to see whether it could take it over; without a path the
+    /// file from which this program was started.
+    fn begin_trial(&mut self, _: Option<&Path>, _: &mut Snapshot) -> Result<(), Error> {
+        Err(unsupported())
+    }
+    /// What is known of the trial.
+    fn trial(&mut self) -> Trial {
+        Trial::Gone
+    }
+    /// Kills the process of the trial.
+    fn end_trial(&mut self) {}
+    /// Forgets a trial: the upgrade is over.
+    fn forget_trial(&mut self) {}
+    /// Adds to a state what the system knows of it, and all descriptors that are handed on.
+    fn save(&self, _: &mut Snapshot) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+    /// Replaces this process by the program of the trial, or by the one that was here before if the
+    /// state says why. Returns only if that fails.
+    fn become_program(&mut self, _: &Snapshot) -> Error {
+        unsupported()
+    }
+    /// The program that was here before is not needed any more.
+    fn forget_image(&mut self) {}
+    /// Tells whoever waits for the outcome of an upgrade.
+    fn tell_askers(&mut self, _outcome: &str) {}
+
     /// Closes the death watch, so that the children see that their parent leaves.
     fn end_death_watch(&mut self);
     /// Releases what belongs to the whole process, such as its signal handlers, at the end of the
     /// server.
     fn close(&mut self);
+}
+
+fn unsupported() -> Error {
+    let reason = io::ErrorKind::Unsupported.into();
+    Error::new(Operation::Upgrade, "on this system", reason)
 }

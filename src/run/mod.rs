@@ -2,6 +2,7 @@
 //! The loop itself is `Loop` in `turn.rs`, over any system. This file runs it on Unix, and adds no
 //! decision.
 
+mod adopt;
 mod builder;
 mod child;
 mod clocks;
@@ -20,6 +21,7 @@ mod simulation_tests;
 mod stacks;
 mod tell;
 mod turn;
+mod upgrade;
 
 pub use self::builder::Builder;
 

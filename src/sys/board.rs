@@ -18,31 +18,35 @@
 //!
 //! No order matters for the other numbers. This file is the parent's side.
 
+mod earlier;
 mod slot;
 mod view;
 
-pub(crate) use self::{slot::Slot, view::BoardView};
+pub(crate) use self::{earlier::Earlier, slot::Slot, view::BoardView};
 
 use self::view::numbers_at;
 use super::{cells, fd_registry::Ours, shared_memory::SharedMemory};
 use crate::core::{
     board::{
-        ASKED_INTERVAL_AT, DESCRIBED, ENTRY_AT, FOLDS_AT, Layout, OTHERS_AT, ROW_AT, USED_AT,
+        ASKED_INTERVAL_AT, DESCRIBED, EARLIER_AT, ENTRY_AT, FOLDS_AT, Layout, OTHERS_AT, ROW_AT, USED_AT,
         WILL_LOOK_AT,
     },
     child::ChildId,
     comm::Interval,
-    metrics::NUMBERS,
+    metrics::{NUMBERS, Numbers},
     wire::Entry,
 };
 use nix::unistd::{SysconfVar, sysconf};
 use std::{
     io,
-    os::fd::OwnedFd,
-    sync::atomic::{
-        AtomicU64,
-        Ordering::{Relaxed, Release, SeqCst},
-        fence,
+    os::fd::{AsRawFd, OwnedFd, RawFd},
+    sync::{
+        Arc,
+        atomic::{
+            AtomicU64,
+            Ordering::{Relaxed, Release, SeqCst},
+            fence,
+        },
     },
 };
 
@@ -57,8 +61,8 @@ pub(crate) struct Board {
     view: BoardView,
     /// The slot that the next fork has.
     lent: Option<usize>,
-    /// The file, for whoever looks from outside. Nobody can write to it.
-    _file: Option<Ours<OwnedFd>>,
+    /// The file, for whoever looks from outside, and for the next program. Nobody can write to it.
+    file: Option<Ours<OwnedFd>>,
 }
 
 impl Board {
@@ -71,9 +75,13 @@ impl Board {
             place.store(word, Relaxed);
         }
         Ok(Self {
-            view: BoardView { memory, layout },
+            view: BoardView {
+                memory,
+                layout,
+                earlier: Arc::new([]),
+            },
             lent: None,
-            _file: file.map(Ours::parents),
+            file: file.map(Ours::parents),
         })
     }
 
@@ -123,18 +131,86 @@ impl Board {
         self.clear(slot, Entry::default());
     }
 
-    fn clear(&self, slot: usize, entry: Entry) {
-        let offset = self.view.layout.offset(slot);
+    fn clear(&self, place: usize, entry: Entry) {
+        let offset = self.view.layout.offset(place);
         if let (Some(offset), Some(words)) = (offset, self.view.memory.writable_words()) {
             let (parents, slot) = words.split_at(offset / size_of::<AtomicU64>());
-            if cells::is_counting() {
-                fold(parents, slot);
-            }
+            self.fold(parents, slot, place);
             for word in &slot[ENTRY_AT + 1..DESCRIBED] {
                 word.store(0, Relaxed);
             }
             slot[ENTRY_AT].store(entry.bits(), SeqCst);
         }
+    }
+
+    /// Adds what the child of a slot has counted to the totals, in place of the child's row.
+    fn fold(&self, parents: &[AtomicU64], slot: &[AtomicU64], place: usize) {
+        if !cells::is_counting() {
+            return;
+        }
+        let earlier = self.view.earlier_of(slot);
+        let words = match earlier {
+            Some(board) if board.counts => board.words(place),
+            Some(_) => None,
+            None => Some(slot),
+        };
+        let mut counted = Numbers::default();
+        for start in [ROW_AT, OTHERS_AT] {
+            words.iter().for_each(|words| counted.add(&numbers_at(words, start)));
+        }
+        add_to_totals(parents, &counted, || {
+            slot[EARLIER_AT].store(0, Relaxed);
+            for word in &slot[ROW_AT..OTHERS_AT + NUMBERS] {
+                word.store(0, Relaxed);
+            }
+        });
+    }
+
+    /// Takes over the boards on which children of earlier programs note, the newest first, each with
+    /// their slots. `own` is what the program before has counted itself.
+    pub(crate) fn adopt(&mut self, boards: Vec<(Earlier, Vec<usize>)>, own: &[u64]) {
+        let Some(words) = self.view.memory.writable_words() else {
+            return;
+        };
+        if let Some((newest, _)) = boards.first().filter(|(newest, _)| newest.counts) {
+            let mut totals = newest.totals();
+            totals.add(&Numbers::read(|at| own.get(at).copied().unwrap_or(0)));
+            add_to_totals(words, &totals, || ());
+        }
+        for (number, (_, slots)) in boards.iter().enumerate() {
+            for &slot in slots {
+                if let Some(own) = self.view.own_words(slot).and(self.view.layout.offset(slot)) {
+                    let at = own / size_of::<AtomicU64>() + EARLIER_AT;
+                    words[at].store(number as u64 + 1, Relaxed);
+                    let used = &words[USED_AT];
+                    used.store(used.load(Relaxed).max(slot as u64 + 1), Relaxed);
+                }
+            }
+        }
+        self.view.earlier = boards.into_iter().map(|(board, _)| board).collect();
+    }
+
+    /// Whether the child of a slot notes on an earlier board: it is a child of an earlier program.
+    pub(crate) fn is_elsewhere(&self, slot: usize) -> bool {
+        let own = self.view.own_words(slot);
+        own.is_some_and(|own| own[EARLIER_AT].load(Relaxed) != 0)
+    }
+
+    /// The boards that children note on, the newest first: the descriptor, the length, and which of
+    /// these slots of living children are there.
+    pub(crate) fn in_use(&self, slots: &[usize]) -> Vec<(RawFd, usize, Vec<usize>)> {
+        let place = |slot: usize| {
+            let own = self.view.own_words(slot)?;
+            Some(own[EARLIER_AT].load(Relaxed))
+        };
+        let on = |number: u64| slots.iter().copied().filter(move |slot| place(*slot) == Some(number));
+        let own = self.file.as_ref().map(|file| (file.as_raw_fd(), self.view.layout.length()));
+        let own = own.map(|(fd, length)| (fd, length, on(0).collect()));
+        let earlier = self.view.earlier.iter().zip(1..);
+        let earlier = earlier.map(|(board, number)| (board.number(), board.length(), on(number).collect()));
+        // The newest has the totals, even if no child notes there.
+        let kept = |(at, board): &(usize, (RawFd, usize, Vec<usize>))| *at == 0 || !board.2.is_empty();
+        own.into_iter().chain(earlier).enumerate().filter(kept).map(|(_, board)| board).collect()
     }
 
     /// Asks all children for ACKs at this interval.
@@ -146,7 +222,7 @@ impl Board {
 
     /// A child's access to its slot, for the child itself.
     pub(crate) fn slot(&self, child: ChildId) -> Slot {
-        let BoardView { memory, layout } = &self.view;
+        let BoardView { memory, layout, .. } = &self.view;
         let has_it = self.lent == Some(child.slot()) || memory.writable_words().is_some();
         let offset = layout.offset(child.slot()).filter(|_| has_it);
         let words = offset.and_then(|offset| memory.lent_words(offset, layout.slot_size()));
@@ -173,21 +249,18 @@ fn page_size() -> usize {
         .unwrap_or(USUAL)
 }
 
-/// Adds what a child has counted to the totals, which are in the parent's slot, in place of the
-/// child's row. Whoever looks meanwhile looks again.
-fn fold(parents: &[AtomicU64], slot: &[AtomicU64]) {
+/// Adds these numbers to the totals, which are in the parent's slot, while `forget` takes them from where
+/// they were. Whoever looks meanwhile looks again.
+fn add_to_totals(parents: &[AtomicU64], more: &Numbers, forget: impl FnOnce()) {
     let mut totals = numbers_at(parents, ROW_AT);
-    totals.add(&numbers_at(slot, ROW_AT));
-    totals.add(&numbers_at(slot, OTHERS_AT));
+    totals.add(more);
     let folds = parents[FOLDS_AT].load(Relaxed);
     parents[FOLDS_AT].store(folds | 1, Relaxed);
     fence(Release);
     for (place, word) in parents[ROW_AT..].iter().zip(totals.words()) {
         place.store(word, Relaxed);
     }
-    for word in &slot[ROW_AT..OTHERS_AT + NUMBERS] {
-        word.store(0, Relaxed);
-    }
+    forget();
     parents[FOLDS_AT].store((folds | 1).wrapping_add(1), Release);
 }
 

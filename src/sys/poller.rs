@@ -35,6 +35,7 @@ impl Sign {
             Self::Of(Source::Signals) => return Token(4),
             Self::Urgent => return Token(5),
             Self::Of(Source::Stacks) => return Token(6),
+            Self::Of(Source::Trial) => return Token(7),
         };
         Token((told.serial as usize) << HALF | told.slot << KINDS | kind)
     }
@@ -50,6 +51,7 @@ impl Sign {
             4 => Self::Of(Source::Signals),
             5 => Self::Urgent,
             6 => Self::Of(Source::Stacks),
+            7 => Self::Of(Source::Trial),
             _ => return None,
         })
     }
@@ -241,6 +243,7 @@ mod tests {
             Sign::Of(Source::Watch(77)),
             Sign::Of(Source::Signals),
             Sign::Of(Source::Stacks),
+            Sign::Of(Source::Trial),
             Sign::Urgent,
         ] {
             assert_eq!(Sign::of(sign.token()), Some(sign));

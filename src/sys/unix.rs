@@ -17,28 +17,32 @@ use super::{
     pipes::{self, ChildEnds},
     poller::Poller,
     process::{self, ChildProcess},
-    signals::{Mask, Subscription, foreign},
+    signals::{Mask, Subscription, blocked_before, foreign},
     stacks::Stacks,
     stop_board::StopBoard,
+    upgrade::{self, Upgrades},
 };
 use crate::core::{
     board::{Notes, SharedView, View},
-    child::{ChildId, Signal},
+    child::{ChildId, Collected, Signal},
     comm::Interval,
     error::{Error, Operation},
     queue::PrintTo,
     say::say,
     signal_policy::{Arrived, Takes},
     stack::Frame,
+    state::{ChildState, Role, Snapshot},
     states::{Readiness, Watch, WatchId},
     system::{ForkTerms, Forked, Ready, Source, System, Wait},
     time::Time,
+    upgrade::Trial,
     wire::Entry,
 };
 use mio::Interest;
 use std::{
     io,
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    path::Path,
     rc::Rc,
     time::Duration,
 };
@@ -95,18 +99,23 @@ pub(crate) struct UnixSystem {
     owner: u32,
     is_settled: bool,
     pub(crate) adoption: Adoption,
+    pub(crate) upgrades: Upgrades,
 }
 
 impl UnixSystem {
     /// The system for a server that has at most this many children, for now.
-    pub(crate) fn new(id: PreForkId, takes: Takes, children: usize) -> Result<Self, Error> {
-        let pipe = |error| Error::new(Operation::Pipe, "for the death watch", error);
+    ///
+    /// With the state of an earlier program of this process, its clock and its tie to the children go
+    /// on. Nothing that the state names is closed if this fails.
+    pub(crate) fn new(
+        id: PreForkId,
+        takes: Takes,
+        children: usize,
+        state: Option<&Snapshot>,
+    ) -> Result<Self, Error> {
         let null = null::open()?;
         // The buffer is allocated here once, and not in each child.
         let _ = io::stdout();
-        let (death_read, death_write) = pipes::pipe().map_err(pipe)?;
-        let death_read = Ours::childrens(death_read, id);
-        let death_write = Ours::parents(death_write);
         let poller = Poller::new().map_err(|error| Error::new(Operation::Poll, "set-up", error))?;
         let signal = |error| Error::new(Operation::Signal, "set-up", error);
         let signals = Subscription::new(takes).map_err(signal)?;
@@ -117,9 +126,18 @@ impl UnixSystem {
                 Interest::READABLE,
             )
             .map_err(|error| Error::new(Operation::Register, "signal pipe", error))?;
-        let clock = Clock::new();
+        let clock = state.map_or_else(Clock::new, |state| Clock::since(state.pool.clock_start));
         let map = |error| Error::new(Operation::Map, "the board", error);
-        let (board, stops) = boards(children, &clock).map_err(map)?;
+        let taken = state.into_iter().flat_map(|state| &state.children);
+        let taken = taken.map(|child| child.slot as usize + 1).max().unwrap_or(0);
+        let children = children.max(taken);
+        let (mut board, stops) = boards(children, &clock).map_err(map)?;
+        if let Some(state) = state {
+            upgrade::adopt_boards(&mut board, &state.boards);
+        }
+        let (death_read, death_write) = death_watch(state)?;
+        let death_read = Ours::childrens(death_read, id);
+        let death_write = Ours::parents(death_write);
         Ok(Self {
             id,
             clock,
@@ -140,7 +158,24 @@ impl UnixSystem {
             owner: std::process::id(),
             is_settled: false,
             adoption: Adoption::default(),
+            upgrades: Upgrades::new(state),
         })
+    }
+
+    /// The process of a child that an earlier program of this process has forked.
+    pub(crate) fn adopt(
+        &self,
+        child: &ChildState,
+        outlived: Option<Collected>,
+    ) -> io::Result<ChildProcess> {
+        let process = ChildProcess::adopted(
+            child,
+            outlived,
+            self.poller.outputs(),
+            Rc::clone(&self.stops),
+            Rc::clone(&self.out_of_memory),
+        );
+        process.watch().map(|()| process)
     }
 
     /// The pid of the parent.
@@ -169,6 +204,22 @@ impl UnixSystem {
         self.board.clear_will_look();
         piled?;
         self.poller.wait(Some(Duration::ZERO), ready)
+    }
+}
+
+/// The pipe by which children see that their parent has ended: a new one, or that of an earlier program.
+fn death_watch(state: Option<&Snapshot>) -> Result<(OwnedFd, OwnedFd), Error> {
+    let Some(state) = state else {
+        let pipe = |error| Error::new(Operation::Pipe, "for the death watch", error);
+        return pipes::pipe().map_err(pipe);
+    };
+    let ends = [Role::DeathRead, Role::DeathWrite].map(|role| state.descriptor(role));
+    match ends {
+        [Some(read), Some(write)] => Ok((upgrade::take(read.fd), upgrade::take(write.fd))),
+        _ => {
+            let missing = io::Error::other("the state does not list it");
+            Err(Error::new(Operation::Upgrade, "death watch", missing))
+        }
     }
 }
 
@@ -295,6 +346,7 @@ impl System for UnixSystem {
 
     fn peek(&mut self) -> Option<u32> {
         self.stacks.reap();
+        self.upgrades.reap();
         process::peek()
     }
 
@@ -410,6 +462,10 @@ impl System for UnixSystem {
     }
 
     fn ask_stack(&mut self, child: ChildId, pid: u32) -> io::Result<()> {
+        // A child of an earlier program answers where this one cannot read.
+        if self.board.is_elsewhere(child.slot()) {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
         self.stacks.ask(child, pid)
     }
 
@@ -425,12 +481,56 @@ impl System for UnixSystem {
         self.stacks.clear(child);
     }
 
+    fn begin_trial(&mut self, program: Option<&Path>, state: &mut Snapshot) -> Result<(), Error> {
+        self.upgrades.open(program)?;
+        let begun = self.save(state);
+        let begun = begun.and_then(|()| self.upgrades.begin_trial(state, &self.poller));
+        begun.map_err(|error| self.upgrades.failed(error))
+    }
+
+    fn trial(&mut self) -> Trial {
+        self.upgrades.look()
+    }
+
+    fn end_trial(&mut self) {
+        self.upgrades.end_trial();
+    }
+
+    fn forget_trial(&mut self) {
+        self.upgrades.forget_trial(&self.poller);
+    }
+
+    fn save(&self, state: &mut Snapshot) -> io::Result<()> {
+        state.pool.clock_start = self.clock.started();
+        state.pool.mask = blocked_before()?;
+        state.pool.open_files = limits::soft_before();
+        let death = [(&self.death_read, Role::DeathRead), (&self.death_write, Role::DeathWrite)];
+        let death = death.into_iter().filter_map(|(end, role)| Some((end.as_ref()?.as_raw_fd(), role)));
+        let slots = state.children.iter().map(|child| child.slot as usize);
+        state.boards = upgrade::saved_boards(&self.board, &slots.collect::<Vec<_>>());
+        self.upgrades.save(state, self.id, death)
+    }
+
+    fn become_program(&mut self, state: &Snapshot) -> Error {
+        self.outputs.flush();
+        self.upgrades.execute(state)
+    }
+
+    fn forget_image(&mut self) {
+        self.upgrades.forget_previous();
+    }
+
+    fn tell_askers(&mut self, outcome: &str) {
+        self.upgrades.tell_askers(outcome);
+    }
+
     fn end_death_watch(&mut self) {
         self.death_write = None;
     }
 
     fn close(&mut self) {
         self.death_write = None;
+        self.forget_trial();
         self.stacks.close(&self.poller);
         while let Some(watch) = self.watches.first() {
             self.unwatch(watch.id);

@@ -24,7 +24,7 @@ const SLOT_SIZE_AT: usize = 2;
 const SLOTS_AT: usize = 3;
 /// The reading of CLOCK_MONOTONIC, in nanoseconds, at [`Time::START`](crate::core::time::Time).
 const CLOCK_AT: usize = 4;
-const HEADER_WORDS: usize = LINE;
+pub(crate) const HEADER_WORDS: usize = LINE;
 
 // What the parent changes, in a line of its own.
 /// Whether the parent will look at the board by itself.
@@ -64,8 +64,12 @@ pub(crate) const TEXT_AT: usize = 2 * LINE;
 pub(crate) const TEXT_WORDS: usize = 2 * LINE;
 pub(crate) const TEXT_BYTES: usize = TEXT_WORDS * size_of::<u64>();
 
+/// Where the slot of the child is, if it was forked before an upgrade: 0 for here, 1 for the first of
+/// the boards that earlier programs of this server have made, and so on.
+pub(crate) const EARLIER_AT: usize = TEXT_AT + TEXT_WORDS;
+
 /// What describes a child ends here. The words up to the metrics have no meaning yet.
-pub(crate) const DESCRIBED: usize = TEXT_AT + TEXT_WORDS;
+pub(crate) const DESCRIBED: usize = EARLIER_AT + 1;
 
 // The metrics of the program. In the parent's slot the row has the totals of all children that have
 // ended.
@@ -82,7 +86,6 @@ pub(crate) struct Layout {
 }
 
 /// Why a board cannot be read.
-#[cfg(test)]
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Unreadable {
     /// It is no board.
@@ -115,7 +118,6 @@ impl Layout {
         (self.slots + 1) * self.slot_size
     }
 
-    #[cfg(test)]
     pub(crate) fn slots(self) -> usize {
         self.slots
     }
@@ -141,7 +143,6 @@ impl Layout {
     }
 
     /// The layout of a board that has this header and length.
-    #[cfg(test)]
     pub(crate) fn parse(header: &[u64; HEADER_WORDS], length: usize) -> Result<Self, Unreadable> {
         if header[MAGIC_AT] != MAGIC {
             return Err(Unreadable::Magic);
@@ -220,6 +221,7 @@ mod tests {
             (PEER_AT, PEER_WORDS),
             (TEXT_LENGTH_AT, 1),
             (TEXT_AT, TEXT_WORDS),
+            (EARLIER_AT, 1),
             (ROW_AT, NUMBERS),
             (OTHERS_AT, NUMBERS),
         ];

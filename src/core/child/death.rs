@@ -50,6 +50,27 @@ pub enum Cause {
     Lost,
 }
 
+impl Cause {
+    pub(crate) const ALL: [Self; 16] = [
+        Self::Culled,
+        Self::TimedOut,
+        Self::Closed,
+        Self::Faulty,
+        Self::Recycled,
+        Self::Reloaded,
+        Self::Shutdown,
+        Self::Asked,
+        Self::FailedStart,
+        Self::Finished,
+        Self::Failed,
+        Self::Killed,
+        Self::Overtime,
+        Self::StartTimeout,
+        Self::OutOfMemory,
+        Self::Lost,
+    ];
+}
+
 /// What the parent collects from a child that has ended.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Collected {
