@@ -140,6 +140,9 @@ pub enum Event<'a> {
     Upgraded {
         /// The time since the upgrade was asked for.
         took: Duration,
+        /// How long nobody watched the children: from the last turn of the old program to the time at
+        /// which the new one had taken over.
+        blind: Duration,
     },
     /// An upgrade has failed, and the program is the one that it was. After the hook `upgrade_failed`.
     #[non_exhaustive]

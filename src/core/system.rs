@@ -16,7 +16,7 @@ use super::{
     upgrade::Trial,
     wire::Entry,
 };
-use std::{fmt, io, path::Path, time::Duration};
+use std::{any::Any, fmt, io, path::Path, time::Duration};
 
 /// One of the pipes from a child to its parent.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -285,6 +285,8 @@ pub(crate) trait System {
     }
     /// The program that was here before is not needed any more.
     fn forget_image(&mut self) {}
+    /// Notes a connection on which the outcome of an upgrade is told.
+    fn add_asker(&mut self, _: Box<dyn Any>) {}
     /// Tells whoever waits for the outcome of an upgrade.
     fn tell_askers(&mut self, _outcome: &str) {}
 

@@ -102,6 +102,7 @@ pub(crate) struct Upgrade {
     /// What the next upgrade was asked to execute.
     asked: Option<Option<PathBuf>>,
     began: Time,
+    blind: Duration,
 }
 
 impl Upgrade {
@@ -113,6 +114,11 @@ impl Upgrade {
     /// When the upgrade that is under way was asked for.
     pub(crate) fn began(&self) -> Time {
         self.began
+    }
+
+    /// How long nobody watched the children.
+    pub(crate) fn blind(&self) -> Duration {
+        self.blind
     }
 
     /// Notes which program an upgrade is to; `None` for the file of the running one.
@@ -132,8 +138,11 @@ impl Upgrade {
     }
 
     /// In the new program: its children, which are of this epoch, are to replace the others.
-    pub(crate) fn prove(&mut self, epoch: u32, began: Time) {
+    ///
+    /// It was asked for at `began`, and for the time `blind` nobody watched the children.
+    pub(crate) fn prove(&mut self, epoch: u32, began: Time, blind: Duration) {
         self.began = began;
+        self.blind = blind;
         self.phase = Some(Phase::Proving { epoch });
     }
 
@@ -356,7 +365,7 @@ mod tests {
     #[test]
     fn the_way_back_waits_for_a_calm_moment_and_no_longer_than_a_second() {
         let mut upgrade = Upgrade::default();
-        upgrade.prove(7, at(3));
+        upgrade.prove(7, at(3), Duration::ZERO);
         upgrade.come_back(at(10));
         let busy = |at| Seen {
             is_calm: false,
@@ -370,12 +379,12 @@ mod tests {
     #[test]
     fn the_new_program_is_proved_by_the_reload_of_its_own_epoch() {
         let mut upgrade = Upgrade::default();
-        upgrade.prove(7, at(3));
+        upgrade.prove(7, at(3), Duration::ZERO);
         assert!(upgrade.is_under_way() && upgrade.is_proving());
         assert_eq!(upgrade.step(&seen(5, Trial::Runs)), Step::Wait);
         assert!(!upgrade.take_proved(6));
         assert!(upgrade.take_proved(8), "a reload has begun meanwhile");
-        upgrade.prove(7, at(3));
+        upgrade.prove(7, at(3), Duration::ZERO);
         assert!(upgrade.take_proved(7));
         assert!(!upgrade.take_proved(7) && !upgrade.is_under_way());
     }

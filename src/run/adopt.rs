@@ -97,6 +97,7 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
         prefork.inner.parent.tell_time();
         prefork.inner.parent.monitor.restore_attributes(&state.attributes);
         prefork.open()?;
+        prefork.inner.parent.tell_time();
         prefork.adopt_children(state)?;
         signals::resume(state.pool.mask)
             .map_err(|error| Error::new(Operation::Signal, "mask", error))?;
@@ -120,8 +121,9 @@ fn read<H: PreForkHooks, S: ChildServer>(state: RawFd, builder: &mut Builder<H, 
 fn check_listed(state: &Snapshot) -> io::Result<()> {
     let mut verified: Vec<_> = state.descriptors.iter().map(|it| it.fd).collect();
     verified.sort_unstable();
-    if verified.windows(2).any(|pair| pair[0] == pair[1]) {
-        return Err(io::Error::other("a descriptor is listed twice"));
+    if let Some(pair) = verified.windows(2).find(|pair| pair[0] == pair[1]) {
+        let reason = format!("descriptor {} is listed twice", pair[0]);
+        return Err(io::Error::other(reason));
     }
     let of = |role| state.with_role(role).map(|it| it.fd).collect::<Vec<_>>();
     let pipes = state.children.iter().flat_map(|child| &child.pipes.0);
@@ -181,8 +183,7 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
                 self.inner.finish_if_read(id);
             }
         }
-        say!(
-            Info,
+        log::info!(
             "took over from version {}: {} children, {} sockets",
             state.program.version,
             state.children.len(),

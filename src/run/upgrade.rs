@@ -125,9 +125,14 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             return;
         }
         let took = self.parent.monitor.now().since(began);
-        say!(Info, "upgraded in {:.1} s", took.as_secs_f64());
+        let blind = self.parent.monitor.upgrade.blind();
+        log::info!(
+            "upgraded in {:.1} s, and nobody watched the children for {:.1} ms",
+            took.as_secs_f64(),
+            blind.as_secs_f64() * 1e3
+        );
         self.parent.system.forget_image();
         self.parent.system.tell_askers("ok");
-        self.parent.tell(&Event::Upgraded { took });
+        self.parent.tell(&Event::Upgraded { took, blind });
     }
 }

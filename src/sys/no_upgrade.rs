@@ -1,7 +1,11 @@
 //! In place of `upgrade` on systems without sealed memory and execveat(2): no program becomes another
 //! one, and none is told to.
 
-use super::{board::Board, fd_registry::PreForkId, poller::Poller};
+use super::{
+    board::Board,
+    fd_registry::{Ours, PreForkId},
+    poller::Poller,
+};
 use crate::core::{
     error::{Error, Operation},
     state::{BoardState, Descriptor, Role, Snapshot},
@@ -110,6 +114,8 @@ impl Upgrades {
     }
 
     pub(crate) fn adopt(&mut self, _: &Snapshot) {}
+
+    pub(crate) fn add_asker(&mut self, _: Ours<OwnedFd>) {}
 
     pub(crate) fn tell_askers(&mut self, _: &str) {}
 

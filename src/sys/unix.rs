@@ -40,6 +40,7 @@ use crate::core::{
 };
 use mio::Interest;
 use std::{
+    any::Any,
     io,
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     path::Path,
@@ -518,6 +519,13 @@ impl System for UnixSystem {
 
     fn forget_image(&mut self) {
         self.upgrades.forget_previous();
+    }
+
+    fn add_asker(&mut self, connection: Box<dyn Any>) {
+        // OK because `upgrade_and_tell` has put a descriptor in.
+        if let Ok(connection) = connection.downcast::<Ours<OwnedFd>>() {
+            self.upgrades.add_asker(*connection);
+        }
     }
 
     fn tell_askers(&mut self, outcome: &str) {

@@ -73,6 +73,7 @@ mod support;
 mod tracing;
 mod turns;
 mod two_servers;
+mod upgrade;
 mod walk;
 mod walked;
 mod wire;
@@ -132,6 +133,7 @@ const PROGRAMS: &[Programs] = &[
     subject::PROGRAMS,
     turns::PROGRAMS,
     two_servers::PROGRAMS,
+    upgrade::PROGRAMS,
     walked::PROGRAMS,
     wire::PROGRAMS,
 ];
@@ -209,6 +211,7 @@ const SCENARIOS: &[(&str, Scenarios)] = scenarios_of![
     turns::order,
     turns::waiting,
     two_servers,
+    upgrade,
     walk,
     wire::lines,
     wire::words,

@@ -267,7 +267,7 @@ fn ask(client: &mut Client, line: &str) -> (u32, String) {
 
 /// Clients that connect, ask and are answered, again and again, while `meanwhile` runs. Each must be
 /// answered. Returns how many were.
-fn under_load(address: &Address, clients: usize, meanwhile: impl FnOnce()) -> usize {
+pub fn under_load(address: &Address, clients: usize, meanwhile: impl FnOnce()) -> usize {
     let (served, over) = (AtomicUsize::new(0), AtomicBool::new(false));
     thread::scope(|scope| {
         for _ in 0..clients {
@@ -323,7 +323,7 @@ fn reloads_replace_every_child_and_lose_no_client(world: &mut World) {
 }
 
 /// Resident memory of a process, in bytes.
-fn memory(pid: u32) -> u64 {
+pub fn memory(pid: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("its status");
     let line = status.lines().find(|line| line.starts_with("VmRSS:"));
     let number = line.and_then(|line| line.split_whitespace().nth(1));

@@ -118,6 +118,7 @@ impl Layout {
         (self.slots + 1) * self.slot_size
     }
 
+    #[cfg(test)]
     pub(crate) fn slots(self) -> usize {
         self.slots
     }

@@ -119,6 +119,7 @@ impl Monitor {
     pub(crate) fn adopt(&mut self, state: &Snapshot, children: Vec<(Child, Box<Contact>)>) {
         let pool = &state.pool;
         self.gaps = pool.gaps;
+        self.turned = pool.now;
         self.owed = usize::try_from(pool.owed).unwrap_or(0);
         self.replacement.resume(pool.epoch);
         for (name, count) in &state.counters.counts.0 {
@@ -135,7 +136,9 @@ impl Monitor {
         self.plan_age_check();
         if state.program.back.is_none() {
             self.begin_reload();
-            self.upgrade.prove(self.replacement.epoch(), pool.asked_at);
+            let blind = self.now.since(pool.now);
+            self.upgrade
+                .prove(self.replacement.epoch(), pool.asked_at, blind);
         }
         self.post_known(Posted::Forkoff);
     }

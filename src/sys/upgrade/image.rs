@@ -151,8 +151,8 @@ mod tests {
     fn arguments_are_kept_as_they_are() {
         let read = |bytes: &[u8]| strings(bytes.to_vec());
         assert_eq!(read(b""), Vec::<CString>::new());
-        assert_eq!(read(b"a\0"), [c"a".into()]);
-        assert_eq!(read(b"a\0\0-b=\xff\0"), [c"a".into(), c"".into(), CString::new(*b"-b=\xff").unwrap()]);
+        assert_eq!(read(b"a\0"), [CString::from(c"a")]);
+        assert_eq!(read(b"a\0\0-b=\xff\0"), [c"a", c"", c"-b=\xff"].map(CString::from));
     }
 
     #[test]

@@ -16,9 +16,9 @@ use crate::{
     sys::{
         fd_registry::{self, Ours, PreForkId},
         poller::Poller,
-        sockets,
     },
 };
+use nix::sys::socket::{getsockopt, sockopt};
 use std::{
     ffi::OsStr,
     io,
@@ -80,8 +80,8 @@ impl Upgrades {
     }
 
     /// Has somebody told the outcome of the upgrade that begins, by this program or by the next.
-    pub(crate) fn add_asker(&mut self, connection: OwnedFd) {
-        self.askers.push(Ours::parents(connection));
+    pub(crate) fn add_asker(&mut self, connection: Ours<OwnedFd>) {
+        self.askers.push(connection);
     }
 
     /// Tells the outcome to whoever waits for it: one line.
@@ -221,7 +221,8 @@ fn listening(id: PreForkId) -> impl Iterator<Item = (RawFd, Role)> {
         true => Some((fd, Role::Given)),
         false => {
             let socket = descriptors::borrow(fd).ok()?;
-            sockets::is_listening(&socket).then_some((fd, Role::Listener))
+            let listens = getsockopt(&socket, sockopt::AcceptConn) == Ok(true);
+            listens.then_some((fd, Role::Listener))
         }
     })
 }
