@@ -213,8 +213,9 @@ pub(crate) trait System {
 
     /// Prepares the slot on the board of the child that is forked next. False if it has none.
     fn open_slot(&mut self, child: ChildId) -> bool;
-    /// Clears the slot of a child that has ended; what it has counted is kept.
-    fn close_slot(&mut self, slot: usize);
+    /// Clears the slot of a child that has ended; what it has counted is kept. True if looks at the board
+    /// are to be taken anew: it was the last child on the board of an earlier program.
+    fn close_slot(&mut self, slot: usize) -> bool;
     /// The entry of a child on the board.
     fn noted(&self, slot: usize) -> Entry;
     /// A look at the board.

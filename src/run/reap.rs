@@ -153,7 +153,9 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         if self.parent.monitor.close(child) {
             self.call_server_closed(child);
         }
-        self.parent.system.close_slot(child.slot());
+        if self.parent.system.close_slot(child.slot()) {
+            self.parent.monitor.board = self.parent.system.view();
+        }
         self.parent.system.clear_stack(child);
         let Some((record, death)) = self.parent.monitor.exited(child, collected) else {
             return;

@@ -38,6 +38,7 @@ use crate::core::{
 };
 use nix::unistd::{SysconfVar, sysconf};
 use std::{
+    collections::BTreeSet,
     io,
     os::fd::{AsRawFd, OwnedFd, RawFd},
     sync::{
@@ -127,8 +128,13 @@ impl Board {
 
     /// Clears a slot whose child has ended. A copy that the child has made of itself then notes
     /// nothing, and finds that its pipe has no reader.
-    pub(crate) fn close(&mut self, slot: usize) {
+    ///
+    /// True if it was the last on a board of an earlier program, which is gone: other views are to be
+    /// renewed.
+    pub(crate) fn close(&mut self, slot: usize) -> bool {
+        let was_elsewhere = self.is_elsewhere(slot);
         self.clear(slot, Entry::default());
+        was_elsewhere && self.forget_unused()
     }
 
     fn clear(&self, place: usize, entry: Entry) {
@@ -187,7 +193,27 @@ impl Board {
                 }
             }
         }
-        self.view.earlier = boards.into_iter().map(|(board, _)| board).collect();
+        let boards = boards.into_iter().map(|(board, _)| Some(Arc::new(board)));
+        self.view.earlier = boards.collect();
+        self.forget_unused();
+    }
+
+    /// Drops the earlier boards on which no child notes any more. True if there were any.
+    fn forget_unused(&mut self) -> bool {
+        if self.view.earlier.iter().all(Option::is_none) {
+            return false;
+        }
+        let numbers: BTreeSet<u64> = self.view.elsewhere().collect();
+        let mut earlier = self.view.earlier.to_vec();
+        let mut found = false;
+        for (board, number) in earlier.iter_mut().zip(1..) {
+            found |= board.is_some() && !numbers.contains(&number);
+            board.take_if(|_| !numbers.contains(&number));
+        }
+        if found {
+            self.view.earlier = earlier.into();
+        }
+        found
     }
 
     /// Whether the child of a slot notes on an earlier board: it is a child of an earlier program.
@@ -207,7 +233,10 @@ impl Board {
         let own = self.file.as_ref().map(|file| (file.as_raw_fd(), self.view.layout.length()));
         let own = own.map(|(fd, length)| (fd, length, on(0).collect()));
         let earlier = self.view.earlier.iter().zip(1..);
-        let earlier = earlier.map(|(board, number)| (board.number(), board.length(), on(number).collect()));
+        let earlier = earlier.filter_map(|(board, number)| {
+            let board = board.as_ref()?;
+            Some((board.number(), board.length(), on(number).collect()))
+        });
         // The newest has the totals, even if no child notes there.
         let kept = |(at, board): &(usize, (RawFd, usize, Vec<usize>))| *at == 0 || !board.2.is_empty();
         own.into_iter().chain(earlier).enumerate().filter(kept).map(|(_, board)| board).collect()

@@ -363,8 +363,8 @@ impl System for UnixSystem {
         self.board.open(child)
     }
 
-    fn close_slot(&mut self, slot: usize) {
-        self.board.close(slot);
+    fn close_slot(&mut self, slot: usize) -> bool {
+        self.board.close(slot)
     }
 
     fn noted(&self, slot: usize) -> Entry {

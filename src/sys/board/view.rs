@@ -39,8 +39,9 @@ const ATTEMPTS: usize = 3;
 pub(crate) struct BoardView {
     pub(super) memory: SharedMemory,
     pub(super) layout: Layout,
-    /// Those that earlier programs of this server have made.
-    pub(super) earlier: Arc<[Earlier]>,
+    /// Those that earlier programs of this server have made; `None` in the place of one on which no
+    /// child notes any more.
+    pub(super) earlier: Arc<[Option<Arc<Earlier>>]>,
 }
 
 impl BoardView {
@@ -60,7 +61,15 @@ impl BoardView {
     /// that it is elsewhere: then it is nowhere.
     pub(super) fn earlier_of(&self, own: &[AtomicU64]) -> Option<&Earlier> {
         let number = usize::try_from(own[EARLIER_AT].load(Relaxed)).unwrap_or(usize::MAX);
-        self.earlier.get(number.checked_sub(1)?)
+        self.earlier.get(number.checked_sub(1)?)?.as_deref()
+    }
+
+    /// For each slot whose child notes elsewhere the number of that board.
+    pub(super) fn elsewhere(&self) -> impl Iterator<Item = u64> {
+        // OK because there are no more than fit into memory.
+        let used = self.memory.words()[USED_AT].load(Relaxed) as usize;
+        let all = (0..used).map_while(|slot| self.own_words(slot));
+        all.map(|own| own[EARLIER_AT].load(Relaxed)).filter(|number| *number != 0)
     }
 
     /// The words of a slot on this board.
