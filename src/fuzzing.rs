@@ -6,10 +6,11 @@ mod framer;
 mod listen_fds;
 #[cfg(feature = "proxy-protocol")]
 mod proxy_header;
+mod state;
 
 #[cfg(feature = "proxy-protocol")]
 pub use self::proxy_header::proxy_header;
-pub use self::{framer::framer, listen_fds::listen_fds};
+pub use self::{framer::framer, listen_fds::listen_fds, state::state};
 pub use crate::servers::conn::segmentation::filters;
 
 /// One input, from which choices and then data are read.
@@ -69,6 +70,11 @@ mod tests {
     #[test]
     fn the_corpus_of_listen_fds_holds() {
         each("listen_fds", super::listen_fds);
+    }
+
+    #[test]
+    fn the_corpus_of_state_holds() {
+        each("state", super::state);
     }
 
     #[cfg(feature = "proxy-protocol")]

@@ -116,7 +116,9 @@ impl Report {
         let Some((group, part)) = name.split_once('.') else {
             return;
         };
-        let cause = Cause::ALL.into_iter().find(|cause| format!("{cause:?}") == part);
+        let cause = Cause::ALL
+            .into_iter()
+            .find(|cause| format!("{cause:?}") == part);
         match (group, cause) {
             ("deaths", Some(cause)) => _ = self.deaths.insert(cause, count),
             ("refused", _) => {

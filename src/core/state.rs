@@ -81,10 +81,9 @@ impl Snapshot {
         let mut needed = [Tag::PROGRAM, Tag::POOL].map(|tag| (tag, false));
         for record in frame::records(bytes)? {
             let record = record?;
-            if let Some((_, found)) = needed.iter_mut().find(|(tag, _)| *tag == record.tag) {
-                if std::mem::replace(found, true) {
-                    return Err(record.bad(Why::Twice));
-                }
+            let found = needed.iter_mut().find(|(tag, _)| *tag == record.tag);
+            if found.is_some_and(|(_, found)| std::mem::replace(found, true)) {
+                return Err(record.bad(Why::Twice));
             }
             match record.tag {
                 Tag::PROGRAM => snapshot.program = record.read()?,
@@ -102,6 +101,12 @@ impl Snapshot {
             Some((tag, _)) => Err(BadState::missing(*tag, bytes.len())),
             None => snapshot.checked(bytes.len()),
         }
+    }
+
+    /// The bytes of records, with a header that is right for them.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn framed(records: &[u8]) -> Vec<u8> {
+        Frame::of(records).finish()
     }
 
     /// Refuses children that contradict each other: two of one slot, of one serial or of one pid.

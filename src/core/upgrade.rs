@@ -312,7 +312,10 @@ mod tests {
         let ended = || Trial::Ended("exit status: 1".to_owned());
         let before = [
             (seen(5, refused()), Failure::Refused("no".to_owned())),
-            (seen(5, ended()), Failure::Ended("exit status: 1".to_owned())),
+            (
+                seen(5, ended()),
+                Failure::Ended("exit status: 1".to_owned()),
+            ),
             (seen(10_000, Trial::Runs), Failure::Hangs),
         ];
         for (seen, failure) in before {
@@ -323,7 +326,10 @@ mod tests {
         let mut upgrade = begun();
         let _ = upgrade.step(&seen(1, Trial::Passed));
         let failed = upgrade.step(&seen(11, ended()));
-        assert_eq!(failed, Step::Fail(Failure::Ended("exit status: 1".to_owned())));
+        assert_eq!(
+            failed,
+            Step::Fail(Failure::Ended("exit status: 1".to_owned()))
+        );
     }
 
     #[test]

@@ -415,11 +415,7 @@ pub fn restore<H: PreForkHooks + ?Sized>(_: &mut H, _saved: &[u8]) -> io::Result
 }
 
 /// Does nothing.
-pub fn upgrade_failed<H: PreForkHooks + ?Sized>(
-    _: &mut H,
-    _monitor: &mut Monitor,
-    _error: &Error,
-) {
+pub fn upgrade_failed<H: PreForkHooks + ?Sized>(_: &mut H, _monitor: &mut Monitor, _error: &Error) {
 }
 
 /// Does nothing.

@@ -113,9 +113,7 @@ impl Monitor {
 mod tests {
     use super::*;
     use crate::{
-        core::{
-            testing::{Asked, asked, monitor},
-        },
+        core::testing::{Asked, asked, monitor},
         sys::fd_registry::is_registered,
     };
     use std::{

@@ -14,10 +14,8 @@ use crate::{
     },
     hooks::{ChildServer, PreForkHooks},
     sys::{
-        fork,
-        signals,
+        fork, limits, signals,
         upgrade::{self, Summons, Way},
-        limits,
     },
 };
 use std::{
@@ -95,7 +93,11 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
         // Whatever fails from here on, nothing that the program before needs is dropped.
         let mut prefork = ManuallyDrop::new(self.prepare(Some(state))?);
         prefork.inner.parent.tell_time();
-        prefork.inner.parent.monitor.restore_attributes(&state.attributes);
+        prefork
+            .inner
+            .parent
+            .monitor
+            .restore_attributes(&state.attributes);
         prefork.open()?;
         prefork.inner.parent.tell_time();
         prefork.adopt_children(state)?;
@@ -107,7 +109,10 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
 }
 
 /// The state, if it is one, its descriptors are what it says, and the hooks can use what is for them.
-fn read<H: PreForkHooks, S: ChildServer>(state: RawFd, builder: &mut Builder<H, S>) -> io::Result<Snapshot> {
+fn read<H: PreForkHooks, S: ChildServer>(
+    state: RawFd,
+    builder: &mut Builder<H, S>,
+) -> io::Result<Snapshot> {
     let snapshot = upgrade::read_state(state)?;
     snapshot.descriptors.iter().try_for_each(upgrade::verify)?;
     check_listed(&snapshot)?;
@@ -135,13 +140,18 @@ fn check_listed(state: &Snapshot) -> io::Result<()> {
     }
     match listed == [named, boards] {
         true => Ok(()),
-        false => Err(io::Error::other("the descriptors are not those of the children")),
+        false => Err(io::Error::other(
+            "the descriptors are not those of the children",
+        )),
     }
 }
 
 /// Executes the program before again. Its children see the end of this process if that fails.
 fn give_up<T>(image: RawFd, state: RawFd, snapshot: Option<&Snapshot>, reason: &str) -> T {
-    say!(Error, "cannot take over: {reason}; the program before comes back");
+    say!(
+        Error,
+        "cannot take over: {reason}; the program before comes back"
+    );
     let error = upgrade::go_back(image, state, snapshot, reason);
     say!(Error, "it cannot be executed again: {error}");
     fork::exit(EXIT_LOST)
@@ -154,7 +164,10 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
         let words = parent.monitor.comm_words();
         let mut children = Vec::new();
         for child in &state.children {
-            let process = parent.system.adopt(child, outlived(child)).map_err(failed)?;
+            let process = parent
+                .system
+                .adopt(child, outlived(child))
+                .map_err(failed)?;
             children.push((restored(child), reached(child, words, process)));
         }
         parent.monitor.adopt(state, children);

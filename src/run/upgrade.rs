@@ -28,7 +28,11 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         self.parent.monitor.begin_upgrade();
         self.parent.tell_untold();
         let mut state = self.snapshot();
-        if let Err(error) = self.parent.system.begin_trial(program.as_deref(), &mut state) {
+        if let Err(error) = self
+            .parent
+            .system
+            .begin_trial(program.as_deref(), &mut state)
+        {
             self.upgrade_failed(&error);
         }
     }

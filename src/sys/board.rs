@@ -28,8 +28,8 @@ use self::view::numbers_at;
 use super::{cells, fd_registry::Ours, shared_memory::SharedMemory};
 use crate::core::{
     board::{
-        ASKED_INTERVAL_AT, DESCRIBED, EARLIER_AT, ENTRY_AT, FOLDS_AT, Layout, OTHERS_AT, ROW_AT, USED_AT,
-        WILL_LOOK_AT,
+        ASKED_INTERVAL_AT, DESCRIBED, EARLIER_AT, ENTRY_AT, FOLDS_AT, Layout, OTHERS_AT, ROW_AT,
+        USED_AT, WILL_LOOK_AT,
     },
     child::ChildId,
     comm::Interval,
@@ -162,7 +162,9 @@ impl Board {
         };
         let mut counted = Numbers::default();
         for start in [ROW_AT, OTHERS_AT] {
-            words.iter().for_each(|words| counted.add(&numbers_at(words, start)));
+            words
+                .iter()
+                .for_each(|words| counted.add(&numbers_at(words, start)));
         }
         add_to_totals(parents, &counted, || {
             slot[EARLIER_AT].store(0, Relaxed);
@@ -229,8 +231,16 @@ impl Board {
             let own = self.view.own_words(slot)?;
             Some(own[EARLIER_AT].load(Relaxed))
         };
-        let on = |number: u64| slots.iter().copied().filter(move |slot| place(*slot) == Some(number));
-        let own = self.file.as_ref().map(|file| (file.as_raw_fd(), self.view.layout.length()));
+        let on = |number: u64| {
+            slots
+                .iter()
+                .copied()
+                .filter(move |slot| place(*slot) == Some(number))
+        };
+        let own = self
+            .file
+            .as_ref()
+            .map(|file| (file.as_raw_fd(), self.view.layout.length()));
         let own = own.map(|(fd, length)| (fd, length, on(0).collect()));
         let earlier = self.view.earlier.iter().zip(1..);
         let earlier = earlier.filter_map(|(board, number)| {
@@ -238,8 +248,14 @@ impl Board {
             Some((board.number(), board.length(), on(number).collect()))
         });
         // The newest has the totals, even if no child notes there.
-        let kept = |(at, board): &(usize, (RawFd, usize, Vec<usize>))| *at == 0 || !board.2.is_empty();
-        own.into_iter().chain(earlier).enumerate().filter(kept).map(|(_, board)| board).collect()
+        let kept =
+            |(at, board): &(usize, (RawFd, usize, Vec<usize>))| *at == 0 || !board.2.is_empty();
+        own.into_iter()
+            .chain(earlier)
+            .enumerate()
+            .filter(kept)
+            .map(|(_, board)| board)
+            .collect()
     }
 
     /// Asks all children for ACKs at this interval.

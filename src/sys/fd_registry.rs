@@ -226,7 +226,10 @@ pub(crate) fn is_registered(fd: RawFd) -> bool {
 /// opened: by number, and whether it is one of the latter.
 pub(crate) fn for_children(id: PreForkId) -> Vec<(RawFd, bool)> {
     let registry = registry();
-    let entries = registry.entries.iter().filter(|(_, entry)| registry.is_open(entry));
+    let entries = registry
+        .entries
+        .iter()
+        .filter(|(_, entry)| registry.is_open(entry));
     let wanted = entries.filter(|(_, entry)| entry.lent || entry.keep == Some(id));
     wanted.map(|(fd, entry)| (fd, entry.lent)).collect()
 }

@@ -17,9 +17,7 @@ use super::{
 use crate::core::{
     child::{ChildId, Collected, Signal, Stuck, Usage, WaitStatus},
     state::ChildState,
-    system::{
-        ForkTerms, Found, Pipe, Process, ProcessState, Reaped, Source, ToGroup, Told,
-    },
+    system::{ForkTerms, Found, Pipe, Process, ProcessState, Reaped, Source, ToGroup, Told},
 };
 use nix::libc;
 use std::{

@@ -130,7 +130,10 @@ impl UnixSystem {
         let clock = state.map_or_else(Clock::new, |state| Clock::since(state.pool.clock_start));
         let map = |error| Error::new(Operation::Map, "the board", error);
         let taken = state.into_iter().flat_map(|state| &state.children);
-        let taken = taken.map(|child| child.slot as usize + 1).max().unwrap_or(0);
+        let taken = taken
+            .map(|child| child.slot as usize + 1)
+            .max()
+            .unwrap_or(0);
         let children = children.max(taken);
         let (mut board, stops) = boards(children, &clock).map_err(map)?;
         if let Some(state) = state {
@@ -505,8 +508,13 @@ impl System for UnixSystem {
         state.pool.clock_start = self.clock.started();
         state.pool.mask = blocked_before()?;
         state.pool.open_files = limits::soft_before();
-        let death = [(&self.death_read, Role::DeathRead), (&self.death_write, Role::DeathWrite)];
-        let death = death.into_iter().filter_map(|(end, role)| Some((end.as_ref()?.as_raw_fd(), role)));
+        let death = [
+            (&self.death_read, Role::DeathRead),
+            (&self.death_write, Role::DeathWrite),
+        ];
+        let death = death
+            .into_iter()
+            .filter_map(|(end, role)| Some((end.as_ref()?.as_raw_fd(), role)));
         let slots = state.children.iter().map(|child| child.slot as usize);
         state.boards = upgrade::saved_boards(&self.board, &slots.collect::<Vec<_>>());
         self.upgrades.save(state, self.id, death)

@@ -25,7 +25,7 @@ const FLOORS: [&str; 8] = [
 ];
 
 /// The rooms of the core, from the top to the bottom; those on one line may import each other.
-const CORE: [&[&str]; 17] = [
+const CORE: [&[&str]; 18] = [
     &["simulation"],
     &["monitor"],
     &["pool"],

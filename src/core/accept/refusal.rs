@@ -47,7 +47,9 @@ impl Refusals {
 
     /// Those of both.
     pub(crate) fn plus(self, others: Self) -> Self {
-        Self(std::array::from_fn(|at| self.0[at].saturating_add(others.0[at])))
+        Self(std::array::from_fn(|at| {
+            self.0[at].saturating_add(others.0[at])
+        }))
     }
 
     /// For all reasons.

@@ -78,7 +78,9 @@ impl Monitor {
                 asked_at: self.upgrade.began(),
                 ..PoolState::default()
             },
-            children: children.map(|(child, contact)| saved(child, contact)).collect(),
+            children: children
+                .map(|(child, contact)| saved(child, contact))
+                .collect(),
             attributes: self.changed_attributes(),
             counters: Ledger {
                 counts: List(self.report.counters()),
@@ -95,7 +97,9 @@ impl Monitor {
         let asked = self.attributes.asked();
         let changed = |it: &&Attribute| it.text(asked) != it.text(begun_with);
         let changed = Config::attributes().iter().filter(changed);
-        changed.map(|it| (it.name.to_owned(), it.text(asked))).collect()
+        changed
+            .map(|it| (it.name.to_owned(), it.text(asked)))
+            .collect()
     }
 
     /// Sets what was set while the program before ran. A value that is none here is left out.
@@ -108,7 +112,9 @@ impl Monitor {
                 result
             });
             if !matches!(set, Some(Ok(()))) {
-                self.warn(&format!("attribute {name} was set to {text}, which is nothing here"));
+                self.warn(&format!(
+                    "attribute {name} was set to {text}, which is nothing here"
+                ));
             }
         }
         self.attributes_changed();

@@ -112,6 +112,12 @@ impl Frame {
         Self(vec![0; HEADER])
     }
 
+    /// Records as they are.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn of(records: &[u8]) -> Self {
+        Self([&[0; HEADER], records].concat())
+    }
+
     pub(super) fn record(&mut self, tag: Tag, fields: &impl Payload) {
         self.any_record(tag.0, tag.flags(), &fields.payload());
     }

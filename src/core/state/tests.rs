@@ -126,7 +126,10 @@ pub(crate) fn full() -> Snapshot {
         }],
         attributes: vec![("max_clients".to_owned(), "60".to_owned())],
         counters: Ledger {
-            counts: List(vec![("forks".to_owned(), 18), ("deaths.Killed".to_owned(), 2)]),
+            counts: List(vec![
+                ("forks".to_owned(), 18),
+                ("deaths.Killed".to_owned(), 2),
+            ]),
         },
         hooks: b"what the hooks know".to_vec(),
     }
@@ -147,11 +150,14 @@ fn refused(bytes: &[u8]) -> Why {
 
 /// Every cut and every flipped bit is noticed.
 #[test]
-fn i12_a_state_that_is_cut_off_or_changed_is_refused() {
+fn a_state_that_is_cut_off_or_changed_is_refused() {
     let bytes = full().encode();
     for length in 0..bytes.len() {
         let why = refused(&bytes[..length]);
-        assert!([Why::NoState, Why::Length].contains(&why), "{length}: {why}");
+        assert!(
+            [Why::NoState, Why::Length].contains(&why),
+            "{length}: {why}"
+        );
     }
     for bit in 0..bytes.len() * 8 {
         let mut flipped = bytes.clone();
@@ -187,7 +193,10 @@ fn a_record_that_is_not_known_is_skipped_unless_it_must_be_understood() {
     let bytes = full().encode();
     let more = with_record(&bytes, 4000, false, b"anything");
     assert_eq!(Snapshot::decode(&more), Ok(full()));
-    assert_eq!(refused(&with_record(&bytes, 4000, true, b"")), Why::NotUnderstood);
+    assert_eq!(
+        refused(&with_record(&bytes, 4000, true, b"")),
+        Why::NotUnderstood
+    );
 }
 
 /// The next version appends fields; the one before did not know the last ones.
@@ -234,7 +243,10 @@ fn reasons_that_are_not_known_are_read_and_states_are_not() {
         assert_eq!(<Reason as encoding::Field>::take(&mut input), Ok(expected));
     }
     let mut input = encoding::Input::new(&[4]);
-    assert_eq!(<State as encoding::Field>::take(&mut input), Err(Why::Value));
+    assert_eq!(
+        <State as encoding::Field>::take(&mut input),
+        Err(Why::Value)
+    );
 }
 
 fn folder() -> PathBuf {

@@ -49,7 +49,9 @@ impl Earlier {
     pub(super) fn words(&self, slot: usize) -> Option<&[AtomicU64]> {
         let size = size_of::<AtomicU64>();
         let start = self.layout.offset(slot)? / size;
-        self.memory.words().get(start..start + self.layout.slot_size() / size)
+        self.memory
+            .words()
+            .get(start..start + self.layout.slot_size() / size)
     }
 
     /// What the children had counted that had ended before the upgrade.

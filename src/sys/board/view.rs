@@ -4,8 +4,8 @@
 use crate::{
     core::{
         board::{
-            ASKED_INTERVAL_AT, Description, EARLIER_AT, ENTRY_AT, FOLDS_AT, KEPT_INTERVAL_AT, LINE, Layout,
-            Notes, OTHERS_AT, PEER_AT, PEER_WORDS, ROW_AT, SEQUENCE_AT, SINCE_AT, TEXT_AT,
+            ASKED_INTERVAL_AT, Description, EARLIER_AT, ENTRY_AT, FOLDS_AT, KEPT_INTERVAL_AT, LINE,
+            Layout, Notes, OTHERS_AT, PEER_AT, PEER_WORDS, ROW_AT, SEQUENCE_AT, SINCE_AT, TEXT_AT,
             TEXT_LENGTH_AT, TEXT_WORDS, USED_AT, View, WILL_LOOK_AT,
         },
         comm::Interval,
@@ -13,11 +13,7 @@ use crate::{
         time::Time,
         wire::Entry,
     },
-    sys::{
-        board::earlier::Earlier,
-        cells,
-        shared_memory::SharedMemory,
-    },
+    sys::{board::earlier::Earlier, cells, shared_memory::SharedMemory},
 };
 use std::{
     array,
@@ -69,7 +65,8 @@ impl BoardView {
         // OK because there are no more than fit into memory.
         let used = self.memory.words()[USED_AT].load(Relaxed) as usize;
         let all = (0..used).map_while(|slot| self.own_words(slot));
-        all.map(|own| own[EARLIER_AT].load(Relaxed)).filter(|number| *number != 0)
+        all.map(|own| own[EARLIER_AT].load(Relaxed))
+            .filter(|number| *number != 0)
     }
 
     /// The words of a slot on this board.
@@ -84,7 +81,8 @@ impl BoardView {
     fn used(&self) -> impl Iterator<Item = (&[AtomicU64], bool)> {
         // OK because there are no more than fit into memory.
         let used = self.memory.words()[USED_AT].load(Relaxed) as usize;
-        (0..used).map_while(|slot| self.own_words(slot).map(|own| (slot, own)))
+        (0..used)
+            .map_while(|slot| self.own_words(slot).map(|own| (slot, own)))
             .filter_map(|(slot, own)| match self.earlier_of(own) {
                 Some(board) => Some((board.words(slot)?, board.counts)),
                 None => Some((own, true)),

@@ -23,7 +23,11 @@ pub(crate) fn saved_boards(board: &Board, slots: &[usize]) -> Vec<BoardState> {
         // OK because a slot is a number of 32 bits.
         slots: List(slots.into_iter().map(|slot| slot as u32).collect()),
         metrics: List(cells::described()),
-        own: List(if at == 0 { cells::own_words() } else { Vec::new() }),
+        own: List(if at == 0 {
+            cells::own_words()
+        } else {
+            Vec::new()
+        }),
     };
     boards.map(saved).collect()
 }

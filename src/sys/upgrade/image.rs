@@ -124,7 +124,10 @@ fn environment() -> Vec<CString> {
         let name = variable.as_bytes().strip_prefix(VARIABLE.as_bytes());
         name.is_some_and(|rest| rest.first() == Some(&b'='))
     };
-    variables.into_iter().filter(|variable| !added(variable)).collect()
+    variables
+        .into_iter()
+        .filter(|variable| !added(variable))
+        .collect()
 }
 
 fn assignment((name, value): (OsString, OsString)) -> Option<CString> {
@@ -152,7 +155,10 @@ mod tests {
         let read = |bytes: &[u8]| strings(bytes.to_vec());
         assert_eq!(read(b""), Vec::<CString>::new());
         assert_eq!(read(b"a\0"), [CString::from(c"a")]);
-        assert_eq!(read(b"a\0\0-b=\xff\0"), [c"a", c"", c"-b=\xff"].map(CString::from));
+        assert_eq!(
+            read(b"a\0\0-b=\xff\0"),
+            [c"a", c"", c"-b=\xff"].map(CString::from)
+        );
     }
 
     #[test]
@@ -161,7 +167,9 @@ mod tests {
         assert_eq!(image.path(), env::current_exe().unwrap());
         let arguments: Vec<_> = env::args_os().collect();
         let found = image.arguments.iter();
-        let found: Vec<_> = found.map(|it| OsStr::from_bytes(it.as_bytes()).to_owned()).collect();
+        let found: Vec<_> = found
+            .map(|it| OsStr::from_bytes(it.as_bytes()).to_owned())
+            .collect();
         assert_eq!(found, arguments);
     }
 }

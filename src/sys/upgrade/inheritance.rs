@@ -4,12 +4,7 @@
 
 use crate::{
     core::state::Descriptor,
-    sys::{
-        fd_registry::Ours,
-        sockets,
-        unix_socket::path_of,
-        upgrade::descriptors,
-    },
+    sys::{fd_registry::Ours, sockets, unix_socket::path_of, upgrade::descriptors},
 };
 use std::{
     net::SocketAddr,

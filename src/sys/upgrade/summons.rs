@@ -54,7 +54,10 @@ impl Launch {
     pub fn of_this_process() -> Self {
         match peek() {
             None => Self::Fresh,
-            Some(Summons { way: Way::Trial { .. }, .. }) => Self::Trial,
+            Some(Summons {
+                way: Way::Trial { .. },
+                ..
+            }) => Self::Trial,
             Some(_) => Self::Upgrade,
         }
     }
@@ -106,8 +109,18 @@ impl Summons {
                 let (answers, end) = (number(answers)?, number(end)?);
                 (Way::Trial { answers, end }, parent)
             }
-            "forth" => (Way::Forth { image: number(rest)? }, own),
-            "back" => (Way::Back { reason: rest.to_owned() }, own),
+            "forth" => (
+                Way::Forth {
+                    image: number(rest)?,
+                },
+                own,
+            ),
+            "back" => (
+                Way::Back {
+                    reason: rest.to_owned(),
+                },
+                own,
+            ),
             _ => return None,
         };
         (pid == its).then_some(Self { state, way })
@@ -184,7 +197,9 @@ mod tests {
         let ways = [
             Way::Trial { answers: 4, end: 5 },
             Way::Forth { image: 6 },
-            Way::Back { reason: "it is broken: no, really".to_owned() },
+            Way::Back {
+                reason: "it is broken: no, really".to_owned(),
+            },
         ];
         for way in ways {
             let summons = Summons { state: 3, way };
@@ -200,8 +215,18 @@ mod tests {
     #[test]
     fn anything_else_is_no_summons() {
         for text in [
-            "", "forth", "forth 7", "forth 7 3", "forth 7 3 x", "forth 7 -1 4", "forth 7 1 4",
-            "trial 7 3 4", "trial 7 3 4 0", "sideways 7 3 4", "forth 7 3 4 5", "forth  7 3 4",
+            "",
+            "forth",
+            "forth 7",
+            "forth 7 3",
+            "forth 7 3 x",
+            "forth 7 -1 4",
+            "forth 7 1 4",
+            "trial 7 3 4",
+            "trial 7 3 4 0",
+            "sideways 7 3 4",
+            "forth 7 3 4 5",
+            "forth  7 3 4",
         ] {
             assert_eq!(Summons::parse(text, 7, 7), None, "{text:?}");
         }

@@ -10,12 +10,7 @@ use super::{
     summons::{Summons, Way},
 };
 use crate::{
-    core::{
-        child::WaitStatus,
-        state::Snapshot,
-        system::Source,
-        upgrade::Trial,
-    },
+    core::{child::WaitStatus, state::Snapshot, system::Source, upgrade::Trial},
     sys::{
         fd_registry::Ours,
         fork::{self, Side},
@@ -157,7 +152,10 @@ impl TrialProcess {
 
 fn not_executed(number: &str) -> String {
     let errno = number.parse().map(io::Error::from_raw_os_error);
-    errno.map_or_else(|_| "it was not executed".to_owned(), |error| format!("exec: {error}"))
+    errno.map_or_else(
+        |_| "it was not executed".to_owned(),
+        |error| format!("exec: {error}"),
+    )
 }
 
 /// Forks, and executes the call in the new process, which keeps the descriptors of `kept`.

@@ -70,7 +70,8 @@ impl Upgrades {
     /// needed again, and who waits for the outcome.
     pub(crate) fn adopt(&mut self, state: &Snapshot) {
         for descriptor in state.with_role(Role::Asker) {
-            self.askers.push(Ours::parents(descriptors::take(descriptor.fd)));
+            self.askers
+                .push(Ours::parents(descriptors::take(descriptor.fd)));
         }
         let previous = state.descriptor(Role::Image).map(|image| Target {
             path: path(&state.program.previous_path),
@@ -176,13 +177,23 @@ impl Upgrades {
             previous_path: bytes(&self.path),
             back: state.program.back.take(),
         };
-        let askers = self.askers.iter().map(|asker| (asker.as_raw_fd(), Role::Asker));
+        let askers = self
+            .askers
+            .iter()
+            .map(|asker| (asker.as_raw_fd(), Role::Asker));
         let number = |fd: u32| fd.cast_signed();
-        let boards = state.boards.iter().map(|board| (number(board.fd), Role::Board));
+        let boards = state
+            .boards
+            .iter()
+            .map(|board| (number(board.fd), Role::Board));
         let pipes = state.children.iter().flat_map(|child| &child.pipes.0);
         let pipes = pipes.filter_map(|pipe| Some((number(pipe.fd?), Role::Pipe)));
         let all = [(image.number(), Role::Image)].into_iter().chain(own);
-        let all = all.chain(askers).chain(boards).chain(pipes).chain(listening(id));
+        let all = all
+            .chain(askers)
+            .chain(boards)
+            .chain(pipes)
+            .chain(listening(id));
         let all: io::Result<Vec<_>> = all.map(|(fd, role)| identify(role, fd)).collect();
         state.descriptors = all?;
         Ok(())
@@ -196,9 +207,7 @@ impl Upgrades {
             Some(_) => &self.previous,
         };
         let error = match (&self.image, target) {
-            (Ok(image), Some(target)) => {
-                execution::execute(target.file.as_raw_fd(), image, state)
-            }
+            (Ok(image), Some(target)) => execution::execute(target.file.as_raw_fd(), image, state),
             _ => io::ErrorKind::NotFound.into(),
         };
         self.failed(error)

@@ -97,7 +97,11 @@ fn a_pool_that_is_adopted_is_the_one_that_was_saved() {
     assert_eq!(adopted.pool.census(), monitor.pool.census());
     assert_eq!(adopted.pool.next_id(), monitor.pool.next_id());
     assert_eq!(adopted.report(), monitor.report());
-    assert_eq!(adopted.max_clients(), 77, "it was set while the program ran");
+    assert_eq!(
+        adopted.max_clients(),
+        77,
+        "it was set while the program ran"
+    );
     for id in [busy, free] {
         let [old, new] = [&monitor, &adopted].map(|monitor| monitor.child(id).expect("a child"));
         assert_eq!(format!("{old:?}"), format!("{new:?}"));
@@ -147,9 +151,14 @@ fn attributes_that_are_not_known_are_left_out() {
     let (monitor, _) = monitor();
     let mut state = monitor.save();
     let strange = [("max_cents", "5"), ("timeout", "for ever")];
-    state.attributes.extend(strange.map(|(name, text)| (name.to_owned(), text.to_owned())));
+    state
+        .attributes
+        .extend(strange.map(|(name, text)| (name.to_owned(), text.to_owned())));
     let adopted = adopted(&state);
-    assert_eq!((adopted.max_clients(), adopted.timeout()), (77, monitor.timeout()));
+    assert_eq!(
+        (adopted.max_clients(), adopted.timeout()),
+        (77, monitor.timeout())
+    );
 }
 
 /// A later version may write more, and an earlier one less.
