@@ -523,7 +523,7 @@ fn i07_a_program_that_cannot_run_is_refused_and_the_old_one_serves_on(world: &mu
         fs::set_permissions(path, Permissions::from_mode(0o755)).expect("a mode");
     };
     let of_mode = |mode| move |path: &Path| write_program(path, 2, mode);
-    let broken: [(&dyn Fn(&Path), &str); 7] = [
+    let broken: [(Make<'_>, &str); 7] = [
         (&absent, "no such file or directory"),
         (&not_executable, "permission denied"),
         (&foreign, "exec format error"),
@@ -562,6 +562,9 @@ fn i07_a_program_that_cannot_run_is_refused_and_the_old_one_serves_on(world: &mu
     upgraded.expect_version(2);
     upgraded.stop();
 }
+
+/// Puts a program there.
+type Make<'a> = &'a dyn Fn(&Path);
 
 /// The path, of a file that is new and can be executed.
 fn fresh(path: &Path) -> &Path {
