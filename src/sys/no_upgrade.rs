@@ -139,6 +139,8 @@ impl Upgrades {
 
     pub(crate) fn forget_trial(&mut self, _: &Poller) {}
 
+    pub(crate) fn close(&mut self, _: &Poller) {}
+
     pub(crate) fn reap(&mut self) {}
 
     pub(crate) fn save(

@@ -546,7 +546,7 @@ impl System for UnixSystem {
 
     fn close(&mut self) {
         self.death_write = None;
-        self.forget_trial();
+        self.upgrades.close(&self.poller);
         self.stacks.close(&self.poller);
         while let Some(watch) = self.watches.first() {
             self.unwatch(watch.id);

@@ -21,7 +21,7 @@ use crate::{
     },
 };
 use mio::Interest;
-use nix::libc;
+use nix::{errno::Errno, libc};
 use std::{
     ffi::OsString,
     io,
@@ -137,11 +137,20 @@ impl TrialProcess {
 
     /// Collects its status, if it has ended. True once it has.
     pub(crate) fn reap(&mut self) -> bool {
+        self.wait(libc::WNOHANG)
+    }
+
+    /// Waits for its end, after it was killed.
+    pub(crate) fn await_end(&mut self) {
+        while !self.wait(0) && Errno::last() == Errno::EINTR {}
+    }
+
+    fn wait(&mut self, options: libc::c_int) -> bool {
         if self.status.is_none() {
             let mut status = 0;
             // SAFETY: the status is valid for writes for the length of the call.
-            let reaped = unsafe { libc::waitpid(self.pid, &raw mut status, libc::WNOHANG) };
-            let stolen = reaped < 0 && nix::errno::Errno::last() == nix::errno::Errno::ECHILD;
+            let reaped = unsafe { libc::waitpid(self.pid, &raw mut status, options) };
+            let stolen = reaped < 0 && Errno::last() == Errno::ECHILD;
             if reaped == self.pid || stolen {
                 self.status = Some(WaitStatus::from_raw(status));
             }

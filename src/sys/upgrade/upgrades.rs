@@ -147,6 +147,14 @@ impl Upgrades {
         self.reap();
     }
 
+    /// At the end of the server: ends the trial, and waits for its end.
+    pub(crate) fn close(&mut self, poller: &Poller) {
+        self.forget_trial(poller);
+        if let Some(mut trial) = self.trial.take() {
+            trial.await_end();
+        }
+    }
+
     /// Collects the process of a trial that is over.
     pub(crate) fn reap(&mut self) {
         let is_over = self.target.is_none();
