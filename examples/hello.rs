@@ -44,6 +44,7 @@ const OWN_FLAGS: &str =
   --chroot PATH            children see this directory as the root of all paths
   --work SECONDS           how long each request takes (0)
   --max-queue-age SECONDS  clients that have waited for longer get a 503, 0 for no limit (0)
+  --access-log PATH        write a line for each connection there, - for stdout
 ";
 
 /// Answers requests until the client has no more, or this child was told to stop.
@@ -66,7 +67,9 @@ fn serve(answered: &mut u64, conn: TcpConn, work: Duration) -> io::Result<()> {
         thread::sleep(work);
         conn.set_deadline(Some(PATIENCE));
         let keep = !conn.shutdown_requested() && !conn.is_crowded();
-        requests.answer(&request, &answer(&request, *answered), keep)?;
+        let answer = answer(&request, *answered);
+        conn.describe(&request.described(&answer));
+        requests.answer(&request, &answer, keep)?;
         if !(keep && request.keep_alive) {
             linger(&conn);
             break;
@@ -123,6 +126,7 @@ fn main() -> Result {
     let confinement = confinement(&mut args)?;
     let work = take_time(&mut args, "--work")?;
     let max_queue_age = take_time(&mut args, "--max-queue-age")?;
+    let access_log = common::take_access_log(&mut args)?;
     let usage = Usage {
         own_flags: OWN_FLAGS,
         ..Usage::new(ABOUT, 8080)
@@ -136,6 +140,10 @@ fn main() -> Result {
         .address(&flags.address)
         .port(flags.port)
         .max_requests(flags.max_requests);
+    let server = match access_log {
+        Some(log) => server.access_log(log),
+        None => server,
+    };
     let prefork = flags.builder(server).confinement(confinement).start()?;
     let addresses: Vec<_> = prefork
         .server()

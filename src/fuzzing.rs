@@ -2,6 +2,7 @@
 //! fuzzer's input, and a test with the corpus. They panic if a property fails; they make no system
 //! call.
 
+mod control;
 mod framer;
 mod listen_fds;
 #[cfg(feature = "proxy-protocol")]
@@ -10,7 +11,7 @@ mod state;
 
 #[cfg(feature = "proxy-protocol")]
 pub use self::proxy_header::proxy_header;
-pub use self::{framer::framer, listen_fds::listen_fds, state::state};
+pub use self::{control::control, framer::framer, listen_fds::listen_fds, state::state};
 pub use crate::servers::conn::segmentation::filters;
 
 /// One input, from which choices and then data are read.
@@ -55,6 +56,11 @@ mod tests {
             count += 1;
         }
         assert!(count >= 10, "only {count} files in the corpus of {target}");
+    }
+
+    #[test]
+    fn the_corpus_of_control_holds() {
+        each("control", super::control);
     }
 
     #[test]

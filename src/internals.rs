@@ -6,18 +6,40 @@
     reason = "behind the feature `bench-internals`, and not in the documentation"
 )]
 
-use crate::core::{
-    child::{ChildId, State},
-    config::{Attributes, Config},
-    pool::{self, Demand, Plan, Pool},
-    time::Time,
-    wire::{self, CommWords, Output},
+use crate::{
+    core::{
+        child::{ChildId, State},
+        config::{Attributes, Config},
+        pool::{self, Demand, Plan, Pool},
+        time::Time,
+        wire::{self, CommWords, Output},
+    },
+    sys::{
+        board::{Board, Slot},
+        title::ChildTitle,
+    },
 };
-use std::time::Duration;
+use std::{net::SocketAddr, num::NonZeroU64, time::Duration};
 
 /// Lets this thread count as that of a child does which serves.
 pub fn count_as_a_child() {
     crate::sys::cells::enter_nowhere();
+}
+
+/// The title of a child, as it shows it in ps for each connection.
+#[derive(Debug)]
+pub struct Title(ChildTitle);
+
+impl Title {
+    pub fn new(name: &str) -> Self {
+        Self(ChildTitle::new(name))
+    }
+
+    /// One connection begins and ends.
+    pub fn change(&self, peer: SocketAddr) {
+        self.0.begin(Some(peer));
+        self.0.free();
+    }
 }
 
 #[derive(Debug)]
@@ -79,5 +101,35 @@ impl Crowd {
     /// The timeout check at the time `now`.
     pub fn overdue(&self, timeout: Duration, now: Time) -> (Vec<ChildId>, Vec<ChildId>) {
         self.pool.overdue(timeout, now, Duration::ZERO)
+    }
+}
+
+/// So many children, each with a connection of another client.
+#[allow(missing_debug_implementations, reason = "a slot has none")]
+pub struct Claims {
+    slots: Vec<Slot>,
+    _board: Board,
+}
+
+impl Claims {
+    pub fn new(children: usize) -> Self {
+        let mut board = Board::new(children, 0).expect("a board");
+        let mut slot = |number: usize| {
+            let child = ChildId::new(number as u32, 1);
+            board.open(child);
+            let slot = board.slot(child);
+            slot.claim(NonZeroU64::new(number as u64 + 7).expect("above 0"));
+            slot
+        };
+        Self {
+            slots: (0..children).map(&mut slot).collect(),
+            _board: board,
+        }
+    }
+
+    /// The first child claims one more connection for a client, and counts.
+    pub fn claim(&self, client: u64) -> usize {
+        let client = NonZeroU64::new(client).expect("above 0");
+        self.slots.first().map_or(0, |slot| slot.claim(client))
     }
 }

@@ -139,6 +139,7 @@
 //! |---|---|
 //! | `systemd` | `Systemd`, an observer that tells systemd how the server is |
 //! | `stacks` | [`Death::stack`]: where a child that is over its time was stuck, with functions, files and lines. Linux on x86-64 and AArch64; elsewhere it has no effect. Build with `debug = "line-tables-only"` |
+//! | `status` | `Builder::status`: a page, JSON, metrics and probes by HTTP, from a process beside the children |
 //! | `config` | `settings`: attributes, listeners and confinement from a TOML file, the environment and flags |
 //! | `cli` | the command `prefork`, which runs any program: see `docs/command.md` |
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -176,6 +177,9 @@ pub use self::core::{
     wire::{COMM_ACK, COMM_BUSY, COMM_NOT_BUSY, CommWords, Line, Output, Word},
 };
 pub use hooks::{ChildServer, DefaultHooks, PreForkHooks, Start, comm::Comm, defaults};
+#[cfg(feature = "status")]
+#[cfg_attr(docsrs, doc(cfg(feature = "status")))]
+pub use observe::status::StatusAddress;
 #[cfg(feature = "systemd")]
 pub use observe::systemd::Systemd;
 pub use observe::{Observer, metrics};

@@ -1,7 +1,10 @@
 //! Draws two panels side by side as SVG, with logarithmic axes and one legend. Knows nothing of
 //! what it draws.
 
-use plotters::{coord::Shift, prelude::*};
+use plotters::{
+    coord::{Shift, ranged1d::ValueFormatter},
+    prelude::*,
+};
 use std::{error::Error, path::Path};
 
 pub(crate) struct Line {
@@ -9,9 +12,19 @@ pub(crate) struct Line {
     pub(crate) points: Vec<(f64, f64)>,
 }
 
+/// How the vertical axis grows.
+#[derive(Clone, Copy)]
+#[allow(dead_code, reason = "each benchmark uses one")]
+pub(crate) enum Scale {
+    Logarithmic,
+    /// From zero on.
+    Linear,
+}
+
 pub(crate) struct Panel {
     pub(crate) title: &'static str,
     pub(crate) unit: &'static str,
+    pub(crate) scale: Scale,
     pub(crate) lines: Vec<Line>,
 }
 
@@ -81,16 +94,38 @@ fn draw_panel(area: &Area<'_>, panel: &Panel, grows: &str) -> Result<(), Box<dyn
     measured.dedup();
     // Room for the first and last marks, and for nothing else.
     let x = (left / 1.15..right * 1.15).log_scale();
-    let y = (bottom / 1.3..top * 1.3).log_scale();
-    let mut chart = ChartBuilder::on(area)
+    let x = x.with_key_points(measured);
+    let mut builder = ChartBuilder::on(area);
+    builder
         .caption(panel.title, font(16))
         .margin(10)
         .x_label_area_size(44)
-        .y_label_area_size(64)
-        .build_cartesian_2d(
-            x.with_key_points(measured),
-            y.with_key_points(ticks(bottom / 1.3, top * 1.3)),
-        )?;
+        .y_label_area_size(64);
+    match panel.scale {
+        Scale::Logarithmic => {
+            let y = (bottom / 1.3..top * 1.3).log_scale();
+            let y = y.with_key_points(ticks(bottom / 1.3, top * 1.3));
+            fill_panel(builder.build_cartesian_2d(x, y)?, panel, grows)
+        }
+        Scale::Linear => fill_panel(
+            builder.build_cartesian_2d(x, 0.0..top * 1.05)?,
+            panel,
+            grows,
+        ),
+    }
+}
+
+type Chart<'a, X, Y> = ChartContext<'a, SVGBackend<'a>, Cartesian2d<X, Y>>;
+
+fn fill_panel<X, Y>(
+    mut chart: Chart<'_, X, Y>,
+    panel: &Panel,
+    grows: &str,
+) -> Result<(), Box<dyn Error>>
+where
+    X: Ranged<ValueType = f64> + ValueFormatter<f64>,
+    Y: Ranged<ValueType = f64> + ValueFormatter<f64>,
+{
     chart
         .configure_mesh()
         .x_desc(grows)

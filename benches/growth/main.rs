@@ -11,7 +11,7 @@ mod chart;
 #[path = "../common/mod.rs"]
 mod common;
 
-use chart::{Line, Panel};
+use chart::{Line, Panel, Scale};
 use common::{
     entries::{Entry, entries},
     from_env, list_from_env,
@@ -125,6 +125,7 @@ impl Growth {
         let panel = |figure: usize, title: &'static str, unit: &'static str| Panel {
             title,
             unit,
+            scale: Scale::Logarithmic,
             lines: self.lines(figure),
         };
         let panels = [

@@ -4,7 +4,7 @@
 use divan::{AllocProfiler, Bencher, black_box, counter::BytesCount};
 use prefork_server::{
     CommWords, Output, Time,
-    internals::{Crowd, Framer, count_as_a_child},
+    internals::{Claims, Crowd, Framer, Title, count_as_a_child},
     metrics,
 };
 use std::time::Duration;
@@ -47,6 +47,18 @@ fn feed(bencher: Bencher, bytes: &[u8], read: usize) {
                 });
             }
         });
+}
+
+mod title {
+    use super::*;
+
+    /// What a connection costs a child that shows in ps what it does.
+    #[divan::bench(args = ["192.0.2.1:9", "[2001:db8:1:2:3:4:5:6]:9"])]
+    fn busy_and_free(bencher: Bencher, peer: &str) {
+        let title = Title::new("micro");
+        let peer = peer.parse().unwrap();
+        bencher.bench_local(|| title.change(black_box(peer)));
+    }
 }
 
 mod framer {
@@ -160,5 +172,17 @@ mod count {
             let add = || (0..TIMES).for_each(|_| black_box(pages).increment());
             std::thread::scope(|scope| drop(scope.spawn(add)));
         });
+    }
+}
+
+/// The target is 2 µs among 50 children. What it costs where other children have written to their
+/// slots meanwhile, in the caches of other processors, is more.
+mod claim {
+    use super::*;
+
+    #[divan::bench(args = [10, 50, 200])]
+    fn a_connection_of_a_client(bencher: Bencher, children: usize) {
+        let claims = Claims::new(children);
+        bencher.bench_local(|| black_box(&claims).claim(black_box(3)));
     }
 }

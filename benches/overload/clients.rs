@@ -1,6 +1,7 @@
 //! Clients that come at a fixed rate, each with a connection of its own, and give up after a time. One
 //! thread drives them all; starts no server.
 
+use super::common::wire;
 use mio::{Events, Interest, Poll, Token, net::TcpStream};
 use nix::sys::socket::{
     self, AddressFamily, SockFlag, SockType, SockaddrIn, setsockopt, sockopt::IpBindAddressNoPort,
@@ -33,8 +34,15 @@ pub(crate) struct Client {
     pub(crate) fate: Fate,
 }
 
+/// What became of all clients, and how late one came at most: then there were fewer in a second than
+/// there should have been, and this process was the limit.
+pub(crate) struct Outcome {
+    pub(crate) clients: Vec<Client>,
+    pub(crate) late: Duration,
+}
+
 /// Runs phases of so many clients a second for a time, one after the other.
-pub(crate) fn run(port: u16, phases: &[(f64, Duration)]) -> Vec<Client> {
+pub(crate) fn run(port: u16, phases: &[(f64, Duration)]) -> Outcome {
     let mut crowd = Crowd {
         poll: Poll::new().expect("a poller"),
         port,
@@ -43,6 +51,7 @@ pub(crate) fn run(port: u16, phases: &[(f64, Duration)]) -> Vec<Client> {
         in_order: VecDeque::new(),
         serial: 0,
         done: Vec::new(),
+        late: Duration::ZERO,
     };
     let mut begin = Duration::ZERO;
     for &(rate, time) in phases {
@@ -50,7 +59,10 @@ pub(crate) fn run(port: u16, phases: &[(f64, Duration)]) -> Vec<Client> {
         begin += time;
     }
     crowd.wait_for_the_last();
-    crowd.done
+    Outcome {
+        clients: crowd.done,
+        late: crowd.late,
+    }
 }
 
 /// So many clients, each of which comes again when it has its answer. Returns how many answers there
@@ -72,7 +84,7 @@ pub(crate) fn in_turn(port: u16, clients: usize, time: Duration) -> usize {
 
 fn ask(port: u16) -> io::Result<()> {
     let mut stream = std::net::TcpStream::connect(("127.0.0.1", port))?;
-    stream.write_all(b"x\n")?;
+    stream.write_all(wire::LAST_REQUEST)?;
     stream.read_to_end(&mut Vec::new()).map(drop)
 }
 
@@ -93,6 +105,7 @@ struct Crowd {
     in_order: VecDeque<(usize, u64)>,
     serial: u64,
     done: Vec<Client>,
+    late: Duration,
 }
 
 impl Crowd {
@@ -101,6 +114,7 @@ impl Crowd {
         let mut next = begin;
         while next < end {
             let now = self.start.elapsed();
+            self.late = self.late.max(now.saturating_sub(next));
             // Not all at once after a pause: the connections are to be looked at in between.
             for _ in 0..64 {
                 if next <= now && next < end {
@@ -196,16 +210,18 @@ impl Waiting {
     /// Asks, if it has not, and reads. What became of it, if that is known.
     fn go_on(&mut self) -> Option<Fate> {
         if !self.has_asked {
-            match self.stream.write(b"x\n") {
+            match self.stream.write(wire::LAST_REQUEST) {
                 Ok(_) => self.has_asked = true,
                 Err(error) if is_wait(&error) => return None,
                 Err(_) => return Some(Fate::Refused),
             }
         }
-        let mut chunk = [0; 64];
+        let mut chunk = [0; 512];
         loop {
             match self.stream.read(&mut chunk) {
-                Ok(0) if self.answer == b"ok" => return Some(Fate::Answered),
+                Ok(0) if self.answer.ends_with(wire::BODY.as_bytes()) => {
+                    return Some(Fate::Answered);
+                }
                 Ok(0) => return Some(Fate::Refused),
                 Ok(count) => self.answer.extend_from_slice(&chunk[..count]),
                 Err(error) if is_wait(&error) => return None,

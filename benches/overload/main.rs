@@ -7,18 +7,22 @@
     reason = "a benchmark that cannot go on fails"
 )]
 
+mod brake;
 #[path = "../growth/chart.rs"]
 mod chart;
 mod clients;
 #[path = "../common/mod.rs"]
 mod common;
 
-use chart::{Line, Panel};
-use clients::{Client, Fate, PATIENCE};
+use chart::{Line, Panel, Scale};
+use clients::{Client, Fate, Outcome, PATIENCE};
 use common::{
     actor::Actor,
-    from_env, list_from_env, pick,
+    from_env, list_from_env,
+    peers::{self, Peer, Pool, Task},
+    pick,
     stats::{quantile, table},
+    wire,
 };
 use prefork_server::{
     PreFork, TcpServer,
@@ -28,21 +32,35 @@ use std::{
     io::{self, Read, Write},
     path::Path,
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 const CHILDREN: usize = 20;
 const WORK: Duration = Duration::from_millis(10);
 const MAX_AGE: Duration = Duration::from_millis(100);
-/// How the server decides: it serves in order, with a plain limit, or with a controlled delay.
-const RULES: [&str; 3] = ["in-order", "plain-limit", "controlled"];
+/// How the server decides: it serves in order, with a plain limit, with a controlled delay, or with
+/// that and a reserved child.
+const RULES: [&str; 4] = ["in-order", "plain-limit", "controlled", "shedder"];
 const BACKLOGS: [usize; 2] = [128, 4096];
 
 fn main() {
-    common::start(bench, |role| match role {
+    common::start(modes, |role| match role {
         ["server", rules, backlog] => serve(rules, backlog.parse().expect("a number")),
+        ["refuser"] => refuse(),
+        ["brake", which] => brake::serve(which),
         _ => panic!("no role {role:?}"),
     });
+}
+
+/// Runs what `BENCH_MODES` names: `load`, `brake`.
+fn modes() {
+    for mode in list_from_env("BENCH_MODES", &["load".to_owned(), "brake".to_owned()]) {
+        match mode.as_str() {
+            "load" => bench(),
+            "brake" => brake::bench(),
+            _ => panic!("no mode {mode}"),
+        }
+    }
 }
 
 // The server.
@@ -50,26 +68,128 @@ fn main() {
 fn serve(rules: &str, backlog: i32) {
     let mut server = TcpServer::new(work).max_requests(0).backlog(backlog);
     if rules != "in-order" {
-        let busy = Reply::canned(&b"busy"[..]).into_hook();
+        let busy = Reply::http_503(Duration::from_secs(1)).into_hook();
         server = server.max_queue_age(MAX_AGE).overloaded(busy);
     }
     if rules == "plain-limit" {
         server = server.queue_target(Duration::ZERO);
     }
     let mut prefork = PreFork::builder(server)
-        .start_servers(CHILDREN)
+        .start_servers(children(rules))
         .max_spare_servers(CHILDREN)
-        .max_clients(CHILDREN)
+        .max_clients(children(rules))
+        .reserved_shedder(rules == "shedder")
         .start()
         .expect("a server");
     println!("{}", prefork.server().local_addrs()[0].port());
     prefork.run().expect("a run");
 }
 
+/// Two children that refuse everybody at once.
+fn refuse() {
+    let busy = Reply::http_503(Duration::from_secs(1));
+    let server = TcpServer::new(move |conn: TcpConn| busy.send(&conn));
+    let mut prefork = PreFork::builder(server.max_requests(0).backlog(4096))
+        .start_servers(2)
+        .max_clients(2)
+        .start()
+        .expect("a server");
+    println!("{}", prefork.server().local_addrs()[0].port());
+    prefork.run().expect("a run");
+}
+
+/// All children serve but the reserved one.
+fn children(rules: &str) -> usize {
+    CHILDREN + usize::from(rules == "shedder")
+}
+
 fn work(conn: TcpConn) -> io::Result<()> {
-    (&conn).read_exact(&mut [0; 2])?;
+    let mut request = [0; 1024];
+    let mut length = 0;
+    while !request[..length].ends_with(b"\r\n\r\n") {
+        match (&conn).read(&mut request[length..])? {
+            0 => return Ok(()),
+            count => length += count,
+        }
+    }
     thread::sleep(WORK);
-    (&conn).write_all(b"ok")
+    (&conn).write_all(wire::LAST_ANSWER)
+}
+
+/// A server that is under test.
+#[derive(Clone, Copy)]
+enum Subject {
+    Ours(&'static str),
+    Peer(&'static Peer),
+}
+
+/// The servers of others whose children serve one client each.
+fn rivals() -> Vec<&'static Peer> {
+    let preforks = |peer: &&Peer| !["nginx", "ours-wsgi", "ours-psgi"].contains(&peer.name);
+    peers::wanted().into_iter().filter(preforks).collect()
+}
+
+/// One that runs; it ends when this is dropped.
+enum Running {
+    Ours(Actor),
+    Peer(peers::Running),
+}
+
+impl Subject {
+    /// Ours by each rule, and the servers of others that are installed and have children that serve
+    /// one client each.
+    fn all() -> Vec<Self> {
+        let ours = RULES.map(Self::Ours);
+        let peers = rivals();
+        let names = list_from_env::<String>("BENCH_SERVERS", &[]);
+        let wanted =
+            |subject: &Self| names.is_empty() || names.iter().any(|it| it == subject.name());
+        let all = ours.into_iter().chain(peers.into_iter().map(Self::Peer));
+        all.filter(wanted).collect()
+    }
+
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Ours(rules) => rules,
+            Self::Peer(peer) => peer.name,
+        }
+    }
+
+    /// How it is called where it stands beside others.
+    fn title(&self) -> String {
+        match self {
+            Self::Ours(rules) => format!("ours, {rules}"),
+            Self::Peer(peer) => peer.name.to_owned(),
+        }
+    }
+
+    /// Starts it, unless it cannot be, and returns its port.
+    fn start(self, backlog: usize) -> Result<(Running, u16), String> {
+        match self {
+            Self::Ours(rules) => {
+                let mut actor = Actor::spawn(&["server", rules, &backlog.to_string()]);
+                let port = actor.line().parse().expect("a port");
+                actor.settle(children(rules));
+                Ok((Running::Ours(actor), port))
+            }
+            Self::Peer(peer) => {
+                let work = WORK;
+                let running =
+                    peer.start_for(Task { work, backlog }, Pool::Fixed(CHILDREN), false)?;
+                let port = running.port();
+                Ok((Running::Peer(running), port))
+            }
+        }
+    }
+}
+
+impl Running {
+    fn end(self) {
+        match self {
+            Self::Ours(actor) => drop(actor.terminate()),
+            Self::Peer(running) => drop(running),
+        }
+    }
 }
 
 // The measurement.
@@ -83,68 +203,89 @@ struct Row {
     p99: f64,
     refused: f64,
     recovery: f64,
+    late: f64,
 }
 
 fn bench() {
-    let loads: Vec<f64> = list_from_env("BENCH_LOADS", &[0.5, 1.0, 1.5, 3.0, 10.0]);
     let backlogs = list_from_env("BENCH_BACKLOGS", &BACKLOGS);
-    let capacity = capacity();
-    let ideal = CHILDREN as f64 / WORK.as_secs_f64();
-    println!("capacity: {capacity:.0} a second; {ideal:.0} if nothing but the work took time");
-    let mut drawn = Vec::new();
-    for backlog in backlogs {
-        let mut lines = Vec::new();
-        for rules in RULES {
-            let rows: Vec<_> = loads
-                .iter()
-                .map(|load| measure(rules, backlog, *load, capacity))
-                .collect();
-            print(rules, backlog, capacity, &rows);
-            // A logarithmic axis has no zero.
-            let share = |row: &Row| (row.load, (100.0 * row.good / capacity).max(1.0));
-            lines.push(Line {
-                name: rules.to_owned(),
-                points: rows.iter().map(share).collect(),
-            });
-        }
-        drawn.push(lines);
-    }
+    println!("the clients: at most {:.0} connections a second", ceiling());
+    peers::introduce_these(&rivals());
+    let drawn: Vec<_> = backlogs.iter().map(|backlog| contest(*backlog)).collect();
     if let Ok([short, long]) = <[Vec<Line>; 2]>::try_from(drawn) {
         draw(short, long);
     }
 }
 
+/// All servers with this backlog, one after the other.
+fn contest(backlog: usize) -> Vec<Line> {
+    let loads: Vec<f64> = list_from_env("BENCH_LOADS", &[0.5, 1.0, 1.5, 3.0, 10.0]);
+    let mut lines = Vec::new();
+    for subject in Subject::all() {
+        match rows(subject, backlog, &loads) {
+            Ok((capacity, rows)) => {
+                print(subject, backlog, capacity, &rows);
+                let share = |row: &Row| (row.load, 100.0 * row.good / capacity);
+                lines.push(Line {
+                    name: subject.title(),
+                    points: rows.iter().map(share).collect(),
+                });
+            }
+            Err(reason) => println!("\n{}, backlog {backlog}: {reason}", subject.title()),
+        }
+    }
+    lines
+}
+
+/// The capacity of a server and its figures for each load, which is that many times the capacity.
+fn rows(subject: Subject, backlog: usize, loads: &[f64]) -> Result<(f64, Vec<Row>), String> {
+    let capacity = capacity(subject)?;
+    let rows = loads
+        .iter()
+        .map(|load| measure(subject, backlog, *load, capacity));
+    Ok((capacity, rows.collect::<Result<_, _>>()?))
+}
+
+fn time() -> Duration {
+    Duration::from_millis(from_env("BENCH_MILLIS", pick(6_000, 2_000)))
+}
+
 /// How many a second are served when twice as many clients as children wait for each other's turn.
-fn capacity() -> f64 {
-    let (actor, port) = server("in-order", 128);
-    let time = Duration::from_millis(from_env("BENCH_MILLIS", pick(6_000, 2_000)));
+fn capacity(subject: Subject) -> Result<f64, String> {
+    let (running, port) = subject.start(128)?;
+    let time = time();
     let answers = clients::in_turn(port, 2 * CHILDREN, time);
-    actor.terminate();
-    answers as f64 / time.as_secs_f64()
+    running.end();
+    Ok(answers as f64 / time.as_secs_f64())
 }
 
-fn server(rules: &str, backlog: usize) -> (Actor, u16) {
-    let mut actor = Actor::spawn(&["server", rules, &backlog.to_string()]);
+/// How many connections a second the clients make when a server answers each at once with a 503.
+fn ceiling() -> f64 {
+    const MANY: f64 = 100_000.0;
+    let mut actor = Actor::spawn(&["refuser"]);
     let port = actor.line().parse().expect("a port");
-    actor.settle(CHILDREN);
-    (actor, port)
+    actor.settle(2);
+    let time = time() / 6;
+    let begin = Instant::now();
+    let outcome = clients::run(port, &[(MANY, time)]);
+    let took = begin.elapsed();
+    actor.terminate();
+    outcome.clients.len() as f64 / took.as_secs_f64()
 }
 
-fn measure(rules: &str, backlog: usize, load: f64, capacity: f64) -> Row {
-    let (actor, port) = server(rules, backlog);
-    let time = Duration::from_millis(from_env("BENCH_MILLIS", pick(6_000, 2_000)));
-    let rate = load * capacity;
+fn measure(subject: Subject, backlog: usize, load: f64, capacity: f64) -> Result<Row, String> {
+    let (running, port) = subject.start(backlog)?;
+    let time = time();
     // Then half of what it can serve.
-    let phases = [(rate, time), (capacity / 2.0, time / 2)];
-    let clients = clients::run(port, &phases);
-    let row = row(load, time, &clients);
-    actor.terminate();
-    row
+    let phases = [(load * capacity, time), (capacity / 2.0, time / 2)];
+    let outcome = clients::run(port, &phases);
+    running.end();
+    Ok(row(load, time, &outcome))
 }
 
 /// The figures of the second half of the load, when the queue has become what it becomes, and of the
 /// time after.
-fn row(load: f64, time: Duration, clients: &[Client]) -> Row {
+fn row(load: f64, time: Duration, outcome: &Outcome) -> Row {
+    let clients: &[Client] = &outcome.clients;
     let during: Vec<_> = clients
         .iter()
         .filter(|client| (time / 2..time).contains(&client.came))
@@ -168,6 +309,7 @@ fn row(load: f64, time: Duration, clients: &[Client]) -> Row {
         p99: quantile_or_none(&waited, 0.99),
         refused: of(Fate::Refused).count() as f64 / seconds,
         recovery: recovery.as_secs_f64() * 1e3,
+        late: outcome.late.as_secs_f64() * 1e3,
     }
 }
 
@@ -179,7 +321,7 @@ fn quantile_or_none(values: &[f64], share: f64) -> f64 {
     }
 }
 
-fn print(rules: &str, backlog: usize, capacity: f64, rows: &[Row]) {
+fn print(subject: Subject, backlog: usize, capacity: f64, rows: &[Row]) {
     let head = [
         "load",
         "came/s",
@@ -189,6 +331,7 @@ fn print(rules: &str, backlog: usize, capacity: f64, rows: &[Row]) {
         "p99 ms",
         "refused/s",
         "well again after ms",
+        "clients late by ms",
     ];
     let cells = |row: &Row| {
         vec![
@@ -200,16 +343,20 @@ fn print(rules: &str, backlog: usize, capacity: f64, rows: &[Row]) {
             format!("{:.0}", row.p99),
             format!("{:.0}", row.refused),
             format!("{:.0}", row.recovery),
+            format!("{:.0}", row.late),
         ]
     };
     let rows: Vec<_> = rows.iter().map(cells).collect();
-    table(&format!("{rules}, backlog {backlog}"), &head, &rows);
+    let title = subject.title();
+    let title = format!("{title}, backlog {backlog}, capacity {capacity:.0} a second");
+    table(&title, &head, &rows);
 }
 
 fn draw(short: Vec<Line>, long: Vec<Line>) {
     let panel = |title, lines| Panel {
         title,
         unit: "answered in time, % of capacity",
+        scale: Scale::Linear,
         lines,
     };
     let panels = [panel("backlog 128", short), panel("backlog 4,096", long)];

@@ -12,7 +12,7 @@ mod queue;
 #[allow(dead_code, reason = "a table is all that is needed of it")]
 mod stats;
 
-use chart::{Line, Panel};
+use chart::{Line, Panel, Scale};
 use erlang::Load;
 use queue::{Balancer, Model, Service};
 use stats::table;
@@ -221,6 +221,7 @@ fn draw() -> Result<(), Box<dyn Error>> {
         Panel {
             title,
             unit,
+            scale: Scale::Logarithmic,
             lines: utilisations.map(line).into(),
         }
     };

@@ -48,6 +48,14 @@ pub struct Request {
     waits_for_continue: bool,
 }
 
+impl Request {
+    /// The last request of a connection and the code of its answer, for an access log: `GET / 200`.
+    pub fn described(&self, answer: &Answer) -> String {
+        let code = answer.status.split(' ').next().unwrap_or_default();
+        format!("{} {} {code}", self.method, self.path)
+    }
+}
+
 /// An answer: text, and more header fields.
 #[derive(Debug)]
 pub struct Answer {

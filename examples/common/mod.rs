@@ -3,7 +3,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each example uses a part of it")]
 
 use lexopt::prelude::*;
-use prefork_server::{Builder, ChildServer, PreFork, PreForkHooks};
+use prefork_server::{Builder, ChildServer, PreFork, PreForkHooks, servers::AccessLog};
 use std::{error::Error, ffi::OsString, fmt, io::Write, path::PathBuf, time::Duration};
 
 pub type Result<T = ()> = std::result::Result<T, Failure>;
@@ -88,7 +88,8 @@ impl Usage {
   --max-clients N          most children ({max_clients})
   --timeout SECONDS        how long a child may be stuck, 0 for ever ({timeout})
   --max-requests N         connections a child serves before it is replaced, 0 for no limit
-                           ({max_requests})"
+                           ({max_requests})
+  --status ADDRESS:PORT    tell the status there by HTTP, or at a PATH; with --features status"
         );
     }
 }
@@ -105,6 +106,7 @@ pub struct Flags {
     max_spare_servers: usize,
     max_clients: usize,
     timeout: Duration,
+    status: Option<String>,
 }
 
 impl Flags {
@@ -125,6 +127,7 @@ impl Flags {
             max_spare_servers: usage.max_spare_servers,
             max_clients: usage.max_clients,
             timeout: usage.timeout,
+            status: None,
         };
         let mut parser = lexopt::Parser::from_args(args);
         while let Some(flag) = parser.next()? {
@@ -145,6 +148,7 @@ impl Flags {
                     let seconds = parser.value()?.parse()?;
                     flags.timeout = Duration::try_from_secs_f64(seconds)?;
                 }
+                Long("status") => flags.status = Some(check_status(parser.value()?.string()?)?),
                 Long("help") | Short('h') => {
                     usage.print_help();
                     std::process::exit(0);
@@ -157,13 +161,57 @@ impl Flags {
 
     /// A builder with these attributes.
     pub fn builder<S: ChildServer>(&self, server: S) -> Builder<prefork_server::DefaultHooks, S> {
-        PreFork::builder(server)
+        let builder = PreFork::builder(server)
             .start_servers(self.start_servers)
             .min_spare_servers(self.min_spare_servers)
             .max_spare_servers(self.max_spare_servers)
             .max_clients(self.max_clients)
-            .timeout(self.timeout)
+            .timeout(self.timeout);
+        with_status(builder, self.status.as_deref())
     }
+}
+
+/// The address, if it is one.
+#[cfg(feature = "status")]
+fn check_status(address: String) -> Result<String> {
+    match address.parse::<prefork_server::StatusAddress>() {
+        Ok(_) => Ok(address),
+        Err(reason) => Err(std::io::Error::other(format!("--status: {reason}")).into()),
+    }
+}
+
+#[cfg(not(feature = "status"))]
+fn check_status(_: String) -> Result<String> {
+    let refusal = "--status: build the example with --features status";
+    Err(std::io::Error::other(refusal).into())
+}
+
+/// The builder of a server that tells its status there.
+#[cfg(feature = "status")]
+fn with_status<H: PreForkHooks, S: ChildServer>(
+    builder: Builder<H, S>,
+    address: Option<&str>,
+) -> Builder<H, S> {
+    match address.and_then(|address| address.parse().ok()) {
+        Some(address) => builder.status(address),
+        None => builder,
+    }
+}
+
+#[cfg(not(feature = "status"))]
+fn with_status<B>(builder: B, _: Option<&str>) -> B {
+    builder
+}
+
+/// Where a started server tells its status.
+#[cfg(feature = "status")]
+fn status_addresses<H: PreForkHooks, S: ChildServer>(prefork: &PreFork<H, S>) -> Vec<String> {
+    prefork.status_addresses()
+}
+
+#[cfg(not(feature = "status"))]
+fn status_addresses<P>(_: &P) -> Vec<String> {
+    Vec::new()
 }
 
 /// Takes a flag of the example's own and its value from the command line.
@@ -176,6 +224,11 @@ pub fn take_value(args: &mut Vec<OsString>, flag: &str) -> Result<Option<OsStrin
         return Err(std::io::Error::other(format!("{flag} needs a value")).into());
     }
     Ok(Some(args.remove(at)))
+}
+
+/// Takes `--access-log` and its value from the command line.
+pub fn take_access_log(args: &mut Vec<OsString>) -> Result<Option<AccessLog>> {
+    Ok(take_value(args, "--access-log")?.map(AccessLog::named))
 }
 
 /// Logs warnings to stderr, or what RUST_LOG asks for.
@@ -196,6 +249,9 @@ pub fn run<H: PreForkHooks, S: ChildServer>(
     let mut stdout = std::io::stdout();
     for address in listening {
         writeln!(stdout, "listening on {address}")?;
+    }
+    for address in status_addresses(&prefork) {
+        writeln!(stdout, "status at {address}")?;
     }
     writeln!(stdout, "{hint}")?;
     stdout.flush()?;

@@ -11,14 +11,16 @@ mod peer;
 
 pub(crate) use self::{
     layout::{
-        ASKED_INTERVAL_AT, DESCRIBED, DUE_AT, EARLIER_AT, ENTRY_AT, EXTENDED_AT, FOLDS_AT,
-        HEADER_WORDS, KEPT_INTERVAL_AT, LINE, Layout, OTHERS_AT, PEER_AT, PEER_WORDS, QUEUED_AT,
-        REQUESTS_AT, ROW_AT, SEQUENCE_AT, SINCE_AT, TEXT_AT, TEXT_BYTES, TEXT_LENGTH_AT,
+        ASKED_INTERVAL_AT, CLIENT_AT, DESCRIBED, DUE_AT, EARLIER_AT, ENTRY_AT, EXTENDED_AT,
+        FOLDS_AT, HEADER_WORDS, KEPT_INTERVAL_AT, LINE, Layout, OTHERS_AT, PEER_AT, PEER_WORDS,
+        QUEUED_AT, REQUESTS_AT, ROW_AT, SEQUENCE_AT, SINCE_AT, TEXT_AT, TEXT_BYTES, TEXT_LENGTH_AT,
         TEXT_WORDS, USED_AT, WILL_LOOK_AT,
     },
     notes::{Description, Notes, duration_bits, time_bits},
 };
 
+#[cfg(feature = "status")]
+use super::metrics::Numbers;
 use super::{metrics::Metric, time::Time};
 use std::{fmt, rc::Rc};
 
@@ -31,6 +33,9 @@ pub(crate) trait View: fmt::Debug {
     fn description(&self, slot: usize) -> Option<Description>;
     /// The program's metrics.
     fn metrics(&self) -> Vec<Metric>;
+    /// What children have counted for them.
+    #[cfg(feature = "status")]
+    fn numbers(&self) -> Numbers;
 }
 
 /// The board of a monitor; that of a new one is blank.
@@ -58,5 +63,10 @@ impl View for Blank {
 
     fn metrics(&self) -> Vec<Metric> {
         Vec::new()
+    }
+
+    #[cfg(feature = "status")]
+    fn numbers(&self) -> Numbers {
+        Numbers::default()
     }
 }

@@ -74,6 +74,9 @@ pub enum State {
     Free,
     /// Serving a connection.
     Busy,
+    /// Kept for the time when all others are busy: see the attribute `reserved_shedder`. It is not
+    /// spare, and its words do not change its state.
+    Reserved,
     /// Told to stop, not reaped yet. It is not spare, its words do not change its state, and it
     /// still counts for `max_clients`.
     Retiring,
@@ -551,6 +554,10 @@ impl Child {
             asked,
             status.map(|status| (status.code() == Some(0), status.signal())),
         ) {
+            // It was served a client after it was told, or crashed on its way out.
+            (Some(_), _) if self.may_finish() && status.is_some_and(WaitStatus::is_crash) => {
+                Cause::Killed
+            }
             (Some(cause), _) => cause,
             _ if end.out_of_memory => Cause::OutOfMemory,
             _ if self.start_failed(status, now) => Cause::FailedStart,
@@ -559,6 +566,13 @@ impl Child {
             (None, Some((false, Some(_)))) => Cause::Killed,
             (None, Some((false, None))) => Cause::Failed,
         }
+    }
+
+    /// Whether it was told to stop for a reason that lies not in itself, and may finish what it has
+    /// in hand.
+    pub(crate) fn may_finish(&self) -> bool {
+        let reason = self.reason();
+        reason.is_some_and(|reason| reason.is_gentle() || reason == Reason::Shutdown)
     }
 
     /// Whether it has been silent for longer than allowed.

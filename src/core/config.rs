@@ -239,6 +239,32 @@ macro_rules! with_attributes {
                 read: "in the parent, for every child; in the child, at its fork",
                 takes_effect: AtOnce
             };
+            /// Whether one child is kept for the time when all others are busy.
+            ///
+            /// It then takes those connections from the queue that are too old to be served, so
+            /// that the others lose no time with them: see
+            /// [`max_queue_age`](crate::servers::StreamServer::max_queue_age), without which there
+            /// is no such child. It serves nobody. It counts for `max_clients`, is forked when three
+            /// quarters of that are there, and waits without any cost until all others are busy.
+            reserved_shedder, set_reserved_shedder: bool = false => {
+                unit: "true or false",
+                normalised: "never",
+                read: "in the parent, at each decision",
+                takes_effect: AtOnce
+            };
+            /// Whether forks are held back while starting children slow those that serve.
+            ///
+            /// It is about children that compute in their start, 20 ms or more. There are then only
+            /// as many starting at the same time as keep the processors running, which makes the
+            /// last of them no later; and only a quarter of that, but one, while processes have to
+            /// wait for a processor (PSI, where Linux tells it). Children that mostly wait in their
+            /// start are not held back, and none is while no child is ready.
+            fork_brake, set_fork_brake: bool = true => {
+                unit: "true or false",
+                normalised: "never",
+                read: "in the parent, at each decision",
+                takes_effect: AtOnce
+            };
             /// How long there must be too many spare children before any is culled.
             ///
             /// Under a load that varies within this time, no child is stopped only to be forked
@@ -330,6 +356,22 @@ macro_rules! with_attributes {
                 normalised: "never",
                 read: "in the parent, when a signal asks for a stop",
                 takes_effect: AtOnce
+            };
+            /// The name with which the processes of the server show in ps what they do.
+            ///
+            /// Children show `name: busy 192.0.2.1 since 12:03:07Z` (the time is UTC), `name: free`
+            /// or `name: starting`, the parent `name: parent, 3 busy of 10`. `None` changes nothing.
+            /// On Linux, the kernel is told to look for the arguments of the process in memory of
+            /// its own, so each change costs one write to memory, and the real arguments and the
+            /// environment stay as they are. Where the kernel refuses that (a kernel without
+            /// CONFIG_CHECKPOINT_RESTORE; a parent with several threads, without the capability
+            /// sys_resource), the name of the thread shows `name: busy` in 15 bytes, for one
+            /// system call a change. On other systems nothing is shown.
+            process_title, set_process_title: Option<String> as Option<String> = None => {
+                unit: "text, or none",
+                normalised: "never; control characters are shown as `?`, 40 bytes at the most",
+                read: "in the parent, at each turn; in the child, at its fork",
+                takes_effect: AtNextFork
             };
         }
     };

@@ -168,6 +168,8 @@ pub enum Event<'a> {
     Saturated {
         /// How many clients wait to be accepted; `None` if the system does not tell.
         waiting: Option<u32>,
+        /// For how long the first of them has waited at least, if that is known.
+        oldest: Option<Duration>,
     },
     /// The number of clients that wait to be accepted has changed.
     ///

@@ -210,6 +210,12 @@ impl Schema {
         own.iter().zip(described).all(|(own, other)| own == other)
     }
 
+    /// The metrics, for a process that has not seen them being declared.
+    #[cfg(feature = "status")]
+    pub(crate) fn declared(&self) -> Vec<Declared> {
+        self.metrics.iter().map(Declared::of).collect()
+    }
+
     /// The metrics with these numbers, in the order of their declaration.
     pub(crate) fn show(&self, numbers: &Numbers) -> Vec<Metric> {
         let show = |(name, kind): &(String, Kind)| Metric {
@@ -224,6 +230,50 @@ impl Schema {
             },
         };
         self.metrics.iter().map(show).collect()
+    }
+}
+
+/// A metric that was declared in another process.
+#[cfg(feature = "status")]
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Declared {
+    pub(crate) name: String,
+    /// The place of the counter, or of the first bucket.
+    pub(crate) first: usize,
+    /// The place among the sums; `None` for a counter.
+    pub(crate) sum: Option<usize>,
+    pub(crate) bounds: Vec<f64>,
+}
+
+#[cfg(feature = "status")]
+impl Declared {
+    fn of((name, kind): &(String, Kind)) -> Self {
+        let (first, sum, bounds) = match *kind {
+            Kind::Counter { at } => (at, None, &[][..]),
+            Kind::Histogram { first, sum, bounds } => (first, Some(sum), bounds),
+        };
+        Self {
+            name: name.clone(),
+            first,
+            sum,
+            bounds: bounds.to_vec(),
+        }
+    }
+
+    /// The metric with these numbers. Its places are within them.
+    pub(crate) fn show(&self, numbers: &Numbers) -> Metric {
+        let counts = &numbers.integers[self.first..=self.first + self.bounds.len()];
+        Metric {
+            name: self.name.clone(),
+            value: match self.sum {
+                None => Value::Counter(counts[0]),
+                Some(sum) => Value::Histogram(Distribution {
+                    bounds: self.bounds.clone(),
+                    counts: counts.to_vec(),
+                    sum: numbers.sums[sum],
+                }),
+            },
+        }
     }
 }
 

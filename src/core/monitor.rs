@@ -25,6 +25,7 @@ use crate::core::{
     alarms::{AlarmId, Alarms},
     backoff::Backoff,
     board::SharedView,
+    brake::{Brake, RunTime},
     child::{
         Cause, Child, ChildId, Collected, Death, Flags, Reason, Retirement, START_HOLDS_AFTER,
         Signal, State, Stuck,
@@ -32,8 +33,10 @@ use crate::core::{
     clocks::Clocks,
     comm::Interval,
     config::{
-        Attributes, CommChannel, Config, ThreadCheck, facts, read, read_type, with_attributes,
+        Attribute, Attributes, CommChannel, Config, ThreadCheck, facts, read, read_type,
+        with_attributes,
     },
+    draining::QueuedClients,
     event::{Event, EventQueue},
     inbox::Contact,
     metrics::Metric,
@@ -45,7 +48,7 @@ use crate::core::{
     saturation::{Change, Episode},
     say::say,
     states::{Posted, Readiness, Resolved, States, WatchId},
-    stop::Stop,
+    stop::{Stop, Wish},
     time::Time,
     upgrade::Upgrade,
     wire::CommWords,
@@ -93,11 +96,19 @@ pub struct Monitor {
     gaps: Duration,
     shutdown: bool,
     pub(crate) stop: Stop,
+    /// What stops that do not come from signals ask of the loop.
+    wish: Wish,
     child: bool,
     /// A look at the board.
     pub(crate) board: SharedView,
     /// Whether the children execute other programs, which need not say that they have started.
     pub(crate) programs: bool,
+    /// How many children may be starting.
+    pub(crate) brake: Brake,
+    /// The children that have become ready and whose starts are to be measured.
+    started: Vec<ChildId>,
+    /// Whether the server can use a reserved child.
+    pub(crate) sheds: bool,
     /// Whether children can be asked for their stacks.
     pub(crate) collects_stacks: bool,
     pub(crate) replacement: Replacement,
@@ -161,6 +172,12 @@ impl Monitor {
     pub fn retiring_servers(&self) -> impl Iterator<Item = &Child> + '_ {
         self.children()
             .filter(|child| child.state == State::Retiring)
+    }
+
+    /// The child that is kept for the time when all others are busy, if there is one: see
+    /// [`reserved_shedder`](Self::reserved_shedder).
+    pub fn reserved_server(&self) -> Option<&Child> {
+        self.pool.reserved()
     }
 
     /// All children, in no particular order.

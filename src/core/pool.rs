@@ -17,13 +17,14 @@ pub(crate) struct Census {
     pub(crate) starting: usize,
     pub(crate) free: usize,
     pub(crate) busy: usize,
+    pub(crate) reserved: usize,
     pub(crate) retiring: usize,
 }
 
 impl Census {
     /// All child processes, as `max_clients` counts them.
     pub(crate) fn live(&self) -> usize {
-        self.starting + self.free + self.busy + self.retiring
+        self.starting + self.free + self.busy + self.reserved + self.retiring
     }
 
     /// The spare children, as `min_spare_servers` counts them: a child that is still starting is
@@ -32,11 +33,17 @@ impl Census {
         self.starting + self.free
     }
 
+    /// The children that serve, or could.
+    fn serving(&self) -> usize {
+        self.idle() + self.busy
+    }
+
     fn of(&mut self, state: State) -> &mut usize {
         match state {
             State::Starting => &mut self.starting,
             State::Free => &mut self.free,
             State::Busy => &mut self.busy,
+            State::Reserved => &mut self.reserved,
             State::Retiring => &mut self.retiring,
         }
     }
@@ -54,6 +61,8 @@ pub(crate) struct Demand {
     pub(crate) owed: usize,
     /// The surplus that has lasted `cull_after`.
     pub(crate) surplus: usize,
+    /// Whether a reserved child is wanted, once the pool is near its limit.
+    pub(crate) reserve: bool,
 }
 
 /// What `forkoff` is to do.
@@ -82,11 +91,34 @@ pub(crate) fn plan(census: Census, demand: Demand, attributes: &Attributes) -> P
     let room = attributes
         .max_clients
         .saturating_sub(census.live() + demand.queued);
-    match (missing.max(demand.owed).min(room), demand.surplus) {
+    let wanted = missing.max(demand.owed).min(room);
+    // One of the forks in the queue may become the reserved child: see `is_reserve_due`.
+    let unreserved = demand.reserve && census.reserved == 0 && demand.queued == 0;
+    let reserves = unreserved && room > 0 && is_near_limit(census.serving() + wanted, attributes);
+    let reserve = usize::from(reserves);
+    let forks = wanted.min(room - reserve) + reserve;
+    match (forks, demand.surplus) {
         (0, 0) => Plan::Steady,
         (0, surplus) => Plan::Retire(surplus),
         (forks, _) => Plan::Fork(forks),
     }
+}
+
+/// Whether the child that is forked next is the reserved one, if one is wanted.
+///
+/// It is there when three quarters of `max_clients` are, before it is needed, so it has the last
+/// place.
+pub(crate) fn is_reserve_due(census: Census, attributes: &Attributes) -> bool {
+    census.reserved == 0 && is_near_limit(census.serving(), attributes)
+}
+
+fn is_near_limit(serving: usize, attributes: &Attributes) -> bool {
+    serving + 1 >= attributes.max_clients - attributes.max_clients / 4
+}
+
+/// Whether the reserved child is of no use any more: the pool is less than half of what it may be.
+pub(crate) fn is_reserve_idle(census: Census, attributes: &Attributes) -> bool {
+    census.reserved > 0 && census.serving() < attributes.max_clients / 2
 }
 
 /// How long words may collect in the pipes before they are read.
@@ -119,8 +151,7 @@ pub(crate) fn word_batch(census: Census, attributes: &Attributes) -> Option<Dura
 /// A busy child finishes its connection first, and may be one of these then.
 pub(crate) fn surplus(census: Census, attributes: &Attributes) -> usize {
     let spare = census.free.saturating_sub(attributes.max_spare_servers);
-    let serving = census.idle() + census.busy;
-    let clients = serving.saturating_sub(attributes.max_clients);
+    let clients = (census.serving() + census.reserved).saturating_sub(attributes.max_clients);
     spare.max(clients.min(census.free))
 }
 
@@ -275,6 +306,14 @@ impl Pool {
     pub(crate) fn inboxes(&self) -> impl Iterator<Item = (ChildId, &Inbox)> + '_ {
         let records = self.records.iter().map(|(_, record)| record);
         records.filter_map(|record| Some((record.child.id, &record.contact.as_deref()?.inbox)))
+    }
+
+    /// The child that is reserved, if there is one that was not told to stop.
+    pub(crate) fn reserved(&self) -> Option<&Child> {
+        let any = self.census.reserved > 0;
+        let children = any.then(|| self.iter());
+        let mut children = children.into_iter().flatten();
+        children.find(|child| child.state == State::Reserved)
     }
 
     /// Changes a child's state. No other code does, so the census stays correct.

@@ -149,6 +149,12 @@ impl Replacement {
         }
     }
 
+    /// Whether a child that went first waits for its successor, or hooks were not told of it yet.
+    pub(crate) fn awaits(&self, id: ChildId) -> bool {
+        let untold = self.untold.iter().any(|(old, _)| *old == id);
+        untold || self.gone_first.contains(&id)
+    }
+
     /// Begins a new epoch, in which every living child is to be replaced.
     pub(crate) fn reload(&mut self, now: Time) {
         self.epoch = self.epoch.wrapping_add(1);

@@ -40,6 +40,9 @@ pub struct Report {
     pub saturations: u64,
     /// How long the server was saturated in all, without an episode that lasts.
     pub saturated_for: Duration,
+    /// Clients of the control socket that were refused because of their user: see
+    /// [`Builder::control`](crate::Builder::control).
+    pub control_refusals: u64,
     /// Connections that children have accepted and not served.
     pub refusals: Refusals,
     deaths: BTreeMap<Cause, u64>,
@@ -159,6 +162,9 @@ impl fmt::Display for Report {
         if self.saturations > 0 {
             let seconds = self.saturated_for.as_secs_f64();
             write!(f, "; saturated {} times, {seconds:.1} s", self.saturations)?;
+        }
+        if self.control_refusals > 0 {
+            write!(f, "; {} control clients refused", self.control_refusals)?;
         }
         for (reason, count) in self.refusals.since(Refusals::default()) {
             write!(f, "; {count} connections refused: {reason}")?;

@@ -14,6 +14,9 @@ pub struct Saturation {
     pub since: Time,
     /// How many clients wait to be accepted; `None` if the system does not tell.
     pub waiting: Option<u32>,
+    /// For how long the first of them has waited at least; `None` if that is not known. It is known
+    /// of servers with a [`max_queue_age`](crate::servers::StreamServer::max_queue_age).
+    pub oldest: Option<Duration>,
 }
 
 /// The present episode, if there is one.
@@ -80,9 +83,23 @@ impl Episode {
         Some(Change::Ends { after })
     }
 
+    /// Whether an episode may be about to begin.
+    pub(crate) fn comes(self) -> bool {
+        matches!(self, Self::Coming(_))
+    }
+
     /// Whether an episode has begun and has not ended.
     pub(crate) fn lasts(self) -> bool {
         matches!(self, Self::Lasting { .. } | Self::Ending { .. })
+    }
+
+    /// Since when the episode has lasted that has begun.
+    #[cfg(feature = "status")]
+    pub(crate) fn since(self) -> Option<Time> {
+        match self {
+            Self::None | Self::Coming(_) => None,
+            Self::Lasting { since } | Self::Ending { since, .. } => Some(since),
+        }
     }
 
     /// When to observe again, though nothing has happened.

@@ -29,7 +29,18 @@ pub(crate) struct Asks {
     pub(crate) patient_stops: u64,
 }
 
-/// When signals ask for a stop.
+/// How a stop is done that does not come from a signal.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Manner {
+    /// As for SIGTERM.
+    Bounded,
+    /// As for SIGQUIT.
+    Patient,
+    /// By SIGKILL, without a delay.
+    Now,
+}
+
+/// When a stop is asked for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Moment {
     pub(crate) now: Time,
@@ -62,6 +73,27 @@ impl Stop {
             most_urgent = most_urgent.max(wish);
         }
         most_urgent
+    }
+
+    /// Takes a stop that does not come from a signal, and returns what follows.
+    ///
+    /// One that is asked for again changes nothing, except that it can be given a bound, and can
+    /// become one by SIGKILL. The next SIGTERM counts as the first.
+    pub(crate) fn ask(&mut self, manner: Manner, moment: Moment) -> Wish {
+        let is_patient = manner == Manner::Patient;
+        match (manner, self.begins_at) {
+            (Manner::Now, _) => Wish::Kill,
+            (_, Some(_)) if !moment.is_shutdown => {
+                self.is_patient &= is_patient;
+                Wish::Nothing
+            }
+            _ => {
+                let told_before = std::mem::take(&mut self.was_told);
+                let wish = self.hear_one(is_patient, moment);
+                self.was_told = told_before;
+                wish
+            }
+        }
     }
 
     fn hear_one(&mut self, is_patient: bool, moment: Moment) -> Wish {

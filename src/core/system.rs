@@ -4,8 +4,10 @@
 
 use super::{
     board::{Notes, SharedView},
+    brake::RunTime,
     child::{ChildId, Collected, Signal, Stuck},
     comm::Interval,
+    draining::QueuedClients,
     error::{Error, Operation},
     queue::PrintTo,
     signal_policy::Arrived,
@@ -66,6 +68,8 @@ pub(crate) enum Source {
     Stacks,
     /// The trial of a new program.
     Trial,
+    /// The control socket, or one of its clients, by its number.
+    Control(Option<u64>),
 }
 
 /// A source that is ready, and whether its other end has hung up.
@@ -112,6 +116,8 @@ pub(crate) trait Process: fmt::Debug {
     fn pending(&self, pipe: Pipe) -> io::Result<usize>;
     /// Closes the parent's end of a pipe and stops watching it.
     fn close(&mut self, pipe: Pipe);
+    /// Tells the child in shared memory that it is to leave. The signal follows, and may be lost.
+    fn tell_to_leave(&self, queued: QueuedClients);
     /// Sends a signal to the child, or to its whole process group if it leads one.
     ///
     /// No signal goes to a process that is not known to be this child or of its group.
@@ -123,6 +129,11 @@ pub(crate) trait Process: fmt::Debug {
     /// What another program needs to take the child over.
     fn save(&self) -> ProcessState {
         ProcessState::default()
+    }
+    /// For how long the child has run, and has waited for a processor; `None` where the system does
+    /// not tell.
+    fn run_time(&self) -> Option<RunTime> {
+        None
     }
     /// Collects the status if the child has ended. `Outlived` is returned again until its process
     /// group is empty.
@@ -145,6 +156,30 @@ pub(crate) struct ProcessState {
     pub(crate) group: Option<ToGroup>,
     pub(crate) stop_signal: Option<Signal>,
     pub(crate) outlived: Option<Collected>,
+}
+
+/// A client of the control socket that has just connected.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Caller {
+    /// Its number, which no other client of the server has or had.
+    pub(crate) client: u64,
+    /// Its process, 0 if that is not visible from here.
+    pub(crate) pid: u32,
+    /// The user of its process.
+    pub(crate) user: u32,
+    /// The user of this process.
+    pub(crate) own_user: u32,
+}
+
+/// The result of one read from a client of the control socket.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Heard {
+    Bytes(usize),
+    Nothing,
+    /// It sends no more, and may still read.
+    End,
+    /// It has closed the connection, or the connection is broken.
+    Gone,
 }
 
 /// What a fork needs to know.
@@ -227,6 +262,12 @@ pub(crate) trait System {
     /// The interval of ACKs that a child has noted on the board, if any.
     fn kept_interval(&self, slot: usize) -> Option<Interval>;
 
+    /// For how long in all some process of the machine has had to wait for a processor; `None` where
+    /// the system does not tell.
+    fn pressure(&self) -> Option<Duration> {
+        None
+    }
+
     /// Queues bytes for the parent's own output.
     fn print(&mut self, to: PrintTo, bytes: &[u8]);
     /// Writes what the outputs take now. Returns how many bytes were dropped since the last call.
@@ -242,6 +283,25 @@ pub(crate) trait System {
     fn unwatch(&mut self, id: WatchId);
     /// The state of a watched descriptor that is ready. It is reported again while it stays so.
     fn watched_state(&self, number: u64) -> Option<&str>;
+
+    /// Takes the next client of the control socket, if there is one.
+    fn accept_control(&mut self) -> io::Result<Option<Caller>> {
+        Ok(None)
+    }
+    /// Reads once from a client of the control socket, without blocking.
+    fn read_control(&mut self, _client: u64, _buffer: &mut [u8]) -> Heard {
+        Heard::Gone
+    }
+    /// Writes to a client of the control socket, without blocking. Returns how many bytes it took.
+    fn write_control(&mut self, _client: u64, _bytes: &[u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::BrokenPipe.into())
+    }
+    /// Closes the connection of a client of the control socket.
+    fn close_control(&mut self, _client: u64) {}
+
+    /// Shows the state of the parent in ps, under this name; without a name shows what the process
+    /// was started with.
+    fn show_title(&mut self, _name: Option<&str>, _busy: usize, _children: usize) {}
 
     /// Whether children can be asked for their stacks.
     fn collects_stacks(&self) -> bool {

@@ -60,6 +60,8 @@ pub(crate) fn child(monitor: &mut Monitor, state: State) -> ChildId {
     match state {
         State::Starting | State::Free => {}
         State::Busy => assert!(monitor.set_busy(id)),
+        // It is reserved from its fork on, if it is.
+        State::Reserved => {}
         State::Retiring => monitor.retire(id, Reason::Asked),
     }
     assert_eq!(monitor.child(id).map(Child::state), Some(state));

@@ -1,6 +1,9 @@
 //! The child's end of the wire: which words a server sends to the parent, and when. Decides which
 //! words are due; its link and its channel write, wait and read the clock.
 
+mod reopening;
+
+use self::reopening::Reopening;
 use crate::{
     core::{
         comm::{Acker, Channel, Interval, Sink},
@@ -14,6 +17,7 @@ use std::{
     cell::{Cell, RefCell},
     fmt, io,
     net::SocketAddr,
+    num::NonZeroU64,
     os::fd::{AsFd, BorrowedFd},
     rc::Rc,
     sync::{Arc, atomic::Ordering},
@@ -44,6 +48,7 @@ struct Shared<L: ?Sized = dyn Link> {
     channel: Arc<Channel>,
     coalesce: bool,
     max_clients: Cell<usize>,
+    reserved: Cell<bool>,
     drain_timeout: Cell<Duration>,
     limit_jitter: Cell<usize>,
     interval: Cell<Option<Duration>>,
@@ -55,14 +60,12 @@ struct Shared<L: ?Sized = dyn Link> {
     when_orphaned: RefCell<Vec<Box<dyn FnOnce()>>>,
     orphaned: Cell<bool>,
     when_told_to_stop: RefCell<Vec<Box<dyn FnOnce()>>>,
-    /// The callback that reopens logs; empty by default and while the callback runs.
-    reopen_logs: RefCell<Option<ReopenLogs>>,
+    reopening: Reopening,
     /// The callback that sends an ACK that is due; empty by default and while the callback runs.
     send_ack: RefCell<Option<SendAck>>,
     link: L,
 }
 
-type ReopenLogs = Box<dyn FnMut()>;
 type SendAck = Box<dyn FnMut(&Comm) -> io::Result<()>>;
 
 impl Comm {
@@ -77,6 +80,7 @@ impl Comm {
                 channel: Arc::new(Channel::new(sink, words)),
                 coalesce,
                 max_clients: Cell::new(usize::MAX),
+                reserved: Cell::default(),
                 drain_timeout: Cell::default(),
                 limit_jitter: Cell::default(),
                 interval: Cell::new(None),
@@ -86,7 +90,7 @@ impl Comm {
                 when_orphaned: RefCell::default(),
                 orphaned: Cell::new(false),
                 when_told_to_stop: RefCell::default(),
-                reopen_logs: RefCell::default(),
+                reopening: Reopening::default(),
                 send_ack: RefCell::default(),
                 link,
             }),
@@ -150,6 +154,12 @@ impl Comm {
         self.shared.channel.sink().end();
     }
 
+    /// Notes that the connection in hand is one of this client, and returns how many it has, in all
+    /// children. [`end_connection`](Self::end_connection) ends that.
+    pub(crate) fn claim(&self, client: NonZeroU64) -> usize {
+        self.shared.channel.sink().claim(client)
+    }
+
     /// Notes how long the connection in hand was queued.
     pub(crate) fn note_queued(&self, queued: Duration) {
         self.shared.channel.sink().note_queued(queued);
@@ -206,7 +216,8 @@ impl Comm {
         self.shared.coalesce
     }
 
-    /// The maximum number of children: the attribute `max_clients`, as it was at the fork.
+    /// The maximum number of children that serve: the attribute `max_clients`, as it was at the
+    /// fork, without a child that [is reserved](Self::is_reserved).
     pub fn max_clients(&self) -> usize {
         self.shared.max_clients.get()
     }
@@ -224,12 +235,28 @@ impl Comm {
         self.shared.channel.sink().busy_servers()
     }
 
+    /// Whether this child is the one that is kept for the time when all others are busy: see the
+    /// attribute `reserved_shedder`.
+    ///
+    /// Only if the server [can shed](crate::ChildServer::can_shed). Such a child does not serve.
+    pub fn is_reserved(&self) -> bool {
+        self.shared.reserved.get()
+    }
+
+    pub(crate) fn set_reserved(&self, reserved: bool) {
+        self.shared.reserved.set(reserved);
+    }
+
     pub(crate) fn set_max_clients(&self, children: usize) {
         self.shared.max_clients.set(children);
     }
 
-    /// How long the child serves queued connections after it was told to stop.
+    /// How long the child serves queued connections after it was told to stop. It looks once in any
+    /// case.
     pub(crate) fn drain_timeout(&self) -> Duration {
+        if self.shared.link.leaves_queue() {
+            return Duration::ZERO;
+        }
         self.shared.drain_timeout.get()
     }
 
@@ -332,21 +359,6 @@ impl Comm {
     pub fn when_told_to_stop(&self, signal_int: impl FnOnce() + 'static) {
         let mut callbacks = self.shared.when_told_to_stop.borrow_mut();
         callbacks.push(Box::new(signal_int));
-    }
-
-    /// Runs `reopen_logs` whenever the child is told to reopen its logs.
-    ///
-    /// SIGUSR1 to the parent leads to it. The callback runs when the child next looks, which is at
-    /// once while it waits for a connection or in one of the waits of this type, and may be during
-    /// a connection. Orders that come close together may run it once. A second callback replaces
-    /// the first.
-    ///
-    /// Call it where [`when_told_to_stop`](Self::when_told_to_stop) is called. A loop of your own
-    /// that watches this object's descriptor then also wakes for this;
-    /// [`shutdown_requested`](Self::shutdown_requested) runs the callback.
-    pub fn when_told_to_reopen(&self, reopen_logs: impl FnMut() + 'static) {
-        *self.shared.reopen_logs.borrow_mut() = Some(Box::new(reopen_logs));
-        self.shared.link.wake_to_reopen();
     }
 
     /// Calls `send_ack` whenever an ACK is due, in place of the default, [`Comm::ack`].
@@ -679,19 +691,6 @@ impl Shared {
         }
         for signal_int in self.when_told_to_stop.take() {
             signal_int();
-        }
-    }
-
-    /// Runs the callback of `when_told_to_reopen`, if the child was told.
-    fn notice_reopen(&self) {
-        // Mostly there is no callback, and then the check is not needed. It is taken out while it
-        // runs, because it may wait and so come here again.
-        if self.reopen_logs.borrow().is_none() || !self.link.take_reopen() {
-            return;
-        }
-        if let Some(mut reopen_logs) = self.reopen_logs.take() {
-            reopen_logs();
-            self.reopen_logs.borrow_mut().get_or_insert(reopen_logs);
         }
     }
 

@@ -233,6 +233,21 @@ pub trait ChildServer {
         }
     }
 
+    /// Opens anew the logs that the server object has open in the parent. Children reopen theirs by
+    /// themselves.
+    ///
+    /// The default of [`reopen_logs`](crate::PreForkHooks::reopen_logs) leads here, before children
+    /// are told. An error is a line in the log.
+    ///
+    /// Default: that of the inner server; without one there is nothing to open.
+    ///
+    /// # Errors
+    ///
+    /// When a log cannot be opened. The old one stays in use then.
+    fn reopen(&mut self) -> io::Result<()> {
+        self.inner().map_or(Ok(()), |inner| inner.reopen())
+    }
+
     /// How many connections the children have not served, by the reason.
     ///
     /// Called in the parent while the server is started, once a second at the most, and at its end.
@@ -242,6 +257,28 @@ pub trait ChildServer {
     fn refusals(&mut self) -> Refusals {
         self.inner()
             .map_or_else(Refusals::default, |inner| inner.refusals())
+    }
+
+    /// Whether a child that [is reserved](Comm::is_reserved) is of use.
+    ///
+    /// Called in the parent while it has none and `reserved_shedder` is set. If it is true,
+    /// `resume_accept` of one child must not serve, and turn clients away while all other children
+    /// are busy.
+    ///
+    /// Default: that of the inner server; without one it is not.
+    fn can_shed(&mut self) -> bool {
+        self.inner().is_some_and(|inner| inner.can_shed())
+    }
+
+    /// Notes whether all children are busy except the reserved one, which is to wake then.
+    ///
+    /// Called in the parent whenever that changes, if [`can_shed`](Self::can_shed).
+    ///
+    /// Default: that of the inner server; without one nothing.
+    fn set_all_busy(&mut self, all_busy: bool) {
+        if let Some(inner) = self.inner() {
+            inner.set_all_busy(all_busy);
+        }
     }
 
     /// The listening sockets, with the number of connections that wait at each.
@@ -318,8 +355,17 @@ macro_rules! forward_child_server {
             fn reopen_signal(&mut self) -> Option<Signal> {
                 (**self).reopen_signal()
             }
+            fn reopen(&mut self) -> io::Result<()> {
+                (**self).reopen()
+            }
             fn refusals(&mut self) -> Refusals {
                 (**self).refusals()
+            }
+            fn can_shed(&mut self) -> bool {
+                (**self).can_shed()
+            }
+            fn set_all_busy(&mut self, all_busy: bool) {
+                (**self).set_all_busy(all_busy);
             }
             fn listeners(&mut self) -> Vec<ListenerStatus> {
                 (**self).listeners()
@@ -353,7 +399,8 @@ impl<'a> Start<'a> {
         comm: &'a mut Comm,
         server: &'a mut dyn ChildServer,
     ) -> Self {
-        comm.set_max_clients(monitor.max_clients());
+        comm.set_max_clients(monitor.max_busy());
+        comm.set_reserved(monitor.forks_reserve());
         comm.set_drain_timeout(monitor.drain_timeout());
         comm.set_limit_jitter(monitor.limit_jitter());
         Self {
@@ -486,12 +533,27 @@ mod tests {
         fn reopen_signal(&mut self) -> Option<Signal> {
             Some(Signal::Window)
         }
+        fn reopen(&mut self) -> io::Result<()> {
+            self.told.push("reopen");
+            Ok(())
+        }
         fn refusals(&mut self) -> Refusals {
-            Refusals::new([3, 2, 1])
+            Refusals::new([4, 3, 2, 1])
+        }
+        fn can_shed(&mut self) -> bool {
+            true
+        }
+        fn set_all_busy(&mut self, all_busy: bool) {
+            self.told
+                .push(if all_busy { "all busy" } else { "not all" });
         }
         fn listeners(&mut self) -> Vec<ListenerStatus> {
             let name = "here".to_owned();
-            vec![ListenerStatus { name, queued: None }]
+            vec![ListenerStatus {
+                name,
+                queued: None,
+                oldest: None,
+            }]
         }
     }
 
@@ -514,8 +576,11 @@ mod tests {
         server.set_send_ack(interval);
         server.begin_drain();
         server.before_stop();
+        server.set_all_busy(true);
         server.close_listeners();
+        server.reopen().expect("logs");
         server.stop();
+        assert!(server.can_shed());
         assert_eq!(server.send_ack(), interval);
         assert!(server.execs());
         assert!(server.own_group());
@@ -524,7 +589,7 @@ mod tests {
         assert_eq!(server.reopen_signal(), Some(Signal::Window));
         assert!(server.is_queued());
         assert!(server.lost().is_some());
-        assert_eq!(server.refusals(), Refusals::new([3, 2, 1]));
+        assert_eq!(server.refusals(), Refusals::new([4, 3, 2, 1]));
         assert_eq!(server.listeners().len(), 1);
     }
 
@@ -537,7 +602,9 @@ mod tests {
             "start",
             "begin_drain",
             "before_stop",
+            "all busy",
             "close_listeners",
+            "reopen",
             "stop",
         ];
         assert_eq!(told, Some(all.to_vec()));
@@ -561,6 +628,9 @@ mod tests {
         assert!(Wrapper(None).lost().is_none());
         assert!(Wrapper(None).listeners().is_empty());
         assert!(!Wrapper(None).is_queued());
+        assert!(!Wrapper(None).can_shed());
+        Wrapper(None).set_all_busy(true);
+        assert!(Wrapper(None).reopen().is_ok());
         Wrapper(None).begin_drain();
         Wrapper(None).close_listeners();
         Wrapper(None).stop();

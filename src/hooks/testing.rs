@@ -145,6 +145,10 @@ impl Link for Rc<ChildWorld> {
         self.stop.get()
     }
 
+    fn leaves_queue(&self) -> bool {
+        false
+    }
+
     fn wake_to_reopen(&self) {
         self.wakes_to_reopen.set(true);
     }

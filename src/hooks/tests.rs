@@ -138,7 +138,14 @@ fn call_all<H: PreForkHooks>(hooks: &mut H, calls: &Calls) -> Vec<(String, Strin
         &|hooks, s| hooks.fork_failed(&mut s.monitor, &error, ms(10)),
         &|hooks, s| {
             let (since, waiting) = (s.monitor.now(), None);
-            hooks.saturated(&mut s.monitor, &Saturation { since, waiting });
+            hooks.saturated(
+                &mut s.monitor,
+                &Saturation {
+                    since,
+                    waiting,
+                    oldest: None,
+                },
+            );
         },
     ];
     let run = |(name, call): (&&str, Call<'_, H>)| {

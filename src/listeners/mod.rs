@@ -3,7 +3,7 @@
 
 pub(crate) mod inherited;
 pub(crate) mod open;
-mod socket_file;
+pub(crate) mod socket_file;
 pub(crate) mod tcp;
 pub(crate) mod unix;
 
@@ -22,7 +22,8 @@ use std::{
 /// accept loop of the stock servers: one connection wakes one child, no connection is left in the
 /// queue, and an idle child notices a stop.
 ///
-/// All methods run in the parent, except [`time_in_queue`](Self::time_in_queue).
+/// All methods run in the parent, except [`time_in_queue`](Self::time_in_queue), and
+/// [`queue_length`](Self::queue_length) in a reserved child.
 pub trait Listener: fmt::Debug + 'static {
     /// The type of a connection in the child.
     type Stream: AsFd + AsRawFd + From<OwnedFd> + fmt::Debug + 'static;
@@ -109,6 +110,13 @@ pub struct ListenerStatus {
     /// `None` if the system does not tell. Linux does, for UNIX sockets through sock_diag(7), which
     /// a kernel may lack.
     pub queued: Option<u32>,
+    /// For how long the first of them has waited, at least.
+    ///
+    /// It is known of TCP sockets of a server with a
+    /// [`max_queue_age`](crate::servers::StreamServer::max_queue_age), on Linux, from the looks
+    /// before: a first look finds none, and a look finds no more than the time since the first one
+    /// at which somebody waited.
+    pub oldest: Option<Duration>,
 }
 
 impl ListenerStatus {
@@ -116,6 +124,7 @@ impl ListenerStatus {
         Self {
             name: kind.name(socket),
             queued: kind.queue_length(socket),
+            oldest: None,
         }
     }
 }

@@ -1,17 +1,23 @@
 //! The file of a UNIX socket, and its removal at the end of a server. Touches no other file.
 
-use crate::sys::{
-    signals::foreign,
-    unix_socket::{self, FileId},
-    upgrade,
+use crate::{
+    core::error::Error,
+    sys::{
+        signals::foreign,
+        unix_socket::{self, FileId},
+        upgrade,
+    },
 };
-use std::path::{Path, PathBuf};
+use std::{
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+};
 
 /// A socket file made by this process, removed when this is dropped. Only the process that bound it
 /// removes it, not a fork of that, and only if it is still the file that was bound. While an upgrade is
 /// being adopted it stays: the program before may come back.
 #[derive(Debug)]
-pub(super) struct SocketFile {
+pub(crate) struct SocketFile {
     /// Absolute: the process may change its directory later.
     path: PathBuf,
     file: FileId,
@@ -27,6 +33,18 @@ impl SocketFile {
             bound_by: std::process::id(),
         }
     }
+}
+
+/// A socket that listens at `path`, for the user of this process alone, and its file, if it has one.
+///
+/// # Errors
+///
+/// When the path is taken: by a file that is not a socket, or by a socket of a living server.
+pub(crate) fn listen_privately(path: &Path) -> Result<(OwnedFd, Option<SocketFile>), Error> {
+    /// More than connect at once.
+    const BACKLOG: i32 = 64;
+    let (socket, file) = unix_socket::listen_unix(path, 0o600, BACKLOG)?;
+    Ok((socket, file.map(|file| SocketFile::new(path, file))))
 }
 
 impl Drop for SocketFile {

@@ -48,7 +48,9 @@ impl Observer for Log {
             Event::Exited { child, death } => self.exited(monitor, child, death),
             Event::ReloadBegan { epoch } => log::info!("reload: epoch {epoch} begins"),
             Event::Replaced { old, new } => replaced(monitor, old, new),
-            Event::Saturated { waiting } => self.saturation.begin(monitor, waiting),
+            Event::Saturated { waiting, oldest } => {
+                self.saturation.begin(monitor, waiting, oldest);
+            }
             Event::Waiting { clients } => self.saturation.note(monitor, clients),
             Event::Relieved { after } => self.saturation.end(after),
             Event::StopAnnounced { begins_in } => {
@@ -105,12 +107,17 @@ impl Log {
 }
 
 impl SaturationLines {
-    fn begin(&mut self, monitor: &Monitor, waiting: Option<u32>) {
+    fn begin(&mut self, monitor: &Monitor, waiting: Option<u32>, oldest: Option<Duration>) {
         (self.lasts, self.most) = (true, 0);
-        self.note(monitor, waiting.unwrap_or(0));
+        let since = oldest.map(|oldest| format!(", the first for {} or more", seconds(oldest)));
+        self.note_with(monitor, waiting.unwrap_or(0), &since.unwrap_or_default());
     }
 
     fn note(&mut self, monitor: &Monitor, waiting: u32) {
+        self.note_with(monitor, waiting, "");
+    }
+
+    fn note_with(&mut self, monitor: &Monitor, waiting: u32, since: &str) {
         self.most = self.most.max(waiting);
         let now = monitor.now();
         let due = self.said_at.is_none_or(|at| at + EVERY <= now);
@@ -119,7 +126,7 @@ impl SaturationLines {
             let children = monitor.max_clients();
             say!(
                 Warn,
-                "saturated: all {children} children are busy, {waiting} clients wait"
+                "saturated: all {children} children are busy, {waiting} clients wait{since}"
             );
         }
     }
@@ -238,10 +245,12 @@ mod tests {
     #[test]
     fn an_episode_of_saturation_is_two_lines_and_the_next_is_none_for_ten_seconds() {
         let (mut log, mut monitor) = (Log::default(), sized(1, 2, 1, 7));
-        let mut episode = |second: u64, waiting, clients| {
+        let mut episode = |second: u64, waiting: Option<u32>, clients| {
             warnings(|| {
                 go_to(&mut monitor, 1000 * second);
-                log.event(&monitor, &Event::Saturated { waiting });
+                let oldest = waiting.filter(|count| *count == 5);
+                let oldest = oldest.map(|_| Duration::from_millis(400));
+                log.event(&monitor, &Event::Saturated { waiting, oldest });
                 log.event(&monitor, &Event::Waiting { clients });
                 log.event(&monitor, &Event::Waiting { clients: 0 });
                 let after = Duration::from_millis(2100);
@@ -254,6 +263,8 @@ mod tests {
         assert_eq!(episode(2, Some(4), 12), [&*begin(4), end]);
         assert_eq!(episode(11, Some(4), 12), [""; 0]);
         assert_eq!(episode(12, None, 12), [&*begin(12), end]);
+        let begin = begin(5) + ", the first for 0.4 s or more";
+        assert_eq!(episode(22, Some(5), 12), [&*begin, end]);
     }
 
     #[test]

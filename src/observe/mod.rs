@@ -3,6 +3,11 @@
 
 pub(crate) mod log;
 pub mod metrics;
+#[cfg(feature = "status")]
+pub(crate) mod status;
+#[cfg(not(feature = "status"))]
+#[path = "no_status.rs"]
+pub(crate) mod status;
 #[cfg(feature = "systemd")]
 pub(crate) mod systemd;
 

@@ -318,7 +318,7 @@ impl Observer for Systemd {
             Event::StopAnnounced { .. } | Event::ShuttingDown => {
                 self.enter(Phase::Stopping, monitor);
             }
-            Event::Saturated { waiting } => {
+            Event::Saturated { waiting, .. } => {
                 (self.saturated, self.waiting) = (true, waiting.unwrap_or(0));
             }
             Event::Waiting { clients } => self.waiting = clients,

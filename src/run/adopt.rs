@@ -179,9 +179,12 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
         for address in upgrade::withdraw() {
             log::info!("{address} is not listened on any more");
         }
-        for board in state.with_role(Role::Board) {
-            // It was duplicated.
-            drop(upgrade::take(board.fd));
+        let duplicated = [Role::Board, Role::DeathRead, Role::DeathWrite];
+        for original in duplicated
+            .into_iter()
+            .flat_map(|role| state.with_role(role))
+        {
+            drop(upgrade::take(original.fd));
         }
         self.inner.parent.system.upgrades.adopt(state);
         self.inner.parent.tell_untold();

@@ -1,11 +1,13 @@
 //! The description of a server before it starts, and the start.
 
 use super::{PreFork, parent::Parent, turn::Loop};
+#[cfg(feature = "status")]
+use crate::observe::status::StatusAddress;
 use crate::{
     core::{
         config::{Attributes, CommChannel, Config, ThreadCheck, facts, with_attributes},
         confinement::Confinement,
-        error::{Error, Operation},
+        error::{Error, Operation, copy},
         event::Event,
         monitor::Monitor,
         report::Report,
@@ -18,17 +20,27 @@ use crate::{
         DefaultHooks, PreForkHooks,
         server::{ChildServer, check_channel},
     },
-    observe::{Observer, Observers, log},
+    listeners::socket_file::{SocketFile, listen_privately},
+    observe::{
+        Observer, Observers, log,
+        status::{Status, Wanted},
+    },
     sys::{
         adopted::Adoption,
         confine::Plan,
         fd_registry::{self, PreForkId},
         limits::{self, Threads},
         unix::UnixSystem,
+        unix_socket::display_name,
         upgrade,
     },
 };
-use std::{io, time::Duration};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    thread,
+    time::Duration,
+};
 
 /// Descriptors that the parent holds for each child: the read ends of its outputs.
 const DESCRIPTORS_A_CHILD: usize = 2;
@@ -44,6 +56,8 @@ pub struct Builder<H, S> {
     config: Config,
     confinement: Confinement,
     observers: Observers,
+    control: Option<PathBuf>,
+    status: Wanted,
 }
 
 macro_rules! attribute_setters {
@@ -75,6 +89,8 @@ impl<S: ChildServer> Builder<DefaultHooks, S> {
             config: Config::default(),
             confinement: Confinement::default(),
             observers: Observers::default(),
+            control: None,
+            status: Wanted::default(),
         }
     }
 }
@@ -102,6 +118,8 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
             config: self.config,
             confinement: self.confinement,
             observers: self.observers,
+            control: self.control,
+            status: self.status,
         }
     }
 
@@ -110,6 +128,62 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
     /// It is told all events from [`start`](Self::start) on. There can be any number of observers.
     pub fn observe(mut self, observer: impl Observer + 'static) -> Self {
         self.observers.add(Box::new(observer));
+        self
+    }
+
+    /// Serves commands on a UNIX stream socket at `path`: reload, stop, retire a child, set an
+    /// attribute.
+    ///
+    /// A client sends lines and gets a line of JSON for each when the command is done. The file
+    /// `docs/operations.md` has the commands; `help` lists them:
+    ///
+    /// ```sh
+    /// echo reload | socat -t 60 - UNIX-CONNECT:/run/hello.control
+    /// ```
+    ///
+    /// The socket has mode 0600, and only root and the user of the parent are served. The parent
+    /// serves it between its other work, and children do not have it. A stale socket at `path` is
+    /// replaced. The socket is removed when the server has ended. A zero byte before the path makes
+    /// an abstract name (Linux).
+    ///
+    /// Default: there is no such socket.
+    pub fn control(mut self, path: impl Into<PathBuf>) -> Self {
+        self.control = Some(path.into());
+        self
+    }
+
+    /// Tells the status of the server at this address, by HTTP: a page, JSON, metrics, probes.
+    ///
+    /// A process beside the children answers, which the parent starts with its first turn and starts
+    /// again if it ends. It counts for no pool, has the [confinement](Self::confinement) of a child
+    /// but for its limits, and answers until the server has ended. `docs/status.md` describes what is
+    /// told.
+    ///
+    /// Default: nothing is told, and nothing listens.
+    ///
+    /// ```
+    /// # use prefork_server::{PreFork, StatusAddress, TcpServer};
+    /// let server = TcpServer::new(|conn| Ok(()));
+    /// let builder = PreFork::builder(server).status(StatusAddress::tcp("127.0.0.1:9100"));
+    /// ```
+    #[cfg(feature = "status")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "status")))]
+    pub fn status(mut self, address: StatusAddress) -> Self {
+        self.status.http = Some(address);
+        self
+    }
+
+    /// Answers HAProxy's agent-check at this address.
+    ///
+    /// Each client is told a line: `up ready 85%`, where the weight is the share of children that
+    /// could take a connection, `drain` from the first moment of a stop, and `down` as long as no
+    /// child is ready. The process of [`status`](Self::status) answers.
+    ///
+    /// Default: nothing listens.
+    #[cfg(feature = "status")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "status")))]
+    pub fn agent_check(mut self, address: StatusAddress) -> Self {
+        self.status.agent = Some(address);
         self
     }
 
@@ -127,8 +201,8 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
     ///
     /// When the process has several threads, when the limit of open files does not allow
     /// `max_clients` children, when the attributes do not suit the server, when a step of the
-    /// confinement fails ([`Operation::Confine`]), when the operating system refuses a call, or when
-    /// the server's `start` fails: then with its error. After an error nothing has been started, and
+    /// confinement fails ([`Operation::Confine`]), when another server has the control socket, when
+    /// the operating system refuses a call, or when the server's `start` fails: then with its error. After an error nothing has been started, and
     /// only the raised limit of open files stays.
     ///
     /// # Panics
@@ -168,11 +242,17 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
         )?;
         system.confinement = plan;
         system.adoption = Adoption::new(attributes.reap_orphans, self.confinement.begins_session());
+        let control = self.control.as_deref();
+        let control = control.map(|path| open_control(path, &mut system));
+        let control_file = control.transpose()?.flatten();
+        let status = Status::open(&self.status, attributes.max_clients)?;
         let mut monitor = Monitor::with_attributes(attributes);
         monitor.pid = std::process::id();
         monitor.collects_stacks = system.collects_stacks();
         let mut inner = Loop::new(self.hooks, self.server, monitor, system);
         inner.parent.set_observers(self.observers);
+        inner.parent.control_file = control_file;
+        inner.parent.set_status(status);
         Ok(PreFork { inner })
     }
 
@@ -190,6 +270,16 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
     pub fn run(self) -> Result<Report, Error> {
         self.start()?.run()
     }
+}
+
+/// Opens the control socket. Returns its file, if it has one.
+fn open_control(path: &Path, system: &mut UnixSystem) -> Result<Option<SocketFile>, Error> {
+    let object = || format!("control socket {}", display_name(path));
+    let (listener, file) = listen_privately(path)
+        .map_err(|error| Error::new(error.operation(), object(), copy(error.io_error())))?;
+    let watched = system.watch_control(listener);
+    watched.map_err(|error| Error::new(Operation::Register, object(), error))?;
+    Ok(file)
 }
 
 fn takes(attributes: &Attributes) -> Takes {
@@ -225,6 +315,10 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
         let (hooks, server) = (&mut inner.hooks, &mut inner.server);
         let monitor = &mut inner.parent.monitor;
         monitor.programs = server.execs();
+        let processors = thread::available_parallelism();
+        monitor
+            .brake
+            .set_processors(processors.map_or(1, usize::from));
         let started = fd_registry::starting(inner.parent.system.id, || {
             monitor.naming("handler_start", |monitor| {
                 hooks.handler_start(monitor, server)

@@ -5,9 +5,11 @@ use super::{fork::EXIT_ACCEPT, turn::Loop};
 use crate::{
     core::{monitor::Monitor, system::System},
     hooks::{ChildServer, PreForkHooks, Start, comm::Comm, server::complain},
+    observe::status::Status,
     sys::{
         child_link::{ChildLink, PipeSink},
         fork::{self, ChildSetup},
+        title::ChildTitle,
         unix::{Newborn, UnixSystem},
     },
 };
@@ -31,6 +33,8 @@ pub(crate) trait ChildSide: System {
     fn tie_to_parent(&self) -> io::Result<()>;
     /// Ends the process.
     fn exit(&self, code: i32) -> !;
+    /// Forks the status helper.
+    fn fork_status(&mut self, _: &mut Status, _: &Monitor) {}
 }
 
 impl ChildSide for UnixSystem {
@@ -56,6 +60,7 @@ impl ChildSide for UnixSystem {
         let death = self.death_read.take();
         let death = death.ok_or_else(|| io::Error::other("the death watch is gone"))?;
         let link = ChildLink::new(self.clock, stop, death, self.stops.of(id))?;
+        let title = monitor.process_title().as_deref().map(ChildTitle::new);
         let slot = self.board.slot(id);
         slot.settle();
         let sink = PipeSink {
@@ -63,6 +68,7 @@ impl ChildSide for UnixSystem {
             slot,
             coalesces: coalesce,
             clock: self.clock,
+            title,
         };
         Ok(Comm::new(link, sink, words, coalesce))
     }
@@ -82,6 +88,10 @@ impl ChildSide for UnixSystem {
 
     fn exit(&self, code: i32) -> ! {
         fork::exit(code)
+    }
+
+    fn fork_status(&mut self, status: &mut Status, monitor: &Monitor) {
+        status.fork(monitor, self.clock, &self.confinement);
     }
 }
 

@@ -6,6 +6,7 @@ mod adopt;
 mod builder;
 mod child;
 mod clocks;
+mod control;
 mod drain;
 mod fork;
 mod guarded;
@@ -19,6 +20,7 @@ mod replace;
 #[cfg(test)]
 mod simulation_tests;
 mod stacks;
+mod status;
 mod tell;
 mod turn;
 mod upgrade;
@@ -239,6 +241,24 @@ impl<H, S> PreFork<H, S> {
     /// The name of this server, unique in the process: the original's `->ID`.
     pub fn id(&self) -> PreForkId {
         self.inner.parent.system.id
+    }
+
+    /// The addresses at which the status is told: `127.0.0.1:9100`, `/run/hello.status`.
+    ///
+    /// Empty unless [`Builder::status`] has asked for it.
+    #[cfg(feature = "status")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "status")))]
+    pub fn status_addresses(&self) -> Vec<String> {
+        self.inner.parent.status.names()
+    }
+
+    /// The addresses at which HAProxy's agent-check is answered.
+    ///
+    /// Empty unless [`Builder::agent_check`] has asked for it.
+    #[cfg(feature = "status")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "status")))]
+    pub fn agent_check_addresses(&self) -> Vec<String> {
+        self.inner.parent.status.agent_names()
     }
 
     /// The monitor: children, attributes, counts.

@@ -4,6 +4,7 @@
 use crate::{
     core::{
         child::{AFTER_KILL, Child, ChildId, Collected, Reason, Signal},
+        control::Desk,
         event::Event,
         monitor::Monitor,
         say::say,
@@ -11,7 +12,8 @@ use crate::{
         system::{Found, Pipe, Process, Reaped, System, Wait},
         time::Time,
     },
-    observe::{Observers, log::Log},
+    listeners::socket_file::SocketFile,
+    observe::{Observers, log::Log, status::Status},
 };
 use std::{io, time::Duration};
 
@@ -22,6 +24,11 @@ pub(super) struct Parent<Y: System> {
     pub(super) system: Y,
     pub(super) observers: Observers,
     pub(super) log: Log,
+    /// The clients of the control socket.
+    pub(super) desk: Desk,
+    /// The file of the control socket.
+    pub(super) control_file: Option<SocketFile>,
+    pub(super) status: Status,
     /// When an observer wants to be told of a turn.
     pub(super) wake_at: Option<Time>,
     pub(super) slow: SlowHooks,
@@ -34,6 +41,9 @@ impl<Y: System> Parent<Y> {
             system,
             observers: Observers::default(),
             log: Log::default(),
+            desk: Desk::default(),
+            control_file: None,
+            status: Status::default(),
             wake_at: None,
             slow: SlowHooks::default(),
         }
@@ -86,6 +96,11 @@ impl<Y: System> Parent<Y> {
         };
         // Where it was stuck can be seen only as long as it lives.
         let stuck = (signal == Signal::Kill).then(|| contact.process.stuck());
+        if matches!(signal, Signal::Interrupt | Signal::Terminate) {
+            contact
+                .process
+                .tell_to_leave(self.monitor.queued_clients(child));
+        }
         let sent = contact.process.signal(signal);
         if let Some(stuck) = stuck.flatten() {
             self.monitor.note_stuck(child, stuck);
@@ -168,6 +183,7 @@ impl<Y: System> Drop for Parent<Y> {
             // What is queued is served, as in a stop, though new clients are let in meanwhile.
             let until = self.system.now() + self.monitor.drain_timeout();
             self.end_children(|monitor| monitor.now() < until);
+            self.status.end();
             self.system.close();
         }
     }

@@ -70,6 +70,9 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     }
 
     fn reopen_children(&mut self) {
+        if let Err(error) = self.server.reopen() {
+            say!(Error, "a log cannot be reopened: {error}");
+        }
         if let Some(signal) = self.server.reopen_signal() {
             for child in self.parent.ids() {
                 self.signal(child, signal);

@@ -22,6 +22,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     /// Reaps every child that has ended.
     pub(super) fn reap(&mut self) {
         if std::mem::take(&mut self.deaths_unknown) {
+            self.parent.status.reap(self.parent.monitor.now());
             self.look_for_deaths();
         }
     }
@@ -41,6 +42,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
 
     /// Checks every child, and every orphan that was adopted.
     pub(super) fn check_all(&mut self) {
+        self.parent.status.reap(self.parent.monitor.now());
         for child in self.parent.ids() {
             self.reap_one(child);
         }
@@ -153,6 +155,10 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         if self.parent.monitor.close(child) {
             self.call_server_closed(child);
         }
+        let Parent {
+            monitor, status, ..
+        } = &mut self.parent;
+        status.note_last_words(child, monitor);
         if self.parent.system.close_slot(child.slot()) {
             self.parent.monitor.board = self.parent.system.view();
         }

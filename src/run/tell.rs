@@ -3,10 +3,17 @@
 use super::{guarded::Callee, parent::Parent};
 use crate::{
     core::{event::Event, monitor::Monitor, system::System, time::Time},
-    observe::{Observer, Observers},
+    observe::{Observer, Observers, status::Status},
 };
 
 impl<Y: System> Parent<Y> {
+    pub(super) fn set_status(&mut self, status: Status) {
+        if status.is_on() {
+            self.monitor.events.observe();
+        }
+        self.status = status;
+    }
+
     pub(super) fn set_observers(&mut self, observers: Observers) {
         if !observers.is_empty() {
             self.monitor.events.observe();
@@ -44,7 +51,8 @@ impl<Y: System> Parent<Y> {
 
     /// When the log or the first of the observers wants to be told of a turn.
     pub(super) fn first_wake(&mut self) -> Option<Time> {
-        let mut first = self.log.wake_at();
+        let own = [self.log.wake_at(), self.status.wake_at()];
+        let mut first = own.into_iter().flatten().min();
         let mut observers = std::mem::take(&mut self.observers);
         for (number, observer) in observers.iter_mut() {
             self.guarded(Callee::Observer(number), |_| {
@@ -57,6 +65,7 @@ impl<Y: System> Parent<Y> {
 
     fn tell_one(&mut self, event: &Event<'_>) {
         self.log.event(&self.monitor, event);
+        self.status.event(&self.monitor, event);
         // Taken out, so that the monitor can be lent. No event is lost: observers cannot cause
         // events.
         let mut observers = std::mem::take(&mut self.observers);
@@ -66,5 +75,6 @@ impl<Y: System> Parent<Y> {
             });
         }
         self.observers = observers;
+        self.desk.event(&self.monitor, event);
     }
 }

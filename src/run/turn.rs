@@ -30,6 +30,8 @@ const OFFER_AGAIN: Duration = Duration::from_millis(20);
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often, at the most, the loop counts the clients that wait and those that were refused.
 const COUNT_EVERY: Duration = Duration::from_secs(1);
+/// How often the loop looks at the queues when all children have just become busy.
+const LOOK_AHEAD_EVERY: Duration = Duration::from_millis(100);
 /// How long the end waits for queued tasks and for a slow reader of the parent's own output.
 const LAST_WORK: Duration = Duration::from_secs(1);
 
@@ -57,8 +59,12 @@ pub(crate) struct Loop<H, S, Y: System> {
     /// The clients that observers were told to be waiting, and when to count them again.
     waiting: u32,
     count_waiting_at: Time,
+    /// When to look at the queues before a saturation has begun.
+    look_ahead_at: Option<Time>,
     count_refusals_at: Time,
     asked_interval: Option<Interval>,
+    /// Whether the server object was told that all children are busy.
+    told_all_busy: bool,
     ready: Vec<Ready>,
     /// When the next turn should begin, as computed at the end of the last turn.
     expected: Option<Time>,
@@ -89,8 +95,10 @@ impl<H, S, Y: System> Loop<H, S, Y> {
             listeners: Vec::new(),
             waiting: 0,
             count_waiting_at: Time::START,
+            look_ahead_at: None,
             count_refusals_at: Time::START,
             asked_interval: None,
+            told_all_busy: false,
             ready: Vec::new(),
             expected: None,
             look_at: None,
@@ -116,8 +124,10 @@ impl<H, S, Y: System> Loop<H, S, Y> {
             monitor.deadline(),
             monitor.last_deadline(),
             self.look_at,
+            self.look_ahead_at,
             self.draining.look_at(now),
             self.parent.wake_at,
+            self.parent.desk.next(),
         ];
         let due = deadlines.into_iter().flatten().min();
         let due = due.map(|deadline| deadline.since(now));
@@ -158,7 +168,10 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     pub(crate) fn turn(&mut self, wait: Wait) -> Result<Turn, Error> {
         if !self.done {
             self.settle();
+            self.tend_status();
             self.ask_interval();
+            self.look_for_shedder();
+            self.show_title();
             let ready = self.wait(wait)?;
             self.tick();
             self.act_on_signals(&ready);
@@ -166,7 +179,9 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             self.read(&ready);
             self.look_at_board(wait);
             self.take_stacks();
+            self.measure_starts();
             self.check_clocks();
+            self.serve_control(&ready);
             self.replace();
             self.parent.monitor.fire_due();
             self.post_watched(&ready);
@@ -174,7 +189,11 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             self.drain();
             self.pass_on_output();
             self.watch_saturation();
+            self.look_ahead();
+            self.tell_all_busy();
             self.count_refusals();
+            self.record_listeners();
+            self.parent.answer_control();
             self.move_upgrade();
             self.ready = ready;
             self.end_if_over();
@@ -210,6 +229,16 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         }
     }
 
+    /// Shows in ps, before it waits, what the parent has found in the last turn.
+    fn show_title(&mut self) {
+        let monitor = &self.parent.monitor;
+        let census = monitor.pool.census();
+        let name = monitor.process_title().as_deref();
+        self.parent
+            .system
+            .show_title(name, census.busy, census.live());
+    }
+
     /// Reads the clock for all events of a turn. (Between two turns, [`Parent::tell_time`] reads it
     /// for the program.)
     fn tick(&mut self) {
@@ -236,6 +265,11 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         let arrived = self.parent.system.signals(woken);
         let (wish, deaths) = self.parent.monitor.act_on_signals(&arrived);
         self.deaths_unknown |= deaths;
+        self.obey(wish);
+    }
+
+    /// Does what a stop that was asked for makes necessary.
+    pub(super) fn obey(&mut self, wish: Wish) {
         if wish >= Wish::Shutdown {
             // At once, not in queue order: a Ctrl-C has already told the children to stop.
             self.call_shutdown();
@@ -244,6 +278,25 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             Wish::Kill => self.kill_remaining(),
             Wish::Bound => self.parent.monitor.bound_stop(),
             Wish::Nothing | Wish::Announce | Wish::Shutdown => {}
+        }
+    }
+
+    /// Measures what the forks that are held back depend on.
+    fn measure_starts(&mut self) {
+        let Parent {
+            monitor, system, ..
+        } = &mut self.parent;
+        for child in monitor.take_started() {
+            let contact = monitor.pool.contact(child);
+            if let Some(time) = contact.and_then(|contact| contact.process.run_time()) {
+                monitor.note_run_time(child, time);
+            }
+        }
+        if monitor.wants_pressure()
+            && let Some(pressure) = system.pressure()
+        {
+            let now = monitor.now();
+            monitor.brake.note_pressure(pressure, now);
         }
     }
 
@@ -304,8 +357,12 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         self.call_stop();
         self.parent.monitor.end_warnings();
         self.tell_end();
+        self.parent.write_control();
+        // It has answered until now that the server is not ready.
+        self.parent.status.end();
         // Signals last: another SIGTERM must not end the process before the server has cleaned up.
         self.parent.system.close();
+        self.parent.control_file = None;
     }
 
     /// The result of a turn. A server that has ended because of a failure returns it once.
@@ -354,6 +411,24 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         }
     }
 
+    /// Finds out whether the server object can use a reserved child, while one is asked for.
+    fn look_for_shedder(&mut self) {
+        let monitor = &mut self.parent.monitor;
+        if monitor.reserved_shedder() && !monitor.sheds && self.server.can_shed() {
+            monitor.sheds = true;
+            monitor.post_known(Posted::Forkoff);
+        }
+    }
+
+    /// Tells the server object, which wakes the reserved child.
+    fn tell_all_busy(&mut self) {
+        let monitor = &self.parent.monitor;
+        let all_busy = monitor.pool.reserved().is_some() && monitor.is_saturated();
+        if std::mem::replace(&mut self.told_all_busy, all_busy) != all_busy {
+            self.server.set_all_busy(all_busy);
+        }
+    }
+
     /// Asks the server object now and then how many connections were refused.
     fn count_refusals(&mut self) {
         let now = self.parent.monitor.now();
@@ -369,9 +444,14 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     }
 
     fn begin_saturation(&mut self, since: Time) {
-        let waiting = self.count_waiting();
+        let (waiting, oldest) = self.look_at_queues();
         self.waiting = waiting.unwrap_or(0);
-        let (event, episode) = (Event::Saturated { waiting }, Saturation { since, waiting });
+        let event = Event::Saturated { waiting, oldest };
+        let episode = Saturation {
+            since,
+            waiting,
+            oldest,
+        };
         let hooks = &mut self.hooks;
         let hook = |monitor: &mut Monitor| hooks.saturated(monitor, &episode);
         self.parent.call_and_tell("saturated", &event, hook);
@@ -382,18 +462,33 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         if self.parent.monitor.now() < self.count_waiting_at {
             return;
         }
-        let clients = self.count_waiting().unwrap_or(0);
+        let clients = self.look_at_queues().0.unwrap_or(0);
         if clients != std::mem::replace(&mut self.waiting, clients) {
             self.parent.tell(&Event::Waiting { clients });
         }
     }
 
-    /// How many clients are queued at all sockets; `None` if that is not known of any.
-    fn count_waiting(&mut self) -> Option<u32> {
+    /// How many clients are queued at all sockets, and for how long the first has been, at least;
+    /// `None` if that is not known of any.
+    fn look_at_queues(&mut self) -> (Option<u32>, Option<Duration>) {
         self.count_waiting_at = self.parent.monitor.now() + COUNT_EVERY;
-        let queued = self.server.listeners().into_iter();
-        let queued = queued.filter_map(|listener| listener.queued);
-        queued.reduce(u32::saturating_add)
+        let listeners = self.server.listeners();
+        let queued = listeners.iter().filter_map(|listener| listener.queued);
+        let oldest = listeners.iter().filter_map(|listener| listener.oldest);
+        (queued.reduce(u32::saturating_add), oldest.max())
+    }
+
+    /// Looks at the queues while a saturation may be about to begin: the ages of their clients
+    /// follow from the looks before.
+    fn look_ahead(&mut self) {
+        let now = self.parent.monitor.now();
+        let comes = self.parent.monitor.saturation_comes() && self.server.can_shed();
+        if !comes {
+            self.look_ahead_at = None;
+        } else if self.look_ahead_at.is_none_or(|at| at <= now) {
+            self.look_at_queues();
+            self.look_ahead_at = Some(now + LOOK_AHEAD_EVERY);
+        }
     }
 
     /// Tells observers the listeners, and that the server has started.

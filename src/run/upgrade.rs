@@ -83,6 +83,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     fn execute(&mut self, back: Option<String>) {
         let mut state = self.snapshot();
         state.program.back = back;
+        self.parent.status.pause();
         let error = match self.parent.system.save(&mut state) {
             Ok(()) => self.parent.system.become_program(&state),
             Err(error) => Error::new(Operation::Upgrade, "the state", error),

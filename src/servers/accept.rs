@@ -1,9 +1,13 @@
 //! Performs the accept loop that the stock servers share: one connection at a time. `core/accept`
 //! decides what comes next; this file makes the system calls and decides nothing.
 
+mod shedder;
+
 use super::{
     admission::Admission,
-    conn::{Conn, Place, Stream},
+    conn::{Conn, Metered, Place, Stream},
+    ending::{Ends, Watched},
+    reserve::Reserve,
 };
 use crate::{
     core::{
@@ -12,6 +16,7 @@ use crate::{
             refusal::Refusal,
             shortage::{Pause, Shortage},
         },
+        conn_end::Outcome,
         time::Time,
     },
     hooks::{comm::Comm, server::complain},
@@ -47,6 +52,8 @@ pub(super) type SharedListeners = Rc<RefCell<Vec<Ours<OwnedFd>>>>;
 pub(super) struct Acceptor<'a, L: Listener> {
     pub(super) config: AcceptConfig,
     pub(super) admission: Admission<L::Stream>,
+    /// Who is told how connections end, if anybody is.
+    pub(super) ends: Option<Rc<Ends>>,
     pub(super) header_check: Option<HeaderCheck<L::Stream>>,
     pub(super) kind: &'a L,
     pub(super) listeners: SharedListeners,
@@ -57,12 +64,15 @@ pub(super) struct Acceptor<'a, L: Listener> {
     pub(super) requests_handled: &'a mut u64,
     /// The number of the connection at which the child asks to be replaced.
     pub(super) replaced_after: Option<u64>,
+    /// If this is the reserved child.
+    pub(super) reserve: Option<Rc<Reserve>>,
 }
 
 impl<L: Listener<Stream: Stream>> Acceptor<'_, L> {
     /// Serves until told to stop, the limit is reached, or the parent is gone.
-    pub(super) fn run(self) -> io::Result<()> {
-        Run {
+    pub(super) fn run(mut self) -> io::Result<()> {
+        let reserve = self.reserve.take();
+        let run = Run {
             machine: AcceptMachine::new(self.config),
             acceptor: self,
             next: 0,
@@ -70,8 +80,11 @@ impl<L: Listener<Stream: Stream>> Acceptor<'_, L> {
             clock: None,
             drains_until: None,
             shortage: Shortage::default(),
+        };
+        match reserve {
+            Some(reserve) => run.run_reserved(&reserve),
+            None => run.run(),
         }
-        .run()
     }
 }
 
@@ -135,8 +148,8 @@ impl<L: Listener<Stream: Stream>> Run<'_, L> {
         Observation::GoOn
     }
 
-    /// A child may be told to stop while the server goes on and clients keep coming: the time limit
-    /// keeps such a child from serving all of them.
+    /// A shutdown bounds how long the child serves what is queued; while the server goes on, it
+    /// leaves that to the other children.
     fn told_to_stop(&mut self) -> Observation {
         let comm = self.acceptor.comm;
         let now = comm.now();
@@ -244,14 +257,24 @@ impl<L: Listener<Stream: Stream>> Run<'_, L> {
     fn refuse(&mut self, refusal: Refusal) -> Observation {
         log::debug!("a connection is not served: {refusal}");
         self.acceptor.admission.count(refusal);
-        if let Some(in_hand) = self.in_hand.take()
-            && refusal == Refusal::TooOld
-        {
-            let conn = self.conn(in_hand.connection, *self.acceptor.requests_handled);
-            note_end(self.acceptor.admission.shed(conn));
+        self.acceptor.comm.end_connection();
+        if let Some(in_hand) = self.in_hand.take() {
+            let watched = self.watch(&in_hand.connection, 0);
+            if refusal == Refusal::TooOld {
+                let number = *self.acceptor.requests_handled;
+                let conn = self.conn(in_hand.connection, number, &watched);
+                note_end(self.acceptor.admission.shed(conn));
+            }
+            end(watched, Outcome::Refused(refusal));
         }
         self.lap();
         Observation::Skipped
+    }
+
+    /// Begins to look at a connection, if anybody is told of its end.
+    fn watch(&self, connection: &Newcomer, number: u64) -> Option<Watched> {
+        let ends = self.acceptor.ends.as_ref()?;
+        Some(ends.begin(connection, number))
     }
 
     /// Counts a connection. Near its limit the child asks to be replaced before it serves, so that
@@ -266,28 +289,42 @@ impl<L: Listener<Stream: Stream>> Run<'_, L> {
     /// Hands a connection to the handler, unless its header is refused; then it does not count.
     fn check_header(&mut self, connection: Newcomer) {
         let number = *self.acceptor.requests_handled + 1;
-        let mut conn = self.conn(connection, number);
+        let mut watched = self.watch(&connection, number);
+        let mut conn = self.conn(connection, number, &watched);
         let check = self.acceptor.header_check.as_mut();
-        if check.is_none_or(|admits| admits(&mut conn)) {
-            self.count_connection();
-            self.handle(conn);
+        let admits = check.is_none_or(|admits| admits(&mut conn));
+        if let Some(watched) = &mut watched {
+            watched.note_client(&conn);
         }
+        if !admits {
+            return end(watched, Outcome::NoHeader);
+        }
+        self.count_connection();
+        let outcome = self.handle(conn);
+        end(watched, outcome);
     }
 
-    fn handle(&mut self, conn: Conn<L::Stream>) {
+    fn handle(&mut self, conn: Conn<L::Stream>) -> Outcome {
         let served = (self.acceptor.handler)(conn);
         // The child may wait next, for long.
         atfork::connection_is_over();
-        note_end(served);
+        note_end(served)
     }
 
-    fn conn(&self, connection: Newcomer, number: u64) -> Conn<L::Stream> {
+    fn conn(
+        &self,
+        connection: Newcomer,
+        number: u64,
+        watched: &Option<Watched>,
+    ) -> Conn<L::Stream> {
+        let meter: Metered = watched.as_ref().map(Watched::meter);
         let acceptor = &self.acceptor;
         let place = Place {
             comm: acceptor.comm.share(),
             listeners: Rc::clone(&acceptor.listeners),
             number,
             first_wait: acceptor.first_wait,
+            meter,
         };
         Conn::new(connection, place)
     }
@@ -336,8 +373,9 @@ impl<L: Listener<Stream: Stream>> Run<'_, L> {
             comm,
             ..
         } = &mut self.acceptor;
+        admission.count_taken();
         admission.measure(*kind, &mut connection);
-        let refusal = admission.refusal(listener, &connection, || comm.now());
+        let refusal = admission.refusal(listener, &connection, comm);
         InHand {
             connection,
             refusal,
@@ -384,11 +422,24 @@ impl<L: Listener<Stream: Stream>> Run<'_, L> {
 }
 
 /// What the code for a connection has returned.
-fn note_end(result: io::Result<()>) {
+fn note_end(result: io::Result<()>) -> Outcome {
     match result {
-        Ok(()) => {}
+        Ok(()) => Outcome::Served,
         // The client caused it: not worth a line on stderr.
-        Err(error) if is_the_clients(&error) => log::debug!("connection ended: {error}"),
-        Err(error) => complain!("connection failed: {error}"),
+        Err(error) if is_the_clients(&error) => {
+            log::debug!("connection ended: {error}");
+            Outcome::Lost
+        }
+        Err(error) => {
+            complain!("connection failed: {error}");
+            Outcome::Failed
+        }
+    }
+}
+
+/// Tells those who are to be told.
+fn end(watched: Option<Watched>, outcome: Outcome) {
+    if let Some(watched) = watched {
+        watched.end(outcome);
     }
 }

@@ -3,17 +3,20 @@
 
 use super::{
     conn::{Conn, Stream},
+    reserve::Reserve,
     stream::StreamServer,
 };
 use crate::{
     core::{
         accept::{
+            peers::PeerLimit,
             refusal::{Refusal, Refusals},
             shedding::{AgeLimits, Shedding},
         },
         access::Access,
         time::Time,
     },
+    hooks::comm::Comm,
     listeners::Listener,
     sys::{accept::Newcomer, credentials, tally::Tally},
 };
@@ -29,8 +32,11 @@ pub(super) struct AdmissionRules<S> {
     queue_target: Option<Duration>,
     overloaded: Option<Overloaded<S>>,
     access: Rc<Access>,
+    peers: PeerLimit,
     /// What children have refused, once the server is started.
     tally: Option<Rc<Counts>>,
+    /// What a reserved child needs, if there may be one.
+    reserve: Option<Rc<Reserve>>,
 }
 
 /// A counter for each [`Refusal`].
@@ -44,7 +50,9 @@ impl<S> Default for AdmissionRules<S> {
             queue_target: None,
             overloaded: None,
             access: Rc::default(),
+            peers: PeerLimit::default(),
             tally: None,
+            reserve: None,
         }
     }
 }
@@ -55,7 +63,20 @@ impl<S> AdmissionRules<S> {
         if self.tally.is_none() {
             self.tally = Some(Rc::new(Tally::new()?));
         }
+        if cfg!(target_os = "linux") && self.limits().is_some() {
+            self.reserve = Some(Rc::new(Reserve::new()?));
+        }
         Ok(())
+    }
+
+    /// What a reserved child needs; `None` if the server had no limit of age when it was started.
+    pub(super) fn reserve(&self) -> Option<&Rc<Reserve>> {
+        self.reserve.as_ref()
+    }
+
+    fn limits(&self) -> Option<AgeLimits> {
+        let max = self.max_queue_age.filter(|max| !max.is_zero());
+        max.map(|max| AgeLimits::new(max, self.queue_target))
     }
 
     /// What children have refused.
@@ -66,14 +87,16 @@ impl<S> AdmissionRules<S> {
 
     /// For a child that accepts on that many sockets.
     pub(super) fn for_child(&mut self, sockets: usize) -> Admission<S> {
-        let max = self.max_queue_age.filter(|max| !max.is_zero());
-        let limits = max.map(|max| AgeLimits::new(max, self.queue_target));
+        let limits = self.limits();
         let shedding = |_| limits.map(Shedding::new);
         Admission {
-            measures: self.queue_time || max.is_some(),
+            measures: self.queue_time || limits.is_some(),
+            limits,
+            reserve: self.reserve.clone(),
             shedding: (0..sockets).filter_map(shedding).collect(),
             overloaded: self.overloaded.take(),
             access: Rc::clone(&self.access),
+            peers: self.peers,
             tally: self.tally.clone(),
         }
     }
@@ -92,14 +115,29 @@ impl<S> fmt::Debug for AdmissionRules<S> {
 /// The rules in a child.
 pub(super) struct Admission<S> {
     measures: bool,
+    limits: Option<AgeLimits>,
+    reserve: Option<Rc<Reserve>>,
     /// One for each listener, if there is a limit: each has a queue of its own.
     shedding: Vec<Shedding>,
     overloaded: Option<Overloaded<S>>,
     access: Rc<Access>,
+    peers: PeerLimit,
     tally: Option<Rc<Counts>>,
 }
 
 impl<S: Stream> Admission<S> {
+    /// How old connections may be, if there is a limit.
+    pub(super) fn limits(&self) -> Option<AgeLimits> {
+        self.limits
+    }
+
+    /// Counts a connection that was taken from a queue.
+    pub(super) fn count_taken(&self) {
+        if let Some(reserve) = &self.reserve {
+            reserve.count();
+        }
+    }
+
     /// Notes how long a connection was queued, if that is asked for.
     pub(super) fn measure(&self, kind: &impl Listener, connection: &mut Newcomer) {
         if self.measures {
@@ -112,14 +150,29 @@ impl<S: Stream> Admission<S> {
         &mut self,
         listener: usize,
         connection: &Newcomer,
-        now: impl FnOnce() -> Time,
+        comm: &Comm,
     ) -> Option<Refusal> {
         if !self.admits(connection) {
             return Some(Refusal::Denied);
         }
-        let shedding = self.shedding.get_mut(listener)?;
-        let too_old = shedding.is_too_old(connection.queued?, now());
-        too_old.then_some(Refusal::TooOld)
+        if self.is_too_old(listener, connection, || comm.now()) {
+            return Some(Refusal::TooOld);
+        }
+        let client = self.peers.key(connection.remote?.ip())?;
+        let too_many = self.peers.is_exceeded(comm.claim(client));
+        too_many.then_some(Refusal::TooMany)
+    }
+
+    fn is_too_old(
+        &mut self,
+        listener: usize,
+        connection: &Newcomer,
+        now: impl FnOnce() -> Time,
+    ) -> bool {
+        match (self.shedding.get_mut(listener), connection.queued) {
+            (Some(shedding), Some(age)) => shedding.is_too_old(age, now()),
+            _ => false,
+        }
     }
 
     fn admits(&self, connection: &Newcomer) -> bool {
@@ -197,6 +250,60 @@ impl<L: Listener<Stream: Stream>> StreamServer<L> {
     /// Which clients may connect.
     pub fn get_access(&self) -> &Access {
         &self.admission.access
+    }
+
+    /// How many connections of one client may be in hand at the same time. Default, and 0: no limit.
+    ///
+    /// A child that takes one more closes it before the handler sees it, and it is
+    /// [counted](crate::Report::refusals). The limit holds for all children together, from what they
+    /// note in shared memory, at a microsecond for each connection; children that are forked beyond
+    /// the `max_clients` of the start are not counted.
+    ///
+    /// The limit is never exceeded. At the limit it may be too strict for a moment: of two
+    /// connections that are taken at the same time and of which one would fit, both may be closed;
+    /// and a connection counts until its child has ended it, also if the client has gone. Clients
+    /// that stay below the limit notice nothing.
+    ///
+    /// A client is an address, or all that share the bits of [`peer_prefix`](Self::peer_prefix). It
+    /// is the address that the connection comes from: behind a proxy or a balancer that is the
+    /// proxy's, also with a PROXY header, so set no limit there. Clients of UNIX sockets have none,
+    /// and no limit.
+    ///
+    /// ```
+    /// # use prefork_server::TcpServer;
+    /// let server = TcpServer::new(|conn| Ok(())).max_per_peer(10).peer_prefix(32, 56);
+    /// # let _ = server;
+    /// ```
+    #[must_use]
+    pub fn max_per_peer(mut self, connections: usize) -> Self {
+        self.set_max_per_peer(connections);
+        self
+    }
+
+    /// Like [`max_per_peer`](Self::max_per_peer), for a running server.
+    ///
+    /// Applies to children that are forked from then on; a
+    /// [reload](crate::Monitor::reload) replaces the others.
+    pub fn set_max_per_peer(&mut self, connections: usize) {
+        self.admission.peers.most = connections;
+    }
+
+    /// How many connections of one client may be in hand; 0 for no limit.
+    pub fn get_max_per_peer(&self) -> usize {
+        self.admission.peers.most
+    }
+
+    /// How many bits of an address name a client for [`max_per_peer`](Self::max_per_peer): of IPv4,
+    /// and of IPv6. Default: 32 and 64, which are the most; larger numbers count as these.
+    #[must_use]
+    pub fn peer_prefix(mut self, v4: u8, v6: u8) -> Self {
+        self.admission.peers.set_prefix(v4, v6);
+        self
+    }
+
+    /// How many bits of an address name a client: of IPv4, and of IPv6.
+    pub fn get_peer_prefix(&self) -> (u8, u8) {
+        (self.admission.peers.v4, self.admission.peers.v6)
     }
 
     /// How long a connection may have been queued: older ones are not served. Default: no limit.

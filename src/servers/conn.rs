@@ -13,6 +13,7 @@ pub mod defaults;
 mod driver;
 mod filter;
 mod limit;
+mod meter;
 mod pace;
 mod peer;
 #[cfg(feature = "proxy-protocol")]
@@ -29,6 +30,7 @@ mod filter_tests;
 mod session_tests;
 
 use self::bounds::{Bounds, too_slow};
+pub(super) use self::meter::{Meter, Metered};
 pub use self::{
     class::ConnClass,
     filter::{BlockFilter, Filter, Input, LineEnd, LineFilter, Record, StreamFilter},
@@ -48,7 +50,7 @@ use crate::{
         accept::{Newcomer, canonical},
         credentials,
         link::Interest,
-        sockets::{self, Blocking},
+        sockets::Blocking,
     },
 };
 use std::{
@@ -136,6 +138,8 @@ pub struct Conn<S> {
     /// notices the parent's end. The client is usually ready by then, which saves two system calls.
     first_wait: Option<Duration>,
     bounds: Bounds,
+    /// What moves over it, if anybody is told of its end.
+    meter: Metered,
     /// What the proxy has said that passes the connection on.
     #[cfg(feature = "proxy-protocol")]
     proxied: Option<Box<Proxied>>,
@@ -149,6 +153,7 @@ pub(super) struct Place {
     pub(super) number: u64,
     /// See [`Conn::first_wait`].
     pub(super) first_wait: Option<Duration>,
+    pub(super) meter: Metered,
 }
 
 impl<S: Stream> Conn<S> {
@@ -162,6 +167,7 @@ impl<S: Stream> Conn<S> {
             number: place.number,
             first_wait: place.first_wait,
             bounds: Bounds::default(),
+            meter: place.meter,
             #[cfg(feature = "proxy-protocol")]
             proxied: None,
         }
@@ -173,6 +179,15 @@ impl<S: Stream> Conn<S> {
         #[cfg(feature = "proxy-protocol")]
         let peer = peer.behind(self.proxied.as_deref());
         peer
+    }
+
+    /// The client's internet address, as a proxy has told it if there is one.
+    pub(super) fn client(&self) -> Option<SocketAddr> {
+        #[cfg(feature = "proxy-protocol")]
+        if let Some(source) = self.proxied().and_then(Proxied::source) {
+            return Some(source);
+        }
+        self.remote
     }
 
     /// How many connections this child has taken, this one included: the original's
@@ -209,8 +224,12 @@ impl<S: Stream> Conn<S> {
     }
 
     /// Says what the child does with this connection, for whoever looks: see [`Comm::describe`].
+    ///
+    /// The text that was said last is also in the line of an
+    /// [access log](crate::servers::StreamServer::access_log).
     pub fn describe(&self, text: &str) {
         self.comm.describe(text);
+        self.note_text(text);
     }
 
     /// Whether the child should leave: a handler with a long connection should end it.
@@ -271,6 +290,7 @@ impl<S: Stream> Conn<S> {
     /// When the stream cannot be put into blocking mode.
     pub fn into_parts(self) -> io::Result<(S, Acker)> {
         self.stream.block()?;
+        self.note_shared();
         Ok((self.stream, self.comm.acker()))
     }
 
@@ -391,11 +411,7 @@ impl Conn<TcpStream> {
     ///
     /// When the operating system has not told it.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        #[cfg(feature = "proxy-protocol")]
-        if let Some(source) = self.proxied().and_then(Proxied::source) {
-            return Ok(source);
-        }
-        self.remote
+        self.client()
             .ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
@@ -419,8 +435,8 @@ impl Conn<TcpStream> {
 impl<S: Stream> Read for &Conn<S> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let timeout = self.bounds.read.get();
-        let count = self.patiently(Interest::Read, timeout, |stream, blocking| {
-            sockets::receive(stream, buffer, blocking)
+        let count = self.patiently(Interest::Read, timeout, |_, blocking| {
+            self.receive(buffer, blocking)
         })?;
         self.bounds.heard.set(true);
         Ok(count)
@@ -434,8 +450,8 @@ impl<S: Stream> Write for &Conn<S> {
 
     fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
         let timeout = self.bounds.write.get();
-        self.patiently(Interest::Write, timeout, |stream, blocking| {
-            sockets::send(stream, parts, blocking)
+        self.patiently(Interest::Write, timeout, |_, blocking| {
+            self.send(parts, blocking)
         })
     }
 

@@ -4,6 +4,7 @@
 mod environment;
 
 use super::{
+    access_log::AccessLog,
     conn::{Conn, Stream},
     exec::ExecSpec,
     listen::{AnyStream, Listen, ListenSet},
@@ -188,6 +189,27 @@ impl InetdServer {
         self
     }
 
+    /// How many connections of one client may be in hand at the same time. Default, and 0: no limit.
+    ///
+    /// Others are closed before a program is run: see
+    /// [`StreamServer::max_per_peer`](crate::servers::StreamServer::max_per_peer).
+    #[must_use]
+    pub fn max_per_peer(mut self, connections: usize) -> Self {
+        self.server = self.server.max_per_peer(connections);
+        self
+    }
+
+    /// Writes a line for each connection: see
+    /// [`StreamServer::access_log`](crate::servers::StreamServer::access_log).
+    ///
+    /// The text of a line is the status of a program that has failed. How many bytes have moved is
+    /// not known.
+    #[must_use]
+    pub fn access_log(mut self, log: AccessLog) -> Self {
+        self.server = self.server.access_log(log);
+        self
+    }
+
     /// How long the program of one connection may run. Default: `None`, no limit.
     #[must_use]
     pub fn deadline(self, time: Option<Duration>) -> Self {
@@ -259,6 +281,7 @@ impl Program {
     /// Runs the program for one connection, to its end. Runs in the child.
     fn serve(&self, conn: &Conn<AnyStream>) -> io::Result<()> {
         conn.stream().block()?;
+        conn.note_shared();
         let helper = Helper::start(self.command(conn)?, conn.as_fd());
         let mut running = Running {
             helper: helper.map_err(|error| self.failed(error))?,
@@ -267,6 +290,7 @@ impl Program {
         let status = self.wait(&mut running)?;
         if !status.success() {
             let program = self.spec.program.display();
+            conn.describe(&status.to_string());
             complain!(
                 "{program} for {}: {status}",
                 environment::client(&conn.peer())

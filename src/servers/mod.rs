@@ -67,20 +67,25 @@
 //! ```
 
 mod accept;
+mod access_log;
 mod admission;
 pub mod conn;
+mod ending;
 mod exec;
 mod inetd;
 mod listen;
 #[cfg(feature = "proxy-protocol")]
 #[cfg_attr(docsrs, doc(cfg(feature = "proxy-protocol")))]
 pub mod proxy;
+mod queues;
 mod reply;
+mod reserve;
 mod stream;
 mod tcp;
 mod unix;
 
 pub use self::{
+    access_log::{AccessFormat, AccessLog},
     conn::{Conn, Stream},
     exec::ExecServer,
     inetd::InetdServer,
@@ -98,6 +103,7 @@ pub use crate::{
             refusal::{Refusal, Refusals},
         },
         access::{Access, Cidr, NoCidr},
+        conn_end::{ConnEnd, Outcome},
     },
     listeners::{
         Listener, ListenerStatus,

@@ -7,6 +7,8 @@ use super::{
     accept::{Acceptor, Handler, HeaderCheck, SharedListeners},
     admission::AdmissionRules,
     conn::{Conn, ConnClass, Stream},
+    ending::EndRules,
+    queues::Queues,
 };
 use crate::{
     core::{
@@ -44,6 +46,8 @@ pub struct StreamServer<L: Listener> {
     #[cfg(feature = "proxy-protocol")]
     proxies: proxy::Attribute,
     pub(super) admission: AdmissionRules<L::Stream>,
+    pub(super) ends: EndRules,
+    queues: Queues,
 }
 
 /// What may block for [`BRIEFLY`] on the sockets that were opened.
@@ -90,6 +94,8 @@ impl<L: Listener<Stream: Stream>> StreamServer<L> {
             #[cfg(feature = "proxy-protocol")]
             proxies: proxy::Attribute::default(),
             admission: AdmissionRules::default(),
+            ends: EndRules::default(),
+            queues: Queues::new(),
         }
     }
 
@@ -316,6 +322,18 @@ impl<L: Listener<Stream: Stream>> StreamServer<L> {
         None
     }
 
+    /// The handler of a child that probably serves nobody: made when it is called.
+    fn handler_if_needed(&mut self) -> Handler<L::Stream> {
+        let mut factory = self.factory.take();
+        let mut made = None;
+        Box::new(move |conn| {
+            if let Some(factory) = factory.take() {
+                made = Some(factory()?);
+            }
+            made.as_mut().map_or(Ok(()), |handler| handler(conn))
+        })
+    }
+
     /// Makes the handler of this child.
     fn handler(&mut self) -> io::Result<Handler<L::Stream>> {
         match self.factory.take() {
@@ -358,12 +376,14 @@ impl<L: Listener<Stream: Stream>> ChildServer for StreamServer<L> {
         #[cfg(feature = "proxy-protocol")]
         self.proxies.share_counts()?;
         self.admission.start()?;
+        self.ends.start()?;
         self.sockets.open(&mut self.listener, self.backlog)?;
         self.set_timing();
         Ok(())
     }
 
     fn stop(&mut self) {
+        self.ends.stop();
         self.sockets.close(&mut self.listener);
     }
 
@@ -381,7 +401,12 @@ impl<L: Listener<Stream: Stream>> ChildServer for StreamServer<L> {
         }
         let listeners = close_when_orphaned(self.sockets.take(), comm);
         let sockets = listeners.borrow().len();
-        let handler = self.handler()?;
+        let reserve = self.admission.reserve().filter(|_| comm.is_reserved());
+        let reserve = reserve.cloned();
+        let handler = match reserve {
+            Some(_) => self.handler_if_needed(),
+            None => self.handler()?,
+        };
         let config = self.config(comm);
         // With a low limit a child leaves at once, and has no time for a successor.
         let replaced_after = comm.replaced_after(self.max_requests);
@@ -389,6 +414,7 @@ impl<L: Listener<Stream: Stream>> ChildServer for StreamServer<L> {
         let acceptor = Acceptor {
             config,
             admission: self.admission.for_child(sockets),
+            ends: self.ends.for_child(comm),
             kind: &self.listener,
             listeners,
             header_check: self.header_check(),
@@ -397,6 +423,7 @@ impl<L: Listener<Stream: Stream>> ChildServer for StreamServer<L> {
             first_wait: self.timing.first_wait,
             requests_handled: &mut self.requests_handled,
             replaced_after,
+            reserve,
         };
         acceptor.run()
     }
@@ -424,8 +451,24 @@ impl<L: Listener<Stream: Stream>> ChildServer for StreamServer<L> {
         self.sockets.close_for_all(&mut self.listener);
     }
 
+    fn reopen(&mut self) -> io::Result<()> {
+        self.ends.reopen()
+    }
+
     fn refusals(&mut self) -> Refusals {
         self.admission.refusals()
+    }
+
+    fn can_shed(&mut self) -> bool {
+        self.admission.reserve().is_some()
+    }
+
+    fn set_all_busy(&mut self, all_busy: bool) {
+        if let Some(reserve) = self.admission.reserve()
+            && let Err(error) = reserve.set_all_busy(all_busy)
+        {
+            log::warn!("the reserved child cannot be told that all others are busy: {error}");
+        }
     }
 
     fn lost(&mut self) -> Option<io::Error> {
@@ -433,7 +476,12 @@ impl<L: Listener<Stream: Stream>> ChildServer for StreamServer<L> {
     }
 
     fn listeners(&mut self) -> Vec<ListenerStatus> {
-        self.sockets.status(&self.listener)
+        let taken = self.admission.reserve().map(|reserve| reserve.taken());
+        let mut queues = self.sockets.status(&self.listener);
+        if let Some(taken) = taken {
+            self.queues.look(taken, &mut queues);
+        }
+        queues
     }
 }
 
@@ -444,6 +492,7 @@ impl<L: Listener> fmt::Debug for StreamServer<L> {
             .field("sockets", &self.sockets)
             .field("max_requests", &self.max_requests)
             .field("admission", &self.admission)
+            .field("ends", &self.ends)
             .finish_non_exhaustive()
     }
 }

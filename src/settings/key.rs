@@ -64,7 +64,14 @@ const SERVER: &[Row] = rows! {
     max_requests: Shape::Whole, "25",
         "How many connections a child takes; 0 for no limit",
         server::max_requests;
+    max_per_peer: Shape::Whole, "0",
+        "How many connections one client may have; 0 for no limit",
+        server::max_per_peer;
     deadline: Shape::Time, "none", "How long one connection may take", server::deadline;
+    access_log: Shape::Text, "none",
+        "Where a line for each connection is written: a path, or - for stdout", server::access_log;
+    access_log_format: Shape::Choice(server::FORMATS), "common",
+        "How those lines look", server::access_log_format;
     program: Shape::List, "", "The program and its arguments", server::program;
     protocol: Shape::Choice(Protocol::WORDS), "systemd",
         "How a program is told of its sockets", server::protocol;
@@ -73,6 +80,9 @@ const SERVER: &[Row] = rows! {
     reopen_signal: Shape::Choice(SIGNALS), "none",
         "The signal that tells a program to reopen its logs, when SIGUSR1 comes",
         server::reopen_signal;
+    control: Shape::Text, "none",
+        "The path of a UNIX socket on which commands are taken: reload, stop, retire, set",
+        server::control;
 };
 
 const CONFINEMENT_ROWS: &[Row] = rows! {

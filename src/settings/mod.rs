@@ -46,12 +46,12 @@ pub use self::{
 use self::values::Values;
 use crate::{
     core::{config::Config, confinement::Confinement},
-    servers::{ExecServer, InetdServer, Listen},
+    servers::{AccessLog, ExecServer, InetdServer, Listen},
 };
 use std::{
     ffi::{OsStr, OsString},
     fs, io,
-    path::Path,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -280,14 +280,30 @@ impl Settings {
         self.values().max_requests
     }
 
+    /// How many connections one client may have, for [`InetdServer::max_per_peer`]; 0 means no limit.
+    pub fn max_per_peer(&self) -> usize {
+        self.values().max_per_peer
+    }
+
     /// How long a connection may take, for [`InetdServer::deadline`].
     pub fn deadline(&self) -> Option<Duration> {
         self.values().deadline
     }
 
+    /// Where the line of each connection is written, for
+    /// [`StreamServer::access_log`](crate::servers::StreamServer::access_log).
+    pub fn access_log(&self) -> Option<AccessLog> {
+        self.values().access_log()
+    }
+
     /// The program and its arguments.
     pub fn program(&self) -> Vec<String> {
         self.values().program
+    }
+
+    /// The path of the control socket, for [`Builder::control`](crate::Builder::control).
+    pub fn control(&self) -> Option<PathBuf> {
+        self.values().control
     }
 
     /// The server whose children are this program, with the listeners, the protocol and the stop
@@ -320,7 +336,12 @@ impl Settings {
         let server = InetdServer::new(program).args(args);
         let server = server.backlog(values.backlog);
         let server = server.max_requests(values.max_requests);
+        let server = server.max_per_peer(values.max_per_peer);
         let server = server.deadline(values.deadline);
+        let server = match values.access_log() {
+            Some(log) => server.access_log(log),
+            None => server,
+        };
         values.listen.into_iter().fold(server, InetdServer::listen)
     }
 }

@@ -10,9 +10,9 @@ use crate::{
         },
         confinement::{Confinement, Resource},
     },
-    servers::{ExecServer, Listen},
+    servers::{AccessFormat, AccessLog, ExecServer, Listen},
 };
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 /// Sets what a key stands for. The texts of a key that is no list are one.
 pub(super) type Apply = fn(&mut Values, &[String]) -> Result<(), String>;
@@ -25,11 +25,15 @@ pub(super) struct Values {
     pub(super) listen: Vec<Listen>,
     pub(super) backlog: i32,
     pub(super) max_requests: u64,
+    pub(super) max_per_peer: usize,
     pub(super) deadline: Option<Duration>,
+    pub(super) access_log: Option<PathBuf>,
+    pub(super) access_log_format: AccessFormat,
     pub(super) program: Vec<String>,
     pub(super) protocol: Protocol,
     pub(super) stop_signal: Signal,
     pub(super) reopen_signal: Option<Signal>,
+    pub(super) control: Option<PathBuf>,
 }
 
 impl Default for Values {
@@ -40,12 +44,23 @@ impl Default for Values {
             listen: Vec::new(),
             backlog: 1024,
             max_requests: 25,
+            max_per_peer: 0,
             deadline: None,
+            access_log: None,
+            access_log_format: AccessFormat::default(),
             program: Vec::new(),
             protocol: Protocol::Systemd,
             stop_signal: Signal::Interrupt,
             reopen_signal: None,
+            control: None,
         }
+    }
+}
+
+impl Values {
+    pub(super) fn access_log(&self) -> Option<AccessLog> {
+        let log = AccessLog::named(self.access_log.clone()?);
+        Some(log.format(self.access_log_format))
     }
 }
 
@@ -107,9 +122,40 @@ pub(super) mod server {
         Ok(())
     }
 
+    pub(in super::super) fn max_per_peer(
+        values: &mut Values,
+        texts: &[String],
+    ) -> Result<(), String> {
+        values.max_per_peer = one(texts)?;
+        Ok(())
+    }
+
     pub(in super::super) fn deadline(values: &mut Values, texts: &[String]) -> Result<(), String> {
         let deadline: Duration = one(texts)?;
         values.deadline = (!deadline.is_zero()).then_some(deadline);
+        Ok(())
+    }
+
+    pub(in super::super) fn access_log(
+        values: &mut Values,
+        texts: &[String],
+    ) -> Result<(), String> {
+        let path: String = one(texts)?;
+        if path.is_empty() {
+            return Err("it is the path of a file, or - for stdout".to_owned());
+        }
+        values.access_log = Some(path.into());
+        Ok(())
+    }
+
+    pub(in super::super) const FORMATS: &[&str] = &["common", "json"];
+
+    pub(in super::super) fn access_log_format(
+        values: &mut Values,
+        texts: &[String],
+    ) -> Result<(), String> {
+        let all = [AccessFormat::Common, AccessFormat::Json];
+        values.access_log_format = word(texts, FORMATS, &all)?;
         Ok(())
     }
 
@@ -139,6 +185,17 @@ pub(super) mod server {
     ) -> Result<(), String> {
         values.reopen_signal = Some(signal(texts)?);
         Ok(())
+    }
+
+    pub(in super::super) fn control(values: &mut Values, texts: &[String]) -> Result<(), String> {
+        let path: PathBuf = one(texts)?;
+        match path.as_os_str().is_empty() {
+            true => Err("the path is empty".to_owned()),
+            false => {
+                values.control = Some(path);
+                Ok(())
+            }
+        }
     }
 
     fn signal(texts: &[String]) -> Result<Signal, String> {

@@ -6,6 +6,8 @@
 
 #![allow(unsafe_code)]
 
+#[cfg(feature = "status")]
+use crate::core::metrics::Declared;
 use crate::core::{
     board::{OTHERS_AT, ROW_AT},
     metrics::{INTEGERS, Metric, NUMBERS, Numbers, Schema},
@@ -73,6 +75,12 @@ pub(crate) fn own_words() -> Vec<u64> {
         true => own().words().collect(),
         false => Vec::new(),
     }
+}
+
+/// What this process has counted itself, and what the numbers are called, once there are any.
+#[cfg(feature = "status")]
+pub(crate) fn counted() -> Option<(Numbers, Vec<Declared>)> {
+    is_counting().then(|| (own(), schema().declared()))
 }
 
 fn own() -> Numbers {

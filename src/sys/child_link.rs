@@ -7,6 +7,7 @@ use super::{
     fd_registry::Ours,
     pipes, signals,
     stop_board::StopFlag,
+    title::ChildTitle,
     waiter::{THE_END, Waiter, poll_any},
 };
 use crate::{
@@ -21,6 +22,7 @@ use std::{
     cell::Cell,
     io,
     net::SocketAddr,
+    num::NonZeroU64,
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     time::Duration,
 };
@@ -34,6 +36,8 @@ pub(crate) struct PipeSink {
     /// Whether a word that the parent will find on the board need not be printed.
     pub(crate) coalesces: bool,
     pub(crate) clock: Clock,
+    /// What the child shows in ps, if it shows anything.
+    pub(crate) title: Option<ChildTitle>,
 }
 
 impl Sink for PipeSink {
@@ -47,18 +51,27 @@ impl Sink for PipeSink {
     fn note(&self, busy: bool) -> bool {
         // Before the state: the parent reads when the connection began once it knows of it.
         match busy {
-            true => self.slot.note_busy_since(|| self.clock.now()),
-            false => self.slot.end(),
+            true => {
+                self.slot.note_busy_since(|| self.clock.now());
+                self.show(ChildTitle::busy);
+            }
+            false => self.end(),
         }
         self.slot.note(busy) && self.coalesces
     }
 
     fn begin(&self, since: Time, peer: Option<SocketAddr>) {
         self.slot.begin(since, peer);
+        self.show(|title| title.begin(peer));
     }
 
     fn end(&self) {
         self.slot.end();
+        self.show(ChildTitle::free);
+    }
+
+    fn claim(&self, client: NonZeroU64) -> usize {
+        self.slot.claim(client)
     }
 
     fn extend(&self, time: Duration) {
@@ -87,6 +100,14 @@ impl Sink for PipeSink {
 
     fn busy_servers(&self) -> usize {
         self.slot.busy_servers()
+    }
+}
+
+impl PipeSink {
+    fn show(&self, change: impl FnOnce(&ChildTitle)) {
+        if let Some(title) = &self.title {
+            change(title);
+        }
     }
 }
 
@@ -257,6 +278,10 @@ impl Link for ChildLink {
 
     fn stop_requested(&self) -> bool {
         signals::stop_requested() || self.stop_flag.is_set()
+    }
+
+    fn leaves_queue(&self) -> bool {
+        self.stop_flag.leaves_queue()
     }
 
     fn wake_to_reopen(&self) {

@@ -1,4 +1,4 @@
-//! The clock: the only place that reads the time. Monotonic; on Linux it stops while the machine is
+//! The clocks: the only place that reads the time. Monotonic; on Linux it stops while the machine is
 //! suspended, so timeouts do not expire because of that.
 
 #![allow(unsafe_code)]

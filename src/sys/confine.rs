@@ -40,6 +40,15 @@ impl Plan {
         self.0.is_empty()
     }
 
+    /// Takes the steps but for the limits of resources, in a process that is no child: it uses what it
+    /// needs, however long it lives.
+    #[cfg(feature = "status")]
+    pub(crate) fn perform_without_limits(&self) -> Result<(), Error> {
+        let is_limit = |act: &Act| matches!(act, Act::Limit(..));
+        let mut steps = self.0.iter().filter(|(act, _)| !is_limit(act));
+        steps.try_for_each(|(act, object)| act.perform().map_err(|error| failed(object, error)))
+    }
+
     /// Takes the steps, and tries what they forbid. A process that has failed is half confined, and
     /// fit for nothing but its end.
     pub(crate) fn perform(&self) -> Result<(), Error> {

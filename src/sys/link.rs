@@ -39,6 +39,8 @@ pub(crate) trait Link {
     /// Waits until the child should leave, at most `timeout`.
     fn sleep(&self, timeout: Option<Duration>) -> io::Result<()>;
     fn stop_requested(&self) -> bool;
+    /// Whether the child, told to stop, leaves the clients that are queued to other children.
+    fn leaves_queue(&self) -> bool;
     /// Has an order to reopen logs end the waits from now on.
     fn wake_to_reopen(&self);
     /// Whether the child was told to reopen its logs. True once for each order.

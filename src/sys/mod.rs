@@ -10,11 +10,14 @@ pub(crate) mod cells;
 pub(crate) mod child_link;
 pub(crate) mod clock;
 pub(crate) mod confine;
+pub(crate) mod control;
 pub(crate) mod credentials;
+pub(crate) mod date;
 pub(crate) mod exec;
 mod fd_ranges;
 pub(crate) mod fd_registry;
 mod fd_table;
+pub(crate) mod flag;
 pub(crate) mod fork;
 mod group;
 pub(crate) mod handed_over;
@@ -22,6 +25,7 @@ pub(crate) mod hangup;
 pub(crate) mod helper;
 pub(crate) mod limits;
 pub(crate) mod link;
+pub(crate) mod log_sink;
 mod memory;
 #[cfg(feature = "systemd")]
 pub(crate) mod notify;
@@ -32,7 +36,12 @@ pub(crate) mod parent_only;
 pub(crate) mod pipes;
 pub(crate) mod poller;
 pub(crate) mod process;
+#[cfg(feature = "status")]
+pub(crate) mod record_memory;
+mod run_time;
 mod shared_memory;
+#[cfg(feature = "status")]
+pub(crate) mod side_process;
 pub(crate) mod signals;
 pub(crate) mod sockets;
 #[cfg(all(
@@ -54,6 +63,7 @@ pub(crate) mod stop_board;
 mod stuck;
 pub(crate) mod tally;
 pub(crate) mod tcp_info;
+pub(crate) mod title;
 pub(crate) mod unix;
 pub(crate) mod unix_diag;
 pub(crate) mod unix_socket;

@@ -80,6 +80,10 @@ pub(crate) fn take(fd: u32) -> OwnedFd {
     unsafe { OwnedFd::from_raw_fd(fd.cast_signed()) }
 }
 
+pub(crate) fn duplicate(_: u32) -> io::Result<OwnedFd> {
+    Err(unsupported())
+}
+
 pub(crate) fn offer<'a>(_: impl Iterator<Item = &'a Descriptor>) {}
 
 pub(crate) fn withdraw() -> Vec<String> {

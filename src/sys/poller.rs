@@ -23,7 +23,7 @@ enum Sign {
     Urgent,
 }
 
-const KINDS: u32 = 3;
+const KINDS: u32 = 4;
 /// The two halves of a token: a child's serial, and its slot with the kind of source.
 const HALF: u32 = usize::BITS / 2;
 
@@ -35,7 +35,11 @@ impl Sign {
             Self::Of(Source::Signals) => return Token(4),
             Self::Urgent => return Token(5),
             Self::Of(Source::Stacks) => return Token(6),
-            Self::Of(Source::Trial) => return Token(7),
+            Self::Of(Source::Trial) => return Token(8),
+            Self::Of(Source::Control(client)) => {
+                // Clients are numbered from 1.
+                return Token((client.unwrap_or(0) as usize) << KINDS | 7);
+            }
         };
         Token((told.serial as usize) << HALF | told.slot << KINDS | kind)
     }
@@ -51,7 +55,11 @@ impl Sign {
             4 => Self::Of(Source::Signals),
             5 => Self::Urgent,
             6 => Self::Of(Source::Stacks),
-            7 => Self::Of(Source::Trial),
+            7 => Self::Of(Source::Control(match (token.0 >> KINDS) as u64 {
+                0 => None,
+                client => Some(client),
+            })),
+            8 => Self::Of(Source::Trial),
             _ => return None,
         })
     }
@@ -243,6 +251,8 @@ mod tests {
             Sign::Of(Source::Watch(77)),
             Sign::Of(Source::Signals),
             Sign::Of(Source::Stacks),
+            Sign::Of(Source::Control(None)),
+            Sign::Of(Source::Control(Some(77))),
             Sign::Of(Source::Trial),
             Sign::Urgent,
         ] {

@@ -10,12 +10,15 @@ use super::{
     out_of_memory::OutOfMemory,
     pipes::{self, ParentEnds},
     poller::OutputWatch,
+    run_time,
     signals::number,
     stop_board::StopBoard,
     stuck, upgrade,
 };
 use crate::core::{
+    brake::RunTime,
     child::{ChildId, Collected, Signal, Stuck, Usage, WaitStatus},
+    draining::QueuedClients,
     state::ChildState,
     system::{ForkTerms, Found, Pipe, Process, ProcessState, Reaped, Source, ToGroup, Told},
 };
@@ -150,13 +153,14 @@ impl Process for ChildProcess {
         }
     }
 
+    /// The board reaches the child even if it ignores the signal at present.
+    fn tell_to_leave(&self, queued: QueuedClients) {
+        self.stops.tell(self.id, queued);
+    }
+
     /// Sends a signal to the child. If other code in the program has reaped the child, its pid may
     /// belong to another process, so this first asks the kernel whether the pid is still our child.
     fn signal(&self, signal: Signal) -> io::Result<()> {
-        if matches!(signal, Signal::Interrupt | Signal::Terminate) {
-            // The board reaches the child even if it ignores the signal at present.
-            self.stops.tell(self.id);
-        }
         self.killed.set(self.killed.get() || signal == Signal::Kill);
         let number = self.number(signal);
         match (self.group, is_ours(self.pid)?) {
@@ -184,6 +188,10 @@ impl Process for ChildProcess {
             stop_signal: Some(self.stop_signal),
             outlived: self.outlived.get(),
         }
+    }
+
+    fn run_time(&self) -> Option<RunTime> {
+        run_time::of(self.pid)
     }
 
     fn reap(&self) -> io::Result<Reaped> {

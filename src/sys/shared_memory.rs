@@ -84,6 +84,37 @@ impl SharedMemory {
         }
     }
 
+    /// New memory that forks can read only if they are made while it is [shown](Self::show).
+    ///
+    /// Where the system cannot hide it, all forks have it.
+    #[cfg(feature = "status")]
+    pub(crate) fn for_few(name: &CStr, length: usize) -> io::Result<Self> {
+        let (mut memory, _) = Self::new(name, length)?;
+        if !memory.write.is_inherited && advise(&memory.read, Forks::LackIt) {
+            // OK because nobody else has it yet.
+            if let Some(read) = Arc::get_mut(&mut memory.read) {
+                read.is_inherited = false;
+            }
+        }
+        Ok(memory)
+    }
+
+    /// From now on forks can read it.
+    #[cfg(feature = "status")]
+    pub(crate) fn show(&self) {
+        if !self.read.is_inherited {
+            advise(&self.read, Forks::HaveIt);
+        }
+    }
+
+    /// From now on forks cannot read it.
+    #[cfg(feature = "status")]
+    pub(crate) fn hide(&self) {
+        if !self.read.is_inherited {
+            advise(&self.read, Forks::LackIt);
+        }
+    }
+
     /// The same for systems where it cannot be kept from children.
     fn writable(length: NonZeroUsize) -> io::Result<Self> {
         let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
@@ -141,32 +172,10 @@ impl SharedMemory {
         }
     }
 
-    #[cfg(target_os = "linux")]
     fn advise(&self, offset: usize, length: usize, forks: Forks) -> bool {
-        use nix::sys::mman::{MmapAdvise, madvise};
         let end = offset.checked_add(length);
-        if end.is_none_or(|end| end > self.write.length.get()) || !self.write.is_here() {
-            return false;
-        }
-        let advice = match forks {
-            Forks::HaveIt => MmapAdvise::MADV_DOFORK,
-            Forks::LackIt => MmapAdvise::MADV_DONTFORK,
-        };
-        // SAFETY: these bytes are within the mapping, which this process has, and the advice
-        // concerns forks only.
-        unsafe {
-            madvise(
-                self.write.words.cast::<u8>().add(offset).cast(),
-                length,
-                advice,
-            )
-        }
-        .is_ok()
-    }
-
-    #[cfg(not(target_os = "linux"))]
-    fn advise(&self, _: usize, _: usize, _: Forks) -> bool {
-        false
+        let is_within = end.is_some_and(|end| end <= self.write.length.get());
+        is_within && self.write.is_here() && advise_range(&self.write, offset, length, forks)
     }
 
     /// In a fork: keeps the lent bytes where they are. Otherwise mremap(2) could enlarge their
@@ -230,6 +239,37 @@ impl ForeignMemory {
 enum Forks {
     HaveIt,
     LackIt,
+}
+
+/// Advises the kernel about all of a mapping that this process has. False if that fails.
+#[cfg(feature = "status")]
+fn advise(mapping: &Mapping, forks: Forks) -> bool {
+    advise_range(mapping, 0, mapping.length.get(), forks)
+}
+
+/// The same about bytes within it.
+#[cfg(target_os = "linux")]
+fn advise_range(mapping: &Mapping, offset: usize, length: usize, forks: Forks) -> bool {
+    use nix::sys::mman::{MmapAdvise, madvise};
+    let advice = match forks {
+        Forks::HaveIt => MmapAdvise::MADV_DOFORK,
+        Forks::LackIt => MmapAdvise::MADV_DONTFORK,
+    };
+    // SAFETY: these bytes are within the mapping, which this process has, and the advice concerns
+    // forks only.
+    unsafe {
+        madvise(
+            mapping.words.cast::<u8>().add(offset).cast(),
+            length,
+            advice,
+        )
+    }
+    .is_ok()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn advise_range(_: &Mapping, _: usize, _: usize, _: Forks) -> bool {
+    false
 }
 
 /// Maps memory that forks can read and not write.

@@ -103,14 +103,14 @@ pub(crate) fn is_queued(listener: &impl AsFd) -> io::Result<bool> {
 }
 
 #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
-fn try_accept(listener: libc::c_int, blocking: Blocking) -> nix::Result<Newcomer> {
+pub(super) fn try_accept(listener: libc::c_int, blocking: Blocking) -> nix::Result<Newcomer> {
     let mut flags = SockFlag::SOCK_CLOEXEC;
     flags.set(SockFlag::SOCK_NONBLOCK, blocking == Blocking::Never);
     accept::accept(listener, flags.bits())
 }
 
 #[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
-fn try_accept(listener: libc::c_int, blocking: Blocking) -> nix::Result<Newcomer> {
+pub(super) fn try_accept(listener: libc::c_int, blocking: Blocking) -> nix::Result<Newcomer> {
     use nix::fcntl::FdFlag;
     let newcomer = accept::accept(listener)?;
     let fd = &newcomer.stream;

@@ -3,7 +3,7 @@
 //! SIGINT. A child cannot write here.
 
 use super::shared_memory::SharedMemory;
-use crate::core::child::ChildId;
+use crate::core::{child::ChildId, draining::QueuedClients};
 use std::{
     io,
     sync::atomic::{AtomicU64, Ordering::SeqCst},
@@ -24,10 +24,10 @@ impl StopBoard {
     }
 
     /// Tells the child to leave. Call this before sending the signal, which may be lost.
-    pub(crate) fn tell(&self, child: ChildId) {
+    pub(crate) fn tell(&self, child: ChildId, queued: QueuedClients) {
         let words = self.0.writable_words();
         if let Some(word) = words.and_then(|words| words.get(child.slot())) {
-            word.store(mark(child), SeqCst);
+            word.store(mark(child, queued), SeqCst);
         }
     }
 
@@ -48,14 +48,28 @@ pub(crate) struct StopFlag {
 
 impl StopFlag {
     pub(crate) fn is_set(&self) -> bool {
+        self.has(QueuedClients::Serve) || self.leaves_queue()
+    }
+
+    /// Whether the child leaves the clients that are queued to the others. A child that has heard a
+    /// signal from somebody else does not: the signal of a terminal reaches it before the order.
+    pub(crate) fn leaves_queue(&self) -> bool {
+        self.has(QueuedClients::LeaveToOthers)
+    }
+
+    fn has(&self, queued: QueuedClients) -> bool {
         let word = self.memory.words().get(self.child.slot());
-        word.is_some_and(|word| word.load(SeqCst) == mark(self.child))
+        word.is_some_and(|word| word.load(SeqCst) == mark(self.child, queued))
     }
 }
 
 /// The word that tells this child to stop, and no earlier child of the same slot. Never zero.
-fn mark(child: ChildId) -> u64 {
-    u64::from(child.serial()) << 1 | 1
+fn mark(child: ChildId, queued: QueuedClients) -> u64 {
+    let order = match queued {
+        QueuedClients::Serve => 1,
+        QueuedClients::LeaveToOthers => 2,
+    };
+    u64::from(child.serial()) << 2 | order
 }
 
 #[cfg(test)]
@@ -70,10 +84,23 @@ mod tests {
         let told = [child, neighbour, successor].map(|child| board.of(child));
         let told = || told.each_ref().map(StopFlag::is_set);
         assert_eq!(told(), [false, false, false]);
-        board.tell(child);
+        board.tell(child, QueuedClients::Serve);
         assert_eq!(told(), [true, false, false]);
-        board.tell(successor);
+        board.tell(successor, QueuedClients::Serve);
         assert_eq!(told(), [false, false, true]);
+    }
+
+    /// The last order counts: a shutdown may begin while a child is being replaced.
+    #[test]
+    fn a_child_leaves_the_queue_to_others_only_if_it_is_told_so() {
+        let board = StopBoard::new(1).unwrap();
+        let child = ChildId::new(0, u32::MAX);
+        let told = board.of(child);
+        assert!(!told.leaves_queue());
+        board.tell(child, QueuedClients::LeaveToOthers);
+        assert!(told.is_set() && told.leaves_queue());
+        board.tell(child, QueuedClients::Serve);
+        assert!(told.is_set() && !told.leaves_queue());
     }
 
     /// A child beyond the end of the board has no word there.
@@ -81,7 +108,7 @@ mod tests {
     fn a_child_beyond_the_board_is_never_told() {
         let board = StopBoard::new(1).unwrap();
         let far = ChildId::new(1 << 20, 1);
-        board.tell(far);
+        board.tell(far, QueuedClients::Serve);
         assert!(!board.of(far).is_set());
     }
 }

@@ -7,6 +7,7 @@ use super::{
     board::Board,
     clock::Clock,
     confine::Plan,
+    control::ControlSocket,
     fd_registry::{Ours, PreForkId},
     fork::{self, Side},
     group::Group,
@@ -17,9 +18,11 @@ use super::{
     pipes::{self, ChildEnds},
     poller::Poller,
     process::{self, ChildProcess},
+    run_time,
     signals::{Mask, Subscription, blocked_before, foreign},
     stacks::Stacks,
     stop_board::StopBoard,
+    title::ParentTitle,
     upgrade::{self, Upgrades},
 };
 use crate::core::{
@@ -33,7 +36,7 @@ use crate::core::{
     stack::Frame,
     state::{ChildState, Role, Snapshot},
     states::{Readiness, Watch, WatchId},
-    system::{ForkTerms, Forked, Ready, Source, System, Wait},
+    system::{Caller, ForkTerms, Forked, Heard, Ready, Source, System, Wait},
     time::Time,
     upgrade::Trial,
     wire::Entry,
@@ -97,10 +100,12 @@ pub(crate) struct UnixSystem {
     threads: Threads,
     signals: Option<Subscription>,
     watches: Vec<Watched>,
+    control: Option<ControlSocket>,
     owner: u32,
     is_settled: bool,
     pub(crate) adoption: Adoption,
     pub(crate) upgrades: Upgrades,
+    title: ParentTitle,
 }
 
 impl UnixSystem {
@@ -159,10 +164,12 @@ impl UnixSystem {
             threads: Threads::open(),
             signals: Some(signals),
             watches: Vec::new(),
+            control: None,
             owner: std::process::id(),
             is_settled: false,
             adoption: Adoption::default(),
             upgrades: Upgrades::new(state),
+            title: ParentTitle::default(),
         })
     }
 
@@ -189,6 +196,12 @@ impl UnixSystem {
 
     pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
         self.poller.as_fd()
+    }
+
+    /// Watches a socket on which clients give commands; children close it.
+    pub(crate) fn watch_control(&mut self, listener: OwnedFd) -> io::Result<()> {
+        self.control = Some(ControlSocket::new(listener, &self.poller)?);
+        Ok(())
     }
 
     /// A program that has become a daemon since the start has lost what only the process that made
@@ -219,7 +232,12 @@ fn death_watch(state: Option<&Snapshot>) -> Result<(OwnedFd, OwnedFd), Error> {
     };
     let ends = [Role::DeathRead, Role::DeathWrite].map(|role| state.descriptor(role));
     match ends {
-        [Some(read), Some(write)] => Ok((upgrade::take(read.fd), upgrade::take(write.fd))),
+        // Duplicates: the program before may come back.
+        [Some(read), Some(write)] => {
+            let duplicate = upgrade::duplicate;
+            let ends = duplicate(read.fd).and_then(|read| Ok((read, duplicate(write.fd)?)));
+            ends.map_err(|error| Error::new(Operation::Upgrade, "death watch", error))
+        }
         _ => {
             let missing = io::Error::other("the state does not list it");
             Err(Error::new(Operation::Upgrade, "death watch", missing))
@@ -390,6 +408,10 @@ impl System for UnixSystem {
         self.board.view().kept_interval(slot)
     }
 
+    fn pressure(&self) -> Option<Duration> {
+        run_time::pressure()
+    }
+
     fn print(&mut self, to: PrintTo, bytes: &[u8]) {
         self.outputs.push(to, bytes);
     }
@@ -461,6 +483,33 @@ impl System for UnixSystem {
         Some(&watch.state)
     }
 
+    fn accept_control(&mut self) -> io::Result<Option<Caller>> {
+        let control = self.control.as_mut();
+        control.map_or(Ok(None), |control| control.accept(&self.poller))
+    }
+
+    fn read_control(&mut self, client: u64, buffer: &mut [u8]) -> Heard {
+        let control = self.control.as_ref();
+        control.map_or(Heard::Gone, |control| control.read(client, buffer))
+    }
+
+    fn write_control(&mut self, client: u64, bytes: &[u8]) -> io::Result<usize> {
+        match &self.control {
+            Some(control) => control.write(client, bytes),
+            None => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+
+    fn close_control(&mut self, client: u64) {
+        if let Some(control) = &mut self.control {
+            control.close_client(client, &self.poller);
+        }
+    }
+
+    fn show_title(&mut self, name: Option<&str>, busy: usize, children: usize) {
+        self.title.show(name, busy, children);
+    }
+
     fn collects_stacks(&self) -> bool {
         self.stacks.are_collected()
     }
@@ -522,6 +571,8 @@ impl System for UnixSystem {
 
     fn become_program(&mut self, state: &Snapshot) -> Error {
         self.outputs.flush();
+        // The next program would not know this process.
+        self.stacks.close(&self.poller);
         self.upgrades.execute(state)
     }
 
@@ -546,8 +597,12 @@ impl System for UnixSystem {
 
     fn close(&mut self) {
         self.death_write = None;
+        self.title.end();
         self.upgrades.close(&self.poller);
         self.stacks.close(&self.poller);
+        if let Some(control) = self.control.take() {
+            control.close(&self.poller);
+        }
         while let Some(watch) = self.watches.first() {
             self.unwatch(watch.id);
         }

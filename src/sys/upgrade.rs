@@ -15,7 +15,7 @@ mod upgrades;
 pub use self::summons::Launch;
 pub(crate) use self::{
     boards::{adopt_boards, saved_boards},
-    descriptors::{take, verify},
+    descriptors::{duplicate, take, verify},
     execution::go_back,
     inheritance::{is_adopting, offer, tcp_socket, unix_socket, withdraw},
     summons::{Summons, Way, answer_and_wait, read_state, summons},

@@ -41,6 +41,21 @@ pub(crate) fn poll_any<const N: usize>(
     Ok(asked.map(|fd| fd.any().unwrap_or(false)))
 }
 
+/// The same for any number.
+#[cfg(feature = "status")]
+pub(crate) fn poll_many(
+    fds: &[(BorrowedFd<'_>, PollFlags)],
+    timeout: Option<Duration>,
+) -> io::Result<Vec<bool>> {
+    let asked = fds.iter().map(|&(fd, flags)| PollFd::new(fd, flags));
+    let mut asked: Vec<_> = asked.collect();
+    match poll(&mut asked, poll_timeout(timeout)) {
+        Ok(_) | Err(Errno::EINTR) => {}
+        Err(error) => return Err(error.into()),
+    }
+    Ok(asked.iter().map(|fd| fd.any().unwrap_or(false)).collect())
+}
+
 /// Waits on the listeners and on what every child watches: its stop bell and the death watch.
 #[cfg(target_os = "linux")]
 pub(crate) use linux::Waiter;

@@ -31,6 +31,7 @@ pub const SCENARIOS: Scenarios = scenarios![
     what_a_program_leaves_behind_ends,
     a_silent_client_is_no_hang,
     settings_come_from_a_file_too,
+    each_connection_has_a_line,
     children_are_confined,
 ];
 
@@ -380,4 +381,27 @@ fn children_are_confined(world: &mut World) {
     let nobody = String::from_utf8(nobody.stdout).unwrap();
     assert_eq!(told, format!("{nobody}40\nNoNewPrivs:\t1\n"));
     stop(&server);
+}
+
+fn each_connection_has_a_line(world: &mut World) {
+    let path = world.tempdir().join("access.log");
+    let name = path.to_str().expect("a path in UTF-8");
+    let flags = ["--access-log", name, "--access-log-format", "json"];
+    let program = ["sh", "-c", "read line; exit $line"];
+    let server = inetd(world, &flags, &program);
+    let address = server.address();
+    for (code, text) in [("0", "\"\""), ("7", "\"exit status: 7\"")] {
+        assert_eq!(answer(&address, format!("{code}\n").as_bytes()), "");
+        let expected =
+            format!("\"received\":null,\"sent\":null,\"outcome\":\"served\",\"text\":{text},");
+        until("its line", SOON, || {
+            fs::read_to_string(&path)
+                .ok()?
+                .contains(&expected)
+                .then_some(())
+        });
+    }
+    stop(&server);
+    let text = fs::read_to_string(&path).expect("a log");
+    assert_eq!(text.lines().count(), 2);
 }

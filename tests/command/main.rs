@@ -10,6 +10,7 @@
     reason = "a test fails by a panic"
 )]
 
+mod control;
 mod documents;
 mod inetd;
 mod refusals;
@@ -26,6 +27,7 @@ const PREFORK: &str = env!("CARGO_BIN_EXE_prefork");
 
 fn main() -> ExitCode {
     let modules = [
+        ("control::", control::SCENARIOS),
         ("documents::", documents::SCENARIOS),
         ("inetd::", inetd::SCENARIOS),
         ("refusals::", refusals::SCENARIOS),

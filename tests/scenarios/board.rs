@@ -2,9 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::error::Error;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{self};
 use std::sync::OnceLock;
@@ -14,10 +13,9 @@ use std::time::Duration;
 
 use nix::sys::prctl::set_pdeathsig;
 use prefork_server::servers::TcpConn;
-use prefork_server::{
-    Child, ChildId, Death, Line, Monitor, PreFork, PreForkHooks, TcpServer, defaults,
-};
+use prefork_server::{PreFork, TcpServer};
 
+use crate::subject::{Books, expect_busy};
 use crate::support::{
     Address, Args, Client, Programs, SOON, Scenarios, Server, Signal, World, connect, pause,
     port_is_free, programs, scenarios, try_connect, until,
@@ -45,9 +43,7 @@ fn board(args: Args) -> Result<(), Box<dyn Error>> {
     ENOUGH
         .set(Path::new(path).with_extension("enough"))
         .unwrap();
-    let books = Books {
-        busy: File::create(path)?,
-    };
+    let books = Books::new(path)?.drop_stderr();
     let server = TcpServer::new(answer).max_requests(0);
     let mut prefork = PreFork::builder(server)
         .start_servers(CHILDREN)
@@ -95,47 +91,7 @@ fn flood() -> io::Result<()> {
     Ok(())
 }
 
-/// Writes down how many children are busy, as soon as it is known.
-struct Books {
-    busy: File,
-}
-
-impl Books {
-    fn write(&self, monitor: &Monitor) {
-        let busy = monitor.busy_servers().count();
-        self.busy.write_all_at(&[b'0' + busy as u8], 0).unwrap();
-    }
-}
-
-impl PreForkHooks for Books {
-    fn server_busy(&mut self, monitor: &mut Monitor, child: ChildId) {
-        defaults::server_busy(self, monitor, child);
-        self.write(monitor);
-    }
-
-    fn server_not_busy(&mut self, monitor: &mut Monitor, child: ChildId) {
-        defaults::server_not_busy(self, monitor, child);
-        self.write(monitor);
-    }
-
-    fn server_stderr(&mut self, _: &mut Monitor, _: ChildId, _: &Line) {}
-
-    fn server_exited(&mut self, monitor: &mut Monitor, child: &Child, death: &Death) {
-        println!("death of {}: {:?}", child.pid(), death.cause());
-        self.write(monitor);
-    }
-}
-
 // The scenarios.
-
-/// Waits until the parent counts this many busy children, though nothing else happens.
-fn expect_busy(books: &Path, count: usize) {
-    until(
-        &format!("{count} children to be busy by the books"),
-        SOON,
-        || (fs::read(books).unwrap() == [b'0' + count as u8]).then_some(()),
-    );
-}
 
 fn hold(address: &Address, count: usize) -> Vec<Client> {
     let ask = |mut client: Client| {

@@ -13,11 +13,12 @@ use std::time::{Duration, Instant};
 use nix::sys::prctl::set_dumpable;
 use nix::unistd::{SysconfVar, Uid, setuid, sysconf};
 use prefork_server::servers::TcpConn;
-use prefork_server::{Child, ChildId, Death, Monitor, PreFork, PreForkHooks, TcpServer, defaults};
+use prefork_server::{PreFork, TcpServer};
 
+use crate::subject::{Books, expect_busy};
 use crate::support::{
     Address, Args, Client, Programs, SOON, Scenarios, Signal, World, connect, pause, programs,
-    scenarios, until,
+    scenarios,
 };
 
 pub const PROGRAMS: Programs = programs![hostile];
@@ -47,7 +48,7 @@ const NOBODY: u32 = 65534;
 // The program.
 
 fn hostile(args: Args) -> Result<(), Box<dyn Error>> {
-    let busy = File::create(args.value("--busy").expect("a file"))?;
+    let books = Books::new(args.value("--busy").expect("a file"))?;
     let server = TcpServer::new(answer).max_requests(0);
     let mut prefork = PreFork::builder(server)
         // No surplus before clients come: a child that is culled as it accepts counts as retiring.
@@ -58,7 +59,7 @@ fn hostile(args: Args) -> Result<(), Box<dyn Error>> {
         .timeout(Duration::from_secs(10))
         .cull_after(Duration::from_millis(100))
         .kill_timeout(Duration::from_millis(500))
-        .hooks(Books { busy })
+        .hooks(books)
         .start()?;
     println!("listening on {}", prefork.server().local_addrs()[0]);
     prefork.run()?;
@@ -225,49 +226,7 @@ mod scribble {
     }
 }
 
-/// Writes down how many children are busy, as soon as it is known.
-struct Books {
-    busy: File,
-}
-
-impl Books {
-    fn write(&self, monitor: &Monitor) {
-        let busy = monitor.busy_servers().count();
-        self.busy.write_all_at(&[b'0' + busy as u8], 0).unwrap();
-    }
-}
-
-impl PreForkHooks for Books {
-    fn server_busy(&mut self, monitor: &mut Monitor, child: ChildId) {
-        defaults::server_busy(self, monitor, child);
-        self.write(monitor);
-    }
-
-    fn server_not_busy(&mut self, monitor: &mut Monitor, child: ChildId) {
-        defaults::server_not_busy(self, monitor, child);
-        self.write(monitor);
-    }
-
-    fn server_exited(&mut self, monitor: &mut Monitor, child: &Child, death: &Death) {
-        println!(
-            "death of {}: {:?} {:?}",
-            child.pid(),
-            death.cause(),
-            death.code()
-        );
-        self.write(monitor);
-    }
-}
-
 // The scenarios.
-
-fn expect_busy(books: &Path, count: usize) {
-    until(
-        &format!("{count} children to be busy by the books"),
-        SOON,
-        || (fs::read(books).unwrap() == [b'0' + count as u8]).then_some(()),
-    );
-}
 
 fn is_root() -> bool {
     let is_root = Uid::effective().is_root();

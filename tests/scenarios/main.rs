@@ -13,8 +13,10 @@
 )]
 
 mod accepting;
+mod access_log;
 mod activation;
 mod board;
+mod brake;
 mod by_hand;
 mod chaos;
 mod chatter;
@@ -23,6 +25,7 @@ mod clocks;
 mod confinement;
 mod conn;
 mod containers;
+mod control;
 mod crashes;
 mod deaths;
 mod deploy;
@@ -48,11 +51,13 @@ mod output;
 mod overload;
 mod overtime;
 mod parents_hooks;
+mod peers;
 mod pipes;
 mod ported;
 mod races;
 mod reload;
 mod replaced;
+mod reserve;
 mod servers;
 mod showcase;
 mod signal_fuzz;
@@ -70,6 +75,7 @@ mod strangers;
 mod subject;
 #[path = "../support/mod.rs"]
 mod support;
+mod titles;
 mod tracing;
 mod turns;
 mod two_servers;
@@ -95,8 +101,10 @@ macro_rules! scenarios_of {
 
 const PROGRAMS: &[Programs] = &[
     accepting::PROGRAMS,
+    access_log::PROGRAMS,
     activation::PROGRAMS,
     board::PROGRAMS,
+    brake::PROGRAMS,
     by_hand::PROGRAMS,
     chaos::PROGRAMS,
     chatter::PROGRAMS,
@@ -104,6 +112,7 @@ const PROGRAMS: &[Programs] = &[
     clocks::PROGRAMS,
     confinement::PROGRAMS,
     conn::PROGRAMS,
+    control::PROGRAMS,
     dispositions::PROGRAMS,
     draining::PROGRAMS,
     exec::PROGRAMS,
@@ -119,9 +128,11 @@ const PROGRAMS: &[Programs] = &[
     output::PROGRAMS,
     overload::PROGRAMS,
     parents_hooks::PROGRAMS,
+    peers::PROGRAMS,
     ported::PROGRAMS,
     reload::PROGRAMS,
     replaced::PROGRAMS,
+    reserve::PROGRAMS,
     servers::PROGRAMS,
     signal_fuzz::PROGRAMS,
     signal_table::PROGRAMS,
@@ -131,6 +142,7 @@ const PROGRAMS: &[Programs] = &[
     stranded::PROGRAMS,
     strangers::PROGRAMS,
     subject::PROGRAMS,
+    titles::PROGRAMS,
     turns::PROGRAMS,
     two_servers::PROGRAMS,
     upgrade::PROGRAMS,
@@ -141,8 +153,10 @@ const PROGRAMS: &[Programs] = &[
 const SCENARIOS: &[(&str, Scenarios)] = scenarios_of![
     accepting::clients,
     accepting::errors,
+    access_log,
     activation,
     board,
+    brake,
     by_hand,
     chaos,
     chatter,
@@ -154,6 +168,7 @@ const SCENARIOS: &[(&str, Scenarios)] = scenarios_of![
     conn::blocking,
     conn::records,
     containers,
+    control,
     crashes,
     deaths,
     deploy,
@@ -188,11 +203,13 @@ const SCENARIOS: &[(&str, Scenarios)] = scenarios_of![
     overtime,
     overload,
     parents_hooks,
+    peers,
     pipes,
     ported,
     races,
     reload,
     replaced,
+    reserve,
     servers::addresses,
     servers::connections,
     servers::socket_files,
@@ -208,6 +225,7 @@ const SCENARIOS: &[(&str, Scenarios)] = scenarios_of![
     stops,
     stranded,
     strangers,
+    titles,
     turns::order,
     turns::waiting,
     two_servers,

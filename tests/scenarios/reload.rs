@@ -144,6 +144,7 @@ fn sized<H: PreForkHooks, S: ChildServer>(builder: Builder<H, S>, args: &Args) -
         .max_spare_servers(1000)
         .max_clients(args.parsed("--max-clients").unwrap_or(50))
         .kill_timeout(millis("--kill-timeout", 10_000))
+        .drain_timeout(millis("--drain-timeout", 1_000))
         .start_timeout(millis("--start-timeout", 0))
         .max_lifetime(millis("--max-lifetime", 0))
         .max_memory(args.parsed("--max-memory").unwrap_or(0))
@@ -265,15 +266,30 @@ fn ask(client: &mut Client, line: &str) -> (u32, String) {
     (pid.parse().expect("a pid"), settings.to_owned())
 }
 
-/// Clients that connect, ask and are answered, again and again, while `meanwhile` runs. Each must be
-/// answered. Returns how many were.
+/// Clients that connect, ask, are answered and wait for the end of their connection, again and again,
+/// while `meanwhile` runs: no more children are busy than there are clients. Each must be answered.
+/// Returns how many were.
 pub fn under_load(address: &Address, clients: usize, meanwhile: impl FnOnce()) -> usize {
+    under_load_with_pauses(address, clients, Duration::ZERO, meanwhile)
+}
+
+/// The same, with a pause of each client between two connections.
+fn under_load_with_pauses(
+    address: &Address,
+    clients: usize,
+    pause: Duration,
+    meanwhile: impl FnOnce(),
+) -> usize {
     let (served, over) = (AtomicUsize::new(0), AtomicBool::new(false));
     thread::scope(|scope| {
         for _ in 0..clients {
             scope.spawn(|| {
                 while !over.load(Ordering::Relaxed) {
-                    ask(&mut connect(address), "who");
+                    let mut client = connect(address);
+                    ask(&mut client, "who");
+                    client.close_write();
+                    client.eof();
+                    thread::sleep(pause);
                     served.fetch_add(1, Ordering::Relaxed);
                 }
             });
@@ -289,15 +305,19 @@ pub fn under_load(address: &Address, clients: usize, meanwhile: impl FnOnce()) -
 /// `RELOADS=10000` gives the figure of docs/reliability.md.
 fn reloads_replace_every_child_and_lose_no_client(world: &mut World) {
     let many = std::env::var("RELOADS").ok();
-    let clients = if many.is_some() { 16 } else { 4 };
+    let (children, clients, pause) = match many {
+        Some(_) => (24, 16, Duration::from_millis(4)),
+        None => (4, 4, Duration::ZERO),
+    };
     let reloads = many.map_or(RELOADS, |n| n.parse().expect("a number"));
     world.deadline(SOON * 6 + Duration::from_millis(500) * u32::try_from(reloads).unwrap());
-    let reloaded = Reloaded::new(world, &["--max-clients", "60"]);
+    let start = children.to_string();
+    let reloaded = Reloaded::new(world, &["--max-clients", "200", "--start", &start]);
     let server = &reloaded.server;
-    let before = server.expect_children(4);
+    let before = server.expect_children(children);
     let (descriptors, memory) = (server.descriptors_settled().len(), memory(server.pid()));
     let began = Instant::now();
-    let served = under_load(&server.address(), clients, || {
+    let served = under_load_with_pauses(&server.address(), clients, pause, || {
         for number in 1..=reloads {
             reloaded.reload(&format!("settings {number}"));
             reloaded.expect("reloaded, ", number);
@@ -314,8 +334,9 @@ fn reloads_replace_every_child_and_lose_no_client(world: &mut World) {
         "an old child lives"
     );
     until("the descriptors as before", SOON, || {
-        let children = server.children().len() + server.zombies().len();
-        (server.descriptors().len() <= descriptors + 2 * children.saturating_sub(4)).then_some(())
+        let living = server.children().len() + server.zombies().len();
+        (server.descriptors().len() <= descriptors + 2 * living.saturating_sub(children))
+            .then_some(())
     });
     let grown = self::memory(server.pid()).saturating_sub(memory);
     assert!(grown < 2 << 20, "the parent has grown by {grown} bytes");
@@ -333,11 +354,13 @@ pub fn memory(pid: u32) -> u64 {
         * 1024
 }
 
-/// At `max_clients` there is no room for a successor.
+/// At `max_clients` there is no room for a successor. A child that is told to go leaves the clients
+/// that are queued, here always some, to the others.
 fn a_reload_with_as_many_children_as_allowed_lets_one_go_at_a_time(world: &mut World) {
-    let reloaded = Reloaded::new(world, &["--max-clients", "4"]);
+    let flags = ["--max-clients", "4", "--drain-timeout", "60000"];
+    let reloaded = Reloaded::new(world, &flags);
     reloaded.server.expect_children(4);
-    let served = under_load(&reloaded.server.address(), 8, || {
+    let served = under_load(&reloaded.server.address(), 32, || {
         for number in 1..=5 {
             reloaded.reload(&format!("settings {number}"));
             reloaded.expect("reloaded, ", number);

@@ -320,7 +320,15 @@ fn g12_every_signal_to_the_parent(world: &mut World) {
     let address = survivor.address();
     let harmless = HARMLESS.into_iter().chain([HARMLESS_TO_THE_PARENT]);
     for number in harmless.clone().chain(STOPPING) {
+        let old = survivor.children();
         send_number(survivor.pid(), number);
+        if number == Signal::SIGHUP as i32 {
+            // A child that was told to go already has its successor.
+            until("all children to be replaced", SOON, || {
+                let living = survivor.children();
+                (!old.iter().any(|old| living.contains(old))).then_some(())
+            });
+        }
         if STOPPING.contains(&number) {
             until(&format!("signal {number} to stop it"), SOON, || {
                 (processes::state(survivor.pid()) == Some('T')).then_some(())

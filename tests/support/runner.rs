@@ -18,8 +18,9 @@ use super::processes::{self, Process};
 use super::wait::pause;
 use super::watch::Watch;
 
-/// How many scenarios run at once unless the command line says otherwise: each is a crowd itself.
-const AT_ONCE: usize = 2;
+/// How many scenarios run at once unless the command line says otherwise. Each is a crowd itself, and
+/// most of the time it waits.
+const AT_ONCE: usize = 4;
 
 /// The variable that says how often each scenario runs.
 pub(super) const REPEAT: &str = "SCENARIO_REPEAT";

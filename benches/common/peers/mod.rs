@@ -54,8 +54,26 @@ impl Pool {
     }
 }
 
+/// What a peer has to do.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Task {
+    /// How long it sleeps before each answer.
+    pub(crate) work: Duration,
+    pub(crate) backlog: usize,
+}
+
+impl Default for Task {
+    fn default() -> Self {
+        Self {
+            work: Duration::ZERO,
+            backlog: 1024,
+        }
+    }
+}
+
 /// The input of a configuration.
 struct Setup<'a> {
+    task: Task,
     directory: &'a Path,
     port: u16,
     pool: Pool,
@@ -81,8 +99,13 @@ pub(crate) fn wanted() -> Vec<&'static Peer> {
 
 /// Prints which ones are installed.
 pub(crate) fn introduce() {
+    introduce_these(&wanted());
+}
+
+/// Prints which of these are installed.
+pub(crate) fn introduce_these(peers: &[&Peer]) {
     println!("\nServers of others:");
-    for peer in wanted() {
+    for peer in peers {
         match (peer.find)() {
             Ok(programs) => println!("- {}: {}; {}", peer.name, programs[0].display(), peer.how),
             Err(reason) => println!("- {}: absent ({reason})", peer.name),
@@ -106,6 +129,16 @@ pub(crate) fn start(children: usize, yielding: bool) -> Vec<(&'static Peer, Runn
 impl Peer {
     /// Starts it and waits until it answers; otherwise returns the reason.
     pub(crate) fn start(&self, pool: Pool, yielding: bool) -> Result<Running, String> {
+        self.start_for(Task::default(), pool, yielding)
+    }
+
+    /// The same for answers that take some time.
+    pub(crate) fn start_for(
+        &self,
+        task: Task,
+        pool: Pool,
+        yielding: bool,
+    ) -> Result<Running, String> {
         match pool {
             Pool::Fixed(children) if children > self.most => {
                 return Err(format!("{} are enough for it", self.most));
@@ -122,6 +155,7 @@ impl Peer {
         fs::set_permissions(directory.path(), open).map_err(|error| error.to_string())?;
         let port = free_port();
         let lines = (self.prepare)(&Setup {
+            task,
             directory: directory.path(),
             port,
             pool,

@@ -7,6 +7,7 @@ use std::{
     env, fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    time::Duration,
 };
 
 /// All of them, the fast ones first.
@@ -230,12 +231,13 @@ http {{
     keepalive_requests 1000000;
     default_type text/plain;
 {temporary}    server {{
-        listen 127.0.0.1:{port} backlog=1024;
+        listen 127.0.0.1:{port} backlog={backlog};
         location / {{ {location} }}
     }}
 }}
 ",
             pid = setup.path("nginx.pid"),
+            backlog = setup.task.backlog,
         ),
     );
     words(&[&setup.program(program), "-e", &error_log, "-c", &conf])
@@ -245,7 +247,15 @@ fn apache(setup: &Setup<'_>) -> Vec<Vec<String>> {
     let user = somebody().map_or(String::new(), |(user, group)| {
         format!("User {user}\nGroup {group}")
     });
-    let modules: String = ["mpm_prefork", "authz_core", "unixd"]
+    // A file cannot sleep.
+    let (script, modules) = match setup.task.work {
+        Duration::ZERO => (String::new(), &["mpm_prefork", "authz_core", "unixd"][..]),
+        work => (
+            lua_script(setup, work),
+            &["mpm_prefork", "authz_core", "unixd", "lua"][..],
+        ),
+    };
+    let modules: String = modules
         .iter()
         // Whatever is not a file has been built in.
         .map(|name| (name, setup.programs[1].join(format!("mod_{name}.so"))))
@@ -266,7 +276,7 @@ PidFile {directory}/apache.pid
 ErrorLog {directory}/apache-error.log
 ServerName 127.0.0.1
 Listen 127.0.0.1:{port}
-ListenBacklog 1024
+ListenBacklog {backlog}
 {modules}{user}
 DocumentRoot {root}
 <Directory {root}>
@@ -282,11 +292,29 @@ StartServers {children}
 MinSpareServers {fewest}
 MaxSpareServers {enough}
 MaxConnectionsPerChild 0
-",
+{script}",
+            backlog = setup.task.backlog,
             root = root.display(),
         ),
     );
     vec![words(&[&setup.program(0), "-f", &conf, "-DFOREGROUND"])]
+}
+
+/// The line that has Apache run a script of Lua for each request.
+fn lua_script(setup: &Setup<'_>, work: Duration) -> String {
+    let text = format!(
+        "function handle(r)
+    r.content_type = \"text/plain\"
+    r.usleep({})
+    r:puts(\"{}\")
+    return apache2.OK
+end
+",
+        work.as_micros(),
+        text()
+    );
+    let path = setup.write("answer.lua", &text);
+    format!("LuaMapHandler ^/ {path} handle\n")
 }
 
 fn php(setup: &Setup<'_>) -> Vec<Vec<String>> {
@@ -294,8 +322,10 @@ fn php(setup: &Setup<'_>) -> Vec<Vec<String>> {
         format!("user = {user}\ngroup = {group}")
     });
     let script = format!(
-        "<?php header('Content-Type: text/plain'); header('Content-Length: {}'); echo \"{}\";\n",
+        "<?php header('Content-Type: text/plain'); header('Content-Length: {}'); \
+         usleep({}); echo \"{}\";\n",
         BODY.len(),
+        setup.task.work.as_micros(),
         text()
     );
     let script = setup.write("index.php", &script);
@@ -311,13 +341,14 @@ error_log = {error_log}
 {user}
 listen = {socket}
 listen.mode = 0666
-listen.backlog = 1024
+listen.backlog = {backlog}
 pm = static
 pm.max_children = {children}
 ",
             pid = setup.path("php.pid"),
             error_log = setup.path("output.log"),
             children = setup.children(),
+            backlog = setup.task.backlog,
         ),
     );
     let location = format!(
@@ -336,10 +367,13 @@ pm.max_children = {children}
 
 fn python_app(setup: &Setup<'_>) {
     let app = format!(
-        "def application(environ, start_response):
+        "import time
+def application(environ, start_response):
+    time.sleep({}) if {0} else None
     start_response(\"200 OK\", [(\"Content-Type\", \"text/plain\"), (\"Content-Length\", \"{}\")])
     return [b\"{}\"]
 ",
+        setup.task.work.as_secs_f64(),
         BODY.len(),
         text()
     );
@@ -350,6 +384,7 @@ fn uwsgi(setup: &Setup<'_>) -> Vec<Vec<String>> {
     python_app(setup);
     let socket = format!("127.0.0.1:{}", setup.port);
     let children = setup.children().to_string();
+    let backlog = setup.task.backlog.to_string();
     let mut line = words(&[&setup.program(0), "--http-socket", &socket]);
     // Where it is a plugin; elsewhere it is built in, and has no such file to name.
     if Path::new("/usr/lib/uwsgi/plugins/python3_plugin.so").is_file() {
@@ -361,7 +396,7 @@ fn uwsgi(setup: &Setup<'_>) -> Vec<Vec<String>> {
         "--need-app",
         "--master",
     ]));
-    line.extend(words(&["--processes", &children, "--listen", "1024"]));
+    line.extend(words(&["--processes", &children, "--listen", &backlog]));
     line.extend(words(&["--disable-logging", "--die-on-term"]));
     if let Some((user, group)) = somebody() {
         line.extend(words(&["--uid", &user, "--gid", &group]));
@@ -373,8 +408,9 @@ fn gunicorn(setup: &Setup<'_>) -> Vec<Vec<String>> {
     python_app(setup);
     let socket = format!("127.0.0.1:{}", setup.port);
     let children = setup.children().to_string();
+    let backlog = setup.task.backlog.to_string();
     let mut line = words(&[&setup.program(0), "--bind", &socket, "--workers", &children]);
-    line.extend(words(&["--worker-class", "sync", "--backlog", "1024"]));
+    line.extend(words(&["--worker-class", "sync", "--backlog", &backlog]));
     line.extend(words(&["--log-level", "warning"]));
     if let Some((user, group)) = somebody() {
         line.extend(words(&["--user", &user, "--group", &group]));
@@ -385,7 +421,8 @@ fn gunicorn(setup: &Setup<'_>) -> Vec<Vec<String>> {
 
 fn psgi_app(setup: &Setup<'_>) -> String {
     let app = format!(
-        "sub {{ [200, ['Content-Type' => 'text/plain', 'Content-Length' => {}], [\"{}\"]] }}\n",
+        "sub {{ select undef, undef, undef, {} if {0}; [200, ['Content-Type' => 'text/plain', 'Content-Length' => {}], [\"{}\"]] }}\n",
+        setup.task.work.as_secs_f64(),
         BODY.len(),
         text()
     );
@@ -417,8 +454,9 @@ fn ours_psgi(setup: &Setup<'_>) -> Vec<Vec<String>> {
 fn starman(setup: &Setup<'_>) -> Vec<Vec<String>> {
     let app = psgi_app(setup);
     let (port, children) = (setup.port.to_string(), setup.children().to_string());
+    let backlog = setup.task.backlog.to_string();
     let mut line = words(&[&setup.program(0), "--host", "127.0.0.1", "--port", &port]);
-    line.extend(words(&["--workers", &children, "--backlog", "1024"]));
+    line.extend(words(&["--workers", &children, "--backlog", &backlog]));
     line.extend(words(&["--max-requests", "1000000000", "-E", "deployment"]));
     if let Some((user, group)) = somebody() {
         line.extend(words(&["--user", &user, "--group", &group]));
@@ -456,6 +494,7 @@ sub process_request {{
             last if $line eq "\r\n";
         }}
         return if !$lines;
+        select undef, undef, undef, {work} if {work};
         my $close = $last ? "Connection: close\r\n" : "";
         print "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: "
             . length($body) . "\r\n$close\r\n$body";
@@ -463,13 +502,15 @@ sub process_request {{
 }}
 
 Small->run(
-    {user}host => '127.0.0.1', port => {port}, proto => 'tcp', ipv => 4, listen => 1024,
+    {user}host => '127.0.0.1', port => {port}, proto => 'tcp', ipv => 4, listen => {backlog},
     min_servers => {children}, max_servers => {max_servers}, min_spare_servers => {fewest},
     max_spare_servers => {max_spare}, max_requests => 1_000_000_000, log_level => 1,
 );
 "#,
             body = text(),
             port = setup.port,
+            work = setup.task.work.as_secs_f64(),
+            backlog = setup.task.backlog,
         ),
     );
     vec![words(&[&setup.program(0), &script])]

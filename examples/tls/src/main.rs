@@ -33,6 +33,7 @@ use std::{
 const ABOUT: &str = "HTTP over TLS: says which child has answered, and in what TLS.";
 const OWN_FLAGS: &str = "  --cert FILE              the certificate, in PEM; without it one is made
   --key FILE               its key, in PEM
+  --access-log PATH        write a line for each connection there, - for stdout
 ";
 /// How long a client may be silent, before the handshake and before its request, and how long it may take for
 /// each of them.
@@ -54,6 +55,8 @@ fn serve(config: &Arc<ServerConfig>, conn: TcpConn) -> io::Result<()> {
     let mut requests = Requests::new(&mut tls);
     if let Some(request) = in_time(requests.next_request())? {
         let answer = Answer::new(http::OK, greeting(&requests.conn().conn));
+        let conn = &requests.conn().sock;
+        conn.describe(&request.described(&answer));
         requests.answer(&request, &answer, false)?;
     }
     tls.sock.set_deadline(Some(PATIENCE));
@@ -140,6 +143,7 @@ fn main() -> Result {
     common::init_log();
     let mut args: Vec<_> = std::env::args_os().skip(1).collect();
     let files = take_files(&mut args)?;
+    let access_log = common::take_access_log(&mut args)?;
     let usage = Usage {
         own_flags: OWN_FLAGS,
         ..Usage::new(ABOUT, 8443)
@@ -150,6 +154,10 @@ fn main() -> Result {
         .address(&flags.address)
         .port(flags.port)
         .max_requests(flags.max_requests);
+    let server = match access_log {
+        Some(log) => server.access_log(log),
+        None => server,
+    };
     let prefork = flags.builder(server).start()?;
     let addresses = prefork.server().local_addrs();
     let first = addresses

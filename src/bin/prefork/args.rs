@@ -7,7 +7,8 @@ use crate::{
 };
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
-use std::{ffi::OsString, path::PathBuf};
+use prefork_server::Config;
+use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 /// Any program as a preforking server
 #[derive(Debug, Parser)]
@@ -29,6 +30,42 @@ pub(crate) enum Command {
     /// Print each setting and where it comes from
     #[command(before_help = help::CHECK_EXAMPLES, help_template = help::TEMPLATE)]
     Check(CheckArgs),
+    /// Replace every child of a running server, as SIGHUP does
+    #[command(before_help = help::RELOAD_EXAMPLES, help_template = help::TEMPLATE)]
+    Reload(ControlArgs),
+    /// Shut a running server down
+    Stop {
+        /// With no time limit for what children have in hand, or by SIGKILL
+        #[arg(value_parser = ["graceful", "now"])]
+        how: Option<String>,
+        #[command(flatten)]
+        control: ControlArgs,
+    },
+    /// Replace one child of a running server
+    Retire {
+        /// The process id of the child
+        pid: u32,
+        #[command(flatten)]
+        control: ControlArgs,
+    },
+    /// Set an attribute of a running server
+    #[command(before_help = help::SET_EXAMPLES, help_template = help::TEMPLATE)]
+    Set {
+        /// The attribute: max_clients
+        name: String,
+        /// Its value: 50, 30s, 256MiB
+        #[arg(allow_hyphen_values = true)]
+        value: String,
+        #[command(flatten)]
+        control: ControlArgs,
+    },
+    /// Print an attribute of a running server, or all of them
+    Get {
+        /// The attribute: max_clients
+        name: Option<String>,
+        #[command(flatten)]
+        control: ControlArgs,
+    },
     /// Print a script that completes commands and flags in a shell
     Completions {
         /// The shell
@@ -36,10 +73,27 @@ pub(crate) enum Command {
     },
     /// Print a man page, of one command if it is named
     Man {
-        /// run, inetd or check
-        #[arg(value_parser = ["run", "inetd", "check"])]
+        /// run, inetd, check, reload, stop, retire, set or get
+        #[arg(value_parser = help::PAGES)]
         command: Option<String>,
     },
+}
+
+/// Which server is meant, and what is printed.
+#[derive(Args, Debug)]
+pub(crate) struct ControlArgs {
+    /// The control socket of the server
+    #[arg(long, value_name = "PATH")]
+    pub(crate) control: Option<PathBuf>,
+    /// A file of settings with the key `control`
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// How long to wait for the command to be done: 30s
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub(crate) wait: Option<Duration>,
+    /// Print the answer of the server, which is JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// What `run` and `inetd` take besides flags of settings.
@@ -78,6 +132,18 @@ pub(crate) struct CheckArgs {
     pub(crate) file: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) flags: Flags<Check>,
+}
+
+/// Reads a time as the settings do.
+fn time(text: &str) -> Result<Duration, String> {
+    let mut config = Config::default();
+    let mut attributes = Config::attributes().iter();
+    let timeout = attributes.find(|attribute| attribute.name == "timeout");
+    timeout.map_or(Ok(()), |timeout| timeout.set(&mut config, text))?;
+    match config.timeout.is_zero() {
+        true => Err("write it as 30s".to_owned()),
+        false => Ok(config.timeout),
+    }
 }
 
 /// Reads `2..10`. What its numbers may be is the attributes' to say.

@@ -7,15 +7,26 @@ use prefork_server::{
 };
 use std::{
     io::{self, Write},
+    path::Path,
     process::ExitCode,
 };
 
 /// The command line is wrong.
 const USAGE: u8 = 64;
-/// A program cannot be had.
+/// A value is wrong.
+const DATA: u8 = 65;
+/// A program, a server or a child cannot be had.
 const UNAVAILABLE: u8 = 69;
+/// What a server was told to do has failed there.
+const SOFTWARE: u8 = 70;
 /// Output cannot be written.
 const IO_ERROR: u8 = 74;
+/// A server could not do it now, and may later.
+const TEMPORARY: u8 = 75;
+/// A server speaks another language.
+const PROTOCOL: u8 = 76;
+/// It is not permitted.
+const PERMISSION: u8 = 77;
 /// A file of settings or a variable is wrong.
 const CONFIG: u8 = 78;
 
@@ -43,6 +54,46 @@ impl Failure {
              slash is looked for in PATH"
         );
         Self::new(UNAVAILABLE, message)
+    }
+
+    /// No server can be reached at the path of a control socket.
+    pub(crate) fn no_server(path: &Path, error: &io::Error) -> Self {
+        let path = path.display();
+        let (code, advice) = match error.kind() {
+            io::ErrorKind::NotFound => (UNAVAILABLE, "is the server running, with this --control?"),
+            io::ErrorKind::ConnectionRefused => (UNAVAILABLE, "the server has ended"),
+            io::ErrorKind::PermissionDenied => (
+                PERMISSION,
+                "only root and the user of the server may control it",
+            ),
+            _ => (UNAVAILABLE, "is it a control socket?"),
+        };
+        Self::new(code, format!("{path}: {error}; {advice}"))
+    }
+
+    /// The command was sent, and its answer did not come in time.
+    pub(crate) fn no_answer_yet() -> Self {
+        let message = "it is not done yet, and goes on; a longer --wait waits for it";
+        Self::new(TEMPORARY, message.to_owned())
+    }
+
+    /// The connection ended or broke before the answer.
+    pub(crate) fn no_answer(reason: &str) -> Self {
+        Self::new(PROTOCOL, format!("no answer from the server: {reason}"))
+    }
+
+    /// The server has answered that the command is not done, for this reason.
+    pub(crate) fn answered(code: &str, message: &str) -> Self {
+        let code = match code {
+            "usage" | "fixed" => USAGE,
+            "value" => DATA,
+            "unknown" => UNAVAILABLE,
+            "failed" => SOFTWARE,
+            "denied" => PERMISSION,
+            "busy" | "superseded" | "stopping" => TEMPORARY,
+            _ => PROTOCOL,
+        };
+        Self::new(code, message.to_owned())
     }
 
     /// Prints the message. OK to ignore errors: there is no other place to report it.

@@ -39,7 +39,14 @@ pub(crate) struct Inetd;
 pub(crate) struct Check;
 
 impl Takes for Run {
-    const WITHOUT: &'static [&'static str] = &["program", "max_requests", "deadline"];
+    const WITHOUT: &'static [&'static str] = &[
+        "program",
+        "max_requests",
+        "max_per_peer",
+        "deadline",
+        "access_log",
+        "access_log_format",
+    ];
 }
 
 impl Takes for Inetd {
@@ -147,17 +154,23 @@ impl<T: Takes> Flags<T> {
         file: Option<&Path>,
         more: &[(&'static str, Vec<String>)],
     ) -> Result<Settings, Failure> {
-        let mut settings = Settings::new();
-        let variable = std::env::var_os(CONFIG);
-        if let Some(file) = file.or(variable.as_deref().map(<OsStr as AsRef<Path>>::as_ref)) {
-            settings.read_file(file)?;
-        }
-        settings.read_environment(std::env::vars_os())?;
+        let mut settings = without_flags(file)?;
         for (name, texts) in more.iter().chain(&self.given) {
             set(&mut settings, name, texts)?;
         }
         Ok(settings)
     }
+}
+
+/// The settings of the file, or of that which a variable names, and of the environment.
+pub(crate) fn without_flags(file: Option<&Path>) -> Result<Settings, SettingsError> {
+    let mut settings = Settings::new();
+    let variable = std::env::var_os(CONFIG);
+    if let Some(file) = file.or(variable.as_deref().map(<OsStr as AsRef<Path>>::as_ref)) {
+        settings.read_file(file)?;
+    }
+    settings.read_environment(std::env::vars_os())?;
+    Ok(settings)
 }
 
 /// A flag that is given twice and takes one value has the last one.

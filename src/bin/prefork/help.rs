@@ -34,6 +34,23 @@ Print each setting and where it comes from:
   prefork check prefork.toml
 ";
 
+pub(crate) const RELOAD_EXAMPLES: &str = "\
+Replace every child, and wait until that is done:
+
+  prefork reload --control /run/app.control
+";
+
+pub(crate) const SET_EXAMPLES: &str = "\
+Set an attribute of a running server:
+
+  prefork set max_clients 100 --control /run/app.control
+";
+
+/// The commands that have a man page of their own.
+pub(crate) const PAGES: [&str; 8] = [
+    "run", "inetd", "check", "reload", "stop", "retire", "set", "get",
+];
+
 /// The command line, as the parser has it.
 pub(crate) fn command() -> Command {
     Cli::command()

@@ -3,6 +3,7 @@
 
 mod args;
 mod check;
+mod control;
 mod exit;
 mod flags;
 mod help;
@@ -33,6 +34,15 @@ fn perform(matches: &ArgMatches) -> Result<(), Failure> {
         Command::Run(run) => serve::run(&run),
         Command::Inetd(inetd) => serve::inetd(&inetd),
         Command::Check(check) => check::check(&check),
+        Command::Reload(to) => control::reload(&to),
+        Command::Stop { how, control } => control::stop(&control, how.as_deref()),
+        Command::Retire { pid, control } => control::retire(&control, pid),
+        Command::Set {
+            name,
+            value,
+            control,
+        } => control::set(&control, &name, &value),
+        Command::Get { name, control } => control::get(&control, name.as_deref()),
         Command::Completions { shell } => help::completions(shell),
         Command::Man { command } => help::man(command.as_deref()),
     }

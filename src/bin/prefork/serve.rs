@@ -71,6 +71,10 @@ impl Job {
             .config(self.settings.config())
             .confinement(self.settings.confinement())
             .observe(Systemd::from_env());
+        let builder = match self.settings.control() {
+            Some(path) => builder.control(path),
+            None => builder,
+        };
         let mut prefork = builder.start()?;
         for listener in prefork.server_mut().listeners() {
             writeln!(io::stdout(), "listening on {}", listener.name)?;

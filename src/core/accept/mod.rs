@@ -3,9 +3,12 @@
 
 mod backlog_streak;
 pub(crate) mod order;
+pub(crate) mod peers;
+pub(crate) mod queue_log;
 pub(crate) mod refusal;
 pub(crate) mod shedding;
 pub(crate) mod shortage;
+pub(crate) mod sweep;
 mod wait_mode;
 
 #[cfg(test)]

@@ -13,11 +13,24 @@ pub enum Refusal {
     TooOld,
     /// Its client may not connect: see [`access`](crate::servers::StreamServer::access).
     Denied,
+    /// Its client has as many connections as it may have: see
+    /// [`max_per_peer`](crate::servers::StreamServer::max_per_peer).
+    TooMany,
 }
 
 impl Refusal {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Gone, Self::TooOld, Self::Denied];
+    pub const ALL: [Self; 4] = [Self::Gone, Self::TooOld, Self::Denied, Self::TooMany];
+
+    /// In one word, for a line: `gone`, `shed`, `denied`, `too-many`.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Gone => "gone",
+            Self::TooOld => "shed",
+            Self::Denied => "denied",
+            Self::TooMany => "too-many",
+        }
+    }
 }
 
 impl fmt::Display for Refusal {
@@ -26,6 +39,7 @@ impl fmt::Display for Refusal {
             Self::Gone => "the client had gone",
             Self::TooOld => "it was queued for too long",
             Self::Denied => "the client may not connect",
+            Self::TooMany => "the client has too many connections",
         })
     }
 }
@@ -80,14 +94,14 @@ mod tests {
 
     #[test]
     fn each_reason_has_a_count_of_its_own() {
-        let counts = Refusals::new([1, 20, 300]);
+        let counts = Refusals::new([1, 20, 300, 4000]);
         let found = Refusal::ALL.map(|refusal| counts[refusal]);
-        assert_eq!((found, counts.all()), ([1, 20, 300], 321));
+        assert_eq!((found, counts.all()), ([1, 20, 300, 4000], 4321));
     }
 
     #[test]
     fn what_is_new_is_told_by_reason() {
-        let (before, now) = (Refusals::new([1, 2, 3]), Refusals::new([1, 5, 2]));
+        let (before, now) = (Refusals::new([1, 2, 3, 4]), Refusals::new([1, 5, 2, 4]));
         let new: Vec<_> = now.since(before).collect();
         assert_eq!(new, [(Refusal::TooOld, 3)], "a number never gets smaller");
     }

@@ -25,6 +25,19 @@ impl AgeLimits {
             target: target.unwrap_or_else(|| (max / 10).max(Self::SHORTEST_TARGET)),
         }
     }
+
+    /// How often a reserved child looks at the queues. A connection that it should take may get
+    /// older by this time, and is not to be too old then.
+    pub(crate) fn look_every(self) -> Duration {
+        const SHORTEST: Duration = Duration::from_millis(2);
+        const LONGEST: Duration = Duration::from_millis(100);
+        let least = if self.target.is_zero() {
+            self.max / 2
+        } else {
+            self.target.min(self.max / 2)
+        };
+        (least / 4).clamp(SHORTEST, LONGEST)
+    }
 }
 
 /// The ages that a child has found at one listener, and what follows from them: a controlled delay.
@@ -64,6 +77,18 @@ impl Shedding {
     pub(crate) fn is_too_old(&mut self, age: Duration, now: Time) -> bool {
         self.note(age, now);
         age > self.limit(now)
+    }
+
+    /// Whether a connection of at least this `age` at `now` has had three quarters of the time after
+    /// which it is too old.
+    pub(crate) fn is_soon_too_old(&mut self, age: Duration, now: Time) -> bool {
+        self.note(age, now);
+        age > self.limit(now) * 3 / 4
+    }
+
+    /// Whether a connection of this `age` has had less than half of that time.
+    pub(crate) fn is_young(&self, age: Duration, now: Time) -> bool {
+        age < self.limit(now) / 2
     }
 
     fn limit(&self, now: Time) -> Duration {

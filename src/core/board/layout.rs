@@ -60,6 +60,8 @@ pub(crate) const PEER_AT: usize = LINE;
 pub(crate) const PEER_WORDS: usize = 3;
 /// How long the text is, in bytes.
 pub(crate) const TEXT_LENGTH_AT: usize = PEER_AT + PEER_WORDS;
+/// The client that the connection in hand counts for, as a number; 0 for none.
+pub(crate) const CLIENT_AT: usize = TEXT_LENGTH_AT + 1;
 pub(crate) const TEXT_AT: usize = 2 * LINE;
 pub(crate) const TEXT_WORDS: usize = 2 * LINE;
 pub(crate) const TEXT_BYTES: usize = TEXT_WORDS * size_of::<u64>();
@@ -221,6 +223,7 @@ mod tests {
             (SEQUENCE_AT, 1),
             (PEER_AT, PEER_WORDS),
             (TEXT_LENGTH_AT, 1),
+            (CLIENT_AT, 1),
             (TEXT_AT, TEXT_WORDS),
             (EARLIER_AT, 1),
             (ROW_AT, NUMBERS),

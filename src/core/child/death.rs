@@ -36,6 +36,9 @@ pub enum Cause {
     /// It ended by itself with another exit code.
     Failed,
     /// It was ended by a signal that the parent had not sent.
+    ///
+    /// A crash counts also if the child was replaced, culled or told to leave in a shutdown, and was
+    /// still serving a client.
     Killed,
     /// It was told to stop because a connection took longer than `busy_timeout`.
     Overtime,
@@ -69,6 +72,14 @@ impl Cause {
         Self::OutOfMemory,
         Self::Lost,
     ];
+
+    /// Whether a child that ends for this cause before it is ready has failed to start.
+    pub(crate) fn is_failure(self) -> bool {
+        !matches!(
+            self,
+            Self::Culled | Self::Recycled | Self::Reloaded | Self::Asked | Self::Shutdown
+        )
+    }
 }
 
 /// What the parent collects from a child that has ended.

@@ -94,6 +94,32 @@ fn the_cause_of_a_death_that_was_asked_for_is_the_reason() {
     assert_eq!(killed.cause(ended_by_signal(9), at(5001)), Cause::Asked);
 }
 
+/// A child that is told to stop still has a client to serve, which may end it.
+#[test]
+fn a_crash_is_told_whatever_the_child_was_told() {
+    for reason in [
+        Reason::Culled,
+        Reason::Recycled,
+        Reason::Reloaded,
+        Reason::Shutdown,
+        Reason::Asked,
+        Reason::Overtime,
+    ] {
+        let mut child = child();
+        child.retirement = Some(Retirement {
+            reason,
+            at: at(5000),
+            kill_after: Some(ms(10)),
+            kill_in_start_after: Some(ms(10)),
+            forks: 0,
+        });
+        for (signal, crash) in [(11, true), (6, true), (4, true), (2, false), (9, false)] {
+            let is_told = child.cause(ended_by_signal(signal), at(5001)) == Cause::Killed;
+            assert_eq!(is_told, crash && child.may_finish(), "{reason:?} {signal}");
+        }
+    }
+}
+
 #[test]
 fn a_death_says_how_it_came() {
     let death = |status: Option<WaitStatus>| Death::of(&child(), &status.into(), at(9000));

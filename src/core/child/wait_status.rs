@@ -32,6 +32,16 @@ impl WaitStatus {
         }
     }
 
+    /// Whether it was ended by a signal that the process has brought on itself, as a wrong address
+    /// does.
+    pub(crate) fn is_crash(self) -> bool {
+        let own = [
+            "SIGILL", "SIGTRAP", "SIGABRT", "SIGFPE", "SIGBUS", "SIGSEGV", "SIGSYS",
+        ];
+        let name = self.signal().and_then(signal_name);
+        name.is_some_and(|name| own.contains(&name))
+    }
+
     const fn dumped_core(self) -> bool {
         self.0 & 0x80 != 0
     }

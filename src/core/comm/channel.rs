@@ -9,6 +9,7 @@ use crate::core::{
 use std::{
     fmt, io,
     net::SocketAddr,
+    num::NonZeroU64,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -28,6 +29,11 @@ pub(crate) trait Sink: Send + Sync {
     fn begin(&self, _: Time, _: Option<SocketAddr>) {}
     /// Notes in shared memory that no connection is in hand any more.
     fn end(&self) {}
+    /// Notes in shared memory that the connection in hand is one of this client, and counts those of
+    /// all children.
+    fn claim(&self, _: NonZeroU64) -> usize {
+        1
+    }
     /// Notes in shared memory that the connection in hand may take this time from now.
     fn extend(&self, _: Duration) {}
     /// Notes in shared memory how long the connection in hand was queued.
@@ -140,6 +146,7 @@ impl Channel {
     /// notes must not contradict them.
     pub(crate) fn say_not_busy_at_first(&self) -> io::Result<()> {
         self.stated.store(true, Ordering::Relaxed);
+        self.sink.end();
         self.say(Word::NotBusy)
     }
 

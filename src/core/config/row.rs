@@ -146,6 +146,12 @@ impl InWords for Duration {
     }
 }
 
+impl InWords for String {
+    fn in_words(&self) -> String {
+        self.clone()
+    }
+}
+
 impl<T: InWords> InWords for Option<T> {
     fn in_words(&self) -> String {
         self.as_ref().map_or("none".to_owned(), InWords::in_words)

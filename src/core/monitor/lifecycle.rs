@@ -17,7 +17,11 @@ impl Monitor {
     pub(crate) fn forked(&mut self, pid: u32, contact: Option<Box<Contact>>) -> ChildId {
         self.report.forks += 1;
         self.backoff.fork_succeeded();
+        let reserve = self.forks_reserve();
         let id = self.pool.insert(pid, self.now, self.gaps, contact);
+        if reserve {
+            self.pool.set_state(id, State::Reserved);
+        }
         if let Some(child) = self.pool.get_mut(id) {
             child.known_timeout = Some(self.attributes.timeout);
         }
@@ -139,6 +143,7 @@ impl Monitor {
         if first {
             self.happened(Event::Ready { child: id });
             self.note_ready(id);
+            self.note_start_of(id);
         }
         if finished {
             self.backoff.proved(forked_at);
@@ -255,16 +260,9 @@ impl Monitor {
     /// one closed its outputs, which a process does shortly before it can be reaped, that child has
     /// checked the queue.
     fn is_to_be_replaced(&mut self, child: &Child, cause: Cause) -> bool {
-        let orderly = matches!(
-            cause,
-            Cause::Culled
-                | Cause::Closed
-                | Cause::Recycled
-                | Cause::Reloaded
-                | Cause::Shutdown
-                | Cause::Asked
-                | Cause::StartTimeout
-        );
+        // A child that crashed after it was told has its successor, or needs none.
+        let asked = matches!(cause, Cause::Closed | Cause::Asked | Cause::StartTimeout);
+        let orderly = asked || child.may_finish();
         let since_closed = child
             .retirement
             .filter(|told| told.reason == Reason::Closed)

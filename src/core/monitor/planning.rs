@@ -84,6 +84,17 @@ impl Monitor {
         }
     }
 
+    /// Since when the present episode of saturation has lasted, if there is one.
+    #[cfg(feature = "status")]
+    pub(crate) fn saturated_since(&self) -> Option<Time> {
+        self.saturation.since()
+    }
+
+    /// Whether all children are busy, and it is not known yet whether that lasts.
+    pub(crate) fn saturation_comes(&self) -> bool {
+        self.saturation.comes()
+    }
+
     /// Whether the server is in an episode of saturation.
     pub(crate) fn is_in_saturation(&self) -> bool {
         self.saturation.lasts()
@@ -96,6 +107,22 @@ impl Monitor {
         let result = hook(self);
         self.hook = outer;
         result
+    }
+
+    /// Sets an attribute from text, and has the numbers of children checked against the new value.
+    pub(crate) fn set_from_text(
+        &mut self,
+        attribute: &Attribute,
+        text: &str,
+    ) -> Result<(), String> {
+        let mut asked = self.config().clone();
+        attribute.set(&mut asked, text)?;
+        self.attributes.set(|config| *config = asked);
+        self.attributes_changed();
+        if !self.shutdown {
+            self.post_known(Posted::Forkoff);
+        }
+        Ok(())
     }
 
     /// Acts on changed attributes: warns once of each value that makes no sense, and updates the
@@ -141,8 +168,44 @@ impl Monitor {
         }
     }
 
+    /// Whether one child is to be kept for the time when all others are busy.
+    fn wants_reserve(&self) -> bool {
+        self.sheds && self.attributes.reserved_shedder && self.attributes.max_clients > 1
+    }
+
+    /// Whether the child that is forked next is the reserved one. It finds that out by itself, in its
+    /// copy of the monitor.
+    pub(crate) fn forks_reserve(&self) -> bool {
+        self.wants_reserve() && pool::is_reserve_due(self.pool.census(), &self.attributes)
+    }
+
+    /// How many children can be busy: all but the reserved one.
+    pub(crate) fn max_busy(&self) -> usize {
+        self.attributes.max_clients - usize::from(self.wants_reserve())
+    }
+
+    /// Tells the reserved child to stop if it is of no use any more, or is to be replaced: it has
+    /// no client, so nobody waits for its successor.
+    fn release_reserve(&mut self) {
+        let Some(reserved) = self.pool.reserved() else {
+            return;
+        };
+        let unwanted = !self.wants_reserve();
+        let reason = if reserved.epoch != self.replacement.epoch() {
+            Reason::Reloaded
+        } else if reserved.is_due() {
+            Reason::Recycled
+        } else if unwanted || pool::is_reserve_idle(self.pool.census(), &self.attributes) {
+            Reason::Culled
+        } else {
+            return;
+        };
+        self.stop(reserved.id, reason);
+    }
+
     /// What `forkoff` should do now. A surplus that the plan culls no longer counts.
     pub(crate) fn take_plan(&mut self) -> Plan {
+        self.release_reserve();
         let queued = self.queue.forks();
         let demand = Demand {
             queued,
@@ -151,15 +214,69 @@ impl Monitor {
                 .owed
                 .saturating_sub(queued - self.replacement.asked(queued)),
             surplus: self.surplus.lasted(self.attributes.cull_after, self.now),
+            reserve: self.wants_reserve(),
         };
         let plan = pool::plan(self.pool.census(), demand, &self.attributes);
         match plan {
             _ if self.shutdown => return Plan::Steady,
             Plan::Fork(_) if !self.may_fork(queued) => return Plan::Steady,
+            Plan::Fork(forks) => return self.brake_forks(forks, queued),
             Plan::Retire(surplus) => self.surplus.culled(surplus),
-            Plan::Fork(_) | Plan::Steady => {}
+            Plan::Steady => {}
         }
         plan
+    }
+
+    /// As many of these forks as children may be starting, if others serve meanwhile.
+    fn brake_forks(&mut self, forks: usize, queued: usize) -> Plan {
+        let is_off = !(self.attributes.fork_brake && self.brake.is_needed());
+        if is_off || !self.pool.iter().any(Child::is_ready) {
+            return Plan::Fork(forks);
+        }
+        let starting = self.starting_usually() + queued;
+        match self.brake.allow(forks, starting, self.now) {
+            0 => Plan::Steady,
+            forks => Plan::Fork(forks),
+        }
+    }
+
+    /// How many children are starting, without those that have taken too long to be waited for.
+    fn starting_usually(&self) -> usize {
+        let since = self.now.before(self.brake.patience());
+        let starting = |child: &&Child| child.state != State::Retiring && !child.is_ready();
+        let starting = self.pool.iter().filter(starting);
+        starting.filter(|child| child.start_time > since).count()
+    }
+
+    /// The children whose starts are to be measured now.
+    pub(crate) fn take_started(&mut self) -> Vec<ChildId> {
+        std::mem::take(&mut self.started)
+    }
+
+    /// Notes that a child has become ready, after a start that may be worth a measurement.
+    pub(super) fn note_start_of(&mut self, id: ChildId) {
+        if !self.attributes.fork_brake {
+            return;
+        }
+        if self.brake.measures(self.now) {
+            self.started.push(id);
+        }
+        if self.brake.holds() {
+            self.post_known(Posted::Forkoff);
+        }
+    }
+
+    /// Notes for how long a child has run in its start.
+    pub(crate) fn note_run_time(&mut self, id: ChildId, time: RunTime) {
+        if let Some(child) = self.pool.get(id) {
+            let took = self.now.since(child.start_time);
+            self.brake.note_start(took, time);
+        }
+    }
+
+    /// Whether to read how much processes wait for a processor.
+    pub(crate) fn wants_pressure(&self) -> bool {
+        self.attributes.fork_brake && self.brake.wants_pressure(self.now)
     }
 
     /// Sets the timer of the timeout check in place of an earlier one. In a shutdown there is none.
@@ -211,6 +328,17 @@ impl Monitor {
         }
         self.owed = 0;
         self.replacement.clear();
+    }
+
+    /// What a child that is told to leave now does with the clients that are queued. The end of a
+    /// server that is dropped is no shutdown of the loop, and its children have the reason alone.
+    pub(crate) fn queued_clients(&self, child: ChildId) -> QueuedClients {
+        let reason = self.pool.get(child).and_then(Child::reason);
+        if self.shutdown || reason == Some(Reason::Shutdown) {
+            QueuedClients::Serve
+        } else {
+            QueuedClients::LeaveToOthers
+        }
     }
 
     pub(crate) fn become_child(&mut self) {

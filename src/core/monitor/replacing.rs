@@ -145,7 +145,10 @@ impl Monitor {
 
     /// Gives a child that was just forked its epoch, and its role if it is a successor.
     pub(super) fn enrol(&mut self, id: ChildId) {
-        let (epoch, role) = (self.replacement.epoch(), self.replacement.forked());
+        let is_reserved = self.pool.reserved().is_some_and(|child| child.id == id);
+        // It serves nobody, so it is nobody's successor.
+        let role = (!is_reserved).then(|| self.replacement.forked()).flatten();
+        let epoch = self.replacement.epoch();
         if let Some(child) = self.pool.get_mut(id) {
             (child.epoch, child.role) = (epoch, role);
         }
@@ -158,10 +161,7 @@ impl Monitor {
     pub(super) fn note_end_for_replacement(&mut self, child: &Child, death: &Death) {
         let refilled = matches!(child.role, Some(Role::Refill(_))) && !child.is_ready();
         self.replacement.ended(child.id, refilled);
-        let counts = !matches!(
-            death.cause,
-            Cause::Culled | Cause::Recycled | Cause::Reloaded | Cause::Asked | Cause::Shutdown
-        );
+        let counts = death.cause.is_failure();
         let unready = !child.is_ready() && child.epoch == self.replacement.epoch();
         if !counts || !unready || self.shutdown || !self.replacement.failed() {
             return;
@@ -179,6 +179,13 @@ impl Monitor {
                 child.epoch = self.replacement.adopt(child.epoch);
             }
         }
+    }
+
+    /// Whether a child that had to go first has no successor that is ready.
+    pub(crate) fn awaits_successor(&self, id: ChildId) -> bool {
+        let refill = Some(Role::Refill(id));
+        let refills = |child: &Child| child.role == refill && !child.is_ready();
+        self.replacement.awaits(id) || self.children().any(refills)
     }
 
     /// Whether a successor that is under way takes the place of a child that was due and has ended
@@ -209,6 +216,9 @@ impl Monitor {
         if !self.replacement.is_due() || self.shutdown {
             return Moves::default();
         }
+        if self.pool.reserved().is_some() {
+            self.post_known(Posted::Forkoff);
+        }
         let outlook = self.outlook();
         let moves = self.replacement.step(outlook);
         for &(child, reason) in &moves.stop {
@@ -224,16 +234,16 @@ impl Monitor {
         let epoch = self.replacement.epoch();
         let (census, queued) = (self.pool.census(), self.queue.forks());
         let candidates: Vec<_> = self
-            .untold()
+            .replaceable()
             .filter_map(|child| self.candidate(child))
             .collect();
         // Asking makes the delay's end an event.
         let delayed = self.replacement.wants_forks(&candidates) && self.backoff.refuses(self.now);
         Outlook {
             candidates,
-            starting: self.untold().filter(|child| !child.is_ready()).count(),
+            starting: self.replaceable().filter(|child| !child.is_ready()).count(),
             renewed: self
-                .untold()
+                .replaceable()
                 .any(|child| child.epoch == epoch && child.is_ready()),
             room: self
                 .attributes
@@ -265,6 +275,11 @@ impl Monitor {
             busy: child.state == State::Busy,
             refills: matches!(child.role, Some(Role::Refill(_))),
         })
+    }
+
+    /// Those that are replaced by successors: the reserved child just goes, and comes again.
+    fn replaceable(&self) -> impl Iterator<Item = &Child> + '_ {
+        self.untold().filter(|child| child.state != State::Reserved)
     }
 
     /// The living children that were not told to stop.

@@ -4,7 +4,7 @@
 use super::*;
 use crate::core::{
     signal_policy::{self, Arrived, Leads},
-    stop::{Asks, Moment, Wish},
+    stop::{Asks, Manner, Moment, Wish},
 };
 
 impl Monitor {
@@ -78,18 +78,39 @@ impl Monitor {
         self.post_known(Posted::Forkoff);
     }
 
+    /// Asks for a stop that does not come from a signal; the loop [takes](Self::take_wish) what
+    /// follows.
+    pub(crate) fn ask_stop(&mut self, manner: Manner) {
+        let wish = self.stop.ask(manner, self.moment());
+        self.announce(wish);
+        self.wish = self.wish.max(wish);
+    }
+
+    /// What stops that do not come from signals ask for, once.
+    #[must_use]
+    pub(crate) fn take_wish(&mut self) -> Wish {
+        std::mem::take(&mut self.wish)
+    }
+
     fn hear_stop(&mut self, asks: Asks) -> Wish {
-        let moment = Moment {
+        let wish = self.stop.hear(asks, self.moment());
+        self.announce(wish);
+        wish
+    }
+
+    fn moment(&self) -> Moment {
+        Moment {
             now: self.now,
             delay: self.attributes.pre_stop_delay,
             is_shutdown: self.shutdown,
-        };
-        let wish = self.stop.hear(asks, moment);
+        }
+    }
+
+    fn announce(&mut self, wish: Wish) {
         if wish == Wish::Announce {
-            let begins_in = moment.delay;
+            let begins_in = self.attributes.pre_stop_delay;
             self.happened(Event::StopAnnounced { begins_in });
         }
-        wish
     }
 
     /// Gives the children `shutdown_timeout` from now on, which had no bound before.

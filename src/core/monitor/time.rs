@@ -47,7 +47,8 @@ impl Monitor {
         if retry {
             self.replacement.touch();
         }
-        if cull || retry {
+        let unbraked = self.brake.take_retry(self.now);
+        if cull || retry || unbraked {
             self.post_known(Posted::Forkoff);
         }
     }
@@ -55,11 +56,12 @@ impl Monitor {
     /// When the loop must turn again if nothing happens before.
     pub(crate) fn deadline(&self) -> Option<Time> {
         let pool_wide = if self.shutdown {
-            [None; 3]
+            [None; 4]
         } else {
             [
                 self.surplus.next(self.attributes.cull_after),
                 self.backoff.retry_at(),
+                self.brake.retry_at(),
                 self.limits_at(),
             ]
         };

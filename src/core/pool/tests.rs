@@ -15,22 +15,31 @@ fn oracle(census: Census, demand: Demand, limits: &Attributes) -> Plan {
         starting,
         free,
         busy,
+        reserved,
         retiring,
     } = census;
     // Each successor stands for a child that is counted as well.
     let others = (starting + free + demand.queued).saturating_sub(demand.successors);
     let nobody = others + busy == 0;
+    // A fork that is queued may be the reserved child.
+    let lacks_reserve = demand.reserve && reserved + demand.queued == 0;
+    let all = starting + free + busy + reserved + retiring;
     let mut forks = 0;
     loop {
         let spare = others + forks;
         let wanted = forks < demand.owed
             || (nobody && forks < limits.start_servers.max(limits.min_spare_servers))
             || (!nobody && spare < limits.min_spare_servers);
-        let processes = starting + free + busy + retiring + demand.queued + forks;
-        if !wanted || processes >= limits.max_clients {
+        if !wanted || all + demand.queued + forks >= limits.max_clients {
             break;
         }
         forks += 1;
+    }
+    // It is one of the last quarter, and there before the others.
+    let is_near = 4 * (starting + free + busy + forks + 1) >= 3 * limits.max_clients;
+    if lacks_reserve && is_near && all + demand.queued < limits.max_clients {
+        let room = limits.max_clients - all - demand.queued;
+        forks = (forks + 1).min(room);
     }
     match (forks, demand.surplus) {
         (0, 0) => Plan::Steady,
@@ -57,7 +66,7 @@ fn words_pile_up_the_longer_the_less_hangs_on_them() {
             starting,
             free,
             busy,
-            retiring: 0,
+            ..Census::default()
         };
         word_batch(census, &limits(min, min + 1, 5, clients)).map(|batch| batch.as_millis())
     };
@@ -112,14 +121,16 @@ fn every_small_plan_is_the_oracles() {
                 starting: n % 5,
                 free: n / 5 % 5,
                 busy: n / 25 % 5,
+                reserved: 0,
                 retiring: n / 125 % 5,
             };
-            for rest in 0..45 {
+            for rest in 0..90 {
                 let demand = Demand {
                     queued: n / 625,
                     owed: rest % 3,
                     surplus: rest / 3 % 5,
-                    successors: rest / 15,
+                    successors: rest / 15 % 3,
+                    reserve: rest / 45 == 1,
                 };
                 let plan = plan(census, demand, &limits);
                 if plan != oracle(census, demand, &limits) {
@@ -131,7 +142,7 @@ fn every_small_plan_is_the_oracles() {
         }
     }
     assert_eq!(configurations.len(), 105);
-    assert_eq!(cases, 105 * 3125 * 45);
+    assert_eq!(cases, 105 * 3125 * 90);
 }
 
 /// Numbers of all sizes, many of them small and many close to each other.
@@ -146,11 +157,13 @@ proptest! {
         counts in prop::array::uniform4(number()),
         demand in prop::array::uniform4(number()),
         given in prop::array::uniform4(number()),
+        reserved in 0..2_usize,
+        reserve: bool,
     ) {
         let [starting, free, busy, retiring] = counts;
         let [queued, owed, surplus, successors] = demand;
-        let census = Census { starting, free, busy, retiring };
-        let demand = Demand { queued, owed, surplus, successors };
+        let census = Census { starting, free, busy, reserved, retiring };
+        let demand = Demand { queued, owed, surplus, successors, reserve };
         let limits = limits(given[0], given[1], given[2], given[3]);
         let plan = plan(census, demand, &limits);
         prop_assert_eq!(plan, oracle(census, demand, &limits));
@@ -200,6 +213,40 @@ fn nothing_is_forked_past_the_limit_however_it_is_owed() {
     assert_eq!(plan(census, demand, &limits(1, 2, 1, 3)), Plan::Steady);
     // A limit that was lowered below the number of children.
     assert_eq!(plan(census, demand, &limits(1, 2, 1, 2)), Plan::Steady);
+}
+
+/// Nobody but the reserved child gets the last place, and it is there before the pool is full.
+#[test]
+fn the_last_place_is_the_reserved_childs() {
+    let demand = Demand {
+        owed: 9,
+        reserve: true,
+        ..Demand::default()
+    };
+    let limits = limits(1, 9, 1, 8);
+    let census = |busy, reserved| Census {
+        busy,
+        reserved,
+        ..Census::default()
+    };
+    let forks = |busy, reserved| plan(census(busy, reserved), demand, &limits);
+    assert_eq!((forks(5, 0), forks(5, 1)), (Plan::Fork(3), Plan::Fork(2)));
+    assert_eq!((forks(7, 0), forks(7, 1)), (Plan::Fork(1), Plan::Steady));
+    assert_eq!(forks(8, 0), Plan::Steady, "it was asked for too late");
+    let is_due = [4, 5, 7].map(|busy| is_reserve_due(census(busy, 0), &limits));
+    assert_eq!(is_due, [false, true, true]);
+    assert!(!is_reserve_due(census(7, 1), &limits), "there is one");
+    let leaving = Census {
+        retiring: 5,
+        ..census(2, 0)
+    };
+    assert!(!is_reserve_due(leaving, &limits), "the pool gets smaller");
+    assert_eq!(
+        plan(leaving, Demand { owed: 1, ..demand }, &limits),
+        Plan::Fork(1)
+    );
+    let is_idle = [3, 4].map(|busy| is_reserve_idle(census(busy, 1), &limits));
+    assert_eq!(is_idle, [true, false]);
 }
 
 #[test]

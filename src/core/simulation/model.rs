@@ -3,6 +3,7 @@
 use super::pipe::Pipe;
 use crate::core::{
     child::Signal,
+    draining::QueuedClients,
     time::Time,
     wire::{CommWords, Word},
 };
@@ -54,6 +55,7 @@ pub(super) struct Model {
     pub(super) stderr: Pipe,
     /// SIGINT is pending or was acted on. However often it is sent, it arrives once.
     pub(super) told: bool,
+    pub(super) queued_clients: QueuedClients,
     /// Until when it takes queued clients, once it knows that it is to stop.
     pub(super) drains_until: Option<Time>,
     pub(super) sent: Sent,
@@ -81,6 +83,7 @@ impl Model {
             stdout: Pipe::new(capacity),
             stderr: Pipe::new(capacity),
             told: false,
+            queued_clients: QueuedClients::Serve,
             drains_until: None,
             sent: Sent::default(),
             next_ack: None,
@@ -117,7 +120,11 @@ impl Model {
     pub(super) fn has_drained(&mut self, now: Time, drain_timeout: Duration) -> bool {
         match self.drains_until {
             None => {
-                self.drains_until = Some(now + drain_timeout);
+                let drain = match self.queued_clients {
+                    QueuedClients::Serve => drain_timeout,
+                    QueuedClients::LeaveToOthers => Duration::ZERO,
+                };
+                self.drains_until = Some(now + drain);
                 false
             }
             Some(until) => until <= now,

@@ -4,7 +4,7 @@ use super::encoding::{Field, Input, Why};
 use crate::core::child::{Reason, Signal, State};
 
 macro_rules! codes {
-    ($($type:ident $(or $instead:ident)?: $default:ident { $($name:ident = $code:literal,)* })*) => {$(
+    ($($type:ident or $instead:ident { $($name:ident = $code:literal,)* })*) => {$(
         impl Field for $type {
             fn put(&self, out: &mut Vec<u8>) {
                 let code: u8 = match self { $(Self::$name => $code,)* };
@@ -14,24 +14,23 @@ macro_rules! codes {
             fn take(input: &mut Input<'_>) -> Result<Self, Why> {
                 match u8::take(input)? {
                     $($code => Ok(Self::$name),)*
-                    _ => codes!(@ $($instead)?),
+                    _ => Ok(Self::$instead),
                 }
             }
         }
     )*};
-    (@) => { Err(Why::Value) };
-    (@ $instead:ident) => { Ok(Self::$instead) };
 }
 
 // What a later version may know besides, an earlier one reads as the name after `or`.
 codes! {
-    State: Starting {
+    State or Free {
         Starting = 0,
         Free = 1,
         Busy = 2,
         Retiring = 3,
+        Reserved = 4,
     }
-    Reason or Asked: Asked {
+    Reason or Asked {
         Culled = 0,
         TimedOut = 1,
         Closed = 2,
@@ -43,7 +42,7 @@ codes! {
         Overtime = 8,
         StartTimeout = 9,
     }
-    Signal or Interrupt: Interrupt {
+    Signal or Interrupt {
         Abort = 0,
         Alarm = 1,
         BackgroundRead = 2,

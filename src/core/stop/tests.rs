@@ -130,3 +130,69 @@ fn an_announced_stop_begins_once_when_its_delay_is_over() {
     assert_eq!(stop.begins_at(), None);
     assert!(!stop.take_due(at(100)));
 }
+
+/// What a stop that does not come from a signal makes of each state of a stop.
+#[test]
+fn a_stop_that_is_asked_for_never_kills_by_being_asked_for_again() {
+    use Manner::{Bounded, Now, Patient};
+    use Wish::{Announce, Bound, Kill, Nothing, Shutdown};
+    for (delay, manners, expected) in [
+        (Duration::ZERO, vec![Bounded], vec![Shutdown]),
+        (
+            Duration::ZERO,
+            vec![Bounded; 3],
+            vec![Shutdown, Nothing, Nothing],
+        ),
+        (Duration::ZERO, vec![Patient; 2], vec![Shutdown, Nothing]),
+        (
+            Duration::ZERO,
+            vec![Patient, Bounded, Bounded],
+            vec![Shutdown, Bound, Nothing],
+        ),
+        (
+            Duration::ZERO,
+            vec![Bounded, Patient],
+            vec![Shutdown, Nothing],
+        ),
+        (Duration::ZERO, vec![Now], vec![Kill]),
+        (Duration::ZERO, vec![Patient, Now], vec![Shutdown, Kill]),
+        (DELAY, vec![Bounded, Bounded], vec![Announce, Nothing]),
+        (DELAY, vec![Patient, Bounded], vec![Announce, Nothing]),
+        (DELAY, vec![Bounded, Now], vec![Announce, Kill]),
+    ] {
+        let (mut stop, mut is_shutdown) = (Stop::default(), false);
+        let wishes = manners.iter().map(|manner| {
+            let wish = stop.ask(*manner, moment(1, delay, is_shutdown));
+            is_shutdown |= wish >= Wish::Shutdown;
+            wish
+        });
+        assert_eq!(wishes.collect::<Vec<_>>(), expected, "{manners:?}");
+        let patient = manners.iter().all(|manner| *manner == Patient);
+        assert!(
+            !stop.is_patient() || patient || manners.contains(&Now),
+            "{manners:?}"
+        );
+    }
+}
+
+/// The first SIGTERM after it is a first one: it ends a delay, and kills nobody.
+#[test]
+fn the_signal_after_a_stop_that_was_asked_for_is_the_first() {
+    let mut stop = Stop::default();
+    assert_eq!(
+        stop.ask(Manner::Bounded, moment(1, DELAY, false)),
+        Wish::Announce
+    );
+    assert_eq!(
+        stop.hear(asks(1, 0), moment(2, DELAY, false)),
+        Wish::Shutdown
+    );
+    assert_eq!(stop.hear(asks(1, 0), moment(3, DELAY, true)), Wish::Kill);
+    let mut stop = Stop::default();
+    assert_eq!(
+        stop.ask(Manner::Bounded, moment(1, Duration::ZERO, false)),
+        Wish::Shutdown
+    );
+    assert_eq!(stop.hear(asks(1, 0), moment(2, DELAY, true)), Wish::Nothing);
+    assert_eq!(stop.hear(asks(1, 0), moment(3, DELAY, true)), Wish::Kill);
+}

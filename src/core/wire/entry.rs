@@ -50,6 +50,12 @@ impl Entry {
         self.0 & Self::BUSY != 0
     }
 
+    /// Whether the child notes its words here, and has said one.
+    #[cfg(feature = "status")]
+    pub(crate) fn has_spoken(self) -> bool {
+        self.words() > 0
+    }
+
     /// How many words the child has said, modulo 2^31.
     fn words(self) -> u32 {
         // OK to cut: the count is in the lower half.

@@ -287,7 +287,15 @@ fn the_hooks_of_our_own_ask_for_nothing() {
     server_exited(hooks, &mut monitor, &record, &death);
     handler_state(hooks, &mut monitor, "own");
     let (since, waiting) = (monitor.now(), Some(7));
-    saturated(hooks, &mut monitor, &Saturation { since, waiting });
+    saturated(
+        hooks,
+        &mut monitor,
+        &Saturation {
+            since,
+            waiting,
+            oldest: None,
+        },
+    );
     let text = warnings(|| {
         let error = io::Error::from_raw_os_error(11);
         fork_failed(hooks, &mut monitor, &error, ms(100));

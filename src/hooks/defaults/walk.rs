@@ -356,6 +356,7 @@ impl Walk {
                 State::Starting => &mut census.starting,
                 State::Free => &mut census.free,
                 State::Busy => &mut census.busy,
+                State::Reserved => &mut census.reserved,
                 State::Retiring => &mut census.retiring,
             } += 1;
             self.check_child(child);
@@ -369,6 +370,7 @@ impl Walk {
             .busy_servers()
             .chain(monitor.free_servers())
             .chain(monitor.retiring_servers())
+            .chain(monitor.reserved_server())
             .map(Child::id)
             .collect();
         listed.sort_unstable();

@@ -10,7 +10,7 @@ use crate::{
     sys::{
         hangup::{self, Hangup},
         link::{Interest, Wake},
-        sockets::{self, Blocking},
+        sockets::Blocking,
     },
 };
 use std::{
@@ -268,7 +268,7 @@ impl<S: Stream> Conn<S> {
 impl<S: Stream> Conn<S> {
     /// Writes what fits into the socket's buffer now.
     pub(in crate::servers) fn write_at_once(&self, bytes: &[u8]) -> io::Result<()> {
-        sockets::send(&self.stream, &[IoSlice::new(bytes)], Blocking::Never).map(drop)
+        self.send(&[IoSlice::new(bytes)], Blocking::Never).map(drop)
     }
 
     /// Discards what has arrived, at most `most` bytes of it.
@@ -276,7 +276,7 @@ impl<S: Stream> Conn<S> {
         let mut chunk = [0; CHUNK];
         let mut left = most;
         while left > 0 {
-            match sockets::receive(&self.stream, &mut chunk, Blocking::Never) {
+            match self.receive(&mut chunk, Blocking::Never) {
                 Ok(0) | Err(_) => return,
                 Ok(count) => left = left.saturating_sub(count as u64),
             }
@@ -290,7 +290,7 @@ impl<S: Stream> Conn<S> {
         let mut chunk = [0; CHUNK];
         let mut left = most;
         while left > 0 && self.comm.now() < end {
-            match sockets::receive(&self.stream, &mut chunk, Blocking::Never) {
+            match self.receive(&mut chunk, Blocking::Never) {
                 Ok(0) => return true,
                 Ok(count) => left = left.saturating_sub(count as u64),
                 Err(error) if is_interruption(&error) => {}

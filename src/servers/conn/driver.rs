@@ -4,10 +4,7 @@
 use super::{
     Conn, Stream, class::ConnClass, is_interruption, is_wait, pump::Step, session::Session,
 };
-use crate::sys::{
-    link::Interest,
-    sockets::{self, Blocking},
-};
+use crate::sys::{link::Interest, sockets::Blocking};
 use std::{
     io::{self, IoSlice},
     net::Shutdown,
@@ -125,7 +122,7 @@ impl<S: Stream, C: ConnClass> Driver<'_, S, C> {
         let mut progress = false;
         while !self.session.output().is_empty() {
             let parts = [IoSlice::new(self.session.output())];
-            match sockets::send(&self.conn.stream, &parts, Blocking::Never) {
+            match self.conn.send(&parts, Blocking::Never) {
                 Ok(count) => self.session.wrote(count),
                 Err(error) if is_wait(&error) => break,
                 Err(error) if is_interruption(&error) => continue,
@@ -152,7 +149,7 @@ impl<S: Stream, C: ConnClass> Driver<'_, S, C> {
     }
 
     fn receive(&mut self) -> io::Result<usize> {
-        sockets::receive(&self.conn.stream, &mut self.chunk, Blocking::Never)
+        self.conn.receive(&mut self.chunk, Blocking::Never)
     }
 
     fn wait(&self) -> io::Result<()> {

@@ -7,8 +7,9 @@ use super::{WILL_LOOK, view::BoardView};
 use crate::{
     core::{
         board::{
-            DUE_AT, Description, ENTRY_AT, EXTENDED_AT, KEPT_INTERVAL_AT, PEER_AT, QUEUED_AT,
-            REQUESTS_AT, SEQUENCE_AT, SINCE_AT, TEXT_AT, TEXT_LENGTH_AT, duration_bits, time_bits,
+            CLIENT_AT, DUE_AT, Description, ENTRY_AT, EXTENDED_AT, KEPT_INTERVAL_AT, PEER_AT,
+            QUEUED_AT, REQUESTS_AT, SEQUENCE_AT, SINCE_AT, TEXT_AT, TEXT_LENGTH_AT, duration_bits,
+            time_bits,
         },
         child::ChildId,
         comm::Interval,
@@ -19,6 +20,7 @@ use crate::{
 };
 use std::{
     net::SocketAddr,
+    num::NonZeroU64,
     ptr::NonNull,
     slice,
     sync::atomic::{
@@ -121,7 +123,24 @@ impl Slot {
 
     /// Notes that no connection is in hand any more.
     pub(crate) fn end(&self) {
-        self.set(SINCE_AT, 0);
+        if let Some(words) = self.own_words() {
+            words[SINCE_AT].store(0, Relaxed);
+            words[CLIENT_AT].store(0, Relaxed);
+        }
+    }
+
+    /// Notes that the child has a connection of this client, and returns how many children have, this
+    /// one included.
+    ///
+    /// It is noted first and counted then: of two children that do so at the same time, at least one
+    /// finds both. A child without a slot counts the others.
+    pub(crate) fn claim(&self, client: NonZeroU64) -> usize {
+        let own = self.own_words();
+        if let Some(words) = own {
+            words[CLIENT_AT].store(client.get(), SeqCst);
+            fence(SeqCst);
+        }
+        self.view.connections_of(client) + usize::from(own.is_none())
     }
 
     /// Notes until when the child asks to go on with the connection in hand.

@@ -4,9 +4,10 @@
 use crate::{
     core::{
         board::{
-            ASKED_INTERVAL_AT, Description, EARLIER_AT, ENTRY_AT, FOLDS_AT, KEPT_INTERVAL_AT, LINE,
-            Layout, Notes, OTHERS_AT, PEER_AT, PEER_WORDS, ROW_AT, SEQUENCE_AT, SINCE_AT, TEXT_AT,
-            TEXT_LENGTH_AT, TEXT_WORDS, USED_AT, View, WILL_LOOK_AT,
+            ASKED_INTERVAL_AT, CLIENT_AT, Description, EARLIER_AT, ENTRY_AT, FOLDS_AT,
+            KEPT_INTERVAL_AT, LINE, Layout, Notes, OTHERS_AT, PEER_AT, PEER_WORDS, ROW_AT,
+            SEQUENCE_AT, SINCE_AT, TEXT_AT, TEXT_LENGTH_AT, TEXT_WORDS, USED_AT, View,
+            WILL_LOOK_AT,
         },
         comm::Interval,
         metrics::{Metric, Numbers},
@@ -17,6 +18,7 @@ use crate::{
 };
 use std::{
     array,
+    num::NonZeroU64,
     sync::{
         Arc,
         atomic::{
@@ -115,6 +117,12 @@ impl BoardView {
         entries.filter(|entry| entry.is_busy()).count()
     }
 
+    /// How many children have a connection of this client, among those that have a slot.
+    pub(super) fn connections_of(&self, client: NonZeroU64) -> usize {
+        let clients = self.used().map(|(words, _)| words[CLIENT_AT].load(SeqCst));
+        clients.filter(|found| *found == client.get()).count()
+    }
+
     pub(super) fn will_look_word(&self) -> &AtomicU64 {
         &self.memory.words()[WILL_LOOK_AT]
     }
@@ -172,6 +180,11 @@ impl View for BoardView {
 
     fn metrics(&self) -> Vec<Metric> {
         cells::show(self.numbers())
+    }
+
+    #[cfg(feature = "status")]
+    fn numbers(&self) -> Numbers {
+        Self::numbers(self)
     }
 }
 

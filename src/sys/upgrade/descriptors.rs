@@ -69,7 +69,7 @@ pub(super) fn borrow(fd: RawFd) -> io::Result<BorrowedFd<'static>> {
 }
 
 /// A duplicate, close-on-exec.
-pub(super) fn duplicate(fd: u32) -> io::Result<OwnedFd> {
+pub(crate) fn duplicate(fd: u32) -> io::Result<OwnedFd> {
     borrow(fd.cast_signed())?.try_clone_to_owned()
 }
 

@@ -51,6 +51,7 @@ pub fn builder_of<S: ChildServer>(args: &Args, server: S) -> Builder<Journal, S>
         .handle_signals(!args.has("--no-signals"))
         .resize_signals(args.has("--resize-signals"))
         .reap_orphans(args.has("--reap-orphans"))
+        .process_title(args.value("--title").map(str::to_owned))
         .pre_stop_delay(millis(args, "--pre-stop-delay", 0));
     match args.has("--pre-stop-delay") {
         true => builder.observe(Announced),

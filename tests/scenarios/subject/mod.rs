@@ -4,6 +4,7 @@
 //! Unless a flag says otherwise it culls nobody, times nobody out and takes any number of requests,
 //! so that a scenario sees only what it is about.
 
+mod books;
 mod cgroup;
 mod crowd;
 mod flags;
@@ -20,6 +21,7 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
+use nix::errno::Errno;
 use prefork_server::servers::TcpConn;
 use prefork_server::{Error, PreFork, TcpServer};
 
@@ -28,6 +30,7 @@ use crate::support::{
     programs, until,
 };
 
+pub use books::{Books, expect_busy};
 pub use cgroup::Group;
 pub use crowd::Crowd;
 pub use flags::{builder, builder_of, count, millis};
@@ -54,6 +57,9 @@ fn run(args: &Args) -> Result<(), Error> {
     }
     if args.has("--subreaper") {
         nix::sys::prctl::set_child_subreaper(true).expect("to adopt orphans");
+    }
+    if args.has("--no-title-area") {
+        seccomp::refuse_prctl(nix::libc::PR_SET_MM, Errno::EPERM).expect("a filter");
     }
     // A descriptor of the program's own, for every child.
     let _file = args.value("--open").map(File::open);

@@ -22,6 +22,7 @@ impl Process for Held {
     fn signal(&self, _: Signal) -> io::Result<()> {
         Ok(())
     }
+    fn tell_to_leave(&self, _: crate::core::draining::QueuedClients) {}
     fn stuck(&self) -> Option<Stuck> {
         None
     }

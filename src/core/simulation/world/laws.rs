@@ -91,6 +91,7 @@ impl World {
                 State::Starting => counted.starting += 1,
                 State::Free => counted.free += 1,
                 State::Busy => counted.busy += 1,
+                State::Reserved => counted.reserved += 1,
                 State::Retiring => {
                     counted.retiring += 1;
                     check_it_retires_in_time(monitor, child);

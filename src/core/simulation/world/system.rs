@@ -6,6 +6,7 @@ use crate::core::{
     board::{Notes, SharedView},
     child::{ChildId, Signal, Stuck},
     comm::Interval,
+    draining::QueuedClients,
     error::{Error, Operation},
     queue::PrintTo,
     signal_policy::{Arrived, TABLE},
@@ -255,6 +256,12 @@ impl Process for ModelProcess {
     }
 
     fn close(&mut self, _: Pipe) {}
+
+    fn tell_to_leave(&self, queued: QueuedClients) {
+        if let Some(model) = self.world.0.borrow_mut().kernel.get_mut(self.id) {
+            model.queued_clients = queued;
+        }
+    }
 
     fn signal(&self, signal: Signal) -> io::Result<()> {
         self.world.0.borrow_mut().signal(self.id, signal);

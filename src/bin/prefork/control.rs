@@ -1,0 +1,150 @@
+//! `prefork reload`, `stop`, `retire`, `set` and `get`: gives a command to a running server over its
+//! control socket, and prints the answer when the command is done. Starts no server.
+
+use crate::{args::ControlArgs, exit::Failure, flags};
+use serde_json::Value;
+use std::{
+    io::{self, BufRead, BufReader, Write},
+    os::unix::net::UnixStream,
+    path::PathBuf,
+};
+
+pub(crate) fn reload(to: &ControlArgs) -> Result<(), Failure> {
+    tell(to, "reload", |answer| {
+        let (replaced, took) = (number(answer, "replaced"), seconds(answer, "took"));
+        vec![format!("reloaded: {replaced} children replaced in {took}")]
+    })
+}
+
+pub(crate) fn stop(to: &ControlArgs, how: Option<&str>) -> Result<(), Failure> {
+    let line = how.map_or("stop".to_owned(), |how| format!("stop {how}"));
+    tell(to, &line, |answer| {
+        let (deaths, took) = (number(answer, "deaths"), seconds(answer, "took"));
+        let lost = number(answer, "lost_connections");
+        vec![format!(
+            "stopped in {took}; in its life {deaths} children have ended and {lost} connections \
+             were lost"
+        )]
+    })
+}
+
+pub(crate) fn retire(to: &ControlArgs, pid: u32) -> Result<(), Failure> {
+    tell(to, &format!("retire {pid}"), |answer| {
+        let cause = text(answer, "cause");
+        let successor = answer.get("successor").and_then(Value::as_u64);
+        let successor = match successor {
+            Some(successor) => format!("; child {successor} has taken its place"),
+            None => String::new(),
+        };
+        vec![format!("child {pid} has ended ({cause}){successor}")]
+    })
+}
+
+pub(crate) fn set(to: &ControlArgs, name: &str, value: &str) -> Result<(), Failure> {
+    tell(to, &format!("set {name} {value}"), set_lines)
+}
+
+pub(crate) fn get(to: &ControlArgs, name: Option<&str>) -> Result<(), Failure> {
+    let line = name.map_or("get".to_owned(), |name| format!("get {name}"));
+    tell(to, &line, get_lines)
+}
+
+fn set_lines(answer: &Value) -> Vec<String> {
+    let [name, old, new] = ["name", "old", "new"].map(|field| text(answer, field));
+    let effect = text(answer, "takes_effect");
+    let mut lines = vec![format!("{name} is {new}, was {old}; takes effect {effect}")];
+    if let Some(asked) = answer.get("asked").and_then(Value::as_str) {
+        let why = text(answer, "normalised");
+        lines.push(format!("{asked} makes no sense: {why}"));
+    }
+    let also = answer.get("also").and_then(Value::as_object);
+    for (name, value) in also.into_iter().flatten() {
+        let value = value.as_str().unwrap_or("?");
+        lines.push(format!("{name} is {value} because of that"));
+    }
+    lines
+}
+
+fn get_lines(answer: &Value) -> Vec<String> {
+    let Some(all) = answer.get("attributes").and_then(Value::as_object) else {
+        let fields = ["name", "value", "default", "unit", "takes_effect"];
+        let [name, value, default, unit, effect] = fields.map(|field| text(answer, field));
+        let line = format!("{name} is {value} (default {default}, {unit}); takes effect {effect}");
+        return vec![line];
+    };
+    let width = all.keys().map(String::len).max().unwrap_or(0);
+    let line = |(name, value): (&String, &Value)| {
+        let value = value.as_str().unwrap_or("?");
+        format!("{name:width$}  {value}")
+    };
+    all.iter().map(line).collect()
+}
+
+/// Gives a command, waits for the answer, and prints it: as it is, or as these lines.
+fn tell(
+    to: &ControlArgs,
+    command: &str,
+    lines: impl FnOnce(&Value) -> Vec<String>,
+) -> Result<(), Failure> {
+    let answer = ask(to, command)?;
+    let value: Value = serde_json::from_str(&answer)
+        .map_err(|error| Failure::no_answer(&format!("it is no JSON: {error}")))?;
+    if to.json {
+        writeln!(io::stdout(), "{}", answer.trim_end())?;
+    }
+    if value.get("ok") != Some(&Value::Bool(true)) {
+        let message = text(&value, "error");
+        return Err(Failure::answered(text(&value, "code"), message));
+    }
+    if !to.json {
+        for line in lines(&value) {
+            writeln!(io::stdout(), "{line}")?;
+        }
+    }
+    Ok(())
+}
+
+/// The line that the server answers.
+fn ask(to: &ControlArgs, command: &str) -> Result<String, Failure> {
+    if command.contains('\n') {
+        return Err(Failure::usage("a command is one line"));
+    }
+    let path = path(to)?;
+    let mut stream =
+        UnixStream::connect(&path).map_err(|error| Failure::no_server(&path, &error))?;
+    let broken = |error: io::Error| match error.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Failure::no_answer_yet(),
+        _ => Failure::no_answer(&error.to_string()),
+    };
+    stream.set_read_timeout(to.wait).map_err(broken)?;
+    // A server that refuses a client answers without having read the command.
+    let sent = stream.write_all(format!("{command}\n").as_bytes());
+    let mut answer = String::new();
+    match BufReader::new(stream).read_line(&mut answer) {
+        Ok(0) => Err(Failure::no_answer("it has closed the connection")),
+        Ok(_) => Ok(answer),
+        Err(error) => Err(broken(sent.err().unwrap_or(error))),
+    }
+}
+
+fn path(to: &ControlArgs) -> Result<PathBuf, Failure> {
+    if let Some(path) = &to.control {
+        return Ok(path.clone());
+    }
+    let settings = flags::without_flags(to.config.as_deref())?;
+    let missing = "no control socket: add --control PATH, or --config FILE with the key `control`";
+    settings.control().ok_or_else(|| Failure::usage(missing))
+}
+
+fn text<'a>(answer: &'a Value, field: &str) -> &'a str {
+    answer.get(field).and_then(Value::as_str).unwrap_or("?")
+}
+
+fn number(answer: &Value, field: &str) -> u64 {
+    answer.get(field).and_then(Value::as_u64).unwrap_or(0)
+}
+
+fn seconds(answer: &Value, field: &str) -> String {
+    let seconds = answer.get(field).and_then(Value::as_f64).unwrap_or(0.0);
+    format!("{seconds:.1} s")
+}

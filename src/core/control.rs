@@ -1,0 +1,141 @@
+//! The control socket without its sockets: the commands, what each client has sent, and when each
+//! command is done. Reads and writes no socket.
+//!
+//! A client sends lines and gets a line of JSON for each, in order. A command is answered when it is
+//! done, which may take as long as a reload does.
+
+mod answer;
+mod client;
+mod commands;
+mod desk;
+mod lines;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use self::{
+    answer::{Answer, Problem},
+    desk::Desk,
+};
+#[cfg(any(test, fuzzing))]
+pub(crate) use self::{desk::answer_to, lines::LONGEST};
+
+use crate::core::{event::Event, monitor::Monitor, system::Caller};
+use std::fmt;
+
+/// A command, as clients write it.
+struct Command {
+    /// The name, and after it the arguments.
+    usage: &'static str,
+    /// The least and the greatest number of words after the name.
+    words: (usize, usize),
+    /// What it does, in a sentence without its full stop.
+    help: &'static str,
+    /// Begins it. The text is what follows the name, without spaces around it.
+    begin: fn(&mut Monitor, &str) -> Begun,
+}
+
+/// A command that has begun.
+#[derive(Debug)]
+enum Begun {
+    /// It is done already.
+    Done(Answer),
+    /// It takes its time.
+    Pending(Box<dyn Pending>),
+}
+
+impl Begun {
+    fn error(problem: Problem, text: &str) -> Self {
+        Self::Done(Answer::error(problem, text))
+    }
+
+    fn stopping() -> Self {
+        Self::error(Problem::Stopping, STOPPING)
+    }
+}
+
+/// A command that has begun and is not done.
+trait Pending: fmt::Debug {
+    /// The answer, if the command is done with this event.
+    fn event(&mut self, monitor: &Monitor, event: &Event<'_>) -> Option<Answer>;
+
+    /// The answer, if the command is done at the end of a turn.
+    fn look(&mut self, _: &Monitor) -> Option<Answer> {
+        None
+    }
+}
+
+const STOPPING: &str = "the server is shutting down";
+
+/// Every command.
+const COMMANDS: &[Command] = &[
+    Command {
+        usage: "reload",
+        words: (0, 0),
+        help: "Read the settings anew and replace every child, as SIGHUP does",
+        begin: commands::reload::begin,
+    },
+    Command {
+        usage: "stop [graceful|now]",
+        words: (0, 1),
+        help: "Shut down as SIGTERM does; with no time limit; or by SIGKILL",
+        begin: commands::stop::begin,
+    },
+    Command {
+        usage: "retire PID",
+        words: (1, 1),
+        help: "Replace one child: it goes when its successor is ready",
+        begin: commands::retire::begin,
+    },
+    Command {
+        usage: "set NAME VALUE",
+        words: (2, usize::MAX),
+        help: "Set an attribute that may change while the server runs",
+        begin: commands::attributes::set,
+    },
+    Command {
+        usage: "get [NAME]",
+        words: (0, 1),
+        help: "Show an attribute, or the values of all that are in force",
+        begin: commands::attributes::get,
+    },
+    Command {
+        usage: "show",
+        words: (0, 0),
+        help: "Show the server and its children",
+        begin: commands::show::begin,
+    },
+    Command {
+        usage: "help",
+        words: (0, 0),
+        help: "Show the commands",
+        begin: commands::help::begin,
+    },
+];
+
+impl Command {
+    fn name(&self) -> &'static str {
+        self.usage.split(' ').next().unwrap_or(self.usage)
+    }
+}
+
+/// Whether a client may control a server that runs as the user `own`.
+pub(crate) fn may_control(caller: &Caller) -> bool {
+    caller.user == 0 || caller.user == caller.own_user
+}
+
+/// Begins the command that a line is.
+fn begin(monitor: &mut Monitor, line: &str) -> Begun {
+    let line = line.trim();
+    let (name, arguments) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
+    let arguments = arguments.trim();
+    let Some(command) = COMMANDS.iter().find(|command| command.name() == name) else {
+        let names: Vec<_> = COMMANDS.iter().map(Command::name).collect();
+        let text = format!("{name:?} is none of {}", names.join(", "));
+        return Begun::error(Problem::Usage, &text);
+    };
+    let (least, most) = command.words;
+    match (least..=most).contains(&arguments.split_whitespace().count()) {
+        true => (command.begin)(monitor, arguments),
+        false => Begun::error(Problem::Usage, &format!("usage: {}", command.usage)),
+    }
+}

@@ -1,0 +1,146 @@
+//! One client of the control socket: what it has sent, the command that it waits for, what it has not
+//! read. Begins no command.
+
+use super::{
+    Pending,
+    answer::Answer,
+    lines::{Cut, Lines},
+};
+use crate::core::time::Time;
+use std::time::Duration;
+
+/// How long a client may leave an answer unread.
+pub(super) const UNREAD: Duration = Duration::from_secs(10);
+/// How long a client may be connected and send no command.
+pub(super) const IDLE: Duration = Duration::from_secs(300);
+
+/// A client. Commands begin one at a time, and none while an answer waits to be read, so a client
+/// costs at most a line that it has sent and an answer.
+#[derive(Debug)]
+pub(super) struct Client {
+    lines: Lines,
+    /// It sends no more.
+    ended: bool,
+    /// It has closed the connection.
+    gone: bool,
+    /// It may have sent something that was not read.
+    pub(super) has_unread: bool,
+    /// Whether the kernel may take more for it.
+    pub(super) is_writable: bool,
+    outgoing: Vec<u8>,
+    /// How much of `outgoing` was written.
+    written: usize,
+    pub(super) pending: Option<Box<dyn Pending>>,
+    /// When it sent something, read something, or got an answer.
+    since: Time,
+}
+
+impl Client {
+    pub(super) fn new(now: Time) -> Self {
+        Self {
+            lines: Lines::default(),
+            ended: false,
+            gone: false,
+            has_unread: true,
+            is_writable: true,
+            outgoing: Vec::new(),
+            written: 0,
+            pending: None,
+            since: now,
+        }
+    }
+
+    /// How many bytes may be read from it now.
+    pub(super) fn room(&self) -> usize {
+        match self.has_unread && !self.gone {
+            true => self.lines.room(),
+            false => 0,
+        }
+    }
+
+    pub(super) fn received(&mut self, bytes: &[u8], now: Time) {
+        self.lines.push(bytes);
+        self.since = now;
+    }
+
+    /// It sends no more.
+    pub(super) fn end(&mut self) {
+        self.ended = true;
+        self.has_unread = false;
+    }
+
+    /// It is gone, and answers are for nobody.
+    pub(super) fn leave(&mut self) {
+        self.end();
+        self.gone = true;
+        self.outgoing.clear();
+        self.written = 0;
+    }
+
+    /// Whether its next command may begin.
+    pub(super) fn is_due(&self) -> bool {
+        self.pending.is_none() && self.outgoing.is_empty() && self.lines.is_ready(self.ended)
+    }
+
+    pub(super) fn next_line(&mut self) -> Option<Cut> {
+        self.lines.next(self.ended)
+    }
+
+    /// Queues the answer to its command.
+    pub(super) fn answer(&mut self, answer: Answer, now: Time) {
+        self.pending = None;
+        self.since = now;
+        if !self.gone {
+            self.outgoing = answer.into_line();
+            self.written = 0;
+        }
+    }
+
+    /// What is to be written to it.
+    pub(super) fn outgoing(&self) -> &[u8] {
+        self.outgoing.get(self.written..).unwrap_or_default()
+    }
+
+    pub(super) fn took(&mut self, bytes: usize, now: Time) {
+        self.written += bytes;
+        self.since = now;
+        if self.outgoing().is_empty() {
+            // A long answer must not cost memory for as long as the client stays.
+            self.outgoing = Vec::new();
+            self.written = 0;
+        }
+    }
+
+    /// Whether nothing is left to be done for it.
+    pub(super) fn is_over(&self) -> bool {
+        let has_lines = self.lines.is_ready(true);
+        match self.gone {
+            // Its command goes on without it; the commands after that do not begin.
+            true => self.pending.is_some() || !has_lines,
+            false => self.ended && self.is_waiting() && !has_lines,
+        }
+    }
+
+    /// Whether it is the client's turn: it has no command under way and has read all answers.
+    fn is_waiting(&self) -> bool {
+        self.pending.is_none() && self.outgoing.is_empty()
+    }
+
+    /// Whether the connection may be closed for another client.
+    pub(super) fn is_idle(&self) -> bool {
+        self.is_waiting() && !self.lines.is_ready(self.ended) && !self.has_unread
+    }
+
+    pub(super) fn since(&self) -> Time {
+        self.since
+    }
+
+    /// When its time is over, if nothing happens before.
+    pub(super) fn deadline(&self) -> Option<Time> {
+        match (self.outgoing.is_empty(), &self.pending) {
+            (false, _) => Some(self.since + UNREAD),
+            (true, Some(_)) => None,
+            (true, None) => Some(self.since + IDLE),
+        }
+    }
+}

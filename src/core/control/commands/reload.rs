@@ -1,0 +1,65 @@
+//! `reload`: done when no child of an older epoch takes connections, or when the reload has failed.
+//! Replaces no child itself.
+
+use crate::core::{
+    control::{Answer, Begun, Pending, Problem, STOPPING},
+    event::Event,
+    monitor::Monitor,
+    states::Posted,
+};
+
+pub(in super::super) fn begin(monitor: &mut Monitor, _: &str) -> Begun {
+    if monitor.is_shutdown() {
+        return Begun::stopping();
+    }
+    monitor.reload();
+    Begun::Pending(Box::new(Reload::default()))
+}
+
+/// A reload that was asked for.
+#[derive(Debug, Default)]
+struct Reload {
+    /// The epoch of the new children; `None` until the reload has begun.
+    epoch: Option<u32>,
+}
+
+impl Pending for Reload {
+    fn event(&mut self, monitor: &Monitor, event: &Event<'_>) -> Option<Answer> {
+        match *event {
+            Event::ReloadBegan { epoch } => self.began(epoch),
+            Event::Reloaded {
+                epoch,
+                replaced,
+                took,
+            } if self.epoch == Some(epoch) => {
+                let answer = Answer::ok().with("epoch", epoch);
+                Some(answer.with("replaced", replaced).with("took", took))
+            }
+            Event::ReloadFailed { error } if self.is_over(monitor) => {
+                Some(Answer::error(Problem::Failed, &error.to_string()))
+            }
+            Event::ShuttingDown => Some(Answer::error(Problem::Stopping, STOPPING)),
+            _ => None,
+        }
+    }
+}
+
+impl Reload {
+    fn began(&mut self, epoch: u32) -> Option<Answer> {
+        match self.epoch.replace(epoch) {
+            None => None,
+            Some(_) => {
+                let text = "superseded by another reload, which replaces these children first";
+                Some(Answer::error(Problem::Superseded, text))
+            }
+        }
+    }
+
+    /// Whether a failure is of this reload: another one may be waiting to begin, or under way.
+    fn is_over(&self, monitor: &Monitor) -> bool {
+        match self.epoch {
+            Some(_) => !monitor.is_reloading(),
+            None => !monitor.queue.has(&Posted::Reload),
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! `stop`: done when the last child has gone, as the last thing before the socket is closed. Sends no
+//! signal itself.
+
+use crate::core::{
+    control::{Answer, Begun, Pending, Problem},
+    event::Event,
+    monitor::Monitor,
+    states::Posted,
+    stop::Manner,
+    time::Time,
+};
+
+pub(in super::super) fn begin(monitor: &mut Monitor, arguments: &str) -> Begun {
+    let manner = match arguments {
+        "" => Manner::Bounded,
+        "graceful" => Manner::Patient,
+        "now" => Manner::Now,
+        other => {
+            let text = format!("{other:?} is none of graceful, now");
+            return Begun::error(Problem::Usage, &text);
+        }
+    };
+    monitor.ask_stop(manner);
+    let since = monitor.now();
+    Begun::Pending(Box::new(Stop { since }))
+}
+
+/// A stop that was asked for.
+#[derive(Debug)]
+struct Stop {
+    since: Time,
+}
+
+impl Pending for Stop {
+    fn event(&mut self, monitor: &Monitor, event: &Event<'_>) -> Option<Answer> {
+        let Event::Ended = event else {
+            return None;
+        };
+        let report = monitor.report();
+        let answer = Answer::ok().with("took", monitor.now().since(self.since));
+        let answer = answer.with("deaths", report.all_deaths());
+        Some(answer.with("lost_connections", report.lost_connections))
+    }
+
+    /// The hook `handler_shutdown` may refuse.
+    fn look(&mut self, monitor: &Monitor) -> Option<Answer> {
+        let announced = monitor.stop_begins_at().is_some();
+        let goes_on = !announced && !monitor.is_shutdown() && !monitor.queue.has(&Posted::Shutdown);
+        goes_on.then(|| {
+            let text = "the hook handler_shutdown has not begun the shutdown";
+            Answer::error(Problem::Failed, text)
+        })
+    }
+}

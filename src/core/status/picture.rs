@@ -1,0 +1,263 @@
+//! What there is to show at one moment: the parent's record, and for each child what it has noted on
+//! the board. Believes no number of a child that cannot be true.
+
+use super::{
+    Stage,
+    history::{History, Sample},
+    record::{Record, Row},
+};
+use crate::core::{
+    board::{Description, Notes, View},
+    child::{ChildId, State},
+    metrics::Numbers,
+    time::Time,
+};
+use std::time::Duration;
+
+/// No child takes more connections a second than this.
+const FASTEST: u64 = 1_000_000;
+
+/// One child, as it is shown.
+#[derive(Clone, Debug)]
+pub(crate) struct Shown {
+    pub(crate) slot: usize,
+    pub(crate) row: Row,
+    pub(crate) state: State,
+    pub(crate) requests: u64,
+    /// Since when it has a connection in hand.
+    pub(crate) since: Option<Time>,
+    /// How long its last connection was queued.
+    pub(crate) queued: Option<Duration>,
+    pub(crate) is_due: bool,
+    /// Whom it serves, if it serves anybody, and is telling that.
+    pub(crate) description: Option<Description>,
+}
+
+impl Shown {
+    fn new(slot: usize, row: Row, view: &dyn View, now: Time) -> Self {
+        let notes = view.notes(slot, now);
+        // The slot may be its successor's by now, or nobody's.
+        let notes = Some(notes).filter(|notes| notes.entry.is_of(row.serial()));
+        let state = state(row.state(), notes.as_ref());
+        let since = match &notes {
+            Some(notes) if notes.requests > 0 => notes.since,
+            _ => Some(row.busy_since)
+                .filter(|_| state != State::Free)
+                .and_then(|since| since.checked_sub(1))
+                .map(Time::at_nanoseconds),
+        };
+        let noted = notes.as_ref().map_or(0, |notes| notes.requests);
+        Self {
+            slot,
+            row,
+            state,
+            requests: believable(noted, row.start_time, now).max(row.requests),
+            since,
+            queued: notes.as_ref().and_then(|notes| notes.queued),
+            is_due: row.is_due() || notes.as_ref().is_some_and(|notes| notes.due),
+            description: since.and_then(|_| view.description(slot)),
+        }
+    }
+
+    pub(crate) fn id(&self) -> ChildId {
+        // OK to cast: slots are numbered by it.
+        ChildId::new(self.slot as u32, self.row.serial())
+    }
+}
+
+/// What a child notes is newer than what the parent has heard, unless it notes nothing or its words
+/// change nothing.
+fn state(heard: State, notes: Option<&Notes>) -> State {
+    match notes {
+        Some(notes) if follows_words(heard) && notes.entry.has_spoken() => {
+            match notes.entry.is_busy() {
+                true => State::Busy,
+                false => State::Free,
+            }
+        }
+        _ => heard,
+    }
+}
+
+fn follows_words(state: State) -> bool {
+    !matches!(state, State::Reserved | State::Retiring)
+}
+
+/// A number of connections that a child has noted, unless no child can be that fast.
+pub(crate) fn believable(noted: u64, start_time: u64, now: Time) -> u64 {
+    let age = now.since(Time::at_nanoseconds(start_time));
+    let most = age.as_secs().saturating_add(1).saturating_mul(FASTEST);
+    if noted <= most { noted } else { 0 }
+}
+
+/// How many children are in each state.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Counts {
+    pub(crate) starting: u64,
+    pub(crate) free: u64,
+    pub(crate) busy: u64,
+    pub(crate) reserved: u64,
+    pub(crate) stopping: u64,
+}
+
+impl Counts {
+    fn of(&mut self, state: State) -> &mut u64 {
+        match state {
+            State::Starting => &mut self.starting,
+            State::Free => &mut self.free,
+            State::Busy => &mut self.busy,
+            State::Reserved => &mut self.reserved,
+            State::Retiring => &mut self.stopping,
+        }
+    }
+
+    pub(crate) fn total(self) -> u64 {
+        self.starting + self.free + self.busy + self.reserved + self.stopping
+    }
+
+    /// Each with its name.
+    pub(crate) fn named(self) -> [(&'static str, u64); 5] {
+        [
+            ("starting", self.starting),
+            ("free", self.free),
+            ("busy", self.busy),
+            ("reserved", self.reserved),
+            ("stopping", self.stopping),
+        ]
+    }
+}
+
+/// Everything that is shown.
+#[derive(Debug)]
+pub(crate) struct Picture {
+    pub(crate) now: Time,
+    pub(crate) record: Record,
+    pub(crate) children: Vec<Shown>,
+    pub(crate) counts: Counts,
+    /// The numbers of the program's metrics.
+    pub(crate) numbers: Numbers,
+    pub(crate) connections: u64,
+}
+
+impl Picture {
+    pub(crate) fn new(record: Record, view: &dyn View, now: Time) -> Self {
+        let rows = record.rows.iter();
+        let children: Vec<_> = rows
+            .map(|&(slot, row)| Shown::new(slot, row, view, now))
+            .collect();
+        let mut counts = Counts::default();
+        for child in &children {
+            *counts.of(child.state) += 1;
+        }
+        let taken = children.iter().map(|child| child.requests);
+        let connections = taken.fold(record.head.ended_connections, u64::saturating_add);
+        let mut numbers = view.numbers();
+        numbers.add(&record.own);
+        Self {
+            now,
+            record,
+            children,
+            counts,
+            numbers,
+            connections,
+        }
+    }
+
+    pub(crate) fn sample(&self) -> Sample {
+        Sample {
+            at: self.now,
+            connections: self.connections,
+            busy: self.counts.busy,
+            children: self.counts.total(),
+            ..Sample::default()
+        }
+    }
+
+    /// The time of day at a time, since 1970.
+    pub(crate) fn time_of_day(&self, at: Time) -> Duration {
+        Duration::from_nanos(self.record.head.started_at).saturating_add(at.since_start())
+    }
+
+    /// How long the present saturation has lasted.
+    pub(crate) fn saturated_for(&self) -> Option<Duration> {
+        let since = self.record.head.saturated_since.checked_sub(1)?;
+        Some(self.now.since(Time::at_nanoseconds(since)))
+    }
+
+    /// How long ago the child that has been silent for longest has said that it lives.
+    pub(crate) fn oldest_ack(&self) -> Option<Duration> {
+        let acks = self.children.iter().map(|child| child.row.last_ack);
+        acks.min()
+            .map(|ack| self.now.since(Time::at_nanoseconds(ack)))
+    }
+
+    /// Whether a child can take connections.
+    pub(crate) fn has_ready_child(&self) -> bool {
+        self.children.iter().any(|child| child.row.is_ready())
+    }
+}
+
+/// Whether clients should be sent to the server.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Readiness {
+    /// When a child was last seen that can take connections.
+    seen_at: Option<Time>,
+}
+
+impl Readiness {
+    /// A pool that replaces its only child has none for a moment.
+    const HOLDS_FOR: Duration = Duration::from_secs(1);
+
+    /// Notes what is seen, and decides.
+    pub(crate) fn judge(&mut self, stage: Stage, has_ready_child: bool, now: Time) -> bool {
+        if has_ready_child {
+            self.seen_at = Some(now);
+        }
+        let recently = |at: Time| now.since(at) < Self::HOLDS_FOR;
+        stage == Stage::Serving && self.seen_at.is_some_and(recently)
+    }
+}
+
+/// What is shown besides the picture: the past, and whether the server is ready.
+#[derive(Debug)]
+pub(crate) struct Context<'a> {
+    pub(crate) picture: &'a Picture,
+    pub(crate) history: &'a History,
+    pub(crate) is_ready: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(milliseconds: u64) -> Time {
+        Time::at(Duration::from_millis(milliseconds))
+    }
+
+    #[test]
+    fn a_server_is_ready_from_its_first_ready_child_to_the_first_moment_of_a_stop() {
+        let mut readiness = Readiness::default();
+        for (stage, ready, now, is_ready) in [
+            (Stage::Starting, false, 0, false),
+            (Stage::Serving, true, 10, true),
+            // The only child is being replaced.
+            (Stage::Serving, false, 500, true),
+            (Stage::Serving, false, 1_010, false),
+            (Stage::Serving, true, 1_100, true),
+            (Stage::Leaving, true, 1_101, false),
+            (Stage::Stopping, true, 1_102, false),
+        ] {
+            let found = readiness.judge(stage, ready, at(now));
+            assert_eq!(found, is_ready, "at {now}");
+        }
+    }
+
+    #[test]
+    fn a_number_that_no_child_can_reach_is_not_believed() {
+        assert_eq!(believable(1_000_000, 0, at(100)), 1_000_000);
+        assert_eq!(believable(1_000_001, 0, at(100)), 0);
+        assert_eq!(believable(u64::MAX, 0, at(86_400_000)), 0);
+        // A child that is forked in the future of a look.
+        assert_eq!(believable(5, u64::MAX, at(0)), 5);
+    }
+}

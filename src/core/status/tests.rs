@@ -1,0 +1,198 @@
+//! The texts of the status helper, from pictures made by hand.
+
+use super::{
+    document,
+    history::History,
+    openmetrics::{self, Format},
+    picture::{Context, Picture},
+    record::{Head, Record, Row},
+    texts::{ListenerText, Texts},
+};
+use crate::core::{
+    board::{Description, Notes, View},
+    child::{Child, ChildId, Flags, State},
+    config::Config,
+    metrics::{Declared, Metric, Numbers},
+    time::Time,
+    wire::Entry,
+};
+use std::time::Duration;
+
+/// A board on which every child has noted the same.
+#[derive(Debug)]
+struct Board(Notes);
+
+impl View for Board {
+    fn notes(&self, _: usize, _: Time) -> Notes {
+        self.0
+    }
+
+    fn description(&self, _: usize) -> Option<Description> {
+        Some(Description {
+            peer: Some(([192, 0, 2, 1], 80).into()),
+            text: "GET /\"".to_owned(),
+        })
+    }
+
+    fn metrics(&self) -> Vec<Metric> {
+        Vec::new()
+    }
+
+    fn numbers(&self) -> Numbers {
+        let ones = |_| 1;
+        Numbers::read(ones)
+    }
+}
+
+fn at(seconds: u64) -> Time {
+    Time::at(Duration::from_secs(seconds))
+}
+
+fn child(slot: u32, state: State) -> (usize, Row) {
+    let mut child = Child::new(ChildId::new(slot, 7), 100 + slot, at(1), Duration::ZERO);
+    child.state = state;
+    child.flags |= Flags::READY;
+    child.told_requests = 3;
+    (slot as usize, Row::of(&child))
+}
+
+fn picture(notes: Notes) -> Picture {
+    let declared = |name: &str, first, sum, bounds: &[f64]| Declared {
+        name: name.to_owned(),
+        first,
+        sum,
+        bounds: bounds.to_vec(),
+    };
+    let record = Record {
+        head: Head {
+            pid: 42,
+            stage: super::Stage::Serving.word(),
+            ended_connections: 10,
+            max_clients: 50,
+            ..Head::default()
+        },
+        texts: Texts {
+            attributes: Texts::attributes_of(&Config::default()),
+            listeners: vec![ListenerText {
+                name: "/run/\"s".to_owned(),
+                queued: Some(4),
+            }],
+            metrics: vec![
+                declared("pages", 0, None, &[]),
+                declared("render_seconds", 1, Some(0), &[0.5, 1.0]),
+                declared("prefork_children", 5, None, &[]),
+            ],
+        },
+        rows: vec![
+            child(0, State::Free),
+            child(1, State::Busy),
+            child(2, State::Retiring),
+        ],
+        ..Record::default()
+    };
+    Picture::new(record, &Board(notes), at(11))
+}
+
+fn spoken(busy: bool) -> Notes {
+    Notes {
+        entry: Entry::of(7).after(busy),
+        requests: 5,
+        since: busy.then(|| at(9)),
+        queued: Some(Duration::from_millis(8)),
+        ..Notes::default()
+    }
+}
+
+fn with<R>(picture: &Picture, render: impl FnOnce(&Context<'_>) -> R) -> R {
+    let history = &History::default();
+    render(&Context {
+        picture,
+        history,
+        is_ready: true,
+    })
+}
+
+#[test]
+fn what_children_note_is_newer_than_what_the_parent_has_heard() {
+    let busy = picture(spoken(true));
+    assert_eq!((busy.counts.busy, busy.counts.stopping), (2, 1));
+    assert_eq!(busy.connections, 10 + 3 * 5);
+    let free = picture(spoken(false));
+    assert_eq!((free.counts.free, free.counts.stopping), (2, 1));
+    // The notes are of another child, or there are none.
+    let silent = picture(Notes::default());
+    assert_eq!((silent.counts.free, silent.counts.busy), (1, 1));
+    assert_eq!(silent.connections, 10 + 3 * 3);
+}
+
+#[test]
+fn the_document_tells_what_a_child_does() {
+    let picture = picture(spoken(true));
+    let text = with(&picture, document::render);
+    for part in [
+        r##""slot":1,"id":"#1.7","pid":101,"state":"busy""##,
+        r#""connections":5,"busy_seconds":2,"queued_seconds":0.008"#,
+        r#""peer":"192.0.2.1:80","text":"GET /\"""#,
+        r#""children":{"starting":0,"free":0,"busy":2,"reserved":0,"stopping":1,"total":3,"max":50"#,
+        r#""listeners":[{"name":"/run/\"s","queued":4}]"#,
+        r#""max_clients":{"value":"50","default":"50","unit":"children""#,
+        r#"{"name":"pages","type":"counter","value":1}"#,
+    ] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+    for attribute in Config::attributes() {
+        assert!(text.contains(&format!("\"{}\":{{", attribute.name)));
+    }
+}
+
+#[test]
+fn a_scraper_gets_the_format_that_it_asks_for() {
+    let picture = picture(spoken(true));
+    let prometheus = with(&picture, |context| {
+        openmetrics::render(context, Format::for_accept("text/plain"))
+    });
+    let open = with(&picture, |context| {
+        openmetrics::render(
+            context,
+            Format::for_accept("application/openmetrics-text;q=1"),
+        )
+    });
+    for line in [
+        "# TYPE prefork_connections_total counter\nprefork_connections_total 25\n",
+        "prefork_children{state=\"busy\"} 2\n",
+        "prefork_listen_queue{listener=\"/run/\\\"s\"} 4\n",
+        "# TYPE pages_total counter\npages_total 1\n",
+        "render_seconds_bucket{le=\"0.5\"} 1\nrender_seconds_bucket{le=\"1.0\"} 2\n\
+         render_seconds_bucket{le=\"+Inf\"} 3\nrender_seconds_count 3\n",
+    ] {
+        assert!(prometheus.contains(line), "{line} in {prometheus}");
+    }
+    assert!(open.contains("# TYPE prefork_connections counter\nprefork_connections_total 25\n"));
+    assert!(open.contains("# UNIT render_seconds seconds\n"));
+    assert!(open.ends_with("# EOF\n") && !prometheus.contains("# EOF"));
+    // A metric with the name of one of these families would spoil all of them.
+    assert_eq!(open.matches("# TYPE prefork_children gauge").count(), 1);
+    assert!(!open.contains("prefork_children_total"));
+}
+
+/// The rules that promtool and OpenMetrics have for the text as a whole.
+#[test]
+fn each_family_is_told_once_and_each_sample_belongs_to_the_last_family() {
+    let picture = picture(spoken(true));
+    for format in [Format::Prometheus, Format::OpenMetrics] {
+        let text = with(&picture, |context| openmetrics::render(context, format));
+        let (mut families, mut last) = (Vec::new(), String::new());
+        for line in text.lines().filter(|line| *line != "# EOF") {
+            if let Some(rest) = line.strip_prefix("# TYPE ") {
+                last = rest.split(' ').next().unwrap().to_owned();
+                assert!(!families.contains(&last), "{last} twice");
+                families.push(last.clone());
+            } else if !line.starts_with('#') {
+                assert!(line.starts_with(&last), "{line} in {last}");
+                let value = line.rsplit_once(' ').unwrap().1;
+                assert!(value.parse::<f64>().is_ok(), "{line}");
+            }
+        }
+        assert!(families.len() > 15);
+    }
+}

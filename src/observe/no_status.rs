@@ -1,0 +1,49 @@
+//! The status without the feature `status`: none. Keeps nothing and starts nothing.
+
+use crate::{
+    core::{child::ChildId, error::Error, event::Event, monitor::Monitor, time::Time},
+    listeners::ListenerStatus,
+    sys::{clock::Clock, confine::Plan},
+};
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Wanted(());
+
+#[derive(Debug, Default)]
+pub(crate) struct Status(());
+
+impl Status {
+    pub(crate) fn open(_: &Wanted, _slots: usize) -> Result<Self, Error> {
+        Ok(Self(()))
+    }
+
+    pub(crate) fn is_on(&self) -> bool {
+        false
+    }
+
+    pub(crate) fn event(&mut self, _: &Monitor, _: &Event<'_>) {}
+
+    pub(crate) fn note_last_words(&mut self, _: ChildId, _: &Monitor) {}
+
+    pub(crate) fn wants_listeners(&self, _: Time) -> bool {
+        false
+    }
+
+    pub(crate) fn note_listeners(&mut self, _: Vec<ListenerStatus>) {}
+
+    pub(crate) fn wake_at(&self) -> Option<Time> {
+        None
+    }
+
+    pub(crate) fn wants_fork(&self, _: Time) -> bool {
+        false
+    }
+
+    pub(crate) fn fork(&mut self, _: &Monitor, _: Clock, _: &Plan) {}
+
+    pub(crate) fn reap(&mut self, _: Time) {}
+
+    pub(crate) fn pause(&mut self) {}
+
+    pub(crate) fn end(&mut self) {}
+}

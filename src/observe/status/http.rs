@@ -1,0 +1,386 @@
+//! HTTP/1.1 as the status helper speaks it: requests found in bytes as they come, each with a bound,
+//! and the heads of answers. Reads no socket, and knows no document.
+
+use std::fmt::Write;
+
+/// The longest head of a request.
+pub(crate) const LONGEST_HEAD: usize = 8 * 1024;
+/// The most header fields.
+const MOST_FIELDS: usize = 64;
+
+/// A request that can be answered.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Request {
+    /// The path, without a query.
+    pub(crate) path: String,
+    /// What the client accepts.
+    pub(crate) accept: String,
+    /// Whether only the head of the answer is wanted.
+    pub(crate) is_head: bool,
+    /// Whether the client may ask again on the same connection.
+    pub(crate) keeps: bool,
+}
+
+/// An answer's status.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Status {
+    Ok,
+    BadRequest,
+    NotFound,
+    MethodNotAllowed,
+    RequestTimeout,
+    ContentTooLarge,
+    FieldsTooLarge,
+    ServiceUnavailable,
+    VersionNotSupported,
+}
+
+impl Status {
+    /// Code and phrase.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "200 OK",
+            Self::BadRequest => "400 Bad Request",
+            Self::NotFound => "404 Not Found",
+            Self::MethodNotAllowed => "405 Method Not Allowed",
+            Self::RequestTimeout => "408 Request Timeout",
+            Self::ContentTooLarge => "413 Content Too Large",
+            Self::FieldsTooLarge => "431 Request Header Fields Too Large",
+            Self::ServiceUnavailable => "503 Service Unavailable",
+            Self::VersionNotSupported => "505 HTTP Version Not Supported",
+        }
+    }
+}
+
+/// What is found in the bytes so far.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Verdict {
+    /// No whole request.
+    More,
+    Request(Request),
+    /// The connection ends after an answer with this status: where the next request would begin is
+    /// not known, or would take too long to find.
+    Refuse(Status),
+}
+
+/// The requests of one connection.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Requests {
+    bytes: Vec<u8>,
+}
+
+impl Requests {
+    /// Takes bytes from the client. The caller feeds no more while a whole request waits, so a few
+    /// more than [`LONGEST_HEAD`] are kept.
+    pub(crate) fn feed(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// Whether a request has begun.
+    pub(crate) fn has_begun(&self) -> bool {
+        !self.bytes.is_empty()
+    }
+
+    /// Takes the next request, or what is wrong.
+    pub(crate) fn next(&mut self) -> Verdict {
+        let mut fields = [httparse::EMPTY_HEADER; MOST_FIELDS];
+        let mut request = httparse::Request::new(&mut fields);
+        match request.parse(&self.bytes) {
+            Ok(httparse::Status::Complete(length)) if length <= LONGEST_HEAD => {
+                let verdict = judge(&request);
+                self.bytes.drain(..length);
+                verdict
+            }
+            Ok(httparse::Status::Partial) if self.bytes.len() < LONGEST_HEAD => Verdict::More,
+            Ok(_) | Err(httparse::Error::TooManyHeaders) => Verdict::Refuse(Status::FieldsTooLarge),
+            Err(httparse::Error::Version) => Verdict::Refuse(Status::VersionNotSupported),
+            Err(_) => Verdict::Refuse(Status::BadRequest),
+        }
+    }
+}
+
+fn judge(request: &httparse::Request<'_, '_>) -> Verdict {
+    let is_1_1 = request.version == Some(1);
+    let method = request.method.unwrap_or_default();
+    if !matches!(method, "GET" | "HEAD") {
+        return Verdict::Refuse(Status::MethodNotAllowed);
+    }
+    // A second Host may be what a proxy in front has believed.
+    let hosts = fields(request, "host").count();
+    if hosts > 1 || is_1_1 && hosts == 0 {
+        return Verdict::Refuse(Status::BadRequest);
+    }
+    if let Some(status) = refuses_body(request) {
+        return Verdict::Refuse(status);
+    }
+    let has = |token| has_token(request, "connection", token);
+    Verdict::Request(Request {
+        path: path(request.path.unwrap_or_default()),
+        accept: fields(request, "accept").collect::<Vec<_>>().join(","),
+        is_head: method == "HEAD",
+        keeps: !has("close") && (is_1_1 || has("keep-alive")),
+    })
+}
+
+/// Nobody sends one with GET; where it ends would have to be found out.
+fn refuses_body(request: &httparse::Request<'_, '_>) -> Option<Status> {
+    if fields(request, "transfer-encoding").next().is_some() {
+        return Some(Status::ContentTooLarge);
+    }
+    let lengths = fields(request, "content-length");
+    let mut lengths = lengths.map(
+        |text| match text.bytes().all(|byte| byte.is_ascii_digit()) {
+            true => text.parse::<u64>().ok(),
+            false => None,
+        },
+    );
+    match (lengths.next(), lengths.next()) {
+        (None | Some(Some(0)), None) => None,
+        (Some(Some(_)), None) => Some(Status::ContentTooLarge),
+        _ => Some(Status::BadRequest),
+    }
+}
+
+/// The values of all fields of that name; one that is not UTF-8 is empty.
+fn fields<'a>(
+    request: &'a httparse::Request<'_, '_>,
+    name: &'a str,
+) -> impl Iterator<Item = &'a str> {
+    let fields = request.headers.iter();
+    let named = fields.filter(move |field| field.name.eq_ignore_ascii_case(name));
+    named.map(|field| std::str::from_utf8(field.value).unwrap_or_default().trim())
+}
+
+fn has_token(request: &httparse::Request<'_, '_>, name: &str, token: &str) -> bool {
+    let mut tokens = fields(request, name).flat_map(|value| value.split(','));
+    tokens.any(|found| found.trim().eq_ignore_ascii_case(token))
+}
+
+/// The path of a target: `/path?query`, or `http://host/path`.
+fn path(target: &str) -> String {
+    let target = match target.split_once("://") {
+        Some((scheme, rest)) if !scheme.contains('/') => {
+            rest.find('/').map_or("/", |at| &rest[at..])
+        }
+        _ => target,
+    };
+    target.split('?').next().unwrap_or_default().to_owned()
+}
+
+/// An answer, with its head.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Answer {
+    pub(crate) status: Status,
+    pub(crate) content_type: &'static str,
+    /// Further fields, each with its end of line.
+    pub(crate) fields: String,
+    pub(crate) body: String,
+}
+
+impl Answer {
+    /// A line of text.
+    pub(crate) fn text(status: Status, text: &str) -> Self {
+        let allow = match status {
+            Status::MethodNotAllowed => "Allow: GET, HEAD\r\n",
+            _ => "",
+        };
+        Self {
+            status,
+            content_type: "text/plain; charset=utf-8",
+            fields: allow.to_owned(),
+            body: format!("{text}\n"),
+        }
+    }
+
+    /// That of a status alone.
+    pub(crate) fn of(status: Status) -> Self {
+        let (_, phrase) = status.as_str().split_once(' ').unwrap_or_default();
+        Self::text(status, phrase)
+    }
+
+    /// The bytes on the wire; only the head for a HEAD request.
+    pub(crate) fn bytes(&self, is_head: bool, keeps: bool) -> Vec<u8> {
+        let mut text = String::new();
+        let connection = if keeps { "keep-alive" } else { "close" };
+        // Writing to a string cannot fail.
+        let _ = write!(
+            text,
+            "HTTP/1.1 {}\r\nContent-Type: {}\r\nContent-Length: {}\r\nCache-Control: no-store\r\n\
+             X-Content-Type-Options: nosniff\r\n{}Connection: {connection}\r\n\r\n",
+            self.status.as_str(),
+            self.content_type,
+            self.body.len(),
+            self.fields,
+        );
+        if !is_head {
+            text.push_str(&self.body);
+        }
+        text.into_bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// All that is found in a stream that comes at once.
+    fn verdicts(stream: &[u8]) -> Vec<Verdict> {
+        let mut requests = Requests::default();
+        requests.feed(stream);
+        all(&mut requests)
+    }
+
+    fn all(requests: &mut Requests) -> Vec<Verdict> {
+        let mut found = Vec::new();
+        loop {
+            let verdict = requests.next();
+            match verdict {
+                Verdict::More => return found,
+                Verdict::Request(_) => found.push(verdict),
+                Verdict::Refuse(_) => {
+                    found.push(verdict);
+                    return found;
+                }
+            }
+        }
+    }
+
+    fn request(stream: &str) -> Request {
+        match &verdicts(stream.as_bytes())[..] {
+            [Verdict::Request(request)] => request.clone(),
+            other => panic!("{other:?} in {stream:?}"),
+        }
+    }
+
+    fn refusal(stream: &str) -> Status {
+        match verdicts(stream.as_bytes()).pop() {
+            Some(Verdict::Refuse(status)) => status,
+            other => panic!("{other:?} in {stream:?}"),
+        }
+    }
+
+    #[test]
+    fn a_request_is_taken_apart() {
+        let found = request("GET /metrics?x=1 HTTP/1.1\r\nHost: a\r\nAccept: text/plain\r\n\r\n");
+        assert_eq!((&*found.path, &*found.accept), ("/metrics", "text/plain"));
+        assert!(found.keeps && !found.is_head);
+        assert!(!request("GET / HTTP/1.0\r\n\r\n").keeps);
+        assert!(request("GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n").keeps);
+        assert!(!request("HEAD / HTTP/1.1\r\nHost: a\r\nconnection: x, Close\r\n\r\n").keeps);
+        assert!(
+            request("HEAD / HTTP/1.1\nHost: a\n\n").is_head,
+            "as curl's users type it"
+        );
+        for (target, path) in [
+            ("http://a/ready", "/ready"),
+            ("http://a", "/"),
+            ("/x://y", "/x://y"),
+            ("*", "*"),
+        ] {
+            assert_eq!(
+                request(&format!("GET {target} HTTP/1.0\r\n\r\n")).path,
+                path
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_refused_with_the_right_status() {
+        let long = format!(
+            "GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n",
+            "x".repeat(LONGEST_HEAD)
+        );
+        let many = format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "X: y\r\n".repeat(65));
+        for (stream, status) in [
+            (
+                "POST / HTTP/1.1\r\nHost: a\r\n\r\n",
+                Status::MethodNotAllowed,
+            ),
+            ("GET / HTTP/1.1\r\n\r\n", Status::BadRequest),
+            (
+                "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+                Status::BadRequest,
+            ),
+            ("GET / HTTP/2.0\r\n\r\n", Status::VersionNotSupported),
+            ("GET /\r\n\r\n", Status::BadRequest),
+            ("\u{16}\u{3}\u{1} TLS", Status::BadRequest),
+            ("GET / HTTP/1.0\r\nA b: c\r\n\r\n", Status::BadRequest),
+            (
+                "GET / HTTP/1.0\r\nContent-Length: 5\r\n\r\nhello",
+                Status::ContentTooLarge,
+            ),
+            (
+                "GET / HTTP/1.0\r\nContent-Length: -5\r\n\r\n",
+                Status::BadRequest,
+            ),
+            (
+                "GET / HTTP/1.0\r\nContent-Length: 0\r\nContent-Length: 5\r\n\r\n",
+                Status::BadRequest,
+            ),
+            (
+                "GET / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n",
+                Status::ContentTooLarge,
+            ),
+            (&long, Status::FieldsTooLarge),
+            (&many, Status::FieldsTooLarge),
+            (&"\r\n".repeat(LONGEST_HEAD), Status::FieldsTooLarge),
+        ] {
+            assert_eq!(refusal(stream), status, "{stream:?}");
+        }
+    }
+
+    #[test]
+    fn an_answer_to_head_has_the_length_of_the_body_and_no_body() {
+        let answer = Answer::text(Status::Ok, "ready");
+        let get = String::from_utf8(answer.bytes(false, true)).unwrap();
+        let head = String::from_utf8(answer.bytes(true, true)).unwrap();
+        assert_eq!(get, format!("{head}ready\n"));
+        assert!(head.contains("Content-Length: 6\r\n") && head.ends_with("\r\n\r\n"));
+        let refused = Answer::of(Status::MethodNotAllowed).bytes(false, false);
+        let refused = String::from_utf8(refused).unwrap();
+        assert!(refused.contains("\r\nAllow: GET, HEAD\r\nConnection: close\r\n\r\n"));
+        assert!(refused.ends_with("Method Not Allowed\n"));
+    }
+
+    proptest! {
+        /// However a stream is cut, the same requests are found in it.
+        #[test]
+        fn pieces_make_no_difference(
+            requests in prop::collection::vec(0..4_usize, 0..6),
+            cuts in prop::collection::vec(1..40_usize, 0..40),
+        ) {
+            const ONES: [&str; 4] = [
+                "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+                "HEAD /ready HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
+                "\r\nGET /metrics HTTP/1.1\r\nHost: a\r\nAccept: */*\r\n\r\n",
+                "GET / HTTP/1.1\r\n\r\n",
+            ];
+            let stream: String = requests.iter().map(|at| ONES[*at]).collect();
+            let whole = verdicts(stream.as_bytes());
+            let (mut reader, mut found, mut rest) = (Requests::default(), Vec::new(), stream.as_bytes());
+            for cut in cuts.into_iter().chain([stream.len()]) {
+                let (piece, later) = rest.split_at(cut.min(rest.len()));
+                rest = later;
+                if !matches!(found.last(), Some(Verdict::Refuse(_))) {
+                    reader.feed(piece);
+                    found.extend(all(&mut reader));
+                }
+            }
+            prop_assert_eq!(found, whole);
+        }
+
+        /// Any bytes: no panic, and no more kept than the bound and what was fed last.
+        #[test]
+        fn any_bytes_are_bounded(pieces in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..3_000), 0..12)) {
+            let mut requests = Requests::default();
+            for piece in pieces {
+                requests.feed(&piece);
+                if let Some(Verdict::Refuse(_)) = all(&mut requests).last() {
+                    break;
+                }
+                prop_assert!(requests.bytes.len() < LONGEST_HEAD + 3_000);
+            }
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! The status of a server, by HTTP (feature `status`): the parent keeps a record in memory that a
+//! process beside its children reads, the status helper, which answers clients. This is the parent's
+//! side; it serves no client, and waits for nothing.
+
+mod address;
+mod answers;
+mod connection;
+mod helper;
+pub(crate) mod http;
+mod recorder;
+
+pub use self::address::StatusAddress;
+
+use self::{
+    address::Opened,
+    answers::Answers,
+    helper::{Door, Helper, Serves},
+    recorder::Recorder,
+};
+use crate::{
+    core::{child::ChildId, error::Error, event::Event, monitor::Monitor, say::say, time::Time},
+    listeners::ListenerStatus,
+    sys::{
+        clock::Clock,
+        confine::Plan,
+        side_process::{Setup, SideProcess},
+    },
+};
+use std::{io, os::fd::BorrowedFd, time::Duration};
+
+/// How long a helper must live until its end counts as the first failure again.
+const HOLDS_AFTER: Duration = Duration::from_secs(10);
+/// How long to wait after a failure: twice as long after each further one.
+const RETRY_AFTER: Duration = Duration::from_millis(50);
+const RETRY_AFTER_AT_MOST: Duration = Duration::from_secs(5);
+
+/// Where a server is to tell its status.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Wanted {
+    pub(crate) http: Option<StatusAddress>,
+    pub(crate) agent: Option<StatusAddress>,
+}
+
+/// The status of one server; nothing, unless it was asked for.
+#[derive(Debug, Default)]
+pub(crate) struct Status(Option<Box<Kept>>);
+
+#[derive(Debug)]
+struct Kept {
+    /// For how many children there are slots.
+    slots: usize,
+    doors: Vec<(Opened, Serves)>,
+    recorder: Recorder,
+    helper: Helped,
+}
+
+/// The helper as a process.
+#[derive(Debug, Default)]
+struct Helped {
+    process: Option<SideProcess>,
+    started_at: Time,
+    restart_at: Time,
+    failures: u32,
+}
+
+impl Status {
+    /// Opens the sockets that are wanted. The helper is forked in the first turn.
+    pub(crate) fn open(wanted: &Wanted, slots: usize) -> Result<Self, Error> {
+        let addresses = [(&wanted.http, Serves::Http), (&wanted.agent, Serves::Agent)];
+        let mut doors = Vec::new();
+        for (address, serves) in addresses {
+            if let Some(address) = address {
+                doors.push((address.open()?, serves));
+            }
+        }
+        let kept = |doors| {
+            Box::new(Kept {
+                slots,
+                doors,
+                recorder: Recorder::default(),
+                helper: Helped::default(),
+            })
+        };
+        Ok(Self((!doors.is_empty()).then(|| kept(doors))))
+    }
+
+    pub(crate) fn is_on(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// The addresses at which HTTP is answered.
+    pub(crate) fn names(&self) -> Vec<String> {
+        let doors = self.0.iter().flat_map(|kept| &kept.doors);
+        let http = doors.filter(|(_, serves)| *serves == Serves::Http);
+        http.flat_map(|(opened, _)| opened.names.clone()).collect()
+    }
+
+    /// The addresses at which HAProxy's agent-check is answered.
+    pub(crate) fn agent_names(&self) -> Vec<String> {
+        let doors = self.0.iter().flat_map(|kept| &kept.doors);
+        let agents = doors.filter(|(_, serves)| *serves == Serves::Agent);
+        agents
+            .flat_map(|(opened, _)| opened.names.clone())
+            .collect()
+    }
+
+    pub(crate) fn event(&mut self, monitor: &Monitor, event: &Event<'_>) {
+        if let Some(kept) = &mut self.0 {
+            kept.recorder.note(monitor, event);
+        }
+    }
+
+    /// Before the slot of a child that has ended is cleared.
+    pub(crate) fn note_last_words(&mut self, child: ChildId, monitor: &Monitor) {
+        if let Some(kept) = &mut self.0 {
+            kept.recorder.note_last_words(child, monitor);
+        }
+    }
+
+    pub(crate) fn wants_listeners(&self, now: Time) -> bool {
+        let kept = self.0.as_ref();
+        kept.is_some_and(|kept| kept.recorder.wants_listeners(now))
+    }
+
+    pub(crate) fn note_listeners(&mut self, listeners: Vec<ListenerStatus>) {
+        if let Some(kept) = &mut self.0 {
+            kept.recorder.note_listeners(listeners);
+        }
+    }
+
+    /// When the helper is to be forked again.
+    pub(crate) fn wake_at(&self) -> Option<Time> {
+        let kept = self.0.as_ref()?;
+        kept.helper
+            .wants_process()
+            .then_some(kept.helper.restart_at)
+    }
+
+    /// Whether the helper is to be forked now.
+    pub(crate) fn wants_fork(&self, now: Time) -> bool {
+        self.wake_at().is_some_and(|at| at <= now)
+    }
+
+    /// Forks the helper. It never returns into the loop.
+    pub(crate) fn fork(&mut self, monitor: &Monitor, clock: Clock, plan: &Plan) {
+        let Some(kept) = &mut self.0 else {
+            return;
+        };
+        match kept.fork(monitor, clock, plan) {
+            Ok(process) => {
+                log::debug!("the status helper is process {}", process.pid());
+                kept.helper.process = Some(process);
+                kept.helper.started_at = monitor.now();
+            }
+            Err(error) => {
+                say!(Warn, "the status helper cannot be started: {error}");
+                kept.helper.note_failure(monitor.now());
+            }
+        }
+    }
+
+    /// Collects a helper that has ended.
+    pub(crate) fn reap(&mut self, now: Time) {
+        if let Some(kept) = &mut self.0 {
+            kept.helper.reap(now);
+        }
+    }
+
+    /// Ends the helper for now, since this process is about to become another program. If it does not,
+    /// the helper is forked again.
+    pub(crate) fn pause(&mut self) {
+        let process = self.0.as_mut().and_then(|kept| kept.helper.process.take());
+        if let Some(process) = process {
+            process.end();
+        }
+    }
+
+    /// Ends the helper, and closes its sockets.
+    pub(crate) fn end(&mut self) {
+        if let Some(kept) = self.0.take()
+            && let Some(process) = kept.helper.process
+        {
+            process.end();
+        }
+    }
+}
+
+/// A server that is dropped ends its helper.
+impl Drop for Status {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+impl Kept {
+    fn fork(&mut self, monitor: &Monitor, clock: Clock, plan: &Plan) -> io::Result<SideProcess> {
+        let memory = self.recorder.begin(self.slots, monitor)?;
+        let doors = &self.doors;
+        let keeps: Vec<BorrowedFd<'_>> = doors
+            .iter()
+            .flat_map(|(opened, _)| opened.sockets())
+            .collect();
+        let setup = Setup {
+            name: c"prefork-status",
+            keeps: &keeps,
+            confinement: plan,
+        };
+        let answers = || Answers::new(memory.clone(), monitor.board.clone(), clock);
+        memory.shown(|| SideProcess::start(&setup, |life| serve(doors, answers(), life)))
+    }
+}
+
+/// Runs in the helper.
+fn serve(opened: &[(Opened, Serves)], answers: Answers, life: BorrowedFd<'_>) -> i32 {
+    let doors = opened.iter().flat_map(|(opened, serves)| {
+        let is_tcp = opened.is_tcp();
+        let sockets = opened.sockets();
+        sockets.map(move |socket| Door::new(socket, is_tcp, *serves))
+    });
+    match doors.collect() {
+        Ok(doors) => Helper::new(answers, doors).run(life),
+        Err(error) => {
+            eprintln!("prefork-status: {error}");
+            1
+        }
+    }
+}
+
+impl Helped {
+    fn wants_process(&self) -> bool {
+        self.process.is_none()
+    }
+
+    fn reap(&mut self, now: Time) {
+        if let Some(process) = &self.process
+            && let Some(end) = process.reap()
+        {
+            say!(
+                Warn,
+                "the status helper, process {}, has ended: {end}",
+                process.pid()
+            );
+            self.process = None;
+            if HOLDS_AFTER <= now.since(self.started_at) {
+                self.failures = 0;
+            }
+            self.note_failure(now);
+        }
+    }
+
+    fn note_failure(&mut self, now: Time) {
+        let wait = RETRY_AFTER.saturating_mul(1 << self.failures.min(16));
+        self.restart_at = now + wait.min(RETRY_AFTER_AT_MOST);
+        self.failures += 1;
+    }
+}

@@ -1,0 +1,37 @@
+//! For how long the clients in the queues have waited at least, as the parent sees it. Looks when it is
+//! asked; accepts nobody.
+
+use crate::{
+    core::accept::queue_log::{Look, QueueLog},
+    listeners::ListenerStatus,
+    sys::clock::Clock,
+};
+
+/// The looks that the parent has taken at each queue.
+#[derive(Debug)]
+pub(super) struct Queues {
+    clock: Clock,
+    logs: Vec<QueueLog>,
+}
+
+impl Queues {
+    pub(super) fn new() -> Self {
+        Self {
+            clock: Clock::new(),
+            logs: Vec::new(),
+        }
+    }
+
+    /// Takes a look at all queues, and notes the ages that it knows. `taken` is how many connections
+    /// had been taken before their lengths were read.
+    pub(super) fn look(&mut self, taken: u64, queues: &mut [ListenerStatus]) {
+        let at = self.clock.now();
+        self.logs.resize_with(queues.len(), QueueLog::default);
+        for (log, queue) in self.logs.iter_mut().zip(queues) {
+            if let Some(queued) = queue.queued {
+                log.note(Look { at, taken, queued });
+                queue.oldest = log.age(taken, at);
+            }
+        }
+    }
+}

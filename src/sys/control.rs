@@ -1,0 +1,187 @@
+//! The control socket and the connections of its clients, non-blocking, in the parent alone. Moves
+//! bytes; understands none of them, and decides nothing about a client.
+
+use super::{
+    credentials,
+    fd_registry::Ours,
+    poller::Poller,
+    sockets::{self, Blocking},
+    waiter::{THE_END, poll_any},
+};
+use crate::core::system::{Caller, Heard, Source};
+use mio::Interest;
+use nix::errno::Errno;
+use std::{
+    collections::BTreeMap,
+    io::{self, IoSlice},
+    os::fd::{AsFd, AsRawFd, OwnedFd, RawFd},
+    time::Duration,
+};
+
+/// A listening socket, and the connections that were accepted on it. Children close all of them.
+#[derive(Debug)]
+pub(crate) struct ControlSocket {
+    listener: Ours<OwnedFd>,
+    clients: BTreeMap<u64, Ours<OwnedFd>>,
+    /// The number of the last client.
+    last: u64,
+}
+
+impl ControlSocket {
+    /// Watches a socket that listens and is in non-blocking mode.
+    pub(crate) fn new(listener: OwnedFd, poller: &Poller) -> io::Result<Self> {
+        let listener = Ours::parents(listener);
+        poller.add_urgent(
+            listener.as_raw_fd(),
+            Source::Control(None),
+            Interest::READABLE,
+        )?;
+        Ok(Self {
+            listener,
+            clients: BTreeMap::new(),
+            last: 0,
+        })
+    }
+
+    pub(super) fn accept(&mut self, poller: &Poller) -> io::Result<Option<Caller>> {
+        match sockets::try_accept(self.listener.as_raw_fd(), Blocking::Never) {
+            Ok(newcomer) => self.add(newcomer.stream, poller).map(Some),
+            Err(Errno::EAGAIN) => Ok(None),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    fn add(&mut self, stream: OwnedFd, poller: &Poller) -> io::Result<Caller> {
+        let stream = Ours::parents(stream);
+        let (pid, user, _) = credentials::of_peer(&stream.as_fd())?;
+        let client = self.last + 1;
+        poller.add_urgent(
+            stream.as_raw_fd(),
+            Source::Control(Some(client)),
+            Interest::READABLE | Interest::WRITABLE,
+        )?;
+        self.last = client;
+        self.clients.insert(client, stream);
+        Ok(Caller {
+            client,
+            pid,
+            user,
+            own_user: nix::unistd::geteuid().as_raw(),
+        })
+    }
+
+    pub(super) fn read(&self, client: u64, buffer: &mut [u8]) -> Heard {
+        let Some(stream) = self.clients.get(&client) else {
+            return Heard::Gone;
+        };
+        match sockets::receive(&**stream, buffer, Blocking::Never) {
+            Ok(0) if has_hung_up(&**stream) => Heard::Gone,
+            Ok(0) => Heard::End,
+            Ok(count) => Heard::Bytes(count),
+            Err(error) if is_passing(&error) => Heard::Nothing,
+            Err(_) => Heard::Gone,
+        }
+    }
+
+    pub(super) fn write(&self, client: u64, bytes: &[u8]) -> io::Result<usize> {
+        let stream = self.clients.get(&client);
+        let stream = stream.ok_or(io::ErrorKind::NotConnected)?;
+        match sockets::send(&**stream, &[IoSlice::new(bytes)], Blocking::Never) {
+            Err(error) if is_passing(&error) => Ok(0),
+            result => result,
+        }
+    }
+
+    pub(super) fn close_client(&mut self, client: u64, poller: &Poller) {
+        if let Some(stream) = self.clients.remove(&client) {
+            forget(stream.as_raw_fd(), poller);
+        }
+    }
+
+    /// Closes all connections and the socket. Its file is the caller's.
+    pub(super) fn close(self, poller: &Poller) {
+        for stream in self.clients.values() {
+            forget(stream.as_raw_fd(), poller);
+        }
+        forget(self.listener.as_raw_fd(), poller);
+    }
+}
+
+/// Whether the other end has closed the connection, and not only its sending half.
+fn has_hung_up(stream: &impl AsFd) -> bool {
+    let ended = poll_any([(stream.as_fd(), THE_END)], Some(Duration::ZERO));
+    ended.is_ok_and(|[ended]| ended)
+}
+
+fn is_passing(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+    )
+}
+
+/// Deregisters a descriptor before it is closed.
+fn forget(fd: RawFd, poller: &Poller) {
+    if let Err(error) = poller.remove_urgent(fd) {
+        log::debug!("deregistering a descriptor of the control socket: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{
+        io::{Read, Write},
+        net::Shutdown,
+        os::unix::net::{UnixListener, UnixStream},
+    };
+
+    /// A socket, the poller that watches it, and where it is.
+    fn socket() -> (ControlSocket, Poller, tempfile::TempDir) {
+        let directory = tempfile::tempdir().unwrap();
+        let listener = UnixListener::bind(directory.path().join("s")).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let poller = Poller::new().unwrap();
+        let socket = ControlSocket::new(listener.into(), &poller).unwrap();
+        (socket, poller, directory)
+    }
+
+    #[test]
+    fn a_client_is_known_read_and_written() {
+        let (mut socket, poller, directory) = socket();
+        assert_eq!(socket.accept(&poller).unwrap(), None);
+        let mut client = UnixStream::connect(directory.path().join("s")).unwrap();
+        let caller = socket.accept(&poller).unwrap().unwrap();
+        assert_eq!(caller.pid, std::process::id());
+        assert_eq!(caller.user, caller.own_user);
+        let mut buffer = [0; 8];
+        assert_eq!(socket.read(caller.client, &mut buffer), Heard::Nothing);
+        client.write_all(b"show\n").unwrap();
+        assert_eq!(socket.read(caller.client, &mut buffer), Heard::Bytes(5));
+        assert_eq!(socket.write(caller.client, b"yes").unwrap(), 3);
+        client.read_exact(&mut buffer[..3]).unwrap();
+        assert_eq!(&buffer[..3], b"yes");
+        client.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(socket.read(caller.client, &mut buffer), Heard::End);
+        drop(client);
+        assert_eq!(socket.read(caller.client, &mut buffer), Heard::Gone);
+        assert!(socket.write(caller.client, b"yes").is_err());
+        socket.close_client(caller.client, &poller);
+        assert_eq!(socket.read(caller.client, &mut buffer), Heard::Gone);
+        socket.close(&poller);
+    }
+
+    /// A client that does not read blocks nobody.
+    #[test]
+    fn a_client_that_does_not_read_takes_what_the_kernel_takes() {
+        let (mut socket, poller, directory) = socket();
+        let _client = UnixStream::connect(directory.path().join("s")).unwrap();
+        let caller = socket.accept(&poller).unwrap().unwrap();
+        let bytes = [b'x'; 65536];
+        let mut writes = 0;
+        while socket.write(caller.client, &bytes).unwrap() > 0 {
+            writes += 1;
+            assert!(writes < 1000, "the kernel takes it all");
+        }
+    }
+}

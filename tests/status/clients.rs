@@ -1,0 +1,130 @@
+//! Clients of the helper that are slow, half, too large, many or wrong.
+
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use crate::documents::helper;
+use crate::support::{
+    Address, Client, SOON, Scenarios, Signal, World, connect, patient, scenarios, until,
+};
+use crate::web::{Answer, exchange, get, told};
+
+pub const SCENARIOS: Scenarios = scenarios![
+    what_is_wrong_is_refused,
+    requests_in_a_row_are_answered_in_order,
+    a_request_that_does_not_end_is_given_up,
+    stuck_clients_keep_nobody_waiting,
+    slow_readers_take_bounded_memory,
+];
+
+fn what_is_wrong_is_refused(world: &mut World) {
+    let (server, status) = told(world, &[]);
+    let long = format!(
+        "GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n",
+        "x".repeat(100_000)
+    );
+    for (request, code) in [
+        (
+            "POST /status.json HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc",
+            405,
+        ),
+        ("GET /ready HTTP/1.1\r\n\r\n", 400),
+        ("GET /ready HTTP/3.0\r\n\r\n", 505),
+        (
+            "GET /ready HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc",
+            413,
+        ),
+        ("\u{16}\u{3}\u{1}\u{2}\r\n\r\n", 400),
+        (&long, 431),
+    ] {
+        let answer = Answer::parse(&exchange(&status, request.as_bytes()));
+        assert_eq!(answer.code, code, "{:.60}", request);
+        assert!(answer.head.contains("Connection: close"), "{}", answer.head);
+    }
+    let head = exchange(&status, b"HEAD /ready HTTP/1.0\r\n\r\n");
+    let head = Answer::parse(&head);
+    assert_eq!((head.code, &*head.body), (200, ""));
+    assert!(head.head.contains("Content-Length: 6"), "{}", head.head);
+    assert!(server.stop(Signal::SIGTERM, SOON).success());
+}
+
+/// Also one that comes byte by byte, and one after a client has closed its side.
+fn requests_in_a_row_are_answered_in_order(world: &mut World) {
+    let (server, status) = told(world, &[]);
+    let row = "GET /health HTTP/1.1\r\nHost: a\r\n\r\n".repeat(40);
+    let row = format!("{row}GET /nowhere HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    let text = exchange(&status, row.as_bytes());
+    let codes: Vec<_> = text
+        .split("HTTP/1.1 ")
+        .skip(1)
+        .map(|part| &part[..3])
+        .collect();
+    assert_eq!(codes.len(), 41, "{text}");
+    assert!(codes[..40].iter().all(|code| *code == "200") && codes[40] == "404");
+    let mut client = connect(&status);
+    for byte in b"GET /ready HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n" {
+        client.write_all(&[*byte]).unwrap();
+    }
+    client.close_write();
+    assert_eq!(Answer::parse(&client.read_rest()).code, 200);
+    assert!(server.stop(Signal::SIGTERM, SOON).success());
+}
+
+fn half(status: &Address) -> Client {
+    let mut client = connect(status);
+    client.write_all(b"GET /ready HT").unwrap();
+    client
+}
+
+fn a_request_that_does_not_end_is_given_up(world: &mut World) {
+    let (server, status) = told(world, &[]);
+    let mut silent = connect(&status);
+    assert_eq!(Answer::parse(&half(&status).read_rest()).code, 408);
+    silent.eof();
+    assert!(server.stop(Signal::SIGTERM, SOON).success());
+}
+
+/// Two hundred that have said half of a request, and three hundred more: one more than there is room
+/// for takes the place of an older one.
+fn stuck_clients_keep_nobody_waiting(world: &mut World) {
+    let (server, status) = told(world, &[]);
+    let mut stuck: Vec<_> = (0..200).map(|_| half(&status)).collect();
+    let answers_at_once = || {
+        let before = Instant::now();
+        assert_eq!(get(&status, "/ready").code, 200);
+        let took = before.elapsed();
+        assert!(took < patient(Duration::from_secs(1)), "{took:?}");
+    };
+    (0..10).for_each(|_| answers_at_once());
+    stuck.extend((0..300).map(|_| half(&status)));
+    (0..10).for_each(|_| answers_at_once());
+    assert!(server.stop(Signal::SIGTERM, SOON).success());
+    drop(stuck);
+}
+
+/// How much memory a process has to itself, in KiB.
+fn private_memory(pid: u32) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
+    let lines = text.lines().filter(|line| line.starts_with("Private_"));
+    let sizes = lines.filter_map(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
+    sizes.sum()
+}
+
+/// Clients that ask for everything, over and over, and read nothing.
+fn slow_readers_take_bounded_memory(world: &mut World) {
+    let (server, status) = told(world, &[]);
+    let pid = helper(&server);
+    let before = private_memory(pid);
+    let request = "GET /status.json HTTP/1.1\r\nHost: a\r\n\r\n".repeat(150);
+    let mut clients: Vec<_> = (0..100).map(|_| connect(&status)).collect();
+    for client in &mut clients {
+        client.write_all(request.as_bytes()).unwrap();
+    }
+    until("an answer", SOON, || {
+        (get(&status, "/ready").code == 200).then_some(())
+    });
+    let more = private_memory(pid).saturating_sub(before);
+    assert!(more < 64 * 1024, "{more} KiB more");
+    drop(clients);
+    assert!(server.stop(Signal::SIGTERM, SOON).success());
+}

@@ -1,0 +1,261 @@
+//! What the documents say, against what the server does.
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::json::Json;
+use crate::support::{
+    Address, SOON, Scenarios, World, connect, processes, scenarios, try_connect, until,
+};
+use crate::web::{document, get, get_accepting, hold, told, until_told};
+
+pub const SCENARIOS: Scenarios = scenarios![
+    each_document_has_its_type,
+    the_document_shows_who_is_busy_with_whom,
+    a_death_is_told_with_what_is_known_of_it,
+    no_connection_is_missing_at_any_moment,
+    the_programs_metrics_are_told,
+    promtool_finds_nothing_wrong,
+    a_scribbled_board_does_not_harm,
+    a_reload_and_a_signal_are_counted,
+];
+
+fn each_document_has_its_type(world: &mut World) {
+    let (server, status) = told(world, &[]);
+    let kind = |path| {
+        let answer = get(&status, path);
+        let mut lines = answer.head.lines();
+        let field = lines.find_map(|line| line.strip_prefix("Content-Type: "));
+        (answer.code, field.unwrap().to_owned())
+    };
+    let text = "text/plain; charset=utf-8";
+    for (path, code, right) in [
+        ("/status.json", 200, "application/json"),
+        ("/metrics", 200, "text/plain; version=0.0.4; charset=utf-8"),
+        ("/health", 200, text),
+        ("/nowhere", 404, text),
+    ] {
+        assert_eq!(kind(path), (code, right.to_owned()), "{path}");
+    }
+    let open = get_accepting(&status, "/metrics", "application/openmetrics-text");
+    assert!(
+        open.head
+            .contains("application/openmetrics-text; version=1.0.0")
+    );
+    assert!(open.body.ends_with("# EOF\n"), "{}", open.body);
+    assert!(server.stop(Signal::SIGTERM, SOON).success());
+}
+
+fn states(document: &Json) -> [f64; 4] {
+    ["starting", "free", "busy", "stopping"].map(|state| document["children"][state].number())
+}
+
+/// The parent stands still, and all children are busy.
+fn the_document_shows_who_is_busy_with_whom(world: &mut World) {
+    let (server, status) = told(world, &["--children", "3"]);
+    let clients = [hold(&server), hold(&server), hold(&server)];
+    let mut clients = clients.into_iter();
+    let (mut first, pid) = clients.next().unwrap();
+    assert_eq!(first.ask("thinking \"hard\""), "thinking \"hard\"");
+    until_told(&status, "all to be busy", |document| {
+        (states(document) == [0.0, 0.0, 3.0, 0.0]).then_some(())
+    });
+    server.signal(Signal::SIGSTOP);
+    let document = document(&status);
+    let slot = document["slots"].with("pid", pid).expect("its slot");
+    assert_eq!(slot["state"].text(), "busy");
+    assert_eq!(slot["text"].text(), "thinking \"hard\"");
+    assert_eq!(slot["peer"].text(), first.local_address().to_string());
+    assert_eq!(slot["connections"], Json::Number(1.0));
+    assert!(slot["busy_seconds"].number() < 30.0 && slot["age_seconds"].number() < 30.0);
+    assert_eq!(document["counters"]["connections"], Json::Number(3.0));
+    let listener = &document["listeners"].list()[0];
+    assert_eq!(listener["name"].text(), server.address().to_string());
+    assert_eq!(document["attributes"]["max_clients"]["value"].text(), "3");
+    // The parent does not run, and another client changes what the helper sees all the same.
+    drop((first, clients));
+    until_told(&status, "all to be free", |document| {
+        (states(document) == [0.0, 3.0, 0.0, 0.0]).then_some(())
+    });
+    server.signal(Signal::SIGCONT);
+    assert!(server.stop(Signal::SIGTERM, SOON).success());
+}
+
+fn a_death_is_told_with_what_is_known_of_it(world: &mut World) {
+    let (server, status) = told(world, &[]);
+    let (mut client, pid) = hold(&server);
+    client.send_line("die");
+    client.gone();
+    let death = until_told(&status, "the death", |document| {
+        document["deaths"].with("pid", pid).cloned()
+    });
+    assert_eq!(death["cause"].text(), "killed");
+    assert_eq!(death["signal"], Json::Number(6.0));
+    assert_eq!(death["connections"], Json::Number(1.0));
+    assert!(death["in_hand_seconds"].number() >= 0.0);
+    assert_eq!(
+        death["last_lines"].list(),
+        [Json::Text("out of cheese".into())]
+    );
+    assert!(death["usage"]["max_resident_bytes"].number() > 0.0);
+    let document = document(&status);
+    assert_eq!(document["counters"]["deaths"]["killed"], Json::Number(1.0));
+    assert!(document["slots"].with("pid", pid).is_none());
+    let ago = document["server"]["now"].number() - death["at"].number();
+    assert!((0.0..30.0).contains(&ago), "{ago}");
+    assert!(server.stop(Signal::SIGTERM, SOON).success());
+}
+
+fn connections(status: &Address) -> f64 {
+    document(status)["counters"]["connections"].number()
+}
+
+/// While children end and are replaced, the sum never goes down, which a scraper would take for a
+/// restart; and in the end it is right.
+fn no_connection_is_missing_at_any_moment(world: &mut World) {
+    const CLIENTS: usize = 300;
+    let (server, status) = told(world, &["--children", "4", "--max-requests", "3"]);
+    let address = server.address();
+    std::thread::scope(|scope| {
+        let clients = scope.spawn(|| {
+            for _ in 0..CLIENTS {
+                connect(&address).ask("hello");
+            }
+        });
+        let mut last = 0.0;
+        while !clients.is_finished() {
+            let now = connections(&status);
+            assert!(now >= last, "{now} after {last}");
+            last = now;
+        }
+    });
+    assert_eq!(connections(&status), CLIENTS as f64);
+    assert!(server.stop(Signal::SIGTERM, SOON).success());
+}
+
+fn the_programs_metrics_are_told(world: &mut World) {
+    let (server, status) = told(world, &[]);
+    let (mut client, pid) = hold(&server);
+    client.ask("hello");
+    // What a child has counted that was killed counts on.
+    kill(Pid::from_raw(pid.cast_signed()), Signal::SIGKILL).unwrap();
+    client.gone();
+    connect(&server.address()).ask("hello");
+    let metrics = until_told(&status, "three lines", |document| {
+        let metrics = document["metrics"].list().to_vec();
+        (metrics[0]["value"] == Json::Number(3.0)).then_some(metrics)
+    });
+    assert_eq!(metrics[0]["name"].text(), "lines");
+    assert_eq!(metrics[1]["counts"].list()[0], Json::Number(3.0));
+    let killed = "prefork_child_exits_total{reason=\"killed\"} 1\n";
+    // The parent writes its record after it has added up what the child had counted.
+    let text = until("the death to be told", SOON, || {
+        let text = get(&status, "/metrics").body;
+        text.contains(killed).then_some(text)
+    });
+    for line in [
+        "lines_total 3\n",
+        "line_seconds_bucket{le=\"0.5\"} 3\n",
+        "line_seconds_sum 0.75\n",
+    ] {
+        assert!(text.contains(line), "{line} in {text}");
+    }
+    assert!(server.stop(Signal::SIGTERM, SOON).success());
+}
+
+/// Skipped where promtool is not installed.
+fn promtool_finds_nothing_wrong(world: &mut World) {
+    let (server, status) = told(world, &[]);
+    connect(&server.address()).ask("hello");
+    let text = get(&status, "/metrics").body;
+    let promtool = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    match promtool {
+        Err(error) => println!("skipped: promtool: {error}"),
+        Ok(mut promtool) => {
+            promtool
+                .stdin
+                .take()
+                .unwrap()
+                .write_all(text.as_bytes())
+                .unwrap();
+            let found = promtool.wait_with_output().unwrap();
+            assert!(found.status.success(), "{found:?} in {text}");
+            assert!(found.stderr.is_empty(), "{found:?}");
+        }
+    }
+    assert!(server.stop(Signal::SIGTERM, SOON).success());
+}
+
+/// Every child writes nonsense over its slot; the helper answers, and the sums are right once they have
+/// gone.
+fn a_scribbled_board_does_not_harm(world: &mut World) {
+    let (server, status) = told(world, &["--children", "3"]);
+    let helper = helper(&server);
+    let mut clients: Vec<_> = (0..3).map(|_| hold(&server)).collect();
+    for (client, _) in &mut clients {
+        assert_eq!(client.ask("scribble"), "scribbled");
+    }
+    for _ in 0..200 {
+        let found = document(&status);
+        assert!(found["slots"].list().len() <= 3);
+        assert_eq!(get(&status, "/metrics").code, 200);
+        assert_eq!(get(&status, "/ready").code, 200);
+    }
+    let pids: Vec<_> = clients.iter().map(|(_, pid)| *pid).collect();
+    for pid in &pids {
+        kill(Pid::from_raw(pid.cast_signed()), Signal::SIGKILL).unwrap();
+    }
+    drop(clients);
+    until_told(&status, "new children", |document| {
+        let slots = document["slots"].list();
+        let gone = pids
+            .iter()
+            .all(|pid| document["slots"].with("pid", *pid).is_none());
+        let free = |slot: &Json| slot["state"].text() == "free";
+        (gone && !slots.is_empty() && slots.iter().all(free)).then_some(())
+    });
+    let before = connections(&status);
+    assert!(before <= 3.0, "{before}");
+    until("a client to be served", SOON, || {
+        let mut client = try_connect(&server.address()).ok()?;
+        client.try_send_line("hello").ok()?;
+        client.try_read_line().ok().flatten()
+    });
+    assert!(connections(&status) > before);
+    assert!(processes::is_alive(helper), "it has ended");
+    assert!(server.stop(Signal::SIGTERM, SOON).success());
+}
+
+/// The process that answers.
+pub fn helper(server: &crate::support::Server) -> u32 {
+    let children = processes::children(server.pid());
+    let mut helpers = children.iter().filter(|process| {
+        let comm = std::fs::read_to_string(format!("/proc/{}/comm", process.pid));
+        comm.is_ok_and(|comm| comm.trim() == "prefork-status")
+    });
+    helpers.next().expect("the helper").pid
+}
+
+fn a_reload_and_a_signal_are_counted(world: &mut World) {
+    let (server, status) = told(world, &[]);
+    server.signal(Signal::SIGHUP);
+    let document = until_told(&status, "the reload", |document| {
+        let done = document["counters"]["reloads"] == Json::Number(1.0);
+        done.then(|| document.clone())
+    });
+    assert_eq!(document["server"]["epoch"], Json::Number(1.0));
+    let text = get(&status, "/metrics").body;
+    assert!(
+        text.contains("prefork_reloads_total{result=\"done\"} 1\n"),
+        "{text}"
+    );
+    assert!(server.stop(Signal::SIGTERM, SOON).success());
+}

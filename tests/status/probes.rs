@@ -1,0 +1,94 @@
+//! The probes and the line of the agent-check: from before the first child to the end of a stop.
+
+use std::time::Duration;
+
+use crate::support::{
+    SOON, Scenarios, Signal, World, holds, port_is_free, scenarios, try_connect, until,
+};
+use crate::web::{document, exchange, get, hold, status_of, told, until_code};
+
+pub const SCENARIOS: Scenarios = scenarios![
+    a_server_is_ready_when_its_first_child_is,
+    it_is_not_ready_from_the_first_moment_of_a_stop,
+    a_parent_that_is_stuck_is_not_healthy,
+    haproxy_is_told_the_share_of_free_children,
+];
+
+fn a_server_is_ready_when_its_first_child_is(world: &mut World) {
+    let mut gate = world.gate("start");
+    let (server, status) = told(world, &["--children", "2"]);
+    let (first, second) = (gate.reached(SOON), gate.reached(SOON));
+    assert_eq!(until_code(&status, "/ready", 503, SOON), "starting\n");
+    assert_eq!(get(&status, "/health").code, 200);
+    gate.release(first);
+    assert_eq!(until_code(&status, "/ready", 200, SOON), "ready\n");
+    gate.release(second);
+    assert!(server.stop(Signal::SIGTERM, SOON).success());
+}
+
+/// It answers while the stop is announced and while it waits for a child, and is gone after it.
+fn it_is_not_ready_from_the_first_moment_of_a_stop(world: &mut World) {
+    let path = world.tempdir().join("s");
+    let arguments = [
+        "--status",
+        path.to_str().unwrap(),
+        "--pre-stop-delay",
+        "300",
+    ];
+    let server = world.spawn("told", &arguments);
+    server.address();
+    let status = status_of(&server, "status at ");
+    until_code(&status, "/ready", 200, SOON);
+    let (client, _) = hold(&server);
+    server.signal(Signal::SIGTERM);
+    until_code(&status, "/ready", 503, SOON);
+    let stage = |stage: &str| {
+        let found = document(&status);
+        (found["server"]["stage"].text() == stage).then_some(())
+    };
+    until("the stop", SOON, || stage("stopping"));
+    holds("it is not ready", Duration::from_millis(300), || {
+        get(&status, "/ready").code == 503
+    });
+    assert_eq!(get(&status, "/health").code, 200);
+    drop(client);
+    assert!(server.wait(SOON).success());
+    assert!(!path.exists(), "the file is left");
+    assert!(try_connect(&status).is_err());
+}
+
+fn a_parent_that_is_stuck_is_not_healthy(world: &mut World) {
+    let (server, status) = told(world, &[]);
+    until_code(&status, "/health", 200, SOON);
+    server.signal(Signal::SIGSTOP);
+    let text = until_code(&status, "/health", 503, Duration::from_secs(20));
+    assert!(text.contains("stuck for 1"), "{text}");
+    // It is the children that serve.
+    assert_eq!(get(&status, "/ready").code, 200);
+    server.signal(Signal::SIGCONT);
+    until_code(&status, "/health", 200, SOON);
+    assert!(server.stop(Signal::SIGTERM, SOON).success());
+}
+
+fn haproxy_is_told_the_share_of_free_children(world: &mut World) {
+    let arguments = ["--agent", "0", "--children", "2", "--max", "4"];
+    let arguments = [&arguments[..], &["--pre-stop-delay", "200"]].concat();
+    let server = world.spawn("told", &arguments);
+    server.address();
+    let agent = status_of(&server, "agent at ");
+    let line = |wanted: &str| {
+        until(&format!("the agent to say {wanted:?}"), SOON, || {
+            (exchange(&agent, b"") == wanted).then_some(())
+        });
+    };
+    line("up ready 100%\n");
+    let clients = [hold(&server), hold(&server), hold(&server)];
+    line("up ready 25%\n");
+    // HAProxy may send something first.
+    assert_eq!(exchange(&agent, b"hello\n"), "up ready 25%\n");
+    server.signal(Signal::SIGTERM);
+    line("drain\n");
+    drop(clients);
+    assert!(server.wait(SOON).success());
+    assert!(port_is_free(&agent) && try_connect(&agent).is_err());
+}
