@@ -21,7 +21,7 @@ use common::{Flags, Result, Usage};
 use http::{Answer, Request, Requests, is_asked, linger};
 use prefork_server::{
     Confinement, TcpServer,
-    servers::{Reply, TcpConn},
+    servers::{EndpointLoad, Reply, TcpConn},
 };
 use std::{ffi::OsString, io, thread, time::Duration};
 
@@ -45,10 +45,11 @@ const OWN_FLAGS: &str =
   --work SECONDS           how long each request takes (0)
   --max-queue-age SECONDS  clients that have waited for longer get a 503, 0 for no limit (0)
   --access-log PATH        write a line for each connection there, - for stdout
+  --endpoint-load          tell a balancer how loaded this server is (ORCA), with each answer
 ";
 
 /// Answers requests until the client has no more, or this child was told to stop.
-fn serve(answered: &mut u64, conn: TcpConn, work: Duration) -> io::Result<()> {
+fn serve(answered: &mut u64, conn: TcpConn, work: Duration, tells_load: bool) -> io::Result<()> {
     let mut requests = Requests::new(&conn);
     let queued = conn.queued_for().unwrap_or_default();
     let mut patience = PATIENCE_WHEN_CROWDED.saturating_sub(queued);
@@ -67,7 +68,12 @@ fn serve(answered: &mut u64, conn: TcpConn, work: Duration) -> io::Result<()> {
         thread::sleep(work);
         conn.set_deadline(Some(PATIENCE));
         let keep = !conn.shutdown_requested() && !conn.is_crowded();
-        let answer = answer(&request, *answered);
+        let mut answer = answer(&request, *answered);
+        if tells_load {
+            let load = conn.endpoint_load();
+            let field = format!("{}: {load}\r\n", EndpointLoad::HEADER);
+            answer.fields.to_mut().push_str(&field);
+        }
         conn.describe(&request.described(&answer));
         requests.answer(&request, &answer, keep)?;
         if !(keep && request.keep_alive) {
@@ -87,7 +93,7 @@ fn answer(request: &Request, answered: u64) -> Answer {
         }
         ("GET" | "HEAD", _) => Answer::new(http::NOT_FOUND, "There is only / here.\n".to_owned()),
         _ => Answer {
-            fields: "Allow: GET, HEAD\r\n",
+            fields: "Allow: GET, HEAD\r\n".into(),
             ..Answer::new(
                 http::METHOD_NOT_ALLOWED,
                 "Only GET and HEAD, please.\n".to_owned(),
@@ -127,13 +133,14 @@ fn main() -> Result {
     let work = take_time(&mut args, "--work")?;
     let max_queue_age = take_time(&mut args, "--max-queue-age")?;
     let access_log = common::take_access_log(&mut args)?;
+    let tells_load = common::take_flag(&mut args, "--endpoint-load");
     let usage = Usage {
         own_flags: OWN_FLAGS,
         ..Usage::new(ABOUT, 8080)
     };
     let flags = Flags::parse_from(&usage, args)?;
     let server = TcpServer::per_child(|| Ok(0))
-        .serve(move |answered, conn| serve(answered, conn, work))
+        .serve(move |answered, conn| serve(answered, conn, work, tells_load))
         .queue_time(true)
         .max_queue_age(max_queue_age)
         .overloaded(Reply::http_503(RETRY_AFTER).into_hook())

@@ -8,9 +8,13 @@ mod listen_fds;
 #[cfg(feature = "proxy-protocol")]
 mod proxy_header;
 mod state;
+#[cfg(feature = "status")]
+mod status_request;
 
 #[cfg(feature = "proxy-protocol")]
 pub use self::proxy_header::proxy_header;
+#[cfg(feature = "status")]
+pub use self::status_request::status_request;
 pub use self::{control::control, framer::framer, listen_fds::listen_fds, state::state};
 pub use crate::servers::conn::segmentation::filters;
 
@@ -87,5 +91,11 @@ mod tests {
     #[test]
     fn the_corpus_of_proxy_header_holds() {
         each("proxy_header", super::proxy_header);
+    }
+
+    #[cfg(feature = "status")]
+    #[test]
+    fn the_corpus_of_status_request_holds() {
+        each("status_request", super::status_request);
     }
 }

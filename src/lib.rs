@@ -137,6 +137,7 @@
 //!
 //! | feature | what it adds |
 //! |---|---|
+//! | `usdt` | Static probes for bpftrace, perf and gdb: see docs/tracing.md |
 //! | `systemd` | `Systemd`, an observer that tells systemd how the server is |
 //! | `stacks` | [`Death::stack`]: where a child that is over its time was stuck, with functions, files and lines. Linux on x86-64 and AArch64; elsewhere it has no effect. Build with `debug = "line-tables-only"` |
 //! | `status` | `Builder::status`: a page, JSON, metrics and probes by HTTP, from a process beside the children |

@@ -171,8 +171,11 @@ fn ticks(from: f64, to: f64) -> Vec<f64> {
         .collect()
 }
 
-/// 12,500
+/// 12,500 or 1.5
 fn thousands(value: f64) -> String {
+    if value < 10.0 && value.fract() > 0.01 {
+        return format!("{value}");
+    }
     let digits = format!("{value:.0}");
     let split = digits.len().saturating_sub(3);
     match split {

@@ -38,9 +38,9 @@ use std::{
 const CHILDREN: usize = 20;
 const WORK: Duration = Duration::from_millis(10);
 const MAX_AGE: Duration = Duration::from_millis(100);
-/// How the server decides: it serves in order, with a plain limit, with a controlled delay, or with
-/// that and a reserved child.
-const RULES: [&str; 4] = ["in-order", "plain-limit", "controlled", "shedder"];
+/// How the server decides: with a controlled delay and a reserved child, with a controlled delay, with
+/// a plain limit, or in order.
+const RULES: [&str; 4] = ["shedder", "controlled", "plain-limit", "in-order"];
 const BACKLOGS: [usize; 2] = [128, 4096];
 
 fn main() {
@@ -158,7 +158,10 @@ impl Subject {
     /// How it is called where it stands beside others.
     fn title(&self) -> String {
         match self {
-            Self::Ours(rules) => format!("ours, {rules}"),
+            Self::Ours("shedder") => "ours, reserved child".to_owned(),
+            Self::Ours("controlled") => "ours, limit of age".to_owned(),
+            Self::Ours("plain-limit") => "ours, plain limit".to_owned(),
+            Self::Ours(_) => "ours, in order".to_owned(),
             Self::Peer(peer) => peer.name.to_owned(),
         }
     }
@@ -241,7 +244,7 @@ fn rows(subject: Subject, backlog: usize, loads: &[f64]) -> Result<(f64, Vec<Row
     let capacity = capacity(subject)?;
     let rows = loads
         .iter()
-        .map(|load| measure(subject, backlog, *load, capacity));
+        .map(|load| measure_undisturbed(subject, backlog, *load, capacity));
     Ok((capacity, rows.collect::<Result<_, _>>()?))
 }
 
@@ -249,13 +252,15 @@ fn time() -> Duration {
     Duration::from_millis(from_env("BENCH_MILLIS", pick(6_000, 2_000)))
 }
 
-/// How many a second are served when twice as many clients as children wait for each other's turn.
+/// How many a second are served when twice as many clients as children wait for each other's turn: the
+/// most of three times, as other work makes them fewer.
 fn capacity(subject: Subject) -> Result<f64, String> {
     let (running, port) = subject.start(128)?;
-    let time = time();
-    let answers = clients::in_turn(port, 2 * CHILDREN, time);
+    let time = time() / 3;
+    let answers = (0..3).map(|_| clients::in_turn(port, 2 * CHILDREN, time));
+    let most = answers.max().unwrap_or(0);
     running.end();
-    Ok(answers as f64 / time.as_secs_f64())
+    Ok(most as f64 / time.as_secs_f64())
 }
 
 /// How many connections a second the clients make when a server answers each at once with a 503.
@@ -270,6 +275,25 @@ fn ceiling() -> f64 {
     let took = begin.elapsed();
     actor.terminate();
     outcome.clients.len() as f64 / took.as_secs_f64()
+}
+
+/// Measures again, twice at the most, where the clients were late: something else had the
+/// processors. Returns the figures of the time at which they were the least late.
+fn measure_undisturbed(
+    subject: Subject,
+    backlog: usize,
+    load: f64,
+    capacity: f64,
+) -> Result<Row, String> {
+    const LATE: f64 = 50.0;
+    let mut best = measure(subject, backlog, load, capacity)?;
+    for _ in 0..2 {
+        if best.late > LATE {
+            let again = measure(subject, backlog, load, capacity)?;
+            best = if again.late < best.late { again } else { best };
+        }
+    }
+    Ok(best)
 }
 
 fn measure(subject: Subject, backlog: usize, load: f64, capacity: f64) -> Result<Row, String> {

@@ -10,6 +10,7 @@
 use httparse::Status::{Complete, Partial};
 use prefork_server::servers::TcpConn;
 use std::{
+    borrow::Cow,
     io::{self, Read, Write},
     time::Duration,
 };
@@ -61,7 +62,7 @@ impl Request {
 pub struct Answer {
     pub status: Status,
     /// More fields, each with its end of line.
-    pub fields: &'static str,
+    pub fields: Cow<'static, str>,
     pub text: String,
 }
 
@@ -69,7 +70,7 @@ impl Answer {
     pub const fn new(status: Status, text: String) -> Self {
         Self {
             status,
-            fields: "",
+            fields: Cow::Borrowed(""),
             text,
         }
     }

@@ -226,6 +226,13 @@ pub fn take_value(args: &mut Vec<OsString>, flag: &str) -> Result<Option<OsStrin
     Ok(Some(args.remove(at)))
 }
 
+/// Takes a flag without a value from the command line. Whether it was there.
+pub fn take_flag(args: &mut Vec<OsString>, flag: &str) -> bool {
+    let before = args.len();
+    args.retain(|arg| arg != flag);
+    args.len() < before
+}
+
 /// Takes `--access-log` and its value from the command line.
 pub fn take_access_log(args: &mut Vec<OsString>) -> Result<Option<AccessLog>> {
     Ok(take_value(args, "--access-log")?.map(AccessLog::named))

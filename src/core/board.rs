@@ -13,15 +13,15 @@ pub(crate) use self::{
     layout::{
         ASKED_INTERVAL_AT, CLIENT_AT, DESCRIBED, DUE_AT, EARLIER_AT, ENTRY_AT, EXTENDED_AT,
         FOLDS_AT, HEADER_WORDS, KEPT_INTERVAL_AT, LINE, Layout, OTHERS_AT, PEER_AT, PEER_WORDS,
-        QUEUED_AT, REQUESTS_AT, ROW_AT, SEQUENCE_AT, SINCE_AT, TEXT_AT, TEXT_BYTES, TEXT_LENGTH_AT,
-        TEXT_WORDS, USED_AT, WILL_LOOK_AT,
+        QUEUE_TIMES_AT, QUEUED_AT, REQUESTS_AT, ROW_AT, SEQUENCE_AT, SINCE_AT, TEXT_AT, TEXT_BYTES,
+        TEXT_LENGTH_AT, TEXT_WORDS, USED_AT, WILL_LOOK_AT,
     },
     notes::{Description, Notes, duration_bits, time_bits},
 };
 
 #[cfg(feature = "status")]
 use super::metrics::Numbers;
-use super::{metrics::Metric, time::Time};
+use super::{metrics::Metric, queue_times::QueueTimes, time::Time};
 use std::{fmt, rc::Rc};
 
 /// A look at a board, for the monitor. The values are in range, and may still be lies.
@@ -33,9 +33,14 @@ pub(crate) trait View: fmt::Debug {
     fn description(&self, slot: usize) -> Option<Description>;
     /// The program's metrics.
     fn metrics(&self) -> Vec<Metric>;
+    /// How long connections were queued.
+    fn queue_times(&self) -> QueueTimes;
     /// What children have counted for them.
     #[cfg(feature = "status")]
     fn numbers(&self) -> Numbers;
+    /// Up to which slot any was ever used.
+    #[cfg(feature = "status")]
+    fn used_slots(&self) -> usize;
 }
 
 /// The board of a monitor; that of a new one is blank.
@@ -65,8 +70,17 @@ impl View for Blank {
         Vec::new()
     }
 
+    fn queue_times(&self) -> QueueTimes {
+        QueueTimes::default()
+    }
+
     #[cfg(feature = "status")]
     fn numbers(&self) -> Numbers {
         Numbers::default()
+    }
+
+    #[cfg(feature = "status")]
+    fn used_slots(&self) -> usize {
+        0
     }
 }

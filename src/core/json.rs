@@ -1,177 +1,171 @@
-//! JSON on one line, written field by field. Parses nothing.
+//! Writes JSON. Knows nothing of servers.
 
-use std::{fmt::Write as _, time::Duration};
+use std::{fmt::Write, net::SocketAddr, time::Duration};
 
-/// A value that can be written as JSON.
-pub(crate) trait ToJson {
-    /// Appends the value to `out`.
-    fn to_json(&self, out: &mut String);
-}
-
-/// An object, to which fields are added in order.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct Object {
-    /// Without the closing brace.
+/// A text in JSON that grows. The commas are put where they belong.
+#[derive(Debug, Default)]
+pub(crate) struct Json {
     text: String,
 }
 
-impl Object {
-    pub(crate) fn new() -> Self {
-        Self {
-            text: "{".to_owned(),
-        }
+impl Json {
+    /// The text of an object.
+    pub(crate) fn of(fill: impl FnOnce(&mut Self)) -> String {
+        let mut json = Self::default();
+        json.braces('{', '}', fill);
+        json.text
     }
 
-    /// Adds a field. A name that is given twice is written twice.
-    #[must_use]
-    pub(crate) fn with(mut self, name: &str, value: impl ToJson) -> Self {
-        if self.text.len() > 1 {
+    fn braces(&mut self, open: char, close: char, fill: impl FnOnce(&mut Self)) {
+        self.text.push(open);
+        fill(self);
+        self.text.push(close);
+    }
+
+    fn begin(&mut self) {
+        if !self.text.ends_with(['{', '[', ':']) {
             self.text.push(',');
         }
-        name.to_json(&mut self.text);
+    }
+
+    fn key(&mut self, key: &str) {
+        self.begin();
+        key.write(&mut self.text);
         self.text.push(':');
-        value.to_json(&mut self.text);
-        self
     }
 
-    /// The whole object as text.
-    pub(crate) fn into_text(mut self) -> String {
-        self.text.push('}');
-        self.text
+    /// A key with a value.
+    pub(crate) fn field(&mut self, key: &str, value: impl Value) {
+        self.key(key);
+        value.write(&mut self.text);
+    }
+
+    /// A key with an object.
+    pub(crate) fn object(&mut self, key: &str, fill: impl FnOnce(&mut Self)) {
+        self.key(key);
+        self.braces('{', '}', fill);
+    }
+
+    /// A key with an array of values.
+    #[cfg(any(test, feature = "status"))]
+    pub(crate) fn values<V: Value>(&mut self, key: &str, values: impl IntoIterator<Item = V>) {
+        self.key(key);
+        self.braces('[', ']', |json| {
+            for value in values {
+                json.begin();
+                value.write(&mut json.text);
+            }
+        });
+    }
+
+    /// A key with an array of objects, one for each item.
+    pub(crate) fn objects<T>(
+        &mut self,
+        key: &str,
+        items: impl IntoIterator<Item = T>,
+        mut fill: impl FnMut(&mut Self, T),
+    ) {
+        self.key(key);
+        self.braces('[', ']', |json| {
+            for item in items {
+                json.begin();
+                json.braces('{', '}', |json| fill(json, item));
+            }
+        });
     }
 }
 
-impl ToJson for Object {
-    fn to_json(&self, out: &mut String) {
-        out.push_str(&self.text);
-        out.push('}');
-    }
+/// What JSON can say.
+pub(crate) trait Value {
+    fn write(&self, text: &mut String);
 }
 
-/// Control characters are escaped, so that the text is one line and moves no cursor.
-impl ToJson for str {
-    fn to_json(&self, out: &mut String) {
-        out.push('"');
+impl Value for &str {
+    fn write(&self, text: &mut String) {
+        text.push('"');
         for char in self.chars() {
             match char {
-                '"' => out.push_str("\\\""),
-                '\\' => out.push_str("\\\\"),
-                '\n' => out.push_str("\\n"),
-                // All control characters are below U+10000, so one escape is enough.
-                char if char.is_control() => {
-                    // OK to ignore: writing to a `String` does not fail.
-                    let _ = write!(out, "\\u{:04x}", u32::from(char));
+                '"' => text.push_str("\\\""),
+                '\\' => text.push_str("\\\\"),
+                '\n' => text.push_str("\\n"),
+                '\t' => text.push_str("\\t"),
+                // Also what ends a line in JavaScript, and what begins a tag.
+                '\0'..='\x1f' | '\x7f'..='\u{9f}' | '\u{2028}' | '\u{2029}' | '<' => {
+                    let _ = write!(text, "\\u{:04x}", u32::from(char));
                 }
-                char => out.push(char),
+                _ => text.push(char),
             }
         }
-        out.push('"');
+        text.push('"');
     }
 }
 
-impl ToJson for String {
-    fn to_json(&self, out: &mut String) {
-        self.as_str().to_json(out);
+impl Value for String {
+    fn write(&self, text: &mut String) {
+        self.as_str().write(text);
     }
 }
 
-/// In seconds, to the millisecond.
-impl ToJson for Duration {
-    fn to_json(&self, out: &mut String) {
-        // OK to ignore: writing to a `String` does not fail.
-        let _ = write!(out, "{:.3}", self.as_secs_f64());
+/// A text that is JSON already.
+#[cfg(any(test, feature = "status"))]
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Raw<'a>(pub(crate) &'a str);
+
+#[cfg(any(test, feature = "status"))]
+impl Value for Raw<'_> {
+    fn write(&self, text: &mut String) {
+        text.push_str(self.0);
     }
 }
 
-macro_rules! plain {
+macro_rules! numbers {
     ($($type:ty),*) => {$(
-        impl ToJson for $type {
-            fn to_json(&self, out: &mut String) {
-                out.push_str(&self.to_string());
+        impl Value for $type {
+            fn write(&self, text: &mut String) {
+                let _ = write!(text, "{self}");
             }
         }
     )*};
 }
-plain!(bool, i32, u32, u64, usize);
+numbers!(bool, i32, u32, u64, usize);
 
-impl<T: ToJson + ?Sized> ToJson for &T {
-    fn to_json(&self, out: &mut String) {
-        (**self).to_json(out);
+/// There is no JSON for infinity.
+impl Value for f64 {
+    fn write(&self, text: &mut String) {
+        if self.is_finite() {
+            let _ = write!(text, "{self}");
+        } else {
+            text.push_str("null");
+        }
     }
 }
 
-impl<T: ToJson> ToJson for Option<T> {
-    fn to_json(&self, out: &mut String) {
+/// In seconds, to the microsecond.
+impl Value for Duration {
+    fn write(&self, text: &mut String) {
+        let _ = write!(text, "{}", self.as_secs());
+        let micros = self.subsec_micros();
+        if micros > 0 {
+            let fraction = format!(".{micros:06}");
+            text.push_str(fraction.trim_end_matches('0'));
+        }
+    }
+}
+
+impl Value for SocketAddr {
+    fn write(&self, text: &mut String) {
+        let _ = write!(text, "\"{self}\"");
+    }
+}
+
+impl<V: Value> Value for Option<V> {
+    fn write(&self, text: &mut String) {
         match self {
-            Some(value) => value.to_json(out),
-            None => out.push_str("null"),
+            Some(value) => value.write(text),
+            None => text.push_str("null"),
         }
-    }
-}
-
-impl<T: ToJson> ToJson for Vec<T> {
-    fn to_json(&self, out: &mut String) {
-        out.push('[');
-        for (at, value) in self.iter().enumerate() {
-            if at > 0 {
-                out.push(',');
-            }
-            value.to_json(out);
-        }
-        out.push(']');
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    #[test]
-    fn an_object_is_written_on_one_line() {
-        let inner = Object::new().with("pid", 7_u32);
-        let object = Object::new()
-            .with("ok", true)
-            .with("name", "a \"b\"\\\n\u{1b}[0m\u{9b}")
-            .with("took", Duration::from_micros(1_234_567))
-            .with("none", None::<u64>)
-            .with("children", vec![inner.clone(), inner])
-            .with("empty", Object::new());
-        assert_eq!(
-            object.into_text(),
-            r#"{"ok":true,"name":"a \"b\"\\\n\u001b[0m\u009b","took":1.235,"none":null,"#
-                .to_owned()
-                + r#""children":[{"pid":7},{"pid":7}],"empty":{}}"#
-        );
-    }
-
-    /// Reads a string as a parser of JSON does.
-    fn unescaped(json: &str) -> Option<String> {
-        let mut text = String::new();
-        let mut chars = json.strip_prefix('"')?.strip_suffix('"')?.chars();
-        while let Some(char) = chars.next() {
-            match (char, char.is_control()) {
-                ('"', _) | (_, true) => return None,
-                ('\\', _) => match chars.next()? {
-                    'n' => text.push('\n'),
-                    'u' => {
-                        let digits: String = chars.by_ref().take(4).collect();
-                        text.push(char::from_u32(u32::from_str_radix(&digits, 16).ok()?)?);
-                    }
-                    other => text.push(other),
-                },
-                (char, _) => text.push(char),
-            }
-        }
-        Some(text)
-    }
-
-    proptest! {
-        #[test]
-        fn every_text_is_read_back(text in any::<String>()) {
-            let mut json = String::new();
-            text.to_json(&mut json);
-            prop_assert_eq!(unescaped(&json), Some(text));
-        }
-    }
-}
+mod tests;

@@ -17,6 +17,7 @@ pub(crate) mod control;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod cut;
 pub(crate) mod draining;
+pub(crate) mod endpoint_load;
 pub(crate) mod error;
 pub(crate) mod event;
 pub(crate) mod inbox;
@@ -28,6 +29,7 @@ pub(crate) mod pool;
 #[cfg(feature = "proxy-protocol")]
 pub(crate) mod proxy;
 pub(crate) mod queue;
+pub(crate) mod queue_times;
 pub(crate) mod repeats;
 pub(crate) mod replacement;
 pub(crate) mod report;

@@ -39,7 +39,7 @@ use crate::core::{
     draining::QueuedClients,
     event::{Event, EventQueue},
     inbox::Contact,
-    metrics::Metric,
+    metrics::{Distribution, Metric},
     pool::{self, Demand, Plan, Pool, Surplus},
     queue::{PrintTo, Queue, Task},
     repeats::{EVERY, Repeats},
@@ -153,6 +153,13 @@ impl Monitor {
     pub fn config(&self) -> &Config {
         self.attributes.asked()
     }
+
+    /// Sets all attributes at once, as after reading a file of settings anew. When each takes effect
+    /// says its row: those that are read at the start only do not.
+    pub fn set_config(&mut self, config: Config) {
+        self.attributes.set(|asked| *asked = config);
+        self.attributes_changed();
+    }
 }
 
 /// The children.
@@ -233,6 +240,17 @@ impl Monitor {
     /// been.
     pub fn metrics(&self) -> Vec<Metric> {
         self.board.0.metrics()
+    }
+
+    /// How long connections were queued, in seconds: a histogram for each listener, in the order of
+    /// [`ChildServer::listeners`](crate::ChildServer::listeners).
+    ///
+    /// Over all children that there are or have been. A server counts here what it has
+    /// [measured](crate::servers::StreamServer::queue_time), also connections that it did not serve;
+    /// listeners from the last one that has any on are left out. The twelfth has those of all further
+    /// ones.
+    pub fn queue_times(&self) -> Vec<Distribution> {
+        self.board.0.queue_times().distributions()
     }
 
     /// Posts `shutdown`.

@@ -6,7 +6,9 @@ mod reopening;
 use self::reopening::Reopening;
 use crate::{
     core::{
+        accept::refusal::Refusal,
         comm::{Acker, Channel, Interval, Sink},
+        endpoint_load::{EndpointLoad, Rate},
         replacement::{self, Spread},
         time::Time,
         wire::{CommWords, Word},
@@ -61,6 +63,7 @@ struct Shared<L: ?Sized = dyn Link> {
     orphaned: Cell<bool>,
     when_told_to_stop: RefCell<Vec<Box<dyn FnOnce()>>>,
     reopening: Reopening,
+    rate: RefCell<Rate>,
     /// The callback that sends an ACK that is due; empty by default and while the callback runs.
     send_ack: RefCell<Option<SendAck>>,
     link: L,
@@ -91,6 +94,7 @@ impl Comm {
                 orphaned: Cell::new(false),
                 when_told_to_stop: RefCell::default(),
                 reopening: Reopening::default(),
+                rate: RefCell::default(),
                 send_ack: RefCell::default(),
                 link,
             }),
@@ -154,6 +158,12 @@ impl Comm {
         self.shared.channel.sink().end();
     }
 
+    /// Tells tracers of a connection that is not served.
+    pub(crate) fn note_refused(&self, refusal: Refusal, queued: Option<Duration>) {
+        let queued = queued.unwrap_or_default();
+        self.shared.channel.sink().refused(refusal as u32, queued);
+    }
+
     /// Notes that the connection in hand is one of this client, and returns how many it has, in all
     /// children. [`end_connection`](Self::end_connection) ends that.
     pub(crate) fn claim(&self, client: NonZeroU64) -> usize {
@@ -163,6 +173,12 @@ impl Comm {
     /// Notes how long the connection in hand was queued.
     pub(crate) fn note_queued(&self, queued: Duration) {
         self.shared.channel.sink().note_queued(queued);
+    }
+
+    /// Counts how long a connection was queued at the listener of that number, whether it is served or
+    /// not.
+    pub(crate) fn count_queued(&self, listener: usize, queued: Duration) {
+        self.shared.channel.sink().count_queued(listener, queued);
     }
 
     /// Asks the parent for more time for the connection in hand: `time` from now.
@@ -233,6 +249,17 @@ impl Comm {
     /// the `max_clients` of the start.
     pub fn busy_servers(&self) -> usize {
         self.shared.channel.sink().busy_servers()
+    }
+
+    /// How loaded the server is, for a balancer: see [`EndpointLoad`].
+    ///
+    /// It is read from the children's notes in shared memory. The rate is that of the last second or
+    /// more, known from the second call on that comes a second after the first, in each child.
+    pub fn endpoint_load(&self) -> EndpointLoad {
+        let shared = &self.shared;
+        let counts = || shared.channel.sink().counts();
+        let rate = shared.rate.borrow_mut().at(self.now(), counts);
+        EndpointLoad::new(self.busy_servers(), self.max_clients(), rate)
     }
 
     /// Whether this child is the one that is kept for the time when all others are busy: see the

@@ -3,6 +3,8 @@
 
 pub(crate) mod log;
 pub mod metrics;
+#[cfg(feature = "usdt")]
+pub(crate) mod probes;
 #[cfg(feature = "status")]
 pub(crate) mod status;
 #[cfg(not(feature = "status"))]

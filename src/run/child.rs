@@ -7,7 +7,7 @@ use crate::{
     hooks::{ChildServer, PreForkHooks, Start, comm::Comm, server::complain},
     observe::status::Status,
     sys::{
-        child_link::{ChildLink, PipeSink},
+        child_link::{ChildLink, PipeSink, Traced},
         fork::{self, ChildSetup},
         title::ChildTitle,
         unix::{Newborn, UnixSystem},
@@ -69,6 +69,7 @@ impl ChildSide for UnixSystem {
             coalesces: coalesce,
             clock: self.clock,
             title,
+            traced: Traced::new(id),
         };
         Ok(Comm::new(link, sink, words, coalesce))
     }

@@ -65,6 +65,8 @@ impl<Y: System> Parent<Y> {
 
     fn tell_one(&mut self, event: &Event<'_>) {
         self.log.event(&self.monitor, event);
+        #[cfg(feature = "usdt")]
+        crate::observe::probes::event(&self.monitor, event);
         self.status.event(&self.monitor, event);
         // Taken out, so that the monitor can be lent. No event is lost: observers cannot cause
         // events.

@@ -259,6 +259,8 @@ impl<L: Listener<Stream: Stream>> Run<'_, L> {
         self.acceptor.admission.count(refusal);
         self.acceptor.comm.end_connection();
         if let Some(in_hand) = self.in_hand.take() {
+            let queued = in_hand.connection.queued;
+            self.acceptor.comm.note_refused(refusal, queued);
             let watched = self.watch(&in_hand.connection, 0);
             if refusal == Refusal::TooOld {
                 let number = *self.acceptor.requests_handled;
@@ -375,6 +377,9 @@ impl<L: Listener<Stream: Stream>> Run<'_, L> {
         } = &mut self.acceptor;
         admission.count_taken();
         admission.measure(*kind, &mut connection);
+        if let Some(queued) = connection.queued {
+            comm.count_queued(listener, queued);
+        }
         let refusal = admission.refusal(listener, &connection, comm);
         InHand {
             connection,

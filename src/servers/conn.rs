@@ -44,7 +44,7 @@ use super::accept::SharedListeners;
 #[cfg(feature = "proxy-protocol")]
 use super::proxy::Proxied;
 use crate::{
-    core::{comm::Acker, time::Time},
+    core::{comm::Acker, endpoint_load::EndpointLoad, time::Time},
     hooks::comm::Comm,
     sys::{
         accept::{Newcomer, canonical},
@@ -264,6 +264,22 @@ impl<S: Stream> Conn<S> {
     /// [`Comm::busy_servers`].
     pub fn busy_servers(&self) -> usize {
         self.comm.busy_servers()
+    }
+
+    /// How loaded the server is, for a header of the answer: see
+    /// [`EndpointLoad`](crate::servers::EndpointLoad) and [`Comm::endpoint_load`].
+    ///
+    /// ```
+    /// # use prefork_server::{TcpServer, servers::EndpointLoad};
+    /// # use std::io::Write;
+    /// let server = TcpServer::new(|mut conn| {
+    ///     let load = conn.endpoint_load();
+    ///     write!(conn, "HTTP/1.0 200 OK\r\n{}: {load}\r\n\r\nHello\n", EndpointLoad::HEADER)
+    /// });
+    /// # let _ = server;
+    /// ```
+    pub fn endpoint_load(&self) -> EndpointLoad {
+        self.comm.endpoint_load()
     }
 
     /// How many children there may be: see [`Comm::max_clients`].

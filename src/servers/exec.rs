@@ -246,6 +246,18 @@ impl ExecServer {
         self
     }
 
+    /// Runs the program of `other` from the next fork on, in place of this one: with its arguments,
+    /// its environment, its ways to be told of the sockets and its signals. The sockets stay.
+    ///
+    /// For a reload: see [`ChildServer::reload`].
+    pub fn set_program_of(&mut self, other: Self) {
+        self.spec = other.spec;
+        self.socket_at_stdin = other.socket_at_stdin;
+        self.stop_signal = other.stop_signal;
+        self.reopen_signal = other.reopen_signal;
+        self.process_group = other.process_group;
+    }
+
     /// The file that would be executed: `None` if there is none, or it may not be executed. It looks
     /// outside of a chroot.
     ///

@@ -222,6 +222,18 @@ impl InetdServer {
         self.with(|program| program.kill_after = time)
     }
 
+    /// Runs the program of `other` from the next fork on, in place of this one: with its arguments,
+    /// its environment, its time limits, its `max_requests` and `max_per_peer`. The sockets stay.
+    ///
+    /// For a reload: see [`ChildServer::reload`].
+    pub fn set_program_of(&mut self, other: Self) {
+        self.server
+            .set_max_requests(other.server.get_max_requests());
+        self.server
+            .set_max_per_peer(other.server.get_max_per_peer());
+        self.program.swap(&other.program);
+    }
+
     /// The file that would be executed: `None` if there is none, or it may not be executed. It looks
     /// outside of a chroot.
     pub fn program_file(&self) -> Option<PathBuf> {

@@ -104,6 +104,7 @@ pub use crate::{
         },
         access::{Access, Cidr, NoCidr},
         conn_end::{ConnEnd, Outcome},
+        endpoint_load::EndpointLoad,
     },
     listeners::{
         Listener, ListenerStatus,

@@ -5,7 +5,7 @@ use super::{
     PREFIX,
     values::{Apply, Protocol, SIGNALS, Values, confine, server},
 };
-use crate::core::config::{Attribute, Config, Shape};
+use crate::core::config::{Attribute, Config, Shape, TakesEffect};
 
 /// The section of the keys of a [`Confinement`](crate::Confinement) in a file.
 const CONFINEMENT: &str = "confinement";
@@ -14,7 +14,7 @@ const CONFINEMENT: &str = "confinement";
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Key {
-    /// Its name in a file. A flag has dashes in place of the underscores.
+    /// Its name in a file.
     pub name: &'static str,
     /// The table of the file in which it stands; `None` for the top.
     pub section: Option<&'static str>,
@@ -24,6 +24,8 @@ pub struct Key {
     pub is_optional: bool,
     /// What it is for, in a sentence without its full stop.
     pub summary: &'static str,
+    /// When a value that a reload finds takes effect.
+    pub takes_effect: TakesEffect,
     target: Target,
 }
 
@@ -39,17 +41,22 @@ struct Row {
     name: &'static str,
     shape: Shape,
     default: &'static str,
+    takes_effect: TakesEffect,
     summary: &'static str,
     apply: Apply,
 }
 
-/// Makes rows: name: shape = default, "summary", function.
+/// Makes rows: name: shape = default, when a change takes effect, "summary", function.
 macro_rules! rows {
-    ($($name:ident: $shape:expr, $default:literal, $summary:literal, $apply:expr;)*) => {
+    ($(
+        $name:ident: $shape:expr, $default:literal, $takes_effect:ident,
+            $summary:literal, $apply:expr;
+    )*) => {
         &[$(Row {
             name: stringify!($name),
             shape: $shape,
             default: $default,
+            takes_effect: TakesEffect::$takes_effect,
             summary: $summary,
             apply: $apply,
         }),*]
@@ -57,79 +64,92 @@ macro_rules! rows {
 }
 
 const SERVER: &[Row] = rows! {
-    listen: Shape::List, "",
+    listen: Shape::List, "", AtStart,
         "Where to listen: HOST:PORT, :PORT or a path; then ,name=N ,mode=660",
         server::listen;
-    backlog: Shape::Whole, "1024", "How many connections may wait to be accepted", server::backlog;
-    max_requests: Shape::Whole, "25",
+    backlog: Shape::Whole, "1024", AtStart,
+        "How many connections may wait to be accepted", server::backlog;
+    max_requests: Shape::Whole, "25", AtNextFork,
         "How many connections a child takes; 0 for no limit",
         server::max_requests;
-    max_per_peer: Shape::Whole, "0",
+    max_per_peer: Shape::Whole, "0", AtNextFork,
         "How many connections one client may have; 0 for no limit",
         server::max_per_peer;
-    deadline: Shape::Time, "none", "How long one connection may take", server::deadline;
-    access_log: Shape::Text, "none",
+    deadline: Shape::Time, "none", AtNextFork,
+        "How long one connection may take", server::deadline;
+    access_log: Shape::Text, "none", AtStart,
         "Where a line for each connection is written: a path, or - for stdout", server::access_log;
-    access_log_format: Shape::Choice(server::FORMATS), "common",
+    access_log_format: Shape::Choice(server::FORMATS), "common", AtStart,
         "How those lines look", server::access_log_format;
-    program: Shape::List, "", "The program and its arguments", server::program;
-    protocol: Shape::Choice(Protocol::WORDS), "systemd",
+    program: Shape::List, "", AtNextFork, "The program and its arguments", server::program;
+    protocol: Shape::Choice(Protocol::WORDS), "systemd", AtNextFork,
         "How a program is told of its sockets", server::protocol;
-    stop_signal: Shape::Choice(SIGNALS), "INT",
+    stop_signal: Shape::Choice(SIGNALS), "INT", AtNextFork,
         "The signal that tells a program to stop", server::stop_signal;
-    reopen_signal: Shape::Choice(SIGNALS), "none",
+    reopen_signal: Shape::Choice(SIGNALS), "none", AtNextFork,
         "The signal that tells a program to reopen its logs, when SIGUSR1 comes",
         server::reopen_signal;
-    control: Shape::Text, "none",
+    control: Shape::Text, "none", AtStart,
         "The path of a UNIX socket on which commands are taken: reload, stop, retire, set",
         server::control;
+    status: Shape::Text, "none", AtStart,
+        "Where the status is told by HTTP: PORT, HOST:PORT or a path",
+        server::status;
+    agent_check: Shape::Text, "none", AtStart,
+        "Where HAProxy's agent-check is answered: PORT, HOST:PORT or a path",
+        server::agent_check;
 };
 
 const CONFINEMENT_ROWS: &[Row] = rows! {
-    session: Shape::Bool, "false", "Each child leads a session", confine::session;
-    process_group: Shape::Bool, "false", "Each child leads a process group", confine::process_group;
-    nice: Shape::Whole, "none", "The nice value, -20 to 19", confine::nice;
-    oom_score_adj: Shape::Whole, "none",
+    session: Shape::Bool, "false", AtStart, "Each child leads a session", confine::session;
+    process_group: Shape::Bool, "false", AtStart,
+        "Each child leads a process group", confine::process_group;
+    nice: Shape::Whole, "none", AtStart, "The nice value, -20 to 19", confine::nice;
+    oom_score_adj: Shape::Whole, "none", AtStart,
         "How likely the kernel kills a child when memory runs out, -1000 to 1000",
         confine::oom_score_adj;
-    umask: Shape::Text, "none", "Which permission bits new files lack: 027", confine::umask;
-    chroot: Shape::Text, "none", "The directory that is the root of all paths", confine::chroot;
-    directory: Shape::Text, "none", "The current directory", confine::directory;
-    supplementary_groups: Shape::List, "none",
+    umask: Shape::Text, "none", AtStart,
+        "Which permission bits new files lack: 027", confine::umask;
+    chroot: Shape::Text, "none", AtStart,
+        "The directory that is the root of all paths", confine::chroot;
+    directory: Shape::Text, "none", AtStart, "The current directory", confine::directory;
+    supplementary_groups: Shape::List, "none", AtStart,
         "The supplementary groups, by name or number", confine::supplementary_groups;
-    group: Shape::Text, "none", "The group, by name or number", confine::group;
-    capabilities: Shape::List, "none",
+    group: Shape::Text, "none", AtStart, "The group, by name or number", confine::group;
+    capabilities: Shape::List, "none", AtStart,
         "The capabilities that stay in the bounding set: net_raw", confine::capabilities;
-    user: Shape::Text, "none", "The user, by name or number", confine::user;
-    no_new_privs: Shape::Bool, "false",
+    user: Shape::Text, "none", AtStart, "The user, by name or number", confine::user;
+    no_new_privs: Shape::Bool, "false", AtStart,
         "Programs that a child executes gain no privileges", confine::no_new_privs;
-    limit_address_space: Shape::Size, "none",
+    limit_address_space: Shape::Size, "none", AtStart,
         "Address space: SIZE, SOFT:HARD or unlimited", confine::limit_address_space;
-    limit_core_size: Shape::Size, "none", "The size of a core file", confine::limit_core_size;
-    limit_cpu_time: Shape::Time, "none", "CPU time, in whole seconds", confine::limit_cpu_time;
-    limit_data_size: Shape::Size, "none", "The data segment", confine::limit_data_size;
-    limit_file_size: Shape::Size, "none",
+    limit_core_size: Shape::Size, "none", AtStart,
+        "The size of a core file", confine::limit_core_size;
+    limit_cpu_time: Shape::Time, "none", AtStart,
+        "CPU time, in whole seconds", confine::limit_cpu_time;
+    limit_data_size: Shape::Size, "none", AtStart, "The data segment", confine::limit_data_size;
+    limit_file_size: Shape::Size, "none", AtStart,
         "The size of files that are written", confine::limit_file_size;
-    limit_locked_memory: Shape::Size, "none",
+    limit_locked_memory: Shape::Size, "none", AtStart,
         "Memory that is locked", confine::limit_locked_memory;
-    limit_open_files: Shape::Whole, "none", "Descriptors", confine::limit_open_files;
-    limit_processes: Shape::Whole, "none",
+    limit_open_files: Shape::Whole, "none", AtStart, "Descriptors", confine::limit_open_files;
+    limit_processes: Shape::Whole, "none", AtStart,
         "Processes and threads of the child's user", confine::limit_processes;
-    limit_stack_size: Shape::Size, "none",
+    limit_stack_size: Shape::Size, "none", AtStart,
         "The stack of the main thread", confine::limit_stack_size;
 };
 
 /// All keys: the server's, the attributes, the confinement's.
 pub(super) fn keys() -> Vec<Key> {
     let server = SERVER.iter().map(|row| Key::own(None, row));
-    let attributes = Config::attributes().iter().map(Key::attribute);
+    let attributes = Config::attributes().iter().map(Key::of_attribute);
     let confinement = CONFINEMENT_ROWS.iter();
     let confinement = confinement.map(|row| Key::own(Some(CONFINEMENT), row));
     server.chain(attributes).chain(confinement).collect()
 }
 
 impl Key {
-    fn attribute(attribute: &'static Attribute) -> Self {
+    fn of_attribute(attribute: &'static Attribute) -> Self {
         let summary = attribute.documentation.lines().next().unwrap_or("");
         Self {
             name: attribute.name,
@@ -137,6 +157,7 @@ impl Key {
             shape: attribute.shape(),
             is_optional: attribute.is_optional,
             summary: summary.trim().trim_end_matches('.'),
+            takes_effect: attribute.takes_effect,
             target: Target::Attribute(attribute),
         }
     }
@@ -148,6 +169,7 @@ impl Key {
             shape: row.shape,
             is_optional: row.default == "none",
             summary: row.summary,
+            takes_effect: row.takes_effect,
             target: Target::Own {
                 default: row.default,
                 apply: row.apply,
@@ -175,6 +197,14 @@ impl Key {
         match self.target {
             Target::Attribute(attribute) => attribute.text(&Config::default()),
             Target::Own { default, .. } => default.to_owned(),
+        }
+    }
+
+    /// The attribute that it is, if it is one.
+    pub fn attribute(&self) -> Option<&'static Attribute> {
+        match self.target {
+            Target::Attribute(attribute) => Some(attribute),
+            Target::Own { .. } => None,
         }
     }
 

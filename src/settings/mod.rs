@@ -44,8 +44,13 @@ pub use self::{
 };
 
 use self::values::Values;
+#[cfg(feature = "status")]
+use crate::observe::status::StatusAddress;
 use crate::{
-    core::{config::Config, confinement::Confinement},
+    core::{
+        config::{Config, TakesEffect},
+        confinement::Confinement,
+    },
     servers::{AccessLog, ExecServer, InetdServer, Listen},
 };
 use std::{
@@ -191,7 +196,7 @@ impl Settings {
 
     /// Sets a key as a flag does: a list from any number of texts, any other from one.
     ///
-    /// `name` is that of the key (`max_clients`), without the section that it has in a file.
+    /// `name` is the [id](Key::id) of the key: `max_clients`.
     ///
     /// # Errors
     ///
@@ -243,6 +248,35 @@ impl Settings {
     /// The value of one key; `None` if there is no such key.
     pub fn entry(&self, name: &str) -> Option<&Entry> {
         self.entries.iter().find(|entry| entry.key.name == name)
+    }
+
+    /// What is another value in `newer`, in the order of the keys: the old entry and the new one.
+    ///
+    /// ```
+    /// # use prefork_server::settings::Settings;
+    /// let (old, mut new) = (Settings::new(), Settings::new());
+    /// new.set_flag("max_clients", ["60"])?;
+    /// let changes: Vec<_> = old.changes(&new).collect();
+    /// let [(before, after)] = changes[..] else { panic!() };
+    /// assert_eq!((before.value(), after.value()), ("50".to_owned(), "60".to_owned()));
+    /// # Ok::<(), prefork_server::settings::SettingsError>(())
+    /// ```
+    pub fn changes<'a>(&'a self, newer: &'a Self) -> impl Iterator<Item = (&'a Entry, &'a Entry)> {
+        let both = self.entries.iter().zip(&newer.entries);
+        both.filter(|(old, new)| old.texts != new.texts)
+    }
+
+    /// Sets the attributes that have changed since `older` in a running server's configuration, but
+    /// for those that are read at its start only. What the program has set itself stays.
+    pub fn apply_changes(&self, older: &Self, config: &mut Config) {
+        for (_, new) in older.changes(self) {
+            if let Some(attribute) = new.key.attribute()
+                && attribute.takes_effect != TakesEffect::AtStart
+            {
+                // OK to ignore: each value was checked when it was set.
+                let _ = attribute.set(config, &new.value());
+            }
+        }
     }
 
     fn values(&self) -> Values {
@@ -304,6 +338,21 @@ impl Settings {
     /// The path of the control socket, for [`Builder::control`](crate::Builder::control).
     pub fn control(&self) -> Option<PathBuf> {
         self.values().control
+    }
+
+    /// Where the status is told, for [`Builder::status`](crate::Builder::status).
+    #[cfg(feature = "status")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "status")))]
+    pub fn status(&self) -> Option<StatusAddress> {
+        self.values().status
+    }
+
+    /// Where HAProxy's agent-check is answered, for
+    /// [`Builder::agent_check`](crate::Builder::agent_check).
+    #[cfg(feature = "status")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "status")))]
+    pub fn agent_check(&self) -> Option<StatusAddress> {
+        self.values().agent_check
     }
 
     /// The server whose children are this program, with the listeners, the protocol and the stop

@@ -34,7 +34,16 @@ pub(super) struct Values {
     pub(super) stop_signal: Signal,
     pub(super) reopen_signal: Option<Signal>,
     pub(super) control: Option<PathBuf>,
+    pub(super) status: Option<Address>,
+    pub(super) agent_check: Option<Address>,
 }
+
+/// Where the status is told.
+#[cfg(feature = "status")]
+pub(super) type Address = crate::observe::status::StatusAddress;
+/// Nothing can be told without the feature.
+#[cfg(not(feature = "status"))]
+pub(super) type Address = std::convert::Infallible;
 
 impl Default for Values {
     fn default() -> Self {
@@ -53,6 +62,8 @@ impl Default for Values {
             stop_signal: Signal::Interrupt,
             reopen_signal: None,
             control: None,
+            status: None,
+            agent_check: None,
         }
     }
 }
@@ -196,6 +207,29 @@ pub(super) mod server {
                 Ok(())
             }
         }
+    }
+
+    pub(in super::super) fn status(values: &mut Values, texts: &[String]) -> Result<(), String> {
+        values.status = Some(address(texts)?);
+        Ok(())
+    }
+
+    pub(in super::super) fn agent_check(
+        values: &mut Values,
+        texts: &[String],
+    ) -> Result<(), String> {
+        values.agent_check = Some(address(texts)?);
+        Ok(())
+    }
+
+    #[cfg(feature = "status")]
+    fn address(texts: &[String]) -> Result<Address, String> {
+        one::<String>(texts)?.parse()
+    }
+
+    #[cfg(not(feature = "status"))]
+    fn address(_: &[String]) -> Result<Address, String> {
+        Err("this program was built without the feature `status`".to_owned())
     }
 
     fn signal(texts: &[String]) -> Result<Signal, String> {

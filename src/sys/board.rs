@@ -24,22 +24,24 @@ mod view;
 
 pub(crate) use self::{earlier::Earlier, slot::Slot, view::BoardView};
 
-use self::view::numbers_at;
+use self::view::{numbers_at, queue_times_at};
 use super::{cells, fd_registry::Ours, shared_memory::SharedMemory};
 use crate::core::{
     board::{
-        ASKED_INTERVAL_AT, DESCRIBED, EARLIER_AT, ENTRY_AT, FOLDS_AT, Layout, OTHERS_AT, ROW_AT,
-        USED_AT, WILL_LOOK_AT,
+        ASKED_INTERVAL_AT, DESCRIBED, EARLIER_AT, ENTRY_AT, FOLDS_AT, Layout, OTHERS_AT,
+        QUEUE_TIMES_AT, ROW_AT, USED_AT, WILL_LOOK_AT,
     },
     child::ChildId,
     comm::Interval,
     metrics::{NUMBERS, Numbers},
+    queue_times::{QUEUE_WORDS, QueueTimes},
     wire::Entry,
 };
 use nix::unistd::{SysconfVar, sysconf};
 use std::{
     collections::BTreeSet,
     io,
+    iter::repeat,
     os::fd::{AsRawFd, OwnedFd, RawFd},
     sync::{
         Arc,
@@ -151,26 +153,23 @@ impl Board {
 
     /// Adds what the child of a slot has counted to the totals, in place of the child's row.
     fn fold(&self, parents: &[AtomicU64], slot: &[AtomicU64], place: usize) {
-        if !cells::is_counting() {
-            return;
-        }
         let earlier = self.view.earlier_of(slot);
-        let words = match earlier {
-            Some(board) if board.counts => board.words(place),
-            Some(_) => None,
-            None => Some(slot),
-        };
-        let mut counted = Numbers::default();
-        for start in [ROW_AT, OTHERS_AT] {
-            words
-                .iter()
-                .for_each(|words| counted.add(&numbers_at(words, start)));
+        let words = earlier.map_or(Some(slot), |board| board.words(place));
+        let mut counted = Counted::default();
+        if let Some(words) = words {
+            counted.queue_times = queue_times_at(words);
+            if earlier.is_none_or(|board| board.counts) {
+                counted.numbers.add(&numbers_at(words, ROW_AT));
+                counted.numbers.add(&numbers_at(words, OTHERS_AT));
+            }
+        }
+        if !cells::is_counting() && counted.queue_times.is_zero() {
+            return;
         }
         add_to_totals(parents, &counted, || {
             slot[EARLIER_AT].store(0, Relaxed);
-            for word in &slot[ROW_AT..OTHERS_AT + NUMBERS] {
-                word.store(0, Relaxed);
-            }
+            store(&slot[QUEUE_TIMES_AT..][..QUEUE_WORDS], repeat(0));
+            store(&slot[ROW_AT..OTHERS_AT + NUMBERS], repeat(0));
         });
     }
 
@@ -180,9 +179,18 @@ impl Board {
         let Some(words) = self.view.memory.writable_words() else {
             return;
         };
-        if let Some((newest, _)) = boards.first().filter(|(newest, _)| newest.counts) {
-            let mut totals = newest.totals();
-            totals.add(&Numbers::read(|at| own.get(at).copied().unwrap_or(0)));
+        if let Some((newest, _)) = boards.first() {
+            let (mut numbers, queue_times) = newest.totals();
+            numbers.add(&Numbers::read(|at| own.get(at).copied().unwrap_or(0)));
+            let numbers = if newest.counts {
+                numbers
+            } else {
+                Numbers::default()
+            };
+            let totals = Counted {
+                numbers,
+                queue_times,
+            };
             add_to_totals(words, &totals, || ());
         }
         for (number, (_, slots)) in boards.iter().enumerate() {
@@ -294,19 +302,32 @@ fn page_size() -> usize {
         .unwrap_or(USUAL)
 }
 
-/// Adds these numbers to the totals, which are in the parent's slot, while `forget` takes them from where
-/// they were. Whoever looks meanwhile looks again.
-fn add_to_totals(parents: &[AtomicU64], more: &Numbers, forget: impl FnOnce()) {
-    let mut totals = numbers_at(parents, ROW_AT);
-    totals.add(more);
+/// What a child has counted.
+#[derive(Debug, Default)]
+struct Counted {
+    numbers: Numbers,
+    queue_times: QueueTimes,
+}
+
+/// Adds this to the totals, which are in the parent's slot, while `forget` takes it from where it was.
+/// Whoever looks meanwhile looks again.
+fn add_to_totals(parents: &[AtomicU64], more: &Counted, forget: impl FnOnce()) {
+    let (mut numbers, mut queue_times) = (numbers_at(parents, ROW_AT), queue_times_at(parents));
+    numbers.add(&more.numbers);
+    queue_times.add(&more.queue_times);
     let folds = parents[FOLDS_AT].load(Relaxed);
     parents[FOLDS_AT].store(folds | 1, Relaxed);
     fence(Release);
-    for (place, word) in parents[ROW_AT..].iter().zip(totals.words()) {
-        place.store(word, Relaxed);
-    }
+    store(&parents[ROW_AT..], numbers.words());
+    store(&parents[QUEUE_TIMES_AT..], queue_times.words());
     forget();
     parents[FOLDS_AT].store((folds | 1).wrapping_add(1), Release);
+}
+
+fn store(places: &[AtomicU64], words: impl IntoIterator<Item = u64>) {
+    for (place, word) in places.iter().zip(words) {
+        place.store(word, Relaxed);
+    }
 }
 
 #[cfg(test)]

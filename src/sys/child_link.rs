@@ -5,14 +5,16 @@ use super::{
     board::Slot,
     clock::Clock,
     fd_registry::Ours,
-    pipes, signals,
+    pipes, probes, signals,
     stop_board::StopFlag,
     title::ChildTitle,
     waiter::{THE_END, Waiter, poll_any},
 };
 use crate::{
     core::{
+        child::ChildId,
         comm::{Interval, Sink},
+        endpoint_load::Count,
         time::Time,
     },
     sys::link::{Interest, Link, Wake},
@@ -24,6 +26,7 @@ use std::{
     net::SocketAddr,
     num::NonZeroU64,
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
     time::Duration,
 };
 
@@ -38,6 +41,42 @@ pub(crate) struct PipeSink {
     pub(crate) clock: Clock,
     /// What the child shows in ps, if it shows anything.
     pub(crate) title: Option<ChildTitle>,
+    pub(crate) traced: Traced,
+}
+
+/// What tracers are told of this child.
+pub(crate) struct Traced {
+    pid: u32,
+    serial: u32,
+    /// Whether a connection is in hand.
+    is_busy: AtomicBool,
+}
+
+impl Traced {
+    pub(crate) fn new(child: ChildId) -> Self {
+        Self {
+            pid: std::process::id(),
+            serial: child.serial(),
+            is_busy: AtomicBool::new(false),
+        }
+    }
+
+    fn begin(&self, peer: Option<SocketAddr>) {
+        self.is_busy.store(true, Relaxed);
+        let (address, port) = match peer {
+            Some(SocketAddr::V4(peer)) => (u32::from_ne_bytes(peer.ip().octets()), peer.port()),
+            Some(SocketAddr::V6(peer)) => (0, peer.port()),
+            None => (0, 0),
+        };
+        probes::busy(self.pid, self.serial, address, port);
+    }
+
+    fn end(&self) {
+        if self.is_busy.load(Relaxed) {
+            self.is_busy.store(false, Relaxed);
+            probes::free(self.pid, self.serial);
+        }
+    }
 }
 
 impl Sink for PipeSink {
@@ -63,11 +102,18 @@ impl Sink for PipeSink {
     fn begin(&self, since: Time, peer: Option<SocketAddr>) {
         self.slot.begin(since, peer);
         self.show(|title| title.begin(peer));
+        self.traced.begin(peer);
+    }
+
+    fn refused(&self, reason: u32, queued: Duration) {
+        let queued = u64::try_from(queued.as_nanos()).unwrap_or(u64::MAX);
+        probes::shed(self.traced.pid, self.traced.serial, reason, queued);
     }
 
     fn end(&self) {
         self.slot.end();
         self.show(ChildTitle::free);
+        self.traced.end();
     }
 
     fn claim(&self, client: NonZeroU64) -> usize {
@@ -80,6 +126,10 @@ impl Sink for PipeSink {
 
     fn note_queued(&self, queued: Duration) {
         self.slot.note_queued(queued);
+    }
+
+    fn count_queued(&self, listener: usize, queued: Duration) {
+        self.slot.count_queued(listener, queued);
     }
 
     fn note_text(&self, text: &str) {
@@ -96,6 +146,10 @@ impl Sink for PipeSink {
 
     fn note_interval(&self, interval: Interval) {
         self.slot.note_interval(interval);
+    }
+
+    fn counts(&self) -> Vec<Count> {
+        self.slot.counts()
     }
 
     fn busy_servers(&self) -> usize {

@@ -35,6 +35,7 @@ pub(crate) mod output;
 pub(crate) mod parent_only;
 pub(crate) mod pipes;
 pub(crate) mod poller;
+pub(crate) mod probes;
 pub(crate) mod process;
 #[cfg(feature = "status")]
 pub(crate) mod record_memory;

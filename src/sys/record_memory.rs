@@ -16,10 +16,15 @@ use std::{
         Ordering::{Acquire, Relaxed, Release},
         fence,
     },
+    time::Duration,
 };
 
-/// How often a reader tries. The parent writes for some microseconds, once a turn.
-const ATTEMPTS: usize = 100;
+/// How often a reader tries at once. The parent writes for some microseconds, once a turn.
+const ATTEMPTS: usize = 10;
+/// How often it tries after that, and how long it waits in between: the parent may have lost its
+/// processor while it wrote.
+const LATER_ATTEMPTS: usize = 50;
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// The memory, in the parent and in the helper.
 #[derive(Clone, Debug)]
@@ -77,12 +82,12 @@ impl RecordMemory {
     /// In the helper: the record. `None` if the parent was writing at each attempt, as one does that
     /// was stopped while it wrote.
     pub(crate) fn read(&self) -> Option<Record> {
-        (0..ATTEMPTS).find_map(|_| {
-            let found = self.attempt();
-            if found.is_none() {
-                std::thread::yield_now();
+        let mut attempts = 0..ATTEMPTS + LATER_ATTEMPTS;
+        attempts.find_map(|number| {
+            if number >= ATTEMPTS {
+                std::thread::sleep(PAUSE);
             }
-            found
+            self.attempt()
         })
     }
 

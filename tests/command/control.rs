@@ -13,7 +13,7 @@ use std::thread;
 use nix::unistd::Uid;
 
 use super::{PREFORK, prefork};
-use crate::support::{SOON, Scenarios, Server, World, connect, scenarios, until};
+use crate::support::{SOON, Scenarios, Server, World, connect, processes, scenarios, until};
 
 pub const SCENARIOS: Scenarios = scenarios![
     a_server_is_reloaded_set_and_stopped,
@@ -223,8 +223,13 @@ fn a_reload_that_fails_is_an_exit_code(world: &mut World) {
     };
     let good = "#!/bin/sh\nprintf '\\006\\n\\021\\n'\nexec sleep 1000\n";
     write(good);
-    let controlled = Controlled::running(world, &["run"], &[text(&worker)]);
+    let controlled = Controlled::running(world, &["run", "--spare", "5..10"], &[text(&worker)]);
     let before = controlled.server.expect_children(5);
+    // Each has read the script.
+    let sleeps = |pid: &u32| processes::Process::read(*pid).is_some_and(|one| one.name == "sleep");
+    until("five programs that sleep", SOON, || {
+        before.iter().all(sleeps).then_some(())
+    });
     write("#!/bin/sh\necho 'the module is missing' >&2\nexit 3\n");
     let failed = controlled.tell(world, &["reload"], SOFTWARE);
     assert!(

@@ -14,7 +14,9 @@ mod control;
 mod documents;
 mod inetd;
 mod refusals;
+mod reload;
 mod run;
+mod status;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -31,7 +33,9 @@ fn main() -> ExitCode {
         ("documents::", documents::SCENARIOS),
         ("inetd::", inetd::SCENARIOS),
         ("refusals::", refusals::SCENARIOS),
+        ("reload::", reload::SCENARIOS),
         ("run::", run::SCENARIOS),
+        ("status::", status::SCENARIOS),
     ];
     let named = modules.iter().flat_map(|(module, scenarios)| {
         let named = scenarios.iter();

@@ -3,7 +3,7 @@
 use std::process::{Command, Stdio};
 
 use super::{prefork, stop};
-use crate::support::{SOON, Scenarios, Server, Signal, World, connect, scenarios, until};
+use crate::support::{Address, SOON, Scenarios, Server, Signal, World, connect, scenarios, until};
 
 pub const SCENARIOS: Scenarios = scenarios![
     perl_is_told_as_systemd_does,
@@ -16,6 +16,7 @@ pub const SCENARIOS: Scenarios = scenarios![
     a_reload_runs_the_program_anew,
     a_worker_is_told_to_stop_by_the_signal_that_it_knows,
     a_worker_needs_no_socket,
+    a_status_tells_what_workers_do_by_their_words,
     a_flag_is_stronger_than_a_variable_and_a_variable_than_a_file,
 ];
 
@@ -60,7 +61,7 @@ while True:
 "#;
 
 /// Whether an interpreter is there; says so if it is not.
-fn has(interpreter: &str) -> bool {
+pub(super) fn has(interpreter: &str) -> bool {
     let asked = Command::new(interpreter)
         .arg("--version")
         .stdout(Stdio::null())
@@ -234,4 +235,32 @@ fn ends(server: &Server) {
     server.signal(Signal::SIGTERM);
     let status = until("the server to end", SOON, || server.try_wait());
     assert!(status.success(), "{status}\n{}", server.stderr());
+}
+
+/// A program notes nothing in shared memory: its words count.
+fn a_status_tells_what_workers_do_by_their_words(world: &mut World) {
+    if !has("perl") {
+        return;
+    }
+    let path = world.tempdir().join("status");
+    let flags = ["--start-servers", "2", "--status", path.to_str().unwrap()];
+    let server = run(world, &flags, &["perl", "-e", PERL, "systemd"]);
+    let mut client = connect(&server.address());
+    client.ask("hello");
+    let status = Address::Unix(path.clone());
+    let told = |what: &str| {
+        let mut asked = connect(&status);
+        asked.send_line("GET /status.json HTTP/1.0\r\n\r");
+        asked.read_rest().contains(what)
+    };
+    until("a busy worker", SOON, || {
+        let busy = told("\"free\":1,\"busy\":1,") && told("\"state\":\"busy\"");
+        (busy && told("\"counters\":{\"connections\":1,")).then_some(())
+    });
+    drop(client);
+    until("two free workers", SOON, || {
+        told("\"free\":2,\"busy\":0,").then_some(())
+    });
+    stop(&server);
+    assert!(!path.exists());
 }

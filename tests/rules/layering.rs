@@ -56,7 +56,7 @@ const CORE: [&[&str]; 20] = [
     &["board"],
     &["wire"],
     &["child"],
-    &["clocks", "out_of_memory"],
+    &["clocks", "out_of_memory", "endpoint_load"],
     &["stack"],
     &[
         "time",
@@ -67,6 +67,7 @@ const CORE: [&[&str]; 20] = [
         "json",
         "metrics",
         "brake",
+        "queue_times",
         "proxy",
         "title",
     ],

@@ -2,13 +2,14 @@
 //! Starts no server. Built with the feature `config` only.
 
 use prefork_server::{
-    Config, Shape,
+    Config, Shape, TakesEffect,
     settings::{Key, Settings, schema},
 };
 use std::{fs, path::PathBuf};
 
 /// The row above the rows of the table.
-const TABLE: &str = "| key | flag | value | default | what it is |\n|---|---|---|---|---|\n";
+const TABLE: &str =
+    "| key | flag | value | default | reload | what it is |\n|---|---|---|---|---|---|\n";
 
 fn docs(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -100,8 +101,12 @@ fn row(key: &Key) -> String {
         "program" => "–".to_owned(),
         _ => format!("`--{}`", key.flag()),
     };
+    let reload = match key.takes_effect {
+        TakesEffect::AtStart => "restart",
+        _ => "applies",
+    };
     format!(
-        "| `{name}` | {flag} | {value} | {default} | {} |\n",
+        "| `{name}` | {flag} | {value} | {default} | {reload} | {} |\n",
         key.summary
     )
 }

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -16,11 +17,12 @@ pub const SCENARIOS: Scenarios = scenarios![
     each_document_has_its_type,
     the_document_shows_who_is_busy_with_whom,
     a_death_is_told_with_what_is_known_of_it,
-    no_connection_is_missing_at_any_moment,
+    the_sum_of_connections_never_goes_down,
     the_programs_metrics_are_told,
     promtool_finds_nothing_wrong,
     a_scribbled_board_does_not_harm,
-    a_reload_and_a_signal_are_counted,
+    a_reload_is_counted,
+    the_time_in_the_queue_is_told,
 ];
 
 fn each_document_has_its_type(world: &mut World) {
@@ -115,7 +117,7 @@ fn connections(status: &Address) -> f64 {
 
 /// While children end and are replaced, the sum never goes down, which a scraper would take for a
 /// restart; and in the end it is right.
-fn no_connection_is_missing_at_any_moment(world: &mut World) {
+fn the_sum_of_connections_never_goes_down(world: &mut World) {
     const CLIENTS: usize = 300;
     let (server, status) = told(world, &["--children", "4", "--max-requests", "3"]);
     let address = server.address();
@@ -132,7 +134,10 @@ fn no_connection_is_missing_at_any_moment(world: &mut World) {
             last = now;
         }
     });
-    assert_eq!(connections(&status), CLIENTS as f64);
+    // A child that has just been forked is shown a moment later.
+    until("all connections to be counted", SOON, || {
+        (connections(&status) == CLIENTS as f64).then_some(())
+    });
     assert!(server.stop(Signal::SIGTERM, SOON).success());
 }
 
@@ -143,6 +148,9 @@ fn the_programs_metrics_are_told(world: &mut World) {
     // What a child has counted that was killed counts on.
     kill(Pid::from_raw(pid.cast_signed()), Signal::SIGKILL).unwrap();
     client.gone();
+    until_told(&status, "the death", |document| {
+        document["deaths"].with("pid", pid).map(drop)
+    });
     connect(&server.address()).ask("hello");
     let metrics = until_told(&status, "three lines", |document| {
         let metrics = document["metrics"].list().to_vec();
@@ -236,15 +244,17 @@ fn a_scribbled_board_does_not_harm(world: &mut World) {
 
 /// The process that answers.
 pub fn helper(server: &crate::support::Server) -> u32 {
-    let children = processes::children(server.pid());
-    let mut helpers = children.iter().filter(|process| {
-        let comm = std::fs::read_to_string(format!("/proc/{}/comm", process.pid));
-        comm.is_ok_and(|comm| comm.trim() == "prefork-status")
-    });
-    helpers.next().expect("the helper").pid
+    until("the helper", SOON, || {
+        let children = processes::children(server.pid()).into_iter();
+        let mut helpers = children.filter(|process| {
+            let comm = std::fs::read_to_string(format!("/proc/{}/comm", process.pid));
+            comm.is_ok_and(|comm| comm.trim() == "prefork-status")
+        });
+        helpers.next().map(|process| process.pid)
+    })
 }
 
-fn a_reload_and_a_signal_are_counted(world: &mut World) {
+fn a_reload_is_counted(world: &mut World) {
     let (server, status) = told(world, &[]);
     server.signal(Signal::SIGHUP);
     let document = until_told(&status, "the reload", |document| {
@@ -257,5 +267,45 @@ fn a_reload_and_a_signal_are_counted(world: &mut World) {
         text.contains("prefork_reloads_total{result=\"done\"} 1\n"),
         "{text}"
     );
+    assert!(server.stop(Signal::SIGTERM, SOON).success());
+}
+
+/// One client waits for the only child, the other did not.
+fn the_time_in_the_queue_is_told(world: &mut World) {
+    let (server, status) = told(world, &["--children", "1"]);
+    let (mut first, _) = hold(&server);
+    let mut second = connect(&server.address());
+    second.send_line("hello");
+    assert!(second.is_silent(Duration::from_millis(400)));
+    until_told(&status, "a client that waits", |document| {
+        (document["listeners"].list()[0]["queued"] == Json::Number(1.0)).then_some(())
+    });
+    first.close_write();
+    first.eof();
+    assert_eq!(second.read_line(), "hello");
+    let found = document(&status);
+    let times = &found["listeners"].list()[0]["queue_time"];
+    assert_eq!(times["count"], Json::Number(2.0));
+    let sum = times["sum_seconds"].number();
+    assert!((0.39..30.0).contains(&sum), "{sum}");
+    let long = times["bounds"].list().iter().zip(times["counts"].list());
+    let short: f64 = long
+        .filter(|(bound, _)| bound.number() < 0.3)
+        .map(|(_, count)| count.number())
+        .sum();
+    assert_eq!(short, 1.0, "{times:?}");
+    let slot = &found["slots"].list()[0];
+    assert!(slot["queued_seconds"].number() > 0.39, "{slot:?}");
+    let text = get(&status, "/metrics").body;
+    let listener = server.address();
+    for line in [
+        format!("prefork_connection_queue_seconds_count{{listener=\"{listener}\"}} 2\n"),
+        format!(
+            "prefork_connection_queue_seconds_bucket{{listener=\"{listener}\",le=\"+Inf\"}} 2\n"
+        ),
+    ] {
+        assert!(text.contains(&line), "{line} in {text}");
+    }
+    drop(second);
     assert!(server.stop(Signal::SIGTERM, SOON).success());
 }

@@ -14,6 +14,7 @@ mod clients;
 mod documents;
 mod helper;
 mod json;
+mod page;
 mod probes;
 mod program;
 #[path = "../support/mod.rs"]
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
         probes::SCENARIOS,
         clients::SCENARIOS,
         helper::SCENARIOS,
+        page::SCENARIOS,
     ]
     .concat();
     support::main(program::PROGRAMS, &scenarios)

@@ -1,5 +1,9 @@
 //! The probes and the line of the agent-check: from before the first child to the end of a stop.
 
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Duration;
 
 use crate::support::{
@@ -12,6 +16,7 @@ pub const SCENARIOS: Scenarios = scenarios![
     it_is_not_ready_from_the_first_moment_of_a_stop,
     a_parent_that_is_stuck_is_not_healthy,
     haproxy_is_told_the_share_of_free_children,
+    haproxy_follows_the_share_of_free_children,
 ];
 
 fn a_server_is_ready_when_its_first_child_is(world: &mut World) {
@@ -91,4 +96,65 @@ fn haproxy_is_told_the_share_of_free_children(world: &mut World) {
     drop(clients);
     assert!(server.wait(SOON).success());
     assert!(port_is_free(&agent) && try_connect(&agent).is_err());
+}
+
+const HAPROXY: &str = "/usr/sbin/haproxy";
+
+/// The weight and the state of the server `one`, as HAProxy shows them.
+fn in_haproxy(socket: &Path) -> Option<(String, String)> {
+    let mut stats = UnixStream::connect(socket).ok()?;
+    stats.write_all(b"show stat\n").ok()?;
+    let mut text = String::new();
+    stats.read_to_string(&mut text).ok()?;
+    let row = text.lines().find(|line| line.starts_with("back,one,"))?;
+    let fields: Vec<_> = row.split(',').collect();
+    Some((fields[18].to_owned(), fields[17].to_owned()))
+}
+
+/// A real one, if it is installed.
+fn haproxy_follows_the_share_of_free_children(world: &mut World) {
+    if !Path::new(HAPROXY).exists() {
+        return println!("skipped: no {HAPROXY}");
+    }
+    let arguments = [
+        "--agent",
+        "0",
+        "--children",
+        "4",
+        "--pre-stop-delay",
+        "1000",
+    ];
+    let server = world.spawn("told", &arguments);
+    let address = server.address();
+    let agent = status_of(&server, "agent at ").port();
+    let (socket, front) = (world.tempdir().join("stats"), world.tempdir().join("front"));
+    let config = format!(
+        "global\n stats socket {}\ndefaults\n mode tcp\n timeout connect 5s\n timeout client 30s\n \
+         timeout server 30s\nfrontend front\n bind unix@{}\n default_backend back\nbackend back\n \
+         server one {address} weight 100 agent-check agent-port {agent} agent-inter 50ms\n",
+        socket.display(),
+        front.display(),
+    );
+    let path = world.tempdir().join("haproxy.cfg");
+    fs::write(&path, config).unwrap();
+    let haproxy = world
+        .command(HAPROXY)
+        .args(&["-db", "-f"])
+        .arg(path)
+        .spawn();
+    let until_it_shows = |weight: &str, state: &str| {
+        until(&format!("{weight} and {state} in HAProxy"), SOON, || {
+            let (shown, found) = in_haproxy(&socket)?;
+            (shown == weight && found.starts_with(state)).then_some(())
+        });
+    };
+    until_it_shows("100", "no check");
+    let clients = [hold(&server), hold(&server), hold(&server)];
+    until_it_shows("25", "no check");
+    drop(clients);
+    until_it_shows("100", "no check");
+    server.signal(Signal::SIGTERM);
+    until_it_shows("100", "DRAIN (agent)");
+    assert!(server.wait(SOON).success());
+    haproxy.kill9();
 }

@@ -40,6 +40,7 @@ fn run(args: &Args) -> Result<(), Error> {
     });
     let server = server
         .port(0)
+        .queue_time(true)
         .max_requests(args.parsed("--max-requests").unwrap_or(0));
     let children = args.parsed("--children").unwrap_or(2);
     let milliseconds = |flag| Duration::from_millis(args.parsed(flag).unwrap_or(0));

@@ -7,7 +7,7 @@ use crate::{
 };
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
-use prefork_server::Config;
+use prefork_server::{Config, StatusAddress};
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 /// Any program as a preforking server
@@ -30,6 +30,12 @@ pub(crate) enum Command {
     /// Print each setting and where it comes from
     #[command(before_help = help::CHECK_EXAMPLES, help_template = help::TEMPLATE)]
     Check(CheckArgs),
+    /// Print how a running server is
+    #[command(before_help = help::STATUS_EXAMPLES, help_template = help::TEMPLATE)]
+    Status(StatusArgs),
+    /// Watch a running server on the terminal
+    #[command(before_help = help::TOP_EXAMPLES, help_template = help::TEMPLATE)]
+    Top(TopArgs),
     /// Replace every child of a running server, as SIGHUP does
     #[command(before_help = help::RELOAD_EXAMPLES, help_template = help::TEMPLATE)]
     Reload(ControlArgs),
@@ -73,10 +79,38 @@ pub(crate) enum Command {
     },
     /// Print a man page, of one command if it is named
     Man {
-        /// run, inetd, check, reload, stop, retire, set or get
+        /// run, inetd, check, status, top, reload, stop, retire, set or get
         #[arg(value_parser = help::PAGES)]
         command: Option<String>,
     },
+}
+
+/// Which server is asked, and what is printed.
+#[derive(Args, Debug)]
+pub(crate) struct StatusArgs {
+    /// Where the server tells its status: a path, HOST:PORT, or a port on 127.0.0.1
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) status: Option<StatusAddress>,
+    /// A file of settings with the key `status`
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Print the whole status, which is JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Which server is watched, and how it is told to retire a child.
+#[derive(Args, Debug)]
+pub(crate) struct TopArgs {
+    /// Where the server tells its status: a path, HOST:PORT, or a port on 127.0.0.1
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) status: Option<StatusAddress>,
+    /// A file of settings with the keys `status` and `control`
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// The control socket of the server, with which children can be retired
+    #[arg(long, value_name = "PATH")]
+    pub(crate) control: Option<PathBuf>,
 }
 
 /// Which server is meant, and what is printed.

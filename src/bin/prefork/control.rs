@@ -6,7 +6,8 @@ use serde_json::Value;
 use std::{
     io::{self, BufRead, BufReader, Write},
     os::unix::net::UnixStream,
-    path::PathBuf,
+    path::{Path, PathBuf},
+    time::Duration,
 };
 
 pub(crate) fn reload(to: &ControlArgs) -> Result<(), Failure> {
@@ -30,13 +31,7 @@ pub(crate) fn stop(to: &ControlArgs, how: Option<&str>) -> Result<(), Failure> {
 
 pub(crate) fn retire(to: &ControlArgs, pid: u32) -> Result<(), Failure> {
     tell(to, &format!("retire {pid}"), |answer| {
-        let cause = text(answer, "cause");
-        let successor = answer.get("successor").and_then(Value::as_u64);
-        let successor = match successor {
-            Some(successor) => format!("; child {successor} has taken its place"),
-            None => String::new(),
-        };
-        vec![format!("child {pid} has ended ({cause}){successor}")]
+        vec![retired(answer, pid)]
     })
 }
 
@@ -86,13 +81,16 @@ fn tell(
     command: &str,
     lines: impl FnOnce(&Value) -> Vec<String>,
 ) -> Result<(), Failure> {
-    let answer = ask(to, command)?;
+    let path = path(to.control.as_ref(), to.config.as_deref())?;
+    let missing = "no control socket: add --control PATH, or --config FILE with the key `control`";
+    let path = path.ok_or_else(|| Failure::usage(missing))?;
+    let answer = ask(&path, command, to.wait)?;
     let value: Value = serde_json::from_str(&answer)
         .map_err(|error| Failure::no_answer(&format!("it is no JSON: {error}")))?;
     if to.json {
         writeln!(io::stdout(), "{}", answer.trim_end())?;
     }
-    if value.get("ok") != Some(&Value::Bool(true)) {
+    if !is_ok(&value) {
         let message = text(&value, "error");
         return Err(Failure::answered(text(&value, "code"), message));
     }
@@ -104,19 +102,42 @@ fn tell(
     Ok(())
 }
 
+/// Retires a child, and says in a sentence what came of it.
+pub(crate) fn retire_at(path: &Path, pid: u32) -> String {
+    let answer = ask(path, &format!("retire {pid}"), None);
+    let answer = answer.and_then(|answer| {
+        let value = serde_json::from_str(&answer);
+        value.map_err(|error| Failure::no_answer(&error.to_string()))
+    });
+    match answer {
+        Ok(answer) if is_ok(&answer) => retired(&answer, pid),
+        Ok(answer) => text(&answer, "error").to_owned(),
+        Err(failure) => failure.message().to_owned(),
+    }
+}
+
+fn retired(answer: &Value, pid: u32) -> String {
+    let cause = text(answer, "cause");
+    let successor = answer.get("successor").and_then(Value::as_u64);
+    match successor {
+        Some(successor) => {
+            format!("child {pid} has ended ({cause}); child {successor} has taken its place")
+        }
+        None => format!("child {pid} has ended ({cause})"),
+    }
+}
+
 /// The line that the server answers.
-fn ask(to: &ControlArgs, command: &str) -> Result<String, Failure> {
+fn ask(path: &Path, command: &str, wait: Option<Duration>) -> Result<String, Failure> {
     if command.contains('\n') {
         return Err(Failure::usage("a command is one line"));
     }
-    let path = path(to)?;
-    let mut stream =
-        UnixStream::connect(&path).map_err(|error| Failure::no_server(&path, &error))?;
+    let mut stream = UnixStream::connect(path).map_err(|error| Failure::no_server(path, &error))?;
     let broken = |error: io::Error| match error.kind() {
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Failure::no_answer_yet(),
         _ => Failure::no_answer(&error.to_string()),
     };
-    stream.set_read_timeout(to.wait).map_err(broken)?;
+    stream.set_read_timeout(wait).map_err(broken)?;
     // A server that refuses a client answers without having read the command.
     let sent = stream.write_all(format!("{command}\n").as_bytes());
     let mut answer = String::new();
@@ -127,13 +148,19 @@ fn ask(to: &ControlArgs, command: &str) -> Result<String, Failure> {
     }
 }
 
-fn path(to: &ControlArgs) -> Result<PathBuf, Failure> {
-    if let Some(path) = &to.control {
-        return Ok(path.clone());
+/// The control socket that is named by a flag, a variable or a file.
+pub(crate) fn path(
+    flag: Option<&PathBuf>,
+    config: Option<&Path>,
+) -> Result<Option<PathBuf>, Failure> {
+    match flag {
+        Some(path) => Ok(Some(path.clone())),
+        None => Ok(flags::without_flags(config)?.control()),
     }
-    let settings = flags::without_flags(to.config.as_deref())?;
-    let missing = "no control socket: add --control PATH, or --config FILE with the key `control`";
-    settings.control().ok_or_else(|| Failure::usage(missing))
+}
+
+fn is_ok(answer: &Value) -> bool {
+    answer.get("ok") == Some(&Value::Bool(true))
 }
 
 fn text<'a>(answer: &'a Value, field: &str) -> &'a str {

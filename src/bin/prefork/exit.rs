@@ -56,6 +56,11 @@ impl Failure {
         Self::new(UNAVAILABLE, message)
     }
 
+    /// The message, in one line.
+    pub(crate) fn text(&self) -> String {
+        self.message.replace('\n', "; ")
+    }
+
     /// No server can be reached at the path of a control socket.
     pub(crate) fn no_server(path: &Path, error: &io::Error) -> Self {
         let path = path.display();
@@ -69,6 +74,17 @@ impl Failure {
             _ => (UNAVAILABLE, "is it a control socket?"),
         };
         Self::new(code, format!("{path}: {error}; {advice}"))
+    }
+
+    /// A server does not tell its status at this address.
+    pub(crate) fn no_status(address: &str, reason: &str) -> Self {
+        let advice = "is the server running, with this --status?";
+        Self::new(UNAVAILABLE, format!("{address}: {reason}; {advice}"))
+    }
+
+    /// What went wrong.
+    pub(crate) fn message(&self) -> &str {
+        &self.message
     }
 
     /// The command was sent, and its answer did not come in time.

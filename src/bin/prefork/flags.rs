@@ -10,7 +10,7 @@ use prefork_server::{
 use std::{ffi::OsStr, marker::PhantomData, path::Path};
 
 /// The flags that `--help` shows; `--help-all` shows all.
-const COMMON: [&str; 9] = [
+const COMMON: [&str; 10] = [
     "listen",
     "max_clients",
     "start_servers",
@@ -20,6 +20,7 @@ const COMMON: [&str; 9] = [
     "protocol",
     "stop_signal",
     "user",
+    "status",
 ];
 
 /// The variable that names the file of settings.
@@ -89,8 +90,8 @@ fn flag(key: &Key) -> Arg {
                 .unwrap_or(50),
         );
     let flag = match key.section {
-        Some(_) => flag.help_heading("What children may do"),
-        None => flag,
+        Some("confinement") => flag.help_heading("What children may do"),
+        _ => flag,
     };
     match key.shape {
         Shape::Bool => flag.num_args(0..=1).default_missing_value("true"),
@@ -100,7 +101,7 @@ fn flag(key: &Key) -> Arg {
 
 fn value_name(key: &Key) -> String {
     match (key.shape, key.name) {
-        (_, "listen") => "ADDRESS".to_owned(),
+        (_, "listen" | "address" | "agent") => "ADDRESS".to_owned(),
         (Shape::Choice(words), _) if words.len() <= 4 => words.join("|"),
         (Shape::List, _) => "TEXT".to_owned(),
         (shape, _) => shape.placeholder().to_owned(),

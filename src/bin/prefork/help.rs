@@ -34,6 +34,18 @@ Print each setting and where it comes from:
   prefork check prefork.toml
 ";
 
+pub(crate) const STATUS_EXAMPLES: &str = "\
+Print how a running server is:
+
+  prefork status --status 9100
+";
+
+pub(crate) const TOP_EXAMPLES: &str = "\
+Watch a running server, and retire children:
+
+  prefork top --status 9100 --control /run/app.control
+";
+
 pub(crate) const RELOAD_EXAMPLES: &str = "\
 Replace every child, and wait until that is done:
 
@@ -47,8 +59,8 @@ Set an attribute of a running server:
 ";
 
 /// The commands that have a man page of their own.
-pub(crate) const PAGES: [&str; 8] = [
-    "run", "inetd", "check", "reload", "stop", "retire", "set", "get",
+pub(crate) const PAGES: [&str; 10] = [
+    "run", "inetd", "check", "status", "top", "reload", "stop", "retire", "set", "get",
 ];
 
 /// The command line, as the parser has it.

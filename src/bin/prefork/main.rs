@@ -5,9 +5,14 @@ mod args;
 mod check;
 mod control;
 mod exit;
+mod fetch;
 mod flags;
 mod help;
+mod reload;
 mod serve;
+mod snapshot;
+mod status;
+mod top;
 
 use args::{Cli, Command};
 use clap::{ArgMatches, FromArgMatches};
@@ -34,6 +39,8 @@ fn perform(matches: &ArgMatches) -> Result<(), Failure> {
         Command::Run(run) => serve::run(&run),
         Command::Inetd(inetd) => serve::inetd(&inetd),
         Command::Check(check) => check::check(&check),
+        Command::Status(of) => status::status(&of),
+        Command::Top(of) => top::top(&of),
         Command::Reload(to) => control::reload(&to),
         Command::Stop { how, control } => control::stop(&control, how.as_deref()),
         Command::Retire { pid, control } => control::retire(&control, pid),

@@ -5,8 +5,11 @@ use crate::{
     args::{Common, InetdArgs, RunArgs},
     exit::Failure,
     flags::{Flags, Takes},
+    reload::{Reloads, reloading},
 };
-use prefork_server::{ChildServer, PreFork, Systemd, settings::Settings};
+use prefork_server::{
+    Builder, ChildServer, PreFork, PreForkHooks, StatusAddress, Systemd, settings::Settings,
+};
 use std::{
     ffi::OsString,
     io::{self, Write},
@@ -21,22 +24,82 @@ struct Job {
 }
 
 pub(crate) fn run(given: &RunArgs) -> Result<(), Failure> {
-    let job = Job::new(&given.common, &given.flags)?;
-    let server = job.settings.exec_server(&job.program, &job.args);
-    job.check_program(server.program_file())?;
-    job.serve(server)
+    serve(|| {
+        let job = Job::new(&given.common, &given.flags)?;
+        let server = job.settings.exec_server(&job.program, &job.args);
+        job.check_program(server.program_file())?;
+        Ok((job.settings, server))
+    })
 }
 
 pub(crate) fn inetd(given: &InetdArgs) -> Result<(), Failure> {
-    let job = Job::new(&given.common, &given.flags)?;
-    if job.settings.listen().is_empty() {
-        let message =
-            "no address to listen on: add --listen 127.0.0.1:7777, or `listen` to the file";
-        return Err(Failure::usage(message));
+    serve(|| {
+        let job = Job::new(&given.common, &given.flags)?;
+        if job.settings.listen().is_empty() {
+            let message =
+                "no address to listen on: add --listen 127.0.0.1:7777, or `listen` to the file";
+            return Err(Failure::usage(message));
+        }
+        let server = job.settings.inetd_server(&job.program, &job.args);
+        job.check_program(server.program_file())?;
+        Ok((job.settings, server))
+    })
+}
+
+/// Runs the server that `read` makes of the settings, now and at each reload.
+fn serve<S: Reloads>(
+    mut read: impl FnMut() -> Result<(Settings, S), Failure>,
+) -> Result<(), Failure> {
+    let (settings, server) = read()?;
+    let (config, confinement) = (settings.config(), settings.confinement());
+    let sockets = Sockets::of(&settings);
+    let (hooks, server) = reloading(settings, server, Box::new(read));
+    let builder = PreFork::builder(server)
+        .hooks(hooks)
+        .config(config)
+        .confinement(confinement)
+        .observe(Systemd::from_env());
+    let mut prefork = sockets.add_to(builder).start()?;
+    for listener in prefork.server_mut().listeners() {
+        writeln!(io::stdout(), "listening on {}", listener.name)?;
     }
-    let server = job.settings.inetd_server(&job.program, &job.args);
-    job.check_program(server.program_file())?;
-    job.serve(server)
+    for address in prefork.status_addresses() {
+        writeln!(io::stdout(), "status at {address}")?;
+    }
+    let report = prefork.run()?;
+    // OK to ignore: the reader of the output may have gone since.
+    let _ = writeln!(io::stdout(), "{report}");
+    Ok(())
+}
+
+/// Where the server is asked and tells something.
+struct Sockets {
+    control: Option<PathBuf>,
+    status: Option<StatusAddress>,
+    agent_check: Option<StatusAddress>,
+}
+
+impl Sockets {
+    fn of(settings: &Settings) -> Self {
+        Self {
+            control: settings.control(),
+            status: settings.status(),
+            agent_check: settings.agent_check(),
+        }
+    }
+
+    fn add_to<H: PreForkHooks, S: ChildServer>(self, mut builder: Builder<H, S>) -> Builder<H, S> {
+        if let Some(path) = self.control {
+            builder = builder.control(path);
+        }
+        if let Some(address) = self.status {
+            builder = builder.status(address);
+        }
+        if let Some(address) = self.agent_check {
+            builder = builder.agent_check(address);
+        }
+        builder
+    }
 }
 
 impl Job {
@@ -64,25 +127,6 @@ impl Job {
             true => Ok(()),
             false => Err(Failure::no_program(&self.program.to_string_lossy())),
         }
-    }
-
-    fn serve(&self, server: impl ChildServer) -> Result<(), Failure> {
-        let builder = PreFork::builder(server)
-            .config(self.settings.config())
-            .confinement(self.settings.confinement())
-            .observe(Systemd::from_env());
-        let builder = match self.settings.control() {
-            Some(path) => builder.control(path),
-            None => builder,
-        };
-        let mut prefork = builder.start()?;
-        for listener in prefork.server_mut().listeners() {
-            writeln!(io::stdout(), "listening on {}", listener.name)?;
-        }
-        let report = prefork.run()?;
-        // OK to ignore: the reader of the output may have gone since.
-        let _ = writeln!(io::stdout(), "{report}");
-        Ok(())
     }
 }
 

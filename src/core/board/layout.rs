@@ -2,12 +2,14 @@
 //! version of this one, finds out by the header whether it can read the board.
 
 use crate::core::metrics::NUMBERS;
+#[cfg(test)]
+use crate::core::queue_times::QUEUE_WORDS;
 
 /// The first word of the board: "prefork" and a zero.
 const MAGIC: u64 = u64::from_be_bytes(*b"prefork\0");
 
 /// Changes whenever the meaning or the place of a word does.
-const VERSION: u64 = 1;
+const VERSION: u64 = 2;
 
 /// How many words fill a cache line on most machines.
 pub(crate) const LINE: usize = 8;
@@ -70,8 +72,12 @@ pub(crate) const TEXT_BYTES: usize = TEXT_WORDS * size_of::<u64>();
 /// the boards that earlier programs of this server have made, and so on.
 pub(crate) const EARLIER_AT: usize = TEXT_AT + TEXT_WORDS;
 
-/// What describes a child ends here. The words up to the metrics have no meaning yet.
+/// What describes a child ends here.
 pub(crate) const DESCRIBED: usize = EARLIER_AT + 1;
+
+/// How long connections were queued. In the parent's slot these are the totals of all children that
+/// have ended. The words from there to the metrics have no meaning yet.
+pub(crate) const QUEUE_TIMES_AT: usize = DESCRIBED;
 
 // The metrics of the program. In the parent's slot the row has the totals of all children that have
 // ended.
@@ -226,6 +232,7 @@ mod tests {
             (CLIENT_AT, 1),
             (TEXT_AT, TEXT_WORDS),
             (EARLIER_AT, 1),
+            (QUEUE_TIMES_AT, QUEUE_WORDS),
             (ROW_AT, NUMBERS),
             (OTHERS_AT, NUMBERS),
         ];

@@ -3,6 +3,7 @@
 
 use super::Interval;
 use crate::core::{
+    endpoint_load::Count,
     time::Time,
     wire::{CommWords, Word},
 };
@@ -27,6 +28,9 @@ pub(crate) trait Sink: Send + Sync {
     fn note(&self, busy: bool) -> bool;
     /// Notes in shared memory one more connection, in hand since this time.
     fn begin(&self, _: Time, _: Option<SocketAddr>) {}
+    /// Tells tracers of a connection that is not served: the number of the reason, and its time in the
+    /// queue.
+    fn refused(&self, _reason: u32, _queued: Duration) {}
     /// Notes in shared memory that no connection is in hand any more.
     fn end(&self) {}
     /// Notes in shared memory that the connection in hand is one of this client, and counts those of
@@ -38,6 +42,8 @@ pub(crate) trait Sink: Send + Sync {
     fn extend(&self, _: Duration) {}
     /// Notes in shared memory how long the connection in hand was queued.
     fn note_queued(&self, _: Duration) {}
+    /// Counts in shared memory how long a connection of a listener was queued.
+    fn count_queued(&self, _listener: usize, _: Duration) {}
     /// Notes in shared memory that the child is to be replaced.
     fn note_due(&self) {}
     /// Notes in shared memory what the handler says about the connection in hand.
@@ -48,6 +54,10 @@ pub(crate) trait Sink: Send + Sync {
     }
     /// Notes in shared memory the interval that the child keeps.
     fn note_interval(&self, _: Interval) {}
+    /// How many connections the child of each slot has taken.
+    fn counts(&self) -> Vec<Count> {
+        Vec::new()
+    }
     /// How many children of the server have a connection in hand, as far as the sink knows.
     fn busy_servers(&self) -> usize {
         0

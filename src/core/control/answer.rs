@@ -1,6 +1,6 @@
 //! The answer to a command: one line of JSON. Sends nothing.
 
-use crate::core::json::{Object, ToJson};
+use crate::core::json::Json;
 
 /// Why a command is not done, as a word that programs tell apart.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -41,31 +41,31 @@ impl Problem {
     }
 }
 
-/// A line of JSON, without its newline.
+/// A line of JSON.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct Answer(Object);
+pub(crate) struct Answer(String);
 
 impl Answer {
-    /// The command is done.
-    pub(crate) fn ok() -> Self {
-        Self(Object::new().with("ok", true))
+    /// The command is done. `fill` adds what else there is to say.
+    pub(crate) fn ok(fill: impl FnOnce(&mut Json)) -> Self {
+        Self(Json::of(|json| {
+            json.field("ok", true);
+            fill(json);
+        }))
     }
 
     /// The command is not done.
     pub(crate) fn error(problem: Problem, text: &str) -> Self {
-        let object = Object::new().with("ok", false);
-        Self(object.with("error", text).with("code", problem.as_str()))
-    }
-
-    /// Adds a field.
-    #[must_use]
-    pub(crate) fn with(self, name: &str, value: impl ToJson) -> Self {
-        Self(self.0.with(name, value))
+        Self(Json::of(|json| {
+            json.field("ok", false);
+            json.field("error", text);
+            json.field("code", problem.as_str());
+        }))
     }
 
     /// The line, with its newline.
     pub(crate) fn into_line(self) -> Vec<u8> {
-        let mut line = self.0.into_text().into_bytes();
+        let mut line = self.0.into_bytes();
         line.push(b'\n');
         line
     }
@@ -77,7 +77,7 @@ mod tests {
 
     #[test]
     fn an_answer_is_a_line_of_json() {
-        let done = Answer::ok().with("pid", 7_u32).into_line();
+        let done = Answer::ok(|json| json.field("pid", 7_u32)).into_line();
         assert_eq!(done, b"{\"ok\":true,\"pid\":7}\n");
         let refused = Answer::error(Problem::Usage, "what\nis it?").into_line();
         let expected = b"{\"ok\":false,\"error\":\"what\\nis it?\",\"code\":\"usage\"}\n";

@@ -293,9 +293,9 @@ fn children_are_shown() {
     talk.monitor.retire(busy, crate::core::child::Reason::Asked);
     let answer = talk.ask("show");
     for part in [
-        r#""uptime":1.500,"state":"running","epoch":0,"starting":0,"free":1,"busy":0,"reserved":0,"retiring":1"#,
-        r#"{"pid":1001,"state":"free","epoch":0,"age":1.500,"connections":0,"busy_for":null}"#,
-        r#"{"pid":1002,"state":"retiring","epoch":0,"age":1.500,"connections":1,"busy_for":1.500}"#,
+        r#""uptime":1.5,"state":"running","epoch":0,"starting":0,"free":1,"busy":0,"reserved":0,"retiring":1"#,
+        r#"{"pid":1001,"state":"free","epoch":0,"age":1.5,"connections":0,"busy_for":null}"#,
+        r#"{"pid":1002,"state":"retiring","epoch":0,"age":1.5,"connections":1,"busy_for":1.5}"#,
     ] {
         assert!(answer.contains(part), "{part} in {answer}");
     }
@@ -569,7 +569,7 @@ fn a_stop_is_answered_at_the_very_end() {
         talk.expect_nothing(1);
         go_to(&mut talk.monitor, 2500);
         talk.event(&Event::Ended);
-        let expected = r#"{"ok":true,"took":2.500,"deaths":0,"lost_connections":0}"#;
+        let expected = r#"{"ok":true,"took":2.5,"deaths":0,"lost_connections":0}"#;
         assert_eq!(talk.read(1), expected);
     }
 }

@@ -20,7 +20,8 @@ pub(crate) fn line(picture: &Picture, is_ready: bool) -> String {
 /// counts as free.
 fn weight(picture: &Picture) -> u64 {
     let most = picture.record.head.max_clients.max(1);
-    let taken = picture.counts.busy + picture.counts.stopping;
+    let counts = picture.counts;
+    let taken = counts.busy + counts.reserved + counts.stopping;
     (100 * most.saturating_sub(taken))
         .div_ceil(most)
         .clamp(1, 100)
@@ -31,7 +32,10 @@ mod tests {
     use super::*;
     use crate::core::{
         board::SharedView,
-        status::record::{Head, Record},
+        status::{
+            picture::Look,
+            record::{Head, Record},
+        },
         time::Time,
     };
 
@@ -46,7 +50,7 @@ mod tests {
             ..Record::default()
         };
         let view = SharedView::default();
-        let mut picture = Picture::new(record, &*view.0, Time::START);
+        let mut picture = Picture::new(Look::default(), record, &*view.0, Time::START);
         picture.counts.busy = busy;
         picture
     }

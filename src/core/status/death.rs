@@ -2,12 +2,12 @@
 //! record. Leaves out what does not fit, the least telling first.
 
 use super::{
-    json::Json,
     names,
     record::{DEATH_BYTES, nanoseconds},
 };
 use crate::core::{
     child::{Child, Death, Usage},
+    json::Json,
     time::Time,
 };
 use std::time::Duration;

@@ -3,14 +3,15 @@
 
 use super::{
     history::{SPANS, Sample, mean_queued, per_second},
-    json::{Json, Raw},
     names,
     picture::{Context, Picture, Shown},
+    texts::ListenerText,
 };
 use crate::core::{
     accept::refusal::Refusal,
     config::{Attribute, Config},
-    metrics::{Metric, Value},
+    json::{Json, Raw},
+    metrics::{Distribution, Metric, Value},
     time::Time,
 };
 use std::time::Duration;
@@ -28,14 +29,10 @@ pub(crate) fn render(context: &Context<'_>) -> String {
         json.object("rates", |json| rates(json, context));
         json.object("history", |json| history(json, context));
         json.object("counters", |json| counters(json, picture));
-        json.objects(
-            "listeners",
-            &picture.record.texts.listeners,
-            |json, listener| {
-                json.field("name", &*listener.name);
-                json.field("queued", listener.queued);
-            },
-        );
+        let listeners = picture.record.texts.listeners.iter().enumerate();
+        json.objects("listeners", listeners, |json, (at, found)| {
+            listener(json, found, picture.queue_times.get(at));
+        });
         json.object("attributes", |json| attributes(json, picture));
         let declared = picture.record.texts.metrics.iter();
         let shown = declared.map(|metric| metric.show(&picture.numbers));
@@ -135,6 +132,20 @@ fn counters(json: &mut Json, picture: &Picture) {
 pub(crate) fn saturated_seconds(picture: &Picture) -> Duration {
     let ended = Duration::from_nanos(picture.record.head.saturated_for);
     ended.saturating_add(picture.saturated_for().unwrap_or_default())
+}
+
+fn listener(json: &mut Json, listener: &ListenerText, times: Option<&Distribution>) {
+    json.field("name", &*listener.name);
+    json.field("queued", listener.queued);
+    match times {
+        Some(times) => json.object("queue_time", |json| {
+            json.field("count", times.count());
+            json.field("sum_seconds", times.sum);
+            json.values("bounds", times.bounds.iter().copied());
+            json.values("counts", times.counts.iter().copied());
+        }),
+        None => json.field("queue_time", None::<u64>),
+    }
 }
 
 fn attributes(json: &mut Json, picture: &Picture) {

@@ -10,7 +10,6 @@ pub(crate) mod agent;
 pub(crate) mod death;
 pub(crate) mod document;
 pub(crate) mod history;
-pub(crate) mod json;
 pub(crate) mod names;
 pub(crate) mod openmetrics;
 pub(crate) mod pack;

@@ -12,6 +12,8 @@ use crate::core::{
 };
 use std::fmt::{Display, Write};
 
+const QUEUE_TIMES: &str = "prefork_connection_queue_seconds";
+
 /// Which of the two formats is written.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Format {
@@ -199,19 +201,25 @@ fn counters(text: &mut Exposition, picture: &Picture) {
 }
 
 fn listeners(text: &mut Exposition, picture: &Picture) {
-    let listeners = picture.record.texts.listeners.iter();
-    let known: Vec<_> = listeners
+    let names = picture.record.texts.listeners.iter();
+    let known: Vec<_> = names
+        .clone()
         .filter_map(|listener| Some((&*listener.name, listener.queued?)))
         .collect();
     if !known.is_empty() {
-        text.family(
-            "prefork_listen_queue",
-            Kind::Gauge,
-            "Connections that wait to be accepted.",
-        );
+        let help = "Connections that wait to be accepted.";
+        text.family("prefork_listen_queue", Kind::Gauge, help);
     }
     for (name, queued) in known {
         text.sample("prefork_listen_queue", &[("listener", name)], queued);
+    }
+    let times: Vec<_> = names.zip(&picture.queue_times).collect();
+    if !times.is_empty() {
+        let help = "How long connections were queued.";
+        text.family(QUEUE_TIMES, Kind::Histogram, help);
+    }
+    for (listener, times) in times {
+        text.distribution(QUEUE_TIMES, &[("listener", &listener.name)], times);
     }
 }
 

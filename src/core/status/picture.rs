@@ -9,13 +9,32 @@ use super::{
 use crate::core::{
     board::{Description, Notes, View},
     child::{ChildId, State},
-    metrics::Numbers,
+    metrics::{Distribution, Numbers},
     time::Time,
 };
 use std::time::Duration;
 
 /// No child takes more connections a second than this.
 const FASTEST: u64 = 1_000_000;
+
+/// What was found on the board.
+///
+/// It is looked at before the record is read: the parent notes how many connections a child has taken
+/// before it clears the child's slot. In the other order those of a child that ends between the two
+/// looks would be missing.
+#[derive(Debug, Default)]
+pub(crate) struct Look(Vec<(Notes, Option<Description>)>);
+
+impl Look {
+    pub(crate) fn at(view: &dyn View, now: Time) -> Self {
+        let child = |slot| {
+            let notes = view.notes(slot, now);
+            let description = notes.since.and_then(|_| view.description(slot));
+            (notes, description)
+        };
+        Self((0..view.used_slots()).map(child).collect())
+    }
+}
 
 /// One child, as it is shown.
 #[derive(Clone, Debug)]
@@ -34,10 +53,11 @@ pub(crate) struct Shown {
 }
 
 impl Shown {
-    fn new(slot: usize, row: Row, view: &dyn View, now: Time) -> Self {
-        let notes = view.notes(slot, now);
-        // The slot may be its successor's by now, or nobody's.
-        let notes = Some(notes).filter(|notes| notes.entry.is_of(row.serial()));
+    fn new(slot: usize, row: Row, look: &mut Look, now: Time) -> Self {
+        let found = look.0.get_mut(slot).map(std::mem::take);
+        // The slot may have been nobody's then, or its predecessor's.
+        let found = found.filter(|(notes, _)| notes.entry.is_of(row.serial()));
+        let (notes, description) = found.unzip();
         let state = state(row.state(), notes.as_ref());
         let since = match &notes {
             Some(notes) if notes.requests > 0 => notes.since,
@@ -51,11 +71,14 @@ impl Shown {
             slot,
             row,
             state,
-            requests: believable(noted, row.start_time, now).max(row.requests),
+            requests: match believable(noted, row.start_time, now) {
+                0 => row.requests,
+                noted => noted,
+            },
             since,
             queued: notes.as_ref().and_then(|notes| notes.queued),
             is_due: row.is_due() || notes.as_ref().is_some_and(|notes| notes.due),
-            description: since.and_then(|_| view.description(slot)),
+            description: description.flatten().filter(|_| since.is_some()),
         }
     }
 
@@ -136,14 +159,16 @@ pub(crate) struct Picture {
     pub(crate) counts: Counts,
     /// The numbers of the program's metrics.
     pub(crate) numbers: Numbers,
+    /// How long connections were queued, by the listener.
+    pub(crate) queue_times: Vec<Distribution>,
     pub(crate) connections: u64,
 }
 
 impl Picture {
-    pub(crate) fn new(record: Record, view: &dyn View, now: Time) -> Self {
+    pub(crate) fn new(mut look: Look, record: Record, view: &dyn View, now: Time) -> Self {
         let rows = record.rows.iter();
         let children: Vec<_> = rows
-            .map(|&(slot, row)| Shown::new(slot, row, view, now))
+            .map(|&(slot, row)| Shown::new(slot, row, &mut look, now))
             .collect();
         let mut counts = Counts::default();
         for child in &children {
@@ -151,7 +176,11 @@ impl Picture {
         }
         let taken = children.iter().map(|child| child.requests);
         let connections = taken.fold(record.head.ended_connections, u64::saturating_add);
-        let mut numbers = view.numbers();
+        // The numbers of thousands of children take time to add up.
+        let mut numbers = match record.texts.metrics.is_empty() {
+            true => Numbers::default(),
+            false => view.numbers(),
+        };
         numbers.add(&record.own);
         Self {
             now,
@@ -159,6 +188,7 @@ impl Picture {
             children,
             counts,
             numbers,
+            queue_times: view.queue_times().distributions(),
             connections,
         }
     }
@@ -169,7 +199,8 @@ impl Picture {
             connections: self.connections,
             busy: self.counts.busy,
             children: self.counts.total(),
-            ..Sample::default()
+            queued_count: self.queue_times.iter().map(Distribution::count).sum(),
+            queued_seconds: self.queue_times.iter().map(|times| times.sum).sum(),
         }
     }
 
@@ -189,11 +220,6 @@ impl Picture {
         let acks = self.children.iter().map(|child| child.row.last_ack);
         acks.min()
             .map(|ack| self.now.since(Time::at_nanoseconds(ack)))
-    }
-
-    /// Whether a child can take connections.
-    pub(crate) fn has_ready_child(&self) -> bool {
-        self.children.iter().any(|child| child.row.is_ready())
     }
 }
 

@@ -145,7 +145,7 @@ impl Row {
                 | flag(child.is_due(), DUE)
                 | u64::from(child.epoch()) << 32,
             start_time: time_word(child.start_time()),
-            requests: child.requests(),
+            requests: taken(child),
             busy_since: time_bits(child.busy_since()),
             last_ack: time_word(child.last_ack()),
             memory: child
@@ -190,6 +190,15 @@ impl Row {
     pub(crate) fn epoch(&self) -> u32 {
         // OK to cut: it is the upper half.
         (self.standing >> 32) as u32
+    }
+}
+
+/// How many connections a child has taken: by its notes, unless it notes none. By its words, which may
+/// be heard twice, it may be one more.
+pub(crate) fn taken(child: &Child) -> u64 {
+    match child.noted_requests {
+        0 => child.told_requests,
+        noted => noted,
     }
 }
 
@@ -425,6 +434,11 @@ impl Record {
 
     pub(crate) fn stage(&self) -> Stage {
         Stage::from_word(self.head.stage)
+    }
+
+    /// Whether a child can take connections.
+    pub(crate) fn has_ready_child(&self) -> bool {
+        self.rows.iter().any(|(_, row)| row.is_ready())
     }
 }
 

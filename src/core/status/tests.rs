@@ -4,7 +4,7 @@ use super::{
     document,
     history::History,
     openmetrics::{self, Format},
-    picture::{Context, Picture},
+    picture::{Context, Look, Picture},
     record::{Head, Record, Row},
     texts::{ListenerText, Texts},
 };
@@ -13,6 +13,7 @@ use crate::core::{
     child::{Child, ChildId, Flags, State},
     config::Config,
     metrics::{Declared, Metric, Numbers},
+    queue_times::{self, QUEUE_WORDS, QueueTimes},
     time::Time,
     wire::Entry,
 };
@@ -36,6 +37,20 @@ impl View for Board {
 
     fn metrics(&self) -> Vec<Metric> {
         Vec::new()
+    }
+
+    fn used_slots(&self) -> usize {
+        3
+    }
+
+    fn queue_times(&self) -> QueueTimes {
+        let mut words = [0; QUEUE_WORDS];
+        for queued in [4, 30] {
+            let (bucket, sum) = queue_times::places(0, Duration::from_millis(queued));
+            words[bucket] += 1;
+            words[sum] += queued * 1_000_000;
+        }
+        QueueTimes::read(|at| words[at])
     }
 
     fn numbers(&self) -> Numbers {
@@ -90,7 +105,8 @@ fn picture(notes: Notes) -> Picture {
         ],
         ..Record::default()
     };
-    Picture::new(record, &Board(notes), at(11))
+    let board = Board(notes);
+    Picture::new(Look::at(&board, at(11)), record, &board, at(11))
 }
 
 fn spoken(busy: bool) -> Notes {
@@ -134,7 +150,7 @@ fn the_document_tells_what_a_child_does() {
         r#""connections":5,"busy_seconds":2,"queued_seconds":0.008"#,
         r#""peer":"192.0.2.1:80","text":"GET /\"""#,
         r#""children":{"starting":0,"free":0,"busy":2,"reserved":0,"stopping":1,"total":3,"max":50"#,
-        r#""listeners":[{"name":"/run/\"s","queued":4}]"#,
+        r#""listeners":[{"name":"/run/\"s","queued":4,"queue_time":{"count":2,"sum_seconds":0.034,"#,
         r#""max_clients":{"value":"50","default":"50","unit":"children""#,
         r#"{"name":"pages","type":"counter","value":1}"#,
     ] {
@@ -161,6 +177,7 @@ fn a_scraper_gets_the_format_that_it_asks_for() {
         "# TYPE prefork_connections_total counter\nprefork_connections_total 25\n",
         "prefork_children{state=\"busy\"} 2\n",
         "prefork_listen_queue{listener=\"/run/\\\"s\"} 4\n",
+        "prefork_connection_queue_seconds_bucket{listener=\"/run/\\\"s\",le=\"0.025\"} 1\n",
         "# TYPE pages_total counter\npages_total 1\n",
         "render_seconds_bucket{le=\"0.5\"} 1\nrender_seconds_bucket{le=\"1.0\"} 2\n\
          render_seconds_bucket{le=\"+Inf\"} 3\nrender_seconds_count 3\n",

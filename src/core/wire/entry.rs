@@ -28,7 +28,13 @@ impl Entry {
     /// Whether it belongs to the child with this serial, and not to an earlier child in the same
     /// slot.
     pub(crate) fn is_of(self, serial: u32) -> bool {
-        self.0 >> 32 == u64::from(serial)
+        self.serial() == serial
+    }
+
+    /// The serial of the child that it belongs to.
+    pub(crate) fn serial(self) -> u32 {
+        // OK to cut: it is in the upper half.
+        (self.0 >> 32) as u32
     }
 
     /// The entry after one more word.

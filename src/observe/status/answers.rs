@@ -9,7 +9,7 @@ use crate::{
             Stage, agent, document,
             history::History,
             openmetrics::{self, Format},
-            picture::{Context, Picture, Readiness},
+            picture::{Context, Look, Picture, Readiness},
             record::Record,
             table,
         },
@@ -70,13 +70,23 @@ impl Answers {
         }
     }
 
+    fn record(&mut self) -> Record {
+        let record = self.memory.read();
+        record.unwrap_or_else(|| std::mem::take(&mut self.last))
+    }
+
+    fn judge(&mut self, record: &Record) -> bool {
+        let now = self.now();
+        let has_child = record.has_ready_child();
+        self.readiness.judge(record.stage(), has_child, now)
+    }
+
     /// What there is to show, and whether the server is ready.
     fn look(&mut self) -> (Picture, bool) {
-        let record = self.memory.read();
-        let record = record.unwrap_or_else(|| std::mem::take(&mut self.last));
-        let picture = Picture::new(record, &*self.view.0, self.now());
-        let (stage, has_child) = (picture.record.stage(), picture.has_ready_child());
-        let is_ready = self.readiness.judge(stage, has_child, picture.now);
+        let look = Look::at(&*self.view.0, self.now());
+        let record = self.record();
+        let is_ready = self.judge(&record);
+        let picture = Picture::new(look, record, &*self.view.0, self.now());
         (picture, is_ready)
     }
 
@@ -146,8 +156,9 @@ impl Answers {
     }
 
     fn ready(&mut self) -> Answer {
-        let (stage, is_ready) =
-            self.show(|context| (context.picture.record.stage(), context.is_ready));
+        let record = self.record();
+        let (is_ready, stage) = (self.judge(&record), record.stage());
+        self.last = record;
         match (is_ready, stage) {
             (true, _) => Answer::text(Status::Ok, "ready"),
             (false, Stage::Serving) => {

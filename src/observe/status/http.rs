@@ -85,14 +85,18 @@ impl Requests {
     pub(crate) fn next(&mut self) -> Verdict {
         let mut fields = [httparse::EMPTY_HEADER; MOST_FIELDS];
         let mut request = httparse::Request::new(&mut fields);
-        match request.parse(&self.bytes) {
-            Ok(httparse::Status::Complete(length)) if length <= LONGEST_HEAD => {
+        // What lies beyond makes no difference, in whatever pieces it comes.
+        let head = &self.bytes[..self.bytes.len().min(LONGEST_HEAD)];
+        match request.parse(head) {
+            Ok(httparse::Status::Complete(length)) => {
                 let verdict = judge(&request);
                 self.bytes.drain(..length);
                 verdict
             }
             Ok(httparse::Status::Partial) if self.bytes.len() < LONGEST_HEAD => Verdict::More,
-            Ok(_) | Err(httparse::Error::TooManyHeaders) => Verdict::Refuse(Status::FieldsTooLarge),
+            Ok(httparse::Status::Partial) | Err(httparse::Error::TooManyHeaders) => {
+                Verdict::Refuse(Status::FieldsTooLarge)
+            }
             Err(httparse::Error::Version) => Verdict::Refuse(Status::VersionNotSupported),
             Err(_) => Verdict::Refuse(Status::BadRequest),
         }

@@ -11,7 +11,7 @@ use crate::{
         status::{
             Stage, death,
             picture::believable,
-            record::{Head, Known, Pen, Row, Tallies, Writer, nanoseconds},
+            record::{Head, Known, Pen, Row, Tallies, Writer, nanoseconds, taken},
             texts::{ListenerText, Texts},
         },
         time::Time,
@@ -118,7 +118,7 @@ impl Recorder {
     fn bury(&mut self, child: &Child, death: &Death, monitor: &Monitor) {
         let now = monitor.now();
         let born = nanoseconds(child.start_time().since_start());
-        let taken = believable(death.connections(), born, now);
+        let taken = believable(taken(child), born, now);
         self.known.ended_connections = self.known.ended_connections.saturating_add(taken);
         let since_1970 = Duration::from_nanos(self.known.started_at);
         let unix = since_1970.saturating_add(now.since_start());

@@ -1,11 +1,12 @@
 //! A board that an earlier program of this server has made, on which children of that program note what
 //! they do. It can be read; nobody but those children can write to it any more.
 
-use super::view::numbers_at;
+use super::view::{numbers_at, queue_times_at};
 use crate::{
     core::{
         board::{HEADER_WORDS, Layout, ROW_AT},
         metrics::Numbers,
+        queue_times::QueueTimes,
     },
     sys::{fd_registry::Ours, shared_memory::ForeignMemory},
 };
@@ -55,8 +56,9 @@ impl Earlier {
     }
 
     /// What the children had counted that had ended before the upgrade.
-    pub(super) fn totals(&self) -> Numbers {
-        numbers_at(self.memory.words(), ROW_AT)
+    pub(super) fn totals(&self) -> (Numbers, QueueTimes) {
+        let words = self.memory.words();
+        (numbers_at(words, ROW_AT), queue_times_at(words))
     }
 
     pub(super) fn number(&self) -> RawFd {

@@ -8,11 +8,13 @@ use crate::{
     core::{
         board::{
             CLIENT_AT, DUE_AT, Description, ENTRY_AT, EXTENDED_AT, KEPT_INTERVAL_AT, PEER_AT,
-            QUEUED_AT, REQUESTS_AT, SEQUENCE_AT, SINCE_AT, TEXT_AT, TEXT_LENGTH_AT, duration_bits,
-            time_bits,
+            QUEUE_TIMES_AT, QUEUED_AT, REQUESTS_AT, SEQUENCE_AT, SINCE_AT, TEXT_AT, TEXT_LENGTH_AT,
+            duration_bits, time_bits,
         },
         child::ChildId,
         comm::Interval,
+        endpoint_load::Count,
+        queue_times,
         time::Time,
         wire::Entry,
     },
@@ -155,6 +157,19 @@ impl Slot {
         self.set(QUEUED_AT, duration_bits(Some(queued)));
     }
 
+    /// Counts how long a connection of a listener was queued.
+    pub(crate) fn count_queued(&self, listener: usize, queued: Duration) {
+        if let Some(words) = self.own_words() {
+            let (bucket, sum) = queue_times::places(listener, queued);
+            let nanoseconds = u64::try_from(queued.as_nanos()).unwrap_or(u64::MAX);
+            for (at, more) in [(bucket, 1), (sum, nanoseconds)] {
+                // No other thread takes connections, so this need not be one step.
+                let word = &words[QUEUE_TIMES_AT + at];
+                word.store(word.load(Relaxed).wrapping_add(more), Relaxed);
+            }
+        }
+    }
+
     /// Notes that the child is to be replaced.
     pub(crate) fn note_due(&self) {
         self.set(DUE_AT, 1);
@@ -195,6 +210,11 @@ impl Slot {
     /// How many children have a connection in hand, among those that have a slot.
     pub(crate) fn busy_servers(&self) -> usize {
         self.view.busy_servers()
+    }
+
+    /// How many connections the child of each slot has taken.
+    pub(crate) fn counts(&self) -> Vec<Count> {
+        self.view.counts()
     }
 
     fn set(&self, at: usize, word: u64) {

@@ -197,6 +197,34 @@ fn at(seconds: u64) -> Time {
     Time::at(Duration::from_secs(seconds))
 }
 
+/// What children have counted of the queue stays when they end, and nonsense of one is left out.
+#[test]
+fn times_in_the_queue_are_those_of_all_children() {
+    let mut board = Scoreboard::new(2).unwrap();
+    let counts = |board: &Scoreboard| {
+        let found = board.board.view.queue_times().distributions();
+        found.iter().map(|times| times.count()).collect::<Vec<_>>()
+    };
+    for serial in 1..=3 {
+        board.enter(child(1, serial));
+        let slot = board.slot(child(1, serial));
+        slot.count_queued(0, Duration::from_millis(8));
+        slot.count_queued(1, Duration::from_secs(3));
+        assert_eq!(counts(&board), [u64::from(serial); 2], "while it lives");
+        board.board.close(1);
+        slot.count_queued(0, Duration::ZERO);
+        assert_eq!(counts(&board), [u64::from(serial); 2], "after its end");
+    }
+    board.enter(child(1, 4));
+    let slot = board.slot(child(1, 4));
+    for word in &slot.words().unwrap()[QUEUE_TIMES_AT..ROW_AT] {
+        word.store(u64::MAX, Relaxed);
+    }
+    assert_eq!(counts(&board), [3, 3]);
+    board.board.close(1);
+    assert_eq!(counts(&board), [3, 3]);
+}
+
 /// What a child notes of a connection is seen, and nothing of it is left for the child's successor.
 #[test]
 fn a_slot_tells_of_the_connection_in_hand() {

@@ -5,12 +5,14 @@ use crate::{
     core::{
         board::{
             ASKED_INTERVAL_AT, CLIENT_AT, Description, EARLIER_AT, ENTRY_AT, FOLDS_AT,
-            KEPT_INTERVAL_AT, LINE, Layout, Notes, OTHERS_AT, PEER_AT, PEER_WORDS, ROW_AT,
-            SEQUENCE_AT, SINCE_AT, TEXT_AT, TEXT_LENGTH_AT, TEXT_WORDS, USED_AT, View,
-            WILL_LOOK_AT,
+            KEPT_INTERVAL_AT, LINE, Layout, Notes, OTHERS_AT, PEER_AT, PEER_WORDS, QUEUE_TIMES_AT,
+            REQUESTS_AT, ROW_AT, SEQUENCE_AT, SINCE_AT, TEXT_AT, TEXT_LENGTH_AT, TEXT_WORDS,
+            USED_AT, View, WILL_LOOK_AT,
         },
         comm::Interval,
+        endpoint_load::Count,
         metrics::{Metric, Numbers},
+        queue_times::QueueTimes,
         time::Time,
         wire::Entry,
     },
@@ -117,6 +119,15 @@ impl BoardView {
         entries.filter(|entry| entry.is_busy()).count()
     }
 
+    /// How many connections the child of each slot has taken, with the child's serial number.
+    pub(super) fn counts(&self) -> Vec<Count> {
+        let count = |words: &[AtomicU64]| {
+            let entry = Entry::from_bits(words[ENTRY_AT].load(Relaxed));
+            (entry.serial(), words[REQUESTS_AT].load(Relaxed))
+        };
+        self.used().map(|(words, _)| count(words)).collect()
+    }
+
     /// How many children have a connection of this client, among those that have a slot.
     pub(super) fn connections_of(&self, client: NonZeroU64) -> usize {
         let clients = self.used().map(|(words, _)| words[CLIENT_AT].load(SeqCst));
@@ -129,18 +140,7 @@ impl BoardView {
 
     /// The numbers of all metrics: those of children that have ended, and of those that live.
     pub(super) fn numbers(&self) -> Numbers {
-        let mut last = Numbers::default();
-        for _ in 0..ATTEMPTS {
-            let folds = &self.memory.words()[FOLDS_AT];
-            let before = folds.load(Acquire);
-            last = self.sum();
-            fence(Acquire);
-            // Only the parent writes there, so it does not wait for itself.
-            if before.is_multiple_of(2) && folds.load(Relaxed) == before {
-                break;
-            }
-        }
-        last
+        self.between_folds(|| self.sum())
     }
 
     fn sum(&self) -> Numbers {
@@ -152,6 +152,32 @@ impl BoardView {
             }
         }
         sum
+    }
+
+    fn sum_of_queue_times(&self) -> QueueTimes {
+        let mut sum = queue_times_at(self.memory.words());
+        for (words, _) in self.used() {
+            sum.add(&queue_times_at(words));
+        }
+        sum
+    }
+
+    /// Sums up what children have counted that live and that have ended, between two folds.
+    fn between_folds<T>(&self, sum: impl Fn() -> T) -> T {
+        let folds = &self.memory.words()[FOLDS_AT];
+        let attempt = || {
+            let before = folds.load(Acquire);
+            let found = sum();
+            fence(Acquire);
+            // Only the parent writes there, so it does not wait for itself.
+            let is_whole = before.is_multiple_of(2) && folds.load(Relaxed) == before;
+            (found, is_whole)
+        };
+        let attempts = (1..ATTEMPTS).find_map(|_| match attempt() {
+            (found, true) => Some(found),
+            (_, false) => None,
+        });
+        attempts.unwrap_or_else(|| attempt().0)
     }
 }
 
@@ -182,10 +208,23 @@ impl View for BoardView {
         cells::show(self.numbers())
     }
 
+    fn queue_times(&self) -> QueueTimes {
+        self.between_folds(|| self.sum_of_queue_times())
+    }
+
     #[cfg(feature = "status")]
     fn numbers(&self) -> Numbers {
         Self::numbers(self)
     }
+
+    #[cfg(feature = "status")]
+    fn used_slots(&self) -> usize {
+        self.used().count()
+    }
+}
+
+pub(super) fn queue_times_at(words: &[AtomicU64]) -> QueueTimes {
+    QueueTimes::read(|at| words[QUEUE_TIMES_AT + at].load(Relaxed))
 }
 
 pub(super) fn numbers_at(words: &[AtomicU64], start: usize) -> Numbers {

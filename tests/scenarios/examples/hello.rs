@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::start;
 use crate::example::stop;
-use crate::support::{Address, Client, Scenarios, World, connect, pause, scenarios};
+use crate::support::{Address, Client, SOON, Scenarios, World, connect, pause, scenarios, until};
 
 pub const SCENARIOS: Scenarios = scenarios![
     hello_answers_bad_requests,
@@ -14,6 +14,7 @@ pub const SCENARIOS: Scenarios = scenarios![
     o23_hello_asks_for_a_body_that_waits,
     hello_keeps_connections_open,
     hello_knows_methods_and_paths,
+    hello_tells_how_loaded_it_is,
     o34_hello_stops_at_once_with_idle_clients,
     o36_hello_takes_its_children_back_from_slow_clients,
 ];
@@ -134,6 +135,35 @@ fn hello_knows_methods_and_paths(world: &mut World) {
         assert!(answer.keeps_alive(), "{text:?}");
     }
     last(&address, "GET / HTTP/1.0\r\n\r\n");
+    stop(&server);
+}
+
+/// The header of ORCA: the share of busy children at once, the rate after a second.
+fn hello_tells_how_loaded_it_is(world: &mut World) {
+    let server = start(world, "hello", &["--endpoint-load", "--max-clients", "4"]);
+    let address = server.address();
+    let get = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+    let mut first = connect(&address);
+    let half = "endpoint-load-metrics: text cpu_utilization=0.250, application_utilization=0.250";
+    let answer = request(&mut first, get);
+    assert!(answer.head.contains(&format!("{half}\r\n")), "{answer:?}");
+    let mut second = connect(&address);
+    let answer = request(&mut second, get);
+    assert!(
+        answer.head.contains("application_utilization=0.500\r\n"),
+        "{answer:?}"
+    );
+    for _ in 0..3 {
+        last(&address, "GET / HTTP/1.0\r\n\r\n");
+    }
+    let answer = until("a rate", SOON, || {
+        let answer = request(&mut first, get);
+        answer.head.contains("rps_fractional=").then_some(answer)
+    });
+    let (_, rate) = answer.head.split_once(", rps_fractional=").unwrap();
+    let rate: f64 = rate.lines().next().unwrap().parse().unwrap();
+    assert!(rate > 0.0 && rate <= 4.0, "{rate} of 4 connections");
+    drop((first, second));
     stop(&server);
 }
 

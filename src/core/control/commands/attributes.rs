@@ -3,7 +3,7 @@
 use crate::core::{
     config::{Attribute, Config, TakesEffect},
     control::{Answer, Begun, Problem},
-    json::Object,
+    json::Json,
     monitor::Monitor,
 };
 
@@ -35,23 +35,26 @@ pub(in super::super) fn set(monitor: &mut Monitor, arguments: &str) -> Begun {
 
 pub(in super::super) fn get(monitor: &mut Monitor, arguments: &str) -> Begun {
     let config = in_force(monitor);
-    if arguments.is_empty() {
-        let attributes = Config::attributes().iter();
-        let values = attributes.fold(Object::new(), |object, attribute| {
-            object.with(attribute.name, attribute.text(&config))
-        });
-        return Begun::Done(Answer::ok().with("attributes", values));
-    }
-    Begun::Done(match named(arguments) {
-        Ok(attribute) => Answer::ok()
-            .with("name", attribute.name)
-            .with("value", attribute.text(&config))
-            .with("asked", attribute.text(monitor.config()))
-            .with("default", attribute.text(&Config::default()))
-            .with("unit", attribute.unit)
-            .with("takes_effect", attribute.takes_effect.to_string()),
-        Err(answer) => answer,
+    Begun::Done(match (arguments, named(arguments)) {
+        ("", _) => Answer::ok(|json| tell_all(json, Config::attributes(), &config)),
+        (_, Ok(attribute)) => Answer::ok(|json| {
+            json.field("name", attribute.name);
+            json.field("value", attribute.text(&config));
+            json.field("asked", attribute.text(monitor.config()));
+            json.field("default", attribute.text(&Config::default()));
+            json.field("unit", attribute.unit);
+            json.field("takes_effect", attribute.takes_effect.to_string());
+        }),
+        (_, Err(answer)) => answer,
     })
+}
+
+fn tell_all(json: &mut Json, attributes: &[Attribute], config: &Config) {
+    json.object("attributes", |json| {
+        for attribute in attributes {
+            json.field(attribute.name, attribute.text(config));
+        }
+    });
 }
 
 /// The attribute of that name, which may have dashes, as in a flag.
@@ -72,34 +75,33 @@ fn in_force(monitor: &Monitor) -> Config {
 
 fn changed(monitor: &Monitor, attribute: &Attribute, before: &Config) -> Answer {
     let after = in_force(monitor);
-    let answer = Answer::ok()
-        .with("name", attribute.name)
-        .with("old", attribute.text(before))
-        .with("new", attribute.text(&after))
-        .with("takes_effect", attribute.takes_effect.to_string());
     let asked = attribute.text(monitor.config());
-    let answer = match asked == attribute.text(&after) {
-        true => answer,
-        false => answer
-            .with("asked", asked)
-            .with("normalised", attribute.normalised),
-    };
-    match others(attribute, before, &after) {
-        Some(others) => answer.with("also", others),
-        None => answer,
-    }
+    Answer::ok(|json| {
+        json.field("name", attribute.name);
+        json.field("old", attribute.text(before));
+        json.field("new", attribute.text(&after));
+        json.field("takes_effect", attribute.takes_effect.to_string());
+        if asked != attribute.text(&after) {
+            json.field("asked", asked);
+            json.field("normalised", attribute.normalised);
+        }
+        tell_others(json, attribute, before, &after);
+    })
 }
 
 /// The other attributes whose values in force follow from the one that was set.
-fn others(but: &Attribute, before: &Config, after: &Config) -> Option<Object> {
+fn tell_others(json: &mut Json, but: &Attribute, before: &Config, after: &Config) {
     let changed = |attribute: &&Attribute| {
         attribute.name != but.name && attribute.text(before) != attribute.text(after)
     };
-    let others = Config::attributes().iter().filter(changed);
-    others.fold(None, |object, other| {
-        let object = object.unwrap_or_else(Object::new);
-        Some(object.with(other.name, other.text(after)))
-    })
+    let others: Vec<_> = Config::attributes().iter().filter(changed).collect();
+    if !others.is_empty() {
+        json.object("also", |json| {
+            for other in others {
+                json.field(other.name, other.text(after));
+            }
+        });
+    }
 }
 
 /// Which values are valid.

@@ -1,16 +1,15 @@
 //! `help`: the table of commands. Changes nothing.
 
 use crate::core::{
-    control::{Answer, Begun, COMMANDS, Command},
-    json::Object,
+    control::{Answer, Begun, COMMANDS},
     monitor::Monitor,
 };
 
 pub(in super::super) fn begin(_: &mut Monitor, _: &str) -> Begun {
-    Begun::Done(Answer::ok().with("commands", COMMANDS.iter().map(row).collect::<Vec<_>>()))
-}
-
-fn row(command: &Command) -> Object {
-    let object = Object::new().with("usage", command.usage);
-    object.with("help", command.help)
+    Begun::Done(Answer::ok(|json| {
+        json.objects("commands", COMMANDS, |json, command| {
+            json.field("usage", command.usage);
+            json.field("help", command.help);
+        });
+    }))
 }

@@ -31,10 +31,11 @@ impl Pending for Reload {
                 epoch,
                 replaced,
                 took,
-            } if self.epoch == Some(epoch) => {
-                let answer = Answer::ok().with("epoch", epoch);
-                Some(answer.with("replaced", replaced).with("took", took))
-            }
+            } if self.epoch == Some(epoch) => Some(Answer::ok(|json| {
+                json.field("epoch", epoch);
+                json.field("replaced", replaced);
+                json.field("took", took);
+            })),
             Event::ReloadFailed { error } if self.is_over(monitor) => {
                 Some(Answer::error(Problem::Failed, &error.to_string()))
             }

@@ -64,9 +64,11 @@ impl Pending for Retire {
         let cause = self.cause?;
         let awaits = self.successor.is_none() && monitor.awaits_successor(self.child);
         (!awaits).then(|| {
-            let answer = Answer::ok().with("pid", self.pid);
-            let answer = answer.with("successor", self.successor);
-            answer.with("cause", format!("{cause:?}"))
+            Answer::ok(|json| {
+                json.field("pid", self.pid);
+                json.field("successor", self.successor);
+                json.field("cause", format!("{cause:?}"));
+            })
         })
     }
 }

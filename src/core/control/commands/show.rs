@@ -3,31 +3,35 @@
 use crate::core::{
     child::{Child, State},
     control::{Answer, Begun},
-    json::Object,
+    json::Json,
     monitor::Monitor,
 };
 
 pub(in super::super) fn begin(monitor: &mut Monitor, _: &str) -> Begun {
-    let census = monitor.pool.census();
-    let report = monitor.report();
-    let children = monitor.children().map(|child| row(monitor, child));
-    let answer = Answer::ok()
-        .with("pid", monitor.pid)
-        .with("version", env!("CARGO_PKG_VERSION"))
-        .with("uptime", monitor.now().since_start())
-        .with("state", state(monitor))
-        .with("epoch", monitor.replacement.epoch())
-        .with("starting", census.starting)
-        .with("free", census.free)
-        .with("busy", census.busy)
-        .with("reserved", census.reserved)
-        .with("retiring", census.retiring)
-        .with("max_clients", monitor.max_clients())
-        .with("forks", report.forks)
-        .with("deaths", report.all_deaths())
-        .with("lost_connections", report.lost_connections)
-        .with("children", children.collect::<Vec<_>>());
-    Begun::Done(answer)
+    Begun::Done(Answer::ok(|json| {
+        tell_server(json, monitor);
+        json.objects("children", monitor.children(), |json, child| {
+            tell_child(json, monitor, child);
+        });
+    }))
+}
+
+fn tell_server(json: &mut Json, monitor: &Monitor) {
+    let (census, report) = (monitor.pool.census(), monitor.report());
+    json.field("pid", monitor.pid);
+    json.field("version", env!("CARGO_PKG_VERSION"));
+    json.field("uptime", monitor.now().since_start());
+    json.field("state", state(monitor));
+    json.field("epoch", monitor.replacement.epoch());
+    json.field("starting", census.starting);
+    json.field("free", census.free);
+    json.field("busy", census.busy);
+    json.field("reserved", census.reserved);
+    json.field("retiring", census.retiring);
+    json.field("max_clients", monitor.max_clients());
+    json.field("forks", report.forks);
+    json.field("deaths", report.all_deaths());
+    json.field("lost_connections", report.lost_connections);
 }
 
 fn state(monitor: &Monitor) -> &'static str {
@@ -39,20 +43,21 @@ fn state(monitor: &Monitor) -> &'static str {
     }
 }
 
-fn row(monitor: &Monitor, child: &Child) -> Object {
+fn tell_child(json: &mut Json, monitor: &Monitor, child: &Child) {
     let now = monitor.now();
-    let state = match child.state() {
-        State::Starting => "starting",
-        State::Free => "free",
-        State::Busy => "busy",
-        State::Reserved => "reserved",
-        State::Retiring => "retiring",
-    };
-    Object::new()
-        .with("pid", child.pid())
-        .with("state", state)
-        .with("epoch", child.epoch())
-        .with("age", now.since(child.start_time()))
-        .with("connections", child.requests())
-        .with("busy_for", child.busy_since().map(|since| now.since(since)))
+    json.field("pid", child.pid());
+    json.field(
+        "state",
+        match child.state() {
+            State::Starting => "starting",
+            State::Free => "free",
+            State::Busy => "busy",
+            State::Reserved => "reserved",
+            State::Retiring => "retiring",
+        },
+    );
+    json.field("epoch", child.epoch());
+    json.field("age", now.since(child.start_time()));
+    json.field("connections", child.requests());
+    json.field("busy_for", child.busy_since().map(|since| now.since(since)));
 }

@@ -37,9 +37,11 @@ impl Pending for Stop {
             return None;
         };
         let report = monitor.report();
-        let answer = Answer::ok().with("took", monitor.now().since(self.since));
-        let answer = answer.with("deaths", report.all_deaths());
-        Some(answer.with("lost_connections", report.lost_connections))
+        Some(Answer::ok(|json| {
+            json.field("took", monitor.now().since(self.since));
+            json.field("deaths", report.all_deaths());
+            json.field("lost_connections", report.lost_connections);
+        }))
     }
 
     /// The hook `handler_shutdown` may refuse.

@@ -1,0 +1,5 @@
+//! The header of the PROXY protocol, in any pieces: see `src/fuzzing`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| prefork_server::fuzzing::status_request(data));

@@ -1,0 +1,112 @@
+//! `prefork top`: a running server on the terminal, twice a second. Gets the status in a thread and
+//! gives commands in others, so that the terminal answers whatever the server does.
+
+mod draw;
+mod keys;
+mod table;
+mod terminal;
+mod view;
+
+use crate::{args::TopArgs, control, exit::Failure, fetch, snapshot::Snapshot, status};
+use prefork_server::StatusAddress;
+use ratatui::crossterm::event::{self, Event};
+use std::{
+    io::{self, IsTerminal},
+    path::PathBuf,
+    sync::mpsc::{Receiver, Sender, channel},
+    thread,
+    time::Duration,
+};
+use terminal::Screen;
+use view::{Order, View};
+
+/// How often the status is asked for.
+const EVERY: Duration = Duration::from_millis(500);
+/// How long a key is waited for before the rest is looked at.
+const KEYS: Duration = Duration::from_millis(100);
+
+/// What threads report.
+#[derive(Debug)]
+enum News {
+    Status(Box<Result<Snapshot, String>>),
+    /// A command is done.
+    Told(String),
+}
+
+pub(crate) fn top(of: &TopArgs) -> Result<(), Failure> {
+    let address = status::address(of.status.as_ref(), of.config.as_deref())?;
+    let control = control::path(of.control.as_ref(), of.config.as_deref())?;
+    // A server that cannot be asked is told before the terminal changes.
+    let first =
+        look(&address).map_err(|reason| Failure::no_status(&address.to_string(), &reason))?;
+    if !io::stdout().is_terminal() {
+        let message = "top needs a terminal; `prefork status` prints the same once";
+        return Err(Failure::usage(message));
+    }
+    let mut view = View::new(first, control.is_some());
+    let (news, inbox) = channel();
+    watch(address, news.clone());
+    let mut screen = Screen::open()?;
+    run(&mut screen, &mut view, &inbox, &|order| {
+        obey(order, control.clone(), news.clone())
+    })?;
+    Ok(())
+}
+
+/// Draws, and acts on keys and news, until the user or a signal ends it.
+fn run(
+    screen: &mut Screen,
+    view: &mut View,
+    inbox: &Receiver<News>,
+    obey: &dyn Fn(Order),
+) -> io::Result<()> {
+    while !view.is_over() && !screen.is_told_to_end() {
+        screen.draw(|frame| draw::draw(frame, view))?;
+        if event::poll(KEYS)? {
+            // Anything else, as a new size, is drawn in the next round.
+            if let Event::Key(key) = event::read()?
+                && let Some(key) = keys::key(key)
+                && let Some(order) = view.press(key)
+            {
+                obey(order);
+            }
+        }
+        for news in inbox.try_iter() {
+            match news {
+                News::Status(status) => view.update(*status),
+                News::Told(message) => view.say(message),
+            }
+        }
+    }
+    Ok(())
+}
+
+fn look(address: &StatusAddress) -> Result<Snapshot, String> {
+    let text = fetch::status(address).map_err(|error| error.to_string())?;
+    Snapshot::read(&text)
+}
+
+/// Asks for the status again and again. The thread ends with the process.
+fn watch(address: StatusAddress, news: Sender<News>) {
+    thread::spawn(move || {
+        loop {
+            thread::sleep(EVERY);
+            if news.send(News::Status(Box::new(look(&address)))).is_err() {
+                return;
+            }
+        }
+    });
+}
+
+/// Gives a command to the server, and reports its answer when it is done.
+fn obey(order: Order, control: Option<PathBuf>, news: Sender<News>) {
+    let Order::Retire(pid) = order;
+    thread::spawn(move || {
+        let told = match control {
+            Some(path) => control::retire_at(&path, pid),
+            None => return,
+        };
+        // OK to ignore: the user has left meanwhile.
+        let _ = news.send(News::Told(told));
+    });
+}

@@ -1,0 +1,419 @@
+//! Draws the view on a terminal of any size. Changes nothing of it.
+
+use super::{
+    table::Column,
+    view::{Mode, Shown, View},
+};
+use crate::{
+    snapshot::{Children, Death, Slot, plain, time},
+    status,
+};
+use ratatui::{
+    Frame,
+    layout::{Constraint, Layout, Rect},
+    style::{Color, Modifier, Style, Stylize},
+    text::{Line, Span},
+    widgets::{Block, Paragraph, Row, Table, TableState},
+};
+
+const HEADER: u16 = 4;
+const DETAILS: u16 = 12;
+
+const KEYS: &str = "q quit  / filter  s sort  r reverse  Enter details  d deaths  x retire  ? help";
+
+const HELP: &str = "\
+  Up Down PgUp PgDn   choose (also k, j; g and G for the first and the last)
+  s S, Left Right     sort by another column
+  r                   reverse the order
+  /                   show only children that have these words; Esc shows all
+  Enter               details of the child, with the last death in its slot
+  d, Tab              the last deaths, and back
+  x                   retire the child: it goes when its successor is ready
+  p, Space            pause
+  q, Ctrl-C           quit
+
+Any key goes back.";
+
+pub(super) fn draw(frame: &mut Frame<'_>, view: &View) {
+    let details = match view.has_details {
+        true => DETAILS.min(frame.area().height / 2),
+        false => 0,
+    };
+    let areas = [
+        Constraint::Length(HEADER),
+        Constraint::Min(1),
+        Constraint::Length(details),
+        Constraint::Length(1),
+    ];
+    let [header, list, below, footer] = Layout::vertical(areas).areas(frame.area());
+    draw_header(frame, header, view);
+    match (view.mode, view.shown) {
+        (Mode::Help, _) => frame.render_widget(Paragraph::new(HELP), list),
+        (_, Shown::Children) => draw_children(frame, list, view),
+        (_, Shown::Deaths) => draw_deaths(frame, list, view),
+    }
+    if details > 0 {
+        let block = Block::bordered().title(" details ");
+        frame.render_widget(Paragraph::new(details_of(view)).block(block), below);
+    }
+    frame.render_widget(footer_of(view), footer);
+}
+
+fn draw_header(frame: &mut Frame<'_>, area: Rect, view: &View) {
+    let snapshot = &view.snapshot;
+    let server = &snapshot.server;
+    let stage = match &view.stale {
+        Some(reason) => format!("no answer: {}", plain(reason)).red().bold(),
+        None => status::stage(snapshot).bold(),
+    };
+    let queued: u64 = snapshot.listeners.iter().filter_map(|one| one.queued).sum();
+    let lines = vec![
+        Line::from(vec![
+            format!("process {}  ", server.pid).into(),
+            stage,
+            format!(
+                "  up {}  epoch {}",
+                time(server.uptime_seconds),
+                server.epoch
+            )
+            .into(),
+            (if view.is_paused { "  paused" } else { "" }).yellow(),
+        ]),
+        bar(&snapshot.children, area.width),
+        Line::from(format!(
+            "connections {} taken, {} lost  a second {}  queued {queued}",
+            snapshot.counters.connections,
+            snapshot.counters.lost_connections,
+            status::rates(snapshot),
+        )),
+        Line::from(vec![
+            "busy, the last minute ".dim(),
+            spark(&snapshot.history.busy, snapshot.children.max).into(),
+        ]),
+    ];
+    frame.render_widget(Paragraph::new(lines), area);
+}
+
+/// The children as a bar: a cell for each, or for several.
+fn bar(children: &Children, width: u16) -> Line<'static> {
+    let text = format!(
+        " {} busy {} free of at most {}",
+        children.busy, children.free, children.max
+    );
+    let room = usize::from(width).saturating_sub(text.len() + 2).min(60);
+    let max = children.max.max(children.total).max(1);
+    let cells = |count: u64| {
+        let cells = count.saturating_mul(room as u64).div_ceil(max);
+        usize::try_from(cells).unwrap_or(room).min(room)
+    };
+    let others = children.starting + children.reserved + children.stopping;
+    let (busy, both, all) = (
+        cells(children.busy),
+        cells(children.busy + others),
+        cells(children.busy + others + children.free),
+    );
+    Line::from(vec![
+        "[".into(),
+        "#".repeat(busy).green(),
+        "+".repeat(both - busy).yellow(),
+        "-".repeat(all - both).cyan(),
+        " ".repeat(room - all).into(),
+        "]".into(),
+        text.into(),
+    ])
+}
+
+/// The numbers as columns of one cell each.
+fn spark(numbers: &[Option<u64>], most: u64) -> String {
+    const LEVELS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+    let level = |number: &Option<u64>| {
+        let number = number.unwrap_or(0).min(most);
+        let level = (number * 8).div_ceil(most.max(1));
+        let level = usize::try_from(level).unwrap_or(0);
+        LEVELS.get(level).copied().unwrap_or(' ')
+    };
+    numbers.iter().map(level).collect()
+}
+
+fn draw_children(frame: &mut Frame<'_>, area: Rect, view: &View) {
+    let head = Column::ALL.map(|column| {
+        let arrow = match (column == view.by, view.is_reversed) {
+            (false, _) => "",
+            (true, false) => " v",
+            (true, true) => " ^",
+        };
+        format!("{}{arrow}", column.name())
+    });
+    let rows = view.rows();
+    let rows = rows.iter().map(|slot| {
+        let cells = Column::ALL.map(|column| column.text(slot));
+        Row::new(cells).style(style_of(slot))
+    });
+    let widths = Column::ALL.map(|column| match column.width() {
+        0 => Constraint::Min(4),
+        width => Constraint::Length(width),
+    });
+    draw_table(
+        frame,
+        area,
+        view,
+        (head.to_vec(), widths.to_vec()),
+        rows.collect(),
+    );
+}
+
+fn style_of(slot: &Slot) -> Style {
+    match slot.state.as_str() {
+        "busy" => Style::new().fg(Color::Green),
+        "starting" | "stopping" => Style::new().fg(Color::Yellow),
+        "reserved" => Style::new().fg(Color::Magenta),
+        _ => Style::new(),
+    }
+}
+
+fn draw_deaths(frame: &mut Frame<'_>, area: Rect, view: &View) {
+    let head = ["AGO", "PID", "CAUSE", "AGE", "CONNS", "STATUS"].map(str::to_owned);
+    let now = view.snapshot.server.now;
+    let rows = view.snapshot.deaths.iter().map(|death| {
+        Row::new([
+            time((now - death.at).max(0.0)),
+            death.pid.to_string(),
+            plain(&death.cause),
+            time(death.age_seconds),
+            death.connections.to_string(),
+            plain(&death.status),
+        ])
+    });
+    let widths = [8, 8, 14, 8, 9, 30].map(Constraint::Length);
+    draw_table(
+        frame,
+        area,
+        view,
+        (head.to_vec(), widths.to_vec()),
+        rows.collect(),
+    );
+}
+
+fn draw_table(
+    frame: &mut Frame<'_>,
+    area: Rect,
+    view: &View,
+    (head, widths): (Vec<String>, Vec<Constraint>),
+    rows: Vec<Row<'_>>,
+) {
+    let head = Row::new(head).style(Style::new().add_modifier(Modifier::REVERSED));
+    let table = Table::new(rows, widths)
+        .header(head)
+        .row_highlight_style(Style::new().add_modifier(Modifier::BOLD | Modifier::REVERSED));
+    let mut state = TableState::default().with_selected(view.at());
+    frame.render_stateful_widget(table, area, &mut state);
+}
+
+/// What is known of the child that is chosen, and of a death.
+fn details_of(view: &View) -> Vec<Line<'static>> {
+    let mut lines = Vec::new();
+    if let (Shown::Children, Some(slot)) = (view.shown, view.child()) {
+        lines.extend(child_lines(slot));
+    }
+    match (view.shown, view.death()) {
+        (Shown::Children, None) => lines.push("no death in its slot".dim().into()),
+        (_, Some(death)) => lines.extend(death_lines(death)),
+        (Shown::Deaths, None) => {}
+    }
+    lines
+}
+
+fn child_lines(slot: &Slot) -> Vec<Line<'static>> {
+    let seconds = |name: &str, seconds: Option<f64>| match seconds {
+        Some(seconds) => format!("  {name} {}", time(seconds)),
+        None => String::new(),
+    };
+    let memory = slot.memory_bytes.map_or(String::new(), |bytes| {
+        format!("  private memory {} KiB", bytes / 1024)
+    });
+    let due = if slot.due { "  to be replaced" } else { "" };
+    let ready = if slot.ready { "ready" } else { "not ready" };
+    let reason = slot.reason.as_deref().map_or(String::new(), |reason| {
+        format!("  told to stop: {}", plain(reason))
+    });
+    vec![
+        Line::from(format!(
+            "child {} {}  {}, {ready}  epoch {}{due}{reason}{}",
+            slot.pid,
+            plain(&slot.id),
+            plain(&slot.state),
+            slot.epoch,
+            seconds("for", slot.stopping_seconds),
+        )),
+        Line::from(format!(
+            "{} connections  age {}{}{}{}{memory}",
+            slot.connections,
+            time(slot.age_seconds),
+            seconds("last ACK before", slot.ack_age_seconds),
+            seconds("busy for", slot.busy_seconds),
+            seconds("queued for", slot.queued_seconds),
+        )),
+        Line::from(format!(
+            "{} {}",
+            plain(slot.peer.as_deref().unwrap_or("no client")),
+            plain(slot.text.as_deref().unwrap_or(""))
+        )),
+    ]
+}
+
+fn death_lines(death: &Death) -> Vec<Line<'static>> {
+    let in_hand = death.in_hand_seconds.map_or(String::new(), |seconds| {
+        format!(", with a connection for {}", time(seconds))
+    });
+    let mut lines = vec![Line::from(vec![
+        Span::from("last death ").dim(),
+        Span::from(format!(
+            "child {} {}: {} ({}){in_hand}",
+            death.pid,
+            plain(&death.id),
+            plain(&death.cause),
+            plain(&death.status),
+        )),
+    ])];
+    let stack = death
+        .stack
+        .iter()
+        .map(|frame| format!("  at {}", plain(frame)));
+    let last = death
+        .last_lines
+        .iter()
+        .map(|line| format!("  | {}", plain(line)));
+    lines.extend(stack.chain(last).map(Line::from));
+    lines
+}
+
+fn footer_of(view: &View) -> Line<'static> {
+    match (view.mode, &view.message) {
+        (Mode::Filter, _) => Line::from(format!("/{}_", plain(&view.filter))),
+        (Mode::Confirm(pid), _) => {
+            Line::from(format!("retire child {pid}? y for yes").yellow().bold())
+        }
+        (_, Some(message)) => Line::from(plain(message).yellow()),
+        _ if !view.filter.is_empty() => {
+            Line::from(format!("only {:?}; Esc shows all  {KEYS}", view.filter).dim())
+        }
+        _ => Line::from(KEYS.dim()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::keys::Key, *};
+    use crate::snapshot::{Snapshot, tests::snapshot};
+    use ratatui::{Terminal, backend::TestBackend};
+
+    /// The screen as lines of text.
+    fn screen(view: &View, width: u16, height: u16) -> Vec<String> {
+        let mut terminal = Terminal::new(TestBackend::new(width, height)).expect("a terminal");
+        terminal.draw(|frame| draw(frame, view)).expect("a screen");
+        let buffer = terminal.backend().buffer();
+        let cells: Vec<_> = buffer.content().iter().map(|cell| cell.symbol()).collect();
+        cells
+            .chunks(usize::from(width))
+            .map(|line| line.concat())
+            .collect()
+    }
+
+    fn has(lines: &[String], text: &str) -> bool {
+        lines.iter().any(|line| line.contains(text))
+    }
+
+    #[test]
+    fn a_screen_has_the_server_its_children_and_the_keys() {
+        let view = View::new(snapshot(), true);
+        let lines = screen(&view, 100, 24);
+        for text in [
+            "process 4711  serving, ready  up 2 h  epoch 2",
+            " 1 busy 1 free of at most 50",
+            "12.0 (1s)",
+            "queued 4",
+            "PID      STATE     AGE      CONNS     BUSY v",
+            "4712     busy      61.2 s   40        250 ms   4 ms     192.0.2.1:50000",
+            "GET /reports/42",
+            "q quit",
+        ] {
+            assert!(has(&lines, text), "{text}\n{}", lines.join("\n"));
+        }
+    }
+
+    #[test]
+    fn details_have_the_child_and_the_death_before_it() {
+        let mut view = View::new(snapshot(), true);
+        view.press(Key::Enter);
+        assert!(has(&screen(&view, 100, 24), "no death in its slot"));
+        assert!(has(
+            &screen(&view, 100, 24),
+            "told to stop: reloaded  for 2.0 s"
+        ));
+        view.press(Key::End);
+        let lines = screen(&view, 100, 24);
+        for text in [
+            "child 4799 #1.9  free",
+            "last death child 4713 #1.2: overtime (signal: 9 (SIGKILL))",
+            "at render at src/page.rs:7",
+            "| out of cheese",
+            "| \u{fffd}[31mred",
+        ] {
+            assert!(has(&lines, text), "{text}\n{}", lines.join("\n"));
+        }
+        view.press(Key::Tab);
+        let lines = screen(&view, 100, 24);
+        assert!(
+            has(&lines, "9.5 s    4713     overtime"),
+            "{}",
+            lines.join("\n")
+        );
+    }
+
+    #[test]
+    fn the_last_line_says_what_keys_do_now() {
+        let mut view = View::new(snapshot(), true);
+        let last = |view: &View| screen(view, 100, 24).pop().unwrap_or_default();
+        view.press(Key::Char('x'));
+        assert!(last(&view).starts_with("retire child 4713? y for yes"));
+        view.press(Key::Char('n'));
+        view.press(Key::Char('/'));
+        view.press(Key::Char('a'));
+        assert!(last(&view).starts_with("/a_"));
+        view.press(Key::Enter);
+        assert!(last(&view).starts_with("only \"a\"; Esc shows all"));
+        view.press(Key::Char('?'));
+        assert!(has(&screen(&view, 100, 24), "Any key goes back."));
+        view.press(Key::Char('?'));
+        view.update(Err("connection refused".to_owned()));
+        assert!(has(
+            &screen(&view, 100, 24),
+            "no answer: connection refused"
+        ));
+    }
+
+    /// Whatever the size of the terminal, down to none.
+    #[test]
+    fn every_size_is_drawn() {
+        for has_details in [false, true] {
+            for snapshot in [snapshot(), Snapshot::default()] {
+                let mut view = View::new(snapshot, true);
+                view.has_details = has_details;
+                for width in [1, 2, 7, 20, 80, 300] {
+                    for height in 1..30 {
+                        screen(&view, width, height);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn columns_of_a_spark_are_as_high_as_their_numbers() {
+        assert_eq!(
+            spark(&[Some(0), Some(1), Some(4), Some(8), None, Some(99)], 8),
+            " ▁▄█ █"
+        );
+        assert_eq!(spark(&[Some(5)], 0), " ");
+    }
+}

@@ -1,0 +1,360 @@
+//! What the user sees and has chosen: order, filter, selection, details. Pure: keys and snapshots in,
+//! orders out; draws nothing.
+
+use super::{
+    keys::Key,
+    table::{self, Column},
+};
+use crate::snapshot::{Death, Slot, Snapshot};
+
+/// How many rows a page has.
+const PAGE: usize = 10;
+
+/// What the user wants done.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Order {
+    /// Replace the child with this process id.
+    Retire(u32),
+}
+
+/// Which list is shown.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Shown {
+    Children,
+    Deaths,
+}
+
+/// What the keys mean at the moment.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Mode {
+    Browse,
+    /// A filter is being typed.
+    Filter,
+    /// A child is retired if the user says yes.
+    Confirm(u32),
+    Help,
+}
+
+#[derive(Debug)]
+pub(super) struct View {
+    pub(super) snapshot: Snapshot,
+    /// Why the snapshot is not the newest, if so.
+    pub(super) stale: Option<String>,
+    pub(super) shown: Shown,
+    pub(super) mode: Mode,
+    pub(super) by: Column,
+    pub(super) is_reversed: bool,
+    pub(super) is_paused: bool,
+    pub(super) has_details: bool,
+    pub(super) filter: String,
+    pub(super) message: Option<String>,
+    /// The child that is chosen: it stays so wherever it moves to.
+    selected: Option<u32>,
+    /// The death that is chosen, by its place.
+    death: usize,
+    may_retire: bool,
+    is_over: bool,
+}
+
+impl View {
+    pub(super) fn new(snapshot: Snapshot, may_retire: bool) -> Self {
+        let mut view = Self {
+            snapshot,
+            stale: None,
+            shown: Shown::Children,
+            mode: Mode::Browse,
+            by: Column::Busy,
+            is_reversed: false,
+            is_paused: false,
+            has_details: false,
+            filter: String::new(),
+            message: None,
+            selected: None,
+            death: 0,
+            may_retire,
+            is_over: false,
+        };
+        view.select(0);
+        view
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.is_over
+    }
+
+    /// The children in the order of the table.
+    pub(super) fn rows(&self) -> Vec<&Slot> {
+        table::rows(
+            &self.snapshot.slots,
+            &self.filter,
+            self.by,
+            self.is_reversed,
+        )
+    }
+
+    /// The place of what is chosen, in the list that is shown.
+    pub(super) fn at(&self) -> Option<usize> {
+        match self.shown {
+            Shown::Children => {
+                let rows = self.rows();
+                rows.iter().position(|slot| Some(slot.pid) == self.selected)
+            }
+            Shown::Deaths => (self.death < self.snapshot.deaths.len()).then_some(self.death),
+        }
+    }
+
+    /// The child that is chosen.
+    pub(super) fn child(&self) -> Option<&Slot> {
+        let mut slots = self.snapshot.slots.iter();
+        slots.find(|slot| Some(slot.pid) == self.selected)
+    }
+
+    /// The death that is chosen; with the children on the screen, the last in the slot of the child.
+    pub(super) fn death(&self) -> Option<&Death> {
+        match self.shown {
+            Shown::Children => self.snapshot.last_death_in(self.child()?.slot),
+            Shown::Deaths => self.snapshot.deaths.get(self.death),
+        }
+    }
+
+    /// Takes what the server has told, or why it has told nothing.
+    pub(super) fn update(&mut self, status: Result<Snapshot, String>) {
+        match status {
+            Ok(_) if self.is_paused => {}
+            Ok(snapshot) => {
+                self.snapshot = snapshot;
+                self.stale = None;
+                if self.child().is_none() {
+                    self.select(0);
+                }
+            }
+            Err(reason) => self.stale = Some(reason),
+        }
+    }
+
+    pub(super) fn say(&mut self, message: String) {
+        self.message = Some(message);
+    }
+
+    /// Acts on a key. Returns what is to be done by the server.
+    pub(super) fn press(&mut self, key: Key) -> Option<Order> {
+        self.message = None;
+        if key == Key::Interrupt {
+            self.is_over = true;
+            return None;
+        }
+        match self.mode {
+            Mode::Browse => self.browse(key),
+            Mode::Filter => self.type_filter(key),
+            Mode::Help => self.mode = Mode::Browse,
+            Mode::Confirm(pid) => {
+                self.mode = Mode::Browse;
+                return (key == Key::Char('y')).then(|| {
+                    self.message = Some(format!("retiring {pid}: it goes when it is done"));
+                    Order::Retire(pid)
+                });
+            }
+        }
+        None
+    }
+
+    fn browse(&mut self, key: Key) {
+        match key {
+            Key::Char('q') => self.is_over = true,
+            Key::Up | Key::Char('k') => self.step(-1),
+            Key::Down | Key::Char('j') => self.step(1),
+            Key::PageUp => self.step(-(PAGE as isize)),
+            Key::PageDown => self.step(PAGE as isize),
+            Key::Home | Key::Char('g') => self.select(0),
+            Key::End | Key::Char('G') => self.select(usize::MAX),
+            Key::Right | Key::Char('s') => self.by = self.by.next(1),
+            Key::Left | Key::Char('S') => self.by = self.by.next(-1),
+            Key::Char('r') => self.is_reversed ^= true,
+            Key::Char('p' | ' ') => self.is_paused ^= true,
+            Key::Char('/') => self.mode = Mode::Filter,
+            Key::Char('?' | 'h') => self.mode = Mode::Help,
+            Key::Char('d') | Key::Tab => self.turn_over(),
+            Key::Char('x') => self.ask_to_retire(),
+            Key::Enter => self.has_details ^= true,
+            Key::Escape => self.leave(),
+            _ => {}
+        }
+    }
+
+    fn type_filter(&mut self, key: Key) {
+        match key {
+            Key::Char(char) => self.filter.push(char),
+            Key::Backspace => drop(self.filter.pop()),
+            Key::Enter => self.mode = Mode::Browse,
+            Key::Escape => {
+                self.filter.clear();
+                self.mode = Mode::Browse;
+            }
+            _ => {}
+        }
+        if self.at().is_none() {
+            self.select(0);
+        }
+    }
+
+    /// Closes what is open, the last first.
+    fn leave(&mut self) {
+        match self.has_details {
+            true => self.has_details = false,
+            false => self.filter.clear(),
+        }
+    }
+
+    fn turn_over(&mut self) {
+        self.shown = match self.shown {
+            Shown::Children => Shown::Deaths,
+            Shown::Deaths => Shown::Children,
+        };
+    }
+
+    fn ask_to_retire(&mut self) {
+        match (self.shown, self.child().map(|slot| slot.pid)) {
+            (Shown::Deaths, _) | (_, None) => {}
+            (Shown::Children, Some(pid)) if self.may_retire => self.mode = Mode::Confirm(pid),
+            (Shown::Children, Some(_)) => {
+                self.message = Some("to retire a child, add --control PATH".to_owned());
+            }
+        }
+    }
+
+    fn step(&mut self, by: isize) {
+        let at = self.at().unwrap_or(0);
+        self.select(at.saturating_add_signed(by));
+    }
+
+    /// Chooses what is at this place, or the last.
+    fn select(&mut self, at: usize) {
+        match self.shown {
+            Shown::Children => {
+                let rows = self.rows();
+                let last = rows.len().saturating_sub(1);
+                self.selected = rows.get(at.min(last)).map(|slot| slot.pid);
+            }
+            Shown::Deaths => {
+                self.death = at.min(self.snapshot.deaths.len().saturating_sub(1));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::snapshot::tests::snapshot;
+
+    fn press(view: &mut View, keys: &str) {
+        for key in keys.chars() {
+            let order = view.press(match key {
+                '\n' => Key::Enter,
+                '\t' => Key::Tab,
+                '\u{1b}' => Key::Escape,
+                '\u{8}' => Key::Backspace,
+                char => Key::Char(char),
+            });
+            assert_eq!(order, None, "{key}");
+        }
+    }
+
+    fn pid(view: &View) -> Option<u32> {
+        view.at().map(|at| view.rows()[at].pid)
+    }
+
+    #[test]
+    fn a_child_stays_chosen_wherever_it_moves() {
+        let mut view = View::new(snapshot(), false);
+        assert_eq!(pid(&view), Some(4713), "busy for longest");
+        press(&mut view, "j");
+        assert_eq!((pid(&view), view.at()), (Some(4712), Some(1)));
+        press(&mut view, "r");
+        press(&mut view, "sS");
+        assert_eq!(pid(&view), Some(4712));
+        let mut other = snapshot();
+        other.slots[0].busy_seconds = Some(99.0);
+        press(&mut view, "r");
+        view.update(Ok(other.clone()));
+        assert_eq!((pid(&view), view.at()), (Some(4712), Some(0)));
+        // It has gone.
+        other.slots.remove(0);
+        view.update(Ok(other));
+        assert_eq!(pid(&view), Some(4713));
+        press(&mut view, "G");
+        assert_eq!(view.at(), Some(1));
+        press(&mut view, "jjjkkkkkk");
+        assert_eq!(view.at(), Some(0));
+        view.update(Ok(Snapshot::default()));
+        assert_eq!((view.at(), view.child().is_some()), (None, false));
+        press(&mut view, "jkgGx\n\t jk");
+    }
+
+    #[test]
+    fn a_filter_is_typed_kept_and_cleared() {
+        let mut view = View::new(snapshot(), true);
+        press(&mut view, "/free");
+        assert_eq!((view.rows().len(), pid(&view)), (1, Some(4799)));
+        // In a filter, letters are letters.
+        press(&mut view, "q\u{8}\n");
+        assert_eq!((view.filter.as_str(), view.is_over()), ("free", false));
+        press(&mut view, "\u{1b}");
+        assert_eq!(view.rows().len(), 3);
+        press(&mut view, "/x\u{1b}");
+        assert_eq!((view.filter.as_str(), view.mode), ("", Mode::Browse));
+        press(&mut view, "q");
+        assert!(view.is_over());
+    }
+
+    #[test]
+    fn a_child_is_retired_after_a_yes() {
+        let mut view = View::new(snapshot(), true);
+        press(&mut view, "xn");
+        assert_eq!(view.mode, Mode::Browse);
+        press(&mut view, "x");
+        assert_eq!(view.mode, Mode::Confirm(4713));
+        assert_eq!(view.press(Key::Char('y')), Some(Order::Retire(4713)));
+        let mut view = View::new(snapshot(), false);
+        press(&mut view, "x");
+        assert_eq!(view.mode, Mode::Browse);
+        assert!(view.message.is_some_and(|text| text.contains("--control")));
+    }
+
+    #[test]
+    fn deaths_are_beside_the_children() {
+        let mut view = View::new(snapshot(), false);
+        assert!(view.death().is_none(), "no death in slot 2");
+        press(&mut view, "G");
+        assert_eq!(view.death().map(|death| death.pid), Some(4713), "in slot 1");
+        press(&mut view, "\tG");
+        assert_eq!((view.shown, view.at()), (Shown::Deaths, Some(0)));
+        assert_eq!(
+            view.death().map(|death| death.cause.as_str()),
+            Some("overtime")
+        );
+        press(&mut view, "xd");
+        assert_eq!((view.shown, view.mode), (Shown::Children, Mode::Browse));
+    }
+
+    #[test]
+    fn what_was_told_last_stays_when_the_server_is_silent_or_the_user_pauses() {
+        let mut view = View::new(snapshot(), false);
+        view.update(Err("gone".to_owned()));
+        assert_eq!(
+            (view.rows().len(), view.stale.as_deref()),
+            (3, Some("gone"))
+        );
+        view.update(Ok(snapshot()));
+        assert_eq!(view.stale, None);
+        press(&mut view, "p");
+        view.update(Ok(Snapshot::default()));
+        assert_eq!(view.rows().len(), 3);
+        press(&mut view, "p?");
+        assert_eq!(view.mode, Mode::Help);
+        press(&mut view, "q");
+        assert!(!view.is_over(), "any key leaves the help");
+        assert_eq!(view.press(Key::Interrupt), None);
+        assert!(view.is_over());
+    }
+}

@@ -1,0 +1,227 @@
+//! The static probes, as tracers find them: in the notes of the program file, and, where bpftrace is
+//! installed and may trace, by the programs of `docs/tracing.md`. Built with the feature `usdt` only:
+//! `cargo test --features usdt --test usdt`.
+#![allow(
+    unreachable_pub,
+    reason = "nothing reaches into a test, and `pub` marks what other modules use"
+)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by a panic"
+)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+use std::collections::BTreeMap;
+use std::env;
+use std::fs;
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::time::Duration;
+
+use nix::sys::signal::kill;
+use nix::unistd::Pid;
+use prefork_server::servers::Access;
+use prefork_server::{Error, PreFork, TcpServer};
+use support::{
+    Address, Args, Programs, SOON, Scenarios, Signal, World, programs, scenarios, try_connect,
+    until,
+};
+
+const PROGRAMS: Programs = programs![served];
+
+const SCENARIOS: Scenarios = scenarios![
+    each_probe_has_a_note_with_its_arguments,
+    the_document_has_a_program_for_each_probe,
+    each_program_of_the_document_sees_its_probe,
+];
+
+/// The probes, and how many arguments each has.
+const PROBES: [(&str, usize); 6] = [
+    ("fork", 2),
+    ("ready", 3),
+    ("busy", 4),
+    ("free", 2),
+    ("exit", 4),
+    ("shed", 4),
+];
+
+fn main() -> ExitCode {
+    support::main(PROGRAMS, SCENARIOS)
+}
+
+/// A child leaves after each connection.
+fn served(args: Args) -> Result<(), Error> {
+    let mut access = Access::new();
+    if args.has("--deny") {
+        access = access.deny("127.0.0.0/8".parse().expect("a range"));
+    }
+    let server = TcpServer::new(|_| Ok(()))
+        .port(0)
+        .max_requests(1)
+        .access(access);
+    let mut prefork = PreFork::builder(server).start_servers(1).start()?;
+    println!("listening on {}", prefork.server().local_addrs()[0]);
+    prefork.run().map(drop)
+}
+
+fn own_path() -> String {
+    let path = env::current_exe().expect("a path");
+    path.to_str().expect("a path in UTF-8").to_owned()
+}
+
+/// How many arguments the probes of this executable have, as readelf reads its notes.
+fn notes() -> Option<BTreeMap<String, Vec<usize>>> {
+    let shown = Command::new("readelf")
+        .args(["-n", &own_path()])
+        .output()
+        .ok()?;
+    let text = String::from_utf8_lossy(&shown.stdout).into_owned();
+    let mut found: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+    let mut name = None;
+    for line in text.lines().map(str::trim) {
+        if let Some(provider) = line.strip_prefix("Provider: ") {
+            assert_eq!(provider, "prefork");
+        } else if let Some(probe) = line.strip_prefix("Name: ") {
+            name = Some(probe.to_owned());
+        } else if let Some(arguments) = line.strip_prefix("Arguments: ") {
+            let arguments = arguments.split(' ').filter(|one| one.contains('@'));
+            let name = name.take().expect("a name before its arguments");
+            found.entry(name).or_default().push(arguments.count());
+        }
+    }
+    Some(found)
+}
+
+fn each_probe_has_a_note_with_its_arguments(_: &mut World) {
+    let Some(notes) = notes() else {
+        println!("skipped: there is no readelf");
+        return;
+    };
+    let names: Vec<_> = notes.keys().map(String::as_str).collect();
+    let mut expected = PROBES.map(|(name, _)| name);
+    expected.sort_unstable();
+    assert_eq!(names, expected);
+    for (name, count) in PROBES {
+        let places = &notes[name];
+        assert!(
+            places.iter().all(|found| *found == count),
+            "{name}: {places:?}"
+        );
+    }
+}
+
+/// The programs of the document, by the probe in whose section each stands.
+fn programs_of_the_document() -> Vec<(String, String)> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/tracing.md");
+    let text = fs::read_to_string(path).expect("the document");
+    let sections = text.split("\n### `").skip(1);
+    let program = |section: &str| {
+        let (name, rest) = section.split_once('`').expect("the name of a probe");
+        let (_, rest) = rest.split_once("bpftrace -e '").expect("a program");
+        let (program, _) = rest.split_once('\'').expect("its end");
+        (name.to_owned(), program.to_owned())
+    };
+    sections.map(program).collect()
+}
+
+fn the_document_has_a_program_for_each_probe(_: &mut World) {
+    let programs = programs_of_the_document();
+    let names: Vec<_> = programs.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, PROBES.map(|(name, _)| name));
+    for (name, program) in &programs {
+        assert!(
+            program.contains(&format!("usdt:./server:prefork:{name} ")),
+            "{program}"
+        );
+    }
+}
+
+/// A tracer that runs a program, and says when the program's probe was hit for the first time.
+struct Tracer {
+    process: Child,
+    output: std::path::PathBuf,
+}
+
+impl Tracer {
+    fn start(world: &World, name: &str, program: &str) -> Self {
+        let program = program.replace("./server", &own_path());
+        let mark = format!(
+            "usdt:{}:prefork:{name} {{ printf(\"hit\\n\"); }}",
+            own_path()
+        );
+        let output = world.tempdir().join(name);
+        let file = fs::File::create(&output).expect("a file");
+        let process = Command::new("bpftrace")
+            .args(["-e", &format!("{program} {mark}")])
+            .stdin(Stdio::null())
+            .stderr(file.try_clone().expect("a file"))
+            .stdout(file)
+            .spawn()
+            .expect("bpftrace");
+        Self { process, output }
+    }
+
+    fn output(&self) -> String {
+        fs::read_to_string(&self.output).unwrap_or_default()
+    }
+
+    /// What it has written at its end.
+    fn end(mut self) -> String {
+        let pid = Pid::from_raw(self.process.id().cast_signed());
+        kill(pid, Signal::SIGINT).expect("to end bpftrace");
+        self.process.wait().expect("its end");
+        self.output()
+    }
+}
+
+fn can_trace() -> bool {
+    let tried = Command::new("bpftrace")
+        .args(["-e", "BEGIN { exit(); }"])
+        .output();
+    tried.is_ok_and(|tried| tried.status.success())
+}
+
+fn each_program_of_the_document_sees_its_probe(world: &mut World) {
+    if !can_trace() {
+        println!("skipped: there is no bpftrace, or it may not trace here");
+        return;
+    }
+    world.deadline(Duration::from_secs(120));
+    let serving = world.spawn("served", &[]);
+    let denying = world.spawn("served", &["--deny"]);
+    let addresses = [serving.address(), denying.address()];
+    for (name, program) in programs_of_the_document() {
+        let mut tracer = Tracer::start(world, &name, &program);
+        until(&format!("a hit of {name}"), SOON * 3, || {
+            let ended = tracer.process.try_wait().expect("a status");
+            assert!(ended.is_none(), "{name}: {}", tracer.output());
+            addresses.iter().for_each(visit);
+            tracer.output().contains("hit\n").then_some(())
+        });
+        // Once more, now that all of the program is attached.
+        for _ in 0..5 {
+            addresses.iter().for_each(visit);
+        }
+        let output = tracer.end();
+        let is_shown = match name.as_str() {
+            "fork" => output.contains(&format!("{} has forked ", serving.pid())),
+            "busy" => output.contains("@clients[127.0.0.1]: "),
+            "exit" => output.contains("@status[0]: "),
+            "shed" => output.contains("@reason[2]: "),
+            _ => output.contains('@'),
+        };
+        assert!(is_shown, "{name}: {output}");
+    }
+    for server in [serving, denying] {
+        assert_eq!(server.stop(Signal::SIGTERM, SOON).code(), Some(0));
+    }
+}
+
+/// One connection, as long as a child takes it.
+fn visit(address: &Address) {
+    if let Ok(mut client) = try_connect(address) {
+        client.gone();
+    }
+}
