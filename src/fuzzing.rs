@@ -7,6 +7,7 @@ mod framer;
 mod listen_fds;
 #[cfg(feature = "proxy-protocol")]
 mod proxy_header;
+mod state;
 #[cfg(feature = "status")]
 mod status_request;
 
@@ -14,7 +15,7 @@ mod status_request;
 pub use self::proxy_header::proxy_header;
 #[cfg(feature = "status")]
 pub use self::status_request::status_request;
-pub use self::{control::control, framer::framer, listen_fds::listen_fds};
+pub use self::{control::control, framer::framer, listen_fds::listen_fds, state::state};
 pub use crate::servers::conn::segmentation::filters;
 
 /// One input, from which choices and then data are read.
@@ -79,6 +80,11 @@ mod tests {
     #[test]
     fn the_corpus_of_listen_fds_holds() {
         each("listen_fds", super::listen_fds);
+    }
+
+    #[test]
+    fn the_corpus_of_state_holds() {
+        each("state", super::state);
     }
 
     #[cfg(feature = "proxy-protocol")]

@@ -20,7 +20,7 @@
 //!   the parent made, run in the parent only.
 //! - **No timeout by default.** `timeout`, `busy_timeout` and `start_timeout` are off, the first as
 //!   in the original: without them a child that hangs is not ended.
-//! - **No upgrade of the running binary, no status page.**
+//! - **No status page.**
 //!
 //! The file `docs/limits.md` has the whole list, `docs/platform.md` what is asked of the kernel,
 //! `docs/handlers.md` a table of all hooks, `docs/porting.md` Perl and Rust side by side, and
@@ -190,6 +190,7 @@ pub use sys::{
     fd_registry::PreForkId,
     link::{Interest, Wake},
     parent_only::ParentOnly,
+    upgrade::Launch,
 };
 
 /// The programs in the documents, compiled with the documentation tests.

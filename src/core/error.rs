@@ -55,6 +55,8 @@ pub enum Operation {
     Threads,
     /// Removing a stale socket file.
     Unlink,
+    /// Becoming another program, or adopting what the program before has left.
+    Upgrade,
     /// Collecting the status of a child.
     Wait,
     /// Sending something to a client.
@@ -88,6 +90,7 @@ impl Operation {
             Self::TakeOver => "take over",
             Self::Threads => "threads",
             Self::Unlink => "unlink",
+            Self::Upgrade => "upgrade",
             Self::Wait => "wait",
             Self::Write => "write",
         }
@@ -178,7 +181,7 @@ impl Error {
         match self.operation {
             Op::Lookup => EX_NOHOST,
             Op::Threads => EX_SOFTWARE,
-            Op::Confine | Op::Exec | Op::Reload | Op::TakeOver => EX_CONFIG,
+            Op::Confine | Op::Exec | Op::Reload | Op::TakeOver | Op::Upgrade => EX_CONFIG,
             _ if self.source.kind() == io::ErrorKind::PermissionDenied => EX_NOPERM,
             Op::Accept | Op::Bind | Op::Chmod | Op::Listen | Op::Open => EX_UNAVAILABLE,
             Op::Socket | Op::Start | Op::Unlink => EX_UNAVAILABLE,

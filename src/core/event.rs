@@ -123,6 +123,33 @@ pub enum Event<'a> {
         /// What failed, and why.
         error: &'a Error,
     },
+    /// An upgrade has begun: the new program is tried. No hook is called for it.
+    UpgradeBegan,
+    /// In the new program: a child of the one before was adopted, in the place of [`Forked`](Self::Forked).
+    ///
+    /// After [`Started`](Self::Started), and before the first turn. No hook is called for it.
+    #[non_exhaustive]
+    Adopted {
+        /// The child, whose record is as it was.
+        child: ChildId,
+    },
+    /// In the new program: the upgrade is complete. Its own children have replaced all others.
+    ///
+    /// No hook is called for it.
+    #[non_exhaustive]
+    Upgraded {
+        /// The time since the upgrade was asked for.
+        took: Duration,
+        /// How long nobody watched the children: from the last turn of the old program to the time at
+        /// which the new one had taken over.
+        blind: Duration,
+    },
+    /// An upgrade has failed, and the program is the one that it was. After the hook `upgrade_failed`.
+    #[non_exhaustive]
+    UpgradeFailed {
+        /// What failed, and why.
+        error: &'a Error,
+    },
     /// A fork has failed; it is tried again if the server goes on.
     ///
     /// After the hook `fork_failed`, or after `handler_run_error` if trying again cannot help.

@@ -2,14 +2,15 @@
 //! words and lines and compares entries; reads no pipe and no board itself.
 
 use super::{
-    child::{ChildId, Collected},
+    child::{ChildId, Collected, Usage, WaitStatus},
+    state::{ChildState, EndState, PipeState, SeenState, UsageState},
     system::{Pipe, Process},
-    wire::{CommWords, Entry, Framer, Output, Word},
+    wire::{Begun, CommWords, Entry, Framer, Output, Word},
 };
 
 /// One pipe: its framer, with the line that is not complete yet, and what the poller has reported.
 #[derive(Debug)]
-struct PipeState {
+struct PipeInbox {
     framer: Framer,
     /// The poller has reported its end, and will not report it again.
     hung_up: bool,
@@ -17,7 +18,7 @@ struct PipeState {
     unread: bool,
 }
 
-impl PipeState {
+impl PipeInbox {
     fn new(words: Option<CommWords>) -> Self {
         Self {
             framer: Framer::new(words),
@@ -40,7 +41,7 @@ struct Seen {
 #[derive(Debug)]
 pub(crate) struct Inbox {
     serial: u32,
-    streams: [Option<PipeState>; 3],
+    streams: [Option<PipeInbox>; 3],
     /// `None` if the child prints all of its words.
     seen: Option<Seen>,
 }
@@ -53,9 +54,9 @@ impl Inbox {
         Self {
             serial: id.serial(),
             streams: [
-                Some(PipeState::new(on_stdout)),
-                Some(PipeState::new(None)),
-                private.then(|| PipeState::new(Some(words))),
+                Some(PipeInbox::new(on_stdout)),
+                Some(PipeInbox::new(None)),
+                private.then(|| PipeInbox::new(Some(words))),
             ],
             seen: on_board.then(|| Seen {
                 entry: Entry::of(id.serial()),
@@ -64,13 +65,65 @@ impl Inbox {
         }
     }
 
+    /// The inbox of a child that an earlier program of this process has forked. Its pipes are to be
+    /// read from: nothing is known of what they hold.
+    pub(crate) fn restored(state: &ChildState, words: CommWords) -> Self {
+        let private = state.pipe(Pipe::Comm as usize).fd.is_some();
+        let of = |pipe: Pipe| match (pipe, private) {
+            (Pipe::Stdout, false) | (Pipe::Comm, true) => Some(words),
+            _ => None,
+        };
+        let stream = |pipe: Pipe| {
+            let saved = state.pipe(pipe as usize);
+            let begun = Begun {
+                bytes: saved.unfinished,
+                is_piece: saved.is_piece,
+                empty_held: saved.empty_held,
+            };
+            saved.fd.map(|_| PipeInbox {
+                framer: Framer::restored(of(pipe), &begun),
+                hung_up: false,
+                unread: false,
+            })
+        };
+        Self {
+            serial: state.serial,
+            streams: Pipe::ALL.map(stream),
+            seen: state.seen.as_ref().map(|seen| Seen {
+                entry: Entry::from_bits(seen.entry),
+                printed: seen.printed,
+            }),
+        }
+    }
+
+    /// What another program needs to go on reading: the pipes, and what was seen of the board.
+    pub(crate) fn save(&self) -> (Vec<PipeState>, Option<SeenState>) {
+        let pipe = |stream: &Option<PipeInbox>| match stream {
+            Some(stream) => {
+                let begun = stream.framer.begun();
+                PipeState {
+                    unfinished: begun.bytes,
+                    is_piece: begun.is_piece,
+                    empty_held: begun.empty_held,
+                    ..PipeState::default()
+                }
+            }
+            None => PipeState::default(),
+        };
+        let seen = self.seen.map(|seen| SeenState {
+            entry: seen.entry.bits(),
+            printed: seen.printed,
+        });
+        (self.streams.iter().map(pipe).collect(), seen)
+    }
+
     /// Whether it belongs to child `id`, and not to an earlier child in the same slot.
     #[cfg(test)]
     pub(crate) fn is_of(&self, id: ChildId) -> bool {
         self.serial == id.serial()
     }
 
-    fn stream(&mut self, pipe: Pipe) -> Option<&mut PipeState> {
+    fn stream(&mut self, pipe: Pipe) -> Option<&mut PipeInbox> {
         self.streams[pipe as usize].as_mut()
     }
 
@@ -184,6 +237,20 @@ impl Contact {
         self.end = Some(End { collected, left });
     }
 
+    /// What was collected, and how much of each pipe is still to be read, of a child that was reaped.
+    pub(crate) fn save_end(&self) -> Option<(EndState, [usize; 3])> {
+        self.end.map(|end| (save_end(&end.collected), end.left))
+    }
+
+    /// The same in another program.
+    pub(crate) fn restore_end(&mut self, state: &ChildState) {
+        let left = |pipe: Pipe| usize::try_from(state.pipe(pipe as usize).left).unwrap_or(0);
+        self.end = state.end.as_ref().map(|end| End {
+            collected: restored_end(end),
+            left: Pipe::ALL.map(left),
+        });
+    }
+
     pub(crate) fn is_dead(&self) -> bool {
         self.end.is_some()
     }
@@ -215,5 +282,39 @@ impl Contact {
     pub(crate) fn read_to_its_end(&self) -> Option<Collected> {
         let read = self.inbox.streams.iter().all(Option::is_none);
         self.collected().filter(|_| read)
+    }
+}
+
+/// What was collected from a child, for another program.
+pub(crate) fn save_end(collected: &Collected) -> EndState {
+    EndState {
+        status: collected.status.map(WaitStatus::raw),
+        out_of_memory: collected.out_of_memory,
+        usage: collected.usage.map(|usage| UsageState {
+            user_time: usage.user_time,
+            system_time: usage.system_time,
+            max_resident: usage.max_resident,
+            minor_faults: usage.minor_faults,
+            major_faults: usage.major_faults,
+            voluntary_switches: usage.voluntary_switches,
+            involuntary_switches: usage.involuntary_switches,
+        }),
+    }
+}
+
+/// What another program has collected from a child.
+pub(crate) fn restored_end(end: &EndState) -> Collected {
+    Collected {
+        status: end.status.map(WaitStatus::from_raw),
+        out_of_memory: end.out_of_memory,
+        usage: end.usage.as_ref().map(|usage| Usage {
+            user_time: usage.user_time,
+            system_time: usage.system_time,
+            max_resident: usage.max_resident,
+            minor_faults: usage.minor_faults,
+            major_faults: usage.major_faults,
+            voluntary_switches: usage.voluntary_switches,
+            involuntary_switches: usage.involuntary_switches,
+        }),
     }
 }

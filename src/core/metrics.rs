@@ -197,6 +197,19 @@ impl Schema {
         kind
     }
 
+    /// What was declared, in that order, as text.
+    pub(crate) fn described(&self) -> Vec<String> {
+        let described = |(name, kind): &(String, Kind)| format!("{name} {kind:?}");
+        self.metrics.iter().map(described).collect()
+    }
+
+    /// Whether the numbers of a program that has declared this mean the same here, as far as both have
+    /// declared anything.
+    pub(crate) fn agrees(&self, described: &[String]) -> bool {
+        let own = self.described();
+        own.iter().zip(described).all(|(own, other)| own == other)
+    }
+
     /// The metrics, for a process that has not seen them being declared.
     #[cfg(feature = "status")]
     pub(crate) fn declared(&self) -> Vec<Declared> {

@@ -40,6 +40,7 @@ pub(crate) mod signal_policy;
 pub(crate) mod simulation;
 pub(crate) mod slow_hooks;
 pub(crate) mod stack;
+pub(crate) mod state;
 pub(crate) mod states;
 #[cfg(feature = "status")]
 pub(crate) mod status;
@@ -49,4 +50,5 @@ pub(crate) mod system;
 pub(crate) mod testing;
 pub(crate) mod time;
 pub(crate) mod title;
+pub(crate) mod upgrade;
 pub(crate) mod wire;

@@ -16,6 +16,9 @@ mod signals;
 mod stack_tests;
 mod stacks;
 mod time;
+mod upgrading;
+
+pub(crate) use self::upgrading::{outlived, reached, restored};
 
 use crate::core::{
     accept::refusal::Refusals,
@@ -47,6 +50,7 @@ use crate::core::{
     states::{Posted, Readiness, Resolved, States, WatchId},
     stop::{Stop, Wish},
     time::Time,
+    upgrade::Upgrade,
     wire::CommWords,
 };
 use std::{any::Any, time::Duration};
@@ -108,6 +112,11 @@ pub struct Monitor {
     /// Whether children can be asked for their stacks.
     pub(crate) collects_stacks: bool,
     pub(crate) replacement: Replacement,
+    pub(crate) upgrade: Upgrade,
+    /// The attributes that the program has begun with.
+    begun_with: Option<Config>,
+    /// The connections that the children of earlier programs have not served.
+    refused_before: Refusals,
     memory_watch: MemoryWatch,
     /// When a child may next reach a limit of age.
     ages_at: Option<Time>,

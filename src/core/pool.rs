@@ -368,5 +368,33 @@ impl Pool {
     }
 }
 
+/// Children that an earlier program of this process has forked.
+impl Pool {
+    /// Puts them into an empty table, under the names that they have. `serial` is that of the last fork.
+    pub(crate) fn adopt(&mut self, children: Vec<(Child, Box<Contact>)>, serial: u32) {
+        let records = children.into_iter().map(|(child, contact)| {
+            let contact = Some(contact);
+            (child.id.slot(), Record { child, contact })
+        });
+        self.records = records.collect();
+        self.serial = serial;
+        self.census = Census::default();
+        for (_, record) in &self.records {
+            *self.census.of(record.child.state) += 1;
+        }
+    }
+
+    /// All children with how they are reached, to be handed on.
+    pub(crate) fn contacts(&self) -> impl Iterator<Item = (&Child, &Contact)> + '_ {
+        let records = self.records.iter().map(|(_, record)| record);
+        records.filter_map(|record| Some((&record.child, record.contact.as_deref()?)))
+    }
+
+    /// The serial of the child that was forked last.
+    pub(crate) fn last_serial(&self) -> u32 {
+        self.serial
+    }
+}
+
 #[cfg(test)]
 mod tests;

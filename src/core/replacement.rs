@@ -166,6 +166,12 @@ impl Replacement {
         self.changed = true;
     }
 
+    /// Takes over the epoch of an earlier program of this process.
+    pub(crate) fn resume(&mut self, epoch: u32) {
+        self.epoch = epoch;
+        self.changed = true;
+    }
+
     /// Notes that the pool has changed.
     pub(crate) fn touch(&mut self) {
         self.changed = true;

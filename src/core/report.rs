@@ -1,6 +1,10 @@
 //! Counters of what a server did: the result of `run`. Counts; decides nothing.
 
-use crate::core::{accept::refusal::Refusals, child::Cause, wire::Word};
+use crate::core::{
+    accept::refusal::{Refusal, Refusals},
+    child::Cause,
+    wire::Word,
+};
 use std::{collections::BTreeMap, fmt, time::Duration};
 
 /// Counters from the start of a server to its end.
@@ -65,6 +69,71 @@ impl Report {
             Word::Busy => &mut self.busy,
             Word::NotBusy => &mut self.not_busy,
         } += 1;
+    }
+}
+
+/// The counters that are numbers, by name.
+macro_rules! counters {
+    ($($name:ident),* $(,)?) => {
+        /// For the program after an upgrade.
+        impl Report {
+            /// All counters, by name.
+            pub(crate) fn counters(&self) -> Vec<(String, u64)> {
+                let numbers = [$((stringify!($name), self.$name)),*];
+                let numbers = numbers.into_iter().map(|(name, count)| (name.to_owned(), count));
+                let saturated = u64::try_from(self.saturated_for.as_nanos()).unwrap_or(u64::MAX);
+                let refusals = Refusal::ALL.into_iter();
+                numbers
+                    .chain([("saturated_for".to_owned(), saturated)])
+                    .chain(refusals.map(|why| (format!("refused.{why:?}"), self.refusals[why])))
+                    .chain(self.deaths.iter().map(|(cause, n)| (format!("deaths.{cause:?}"), *n)))
+                    .collect()
+            }
+
+            /// Sets a counter; one that is not known here is left out.
+            pub(crate) fn restore(&mut self, name: &str, count: u64) {
+                match name {
+                    $(stringify!($name) => self.$name = count,)*
+                    "saturated_for" => self.saturated_for = Duration::from_nanos(count),
+                    _ => self.restore_part(name, count),
+                }
+            }
+        }
+    };
+}
+counters!(
+    forks,
+    failed_forks,
+    acks,
+    busy,
+    not_busy,
+    output_dropped,
+    lost_connections,
+    hook_panics,
+    slow_hooks,
+    saturations,
+);
+
+impl Report {
+    fn restore_part(&mut self, name: &str, count: u64) {
+        let Some((group, part)) = name.split_once('.') else {
+            return;
+        };
+        let cause = Cause::ALL
+            .into_iter()
+            .find(|cause| format!("{cause:?}") == part);
+        match (group, cause) {
+            ("deaths", Some(cause)) => _ = self.deaths.insert(cause, count),
+            ("refused", _) => {
+                let known = |why: &Refusal| format!("{why:?}") == part;
+                let counts = Refusal::ALL.map(|why| match known(&why) {
+                    true => count,
+                    false => self.refusals[why],
+                });
+                self.refusals = Refusals::new(counts);
+            }
+            _ => {}
+        }
     }
 }
 

@@ -30,7 +30,7 @@ pub(crate) enum Lead {
     Reload,
     /// The state `reopen_logs`.
     Reopen,
-    /// An upgrade, which is not available: a warning.
+    /// An upgrade.
     Upgrade,
     /// One child more in `max_clients`.
     Raise,

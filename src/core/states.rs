@@ -21,6 +21,8 @@ pub const DOCUMENTED_STATES: [&str; 11] = [
 
 /// The state of ours that reloads, unless the subclass has one of that name.
 const RELOAD: &str = "reload";
+/// The same for the one that upgrades.
+const UPGRADE: &str = "upgrade";
 
 /// A state that was posted, by the loop itself or by a hook.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -31,6 +33,7 @@ pub(crate) enum Posted {
     Shutdown,
     ReopenLogs,
     Reload,
+    Upgrade,
     /// A state of the subclass.
     State(String),
 }
@@ -105,7 +108,7 @@ impl States {
     /// in `docs/handlers.md` says. It also lists the signals that can post a state; with another one
     /// the start fails.
     pub fn signal(&mut self, signal: Signal, state: &str) {
-        if state != RELOAD {
+        if ![RELOAD, UPGRADE].contains(&state) {
             self.add(state);
         }
         self.leads.insert(signal, state.to_owned());
@@ -150,6 +153,7 @@ impl States {
                 Posted::State(own.to_owned())
             }
             RELOAD => Posted::Reload,
+            UPGRADE => Posted::Upgrade,
             documented if DOCUMENTED_STATES.contains(&documented) => {
                 return Resolved::NeedsArguments;
             }

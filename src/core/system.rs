@@ -8,15 +8,17 @@ use super::{
     child::{ChildId, Collected, Signal, Stuck},
     comm::Interval,
     draining::QueuedClients,
-    error::Error,
+    error::{Error, Operation},
     queue::PrintTo,
     signal_policy::Arrived,
     stack::Frame,
+    state::Snapshot,
     states::{Watch, WatchId},
     time::Time,
+    upgrade::Trial,
     wire::Entry,
 };
-use std::{fmt, io, time::Duration};
+use std::{any::Any, fmt, io, path::Path, time::Duration};
 
 /// One of the pipes from a child to its parent.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -64,6 +66,8 @@ pub(crate) enum Source {
     Signals,
     /// What is found on the stacks of children.
     Stacks,
+    /// The trial of a new program.
+    Trial,
     /// The control socket, or one of its clients, by its number.
     Control(Option<u64>),
 }
@@ -122,6 +126,10 @@ pub(crate) trait Process: fmt::Debug {
     fn stuck(&self) -> Option<Stuck>;
     /// How much private memory the child has, in bytes; `None` where the system does not tell.
     fn memory(&self) -> Option<u64>;
+    /// What another program needs to take the child over.
+    fn save(&self) -> ProcessState {
+        ProcessState::default()
+    }
     /// For how long the child has run, and has waited for a processor; `None` where the system does
     /// not tell.
     fn run_time(&self) -> Option<RunTime> {
@@ -138,6 +146,16 @@ pub(crate) enum ToGroup {
     All,
     /// SIGKILL only: others go to the child, which tells the group by itself.
     Kill,
+}
+
+/// What another program needs to take over the process of a child.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct ProcessState {
+    /// The descriptors of its pipes.
+    pub(crate) pipes: [Option<u32>; 3],
+    pub(crate) group: Option<ToGroup>,
+    pub(crate) stop_signal: Option<Signal>,
+    pub(crate) outlived: Option<Collected>,
 }
 
 /// A client of the control socket that has just connected.
@@ -230,8 +248,9 @@ pub(crate) trait System {
 
     /// Prepares the slot on the board of the child that is forked next. False if it has none.
     fn open_slot(&mut self, child: ChildId) -> bool;
-    /// Clears the slot of a child that has ended; what it has counted is kept.
-    fn close_slot(&mut self, slot: usize);
+    /// Clears the slot of a child that has ended; what it has counted is kept. True if looks at the board
+    /// are to be taken anew: it was the last child on the board of an earlier program.
+    fn close_slot(&mut self, slot: usize) -> bool;
     /// The entry of a child on the board.
     fn noted(&self, slot: usize) -> Entry;
     /// A look at the board.
@@ -303,9 +322,43 @@ pub(crate) trait System {
     /// Clears what a child has left, before its slot is used again.
     fn clear_stack(&mut self, _: ChildId) {}
 
+    /// Runs another program, with this state, to see whether it could take it over; without a path the
+    /// file from which this program was started.
+    fn begin_trial(&mut self, _: Option<&Path>, _: &mut Snapshot) -> Result<(), Error> {
+        Err(unsupported())
+    }
+    /// What is known of the trial.
+    fn trial(&mut self) -> Trial {
+        Trial::Gone
+    }
+    /// Kills the process of the trial.
+    fn end_trial(&mut self) {}
+    /// Forgets a trial: the upgrade is over.
+    fn forget_trial(&mut self) {}
+    /// Adds to a state what the system knows of it, and all descriptors that are handed on.
+    fn save(&self, _: &mut Snapshot) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+    /// Replaces this process by the program of the trial, or by the one that was here before if the
+    /// state says why. Returns only if that fails.
+    fn become_program(&mut self, _: &Snapshot) -> Error {
+        unsupported()
+    }
+    /// The program that was here before is not needed any more.
+    fn forget_image(&mut self) {}
+    /// Notes a connection on which the outcome of an upgrade is told.
+    fn add_asker(&mut self, _: Box<dyn Any>) {}
+    /// Tells whoever waits for the outcome of an upgrade.
+    fn tell_askers(&mut self, _outcome: &str) {}
+
     /// Closes the death watch, so that the children see that their parent leaves.
     fn end_death_watch(&mut self);
     /// Releases what belongs to the whole process, such as its signal handlers, at the end of the
     /// server.
     fn close(&mut self);
+}
+
+fn unsupported() -> Error {
+    let reason = io::ErrorKind::Unsupported.into();
+    Error::new(Operation::Upgrade, "on this system", reason)
 }

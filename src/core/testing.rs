@@ -95,6 +95,8 @@ pub(crate) enum Asked {
     Lead(Signal),
     Watch(String),
     Unwatch,
+    Upgrade,
+    Asker,
     Stack(ChildId),
 }
 
@@ -108,6 +110,7 @@ pub(crate) fn asked(monitor: &mut Monitor) -> Vec<Asked> {
             Task::Posted(Posted::Shutdown) => Asked::Shutdown,
             Task::Posted(Posted::ReopenLogs) => Asked::ReopenLogs,
             Task::Posted(Posted::Reload) => Asked::Reload,
+            Task::Posted(Posted::Upgrade) => Asked::Upgrade,
             Task::Posted(Posted::State(state)) => Asked::State(state),
             Task::ReloadFailed(error) => Asked::ReloadFailed(error.to_string()),
             Task::Fork => Asked::Fork,
@@ -124,6 +127,7 @@ pub(crate) fn asked(monitor: &mut Monitor) -> Vec<Asked> {
             Task::Watch(watch) => Asked::Watch(watch.state),
             Task::Unwatch(_) => Asked::Unwatch,
             Task::AskStack(child) => Asked::Stack(child),
+            Task::AddAsker(_) => Asked::Asker,
         })
         .collect()
 }

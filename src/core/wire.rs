@@ -168,6 +168,16 @@ pub enum Output<'a> {
     Line(&'a Line),
 }
 
+/// A line that has begun and not ended.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Begun {
+    pub(crate) bytes: Vec<u8>,
+    /// It is longer than what is delivered at once, and its beginning was.
+    pub(crate) is_piece: bool,
+    /// An empty line has come before.
+    pub(crate) empty_held: bool,
+}
+
 /// Cuts a stream of bytes into words and lines. The result does not depend on how reads split the
 /// stream.
 #[derive(Debug, Default)]
@@ -190,6 +200,25 @@ impl Framer {
         Self {
             words,
             ..Self::default()
+        }
+    }
+
+    /// A framer that goes on where one of another program has stopped.
+    pub(crate) fn restored(words: Option<CommWords>, begun: &Begun) -> Self {
+        let mut framer = Self::new(words);
+        let length = begun.bytes.len().min(Line::MAX);
+        framer.line.bytes.extend_from_slice(&begun.bytes[..length]);
+        framer.line.piece = begun.is_piece;
+        framer.empty_held = begun.empty_held && framer.words.is_some();
+        framer
+    }
+
+    /// The line that has begun and not ended, for another program.
+    pub(crate) fn begun(&self) -> Begun {
+        Begun {
+            bytes: self.line.bytes.clone(),
+            is_piece: self.line.piece,
+            empty_held: self.empty_held,
         }
     }
 

@@ -400,6 +400,24 @@ pub fn handler_reload<H: PreForkHooks + ?Sized>(
 /// Does nothing.
 pub fn reload_failed<H: PreForkHooks + ?Sized>(_: &mut H, _monitor: &mut Monitor, _error: &Error) {}
 
+/// Hands on nothing.
+pub fn save<H: PreForkHooks + ?Sized>(_: &mut H, _monitor: &mut Monitor) -> Vec<u8> {
+    Vec::new()
+}
+
+/// Takes anything.
+///
+/// # Errors
+///
+/// None.
+pub fn restore<H: PreForkHooks + ?Sized>(_: &mut H, _saved: &[u8]) -> io::Result<()> {
+    Ok(())
+}
+
+/// Does nothing.
+pub fn upgrade_failed<H: PreForkHooks + ?Sized>(_: &mut H, _monitor: &mut Monitor, _error: &Error) {
+}
+
 /// Does nothing.
 pub fn server_replaced<H: PreForkHooks + ?Sized>(
     _: &mut H,

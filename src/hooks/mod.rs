@@ -377,6 +377,37 @@ pub trait PreForkHooks {
         defaults::reload_failed(self, monitor, error);
     }
 
+    /// In the parent, right before another program takes its place: what is to be handed on to it.
+    ///
+    /// Called for the trial of the new program, and again when it is executed. The other program, which
+    /// may be an older one, gets the bytes in [`restore`](Self::restore).
+    ///
+    /// Default: nothing.
+    fn save(&mut self, monitor: &mut Monitor) -> Vec<u8> {
+        defaults::save(self, monitor)
+    }
+
+    /// In the parent of a program that takes another's place: what that one has handed on.
+    ///
+    /// Called before `handler_start`, if the other program has handed on anything; also in a trial,
+    /// whose process then ends. Change nothing but `self`.
+    ///
+    /// Default: takes anything.
+    ///
+    /// # Errors
+    ///
+    /// An error refuses the upgrade, and the other program serves on.
+    fn restore(&mut self, saved: &[u8]) -> io::Result<()> {
+        defaults::restore(self, saved)
+    }
+
+    /// In the parent: an upgrade has failed, and this program, the old one, serves on.
+    ///
+    /// Default: nothing; the error was logged.
+    fn upgrade_failed(&mut self, monitor: &mut Monitor, error: &Error) {
+        defaults::upgrade_failed(self, monitor, error);
+    }
+
     /// In the parent: a child was replaced, in a reload or at a limit.
     ///
     /// `new` is ready, and `old` was told to stop. Where `old` had to go first for want of room
@@ -534,6 +565,15 @@ macro_rules! forward_hooks {
             }
             fn reload_failed(&mut self, monitor: &mut Monitor, error: &Error) {
                 (**self).reload_failed(monitor, error);
+            }
+            fn save(&mut self, monitor: &mut Monitor) -> Vec<u8> {
+                (**self).save(monitor)
+            }
+            fn restore(&mut self, saved: &[u8]) -> io::Result<()> {
+                (**self).restore(saved)
+            }
+            fn upgrade_failed(&mut self, monitor: &mut Monitor, error: &Error) {
+                (**self).upgrade_failed(monitor, error);
             }
             fn server_replaced(&mut self, monitor: &mut Monitor, old: ChildId, new: ChildId) {
                 (**self).server_replaced(monitor, old, new);

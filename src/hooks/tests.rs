@@ -66,6 +66,9 @@ record! {
     fn server_exited(monitor: &mut Monitor, child: &Child, death: &Death);
     fn handler_reload(monitor: &mut Monitor, server: &mut dyn ChildServer) -> io::Result<()>;
     fn reload_failed(monitor: &mut Monitor, error: &Error);
+    fn save(monitor: &mut Monitor) -> Vec<u8>;
+    fn restore(saved: &[u8]) -> io::Result<()>;
+    fn upgrade_failed(monitor: &mut Monitor, error: &Error);
     fn server_replaced(monitor: &mut Monitor, old: ChildId, new: ChildId);
     fn fork_failed(monitor: &mut Monitor, error: &io::Error, retry_in: Duration);
     fn saturated(monitor: &mut Monitor, episode: &Saturation);
@@ -79,7 +82,7 @@ fn call_all<H: PreForkHooks>(hooks: &mut H, calls: &Calls) -> Vec<(String, Strin
     let error = io::Error::from_raw_os_error(5);
     let word = Output::Word(Word::Busy);
     let failed = Error::new(Operation::Reload, "", io::Error::from_raw_os_error(5));
-    let each: [Call<'_, H>; 33] = [
+    let each: [Call<'_, H>; 36] = [
         &|hooks, s| hooks.server_ack(&mut s.monitor, s.free),
         &|hooks, s| hooks.server_busy(&mut s.monitor, s.free),
         &|hooks, s| hooks.server_not_busy(&mut s.monitor, s.busy),
@@ -126,6 +129,11 @@ fn call_all<H: PreForkHooks>(hooks: &mut H, calls: &Calls) -> Vec<(String, Strin
         },
         &|hooks, s| hooks.handler_reload(&mut s.monitor, &mut s.server).unwrap(),
         &|hooks, s| hooks.reload_failed(&mut s.monitor, &failed),
+        &|hooks, s| {
+            hooks.save(&mut s.monitor);
+        },
+        &|hooks, _| hooks.restore(b"").unwrap(),
+        &|hooks, s| hooks.upgrade_failed(&mut s.monitor, &failed),
         &|hooks, s| hooks.server_replaced(&mut s.monitor, s.busy, s.free),
         &|hooks, s| hooks.fork_failed(&mut s.monitor, &error, ms(10)),
         &|hooks, s| {

@@ -4,6 +4,7 @@
 use crate::{
     core::{
         monitor::Monitor,
+        queue::Task,
         states::{Readiness, States, WatchId},
     },
     sys::{fd_registry::Ours, parent_only::ParentOnly},
@@ -12,6 +13,7 @@ use std::{
     any::Any,
     io,
     os::fd::{AsFd, AsRawFd, OwnedFd},
+    path::Path,
 };
 
 /// A duplicate, which the core passes on. It is registered as the parent's at once, because a child
@@ -82,14 +84,36 @@ macro_rules! select_methods {
 
 select_methods!(States, Monitor);
 
+impl Monitor {
+    /// Begins an [`upgrade`](Self::upgrade), to the program at `path` if there is one, and tells the
+    /// outcome on `connection`, a stream socket.
+    ///
+    /// The outcome is one line, `ok` or `error: ` and the reason. It is written by the program that
+    /// serves on, be it the new or the old one, without waiting for room. The descriptor is
+    /// duplicated, and no child keeps it.
+    ///
+    /// # Errors
+    ///
+    /// When the descriptor cannot be duplicated.
+    pub fn upgrade_and_tell(
+        &mut self,
+        path: Option<&Path>,
+        connection: impl AsFd,
+    ) -> io::Result<()> {
+        self.queue.push(Task::AddAsker(duplicate(connection)?));
+        match path {
+            Some(path) => self.upgrade_to(path),
+            None => self.upgrade(),
+        }
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{
-        core::{
-            queue::Task,
-            testing::{Asked, asked, monitor},
-        },
+        core::testing::{Asked, asked, monitor},
         sys::fd_registry::is_registered,
     };
     use std::{

@@ -5,6 +5,7 @@ use crate::{
     sys::{
         signals::foreign,
         unix_socket::{self, FileId},
+        upgrade,
     },
 };
 use std::{
@@ -13,7 +14,8 @@ use std::{
 };
 
 /// A socket file made by this process, removed when this is dropped. Only the process that bound it
-/// removes it, not a fork of that, and only if it is still the file that was bound.
+/// removes it, not a fork of that, and only if it is still the file that was bound. While an upgrade is
+/// being adopted it stays: the program before may come back.
 #[derive(Debug)]
 pub(crate) struct SocketFile {
     /// Absolute: the process may change its directory later.
@@ -47,7 +49,7 @@ pub(crate) fn listen_privately(path: &Path) -> Result<(OwnedFd, Option<SocketFil
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        if foreign::is_home_of(self.bound_by) {
+        if foreign::is_home_of(self.bound_by) && !upgrade::is_adopting() {
             unix_socket::remove_socket_file(&self.path, self.file);
         }
     }

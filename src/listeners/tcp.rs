@@ -5,7 +5,7 @@ use crate::{
     core::error::{Error, Operation},
     sys::{
         sockets::{self, Family},
-        tcp_info,
+        tcp_info, upgrade,
     },
 };
 use std::{
@@ -157,7 +157,10 @@ impl Tcp {
 
     fn listen(&self, address: SocketAddr, backlog: i32) -> Result<OwnedFd, Error> {
         let failed = |operation| move |error| Error::new(operation, address.to_string(), error);
-        let socket = sockets::bind_tcp(address, self.only_v6)?;
+        let socket = match upgrade::tcp_socket(address) {
+            Some(inherited) => inherited,
+            None => sockets::bind_tcp(address, self.only_v6)?,
+        };
         // Set before the first connection can arrive, so that all connections inherit the options.
         self.set_options(&socket)
             .map_err(failed(Operation::Socket))?;

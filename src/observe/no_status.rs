@@ -43,5 +43,7 @@ impl Status {
 
     pub(crate) fn reap(&mut self, _: Time) {}
 
+    pub(crate) fn pause(&mut self) {}
+
     pub(crate) fn end(&mut self) {}
 }

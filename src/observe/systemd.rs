@@ -310,6 +310,8 @@ impl Observer for Systemd {
         match *event {
             Event::Ready { .. } => self.enter(Phase::Ready, monitor),
             Event::Forked { .. } if monitor.programs => self.enter(Phase::Ready, monitor),
+            // The server is ready: an upgrade has changed its program.
+            Event::Adopted { .. } => self.enter(Phase::Ready, monitor),
             Event::ReloadBegan { .. } => self.reload(true, monitor),
             Event::ReloadFailed { .. } if !self.reloads.under_way => self.reload(false, monitor),
             Event::ReloadFailed { .. } | Event::Reloaded { .. } => self.reload_ended(monitor),

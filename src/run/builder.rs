@@ -12,6 +12,7 @@ use crate::{
         monitor::Monitor,
         report::Report,
         signal_policy::Takes,
+        state::Snapshot,
         system::System,
         wire::CommWords,
     },
@@ -31,6 +32,7 @@ use crate::{
         limits::{self, Threads},
         unix::UnixSystem,
         unix_socket::display_name,
+        upgrade,
     },
 };
 use std::{
@@ -206,8 +208,22 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
     /// # Panics
     ///
     /// When the hook `handler_start` does.
-    pub fn start(mut self) -> Result<PreFork<H, S>, Error> {
+    pub fn start(self) -> Result<PreFork<H, S>, Error> {
         log::stand_in();
+        match upgrade::summons() {
+            None => self.start_afresh(),
+            Some(summons) => self.start_summoned(&summons),
+        }
+    }
+
+    fn start_afresh(self) -> Result<PreFork<H, S>, Error> {
+        let mut prefork = self.prepare(None)?;
+        prefork.start()?;
+        Ok(prefork)
+    }
+
+    /// The server before its start; with the state of an earlier program, in its place.
+    pub(super) fn prepare(mut self, state: Option<&Snapshot>) -> Result<PreFork<H, S>, Error> {
         let attributes = Attributes::from(self.config);
         if attributes.thread_check == ThreadCheck::Refuse {
             Threads::open().expect_one()?;
@@ -222,6 +238,7 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
             PreForkId::unique(),
             takes(&attributes),
             attributes.max_clients,
+            state,
         )?;
         system.confinement = plan;
         system.adoption = Adoption::new(attributes.reap_orphans, self.confinement.begins_session());
@@ -236,9 +253,11 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
         inner.parent.set_observers(self.observers);
         inner.parent.control_file = control_file;
         inner.parent.set_status(status);
-        let mut prefork = PreFork { inner };
-        prefork.start()?;
-        Ok(prefork)
+        Ok(PreFork { inner })
+    }
+
+    pub(super) fn hooks_mut(&mut self) -> &mut H {
+        &mut self.hooks
     }
 
     /// Starts the server and drives it until it has shut down.
@@ -281,6 +300,16 @@ fn check_session(server: &mut impl ChildServer, confinement: &Confinement) -> Re
 
 impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
     fn start(&mut self) -> Result<(), Error> {
+        self.open().inspect_err(|error| {
+            if error.operation() != Operation::Signal {
+                self.inner.call_child(error.io_error());
+            }
+            self.inner.stop();
+        })
+    }
+
+    /// Runs `handler_start`, and ends nothing if that fails.
+    pub(super) fn open(&mut self) -> Result<(), Error> {
         let inner = &mut self.inner;
         inner.parent.tell(&Event::Starting);
         let (hooks, server) = (&mut inner.hooks, &mut inner.server);
@@ -295,12 +324,8 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
                 hooks.handler_start(monitor, server)
             })
         });
-        if let Err(error) = started {
-            inner.call_child(&error);
-            inner.stop();
-            return Err(Error::new(Operation::Start, "the server", error));
-        }
-        self.lead_signals().inspect_err(|_| self.inner.stop())?;
+        started.map_err(|error| Error::new(Operation::Start, "the server", error))?;
+        self.lead_signals()?;
         self.inner.tell_start();
         Ok(())
     }

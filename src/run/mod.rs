@@ -2,6 +2,7 @@
 //! The loop itself is `Loop` in `turn.rs`, over any system. This file runs it on Unix, and adds no
 //! decision.
 
+mod adopt;
 mod builder;
 mod child;
 mod clocks;
@@ -22,6 +23,7 @@ mod stacks;
 mod status;
 mod tell;
 mod turn;
+mod upgrade;
 
 pub use self::builder::Builder;
 

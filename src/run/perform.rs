@@ -42,12 +42,13 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             Task::Fork => self.fork(),
             Task::Signal { child, signal } => self.signal(child, signal),
             Task::AskStack(child) => self.ask_stack(child),
-            Task::ReloadFailed(error) => self.reload_failed(&error),
+            Task::ReloadFailed(error) => self.children_failed(&error),
             Task::Print { to, bytes } => self.parent.system.print(to, &bytes),
             Task::ReopenChildren => self.reopen_children(),
             Task::Lead(signal) => self.lead(signal),
             Task::Watch(watch) => self.watch(watch),
             Task::Unwatch(id) => self.parent.system.unwatch(id),
+            Task::AddAsker(connection) => self.parent.system.add_asker(connection),
         }
     }
 
@@ -61,6 +62,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
                 hooks.reopen_logs(monitor);
             }),
             Posted::Reload => self.call_reload(),
+            Posted::Upgrade => self.begin_upgrade(),
             Posted::State(state) => self.call("handler_state", |hooks, monitor| {
                 hooks.handler_state(monitor, &state);
             }),

@@ -159,7 +159,9 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             monitor, status, ..
         } = &mut self.parent;
         status.note_last_words(child, monitor);
-        self.parent.system.close_slot(child.slot());
+        if self.parent.system.close_slot(child.slot()) {
+            self.parent.monitor.board = self.parent.system.view();
+        }
         self.parent.system.clear_stack(child);
         let Some((record, death)) = self.parent.monitor.exited(child, collected) else {
             return;

@@ -40,6 +40,13 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             });
     }
 
+    /// The children of a reload have failed. If they are those of a new program, that has failed.
+    pub(super) fn children_failed(&mut self, error: &Error) {
+        if !self.comes_back(error) {
+            self.reload_failed(error);
+        }
+    }
+
     /// Moves the replacement on, if anything has changed.
     pub(super) fn replace(&mut self) {
         self.read_memory();
@@ -68,6 +75,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             began,
         } = reloaded;
         let took = self.parent.monitor.now().since(began);
+        self.complete_upgrade(epoch);
         log::info!(
             "reloaded: {replaced} children replaced in {:.1} s",
             took.as_secs_f64()

@@ -72,6 +72,8 @@ pub(crate) struct Loop<H, S, Y: System> {
     pub(super) look_at: Option<Time>,
     /// When the end comes at the latest, after the last child has ended.
     at_the_latest: Option<Time>,
+    /// Why the program before an upgrade is to be executed again.
+    pub(super) come_back_for: Option<String>,
 }
 
 impl<H, S, Y: System> Loop<H, S, Y> {
@@ -101,6 +103,7 @@ impl<H, S, Y: System> Loop<H, S, Y> {
             expected: None,
             look_at: None,
             at_the_latest: None,
+            come_back_for: None,
         }
     }
 
@@ -191,6 +194,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             self.count_refusals();
             self.record_listeners();
             self.parent.answer_control();
+            self.move_upgrade();
             self.ready = ready;
             self.end_if_over();
         }

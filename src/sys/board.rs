@@ -18,33 +18,38 @@
 //!
 //! No order matters for the other numbers. This file is the parent's side.
 
+mod earlier;
 mod slot;
 mod view;
 
-pub(crate) use self::{slot::Slot, view::BoardView};
+pub(crate) use self::{earlier::Earlier, slot::Slot, view::BoardView};
 
 use self::view::{numbers_at, queue_times_at};
 use super::{cells, fd_registry::Ours, shared_memory::SharedMemory};
 use crate::core::{
     board::{
-        ASKED_INTERVAL_AT, DESCRIBED, ENTRY_AT, FOLDS_AT, Layout, OTHERS_AT, QUEUE_TIMES_AT,
-        ROW_AT, USED_AT, WILL_LOOK_AT,
+        ASKED_INTERVAL_AT, DESCRIBED, EARLIER_AT, ENTRY_AT, FOLDS_AT, Layout, OTHERS_AT,
+        QUEUE_TIMES_AT, ROW_AT, USED_AT, WILL_LOOK_AT,
     },
     child::ChildId,
     comm::Interval,
-    metrics::NUMBERS,
+    metrics::{NUMBERS, Numbers},
     queue_times::{QUEUE_WORDS, QueueTimes},
     wire::Entry,
 };
 use nix::unistd::{SysconfVar, sysconf};
 use std::{
+    collections::BTreeSet,
     io,
     iter::repeat,
-    os::fd::OwnedFd,
-    sync::atomic::{
-        AtomicU64,
-        Ordering::{Relaxed, Release, SeqCst},
-        fence,
+    os::fd::{AsRawFd, OwnedFd, RawFd},
+    sync::{
+        Arc,
+        atomic::{
+            AtomicU64,
+            Ordering::{Relaxed, Release, SeqCst},
+            fence,
+        },
     },
 };
 
@@ -59,8 +64,8 @@ pub(crate) struct Board {
     view: BoardView,
     /// The slot that the next fork has.
     lent: Option<usize>,
-    /// The file, for whoever looks from outside. Nobody can write to it.
-    _file: Option<Ours<OwnedFd>>,
+    /// The file, for whoever looks from outside, and for the next program. Nobody can write to it.
+    file: Option<Ours<OwnedFd>>,
 }
 
 impl Board {
@@ -73,9 +78,13 @@ impl Board {
             place.store(word, Relaxed);
         }
         Ok(Self {
-            view: BoardView { memory, layout },
+            view: BoardView {
+                memory,
+                layout,
+                earlier: Arc::new([]),
+            },
             lent: None,
-            _file: file.map(Ours::parents),
+            file: file.map(Ours::parents),
         })
     }
 
@@ -121,20 +130,140 @@ impl Board {
 
     /// Clears a slot whose child has ended. A copy that the child has made of itself then notes
     /// nothing, and finds that its pipe has no reader.
-    pub(crate) fn close(&mut self, slot: usize) {
+    ///
+    /// True if it was the last on a board of an earlier program, which is gone: other views are to be
+    /// renewed.
+    pub(crate) fn close(&mut self, slot: usize) -> bool {
+        let was_elsewhere = self.is_elsewhere(slot);
         self.clear(slot, Entry::default());
+        was_elsewhere && self.forget_unused()
     }
 
-    fn clear(&self, slot: usize, entry: Entry) {
-        let offset = self.view.layout.offset(slot);
+    fn clear(&self, place: usize, entry: Entry) {
+        let offset = self.view.layout.offset(place);
         if let (Some(offset), Some(words)) = (offset, self.view.memory.writable_words()) {
             let (parents, slot) = words.split_at(offset / size_of::<AtomicU64>());
-            fold(parents, slot);
+            self.fold(parents, slot, place);
             for word in &slot[ENTRY_AT + 1..DESCRIBED] {
                 word.store(0, Relaxed);
             }
             slot[ENTRY_AT].store(entry.bits(), SeqCst);
         }
+    }
+
+    /// Adds what the child of a slot has counted to the totals, in place of the child's row.
+    fn fold(&self, parents: &[AtomicU64], slot: &[AtomicU64], place: usize) {
+        let earlier = self.view.earlier_of(slot);
+        let words = earlier.map_or(Some(slot), |board| board.words(place));
+        let mut counted = Counted::default();
+        if let Some(words) = words {
+            counted.queue_times = queue_times_at(words);
+            if earlier.is_none_or(|board| board.counts) {
+                counted.numbers.add(&numbers_at(words, ROW_AT));
+                counted.numbers.add(&numbers_at(words, OTHERS_AT));
+            }
+        }
+        if !cells::is_counting() && counted.queue_times.is_zero() {
+            return;
+        }
+        add_to_totals(parents, &counted, || {
+            slot[EARLIER_AT].store(0, Relaxed);
+            store(&slot[QUEUE_TIMES_AT..][..QUEUE_WORDS], repeat(0));
+            store(&slot[ROW_AT..OTHERS_AT + NUMBERS], repeat(0));
+        });
+    }
+
+    /// Takes over the boards on which children of earlier programs note, the newest first, each with
+    /// their slots. `own` is what the program before has counted itself.
+    pub(crate) fn adopt(&mut self, boards: Vec<(Earlier, Vec<usize>)>, own: &[u64]) {
+        let Some(words) = self.view.memory.writable_words() else {
+            return;
+        };
+        if let Some((newest, _)) = boards.first() {
+            let (mut numbers, queue_times) = newest.totals();
+            numbers.add(&Numbers::read(|at| own.get(at).copied().unwrap_or(0)));
+            let numbers = if newest.counts {
+                numbers
+            } else {
+                Numbers::default()
+            };
+            let totals = Counted {
+                numbers,
+                queue_times,
+            };
+            add_to_totals(words, &totals, || ());
+        }
+        for (number, (_, slots)) in boards.iter().enumerate() {
+            for &slot in slots {
+                if let Some(own) = self.view.own_words(slot).and(self.view.layout.offset(slot)) {
+                    let at = own / size_of::<AtomicU64>() + EARLIER_AT;
+                    words[at].store(number as u64 + 1, Relaxed);
+                    let used = &words[USED_AT];
+                    used.store(used.load(Relaxed).max(slot as u64 + 1), Relaxed);
+                }
+            }
+        }
+        let boards = boards.into_iter().map(|(board, _)| Some(Arc::new(board)));
+        self.view.earlier = boards.collect();
+        self.forget_unused();
+    }
+
+    /// Drops the earlier boards on which no child notes any more. True if there were any.
+    fn forget_unused(&mut self) -> bool {
+        if self.view.earlier.iter().all(Option::is_none) {
+            return false;
+        }
+        let numbers: BTreeSet<u64> = self.view.elsewhere().collect();
+        let mut earlier = self.view.earlier.to_vec();
+        let mut found = false;
+        for (board, number) in earlier.iter_mut().zip(1..) {
+            found |= board.is_some() && !numbers.contains(&number);
+            board.take_if(|_| !numbers.contains(&number));
+        }
+        if found {
+            self.view.earlier = earlier.into();
+        }
+        found
+    }
+
+    /// Whether the child of a slot notes on an earlier board: it is a child of an earlier program.
+    pub(crate) fn is_elsewhere(&self, slot: usize) -> bool {
+        let own = self.view.own_words(slot);
+        own.is_some_and(|own| own[EARLIER_AT].load(Relaxed) != 0)
+    }
+
+    /// The boards that children note on, the newest first: the descriptor, the length, and which of
+    /// these slots of living children are there.
+    pub(crate) fn in_use(&self, slots: &[usize]) -> Vec<(RawFd, usize, Vec<usize>)> {
+        let place = |slot: usize| {
+            let own = self.view.own_words(slot)?;
+            Some(own[EARLIER_AT].load(Relaxed))
+        };
+        let on = |number: u64| {
+            slots
+                .iter()
+                .copied()
+                .filter(move |slot| place(*slot) == Some(number))
+        };
+        let own = self
+            .file
+            .as_ref()
+            .map(|file| (file.as_raw_fd(), self.view.layout.length()));
+        let own = own.map(|(fd, length)| (fd, length, on(0).collect()));
+        let earlier = self.view.earlier.iter().zip(1..);
+        let earlier = earlier.filter_map(|(board, number)| {
+            let board = board.as_ref()?;
+            Some((board.number(), board.length(), on(number).collect()))
+        });
+        // The newest has the totals, even if no child notes there.
+        let kept =
+            |(at, board): &(usize, (RawFd, usize, Vec<usize>))| *at == 0 || !board.2.is_empty();
+        own.into_iter()
+            .chain(earlier)
+            .enumerate()
+            .filter(kept)
+            .map(|(_, board)| board)
+            .collect()
     }
 
     /// Asks all children for ACKs at this interval.
@@ -146,7 +275,7 @@ impl Board {
 
     /// A child's access to its slot, for the child itself.
     pub(crate) fn slot(&self, child: ChildId) -> Slot {
-        let BoardView { memory, layout } = &self.view;
+        let BoardView { memory, layout, .. } = &self.view;
         let has_it = self.lent == Some(child.slot()) || memory.writable_words().is_some();
         let offset = layout.offset(child.slot()).filter(|_| has_it);
         let words = offset.and_then(|offset| memory.lent_words(offset, layout.slot_size()));
@@ -173,34 +302,26 @@ fn page_size() -> usize {
         .unwrap_or(USUAL)
 }
 
-/// Adds what a child has counted to the totals, which are in the parent's slot, in place of the
-/// child's row. Whoever looks meanwhile looks again.
-fn fold(parents: &[AtomicU64], slot: &[AtomicU64]) {
-    let queue_times = queue_times_at(slot);
-    if !cells::is_counting() && queue_times.is_zero() {
-        return;
-    }
+/// What a child has counted.
+#[derive(Debug, Default)]
+struct Counted {
+    numbers: Numbers,
+    queue_times: QueueTimes,
+}
+
+/// Adds this to the totals, which are in the parent's slot, while `forget` takes it from where it was.
+/// Whoever looks meanwhile looks again.
+fn add_to_totals(parents: &[AtomicU64], more: &Counted, forget: impl FnOnce()) {
+    let (mut numbers, mut queue_times) = (numbers_at(parents, ROW_AT), queue_times_at(parents));
+    numbers.add(&more.numbers);
+    queue_times.add(&more.queue_times);
     let folds = parents[FOLDS_AT].load(Relaxed);
     parents[FOLDS_AT].store(folds | 1, Relaxed);
     fence(Release);
-    fold_numbers(parents, slot);
-    fold_queue_times(parents, slot, &queue_times);
+    store(&parents[ROW_AT..], numbers.words());
+    store(&parents[QUEUE_TIMES_AT..], queue_times.words());
+    forget();
     parents[FOLDS_AT].store((folds | 1).wrapping_add(1), Release);
-}
-
-fn fold_numbers(parents: &[AtomicU64], slot: &[AtomicU64]) {
-    let mut totals = numbers_at(parents, ROW_AT);
-    totals.add(&numbers_at(slot, ROW_AT));
-    totals.add(&numbers_at(slot, OTHERS_AT));
-    store(&parents[ROW_AT..], totals.words());
-    store(&slot[ROW_AT..OTHERS_AT + NUMBERS], repeat(0));
-}
-
-fn fold_queue_times(parents: &[AtomicU64], slot: &[AtomicU64], childs: &QueueTimes) {
-    let mut totals = queue_times_at(parents);
-    totals.add(childs);
-    store(&parents[QUEUE_TIMES_AT..], totals.words());
-    store(&slot[QUEUE_TIMES_AT..][..QUEUE_WORDS], repeat(0));
 }
 
 fn store(places: &[AtomicU64], words: impl IntoIterator<Item = u64>) {

@@ -59,6 +59,24 @@ pub(crate) fn show(mut numbers: Numbers) -> Vec<Metric> {
     schema().show(&numbers)
 }
 
+/// What was declared, for the program after an upgrade.
+pub(crate) fn described() -> Vec<String> {
+    schema().described()
+}
+
+/// Whether the numbers of a program that has declared this mean the same here.
+pub(crate) fn agrees(described: &[String]) -> bool {
+    schema().agrees(described)
+}
+
+/// The words of what this process has counted itself.
+pub(crate) fn own_words() -> Vec<u64> {
+    match is_counting() {
+        true => own().words().collect(),
+        false => Vec::new(),
+    }
+}
+
 /// What this process has counted itself, and what the numbers are called, once there are any.
 #[cfg(feature = "status")]
 pub(crate) fn counted() -> Option<(Numbers, Vec<Declared>)> {

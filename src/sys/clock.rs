@@ -24,6 +24,11 @@ impl Clock {
         }
     }
 
+    /// The clock of an earlier program of this process, which showed this at the start.
+    pub(crate) fn since(start: u64) -> Self {
+        Self { start }
+    }
+
     /// What CLOCK_MONOTONIC showed at the start, in nanoseconds.
     pub(crate) fn started(&self) -> u64 {
         self.start

@@ -222,6 +222,23 @@ pub(crate) fn is_registered(fd: RawFd) -> bool {
     entry.is_some_and(|entry| !entry.lent && registry.is_open(entry))
 }
 
+/// The descriptors that children of server `id` keep, and those that code outside this crate has
+/// opened: by number, and whether it is one of the latter.
+pub(crate) fn for_children(id: PreForkId) -> Vec<(RawFd, bool)> {
+    let registry = registry();
+    let entries = registry
+        .entries
+        .iter()
+        .filter(|(_, entry)| registry.is_open(entry));
+    let wanted = entries.filter(|(_, entry)| entry.lent || entry.keep == Some(id));
+    wanted.map(|(fd, entry)| (fd, entry.lent)).collect()
+}
+
+/// How many servers of this process have descriptors for children.
+pub(crate) fn servers() -> usize {
+    registry().ranges.keys().flatten().count()
+}
+
 /// In a freshly forked child of server `id`: closes our descriptors that are not for it, by number,
 /// in as few calls as possible.
 pub(crate) fn close_in_child(id: PreForkId) {

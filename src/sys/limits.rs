@@ -109,6 +109,16 @@ pub(crate) fn ensure_open_files(children: usize, each: usize) -> Result<(), Erro
     Ok(())
 }
 
+/// The soft limit that the process had before a server raised it; `None` if none has.
+pub(crate) fn soft_before() -> Option<u64> {
+    Some(SOFT_BEFORE.load(Ordering::Relaxed)).filter(|soft| *soft != u64::MAX)
+}
+
+/// Notes the soft limit that an earlier program of this process had before its server raised it.
+pub(crate) fn note_soft_before(soft: u64) {
+    SOFT_BEFORE.store(soft, Ordering::Relaxed);
+}
+
 /// In a child: restores the soft limit that the parent had found.
 #[allow(clippy::useless_conversion, reason = "FreeBSD's type has a sign")]
 pub(crate) fn restore_open_files() {

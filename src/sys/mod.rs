@@ -68,6 +68,11 @@ pub(crate) mod title;
 pub(crate) mod unix;
 pub(crate) mod unix_diag;
 pub(crate) mod unix_socket;
+#[cfg(target_os = "linux")]
+pub(crate) mod upgrade;
+#[cfg(not(target_os = "linux"))]
+#[path = "no_upgrade.rs"]
+pub(crate) mod upgrade;
 pub(crate) mod waiter;
 
 use std::time::Duration;

@@ -23,7 +23,7 @@ enum Sign {
     Urgent,
 }
 
-const KINDS: u32 = 3;
+const KINDS: u32 = 4;
 /// The two halves of a token: a child's serial, and its slot with the kind of source.
 const HALF: u32 = usize::BITS / 2;
 
@@ -35,6 +35,7 @@ impl Sign {
             Self::Of(Source::Signals) => return Token(4),
             Self::Urgent => return Token(5),
             Self::Of(Source::Stacks) => return Token(6),
+            Self::Of(Source::Trial) => return Token(8),
             Self::Of(Source::Control(client)) => {
                 // Clients are numbered from 1.
                 return Token((client.unwrap_or(0) as usize) << KINDS | 7);
@@ -58,6 +59,7 @@ impl Sign {
                 0 => None,
                 client => Some(client),
             })),
+            8 => Self::Of(Source::Trial),
             _ => return None,
         })
     }
@@ -251,6 +253,7 @@ mod tests {
             Sign::Of(Source::Stacks),
             Sign::Of(Source::Control(None)),
             Sign::Of(Source::Control(Some(77))),
+            Sign::Of(Source::Trial),
             Sign::Urgent,
         ] {
             assert_eq!(Sign::of(sign.token()), Some(sign));

@@ -13,13 +13,14 @@ use super::{
     run_time,
     signals::number,
     stop_board::StopBoard,
-    stuck,
+    stuck, upgrade,
 };
 use crate::core::{
     brake::RunTime,
     child::{ChildId, Collected, Signal, Stuck, Usage, WaitStatus},
     draining::QueuedClients,
-    system::{ForkTerms, Found, Pipe, Process, Reaped, Source, ToGroup, Told},
+    state::ChildState,
+    system::{ForkTerms, Found, Pipe, Process, ProcessState, Reaped, Source, ToGroup, Told},
 };
 use nix::libc;
 use std::{
@@ -69,6 +70,40 @@ impl ChildProcess {
             outlived: Cell::new(None),
             killed: Cell::new(false),
             pipes: [Some(ends.stdout), Some(ends.stderr), ends.comm],
+            watch,
+            stops,
+            out_of_memory,
+        }
+    }
+
+    /// A child that an earlier program of this process has forked. Its descriptors were verified, and
+    /// belong to it from now on.
+    pub(crate) fn adopted(
+        state: &ChildState,
+        outlived: Option<Collected>,
+        watch: Rc<OutputWatch>,
+        stops: Rc<StopBoard>,
+        out_of_memory: Rc<OutOfMemory>,
+    ) -> Self {
+        // OK because another fork(2) has returned it.
+        let pid = state.pid as libc::pid_t;
+        let to_group = match state.group {
+            2 => ToGroup::Kill,
+            _ => ToGroup::All,
+        };
+        let pipe = |pipe: Pipe| {
+            let fd = state.pipe(pipe as usize).fd?;
+            Some(Ours::parents(upgrade::take(fd)))
+        };
+        Self {
+            id: ChildId::new(state.slot, state.serial),
+            pid,
+            group: (state.group > 0).then(|| Group::of_child(pid)),
+            to_group,
+            stop_signal: state.stop_signal.unwrap_or(Signal::Interrupt),
+            outlived: Cell::new(outlived),
+            killed: Cell::new(state.killed_at.is_some()),
+            pipes: Pipe::ALL.map(pipe),
             watch,
             stops,
             out_of_memory,
@@ -143,6 +178,16 @@ impl Process for ChildProcess {
 
     fn memory(&self) -> Option<u64> {
         memory::private(self.pid)
+    }
+
+    fn save(&self) -> ProcessState {
+        let number = |pipe| self.fd(pipe).map(|fd| fd.as_raw_fd().cast_unsigned());
+        ProcessState {
+            pipes: Pipe::ALL.map(number),
+            group: self.group.map(|_| self.to_group),
+            stop_signal: Some(self.stop_signal),
+            outlived: self.outlived.get(),
+        }
     }
 
     fn run_time(&self) -> Option<RunTime> {

@@ -19,29 +19,34 @@ use super::{
     poller::Poller,
     process::{self, ChildProcess},
     run_time,
-    signals::{Mask, Subscription, foreign},
+    signals::{Mask, Subscription, blocked_before, foreign},
     stacks::Stacks,
     stop_board::StopBoard,
     title::ParentTitle,
+    upgrade::{self, Upgrades},
 };
 use crate::core::{
     board::{Notes, SharedView, View},
-    child::{ChildId, Signal},
+    child::{ChildId, Collected, Signal},
     comm::Interval,
     error::{Error, Operation},
     queue::PrintTo,
     say::say,
     signal_policy::{Arrived, Takes},
     stack::Frame,
+    state::{ChildState, Role, Snapshot},
     states::{Readiness, Watch, WatchId},
     system::{Caller, ForkTerms, Forked, Heard, Ready, Source, System, Wait},
     time::Time,
+    upgrade::Trial,
     wire::Entry,
 };
 use mio::Interest;
 use std::{
+    any::Any,
     io,
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    path::Path,
     rc::Rc,
     time::Duration,
 };
@@ -99,19 +104,24 @@ pub(crate) struct UnixSystem {
     owner: u32,
     is_settled: bool,
     pub(crate) adoption: Adoption,
+    pub(crate) upgrades: Upgrades,
     title: ParentTitle,
 }
 
 impl UnixSystem {
     /// The system for a server that has at most this many children, for now.
-    pub(crate) fn new(id: PreForkId, takes: Takes, children: usize) -> Result<Self, Error> {
-        let pipe = |error| Error::new(Operation::Pipe, "for the death watch", error);
+    ///
+    /// With the state of an earlier program of this process, its clock and its tie to the children go
+    /// on. Nothing that the state names is closed if this fails.
+    pub(crate) fn new(
+        id: PreForkId,
+        takes: Takes,
+        children: usize,
+        state: Option<&Snapshot>,
+    ) -> Result<Self, Error> {
         let null = null::open()?;
         // The buffer is allocated here once, and not in each child.
         let _ = io::stdout();
-        let (death_read, death_write) = pipes::pipe().map_err(pipe)?;
-        let death_read = Ours::childrens(death_read, id);
-        let death_write = Ours::parents(death_write);
         let poller = Poller::new().map_err(|error| Error::new(Operation::Poll, "set-up", error))?;
         let signal = |error| Error::new(Operation::Signal, "set-up", error);
         let signals = Subscription::new(takes).map_err(signal)?;
@@ -122,9 +132,21 @@ impl UnixSystem {
                 Interest::READABLE,
             )
             .map_err(|error| Error::new(Operation::Register, "signal pipe", error))?;
-        let clock = Clock::new();
+        let clock = state.map_or_else(Clock::new, |state| Clock::since(state.pool.clock_start));
         let map = |error| Error::new(Operation::Map, "the board", error);
-        let (board, stops) = boards(children, &clock).map_err(map)?;
+        let taken = state.into_iter().flat_map(|state| &state.children);
+        let taken = taken
+            .map(|child| child.slot as usize + 1)
+            .max()
+            .unwrap_or(0);
+        let children = children.max(taken);
+        let (mut board, stops) = boards(children, &clock).map_err(map)?;
+        if let Some(state) = state {
+            upgrade::adopt_boards(&mut board, &state.boards);
+        }
+        let (death_read, death_write) = death_watch(state)?;
+        let death_read = Ours::childrens(death_read, id);
+        let death_write = Ours::parents(death_write);
         Ok(Self {
             id,
             clock,
@@ -146,8 +168,25 @@ impl UnixSystem {
             owner: std::process::id(),
             is_settled: false,
             adoption: Adoption::default(),
+            upgrades: Upgrades::new(state),
             title: ParentTitle::default(),
         })
+    }
+
+    /// The process of a child that an earlier program of this process has forked.
+    pub(crate) fn adopt(
+        &self,
+        child: &ChildState,
+        outlived: Option<Collected>,
+    ) -> io::Result<ChildProcess> {
+        let process = ChildProcess::adopted(
+            child,
+            outlived,
+            self.poller.outputs(),
+            Rc::clone(&self.stops),
+            Rc::clone(&self.out_of_memory),
+        );
+        process.watch().map(|()| process)
     }
 
     /// The pid of the parent.
@@ -182,6 +221,27 @@ impl UnixSystem {
         self.board.clear_will_look();
         piled?;
         self.poller.wait(Some(Duration::ZERO), ready)
+    }
+}
+
+/// The pipe by which children see that their parent has ended: a new one, or that of an earlier program.
+fn death_watch(state: Option<&Snapshot>) -> Result<(OwnedFd, OwnedFd), Error> {
+    let Some(state) = state else {
+        let pipe = |error| Error::new(Operation::Pipe, "for the death watch", error);
+        return pipes::pipe().map_err(pipe);
+    };
+    let ends = [Role::DeathRead, Role::DeathWrite].map(|role| state.descriptor(role));
+    match ends {
+        // Duplicates: the program before may come back.
+        [Some(read), Some(write)] => {
+            let duplicate = upgrade::duplicate;
+            let ends = duplicate(read.fd).and_then(|read| Ok((read, duplicate(write.fd)?)));
+            ends.map_err(|error| Error::new(Operation::Upgrade, "death watch", error))
+        }
+        _ => {
+            let missing = io::Error::other("the state does not list it");
+            Err(Error::new(Operation::Upgrade, "death watch", missing))
+        }
     }
 }
 
@@ -308,6 +368,7 @@ impl System for UnixSystem {
 
     fn peek(&mut self) -> Option<u32> {
         self.stacks.reap();
+        self.upgrades.reap();
         process::peek()
     }
 
@@ -323,8 +384,8 @@ impl System for UnixSystem {
         self.board.open(child)
     }
 
-    fn close_slot(&mut self, slot: usize) {
-        self.board.close(slot);
+    fn close_slot(&mut self, slot: usize) -> bool {
+        self.board.close(slot)
     }
 
     fn noted(&self, slot: usize) -> Entry {
@@ -454,6 +515,10 @@ impl System for UnixSystem {
     }
 
     fn ask_stack(&mut self, child: ChildId, pid: u32) -> io::Result<()> {
+        // A child of an earlier program answers where this one cannot read.
+        if self.board.is_elsewhere(child.slot()) {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
         self.stacks.ask(child, pid)
     }
 
@@ -469,6 +534,63 @@ impl System for UnixSystem {
         self.stacks.clear(child);
     }
 
+    fn begin_trial(&mut self, program: Option<&Path>, state: &mut Snapshot) -> Result<(), Error> {
+        self.upgrades.open(program)?;
+        let begun = self.save(state);
+        let begun = begun.and_then(|()| self.upgrades.begin_trial(state, &self.poller));
+        begun.map_err(|error| self.upgrades.failed(error))
+    }
+
+    fn trial(&mut self) -> Trial {
+        self.upgrades.look()
+    }
+
+    fn end_trial(&mut self) {
+        self.upgrades.end_trial();
+    }
+
+    fn forget_trial(&mut self) {
+        self.upgrades.forget_trial(&self.poller);
+    }
+
+    fn save(&self, state: &mut Snapshot) -> io::Result<()> {
+        state.pool.clock_start = self.clock.started();
+        state.pool.mask = blocked_before()?;
+        state.pool.open_files = limits::soft_before();
+        let death = [
+            (&self.death_read, Role::DeathRead),
+            (&self.death_write, Role::DeathWrite),
+        ];
+        let death = death
+            .into_iter()
+            .filter_map(|(end, role)| Some((end.as_ref()?.as_raw_fd(), role)));
+        let slots = state.children.iter().map(|child| child.slot as usize);
+        state.boards = upgrade::saved_boards(&self.board, &slots.collect::<Vec<_>>());
+        self.upgrades.save(state, self.id, death)
+    }
+
+    fn become_program(&mut self, state: &Snapshot) -> Error {
+        self.outputs.flush();
+        // The next program would not know this process.
+        self.stacks.close(&self.poller);
+        self.upgrades.execute(state)
+    }
+
+    fn forget_image(&mut self) {
+        self.upgrades.forget_previous();
+    }
+
+    fn add_asker(&mut self, connection: Box<dyn Any>) {
+        // OK because `upgrade_and_tell` has put a descriptor in.
+        if let Ok(connection) = connection.downcast::<Ours<OwnedFd>>() {
+            self.upgrades.add_asker(*connection);
+        }
+    }
+
+    fn tell_askers(&mut self, outcome: &str) {
+        self.upgrades.tell_askers(outcome);
+    }
+
     fn end_death_watch(&mut self) {
         self.death_write = None;
     }
@@ -476,6 +598,7 @@ impl System for UnixSystem {
     fn close(&mut self) {
         self.death_write = None;
         self.title.end();
+        self.upgrades.close(&self.poller);
         self.stacks.close(&self.poller);
         if let Some(control) = self.control.take() {
             control.close(&self.poller);

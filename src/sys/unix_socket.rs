@@ -5,6 +5,7 @@
 
 use super::{
     sockets::{listen, stream_socket},
+    upgrade,
     waiter::poll_any,
 };
 use crate::core::{
@@ -46,6 +47,11 @@ pub(crate) fn listen_unix(
     backlog: i32,
 ) -> Result<(OwnedFd, Option<FileId>), Error> {
     let address = address(path).map_err(|error| failed(path, Operation::Bind, error))?;
+    if let Some(inherited) = upgrade::unix_socket(path) {
+        // A file that somebody has removed meanwhile is not made again.
+        let file = file_id(path).ok();
+        return listening(path, inherited, backlog).map(|socket| (socket, file));
+    }
     if is_abstract(path) {
         let socket = bind(path, &address, mode)?;
         return listening(path, socket, backlog).map(|socket| (socket, None));

@@ -25,7 +25,7 @@ const FLOORS: [&str; 8] = [
 ];
 
 /// The rooms of the core, from the top to the bottom; those on one line may import each other.
-const CORE: [&[&str]; 19] = [
+const CORE: [&[&str]; 20] = [
     &["simulation", "status"],
     &["control"],
     &["monitor"],
@@ -44,8 +44,10 @@ const CORE: [&[&str]; 19] = [
         "slow_hooks",
         "saturation",
         "stop",
+        "upgrade",
     ],
     &["event"],
+    &["state"],
     &["config", "cut"],
     &["replacement"],
     &["conn_end"],

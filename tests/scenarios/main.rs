@@ -79,6 +79,7 @@ mod titles;
 mod tracing;
 mod turns;
 mod two_servers;
+mod upgrade;
 mod walk;
 mod walked;
 mod wire;
@@ -144,6 +145,7 @@ const PROGRAMS: &[Programs] = &[
     titles::PROGRAMS,
     turns::PROGRAMS,
     two_servers::PROGRAMS,
+    upgrade::PROGRAMS,
     walked::PROGRAMS,
     wire::PROGRAMS,
 ];
@@ -227,6 +229,7 @@ const SCENARIOS: &[(&str, Scenarios)] = scenarios_of![
     turns::order,
     turns::waiting,
     two_servers,
+    upgrade,
     walk,
     wire::lines,
     wire::words,

@@ -269,7 +269,7 @@ fn ask(client: &mut Client, line: &str) -> (u32, String) {
 /// Clients that connect, ask, are answered and wait for the end of their connection, again and again,
 /// while `meanwhile` runs: no more children are busy than there are clients. Each must be answered.
 /// Returns how many were.
-fn under_load(address: &Address, clients: usize, meanwhile: impl FnOnce()) -> usize {
+pub fn under_load(address: &Address, clients: usize, meanwhile: impl FnOnce()) -> usize {
     under_load_with_pauses(address, clients, Duration::ZERO, meanwhile)
 }
 

@@ -276,6 +276,7 @@ const HARMLESS: [i32; 10] = [
     // What the parent acts on and a child does nothing about.
     Signal::SIGHUP as i32,
     Signal::SIGUSR1 as i32,
+    // An upgrade, to the program that it is.
     Signal::SIGUSR2 as i32,
     Signal::SIGTTIN as i32,
     Signal::SIGTTOU as i32,

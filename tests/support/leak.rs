@@ -50,6 +50,13 @@ impl Holdings {
         let own = rest
             .into_iter()
             .filter(|(number, target)| !read_from_a_child(*number, target));
+        // Children that have outlived an upgrade have a board of their own, each program's children one.
+        let mut boards = 0;
+        let own = own.filter(|(_, target)| {
+            let is_board = target.contains("memfd:prefork-board");
+            boards += usize::from(is_board);
+            !is_board || boards == 1
+        });
         Self {
             own: own.collect(),
             pidfds: pidfds.len(),

@@ -59,6 +59,13 @@ impl Refusals {
         Self(counts)
     }
 
+    /// Those of both.
+    pub(crate) fn plus(self, others: Self) -> Self {
+        Self(std::array::from_fn(|at| {
+            self.0[at].saturating_add(others.0[at])
+        }))
+    }
+
     /// For all reasons.
     pub fn all(&self) -> u64 {
         self.0.iter().sum()

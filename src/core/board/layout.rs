@@ -26,7 +26,7 @@ const SLOT_SIZE_AT: usize = 2;
 const SLOTS_AT: usize = 3;
 /// The reading of CLOCK_MONOTONIC, in nanoseconds, at [`Time::START`](crate::core::time::Time).
 const CLOCK_AT: usize = 4;
-const HEADER_WORDS: usize = LINE;
+pub(crate) const HEADER_WORDS: usize = LINE;
 
 // What the parent changes, in a line of its own.
 /// Whether the parent will look at the board by itself.
@@ -68,8 +68,12 @@ pub(crate) const TEXT_AT: usize = 2 * LINE;
 pub(crate) const TEXT_WORDS: usize = 2 * LINE;
 pub(crate) const TEXT_BYTES: usize = TEXT_WORDS * size_of::<u64>();
 
+/// Where the slot of the child is, if it was forked before an upgrade: 0 for here, 1 for the first of
+/// the boards that earlier programs of this server have made, and so on.
+pub(crate) const EARLIER_AT: usize = TEXT_AT + TEXT_WORDS;
+
 /// What describes a child ends here.
-pub(crate) const DESCRIBED: usize = TEXT_AT + TEXT_WORDS;
+pub(crate) const DESCRIBED: usize = EARLIER_AT + 1;
 
 /// How long connections were queued. In the parent's slot these are the totals of all children that
 /// have ended. The words from there to the metrics have no meaning yet.
@@ -90,7 +94,6 @@ pub(crate) struct Layout {
 }
 
 /// Why a board cannot be read.
-#[cfg(test)]
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Unreadable {
     /// It is no board.
@@ -149,7 +152,6 @@ impl Layout {
     }
 
     /// The layout of a board that has this header and length.
-    #[cfg(test)]
     pub(crate) fn parse(header: &[u64; HEADER_WORDS], length: usize) -> Result<Self, Unreadable> {
         if header[MAGIC_AT] != MAGIC {
             return Err(Unreadable::Magic);
@@ -229,6 +231,7 @@ mod tests {
             (TEXT_LENGTH_AT, 1),
             (CLIENT_AT, 1),
             (TEXT_AT, TEXT_WORDS),
+            (EARLIER_AT, 1),
             (QUEUE_TIMES_AT, QUEUE_WORDS),
             (ROW_AT, NUMBERS),
             (OTHERS_AT, NUMBERS),

@@ -54,6 +54,25 @@ pub enum Cause {
 }
 
 impl Cause {
+    pub(crate) const ALL: [Self; 16] = [
+        Self::Culled,
+        Self::TimedOut,
+        Self::Closed,
+        Self::Faulty,
+        Self::Recycled,
+        Self::Reloaded,
+        Self::Shutdown,
+        Self::Asked,
+        Self::FailedStart,
+        Self::Finished,
+        Self::Failed,
+        Self::Killed,
+        Self::Overtime,
+        Self::StartTimeout,
+        Self::OutOfMemory,
+        Self::Lost,
+    ];
+
     /// Whether a child that ends for this cause before it is ready has failed to start.
     pub(crate) fn is_failure(self) -> bool {
         !matches!(

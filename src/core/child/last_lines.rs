@@ -13,7 +13,7 @@ impl LastLines {
     const BYTES_OF_EACH: usize = 256;
 
     /// Notes one more line. Its beginning is kept.
-    pub(super) fn note(&mut self, line: &[u8]) {
+    pub(crate) fn note(&mut self, line: &[u8]) {
         // The buffer of the oldest line is used again: a child may write very many lines.
         let mut kept = match self.0.len() {
             Self::LINES => self.0.pop_front().unwrap_or_default(),
@@ -28,7 +28,7 @@ impl LastLines {
         self.0.back().map_or(&[], Vec::as_slice)
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &[u8]> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &[u8]> {
         self.0.iter().map(Vec::as_slice)
     }
 

@@ -7,6 +7,7 @@ use super::*;
 impl Monitor {
     pub(crate) fn with_attributes(attributes: Attributes) -> Self {
         Self {
+            begun_with: Some(attributes.asked().clone()),
             attributes,
             ..Self::default()
         }
@@ -73,6 +74,7 @@ impl Monitor {
 
     /// Notes how many connections children have not served.
     pub(crate) fn note_refusals(&mut self, found: Refusals) {
+        let found = found.plus(self.refused_before);
         let before = std::mem::replace(&mut self.report.refusals, found);
         for (reason, connections) in found.since(before) {
             self.happened(Event::Refused {

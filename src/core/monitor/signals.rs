@@ -59,7 +59,7 @@ impl Monitor {
             self.reopen_logs();
         }
         if demands.upgrade {
-            self.warn("SIGUSR2: an upgrade is not available");
+            self.upgrade();
         }
         self.resize(demands.raise, demands.lower);
         (self.hear_stop(asks), demands.deaths)

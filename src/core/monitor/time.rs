@@ -71,6 +71,7 @@ impl Monitor {
             .chain(self.saturation.deadline())
             .chain(self.alarms.next())
             .chain(self.stop.begins_at())
+            .chain(self.upgrade.wake_at())
             .chain(self.warnings.next())
             .chain(self.escalations())
             .chain(self.stack_deadlines())

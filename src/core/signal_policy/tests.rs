@@ -119,7 +119,7 @@ fn documented(row: &Row) -> String {
         (InParent::Handled, Lead::PatientStop) => "a stop without a bound",
         (InParent::Handled, Lead::Reload) => "state `reload`",
         (InParent::Handled, Lead::Reopen) => "state `reopen_logs`",
-        (InParent::Handled, Lead::Upgrade) => "a warning: an upgrade is not available",
+        (InParent::Handled, Lead::Upgrade) => "state `upgrade`",
         (InParent::Resizing, Lead::Raise) => {
             "ignored, unless the program handles it; with `resize_signals`, `max_clients` + 1"
         }
@@ -195,7 +195,7 @@ fn for_operators(row: &Row) -> &'static str {
         Lead::PatientStop => "Stops in the same way, without a bound.",
         Lead::Reload => "Reloads: ",
         Lead::Reopen => "Has the parent and all children reopen their logs: ",
-        Lead::Upgrade => "Warns that an upgrade is not available.",
+        Lead::Upgrade => "Upgrades: ",
         Lead::Raise | Lead::Lower => "Nothing. With `resize_signals`: ",
         Lead::Deaths => "Looks for children that have ended.",
         Lead::Nothing if row.parent == InParent::Left => "Has its default action, ",

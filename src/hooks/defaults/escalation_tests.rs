@@ -8,7 +8,6 @@ use crate::{
         stop::Wish,
         testing::{
             Asked, asked, at, child, children, due_at, exit_code, go_to, int, kill, monitor, ms,
-            warnings,
         },
     },
     hooks::{DefaultHooks, defaults},
@@ -403,9 +402,10 @@ fn sigusr1_posts_the_state_whose_default_tells_the_children() {
 }
 
 #[test]
-fn sigusr2_is_a_warning_and_nothing_else() {
+fn sigusr2_posts_an_upgrade_once_however_often_it_comes() {
     let mut monitor = monitor();
-    let warned = warnings(|| assert_eq!(arrive(&mut monitor, Signal::User2), Wish::Nothing));
-    assert_eq!(warned, ["SIGUSR2: an upgrade is not available"]);
-    assert_eq!(asked(&mut monitor), []);
+    for _ in 0..3 {
+        assert_eq!(arrive(&mut monitor, Signal::User2), Wish::Nothing);
+    }
+    assert_eq!(asked(&mut monitor), [Asked::Upgrade]);
 }

@@ -315,6 +315,7 @@ impl Walk {
             Task::Posted(Posted::ReopenLogs) => hooks.reopen_logs(monitor),
             Task::ReopenChildren => {}
             Task::Posted(Posted::Reload) => monitor.begin_reload(),
+            Task::Posted(Posted::Upgrade) => {}
             Task::Posted(Posted::State(state)) => assert_eq!(state, "own"),
             Task::ReloadFailed(_) => {}
             Task::Fork => {
@@ -339,6 +340,7 @@ impl Walk {
             | Task::Lead(_)
             | Task::Watch(_)
             | Task::Unwatch(_)
+            | Task::AddAsker(_)
             | Task::AskStack(_) => {
                 panic!("{task:?}")
             }

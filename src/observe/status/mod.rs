@@ -166,6 +166,15 @@ impl Status {
         }
     }
 
+    /// Ends the helper for now, since this process is about to become another program. If it does not,
+    /// the helper is forked again.
+    pub(crate) fn pause(&mut self) {
+        let process = self.0.as_mut().and_then(|kept| kept.helper.process.take());
+        if let Some(process) = process {
+            process.end();
+        }
+    }
+
     /// Ends the helper, and closes its sockets.
     pub(crate) fn end(&mut self) {
         if let Some(kept) = self.0.take()

@@ -4,10 +4,10 @@
 use crate::{
     core::{
         board::{
-            ASKED_INTERVAL_AT, CLIENT_AT, Description, ENTRY_AT, FOLDS_AT, KEPT_INTERVAL_AT, LINE,
-            Layout, Notes, OTHERS_AT, PEER_AT, PEER_WORDS, QUEUE_TIMES_AT, REQUESTS_AT, ROW_AT,
-            SEQUENCE_AT, SINCE_AT, TEXT_AT, TEXT_LENGTH_AT, TEXT_WORDS, USED_AT, View,
-            WILL_LOOK_AT,
+            ASKED_INTERVAL_AT, CLIENT_AT, Description, EARLIER_AT, ENTRY_AT, FOLDS_AT,
+            KEPT_INTERVAL_AT, LINE, Layout, Notes, OTHERS_AT, PEER_AT, PEER_WORDS, QUEUE_TIMES_AT,
+            REQUESTS_AT, ROW_AT, SEQUENCE_AT, SINCE_AT, TEXT_AT, TEXT_LENGTH_AT, TEXT_WORDS,
+            USED_AT, View, WILL_LOOK_AT,
         },
         comm::Interval,
         endpoint_load::Count,
@@ -16,15 +16,18 @@ use crate::{
         time::Time,
         wire::Entry,
     },
-    sys::{cells, shared_memory::SharedMemory},
+    sys::{board::earlier::Earlier, cells, shared_memory::SharedMemory},
 };
 use std::{
     array,
     num::NonZeroU64,
-    sync::atomic::{
-        AtomicU64,
-        Ordering::{Acquire, Relaxed, SeqCst},
-        fence,
+    sync::{
+        Arc,
+        atomic::{
+            AtomicU64,
+            Ordering::{Acquire, Relaxed, SeqCst},
+            fence,
+        },
     },
 };
 
@@ -36,22 +39,58 @@ const ATTEMPTS: usize = 3;
 pub(crate) struct BoardView {
     pub(super) memory: SharedMemory,
     pub(super) layout: Layout,
+    /// Those that earlier programs of this server have made; `None` in the place of one on which no
+    /// child notes any more.
+    pub(super) earlier: Arc<[Option<Arc<Earlier>>]>,
 }
 
 impl BoardView {
-    /// The words of a slot. `None` if there is no such slot.
+    /// The words of a slot, on whichever board its child notes. `None` if there is no such slot.
     pub(super) fn words(&self, slot: usize) -> Option<&[AtomicU64]> {
+        let own = self.own_words(slot)?;
+        if self.earlier.is_empty() {
+            return Some(own);
+        }
+        match self.earlier_of(own) {
+            Some(board) => board.words(slot),
+            None => Some(own),
+        }
+    }
+
+    /// The earlier board that has the slot whose place here has these words. A child can write there
+    /// that it is elsewhere: then it is nowhere.
+    pub(super) fn earlier_of(&self, own: &[AtomicU64]) -> Option<&Earlier> {
+        let number = usize::try_from(own[EARLIER_AT].load(Relaxed)).unwrap_or(usize::MAX);
+        self.earlier.get(number.checked_sub(1)?)?.as_deref()
+    }
+
+    /// For each slot whose child notes elsewhere the number of that board.
+    pub(super) fn elsewhere(&self) -> impl Iterator<Item = u64> {
+        // OK because there are no more than fit into memory.
+        let used = self.memory.words()[USED_AT].load(Relaxed) as usize;
+        let all = (0..used).map_while(|slot| self.own_words(slot));
+        all.map(|own| own[EARLIER_AT].load(Relaxed))
+            .filter(|number| *number != 0)
+    }
+
+    /// The words of a slot on this board.
+    pub(super) fn own_words(&self, slot: usize) -> Option<&[AtomicU64]> {
         let size = size_of::<AtomicU64>();
         let start = self.layout.offset(slot)? / size;
         let end = start + self.layout.slot_size() / size;
         self.memory.words().get(start..end)
     }
 
-    /// The slots that have ever been used.
-    fn used(&self) -> impl Iterator<Item = &[AtomicU64]> {
+    /// The slots that have ever been used, and whether what they have counted is understood.
+    fn used(&self) -> impl Iterator<Item = (&[AtomicU64], bool)> {
         // OK because there are no more than fit into memory.
         let used = self.memory.words()[USED_AT].load(Relaxed) as usize;
-        (0..used).map_while(|slot| self.words(slot))
+        (0..used)
+            .map_while(|slot| self.own_words(slot).map(|own| (slot, own)))
+            .filter_map(|(slot, own)| match self.earlier_of(own) {
+                Some(board) => Some((board.words(slot)?, board.counts)),
+                None => Some((own, true)),
+            })
     }
 
     /// What a child has noted; the default where there is no such slot.
@@ -76,7 +115,7 @@ impl BoardView {
     pub(super) fn busy_servers(&self) -> usize {
         let entries = self
             .used()
-            .map(|words| Entry::from_bits(words[ENTRY_AT].load(Relaxed)));
+            .map(|(words, _)| Entry::from_bits(words[ENTRY_AT].load(Relaxed)));
         entries.filter(|entry| entry.is_busy()).count()
     }
 
@@ -86,12 +125,12 @@ impl BoardView {
             let entry = Entry::from_bits(words[ENTRY_AT].load(Relaxed));
             (entry.serial(), words[REQUESTS_AT].load(Relaxed))
         };
-        self.used().map(count).collect()
+        self.used().map(|(words, _)| count(words)).collect()
     }
 
     /// How many children have a connection of this client, among those that have a slot.
     pub(super) fn connections_of(&self, client: NonZeroU64) -> usize {
-        let clients = self.used().map(|words| words[CLIENT_AT].load(SeqCst));
+        let clients = self.used().map(|(words, _)| words[CLIENT_AT].load(SeqCst));
         clients.filter(|found| *found == client.get()).count()
     }
 
@@ -106,16 +145,18 @@ impl BoardView {
 
     fn sum(&self) -> Numbers {
         let mut sum = numbers_at(self.memory.words(), ROW_AT);
-        for words in self.used() {
-            sum.add(&numbers_at(words, ROW_AT));
-            sum.add(&numbers_at(words, OTHERS_AT));
+        for (words, counts) in self.used() {
+            if counts {
+                sum.add(&numbers_at(words, ROW_AT));
+                sum.add(&numbers_at(words, OTHERS_AT));
+            }
         }
         sum
     }
 
     fn sum_of_queue_times(&self) -> QueueTimes {
         let mut sum = queue_times_at(self.memory.words());
-        for words in self.used() {
+        for (words, _) in self.used() {
             sum.add(&queue_times_at(words));
         }
         sum

@@ -132,6 +132,53 @@ pub(super) fn unwant(index: usize, action: InParent, handler: SigHandler) {
     }
 }
 
+/// Before an exec: what servers ignore and the program did not is not to be ignored by the next
+/// program. Handlers end with an exec by themselves. All signals are blocked meanwhile.
+pub(super) fn before_exec() -> io::Result<()> {
+    for (index, disposition) in &*changed() {
+        let before = disposition.before.handler();
+        if matches!(before, SigHandler::SigDfl | SigHandler::SigIgn) {
+            set_action(native(TABLE[*index].signal)?, before)?;
+        }
+    }
+    Ok(())
+}
+
+/// After an exec that has failed: as before it.
+pub(super) fn after_failed_exec(handler: SigHandler) {
+    for (index, disposition) in &*changed() {
+        // OK to ignore: the same disposition was installed before, so the call cannot fail.
+        let _ = disposition.apply(*index, handler);
+    }
+}
+
+/// The signals that the program had blocked before servers handled them, by number: bit 0 is signal 1.
+pub(super) fn blocked_before() -> io::Result<u64> {
+    let mut mask = SigSet::thread_get_mask()?;
+    for (index, disposition) in &*changed() {
+        if disposition.was_blocked {
+            mask.add(native(TABLE[*index].signal)?);
+        }
+    }
+    let bit = |signal: Signal| 1 << (signal as u64 - 1);
+    Ok(mask.iter().map(bit).fold(0, |bits, bit| bits | bit))
+}
+
+/// After an upgrade, in which all signals were blocked: blocks what the program before had blocked, but
+/// not what a server handles.
+pub(super) fn resume(blocked_before: u64) -> io::Result<()> {
+    let has = |signal: Signal| blocked_before & 1 << (signal as u64 - 1) != 0;
+    let mut mask: SigSet = Signal::iterator().filter(|signal| has(*signal)).collect();
+    for (index, disposition) in &mut *changed() {
+        let signal = native(TABLE[*index].signal)?;
+        if disposition.handled > 0 {
+            disposition.was_blocked = has(signal);
+            mask.remove(signal);
+        }
+    }
+    Ok(mask.thread_set_mask()?)
+}
+
 /// The handlers of a child.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ChildHandlers {

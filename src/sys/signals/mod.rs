@@ -20,7 +20,7 @@ pub(crate) use self::{
     },
     mask::Mask,
     orphan::{become_orphan, keep_null},
-    parent::Subscription,
+    parent::{Subscription, after_failed_exec},
 };
 
 use crate::core::child::Signal;
@@ -74,6 +74,22 @@ fn set_action(signal: signal::Signal, handler: SigHandler) -> io::Result<SigActi
     // SAFETY: our handlers call only async-signal-safe functions; `SIG_DFL` and `SIG_IGN` run no
     // code.
     Ok(unsafe { sigaction(signal, &action) }?)
+}
+
+/// Before an exec of this process, while all signals are blocked: the next program is to find what this
+/// one has found.
+pub(crate) fn before_exec() -> io::Result<()> {
+    dispositions::before_exec()
+}
+
+/// The signals that the program had blocked, by number: bit 0 is signal 1.
+pub(crate) fn blocked_before() -> io::Result<u64> {
+    dispositions::blocked_before()
+}
+
+/// After an upgrade: blocks again what the program had blocked, and lets come what servers handle.
+pub(crate) fn resume(blocked_before: u64) -> io::Result<()> {
+    dispositions::resume(blocked_before)
 }
 
 /// The number of a signal on this system.

@@ -42,6 +42,11 @@ extern "C" fn in_parent(signal: libc::c_int) {
 
 const HANDLER: SigHandler = SigHandler::Handler(in_parent);
 
+/// After an exec that has failed.
+pub(crate) fn after_failed_exec() {
+    dispositions::after_failed_exec(HANDLER);
+}
+
 /// In a new child: the handler wakes no server.
 pub(super) fn forget_in_child() {
     for pipe in &PIPES {

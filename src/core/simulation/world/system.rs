@@ -359,8 +359,9 @@ impl System for Simulated {
         self.0.borrow_mut().board.set(child.slot(), entry)
     }
 
-    fn close_slot(&mut self, slot: usize) {
+    fn close_slot(&mut self, slot: usize) -> bool {
         self.0.borrow_mut().board.set(slot, Entry::default());
+        false
     }
 
     fn noted(&self, slot: usize) -> Entry {

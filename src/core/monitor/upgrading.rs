@@ -1,0 +1,250 @@
+//! An upgrade, as hooks ask for it and as the loop needs it: what is handed on of the pool, and how
+//! another program takes it over. Decides and converts; calls no hook and executes nothing.
+
+use super::*;
+use crate::core::{
+    config::Attribute,
+    inbox::{Inbox, restored_end, save_end},
+    state::{ChildState, Ledger, List, PipeState, PoolState, RetirementState, Snapshot},
+    system::{Process, ToGroup},
+    upgrade::{Seen, Trial},
+};
+use std::path::PathBuf;
+
+/// An upgrade of the running program.
+impl Monitor {
+    /// Replaces the program by the one that its file has now, as SIGUSR2 does.
+    ///
+    /// The process stays the same, with its pid, its listening sockets and its children. The new program
+    /// is run as a child first, to see whether it starts and can take over the state of this one; then
+    /// it is executed, and its children replace the others, as in a reload. If anything fails, the old
+    /// program serves on, and [`upgrade_failed`](crate::PreForkHooks::upgrade_failed) is called.
+    ///
+    /// Linux only. In a shutdown it has no effect.
+    pub fn upgrade(&mut self) {
+        self.ask_for_upgrade(None);
+    }
+
+    /// Replaces the program by the one at `path`: see [`upgrade`](Self::upgrade).
+    ///
+    /// Later upgrades without a path are to this one.
+    pub fn upgrade_to(&mut self, path: impl Into<PathBuf>) {
+        self.ask_for_upgrade(Some(path.into()));
+    }
+
+    /// Whether an upgrade is under way, in the old program or in the new one.
+    pub fn is_upgrading(&self) -> bool {
+        self.upgrade.is_under_way()
+    }
+
+    fn ask_for_upgrade(&mut self, path: Option<PathBuf>) {
+        self.upgrade.ask(path);
+        if !self.queue.has(&Posted::Upgrade) {
+            self.post_known(Posted::Upgrade);
+        }
+    }
+
+    /// Begins an upgrade, in which the new program is tried.
+    pub(crate) fn begin_upgrade(&mut self) {
+        self.upgrade.begin(self.now);
+        self.happened(Event::UpgradeBegan);
+    }
+
+    /// Whether a stop was announced or has begun.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.shutdown || self.stop.begins_at().is_some()
+    }
+
+    /// What the next step of the upgrade depends on.
+    pub(crate) fn upgrade_seen(&self, trial: Trial, is_printing: bool) -> Seen {
+        Seen {
+            now: self.now,
+            trial,
+            is_calm: self.queue.is_empty() && !is_printing,
+            stops: self.is_stopping(),
+        }
+    }
+
+    /// The pool, the attributes and the counters, to be handed on.
+    pub(crate) fn save(&self) -> Snapshot {
+        let children = self.pool.contacts();
+        Snapshot {
+            pool: PoolState {
+                now: self.now,
+                gaps: self.gaps,
+                serial: self.pool.last_serial(),
+                epoch: self.replacement.epoch(),
+                owed: self.owed as u64,
+                asked_at: self.upgrade.began(),
+                ..PoolState::default()
+            },
+            children: children
+                .map(|(child, contact)| saved(child, contact))
+                .collect(),
+            attributes: self.changed_attributes(),
+            counters: Ledger {
+                counts: List(self.report.counters()),
+            },
+            ..Snapshot::default()
+        }
+    }
+
+    /// The attributes that were set while the server ran.
+    fn changed_attributes(&self) -> Vec<(String, String)> {
+        let Some(begun_with) = &self.begun_with else {
+            return Vec::new();
+        };
+        let asked = self.attributes.asked();
+        let changed = |it: &&Attribute| it.text(asked) != it.text(begun_with);
+        let changed = Config::attributes().iter().filter(changed);
+        changed
+            .map(|it| (it.name.to_owned(), it.text(asked)))
+            .collect()
+    }
+
+    /// Sets what was set while the program before ran. A value that is none here is left out.
+    pub(crate) fn restore_attributes(&mut self, changed: &[(String, String)]) {
+        for (name, text) in changed {
+            let known = Config::attributes().iter().find(|it| it.name == name);
+            let set = known.map(|it| {
+                let mut result = Ok(());
+                self.attributes.set(|asked| result = it.set(asked, text));
+                result
+            });
+            if !matches!(set, Some(Ok(()))) {
+                self.warn(&format!(
+                    "attribute {name} was set to {text}, which is nothing here"
+                ));
+            }
+        }
+        self.attributes_changed();
+    }
+
+    /// Takes over the pool of the program before: the children with how they are reached, the counters
+    /// and the epoch. Its own children begin a new epoch, unless that program has come back.
+    pub(crate) fn adopt(&mut self, state: &Snapshot, children: Vec<(Child, Box<Contact>)>) {
+        let pool = &state.pool;
+        self.gaps = pool.gaps;
+        self.turned = pool.now;
+        self.owed = usize::try_from(pool.owed).unwrap_or(0);
+        self.replacement.resume(pool.epoch);
+        for (name, count) in &state.counters.counts.0 {
+            self.report.restore(name, *count);
+        }
+        self.refused_before = self.report.refusals;
+        let ids: Vec<_> = children.iter().map(|(child, _)| child.id).collect();
+        self.pool.adopt(children, pool.serial);
+        for id in ids {
+            self.watch_clock(id);
+            self.happened(Event::Adopted { child: id });
+        }
+        self.observe_surplus();
+        self.plan_age_check();
+        if state.program.back.is_none() {
+            self.begin_reload();
+            let blind = self.now.since(pool.now);
+            self.upgrade
+                .prove(self.replacement.epoch(), pool.asked_at, blind);
+        }
+        self.post_known(Posted::Forkoff);
+    }
+}
+
+/// One child, to be handed on.
+fn saved(child: &Child, contact: &Contact) -> ChildState {
+    let (pipes, seen) = contact.inbox.save();
+    let process = contact.process.save();
+    let end = contact.save_end();
+    let left = end.as_ref().map_or([0; 3], |(_, left)| *left);
+    let pipes = pipes.into_iter().zip(process.pipes).zip(left);
+    let pipes = pipes.map(|((pipe, fd), left)| PipeState {
+        fd,
+        left: left as u64,
+        ..pipe
+    });
+    ChildState {
+        slot: child.id.slot() as u32,
+        serial: child.id.serial(),
+        pid: child.pid,
+        state: Some(child.state),
+        epoch: child.epoch,
+        flags: child.flags.bits(),
+        start_time: child.start_time,
+        last_ack: child.last_ack,
+        gaps_at_ack: child.gaps_at_ack,
+        known_timeout: child.known_timeout,
+        busy_since: child.busy_since,
+        noted_requests: child.noted_requests,
+        told_requests: child.told_requests,
+        killed_at: child.killed_at,
+        retirement: child.retirement.as_ref().map(saved_retirement),
+        failing: child.failing,
+        last_lines: List(child.last_lines.iter().map(<[u8]>::to_vec).collect()),
+        pipes: List(pipes.collect()),
+        seen,
+        group: match process.group {
+            None => 0,
+            Some(ToGroup::All) => 1,
+            Some(ToGroup::Kill) => 2,
+        },
+        stop_signal: process.stop_signal,
+        outlived: process.outlived.as_ref().map(save_end),
+        end: end.map(|(end, _)| end),
+    }
+}
+
+fn saved_retirement(told: &Retirement) -> RetirementState {
+    RetirementState {
+        reason: Some(told.reason),
+        at: told.at,
+        kill_after: told.kill_after,
+        kill_in_start_after: told.kill_in_start_after,
+        forks: told.forks,
+    }
+}
+
+/// The record of a child that another program has handed on.
+pub(crate) fn restored(state: &ChildState) -> Child {
+    let id = ChildId::new(state.slot, state.serial);
+    let mut child = Child::new(id, state.pid, state.start_time, state.gaps_at_ack);
+    child.state = state.state.unwrap_or(State::Starting);
+    child.epoch = state.epoch;
+    child.flags = Flags::from_bits_truncate(state.flags);
+    child.last_ack = state.last_ack;
+    child.known_timeout = state.known_timeout;
+    child.busy_since = state.busy_since;
+    child.noted_requests = state.noted_requests;
+    child.told_requests = state.told_requests;
+    child.killed_at = state.killed_at;
+    child.retirement = state.retirement.as_ref().map(|told| Retirement {
+        reason: told.reason.unwrap_or(Reason::Asked),
+        at: told.at,
+        kill_after: told.kill_after,
+        kill_in_start_after: told.kill_in_start_after,
+        forks: told.forks,
+    });
+    child.failing = state.failing;
+    for line in &state.last_lines.0 {
+        child.last_lines.note(line);
+    }
+    child
+}
+
+/// How a child is reached that another program has handed on.
+pub(crate) fn reached<P: Process + 'static>(
+    state: &ChildState,
+    words: CommWords,
+    process: P,
+) -> Box<Contact> {
+    let mut contact: Box<Contact> = Box::new(Contact::new(Inbox::restored(state, words), process));
+    contact.restore_end(state);
+    contact
+}
+
+/// What was collected from a child whose group has outlived it.
+pub(crate) fn outlived(state: &ChildState) -> Option<Collected> {
+    state.outlived.as_ref().map(restored_end)
+}
+
+#[cfg(test)]
+mod tests;

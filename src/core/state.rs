@@ -1,0 +1,140 @@
+//! What a parent hands on to the program that it becomes in an upgrade: the whole state of a server as
+//! records, and as bytes. Encodes and decodes; opens no descriptor and trusts no byte.
+//!
+//! The bytes are a header and records. The header has a magic number, the version of the format, the
+//! length and a checksum. A record has a tag, flags, a length and its fields.
+//!
+//! A later version may add records and may add fields at the end of a record. A reader skips a record
+//! that it does not know, unless the record says that it must be understood; it takes the defaults for
+//! fields that are missing, and leaves out those that it does not know. So each version reads what the
+//! one before has written, and the other way round. `tests/states/` has an example of each.
+
+mod codes;
+mod encoding;
+mod frame;
+mod records;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use self::{
+    encoding::List,
+    frame::BadState,
+    records::{
+        BoardState, ChildState, Descriptor, EndState, Ledger, PipeState, PoolState, Program,
+        RetirementState, Role, SeenState, UsageState,
+    },
+};
+
+use self::{
+    encoding::Why,
+    frame::{Frame, Tag},
+};
+
+/// The state of a server at one moment.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Snapshot {
+    pub(crate) program: Program,
+    pub(crate) pool: PoolState,
+    pub(crate) children: Vec<ChildState>,
+    /// Every descriptor that is handed on, with what tells it from another.
+    pub(crate) descriptors: Vec<Descriptor>,
+    /// The boards that living children have their slots on, the newest first.
+    pub(crate) boards: Vec<BoardState>,
+    /// The attributes that were changed while the server ran, by name, as text.
+    pub(crate) attributes: Vec<(String, String)>,
+    /// The counters of the report, by name.
+    pub(crate) counters: Ledger,
+    /// What the hooks want to hand on.
+    pub(crate) hooks: Vec<u8>,
+}
+
+impl Snapshot {
+    /// The state as bytes.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut frame = Frame::new();
+        frame.record(Tag::PROGRAM, &self.program);
+        frame.record(Tag::POOL, &self.pool);
+        for board in &self.boards {
+            frame.record(Tag::BOARD, board);
+        }
+        for child in &self.children {
+            frame.record(Tag::CHILD, child);
+        }
+        for descriptor in &self.descriptors {
+            frame.record(Tag::DESCRIPTOR, descriptor);
+        }
+        for attribute in &self.attributes {
+            frame.record(Tag::ATTRIBUTE, attribute);
+        }
+        frame.record(Tag::COUNTERS, &self.counters);
+        frame.record(Tag::HOOKS, &self.hooks);
+        frame.finish()
+    }
+
+    /// The state that these bytes are.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with them, and where. Nothing is taken from bytes that are wrong anywhere.
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, BadState> {
+        let mut snapshot = Self::default();
+        let mut needed = [Tag::PROGRAM, Tag::POOL].map(|tag| (tag, false));
+        for record in frame::records(bytes)? {
+            let record = record?;
+            let found = needed.iter_mut().find(|(tag, _)| *tag == record.tag);
+            if found.is_some_and(|(_, found)| std::mem::replace(found, true)) {
+                return Err(record.bad(Why::Twice));
+            }
+            match record.tag {
+                Tag::PROGRAM => snapshot.program = record.read()?,
+                Tag::POOL => snapshot.pool = record.read()?,
+                Tag::BOARD => snapshot.boards.push(record.read()?),
+                Tag::CHILD => snapshot.children.push(record.read()?),
+                Tag::DESCRIPTOR => snapshot.descriptors.push(record.read()?),
+                Tag::ATTRIBUTE => snapshot.attributes.push(record.read()?),
+                Tag::COUNTERS => snapshot.counters = record.read()?,
+                Tag::HOOKS => snapshot.hooks = record.read()?,
+                _ => record.skip()?,
+            }
+        }
+        match needed.iter().find(|(_, found)| !found) {
+            Some((tag, _)) => Err(BadState::missing(*tag, bytes.len())),
+            None => snapshot.checked(bytes.len()),
+        }
+    }
+
+    /// The bytes of records, with a header that is right for them.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn framed(records: &[u8]) -> Vec<u8> {
+        Frame::of(records).finish()
+    }
+
+    /// Refuses children that contradict each other: two of one slot, of one serial or of one pid.
+    fn checked(self, end: usize) -> Result<Self, BadState> {
+        let unique = |key: fn(&ChildState) -> u32| {
+            let mut keys: Vec<_> = self.children.iter().map(key).collect();
+            keys.sort_unstable();
+            keys.windows(2).all(|pair| pair[0] != pair[1])
+        };
+        let sound = unique(|child| child.slot)
+            && unique(|child| child.serial)
+            && unique(|child| child.pid)
+            && self.children.iter().all(|child| child.pid > 1);
+        match sound {
+            true => Ok(self),
+            false => Err(BadState::contradiction(Tag::CHILD, end)),
+        }
+    }
+
+    /// The descriptor with this role; the first one of several.
+    pub(crate) fn descriptor(&self, role: Role) -> Option<&Descriptor> {
+        self.with_role(role).next()
+    }
+
+    /// The descriptors with this role.
+    pub(crate) fn with_role(&self, role: Role) -> impl Iterator<Item = &Descriptor> {
+        self.descriptors
+            .iter()
+            .filter(move |descriptor| descriptor.role == role)
+    }
+}

@@ -1,0 +1,64 @@
+//! The numbers that stand for names in a state. A number is never given another meaning.
+
+use super::encoding::{Field, Input, Why};
+use crate::core::child::{Reason, Signal, State};
+
+macro_rules! codes {
+    ($($type:ident or $instead:ident { $($name:ident = $code:literal,)* })*) => {$(
+        impl Field for $type {
+            fn put(&self, out: &mut Vec<u8>) {
+                let code: u8 = match self { $(Self::$name => $code,)* };
+                code.put(out);
+            }
+
+            fn take(input: &mut Input<'_>) -> Result<Self, Why> {
+                match u8::take(input)? {
+                    $($code => Ok(Self::$name),)*
+                    _ => Ok(Self::$instead),
+                }
+            }
+        }
+    )*};
+}
+
+// What a later version may know besides, an earlier one reads as the name after `or`.
+codes! {
+    State or Free {
+        Starting = 0,
+        Free = 1,
+        Busy = 2,
+        Retiring = 3,
+        Reserved = 4,
+    }
+    Reason or Asked {
+        Culled = 0,
+        TimedOut = 1,
+        Closed = 2,
+        Faulty = 3,
+        Recycled = 4,
+        Reloaded = 5,
+        Shutdown = 6,
+        Asked = 7,
+        Overtime = 8,
+        StartTimeout = 9,
+    }
+    Signal or Interrupt {
+        Abort = 0,
+        Alarm = 1,
+        BackgroundRead = 2,
+        BackgroundWrite = 3,
+        Child = 4,
+        Continue = 5,
+        FileSize = 6,
+        Hangup = 7,
+        Interrupt = 8,
+        Kill = 9,
+        Pipe = 10,
+        Quit = 11,
+        Stop = 12,
+        Terminate = 13,
+        User1 = 14,
+        User2 = 15,
+        Window = 16,
+    }
+}

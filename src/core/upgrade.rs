@@ -1,0 +1,397 @@
+//! The course of an upgrade in the program that it begins in: the new program is tried first, and
+//! executed when nothing is half done. Also what the new program waits for. Decides; starts, signals
+//! and executes nothing.
+
+use crate::core::time::Time;
+use std::{fmt, path::PathBuf, time::Duration};
+
+/// How long the new program may take to read the state in the trial.
+pub(crate) const TRIAL: Duration = Duration::from_secs(10);
+/// How long it must live on after that. Programs that cannot run often end right after their start.
+pub(crate) const PROBATION: Duration = Duration::from_millis(100);
+/// How long the upgrade waits for a moment in which no task is queued and no output waits.
+const CALM: Duration = Duration::from_secs(1);
+
+/// What is known of the trial of the new program.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Trial {
+    /// It has not answered.
+    Runs,
+    /// It has read the state, and lives.
+    Passed,
+    /// It has read the state, and cannot use it.
+    Refused(String),
+    /// It has ended without an answer, or after it: so it is not to be executed.
+    Ended(String),
+    /// It was told to end, and was reaped.
+    Gone,
+}
+
+/// What a step of the upgrade sees.
+#[derive(Clone, Debug)]
+pub(crate) struct Seen {
+    pub(crate) now: Time,
+    pub(crate) trial: Trial,
+    /// No task is queued, and no output waits.
+    pub(crate) is_calm: bool,
+    /// A stop was announced or has begun.
+    pub(crate) stops: bool,
+}
+
+/// Why an upgrade has failed before the program was executed.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Failure {
+    Refused(String),
+    Ended(String),
+    /// It has not answered.
+    Hangs,
+    /// It does not end, though it got SIGKILL.
+    Stays,
+    Stop,
+    /// The program's own states leave no moment in which nothing is queued.
+    NeverCalm,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(reason) => write!(f, "it cannot use the state of this server: {reason}"),
+            Self::Ended(how) => write!(f, "in its trial it has ended: {how}"),
+            Self::Hangs => write!(f, "in its trial it has not answered in {TRIAL:?}"),
+            Self::Stays => f.write_str("its trial cannot be ended"),
+            Self::Stop => f.write_str("the server stops"),
+            Self::NeverCalm => write!(f, "tasks of the program were queued for {CALM:?}"),
+        }
+    }
+}
+
+/// What to do now.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[must_use = "a step does nothing until it is performed"]
+pub(crate) enum Step {
+    Wait,
+    /// Kill the process of the trial.
+    EndTrial,
+    /// Execute the new program.
+    Execute,
+    Fail(Failure),
+    /// Execute the program again that was here before.
+    Return,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Phase {
+    /// The new program reads the state.
+    Trial { until: Time },
+    /// It has, and must live for some time more.
+    Probation { until: Time },
+    /// Its process was killed.
+    Ending { until: Time },
+    /// It can be executed at the next calm moment.
+    Ready { until: Time },
+    /// This is the new program: the children of the old one are being replaced.
+    Proving { epoch: u32 },
+    /// Its children have failed: the old program is to be executed again.
+    Returning { until: Time },
+}
+
+/// The upgrade of a server, if one is under way.
+#[derive(Debug, Default)]
+pub(crate) struct Upgrade {
+    phase: Option<Phase>,
+    /// What the next upgrade was asked to execute.
+    asked: Option<Option<PathBuf>>,
+    began: Time,
+    blind: Duration,
+}
+
+impl Upgrade {
+    /// Whether an upgrade is under way, in the old program or in the new one.
+    pub(crate) fn is_under_way(&self) -> bool {
+        self.phase.is_some()
+    }
+
+    /// When the upgrade that is under way was asked for.
+    pub(crate) fn began(&self) -> Time {
+        self.began
+    }
+
+    /// How long nobody watched the children.
+    pub(crate) fn blind(&self) -> Duration {
+        self.blind
+    }
+
+    /// Notes which program an upgrade is to; `None` for the file of the running one.
+    pub(crate) fn ask(&mut self, program: Option<PathBuf>) {
+        self.asked = Some(program);
+    }
+
+    /// The program that was asked for.
+    pub(crate) fn take_asked(&mut self) -> Option<PathBuf> {
+        self.asked.take().flatten()
+    }
+
+    /// The trial has begun.
+    pub(crate) fn begin(&mut self, now: Time) {
+        self.began = now;
+        self.phase = Some(Phase::Trial { until: now + TRIAL });
+    }
+
+    /// In the new program: its children, which are of this epoch, are to replace the others.
+    ///
+    /// It was asked for at `began`, and for the time `blind` nobody watched the children.
+    pub(crate) fn prove(&mut self, epoch: u32, began: Time, blind: Duration) {
+        self.began = began;
+        self.blind = blind;
+        self.phase = Some(Phase::Proving { epoch });
+    }
+
+    /// Whether the reload of this epoch completes an upgrade: it is the reload that was a part of it, or
+    /// a later one.
+    pub(crate) fn take_proved(&mut self, epoch: u32) -> bool {
+        let proves = match self.phase {
+            Some(Phase::Proving { epoch: own }) => epoch.wrapping_sub(own) <= u32::MAX / 2,
+            _ => false,
+        };
+        if proves {
+            self.phase = None;
+        }
+        proves
+    }
+
+    /// Whether a reload that fails now is the last part of an upgrade.
+    pub(crate) fn is_proving(&self) -> bool {
+        matches!(self.phase, Some(Phase::Proving { .. }))
+    }
+
+    /// The old program is to be executed again.
+    pub(crate) fn come_back(&mut self, now: Time) {
+        self.phase = Some(Phase::Returning { until: now + CALM });
+    }
+
+    /// The upgrade has ended.
+    pub(crate) fn end(&mut self) {
+        self.phase = None;
+    }
+
+    /// When the next step is due if nothing happens before.
+    pub(crate) fn wake_at(&self) -> Option<Time> {
+        match self.phase? {
+            Phase::Trial { until }
+            | Phase::Probation { until }
+            | Phase::Ending { until }
+            | Phase::Ready { until }
+            | Phase::Returning { until } => Some(until),
+            Phase::Proving { .. } => None,
+        }
+    }
+
+    /// What to do now.
+    pub(crate) fn step(&mut self, seen: &Seen) -> Step {
+        let step = match self.phase {
+            None | Some(Phase::Proving { .. }) => return Step::Wait,
+            Some(Phase::Returning { until }) => return returning(seen, until),
+            Some(_) if seen.stops => Step::Fail(Failure::Stop),
+            Some(Phase::Trial { until }) => self.in_trial(seen, until),
+            Some(Phase::Probation { until }) => self.in_probation(seen, until),
+            Some(Phase::Ending { until }) => self.ending(seen, until),
+            Some(Phase::Ready { until }) => ready(seen, until),
+        };
+        if matches!(step, Step::Fail(_)) {
+            self.phase = None;
+        }
+        step
+    }
+
+    fn in_trial(&mut self, seen: &Seen, until: Time) -> Step {
+        match &seen.trial {
+            Trial::Passed => {
+                let until = seen.now + PROBATION;
+                self.phase = Some(Phase::Probation { until });
+                Step::Wait
+            }
+            Trial::Runs if until <= seen.now => Step::Fail(Failure::Hangs),
+            Trial::Runs => Step::Wait,
+            other => failed(other),
+        }
+    }
+
+    fn in_probation(&mut self, seen: &Seen, until: Time) -> Step {
+        match &seen.trial {
+            Trial::Passed | Trial::Runs if seen.now < until => Step::Wait,
+            Trial::Passed | Trial::Runs => {
+                let until = seen.now + CALM;
+                self.phase = Some(Phase::Ending { until });
+                Step::EndTrial
+            }
+            other => failed(other),
+        }
+    }
+
+    fn ending(&mut self, seen: &Seen, until: Time) -> Step {
+        if seen.trial == Trial::Gone {
+            let until = seen.now + CALM;
+            self.phase = Some(Phase::Ready { until });
+            return ready(seen, until);
+        }
+        match until <= seen.now {
+            true => Step::Fail(Failure::Stays),
+            false => Step::Wait,
+        }
+    }
+}
+
+fn ready(seen: &Seen, until: Time) -> Step {
+    match (seen.is_calm, until <= seen.now) {
+        (true, _) => Step::Execute,
+        (false, true) => Step::Fail(Failure::NeverCalm),
+        (false, false) => Step::Wait,
+    }
+}
+
+/// The old program is needed even if some tasks of this one are never done.
+fn returning(seen: &Seen, until: Time) -> Step {
+    match seen.is_calm || until <= seen.now {
+        true => Step::Return,
+        false => Step::Wait,
+    }
+}
+
+fn failed(trial: &Trial) -> Step {
+    Step::Fail(match trial {
+        Trial::Refused(reason) => Failure::Refused(reason.clone()),
+        Trial::Ended(how) => Failure::Ended(how.clone()),
+        Trial::Runs | Trial::Passed | Trial::Gone => Failure::Ended("it is gone".to_owned()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(milliseconds: u64) -> Time {
+        Time::at(Duration::from_millis(milliseconds))
+    }
+
+    fn seen(milliseconds: u64, trial: Trial) -> Seen {
+        Seen {
+            now: at(milliseconds),
+            trial,
+            is_calm: true,
+            stops: false,
+        }
+    }
+
+    fn begun() -> Upgrade {
+        let mut upgrade = Upgrade::default();
+        upgrade.begin(at(0));
+        upgrade
+    }
+
+    #[test]
+    fn a_program_that_passes_is_executed_when_its_trial_has_ended() {
+        let mut upgrade = begun();
+        assert_eq!(upgrade.step(&seen(5, Trial::Runs)), Step::Wait);
+        assert_eq!(upgrade.step(&seen(10, Trial::Passed)), Step::Wait);
+        assert_eq!(upgrade.wake_at(), Some(at(110)));
+        assert_eq!(upgrade.step(&seen(109, Trial::Passed)), Step::Wait);
+        assert_eq!(upgrade.step(&seen(110, Trial::Passed)), Step::EndTrial);
+        assert_eq!(upgrade.step(&seen(111, Trial::Passed)), Step::Wait);
+        let busy = Seen {
+            is_calm: false,
+            ..seen(112, Trial::Gone)
+        };
+        assert_eq!(upgrade.step(&busy), Step::Wait);
+        assert_eq!(upgrade.step(&seen(113, Trial::Gone)), Step::Execute);
+    }
+
+    /// However the trial goes wrong, the upgrade fails with that reason, and is over.
+    #[test]
+    fn i07_whatever_goes_wrong_in_the_trial_ends_the_upgrade() {
+        let refused = || Trial::Refused("no".to_owned());
+        let ended = || Trial::Ended("exit status: 1".to_owned());
+        let before = [
+            (seen(5, refused()), Failure::Refused("no".to_owned())),
+            (
+                seen(5, ended()),
+                Failure::Ended("exit status: 1".to_owned()),
+            ),
+            (seen(10_000, Trial::Runs), Failure::Hangs),
+        ];
+        for (seen, failure) in before {
+            let mut upgrade = begun();
+            assert_eq!(upgrade.step(&seen), Step::Fail(failure));
+            assert!(!upgrade.is_under_way());
+        }
+        let mut upgrade = begun();
+        let _ = upgrade.step(&seen(1, Trial::Passed));
+        let failed = upgrade.step(&seen(11, ended()));
+        assert_eq!(
+            failed,
+            Step::Fail(Failure::Ended("exit status: 1".to_owned()))
+        );
+    }
+
+    #[test]
+    fn a_stop_ends_the_upgrade_in_every_phase() {
+        for passed in [0, 1, 2] {
+            let mut upgrade = begun();
+            for milliseconds in 0..passed {
+                let _ = upgrade.step(&seen(milliseconds * 200, Trial::Passed));
+            }
+            let stop = Seen {
+                stops: true,
+                ..seen(500, Trial::Passed)
+            };
+            assert_eq!(upgrade.step(&stop), Step::Fail(Failure::Stop));
+            assert!(!upgrade.is_under_way());
+        }
+    }
+
+    #[test]
+    fn a_process_that_cannot_be_killed_and_tasks_without_end_are_not_waited_for() {
+        let mut upgrade = begun();
+        let _ = upgrade.step(&seen(0, Trial::Passed));
+        assert_eq!(upgrade.step(&seen(100, Trial::Passed)), Step::EndTrial);
+        let stays = upgrade.step(&seen(1_100, Trial::Passed));
+        assert_eq!(stays, Step::Fail(Failure::Stays));
+
+        let mut upgrade = begun();
+        let _ = upgrade.step(&seen(0, Trial::Passed));
+        let _ = upgrade.step(&seen(100, Trial::Passed));
+        let busy = |at| Seen {
+            is_calm: false,
+            ..seen(at, Trial::Gone)
+        };
+        assert_eq!(upgrade.step(&busy(200)), Step::Wait);
+        let never = upgrade.step(&busy(1_200));
+        assert_eq!(never, Step::Fail(Failure::NeverCalm));
+    }
+
+    #[test]
+    fn the_way_back_waits_for_a_calm_moment_and_no_longer_than_a_second() {
+        let mut upgrade = Upgrade::default();
+        upgrade.prove(7, at(3), Duration::ZERO);
+        upgrade.come_back(at(10));
+        let busy = |at| Seen {
+            is_calm: false,
+            ..seen(at, Trial::Gone)
+        };
+        assert_eq!(upgrade.step(&busy(11)), Step::Wait);
+        assert_eq!(upgrade.step(&busy(1_010)), Step::Return);
+        assert_eq!(upgrade.step(&seen(12, Trial::Gone)), Step::Return);
+    }
+
+    #[test]
+    fn the_new_program_is_proved_by_the_reload_of_its_own_epoch() {
+        let mut upgrade = Upgrade::default();
+        upgrade.prove(7, at(3), Duration::ZERO);
+        assert!(upgrade.is_under_way() && upgrade.is_proving());
+        assert_eq!(upgrade.step(&seen(5, Trial::Runs)), Step::Wait);
+        assert!(!upgrade.take_proved(6));
+        assert!(upgrade.take_proved(8), "a reload has begun meanwhile");
+        upgrade.prove(7, at(3), Duration::ZERO);
+        assert!(upgrade.take_proved(7));
+        assert!(!upgrade.take_proved(7) && !upgrade.is_under_way());
+    }
+}

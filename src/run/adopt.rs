@@ -1,0 +1,209 @@
+//! The start of a program that another one has executed: to say whether it could take over a server, or
+//! to take it over. Until that has succeeded, nothing of the other program is closed, so that it can
+//! come back.
+
+use super::{PreFork, builder::Builder};
+use crate::{
+    core::{
+        child::ChildId,
+        error::{Error, Operation},
+        monitor::{outlived, reached, restored},
+        say::say,
+        state::{Role, Snapshot},
+        system::Pipe,
+    },
+    hooks::{ChildServer, PreForkHooks},
+    sys::{
+        fork, limits, signals,
+        upgrade::{self, Summons, Way},
+    },
+};
+use std::{
+    io,
+    mem::ManuallyDrop,
+    os::fd::RawFd,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
+
+/// The exit code of a program that can neither take over nor go back: EX_OSERR.
+const EXIT_LOST: i32 = 71;
+
+impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
+    /// Does what the program that has executed this one wants of it.
+    pub(super) fn start_summoned(self, summons: &Summons) -> Result<PreFork<H, S>, Error> {
+        match summons.way {
+            Way::Trial { answers, end } => self.try_state(summons.state, answers, end),
+            Way::Forth { image } => Ok(self.take_over(summons.state, image)),
+            Way::Back { ref reason } => self.take_over_again(summons.state, reason),
+        }
+    }
+
+    /// In a trial: the answer, and the end of the process.
+    fn try_state(mut self, state: RawFd, answers: RawFd, end: RawFd) -> ! {
+        let answer = read(state, &mut self).map_err(|error| error.to_string());
+        upgrade::answer_and_wait(answers, end, answer.map(drop));
+        fork::exit(0)
+    }
+
+    /// Takes over, or executes the program before again.
+    fn take_over(mut self, state: RawFd, image: RawFd) -> PreFork<H, S> {
+        let snapshot = read(state, &mut self);
+        let snapshot = match snapshot {
+            Ok(snapshot) => snapshot,
+            Err(error) => return give_up(image, state, None, &error.to_string()),
+        };
+        let adopted = catch_unwind(AssertUnwindSafe(|| self.adopt(&snapshot)));
+        match adopted {
+            Ok(Ok(prefork)) => {
+                // The file of the state is needed no longer.
+                drop(upgrade::take(state.cast_unsigned()));
+                prefork
+            }
+            Ok(Err(error)) => give_up(image, state, Some(&snapshot), &error.to_string()),
+            Err(_) => give_up(image, state, Some(&snapshot), "the start has panicked"),
+        }
+    }
+
+    /// Takes over again, since the program after this one could not.
+    fn take_over_again(mut self, state: RawFd, reason: &str) -> Result<PreFork<H, S>, Error> {
+        let failed = |error| Error::new(Operation::Upgrade, "the way back", error);
+        let mut snapshot = read(state, &mut self).map_err(failed)?;
+        let own = std::mem::take(&mut snapshot.program.previous_path);
+        if snapshot.program.back.replace(reason.to_owned()).is_none() {
+            // It is the state that this program has written itself.
+            snapshot.program.path = own;
+        }
+        let mut prefork = self.adopt(&snapshot)?;
+        drop(upgrade::take(state.cast_unsigned()));
+        let error = Error::new(
+            Operation::Upgrade,
+            "the new program",
+            io::Error::other(reason.to_owned()),
+        );
+        prefork.inner.upgrade_failed(&error);
+        Ok(prefork)
+    }
+
+    /// Starts as usual, but with the children, the sockets and the counters of the state.
+    fn adopt(self, state: &Snapshot) -> Result<PreFork<H, S>, Error> {
+        upgrade::offer(state.with_role(Role::Listener));
+        if let Some(soft) = state.pool.open_files {
+            limits::note_soft_before(soft);
+        }
+        // Whatever fails from here on, nothing that the program before needs is dropped.
+        let mut prefork = ManuallyDrop::new(self.prepare(Some(state))?);
+        prefork.inner.parent.tell_time();
+        prefork
+            .inner
+            .parent
+            .monitor
+            .restore_attributes(&state.attributes);
+        prefork.open()?;
+        prefork.inner.parent.tell_time();
+        prefork.adopt_children(state)?;
+        signals::resume(state.pool.mask)
+            .map_err(|error| Error::new(Operation::Signal, "mask", error))?;
+        prefork.commit(state);
+        Ok(ManuallyDrop::into_inner(prefork))
+    }
+}
+
+/// The state, if it is one, its descriptors are what it says, and the hooks can use what is for them.
+fn read<H: PreForkHooks, S: ChildServer>(
+    state: RawFd,
+    builder: &mut Builder<H, S>,
+) -> io::Result<Snapshot> {
+    let snapshot = upgrade::read_state(state)?;
+    snapshot.descriptors.iter().try_for_each(upgrade::verify)?;
+    check_listed(&snapshot)?;
+    if !snapshot.hooks.is_empty() {
+        builder.hooks_mut().restore(&snapshot.hooks)?;
+    }
+    Ok(snapshot)
+}
+
+/// What the children and boards name must be among what was verified, each once.
+fn check_listed(state: &Snapshot) -> io::Result<()> {
+    let mut verified: Vec<_> = state.descriptors.iter().map(|it| it.fd).collect();
+    verified.sort_unstable();
+    if let Some(pair) = verified.windows(2).find(|pair| pair[0] == pair[1]) {
+        let reason = format!("descriptor {} is listed twice", pair[0]);
+        return Err(io::Error::other(reason));
+    }
+    let of = |role| state.with_role(role).map(|it| it.fd).collect::<Vec<_>>();
+    let pipes = state.children.iter().flat_map(|child| &child.pipes.0);
+    let mut named: Vec<_> = pipes.filter_map(|pipe| pipe.fd).collect();
+    let mut boards: Vec<_> = state.boards.iter().map(|board| board.fd).collect();
+    let mut listed = [of(Role::Pipe), of(Role::Board)];
+    for numbers in listed.iter_mut().chain([&mut named, &mut boards]) {
+        numbers.sort_unstable();
+    }
+    match listed == [named, boards] {
+        true => Ok(()),
+        false => Err(io::Error::other(
+            "the descriptors are not those of the children",
+        )),
+    }
+}
+
+/// Executes the program before again. Its children see the end of this process if that fails.
+fn give_up<T>(image: RawFd, state: RawFd, snapshot: Option<&Snapshot>, reason: &str) -> T {
+    say!(
+        Error,
+        "cannot take over: {reason}; the program before comes back"
+    );
+    let error = upgrade::go_back(image, state, snapshot, reason);
+    say!(Error, "it cannot be executed again: {error}");
+    fork::exit(EXIT_LOST)
+}
+
+impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
+    fn adopt_children(&mut self, state: &Snapshot) -> Result<(), Error> {
+        let failed = |error| Error::new(Operation::Upgrade, "the children", error);
+        let parent = &mut self.inner.parent;
+        let words = parent.monitor.comm_words();
+        let mut children = Vec::new();
+        for child in &state.children {
+            let process = parent
+                .system
+                .adopt(child, outlived(child))
+                .map_err(failed)?;
+            children.push((restored(child), reached(child, words, process)));
+        }
+        parent.monitor.adopt(state, children);
+        Ok(())
+    }
+
+    /// From here on there is no way back but by the program that was kept.
+    fn commit(&mut self, state: &Snapshot) {
+        for address in upgrade::withdraw() {
+            log::info!("{address} is not listened on any more");
+        }
+        let duplicated = [Role::Board, Role::DeathRead, Role::DeathWrite];
+        for original in duplicated
+            .into_iter()
+            .flat_map(|role| state.with_role(role))
+        {
+            drop(upgrade::take(original.fd));
+        }
+        self.inner.parent.system.upgrades.adopt(state);
+        self.inner.parent.tell_untold();
+        self.inner.deaths_unknown = true;
+        for child in &state.children {
+            let id = ChildId::new(child.slot, child.serial);
+            // The poller reports what is in a pipe, but nothing of a dead child's that is empty.
+            for pipe in Pipe::ALL.into_iter().filter(|_| child.end.is_some()) {
+                self.inner.set_unread(id, pipe, true);
+            }
+            if child.end.is_some() {
+                self.inner.finish_if_read(id);
+            }
+        }
+        log::info!(
+            "took over from version {}: {} children, {} sockets",
+            state.program.version,
+            state.children.len(),
+            state.with_role(Role::Listener).count()
+        );
+    }
+}

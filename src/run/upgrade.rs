@@ -1,0 +1,143 @@
+//! An upgrade in the program that is there: the trial of the new program, the exec, the way back of a
+//! new program whose children fail. `core/upgrade.rs` decides what comes next; `adopt.rs` is the other
+//! end.
+
+use super::{child::ChildSide, turn::Loop};
+use crate::{
+    core::{
+        error::{Error, Operation},
+        event::Event,
+        say::say,
+        state::Snapshot,
+        upgrade::Step,
+    },
+    hooks::{ChildServer, PreForkHooks},
+};
+use std::io;
+
+impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
+    /// `upgrade`: runs the new program as a child, to see whether it can take over.
+    pub(super) fn begin_upgrade(&mut self) {
+        let program = self.parent.monitor.upgrade.take_asked();
+        if self.parent.monitor.is_stopping() {
+            return self.refuse_upgrade("the server stops");
+        }
+        if self.parent.monitor.is_upgrading() {
+            return self.refuse_upgrade("another upgrade is under way");
+        }
+        self.parent.monitor.begin_upgrade();
+        self.parent.tell_untold();
+        let mut state = self.snapshot();
+        if let Err(error) = self
+            .parent
+            .system
+            .begin_trial(program.as_deref(), &mut state)
+        {
+            self.upgrade_failed(&error);
+        }
+    }
+
+    /// An upgrade that has not begun fails, and one that is under way goes on.
+    fn refuse_upgrade(&mut self, reason: &'static str) {
+        let error = Error::new(Operation::Upgrade, "the program", io::Error::other(reason));
+        say!(Error, "{error}");
+        self.parent.system.tell_askers(&format!("error: {error}"));
+        self.tell_upgrade_failed(&error);
+    }
+
+    /// The state of this server now, without what the system knows.
+    fn snapshot(&mut self) -> Snapshot {
+        let mut saved = Vec::new();
+        self.call("save", |hooks, monitor| saved = hooks.save(monitor));
+        Snapshot {
+            hooks: saved,
+            ..self.parent.monitor.save()
+        }
+    }
+
+    /// Moves an upgrade on.
+    pub(super) fn move_upgrade(&mut self) {
+        if !self.parent.monitor.is_upgrading() {
+            return;
+        }
+        let trial = self.parent.system.trial();
+        let is_printing = self.parent.system.is_printing();
+        let seen = self.parent.monitor.upgrade_seen(trial, is_printing);
+        match self.parent.monitor.upgrade.step(&seen) {
+            Step::Wait => {}
+            Step::EndTrial => self.parent.system.end_trial(),
+            Step::Execute => self.execute(None),
+            Step::Return => {
+                let reason = self.come_back_for.take().unwrap_or_default();
+                self.execute(Some(reason));
+            }
+            Step::Fail(failure) => {
+                let reason = io::Error::other(failure.to_string());
+                let error = Error::new(Operation::Upgrade, "the new program", reason);
+                self.upgrade_failed(&error);
+            }
+        }
+    }
+
+    /// Becomes the new program, or the one before for this reason. Returns only if that fails.
+    fn execute(&mut self, back: Option<String>) {
+        let mut state = self.snapshot();
+        state.program.back = back;
+        self.parent.status.pause();
+        let error = match self.parent.system.save(&mut state) {
+            Ok(()) => self.parent.system.become_program(&state),
+            Err(error) => Error::new(Operation::Upgrade, "the state", error),
+        };
+        self.upgrade_failed(&error);
+    }
+
+    /// The upgrade is over, and this program serves on.
+    pub(super) fn upgrade_failed(&mut self, error: &Error) {
+        say!(Error, "{error}; this program serves on");
+        self.parent.monitor.upgrade.end();
+        self.parent.system.forget_trial();
+        self.parent.system.tell_askers(&format!("error: {error}"));
+        self.tell_upgrade_failed(error);
+    }
+
+    fn tell_upgrade_failed(&mut self, error: &Error) {
+        let hooks = &mut self.hooks;
+        let event = Event::UpgradeFailed { error };
+        self.parent
+            .call_and_tell("upgrade_failed", &event, |monitor| {
+                hooks.upgrade_failed(monitor, error);
+            });
+    }
+
+    /// In the new program: its children have not become ready, so the one before is executed again at
+    /// the next calm moment. False if no upgrade is under way.
+    pub(super) fn comes_back(&mut self, error: &Error) -> bool {
+        let proving = self.parent.monitor.upgrade.is_proving();
+        if proving {
+            say!(Error, "{error}; the program before comes back");
+            self.come_back_for = Some(error.to_string());
+            let now = self.parent.monitor.now();
+            self.parent.monitor.upgrade.come_back(now);
+        }
+        proving
+    }
+
+    /// In the new program: its children have replaced those of an earlier epoch. If that was an upgrade,
+    /// the program before is not needed any more.
+    pub(super) fn complete_upgrade(&mut self, epoch: u32) {
+        let began = self.parent.monitor.upgrade.began();
+        if !self.parent.monitor.upgrade.take_proved(epoch) {
+            return;
+        }
+        let took = self.parent.monitor.now().since(began);
+        let blind = self.parent.monitor.upgrade.blind();
+        log::info!(
+            "upgraded in {:.1} s, and nobody watched the children for {:.1} ms",
+            took.as_secs_f64(),
+            blind.as_secs_f64() * 1e3
+        );
+        self.parent.system.forget_image();
+        self.parent.system.tell_askers("ok");
+        self.parent.tell(&Event::Upgraded { took, blind });
+    }
+}

@@ -1,0 +1,164 @@
+//! In place of `upgrade` on systems without sealed memory and execveat(2): no program becomes another
+//! one, and none is told to.
+
+use super::{
+    board::Board,
+    fd_registry::{Ours, PreForkId},
+    poller::Poller,
+};
+use crate::core::{
+    error::{Error, Operation},
+    state::{BoardState, Descriptor, Role, Snapshot},
+    upgrade::Trial,
+};
+use std::{
+    io,
+    net::SocketAddr,
+    os::fd::{OwnedFd, RawFd},
+    path::Path,
+};
+
+/// Why this process was started.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Launch {
+    /// As any program, by a shell or a service manager.
+    Fresh,
+    /// To read the state of a running server; Linux only.
+    Trial,
+    /// In place of another program; Linux only.
+    Upgrade,
+}
+
+impl Launch {
+    /// Why this process was started.
+    pub fn of_this_process() -> Self {
+        Self::Fresh
+    }
+}
+
+/// What a process is told: never anything.
+#[derive(Debug)]
+pub(crate) struct Summons {
+    pub(crate) state: RawFd,
+    pub(crate) way: Way,
+}
+
+#[derive(Debug)]
+pub(crate) enum Way {
+    Trial { answers: RawFd, end: RawFd },
+    Forth { image: RawFd },
+    Back { reason: String },
+}
+
+pub(crate) fn summons() -> Option<Summons> {
+    None
+}
+
+fn unsupported() -> io::Error {
+    io::ErrorKind::Unsupported.into()
+}
+
+pub(crate) fn read_state(_: RawFd) -> io::Result<Snapshot> {
+    Err(unsupported())
+}
+
+pub(crate) fn answer_and_wait(_: RawFd, _: RawFd, _: Result<(), String>) {}
+
+pub(crate) fn go_back(_: RawFd, _: RawFd, _: Option<&Snapshot>, _: &str) -> io::Error {
+    unsupported()
+}
+
+pub(crate) fn verify(_: &Descriptor) -> io::Result<()> {
+    Err(unsupported())
+}
+
+#[allow(unsafe_code)]
+pub(crate) fn take(fd: u32) -> OwnedFd {
+    use std::os::fd::FromRawFd;
+    // SAFETY: never called: no state is read on this system.
+    unsafe { OwnedFd::from_raw_fd(fd.cast_signed()) }
+}
+
+pub(crate) fn duplicate(_: u32) -> io::Result<OwnedFd> {
+    Err(unsupported())
+}
+
+pub(crate) fn offer<'a>(_: impl Iterator<Item = &'a Descriptor>) {}
+
+pub(crate) fn withdraw() -> Vec<String> {
+    Vec::new()
+}
+
+pub(crate) fn is_adopting() -> bool {
+    false
+}
+
+pub(crate) fn tcp_socket(_: SocketAddr) -> Option<OwnedFd> {
+    None
+}
+
+pub(crate) fn unix_socket(_: &Path) -> Option<OwnedFd> {
+    None
+}
+
+pub(crate) fn saved_boards(_: &Board, _: &[usize]) -> Vec<BoardState> {
+    Vec::new()
+}
+
+pub(crate) fn adopt_boards(_: &mut Board, _: &[BoardState]) {}
+
+/// Nothing.
+#[derive(Debug)]
+pub(crate) struct Upgrades;
+
+impl Upgrades {
+    pub(crate) fn new(_: Option<&Snapshot>) -> Self {
+        Self
+    }
+
+    pub(crate) fn adopt(&mut self, _: &Snapshot) {}
+
+    pub(crate) fn add_asker(&mut self, _: Ours<OwnedFd>) {}
+
+    pub(crate) fn tell_askers(&mut self, _: &str) {}
+
+    pub(crate) fn open(&mut self, _: Option<&Path>) -> Result<(), Error> {
+        Err(self.failed(unsupported()))
+    }
+
+    pub(crate) fn begin_trial(&mut self, _: &Snapshot, _: &Poller) -> io::Result<()> {
+        Err(unsupported())
+    }
+
+    pub(crate) fn failed(&self, error: io::Error) -> Error {
+        Error::new(Operation::Upgrade, "on this system", error)
+    }
+
+    pub(crate) fn look(&mut self) -> Trial {
+        Trial::Gone
+    }
+
+    pub(crate) fn end_trial(&mut self) {}
+
+    pub(crate) fn forget_trial(&mut self, _: &Poller) {}
+
+    pub(crate) fn close(&mut self, _: &Poller) {}
+
+    pub(crate) fn reap(&mut self) {}
+
+    pub(crate) fn save(
+        &self,
+        _: &mut Snapshot,
+        _: PreForkId,
+        _: impl Iterator<Item = (RawFd, Role)>,
+    ) -> io::Result<()> {
+        Err(unsupported())
+    }
+
+    pub(crate) fn execute(&self, _: &Snapshot) -> Error {
+        self.failed(unsupported())
+    }
+
+    pub(crate) fn forget_previous(&mut self) {}
+}

@@ -1,0 +1,58 @@
+//! The boards in a state: which are handed on, and how the next program maps them. A board that cannot
+//! be mapped is left out: its children are known by their words alone.
+
+use super::descriptors;
+use crate::{
+    core::{
+        say::say,
+        state::{BoardState, List},
+    },
+    sys::{
+        board::{Board, Earlier},
+        cells,
+    },
+};
+use std::io;
+
+/// The boards on which the children of these slots note.
+pub(crate) fn saved_boards(board: &Board, slots: &[usize]) -> Vec<BoardState> {
+    let boards = board.in_use(slots).into_iter().enumerate();
+    let saved = |(at, (fd, length, slots)): (usize, (i32, usize, Vec<usize>))| BoardState {
+        fd: fd.cast_unsigned(),
+        length: length as u64,
+        // OK because a slot is a number of 32 bits.
+        slots: List(slots.into_iter().map(|slot| slot as u32).collect()),
+        metrics: List(cells::described()),
+        own: List(if at == 0 {
+            cells::own_words()
+        } else {
+            Vec::new()
+        }),
+    };
+    boards.map(saved).collect()
+}
+
+/// Maps the boards of the programs before this one.
+pub(crate) fn adopt_boards(board: &mut Board, states: &[BoardState]) {
+    let mut mapped = Vec::new();
+    for state in states {
+        match map(state) {
+            Ok(earlier) => {
+                let slots = state.slots.0.iter().map(|slot| *slot as usize);
+                mapped.push((earlier, slots.collect()));
+            }
+            Err(error) => say!(
+                Warn,
+                "what the children of the program before note is not read: {error}"
+            ),
+        }
+    }
+    let own = states.first().map(|state| state.own.0.as_slice());
+    board.adopt(mapped, own.unwrap_or_default());
+}
+
+/// By a duplicate: the program before may come back.
+fn map(state: &BoardState) -> io::Result<Earlier> {
+    let file = descriptors::duplicate(state.fd)?;
+    Earlier::map(file, state.length, cells::agrees(&state.metrics.0))
+}

@@ -1,0 +1,175 @@
+//! The program that this process runs, with its arguments and its environment, so that it can be
+//! executed again even if its file has been replaced or removed. Executes by descriptor alone.
+
+#![allow(unsafe_code)]
+
+use crate::sys::{fd_registry::Ours, upgrade::summons::VARIABLE};
+use nix::{
+    errno::Errno,
+    fcntl::{OFlag, open},
+    libc,
+    sys::stat::Mode,
+};
+use std::{
+    env,
+    ffi::{CString, OsStr, OsString},
+    fs, io,
+    os::{
+        fd::{AsRawFd, OwnedFd, RawFd},
+        unix::ffi::{OsStrExt, OsStringExt},
+    },
+    path::{Path, PathBuf},
+};
+
+/// The running program.
+#[derive(Debug)]
+pub(crate) struct Image {
+    /// Its file, which stays what it is when the path leads to another.
+    file: Ours<OwnedFd>,
+    /// Its path when it was started.
+    path: PathBuf,
+    arguments: Vec<CString>,
+    /// The environment that it was started with, without what an upgrade adds.
+    environment: Vec<CString>,
+}
+
+impl Image {
+    /// Reads it from /proc. The arguments are read early: later the program may have overwritten
+    /// them, to change its name in the list of processes.
+    pub(crate) fn of_this_process() -> io::Result<Self> {
+        let file = open_program(Path::new("/proc/self/exe"))?;
+        Ok(Self {
+            file: Ours::parents(file),
+            path: fs::read_link("/proc/self/exe")?,
+            arguments: strings(fs::read("/proc/self/cmdline")?),
+            environment: environment(),
+        })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn number(&self) -> RawFd {
+        self.file.as_raw_fd()
+    }
+
+    /// The call that executes `program` in place of this process, prepared: it allocates nothing.
+    pub(crate) fn call(&self, program: RawFd, summons: &OsStr) -> Call {
+        let mut environment = self.environment.clone();
+        let variable = [VARIABLE.as_bytes(), b"=", summons.as_bytes()].concat();
+        // OK because neither has a zero byte: what is made of a message has none.
+        environment.extend(CString::new(variable));
+        Call::new(program, self.arguments.clone(), environment)
+    }
+}
+
+/// A descriptor of a program's file, by which it can be executed and not read.
+pub(crate) fn open_program(path: &Path) -> io::Result<OwnedFd> {
+    Ok(open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?)
+}
+
+/// The arguments of execveat(2).
+#[derive(Debug)]
+pub(crate) struct Call {
+    program: RawFd,
+    argv: Vec<*const libc::c_char>,
+    envp: Vec<*const libc::c_char>,
+    /// What the pointers lead to.
+    _strings: [Vec<CString>; 2],
+}
+
+impl Call {
+    fn new(program: RawFd, arguments: Vec<CString>, environment: Vec<CString>) -> Self {
+        let pointers = |strings: &[CString]| {
+            let pointers = strings.iter().map(|string| string.as_ptr());
+            pointers.chain([std::ptr::null()]).collect()
+        };
+        Self {
+            program,
+            argv: pointers(&arguments),
+            envp: pointers(&environment),
+            _strings: [arguments, environment],
+        }
+    }
+
+    /// Returns only if it fails. Async-signal-safe.
+    pub(crate) fn execute(&self) -> Errno {
+        // SAFETY: both lists are of strings that live as long as `self`, and end with a null pointer.
+        unsafe {
+            libc::syscall(
+                libc::SYS_execveat,
+                self.program,
+                c"".as_ptr(),
+                self.argv.as_ptr(),
+                self.envp.as_ptr(),
+                libc::AT_EMPTY_PATH,
+            )
+        };
+        Errno::last()
+    }
+}
+
+/// The environment that the program was started with: variables that it has taken out since, such as
+/// NOTIFY_SOCKET, are for the next program as well. Where /proc does not show it, the present one.
+fn environment() -> Vec<CString> {
+    let variables = match fs::read("/proc/self/environ") {
+        Ok(bytes) => strings(bytes),
+        Err(error) => {
+            log::debug!("the environment of the start is not known: {error}");
+            env::vars_os().filter_map(assignment).collect()
+        }
+    };
+    let added = |variable: &CString| {
+        let name = variable.as_bytes().strip_prefix(VARIABLE.as_bytes());
+        name.is_some_and(|rest| rest.first() == Some(&b'='))
+    };
+    variables
+        .into_iter()
+        .filter(|variable| !added(variable))
+        .collect()
+}
+
+fn assignment((name, value): (OsString, OsString)) -> Option<CString> {
+    let bytes = [name.into_vec(), value.into_vec()].join(&b'=');
+    CString::new(bytes).ok()
+}
+
+/// The strings that each end with a zero byte.
+fn strings(bytes: Vec<u8>) -> Vec<CString> {
+    let bytes = bytes.strip_suffix(&[0]).unwrap_or(&bytes);
+    if bytes.is_empty() {
+        return Vec::new();
+    }
+    let parts = bytes.split(|byte| *byte == 0);
+    // OK because no part has a zero byte.
+    parts.filter_map(|part| CString::new(part).ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_are_kept_as_they_are() {
+        let read = |bytes: &[u8]| strings(bytes.to_vec());
+        assert_eq!(read(b""), Vec::<CString>::new());
+        assert_eq!(read(b"a\0"), [CString::from(c"a")]);
+        assert_eq!(
+            read(b"a\0\0-b=\xff\0"),
+            [c"a", c"", c"-b=\xff"].map(CString::from)
+        );
+    }
+
+    #[test]
+    fn the_running_program_is_found_with_its_arguments() {
+        let image = Image::of_this_process().unwrap();
+        assert_eq!(image.path(), env::current_exe().unwrap());
+        let arguments: Vec<_> = env::args_os().collect();
+        let found = image.arguments.iter();
+        let found: Vec<_> = found
+            .map(|it| OsStr::from_bytes(it.as_bytes()).to_owned())
+            .collect();
+        assert_eq!(found, arguments);
+    }
+}

@@ -1,0 +1,234 @@
+//! What a program is told by the one that has executed it, in the variable PREFORK_UPGRADE: to try
+//! whether it can use a state, or to take one over. Trusts nothing that it has not checked.
+
+#![allow(unsafe_code)]
+
+use super::{descriptors, memory};
+use crate::{
+    core::state::Snapshot,
+    sys::{limits, waiter::poll_any},
+};
+use nix::{poll::PollFlags, unistd};
+use std::{
+    env,
+    ffi::OsString,
+    fmt, io,
+    os::fd::{AsFd, AsRawFd, RawFd},
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+/// The variable in which a summons is.
+pub(super) const VARIABLE: &str = "PREFORK_UPGRADE";
+
+/// Whether the summons of this process has been answered.
+static ANSWERED: AtomicBool = AtomicBool::new(false);
+
+/// Why this process was started.
+///
+/// For a program that does more than to start a server: a trial must not take locks or open ports that
+/// the running program has, and must not change anything.
+///
+/// ```
+/// use prefork_server::Launch;
+///
+/// if Launch::of_this_process() != Launch::Trial {
+///     // Write a file with the pid, take a lock.
+/// }
+/// ```
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Launch {
+    /// As any program, by a shell or a service manager.
+    Fresh,
+    /// To read the state of a running server, whose program this one may become; it ends in
+    /// [`Builder::start`](crate::Builder::start).
+    Trial,
+    /// In place of another program, or of itself, whose server and children it takes over in
+    /// [`Builder::start`](crate::Builder::start).
+    Upgrade,
+}
+
+impl Launch {
+    /// Why this process was started. Later than the start of its first server: always
+    /// [`Fresh`](Self::Fresh).
+    pub fn of_this_process() -> Self {
+        match peek() {
+            None => Self::Fresh,
+            Some(Summons {
+                way: Way::Trial { .. },
+                ..
+            }) => Self::Trial,
+            Some(_) => Self::Upgrade,
+        }
+    }
+}
+
+/// What this process is told.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Summons {
+    /// The descriptor of the state.
+    pub(crate) state: RawFd,
+    pub(crate) way: Way,
+}
+
+/// What it is to do with the state.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Way {
+    /// To say whether it can use it, and to live until it is told to end.
+    Trial { answers: RawFd, end: RawFd },
+    /// To take it over. If it cannot, it executes `image` again.
+    Forth { image: RawFd },
+    /// To take over again, because the program after it could not.
+    Back { reason: String },
+}
+
+impl fmt::Display for Summons {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (state, own) = (self.state, std::process::id());
+        match &self.way {
+            Way::Trial { answers, end } => write!(f, "trial {own} {state} {answers} {end}"),
+            Way::Forth { image } => write!(f, "forth {own} {state} {image}"),
+            Way::Back { reason } => write!(f, "back {own} {state} {}", reason.replace('\0', " ")),
+        }
+    }
+}
+
+impl Summons {
+    /// `own` is the pid of the process that reads it, `parent` that of its parent. One that was left
+    /// for another process is none.
+    fn parse(text: &str, own: u32, parent: u32) -> Option<Self> {
+        let (way, rest) = text.split_once(' ')?;
+        let mut parts = rest.splitn(3, ' ');
+        let pid: u32 = parts.next()?.parse().ok()?;
+        let state = parts.next()?.parse().ok().filter(|fd| *fd > 2)?;
+        let rest = parts.next()?;
+        let number = |text: &str| text.parse().ok().filter(|fd: &RawFd| *fd > 2);
+        let (way, its) = match way {
+            "trial" => {
+                let (answers, end) = rest.split_once(' ')?;
+                let (answers, end) = (number(answers)?, number(end)?);
+                (Way::Trial { answers, end }, parent)
+            }
+            "forth" => (
+                Way::Forth {
+                    image: number(rest)?,
+                },
+                own,
+            ),
+            "back" => (
+                Way::Back {
+                    reason: rest.to_owned(),
+                },
+                own,
+            ),
+            _ => return None,
+        };
+        (pid == its).then_some(Self { state, way })
+    }
+}
+
+fn peek() -> Option<Summons> {
+    if ANSWERED.load(Ordering::Relaxed) {
+        return None;
+    }
+    let text = env::var(VARIABLE).ok()?;
+    // OK because pids are positive.
+    let parent = unistd::getppid().as_raw().cast_unsigned();
+    Summons::parse(&text, std::process::id(), parent)
+}
+
+/// What this process is told, once: a second server of the process is started as usual.
+///
+/// The variable is removed, so that no program which this one runs finds it; where there are other
+/// threads, which may be reading the environment, it stays, and is for no other process in any case.
+pub(crate) fn summons() -> Option<Summons> {
+    let summons = peek()?;
+    ANSWERED.store(true, Ordering::Relaxed);
+    if limits::has_one_thread() {
+        // SAFETY: there is one thread, so none reads or writes the environment meanwhile.
+        unsafe { env::remove_var(VARIABLE) };
+    }
+    Some(summons)
+}
+
+/// The state behind a descriptor that a summons has named. It stays open: the program before may need
+/// it again.
+pub(crate) fn read_state(fd: RawFd) -> io::Result<Snapshot> {
+    let file = descriptors::borrow(fd)?;
+    descriptors::close_on_exec(fd, true)?;
+    let bytes = memory::read(file)?;
+    Snapshot::decode(&bytes).map_err(io::Error::other)
+}
+
+/// In a trial: says whether the state can be used, and waits for the end, which is an end by signal as
+/// a rule. Returns when nobody waits for this process any more.
+pub(crate) fn answer_and_wait(answers: RawFd, end: RawFd, answer: Result<(), String>) {
+    let text = match answer {
+        Ok(()) => "ok\n".to_owned(),
+        Err(reason) => format!("no {}\n", reason.replace('\n', " ")),
+    };
+    for fd in [answers, end] {
+        if descriptors::borrow(fd).is_err() {
+            return;
+        }
+    }
+    let answers = descriptors::take(answers.cast_unsigned());
+    let end = descriptors::take(end.cast_unsigned());
+    // OK to ignore: whoever started this process is gone then.
+    let _ = unistd::write(&answers, text.as_bytes());
+    log::debug!("waits at {} for the end of the trial", end.as_raw_fd());
+    let _ = poll_any([(end.as_fd(), PollFlags::POLLIN)], None);
+}
+
+/// The text of a summons.
+impl From<&Summons> for OsString {
+    fn from(summons: &Summons) -> Self {
+        summons.to_string().into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_told_is_understood_by_the_process_that_it_is_for() {
+        let own = std::process::id();
+        let ways = [
+            Way::Trial { answers: 4, end: 5 },
+            Way::Forth { image: 6 },
+            Way::Back {
+                reason: "it is broken: no, really".to_owned(),
+            },
+        ];
+        for way in ways {
+            let summons = Summons { state: 3, way };
+            let text = summons.to_string();
+            let is_trial = matches!(summons.way, Way::Trial { .. });
+            // A trial is told the pid of its parent.
+            let (reader, parent) = if is_trial { (1, own) } else { (own, 1) };
+            assert_eq!(Summons::parse(&text, reader, parent), Some(summons));
+            assert_eq!(Summons::parse(&text, own + 1, own + 2), None);
+        }
+    }
+
+    #[test]
+    fn anything_else_is_no_summons() {
+        for text in [
+            "",
+            "forth",
+            "forth 7",
+            "forth 7 3",
+            "forth 7 3 x",
+            "forth 7 -1 4",
+            "forth 7 1 4",
+            "trial 7 3 4",
+            "trial 7 3 4 0",
+            "sideways 7 3 4",
+            "forth 7 3 4 5",
+            "forth  7 3 4",
+        ] {
+            assert_eq!(Summons::parse(text, 7, 7), None, "{text:?}");
+        }
+    }
+}

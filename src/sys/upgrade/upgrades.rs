@@ -1,0 +1,245 @@
+//! What one server holds for upgrades: its program, the one that it is to become, the trial of that, the
+//! one that it was, and who waits for the outcome.
+
+use super::{
+    descriptors::{self, identify},
+    execution,
+    image::{Image, open_program},
+    trial::TrialProcess,
+};
+use crate::{
+    core::{
+        error::{Error, Operation},
+        state::{Program, Role, Snapshot},
+        upgrade::Trial,
+    },
+    sys::{
+        fd_registry::{self, Ours, PreForkId},
+        poller::Poller,
+    },
+};
+use nix::sys::socket::{getsockopt, sockopt};
+use std::{
+    ffi::OsStr,
+    io,
+    os::{
+        fd::{AsFd, AsRawFd, OwnedFd, RawFd},
+        unix::ffi::OsStrExt,
+    },
+    path::{Path, PathBuf},
+};
+
+/// The program that this process is to become.
+#[derive(Debug)]
+struct Target {
+    path: PathBuf,
+    file: Ours<OwnedFd>,
+}
+
+/// What one server holds for upgrades.
+#[derive(Debug)]
+pub(crate) struct Upgrades {
+    image: io::Result<Image>,
+    /// The file that the next upgrade without a path is to.
+    path: PathBuf,
+    target: Option<Target>,
+    trial: Option<TrialProcess>,
+    /// The program before this one and its path, until this one has proved that it works.
+    previous: Option<Target>,
+    /// Connections on which somebody waits for the outcome.
+    askers: Vec<Ours<OwnedFd>>,
+}
+
+impl Upgrades {
+    /// For a server that starts, or that goes on from this state.
+    pub(crate) fn new(state: Option<&Snapshot>) -> Self {
+        let image = Image::of_this_process();
+        let own = image.as_ref().map(|image| image.path().to_owned());
+        let told = state.map(|state| path(&state.program.path));
+        Self {
+            path: told.or(own.ok()).unwrap_or_default(),
+            image,
+            target: None,
+            trial: None,
+            previous: None,
+            askers: Vec::new(),
+        }
+    }
+
+    /// Takes over what is for upgrades of a state that was adopted: the program before, if it may be
+    /// needed again, and who waits for the outcome.
+    pub(crate) fn adopt(&mut self, state: &Snapshot) {
+        for descriptor in state.with_role(Role::Asker) {
+            self.askers
+                .push(Ours::parents(descriptors::take(descriptor.fd)));
+        }
+        let previous = state.descriptor(Role::Image).map(|image| Target {
+            path: path(&state.program.previous_path),
+            file: Ours::parents(descriptors::take(image.fd)),
+        });
+        self.previous = previous.filter(|_| state.program.back.is_none());
+    }
+
+    /// Has somebody told the outcome of the upgrade that begins, by this program or by the next.
+    pub(crate) fn add_asker(&mut self, connection: Ours<OwnedFd>) {
+        self.askers.push(connection);
+    }
+
+    /// Tells the outcome to whoever waits for it: one line.
+    pub(crate) fn tell_askers(&mut self, outcome: &str) {
+        let line = format!("{}\n", outcome.replace('\n', " "));
+        for asker in self.askers.drain(..) {
+            descriptors::send_line(asker.as_fd(), &line);
+        }
+    }
+
+    /// Opens the program of an upgrade.
+    pub(crate) fn open(&mut self, program: Option<&Path>) -> Result<(), Error> {
+        let path = program.unwrap_or(&self.path).to_owned();
+        let failed = |error| Error::new(Operation::Upgrade, path.display().to_string(), error);
+        if let Err(error) = &self.image {
+            return Err(failed(io::Error::other(format!("/proc: {error}"))));
+        }
+        if fd_registry::servers() > 1 {
+            let reason = "another server runs in this process";
+            return Err(failed(io::Error::other(reason)));
+        }
+        let file = open_program(&path).map_err(failed)?;
+        let file = Ours::parents(file);
+        self.target = Some(Target { path, file });
+        Ok(())
+    }
+
+    pub(crate) fn begin_trial(&mut self, state: &Snapshot, poller: &Poller) -> io::Result<()> {
+        let (Ok(image), Some(target)) = (&self.image, &self.target) else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
+        let trial = TrialProcess::start(target.file.as_fd(), image, state)?;
+        let watched = trial.watch(poller);
+        self.trial = Some(trial);
+        watched
+    }
+
+    /// An error of the upgrade to the program that was opened.
+    pub(crate) fn failed(&self, error: io::Error) -> Error {
+        let target = self.target.as_ref();
+        let path = target.map_or(&self.path, |target| &target.path);
+        Error::new(Operation::Upgrade, path.display().to_string(), error)
+    }
+
+    pub(crate) fn look(&mut self) -> Trial {
+        self.trial.as_mut().map_or(Trial::Gone, TrialProcess::look)
+    }
+
+    pub(crate) fn end_trial(&mut self) {
+        if let Some(trial) = &mut self.trial {
+            trial.kill();
+        }
+    }
+
+    /// Ends the trial without waiting for it. Its process is reaped when it has ended.
+    pub(crate) fn forget_trial(&mut self, poller: &Poller) {
+        if let Some(trial) = &mut self.trial {
+            trial.unwatch(poller);
+            trial.kill();
+        }
+        self.target = None;
+        self.reap();
+    }
+
+    /// At the end of the server: ends the trial, and waits for its end.
+    pub(crate) fn close(&mut self, poller: &Poller) {
+        self.forget_trial(poller);
+        if let Some(mut trial) = self.trial.take() {
+            trial.await_end();
+        }
+    }
+
+    /// Collects the process of a trial that is over.
+    pub(crate) fn reap(&mut self) {
+        let is_over = self.target.is_none();
+        if let Some(trial) = &mut self.trial
+            && trial.reap()
+            && is_over
+        {
+            self.trial = None;
+        }
+    }
+
+    /// Adds to a state what is handed on besides the pool.
+    pub(crate) fn save(
+        &self,
+        state: &mut Snapshot,
+        id: PreForkId,
+        own: impl Iterator<Item = (RawFd, Role)>,
+    ) -> io::Result<()> {
+        let image = self.image.as_ref();
+        let image = image.map_err(|error| io::Error::other(error.to_string()))?;
+        let forth = self.target.as_ref().map(|target| &target.path);
+        let back = self.previous.as_ref().map(|previous| &previous.path);
+        let back = back.filter(|_| state.program.back.is_some());
+        let bytes = |path: &PathBuf| path.as_os_str().as_bytes().to_vec();
+        state.program = Program {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            path: bytes(back.or(forth).unwrap_or(&self.path)),
+            previous_path: bytes(&self.path),
+            back: state.program.back.take(),
+        };
+        let askers = self
+            .askers
+            .iter()
+            .map(|asker| (asker.as_raw_fd(), Role::Asker));
+        let number = |fd: u32| fd.cast_signed();
+        let boards = state
+            .boards
+            .iter()
+            .map(|board| (number(board.fd), Role::Board));
+        let pipes = state.children.iter().flat_map(|child| &child.pipes.0);
+        let pipes = pipes.filter_map(|pipe| Some((number(pipe.fd?), Role::Pipe)));
+        let all = [(image.number(), Role::Image)].into_iter().chain(own);
+        let all = all
+            .chain(askers)
+            .chain(boards)
+            .chain(pipes)
+            .chain(listening(id));
+        let all: io::Result<Vec<_>> = all.map(|(fd, role)| identify(role, fd)).collect();
+        state.descriptors = all?;
+        Ok(())
+    }
+
+    /// Becomes the program that was tried, or the one before if the state says why. Returns only if that
+    /// fails.
+    pub(crate) fn execute(&self, state: &Snapshot) -> Error {
+        let target = match state.program.back {
+            None => &self.target,
+            Some(_) => &self.previous,
+        };
+        let error = match (&self.image, target) {
+            (Ok(image), Some(target)) => execution::execute(target.file.as_raw_fd(), image, state),
+            _ => io::ErrorKind::NotFound.into(),
+        };
+        self.failed(error)
+    }
+
+    /// This program has proved that it works.
+    pub(crate) fn forget_previous(&mut self) {
+        self.previous = None;
+    }
+}
+
+fn path(bytes: &[u8]) -> PathBuf {
+    PathBuf::from(OsStr::from_bytes(bytes))
+}
+
+/// The sockets that a server listens on: its own, and those that another process has opened.
+fn listening(id: PreForkId) -> impl Iterator<Item = (RawFd, Role)> {
+    let all = fd_registry::for_children(id).into_iter();
+    all.filter_map(|(fd, is_given)| match is_given {
+        true => Some((fd, Role::Given)),
+        false => {
+            let socket = descriptors::borrow(fd).ok()?;
+            let listens = getsockopt(&socket, sockopt::AcceptConn) == Ok(true);
+            listens.then_some((fd, Role::Listener))
+        }
+    })
+}
