@@ -31,7 +31,7 @@ pub const SCENARIOS: Scenarios = scenarios![
     a_client_of_a_unix_socket_is_told_by_its_user,
     what_a_client_sends_cannot_forge_a_line,
     a_renamed_file_is_left_by_parent_and_children,
-    children_that_may_not_open_the_file_are_replaced,
+    i13_children_that_may_not_open_the_file_are_replaced,
     a_pipe_that_nobody_reads_holds_nobody_up,
     a_file_that_cannot_be_opened_fails_the_start,
     hooks_are_told_without_a_log,
@@ -491,7 +491,7 @@ fn leads_to(pid: u32, path: &str) -> bool {
 }
 
 /// The directory is for root alone. The file was opened before the children became somebody else.
-fn children_that_may_not_open_the_file_are_replaced(world: &mut World) {
+fn i13_children_that_may_not_open_the_file_are_replaced(world: &mut World) {
     if !nix::unistd::geteuid().is_root() {
         return;
     }

@@ -38,10 +38,10 @@ pub const SCENARIOS: Scenarios = scenarios![
     pipelined_commands_are_answered_in_order,
     a_client_that_goes_while_its_reload_runs_changes_nothing,
     a_client_that_ends_its_side_gets_its_answers,
-    clients_that_do_not_read_hold_up_nobody,
-    clients_beyond_the_limit_take_the_place_of_idle_ones,
+    n01_clients_that_do_not_read_hold_up_nobody,
+    n01_clients_beyond_the_limit_take_the_place_of_idle_ones,
     children_do_not_have_the_socket,
-    another_user_is_refused_and_counted,
+    n02_another_user_is_refused_and_counted,
     a_stale_socket_is_replaced_and_a_live_one_refused,
     socat_speaks_it,
 ];
@@ -470,7 +470,7 @@ fn a_client_that_ends_its_side_gets_its_answers(world: &mut World) {
 }
 
 /// Connections that send all they can and read nothing: the parent goes on, in bounded memory.
-fn clients_that_do_not_read_hold_up_nobody(world: &mut World) {
+fn n01_clients_that_do_not_read_hold_up_nobody(world: &mut World) {
     let controlled = Controlled::new(world, &[]);
     controlled.pids(3);
     let memory = || crate::reload::memory(controlled.server.pid());
@@ -510,7 +510,8 @@ fn clients_that_do_not_read_hold_up_nobody(world: &mut World) {
     controlled.stop();
 }
 
-fn clients_beyond_the_limit_take_the_place_of_idle_ones(world: &mut World) {
+/// One more client than there may be takes the place of one that waits for nothing.
+fn n01_clients_beyond_the_limit_take_the_place_of_idle_ones(world: &mut World) {
     let controlled = Controlled::new(world, &[]);
     controlled.pids(3);
     let mut clients: Vec<_> = (0..16).map(|_| controlled.client()).collect();
@@ -558,7 +559,9 @@ fn children_do_not_have_the_socket(world: &mut World) {
     controlled.stop();
 }
 
-fn another_user_is_refused_and_counted(world: &mut World) {
+/// Another user than root and the parent's own is closed at once, whatever the mode of the file, and
+/// counted.
+fn n02_another_user_is_refused_and_counted(world: &mut World) {
     if !Uid::effective().is_root() {
         return eprintln!("skipped: only root can change its user");
     }

@@ -28,11 +28,11 @@ pub const PROGRAMS: Programs = programs![reloading, reloading_programs];
 pub const SCENARIOS: Scenarios = scenarios![
     reloads_replace_every_child_and_lose_no_client,
     a_reload_with_as_many_children_as_allowed_lets_one_go_at_a_time,
-    a_reload_whose_hook_fails_changes_nothing,
-    a_reload_whose_children_fail_is_given_up_and_the_old_ones_serve_on,
+    i06_a_reload_whose_hook_fails_changes_nothing,
+    i06_a_reload_whose_children_fail_is_given_up_and_the_old_ones_serve_on,
     a_reload_whose_children_hang_is_given_up_after_start_timeout,
-    a_reload_during_a_reload_begins_anew,
-    a_stop_during_a_reload_wins,
+    i04_a_reload_during_a_reload_begins_anew,
+    i03_a_stop_during_a_reload_wins,
     a_reload_lets_a_connection_last_longer_than_kill_timeout,
     children_at_max_requests_go_when_their_successors_are_ready,
     children_that_are_too_old_are_replaced_one_by_one,
@@ -372,7 +372,8 @@ fn a_reload_with_as_many_children_as_allowed_lets_one_go_at_a_time(world: &mut W
     assert!(reloaded.stop() <= 1, "more than one was missing");
 }
 
-fn a_reload_whose_hook_fails_changes_nothing(world: &mut World) {
+/// A hook that cannot read the new settings changes nothing: no child is forked or told to go.
+fn i06_a_reload_whose_hook_fails_changes_nothing(world: &mut World) {
     let reloaded = Reloaded::new(world, &[]);
     let before = reloaded.server.expect_children(4);
     reloaded.expect_settings("first");
@@ -384,7 +385,7 @@ fn a_reload_whose_hook_fails_changes_nothing(world: &mut World) {
 }
 
 /// No child of the broken epoch becomes ready, so none of the old ones goes.
-fn a_reload_whose_children_fail_is_given_up_and_the_old_ones_serve_on(world: &mut World) {
+fn i06_a_reload_whose_children_fail_is_given_up_and_the_old_ones_serve_on(world: &mut World) {
     let reloaded = Reloaded::new(world, &[]);
     let before = reloaded.server.expect_children(4);
     reloaded.expect_settings("first");
@@ -422,7 +423,9 @@ fn a_reload_whose_children_hang_is_given_up_after_start_timeout(world: &mut Worl
     assert_eq!(reloaded.stop(), 0, "the capacity fell");
 }
 
-fn a_reload_during_a_reload_begins_anew(world: &mut World) {
+/// A reload during a reload begins anew: in the end every child has the last settings, and the
+/// capacity has not fallen.
+fn i04_a_reload_during_a_reload_begins_anew(world: &mut World) {
     let reloaded = Reloaded::new(world, &["--start", "10"]);
     reloaded.server.expect_children(10);
     under_load(&reloaded.server.address(), 4, || {
@@ -439,7 +442,8 @@ fn a_reload_during_a_reload_begins_anew(world: &mut World) {
     assert_eq!(reloaded.stop(), 0, "the capacity fell");
 }
 
-fn a_stop_during_a_reload_wins(world: &mut World) {
+/// A stop ends a reload that is under way: no more children are forked, and all leave.
+fn i03_a_stop_during_a_reload_wins(world: &mut World) {
     let reloaded = Reloaded::new(world, &["--start", "20"]);
     reloaded.server.expect_children(20);
     reloaded.reload("second");

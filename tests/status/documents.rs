@@ -15,9 +15,9 @@ use crate::web::{document, get, get_accepting, hold, told, until_told};
 
 pub const SCENARIOS: Scenarios = scenarios![
     each_document_has_its_type,
-    the_document_shows_who_is_busy_with_whom,
+    n05_the_document_shows_who_is_busy_with_whom,
     a_death_is_told_with_what_is_known_of_it,
-    the_sum_of_connections_never_goes_down,
+    n05_the_sum_of_connections_never_goes_down,
     the_programs_metrics_are_told,
     promtool_finds_nothing_wrong,
     a_scribbled_board_does_not_harm,
@@ -56,7 +56,7 @@ fn states(document: &Json) -> [f64; 4] {
 }
 
 /// The parent stands still, and all children are busy.
-fn the_document_shows_who_is_busy_with_whom(world: &mut World) {
+fn n05_the_document_shows_who_is_busy_with_whom(world: &mut World) {
     let (server, status) = told(world, &["--children", "3"]);
     let clients = [hold(&server), hold(&server), hold(&server)];
     let mut clients = clients.into_iter();
@@ -117,7 +117,7 @@ fn connections(status: &Address) -> f64 {
 
 /// While children end and are replaced, the sum never goes down, which a scraper would take for a
 /// restart; and in the end it is right.
-fn the_sum_of_connections_never_goes_down(world: &mut World) {
+fn n05_the_sum_of_connections_never_goes_down(world: &mut World) {
     const CLIENTS: usize = 300;
     let (server, status) = told(world, &["--children", "4", "--max-requests", "3"]);
     let address = server.address();

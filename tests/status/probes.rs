@@ -12,14 +12,15 @@ use crate::support::{
 use crate::web::{document, exchange, get, hold, status_of, told, until_code};
 
 pub const SCENARIOS: Scenarios = scenarios![
-    a_server_is_ready_when_its_first_child_is,
+    i11_a_server_is_ready_when_its_first_child_is,
     it_is_not_ready_from_the_first_moment_of_a_stop,
-    a_parent_that_is_stuck_is_not_healthy,
+    n04_a_parent_that_is_stuck_is_not_healthy,
     haproxy_is_told_the_share_of_free_children,
     haproxy_follows_the_share_of_free_children,
 ];
 
-fn a_server_is_ready_when_its_first_child_is(world: &mut World) {
+/// `/ready` says no until the first child can take connections.
+fn i11_a_server_is_ready_when_its_first_child_is(world: &mut World) {
     let mut gate = world.gate("start");
     let (server, status) = told(world, &["--children", "2"]);
     let (first, second) = (gate.reached(SOON), gate.reached(SOON));
@@ -62,7 +63,9 @@ fn it_is_not_ready_from_the_first_moment_of_a_stop(world: &mut World) {
     assert!(try_connect(&status).is_err());
 }
 
-fn a_parent_that_is_stuck_is_not_healthy(world: &mut World) {
+/// The process that answers is there before, so nothing is forked to answer: it tells that the parent
+/// is stuck.
+fn n04_a_parent_that_is_stuck_is_not_healthy(world: &mut World) {
     let (server, status) = told(world, &[]);
     until_code(&status, "/health", 200, SOON);
     server.signal(Signal::SIGSTOP);

@@ -122,8 +122,9 @@ mod tests {
         assert_eq!(cut(b"", &[1]), []);
     }
 
+    /// A command that is longer than any is refused once, and the next one is read.
     #[test]
-    fn a_line_that_is_too_long_is_one_refusal() {
+    fn n03_a_line_that_is_too_long_is_one_refusal() {
         let long = |length| [vec![b'x'; length], b"\nshow\n".to_vec()].concat();
         let found = cut(&long(LONGEST), &[3000]);
         assert_eq!(found, [line(&"x".repeat(LONGEST)), line("show")]);

@@ -446,8 +446,9 @@ fn a_failure_belongs_to_the_reload_that_failed() {
     assert_eq!((code(&talk.read(1)), talk.read(2).as_str()), ("failed", ""));
 }
 
+/// Whoever has asked for the reload is told that the stop has ended it.
 #[test]
-fn a_stop_during_a_reload_wins() {
+fn i03_a_stop_during_a_reload_wins() {
     let (mut talk, _) = reloading();
     talk.event(&Event::ShuttingDown);
     assert_eq!(code(&talk.read(1)), "stopping");
