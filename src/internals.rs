@@ -1,5 +1,5 @@
-//! The pure core and the counters, for the micro-benchmarks: wrappers, so that nothing else has to be public. Adds
-//! nothing of its own, and is no part of the interface.
+//! The pure core and the counters, for the micro-benchmarks: wrappers, so that nothing else has to be
+//! public. Adds nothing of its own, and is no part of the interface.
 
 #![allow(
     missing_docs,
@@ -19,7 +19,7 @@ use crate::{
         title::ChildTitle,
     },
 };
-use std::{net::SocketAddr, num::NonZeroU64, time::Duration};
+use std::{io, net::SocketAddr, num::NonZeroU64, time::Duration};
 
 /// Lets this thread count as that of a child does which serves.
 pub fn count_as_a_child() {
@@ -112,24 +112,23 @@ pub struct Claims {
 }
 
 impl Claims {
-    pub fn new(children: usize) -> Self {
-        let mut board = Board::new(children, 0).expect("a board");
+    pub fn new(children: usize) -> io::Result<Self> {
+        let mut board = Board::new(children, 0)?;
         let mut slot = |number: usize| {
             let child = ChildId::new(number as u32, 1);
             board.open(child);
             let slot = board.slot(child);
-            slot.claim(NonZeroU64::new(number as u64 + 7).expect("above 0"));
+            slot.claim(NonZeroU64::MIN.saturating_add(number as u64 + 6));
             slot
         };
-        Self {
+        Ok(Self {
             slots: (0..children).map(&mut slot).collect(),
             _board: board,
-        }
+        })
     }
 
     /// The first child claims one more connection for a client, and counts.
-    pub fn claim(&self, client: u64) -> usize {
-        let client = NonZeroU64::new(client).expect("above 0");
+    pub fn claim(&self, client: NonZeroU64) -> usize {
         self.slots.first().map_or(0, |slot| slot.claim(client))
     }
 }

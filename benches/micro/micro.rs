@@ -1,6 +1,12 @@
 //! The framer, the decisions about the pool, and the program's metrics, each alone: what is computed
 //! without a system call. `cargo bench -p micro-benchmarks`; no process is started.
 
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "a benchmark that cannot be prepared ends"
+)]
+
 use divan::{AllocProfiler, Bencher, black_box, counter::BytesCount};
 use prefork_server::{
     CommWords, Output, Time,
@@ -179,10 +185,13 @@ mod count {
 /// slots meanwhile, in the caches of other processors, is more.
 mod claim {
     use super::*;
+    use std::num::NonZeroU64;
+
+    const CLIENT: NonZeroU64 = NonZeroU64::new(3).unwrap();
 
     #[divan::bench(args = [10, 50, 200])]
     fn a_connection_of_a_client(bencher: Bencher, children: usize) {
-        let claims = Claims::new(children);
-        bencher.bench_local(|| black_box(&claims).claim(black_box(3)));
+        let claims = Claims::new(children).expect("a board");
+        bencher.bench_local(|| black_box(&claims).claim(black_box(CLIENT)));
     }
 }

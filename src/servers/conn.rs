@@ -267,7 +267,7 @@ impl<S: Stream> Conn<S> {
     }
 
     /// How loaded the server is, for a header of the answer: see
-    /// [`EndpointLoad`](crate::servers::EndpointLoad) and [`Comm::endpoint_load`].
+    /// [`EndpointLoad`] and [`Comm::endpoint_load`].
     ///
     /// ```
     /// # use prefork_server::{TcpServer, servers::EndpointLoad};

@@ -196,7 +196,7 @@ impl Settings {
 
     /// Sets a key as a flag does: a list from any number of texts, any other from one.
     ///
-    /// `name` is the [id](Key::id) of the key: `max_clients`.
+    /// `name` is that of the key: `max_clients`.
     ///
     /// # Errors
     ///
