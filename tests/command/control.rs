@@ -6,13 +6,13 @@ use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::thread;
 
 use nix::unistd::Uid;
 
-use super::{PREFORK, prefork};
+use super::{PREFORK, prefork, tell, text};
 use crate::support::{SOON, Scenarios, Server, World, connect, processes, scenarios, until};
 
 pub const SCENARIOS: Scenarios = scenarios![
@@ -78,20 +78,6 @@ impl Controlled {
         assert!(self.server.wait(SOON).success(), "{}", self.server.stderr());
         assert!(!self.path.exists());
     }
-}
-
-fn text(path: &Path) -> &str {
-    path.to_str().expect("a path of text")
-}
-
-/// What a command prints on stdout, or on stderr if it fails.
-#[track_caller]
-fn tell(world: &mut World, words: &[&str], code: i32) -> String {
-    let command = prefork(world, words).spawn();
-    let status = command.wait(SOON);
-    let (stdout, stderr) = (command.stdout(), command.stderr());
-    assert_eq!(status.code(), Some(code), "{words:?}: {stdout}{stderr}");
-    if code == 0 { stdout } else { stderr }
 }
 
 fn a_server_is_reloaded_set_and_stopped(world: &mut World) {

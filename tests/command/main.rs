@@ -20,6 +20,7 @@ mod status;
 #[path = "../support/mod.rs"]
 mod support;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use support::{Launch, SOON, Scenario, Server, Signal, World};
@@ -57,10 +58,21 @@ fn prefork<'w>(world: &'w mut World, arguments: &[&str]) -> Launch<'w> {
 /// What the command prints when it ends well at once.
 #[track_caller]
 fn output(world: &mut World, arguments: &[&str]) -> String {
-    let command = prefork(world, arguments).spawn();
+    tell(world, arguments, 0)
+}
+
+/// What the command prints on stdout, or on stderr if it fails, with the exit code that it must have.
+#[track_caller]
+fn tell(world: &mut World, words: &[&str], code: i32) -> String {
+    let command = prefork(world, words).spawn();
     let status = command.wait(SOON);
-    assert!(status.success(), "{status}\n{}", command.stderr());
-    command.stdout()
+    let (stdout, stderr) = (command.stdout(), command.stderr());
+    assert_eq!(status.code(), Some(code), "{words:?}: {stdout}{stderr}");
+    if code == 0 { stdout } else { stderr }
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("a path of text")
 }
 
 /// Ends a server in order, and returns its report.

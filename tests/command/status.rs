@@ -3,11 +3,11 @@
 use std::fs;
 use std::io::Write;
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::thread;
 
-use super::{PREFORK, prefork};
+use super::{PREFORK, prefork, tell, text};
 use crate::support::{
     SOON, Scenarios, Server, Signal, World, connect, processes, scenarios, until,
 };
@@ -82,20 +82,6 @@ impl Watched {
         assert!(self.server.wait(SOON).success(), "{}", self.server.stderr());
         assert!(!self.status.exists());
     }
-}
-
-fn text(path: &Path) -> &str {
-    path.to_str().expect("a path of text")
-}
-
-/// What a command prints on stdout, or on stderr if it fails.
-#[track_caller]
-fn tell(world: &mut World, words: &[&str], code: i32) -> String {
-    let command = prefork(world, words).spawn();
-    let status = command.wait(SOON);
-    let (stdout, stderr) = (command.stdout(), command.stderr());
-    assert_eq!(status.code(), Some(code), "{words:?}: {stdout}{stderr}");
-    if code == 0 { stdout } else { stderr }
 }
 
 fn a_status_is_text_or_json(world: &mut World) {

@@ -19,7 +19,7 @@ use prefork_server::{
 
 use crate::subject::{announce, ended, log_warnings};
 use crate::support::{
-    Address, Args, Client, Programs, SOON, Scenarios, Server, Signal, World, connect, holds,
+    Address, Args, Client, Programs, SOON, Scenarios, Server, Signal, World, connect, holds, pause,
     processes, programs, scenarios, until,
 };
 
@@ -277,7 +277,7 @@ pub fn under_load(address: &Address, clients: usize, meanwhile: impl FnOnce()) -
 fn under_load_with_pauses(
     address: &Address,
     clients: usize,
-    pause: Duration,
+    between: Duration,
     meanwhile: impl FnOnce(),
 ) -> usize {
     let (served, over) = (AtomicUsize::new(0), AtomicBool::new(false));
@@ -289,7 +289,7 @@ fn under_load_with_pauses(
                     ask(&mut client, "who");
                     client.close_write();
                     client.eof();
-                    thread::sleep(pause);
+                    pause(between);
                     served.fetch_add(1, Ordering::Relaxed);
                 }
             });
@@ -305,7 +305,7 @@ fn under_load_with_pauses(
 /// `RELOADS=10000` gives the figure of docs/reliability.md.
 fn reloads_replace_every_child_and_lose_no_client(world: &mut World) {
     let many = std::env::var("RELOADS").ok();
-    let (children, clients, pause) = match many {
+    let (children, clients, between) = match many {
         Some(_) => (24, 16, Duration::from_millis(4)),
         None => (4, 4, Duration::ZERO),
     };
@@ -317,7 +317,7 @@ fn reloads_replace_every_child_and_lose_no_client(world: &mut World) {
     let before = server.expect_children(children);
     let (descriptors, memory) = (server.descriptors_settled().len(), memory(server.pid()));
     let began = Instant::now();
-    let served = under_load_with_pauses(&server.address(), clients, pause, || {
+    let served = under_load_with_pauses(&server.address(), clients, between, || {
         for number in 1..=reloads {
             reloaded.reload(&format!("settings {number}"));
             reloaded.expect("reloaded, ", number);
