@@ -343,6 +343,7 @@ fn a_child_is_retired_and_its_client_served(world: &mut World) {
         (number(&controlled.ask("show"), "retiring") == 1.0).then_some(())
     });
     assert_eq!(who(&mut held), pid, "it finishes what it has");
+    assert!(retire.is_silent(Duration::from_millis(50)), "an answer");
     drop(held);
     let answer = retire.read_line();
     expect_ok(&answer);
