@@ -131,7 +131,17 @@ fn top_gives_the_terminal_back_when_it_panics(world: &mut World) {
     terminal.expect(&["? y for yes"]);
     terminal.press("y");
     terminal.is_as_before(101);
-    terminal.expect(&["panicked at ", "failed to spawn thread"]);
+    // The message is whole, and what comes later is below it.
+    let screen = terminal.expect(&["panicked at ", "failed to spawn thread"]);
+    let place = |text: &str| screen.find(text).expect("its place");
+    let places = [
+        "before top",
+        "panicked at ",
+        "failed to spawn",
+        "top has ended",
+    ]
+    .map(place);
+    assert!(places.is_sorted(), "{screen}");
     trace.finish();
     terminal.close();
     watched.stop(world);
