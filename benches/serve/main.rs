@@ -13,6 +13,7 @@ mod contest;
 mod killed;
 mod spares;
 mod wakes;
+mod watched;
 
 use common::{beside, from_env, list_from_env, load, peers, pick, servers, verdict};
 use contest::{Contest, Mode};
@@ -73,6 +74,11 @@ fn bench() {
             spares::settle(clients, effort);
         }
     }
+    if wanted("watched") {
+        for &clients in &clients {
+            watched::compare(clients, effort);
+        }
+    }
     if wanted("killed") {
         killed::replacement(pick(30, 10));
     }
@@ -90,6 +96,7 @@ fn default_modes() -> Vec<String> {
             "saturated",
             "wakes",
             "spares",
+            "watched",
             "killed",
         ]
     } else {
