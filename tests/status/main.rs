@@ -23,14 +23,9 @@ mod web;
 
 use std::process::ExitCode;
 
+use support::scenarios_of;
+
 fn main() -> ExitCode {
-    let scenarios = [
-        documents::SCENARIOS,
-        probes::SCENARIOS,
-        clients::SCENARIOS,
-        helper::SCENARIOS,
-        page::SCENARIOS,
-    ]
-    .concat();
-    support::main(program::PROGRAMS, &scenarios)
+    let modules = scenarios_of![documents, probes, clients, helper, page];
+    support::main_of(program::PROGRAMS, modules)
 }
