@@ -10,10 +10,12 @@
     reason = "a test fails by a panic"
 )]
 
+mod balancer;
 mod clients;
 mod documents;
 mod helper;
 mod json;
+mod kubernetes;
 mod page;
 mod probes;
 mod program;
@@ -30,7 +32,10 @@ fn main() -> ExitCode {
         clients::SCENARIOS,
         helper::SCENARIOS,
         page::SCENARIOS,
+        kubernetes::SCENARIOS,
+        balancer::SCENARIOS,
     ]
     .concat();
-    support::main(program::PROGRAMS, &scenarios)
+    let programs = [program::PROGRAMS, balancer::PROGRAMS].concat();
+    support::main(&programs, &scenarios)
 }

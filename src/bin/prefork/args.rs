@@ -40,6 +40,7 @@ pub(crate) enum Command {
     #[command(before_help = help::RELOAD_EXAMPLES, help_template = help::TEMPLATE)]
     Reload(ControlArgs),
     /// Shut a running server down
+    #[command(before_help = help::STOP_EXAMPLES, help_template = help::TEMPLATE)]
     Stop {
         /// With no time limit for what children have in hand, or by SIGKILL
         #[arg(value_parser = ["graceful", "now"])]
@@ -48,6 +49,7 @@ pub(crate) enum Command {
         control: ControlArgs,
     },
     /// Replace one child of a running server
+    #[command(before_help = help::RETIRE_EXAMPLES, help_template = help::TEMPLATE)]
     Retire {
         /// The process id of the child
         pid: u32,
@@ -66,6 +68,7 @@ pub(crate) enum Command {
         control: ControlArgs,
     },
     /// Print an attribute of a running server, or all of them
+    #[command(before_help = help::GET_EXAMPLES, help_template = help::TEMPLATE)]
     Get {
         /// The attribute: max_clients
         name: Option<String>,
@@ -73,13 +76,15 @@ pub(crate) enum Command {
         control: ControlArgs,
     },
     /// Print a script that completes commands and flags in a shell
+    #[command(before_help = help::COMPLETIONS_EXAMPLES, help_template = help::TEMPLATE)]
     Completions {
         /// The shell
         shell: Shell,
     },
     /// Print a man page, of one command if it is named
+    #[command(before_help = help::MAN_EXAMPLES, help_template = help::TEMPLATE)]
     Man {
-        /// run, inetd, check, status, top, reload, stop, retire, set or get
+        /// The command: run
         #[arg(value_parser = help::PAGES)]
         command: Option<String>,
     },
