@@ -6,6 +6,12 @@
 //! `balancer` plays it for long and prints figures. Nothing here leaves the namespaces, and nothing
 //! asserts how fast the machine is: what a server does for a request is a sleep.
 
+#![allow(
+    dead_code,
+    unused_imports,
+    reason = "the test and the benchmark use a part each"
+)]
+
 mod asker;
 mod experiment;
 mod figures;

@@ -15,15 +15,18 @@ const BRIDGE: &str = "ip link set lo up && ip link add br0 type bridge && \
 /// Makes the bridge, and holds the namespace until its input ends.
 const HOLD: &str = "&& echo made && exec cat";
 
+/// As whom: groups cannot be set in a user namespace that is not root's.
+const PRESERVE: &str = "--preserve-credentials";
+
 /// With a user namespace, and without one for a root that may not have it.
-const WAYS: [(&str, &str); 2] = [("-Urn", "-Un"), ("-n", "-n")];
+const WAYS: [(&str, &[&str]); 2] = [("-Urn", &["--user", "--net"]), ("-n", &["--net"])];
 
 /// The balancer's side of the network.
 #[derive(Debug)]
 pub struct Network {
     holder: Server,
-    /// The flag with which `nsenter` comes into it.
-    enters: &'static str,
+    /// The flags with which `nsenter` comes into it.
+    enters: &'static [&'static str],
 }
 
 impl Network {
@@ -42,9 +45,9 @@ impl Network {
 
     /// A command in the balancer's namespace.
     pub fn command<'w>(&self, world: &'w mut World, program: &str) -> Launch<'w> {
-        let pid = self.holder.pid().to_string();
-        let enter = enter(self.enters, &pid);
-        world.command("nsenter").args(&enter).arg(program)
+        let target = self.holder.pid().to_string();
+        let launch = world.command("nsenter").args(self.enters);
+        launch.args(&[PRESERVE, "--target", &target, program])
     }
 
     /// Joins the network namespace of a process to the bridge. `number` is the last part of its
@@ -66,7 +69,7 @@ impl Network {
 
     fn run(&self, pid: &str, script: &str) {
         let mut command = Command::new("nsenter");
-        command.args(enter(self.enters, pid));
+        command.args(self.enters).args([PRESERVE, "--target", pid]);
         let output = command.args(["sh", "-c", script]).output();
         let output = output.expect("nsenter to be started");
         assert!(output.status.success(), "{script}: {output:?}");
@@ -77,10 +80,6 @@ impl Network {
         drop(self.holder.take_stdin());
         assert!(self.holder.wait(SOON).success());
     }
-}
-
-fn enter<'a>(flags: &'a str, pid: &'a str) -> [&'a str; 4] {
-    [flags, "--preserve-credentials", "--target", pid]
 }
 
 fn can_be_made(makes: &str) -> bool {

@@ -52,7 +52,10 @@ impl Kind {
         match self {
             Self::HaProxy => vec![
                 ("bind :8000", format!("bind unix@{at}/front")),
-                ("global\n", format!("global\n    stats socket {at}/stats\n")),
+                (
+                    "\nglobal\n",
+                    format!("\nglobal\n    stats socket {at}/stats\n"),
+                ),
             ],
             Self::Envoy => vec![
                 (
