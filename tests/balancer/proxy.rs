@@ -134,7 +134,8 @@ impl Proxy {
                 text.map_or(Vec::new(), |text| in_haproxys_words(&text))
             }
             Kind::Envoy => {
-                let text = self.ask("GET /clusters HTTP/1.0\r\n\r\n");
+                let question = "GET /clusters HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+                let text = self.ask(question);
                 text.map_or(Vec::new(), |text| in_envoys_words(&text))
             }
         }
