@@ -42,7 +42,14 @@ impl Kind {
     fn flags(self) -> &'static [&'static str] {
         match self {
             Self::HaProxy => &["-db", "-f"],
-            Self::Envoy => &["--concurrency", "1", "--log-level", "error", "-c"],
+            Self::Envoy => &[
+                "--disable-hot-restart",
+                "--concurrency",
+                "1",
+                "--log-level",
+                "error",
+                "-c",
+            ],
         }
     }
 

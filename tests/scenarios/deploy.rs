@@ -2,7 +2,7 @@
 //! of clients when a server behind them stops.
 
 use std::fs;
-use std::io::Write;
+use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -226,11 +226,15 @@ fn answer(address: &Address) -> Result<(), String> {
     let ask = || {
         let mut client = try_connect(address)?;
         client.write_all(b"GET / HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n")?;
-        client.try_read_line()
+        let mut lines = Vec::new();
+        while let Some(line) = client.try_read_line()? {
+            lines.push(line);
+        }
+        io::Result::Ok(lines)
     };
     match ask() {
-        Ok(Some(line)) if line.starts_with("HTTP/1.1 200 ") => Ok(()),
-        Ok(line) => Err(format!("answered by {line:?}")),
+        Ok(lines) if lines.concat().starts_with("HTTP/1.1 200 ") => Ok(()),
+        Ok(lines) => Err(format!("answered by {lines:?}")),
         Err(error) => Err(error.to_string()),
     }
 }
@@ -299,7 +303,8 @@ fn behind_envoy_a_stop_loses_no_request(world: &mut World) {
     };
     let servers = [hello(world, &[]), hello(world, &[])];
     let (path, address) = with_addresses(world, "envoy/envoy.yaml", servers.each_ref());
-    let flags = ["--concurrency", "1", "--log-level", "error", "-c"];
+    let flags = "--disable-hot-restart --concurrency 1 --log-level error -c";
+    let flags: Vec<_> = flags.split(' ').collect();
     let proxy = world.command(envoy).args(&flags).arg(path).spawn();
     a_stop_loses_no_request(&address, servers);
     proxy.kill9();
