@@ -42,7 +42,7 @@ pub(crate) enum Command {
     /// Shut a running server down
     #[command(before_help = help::STOP_EXAMPLES, help_template = help::TEMPLATE)]
     Stop {
-        /// With no time limit for what children have in hand, or by SIGKILL
+        /// With no time limit for children, or by SIGKILL
         #[arg(value_parser = ["graceful", "now"])]
         how: Option<String>,
         #[command(flatten)]
@@ -84,8 +84,8 @@ pub(crate) enum Command {
     /// Print a man page, of one command if it is named
     #[command(before_help = help::MAN_EXAMPLES, help_template = help::TEMPLATE)]
     Man {
-        /// The command: run
-        #[arg(value_parser = help::PAGES)]
+        /// Any of the commands: run
+        #[arg(value_parser = help::PAGES, hide_possible_values = true)]
         command: Option<String>,
     },
 }
@@ -93,7 +93,7 @@ pub(crate) enum Command {
 /// Which server is asked, and what is printed.
 #[derive(Args, Debug)]
 pub(crate) struct StatusArgs {
-    /// Where the server tells its status: a path, HOST:PORT, or a port on 127.0.0.1
+    /// Where it tells its status: a path, HOST:PORT, or a port on 127.0.0.1
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) status: Option<StatusAddress>,
     /// A file of settings with the key `status`
@@ -107,7 +107,7 @@ pub(crate) struct StatusArgs {
 /// Which server is watched, and how it is told to retire a child.
 #[derive(Args, Debug)]
 pub(crate) struct TopArgs {
-    /// Where the server tells its status: a path, HOST:PORT, or a port on 127.0.0.1
+    /// Where it tells its status: a path, HOST:PORT, or a port on 127.0.0.1
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) status: Option<StatusAddress>,
     /// A file of settings with the keys `status` and `control`
