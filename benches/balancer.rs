@@ -87,13 +87,12 @@ fn hosts(world: &mut World) {
                 steady,
                 interval: None,
                 pre_stop_delay: Duration::from_secs(5),
-                has_faults: true,
             };
             let Some(outcome) = experiment.run(world) else {
                 continue;
             };
-            println!("{name}: {} requests", outcome.requests.len());
             times.push(row_of_times(&name, &outcome));
+            println!("{}", times[times.len() - 1].join(" | "));
             parts.extend(rows_of_shares(&name, &outcome));
         }
     }
@@ -101,10 +100,11 @@ fn hosts(world: &mut World) {
     table("Shares in the steady part", &SHARES, &parts);
 }
 
-const TIMES: [&str; 8] = [
+const TIMES: [&str; 9] = [
     "requests/s, balance",
     "requests",
     "lost",
+    "sent again",
     "p50, ms",
     "p99, ms",
     "p99.9, ms",
@@ -113,17 +113,18 @@ const TIMES: [&str; 8] = [
 ];
 
 fn row_of_times(name: &str, outcome: &Outcome) -> Vec<String> {
-    let lost = outcome.lost().len();
     let steady = [0.5, 0.99, 0.999].map(|part| outcome.quantile(part));
     let all = [0.99, 0.999].map(|part| outcome.quantile_of_all(part));
     let times = steady.into_iter().chain(all);
     let times = times.map(|time| format!("{:.0}", millis(time)));
     let counts = [
-        name.to_owned(),
-        outcome.requests.len().to_string(),
-        lost.to_string(),
+        outcome.requests.len(),
+        outcome.lost().len(),
+        outcome.retries,
     ];
-    counts.into_iter().chain(times).collect()
+    let counts = counts.map(|count| count.to_string());
+    let names = [name.to_owned()].into_iter();
+    names.chain(counts).chain(times).collect()
 }
 
 const SHARES: [&str; 6] = [

@@ -15,6 +15,9 @@ use crate::support::{World, patient, pause};
 /// How often hosts and balancer are looked at.
 const LOOK: Duration = Duration::from_millis(50);
 
+/// More than are ever under way at a time, unless the hosts do too little.
+const MOST_CLIENTS: usize = 250;
+
 /// How a host is chosen.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Policy {
@@ -85,14 +88,14 @@ pub struct Experiment {
     pub interval: Option<&'static str>,
     /// How long a host that is to stop goes on.
     pub pre_stop_delay: Duration,
-    /// Whether a host is killed and another replaced.
-    pub has_faults: bool,
 }
 
 /// What has come of it.
 #[derive(Debug)]
 pub struct Outcome {
     pub requests: Vec<Request>,
+    /// How often the balancer has tried again.
+    pub retries: usize,
     pub shares: Vec<Share>,
     steady: (Duration, Duration),
 }
@@ -121,6 +124,7 @@ impl Outcome {
 /// What is there while it is played.
 struct Stage {
     network: Network,
+    asker: Asker,
     proxy: Proxy,
     load: Load,
     hosts: [Option<Host>; 3],
@@ -129,6 +133,20 @@ struct Stage {
 impl Experiment {
     /// Plays it; `None`, with a message, where this machine lacks what it needs.
     pub fn run(&self, world: &mut World) -> Option<Outcome> {
+        let mut stage = self.begin(world)?;
+        let (samples, steady) = self.look_on(&stage);
+        self.kill_one(world, &mut stage);
+        self.replace_one(world, &mut stage);
+        let (requests, retries) = self.end(stage);
+        Some(Outcome {
+            shares: shares(&requests, &samples, steady),
+            requests,
+            retries,
+            steady,
+        })
+    }
+
+    fn begin(&self, world: &mut World) -> Option<Stage> {
         let kind = self.policy.proxy();
         let executable = kind.executable()?;
         let network = Network::make(world)?;
@@ -136,32 +154,27 @@ impl Experiment {
         let hosts = HOSTS.map(|name| Some(self.start(world, &network, name)));
         let proxy = Proxy::start(world, &network, (kind, &executable), &self.edits());
         HOSTS.iter().for_each(|host| proxy.shows(host, true));
-        let load = Load::start(&proxy.front(), self.rate, 250);
-        let mut stage = Stage {
+        Some(Stage {
+            load: Load::start(&proxy.front(), self.rate, MOST_CLIENTS),
             network,
+            asker,
             proxy,
-            load,
             hosts,
-        };
-        let (samples, steady) = self.look_on(&stage, &asker);
-        asker.end();
-        if self.has_faults {
-            self.kill_one(world, &mut stage);
-            self.replace_one(world, &mut stage);
-        }
-        let requests = stage.load.end();
-        stage.proxy.end();
-        stage
-            .hosts
-            .into_iter()
-            .flatten()
-            .for_each(|host| self.stop(host));
-        stage.network.end();
-        Some(Outcome {
-            shares: shares(&requests, &samples, steady),
-            requests,
-            steady,
         })
+    }
+
+    /// What became of all requests, and how often the balancer has tried again.
+    fn end(&self, stage: Stage) -> (Vec<Request>, usize) {
+        let requests = stage.load.end();
+        let retries = stage.proxy.retries();
+        stage.proxy.end();
+        stage.asker.end();
+        for host in stage.hosts.into_iter().flatten() {
+            host.drain();
+            host.ends_well(patient(self.pre_stop_delay + Duration::from_secs(10)));
+        }
+        stage.network.end();
+        (requests, retries)
     }
 
     fn edits(&self) -> Vec<(&'static str, &'static str)> {
@@ -187,14 +200,15 @@ impl Experiment {
 
     /// Lets the balancer settle, and then looks at it and at the hosts for the length of the steady
     /// part.
-    fn look_on(&self, stage: &Stage, asker: &Asker) -> (Vec<Sample>, (Duration, Duration)) {
+    fn look_on(&self, stage: &Stage) -> (Vec<Sample>, (Duration, Duration)) {
         pause(self.settling);
         let load = &stage.load;
         let begin = load.now();
         let mut samples = Vec::new();
         while load.now() < begin + self.steady {
             for shown in stage.proxy.hosts() {
-                let metrics = asker.metrics(host::number(shown.name)).unwrap_or_default();
+                let metrics = stage.asker.metrics(host::number(shown.name));
+                let metrics = metrics.unwrap_or_default();
                 samples.extend(free(&metrics).map(|free| Sample {
                     host: shown.name,
                     at: load.now(),
@@ -225,11 +239,6 @@ impl Experiment {
         stage.hosts[0] = Some(self.start(world, &stage.network, "one"));
         stage.proxy.shows("one", true);
         stage.load.reaches("one", 20);
-    }
-
-    fn stop(&self, host: Host) {
-        host.drain();
-        host.ends_well(patient(self.pre_stop_delay + Duration::from_secs(10)));
     }
 }
 

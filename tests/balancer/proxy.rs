@@ -141,11 +141,30 @@ impl Proxy {
                 text.map_or(Vec::new(), |text| in_haproxys_words(&text))
             }
             Kind::Envoy => {
-                let question = "GET /clusters HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
-                let text = self.ask(question);
+                let text = self.ask(&get("/clusters"));
                 text.map_or(Vec::new(), |text| in_envoys_words(&text))
             }
         }
+    }
+
+    /// How often it has sent a request, or tried to, once more.
+    pub fn retries(&self) -> usize {
+        let found = match self.kind {
+            Kind::HaProxy => {
+                let text = self.ask("show stat\n");
+                text.map(|text| column(&text, "hosts,BACKEND,", "wretr"))
+            }
+            Kind::Envoy => {
+                let name = "cluster.hosts.upstream_rq_retry: ";
+                let text = self.ask(&get("/stats"));
+                text.map(|text| {
+                    let value = text.lines().find_map(|line| line.strip_prefix(name));
+                    value.unwrap_or_default().to_owned()
+                })
+            }
+        };
+        let found = found.expect("a balancer that runs");
+        found.parse().expect("a number of retries")
     }
 
     fn ask(&self, question: &str) -> io::Result<String> {
@@ -186,23 +205,31 @@ fn configuration(kind: Kind, directory: &Path, edits: &[(&str, &str)]) -> String
     text
 }
 
-/// The rows of the servers in the backend `hosts`.
+fn get(path: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n")
+}
+
+/// What HAProxy shows in a column, in the row that begins so; nothing where there is none.
+fn column(text: &str, begin: &str, name: &str) -> String {
+    let header = text.lines().next().unwrap_or("");
+    let mut columns = header.trim_start_matches("# ").split(',');
+    let at = columns.position(|column| column == name);
+    let row = text.lines().find(|line| line.starts_with(begin));
+    let field = at.and_then(|at| row?.split(',').nth(at));
+    field.unwrap_or_default().to_owned()
+}
+
+/// The servers in the backend `hosts`.
 fn in_haproxys_words(text: &str) -> Vec<Shown> {
-    let mut lines = text.lines();
-    let header = lines.next().unwrap_or("").trim_start_matches("# ");
-    let column = |name| header.split(',').position(|column| column == name);
-    let columns = ["svname", "status", "weight"].map(|name| column(name).expect("a column"));
-    let rows = lines.filter(|line| line.starts_with("hosts,"));
-    let shown = rows.map(|row| {
-        let fields: Vec<_> = row.split(',').collect();
-        let [name, state, weight] = columns.map(|at| fields[at]);
-        Some(Shown {
-            name: super::HOSTS.into_iter().find(|host| *host == name)?,
-            is_up: state.starts_with("UP"),
-            weight: weight.parse().unwrap_or(0.0),
-        })
+    let shown = super::HOSTS.map(|name| {
+        let column = |column_name| column(text, &format!("hosts,{name},"), column_name);
+        Shown {
+            name,
+            is_up: column("status").starts_with("UP"),
+            weight: column("weight").parse().unwrap_or(0.0),
+        }
     });
-    shown.flatten().collect()
+    shown.into()
 }
 
 /// `hosts::10.83.0.11:8080::health_flags::healthy`, for the hosts in their order. It tells no weight.

@@ -27,12 +27,12 @@ fn hosts_behind_haproxy_share_load_and_lose_nothing(world: &mut World) {
         steady: Duration::from_secs(5),
         interval: Some("inter 200ms"),
         pre_stop_delay: Duration::from_secs(1),
-        has_faults: true,
     };
     let Some(outcome) = experiment.run(world) else {
         return;
     };
     println!("{} requests, {:?}", outcome.requests.len(), outcome.shares);
+    assert!(outcome.retries > 0, "nothing had to be sent again");
     let lost = outcome.lost();
     assert!(
         lost.is_empty(),
