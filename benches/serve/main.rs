@@ -14,6 +14,7 @@ mod killed;
 mod reloaded;
 mod spares;
 mod wakes;
+mod watched;
 
 use common::{beside, from_env, list_from_env, load, peers, pick, servers, verdict};
 use contest::{Contest, Mode};
@@ -74,6 +75,11 @@ fn bench() {
             spares::settle(clients, effort);
         }
     }
+    if wanted("watched") {
+        for &clients in &clients {
+            watched::compare(clients, effort);
+        }
+    }
     if wanted("killed") {
         killed::replacement(pick(30, 10));
     }
@@ -94,6 +100,7 @@ fn default_modes() -> Vec<String> {
             "saturated",
             "wakes",
             "spares",
+            "watched",
             "killed",
             "reloaded",
         ]

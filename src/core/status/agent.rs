@@ -63,10 +63,7 @@ mod tests {
     use super::*;
     use crate::core::{
         board::SharedView,
-        status::{
-            picture::Look,
-            record::{Head, Record},
-        },
+        status::{figures::Head, picture::Look, record::Record},
     };
     use proptest::prelude::*;
 
