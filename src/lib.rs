@@ -190,9 +190,9 @@ pub use run::{AnyPreFork, Builder, PreFork, Turn};
 pub use servers::{ExecServer, InetdServer, TcpServer, UnixServer};
 pub use sys::{
     fd_registry::PreForkId,
+    launch::Launch,
     link::{Interest, Wake},
     parent_only::ParentOnly,
-    upgrade::Launch,
 };
 
 /// The programs in the documents, compiled with the documentation tests.

@@ -2,7 +2,7 @@
 //! to take it over. Until that has succeeded, nothing of the other program is closed, so that it can
 //! come back.
 
-use super::{PreFork, builder::Builder};
+use super::{PreFork, builder::Builder, parent::Parent};
 use crate::{
     core::{
         child::ChildId,
@@ -86,7 +86,7 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
 
     /// Starts as usual, but with the children, the sockets and the counters of the state.
     fn adopt(self, state: &Snapshot) -> Result<PreFork<H, S>, Error> {
-        upgrade::offer(state.with_role(Role::Listener));
+        upgrade::offer(state);
         if let Some(soft) = state.pool.open_files {
             limits::note_soft_before(soft);
         }
@@ -122,7 +122,7 @@ fn read<H: PreForkHooks, S: ChildServer>(
     Ok(snapshot)
 }
 
-/// What the children and boards name must be among what was verified, each once.
+/// What children, boards and clients name must be among what was verified, each once.
 fn check_listed(state: &Snapshot) -> io::Result<()> {
     let mut verified: Vec<_> = state.descriptors.iter().map(|it| it.fd).collect();
     verified.sort_unstable();
@@ -130,20 +130,23 @@ fn check_listed(state: &Snapshot) -> io::Result<()> {
         let reason = format!("descriptor {} is listed twice", pair[0]);
         return Err(io::Error::other(reason));
     }
-    let of = |role| state.with_role(role).map(|it| it.fd).collect::<Vec<_>>();
     let pipes = state.children.iter().flat_map(|child| &child.pipes.0);
-    let mut named: Vec<_> = pipes.filter_map(|pipe| pipe.fd).collect();
-    let mut boards: Vec<_> = state.boards.iter().map(|board| board.fd).collect();
-    let mut listed = [of(Role::Pipe), of(Role::Board)];
-    for numbers in listed.iter_mut().chain([&mut named, &mut boards]) {
-        numbers.sort_unstable();
+    let named: [(Role, Vec<u32>); 4] = [
+        (Role::Pipe, pipes.filter_map(|pipe| pipe.fd).collect()),
+        (Role::Board, state.boards.iter().map(|it| it.fd).collect()),
+        (Role::Client, state.clients.iter().map(|it| it.fd).collect()),
+        (Role::Stops, state.stop_boards()),
+    ];
+    for (role, mut named) in named {
+        let mut listed: Vec<_> = state.with_role(role).map(|it| it.fd).collect();
+        listed.sort_unstable();
+        named.sort_unstable();
+        if listed != named {
+            let reason = format!("the descriptors listed as {role:?} are not those in use");
+            return Err(io::Error::other(reason));
+        }
     }
-    match listed == [named, boards] {
-        true => Ok(()),
-        false => Err(io::Error::other(
-            "the descriptors are not those of the children",
-        )),
-    }
+    Ok(())
 }
 
 /// Executes the program before again. Its children see the end of this process if that fails.
@@ -162,11 +165,12 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
         let failed = |error| Error::new(Operation::Upgrade, "the children", error);
         let parent = &mut self.inner.parent;
         let words = parent.monitor.comm_words();
+        let stops = upgrade::adopt_stop_boards(state);
         let mut children = Vec::new();
         for child in &state.children {
             let process = parent
                 .system
-                .adopt(child, outlived(child))
+                .adopt(child, outlived(child), &stops)
                 .map_err(failed)?;
             children.push((restored(child), reached(child, words, process)));
         }
@@ -174,12 +178,29 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
         Ok(())
     }
 
+    /// Whoever has asked for the upgrade on the control socket is told its outcome there.
+    fn adopt_clients(&mut self, state: &Snapshot) {
+        let Parent {
+            monitor,
+            system,
+            desk,
+            ..
+        } = &mut self.inner.parent;
+        let listens = system.listens_for_control();
+        for client in &state.clients {
+            match system.adopt_control(client.fd) {
+                Ok(number) => desk.adopt(number, client, listens, monitor.now()),
+                Err(error) => say!(Warn, "a client of the control socket is lost: {error}"),
+            }
+        }
+    }
+
     /// From here on there is no way back but by the program that was kept.
     fn commit(&mut self, state: &Snapshot) {
         for address in upgrade::withdraw() {
             log::info!("{address} is not listened on any more");
         }
-        let duplicated = [Role::Board, Role::DeathRead, Role::DeathWrite];
+        let duplicated = [Role::Board, Role::DeathRead, Role::DeathWrite, Role::Stops];
         for original in duplicated
             .into_iter()
             .flat_map(|role| state.with_role(role))
@@ -187,6 +208,7 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
             drop(upgrade::take(original.fd));
         }
         self.inner.parent.system.upgrades.adopt(state);
+        self.adopt_clients(state);
         self.inner.parent.tell_untold();
         self.inner.deaths_unknown = true;
         for child in &state.children {

@@ -215,6 +215,12 @@ pub(crate) fn starting<R>(id: PreForkId, start: impl FnOnce() -> R) -> R {
     start()
 }
 
+/// Whether descriptors that are opened now are for the children of a server.
+#[cfg(target_os = "linux")]
+pub(crate) fn is_starting() -> bool {
+    registry().starting.is_some()
+}
+
 /// Whether a server of ours has opened `fd`.
 pub(crate) fn is_registered(fd: RawFd) -> bool {
     let registry = registry();

@@ -4,7 +4,9 @@
 use super::{
     board::Board,
     fd_registry::{Ours, PreForkId},
+    launch::Launch,
     poller::Poller,
+    stop_board::StopBoards,
 };
 use crate::core::{
     error::{Error, Operation},
@@ -17,25 +19,6 @@ use std::{
     os::fd::{OwnedFd, RawFd},
     path::Path,
 };
-
-/// Why this process was started.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[non_exhaustive]
-pub enum Launch {
-    /// As any program, by a shell or a service manager.
-    Fresh,
-    /// To read the state of a running server; Linux only.
-    Trial,
-    /// In place of another program; Linux only.
-    Upgrade,
-}
-
-impl Launch {
-    /// Why this process was started.
-    pub fn of_this_process() -> Self {
-        Self::Fresh
-    }
-}
 
 /// What a process is told: never anything.
 #[derive(Debug)]
@@ -53,6 +36,10 @@ pub(crate) enum Way {
 
 pub(crate) fn summons() -> Option<Summons> {
     None
+}
+
+pub(crate) fn launch() -> Launch {
+    Launch::Fresh
 }
 
 fn unsupported() -> io::Error {
@@ -84,7 +71,7 @@ pub(crate) fn duplicate(_: u32) -> io::Result<OwnedFd> {
     Err(unsupported())
 }
 
-pub(crate) fn offer<'a>(_: impl Iterator<Item = &'a Descriptor>) {}
+pub(crate) fn offer(_: &Snapshot) {}
 
 pub(crate) fn withdraw() -> Vec<String> {
     Vec::new()
@@ -107,6 +94,10 @@ pub(crate) fn saved_boards(_: &Board, _: &[usize]) -> Vec<BoardState> {
 }
 
 pub(crate) fn adopt_boards(_: &mut Board, _: &[BoardState]) {}
+
+pub(crate) fn adopt_stop_boards(_: &Snapshot) -> StopBoards {
+    StopBoards::new()
+}
 
 /// Nothing.
 #[derive(Debug)]

@@ -262,6 +262,22 @@ fn file_id(path: &Path) -> io::Result<FileId> {
     Ok((metadata.dev(), metadata.ino()))
 }
 
+/// Removes a socket file on which nobody listens.
+pub(crate) fn remove_if_stale(path: &Path) {
+    if is_abstract(path) {
+        return;
+    }
+    let removed = address(path)
+        .map_err(|error| failed(path, Operation::Unlink, error))
+        .and_then(|address| {
+            let _lock = lock_directory(path)?;
+            remove_stale(path, &address)
+        });
+    if let Err(error) = removed {
+        say!(Warn, "{error}");
+    }
+}
+
 /// Removes a socket file if it is still the file that was bound.
 pub(crate) fn remove_socket_file(path: &Path, file: FileId) {
     let name = display_name(path);

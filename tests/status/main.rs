@@ -19,6 +19,7 @@ mod probes;
 mod program;
 #[path = "../support/mod.rs"]
 mod support;
+mod upgrade;
 mod web;
 
 use std::process::ExitCode;
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
         clients::SCENARIOS,
         helper::SCENARIOS,
         page::SCENARIOS,
+        upgrade::SCENARIOS,
     ]
     .concat();
     support::main(program::PROGRAMS, &scenarios)

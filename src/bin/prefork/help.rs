@@ -52,6 +52,12 @@ Replace every child, and wait until that is done:
   prefork reload --control /run/app.control
 ";
 
+pub(crate) const UPGRADE_EXAMPLES: &str = "\
+Become the program that the file of the server is now, and wait until that is done:
+
+  prefork upgrade --control /run/app.control
+";
+
 pub(crate) const SET_EXAMPLES: &str = "\
 Set an attribute of a running server:
 
@@ -59,8 +65,8 @@ Set an attribute of a running server:
 ";
 
 /// The commands that have a man page of their own.
-pub(crate) const PAGES: [&str; 10] = [
-    "run", "inetd", "check", "status", "top", "reload", "stop", "retire", "set", "get",
+pub(crate) const PAGES: [&str; 11] = [
+    "run", "inetd", "check", "status", "top", "reload", "upgrade", "stop", "retire", "set", "get",
 ];
 
 /// The command line, as the parser has it.

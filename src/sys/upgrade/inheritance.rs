@@ -3,8 +3,13 @@
 //! program is closed or removed.
 
 use crate::{
-    core::state::Descriptor,
-    sys::{fd_registry::Ours, sockets, unix_socket::path_of, upgrade::descriptors},
+    core::state::{Descriptor, Role, Snapshot},
+    sys::{
+        fd_registry::{self, Ours},
+        sockets,
+        unix_socket::{self, path_of},
+        upgrade::descriptors,
+    },
 };
 use std::{
     net::SocketAddr,
@@ -20,6 +25,8 @@ use std::{
 #[derive(Debug)]
 struct Offered {
     socket: Ours<OwnedFd>,
+    /// Whether children had it, and not the parent alone.
+    is_childrens: bool,
     is_taken: bool,
 }
 
@@ -33,22 +40,40 @@ fn offered() -> MutexGuard<'static, Vec<Offered>> {
     OFFERED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Offers the sockets to the server that starts now.
-pub(crate) fn offer<'a>(sockets: impl Iterator<Item = &'a Descriptor>) {
+/// Offers the sockets of a state to the server that starts now.
+pub(crate) fn offer(state: &Snapshot) {
     ADOPTING.store(true, Ordering::Relaxed);
-    let sockets = sockets.map(|socket| Offered {
-        socket: Ours::parents(descriptors::take(socket.fd)),
+    let socket = |(descriptor, is_childrens): (&Descriptor, bool)| Offered {
+        socket: Ours::parents(descriptors::take(descriptor.fd)),
+        is_childrens,
         is_taken: false,
-    });
-    *offered() = sockets.collect();
+    };
+    let childrens = state.with_role(Role::Listener).map(|it| (it, true));
+    let own = state.with_role(Role::Own).map(|it| (it, false));
+    *offered() = childrens.chain(own).map(socket).collect();
 }
 
 /// Ends the offer: the adoption has succeeded. Returns the addresses of sockets that nobody wanted.
 pub(crate) fn withdraw() -> Vec<String> {
     ADOPTING.store(false, Ordering::Relaxed);
     let offered = std::mem::take(&mut *offered());
-    let left = offered.iter().filter(|offered| !offered.is_taken);
-    left.map(|offered| address(&offered.socket)).collect()
+    let left = offered.into_iter().filter(|offered| !offered.is_taken);
+    left.map(end).collect()
+}
+
+/// Closes a socket, with its file unless children still serve it. Returns its address.
+fn end(offered: Offered) -> String {
+    let Offered {
+        socket,
+        is_childrens,
+        ..
+    } = offered;
+    let (address, path) = (address(&socket), path_of(socket.as_fd()));
+    drop(socket);
+    if let (false, Some(path)) = (is_childrens, path) {
+        unix_socket::remove_if_stale(&path);
+    }
+    address
 }
 
 fn address(socket: &OwnedFd) -> String {
@@ -83,7 +108,10 @@ fn take(is_it: impl Fn(&OwnedFd) -> bool) -> Option<OwnedFd> {
         return None;
     }
     let mut offered = offered();
-    let mut left = offered.iter_mut().filter(|offered| !offered.is_taken);
+    let for_children = fd_registry::is_starting();
+    let mut left = offered
+        .iter_mut()
+        .filter(|offered| !offered.is_taken && offered.is_childrens == for_children);
     let found = left.find(|offered| is_it(&offered.socket))?;
     let copy = found.socket.try_clone().ok()?;
     found.is_taken = true;
