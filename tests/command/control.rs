@@ -285,7 +285,7 @@ fn an_upgrade_that_fails_is_an_exit_code(world: &mut World) {
     let (controlled, copy) = from_copy(world);
     let before = controlled.server.expect_children(2);
     let missing = controlled.tell(world, &["upgrade", "/no/such/server"], SOFTWARE);
-    let expected = "prefork: upgrade /no/such/server: No such file or directory (os error 2)\n";
+    let expected = "prefork: upgrade /no/such/server: no such file or directory (os error 2)\n";
     assert_eq!(missing, expected);
     fs::remove_file(&copy).unwrap();
     fs::copy("/bin/false", &copy).unwrap();

@@ -451,9 +451,9 @@ fn expect_alive(children: &[u32]) {
     assert_eq!(gone, None, "it has gone");
 }
 
-/// What a server holds but for boards: each program has one, for as long as its children live.
+/// What a server holds but for boards: each program has two, for as long as its children live.
 fn held(server: &Server) -> usize {
-    let is_board = |target: &str| target.contains("memfd:prefork-board");
+    let is_board = |target: &str| target.contains("memfd:prefork-");
     let held = server.descriptors().into_iter();
     held.filter(|(_, target)| !is_board(target)).count()
 }

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -52,7 +52,10 @@ fn run(args: &Args) -> Result<(), Error> {
     let milliseconds = |flag| Duration::from_millis(args.parsed(flag).unwrap_or(0));
     let builder = PreFork::builder(server)
         .hooks(Hooks {
-            is_broken: upgraded && is_there("--broken"),
+            broken: args
+                .value("--broken")
+                .map(PathBuf::from)
+                .filter(|_| upgraded),
         })
         .start_servers(children)
         .max_clients(args.parsed("--max").unwrap_or(children))
@@ -114,7 +117,8 @@ impl Observer for Said {
 /// A child may be kept from being ready, and a program that takes the place of another one from
 /// starting.
 struct Hooks {
-    is_broken: bool,
+    /// A file that breaks it, once.
+    broken: Option<PathBuf>,
 }
 
 impl PreForkHooks for Hooks {
@@ -123,7 +127,8 @@ impl PreForkHooks for Hooks {
         monitor: &mut Monitor,
         server: &mut dyn ChildServer,
     ) -> io::Result<()> {
-        if self.is_broken {
+        let broken = self.broken.take();
+        if broken.is_some_and(|broken| fs::remove_file(broken).is_ok()) {
             return Err(io::Error::other("this program does not start"));
         }
         defaults::handler_start(self, monitor, server)
