@@ -198,6 +198,7 @@ fn whoever_asks_is_answered_by_the_program_that_serves_on(world: &mut World) {
     // Those who were connected have noticed nothing.
     assert!(idle.ask("get timeout").contains("\"0s\""));
     assert!(half.ask("clients").contains("\"2\""));
+    drop((idle, half));
     assert_eq!(told.ask("upgrade")["ok"], Json::Bool(true));
     told.expect_ready(1.0);
     assert!(told.server.stop(Signal::SIGTERM, SOON).success());
