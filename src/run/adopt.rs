@@ -86,7 +86,8 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
 
     /// Starts as usual, but with the children, the sockets and the counters of the state.
     fn adopt(self, state: &Snapshot) -> Result<PreFork<H, S>, Error> {
-        upgrade::offer(state);
+        upgrade::offer(state)
+            .map_err(|error| Error::new(Operation::Upgrade, "the sockets", error))?;
         if let Some(soft) = state.pool.open_files {
             limits::note_soft_before(soft);
         }

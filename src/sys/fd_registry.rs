@@ -230,6 +230,7 @@ pub(crate) fn is_registered(fd: RawFd) -> bool {
 
 /// The descriptors that children of server `id` keep, and those that code outside this crate has
 /// opened: by number, and whether it is one of the latter.
+#[cfg(target_os = "linux")]
 pub(crate) fn for_children(id: PreForkId) -> Vec<(RawFd, bool)> {
     let registry = registry();
     let entries = registry
@@ -241,6 +242,7 @@ pub(crate) fn for_children(id: PreForkId) -> Vec<(RawFd, bool)> {
 }
 
 /// How many servers of this process have descriptors for children.
+#[cfg(target_os = "linux")]
 pub(crate) fn servers() -> usize {
     registry().ranges.keys().flatten().count()
 }

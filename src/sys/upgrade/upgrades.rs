@@ -245,8 +245,10 @@ impl Upgrades {
             .chain(pipes)
             .chain(stops)
             .chain(clients)
+            .map(Ok)
             .chain(listening(id));
-        let all: io::Result<Vec<_>> = all.map(|(fd, role)| identify(role, fd)).collect();
+        let identified = |found: io::Result<_>| found.and_then(|(fd, role)| identify(role, fd));
+        let all: io::Result<Vec<_>> = all.map(identified).collect();
         state.descriptors = all?;
         Ok(())
     }
@@ -276,14 +278,21 @@ fn path(bytes: &[u8]) -> PathBuf {
 }
 
 /// The sockets that a server listens on: its own, and those that another process has opened.
-fn listening(id: PreForkId) -> impl Iterator<Item = (RawFd, Role)> {
+fn listening(id: PreForkId) -> impl Iterator<Item = io::Result<(RawFd, Role)>> {
     let all = fd_registry::for_children(id).into_iter();
     all.filter_map(|(fd, is_given)| match is_given {
-        true => Some((fd, Role::Given)),
-        false => {
-            let socket = descriptors::borrow(fd).ok()?;
-            let listens = getsockopt(&socket, sockopt::AcceptConn) == Ok(true);
-            listens.then_some((fd, Role::Listener))
-        }
+        true => Some(Ok((fd, Role::Given))),
+        false => match listens(fd) {
+            Ok(listens) => listens.then_some(Ok((fd, Role::Listener))),
+            Err(error) => Some(Err(error)),
+        },
     })
+}
+
+/// One that is missed would be opened anew, perhaps elsewhere.
+fn listens(fd: RawFd) -> io::Result<bool> {
+    match getsockopt(&descriptors::borrow(fd)?, sockopt::AcceptConn) {
+        Err(Errno::ENOTSOCK) => Ok(false),
+        found => Ok(found?),
+    }
 }

@@ -70,11 +70,22 @@ impl Run {
         }
     }
 
+    /// Which program has served in the end, where there were two.
+    pub(super) fn who_served(&self) -> &'static str {
+        let said = self.server.stdout();
+        match self.role.is_upgrade() {
+            false => "served",
+            true if said.lines().any(|line| line == UPGRADED) => "the new program served",
+            true => "the old program served",
+        }
+    }
+
     /// What a run came to in which the process that is upgraded was interfered with.
     pub(super) fn judge_upgrade(&self, point: &Point) -> Result<&'static str, String> {
         let (outcome, status) = (self.outcome(), self.status.unwrap_or_default());
         let said = self.server.stdout();
         match point.fault {
+            _ if outcome == Ok("served") => Ok(self.who_served()),
             _ if outcome.is_ok() => outcome,
             Fault::Errno(_) if self.log.injected_after("execveat") && begun(&said) == 1 => {
                 // The loader and the runtime end the process by themselves.
