@@ -47,11 +47,13 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
 
     /// Takes over, or executes the program before again.
     fn take_over(mut self, state: RawFd, image: RawFd) -> PreFork<H, S> {
-        let snapshot = read(state, &mut self);
-        let snapshot = match snapshot {
+        let snapshot = match upgrade::read_state(state) {
             Ok(snapshot) => snapshot,
             Err(error) => return give_up(image, state, None, &error.to_string()),
         };
+        if let Err(error) = check(&snapshot, &mut self) {
+            return give_up(image, state, Some(&snapshot), &error.to_string());
+        }
         let adopted = catch_unwind(AssertUnwindSafe(|| self.adopt(&snapshot)));
         match adopted {
             Ok(Ok(prefork)) => {
@@ -109,18 +111,26 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
     }
 }
 
-/// The state, if it is one, its descriptors are what it says, and the hooks can use what is for them.
+/// The state, if it is one that can be used.
 fn read<H: PreForkHooks, S: ChildServer>(
     state: RawFd,
     builder: &mut Builder<H, S>,
 ) -> io::Result<Snapshot> {
     let snapshot = upgrade::read_state(state)?;
-    snapshot.descriptors.iter().try_for_each(upgrade::verify)?;
-    check_listed(&snapshot)?;
-    if !snapshot.hooks.is_empty() {
-        builder.hooks_mut().restore(&snapshot.hooks)?;
+    check(&snapshot, builder).map(|()| snapshot)
+}
+
+/// Fails unless the descriptors are what the state says, and the hooks can use what is for them.
+fn check<H: PreForkHooks, S: ChildServer>(
+    state: &Snapshot,
+    builder: &mut Builder<H, S>,
+) -> io::Result<()> {
+    state.descriptors.iter().try_for_each(upgrade::verify)?;
+    check_listed(state)?;
+    match state.hooks.is_empty() {
+        true => Ok(()),
+        false => builder.hooks_mut().restore(&state.hooks),
     }
-    Ok(snapshot)
 }
 
 /// What children, boards and clients name must be among what was verified, each once.
@@ -167,7 +177,8 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
         let parent = &mut self.inner.parent;
         let words = parent.monitor.comm_words();
         let stops = upgrade::adopt_stop_boards(state);
-        let mut children = Vec::new();
+        // Dropped, they would close pipes that the program before needs.
+        let mut children = ManuallyDrop::new(Vec::new());
         for child in &state.children {
             let process = parent
                 .system
@@ -175,6 +186,7 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
                 .map_err(failed)?;
             children.push((restored(child), reached(child, words, process)));
         }
+        let children = ManuallyDrop::into_inner(children);
         parent.monitor.adopt(state, children);
         Ok(())
     }

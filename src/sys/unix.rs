@@ -187,7 +187,15 @@ impl UnixSystem {
             child.stops.and_then(|fd| stops.get(&fd)).cloned(),
             Rc::clone(&self.out_of_memory),
         );
-        process.watch().map(|()| process)
+        let watched = process.watch();
+        match watched {
+            Ok(()) => Ok(process),
+            Err(error) => {
+                // Its pipes are still those of the program before.
+                std::mem::forget(process);
+                Err(error)
+            }
+        }
     }
 
     /// The pid of the parent.

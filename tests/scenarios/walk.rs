@@ -99,7 +99,14 @@ fn walk_all(world: &mut World, role: Role) {
         let outcome = run.judge(point);
         clear(world);
         match outcome.and_then(|outcome| restart(world, point, &run).map(|()| outcome)) {
-            Ok(outcome) => *outcomes.entry(outcome).or_default() += 1,
+            Ok(outcome) => {
+                if !outcome.ends_with("served") && !outcome.starts_with("killed") {
+                    let stderr = run.server.stderr();
+                    let why = stderr.lines().last().unwrap_or_default();
+                    eprintln!("{point}: {outcome}: {why}");
+                }
+                *outcomes.entry(outcome).or_default() += 1;
+            }
             Err(fault) => {
                 let text = format!(
                     "{fault}\n  at: {}\n  alone: WALK='{point}' cargo test --test walk -- --nocapture",
@@ -405,9 +412,13 @@ impl Run {
     fn outcome(&self) -> Result<&'static str, String> {
         self.fault_or("")?;
         let stderr = self.server.stderr();
-        // std's runtime panics before main where it gets no memory; in a trial the server tells of it.
-        let before_main = stderr.contains("fatal runtime error: initialization");
-        let panics = stderr.contains("panicked") && !(self.role.is_upgrade() && before_main);
+        // std panics before main where it gets no memory, and at closedir(3), which leads back.
+        let of_std = [
+            "fatal runtime error: initialization",
+            "error during closedir",
+        ];
+        let of_std = of_std.iter().any(|text| stderr.contains(text));
+        let panics = stderr.contains("panicked") && !(self.role.is_upgrade() && of_std);
         if panics || self.server.stdout().contains("panicked") {
             return Err(self.report("a panic"));
         }

@@ -72,6 +72,12 @@ impl Log {
         counts(&self.calls[..self.until_stopped])
     }
 
+    /// Whether a call of this name has worked.
+    pub fn has_worked(&self, name: &str) -> bool {
+        let worked = |call: &Call| call.name == name && call.text.ends_with("= 0");
+        self.calls.iter().any(worked)
+    }
+
     /// Whether a fault was injected after a call of this name that had worked.
     pub fn injected_after(&self, name: &str) -> bool {
         let worked = |call: &Call| call.name == name && call.text.ends_with("= 0");

@@ -37,7 +37,10 @@ pub(super) fn run(world: &mut World, role: Role, point: Option<&Point>) -> Run {
         server,
     };
     run.await_outcome(start);
-    if let Err(error) = held.ends_well() {
+    let answered = held.ends_well();
+    // In a shutdown because of an error nobody is waited for without end.
+    let shut_down = run.status.is_some_and(|status| status.code() == Some(1));
+    if let (Err(error), false) = (answered, shut_down) {
         run.fault = Some(format!("the client in hand: {error}"));
     }
     run.complete(world, point, trace, start)
@@ -70,6 +73,13 @@ impl Run {
         }
     }
 
+    /// Whether the exec came before the fault; the last call is that one if the process has ended in it.
+    fn has_executed(&self, call: &str) -> bool {
+        let last = self.log.calls.last();
+        let ended_there = last.is_some_and(|last| last.name == call);
+        self.log.injected_after("execveat") || ended_there && self.log.has_worked("execveat")
+    }
+
     /// Which program has served in the end, where there were two.
     pub(super) fn who_served(&self) -> &'static str {
         let said = self.server.stdout();
@@ -87,7 +97,7 @@ impl Run {
         match point.fault {
             _ if outcome == Ok("served") => Ok(self.who_served()),
             _ if outcome.is_ok() => outcome,
-            Fault::Errno(_) if self.log.injected_after("execveat") && begun(&said) == 1 => {
+            Fault::Errno(_) if self.has_executed(&point.call) && begun(&said) == 1 => {
                 // The loader and the runtime end the process by themselves.
                 self.fault_or("ended before main, and nothing left")
             }
