@@ -25,17 +25,12 @@ mod web;
 
 use std::process::ExitCode;
 
+use support::scenarios_of;
+
 fn main() -> ExitCode {
-    let scenarios = [
-        documents::SCENARIOS,
-        probes::SCENARIOS,
-        clients::SCENARIOS,
-        helper::SCENARIOS,
-        page::SCENARIOS,
-        kubernetes::SCENARIOS,
-        balancer::SCENARIOS,
-    ]
-    .concat();
+    let modules = scenarios_of![
+        documents, probes, clients, helper, page, kubernetes, balancer
+    ];
     let programs = [program::PROGRAMS, balancer::PROGRAMS].concat();
-    support::main(&programs, &scenarios)
+    support::main_of(&programs, modules)
 }
