@@ -10,10 +10,12 @@
     reason = "a test fails by a panic"
 )]
 
+mod balancer;
 mod clients;
 mod documents;
 mod helper;
 mod json;
+mod kubernetes;
 mod page;
 mod probes;
 mod program;
@@ -26,6 +28,9 @@ use std::process::ExitCode;
 use support::scenarios_of;
 
 fn main() -> ExitCode {
-    let modules = scenarios_of![documents, probes, clients, helper, page];
-    support::main_of(program::PROGRAMS, modules)
+    let modules = scenarios_of![
+        documents, probes, clients, helper, page, kubernetes, balancer
+    ];
+    let programs = [program::PROGRAMS, balancer::PROGRAMS].concat();
+    support::main_of(&programs, modules)
 }
