@@ -44,6 +44,7 @@ mod life;
 mod limits;
 mod listeners;
 mod listening;
+mod log_lines;
 mod metrics;
 mod observers;
 mod orphans;
@@ -121,6 +122,7 @@ const PROGRAMS: &[Programs] = &[
     hostile::PROGRAMS,
     listeners::PROGRAMS,
     listening::PROGRAMS,
+    log_lines::PROGRAMS,
     metrics::PROGRAMS,
     observers::PROGRAMS,
     orphans::PROGRAMS,
@@ -196,6 +198,7 @@ const SCENARIOS: &[(&str, Scenarios)] = scenarios_of![
     life,
     limits,
     listeners,
+    log_lines,
     metrics,
     observers,
     orphans,
