@@ -211,6 +211,7 @@ const SCENARIOS: &[(&str, Scenarios)] = scenarios_of![
     ported,
     races,
     reload,
+    reload::steps,
     replaced,
     reserve,
     servers::addresses,
