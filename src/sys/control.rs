@@ -43,6 +43,16 @@ impl ControlSocket {
         })
     }
 
+    /// Has another poller report it.
+    #[cfg(all(feature = "holder", target_os = "linux"))]
+    pub(super) fn watch(&self, poller: &Poller) -> io::Result<()> {
+        poller.add_urgent(
+            self.listener.as_raw_fd(),
+            Source::Control(None),
+            Interest::READABLE,
+        )
+    }
+
     pub(super) fn accept(&mut self, poller: &Poller) -> io::Result<Option<Caller>> {
         match sockets::try_accept(self.listener.as_raw_fd(), Blocking::Never) {
             Ok(newcomer) => self.add(newcomer.stream, poller).map(Some),

@@ -23,6 +23,18 @@ impl StopBoard {
         SharedMemory::new(c"prefork-stops", length).map(|(memory, _)| Self(memory))
     }
 
+    /// The memory, which may get another owner.
+    #[cfg(feature = "holder")]
+    pub(crate) fn memory(&self) -> &SharedMemory {
+        &self.0
+    }
+
+    /// Whether a child was told to leave.
+    #[cfg(feature = "holder")]
+    pub(crate) fn has_told(&self, child: ChildId) -> bool {
+        self.of(child).is_set()
+    }
+
     /// Tells the child to leave. Call this before sending the signal, which may be lost.
     pub(crate) fn tell(&self, child: ChildId, queued: QueuedClients) {
         let words = self.0.writable_words();

@@ -25,11 +25,12 @@ const FLOORS: [&str; 8] = [
 ];
 
 /// The rooms of the core, from the top to the bottom; those on one line may import each other.
-const CORE: [&[&str]; 20] = [
+const CORE: [&[&str]; 21] = [
     &["simulation", "status"],
     &["control"],
     &["monitor"],
     &["pool"],
+    &["journal"],
     &["inbox"],
     &["system"],
     &[
@@ -70,6 +71,7 @@ const CORE: [&[&str]; 20] = [
         "queue_times",
         "proxy",
         "title",
+        "restarts",
     ],
 ];
 
