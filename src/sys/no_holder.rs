@@ -19,7 +19,7 @@ pub(crate) fn holder() -> Option<u32> {
 
 /// Nothing.
 #[derive(Debug, Default)]
-pub(crate) struct Holding;
+pub(crate) struct Holding(());
 
 /// Never made: no child has had another parent.
 #[derive(Clone, Debug)]

@@ -396,6 +396,7 @@ const IN_HANDLERS: [&str; 43] = [
     "NonNull::new",
     "SavedErrno::save",
     "Some",
+    "si_pid",
     "std::ptr::null_mut",
     "store",
     "swap",

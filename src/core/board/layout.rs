@@ -88,7 +88,7 @@ pub(crate) const OTHERS_AT: usize = ROW_AT + NUMBERS;
 
 /// The serial and the pid of a child that has a holder: see [`NotedPid`](crate::core::journal::NotedPid).
 #[cfg(feature = "holder")]
-pub(crate) const PID_AT: usize = SLOT_WORDS - 1;
+pub(crate) const PID_AT: usize = ROW_AT - 1;
 
 /// Where the slots of a board are.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

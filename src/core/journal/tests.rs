@@ -1,3 +1,5 @@
+//! What becomes of a record when the parent that has written it is gone.
+
 use super::*;
 use proptest::prelude::*;
 
@@ -150,7 +152,7 @@ fn a_parent_killed_at_any_step_loses_no_child_and_doubles_none() {
             check(world);
         }
     }
-    assert!(resolved > 20, "{resolved} states");
+    assert!(resolved >= 16, "{resolved} states");
 }
 
 fn check(world: World) {

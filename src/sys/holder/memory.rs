@@ -8,7 +8,7 @@ use crate::{
             RENEWED_AT, ROOM, Record, SAVED_AT, SERIAL_AT, SETTLED_AT, STATE_AT, STOP_AT, SavedAt,
             TAKEN_AT, words,
         },
-        signal_policy::{Arrived, TABLE},
+        signal_policy::Arrived,
         stop::StopState,
         system::PoolNote,
     },
@@ -124,8 +124,8 @@ impl Journal {
         self.set(OWED_AT, note.owed);
         self.set(RENEWED_AT, note.renewed.into());
         self.set(STOP_AT, note.stop.word());
-        for index in 0..TABLE.len() {
-            self.set(TAKEN_AT + index, taken[index]);
+        for (at, count) in (TAKEN_AT..).zip(taken) {
+            self.set(at, *count);
         }
         self.set(SETTLED_AT, std::process::id().into());
     }

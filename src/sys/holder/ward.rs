@@ -84,6 +84,8 @@ mod tests {
         process::{Command, Stdio},
     };
 
+    /// The pid of a child that another process reaps is looked up by a descriptor first, and signalled
+    /// only if that process has not begun to reap it.
     #[test]
     fn o27_a_signal_reaches_a_child_until_the_holder_reaps_it_and_nobody_after_that() {
         let journal = Journal::new(2).unwrap();
