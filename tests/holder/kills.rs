@@ -11,8 +11,8 @@ use crate::support::{
 use crate::watched::{Dice, Watched, send};
 
 pub const SCENARIOS: Scenarios = scenarios![
-    a_parent_killed_at_random_moments_loses_no_client_and_no_child,
-    a_parent_killed_while_it_forks_loses_no_child_and_doubles_none,
+    f01_a_parent_killed_at_random_moments_loses_no_client_and_no_child,
+    f02_a_parent_killed_while_it_forks_loses_no_child_and_doubles_none,
     a_parent_killed_in_its_start_is_followed_by_another,
     connections_in_hand_are_served_to_their_end,
 ];
@@ -23,9 +23,11 @@ const CLIENTS: usize = 16;
 /// As many as there are clients, and some to spare.
 const CHILDREN: usize = 20;
 
-/// Sixteen clients that connect again and again; the parent is killed again and again. All clients are
-/// answered, by the children that were there first.
-fn a_parent_killed_at_random_moments_loses_no_client_and_no_child(world: &mut World) {
+/// With a holder another parent takes over the children, which have served meanwhile: no client is lost,
+/// and no child.
+///
+/// Sixteen clients connect again and again, and the parent is killed again and again.
+fn f01_a_parent_killed_at_random_moments_loses_no_client_and_no_child(world: &mut World) {
     let kills = std::env::var("HOLDER_KILLS").ok();
     let kills = kills.map_or(KILLS, |n| n.parse().expect("a number"));
     world.deadline(SOON * 6 + Duration::from_secs(2) * u32::try_from(kills).unwrap());
@@ -95,9 +97,12 @@ fn under_load(address: &Address, meanwhile: impl FnOnce()) -> usize {
     served.into_inner()
 }
 
-/// Clients that stay, so that the parent forks a child for each; it is killed meanwhile. In the end each
-/// client has a child of its own, and there is no process that the parent does not know.
-fn a_parent_killed_while_it_forks_loses_no_child_and_doubles_none(world: &mut World) {
+/// With a holder a new child notes who it is before it looks whether its parent lives, so that the next
+/// parent knows of every child that may serve.
+///
+/// Clients stay, so that the parent forks a child for each; it is killed meanwhile. In the end each has a
+/// child of its own, and there is no process that the parent does not know.
+fn f02_a_parent_killed_while_it_forks_loses_no_child_and_doubles_none(world: &mut World) {
     const HELD: usize = 60;
     world.deadline(SOON * 9);
     let mut dice = Dice::new();

@@ -97,7 +97,9 @@ fn converse(conn: &TcpConn) -> io::Result<()> {
                 writeln!(&*conn, "{}", sleep.id())?;
             }
             line => {
-                println!("served {line}");
+                if line != "who" {
+                    println!("served {line}");
+                }
                 writeln!(&*conn, "{}", std::process::id())?;
             }
         }
