@@ -105,6 +105,7 @@ impl<H: PreForkHooks, S: ChildServer> Loop<H, S, UnixSystem> {
         self.obey(wish);
         self.parent.tell_untold();
         self.deaths_unknown = true;
+        self.reading.compare_board();
         Ok(())
     }
 
