@@ -19,6 +19,7 @@ mod program;
 mod signals;
 #[path = "../support/mod.rs"]
 mod support;
+mod walk;
 mod watched;
 
 use std::process::ExitCode;
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
         signals::SCENARIOS,
         kept::SCENARIOS,
         ends::SCENARIOS,
+        walk::SCENARIOS,
     ]
     .concat();
     support::main(program::PROGRAMS, &scenarios)
