@@ -17,6 +17,8 @@ mod kept;
 mod kills;
 mod program;
 mod signals;
+#[cfg(feature = "status")]
+mod status;
 #[path = "../support/mod.rs"]
 mod support;
 mod walk;
@@ -32,6 +34,8 @@ fn main() -> ExitCode {
         kept::SCENARIOS,
         ends::SCENARIOS,
         walk::SCENARIOS,
+        #[cfg(feature = "status")]
+        status::SCENARIOS,
     ]
     .concat();
     support::main(program::PROGRAMS, &scenarios)

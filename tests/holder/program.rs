@@ -23,8 +23,18 @@ fn held(args: Args) -> ExitCode {
     });
     let server = server.port(0).max_requests(0);
     ended(&args, |hooks| {
-        let mut prefork = sized(&args, server, hooks).start()?;
+        let builder = sized(&args, server, hooks);
+        #[cfg(feature = "status")]
+        let builder = match args.value("--status") {
+            Some(address) => builder.status(address.parse().expect("an address")),
+            None => builder,
+        };
+        let mut prefork = builder.start()?;
         println!("listening on {}", prefork.server().local_addrs()[0]);
+        #[cfg(feature = "status")]
+        for address in prefork.status_addresses() {
+            println!("status at {address}");
+        }
         let report = prefork.run()?;
         println!("counted {:?}", prefork.monitor().metrics());
         println!("max_clients {}", prefork.monitor().max_clients());
