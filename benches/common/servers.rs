@@ -11,8 +11,8 @@ use nix::{
     unistd::{Pid, getppid},
 };
 use prefork_server::{
-    ChildServer, CommChannel, ExecServer, Monitor, PreFork, PreForkHooks, States, TcpServer,
-    defaults,
+    ChildServer, CommChannel, ExecServer, Monitor, PreFork, PreForkHooks, States, StatusAddress,
+    TcpServer, defaults,
     servers::{AcceptOrder, Listen},
 };
 use std::{
@@ -40,6 +40,8 @@ pub(crate) fn play(role: &[&str]) -> bool {
         max_requests,
         order,
         channel: CommChannel::Stdout,
+        status: None,
+        queue_time: false,
     };
     let signed = Work::Signed(0);
     match role[0] {
@@ -49,6 +51,12 @@ pub(crate) fn play(role: &[&str]) -> bool {
         "private" => Ours {
             channel: CommChannel::Private,
             ..server(work(), 0)
+        }
+        .run(&fixed(number(1))),
+        "watched" | "timed" => Ours {
+            status: Some(StatusAddress::unix(role[2])),
+            queue_time: role[0] == "timed",
+            ..server(Work::Answer, 0)
         }
         .run(&fixed(number(1))),
         "dynamic" => {
@@ -212,6 +220,8 @@ struct Ours {
     /// The accept order; `None`: the crate's default.
     order: Option<AcceptOrder>,
     channel: CommChannel,
+    status: Option<StatusAddress>,
+    queue_time: bool,
 }
 
 impl Ours {
@@ -221,12 +231,15 @@ impl Ours {
             max_requests,
             order,
             channel,
+            status,
+            queue_time,
         } = self;
         let mut server = match work {
             Work::Answer => TcpServer::new(wire::answer),
             _ => TcpServer::per_child(move || Ok(work.begin()))
                 .serve(|worker, conn| worker.serve(conn)),
         };
+        server = server.queue_time(queue_time);
         if let Some(order) = order {
             server = server.accept_order(order);
         }
@@ -234,6 +247,10 @@ impl Ours {
             .hooks(Counters)
             .busy_timeout(Duration::from_millis(from_env("BENCH_BUSY_TIMEOUT", 0)))
             .comm_channel(channel);
+        let builder = match status {
+            Some(address) => builder.status(address),
+            None => builder,
+        };
         // The ACKs of an interval would be counted as wake-ups.
         let builder = match work {
             Work::Greet => builder,

@@ -31,6 +31,8 @@ pub(crate) struct Client {
     /// Since the beginning.
     pub(crate) came: Duration,
     pub(crate) waited: Duration,
+    /// Without the time by which this process made it come late.
+    pub(crate) waited_at_server: Duration,
     pub(crate) fate: Fate,
 }
 
@@ -92,6 +94,8 @@ struct Waiting {
     serial: u64,
     stream: TcpStream,
     came: Duration,
+    /// When it did come.
+    connected: Duration,
     has_asked: bool,
     answer: Vec<u8>,
 }
@@ -133,6 +137,7 @@ impl Crowd {
     }
 
     fn connect(&mut self, came: Duration) {
+        let connected = self.start.elapsed();
         let mut stream = connecting(self.port, self.serial).expect("a connection under way");
         self.serial += 1;
         let entry = self.waiting.vacant_entry();
@@ -146,6 +151,7 @@ impl Crowd {
             serial,
             stream,
             came,
+            connected,
             has_asked: false,
             answer: Vec::new(),
         });
@@ -191,7 +197,8 @@ impl Crowd {
 
     fn end(&mut self, key: usize, fate: Fate) {
         let client = self.waiting.remove(key);
-        let waited = self.start.elapsed().saturating_sub(client.came);
+        let now = self.start.elapsed();
+        let waited = now.saturating_sub(client.came);
         // An answer that is seen late was late: this client would have gone.
         let fate = if waited > PATIENCE {
             Fate::GaveUp
@@ -201,6 +208,7 @@ impl Crowd {
         self.done.push(Client {
             came: client.came,
             waited,
+            waited_at_server: now.saturating_sub(client.connected),
             fate,
         });
     }

@@ -204,6 +204,7 @@ struct Row {
     good: f64,
     p50: f64,
     p99: f64,
+    p99_at_server: f64,
     refused: f64,
     recovery: f64,
     late: f64,
@@ -316,9 +317,13 @@ fn row(load: f64, time: Duration, outcome: &Outcome) -> Row {
         .collect();
     let seconds = time.as_secs_f64() / 2.0;
     let of = |fate| during.iter().filter(move |client| client.fate == fate);
-    let waited: Vec<f64> = of(Fate::Answered)
-        .map(|client| client.waited.as_secs_f64() * 1e3)
-        .collect();
+    let waits = |wait: fn(&Client) -> Duration| -> Vec<f64> {
+        let answered = of(Fate::Answered);
+        answered
+            .map(|client| wait(client).as_secs_f64() * 1e3)
+            .collect()
+    };
+    let waited = waits(|client| client.waited);
     let after = clients.iter().filter(|client| client.came >= time);
     let last_in_vain = after.filter(|client| client.fate != Fate::Answered);
     let recovery = last_in_vain.map(|client| client.came + PATIENCE.min(client.waited));
@@ -331,6 +336,7 @@ fn row(load: f64, time: Duration, outcome: &Outcome) -> Row {
         good: waited.len() as f64 / seconds,
         p50: quantile_or_none(&waited, 0.5),
         p99: quantile_or_none(&waited, 0.99),
+        p99_at_server: quantile_or_none(&waits(|client| client.waited_at_server), 0.99),
         refused: of(Fate::Refused).count() as f64 / seconds,
         recovery: recovery.as_secs_f64() * 1e3,
         late: outcome.late.as_secs_f64() * 1e3,
@@ -353,6 +359,7 @@ fn print(subject: Subject, backlog: usize, capacity: f64, rows: &[Row]) {
         "% of capacity",
         "p50 ms",
         "p99 ms",
+        "from its connect ms",
         "refused/s",
         "well again after ms",
         "clients late by ms",
@@ -365,6 +372,7 @@ fn print(subject: Subject, backlog: usize, capacity: f64, rows: &[Row]) {
             format!("{:.1}", 100.0 * row.good / capacity),
             format!("{:.0}", row.p50),
             format!("{:.0}", row.p99),
+            format!("{:.0}", row.p99_at_server),
             format!("{:.0}", row.refused),
             format!("{:.0}", row.recovery),
             format!("{:.0}", row.late),

@@ -1,5 +1,6 @@
 //! The life of a pool: starting many children, a burst of connections, the replacement of a killed
-//! child, reloads under load, culling, the end; compared with a bare loop of pipes and forks, in turn, in one run.
+//! child, reloads under load, culling, the end; compared with a bare loop of pipes and forks, in turn,
+//! in one run; and what a confinement adds to a fork.
 //! `BENCH_QUICK=1` makes it short; docs/performance.md has the other variables.
 #![allow(
     clippy::unwrap_used,
@@ -11,6 +12,7 @@ mod births;
 mod burst;
 #[path = "../common/mod.rs"]
 mod common;
+mod confined;
 mod deaths;
 mod reload;
 mod roles;
@@ -28,7 +30,15 @@ fn main() {
 fn bench() {
     let start = Instant::now();
     println!("medians; ratios are medians of the ratios of each round");
-    let sections = ["start", "burst", "replacement", "reload", "cull"].map(str::to_owned);
+    let sections = [
+        "start",
+        "burst",
+        "replacement",
+        "reload",
+        "cull",
+        "confinement",
+    ]
+    .map(str::to_owned);
     let sections = if beside().is_empty() {
         list_from_env("BENCH_MODES", &sections)
     } else {
@@ -42,6 +52,7 @@ fn bench() {
             "replacement" => deaths::replacement(),
             "reload" => reload::reload(),
             "cull" => deaths::cull(),
+            "confinement" => confined::cost(),
             other => panic!("BENCH_MODES: no {other}"),
         }
     }

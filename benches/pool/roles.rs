@@ -1,7 +1,10 @@
 //! The roles of this benchmark's processes: the bare loop of pipes and forks, and pools of this crate
 //! that tell when something has come about. Prints figures for the benchmark to read, no tables.
 
-use crate::common::{self, proc, wire};
+use crate::{
+    common::{self, proc, wire},
+    confined,
+};
 use nix::{
     sys::{
         signal::{SigSet, Signal, kill},
@@ -10,8 +13,8 @@ use nix::{
     unistd::Pid,
 };
 use prefork_server::{
-    Child, ChildId, ChildServer, Death, Event, Monitor, Observer, PreFork, PreForkHooks, State,
-    States, TcpServer, defaults, servers::TcpConn,
+    Child, ChildId, ChildServer, Confinement, Death, Event, Monitor, Observer, PreFork,
+    PreForkHooks, State, States, TcpServer, defaults, servers::TcpConn,
 };
 use std::{
     cell::Cell,
@@ -27,7 +30,8 @@ pub(crate) fn play(role: &[&str]) -> bool {
     match role[0] {
         "bare" => bare(count(1)),
         "reaping" => reaping(count(1)),
-        "ours" => ours(count(1)),
+        "ours" => ours(count(1), Confinement::new()),
+        "confined" => ours(count(1), confined::confinement()),
         "holding" => holding(count(1), count(2)),
         "killing" => killing(count(1), count(2)),
         "reloading" => reloading(count(1), role[2].parse().ok().map(Duration::from_millis)),
@@ -97,7 +101,7 @@ fn reaping(children: usize) {
 // ---- Ours ----
 
 /// Prints how long it took until every child of a fixed pool had sent its first word.
-fn ours(children: usize) {
+fn ours(children: usize, confinement: Confinement) {
     let hooks = Firsts {
         wanted: children,
         start: Instant::now(),
@@ -107,6 +111,7 @@ fn ours(children: usize) {
         .start_servers(children)
         .max_spare_servers(children)
         .max_clients(children)
+        .confinement(confinement)
         .start()
         .expect("start");
     prefork.hooks_mut().start = Instant::now();

@@ -11,8 +11,10 @@
 mod common;
 mod contest;
 mod killed;
+mod reloaded;
 mod spares;
 mod wakes;
+mod watched;
 
 use common::{beside, from_env, list_from_env, load, peers, pick, servers, verdict};
 use contest::{Contest, Mode};
@@ -73,8 +75,16 @@ fn bench() {
             spares::settle(clients, effort);
         }
     }
+    if wanted("watched") {
+        for &clients in &clients {
+            watched::compare(clients, effort);
+        }
+    }
     if wanted("killed") {
         killed::replacement(pick(30, 10));
+    }
+    if wanted("reloaded") {
+        reloaded::reloads(pick(10, 3));
     }
     verdict::print();
     println!("\n{:.0} s in all", start.elapsed().as_secs_f64());
@@ -90,7 +100,9 @@ fn default_modes() -> Vec<String> {
             "saturated",
             "wakes",
             "spares",
+            "watched",
             "killed",
+            "reloaded",
         ]
     } else {
         &["closed", "saturated"]

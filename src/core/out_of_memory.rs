@@ -34,7 +34,8 @@ impl<'a> Membership<'a> {
     }
 }
 
-/// The count in `memory.events` (version 2) or `memory.oom_control` (version 1).
+/// The count in `memory.events` (version 2), in `memory.oom_control` (version 1), or of the whole
+/// machine in `/proc/vmstat` (since Linux 4.13).
 pub(crate) fn kills(events: &str) -> Option<u64> {
     let mut lines = events.lines();
     let count = lines.find_map(|line| line.strip_prefix("oom_kill "))?;
@@ -78,6 +79,34 @@ impl Kills {
         let belongs = known.unclaimed > 0 && now.since(known.rose_at) <= Self::BELONGS;
         known.unclaimed = known.unclaimed.saturating_sub(1);
         Some(belongs)
+    }
+}
+
+/// The count of the whole machine: while it stays, no child was ended so, and nobody needs to look
+/// further.
+#[derive(Debug, Default)]
+pub(crate) struct Machine {
+    count: Option<u64>,
+    rose_at: Option<Time>,
+}
+
+impl Machine {
+    /// How long after a rise deaths are looked at: some of those that it counts may be reaped late.
+    const LATE: Duration = Duration::from_secs(60);
+
+    /// Notes the present count; `None` if the kernel tells none.
+    pub(crate) fn begin(&mut self, count: Option<u64>) {
+        self.count = count;
+    }
+
+    /// Whether a child that is reaped now, with this count, may have been ended for lack of memory.
+    pub(crate) fn may_have_ended_one(&mut self, count: Option<u64>, now: Time) -> bool {
+        if count.is_none() || count != self.count {
+            self.count = count;
+            self.rose_at = Some(now);
+        }
+        let age = self.rose_at.map(|rose_at| now.since(rose_at));
+        age.is_some_and(|age| age <= Self::LATE)
     }
 }
 

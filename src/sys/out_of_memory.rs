@@ -1,14 +1,15 @@
-//! The evidence that the kernel has ended a child for lack of memory: the counts of its control
-//! group, and where they tell nothing the kernel's log. `core/out_of_memory.rs` interprets both.
+//! The evidence that the kernel has ended a child for lack of memory: the count of the machine, those
+//! of the child's control group, and where they tell nothing the kernel's log. `core/out_of_memory.rs` interprets both.
 
 #![allow(unsafe_code)]
 
 use super::clock::Clock;
-use crate::core::out_of_memory::{Kills, Membership, kills, log_tells};
+use crate::core::out_of_memory::{Kills, Machine, Membership, kills, log_tells};
 use nix::libc;
 use std::{
     cell::RefCell,
-    fs,
+    fs::{self, File},
+    io::Read,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -16,6 +17,7 @@ use std::{
 /// What is known of such ends in the control groups of this process and of its children.
 #[derive(Debug)]
 pub(crate) struct OutOfMemory {
+    machine: RefCell<Machine>,
     kills: RefCell<Kills>,
     /// The group of this process, in which its children begin.
     own: RefCell<Option<PathBuf>>,
@@ -25,6 +27,7 @@ pub(crate) struct OutOfMemory {
 impl Default for OutOfMemory {
     fn default() -> Self {
         Self {
+            machine: RefCell::default(),
             kills: RefCell::default(),
             own: RefCell::default(),
             clock: Clock::new(),
@@ -33,8 +36,9 @@ impl Default for OutOfMemory {
 }
 
 impl OutOfMemory {
-    /// Notes the present count of this process's own group.
+    /// Notes the present counts of the machine and of this process's own group.
     pub(super) fn begin(&self) {
+        self.machine.borrow_mut().begin(of_the_machine());
         let own = group_of("self");
         if let Some((group, count)) = own.as_deref().and_then(counted) {
             self.kills.borrow_mut().begin(group, count);
@@ -45,6 +49,11 @@ impl OutOfMemory {
     /// Whether a child that SIGKILL has ended, and that was not reaped yet, was ended for lack of
     /// memory.
     pub(super) fn has_ended(&self, pid: libc::pid_t) -> bool {
+        let (count, now) = (of_the_machine(), self.clock.now());
+        // To read the kernel's log takes longer than to replace a child.
+        if !self.machine.borrow_mut().may_have_ended_one(count, now) {
+            return false;
+        }
         let log = || log_has(pid);
         match group_of(&pid.to_string()) {
             // A group that was not read before has counted some end; without a log it is this one.
@@ -79,6 +88,13 @@ fn group_of(process: &str) -> Option<PathBuf> {
         let counter = PathBuf::from(format!("{root}{}", path?)).join(file);
         counter.exists().then_some(counter)
     })
+}
+
+fn of_the_machine() -> Option<u64> {
+    let mut text = Vec::with_capacity(16 * 1024);
+    let mut file = File::open("/proc/vmstat").ok()?;
+    file.read_to_end(&mut text).ok()?;
+    kills(str::from_utf8(&text).ok()?)
 }
 
 /// A counter by its name, and its count.

@@ -5,8 +5,9 @@
 //! read, reads again.
 
 use super::shared_memory::SharedMemory;
-use crate::core::status::record::{
-    DUE_AT, Layout, Pen, Record, SEQUENCE_AT, TURNED_AT, Writer, nanoseconds,
+use crate::core::status::{
+    figures::nanoseconds,
+    record::{DUE_AT, Layout, Pen, Record, SEQUENCE_AT, TURNED_AT, Writer},
 };
 use crate::core::time::Time;
 use std::{
@@ -111,7 +112,7 @@ impl RecordMemory {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::status::record::Head;
+    use crate::core::status::figures::Head;
     use std::sync::atomic::AtomicBool;
 
     /// A reader never finds a half-written record.

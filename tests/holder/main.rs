@@ -26,17 +26,11 @@ mod watched;
 
 use std::process::ExitCode;
 
+use support::scenarios_of;
+
 fn main() -> ExitCode {
-    let scenarios = [
-        kills::SCENARIOS,
-        deaths::SCENARIOS,
-        signals::SCENARIOS,
-        kept::SCENARIOS,
-        ends::SCENARIOS,
-        walk::SCENARIOS,
-        #[cfg(feature = "status")]
-        status::SCENARIOS,
-    ]
-    .concat();
-    support::main(program::PROGRAMS, &scenarios)
+    let modules = scenarios_of![kills, walk, deaths, signals, kept, ends];
+    #[cfg(feature = "status")]
+    let modules = &[modules, scenarios_of![status]].concat();
+    support::main_of(program::PROGRAMS, modules)
 }

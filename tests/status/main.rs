@@ -10,10 +10,12 @@
     reason = "a test fails by a panic"
 )]
 
+mod balancer;
 mod clients;
 mod documents;
 mod helper;
 mod json;
+mod kubernetes;
 mod page;
 mod probes;
 mod program;
@@ -23,14 +25,12 @@ mod web;
 
 use std::process::ExitCode;
 
+use support::scenarios_of;
+
 fn main() -> ExitCode {
-    let scenarios = [
-        documents::SCENARIOS,
-        probes::SCENARIOS,
-        clients::SCENARIOS,
-        helper::SCENARIOS,
-        page::SCENARIOS,
-    ]
-    .concat();
-    support::main(program::PROGRAMS, &scenarios)
+    let modules = scenarios_of![
+        documents, probes, clients, helper, page, kubernetes, balancer
+    ];
+    let programs = [program::PROGRAMS, balancer::PROGRAMS].concat();
+    support::main_of(&programs, modules)
 }

@@ -40,14 +40,16 @@ pub(crate) enum Command {
     #[command(before_help = help::RELOAD_EXAMPLES, help_template = help::TEMPLATE)]
     Reload(ControlArgs),
     /// Shut a running server down
+    #[command(before_help = help::STOP_EXAMPLES, help_template = help::TEMPLATE)]
     Stop {
-        /// With no time limit for what children have in hand, or by SIGKILL
+        /// With no time limit for children, or by SIGKILL
         #[arg(value_parser = ["graceful", "now"])]
         how: Option<String>,
         #[command(flatten)]
         control: ControlArgs,
     },
     /// Replace one child of a running server
+    #[command(before_help = help::RETIRE_EXAMPLES, help_template = help::TEMPLATE)]
     Retire {
         /// The process id of the child
         pid: u32,
@@ -66,6 +68,7 @@ pub(crate) enum Command {
         control: ControlArgs,
     },
     /// Print an attribute of a running server, or all of them
+    #[command(before_help = help::GET_EXAMPLES, help_template = help::TEMPLATE)]
     Get {
         /// The attribute: max_clients
         name: Option<String>,
@@ -73,14 +76,16 @@ pub(crate) enum Command {
         control: ControlArgs,
     },
     /// Print a script that completes commands and flags in a shell
+    #[command(before_help = help::COMPLETIONS_EXAMPLES, help_template = help::TEMPLATE)]
     Completions {
         /// The shell
         shell: Shell,
     },
     /// Print a man page, of one command if it is named
+    #[command(before_help = help::MAN_EXAMPLES, help_template = help::TEMPLATE)]
     Man {
-        /// run, inetd, check, status, top, reload, stop, retire, set or get
-        #[arg(value_parser = help::PAGES)]
+        /// Any of the commands: run
+        #[arg(value_parser = help::PAGES, hide_possible_values = true)]
         command: Option<String>,
     },
 }
@@ -88,7 +93,7 @@ pub(crate) enum Command {
 /// Which server is asked, and what is printed.
 #[derive(Args, Debug)]
 pub(crate) struct StatusArgs {
-    /// Where the server tells its status: a path, HOST:PORT, or a port on 127.0.0.1
+    /// Where it tells its status: a path, HOST:PORT, or a port on 127.0.0.1
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) status: Option<StatusAddress>,
     /// A file of settings with the key `status`
@@ -102,7 +107,7 @@ pub(crate) struct StatusArgs {
 /// Which server is watched, and how it is told to retire a child.
 #[derive(Args, Debug)]
 pub(crate) struct TopArgs {
-    /// Where the server tells its status: a path, HOST:PORT, or a port on 127.0.0.1
+    /// Where it tells its status: a path, HOST:PORT, or a port on 127.0.0.1
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) status: Option<StatusAddress>,
     /// A file of settings with the keys `status` and `control`

@@ -185,17 +185,19 @@ fn tenth_second_with_reserved(limits: AgeLimits, load: u64) -> Second {
 }
 
 /// What was measured on real processes (docs/measurements.md, overload): which rule, at which load in
-/// tenths of the capacity, how many per cent of the capacity were answered in time.
+/// tenths of the capacity, how many per cent of the capacity were answered in time. The controlled
+/// delay at the highest load is of a run in which the server had priority: processors that clients
+/// take away are not simulated.
 const MEASURED: [(&str, u64, u64); 9] = [
     ("in order", 15, 0),
     ("in order", 30, 0),
     ("in order", 100, 0),
     ("controlled", 15, 99),
-    ("controlled", 30, 96),
+    ("controlled", 30, 95),
     ("controlled", 100, 97),
-    ("reserved", 15, 100),
-    ("reserved", 30, 100),
-    ("reserved", 100, 99),
+    ("reserved", 15, 101),
+    ("reserved", 30, 101),
+    ("reserved", 100, 98),
 ];
 
 #[test]

@@ -144,3 +144,24 @@ impl Client {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of a long answer nothing is kept once it was read.
+    #[test]
+    fn an_answer_that_was_read_costs_no_memory() {
+        let mut client = Client::new(Time::START);
+        let long = Answer::ok(|json| json.field("x", "y".repeat(9999)));
+        client.answer(long, Time::START);
+        let length = client.outgoing().len();
+        assert!(length > 9999);
+        client.took(length - 1, Time::START);
+        assert_eq!(client.outgoing(), b"\n");
+        client.took(1, Time::START);
+        assert_eq!((client.outgoing.capacity(), client.is_idle()), (0, false));
+        client.has_unread = false;
+        assert!(client.is_idle());
+    }
+}

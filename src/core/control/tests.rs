@@ -2,7 +2,7 @@
 
 use super::{client, desk::CLIENTS, *};
 use crate::core::{
-    child::{Child, ChildId, Signal, State},
+    child::{Child, ChildId, Flags, Signal, State},
     config::{Config, TakesEffect},
     error::{Error, Operation},
     stop::Wish,
@@ -458,6 +458,16 @@ fn i03_a_stop_during_a_reload_wins() {
 }
 
 // Retire.
+
+/// Its pid may be another process's by now.
+#[test]
+fn a_child_that_was_reaped_is_no_child_any_more() {
+    let mut talk = Talk::new(monitor());
+    let id = child(&mut talk.monitor, State::Free);
+    let reaped = talk.monitor.pool.get_mut(id).expect("a child");
+    reaped.flags.insert(Flags::REAPED);
+    assert_eq!(code(&talk.ask("retire 1001")), "unknown");
+}
 
 #[test]
 fn a_child_is_retired_when_it_has_gone_and_its_successor_is_ready() {

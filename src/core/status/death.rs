@@ -1,16 +1,16 @@
 //! The text of one death in JSON, which the parent makes once, and which fits into its place of the
 //! record. Leaves out what does not fit, the least telling first.
 
-use super::{
-    names,
-    record::{DEATH_BYTES, nanoseconds},
-};
+use super::{figures::nanoseconds, names};
 use crate::core::{
     child::{Child, Death, Usage},
     json::Json,
     time::Time,
 };
 use std::time::Duration;
+
+/// How long the text of one death may be.
+pub(super) const DEATH_BYTES: usize = 8 * 1024;
 
 /// The text of a death at `now`, whose time of day is `unix`, since 1970.
 pub(crate) fn text(child: &Child, death: &Death, now: Time, unix: Duration) -> String {

@@ -9,6 +9,7 @@
 pub(crate) mod agent;
 pub(crate) mod death;
 pub(crate) mod document;
+pub(crate) mod figures;
 pub(crate) mod history;
 pub(crate) mod names;
 pub(crate) mod openmetrics;

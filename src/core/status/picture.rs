@@ -3,8 +3,9 @@
 
 use super::{
     Stage,
+    figures::Row,
     history::{History, Sample},
-    record::{Record, Row},
+    record::Record,
 };
 use crate::core::{
     board::{Description, Notes, View},

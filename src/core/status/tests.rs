@@ -2,10 +2,11 @@
 
 use super::{
     document,
+    figures::{Head, Row},
     history::History,
     openmetrics::{self, Format},
     picture::{Context, Look, Picture},
-    record::{Head, Record, Row},
+    record::Record,
     texts::{ListenerText, Texts},
 };
 use crate::core::{

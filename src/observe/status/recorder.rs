@@ -10,8 +10,9 @@ use crate::{
         monitor::Monitor,
         status::{
             Stage, death,
+            figures::{Head, Known, Row, Tallies, nanoseconds, taken},
             picture::believable,
-            record::{Head, Known, Pen, Row, Tallies, Writer, nanoseconds, taken},
+            record::{Pen, Writer},
             texts::{ListenerText, Texts},
         },
         time::Time,
