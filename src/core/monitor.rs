@@ -8,6 +8,8 @@ mod clock_tests;
 mod clocks;
 #[cfg(test)]
 mod event_tests;
+#[cfg(feature = "holder")]
+mod holding;
 mod lifecycle;
 mod planning;
 mod replacing;

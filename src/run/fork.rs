@@ -70,6 +70,10 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             private,
             group,
             stop_signal: self.server.stop_signal(),
+            #[cfg(feature = "holder")]
+            epoch: monitor.replacement.epoch(),
+            #[cfg(feature = "holder")]
+            reserved: monitor.forks_reserve(),
         };
         match system.fork(terms)? {
             Forked::Child(newborn) => self.live_as_child(newborn),
@@ -82,7 +86,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         Ok(())
     }
 
-    fn group(&mut self) -> Option<ToGroup> {
+    pub(super) fn group(&mut self) -> Option<ToGroup> {
         let only_kills = self.server.only_kills_group();
         let signals = if only_kills {
             ToGroup::Kill

@@ -74,6 +74,8 @@ pub(crate) struct Loop<H, S, Y: System> {
     at_the_latest: Option<Time>,
     /// Why the program before an upgrade is to be executed again.
     pub(super) come_back_for: Option<String>,
+    #[cfg(feature = "holder")]
+    pub(super) journaled: super::journal::Journaled,
 }
 
 impl<H, S, Y: System> Loop<H, S, Y> {
@@ -104,6 +106,8 @@ impl<H, S, Y: System> Loop<H, S, Y> {
             look_at: None,
             at_the_latest: None,
             come_back_for: None,
+            #[cfg(feature = "holder")]
+            journaled: super::journal::Journaled::default(),
         }
     }
 
@@ -195,6 +199,8 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             self.record_listeners();
             self.parent.answer_control();
             self.move_upgrade();
+            #[cfg(feature = "holder")]
+            self.keep_journal();
             self.ready = ready;
             self.end_if_over();
         }
