@@ -351,8 +351,6 @@ pub(crate) trait System {
     /// Tells whoever waits for the outcome of an upgrade.
     fn tell_askers(&mut self, _outcome: &str) {}
 
-    /// Closes the death watch, so that the children see that their parent leaves.
-    fn end_death_watch(&mut self);
     /// Releases what belongs to the whole process, such as its signal handlers, at the end of the
     /// server.
     fn close(&mut self);

@@ -591,10 +591,6 @@ impl System for UnixSystem {
         self.upgrades.tell_askers(outcome);
     }
 
-    fn end_death_watch(&mut self) {
-        self.death_write = None;
-    }
-
     fn close(&mut self) {
         self.death_write = None;
         self.title.end();
