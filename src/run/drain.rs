@@ -42,7 +42,8 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     /// Closes the listeners, and counts the clients whom that resets.
     fn close_listeners(&mut self, any_queued: bool) {
         if any_queued {
-            self.parent.monitor.report.lost_connections += queued(&mut self.server);
+            let lost = queued(&mut self.server);
+            self.parent.monitor.note_lost_queue(lost);
         }
         self.server.close_listeners();
     }

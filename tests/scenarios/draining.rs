@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use crate::listening;
 use crate::subject::{
-    Held, announce, builder, deaths, expect_entry, expect_exit, expect_up, hold, send, stop,
+    Held, announce, builder, deaths, expect_entry, expect_exit, expect_losses, expect_up, hold,
+    send, stop,
 };
 use crate::support::{
     Address, Args, Client, Programs, SOON, Scenarios, Server, Signal, World, connect, holds,
@@ -149,12 +150,12 @@ fn are_served(clients: Vec<Client>) {
 }
 
 /// New clients are refused before the first child is told to stop: so no client can be queued after
-/// the last child has looked.
+/// the last child has looked. Each of the three signals that stop a server does that.
 fn o22_clients_that_keep_coming_are_served_or_refused_at_a_stop(world: &mut World) {
-    for _ in 0..5 {
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT].repeat(2) {
         let server = world.spawn("serve", &["--start", "20"]);
         expect_up(&server, 20);
-        loses_nobody(&server);
+        loses_nobody_at(&server, || server.signal(signal));
     }
 }
 
@@ -177,16 +178,12 @@ fn o22_clients_that_keep_coming_to_a_path_are_served_or_refused_at_a_stop(world:
     let path = world.tempdir().join("socket");
     for _ in 0..5 {
         let server = listening::spawn_unix(world, &path);
-        loses_nobody(&server);
+        loses_nobody_at(&server, || server.signal(Signal::SIGTERM));
         assert!(!path.exists());
     }
 }
 
 /// Eight clients that come again and again until they are refused, and a stop in the midst of it.
-fn loses_nobody(server: &Server) {
-    loses_nobody_at(server, || server.signal(Signal::SIGTERM));
-}
-
 fn loses_nobody_at(server: &Server, stop: impl FnOnce()) {
     let address = server.address();
     let served = AtomicUsize::new(0);
@@ -293,6 +290,7 @@ fn o07_who_is_queued_behind_a_busy_child_is_reset_after_the_drain(world: &mut Wo
     held.is_served();
     drop(held);
     assert_eq!(server.wait(SOON).code(), Some(0));
+    expect_losses(&server, "1 connections: 1 queued, 0 in hand");
 }
 
 /// A process that keeps a copy of the listener open cannot keep the port.
@@ -364,6 +362,8 @@ fn i02_a_second_signal_kills_what_is_left_when_the_program_stops_or_drops_the_se
         server.signal(second);
         held.client.gone();
         assert_eq!(server.wait(SOON).code(), Some(0));
+        let losses = "the stop has lost 1 connections: 0 queued, 1 in hand";
+        assert!(server.stderr().contains(losses), "{}", server.stderr());
     }
 }
 

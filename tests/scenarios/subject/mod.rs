@@ -36,7 +36,8 @@ pub use crowd::Crowd;
 pub use flags::{builder, builder_of, count, millis};
 pub use hooks::{Journal, spawn_thread};
 pub use journal::{
-    await_checks, deaths, expect_entry, expect_exit, journal, nobody_was_blamed, pids, report,
+    await_checks, deaths, expect_entry, expect_exit, expect_losses, journal, nobody_was_blamed,
+    pids, report,
 };
 pub use kernel::{children_at_once, has_signal, signal_set};
 pub use namespace::Contained;
