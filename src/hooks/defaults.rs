@@ -27,10 +27,7 @@ use crate::{
         states::{DOCUMENTED_STATES, Posted, States},
         wire::{Line, Output, Word},
     },
-    hooks::{
-        PreForkHooks,
-        server::{ChildServer, Start},
-    },
+    hooks::{ChildServer, PreForkHooks, Start},
 };
 use std::{io, time::Duration};
 

@@ -348,9 +348,10 @@ fn f11_a_program_that_a_child_starts_has_no_socket_of_the_server(world: &mut Wor
     let server = world.spawn("serve", &[]);
     let mut held = Held::new(&server.address());
     let helper: u32 = held.client.ask("grandchild").parse().unwrap();
-    let name = |pid| processes::Process::read(pid).map(|process| process.name);
-    until("its exec", SOON, || {
-        (name(helper).as_deref() == Some("sleep")).then_some(())
+    // Before that its loader has the files of libraries open.
+    until("its sleep", SOON, || {
+        let call = processes::system_call(helper)?;
+        (call == libc::SYS_clock_nanosleep).then_some(())
     });
     let own = processes::descriptors(std::process::id());
     let mut more = processes::descriptors(helper);
