@@ -396,8 +396,6 @@ pub(crate) trait System {
         true
     }
 
-    /// Closes the death watch, so that the children see that their parent leaves.
-    fn end_death_watch(&mut self);
     /// Releases what belongs to the whole process, such as its signal handlers, at the end of the
     /// server.
     fn close(&mut self);

@@ -349,7 +349,7 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
     pub(super) fn open(&mut self) -> Result<(), Error> {
         let inner = &mut self.inner;
         inner.parent.tell(&Event::Starting);
-        let (hooks, server) = (&mut inner.hooks, &mut inner.server);
+        let (hooks, server) = (inner.hooks.asked(), &mut inner.server);
         let monitor = &mut inner.parent.monitor;
         monitor.programs = server.execs();
         let processors = thread::available_parallelism();

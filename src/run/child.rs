@@ -123,6 +123,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         let mut start = Start::new(&mut self.parent.monitor, comm, &mut self.server);
         let started = self
             .hooks
+            .asked()
             .server_start(&mut start)
             .and_then(|()| system.tie_to_parent());
         let code = match started {
@@ -138,7 +139,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
                 }
             },
         };
-        self.hooks.server_exiting(&mut start);
+        self.hooks.asked().server_exiting(&mut start);
         code
     }
 }

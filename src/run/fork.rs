@@ -41,7 +41,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         let retry_in = self.parent.monitor.fork_failed();
         let event = Event::ForkFailed { error, retry_in };
         if self.parent.system.is_passing(error.io_error()) {
-            let hooks = &mut self.hooks;
+            let hooks = self.hooks.asked();
             self.parent.call_and_tell("fork_failed", &event, |monitor| {
                 hooks.fork_failed(monitor, error.io_error(), retry_in);
             });

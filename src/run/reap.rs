@@ -179,7 +179,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             child: &record,
             death: &death,
         };
-        let hooks = &mut self.hooks;
+        let hooks = self.hooks.asked();
         self.parent
             .call_and_tell("server_exited", &event, |monitor| {
                 hooks.server_exited(monitor, &record, &death);

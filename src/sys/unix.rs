@@ -716,12 +716,8 @@ impl System for UnixSystem {
         self.holding.save(bytes)
     }
 
-    fn end_death_watch(&mut self) {
-        self.holding.end_death_watch();
-        self.death_write = None;
-    }
-
     fn close(&mut self) {
+        self.holding.end_death_watch();
         self.death_write = None;
         self.title.end();
         self.upgrades.close(&self.poller);
