@@ -37,8 +37,10 @@ pub(crate) const DEATHS_AT: usize = 5;
 pub(crate) const SAVED_AT: usize = 6;
 /// Whether the settings were read anew.
 pub(crate) const RENEWED_AT: usize = 7;
+/// Whether the server has ended, and its parent is the program's alone.
+pub(crate) const OVER_AT: usize = 8;
 /// How often each signal of the table has come to the holder.
-pub(crate) const ASKED_AT: usize = 8;
+pub(crate) const ASKED_AT: usize = 16;
 /// How many of them some parent has acted on.
 pub(crate) const TAKEN_AT: usize = ASKED_AT + 16;
 /// The records of the children, by slot.

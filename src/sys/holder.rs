@@ -10,7 +10,7 @@ mod ward;
 pub(crate) use self::ward::Ward;
 
 use self::{
-    channel::{Message, NONE},
+    channel::Message,
     kept::KeptPipes,
     memory::Journal,
     process::{Born, Holder, HolderSetup, note_arrived},
@@ -35,7 +35,7 @@ use mio::Interest;
 use nix::libc;
 use std::{
     io,
-    os::fd::{AsRawFd, OwnedFd},
+    os::fd::{AsRawFd, OwnedFd, RawFd},
     sync::atomic::{AtomicU32, Ordering::Relaxed},
     time::Duration,
 };
@@ -124,14 +124,12 @@ impl Holding {
         let Some(held) = self.held().filter(|_| has_slot) else {
             return Ok(false);
         };
-        let all = [&ends.stdout, &ends.stderr].into_iter().chain(&ends.comm);
-        let mut pipes = [NONE; 3];
-        let mut count = 0;
-        for (place, end) in pipes.iter_mut().zip(all) {
-            *place = end.as_raw_fd();
-            count += 1;
-        }
-        channel::send(&held.channel, Message::Keep(terms.id), &pipes[..count])?;
+        let [stdout, stderr] = [&ends.stdout, &ends.stderr].map(|end| end.as_raw_fd());
+        let keep = |pipes: &[RawFd]| channel::send(&held.channel, Message::Keep(terms.id), pipes);
+        match &ends.comm {
+            Some(comm) => keep(&[stdout, stderr, comm.as_raw_fd()]),
+            None => keep(&[stdout, stderr]),
+        }?;
         let record = Record::forking(terms.id, terms.epoch, terms.reserved, now);
         held.journal.note_serial(terms.id.serial());
         held.journal.put(terms.id.slot(), &record);
@@ -191,21 +189,25 @@ impl Holding {
         }
     }
 
-    /// The server has ended.
+    /// The server has ended. This is no message, since it must not be lost.
     pub(super) fn say_goodbye(&mut self) {
         if let Self::Parent(held) = std::mem::take(self) {
-            held.say(Message::Goodbye);
+            held.journal.end();
         }
     }
 
     /// What has arrived: signals as the holder has heard them, and the deaths of children that it has
     /// reaped. Those that somebody has sent to this process are left out, since whoever signals all
     /// processes of a group has signalled the holder as well.
-    pub(super) fn arrived(&mut self, own: Arrived) -> Arrived {
+    ///
+    /// `woken` says that the holder may have said something.
+    pub(super) fn arrived(&mut self, own: Arrived, woken: bool) -> Arrived {
         let Some(held) = self.held_mut() else {
             return own;
         };
-        held.look_for_the_holder();
+        if woken {
+            held.look_for_the_holder();
+        }
         let asked = held.journal.asked();
         let before = std::mem::replace(&mut held.asked, asked);
         let mut arrived = own;

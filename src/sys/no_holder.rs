@@ -68,7 +68,7 @@ impl Holding {
 
     pub(super) fn say_goodbye(&mut self) {}
 
-    pub(super) fn arrived(&mut self, own: Arrived) -> Arrived {
+    pub(super) fn arrived(&mut self, own: Arrived, _woken: bool) -> Arrived {
         own
     }
 

@@ -383,7 +383,7 @@ impl System for UnixSystem {
             .as_mut()
             .map(|signals| signals.arrived(woken))
             .unwrap_or_default();
-        self.holding.arrived(arrived)
+        self.holding.arrived(arrived, woken)
     }
 
     fn check_threads(&self) -> Result<(), Error> {

@@ -30,8 +30,6 @@ pub(super) enum Message {
     Drop(ChildId),
     /// The children are to see that their parent leaves.
     EndDeathWatch,
-    /// The server has ended; what the process does from now on is the program's.
-    Goodbye,
 }
 
 /// The holder's end and the parent's.
@@ -54,7 +52,6 @@ impl Message {
             Self::Keep(child) => [1, child.slot() as u32, child.serial()],
             Self::Drop(child) => [2, child.slot() as u32, child.serial()],
             Self::EndDeathWatch => [3, 0, 0],
-            Self::Goodbye => [4, 0, 0],
         }
     }
 
@@ -63,7 +60,6 @@ impl Message {
             1 => Some(Self::Keep(ChildId::new(slot, serial))),
             2 => Some(Self::Drop(ChildId::new(slot, serial))),
             3 => Some(Self::EndDeathWatch),
-            4 => Some(Self::Goodbye),
             _ => None,
         }
     }
@@ -221,11 +217,7 @@ mod tests {
         let (read, mut write) = pipe().unwrap();
         assert_eq!(receive(&holder), None);
         send(&parent, Message::Keep(child), &[read.as_raw_fd()]).unwrap();
-        for message in [
-            Message::Drop(child),
-            Message::EndDeathWatch,
-            Message::Goodbye,
-        ] {
+        for message in [Message::Drop(child), Message::EndDeathWatch] {
             send(&parent, message, &[]).unwrap();
         }
         drop((parent, read));
@@ -238,11 +230,7 @@ mod tests {
         let mut kept = unsafe { File::from_raw_fd(fd) };
         let mut byte = [0];
         kept.read_exact(&mut byte).unwrap();
-        for message in [
-            Message::Drop(child),
-            Message::EndDeathWatch,
-            Message::Goodbye,
-        ] {
+        for message in [Message::Drop(child), Message::EndDeathWatch] {
             assert_eq!(receive(&holder), Some((message, [NONE; 3])));
         }
         assert_eq!(receive(&holder), None, "the parent is gone");

@@ -43,6 +43,14 @@ impl KeptPipes {
         self.take(slot, serial).into_iter().for_each(channel::close);
     }
 
+    /// Closes what is kept for a slot.
+    pub(super) fn clear(&mut self, slot: usize) {
+        if let Some(slot) = self.slots.get_mut(slot) {
+            let pipes = std::mem::replace(&mut slot.pipes, [NONE; 3]);
+            pipes.into_iter().for_each(channel::close);
+        }
+    }
+
     /// The pipes of a child, for whoever asks; they are kept no longer.
     pub(super) fn take(&mut self, slot: usize, serial: u32) -> Pipes {
         let kept = self.slots.get_mut(slot);
@@ -92,7 +100,11 @@ mod tests {
         assert_eq!(all.take(1, 3), [three, NONE, NONE]);
         assert_eq!(all.take(1, 3), [NONE; 3]);
         assert!(is_open(&three_end));
-        channel::close(three);
+        all.put(third, [three, NONE, NONE]);
+        all.clear(0);
+        assert!(is_open(&three_end));
+        all.clear(1);
+        assert!(!is_open(&three_end));
     }
 
     #[test]

@@ -4,9 +4,9 @@
 use crate::{
     core::{
         journal::{
-            ASKED_AT, DEATHS_AT, EPOCH_AT, OWED_AT, PID_AT, Phase, RECORD_WORDS, RECORDS_AT,
-            RENEWED_AT, ROOM, Record, SAVED_AT, SERIAL_AT, SETTLED_AT, STATE_AT, STOP_AT, SavedAt,
-            TAKEN_AT, words,
+            ASKED_AT, DEATHS_AT, EPOCH_AT, OVER_AT, OWED_AT, PID_AT, Phase, RECORD_WORDS,
+            RECORDS_AT, RENEWED_AT, ROOM, Record, SAVED_AT, SERIAL_AT, SETTLED_AT, STATE_AT,
+            STOP_AT, SavedAt, TAKEN_AT, words,
         },
         signal_policy::Arrived,
         stop::StopState,
@@ -144,6 +144,15 @@ impl Journal {
     /// Notes a serial before its fork.
     pub(super) fn note_serial(&self, serial: u32) {
         self.set(SERIAL_AT, serial.into());
+    }
+
+    /// The server has ended.
+    pub(super) fn end(&self) {
+        self.set(OVER_AT, 1);
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.get(OVER_AT) != 0
     }
 
     /// Whether this parent has completed a turn.

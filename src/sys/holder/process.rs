@@ -12,9 +12,9 @@ use super::{
 };
 use crate::{
     core::{
-        child::Signal,
+        child::{Collected, Signal, WaitStatus},
         error::{Error, Operation},
-        journal::{NotedPid, Phase},
+        journal::{NotedPid, Phase, Record},
         restarts::{Next, Restarts},
         signal_policy::{Arrived, Lead, TABLE},
         time::Time,
@@ -77,7 +77,6 @@ struct LivingParent {
     pid: u32,
     started: Time,
     status: Option<libc::c_int>,
-    has_said_goodbye: bool,
 }
 
 pub(super) struct Holder<'a> {
@@ -121,13 +120,16 @@ impl<'a> Holder<'a> {
     /// Returns in each parent, and in the holder only if the first could not be forked.
     pub(super) fn run(&mut self) -> Result<Born, Error> {
         loop {
-            match self.start() {
+            let next = match self.start() {
                 Ok(Some(born)) => return Ok(born),
-                Ok(None) => {}
-                Err(error) if self.parents == 0 => return Err(error),
-                Err(_) => {}
-            }
-            match self.await_end() {
+                Ok(None) => self.await_end(),
+                Err(error) if self.parents == 0 => {
+                    return Err(Error::new(Operation::Fork, "the parent", error));
+                }
+                // It is no fault of the parent's, and the children serve.
+                Err(_) => self.restarts.ended(true, Duration::ZERO),
+            };
+            match next {
                 Next::Start { after } => self.pause(after),
                 Next::GiveUp => self.give_up(),
             }
@@ -135,14 +137,13 @@ impl<'a> Holder<'a> {
     }
 
     /// Forks a parent. `Some` in the new process.
-    fn start(&mut self) -> Result<Option<Born>, Error> {
-        let failed = |error| Error::new(Operation::Fork, "the parent", error);
-        let (own, parents) = channel::pair().map_err(failed)?;
+    fn start(&mut self) -> io::Result<Option<Born>> {
+        let (own, parents) = channel::pair()?;
         let holder = std::process::id();
         if !self.setup.memories.iter().all(SharedMemory::hand_on) {
-            return Err(failed(io::Error::last_os_error()));
+            return Err(io::Error::last_os_error());
         }
-        match fork::fork(&self.setup.mask).map_err(failed)? {
+        match fork::fork(&self.setup.mask)? {
             Side::Child => {
                 drop(own);
                 let split = Split {
@@ -164,7 +165,6 @@ impl<'a> Holder<'a> {
                     pid,
                     started: self.setup.clock.now(),
                     status: None,
-                    has_said_goodbye: false,
                 });
                 Ok(None)
             }
@@ -192,9 +192,9 @@ impl<'a> Holder<'a> {
         self.hear_parent();
         self.channel = None;
         let Some(parent) = self.parent.take() else {
-            return self.restarts.ended(false, Duration::ZERO);
+            return self.restarts.ended(true, Duration::ZERO);
         };
-        if parent.has_said_goodbye {
+        if self.setup.journal.is_over() {
             exit_like(parent.status.unwrap_or_default());
         }
         self.settle_records();
@@ -241,12 +241,6 @@ impl<'a> Holder<'a> {
             Message::Keep(child) => self.kept.put(child, pipes),
             Message::Drop(child) => self.kept.close(child.slot(), child.serial()),
             Message::EndDeathWatch => *self.death_write = None,
-            Message::Goodbye => {
-                *self.death_write = None;
-                if let Some(parent) = &mut self.parent {
-                    parent.has_said_goodbye = true;
-                }
-            }
         }
     }
 
@@ -273,10 +267,9 @@ impl<'a> Holder<'a> {
     }
 
     fn pass_on(&mut self, index: usize, signal: libc::c_int) {
-        let says = |parent: &LivingParent| parent.has_said_goodbye;
-        let is_over = self.parent.as_ref().is_some_and(says);
-        if self.setup.counted[index] && !is_over {
-            self.setup.journal.ask(index, 1);
+        let journal = &self.setup.journal;
+        if self.setup.counted[index] && !journal.is_over() {
+            journal.ask(index, 1);
             self.wake();
         } else if let Some(parent) = self.parent.as_ref().filter(|it| it.status.is_none()) {
             send(parent.pid, signal);
@@ -289,30 +282,28 @@ impl<'a> Holder<'a> {
 
     /// Reaps a process that has ended: the parent, a child that had an earlier parent, or an orphan.
     fn reap(&mut self, pid: u32) {
-        let journal = &self.setup.journal;
-        let parent = self.parent.as_mut().filter(|parent| parent.pid == pid);
-        let slot = match parent {
-            Some(_) => None,
-            None => journal.slot_of(pid),
-        };
-        let record = slot.map(|slot| (slot, journal.record(slot)));
-        if let Some((slot, mut record)) = record {
-            // From now on no signal is sent to its pid.
-            record.phase = Phase::Ending;
-            journal.put(slot, &record);
-        }
-        // OK to cast because the kernel has told the pid.
-        let collected = process::collect(pid as libc::pid_t).ok().flatten();
-        let collected = collected.unwrap_or_default();
-        if let Some(parent) = parent {
-            let status = collected.status.map(|status| status.raw());
+        if let Some(parent) = self.parent.as_mut().filter(|parent| parent.pid == pid) {
+            let status = collect(pid).status.map(WaitStatus::raw);
             parent.status = Some(status.unwrap_or_default());
+        } else if let Some(slot) = self.setup.journal.slot_of(pid) {
+            self.reap_child(slot, pid);
+        } else {
+            collect(pid);
         }
-        if let Some((slot, record)) = record {
-            journal.put(slot, &record.ended(collected));
-            journal.count_death();
-            self.wake();
-        }
+    }
+
+    fn reap_child(&self, slot: usize, pid: u32) {
+        let journal = &self.setup.journal;
+        let record = journal.record(slot);
+        // From now on no signal is sent to its pid.
+        let ending = Record {
+            phase: Phase::Ending,
+            ..record
+        };
+        journal.put(slot, &ending);
+        journal.put(slot, &record.ended(collect(pid)));
+        journal.count_death();
+        self.wake();
     }
 
     /// Brings the records of a parent that is gone to an end.
@@ -333,7 +324,7 @@ impl<'a> Holder<'a> {
                 journal.put(slot, &resolved);
             }
             if resolved.phase == Phase::Vacant {
-                self.kept.close(slot, record.serial);
+                self.kept.clear(slot);
             }
         }
     }
@@ -392,6 +383,13 @@ fn heard() -> io::Result<SigSet> {
         heard.add(nix::sys::signal::Signal::try_from(number(row.signal))?);
     }
     Ok(heard)
+}
+
+/// Reaps a process that has ended.
+fn collect(pid: u32) -> Collected {
+    // OK to cast because the kernel has told the pid.
+    let collected = process::collect(pid as libc::pid_t);
+    collected.ok().flatten().unwrap_or_default()
 }
 
 fn send(pid: u32, signal: libc::c_int) {
