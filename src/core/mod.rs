@@ -24,6 +24,7 @@ pub(crate) mod inbox;
 pub(crate) mod json;
 pub(crate) mod metrics;
 pub(crate) mod monitor;
+pub(crate) mod notice;
 pub(crate) mod out_of_memory;
 pub(crate) mod pool;
 #[cfg(feature = "proxy-protocol")]

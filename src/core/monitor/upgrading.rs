@@ -117,9 +117,10 @@ impl Monitor {
                 result
             });
             if !matches!(set, Some(Ok(()))) {
-                self.warn(&format!(
-                    "attribute {name} was set to {text}, which is nothing here"
-                ));
+                self.notice(
+                    Notice::UnknownAttribute,
+                    format_args!("attribute {name} was set to {text}, which is nothing here"),
+                );
             }
         }
         self.attributes_changed();
