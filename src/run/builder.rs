@@ -137,7 +137,7 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
         self
     }
 
-    /// Serves commands on a UNIX stream socket at `path`: reload, stop, retire a child, set an
+    /// Serves commands on a UNIX stream socket at `path`: reload, upgrade, stop, retire a child, set an
     /// attribute.
     ///
     /// A client sends lines and gets a line of JSON for each when the command is done. The file
