@@ -11,7 +11,14 @@ mod drain;
 mod fork;
 mod guarded;
 mod handlers;
+#[cfg(all(feature = "holder", target_os = "linux"))]
+mod holder;
+#[cfg(all(feature = "holder", not(target_os = "linux")))]
+#[path = "no_holder.rs"]
+mod holder;
 mod hooked;
+#[cfg(feature = "holder")]
+mod journal;
 mod parent;
 mod perform;
 mod read;
@@ -52,6 +59,9 @@ use std::{
 /// `kill_timeout`, kills the remaining children and reaps them.
 pub struct PreFork<H, S> {
     inner: Loop<H, S, UnixSystem>,
+    /// Whether the process that runs this is to become a holder first.
+    #[cfg(feature = "holder")]
+    wants_holder: bool,
 }
 
 /// A server of any kind with any hooks: for different servers in one `Vec`.
@@ -137,6 +147,8 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
     /// Also when waiting for events fails: then the children are told to stop when the server is
     /// dropped.
     pub fn run(&mut self) -> Result<Report, Error> {
+        #[cfg(feature = "holder")]
+        self.split()?;
         self.inner.run()
     }
 

@@ -9,10 +9,10 @@ use crate::{
         error::Error,
         event::Event,
         monitor::Monitor,
+        notice::Notice,
         pool,
         report::Report,
         saturation::{Change, Saturation},
-        say::say,
         states::Posted,
         stop::Wish,
         system::{Ready, Source, System, Wait},
@@ -74,6 +74,8 @@ pub(crate) struct Loop<H, S, Y: System> {
     at_the_latest: Option<Time>,
     /// Why the program before an upgrade is to be executed again.
     pub(super) come_back_for: Option<String>,
+    #[cfg(feature = "holder")]
+    pub(super) journaled: super::journal::Journaled,
 }
 
 impl<H, S, Y: System> Loop<H, S, Y> {
@@ -104,6 +106,8 @@ impl<H, S, Y: System> Loop<H, S, Y> {
             look_at: None,
             at_the_latest: None,
             come_back_for: None,
+            #[cfg(feature = "holder")]
+            journaled: super::journal::Journaled::default(),
         }
     }
 
@@ -195,6 +199,8 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             self.record_listeners();
             self.parent.answer_control();
             self.move_upgrade();
+            #[cfg(feature = "holder")]
+            self.keep_journal();
             self.ready = ready;
             self.end_if_over();
         }
@@ -340,9 +346,9 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     /// A shutdown does not wait for ever for children that hang in the kernel.
     fn give_up_the_immortal(&mut self) {
         for (_, pid) in self.parent.monitor.take_unkillable() {
-            say!(
-                Error,
-                "child {pid} cannot be killed; the shutdown goes on without it"
+            self.parent.monitor.notice(
+                Notice::Unkillable,
+                format_args!("child {pid} cannot be killed; the shutdown goes on without it"),
             );
         }
     }
@@ -355,7 +361,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         self.end_children();
         self.note_refusals();
         self.call_stop();
-        self.parent.monitor.end_warnings();
+        self.parent.monitor.end_notices();
         self.tell_end();
         self.parent.write_control();
         // It has answered until now that the server is not ready.
