@@ -408,7 +408,10 @@ impl<L: Listener<Stream: Stream>> ChildServer for StreamServer<L> {
         if let Some(reserve) = self.admission.reserve()
             && let Err(error) = reserve.set_all_busy(all_busy)
         {
-            log::warn!("the reserved child cannot be told that all others are busy: {error}");
+            crate::core::say::say!(
+                Warn,
+                "the reserved child cannot be told that all others are busy: {error}"
+            );
         }
     }
 

@@ -44,6 +44,7 @@ mod life;
 mod limits;
 mod listeners;
 mod listening;
+mod log_lines;
 mod metrics;
 mod observers;
 mod orphans;
@@ -111,6 +112,7 @@ const PROGRAMS: &[Programs] = &[
     hostile::PROGRAMS,
     listeners::PROGRAMS,
     listening::PROGRAMS,
+    log_lines::PROGRAMS,
     metrics::PROGRAMS,
     observers::PROGRAMS,
     orphans::PROGRAMS,
@@ -186,6 +188,7 @@ const SCENARIOS: &[(&str, Scenarios)] = scenarios_of![
     life,
     limits,
     listeners,
+    log_lines,
     metrics,
     observers,
     orphans,
@@ -198,6 +201,7 @@ const SCENARIOS: &[(&str, Scenarios)] = scenarios_of![
     ported,
     races,
     reload,
+    reload::steps,
     replaced,
     reserve,
     servers::addresses,
