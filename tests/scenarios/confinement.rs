@@ -32,8 +32,8 @@ pub const SCENARIOS: Scenarios = scenarios![
     l04_each_number_is_seen_from_outside,
     l04_a_limit_on_files_is_a_limit_on_files,
     l04_a_limit_above_that_of_the_parent_is_an_error_of_the_start,
-    l06_children_are_confined_in_a_user_namespace,
-    l06_without_other_users_in_the_namespace_a_user_is_an_error_of_the_start,
+    l01_children_are_confined_in_a_user_namespace,
+    l03_without_other_users_in_the_namespace_a_user_is_an_error_of_the_start,
 ];
 
 /// The user, and the group, of the children.
@@ -518,7 +518,7 @@ fn spawn_in_namespace(world: &mut World, program: &str, flags: &[&str]) -> Optio
 
 /// A parent that is root of its user namespace alone, as in a container without privileges, confines
 /// its children like any other.
-fn l06_children_are_confined_in_a_user_namespace(world: &mut World) {
+fn l01_children_are_confined_in_a_user_namespace(world: &mut World) {
     let jail = jail(world);
     let Some(server) = spawn_in_namespace(world, "confined", &everything(&jail)) else {
         return;
@@ -532,7 +532,7 @@ fn l06_children_are_confined_in_a_user_namespace(world: &mut World) {
 
 /// With one user in the namespace there is no other one for the children, and setgroups(2) is denied:
 /// the start fails, and no child serves as root.
-fn l06_without_other_users_in_the_namespace_a_user_is_an_error_of_the_start(world: &mut World) {
+fn l03_without_other_users_in_the_namespace_a_user_is_an_error_of_the_start(world: &mut World) {
     if !has_user_namespaces() {
         return;
     }
