@@ -423,7 +423,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     /// Tells the server object, which wakes the reserved child.
     fn tell_all_busy(&mut self) {
         let monitor = &self.parent.monitor;
-        let all_busy = monitor.pool.reserved().is_some() && monitor.is_saturated();
+        let all_busy = monitor.pool.reserved().is_some() && monitor.are_all_busy();
         if std::mem::replace(&mut self.told_all_busy, all_busy) != all_busy {
             self.server.set_all_busy(all_busy);
         }

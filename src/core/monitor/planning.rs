@@ -49,27 +49,56 @@ impl Monitor {
         }
     }
 
-    /// Whether new clients have to wait for a busy child: no child is free, and no further one may
-    /// be forked.
-    pub(crate) fn is_saturated(&self) -> bool {
+    /// What a new client finds: a free child, or only busy ones and whether more may come.
+    pub(crate) fn fill(&self) -> Fill {
         let census = self.pool.census();
-        let full = census.live() >= self.attributes.max_clients;
-        full && census.busy > 0 && census.idle() == 0 && !self.shutdown
+        let all_are_there = census.live() >= self.attributes.max_clients;
+        if self.shutdown || census.free > 0 {
+            Fill::Room
+        } else if all_are_there && census.busy > 0 && census.starting == 0 {
+            Fill::Full
+        } else {
+            Fill::Short
+        }
     }
 
     /// Observes whether the server is saturated, and counts the episodes.
     pub(crate) fn observe_saturation(&mut self) -> Option<Change> {
+        let fill = self.fill();
+        self.all_busy = match fill {
+            Fill::Room => false,
+            Fill::Short => self.all_busy,
+            Fill::Full => true,
+        };
         let change = if self.shutdown {
             self.saturation.end(self.now)
         } else {
-            self.saturation.observe(self.is_saturated(), self.now)
+            self.saturation.observe(fill, self.now)
         };
-        match change {
-            Some(Change::Begins { .. }) => self.report.saturations += 1,
-            Some(Change::Ends { after }) => self.report.saturated_for += after,
-            None => {}
-        }
+        self.count_saturation(change);
         change
+    }
+
+    /// Whether no child has been free since all were busy.
+    pub(crate) fn are_all_busy(&self) -> bool {
+        self.all_busy
+    }
+
+    fn count_saturation(&mut self, change: Option<Change>) {
+        let lasted = match change {
+            Some(Change::Ends { after }) => after,
+            _ => self.saturation.lasted(self.now),
+        };
+        self.report.saturations += u64::from(matches!(change, Some(Change::Begins { .. })));
+        self.report.saturated_for += lasted.saturating_sub(self.saturation_counted);
+        self.saturation_counted = self.saturation.lasted(self.now);
+    }
+
+    /// How long the server was saturated in all, without the present episode.
+    #[cfg(feature = "status")]
+    pub(crate) fn saturated_before(&self) -> Duration {
+        let all = self.report.saturated_for;
+        all.saturating_sub(self.saturation_counted)
     }
 
     /// Notes how many connections children have not served.
