@@ -183,6 +183,8 @@ pub enum Event<'a> {
     Waiting {
         /// The number at all sockets of the server.
         clients: u32,
+        /// For how long the first of them has waited at least, if that is known.
+        oldest: Option<Duration>,
     },
     /// Connections were not served.
     ///

@@ -14,8 +14,7 @@ pub struct Saturation {
     pub since: Time,
     /// How many clients wait to be accepted; `None` if the system does not tell.
     pub waiting: Option<u32>,
-    /// For how long the first of them has waited at least; `None` if that is not known. It is known
-    /// of servers with a [`max_queue_age`](crate::servers::StreamServer::max_queue_age).
+    /// For how long the first of them has waited at least; `None` if that is not known.
     pub oldest: Option<Duration>,
 }
 

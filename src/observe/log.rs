@@ -51,7 +51,7 @@ impl Observer for Log {
             Event::Saturated { waiting, oldest } => {
                 self.saturation.begin(monitor, waiting, oldest);
             }
-            Event::Waiting { clients } => self.saturation.note(monitor, clients),
+            Event::Waiting { clients, oldest } => self.saturation.note(monitor, clients, oldest),
             Event::Relieved { after } => self.saturation.end(after),
             Event::StopAnnounced { begins_in } => {
                 log::info!("a stop is announced, and begins in {begins_in:?}");
@@ -109,21 +109,17 @@ impl Log {
 impl SaturationLines {
     fn begin(&mut self, monitor: &Monitor, waiting: Option<u32>, oldest: Option<Duration>) {
         (self.lasts, self.most) = (true, 0);
-        let since = oldest.map(|oldest| format!(", the first for {} or more", seconds(oldest)));
-        self.note_with(monitor, waiting.unwrap_or(0), &since.unwrap_or_default());
+        self.note(monitor, waiting.unwrap_or(0), oldest);
     }
 
-    fn note(&mut self, monitor: &Monitor, waiting: u32) {
-        self.note_with(monitor, waiting, "");
-    }
-
-    fn note_with(&mut self, monitor: &Monitor, waiting: u32, since: &str) {
+    fn note(&mut self, monitor: &Monitor, waiting: u32, oldest: Option<Duration>) {
         self.most = self.most.max(waiting);
         let now = monitor.now();
         let due = self.said_at.is_none_or(|at| at + EVERY <= now);
         if self.lasts && due && waiting > 0 && !self.is_said {
             (self.is_said, self.said_at) = (true, Some(now));
             let children = monitor.max_clients();
+            let since = oldest.map(first_for).unwrap_or_default();
             say!(
                 Warn,
                 "saturated: all {children} children are busy, {waiting} clients wait{since}"
@@ -140,6 +136,15 @@ impl SaturationLines {
                 "no longer saturated: it lasted {lasted}, and at most {most} clients waited"
             );
         }
+    }
+}
+
+/// For how long the first client has waited, unless that is next to nothing.
+fn first_for(time: Duration) -> String {
+    const LEAST: Duration = Duration::from_millis(50);
+    match time {
+        time if time < LEAST => String::new(),
+        time => format!(", the first for {} or more", seconds(time)),
     }
 }
 
@@ -251,8 +256,14 @@ mod tests {
                 let oldest = waiting.filter(|count| *count == 5);
                 let oldest = oldest.map(|_| Duration::from_millis(400));
                 log.event(&monitor, &Event::Saturated { waiting, oldest });
-                log.event(&monitor, &Event::Waiting { clients });
-                log.event(&monitor, &Event::Waiting { clients: 0 });
+                log.event(&monitor, &Event::Waiting { clients, oldest });
+                log.event(
+                    &monitor,
+                    &Event::Waiting {
+                        clients: 0,
+                        oldest: None,
+                    },
+                );
                 let after = Duration::from_millis(2100);
                 log.event(&monitor, &Event::Relieved { after });
             })
@@ -265,6 +276,7 @@ mod tests {
         assert_eq!(episode(12, None, 12), [&*begin(12), end]);
         let begin = begin(5) + ", the first for 0.4 s or more";
         assert_eq!(episode(22, Some(5), 12), [&*begin, end]);
+        assert_eq!(first_for(Duration::from_millis(49)), "", "it has just come");
     }
 
     #[test]

@@ -119,7 +119,13 @@ fn a_server_that_recycles_its_children_is_saturated_all_the_same() {
         changes.extend(monitor.observe_saturation());
         second = child(&mut monitor, State::Starting);
         changes.extend(monitor.observe_saturation());
-        assert!(monitor.are_all_busy(), "those who wait are to be turned away");
+        monitor.heard(second);
+        assert_eq!(state(&monitor, second), State::Free, "it has said ACK");
+        changes.extend(monitor.observe_saturation());
+        assert!(
+            monitor.are_all_busy(),
+            "those who wait are to be turned away"
+        );
         monitor.set_busy(second);
     }
     let since = Time::at(ms(10_000));
@@ -176,4 +182,16 @@ fn a_server_that_shuts_down_is_not_saturated() {
     assert_eq!(monitor.fill(), Fill::Full);
     monitor.begin_shutdown();
     assert_eq!(monitor.fill(), Fill::Room);
+}
+
+#[test]
+fn a_reserved_child_that_there_cannot_be_has_a_reason() {
+    let mut monitor = sized(1, 2, 1, 1);
+    monitor.set_reserved_shedder(true);
+    let why = |monitor: &Monitor| monitor.why_no_reserve().unwrap_or("");
+    assert!(why(&monitor).contains("max_queue_age"));
+    monitor.sheds = true;
+    assert!(why(&monitor).contains("max_clients 1"));
+    monitor.set_max_clients(2);
+    assert_eq!(why(&monitor), "");
 }

@@ -53,13 +53,21 @@ impl Monitor {
     pub(crate) fn fill(&self) -> Fill {
         let census = self.pool.census();
         let all_are_there = census.live() >= self.attributes.max_clients;
-        if self.shutdown || census.free > 0 {
+        if self.shutdown || self.is_any_free() {
             Fill::Room
-        } else if all_are_there && census.busy > 0 && census.starting == 0 {
+        } else if all_are_there && census.busy > 0 && census.idle() == 0 {
             Fill::Full
         } else {
             Fill::Short
         }
+    }
+
+    /// Whether a child can take a client. A newcomer that has only said that it lives counts as free,
+    /// but it takes its first client from the queue that has formed while all were busy.
+    fn is_any_free(&self) -> bool {
+        let is_free = |child: &Child| child.state == State::Free && child.is_ready();
+        let free = self.pool.census().free > 0;
+        free && (!self.all_busy || self.pool.iter().any(is_free))
     }
 
     /// Observes whether the server is saturated, and counts the episodes.
@@ -92,13 +100,6 @@ impl Monitor {
         self.report.saturations += u64::from(matches!(change, Some(Change::Begins { .. })));
         self.report.saturated_for += lasted.saturating_sub(self.saturation_counted);
         self.saturation_counted = self.saturation.lasted(self.now);
-    }
-
-    /// How long the server was saturated in all, without the present episode.
-    #[cfg(feature = "status")]
-    pub(crate) fn saturated_before(&self) -> Duration {
-        let all = self.report.saturated_for;
-        all.saturating_sub(self.saturation_counted)
     }
 
     /// Notes how many connections children have not served.
@@ -200,6 +201,20 @@ impl Monitor {
     /// Whether one child is to be kept for the time when all others are busy.
     fn wants_reserve(&self) -> bool {
         self.sheds && self.attributes.reserved_shedder && self.attributes.max_clients > 1
+    }
+
+    /// Why there is no reserved child though one is asked for, if that is so.
+    pub(crate) fn why_no_reserve(&self) -> Option<&'static str> {
+        if !self.sheds {
+            Some(
+                "it needs a max_queue_age, and sockets that tell how old connections are (TCP, on \
+                 Linux)",
+            )
+        } else if !self.wants_reserve() {
+            Some("with max_clients 1 nobody would serve")
+        } else {
+            None
+        }
     }
 
     /// Whether the child that is forked next is the reserved one. It finds that out by itself, in its

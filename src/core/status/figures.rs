@@ -217,7 +217,7 @@ impl Head {
             hook_panics: report.hook_panics,
             slow_hooks: report.slow_hooks,
             saturations: report.saturations,
-            saturated_for: nanoseconds(monitor.saturated_before()),
+            saturated_for: nanoseconds(report.saturated_for),
             reloads: known.reloads,
             failed_reloads: known.failed_reloads,
         }
