@@ -58,6 +58,7 @@ mod races;
 mod reload;
 mod replaced;
 mod reserve;
+mod saturated;
 mod servers;
 mod showcase;
 mod signal_fuzz;
@@ -133,6 +134,7 @@ const PROGRAMS: &[Programs] = &[
     reload::PROGRAMS,
     replaced::PROGRAMS,
     reserve::PROGRAMS,
+    saturated::PROGRAMS,
     servers::PROGRAMS,
     signal_fuzz::PROGRAMS,
     signal_table::PROGRAMS,
@@ -210,6 +212,7 @@ const SCENARIOS: &[(&str, Scenarios)] = scenarios_of![
     reload,
     replaced,
     reserve,
+    saturated,
     servers::addresses,
     servers::connections,
     servers::socket_files,

@@ -42,6 +42,10 @@ fn run(args: &Args) -> Result<(), Error> {
         .port(0)
         .queue_time(true)
         .max_requests(args.parsed("--max-requests").unwrap_or(0));
+    let server = match args.parsed("--max-age") {
+        Some(age) => server.max_queue_age(Duration::from_millis(age)),
+        None => server,
+    };
     let children = args.parsed("--children").unwrap_or(2);
     let milliseconds = |flag| Duration::from_millis(args.parsed(flag).unwrap_or(0));
     let builder = PreFork::builder(server)
