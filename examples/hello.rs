@@ -12,6 +12,10 @@
 //! one:
 //!
 //! hello --work 0.5 --max-queue-age 1
+//!
+//! The same answers while all children are busy for long, from a child that is kept for that:
+//!
+//! hello --work 5 --max-queue-age 1 --reserved-shedder
 
 mod common;
 #[path = "common/http.rs"]
@@ -21,9 +25,9 @@ use common::{Flags, Result, Usage};
 use http::{Answer, Request, Requests, is_asked, linger};
 use prefork_server::{
     Confinement, TcpServer,
-    servers::{EndpointLoad, Reply, TcpConn},
+    servers::{EndpointLoad, Reply, TcpConn, has_listen_fds},
 };
-use std::{ffi::OsString, io, thread, time::Duration};
+use std::{ffi::OsString, io, process::ExitCode, thread, time::Duration};
 
 /// How long a client may be idle between two requests, and how long each may take, and its answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -44,6 +48,8 @@ const OWN_FLAGS: &str =
   --chroot PATH            children see this directory as the root of all paths
   --work SECONDS           how long each request takes (0)
   --max-queue-age SECONDS  clients that have waited for longer get a 503, 0 for no limit (0)
+  --reserved-shedder       keep one child that only answers those, for when all others are busy
+  --pre-stop-delay SECONDS how long all goes on after a signal to stop (0)
   --access-log PATH        write a line for each connection there, - for stdout
   --endpoint-load          tell a balancer how loaded this server is (ORCA), with each answer
 ";
@@ -126,12 +132,18 @@ fn take_time(args: &mut Vec<OsString>, flag: &str) -> Result<Duration> {
     Ok(Duration::try_from_secs_f64(seconds)?)
 }
 
-fn main() -> Result {
+fn main() -> ExitCode {
+    common::ended(try_main())
+}
+
+fn try_main() -> Result {
     common::init_log();
     let mut args: Vec<_> = std::env::args_os().skip(1).collect();
     let confinement = confinement(&mut args)?;
     let work = take_time(&mut args, "--work")?;
     let max_queue_age = take_time(&mut args, "--max-queue-age")?;
+    let pre_stop_delay = take_time(&mut args, "--pre-stop-delay")?;
+    let reserved_shedder = common::take_flag(&mut args, "--reserved-shedder");
     let access_log = common::take_access_log(&mut args)?;
     let tells_load = common::take_flag(&mut args, "--endpoint-load");
     let usage = Usage {
@@ -144,14 +156,22 @@ fn main() -> Result {
         .queue_time(true)
         .max_queue_age(max_queue_age)
         .overloaded(Reply::http_503(RETRY_AFTER).into_hook())
-        .address(&flags.address)
-        .port(flags.port)
         .max_requests(flags.max_requests);
+    // A socket unit has opened it, or we do.
+    let server = match has_listen_fds() {
+        true => server.listen_fds(),
+        false => server.address(&flags.address).port(flags.port),
+    };
     let server = match access_log {
         Some(log) => server.access_log(log),
         None => server,
     };
-    let prefork = flags.builder(server).confinement(confinement).start()?;
+    let builder = flags
+        .builder(server)
+        .confinement(confinement)
+        .pre_stop_delay(pre_stop_delay)
+        .reserved_shedder(reserved_shedder);
+    let prefork = builder.start()?;
     let addresses: Vec<_> = prefork
         .server()
         .local_addrs()

@@ -19,11 +19,21 @@ use crate::{
         title::ChildTitle,
     },
 };
-use std::{io, net::SocketAddr, num::NonZeroU64, time::Duration};
+use std::{
+    io,
+    net::{SocketAddr, TcpStream},
+    num::NonZeroU64,
+    time::Duration,
+};
 
 /// Lets this thread count as that of a child does which serves.
 pub fn count_as_a_child() {
     crate::sys::cells::enter_nowhere();
+}
+
+/// How long the kernel says that a connection was queued.
+pub fn time_in_queue(connection: &TcpStream) -> Option<Duration> {
+    crate::sys::tcp_info::time_in_queue(connection)
 }
 
 /// The title of a child, as it shows it in ps for each connection.

@@ -1,5 +1,6 @@
 //! The framer, the decisions about the pool, and the program's metrics, each alone: what is computed
-//! without a system call. `cargo bench -p micro-benchmarks`; no process is started.
+//! without a system call; and the one call that a connection's time in the queue takes.
+//! `cargo bench -p micro-benchmarks`; no process is started.
 
 #![allow(
     clippy::expect_used,
@@ -10,7 +11,7 @@
 use divan::{AllocProfiler, Bencher, black_box, counter::BytesCount};
 use prefork_server::{
     CommWords, Output, Time,
-    internals::{Claims, Crowd, Framer, Title, count_as_a_child},
+    internals::{Claims, Crowd, Framer, Title, count_as_a_child, time_in_queue},
     metrics,
 };
 use std::time::Duration;
@@ -53,6 +54,20 @@ fn feed(bencher: Bencher, bytes: &[u8], read: usize) {
                 });
             }
         });
+}
+
+mod queue {
+    use super::*;
+    use std::net::{TcpListener, TcpStream};
+
+    /// What a server with `queue_time` asks the kernel for each connection. The target is 1 µs.
+    #[divan::bench]
+    fn time_of_a_connection(bencher: Bencher) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (connection, _) = listener.accept().unwrap();
+        bencher.bench_local(|| time_in_queue(black_box(&connection)));
+    }
 }
 
 mod title {

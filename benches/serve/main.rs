@@ -11,6 +11,7 @@
 mod common;
 mod contest;
 mod killed;
+mod reloaded;
 mod spares;
 mod wakes;
 mod watched;
@@ -82,6 +83,9 @@ fn bench() {
     if wanted("killed") {
         killed::replacement(pick(30, 10));
     }
+    if wanted("reloaded") {
+        reloaded::reloads(pick(10, 3));
+    }
     verdict::print();
     println!("\n{:.0} s in all", start.elapsed().as_secs_f64());
 }
@@ -98,6 +102,7 @@ fn default_modes() -> Vec<String> {
             "spares",
             "watched",
             "killed",
+            "reloaded",
         ]
     } else {
         &["closed", "saturated"]

@@ -1,4 +1,4 @@
-//! How many children, how many machines, what waiting: tables and the plot of docs/sizing.md, from
+//! How many children, how many machines, what waiting: tables and plots of docs/sizing.md, from
 //! Erlang's formulas and, where these say nothing, from a simulation. Starts no server.
 //!
 //! `cargo bench -p benchmarks --bench sizing` prints them; `-- RATE SERVICE WAIT` sizes one load:
@@ -45,8 +45,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     );
     pools();
     services();
-    machines();
-    draw()
+    let machines = machines();
+    draw()?;
+    draw_machines(&machines)
 }
 
 fn millis(seconds: f64) -> String {
@@ -161,15 +162,25 @@ fn services() {
     table(title, &head, &rows);
 }
 
+/// How clients wait behind one balancer, in seconds: with one queue for all, by fewest connections, and
+/// with any.
+struct Machines {
+    count: u64,
+    p99: [f64; 3],
+    mean: [f64; 3],
+}
+
 /// What many machines behind one balancer do.
-fn machines() {
+fn machines() -> Vec<Machines> {
     let utilisation = 0.9;
-    let row = |machines: u64| {
-        let all = machines * CHILDREN;
+    let (mut rows, mut found) = (Vec::new(), Vec::new());
+    for count in [1, 2, 5, 10, 20, 50, 100, 1000, 10_000] {
+        let all = count * CHILDREN;
+        let load = busy(all, utilisation);
         let behind = |balancer| {
             let model = Model {
-                load: busy(all, utilisation),
-                machines: machines as usize,
+                load,
+                machines: count as usize,
                 children: CHILDREN as usize,
                 service: Service::Exponential,
                 balancer,
@@ -177,18 +188,19 @@ fn machines() {
             // Queues of many children take long to fill.
             model.run(CLIENTS.max(60 * all as usize))
         };
-        let load = busy(all, utilisation);
         let mut least = behind(Balancer::LeastConnections);
-        vec![
-            machines.to_string(),
-            format!("{:.0}", load.rate),
-            millis(load.wait_of(0.99, all)),
-            millis(least.quantile(0.99)),
-            millis(behind(Balancer::Random).quantile(0.99)),
-            millis(least.mean()),
-        ]
-    };
-    let rows = [1, 2, 5, 10, 100, 1000, 10_000].map(row);
+        let mut any = behind(Balancer::Random);
+        let p99 = [
+            load.wait_of(0.99, all),
+            least.quantile(0.99),
+            any.quantile(0.99),
+        ];
+        let mean = [load.mean_wait(all), least.mean(), any.mean()];
+        let names = [count.to_string(), format!("{:.0}", load.rate)];
+        let times = p99.into_iter().chain([mean[1]]).map(millis);
+        rows.push(names.into_iter().chain(times).collect());
+        found.push(Machines { count, p99, mean });
+    }
     let head = [
         "machines",
         "connections/s",
@@ -199,6 +211,39 @@ fn machines() {
     ];
     let title = "Machines of 20 children, 90 % busy, 20 ms on average: p99 of the wait, ms";
     table(title, &head, &rows);
+    found
+}
+
+/// The waits behind one balancer, as far as there are any.
+fn draw_machines(found: &[Machines]) -> Result<(), Box<dyn Error>> {
+    const NAMES: [&str; 3] = ["one queue, in the balancer", "fewest connections", "any"];
+    let panel = |title, wait: fn(&Machines) -> [f64; 3]| {
+        let line = |(at, name): (usize, &str)| {
+            let points = found.iter().map(|machines| {
+                let wait = wait(machines)[at];
+                (machines.count as f64, wait * 1e3)
+            });
+            Line {
+                name: name.to_owned(),
+                points: points.filter(|point| point.1 >= 0.05).collect(),
+            }
+        };
+        Panel {
+            title,
+            unit: "ms",
+            scale: Scale::Logarithmic,
+            lines: NAMES.into_iter().enumerate().map(line).collect(),
+        }
+    };
+    let panels = [
+        panel("p99 of the wait", |machines| machines.p99),
+        panel("mean of the wait", |machines| machines.mean),
+    ];
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/img/sizing-machines.svg");
+    let title = "Machines of 20 children behind one balancer, 90 % busy, services of 20 ms";
+    chart::draw(&path, title, "machines", &panels)?;
+    println!("\nDrawn: {}", path.display());
+    Ok(())
 }
 
 fn draw() -> Result<(), Box<dyn Error>> {

@@ -1,4 +1,4 @@
-//! The header of the PROXY protocol, in any pieces: see `src/fuzzing`.
+//! Requests to the status helper, in any pieces: see `src/fuzzing`.
 
 #![no_main]
 

@@ -133,7 +133,7 @@ mod tests {
         let share = |busy, most| EndpointLoad::new(busy, most, None).utilization;
         assert_eq!([share(0, 10), share(5, 10), share(10, 10)], [0.0, 0.5, 1.0]);
         assert_eq!(share(11, 10), 1.0, "a lowered max_clients");
-        assert_eq!(share(1, 0), 1.0);
+        assert_eq!((share(0, 0), share(1, 0)), (0.0, 1.0));
         let text = EndpointLoad::new(1, 3, None).to_string();
         assert_eq!(
             text,

@@ -24,6 +24,7 @@ pub(crate) mod inbox;
 pub(crate) mod json;
 pub(crate) mod metrics;
 pub(crate) mod monitor;
+pub(crate) mod notice;
 pub(crate) mod out_of_memory;
 pub(crate) mod pool;
 #[cfg(feature = "proxy-protocol")]
@@ -40,6 +41,10 @@ pub(crate) mod signal_policy;
 pub(crate) mod simulation;
 pub(crate) mod slow_hooks;
 pub(crate) mod stack;
+#[cfg_attr(
+    not(target_os = "linux"),
+    allow(dead_code, reason = "upgrades are for Linux")
+)]
 pub(crate) mod state;
 pub(crate) mod states;
 #[cfg(feature = "status")]
@@ -50,5 +55,9 @@ pub(crate) mod system;
 pub(crate) mod testing;
 pub(crate) mod time;
 pub(crate) mod title;
+#[cfg_attr(
+    not(target_os = "linux"),
+    allow(dead_code, reason = "upgrades are for Linux")
+)]
 pub(crate) mod upgrade;
 pub(crate) mod wire;

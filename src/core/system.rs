@@ -156,6 +156,8 @@ pub(crate) struct ProcessState {
     pub(crate) group: Option<ToGroup>,
     pub(crate) stop_signal: Option<Signal>,
     pub(crate) outlived: Option<Collected>,
+    /// The descriptor of the memory in which it is told to stop.
+    pub(crate) stops: Option<u32>,
 }
 
 /// A client of the control socket that has just connected.
@@ -298,6 +300,10 @@ pub(crate) trait System {
     }
     /// Closes the connection of a client of the control socket.
     fn close_control(&mut self, _client: u64) {}
+    /// The descriptor of a client's connection.
+    fn control_fd(&self, _client: u64) -> Option<u32> {
+        None
+    }
 
     /// Shows the state of the parent in ps, under this name; without a name shows what the process
     /// was started with.
@@ -335,7 +341,8 @@ pub(crate) trait System {
     fn end_trial(&mut self) {}
     /// Forgets a trial: the upgrade is over.
     fn forget_trial(&mut self) {}
-    /// Adds to a state what the system knows of it, and all descriptors that are handed on.
+    /// Adds to a state what the system knows of it, and all descriptors that are handed on besides those
+    /// that it lists already, by number and role.
     fn save(&self, _: &mut Snapshot) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
     }

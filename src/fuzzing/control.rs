@@ -10,11 +10,14 @@ use crate::core::{
 
 const CLIENT: u64 = 1;
 
-/// Input: a byte with the size of reads, one with the size of writes, and what a client sends. Digits
-/// stand for commands, so that most lines are some.
+/// Input: a byte with the size of reads, one with that of writes in units of 16 bytes, since answers
+/// are long, and what a client sends. Digits stand for commands, so that most lines are some.
 pub fn control(data: &[u8]) {
     let mut input = Bytes(data);
-    let (reads, writes) = (usize::from(input.byte()) + 1, usize::from(input.byte()) + 1);
+    let (reads, writes) = (
+        usize::from(input.byte()) + 1,
+        (usize::from(input.byte()) + 1) * 16,
+    );
     let sent = expand(input.rest());
     let (answers, is_whole) = Conversation::new(reads, writes).hold(&sent);
     let expected = expected(&sent);

@@ -21,16 +21,14 @@ use crate::{
         comm::Interval,
         error::{Error, Operation},
         monitor::Monitor,
+        notice::Notice,
         pool::Plan,
         saturation::Saturation,
         say::say,
         states::{DOCUMENTED_STATES, Posted, States},
         wire::{Line, Output, Word},
     },
-    hooks::{
-        PreForkHooks,
-        server::{ChildServer, Start},
-    },
+    hooks::{ChildServer, PreForkHooks, Start},
 };
 use std::{io, time::Duration};
 
@@ -226,7 +224,10 @@ pub fn handler_run_error<H: PreForkHooks + ?Sized>(
     // The message has the number already, and std would repeat it.
     let again = format!(" (os error {number})");
     let text = text.strip_suffix(&again).unwrap_or(&text);
-    monitor.warn(&format!("{pid} got {operation} error {number} ({text})"));
+    monitor.notice(
+        Notice::RunError(operation, number),
+        format_args!("{pid} got {operation} error {number} ({text})"),
+    );
     if monitor.shutdown_on_error() {
         monitor.shutdown();
     }
@@ -434,9 +435,10 @@ pub fn fork_failed<H: PreForkHooks + ?Sized>(
     error: &io::Error,
     retry_in: Duration,
 ) {
-    monitor.warn(&format!(
-        "fork failed: {error}; next attempt in {retry_in:?}"
-    ));
+    monitor.notice(
+        Notice::FailedFork,
+        format_args!("fork failed: {error}; next attempt in {retry_in:?}"),
+    );
 }
 
 /// Does nothing.
@@ -455,6 +457,8 @@ mod escalation_tests;
 mod handler_tests;
 #[cfg(test)]
 mod monitor_tests;
+#[cfg(test)]
+mod notice_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

@@ -4,11 +4,12 @@
 pub(crate) mod comm;
 pub mod defaults;
 pub(crate) mod server;
+mod start;
 #[cfg(test)]
 pub(crate) mod testing;
 mod watches;
 
-pub use self::server::{ChildServer, Start};
+pub use self::{server::ChildServer, start::Start};
 
 use crate::core::{
     child::{Child, ChildId, Death},

@@ -176,8 +176,9 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
     /// Answers HAProxy's agent-check at this address.
     ///
     /// Each client is told a line: `up ready 85%`, where the weight is the share of children that
-    /// could take a connection, `drain` from the first moment of a stop, and `down` as long as no
-    /// child is ready. The process of [`status`](Self::status) answers.
+    /// could take a connection, on average over some seconds, `drain` from the first moment of a
+    /// stop, and `down` as long as no child is ready. The process of [`status`](Self::status)
+    /// answers.
     ///
     /// Default: nothing listens.
     #[cfg(feature = "status")]

@@ -34,7 +34,7 @@ pub(crate) trait ChildSide: System {
     /// Ends the process.
     fn exit(&self, code: i32) -> !;
     /// Forks the status helper.
-    fn fork_status(&mut self, _: &mut Status, _: &Monitor) {}
+    fn fork_status(&mut self, _: &mut Status, _: &mut Monitor) {}
 }
 
 impl ChildSide for UnixSystem {
@@ -91,7 +91,7 @@ impl ChildSide for UnixSystem {
         fork::exit(code)
     }
 
-    fn fork_status(&mut self, status: &mut Status, monitor: &Monitor) {
+    fn fork_status(&mut self, status: &mut Status, monitor: &mut Monitor) {
         status.fork(monitor, self.clock, &self.confinement);
     }
 }

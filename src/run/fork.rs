@@ -9,6 +9,7 @@ use crate::{
         error::Error,
         event::Event,
         inbox::{Contact, Inbox},
+        notice::Notice,
         say::say,
         system::{ForkTerms, Forked, ToGroup},
     },
@@ -112,7 +113,10 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         let monitor = &mut self.parent.monitor;
         let id = monitor.forked(pid, Some(Box::new(contact)));
         if let Err(error) = watched {
-            say!(Error, "cannot watch child {pid}: {error}");
+            monitor.notice(
+                Notice::UnwatchedChild,
+                format_args!("cannot watch child {pid}: {error}"),
+            );
             monitor.note_failing_start(id);
             monitor.stop(id, Reason::Faulty);
         }

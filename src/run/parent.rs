@@ -7,7 +7,7 @@ use crate::{
         control::Desk,
         event::Event,
         monitor::Monitor,
-        say::say,
+        notice::Notice,
         slow_hooks::SlowHooks,
         system::{Found, Pipe, Process, Reaped, System, Wait},
         time::Time,
@@ -75,7 +75,10 @@ impl<Y: System> Parent<Y> {
         self.tell_all(Signal::Kill);
         self.await_deaths(self.system.now() + AFTER_KILL, |_| true);
         for child in self.ids() {
-            say!(Error, "child {child} cannot be killed");
+            self.monitor.notice(
+                Notice::Unkillable,
+                format_args!("child {child} cannot be killed"),
+            );
         }
     }
 
@@ -86,6 +89,11 @@ impl<Y: System> Parent<Y> {
                 log::debug!("{signal:?} to {id}: {error}");
             }
         }
+    }
+
+    /// Collects the status helper if it has ended.
+    pub(super) fn reap_status(&mut self) {
+        self.status.reap(&mut self.monitor);
     }
 
     /// Sends a signal now, unless the child is dead.
@@ -183,6 +191,7 @@ impl<Y: System> Drop for Parent<Y> {
             // What is queued is served, as in a stop, though new clients are let in meanwhile.
             let until = self.system.now() + self.monitor.drain_timeout();
             self.end_children(|monitor| monitor.now() < until);
+            self.monitor.end_notices();
             self.status.end();
             self.system.close();
         }

@@ -183,9 +183,10 @@ impl Simulation {
         }
     }
 
-    /// Reloads and replaces children at random times, in a world without faults; returns how many
+    /// Reloads and replaces children at random times, has successors fail and lets children reach
+    /// their limits of connections and of age, in a world without other faults; returns how many
     /// reloads came to their end. The number of children that can serve never falls; where there is
-    /// no room for a successor, it falls by as many as may be replaced at once.
+    /// no room for a successor, it falls by as many as may be replaced at once, and comes back.
     fn replace_without_a_dip(&mut self, events: u64) -> u64 {
         self.world.borrow_mut().pause_at(events);
         let (mut most, mut may_miss, mut ends) = (0, 0, 0);
@@ -194,7 +195,11 @@ impl Simulation {
             self.turn();
             ends += u64::from(reloading && !self.monitor().is_reloading());
             let ready = self.world.borrow().ready_children();
-            may_miss = may_miss.max(self.first_to_go());
+            let first_to_go = self.first_to_go();
+            if first_to_go == 0 && ready.len() >= most {
+                may_miss = 0;
+            }
+            may_miss = may_miss.max(first_to_go);
             // One that is ready and that the parent has not heard of is still one too many.
             let heard = |id: &&ChildId| self.monitor().child(**id).is_some_and(Child::has_waited);
             most = most.max(ready.iter().filter(heard).count());
@@ -214,6 +219,11 @@ impl Simulation {
             1 => any_untold(monitor)
                 .into_iter()
                 .for_each(|id| monitor.replace(id)),
+            // With a limit of age children do not wait for ever for a successor.
+            2 if monitor.max_lifetime().is_zero() => {
+                let time = Duration::from_millis(self.random.below(40));
+                self.world.borrow_mut().fail_starts_for(time);
+            }
             _ => {}
         }
         monitor.is_reloading()
@@ -331,20 +341,31 @@ fn a_pool_under_faults_keeps_its_promises() {
     println!("{events} events, {seed} seeds, {rate:.0} events/s");
 }
 
-/// Whatever the children, the clients, the room for more children and the times of the reloads are.
+/// Whatever the children, their limits, the clients, the room for more children, the times of the
+/// reloads and the successors that fail are.
 #[test]
 fn a_replacement_never_lowers_the_capacity() {
     let seeds = from_environment("SIMULATED_RELOADS").unwrap_or(20);
-    let (mut ends, mut replaced) = (0, 0);
+    let (mut ends, mut replaced, mut recycled, mut failed) = (0, 0, 0, 0);
     for seed in 0..seeds {
         let mut simulation = Simulation::of(seed, World::without_faults(seed));
         ends += simulation.replace_without_a_dip(EVENTS_PER_SEED);
-        replaced += simulation.monitor().report().deaths(Cause::Reloaded);
+        let report = simulation.monitor().report();
+        replaced += report.deaths(Cause::Reloaded);
+        recycled += report.deaths(Cause::Recycled);
+        failed += report.deaths(Cause::FailedStart);
     }
-    println!("{seeds} seeds, {ends} reloads, {replaced} children replaced");
+    println!(
+        "{seeds} seeds, {ends} reloads, {replaced} children replaced by them, {recycled} for a limit, \
+         {failed} failed starts"
+    );
     assert!(
         ends >= 3 * seeds && replaced >= 10 * seeds,
         "too few reloads came to an end"
+    );
+    assert!(
+        recycled >= 10 * seeds && failed >= seeds,
+        "too few limits or failures"
     );
 }
 

@@ -9,10 +9,10 @@ use crate::{
         error::Error,
         event::Event,
         monitor::Monitor,
+        notice::Notice,
         pool,
         report::Report,
         saturation::{Change, Saturation},
-        say::say,
         states::Posted,
         stop::Wish,
         system::{Ready, Source, System, Wait},
@@ -349,9 +349,9 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     /// A shutdown does not wait for ever for children that hang in the kernel.
     fn give_up_the_immortal(&mut self) {
         for (_, pid) in self.parent.monitor.take_unkillable() {
-            say!(
-                Error,
-                "child {pid} cannot be killed; the shutdown goes on without it"
+            self.parent.monitor.notice(
+                Notice::Unkillable,
+                format_args!("child {pid} cannot be killed; the shutdown goes on without it"),
             );
         }
     }
@@ -364,7 +364,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         self.end_children();
         self.note_refusals();
         self.call_stop();
-        self.parent.monitor.end_warnings();
+        self.parent.monitor.end_notices();
         self.tell_end();
         self.parent.write_control();
         // It has answered until now that the server is not ready.
@@ -433,7 +433,10 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         if let Some(why) = monitor.why_no_reserve()
             && !std::mem::replace(&mut self.warned_of_no_reserve, true)
         {
-            monitor.warn(&format!("reserved_shedder has no effect: {why}"));
+            monitor.notice(
+                Notice::NoReserve,
+                format_args!("reserved_shedder has no effect: {why}"),
+            );
         }
     }
 

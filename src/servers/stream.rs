@@ -1,19 +1,26 @@
 //! The stock server over any kind of listener: attributes, handler, and its implementation of
 //! `ChildServer`. Opens no socket (`listeners` does) and accepts no connection (`accept.rs` does).
 
+mod factory;
+mod per_child;
+mod timing;
+
+pub use self::per_child::PerChild;
+
+use self::{factory::HandlerFactory, timing::Timing};
 #[cfg(feature = "proxy-protocol")]
 use super::proxy::{self, HeaderRefusals, ProxyProtocol};
 use super::{
     accept::{Acceptor, Handler, HeaderCheck, SharedListeners},
     admission::AdmissionRules,
-    conn::{Conn, ConnClass, Stream},
+    conn::{Conn, Stream},
     ending::EndRules,
     queues::Queues,
     reloading::Reloading,
 };
 use crate::{
     core::{
-        accept::{AcceptConfig, BRIEFLY, order::AcceptOrder, refusal::Refusals},
+        accept::{AcceptConfig, order::AcceptOrder, refusal::Refusals},
         replacement,
     },
     hooks::{comm::Comm, server::ChildServer},
@@ -22,7 +29,7 @@ use crate::{
         inherited::Wanted,
         open::{OpenSockets, Origin},
     },
-    sys::{fd_registry::Ours, handed_over, sockets},
+    sys::{fd_registry::Ours, handed_over},
 };
 use std::{
     cell::RefCell,
@@ -32,9 +39,6 @@ use std::{
     time::Duration,
 };
 
-/// Makes the handler, in the child. Called once in each.
-type Factory<S> = Box<dyn FnOnce() -> io::Result<Handler<S>>>;
-
 /// Accepts on a [`Listener`], one connection at a time in each child.
 ///
 /// [`TcpServer`](crate::TcpServer) and [`UnixServer`](crate::UnixServer) are aliases for the two
@@ -42,7 +46,7 @@ type Factory<S> = Box<dyn FnOnce() -> io::Result<Handler<S>>>;
 pub struct StreamServer<L: Listener> {
     pub(super) listener: L,
     sockets: OpenSockets,
-    factory: Option<Factory<L::Stream>>,
+    factory: HandlerFactory<L::Stream>,
     max_requests: u64,
     requests_handled: u64,
     backlog: i32,
@@ -56,15 +60,6 @@ pub struct StreamServer<L: Listener> {
     pub(super) ends: EndRules,
     pub(super) reloading: Reloading<L>,
     queues: Queues,
-}
-
-/// What may block for [`BRIEFLY`] on the sockets that were opened.
-#[derive(Clone, Copy, Debug, Default)]
-struct Timing {
-    /// How long operations on connections may block: see `Conn`.
-    first_wait: Option<Duration>,
-    /// Accepting, so that children can wait there.
-    blocks: bool,
 }
 
 impl<L: Listener<Stream: Stream>> StreamServer<L> {
@@ -92,7 +87,7 @@ impl<L: Listener<Stream: Stream>> StreamServer<L> {
         Self {
             listener,
             sockets: OpenSockets::new(),
-            factory: Some(Box::new(factory)),
+            factory: HandlerFactory::new(factory),
             max_requests: Self::MAX_REQUESTS,
             requests_handled: 0,
             backlog: Self::BACKLOG,
@@ -208,7 +203,7 @@ impl<L: Listener<Stream: Stream>> StreamServer<L> {
     ///
     /// What the hook returns is treated as an error of the handler.
     #[must_use]
-    pub fn handler_connection<F>(mut self, mut hook: F) -> Self
+    pub fn handler_connection<F>(mut self, hook: F) -> Self
     where
         F: FnMut(
                 Conn<L::Stream>,
@@ -216,14 +211,7 @@ impl<L: Listener<Stream: Stream>> StreamServer<L> {
             ) -> io::Result<()>
             + 'static,
     {
-        self.factory = self.factory.take().map(|factory| {
-            let wrapped: Factory<L::Stream> = Box::new(move || {
-                let mut inner = factory()?;
-                let outer: Handler<L::Stream> = Box::new(move |conn| hook(conn, &mut *inner));
-                Ok(outer)
-            });
-            wrapped
-        });
+        self.factory.wrap(hook);
         self
     }
 
@@ -289,26 +277,6 @@ impl<L: Listener<Stream: Stream>> StreamServer<L> {
         self.sockets.iter()
     }
 
-    /// Lets accepting and connections block briefly where that saves system calls. Not on sockets
-    /// that the program or a service manager has opened: their options belong to their owner.
-    fn set_timing(&mut self) {
-        self.timing = Timing::default();
-        if !self.sockets.are_its_own() {
-            return;
-        }
-        let mut sockets = self.sockets.iter();
-        if self.listener.passes_timeouts_on() {
-            // If one socket refuses the timeout, no connection blocks.
-            let all_can = sockets.all(|socket| sockets::block_briefly(socket, BRIEFLY).is_ok());
-            self.timing.first_wait = all_can.then_some(BRIEFLY);
-        }
-        let mut sockets = self.sockets.iter();
-        if let (Some(only), None) = (sockets.next(), sockets.next()) {
-            self.timing.blocks =
-                sockets::block_briefly(only, BRIEFLY).is_ok() && sockets::block(only).is_ok();
-        }
-    }
-
     fn config(&self, comm: &Comm) -> AcceptConfig {
         let choose = || AcceptOrder::choose(comm.max_clients(), self.max_requests);
         let order = self.order.unwrap_or_else(choose);
@@ -329,26 +297,6 @@ impl<L: Listener<Stream: Stream>> StreamServer<L> {
     #[cfg(not(feature = "proxy-protocol"))]
     fn header_check(&self) -> Option<HeaderCheck<L::Stream>> {
         None
-    }
-
-    /// The handler of a child that probably serves nobody: made when it is called.
-    fn handler_if_needed(&mut self) -> Handler<L::Stream> {
-        let mut factory = self.factory.take();
-        let mut made = None;
-        Box::new(move |conn| {
-            if let Some(factory) = factory.take() {
-                made = Some(factory()?);
-            }
-            made.as_mut().map_or(Ok(()), |handler| handler(conn))
-        })
-    }
-
-    /// Makes the handler of this child.
-    fn handler(&mut self) -> io::Result<Handler<L::Stream>> {
-        match self.factory.take() {
-            Some(factory) => factory(),
-            None => Err(io::Error::other("served already")),
-        }
     }
 }
 
@@ -387,7 +335,7 @@ impl<L: Listener<Stream: Stream>> ChildServer for StreamServer<L> {
         self.admission.start()?;
         self.ends.start()?;
         self.sockets.open(&mut self.listener, self.backlog)?;
-        self.set_timing();
+        self.timing = Timing::of(&self.sockets, self.listener.passes_timeouts_on());
         Ok(())
     }
 
@@ -413,8 +361,8 @@ impl<L: Listener<Stream: Stream>> ChildServer for StreamServer<L> {
         let reserve = self.admission.reserve().filter(|_| comm.is_reserved());
         let reserve = reserve.cloned();
         let handler = match reserve {
-            Some(_) => self.handler_if_needed(),
-            None => self.handler()?,
+            Some(_) => self.factory.make_if_needed(),
+            None => self.factory.make()?,
         };
         let config = self.config(comm);
         // With a low limit a child leaves at once, and has no time for a successor.
@@ -437,15 +385,8 @@ impl<L: Listener<Stream: Stream>> ChildServer for StreamServer<L> {
         acceptor.run()
     }
 
-    /// A child may have removed the timeout of the shared socket, so that others wait in accept(2)
-    /// for ever. The stop signal interrupts that wait, and the next one has the timeout.
     fn before_stop(&mut self) {
-        if self.timing.blocks {
-            for socket in self.sockets.iter() {
-                // OK to ignore: it could be set before, so it can be now.
-                let _ = sockets::block_briefly(socket, BRIEFLY);
-            }
-        }
+        self.timing.restore(&self.sockets);
     }
 
     fn begin_drain(&mut self) {
@@ -482,7 +423,10 @@ impl<L: Listener<Stream: Stream>> ChildServer for StreamServer<L> {
         if let Some(reserve) = self.admission.reserve()
             && let Err(error) = reserve.set_all_busy(all_busy)
         {
-            log::warn!("the reserved child cannot be told that all others are busy: {error}");
+            crate::core::say::say!(
+                Warn,
+                "the reserved child cannot be told that all others are busy: {error}"
+            );
         }
     }
 
@@ -507,101 +451,5 @@ impl<L: Listener> fmt::Debug for StreamServer<L> {
             .field("admission", &self.admission)
             .field("ends", &self.ends)
             .finish_non_exhaustive()
-    }
-}
-
-/// A [`StreamServer`] with state per child, waiting for its handler: see
-/// [`TcpServer::per_child`](crate::TcpServer::per_child).
-#[derive(Debug)]
-#[must_use = "it needs a handler: call `serve`"]
-pub struct PerChild<L, I> {
-    listener: L,
-    init: I,
-}
-
-impl<L: Listener<Stream: Stream>, I> PerChild<L, I> {
-    /// A server on `listener` whose handler has state of its own in each child, made by `init` after
-    /// the fork.
-    pub fn on(listener: L, init: I) -> Self {
-        Self { listener, init }
-    }
-
-    /// The server that hands each connection to `handler`, together with the child's state.
-    pub fn serve<T: 'static>(
-        self,
-        mut handler: impl FnMut(&mut T, Conn<L::Stream>) -> io::Result<()> + 'static,
-    ) -> StreamServer<L>
-    where
-        I: FnOnce() -> io::Result<T> + 'static,
-    {
-        let Self { listener, init } = self;
-        StreamServer::made_by(listener, move || {
-            let mut state = init()?;
-            let handler: Handler<L::Stream> = Box::new(move |conn| handler(&mut state, conn));
-            Ok(handler)
-        })
-    }
-
-    /// Like [`serve`](Self::serve), and calls `end` with the child's state at its end.
-    ///
-    /// Use it to commit, to flush, or to close a database session. `end` runs in the child, once,
-    /// after the last connection: when the child was told to stop, has reached `max_requests`, or
-    /// has lost its parent. Its output goes where the child's output goes. It does not run after a
-    /// panic or when the child is killed, and its time counts as part of the time that the child
-    /// has to leave. If the state only needs to be dropped, use `serve`.
-    ///
-    /// ```no_run
-    /// # use prefork_server::TcpServer;
-    /// # use std::{fs::File, io::Write};
-    /// let server = TcpServer::per_child(|| File::create(format!("{}.log", std::process::id())))
-    ///     .serve_then(|log, conn| writeln!(log, "{}", conn.peer_addr()?), |log| {
-    ///         if let Err(error) = log.sync_all() {
-    ///             eprintln!("the log may be incomplete: {error}");
-    ///         }
-    ///     });
-    /// ```
-    pub fn serve_then<T: 'static>(
-        self,
-        mut handler: impl FnMut(&mut T, Conn<L::Stream>) -> io::Result<()> + 'static,
-        end: impl FnOnce(&mut T) + 'static,
-    ) -> StreamServer<L>
-    where
-        I: FnOnce() -> io::Result<T> + 'static,
-    {
-        let Self { listener, init } = self;
-        let init = move || {
-            let state = init()?;
-            let end = Some(end);
-            Ok(WithEnd { state, end })
-        };
-        PerChild { listener, init }.serve(move |with_end, conn| handler(&mut with_end.state, conn))
-    }
-
-    /// The server that has `factory` make an object for each connection, from the child's state: see
-    /// [`TcpServer::conn_class`](crate::TcpServer::conn_class).
-    pub fn conn_class<T: 'static, C: ConnClass>(
-        self,
-        mut factory: impl FnMut(&mut T) -> C + 'static,
-    ) -> StreamServer<L>
-    where
-        I: FnOnce() -> io::Result<T> + 'static,
-    {
-        self.serve(move |state, conn| conn.run_class(factory(state)))
-    }
-}
-
-/// A child's state, and what is done with it at its end.
-struct WithEnd<T, E: FnOnce(&mut T)> {
-    state: T,
-    end: Option<E>,
-}
-
-impl<T, E: FnOnce(&mut T)> Drop for WithEnd<T, E> {
-    fn drop(&mut self) {
-        // After a panic the state may be inconsistent.
-        let end = self.end.take().filter(|_| !std::thread::panicking());
-        if let Some(end) = end {
-            end(&mut self.state);
-        }
     }
 }

@@ -143,6 +143,23 @@ fn the_stronger_source_wins_in_every_order() {
     }
 }
 
+/// What the program has set itself stays, and so does what is read at the start only.
+#[test]
+fn a_reload_changes_what_has_changed_and_may() {
+    let older = read("max_clients = 10\nhandle_signals = true\ntimeout = \"1s\"").expect("them");
+    let newer = read("max_clients = 20\nhandle_signals = false\ntimeout = \"1s\"").expect("them");
+    let running = older.config().timeout(Duration::from_secs(7));
+    let mut config = running.clone();
+    newer.apply_changes(&older, &mut config);
+    assert_eq!(config, running.clone().max_clients(20));
+    // A key that the file has no longer has its default again.
+    let empty = Settings::new();
+    empty.apply_changes(&newer, &mut config);
+    let default = Config::default();
+    assert_eq!(config.max_clients, default.max_clients);
+    assert_eq!(config.timeout, default.timeout);
+}
+
 /// A stronger source takes back what a weaker one has asked for.
 #[test]
 fn a_step_of_the_confinement_is_taken_back() {

@@ -23,6 +23,7 @@ mod group;
 pub(crate) mod handed_over;
 pub(crate) mod hangup;
 pub(crate) mod helper;
+pub(crate) mod launch;
 pub(crate) mod limits;
 pub(crate) mod link;
 pub(crate) mod log_sink;

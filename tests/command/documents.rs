@@ -9,12 +9,13 @@ use crate::support::{Scenarios, World, connect, scenarios};
 pub const SCENARIOS: Scenarios = scenarios![
     a_help_fits_a_screen_and_begins_with_an_example,
     a_document_names_every_flag,
-    shells_complete_every_flag,
+    shells_complete_every_command_and_flag,
     man_pages_have_every_flag,
     a_check_says_where_each_value_comes_from,
     the_newcomers_command_answers,
 ];
 
+/// The commands that take settings as flags.
 const COMMANDS: [&str; 3] = ["run", "inetd", "check"];
 
 /// The lines of a screen that is not large, and their width.
@@ -24,22 +25,40 @@ fn document(name: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).expect("a document")
 }
 
+/// The commands, as the help lists them.
+fn commands(world: &mut World) -> Vec<String> {
+    let help = output(world, &["--help"]);
+    let (_, list) = help.split_once("Commands:\n").expect("the commands");
+    let lines = list.lines().take_while(|line| !line.is_empty());
+    let names = lines.filter_map(|line| line.split_whitespace().next());
+    let commands: Vec<_> = names.map(str::to_owned).collect();
+    assert!(commands.len() > 10, "{help}");
+    commands
+}
+
 fn a_help_fits_a_screen_and_begins_with_an_example(world: &mut World) {
-    for arguments in [
-        vec!["--help"],
-        vec!["-h"],
-        vec!["run", "--help"],
-        vec!["inetd", "-h"],
-        vec!["check", "--help"],
-    ] {
-        let help = output(world, &arguments);
-        assert!(help.lines().count() <= SCREEN.0, "{arguments:?}: {help}");
-        let widest = help.lines().map(|line| line.chars().count()).max();
-        assert!(widest.unwrap() <= SCREEN.1, "{arguments:?}: {help}");
-        let example = help.lines().position(|line| line.starts_with("  prefork "));
-        let usage = help.lines().position(|line| line.starts_with("Usage: "));
-        assert!(example.unwrap() < usage.unwrap(), "{arguments:?}: {help}");
+    fits_and_begins_with_an_example(world, &["--help"], "prefork ");
+    fits_and_begins_with_an_example(world, &["-h"], "prefork ");
+    for command in commands(world) {
+        let example = format!("prefork {command} ");
+        fits_and_begins_with_an_example(world, &[&command, "--help"], &example);
+        fits_and_begins_with_an_example(world, &[&command, "-h"], &example);
     }
+}
+
+fn fits_and_begins_with_an_example(world: &mut World, arguments: &[&str], example: &str) {
+    let help = output(world, arguments);
+    assert!(help.lines().count() <= SCREEN.0, "{arguments:?}: {help}");
+    let widest = help.lines().map(|line| line.chars().count()).max();
+    assert!(widest.unwrap() <= SCREEN.1, "{arguments:?}: {help}");
+    let example = help
+        .lines()
+        .position(|line| line.starts_with(&format!("  {example}")));
+    let usage = help.lines().position(|line| line.starts_with("Usage: "));
+    assert!(
+        example.is_some() && example < usage,
+        "{arguments:?}: {help}"
+    );
 }
 
 /// The long flags of a command.
@@ -63,8 +82,8 @@ fn a_document_names_every_flag(world: &mut World) {
     }
 }
 
-fn shells_complete_every_flag(world: &mut World) {
-    let flags = flags(world, "run");
+fn shells_complete_every_command_and_flag(world: &mut World) {
+    let flags = [flags(world, "run"), commands(world)].concat();
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let script = output(world, &["completions", shell]);
         for flag in &flags {
@@ -76,6 +95,16 @@ fn shells_complete_every_flag(world: &mut World) {
 fn man_pages_have_every_flag(world: &mut World) {
     let page = output(world, &["man"]);
     assert!(page.contains(".TH prefork 1"), "{page}");
+    for command in commands(world) {
+        let (page, synopsis) = (
+            output(world, &["man", &command]),
+            format!("prefork {command}"),
+        );
+        assert!(
+            page.contains(".SH SYNOPSIS") && page.contains(&synopsis),
+            "{page}"
+        );
+    }
     for command in COMMANDS {
         let page = output(world, &["man", command]);
         assert!(page.contains(".SH OPTIONS"), "{page}");

@@ -17,37 +17,30 @@ mod refusals;
 mod reload;
 mod run;
 mod status;
+#[path = "../scenarios/strace/mod.rs"]
+mod strace;
 #[path = "../support/mod.rs"]
 mod support;
+mod terminal;
+#[path = "../status/program.rs"]
+mod told;
+mod top;
+mod unread;
+mod watched;
 
 use std::path::Path;
 use std::process::ExitCode;
 
-use support::{Launch, SOON, Scenario, Server, Signal, World};
+use support::{Launch, SOON, Server, Signal, World, scenarios_of};
 
 /// The command.
 const PREFORK: &str = env!("CARGO_BIN_EXE_prefork");
 
 fn main() -> ExitCode {
-    let modules = [
-        ("control::", control::SCENARIOS),
-        ("documents::", documents::SCENARIOS),
-        ("inetd::", inetd::SCENARIOS),
-        ("refusals::", refusals::SCENARIOS),
-        ("reload::", reload::SCENARIOS),
-        ("run::", run::SCENARIOS),
-        ("status::", status::SCENARIOS),
+    let modules = scenarios_of![
+        control, documents, inetd, refusals, reload, run, status, top,
     ];
-    let named = modules.iter().flat_map(|(module, scenarios)| {
-        let named = scenarios.iter();
-        named.map(move |(name, scenario)| (format!("{module}{name}"), *scenario))
-    });
-    let named: Vec<(String, Scenario)> = named.collect();
-    let scenarios: Vec<(&str, Scenario)> = named
-        .iter()
-        .map(|(name, scenario)| (name.as_str(), *scenario))
-        .collect();
-    support::main(&[], &scenarios)
+    support::main_of(told::PROGRAMS, modules)
 }
 
 /// The command with these arguments.

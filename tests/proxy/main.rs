@@ -20,7 +20,8 @@ mod support;
 
 use std::process::ExitCode;
 
+use support::scenarios_of;
+
 fn main() -> ExitCode {
-    let scenarios = [headers::SCENARIOS, refused::SCENARIOS, real::SCENARIOS].concat();
-    support::main(program::PROGRAMS, &scenarios)
+    support::main_of(program::PROGRAMS, scenarios_of![headers, refused, real])
 }

@@ -40,6 +40,7 @@ const CORE: [&[&str]; 20] = [
         "report",
         "signal_policy",
         "draining",
+        "notice",
         "repeats",
         "slow_hooks",
         "saturation",

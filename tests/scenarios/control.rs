@@ -92,6 +92,7 @@ fn controlled(args: Args) -> ExitCode {
         .max_spare_servers(100)
         .max_clients(count(&args, "--max-clients", 20))
         .shutdown_timeout(millis(&args, "--shutdown-timeout", 30_000))
+        .kill_timeout(millis(&args, "--kill-timeout", 10_000))
         .cull_after(Duration::from_millis(50))
         .control(control);
     let result = builder.start().and_then(|mut prefork| {
@@ -239,7 +240,8 @@ fn a_reload_that_fails_is_answered_with_the_reason(world: &mut World) {
 }
 
 fn the_first_of_two_reloads_is_superseded(world: &mut World) {
-    let controlled = Controlled::new(world, &[]);
+    // The child at the gate does not leave by itself.
+    let controlled = Controlled::new(world, &["--kill-timeout", "300"]);
     controlled.pids(3);
     let (mut first, gate) = controlled.reload_slowly(world);
     controlled.settings("fine");
@@ -343,6 +345,7 @@ fn a_child_is_retired_and_its_client_served(world: &mut World) {
         (number(&controlled.ask("show"), "retiring") == 1.0).then_some(())
     });
     assert_eq!(who(&mut held), pid, "it finishes what it has");
+    assert!(retire.is_silent(Duration::from_millis(50)), "an answer");
     drop(held);
     let answer = retire.read_line();
     expect_ok(&answer);
@@ -519,9 +522,10 @@ fn n01_clients_beyond_the_limit_take_the_place_of_idle_ones(world: &mut World) {
         expect_ok(&client.ask("get timeout"));
     }
     // The seventeenth takes the place of the one that was idle for the longest.
+    expect_ok(&clients[0].ask("get timeout"));
     let mut newcomer = controlled.client();
     expect_ok(&newcomer.ask("get timeout"));
-    clients.remove(0).eof();
+    clients.remove(1).eof();
     clients.push(newcomer);
     // All of them wait for a child that does not leave, and so there is no room for one more.
     let mut held = connect(&controlled.server.address());

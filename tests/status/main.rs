@@ -10,27 +10,28 @@
     reason = "a test fails by a panic"
 )]
 
+mod balancer;
 mod clients;
 mod documents;
 mod helper;
 mod json;
+mod kubernetes;
 mod page;
 mod probes;
 mod program;
 #[path = "../support/mod.rs"]
 mod support;
+mod upgrade;
 mod web;
 
 use std::process::ExitCode;
 
+use support::scenarios_of;
+
 fn main() -> ExitCode {
-    let scenarios = [
-        documents::SCENARIOS,
-        probes::SCENARIOS,
-        clients::SCENARIOS,
-        helper::SCENARIOS,
-        page::SCENARIOS,
-    ]
-    .concat();
-    support::main(program::PROGRAMS, &scenarios)
+    let modules = scenarios_of![
+        documents, probes, clients, helper, page, upgrade, kubernetes, balancer
+    ];
+    let programs = [program::PROGRAMS, balancer::PROGRAMS].concat();
+    support::main_of(&programs, modules)
 }

@@ -1,4 +1,5 @@
-//! The harness of the process tests: a test file hands its programs and its scenarios to [`main`].
+//! The harness of the process tests: a test file hands its programs and its scenarios to [`main`], or
+//! to [`main_of`].
 //!
 //! One executable plays three parts, told apart by its first argument. The *runner* answers the
 //! test tools and watches; a *scenario* is one test, in a process and a session of its own; a
@@ -86,7 +87,28 @@ macro_rules! scenarios {
     };
 }
 
-pub(crate) use {programs, scenarios};
+/// The scenarios of modules, each list with the path of its module, for [`main_of`].
+macro_rules! scenarios_of {
+    ($($module:ident $(:: $inner:ident)*),* $(,)?) => {
+        &[$((
+            concat!(stringify!($module), "::", $(stringify!($inner), "::",)*),
+            $module $(:: $inner)* ::SCENARIOS,
+        )),*]
+    };
+}
+
+pub(crate) use {programs, scenarios, scenarios_of};
+
+/// The `main` of a test file with modules: the name of a scenario has its module before it.
+pub fn main_of(programs: &[(&str, Program)], modules: &[(&str, Scenarios)]) -> ExitCode {
+    let named = modules.iter().flat_map(|(module, scenarios)| {
+        let scenarios = scenarios.iter();
+        scenarios.map(move |(name, scenario)| (format!("{module}{name}"), *scenario))
+    });
+    let named: Vec<(String, Scenario)> = named.collect();
+    let scenarios = named.iter().map(|(name, scenario)| (&**name, *scenario));
+    main(programs, &scenarios.collect::<Vec<_>>())
+}
 
 /// The `main` of a test file: plays the part that the first argument names.
 pub fn main(programs: &[(&str, Program)], scenarios: &[(&str, Scenario)]) -> ExitCode {

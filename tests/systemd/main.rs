@@ -24,7 +24,7 @@ use support::{
     Address, Scenarios, Server, Signal, World, connect, holds, pause, processes, scenarios, until,
 };
 use support::{Client, SOON};
-use units::the_units_are_verified;
+use units::{the_program_of_the_units_is_started, the_units_are_verified};
 
 const SCENARIOS: Scenarios = scenarios![
     every_message_comes_in_order,
@@ -45,6 +45,7 @@ const SCENARIOS: Scenarios = scenarios![
     a_daemon_tells_its_pid,
     a_socket_of_systemd_socket_activate_is_served,
     the_units_are_verified,
+    the_program_of_the_units_is_started,
 ];
 
 fn main() -> ExitCode {

@@ -25,8 +25,8 @@ use nix::unistd::Pid;
 use prefork_server::servers::Access;
 use prefork_server::{Error, PreFork, TcpServer};
 use support::{
-    Address, Args, Programs, SOON, Scenarios, Signal, World, programs, scenarios, try_connect,
-    until,
+    Address, Args, Programs, SOON, Scenarios, Signal, World, connect, programs, scenarios,
+    try_connect, until,
 };
 
 const PROGRAMS: Programs = programs![served];
@@ -35,6 +35,7 @@ const SCENARIOS: Scenarios = scenarios![
     each_probe_has_a_note_with_its_arguments,
     the_document_has_a_program_for_each_probe,
     each_program_of_the_document_sees_its_probe,
+    a_life_is_told_in_order_and_truly,
 ];
 
 /// The probes, and how many arguments each has.
@@ -167,6 +168,13 @@ impl Tracer {
         fs::read_to_string(&self.output).unwrap_or_default()
     }
 
+    /// The same once `has_all` finds in it what it should have.
+    #[track_caller]
+    fn end_after(self, has_all: impl Fn(&str) -> bool) -> String {
+        until("all hits", SOON, || has_all(&self.output()).then_some(()));
+        self.end()
+    }
+
     /// What it has written at its end.
     fn end(mut self) -> String {
         let pid = Pid::from_raw(self.process.id().cast_signed());
@@ -223,5 +231,114 @@ fn each_program_of_the_document_sees_its_probe(world: &mut World) {
 fn visit(address: &Address) {
     if let Ok(mut client) = try_connect(address) {
         client.gone();
+    }
+}
+
+/// A program that prints each hit of every probe: the time, the name, the arguments.
+fn all_hits() -> String {
+    let action = |(name, count): (&str, usize)| {
+        let arguments: String = (0..count).map(|at| format!(", arg{at}")).collect();
+        let places = " %d".repeat(count);
+        format!(
+            "usdt:./server:prefork:{name} {{ printf(\"%llu {name}{places}\\n\", nsecs{arguments}); }} "
+        )
+    };
+    PROBES.map(action).concat()
+}
+
+/// One hit of a probe.
+#[derive(Debug)]
+struct Hit {
+    at: u64,
+    name: String,
+    arguments: Vec<i64>,
+}
+
+impl Hit {
+    fn all(text: &str) -> Vec<Self> {
+        text.lines().filter_map(Self::parse).collect()
+    }
+
+    fn has_served(&self, port: i64) -> bool {
+        self.name == "busy" && self.arguments[3] == port
+    }
+
+    fn parse(line: &str) -> Option<Self> {
+        let mut words = line.split(' ');
+        Some(Self {
+            at: words.next()?.parse().ok()?,
+            name: words.next()?.to_owned(),
+            arguments: words.map(|word| word.parse().ok()).collect::<Option<_>>()?,
+        })
+    }
+}
+
+/// Each child takes one connection, and so its probes are hit once each, with what the clients know. The
+/// parent's are in order, and so are the child's; the parent hears of a child a moment later.
+fn a_life_is_told_in_order_and_truly(world: &mut World) {
+    if !can_trace() {
+        println!("skipped: there is no bpftrace, or it may not trace here");
+        return;
+    }
+    world.deadline(Duration::from_secs(120));
+    let server = world.spawn("served", &[]);
+    let address = server.address();
+    let tracer = Tracer::start(world, "fork", &all_hits());
+    until("a hit", SOON * 3, || {
+        visit(&address);
+        tracer.output().contains("hit\n").then_some(())
+    });
+    let mut ports = Vec::new();
+    for _ in 0..10 {
+        let mut client = connect(&address);
+        ports.push(i64::from(client.local_address().port()));
+        client.gone();
+    }
+    let text = tracer.end_after(|text| {
+        let hits = Hit::all(text);
+        ports.iter().all(|port| has_ended(&hits, *port))
+    });
+    let mut hits = Hit::all(&text);
+    hits.sort_by_key(|hit| hit.at);
+    for port in &ports {
+        is_one_life(&hits, *port);
+    }
+    assert_eq!(server.stop(Signal::SIGTERM, SOON).code(), Some(0));
+}
+
+/// Whether the child that has served the client at this port has ended, as far as is known.
+fn has_ended(hits: &[Hit], port: i64) -> bool {
+    let busy = hits.iter().find(|hit| hit.has_served(port));
+    busy.is_some_and(|busy| {
+        let mut exits = hits.iter().filter(|hit| hit.name == "exit");
+        exits.any(|exit| exit.arguments[..2] == busy.arguments[..2])
+    })
+}
+
+/// The hits of the child that has served the client at this port.
+fn is_one_life(hits: &[Hit], port: i64) {
+    let busy = hits.iter().find(|hit| hit.has_served(port));
+    let busy = busy.expect("the connection");
+    let loopback = i64::from(u32::from_ne_bytes([127, 0, 0, 1]));
+    assert_eq!(busy.arguments[2], loopback, "{busy:?}");
+    let of_child = |hit: &&Hit| hit.arguments[..2] == busy.arguments[..2];
+    let life: Vec<_> = hits.iter().filter(of_child).collect();
+    let names: Vec<_> = life.iter().map(|hit| hit.name.as_str()).collect();
+    let of = |wanted: &[&str]| -> Vec<&str> {
+        let names = names.iter().copied();
+        names.filter(|name| wanted.contains(name)).collect()
+    };
+    assert_eq!(of(&["busy", "free"]), ["busy", "free"], "{life:?}");
+    // It may have been there before the tracer.
+    let parents = of(&["fork", "ready", "exit"]);
+    assert!(["fork", "ready", "exit"].ends_with(&parents), "{life:?}");
+    assert!(["busy", "exit"] == of(&["busy", "exit"])[..], "{life:?}");
+    let [.., exit] = life[..] else { unreachable!() };
+    assert_eq!(exit.arguments[2..], [0, 1], "{life:?}");
+    if let ["fork", "ready", ..] = parents[..] {
+        assert_eq!(names.first(), Some(&"fork"), "{life:?}");
+        let ready = life.iter().find(|hit| hit.name == "ready").expect("it");
+        let passed = ready.arguments[2];
+        assert!(passed > 0 && passed < 60_000_000_000, "{life:?}");
     }
 }

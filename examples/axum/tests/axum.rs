@@ -13,6 +13,7 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -61,6 +62,7 @@ fn main() -> ExitCode {
             says_how_to_talk_to_it,
             serves_many_connections_in_one_child,
             sigint_finishes_what_is_in_hand,
+            tells_its_status,
         ],
     )
 }
@@ -373,5 +375,27 @@ fn connection_wakes_one_child(world: &mut World) {
     // All of them each time would be 300.
     assert!(woken <= ROUNDS * 3, "{woken} for {ROUNDS} connections");
     drop(clients);
+    stop(&server);
+}
+
+fn tells_its_status(world: &mut World) {
+    let server = world
+        .command(env!("CARGO_BIN_EXE_axum-example"))
+        .args(&["--port", "0", "--status", "0"])
+        .spawn();
+    let stdout = server.expect_stdout("two addresses", |text| text.contains("status at "));
+    let address = stdout
+        .lines()
+        .find_map(|line| line.strip_prefix("status at "));
+    let status = Address::parse(address.unwrap());
+    let ready = "GET /ready HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    until("it to be ready", SOON, || {
+        let mut client = connect(&status);
+        client.write_all(ready.as_bytes()).ok()?;
+        client
+            .read_rest()
+            .starts_with("HTTP/1.1 200 OK\r\n")
+            .then_some(())
+    });
     stop(&server);
 }

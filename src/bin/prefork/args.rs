@@ -39,15 +39,25 @@ pub(crate) enum Command {
     /// Replace every child of a running server, as SIGHUP does
     #[command(before_help = help::RELOAD_EXAMPLES, help_template = help::TEMPLATE)]
     Reload(ControlArgs),
+    /// Replace the program of a running server, as SIGUSR2 does
+    #[command(before_help = help::UPGRADE_EXAMPLES, help_template = help::TEMPLATE)]
+    Upgrade {
+        /// The new program; without it, what the file of the running one is now
+        program: Option<PathBuf>,
+        #[command(flatten)]
+        control: ControlArgs,
+    },
     /// Shut a running server down
+    #[command(before_help = help::STOP_EXAMPLES, help_template = help::TEMPLATE)]
     Stop {
-        /// With no time limit for what children have in hand, or by SIGKILL
+        /// With no time limit for children, or by SIGKILL
         #[arg(value_parser = ["graceful", "now"])]
         how: Option<String>,
         #[command(flatten)]
         control: ControlArgs,
     },
     /// Replace one child of a running server
+    #[command(before_help = help::RETIRE_EXAMPLES, help_template = help::TEMPLATE)]
     Retire {
         /// The process id of the child
         pid: u32,
@@ -66,6 +76,7 @@ pub(crate) enum Command {
         control: ControlArgs,
     },
     /// Print an attribute of a running server, or all of them
+    #[command(before_help = help::GET_EXAMPLES, help_template = help::TEMPLATE)]
     Get {
         /// The attribute: max_clients
         name: Option<String>,
@@ -73,14 +84,16 @@ pub(crate) enum Command {
         control: ControlArgs,
     },
     /// Print a script that completes commands and flags in a shell
+    #[command(before_help = help::COMPLETIONS_EXAMPLES, help_template = help::TEMPLATE)]
     Completions {
         /// The shell
         shell: Shell,
     },
     /// Print a man page, of one command if it is named
+    #[command(before_help = help::MAN_EXAMPLES, help_template = help::TEMPLATE)]
     Man {
-        /// run, inetd, check, status, top, reload, stop, retire, set or get
-        #[arg(value_parser = help::PAGES)]
+        /// Any of the commands: run
+        #[arg(value_parser = help::PAGES, hide_possible_values = true)]
         command: Option<String>,
     },
 }
@@ -88,7 +101,7 @@ pub(crate) enum Command {
 /// Which server is asked, and what is printed.
 #[derive(Args, Debug)]
 pub(crate) struct StatusArgs {
-    /// Where the server tells its status: a path, HOST:PORT, or a port on 127.0.0.1
+    /// Where it tells its status: a path, HOST:PORT, or a port on 127.0.0.1
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) status: Option<StatusAddress>,
     /// A file of settings with the key `status`
@@ -102,7 +115,7 @@ pub(crate) struct StatusArgs {
 /// Which server is watched, and how it is told to retire a child.
 #[derive(Args, Debug)]
 pub(crate) struct TopArgs {
-    /// Where the server tells its status: a path, HOST:PORT, or a port on 127.0.0.1
+    /// Where it tells its status: a path, HOST:PORT, or a port on 127.0.0.1
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) status: Option<StatusAddress>,
     /// A file of settings with the keys `status` and `control`

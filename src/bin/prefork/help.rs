@@ -52,6 +52,42 @@ Replace every child, and wait until that is done:
   prefork reload --control /run/app.control
 ";
 
+pub(crate) const UPGRADE_EXAMPLES: &str = "\
+Become the program that the file of the server is now, and wait until that is done:
+
+  prefork upgrade --control /run/app.control
+";
+
+pub(crate) const STOP_EXAMPLES: &str = "\
+Shut a running server down, and wait until the last child has gone:
+
+  prefork stop --control /run/app.control
+";
+
+pub(crate) const RETIRE_EXAMPLES: &str = "\
+Replace one child, and wait until its successor is ready:
+
+  prefork retire 4712 --control /run/app.control
+";
+
+pub(crate) const GET_EXAMPLES: &str = "\
+Print an attribute of a running server:
+
+  prefork get max_clients --control /run/app.control
+";
+
+pub(crate) const COMPLETIONS_EXAMPLES: &str = "\
+Complete commands and flags in this shell:
+
+  prefork completions bash > ~/.local/share/bash-completion/completions/prefork
+";
+
+pub(crate) const MAN_EXAMPLES: &str = "\
+Read the man page of a command:
+
+  prefork man run | man -l -
+";
+
 pub(crate) const SET_EXAMPLES: &str = "\
 Set an attribute of a running server:
 
@@ -59,8 +95,20 @@ Set an attribute of a running server:
 ";
 
 /// The commands that have a man page of their own.
-pub(crate) const PAGES: [&str; 10] = [
-    "run", "inetd", "check", "status", "top", "reload", "stop", "retire", "set", "get",
+pub(crate) const PAGES: [&str; 13] = [
+    "run",
+    "inetd",
+    "check",
+    "status",
+    "top",
+    "reload",
+    "upgrade",
+    "stop",
+    "retire",
+    "set",
+    "get",
+    "completions",
+    "man",
 ];
 
 /// The command line, as the parser has it.

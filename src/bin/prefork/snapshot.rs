@@ -156,13 +156,19 @@ pub(crate) fn time(seconds: f64) -> String {
     }
 }
 
-/// A text of a child or a client on one line, which moves no cursor.
+/// A text of a child or a client on one line, which moves no cursor and turns no other text around.
 pub(crate) fn plain(text: &str) -> String {
-    let plain = |char: char| match char.is_control() {
+    let plain = |char: char| match char.is_control() || is_format(char) {
         true => '\u{fffd}',
         false => char,
     };
     text.chars().map(plain).collect()
+}
+
+/// Whether it has no width and changes what is around it: the direction of writing, joins, marks.
+fn is_format(char: char) -> bool {
+    matches!(char, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}')
+        || matches!(char, '\u{2060}'..='\u{206f}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}')
 }
 
 #[cfg(test)]
@@ -237,5 +243,10 @@ pub(crate) mod tests {
     #[test]
     fn a_text_moves_no_cursor() {
         assert_eq!(plain("a\u{1b}[31m\nb"), "a\u{fffd}[31m\u{fffd}b");
+        assert_eq!(
+            plain("\u{9b}31m \u{202e}evil\u{200d}"),
+            "\u{fffd}31m \u{fffd}evil\u{fffd}"
+        );
+        assert_eq!(plain("Größe \u{65e5}"), "Größe \u{65e5}");
     }
 }

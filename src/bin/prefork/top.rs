@@ -45,8 +45,9 @@ pub(crate) fn top(of: &TopArgs) -> Result<(), Failure> {
     }
     let mut view = View::new(first, control.is_some());
     let (news, inbox) = channel();
-    watch(address, news.clone());
+    // Before the first thread: it says which signals reach any.
     let mut screen = Screen::open()?;
+    watch(address, news.clone());
     run(&mut screen, &mut view, &inbox, &|order| {
         obey(order, control.clone(), news.clone())
     })?;
@@ -62,14 +63,12 @@ fn run(
 ) -> io::Result<()> {
     while !view.is_over() && !screen.is_told_to_end() {
         screen.draw(|frame| draw::draw(frame, view))?;
-        if event::poll(KEYS)? {
-            // Anything else, as a new size, is drawn in the next round.
-            if let Event::Key(key) = event::read()?
-                && let Some(key) = keys::key(key)
-                && let Some(order) = view.press(key)
-            {
-                obey(order);
-            }
+        if event::poll(KEYS)?
+            && let Event::Key(key) = event::read()?
+            && let Some(key) = keys::key(key)
+            && let Some(order) = view.press(key)
+        {
+            obey(order);
         }
         for news in inbox.try_iter() {
             match news {

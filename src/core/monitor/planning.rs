@@ -2,6 +2,8 @@
 //! Decides and queues; calls no hook.
 
 use super::*;
+use crate::core::repeats::Unsaid;
+use log::Level;
 
 /// What the default hooks and the loop need from the monitor.
 impl Monitor {
@@ -26,26 +28,30 @@ impl Monitor {
         }
     }
 
-    /// Logs a warning, unless the same one was logged in the last ten seconds: then it is counted.
-    pub(crate) fn warn(&mut self, text: &str) {
-        if self.warnings.note(text, self.now) {
-            say!(Warn, "{text}");
+    /// Logs a message, unless one of the same kind was logged in the last ten seconds: then it is
+    /// counted.
+    ///
+    /// A child logs each: it has no later turn in which it would tell how many it has left out.
+    pub(crate) fn notice(&mut self, notice: Notice, text: fmt::Arguments<'_>) {
+        if self.child || self.notices.note(notice, text, self.now) {
+            say::at(notice.level(), text);
         }
     }
 
-    /// Logs how many warnings were left out, when their ten seconds are over.
-    pub(super) fn warn_of_repeats(&mut self) {
-        self.warn_of_repeats_until(self.now);
+    /// Logs how many messages were left out, when their ten seconds are over.
+    pub(super) fn tell_repeats(&mut self) {
+        self.tell_repeats_until(self.now);
     }
 
-    /// Logs how many warnings were left out, at the end of the server.
-    pub(crate) fn end_warnings(&mut self) {
-        self.warn_of_repeats_until(self.now + EVERY);
+    /// Logs how many messages were left out, at the end of the server.
+    pub(crate) fn end_notices(&mut self) {
+        self.tell_repeats_until(self.now + EVERY);
     }
 
-    fn warn_of_repeats_until(&mut self, until: Time) {
-        for (text, count) in self.warnings.take_due(until) {
-            say!(Warn, "{text} ({count} times more)");
+    fn tell_repeats_until(&mut self, until: Time) {
+        for Unsaid { kind, count, last } in self.notices.take_due(until) {
+            let level = kind.map_or(Level::Warn, Notice::level);
+            say::at(level, format_args!("{last} ({count} times more)"));
         }
     }
 
@@ -159,12 +165,10 @@ impl Monitor {
     /// surplus and the timer of the timeout check.
     pub(crate) fn attributes_changed(&mut self) {
         for change in self.attributes.take_unreported() {
-            say!(
-                Warn,
-                "{} {} makes no sense, using {}",
-                change.name,
-                change.from,
-                change.to
+            let (name, from, to) = (change.name, change.from, change.to);
+            self.notice(
+                Notice::Attribute(name),
+                format_args!("{name} {from} makes no sense, using {to}"),
             );
         }
         self.observe_surplus();

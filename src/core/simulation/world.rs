@@ -9,6 +9,7 @@ mod system;
 
 pub(crate) use self::laws::Began;
 
+use self::children::Recycling;
 use super::{kernel::Kernel, model::Fault, random::Random};
 use crate::core::{
     child::ChildId,
@@ -188,8 +189,9 @@ pub(crate) struct World {
     capacity: usize,
     /// Whether a child says nothing between two connections that follow at once.
     coalesces: bool,
-    /// Whether nothing goes wrong, and children do not leave by themselves.
+    /// Whether nothing goes wrong.
     faultless: bool,
+    recycling: Recycling,
     /// Until when forks fail, and how many more fail whenever they are tried.
     forks_fail_until: Time,
     forks_to_fail: u64,
@@ -249,24 +251,38 @@ impl World {
         (world, attributes)
     }
 
-    /// A world in which nothing goes wrong and no child is culled or leaves by itself.
+    /// A world in which nothing goes wrong but starts, if the test has them fail, and no child is
+    /// culled. Children reach limits, but serve on long enough for a successor to come.
     pub(crate) fn without_faults(seed: u64) -> (Self, Attributes) {
         let mut random = Random::new(seed);
         let coalesces = !random.one_in(4);
         let children = 1 + random.below(10) as usize;
+        let room = random.of(&[0, 1, 5, 50]);
+        // A child that is too old does not wait for ever until there is room for its successor.
+        let lifetimes = if room == 50 {
+            &[0, 3_000, 10_000][..]
+        } else {
+            &[0]
+        };
         let attributes = Attributes::from(Config {
             min_spare_servers: 1 + random.below(children as u64) as usize,
             max_spare_servers: 1000,
             start_servers: children,
-            max_clients: children + random.of(&[0, 1, 5, 50]),
+            max_clients: children + room,
             timeout: random.of(&[Duration::ZERO, ms(2000)]),
             replace_at_once: random.below(4) as usize,
             coalesce_words: coalesces,
+            max_lifetime: ms(random.of(lifetimes)),
+            limit_jitter: random.of(&[0, 10, 100]),
             ..Config::default()
         });
         let slots = attributes.max_clients;
         let mut world = Self::with(random, &attributes, slots);
         world.faultless = true;
+        world.recycling = Recycling {
+            due_after: world.random.of(&[5, 23, u32::MAX]),
+            leaves_after: u32::MAX,
+        };
         (world, attributes)
     }
 
@@ -301,6 +317,10 @@ impl World {
             capacity: random.of(&[4096, 8192, 65_536]),
             coalesces,
             faultless: false,
+            recycling: Recycling {
+                due_after: 23,
+                leaves_after: 27,
+            },
             forks_fail_until: Time::START,
             forks_to_fail: 0,
             starts_fail_until: Time::START,
@@ -319,6 +339,11 @@ impl World {
     /// A number that differs if anything happened differently.
     pub(crate) fn digest(&self) -> u64 {
         self.digest
+    }
+
+    /// Has children that start now die for a while.
+    pub(crate) fn fail_starts_for(&mut self, time: Duration) {
+        self.starts_fail_until = self.now + time;
     }
 
     /// Gives the loop a turn when this many events have happened, whatever it waits for.

@@ -3,7 +3,8 @@
 use super::*;
 use crate::core::testing::{at, ms};
 use crate::hooks::testing::{ChildWorld, WaitStep};
-use std::fs::File;
+use crate::sys::link::{Interest, Wake};
+use std::{cell::Cell, fs::File, time::Duration};
 
 const ACK: &[u8] = b"\n\x06\n";
 const ACK_FREE: &[u8] = b"\n\x06\n\x11\n";

@@ -6,7 +6,9 @@ use crate::{
     core::{
         board::SharedView,
         status::{
-            Stage, agent, document,
+            Stage,
+            agent::{self, Taken},
+            document,
             history::History,
             openmetrics::{self, Format},
             picture::{Context, Look, Picture, Readiness},
@@ -36,6 +38,7 @@ pub(super) struct Answers {
     pub(super) clock: Clock,
     history: History,
     readiness: Readiness,
+    taken: Taken,
     /// The last record that could be read.
     last: Record,
 }
@@ -48,6 +51,7 @@ impl Answers {
             clock,
             history: History::default(),
             readiness: Readiness::default(),
+            taken: Taken::default(),
             last: Record::default(),
         }
     }
@@ -87,6 +91,7 @@ impl Answers {
         let record = self.record();
         let is_ready = self.judge(&record);
         let picture = Picture::new(look, record, &*self.view.0, self.now());
+        self.taken.note(&picture);
         (picture, is_ready)
     }
 
@@ -116,7 +121,10 @@ impl Answers {
 
     /// The line for HAProxy's agent-check.
     pub(super) fn agent(&mut self) -> String {
-        self.show(|context| agent::line(context.picture, context.is_ready))
+        let (picture, is_ready) = self.look();
+        let line = agent::line(&picture, is_ready, self.taken);
+        self.last = picture.record;
+        line
     }
 
     /// The page, whose one script and one style are let in by a number that nobody can guess.

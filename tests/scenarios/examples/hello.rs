@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use super::start;
 use crate::example::stop;
-use crate::support::{Address, Client, SOON, Scenarios, World, connect, pause, scenarios, until};
+use crate::support::{
+    Address, Client, SOON, Scenarios, Signal, World, connect, holds, pause, scenarios, until,
+};
 
 pub const SCENARIOS: Scenarios = scenarios![
     hello_answers_bad_requests,
@@ -15,6 +17,8 @@ pub const SCENARIOS: Scenarios = scenarios![
     hello_keeps_connections_open,
     hello_knows_methods_and_paths,
     hello_tells_how_loaded_it_is,
+    hello_turns_away_who_has_waited_while_all_are_busy,
+    hello_goes_on_for_a_while_after_a_signal_to_stop,
     o34_hello_stops_at_once_with_idle_clients,
     o36_hello_takes_its_children_back_from_slow_clients,
 ];
@@ -164,6 +168,48 @@ fn hello_tells_how_loaded_it_is(world: &mut World) {
     let rate: f64 = rate.lines().next().unwrap().parse().unwrap();
     assert!(rate > 0.0 && rate <= 4.0, "{rate} of 4 connections");
     drop((first, second));
+    stop(&server);
+}
+
+/// Of two children one is kept for that: who has waited for too long hears so at once, and not when
+/// the other child is free.
+fn hello_turns_away_who_has_waited_while_all_are_busy(world: &mut World) {
+    let flags = [
+        "--work",
+        "3",
+        "--max-queue-age",
+        "0.2",
+        "--max-clients",
+        "2",
+    ];
+    let server = start(
+        world,
+        "hello",
+        &[&flags[..], &["--reserved-shedder"]].concat(),
+    );
+    server.expect_children(2);
+    let address = server.address();
+    let get = "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let mut served = connect(&address);
+    served.write_all(get.as_bytes()).unwrap();
+    assert!(served.is_silent(Duration::from_millis(200)));
+    let answer = last(&address, get);
+    assert_eq!(answer.status, "HTTP/1.1 503 Service Unavailable");
+    assert!(answer.head.contains("retry-after: 1"), "{answer:?}");
+    assert!(served.is_silent(Duration::from_millis(1)), "it is not busy");
+    assert_eq!(Answer::read(&mut served, false).status, "HTTP/1.1 200 OK");
+    drop(served);
+    stop(&server);
+}
+
+/// With `--pre-stop-delay` clients are served after SIGTERM; a second one ends the delay.
+fn hello_goes_on_for_a_while_after_a_signal_to_stop(world: &mut World) {
+    let server = start(world, "hello", &["--pre-stop-delay", "600"]);
+    let address = server.address();
+    server.signal(Signal::SIGTERM);
+    holds("clients are served", Duration::from_millis(300), || {
+        last(&address, "GET / HTTP/1.0\r\n\r\n").status == "HTTP/1.1 200 OK"
+    });
     stop(&server);
 }
 

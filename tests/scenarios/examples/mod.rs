@@ -47,7 +47,17 @@ const ALL: [Example; 8] = [
         ..Example::new("exec", "try: nc 127.0.0.1 PORT, and say spin")
     },
     Example {
-        own_flags: &["--user", "--group", "--chroot", "--work", "--max-queue-age"],
+        own_flags: &[
+            "--user",
+            "--group",
+            "--chroot",
+            "--work",
+            "--max-queue-age",
+            "--reserved-shedder",
+            "--pre-stop-delay",
+            "--access-log",
+            "--endpoint-load",
+        ],
         ..Example::new("hello", "try: curl http://127.0.0.1:PORT/")
     },
     Example {

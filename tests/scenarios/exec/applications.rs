@@ -3,12 +3,17 @@
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
-use super::{ready_children, stop_ready};
-use crate::support::{Address, Scenarios, Server, World, connect, scenarios};
+use super::{ready, ready_children, stop_ready};
+use crate::support::{Address, SOON, Scenarios, Server, Signal, World, connect, scenarios, until};
 
-pub const SCENARIOS: Scenarios =
-    scenarios![a_flask_application_is_served, a_plack_application_is_served,];
+pub const SCENARIOS: Scenarios = scenarios![
+    a_flask_application_is_served,
+    a_plack_application_is_served,
+    a_reload_of_an_application_loses_no_request,
+];
 
 /// The first of `interpreters` that has what `question` asks for, and prints a path then.
 fn interpreter(interpreters: &[&str], question: &[&str]) -> Option<String> {
@@ -78,13 +83,53 @@ fn serves_an_application(server: &Server) {
     assert_eq!(report.count("Killed"), 1, "{report:?}");
 }
 
-fn a_flask_application_is_served(world: &mut World) {
+/// A Flask application, if there is a Python for it.
+fn flask(world: &mut World) -> Option<Server> {
     let question = &["-c", "import flask, sys; sys.stdout.write(sys.executable)"];
     let Some(python) = interpreter(&["python3", "/usr/bin/python3"], question) else {
-        return println!("skipped: there is no Python 3 with Flask");
+        println!("skipped: there is no Python 3 with Flask");
+        return None;
     };
-    let server = spawn(world, &python, "wsgi.py", "hello_flask:application");
-    serves_an_application(&server);
+    Some(spawn(world, &python, "wsgi.py", "hello_flask:application"))
+}
+
+fn a_flask_application_is_served(world: &mut World) {
+    if let Some(server) = flask(world) {
+        serves_an_application(&server);
+    }
+}
+
+/// The program is run anew twice while clients ask: each is answered, by old children or by new ones.
+fn a_reload_of_an_application_loses_no_request(world: &mut World) {
+    let Some(server) = flask(world) else {
+        return;
+    };
+    let address = server.address();
+    let ends = AtomicBool::new(false);
+    let client = || {
+        while !ends.load(Ordering::Relaxed) {
+            let (status, _) = ask(&address, &["GET / HTTP/1.0\r\n\r\n"]);
+            assert_eq!(status, "HTTP/1.0 200 OK");
+        }
+    };
+    thread::scope(|scope| {
+        (0..3).for_each(|_| drop(scope.spawn(client)));
+        for _ in 0..2 {
+            let old = until("children", SOON, || some_ready(&server));
+            server.signal(Signal::SIGHUP);
+            until("new children only", SOON, || {
+                let new = some_ready(&server)?;
+                new.iter().all(|pid| !old.contains(pid)).then_some(())
+            });
+        }
+        ends.store(true, Ordering::Relaxed);
+    });
+    assert!(stop_ready(&server).count("Reloaded") >= 4);
+}
+
+/// The children, two at least, if all of them are ready.
+fn some_ready(server: &Server) -> Option<Vec<u32>> {
+    ready(server).filter(|children| children.len() >= 2)
 }
 
 fn a_plack_application_is_served(world: &mut World) {

@@ -1,6 +1,7 @@
 //! The terminal: taken at the start, and given back as it was, also after a panic and when a signal
 //! ends the command. Draws nothing itself.
 
+use nix::sys::signal::{SigSet, Signal};
 use ratatui::{DefaultTerminal, Frame};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use std::{
@@ -9,6 +10,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    thread,
 };
 
 /// The screen. Dropping it gives the terminal back.
@@ -20,7 +22,9 @@ pub(super) struct Screen {
 }
 
 impl Screen {
+    /// Takes the terminal. Call it before any thread is started.
     pub(super) fn open() -> io::Result<Self> {
+        leave_out_sizes()?;
         let told = Arc::new(AtomicBool::new(false));
         for signal in [SIGHUP, SIGINT, SIGTERM] {
             signal_hook::flag::register(signal, Arc::clone(&told))?;
@@ -41,6 +45,21 @@ impl Screen {
 
 impl Drop for Screen {
     fn drop(&mut self) {
-        ratatui::restore();
+        // After a panic it has been given back. A second time would move the cursor back to where it
+        // was at the start, and what is written next would cover the message.
+        if !thread::panicking() {
+            ratatui::restore();
+        }
     }
+}
+
+/// Keeps the signal for a new size from this thread and those that it starts.
+///
+/// The size is looked at before each drawing in any case. A key that comes together with the signal
+/// would be read with the next key only: of two things that are ready crossterm reads one, and is
+/// told of the other once.
+fn leave_out_sizes() -> io::Result<()> {
+    let mut sizes = SigSet::empty();
+    sizes.add(Signal::SIGWINCH);
+    Ok(sizes.thread_block()?)
 }

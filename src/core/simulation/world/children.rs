@@ -15,9 +15,13 @@ const SLOW_CLIENT: u64 = 20_000_000;
 /// How much the clock lags at most by which a child notes when a connection begins, in microseconds.
 pub(super) const CLOCK_LAG: u64 = 4_000;
 
-/// After how many connections a child asks to be replaced, and after how many it leaves.
-const REPLACED_AFTER: u32 = 23;
-const MAX_REQUESTS: u32 = 27;
+/// After how many connections a child asks to be replaced, and after how many it leaves if nobody has
+/// replaced it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Recycling {
+    pub(super) due_after: u32,
+    pub(super) leaves_after: u32,
+}
 
 impl World {
     /// Whether the child of a slot has noted that it is to be replaced.
@@ -62,10 +66,14 @@ impl World {
                 model.served += 1;
                 model.client_since = None;
                 self.board.end(id);
-                if !self.faultless && model.served >= MAX_REQUESTS && !model.is_leaving() {
+                let Recycling {
+                    due_after,
+                    leaves_after,
+                } = self.recycling;
+                if model.served >= leaves_after && !model.is_leaving() {
                     return self.end(id, 0);
                 }
-                if !self.faultless && model.served == REPLACED_AFTER {
+                if model.served == due_after {
                     model.due = true;
                     model.say_ack();
                     self.said(id);
@@ -87,7 +95,7 @@ impl World {
         if accepts {
             model.say_ack();
         }
-        self.socket_lost |= accepts && self.random.one_in(500);
+        self.socket_lost |= accepts && !self.faultless && self.random.one_in(500);
         let code = if accepts { 103 } else { 102 };
         self.end(id, code << 8);
     }
