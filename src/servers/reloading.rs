@@ -66,7 +66,8 @@ impl<L: Listener<Stream: Stream>> StreamServer<L> {
 
 #[cfg(test)]
 mod tests {
-    use crate::{TcpServer, hooks::ChildServer, servers::Access};
+    use super::super::{Access, TcpServer};
+    use crate::hooks::ChildServer;
     use std::{cell::Cell, io, rc::Rc};
 
     #[test]
