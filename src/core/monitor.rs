@@ -48,7 +48,7 @@ use crate::core::{
     repeats::{EVERY, Repeats},
     replacement::{MemoryWatch, Replacement},
     report::Report,
-    saturation::{Change, Episode},
+    saturation::{Change, Episode, Fill},
     say,
     states::{Posted, Readiness, Resolved, States, WatchId},
     stop::{Losses, Stop, Wish},
@@ -91,6 +91,10 @@ pub struct Monitor {
     clocks: Clocks,
     surplus: Surplus,
     saturation: Episode,
+    /// How much of the present episode the report has.
+    saturation_counted: Duration,
+    /// Whether no child has been free since all were busy.
+    all_busy: bool,
     owed: usize,
     now: Time,
     /// When the last turn began: everything that children said before it has been read.

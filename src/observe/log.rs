@@ -58,7 +58,7 @@ impl Observer for Log {
             Event::Saturated { waiting, oldest } => {
                 self.saturation.begin(monitor, waiting, oldest);
             }
-            Event::Waiting { clients } => self.saturation.note(monitor, clients, ""),
+            Event::Waiting { clients, oldest } => self.saturation.note(monitor, clients, oldest),
             Event::Relieved { after } => self.saturation.end(after),
             Event::StopAnnounced { begins_in } => {
                 log::info!("a stop is announced, and begins in {begins_in:?}");
@@ -145,13 +145,12 @@ impl Log {
 impl SaturationLines {
     fn begin(&mut self, monitor: &Monitor, waiting: Option<u32>, oldest: Option<Duration>) {
         (self.lasts, self.most) = (true, 0);
-        let since = oldest.map(|oldest| format!(", the first for {} or more", seconds(oldest)));
-        self.note(monitor, waiting.unwrap_or(0), &since.unwrap_or_default());
+        self.note(monitor, waiting.unwrap_or(0), oldest);
     }
 
-    fn note(&mut self, monitor: &Monitor, waiting: u32, since: &str) {
+    fn note(&mut self, monitor: &Monitor, waiting: u32, oldest: Option<Duration>) {
         (self.waiting, self.most) = (waiting, self.most.max(waiting));
-        self.say_if_due(monitor, since);
+        self.say_if_due(monitor, &oldest.map(first_for).unwrap_or_default());
     }
 
     /// Whether the begin of this episode is to be said as soon as the last one was ten seconds ago.
@@ -187,6 +186,15 @@ impl SaturationLines {
                 "no longer saturated: it lasted {lasted}, and at most {most} clients waited"
             );
         }
+    }
+}
+
+/// For how long the first client has waited, unless that is next to nothing.
+fn first_for(time: Duration) -> String {
+    const LEAST: Duration = Duration::from_millis(50);
+    match time {
+        time if time < LEAST => String::new(),
+        time => format!(", the first for {} or more", seconds(time)),
     }
 }
 
@@ -317,8 +325,14 @@ mod tests {
                 let oldest = waiting.filter(|count| *count == 5);
                 let oldest = oldest.map(|_| Duration::from_millis(400));
                 log.event(&monitor, &Event::Saturated { waiting, oldest });
-                log.event(&monitor, &Event::Waiting { clients });
-                log.event(&monitor, &Event::Waiting { clients: 0 });
+                log.event(&monitor, &Event::Waiting { clients, oldest });
+                log.event(
+                    &monitor,
+                    &Event::Waiting {
+                        clients: 0,
+                        oldest: None,
+                    },
+                );
                 let after = Duration::from_millis(2100);
                 log.event(&monitor, &Event::Relieved { after });
             })
@@ -331,6 +345,7 @@ mod tests {
         assert_eq!(episode(12, None, 12), [&*begin(12), end]);
         let begin = begin(5) + ", the first for 0.4 s or more";
         assert_eq!(episode(22, Some(5), 12), [&*begin, end]);
+        assert_eq!(first_for(Duration::from_millis(49)), "", "it has just come");
     }
 
     /// Nobody comes or goes while it lasts, so that no event tells of those who wait.

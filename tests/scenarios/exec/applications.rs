@@ -8,7 +8,9 @@ use std::thread;
 use std::time::Duration;
 
 use super::{ready, ready_children, stop_ready};
-use crate::support::{Address, SOON, Scenarios, Server, Signal, World, connect, scenarios, until};
+use crate::support::{
+    Address, SOON, Scenarios, Server, Signal, World, connect, pause, scenarios, until,
+};
 
 pub const SCENARIOS: Scenarios = scenarios![
     a_flask_application_is_served,
