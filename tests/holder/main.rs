@@ -31,6 +31,6 @@ use support::{Scenarios, scenarios_of};
 fn main() -> ExitCode {
     let modules: &[(&str, Scenarios)] = scenarios_of![kills, walk, deaths, signals, kept, ends];
     #[cfg(feature = "status")]
-    let modules = &[&modules[..], scenarios_of![status]].concat();
+    let modules = &[modules, scenarios_of![status]].concat();
     support::main_of(program::PROGRAMS, modules)
 }
