@@ -12,7 +12,7 @@ use crate::{
 };
 use nix::{
     errno::Errno,
-    sys::socket::{SockaddrStorage, getsockname},
+    sys::socket::{Shutdown, SockaddrStorage, getsockname, shutdown},
 };
 use std::{
     fmt, io,
@@ -85,6 +85,11 @@ pub(crate) fn withdraw() -> Vec<String> {
 
 /// Closes a socket, with its file unless children may still serve it. Returns its address.
 fn end(offered: Offered) -> String {
+    if !offered.is_childrens {
+        // The process that has told the status may hold it for a moment more. OK to ignore: it is closed
+        // right after.
+        let _ = shutdown(offered.socket.as_raw_fd(), Shutdown::Both);
+    }
     drop(offered.socket);
     if let (false, At::Unix(path)) = (offered.is_childrens, &offered.at) {
         unix_socket::remove_if_stale(path);
