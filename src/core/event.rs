@@ -176,8 +176,11 @@ pub enum Event<'a> {
         /// The time until the next attempt.
         retry_in: Duration,
     },
-    /// The server is saturated: for a second there have been `max_clients` children, none free and
-    /// some busy, so that each new client has to wait.
+    /// The server is saturated: all `max_clients` children were busy, and none has been free for a
+    /// second since, so that each new client has to wait.
+    ///
+    /// Children that start do not count as free: under load, each takes the place of one that has
+    /// taken as many connections as it may.
     ///
     /// The loop checks this at the end of each turn. After the hook `saturated`.
     #[non_exhaustive]
@@ -196,6 +199,8 @@ pub enum Event<'a> {
     Waiting {
         /// The number at all sockets of the server.
         clients: u32,
+        /// For how long the first of them has waited at least, if that is known.
+        oldest: Option<Duration>,
     },
     /// Connections were not served.
     ///
@@ -208,7 +213,8 @@ pub enum Event<'a> {
         /// How many, since the last event for this reason.
         connections: u64,
     },
-    /// The saturation is over: for a second it has been otherwise, or the shutdown has begun.
+    /// The saturation is over: for a second not all children have been busy, or the shutdown has
+    /// begun.
     ///
     /// Checked at the end of each turn, too. No hook is called for it.
     #[non_exhaustive]

@@ -26,6 +26,7 @@ pub(crate) mod journal;
 pub(crate) mod json;
 pub(crate) mod metrics;
 pub(crate) mod monitor;
+pub(crate) mod notice;
 pub(crate) mod out_of_memory;
 pub(crate) mod pool;
 #[cfg(feature = "proxy-protocol")]
@@ -44,6 +45,10 @@ pub(crate) mod signal_policy;
 pub(crate) mod simulation;
 pub(crate) mod slow_hooks;
 pub(crate) mod stack;
+#[cfg_attr(
+    not(target_os = "linux"),
+    allow(dead_code, reason = "upgrades are for Linux")
+)]
 pub(crate) mod state;
 pub(crate) mod states;
 #[cfg(feature = "status")]
@@ -54,5 +59,9 @@ pub(crate) mod system;
 pub(crate) mod testing;
 pub(crate) mod time;
 pub(crate) mod title;
+#[cfg_attr(
+    not(target_os = "linux"),
+    allow(dead_code, reason = "upgrades are for Linux")
+)]
 pub(crate) mod upgrade;
 pub(crate) mod wire;

@@ -30,7 +30,7 @@ use crate::core::{
     brake::{Brake, RunTime},
     child::{
         Cause, Child, ChildId, Collected, Death, Flags, Reason, Retirement, START_HOLDS_AFTER,
-        Signal, State, Stuck,
+        Signal, State, Stuck, WaitStatus,
     },
     clocks::Clocks,
     comm::Interval,
@@ -42,20 +42,21 @@ use crate::core::{
     event::{Event, EventQueue},
     inbox::Contact,
     metrics::{Distribution, Metric},
+    notice::Notice,
     pool::{self, Demand, Plan, Pool, Surplus},
     queue::{PrintTo, Queue, Task},
     repeats::{EVERY, Repeats},
     replacement::{MemoryWatch, Replacement},
     report::Report,
-    saturation::{Change, Episode},
-    say::say,
+    saturation::{Change, Episode, Fill},
+    say,
     states::{Posted, Readiness, Resolved, States, WatchId},
-    stop::{Stop, Wish},
+    stop::{Losses, Stop, Wish},
     time::Time,
     upgrade::Upgrade,
     wire::CommWords,
 };
-use std::{any::Any, time::Duration};
+use std::{any::Any, fmt, time::Duration};
 
 /// The parent's view of the server, passed to every hook.
 ///
@@ -76,8 +77,8 @@ pub struct Monitor {
     pub(crate) last_hook: &'static str,
     pub(crate) backoff: Backoff,
     pub(crate) events: EventQueue,
-    /// The warnings of the last seconds.
-    warnings: Repeats,
+    /// The messages of the last seconds.
+    notices: Repeats<Notice>,
     /// The interval of ACKs that the start has derived from `timeout` and set on the server; `None`
     /// if the server had an interval of its own.
     pub(crate) derived_ack: Option<Interval>,
@@ -90,6 +91,10 @@ pub struct Monitor {
     clocks: Clocks,
     surplus: Surplus,
     saturation: Episode,
+    /// How much of the present episode the report has.
+    saturation_counted: Duration,
+    /// Whether no child has been free since all were busy.
+    all_busy: bool,
     owed: usize,
     now: Time,
     /// When the last turn began: everything that children said before it has been read.
@@ -98,6 +103,8 @@ pub struct Monitor {
     gaps: Duration,
     shutdown: bool,
     pub(crate) stop: Stop,
+    /// What the stop has lost, of [`Report::lost_connections`].
+    losses: Losses,
     /// What stops that do not come from signals ask of the loop.
     wish: Wish,
     child: bool,
@@ -273,13 +280,14 @@ impl Monitor {
     pub fn post(&mut self, state: &str) {
         match self.states.resolve(state) {
             Resolved::Posted(posted) => self.post_known(posted),
-            Resolved::NeedsArguments => {
-                say!(
-                    Warn,
-                    "state {state} cannot be posted: the loop calls it with arguments"
-                );
-            }
-            Resolved::Unknown => say!(Warn, "state {state} was posted and is not registered"),
+            Resolved::NeedsArguments => self.notice(
+                Notice::CalledState,
+                format_args!("state {state} cannot be posted: the loop calls it with arguments"),
+            ),
+            Resolved::Unknown => self.notice(
+                Notice::UnknownState,
+                format_args!("state {state} was posted and is not registered"),
+            ),
         }
     }
 

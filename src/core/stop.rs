@@ -2,7 +2,7 @@
 //! Decides from what it is told; sends no signal and reads no clock.
 
 use crate::core::time::Time;
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 /// What the signals of a turn make of the stop. A later value includes the earlier ones, but for the
 /// delay, which is skipped.
@@ -143,6 +143,29 @@ impl Stop {
     /// Whether the children have all the time that they need.
     pub(crate) fn is_patient(&self) -> bool {
         self.is_patient
+    }
+}
+
+/// The connections that a stop has lost.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Losses {
+    /// Those that were queued when the sockets were closed.
+    pub(crate) queued: u64,
+    /// Those that children had in hand when they were killed or crashed.
+    pub(crate) in_hand: u64,
+}
+
+impl Losses {
+    pub(crate) fn any(self) -> bool {
+        self != Self::default()
+    }
+}
+
+impl fmt::Display for Losses {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { queued, in_hand } = self;
+        let all = queued + in_hand;
+        write!(f, "{all} connections: {queued} queued, {in_hand} in hand")
     }
 }
 

@@ -158,6 +158,8 @@ pub(crate) struct ProcessState {
     pub(crate) group: Option<ToGroup>,
     pub(crate) stop_signal: Option<Signal>,
     pub(crate) outlived: Option<Collected>,
+    /// The descriptor of the memory in which it is told to stop.
+    pub(crate) stops: Option<u32>,
 }
 
 /// A client of the control socket that has just connected.
@@ -319,6 +321,10 @@ pub(crate) trait System {
     }
     /// Closes the connection of a client of the control socket.
     fn close_control(&mut self, _client: u64) {}
+    /// The descriptor of a client's connection.
+    fn control_fd(&self, _client: u64) -> Option<u32> {
+        None
+    }
 
     /// Shows the state of the parent in ps, under this name; without a name shows what the process
     /// was started with.
@@ -356,7 +362,8 @@ pub(crate) trait System {
     fn end_trial(&mut self) {}
     /// Forgets a trial: the upgrade is over.
     fn forget_trial(&mut self) {}
-    /// Adds to a state what the system knows of it, and all descriptors that are handed on.
+    /// Adds to a state what the system knows of it, and all descriptors that are handed on besides those
+    /// that it lists already, by number and role.
     fn save(&self, _: &mut Snapshot) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
     }
@@ -389,8 +396,6 @@ pub(crate) trait System {
         true
     }
 
-    /// Closes the death watch, so that the children see that their parent leaves.
-    fn end_death_watch(&mut self);
     /// Releases what belongs to the whole process, such as its signal handlers, at the end of the
     /// server.
     fn close(&mut self);

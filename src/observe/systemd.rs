@@ -324,7 +324,7 @@ impl Observer for Systemd {
             Event::Saturated { waiting, .. } => {
                 (self.saturated, self.waiting) = (true, waiting.unwrap_or(0));
             }
-            Event::Waiting { clients } => self.waiting = clients,
+            Event::Waiting { clients, .. } => self.waiting = clients,
             Event::Relieved { .. } => (self.saturated, self.waiting) = (false, 0),
             Event::Turn { .. } => self.tell(monitor),
             _ => {}

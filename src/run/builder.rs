@@ -137,7 +137,7 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
         self
     }
 
-    /// Serves commands on a UNIX stream socket at `path`: reload, stop, retire a child, set an
+    /// Serves commands on a UNIX stream socket at `path`: reload, upgrade, stop, retire a child, set an
     /// attribute.
     ///
     /// A client sends lines and gets a line of JSON for each when the command is done. The file
@@ -349,7 +349,7 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
     pub(super) fn open(&mut self) -> Result<(), Error> {
         let inner = &mut self.inner;
         inner.parent.tell(&Event::Starting);
-        let (hooks, server) = (&mut inner.hooks, &mut inner.server);
+        let (hooks, server) = (inner.hooks.asked(), &mut inner.server);
         let monitor = &mut inner.parent.monitor;
         monitor.programs = server.execs();
         let processors = thread::available_parallelism();

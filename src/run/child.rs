@@ -34,7 +34,7 @@ pub(crate) trait ChildSide: System {
     /// Ends the process.
     fn exit(&self, code: i32) -> !;
     /// Forks the status helper.
-    fn fork_status(&mut self, _: &mut Status, _: &Monitor) {}
+    fn fork_status(&mut self, _: &mut Status, _: &mut Monitor) {}
 }
 
 impl ChildSide for UnixSystem {
@@ -86,7 +86,7 @@ impl ChildSide for UnixSystem {
         fork::exit(code)
     }
 
-    fn fork_status(&mut self, status: &mut Status, monitor: &Monitor) {
+    fn fork_status(&mut self, status: &mut Status, monitor: &mut Monitor) {
         status.fork(monitor, self.clock, &self.confinement);
     }
 }
@@ -123,6 +123,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         let mut start = Start::new(&mut self.parent.monitor, comm, &mut self.server);
         let started = self
             .hooks
+            .asked()
             .server_start(&mut start)
             .and_then(|()| system.tie_to_parent());
         let code = match started {
@@ -138,7 +139,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
                 }
             },
         };
-        self.hooks.server_exiting(&mut start);
+        self.hooks.asked().server_exiting(&mut start);
         code
     }
 }

@@ -9,6 +9,7 @@ use crate::{
         error::Error,
         event::Event,
         inbox::{Contact, Inbox},
+        notice::Notice,
         say::say,
         system::{ForkTerms, Forked, ToGroup},
     },
@@ -40,7 +41,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         let retry_in = self.parent.monitor.fork_failed();
         let event = Event::ForkFailed { error, retry_in };
         if self.parent.system.is_passing(error.io_error()) {
-            let hooks = &mut self.hooks;
+            let hooks = self.hooks.asked();
             self.parent.call_and_tell("fork_failed", &event, |monitor| {
                 hooks.fork_failed(monitor, error.io_error(), retry_in);
             });
@@ -116,7 +117,10 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         let monitor = &mut self.parent.monitor;
         let id = monitor.forked(pid, Some(Box::new(contact)));
         if let Err(error) = watched {
-            say!(Error, "cannot watch child {pid}: {error}");
+            monitor.notice(
+                Notice::UnwatchedChild,
+                format_args!("cannot watch child {pid}: {error}"),
+            );
             monitor.note_failing_start(id);
             monitor.stop(id, Reason::Faulty);
         }

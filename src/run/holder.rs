@@ -113,7 +113,7 @@ impl<H: PreForkHooks, S: ChildServer> Loop<H, S, UnixSystem> {
     /// settings that a reload had read.
     fn restore_hooks(&mut self, saved: &Snapshot, note: &PoolNote) {
         if !saved.hooks.is_empty()
-            && let Err(error) = self.hooks.restore(&saved.hooks)
+            && let Err(error) = self.hooks.program_mut().restore(&saved.hooks)
         {
             say!(Warn, "what the hooks have saved is not used: {error}");
         }

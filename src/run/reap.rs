@@ -22,7 +22,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     /// Reaps every child that has ended.
     pub(super) fn reap(&mut self) {
         if std::mem::take(&mut self.deaths_unknown) {
-            self.parent.status.reap(self.parent.monitor.now());
+            self.parent.reap_status();
             self.look_for_deaths();
         }
     }
@@ -42,7 +42,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
 
     /// Checks every child, and every orphan that was adopted.
     pub(super) fn check_all(&mut self) {
-        self.parent.status.reap(self.parent.monitor.now());
+        self.parent.reap_status();
         for child in self.parent.ids() {
             self.reap_one(child);
         }
@@ -179,7 +179,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             child: &record,
             death: &death,
         };
-        let hooks = &mut self.hooks;
+        let hooks = self.hooks.asked();
         self.parent
             .call_and_tell("server_exited", &event, |monitor| {
                 hooks.server_exited(monitor, &record, &death);

@@ -50,7 +50,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
 
     pub(super) fn reload_failed(&mut self, error: &Error) {
         say!(Error, "{error}; the old children stay");
-        let hooks = &mut self.hooks;
+        let hooks = self.hooks.asked();
         let event = Event::ReloadFailed { error };
         self.parent
             .call_and_tell("reload_failed", &event, |monitor| {
@@ -79,7 +79,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     }
 
     fn replaced(&mut self, old: ChildId, new: ChildId) {
-        let hooks = &mut self.hooks;
+        let hooks = self.hooks.asked();
         let event = Event::Replaced { old, new };
         self.parent
             .call_and_tell("server_replaced", &event, |monitor| {

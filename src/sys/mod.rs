@@ -28,6 +28,7 @@ pub(crate) mod holder;
 #[cfg(not(all(feature = "holder", target_os = "linux")))]
 #[path = "no_holder.rs"]
 pub(crate) mod holder;
+pub(crate) mod launch;
 pub(crate) mod limits;
 pub(crate) mod link;
 pub(crate) mod log_sink;

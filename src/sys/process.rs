@@ -47,7 +47,8 @@ pub(crate) struct ChildProcess {
     killed: Cell<bool>,
     pipes: [Option<Ours<OwnedFd>>; 3],
     watch: Rc<OutputWatch>,
-    stops: Rc<StopBoard>,
+    /// Where it is told to stop; `None` if it is told by signals alone.
+    stops: Option<Rc<StopBoard>>,
     out_of_memory: Rc<OutOfMemory>,
     /// If a parent before this one has forked it: the holder reaps it.
     ward: Option<Ward>,
@@ -74,7 +75,7 @@ impl ChildProcess {
             killed: Cell::new(false),
             pipes: [Some(ends.stdout), Some(ends.stderr), ends.comm],
             watch,
-            stops,
+            stops: Some(stops),
             out_of_memory,
             ward: None,
         }
@@ -86,7 +87,7 @@ impl ChildProcess {
         state: &ChildState,
         outlived: Option<Collected>,
         watch: Rc<OutputWatch>,
-        stops: Rc<StopBoard>,
+        stops: Option<Rc<StopBoard>>,
         out_of_memory: Rc<OutOfMemory>,
     ) -> Self {
         // OK because another fork(2) has returned it.
@@ -167,7 +168,9 @@ impl Process for ChildProcess {
 
     /// The board reaches the child even if it ignores the signal at present.
     fn tell_to_leave(&self, queued: QueuedClients) {
-        self.stops.tell(self.id, queued);
+        if let Some(stops) = &self.stops {
+            stops.tell(self.id, queued);
+        }
     }
 
     /// Sends a signal to the child. If other code in the program has reaped the child, its pid may
@@ -199,6 +202,7 @@ impl Process for ChildProcess {
             group: self.group.map(|_| self.to_group),
             stop_signal: Some(self.stop_signal),
             outlived: self.outlived.get(),
+            stops: self.stops.as_ref().and_then(|stops| stops.number()),
         }
     }
 

@@ -22,7 +22,7 @@ use super::{
     run_time,
     signals::{Mask, Subscription, blocked_before, foreign},
     stacks::Stacks,
-    stop_board::StopBoard,
+    stop_board::{StopBoard, StopBoards},
     title::ParentTitle,
     upgrade::{self, Upgrades},
 };
@@ -46,7 +46,7 @@ use mio::Interest;
 use std::{
     any::Any,
     io,
-    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
     path::Path,
     rc::Rc,
     time::Duration,
@@ -179,15 +179,24 @@ impl UnixSystem {
         &self,
         child: &ChildState,
         outlived: Option<Collected>,
+        stops: &StopBoards,
     ) -> io::Result<ChildProcess> {
         let process = ChildProcess::adopted(
             child,
             outlived,
             self.poller.outputs(),
-            Rc::clone(&self.stops),
+            child.stops.and_then(|fd| stops.get(&fd)).cloned(),
             Rc::clone(&self.out_of_memory),
         );
-        process.watch().map(|()| process)
+        let watched = process.watch();
+        match watched {
+            Ok(()) => Ok(process),
+            Err(error) => {
+                // Its pipes are still those of the program before.
+                std::mem::forget(process);
+                Err(error)
+            }
+        }
     }
 
     /// The process of a child that an earlier parent has forked.
@@ -197,7 +206,7 @@ impl UnixSystem {
             child,
             None,
             self.poller.outputs(),
-            Rc::clone(&self.stops),
+            Some(Rc::clone(&self.stops)),
             Rc::clone(&self.out_of_memory),
         );
         let id = ChildId::new(child.slot, child.serial);
@@ -255,6 +264,19 @@ impl UnixSystem {
     pub(crate) fn watch_control(&mut self, listener: OwnedFd) -> io::Result<()> {
         self.control = Some(ControlSocket::new(listener, &self.poller)?);
         Ok(())
+    }
+
+    /// Whether there is a control socket.
+    pub(crate) fn listens_for_control(&self) -> bool {
+        let control = self.control.as_ref();
+        control.is_some_and(|control| control.listener().is_some())
+    }
+
+    /// Takes over the connection of a client of the control socket, and returns its number.
+    pub(crate) fn adopt_control(&mut self, fd: u32) -> io::Result<u64> {
+        let stream = upgrade::take(fd);
+        let control = self.control.get_or_insert_default();
+        control.adopt(stream, &self.poller)
     }
 
     /// A program that has become a daemon since the start has lost what only the process that made
@@ -578,6 +600,11 @@ impl System for UnixSystem {
         }
     }
 
+    fn control_fd(&self, client: u64) -> Option<u32> {
+        let control = self.control.as_ref()?;
+        control.client(client).map(RawFd::cast_unsigned)
+    }
+
     fn show_title(&mut self, name: Option<&str>, busy: usize, children: usize) {
         self.title.show(name, busy, children);
     }
@@ -640,9 +667,11 @@ impl System for UnixSystem {
         let death = death
             .into_iter()
             .filter_map(|(end, role)| Some((end.as_ref()?.as_raw_fd(), role)));
+        let control = self.control.as_ref().and_then(ControlSocket::listener);
+        let own = death.chain(control.map(|listener| (listener, Role::Own)));
         let slots = state.children.iter().map(|child| child.slot as usize);
         state.boards = upgrade::saved_boards(&self.board, &slots.collect::<Vec<_>>());
-        self.upgrades.save(state, self.id, death)
+        self.upgrades.save(state, self.id, own)
     }
 
     fn become_program(&mut self, state: &Snapshot) -> Error {
@@ -687,12 +716,8 @@ impl System for UnixSystem {
         self.holding.save(bytes)
     }
 
-    fn end_death_watch(&mut self) {
-        self.holding.end_death_watch();
-        self.death_write = None;
-    }
-
     fn close(&mut self) {
+        self.holding.end_death_watch();
         self.death_write = None;
         self.title.end();
         self.upgrades.close(&self.poller);

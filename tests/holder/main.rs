@@ -26,11 +26,11 @@ mod watched;
 
 use std::process::ExitCode;
 
-use support::scenarios_of;
+use support::{Scenarios, scenarios_of};
 
 fn main() -> ExitCode {
-    let modules = scenarios_of![kills, walk, deaths, signals, kept, ends];
+    let modules: &[(&str, Scenarios)] = scenarios_of![kills, walk, deaths, signals, kept, ends];
     #[cfg(feature = "status")]
-    let modules = &[&modules[..], scenarios_of![status]].concat();
+    let modules = &[modules, scenarios_of![status]].concat();
     support::main_of(program::PROGRAMS, modules)
 }

@@ -41,6 +41,7 @@ const CORE: [&[&str]; 21] = [
         "report",
         "signal_policy",
         "draining",
+        "notice",
         "repeats",
         "slow_hooks",
         "saturation",

@@ -99,6 +99,10 @@ pub(crate) struct Layout {
 
 /// Why a board cannot be read.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[cfg_attr(
+    not(target_os = "linux"),
+    allow(dead_code, reason = "upgrades are for Linux")
+)]
 pub(crate) enum Unreadable {
     /// It is no board.
     Magic,
@@ -156,6 +160,10 @@ impl Layout {
     }
 
     /// The layout of a board that has this header and length.
+    #[cfg_attr(
+        not(target_os = "linux"),
+        allow(dead_code, reason = "upgrades are for Linux")
+    )]
     pub(crate) fn parse(header: &[u64; HEADER_WORDS], length: usize) -> Result<Self, Unreadable> {
         if header[MAGIC_AT] != MAGIC {
             return Err(Unreadable::Magic);

@@ -37,6 +37,11 @@ impl Monitor {
         self.upgrade.is_under_way()
     }
 
+    /// Whether an upgrade is under way, or was asked for in this turn.
+    pub(crate) fn awaits_upgrade(&self) -> bool {
+        self.is_upgrading() || self.queue.has(&Posted::Upgrade)
+    }
+
     fn ask_for_upgrade(&mut self, path: Option<PathBuf>) {
         self.upgrade.ask(path);
         if !self.queue.has(&Posted::Upgrade) {
@@ -119,9 +124,10 @@ impl Monitor {
                 result
             });
             if !matches!(set, Some(Ok(()))) {
-                self.warn(&format!(
-                    "attribute {name} was set to {text}, which is nothing here"
-                ));
+                self.notice(
+                    Notice::UnknownAttribute,
+                    format_args!("attribute {name} was set to {text}, which is nothing here"),
+                );
             }
         }
         self.attributes_changed();
@@ -207,6 +213,7 @@ fn saved(child: &Child, contact: &Contact) -> ChildState {
         stop_signal: process.stop_signal,
         outlived: process.outlived.as_ref().map(save_end),
         end: end.map(|(end, _)| end),
+        stops: process.stops,
     }
 }
 

@@ -18,7 +18,15 @@ use self::{
     recorder::Recorder,
 };
 use crate::{
-    core::{child::ChildId, error::Error, event::Event, monitor::Monitor, say::say, time::Time},
+    core::{
+        child::ChildId,
+        error::Error,
+        event::Event,
+        monitor::Monitor,
+        notice::Notice,
+        state::{Descriptor, Role},
+        time::Time,
+    },
     listeners::ListenerStatus,
     sys::{
         clock::Clock,
@@ -26,7 +34,11 @@ use crate::{
         side_process::{Setup, SideProcess},
     },
 };
-use std::{io, os::fd::BorrowedFd, time::Duration};
+use std::{
+    io,
+    os::fd::{AsRawFd, BorrowedFd},
+    time::Duration,
+};
 
 /// How long a helper must live until its end counts as the first failure again.
 const HOLDS_AFTER: Duration = Duration::from_secs(10);
@@ -142,7 +154,7 @@ impl Status {
     }
 
     /// Forks the helper. It never returns into the loop.
-    pub(crate) fn fork(&mut self, monitor: &Monitor, clock: Clock, plan: &Plan) {
+    pub(crate) fn fork(&mut self, monitor: &mut Monitor, clock: Clock, plan: &Plan) {
         let Some(kept) = &mut self.0 else {
             return;
         };
@@ -153,26 +165,39 @@ impl Status {
                 kept.helper.started_at = monitor.now();
             }
             Err(error) => {
-                say!(Warn, "the status helper cannot be started: {error}");
                 kept.helper.note_failure(monitor.now());
+                monitor.notice(
+                    Notice::StatusStart,
+                    format_args!("the status helper cannot be started: {error}"),
+                );
             }
         }
     }
 
     /// Collects a helper that has ended.
-    pub(crate) fn reap(&mut self, now: Time) {
+    pub(crate) fn reap(&mut self, monitor: &mut Monitor) {
         if let Some(kept) = &mut self.0 {
-            kept.helper.reap(now);
+            kept.helper.reap(monitor);
         }
     }
 
-    /// Ends the helper for now, since this process is about to become another program. If it does not,
-    /// the helper is forked again.
-    pub(crate) fn pause(&mut self) {
-        let process = self.0.as_mut().and_then(|kept| kept.helper.process.take());
-        if let Some(process) = process {
-            process.end();
-        }
+    /// The sockets, which a program takes over that takes the place of this one.
+    pub(crate) fn descriptors(&self) -> Vec<Descriptor> {
+        let doors = self.0.iter().flat_map(|kept| &kept.doors);
+        let sockets = doors.flat_map(|(opened, _)| opened.sockets());
+        let descriptor = |socket: BorrowedFd<'_>| Descriptor {
+            role: Role::Own,
+            // OK because it is open.
+            fd: socket.as_raw_fd().cast_unsigned(),
+            ..Descriptor::default()
+        };
+        sockets.map(descriptor).collect()
+    }
+
+    /// The helper, which ends with the program, and is to be reaped by the next.
+    pub(crate) fn process(&self) -> Option<u32> {
+        let kept = self.0.as_ref()?;
+        kept.helper.process.as_ref().map(SideProcess::pid)
     }
 
     /// Ends the helper, and closes its sockets.
@@ -231,14 +256,14 @@ impl Helped {
         self.process.is_none()
     }
 
-    fn reap(&mut self, now: Time) {
+    fn reap(&mut self, monitor: &mut Monitor) {
         if let Some(process) = &self.process
             && let Some(end) = process.reap()
         {
-            say!(
-                Warn,
-                "the status helper, process {}, has ended: {end}",
-                process.pid()
+            let (now, pid) = (monitor.now(), process.pid());
+            monitor.notice(
+                Notice::StatusEnded,
+                format_args!("the status helper, process {pid}, has ended: {end}"),
             );
             self.process = None;
             if HOLDS_AFTER <= now.since(self.started_at) {

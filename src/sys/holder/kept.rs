@@ -76,10 +76,8 @@ mod tests {
     }
 
     fn is_open(mut write: &std::io::PipeWriter) -> bool {
-        match write.write(b"x") {
-            Ok(_) => true,
-            Err(error) => error.kind() != ErrorKind::BrokenPipe,
-        }
+        let written = write.write_all(b"x");
+        written.map_or_else(|error| error.kind() != ErrorKind::BrokenPipe, |()| true)
     }
 
     #[test]

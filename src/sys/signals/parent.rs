@@ -43,6 +43,7 @@ extern "C" fn in_parent(signal: libc::c_int) {
 const HANDLER: SigHandler = SigHandler::Handler(in_parent);
 
 /// After an exec that has failed.
+#[cfg(target_os = "linux")]
 pub(crate) fn after_failed_exec() {
     dispositions::after_failed_exec(HANDLER);
 }

@@ -43,6 +43,7 @@ fn held() -> Held {
         group: Some(ToGroup::Kill),
         stop_signal: Some(Signal::Quit),
         outlived: None,
+        stops: Some(12),
     })
 }
 
