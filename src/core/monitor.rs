@@ -8,6 +8,8 @@ mod clock_tests;
 mod clocks;
 #[cfg(test)]
 mod event_tests;
+#[cfg(feature = "holder")]
+mod holding;
 mod lifecycle;
 mod planning;
 mod replacing;
@@ -40,20 +42,21 @@ use crate::core::{
     event::{Event, EventQueue},
     inbox::Contact,
     metrics::{Distribution, Metric},
+    notice::Notice,
     pool::{self, Demand, Plan, Pool, Surplus},
     queue::{PrintTo, Queue, Task},
     repeats::{EVERY, Repeats},
     replacement::{MemoryWatch, Replacement},
     report::Report,
-    saturation::{Change, Episode},
-    say::say,
+    saturation::{Change, Episode, Fill},
+    say,
     states::{Posted, Readiness, Resolved, States, WatchId},
     stop::{Losses, Stop, Wish},
     time::Time,
     upgrade::Upgrade,
     wire::CommWords,
 };
-use std::{any::Any, time::Duration};
+use std::{any::Any, fmt, time::Duration};
 
 /// The parent's view of the server, passed to every hook.
 ///
@@ -74,8 +77,8 @@ pub struct Monitor {
     pub(crate) last_hook: &'static str,
     pub(crate) backoff: Backoff,
     pub(crate) events: EventQueue,
-    /// The warnings of the last seconds.
-    warnings: Repeats,
+    /// The messages of the last seconds.
+    notices: Repeats<Notice>,
     /// The interval of ACKs that the start has derived from `timeout` and set on the server; `None`
     /// if the server had an interval of its own.
     pub(crate) derived_ack: Option<Interval>,
@@ -88,6 +91,10 @@ pub struct Monitor {
     clocks: Clocks,
     surplus: Surplus,
     saturation: Episode,
+    /// How much of the present episode the report has.
+    saturation_counted: Duration,
+    /// Whether no child has been free since all were busy.
+    all_busy: bool,
     owed: usize,
     now: Time,
     /// When the last turn began: everything that children said before it has been read.
@@ -273,13 +280,14 @@ impl Monitor {
     pub fn post(&mut self, state: &str) {
         match self.states.resolve(state) {
             Resolved::Posted(posted) => self.post_known(posted),
-            Resolved::NeedsArguments => {
-                say!(
-                    Warn,
-                    "state {state} cannot be posted: the loop calls it with arguments"
-                );
-            }
-            Resolved::Unknown => say!(Warn, "state {state} was posted and is not registered"),
+            Resolved::NeedsArguments => self.notice(
+                Notice::CalledState,
+                format_args!("state {state} cannot be posted: the loop calls it with arguments"),
+            ),
+            Resolved::Unknown => self.notice(
+                Notice::UnknownState,
+                format_args!("state {state} was posted and is not registered"),
+            ),
         }
     }
 

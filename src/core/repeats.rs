@@ -2,56 +2,77 @@
 //! the time as an argument; logs nothing.
 
 use crate::core::time::Time;
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    fmt, mem,
+    time::Duration,
+};
 
 /// The shortest time between two messages of one kind.
 pub(crate) const EVERY: Duration = Duration::from_secs(10);
 /// How many kinds are told apart. A log must not need memory without a bound.
-const KINDS: usize = 32;
-/// The kind of all others.
-const OTHERS: &str = "other messages";
+const KINDS: usize = 64;
 
-/// When a message of a kind was logged last, and how many were left out since.
+/// When a message of a kind was logged last, how many were left out since, and the last of them.
 #[derive(Debug)]
 struct Said {
     at: Time,
     unsaid: u64,
+    last: String,
 }
 
-/// The messages of the last ten seconds, by kind.
-#[derive(Debug, Default)]
-pub(crate) struct Repeats(BTreeMap<String, Said>);
+/// The messages of a kind that were left out.
+#[derive(Debug, Eq, PartialEq)]
+pub(crate) struct Unsaid<K> {
+    /// `None` for all kinds that were too many to be told apart.
+    pub(crate) kind: Option<K>,
+    pub(crate) count: u64,
+    /// The text of the last one.
+    pub(crate) last: String,
+}
 
-impl Repeats {
+/// The messages of the last ten seconds, by kind. The kind `None` is that of all further ones.
+#[derive(Debug)]
+pub(crate) struct Repeats<K>(BTreeMap<Option<K>, Said>);
+
+impl<K> Default for Repeats<K> {
+    fn default() -> Self {
+        Self(BTreeMap::new())
+    }
+}
+
+impl<K: Clone + Ord> Repeats<K> {
     /// Notes a message of a kind. True if it is to be logged now, false if it is left out.
     #[must_use]
-    pub(crate) fn note(&mut self, kind: &str, now: Time) -> bool {
-        let known = self.0.len() < KINDS || self.0.contains_key(kind);
-        let kind = if known { kind } else { OTHERS };
-        match self.0.get_mut(kind) {
-            Some(said) => {
+    pub(crate) fn note(&mut self, kind: K, text: fmt::Arguments<'_>, now: Time) -> bool {
+        let kind = Some(kind);
+        let known = self.0.len() < KINDS || self.0.contains_key(&kind);
+        match self.0.entry(if known { kind } else { None }) {
+            Entry::Occupied(mut said) => {
+                let said = said.get_mut();
                 said.unsaid += 1;
+                said.last = text.to_string();
                 false
             }
-            None => {
-                let said = Said { at: now, unsaid: 0 };
-                self.0.insert(kind.to_owned(), said);
+            Entry::Vacant(place) => {
+                place.insert(Said::first(now));
                 true
             }
         }
     }
 
-    /// The kinds of which messages were left out, with their number, when their time is over. Each
-    /// is to be logged now, which counts as a message.
+    /// The kinds of which messages were left out, when their time is over. Each is to be logged now,
+    /// which counts as a message.
     #[must_use]
-    pub(crate) fn take_due(&mut self, now: Time) -> Vec<(String, u64)> {
+    pub(crate) fn take_due(&mut self, now: Time) -> Vec<Unsaid<K>> {
         self.0
             .retain(|_, said| said.unsaid > 0 || now < said.at + EVERY);
         let due = self.0.iter_mut();
         let due = due.filter(|(_, said)| said.at + EVERY <= now);
         due.map(|(kind, said)| {
-            said.at = now;
-            (kind.clone(), std::mem::take(&mut said.unsaid))
+            let said = mem::replace(said, Said::first(now));
+            let (kind, count, last) = (kind.clone(), said.unsaid, said.last);
+            Unsaid { kind, count, last }
         })
         .collect()
     }
@@ -63,6 +84,16 @@ impl Repeats {
     }
 }
 
+impl Said {
+    const fn first(at: Time) -> Self {
+        Self {
+            at,
+            unsaid: 0,
+            last: String::new(),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -71,23 +102,34 @@ mod tests {
         Time::at(Duration::from_secs(seconds))
     }
 
+    fn unsaid<K>(kind: K, count: u64, last: &str) -> Unsaid<K> {
+        Unsaid {
+            kind: Some(kind),
+            count,
+            last: last.to_owned(),
+        }
+    }
+
     #[test]
     fn a_message_is_logged_once_in_ten_seconds_and_the_others_are_counted() {
         let mut repeats = Repeats::default();
-        assert!(repeats.note("a", at(1)));
+        let note = |repeats: &mut Repeats<char>, kind, second: u64| {
+            repeats.note(kind, format_args!("{kind} at {second}"), at(second))
+        };
+        assert!(note(&mut repeats, 'a', 1));
         assert_eq!(repeats.next(), None);
-        assert!(!repeats.note("a", at(2)));
-        assert!(repeats.note("b", at(3)), "another kind");
-        assert!(!repeats.note("a", at(4)));
+        assert!(!note(&mut repeats, 'a', 2));
+        assert!(note(&mut repeats, 'b', 3), "another kind");
+        assert!(!note(&mut repeats, 'a', 4));
         assert_eq!(repeats.next(), Some(at(11)));
         assert_eq!(repeats.take_due(at(10)), []);
-        assert_eq!(repeats.take_due(at(11)), [("a".to_owned(), 2)]);
+        assert_eq!(repeats.take_due(at(11)), [unsaid('a', 2, "a at 4")]);
         // The sum was a message of that kind.
-        assert!(!repeats.note("a", at(12)));
+        assert!(!note(&mut repeats, 'a', 12));
         assert_eq!(repeats.next(), Some(at(21)));
-        assert_eq!(repeats.take_due(at(21)), [("a".to_owned(), 1)]);
+        assert_eq!(repeats.take_due(at(21)), [unsaid('a', 1, "a at 12")]);
         assert_eq!(repeats.take_due(at(31)), []);
-        assert!(repeats.note("a", at(31)) && repeats.note("b", at(31)));
+        assert!(note(&mut repeats, 'a', 31) && note(&mut repeats, 'b', 31));
     }
 
     #[test]
@@ -95,12 +137,16 @@ mod tests {
         let mut repeats = Repeats::default();
         let mut logged = 0;
         for kind in 0..10_000 {
-            logged += usize::from(repeats.note(&kind.to_string(), at(1)));
+            logged += usize::from(repeats.note(kind, format_args!("{kind}"), at(1)));
         }
         assert_eq!(logged, KINDS + 1);
-        let due = repeats.take_due(at(11));
-        assert_eq!(due, [(OTHERS.to_owned(), 10_000 - KINDS as u64 - 1)]);
-        assert!(repeats.note("new", at(12)));
+        let others = Unsaid {
+            kind: None,
+            count: 10_000 - KINDS as u64 - 1,
+            last: "9999".to_owned(),
+        };
+        assert_eq!(repeats.take_due(at(11)), [others]);
+        assert!(repeats.note(10_000, format_args!("new"), at(12)));
     }
 
     /// Whatever comes when, two lines of one kind are ten seconds apart, and nothing is forgotten.
@@ -115,12 +161,12 @@ mod tests {
         };
         let mut sent = 0;
         for second in 0..1000_u64 {
-            for (_, count) in repeats.take_due(at(second)) {
-                line(second, count);
+            for unsaid in repeats.take_due(at(second)) {
+                line(second, unsaid.count);
             }
             for _ in 0..second * second % 7 {
                 sent += 1;
-                if repeats.note("a", at(second)) {
+                if repeats.note("a", format_args!("a"), at(second)) {
                     line(second, 1);
                 }
             }
@@ -128,7 +174,7 @@ mod tests {
         let rest: u64 = repeats
             .take_due(at(2000))
             .iter()
-            .map(|(_, count)| count)
+            .map(|unsaid| unsaid.count)
             .sum();
         assert_eq!(told + rest, sent);
     }

@@ -36,7 +36,7 @@ pub struct Report {
     pub slow_hooks: u64,
     /// How often the server was saturated: see [`Saturation`](crate::Saturation).
     pub saturations: u64,
-    /// How long the server was saturated in all, without an episode that lasts.
+    /// How long the server was saturated in all, with the episode that lasts.
     pub saturated_for: Duration,
     /// Clients of the control socket that were refused because of their user: see
     /// [`Builder::control`](crate::Builder::control).

@@ -27,6 +27,15 @@ fn has_logger() -> bool {
     log::max_level() != LevelFilter::Off || !stand_in
 }
 
+/// Logs at a level that is known when it is logged; warnings and errors to the fallback if there is
+/// no logger.
+pub(crate) fn at(level: Level, text: fmt::Arguments<'_>) {
+    log::log!(level, "{text}");
+    if level <= Level::Warn {
+        unless_logged(level, text);
+    }
+}
+
 /// Passes a message to the fallback if there is no logger.
 pub(crate) fn unless_logged(level: Level, text: fmt::Arguments<'_>) {
     if level <= log::STATIC_MAX_LEVEL

@@ -174,5 +174,31 @@ fn at_most_a_few(signals: u64) -> usize {
     signals.min(4) as usize
 }
 
+/// How far a stop is, for the parent after this one.
+#[cfg(feature = "holder")]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) enum StopState {
+    #[default]
+    None,
+    /// It was announced: the children go on for `pre_stop_delay`.
+    Announced,
+    Begun,
+}
+
+#[cfg(feature = "holder")]
+impl StopState {
+    pub(crate) fn word(self) -> u64 {
+        self as u64
+    }
+
+    pub(crate) fn read(word: u64) -> Self {
+        match word {
+            0 => Self::None,
+            1 => Self::Announced,
+            _ => Self::Begun,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests;

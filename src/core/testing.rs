@@ -179,6 +179,15 @@ impl log::Log for ThreadLog {
 
 /// The messages that `act` logs at `Warn` and above.
 pub(crate) fn warnings(act: impl FnOnce()) -> Vec<String> {
+    logged(log::Level::Warn, act)
+}
+
+/// The messages that `act` logs at `Info` and above.
+pub(crate) fn infos(act: impl FnOnce()) -> Vec<String> {
+    logged(log::Level::Info, act)
+}
+
+fn logged(least: log::Level, act: impl FnOnce()) -> Vec<String> {
     static INSTALL: Once = Once::new();
     INSTALL.call_once(|| {
         log::set_logger(&ThreadLog).unwrap();
@@ -189,7 +198,7 @@ pub(crate) fn warnings(act: impl FnOnce()) -> Vec<String> {
     let lines = LOG.take().unwrap();
     lines
         .into_iter()
-        .filter(|(level, _)| *level <= log::Level::Warn)
+        .filter(|(level, _)| *level <= least)
         .map(|(_, text)| text)
         .collect()
 }

@@ -21,6 +21,7 @@ use crate::{
         comm::Interval,
         error::{Error, Operation},
         monitor::Monitor,
+        notice::Notice,
         pool::Plan,
         saturation::Saturation,
         say::say,
@@ -223,7 +224,10 @@ pub fn handler_run_error<H: PreForkHooks + ?Sized>(
     // The message has the number already, and std would repeat it.
     let again = format!(" (os error {number})");
     let text = text.strip_suffix(&again).unwrap_or(&text);
-    monitor.warn(&format!("{pid} got {operation} error {number} ({text})"));
+    monitor.notice(
+        Notice::RunError(operation, number),
+        format_args!("{pid} got {operation} error {number} ({text})"),
+    );
     if monitor.shutdown_on_error() {
         monitor.shutdown();
     }
@@ -431,9 +435,10 @@ pub fn fork_failed<H: PreForkHooks + ?Sized>(
     error: &io::Error,
     retry_in: Duration,
 ) {
-    monitor.warn(&format!(
-        "fork failed: {error}; next attempt in {retry_in:?}"
-    ));
+    monitor.notice(
+        Notice::FailedFork,
+        format_args!("fork failed: {error}; next attempt in {retry_in:?}"),
+    );
 }
 
 /// Does nothing.
@@ -452,6 +457,8 @@ mod escalation_tests;
 mod handler_tests;
 #[cfg(test)]
 mod monitor_tests;
+#[cfg(test)]
+mod notice_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

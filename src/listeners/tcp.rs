@@ -241,6 +241,10 @@ impl Listener for Tcp {
         tcp_info::time_in_queue(&connection)
     }
 
+    fn knows_time_in_queue(&self, _: BorrowedFd<'_>) -> bool {
+        cfg!(target_os = "linux")
+    }
+
     fn adopt(&mut self, socket: BorrowedFd<'_>) -> io::Result<()> {
         self.set_options(&socket)
     }

@@ -8,7 +8,7 @@ use crate::{
         config::Config,
         event::Event,
         monitor::Monitor,
-        repeats::{EVERY, Repeats},
+        repeats::{EVERY, Repeats, Unsaid},
         say::{self, say},
         time::Time,
     },
@@ -23,7 +23,11 @@ use std::{fmt, time::Duration};
 pub(crate) struct Log {
     listeners: Vec<String>,
     is_ready: bool,
-    deaths: Repeats,
+    deaths: Repeats<String>,
+    replacements: Repeats<()>,
+    /// The youngest child that was there when the last reload began. It goes for the reload, and so do
+    /// those that are older.
+    before_reload: Option<ChildId>,
     saturation: SaturationLines,
 }
 
@@ -35,7 +39,8 @@ struct SaturationLines {
     said_at: Option<Time>,
     /// Whether the begin of the present episode was logged.
     is_said: bool,
-    /// The most clients that have waited in it.
+    /// How many clients wait, as far as is known, and the most that have waited in it.
+    waiting: u32,
     most: u32,
 }
 
@@ -46,12 +51,14 @@ impl Observer for Log {
             Event::Started => self.started(monitor),
             Event::Ready { .. } if !std::mem::replace(&mut self.is_ready, true) => ready(monitor),
             Event::Exited { child, death } => self.exited(monitor, child, death),
-            Event::ReloadBegan { epoch } => log::info!("reload: epoch {epoch} begins"),
-            Event::Replaced { old, new } => replaced(monitor, old, new),
+            Event::ReloadBegan { epoch } => self.reload_began(monitor, epoch),
+            Event::Replaced { old, new } => self.replaced(monitor, old, new),
+            // Settings that cannot be read leave an earlier reload under way.
+            Event::ReloadFailed { .. } if !monitor.is_reloading() => self.before_reload = None,
             Event::Saturated { waiting, oldest } => {
                 self.saturation.begin(monitor, waiting, oldest);
             }
-            Event::Waiting { clients } => self.saturation.note(monitor, clients),
+            Event::Waiting { clients, oldest } => self.saturation.note(monitor, clients, oldest),
             Event::Relieved { after } => self.saturation.end(after),
             Event::StopAnnounced { begins_in } => {
                 log::info!("a stop is announced, and begins in {begins_in:?}");
@@ -64,7 +71,9 @@ impl Observer for Log {
     }
 
     fn wake_at(&self) -> Option<Time> {
-        self.deaths.next()
+        let repeats = [self.deaths.next(), self.replacements.next()];
+        let due = repeats.into_iter().chain([self.saturation.next()]);
+        due.flatten().min()
     }
 }
 
@@ -79,18 +88,42 @@ impl Log {
         let Some(how) = unasked(death) else {
             return;
         };
-        if self.deaths.note(&format!("{how}: {death}"), monitor.now()) {
+        let (kind, now) = (format!("{how}: {death}"), monitor.now());
+        if self.deaths.note(kind.clone(), format_args!("{kind}"), now) {
             say!(Warn, "{}", death_message(child, death, how));
+        }
+    }
+
+    fn reload_began(&mut self, monitor: &Monitor, epoch: u32) {
+        let children = monitor.children().map(Child::id);
+        self.before_reload = children.max_by_key(|child| child.serial());
+        log::info!("reload: epoch {epoch} begins");
+    }
+
+    /// A reload replaces all children, and has lines of its own.
+    fn replaced(&mut self, monitor: &Monitor, old: ChildId, new: ChildId) {
+        let before = self.before_reload;
+        let reloads = before.is_some_and(|youngest| old.serial() <= youngest.serial());
+        let (old, new) = (name(monitor, old), name(monitor, new));
+        let text = format_args!("child {old} is replaced by child {new}");
+        if reloads {
+            log::debug!("{text}");
+        } else if self.replacements.note((), text, monitor.now()) {
+            log::info!("{text}");
         }
     }
 
     fn turn(&mut self, monitor: &Monitor) {
         self.say_unsaid(monitor.now());
+        self.saturation.say_if_due(monitor, "");
     }
 
     fn say_unsaid(&mut self, now: Time) {
-        for (kind, count) in self.deaths.take_due(now) {
-            say!(Warn, "{count} more children: the child {kind}");
+        for Unsaid { count, last, .. } in self.deaths.take_due(now) {
+            say!(Warn, "{count} more children: the child {last}");
+        }
+        for Unsaid { count, last, .. } in self.replacements.take_due(now) {
+            log::info!("{last} ({count} times more)");
         }
     }
 
@@ -112,21 +145,31 @@ impl Log {
 impl SaturationLines {
     fn begin(&mut self, monitor: &Monitor, waiting: Option<u32>, oldest: Option<Duration>) {
         (self.lasts, self.most) = (true, 0);
-        let since = oldest.map(|oldest| format!(", the first for {} or more", seconds(oldest)));
-        self.note_with(monitor, waiting.unwrap_or(0), &since.unwrap_or_default());
+        self.note(monitor, waiting.unwrap_or(0), oldest);
     }
 
-    fn note(&mut self, monitor: &Monitor, waiting: u32) {
-        self.note_with(monitor, waiting, "");
+    fn note(&mut self, monitor: &Monitor, waiting: u32, oldest: Option<Duration>) {
+        (self.waiting, self.most) = (waiting, self.most.max(waiting));
+        self.say_if_due(monitor, &oldest.map(first_for).unwrap_or_default());
     }
 
-    fn note_with(&mut self, monitor: &Monitor, waiting: u32, since: &str) {
-        self.most = self.most.max(waiting);
+    /// Whether the begin of this episode is to be said as soon as the last one was ten seconds ago.
+    fn is_unsaid(&self) -> bool {
+        self.lasts && self.waiting > 0 && !self.is_said
+    }
+
+    /// When the begin is due, if nothing changes before.
+    fn next(&self) -> Option<Time> {
+        let said_at = self.said_at.filter(|_| self.is_unsaid());
+        said_at.map(|at| at + EVERY)
+    }
+
+    fn say_if_due(&mut self, monitor: &Monitor, since: &str) {
         let now = monitor.now();
         let due = self.said_at.is_none_or(|at| at + EVERY <= now);
-        if self.lasts && due && waiting > 0 && !self.is_said {
+        if due && self.is_unsaid() {
             (self.is_said, self.said_at) = (true, Some(now));
-            let children = monitor.max_clients();
+            let (children, waiting) = (monitor.max_clients(), self.waiting);
             say!(
                 Warn,
                 "saturated: all {children} children are busy, {waiting} clients wait{since}"
@@ -146,6 +189,15 @@ impl SaturationLines {
     }
 }
 
+/// For how long the first client has waited, unless that is next to nothing.
+fn first_for(time: Duration) -> String {
+    const LEAST: Duration = Duration::from_millis(50);
+    match time {
+        time if time < LEAST => String::new(),
+        time => format!(", the first for {} or more", seconds(time)),
+    }
+}
+
 fn seconds(time: Duration) -> String {
     format!("{:.1} s", time.as_secs_f64())
 }
@@ -154,9 +206,10 @@ fn ready(monitor: &Monitor) {
     log::info!("ready after {}", seconds(monitor.now().since_start()));
 }
 
-fn replaced(monitor: &Monitor, old: ChildId, new: ChildId) {
-    let pid = |child| monitor.child(child).map_or(0, Child::pid);
-    log::debug!("child {} is replaced by child {}", pid(old), pid(new));
+/// The process id of a child; its name, if it has gone.
+fn name(monitor: &Monitor, child: ChildId) -> String {
+    let pid = monitor.child(child).map(|child| child.pid().to_string());
+    pid.unwrap_or_else(|| child.to_string())
 }
 
 /// The attributes that differ from their defaults, as they were asked for.
@@ -206,7 +259,7 @@ fn to_stderr(level: Level, text: fmt::Arguments<'_>) {
 mod tests {
     use super::*;
     use crate::core::child::State;
-    use crate::core::testing::{at, child, ended_by_signal, go_to, sized, warnings};
+    use crate::core::testing::{at, child, ended_by_signal, go_to, infos, sized, warnings};
 
     /// A pool of one child that is killed with its client, again and again.
     fn die(log: &mut Log, monitor: &mut Monitor) {
@@ -272,8 +325,14 @@ mod tests {
                 let oldest = waiting.filter(|count| *count == 5);
                 let oldest = oldest.map(|_| Duration::from_millis(400));
                 log.event(&monitor, &Event::Saturated { waiting, oldest });
-                log.event(&monitor, &Event::Waiting { clients });
-                log.event(&monitor, &Event::Waiting { clients: 0 });
+                log.event(&monitor, &Event::Waiting { clients, oldest });
+                log.event(
+                    &monitor,
+                    &Event::Waiting {
+                        clients: 0,
+                        oldest: None,
+                    },
+                );
                 let after = Duration::from_millis(2100);
                 log.event(&monitor, &Event::Relieved { after });
             })
@@ -286,6 +345,63 @@ mod tests {
         assert_eq!(episode(12, None, 12), [&*begin(12), end]);
         let begin = begin(5) + ", the first for 0.4 s or more";
         assert_eq!(episode(22, Some(5), 12), [&*begin, end]);
+        assert_eq!(first_for(Duration::from_millis(49)), "", "it has just come");
+    }
+
+    /// Nobody comes or goes while it lasts, so that no event tells of those who wait.
+    #[test]
+    fn an_episode_that_begins_too_soon_is_said_when_the_ten_seconds_are_over() {
+        let (mut log, mut monitor) = (Log::default(), sized(1, 2, 1, 7));
+        let begin = |log: &mut Log, monitor: &mut Monitor, second: u64| {
+            go_to(monitor, 1000 * second);
+            let (waiting, oldest) = (Some(3), None);
+            log.event(monitor, &Event::Saturated { waiting, oldest });
+        };
+        begin(&mut log, &mut monitor, 1);
+        let after = Duration::from_secs(1);
+        log.event(&monitor, &Event::Relieved { after });
+        let lines = warnings(|| {
+            begin(&mut log, &mut monitor, 4);
+            turn(&mut log, &mut monitor, 10_999);
+        });
+        assert_eq!((lines, log.wake_at()), (vec![], Some(at(11_000))));
+        let lines = warnings(|| turn(&mut log, &mut monitor, 11_000));
+        assert_eq!(
+            lines,
+            ["saturated: all 7 children are busy, 3 clients wait"]
+        );
+        assert_eq!(log.wake_at(), None);
+        assert_eq!(warnings(|| turn(&mut log, &mut monitor, 30_000)), [""; 0]);
+    }
+
+    /// The replacements of a reload have its lines; the others have one in ten seconds.
+    #[test]
+    fn a_replacement_is_one_line_in_ten_seconds_and_a_reload_has_its_own() {
+        let (mut log, mut monitor) = (Log::default(), sized(1, 2, 1, 7));
+        let (old, new) = (
+            child(&mut monitor, State::Free),
+            child(&mut monitor, State::Free),
+        );
+        let replaced = Event::Replaced { old, new };
+        let lines = infos(|| {
+            (0..3).for_each(|_| log.event(&monitor, &replaced));
+            turn(&mut log, &mut monitor, 9_999);
+        });
+        assert_eq!(lines, ["child 1001 is replaced by child 1002"]);
+        assert_eq!(log.wake_at(), Some(at(10_000)));
+        let lines = infos(|| turn(&mut log, &mut monitor, 10_000));
+        let expected = "child 1001 is replaced by child 1002 (2 times more)";
+        assert_eq!(lines, [expected]);
+        let lines = infos(|| {
+            turn(&mut log, &mut monitor, 30_000);
+            log.event(&monitor, &Event::ReloadBegan { epoch: 1 });
+            log.event(&monitor, &replaced);
+            turn(&mut log, &mut monitor, 50_000);
+        });
+        assert_eq!(lines, ["reload: epoch 1 begins"]);
+        let (old, new) = (child(&mut monitor, State::Free), new);
+        let lines = infos(|| log.event(&monitor, &Event::Replaced { old, new }));
+        assert_eq!(lines, ["child 1003 is replaced by child 1002"]);
     }
 
     #[test]

@@ -41,9 +41,9 @@ impl Status {
         false
     }
 
-    pub(crate) fn fork(&mut self, _: &Monitor, _: Clock, _: &Plan) {}
+    pub(crate) fn fork(&mut self, _: &mut Monitor, _: Clock, _: &Plan) {}
 
-    pub(crate) fn reap(&mut self, _: Time) {}
+    pub(crate) fn reap(&mut self, _: &mut Monitor) {}
 
     pub(crate) fn descriptors(&self) -> Vec<Descriptor> {
         Vec::new()

@@ -34,22 +34,17 @@ pub(crate) trait ChildSide: System {
     /// Ends the process.
     fn exit(&self, code: i32) -> !;
     /// Forks the status helper.
-    fn fork_status(&mut self, _: &mut Status, _: &Monitor) {}
+    fn fork_status(&mut self, _: &mut Status, _: &mut Monitor) {}
 }
 
 impl ChildSide for UnixSystem {
     fn become_child(&mut self, newborn: Newborn, monitor: &mut Monitor) -> io::Result<Comm> {
         monitor.pid = std::process::id();
         let (words, coalesce) = (monitor.comm_words(), monitor.coalesce_words());
-        let Newborn {
-            id,
-            ends,
-            parent,
-            mask,
-        } = newborn;
+        let Newborn { id, ends, mask } = newborn;
         let setup = ChildSetup {
             id: self.id,
-            parent,
+            tie: self.tie(),
             null: &self.null,
             stdout: &ends.stdout,
             stderr: &ends.stderr,
@@ -80,18 +75,18 @@ impl ChildSide for UnixSystem {
         }
         self.confinement.perform()?;
         // A change of the user or the group has untied it, and `server_start` may take long.
-        fork::tie_to_parent(self.owner())
+        fork::tie_to_parent(self.tie())
     }
 
     fn tie_to_parent(&self) -> io::Result<()> {
-        fork::tie_to_parent(self.owner())
+        fork::tie_to_parent(self.tie())
     }
 
     fn exit(&self, code: i32) -> ! {
         fork::exit(code)
     }
 
-    fn fork_status(&mut self, status: &mut Status, monitor: &Monitor) {
+    fn fork_status(&mut self, status: &mut Status, monitor: &mut Monitor) {
         status.fork(monitor, self.clock, &self.confinement);
     }
 }

@@ -5,6 +5,7 @@ use super::{child::ChildSide, parent::Parent, turn::Loop};
 use crate::{
     core::{
         control::{Answer, Problem, may_control},
+        notice::Notice,
         system::{Caller, Heard, Ready, Source, System},
     },
     hooks::{ChildServer, PreForkHooks},
@@ -46,8 +47,10 @@ impl<Y: System> Parent<Y> {
             Ok(Some(caller)) => self.admit(caller),
             Ok(None) => self.desk.accepted_all(),
             Err(error) => {
-                let text = format!("the control socket cannot be accepted on: {error}");
-                self.monitor.warn(&text);
+                self.monitor.notice(
+                    Notice::ControlAccept,
+                    format_args!("the control socket cannot be accepted on: {error}"),
+                );
                 self.desk.accept_failed(self.monitor.now());
             }
         }
@@ -60,15 +63,20 @@ impl<Y: System> Parent<Y> {
         if !may_control(&caller) {
             self.monitor.report.control_refusals += 1;
             let text = format!("user {user} may not control this server");
-            self.monitor
-                .warn(&format!("control client refused: {text}"));
+            self.monitor.notice(
+                Notice::RefusedControl,
+                format_args!("control client refused: {text}"),
+            );
             return self.turn_away(client, Answer::error(Problem::Denied, &text));
         }
         match self.desk.make_room() {
             Ok(idle) => {
                 idle.into_iter()
                     .for_each(|idle| self.system.close_control(idle));
-                log::info!("control client {client}: process {pid} of user {user}");
+                self.monitor.notice(
+                    Notice::ControlClient,
+                    format_args!("control client {client}: process {pid} of user {user}"),
+                );
                 self.desk.add(client, self.monitor.now());
             }
             Err(answer) => self.turn_away(client, answer),

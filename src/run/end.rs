@@ -6,7 +6,7 @@ use crate::{
     core::{
         error::Error,
         event::Event,
-        say::say,
+        notice::Notice,
         stop::{Manner, Wish},
         system::Wait,
     },
@@ -39,9 +39,9 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     /// A shutdown does not wait for ever for children that hang in the kernel.
     fn give_up_the_immortal(&mut self) {
         for (_, pid) in self.parent.monitor.take_unkillable() {
-            say!(
-                Error,
-                "child {pid} cannot be killed; the shutdown goes on without it"
+            self.parent.monitor.notice(
+                Notice::Unkillable,
+                format_args!("child {pid} cannot be killed; the shutdown goes on without it"),
             );
         }
     }
@@ -108,7 +108,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     }
 
     fn tell_end(&mut self) {
-        self.parent.monitor.end_warnings();
+        self.parent.monitor.end_notices();
         for name in std::mem::take(&mut self.listeners) {
             self.parent.tell(&Event::ListenerClosed { name: &name });
         }

@@ -9,6 +9,7 @@ use crate::{
         error::Error,
         event::Event,
         inbox::{Contact, Inbox},
+        notice::Notice,
         say::say,
         system::{ForkTerms, Forked, ToGroup},
     },
@@ -69,6 +70,10 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             private,
             group,
             stop_signal: self.server.stop_signal(),
+            #[cfg(feature = "holder")]
+            epoch: monitor.replacement.epoch(),
+            #[cfg(feature = "holder")]
+            reserved: monitor.forks_reserve(),
         };
         match system.fork(terms)? {
             Forked::Child(newborn) => self.live_as_child(newborn),
@@ -81,7 +86,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         Ok(())
     }
 
-    fn group(&mut self) -> Option<ToGroup> {
+    pub(super) fn group(&mut self) -> Option<ToGroup> {
         let only_kills = self.server.only_kills_group();
         let signals = if only_kills {
             ToGroup::Kill
@@ -112,7 +117,10 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         let monitor = &mut self.parent.monitor;
         let id = monitor.forked(pid, Some(Box::new(contact)));
         if let Err(error) = watched {
-            say!(Error, "cannot watch child {pid}: {error}");
+            monitor.notice(
+                Notice::UnwatchedChild,
+                format_args!("cannot watch child {pid}: {error}"),
+            );
             monitor.note_failing_start(id);
             monitor.stop(id, Reason::Faulty);
         }

@@ -2,7 +2,7 @@
 //! nothing.
 
 use super::parent::Parent;
-use crate::core::{monitor::Monitor, say::say, slow_hooks::SLOW, system::System};
+use crate::core::{monitor::Monitor, notice::Notice, say::say, slow_hooks::SLOW, system::System};
 use std::{
     any::Any,
     fmt,
@@ -49,11 +49,16 @@ impl<Y: System> Parent<Y> {
             Callee::Observer(_) => call(monitor),
         });
         if let Err(payload) = catch_unwind(call) {
-            let who = match callee {
-                Callee::Hook(_) => Callee::Hook(self.monitor.hook),
-                observer @ Callee::Observer(_) => observer,
+            let (who, notice) = match callee {
+                Callee::Hook(_) => {
+                    let name = self.monitor.hook;
+                    (Callee::Hook(name), Notice::HookPanicked(name))
+                }
+                Callee::Observer(number) => (callee, Notice::ObserverPanicked(number)),
             };
-            say!(Error, "{who} panicked: {}", panic_text(&*payload));
+            let text = panic_text(&*payload);
+            self.monitor
+                .notice(notice, format_args!("{who} panicked: {text}"));
             self.monitor.report.hook_panics += 1;
         }
     }

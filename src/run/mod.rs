@@ -13,7 +13,14 @@ mod end;
 mod fork;
 mod guarded;
 mod handlers;
+#[cfg(all(feature = "holder", target_os = "linux"))]
+mod holder;
+#[cfg(all(feature = "holder", not(target_os = "linux")))]
+#[path = "no_holder.rs"]
+mod holder;
 mod hooked;
+#[cfg(feature = "holder")]
+mod journal;
 mod parent;
 mod perform;
 mod read;
@@ -54,6 +61,9 @@ use std::{
 /// at all.
 pub struct PreFork<H: PreForkHooks, S: ChildServer> {
     inner: Loop<H, S, UnixSystem>,
+    /// Whether the process that runs this is to become a holder first.
+    #[cfg(feature = "holder")]
+    wants_holder: bool,
 }
 
 /// A server of any kind with any hooks: for different servers in one `Vec`.
@@ -139,6 +149,8 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
     /// Also when waiting for events fails: then the children are told to stop when the server is
     /// dropped.
     pub fn run(&mut self) -> Result<Report, Error> {
+        #[cfg(feature = "holder")]
+        self.split()?;
         self.inner.run()
     }
 

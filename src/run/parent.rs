@@ -57,6 +57,11 @@ impl<Y: System> Parent<Y> {
         self.monitor.children().map(Child::id).collect()
     }
 
+    /// Collects the status helper if it has ended.
+    pub(super) fn reap_status(&mut self) {
+        self.status.reap(&mut self.monitor);
+    }
+
     /// Sends a signal now, unless the child is dead.
     pub(super) fn signal(&mut self, child: ChildId, signal: Signal) -> io::Result<()> {
         let contact = self.monitor.pool.contact(child);

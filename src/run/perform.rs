@@ -5,8 +5,8 @@ use crate::{
     core::{
         child::{ChildId, Signal},
         error::Operation,
+        notice::Notice,
         queue::Task,
-        say::say,
         states::{Posted, Watch},
     },
     hooks::{ChildServer, PreForkHooks},
@@ -71,7 +71,10 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
 
     fn reopen_children(&mut self) {
         if let Err(error) = self.server.reopen() {
-            say!(Error, "a log cannot be reopened: {error}");
+            self.parent.monitor.notice(
+                Notice::UnopenedLog,
+                format_args!("a log cannot be reopened: {error}"),
+            );
         }
         if let Some(signal) = self.server.reopen_signal() {
             for child in self.parent.ids() {
@@ -82,7 +85,9 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
 
     fn lead(&mut self, signal: Signal) {
         if let Err(error) = self.parent.system.lead(signal) {
-            say!(Error, "{error}");
+            self.parent
+                .monitor
+                .notice(Notice::UnheardSignal, format_args!("{error}"));
             self.call_run_error(error.operation(), error.io_error(), None);
         }
     }
@@ -90,9 +95,9 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     fn watch(&mut self, watch: Watch) {
         let state = watch.state.clone();
         if let Err(error) = self.parent.system.watch(watch) {
-            say!(
-                Error,
-                "cannot watch the descriptor of state {state}: {error}"
+            self.parent.monitor.notice(
+                Notice::UnwatchedDescriptor,
+                format_args!("cannot watch the descriptor of state {state}: {error}"),
             );
             self.call_run_error(Operation::Register, &error, None);
         }
@@ -109,7 +114,10 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         if let Err(error) = self.parent.signal(child, signal)
             && !self.reap_one(child)
         {
-            say!(Warn, "cannot send {signal:?} to {child}: {error}");
+            self.parent.monitor.notice(
+                Notice::UnsentSignal,
+                format_args!("cannot send {signal:?} to {child}: {error}"),
+            );
         }
     }
 }

@@ -22,7 +22,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     /// Reaps every child that has ended.
     pub(super) fn reap(&mut self) {
         if std::mem::take(&mut self.deaths_unknown) {
-            self.parent.status.reap(self.parent.monitor.now());
+            self.parent.reap_status();
             self.look_for_deaths();
         }
     }
@@ -42,7 +42,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
 
     /// Checks every child, and every orphan that was adopted.
     pub(super) fn check_all(&mut self) {
-        self.parent.status.reap(self.parent.monitor.now());
+        self.parent.reap_status();
         for child in self.parent.ids() {
             self.reap_one(child);
         }
@@ -135,6 +135,15 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         if let Some(replaced) = self.living_by_pid(pid, Some(newcomer)) {
             self.note_end(replaced, Collected::default());
         }
+    }
+
+    /// A child was dead when it was adopted: the poller reports what is in a pipe, but nothing of one that
+    /// is empty.
+    pub(super) fn finish_dead(&mut self, child: ChildId) {
+        for pipe in Pipe::ALL {
+            self.set_unread(child, pipe, true);
+        }
+        self.finish_if_read(child);
     }
 
     /// Removes a dead child once all its output has been read, and its stack, if it has left one.

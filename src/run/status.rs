@@ -16,7 +16,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             let parent = &mut self.parent;
             parent
                 .system
-                .fork_status(&mut parent.status, &parent.monitor);
+                .fork_status(&mut parent.status, &mut parent.monitor);
         }
     }
 

@@ -9,6 +9,7 @@ use crate::{
         error::Error,
         event::Event,
         monitor::Monitor,
+        notice::Notice,
         pool,
         report::Report,
         saturation::{Change, Saturation},
@@ -29,8 +30,10 @@ const OFFER_AGAIN: Duration = Duration::from_millis(20);
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often, at the most, the loop counts the clients that wait and those that were refused.
 const COUNT_EVERY: Duration = Duration::from_secs(1);
-/// How often the loop looks at the queues when all children have just become busy.
-const LOOK_AHEAD_EVERY: Duration = Duration::from_millis(100);
+/// How often the loop looks at the queues when all children have just become busy, and while they
+/// are for longer: the ages of clients follow from the looks before.
+const LOOK_AHEAD_EVERY: Duration = Duration::from_millis(20);
+const LOOK_ON_EVERY: Duration = Duration::from_millis(100);
 
 /// A server and its loop.
 #[derive(Debug)]
@@ -41,6 +44,7 @@ pub(crate) struct Loop<H: PreForkHooks, S: ChildServer, Y: ChildSide> {
     pub(super) reading: Reading,
     pub(super) words: Words,
     pub(super) warned_of_threads: bool,
+    warned_of_no_reserve: bool,
     pub(super) warned_of_stolen_statuses: bool,
     /// Why the server ends, if it ends because of a failure.
     pub(super) failure: Option<Error>,
@@ -56,8 +60,11 @@ pub(crate) struct Loop<H: PreForkHooks, S: ChildServer, Y: ChildSide> {
     /// The clients that observers were told to be waiting, and when to count them again.
     waiting: u32,
     count_waiting_at: Time,
-    /// When to look at the queues before a saturation has begun.
+    /// When the queues were looked at for the ages of their clients, and when they are again.
+    looked_ahead: Time,
     look_ahead_at: Option<Time>,
+    /// Whether the system does not tell how many clients wait.
+    queues_unknown: bool,
     count_refusals_at: Time,
     asked_interval: Option<Interval>,
     /// Whether the server object was told that all children are busy.
@@ -71,6 +78,8 @@ pub(crate) struct Loop<H: PreForkHooks, S: ChildServer, Y: ChildSide> {
     pub(super) at_the_latest: Option<Time>,
     /// Why the program before an upgrade is to be executed again.
     pub(super) come_back_for: Option<String>,
+    #[cfg(feature = "holder")]
+    pub(super) journaled: super::journal::Journaled,
 }
 
 impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
@@ -83,6 +92,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             reading: Reading::default(),
             words: Words::default(),
             warned_of_threads: false,
+            warned_of_no_reserve: false,
             warned_of_stolen_statuses: false,
             failure: None,
             lost: false,
@@ -92,7 +102,9 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             listeners: Vec::new(),
             waiting: 0,
             count_waiting_at: Time::START,
+            looked_ahead: Time::START,
             look_ahead_at: None,
+            queues_unknown: false,
             count_refusals_at: Time::START,
             asked_interval: None,
             told_all_busy: false,
@@ -101,6 +113,8 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             look_at: None,
             at_the_latest: None,
             come_back_for: None,
+            #[cfg(feature = "holder")]
+            journaled: super::journal::Journaled::default(),
         }
     }
 
@@ -192,6 +206,8 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             self.record_listeners();
             self.parent.answer_control();
             self.move_upgrade();
+            #[cfg(feature = "holder")]
+            self.keep_journal();
             self.ready = ready;
             self.end_if_over();
         }
@@ -367,16 +383,27 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     /// Finds out whether the server object can use a reserved child, while one is asked for.
     fn look_for_shedder(&mut self) {
         let monitor = &mut self.parent.monitor;
-        if monitor.reserved_shedder() && !monitor.sheds && self.server.can_shed() {
+        if !monitor.reserved_shedder() {
+            return;
+        }
+        if !monitor.sheds && self.server.can_shed() {
             monitor.sheds = true;
             monitor.post_known(Posted::Forkoff);
+        }
+        if let Some(why) = monitor.why_no_reserve()
+            && !std::mem::replace(&mut self.warned_of_no_reserve, true)
+        {
+            monitor.notice(
+                Notice::NoReserve,
+                format_args!("reserved_shedder has no effect: {why}"),
+            );
         }
     }
 
     /// Tells the server object, which wakes the reserved child.
     fn tell_all_busy(&mut self) {
         let monitor = &self.parent.monitor;
-        let all_busy = monitor.pool.reserved().is_some() && monitor.is_saturated();
+        let all_busy = monitor.pool.reserved().is_some() && monitor.are_all_busy();
         if std::mem::replace(&mut self.told_all_busy, all_busy) != all_busy {
             self.server.set_all_busy(all_busy);
         }
@@ -398,6 +425,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
 
     fn begin_saturation(&mut self, since: Time) {
         let (waiting, oldest) = self.look_at_queues();
+        self.count_waiting_at = self.parent.monitor.now() + COUNT_EVERY;
         self.waiting = waiting.unwrap_or(0);
         let event = Event::Saturated { waiting, oldest };
         let episode = Saturation {
@@ -415,33 +443,46 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         if self.parent.monitor.now() < self.count_waiting_at {
             return;
         }
-        let clients = self.look_at_queues().0.unwrap_or(0);
+        self.count_waiting_at = self.parent.monitor.now() + COUNT_EVERY;
+        let (clients, oldest) = self.look_at_queues();
+        let clients = clients.unwrap_or(0);
         if clients != std::mem::replace(&mut self.waiting, clients) {
-            self.parent.tell(&Event::Waiting { clients });
+            self.parent.tell(&Event::Waiting { clients, oldest });
         }
     }
 
     /// How many clients are queued at all sockets, and for how long the first has been, at least;
     /// `None` if that is not known of any.
     fn look_at_queues(&mut self) -> (Option<u32>, Option<Duration>) {
-        self.count_waiting_at = self.parent.monitor.now() + COUNT_EVERY;
+        self.looked_ahead = self.parent.monitor.now();
         let listeners = self.server.listeners();
         let queued = listeners.iter().filter_map(|listener| listener.queued);
         let oldest = listeners.iter().filter_map(|listener| listener.oldest);
-        (queued.reduce(u32::saturating_add), oldest.max())
+        let queued = queued.reduce(u32::saturating_add);
+        self.queues_unknown = queued.is_none();
+        (queued, oldest.max())
     }
 
-    /// Looks at the queues while a saturation may be about to begin: the ages of their clients
-    /// follow from the looks before.
+    /// Looks at the queues from when a saturation may be about to begin, until it is over.
     fn look_ahead(&mut self) {
         let now = self.parent.monitor.now();
-        let comes = self.parent.monitor.saturation_comes() && self.server.can_shed();
-        if !comes {
-            self.look_ahead_at = None;
-        } else if self.look_ahead_at.is_none_or(|at| at <= now) {
+        self.look_ahead_at = self.next_look_ahead();
+        if self.look_ahead_at.is_some_and(|at| at <= now) {
             self.look_at_queues();
-            self.look_ahead_at = Some(now + LOOK_AHEAD_EVERY);
+            self.look_ahead_at = self.next_look_ahead();
         }
+    }
+
+    fn next_look_ahead(&self) -> Option<Time> {
+        let monitor = &self.parent.monitor;
+        let every = if monitor.saturation_comes() {
+            LOOK_AHEAD_EVERY
+        } else if monitor.is_in_saturation() {
+            LOOK_ON_EVERY
+        } else {
+            return None;
+        };
+        (!self.queues_unknown).then_some(self.looked_ahead + every)
     }
 
     /// Tells observers the listeners, and that the server has started.

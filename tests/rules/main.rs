@@ -18,3 +18,4 @@ mod prose;
 mod public_api;
 #[cfg(feature = "config")]
 mod settings;
+mod warnings;

@@ -44,6 +44,7 @@ mod life;
 mod limits;
 mod listeners;
 mod listening;
+mod log_lines;
 mod metrics;
 mod observers;
 mod orphans;
@@ -58,6 +59,7 @@ mod races;
 mod reload;
 mod replaced;
 mod reserve;
+mod saturated;
 mod servers;
 mod showcase;
 mod signal_fuzz;
@@ -111,6 +113,7 @@ const PROGRAMS: &[Programs] = &[
     hostile::PROGRAMS,
     listeners::PROGRAMS,
     listening::PROGRAMS,
+    log_lines::PROGRAMS,
     metrics::PROGRAMS,
     observers::PROGRAMS,
     orphans::PROGRAMS,
@@ -123,6 +126,7 @@ const PROGRAMS: &[Programs] = &[
     reload::PROGRAMS,
     replaced::PROGRAMS,
     reserve::PROGRAMS,
+    saturated::PROGRAMS,
     servers::PROGRAMS,
     signal_fuzz::PROGRAMS,
     signal_table::PROGRAMS,
@@ -186,6 +190,7 @@ const SCENARIOS: &[(&str, Scenarios)] = scenarios_of![
     life,
     limits,
     listeners,
+    log_lines,
     metrics,
     observers,
     orphans,
@@ -198,8 +203,10 @@ const SCENARIOS: &[(&str, Scenarios)] = scenarios_of![
     ported,
     races,
     reload,
+    reload::steps,
     replaced,
     reserve,
+    saturated,
     servers::addresses,
     servers::connections,
     servers::socket_files,

@@ -19,9 +19,11 @@ use prefork_server::{
 
 use crate::subject::{announce, ended, log_warnings};
 use crate::support::{
-    Address, Args, Client, Programs, SOON, Scenarios, Server, Signal, World, connect, holds, pause,
-    processes, programs, scenarios, until,
+    Address, Args, Client, Programs, SOON, Scenarios, Server, Signal, World, connect, gate, holds,
+    pause, processes, programs, scenarios, until,
 };
+
+pub mod steps;
 
 pub const PROGRAMS: Programs = programs![reloading, reloading_programs];
 
@@ -61,6 +63,7 @@ impl PreForkHooks for Hooks {
         if settings == "invalid" {
             return Err(io::Error::other("a key is unknown"));
         }
+        assert!(settings != "panic", "these settings are too much");
         *self.settings.borrow_mut() = settings;
         Ok(())
     }
@@ -79,6 +82,7 @@ impl PreForkHooks for Hooks {
     }
 
     fn server_start(&mut self, start: &mut Start<'_>) -> io::Result<()> {
+        gate::pass("start");
         let settings = self.settings.borrow().clone();
         if settings == "broken" {
             return Err(io::Error::other("these settings cannot be used"));
@@ -148,6 +152,7 @@ fn sized<H: PreForkHooks, S: ChildServer>(builder: Builder<H, S>, args: &Args) -
         .start_timeout(millis("--start-timeout", 0))
         .max_lifetime(millis("--max-lifetime", 0))
         .max_memory(args.parsed("--max-memory").unwrap_or(0))
+        .replace_at_once(args.parsed("--replace-at-once").unwrap_or(0))
         .limit_jitter(args.parsed("--jitter").unwrap_or(10))
         .observe(Capacity::default())
 }

@@ -43,6 +43,10 @@ fn run(args: &Args) -> Result<(), Error> {
         .port(0)
         .queue_time(true)
         .max_requests(args.parsed("--max-requests").unwrap_or(0));
+    let server = match args.parsed("--max-age") {
+        Some(age) => server.max_queue_age(Duration::from_millis(age)),
+        None => server,
+    };
     let upgraded = Launch::of_this_process() == Launch::Upgrade;
     let is_there = |flag| {
         args.value(flag)

@@ -7,6 +7,7 @@ use super::{
     lines::{Cut, LONGEST},
 };
 use crate::core::{event::Event, monitor::Monitor, state::ClientState, time::Time};
+use log::Level;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -236,6 +237,14 @@ pub(crate) fn answer_to(monitor: &mut Monitor, line: &[u8]) -> Option<Vec<u8>> {
     }
 }
 
+/// What an operator does is told each time; what somebody asks, maybe each second, is not.
+fn level_of(line: &str) -> Level {
+    match line.split_whitespace().next() {
+        Some("get" | "show" | "help") => Level::Debug,
+        _ => Level::Info,
+    }
+}
+
 /// Begins the command that a line is; `None` for a line without one.
 fn begun(monitor: &mut Monitor, client: u64, cut: Cut) -> Option<Begun> {
     let line = match cut {
@@ -247,6 +256,6 @@ fn begun(monitor: &mut Monitor, client: u64, cut: Cut) -> Option<Begun> {
             return Some(Begun::error(Problem::Usage, &text));
         }
     };
-    log::info!("control client {client}: {line:?}");
+    log::log!(level_of(&line), "control client {client}: {line:?}");
     Some(begin(monitor, &line))
 }

@@ -301,9 +301,12 @@ impl Monitor {
         }
         let delay = self.backoff.first_failed(child.start_time, self.now);
         if let Some(delay) = delay.filter(|delay| !delay.is_zero()) {
-            log::warn!(
-                "child {} failed at its first connection: {death}; next fork in {delay:?}",
-                child.pid
+            let pid = child.pid;
+            self.notice(
+                Notice::FailedFirst,
+                format_args!(
+                    "child {pid} failed at its first connection: {death}; next fork in {delay:?}"
+                ),
             );
         }
     }
@@ -318,11 +321,12 @@ impl Monitor {
         let Some(delay) = child.failing.or_else(count) else {
             return;
         };
-        say!(
-            Warn,
-            "child {} failed to start: {death}, last words {:?}; next fork in {delay:?}",
-            child.pid,
-            child.last_lines.text(),
+        let (pid, last) = (child.pid, child.last_lines.text());
+        self.notice(
+            Notice::FailedStart(delay),
+            format_args!(
+                "child {pid} failed to start: {death}, last words {last:?}; next fork in {delay:?}"
+            ),
         );
     }
 

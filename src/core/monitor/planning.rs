@@ -2,6 +2,8 @@
 //! Decides and queues; calls no hook.
 
 use super::*;
+use crate::core::repeats::Unsaid;
+use log::Level;
 
 /// What the default hooks and the loop need from the monitor.
 impl Monitor {
@@ -26,50 +28,84 @@ impl Monitor {
         }
     }
 
-    /// Logs a warning, unless the same one was logged in the last ten seconds: then it is counted.
-    pub(crate) fn warn(&mut self, text: &str) {
-        if self.warnings.note(text, self.now) {
-            say!(Warn, "{text}");
+    /// Logs a message, unless one of the same kind was logged in the last ten seconds: then it is
+    /// counted.
+    ///
+    /// A child logs each: it has no later turn in which it would tell how many it has left out.
+    pub(crate) fn notice(&mut self, notice: Notice, text: fmt::Arguments<'_>) {
+        if self.child || self.notices.note(notice, text, self.now) {
+            say::at(notice.level(), text);
         }
     }
 
-    /// Logs how many warnings were left out, when their ten seconds are over.
-    pub(super) fn warn_of_repeats(&mut self) {
-        self.warn_of_repeats_until(self.now);
+    /// Logs how many messages were left out, when their ten seconds are over.
+    pub(super) fn tell_repeats(&mut self) {
+        self.tell_repeats_until(self.now);
     }
 
-    /// Logs how many warnings were left out, at the end of the server.
-    pub(crate) fn end_warnings(&mut self) {
-        self.warn_of_repeats_until(self.now + EVERY);
+    /// Logs how many messages were left out, at the end of the server.
+    pub(crate) fn end_notices(&mut self) {
+        self.tell_repeats_until(self.now + EVERY);
     }
 
-    fn warn_of_repeats_until(&mut self, until: Time) {
-        for (text, count) in self.warnings.take_due(until) {
-            say!(Warn, "{text} ({count} times more)");
+    fn tell_repeats_until(&mut self, until: Time) {
+        for Unsaid { kind, count, last } in self.notices.take_due(until) {
+            let level = kind.map_or(Level::Warn, Notice::level);
+            say::at(level, format_args!("{last} ({count} times more)"));
         }
     }
 
-    /// Whether new clients have to wait for a busy child: no child is free, and no further one may
-    /// be forked.
-    pub(crate) fn is_saturated(&self) -> bool {
+    /// What a new client finds: a free child, or only busy ones and whether more may come.
+    pub(crate) fn fill(&self) -> Fill {
         let census = self.pool.census();
-        let full = census.live() >= self.attributes.max_clients;
-        full && census.busy > 0 && census.idle() == 0 && !self.shutdown
+        let all_are_there = census.live() >= self.attributes.max_clients;
+        if self.shutdown || self.is_any_free() {
+            Fill::Room
+        } else if all_are_there && census.busy > 0 && census.idle() == 0 {
+            Fill::Full
+        } else {
+            Fill::Short
+        }
+    }
+
+    /// Whether a child can take a client. A newcomer that has only said that it lives counts as free,
+    /// but it takes its first client from the queue that has formed while all were busy.
+    fn is_any_free(&self) -> bool {
+        let is_free = |child: &Child| child.state == State::Free && child.is_ready();
+        let free = self.pool.census().free > 0;
+        free && (!self.all_busy || self.pool.iter().any(is_free))
     }
 
     /// Observes whether the server is saturated, and counts the episodes.
     pub(crate) fn observe_saturation(&mut self) -> Option<Change> {
+        let fill = self.fill();
+        self.all_busy = match fill {
+            Fill::Room => false,
+            Fill::Short => self.all_busy,
+            Fill::Full => true,
+        };
         let change = if self.shutdown {
             self.saturation.end(self.now)
         } else {
-            self.saturation.observe(self.is_saturated(), self.now)
+            self.saturation.observe(fill, self.now)
         };
-        match change {
-            Some(Change::Begins { .. }) => self.report.saturations += 1,
-            Some(Change::Ends { after }) => self.report.saturated_for += after,
-            None => {}
-        }
+        self.count_saturation(change);
         change
+    }
+
+    /// Whether no child has been free since all were busy.
+    pub(crate) fn are_all_busy(&self) -> bool {
+        self.all_busy
+    }
+
+    fn count_saturation(&mut self, change: Option<Change>) {
+        let lasted = match change {
+            Some(Change::Ends { after }) => after,
+            _ => self.saturation.lasted(self.now),
+        };
+        self.report.saturations += u64::from(matches!(change, Some(Change::Begins { .. })));
+        self.report.saturated_for += lasted.saturating_sub(self.saturation_counted);
+        self.saturation_counted = self.saturation.lasted(self.now);
     }
 
     /// Notes how many connections children have not served.
@@ -129,12 +165,10 @@ impl Monitor {
     /// surplus and the timer of the timeout check.
     pub(crate) fn attributes_changed(&mut self) {
         for change in self.attributes.take_unreported() {
-            say!(
-                Warn,
-                "{} {} makes no sense, using {}",
-                change.name,
-                change.from,
-                change.to
+            let (name, from, to) = (change.name, change.from, change.to);
+            self.notice(
+                Notice::Attribute(name),
+                format_args!("{name} {from} makes no sense, using {to}"),
             );
         }
         self.observe_surplus();
@@ -171,6 +205,20 @@ impl Monitor {
     /// Whether one child is to be kept for the time when all others are busy.
     fn wants_reserve(&self) -> bool {
         self.sheds && self.attributes.reserved_shedder && self.attributes.max_clients > 1
+    }
+
+    /// Why there is no reserved child though one is asked for, if that is so.
+    pub(crate) fn why_no_reserve(&self) -> Option<&'static str> {
+        if !self.sheds {
+            Some(
+                "it needs a max_queue_age, and sockets that tell how old connections are (TCP, on \
+                 Linux)",
+            )
+        } else if !self.wants_reserve() {
+            Some("with max_clients 1 nobody would serve")
+        } else {
+            None
+        }
     }
 
     /// Whether the child that is forked next is the reserved one. It finds that out by itself, in its

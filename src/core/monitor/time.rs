@@ -30,7 +30,7 @@ impl Monitor {
         }
         self.ask_last_stacks();
         self.escalate();
-        self.warn_of_repeats();
+        self.tell_repeats();
         if self.shutdown {
             return;
         }
@@ -72,7 +72,7 @@ impl Monitor {
             .chain(self.alarms.next())
             .chain(self.stop.begins_at())
             .chain(self.upgrade.wake_at())
-            .chain(self.warnings.next())
+            .chain(self.notices.next())
             .chain(self.escalations())
             .chain(self.stack_deadlines())
             .chain(self.look_at_clocks())

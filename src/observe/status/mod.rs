@@ -23,7 +23,7 @@ use crate::{
         error::Error,
         event::Event,
         monitor::Monitor,
-        say::say,
+        notice::Notice,
         state::{Descriptor, Role},
         time::Time,
     },
@@ -154,7 +154,7 @@ impl Status {
     }
 
     /// Forks the helper. It never returns into the loop.
-    pub(crate) fn fork(&mut self, monitor: &Monitor, clock: Clock, plan: &Plan) {
+    pub(crate) fn fork(&mut self, monitor: &mut Monitor, clock: Clock, plan: &Plan) {
         let Some(kept) = &mut self.0 else {
             return;
         };
@@ -165,16 +165,19 @@ impl Status {
                 kept.helper.started_at = monitor.now();
             }
             Err(error) => {
-                say!(Warn, "the status helper cannot be started: {error}");
                 kept.helper.note_failure(monitor.now());
+                monitor.notice(
+                    Notice::StatusStart,
+                    format_args!("the status helper cannot be started: {error}"),
+                );
             }
         }
     }
 
     /// Collects a helper that has ended.
-    pub(crate) fn reap(&mut self, now: Time) {
+    pub(crate) fn reap(&mut self, monitor: &mut Monitor) {
         if let Some(kept) = &mut self.0 {
-            kept.helper.reap(now);
+            kept.helper.reap(monitor);
         }
     }
 
@@ -253,14 +256,14 @@ impl Helped {
         self.process.is_none()
     }
 
-    fn reap(&mut self, now: Time) {
+    fn reap(&mut self, monitor: &mut Monitor) {
         if let Some(process) = &self.process
             && let Some(end) = process.reap()
         {
-            say!(
-                Warn,
-                "the status helper, process {}, has ended: {end}",
-                process.pid()
+            let (now, pid) = (monitor.now(), process.pid());
+            monitor.notice(
+                Notice::StatusEnded,
+                format_args!("the status helper, process {pid}, has ended: {end}"),
             );
             self.process = None;
             if HOLDS_AFTER <= now.since(self.started_at) {

@@ -41,6 +41,7 @@ pub(crate) struct Stacks {
     unread: Vec<ChildId>,
     /// Readers that have ended and were not reaped.
     ended: Vec<libc::pid_t>,
+    warned: bool,
 }
 
 impl Stacks {
@@ -57,6 +58,7 @@ impl Stacks {
             reader: None,
             unread: Vec::new(),
             ended: Vec::new(),
+            warned: false,
         }
     }
 
@@ -85,6 +87,13 @@ impl Stacks {
         Ok(())
     }
 
+    /// Logged once: what keeps one reader from starting is there for the next one, too.
+    fn warn_of(&mut self, error: &io::Error) {
+        if !mem::replace(&mut self.warned, true) {
+            say!(Warn, "stacks of children cannot be read: {error}");
+        }
+    }
+
     /// Sends a reader if anybody was asked and none is under way.
     pub(crate) fn begin_reading(&mut self, poller: &Poller) {
         let Some(area) = self.area.as_ref().filter(|_| self.reader.is_none()) else {
@@ -102,7 +111,7 @@ impl Stacks {
                 self.reader = Some(reader);
             }
             Err(error) => {
-                log::warn!("stacks of children cannot be read: {error}");
+                self.warn_of(&error);
                 self.unread.extend(asked.iter().map(|asked| asked.child));
             }
         }

@@ -122,7 +122,7 @@ fn j01_address_in_use_is_an_error_that_names_it(world: &mut World) {
 }
 
 /// Children that reach `max_requests`, even all at once, are replaced as they leave, and new
-/// connections wait in the backlog: none is lost. (There is no jitter.)
+/// connections wait in the backlog: none is lost.
 fn d11_max_requests_one_under_load(world: &mut World) {
     const CLIENTS: usize = 6;
     const EACH: usize = 50;

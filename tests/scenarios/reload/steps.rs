@@ -1,0 +1,150 @@
+//! Replacement step by step: how many children are replaced at once, which go first when a reload
+//! overtakes another one, a hook that panics, and limits with jitter. A gate holds new children where
+//! the order matters.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+use super::*;
+
+pub const SCENARIOS: Scenarios = scenarios![
+    replace_at_once_bounds_the_successors_that_start,
+    a_reload_during_a_reload_retires_the_second_epoch_first,
+    a_reload_whose_hook_panics_changes_nothing,
+    children_with_jitter_leave_after_different_numbers_of_connections,
+];
+
+/// None of the successors becomes ready, so no further one is forked.
+///
+/// Without the bound in `Replacement::step` there are twenty.
+fn replace_at_once_bounds_the_successors_that_start(world: &mut World) {
+    for (flags, at_once) in [(&[][..], 1), (&["--replace-at-once", "3"], 3)] {
+        let flags = [flags, &["--start", "10", "--kill-timeout", "100"]].concat();
+        let reloaded = Reloaded::new(world, &flags);
+        let before = reloaded.server.expect_children(10);
+        reloaded.reload("hanging");
+        reloaded.expect("began", 1);
+        reloaded.server.expect_children(10 + at_once);
+        holds("no further one", Duration::from_millis(500), || {
+            let living = reloaded.server.children();
+            living.len() == 10 + at_once && before.iter().all(|old| living.contains(old))
+        });
+        reloaded.reload("third");
+        reloaded.expect("reloaded, ", 1);
+        reloaded.expect_settings("third");
+        assert_eq!(reloaded.stop(), 0, "the capacity fell");
+    }
+}
+
+/// The pids of those that have left for a reload, in their order.
+fn left(reloaded: &Reloaded) -> Vec<u32> {
+    let stdout = reloaded.server.stdout();
+    let lines = stdout.lines().filter_map(|line| {
+        let (pid, cause) = line.strip_prefix("exited ")?.split_once(' ')?;
+        (cause == "Reloaded").then(|| pid.parse().expect("a pid"))
+    });
+    lines.collect()
+}
+
+/// One child of the second epoch serves, and another one stands in its start, when a third epoch
+/// begins: these two go before any further child of the first.
+fn a_reload_during_a_reload_retires_the_second_epoch_first(world: &mut World) {
+    let reloaded = Reloaded::new(world, &["--kill-timeout", "200"]);
+    let first = reloaded.server.expect_children(4);
+    reloaded.expect_settings("first");
+    let mut start = world.gate("start");
+    reloaded.reload("second");
+    let second = start.reached(SOON);
+    start.release(second);
+    until("the first of the old ones to leave", SOON, || {
+        (left(&reloaded).len() == 1).then_some(())
+    });
+    let starting = start.reached(SOON);
+    reloaded.reload("third");
+    reloaded.expect("began 2", 1);
+    start.open();
+    reloaded.expect("reloaded, ", 1);
+    reloaded.expect_settings("third");
+    let stdout = reloaded.server.stdout();
+    let gone = |pid: u32| stdout.find(&format!("exited {pid} ")).expect("it has left");
+    let rest = first.iter().filter(|pid| **pid != left(&reloaded)[0]);
+    let next = rest.map(|pid| gone(*pid)).min().expect("three of them");
+    assert!(
+        gone(second) < next,
+        "the second epoch has gone later: {stdout}"
+    );
+    assert!(
+        gone(starting) < next,
+        "its successor has gone later: {stdout}"
+    );
+    assert_eq!(reloaded.stop(), 0, "the capacity fell");
+}
+
+fn a_reload_whose_hook_panics_changes_nothing(world: &mut World) {
+    world.expect_panics();
+    let reloaded = Reloaded::new(world, &[]);
+    let before = reloaded.server.expect_children(4);
+    reloaded.expect_settings("first");
+    reloaded.reload("panic");
+    reloaded.expect("failed: reload the settings: the hook has panicked", 1);
+    reloaded.expect_settings("first");
+    assert_eq!(reloaded.server.expect_children(4), before);
+    assert_eq!(reloaded.said("began"), 0);
+    let stderr = reloaded.server.stderr();
+    let line = "hook handler_reload panicked: these settings are too much";
+    assert_eq!(stderr.matches(line).count(), 1, "{stderr}");
+    // The next one is a reload like any other.
+    reloaded.reload("third");
+    reloaded.expect("reloaded, 4 replaced", 1);
+    reloaded.expect_settings("third");
+    assert_eq!(reloaded.stop(), 0, "the capacity fell");
+    assert!(reloaded.said(" 1 hook panics") == 1);
+}
+
+/// How many connections each child had that has left at its limit, by four clients.
+fn connections_at_the_limit(world: &mut World, jitter: &str) -> Vec<u32> {
+    let flags = ["--max-requests", "60", "--jitter", jitter];
+    let reloaded = Reloaded::new(world, &flags);
+    reloaded.server.expect_children(4);
+    let address = reloaded.server.address();
+    let (served, over) = (Mutex::new(BTreeMap::new()), AtomicBool::new(false));
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    let mut client = connect(&address);
+                    let (pid, _) = ask(&mut client, "who");
+                    *served.lock().unwrap().entry(pid).or_insert(0) += 1;
+                }
+            });
+        }
+        reloaded.expect(" Recycled", 12);
+        over.store(true, Ordering::Relaxed);
+    });
+    let stdout = reloaded.server.stdout();
+    reloaded.stop();
+    let recycled = stdout.lines().filter_map(|line| {
+        let pid = line.strip_prefix("exited ")?.strip_suffix(" Recycled")?;
+        pid.parse::<u32>().ok()
+    });
+    let served = served.into_inner().unwrap();
+    recycled.map(|pid| served[&pid]).collect()
+}
+
+/// Children of one age would leave together, and their successors after them. With a jitter of 50 %
+/// a child leaves after 30 to 60 connections, and serves on by a tenth at most until its successor
+/// is ready.
+fn children_with_jitter_leave_after_different_numbers_of_connections(world: &mut World) {
+    let without = connections_at_the_limit(world, "0");
+    assert!(
+        without.iter().all(|count| (60..=66).contains(count)),
+        "{without:?}"
+    );
+    let with = connections_at_the_limit(world, "50");
+    assert!(
+        with.iter().all(|count| (30..=66).contains(count)),
+        "{with:?}"
+    );
+    let early = with.iter().filter(|count| **count < 54).count();
+    assert!(early >= 3, "they leave together: {with:?}");
+}
