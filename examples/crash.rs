@@ -16,7 +16,7 @@ use common::{Flags, Result, Usage};
 use http::{Answer, Requests, is_asked, linger};
 use nix::libc;
 use prefork_server::{TcpServer, servers::TcpConn};
-use std::{ffi::OsString, io, time::Duration};
+use std::{ffi::OsString, io, process::ExitCode, time::Duration};
 
 /// How long a client may be silent, and how long it may then take for its request.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -119,7 +119,11 @@ fn seconds(args: &mut Vec<OsString>, flag: &str) -> Result<Duration> {
     )?)
 }
 
-fn main() -> Result {
+fn main() -> ExitCode {
+    common::ended(try_main())
+}
+
+fn try_main() -> Result {
     common::init_log();
     let about = "A handler that crashes: asked for /segv, /abort, /exit, /spin or /leak.";
     let mut args: Vec<_> = std::env::args_os().skip(1).collect();

@@ -10,7 +10,10 @@ use prefork_server::{
     TcpServer, UnixServer,
     servers::{Conn, Stream},
 };
-use std::io::{self, BufRead, BufReader, Write};
+use std::{
+    io::{self, BufRead, BufReader, Write},
+    process::ExitCode,
+};
 
 /// Sends every line back, until the client ends its input, or is idle when the child is told to
 /// stop.
@@ -27,7 +30,11 @@ fn echo<S: Stream>(conn: Conn<S>) -> io::Result<()> {
     Ok(())
 }
 
-fn main() -> Result {
+fn main() -> ExitCode {
+    common::ended(try_main())
+}
+
+fn try_main() -> Result {
     common::init_log();
     let about = "A line echo server, over TCP or a UNIX socket.";
     let flags = Flags::parse(&Usage {

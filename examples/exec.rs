@@ -8,7 +8,7 @@ mod common;
 
 use common::{Flags, Result, Usage};
 use prefork_server::{CommWords, ExecServer, servers::Listen};
-use std::{ffi::OsString, path::Path, time::Duration};
+use std::{ffi::OsString, path::Path, process::ExitCode, time::Duration};
 
 const ABOUT: &str = "Any program as a child: `exec [FLAGS] -- PROGRAM [ARGS]`, by default a line
 echo server in Perl (for which --max-requests is; give PROGRAM its own).";
@@ -59,7 +59,11 @@ fn perl(flags: &Flags, words: &str) -> Vec<OsString> {
         .collect()
 }
 
-fn main() -> Result {
+fn main() -> ExitCode {
+    common::ended(try_main())
+}
+
+fn try_main() -> Result {
     common::init_log();
     let mut args: Vec<OsString> = std::env::args_os().skip(1).collect();
     let program = take_program(&mut args);

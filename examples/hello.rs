@@ -25,9 +25,9 @@ use common::{Flags, Result, Usage};
 use http::{Answer, Request, Requests, is_asked, linger};
 use prefork_server::{
     Confinement, TcpServer,
-    servers::{EndpointLoad, Reply, TcpConn},
+    servers::{EndpointLoad, Reply, TcpConn, has_listen_fds},
 };
-use std::{ffi::OsString, io, thread, time::Duration};
+use std::{ffi::OsString, io, process::ExitCode, thread, time::Duration};
 
 /// How long a client may be idle between two requests, and how long each may take, and its answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -132,7 +132,11 @@ fn take_time(args: &mut Vec<OsString>, flag: &str) -> Result<Duration> {
     Ok(Duration::try_from_secs_f64(seconds)?)
 }
 
-fn main() -> Result {
+fn main() -> ExitCode {
+    common::ended(try_main())
+}
+
+fn try_main() -> Result {
     common::init_log();
     let mut args: Vec<_> = std::env::args_os().skip(1).collect();
     let confinement = confinement(&mut args)?;
@@ -152,9 +156,12 @@ fn main() -> Result {
         .queue_time(true)
         .max_queue_age(max_queue_age)
         .overloaded(Reply::http_503(RETRY_AFTER).into_hook())
-        .address(&flags.address)
-        .port(flags.port)
         .max_requests(flags.max_requests);
+    // A socket unit has opened it, or we do.
+    let server = match has_listen_fds() {
+        true => server.listen_fds(),
+        false => server.address(&flags.address).port(flags.port),
+    };
     let server = match access_log {
         Some(log) => server.access_log(log),
         None => server,

@@ -10,6 +10,7 @@ use common::{Flags, Result, Usage};
 use prefork_server::{ChildId, Line, Monitor, PreForkHooks, TcpServer, defaults, servers::TcpConn};
 use std::{
     io::{self, BufRead, BufReader, Write},
+    process::ExitCode,
     time::Duration,
 };
 
@@ -90,7 +91,11 @@ fn listen(conn: TcpConn) -> io::Result<()> {
     Ok(())
 }
 
-fn main() -> Result {
+fn main() -> ExitCode {
+    common::ended(try_main())
+}
+
+fn try_main() -> Result {
     common::init_log();
     let about = "Hooks that call their defaults. Say `spin` to hang a child.";
     let flags = Flags::parse(&Usage {

@@ -21,6 +21,7 @@ use std::{
     io::{self, ErrorKind},
     os::unix::{fs::FileTypeExt, net::UnixDatagram},
     path::{Path, PathBuf},
+    process::ExitCode,
     time::Duration,
 };
 
@@ -226,7 +227,11 @@ impl ConnClass for Echo {
     }
 }
 
-fn main() -> Result {
+fn main() -> ExitCode {
+    common::ended(try_main())
+}
+
+fn try_main() -> Result {
     common::init_log();
     let flags = Flags::parse(&Usage {
         takes_path: true,

@@ -13,7 +13,7 @@ use prefork_server::{
     TcpServer,
     servers::conn::{ConnClass, Session, defaults},
 };
-use std::time::Duration;
+use std::{process::ExitCode, time::Duration};
 
 /// A simple preforked echo server: `package My::EchoServer`.
 struct EchoServer;
@@ -43,7 +43,11 @@ impl ConnClass for EchoServer {
     }
 }
 
-fn main() -> Result {
+fn main() -> ExitCode {
+    common::ended(try_main())
+}
+
+fn try_main() -> Result {
     common::init_log();
     // What the original passes to `new`, here the defaults of the flags.
     let flags = Flags::parse(&Usage {

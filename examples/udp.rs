@@ -11,6 +11,7 @@ use std::{
     io::{self, ErrorKind},
     net::{SocketAddr, UdpSocket},
     os::fd::AsFd,
+    process::ExitCode,
     time::Duration,
 };
 
@@ -119,7 +120,11 @@ fn answer(socket: &UdpSocket, datagram: &mut [u8], client: SocketAddr) {
     }
 }
 
-fn main() -> Result {
+fn main() -> ExitCode {
+    common::ended(try_main())
+}
+
+fn try_main() -> Result {
     common::init_log();
     let flags = Flags::parse(&Usage::new(
         "Datagrams: says in capitals what it is sent. Send `spin` to hang a child.",

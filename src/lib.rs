@@ -143,8 +143,6 @@
 //! | `status` | `Builder::status`: a page, JSON, metrics and probes by HTTP, from a process beside the children |
 //! | `config` | `settings`: attributes, listeners and confinement from a TOML file, the environment and flags |
 //! | `cli` | the command `prefork`, which runs any program: see `docs/command.md` |
-// A program is upgraded in place on Linux alone: elsewhere what serves only that is not used.
-#![cfg_attr(not(target_os = "linux"), allow(dead_code, unused_imports))]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod core;
@@ -190,9 +188,9 @@ pub use run::{AnyPreFork, Builder, PreFork, Turn};
 pub use servers::{ExecServer, InetdServer, TcpServer, UnixServer};
 pub use sys::{
     fd_registry::PreForkId,
+    launch::Launch,
     link::{Interest, Wake},
     parent_only::ParentOnly,
-    upgrade::Launch,
 };
 
 /// The programs in the documents, compiled with the documentation tests.

@@ -1,6 +1,6 @@
 //! The framer, the decisions about the pool, and the program's metrics, each alone: what is computed
-//! without a system call; and the one call that a connection's time in the queue takes. `cargo bench -p
-//! micro-benchmarks`; no process is started.
+//! without a system call; and the one call that a connection's time in the queue takes.
+//! `cargo bench -p micro-benchmarks`; no process is started.
 
 #![allow(
     clippy::expect_used,

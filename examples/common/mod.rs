@@ -4,11 +4,14 @@
 
 use lexopt::prelude::*;
 use prefork_server::{Builder, ChildServer, PreFork, PreForkHooks, servers::AccessLog};
-use std::{error::Error, ffi::OsString, fmt, io::Write, path::PathBuf, time::Duration};
+use std::{
+    error::Error, ffi::OsString, io::Write, path::PathBuf, process::ExitCode, time::Duration,
+};
 
 pub type Result<T = ()> = std::result::Result<T, Failure>;
 
-/// Any error. Rust prints the error of `main` with `Debug`, so `Debug` prints the message here.
+/// Any error.
+#[derive(Debug)]
 pub struct Failure(Box<dyn Error>);
 
 impl<E: Error + 'static> From<E> for Failure {
@@ -17,9 +20,30 @@ impl<E: Error + 'static> From<E> for Failure {
     }
 }
 
-impl fmt::Debug for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.0, f)
+impl Failure {
+    /// As sysexits has it, so that a supervisor does not start again what can never start.
+    fn exit_code(&self) -> ExitCode {
+        const USAGE: u8 = 64;
+        let code = self.of_the_server().map(prefork_server::Error::exit_code);
+        ExitCode::from(code.unwrap_or(USAGE))
+    }
+
+    /// The framework's error; a hook has it in one of std.
+    fn of_the_server(&self) -> Option<&prefork_server::Error> {
+        let of_std = || self.0.downcast_ref::<std::io::Error>()?.get_ref();
+        let whole = self.0.downcast_ref();
+        whole.or_else(|| of_std()?.downcast_ref())
+    }
+}
+
+/// Tells an error, and gives the exit code for it.
+pub fn ended(result: Result) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("Error: {}", failure.0);
+            failure.exit_code()
+        }
     }
 }
 
@@ -167,7 +191,7 @@ impl Flags {
             .max_spare_servers(self.max_spare_servers)
             .max_clients(self.max_clients)
             .timeout(self.timeout);
-        with_status(builder, self.status.as_deref())
+        with_systemd(with_status(builder, self.status.as_deref()))
     }
 }
 
@@ -200,6 +224,17 @@ fn with_status<H: PreForkHooks, S: ChildServer>(
 
 #[cfg(not(feature = "status"))]
 fn with_status<B>(builder: B, _: Option<&str>) -> B {
+    builder
+}
+
+/// The builder of a server that tells systemd how it is.
+#[cfg(feature = "systemd")]
+fn with_systemd<H: PreForkHooks, S: ChildServer>(builder: Builder<H, S>) -> Builder<H, S> {
+    builder.observe(prefork_server::Systemd::from_env())
+}
+
+#[cfg(not(feature = "systemd"))]
+fn with_systemd<B>(builder: B) -> B {
     builder
 }
 

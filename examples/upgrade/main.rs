@@ -18,6 +18,7 @@ use prefork_server::{Error, Launch, Monitor, PreForkHooks, Start, TcpServer, def
 use std::{
     io::{self, Read, Write},
     net::TcpStream,
+    process::ExitCode,
 };
 
 /// What this build is: see above.
@@ -67,7 +68,11 @@ fn ask(address: &str) -> Result {
     Ok(())
 }
 
-fn main() -> Result {
+fn main() -> ExitCode {
+    common::ended(try_main())
+}
+
+fn try_main() -> Result {
     let mut arguments = std::env::args().skip(1);
     if let (Some("--ask"), Some(address)) = (arguments.next().as_deref(), arguments.next()) {
         return ask(&address);

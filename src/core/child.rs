@@ -1,5 +1,5 @@
-//! One child as the parent knows it: its state and its record; its name, times and end in the modules
-//! below. Plain data; sends nothing and reads no clock.
+//! One child as the parent knows it: its state and its record; its name, times and end in the
+//! modules below. Plain data; sends nothing and reads no clock.
 
 mod deadlines;
 mod death;

@@ -62,6 +62,31 @@ trait Pending: fmt::Debug {
     fn look(&mut self, _: &Monitor) -> Option<Answer> {
         None
     }
+
+    /// What its client waits for, when another program takes the place of this one.
+    fn waits_for(&self) -> WaitsFor {
+        WaitsFor::Another
+    }
+}
+
+/// What a client waits for when a program takes the place of another one. The numbers are those of
+/// [`ClientState`](crate::core::state::ClientState).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum WaitsFor {
+    Nothing = 0,
+    Upgrade = 1,
+    /// A command that ends with the program that has begun it.
+    Another = 2,
+}
+
+impl WaitsFor {
+    fn of(number: u8) -> Self {
+        match number {
+            0 => Self::Nothing,
+            1 => Self::Upgrade,
+            _ => Self::Another,
+        }
+    }
 }
 
 const STOPPING: &str = "the server is shutting down";
@@ -73,6 +98,12 @@ const COMMANDS: &[Command] = &[
         words: (0, 0),
         help: "Read the settings anew and replace every child, as SIGHUP does",
         begin: commands::reload::begin,
+    },
+    Command {
+        usage: "upgrade [PATH]",
+        words: (0, usize::MAX),
+        help: "Replace the program by the one that its file has now, as SIGUSR2 does, or by another",
+        begin: commands::upgrade::begin,
     },
     Command {
         usage: "stop [graceful|now]",

@@ -125,7 +125,8 @@ pub enum Event<'a> {
     },
     /// An upgrade has begun: the new program is tried. No hook is called for it.
     UpgradeBegan,
-    /// In the new program: a child of the one before was adopted, in the place of [`Forked`](Self::Forked).
+    /// In a new program, or in a new parent: a child of the one before was adopted, in the place of
+    /// [`Forked`](Self::Forked).
     ///
     /// After [`Started`](Self::Started), and before the first turn. No hook is called for it.
     #[non_exhaustive]
@@ -150,6 +151,21 @@ pub enum Event<'a> {
         /// What failed, and why.
         error: &'a Error,
     },
+    /// A parent is gone, and its holder has started this one, which has taken over its children. Each of
+    /// them was [`Adopted`](Self::Adopted).
+    ///
+    /// Before the first turn of this parent. No hook is called for it.
+    #[cfg(feature = "holder")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "holder")))]
+    #[non_exhaustive]
+    TookOver {
+        /// How many parents there were before this one.
+        earlier: u32,
+        /// How many children it has taken over, those included that had ended.
+        children: usize,
+        /// The time since this parent was forked.
+        took: Duration,
+    },
     /// A fork has failed; it is tried again if the server goes on.
     ///
     /// After the hook `fork_failed`, or after `handler_run_error` if trying again cannot help.
@@ -160,8 +176,11 @@ pub enum Event<'a> {
         /// The time until the next attempt.
         retry_in: Duration,
     },
-    /// The server is saturated: for a second there have been `max_clients` children, none free and
-    /// some busy, so that each new client has to wait.
+    /// The server is saturated: all `max_clients` children were busy, and none has been free for a
+    /// second since, so that each new client has to wait.
+    ///
+    /// Children that start do not count as free: under load, each takes the place of one that has
+    /// taken as many connections as it may.
     ///
     /// The loop checks this at the end of each turn. After the hook `saturated`.
     #[non_exhaustive]
@@ -180,6 +199,8 @@ pub enum Event<'a> {
     Waiting {
         /// The number at all sockets of the server.
         clients: u32,
+        /// For how long the first of them has waited at least, if that is known.
+        oldest: Option<Duration>,
     },
     /// Connections were not served.
     ///
@@ -192,7 +213,8 @@ pub enum Event<'a> {
         /// How many, since the last event for this reason.
         connections: u64,
     },
-    /// The saturation is over: for a second it has been otherwise, or the shutdown has begun.
+    /// The saturation is over: for a second not all children have been busy, or the shutdown has
+    /// begun.
     ///
     /// Checked at the end of each turn, too. No hook is called for it.
     #[non_exhaustive]

@@ -198,6 +198,10 @@ impl Schema {
     }
 
     /// What was declared, in that order, as text.
+    #[cfg_attr(
+        not(target_os = "linux"),
+        allow(dead_code, reason = "upgrades are for Linux")
+    )]
     pub(crate) fn described(&self) -> Vec<String> {
         let described = |(name, kind): &(String, Kind)| format!("{name} {kind:?}");
         self.metrics.iter().map(described).collect()
@@ -205,6 +209,10 @@ impl Schema {
 
     /// Whether the numbers of a program that has declared this mean the same here, as far as both have
     /// declared anything.
+    #[cfg_attr(
+        not(target_os = "linux"),
+        allow(dead_code, reason = "upgrades are for Linux")
+    )]
     pub(crate) fn agrees(&self, described: &[String]) -> bool {
         let own = self.described();
         own.iter().zip(described).all(|(own, other)| own == other)

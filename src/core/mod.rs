@@ -21,6 +21,8 @@ pub(crate) mod endpoint_load;
 pub(crate) mod error;
 pub(crate) mod event;
 pub(crate) mod inbox;
+#[cfg(feature = "holder")]
+pub(crate) mod journal;
 pub(crate) mod json;
 pub(crate) mod metrics;
 pub(crate) mod monitor;
@@ -34,6 +36,8 @@ pub(crate) mod queue_times;
 pub(crate) mod repeats;
 pub(crate) mod replacement;
 pub(crate) mod report;
+#[cfg(feature = "holder")]
+pub(crate) mod restarts;
 pub(crate) mod saturation;
 pub(crate) mod say;
 pub(crate) mod signal_policy;
@@ -41,6 +45,10 @@ pub(crate) mod signal_policy;
 pub(crate) mod simulation;
 pub(crate) mod slow_hooks;
 pub(crate) mod stack;
+#[cfg_attr(
+    not(target_os = "linux"),
+    allow(dead_code, reason = "upgrades are for Linux")
+)]
 pub(crate) mod state;
 pub(crate) mod states;
 #[cfg(feature = "status")]
@@ -51,5 +59,9 @@ pub(crate) mod system;
 pub(crate) mod testing;
 pub(crate) mod time;
 pub(crate) mod title;
+#[cfg_attr(
+    not(target_os = "linux"),
+    allow(dead_code, reason = "upgrades are for Linux")
+)]
 pub(crate) mod upgrade;
 pub(crate) mod wire;

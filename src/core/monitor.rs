@@ -8,6 +8,8 @@ mod clock_tests;
 mod clocks;
 #[cfg(test)]
 mod event_tests;
+#[cfg(feature = "holder")]
+mod holding;
 mod lifecycle;
 mod planning;
 mod replacing;
@@ -28,7 +30,7 @@ use crate::core::{
     brake::{Brake, RunTime},
     child::{
         Cause, Child, ChildId, Collected, Death, Flags, Reason, Retirement, START_HOLDS_AFTER,
-        Signal, State, Stuck,
+        Signal, State, Stuck, WaitStatus,
     },
     clocks::Clocks,
     comm::Interval,
@@ -46,10 +48,10 @@ use crate::core::{
     repeats::{EVERY, Repeats},
     replacement::{MemoryWatch, Replacement},
     report::Report,
-    saturation::{Change, Episode},
+    saturation::{Change, Episode, Fill},
     say,
     states::{Posted, Readiness, Resolved, States, WatchId},
-    stop::{Stop, Wish},
+    stop::{Losses, Stop, Wish},
     time::Time,
     upgrade::Upgrade,
     wire::CommWords,
@@ -89,6 +91,10 @@ pub struct Monitor {
     clocks: Clocks,
     surplus: Surplus,
     saturation: Episode,
+    /// How much of the present episode the report has.
+    saturation_counted: Duration,
+    /// Whether no child has been free since all were busy.
+    all_busy: bool,
     owed: usize,
     now: Time,
     /// When the last turn began: everything that children said before it has been read.
@@ -97,6 +103,8 @@ pub struct Monitor {
     gaps: Duration,
     shutdown: bool,
     pub(crate) stop: Stop,
+    /// What the stop has lost, of [`Report::lost_connections`].
+    losses: Losses,
     /// What stops that do not come from signals ask of the loop.
     wish: Wish,
     child: bool,

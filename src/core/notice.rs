@@ -50,6 +50,8 @@ pub(crate) enum Notice {
     RefusedControl,
     /// The control socket cannot be accepted on.
     ControlAccept,
+    /// A reserved child is asked for, and there is none.
+    NoReserve,
     /// The status helper has ended.
     #[cfg(feature = "status")]
     StatusEnded,

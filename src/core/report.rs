@@ -28,8 +28,6 @@ pub struct Report {
     pub output_dropped: u64,
     /// Connections that were lost, as far as the parent knows: those in the hands of children that
     /// were killed or crashed, and those still queued when a stop closed the sockets.
-    ///
-    /// A server that is dropped does not count the latter.
     pub lost_connections: u64,
     /// Hooks and observers that panicked in the parent.
     pub hook_panics: u64,
@@ -38,7 +36,7 @@ pub struct Report {
     pub slow_hooks: u64,
     /// How often the server was saturated: see [`Saturation`](crate::Saturation).
     pub saturations: u64,
-    /// How long the server was saturated in all, without an episode that lasts.
+    /// How long the server was saturated in all, with the episode that lasts.
     pub saturated_for: Duration,
     /// Clients of the control socket that were refused because of their user: see
     /// [`Builder::control`](crate::Builder::control).

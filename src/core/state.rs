@@ -20,8 +20,8 @@ pub(crate) use self::{
     encoding::List,
     frame::BadState,
     records::{
-        BoardState, ChildState, Descriptor, EndState, Ledger, PipeState, PoolState, Program,
-        RetirementState, Role, SeenState, UsageState,
+        BoardState, ChildState, ClientState, Descriptor, EndState, Ledger, PipeState, PoolState,
+        Program, RetirementState, Role, SeenState, UsageState,
     },
 };
 
@@ -29,6 +29,7 @@ use self::{
     encoding::Why,
     frame::{Frame, Tag},
 };
+use std::collections::BTreeSet;
 
 /// The state of a server at one moment.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -46,6 +47,8 @@ pub(crate) struct Snapshot {
     pub(crate) counters: Ledger,
     /// What the hooks want to hand on.
     pub(crate) hooks: Vec<u8>,
+    /// The clients of the control socket.
+    pub(crate) clients: Vec<ClientState>,
 }
 
 impl Snapshot {
@@ -68,6 +71,9 @@ impl Snapshot {
         }
         frame.record(Tag::COUNTERS, &self.counters);
         frame.record(Tag::HOOKS, &self.hooks);
+        for client in &self.clients {
+            frame.record(Tag::CLIENT, client);
+        }
         frame.finish()
     }
 
@@ -94,6 +100,7 @@ impl Snapshot {
                 Tag::ATTRIBUTE => snapshot.attributes.push(record.read()?),
                 Tag::COUNTERS => snapshot.counters = record.read()?,
                 Tag::HOOKS => snapshot.hooks = record.read()?,
+                Tag::CLIENT => snapshot.clients.push(record.read()?),
                 _ => record.skip()?,
             }
         }
@@ -129,6 +136,13 @@ impl Snapshot {
     /// The descriptor with this role; the first one of several.
     pub(crate) fn descriptor(&self, role: Role) -> Option<&Descriptor> {
         self.with_role(role).next()
+    }
+
+    /// The memories in which children are told to stop, each once.
+    pub(crate) fn stop_boards(&self) -> Vec<u32> {
+        let named = self.children.iter().filter_map(|child| child.stops);
+        let each: BTreeSet<u32> = named.collect();
+        each.into_iter().collect()
     }
 
     /// The descriptors with this role.

@@ -190,8 +190,8 @@ impl Upgrade {
     pub(crate) fn step(&mut self, seen: &Seen) -> Step {
         let step = match self.phase {
             None | Some(Phase::Proving { .. }) => return Step::Wait,
-            Some(Phase::Returning { until }) => return returning(seen, until),
             Some(_) if seen.stops => Step::Fail(Failure::Stop),
+            Some(Phase::Returning { until }) => return returning(seen, until),
             Some(Phase::Trial { until }) => self.in_trial(seen, until),
             Some(Phase::Probation { until }) => self.in_probation(seen, until),
             Some(Phase::Ending { until }) => self.ending(seen, until),
@@ -346,6 +346,19 @@ mod tests {
             assert_eq!(upgrade.step(&stop), Step::Fail(Failure::Stop));
             assert!(!upgrade.is_under_way());
         }
+    }
+
+    #[test]
+    fn a_stop_wins_over_the_way_back() {
+        let mut upgrade = Upgrade::default();
+        upgrade.prove(7, at(3), Duration::ZERO);
+        upgrade.come_back(at(10));
+        let stop = Seen {
+            stops: true,
+            ..seen(11, Trial::Gone)
+        };
+        assert_eq!(upgrade.step(&stop), Step::Fail(Failure::Stop));
+        assert!(!upgrade.is_under_way());
     }
 
     #[test]

@@ -10,8 +10,8 @@ use crate::core::{
 
 const CLIENT: u64 = 1;
 
-/// Input: a byte with the size of reads, one with that of writes in units of 16 bytes, since answers are long,
-/// and what a client sends. Digits stand for commands, so that most lines are some.
+/// Input: a byte with the size of reads, one with that of writes in units of 16 bytes, since answers
+/// are long, and what a client sends. Digits stand for commands, so that most lines are some.
 pub fn control(data: &[u8]) {
     let mut input = Bytes(data);
     let (reads, writes) = (

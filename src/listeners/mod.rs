@@ -22,8 +22,8 @@ use std::{
 /// accept loop of the stock servers: one connection wakes one child, no connection is left in the
 /// queue, and an idle child notices a stop.
 ///
-/// All methods run in the parent, except [`time_in_queue`](Self::time_in_queue), and
-/// [`queue_length`](Self::queue_length) in a reserved child.
+/// All methods run in the parent, except [`time_in_queue`](Self::time_in_queue); in a reserved child
+/// [`queue_length`](Self::queue_length) runs, too.
 pub trait Listener: fmt::Debug + 'static {
     /// The type of a connection in the child.
     type Stream: AsFd + AsRawFd + From<OwnedFd> + fmt::Debug + 'static;
@@ -62,6 +62,16 @@ pub trait Listener: fmt::Debug + 'static {
     fn time_in_queue(&self, connection: BorrowedFd<'_>) -> Option<Duration> {
         let _ = connection;
         None
+    }
+
+    /// Whether [`time_in_queue`](Self::time_in_queue) knows the time of the connections of an open
+    /// socket.
+    ///
+    /// A reserved child takes connections from such sockets only, because it looks at the age of
+    /// each. Runs in the parent and in that child. Default: false.
+    fn knows_time_in_queue(&self, socket: BorrowedFd<'_>) -> bool {
+        let _ = socket;
+        false
     }
 
     /// Notes a socket that other code has opened, in place of [`open`](Self::open).
@@ -112,10 +122,10 @@ pub struct ListenerStatus {
     pub queued: Option<u32>,
     /// For how long the first of them has waited, at least.
     ///
-    /// It is known of TCP sockets of a server with a
-    /// [`max_queue_age`](crate::servers::StreamServer::max_queue_age), on Linux, from the looks
-    /// before: a first look finds none, and a look finds no more than the time since the first one
-    /// at which somebody waited.
+    /// It is known of the sockets of a stock server, up to 32 of them, where `queued` is known: from
+    /// the looks before. A first look finds none, and a look finds no more than the time since the
+    /// first one at which somebody waited. Too much is told of a socket from which others take
+    /// connections as well: other servers, and after an upgrade the children of the program before.
     pub oldest: Option<Duration>,
 }
 

@@ -157,7 +157,8 @@ impl Tcp {
 
     fn listen(&self, address: SocketAddr, backlog: i32) -> Result<OwnedFd, Error> {
         let failed = |operation| move |error| Error::new(operation, address.to_string(), error);
-        let socket = match upgrade::tcp_socket(address) {
+        let inherited = upgrade::tcp_socket(address).map_err(failed(Operation::Upgrade))?;
+        let socket = match inherited {
             Some(inherited) => inherited,
             None => sockets::bind_tcp(address, self.only_v6)?,
         };
@@ -238,6 +239,10 @@ impl Listener for Tcp {
 
     fn time_in_queue(&self, connection: BorrowedFd<'_>) -> Option<Duration> {
         tcp_info::time_in_queue(&connection)
+    }
+
+    fn knows_time_in_queue(&self, _: BorrowedFd<'_>) -> bool {
+        cfg!(target_os = "linux")
     }
 
     fn adopt(&mut self, socket: BorrowedFd<'_>) -> io::Result<()> {

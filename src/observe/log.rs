@@ -58,7 +58,7 @@ impl Observer for Log {
             Event::Saturated { waiting, oldest } => {
                 self.saturation.begin(monitor, waiting, oldest);
             }
-            Event::Waiting { clients } => self.saturation.note(monitor, clients, ""),
+            Event::Waiting { clients, oldest } => self.saturation.note(monitor, clients, oldest),
             Event::Relieved { after } => self.saturation.end(after),
             Event::StopAnnounced { begins_in } => {
                 log::info!("a stop is announced, and begins in {begins_in:?}");
@@ -135,6 +135,9 @@ impl Log {
     fn ended(&mut self, monitor: &Monitor) {
         // What is still counted would never be said.
         self.say_unsaid(monitor.now() + EVERY);
+        if monitor.losses().any() {
+            say!(Warn, "the stop has lost {}", monitor.losses());
+        }
         log::info!("stopped: {}", monitor.report());
     }
 }
@@ -142,13 +145,12 @@ impl Log {
 impl SaturationLines {
     fn begin(&mut self, monitor: &Monitor, waiting: Option<u32>, oldest: Option<Duration>) {
         (self.lasts, self.most) = (true, 0);
-        let since = oldest.map(|oldest| format!(", the first for {} or more", seconds(oldest)));
-        self.note(monitor, waiting.unwrap_or(0), &since.unwrap_or_default());
+        self.note(monitor, waiting.unwrap_or(0), oldest);
     }
 
-    fn note(&mut self, monitor: &Monitor, waiting: u32, since: &str) {
+    fn note(&mut self, monitor: &Monitor, waiting: u32, oldest: Option<Duration>) {
         (self.waiting, self.most) = (waiting, self.most.max(waiting));
-        self.say_if_due(monitor, since);
+        self.say_if_due(monitor, &oldest.map(first_for).unwrap_or_default());
     }
 
     /// Whether the begin of this episode is to be said as soon as the last one was ten seconds ago.
@@ -184,6 +186,15 @@ impl SaturationLines {
                 "no longer saturated: it lasted {lasted}, and at most {most} clients waited"
             );
         }
+    }
+}
+
+/// For how long the first client has waited, unless that is next to nothing.
+fn first_for(time: Duration) -> String {
+    const LEAST: Duration = Duration::from_millis(50);
+    match time {
+        time if time < LEAST => String::new(),
+        time => format!(", the first for {} or more", seconds(time)),
     }
 }
 
@@ -288,6 +299,24 @@ mod tests {
     }
 
     #[test]
+    fn what_a_stop_has_lost_is_a_warning_at_its_end() {
+        let (mut log, mut monitor) = (Log::default(), sized(1, 2, 1, 5));
+        die(&mut log, &mut monitor);
+        let end = |log: &mut Log, monitor: &Monitor| {
+            let mut lines = warnings(|| log.event(monitor, &Event::Ended));
+            lines.retain(|line| line.contains("the stop"));
+            lines
+        };
+        assert_eq!(end(&mut log, &monitor), [""; 0], "it was before the stop");
+        monitor.begin_shutdown();
+        die(&mut log, &mut monitor);
+        monitor.note_lost_queue(5);
+        let expected = "the stop has lost 6 connections: 5 queued, 1 in hand";
+        assert_eq!(end(&mut log, &monitor), [expected]);
+        assert_eq!(monitor.report().lost_connections, 7);
+    }
+
+    #[test]
     fn an_episode_of_saturation_is_two_lines_and_the_next_is_none_for_ten_seconds() {
         let (mut log, mut monitor) = (Log::default(), sized(1, 2, 1, 7));
         let mut episode = |second: u64, waiting: Option<u32>, clients| {
@@ -296,8 +325,14 @@ mod tests {
                 let oldest = waiting.filter(|count| *count == 5);
                 let oldest = oldest.map(|_| Duration::from_millis(400));
                 log.event(&monitor, &Event::Saturated { waiting, oldest });
-                log.event(&monitor, &Event::Waiting { clients });
-                log.event(&monitor, &Event::Waiting { clients: 0 });
+                log.event(&monitor, &Event::Waiting { clients, oldest });
+                log.event(
+                    &monitor,
+                    &Event::Waiting {
+                        clients: 0,
+                        oldest: None,
+                    },
+                );
                 let after = Duration::from_millis(2100);
                 log.event(&monitor, &Event::Relieved { after });
             })
@@ -310,6 +345,7 @@ mod tests {
         assert_eq!(episode(12, None, 12), [&*begin(12), end]);
         let begin = begin(5) + ", the first for 0.4 s or more";
         assert_eq!(episode(22, Some(5), 12), [&*begin, end]);
+        assert_eq!(first_for(Duration::from_millis(49)), "", "it has just come");
     }
 
     /// Nobody comes or goes while it lasts, so that no event tells of those who wait.

@@ -1,7 +1,9 @@
 //! The status without the feature `status`: none. Keeps nothing and starts nothing.
 
 use crate::{
-    core::{child::ChildId, error::Error, event::Event, monitor::Monitor, time::Time},
+    core::{
+        child::ChildId, error::Error, event::Event, monitor::Monitor, state::Descriptor, time::Time,
+    },
     listeners::ListenerStatus,
     sys::{clock::Clock, confine::Plan},
 };
@@ -43,7 +45,13 @@ impl Status {
 
     pub(crate) fn reap(&mut self, _: &mut Monitor) {}
 
-    pub(crate) fn pause(&mut self) {}
+    pub(crate) fn descriptors(&self) -> Vec<Descriptor> {
+        Vec::new()
+    }
+
+    pub(crate) fn process(&self) -> Option<u32> {
+        None
+    }
 
     pub(crate) fn end(&mut self) {}
 }

@@ -2,7 +2,7 @@
 //! to take it over. Until that has succeeded, nothing of the other program is closed, so that it can
 //! come back.
 
-use super::{PreFork, builder::Builder};
+use super::{PreFork, builder::Builder, parent::Parent};
 use crate::{
     core::{
         child::ChildId,
@@ -10,7 +10,6 @@ use crate::{
         monitor::{outlived, reached, restored},
         say::say,
         state::{Role, Snapshot},
-        system::Pipe,
     },
     hooks::{ChildServer, PreForkHooks},
     sys::{
@@ -47,11 +46,13 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
 
     /// Takes over, or executes the program before again.
     fn take_over(mut self, state: RawFd, image: RawFd) -> PreFork<H, S> {
-        let snapshot = read(state, &mut self);
-        let snapshot = match snapshot {
+        let snapshot = match upgrade::read_state(state) {
             Ok(snapshot) => snapshot,
             Err(error) => return give_up(image, state, None, &error.to_string()),
         };
+        if let Err(error) = check(&snapshot, &mut self) {
+            return give_up(image, state, Some(&snapshot), &error.to_string());
+        }
         let adopted = catch_unwind(AssertUnwindSafe(|| self.adopt(&snapshot)));
         match adopted {
             Ok(Ok(prefork)) => {
@@ -86,7 +87,8 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
 
     /// Starts as usual, but with the children, the sockets and the counters of the state.
     fn adopt(self, state: &Snapshot) -> Result<PreFork<H, S>, Error> {
-        upgrade::offer(state.with_role(Role::Listener));
+        upgrade::offer(state)
+            .map_err(|error| Error::new(Operation::Upgrade, "the sockets", error))?;
         if let Some(soft) = state.pool.open_files {
             limits::note_soft_before(soft);
         }
@@ -108,21 +110,29 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
     }
 }
 
-/// The state, if it is one, its descriptors are what it says, and the hooks can use what is for them.
+/// The state, if it is one that can be used.
 fn read<H: PreForkHooks, S: ChildServer>(
     state: RawFd,
     builder: &mut Builder<H, S>,
 ) -> io::Result<Snapshot> {
     let snapshot = upgrade::read_state(state)?;
-    snapshot.descriptors.iter().try_for_each(upgrade::verify)?;
-    check_listed(&snapshot)?;
-    if !snapshot.hooks.is_empty() {
-        builder.hooks_mut().restore(&snapshot.hooks)?;
-    }
-    Ok(snapshot)
+    check(&snapshot, builder).map(|()| snapshot)
 }
 
-/// What the children and boards name must be among what was verified, each once.
+/// Fails unless the descriptors are what the state says, and the hooks can use what is for them.
+fn check<H: PreForkHooks, S: ChildServer>(
+    state: &Snapshot,
+    builder: &mut Builder<H, S>,
+) -> io::Result<()> {
+    state.descriptors.iter().try_for_each(upgrade::verify)?;
+    check_listed(state)?;
+    match state.hooks.is_empty() {
+        true => Ok(()),
+        false => builder.hooks_mut().restore(&state.hooks),
+    }
+}
+
+/// What children, boards and clients name must be among what was verified, each once.
 fn check_listed(state: &Snapshot) -> io::Result<()> {
     let mut verified: Vec<_> = state.descriptors.iter().map(|it| it.fd).collect();
     verified.sort_unstable();
@@ -130,20 +140,23 @@ fn check_listed(state: &Snapshot) -> io::Result<()> {
         let reason = format!("descriptor {} is listed twice", pair[0]);
         return Err(io::Error::other(reason));
     }
-    let of = |role| state.with_role(role).map(|it| it.fd).collect::<Vec<_>>();
     let pipes = state.children.iter().flat_map(|child| &child.pipes.0);
-    let mut named: Vec<_> = pipes.filter_map(|pipe| pipe.fd).collect();
-    let mut boards: Vec<_> = state.boards.iter().map(|board| board.fd).collect();
-    let mut listed = [of(Role::Pipe), of(Role::Board)];
-    for numbers in listed.iter_mut().chain([&mut named, &mut boards]) {
-        numbers.sort_unstable();
+    let named: [(Role, Vec<u32>); 4] = [
+        (Role::Pipe, pipes.filter_map(|pipe| pipe.fd).collect()),
+        (Role::Board, state.boards.iter().map(|it| it.fd).collect()),
+        (Role::Client, state.clients.iter().map(|it| it.fd).collect()),
+        (Role::Stops, state.stop_boards()),
+    ];
+    for (role, mut named) in named {
+        let mut listed: Vec<_> = state.with_role(role).map(|it| it.fd).collect();
+        listed.sort_unstable();
+        named.sort_unstable();
+        if listed != named {
+            let reason = format!("the descriptors listed as {role:?} are not those in use");
+            return Err(io::Error::other(reason));
+        }
     }
-    match listed == [named, boards] {
-        true => Ok(()),
-        false => Err(io::Error::other(
-            "the descriptors are not those of the children",
-        )),
-    }
+    Ok(())
 }
 
 /// Executes the program before again. Its children see the end of this process if that fails.
@@ -162,16 +175,37 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
         let failed = |error| Error::new(Operation::Upgrade, "the children", error);
         let parent = &mut self.inner.parent;
         let words = parent.monitor.comm_words();
-        let mut children = Vec::new();
+        let stops = upgrade::adopt_stop_boards(state);
+        // Dropped, they would close pipes that the program before needs.
+        let mut children = ManuallyDrop::new(Vec::new());
         for child in &state.children {
             let process = parent
                 .system
-                .adopt(child, outlived(child))
+                .adopt(child, outlived(child), &stops)
                 .map_err(failed)?;
             children.push((restored(child), reached(child, words, process)));
         }
+        let children = ManuallyDrop::into_inner(children);
         parent.monitor.adopt(state, children);
+        parent.monitor.prove(state);
         Ok(())
+    }
+
+    /// Whoever has asked for the upgrade on the control socket is told its outcome there.
+    fn adopt_clients(&mut self, state: &Snapshot) {
+        let Parent {
+            monitor,
+            system,
+            desk,
+            ..
+        } = &mut self.inner.parent;
+        let listens = system.listens_for_control();
+        for client in &state.clients {
+            match system.adopt_control(client.fd) {
+                Ok(number) => desk.adopt(number, client, listens, monitor.now()),
+                Err(error) => say!(Warn, "a client of the control socket is lost: {error}"),
+            }
+        }
     }
 
     /// From here on there is no way back but by the program that was kept.
@@ -179,7 +213,7 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
         for address in upgrade::withdraw() {
             log::info!("{address} is not listened on any more");
         }
-        let duplicated = [Role::Board, Role::DeathRead, Role::DeathWrite];
+        let duplicated = [Role::Board, Role::DeathRead, Role::DeathWrite, Role::Stops];
         for original in duplicated
             .into_iter()
             .flat_map(|role| state.with_role(role))
@@ -187,16 +221,13 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
             drop(upgrade::take(original.fd));
         }
         self.inner.parent.system.upgrades.adopt(state);
+        self.adopt_clients(state);
         self.inner.parent.tell_untold();
         self.inner.deaths_unknown = true;
         for child in &state.children {
-            let id = ChildId::new(child.slot, child.serial);
-            // The poller reports what is in a pipe, but nothing of a dead child's that is empty.
-            for pipe in Pipe::ALL.into_iter().filter(|_| child.end.is_some()) {
-                self.inner.set_unread(id, pipe, true);
-            }
             if child.end.is_some() {
-                self.inner.finish_if_read(id);
+                self.inner
+                    .finish_dead(ChildId::new(child.slot, child.serial));
             }
         }
         log::info!(

@@ -1,7 +1,7 @@
 //! The loop: wait, act on signals, reap, read, look at the board, replace children, fire due
 //! timers, perform requests. Only lists the steps; each has a file of its own. Works on any `System`.
 
-use super::{hooked::Words, parent::Parent, read::Reading};
+use super::{asked::Asked, hooked::Words, parent::Parent, read::Reading};
 use crate::{
     core::{
         comm::Interval,
@@ -15,7 +15,7 @@ use crate::{
         saturation::{Change, Saturation},
         states::Posted,
         stop::Wish,
-        system::{Ready, Source, System, Wait},
+        system::{Ready, Source, Wait},
         time::Time,
     },
     hooks::{ChildServer, PreForkHooks},
@@ -30,20 +30,21 @@ const OFFER_AGAIN: Duration = Duration::from_millis(20);
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often, at the most, the loop counts the clients that wait and those that were refused.
 const COUNT_EVERY: Duration = Duration::from_secs(1);
-/// How often the loop looks at the queues when all children have just become busy.
-const LOOK_AHEAD_EVERY: Duration = Duration::from_millis(100);
-/// How long the end waits for queued tasks and for a slow reader of the parent's own output.
-const LAST_WORK: Duration = Duration::from_secs(1);
+/// How often the loop looks at the queues when all children have just become busy, and while they
+/// are for longer: the ages of clients follow from the looks before.
+const LOOK_AHEAD_EVERY: Duration = Duration::from_millis(20);
+const LOOK_ON_EVERY: Duration = Duration::from_millis(100);
 
 /// A server and its loop.
 #[derive(Debug)]
-pub(crate) struct Loop<H, S, Y: System> {
-    pub(super) hooks: H,
+pub(crate) struct Loop<H: PreForkHooks, S: ChildServer, Y: ChildSide> {
+    pub(super) hooks: Asked<H>,
     pub(super) server: S,
     pub(super) parent: Parent<Y>,
     pub(super) reading: Reading,
     pub(super) words: Words,
     pub(super) warned_of_threads: bool,
+    warned_of_no_reserve: bool,
     pub(super) warned_of_stolen_statuses: bool,
     /// Why the server ends, if it ends because of a failure.
     pub(super) failure: Option<Error>,
@@ -55,12 +56,15 @@ pub(crate) struct Loop<H, S, Y: System> {
     pub(super) deaths_unknown: bool,
     pub(super) done: bool,
     /// The names of the sockets, as observers know them.
-    listeners: Vec<String>,
+    pub(super) listeners: Vec<String>,
     /// The clients that observers were told to be waiting, and when to count them again.
     waiting: u32,
     count_waiting_at: Time,
-    /// When to look at the queues before a saturation has begun.
+    /// When the queues were looked at for the ages of their clients, and when they are again.
+    looked_ahead: Time,
     look_ahead_at: Option<Time>,
+    /// Whether the system does not tell how many clients wait.
+    queues_unknown: bool,
     count_refusals_at: Time,
     asked_interval: Option<Interval>,
     /// Whether the server object was told that all children are busy.
@@ -71,21 +75,24 @@ pub(crate) struct Loop<H, S, Y: System> {
     /// When to check for deaths without a signal.
     pub(super) look_at: Option<Time>,
     /// When the end comes at the latest, after the last child has ended.
-    at_the_latest: Option<Time>,
+    pub(super) at_the_latest: Option<Time>,
     /// Why the program before an upgrade is to be executed again.
     pub(super) come_back_for: Option<String>,
+    #[cfg(feature = "holder")]
+    pub(super) journaled: super::journal::Journaled,
 }
 
-impl<H, S, Y: System> Loop<H, S, Y> {
+impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     pub(crate) fn new(hooks: H, server: S, mut monitor: Monitor, system: Y) -> Self {
         monitor.board = system.view();
         Self {
-            hooks,
+            hooks: Asked::new(hooks),
             server,
             parent: Parent::new(monitor, system),
             reading: Reading::default(),
             words: Words::default(),
             warned_of_threads: false,
+            warned_of_no_reserve: false,
             warned_of_stolen_statuses: false,
             failure: None,
             lost: false,
@@ -95,7 +102,9 @@ impl<H, S, Y: System> Loop<H, S, Y> {
             listeners: Vec::new(),
             waiting: 0,
             count_waiting_at: Time::START,
+            looked_ahead: Time::START,
             look_ahead_at: None,
+            queues_unknown: false,
             count_refusals_at: Time::START,
             asked_interval: None,
             told_all_busy: false,
@@ -104,6 +113,8 @@ impl<H, S, Y: System> Loop<H, S, Y> {
             look_at: None,
             at_the_latest: None,
             come_back_for: None,
+            #[cfg(feature = "holder")]
+            journaled: super::journal::Journaled::default(),
         }
     }
 
@@ -195,6 +206,8 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             self.record_listeners();
             self.parent.answer_control();
             self.move_upgrade();
+            #[cfg(feature = "holder")]
+            self.keep_journal();
             self.ready = ready;
             self.end_if_over();
         }
@@ -217,7 +230,9 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             Wait::ForWords(batch) => Wait::ForWords(sooner(Some(batch)).unwrap_or(batch)),
         };
         let mut ready = std::mem::take(&mut self.ready);
-        self.parent.system.wait(wait, &mut ready)?;
+        if let Err(error) = self.parent.system.wait(wait, &mut ready) {
+            self.waits_no_more(error)?;
+        }
         Ok(ready)
     }
 
@@ -319,52 +334,6 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         self.parent.monitor.report.output_dropped += self.parent.system.flush();
     }
 
-    /// Ends the server when the shutdown is complete: the last child reaped, the last output
-    /// written.
-    fn end_if_over(&mut self) {
-        self.give_up_the_immortal();
-        let monitor = &self.parent.monitor;
-        if !monitor.is_shutdown() || monitor.pool.len() > 0 {
-            return;
-        }
-        let give_up = *self.at_the_latest.get_or_insert(monitor.now() + LAST_WORK);
-        // A state that posts itself never runs out of tasks.
-        let works = !monitor.queue.is_empty() || self.parent.system.is_printing();
-        if works && monitor.now() < give_up {
-            return;
-        }
-        self.parent.monitor.report.output_dropped += self.parent.system.give_up_printing();
-        self.stop();
-    }
-
-    /// A shutdown does not wait for ever for children that hang in the kernel.
-    fn give_up_the_immortal(&mut self) {
-        for (_, pid) in self.parent.monitor.take_unkillable() {
-            self.parent.monitor.notice(
-                Notice::Unkillable,
-                format_args!("child {pid} cannot be killed; the shutdown goes on without it"),
-            );
-        }
-    }
-
-    /// Ends the server now: ends the living children, and calls the last hook.
-    pub(super) fn stop(&mut self) {
-        if !self.is_here() || std::mem::replace(&mut self.done, true) {
-            return;
-        }
-        self.end_children();
-        self.note_refusals();
-        self.call_stop();
-        self.parent.monitor.end_notices();
-        self.tell_end();
-        self.parent.write_control();
-        // It has answered until now that the server is not ready.
-        self.parent.status.end();
-        // Signals last: another SIGTERM must not end the process before the server has cleaned up.
-        self.parent.system.close();
-        self.parent.control_file = None;
-    }
-
     /// The result of a turn. A server that has ended because of a failure returns it once.
     fn outcome(&mut self) -> Result<Turn, Error> {
         if self.done
@@ -414,16 +383,27 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     /// Finds out whether the server object can use a reserved child, while one is asked for.
     fn look_for_shedder(&mut self) {
         let monitor = &mut self.parent.monitor;
-        if monitor.reserved_shedder() && !monitor.sheds && self.server.can_shed() {
+        if !monitor.reserved_shedder() {
+            return;
+        }
+        if !monitor.sheds && self.server.can_shed() {
             monitor.sheds = true;
             monitor.post_known(Posted::Forkoff);
+        }
+        if let Some(why) = monitor.why_no_reserve()
+            && !std::mem::replace(&mut self.warned_of_no_reserve, true)
+        {
+            monitor.notice(
+                Notice::NoReserve,
+                format_args!("reserved_shedder has no effect: {why}"),
+            );
         }
     }
 
     /// Tells the server object, which wakes the reserved child.
     fn tell_all_busy(&mut self) {
         let monitor = &self.parent.monitor;
-        let all_busy = monitor.pool.reserved().is_some() && monitor.is_saturated();
+        let all_busy = monitor.pool.reserved().is_some() && monitor.are_all_busy();
         if std::mem::replace(&mut self.told_all_busy, all_busy) != all_busy {
             self.server.set_all_busy(all_busy);
         }
@@ -438,13 +418,14 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         }
     }
 
-    fn note_refusals(&mut self) {
+    pub(super) fn note_refusals(&mut self) {
         self.parent.monitor.note_refusals(self.server.refusals());
         self.parent.tell_untold();
     }
 
     fn begin_saturation(&mut self, since: Time) {
         let (waiting, oldest) = self.look_at_queues();
+        self.count_waiting_at = self.parent.monitor.now() + COUNT_EVERY;
         self.waiting = waiting.unwrap_or(0);
         let event = Event::Saturated { waiting, oldest };
         let episode = Saturation {
@@ -452,7 +433,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             waiting,
             oldest,
         };
-        let hooks = &mut self.hooks;
+        let hooks = self.hooks.asked();
         let hook = |monitor: &mut Monitor| hooks.saturated(monitor, &episode);
         self.parent.call_and_tell("saturated", &event, hook);
     }
@@ -462,33 +443,46 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         if self.parent.monitor.now() < self.count_waiting_at {
             return;
         }
-        let clients = self.look_at_queues().0.unwrap_or(0);
+        self.count_waiting_at = self.parent.monitor.now() + COUNT_EVERY;
+        let (clients, oldest) = self.look_at_queues();
+        let clients = clients.unwrap_or(0);
         if clients != std::mem::replace(&mut self.waiting, clients) {
-            self.parent.tell(&Event::Waiting { clients });
+            self.parent.tell(&Event::Waiting { clients, oldest });
         }
     }
 
     /// How many clients are queued at all sockets, and for how long the first has been, at least;
     /// `None` if that is not known of any.
     fn look_at_queues(&mut self) -> (Option<u32>, Option<Duration>) {
-        self.count_waiting_at = self.parent.monitor.now() + COUNT_EVERY;
+        self.looked_ahead = self.parent.monitor.now();
         let listeners = self.server.listeners();
         let queued = listeners.iter().filter_map(|listener| listener.queued);
         let oldest = listeners.iter().filter_map(|listener| listener.oldest);
-        (queued.reduce(u32::saturating_add), oldest.max())
+        let queued = queued.reduce(u32::saturating_add);
+        self.queues_unknown = queued.is_none();
+        (queued, oldest.max())
     }
 
-    /// Looks at the queues while a saturation may be about to begin: the ages of their clients
-    /// follow from the looks before.
+    /// Looks at the queues from when a saturation may be about to begin, until it is over.
     fn look_ahead(&mut self) {
         let now = self.parent.monitor.now();
-        let comes = self.parent.monitor.saturation_comes() && self.server.can_shed();
-        if !comes {
-            self.look_ahead_at = None;
-        } else if self.look_ahead_at.is_none_or(|at| at <= now) {
+        self.look_ahead_at = self.next_look_ahead();
+        if self.look_ahead_at.is_some_and(|at| at <= now) {
             self.look_at_queues();
-            self.look_ahead_at = Some(now + LOOK_AHEAD_EVERY);
+            self.look_ahead_at = self.next_look_ahead();
         }
+    }
+
+    fn next_look_ahead(&self) -> Option<Time> {
+        let monitor = &self.parent.monitor;
+        let every = if monitor.saturation_comes() {
+            LOOK_AHEAD_EVERY
+        } else if monitor.is_in_saturation() {
+            LOOK_ON_EVERY
+        } else {
+            return None;
+        };
+        (!self.queues_unknown).then_some(self.looked_ahead + every)
     }
 
     /// Tells observers the listeners, and that the server has started.
@@ -499,12 +493,5 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             self.parent.tell(&Event::ListenerOpened { name });
         }
         self.parent.tell(&Event::Started);
-    }
-
-    fn tell_end(&mut self) {
-        for name in std::mem::take(&mut self.listeners) {
-            self.parent.tell(&Event::ListenerClosed { name: &name });
-        }
-        self.parent.tell(&Event::Ended);
     }
 }

@@ -2,7 +2,7 @@
 //! new program whose children fail. `core/upgrade.rs` decides what comes next; `adopt.rs` is the other
 //! end.
 
-use super::{child::ChildSide, turn::Loop};
+use super::{child::ChildSide, parent::Parent, turn::Loop};
 use crate::{
     core::{
         error::{Error, Operation},
@@ -49,10 +49,21 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     fn snapshot(&mut self) -> Snapshot {
         let mut saved = Vec::new();
         self.call("save", |hooks, monitor| saved = hooks.save(monitor));
-        Snapshot {
+        let Parent {
+            monitor,
+            system,
+            desk,
+            status,
+            ..
+        } = &self.parent;
+        let mut snapshot = Snapshot {
             hooks: saved,
-            ..self.parent.monitor.save()
-        }
+            clients: desk.save(|client| system.control_fd(client)),
+            descriptors: status.descriptors(),
+            ..monitor.save()
+        };
+        snapshot.pool.status_helper = status.process();
+        snapshot
     }
 
     /// Moves an upgrade on.
@@ -83,7 +94,6 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     fn execute(&mut self, back: Option<String>) {
         let mut state = self.snapshot();
         state.program.back = back;
-        self.parent.status.pause();
         let error = match self.parent.system.save(&mut state) {
             Ok(()) => self.parent.system.become_program(&state),
             Err(error) => Error::new(Operation::Upgrade, "the state", error),
@@ -101,7 +111,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     }
 
     fn tell_upgrade_failed(&mut self, error: &Error) {
-        let hooks = &mut self.hooks;
+        let hooks = self.hooks.asked();
         let event = Event::UpgradeFailed { error };
         self.parent
             .call_and_tell("upgrade_failed", &event, |monitor| {

@@ -249,9 +249,19 @@ impl<L: Listener<Stream: Stream>> Run<'_, L> {
     /// reset it while it was queued.
     fn refusal(&self, look_first: bool) -> Option<Refusal> {
         let in_hand = self.in_hand.as_ref()?;
-        let has_gone = || hangup::look(&in_hand.connection.stream) == Hangup::Whole;
-        let gone = || (look_first && has_gone()).then_some(Refusal::Gone);
-        in_hand.refusal.or_else(gone)
+        self.unless_gone(in_hand.refusal, look_first)
+    }
+
+    /// A refusal of the connection in hand, or that its client has gone, who needs no answer.
+    fn unless_gone(&self, refusal: Option<Refusal>, look_first: bool) -> Option<Refusal> {
+        let in_hand = self.in_hand.as_ref()?;
+        let looks = refusal.map_or(look_first, Refusal::has_an_answer);
+        let has_gone = looks && hangup::look(&in_hand.connection.stream) == Hangup::Whole;
+        if has_gone {
+            Some(Refusal::Gone)
+        } else {
+            refusal
+        }
     }
 
     fn refuse(&mut self, refusal: Refusal) -> Observation {
@@ -262,7 +272,7 @@ impl<L: Listener<Stream: Stream>> Run<'_, L> {
             let queued = in_hand.connection.queued;
             self.acceptor.comm.note_refused(refusal, queued);
             let watched = self.watch(&in_hand.connection, 0);
-            if refusal == Refusal::TooOld {
+            if refusal.has_an_answer() {
                 let number = *self.acceptor.requests_handled;
                 let conn = self.conn(in_hand.connection, number, &watched);
                 note_end(self.acceptor.admission.shed(conn));
@@ -375,7 +385,7 @@ impl<L: Listener<Stream: Stream>> Run<'_, L> {
             comm,
             ..
         } = &mut self.acceptor;
-        admission.count_taken();
+        admission.count_taken(listener);
         admission.measure(*kind, &mut connection);
         if let Some(queued) = connection.queued {
             comm.count_queued(listener, queued);

@@ -5,6 +5,7 @@ use super::{
     conn::{Conn, Stream},
     reserve::Reserve,
     stream::StreamServer,
+    taken::{Taken, Taking},
 };
 use crate::{
     core::{
@@ -35,6 +36,8 @@ pub(super) struct AdmissionRules<S> {
     peers: PeerLimit,
     /// What children have refused, once the server is started.
     tally: Option<Rc<Counts>>,
+    /// What children have taken from the queues, once the server is started.
+    taken: Option<Rc<Taken>>,
     /// What a reserved child needs, if there may be one.
     reserve: Option<Rc<Reserve>>,
 }
@@ -52,6 +55,7 @@ impl<S> Default for AdmissionRules<S> {
             access: Rc::default(),
             peers: PeerLimit::default(),
             tally: None,
+            taken: None,
             reserve: None,
         }
     }
@@ -63,10 +67,21 @@ impl<S> AdmissionRules<S> {
         if self.tally.is_none() {
             self.tally = Some(Rc::new(Tally::new()?));
         }
+        let taken = match self.taken.take() {
+            Some(taken) => taken,
+            None => Rc::new(Taken::new()?),
+        };
         if cfg!(target_os = "linux") && self.limits().is_some() {
-            self.reserve = Some(Rc::new(Reserve::new()?));
+            self.reserve = Some(Rc::new(Reserve::new(&taken)?));
         }
+        self.taken = Some(taken);
         Ok(())
+    }
+
+    /// How many connections children have taken from each of so many queues, if they are counted.
+    pub(super) fn taken(&self, queues: usize) -> Vec<Option<u64>> {
+        let taken = |queue| self.taken.as_ref()?.from(queue);
+        (0..queues).map(taken).collect()
     }
 
     /// What a reserved child needs; `None` if the server had no limit of age when it was started.
@@ -92,7 +107,7 @@ impl<S> AdmissionRules<S> {
         Admission {
             measures: self.queue_time || limits.is_some(),
             limits,
-            reserve: self.reserve.clone(),
+            taking: self.taken.as_ref().map(Taking::new),
             shedding: (0..sockets).filter_map(shedding).collect(),
             overloaded: self.overloaded.take(),
             access: Rc::clone(&self.access),
@@ -116,7 +131,7 @@ impl<S> fmt::Debug for AdmissionRules<S> {
 pub(super) struct Admission<S> {
     measures: bool,
     limits: Option<AgeLimits>,
-    reserve: Option<Rc<Reserve>>,
+    taking: Option<Taking>,
     /// One for each listener, if there is a limit: each has a queue of its own.
     shedding: Vec<Shedding>,
     overloaded: Option<Overloaded<S>>,
@@ -131,10 +146,10 @@ impl<S: Stream> Admission<S> {
         self.limits
     }
 
-    /// Counts a connection that was taken from a queue.
-    pub(super) fn count_taken(&self) {
-        if let Some(reserve) = &self.reserve {
-            reserve.count();
+    /// Counts a connection that was taken from the queue of that listener.
+    pub(super) fn count_taken(&self, listener: usize) {
+        if let Some(taking) = &self.taking {
+            taking.count(listener);
         }
     }
 
@@ -322,7 +337,7 @@ impl<L: Listener<Stream: Stream>> StreamServer<L> {
     /// limit.
     ///
     /// The age is what the kernel knows (Linux, TCP). Of unknown age, and so never too old, are
-    /// connections of UNIX sockets.
+    /// connections of UNIX sockets; a reserved child takes none of these.
     #[must_use]
     pub fn max_queue_age(mut self, age: Duration) -> Self {
         self.set_max_queue_age(Some(age));

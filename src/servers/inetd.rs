@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     core::{
+        access::Access,
         error::{Error, Operation},
         time::Time,
     },
@@ -199,6 +200,27 @@ impl InetdServer {
         self
     }
 
+    /// How long a connection may have been queued: older ones are closed before a program is run.
+    /// Default: `None`, no limit.
+    ///
+    /// It has no effect at UNIX sockets: see
+    /// [`StreamServer::max_queue_age`](crate::servers::StreamServer::max_queue_age).
+    #[must_use]
+    pub fn max_queue_age(mut self, age: Option<Duration>) -> Self {
+        self.server.set_max_queue_age(age);
+        self
+    }
+
+    /// Which clients may connect. Default: all.
+    ///
+    /// Others are closed before a program is run: see
+    /// [`StreamServer::access`](crate::servers::StreamServer::access).
+    #[must_use]
+    pub fn access(mut self, access: Access) -> Self {
+        self.server.set_access(access);
+        self
+    }
+
     /// Writes a line for each connection: see
     /// [`StreamServer::access_log`](crate::servers::StreamServer::access_log).
     ///
@@ -223,7 +245,8 @@ impl InetdServer {
     }
 
     /// Runs the program of `other` from the next fork on, in place of this one: with its arguments,
-    /// its environment, its time limits, its `max_requests` and `max_per_peer`. The sockets stay.
+    /// its environment, its time limits, its `max_requests`, `max_per_peer`, `max_queue_age` and
+    /// `access`. The sockets stay.
     ///
     /// For a reload: see [`ChildServer::reload`].
     pub fn set_program_of(&mut self, other: Self) {
@@ -231,6 +254,9 @@ impl InetdServer {
             .set_max_requests(other.server.get_max_requests());
         self.server
             .set_max_per_peer(other.server.get_max_per_peer());
+        self.server
+            .set_max_queue_age(other.server.get_max_queue_age());
+        self.server.set_access(other.server.get_access().clone());
         self.program.swap(&other.program);
     }
 

@@ -78,9 +78,11 @@ mod listen;
 #[cfg_attr(docsrs, doc(cfg(feature = "proxy-protocol")))]
 pub mod proxy;
 mod queues;
+mod reloading;
 mod reply;
 mod reserve;
 mod stream;
+mod taken;
 mod tcp;
 mod unix;
 

@@ -23,12 +23,12 @@ impl Queues {
     }
 
     /// Takes a look at all queues, and notes the ages that it knows. `taken` is how many connections
-    /// had been taken before their lengths were read.
-    pub(super) fn look(&mut self, taken: u64, queues: &mut [ListenerStatus]) {
+    /// had been taken from each before its length was read.
+    pub(super) fn look(&mut self, taken: Vec<Option<u64>>, queues: &mut [ListenerStatus]) {
         let at = self.clock.now();
         self.logs.resize_with(queues.len(), QueueLog::default);
-        for (log, queue) in self.logs.iter_mut().zip(queues) {
-            if let Some(queued) = queue.queued {
+        for ((log, taken), queue) in self.logs.iter_mut().zip(taken).zip(queues) {
+            if let (Some(taken), Some(queued)) = (taken, queue.queued) {
                 log.note(Look { at, taken, queued });
                 queue.oldest = log.age(taken, at);
             }

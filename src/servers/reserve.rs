@@ -1,24 +1,26 @@
 //! What a parent and its children share for the reserved child: whether all others are busy, and how
 //! many connections have been taken. Decides nothing.
 
-use crate::sys::{flag::Flag, tally::Tally};
+use super::taken::Taken;
+use crate::sys::flag::Flag;
 use std::{
     io,
     os::fd::{AsFd, BorrowedFd},
+    rc::Rc,
 };
 
 /// Made in the parent, before the first fork.
 #[derive(Debug)]
 pub(super) struct Reserve {
     all_busy: Flag,
-    taken: Tally<1>,
+    taken: Rc<Taken>,
 }
 
 impl Reserve {
-    pub(super) fn new() -> io::Result<Self> {
+    pub(super) fn new(taken: &Rc<Taken>) -> io::Result<Self> {
         Ok(Self {
             all_busy: Flag::new()?,
-            taken: Tally::new()?,
+            taken: Rc::clone(taken),
         })
     }
 
@@ -31,15 +33,9 @@ impl Reserve {
         self.all_busy.is_raised()
     }
 
-    /// In a child: counts a connection that was taken from a queue.
-    pub(super) fn count(&self) {
-        self.taken.add_one(0);
-    }
-
-    /// How many connections all children have taken, from all queues.
-    pub(super) fn taken(&self) -> u64 {
-        let [taken] = self.taken.read();
-        taken
+    /// How many connections all children have taken from a queue, if they are counted.
+    pub(super) fn taken(&self, queue: usize) -> Option<u64> {
+        self.taken.from(queue)
     }
 }
 

@@ -16,6 +16,7 @@ use super::{
     conn::{Conn, Stream},
     ending::EndRules,
     queues::Queues,
+    reloading::Reloading,
 };
 use crate::{
     core::{
@@ -30,7 +31,13 @@ use crate::{
     },
     sys::{fd_registry::Ours, handed_over},
 };
-use std::{cell::RefCell, fmt, io, os::fd::OwnedFd, rc::Rc, time::Duration};
+use std::{
+    cell::RefCell,
+    fmt, io,
+    os::fd::{AsFd, OwnedFd},
+    rc::Rc,
+    time::Duration,
+};
 
 /// Accepts on a [`Listener`], one connection at a time in each child.
 ///
@@ -51,6 +58,7 @@ pub struct StreamServer<L: Listener> {
     proxies: proxy::Attribute,
     pub(super) admission: AdmissionRules<L::Stream>,
     pub(super) ends: EndRules,
+    pub(super) reloading: Reloading<L>,
     queues: Queues,
 }
 
@@ -90,6 +98,7 @@ impl<L: Listener<Stream: Stream>> StreamServer<L> {
             proxies: proxy::Attribute::default(),
             admission: AdmissionRules::default(),
             ends: EndRules::default(),
+            reloading: Reloading::default(),
             queues: Queues::new(),
         }
     }
@@ -392,6 +401,10 @@ impl<L: Listener<Stream: Stream>> ChildServer for StreamServer<L> {
         self.sockets.close_for_all(&mut self.listener);
     }
 
+    fn reload(&mut self) -> io::Result<()> {
+        self.read_anew()
+    }
+
     fn reopen(&mut self) -> io::Result<()> {
         self.ends.reopen()
     }
@@ -401,7 +414,9 @@ impl<L: Listener<Stream: Stream>> ChildServer for StreamServer<L> {
     }
 
     fn can_shed(&mut self) -> bool {
-        self.admission.reserve().is_some()
+        let mut sockets = self.sockets.iter();
+        let knows_age = |socket: &OwnedFd| self.listener.knows_time_in_queue(socket.as_fd());
+        self.admission.reserve().is_some() && sockets.any(knows_age)
     }
 
     fn set_all_busy(&mut self, all_busy: bool) {
@@ -420,11 +435,9 @@ impl<L: Listener<Stream: Stream>> ChildServer for StreamServer<L> {
     }
 
     fn listeners(&mut self) -> Vec<ListenerStatus> {
-        let taken = self.admission.reserve().map(|reserve| reserve.taken());
+        let taken = self.admission.taken(self.sockets.iter().count());
         let mut queues = self.sockets.status(&self.listener);
-        if let Some(taken) = taken {
-            self.queues.look(taken, &mut queues);
-        }
+        self.queues.look(taken, &mut queues);
         queues
     }
 }

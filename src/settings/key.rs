@@ -75,6 +75,12 @@ const SERVER: &[Row] = rows! {
     max_per_peer: Shape::Whole, "0", AtNextFork,
         "How many connections one client may have; 0 for no limit",
         server::max_per_peer;
+    max_queue_age: Shape::Time, "none", AtNextFork,
+        "How long a connection may have waited; older ones are closed", server::max_queue_age;
+    allow: Shape::List, "", AtNextFork,
+        "The addresses that may connect, as 10.0.0.0/8; all others may not", server::allow;
+    deny: Shape::List, "", AtNextFork,
+        "The addresses that may not connect, as 10.66.0.0/16", server::deny;
     deadline: Shape::Time, "none", AtNextFork,
         "How long one connection may take", server::deadline;
     access_log: Shape::Text, "none", AtStart,

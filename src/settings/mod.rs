@@ -48,6 +48,7 @@ use self::values::Values;
 use crate::observe::status::StatusAddress;
 use crate::{
     core::{
+        access::Access,
         config::{Config, TakesEffect},
         confinement::Confinement,
     },
@@ -319,6 +320,16 @@ impl Settings {
         self.values().max_per_peer
     }
 
+    /// How long a connection may have been queued, for [`InetdServer::max_queue_age`].
+    pub fn max_queue_age(&self) -> Option<Duration> {
+        self.values().max_queue_age
+    }
+
+    /// Which addresses may connect, for [`InetdServer::access`].
+    pub fn access(&self) -> Access {
+        self.values().access
+    }
+
     /// How long a connection may take, for [`InetdServer::deadline`].
     pub fn deadline(&self) -> Option<Duration> {
         self.values().deadline
@@ -386,6 +397,8 @@ impl Settings {
         let server = server.backlog(values.backlog);
         let server = server.max_requests(values.max_requests);
         let server = server.max_per_peer(values.max_per_peer);
+        let server = server.max_queue_age(values.max_queue_age);
+        let server = server.access(values.access.clone());
         let server = server.deadline(values.deadline);
         let server = match values.access_log() {
             Some(log) => server.access_log(log),

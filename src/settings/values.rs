@@ -3,6 +3,7 @@
 
 use crate::{
     core::{
+        access::{Access, Cidr},
         child::Signal,
         config::{
             Config,
@@ -26,6 +27,8 @@ pub(super) struct Values {
     pub(super) backlog: i32,
     pub(super) max_requests: u64,
     pub(super) max_per_peer: usize,
+    pub(super) max_queue_age: Option<Duration>,
+    pub(super) access: Access,
     pub(super) deadline: Option<Duration>,
     pub(super) access_log: Option<PathBuf>,
     pub(super) access_log_format: AccessFormat,
@@ -54,6 +57,8 @@ impl Default for Values {
             backlog: 1024,
             max_requests: 25,
             max_per_peer: 0,
+            max_queue_age: None,
+            access: Access::new(),
             deadline: None,
             access_log: None,
             access_log_format: AccessFormat::default(),
@@ -138,6 +143,37 @@ pub(super) mod server {
         texts: &[String],
     ) -> Result<(), String> {
         values.max_per_peer = one(texts)?;
+        Ok(())
+    }
+
+    pub(in super::super) fn max_queue_age(
+        values: &mut Values,
+        texts: &[String],
+    ) -> Result<(), String> {
+        let age: Duration = one(texts)?;
+        values.max_queue_age = (!age.is_zero()).then_some(age);
+        Ok(())
+    }
+
+    pub(in super::super) fn allow(values: &mut Values, texts: &[String]) -> Result<(), String> {
+        with_ranges(values, texts, Access::allow)
+    }
+
+    pub(in super::super) fn deny(values: &mut Values, texts: &[String]) -> Result<(), String> {
+        with_ranges(values, texts, Access::deny)
+    }
+
+    fn with_ranges(
+        values: &mut Values,
+        texts: &[String],
+        with: fn(Access, Cidr) -> Access,
+    ) -> Result<(), String> {
+        for text in texts {
+            let range = text
+                .parse::<Cidr>()
+                .map_err(|error| format!("{text:?}: {error}"))?;
+            values.access = with(std::mem::take(&mut values.access), range);
+        }
         Ok(())
     }
 

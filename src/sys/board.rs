@@ -18,6 +18,10 @@
 //!
 //! No order matters for the other numbers. This file is the parent's side.
 
+#[cfg_attr(
+    not(target_os = "linux"),
+    allow(dead_code, reason = "upgrades are for Linux")
+)]
 mod earlier;
 mod slot;
 mod view;
@@ -65,6 +69,10 @@ pub(crate) struct Board {
     /// The slot that the next fork has.
     lent: Option<usize>,
     /// The file, for whoever looks from outside, and for the next program. Nobody can write to it.
+    #[cfg_attr(
+        not(target_os = "linux"),
+        allow(dead_code, reason = "upgrades are for Linux")
+    )]
     file: Option<Ours<OwnedFd>>,
 }
 
@@ -86,6 +94,30 @@ impl Board {
             lent: None,
             file: file.map(Ours::parents),
         })
+    }
+
+    /// The memory, which may get another owner.
+    #[cfg(feature = "holder")]
+    pub(crate) fn memory(&self) -> &SharedMemory {
+        &self.view.memory
+    }
+
+    /// Whether the next fork has the slot of this child.
+    pub(crate) fn is_lent_to(&self, child: ChildId) -> bool {
+        self.lent == Some(child.slot())
+    }
+
+    /// Whether this process can write to all of it.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.view.memory.writable_words().is_some()
+    }
+
+    /// After another owner, which may have been killed at any step: nothing is under way.
+    #[cfg(feature = "holder")]
+    pub(crate) fn settle(&self) {
+        self.clear_will_look();
+        let folds = &self.view.memory.owners_words()[FOLDS_AT];
+        folds.store(folds.load(Relaxed).next_multiple_of(2), Release);
     }
 
     /// A look at it.
@@ -175,6 +207,10 @@ impl Board {
 
     /// Takes over the boards on which children of earlier programs note, the newest first, each with
     /// their slots. `own` is what the program before has counted itself.
+    #[cfg_attr(
+        not(target_os = "linux"),
+        allow(dead_code, reason = "upgrades are for Linux")
+    )]
     pub(crate) fn adopt(&mut self, boards: Vec<(Earlier, Vec<usize>)>, own: &[u64]) {
         let Some(words) = self.view.memory.writable_words() else {
             return;
@@ -234,6 +270,10 @@ impl Board {
 
     /// The boards that children note on, the newest first: the descriptor, the length, and which of
     /// these slots of living children are there.
+    #[cfg_attr(
+        not(target_os = "linux"),
+        allow(dead_code, reason = "upgrades are for Linux")
+    )]
     pub(crate) fn in_use(&self, slots: &[usize]) -> Vec<(RawFd, usize, Vec<usize>)> {
         let place = |slot: usize| {
             let own = self.view.own_words(slot)?;

@@ -60,16 +60,19 @@ pub(crate) fn show(mut numbers: Numbers) -> Vec<Metric> {
 }
 
 /// What was declared, for the program after an upgrade.
+#[cfg(target_os = "linux")]
 pub(crate) fn described() -> Vec<String> {
     schema().described()
 }
 
 /// Whether the numbers of a program that has declared this mean the same here.
+#[cfg(target_os = "linux")]
 pub(crate) fn agrees(described: &[String]) -> bool {
     schema().agrees(described)
 }
 
 /// The words of what this process has counted itself.
+#[cfg(target_os = "linux")]
 pub(crate) fn own_words() -> Vec<u64> {
     match is_counting() {
         true => own().words().collect(),

@@ -10,7 +10,10 @@ use super::{
 };
 use crate::core::system::{Caller, Heard, Source};
 use mio::Interest;
-use nix::errno::Errno;
+use nix::{
+    errno::Errno,
+    sys::socket::{Shutdown, shutdown},
+};
 use std::{
     collections::BTreeMap,
     io::{self, IoSlice},
@@ -19,9 +22,10 @@ use std::{
 };
 
 /// A listening socket, and the connections that were accepted on it. Children close all of them.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct ControlSocket {
-    listener: Ours<OwnedFd>,
+    /// `None` if there are only clients left, of the program that was here before.
+    listener: Option<Ours<OwnedFd>>,
     clients: BTreeMap<u64, Ours<OwnedFd>>,
     /// The number of the last client.
     last: u64,
@@ -37,14 +41,39 @@ impl ControlSocket {
             Interest::READABLE,
         )?;
         Ok(Self {
-            listener,
-            clients: BTreeMap::new(),
-            last: 0,
+            listener: Some(listener),
+            ..Self::default()
         })
     }
 
+    pub(super) fn listener(&self) -> Option<RawFd> {
+        self.listener.as_ref().map(|listener| listener.as_raw_fd())
+    }
+
+    /// The connection of a client.
+    pub(super) fn client(&self, client: u64) -> Option<RawFd> {
+        let stream = self.clients.get(&client)?;
+        Some(stream.as_raw_fd())
+    }
+
+    /// Has another poller report it.
+    #[cfg(all(feature = "holder", target_os = "linux"))]
+    pub(super) fn watch(&self, poller: &Poller) -> io::Result<()> {
+        match &self.listener {
+            Some(listener) => poller.add_urgent(
+                listener.as_raw_fd(),
+                Source::Control(None),
+                Interest::READABLE,
+            ),
+            None => Ok(()),
+        }
+    }
+
     pub(super) fn accept(&mut self, poller: &Poller) -> io::Result<Option<Caller>> {
-        match sockets::try_accept(self.listener.as_raw_fd(), Blocking::Never) {
+        let Some(listener) = self.listener() else {
+            return Ok(None);
+        };
+        match sockets::try_accept(listener, Blocking::Never) {
             Ok(newcomer) => self.add(newcomer.stream, poller).map(Some),
             Err(Errno::EAGAIN) => Ok(None),
             Err(errno) => Err(errno.into()),
@@ -52,8 +81,19 @@ impl ControlSocket {
     }
 
     fn add(&mut self, stream: OwnedFd, poller: &Poller) -> io::Result<Caller> {
-        let stream = Ours::parents(stream);
         let (pid, user, _) = credentials::of_peer(&stream.as_fd())?;
+        let client = self.adopt(stream, poller)?;
+        Ok(Caller {
+            client,
+            pid,
+            user,
+            own_user: nix::unistd::geteuid().as_raw(),
+        })
+    }
+
+    /// Watches the connection of a client, and returns its number.
+    pub(super) fn adopt(&mut self, stream: OwnedFd, poller: &Poller) -> io::Result<u64> {
+        let stream = Ours::parents(stream);
         let client = self.last + 1;
         poller.add_urgent(
             stream.as_raw_fd(),
@@ -62,12 +102,7 @@ impl ControlSocket {
         )?;
         self.last = client;
         self.clients.insert(client, stream);
-        Ok(Caller {
-            client,
-            pid,
-            user,
-            own_user: nix::unistd::geteuid().as_raw(),
-        })
+        Ok(client)
     }
 
     pub(super) fn read(&self, client: u64, buffer: &mut [u8]) -> Heard {
@@ -95,6 +130,8 @@ impl ControlSocket {
     pub(super) fn close_client(&mut self, client: u64, poller: &Poller) {
         if let Some(stream) = self.clients.remove(&client) {
             forget(stream.as_raw_fd(), poller);
+            // The trial of an upgrade may have a copy. OK to ignore: the client has gone then.
+            let _ = shutdown(stream.as_raw_fd(), Shutdown::Both);
         }
     }
 
@@ -103,7 +140,9 @@ impl ControlSocket {
         for stream in self.clients.values() {
             forget(stream.as_raw_fd(), poller);
         }
-        forget(self.listener.as_raw_fd(), poller);
+        if let Some(listener) = self.listener() {
+            forget(listener, poller);
+        }
     }
 }
 

@@ -215,6 +215,12 @@ pub(crate) fn starting<R>(id: PreForkId, start: impl FnOnce() -> R) -> R {
     start()
 }
 
+/// Whether descriptors that are opened now are for the children of a server.
+#[cfg(target_os = "linux")]
+pub(crate) fn is_starting() -> bool {
+    registry().starting.is_some()
+}
+
 /// Whether a server of ours has opened `fd`.
 pub(crate) fn is_registered(fd: RawFd) -> bool {
     let registry = registry();
@@ -224,6 +230,7 @@ pub(crate) fn is_registered(fd: RawFd) -> bool {
 
 /// The descriptors that children of server `id` keep, and those that code outside this crate has
 /// opened: by number, and whether it is one of the latter.
+#[cfg(target_os = "linux")]
 pub(crate) fn for_children(id: PreForkId) -> Vec<(RawFd, bool)> {
     let registry = registry();
     let entries = registry
@@ -235,6 +242,7 @@ pub(crate) fn for_children(id: PreForkId) -> Vec<(RawFd, bool)> {
 }
 
 /// How many servers of this process have descriptors for children.
+#[cfg(target_os = "linux")]
 pub(crate) fn servers() -> usize {
     registry().ranges.keys().flatten().count()
 }

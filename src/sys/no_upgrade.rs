@@ -4,7 +4,9 @@
 use super::{
     board::Board,
     fd_registry::{Ours, PreForkId},
+    launch::Launch,
     poller::Poller,
+    stop_board::StopBoards,
 };
 use crate::core::{
     error::{Error, Operation},
@@ -18,25 +20,6 @@ use std::{
     path::Path,
 };
 
-/// Why this process was started.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[non_exhaustive]
-pub enum Launch {
-    /// As any program, by a shell or a service manager.
-    Fresh,
-    /// To read the state of a running server; Linux only.
-    Trial,
-    /// In place of another program; Linux only.
-    Upgrade,
-}
-
-impl Launch {
-    /// Why this process was started.
-    pub fn of_this_process() -> Self {
-        Self::Fresh
-    }
-}
-
 /// What a process is told: never anything.
 #[derive(Debug)]
 pub(crate) struct Summons {
@@ -45,6 +28,7 @@ pub(crate) struct Summons {
 }
 
 #[derive(Debug)]
+#[allow(dead_code, reason = "nobody tells any of it")]
 pub(crate) enum Way {
     Trial { answers: RawFd, end: RawFd },
     Forth { image: RawFd },
@@ -53,6 +37,10 @@ pub(crate) enum Way {
 
 pub(crate) fn summons() -> Option<Summons> {
     None
+}
+
+pub(crate) fn launch() -> Launch {
+    Launch::Fresh
 }
 
 fn unsupported() -> io::Error {
@@ -84,7 +72,9 @@ pub(crate) fn duplicate(_: u32) -> io::Result<OwnedFd> {
     Err(unsupported())
 }
 
-pub(crate) fn offer<'a>(_: impl Iterator<Item = &'a Descriptor>) {}
+pub(crate) fn offer(_: &Snapshot) -> io::Result<()> {
+    Err(unsupported())
+}
 
 pub(crate) fn withdraw() -> Vec<String> {
     Vec::new()
@@ -94,12 +84,12 @@ pub(crate) fn is_adopting() -> bool {
     false
 }
 
-pub(crate) fn tcp_socket(_: SocketAddr) -> Option<OwnedFd> {
-    None
+pub(crate) fn tcp_socket(_: SocketAddr) -> io::Result<Option<OwnedFd>> {
+    Ok(None)
 }
 
-pub(crate) fn unix_socket(_: &Path) -> Option<OwnedFd> {
-    None
+pub(crate) fn unix_socket(_: &Path) -> io::Result<Option<OwnedFd>> {
+    Ok(None)
 }
 
 pub(crate) fn saved_boards(_: &Board, _: &[usize]) -> Vec<BoardState> {
@@ -107,6 +97,10 @@ pub(crate) fn saved_boards(_: &Board, _: &[usize]) -> Vec<BoardState> {
 }
 
 pub(crate) fn adopt_boards(_: &mut Board, _: &[BoardState]) {}
+
+pub(crate) fn adopt_stop_boards(_: &Snapshot) -> StopBoards {
+    StopBoards::new()
+}
 
 /// Nothing.
 #[derive(Debug)]

@@ -14,15 +14,18 @@ use std::{
     os::fd::OwnedFd,
     ptr::NonNull,
     slice,
-    sync::{Arc, atomic::AtomicU64},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
+    },
 };
 
 /// A mapping of the memory.
 struct Mapping {
     words: NonNull<AtomicU64>,
     length: NonZeroUsize,
-    /// The process that has made it.
-    made_in: u32,
+    /// The process that can write to it: the one that has made it, or the one that has got it since.
+    owner: AtomicU32,
     /// Whether forks have it, too.
     is_inherited: bool,
 }
@@ -35,7 +38,7 @@ unsafe impl Sync for Mapping {}
 impl Mapping {
     /// Whether this process has it.
     fn is_here(&self) -> bool {
-        self.is_inherited || self.made_in == std::process::id()
+        self.is_inherited || self.owner.load(Relaxed) == std::process::id()
     }
 
     /// The words. For a mapping that forks leave out: only while it [is here](Self::is_here).
@@ -84,6 +87,26 @@ impl SharedMemory {
         }
     }
 
+    /// New memory that a later program of this process can write as well, by the descriptor.
+    ///
+    /// Forks must not have that. A process that may open the descriptors of this one can write there.
+    pub(crate) fn to_hand_on(name: &CStr, length: usize) -> io::Result<(Self, Option<OwnedFd>)> {
+        let whole = NonZeroUsize::new(length).ok_or(io::ErrorKind::InvalidInput)?;
+        match handed_on::new(name, whole) {
+            Ok((memory, file)) => Ok((memory, Some(file))),
+            Err(error) => {
+                log::debug!("an upgrade cannot hand on memory: {error}");
+                Self::new(name, length).map(|(memory, _)| (memory, None))
+            }
+        }
+    }
+
+    /// Memory that an earlier program of this process has [handed on](Self::to_hand_on).
+    #[cfg(target_os = "linux")]
+    pub(crate) fn adopted(file: &OwnedFd) -> io::Result<Self> {
+        handed_on::adopted(file)
+    }
+
     /// New memory that forks can read only if they are made while it is [shown](Self::show).
     ///
     /// Where the system cannot hide it, all forks have it.
@@ -123,7 +146,7 @@ impl SharedMemory {
         let both = Arc::new(Mapping {
             words: memory.cast(),
             length,
-            made_in: std::process::id(),
+            owner: AtomicU32::new(std::process::id()),
             is_inherited: true,
         });
         Ok(Self {
@@ -170,6 +193,20 @@ impl SharedMemory {
             // OK to ignore: if this fails, children can write each other's slots.
             let _ = self.advise(offset, length, Forks::LackIt);
         }
+    }
+
+    /// From now on forks have all of it: one of them is to [own](Self::take_over) it. False if that
+    /// fails.
+    #[cfg(feature = "holder")]
+    pub(crate) fn hand_on(&self) -> bool {
+        self.lend(0, self.write.length.get())
+    }
+
+    /// In a fork that has all of it: this process owns it from now on, and its forks have none of it.
+    #[cfg(feature = "holder")]
+    pub(crate) fn take_over(&self) {
+        self.write.owner.store(std::process::id(), Relaxed);
+        self.take_back(0, self.write.length.get());
     }
 
     fn advise(&self, offset: usize, length: usize, forks: Forks) -> bool {
@@ -272,11 +309,10 @@ fn advise_range(_: &Mapping, _: usize, _: usize, _: Forks) -> bool {
     false
 }
 
-/// Maps memory that forks can read and not write.
+/// A file in memory of this length.
 #[cfg(target_os = "linux")]
-fn sealed(name: &CStr, length: NonZeroUsize) -> io::Result<(SharedMemory, OwnedFd)> {
+fn file(name: &CStr, length: NonZeroUsize) -> io::Result<OwnedFd> {
     use nix::{
-        fcntl::{FcntlArg, SealFlag, fcntl},
         sys::memfd::{MFdFlags, memfd_create},
         unistd::ftruncate,
     };
@@ -286,6 +322,14 @@ fn sealed(name: &CStr, length: NonZeroUsize) -> io::Result<(SharedMemory, OwnedF
         &file,
         nix::libc::off_t::try_from(length.get()).map_err(io::Error::other)?,
     )?;
+    Ok(file)
+}
+
+/// Maps memory that forks can read and not write.
+#[cfg(target_os = "linux")]
+fn sealed(name: &CStr, length: NonZeroUsize) -> io::Result<(SharedMemory, OwnedFd)> {
+    use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+    let file = file(name, length)?;
     let write = map(&file, length, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE)?;
     let seals = SealFlag::F_SEAL_FUTURE_WRITE
         | SealFlag::F_SEAL_SHRINK
@@ -294,18 +338,71 @@ fn sealed(name: &CStr, length: NonZeroUsize) -> io::Result<(SharedMemory, OwnedF
     fcntl(&file, FcntlArg::F_ADD_SEALS(seals))?;
     // Mapped after the seal, it can never become writable.
     let read = map(&file, length, ProtFlags::PROT_READ)?;
-    let mut memory = SharedMemory {
-        write: Arc::new(write),
-        read: Arc::new(read),
-    };
-    if !memory.advise(0, length.get(), Forks::LackIt) {
-        return Err(io::Error::last_os_error());
-    }
-    // OK because nobody else has it yet.
-    if let Some(write) = Arc::get_mut(&mut memory.write) {
+    SharedMemory::of(write, read).map(|memory| (memory, file))
+}
+
+#[cfg(target_os = "linux")]
+impl SharedMemory {
+    /// Forks have the second mapping alone.
+    fn of(mut write: Mapping, read: Mapping) -> io::Result<Self> {
+        if !advise_range(&write, 0, write.length.get(), Forks::LackIt) {
+            return Err(io::Error::last_os_error());
+        }
         write.is_inherited = false;
+        Ok(Self {
+            write: Arc::new(write),
+            read: Arc::new(read),
+        })
     }
-    Ok((memory, file))
+}
+
+/// Memory for this program and those that take its place. It cannot be sealed against new writable
+/// mappings, so what forks have is mapped by a descriptor that can only be read.
+#[cfg(target_os = "linux")]
+mod handed_on {
+    use super::*;
+    use nix::{
+        fcntl::{FcntlArg, OFlag, SealFlag, fcntl, open},
+        sys::stat::{Mode, fstat},
+    };
+    use std::os::fd::AsRawFd;
+
+    const SEALS: SealFlag = SealFlag::F_SEAL_SHRINK
+        .union(SealFlag::F_SEAL_GROW)
+        .union(SealFlag::F_SEAL_SEAL);
+
+    pub(super) fn new(name: &CStr, length: NonZeroUsize) -> io::Result<(SharedMemory, OwnedFd)> {
+        let file = file(name, length)?;
+        fcntl(&file, FcntlArg::F_ADD_SEALS(SEALS))?;
+        mapped(&file, length).map(|memory| (memory, file))
+    }
+
+    pub(super) fn adopted(file: &OwnedFd) -> io::Result<SharedMemory> {
+        let seals = SealFlag::from_bits_retain(fcntl(file, FcntlArg::F_GET_SEALS)?);
+        if seals != SEALS {
+            return Err(io::Error::other("it is not the memory that it should be"));
+        }
+        let length = usize::try_from(fstat(file)?.st_size).map_err(io::Error::other)?;
+        let length = NonZeroUsize::new(length).ok_or(io::ErrorKind::InvalidInput)?;
+        mapped(file, length)
+    }
+
+    fn mapped(file: &OwnedFd, length: NonZeroUsize) -> io::Result<SharedMemory> {
+        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let reader = open(&*path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
+        let write = map(file, length, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE)?;
+        let read = map(&reader, length, ProtFlags::PROT_READ)?;
+        SharedMemory::of(write, read)
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod handed_on {
+    use super::*;
+
+    pub(super) fn new(_: &CStr, _: NonZeroUsize) -> io::Result<(SharedMemory, OwnedFd)> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
 }
 
 #[cfg(target_os = "linux")]
@@ -317,7 +414,7 @@ fn map(file: &OwnedFd, length: NonZeroUsize, protection: ProtFlags) -> io::Resul
     Ok(Mapping {
         words: memory.cast(),
         length,
-        made_in: std::process::id(),
+        owner: AtomicU32::new(std::process::id()),
         is_inherited: true,
     })
 }
@@ -348,6 +445,25 @@ mod tests {
             let word = |at: usize| memory.words()[at].load(Relaxed);
             assert_eq!([word(0), word(1), word(PAGE / 8)], [0, 5, 6]);
         }
+    }
+
+    /// A program that takes the place of this one can write it, and a fork cannot make its mapping
+    /// writable.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn what_is_handed_on_is_written_by_the_next_program_and_by_no_fork() {
+        use nix::sys::mman::mprotect;
+        let (memory, file) = SharedMemory::to_hand_on(c"test", PAGE).unwrap();
+        let file = file.unwrap();
+        let next = SharedMemory::adopted(&file).unwrap();
+        next.writable_words().unwrap()[3].store(7, Relaxed);
+        assert_eq!(memory.words()[3].load(Relaxed), 7);
+        let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        // SAFETY: the mapping has this length, and stays one that is read.
+        let made = unsafe { mprotect(memory.read.words.cast(), PAGE, protection) };
+        assert_eq!(made, Err(nix::errno::Errno::EACCES));
+        let (_, other) = SharedMemory::new(c"test", PAGE).unwrap();
+        assert!(SharedMemory::adopted(&other.unwrap()).is_err());
     }
 
     #[test]

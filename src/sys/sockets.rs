@@ -366,6 +366,10 @@ pub(crate) fn is_stream(socket: &impl AsFd, family: Family) -> bool {
 /// The address of a TCP socket.
 pub(crate) fn tcp_address(socket: &impl AsFd) -> Option<SocketAddr> {
     let address: SockaddrStorage = socket::getsockname(socket.as_fd().as_raw_fd()).ok()?;
+    tcp_address_in(&address)
+}
+
+pub(super) fn tcp_address_in(address: &SockaddrStorage) -> Option<SocketAddr> {
     let v4 = address
         .as_sockaddr_in()
         .map(|v4| SocketAddr::V4((*v4).into()));

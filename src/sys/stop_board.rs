@@ -2,16 +2,26 @@
 //! wakes a child; this memory counts when the signal is lost, for example while system(3) ignores
 //! SIGINT. A child cannot write here.
 
-use super::shared_memory::SharedMemory;
+use super::{fd_registry::Ours, shared_memory::SharedMemory};
 use crate::core::{child::ChildId, draining::QueuedClients};
 use std::{
+    collections::BTreeMap,
     io,
+    os::fd::{AsRawFd, OwnedFd},
+    rc::Rc,
     sync::atomic::{AtomicU64, Ordering::SeqCst},
 };
 
 /// The parent's view: one word for each child.
 #[derive(Debug)]
-pub(crate) struct StopBoard(SharedMemory);
+pub(crate) struct StopBoard {
+    memory: SharedMemory,
+    /// For a program that takes the place of this one.
+    file: Option<Ours<OwnedFd>>,
+}
+
+/// The boards of earlier programs, by the descriptors in the state that they have handed on.
+pub(crate) type StopBoards = BTreeMap<u32, Rc<StopBoard>>;
 
 impl StopBoard {
     /// A board for this many children. Further children are told by signals only.
@@ -20,12 +30,40 @@ impl StopBoard {
             .max(1)
             .checked_mul(size_of::<AtomicU64>())
             .ok_or(io::ErrorKind::OutOfMemory)?;
-        SharedMemory::new(c"prefork-stops", length).map(|(memory, _)| Self(memory))
+        let (memory, file) = SharedMemory::to_hand_on(c"prefork-stops", length)?;
+        let file = file.map(Ours::parents);
+        Ok(Self { memory, file })
+    }
+
+    /// The board of an earlier program of this process, whose children read it.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn adopted(file: OwnedFd) -> io::Result<Self> {
+        let memory = SharedMemory::adopted(&file)?;
+        let file = Some(Ours::parents(file));
+        Ok(Self { memory, file })
+    }
+
+    /// The descriptor by which another program adopts it.
+    pub(crate) fn number(&self) -> Option<u32> {
+        let file = self.file.as_ref()?;
+        Some(file.as_raw_fd().cast_unsigned())
+    }
+
+    /// The memory, which may get another owner.
+    #[cfg(feature = "holder")]
+    pub(crate) fn memory(&self) -> &SharedMemory {
+        &self.memory
+    }
+
+    /// Whether a child was told to leave.
+    #[cfg(feature = "holder")]
+    pub(crate) fn has_told(&self, child: ChildId) -> bool {
+        self.of(child).is_set()
     }
 
     /// Tells the child to leave. Call this before sending the signal, which may be lost.
     pub(crate) fn tell(&self, child: ChildId, queued: QueuedClients) {
-        let words = self.0.writable_words();
+        let words = self.memory.writable_words();
         if let Some(word) = words.and_then(|words| words.get(child.slot())) {
             word.store(mark(child, queued), SeqCst);
         }
@@ -34,7 +72,7 @@ impl StopBoard {
     /// A child's view.
     pub(crate) fn of(&self, child: ChildId) -> StopFlag {
         StopFlag {
-            memory: self.0.clone(),
+            memory: self.memory.clone(),
             child,
         }
     }
@@ -63,7 +101,8 @@ impl StopFlag {
     }
 }
 
-/// The word that tells this child to stop, and no earlier child of the same slot. Never zero.
+/// The word that tells this child to stop, and no earlier child of the same slot. Never zero. Programs of
+/// other versions write and read it too: it stays what it is.
 fn mark(child: ChildId, queued: QueuedClients) -> u64 {
     let order = match queued {
         QueuedClients::Serve => 1,
@@ -101,6 +140,19 @@ mod tests {
         assert!(told.is_set() && told.leaves_queue());
         board.tell(child, QueuedClients::Serve);
         assert!(told.is_set() && !told.leaves_queue());
+    }
+
+    /// The program after this one tells the children of this one.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_child_is_told_by_the_next_program() {
+        let board = StopBoard::new(2).unwrap();
+        let child = ChildId::new(1, 7);
+        let told = board.of(child);
+        let file = crate::sys::upgrade::duplicate(board.number().unwrap()).unwrap();
+        let next = StopBoard::adopted(file).unwrap();
+        next.tell(child, QueuedClients::LeaveToOthers);
+        assert!(told.leaves_queue());
     }
 
     /// A child beyond the end of the board has no word there.

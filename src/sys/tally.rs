@@ -39,6 +39,10 @@ impl<const COUNT: usize> Tally<COUNT> {
         self.counters()[counter].fetch_add(1, Relaxed);
     }
 
+    pub(crate) fn get(&self, counter: usize) -> u64 {
+        self.counters()[counter].load(Relaxed)
+    }
+
     pub(crate) fn read(&self) -> [u64; COUNT] {
         let counters = self.counters();
         std::array::from_fn(|counter| counters[counter].load(Relaxed))
@@ -76,6 +80,7 @@ mod tests {
         tally.add_one(0);
         tally.add_one(2);
         assert_eq!(tally.read(), [1, 0, 2]);
+        assert_eq!((tally.get(1), tally.get(2)), (0, 2));
         assert_eq!(format!("{tally:?}"), "Tally([1, 0, 2])");
     }
 }

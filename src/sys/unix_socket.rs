@@ -47,7 +47,8 @@ pub(crate) fn listen_unix(
     backlog: i32,
 ) -> Result<(OwnedFd, Option<FileId>), Error> {
     let address = address(path).map_err(|error| failed(path, Operation::Bind, error))?;
-    if let Some(inherited) = upgrade::unix_socket(path) {
+    let inherited = upgrade::unix_socket(path);
+    if let Some(inherited) = inherited.map_err(|error| failed(path, Operation::Upgrade, error))? {
         // A file that somebody has removed meanwhile is not made again.
         let file = file_id(path).ok();
         return listening(path, inherited, backlog).map(|socket| (socket, file));
@@ -86,6 +87,10 @@ pub(crate) fn display_name(path: &Path) -> String {
 /// The address of a UNIX socket: a path, or an abstract name after a zero byte.
 pub(crate) fn path_of(socket: BorrowedFd<'_>) -> Option<PathBuf> {
     let address: UnixAddr = socket::getsockname(socket.as_raw_fd()).ok()?;
+    path_in(&address)
+}
+
+pub(super) fn path_in(address: &UnixAddr) -> Option<PathBuf> {
     #[cfg(target_os = "linux")]
     if let Some(name) = address.as_abstract() {
         let bytes = [&[0], name].concat();
@@ -260,6 +265,23 @@ fn pin(_: &Path) -> nix::Result<Option<(OwnedFd, UnixAddr)>> {
 fn file_id(path: &Path) -> io::Result<FileId> {
     let metadata = fs::symlink_metadata(path)?;
     Ok((metadata.dev(), metadata.ino()))
+}
+
+/// Removes a socket file on which nobody listens.
+#[cfg(target_os = "linux")]
+pub(crate) fn remove_if_stale(path: &Path) {
+    if is_abstract(path) {
+        return;
+    }
+    let removed = address(path)
+        .map_err(|error| failed(path, Operation::Unlink, error))
+        .and_then(|address| {
+            let _lock = lock_directory(path)?;
+            remove_stale(path, &address)
+        });
+    if let Err(error) = removed {
+        say!(Warn, "{error}");
+    }
 }
 
 /// Removes a socket file if it is still the file that was bound.

@@ -12,12 +12,11 @@ mod summons;
 mod trial;
 mod upgrades;
 
-pub use self::summons::Launch;
 pub(crate) use self::{
-    boards::{adopt_boards, saved_boards},
+    boards::{adopt_boards, adopt_stop_boards, saved_boards},
     descriptors::{duplicate, take, verify},
     execution::go_back,
     inheritance::{is_adopting, offer, tcp_socket, unix_socket, withdraw},
-    summons::{Summons, Way, answer_and_wait, read_state, summons},
+    summons::{Summons, Way, answer_and_wait, launch, read_state, summons},
     upgrades::Upgrades,
 };

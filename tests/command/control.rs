@@ -1,4 +1,4 @@
-//! `prefork reload`, `stop`, `retire`, `set` and `get`: what they do to a running server, what they
+//! `prefork reload`, `upgrade`, `stop`, `retire`, `set` and `get`: what they do to a running server, what they
 //! print, and with which exit code of sysexits.h they fail.
 
 use std::fs;
@@ -21,6 +21,8 @@ pub const SCENARIOS: Scenarios = scenarios![
     the_socket_is_named_by_flag_file_or_variable,
     answers_are_json_for_programs,
     a_reload_that_fails_is_an_exit_code,
+    a_server_becomes_another_program_and_back_again,
+    an_upgrade_that_fails_is_an_exit_code,
     a_command_that_takes_too_long_goes_on,
     refusals_have_exit_codes,
     what_is_no_server_is_told,
@@ -226,6 +228,74 @@ fn a_reload_that_fails_is_an_exit_code(world: &mut World) {
     assert_eq!(controlled.server.expect_children(5), before);
     write(good);
     controlled.tell(world, &["reload"], 0);
+    controlled.stop(world);
+}
+
+/// A server that runs a copy of the command, and the path of the copy.
+fn from_copy(world: &mut World) -> (Controlled, PathBuf) {
+    let copy = world.tempdir().join("server");
+    fs::copy(PREFORK, &copy).unwrap();
+    let path = world.tempdir().join("control");
+    let arguments = ["inetd", "--start-servers", "2", "--listen", "127.0.0.1:0"];
+    let launch = world.command(&copy).args(&arguments);
+    let server = launch.arg("--control").arg(&path).args(&["--", "cat"]);
+    let server = server.spawn();
+    server.address();
+    (Controlled { server, path }, copy)
+}
+
+/// The file that a process runs.
+fn program_of(pid: u32) -> PathBuf {
+    fs::read_link(format!("/proc/{pid}/exe")).unwrap()
+}
+
+fn a_server_becomes_another_program_and_back_again(world: &mut World) {
+    let (controlled, copy) = from_copy(world);
+    let pid = controlled.server.pid();
+    let before = controlled.server.expect_children(2);
+    let mut held = connect(&controlled.server.address());
+    held.ask("hello");
+    let fresh = copy.with_file_name("fresh");
+    fs::copy(PREFORK, &fresh).unwrap();
+    fs::rename(&fresh, &copy).unwrap();
+    let upgraded = controlled.tell(world, &["upgrade"], 0);
+    assert!(upgraded.starts_with("upgraded in "), "{upgraded}");
+    assert!(upgraded.contains("; nobody watched the children for "));
+    assert_eq!(program_of(pid), copy, "and not the one that was removed");
+    // To one that is named, from wherever the command runs.
+    let directory = copy.parent().unwrap().to_owned();
+    fs::copy(PREFORK, directory.join("another one")).unwrap();
+    let script = "cd \"$1\" && exec \"$2\" upgrade 'another one' --control \"$3\" --json";
+    let shell = world.command("/bin/sh").args(&["-c", script, "sh"]);
+    let shell = shell.arg(&directory).arg(PREFORK).arg(&controlled.path);
+    let shell = shell.spawn();
+    assert!(shell.wait(SOON).success(), "{}", shell.stderr());
+    assert!(shell.stdout().starts_with("{\"ok\":true,\"epoch\":2,"));
+    assert_eq!(program_of(pid), directory.join("another one"));
+    assert_eq!(held.ask("still here"), "still here");
+    drop(held);
+    until("no old child", SOON, || {
+        let living = controlled.server.children();
+        before.iter().all(|old| !living.contains(old)).then_some(())
+    });
+    controlled.stop(world);
+}
+
+fn an_upgrade_that_fails_is_an_exit_code(world: &mut World) {
+    let (controlled, copy) = from_copy(world);
+    let before = controlled.server.expect_children(2);
+    let missing = controlled.tell(world, &["upgrade", "/no/such/server"], SOFTWARE);
+    let expected = "prefork: upgrade /no/such/server: no such file or directory (os error 2)\n";
+    assert_eq!(missing, expected);
+    fs::remove_file(&copy).unwrap();
+    fs::copy("/bin/false", &copy).unwrap();
+    let refused = controlled.tell(world, &["upgrade"], SOFTWARE);
+    assert!(
+        refused.contains("in its trial it has ended: exit status: 1"),
+        "{refused}"
+    );
+    assert_eq!(controlled.server.expect_children(2), before);
+    assert_eq!(connect(&controlled.server.address()).ask("hello"), "hello");
     controlled.stop(world);
 }
 

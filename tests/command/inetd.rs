@@ -33,6 +33,7 @@ pub const SCENARIOS: Scenarios = scenarios![
     settings_come_from_a_file_too,
     each_connection_has_a_line,
     children_are_confined,
+    who_is_denied_or_too_late_costs_no_program,
 ];
 
 /// A server with this program on a port of its own.
@@ -381,6 +382,27 @@ fn children_are_confined(world: &mut World) {
     let nobody = String::from_utf8(nobody.stdout).unwrap();
     assert_eq!(told, format!("{nobody}40\nNoNewPrivs:\t1\n"));
     stop(&server);
+}
+
+/// A client of a denied address, and one that has waited for longer than it may.
+fn who_is_denied_or_too_late_costs_no_program(world: &mut World) {
+    let server = inetd(world, &["--deny", "127.0.0.0/8"], &["echo", "hello"]);
+    assert_eq!(connect(&server.address()).read_rest(), "");
+    let report = stop(&server);
+    let denied = "; 1 connections refused: the client may not connect";
+    assert!(report.ends_with(denied), "{report}");
+    let pool = ["--max-clients", "1", "--start-servers", "1"];
+    let rules = ["--allow", "127.0.0.0/8", "--max-queue-age", "500ms"];
+    let server = inetd(world, &[&pool[..], &rules].concat(), &["cat"]);
+    let mut first = connect(&server.address());
+    assert_eq!(first.ask("hello"), "hello");
+    let mut late = connect(&server.address());
+    assert!(late.is_silent(Duration::from_millis(700)));
+    drop(first);
+    assert_eq!(late.read_rest(), "");
+    let report = stop(&server);
+    let late = "; 1 connections refused: it was queued for too long";
+    assert!(report.ends_with(late), "{report}");
 }
 
 fn each_connection_has_a_line(world: &mut World) {

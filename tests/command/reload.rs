@@ -15,6 +15,7 @@ pub const SCENARIOS: Scenarios = scenarios![
     a_program_that_is_gone_changes_nothing,
     flags_stay_stronger_than_the_file,
     inetd_reloads_too,
+    inetd_reads_anew_whom_it_admits,
 ];
 
 /// A worker that answers each line with a word of its own, and says the words.
@@ -257,4 +258,34 @@ fn inetd_reloads_too(world: &mut World) {
         (connect(&address).read_line() == "two").then_some(())
     });
     stop(&server);
+}
+
+fn inetd_reads_anew_whom_it_admits(world: &mut World) {
+    let file = File::new(world);
+    let write = |rules: &str| {
+        let text = "listen = ['127.0.0.1:0']\nprogram = ['echo', 'hello']\n";
+        fs::write(&file.path, format!("{text}{rules}\n")).expect("a file of settings");
+    };
+    write("");
+    let server = prefork(world, &["inetd", "--config", file.path()]).spawn();
+    let address = server.address();
+    let expect_answer = |expected| {
+        until(&format!("the answer {expected:?}"), SOON, || {
+            (connect(&address).read_rest() == expected).then_some(())
+        });
+    };
+    expect_answer("hello\n");
+    write("deny = ['10.0.0.0/8', '127.0.0.0/8']\nmax_queue_age = '10s'");
+    server.signal(Signal::SIGHUP);
+    expect_said(&server, "prefork: reload: max_queue_age is 10");
+    expect_answer("");
+    write("deny = ['10.0.0.0/8']");
+    server.signal(Signal::SIGHUP);
+    expect_answer("hello\n");
+    write("deny = ['10.0.0.0/33']");
+    server.signal(Signal::SIGHUP);
+    expect_said(&server, "10.0.0.0/33");
+    expect_answer("hello\n");
+    let report = stop(&server);
+    assert!(report.contains(" connections refused: the client may not connect"));
 }

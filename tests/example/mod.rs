@@ -20,6 +20,10 @@ use crate::support::{Client, Launch, Server, Signal, World, connect, holds, proc
 
 const SOON: Duration = Duration::from_secs(10);
 
+// Exit codes of sysexits.
+const USAGE: i32 = 64;
+const UNAVAILABLE: i32 = 69;
+
 /// An example, and in what it differs from the others.
 #[derive(Clone, Copy, Debug)]
 pub struct Example {
@@ -167,7 +171,7 @@ pub fn help_survives_a_closed_pipe(world: &mut World, example: &Example) {
 pub fn path_is_refused_without_a_use_for_it(world: &mut World, example: &Example) {
     let path = world.tempdir().join("of-no-use.sock");
     let server = example.serve(world, &["--path", path.to_str().unwrap()]);
-    assert_eq!(server.wait(SOON).code(), Some(1), "{}", example.name);
+    assert_eq!(server.wait(SOON).code(), Some(USAGE), "{}", example.name);
     let error = server.stderr();
     assert!(
         error.starts_with("Error: --path: "),
@@ -191,7 +195,7 @@ pub fn bad_flags_are_refused(world: &mut World, example: &Example) {
         (&["--max-clients", "-5"][..], "-5"),
     ] {
         let server = example.run(world, flags);
-        assert_eq!(server.wait(SOON).code(), Some(1), "{name} {flags:?}");
+        assert_eq!(server.wait(SOON).code(), Some(USAGE), "{name} {flags:?}");
         let error = server.stderr();
         assert!(error.contains(named), "{name} {flags:?}: {error}");
         assert_eq!(server.stdout(), "");
@@ -202,7 +206,7 @@ pub fn busy_address_is_refused(world: &mut World, example: &Example) {
     let (listener, socket) = both_ports();
     let address = listener.local_addr().unwrap();
     let server = example.run(world, &["--port", &address.port().to_string()]);
-    assert_eq!(server.wait(SOON).code(), Some(1));
+    assert_eq!(server.wait(SOON).code(), Some(UNAVAILABLE));
     // Once, and nothing about a server that has ended: it never began.
     let whole = format!("Error: bind {address}: address already in use (os error 98)\n");
     assert_eq!(server.stderr(), whole, "{}", example.name);

@@ -8,9 +8,9 @@ use crate::support::{
     Address, Args, Client, Programs, SOON, Scenarios, Server, Signal, World, connect, gate,
     patient, pause, programs, scenarios, until,
 };
-use prefork_server::servers::TcpConn;
 use prefork_server::servers::conn::{ConnClass, Session, defaults};
-use prefork_server::{Error, PreFork, TcpServer};
+use prefork_server::servers::{Refusal, TcpConn};
+use prefork_server::{Error, Event, Monitor, Observer, PreFork, TcpServer};
 
 pub const PROGRAMS: Programs = programs![clients_plain, clients_object, clients_stateful];
 
@@ -57,12 +57,33 @@ fn run(args: &Args, server: TcpServer) -> Result<(), Error> {
         .timeout(Duration::from_secs_f64(timeout))
         .server_check_ack((timeout > 0.0).then(|| Duration::from_millis(100)))
         .kill_timeout(Duration::from_millis(50))
+        .observe(Refused)
         .start()?;
     for address in prefork.server().local_addrs() {
         println!("listening on {address}");
     }
-    prefork.run()?;
+    let report = prefork.run()?;
+    println!(
+        "gone before they were served: {}",
+        report.refusals[Refusal::Gone]
+    );
     Ok(())
+}
+
+/// Says why connections were not served.
+struct Refused;
+
+impl Observer for Refused {
+    fn event(&mut self, _: &Monitor, event: &Event<'_>) {
+        if let Event::Refused {
+            reason,
+            connections,
+            ..
+        } = event
+        {
+            println!("refused {connections}: {reason}");
+        }
+    }
 }
 
 /// Does what the first line says, with a function.
@@ -513,7 +534,13 @@ fn o37_queued_clients_that_have_reset_are_skipped(world: &mut World) {
     gate.release(child);
     assert_eq!(first.read_rest(), "done\n");
     assert_eq!(honest.read_rest(), "2\n");
+    server.expect_stdout("the event", |text| text.contains(": the client had gone\n"));
     stop(&server);
+    let report = server.stdout();
+    assert!(
+        report.ends_with("gone before they were served: 5\n"),
+        "{report}"
+    );
     silent(&server);
 }
 

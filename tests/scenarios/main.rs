@@ -59,6 +59,7 @@ mod races;
 mod reload;
 mod replaced;
 mod reserve;
+mod saturated;
 mod servers;
 mod showcase;
 mod signal_fuzz;
@@ -125,6 +126,7 @@ const PROGRAMS: &[Programs] = &[
     reload::PROGRAMS,
     replaced::PROGRAMS,
     reserve::PROGRAMS,
+    saturated::PROGRAMS,
     servers::PROGRAMS,
     signal_fuzz::PROGRAMS,
     signal_table::PROGRAMS,
@@ -204,6 +206,7 @@ const SCENARIOS: &[(&str, Scenarios)] = scenarios_of![
     reload::steps,
     replaced,
     reserve,
+    saturated,
     servers::addresses,
     servers::connections,
     servers::socket_files,

@@ -2,7 +2,7 @@
 //! happens to an observer that fails.
 use std::io::{self, Write};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -520,10 +520,23 @@ fn deaths_of_one_kind_are_a_line_and_a_number(world: &mut World) {
 fn a_saturation_is_told_with_who_waits(world: &mut World) {
     let server = world.spawn("watched", &["--max-clients", "1"]);
     let address = server.address();
-    let held = Held::new(&address);
+    // All three are there when the child takes the first one.
+    let child = expect_told(&server, "event ready");
+    stop(child);
+    let held = connect(&address);
     let mut waiting = [connect(&address), connect(&address)];
-    let begin = "saturated: all 1 children are busy, 2 clients wait";
-    server.expect_stderr("the saturation", |text| text.contains(begin));
+    let since = Instant::now();
+    send(child, Signal::SIGCONT);
+    let begin = "saturated: all 1 children are busy, 2 clients wait, the first for ";
+    let text = server.expect_stderr("the saturation", |text| text.contains(begin));
+    let (_, age) = text.split_once(begin).expect("the line");
+    let age = age.split_once(" s or more").expect("an age").0;
+    let age: f64 = age.parse().expect("seconds");
+    // It lasts for a second before it is told, and is looked at fifty times.
+    assert!(
+        (0.9..since.elapsed().as_secs_f64() + 0.1).contains(&age),
+        "{age}"
+    );
     drop(held);
     for client in &mut waiting {
         client.ask("who");

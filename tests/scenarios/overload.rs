@@ -1,8 +1,10 @@
 //! More clients than can be served: how long they were queued, and who is told at once that it was
 //! for too long.
 
+use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -24,9 +26,12 @@ pub const PROGRAMS: Programs = programs![queue];
 pub const SCENARIOS: Scenarios = scenarios![
     a_connection_knows_how_long_it_was_queued,
     who_has_waited_for_too_long_goes_to_the_hook,
+    who_has_waited_for_too_long_and_gone_goes_to_no_hook,
+    where_accepting_is_deferred_a_client_is_queued_from_its_first_byte_on,
     a_canned_reply_reaches_a_client_that_has_sent_much,
     who_is_denied_is_closed_before_the_handler_and_counted,
     a_user_who_is_not_allowed_is_closed_and_counted,
+    a_reload_changes_whom_the_server_admits,
     nobody_is_too_old_where_the_kernel_tells_no_age,
     hello_answers_503_to_who_has_waited_for_too_long,
     hello_answers_nearly_as_many_as_it_can_when_more_come,
@@ -48,6 +53,15 @@ fn serve_port(args: &Args) -> Result<(), Error> {
     if let Some(range) = args.parsed("--deny") {
         server = server.access(Access::new().deny(range));
     }
+    if let Some(range) = args.parsed("--allow") {
+        server = server.access(Access::new().allow(range));
+    }
+    if args.has("--defer") {
+        server = server.defer_accept(Duration::from_secs(60));
+    }
+    if let Some(rules) = args.value("--rules").map(PathBuf::from) {
+        server = server.reloading(move |server| set_rules(server, &rules));
+    }
     if let Some(age) = args.parsed("--max-age") {
         server = server.max_queue_age(Duration::from_millis(age));
     }
@@ -63,6 +77,22 @@ fn serve_port(args: &Args) -> Result<(), Error> {
     let mut prefork = builder(args, server.max_requests(0)).start()?;
     announce(&prefork);
     println!("{}", prefork.run()?);
+    Ok(())
+}
+
+/// What is in the file holds from now on.
+fn set_rules(server: &mut TcpServer, rules: &Path) -> io::Result<()> {
+    let text = fs::read_to_string(rules)?;
+    let mut access = Access::new();
+    let mut most = 0;
+    for line in text.lines() {
+        match line.split_once(' ').expect("a word and a value") {
+            ("deny", range) => access = access.deny(range.parse().map_err(io::Error::other)?),
+            (_, number) => most = number.parse().map_err(io::Error::other)?,
+        }
+    }
+    server.set_access(access);
+    server.set_max_per_peer(most);
     Ok(())
 }
 
@@ -129,15 +159,7 @@ const EXACT: Duration = Duration::from_millis(8);
 /// A client that a child has in hand. A busy machine may take so long to accept one that it is too
 /// old itself.
 fn hold(address: &Address) -> Held {
-    until("a client to be served", SOON, || {
-        let mut client = connect(address);
-        let line = client
-            .try_send_line("who")
-            .and_then(|()| client.try_read_line());
-        let line = line.ok().flatten()?;
-        let pid = line.strip_suffix(" who")?.parse().ok()?;
-        Some(Held { client, pid })
-    })
+    until("a client to be served", SOON, || served(address))
 }
 
 /// A client that waits in the queue, and what it knows of the time at which it has connected.
@@ -231,6 +253,44 @@ fn who_has_waited_for_too_long_goes_to_the_hook(world: &mut World) {
     ends_well(&server);
 }
 
+/// Nobody reads the answer to a client that has reset its connection. A service of less than ten
+/// milliseconds would be run for it, since it costs no more than a look at each client.
+fn who_has_waited_for_too_long_and_gone_goes_to_no_hook(world: &mut World) {
+    let server = world.spawn("queue", &["--max-age", "100", "--hook"]);
+    let address = server.address();
+    let held = hold(&address);
+    let mut late = Waiting::new(&address);
+    for _ in 0..3 {
+        connect(&address).reset();
+    }
+    late.until(Duration::from_millis(300));
+    late.is_told_its_time(held, Client::read_line);
+    late.client.eof();
+    server.expect_stdout("the clients that have gone", |text| {
+        text.contains(": the client had gone, ")
+    });
+    ends_well(&server);
+    let report = server.stdout();
+    let gone = "; 3 connections refused: the client had gone";
+    let old = "; 1 connections refused: it was queued for too long\n";
+    assert!(report.ends_with(&[gone, old].concat()), "{report}");
+}
+
+/// A client may be silent for longer than it may be queued: no child is to blame for that time.
+fn where_accepting_is_deferred_a_client_is_queued_from_its_first_byte_on(world: &mut World) {
+    let server = world.spawn("queue", &["--defer", "--max-age", "1000"]);
+    let mut client = connect(&server.address());
+    assert!(client.is_silent(Duration::from_millis(1_500)));
+    let told = client.ask("age");
+    let age = told
+        .strip_prefix("Some(")
+        .and_then(|age| age.strip_suffix(')'));
+    let age: u64 = age.expect("an age").parse().expect("milliseconds");
+    assert!(age < 1_000, "{age}");
+    drop(client);
+    ends_well(&server);
+}
+
 /// A reply reaches a client whose request is unread in the socket, and the connection ends in order: a
 /// close without a look would reset it, and many systems drop what their program has not read then.
 fn a_canned_reply_reaches_a_client_that_has_sent_much(world: &mut World) {
@@ -279,10 +339,10 @@ fn who_is_denied_is_closed_before_the_handler_and_counted(world: &mut World) {
         connect(&address).eof();
     }
     assert_eq!(server.children(), child);
-    send(child[0], Signal::SIGKILL);
     server.expect_stdout("three that were denied", |text| {
         text.contains("the client may not connect, 3 in all\n")
     });
+    send(child[0], Signal::SIGKILL);
     server.expect_children(1);
     connect(&address).eof();
     ends_well(&server);
@@ -291,6 +351,11 @@ fn who_is_denied_is_closed_before_the_handler_and_counted(world: &mut World) {
     let server = world.spawn("queue", &["--deny", "10.0.0.0/8"]);
     hold(&server.address());
     ends_well(&server);
+    for (range, is_served) in [("127.0.0.0/8", true), ("10.0.0.0/8", false)] {
+        let server = world.spawn("queue", &["--allow", range]);
+        assert_eq!(served(&server.address()).is_some(), is_served, "{range}");
+        ends_well(&server);
+    }
 }
 
 /// At a UNIX socket the user of the other process counts, as the kernel has noted it.
@@ -314,6 +379,57 @@ fn a_user_who_is_not_allowed_is_closed_and_counted(world: &mut World) {
         let refused = server.stdout().contains("1 connections refused");
         assert_eq!(refused, !allowed, "{}", server.stdout());
     }
+}
+
+/// A file is read anew by the program's own code in a reload; who is connected notices nothing.
+fn a_reload_changes_whom_the_server_admits(world: &mut World) {
+    let rules = world.tempdir().join("rules");
+    let flags = ["--children", "4", "--rules", rules.to_str().unwrap()];
+    let server = world.spawn("queue", &flags);
+    let address = server.address();
+    let reload = |text: &str| {
+        fs::write(&rules, text).unwrap();
+        server.signal(Signal::SIGHUP);
+    };
+    let mut held = hold(&address);
+    reload("deny 127.0.0.0/8\n");
+    until("nobody to be served", SOON, || {
+        served(&address).is_none().then_some(())
+    });
+    held.is_served();
+    // What cannot be read changes nothing.
+    reload("deny nonsense\n");
+    server.expect_stderr("the failure", |text| text.contains("nonsense"));
+    assert!(served(&address).is_none());
+    reload("max_per_peer 2\n");
+    let mut second = hold(&address);
+    // The first one's child has the old rules, and its client counts all the same.
+    until("a third to be too many", SOON, || {
+        drop(served(&address));
+        let text = server.stdout();
+        text.contains(": the client has too many connections, ")
+            .then_some(())
+    });
+    held.is_served();
+    second.is_served();
+    drop(held);
+    let third = hold(&address);
+    drop((second, third));
+    ends_well(&server);
+    let report = server.stdout();
+    assert!(report.contains(" connections refused: the client may not connect"));
+    assert!(report.contains(" connections refused: the client has too many connections"));
+    assert!(report.contains("; 0 connections lost"), "{report}");
+}
+
+/// A client that was served, if it was.
+fn served(address: &Address) -> Option<Held> {
+    let mut client = connect(address);
+    let line = client
+        .try_send_line("who")
+        .and_then(|()| client.try_read_line());
+    let pid = line.ok().flatten()?.strip_suffix(" who")?.parse().ok()?;
+    Some(Held { client, pid })
 }
 
 const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";

@@ -42,6 +42,7 @@ pub const SCENARIOS: Scenarios = scenarios![
     sockets_of_a_service_manager_are_taken_over_again,
     programs_that_children_run_are_adopted,
     whoever_asks_is_told_the_outcome,
+    children_of_the_old_program_leave_what_is_queued_to_others,
     children_that_die_meanwhile_are_reaped_and_replaced,
     a_stop_during_an_upgrade_wins,
     an_upgrade_during_an_upgrade_is_refused,
@@ -73,9 +74,11 @@ enum Mode {
     Fails,
     /// Panics instead.
     Panics,
+    /// Reads states of an older format only.
+    Older,
 }
 
-const MODES: [(&str, Mode); 8] = [
+const MODES: [(&str, Mode); 9] = [
     ("good", Mode::Good),
     ("exits", Mode::Exits),
     ("hangs", Mode::Hangs),
@@ -84,6 +87,7 @@ const MODES: [(&str, Mode); 8] = [
     ("childless", Mode::Childless),
     ("fails", Mode::Fails),
     ("panics", Mode::Panics),
+    ("older", Mode::Older),
 ];
 
 /// The version and the behaviour of this program, from the end of its file.
@@ -218,8 +222,33 @@ fn misbehave(mode: Mode) {
             let killer = Command::new("sh").args(["-c", script]).spawn();
             drop(killer.expect("a shell"));
         }
+        Mode::Older if Launch::of_this_process() == Launch::Trial => answer_as_older(),
         _ => {}
     }
+}
+
+/// What a program says in its trial that knows no format but one before the first.
+fn answer_as_older() {
+    let summons = std::env::var("PREFORK_UPGRADE").expect("a summons");
+    let parts: Vec<&str> = summons.split(' ').collect();
+    let ["trial", _, state, answers, end] = parts[..] else {
+        panic!("{summons}");
+    };
+    let open = |fd: &str| format!("/proc/self/fd/{fd}");
+    let mut header = [0; 12];
+    let mut state = File::open(open(state)).expect("a state");
+    state.read_exact(&mut header).expect("a header");
+    assert_eq!(&header[..8], b"preforkS");
+    let format = u32::from_le_bytes(header[8..].try_into().expect("a number"));
+    let mut answers = OpenOptions::new()
+        .write(true)
+        .open(open(answers))
+        .expect("a pipe");
+    let reason = format!("it is written in format {format}, a later one");
+    writeln!(answers, "no header at byte 8: {reason}").expect("room");
+    // It is told to end.
+    let mut end = File::open(open(end)).expect("a pipe");
+    let _ = end.read(&mut [0]);
 }
 
 /// Answers each line with the pid of the child and the version of the program.
@@ -261,6 +290,10 @@ fn upgrading(args: Args) -> ExitCode {
         false => server,
     };
     let builder = sized(PreFork::builder(server).hooks(hooks), version);
+    let builder = match args.has("--few") {
+        true => builder.max_clients(4).drain_timeout(SOON * 60),
+        false => builder,
+    };
     ended(run(builder, |server: &TcpServer| {
         println!("listening on {}", server.local_addrs()[0]);
     }))
@@ -318,13 +351,18 @@ fn upgrading_programs(_: Args) -> ExitCode {
 
 /// Writes a program of that version and mode.
 fn write_program(path: &Path, version: u32, mode: Mode) {
+    let own = std::env::current_exe().expect("this program");
+    write_build(&own, path, version, mode);
+}
+
+/// The same of a build of this test file.
+fn write_build(build: &Path, path: &Path, version: u32, mode: Mode) {
     let (name, _) = MODES
         .iter()
         .find(|(_, known)| *known == mode)
         .expect("a name");
     let fresh = path.with_extension("new");
-    let own = std::env::current_exe().expect("this program");
-    fs::copy(own, &fresh).expect("a copy");
+    fs::copy(build, &fresh).expect("a copy");
     let mut file = OpenOptions::new()
         .append(true)
         .open(&fresh)
@@ -413,9 +451,9 @@ fn expect_alive(children: &[u32]) {
     assert_eq!(gone, None, "it has gone");
 }
 
-/// What a server holds but for boards: each program has one, for as long as its children live.
+/// What a server holds but for boards: each program has two, for as long as its children live.
 fn held(server: &Server) -> usize {
-    let is_board = |target: &str| target.contains("memfd:prefork-board");
+    let is_board = |target: &str| target.contains("memfd:prefork-");
     let held = server.descriptors().into_iter();
     held.filter(|(_, target)| !is_board(target)).count()
 }
@@ -437,7 +475,8 @@ fn expect_as_many(server: &Server, descriptors: usize) {
 // Scenarios.
 
 /// Upgrades and downgrades by turns: each client is answered, the process is the same, and holds as many
-/// descriptors and as much memory as before.
+/// descriptors and as much memory as before. `OTHER_BUILD` names another build of this test file, to
+/// which the upgrades are.
 fn i08_upgrades_and_downgrades_lose_no_client_and_no_descriptor(world: &mut World) {
     let many = std::env::var("UPGRADES").ok();
     let clients = if many.is_some() { 16 } else { 4 };
@@ -445,9 +484,12 @@ fn i08_upgrades_and_downgrades_lose_no_client_and_no_descriptor(world: &mut Worl
     world.deadline(SOON * 6 + SOON * u32::try_from(upgrades).expect("a number"));
     let upgraded = Upgraded::new(world, &[]);
     let server = &upgraded.server;
-    let versions = [1, 2].map(|version| {
+    let other = std::env::var_os("OTHER_BUILD").map(PathBuf::from);
+    let own = std::env::current_exe().expect("this program");
+    let versions = [(1, &own), (2, other.as_ref().unwrap_or(&own))];
+    let versions = versions.map(|(version, build)| {
         let path = upgraded.path.with_file_name(format!("v{version}"));
-        write_program(&path, version, Mode::Good);
+        write_build(build, &path, version, Mode::Good);
         path
     });
     let place = |version: usize| {
@@ -480,7 +522,15 @@ fn i08_upgrades_and_downgrades_lose_no_client_and_no_descriptor(world: &mut Worl
     );
     assert_eq!(upgraded.said("event failed"), 0, "{}", server.stderr());
     expect_as_many(server, descriptors);
-    let grown = memory(server.pid()).saturating_sub(memory_before);
+    let memory_after = memory(server.pid());
+    println!(
+        "the parent, without pipes: {} descriptors before, {} after; {} KiB before, {} after",
+        descriptors - 2 * before.len(),
+        held_when_settled(server) - 2 * server.children().len(),
+        memory_before >> 10,
+        memory_after >> 10
+    );
+    let grown = memory_after.saturating_sub(memory_before);
     assert!(grown < 2 << 20, "the parent has grown by {grown} bytes");
     tell_blind_times(&server.stdout());
     let report = upgraded.stop();
@@ -508,13 +558,15 @@ fn tell_blind_times(stdout: &str) {
     );
 }
 
-/// Seven programs that cannot take over. Each is refused, and told of; the children are the same ones.
+/// Programs that cannot take over, each in a way of its own. Each is refused, and told of; the children
+/// are the same ones. `BROKEN=1000` makes so many such upgrades, those to a program that hangs included.
 fn i07_a_program_that_cannot_run_is_refused_and_the_old_one_serves_on(world: &mut World) {
     // The shell that kills one of the programs.
     world.expect_orphans();
-    let rounds = std::env::var("BROKEN").ok();
-    let rounds: usize = rounds.map_or(1, |n| n.parse().expect("a number"));
-    world.deadline(SOON * 6 + SOON * u32::try_from(rounds).expect("a number"));
+    let many: Option<usize> = std::env::var("BROKEN")
+        .ok()
+        .map(|n| n.parse().expect("a number"));
+    world.deadline(SOON * 6 + SOON * u32::try_from(many.unwrap_or(0)).expect("a number"));
     let upgraded = Upgraded::new(world, &[]);
     let server = &upgraded.server;
     let before = server.expect_children(4);
@@ -533,38 +585,44 @@ fn i07_a_program_that_cannot_run_is_refused_and_the_old_one_serves_on(world: &mu
         fs::set_permissions(path, Permissions::from_mode(0o755)).expect("a mode");
     };
     let of_mode = |mode| move |path: &Path| write_program(path, 2, mode);
-    let broken: [(Make<'_>, &str); 7] = [
+    let hangs = "in its trial it has not answered";
+    let broken: [(Make<'_>, &str); 9] = [
         (&absent, "no such file or directory"),
         (&not_executable, "permission denied"),
         (&foreign, "exec format error"),
         (&of_mode(Mode::Exits), "it has ended: exit status: 3"),
         (&of_mode(Mode::Dies), "signal: 9 (sigkill)"),
         (&of_mode(Mode::Refuses), "this is of a later version"),
+        (&of_mode(Mode::Older), "format 1, a later one"),
         (
             &|path: &Path| fs::write(fresh(path), "#!/no/such/shell\n").expect("a file"),
             "exec",
         ),
+        (&of_mode(Mode::Hangs), hangs),
     ];
+    // That one takes ten seconds each time.
+    let short = broken.iter().filter(|(_, reason)| *reason != hangs).count();
+    let upgrades = many.unwrap_or(short);
+    let began = Instant::now();
     let served = under_load(&server.address(), 4, || {
-        for round in 0..rounds {
-            for (number, (make, reason)) in broken.iter().enumerate() {
-                make(&upgraded.path);
-                server.signal(Signal::SIGUSR2);
-                upgraded.expect(
-                    "version 1 serves on: upgrade ",
-                    round * broken.len() + number + 1,
-                );
-                let stdout = server.stdout();
-                let told = stdout.lines().rev().find(|line| line.contains("serves on"));
-                let told = told.expect("a line").to_lowercase();
-                assert!(told.contains(reason), "{reason}: {told}");
-            }
+        for (number, (make, reason)) in broken.iter().cycle().take(upgrades).enumerate() {
+            make(&upgraded.path);
+            server.signal(Signal::SIGUSR2);
+            upgraded.expect("version 1 serves on: upgrade ", number + 1);
+            let stdout = server.stdout();
+            let told = stdout.lines().rev().find(|line| line.contains("serves on"));
+            let told = told.expect("a line").to_lowercase();
+            assert!(told.contains(reason), "{reason}: {told}");
         }
     });
+    println!(
+        "{upgrades} upgrades to broken programs in {:?}, {served} connections",
+        began.elapsed()
+    );
     assert!(served > 0);
     upgraded.expect_version(1);
     expect_alive(&before);
-    assert_eq!(upgraded.said("event failed"), rounds * broken.len());
+    assert_eq!(upgraded.said("event failed"), upgrades);
     expect_as_many(server, descriptors);
     // It was no fault of the server's.
     upgraded.upgrade_to(2, Mode::Good);
@@ -853,6 +911,21 @@ fn whoever_asks_is_told_the_outcome(world: &mut World) {
     write_program(&other, 4, Mode::Good);
     upgraded.server.signal(Signal::SIGUSR2);
     upgraded.expect("upgraded to 4", 1);
+    upgraded.stop();
+}
+
+/// As in a reload: with more clients than children the queue is never empty, and a child that served
+/// what is queued would stay for as long as `drain_timeout`.
+fn children_of_the_old_program_leave_what_is_queued_to_others(world: &mut World) {
+    let upgraded = Upgraded::new(world, &["--few"]);
+    let before = upgraded.server.expect_children(4);
+    under_load(&upgraded.server.address(), 16, || {
+        upgraded.upgrade_to(2, Mode::Good);
+        upgraded.expect("upgraded to 2", 1);
+        until("the old children to leave", SOON, || {
+            (!before.iter().copied().any(processes::is_alive)).then_some(())
+        });
+    });
     upgraded.stop();
 }
 

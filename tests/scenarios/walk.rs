@@ -30,11 +30,15 @@ use crate::support::{
 };
 use crate::walked::pair;
 
+pub mod upgrade;
+
 pub const SCENARIOS: Scenarios = scenarios![
     the_parent_survives_or_says_why,
     a_child_is_replaced,
     the_parent_at_a_unix_socket_survives_or_says_why,
     a_child_at_a_unix_socket_is_replaced,
+    an_upgrade_is_done_or_undone,
+    a_trial_changes_nothing,
 ];
 
 /// How many points of each role are walked unless `WALK` says otherwise.
@@ -68,6 +72,14 @@ fn a_child_at_a_unix_socket_is_replaced(world: &mut World) {
     walk_all(world, Role::UnixChild);
 }
 
+fn an_upgrade_is_done_or_undone(world: &mut World) {
+    walk_all(world, Role::Upgrade);
+}
+
+fn a_trial_changes_nothing(world: &mut World) {
+    walk_all(world, Role::Trial);
+}
+
 fn walk_all(world: &mut World, role: Role) {
     if strace::is_missing() {
         return;
@@ -87,7 +99,14 @@ fn walk_all(world: &mut World, role: Role) {
         let outcome = run.judge(point);
         clear(world);
         match outcome.and_then(|outcome| restart(world, point, &run).map(|()| outcome)) {
-            Ok(outcome) => *outcomes.entry(outcome).or_default() += 1,
+            Ok(outcome) => {
+                if !outcome.ends_with("served") && !outcome.starts_with("killed") {
+                    let stderr = run.server.stderr();
+                    let why = stderr.lines().last().unwrap_or_default();
+                    eprintln!("{point}: {outcome}: {why}");
+                }
+                *outcomes.entry(outcome).or_default() += 1;
+            }
             Err(fault) => {
                 let text = format!(
                     "{fault}\n  at: {}\n  alone: WALK='{point}' cargo test --test walk -- --nocapture",
@@ -118,7 +137,11 @@ fn chosen(world: &mut World, role: Role) -> Option<Vec<Point>> {
     let recorded = run(world, role, None);
     let outcome = recorded.outcome();
     assert_eq!(outcome, Ok("served"), "with nothing injected");
-    let counts = recorded.log.counts();
+    // The end is walked without an upgrade.
+    let counts = match role.is_upgrade() {
+        true => recorded.log.counts_until_stopped(),
+        false => recorded.log.counts(),
+    };
     let all = strace::points(role, &counts);
     eprintln!("{role}: {} points, of the calls {counts:?}", all.len());
     for (call, _) in counts {
@@ -180,6 +203,9 @@ fn restart(world: &mut World, point: &Point, before: &Run) -> Result<(), String>
 
 /// Starts the program, has it traced, serves its clients and stops it.
 fn run(world: &mut World, role: Role, point: Option<&Point>) -> Run {
+    if role.is_upgrade() {
+        return upgrade::run(world, role, point);
+    }
     let arguments = point.map_or(Vec::new(), Point::arguments);
     let mut gate = world.gate("walk");
     let path = socket_path(world);
@@ -204,7 +230,7 @@ fn run(world: &mut World, role: Role, point: Option<&Point>) -> Run {
         trace
     };
     let start = Instant::now();
-    let mut run = Run {
+    let run = Run {
         role,
         address: None,
         status: None,
@@ -213,22 +239,35 @@ fn run(world: &mut World, role: Role, point: Option<&Point>) -> Run {
         fault: None,
         server,
     };
-    run.serve(start);
-    run.stop(start);
-    if run.fault.is_none() {
-        // It says that somebody else has reaped the child, and nobody has.
-        let is_lie = point.is_some_and(|point| point.fault == Fault::Errno("ECHILD"));
-        run.look_for_orphans(world, &trace, is_lie);
-    }
-    if run.fault.is_some() {
-        // Not before: a process that hangs is to be seen as it is.
-        clear(world);
-    }
-    run.log = trace.finish();
-    run
+    run.complete(world, point, trace, start)
 }
 
 impl Run {
+    /// Serves clients, stops the server, and looks at what is left.
+    fn complete(
+        mut self,
+        world: &World,
+        point: Option<&Point>,
+        trace: Trace,
+        start: Instant,
+    ) -> Self {
+        if self.fault.is_none() {
+            self.serve(start);
+            self.stop(start);
+        }
+        if self.fault.is_none() {
+            // It says that somebody else has reaped the child, and nobody has.
+            let is_lie = point.is_some_and(|point| point.fault == Fault::Errno("ECHILD"));
+            self.look_for_orphans(world, &trace, is_lie);
+        }
+        if self.fault.is_some() {
+            // Not before: a process that hangs is to be seen as it is.
+            clear(world);
+        }
+        self.log = trace.finish();
+        self
+    }
+
     /// Serves all clients, unless the server ends first.
     fn serve(&mut self, start: Instant) {
         while !self.has_ended() {
@@ -250,7 +289,7 @@ impl Run {
         };
         let mut left = PAIRS;
         while left > 0 && !self.has_ended() {
-            match pair(&address, self.role.is_parent()) {
+            match pair(&address, self.role.serves_two()) {
                 Ok(()) => left -= 1,
                 Err(_) if start.elapsed() < HANG => pause(Duration::from_millis(2)),
                 Err(error) => return self.hangs(&format!("while clients wait: {error}")),
@@ -334,9 +373,12 @@ impl Run {
             return outcome.map(|_| "not reached");
         }
         let status = self.status;
+        if point.role == Role::Upgrade && point.fault != Fault::Kill {
+            return self.judge_upgrade(point);
+        }
         let signal = status.and_then(|status| status.signal());
         match (point.role.is_parent(), point.fault) {
-            _ if outcome == Ok("served") => Ok("served"),
+            _ if outcome == Ok("served") => Ok(self.who_served()),
             (true, Fault::Kill) if signal == Some(Signal::SIGKILL as i32) => {
                 self.fault_or("killed, and nothing left")
             }
@@ -370,7 +412,14 @@ impl Run {
     fn outcome(&self) -> Result<&'static str, String> {
         self.fault_or("")?;
         let stderr = self.server.stderr();
-        if stderr.contains("panicked") || self.server.stdout().contains("panicked") {
+        // std panics before main where it gets no memory, and at closedir(3), which leads back.
+        let of_std = [
+            "fatal runtime error: initialization",
+            "error during closedir",
+        ];
+        let of_std = of_std.iter().any(|text| stderr.contains(text));
+        let panics = stderr.contains("panicked") && !(self.role.is_upgrade() && of_std);
+        if panics || self.server.stdout().contains("panicked") {
             return Err(self.report("a panic"));
         }
         let status = self.status.unwrap_or_default();

@@ -9,11 +9,12 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use prefork_server::{
-    Builder, ChildId, ChildServer, CommChannel, Error, Monitor, Operation, PreFork, PreForkHooks,
-    TcpServer, UnixServer, defaults,
+    Builder, ChildId, ChildServer, CommChannel, Error, Event, Launch, Monitor, Observer, Operation,
+    PreFork, PreForkHooks, TcpServer, UnixServer, defaults,
 };
 
 use crate::support::{Address, Args, Programs, gate, programs};
+use crate::walk::upgrade::{BEGUN, FAILED, UPGRADED};
 
 /// What the walk starts.
 pub const PROGRAMS: Programs = programs![walked];
@@ -24,6 +25,9 @@ const ANSWER: Duration = Duration::from_secs(10);
 /// The program: one server, one run. Says its errors on stderr.
 fn walked(args: Args) -> ExitCode {
     gate::pass("walk");
+    if args.has("--upgrades") && Launch::of_this_process() != Launch::Trial {
+        say(&io::stdout(), BEGUN);
+    }
     match walk(&args) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
@@ -54,6 +58,19 @@ impl PreForkHooks for Complaints {
     }
 }
 
+/// Says what comes of upgrades.
+struct Outcomes;
+
+impl Observer for Outcomes {
+    fn event(&mut self, _: &Monitor, event: &Event<'_>) {
+        match event {
+            Event::Upgraded { .. } => say(&io::stdout(), UPGRADED),
+            Event::UpgradeFailed { .. } => say(&io::stdout(), FAILED),
+            _ => {}
+        }
+    }
+}
+
 /// Whether all went well.
 fn walk(args: &Args) -> Result<bool, Error> {
     if let Some(path) = args.value("--unix") {
@@ -71,13 +88,16 @@ fn walk(args: &Args) -> Result<bool, Error> {
 }
 
 fn describe<S: ChildServer>(server: S, args: &Args) -> Builder<Complaints, S> {
+    // Longer where a client is in hand all the time.
+    let patience = Duration::from_secs(if args.has("--upgrades") { 10 } else { 1 });
     PreFork::builder(server)
         .hooks(Complaints::default())
+        .observe(Outcomes)
         .start_servers(1)
         .min_spare_servers(1)
         .max_spare_servers(2)
         .max_clients(args.parsed("--max-clients").unwrap_or(3))
-        .timeout(Duration::from_secs(1))
+        .timeout(patience)
         .kill_timeout(Duration::from_millis(500))
         .shutdown_timeout(Duration::from_secs(2))
         .cull_after(Duration::from_millis(50))
@@ -133,10 +153,10 @@ trait Stream: Read + Write {}
 
 impl<S: Read + Write> Stream for S {}
 
-struct Client(Box<dyn Stream>);
+pub struct Client(Box<dyn Stream>);
 
 impl Client {
-    fn connect(address: &Address) -> io::Result<Self> {
+    pub fn connect(address: &Address) -> io::Result<Self> {
         Ok(match address {
             Address::Tcp(address) => {
                 let stream = TcpStream::connect_timeout(address, ANSWER)?;
@@ -151,7 +171,7 @@ impl Client {
         })
     }
 
-    fn greeted(mut self) -> io::Result<Self> {
+    pub fn greeted(mut self) -> io::Result<Self> {
         let mut greeting = [0; 6];
         self.0.read_exact(&mut greeting)?;
         if &greeting != b"hello\n" {
@@ -160,7 +180,7 @@ impl Client {
         Ok(self)
     }
 
-    fn ends_well(mut self) -> io::Result<()> {
+    pub fn ends_well(mut self) -> io::Result<()> {
         self.0.write_all(b"one line\n")?;
         let mut answer = String::new();
         self.0.read_to_string(&mut answer)?;

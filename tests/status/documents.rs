@@ -23,6 +23,7 @@ pub const SCENARIOS: Scenarios = scenarios![
     a_scribbled_board_does_not_harm,
     a_reload_is_counted,
     the_time_in_the_queue_is_told,
+    a_saturation_and_who_was_not_served_are_told,
 ];
 
 fn each_document_has_its_type(world: &mut World) {
@@ -307,5 +308,50 @@ fn the_time_in_the_queue_is_told(world: &mut World) {
         assert!(text.contains(&line), "{line} in {text}");
     }
     drop(second);
+    assert!(server.stop(Signal::SIGTERM, SOON).success());
+}
+
+/// The value of a metric without labels, or with these.
+fn metric(status: &Address, name: &str) -> f64 {
+    let text = get(status, "/metrics").body;
+    let mut values = text.lines().filter_map(|line| line.strip_prefix(name));
+    let value = values
+        .next()
+        .unwrap_or_else(|| panic!("no {name} in {text}"));
+    value.trim().parse().expect("a number")
+}
+
+/// The only child is busy for long: the server is saturated, and who waits meanwhile is too old then.
+fn a_saturation_and_who_was_not_served_are_told(world: &mut World) {
+    let flags = ["--children", "1", "--max-age", "300"];
+    let (server, status) = told(world, &flags);
+    let (first, _) = hold(&server);
+    let mut late = connect(&server.address());
+    let counters = |document: &Json| {
+        let counters = &document["counters"];
+        let refused = &counters["refused_connections"];
+        [
+            &counters["saturations"],
+            &refused["too_old"],
+            &refused["too_many"],
+        ]
+        .map(Json::number)
+    };
+    until_told(&status, "the saturation", |document| {
+        let lasts = document["server"]["saturated_for_seconds"] != Json::Null;
+        (lasts && counters(document) == [1.0, 0.0, 0.0]).then_some(())
+    });
+    let early = metric(&status, "prefork_saturated_seconds_total ");
+    assert!(early >= 1.0, "{early}: it counts from when all were busy");
+    drop(first);
+    late.gone();
+    until_told(&status, "its end", |document| {
+        let is_over = document["server"]["saturated_for_seconds"] == Json::Null;
+        (is_over && counters(document) == [1.0, 1.0, 0.0]).then_some(())
+    });
+    let refused = r#"prefork_refused_connections_total{reason="too_old"} "#;
+    assert_eq!(metric(&status, refused), 1.0);
+    let seconds = document(&status)["counters"]["saturated_seconds"].number();
+    assert!(seconds >= early, "{seconds} after {early}");
     assert!(server.stop(Signal::SIGTERM, SOON).success());
 }

@@ -21,6 +21,7 @@ mod probes;
 mod program;
 #[path = "../support/mod.rs"]
 mod support;
+mod upgrade;
 mod web;
 
 use std::process::ExitCode;
@@ -29,7 +30,7 @@ use support::scenarios_of;
 
 fn main() -> ExitCode {
     let modules = scenarios_of![
-        documents, probes, clients, helper, page, kubernetes, balancer
+        documents, probes, clients, helper, page, upgrade, kubernetes, balancer
     ];
     let programs = [program::PROGRAMS, balancer::PROGRAMS].concat();
     support::main_of(&programs, modules)

@@ -3,13 +3,14 @@
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use prefork_server::servers::TcpConn;
 use prefork_server::{
-    Confinement, Error, Event, Monitor, Observer, PreFork, PreForkHooks, Start, TcpServer,
-    defaults, metrics,
+    ChildServer, Confinement, Error, Event, Launch, Monitor, Observer, PreFork, PreForkHooks,
+    Start, TcpServer, defaults, metrics,
 };
 
 use crate::support::{Args, Programs, gate, programs};
@@ -42,16 +43,37 @@ fn run(args: &Args) -> Result<(), Error> {
         .port(0)
         .queue_time(true)
         .max_requests(args.parsed("--max-requests").unwrap_or(0));
+    let server = match args.parsed("--max-age") {
+        Some(age) => server.max_queue_age(Duration::from_millis(age)),
+        None => server,
+    };
+    let upgraded = Launch::of_this_process() == Launch::Upgrade;
+    let is_there = |flag| {
+        args.value(flag)
+            .is_some_and(|path| Path::new(path).exists())
+    };
     let children = args.parsed("--children").unwrap_or(2);
     let milliseconds = |flag| Duration::from_millis(args.parsed(flag).unwrap_or(0));
     let builder = PreFork::builder(server)
-        .hooks(Hooks)
+        .hooks(Hooks {
+            broken: args
+                .value("--broken")
+                .map(PathBuf::from)
+                .filter(|_| upgraded),
+        })
         .start_servers(children)
         .max_clients(args.parsed("--max").unwrap_or(children))
         .min_spare_servers(args.parsed("--spare").unwrap_or(1))
         .max_spare_servers(children)
         .pre_stop_delay(milliseconds("--pre-stop-delay"))
         .timeout(milliseconds("--timeout"));
+    if upgraded && is_there("--silent") {
+        return builder.run().map(drop);
+    }
+    let builder = match args.value("--control") {
+        Some(path) => builder.control(path),
+        None => builder,
+    };
     let builder = match args.value("--status") {
         Some(address) => builder.status(address.parse().unwrap()),
         None => builder,
@@ -96,10 +118,26 @@ impl Observer for Said {
     }
 }
 
-/// A child may be kept from being ready.
-struct Hooks;
+/// A child may be kept from being ready, and a program that takes the place of another one from
+/// starting.
+struct Hooks {
+    /// A file that breaks it, once.
+    broken: Option<PathBuf>,
+}
 
 impl PreForkHooks for Hooks {
+    fn handler_start(
+        &mut self,
+        monitor: &mut Monitor,
+        server: &mut dyn ChildServer,
+    ) -> io::Result<()> {
+        let broken = self.broken.take();
+        if broken.is_some_and(|broken| fs::remove_file(broken).is_ok()) {
+            return Err(io::Error::other("this program does not start"));
+        }
+        defaults::handler_start(self, monitor, server)
+    }
+
     fn server_start(&mut self, start: &mut Start<'_>) -> io::Result<()> {
         gate::pass("start");
         defaults::server_start(self, start)

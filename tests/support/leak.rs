@@ -3,7 +3,7 @@
 //! It compares what it holds when it is told to stop with what it held when it had said where it
 //! listens; what belongs to a child that is there now is left out of both. It changes nothing.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 
 use super::processes::{self, Process};
@@ -15,6 +15,9 @@ const SOON: Duration = Duration::from_secs(10);
 
 /// The pipes that a child may have left behind when it is dead and not reaped yet.
 const PIPES: usize = 3;
+
+/// What a program and its children share.
+const BOARDS: [&str; 2] = ["memfd:prefork-board", "memfd:prefork-stops"];
 
 /// What a process holds that no child of its accounts for.
 #[derive(Debug)]
@@ -50,12 +53,11 @@ impl Holdings {
         let own = rest
             .into_iter()
             .filter(|(number, target)| !read_from_a_child(*number, target));
-        // Children that have outlived an upgrade have a board of their own, each program's children one.
-        let mut boards = 0;
+        // Children that have outlived an upgrade have boards of their own, each program's children two.
+        let mut seen = BTreeSet::new();
         let own = own.filter(|(_, target)| {
-            let is_board = target.contains("memfd:prefork-board");
-            boards += usize::from(is_board);
-            !is_board || boards == 1
+            let board = BOARDS.iter().find(|board| target.contains(**board));
+            board.is_none_or(|board| seen.insert(*board))
         });
         Self {
             own: own.collect(),

@@ -39,6 +39,7 @@ use std::{
     net::{SocketAddr, TcpListener, TcpStream},
     num::NonZeroUsize,
     os::fd::{AsFd, OwnedFd},
+    process::ExitCode,
     sync::Arc,
     thread,
     time::Duration,
@@ -368,7 +369,11 @@ fn take_in_hand(args: &mut Vec<OsString>) -> Result<usize> {
     }
 }
 
-fn main() -> Result {
+fn main() -> ExitCode {
+    common::ended(try_main())
+}
+
+fn try_main() -> Result {
     common::init_log();
     let mut args: Vec<_> = std::env::args_os().skip(1).collect();
     let in_hand = take_in_hand(&mut args)?;

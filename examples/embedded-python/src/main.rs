@@ -16,6 +16,7 @@ use prefork_server::{TcpServer, servers::TcpConn};
 use pyo3::{ffi::c_str, prelude::*, types::PyModule};
 use std::{
     io::{self, BufRead, BufReader, Write},
+    process::ExitCode,
     time::Duration,
 };
 
@@ -53,7 +54,11 @@ fn serve(count: &mut Py<PyAny>, conn: TcpConn) -> io::Result<()> {
     Ok(())
 }
 
-fn main() -> Result {
+fn main() -> ExitCode {
+    common::ended(try_main())
+}
+
+fn try_main() -> Result {
     common::init_log();
     let about = "Counts words, in Python. The line `spin` hangs a child.";
     let flags = Flags::parse(&Usage::new(about, 7780))?;

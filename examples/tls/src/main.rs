@@ -26,6 +26,7 @@ use std::{
     ffi::OsString,
     io::{self, Write},
     path::PathBuf,
+    process::ExitCode,
     sync::Arc,
     time::Duration,
 };
@@ -139,7 +140,11 @@ fn sign() -> Result<Identity> {
     Ok((vec![made.cert.into()], made.signing_key.into()))
 }
 
-fn main() -> Result {
+fn main() -> ExitCode {
+    common::ended(try_main())
+}
+
+fn try_main() -> Result {
     common::init_log();
     let mut args: Vec<_> = std::env::args_os().skip(1).collect();
     let files = take_files(&mut args)?;

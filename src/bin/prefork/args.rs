@@ -39,6 +39,14 @@ pub(crate) enum Command {
     /// Replace every child of a running server, as SIGHUP does
     #[command(before_help = help::RELOAD_EXAMPLES, help_template = help::TEMPLATE)]
     Reload(ControlArgs),
+    /// Replace the program of a running server, as SIGUSR2 does
+    #[command(before_help = help::UPGRADE_EXAMPLES, help_template = help::TEMPLATE)]
+    Upgrade {
+        /// The new program; without it, what the file of the running one is now
+        program: Option<PathBuf>,
+        #[command(flatten)]
+        control: ControlArgs,
+    },
     /// Shut a running server down
     #[command(before_help = help::STOP_EXAMPLES, help_template = help::TEMPLATE)]
     Stop {

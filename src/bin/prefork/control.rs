@@ -1,4 +1,4 @@
-//! `prefork reload`, `stop`, `retire`, `set` and `get`: gives a command to a running server over its
+//! `prefork reload`, `upgrade`, `stop`, `retire`, `set` and `get`: gives a command to a running server over its
 //! control socket, and prints the answer when the command is done. Starts no server.
 
 use crate::{args::ControlArgs, exit::Failure, flags};
@@ -15,6 +15,29 @@ pub(crate) fn reload(to: &ControlArgs) -> Result<(), Failure> {
         let (replaced, took) = (number(answer, "replaced"), seconds(answer, "took"));
         vec![format!("reloaded: {replaced} children replaced in {took}")]
     })
+}
+
+/// A path is one of this directory, and not of the server's.
+pub(crate) fn upgrade(to: &ControlArgs, program: Option<&Path>) -> Result<(), Failure> {
+    let line = match program {
+        Some(program) => format!("upgrade {}", full_path(program)?),
+        None => "upgrade".to_owned(),
+    };
+    tell(to, &line, |answer| {
+        let blind = answer.get("blind").and_then(Value::as_f64).unwrap_or(0.0);
+        let took = seconds(answer, "took");
+        vec![format!(
+            "upgraded in {took}; nobody watched the children for {:.1} ms",
+            blind * 1e3
+        )]
+    })
+}
+
+fn full_path(path: &Path) -> Result<String, Failure> {
+    let full = std::path::absolute(path);
+    let full = full.map_err(|error| Failure::usage(&format!("{}: {error}", path.display())))?;
+    let text = full.into_os_string().into_string();
+    text.map_err(|_| Failure::usage("the path is not UTF-8"))
 }
 
 pub(crate) fn stop(to: &ControlArgs, how: Option<&str>) -> Result<(), Failure> {

@@ -52,6 +52,12 @@ Replace every child, and wait until that is done:
   prefork reload --control /run/app.control
 ";
 
+pub(crate) const UPGRADE_EXAMPLES: &str = "\
+Become the program that the file of the server is now, and wait until that is done:
+
+  prefork upgrade --control /run/app.control
+";
+
 pub(crate) const STOP_EXAMPLES: &str = "\
 Shut a running server down, and wait until the last child has gone:
 
@@ -89,13 +95,14 @@ Set an attribute of a running server:
 ";
 
 /// The commands that have a man page of their own.
-pub(crate) const PAGES: [&str; 12] = [
+pub(crate) const PAGES: [&str; 13] = [
     "run",
     "inetd",
     "check",
     "status",
     "top",
     "reload",
+    "upgrade",
     "stop",
     "retire",
     "set",

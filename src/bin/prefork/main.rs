@@ -42,6 +42,7 @@ fn perform(matches: &ArgMatches) -> Result<(), Failure> {
         Command::Status(of) => status::status(&of),
         Command::Top(of) => top::top(&of),
         Command::Reload(to) => control::reload(&to),
+        Command::Upgrade { program, control } => control::upgrade(&control, program.as_deref()),
         Command::Stop { how, control } => control::stop(&control, how.as_deref()),
         Command::Retire { pid, control } => control::retire(&control, pid),
         Command::Set {

@@ -63,13 +63,12 @@ fn run(
 ) -> io::Result<()> {
     while !view.is_over() && !screen.is_told_to_end() {
         screen.draw(|frame| draw::draw(frame, view))?;
-        if event::poll(KEYS)? {
-            if let Event::Key(key) = event::read()?
-                && let Some(key) = keys::key(key)
-                && let Some(order) = view.press(key)
-            {
-                obey(order);
-            }
+        if event::poll(KEYS)?
+            && let Event::Key(key) = event::read()?
+            && let Some(key) = keys::key(key)
+            && let Some(order) = view.press(key)
+        {
+            obey(order);
         }
         for news in inbox.try_iter() {
             match news {

@@ -40,6 +40,7 @@ impl QueueLog {
     /// Notes a look.
     pub(crate) fn note(&mut self, look: Look) {
         self.forget_served(look.taken);
+        self.forget_uncounted(look);
         let is_news = self
             .looks
             .back()
@@ -60,6 +61,22 @@ impl QueueLog {
     fn forget_served(&mut self, taken: u64) {
         while self.looks.front().is_some_and(|look| look.come() <= taken) {
             self.looks.pop_front();
+        }
+    }
+
+    /// Of those who were there at early looks, more are missing than have been counted: a child may
+    /// have been killed before it counted. Those who are there still are as old as they were.
+    fn forget_uncounted(&mut self, now: Look) {
+        let mut since = None;
+        while let Some(last) = self.looks.back()
+            && last.come() > now.come()
+        {
+            since = Some(last.at);
+            self.looks.pop_back();
+        }
+        if let Some(at) = since {
+            self.looks.push_back(Look { at, ..now });
+            self.forget_served(now.taken);
         }
     }
 }
@@ -95,6 +112,22 @@ mod tests {
         let mut log = QueueLog::default();
         log.note(look(10, 7, 0));
         assert_eq!(log.age(7, ms(500)), None);
+    }
+
+    /// Without that it would be said for ever that one client waits.
+    #[test]
+    fn who_was_taken_by_a_child_that_has_not_counted_is_forgotten() {
+        let mut log = QueueLog::default();
+        log.note(look(10, 0, 5));
+        log.note(look(20, 4, 0));
+        assert_eq!(log.age(4, ms(500)), None);
+        log.note(look(600, 4, 3));
+        log.note(look(700, 4, 4));
+        // Two have been taken, and one of them was counted.
+        log.note(look(800, 5, 2));
+        let ages = [5, 6, 7].map(|taken| log.age(taken, ms(900)));
+        let age = |milliseconds| Some(Duration::from_millis(milliseconds));
+        assert_eq!(ages, [age(300), age(300), None]);
     }
 
     #[test]

@@ -6,7 +6,9 @@ use std::{fmt, ops::Index};
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 #[non_exhaustive]
 pub enum Refusal {
-    /// The client had reset the connection while it was queued.
+    /// The client had reset the connection while it was queued, as far as the child has looked: it
+    /// does where a service may be wasted on it, and before an answer to one that is
+    /// [too old](Self::TooOld).
     Gone,
     /// It was queued for too long: see
     /// [`max_queue_age`](crate::servers::StreamServer::max_queue_age).
@@ -21,6 +23,11 @@ pub enum Refusal {
 impl Refusal {
     /// All of them.
     pub const ALL: [Self; 4] = [Self::Gone, Self::TooOld, Self::Denied, Self::TooMany];
+
+    /// Whether a hook may answer the client.
+    pub(crate) fn has_an_answer(self) -> bool {
+        self == Self::TooOld
+    }
 
     /// In one word, for a line: `gone`, `shed`, `denied`, `too-many`.
     pub fn word(self) -> &'static str {

@@ -86,6 +86,10 @@ pub(crate) const ROW_AT: usize = 192;
 /// The numbers that the other threads count.
 pub(crate) const OTHERS_AT: usize = ROW_AT + NUMBERS;
 
+/// The serial and the pid of a child that has a holder: see [`NotedPid`](crate::core::journal::NotedPid).
+#[cfg(feature = "holder")]
+pub(crate) const PID_AT: usize = ROW_AT - 1;
+
 /// Where the slots of a board are.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Layout {
@@ -95,6 +99,10 @@ pub(crate) struct Layout {
 
 /// Why a board cannot be read.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[cfg_attr(
+    not(target_os = "linux"),
+    allow(dead_code, reason = "upgrades are for Linux")
+)]
 pub(crate) enum Unreadable {
     /// It is no board.
     Magic,
@@ -152,6 +160,10 @@ impl Layout {
     }
 
     /// The layout of a board that has this header and length.
+    #[cfg_attr(
+        not(target_os = "linux"),
+        allow(dead_code, reason = "upgrades are for Linux")
+    )]
     pub(crate) fn parse(header: &[u64; HEADER_WORDS], length: usize) -> Result<Self, Unreadable> {
         if header[MAGIC_AT] != MAGIC {
             return Err(Unreadable::Magic);
@@ -235,6 +247,8 @@ mod tests {
             (QUEUE_TIMES_AT, QUEUE_WORDS),
             (ROW_AT, NUMBERS),
             (OTHERS_AT, NUMBERS),
+            #[cfg(feature = "holder")]
+            (PID_AT, 1),
         ];
         let mut owner = [None; SLOT_WORDS];
         for (field, (start, words)) in fields.into_iter().enumerate() {

@@ -1,5 +1,5 @@
-//! The times of a child: how long it may be silent, when SIGINT and SIGKILL are due, when it is given up.
-//! Reads no clock.
+//! The times of a child: how long it may be silent, when SIGINT and SIGKILL are due, when it is given
+//! up. Reads no clock.
 
 use super::{AFTER_KILL, Child, Flags, Reason, Retirement};
 use crate::core::time::Time;

@@ -1,5 +1,5 @@
-//! The judgement of an end: why the child has ended, whether its start or its first connection has failed,
-//! whether a client was lost. Reaps nothing.
+//! The judgement of an end: why the child has ended, whether its start or its first connection has
+//! failed, whether a client was lost. Reaps nothing.
 
 use super::{Cause, Child, Collected, Flags, Reason, SIGKILL, START_HOLDS_AFTER, WaitStatus};
 use crate::core::time::Time;

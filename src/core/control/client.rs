@@ -2,11 +2,12 @@
 //! read. Begins no command.
 
 use super::{
-    Pending,
-    answer::Answer,
+    Pending, WaitsFor,
+    answer::{Answer, Problem},
+    commands::upgrade::Upgrade,
     lines::{Cut, Lines},
 };
-use crate::core::time::Time;
+use crate::core::{state::ClientState, time::Time};
 use std::time::Duration;
 
 /// How long a client may leave an answer unread.
@@ -50,6 +51,41 @@ impl Client {
         }
     }
 
+    /// A client that has connected to the program which was here before.
+    pub(super) fn restored(state: &ClientState, now: Time) -> Self {
+        let mut client = Self {
+            lines: Lines::restored(state.sent.clone(), state.skips),
+            outgoing: state.unread.clone(),
+            ..Self::new(now)
+        };
+        if state.ended {
+            client.end();
+        }
+        match WaitsFor::of(state.waits_for) {
+            WaitsFor::Nothing => {}
+            WaitsFor::Upgrade => client.pending = Some(Box::new(Upgrade)),
+            WaitsFor::Another => {
+                let text = "an upgrade has taken the place of the program that has begun it";
+                client.answer(Answer::error(Problem::Superseded, text), now);
+            }
+        }
+        client
+    }
+
+    /// What [`restored`](Self::restored) takes, for a connection with this descriptor.
+    pub(super) fn save(&self, fd: u32) -> ClientState {
+        let (sent, skips) = self.lines.left();
+        let pending = self.pending.as_ref();
+        ClientState {
+            fd,
+            sent,
+            skips,
+            ended: self.ended,
+            unread: self.outgoing().to_vec(),
+            waits_for: pending.map_or(WaitsFor::Nothing, |pending| pending.waits_for()) as u8,
+        }
+    }
+
     /// How many bytes may be read from it now.
     pub(super) fn room(&self) -> usize {
         match self.has_unread && !self.gone {
@@ -59,7 +95,9 @@ impl Client {
     }
 
     pub(super) fn received(&mut self, bytes: &[u8], now: Time) {
-        self.lines.push(bytes);
+        if !self.ended {
+            self.lines.push(bytes);
+        }
         self.since = now;
     }
 
@@ -67,6 +105,12 @@ impl Client {
     pub(super) fn end(&mut self) {
         self.ended = true;
         self.has_unread = false;
+    }
+
+    /// Nothing more is taken from it: it gets the answers that it waits for.
+    pub(super) fn silence(&mut self) {
+        self.lines = Lines::default();
+        self.end();
     }
 
     /// It is gone, and answers are for nobody.
@@ -109,6 +153,11 @@ impl Client {
             self.outgoing = Vec::new();
             self.written = 0;
         }
+    }
+
+    /// Whether it has closed the connection.
+    pub(super) fn is_gone(&self) -> bool {
+        self.gone
     }
 
     /// Whether nothing is left to be done for it.

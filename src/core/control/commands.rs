@@ -7,3 +7,4 @@ pub(super) mod reload;
 pub(super) mod retire;
 pub(super) mod show;
 pub(super) mod stop;
+pub(super) mod upgrade;

@@ -6,7 +6,7 @@ use super::{
     client::Client,
     lines::{Cut, LONGEST},
 };
-use crate::core::{event::Event, monitor::Monitor, time::Time};
+use crate::core::{event::Event, monitor::Monitor, state::ClientState, time::Time};
 use log::Level;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -97,6 +97,27 @@ impl Desk {
         };
         let clients = self.clients.values().filter_map(client);
         clients.chain(self.accepts_at).min()
+    }
+}
+
+/// An upgrade.
+impl Desk {
+    /// The clients that are there, for the program that takes the place of this one. `fd` says which
+    /// descriptor a connection has.
+    pub(crate) fn save(&self, fd: impl Fn(u64) -> Option<u32>) -> Vec<ClientState> {
+        let clients = self.clients.iter().filter(|(_, client)| !client.is_gone());
+        let saved = clients.map(|(number, client)| Some(client.save(fd(*number)?)));
+        saved.flatten().collect()
+    }
+
+    /// Takes over a client of the program before. If there is no control socket any more, it is told the
+    /// outcome that it waits for and nothing else.
+    pub(crate) fn adopt(&mut self, number: u64, state: &ClientState, listens: bool, now: Time) {
+        let mut client = Client::restored(state, now);
+        if !listens {
+            client.silence();
+        }
+        self.clients.insert(number, client);
     }
 }
 

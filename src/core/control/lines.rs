@@ -24,6 +24,16 @@ pub(crate) struct Lines {
 }
 
 impl Lines {
+    /// What another program has left of a stream, and whether the rest of a line is being dropped.
+    pub(super) fn restored(bytes: Vec<u8>, skips: bool) -> Self {
+        Self { bytes, skips }
+    }
+
+    /// What [`restored`](Self::restored) takes.
+    pub(super) fn left(&self) -> (Vec<u8>, bool) {
+        (self.bytes.clone(), self.skips)
+    }
+
     /// How many bytes it takes now.
     pub(crate) fn room(&self) -> usize {
         // One more than a line shows that the line is too long.

@@ -3,7 +3,7 @@
 use crate::core::{
     child::{Child, Reason, State},
     monitor::Monitor,
-    saturation::Change,
+    saturation::{Change, Fill},
     testing::{child, due_at, ended_by_signal, go_to, monitor, ms, sized, state},
     time::Time,
 };
@@ -86,21 +86,53 @@ fn a_child_that_closed_its_outputs_is_told_when_it_lives_on() {
 }
 
 #[test]
-fn a_server_is_saturated_while_no_child_is_free_and_none_more_may_be_forked() {
+fn a_pool_is_full_while_no_child_is_free_and_none_more_may_be_forked() {
     let mut monitor = sized(1, 2, 1, 2);
     let first = child(&mut monitor, State::Busy);
-    assert!(!monitor.is_saturated());
+    assert_eq!(monitor.fill(), Fill::Short);
     let second = child(&mut monitor, State::Starting);
-    assert!(!monitor.is_saturated());
+    assert_eq!(monitor.fill(), Fill::Short);
     monitor.set_busy(second);
-    assert!(monitor.is_saturated());
+    assert_eq!(monitor.fill(), Fill::Full);
     // It is still a process, and only two are allowed.
     monitor.stop(first, Reason::Asked);
     assert_eq!(state(&monitor, first), State::Retiring);
-    assert!(monitor.is_saturated());
+    assert_eq!(monitor.fill(), Fill::Full);
     let gone = monitor.exited(first, ended_by_signal(2));
     assert_eq!(gone.map(|(child, _)| Child::id(&child)), Some(first));
-    assert!(!monitor.is_saturated());
+    assert_eq!(monitor.fill(), Fill::Short);
+    monitor.set_not_busy(second);
+    assert_eq!(monitor.fill(), Fill::Room);
+}
+
+/// A child after the other leaves after a few connections, as all do by default.
+#[test]
+fn a_server_that_recycles_its_children_is_saturated_all_the_same() {
+    let mut monitor = sized(1, 2, 1, 2);
+    child(&mut monitor, State::Busy);
+    let mut second = child(&mut monitor, State::Busy);
+    let mut changes = Vec::new();
+    for time in (10_000..12_000).step_by(100) {
+        go_to(&mut monitor, time);
+        changes.extend(monitor.observe_saturation());
+        monitor.exited(second, ended_by_signal(2));
+        changes.extend(monitor.observe_saturation());
+        second = child(&mut monitor, State::Starting);
+        changes.extend(monitor.observe_saturation());
+        monitor.heard(second);
+        assert_eq!(state(&monitor, second), State::Free, "it has said ACK");
+        changes.extend(monitor.observe_saturation());
+        assert!(
+            monitor.are_all_busy(),
+            "those who wait are to be turned away"
+        );
+        monitor.set_busy(second);
+    }
+    let since = Time::at(ms(10_000));
+    assert_eq!(changes, [Change::Begins { since }]);
+    monitor.set_not_busy(second);
+    monitor.observe_saturation();
+    assert!(!monitor.are_all_busy());
 }
 
 /// The report counts each episode once, and its time up to the last moment of saturation.
@@ -116,6 +148,8 @@ fn episodes_of_saturation_are_counted() {
     assert_eq!(changes.len(), 1, "{changes:?}");
     assert!(monitor.is_in_saturation());
     assert_eq!(monitor.deadline(), None);
+    let so_far = monitor.report().saturated_for;
+    assert_eq!(so_far, ms(4_000), "the episode lasts");
     monitor.set_not_busy(only);
     go_to(&mut monitor, 15_000);
     assert_eq!(monitor.observe_saturation(), None);
@@ -145,7 +179,19 @@ fn the_loop_wakes_to_see_a_saturation_begin() {
 fn a_server_that_shuts_down_is_not_saturated() {
     let mut monitor = sized(1, 1, 1, 1);
     child(&mut monitor, State::Busy);
-    assert!(monitor.is_saturated());
+    assert_eq!(monitor.fill(), Fill::Full);
     monitor.begin_shutdown();
-    assert!(!monitor.is_saturated());
+    assert_eq!(monitor.fill(), Fill::Room);
+}
+
+#[test]
+fn a_reserved_child_that_there_cannot_be_has_a_reason() {
+    let mut monitor = sized(1, 2, 1, 1);
+    monitor.set_reserved_shedder(true);
+    let why = |monitor: &Monitor| monitor.why_no_reserve().unwrap_or("");
+    assert!(why(&monitor).contains("max_queue_age"));
+    monitor.sheds = true;
+    assert!(why(&monitor).contains("max_clients 1"));
+    monitor.set_max_clients(2);
+    assert_eq!(why(&monitor), "");
 }

@@ -55,27 +55,57 @@ impl Monitor {
         }
     }
 
-    /// Whether new clients have to wait for a busy child: no child is free, and no further one may
-    /// be forked.
-    pub(crate) fn is_saturated(&self) -> bool {
+    /// What a new client finds: a free child, or only busy ones and whether more may come.
+    pub(crate) fn fill(&self) -> Fill {
         let census = self.pool.census();
-        let full = census.live() >= self.attributes.max_clients;
-        full && census.busy > 0 && census.idle() == 0 && !self.shutdown
+        let all_are_there = census.live() >= self.attributes.max_clients;
+        if self.shutdown || self.is_any_free() {
+            Fill::Room
+        } else if all_are_there && census.busy > 0 && census.idle() == 0 {
+            Fill::Full
+        } else {
+            Fill::Short
+        }
+    }
+
+    /// Whether a child can take a client. A newcomer that has only said that it lives counts as free,
+    /// but it takes its first client from the queue that has formed while all were busy.
+    fn is_any_free(&self) -> bool {
+        let is_free = |child: &Child| child.state == State::Free && child.is_ready();
+        let free = self.pool.census().free > 0;
+        free && (!self.all_busy || self.pool.iter().any(is_free))
     }
 
     /// Observes whether the server is saturated, and counts the episodes.
     pub(crate) fn observe_saturation(&mut self) -> Option<Change> {
+        let fill = self.fill();
+        self.all_busy = match fill {
+            Fill::Room => false,
+            Fill::Short => self.all_busy,
+            Fill::Full => true,
+        };
         let change = if self.shutdown {
             self.saturation.end(self.now)
         } else {
-            self.saturation.observe(self.is_saturated(), self.now)
+            self.saturation.observe(fill, self.now)
         };
-        match change {
-            Some(Change::Begins { .. }) => self.report.saturations += 1,
-            Some(Change::Ends { after }) => self.report.saturated_for += after,
-            None => {}
-        }
+        self.count_saturation(change);
         change
+    }
+
+    /// Whether no child has been free since all were busy.
+    pub(crate) fn are_all_busy(&self) -> bool {
+        self.all_busy
+    }
+
+    fn count_saturation(&mut self, change: Option<Change>) {
+        let lasted = match change {
+            Some(Change::Ends { after }) => after,
+            _ => self.saturation.lasted(self.now),
+        };
+        self.report.saturations += u64::from(matches!(change, Some(Change::Begins { .. })));
+        self.report.saturated_for += lasted.saturating_sub(self.saturation_counted);
+        self.saturation_counted = self.saturation.lasted(self.now);
     }
 
     /// Notes how many connections children have not served.
@@ -175,6 +205,20 @@ impl Monitor {
     /// Whether one child is to be kept for the time when all others are busy.
     fn wants_reserve(&self) -> bool {
         self.sheds && self.attributes.reserved_shedder && self.attributes.max_clients > 1
+    }
+
+    /// Why there is no reserved child though one is asked for, if that is so.
+    pub(crate) fn why_no_reserve(&self) -> Option<&'static str> {
+        if !self.sheds {
+            Some(
+                "it needs a max_queue_age, and sockets that tell how old connections are (TCP, on \
+                 Linux)",
+            )
+        } else if !self.wants_reserve() {
+            Some("with max_clients 1 nobody would serve")
+        } else {
+            None
+        }
     }
 
     /// Whether the child that is forked next is the reserved one. It finds that out by itself, in its
@@ -334,8 +378,7 @@ impl Monitor {
         self.replacement.clear();
     }
 
-    /// What a child that is told to leave now does with the clients that are queued. The end of a
-    /// server that is dropped is no shutdown of the loop, and its children have the reason alone.
+    /// What a child that is told to leave now does with the clients that are queued.
     pub(crate) fn queued_clients(&self, child: ChildId) -> QueuedClients {
         let reason = self.pool.get(child).and_then(Child::reason);
         if self.shutdown || reason == Some(Reason::Shutdown) {

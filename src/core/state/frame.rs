@@ -27,6 +27,7 @@ impl Tag {
     pub(super) const ATTRIBUTE: Self = Self(6);
     pub(super) const COUNTERS: Self = Self(7);
     pub(super) const HOOKS: Self = Self(8);
+    pub(super) const CLIENT: Self = Self(9);
 
     fn flags(self) -> u32 {
         match self {
@@ -47,6 +48,7 @@ impl fmt::Display for Tag {
             Self::ATTRIBUTE => "attribute",
             Self::COUNTERS => "counters",
             Self::HOOKS => "hooks",
+            Self::CLIENT => "client",
             Self(unknown) => return write!(f, "{unknown}"),
         })
     }
@@ -314,6 +316,17 @@ pub(super) mod testing {
             frame.any_record(record.tag.0, record.flags, &payload);
         }
         frame.finish()
+    }
+
+    /// The records: the tag, whether it must be understood, and the fields.
+    pub(crate) fn taken_apart(bytes: &[u8]) -> Vec<(u32, bool, Vec<u8>)> {
+        let records = records(bytes).expect("a header");
+        let records = records.map(|record| record.expect("a record"));
+        let parts = |record: Record<'_>| {
+            let must = record.flags & MUST != 0;
+            (record.tag.0, must, record.payload.to_vec())
+        };
+        records.map(parts).collect()
     }
 
     /// Makes the checksum and the length right again.

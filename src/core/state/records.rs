@@ -25,10 +25,16 @@ pub(crate) enum Role {
     Given,
     /// A connection of somebody who waits for the outcome.
     Asker,
+    /// A listening socket that no child has: that of the control socket, or of the status.
+    Own,
+    /// A client of the control socket.
+    Client,
+    /// Memory in which the parent tells children to stop.
+    Stops,
 }
 
 impl Role {
-    const CODES: [(Self, u32); 8] = [
+    const CODES: [(Self, u32); 11] = [
         (Self::Image, 1),
         (Self::DeathRead, 2),
         (Self::DeathWrite, 3),
@@ -37,6 +43,9 @@ impl Role {
         (Self::Listener, 6),
         (Self::Given, 7),
         (Self::Asker, 8),
+        (Self::Own, 9),
+        (Self::Client, 10),
+        (Self::Stops, 11),
     ];
 }
 
@@ -86,6 +95,8 @@ record! {
         asked_at: Time,
         /// The soft limit of open files that the program had found, if a server has raised it.
         open_files: Option<u64>,
+        /// The process that tells the status, which ends with the program and is to be reaped.
+        status_helper: Option<u32>,
     }
 
     /// A board: the memory that children have their slots on.
@@ -133,6 +144,24 @@ record! {
         outlived: Option<EndState>,
         /// It was reaped, and its output is still to be read.
         end: Option<EndState>,
+        /// The memory in which it is told to stop; `None` if it is told by signals alone.
+        stops: Option<u32>,
+    }
+
+    /// A client of the control socket.
+    ClientState {
+        /// The descriptor of its connection.
+        fd: u32,
+        /// What it has sent and was not cut into lines yet.
+        sent: Vec<u8>,
+        /// The rest of a line that is too long is being dropped.
+        skips: bool,
+        /// It sends no more.
+        ended: bool,
+        /// What it has not read of an answer.
+        unread: Vec<u8>,
+        /// The command that it waits for. 0: none; 1: the upgrade; 2: another one.
+        waits_for: u8,
     }
 
     /// When and why a child was told to stop.

@@ -128,10 +128,10 @@ fn counters(json: &mut Json, picture: &Picture) {
     });
 }
 
-/// How long the server has been saturated in all, with the episode that lasts.
+/// How long the server has been saturated in all, as far as the parent has counted: the end of an
+/// episode is known a second late, and nothing may be taken back from a sum.
 pub(crate) fn saturated_seconds(picture: &Picture) -> Duration {
-    let ended = Duration::from_nanos(picture.record.head.saturated_for);
-    ended.saturating_add(picture.saturated_for().unwrap_or_default())
+    Duration::from_nanos(picture.record.head.saturated_for)
 }
 
 fn listener(json: &mut Json, listener: &ListenerText, times: Option<&Distribution>) {

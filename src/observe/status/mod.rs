@@ -19,7 +19,13 @@ use self::{
 };
 use crate::{
     core::{
-        child::ChildId, error::Error, event::Event, monitor::Monitor, notice::Notice, time::Time,
+        child::ChildId,
+        error::Error,
+        event::Event,
+        monitor::Monitor,
+        notice::Notice,
+        state::{Descriptor, Role},
+        time::Time,
     },
     listeners::ListenerStatus,
     sys::{
@@ -28,7 +34,11 @@ use crate::{
         side_process::{Setup, SideProcess},
     },
 };
-use std::{io, os::fd::BorrowedFd, time::Duration};
+use std::{
+    io,
+    os::fd::{AsRawFd, BorrowedFd},
+    time::Duration,
+};
 
 /// How long a helper must live until its end counts as the first failure again.
 const HOLDS_AFTER: Duration = Duration::from_secs(10);
@@ -171,13 +181,23 @@ impl Status {
         }
     }
 
-    /// Ends the helper for now, since this process is about to become another program. If it does not,
-    /// the helper is forked again.
-    pub(crate) fn pause(&mut self) {
-        let process = self.0.as_mut().and_then(|kept| kept.helper.process.take());
-        if let Some(process) = process {
-            process.end();
-        }
+    /// The sockets, which a program takes over that takes the place of this one.
+    pub(crate) fn descriptors(&self) -> Vec<Descriptor> {
+        let doors = self.0.iter().flat_map(|kept| &kept.doors);
+        let sockets = doors.flat_map(|(opened, _)| opened.sockets());
+        let descriptor = |socket: BorrowedFd<'_>| Descriptor {
+            role: Role::Own,
+            // OK because it is open.
+            fd: socket.as_raw_fd().cast_unsigned(),
+            ..Descriptor::default()
+        };
+        sockets.map(descriptor).collect()
+    }
+
+    /// The helper, which ends with the program, and is to be reaped by the next.
+    pub(crate) fn process(&self) -> Option<u32> {
+        let kept = self.0.as_ref()?;
+        kept.helper.process.as_ref().map(SideProcess::pid)
     }
 
     /// Ends the helper, and closes its sockets.

@@ -14,6 +14,9 @@ use std::{io, os::fd::AsFd, time::Duration};
 
 /// How many connections it takes at most between two looks at its orders.
 const AT_ONCE: usize = 256;
+/// For how long it keeps what it knows of the queues while another child is free. Near the capacity
+/// of a server one is free again and again, and a new view takes a tenth of a second.
+const REMEMBERS: Duration = Duration::from_secs(1);
 
 impl<L: Listener<Stream: Stream>> Run<'_, L> {
     /// Runs until told to stop or the parent is gone.
@@ -26,13 +29,19 @@ impl<L: Listener<Stream: Stream>> Run<'_, L> {
                     self.sweep(listener, sweep, reserve)?;
                 }
                 self.acceptor.comm.pause(pause)?;
-            } else {
+            } else if self.sleep(reserve)? > REMEMBERS {
                 sweeps = self.sweeps().0;
-                let fd = reserve.as_fd();
-                self.acceptor.comm.wait_request(fd, Interest::Read, None)?;
             }
         }
         Ok(())
+    }
+
+    /// Sleeps until all others are busy, or there are orders, and returns for how long.
+    fn sleep(&self, reserve: &Reserve) -> io::Result<Duration> {
+        let comm = self.acceptor.comm;
+        let since = comm.now();
+        comm.wait_request(reserve.as_fd(), Interest::Read, None)?;
+        Ok(comm.now().since(since))
     }
 
     /// New views of the queues, which know nothing yet, and the pause between two looks at them.
@@ -48,13 +57,16 @@ impl<L: Listener<Stream: Stream>> Run<'_, L> {
 
     /// Looks at a queue, and takes from it what is too old.
     fn sweep(&mut self, listener: usize, sweep: &mut Sweep, reserve: &Reserve) -> io::Result<()> {
-        if let Some(look) = self.look(listener, reserve) {
-            sweep.note(look);
-        }
+        let Some(look) = self.look(listener, reserve) else {
+            return Ok(());
+        };
+        sweep.note(look);
         for _ in 0..AT_ONCE {
             let now = self.acceptor.comm.now();
             // Another child may have been faster: then the queue is shorter than it was.
-            if !sweep.takes_next(reserve.taken(), now) || !self.try_accept(listener, true)? {
+            let taken = reserve.taken(listener);
+            let takes = taken.is_some_and(|taken| sweep.takes_next(taken, now));
+            if !takes || !self.try_accept(listener, true)? {
                 break;
             }
             self.turn_away(sweep);
@@ -62,14 +74,14 @@ impl<L: Listener<Stream: Stream>> Run<'_, L> {
         Ok(())
     }
 
+    /// A look at a queue; `None` if its connections have no known age, or are not counted.
     fn look(&self, listener: usize, reserve: &Reserve) -> Option<Look> {
         // In this order: who is taken in between is taken for one that has not come yet.
-        let taken = reserve.taken();
+        let taken = reserve.taken(listener)?;
         let listeners = self.acceptor.listeners.borrow();
-        let queued = self
-            .acceptor
-            .kind
-            .queue_length(listeners.get(listener)?.as_fd())?;
+        let (kind, socket) = (self.acceptor.kind, listeners.get(listener)?.as_fd());
+        let known = kind.knows_time_in_queue(socket);
+        let queued = known.then(|| kind.queue_length(socket))??;
         let at = self.acceptor.comm.now();
         Some(Look { at, taken, queued })
     }
@@ -82,7 +94,7 @@ impl<L: Listener<Stream: Stream>> Run<'_, L> {
         };
         let age = in_hand.connection.queued.unwrap_or_default();
         let too_old = (!sweep.is_young(age, now)).then_some(Refusal::TooOld);
-        match in_hand.refusal.or(too_old) {
+        match self.unless_gone(in_hand.refusal.or(too_old), true) {
             Some(refusal) => self.refuse(refusal),
             None => self.serve(true),
         };

@@ -5,7 +5,10 @@ use super::{Kind, Listen};
 use crate::{
     listeners::Listener,
     servers::conn::{Peer, Stream},
-    sys::sockets::{self, Family},
+    sys::{
+        sockets::{self, Family},
+        tcp_info,
+    },
 };
 use std::{
     io,
@@ -14,6 +17,7 @@ use std::{
         fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
         unix::net::UnixStream,
     },
+    time::Duration,
 };
 
 /// The listeners of one server.
@@ -59,6 +63,18 @@ impl Listener for ListenSet {
         match self.kind_of(socket)? {
             Kind::Tcp(tcp) => tcp.queue_length(socket),
             Kind::Unix(unix) => unix.queue_length(socket),
+        }
+    }
+
+    /// The kernel tells it of TCP alone.
+    fn time_in_queue(&self, connection: BorrowedFd<'_>) -> Option<Duration> {
+        tcp_info::time_in_queue(&connection)
+    }
+
+    fn knows_time_in_queue(&self, socket: BorrowedFd<'_>) -> bool {
+        match self.kind_of(socket) {
+            Some(Kind::Tcp(tcp)) => tcp.knows_time_in_queue(socket),
+            Some(Kind::Unix(_)) | None => false,
         }
     }
 

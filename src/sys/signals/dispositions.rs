@@ -134,6 +134,7 @@ pub(super) fn unwant(index: usize, action: InParent, handler: SigHandler) {
 
 /// Before an exec: what servers ignore and the program did not is not to be ignored by the next
 /// program. Handlers end with an exec by themselves. All signals are blocked meanwhile.
+#[cfg(target_os = "linux")]
 pub(super) fn before_exec() -> io::Result<()> {
     for (index, disposition) in &*changed() {
         let before = disposition.before.handler();
@@ -145,6 +146,7 @@ pub(super) fn before_exec() -> io::Result<()> {
 }
 
 /// After an exec that has failed: as before it.
+#[cfg(target_os = "linux")]
 pub(super) fn after_failed_exec(handler: SigHandler) {
     for (index, disposition) in &*changed() {
         // OK to ignore: the same disposition was installed before, so the call cannot fail.

@@ -13,6 +13,8 @@ mod mask;
 mod orphan;
 mod parent;
 
+#[cfg(target_os = "linux")]
+pub(crate) use self::parent::after_failed_exec;
 pub(crate) use self::{
     child::{
         become_child, block_again, found_orphaned, give_back, reopen_requested, ring_at_reopen,
@@ -20,7 +22,7 @@ pub(crate) use self::{
     },
     mask::Mask,
     orphan::{become_orphan, keep_null},
-    parent::{Subscription, after_failed_exec},
+    parent::Subscription,
 };
 
 use crate::core::child::Signal;
@@ -78,6 +80,7 @@ fn set_action(signal: signal::Signal, handler: SigHandler) -> io::Result<SigActi
 
 /// Before an exec of this process, while all signals are blocked: the next program is to find what this
 /// one has found.
+#[cfg(target_os = "linux")]
 pub(crate) fn before_exec() -> io::Result<()> {
     dispositions::before_exec()
 }

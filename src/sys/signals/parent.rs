@@ -43,6 +43,7 @@ extern "C" fn in_parent(signal: libc::c_int) {
 const HANDLER: SigHandler = SigHandler::Handler(in_parent);
 
 /// After an exec that has failed.
+#[cfg(target_os = "linux")]
 pub(crate) fn after_failed_exec() {
     dispositions::after_failed_exec(HANDLER);
 }
@@ -121,6 +122,12 @@ impl Subscription {
             }
         }
         arrived
+    }
+
+    /// Which signals of the table it handles.
+    #[cfg(feature = "holder")]
+    pub(crate) fn handled(&self) -> [bool; TABLE.len()] {
+        std::array::from_fn(|index| self.wanted.contains(&(index, InParent::Handled)))
     }
 
     fn want(&mut self, index: usize, action: InParent) -> io::Result<bool> {

@@ -5,14 +5,15 @@ use super::descriptors;
 use crate::{
     core::{
         say::say,
-        state::{BoardState, List},
+        state::{BoardState, List, Snapshot},
     },
     sys::{
         board::{Board, Earlier},
         cells,
+        stop_board::{StopBoard, StopBoards},
     },
 };
-use std::io;
+use std::{io, rc::Rc};
 
 /// The boards on which the children of these slots note.
 pub(crate) fn saved_boards(board: &Board, slots: &[usize]) -> Vec<BoardState> {
@@ -49,6 +50,19 @@ pub(crate) fn adopt_boards(board: &mut Board, states: &[BoardState]) {
     }
     let own = states.first().map(|state| state.own.0.as_slice());
     board.adopt(mapped, own.unwrap_or_default());
+}
+
+/// The boards by which children of the programs before this one are told to stop, by the descriptors in
+/// the state.
+pub(crate) fn adopt_stop_boards(state: &Snapshot) -> StopBoards {
+    let board = |fd: u32| match descriptors::duplicate(fd).and_then(StopBoard::adopted) {
+        Ok(board) => Some((fd, Rc::new(board))),
+        Err(error) => {
+            say!(Warn, "children are told to stop by signals alone: {error}");
+            None
+        }
+    };
+    state.stop_boards().into_iter().filter_map(board).collect()
 }
 
 /// By a duplicate: the program before may come back.

@@ -2,7 +2,7 @@
 //! on. Everything that can fail comes first, and after an exec that has failed all is as before.
 
 use super::{
-    descriptors::close_on_exec,
+    descriptors::{borrow, close_on_exec},
     image::{Call, Image},
     memory,
     summons::{Summons, Way},
@@ -63,7 +63,9 @@ pub(crate) fn go_back(
         },
     };
     let call = image.call(program, &OsString::from(&summons));
-    let kept = snapshot.map_or_else(|| vec![state], |snapshot| kept(snapshot, state));
+    // One that reads no state has changed no descriptor. What is not open is for that program to miss.
+    let mut kept = snapshot.map_or_else(|| vec![state], |snapshot| kept(snapshot, state));
+    kept.retain(|fd| borrow(*fd).is_ok());
     at_once(&call, &kept)
 }
 

@@ -3,13 +3,22 @@
 //! program is closed or removed.
 
 use crate::{
-    core::state::Descriptor,
-    sys::{fd_registry::Ours, sockets, unix_socket::path_of, upgrade::descriptors},
+    core::state::{Role, Snapshot},
+    sys::{
+        fd_registry::{self, Ours},
+        sockets, unix_socket,
+        upgrade::descriptors,
+    },
+};
+use nix::{
+    errno::Errno,
+    sys::socket::{SockaddrStorage, getsockname},
 };
 use std::{
+    fmt, io,
     net::SocketAddr,
-    os::fd::{AsFd, OwnedFd},
-    path::Path,
+    os::fd::{AsRawFd, OwnedFd},
+    path::{Path, PathBuf},
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -20,7 +29,19 @@ use std::{
 #[derive(Debug)]
 struct Offered {
     socket: Ours<OwnedFd>,
+    at: At,
+    /// Whether children had it, and not the parent alone.
+    is_childrens: bool,
     is_taken: bool,
+}
+
+/// Where a socket listens.
+#[derive(Clone, Debug, Eq, PartialEq)]
+enum At {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+    /// It is of a kind that is not known here.
+    Elsewhere,
 }
 
 static OFFERED: Mutex<Vec<Offered>> = Mutex::new(Vec::new());
@@ -33,28 +54,66 @@ fn offered() -> MutexGuard<'static, Vec<Offered>> {
     OFFERED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Offers the sockets to the server that starts now.
-pub(crate) fn offer<'a>(sockets: impl Iterator<Item = &'a Descriptor>) {
+/// Offers the sockets of a state to the server that starts now.
+///
+/// It is an error if one cannot be asked for its address: the server would open another one in its
+/// place. Nothing is taken from the program before then.
+pub(crate) fn offer(state: &Snapshot) -> io::Result<()> {
+    let childrens = state.with_role(Role::Listener).map(|it| (it.fd, true));
+    let own = state.with_role(Role::Own).map(|it| (it.fd, false));
+    let known = |(fd, is_childrens)| Ok((fd, is_childrens, At::of(fd)?));
+    let known: io::Result<Vec<_>> = childrens.chain(own).map(known).collect();
+    let known = known?.into_iter();
     ADOPTING.store(true, Ordering::Relaxed);
-    let sockets = sockets.map(|socket| Offered {
-        socket: Ours::parents(descriptors::take(socket.fd)),
+    let socket = |(fd, is_childrens, at)| Offered {
+        socket: Ours::parents(descriptors::take(fd)),
+        at,
+        is_childrens,
         is_taken: false,
-    });
-    *offered() = sockets.collect();
+    };
+    *offered() = known.map(socket).collect();
+    Ok(())
 }
 
 /// Ends the offer: the adoption has succeeded. Returns the addresses of sockets that nobody wanted.
 pub(crate) fn withdraw() -> Vec<String> {
     ADOPTING.store(false, Ordering::Relaxed);
     let offered = std::mem::take(&mut *offered());
-    let left = offered.iter().filter(|offered| !offered.is_taken);
-    left.map(|offered| address(&offered.socket)).collect()
+    let left = offered.into_iter().filter(|offered| !offered.is_taken);
+    left.map(end).collect()
 }
 
-fn address(socket: &OwnedFd) -> String {
-    let path = || path_of(socket.as_fd()).map(|path| path.display().to_string());
-    let tcp = sockets::tcp_address(socket).map(|address| address.to_string());
-    tcp.or_else(path).unwrap_or_else(|| "a socket".to_owned())
+/// Closes a socket, with its file unless children may still serve it. Returns its address.
+fn end(offered: Offered) -> String {
+    drop(offered.socket);
+    if let (false, At::Unix(path)) = (offered.is_childrens, &offered.at) {
+        unix_socket::remove_if_stale(path);
+    }
+    offered.at.to_string()
+}
+
+impl At {
+    fn of(fd: u32) -> io::Result<Self> {
+        let socket = descriptors::borrow(fd.cast_signed())?;
+        let address: SockaddrStorage = match getsockname(socket.as_raw_fd()) {
+            Ok(address) => address,
+            Err(Errno::EINVAL) => return Ok(Self::Elsewhere),
+            Err(errno) => return Err(errno.into()),
+        };
+        let tcp = sockets::tcp_address_in(&address).map(Self::Tcp);
+        let path = || unix_socket::path_in(address.as_unix_addr()?).map(Self::Unix);
+        Ok(tcp.or_else(path).unwrap_or(Self::Elsewhere))
+    }
+}
+
+impl fmt::Display for At {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => f.write_str(&unix_socket::display_name(path)),
+            Self::Elsewhere => f.write_str("a socket"),
+        }
+    }
 }
 
 /// Whether an adoption is under way: then no file of a socket is removed, since the old program may
@@ -64,28 +123,30 @@ pub(crate) fn is_adopting() -> bool {
 }
 
 /// A duplicate of the socket at `address`; for port 0, of any socket of that address.
-pub(crate) fn tcp_socket(address: SocketAddr) -> Option<OwnedFd> {
-    let is_it = |socket: &OwnedFd| {
-        sockets::tcp_address(socket).is_some_and(|own| {
-            own.ip() == address.ip() && [0, own.port()].contains(&address.port())
-        })
-    };
-    take(is_it)
+pub(crate) fn tcp_socket(address: SocketAddr) -> io::Result<Option<OwnedFd>> {
+    let is_there =
+        |own: &SocketAddr| own.ip() == address.ip() && [0, own.port()].contains(&address.port());
+    take(|at| matches!(at, At::Tcp(own) if is_there(own)))
 }
 
 /// A duplicate of the socket at `path`.
-pub(crate) fn unix_socket(path: &Path) -> Option<OwnedFd> {
-    take(|socket| path_of(socket.as_fd()).as_deref() == Some(path))
+pub(crate) fn unix_socket(path: &Path) -> io::Result<Option<OwnedFd>> {
+    take(|at| matches!(at, At::Unix(own) if own == path))
 }
 
-fn take(is_it: impl Fn(&OwnedFd) -> bool) -> Option<OwnedFd> {
+fn take(is_it: impl Fn(&At) -> bool) -> io::Result<Option<OwnedFd>> {
     if !is_adopting() {
-        return None;
+        return Ok(None);
     }
     let mut offered = offered();
-    let mut left = offered.iter_mut().filter(|offered| !offered.is_taken);
-    let found = left.find(|offered| is_it(&offered.socket))?;
-    let copy = found.socket.try_clone().ok()?;
+    let for_children = fd_registry::is_starting();
+    let mut left = offered
+        .iter_mut()
+        .filter(|offered| !offered.is_taken && offered.is_childrens == for_children);
+    let Some(found) = left.find(|offered| is_it(&offered.at)) else {
+        return Ok(None);
+    };
+    let copy = found.socket.try_clone()?;
     found.is_taken = true;
-    Some(copy)
+    Ok(Some(copy))
 }

@@ -6,7 +6,7 @@
 use super::{descriptors, memory};
 use crate::{
     core::state::Snapshot,
-    sys::{limits, waiter::poll_any},
+    sys::{launch::Launch, limits, waiter::poll_any},
 };
 use nix::{poll::PollFlags, unistd};
 use std::{
@@ -24,42 +24,11 @@ pub(super) const VARIABLE: &str = "PREFORK_UPGRADE";
 static ANSWERED: AtomicBool = AtomicBool::new(false);
 
 /// Why this process was started.
-///
-/// For a program that does more than to start a server: a trial must not take locks or open ports that
-/// the running program has, and must not change anything.
-///
-/// ```
-/// use prefork_server::Launch;
-///
-/// if Launch::of_this_process() != Launch::Trial {
-///     // Write a file with the pid, take a lock.
-/// }
-/// ```
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[non_exhaustive]
-pub enum Launch {
-    /// As any program, by a shell or a service manager.
-    Fresh,
-    /// To read the state of a running server, whose program this one may become; it ends in
-    /// [`Builder::start`](crate::Builder::start).
-    Trial,
-    /// In place of another program, or of itself, whose server and children it takes over in
-    /// [`Builder::start`](crate::Builder::start).
-    Upgrade,
-}
-
-impl Launch {
-    /// Why this process was started. Later than the start of its first server: always
-    /// [`Fresh`](Self::Fresh).
-    pub fn of_this_process() -> Self {
-        match peek() {
-            None => Self::Fresh,
-            Some(Summons {
-                way: Way::Trial { .. },
-                ..
-            }) => Self::Trial,
-            Some(_) => Self::Upgrade,
-        }
+pub(crate) fn launch() -> Launch {
+    match peek().map(|summons| summons.way) {
+        None => Launch::Fresh,
+        Some(Way::Trial { .. }) => Launch::Trial,
+        Some(Way::Forth { .. } | Way::Back { .. }) => Launch::Upgrade,
     }
 }
 

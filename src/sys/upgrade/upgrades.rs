@@ -16,9 +16,18 @@ use crate::{
     sys::{
         fd_registry::{self, Ours, PreForkId},
         poller::Poller,
+        process,
     },
 };
-use nix::sys::socket::{getsockopt, sockopt};
+use nix::{
+    errno::Errno,
+    libc::SIGKILL,
+    sys::{
+        socket::{getsockopt, sockopt},
+        wait::{WaitPidFlag, WaitStatus, waitpid},
+    },
+    unistd::Pid,
+};
 use std::{
     ffi::OsStr,
     io,
@@ -48,6 +57,8 @@ pub(crate) struct Upgrades {
     previous: Option<Target>,
     /// Connections on which somebody waits for the outcome.
     askers: Vec<Ours<OwnedFd>>,
+    /// The process that has told the status of the program before, until it is reaped.
+    old_helper: Option<Pid>,
 }
 
 impl Upgrades {
@@ -63,6 +74,7 @@ impl Upgrades {
             trial: None,
             previous: None,
             askers: Vec::new(),
+            old_helper: None,
         }
     }
 
@@ -78,6 +90,23 @@ impl Upgrades {
             file: Ours::parents(descriptors::take(image.fd)),
         });
         self.previous = previous.filter(|_| state.program.back.is_none());
+        for unknown in state.with_role(Role::Unknown) {
+            drop(descriptors::take(unknown.fd));
+        }
+        self.end_old_helper(state.pool.status_helper);
+    }
+
+    /// It ends by itself, since the exec has closed what ties it to the program. It holds the status's
+    /// sockets until then.
+    fn end_old_helper(&mut self, pid: Option<u32>) {
+        let pid = pid.and_then(|pid| i32::try_from(pid).ok());
+        let pid = pid.filter(|pid| *pid > 1 && process::is_ours(*pid).unwrap_or(false));
+        if let Some(pid) = pid {
+            // OK to ignore: it is a child that was not reaped, so the call cannot fail.
+            let _ = process::signal_one(pid, SIGKILL);
+            self.old_helper = Some(Pid::from_raw(pid));
+        }
+        self.reap();
     }
 
     /// Has somebody told the outcome of the upgrade that begins, by this program or by the next.
@@ -153,10 +182,16 @@ impl Upgrades {
         if let Some(mut trial) = self.trial.take() {
             trial.await_end();
         }
+        self.tell_askers("error: the server has stopped");
     }
 
-    /// Collects the process of a trial that is over.
+    /// Collects the process of a trial that is over, and that of the program before.
     pub(crate) fn reap(&mut self) {
+        let lives = |pid: &Pid| {
+            let found = waitpid(*pid, Some(WaitPidFlag::WNOHANG));
+            matches!(found, Ok(WaitStatus::StillAlive) | Err(Errno::EINTR))
+        };
+        self.old_helper = self.old_helper.filter(lives);
         let is_over = self.target.is_none();
         if let Some(trial) = &mut self.trial
             && trial.reap()
@@ -196,13 +231,24 @@ impl Upgrades {
             .map(|board| (number(board.fd), Role::Board));
         let pipes = state.children.iter().flat_map(|child| &child.pipes.0);
         let pipes = pipes.filter_map(|pipe| Some((number(pipe.fd?), Role::Pipe)));
+        let stops = state.stop_boards().into_iter();
+        let stops = stops.map(|fd| (number(fd), Role::Stops));
+        let clients = state.clients.iter();
+        let clients = clients.map(|client| (number(client.fd), Role::Client));
+        let listed = state.descriptors.iter();
+        let listed = listed.map(|listed| (number(listed.fd), listed.role));
         let all = [(image.number(), Role::Image)].into_iter().chain(own);
         let all = all
+            .chain(listed)
             .chain(askers)
             .chain(boards)
             .chain(pipes)
+            .chain(stops)
+            .chain(clients)
+            .map(Ok)
             .chain(listening(id));
-        let all: io::Result<Vec<_>> = all.map(|(fd, role)| identify(role, fd)).collect();
+        let identified = |found: io::Result<_>| found.and_then(|(fd, role)| identify(role, fd));
+        let all: io::Result<Vec<_>> = all.map(identified).collect();
         state.descriptors = all?;
         Ok(())
     }
@@ -232,14 +278,21 @@ fn path(bytes: &[u8]) -> PathBuf {
 }
 
 /// The sockets that a server listens on: its own, and those that another process has opened.
-fn listening(id: PreForkId) -> impl Iterator<Item = (RawFd, Role)> {
+fn listening(id: PreForkId) -> impl Iterator<Item = io::Result<(RawFd, Role)>> {
     let all = fd_registry::for_children(id).into_iter();
     all.filter_map(|(fd, is_given)| match is_given {
-        true => Some((fd, Role::Given)),
-        false => {
-            let socket = descriptors::borrow(fd).ok()?;
-            let listens = getsockopt(&socket, sockopt::AcceptConn) == Ok(true);
-            listens.then_some((fd, Role::Listener))
-        }
+        true => Some(Ok((fd, Role::Given))),
+        false => match listens(fd) {
+            Ok(listens) => listens.then_some(Ok((fd, Role::Listener))),
+            Err(error) => Some(Err(error)),
+        },
     })
+}
+
+/// One that is missed would be opened anew, perhaps elsewhere.
+fn listens(fd: RawFd) -> io::Result<bool> {
+    match getsockopt(&descriptors::borrow(fd)?, sockopt::AcceptConn) {
+        Err(Errno::ENOTSOCK) => Ok(false),
+        found => Ok(found?),
+    }
 }

@@ -63,7 +63,7 @@ fn echo_over_a_path(world: &mut World) {
 #[track_caller]
 fn refusal_of_policy(world: &mut World, path: &Path) -> String {
     let server = start(world, "policy", &["--path", path.to_str().unwrap()]);
-    assert_eq!(server.wait(SOON).code(), Some(1));
+    assert_eq!(server.wait(SOON).code(), Some(69));
     server.stderr()
 }
 

@@ -6,6 +6,7 @@ pub fn without_errors(call: &str) -> Option<&'static str> {
         "umask" | "getpid" | "getppid" | "gettid" | "getuid" | "geteuid" | "getgid" | "getegid" => {
             "always succeeds, and the caller has no way to be told otherwise"
         }
+        "brk" => "fails by returning the old end, and not an errno",
         "exit_group" | "exit" => "does not return: there is nobody to tell",
         "rt_sigreturn" | "restart_syscall" => {
             "is no call of the program's: the kernel's way back from a signal or a stop"

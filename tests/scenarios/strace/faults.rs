@@ -123,6 +123,10 @@ fn errnos(call: &str) -> &'static [&'static str] {
         "epoll_wait" | "epoll_pwait" | "epoll_pwait2" => &["EINTR"],
         "poll" | "ppoll" => &["EINTR", "ENOMEM"],
         "clone" | "clone3" | "fork" | "vfork" => &["EAGAIN", "ENOMEM"],
+        "execveat" => &[
+            "EACCES", "EAGAIN", "ENOENT", "ENOEXEC", "ENOMEM", "ENOSYS", "EPERM", "ETXTBSY",
+        ],
+        "memfd_create" => &["EMFILE", "ENFILE", "ENOMEM", "ENOSYS", "EPERM"],
         "wait4" | "waitid" => &["ECHILD", "EINTR"],
         "pidfd_open" => &["EMFILE", "ENFILE", "ENODEV", "ENOMEM", "ENOSYS", "EPERM"],
         "pidfd_send_signal" => &["ENOSYS", "EPERM", "ESRCH"],

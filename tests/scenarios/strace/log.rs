@@ -64,12 +64,34 @@ impl Log {
 
     /// How often each call was made.
     pub fn counts(&self) -> BTreeMap<String, usize> {
-        let mut counts = BTreeMap::new();
-        for call in &self.calls {
-            *counts.entry(call.name.clone()).or_default() += 1;
-        }
-        counts
+        counts(&self.calls)
     }
+
+    /// The same until somebody got SIGTERM.
+    pub fn counts_until_stopped(&self) -> BTreeMap<String, usize> {
+        counts(&self.calls[..self.until_stopped])
+    }
+
+    /// Whether a call of this name has worked.
+    pub fn has_worked(&self, name: &str) -> bool {
+        let worked = |call: &Call| call.name == name && call.text.ends_with("= 0");
+        self.calls.iter().any(worked)
+    }
+
+    /// Whether a fault was injected after a call of this name that had worked.
+    pub fn injected_after(&self, name: &str) -> bool {
+        let worked = |call: &Call| call.name == name && call.text.ends_with("= 0");
+        let mut after = self.calls.iter().skip_while(|call| !worked(call));
+        after.any(|call| call.text.contains("(INJECTED"))
+    }
+}
+
+fn counts(calls: &[Call]) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
+    for call in calls {
+        *counts.entry(call.name.clone()).or_default() += 1;
+    }
+    counts
 }
 
 /// The process id that begins each line when strace follows forks.

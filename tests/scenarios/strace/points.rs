@@ -16,13 +16,33 @@ pub enum Role {
     UnixParent,
     /// The first child of such a server.
     UnixChild,
+    /// The process that becomes another program, in both programs.
+    Upgrade,
+    /// The process in which that program is tried before.
+    Trial,
 }
 
 impl Role {
-    const ALL: [Self; 4] = [Self::Parent, Self::Child, Self::UnixParent, Self::UnixChild];
+    const ALL: [Self; 6] = [
+        Self::Parent,
+        Self::Child,
+        Self::UnixParent,
+        Self::UnixChild,
+        Self::Upgrade,
+        Self::Trial,
+    ];
 
     pub fn is_parent(self) -> bool {
-        matches!(self, Self::Parent | Self::UnixParent)
+        matches!(self, Self::Parent | Self::UnixParent | Self::Upgrade)
+    }
+
+    /// Whether two clients can be in hand at a time.
+    pub fn serves_two(self) -> bool {
+        self.is_parent() || self == Self::Trial
+    }
+
+    pub fn is_upgrade(self) -> bool {
+        matches!(self, Self::Upgrade | Self::Trial)
     }
 
     pub fn is_unix(self) -> bool {
@@ -37,6 +57,8 @@ impl fmt::Display for Role {
             Self::Child => "child",
             Self::UnixParent => "unix-parent",
             Self::UnixChild => "unix-child",
+            Self::Upgrade => "upgrade",
+            Self::Trial => "trial",
         })
     }
 }
@@ -66,17 +88,23 @@ impl Point {
             nth.to_string()
         };
         let inject = format!("inject={call}:{}:when={when}", fault.injection());
-        ["-e", &format!("trace={call}"), "-e", &inject]
+        // An exec shows in which program a call was made.
+        let also = if self.role.is_upgrade() {
+            ",execveat"
+        } else {
+            ""
+        };
+        ["-e", &format!("trace={call}{also}"), "-e", &inject]
             .map(str::to_owned)
             .to_vec()
     }
 
     /// What was run, for people.
     pub fn command(&self) -> String {
-        let who = if self.role.is_parent() {
-            "PARENT"
-        } else {
-            "FIRST_CHILD"
+        let who = match self.role {
+            Role::Parent | Role::UnixParent | Role::Upgrade => "PARENT",
+            Role::Child | Role::UnixChild => "FIRST_CHILD",
+            Role::Trial => "TRIAL",
         };
         format!("strace -p {who} {}", self.arguments().join(" "))
     }

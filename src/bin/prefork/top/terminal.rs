@@ -45,17 +45,19 @@ impl Screen {
 
 impl Drop for Screen {
     fn drop(&mut self) {
-        // After a panic it has been given back. A second time would move the cursor back to where it was at the
-        // start, and what is written next would cover the message.
+        // After a panic it has been given back. A second time would move the cursor back to where it
+        // was at the start, and what is written next would cover the message.
         if !thread::panicking() {
             ratatui::restore();
         }
     }
 }
 
-/// Keeps the signal for a new size from this thread and those that it starts. The size is looked at before
-/// each drawing in any case, and a key that comes together with the signal is lost: of two things that are
-/// ready crossterm reads one, and is told of the other once only.
+/// Keeps the signal for a new size from this thread and those that it starts.
+///
+/// The size is looked at before each drawing in any case. A key that comes together with the signal
+/// would be read with the next key only: of two things that are ready crossterm reads one, and is
+/// told of the other once.
 fn leave_out_sizes() -> io::Result<()> {
     let mut sizes = SigSet::empty();
     sizes.add(Signal::SIGWINCH);

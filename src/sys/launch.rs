@@ -1,0 +1,36 @@
+//! Why this process was started, as programs ask. Reads what an upgrade has told it; changes nothing.
+
+use super::upgrade;
+
+/// Why this process was started.
+///
+/// For a program that does more than to start a server: a trial must not take locks or open ports that
+/// the running program has, and must not change anything.
+///
+/// ```
+/// use prefork_server::Launch;
+///
+/// if Launch::of_this_process() != Launch::Trial {
+///     // Write a file with the pid, take a lock.
+/// }
+/// ```
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Launch {
+    /// As any program, by a shell or a service manager.
+    Fresh,
+    /// To read the state of a running server, whose program this one may become; it ends in
+    /// [`Builder::start`](crate::Builder::start). Linux only.
+    Trial,
+    /// In place of another program, or of itself, whose server and children it takes over in
+    /// [`Builder::start`](crate::Builder::start). Linux only.
+    Upgrade,
+}
+
+impl Launch {
+    /// Why this process was started. Later than the start of its first server: always
+    /// [`Fresh`](Self::Fresh).
+    pub fn of_this_process() -> Self {
+        upgrade::launch()
+    }
+}

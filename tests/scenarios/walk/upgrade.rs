@@ -1,0 +1,117 @@
+//! The walk through an upgrade: over the calls of the process that becomes the new program, before and
+//! after its exec, and over those of the trial. Injects nothing itself.
+//!
+//! Whatever fails, either the new program serves or the old one, and the outcome is told; or the server
+//! ends with a typed error, or was killed, and nothing is left. A trial changes nothing in any case. The
+//! client that is in a child's hands meanwhile gets its answer even if the server ends.
+
+use std::time::{Duration, Instant};
+
+use super::{HANG, Run, send};
+use crate::strace::{self, Fault, Log, Point, Role, Trace};
+use crate::support::{Server, Signal, World, pause};
+use crate::walked::Client;
+
+/// What the program says when an upgrade is over, and when it begins.
+pub const UPGRADED: &str = "upgraded";
+pub const FAILED: &str = "upgrade failed";
+pub const BEGUN: &str = "begun";
+
+/// Starts the program, has it become itself under strace, serves clients and stops it.
+pub(super) fn run(world: &mut World, role: Role, point: Option<&Point>) -> Run {
+    let server = world.spawn("walked", &["--upgrades"]);
+    let address = server.address();
+    let held = Client::connect(&address).and_then(Client::greeted);
+    let held = held.expect("a client in hand");
+    // One has the client, and one is idle: nothing else is forked until the trial is.
+    server.expect_children(2);
+    let trace = traced(world, role, &server, point);
+    let start = Instant::now();
+    let mut run = Run {
+        role,
+        address: Some(address),
+        status: None,
+        served: false,
+        log: Log::default(),
+        fault: None,
+        server,
+    };
+    run.await_outcome(start);
+    let answered = held.ends_well();
+    // In a shutdown because of an error nobody is waited for without end.
+    let shut_down = run.status.is_some_and(|status| status.code() == Some(1));
+    if let (Err(error), false) = (answered, shut_down) {
+        run.fault = Some(format!("the client in hand: {error}"));
+    }
+    run.complete(world, point, trace, start)
+}
+
+/// Begins the upgrade under strace, of whoever is meant.
+fn traced(world: &mut World, role: Role, server: &Server, point: Option<&Point>) -> Trace {
+    let arguments = point.map_or(Vec::new(), Point::arguments);
+    let upgrade = || send(server.pid(), Signal::SIGUSR2);
+    if role == Role::Trial {
+        let trial = strace::newborn(server, upgrade);
+        let trace = Trace::attach(world, trial, &arguments);
+        send(trial, Signal::SIGCONT);
+        return trace;
+    }
+    let trace = Trace::attach(world, server.pid(), &arguments);
+    upgrade();
+    trace
+}
+
+impl Run {
+    /// Waits until the program says what came of the upgrade, or has ended.
+    fn await_outcome(&mut self, start: Instant) {
+        let is_over = |said: &str| said.lines().any(|line| [UPGRADED, FAILED].contains(&line));
+        while !self.has_ended() && !is_over(&self.server.stdout()) {
+            if start.elapsed() > HANG {
+                return self.hangs("in an upgrade");
+            }
+            pause(Duration::from_millis(2));
+        }
+    }
+
+    /// Whether the exec came before the fault; the last call is that one if the process has ended in it.
+    fn has_executed(&self, call: &str) -> bool {
+        let last = self.log.calls.last();
+        let ended_there = last.is_some_and(|last| last.name == call);
+        self.log.injected_after("execveat") || ended_there && self.log.has_worked("execveat")
+    }
+
+    /// Which program has served in the end, where there were two.
+    pub(super) fn who_served(&self) -> &'static str {
+        let said = self.server.stdout();
+        match self.role.is_upgrade() {
+            false => "served",
+            true if said.lines().any(|line| line == UPGRADED) => "the new program served",
+            true => "the old program served",
+        }
+    }
+
+    /// What a run came to in which the process that is upgraded was interfered with.
+    pub(super) fn judge_upgrade(&self, point: &Point) -> Result<&'static str, String> {
+        let (outcome, status) = (self.outcome(), self.status.unwrap_or_default());
+        let said = self.server.stdout();
+        match point.fault {
+            _ if outcome == Ok("served") => Ok(self.who_served()),
+            _ if outcome.is_ok() => outcome,
+            Fault::Errno(_) if self.has_executed(&point.call) && begun(&said) == 1 => {
+                // The loader and the runtime end the process by themselves.
+                self.fault_or("ended before main, and nothing left")
+            }
+            Fault::Errno(_)
+                if status.code() == Some(71) && self.stderr_tells("cannot take over") =>
+            {
+                self.fault_or("neither forth nor back, and nothing left")
+            }
+            _ => outcome,
+        }
+    }
+}
+
+/// How many programs have come as far as main.
+fn begun(said: &str) -> usize {
+    said.lines().filter(|line| *line == BEGUN).count()
+}
