@@ -30,7 +30,7 @@ fn has_logger() -> bool {
 /// Logs at a level that is known when it is logged; warnings and errors to the fallback if there is
 /// no logger.
 pub(crate) fn at(level: Level, text: fmt::Arguments<'_>) {
-    log::log!(level, "{text}");
+    log::log!(target: "prefork_server::parent", level, "{text}");
     if level <= Level::Warn {
         unless_logged(level, text);
     }

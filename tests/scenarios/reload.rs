@@ -106,6 +106,7 @@ struct Capacity {
 impl Observer for Capacity {
     fn event(&mut self, monitor: &Monitor, event: &Event<'_>) {
         match event {
+            Event::Ready { .. } => println!("ready"),
             Event::ReloadBegan { epoch, .. } => println!("began {epoch}"),
             Event::Reloaded { replaced, .. } => println!("reloaded, {replaced} replaced"),
             Event::Turn { .. } => {

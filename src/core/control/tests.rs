@@ -6,7 +6,7 @@ use crate::core::{
     config::{Config, TakesEffect},
     error::{Error, Operation},
     stop::Wish,
-    testing::{Asked, asked, at, child, children, exit_code, go_to, monitor, ms, sized},
+    testing::{Asked, asked, at, child, children, exit_code, go_to, infos, monitor, ms, sized},
     time::Time,
 };
 use std::{io, time::Duration};
@@ -931,4 +931,23 @@ fn a_retired_child_gets_no_signal_from_the_command_itself() {
     let id = child(&mut talk.monitor, State::Free);
     talk.ask("retire 1001");
     assert!(!asked(&mut talk.monitor).contains(&Asked::Signal(id, Signal::Interrupt)));
+}
+
+/// A script may ask each second, and would fill the log.
+#[test]
+fn a_command_is_told_each_time_and_a_question_is_not() {
+    let mut talk = Talk::new(monitor());
+    let lines = infos(|| {
+        for line in [
+            "show",
+            "get timeout",
+            "help",
+            "set timeout 5s",
+            "set timeout 5s",
+        ] {
+            talk.ask(line);
+        }
+    });
+    let line = "control client 1: \"set timeout 5s\"";
+    assert_eq!(lines, [line, line]);
 }
