@@ -19,6 +19,9 @@ pub(crate) use self::{
     notes::{Description, Notes, duration_bits, time_bits},
 };
 
+#[cfg(feature = "holder")]
+pub(crate) use self::layout::PID_AT;
+
 #[cfg(feature = "status")]
 use super::metrics::Numbers;
 use super::{metrics::Metric, queue_times::QueueTimes, time::Time};

@@ -125,7 +125,8 @@ pub enum Event<'a> {
     },
     /// An upgrade has begun: the new program is tried. No hook is called for it.
     UpgradeBegan,
-    /// In the new program: a child of the one before was adopted, in the place of [`Forked`](Self::Forked).
+    /// In a new program, or in a new parent: a child of the one before was adopted, in the place of
+    /// [`Forked`](Self::Forked).
     ///
     /// After [`Started`](Self::Started), and before the first turn. No hook is called for it.
     #[non_exhaustive]
@@ -149,6 +150,21 @@ pub enum Event<'a> {
     UpgradeFailed {
         /// What failed, and why.
         error: &'a Error,
+    },
+    /// A parent is gone, and its holder has started this one, which has taken over its children. Each of
+    /// them was [`Adopted`](Self::Adopted).
+    ///
+    /// Before the first turn of this parent. No hook is called for it.
+    #[cfg(feature = "holder")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "holder")))]
+    #[non_exhaustive]
+    TookOver {
+        /// How many parents there were before this one.
+        earlier: u32,
+        /// How many children it has taken over, those included that had ended.
+        children: usize,
+        /// The time since this parent was forked.
+        took: Duration,
     },
     /// A fork has failed; it is tried again if the server goes on.
     ///

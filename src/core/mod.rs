@@ -21,6 +21,8 @@ pub(crate) mod endpoint_load;
 pub(crate) mod error;
 pub(crate) mod event;
 pub(crate) mod inbox;
+#[cfg(feature = "holder")]
+pub(crate) mod journal;
 pub(crate) mod json;
 pub(crate) mod metrics;
 pub(crate) mod monitor;
@@ -34,6 +36,8 @@ pub(crate) mod queue_times;
 pub(crate) mod repeats;
 pub(crate) mod replacement;
 pub(crate) mod report;
+#[cfg(feature = "holder")]
+pub(crate) mod restarts;
 pub(crate) mod saturation;
 pub(crate) mod say;
 pub(crate) mod signal_policy;

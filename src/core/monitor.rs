@@ -8,6 +8,8 @@ mod clock_tests;
 mod clocks;
 #[cfg(test)]
 mod event_tests;
+#[cfg(feature = "holder")]
+mod holding;
 mod lifecycle;
 mod planning;
 mod replacing;
@@ -28,7 +30,7 @@ use crate::core::{
     brake::{Brake, RunTime},
     child::{
         Cause, Child, ChildId, Collected, Death, Flags, Reason, Retirement, START_HOLDS_AFTER,
-        Signal, State, Stuck,
+        Signal, State, Stuck, WaitStatus,
     },
     clocks::Clocks,
     comm::Interval,
@@ -49,7 +51,7 @@ use crate::core::{
     saturation::{Change, Episode, Fill},
     say,
     states::{Posted, Readiness, Resolved, States, WatchId},
-    stop::{Stop, Wish},
+    stop::{Losses, Stop, Wish},
     time::Time,
     upgrade::Upgrade,
     wire::CommWords,
@@ -101,6 +103,8 @@ pub struct Monitor {
     gaps: Duration,
     shutdown: bool,
     pub(crate) stop: Stop,
+    /// What the stop has lost, of [`Report::lost_connections`].
+    losses: Losses,
     /// What stops that do not come from signals ask of the loop.
     wish: Wish,
     child: bool,

@@ -28,8 +28,6 @@ pub struct Report {
     pub output_dropped: u64,
     /// Connections that were lost, as far as the parent knows: those in the hands of children that
     /// were killed or crashed, and those still queued when a stop closed the sockets.
-    ///
-    /// A server that is dropped does not count the latter.
     pub lost_connections: u64,
     /// Hooks and observers that panicked in the parent.
     pub hook_panics: u64,

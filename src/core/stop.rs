@@ -2,7 +2,7 @@
 //! Decides from what it is told; sends no signal and reads no clock.
 
 use crate::core::time::Time;
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 /// What the signals of a turn make of the stop. A later value includes the earlier ones, but for the
 /// delay, which is skipped.
@@ -146,9 +146,58 @@ impl Stop {
     }
 }
 
+/// The connections that a stop has lost.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Losses {
+    /// Those that were queued when the sockets were closed.
+    pub(crate) queued: u64,
+    /// Those that children had in hand when they were killed or crashed.
+    pub(crate) in_hand: u64,
+}
+
+impl Losses {
+    pub(crate) fn any(self) -> bool {
+        self != Self::default()
+    }
+}
+
+impl fmt::Display for Losses {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { queued, in_hand } = self;
+        let all = queued + in_hand;
+        write!(f, "{all} connections: {queued} queued, {in_hand} in hand")
+    }
+}
+
 /// More than a few in one turn change nothing more.
 fn at_most_a_few(signals: u64) -> usize {
     signals.min(4) as usize
+}
+
+/// How far a stop is, for the parent after this one.
+#[cfg(feature = "holder")]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) enum StopState {
+    #[default]
+    None,
+    /// It was announced: the children go on for `pre_stop_delay`.
+    Announced,
+    Begun,
+}
+
+#[cfg(feature = "holder")]
+impl StopState {
+    pub(crate) fn word(self) -> u64 {
+        self as u64
+    }
+
+    pub(crate) fn read(word: u64) -> Self {
+        match word {
+            0 => Self::None,
+            1 => Self::Announced,
+            _ => Self::Begun,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 //! pipes and processes, the board, the parent's output. Only traits and data; `sys::Unix` and the
 //! simulation's model implement them.
 
+#[cfg(feature = "holder")]
+use super::stop::StopState;
 use super::{
     board::{Notes, SharedView},
     brake::RunTime,
@@ -195,6 +197,25 @@ pub(crate) struct ForkTerms {
     pub(crate) group: Option<ToGroup>,
     /// The signal that it is sent in place of SIGINT.
     pub(crate) stop_signal: Signal,
+    /// What is noted of it for the parent after this one.
+    #[cfg(feature = "holder")]
+    pub(crate) epoch: u32,
+    #[cfg(feature = "holder")]
+    pub(crate) reserved: bool,
+}
+
+/// What is noted of the pool for the parent after this one.
+#[cfg(feature = "holder")]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) struct PoolNote {
+    pub(crate) epoch: u32,
+    /// The serial of the child that was forked last.
+    pub(crate) serial: u32,
+    /// Replacements for children that have ended by themselves.
+    pub(crate) owed: u64,
+    pub(crate) stop: StopState,
+    /// Whether the settings were read anew, and the children that have them did not fail.
+    pub(crate) renewed: bool,
 }
 
 /// The process in which a fork has returned.
@@ -358,8 +379,23 @@ pub(crate) trait System {
     /// Tells whoever waits for the outcome of an upgrade.
     fn tell_askers(&mut self, _outcome: &str) {}
 
-    /// Closes the death watch, so that the children see that their parent leaves.
-    fn end_death_watch(&mut self);
+    /// Whether there is a process that starts another parent when this one is gone.
+    #[cfg(feature = "holder")]
+    fn is_held(&self) -> bool {
+        false
+    }
+    /// Notes what the pool is like, at the end of a turn.
+    #[cfg(feature = "holder")]
+    fn note_pool(&mut self, _: &PoolNote) {}
+    /// Notes the epoch of a child.
+    #[cfg(feature = "holder")]
+    fn note_epoch(&mut self, _: ChildId, _epoch: u32) {}
+    /// Keeps a state for the parent after this one. False if it is too long.
+    #[cfg(feature = "holder")]
+    fn save_state(&mut self, _: &[u8]) -> bool {
+        true
+    }
+
     /// Releases what belongs to the whole process, such as its signal handlers, at the end of the
     /// server.
     fn close(&mut self);

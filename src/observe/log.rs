@@ -135,6 +135,9 @@ impl Log {
     fn ended(&mut self, monitor: &Monitor) {
         // What is still counted would never be said.
         self.say_unsaid(monitor.now() + EVERY);
+        if monitor.losses().any() {
+            say!(Warn, "the stop has lost {}", monitor.losses());
+        }
         log::info!("stopped: {}", monitor.report());
     }
 }
@@ -293,6 +296,24 @@ mod tests {
         let expected = "3 more children: the child has died: signal: 11 (SIGSEGV)";
         assert_eq!(deaths(&lines), [expected]);
         assert_eq!(log.wake_at(), None);
+    }
+
+    #[test]
+    fn what_a_stop_has_lost_is_a_warning_at_its_end() {
+        let (mut log, mut monitor) = (Log::default(), sized(1, 2, 1, 5));
+        die(&mut log, &mut monitor);
+        let end = |log: &mut Log, monitor: &Monitor| {
+            let mut lines = warnings(|| log.event(monitor, &Event::Ended));
+            lines.retain(|line| line.contains("the stop"));
+            lines
+        };
+        assert_eq!(end(&mut log, &monitor), [""; 0], "it was before the stop");
+        monitor.begin_shutdown();
+        die(&mut log, &mut monitor);
+        monitor.note_lost_queue(5);
+        let expected = "the stop has lost 6 connections: 5 queued, 1 in hand";
+        assert_eq!(end(&mut log, &monitor), [expected]);
+        assert_eq!(monitor.report().lost_connections, 7);
     }
 
     #[test]

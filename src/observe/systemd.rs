@@ -6,6 +6,7 @@ use crate::{
     core::{event::Event, monitor::Monitor, pool::Census, say::say, time::Time},
     sys::{
         clock,
+        holder::holder,
         notify::{self, NotifySocket},
     },
 };
@@ -251,7 +252,9 @@ impl Systemd {
             return vec!["STOPPING=1".to_owned()];
         }
         let pid = std::process::id();
-        let moved = (pid != self.made_in).then(|| format!("MAINPID={pid}"));
+        // Signals and the exit code are the holder's.
+        let moved = pid != self.made_in && holder().is_none();
+        let moved = moved.then(|| format!("MAINPID={pid}"));
         [Some("READY=1".to_owned()), moved]
             .into_iter()
             .flatten()

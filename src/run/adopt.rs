@@ -10,7 +10,6 @@ use crate::{
         monitor::{outlived, reached, restored},
         say::say,
         state::{Role, Snapshot},
-        system::Pipe,
     },
     hooks::{ChildServer, PreForkHooks},
     sys::{
@@ -188,6 +187,7 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
         }
         let children = ManuallyDrop::into_inner(children);
         parent.monitor.adopt(state, children);
+        parent.monitor.prove(state);
         Ok(())
     }
 
@@ -225,13 +225,9 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
         self.inner.parent.tell_untold();
         self.inner.deaths_unknown = true;
         for child in &state.children {
-            let id = ChildId::new(child.slot, child.serial);
-            // The poller reports what is in a pipe, but nothing of a dead child's that is empty.
-            for pipe in Pipe::ALL.into_iter().filter(|_| child.end.is_some()) {
-                self.inner.set_unread(id, pipe, true);
-            }
             if child.end.is_some() {
-                self.inner.finish_if_read(id);
+                self.inner
+                    .finish_dead(ChildId::new(child.slot, child.serial));
             }
         }
         log::info!(

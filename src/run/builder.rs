@@ -58,6 +58,8 @@ pub struct Builder<H, S> {
     observers: Observers,
     control: Option<PathBuf>,
     status: Wanted,
+    #[cfg(feature = "holder")]
+    holder: bool,
 }
 
 macro_rules! attribute_setters {
@@ -91,6 +93,8 @@ impl<S: ChildServer> Builder<DefaultHooks, S> {
             observers: Observers::default(),
             control: None,
             status: Wanted::default(),
+            #[cfg(feature = "holder")]
+            holder: false,
         }
     }
 }
@@ -120,6 +124,8 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
             observers: self.observers,
             control: self.control,
             status: self.status,
+            #[cfg(feature = "holder")]
+            holder: self.holder,
         }
     }
 
@@ -131,7 +137,7 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
         self
     }
 
-    /// Serves commands on a UNIX stream socket at `path`: reload, stop, retire a child, set an
+    /// Serves commands on a UNIX stream socket at `path`: reload, upgrade, stop, retire a child, set an
     /// attribute.
     ///
     /// A client sends lines and gets a line of JSON for each when the command is done. The file
@@ -185,6 +191,32 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
     #[cfg_attr(docsrs, doc(cfg(feature = "status")))]
     pub fn agent_check(mut self, address: StatusAddress) -> Self {
         self.status.agent = Some(address);
+        self
+    }
+
+    /// Has the children outlive a parent that is killed: another one takes them over.
+    ///
+    /// [`PreFork::run`] makes the process a small *holder*, which forks the parent, passes on its
+    /// signals, and exits as it does. If the parent is gone before the server has ended, the holder
+    /// forks another, which goes on where `run` was called: with the hooks, the observers and the server
+    /// object as they were then, and with the children, the counters and the changed attributes of the
+    /// parent before. The children serve meanwhile. If the holder is killed, the parent and the children
+    /// end.
+    ///
+    /// `run` then returns in the parent, which has another pid than the process before. Five parents in
+    /// a row that end before their first turn is over end the server with exit code 70. Signals are for
+    /// the holder: the parent takes no others. There is no upgrade under a holder. Children of a server
+    /// that become [other programs](crate::ExecServer) end with their parent, and so do those beyond the
+    /// `max_clients` of the start. The file `docs/operations.md` has the rest.
+    ///
+    /// Linux only, from 5.3 on. Elsewhere, in a process with several threads or servers, and after a
+    /// [turn](PreFork::turn), `run` fails with [`Operation::Start`] or [`Operation::Threads`].
+    ///
+    /// Default: the children end with their parent.
+    #[cfg(feature = "holder")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "holder")))]
+    pub fn holder(mut self) -> Self {
+        self.holder = true;
         self
     }
 
@@ -254,7 +286,11 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
         inner.parent.set_observers(self.observers);
         inner.parent.control_file = control_file;
         inner.parent.set_status(status);
-        Ok(PreFork { inner })
+        Ok(PreFork {
+            inner,
+            #[cfg(feature = "holder")]
+            wants_holder: self.holder,
+        })
     }
 
     pub(super) fn hooks_mut(&mut self) -> &mut H {
@@ -313,7 +349,7 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
     pub(super) fn open(&mut self) -> Result<(), Error> {
         let inner = &mut self.inner;
         inner.parent.tell(&Event::Starting);
-        let (hooks, server) = (&mut inner.hooks, &mut inner.server);
+        let (hooks, server) = (inner.hooks.asked(), &mut inner.server);
         let monitor = &mut inner.parent.monitor;
         monitor.programs = server.execs();
         let processors = thread::available_parallelism();

@@ -41,15 +41,10 @@ impl ChildSide for UnixSystem {
     fn become_child(&mut self, newborn: Newborn, monitor: &mut Monitor) -> io::Result<Comm> {
         monitor.pid = std::process::id();
         let (words, coalesce) = (monitor.comm_words(), monitor.coalesce_words());
-        let Newborn {
-            id,
-            ends,
-            parent,
-            mask,
-        } = newborn;
+        let Newborn { id, ends, mask } = newborn;
         let setup = ChildSetup {
             id: self.id,
-            parent,
+            tie: self.tie(),
             null: &self.null,
             stdout: &ends.stdout,
             stderr: &ends.stderr,
@@ -80,11 +75,11 @@ impl ChildSide for UnixSystem {
         }
         self.confinement.perform()?;
         // A change of the user or the group has untied it, and `server_start` may take long.
-        fork::tie_to_parent(self.owner())
+        fork::tie_to_parent(self.tie())
     }
 
     fn tie_to_parent(&self) -> io::Result<()> {
-        fork::tie_to_parent(self.owner())
+        fork::tie_to_parent(self.tie())
     }
 
     fn exit(&self, code: i32) -> ! {
@@ -128,6 +123,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         let mut start = Start::new(&mut self.parent.monitor, comm, &mut self.server);
         let started = self
             .hooks
+            .asked()
             .server_start(&mut start)
             .and_then(|()| system.tie_to_parent());
         let code = match started {
@@ -143,7 +139,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
                 }
             },
         };
-        self.hooks.server_exiting(&mut start);
+        self.hooks.asked().server_exiting(&mut start);
         code
     }
 }

@@ -4,10 +4,7 @@
 
 use super::{child::ChildSide, turn::Loop};
 use crate::{
-    core::{
-        draining::{Drain, Outlook, Takers},
-        monitor::Monitor,
-    },
+    core::draining::{Outlook, Takers},
     hooks::{ChildServer, PreForkHooks},
 };
 
@@ -28,50 +25,28 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         if self.parent.monitor.is_shutdown() {
             self.begin_drain();
         }
-        let monitor = &self.parent.monitor;
-        let (_, lost) = check_drain(&mut self.draining, &mut self.server, monitor);
-        self.parent.monitor.report.lost_connections += lost;
-    }
-
-    /// Ends the living children, outside the loop.
-    pub(super) fn end_children(&mut self) {
-        self.parent.tell_time();
-        if self.parent.monitor.pool.len() > 0 {
-            self.begin_drain();
+        if !self.draining.is_under_way() {
+            return;
         }
-        let (draining, server) = (&mut self.draining, &mut self.server);
-        let mut all_lost = 0;
-        self.parent.end_children(|monitor| {
-            let (is_open, lost) = check_drain(draining, server, monitor);
-            all_lost += lost;
-            is_open
-        });
-        self.parent.monitor.report.lost_connections += all_lost;
-        self.parent.tell_time();
+        let monitor = &self.parent.monitor;
+        let seen = Outlook {
+            now: monitor.now(),
+            queued: self.server.is_queued(),
+            takers: Takers::of(monitor.children(), monitor.programs),
+        };
+        if self.draining.closes(seen) {
+            self.close_listeners(seen.queued);
+        }
     }
-}
 
-/// Closes the listeners if the drain is over. True while they are open, and how many queued clients
-/// the close has lost.
-fn check_drain(
-    draining: &mut Drain,
-    server: &mut impl ChildServer,
-    monitor: &Monitor,
-) -> (bool, u64) {
-    if !draining.is_under_way() {
-        return (false, 0);
+    /// Closes the listeners, and counts the clients whom that resets.
+    fn close_listeners(&mut self, any_queued: bool) {
+        if any_queued {
+            let lost = queued(&mut self.server);
+            self.parent.monitor.note_lost_queue(lost);
+        }
+        self.server.close_listeners();
     }
-    let seen = Outlook {
-        now: monitor.now(),
-        queued: server.is_queued(),
-        takers: Takers::of(monitor.children(), monitor.programs),
-    };
-    if !draining.closes(seen) {
-        return (true, 0);
-    }
-    let lost = if seen.queued { queued(server) } else { 0 };
-    server.close_listeners();
-    (false, lost)
 }
 
 /// How many clients are queued, where the system tells it.

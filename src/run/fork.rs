@@ -41,7 +41,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         let retry_in = self.parent.monitor.fork_failed();
         let event = Event::ForkFailed { error, retry_in };
         if self.parent.system.is_passing(error.io_error()) {
-            let hooks = &mut self.hooks;
+            let hooks = self.hooks.asked();
             self.parent.call_and_tell("fork_failed", &event, |monitor| {
                 hooks.fork_failed(monitor, error.io_error(), retry_in);
             });
@@ -70,6 +70,10 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             private,
             group,
             stop_signal: self.server.stop_signal(),
+            #[cfg(feature = "holder")]
+            epoch: monitor.replacement.epoch(),
+            #[cfg(feature = "holder")]
+            reserved: monitor.forks_reserve(),
         };
         match system.fork(terms)? {
             Forked::Child(newborn) => self.live_as_child(newborn),
@@ -82,7 +86,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         Ok(())
     }
 
-    fn group(&mut self) -> Option<ToGroup> {
+    pub(super) fn group(&mut self) -> Option<ToGroup> {
         let only_kills = self.server.only_kills_group();
         let signals = if only_kills {
             ToGroup::Kill

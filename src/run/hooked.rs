@@ -15,7 +15,11 @@ pub(super) struct Words {
 
 impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     /// Calls a hook, and tells observers what it has done.
-    pub(super) fn call(&mut self, name: &'static str, hook: impl FnOnce(&mut H, &mut Monitor)) {
+    pub(super) fn call(
+        &mut self,
+        name: &'static str,
+        hook: impl FnOnce(&mut dyn PreForkHooks, &mut Monitor),
+    ) {
         self.call_with_server(name, |hooks, monitor, _| hook(hooks, monitor));
     }
 
@@ -23,9 +27,9 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     pub(super) fn call_with_server(
         &mut self,
         name: &'static str,
-        hook: impl FnOnce(&mut H, &mut Monitor, &mut S),
+        hook: impl FnOnce(&mut dyn PreForkHooks, &mut Monitor, &mut S),
     ) {
-        let (hooks, server) = (&mut self.hooks, &mut self.server);
+        let (hooks, server) = (self.hooks.asked(), &mut self.server);
         let hook = |monitor: &mut Monitor| hook(hooks, monitor, server);
         self.parent.guarded(Callee::Hook(name), hook);
         self.parent.tell_untold();

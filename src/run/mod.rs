@@ -3,15 +3,24 @@
 //! decision.
 
 mod adopt;
+mod asked;
 mod builder;
 mod child;
 mod clocks;
 mod control;
 mod drain;
+mod end;
 mod fork;
 mod guarded;
 mod handlers;
+#[cfg(all(feature = "holder", target_os = "linux"))]
+mod holder;
+#[cfg(all(feature = "holder", not(target_os = "linux")))]
+#[path = "no_holder.rs"]
+mod holder;
 mod hooked;
+#[cfg(feature = "holder")]
+mod journal;
 mod parent;
 mod perform;
 mod read;
@@ -48,10 +57,13 @@ use std::{
 
 /// A preforking server: started, its socket open. Made by [`PreFork::builder`].
 ///
-/// Dropping a server that has not shut down tells the children to stop, waits for at most
-/// `kill_timeout`, kills the remaining children and reaps them.
-pub struct PreFork<H, S> {
+/// Dropping a server that has not shut down stops it as [`stop`](Self::stop) does, but calls no hook
+/// at all.
+pub struct PreFork<H: PreForkHooks, S: ChildServer> {
     inner: Loop<H, S, UnixSystem>,
+    /// Whether the process that runs this is to become a holder first.
+    #[cfg(feature = "holder")]
+    wants_holder: bool,
 }
 
 /// A server of any kind with any hooks: for different servers in one `Vec`.
@@ -137,6 +149,8 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
     /// Also when waiting for events fails: then the children are told to stop when the server is
     /// dropped.
     pub fn run(&mut self) -> Result<Report, Error> {
+        #[cfg(feature = "holder")]
+        self.split()?;
         self.inner.run()
     }
 
@@ -170,11 +184,12 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
         self.inner.by_hand(|inner| inner.call_child(error));
     }
 
-    /// `_stop`: ends the server now, without `pre_stop_delay`.
+    /// `_stop`: ends the server before it returns, without `pre_stop_delay`.
     ///
-    /// Living children are told to stop, given `kill_timeout` and killed, as when the server is
-    /// dropped. Until then they serve queued clients as in a shutdown. Then `handler_stop` is
-    /// called. [`shutdown`](Self::shutdown) is the orderly way.
+    /// That is a shutdown as by SIGTERM, in turns of the loop: queued clients are served, children
+    /// have `shutdown_timeout`, a second SIGTERM or SIGINT kills those that are left, and observers
+    /// are told of it. No hook is called meanwhile, and lines that children print are dropped. Then
+    /// `handler_stop` is called. [`shutdown`](Self::shutdown) is the way on which hooks are called.
     pub fn stop(&mut self) {
         self.inner.stop();
     }
@@ -237,7 +252,7 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
 }
 
 /// Access to the parts of the server.
-impl<H, S> PreFork<H, S> {
+impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
     /// The name of this server, unique in the process: the original's `->ID`.
     pub fn id(&self) -> PreForkId {
         self.inner.parent.system.id
@@ -287,30 +302,31 @@ impl<H, S> PreFork<H, S> {
 
     /// The hooks.
     pub fn hooks(&self) -> &H {
-        &self.inner.hooks
+        self.inner.hooks.program()
     }
 
     /// The hooks, to change them. Living children have copies of their own.
     pub fn hooks_mut(&mut self) -> &mut H {
-        &mut self.inner.hooks
+        self.inner.hooks.program_mut()
     }
 
     /// Ends the server as a drop does, and returns the hooks.
-    pub fn into_hooks(self) -> H {
-        self.inner.hooks
+    pub fn into_hooks(mut self) -> H {
+        self.inner.leave();
+        self.inner.hooks.take()
     }
 }
 
 /// Readable when a turn is due.
 ///
 /// [`Turn::wait`] tells when timers are due. Nests in any poller.
-impl<H, S> AsFd for PreFork<H, S> {
+impl<H: PreForkHooks, S: ChildServer> AsFd for PreFork<H, S> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.inner.parent.system.as_fd()
     }
 }
 
-impl<H, S> fmt::Debug for PreFork<H, S> {
+impl<H: PreForkHooks, S: ChildServer> fmt::Debug for PreFork<H, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PreFork")
             .field("id", &self.id())

@@ -37,6 +37,12 @@ impl Reading {
     pub(super) fn has_unread(&self) -> bool {
         !self.unread.is_empty()
     }
+
+    /// The pipes may hold words that are older than what is noted: the next turn compares.
+    #[cfg(all(feature = "holder", target_os = "linux"))]
+    pub(super) fn compare_board(&mut self) {
+        self.board_again = true;
+    }
 }
 
 /// The result of reading a pipe.

@@ -137,6 +137,15 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         }
     }
 
+    /// A child was dead when it was adopted: the poller reports what is in a pipe, but nothing of one that
+    /// is empty.
+    pub(super) fn finish_dead(&mut self, child: ChildId) {
+        for pipe in Pipe::ALL {
+            self.set_unread(child, pipe, true);
+        }
+        self.finish_if_read(child);
+    }
+
     /// Removes a dead child once all its output has been read, and its stack, if it has left one.
     pub(super) fn finish_if_read(&mut self, child: ChildId) {
         let contact = self.parent.monitor.pool.contact(child);
@@ -170,7 +179,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             child: &record,
             death: &death,
         };
-        let hooks = &mut self.hooks;
+        let hooks = self.hooks.asked();
         self.parent
             .call_and_tell("server_exited", &event, |monitor| {
                 hooks.server_exited(monitor, &record, &death);

@@ -20,19 +20,37 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         if self.parent.monitor.is_shutdown() {
             return;
         }
-        let mut reload = Err(io::Error::other("the hook has panicked"));
-        self.call_with_server("handler_reload", |hooks, monitor, server| {
-            reload = hooks.handler_reload(monitor, server);
-        });
-        match reload {
-            Ok(()) => self.parent.monitor.begin_reload(),
-            Err(error) => self.reload_failed(&Error::new(Operation::Reload, "the settings", error)),
+        match self.read_settings() {
+            Ok(()) => {
+                self.note_renewed(true);
+                self.parent.monitor.begin_reload();
+            }
+            Err(error) => self.reload_failed(&error),
         }
+    }
+
+    /// Has the program read its settings.
+    pub(super) fn read_settings(&mut self) -> Result<(), Error> {
+        let mut read = Err(io::Error::other("the hook has panicked"));
+        self.call_with_server("handler_reload", |hooks, monitor, server| {
+            read = hooks.handler_reload(monitor, server);
+        });
+        read.map_err(|error| Error::new(Operation::Reload, "the settings", error))
+    }
+
+    /// Notes whether a parent after this one is to read the settings anew.
+    fn note_renewed(&mut self, renewed: bool) {
+        #[cfg(feature = "holder")]
+        {
+            self.journaled.renewed = renewed;
+        }
+        #[cfg(not(feature = "holder"))]
+        let _ = renewed;
     }
 
     pub(super) fn reload_failed(&mut self, error: &Error) {
         say!(Error, "{error}; the old children stay");
-        let hooks = &mut self.hooks;
+        let hooks = self.hooks.asked();
         let event = Event::ReloadFailed { error };
         self.parent
             .call_and_tell("reload_failed", &event, |monitor| {
@@ -42,6 +60,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
 
     /// The children of a reload have failed. If they are those of a new program, that has failed.
     pub(super) fn children_failed(&mut self, error: &Error) {
+        self.note_renewed(false);
         if !self.comes_back(error) {
             self.reload_failed(error);
         }
@@ -60,7 +79,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     }
 
     fn replaced(&mut self, old: ChildId, new: ChildId) {
-        let hooks = &mut self.hooks;
+        let hooks = self.hooks.asked();
         let event = Event::Replaced { old, new };
         self.parent
             .call_and_tell("server_replaced", &event, |monitor| {

@@ -1,7 +1,7 @@
 //! The loop: wait, act on signals, reap, read, look at the board, replace children, fire due
 //! timers, perform requests. Only lists the steps; each has a file of its own. Works on any `System`.
 
-use super::{hooked::Words, parent::Parent, read::Reading};
+use super::{asked::Asked, hooked::Words, parent::Parent, read::Reading};
 use crate::{
     core::{
         comm::Interval,
@@ -15,7 +15,7 @@ use crate::{
         saturation::{Change, Saturation},
         states::Posted,
         stop::Wish,
-        system::{Ready, Source, System, Wait},
+        system::{Ready, Source, Wait},
         time::Time,
     },
     hooks::{ChildServer, PreForkHooks},
@@ -34,13 +34,11 @@ const COUNT_EVERY: Duration = Duration::from_secs(1);
 /// are for longer: the ages of clients follow from the looks before.
 const LOOK_AHEAD_EVERY: Duration = Duration::from_millis(20);
 const LOOK_ON_EVERY: Duration = Duration::from_millis(100);
-/// How long the end waits for queued tasks and for a slow reader of the parent's own output.
-const LAST_WORK: Duration = Duration::from_secs(1);
 
 /// A server and its loop.
 #[derive(Debug)]
-pub(crate) struct Loop<H, S, Y: System> {
-    pub(super) hooks: H,
+pub(crate) struct Loop<H: PreForkHooks, S: ChildServer, Y: ChildSide> {
+    pub(super) hooks: Asked<H>,
     pub(super) server: S,
     pub(super) parent: Parent<Y>,
     pub(super) reading: Reading,
@@ -58,7 +56,7 @@ pub(crate) struct Loop<H, S, Y: System> {
     pub(super) deaths_unknown: bool,
     pub(super) done: bool,
     /// The names of the sockets, as observers know them.
-    listeners: Vec<String>,
+    pub(super) listeners: Vec<String>,
     /// The clients that observers were told to be waiting, and when to count them again.
     waiting: u32,
     count_waiting_at: Time,
@@ -77,16 +75,18 @@ pub(crate) struct Loop<H, S, Y: System> {
     /// When to check for deaths without a signal.
     pub(super) look_at: Option<Time>,
     /// When the end comes at the latest, after the last child has ended.
-    at_the_latest: Option<Time>,
+    pub(super) at_the_latest: Option<Time>,
     /// Why the program before an upgrade is to be executed again.
     pub(super) come_back_for: Option<String>,
+    #[cfg(feature = "holder")]
+    pub(super) journaled: super::journal::Journaled,
 }
 
-impl<H, S, Y: System> Loop<H, S, Y> {
+impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     pub(crate) fn new(hooks: H, server: S, mut monitor: Monitor, system: Y) -> Self {
         monitor.board = system.view();
         Self {
-            hooks,
+            hooks: Asked::new(hooks),
             server,
             parent: Parent::new(monitor, system),
             reading: Reading::default(),
@@ -113,6 +113,8 @@ impl<H, S, Y: System> Loop<H, S, Y> {
             look_at: None,
             at_the_latest: None,
             come_back_for: None,
+            #[cfg(feature = "holder")]
+            journaled: super::journal::Journaled::default(),
         }
     }
 
@@ -204,6 +206,8 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             self.record_listeners();
             self.parent.answer_control();
             self.move_upgrade();
+            #[cfg(feature = "holder")]
+            self.keep_journal();
             self.ready = ready;
             self.end_if_over();
         }
@@ -226,7 +230,9 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             Wait::ForWords(batch) => Wait::ForWords(sooner(Some(batch)).unwrap_or(batch)),
         };
         let mut ready = std::mem::take(&mut self.ready);
-        self.parent.system.wait(wait, &mut ready)?;
+        if let Err(error) = self.parent.system.wait(wait, &mut ready) {
+            self.waits_no_more(error)?;
+        }
         Ok(ready)
     }
 
@@ -328,52 +334,6 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         self.parent.monitor.report.output_dropped += self.parent.system.flush();
     }
 
-    /// Ends the server when the shutdown is complete: the last child reaped, the last output
-    /// written.
-    fn end_if_over(&mut self) {
-        self.give_up_the_immortal();
-        let monitor = &self.parent.monitor;
-        if !monitor.is_shutdown() || monitor.pool.len() > 0 {
-            return;
-        }
-        let give_up = *self.at_the_latest.get_or_insert(monitor.now() + LAST_WORK);
-        // A state that posts itself never runs out of tasks.
-        let works = !monitor.queue.is_empty() || self.parent.system.is_printing();
-        if works && monitor.now() < give_up {
-            return;
-        }
-        self.parent.monitor.report.output_dropped += self.parent.system.give_up_printing();
-        self.stop();
-    }
-
-    /// A shutdown does not wait for ever for children that hang in the kernel.
-    fn give_up_the_immortal(&mut self) {
-        for (_, pid) in self.parent.monitor.take_unkillable() {
-            self.parent.monitor.notice(
-                Notice::Unkillable,
-                format_args!("child {pid} cannot be killed; the shutdown goes on without it"),
-            );
-        }
-    }
-
-    /// Ends the server now: ends the living children, and calls the last hook.
-    pub(super) fn stop(&mut self) {
-        if !self.is_here() || std::mem::replace(&mut self.done, true) {
-            return;
-        }
-        self.end_children();
-        self.note_refusals();
-        self.call_stop();
-        self.parent.monitor.end_notices();
-        self.tell_end();
-        self.parent.write_control();
-        // It has answered until now that the server is not ready.
-        self.parent.status.end();
-        // Signals last: another SIGTERM must not end the process before the server has cleaned up.
-        self.parent.system.close();
-        self.parent.control_file = None;
-    }
-
     /// The result of a turn. A server that has ended because of a failure returns it once.
     fn outcome(&mut self) -> Result<Turn, Error> {
         if self.done
@@ -458,7 +418,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         }
     }
 
-    fn note_refusals(&mut self) {
+    pub(super) fn note_refusals(&mut self) {
         self.parent.monitor.note_refusals(self.server.refusals());
         self.parent.tell_untold();
     }
@@ -473,7 +433,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             waiting,
             oldest,
         };
-        let hooks = &mut self.hooks;
+        let hooks = self.hooks.asked();
         let hook = |monitor: &mut Monitor| hooks.saturated(monitor, &episode);
         self.parent.call_and_tell("saturated", &event, hook);
     }
@@ -533,12 +493,5 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             self.parent.tell(&Event::ListenerOpened { name });
         }
         self.parent.tell(&Event::Started);
-    }
-
-    fn tell_end(&mut self) {
-        for name in std::mem::take(&mut self.listeners) {
-            self.parent.tell(&Event::ListenerClosed { name: &name });
-        }
-        self.parent.tell(&Event::Ended);
     }
 }

@@ -111,7 +111,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     }
 
     fn tell_upgrade_failed(&mut self, error: &Error) {
-        let hooks = &mut self.hooks;
+        let hooks = self.hooks.asked();
         let event = Event::UpgradeFailed { error };
         self.parent
             .call_and_tell("upgrade_failed", &event, |monitor| {

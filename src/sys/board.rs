@@ -96,6 +96,30 @@ impl Board {
         })
     }
 
+    /// The memory, which may get another owner.
+    #[cfg(feature = "holder")]
+    pub(crate) fn memory(&self) -> &SharedMemory {
+        &self.view.memory
+    }
+
+    /// Whether the next fork has the slot of this child.
+    pub(crate) fn is_lent_to(&self, child: ChildId) -> bool {
+        self.lent == Some(child.slot())
+    }
+
+    /// Whether this process can write to all of it.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.view.memory.writable_words().is_some()
+    }
+
+    /// After another owner, which may have been killed at any step: nothing is under way.
+    #[cfg(feature = "holder")]
+    pub(crate) fn settle(&self) {
+        self.clear_will_look();
+        let folds = &self.view.memory.owners_words()[FOLDS_AT];
+        folds.store(folds.load(Relaxed).next_multiple_of(2), Release);
+    }
+
     /// A look at it.
     pub(crate) fn view(&self) -> &BoardView {
         &self.view

@@ -56,6 +56,19 @@ impl ControlSocket {
         Some(stream.as_raw_fd())
     }
 
+    /// Has another poller report it.
+    #[cfg(all(feature = "holder", target_os = "linux"))]
+    pub(super) fn watch(&self, poller: &Poller) -> io::Result<()> {
+        match &self.listener {
+            Some(listener) => poller.add_urgent(
+                listener.as_raw_fd(),
+                Source::Control(None),
+                Interest::READABLE,
+            ),
+            None => Ok(()),
+        }
+    }
+
     pub(super) fn accept(&mut self, poller: &Poller) -> io::Result<Option<Caller>> {
         let Some(listener) = self.listener() else {
             return Ok(None);

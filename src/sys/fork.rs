@@ -38,10 +38,26 @@ pub(crate) fn fork(_blocked: &Mask) -> io::Result<Side> {
     }
 }
 
+/// To whose lives a child is tied.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tie {
+    pub(crate) parent: u32,
+    /// The process that keeps the child when its parent is gone.
+    pub(crate) holder: Option<u32>,
+}
+
+impl Tie {
+    /// Whether the kernel has given the child to neither of them.
+    fn is_cut(self) -> bool {
+        let parent = unistd::getppid().as_raw().cast_unsigned();
+        parent != self.parent && Some(parent) != self.holder
+    }
+}
+
 /// What a new process needs to become a child.
 pub(crate) struct ChildSetup<'a> {
     pub(crate) id: PreForkId,
-    pub(crate) parent: u32,
+    pub(crate) tie: Tie,
     pub(crate) null: &'a OwnedFd,
     pub(crate) stdout: &'a OwnedFd,
     pub(crate) stderr: &'a OwnedFd,
@@ -52,7 +68,7 @@ pub(crate) struct ChildSetup<'a> {
 /// Makes a new process a child and gives it its stop bell. The bell is readable when the child
 /// should leave. The order of the steps matters.
 pub(crate) fn become_child(setup: &ChildSetup<'_>, mask: Mask) -> io::Result<OwnedFd> {
-    signals::become_child(setup.parent, setup.grace)?;
+    signals::become_child(setup.tie, setup.grace)?;
     // What the parent has buffered and not written now exists twice. The child discards its copy; a
     // flush in the parent before the fork could block the parent.
     unistd::dup2_stdout(setup.null)?;
@@ -72,7 +88,7 @@ pub(crate) fn become_child(setup: &ChildSetup<'_>, mask: Mask) -> io::Result<Own
     limits::restore_open_files();
     let (bell, stop) = pipes::bell()?;
     signals::ring_at_stop(bell);
-    tie_to_parent(setup.parent)?;
+    tie_to_parent(setup.tie)?;
     // Last: signals sent to the child meanwhile arrive now, at its own handlers.
     mask.for_child()?;
     Ok(stop)
@@ -82,7 +98,7 @@ pub(crate) fn become_child(setup: &ChildSetup<'_>, mask: Mask) -> io::Result<Own
 /// reaches a child that is stuck in code and watches nothing. A change of user or group clears it,
 /// so it is set again after the user's own set-up.
 #[cfg(target_os = "linux")]
-pub(crate) fn tie_to_parent(parent: u32) -> io::Result<()> {
+pub(crate) fn tie_to_parent(tie: Tie) -> io::Result<()> {
     use nix::{
         errno::Errno,
         sys::signal::{Signal, raise},
@@ -93,14 +109,14 @@ pub(crate) fn tie_to_parent(parent: u32) -> io::Result<()> {
         Err(errno) => return Err(errno.into()),
     }
     // The parent may have died before the call above.
-    if unistd::getppid().as_raw() as u32 != parent {
+    if tie.is_cut() {
         raise(Signal::SIGINT)?;
     }
     Ok(())
 }
 
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn tie_to_parent(_parent: u32) -> io::Result<()> {
+pub(crate) fn tie_to_parent(_: Tie) -> io::Result<()> {
     Ok(())
 }
 

@@ -23,6 +23,11 @@ mod group;
 pub(crate) mod handed_over;
 pub(crate) mod hangup;
 pub(crate) mod helper;
+#[cfg(all(feature = "holder", target_os = "linux"))]
+pub(crate) mod holder;
+#[cfg(not(all(feature = "holder", target_os = "linux")))]
+#[path = "no_holder.rs"]
+pub(crate) mod holder;
 pub(crate) mod launch;
 pub(crate) mod limits;
 pub(crate) mod link;
@@ -60,7 +65,7 @@ pub(crate) mod stacks;
 #[path = "no_stacks.rs"]
 pub(crate) mod stacks;
 mod status;
-mod stdio;
+pub(crate) mod stdio;
 pub(crate) mod stop_board;
 mod stuck;
 pub(crate) mod tally;

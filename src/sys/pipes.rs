@@ -7,7 +7,7 @@ use super::fd_registry::Ours;
 use nix::{fcntl::OFlag, libc, unistd};
 use std::{
     io,
-    os::fd::{AsRawFd, OwnedFd},
+    os::fd::{AsRawFd, OwnedFd, RawFd},
 };
 
 /// A pipe, close-on-exec.
@@ -106,9 +106,15 @@ pub(crate) fn read(fd: &OwnedFd, buffer: &mut [u8]) -> io::Result<Option<usize>>
 
 /// How many bytes the pipe holds now.
 pub(crate) fn pending(fd: &OwnedFd) -> io::Result<usize> {
+    pending_in(fd.as_raw_fd())
+}
+
+/// The same for a descriptor that has no owner yet.
+pub(crate) fn pending_in(fd: RawFd) -> io::Result<usize> {
     let mut count: libc::c_int = 0;
-    // SAFETY: FIONREAD writes one int, which lives across the call.
-    let result = unsafe { libc::ioctl(fd.as_raw_fd(), libc::FIONREAD, &raw mut count) };
+    // SAFETY: FIONREAD writes one int, which lives across the call; a number that is not open is an
+    // error.
+    let result = unsafe { libc::ioctl(fd, libc::FIONREAD, &raw mut count) };
     if result == 0 {
         Ok(usize::try_from(count).unwrap_or(0))
     } else {

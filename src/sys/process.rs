@@ -6,6 +6,7 @@
 use super::{
     fd_registry::Ours,
     group::Group,
+    holder::Ward,
     memory,
     out_of_memory::OutOfMemory,
     pipes::{self, ParentEnds},
@@ -49,6 +50,8 @@ pub(crate) struct ChildProcess {
     /// Where it is told to stop; `None` if it is told by signals alone.
     stops: Option<Rc<StopBoard>>,
     out_of_memory: Rc<OutOfMemory>,
+    /// If a parent before this one has forked it: the holder reaps it.
+    ward: Option<Ward>,
 }
 
 impl ChildProcess {
@@ -74,11 +77,12 @@ impl ChildProcess {
             watch,
             stops: Some(stops),
             out_of_memory,
+            ward: None,
         }
     }
 
-    /// A child that an earlier program of this process has forked. Its descriptors were verified, and
-    /// belong to it from now on.
+    /// A child that an earlier program of this process has forked, or an earlier parent. Its descriptors
+    /// were verified, and belong to it from now on.
     pub(crate) fn adopted(
         state: &ChildState,
         outlived: Option<Collected>,
@@ -108,7 +112,15 @@ impl ChildProcess {
             watch,
             stops,
             out_of_memory,
+            ward: None,
         }
+    }
+
+    /// The same, reaped by the holder.
+    #[cfg(feature = "holder")]
+    pub(crate) fn with_ward(mut self, ward: Option<Ward>) -> Self {
+        self.ward = ward;
+        self
     }
 
     /// Registers the pipes with the poller.
@@ -166,11 +178,11 @@ impl Process for ChildProcess {
     fn signal(&self, signal: Signal) -> io::Result<()> {
         self.killed.set(self.killed.get() || signal == Signal::Kill);
         let number = self.number(signal);
-        match (self.group, is_ours(self.pid)?) {
-            (Some(_), true) if self.spares_group(signal) => signal_one(self.pid, number),
+        match (self.group, self.is_there()?) {
+            (Some(_), true) if self.spares_group(signal) => self.signal_alone(number),
             (Some(group), true) => group.signal(number),
             (Some(group), false) => group.signal_rest(number),
-            (None, true) => signal_one(self.pid, number),
+            (None, true) => self.signal_alone(number),
             (None, false) => Err(io::Error::from_raw_os_error(libc::ESRCH)),
         }
     }
@@ -218,6 +230,21 @@ impl Process for ChildProcess {
 }
 
 impl ChildProcess {
+    /// Whether its pid is its own: it was not reaped.
+    fn is_there(&self) -> io::Result<bool> {
+        match &self.ward {
+            Some(ward) => Ok(ward.is_there()),
+            None => is_ours(self.pid),
+        }
+    }
+
+    fn signal_alone(&self, number: libc::c_int) -> io::Result<()> {
+        match &self.ward {
+            Some(ward) => ward.signal(self.pid, number),
+            None => signal_one(self.pid, number),
+        }
+    }
+
     fn spares_group(&self, signal: Signal) -> bool {
         self.to_group == ToGroup::Kill && signal != Signal::Kill
     }
@@ -231,35 +258,17 @@ impl ChildProcess {
 
     /// Collects the status of the child itself, if it has ended.
     fn collect(&self) -> io::Result<Reaped> {
-        let evidence = self.evidence()?;
-        let mut status = 0;
-        let mut usage = MaybeUninit::<libc::rusage>::zeroed();
-        loop {
-            // SAFETY: both are valid for writes for the length of the call. (nix's wrapper is not
-            // used: it collects a child and then fails if it does not know the signal that ended
-            // it.)
-            let found = unsafe {
-                libc::wait4(self.pid, &raw mut status, libc::WNOHANG, usage.as_mut_ptr())
-            };
-            if found == 0 {
-                return Ok(Reaped::Not);
-            }
-            if found > 0 {
-                // SAFETY: all bytes zero are a valid rusage, and wait4 has filled it in.
-                let usage = unsafe { usage.assume_init() };
-                return Ok(Reaped::Ended(Collected {
-                    status: Some(WaitStatus::from_raw(status)),
-                    usage: Some(usage_of(&usage)),
-                    out_of_memory: evidence,
-                }));
-            }
-            let error = io::Error::last_os_error();
-            match error.raw_os_error() {
-                Some(libc::EINTR) => {}
-                Some(libc::ECHILD) => return Ok(Reaped::Ended(Collected::default())),
-                _ => return Err(error),
-            }
+        if let Some(ward) = &self.ward {
+            return Ok(ward.reap());
         }
+        let out_of_memory = self.evidence()?;
+        Ok(match collect(self.pid)? {
+            None => Reaped::Not,
+            Some(collected) => Reaped::Ended(Collected {
+                out_of_memory: out_of_memory && collected.status.is_some(),
+                ..collected
+            }),
+        })
     }
 
     /// Whether the child was ended for lack of memory. Its control group is known as long as it is
@@ -275,6 +284,35 @@ impl ChildProcess {
             Err(error) => return Err(error),
         };
         Ok(killed && self.out_of_memory.has_ended(self.pid))
+    }
+}
+
+/// Reaps a child of this process if it has ended. Nothing is known of one that other code has reaped.
+pub(super) fn collect(pid: libc::pid_t) -> io::Result<Option<Collected>> {
+    let mut status = 0;
+    let mut usage = MaybeUninit::<libc::rusage>::zeroed();
+    loop {
+        // SAFETY: both are valid for writes for the length of the call. (nix's wrapper is not used: it
+        // collects a child and then fails if it does not know the signal that ended it.)
+        let found = unsafe { libc::wait4(pid, &raw mut status, libc::WNOHANG, usage.as_mut_ptr()) };
+        if found == 0 {
+            return Ok(None);
+        }
+        if found > 0 {
+            // SAFETY: all bytes zero are a valid rusage, and wait4 has filled it in.
+            let usage = unsafe { usage.assume_init() };
+            return Ok(Some(Collected {
+                status: Some(WaitStatus::from_raw(status)),
+                usage: Some(usage_of(&usage)),
+                out_of_memory: false,
+            }));
+        }
+        let error = io::Error::last_os_error();
+        match error.raw_os_error() {
+            Some(libc::EINTR) => {}
+            Some(libc::ECHILD) => return Ok(Some(Collected::default())),
+            _ => return Err(error),
+        }
     }
 }
 

@@ -14,15 +14,18 @@ use std::{
     os::fd::OwnedFd,
     ptr::NonNull,
     slice,
-    sync::{Arc, atomic::AtomicU64},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
+    },
 };
 
 /// A mapping of the memory.
 struct Mapping {
     words: NonNull<AtomicU64>,
     length: NonZeroUsize,
-    /// The process that has made it.
-    made_in: u32,
+    /// The process that can write to it: the one that has made it, or the one that has got it since.
+    owner: AtomicU32,
     /// Whether forks have it, too.
     is_inherited: bool,
 }
@@ -35,7 +38,7 @@ unsafe impl Sync for Mapping {}
 impl Mapping {
     /// Whether this process has it.
     fn is_here(&self) -> bool {
-        self.is_inherited || self.made_in == std::process::id()
+        self.is_inherited || self.owner.load(Relaxed) == std::process::id()
     }
 
     /// The words. For a mapping that forks leave out: only while it [is here](Self::is_here).
@@ -143,7 +146,7 @@ impl SharedMemory {
         let both = Arc::new(Mapping {
             words: memory.cast(),
             length,
-            made_in: std::process::id(),
+            owner: AtomicU32::new(std::process::id()),
             is_inherited: true,
         });
         Ok(Self {
@@ -190,6 +193,20 @@ impl SharedMemory {
             // OK to ignore: if this fails, children can write each other's slots.
             let _ = self.advise(offset, length, Forks::LackIt);
         }
+    }
+
+    /// From now on forks have all of it: one of them is to [own](Self::take_over) it. False if that
+    /// fails.
+    #[cfg(feature = "holder")]
+    pub(crate) fn hand_on(&self) -> bool {
+        self.lend(0, self.write.length.get())
+    }
+
+    /// In a fork that has all of it: this process owns it from now on, and its forks have none of it.
+    #[cfg(feature = "holder")]
+    pub(crate) fn take_over(&self) {
+        self.write.owner.store(std::process::id(), Relaxed);
+        self.take_back(0, self.write.length.get());
     }
 
     fn advise(&self, offset: usize, length: usize, forks: Forks) -> bool {
@@ -397,7 +414,7 @@ fn map(file: &OwnedFd, length: NonZeroUsize, protection: ProtFlags) -> io::Resul
     Ok(Mapping {
         words: memory.cast(),
         length,
-        made_in: std::process::id(),
+        owner: AtomicU32::new(std::process::id()),
         is_inherited: true,
     })
 }

@@ -30,7 +30,7 @@ pub(super) fn flush_outputs() {
 }
 
 /// Writes the buffered bytes of all streams, as exit(3) does.
-pub(super) fn flush_all() {
+pub(crate) fn flush_all() {
     // SAFETY: null means all streams. OK to ignore errors: the process ends.
     unsafe { libc::fflush(std::ptr::null_mut()) };
 }

@@ -49,6 +49,18 @@ impl StopBoard {
         Some(file.as_raw_fd().cast_unsigned())
     }
 
+    /// The memory, which may get another owner.
+    #[cfg(feature = "holder")]
+    pub(crate) fn memory(&self) -> &SharedMemory {
+        &self.memory
+    }
+
+    /// Whether a child was told to leave.
+    #[cfg(feature = "holder")]
+    pub(crate) fn has_told(&self, child: ChildId) -> bool {
+        self.of(child).is_set()
+    }
+
     /// Tells the child to leave. Call this before sending the signal, which may be lost.
     pub(crate) fn tell(&self, child: ChildId, queued: QueuedClients) {
         let words = self.memory.writable_words();

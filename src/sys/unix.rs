@@ -9,8 +9,9 @@ use super::{
     confine::Plan,
     control::ControlSocket,
     fd_registry::{Ours, PreForkId},
-    fork::{self, Side},
+    fork::{self, Side, Tie},
     group::Group,
+    holder::Holding,
     limits::{self, Threads},
     null,
     out_of_memory::OutOfMemory,
@@ -71,8 +72,6 @@ impl Watched {
 pub(crate) struct Newborn {
     pub(crate) id: ChildId,
     pub(crate) ends: ChildEnds,
-    /// The pid of its parent.
-    pub(crate) parent: u32,
     pub(crate) mask: Mask,
 }
 
@@ -82,7 +81,7 @@ pub(crate) struct UnixSystem {
     pub(crate) id: PreForkId,
     pub(crate) clock: Clock,
     /// For how many children there are slots on the boards.
-    slots: usize,
+    pub(super) slots: usize,
     pub(crate) board: Board,
     pub(crate) stops: Rc<StopBoard>,
     pub(crate) stacks: Stacks,
@@ -94,7 +93,7 @@ pub(crate) struct UnixSystem {
     pub(crate) death_read: Option<Ours<OwnedFd>>,
     /// The write end. Nothing is written to it. It is open for as long as the parent lives, and in
     /// no other process.
-    death_write: Option<Ours<OwnedFd>>,
+    pub(super) death_write: Option<Ours<OwnedFd>>,
     poller: Poller,
     outputs: Outputs,
     threads: Threads,
@@ -105,6 +104,7 @@ pub(crate) struct UnixSystem {
     is_settled: bool,
     pub(crate) adoption: Adoption,
     pub(crate) upgrades: Upgrades,
+    pub(crate) holding: Holding,
     title: ParentTitle,
 }
 
@@ -169,6 +169,7 @@ impl UnixSystem {
             is_settled: false,
             adoption: Adoption::default(),
             upgrades: Upgrades::new(state),
+            holding: Holding::default(),
             title: ParentTitle::default(),
         })
     }
@@ -198,9 +199,61 @@ impl UnixSystem {
         }
     }
 
-    /// The pid of the parent.
-    pub(crate) fn owner(&self) -> u32 {
-        self.owner
+    /// The process of a child that an earlier parent has forked.
+    #[cfg(all(feature = "holder", target_os = "linux"))]
+    pub(crate) fn adopt_ward(&self, child: &ChildState) -> io::Result<ChildProcess> {
+        let process = ChildProcess::adopted(
+            child,
+            None,
+            self.poller.outputs(),
+            Some(Rc::clone(&self.stops)),
+            Rc::clone(&self.out_of_memory),
+        );
+        let id = ChildId::new(child.slot, child.serial);
+        let process = process.with_ward(self.holding.ward(id));
+        process.watch().map(|()| process)
+    }
+
+    /// In a parent that has a holder: leaves the poller, which is the holder's as well, for one of its own.
+    #[cfg(all(feature = "holder", target_os = "linux"))]
+    pub(super) fn renew_poller(&mut self) -> io::Result<()> {
+        let poller = Poller::new()?;
+        if let Some(signals) = &self.signals {
+            let pipe = signals.as_fd().as_raw_fd();
+            poller.add_urgent(pipe, Source::Signals, Interest::READABLE)?;
+        }
+        if let Some(control) = &self.control {
+            control.watch(&poller)?;
+        }
+        for watch in &self.watches {
+            poller.add_urgent(watch.fd.as_raw_fd(), watch.source(), watch.interest)?;
+        }
+        self.watch_holder(&poller)?;
+        self.poller = poller;
+        Ok(())
+    }
+
+    /// Which signals of the table are handled.
+    #[cfg(all(feature = "holder", target_os = "linux"))]
+    pub(super) fn handled(&self) -> [bool; crate::core::signal_policy::TABLE.len()] {
+        self.signals
+            .as_ref()
+            .map(Subscription::handled)
+            .unwrap_or_default()
+    }
+
+    /// Whether a turn has been made.
+    #[cfg(feature = "holder")]
+    pub(crate) fn is_settled(&self) -> bool {
+        self.is_settled
+    }
+
+    /// To whose lives this child is tied.
+    pub(crate) fn tie(&self) -> Tie {
+        Tie {
+            parent: self.owner,
+            holder: self.holding.childs_holder(),
+        }
     }
 
     pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
@@ -293,7 +346,9 @@ impl System for UnixSystem {
         let started_in = std::mem::replace(&mut self.owner, std::process::id());
         if started_in != self.owner {
             self.threads = Threads::open();
-            self.renew_boards();
+            if !self.board.is_ours() {
+                self.renew_boards();
+            }
         }
         self.adoption.settle();
         self.out_of_memory.begin();
@@ -323,10 +378,12 @@ impl System for UnixSystem {
     }
 
     fn signals(&mut self, woken: bool) -> Arrived {
-        self.signals
+        let arrived = self
+            .signals
             .as_mut()
             .map(|signals| signals.arrived(woken))
-            .unwrap_or_default()
+            .unwrap_or_default();
+        self.holding.arrived(arrived, woken)
     }
 
     fn check_threads(&self) -> Result<(), Error> {
@@ -337,6 +394,11 @@ impl System for UnixSystem {
         let (ends, childs) = pipes::for_child(terms.private)
             .map_err(|error| Error::new(Operation::Pipe, "for a child", error))?;
         let parent = std::process::id();
+        let has_slot = self.board.is_lent_to(terms.id);
+        let is_kept = self
+            .holding
+            .before_fork(&terms, &ends, has_slot, self.clock.now())
+            .map_err(|error| Error::new(Operation::Fork, "a child", error))?;
         // By this what it leaves behind is told from what the program has started.
         let own_group = self.adoption.gives_groups();
         let signal = |error| Error::new(Operation::Signal, "mask", error);
@@ -347,17 +409,23 @@ impl System for UnixSystem {
         }
         match forked {
             Ok(Side::Child) => {
+                if self.holding.is_held() {
+                    let slot = self.board.slot(terms.id);
+                    self.holding.be_born(is_kept, &slot, parent);
+                }
                 if terms.group.is_some() || own_group {
                     Group::lead();
                 }
                 Ok(Forked::Child(Newborn {
                     id: terms.id,
                     ends: childs,
-                    parent,
                     mask,
                 }))
             }
             Ok(Side::Parent(pid)) => {
+                if is_kept {
+                    self.holding.forked(terms.id, Some(pid));
+                }
                 drop(childs);
                 if own_group {
                     Group::of_new_child(pid);
@@ -378,6 +446,9 @@ impl System for UnixSystem {
                 })
             }
             Err(error) => {
+                if is_kept {
+                    self.holding.forked(terms.id, None);
+                }
                 mask.restore().map_err(signal)?;
                 Err(Error::new(Operation::Fork, "a child", error))
             }
@@ -391,7 +462,7 @@ impl System for UnixSystem {
     fn peek(&mut self) -> Option<u32> {
         self.stacks.reap();
         self.upgrades.reap();
-        process::peek()
+        process::peek().or_else(|| self.holding.peek())
     }
 
     fn reap_orphan(&mut self, pid: u32) -> bool {
@@ -407,6 +478,7 @@ impl System for UnixSystem {
     }
 
     fn close_slot(&mut self, slot: usize) -> bool {
+        self.holding.forget(slot);
         self.board.close(slot)
     }
 
@@ -562,6 +634,10 @@ impl System for UnixSystem {
     }
 
     fn begin_trial(&mut self, program: Option<&Path>, state: &mut Snapshot) -> Result<(), Error> {
+        if self.holding.is_held() {
+            let reason = "the server has a holder, which would stay what it is: start it anew";
+            return Err(self.upgrades.failed(io::Error::other(reason)));
+        }
         self.upgrades.open(program)?;
         let begun = self.save(state);
         let begun = begun.and_then(|()| self.upgrades.begin_trial(state, &self.poller));
@@ -620,11 +696,28 @@ impl System for UnixSystem {
         self.upgrades.tell_askers(outcome);
     }
 
-    fn end_death_watch(&mut self) {
-        self.death_write = None;
+    #[cfg(all(feature = "holder", target_os = "linux"))]
+    fn is_held(&self) -> bool {
+        self.holding.is_held()
+    }
+
+    #[cfg(all(feature = "holder", target_os = "linux"))]
+    fn note_pool(&mut self, note: &crate::core::system::PoolNote) {
+        self.holding.note_pool(note);
+    }
+
+    #[cfg(all(feature = "holder", target_os = "linux"))]
+    fn note_epoch(&mut self, child: ChildId, epoch: u32) {
+        self.holding.note_epoch(child, epoch);
+    }
+
+    #[cfg(all(feature = "holder", target_os = "linux"))]
+    fn save_state(&mut self, bytes: &[u8]) -> bool {
+        self.holding.save(bytes)
     }
 
     fn close(&mut self) {
+        self.holding.end_death_watch();
         self.death_write = None;
         self.title.end();
         self.upgrades.close(&self.poller);
@@ -638,5 +731,6 @@ impl System for UnixSystem {
         if let Some(signals) = self.signals.take() {
             let _ = self.poller.remove_urgent(signals.as_fd().as_raw_fd());
         }
+        self.holding.say_goodbye();
     }
 }

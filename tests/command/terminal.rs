@@ -128,11 +128,11 @@ impl Terminal {
     /// The terminal is as it was before `top`, which has ended with this exit code.
     #[track_caller]
     pub fn is_as_before(&self, code: i32) {
-        let screen = self.expect(&["before top", &format!("top has ended with {code}\n")]);
-        assert!(
-            !screen.contains("PID "),
-            "the screen of top is left: {screen}"
-        );
+        let ended = format!("top has ended with {code}\n");
+        self.until("the screen of before, and nothing of top", |screen| {
+            let is_back = screen.contains("before top") && screen.contains(&ended);
+            (is_back && !screen.contains("PID ")).then_some(())
+        });
         let stty = |name: &str| {
             let path = self.directory.join(name);
             until("the settings", SOON, || {

@@ -149,6 +149,7 @@ fn top_gives_the_terminal_back_when_it_panics(world: &mut World) {
 
 /// The signal for the new size and the key are there when it looks for the first of them.
 fn a_key_that_comes_with_a_new_size_is_read(world: &mut World) {
+    world.deadline(Duration::from_secs(60));
     let watched = Watched::new(world);
     watched.pids(world);
     let mut terminal = Unread::open(world, &watched.flags());

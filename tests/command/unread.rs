@@ -73,7 +73,7 @@ impl Unread {
     pub fn fill(&self) {
         let writes = || processes::system_call(self.top.pid()) == Some(libc::SYS_write);
         let mut columns = 100;
-        until("it to wait for a reader", SOON, || {
+        until("it to wait for a reader", SOON * 3, || {
             columns ^= 1;
             self.resize(columns, 30);
             let waits = || {

@@ -25,11 +25,12 @@ const FLOORS: [&str; 8] = [
 ];
 
 /// The rooms of the core, from the top to the bottom; those on one line may import each other.
-const CORE: [&[&str]; 20] = [
+const CORE: [&[&str]; 21] = [
     &["simulation", "status"],
     &["control"],
     &["monitor"],
     &["pool"],
+    &["journal"],
     &["inbox"],
     &["system"],
     &[
@@ -71,6 +72,7 @@ const CORE: [&[&str]; 20] = [
         "queue_times",
         "proxy",
         "title",
+        "restarts",
     ],
 ];
 
@@ -359,7 +361,7 @@ fn unsafe_stays_in_sys_and_each_block_is_explained() {
 
 /// What handlers of signals may call: system calls that are async-signal-safe, atomics, arithmetic, and
 /// the macros and functions of the same folder, of which the same is asked.
-const IN_HANDLERS: [&str; 43] = [
+const IN_HANDLERS: [&str; 44] = [
     "add",
     "as_ptr",
     "as_ref",
@@ -395,6 +397,7 @@ const IN_HANDLERS: [&str; 43] = [
     "NonNull::new",
     "SavedErrno::save",
     "Some",
+    "si_pid",
     "std::ptr::null_mut",
     "store",
     "swap",

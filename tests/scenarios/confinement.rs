@@ -4,18 +4,18 @@
 use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode, Stdio};
 
 use nix::errno::Errno;
 use nix::sys::wait::{WaitPidFlag, waitpid};
-use nix::unistd::{Pid, Uid, setuid};
+use nix::unistd::{Gid, Pid, Uid, setuid};
 use prefork_server::servers::TcpConn;
 use prefork_server::{Confinement, PreFork, Resource, TcpServer};
 
 use crate::example::stop as stop_example;
 use crate::subject::{Held, announce, builder, ended, ends_well, expect_exit, log_warnings, send};
 use crate::support::{
-    Args, Client, Programs, SOON, Scenarios, Signal, World, connect, processes, programs,
+    Args, Client, Programs, SOON, Scenarios, Server, Signal, World, connect, processes, programs,
     scenarios, until,
 };
 
@@ -29,6 +29,11 @@ pub const SCENARIOS: Scenarios = scenarios![
     l03_a_child_that_cannot_be_confined_serves_nothing,
     a_confined_child_leaves_with_its_parent,
     l04_what_needs_no_privilege_is_for_every_parent,
+    l04_each_number_is_seen_from_outside,
+    l04_a_limit_on_files_is_a_limit_on_files,
+    l04_a_limit_above_that_of_the_parent_is_an_error_of_the_start,
+    l01_children_are_confined_in_a_user_namespace,
+    l03_without_other_users_in_the_namespace_a_user_is_an_error_of_the_start,
 ];
 
 /// The user, and the group, of the children.
@@ -50,7 +55,20 @@ fn asked_for(args: &Args) -> Confinement {
         confinement = confinement.directory(path);
     }
     if let Some(soft) = args.parsed("--files") {
-        confinement = confinement.limit(Resource::OpenFiles, soft, 64);
+        let hard = args.parsed("--hard-files").unwrap_or(64);
+        confinement = confinement.limit(Resource::OpenFiles, soft, hard);
+    }
+    if let Some(score) = args.parsed("--oom-score") {
+        confinement = confinement.oom_score_adj(score);
+    }
+    if let Some(nice) = args.parsed("--nice") {
+        confinement = confinement.nice(nice);
+    }
+    if let Some(groups) = args.value("--groups") {
+        confinement = confinement.supplementary_groups(groups.split(','));
+    }
+    if args.has("--process-group") {
+        confinement = confinement.process_group();
     }
     if let Some(kept) = args.value("--capabilities") {
         confinement = confinement.capabilities([kept]);
@@ -117,11 +135,25 @@ fn status(pid: u32, field: &str) -> String {
     values.join(" ")
 }
 
-/// The session of a process; the name of the program before it may have spaces.
-fn session(pid: u32) -> String {
+/// A field of `/proc/PID/stat`, by its number in proc(5); the name of the program before it may have
+/// spaces.
+fn stat(pid: u32, number: usize) -> String {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let (_, fields) = stat.rsplit_once(')').unwrap();
-    fields.split_whitespace().nth(3).unwrap().to_owned()
+    fields
+        .split_whitespace()
+        .nth(number - 3)
+        .unwrap()
+        .to_owned()
+}
+
+const PROCESS_GROUP: usize = 5;
+const SESSION: usize = 6;
+const NICE: usize = 19;
+
+fn oom_score_adj(pid: u32) -> String {
+    let score = fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).unwrap();
+    score.trim().to_owned()
 }
 
 fn root_directory(pid: u32) -> String {
@@ -153,9 +185,16 @@ fn own_address() -> String {
 }
 
 fn expect_nobody(pid: u32) {
-    assert_eq!(status(pid, "Uid"), [NOBODY; 4].join(" "));
-    assert_eq!(status(pid, "Gid"), [NOBODY; 4].join(" "));
-    assert_eq!(status(pid, "Groups"), "");
+    expect_user(pid, NOBODY, "");
+}
+
+/// All four user and group ids, and the supplementary groups.
+#[track_caller]
+fn expect_user(pid: u32, id: &str, groups: &str) {
+    let four = [id; 4].join(" ");
+    assert_eq!(status(pid, "Uid"), four);
+    assert_eq!(status(pid, "Gid"), four);
+    assert_eq!(status(pid, "Groups"), groups);
     assert_eq!(status(pid, "CapEff"), "0000000000000000");
 }
 
@@ -169,24 +208,40 @@ fn l01_children_are_confined_and_the_parent_is_not(world: &mut World) {
         return;
     }
     let jail = jail(world);
-    let flags = ["--user", NOBODY, "--group", NOBODY, "--chroot", &jail];
-    let flags = [&flags[..], &["--files", "48", "--capabilities", "kill"]].concat();
-    let server = world.spawn("confined", &[&flags[..], &["--all"]].concat());
+    let flags = everything(&jail);
+    let server = world.spawn("confined", &flags);
+    expect_everything(&server, &jail, NOBODY, "12 34");
+    assert_eq!(status(server.pid(), "Uid"), "0 0 0 0");
+    ends_well(&server);
+}
+
+/// All steps at once.
+fn everything(jail: &str) -> Vec<&str> {
+    let user = ["--user", NOBODY, "--group", NOBODY, "--groups", "12,34"];
+    let rest = ["--chroot", jail, "--files", "48", "--capabilities", "kill"];
+    [&user[..], &rest, &["--max-clients", "5", "--all"]].concat()
+}
+
+/// The children have `everything`, with these ids as they are seen from here, and the parent has
+/// nothing of it.
+#[track_caller]
+fn expect_everything(server: &Server, jail: &str, id: &str, groups: &str) {
     let held = Held::new(&server.address());
-    let (pid, parent) = (held.pid, server.pid());
-    expect_nobody(pid);
+    let parent = server.pid();
+    let pid = held.pid;
+    expect_user(pid, id, groups);
     assert_eq!(status(pid, "NoNewPrivs"), "1");
     assert_eq!(status(pid, "CapBnd"), "0000000000000020");
     assert_eq!(status(pid, "Umask"), "0027");
-    assert_eq!(session(pid), pid.to_string());
+    assert_eq!(stat(pid, SESSION), pid.to_string());
+    assert_eq!(stat(pid, NICE), "3");
     assert_eq!(root_directory(pid), jail);
     assert_eq!(open_files(pid), "48 64");
-    assert_eq!(status(parent, "Uid"), "0 0 0 0");
     assert_eq!(status(parent, "NoNewPrivs"), "0");
     assert_eq!(root_directory(parent), "/");
     assert_ne!(open_files(parent), "48 64");
+    assert_ne!(stat(parent, NICE), "3");
     drop(held);
-    ends_well(&server);
 }
 
 /// Real, effective and saved user and group are changed, and supplementary groups are dropped. Then
@@ -343,4 +398,154 @@ fn l04_what_needs_no_privilege_is_for_every_parent(world: &mut World) {
     drop(held);
     ends_well(&server);
     expect_exit(&server, held_pid, "Shutdown exit status: 0");
+}
+
+/// The numbers are those of the child alone, and the parent has what it had.
+fn l04_each_number_is_seen_from_outside(world: &mut World) {
+    let flags = ["--process-group", "--oom-score", "700", "--nice", "5"];
+    let server = world.spawn("confined", &flags);
+    let held = Held::new(&server.address());
+    let (pid, parent) = (held.pid, server.pid());
+    assert_eq!(stat(pid, PROCESS_GROUP), pid.to_string());
+    assert_eq!(stat(pid, SESSION), stat(parent, SESSION));
+    assert_eq!(oom_score_adj(pid), "700");
+    assert_eq!(stat(pid, NICE), "5");
+    assert_ne!(stat(parent, PROCESS_GROUP), pid.to_string());
+    assert_ne!(oom_score_adj(parent), "700");
+    assert_ne!(stat(parent, NICE), "5");
+    drop(held);
+    ends_well(&server);
+}
+
+/// A handler that opens more gets EMFILE, and its child serves on.
+fn l04_a_limit_on_files_is_a_limit_on_files(world: &mut World) {
+    let server = world.spawn("confined", &["--files", "48"]);
+    let mut held = Held::new(&server.address());
+    assert_eq!(held.client.ask("exceed-files"), "done");
+    held.is_served();
+    drop(held);
+    ends_well(&server);
+}
+
+/// Only root may raise a hard limit; root of a user namespace may not.
+fn l04_a_limit_above_that_of_the_parent_is_an_error_of_the_start(world: &mut World) {
+    let own = std::env::current_exe().unwrap();
+    let script = r#"ulimit -n 256 && exec "$@""#;
+    let mut launch = world.command("sh").args(&["-c", script, "sh"]);
+    if Uid::effective().is_root() {
+        if !has_user_namespaces() {
+            return;
+        }
+        launch = launch.args(&["unshare", "-Ur"]);
+    }
+    let launch = launch.arg(own).args(&["--program", "confined"]);
+    let limits = ["--max-clients", "5", "--files", "48", "--hard-files", "512"];
+    let server = launch.args(&limits).spawn();
+    assert_eq!(server.wait(SOON).code(), Some(1));
+    let reason = "operation not permitted (os error 1)";
+    let expected = format!("error: confine limit of open files 48:512: {reason}\n");
+    assert_eq!(server.stderr(), expected);
+    assert_eq!(server.stdout(), "");
+}
+
+// User namespaces.
+
+/// Whether this user may have one; says why a scenario is skipped where not.
+fn has_user_namespaces() -> bool {
+    let attempt = Command::new("unshare").args(["-Ur", "true"]).output();
+    let has = attempt.is_ok_and(|output| output.status.success());
+    if !has {
+        eprintln!("skipped: this machine lets nobody have a user namespace");
+    }
+    has
+}
+
+/// The first of the ids outside that stand for those from 1 on in the namespace.
+const FIRST_ID: u32 = 100_000;
+const IDS: u32 = 65_535;
+
+/// Maps root of the namespace of `pid` to the user of this process, and all others to a range: root
+/// may write the maps, for others newuidmap does so where it is installed and /etc/subuid allows it.
+fn map_ids(pid: u32) -> io::Result<()> {
+    let own = [Uid::effective().as_raw(), Gid::effective().as_raw()];
+    for ((file, tool), own) in [("uid_map", "newuidmap"), ("gid_map", "newgidmap")]
+        .into_iter()
+        .zip(own)
+    {
+        if Uid::effective().is_root() {
+            let map = format!("0 {own} 1\n1 {FIRST_ID} {IDS}\n");
+            fs::write(format!("/proc/{pid}/{file}"), map)?;
+            continue;
+        }
+        let (own, first, count) = (own.to_string(), FIRST_ID.to_string(), IDS.to_string());
+        let map = [&pid.to_string(), "0", &own, "1", "1", &first, &count];
+        if !Command::new(tool).args(map).output()?.status.success() {
+            return Err(io::Error::other(format!("{tool} refuses")));
+        }
+    }
+    Ok(())
+}
+
+/// Starts a program as root of a user namespace that has other users; `None`, with a message, where
+/// that cannot be had.
+fn spawn_in_namespace(world: &mut World, program: &str, flags: &[&str]) -> Option<Server> {
+    if !has_user_namespaces() {
+        return None;
+    }
+    let own = std::env::current_exe().unwrap();
+    // It waits until the maps are written.
+    let wait = r#"read -r line && exec "$@""#;
+    let launch = world
+        .command("unshare")
+        .args(&["-U", "sh", "-c", wait, "sh"]);
+    let launch = launch.arg(own).args(&["--program", program]).args(flags);
+    let server = launch.stdin(Stdio::piped()).spawn();
+    let mut stdin = server.take_stdin().expect("a stdin");
+    let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/user")).ok();
+    let pid = server.pid();
+    until("a namespace", SOON, || {
+        (namespace(&pid.to_string())? != namespace("self")?).then_some(())
+    });
+    if let Err(error) = map_ids(pid) {
+        eprintln!("skipped: a namespace can have no other users: {error}");
+        drop(stdin);
+        server.wait(SOON);
+        return None;
+    }
+    writeln!(stdin, "mapped").expect("a program that waits");
+    Some(server)
+}
+
+/// A parent that is root of its user namespace alone, as in a container without privileges, confines
+/// its children like any other.
+fn l01_children_are_confined_in_a_user_namespace(world: &mut World) {
+    let jail = jail(world);
+    let Some(server) = spawn_in_namespace(world, "confined", &everything(&jail)) else {
+        return;
+    };
+    // As they are seen from outside.
+    let id = |inside: u32| (FIRST_ID + inside - 1).to_string();
+    let groups = [id(12), id(34)].join(" ");
+    expect_everything(&server, &jail, &id(65534), &groups);
+    ends_well(&server);
+}
+
+/// With one user in the namespace there is no other one for the children, and setgroups(2) is denied:
+/// the start fails, and no child serves as root.
+fn l03_without_other_users_in_the_namespace_a_user_is_an_error_of_the_start(world: &mut World) {
+    if !has_user_namespaces() {
+        return;
+    }
+    let own = std::env::current_exe().unwrap();
+    let launch = world.command("unshare").arg("-Ur").arg(own);
+    let launch = launch.args(&["--program", "confined", "--user", NOBODY]);
+    let server = launch.spawn();
+    assert_eq!(server.wait(SOON).code(), Some(1));
+    // A parent that has no supplementary groups need not give them up.
+    let expected = [
+        "error: confine supplementary groups none: operation not permitted (os error 1)\n",
+        "error: confine group of 65534: invalid argument (os error 22)\n",
+    ];
+    assert!(expected.contains(&&*server.stderr()), "{}", server.stderr());
+    assert_eq!(server.stdout(), "");
 }

@@ -1,19 +1,20 @@
 //! A stop under load: queued clients are served, then all are refused and the address is free.
 
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::listening;
 use crate::subject::{
-    Held, announce, builder, deaths, expect_entry, expect_exit, expect_up, hold, send, stop,
+    Held, announce, builder, deaths, expect_entry, expect_exit, expect_losses, expect_up, hold,
+    send, stop,
 };
 use crate::support::{
-    Address, Args, Client, Programs, SOON, Scenarios, Server, Signal, World, connect, programs,
-    scenarios, try_connect, until,
+    Address, Args, Client, Programs, SOON, Scenarios, Server, Signal, World, connect, holds,
+    programs, scenarios, try_connect, until,
 };
 
 pub const PROGRAMS: Programs = programs![draining_by_hand];
@@ -24,15 +25,19 @@ pub const SCENARIOS: Scenarios = scenarios![
     o22_a_queue_is_served_when_the_program_stops_the_server,
     o22_a_queue_is_served_when_the_server_is_dropped,
     o22_clients_that_keep_coming_are_served_or_refused_at_a_stop,
+    o22_clients_that_keep_coming_lose_nothing_when_the_program_stops_or_drops_the_server,
     o22_clients_that_keep_coming_to_a_path_are_served_or_refused_at_a_stop,
     o07_while_a_stop_waits_clients_are_refused_and_another_server_has_the_port,
     o07_while_a_stop_waits_another_server_has_the_path,
     o07_who_is_queued_behind_a_busy_child_is_reset_after_the_drain,
     o07_a_process_that_holds_a_copy_does_not_keep_the_port,
     o39_a_start_that_takes_long_is_not_waited_for_in_a_stop,
+    o39_nor_when_the_program_stops_or_drops_the_server,
+    i02_a_second_signal_kills_what_is_left_when_the_program_stops_or_drops_the_server,
+    children_have_shutdown_timeout_when_the_program_stops_or_drops_the_server,
 ];
 
-/// A loop of the program's own, and `PreFork::stop` as soon as there is a file at `--until`.
+/// A loop of the program's own, and `PreFork::stop`, or a drop, when there is a file at `--until`.
 fn draining_by_hand(args: Args) -> ExitCode {
     let mut prefork = builder(&args).start().expect("a start");
     announce(&prefork);
@@ -47,6 +52,32 @@ fn draining_by_hand(args: Args) -> ExitCode {
         false => prefork.stop(),
     }
     ExitCode::SUCCESS
+}
+
+/// The flags of the two ways.
+const BY_HAND: [&[&str]; 2] = [&[], &["--drop"]];
+
+/// A run of that program.
+struct ByHand {
+    server: Server,
+    until: PathBuf,
+}
+
+impl ByHand {
+    fn spawn(world: &mut World, flags: &[&str]) -> Self {
+        let until = world.tempdir().join("stop");
+        let _ = std::fs::remove_file(&until);
+        let program = world.program("draining_by_hand").args(flags);
+        let server = program.arg("--until").arg(&until).spawn();
+        Self { server, until }
+    }
+
+    /// Has the program end its server, and waits until it has begun to.
+    fn ends(&self) {
+        std::fs::write(&self.until, "").expect("a file");
+        let begun = |text: &str| text.contains("stopping");
+        self.server.expect_stdout("the stop", begun);
+    }
 }
 
 /// Children accept until nothing is queued, and no connection that the kernel has accepted is lost.
@@ -70,15 +101,12 @@ fn o22_a_queue_is_served_when_the_server_is_dropped(world: &mut World) {
 }
 
 fn serves_the_queue_without_the_loop(world: &mut World, flags: &[&str]) {
-    let path = world.tempdir().join("stop");
     let size = ["--start", "2", "--max-clients", "2"];
-    let flags = [&size[..], flags].concat();
-    let program = world.program("draining_by_hand").args(&flags);
-    let server = program.arg("--until").arg(&path).spawn();
-    expect_up(&server, 2);
-    let (held, waiting) = (hold(&server.address(), 2), queue(&server, 10));
-    std::fs::write(&path, "").expect("a file");
-    server.expect_stdout("the stop", |text| text.contains("stopping"));
+    let by_hand = ByHand::spawn(world, &[&size[..], flags].concat());
+    let server = &by_hand.server;
+    expect_up(server, 2);
+    let (held, waiting) = (hold(&server.address(), 2), queue(server, 10));
+    by_hand.ends();
     drop(held);
     are_served(waiting);
     assert_eq!(server.wait(SOON).code(), Some(0));
@@ -122,12 +150,26 @@ fn are_served(clients: Vec<Client>) {
 }
 
 /// New clients are refused before the first child is told to stop: so no client can be queued after
-/// the last child has looked.
+/// the last child has looked. Each of the three signals that stop a server does that.
 fn o22_clients_that_keep_coming_are_served_or_refused_at_a_stop(world: &mut World) {
-    for _ in 0..5 {
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT].repeat(2) {
         let server = world.spawn("serve", &["--start", "20"]);
         expect_up(&server, 20);
-        loses_nobody(&server);
+        loses_nobody_at(&server, || server.signal(signal));
+    }
+}
+
+/// `PreFork::stop` and a drop refuse new clients as the loop's stop does.
+///
+/// Without `begin_drain` in them clients are let in until the last child has left, and reset.
+fn o22_clients_that_keep_coming_lose_nothing_when_the_program_stops_or_drops_the_server(
+    world: &mut World,
+) {
+    for flags in BY_HAND.repeat(3) {
+        let size = ["--start", "4", "--max-clients", "8"];
+        let by_hand = ByHand::spawn(world, &[&size[..], flags].concat());
+        expect_up(&by_hand.server, 4);
+        loses_nobody_at(&by_hand.server, || by_hand.ends());
     }
 }
 
@@ -136,13 +178,13 @@ fn o22_clients_that_keep_coming_to_a_path_are_served_or_refused_at_a_stop(world:
     let path = world.tempdir().join("socket");
     for _ in 0..5 {
         let server = listening::spawn_unix(world, &path);
-        loses_nobody(&server);
+        loses_nobody_at(&server, || server.signal(Signal::SIGTERM));
         assert!(!path.exists());
     }
 }
 
 /// Eight clients that come again and again until they are refused, and a stop in the midst of it.
-fn loses_nobody(server: &Server) {
+fn loses_nobody_at(server: &Server, stop: impl FnOnce()) {
     let address = server.address();
     let served = AtomicUsize::new(0);
     thread::scope(|scope| {
@@ -152,7 +194,7 @@ fn loses_nobody(server: &Server) {
         until("all of them to be served", SOON, || {
             (served.load(Ordering::Relaxed) > 200).then_some(())
         });
-        server.signal(Signal::SIGTERM);
+        stop();
         for client in clients {
             let refusal = client.join().expect("a client");
             let refused = [ErrorKind::ConnectionRefused, ErrorKind::NotFound];
@@ -248,6 +290,7 @@ fn o07_who_is_queued_behind_a_busy_child_is_reset_after_the_drain(world: &mut Wo
     held.is_served();
     drop(held);
     assert_eq!(server.wait(SOON).code(), Some(0));
+    expect_losses(&server, "1 connections: 1 queued, 0 in hand");
 }
 
 /// A process that keeps a copy of the listener open cannot keep the port.
@@ -281,4 +324,60 @@ fn o39_a_start_that_takes_long_is_not_waited_for_in_a_stop(world: &mut World) {
         took >= Duration::from_millis(500) && took < Duration::from_secs(2),
         "{took:?}"
     );
+}
+
+/// `PreFork::stop` and a drop do not wait for it either.
+///
+/// With `kill_timeout` as their bound this takes 60 s.
+fn o39_nor_when_the_program_stops_or_drops_the_server(world: &mut World) {
+    let mut gate = world.gate("start");
+    for flags in BY_HAND {
+        let times = ["--drain-timeout", "300", "--kill-timeout", "60000"];
+        let flags = [&["--start", "1"], &times[..], flags].concat();
+        let by_hand = ByHand::spawn(world, &flags);
+        gate.reached(SOON);
+        let begun = Instant::now();
+        by_hand.ends();
+        assert_eq!(by_hand.server.wait(SOON).code(), Some(0));
+        assert!(begun.elapsed() >= Duration::from_millis(300));
+    }
+}
+
+/// In `PreFork::stop` and in a drop the first SIGTERM or SIGINT changes nothing, and the second kills
+/// the children that are left.
+fn i02_a_second_signal_kills_what_is_left_when_the_program_stops_or_drops_the_server(
+    world: &mut World,
+) {
+    for (flags, second) in BY_HAND.into_iter().zip([Signal::SIGTERM, Signal::SIGINT]) {
+        let by_hand = ByHand::spawn(world, flags);
+        let server = &by_hand.server;
+        let mut held = Held::new(&server.address());
+        by_hand.ends();
+        expect_refusal(&server.address());
+        server.signal(Signal::SIGTERM);
+        holds("it is waited for", Duration::from_millis(500), || {
+            held.is_served();
+            server.try_wait().is_none()
+        });
+        server.signal(second);
+        held.client.gone();
+        assert_eq!(server.wait(SOON).code(), Some(0));
+        let losses = "the stop has lost 1 connections: 0 queued, 1 in hand";
+        assert!(server.stderr().contains(losses), "{}", server.stderr());
+    }
+}
+
+/// What a child has in hand is given the same time as in a stop by SIGTERM.
+fn children_have_shutdown_timeout_when_the_program_stops_or_drops_the_server(world: &mut World) {
+    for flags in BY_HAND {
+        let times = ["--shutdown-timeout", "700", "--kill-timeout", "100"];
+        let by_hand = ByHand::spawn(world, &[&times[..], flags].concat());
+        let mut held = Held::new(&by_hand.server.address());
+        let begun = Instant::now();
+        by_hand.ends();
+        held.client.gone();
+        let took = begun.elapsed();
+        assert!(took >= Duration::from_millis(700), "{took:?}");
+        assert_eq!(by_hand.server.wait(SOON).code(), Some(0));
+    }
 }

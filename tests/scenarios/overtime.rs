@@ -25,6 +25,7 @@ pub const SCENARIOS: Scenarios = scenarios![
     on_time,
     a_stuck_handler_is_ended_whatever_it_does,
     the_report_names_the_place_where_a_handler_was_stuck,
+    the_report_has_the_last_lines_and_the_epoch,
     a_start_that_hangs_is_ended_and_slows_forks_down,
     each_clock_ends_what_it_bounds_and_nothing_else,
     a_slow_client_has_busy_timeout_and_no_more,
@@ -247,6 +248,49 @@ fn the_report_names_the_place_where_a_handler_was_stuck(world: &mut World) {
     ends_well(&server);
 }
 
+/// What a child that sticks has written to stderr, to which reload it belongs, and, where /proc tells
+/// it, the function of the kernel in which it waits. The log has the same.
+///
+/// Without `note_stderr` in `deliver` there are no lines.
+fn the_report_has_the_last_lines_and_the_epoch(world: &mut World) {
+    let flags = ["--busy-timeout", "1500", "--kill-timeout", "50"];
+    let server = world.spawn("serve", &[&flags[..], &["--start", "1"]].concat());
+    let address = server.address();
+    let first = expect_up(&server, 1)[0];
+    server.signal(Signal::SIGHUP);
+    expect_exit(&server, first, "Reloaded exit status: 0");
+    assert_eq!(death_of(&server, first)["epoch"], "0");
+    let mut stuck = Held::new(&address);
+    for line in ["opening the ledger", "locking \"it\""] {
+        assert_eq!(stuck.client.ask(&format!("mutter {line}")), "done");
+    }
+    stuck.client.send_line("read-for-ever");
+    let waits = until("a place where it waits", SOON, || where_it_waits(stuck.pid));
+    let death = death_of(&server, stuck.pid);
+    let lines = r#"["opening the ledger", "locking \"it\""]"#;
+    assert_eq!((&*death["epoch"], &*death["lines"]), ("1", lines));
+    let place = waits.map_or_else(String::new, |place| format!("({place})"));
+    assert!(death["stuck"].contains(&place), "{death:?}, not {place}");
+    let about = format!("child {} has exceeded busy_timeout", stuck.pid);
+    let log = server.expect_stderr("the death", |text| text.contains(&about));
+    let line = log.lines().find(|line| line.contains(&about)).unwrap();
+    for part in [", of epoch 1,", "opening the ledger", &place] {
+        assert!(line.contains(part), "{line}, without {part}");
+    }
+    ends_well(&server);
+}
+
+/// The function of the kernel in which a process waits, once it does; `Some(None)` where that is not
+/// told.
+fn where_it_waits(pid: u32) -> Option<Option<String>> {
+    let asleep = processes::state(pid) == Some('S');
+    let wchan = std::fs::read_to_string(format!("/proc/{pid}/wchan")).unwrap_or_default();
+    let name = (!["", "0"].contains(&wchan.trim())).then(|| wchan.trim().to_owned());
+    // Before it reads it waits for its client.
+    let reads = processes::system_call(pid).is_none_or(|call| call == nix::libc::SYS_read);
+    (asleep && reads).then_some(name)
+}
+
 /// A start that hangs counts as failed from the moment in which it is found: each further one makes
 /// the delay of the next fork longer.
 fn a_start_that_hangs_is_ended_and_slows_forks_down(world: &mut World) {
@@ -280,7 +324,11 @@ fn each_clock_ends_what_it_bounds_and_nothing_else(world: &mut World) {
         "--kill-timeout",
         "100",
     ];
-    let server = world.spawn("serve", &[&start[..], &silence].concat());
+    let hanging = world.tempdir().join("hanging");
+    let hangs = ["--misdeed", "spin", "--misdeed-while"];
+    let hangs = [&hangs[..], &[hanging.to_str().unwrap()]].concat();
+    let spare = ["--min-spare", "2"];
+    let server = world.spawn("serve", &[&start[..], &silence, &hangs, &spare].concat());
     let address = server.address();
     let children = expect_up(&server, 2);
     // A client that is slow: its child says ACK, and is not silent.
@@ -290,9 +338,18 @@ fn each_clock_ends_what_it_bounds_and_nothing_else(world: &mut World) {
     // The other child waits, longer than any limit of a start or a connection, until it hangs.
     let waits = *children.iter().find(|pid| **pid != slow.pid).unwrap();
     expect_entry(&server, "ready", waits);
+    // From now on each child hangs in its start, as the successor of the silent one.
+    std::fs::write(&hanging, "").expect("a file");
     stop(waits);
     expect_entry(&server, "silent-free", waits);
     expect_exit(&server, waits, "TimedOut signal: 9 (SIGKILL)");
+    let starts = until("a start that takes too long", SOON, || {
+        let over = pids(&server, "overtime").into_iter();
+        over.into_iter().find(|pid| *pid != slow.pid)
+    });
+    assert!(took(&server, starts) >= Duration::from_millis(2000));
+    std::fs::remove_file(&hanging).expect("no file");
+    expect_exit(&server, starts, "StartTimeout signal: 9 (SIGKILL)");
     ends_well(&server);
     let entries = journal(&server);
     let overtime = |pid| {
@@ -303,6 +360,7 @@ fn each_clock_ends_what_it_bounds_and_nothing_else(world: &mut World) {
     assert!(!overtime(waits));
     assert_eq!(deaths(&server, "Overtime"), 1);
     assert_eq!(deaths(&server, "TimedOut"), 1);
+    assert!(deaths(&server, "StartTimeout") >= 1);
 }
 
 /// The clock does not ask who is slow: a client that keeps its child for too long loses it. A child

@@ -37,6 +37,7 @@ pub const SCENARIOS: Scenarios = scenarios![
     sigusr1_to_a_program_is_sent_if_it_is_asked_for,
     a_program_has_the_default_for_what_its_child_ignores,
     sigttin_and_sigttou_change_max_clients_if_asked_for,
+    sigttin_and_sigttou_under_load_cost_no_client,
     a_server_in_the_background_of_a_terminal_is_not_stopped_by_its_output,
 ];
 
@@ -422,6 +423,30 @@ fn sigttin_and_sigttou_change_max_clients_if_asked_for(world: &mut World) {
     held.iter_mut().for_each(Held::is_served);
     drop(held);
     server.expect_children(1);
+    Held::new(&address).is_served();
+    ends_well(&server);
+}
+
+/// With more clients than children each SIGTTIN has another child forked. SIGTTOU takes effect as
+/// children become free: those that are one too many serve on as long as there is no pause.
+fn sigttin_and_sigttou_under_load_cost_no_client(world: &mut World) {
+    let size = ["--start", "4", "--max-clients", "4", "--max-spare", "4"];
+    let flags = [&size[..], &["--resize-signals", "--cull-after", "0"]].concat();
+    let server = world.spawn("serve", &flags);
+    let address = server.address();
+    expect_up(&server, 4);
+    let crowd = Crowd::come(&address, 12);
+    for count in 5..=8 {
+        server.signal(Signal::SIGTTIN);
+        server.expect_children(count);
+        crowd.is_served(20);
+    }
+    for _ in 0..6 {
+        server.signal(Signal::SIGTTOU);
+        crowd.is_served(20);
+    }
+    crowd.leave();
+    server.expect_children(2);
     Held::new(&address).is_served();
     ends_well(&server);
 }

@@ -5,7 +5,9 @@ use std::os::unix::process::ExitStatusExt;
 use std::time::{Duration, Instant};
 
 use crate::listening::{self, ask, spawn_unix};
-use crate::subject::{Crowd, Held, deaths, expect_entry, expect_exit, expect_up, pids, send, stop};
+use crate::subject::{
+    Crowd, Held, deaths, expect_entry, expect_exit, expect_losses, expect_up, pids, send, stop,
+};
 use crate::support::{SOON, Scenarios, Signal, World, holds, scenarios, until};
 use crate::tracing;
 use crate::tracing::{Stop, Traced, UNLINKS};
@@ -77,6 +79,7 @@ fn kills_what_is_left(world: &mut World, first: Signal) {
     held.client.gone();
     assert_eq!(server.wait(SOON).code(), Some(0));
     expect_exit(&server, held.pid, "Shutdown signal: 9 (SIGKILL)");
+    expect_losses(&server, "1 connections: 0 queued, 1 in hand");
 }
 
 /// Two signals kill the children also if the parent finds both at once, as after a time in which it

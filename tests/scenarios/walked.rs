@@ -88,6 +88,8 @@ fn walk(args: &Args) -> Result<bool, Error> {
 }
 
 fn describe<S: ChildServer>(server: S, args: &Args) -> Builder<Complaints, S> {
+    // Longer where a client is in hand all the time.
+    let patience = Duration::from_secs(if args.has("--upgrades") { 10 } else { 1 });
     PreFork::builder(server)
         .hooks(Complaints::default())
         .observe(Outcomes)
@@ -95,7 +97,7 @@ fn describe<S: ChildServer>(server: S, args: &Args) -> Builder<Complaints, S> {
         .min_spare_servers(1)
         .max_spare_servers(2)
         .max_clients(args.parsed("--max-clients").unwrap_or(3))
-        .timeout(Duration::from_secs(1))
+        .timeout(patience)
         .kill_timeout(Duration::from_millis(500))
         .shutdown_timeout(Duration::from_secs(2))
         .cull_after(Duration::from_millis(50))

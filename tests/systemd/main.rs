@@ -30,6 +30,8 @@ const SCENARIOS: Scenarios = scenarios![
     every_message_comes_in_order,
     a_status_comes_once_a_second_at_the_most,
     a_reload_is_told_and_its_end,
+    a_reload_whose_children_fail_is_told_and_its_end,
+    a_long_stop_asks_for_more_time_again_and_again,
     a_server_whose_children_fail_is_never_ready,
     a_program_is_ready_when_it_is_forked,
     an_abstract_name_is_told,
@@ -155,6 +157,45 @@ fn a_reload_is_told_and_its_end(world: &mut World) {
         told.expect("READY=1");
     }
     ends_well(&server);
+}
+
+/// The children of the new epoch fail in their start; the old ones serve on.
+fn a_reload_whose_children_fail_is_told_and_its_end(world: &mut World) {
+    let mut told = Notifications::bind(&world.tempdir());
+    let broken = world.tempdir().join("broken");
+    let path = broken.display().to_string();
+    let server = spawn(world, &told, &["--failing-by", &path, "--max-clients", "3"]);
+    let address = server.address();
+    told.expect("READY=1");
+    std::fs::write(&broken, "").expect("a file");
+    server.signal(Signal::SIGHUP);
+    told.expect("RELOADING=1");
+    server.expect_stderr("the end", |text| text.contains("; the old children stay"));
+    told.expect("READY=1");
+    drop(busy_with(&address));
+    ends_well(&server);
+}
+
+/// Each message allows fifteen seconds from then on, and the next comes five seconds later: nothing
+/// else wakes the loop at that time.
+///
+/// Without `extend_at` in `Systemd::next` the second comes late or never.
+fn a_long_stop_asks_for_more_time_again_and_again(world: &mut World) {
+    const EXTEND: &str = "EXTEND_TIMEOUT_USEC=15000000";
+    let mut told = Notifications::bind(&world.tempdir());
+    let server = spawn(world, &told, &[]);
+    let client = busy_with(&server.address());
+    server.signal(Signal::SIGTERM);
+    told.expect(EXTEND);
+    let first = Instant::now();
+    told.expect(EXTEND);
+    let (took, period) = (first.elapsed(), Duration::from_secs(5));
+    assert!(took + Duration::from_secs(1) > period, "{took:?}");
+    drop(client);
+    assert!(server.wait(SOON).success());
+    told.read();
+    let count = told.lines().iter().filter(|line| *line == EXTEND).count();
+    assert_eq!(count, 2);
 }
 
 fn monotonic() -> u128 {

@@ -37,7 +37,8 @@ fn run(args: &Args) -> Result<(), Error> {
         return serve(args, server.listen_fds().max_requests(0));
     }
     let failing = args.has("--failing");
-    let factory = move || match failing {
+    let broken = args.value("--failing-by").map(PathBuf::from);
+    let factory = move || match failing || broken.as_ref().is_some_and(|path| path.exists()) {
         true => Err(io::Error::other("no database today")),
         false => Ok(()),
     };
@@ -53,7 +54,7 @@ fn serve<S: ChildServer>(args: &Args, server: S) -> Result<(), Error> {
         })
         .observe(Announced)
         .start_servers(1)
-        .max_clients(1)
+        .max_clients(args.parsed("--max-clients").unwrap_or(1))
         .coalesce_words(!args.has("--every-word"))
         .timeout(Duration::from_millis(timeout))
         .kill_timeout(Duration::from_secs(60));

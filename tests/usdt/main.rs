@@ -335,9 +335,8 @@ fn is_one_life(hits: &[Hit], port: i64) {
     assert!(["busy", "exit"] == of(&["busy", "exit"])[..], "{life:?}");
     let [.., exit] = life[..] else { unreachable!() };
     assert_eq!(exit.arguments[2..], [0, 1], "{life:?}");
-    if let ["fork", "ready", ..] = parents[..] {
-        assert_eq!(names.first(), Some(&"fork"), "{life:?}");
-        let ready = life.iter().find(|hit| hit.name == "ready").expect("it");
+    // The parent says that it has forked when the child may have begun already.
+    if let Some(ready) = life.iter().find(|hit| hit.name == "ready") {
         let passed = ready.arguments[2];
         assert!(passed > 0 && passed < 60_000_000_000, "{life:?}");
     }

@@ -86,6 +86,10 @@ pub(crate) const ROW_AT: usize = 192;
 /// The numbers that the other threads count.
 pub(crate) const OTHERS_AT: usize = ROW_AT + NUMBERS;
 
+/// The serial and the pid of a child that has a holder: see [`NotedPid`](crate::core::journal::NotedPid).
+#[cfg(feature = "holder")]
+pub(crate) const PID_AT: usize = ROW_AT - 1;
+
 /// Where the slots of a board are.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Layout {
@@ -243,6 +247,8 @@ mod tests {
             (QUEUE_TIMES_AT, QUEUE_WORDS),
             (ROW_AT, NUMBERS),
             (OTHERS_AT, NUMBERS),
+            #[cfg(feature = "holder")]
+            (PID_AT, 1),
         ];
         let mut owner = [None; SLOT_WORDS];
         for (field, (start, words)) in fields.into_iter().enumerate() {

@@ -106,6 +106,7 @@ impl From<Option<WaitStatus>> for Collected {
 pub struct Death {
     pub(crate) status: Option<WaitStatus>,
     pub(crate) cause: Cause,
+    epoch: u32,
     usage: Option<Usage>,
     age: Duration,
     connections: u64,
@@ -120,6 +121,7 @@ impl Death {
         Self {
             status: end.status,
             cause: child.cause(*end, now),
+            epoch: child.epoch,
             usage: end.usage,
             age: now.since(child.start_time),
             connections: child.requests(),
@@ -169,6 +171,11 @@ impl Death {
     /// there is none, the first that has a name.
     pub fn stuck_in(&self) -> Option<&Frame> {
         stack::innermost(&self.stack)
+    }
+
+    /// The number of the reload before which it was forked: [`Child::epoch`](crate::Child::epoch).
+    pub fn epoch(&self) -> u32 {
+        self.epoch
     }
 
     /// How old it was.
@@ -229,6 +236,9 @@ impl fmt::Display for Details<'_> {
         let death = self.0;
         let (age, taken) = (death.age.as_secs_f64(), death.connections);
         write!(f, "after {age:.3} s and {taken} connections")?;
+        if death.epoch > 0 {
+            write!(f, ", of epoch {}", death.epoch)?;
+        }
         if let Some(time) = death.in_hand_for {
             write!(f, ", the last in hand for {:.3} s", time.as_secs_f64())?;
         }

@@ -221,7 +221,7 @@ impl Monitor {
             death.stack = stack;
         }
         self.report.count_death(death.cause);
-        self.report.lost_connections += u64::from(child.has_lost_its_client(status));
+        self.note_lost_client(&child, status);
         self.observe_surplus();
         self.note_end_for_replacement(&child, &death);
         match death.cause {
@@ -244,6 +244,25 @@ impl Monitor {
             self.owed += 1;
         }
         Some((child, death))
+    }
+
+    fn note_lost_client(&mut self, child: &Child, status: Option<WaitStatus>) {
+        let lost = u64::from(child.has_lost_its_client(status));
+        self.report.lost_connections += lost;
+        if self.shutdown {
+            self.losses.in_hand += lost;
+        }
+    }
+
+    /// The sockets are closed, which resets the clients that were queued.
+    pub(crate) fn note_lost_queue(&mut self, clients: u64) {
+        self.report.lost_connections += clients;
+        self.losses.queued += clients;
+    }
+
+    /// What the stop has lost so far.
+    pub(crate) fn losses(&self) -> Losses {
+        self.losses
     }
 
     /// A child was reaped, and what it has written is still to be read.

@@ -378,8 +378,7 @@ impl Monitor {
         self.replacement.clear();
     }
 
-    /// What a child that is told to leave now does with the clients that are queued. The end of a
-    /// server that is dropped is no shutdown of the loop, and its children have the reason alone.
+    /// What a child that is told to leave now does with the clients that are queued.
     pub(crate) fn queued_clients(&self, child: ChildId) -> QueuedClients {
         let reason = self.pool.get(child).and_then(Child::reason);
         if self.shutdown || reason == Some(Reason::Shutdown) {

@@ -74,6 +74,16 @@ impl Monitor {
     pub(crate) fn save(&self) -> Snapshot {
         let children = self.pool.contacts();
         Snapshot {
+            children: children
+                .map(|(child, contact)| saved(child, contact))
+                .collect(),
+            ..self.save_pool()
+        }
+    }
+
+    /// The same without the children.
+    pub(crate) fn save_pool(&self) -> Snapshot {
+        Snapshot {
             pool: PoolState {
                 now: self.now,
                 gaps: self.gaps,
@@ -83,9 +93,6 @@ impl Monitor {
                 asked_at: self.upgrade.began(),
                 ..PoolState::default()
             },
-            children: children
-                .map(|(child, contact)| saved(child, contact))
-                .collect(),
             attributes: self.changed_attributes(),
             counters: Ledger {
                 counts: List(self.report.counters()),
@@ -126,8 +133,14 @@ impl Monitor {
         self.attributes_changed();
     }
 
-    /// Takes over the pool of the program before: the children with how they are reached, the counters
-    /// and the epoch. Its own children begin a new epoch, unless that program has come back.
+    /// How long the parent had not run, in all.
+    #[cfg(feature = "holder")]
+    pub(crate) fn gaps(&self) -> Duration {
+        self.gaps
+    }
+
+    /// Takes over the pool of the program before, or of the parent before: the children with how they are
+    /// reached, the counters and the epoch.
     pub(crate) fn adopt(&mut self, state: &Snapshot, children: Vec<(Child, Box<Contact>)>) {
         let pool = &state.pool;
         self.gaps = pool.gaps;
@@ -146,13 +159,17 @@ impl Monitor {
         }
         self.observe_surplus();
         self.plan_age_check();
+        self.post_known(Posted::Forkoff);
+    }
+
+    /// In a program that has taken over: its own children begin a new epoch, unless it has come back.
+    pub(crate) fn prove(&mut self, state: &Snapshot) {
         if state.program.back.is_none() {
             self.begin_reload();
-            let blind = self.now.since(pool.now);
-            self.upgrade
-                .prove(self.replacement.epoch(), pool.asked_at, blind);
+            let blind = self.now.since(state.pool.now);
+            let epoch = self.replacement.epoch();
+            self.upgrade.prove(epoch, state.pool.asked_at, blind);
         }
-        self.post_known(Posted::Forkoff);
     }
 }
 

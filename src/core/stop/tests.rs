@@ -196,3 +196,12 @@ fn the_signal_after_a_stop_that_was_asked_for_is_the_first() {
     assert_eq!(stop.hear(asks(1, 0), moment(2, DELAY, true)), Wish::Nothing);
     assert_eq!(stop.hear(asks(1, 0), moment(3, DELAY, true)), Wish::Kill);
 }
+
+#[cfg(feature = "holder")]
+#[test]
+fn how_far_a_stop_is_can_be_written_down() {
+    for state in [StopState::None, StopState::Announced, StopState::Begun] {
+        assert_eq!(StopState::read(state.word()), state);
+    }
+    assert_eq!(StopState::read(u64::MAX), StopState::Begun);
+}

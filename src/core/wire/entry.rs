@@ -57,7 +57,7 @@ impl Entry {
     }
 
     /// Whether the child notes its words here, and has said one.
-    #[cfg(feature = "status")]
+    #[cfg(any(feature = "holder", feature = "status"))]
     pub(crate) fn has_spoken(self) -> bool {
         self.words() > 0
     }

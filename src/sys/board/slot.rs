@@ -71,6 +71,16 @@ impl Slot {
         unsafe { cells::enter(words) };
     }
 
+    /// Notes who this child is: its holder looks for that when the parent is gone.
+    #[cfg(feature = "holder")]
+    pub(crate) fn note_pid(&self) {
+        use crate::core::{board::PID_AT, journal::NotedPid};
+        if let Some(words) = self.words() {
+            let own = NotedPid::new(self.child.serial(), std::process::id());
+            words[PID_AT].store(own.0, SeqCst);
+        }
+    }
+
     /// Notes the state. True if the parent will find it by itself, false if the child has to print
     /// it.
     pub(crate) fn note(&self, busy: bool) -> bool {

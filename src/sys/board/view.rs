@@ -1,6 +1,8 @@
 //! A look at the board, which changes nothing: for the parent, for children that ask about their
 //! siblings, and for whoever shows the state of a server. Trusts no number that a child has written.
 
+#[cfg(feature = "holder")]
+use crate::core::{board::PID_AT, journal::NotedPid};
 use crate::{
     core::{
         board::{
@@ -98,6 +100,15 @@ impl BoardView {
         let words = self.words(slot);
         words.map_or(Entry::default(), |words| {
             Entry::from_bits(words[ENTRY_AT].load(SeqCst))
+        })
+    }
+
+    /// Who the child of a slot says it is, if it has a holder.
+    #[cfg(feature = "holder")]
+    pub(crate) fn noted_pid(&self, slot: usize) -> NotedPid {
+        let words = self.own_words(slot);
+        words.map_or(NotedPid::default(), |words| {
+            NotedPid(words[PID_AT].load(SeqCst))
         })
     }
 

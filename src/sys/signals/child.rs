@@ -7,6 +7,7 @@ use super::{
     dispositions::{self, ChildHandlers},
     foreign, orphan, parent, poke, set_action,
 };
+use crate::sys::fork::Tie;
 use nix::{
     libc,
     sys::signal::{SigHandler, Signal},
@@ -25,15 +26,31 @@ static REOPENS: AtomicBool = AtomicBool::new(false);
 static ORPHANED: AtomicBool = AtomicBool::new(false);
 static STOP_BELL: AtomicI32 = AtomicI32::new(NONE);
 static PARENT: AtomicI32 = AtomicI32::new(0);
+/// The process that keeps this child when its parent is gone; 0 for none.
+static HOLDER: AtomicI32 = AtomicI32::new(0);
+/// Whether the holder has got this child.
+static HANDED_OVER: AtomicBool = AtomicBool::new(false);
 
-extern "C" fn in_child(signal: libc::c_int) {
+extern "C" fn in_child(signal: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
     let _errno = SavedErrno::save();
     if foreign::is_foreign_process() {
         return foreign::end_by(signal);
     }
-    STOP.store(true, Ordering::Relaxed);
     // SAFETY: getppid is async-signal-safe and cannot fail.
-    if unsafe { libc::getppid() } != PARENT.load(Ordering::Relaxed) {
+    let parent = unsafe { libc::getppid() };
+    let (own, holder) = (
+        PARENT.load(Ordering::Relaxed),
+        HOLDER.load(Ordering::Relaxed),
+    );
+    let is_kept = holder != 0 && parent == holder && own != holder;
+    // SAFETY: the kernel passes what it knows of the signal.
+    if is_kept && unsafe { (*info).si_pid() } == own && !HANDED_OVER.swap(true, Ordering::Relaxed) {
+        // The kernel says that the parent is gone. A stop that the parent has sent right before that is
+        // on the stop board.
+        return;
+    }
+    STOP.store(true, Ordering::Relaxed);
+    if parent != own && !is_kept {
         ORPHANED.store(true, Ordering::Relaxed);
         // Also ends an orphan that is stuck in code and watches nothing.
         orphan::become_orphan();
@@ -62,18 +79,20 @@ extern "C" fn nothing_in_child(signal: libc::c_int) {
 /// Installs the dispositions of a new child, while all signals are blocked: the table's, including
 /// its own handlers for SIGINT and SIGTERM. Other dispositions of the user's stay, as does std's
 /// SIGSEGV handler, which tells a stack overflow from a crash.
-pub(crate) fn become_child(parent: u32, grace: Duration) -> io::Result<()> {
+pub(crate) fn become_child(tie: Tie, grace: Duration) -> io::Result<()> {
     parent::forget_in_child();
     foreign::become_child();
     STOP.store(false, Ordering::Relaxed);
     ORPHANED.store(false, Ordering::Relaxed);
     STOP_BELL.store(NONE, Ordering::Relaxed);
-    PARENT.store(i32::try_from(parent).unwrap_or(0), Ordering::Relaxed);
+    PARENT.store(tie.parent.cast_signed(), Ordering::Relaxed);
+    HOLDER.store(tie.holder.unwrap_or(0).cast_signed(), Ordering::Relaxed);
+    HANDED_OVER.store(false, Ordering::Relaxed);
     orphan::set_grace(grace);
     REOPEN.store(false, Ordering::Relaxed);
     REOPENS.store(false, Ordering::Relaxed);
     dispositions::become_child(ChildHandlers {
-        stop: SigHandler::Handler(in_child),
+        stop: SigHandler::SigAction(in_child),
         reopen: SigHandler::Handler(reopen_in_child),
         nothing: SigHandler::Handler(nothing_in_child),
     })

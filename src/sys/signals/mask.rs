@@ -5,7 +5,7 @@ use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use std::io;
 
 /// The mask before all signals were blocked.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Mask(SigSet);
 
 impl Mask {

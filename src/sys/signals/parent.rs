@@ -124,6 +124,12 @@ impl Subscription {
         arrived
     }
 
+    /// Which signals of the table it handles.
+    #[cfg(feature = "holder")]
+    pub(crate) fn handled(&self) -> [bool; TABLE.len()] {
+        std::array::from_fn(|index| self.wanted.contains(&(index, InParent::Handled)))
+    }
+
     fn want(&mut self, index: usize, action: InParent) -> io::Result<bool> {
         if self.wanted.contains(&(index, action)) {
             return Ok(false);

@@ -5,9 +5,12 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use super::{ready, ready_children, stop_ready};
-use crate::support::{Address, SOON, Scenarios, Server, Signal, World, connect, scenarios, until};
+use crate::support::{
+    Address, SOON, Scenarios, Server, Signal, World, connect, pause, scenarios, until,
+};
 
 pub const SCENARIOS: Scenarios = scenarios![
     a_flask_application_is_served,
@@ -101,6 +104,7 @@ fn a_flask_application_is_served(world: &mut World) {
 
 /// The program is run anew twice while clients ask: each is answered, by old children or by new ones.
 fn a_reload_of_an_application_loses_no_request(world: &mut World) {
+    world.deadline(Duration::from_secs(150));
     let Some(server) = flask(world) else {
         return;
     };
@@ -110,6 +114,8 @@ fn a_reload_of_an_application_loses_no_request(world: &mut World) {
         while !ends.load(Ordering::Relaxed) {
             let (status, _) = ask(&address, &["GET / HTTP/1.0\r\n\r\n"]);
             assert_eq!(status, "HTTP/1.0 200 OK");
+            // The interpreters that start need the processor, too.
+            pause(Duration::from_millis(20));
         }
     };
     thread::scope(|scope| {
@@ -117,7 +123,7 @@ fn a_reload_of_an_application_loses_no_request(world: &mut World) {
         for _ in 0..2 {
             let old = until("children", SOON, || some_ready(&server));
             server.signal(Signal::SIGHUP);
-            until("new children only", SOON, || {
+            until("new children only", 6 * SOON, || {
                 let new = some_ready(&server)?;
                 new.iter().all(|pid| !old.contains(pid)).then_some(())
             });

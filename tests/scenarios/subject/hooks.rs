@@ -123,9 +123,10 @@ fn report_of(death: &Death) -> String {
     let usage = death.usage();
     let lines: Vec<_> = death.last_lines().map(String::from_utf8_lossy).collect();
     format!(
-        "age={} connections={} in-hand={} cpu={} memory={} stuck={:?} lines={lines:?}",
+        "age={} connections={} epoch={} in-hand={} cpu={} memory={} stuck={:?} lines={lines:?}",
         micros(death.age()),
         death.connections(),
+        death.epoch(),
         death.in_hand_for().map_or(0, micros),
         usage.map_or(0, |usage| micros(usage.cpu_time())),
         usage.map_or(0, |usage| usage.max_resident),

@@ -84,6 +84,17 @@ pub fn deaths(server: &Server, cause: &str) -> u64 {
     pair.map_or(0, |pair| pair[0].parse().expect("a number of deaths"))
 }
 
+/// The warning at the end of a stop, with what it has lost, and the number in the report.
+#[track_caller]
+pub fn expect_losses(server: &Server, losses: &str) {
+    let warning = format!("the stop has lost {losses}\n");
+    let stderr = server.stderr();
+    assert!(stderr.contains(&warning), "{stderr}");
+    let (count, _) = losses.split_once(' ').expect("a count");
+    let counted = format!("; {count} connections lost, ");
+    assert!(report(server).contains(&counted), "{}", report(server));
+}
+
 /// Waits until as many more checks for silence have been made.
 #[track_caller]
 pub fn await_checks(server: &Server, count: usize) {

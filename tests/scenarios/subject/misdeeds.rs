@@ -41,6 +41,8 @@ pub(super) fn commit(words: &str) -> io::Result<bool> {
         "sleep" => loop {
             std::thread::sleep(std::time::Duration::from_secs(1000));
         },
+        "mutter" => eprintln!("{rest}"),
+        "exceed-files" => exceed_files()?,
         "stop" => raise(Signal::SIGSTOP)?,
         "mask" => mask_all()?,
         "wait-uninterruptibly" => native::wait_uninterruptibly()?,
@@ -67,6 +69,20 @@ pub(super) fn commit(words: &str) -> io::Result<bool> {
         _ => return Ok(false),
     }
     Ok(true)
+}
+
+/// Opens files until no more can be had, which is to be before there are 48.
+fn exceed_files() -> io::Result<()> {
+    let mut files = Vec::new();
+    let error = loop {
+        match File::open("/") {
+            Ok(file) => files.push(file),
+            Err(error) => break error,
+        }
+    };
+    let limited =
+        error.raw_os_error() == Some(nix::errno::Errno::EMFILE as i32) && files.len() < 48;
+    limited.then_some(()).ok_or(error)
 }
 
 /// Lines of two pages each, so that the writes of two processes run into each other, and words of

@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use prefork_server::servers::TcpConn;
-use prefork_server::{Error, PreFork, TcpServer};
+use prefork_server::{Error, PreFork, PreForkHooks, TcpServer};
 
 use crate::support::{
     Address, Args, Client, Programs, SOON, Server, Signal, World, connect, gate, processes,
@@ -36,7 +36,8 @@ pub use crowd::Crowd;
 pub use flags::{builder, builder_of, count, millis};
 pub use hooks::{Journal, spawn_thread};
 pub use journal::{
-    await_checks, deaths, expect_entry, expect_exit, journal, nobody_was_blamed, pids, report,
+    await_checks, deaths, expect_entry, expect_exit, expect_losses, journal, nobody_was_blamed,
+    pids, report,
 };
 pub use kernel::{children_at_once, has_signal, signal_set};
 pub use namespace::Contained;
@@ -92,7 +93,7 @@ fn descriptors_at_start(server: &Server) -> Option<usize> {
 }
 
 /// Says where it listens, as the scenarios expect it, and how many descriptors it has.
-pub fn announce<H>(prefork: &PreFork<H, TcpServer>) {
+pub fn announce<H: PreForkHooks>(prefork: &PreFork<H, TcpServer>) {
     for address in prefork.server().local_addrs() {
         println!("listening on {address}");
     }

@@ -83,6 +83,7 @@ fn adopted(state: &Snapshot) -> Monitor {
     let children = state.children.iter();
     let children = children.map(|child| (restored(child), reached(child, words, held())));
     monitor.adopt(state, children.collect());
+    monitor.prove(state);
     monitor
 }
 

@@ -441,7 +441,5 @@ impl System for Simulated {
         self.0.borrow_mut().stacks.left.retain(|left| *left != id);
     }
 
-    fn end_death_watch(&mut self) {}
-
     fn close(&mut self) {}
 }

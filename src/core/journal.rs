@@ -1,0 +1,299 @@
+//! The journal of a held server: what is known of its children, as words in memory that outlives
+//! each parent. Encodes, decodes, and decides what becomes of a record when its parent is gone;
+//! owns no memory and looks at no process.
+//!
+//! A parent writes a record before it forks, and the child's pid after that. The holder writes how a
+//! child has ended that it has reaped. So a parent that is killed between two steps leaves one of
+//! few states, each of which [`Record::resolve`] brings to one of two ends: the child is known, or
+//! there is none.
+
+mod heir;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use self::heir::Heir;
+
+use crate::core::{
+    child::{ChildId, Collected, Usage, WaitStatus},
+    signal_policy::TABLE,
+    time::Time,
+};
+use std::time::Duration;
+
+// The first words are those of the pool. The parent writes them at the end of a turn.
+/// The epoch of the children that are forked now.
+pub(crate) const EPOCH_AT: usize = 0;
+/// The serial of the child that was forked last.
+pub(crate) const SERIAL_AT: usize = 1;
+/// Replacements for children that have ended by themselves.
+pub(crate) const OWED_AT: usize = 2;
+/// How far a stop is: see [`StopState`](crate::core::stop::StopState).
+pub(crate) const STOP_AT: usize = 3;
+/// The pid of the parent that has completed a turn.
+pub(crate) const SETTLED_AT: usize = 4;
+/// How many children the holder has reaped.
+pub(crate) const DEATHS_AT: usize = 5;
+/// Which of two places has the saved state, and its length: see [`SavedAt`].
+pub(crate) const SAVED_AT: usize = 6;
+/// Whether the settings were read anew.
+pub(crate) const RENEWED_AT: usize = 7;
+/// Whether the server has ended, and its parent is the program's alone.
+pub(crate) const OVER_AT: usize = 8;
+/// How often each signal of the table has come to the holder.
+pub(crate) const ASKED_AT: usize = 16;
+/// How many of them some parent has acted on.
+pub(crate) const TAKEN_AT: usize = ASKED_AT + 16;
+/// The records of the children, by slot.
+pub(crate) const RECORDS_AT: usize = TAKEN_AT + 16;
+pub(crate) const RECORD_WORDS: usize = 16;
+
+const _: () = assert!(TABLE.len() <= 16);
+
+/// How many bytes of state can be saved.
+pub(crate) const ROOM: usize = 64 * 1024;
+
+/// How many words a journal for that many children has. `None` if there is no memory of that size.
+pub(crate) fn words(slots: usize) -> Option<usize> {
+    slots
+        .checked_mul(RECORD_WORDS)?
+        .checked_add(RECORDS_AT + 2 * ROOM / size_of::<u64>())
+}
+
+/// Where the saved state is: one of two places, since a parent may be killed while it writes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct SavedAt {
+    /// 0 or 1.
+    pub(crate) place: usize,
+    /// In bytes; 0 if nothing was saved.
+    pub(crate) length: usize,
+}
+
+impl SavedAt {
+    /// Where the next state goes.
+    pub(crate) fn next(self, length: usize) -> Self {
+        Self {
+            place: 1 - self.place,
+            length,
+        }
+    }
+
+    pub(crate) fn word(self) -> u64 {
+        (self.place as u64) << 32 | self.length as u64
+    }
+
+    pub(crate) fn read(word: u64) -> Self {
+        Self {
+            place: (word >> 32) as usize & 1,
+            // OK to cut: the length is in the lower half.
+            length: (word as u32 as usize).min(ROOM),
+        }
+    }
+}
+
+/// How far the life of a child is, as the journal knows it.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) enum Phase {
+    /// There is no child.
+    #[default]
+    Vacant,
+    /// The parent forks.
+    Forking,
+    /// The pid is known.
+    Lives,
+    /// It is being reaped by the holder: its pid may be another process's soon.
+    Ending,
+    /// It was reaped.
+    Ended,
+}
+
+impl Phase {
+    fn read(code: u64) -> Self {
+        match code & 0xff {
+            1 => Self::Forking,
+            2 => Self::Lives,
+            3 => Self::Ending,
+            4 => Self::Ended,
+            _ => Self::Vacant,
+        }
+    }
+}
+
+/// One child in the journal.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Record {
+    pub(crate) phase: Phase,
+    pub(crate) serial: u32,
+    /// Whether it is kept for the time when all others are busy.
+    pub(crate) reserved: bool,
+    /// Zero while it is not known.
+    pub(crate) pid: u32,
+    pub(crate) epoch: u32,
+    pub(crate) forked_at: Time,
+    /// What the holder has collected.
+    pub(crate) end: Option<Collected>,
+}
+
+// The words of a record. The first is written last.
+/// The serial, and the phase.
+pub(crate) const STATE_AT: usize = 0;
+pub(crate) const PID_AT: usize = 1;
+const FORKED_AT: usize = 2;
+const STATUS_AT: usize = 3;
+const USAGE_AT: usize = 4;
+const USAGES: usize = 7;
+
+/// The flag of a reserved child in its first word, and that of a status that is known.
+const RESERVED: u64 = 1 << 8;
+const KNOWN: u64 = 1 << 32;
+
+impl Record {
+    /// A child that is about to be forked.
+    pub(crate) fn forking(id: ChildId, epoch: u32, reserved: bool, now: Time) -> Self {
+        Self {
+            phase: Phase::Forking,
+            serial: id.serial(),
+            reserved,
+            epoch,
+            forked_at: now,
+            ..Self::default()
+        }
+    }
+
+    pub(crate) fn words(&self) -> [u64; RECORD_WORDS] {
+        let mut words = [0; RECORD_WORDS];
+        let flags = if self.reserved { RESERVED } else { 0 };
+        words[STATE_AT] = u64::from(self.serial) << 32 | flags | self.phase as u64;
+        words[PID_AT] = u64::from(self.epoch) << 32 | u64::from(self.pid);
+        words[FORKED_AT] = nanoseconds(self.forked_at.since_start());
+        if let Some(end) = &self.end {
+            words[STATUS_AT] = status_word(end.status);
+            words[USAGE_AT..][..USAGES].copy_from_slice(&usage_words(end.usage.as_ref()));
+        }
+        words
+    }
+
+    pub(crate) fn read(words: &[u64; RECORD_WORDS]) -> Self {
+        let phase = Phase::read(words[STATE_AT]);
+        let end = || {
+            let mut usage = [0; USAGES];
+            usage.copy_from_slice(&words[USAGE_AT..][..USAGES]);
+            let status = status_of(words[STATUS_AT]);
+            Collected {
+                status,
+                usage: status.map(|_| usage_of(usage)),
+                out_of_memory: false,
+            }
+        };
+        Self {
+            phase,
+            // OK to cut: each is in its half of the word.
+            serial: (words[STATE_AT] >> 32) as u32,
+            reserved: words[STATE_AT] & RESERVED != 0,
+            pid: words[PID_AT] as u32,
+            epoch: (words[PID_AT] >> 32) as u32,
+            forked_at: Time::at_nanoseconds(words[FORKED_AT]),
+            end: (phase == Phase::Ended).then(end),
+        }
+    }
+
+    /// Whether signals can be sent to its pid.
+    pub(crate) fn lives(&self) -> bool {
+        self.phase == Phase::Lives
+    }
+
+    /// The same child, once the holder has collected this.
+    pub(crate) fn ended(self, end: Collected) -> Self {
+        Self {
+            phase: Phase::Ended,
+            end: Some(end),
+            ..self
+        }
+    }
+
+    /// The record as the next parent finds it, when the parent is gone that has written it.
+    ///
+    /// `noted` is what the child has noted of itself. `is_child` says whether a pid is that of a child
+    /// of the holder, which has all children of a parent that is gone.
+    ///
+    /// A new child notes its pid first, and looks then whether its parent lives; if not, it ends. So a
+    /// child that has noted nothing when this looks ends by itself, and one that serves has noted its
+    /// pid.
+    pub(crate) fn resolve(self, noted: NotedPid, is_child: impl Fn(u32) -> bool) -> Self {
+        match self.phase {
+            Phase::Vacant | Phase::Ended => self,
+            Phase::Forking => match noted.of(self.serial).filter(|pid| is_child(*pid)) {
+                Some(pid) => Self {
+                    phase: Phase::Lives,
+                    pid,
+                    ..self
+                },
+                None => Self::default(),
+            },
+            Phase::Lives if is_child(self.pid) => self,
+            // The parent has reaped it, and has not lived to tell.
+            Phase::Lives | Phase::Ending => self.ended(Collected::default()),
+        }
+    }
+
+    /// Whether another child has the pid of this one, which was reaped before that was forked.
+    pub(crate) fn is_outdated_by(&self, other: &Self) -> bool {
+        let later = other.serial.wrapping_sub(self.serial);
+        self.lives() && other.lives() && self.pid == other.pid && (1..u32::MAX / 2).contains(&later)
+    }
+}
+
+/// What a new child has noted of itself: its serial and its pid.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) struct NotedPid(pub(crate) u64);
+
+impl NotedPid {
+    pub(crate) fn new(serial: u32, pid: u32) -> Self {
+        Self(u64::from(serial) << 32 | u64::from(pid))
+    }
+
+    fn of(self, serial: u32) -> Option<u32> {
+        // OK to cut: each is in its half of the word. Process 0 and 1 are no child.
+        let pid = self.0 as u32;
+        ((self.0 >> 32) as u32 == serial && pid > 1).then_some(pid)
+    }
+}
+
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn status_word(status: Option<WaitStatus>) -> u64 {
+    // OK to cast: the bits are what counts.
+    status.map_or(0, |status| KNOWN | u64::from(status.raw().cast_unsigned()))
+}
+
+fn status_of(word: u64) -> Option<WaitStatus> {
+    let known = word & KNOWN != 0;
+    known.then(|| WaitStatus::from_raw((word as u32).cast_signed()))
+}
+
+fn usage_words(usage: Option<&Usage>) -> [u64; USAGES] {
+    usage.map_or([0; USAGES], |usage| {
+        [
+            nanoseconds(usage.user_time),
+            nanoseconds(usage.system_time),
+            usage.max_resident,
+            usage.minor_faults,
+            usage.major_faults,
+            usage.voluntary_switches,
+            usage.involuntary_switches,
+        ]
+    })
+}
+
+fn usage_of(words: [u64; USAGES]) -> Usage {
+    Usage {
+        user_time: Duration::from_nanos(words[0]),
+        system_time: Duration::from_nanos(words[1]),
+        max_resident: words[2],
+        minor_faults: words[3],
+        major_faults: words[4],
+        voluntary_switches: words[5],
+        involuntary_switches: words[6],
+    }
+}

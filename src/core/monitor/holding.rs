@@ -1,0 +1,72 @@
+//! What a parent that has a holder notes of its pool for the parent after it, and how that one takes
+//! the pool over. Decides and converts; `core/journal.rs` has the records.
+
+use super::*;
+use crate::core::{
+    stop::{Manner, StopState},
+    system::PoolNote,
+};
+
+impl Monitor {
+    /// What is noted at the end of each turn.
+    pub(crate) fn pool_note(&self, renewed: bool) -> PoolNote {
+        PoolNote {
+            epoch: self.replacement.epoch(),
+            serial: self.pool.last_serial(),
+            owed: self.owed as u64,
+            stop: match (self.shutdown, self.stop.begins_at()) {
+                (true, _) => StopState::Begun,
+                (false, Some(_)) => StopState::Announced,
+                (false, None) => StopState::None,
+            },
+            renewed,
+        }
+    }
+
+    /// Goes on with what the parent before had begun: the stop, and the retirement of these children.
+    /// Their time begins anew.
+    pub(crate) fn go_on(&mut self, stop: StopState, told: &[ChildId]) {
+        for child in told {
+            self.stop(*child, Reason::Asked);
+        }
+        match stop {
+            StopState::None => {}
+            StopState::Announced => self.ask_stop(Manner::Bounded),
+            StopState::Begun => self.shutdown(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::stop::Wish;
+
+    fn monitor() -> Monitor {
+        let config = Config {
+            pre_stop_delay: Duration::from_secs(1),
+            ..Config::default()
+        };
+        Monitor::with_attributes(Attributes::from(config))
+    }
+
+    /// A stop that has been asked for is not forgotten with the parent that has heard of it.
+    #[test]
+    fn a_stop_goes_on_where_it_was() {
+        let mut first = monitor();
+        assert_eq!(first.pool_note(false).stop, StopState::None);
+        first.ask_stop(Manner::Bounded);
+        assert_eq!(first.take_wish(), Wish::Announce);
+        let announced = first.pool_note(false).stop;
+        assert_eq!(announced, StopState::Announced);
+        let mut next = monitor();
+        next.go_on(announced, &[]);
+        assert_eq!(next.take_wish(), Wish::Announce);
+        assert!(next.stop_begins_at().is_some());
+        first.begin_shutdown();
+        assert_eq!(first.pool_note(false).stop, StopState::Begun);
+        let mut last = monitor();
+        last.go_on(StopState::Begun, &[]);
+        assert!(last.queue.has(&Posted::Shutdown));
+    }
+}

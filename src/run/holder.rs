@@ -1,0 +1,178 @@
+//! The start of a server that has a holder: this process becomes the holder, and `run` goes on in a
+//! parent that it forks. A parent after the first takes over the children of the one before. The
+//! holder itself is in `sys/holder`.
+
+use super::{PreFork, turn::Loop};
+use crate::{
+    core::{
+        child::ChildId,
+        error::{Error, Operation},
+        event::Event,
+        journal::Heir,
+        monitor::{reached, restored},
+        say::say,
+        state::{PoolState, Snapshot},
+        system::{PoolNote, System},
+        time::Time,
+    },
+    hooks::{ChildServer, PreForkHooks},
+    sys::{
+        fd_registry, fork,
+        holder::{Inherited, pending},
+        limits::Threads,
+        stdio,
+        unix::UnixSystem,
+    },
+};
+use std::io::{self, Write};
+
+/// The exit code of a parent that cannot take over: EX_OSERR. The holder tries another.
+const EXIT_LOST: i32 = 71;
+
+impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
+    /// Splits this process in two, if that was asked for: it stays as the holder, and this returns in
+    /// each parent.
+    pub(super) fn split(&mut self) -> Result<(), Error> {
+        if !std::mem::take(&mut self.wants_holder) {
+            return Ok(());
+        }
+        self.check_split()?;
+        flush_outputs();
+        let grace = self.inner.parent.monitor.kill_timeout();
+        let split = self.inner.parent.system.split(grace)?;
+        self.inner.settle();
+        self.inner.parent.tell_time();
+        if split.earlier > 0 {
+            let began = split.at;
+            self.inner.take_over().unwrap_or_else(|error| {
+                say!(Error, "cannot take over: {error}");
+                fork::exit(EXIT_LOST)
+            });
+            self.inner.tell_takeover(split.earlier, began);
+        }
+        Ok(())
+    }
+
+    /// The holder must be alone in its process, and above all children.
+    fn check_split(&self) -> Result<(), Error> {
+        Threads::open().expect_one()?;
+        let refused = |reason| {
+            let reason = io::Error::other(reason);
+            Err(Error::new(Operation::Start, "the holder", reason))
+        };
+        if self.inner.parent.system.is_settled() {
+            return refused("the loop has turned before");
+        }
+        if fd_registry::servers() > 1 {
+            return refused("another server runs in this process");
+        }
+        Ok(())
+    }
+}
+
+/// What is buffered would be written by each parent.
+fn flush_outputs() {
+    // OK to ignore: whoever reads them is gone.
+    let _ = io::stdout().flush();
+    let _ = io::stderr().flush();
+    stdio::flush_all();
+}
+
+impl<H: PreForkHooks, S: ChildServer> Loop<H, S, UnixSystem> {
+    /// Takes over what the parent before has left.
+    fn take_over(&mut self) -> Result<(), Error> {
+        let (note, saved, inherited) = self.parent.system.inherit();
+        // OK to take the default: what is missing there is not needed by the children.
+        let saved = Snapshot::decode(&saved).unwrap_or_default();
+        self.restore_hooks(&saved, &note);
+        self.parent.monitor.restore_attributes(&saved.attributes);
+        let now = self.parent.monitor.now();
+        let state = Snapshot {
+            pool: PoolState {
+                now,
+                epoch: note.epoch,
+                serial: note.serial,
+                owed: note.owed,
+                ..saved.pool
+            },
+            ..saved
+        };
+        self.inherit(&state, &inherited)?;
+        let told = inherited.iter().filter(|child| child.told_to_leave);
+        let told: Vec<_> = told.map(Inherited::id).collect();
+        self.parent.monitor.go_on(note.stop, &told);
+        let wish = self.parent.monitor.take_wish();
+        self.obey(wish);
+        self.parent.tell_untold();
+        self.deaths_unknown = true;
+        self.reading.compare_board();
+        Ok(())
+    }
+
+    /// The hooks are as they were before the first fork: they get what they have saved, and read the
+    /// settings that a reload had read.
+    fn restore_hooks(&mut self, saved: &Snapshot, note: &PoolNote) {
+        if !saved.hooks.is_empty()
+            && let Err(error) = self.hooks.program_mut().restore(&saved.hooks)
+        {
+            say!(Warn, "what the hooks have saved is not used: {error}");
+        }
+        if note.renewed {
+            self.journaled.renewed = true;
+            if let Err(error) = self.read_settings() {
+                say!(Error, "{error}; the parent has those of the start");
+            }
+        }
+    }
+
+    fn inherit(&mut self, state: &Snapshot, inherited: &[Inherited]) -> Result<(), Error> {
+        let failed = |error| Error::new(Operation::Start, "the children", error);
+        let words = self.parent.monitor.comm_words();
+        let mut children = Vec::new();
+        for child in inherited {
+            let state = self.heir(child).state(state.pool.now);
+            let process = self.parent.system.adopt_ward(&state).map_err(failed)?;
+            let mut record = restored(&state);
+            record.gaps_at_ack = self.parent.monitor.gaps();
+            children.push((record, reached(&state, words, process)));
+        }
+        self.parent.monitor.adopt(state, children);
+        for child in inherited.iter().filter(|child| child.record.end.is_some()) {
+            self.finish_dead(child.id());
+        }
+        Ok(())
+    }
+
+    fn heir(&mut self, child: &Inherited) -> Heir {
+        let group = self.group();
+        Heir {
+            slot: child.slot,
+            record: child.record,
+            notes: self.parent.system.notes(child.slot as usize),
+            pipes: child.pipes.map(|fd| fd.map(|fd| (fd, pending(fd)))),
+            group,
+            stop_signal: self.server.stop_signal(),
+        }
+    }
+
+    fn tell_takeover(&mut self, earlier: u32, began: Time) {
+        let took = self.parent.system.now().since(began);
+        let children = self.parent.monitor.children().count();
+        say!(
+            Warn,
+            "parent {earlier} of this server is gone: another took over {children} children in {:.1} ms",
+            took.as_secs_f64() * 1e3
+        );
+        self.parent.tell(&Event::TookOver {
+            earlier,
+            children,
+            took,
+        });
+    }
+}
+
+impl Inherited {
+    fn id(&self) -> ChildId {
+        ChildId::new(self.slot, self.record.serial)
+    }
+}

@@ -1,0 +1,410 @@
+//! A parent that has a holder: what it tells that process, and what it takes over from a parent
+//! before it. The holder itself is in `process`. Decides nothing.
+
+mod channel;
+mod kept;
+mod memory;
+mod process;
+mod ward;
+
+pub(crate) use self::ward::Ward;
+
+use self::{
+    channel::Message,
+    kept::KeptPipes,
+    memory::Journal,
+    process::{Born, Holder, HolderSetup, note_arrived},
+};
+use super::{
+    board::Slot,
+    fd_registry::Ours,
+    pipes::{self, ParentEnds},
+    poller::Poller,
+    signals::Mask,
+    unix::UnixSystem,
+};
+use crate::core::{
+    child::ChildId,
+    error::{Error, Operation},
+    journal::{Phase, Record},
+    signal_policy::{self, Arrived, TABLE},
+    system::{ForkTerms, PoolNote, Source, System},
+    time::Time,
+};
+use mio::Interest;
+use nix::libc;
+use std::{
+    io,
+    os::fd::{AsRawFd, OwnedFd, RawFd},
+    sync::atomic::{AtomicU32, Ordering::Relaxed},
+    time::Duration,
+};
+
+/// The pid of the holder that this process has; 0 for none.
+static HOLDER: AtomicU32 = AtomicU32::new(0);
+
+/// The pid of the holder that this process has.
+pub(crate) fn holder() -> Option<u32> {
+    Some(HOLDER.load(Relaxed)).filter(|pid| *pid != 0)
+}
+
+/// What a process knows of its holder.
+#[derive(Debug, Default)]
+pub(crate) enum Holding {
+    #[default]
+    None,
+    /// A parent.
+    Parent(Box<Held>),
+    /// A child that its holder keeps when the parent is gone.
+    Child { holder: u32 },
+}
+
+/// A parent's side.
+#[derive(Debug)]
+pub(crate) struct Held {
+    journal: Journal,
+    channel: Ours<OwnedFd>,
+    /// Which signals come by the journal.
+    counted: [bool; TABLE.len()],
+    /// How many signals and deaths this parent knows of.
+    asked: Arrived,
+    deaths: u64,
+    /// The serial of the child of each slot whose end this parent knows of.
+    collected: Vec<u32>,
+    kept: KeptPipes,
+}
+
+/// A child of a parent that is gone.
+#[derive(Debug)]
+pub(crate) struct Inherited {
+    pub(crate) slot: u32,
+    pub(crate) record: Record,
+    /// The descriptors of its pipes.
+    pub(crate) pipes: [Option<u32>; 3],
+    pub(crate) told_to_leave: bool,
+}
+
+impl Holding {
+    fn held(&self) -> Option<&Held> {
+        match self {
+            Self::Parent(held) => Some(held),
+            _ => None,
+        }
+    }
+
+    fn held_mut(&mut self) -> Option<&mut Held> {
+        match self {
+            Self::Parent(held) => Some(held),
+            _ => None,
+        }
+    }
+
+    /// Whether this process is a parent that has a holder.
+    pub(crate) fn is_held(&self) -> bool {
+        self.held().is_some()
+    }
+
+    /// The process that keeps this child when its parent is gone.
+    pub(crate) fn childs_holder(&self) -> Option<u32> {
+        match self {
+            Self::Child { holder } => Some(*holder),
+            _ => None,
+        }
+    }
+
+    /// Before a fork: the holder keeps the pipes, and the journal says that there may be a child. True if
+    /// the holder keeps the child; one without a slot ends with its parent.
+    pub(super) fn before_fork(
+        &mut self,
+        terms: &ForkTerms,
+        ends: &ParentEnds,
+        has_slot: bool,
+        now: Time,
+    ) -> io::Result<bool> {
+        let Some(held) = self.held().filter(|_| has_slot) else {
+            return Ok(false);
+        };
+        let [stdout, stderr] = [&ends.stdout, &ends.stderr].map(|end| end.as_raw_fd());
+        let keep = |pipes: &[RawFd]| channel::send(&held.channel, Message::Keep(terms.id), pipes);
+        match &ends.comm {
+            Some(comm) => keep(&[stdout, stderr, comm.as_raw_fd()]),
+            None => keep(&[stdout, stderr]),
+        }?;
+        let record = Record::forking(terms.id, terms.epoch, terms.reserved, now);
+        held.journal.note_serial(terms.id.serial());
+        held.journal.put(terms.id.slot(), &record);
+        Ok(true)
+    }
+
+    /// After the fork of a child that the holder keeps: this is its pid, or there is none.
+    pub(super) fn forked(&mut self, id: ChildId, pid: Option<u32>) {
+        match (self.held(), pid) {
+            (Some(held), Some(pid)) => {
+                let record = Record {
+                    phase: Phase::Lives,
+                    pid,
+                    ..held.journal.record(id.slot())
+                };
+                held.journal.put(id.slot(), &record);
+            }
+            (Some(_), None) => self.forget(id.slot()),
+            (None, _) => {}
+        }
+    }
+
+    /// In a new child, before anything else. One that is kept notes who it is, and ends at once if its
+    /// parent is gone: that parent may not have known of it.
+    pub(super) fn be_born(&mut self, is_kept: bool, slot: &Slot, parent: u32) {
+        // The journal is not mapped here.
+        let held = std::mem::take(self);
+        let holder = holder().filter(|_| is_kept && held.is_held());
+        // Its descriptors are closed by number.
+        std::mem::forget(held);
+        if let Some(holder) = holder {
+            *self = Self::Child { holder };
+            slot.note_pid();
+            if nix::unistd::getppid().as_raw().cast_unsigned() != parent {
+                leave();
+            }
+        }
+    }
+
+    /// The record of a child has ended.
+    pub(super) fn forget(&mut self, slot: usize) {
+        let Some(held) = self.held() else { return };
+        if slot >= held.journal.slots() {
+            return;
+        }
+        let serial = held.journal.record(slot).serial;
+        held.journal.put(slot, &Record::default());
+        // OK because there are no more slots than 2^32.
+        let id = ChildId::new(slot as u32, serial);
+        held.say(Message::Drop(id));
+    }
+
+    /// The children are to see that their parent leaves.
+    pub(super) fn end_death_watch(&self) {
+        if let Some(held) = self.held() {
+            held.say(Message::EndDeathWatch);
+        }
+    }
+
+    /// The server has ended. This is no message, since it must not be lost.
+    pub(super) fn say_goodbye(&mut self) {
+        if let Self::Parent(held) = std::mem::take(self) {
+            held.journal.end();
+        }
+    }
+
+    /// What has arrived: signals as the holder has heard them, and the deaths of children that it has
+    /// reaped. Those that somebody has sent to this process are left out, since whoever signals all
+    /// processes of a group has signalled the holder as well.
+    ///
+    /// `woken` says that the holder may have said something.
+    pub(super) fn arrived(&mut self, own: Arrived, woken: bool) -> Arrived {
+        let Some(held) = self.held_mut() else {
+            return own;
+        };
+        if woken {
+            held.look_for_the_holder();
+        }
+        let asked = held.journal.asked();
+        let before = std::mem::replace(&mut held.asked, asked);
+        let mut arrived = own;
+        for index in (0..TABLE.len()).filter(|index| held.counted[*index]) {
+            arrived[index] = asked[index].wrapping_sub(before[index]);
+        }
+        if let Some(child) = signal_policy::index(crate::core::child::Signal::Child) {
+            let deaths = held.journal.deaths();
+            arrived[child] = own[child] + u64::from(deaths != held.deaths);
+        }
+        arrived
+    }
+
+    /// The pid of a child that the holder has reaped, each once.
+    pub(super) fn peek(&mut self) -> Option<u32> {
+        let held = self.held_mut()?;
+        let deaths = held.journal.deaths();
+        if deaths == held.deaths {
+            return None;
+        }
+        let collected = &mut held.collected;
+        let found = held.journal.records().find(|(slot, record)| {
+            record.phase == Phase::Ended && collected[*slot] != record.serial
+        });
+        match found {
+            Some((slot, record)) => {
+                collected[slot] = record.serial;
+                Some(record.pid)
+            }
+            None => {
+                held.deaths = deaths;
+                None
+            }
+        }
+    }
+
+    pub(super) fn note_pool(&self, note: &PoolNote) {
+        if let Some(held) = self.held() {
+            held.journal.note_pool(note, &held.asked);
+        }
+    }
+
+    pub(super) fn note_epoch(&self, child: ChildId, epoch: u32) {
+        let held = self
+            .held()
+            .filter(|held| child.slot() < held.journal.slots());
+        if let Some(held) = held {
+            let record = held.journal.record(child.slot());
+            if record.serial == child.serial() && record.lives() {
+                held.journal.note_epoch(child.slot(), &record, epoch);
+            }
+        }
+    }
+
+    pub(super) fn save(&self, bytes: &[u8]) -> bool {
+        self.held().is_none_or(|held| held.journal.save(bytes))
+    }
+
+    pub(super) fn ward(&self, child: ChildId) -> Option<Ward> {
+        let held = self.held()?;
+        Some(Ward::new(held.journal.clone(), child))
+    }
+}
+
+impl Held {
+    fn new(journal: Journal, counted: [bool; TABLE.len()], born: Born) -> Self {
+        Self {
+            asked: journal.taken(),
+            deaths: journal.deaths(),
+            collected: vec![0; journal.slots()],
+            journal,
+            channel: Ours::parents(born.channel),
+            counted,
+            kept: born.kept,
+        }
+    }
+
+    fn say(&self, message: Message) {
+        // OK to ignore: a pipe that is kept for too long is replaced by that of the next child in its
+        // slot, and a holder that does not hear is gone or stopped.
+        if let Err(error) = channel::send(&self.channel, message, &[]) {
+            log::debug!("{message:?} to the holder: {error}");
+        }
+    }
+
+    /// This process does not outlive its holder, even where the kernel does not see to that.
+    fn look_for_the_holder(&self) {
+        if !channel::drain(&self.channel) {
+            end_by_kill();
+        }
+    }
+}
+
+#[allow(unsafe_code)]
+fn end_by_kill() {
+    // SAFETY: two integers; it ends this process.
+    unsafe { libc::raise(libc::SIGKILL) };
+}
+
+/// Ends a child that its parent has not lived to know.
+#[allow(unsafe_code)]
+fn leave() -> ! {
+    // SAFETY: it has no preconditions; nothing of this process is to be flushed.
+    unsafe { libc::_exit(0) }
+}
+
+/// What a new parent knows of its fork.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Split {
+    /// How many parents there were before it.
+    pub(crate) earlier: u32,
+    pub(crate) at: Time,
+}
+
+impl UnixSystem {
+    /// Makes this process the holder, which forks the parent. Returns in each parent; in this process
+    /// only if that fails.
+    pub(crate) fn split(&mut self, grace: Duration) -> Result<Split, Error> {
+        let failed = |error| Error::new(Operation::Start, "the holder", error);
+        let journal = Journal::new(self.slots).map_err(failed)?;
+        let mask = Mask::block_all().map_err(failed)?;
+        note_arrived(&journal, &self.signals(true));
+        let counted = self.handled();
+        let setup = HolderSetup {
+            memories: [
+                journal.memory().clone(),
+                self.board.memory().clone(),
+                self.stops.memory().clone(),
+            ],
+            journal: journal.clone(),
+            clock: self.clock,
+            counted,
+            grace,
+            mask: mask.clone(),
+        };
+        HOLDER.store(std::process::id(), Relaxed);
+        let view = self.board.view().clone();
+        let noted = |slot: usize| view.noted_pid(slot);
+        let born = Holder::new(setup, &mut self.death_write, &noted)
+            .map_err(failed)
+            .and_then(|mut holder| holder.run());
+        match born {
+            Ok(born) => {
+                let split = born.split;
+                self.holding = Holding::Parent(Box::new(Held::new(journal, counted, born)));
+                self.renew_poller().map_err(failed)?;
+                Ok(split)
+            }
+            Err(error) => {
+                HOLDER.store(0, Relaxed);
+                // OK to ignore: the mask was in force before.
+                let _ = mask.restore();
+                Err(error)
+            }
+        }
+    }
+
+    /// Watches the end of the holder, and what it says.
+    pub(super) fn watch_holder(&self, poller: &Poller) -> io::Result<()> {
+        let Some(held) = self.holding.held() else {
+            return Ok(());
+        };
+        poller.add_urgent(
+            held.channel.as_raw_fd(),
+            Source::Signals,
+            Interest::READABLE,
+        )
+    }
+
+    /// The children that the parents before this one have left, and what they have noted of the pool.
+    pub(crate) fn inherit(&mut self) -> (PoolNote, Vec<u8>, Vec<Inherited>) {
+        let Holding::Parent(held) = &mut self.holding else {
+            return Default::default();
+        };
+        self.board.settle();
+        let records: Vec<_> = held.journal.records().collect();
+        let children = records.into_iter().map(|(slot, record)| {
+            let pipes = held.kept.take(slot, record.serial);
+            // OK because there are no more slots than 2^32.
+            let slot = slot as u32;
+            let id = ChildId::new(slot, record.serial);
+            if record.phase == Phase::Ended {
+                held.collected[id.slot()] = record.serial;
+            }
+            Inherited {
+                slot,
+                record,
+                pipes: pipes.map(|fd| u32::try_from(fd).ok()),
+                told_to_leave: self.stops.has_told(id),
+            }
+        });
+        let children = children.collect();
+        (held.journal.pool(), held.journal.saved(), children)
+    }
+}
+
+/// How much a pipe holds that is not read yet.
+pub(crate) fn pending(fd: u32) -> u64 {
+    pipes::pending_in(fd.cast_signed()).unwrap_or(0) as u64
+}

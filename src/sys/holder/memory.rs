@@ -1,0 +1,233 @@
+//! The journal in memory: shared by the holder and its parents, one of which lives at a time. Their
+//! children do not have it. Decides nothing; `core/journal.rs` says what the words mean.
+
+use crate::{
+    core::{
+        journal::{
+            ASKED_AT, DEATHS_AT, EPOCH_AT, OVER_AT, OWED_AT, PID_AT, Phase, RECORD_WORDS,
+            RECORDS_AT, RENEWED_AT, ROOM, Record, SAVED_AT, SERIAL_AT, SETTLED_AT, STATE_AT,
+            STOP_AT, SavedAt, TAKEN_AT, words,
+        },
+        signal_policy::Arrived,
+        stop::StopState,
+        system::PoolNote,
+    },
+    sys::shared_memory::SharedMemory,
+};
+use std::{
+    array, io,
+    sync::atomic::{AtomicU64, Ordering::SeqCst},
+};
+
+const WORD: usize = size_of::<u64>();
+
+/// The memory. Used in the holder and its parents only: elsewhere it is not mapped.
+#[derive(Clone, Debug)]
+pub(crate) struct Journal {
+    memory: SharedMemory,
+    slots: usize,
+}
+
+impl Journal {
+    pub(super) fn new(slots: usize) -> io::Result<Self> {
+        let length = words(slots).and_then(|words| words.checked_mul(WORD));
+        let length = length.ok_or(io::ErrorKind::OutOfMemory)?;
+        let (memory, _) = SharedMemory::new(c"prefork-journal", length)?;
+        Ok(Self { memory, slots })
+    }
+
+    pub(super) fn memory(&self) -> &SharedMemory {
+        &self.memory
+    }
+
+    pub(super) fn slots(&self) -> usize {
+        self.slots
+    }
+
+    fn word(&self, at: usize) -> &AtomicU64 {
+        &self.memory.owners_words()[at]
+    }
+
+    fn get(&self, at: usize) -> u64 {
+        self.word(at).load(SeqCst)
+    }
+
+    fn set(&self, at: usize, word: u64) {
+        self.word(at).store(word, SeqCst);
+    }
+
+    fn place(&self, slot: usize) -> &[AtomicU64] {
+        &self.memory.owners_words()[RECORDS_AT + slot * RECORD_WORDS..][..RECORD_WORDS]
+    }
+
+    pub(super) fn record(&self, slot: usize) -> Record {
+        let place = self.place(slot);
+        Record::read(&array::from_fn(|at| place[at].load(SeqCst)))
+    }
+
+    /// Writes a record; its first word, which makes it valid, is written last.
+    pub(super) fn put(&self, slot: usize, record: &Record) {
+        let place = self.place(slot);
+        let words = record.words();
+        for at in (0..RECORD_WORDS).filter(|at| *at != STATE_AT) {
+            place[at].store(words[at], SeqCst);
+        }
+        place[STATE_AT].store(words[STATE_AT], SeqCst);
+    }
+
+    /// Changes the epoch of a child, whose phase the holder may be changing.
+    pub(super) fn note_epoch(&self, slot: usize, record: &Record, epoch: u32) {
+        let words = Record { epoch, ..*record }.words();
+        self.place(slot)[PID_AT].store(words[PID_AT], SeqCst);
+    }
+
+    /// The slot of the living child with this pid.
+    pub(super) fn slot_of(&self, pid: u32) -> Option<usize> {
+        // OK to cut: the pid is in the lower half.
+        let has_pid = |slot: &usize| self.place(*slot)[PID_AT].load(SeqCst) as u32 == pid;
+        let mut slots = (0..self.slots).filter(has_pid);
+        slots.find(|slot| self.record(*slot).lives())
+    }
+
+    /// The slots that have a record, with it.
+    pub(super) fn records(&self) -> impl Iterator<Item = (usize, Record)> + '_ {
+        let all = (0..self.slots).map(|slot| (slot, self.record(slot)));
+        all.filter(|(_, record)| record.phase != Phase::Vacant)
+    }
+
+    pub(super) fn deaths(&self) -> u64 {
+        self.get(DEATHS_AT)
+    }
+
+    pub(super) fn count_death(&self) {
+        self.word(DEATHS_AT).fetch_add(1, SeqCst);
+    }
+
+    /// In the holder: a signal of the table has come that often.
+    pub(super) fn ask(&self, index: usize, count: u64) {
+        self.word(ASKED_AT + index).fetch_add(count, SeqCst);
+    }
+
+    /// How often each signal of the table has come to the holder.
+    pub(super) fn asked(&self) -> Arrived {
+        array::from_fn(|index| self.get(ASKED_AT + index))
+    }
+
+    pub(super) fn taken(&self) -> Arrived {
+        array::from_fn(|index| self.get(TAKEN_AT + index))
+    }
+
+    /// At the end of a turn: what the pool is like, and which signals were acted on.
+    pub(super) fn note_pool(&self, note: &PoolNote, taken: &Arrived) {
+        self.set(EPOCH_AT, note.epoch.into());
+        self.set(SERIAL_AT, note.serial.into());
+        self.set(OWED_AT, note.owed);
+        self.set(RENEWED_AT, note.renewed.into());
+        self.set(STOP_AT, note.stop.word());
+        for (at, count) in (TAKEN_AT..).zip(taken) {
+            self.set(at, *count);
+        }
+        self.set(SETTLED_AT, std::process::id().into());
+    }
+
+    pub(super) fn pool(&self) -> PoolNote {
+        PoolNote {
+            // OK to cut: that is how they were written.
+            epoch: self.get(EPOCH_AT) as u32,
+            serial: self.get(SERIAL_AT) as u32,
+            owed: self.get(OWED_AT),
+            stop: StopState::read(self.get(STOP_AT)),
+            renewed: self.get(RENEWED_AT) != 0,
+        }
+    }
+
+    /// Notes a serial before its fork.
+    pub(super) fn note_serial(&self, serial: u32) {
+        self.set(SERIAL_AT, serial.into());
+    }
+
+    /// The server has ended.
+    pub(super) fn end(&self) {
+        self.set(OVER_AT, 1);
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.get(OVER_AT) != 0
+    }
+
+    /// Whether this parent has completed a turn.
+    pub(super) fn is_settled(&self, parent: u32) -> bool {
+        self.get(SETTLED_AT) == u64::from(parent)
+    }
+
+    fn saved_place(&self, place: usize) -> &[AtomicU64] {
+        let start = RECORDS_AT + self.slots * RECORD_WORDS + place * (ROOM / WORD);
+        &self.memory.owners_words()[start..][..ROOM / WORD]
+    }
+
+    /// Keeps these bytes for the next parent. False if there is no room for them.
+    pub(super) fn save(&self, bytes: &[u8]) -> bool {
+        if bytes.len() > ROOM {
+            return false;
+        }
+        let at = SavedAt::read(self.get(SAVED_AT)).next(bytes.len());
+        for (place, part) in self.saved_place(at.place).iter().zip(bytes.chunks(WORD)) {
+            let mut word = [0; WORD];
+            word[..part.len()].copy_from_slice(part);
+            place.store(u64::from_le_bytes(word), SeqCst);
+        }
+        self.set(SAVED_AT, at.word());
+        true
+    }
+
+    pub(super) fn saved(&self) -> Vec<u8> {
+        let at = SavedAt::read(self.get(SAVED_AT));
+        let words = self.saved_place(at.place).iter();
+        let bytes = words.flat_map(|word| word.load(SeqCst).to_le_bytes());
+        bytes.take(at.length).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::{child::ChildId, time::Time};
+
+    fn lives(serial: u32, pid: u32) -> Record {
+        Record {
+            phase: Phase::Lives,
+            pid,
+            ..Record::forking(ChildId::new(0, serial), 1, false, Time::START)
+        }
+    }
+
+    #[test]
+    fn records_are_read_as_written_and_found_by_the_pid_of_who_lives() {
+        let journal = Journal::new(3).unwrap();
+        assert_eq!(journal.records().count(), 0);
+        journal.put(1, &lives(7, 100));
+        journal.put(2, &lives(8, 101).ended(Default::default()));
+        assert_eq!(journal.record(1), lives(7, 100));
+        assert_eq!(journal.slot_of(100), Some(1));
+        assert_eq!(journal.slot_of(101), None, "it was reaped");
+        assert_eq!(journal.records().count(), 2);
+    }
+
+    #[test]
+    fn what_was_saved_last_is_there_and_what_is_too_long_is_refused() {
+        let journal = Journal::new(1).unwrap();
+        assert_eq!(journal.saved(), []);
+        for length in [1, 8, 9, ROOM, 3] {
+            let bytes: Vec<u8> = (0..length).map(|at| at as u8 ^ 0x5a).collect();
+            assert!(journal.save(&bytes));
+            assert_eq!(journal.saved(), bytes);
+        }
+        assert!(!journal.save(&vec![0; ROOM + 1]));
+        assert_eq!(journal.saved().len(), 3, "as before");
+        assert_eq!(
+            journal.record(0),
+            Record::default(),
+            "they are beside each other"
+        );
+    }
+}

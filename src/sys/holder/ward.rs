@@ -1,0 +1,125 @@
+//! The process of a child that an earlier parent has forked: it is the holder's child now, and this
+//! parent can neither wait for it nor trust its pid. Sends signals, and reads what the holder has
+//! collected.
+
+#![allow(unsafe_code)]
+
+use super::memory::Journal;
+use crate::core::{child::ChildId, system::Reaped};
+use nix::{errno::Errno, libc};
+use std::{
+    io,
+    os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
+};
+
+/// A child of the holder.
+#[derive(Clone, Debug)]
+pub(crate) struct Ward {
+    journal: Journal,
+    child: ChildId,
+}
+
+impl Ward {
+    pub(super) fn new(journal: Journal, child: ChildId) -> Self {
+        Self { journal, child }
+    }
+
+    /// Whether the holder has not begun to reap it, so that its pid is its own.
+    pub(crate) fn is_there(&self) -> bool {
+        let record = self.journal.record(self.child.slot());
+        record.serial == self.child.serial() && record.lives()
+    }
+
+    /// Sends a signal to this process and to no other.
+    pub(crate) fn signal(&self, pid: libc::pid_t, number: libc::c_int) -> io::Result<()> {
+        let process = open(pid)?;
+        // The descriptor was made before the look, so it is that of the child if the child is there now.
+        if !self.is_there() {
+            return Err(Errno::ESRCH.into());
+        }
+        // SAFETY: integers, and no information about the signal.
+        let sent = unsafe {
+            let none = std::ptr::null::<libc::siginfo_t>();
+            libc::syscall(
+                libc::SYS_pidfd_send_signal,
+                process.as_raw_fd(),
+                number,
+                none,
+                0,
+            )
+        };
+        Errno::result(sent)?;
+        Ok(())
+    }
+
+    /// What the holder has collected, once it has.
+    pub(crate) fn reap(&self) -> Reaped {
+        let record = self.journal.record(self.child.slot());
+        match record.end {
+            Some(collected) if record.serial == self.child.serial() => Reaped::Ended(collected),
+            _ => Reaped::Not,
+        }
+    }
+}
+
+/// A descriptor of the process that has this pid now.
+fn open(pid: libc::pid_t) -> io::Result<OwnedFd> {
+    // SAFETY: two integers.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    let fd = RawFd::try_from(Errno::result(fd)?).map_err(io::Error::other)?;
+    // SAFETY: the kernel has just made this descriptor, close-on-exec; it has no other owner.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::{
+        child::Collected,
+        journal::{Phase, Record},
+        time::Time,
+    };
+    use std::{
+        os::unix::process::ExitStatusExt,
+        process::{Command, Stdio},
+    };
+
+    /// The pid of a child that another process reaps is looked up by a descriptor first, and signalled
+    /// only if that process has not begun to reap it.
+    #[test]
+    fn o27_a_signal_reaches_a_child_until_the_holder_reaps_it_and_nobody_after_that() {
+        let journal = Journal::new(2).unwrap();
+        let id = ChildId::new(1, 7);
+        let mut command = Command::new("sleep");
+        let mut process = command.arg("1000").stdin(Stdio::null()).spawn().unwrap();
+        let pid = libc::pid_t::try_from(process.id()).unwrap();
+        let lives = Record {
+            phase: Phase::Lives,
+            pid: process.id(),
+            ..Record::forking(id, 0, false, Time::START)
+        };
+        let ward = Ward::new(journal.clone(), id);
+        let refused = |ward: &Ward| {
+            let error = ward.signal(pid, libc::SIGTERM).expect_err("a refusal");
+            assert_eq!(error.raw_os_error(), Some(libc::ESRCH));
+        };
+        refused(&ward);
+        journal.put(1, &lives);
+        ward.signal(pid, 0).unwrap();
+        assert_eq!(ward.reap(), Reaped::Not);
+        let ending = Record {
+            phase: Phase::Ending,
+            ..lives
+        };
+        journal.put(1, &ending);
+        refused(&ward);
+        journal.put(1, &lives);
+        ward.signal(pid, libc::SIGKILL).unwrap();
+        assert_eq!(process.wait().unwrap().signal(), Some(libc::SIGKILL));
+        journal.put(1, &lives.ended(Collected::default()));
+        refused(&ward);
+        assert_eq!(ward.reap(), Reaped::Ended(Collected::default()));
+        let successor = Ward::new(journal, ChildId::new(1, 8));
+        assert_eq!(successor.reap(), Reaped::Not);
+    }
+}

@@ -1,0 +1,123 @@
+//! How a server with a holder ends: by its parents, which never come to work, by the end of the holder,
+//! as process 1.
+
+use std::process::Command;
+
+use crate::support::{SOON, Scenarios, Signal, World, connect, processes, scenarios, until};
+use crate::watched::{Watched, send};
+
+pub const SCENARIOS: Scenarios = scenarios![
+    parents_that_die_in_their_start_end_the_server,
+    a_first_parent_that_dies_at_its_first_fork_ends_the_server,
+    a_holder_that_is_killed_takes_all_with_it,
+    a_holder_that_is_killed_takes_children_with_it_that_were_taken_over,
+    process_1_of_a_container_is_a_holder,
+];
+
+/// Each parent after the first dies before its first turn is over: the holder gives up after five, and
+/// ends the children, which may finish what they have in hand.
+fn parents_that_die_in_their_start_end_the_server(world: &mut World) {
+    let watched = Watched::new(world, &["--dies-at-takeover"]);
+    watched.expect_children(4);
+    let mut client = connect(&watched.address());
+    client.ask("who");
+    send(watched.parent(), Signal::SIGKILL);
+    until("the holder to give up", SOON, || {
+        let stderr = watched.server.stderr();
+        stderr.contains("before they come to work").then_some(())
+    });
+    client.ask("who");
+    client.close_write();
+    client.eof();
+    assert_eq!(watched.server.wait(SOON).code(), Some(70));
+}
+
+fn a_first_parent_that_dies_at_its_first_fork_ends_the_server(world: &mut World) {
+    let server = world.spawn("held", &["--dies-at-fork"]);
+    server.address();
+    assert_eq!(server.wait(SOON).code(), Some(70));
+}
+
+fn a_holder_that_is_killed_takes_all_with_it(world: &mut World) {
+    world.expect_orphans();
+    let watched = Watched::new(world, &[]);
+    let mut all = watched.expect_children(4);
+    all.insert(watched.parent());
+    watched.server.kill9();
+    expect_gone(all);
+}
+
+/// Children of the holder itself, and of a parent that is killed in the same moment.
+fn a_holder_that_is_killed_takes_children_with_it_that_were_taken_over(world: &mut World) {
+    world.expect_orphans();
+    let watched = Watched::new(world, &[]);
+    watched.expect_children(4);
+    watched.kill_parent();
+    let held: Vec<_> = (0..6)
+        .map(|_| {
+            let mut client = connect(&watched.address());
+            client.ask("who");
+            client
+        })
+        .collect();
+    let mut all = watched.children();
+    assert!(all.len() >= 6);
+    drop(held);
+    all.insert(watched.parent());
+    watched.server.signal(Signal::SIGSTOP);
+    send(watched.parent(), Signal::SIGKILL);
+    watched.server.kill9();
+    expect_gone(all);
+}
+
+#[track_caller]
+fn expect_gone(all: impl IntoIterator<Item = u32>) {
+    let all: Vec<u32> = all.into_iter().collect();
+    until("all of them to be gone", SOON, || {
+        let alive = |pid: &&u32| processes::is_alive(**pid);
+        all.iter().find(alive).is_none().then_some(())
+    });
+}
+
+const UNSHARE: [&str; 2] = ["-Urpf", "--mount-proc"];
+
+/// The holder is process 1 of a namespace: it reaps orphans, passes on signals, and parents come and go.
+fn process_1_of_a_container_is_a_holder(world: &mut World) {
+    let attempt = Command::new("unshare").args(UNSHARE).arg("true").output();
+    if !attempt.is_ok_and(|output| output.status.success()) {
+        eprintln!("skipped: this machine lets nobody have a pid namespace");
+        return;
+    }
+    let own = std::env::current_exe().unwrap();
+    let launch = world.command("unshare").args(&UNSHARE).arg(own);
+    let outer = launch.args(&["--program", "held"]).spawn();
+    let address = outer.address();
+    let holder = outer.expect_children(1)[0];
+    let said = |text: &str| outer.stdout().matches(text).count();
+    // The pids that the server tells are those of its namespace: the parent is the child with children.
+    let parent = || {
+        let children = processes::children(holder).into_iter();
+        let mut parents =
+            children.filter(|it| it.is_alive() && !processes::children(it.pid).is_empty());
+        parents.next().map(|process| process.pid)
+    };
+    let mut client = connect(&address);
+    let pid = client.ask("who");
+    client.ask("grandchild");
+    let first = until("a parent", SOON, parent);
+    send(first, Signal::SIGKILL);
+    until("another parent", SOON, || {
+        (said("took over") == 1).then_some(())
+    });
+    assert_eq!(client.ask("who"), pid, "the same child");
+    drop(client);
+    let orphans = || {
+        let mut found = processes::descendants(holder);
+        found.retain(|process| process.name == "sleep");
+        found
+    };
+    let sleep = until("the grandchild", SOON, || orphans().pop()).pid;
+    send(sleep, Signal::SIGKILL);
+    send(holder, Signal::SIGTERM);
+    assert_eq!(outer.wait(SOON).code(), Some(0), "{}", outer.stderr());
+}

@@ -1,0 +1,98 @@
+//! What a parent hands on to the next, and what the holder itself needs.
+
+use std::fs;
+use std::time::Duration;
+
+use crate::support::{SOON, Scenarios, Signal, World, connect, processes, scenarios, until};
+use crate::watched::{Watched, send, who};
+
+pub const SCENARIOS: Scenarios = scenarios![
+    counters_attributes_and_what_hooks_save_are_kept,
+    the_holder_takes_no_memory_and_no_descriptor,
+    no_descriptor_of_a_dead_child_is_kept,
+];
+
+fn counters_attributes_and_what_hooks_save_are_kept(world: &mut World) {
+    let watched = Watched::new(world, &["--saves"]);
+    watched.expect_children(4);
+    watched.server.signal(Signal::SIGTTIN);
+    for _ in 0..10 {
+        who(&watched.address());
+    }
+    until("the state to be saved", SOON, || {
+        watched.kill_parent();
+        // It is saved once a second: sooner or later a parent lives for long enough.
+        crate::support::pause(Duration::from_millis(1_200));
+        (watched.said("restored 3") > 0).then_some(())
+    });
+    let stdout = watched.stop();
+    assert!(stdout.contains("max_clients 41"), "{stdout}");
+    let report = stdout.lines().last().expect("a report");
+    assert!(report.starts_with("4 forked"), "{report}");
+    // The counts of the children are on the board, which no parent takes along.
+    let counted = stdout.lines().find(|line| line.starts_with("counted "));
+    assert!(
+        counted.is_some_and(|line| line.contains("10")),
+        "{counted:?}"
+    );
+}
+
+/// Ten parents later it is what it was after the first.
+fn the_holder_takes_no_memory_and_no_descriptor(world: &mut World) {
+    world.deadline(SOON * 6);
+    let watched = Watched::new(world, &[]);
+    let before = watched.expect_children(4);
+    let holder = watched.server.pid();
+    watched.kill_parent();
+    let data = |name: &str| status(holder, name);
+    let (size, heap) = (data("VmSize:"), data("VmData:"));
+    let descriptors = watched.server.descriptors_settled().len();
+    for _ in 0..10 {
+        watched.kill_parent();
+        who(&watched.address());
+    }
+    assert_eq!((data("VmSize:"), data("VmData:")), (size, heap));
+    until("the descriptors as before", SOON, || {
+        (watched.server.descriptors().len() == descriptors).then_some(())
+    });
+    assert_eq!(processes::threads(holder), 1);
+    println!(
+        "the holder: {} KiB resident, of which its own {} KiB",
+        data("VmRSS:"),
+        data("RssAnon:")
+    );
+    assert_eq!(watched.children(), before);
+    watched.stop();
+}
+
+/// A line of /proc/PID/status, in KiB.
+fn status(pid: u32, name: &str) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).expect("a process");
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    let number = line.and_then(|line| line.trim().strip_suffix(" kB"));
+    number.expect("a number").parse().expect("a number")
+}
+
+/// Children come and go, by one parent and the next: the holder keeps the pipes of those that live.
+fn no_descriptor_of_a_dead_child_is_kept(world: &mut World) {
+    world.deadline(SOON * 6);
+    let watched = Watched::new(world, &[]);
+    watched.expect_children(4);
+    watched.kill_parent();
+    let descriptors = watched.server.descriptors_settled().len();
+    for round in 0..3 {
+        for pid in watched.expect_children(4) {
+            send(pid, Signal::SIGKILL);
+        }
+        watched.expect("exited ", 4 * (round + 1));
+        until("four others", SOON, || {
+            (watched.children().len() == 4 && watched.children() == watched.known()).then_some(())
+        });
+        connect(&watched.address()).ask("who");
+        watched.kill_parent();
+    }
+    until("the descriptors as before", SOON, || {
+        (watched.server.descriptors().len() == descriptors).then_some(())
+    });
+    watched.stop();
+}

@@ -1,0 +1,202 @@
+//! The program: a server with a holder, which tells its parents, its children and what is restored.
+
+use std::io::{self, BufRead, BufReader, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use prefork_server::servers::TcpConn;
+use prefork_server::{
+    Child, ChildServer, Death, Error, Event, ExecServer, Monitor, Observer, PreFork, PreForkHooks,
+    Report, TcpServer, metrics,
+};
+
+use crate::support::{Args, Programs, gate, programs};
+
+pub const PROGRAMS: Programs = programs![held, held_programs];
+
+/// Serves under a holder.
+fn held(args: Args) -> ExitCode {
+    let served = metrics::counter("served");
+    let server = TcpServer::new(move |conn: TcpConn| {
+        served.add(1);
+        converse(&conn)
+    });
+    let server = server.port(0).max_requests(0);
+    ended(&args, |hooks| {
+        let builder = sized(&args, server, hooks);
+        #[cfg(feature = "status")]
+        let builder = match args.value("--status") {
+            Some(address) => builder.status(address.parse().expect("an address")),
+            None => builder,
+        };
+        let mut prefork = builder.start()?;
+        println!("listening on {}", prefork.server().local_addrs()[0]);
+        #[cfg(feature = "status")]
+        for address in prefork.status_addresses() {
+            println!("status at {address}");
+        }
+        let report = prefork.run()?;
+        println!("counted {:?}", prefork.monitor().metrics());
+        println!("max_clients {}", prefork.monitor().max_clients());
+        Ok(report)
+    })
+}
+
+/// Children that are other programs.
+fn held_programs(args: Args) -> ExitCode {
+    let server = ExecServer::new("sleep").arg("1000");
+    ended(&args, |hooks| {
+        let prefork = sized(&args, server, hooks).start();
+        println!("listening on 127.0.0.1:0");
+        prefork?.run()
+    })
+}
+
+fn ended(args: &Args, run: impl FnOnce(Hooks) -> Result<Report, Error>) -> ExitCode {
+    env_logger::Builder::new()
+        .filter_level(log::LevelFilter::Warn)
+        .format_timestamp(None)
+        .init();
+    let hooks = Hooks {
+        saves: args.has("--saves"),
+        restored: 0,
+        reloads: 0,
+        dies_at_fork: args.has("--dies-at-fork"),
+    };
+    match run(hooks) {
+        Ok(report) => {
+            println!("{report}");
+            ExitCode::from(args.parsed("--code").unwrap_or(0))
+        }
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn sized<S: ChildServer>(
+    args: &Args,
+    server: S,
+    hooks: Hooks,
+) -> prefork_server::Builder<Hooks, S> {
+    let milliseconds = |flag| Duration::from_millis(args.parsed(flag).unwrap_or(0));
+    PreFork::builder(server)
+        .hooks(hooks)
+        .start_servers(args.parsed("--children").unwrap_or(4))
+        .min_spare_servers(1)
+        .max_spare_servers(1000)
+        .max_clients(args.parsed("--max").unwrap_or(40))
+        .resize_signals(true)
+        .kill_timeout(Duration::from_secs(2))
+        .pre_stop_delay(milliseconds("--pre-stop-delay"))
+        .observe(Teller {
+            dies: args.has("--dies-at-takeover"),
+            told: false,
+        })
+        .holder()
+}
+
+/// Answers each line with the pid of the child.
+fn converse(conn: &TcpConn) -> io::Result<()> {
+    for line in BufReader::new(conn).lines() {
+        match line?.as_str() {
+            "die" => std::process::abort(),
+            "grandchild" => {
+                let sleep = std::process::Command::new("sleep").arg("1000").spawn()?;
+                writeln!(&*conn, "{}", sleep.id())?;
+            }
+            line => {
+                if line != "who" {
+                    println!("served {line}");
+                }
+                writeln!(&*conn, "{}", std::process::id())?;
+            }
+        }
+    }
+    Ok(())
+}
+
+struct Hooks {
+    saves: bool,
+    restored: u32,
+    reloads: u32,
+    dies_at_fork: bool,
+}
+
+impl PreForkHooks for Hooks {
+    fn save(&mut self, _: &mut Monitor) -> Vec<u8> {
+        match self.saves {
+            true => (self.restored + 1).to_string().into_bytes(),
+            false => Vec::new(),
+        }
+    }
+
+    fn restore(&mut self, saved: &[u8]) -> io::Result<()> {
+        let text = std::str::from_utf8(saved).map_err(io::Error::other)?;
+        self.restored = text.parse().map_err(io::Error::other)?;
+        println!("restored {}", self.restored);
+        Ok(())
+    }
+
+    fn handler_reload(&mut self, _: &mut Monitor, _: &mut dyn ChildServer) -> io::Result<()> {
+        self.reloads += 1;
+        println!("settings read {}", self.reloads);
+        Ok(())
+    }
+
+    fn before_fork(&mut self, _: &mut Monitor) {
+        if self.dies_at_fork {
+            std::process::abort();
+        }
+        gate::pass("fork");
+    }
+
+    fn server_exited(&mut self, _: &mut Monitor, child: &Child, death: &Death) {
+        println!("exited {} {:?} {}", child.pid(), death.cause(), death);
+    }
+
+    fn server_stdout(
+        &mut self,
+        _: &mut Monitor,
+        _: prefork_server::ChildId,
+        line: &prefork_server::Line,
+    ) {
+        println!("said {}", String::from_utf8_lossy(line.bytes()));
+    }
+
+    fn upgrade_failed(&mut self, _: &mut Monitor, error: &Error) {
+        println!("upgrade failed: {error}");
+    }
+}
+
+/// Tells who the parent is, at the end of its first turn, and which children it knows.
+struct Teller {
+    dies: bool,
+    told: bool,
+}
+
+impl Observer for Teller {
+    fn event(&mut self, monitor: &Monitor, event: &Event<'_>) {
+        let pid = |child| monitor.child(child).map_or(0, Child::pid);
+        match event {
+            Event::Turn { .. } if !std::mem::replace(&mut self.told, true) => {
+                println!("parent {}", std::process::id());
+            }
+            Event::TookOver { children, took, .. } => {
+                if self.dies {
+                    std::process::abort();
+                }
+                println!("took over {children} children in {} us", took.as_micros());
+            }
+            Event::Forked { child, .. } => println!("forked {}", pid(*child)),
+            Event::Adopted { child, .. } => {
+                let state = monitor.child(*child).map(Child::state);
+                println!("adopted {} {state:?}", pid(*child));
+            }
+            Event::Reloaded { .. } => println!("reloaded"),
+            Event::ShuttingDown => println!("shutting down"),
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! Signals for the server: they are sent to the holder, and its parent acts on each once, whichever
+//! parent that is.
+
+use std::time::Duration;
+
+use nix::sys::signal::killpg;
+use nix::unistd::Pid;
+
+use crate::support::{SOON, Scenarios, Signal, World, connect, holds, scenarios};
+use crate::watched::{Watched, send};
+
+pub const SCENARIOS: Scenarios = scenarios![
+    a_stop_is_passed_on_and_the_exit_code_comes_back,
+    a_stop_of_the_whole_group_counts_once,
+    a_second_stop_kills,
+    a_stop_goes_on_in_the_next_parent,
+    a_stop_without_a_parent_is_for_the_next,
+    a_reload_is_passed_on_and_the_settings_are_read_again_by_the_next_parent,
+    an_upgrade_is_refused,
+];
+
+fn a_stop_is_passed_on_and_the_exit_code_comes_back(world: &mut World) {
+    let watched = Watched::new(world, &["--code", "3"]);
+    watched.expect_children(4);
+    watched.kill_parent();
+    watched.server.signal(Signal::SIGTERM);
+    assert_eq!(watched.server.wait(SOON).code(), Some(3));
+    assert_eq!(watched.said("shutting down"), 1);
+}
+
+/// As a terminal or a service manager sends it: to the holder, the parent and the children. A connection
+/// in hand is not cut, which a second SIGTERM would do.
+fn a_stop_of_the_whole_group_counts_once(world: &mut World) {
+    let server = world.program("held").own_group().spawn();
+    let watched = Watched::of(server);
+    let mut client = connect(&watched.address());
+    client.ask("who");
+    let group = Pid::from_raw(watched.server.pid().cast_signed());
+    killpg(group, Signal::SIGTERM).expect("a signal");
+    watched.expect("shutting down", 1);
+    client.ask("who");
+    client.close_write();
+    client.eof();
+    assert_eq!(watched.server.wait(SOON).code(), Some(0));
+}
+
+fn a_second_stop_kills(world: &mut World) {
+    let watched = Watched::new(world, &[]);
+    let mut client = connect(&watched.address());
+    client.ask("who");
+    watched.server.signal(Signal::SIGTERM);
+    watched.expect("shutting down", 1);
+    client.ask("who");
+    watched.server.signal(Signal::SIGTERM);
+    client.gone();
+    assert_eq!(watched.server.wait(SOON).code(), Some(0));
+}
+
+/// The parent is killed in the middle of a stop: the next one goes on with it.
+fn a_stop_goes_on_in_the_next_parent(world: &mut World) {
+    for flags in [&[][..], &["--pre-stop-delay", "300"]] {
+        let watched = Watched::new(world, flags);
+        let mut client = connect(&watched.address());
+        client.ask("who");
+        watched.server.signal(Signal::SIGTERM);
+        if flags.is_empty() {
+            watched.expect("shutting down", 1);
+        }
+        watched.kill_parent();
+        client.ask("who");
+        client.close_write();
+        client.eof();
+        assert_eq!(watched.server.wait(SOON).code(), Some(0));
+    }
+}
+
+fn a_stop_without_a_parent_is_for_the_next(world: &mut World) {
+    let watched = Watched::new(world, &[]);
+    watched.expect_children(4);
+    watched.server.signal(Signal::SIGSTOP);
+    send(watched.parent(), Signal::SIGKILL);
+    watched.server.signal(Signal::SIGTERM);
+    watched.server.signal(Signal::SIGCONT);
+    assert_eq!(watched.server.wait(SOON).code(), Some(0));
+    assert_eq!(watched.said("shutting down"), 1);
+}
+
+fn a_reload_is_passed_on_and_the_settings_are_read_again_by_the_next_parent(world: &mut World) {
+    let watched = Watched::new(world, &[]);
+    let before = watched.expect_children(4);
+    watched.server.signal(Signal::SIGHUP);
+    watched.expect("reloaded", 1);
+    let renewed = watched.expect_children(4);
+    assert!(before.is_disjoint(&renewed));
+    watched.kill_parent();
+    watched.expect("settings read 1", 2);
+    // They are those of the reload, so none is replaced.
+    let as_before = || watched.children() == renewed;
+    holds(
+        "no child is replaced",
+        Duration::from_millis(300),
+        as_before,
+    );
+    watched.server.signal(Signal::SIGTTIN);
+    let stdout = watched.stop();
+    assert!(stdout.contains("max_clients 41"), "{stdout}");
+}
+
+fn an_upgrade_is_refused(world: &mut World) {
+    let watched = Watched::new(world, &[]);
+    let before = watched.expect_children(4);
+    watched.server.signal(Signal::SIGUSR2);
+    watched.expect("upgrade failed: upgrade ", 1);
+    watched.expect("the server has a holder", 1);
+    assert_eq!(watched.children(), before);
+    watched.stop();
+}
