@@ -64,8 +64,7 @@ pub trait Listener: fmt::Debug + 'static {
         None
     }
 
-    /// Whether [`time_in_queue`](Self::time_in_queue) knows the time of the connections of an open
-    /// socket.
+    /// Whether [`time_in_queue`](Self::time_in_queue) knows it at an open socket.
     ///
     /// A reserved child takes connections from such sockets only, because it looks at the age of
     /// each. Runs in the parent and in that child. Default: false.

@@ -17,8 +17,9 @@ impl<L: Listener> Default for Reloading<L> {
 }
 
 impl<L: Listener<Stream: Stream>> StreamServer<L> {
-    /// Calls `hook` with the server in each reload, to change its settings: whom it admits, for
-    /// example. Default: nothing.
+    /// Calls `hook` with the server in each reload, to change its settings.
+    ///
+    /// Whom it admits, for example. Default: nothing.
     ///
     /// It runs in the parent, when SIGHUP, [`Monitor::reload`](crate::Monitor::reload) or `prefork
     /// reload` has asked for a reload, before the first child is replaced: as

@@ -23,8 +23,9 @@ impl Taken {
     /// Those are missing that others take: other programs at a socket that they share, and after an
     /// upgrade the children of the program before.
     pub(super) fn from(&self, queue: usize) -> Option<u64> {
-        let counters = (0..GROUPS).map(|group| place(queue, group));
-        counters.map(|at| Some(self.0.get(at?))).sum()
+        // A child that writes nonsense there makes nonsense of the sum, and no more.
+        let add = |sum: u64, group| Some(sum.wrapping_add(self.0.get(place(queue, group)?)));
+        (0..GROUPS).try_fold(0, add)
     }
 }
 
@@ -73,5 +74,15 @@ mod tests {
         for queue in 0..QUEUES + 2 {
             assert_eq!(taken.from(queue), expected(queue), "{queue}");
         }
+    }
+
+    #[test]
+    fn nonsense_of_a_child_is_no_panic_of_the_parent() {
+        let taken = Taken::new().expect("memory");
+        for group in 0..GROUPS {
+            let at = place(3, group).expect("a place");
+            taken.0.set(at, u64::MAX);
+        }
+        assert_eq!(taken.from(3), Some(u64::MAX - GROUPS as u64 + 1));
     }
 }

@@ -43,6 +43,12 @@ impl<const COUNT: usize> Tally<COUNT> {
         self.counters()[counter].load(Relaxed)
     }
 
+    /// What a child may do that writes to any address.
+    #[cfg(test)]
+    pub(crate) fn set(&self, counter: usize, count: u64) {
+        self.counters()[counter].store(count, Relaxed);
+    }
+
     pub(crate) fn read(&self) -> [u64; COUNT] {
         let counters = self.counters();
         std::array::from_fn(|counter| counters[counter].load(Relaxed))

@@ -401,9 +401,10 @@ fn a_reload_changes_whom_the_server_admits(world: &mut World) {
     reload("deny nonsense\n");
     server.expect_stderr("the failure", |text| text.contains("nonsense"));
     assert!(served(&address).is_none());
+    held.is_served();
+    drop(held);
     reload("max_per_peer 2\n");
-    let mut second = hold(&address);
-    // The first one's child has the old rules, and its client counts all the same.
+    let (mut held, mut second) = (hold(&address), hold(&address));
     until("a third to be too many", SOON, || {
         drop(served(&address));
         let text = server.stdout();
