@@ -48,6 +48,7 @@ pub(crate) struct Tie {
 
 impl Tie {
     /// Whether the kernel has given the child to neither of them.
+    #[cfg(target_os = "linux")]
     fn is_cut(self) -> bool {
         let parent = unistd::getppid().as_raw().cast_unsigned();
         parent != self.parent && Some(parent) != self.holder
