@@ -67,7 +67,10 @@ impl<L: Listener<Stream: Stream>> StreamServer<L> {
 
 #[cfg(test)]
 mod tests {
-    use crate::{TcpServer, hooks::ChildServer, servers::Access};
+    use crate::{
+        hooks::ChildServer,
+        servers::{Access, tcp::TcpServer},
+    };
     use std::{cell::Cell, io, rc::Rc};
 
     #[test]

@@ -130,7 +130,8 @@ impl Load {
             answers: Arc::default(),
             clients: Vec::new(),
         };
-        for address in addresses.iter().cycle().take(clients).cloned() {
+        for address in addresses.iter().cycle().take(clients) {
+            let address = address.clone();
             let (is_over, answers) = (Arc::clone(&load.is_over), Arc::clone(&load.answers));
             load.clients.push(thread::spawn(move || {
                 while !is_over.load(Relaxed) {
