@@ -67,8 +67,10 @@ impl<L: Listener<Stream: Stream>> StreamServer<L> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Access, TcpServer};
-    use crate::hooks::ChildServer;
+    use crate::{
+        hooks::ChildServer,
+        servers::{Access, tcp::TcpServer},
+    };
     use std::{cell::Cell, io, rc::Rc};
 
     #[test]

@@ -402,7 +402,12 @@ fn a_reload_changes_whom_the_server_admits(world: &mut World) {
     server.expect_stderr("the failure", |text| text.contains("nonsense"));
     assert!(served(&address).is_none());
     held.is_served();
+    let old = held.pid;
     drop(held);
+    // A reload waits for those whom an earlier one has told to leave.
+    until("the last child with the old rules to be gone", SOON, || {
+        (!server.children().contains(&old)).then_some(())
+    });
     reload("max_per_peer 2\n");
     let (mut held, mut second) = (hold(&address), hold(&address));
     until("a third to be too many", SOON, || {
