@@ -30,8 +30,8 @@ pub(crate) enum Notice {
     /// A child died before it could serve, and the next fork is delayed for so long. Each longer delay
     /// is news.
     FailedStart(Duration),
-    /// A child died with its first client, and forks are delayed.
-    FailedFirst,
+    /// The same of a child that died with its first client.
+    FailedFirst(Duration),
     /// A fork has failed and is tried again.
     FailedFork,
     /// A child could not be sent a signal.

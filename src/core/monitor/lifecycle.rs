@@ -303,7 +303,7 @@ impl Monitor {
         if let Some(delay) = delay.filter(|delay| !delay.is_zero()) {
             let pid = child.pid;
             self.notice(
-                Notice::FailedFirst,
+                Notice::FailedFirst(delay),
                 format_args!(
                     "child {pid} failed at its first connection: {death}; next fork in {delay:?}"
                 ),
