@@ -150,10 +150,11 @@ impl Terminal {
     pub fn close(self) {
         // `cat`, which comes last in the script.
         self.press("C-c");
+        // Now and then tmux does not hear of the end, and reaps it later.
         until("an empty terminal", SOON, || {
-            processes::children(self.tmux.pid())
-                .is_empty()
-                .then_some(())
+            let children = processes::children(self.tmux.pid());
+            let lives = children.iter().any(processes::Process::is_alive);
+            (!lives).then_some(())
         });
         self.tell(&["kill-server"]);
         self.tmux.wait(SOON);
