@@ -89,11 +89,7 @@ fn children_that_fail_at_their_first_connection_are_a_line_for_each_delay() {
     let delays: Vec<_> = at_once.iter().map(delay).collect();
     assert_eq!(delays, ["100ms", "200ms", "400ms", "800ms", "1s"]);
     assert!(at_once[0].contains("failed at its first connection: exit status: 101"));
-    assert_eq!(later.len(), 1, "{later:?}");
-    assert!(
-        later[0].ends_with("; next fork in 1s (15 times more)"),
-        "{later:?}"
-    );
+    assert_eq!(later.len(), 0, "the last delay came later: {later:?}");
 }
 
 /// The delays grow again and again, as when every fifth start holds.
