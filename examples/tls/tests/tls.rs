@@ -281,7 +281,7 @@ fn refuses_bad_files(world: &mut World) {
         (&["--cert", key, "--key", key][..], "ertificate"),
     ] {
         let server = EXAMPLE.serve(world, flags);
-        assert_eq!(server.wait(SOON).code(), Some(1), "{flags:?}");
+        assert_eq!(server.wait(SOON).code(), Some(64), "{flags:?}");
         let error = server.stderr();
         assert!(error.contains(named), "{flags:?}: {error}");
         assert_eq!(server.stdout(), "");
