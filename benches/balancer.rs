@@ -18,7 +18,7 @@ mod common;
 mod support;
 
 use std::env;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::time::Duration;
 
 use balancer::{Experiment, Outcome, Policy, Share, asker, host};
@@ -29,30 +29,7 @@ use common::{
 use support::{World, programs, scenarios};
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = env::args().skip(1).collect();
-    let first = arguments.first().map_or("", String::as_str);
-    if arguments.iter().any(|argument| argument == "--bench") {
-        return run_it(&arguments);
-    }
-    if !["--program", "--scenario", "--nocapture"].contains(&first) {
-        println!("this is a benchmark: run it with `cargo bench -p benchmarks`");
-        return ExitCode::SUCCESS;
-    }
-    support::main(programs![asker, host], scenarios![hosts])
-}
-
-/// Runs the scenario, whose tables are its output.
-fn run_it(arguments: &[String]) -> ExitCode {
-    let own = env::current_exe().expect("our own path");
-    let names = arguments.iter().filter(|argument| *argument != "--bench");
-    let mut command = Command::new(own);
-    command.args(["--nocapture", "--test-threads=1"]);
-    let status = command.args(names).status().expect("the benchmark again");
-    if status.success() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    support::main_of_bench(programs![asker, host], scenarios![hosts])
 }
 
 fn rates() -> Vec<f64> {

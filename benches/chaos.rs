@@ -20,7 +20,7 @@ mod common;
 mod support;
 
 use std::env;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::time::Duration;
 
 use chaos::{
@@ -33,33 +33,10 @@ use common::{
 use support::{World, programs, scenarios};
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = env::args().skip(1).collect();
-    let first = arguments.first().map_or("", String::as_str);
-    if arguments.iter().any(|argument| argument == "--bench") {
-        return run_in_turn(&arguments);
-    }
-    if !["--program", "--scenario", "--nocapture"].contains(&first) {
-        println!("this is a benchmark: run it with `cargo bench -p benchmarks`");
-        return ExitCode::SUCCESS;
-    }
-    support::main(
+    support::main_of_bench(
         programs![chaos_server],
         scenarios![kills, mixed_menu, mass_death, pool_at_once, parents],
     )
-}
-
-/// Runs the parts one after the other and prints their tables.
-fn run_in_turn(arguments: &[String]) -> ExitCode {
-    let own = env::current_exe().expect("our own path");
-    let names = arguments.iter().filter(|argument| *argument != "--bench");
-    let mut command = Command::new(own);
-    command.args(["--nocapture", "--test-threads=1"]);
-    let status = command.args(names).status().expect("the benchmark again");
-    if status.success() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
 }
 
 /// A number from the environment.

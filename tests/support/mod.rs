@@ -110,6 +110,34 @@ pub fn main_of(programs: &[(&str, Program)], modules: &[(&str, Scenarios)]) -> E
     main(programs, &scenarios.collect::<Vec<_>>())
 }
 
+/// The `main` of a benchmark that is made of scenarios: `cargo bench` runs them one after the other,
+/// with what they print.
+pub fn main_of_bench(programs: &[(&str, Program)], scenarios: &[(&str, Scenario)]) -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let first = arguments.first().map_or("", String::as_str);
+    if arguments.iter().any(|argument| argument == "--bench") {
+        run_in_turn(&arguments)
+    } else if ["--program", "--scenario", "--nocapture"].contains(&first) {
+        main(programs, scenarios)
+    } else {
+        println!("this is a benchmark: run it with `cargo bench -p benchmarks`");
+        ExitCode::SUCCESS
+    }
+}
+
+fn run_in_turn(arguments: &[String]) -> ExitCode {
+    let own = std::env::current_exe().expect("our own path");
+    let names = arguments.iter().filter(|argument| *argument != "--bench");
+    let mut command = std::process::Command::new(own);
+    command.args(["--nocapture", "--test-threads=1"]);
+    let status = command.args(names).status().expect("the benchmark again");
+    if status.success() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
 /// The `main` of a test file: plays the part that the first argument names.
 pub fn main(programs: &[(&str, Program)], scenarios: &[(&str, Scenario)]) -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
