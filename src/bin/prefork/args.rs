@@ -2,8 +2,8 @@
 //! library's keys, in `flags.rs`; performs nothing.
 
 use crate::{
+    examples,
     flags::{Check, Flags, Inetd, Run},
-    help,
 };
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
@@ -12,7 +12,7 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 /// Any program as a preforking server
 #[derive(Debug, Parser)]
-#[command(name = "prefork", version, before_help = help::EXAMPLES, help_template = help::TEMPLATE)]
+#[command(name = "prefork", version, before_help = examples::EXAMPLES, help_template = examples::TEMPLATE)]
 #[command(disable_help_subcommand = true)]
 pub(crate) struct Cli {
     #[command(subcommand)]
@@ -22,25 +22,25 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run a program in each child; it accepts on the sockets that it is given
-    #[command(before_help = help::RUN_EXAMPLES, help_template = help::TEMPLATE)]
+    #[command(before_help = examples::RUN_EXAMPLES, help_template = examples::TEMPLATE)]
     Run(RunArgs),
     /// Run a program for each connection, which is its stdin and stdout
-    #[command(before_help = help::INETD_EXAMPLES, help_template = help::TEMPLATE)]
+    #[command(before_help = examples::INETD_EXAMPLES, help_template = examples::TEMPLATE)]
     Inetd(InetdArgs),
     /// Print each setting and where it comes from
-    #[command(before_help = help::CHECK_EXAMPLES, help_template = help::TEMPLATE)]
+    #[command(before_help = examples::CHECK_EXAMPLES, help_template = examples::TEMPLATE)]
     Check(CheckArgs),
     /// Print how a running server is
-    #[command(before_help = help::STATUS_EXAMPLES, help_template = help::TEMPLATE)]
+    #[command(before_help = examples::STATUS_EXAMPLES, help_template = examples::TEMPLATE)]
     Status(StatusArgs),
     /// Watch a running server on the terminal
-    #[command(before_help = help::TOP_EXAMPLES, help_template = help::TEMPLATE)]
+    #[command(before_help = examples::TOP_EXAMPLES, help_template = examples::TEMPLATE)]
     Top(TopArgs),
     /// Replace every child of a running server, as SIGHUP does
-    #[command(before_help = help::RELOAD_EXAMPLES, help_template = help::TEMPLATE)]
+    #[command(before_help = examples::RELOAD_EXAMPLES, help_template = examples::TEMPLATE)]
     Reload(ControlArgs),
     /// Replace the program of a running server, as SIGUSR2 does
-    #[command(before_help = help::UPGRADE_EXAMPLES, help_template = help::TEMPLATE)]
+    #[command(before_help = examples::UPGRADE_EXAMPLES, help_template = examples::TEMPLATE)]
     Upgrade {
         /// The new program; without it, what the file of the running one is now
         program: Option<PathBuf>,
@@ -48,7 +48,7 @@ pub(crate) enum Command {
         control: ControlArgs,
     },
     /// Shut a running server down
-    #[command(before_help = help::STOP_EXAMPLES, help_template = help::TEMPLATE)]
+    #[command(before_help = examples::STOP_EXAMPLES, help_template = examples::TEMPLATE)]
     Stop {
         /// With no time limit for children, or by SIGKILL
         #[arg(value_parser = ["graceful", "now"])]
@@ -57,7 +57,7 @@ pub(crate) enum Command {
         control: ControlArgs,
     },
     /// Replace one child of a running server
-    #[command(before_help = help::RETIRE_EXAMPLES, help_template = help::TEMPLATE)]
+    #[command(before_help = examples::RETIRE_EXAMPLES, help_template = examples::TEMPLATE)]
     Retire {
         /// The process id of the child
         pid: u32,
@@ -65,7 +65,7 @@ pub(crate) enum Command {
         control: ControlArgs,
     },
     /// Set an attribute of a running server
-    #[command(before_help = help::SET_EXAMPLES, help_template = help::TEMPLATE)]
+    #[command(before_help = examples::SET_EXAMPLES, help_template = examples::TEMPLATE)]
     Set {
         /// The attribute: max_clients
         name: String,
@@ -76,7 +76,7 @@ pub(crate) enum Command {
         control: ControlArgs,
     },
     /// Print an attribute of a running server, or all of them
-    #[command(before_help = help::GET_EXAMPLES, help_template = help::TEMPLATE)]
+    #[command(before_help = examples::GET_EXAMPLES, help_template = examples::TEMPLATE)]
     Get {
         /// The attribute: max_clients
         name: Option<String>,
@@ -84,16 +84,16 @@ pub(crate) enum Command {
         control: ControlArgs,
     },
     /// Print a script that completes commands and flags in a shell
-    #[command(before_help = help::COMPLETIONS_EXAMPLES, help_template = help::TEMPLATE)]
+    #[command(before_help = examples::COMPLETIONS_EXAMPLES, help_template = examples::TEMPLATE)]
     Completions {
         /// The shell
         shell: Shell,
     },
     /// Print a man page, of one command if it is named
-    #[command(before_help = help::MAN_EXAMPLES, help_template = help::TEMPLATE)]
+    #[command(before_help = examples::MAN_EXAMPLES, help_template = examples::TEMPLATE)]
     Man {
         /// Any of the commands: run
-        #[arg(value_parser = help::PAGES, hide_possible_values = true)]
+        #[arg(value_parser = examples::PAGES, hide_possible_values = true)]
         command: Option<String>,
     },
 }

@@ -4,6 +4,7 @@
 mod args;
 mod check;
 mod control;
+mod examples;
 mod exit;
 mod fetch;
 mod flags;
