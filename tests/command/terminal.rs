@@ -7,7 +7,7 @@ use std::process::Command;
 use std::thread;
 
 use super::{PREFORK, text};
-use crate::support::{SOON, Server, World, processes, until};
+use crate::support::{SOON, Server, Signal, World, processes, until};
 
 /// What the screen showed last, for whoever waits in vain for something else.
 struct LastScreen(String);
@@ -150,11 +150,13 @@ impl Terminal {
     pub fn close(self) {
         // `cat`, which comes last in the script.
         self.press("C-c");
-        // Now and then tmux does not hear of the end, and reaps it later.
         until("an empty terminal", SOON, || {
             let children = processes::children(self.tmux.pid());
-            let lives = children.iter().any(processes::Process::is_alive);
-            (!lives).then_some(())
+            // Now and then tmux (3.3a) sleeps on beside a child that has ended, until it is told again.
+            if children.iter().any(|child| !child.is_alive()) {
+                self.tmux.signal(Signal::SIGCHLD);
+            }
+            children.is_empty().then_some(())
         });
         self.tell(&["kill-server"]);
         self.tmux.wait(SOON);
