@@ -140,6 +140,12 @@ impl Stop {
         self.begins_at = None;
     }
 
+    /// Goes on with a stop that has begun in the parent before.
+    #[cfg(feature = "holder")]
+    pub(crate) fn go_on(&mut self, is_patient: bool) {
+        self.is_patient = is_patient;
+    }
+
     /// Whether the children have all the time that they need.
     pub(crate) fn is_patient(&self) -> bool {
         self.is_patient
@@ -181,21 +187,33 @@ pub(crate) enum StopState {
     #[default]
     None,
     /// It was announced: the children go on for `pre_stop_delay`.
-    Announced,
-    Begun,
+    Announced {
+        is_patient: bool,
+    },
+    Begun {
+        is_patient: bool,
+    },
 }
 
 #[cfg(feature = "holder")]
 impl StopState {
     pub(crate) fn word(self) -> u64 {
-        self as u64
+        match self {
+            Self::None => 0,
+            Self::Announced { is_patient } => 1 + 2 * u64::from(is_patient),
+            Self::Begun { is_patient } => 2 + 2 * u64::from(is_patient),
+        }
     }
 
     pub(crate) fn read(word: u64) -> Self {
         match word {
             0 => Self::None,
-            1 => Self::Announced,
-            _ => Self::Begun,
+            1 | 3 => Self::Announced {
+                is_patient: word == 3,
+            },
+            _ => Self::Begun {
+                is_patient: word == 4,
+            },
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::{
     hooks::{ChildServer, PreForkHooks},
     sys::{
         fd_registry, fork,
-        holder::{Inherited, pending},
+        holder::{Inherited, Split, pending},
         limits::Threads,
         stdio,
         unix::UnixSystem,
@@ -33,23 +33,20 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
     /// Splits this process in two, if that was asked for: it stays as the holder, and this returns in
     /// each parent.
     pub(super) fn split(&mut self) -> Result<(), Error> {
-        if !std::mem::take(&mut self.wants_holder) {
+        if !self.wants_holder {
             return Ok(());
         }
         self.check_split()?;
         flush_outputs();
         let grace = self.inner.parent.monitor.kill_timeout();
         let split = self.inner.parent.system.split(grace)?;
+        self.wants_holder = false;
         self.inner.settle();
-        self.inner.parent.tell_time();
-        if split.earlier > 0 {
-            let began = split.at;
-            self.inner.take_over().unwrap_or_else(|error| {
-                say!(Error, "cannot take over: {error}");
-                fork::exit(EXIT_LOST)
-            });
-            self.inner.tell_takeover(split.earlier, began);
-        }
+        // From here on the holder has the process that `run` was called in: no error returns from it.
+        self.inner.begin(&split).unwrap_or_else(|error| {
+            say!(Error, "cannot take over: {error}");
+            fork::exit(EXIT_LOST)
+        });
         Ok(())
     }
 
@@ -79,6 +76,17 @@ fn flush_outputs() {
 }
 
 impl<H: PreForkHooks, S: ChildServer> Loop<H, S, UnixSystem> {
+    /// Begins as a parent below the holder, the first one or a later one.
+    fn begin(&mut self, split: &Split) -> Result<(), Error> {
+        self.parent.system.renew_poller()?;
+        self.parent.tell_time();
+        if split.earlier > 0 {
+            self.take_over()?;
+            self.tell_takeover(split.earlier, split.at);
+        }
+        Ok(())
+    }
+
     /// Takes over what the parent before has left.
     fn take_over(&mut self) -> Result<(), Error> {
         let (note, saved, inherited) = self.parent.system.inherit();

@@ -353,7 +353,6 @@ impl UnixSystem {
             Ok(born) => {
                 let split = born.split;
                 self.holding = Holding::Parent(Box::new(Held::new(journal, counted, born)));
-                self.renew_poller().map_err(failed)?;
                 Ok(split)
             }
             Err(error) => {

@@ -216,7 +216,14 @@ impl UnixSystem {
 
     /// In a parent that has a holder: leaves the poller, which is the holder's as well, for one of its own.
     #[cfg(all(feature = "holder", target_os = "linux"))]
-    pub(super) fn renew_poller(&mut self) -> io::Result<()> {
+    pub(crate) fn renew_poller(&mut self) -> Result<(), Error> {
+        let failed = |error| Error::new(Operation::Start, "the holder", error);
+        self.poller = self.poller_of_own().map_err(failed)?;
+        Ok(())
+    }
+
+    #[cfg(all(feature = "holder", target_os = "linux"))]
+    fn poller_of_own(&self) -> io::Result<Poller> {
         let poller = Poller::new()?;
         if let Some(signals) = &self.signals {
             let pipe = signals.as_fd().as_raw_fd();
@@ -229,8 +236,7 @@ impl UnixSystem {
             poller.add_urgent(watch.fd.as_raw_fd(), watch.source(), watch.interest)?;
         }
         self.watch_holder(&poller)?;
-        self.poller = poller;
-        Ok(())
+        Ok(poller)
     }
 
     /// Which signals of the table are handled.
@@ -462,7 +468,8 @@ impl System for UnixSystem {
     fn peek(&mut self) -> Option<u32> {
         self.stacks.reap();
         self.upgrades.reap();
-        process::peek().or_else(|| self.holding.peek())
+        // It names each death once; a process of the program's own is named until that reaps it.
+        self.holding.peek().or_else(process::peek)
     }
 
     fn reap_orphan(&mut self, pid: u32) -> bool {

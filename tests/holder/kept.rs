@@ -32,7 +32,7 @@ fn counters_attributes_and_what_hooks_save_are_kept(world: &mut World) {
     // The counts of the children are on the board, which no parent takes along.
     let counted = stdout.lines().find(|line| line.starts_with("counted "));
     assert!(
-        counted.is_some_and(|line| line.contains("10")),
+        counted.is_some_and(|line| line.contains("Counter(10)")),
         "{counted:?}"
     );
 }

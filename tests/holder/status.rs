@@ -22,7 +22,7 @@ fn the_status_is_told_by_the_next_parent(world: &mut World) {
         }
     }
     let metrics = ask(&watched, "/metrics");
-    assert!(metrics.contains("forks_total 4"), "{metrics}");
+    assert!(metrics.contains("forks_total 4\n"), "{metrics}");
     watched.stop();
 }
 

@@ -142,6 +142,7 @@ fn a_parent_killed_at_each_system_call_of_a_fork(world: &mut World) {
     const POINTS: usize = 130;
     let watched = Watched::new(world, &["--children", "1", "--max", "300"]);
     let mut clients: Vec<(Client, u32)> = Vec::new();
+    let (mut before_a_fork, mut after) = (0, 0);
     for last in (1..=POINTS).step_by(stride(9)) {
         pause(Duration::from_millis(110));
         until("one child to be spare", SOON, || {
@@ -160,6 +161,13 @@ fn a_parent_killed_at_each_system_call_of_a_fork(world: &mut World) {
         for _ in 0..last {
             assert!(parent.step(), "it is there");
         }
+        // The spare child has just become busy, and its successor is there or not.
+        let has_forked = watched.children().len() > clients.len();
+        *(if has_forked {
+            &mut after
+        } else {
+            &mut before_a_fork
+        }) += 1;
         parent.kill();
         watched.expect("parent ", times + 1);
         for (client, pid) in &mut clients {
@@ -171,6 +179,11 @@ fn a_parent_killed_at_each_system_call_of_a_fork(world: &mut World) {
         let all = watched.children();
         (all.len() == expected && watched.known() == all).then_some(())
     });
+    println!("{before_a_fork} points before a fork, {after} after it");
+    assert!(
+        before_a_fork > 0 && after > 0,
+        "the walk has missed the fork"
+    );
     drop(clients);
     watched.stop();
 }

@@ -21,6 +21,7 @@ use prefork_server::{
 
 use crate::reload::{memory, under_load};
 use crate::subject::{ended, log_warnings};
+use crate::support::leak::BOARDS;
 use crate::support::{
     Address, Args, Programs, SOON, Scenarios, Server, Signal, World, connect, holds, patient,
     processes, programs, scenarios, until,
@@ -453,7 +454,7 @@ fn expect_alive(children: &[u32]) {
 
 /// What a server holds but for boards: each program has two, for as long as its children live.
 fn held(server: &Server) -> usize {
-    let is_board = |target: &str| target.contains("memfd:prefork-");
+    let is_board = |target: &str| BOARDS.iter().any(|board| target.contains(board));
     let held = server.descriptors().into_iter();
     held.filter(|(_, target)| !is_board(target)).count()
 }

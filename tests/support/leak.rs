@@ -17,7 +17,7 @@ const SOON: Duration = Duration::from_secs(10);
 const PIPES: usize = 3;
 
 /// What a program and its children share.
-const BOARDS: [&str; 2] = ["memfd:prefork-board", "memfd:prefork-stops"];
+pub const BOARDS: [&str; 2] = ["memfd:prefork-board", "memfd:prefork-stops"];
 
 /// What a process holds that no child of its accounts for.
 #[derive(Debug)]

@@ -35,7 +35,7 @@ mod client;
 mod dump;
 pub mod gate;
 mod launch;
-mod leak;
+pub mod leak;
 mod marker;
 pub mod processes;
 mod runner;

@@ -14,12 +14,17 @@ impl Monitor {
             epoch: self.replacement.epoch(),
             serial: self.pool.last_serial(),
             owed: self.owed as u64,
-            stop: match (self.shutdown, self.stop.begins_at()) {
-                (true, _) => StopState::Begun,
-                (false, Some(_)) => StopState::Announced,
-                (false, None) => StopState::None,
-            },
+            stop: self.stop_state(),
             renewed,
+        }
+    }
+
+    fn stop_state(&self) -> StopState {
+        let is_patient = self.stop.is_patient();
+        match (self.shutdown, self.stop.begins_at()) {
+            (true, _) => StopState::Begun { is_patient },
+            (false, Some(_)) => StopState::Announced { is_patient },
+            (false, None) => StopState::None,
         }
     }
 
@@ -31,8 +36,12 @@ impl Monitor {
         }
         match stop {
             StopState::None => {}
-            StopState::Announced => self.ask_stop(Manner::Bounded),
-            StopState::Begun => self.shutdown(),
+            StopState::Announced { is_patient: true } => self.ask_stop(Manner::Patient),
+            StopState::Announced { is_patient: false } => self.ask_stop(Manner::Bounded),
+            StopState::Begun { is_patient } => {
+                self.stop.go_on(is_patient);
+                self.shutdown();
+            }
         }
     }
 }
@@ -50,23 +59,30 @@ mod tests {
         Monitor::with_attributes(Attributes::from(config))
     }
 
-    /// A stop that has been asked for is not forgotten with the parent that has heard of it.
+    /// A stop that has been asked for is not forgotten with the parent that has heard of it, and one
+    /// without a bound gets none.
     #[test]
     fn a_stop_goes_on_where_it_was() {
-        let mut first = monitor();
-        assert_eq!(first.pool_note(false).stop, StopState::None);
-        first.ask_stop(Manner::Bounded);
-        assert_eq!(first.take_wish(), Wish::Announce);
-        let announced = first.pool_note(false).stop;
-        assert_eq!(announced, StopState::Announced);
-        let mut next = monitor();
-        next.go_on(announced, &[]);
-        assert_eq!(next.take_wish(), Wish::Announce);
-        assert!(next.stop_begins_at().is_some());
-        first.begin_shutdown();
-        assert_eq!(first.pool_note(false).stop, StopState::Begun);
-        let mut last = monitor();
-        last.go_on(StopState::Begun, &[]);
-        assert!(last.queue.has(&Posted::Shutdown));
+        for (manner, is_patient) in [(Manner::Bounded, false), (Manner::Patient, true)] {
+            let mut first = monitor();
+            assert_eq!(first.pool_note(false).stop, StopState::None);
+            first.ask_stop(manner);
+            assert_eq!(first.take_wish(), Wish::Announce);
+            let announced = first.pool_note(false).stop;
+            assert_eq!(announced, StopState::Announced { is_patient });
+            let mut next = monitor();
+            next.go_on(announced, &[]);
+            assert_eq!(next.take_wish(), Wish::Announce);
+            assert!(next.stop_begins_at().is_some());
+            assert_eq!(next.stop.is_patient(), is_patient);
+            first.begin_shutdown();
+            let begun = first.pool_note(false).stop;
+            assert_eq!(begun, StopState::Begun { is_patient });
+            let mut last = monitor();
+            last.go_on(begun, &[]);
+            assert!(last.queue.has(&Posted::Shutdown));
+            last.begin_shutdown();
+            assert_eq!(last.stop.is_patient(), is_patient);
+        }
     }
 }

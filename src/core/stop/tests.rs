@@ -200,8 +200,15 @@ fn the_signal_after_a_stop_that_was_asked_for_is_the_first() {
 #[cfg(feature = "holder")]
 #[test]
 fn how_far_a_stop_is_can_be_written_down() {
-    for state in [StopState::None, StopState::Announced, StopState::Begun] {
-        assert_eq!(StopState::read(state.word()), state);
+    assert_eq!(StopState::read(StopState::None.word()), StopState::None);
+    for is_patient in [false, true] {
+        for state in [
+            StopState::Announced { is_patient },
+            StopState::Begun { is_patient },
+        ] {
+            assert_eq!(StopState::read(state.word()), state);
+        }
     }
-    assert_eq!(StopState::read(u64::MAX), StopState::Begun);
+    let is_patient = false;
+    assert_eq!(StopState::read(u64::MAX), StopState::Begun { is_patient });
 }

@@ -223,14 +223,15 @@ impl<'a> Holder<'a> {
         let Some(channel) = self.channel.take() else {
             return;
         };
-        while let Some((message, pipes)) = channel::receive(&channel) {
-            self.obey(message, pipes);
-        }
-        // One whose other end is closed would be reported for ever.
+        // One whose other end is closed would be reported for ever. Looked at first: what was sent
+        // before the end was closed is read below.
         let has_hung_up = poll_any(
             [(channel.as_fd(), PollFlags::empty())],
             Some(Duration::ZERO),
         );
+        while let Some((message, pipes)) = channel::receive(&channel) {
+            self.obey(message, pipes);
+        }
         if matches!(has_hung_up, Ok([false])) {
             self.channel = Some(channel);
         }
@@ -314,10 +315,12 @@ impl<'a> Holder<'a> {
         for slot in 0..journal.slots() {
             let record = journal.record(slot);
             let mut resolved = record.resolve((self.noted)(slot), is_child);
-            if journal
-                .records()
-                .any(|(_, other)| resolved.is_outdated_by(&other))
-            {
+            // Few live, so that a large pool is not compared with itself.
+            let is_outdated = || {
+                let mut others = journal.records();
+                others.any(|(_, other)| resolved.is_outdated_by(&other))
+            };
+            if resolved.lives() && is_outdated() {
                 resolved = resolved.ended(Default::default());
             }
             if resolved != record {

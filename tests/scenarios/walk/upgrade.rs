@@ -3,7 +3,7 @@
 //!
 //! Whatever fails, either the new program serves or the old one, and the outcome is told; or the server
 //! ends with a typed error, or was killed, and nothing is left. A trial changes nothing in any case. The
-//! client that is in a child's hands meanwhile gets its answer even if the server ends.
+//! client that is in a child's hands meanwhile gets its answer, unless the server ends because of an error.
 
 use std::time::{Duration, Instant};
 
