@@ -65,7 +65,7 @@ enum Mode {
     Exits,
     /// Never comes as far as to read the state.
     Hangs,
-    /// Is killed 10 ms after it was executed.
+    /// Is killed in its trial, 10 ms after it was executed.
     Dies,
     /// Cannot use what the hooks have handed on.
     Refuses,
@@ -222,6 +222,10 @@ fn misbehave(mode: Mode) {
             let script = "sleep 0.01; kill -9 $PPID";
             let killer = Command::new("sh").args(["-c", script]).spawn();
             drop(killer.expect("a shell"));
+            // Faster than that, the trial would be over, and the shell of the server itself would kill it.
+            loop {
+                thread::park();
+            }
         }
         Mode::Older if Launch::of_this_process() == Launch::Trial => answer_as_older(),
         _ => {}
