@@ -25,7 +25,7 @@ use nix::unistd::Pid;
 use prefork_server::servers::Access;
 use prefork_server::{Error, PreFork, TcpServer};
 use support::{
-    Address, Args, Programs, SOON, Scenarios, Signal, World, connect, programs, scenarios,
+    Address, Args, Programs, SOON, Scenarios, Signal, World, connect, pause, programs, scenarios,
     try_connect, until,
 };
 
@@ -175,11 +175,17 @@ impl Tracer {
         self.end()
     }
 
-    /// What it has written at its end.
+    /// What it has written at its end. It goes on for ever when the signal comes while it reads events
+    /// and not while it waits for them, so it is told again; by SIGTERM, since a second SIGINT would end it
+    /// before it has printed its maps.
+    #[track_caller]
     fn end(mut self) -> String {
         let pid = Pid::from_raw(self.process.id().cast_signed());
-        kill(pid, Signal::SIGINT).expect("to end bpftrace");
-        self.process.wait().expect("its end");
+        until("the end of bpftrace", SOON, || {
+            kill(pid, Signal::SIGTERM).expect("to end bpftrace");
+            pause(Duration::from_millis(100));
+            self.process.try_wait().expect("a status")
+        });
         self.output()
     }
 }
