@@ -84,6 +84,7 @@ mod two_servers;
 mod upgrade;
 mod walk;
 mod walked;
+mod walking;
 mod wire;
 
 use std::env;

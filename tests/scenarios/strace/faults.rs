@@ -116,9 +116,8 @@ fn errnos(call: &str) -> &'static [&'static str] {
         "connect" => &["ECONNREFUSED", "EACCES", "EAGAIN", "ENOENT"],
         "flock" => &["EAGAIN", "EINTR", "ENOLCK"],
         "getdents64" | "lseek" => &["ENOENT", "EINTR"],
-        "pipe2" | "pipe" | "eventfd2" | "signalfd4" | "timerfd_create" | "epoll_create1" => {
-            &["EMFILE", "ENFILE", "ENOMEM"]
-        }
+        "pipe2" | "pipe" | "socketpair" | "eventfd2" | "signalfd4" | "timerfd_create"
+        | "epoll_create1" => &["EMFILE", "ENFILE", "ENOMEM"],
         "epoll_ctl" => &["ENOMEM", "ENOSPC", "EPERM"],
         "epoll_wait" | "epoll_pwait" | "epoll_pwait2" => &["EINTR"],
         "poll" | "ppoll" => &["EINTR", "ENOMEM"],
