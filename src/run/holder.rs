@@ -8,7 +8,7 @@ use crate::{
         child::ChildId,
         error::{Error, Operation},
         event::Event,
-        journal::Heir,
+        journal::{FailureNote, Heir},
         monitor::{reached, restored},
         say::say,
         state::{PoolState, Snapshot},
@@ -109,6 +109,7 @@ impl<H: PreForkHooks, S: ChildServer> Loop<H, S, UnixSystem> {
         let told = inherited.iter().filter(|child| child.told_to_leave);
         let told: Vec<_> = told.map(Inherited::id).collect();
         self.parent.monitor.go_on(note.stop, &told);
+        self.failure = note.failure.map(FailureNote::error);
         let wish = self.parent.monitor.take_wish();
         self.obey(wish);
         self.parent.tell_untold();

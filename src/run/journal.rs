@@ -3,7 +3,7 @@
 
 use super::{child::ChildSide, turn::Loop};
 use crate::{
-    core::{config::Config, say::say, state::Snapshot, time::Time},
+    core::{config::Config, journal::FailureNote, say::say, state::Snapshot, time::Time},
     hooks::{ChildServer, PreForkHooks},
 };
 use std::time::Duration;
@@ -35,7 +35,11 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             self.journaled.save_at = now + SAVE_EVERY;
             self.save_state();
         }
-        let note = self.parent.monitor.pool_note(self.journaled.renewed);
+        let failure = self.failure.as_ref().map(FailureNote::of);
+        let note = self
+            .parent
+            .monitor
+            .pool_note(self.journaled.renewed, failure);
         self.parent.system.note_pool(&note);
     }
 

@@ -148,8 +148,10 @@ impl Run {
         while held.is_none() && !self.has_ended() && start.elapsed() < HANG {
             held = Client::connect(&address).and_then(Client::greeted).ok();
         }
-        self.await_that("before it has two children", |run| {
-            run.children().len() == 2
+        // One that has not come so far may end with its parent.
+        self.await_that("before a second child waits for clients", |run| {
+            let children = run.children();
+            children.len() == 2 && children.iter().any(|pid| processes::waits_in_epoll(*pid))
         });
         held
     }
@@ -221,6 +223,11 @@ fn judge(_: &mut World, run: &Run, point: Option<&Point>) -> Result<&'static str
     let Some(point) = point else {
         return Ok(outcome);
     };
+    // The line may be what cannot be written.
+    let is_told = run.stderr_tells("before they come to work");
+    if outcome == GIVEN_UP && !is_told && !["pwritev2", "write"].contains(&point.call.as_str()) {
+        return Err(run.report("given up without a word"));
+    }
     if !run.log.injected {
         // The calls of a run are not quite those of the recorded one.
         return Ok("not reached");
@@ -231,8 +238,8 @@ fn judge(_: &mut World, run: &Run, point: Option<&Point>) -> Result<&'static str
         GIVEN_UP => point.role == Role::GivingUp,
         "killed, and nothing left" => !is_error,
         "no memory" => is_error && strace::is_memory(&point.call),
-        // A parent that has not come to work is followed by another.
-        _ => is_error && (point.role == Role::Holder || has_worked(run)),
+        // A parent that has not taken over is followed by another.
+        _ => is_error && (point.role != Role::NextParent || has_taken_over(run)),
     };
     match is_expected {
         true => Ok(outcome),
@@ -240,9 +247,9 @@ fn judge(_: &mut World, run: &Run, point: Option<&Point>) -> Result<&'static str
     }
 }
 
-/// Whether the parent that was traced has completed a turn.
-fn has_worked(run: &Run) -> bool {
-    run.parents().contains(&run.traced)
+/// Whether the parent that was traced has taken over.
+fn has_taken_over(run: &Run) -> bool {
+    run.said(&format!("taken over {}", run.traced)) > 0
 }
 
 fn outcome(run: &Run) -> Result<&'static str, String> {
@@ -256,7 +263,7 @@ fn outcome(run: &Run) -> Result<&'static str, String> {
     match (status.code(), signal) {
         (Some(0), _) if is_served => Ok("served"),
         (Some(1), _) if run.stderr_tells("error: ") => Ok("a typed error"),
-        (Some(70), _) if run.stderr_tells("before they come to work") => Ok(GIVEN_UP),
+        (Some(70), _) => Ok(GIVEN_UP),
         // A parent that has said goodbye is followed by no other: the holder ends as it has ended.
         (_, Some(Signal::SIGKILL)) if is_served || run.role.is_the_holder() => {
             Ok("killed, and nothing left")

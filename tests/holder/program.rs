@@ -62,6 +62,7 @@ fn ended(args: &Args, run: impl FnOnce(Hooks) -> Result<Report, Error>) -> ExitC
         restored: 0,
         reloads: 0,
         dies_at_fork: args.has("--dies-at-fork"),
+        fails_at_fork: args.parsed("--fails-at-fork"),
     };
     match run(hooks) {
         Ok(report) => {
@@ -122,6 +123,8 @@ struct Hooks {
     restored: u32,
     reloads: u32,
     dies_at_fork: bool,
+    /// How many forks there are before one that is refused, for good.
+    fails_at_fork: Option<u32>,
 }
 
 impl PreForkHooks for Hooks {
@@ -148,6 +151,11 @@ impl PreForkHooks for Hooks {
     fn before_fork(&mut self, _: &mut Monitor) {
         if self.dies_at_fork {
             std::process::abort();
+        }
+        self.fails_at_fork = self.fails_at_fork.map(|left| left.saturating_sub(1));
+        if self.fails_at_fork == Some(0) {
+            // A parent that has another thread does not fork.
+            std::thread::spawn(std::thread::park);
         }
         gate::pass("fork");
     }

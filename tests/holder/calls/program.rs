@@ -39,6 +39,9 @@ impl Observer for Parents {
     fn event(&mut self, _: &Monitor, event: &Event<'_>) {
         match event {
             Event::TookOver { .. } if self.dies => std::process::abort(),
+            Event::TookOver { .. } => {
+                say(&io::stdout(), &format!("taken over {}", std::process::id()));
+            }
             Event::Turn { .. } if !std::mem::replace(&mut self.told, true) => {
                 say(&io::stdout(), &format!("parent {}", std::process::id()));
             }

@@ -86,13 +86,23 @@ fn errnos(call: &str) -> &'static [&'static str] {
         "getsockopt" | "setsockopt" => &["ENOMEM", "ENOPROTOOPT"],
         "shutdown" => &["ENOTCONN"],
         "recvfrom" | "recvmsg" => &["EAGAIN", "ECONNRESET", "EINTR", "ENOMEM", "ETIMEDOUT"],
-        "sendto" | "sendmsg" => &[
+        "sendto" => &[
             "EAGAIN",
             "ECONNRESET",
             "EINTR",
             "ENOBUFS",
             "ENOMEM",
             "EPIPE",
+        ],
+        // The last one where there are descriptors in it.
+        "sendmsg" => &[
+            "EAGAIN",
+            "ECONNRESET",
+            "EINTR",
+            "ENOBUFS",
+            "ENOMEM",
+            "EPIPE",
+            "ETOOMANYREFS",
         ],
         "read" | "readv" | "pread64" => &["EAGAIN", "EINTR", "EIO", "ENOMEM"],
         "write" | "writev" => &["EAGAIN", "EINTR", "EIO", "ENOSPC", "EPIPE"],
