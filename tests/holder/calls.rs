@@ -31,19 +31,19 @@ const GIVEN_UP: &str = "given up, and nothing left";
 const MOMENT: Duration = Duration::from_millis(300);
 
 fn a_holder_goes_on_or_ends_all(world: &mut World) {
-    walk(world, Role::Holder, 14, "served");
+    walk(world, Role::Holder, 10, "served");
 }
 
 fn a_holder_that_gives_up_ends_all(world: &mut World) {
-    walk(world, Role::GivingUp, 6, GIVEN_UP);
+    walk(world, Role::GivingUp, 4, GIVEN_UP);
 }
 
 fn a_first_parent_serves_or_another_one_does(world: &mut World) {
-    walk(world, Role::FirstParent, 10, "served");
+    walk(world, Role::FirstParent, 8, "served");
 }
 
 fn a_parent_takes_over_or_another_one_does(world: &mut World) {
-    walk(world, Role::NextParent, 14, "served");
+    walk(world, Role::NextParent, 10, "served");
 }
 
 fn walk(world: &mut World, role: Role, sample: usize, unharmed: &'static str) {
