@@ -23,8 +23,8 @@ use crate::reload::{memory, under_load};
 use crate::subject::{ended, log_warnings};
 use crate::support::leak::BOARDS;
 use crate::support::{
-    Address, Args, Programs, SOON, Scenarios, Server, Signal, World, connect, holds, patient,
-    processes, programs, scenarios, until,
+    Address, Args, Programs, SOON, Scenarios, Server, Signal, World, connect, holds, processes,
+    programs, scenarios, until,
 };
 
 pub const PROGRAMS: Programs = programs![upgrading, upgrading_programs];
@@ -1017,7 +1017,7 @@ fn the_tie_to_the_parent_survives(world: &mut World) {
     // The old one finishes what it has in hand.
     assert_eq!(parsed(&held.ask("who")).0, old);
     drop(held);
-    until("their end", patient(SOON), || {
+    until("their end", SOON, || {
         (!children.iter().copied().any(processes::is_alive)).then_some(())
     });
     world.reap_orphans();

@@ -9,7 +9,7 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use super::address::Address;
-use super::wait::patient;
+use super::patience::patient;
 
 /// How long a client waits for the server unless told otherwise.
 const TIMEOUT: Duration = Duration::from_secs(10);

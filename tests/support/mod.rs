@@ -37,6 +37,7 @@ pub mod gate;
 mod launch;
 pub mod leak;
 mod marker;
+pub mod patience;
 pub mod processes;
 mod runner;
 mod server;
@@ -52,8 +53,9 @@ pub use client::{Client, connect, try_connect};
 pub use gate::Gate;
 pub use launch::Launch;
 pub use nix::sys::signal::Signal;
+pub use patience::patient;
 pub use server::Server;
-pub use wait::{SOON, holds, patient, pause, until};
+pub use wait::{SOON, holds, pause, until};
 pub use world::World;
 
 /// What runs in a server process; [`programs!`] makes one of any function that takes [`Args`].
