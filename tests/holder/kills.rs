@@ -1,12 +1,12 @@
 //! Parents that are killed: at random moments under load, while they fork, while they start. No client
 //! is lost, and no child is lost or doubled.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::support::{
-    Address, Client, SOON, Scenarios, Signal, World, connect, pause, processes, scenarios, until,
+    Address, Client, SOON, Scenarios, Signal, World, connect, load, pause, processes, scenarios,
+    until,
 };
 use crate::watched::{Dice, Watched, send};
 
@@ -28,8 +28,9 @@ const CHILDREN: usize = 20;
 ///
 /// Sixteen clients connect again and again, and the parent is killed again and again.
 fn f01_a_parent_killed_at_random_moments_loses_no_client_and_no_child(world: &mut World) {
-    let kills = std::env::var("HOLDER_KILLS").ok();
-    let kills = kills.map_or(KILLS, |n| n.parse().expect("a number"));
+    let many = std::env::var("HOLDER_KILLS").ok();
+    let longest_pause = Duration::from_millis(if many.is_some() { 60 } else { 300 });
+    let kills = many.map_or(KILLS, |n| n.parse().expect("a number"));
     world.deadline(SOON * 6 + Duration::from_secs(2) * u32::try_from(kills).unwrap());
     let children = CHILDREN.to_string();
     let watched = Watched::new(world, &["--children", &children]);
@@ -38,7 +39,7 @@ fn f01_a_parent_killed_at_random_moments_loses_no_client_and_no_child(world: &mu
     let began = Instant::now();
     let served = under_load(&watched.address(), || {
         for _ in 0..kills {
-            pause(dice.time_below(Duration::from_millis(300)));
+            pause(dice.time_below(longest_pause));
             watched.kill_parent();
         }
     });
@@ -78,23 +79,12 @@ fn tell_times(stdout: &str) {
 
 /// Clients that connect, ask, are answered and wait for the end, while `meanwhile` runs.
 fn under_load(address: &Address, meanwhile: impl FnOnce()) -> usize {
-    let (served, over) = (AtomicUsize::new(0), AtomicBool::new(false));
-    thread::scope(|scope| {
-        for _ in 0..CLIENTS {
-            scope.spawn(|| {
-                while !over.load(Ordering::Relaxed) {
-                    let mut client = connect(address);
-                    client.ask("who");
-                    client.close_write();
-                    client.eof();
-                    served.fetch_add(1, Ordering::Relaxed);
-                }
-            });
-        }
-        meanwhile();
-        over.store(true, Ordering::Relaxed);
-    });
-    served.into_inner()
+    let visit = |mut client: Client| {
+        client.ask("who");
+        client.close_write();
+        client.eof();
+    };
+    load::under_load(address, CLIENTS, visit, meanwhile)
 }
 
 /// With a holder a new child notes who it is before it looks whether its parent lives, so that the next
