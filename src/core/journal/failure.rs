@@ -8,15 +8,24 @@ use std::io;
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct FailureNote {
     operation: Operation,
-    /// Zero if the reason is no error of the system.
+    /// If the reason is no error of the system, one of the two below.
     errno: i32,
 }
 
+const NO_ERRNO: i32 = 0;
+/// A missing permission has an exit code of its own.
+const NO_PERMISSION: i32 = -1;
+
 impl FailureNote {
     pub(crate) fn of(error: &Error) -> Self {
+        let reason = error.io_error();
+        let without = match reason.kind() {
+            io::ErrorKind::PermissionDenied => NO_PERMISSION,
+            _ => NO_ERRNO,
+        };
         Self {
             operation: error.operation(),
-            errno: error.io_error().raw_os_error().unwrap_or(0),
+            errno: reason.raw_os_error().unwrap_or(without),
         }
     }
 
@@ -39,8 +48,10 @@ impl FailureNote {
 
     /// The error with which the server ends.
     pub(crate) fn error(self) -> Error {
+        const TOLD: &str = "that parent has told the reason";
         let reason = match self.errno {
-            0 => io::Error::other("that parent has told the reason"),
+            NO_ERRNO => io::Error::other(TOLD),
+            NO_PERMISSION => io::Error::new(io::ErrorKind::PermissionDenied, TOLD),
             errno => io::Error::from_raw_os_error(errno),
         };
         Error::new(self.operation, "under an earlier parent", reason)
@@ -56,7 +67,12 @@ mod tests {
         let operations: Vec<_> = (0..).map_while(Operation::numbered).collect();
         assert_eq!(operations.last(), Some(&Operation::Write));
         for operation in operations {
-            for reason in [io::Error::other("why"), io::Error::from_raw_os_error(13)] {
+            let reasons = [
+                io::Error::other("why"),
+                io::ErrorKind::PermissionDenied.into(),
+                io::Error::from_raw_os_error(13),
+            ];
+            for reason in reasons {
                 let error = Error::new(operation, "child 7", reason);
                 let word = FailureNote::word(Some(FailureNote::of(&error)));
                 let read = FailureNote::read(word).expect("a failure").error();
