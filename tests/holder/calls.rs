@@ -5,6 +5,7 @@
 //! same children. What fails in the holder either costs nothing or ends the server with a typed error,
 //! before there is a parent. What fails in a parent costs nothing, has another parent take over, or ends
 //! the server with a typed error, as without a holder. The client in hand is answered in all other cases.
+//! A child, from its fork through the death of its parent, costs nobody but itself anything.
 
 mod program;
 
@@ -23,6 +24,7 @@ pub const SCENARIOS: Scenarios = scenarios![
     a_holder_that_gives_up_ends_all,
     a_first_parent_serves_or_another_one_does,
     a_parent_takes_over_or_another_one_does,
+    a_child_whose_parent_is_killed_serves_or_is_replaced,
 ];
 
 const GIVEN_UP: &str = "given up, and nothing left";
@@ -44,6 +46,10 @@ fn a_first_parent_serves_or_another_one_does(world: &mut World) {
 
 fn a_parent_takes_over_or_another_one_does(world: &mut World) {
     walk(world, Role::NextParent, 10, "served");
+}
+
+fn a_child_whose_parent_is_killed_serves_or_is_replaced(world: &mut World) {
+    walk(world, Role::HeldChild, 8, "served");
 }
 
 fn walk(world: &mut World, role: Role, sample: usize, unharmed: &'static str) {
@@ -71,8 +77,9 @@ fn run(world: &mut World, role: Role, point: Option<&Point>) -> Run {
     match role {
         Role::GivingUp => run.give_up(world, gate, point, &arguments),
         Role::NextParent => run.take_over(world, gate, point, &arguments),
+        Role::HeldChild => run.outlive(world, gate, point, &arguments),
         Role::FirstParent => {
-            let trace = Trace::newborn(world, &run.server, || gate.open(), &arguments);
+            let trace = Trace::newborn(world, run.server.pid(), || gate.open(), &arguments);
             run.live(world, point, trace)
         }
         _ => {
@@ -88,7 +95,7 @@ impl Run {
     fn live(mut self, world: &World, point: Option<&Point>, trace: Trace) -> Self {
         let held = self.begin();
         if self.role == Role::Holder {
-            self.replace_parent();
+            self.replace_parent(&self.children());
         }
         self.go_on(held);
         if self.role == Role::Holder {
@@ -111,9 +118,33 @@ impl Run {
         let held = self.begin();
         let before = self.children();
         let kill = || send(self.parent(), Signal::SIGKILL);
-        let trace = Trace::newborn(world, &self.server, kill, arguments);
+        let trace = Trace::newborn(world, self.server.pid(), kill, arguments);
         self.await_that("in a takeover", |run| run.said("parent ") > 1);
         self.expect_alive(&before);
+        self.go_on(held);
+        self.complete(world, point, trace)
+    }
+
+    /// From the fork of a child through the death of its parent to a stop.
+    fn outlive(
+        mut self,
+        world: &mut World,
+        gate: Gate,
+        point: Option<&Point>,
+        arguments: &[String],
+    ) -> Self {
+        gate.open();
+        let held = self.begin();
+        let idle = self.idle_child().expect("nothing is injected yet");
+        let mut others = self.children();
+        others.retain(|pid| *pid != idle);
+        let kill = || send(idle, Signal::SIGKILL);
+        let trace = Trace::newborn(world, self.parent(), kill, arguments);
+        let child = trace.pid();
+        self.await_that("before the child waits for clients, or is gone", |_| {
+            processes::waits_in_epoll(child) || !processes::is_alive(child)
+        });
+        self.replace_parent(&others);
         self.go_on(held);
         self.complete(world, point, trace)
     }
@@ -150,18 +181,22 @@ impl Run {
         }
         // One that has not come so far may end with its parent.
         self.await_that("before a second child waits for clients", |run| {
-            let children = run.children();
-            children.len() == 2 && children.iter().any(|pid| processes::waits_in_epoll(*pid))
+            run.children().len() == 2 && run.idle_child().is_some()
         });
         held
     }
 
-    fn replace_parent(&mut self) {
-        let before = self.children();
+    fn idle_child(&self) -> Option<u32> {
+        let mut idle = self.children().into_iter();
+        idle.find(|pid| processes::waits_in_epoll(*pid))
+    }
+
+    /// Kills the parent, and waits for another one that has these children.
+    fn replace_parent(&mut self, children: &[u32]) {
         if !self.has_ended() && self.fault.is_none() {
             send(self.parent(), Signal::SIGKILL);
             self.await_that("without a parent", |run| run.said("parent ") > 1);
-            self.expect_alive(&before);
+            self.expect_alive(children);
         }
     }
 
@@ -175,7 +210,9 @@ impl Run {
             return;
         }
         send(self.server.pid(), Signal::SIGUSR1);
-        if let Some(&child) = self.children().first() {
+        if self.role != Role::HeldChild
+            && let Some(&child) = self.children().first()
+        {
             send(child, Signal::SIGKILL);
             await_briefly(|| processes::Process::read(child).is_none());
         }
@@ -239,6 +276,7 @@ fn judge(_: &mut World, run: &Run, point: Option<&Point>) -> Result<&'static str
         "killed, and nothing left" => !is_error,
         "no memory" => is_error && strace::is_memory(&point.call),
         // A parent that has not taken over is followed by another.
+        _ if point.role == Role::HeldChild => false,
         _ => is_error && (point.role != Role::NextParent || has_taken_over(run)),
     };
     match is_expected {

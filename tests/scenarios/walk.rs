@@ -101,7 +101,7 @@ fn run(world: &mut World, role: Role, point: Option<&Point>) -> Run {
         gate.open();
         trace
     } else {
-        Trace::newborn(world, &server, || gate.open(), &arguments)
+        Trace::newborn(world, server.pid(), || gate.open(), &arguments)
     };
     Run::new(role, server, None).complete(world, point, trace)
 }

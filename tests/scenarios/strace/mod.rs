@@ -80,15 +80,15 @@ impl Trace {
         Self { pid, strace, log }
     }
 
-    /// Lets the server `go` on, which then forks, and attaches to its first child before that has run.
+    /// Lets a process `go` on, which then forks, and attaches to its first child before that has run.
     #[track_caller]
     pub fn newborn(
         world: &mut World,
-        server: &Server,
+        parent: u32,
         go: impl FnOnce(),
         arguments: &[String],
     ) -> Self {
-        let child = handover::newborn(server, go);
+        let child = handover::newborn(parent, go);
         let trace = Self::attach(world, child, arguments);
         // It may have been killed meanwhile.
         let _ = kill(Pid::from_raw(child.cast_signed()), Signal::SIGCONT);

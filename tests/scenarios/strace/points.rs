@@ -28,10 +28,12 @@ pub enum Role {
     FirstParent,
     /// The parent that takes over from a killed one.
     NextParent,
+    /// A child whose parent is killed.
+    HeldChild,
 }
 
 impl Role {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Parent,
         Self::Child,
         Self::UnixParent,
@@ -42,6 +44,7 @@ impl Role {
         Self::GivingUp,
         Self::FirstParent,
         Self::NextParent,
+        Self::HeldChild,
     ];
 
     pub fn is_parent(self) -> bool {
@@ -64,6 +67,7 @@ impl Role {
             Self::GivingUp,
             Self::FirstParent,
             Self::NextParent,
+            Self::HeldChild,
         ];
         all.contains(&self)
     }
@@ -90,6 +94,7 @@ impl fmt::Display for Role {
             Self::GivingUp => "giving-up",
             Self::FirstParent => "first-parent",
             Self::NextParent => "next-parent",
+            Self::HeldChild => "held-child",
         })
     }
 }
@@ -139,6 +144,7 @@ impl Point {
             Role::Holder | Role::GivingUp => "HOLDER",
             Role::FirstParent => "FIRST_PARENT",
             Role::NextParent => "NEXT_PARENT",
+            Role::HeldChild => "A_CHILD",
         };
         format!("strace -p {who} {}", self.arguments().join(" "))
     }

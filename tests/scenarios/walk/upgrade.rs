@@ -35,7 +35,7 @@ fn traced(world: &mut World, role: Role, server: &Server, point: Option<&Point>)
     let arguments = point.map_or(Vec::new(), Point::arguments);
     let upgrade = || send(server.pid(), Signal::SIGUSR2);
     if role == Role::Trial {
-        return Trace::newborn(world, server, upgrade, &arguments);
+        return Trace::newborn(world, server.pid(), upgrade, &arguments);
     }
     let trace = Trace::attach(world, server.pid(), &arguments);
     upgrade();
