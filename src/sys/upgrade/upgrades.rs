@@ -10,6 +10,7 @@ use super::{
 use crate::{
     core::{
         error::{Error, Operation},
+        say::say,
         state::{Program, Role, Snapshot},
         upgrade::Trial,
     },
@@ -93,6 +94,7 @@ impl Upgrades {
         for unknown in state.with_role(Role::Unknown) {
             drop(descriptors::take(unknown.fd));
         }
+        tell_dropped(state);
         self.end_old_helper(state.pool.status_helper);
     }
 
@@ -275,6 +277,19 @@ impl Upgrades {
 
 fn path(bytes: &[u8]) -> PathBuf {
     PathBuf::from(OsStr::from_bytes(bytes))
+}
+
+/// What a later version has handed on for what this one has not.
+fn tell_dropped(state: &Snapshot) {
+    let descriptors: Vec<_> = state.with_role(Role::Unknown).map(|it| it.fd).collect();
+    if !(state.unknown.is_empty() && descriptors.is_empty()) {
+        say!(
+            Warn,
+            "the program before has handed on what is not known here, and is dropped: records with the \
+             tags {:?}, descriptors {descriptors:?}",
+            state.unknown
+        );
+    }
 }
 
 /// The sockets that a server listens on: its own, and those that another process has opened.
