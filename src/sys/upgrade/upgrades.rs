@@ -54,6 +54,8 @@ pub(crate) struct Upgrades {
     path: PathBuf,
     target: Option<Target>,
     trial: Option<TrialProcess>,
+    /// Trials that are over, until their processes are reaped.
+    ended: Vec<TrialProcess>,
     /// The program before this one and its path, until this one has proved that it works.
     previous: Option<Target>,
     /// Connections on which somebody waits for the outcome.
@@ -73,6 +75,7 @@ impl Upgrades {
             image,
             target: None,
             trial: None,
+            ended: Vec::new(),
             previous: None,
             askers: Vec::new(),
             old_helper: None,
@@ -170,37 +173,35 @@ impl Upgrades {
 
     /// Ends the trial without waiting for it. Its process is reaped when it has ended.
     pub(crate) fn forget_trial(&mut self, poller: &Poller) {
-        if let Some(trial) = &mut self.trial {
+        if let Some(mut trial) = self.trial.take() {
             trial.unwatch(poller);
             trial.kill();
+            self.ended.push(trial);
         }
         self.target = None;
         self.reap();
     }
 
-    /// At the end of the server: ends the trial, and waits for its end.
+    /// At the end of the server: ends the trial, and waits for the end of all.
     pub(crate) fn close(&mut self, poller: &Poller) {
         self.forget_trial(poller);
-        if let Some(mut trial) = self.trial.take() {
+        for mut trial in self.ended.drain(..) {
             trial.await_end();
         }
         self.tell_askers("error: the server has stopped");
     }
 
-    /// Collects the process of a trial that is over, and that of the program before.
+    /// Collects the processes of trials that are over, and that of the program before.
     pub(crate) fn reap(&mut self) {
         let lives = |pid: &Pid| {
             let found = waitpid(*pid, Some(WaitPidFlag::WNOHANG));
             matches!(found, Ok(WaitStatus::StillAlive) | Err(Errno::EINTR))
         };
         self.old_helper = self.old_helper.filter(lives);
-        let is_over = self.target.is_none();
-        if let Some(trial) = &mut self.trial
-            && trial.reap()
-            && is_over
-        {
-            self.trial = None;
+        if let Some(trial) = &mut self.trial {
+            trial.reap();
         }
+        self.ended.retain_mut(|trial| !trial.reap());
     }
 
     /// Adds to a state what is handed on besides the pool.
