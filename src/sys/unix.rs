@@ -685,7 +685,17 @@ impl System for UnixSystem {
         self.outputs.flush();
         // The next program would not know this process.
         self.stacks.close(&self.poller);
-        self.upgrades.execute(state)
+        let mask = match Mask::block_all() {
+            Ok(mask) => mask,
+            Err(error) => return self.upgrades.failed(error),
+        };
+        if let Some(signals) = &mut self.signals {
+            signals.leave_to_next();
+        }
+        let error = self.upgrades.execute(state);
+        // OK to ignore: the mask was in force before.
+        let _ = mask.restore();
+        error
     }
 
     fn forget_image(&mut self) {

@@ -63,6 +63,9 @@ pub(crate) fn go_back(
         },
     };
     let call = image.call(program, &OsString::from(&summons));
+    // OK to ignore: without the mask the signals are handled here once more, and lost as before.
+    let _ = Mask::block_all();
+    signals::leave_all_to_next();
     // One that reads no state has changed no descriptor. What is not open is for that program to miss.
     let mut kept = snapshot.map_or_else(|| vec![state], |snapshot| kept(snapshot, state));
     kept.retain(|fd| borrow(*fd).is_ok());
