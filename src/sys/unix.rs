@@ -709,6 +709,12 @@ impl System for UnixSystem {
         }
     }
 
+    fn tell_asker(&mut self, connection: Box<dyn Any>, outcome: &str) {
+        if let Ok(connection) = connection.downcast::<Ours<OwnedFd>>() {
+            upgrade::tell(connection.as_fd(), outcome);
+        }
+    }
+
     fn tell_askers(&mut self, outcome: &str) {
         self.upgrades.tell_askers(outcome);
     }

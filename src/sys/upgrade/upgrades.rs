@@ -33,7 +33,7 @@ use std::{
     ffi::OsStr,
     io,
     os::{
-        fd::{AsFd, AsRawFd, OwnedFd, RawFd},
+        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
         unix::ffi::OsStrExt,
     },
     path::{Path, PathBuf},
@@ -121,9 +121,8 @@ impl Upgrades {
 
     /// Tells the outcome to whoever waits for it: one line.
     pub(crate) fn tell_askers(&mut self, outcome: &str) {
-        let line = format!("{}\n", outcome.replace('\n', " "));
         for asker in self.askers.drain(..) {
-            descriptors::send_line(asker.as_fd(), &line);
+            tell(asker.as_fd(), outcome);
         }
     }
 
@@ -274,6 +273,11 @@ impl Upgrades {
     pub(crate) fn forget_previous(&mut self) {
         self.previous = None;
     }
+}
+
+/// Tells the outcome of an upgrade: one line.
+pub(crate) fn tell(asker: BorrowedFd<'_>, outcome: &str) {
+    descriptors::send_line(asker, &format!("{}\n", outcome.replace('\n', " ")));
 }
 
 fn path(bytes: &[u8]) -> PathBuf {
