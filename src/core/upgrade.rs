@@ -355,7 +355,8 @@ mod tests {
         assert_eq!(upgrade.step(&seen(1_000_000, Trial::Runs)), Step::Wait);
     }
 
-    /// No other upgrade could begin, for as long as they hang.
+    /// Children of the new program that hang in their start are given up: for as long as they hang no
+    /// other upgrade could begin.
     #[test]
     fn i07_children_of_the_new_program_that_hang_are_given_up() {
         let hangs = |now| Seen {

@@ -15,7 +15,7 @@ use std::{
     fmt, io,
     os::fd::{AsFd, AsRawFd, RawFd},
     sync::{
-        Once,
+        OnceLock,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -25,6 +25,9 @@ pub(super) const VARIABLE: &str = "PREFORK_UPGRADE";
 
 /// Whether the summons of this process has been answered.
 static ANSWERED: AtomicBool = AtomicBool::new(false);
+
+/// The descriptors that the state lists and that were there when it was first read.
+static LISTED: OnceLock<Vec<RawFd>> = OnceLock::new();
 
 /// Why this process was started.
 pub(crate) fn launch() -> Launch {
@@ -131,22 +134,27 @@ pub(crate) fn summons() -> Option<Summons> {
 /// Has an exec close what is handed on, once: a program that this one runs is not to have it. What the
 /// state lists and is not there is for the check of the state to find.
 fn keep_from_others(summons: &Summons) {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        let own = match summons.way {
-            Way::Trial { answers, end } => [Some(answers), Some(end)],
-            Way::Forth { image } => [Some(image), None],
-            Way::Back { .. } => [None, None],
-        };
+    let own = match summons.way {
+        Way::Trial { answers, end } => [Some(answers), Some(end)],
+        Way::Forth { image } => [Some(image), None],
+        Way::Back { .. } => [None, None],
+    };
+    LISTED.get_or_init(|| {
         for fd in own.into_iter().flatten() {
             // OK to ignore: one that is not open is missed when it is needed.
             let _ = descriptors::close_on_exec(fd, true);
         }
         let listed = read_state(summons.state).map(|state| state.descriptors);
-        for descriptor in listed.iter().flatten() {
-            let _ = descriptors::verify(descriptor);
-        }
+        let listed = listed.unwrap_or_default().into_iter();
+        let verified = listed.filter(|listed| descriptors::verify(listed).is_ok());
+        verified.map(|listed| listed.fd.cast_signed()).collect()
     });
+}
+
+/// What an exec closes since then: the program before needs it if it comes back, whatever becomes of the
+/// state here.
+pub(super) fn kept_from_others() -> &'static [RawFd] {
+    LISTED.get().map_or(&[], Vec::as_slice)
 }
 
 /// The state behind a descriptor that a summons has named. It stays open: the program before may need

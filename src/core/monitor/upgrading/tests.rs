@@ -149,7 +149,7 @@ fn the_children_of_a_new_program_replace_those_that_it_adopts() {
     assert_eq!(old.replacement.epoch(), monitor.replacement.epoch());
 }
 
-/// For as long as one hangs no other upgrade could begin.
+/// A child of the new program has a limit for its start also where there is no `start_timeout`.
 #[test]
 fn i07_children_of_a_new_program_have_a_limit_for_their_start() {
     let (old, [_, free]) = monitor();
