@@ -73,7 +73,7 @@ fn a_panic_in_save_fails_the_upgrade(world: &mut World) {
     upgraded.stop();
 }
 
-/// No other upgrade could begin, for as long as they hang.
+/// Children of the new program that hang in their start bring the old one back.
 fn i07_children_that_hang_in_their_start_bring_the_old_program_back(world: &mut World) {
     world.deadline(SOON * 6);
     let control = world.tempdir().join("control");
@@ -215,8 +215,8 @@ fn what_runs_before_the_server_inherits_nothing(world: &mut World) {
     upgraded.stop();
 }
 
-/// The trial has seen nothing of it: a state from the future, cut off, with a bit flipped; a descriptor
-/// that is missing, or leads elsewhere.
+/// After the exec a state from the future, cut off, or with a bit flipped, and a descriptor that is missing
+/// or leads elsewhere, bring the old program back.
 fn i07_a_state_that_is_bad_after_the_exec_brings_the_old_program_back(world: &mut World) {
     world.deadline(SOON * 6);
     let upgraded = Upgraded::new(world, &[]);
