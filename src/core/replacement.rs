@@ -225,11 +225,12 @@ impl Replacement {
         ends
     }
 
-    /// Ends the reload without success.
+    /// Ends a reload that cannot succeed; then the old children stay: see [`adopt`](Self::adopt).
     pub(crate) fn give_up(&mut self) {
-        self.reload = None;
-        self.epoch = self.epoch.wrapping_add(1);
-        self.changed = true;
+        if self.reload.take().is_some() {
+            self.epoch = self.epoch.wrapping_add(1);
+            self.changed = true;
+        }
     }
 
     /// The epoch for a child of `epoch` after a reload has failed: the old children count as those
