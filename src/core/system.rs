@@ -378,6 +378,8 @@ pub(crate) trait System {
     fn forget_image(&mut self) {}
     /// Notes a connection on which the outcome of an upgrade is told.
     fn add_asker(&mut self, _: Box<dyn Any>) {}
+    /// Tells the outcome of an upgrade that does not begin to whoever has asked for it.
+    fn tell_asker(&mut self, _: Box<dyn Any>, _outcome: &str) {}
     /// Tells whoever waits for the outcome of an upgrade.
     fn tell_askers(&mut self, _outcome: &str) {}
 

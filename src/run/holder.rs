@@ -2,7 +2,7 @@
 //! parent that it forks. A parent after the first takes over the children of the one before. The
 //! holder itself is in `sys/holder`.
 
-use super::{PreFork, turn::Loop};
+use super::{PreFork, guarded, turn::Loop};
 use crate::{
     core::{
         child::ChildId,
@@ -122,7 +122,7 @@ impl<H: PreForkHooks, S: ChildServer> Loop<H, S, UnixSystem> {
     /// settings that a reload had read.
     fn restore_hooks(&mut self, saved: &Snapshot, note: &PoolNote) {
         if !saved.hooks.is_empty()
-            && let Err(error) = self.hooks.program_mut().restore(&saved.hooks)
+            && let Err(error) = guarded::restore(self.hooks.program_mut(), &saved.hooks)
         {
             say!(Warn, "what the hooks have saved is not used: {error}");
         }

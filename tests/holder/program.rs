@@ -59,6 +59,8 @@ fn ended(args: &Args, run: impl FnOnce(Hooks) -> Result<Report, Error>) -> ExitC
         .init();
     let hooks = Hooks {
         saves: args.has("--saves"),
+        saves_once: args.has("--saves-once"),
+        saved: false,
         restored: 0,
         reloads: 0,
         dies_at_fork: args.has("--dies-at-fork"),
@@ -120,6 +122,9 @@ fn converse(conn: &TcpConn) -> io::Result<()> {
 
 struct Hooks {
     saves: bool,
+    /// It panics when it is to save again, or to restore what a parent after the first has saved.
+    saves_once: bool,
+    saved: bool,
     restored: u32,
     reloads: u32,
     dies_at_fork: bool,
@@ -129,6 +134,10 @@ struct Hooks {
 
 impl PreForkHooks for Hooks {
     fn save(&mut self, _: &mut Monitor) -> Vec<u8> {
+        if std::mem::replace(&mut self.saved, true) && self.saves_once {
+            println!("cannot save in {}", std::process::id());
+            panic!("it is not saved again");
+        }
         match self.saves {
             true => (self.restored + 1).to_string().into_bytes(),
             false => Vec::new(),
@@ -138,6 +147,9 @@ impl PreForkHooks for Hooks {
     fn restore(&mut self, saved: &[u8]) -> io::Result<()> {
         let text = std::str::from_utf8(saved).map_err(io::Error::other)?;
         self.restored = text.parse().map_err(io::Error::other)?;
+        if self.saves_once && self.restored > 1 {
+            panic!("it is not restored again");
+        }
         println!("restored {}", self.restored);
         Ok(())
     }

@@ -228,6 +228,7 @@ const SCENARIOS: &[(&str, Scenarios)] = scenarios_of![
     turns::waiting,
     two_servers,
     upgrade,
+    upgrade::back,
     walk,
     wire::lines,
     wire::words,
