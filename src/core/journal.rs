@@ -14,8 +14,9 @@ mod tests;
 pub(crate) use self::heir::Heir;
 
 use crate::core::{
-    child::{ChildId, Collected, Usage, WaitStatus},
+    child::{ChildId, Collected, Reason, Usage, WaitStatus},
     signal_policy::TABLE,
+    state::Coded,
     time::Time,
 };
 use std::time::Duration;
@@ -118,6 +119,35 @@ impl Phase {
     }
 }
 
+/// Why a child was told to stop, and when.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct ToldNote {
+    pub(crate) reason: Reason,
+    pub(crate) at: Time,
+}
+
+impl ToldNote {
+    /// In one word, so that a parent that is killed leaves the note of before or this one: microseconds,
+    /// below the reason. Zero is no note.
+    const REASON_SHIFT: u32 = 56;
+
+    pub(crate) fn word(self) -> u64 {
+        let reason = u64::from(self.reason.code()) + 1;
+        let microseconds = u64::try_from(self.at.since_start().as_micros()).unwrap_or(u64::MAX);
+        reason << Self::REASON_SHIFT | microseconds.min((1 << Self::REASON_SHIFT) - 1)
+    }
+
+    fn read(word: u64) -> Option<Self> {
+        // OK to cut: that is how it was written.
+        let reason = ((word >> Self::REASON_SHIFT) as u8).checked_sub(1)?;
+        let microseconds = word & ((1 << Self::REASON_SHIFT) - 1);
+        Some(Self {
+            reason: Reason::of_code(reason),
+            at: Time::at(Duration::from_micros(microseconds)),
+        })
+    }
+}
+
 /// One child in the journal.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Record {
@@ -129,6 +159,7 @@ pub(crate) struct Record {
     pub(crate) pid: u32,
     pub(crate) epoch: u32,
     pub(crate) forked_at: Time,
+    pub(crate) told: Option<ToldNote>,
     /// What the holder has collected.
     pub(crate) end: Option<Collected>,
 }
@@ -141,6 +172,10 @@ const FORKED_AT: usize = 2;
 const STATUS_AT: usize = 3;
 const USAGE_AT: usize = 4;
 const USAGES: usize = 7;
+/// Why it was told to stop. The word between is not used.
+pub(crate) const TOLD_AT: usize = USAGE_AT + USAGES + 1;
+
+const _: () = assert!(TOLD_AT < RECORD_WORDS);
 
 /// The flag of a reserved child in its first word, and that of a status that is known.
 const RESERVED: u64 = 1 << 8;
@@ -165,6 +200,7 @@ impl Record {
         words[STATE_AT] = u64::from(self.serial) << 32 | flags | self.phase as u64;
         words[PID_AT] = u64::from(self.epoch) << 32 | u64::from(self.pid);
         words[FORKED_AT] = nanoseconds(self.forked_at.since_start());
+        words[TOLD_AT] = self.told.map_or(0, ToldNote::word);
         if let Some(end) = &self.end {
             words[STATUS_AT] = status_word(end.status);
             words[USAGE_AT..][..USAGES].copy_from_slice(&usage_words(end.usage.as_ref()));
@@ -192,6 +228,7 @@ impl Record {
             pid: words[PID_AT] as u32,
             epoch: (words[PID_AT] >> 32) as u32,
             forked_at: Time::at_nanoseconds(words[FORKED_AT]),
+            told: ToldNote::read(words[TOLD_AT]),
             end: (phase == Phase::Ended).then(end),
         }
     }

@@ -2,8 +2,6 @@
 //! pipes and processes, the board, the parent's output. Only traits and data; `sys::Unix` and the
 //! simulation's model implement them.
 
-#[cfg(feature = "holder")]
-use super::stop::StopState;
 use super::{
     board::{Notes, SharedView},
     brake::RunTime,
@@ -20,6 +18,8 @@ use super::{
     upgrade::Trial,
     wire::Entry,
 };
+#[cfg(feature = "holder")]
+use super::{journal::ToldNote, stop::StopState};
 use std::{any::Any, fmt, io, path::Path, time::Duration};
 
 /// One of the pipes from a child to its parent.
@@ -390,6 +390,9 @@ pub(crate) trait System {
     /// Notes the epoch of a child.
     #[cfg(feature = "holder")]
     fn note_epoch(&mut self, _: ChildId, _epoch: u32) {}
+    /// Notes why a child is told to stop.
+    #[cfg(feature = "holder")]
+    fn note_told(&mut self, _: ChildId, _: ToldNote) {}
     /// Keeps a state for the parent after this one. False if it is too long.
     #[cfg(feature = "holder")]
     fn save_state(&mut self, _: &[u8]) -> bool {

@@ -9,7 +9,7 @@ use crate::{
         error::{Error, Operation},
         event::Event,
         journal::Heir,
-        monitor::{reached, restored},
+        monitor::{ToldBefore, reached, restored},
         say::say,
         state::{PoolState, Snapshot},
         system::{PoolNote, System},
@@ -106,9 +106,11 @@ impl<H: PreForkHooks, S: ChildServer> Loop<H, S, UnixSystem> {
             ..saved
         };
         self.inherit(&state, &inherited)?;
-        let told = inherited.iter().filter(|child| child.told_to_leave);
-        let told: Vec<_> = told.map(Inherited::id).collect();
+        let told: Vec<_> = inherited.iter().filter_map(Inherited::told).collect();
         self.parent.monitor.go_on(note.stop, &told);
+        for child in inherited.iter().filter(|child| child.record.end.is_some()) {
+            self.finish_dead(child.id());
+        }
         let wish = self.parent.monitor.take_wish();
         self.obey(wish);
         self.parent.tell_untold();
@@ -145,9 +147,6 @@ impl<H: PreForkHooks, S: ChildServer> Loop<H, S, UnixSystem> {
             children.push((record, reached(&state, words, process)));
         }
         self.parent.monitor.adopt(state, children);
-        for child in inherited.iter().filter(|child| child.record.end.is_some()) {
-            self.finish_dead(child.id());
-        }
         Ok(())
     }
 
@@ -182,5 +181,15 @@ impl<H: PreForkHooks, S: ChildServer> Loop<H, S, UnixSystem> {
 impl Inherited {
     fn id(&self) -> ChildId {
         ChildId::new(self.slot, self.record.serial)
+    }
+
+    /// What the parent before has told it.
+    fn told(&self) -> Option<ToldBefore> {
+        let was_told = self.told_to_leave || self.record.told.is_some();
+        was_told.then(|| ToldBefore {
+            child: self.id(),
+            was_sent: self.told_to_leave,
+            why: self.record.told,
+        })
     }
 }

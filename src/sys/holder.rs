@@ -26,7 +26,7 @@ use super::{
 use crate::core::{
     child::ChildId,
     error::{Error, Operation},
-    journal::{Phase, Record},
+    journal::{Phase, Record, ToldNote},
     signal_policy::{self, Arrived, TABLE},
     system::{ForkTerms, PoolNote, Source, System},
     time::Time,
@@ -259,6 +259,17 @@ impl Holding {
             if record.serial == child.serial() && record.lives() {
                 held.journal.note_epoch(child.slot(), &record, epoch);
             }
+        }
+    }
+
+    pub(super) fn note_told(&self, child: ChildId, told: ToldNote) {
+        let held = self
+            .held()
+            .filter(|held| child.slot() < held.journal.slots());
+        if let Some(held) = held
+            && held.journal.record(child.slot()).serial == child.serial()
+        {
+            held.journal.note_told(child.slot(), told);
         }
     }
 

@@ -719,6 +719,11 @@ impl System for UnixSystem {
     }
 
     #[cfg(all(feature = "holder", target_os = "linux"))]
+    fn note_told(&mut self, child: ChildId, told: crate::core::journal::ToldNote) {
+        self.holding.note_told(child, told);
+    }
+
+    #[cfg(all(feature = "holder", target_os = "linux"))]
     fn save_state(&mut self, bytes: &[u8]) -> bool {
         self.holding.save(bytes)
     }

@@ -226,6 +226,7 @@ proptest! {
     #[test]
     fn a_record_is_read_as_it_was_written(
         serial: u32, pid: u32, epoch: u32, reserved: bool, at: u64, status: Option<i32>, phase in 0..6_u64,
+        told: Option<(u8, u32)>,
         noise: [u64; RECORD_WORDS],
     ) {
         let phase = Phase::read(phase);
@@ -239,8 +240,12 @@ proptest! {
             usage: status.map(|_| usage),
             out_of_memory: false,
         };
+        let told = told.map(|(reason, at)| ToldNote {
+            reason: Reason::of_code(reason),
+            at: Time::at(Duration::from_micros(at.into())),
+        });
         let record = Record {
-            phase, serial, reserved, pid, epoch,
+            phase, serial, reserved, pid, epoch, told,
             forked_at: Time::at_nanoseconds(at),
             end: (phase == Phase::Ended).then_some(end),
         };

@@ -6,7 +6,7 @@ use crate::{
         journal::{
             ASKED_AT, DEATHS_AT, EPOCH_AT, OVER_AT, OWED_AT, PID_AT, Phase, RECORD_WORDS,
             RECORDS_AT, RENEWED_AT, ROOM, Record, SAVED_AT, SERIAL_AT, SETTLED_AT, STATE_AT,
-            STOP_AT, SavedAt, TAKEN_AT, words,
+            STOP_AT, SavedAt, TAKEN_AT, TOLD_AT, ToldNote, words,
         },
         signal_policy::Arrived,
         stop::StopState,
@@ -79,6 +79,11 @@ impl Journal {
     pub(super) fn note_epoch(&self, slot: usize, record: &Record, epoch: u32) {
         let words = Record { epoch, ..*record }.words();
         self.place(slot)[PID_AT].store(words[PID_AT], SeqCst);
+    }
+
+    /// Why a child is told to stop, whose phase the holder may be changing.
+    pub(super) fn note_told(&self, slot: usize, told: ToldNote) {
+        self.place(slot)[TOLD_AT].store(told.word(), SeqCst);
     }
 
     /// The slot of the living child with this pid.
