@@ -2,11 +2,7 @@
 //! the pool over. Decides and converts; `core/journal.rs` has the records.
 
 use super::*;
-use crate::core::{
-    journal::ToldNote,
-    stop::{Manner, StopState},
-    system::PoolNote,
-};
+use crate::core::{journal::ToldNote, stop::StopState, system::PoolNote};
 
 /// A child that the parent before has told to stop, or was about to.
 #[derive(Clone, Copy, Debug)]
@@ -42,10 +38,10 @@ impl Monitor {
     }
 
     fn stop_state(&self) -> StopState {
-        let is_patient = self.stop.is_patient();
+        let terms = self.stop.terms();
         match (self.shutdown, self.stop.begins_at()) {
-            (true, _) => StopState::Begun { is_patient },
-            (false, Some(_)) => StopState::Announced { is_patient },
+            (true, _) => StopState::Begun(terms),
+            (false, Some(_)) => StopState::Announced(terms),
             (false, None) => StopState::None,
         }
     }
@@ -53,22 +49,20 @@ impl Monitor {
     /// Goes on with what the parent before had begun: the stop, and the retirement of these children,
     /// for whom it is as if that parent had lived on.
     pub(crate) fn go_on(&mut self, stop: StopState, told: &[ToldBefore]) {
-        if let StopState::Begun { is_patient } = stop {
+        if let StopState::Begun(terms) = stop {
             // The time of those who were told to stop depends on it.
-            self.stop.go_on(is_patient);
+            self.stop.go_on(terms);
         }
         told.iter().for_each(|it| self.retires_still(it));
         match stop {
             StopState::None => self.tell_again(told),
-            StopState::Announced { is_patient } => {
+            StopState::Announced(terms) => {
                 self.tell_again(told);
-                self.ask_stop(match is_patient {
-                    true => Manner::Patient,
-                    false => Manner::Bounded,
-                });
+                self.ask_stop(terms.manner());
+                self.stop.go_on(terms);
             }
             // That tells all children.
-            StopState::Begun { .. } => self.shutdown(),
+            StopState::Begun(_) => self.shutdown(),
         }
     }
 
@@ -113,42 +107,4 @@ impl Monitor {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::core::stop::Wish;
-
-    fn monitor() -> Monitor {
-        let config = Config {
-            pre_stop_delay: Duration::from_secs(1),
-            ..Config::default()
-        };
-        Monitor::with_attributes(Attributes::from(config))
-    }
-
-    /// A stop that has been asked for is not forgotten with the parent that has heard of it, and one
-    /// without a bound gets none.
-    #[test]
-    fn a_stop_goes_on_where_it_was() {
-        for (manner, is_patient) in [(Manner::Bounded, false), (Manner::Patient, true)] {
-            let mut first = monitor();
-            assert_eq!(first.pool_note(false).stop, StopState::None);
-            first.ask_stop(manner);
-            assert_eq!(first.take_wish(), Wish::Announce);
-            let announced = first.pool_note(false).stop;
-            assert_eq!(announced, StopState::Announced { is_patient });
-            let mut next = monitor();
-            next.go_on(announced, &[]);
-            assert_eq!(next.take_wish(), Wish::Announce);
-            assert!(next.stop_begins_at().is_some());
-            assert_eq!(next.stop.is_patient(), is_patient);
-            first.begin_shutdown();
-            let begun = first.pool_note(false).stop;
-            assert_eq!(begun, StopState::Begun { is_patient });
-            let mut last = monitor();
-            last.go_on(begun, &[]);
-            assert!(last.queue.has(&Posted::Shutdown));
-            last.begin_shutdown();
-            assert_eq!(last.stop.is_patient(), is_patient);
-        }
-    }
-}
+mod tests;
