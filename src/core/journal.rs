@@ -28,8 +28,6 @@ pub(crate) const EPOCH_AT: usize = 0;
 pub(crate) const SERIAL_AT: usize = 1;
 /// Replacements for children that have ended by themselves.
 pub(crate) const OWED_AT: usize = 2;
-/// How far a stop is: see [`StopState`](crate::core::stop::StopState).
-pub(crate) const STOP_AT: usize = 3;
 /// The pid of the parent that has completed a turn.
 pub(crate) const SETTLED_AT: usize = 4;
 /// How many children the holder has reaped.
@@ -40,12 +38,20 @@ pub(crate) const SAVED_AT: usize = 6;
 pub(crate) const RENEWED_AT: usize = 7;
 /// Whether the server has ended, and its parent is the program's alone.
 pub(crate) const OVER_AT: usize = 8;
+/// Which of two places has what some parent has acted on.
+pub(crate) const HEARD_AT: usize = 10;
 /// How often each signal of the table has come to the holder.
 pub(crate) const ASKED_AT: usize = 16;
-/// How many of them some parent has acted on.
-pub(crate) const TAKEN_AT: usize = ASKED_AT + 16;
+/// The two places, used by turns: a parent may be killed while it writes. A stop that counted as asked for
+/// and not as acted on would be heard twice, which ends `pre_stop_delay`; the other way round it would
+/// be lost.
+const HEARD_PLACES_AT: usize = ASKED_AT + 16;
+const HEARD_WORDS: usize = STOP_IN_HEARD + 1;
+/// In such a place, behind how many of the signals some parent has acted on: how far the stop is that they
+/// have asked for. See [`StopState`](crate::core::stop::StopState).
+pub(crate) const STOP_IN_HEARD: usize = 16;
 /// The records of the children, by slot.
-pub(crate) const RECORDS_AT: usize = TAKEN_AT + 16;
+pub(crate) const RECORDS_AT: usize = HEARD_PLACES_AT + 2 * HEARD_WORDS;
 pub(crate) const RECORD_WORDS: usize = 16;
 
 const _: () = assert!(TABLE.len() <= 16);
@@ -58,6 +64,11 @@ pub(crate) fn words(slots: usize) -> Option<usize> {
     slots
         .checked_mul(RECORD_WORDS)?
         .checked_add(RECORDS_AT + 2 * ROOM / size_of::<u64>())
+}
+
+/// Where the words of such a place begin.
+pub(crate) fn heard_at(place: u64) -> usize {
+    HEARD_PLACES_AT + (place as usize & 1) * HEARD_WORDS
 }
 
 /// Where the saved state is: one of two places, since a parent may be killed while it writes.
