@@ -291,12 +291,24 @@ impl Record {
 }
 
 /// What a new child has noted of itself: its serial and its pid.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 pub(crate) struct NotedPid(pub(crate) u64);
 
 impl NotedPid {
     pub(crate) fn new(serial: u32, pid: u32) -> Self {
         Self(u64::from(serial) << 32 | u64::from(pid))
+    }
+
+    /// The note that stays when this one is made over an earlier one. A child that comes to run late finds
+    /// that of its successor in the slot: its own parent was killed, and it is not known to the next.
+    pub(crate) fn noted_over(self, before: Self) -> Self {
+        // OK to cut: the serial is in the upper half.
+        let [own, earlier] = [self, before].map(|note| (note.0 >> 32) as u32);
+        let is_later = own.wrapping_sub(earlier) < u32::MAX / 2;
+        match is_later || before == Self::default() {
+            true => self,
+            false => before,
+        }
     }
 
     fn of(self, serial: u32) -> Option<u32> {
