@@ -5,7 +5,7 @@
 use super::{PreFork, turn::Loop};
 use crate::{
     core::{
-        child::ChildId,
+        child::{ChildId, WaitStatus},
         error::{Error, Operation},
         event::Event,
         journal::Heir,
@@ -13,7 +13,6 @@ use crate::{
         say::say,
         state::{PoolState, Snapshot},
         system::{PoolNote, System},
-        time::Time,
     },
     hooks::{ChildServer, PreForkHooks},
     sys::{
@@ -82,7 +81,7 @@ impl<H: PreForkHooks, S: ChildServer> Loop<H, S, UnixSystem> {
         self.parent.tell_time();
         if split.earlier > 0 {
             self.take_over()?;
-            self.tell_takeover(split.earlier, split.at);
+            self.tell_takeover(split);
         }
         Ok(())
     }
@@ -147,6 +146,7 @@ impl<H: PreForkHooks, S: ChildServer> Loop<H, S, UnixSystem> {
             children.push((record, reached(&state, words, process)));
         }
         self.parent.monitor.adopt(state, children);
+        self.parent.monitor.report.takeovers += 1;
         Ok(())
     }
 
@@ -162,16 +162,23 @@ impl<H: PreForkHooks, S: ChildServer> Loop<H, S, UnixSystem> {
         }
     }
 
-    fn tell_takeover(&mut self, earlier: u32, began: Time) {
-        let took = self.parent.system.now().since(began);
+    fn tell_takeover(&mut self, split: &Split) {
+        let &Split { earlier, ended, at } = split;
+        let took = self.parent.system.now().since(at);
         let children = self.parent.monitor.children().count();
         say!(
             Warn,
-            "parent {earlier} of this server is gone: another took over {children} children in {:.1} ms",
+            "parent {earlier} of this server is gone ({}): another took over {children} children in {:.1} ms",
+            ended.map_or_else(
+                || "nobody knows how".to_owned(),
+                |status| status.to_string()
+            ),
             took.as_secs_f64() * 1e3
         );
         self.parent.tell(&Event::TookOver {
             earlier,
+            code: ended.and_then(WaitStatus::code),
+            signal: ended.and_then(WaitStatus::signal),
             children,
             took,
         });

@@ -24,7 +24,7 @@ use super::{
     unix::UnixSystem,
 };
 use crate::core::{
-    child::ChildId,
+    child::{ChildId, WaitStatus},
     error::{Error, Operation},
     journal::{Phase, Record, ToldNote},
     signal_policy::{self, Arrived, TABLE},
@@ -330,6 +330,8 @@ fn leave() -> ! {
 pub(crate) struct Split {
     /// How many parents there were before it.
     pub(crate) earlier: u32,
+    /// How the last of them has ended.
+    pub(crate) ended: Option<WaitStatus>,
     pub(crate) at: Time,
 }
 

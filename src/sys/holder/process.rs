@@ -87,6 +87,8 @@ pub(super) struct Holder<'a> {
     parent: Option<LivingParent>,
     restarts: Restarts,
     parents: u32,
+    /// How the last one has ended.
+    last_end: Option<WaitStatus>,
     /// The write end of the death watch: open in a holder and its parent alone.
     death_write: &'a mut Option<Ours<OwnedFd>>,
     /// What a child has noted of itself.
@@ -112,6 +114,7 @@ impl<'a> Holder<'a> {
             parent: None,
             restarts: Restarts::default(),
             parents: 0,
+            last_end: None,
             death_write,
             noted,
         })
@@ -148,6 +151,7 @@ impl<'a> Holder<'a> {
                 drop(own);
                 let split = Split {
                     earlier: self.parents,
+                    ended: self.last_end,
                     at: self.setup.clock.now(),
                 };
                 self.become_parent(holder);
@@ -194,6 +198,7 @@ impl<'a> Holder<'a> {
         let Some(parent) = self.parent.take() else {
             return self.restarts.ended(true, Duration::ZERO);
         };
+        self.last_end = parent.status.map(WaitStatus::from_raw);
         if self.setup.journal.is_over() {
             exit_like(parent.status.unwrap_or_default());
         }
