@@ -43,8 +43,8 @@ pub struct Report {
     pub control_refusals: u64,
     /// Connections that children have accepted and not served.
     pub refusals: Refusals,
-    /// How often a parent has taken over the children of one that was gone: see
-    /// [`TookOver`](crate::Event::TookOver). Zero without a holder.
+    /// How often a parent has taken over the children of one that was gone
+    /// (`Event::TookOver`). Zero without a holder.
     pub takeovers: u64,
     /// Upgrades that are complete: see [`Upgraded`](crate::Event::Upgraded).
     pub upgrades: u64,

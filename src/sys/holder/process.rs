@@ -40,7 +40,7 @@ use nix::{
     },
 };
 use std::{
-    io,
+    io::{self, Write},
     os::fd::{AsFd, OwnedFd},
     time::Duration,
 };
@@ -86,6 +86,8 @@ pub(super) struct Holder<'a> {
     channel: Option<OwnedFd>,
     parent: Option<LivingParent>,
     restarts: Restarts,
+    /// Whether the last attempt to fork a parent has failed, which is told once.
+    cannot_fork: bool,
     parents: u32,
     /// How the last one has ended.
     last_end: Option<WaitStatus>,
@@ -113,6 +115,7 @@ impl<'a> Holder<'a> {
             channel: None,
             parent: None,
             restarts: Restarts::default(),
+            cannot_fork: false,
             parents: 0,
             last_end: None,
             death_write,
@@ -130,13 +133,34 @@ impl<'a> Holder<'a> {
                     return Err(Error::new(Operation::Fork, "the parent", error));
                 }
                 // It is no fault of the parent's, and the children serve.
-                Err(_) => self.restarts.ended(true, Duration::ZERO),
+                Err(error) => {
+                    self.tell_failed_fork(&error);
+                    self.restarts.ended(true, Duration::ZERO)
+                }
             };
             match next {
                 Next::Start { after } => self.pause(after),
                 Next::GiveUp => self.give_up(),
             }
         }
+    }
+
+    /// Says once that there is no parent, until there is one.
+    fn tell_failed_fork(&mut self, error: &io::Error) {
+        if std::mem::replace(&mut self.cannot_fork, true) {
+            return;
+        }
+        // The text of an `io::Error` would be allocated.
+        let why = Errno::from_raw(error.raw_os_error().unwrap_or(0)).desc();
+        let mut line = [0; 200];
+        let mut rest = &mut line[..];
+        // OK to ignore: a text that is too long is cut.
+        let _ = writeln!(
+            rest,
+            "holder: no parent can be forked ({why}); the children serve, and it is tried again"
+        );
+        let left = rest.len();
+        complain(&line[..line.len() - left]);
     }
 
     /// Forks a parent. `Some` in the new process.
@@ -164,6 +188,7 @@ impl<'a> Holder<'a> {
             Side::Parent(pid) => {
                 drop(parents);
                 self.parents += 1;
+                self.cannot_fork = false;
                 self.channel = Some(own);
                 self.parent = Some(LivingParent {
                     pid,
