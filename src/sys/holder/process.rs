@@ -50,6 +50,9 @@ const EXIT_GIVEN_UP: i32 = 70;
 /// The exit code of a parent that could not be set up: EX_OSERR.
 const EXIT_SETUP: i32 = 71;
 
+/// By this signal whoever watches a server asks the holder to replace a parent that hangs.
+const REPLACE_PARENT: libc::c_int = libc::SIGABRT;
+
 /// What a holder is told at its start.
 pub(super) struct HolderSetup {
     pub(super) journal: Journal,
@@ -287,6 +290,7 @@ impl<'a> Holder<'a> {
                     stops |= matches!(row.lead, Lead::Stop | Lead::PatientStop);
                     self.pass_on(index, arrived);
                 }
+                None if arrived == REPLACE_PARENT => self.kill_parent(),
                 None => {}
             }
         }
@@ -304,6 +308,14 @@ impl<'a> Holder<'a> {
             self.wake();
         } else if let Some(parent) = self.parent.as_ref().filter(|it| it.status.is_none()) {
             send(parent.pid, signal);
+        }
+    }
+
+    /// Another parent takes the place of one that hangs.
+    fn kill_parent(&self) {
+        if let Some(parent) = self.parent.as_ref().filter(|it| it.status.is_none()) {
+            complain(b"holder: SIGABRT has come; the parent is killed, and another one started\n");
+            send(parent.pid, libc::SIGKILL);
         }
     }
 
@@ -407,7 +419,7 @@ impl<'a> Holder<'a> {
 }
 
 /// The signals that the holder hears: those of the table, but for two that come from what a process
-/// does itself.
+/// does itself, and one that is for the holder.
 fn heard() -> io::Result<SigSet> {
     let own = [Signal::Pipe, Signal::FileSize];
     let rows = TABLE.iter().filter(|row| !own.contains(&row.signal));
@@ -415,6 +427,7 @@ fn heard() -> io::Result<SigSet> {
     for row in rows {
         heard.add(nix::sys::signal::Signal::try_from(number(row.signal))?);
     }
+    heard.add(nix::sys::signal::Signal::try_from(REPLACE_PARENT)?);
     Ok(heard)
 }
 
