@@ -158,6 +158,16 @@ impl Replacement {
     /// Begins a new epoch, in which every living child is to be replaced.
     pub(crate) fn reload(&mut self, now: Time) {
         self.epoch = self.epoch.wrapping_add(1);
+        self.begin(now);
+    }
+
+    /// Goes on with a reload of the parent before, in whose epoch this one is.
+    #[cfg(feature = "holder")]
+    pub(crate) fn go_on(&mut self, now: Time) {
+        self.begin(now);
+    }
+
+    fn begin(&mut self, now: Time) {
         self.reload = Some(Reload {
             began: now,
             replaced: 0,

@@ -46,8 +46,8 @@ impl Monitor {
         }
     }
 
-    /// Goes on with what the parent before had begun: the stop, and the retirement of these children,
-    /// for whom it is as if that parent had lived on.
+    /// Goes on with what the parent before had begun: the stop, a reload, and the retirement of these
+    /// children, for whom it is as if that parent had lived on.
     pub(crate) fn go_on(&mut self, stop: StopState, told: &[ToldBefore]) {
         if let StopState::Begun(terms) = stop {
             // The time of those who were told to stop depends on it.
@@ -55,9 +55,13 @@ impl Monitor {
         }
         told.iter().for_each(|it| self.retires_still(it));
         match stop {
-            StopState::None => self.tell_again(told),
+            StopState::None => {
+                self.tell_again(told);
+                self.reloads_still();
+            }
             StopState::Announced(terms) => {
                 self.tell_again(told);
+                self.reloads_still();
                 self.ask_stop(terms.manner());
                 self.stop.go_on(terms);
             }

@@ -49,6 +49,17 @@ impl Monitor {
         self.happened(Event::ReloadBegan { epoch });
     }
 
+    /// Goes on with the reload of the parent before, if children of an older epoch are left: as if it had
+    /// begun now, but for the settings, which were read, and the epoch.
+    #[cfg(feature = "holder")]
+    pub(super) fn reloads_still(&mut self) {
+        let epoch = self.replacement.epoch();
+        if self.untold().any(|child| child.epoch != epoch) {
+            self.replacement.go_on(self.now);
+            self.happened(Event::ReloadBegan { epoch });
+        }
+    }
+
     /// Marks the children that have reached a limit of age, and stops those that are past it.
     pub(crate) fn check_ages(&mut self) {
         let due = self.ages_at.is_some_and(|at| at <= self.now);

@@ -168,3 +168,59 @@ fn why_a_child_was_told_is_noted() {
     };
     assert_eq!(first.told_note(id), Some(reloaded));
 }
+
+/// The next parent, in the second epoch, with two children of the first.
+fn in_a_reload() -> Monitor {
+    let mut next = monitor();
+    for _ in 0..2 {
+        let id = child(&mut next, State::Free);
+        next.set_not_busy(id);
+    }
+    next.replacement.resume(1);
+    go_to(&mut next, 5_000);
+    asked(&mut next);
+    next.go_on(StopState::None, &[]);
+    next
+}
+
+/// A reload to settings that are bad is given up, and by the next parent as well.
+#[test]
+fn a_reload_whose_children_fail_is_given_up_by_the_next_parent() {
+    let mut next = in_a_reload();
+    assert!(next.is_reloading());
+    for _ in 0..crate::core::replacement::FAILURES {
+        let id = child(&mut next, State::Starting);
+        next.exited(id, exit_code(1)).expect("a child");
+    }
+    let failed = |asked: &Asked| matches!(asked, Asked::ReloadFailed(_));
+    assert!(asked(&mut next).iter().any(failed));
+    assert!(!next.is_reloading());
+    let epoch = next.replacement.epoch();
+    assert!(
+        next.children().all(|child| child.epoch() == epoch),
+        "they stay"
+    );
+}
+
+#[test]
+fn a_reload_whose_children_work_is_completed_by_the_next_parent() {
+    let mut next = in_a_reload();
+    for _ in 0..2 {
+        assert!(next.replacement_step().reloaded.is_none());
+        let id = child(&mut next, State::Free);
+        next.set_not_busy(id);
+    }
+    let reloaded = next
+        .replacement_step()
+        .reloaded
+        .expect("a reload that is complete");
+    assert_eq!((reloaded.epoch, reloaded.replaced), (1, 2));
+}
+
+#[test]
+fn where_no_older_child_is_left_there_is_no_reload() {
+    let mut next = monitor();
+    child(&mut next, State::Free);
+    next.go_on(StopState::None, &[]);
+    assert!(!next.is_reloading());
+}
