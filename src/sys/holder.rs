@@ -277,9 +277,11 @@ impl Holding {
         self.held().is_none_or(|held| held.journal.save(bytes))
     }
 
+    /// By which a child is reached that is the holder's. `None` if the holder does not keep it.
     pub(super) fn ward(&self, child: ChildId) -> Option<Ward> {
         let held = self.held()?;
-        Some(Ward::new(held.journal.clone(), child))
+        let is_kept = child.slot() < held.journal.slots();
+        is_kept.then(|| Ward::new(held.journal.clone(), child))
     }
 }
 

@@ -625,7 +625,8 @@ impl System for UnixSystem {
         if self.board.is_elsewhere(child.slot()) {
             return Err(io::ErrorKind::Unsupported.into());
         }
-        self.stacks.ask(child, pid)
+        self.stacks
+            .ask(child, pid, self.holding.ward(child).as_ref())
     }
 
     fn stacks(&mut self) -> Vec<(ChildId, Vec<Frame>)> {
