@@ -12,6 +12,8 @@ pub const SCENARIOS: Scenarios = scenarios![
     what_a_dead_child_has_printed_is_read,
     orphans_are_reaped_by_the_holder,
     children_that_are_programs_end_with_their_parent_and_are_replaced,
+    children_in_groups_of_their_own_are_told_with_what_they_have_started,
+    a_child_that_was_taken_over_is_asked_where_it_is_stuck,
 ];
 
 #[track_caller]
@@ -121,5 +123,39 @@ fn children_that_are_programs_end_with_their_parent_and_are_replaced(world: &mut
         let now = watched.children();
         (now.len() >= 3 && now.is_disjoint(&before)).then_some(())
     });
+    watched.stop();
+}
+
+/// A child that leads a process group is taken over with the group.
+fn children_in_groups_of_their_own_are_told_with_what_they_have_started(world: &mut World) {
+    let watched = Watched::new(world, &["--group"]);
+    let before = watched.expect_children(4);
+    let mut client = connect(&watched.address());
+    let started: u32 = client.ask("grandchild").parse().expect("a pid");
+    watched.kill_parent();
+    assert_eq!(watched.known(), before);
+    client.ask("who");
+    watched.server.signal(Signal::SIGTERM);
+    until("what it has started to be gone", SOON, || {
+        (!processes::is_alive(started)).then_some(())
+    });
+    client.ask("who");
+    client.close_write();
+    client.eof();
+    assert_eq!(watched.server.wait(SOON).code(), Some(0));
+}
+
+/// It is told and killed for its time in any case; with the feature `stacks` its stack is collected.
+fn a_child_that_was_taken_over_is_asked_where_it_is_stuck(world: &mut World) {
+    let flags = ["--set", "busy_timeout=500ms", "--set", "kill_timeout=1s"];
+    let watched = Watched::new(world, &flags);
+    let mut client = connect(&watched.address());
+    let pid = client.ask("who");
+    client.send_line("hang");
+    watched.kill_parent();
+    expect_line(&watched, &format!("exited {pid} Overtime signal: 9"));
+    if cfg!(feature = "stacks") {
+        expect_line(&watched, &format!("with its stack: {pid}"));
+    }
     watched.stop();
 }
