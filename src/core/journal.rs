@@ -171,6 +171,8 @@ pub(crate) struct Record {
     pub(crate) epoch: u32,
     pub(crate) forked_at: Time,
     pub(crate) told: Option<ToldNote>,
+    /// Whether it was forked to replace a child, and none was told to stop for it yet.
+    pub(crate) successor: bool,
     /// What the holder has collected.
     pub(crate) end: Option<Collected>,
 }
@@ -185,8 +187,9 @@ const USAGE_AT: usize = 4;
 const USAGES: usize = 7;
 /// Why it was told to stop. The word between is not used.
 pub(crate) const TOLD_AT: usize = USAGE_AT + USAGES + 1;
+pub(crate) const SUCCESSOR_AT: usize = TOLD_AT + 1;
 
-const _: () = assert!(TOLD_AT < RECORD_WORDS);
+const _: () = assert!(SUCCESSOR_AT < RECORD_WORDS);
 
 /// The flag of a reserved child in its first word, and that of a status that is known.
 const RESERVED: u64 = 1 << 8;
@@ -212,6 +215,7 @@ impl Record {
         words[PID_AT] = u64::from(self.epoch) << 32 | u64::from(self.pid);
         words[FORKED_AT] = nanoseconds(self.forked_at.since_start());
         words[TOLD_AT] = self.told.map_or(0, ToldNote::word);
+        words[SUCCESSOR_AT] = self.successor.into();
         if let Some(end) = &self.end {
             words[STATUS_AT] = status_word(end.status);
             words[USAGE_AT..][..USAGES].copy_from_slice(&usage_words(end.usage.as_ref()));
@@ -240,6 +244,7 @@ impl Record {
             epoch: (words[PID_AT] >> 32) as u32,
             forked_at: Time::at_nanoseconds(words[FORKED_AT]),
             told: ToldNote::read(words[TOLD_AT]),
+            successor: words[SUCCESSOR_AT] != 0,
             end: (phase == Phase::Ended).then(end),
         }
     }

@@ -201,6 +201,8 @@ pub(crate) struct ForkTerms {
     #[cfg(feature = "holder")]
     pub(crate) epoch: u32,
     #[cfg(feature = "holder")]
+    pub(crate) successor: bool,
+    #[cfg(feature = "holder")]
     pub(crate) reserved: bool,
 }
 
@@ -390,6 +392,9 @@ pub(crate) trait System {
     /// Notes the epoch of a child.
     #[cfg(feature = "holder")]
     fn note_epoch(&mut self, _: ChildId, _epoch: u32) {}
+    /// Notes that a successor has had its effect: a child was told to stop for it.
+    #[cfg(feature = "holder")]
+    fn note_paired(&mut self, _: ChildId) {}
     /// Notes why a child is told to stop.
     #[cfg(feature = "holder")]
     fn note_told(&mut self, _: ChildId, _: ToldNote) {}

@@ -106,6 +106,8 @@ impl<H: PreForkHooks, S: ChildServer> Loop<H, S, UnixSystem> {
         };
         self.inherit(&state, &inherited)?;
         let told: Vec<_> = inherited.iter().filter_map(Inherited::told).collect();
+        let successors = inherited.iter().filter(|child| child.record.successor);
+        successors.for_each(|child| self.parent.monitor.succeeds_still(child.id()));
         self.parent.monitor.go_on(note.stop, &told);
         for child in inherited.iter().filter(|child| child.record.end.is_some()) {
             self.finish_dead(child.id());

@@ -38,6 +38,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         }
         self.note_epochs();
         self.parent.note_retirements();
+        self.parent.note_paired();
         let now = self.parent.monitor.now();
         if self.journaled.save_at <= now || self.has_new_attributes() {
             self.journaled.save_at = now + SAVE_EVERY;
@@ -112,5 +113,12 @@ impl<Y: System> Parent<Y> {
         }
         let retiring: Vec<_> = self.monitor.retiring_servers().map(Child::id).collect();
         retiring.into_iter().for_each(|child| self.note_told(child));
+    }
+
+    /// Notes the successors that count for nobody any more.
+    fn note_paired(&mut self) {
+        for child in self.monitor.replacement.paired() {
+            self.system.note_paired(*child);
+        }
     }
 }

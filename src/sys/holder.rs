@@ -130,7 +130,10 @@ impl Holding {
             Some(comm) => keep(&[stdout, stderr, comm.as_raw_fd()]),
             None => keep(&[stdout, stderr]),
         }?;
-        let record = Record::forking(terms.id, terms.epoch, terms.reserved, now);
+        let record = Record {
+            successor: terms.successor,
+            ..Record::forking(terms.id, terms.epoch, terms.reserved, now)
+        };
         held.journal.note_serial(terms.id.serial());
         held.journal.put(terms.id.slot(), &record);
         Ok(true)
@@ -262,15 +265,23 @@ impl Holding {
         }
     }
 
-    pub(super) fn note_told(&self, child: ChildId, told: ToldNote) {
-        let held = self
-            .held()
-            .filter(|held| child.slot() < held.journal.slots());
-        if let Some(held) = held
-            && held.journal.record(child.slot()).serial == child.serial()
-        {
-            held.journal.note_told(child.slot(), told);
+    pub(super) fn note_paired(&self, child: ChildId) {
+        if let Some(journal) = self.journal_of(child) {
+            journal.note_paired(child.slot());
         }
+    }
+
+    pub(super) fn note_told(&self, child: ChildId, told: ToldNote) {
+        if let Some(journal) = self.journal_of(child) {
+            journal.note_told(child.slot(), told);
+        }
+    }
+
+    /// The journal, if it has a record of this child.
+    fn journal_of(&self, child: ChildId) -> Option<&Journal> {
+        let journal = &self.held()?.journal;
+        let has_slot = child.slot() < journal.slots();
+        (has_slot && journal.record(child.slot()).serial == child.serial()).then_some(journal)
     }
 
     pub(super) fn save(&self, bytes: &[u8]) -> bool {

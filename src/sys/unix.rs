@@ -720,6 +720,11 @@ impl System for UnixSystem {
     }
 
     #[cfg(all(feature = "holder", target_os = "linux"))]
+    fn note_paired(&mut self, child: ChildId) {
+        self.holding.note_paired(child);
+    }
+
+    #[cfg(all(feature = "holder", target_os = "linux"))]
     fn note_told(&mut self, child: ChildId, told: crate::core::journal::ToldNote) {
         self.holding.note_told(child, told);
     }

@@ -133,7 +133,7 @@ fn a_state_that_is_too_long_is_told_of_and_left_out(world: &mut World) {
 
 /// There is one before and after, and it is the same.
 fn the_reserved_child_is_taken_over(world: &mut World) {
-    let flags = ["--shedder", "--set", "reserved_shedder=true"];
+    let flags = ["--max", "5", "--shedder", "--set", "reserved_shedder=true"];
     let watched = Watched::new(world, &flags);
     let before = watched.expect_children(5);
     watched.kill_parent();

@@ -296,7 +296,7 @@ proptest! {
     #[test]
     fn a_record_is_read_as_it_was_written(
         serial: u32, pid: u32, epoch: u32, reserved: bool, at: u64, status: Option<i32>, phase in 0..6_u64,
-        told: Option<(u8, u32)>,
+        told: Option<(u8, u32)>, successor: bool,
         noise: [u64; RECORD_WORDS],
     ) {
         let phase = Phase::read(phase);
@@ -315,7 +315,7 @@ proptest! {
             at: Time::at(Duration::from_micros(at.into())),
         });
         let record = Record {
-            phase, serial, reserved, pid, epoch, told,
+            phase, serial, reserved, pid, epoch, told, successor,
             forked_at: Time::at_nanoseconds(at),
             end: (phase == Phase::Ended).then_some(end),
         };

@@ -49,6 +49,19 @@ impl Monitor {
         self.happened(Event::ReloadBegan { epoch });
     }
 
+    /// A child of the parent before is a successor, for which no child was told to stop yet.
+    #[cfg(feature = "holder")]
+    pub(crate) fn succeeds_still(&mut self, id: ChildId) {
+        let role = Some(Role::Successor);
+        let Some(child) = self.pool.get_mut(id).filter(|child| !child.is_reaped()) else {
+            return;
+        };
+        child.role = role;
+        if child.is_ready() && child.epoch == self.replacement.epoch() {
+            self.replacement.started(id, role);
+        }
+    }
+
     /// Goes on with the reload of the parent before, if children of an older epoch are left: as if it had
     /// begun now, but for the settings, which were read, and the epoch.
     #[cfg(feature = "holder")]

@@ -6,7 +6,7 @@ use crate::{
         journal::{
             ASKED_AT, DEATHS_AT, EPOCH_AT, HEARD_AT, OVER_AT, OWED_AT, PID_AT, Phase, RECORD_WORDS,
             RECORDS_AT, RENEWED_AT, ROOM, Record, SAVED_AT, SERIAL_AT, SETTLED_AT, STATE_AT,
-            STOP_IN_HEARD, SavedAt, TOLD_AT, ToldNote, heard_at, words,
+            STOP_IN_HEARD, SUCCESSOR_AT, SavedAt, TOLD_AT, ToldNote, heard_at, words,
         },
         signal_policy::Arrived,
         stop::StopState,
@@ -83,6 +83,11 @@ impl Journal {
     pub(super) fn note_epoch(&self, slot: usize, record: &Record, epoch: u32) {
         let words = Record { epoch, ..*record }.words();
         self.place(slot)[PID_AT].store(words[PID_AT], SeqCst);
+    }
+
+    /// A successor has had its effect, whose phase the holder may be changing.
+    pub(super) fn note_paired(&self, slot: usize) {
+        self.place(slot)[SUCCESSOR_AT].store(0, SeqCst);
     }
 
     /// Why a child is told to stop, whose phase the holder may be changing.

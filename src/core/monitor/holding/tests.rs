@@ -224,3 +224,25 @@ fn where_no_older_child_is_left_there_is_no_reload() {
     next.go_on(StopState::None, &[]);
     assert!(!next.is_reloading());
 }
+
+/// A successor has a child told to stop, under whichever parent it becomes ready.
+#[test]
+fn a_successor_of_the_parent_before_replaces_a_child() {
+    for is_ready in [false, true] {
+        let mut next = monitor();
+        let old = child(&mut next, State::Free);
+        next.set_not_busy(old);
+        next.replacement.resume(1);
+        let new = child(&mut next, State::Free);
+        if is_ready {
+            next.set_not_busy(new);
+        }
+        next.succeeds_still(new);
+        next.go_on(StopState::None, &[]);
+        next.set_not_busy(new);
+        let moves = next.replacement_step();
+        assert_eq!(moves.replaced, [(old, new)]);
+        assert_eq!(moves.forks, 0, "it has its successor");
+        assert_eq!(next.replacement.paired(), [new]);
+    }
+}
