@@ -1,6 +1,9 @@
 //! Children that end while they have another parent than the one that has forked them, or none: they
 //! are reaped once, and told of with their status.
 
+use nix::sys::signal::killpg;
+use nix::unistd::{Pid, getpgid};
+
 use crate::support::{
     Client, SOON, Scenarios, Signal, World, connect, processes, scenarios, until,
 };
@@ -12,7 +15,7 @@ pub const SCENARIOS: Scenarios = scenarios![
     what_a_dead_child_has_printed_is_read,
     orphans_are_reaped_by_the_holder,
     children_that_are_programs_end_with_their_parent_and_are_replaced,
-    children_in_groups_of_their_own_are_told_with_what_they_have_started,
+    children_in_groups_of_their_own_are_told_by_the_next_parent,
     a_child_that_was_taken_over_is_asked_where_it_is_stuck,
 ];
 
@@ -126,24 +129,28 @@ fn children_that_are_programs_end_with_their_parent_and_are_replaced(world: &mut
     watched.stop();
 }
 
-/// A child that leads a process group is taken over with the group.
-fn children_in_groups_of_their_own_are_told_with_what_they_have_started(world: &mut World) {
-    let watched = Watched::new(world, &["--group"]);
-    let before = watched.expect_children(4);
+/// Children that lead process groups are not reached by what is sent to the group of the holder, under any
+/// parent: they are told by it.
+fn children_in_groups_of_their_own_are_told_by_the_next_parent(world: &mut World) {
+    let server = world.program("held").arg("--group").own_group().spawn();
+    let watched = Watched::of(server);
+    let before = watched.expect_ready(4);
     let mut client = connect(&watched.address());
-    let started: u32 = client.ask("grandchild").parse().expect("a pid");
+    let pid = client.ask("who");
     watched.kill_parent();
     assert_eq!(watched.known(), before);
-    watched.server.signal(Signal::SIGTERM);
+    let group = |pid: u32| getpgid(Some(Pid::from_raw(pid.cast_signed()))).expect("a group");
+    assert!(
+        before
+            .iter()
+            .all(|pid| group(*pid).as_raw().cast_unsigned() == *pid)
+    );
+    killpg(group(watched.server.pid()), Signal::SIGTERM).expect("a signal");
     watched.expect("shutting down", 1);
-    // The order to leave is for the child alone, and what is left of its group is told after that.
-    client.ask("who");
-    assert!(processes::is_alive(started));
+    assert_eq!(client.ask("who"), pid);
     drop(client);
-    until("what it has started to be gone", SOON, || {
-        (!processes::is_alive(started)).then_some(())
-    });
     assert_eq!(watched.server.wait(SOON).code(), Some(0));
+    assert_eq!(watched.said("exited "), 4);
 }
 
 /// It is told and killed for its time in any case; with the feature `stacks` its stack is collected.

@@ -251,6 +251,7 @@ impl Observer for Teller {
                 let state = monitor.child(*child).map(Child::state);
                 println!("adopted {} {state:?}", pid(*child));
             }
+            Event::Ready { child, .. } => println!("ready {}", pid(*child)),
             Event::ToldToStop { child, reason, .. } => println!("told {} {reason:?}", pid(*child)),
             Event::Reloaded { .. } => println!("reloaded"),
             Event::ShuttingDown => println!("shutting down"),

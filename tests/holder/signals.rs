@@ -91,7 +91,7 @@ fn a_stop_without_a_parent_is_for_the_next(world: &mut World) {
 
 fn a_reload_is_passed_on_and_the_settings_are_read_again_by_the_next_parent(world: &mut World) {
     let watched = Watched::new(world, &[]);
-    let before = watched.expect_children(4);
+    let before = watched.expect_ready(4);
     watched.server.signal(Signal::SIGHUP);
     watched.expect("reloaded", 1);
     let renewed = watched.expect_children(4);
@@ -159,10 +159,10 @@ fn max_clients_that_were_raised_hold_under_the_next_parent(world: &mut World) {
     let watched = Watched::new(world, &["--children", "2", "--max", "2"]);
     watched.expect_children(2);
     let mut held: Vec<_> = (0..2).map(|_| hold(&watched.address())).collect();
-    for _ in 0..2 {
-        watched.server.signal(Signal::SIGTTIN);
-    }
+    // Two at the same time would be one.
+    watched.server.signal(Signal::SIGTTIN);
     let (beyond, gone) = hold(&watched.address());
+    watched.server.signal(Signal::SIGTTIN);
     watched.expect_children(4);
     watched.kill_parent();
     for (client, pid) in &mut held {

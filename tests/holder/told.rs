@@ -31,7 +31,7 @@ fn serves_on(client: &mut Client, pid: u32) {
 fn f01_a_child_that_is_replaced_finishes_with_its_client_under_the_next_parent(world: &mut World) {
     for reason in ["Reloaded", "Recycled"] {
         let watched = Watched::new(world, &KILL);
-        watched.expect_children(4);
+        watched.expect_ready(4);
         let (mut client, pid) = hold(&watched.address());
         match reason {
             "Reloaded" => watched.server.signal(Signal::SIGHUP),
@@ -79,7 +79,7 @@ fn a_second_stop_kills_under_the_next_parent(world: &mut World) {
 
 fn a_reload_is_completed_by_the_next_parent(world: &mut World) {
     let watched = Watched::new(world, &[]);
-    let before = watched.expect_children(4);
+    let before = watched.expect_ready(4);
     watched.server.signal(Signal::SIGHUP);
     watched.expect("forked ", 5);
     watched.kill_parent();
@@ -91,7 +91,7 @@ fn a_reload_is_completed_by_the_next_parent(world: &mut World) {
 
 fn a_reload_to_bad_settings_is_given_up_by_the_next_parent(world: &mut World) {
     let watched = Watched::new(world, &["--bad-settings"]);
-    let before = watched.expect_children(4);
+    let before = watched.expect_ready(4);
     watched.server.signal(Signal::SIGHUP);
     watched.expect("exited ", 1);
     watched.kill_parent();
