@@ -7,11 +7,12 @@
 //! few states, each of which [`Record::resolve`] brings to one of two ends: the child is known, or
 //! there is none.
 
+mod failure;
 mod heir;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use self::heir::Heir;
+pub(crate) use self::{failure::FailureNote, heir::Heir};
 
 use crate::core::{
     child::{ChildId, Collected, Reason, Usage, WaitStatus},
@@ -38,6 +39,8 @@ pub(crate) const SAVED_AT: usize = 6;
 pub(crate) const RENEWED_AT: usize = 7;
 /// Whether the server has ended, and its parent is the program's alone.
 pub(crate) const OVER_AT: usize = 8;
+/// Why the server ends, if because of a failure: see [`FailureNote`].
+pub(crate) const FAILURE_AT: usize = 9;
 /// Which of two places has what some parent has acted on.
 pub(crate) const HEARD_AT: usize = 10;
 /// How often each signal of the table has come to the holder.

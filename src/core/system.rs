@@ -19,7 +19,10 @@ use super::{
     wire::Entry,
 };
 #[cfg(feature = "holder")]
-use super::{journal::ToldNote, stop::StopState};
+use super::{
+    journal::{FailureNote, ToldNote},
+    stop::StopState,
+};
 use std::{any::Any, fmt, io, path::Path, time::Duration};
 
 /// One of the pipes from a child to its parent.
@@ -216,6 +219,8 @@ pub(crate) struct PoolNote {
     /// Replacements for children that have ended by themselves.
     pub(crate) owed: u64,
     pub(crate) stop: StopState,
+    /// Why the server ends, if it ends because of a failure.
+    pub(crate) failure: Option<FailureNote>,
     /// Whether the settings were read anew, and the children that have them did not fail.
     pub(crate) renewed: bool,
 }
@@ -378,6 +383,8 @@ pub(crate) trait System {
     fn forget_image(&mut self) {}
     /// Notes a connection on which the outcome of an upgrade is told.
     fn add_asker(&mut self, _: Box<dyn Any>) {}
+    /// Tells the outcome of an upgrade that does not begin to whoever has asked for it.
+    fn tell_asker(&mut self, _: Box<dyn Any>, _outcome: &str) {}
     /// Tells whoever waits for the outcome of an upgrade.
     fn tell_askers(&mut self, _outcome: &str) {}
 

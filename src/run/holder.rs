@@ -2,13 +2,13 @@
 //! parent that it forks. A parent after the first takes over the children of the one before. The
 //! holder itself is in `sys/holder`.
 
-use super::{PreFork, turn::Loop};
+use super::{PreFork, guarded, turn::Loop};
 use crate::{
     core::{
         child::{ChildId, WaitStatus},
         error::{Error, Operation},
         event::Event,
-        journal::Heir,
+        journal::{FailureNote, Heir},
         monitor::{ToldBefore, reached, restored},
         say::say,
         state::{PoolState, Snapshot},
@@ -109,6 +109,7 @@ impl<H: PreForkHooks, S: ChildServer> Loop<H, S, UnixSystem> {
         let successors = inherited.iter().filter(|child| child.record.successor);
         successors.for_each(|child| self.parent.monitor.succeeds_still(child.id()));
         self.parent.monitor.go_on(note.stop, &told);
+        self.failure = note.failure.map(FailureNote::error);
         for child in inherited.iter().filter(|child| child.record.end.is_some()) {
             self.finish_dead(child.id());
         }
@@ -124,7 +125,7 @@ impl<H: PreForkHooks, S: ChildServer> Loop<H, S, UnixSystem> {
     /// settings that a reload had read.
     fn restore_hooks(&mut self, saved: &Snapshot, note: &PoolNote) {
         if !saved.hooks.is_empty()
-            && let Err(error) = self.hooks.program_mut().restore(&saved.hooks)
+            && let Err(error) = guarded::restore(self.hooks.program_mut(), &saved.hooks)
         {
             say!(Warn, "what the hooks have saved is not used: {error}");
         }

@@ -6,6 +6,7 @@ use crate::{
     core::{
         child::{Child, ChildId},
         config::Config,
+        journal::FailureNote,
         say::say,
         state::Snapshot,
         system::System,
@@ -27,6 +28,8 @@ pub(super) struct Journaled {
     /// Whether the settings were read anew, and the children that have them did not fail.
     pub(super) renewed: bool,
     config: Option<Config>,
+    /// What the hooks have saved last.
+    hooks: Vec<u8>,
     warned: bool,
 }
 
@@ -44,7 +47,11 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             self.journaled.save_at = now + SAVE_EVERY;
             self.save_state();
         }
-        let note = self.parent.monitor.pool_note(self.journaled.renewed);
+        let failure = self.failure.as_ref().map(FailureNote::of);
+        let note = self
+            .parent
+            .monitor
+            .pool_note(self.journaled.renewed, failure);
         self.parent.system.note_pool(&note);
     }
 
@@ -74,10 +81,14 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     }
 
     fn save_state(&mut self) {
-        let mut hooks = Vec::new();
-        self.call("save", |own, monitor| hooks = own.save(monitor));
+        let mut saved = None;
+        self.call("save", |own, monitor| saved = Some(own.save(monitor)));
+        // After a panic what was saved before is better than nothing.
+        if let Some(saved) = saved {
+            self.journaled.hooks = saved;
+        }
         let mut state = Snapshot {
-            hooks,
+            hooks: self.journaled.hooks.clone(),
             ..self.parent.monitor.save_pool()
         };
         if self.parent.system.save_state(&state.encode()) {

@@ -2,7 +2,11 @@
 //! the pool over. Decides and converts; `core/journal.rs` has the records.
 
 use super::*;
-use crate::core::{journal::ToldNote, stop::StopState, system::PoolNote};
+use crate::core::{
+    journal::{FailureNote, ToldNote},
+    stop::StopState,
+    system::PoolNote,
+};
 
 /// A child that the parent before has told to stop, or was about to.
 #[derive(Clone, Copy, Debug)]
@@ -27,12 +31,13 @@ impl ToldBefore {
 
 impl Monitor {
     /// What is noted at the end of each turn.
-    pub(crate) fn pool_note(&self, renewed: bool) -> PoolNote {
+    pub(crate) fn pool_note(&self, renewed: bool, failure: Option<FailureNote>) -> PoolNote {
         PoolNote {
             epoch: self.replacement.epoch(),
             serial: self.pool.last_serial(),
             owed: self.owed as u64,
             stop: self.stop_state(),
+            failure,
             renewed,
         }
     }

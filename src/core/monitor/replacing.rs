@@ -195,6 +195,12 @@ impl Monitor {
             .push(Task::ReloadFailed(reload_error(child, death)));
     }
 
+    /// Gives up the reload that is under way: the old children stay.
+    pub(crate) fn give_up_reload(&mut self) {
+        self.replacement.give_up();
+        self.keep_the_old();
+    }
+
     /// After a reload that has failed, the old children stay.
     fn keep_the_old(&mut self) {
         let ids: Vec<_> = self.untold().map(Child::id).collect();

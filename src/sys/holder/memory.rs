@@ -4,9 +4,10 @@
 use crate::{
     core::{
         journal::{
-            ASKED_AT, DEATHS_AT, EPOCH_AT, HEARD_AT, OVER_AT, OWED_AT, PID_AT, Phase, RECORD_WORDS,
-            RECORDS_AT, RENEWED_AT, ROOM, Record, SAVED_AT, SERIAL_AT, SETTLED_AT, STATE_AT,
-            STOP_IN_HEARD, SUCCESSOR_AT, SavedAt, TOLD_AT, ToldNote, heard_at, words,
+            ASKED_AT, DEATHS_AT, EPOCH_AT, FAILURE_AT, FailureNote, HEARD_AT, OVER_AT, OWED_AT,
+            PID_AT, Phase, RECORD_WORDS, RECORDS_AT, RENEWED_AT, ROOM, Record, SAVED_AT, SERIAL_AT,
+            SETTLED_AT, STATE_AT, STOP_IN_HEARD, SUCCESSOR_AT, SavedAt, TOLD_AT, ToldNote,
+            heard_at, words,
         },
         signal_policy::Arrived,
         stop::StopState,
@@ -149,6 +150,7 @@ impl Journal {
         self.set(SERIAL_AT, note.serial.into());
         self.set(OWED_AT, note.owed);
         self.set(RENEWED_AT, note.renewed.into());
+        self.set(FAILURE_AT, FailureNote::word(note.failure));
         let HeardAt(place) = self.note_heard(note.stop, taken);
         self.set(HEARD_AT, place);
         self.set(SETTLED_AT, std::process::id().into());
@@ -161,6 +163,7 @@ impl Journal {
             serial: self.get(SERIAL_AT) as u32,
             owed: self.get(OWED_AT),
             stop: StopState::read(self.get(heard_at(self.get(HEARD_AT)) + STOP_IN_HEARD)),
+            failure: FailureNote::read(self.get(FAILURE_AT)),
             renewed: self.get(RENEWED_AT) != 0,
         }
     }

@@ -32,10 +32,10 @@ fn a_stop_goes_on_where_it_was() {
             was_told: false,
         };
         let mut first = monitor();
-        assert_eq!(first.pool_note(false).stop, StopState::None);
+        assert_eq!(first.pool_note(false, None).stop, StopState::None);
         first.ask_stop(manner);
         assert_eq!(first.take_wish(), Wish::Announce);
-        let announced = first.pool_note(false).stop;
+        let announced = first.pool_note(false, None).stop;
         assert_eq!(announced, StopState::Announced(terms));
         let mut next = monitor();
         next.go_on(announced, &[]);
@@ -43,7 +43,7 @@ fn a_stop_goes_on_where_it_was() {
         assert!(next.stop_begins_at().is_some());
         assert_eq!(next.stop.is_patient(), is_patient);
         first.begin_shutdown();
-        let begun = first.pool_note(false).stop;
+        let begun = first.pool_note(false, None).stop;
         assert_eq!(begun, StopState::Begun(terms));
         let mut last = monitor();
         last.go_on(begun, &[]);
