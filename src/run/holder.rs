@@ -106,7 +106,8 @@ impl<H: PreForkHooks, S: ChildServer> Loop<H, S, UnixSystem> {
         };
         self.inherit(&state, &inherited)?;
         let told: Vec<_> = inherited.iter().filter_map(Inherited::told).collect();
-        let successors = inherited.iter().filter(|child| child.record.successor);
+        let succeeds = |child: &&Inherited| child.record.successor && child.record.told.is_none();
+        let successors = inherited.iter().filter(succeeds);
         successors.for_each(|child| self.parent.monitor.succeeds_still(child.id()));
         self.parent.monitor.go_on(note.stop, &told);
         self.failure = note.failure.map(FailureNote::error);
