@@ -24,6 +24,7 @@ mod status;
 mod strace;
 #[path = "../support/mod.rs"]
 mod support;
+mod told;
 mod walk;
 #[path = "../scenarios/walked.rs"]
 mod walked;
@@ -37,7 +38,7 @@ use support::{Scenarios, scenarios_of};
 
 fn main() -> ExitCode {
     let modules: &[(&str, Scenarios)] =
-        scenarios_of![kills, walk, calls, deaths, signals, kept, ends];
+        scenarios_of![kills, walk, calls, deaths, told, signals, kept, ends];
     #[cfg(feature = "status")]
     let modules = &[modules, scenarios_of![status]].concat();
     support::main_of(&[program::PROGRAMS, calls::PROGRAMS].concat(), modules)
