@@ -17,7 +17,7 @@ pub(crate) use self::{failure::FailureNote, heir::Heir};
 use crate::core::{
     child::{ChildId, Collected, Reason, Usage, WaitStatus},
     signal_policy::TABLE,
-    state::Coded,
+    state::codes::Coded,
     time::Time,
 };
 use std::time::Duration;
