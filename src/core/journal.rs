@@ -14,8 +14,10 @@ mod tests;
 pub(crate) use self::heir::Heir;
 
 use crate::core::{
-    child::{ChildId, Collected, Usage, WaitStatus},
+    child::{ChildId, Collected, State, Usage, WaitStatus},
+    inbox::restored_end,
     signal_policy::TABLE,
+    state::ChildState,
     time::Time,
 };
 use std::time::Duration;
@@ -156,6 +158,24 @@ impl Record {
             epoch,
             forked_at: now,
             ..Self::default()
+        }
+    }
+
+    /// A child of an earlier program, which is the holder's from now on.
+    pub(crate) fn adopted(child: &ChildState) -> Self {
+        let end = child.end.as_ref().or(child.outlived.as_ref());
+        let lives = Self {
+            phase: Phase::Lives,
+            serial: child.serial,
+            reserved: child.state == Some(State::Reserved),
+            pid: child.pid,
+            epoch: child.epoch,
+            forked_at: child.start_time,
+            end: None,
+        };
+        match end {
+            Some(end) => lives.ended(restored_end(end)),
+            None => lives,
         }
     }
 

@@ -3,7 +3,7 @@
 
 use super::{child::ChildSide, turn::Loop};
 use crate::{
-    core::{config::Config, say::say, state::Snapshot, time::Time},
+    core::{config::Config, journal::ROOM, say::say, state::Snapshot, time::Time},
     hooks::{ChildServer, PreForkHooks},
 };
 use std::time::Duration;
@@ -65,14 +65,21 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     }
 
     fn save_state(&mut self) {
+        let state = self.state_to_save();
+        self.parent.system.save_state(&state);
+    }
+
+    /// What is saved for the next parent, in bytes: no more than a holder keeps.
+    pub(super) fn state_to_save(&mut self) -> Vec<u8> {
         let mut hooks = Vec::new();
         self.call("save", |own, monitor| hooks = own.save(monitor));
         let mut state = Snapshot {
             hooks,
             ..self.parent.monitor.save_pool()
         };
-        if self.parent.system.save_state(&state.encode()) {
-            return;
+        let bytes = state.encode();
+        if bytes.len() <= ROOM {
+            return bytes;
         }
         if !std::mem::replace(&mut self.journaled.warned, true) {
             say!(
@@ -82,6 +89,6 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             );
         }
         state.hooks.clear();
-        self.parent.system.save_state(&state.encode());
+        state.encode()
     }
 }

@@ -90,15 +90,22 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         }
     }
 
-    /// Becomes the new program, or the one before for this reason. Returns only if that fails.
+    /// Becomes the new program, or the one before for this reason. Returns only if that fails, or is to
+    /// be done in the next turn.
     fn execute(&mut self, back: Option<String>) {
         let mut state = self.snapshot();
         state.program.back = back;
-        let error = match self.parent.system.save(&mut state) {
+        let failed = match self.parent.system.save(&mut state) {
             Ok(()) => self.parent.system.become_program(&state),
-            Err(error) => Error::new(Operation::Upgrade, "the state", error),
+            Err(error) => Some(Error::new(Operation::Upgrade, "the state", error)),
         };
-        self.upgrade_failed(&error);
+        match failed {
+            Some(error) => self.upgrade_failed(&error),
+            None => {
+                self.come_back_for = state.program.back;
+                self.deaths_unknown = true;
+            }
+        }
     }
 
     /// The upgrade is over, and this program serves on.

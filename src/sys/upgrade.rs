@@ -12,6 +12,11 @@ mod summons;
 mod trial;
 mod upgrades;
 
+#[cfg(feature = "holder")]
+pub(super) use self::{
+    descriptors::close_on_exec, execution::flush_outputs, image::BlankCall, memory::sealed,
+    summons::summons_back,
+};
 pub(crate) use self::{
     boards::{adopt_boards, adopt_stop_boards, saved_boards},
     descriptors::{duplicate, take, verify},

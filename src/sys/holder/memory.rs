@@ -124,10 +124,15 @@ impl Journal {
         self.set(OWED_AT, note.owed);
         self.set(RENEWED_AT, note.renewed.into());
         self.set(STOP_AT, note.stop.word());
+        self.note_taken(taken);
+        self.set(SETTLED_AT, std::process::id().into());
+    }
+
+    /// Which signals were acted on.
+    pub(super) fn note_taken(&self, taken: &Arrived) {
         for (at, count) in (TAKEN_AT..).zip(taken) {
             self.set(at, *count);
         }
-        self.set(SETTLED_AT, std::process::id().into());
     }
 
     pub(super) fn pool(&self) -> PoolNote {
