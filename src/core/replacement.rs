@@ -220,10 +220,16 @@ impl Replacement {
         reload.failures += 1;
         let ends = reload.failures >= FAILURES;
         if ends {
-            self.reload = None;
-            self.epoch = self.epoch.wrapping_add(1);
+            self.give_up();
         }
         ends
+    }
+
+    /// Ends a reload that cannot succeed; then the old children stay: see [`adopt`](Self::adopt).
+    pub(crate) fn give_up(&mut self) {
+        if self.reload.take().is_some() {
+            self.epoch = self.epoch.wrapping_add(1);
+        }
     }
 
     /// The epoch for a child of `epoch` after a reload has failed: the old children count as those

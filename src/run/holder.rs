@@ -38,11 +38,8 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
         if !std::mem::take(&mut self.wants_holder) {
             return Ok(());
         }
-        match self.split_in_two() {
-            // Its children are those of a program that is still there.
-            Err(error) if self.inner.comes_back(&error) => Ok(()),
-            result => result,
-        }
+        self.split_in_two()
+            .inspect_err(|error| self.inner.come_back_at_once(error))
     }
 
     fn split_in_two(&mut self) -> Result<(), Error> {

@@ -139,6 +139,17 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         proving
     }
 
+    /// In the new program, which cannot go on: executes the one before. Returns if there is none, or that
+    /// fails.
+    #[cfg(all(feature = "holder", target_os = "linux"))]
+    pub(super) fn come_back_at_once(&mut self, error: &Error) {
+        if self.parent.monitor.upgrade.is_proving() {
+            say!(Error, "{error}; the program before comes back");
+            self.parent.monitor.give_up_reload();
+            self.execute(Some(error.to_string()));
+        }
+    }
+
     /// In the new program: its children have replaced those of an earlier epoch. If that was an upgrade,
     /// the program before is not needed any more.
     pub(super) fn complete_upgrade(&mut self, epoch: u32) {

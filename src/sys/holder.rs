@@ -287,12 +287,7 @@ impl Holding {
 }
 
 impl Held {
-    fn new(
-        journal: Journal,
-        handover: Handover,
-        counted: [bool; TABLE.len()],
-        born: Born,
-    ) -> Self {
+    fn new(journal: Journal, handover: Handover, counted: [bool; TABLE.len()], born: Born) -> Self {
         let mut collected = vec![0; journal.slots()];
         // They were reaped before, and are known as dead.
         let known = journal.records().filter(|(_, it)| it.phase == Phase::Ended);
@@ -413,7 +408,8 @@ impl UnixSystem {
         match born {
             Ok(born) => {
                 let split = born.split;
-                self.holding = Holding::Parent(Box::new(Held::new(journal, handover, counted, born)));
+                self.holding =
+                    Holding::Parent(Box::new(Held::new(journal, handover, counted, born)));
                 Ok(split)
             }
             Err(error) => {
@@ -466,7 +462,11 @@ impl UnixSystem {
                 slot,
                 record,
                 pipes: pipes.map(|fd| u32::try_from(fd).ok()),
-                told_to_leave: self.earlier_stops.get(&id).unwrap_or(&self.stops).has_told(id),
+                told_to_leave: self
+                    .earlier_stops
+                    .get(&id)
+                    .unwrap_or(&self.stops)
+                    .has_told(id),
             }
         });
         let children = children.collect();

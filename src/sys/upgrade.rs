@@ -12,11 +12,6 @@ mod summons;
 mod trial;
 mod upgrades;
 
-#[cfg(feature = "holder")]
-pub(super) use self::{
-    descriptors::close_on_exec, execution::flush_outputs, image::BlankCall, memory::sealed,
-    summons::summons_back,
-};
 pub(crate) use self::{
     boards::{adopt_boards, adopt_stop_boards, saved_boards},
     descriptors::{duplicate, take, verify},
@@ -24,4 +19,9 @@ pub(crate) use self::{
     inheritance::{is_adopting, offer, tcp_socket, unix_socket, withdraw},
     summons::{Summons, Way, answer_and_wait, launch, read_state, summons},
     upgrades::Upgrades,
+};
+#[cfg(feature = "holder")]
+pub(super) use self::{
+    descriptors::close_on_exec, execution::flush_outputs, image::BlankCall, memory::sealed,
+    summons::summons_back,
 };

@@ -36,7 +36,7 @@ fn f01_a_parent_killed_at_random_moments_loses_no_client_and_no_child(world: &mu
     let before = watched.expect_children(CHILDREN);
     let mut dice = Dice::new();
     let began = Instant::now();
-    let served = under_load(&watched.address(), || {
+    let served = under_load(&watched.address(), CLIENTS, || {
         for _ in 0..kills {
             pause(dice.time_below(Duration::from_millis(300)));
             watched.kill_parent();
@@ -77,10 +77,10 @@ fn tell_times(stdout: &str) {
 }
 
 /// Clients that connect, ask, are answered and wait for the end, while `meanwhile` runs.
-fn under_load(address: &Address, meanwhile: impl FnOnce()) -> usize {
+pub fn under_load(address: &Address, clients: usize, meanwhile: impl FnOnce()) -> usize {
     let (served, over) = (AtomicUsize::new(0), AtomicBool::new(false));
     thread::scope(|scope| {
-        for _ in 0..CLIENTS {
+        for _ in 0..clients {
             scope.spawn(|| {
                 while !over.load(Ordering::Relaxed) {
                     let mut client = connect(address);

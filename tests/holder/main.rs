@@ -21,6 +21,8 @@ mod signals;
 mod status;
 #[path = "../support/mod.rs"]
 mod support;
+mod upgrades;
+mod versions;
 mod walk;
 mod watched;
 
@@ -29,7 +31,8 @@ use std::process::ExitCode;
 use support::{Scenarios, scenarios_of};
 
 fn main() -> ExitCode {
-    let modules: &[(&str, Scenarios)] = scenarios_of![kills, walk, deaths, signals, kept, ends];
+    let modules: &[(&str, Scenarios)] =
+        scenarios_of![kills, walk, deaths, signals, kept, ends, upgrades];
     #[cfg(feature = "status")]
     let modules = &[modules, scenarios_of![status]].concat();
     support::main_of(program::PROGRAMS, modules)

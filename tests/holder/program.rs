@@ -6,20 +6,27 @@ use std::time::Duration;
 
 use prefork_server::servers::TcpConn;
 use prefork_server::{
-    Child, ChildServer, Death, Error, Event, ExecServer, Monitor, Observer, PreFork, PreForkHooks,
-    Report, TcpServer, metrics,
+    Child, ChildServer, Death, Error, Event, ExecServer, Launch, Monitor, Observer, PreFork,
+    PreForkHooks, Report, Start, TcpServer, defaults, metrics,
 };
 
 use crate::support::{Args, Programs, gate, programs};
+use crate::versions::{self, Mode};
 
 pub const PROGRAMS: Programs = programs![held, held_programs];
 
 /// Serves under a holder.
 fn held(args: Args) -> ExitCode {
+    let (version, mode) = versions::own();
+    versions::misbehave(mode);
+    match Launch::of_this_process() {
+        Launch::Trial => gate::pass("trial"),
+        _ => println!("version {version} in {}", std::process::id()),
+    }
     let served = metrics::counter("served");
     let server = TcpServer::new(move |conn: TcpConn| {
         served.add(1);
-        converse(&conn)
+        converse(&conn, version)
     });
     let server = server.port(0).max_requests(0);
     ended(&args, |hooks| {
@@ -29,8 +36,15 @@ fn held(args: Args) -> ExitCode {
             Some(address) => builder.status(address.parse().expect("an address")),
             None => builder,
         };
+        let builder = match args.value("--control") {
+            Some(path) => builder.control(path),
+            None => builder,
+        };
         let mut prefork = builder.start()?;
         println!("listening on {}", prefork.server().local_addrs()[0]);
+        if mode == Mode::Threads {
+            std::thread::spawn(|| versions::hang());
+        }
         #[cfg(feature = "status")]
         for address in prefork.status_addresses() {
             println!("status at {address}");
@@ -57,7 +71,10 @@ fn ended(args: &Args, run: impl FnOnce(Hooks) -> Result<Report, Error>) -> ExitC
         .filter_level(log::LevelFilter::Warn)
         .format_timestamp(None)
         .init();
+    let (version, mode) = versions::own();
     let hooks = Hooks {
+        version,
+        mode,
         saves: args.has("--saves"),
         restored: 0,
         reloads: 0,
@@ -81,7 +98,8 @@ fn sized<S: ChildServer>(
     hooks: Hooks,
 ) -> prefork_server::Builder<Hooks, S> {
     let milliseconds = |flag| Duration::from_millis(args.parsed(flag).unwrap_or(0));
-    PreFork::builder(server)
+    let (version, mode) = (hooks.version, hooks.mode);
+    let builder = PreFork::builder(server)
         .hooks(hooks)
         .start_servers(args.parsed("--children").unwrap_or(4))
         .min_spare_servers(1)
@@ -93,15 +111,20 @@ fn sized<S: ChildServer>(
         .observe(Teller {
             dies: args.has("--dies-at-takeover"),
             told: false,
-        })
-        .holder()
+            version,
+        });
+    match mode == Mode::Plain || args.has("--plain") && version == 1 {
+        true => builder,
+        false => builder.holder(),
+    }
 }
 
-/// Answers each line with the pid of the child.
-fn converse(conn: &TcpConn) -> io::Result<()> {
+/// Answers each line with the pid of the child, or with the version of the program.
+fn converse(conn: &TcpConn, version: u32) -> io::Result<()> {
     for line in BufReader::new(conn).lines() {
         match line?.as_str() {
             "die" => std::process::abort(),
+            "version" => writeln!(&*conn, "{version}")?,
             "grandchild" => {
                 let sleep = std::process::Command::new("sleep").arg("1000").spawn()?;
                 writeln!(&*conn, "{}", sleep.id())?;
@@ -118,6 +141,8 @@ fn converse(conn: &TcpConn) -> io::Result<()> {
 }
 
 struct Hooks {
+    version: u32,
+    mode: Mode,
     saves: bool,
     restored: u32,
     reloads: u32,
@@ -133,6 +158,9 @@ impl PreForkHooks for Hooks {
     }
 
     fn restore(&mut self, saved: &[u8]) -> io::Result<()> {
+        if self.mode == Mode::Refuses {
+            return Err(io::Error::other("this is of a later version"));
+        }
         let text = std::str::from_utf8(saved).map_err(io::Error::other)?;
         self.restored = text.parse().map_err(io::Error::other)?;
         println!("restored {}", self.restored);
@@ -143,6 +171,24 @@ impl PreForkHooks for Hooks {
         self.reloads += 1;
         println!("settings read {}", self.reloads);
         Ok(())
+    }
+
+    fn handler_start(
+        &mut self,
+        monitor: &mut Monitor,
+        server: &mut dyn ChildServer,
+    ) -> io::Result<()> {
+        if self.mode == Mode::Fails {
+            return Err(io::Error::other("this program does not start"));
+        }
+        defaults::handler_start(self, monitor, server)
+    }
+
+    fn server_start(&mut self, start: &mut Start<'_>) -> io::Result<()> {
+        if self.mode == Mode::Childless {
+            return Err(io::Error::other("these children cannot be used"));
+        }
+        defaults::server_start(self, start)
     }
 
     fn before_fork(&mut self, _: &mut Monitor) {
@@ -172,6 +218,7 @@ impl PreForkHooks for Hooks {
 
 /// Tells who the parent is, at the end of its first turn, and which children it knows.
 struct Teller {
+    version: u32,
     dies: bool,
     told: bool,
 }
@@ -195,6 +242,14 @@ impl Observer for Teller {
                 println!("adopted {} {state:?}", pid(*child));
             }
             Event::Reloaded { .. } => println!("reloaded"),
+            Event::UpgradeBegan => println!("upgrade began"),
+            Event::Upgraded { blind, .. } => {
+                println!(
+                    "upgraded to {}, blind for {} us",
+                    self.version,
+                    blind.as_micros()
+                );
+            }
             Event::ShuttingDown => println!("shutting down"),
             _ => {}
         }

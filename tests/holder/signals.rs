@@ -16,7 +16,6 @@ pub const SCENARIOS: Scenarios = scenarios![
     a_stop_goes_on_in_the_next_parent,
     a_stop_without_a_parent_is_for_the_next,
     a_reload_is_passed_on_and_the_settings_are_read_again_by_the_next_parent,
-    an_upgrade_is_refused,
 ];
 
 fn a_stop_is_passed_on_and_the_exit_code_comes_back(world: &mut World) {
@@ -104,14 +103,4 @@ fn a_reload_is_passed_on_and_the_settings_are_read_again_by_the_next_parent(worl
     watched.server.signal(Signal::SIGTTIN);
     let stdout = watched.stop();
     assert!(stdout.contains("max_clients 41"), "{stdout}");
-}
-
-fn an_upgrade_is_refused(world: &mut World) {
-    let watched = Watched::new(world, &[]);
-    let before = watched.expect_children(4);
-    watched.server.signal(Signal::SIGUSR2);
-    watched.expect("upgrade failed: upgrade ", 1);
-    watched.expect("the server has a holder", 1);
-    assert_eq!(watched.children(), before);
-    watched.stop();
 }

@@ -171,6 +171,13 @@ impl Monitor {
             .push(Task::ReloadFailed(reload_error(child, death)));
     }
 
+    /// The children of a reload that is under way cannot be forked: the old ones stay.
+    #[cfg(feature = "holder")]
+    pub(crate) fn give_up_reload(&mut self) {
+        self.replacement.give_up();
+        self.keep_the_old();
+    }
+
     /// After a reload that has failed, the old children stay.
     fn keep_the_old(&mut self) {
         let ids: Vec<_> = self.untold().map(Child::id).collect();

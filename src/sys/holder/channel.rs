@@ -67,6 +67,11 @@ impl Message {
         }
     }
 
+    /// Whether the parent waits for the holder, or may have taken a wake-up that was for something else.
+    pub(super) fn wants_answer(self) -> bool {
+        matches!(self, Self::Hand(..) | Self::CallOff)
+    }
+
     fn read([code, slot, serial]: [u32; WORDS]) -> Option<Self> {
         match code {
             1 => Some(Self::Keep(ChildId::new(slot, serial))),

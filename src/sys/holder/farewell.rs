@@ -1,7 +1,12 @@
 //! A parent that leaves an upgrade to its holder: it hands over what the next program gets, tells the
 //! holder which program to become, and ends. The other side is in `process/succession`. Decides nothing.
 
-use super::{Held, channel::{self, Message, NONE}, handover::{HANDED, LONGEST, Orders}, process};
+use super::{
+    Held,
+    channel::{self, Message, NONE},
+    handover::{HANDED, LONGEST, Orders},
+    process,
+};
 use crate::{
     core::{
         child::ChildId,
@@ -66,12 +71,7 @@ impl UnixSystem {
 }
 
 impl Held {
-    fn leave(
-        &self,
-        state: &Snapshot,
-        program: RawFd,
-        clock: Clock,
-    ) -> Result<Infallible, Stays> {
+    fn leave(&self, state: &Snapshot, program: RawFd, clock: Clock) -> Result<Infallible, Stays> {
         self.handover.open();
         let left = self.hand_over(state, program, clock);
         if left.is_err() {
@@ -102,14 +102,19 @@ impl Held {
         let in_holder = |index| self.handed(index);
         let orders = Orders {
             program: in_holder(handing.len() - 1)?,
-            image: there.descriptor(Role::Image).map_or(NONE, |it| it.fd.cast_signed()),
+            image: there
+                .descriptor(Role::Image)
+                .map_or(NONE, |it| it.fd.cast_signed()),
             state: in_holder(handing.len())?,
         };
         let listed = there.descriptors.iter().map(|it| it.fd.cast_signed());
         let keeps: Vec<_> = listed.chain([orders.state]).collect();
         upgrade::flush_outputs();
         self.journal.note_taken(&self.asked);
-        match self.handover.say_goodbye(&orders, &keeps, &summons(&there, orders)) {
+        match self
+            .handover
+            .say_goodbye(&orders, &keeps, &summons(&there, orders))
+        {
             true => process::exit(0),
             false => Err(refused("there is no room for so many descriptors")),
         }
@@ -143,7 +148,10 @@ impl Held {
         }
         let left = || Some(until.since(clock.now())).filter(|left| !left.is_zero());
         let left = || left().ok_or_else(|| refused("it does not answer"));
-        for (at, part) in (first..).step_by(channel::PIPES).zip(fds.chunks(channel::PIPES)) {
+        for (at, part) in (first..)
+            .step_by(channel::PIPES)
+            .zip(fds.chunks(channel::PIPES))
+        {
             // OK to cast: there are no more than fit.
             let message = Message::Hand(at as u32, part.len() as u32);
             while let Err(error) = channel::send(&self.channel, message, part) {
@@ -235,6 +243,9 @@ mod tests {
         let long = summons(&state(&"\u{2026}".repeat(LONGEST)), orders);
         assert!(long.len() <= LONGEST && long.ends_with('\u{2026}'));
         let forth = summons(&Snapshot::default(), orders);
-        assert!(forth.starts_with("forth ") && forth.ends_with(" 7 6"), "{forth}");
+        assert!(
+            forth.starts_with("forth ") && forth.ends_with(" 7 6"),
+            "{forth}"
+        );
     }
 }

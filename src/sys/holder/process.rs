@@ -268,6 +268,9 @@ impl<'a> Holder<'a> {
         );
         while let Some((message, pipes)) = channel::receive(&channel) {
             self.obey(message, pipes);
+            if message.wants_answer() {
+                channel::wake(&channel);
+            }
         }
         if matches!(has_hung_up, Ok([false])) {
             self.channel = Some(channel);
@@ -282,7 +285,7 @@ impl<'a> Holder<'a> {
             Message::Hand(first, count) => {
                 self.receive_handed(first as usize, count as usize, pipes);
             }
-            Message::CallOff => self.call_off(),
+            Message::CallOff => self.drop_handed(),
             Message::Proved => self.estate.upgrades.forget_previous(),
         }
     }

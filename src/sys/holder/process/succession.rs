@@ -26,20 +26,17 @@ impl Holder<'_> {
             self.kept.show(&self.setup.handover);
         }
         self.handed = first + count.min(fds.len());
-        self.setup.handover.receive(first, &fds[..count.min(fds.len())]);
-        self.wake();
+        self.setup
+            .handover
+            .receive(first, &fds[..count.min(fds.len())]);
     }
 
-    /// There is no upgrade, or none any more.
-    pub(super) fn call_off(&mut self) {
-        self.drop_handed();
-        self.wake();
-    }
-
-    fn drop_handed(&mut self) {
+    /// Closes them: there is no upgrade, or none any more.
+    pub(super) fn drop_handed(&mut self) {
         let all = 0..std::mem::take(&mut self.handed);
         let handover = &self.setup.handover;
-        all.filter_map(|index| handover.handed(index)).for_each(channel::close);
+        all.filter_map(|index| handover.handed(index))
+            .for_each(channel::close);
     }
 
     /// Reaps the parent if it has ended. Its children, whom the kernel gives to this process then, are
