@@ -76,6 +76,15 @@ fn tell_times(stdout: &str) {
     );
 }
 
+/// Tells clients to end.
+struct End<'a>(&'a AtomicBool);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Clients that connect, ask, are answered and wait for the end, while `meanwhile` runs.
 pub fn under_load(address: &Address, clients: usize, meanwhile: impl FnOnce()) -> usize {
     let (served, over) = (AtomicUsize::new(0), AtomicBool::new(false));
@@ -91,8 +100,9 @@ pub fn under_load(address: &Address, clients: usize, meanwhile: impl FnOnce()) -
                 }
             });
         }
+        // Also in a panic, which would wait for the clients otherwise.
+        let _end = End(&over);
         meanwhile();
-        over.store(true, Ordering::Relaxed);
     });
     served.into_inner()
 }
