@@ -7,11 +7,12 @@
 //! few states, each of which [`Record::resolve`] brings to one of two ends: the child is known, or
 //! there is none.
 
+mod failure;
 mod heir;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use self::heir::Heir;
+pub(crate) use self::{failure::FailureNote, heir::Heir};
 
 use crate::core::{
     child::{ChildId, Collected, State, Usage, WaitStatus},
@@ -41,6 +42,8 @@ pub(crate) const SAVED_AT: usize = 6;
 pub(crate) const RENEWED_AT: usize = 7;
 /// Whether the server has ended, and its parent is the program's alone.
 pub(crate) const OVER_AT: usize = 8;
+/// Why the server ends, if because of a failure: see [`FailureNote`].
+pub(crate) const FAILURE_AT: usize = 9;
 /// How often each signal of the table has come to the holder.
 pub(crate) const ASKED_AT: usize = 16;
 /// How many of them some parent has acted on.

@@ -229,6 +229,7 @@ impl Replacement {
     pub(crate) fn give_up(&mut self) {
         if self.reload.take().is_some() {
             self.epoch = self.epoch.wrapping_add(1);
+            self.changed = true;
         }
     }
 

@@ -2,8 +2,6 @@
 //! pipes and processes, the board, the parent's output. Only traits and data; `sys::Unix` and the
 //! simulation's model implement them.
 
-#[cfg(feature = "holder")]
-use super::stop::StopState;
 use super::{
     board::{Notes, SharedView},
     brake::RunTime,
@@ -20,6 +18,8 @@ use super::{
     upgrade::Trial,
     wire::Entry,
 };
+#[cfg(feature = "holder")]
+use super::{journal::FailureNote, stop::StopState};
 use std::{any::Any, fmt, io, path::Path, time::Duration};
 
 /// One of the pipes from a child to its parent.
@@ -217,6 +217,8 @@ pub(crate) struct PoolNote {
     /// Replacements for children that have ended by themselves.
     pub(crate) owed: u64,
     pub(crate) stop: StopState,
+    /// Why the server ends, if it ends because of a failure.
+    pub(crate) failure: Option<FailureNote>,
     /// Whether the settings were read anew, and the children that have them did not fail.
     pub(crate) renewed: bool,
 }
@@ -380,6 +382,8 @@ pub(crate) trait System {
     fn forget_image(&mut self) {}
     /// Notes a connection on which the outcome of an upgrade is told.
     fn add_asker(&mut self, _: Box<dyn Any>) {}
+    /// Tells the outcome of an upgrade that does not begin to whoever has asked for it.
+    fn tell_asker(&mut self, _: Box<dyn Any>, _outcome: &str) {}
     /// Tells whoever waits for the outcome of an upgrade.
     fn tell_askers(&mut self, _outcome: &str) {}
 

@@ -381,7 +381,8 @@ pub trait PreForkHooks {
     /// In the parent, right before another program takes its place: what is to be handed on to it.
     ///
     /// Called for the trial of the new program, and again when it is executed. The other program, which
-    /// may be an older one, gets the bytes in [`restore`](Self::restore).
+    /// may be an older one, gets the bytes in [`restore`](Self::restore). Not called when a new program
+    /// gives the place back: the old one gets what it has handed on itself. A panic fails the upgrade.
     ///
     /// Default: nothing.
     fn save(&mut self, monitor: &mut Monitor) -> Vec<u8> {
@@ -391,13 +392,17 @@ pub trait PreForkHooks {
     /// In the parent of a program that takes another's place: what that one has handed on.
     ///
     /// Called before `handler_start`, if the other program has handed on anything; also in a trial,
-    /// whose process then ends. Change nothing but `self`.
+    /// whose process then ends. Change nothing but `self`. When the new program has given the place
+    /// back, the old one is called with the bytes that it has handed on itself. Under a holder it is
+    /// called in a parent after the first, with what the one before has saved last.
     ///
     /// Default: takes anything.
     ///
     /// # Errors
     ///
-    /// An error refuses the upgrade, and the other program serves on.
+    /// An error, or a panic, refuses the upgrade, and the other program serves on. In the old program
+    /// that has come back it is a warning, and the server goes on without the bytes; in a parent under a
+    /// holder as well.
     fn restore(&mut self, saved: &[u8]) -> io::Result<()> {
         defaults::restore(self, saved)
     }

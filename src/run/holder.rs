@@ -3,14 +3,14 @@
 //! was an upgrade; a parent after the first takes over the children of the one before. The holder
 //! itself is in `sys/holder`.
 
-use super::{PreFork, turn::Loop};
+use super::{PreFork, guarded, turn::Loop};
 use crate::{
     core::{
         child::ChildId,
         control::Desk,
         error::{Error, Operation},
         event::Event,
-        journal::Heir,
+        journal::{FailureNote, Heir},
         monitor::{outlived, reached, restored},
         say::say,
         state::{ChildState, PoolState, Snapshot},
@@ -86,7 +86,8 @@ fn flush_outputs() {
 impl<H: PreForkHooks, S: ChildServer> Loop<H, S, UnixSystem> {
     /// The pool of an earlier program, if this one has taken over from one.
     fn legacy(&mut self) -> Legacy {
-        let note = self.parent.monitor.pool_note(self.journaled.renewed);
+        let renewed = self.journaled.renewed;
+        let note = self.parent.monitor.pool_note(renewed, None);
         let saved = match note.serial {
             0 => Vec::new(),
             _ => self.state_to_save(),
@@ -137,6 +138,7 @@ impl<H: PreForkHooks, S: ChildServer> Loop<H, S, UnixSystem> {
         self.parent.desk = Desk::default();
         if !self.parent.system.upgrades.may_return() {
             self.parent.monitor.forget_upgrade();
+            self.handed_on = Vec::new();
         }
         let (note, saved, inherited) = self.parent.system.inherit();
         // OK to take the default: what is missing there is not needed by the children.
@@ -158,6 +160,7 @@ impl<H: PreForkHooks, S: ChildServer> Loop<H, S, UnixSystem> {
         let told = inherited.iter().filter(|child| child.told_to_leave);
         let told: Vec<_> = told.map(Inherited::id).collect();
         self.parent.monitor.go_on(note.stop, &told);
+        self.failure = note.failure.map(FailureNote::error);
         let wish = self.parent.monitor.take_wish();
         self.obey(wish);
         self.parent.tell_untold();
@@ -170,7 +173,7 @@ impl<H: PreForkHooks, S: ChildServer> Loop<H, S, UnixSystem> {
     /// settings that a reload had read.
     fn restore_hooks(&mut self, saved: &Snapshot, note: &PoolNote) {
         if !saved.hooks.is_empty()
-            && let Err(error) = self.hooks.program_mut().restore(&saved.hooks)
+            && let Err(error) = guarded::restore(self.hooks.program_mut(), &saved.hooks)
         {
             say!(Warn, "what the hooks have saved is not used: {error}");
         }

@@ -3,7 +3,13 @@
 
 use super::{child::ChildSide, turn::Loop};
 use crate::{
-    core::{config::Config, journal::ROOM, say::say, state::Snapshot, time::Time},
+    core::{
+        config::Config,
+        journal::{FailureNote, ROOM},
+        say::say,
+        state::Snapshot,
+        time::Time,
+    },
     hooks::{ChildServer, PreForkHooks},
 };
 use std::time::Duration;
@@ -20,6 +26,8 @@ pub(super) struct Journaled {
     /// Whether the settings were read anew, and the children that have them did not fail.
     pub(super) renewed: bool,
     config: Option<Config>,
+    /// What the hooks have saved last.
+    hooks: Vec<u8>,
     warned: bool,
 }
 
@@ -35,7 +43,11 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             self.journaled.save_at = now + SAVE_EVERY;
             self.save_state();
         }
-        let note = self.parent.monitor.pool_note(self.journaled.renewed);
+        let failure = self.failure.as_ref().map(FailureNote::of);
+        let note = self
+            .parent
+            .monitor
+            .pool_note(self.journaled.renewed, failure);
         self.parent.system.note_pool(&note);
     }
 
@@ -71,10 +83,14 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
 
     /// What is saved for the next parent, in bytes: no more than a holder keeps.
     pub(super) fn state_to_save(&mut self) -> Vec<u8> {
-        let mut hooks = Vec::new();
-        self.call("save", |own, monitor| hooks = own.save(monitor));
+        let mut saved = None;
+        self.call("save", |own, monitor| saved = Some(own.save(monitor)));
+        // After a panic what was saved before is better than nothing.
+        if let Some(saved) = saved {
+            self.journaled.hooks = saved;
+        }
         let mut state = Snapshot {
-            hooks,
+            hooks: self.journaled.hooks.clone(),
             ..self.parent.monitor.save_pool()
         };
         let bytes = state.encode();

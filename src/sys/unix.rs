@@ -701,7 +701,17 @@ impl System for UnixSystem {
         if self.holding.is_held() {
             return self.leave_to_holder(state);
         }
-        Some(self.upgrades.execute(state))
+        let mask = match Mask::block_all() {
+            Ok(mask) => mask,
+            Err(error) => return Some(self.upgrades.failed(error)),
+        };
+        if let Some(signals) = &mut self.signals {
+            signals.leave_to_next();
+        }
+        let error = self.upgrades.execute(state);
+        // OK to ignore: the mask was in force before.
+        let _ = mask.restore();
+        Some(error)
     }
 
     fn forget_image(&mut self) {
@@ -713,6 +723,12 @@ impl System for UnixSystem {
         // OK because `upgrade_and_tell` has put a descriptor in.
         if let Ok(connection) = connection.downcast::<Ours<OwnedFd>>() {
             self.upgrades.add_asker(*connection);
+        }
+    }
+
+    fn tell_asker(&mut self, connection: Box<dyn Any>, outcome: &str) {
+        if let Ok(connection) = connection.downcast::<Ours<OwnedFd>>() {
+            upgrade::tell(connection.as_fd(), outcome);
         }
     }
 

@@ -9,6 +9,7 @@ use crate::watched::{Watched, send};
 pub const SCENARIOS: Scenarios = scenarios![
     parents_that_die_in_their_start_end_the_server,
     a_first_parent_that_dies_at_its_first_fork_ends_the_server,
+    a_stop_because_of_a_failure_is_one_for_the_next_parent_too,
     a_holder_that_is_killed_takes_all_with_it,
     a_holder_that_is_killed_takes_children_with_it_that_were_taken_over,
     process_1_of_a_container_is_a_holder,
@@ -36,6 +37,25 @@ fn a_first_parent_that_dies_at_its_first_fork_ends_the_server(world: &mut World)
     let server = world.spawn("held", &["--dies-at-fork"]);
     server.address();
     assert_eq!(server.wait(SOON).code(), Some(70));
+}
+
+/// The parent cannot fork, and ends the server; it is killed before that has ended. A supervisor is to
+/// see a failure all the same.
+fn a_stop_because_of_a_failure_is_one_for_the_next_parent_too(world: &mut World) {
+    let watched = Watched::new(world, &["--children", "1", "--fails-at-fork", "2"]);
+    let mut client = connect(&watched.address());
+    client.ask("who");
+    watched.expect("shutting down", 1);
+    watched.kill_parent();
+    client.ask("who");
+    client.close_write();
+    client.eof();
+    assert_eq!(watched.server.wait(SOON).code(), Some(1));
+    let stderr = watched.server.stderr();
+    assert!(
+        stderr.contains("error: threads under an earlier parent: "),
+        "{stderr}"
+    );
 }
 
 fn a_holder_that_is_killed_takes_all_with_it(world: &mut World) {

@@ -8,6 +8,7 @@ use crate::watched::{Watched, send, who};
 
 pub const SCENARIOS: Scenarios = scenarios![
     counters_attributes_and_what_hooks_save_are_kept,
+    what_was_saved_before_a_panic_is_kept,
     the_holder_takes_no_memory_and_no_descriptor,
     no_descriptor_of_a_dead_child_is_kept,
 ];
@@ -35,6 +36,28 @@ fn counters_attributes_and_what_hooks_save_are_kept(world: &mut World) {
         counted.is_some_and(|line| line.contains("Counter(10)")),
         "{counted:?}"
     );
+}
+
+/// The hook `save` panics from its second call on, and `restore` in the parent after the next: the one
+/// gets what was saved before, the other goes on without.
+fn what_was_saved_before_a_panic_is_kept(world: &mut World) {
+    world.deadline(SOON * 6);
+    world.expect_panics();
+    let watched = Watched::new(world, &["--saves", "--saves-once"]);
+    watched.expect_children(4);
+    watched.expect(&format!("cannot save in {}", watched.parent()), 1);
+    watched.kill_parent();
+    watched.expect("restored 1", 1);
+    // It has saved 2 once.
+    watched.expect(&format!("cannot save in {}", watched.parent()), 1);
+    watched.kill_parent();
+    until("the panic of restore", SOON, || {
+        let stderr = watched.server.stderr();
+        let warned = "what the hooks have saved is not used: the hook restore has panicked";
+        stderr.contains(warned).then_some(())
+    });
+    who(&watched.address());
+    watched.stop();
 }
 
 /// Ten parents later it is what it was after the first.

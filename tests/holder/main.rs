@@ -11,6 +11,7 @@
     reason = "a test fails by a panic"
 )]
 
+mod calls;
 mod deaths;
 mod ends;
 mod kept;
@@ -19,11 +20,17 @@ mod program;
 mod signals;
 #[cfg(feature = "status")]
 mod status;
+#[path = "../scenarios/strace/mod.rs"]
+mod strace;
 #[path = "../support/mod.rs"]
 mod support;
 mod upgrades;
 mod versions;
 mod walk;
+#[path = "../scenarios/walked.rs"]
+mod walked;
+#[path = "../scenarios/walking/mod.rs"]
+mod walking;
 mod watched;
 
 use std::process::ExitCode;
@@ -32,8 +39,8 @@ use support::{Scenarios, scenarios_of};
 
 fn main() -> ExitCode {
     let modules: &[(&str, Scenarios)] =
-        scenarios_of![kills, walk, deaths, signals, kept, ends, upgrades];
+        scenarios_of![kills, walk, calls, deaths, signals, kept, ends, upgrades];
     #[cfg(feature = "status")]
     let modules = &[modules, scenarios_of![status]].concat();
-    support::main_of(program::PROGRAMS, modules)
+    support::main_of(&[program::PROGRAMS, calls::PROGRAMS].concat(), modules)
 }

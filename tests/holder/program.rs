@@ -76,9 +76,12 @@ fn ended(args: &Args, run: impl FnOnce(Hooks) -> Result<Report, Error>) -> ExitC
         version,
         mode,
         saves: args.has("--saves"),
+        saves_once: args.has("--saves-once"),
+        saved: false,
         restored: 0,
         reloads: 0,
         dies_at_fork: args.has("--dies-at-fork"),
+        fails_at_fork: args.parsed("--fails-at-fork"),
     };
     match run(hooks) {
         Ok(report) => {
@@ -144,13 +147,22 @@ struct Hooks {
     version: u32,
     mode: Mode,
     saves: bool,
+    /// It panics when it is to save again, or to restore what a parent after the first has saved.
+    saves_once: bool,
+    saved: bool,
     restored: u32,
     reloads: u32,
     dies_at_fork: bool,
+    /// How many forks there are before one that is refused, for good.
+    fails_at_fork: Option<u32>,
 }
 
 impl PreForkHooks for Hooks {
     fn save(&mut self, _: &mut Monitor) -> Vec<u8> {
+        if std::mem::replace(&mut self.saved, true) && self.saves_once {
+            println!("cannot save in {}", std::process::id());
+            panic!("it is not saved again");
+        }
         match self.saves {
             true => (self.restored + 1).to_string().into_bytes(),
             false => Vec::new(),
@@ -163,6 +175,9 @@ impl PreForkHooks for Hooks {
         }
         let text = std::str::from_utf8(saved).map_err(io::Error::other)?;
         self.restored = text.parse().map_err(io::Error::other)?;
+        if self.saves_once && self.restored > 1 {
+            panic!("it is not restored again");
+        }
         println!("restored {}", self.restored);
         Ok(())
     }
@@ -194,6 +209,11 @@ impl PreForkHooks for Hooks {
     fn before_fork(&mut self, _: &mut Monitor) {
         if self.dies_at_fork {
             std::process::abort();
+        }
+        self.fails_at_fork = self.fails_at_fork.map(|left| left.saturating_sub(1));
+        if self.fails_at_fork == Some(0) {
+            // A parent that has another thread does not fork.
+            std::thread::spawn(std::thread::park);
         }
         gate::pass("fork");
     }

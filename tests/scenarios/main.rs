@@ -84,6 +84,7 @@ mod two_servers;
 mod upgrade;
 mod walk;
 mod walked;
+mod walking;
 mod wire;
 
 use std::env;
@@ -227,6 +228,7 @@ const SCENARIOS: &[(&str, Scenarios)] = scenarios_of![
     turns::waiting,
     two_servers,
     upgrade,
+    upgrade::back,
     walk,
     wire::lines,
     wire::words,

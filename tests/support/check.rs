@@ -8,16 +8,17 @@
 
 use std::os::unix::process::ExitStatusExt;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 
+use super::patience::FairClock;
 use super::processes::Process;
 use super::server::Server;
-use super::wait::{patient, pause};
+use super::wait::pause;
 use super::world::{THREAD_PANICKED, World};
 
 /// How long what is left of the servers may take to go.
@@ -65,9 +66,9 @@ fn left_processes(world: &World) -> Vec<String> {
             adopted.join("; ")
         ));
     }
-    let start = Instant::now();
+    let mut clock = FairClock::start();
     loop {
-        let late = start.elapsed() > patient(GRACE);
+        let late = clock.elapsed() > GRACE;
         world.reap_orphans();
         let alive = world.processes();
         let childless = waitpid(Pid::from_raw(-1), Some(WaitPidFlag::WNOHANG));
@@ -89,9 +90,9 @@ fn busy_addresses(world: &World) -> Vec<String> {
     for server in &world.servers {
         let killed = was_killed(server);
         for address in server.known_addresses() {
-            let start = Instant::now();
+            let mut clock = FairClock::start();
             while let Some(occupant) = address.occupant(&world.marker, killed) {
-                if start.elapsed() > patient(RELEASE) {
+                if clock.elapsed() > RELEASE {
                     faults.push(format!("{address} of {server} is not free: {occupant}"));
                     break;
                 }

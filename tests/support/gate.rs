@@ -14,7 +14,8 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::wait::{patient, until};
+use super::patience::patient;
+use super::wait::until;
 use super::world;
 
 /// A named point, seen from the scenario. Dropping it opens it.

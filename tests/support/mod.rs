@@ -36,7 +36,9 @@ mod dump;
 pub mod gate;
 mod launch;
 pub mod leak;
+pub mod load;
 mod marker;
+pub mod patience;
 pub mod processes;
 mod runner;
 mod server;
@@ -48,12 +50,13 @@ use std::process::ExitCode;
 
 pub use address::{Address, port_is_free};
 pub use arguments::Args;
-pub use client::{Client, connect, try_connect};
+pub use client::{Client, connect, connect_as_another, try_connect};
 pub use gate::Gate;
 pub use launch::Launch;
 pub use nix::sys::signal::Signal;
+pub use patience::patient;
 pub use server::Server;
-pub use wait::{SOON, holds, patient, pause, until};
+pub use wait::{SOON, holds, pause, until};
 pub use world::World;
 
 /// What runs in a server process; [`programs!`] makes one of any function that takes [`Args`].

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollTimeout, poll};
 
+use super::patience::FairClock;
+
 /// How long one look at a fact and the next are apart.
 const STEP: Duration = Duration::from_millis(5);
 
@@ -21,12 +23,12 @@ const SPEAK_AFTER: Duration = Duration::from_secs(1);
 /// Looks until `fact` yields something, and returns it; panics naming `what` after `deadline`.
 #[track_caller]
 pub fn until<T>(what: &str, deadline: Duration, mut fact: impl FnMut() -> Option<T>) -> T {
-    let deadline = patient(deadline.max(SHORTEST));
-    let start = Instant::now();
+    let deadline = deadline.max(SHORTEST);
+    let mut clock = FairClock::start();
     let mut spoken = false;
     loop {
         // The clock is read before the look: whoever was not scheduled for long gets a last look.
-        let elapsed = start.elapsed();
+        let elapsed = clock.elapsed();
         if let Some(value) = fact() {
             return value;
         }
@@ -60,10 +62,4 @@ pub fn pause(time: Duration) {
     let timeout = PollTimeout::try_from(time).unwrap_or(PollTimeout::MAX);
     // An interruption is no error here: each caller looks again at what it waits for.
     let _ = poll(&mut [], timeout);
-}
-
-/// The deadline as this machine needs it: `SCENARIO_PATIENCE` multiplies all of them.
-pub fn patient(deadline: Duration) -> Duration {
-    let factor = std::env::var("SCENARIO_PATIENCE").ok();
-    deadline * factor.and_then(|text| text.parse().ok()).unwrap_or(1)
 }

@@ -14,9 +14,9 @@ use tempfile::TempDir;
 
 use super::dump::dump;
 use super::marker::{Marker, VARIABLE};
+use super::patience::FairClock;
 use super::processes::Process;
 use super::runner::REPEAT;
-use super::wait::patient;
 use super::world::{directory, own_path};
 
 /// The variable with the scenario's directory.
@@ -79,7 +79,7 @@ pub struct Watch {
     directory: TempDir,
     /// Where its output goes; `None` if that is the runner's own.
     output: Option<File>,
-    started: Instant,
+    clock: FairClock,
     counted: Instant,
     /// Whether it has been reaped: its pid may be somebody else's then.
     ended: bool,
@@ -110,14 +110,13 @@ impl Watch {
             command.stdout(clone()).stderr(clone());
         }
         let child = command.spawn().expect("the scenario's process to start");
-        let started = Instant::now();
         Self {
             child,
             marker,
             directory,
             output,
-            started,
-            counted: started,
+            clock: FairClock::start(),
+            counted: Instant::now(),
             ended: false,
         }
     }
@@ -160,8 +159,8 @@ impl Watch {
                 limits.processes
             ));
         }
-        let deadline = patient(limits.deadline);
-        let late = self.started.elapsed() > deadline;
+        let deadline = limits.deadline;
+        let late = self.clock.elapsed() > deadline;
         late.then(|| format!("the scenario hangs: it did not end within {deadline:?}"))
     }
 

@@ -3,18 +3,20 @@
 
 use super::*;
 use crate::core::{
+    journal::FailureNote,
     stop::{Manner, StopState},
     system::PoolNote,
 };
 
 impl Monitor {
     /// What is noted at the end of each turn.
-    pub(crate) fn pool_note(&self, renewed: bool) -> PoolNote {
+    pub(crate) fn pool_note(&self, renewed: bool, failure: Option<FailureNote>) -> PoolNote {
         PoolNote {
             epoch: self.replacement.epoch(),
             serial: self.pool.last_serial(),
             owed: self.owed as u64,
             stop: self.stop_state(),
+            failure,
             renewed,
         }
     }
@@ -78,10 +80,10 @@ mod tests {
     fn a_stop_goes_on_where_it_was() {
         for (manner, is_patient) in [(Manner::Bounded, false), (Manner::Patient, true)] {
             let mut first = monitor();
-            assert_eq!(first.pool_note(false).stop, StopState::None);
+            assert_eq!(first.pool_note(false, None).stop, StopState::None);
             first.ask_stop(manner);
             assert_eq!(first.take_wish(), Wish::Announce);
-            let announced = first.pool_note(false).stop;
+            let announced = first.pool_note(false, None).stop;
             assert_eq!(announced, StopState::Announced { is_patient });
             let mut next = monitor();
             next.go_on(announced, &[]);
@@ -89,7 +91,7 @@ mod tests {
             assert!(next.stop_begins_at().is_some());
             assert_eq!(next.stop.is_patient(), is_patient);
             first.begin_shutdown();
-            let begun = first.pool_note(false).stop;
+            let begun = first.pool_note(false, None).stop;
             assert_eq!(begun, StopState::Begun { is_patient });
             let mut last = monitor();
             last.go_on(begun, &[]);

@@ -171,8 +171,7 @@ impl Monitor {
             .push(Task::ReloadFailed(reload_error(child, death)));
     }
 
-    /// The children of a reload that is under way cannot be forked: the old ones stay.
-    #[cfg(feature = "holder")]
+    /// Gives up the reload that is under way: the old children stay.
     pub(crate) fn give_up_reload(&mut self) {
         self.replacement.give_up();
         self.keep_the_old();

@@ -4,9 +4,9 @@
 use crate::{
     core::{
         journal::{
-            ASKED_AT, DEATHS_AT, EPOCH_AT, OVER_AT, OWED_AT, PID_AT, Phase, RECORD_WORDS,
-            RECORDS_AT, RENEWED_AT, ROOM, Record, SAVED_AT, SERIAL_AT, SETTLED_AT, STATE_AT,
-            STOP_AT, SavedAt, TAKEN_AT, words,
+            ASKED_AT, DEATHS_AT, EPOCH_AT, FAILURE_AT, FailureNote, OVER_AT, OWED_AT, PID_AT,
+            Phase, RECORD_WORDS, RECORDS_AT, RENEWED_AT, ROOM, Record, SAVED_AT, SERIAL_AT,
+            SETTLED_AT, STATE_AT, STOP_AT, SavedAt, TAKEN_AT, words,
         },
         signal_policy::Arrived,
         stop::StopState,
@@ -124,6 +124,7 @@ impl Journal {
         self.set(OWED_AT, note.owed);
         self.set(RENEWED_AT, note.renewed.into());
         self.set(STOP_AT, note.stop.word());
+        self.set(FAILURE_AT, FailureNote::word(note.failure));
         self.note_taken(taken);
         self.set(SETTLED_AT, std::process::id().into());
     }
@@ -142,6 +143,7 @@ impl Journal {
             serial: self.get(SERIAL_AT) as u32,
             owed: self.get(OWED_AT),
             stop: StopState::read(self.get(STOP_AT)),
+            failure: FailureNote::read(self.get(FAILURE_AT)),
             renewed: self.get(RENEWED_AT) != 0,
         }
     }

@@ -261,7 +261,7 @@ impl<'a> Holder<'a> {
             return;
         };
         // One whose other end is closed would be reported for ever. Looked at first: what was sent
-        // before the end was closed is read below.
+        // before the end was closed is read below. One that could not be looked at is kept.
         let has_hung_up = poll_any(
             [(channel.as_fd(), PollFlags::empty())],
             Some(Duration::ZERO),
@@ -272,7 +272,7 @@ impl<'a> Holder<'a> {
                 channel::wake(&channel);
             }
         }
-        if matches!(has_hung_up, Ok([false])) {
+        if !matches!(has_hung_up, Ok([true])) {
             self.channel = Some(channel);
         }
     }
@@ -307,7 +307,7 @@ impl<'a> Holder<'a> {
         }
         // Several deaths may be one signal.
         while !self.setup.handover.is_open()
-            && let Some(pid) = process::peek()
+            && let Some(pid) = find_dead()
         {
             self.reap(pid);
         }
@@ -436,6 +436,11 @@ fn heard() -> io::Result<SigSet> {
         heard.add(nix::sys::signal::Signal::try_from(number(row.signal))?);
     }
     Ok(heard)
+}
+
+/// A process that has ended. Asked for again if that fails, since no other signal may come.
+fn find_dead() -> Option<u32> {
+    process::try_peek().or_else(|_| process::try_peek()).ok()?
 }
 
 /// Reaps a process that has ended.

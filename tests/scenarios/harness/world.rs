@@ -6,12 +6,14 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use crate::support;
+use crate::support::patience::{MOST, crowding_of};
 use crate::support::{
     Address, SOON, Scenarios, Signal, World, connect, holds, port_is_free, processes, scenarios,
     try_connect, until,
 };
 
 pub const SCENARIOS: Scenarios = scenarios![
+    a_crowd_makes_time_longer,
     address_in_time_wait_is_free,
     client_sees_lines_silence_and_the_end,
     descriptors_settle_and_compare,
@@ -21,6 +23,15 @@ pub const SCENARIOS: Scenarios = scenarios![
     outputs_can_be_the_scenarios_own,
     zombies_are_not_children,
 ];
+
+fn a_crowd_makes_time_longer(_: &mut World) {
+    let crowding = |load: &str| crowding_of(load, 2);
+    assert_eq!(crowding("0.50 0.40 0.30 1/200 4711"), 1.0);
+    assert_eq!(crowding("9.00 0.40 0.30 8/200 4711"), 1.0);
+    assert_eq!(crowding("9.00 0.40 0.30 24/200 4711"), 3.0);
+    assert_eq!(crowding("900 0.40 0.30 9000/10000 4711"), MOST);
+    assert_eq!(crowding("no such thing"), 1.0);
+}
 
 fn orphans_come_to_the_scenario(world: &mut World) {
     let server = world.spawn("parent", &["--count", "3", "--stay"]);
