@@ -33,6 +33,10 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         if self.parent.monitor.is_stopping() {
             return self.upgrade_failed(&failed(&Failure::Stop));
         }
+        #[cfg(feature = "holder")]
+        if self.parent.monitor.programs && self.parent.system.is_held() {
+            return self.upgrade_failed(&failed(&Failure::EndsPrograms));
+        }
         self.parent.monitor.begin_upgrade();
         self.parent.tell_untold();
         let begun = self.save().and_then(|saved| {

@@ -33,6 +33,7 @@ pub const SCENARIOS: Scenarios = scenarios![
     children_that_die_meanwhile_are_reaped_once_and_their_status_is_known,
     a_stop_during_an_upgrade_wins,
     a_holder_that_is_stopped_is_not_waited_for,
+    an_upgrade_is_refused_where_children_are_programs,
     process_1_of_a_container_is_upgraded,
 ];
 
@@ -105,6 +106,13 @@ impl Upgraded {
     #[track_caller]
     pub fn expect_version(&self, version: u32) {
         expect_version(&self.address(), version);
+    }
+
+    /// Whether the upgrade to this version goes on after a parent was killed: in the new program, or in
+    /// the next parent, if the one that has begun it did not live to the end of that turn.
+    pub fn goes_on_with(&self, version: u32, began: usize) -> bool {
+        let is_new = self.said(&format!("version {version} in")) > 0;
+        is_new || self.said("upgrade began") > began
     }
 
     /// The server has a holder that works: a parent that is killed is followed by another one.
@@ -402,7 +410,7 @@ fn f01_a_parent_killed_at_any_moment_of_an_upgrade_loses_no_client_and_no_child(
             }
             upgraded.expect("parent ", parents + 1);
             assert_eq!(client.ask("who"), pid, "the same child");
-            let is_new = upgraded.said(&format!("version {next} in")) > 0;
+            let is_new = upgraded.goes_on_with(next, began + 1);
             *(if is_new { &mut after } else { &mut before }) += 1;
             if is_new {
                 version = next;
@@ -530,6 +538,16 @@ fn a_holder_that_is_stopped_is_not_waited_for(world: &mut World) {
     upgraded.upgrade_to(3, Mode::Good);
     upgraded.expect_version(3);
     upgraded.stop();
+}
+
+/// They would end with their parent, and with what they have in hand.
+fn an_upgrade_is_refused_where_children_are_programs(world: &mut World) {
+    let watched = Watched::of(world.spawn("held_programs", &[]));
+    let before = watched.expect_children(4);
+    watched.server.signal(Signal::SIGUSR2);
+    watched.expect("children that are programs would end", 1);
+    assert_eq!(watched.children(), before);
+    watched.stop();
 }
 
 const UNSHARE: [&str; 2] = ["-Urpf", "--mount-proc"];

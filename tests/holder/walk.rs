@@ -205,6 +205,7 @@ fn a_parent_killed_at_each_system_call_by_which_it_leaves_an_upgrade_to_its_hold
         let next = 2 + failed + done;
         let mut client = connect(&upgraded.address());
         let pid = client.ask("who");
+        let began = upgraded.said("upgrade began");
         upgraded.ask(next, Mode::Good);
         gate.reached(SOON);
         let parents = upgraded.said("parent ");
@@ -220,7 +221,7 @@ fn a_parent_killed_at_each_system_call_by_which_it_leaves_an_upgrade_to_its_hold
         }
         upgraded.expect("parent ", parents + 1);
         assert_eq!(client.ask("who"), pid, "the same child");
-        let is_new = upgraded.said(&format!("version {next} in")) > 0;
+        let is_new = upgraded.goes_on_with(next, began + 1);
         if is_new {
             upgraded.expect(&format!("upgraded to {next},"), 1);
             version = next;
