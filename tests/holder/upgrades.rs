@@ -150,8 +150,10 @@ fn kill_if_there(pid: u32) {
     }
 }
 
-/// Upgrades and downgrades by turns: each client is answered, the process is the same, and holder and
-/// parent hold as many descriptors as before.
+/// Under a holder, too: each client is answered, the process is the same, and holder and parent hold as
+/// many descriptors as before.
+///
+/// Upgrades and downgrades by turns, beside clients that come again and again.
 fn i08_upgrades_under_a_holder_lose_no_client_and_no_descriptor(world: &mut World) {
     let (upgrades, clients) = upgrades();
     world.deadline(SOON * 6 + SOON * u32::try_from(upgrades).expect("a number"));
@@ -210,7 +212,8 @@ fn tell_blind_times(stdout: &str) {
     );
 }
 
-/// The old parent serves on with the same children, its holder works, and a good program is accepted.
+/// Under a holder the old parent serves on with the same children, its holder works, and a good program is
+/// accepted afterwards.
 fn i07_a_program_that_cannot_run_is_refused_and_the_holder_keeps_the_old_one(world: &mut World) {
     world.deadline(SOON * 6);
     let upgraded = Upgraded::new(world, &[]);
@@ -241,6 +244,7 @@ fn i07_a_program_that_cannot_run_is_refused_and_the_holder_keeps_the_old_one(wor
     upgraded.stop();
 }
 
+/// Under a holder, too, a program that does not answer in its trial is killed.
 fn i07_a_program_that_hangs_is_refused_and_the_holder_keeps_the_old_one(world: &mut World) {
     world.deadline(SOON * 6);
     let upgraded = Upgraded::new(world, &[]);
@@ -381,8 +385,11 @@ fn a_server_gets_a_holder_and_loses_it_by_an_upgrade(world: &mut World) {
     world.reap_orphans();
 }
 
-/// Either the old program goes on, and the upgrade has failed, or the new one. In both cases there is a
-/// parent, and a holder, and each client is answered by the child that it had.
+/// With a holder a parent that is killed in an upgrade loses nobody either: the old program goes on, and
+/// the upgrade has failed, or the new one does.
+///
+/// In both cases there is a parent, and a holder that works, and each client is answered by the child
+/// that it had.
 fn f01_a_parent_killed_at_any_moment_of_an_upgrade_loses_no_client_and_no_child(world: &mut World) {
     let (upgrades, clients) = upgrades();
     let kills = upgrades * 3;
