@@ -19,7 +19,10 @@ use super::{
     wire::Entry,
 };
 #[cfg(feature = "holder")]
-use super::{journal::FailureNote, stop::StopState};
+use super::{
+    journal::{FailureNote, ToldNote},
+    stop::StopState,
+};
 use std::{any::Any, fmt, io, path::Path, time::Duration};
 
 /// One of the pipes from a child to its parent.
@@ -203,6 +206,8 @@ pub(crate) struct ForkTerms {
     /// What is noted of it for the parent after this one.
     #[cfg(feature = "holder")]
     pub(crate) epoch: u32,
+    #[cfg(feature = "holder")]
+    pub(crate) successor: bool,
     #[cfg(feature = "holder")]
     pub(crate) reserved: bool,
 }
@@ -398,6 +403,12 @@ pub(crate) trait System {
     /// Notes the epoch of a child.
     #[cfg(feature = "holder")]
     fn note_epoch(&mut self, _: ChildId, _epoch: u32) {}
+    /// Notes that a successor has had its effect: a child was told to stop for it.
+    #[cfg(feature = "holder")]
+    fn note_paired(&mut self, _: ChildId) {}
+    /// Notes why a child is told to stop.
+    #[cfg(feature = "holder")]
+    fn note_told(&mut self, _: ChildId, _: ToldNote) {}
     /// Keeps a state for the parent after this one. False if it is too long.
     #[cfg(feature = "holder")]
     fn save_state(&mut self, _: &[u8]) -> bool {

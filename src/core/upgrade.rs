@@ -5,7 +5,8 @@
 use crate::core::time::Time;
 use std::{any::Any, collections::VecDeque, fmt, path::PathBuf, time::Duration};
 
-/// How long the new program must live on in its trial when it has read the state. Programs that cannot run often end right after their start.
+/// How long the new program must live on in its trial when it has read the state. Programs that cannot
+/// run often end right after their start.
 pub(crate) const PROBATION: Duration = Duration::from_millis(100);
 /// How long the upgrade waits for a moment in which no task is queued and no output waits.
 const CALM: Duration = Duration::from_secs(1);

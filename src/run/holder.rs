@@ -6,16 +6,15 @@
 use super::{PreFork, guarded, turn::Loop};
 use crate::{
     core::{
-        child::ChildId,
+        child::{ChildId, WaitStatus},
         control::Desk,
         error::{Error, Operation},
         event::Event,
         journal::{FailureNote, Heir},
-        monitor::{outlived, reached, restored},
+        monitor::{ToldBefore, outlived, reached, restored},
         say::say,
         state::{ChildState, PoolState, Snapshot},
         system::{PoolNote, System},
-        time::Time,
     },
     hooks::{ChildServer, PreForkHooks},
     sys::{
@@ -107,9 +106,9 @@ impl<H: PreForkHooks, S: ChildServer> Loop<H, S, UnixSystem> {
         self.parent.tell_time();
         match split.earlier {
             0 => self.regain(children),
-            earlier => {
+            _ => {
                 self.take_over()?;
-                self.tell_takeover(earlier, split.at);
+                self.tell_takeover(split);
                 Ok(())
             }
         }
@@ -157,10 +156,15 @@ impl<H: PreForkHooks, S: ChildServer> Loop<H, S, UnixSystem> {
             ..saved
         };
         self.inherit(&state, &inherited)?;
-        let told = inherited.iter().filter(|child| child.told_to_leave);
-        let told: Vec<_> = told.map(Inherited::id).collect();
+        let told: Vec<_> = inherited.iter().filter_map(Inherited::told).collect();
+        let succeeds = |child: &&Inherited| child.record.successor && child.record.told.is_none();
+        let successors = inherited.iter().filter(succeeds);
+        successors.for_each(|child| self.parent.monitor.succeeds_still(child.id()));
         self.parent.monitor.go_on(note.stop, &told);
         self.failure = note.failure.map(FailureNote::error);
+        for child in inherited.iter().filter(|child| child.record.end.is_some()) {
+            self.finish_dead(child.id());
+        }
         let wish = self.parent.monitor.take_wish();
         self.obey(wish);
         self.parent.tell_untold();
@@ -198,9 +202,7 @@ impl<H: PreForkHooks, S: ChildServer> Loop<H, S, UnixSystem> {
             children.push((record, reached(&state, words, process)));
         }
         self.parent.monitor.adopt(state, children);
-        for child in inherited.iter().filter(|child| child.record.end.is_some()) {
-            self.finish_dead(child.id());
-        }
+        self.parent.monitor.report.takeovers += 1;
         Ok(())
     }
 
@@ -216,16 +218,23 @@ impl<H: PreForkHooks, S: ChildServer> Loop<H, S, UnixSystem> {
         }
     }
 
-    fn tell_takeover(&mut self, earlier: u32, began: Time) {
-        let took = self.parent.system.now().since(began);
+    fn tell_takeover(&mut self, split: &Split) {
+        let &Split { earlier, ended, at } = split;
+        let took = self.parent.system.now().since(at);
         let children = self.parent.monitor.children().count();
         say!(
             Warn,
-            "parent {earlier} of this server is gone: another took over {children} children in {:.1} ms",
+            "parent {earlier} of this server is gone ({}): another took over {children} children in {:.1} ms",
+            ended.map_or_else(
+                || "nobody knows how".to_owned(),
+                |status| status.to_string()
+            ),
             took.as_secs_f64() * 1e3
         );
         self.parent.tell(&Event::TookOver {
             earlier,
+            code: ended.and_then(WaitStatus::code),
+            signal: ended.and_then(WaitStatus::signal),
             children,
             took,
         });
@@ -235,5 +244,15 @@ impl<H: PreForkHooks, S: ChildServer> Loop<H, S, UnixSystem> {
 impl Inherited {
     fn id(&self) -> ChildId {
         ChildId::new(self.slot, self.record.serial)
+    }
+
+    /// What the parent before has told it.
+    fn told(&self) -> Option<ToldBefore> {
+        let was_told = self.told_to_leave || self.record.told.is_some();
+        was_told.then(|| ToldBefore {
+            child: self.id(),
+            was_sent: self.told_to_leave,
+            why: self.record.told,
+        })
     }
 }

@@ -1,13 +1,15 @@
 //! What the loop notes for the parent after this one, if it has a holder: the pool at the end of each
 //! turn, and now and then the counters, the attributes and what the hooks hand on. Reads no journal.
 
-use super::{child::ChildSide, turn::Loop};
+use super::{child::ChildSide, parent::Parent, turn::Loop};
 use crate::{
     core::{
+        child::{Child, ChildId},
         config::Config,
         journal::{FailureNote, ROOM},
         say::say,
         state::Snapshot,
+        system::System,
         time::Time,
     },
     hooks::{ChildServer, PreForkHooks},
@@ -38,6 +40,8 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             return;
         }
         self.note_epochs();
+        self.parent.note_retirements();
+        self.parent.note_paired();
         let now = self.parent.monitor.now();
         if self.journaled.save_at <= now || self.has_new_attributes() {
             self.journaled.save_at = now + SAVE_EVERY;
@@ -106,5 +110,33 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         }
         state.hooks.clear();
         state.encode()
+    }
+}
+
+impl<Y: System> Parent<Y> {
+    /// Notes why a child is told to stop, before it is: a parent after this one knows by that whether
+    /// the child may finish what it has in hand.
+    pub(super) fn note_told(&mut self, child: ChildId) {
+        if self.system.is_held()
+            && let Some(told) = self.monitor.told_note(child)
+        {
+            self.system.note_told(child, told);
+        }
+    }
+
+    /// The same of those whose time has changed, and of those who are told later.
+    fn note_retirements(&mut self) {
+        if self.monitor.pool.census().retiring == 0 {
+            return;
+        }
+        let retiring: Vec<_> = self.monitor.retiring_servers().map(Child::id).collect();
+        retiring.into_iter().for_each(|child| self.note_told(child));
+    }
+
+    /// Notes the successors that count for nobody any more.
+    fn note_paired(&mut self) {
+        for child in self.monitor.replacement.paired() {
+            self.system.note_paired(*child);
+        }
     }
 }

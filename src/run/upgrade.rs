@@ -194,6 +194,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             took.as_secs_f64(),
             blind.as_secs_f64() * 1e3
         );
+        self.parent.monitor.report.upgrades += 1;
         self.parent.system.forget_image();
         self.handed_on = Vec::new();
         self.parent.system.tell_askers("ok");

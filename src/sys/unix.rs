@@ -641,7 +641,8 @@ impl System for UnixSystem {
         if self.board.is_elsewhere(child.slot()) {
             return Err(io::ErrorKind::Unsupported.into());
         }
-        self.stacks.ask(child, pid)
+        self.stacks
+            .ask(child, pid, self.holding.ward(child).as_ref())
     }
 
     fn stacks(&mut self) -> Vec<(ChildId, Vec<Frame>)> {
@@ -749,6 +750,16 @@ impl System for UnixSystem {
     #[cfg(all(feature = "holder", target_os = "linux"))]
     fn note_epoch(&mut self, child: ChildId, epoch: u32) {
         self.holding.note_epoch(child, epoch);
+    }
+
+    #[cfg(all(feature = "holder", target_os = "linux"))]
+    fn note_paired(&mut self, child: ChildId) {
+        self.holding.note_paired(child);
+    }
+
+    #[cfg(all(feature = "holder", target_os = "linux"))]
+    fn note_told(&mut self, child: ChildId, told: crate::core::journal::ToldNote) {
+        self.holding.note_told(child, told);
     }
 
     #[cfg(all(feature = "holder", target_os = "linux"))]

@@ -13,6 +13,7 @@ pub const SCENARIOS: Scenarios = scenarios![
     a_holder_that_is_killed_takes_all_with_it,
     a_holder_that_is_killed_takes_children_with_it_that_were_taken_over,
     process_1_of_a_container_is_a_holder,
+    a_holder_that_cannot_fork_says_so_once,
 ];
 
 /// Each parent after the first dies before its first turn is over: the holder gives up after five, and
@@ -140,4 +141,44 @@ fn process_1_of_a_container_is_a_holder(world: &mut World) {
     send(sleep, Signal::SIGKILL);
     send(holder, Signal::SIGTERM);
     assert_eq!(outer.wait(SOON).code(), Some(0), "{}", outer.stderr());
+}
+
+/// The children serve meanwhile, and the next parent comes when it can.
+fn a_holder_that_cannot_fork_says_so_once(world: &mut World) {
+    let watched = Watched::new(world, &[]);
+    let before = watched.expect_children(4);
+    let mut client = connect(&watched.address());
+    let pid = client.ask("who");
+    let lines = || {
+        watched
+            .server
+            .stderr()
+            .matches("no parent can be forked")
+            .count()
+    };
+    for round in 1..=2 {
+        if !limit_files(watched.server.pid(), 3) {
+            eprintln!("skipped: this machine has no prlimit");
+            break;
+        }
+        send(watched.parent(), Signal::SIGKILL);
+        until("the holder to say so", SOON, || {
+            (lines() == round).then_some(())
+        });
+        assert_eq!(client.ask("who"), pid);
+        assert!(limit_files(watched.server.pid(), 1024));
+        watched.expect("parent ", round + 1);
+        assert_eq!(lines(), round, "once: it has tried more than once");
+        assert_eq!(watched.children(), before);
+    }
+    drop(client);
+    watched.stop();
+}
+
+/// How many descriptors a process may open from now on.
+fn limit_files(pid: u32, count: usize) -> bool {
+    let limit = format!("--nofile={count}:");
+    let mut command = Command::new("prlimit");
+    let status = command.args(["--pid", &pid.to_string(), &limit]).status();
+    status.is_ok_and(|status| status.success())
 }

@@ -24,6 +24,7 @@ mod status;
 mod strace;
 #[path = "../support/mod.rs"]
 mod support;
+mod told;
 mod upgrades;
 mod versions;
 mod walk;
@@ -38,8 +39,9 @@ use std::process::ExitCode;
 use support::{Scenarios, scenarios_of};
 
 fn main() -> ExitCode {
-    let modules: &[(&str, Scenarios)] =
-        scenarios_of![kills, walk, calls, deaths, signals, kept, ends, upgrades];
+    let modules: &[(&str, Scenarios)] = scenarios_of![
+        kills, walk, calls, deaths, told, signals, kept, ends, upgrades
+    ];
     #[cfg(feature = "status")]
     let modules = &[modules, scenarios_of![status]].concat();
     support::main_of(&[program::PROGRAMS, calls::PROGRAMS].concat(), modules)

@@ -45,7 +45,7 @@ use nix::{
     },
 };
 use std::{
-    io,
+    io::{self, Write},
     os::fd::{AsFd, OwnedFd},
     time::Duration,
 };
@@ -54,6 +54,9 @@ use std::{
 const EXIT_GIVEN_UP: i32 = 70;
 /// The exit code of a parent that could not be set up: EX_OSERR.
 const EXIT_SETUP: i32 = 71;
+
+/// By this signal whoever watches a server asks the holder to replace a parent that hangs.
+const REPLACE_PARENT: libc::c_int = libc::SIGABRT;
 
 /// What a holder is told at its start.
 pub(super) struct HolderSetup {
@@ -115,10 +118,14 @@ pub(super) struct Holder<'a> {
     channel: Option<OwnedFd>,
     parent: Option<LivingParent>,
     restarts: Restarts,
+    /// Whether the last attempt to fork a parent has failed, which is told once.
+    cannot_fork: bool,
     parents: u32,
     /// How many descriptors it has got for the next program.
     handed: usize,
     estate: Estate<'a>,
+    /// How the last one has ended.
+    last_end: Option<WaitStatus>,
     /// What a child has noted of itself.
     noted: &'a dyn Fn(usize) -> NotedPid,
 }
@@ -141,9 +148,11 @@ impl<'a> Holder<'a> {
             channel: None,
             parent: None,
             restarts: Restarts::default(),
+            cannot_fork: false,
             parents: 0,
             handed: 0,
             estate,
+            last_end: None,
             noted,
         })
     }
@@ -158,13 +167,34 @@ impl<'a> Holder<'a> {
                     return Err(Error::new(Operation::Fork, "the parent", error));
                 }
                 // It is no fault of the parent's, and the children serve.
-                Err(_) => self.restarts.ended(true, Duration::ZERO),
+                Err(error) => {
+                    self.tell_failed_fork(&error);
+                    self.restarts.ended(true, Duration::ZERO)
+                }
             };
             match next {
                 Next::Start { after } => self.pause(after),
                 Next::GiveUp => self.give_up(),
             }
         }
+    }
+
+    /// Says once that there is no parent, until there is one.
+    fn tell_failed_fork(&mut self, error: &io::Error) {
+        if std::mem::replace(&mut self.cannot_fork, true) {
+            return;
+        }
+        // The text of an `io::Error` would be allocated.
+        let why = Errno::from_raw(error.raw_os_error().unwrap_or(0)).desc();
+        let mut line = [0; 200];
+        let mut rest = &mut line[..];
+        // OK to ignore: a text that is too long is cut.
+        let _ = writeln!(
+            rest,
+            "holder: no parent can be forked ({why}); the children serve, and it is tried again"
+        );
+        let left = rest.len();
+        complain(&line[..line.len() - left]);
     }
 
     /// Forks a parent. `Some` in the new process.
@@ -179,6 +209,7 @@ impl<'a> Holder<'a> {
                 drop(own);
                 let split = Split {
                     earlier: self.parents,
+                    ended: self.last_end,
                     at: self.setup.clock.now(),
                 };
                 self.become_parent(holder);
@@ -194,6 +225,7 @@ impl<'a> Holder<'a> {
                     self.estate.leave_clients();
                 }
                 self.parents += 1;
+                self.cannot_fork = false;
                 self.channel = Some(own);
                 self.parent = Some(LivingParent {
                     pid,
@@ -230,6 +262,7 @@ impl<'a> Holder<'a> {
         let Some(parent) = self.parent.take() else {
             return self.restarts.ended(true, Duration::ZERO);
         };
+        self.last_end = parent.status.map(WaitStatus::from_raw);
         if self.setup.journal.is_over() {
             exit_like(parent.status.unwrap_or_default());
         }
@@ -302,6 +335,7 @@ impl<'a> Holder<'a> {
                     stops |= matches!(row.lead, Lead::Stop | Lead::PatientStop);
                     self.pass_on(index, arrived);
                 }
+                None if arrived == REPLACE_PARENT => self.kill_parent(),
                 None => {}
             }
         }
@@ -324,6 +358,14 @@ impl<'a> Holder<'a> {
             self.wake();
         } else if let Some(parent) = self.parent.as_ref().filter(|it| it.status.is_none()) {
             send(parent.pid, signal);
+        }
+    }
+
+    /// Another parent takes the place of one that hangs.
+    fn kill_parent(&self) {
+        if let Some(parent) = self.parent.as_ref().filter(|it| it.status.is_none()) {
+            complain(b"holder: SIGABRT has come; the parent is killed, and another one started\n");
+            send(parent.pid, libc::SIGKILL);
         }
     }
 
@@ -427,7 +469,7 @@ impl<'a> Holder<'a> {
 }
 
 /// The signals that the holder hears: those of the table, but for two that come from what a process
-/// does itself.
+/// does itself, and one that is for the holder.
 fn heard() -> io::Result<SigSet> {
     let own = [Signal::Pipe, Signal::FileSize];
     let rows = TABLE.iter().filter(|row| !own.contains(&row.signal));
@@ -435,6 +477,7 @@ fn heard() -> io::Result<SigSet> {
     for row in rows {
         heard.add(nix::sys::signal::Signal::try_from(number(row.signal))?);
     }
+    heard.add(nix::sys::signal::Signal::try_from(REPLACE_PARENT)?);
     Ok(heard)
 }
 
