@@ -173,6 +173,7 @@ const SCENARIOS: &[(&str, Scenarios)] = scenarios_of![
     examples::hello,
     examples::lines,
     exec::applications,
+    exec::example,
     exec::handover,
     exec::languages,
     exec::languages::node,
