@@ -17,6 +17,7 @@ mod records;
 mod tests;
 
 pub(crate) use self::{
+    codes::Coded,
     encoding::List,
     frame::BadState,
     records::{

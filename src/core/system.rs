@@ -2,8 +2,6 @@
 //! pipes and processes, the board, the parent's output. Only traits and data; `sys::Unix` and the
 //! simulation's model implement them.
 
-#[cfg(feature = "holder")]
-use super::stop::StopState;
 use super::{
     board::{Notes, SharedView},
     brake::RunTime,
@@ -20,6 +18,8 @@ use super::{
     upgrade::Trial,
     wire::Entry,
 };
+#[cfg(feature = "holder")]
+use super::{journal::Said, stop::StopState};
 use std::{any::Any, fmt, io, path::Path, time::Duration};
 
 /// One of the pipes from a child to its parent.
@@ -140,6 +140,10 @@ pub(crate) trait Process: fmt::Debug {
     /// Collects the status if the child has ended. `Outlived` is returned again until its process
     /// group is empty.
     fn reap(&self) -> io::Result<Reaped>;
+    /// What others tell of its end who have reaped it; `None` if nobody is there who would.
+    fn end_told_by_others(&self) -> Option<Collected> {
+        None
+    }
 }
 
 /// Which signals to a child go to its whole process group.
@@ -148,6 +152,26 @@ pub(crate) enum ToGroup {
     All,
     /// SIGKILL only: others go to the child, which tells the group by itself.
     Kill,
+}
+
+impl ToGroup {
+    /// The number for what a child without a group or with one is sent, in a state and in a journal.
+    pub(crate) fn code(group: Option<Self>) -> u8 {
+        match group {
+            None => 0,
+            Some(Self::All) => 1,
+            Some(Self::Kill) => 2,
+        }
+    }
+
+    /// The same backwards; a number that is not known stands for a group that is sent all signals.
+    pub(crate) fn of_code(code: u8) -> Option<Self> {
+        match code {
+            0 => None,
+            2 => Some(Self::Kill),
+            _ => Some(Self::All),
+        }
+    }
 }
 
 /// What another program needs to take over the process of a child.
@@ -197,6 +221,9 @@ pub(crate) struct ForkTerms {
     pub(crate) group: Option<ToGroup>,
     /// The signal that it is sent in place of SIGINT.
     pub(crate) stop_signal: Signal,
+    /// Whether it is to become another program.
+    #[cfg(feature = "holder")]
+    pub(crate) execs: bool,
     /// What is noted of it for the parent after this one.
     #[cfg(feature = "holder")]
     pub(crate) epoch: u32,
@@ -390,6 +417,9 @@ pub(crate) trait System {
     /// Notes the epoch of a child.
     #[cfg(feature = "holder")]
     fn note_epoch(&mut self, _: ChildId, _epoch: u32) {}
+    /// Notes what a child has said in words.
+    #[cfg(feature = "holder")]
+    fn note_said(&mut self, _: ChildId, _: Said) {}
     /// Keeps a state for the parent after this one. False if it is too long.
     #[cfg(feature = "holder")]
     fn save_state(&mut self, _: &[u8]) -> bool {

@@ -18,7 +18,7 @@ use crate::{
     hooks::{ChildServer, PreForkHooks},
     sys::{
         fd_registry, fork,
-        holder::{Inherited, Split, pending},
+        holder::{Inherited, Split, keeps_programs, pending},
         limits::Threads,
         stdio,
         unix::UnixSystem,
@@ -83,6 +83,12 @@ impl<H: PreForkHooks, S: ChildServer> Loop<H, S, UnixSystem> {
         if split.earlier > 0 {
             self.take_over()?;
             self.tell_takeover(split.earlier, split.at);
+        } else if self.server.execs() && !keeps_programs() {
+            say!(
+                Warn,
+                "programs will end with a parent that is killed: this C library, this kernel or a second \
+                 thread does not let them outlive it"
+            );
         }
         Ok(())
     }
@@ -146,20 +152,17 @@ impl<H: PreForkHooks, S: ChildServer> Loop<H, S, UnixSystem> {
         }
         self.parent.monitor.adopt(state, children);
         for child in inherited.iter().filter(|child| child.record.end.is_some()) {
-            self.finish_dead(child.id());
+            self.reap_one(child.id());
         }
         Ok(())
     }
 
-    fn heir(&mut self, child: &Inherited) -> Heir {
-        let group = self.group();
+    fn heir(&self, child: &Inherited) -> Heir {
         Heir {
             slot: child.slot,
             record: child.record,
             notes: self.parent.system.notes(child.slot as usize),
             pipes: child.pipes.map(|fd| fd.map(|fd| (fd, pending(fd)))),
-            group,
-            stop_signal: self.server.stop_signal(),
         }
     }
 

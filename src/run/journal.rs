@@ -1,9 +1,9 @@
 //! What the loop notes for the parent after this one, if it has a holder: the pool at the end of each
 //! turn, and now and then the counters, the attributes and what the hooks hand on. Reads no journal.
 
-use super::{child::ChildSide, turn::Loop};
+use super::{child::ChildSide, parent::Parent, turn::Loop};
 use crate::{
-    core::{config::Config, say::say, state::Snapshot, time::Time},
+    core::{child::ChildId, config::Config, journal::Said, say::say, state::Snapshot, time::Time},
     hooks::{ChildServer, PreForkHooks},
 };
 use std::time::Duration;
@@ -51,6 +51,18 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         }
         for child in self.parent.monitor.children() {
             self.parent.system.note_epoch(child.id(), child.epoch());
+        }
+    }
+
+    /// What a child has said, for the parent after this one, which cannot read it again.
+    pub(super) fn note_said(&mut self, child: ChildId) {
+        let Parent {
+            monitor, system, ..
+        } = &mut self.parent;
+        if system.is_held()
+            && let Some(record) = monitor.child(child)
+        {
+            system.note_said(child, Said::by(record));
         }
     }
 

@@ -12,6 +12,8 @@
 
 mod control;
 mod documents;
+#[cfg(feature = "holder")]
+mod held;
 mod inetd;
 mod refusals;
 mod reload;
@@ -31,15 +33,17 @@ mod watched;
 use std::path::Path;
 use std::process::ExitCode;
 
-use support::{Launch, SOON, Server, Signal, World, scenarios_of};
+use support::{Launch, SOON, Scenarios, Server, Signal, World, scenarios_of};
 
 /// The command.
 const PREFORK: &str = env!("CARGO_BIN_EXE_prefork");
 
 fn main() -> ExitCode {
-    let modules = scenarios_of![
+    let modules: &[(&str, Scenarios)] = scenarios_of![
         control, documents, inetd, refusals, reload, run, status, top,
     ];
+    #[cfg(feature = "holder")]
+    let modules = &[modules, scenarios_of![held]].concat();
     support::main_of(told::PROGRAMS, modules)
 }
 

@@ -60,7 +60,7 @@ fn f01_a_parent_killed_at_random_moments_loses_no_client_and_no_child(world: &mu
 }
 
 /// How long the parents took, from their forks to the end of the adoption.
-fn tell_times(stdout: &str) {
+pub fn tell_times(stdout: &str) {
     let told = stdout
         .lines()
         .filter_map(|line| line.split_once(" children in "));
@@ -77,7 +77,7 @@ fn tell_times(stdout: &str) {
 }
 
 /// Clients that connect, ask, are answered and wait for the end, while `meanwhile` runs.
-fn under_load(address: &Address, meanwhile: impl FnOnce()) -> usize {
+pub fn under_load(address: &Address, meanwhile: impl FnOnce()) -> usize {
     let (served, over) = (AtomicUsize::new(0), AtomicBool::new(false));
     thread::scope(|scope| {
         for _ in 0..CLIENTS {
@@ -138,7 +138,7 @@ fn f02_a_parent_killed_while_it_forks_loses_no_child_and_doubles_none(world: &mu
     }
 }
 
-fn hold(address: &Address) -> (Client, u32) {
+pub fn hold(address: &Address) -> (Client, u32) {
     let mut client = connect(address);
     let pid = client.ask("who").parse().expect("a pid");
     (client, pid)

@@ -16,6 +16,7 @@ mod ends;
 mod kept;
 mod kills;
 mod program;
+mod programs;
 mod signals;
 #[cfg(feature = "status")]
 mod status;
@@ -29,7 +30,8 @@ use std::process::ExitCode;
 use support::{Scenarios, scenarios_of};
 
 fn main() -> ExitCode {
-    let modules: &[(&str, Scenarios)] = scenarios_of![kills, walk, deaths, signals, kept, ends];
+    let modules: &[(&str, Scenarios)] =
+        scenarios_of![kills, walk, deaths, programs, signals, kept, ends];
     #[cfg(feature = "status")]
     let modules = &[modules, scenarios_of![status]].concat();
     support::main_of(program::PROGRAMS, modules)

@@ -1,18 +1,20 @@
 //! The program: a server with a holder, which tells its parents, its children and what is restored.
 
 use std::io::{self, BufRead, BufReader, Write};
+use std::os::fd::FromRawFd;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use nix::libc;
 use prefork_server::servers::TcpConn;
 use prefork_server::{
-    Child, ChildServer, Death, Error, Event, ExecServer, Monitor, Observer, PreFork, PreForkHooks,
-    Report, TcpServer, metrics,
+    Child, ChildServer, Death, Error, Event, ExecServer, InetdServer, Monitor, Observer, PreFork,
+    PreForkHooks, Report, Start, TcpServer, ThreadCheck, defaults, metrics,
 };
 
 use crate::support::{Args, Programs, gate, programs};
 
-pub const PROGRAMS: Programs = programs![held, held_programs];
+pub const PROGRAMS: Programs = programs![held, held_programs, held_inetd, serving];
 
 /// Serves under a holder.
 fn held(args: Args) -> ExitCode {
@@ -42,14 +44,64 @@ fn held(args: Args) -> ExitCode {
     })
 }
 
-/// Children that are other programs.
+/// Children that are other programs: what stands after `--`, or `serving`.
 fn held_programs(args: Args) -> ExitCode {
-    let server = ExecServer::new("sleep").arg("1000");
+    let own = std::env::current_exe().expect("this program");
+    let own = [own.to_str().expect("a path"), "--program", "serving"];
+    let given = args.iter().position(|arg| arg == "--");
+    let given = given.map(|at| args[at + 1..].to_vec());
+    let command = given.unwrap_or_else(|| own.map(String::from).to_vec());
+    let mut server = ExecServer::new(&command[0])
+        .args(&command[1..])
+        .listen("127.0.0.1:0");
+    if args.value("--stop-signal") == Some("TERM") {
+        server = server.stop_signal(prefork_server::Signal::Terminate);
+    }
+    if let Some(folder) = args.value("--folder") {
+        std::env::set_current_dir(folder).expect("the folder");
+    }
     ended(&args, |hooks| {
-        let prefork = sized(&args, server, hooks).start();
-        println!("listening on 127.0.0.1:0");
-        prefork?.run()
+        let builder = sized(&args, server, hooks);
+        let mut prefork = builder
+            .start_timeout(milliseconds(&args, "--start-timeout"))
+            .start()?;
+        println!("listening on {}", prefork.server().local_addrs()[0]);
+        prefork.run()
     })
+}
+
+/// Children that run a program for each connection.
+fn held_inetd(args: Args) -> ExitCode {
+    let server = InetdServer::new("cat").listen("127.0.0.1:0");
+    ended(&args, |hooks| {
+        let mut prefork = sized(&args, server, hooks).start()?;
+        let listening = prefork.server_mut().listeners();
+        println!("listening on {}", listening[0].name);
+        prefork.run()
+    })
+}
+
+/// A program that serves: says its words, and answers lines as the children of `held` do.
+fn serving(_: Args) -> io::Result<()> {
+    // SAFETY: it is the socket that the server has passed, and nothing else in this program owns it.
+    #[allow(unsafe_code)]
+    let listener = unsafe { std::net::TcpListener::from_raw_fd(3) };
+    println!("\x06");
+    loop {
+        println!("\x11");
+        let (stream, _) = listener.accept()?;
+        println!("\x13");
+        for line in BufReader::new(&stream).lines() {
+            // A client that has gone is no failure.
+            let Ok(line) = line else { break };
+            if let Some(code) = line.strip_prefix("exit ") {
+                std::process::exit(code.parse().map_err(io::Error::other)?);
+            }
+            if writeln!(&stream, "{}", std::process::id()).is_err() {
+                break;
+            }
+        }
+    }
 }
 
 fn ended(args: &Args, run: impl FnOnce(Hooks) -> Result<Report, Error>) -> ExitCode {
@@ -62,6 +114,8 @@ fn ended(args: &Args, run: impl FnOnce(Hooks) -> Result<Report, Error>) -> ExitC
         restored: 0,
         reloads: 0,
         dies_at_fork: args.has("--dies-at-fork"),
+        starts_a_thread: args.has("--starts-a-thread"),
+        checks_state: args.has("--checks-state"),
     };
     match run(hooks) {
         Ok(report) => {
@@ -80,7 +134,6 @@ fn sized<S: ChildServer>(
     server: S,
     hooks: Hooks,
 ) -> prefork_server::Builder<Hooks, S> {
-    let milliseconds = |flag| Duration::from_millis(args.parsed(flag).unwrap_or(0));
     PreFork::builder(server)
         .hooks(hooks)
         .start_servers(args.parsed("--children").unwrap_or(4))
@@ -89,12 +142,21 @@ fn sized<S: ChildServer>(
         .max_clients(args.parsed("--max").unwrap_or(40))
         .resize_signals(true)
         .kill_timeout(Duration::from_secs(2))
-        .pre_stop_delay(milliseconds("--pre-stop-delay"))
+        .thread_check(match args.has("--starts-a-thread") {
+            true => ThreadCheck::Warn,
+            false => ThreadCheck::Refuse,
+        })
+        .pre_stop_delay(milliseconds(args, "--pre-stop-delay"))
         .observe(Teller {
             dies: args.has("--dies-at-takeover"),
             told: false,
+            tells_words: args.has("--tells-words"),
         })
         .holder()
+}
+
+fn milliseconds(args: &Args, flag: &str) -> Duration {
+    Duration::from_millis(args.parsed(flag).unwrap_or(0))
 }
 
 /// Answers each line with the pid of the child.
@@ -122,6 +184,8 @@ struct Hooks {
     restored: u32,
     reloads: u32,
     dies_at_fork: bool,
+    starts_a_thread: bool,
+    checks_state: bool,
 }
 
 impl PreForkHooks for Hooks {
@@ -149,19 +213,34 @@ impl PreForkHooks for Hooks {
         if self.dies_at_fork {
             std::process::abort();
         }
+        if std::mem::take(&mut self.starts_a_thread) {
+            std::thread::spawn(std::thread::park);
+        }
         gate::pass("fork");
+    }
+
+    fn server_start(&mut self, start: &mut Start<'_>) -> io::Result<()> {
+        if self.checks_state {
+            println!("state {:?}", state_of_the_c_library());
+        }
+        defaults::server_start(self, start)
     }
 
     fn server_exited(&mut self, _: &mut Monitor, child: &Child, death: &Death) {
         println!("exited {} {:?} {}", child.pid(), death.cause(), death);
+        let is_used = death.usage().is_some_and(|usage| usage.max_resident > 0);
+        println!("used: {}", if is_used { "yes" } else { "no" });
     }
 
     fn server_stdout(
         &mut self,
-        _: &mut Monitor,
-        _: prefork_server::ChildId,
+        monitor: &mut Monitor,
+        child: prefork_server::ChildId,
         line: &prefork_server::Line,
     ) {
+        if line.bytes() == b"signal me" {
+            monitor.kill(child, prefork_server::Signal::User1);
+        }
         println!("said {}", String::from_utf8_lossy(line.bytes()));
     }
 
@@ -170,10 +249,47 @@ impl PreForkHooks for Hooks {
     }
 }
 
+/// What the C library and the kernel know of this process, each as it should be.
+#[derive(Debug)]
+#[allow(dead_code, reason = "it is printed")]
+struct CLibrary {
+    pid: bool,
+    tid: bool,
+    robust_mutexes: bool,
+    threads: bool,
+}
+
+/// A child may ask for this before it becomes another program.
+#[allow(unsafe_code)]
+fn state_of_the_c_library() -> CLibrary {
+    let pid = std::fs::read_link("/proc/self").expect("our process");
+    let tid = nix::unistd::gettid().as_raw();
+    let (mut clock, mut head, mut length) = (0, 0_usize, 0_usize);
+    // SAFETY: the clock of this thread, and the list that the kernel has of it; both are only written to
+    // the variables.
+    unsafe {
+        libc::pthread_getcpuclockid(libc::pthread_self(), &raw mut clock);
+        libc::syscall(
+            libc::SYS_get_robust_list,
+            0_usize,
+            &raw mut head,
+            &raw mut length,
+        );
+    }
+    CLibrary {
+        pid: pid.as_os_str() == std::process::id().to_string().as_str(),
+        // The kernel's number for the clock of a thread is made of its id.
+        tid: clock == (!tid << 3) | 6,
+        robust_mutexes: head != 0 && length > 0,
+        threads: std::thread::spawn(|| 7).join().is_ok_and(|n| n == 7),
+    }
+}
+
 /// Tells who the parent is, at the end of its first turn, and which children it knows.
 struct Teller {
     dies: bool,
     told: bool,
+    tells_words: bool,
 }
 
 impl Observer for Teller {
@@ -194,6 +310,8 @@ impl Observer for Teller {
                 let state = monitor.child(*child).map(Child::state);
                 println!("adopted {} {state:?}", pid(*child));
             }
+            Event::Busy { child, .. } if self.tells_words => println!("busy {}", pid(*child)),
+            Event::Ready { child, .. } if self.tells_words => println!("ready {}", pid(*child)),
             Event::Reloaded { .. } => println!("reloaded"),
             Event::ShuttingDown => println!("shutting down"),
             _ => {}

@@ -99,6 +99,16 @@ impl Watched {
         })
     }
 
+    /// The same of those that are this program.
+    #[track_caller]
+    pub fn expect_children_of_name(&self, name: &str, count: usize) -> BTreeSet<u32> {
+        let named = |pid: &u32| processes::Process::read(*pid).is_some_and(|it| it.name == name);
+        until(&format!("{count} children {name}"), SOON, || {
+            let found: BTreeSet<u32> = self.children().into_iter().filter(named).collect();
+            Some(found).filter(|found| found.len() == count)
+        })
+    }
+
     /// Kills the parent, and waits for another one.
     #[track_caller]
     pub fn kill_parent(&self) {
@@ -119,7 +129,12 @@ impl Watched {
 
 #[track_caller]
 pub fn send(pid: u32, signal: Signal) {
-    kill(Pid::from_raw(pid.cast_signed()), signal).expect("a signal");
+    assert!(try_send(pid, signal), "{signal} to {pid}");
+}
+
+/// The same to a process that may be gone.
+pub fn try_send(pid: u32, signal: Signal) -> bool {
+    kill(Pid::from_raw(pid.cast_signed()), signal).is_ok()
 }
 
 /// The child that answers a new connection.

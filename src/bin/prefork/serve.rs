@@ -53,13 +53,18 @@ fn serve<S: Reloads>(
     let (settings, server) = read()?;
     let (config, confinement) = (settings.config(), settings.confinement());
     let sockets = Sockets::of(&settings);
+    #[cfg(feature = "holder")]
+    let holder = settings.holder();
     let (hooks, server) = reloading(settings, server, Box::new(read));
     let builder = PreFork::builder(server)
         .hooks(hooks)
         .config(config)
         .confinement(confinement)
         .observe(Systemd::from_env());
-    let mut prefork = sockets.add_to(builder).start()?;
+    let builder = sockets.add_to(builder);
+    #[cfg(feature = "holder")]
+    let builder = if holder { builder.holder() } else { builder };
+    let mut prefork = builder.start()?;
     for listener in prefork.server_mut().listeners() {
         writeln!(io::stdout(), "listening on {}", listener.name)?;
     }
