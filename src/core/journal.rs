@@ -281,6 +281,7 @@ impl Record {
         let pid = words[PID_AT] as u32;
         let phase = match Phase::read(state) {
             Phase::Forking if pid != 0 => Phase::Lives,
+            Phase::Vacant => return Self::default(),
             phase => phase,
         };
         let end = || {

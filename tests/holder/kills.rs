@@ -1,12 +1,12 @@
 //! Parents that are killed: at random moments under load, while they fork, while they start. No client
 //! is lost, and no child is lost or doubled.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::support::{
-    Address, Client, SOON, Scenarios, Signal, World, connect, pause, processes, scenarios, until,
+    Address, Client, SOON, Scenarios, Signal, World, connect, load, pause, processes, scenarios,
+    until,
 };
 use crate::watched::{Dice, Watched, send};
 
@@ -78,23 +78,12 @@ pub fn tell_times(stdout: &str) {
 
 /// Clients that connect, ask, are answered and wait for the end, while `meanwhile` runs.
 pub fn under_load(address: &Address, meanwhile: impl FnOnce()) -> usize {
-    let (served, over) = (AtomicUsize::new(0), AtomicBool::new(false));
-    thread::scope(|scope| {
-        for _ in 0..CLIENTS {
-            scope.spawn(|| {
-                while !over.load(Ordering::Relaxed) {
-                    let mut client = connect(address);
-                    client.ask("who");
-                    client.close_write();
-                    client.eof();
-                    served.fetch_add(1, Ordering::Relaxed);
-                }
-            });
-        }
-        meanwhile();
-        over.store(true, Ordering::Relaxed);
-    });
-    served.into_inner()
+    let visit = |mut client: Client| {
+        client.ask("who");
+        client.close_write();
+        client.eof();
+    };
+    load::under_load(address, CLIENTS, visit, meanwhile)
 }
 
 /// With a holder a new child notes who it is before it looks whether its parent lives, so that the next

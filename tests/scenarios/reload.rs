@@ -7,7 +7,7 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,7 @@ use prefork_server::{
 use crate::subject::{announce, ended, log_warnings};
 use crate::support::{
     Address, Args, Client, Programs, SOON, Scenarios, Server, Signal, World, connect, gate, holds,
-    pause, processes, programs, scenarios, until,
+    load, pause, processes, programs, scenarios, until,
 };
 
 pub mod steps;
@@ -286,24 +286,13 @@ fn under_load_with_pauses(
     between: Duration,
     meanwhile: impl FnOnce(),
 ) -> usize {
-    let (served, over) = (AtomicUsize::new(0), AtomicBool::new(false));
-    thread::scope(|scope| {
-        for _ in 0..clients {
-            scope.spawn(|| {
-                while !over.load(Ordering::Relaxed) {
-                    let mut client = connect(address);
-                    ask(&mut client, "who");
-                    client.close_write();
-                    client.eof();
-                    pause(between);
-                    served.fetch_add(1, Ordering::Relaxed);
-                }
-            });
-        }
-        meanwhile();
-        over.store(true, Ordering::Relaxed);
-    });
-    served.into_inner()
+    let visit = |mut client: Client| {
+        ask(&mut client, "who");
+        client.close_write();
+        client.eof();
+        pause(between);
+    };
+    load::under_load(address, clients, visit, meanwhile)
 }
 
 /// Every client is answered, and the number of children that can serve never falls.

@@ -187,31 +187,24 @@ fn addresses(server: &Server) -> Vec<Address> {
     found
 }
 
-/// Runs a load until so many were turned away, and returns how many of them by the reserved child.
+/// Runs a load until the reserved child has turned away many. The others turn away whom they find too
+/// old as well, and on a busy machine that can be most of them.
 #[track_caller]
-fn turned_away_by_the_reserved(server: &Server, enough: usize) -> (usize, usize) {
+fn the_reserved_turns_away(server: &Server) {
     let load = Load::new(&addresses(server), 60);
-    until("many to be turned away", 3 * SOON, || {
-        (load.count("shed ") >= enough).then_some(())
+    until("many turned away by the reserved child", 3 * SOON, || {
+        let text = server.stdout();
+        let pids = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("reserved "));
+        let turned_away = pids.map(|pid| load.count(&format!("shed {pid}")));
+        (turned_away.sum::<usize>() >= 200).then_some(())
     });
     let answers = load.end();
     let strange = answers
         .iter()
         .find(|answer| !answer.starts_with("served ") && !answer.starts_with("shed "));
     assert_eq!(strange, None, "each client has an answer");
-    let text = server.stdout();
-    let reserved: Vec<_> = text
-        .lines()
-        .filter_map(|line| line.strip_prefix("reserved "))
-        .collect();
-    let by: Vec<_> = answers
-        .iter()
-        .filter_map(|answer| answer.strip_prefix("shed "))
-        .collect();
-    (
-        by.iter().filter(|pid| reserved.contains(pid)).count(),
-        by.len(),
-    )
 }
 
 // The scenarios.
@@ -234,7 +227,7 @@ fn a_pool_that_recycles_its_children_is_saturated_all_the_same(world: &mut World
     assert!(report.contains("; saturated "), "{report}");
 }
 
-/// Those who serve find nobody who is too old, though they are replaced after three clients.
+/// It does its work though those who serve are replaced after three clients.
 fn the_reserved_child_turns_away_while_others_are_recycled(world: &mut World) {
     world.deadline(Duration::from_secs(90));
     let few = ["--children", "5", "--work", "20", "--max-requests", "3"];
@@ -242,8 +235,7 @@ fn the_reserved_child_turns_away_while_others_are_recycled(world: &mut World) {
         "crowded",
         &[&few[..], &["--max-age", "400", "--reserved"]].concat(),
     );
-    let (by_the_reserved, all) = turned_away_by_the_reserved(&server, 400);
-    assert!(by_the_reserved > all / 2, "{by_the_reserved} of {all}");
+    the_reserved_turns_away(&server);
     ends_well(&server);
 }
 
@@ -255,8 +247,7 @@ fn the_reserved_child_turns_away_at_each_of_two_sockets(world: &mut World) {
         "crowded",
         &[&flags[..], &["--max-age", "400", "--reserved"]].concat(),
     );
-    let (by_the_reserved, all) = turned_away_by_the_reserved(&server, 400);
-    assert!(by_the_reserved > all / 2, "{by_the_reserved} of {all}");
+    the_reserved_turns_away(&server);
     ends_well(&server);
 }
 

@@ -36,6 +36,7 @@ mod dump;
 pub mod gate;
 mod launch;
 pub mod leak;
+pub mod load;
 mod marker;
 pub mod patience;
 pub mod processes;
@@ -49,7 +50,7 @@ use std::process::ExitCode;
 
 pub use address::{Address, port_is_free};
 pub use arguments::Args;
-pub use client::{Client, connect, try_connect};
+pub use client::{Client, connect, connect_as_another, try_connect};
 pub use gate::Gate;
 pub use launch::Launch;
 pub use nix::sys::signal::Signal;

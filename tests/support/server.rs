@@ -3,7 +3,8 @@
 //! It never stops the process when it is dropped: whatever is left running is for the standing
 //! check to report.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{Read, Seek, SeekFrom};
 use std::path::PathBuf;
 use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, ExitStatus};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -145,6 +146,24 @@ impl Server {
         self.output(self.0.stdout.as_ref(), "stdout")
     }
 
+    /// How many bytes it has written to stdout so far.
+    #[track_caller]
+    pub fn stdout_length(&self) -> u64 {
+        let path = self.kept(self.0.stdout.as_ref(), "stdout");
+        fs::metadata(path).expect("the file of its stdout").len()
+    }
+
+    /// What it has written to stdout after so many bytes: what a long run reads again and again.
+    #[track_caller]
+    pub fn stdout_after(&self, length: u64) -> String {
+        let path = self.kept(self.0.stdout.as_ref(), "stdout");
+        let mut file = File::open(path).expect("the file of its stdout");
+        let mut bytes = Vec::new();
+        file.seek(SeekFrom::Start(length)).expect("its place");
+        file.read_to_end(&mut bytes).expect("the rest of it");
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
     /// What it has written to stderr so far.
     #[track_caller]
     pub fn stderr(&self) -> String {
@@ -257,8 +276,12 @@ impl Server {
 
     #[track_caller]
     fn output(&self, path: Option<&PathBuf>, which: &str) -> String {
-        let path = path.unwrap_or_else(|| panic!("the {which} of {self} is not kept in a file"));
-        read(path)
+        read(self.kept(path, which))
+    }
+
+    #[track_caller]
+    fn kept<'a>(&self, path: Option<&'a PathBuf>, which: &str) -> &'a PathBuf {
+        path.unwrap_or_else(|| panic!("the {which} of {self} is not kept in a file"))
     }
 }
 

@@ -364,7 +364,11 @@ proptest! {
             said: Said::read(said),
             end: (phase == Phase::Ended).then_some(end),
         };
-        prop_assert_eq!(Record::read(&record.words()), record);
+        let expected = match phase {
+            Phase::Vacant => Record::default(),
+            _ => record,
+        };
+        prop_assert_eq!(Record::read(&record.words()), expected);
         let _ = Record::read(&noise).resolve(NotedPid(at), |_| reserved);
     }
 }
