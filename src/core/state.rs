@@ -16,8 +16,9 @@ mod records;
 #[cfg(test)]
 mod tests;
 
+#[cfg(feature = "holder")]
+pub(crate) use self::codes::Coded;
 pub(crate) use self::{
-    codes::Coded,
     encoding::List,
     frame::BadState,
     records::{

@@ -92,10 +92,7 @@ impl ChildProcess {
     ) -> Self {
         // OK because another fork(2) has returned it.
         let pid = state.pid as libc::pid_t;
-        let to_group = match state.group {
-            2 => ToGroup::Kill,
-            _ => ToGroup::All,
-        };
+        let to_group = ToGroup::of_code(state.group);
         let pipe = |pipe: Pipe| {
             let fd = state.pipe(pipe as usize).fd?;
             Some(Ours::parents(upgrade::take(fd)))
@@ -103,8 +100,8 @@ impl ChildProcess {
         Self {
             id: ChildId::new(state.slot, state.serial),
             pid,
-            group: (state.group > 0).then(|| Group::of_child(pid)),
-            to_group,
+            group: to_group.map(|_| Group::of_child(pid)),
+            to_group: to_group.unwrap_or(ToGroup::All),
             stop_signal: state.stop_signal.unwrap_or(Signal::Interrupt),
             outlived: Cell::new(outlived),
             killed: Cell::new(state.killed_at.is_some()),
