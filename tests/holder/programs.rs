@@ -11,7 +11,7 @@ use crate::kills::{hold, tell_times, under_load};
 use crate::support::{
     Client, SOON, Scenarios, Signal, World, connect, pause, processes, scenarios, until,
 };
-use crate::watched::{Dice, Watched, send};
+use crate::watched::{Dice, Watched, expect_gone, send, try_send};
 
 pub const SCENARIOS: Scenarios = scenarios![
     f01_programs_serve_on_when_their_parent_is_killed_at_random_moments,
@@ -276,15 +276,6 @@ fn what_outlives_its_wrapper_is_told_by_the_next_parent(world: &mut World) {
     watched.stop();
 }
 
-#[track_caller]
-fn expect_gone(all: impl IntoIterator<Item = u32>) {
-    let all: Vec<u32> = all.into_iter().collect();
-    until("all of them to be gone", SOON, || {
-        let alive = |pid: &&u32| processes::is_alive(**pid);
-        all.iter().find(alive).is_none().then_some(())
-    });
-}
-
 /// Alone, and together with the parent in both orders; programs that have had one parent, and two.
 fn a_holder_that_is_killed_takes_programs_with_it(world: &mut World) {
     world.expect_orphans();
@@ -304,7 +295,7 @@ fn a_holder_that_is_killed_takes_programs_with_it(world: &mut World) {
         send(watched.server.pid(), Signal::SIGKILL);
         if parent_after {
             // It may have ended with the holder.
-            crate::watched::try_send(watched.parent(), Signal::SIGKILL);
+            try_send(watched.parent(), Signal::SIGKILL);
         }
         watched.server.wait(SOON);
         expect_gone(all);

@@ -137,6 +137,15 @@ pub fn try_send(pid: u32, signal: Signal) -> bool {
     kill(Pid::from_raw(pid.cast_signed()), signal).is_ok()
 }
 
+#[track_caller]
+pub fn expect_gone(all: impl IntoIterator<Item = u32>) {
+    let all: Vec<u32> = all.into_iter().collect();
+    until("all of them to be gone", SOON, || {
+        let alive = |pid: &&u32| processes::is_alive(**pid);
+        all.iter().find(alive).is_none().then_some(())
+    });
+}
+
 /// The child that answers a new connection.
 #[track_caller]
 pub fn who(address: &Address) -> u32 {
