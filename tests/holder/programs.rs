@@ -273,6 +273,9 @@ fn what_outlives_its_wrapper_is_told_by_the_next_parent(world: &mut World) {
         (!processes::is_alive(inner)).then_some(())
     });
     expect_line(&watched, &format!("exited {outer} Killed signal: 9"));
+    // Its successor is as deaf: the second signal kills.
+    watched.server.signal(Signal::SIGTERM);
+    watched.expect("shutting down", 1);
     watched.stop();
 }
 
