@@ -7,14 +7,15 @@
 //! few states, each of which [`Record::resolve`] brings to one of two ends: the child is known, or
 //! there is none.
 
+mod failure;
 mod heir;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use self::heir::Heir;
+pub(crate) use self::{failure::FailureNote, heir::Heir};
 
 use crate::core::{
-    child::{Child, ChildId, Collected, Flags, Signal, Usage, WaitStatus},
+    child::{Child, ChildId, Collected, Flags, Reason, Signal, Usage, WaitStatus},
     signal_policy::TABLE,
     state::Coded,
     system::ToGroup,
@@ -29,8 +30,6 @@ pub(crate) const EPOCH_AT: usize = 0;
 pub(crate) const SERIAL_AT: usize = 1;
 /// Replacements for children that have ended by themselves.
 pub(crate) const OWED_AT: usize = 2;
-/// How far a stop is: see [`StopState`](crate::core::stop::StopState).
-pub(crate) const STOP_AT: usize = 3;
 /// The pid of the parent that has completed a turn.
 pub(crate) const SETTLED_AT: usize = 4;
 /// How many children the holder has reaped.
@@ -41,12 +40,22 @@ pub(crate) const SAVED_AT: usize = 6;
 pub(crate) const RENEWED_AT: usize = 7;
 /// Whether the server has ended, and its parent is the program's alone.
 pub(crate) const OVER_AT: usize = 8;
+/// Why the server ends, if because of a failure: see [`FailureNote`].
+pub(crate) const FAILURE_AT: usize = 9;
+/// Which of two places has what some parent has acted on.
+pub(crate) const HEARD_AT: usize = 10;
 /// How often each signal of the table has come to the holder.
 pub(crate) const ASKED_AT: usize = 16;
-/// How many of them some parent has acted on.
-pub(crate) const TAKEN_AT: usize = ASKED_AT + 16;
+/// The two places, used by turns: a parent may be killed while it writes. A stop that counted as asked for
+/// and not as acted on would be heard twice, which ends `pre_stop_delay`; the other way round it would
+/// be lost.
+const HEARD_PLACES_AT: usize = ASKED_AT + 16;
+const HEARD_WORDS: usize = STOP_IN_HEARD + 1;
+/// In such a place, behind how many of the signals some parent has acted on: how far the stop is that they
+/// have asked for. See [`StopState`](crate::core::stop::StopState).
+pub(crate) const STOP_IN_HEARD: usize = 16;
 /// The records of the children, by slot.
-pub(crate) const RECORDS_AT: usize = TAKEN_AT + 16;
+pub(crate) const RECORDS_AT: usize = HEARD_PLACES_AT + 2 * HEARD_WORDS;
 pub(crate) const RECORD_WORDS: usize = 16;
 
 const _: () = assert!(TABLE.len() <= 16);
@@ -59,6 +68,11 @@ pub(crate) fn words(slots: usize) -> Option<usize> {
     slots
         .checked_mul(RECORD_WORDS)?
         .checked_add(RECORDS_AT + 2 * ROOM / size_of::<u64>())
+}
+
+/// Where the words of such a place begin.
+pub(crate) fn heard_at(place: u64) -> usize {
+    HEARD_PLACES_AT + (place as usize & 1) * HEARD_WORDS
 }
 
 /// Where the saved state is: one of two places, since a parent may be killed while it writes.
@@ -200,6 +214,35 @@ impl Said {
     }
 }
 
+/// Why a child was told to stop, and when.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct ToldNote {
+    pub(crate) reason: Reason,
+    pub(crate) at: Time,
+}
+
+impl ToldNote {
+    /// In one word, so that a parent that is killed leaves the note of before or this one: microseconds,
+    /// below the reason. Zero is no note.
+    const REASON_SHIFT: u32 = 56;
+
+    pub(crate) fn word(self) -> u64 {
+        let reason = u64::from(self.reason.code()) + 1;
+        let microseconds = u64::try_from(self.at.since_start().as_micros()).unwrap_or(u64::MAX);
+        reason << Self::REASON_SHIFT | microseconds.min((1 << Self::REASON_SHIFT) - 1)
+    }
+
+    fn read(word: u64) -> Option<Self> {
+        // OK to cut: that is how it was written.
+        let reason = ((word >> Self::REASON_SHIFT) as u8).checked_sub(1)?;
+        let microseconds = word & ((1 << Self::REASON_SHIFT) - 1);
+        Some(Self {
+            reason: Reason::of_code(reason),
+            at: Time::at(Duration::from_micros(microseconds)),
+        })
+    }
+}
+
 /// One child in the journal.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Record {
@@ -212,6 +255,9 @@ pub(crate) struct Record {
     pub(crate) pid: u32,
     pub(crate) epoch: u32,
     pub(crate) forked_at: Time,
+    pub(crate) told: Option<ToldNote>,
+    /// Whether it was forked to replace a child, and none was told to stop for it yet.
+    pub(crate) successor: bool,
     pub(crate) said: Said,
     /// What the holder has collected.
     pub(crate) end: Option<Collected>,
@@ -226,9 +272,13 @@ const FORKED_AT: usize = 2;
 const STATUS_AT: usize = 3;
 const USAGE_AT: usize = 4;
 const USAGES: usize = 7;
+/// What it has said.
 pub(crate) const SAID_AT: usize = USAGE_AT + USAGES;
+/// Why it was told to stop.
+pub(crate) const TOLD_AT: usize = SAID_AT + 1;
+pub(crate) const SUCCESSOR_AT: usize = TOLD_AT + 1;
 
-const _: () = assert!(SAID_AT < RECORD_WORDS);
+const _: () = assert!(SUCCESSOR_AT < RECORD_WORDS);
 
 /// In the first word, above the phase: the flag of a reserved child, the number for its group, and
 /// that of its stop signal.
@@ -258,6 +308,8 @@ impl Record {
         words[PID_AT] = u64::from(self.epoch) << 32 | u64::from(self.pid);
         words[FORKED_AT] = nanoseconds(self.forked_at.since_start());
         words[SAID_AT] = self.said.word();
+        words[TOLD_AT] = self.told.map_or(0, ToldNote::word);
+        words[SUCCESSOR_AT] = self.successor.into();
         if let Some(end) = &self.end {
             words[STATUS_AT] = status_word(end.status);
             words[USAGE_AT..][..USAGES].copy_from_slice(&usage_words(end.usage.as_ref()));
@@ -307,6 +359,8 @@ impl Record {
             epoch: (words[PID_AT] >> 32) as u32,
             forked_at: Time::at_nanoseconds(words[FORKED_AT]),
             said: Said::read(words[SAID_AT]),
+            told: ToldNote::read(words[TOLD_AT]),
+            successor: words[SUCCESSOR_AT] != 0,
             end: (phase == Phase::Ended).then(end),
         }
     }
@@ -358,12 +412,24 @@ impl Record {
 }
 
 /// What a new child has noted of itself: its serial and its pid.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 pub(crate) struct NotedPid(pub(crate) u64);
 
 impl NotedPid {
     pub(crate) fn new(serial: u32, pid: u32) -> Self {
         Self(u64::from(serial) << 32 | u64::from(pid))
+    }
+
+    /// The note that stays when this one is made over an earlier one. A child that comes to run late finds
+    /// that of its successor in the slot: its own parent was killed, and it is not known to the next.
+    pub(crate) fn noted_over(self, before: Self) -> Self {
+        // OK to cut: the serial is in the upper half.
+        let [own, earlier] = [self, before].map(|note| (note.0 >> 32) as u32);
+        let is_later = own.wrapping_sub(earlier) < u32::MAX / 2;
+        match is_later || before == Self::default() {
+            true => self,
+            false => before,
+        }
     }
 
     fn of(self, serial: u32) -> Option<u32> {

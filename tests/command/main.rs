@@ -10,10 +10,12 @@
     reason = "a test fails by a panic"
 )]
 
+mod activation;
 mod control;
 mod documents;
 #[cfg(feature = "holder")]
 mod held;
+mod helpers;
 mod inetd;
 mod refusals;
 mod reload;
@@ -40,7 +42,23 @@ const PREFORK: &str = env!("CARGO_BIN_EXE_prefork");
 
 fn main() -> ExitCode {
     let modules: &[(&str, Scenarios)] = scenarios_of![
-        control, documents, inetd, refusals, reload, run, status, top,
+        activation,
+        control,
+        documents,
+        helpers::applications,
+        helpers::languages,
+        helpers::languages::node,
+        helpers::languages::perl,
+        helpers::languages::php,
+        helpers::languages::python,
+        helpers::languages::ruby,
+        helpers::languages::shell,
+        inetd,
+        refusals,
+        reload,
+        run,
+        status,
+        top,
     ];
     #[cfg(feature = "holder")]
     let modules = &[modules, scenarios_of![held]].concat();

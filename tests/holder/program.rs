@@ -2,14 +2,15 @@
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::fd::FromRawFd;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use nix::libc;
 use prefork_server::servers::TcpConn;
 use prefork_server::{
-    Child, ChildServer, Death, Error, Event, ExecServer, InetdServer, Monitor, Observer, PreFork,
-    PreForkHooks, Report, Start, TcpServer, ThreadCheck, defaults, metrics,
+    Child, ChildServer, Config, Confinement, Death, Error, Event, ExecServer, InetdServer, Monitor,
+    Observer, PreFork, PreForkHooks, Report, Start, TcpServer, ThreadCheck, defaults, metrics,
 };
 
 use crate::support::{Args, Programs, gate, programs};
@@ -23,7 +24,10 @@ fn held(args: Args) -> ExitCode {
         served.add(1);
         converse(&conn)
     });
-    let server = server.port(0).max_requests(0);
+    let mut server = server.port(0).max_requests(0);
+    if args.has("--shedder") {
+        server = server.max_queue_age(Duration::from_secs(10));
+    }
     ended(&args, |hooks| {
         let builder = sized(&args, server, hooks);
         #[cfg(feature = "status")]
@@ -111,11 +115,16 @@ fn ended(args: &Args, run: impl FnOnce(Hooks) -> Result<Report, Error>) -> ExitC
         .init();
     let hooks = Hooks {
         saves: args.has("--saves"),
+        saves_bytes: args.parsed("--saves-bytes").unwrap_or(0),
+        has_bad_settings: args.has("--bad-settings"),
+        saves_once: args.has("--saves-once"),
+        saved: false,
         restored: 0,
         reloads: 0,
         dies_at_fork: args.has("--dies-at-fork"),
         starts_a_thread: args.has("--starts-a-thread"),
         checks_state: args.has("--checks-state"),
+        fails_at_fork: args.parsed("--fails-at-fork"),
     };
     match run(hooks) {
         Ok(report) => {
@@ -134,14 +143,19 @@ fn sized<S: ChildServer>(
     server: S,
     hooks: Hooks,
 ) -> prefork_server::Builder<Hooks, S> {
+    let confinement = match args.has("--group") {
+        true => Confinement::new().process_group(),
+        false => Confinement::new(),
+    };
     PreFork::builder(server)
+        .config(config(args))
+        .confinement(confinement)
         .hooks(hooks)
         .start_servers(args.parsed("--children").unwrap_or(4))
         .min_spare_servers(1)
         .max_spare_servers(1000)
         .max_clients(args.parsed("--max").unwrap_or(40))
         .resize_signals(true)
-        .kill_timeout(Duration::from_secs(2))
         .thread_check(match args.has("--starts-a-thread") {
             true => ThreadCheck::Warn,
             false => ThreadCheck::Refuse,
@@ -149,6 +163,7 @@ fn sized<S: ChildServer>(
         .pre_stop_delay(milliseconds(args, "--pre-stop-delay"))
         .observe(Teller {
             dies: args.has("--dies-at-takeover"),
+            dies_until: args.value("--dies-until").map(PathBuf::from),
             told: false,
             tells_words: args.has("--tells-words"),
         })
@@ -159,18 +174,34 @@ fn milliseconds(args: &Args, flag: &str) -> Duration {
     Duration::from_millis(args.parsed(flag).unwrap_or(0))
 }
 
+/// The attributes: each `--set NAME=VALUE`.
+fn config(args: &Args) -> Config {
+    let mut config = Config::default().kill_timeout(Duration::from_secs(2));
+    let set = args.iter().zip(args.iter().skip(1));
+    for (_, text) in set.filter(|(option, _)| *option == "--set") {
+        let (name, value) = text.split_once('=').expect("NAME=VALUE");
+        let mut all = Config::attributes().iter();
+        let attribute = all.find(|it| it.name == name).expect("an attribute");
+        attribute.set(&mut config, value).expect("a value");
+    }
+    config
+}
+
 /// Answers each line with the pid of the child.
 fn converse(conn: &TcpConn) -> io::Result<()> {
     for line in BufReader::new(conn).lines() {
         match line?.as_str() {
             "die" => std::process::abort(),
+            "hang" => std::thread::sleep(Duration::from_secs(1000)),
             "grandchild" => {
                 let sleep = std::process::Command::new("sleep").arg("1000").spawn()?;
                 writeln!(&*conn, "{}", sleep.id())?;
             }
             line => {
-                if line != "who" {
-                    println!("served {line}");
+                match line {
+                    "who" => {}
+                    "replace" => conn.ask_for_replacement()?,
+                    line => println!("served {line}"),
                 }
                 writeln!(&*conn, "{}", std::process::id())?;
             }
@@ -181,24 +212,50 @@ fn converse(conn: &TcpConn) -> io::Result<()> {
 
 struct Hooks {
     saves: bool,
+    saves_bytes: usize,
+    /// Whether children with the settings of a reload fail.
+    has_bad_settings: bool,
+    /// It panics when it is to save again, or to restore what a parent after the first has saved.
+    saves_once: bool,
+    saved: bool,
     restored: u32,
     reloads: u32,
     dies_at_fork: bool,
     starts_a_thread: bool,
     checks_state: bool,
+    /// How many forks there are before one that is refused, for good.
+    fails_at_fork: Option<u32>,
 }
 
 impl PreForkHooks for Hooks {
     fn save(&mut self, _: &mut Monitor) -> Vec<u8> {
+        if std::mem::replace(&mut self.saved, true) && self.saves_once {
+            println!("cannot save in {}", std::process::id());
+            panic!("it is not saved again");
+        }
         match self.saves {
             true => (self.restored + 1).to_string().into_bytes(),
-            false => Vec::new(),
+            false => vec![b'1'; self.saves_bytes],
         }
+    }
+
+    fn server_start(&mut self, start: &mut Start<'_>) -> io::Result<()> {
+        if self.has_bad_settings && self.reloads > 0 {
+            return Err(io::Error::other("bad settings"));
+        }
+        defaults::server_start(self, start)
+    }
+
+    fn reload_failed(&mut self, _: &mut Monitor, error: &Error) {
+        println!("reload failed: {error}");
     }
 
     fn restore(&mut self, saved: &[u8]) -> io::Result<()> {
         let text = std::str::from_utf8(saved).map_err(io::Error::other)?;
         self.restored = text.parse().map_err(io::Error::other)?;
+        if self.saves_once && self.restored > 1 {
+            panic!("it is not restored again");
+        }
         println!("restored {}", self.restored);
         Ok(())
     }
@@ -216,6 +273,11 @@ impl PreForkHooks for Hooks {
         if std::mem::take(&mut self.starts_a_thread) {
             std::thread::spawn(std::thread::park);
         }
+        self.fails_at_fork = self.fails_at_fork.map(|left| left.saturating_sub(1));
+        if self.fails_at_fork == Some(0) {
+            // A parent that has another thread does not fork.
+            std::thread::spawn(std::thread::park);
+        }
         gate::pass("fork");
     }
 
@@ -230,6 +292,9 @@ impl PreForkHooks for Hooks {
         println!("exited {} {:?} {}", child.pid(), death.cause(), death);
         let is_used = death.usage().is_some_and(|usage| usage.max_resident > 0);
         println!("used: {}", if is_used { "yes" } else { "no" });
+        if death.stack().is_some() {
+            println!("with its stack: {}", child.pid());
+        }
     }
 
     fn server_stdout(
@@ -288,6 +353,8 @@ fn state_of_the_c_library() -> CLibrary {
 /// Tells who the parent is, at the end of its first turn, and which children it knows.
 struct Teller {
     dies: bool,
+    /// Each parent ends at the end of its first turn until there is such a file.
+    dies_until: Option<PathBuf>,
     told: bool,
     tells_words: bool,
 }
@@ -298,11 +365,21 @@ impl Observer for Teller {
         match event {
             Event::Turn { .. } if !std::mem::replace(&mut self.told, true) => {
                 println!("parent {}", std::process::id());
+                if self.dies_until.as_ref().is_some_and(|path| !path.exists()) {
+                    std::process::abort();
+                }
             }
-            Event::TookOver { children, took, .. } => {
+            Event::TookOver {
+                children,
+                took,
+                code,
+                signal,
+                ..
+            } => {
                 if self.dies {
                     std::process::abort();
                 }
+                println!("the one before: {code:?} {signal:?}");
                 println!("took over {children} children in {} us", took.as_micros());
             }
             Event::Forked { child, .. } => println!("forked {}", pid(*child)),
@@ -311,7 +388,8 @@ impl Observer for Teller {
                 println!("adopted {} {state:?}", pid(*child));
             }
             Event::Busy { child, .. } if self.tells_words => println!("busy {}", pid(*child)),
-            Event::Ready { child, .. } if self.tells_words => println!("ready {}", pid(*child)),
+            Event::Ready { child, .. } => println!("ready {}", pid(*child)),
+            Event::ToldToStop { child, reason, .. } => println!("told {} {reason:?}", pid(*child)),
             Event::Reloaded { .. } => println!("reloaded"),
             Event::ShuttingDown => println!("shutting down"),
             _ => {}

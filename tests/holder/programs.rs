@@ -167,11 +167,12 @@ fn the_end_of_a_program_is_told_with_its_status(world: &mut World) {
         // What it has used is told as well.
         assert_eq!(watched.said("used: no"), 0, "{}", watched.server.stdout());
         watched.expect("used: yes", 2 * (round + 1));
+        // Both are replaced.
+        watched.expect("forked ", 4 + 2 * (round + 1));
         if round == 0 {
             watched.kill_parent();
         }
     }
-    watched.expect("forked ", 4 + 4);
     until("no zombie", SOON, || {
         let children = processes::children(watched.server.pid());
         let alive = children.iter().all(processes::Process::is_alive);

@@ -100,6 +100,9 @@ impl Heir {
         let mut flags = said.flags;
         flags.set(Flags::STDOUT_OPEN, self.pipes[0].is_some());
         flags.set(Flags::STDERR_OPEN, self.pipes[1].is_some());
+        // Nothing is sent to it. Who is left of its group is told to stop.
+        let is_over = self.record.end.is_some() && self.record.stop_by.group.is_none();
+        flags.set(Flags::REAPED, is_over);
         flags
     }
 }
@@ -217,6 +220,12 @@ mod tests {
         let state = dead.state(Time::START);
         assert_eq!(state.end, None);
         assert_eq!(state.pipe(0).left, 12);
-        assert!(!Flags::from_bits_truncate(state.flags).contains(Flags::REAPED));
+        let is_over = |heir: &Heir| {
+            let flags = heir.state(Time::START).flags;
+            Flags::from_bits_truncate(flags).contains(Flags::REAPED)
+        };
+        assert!(is_over(&dead));
+        dead.record.stop_by.group = Some(ToGroup::All);
+        assert!(!is_over(&dead));
     }
 }

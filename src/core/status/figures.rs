@@ -69,6 +69,8 @@ words! {
         saturated_for,
         reloads,
         failed_reloads,
+        takeovers,
+        upgrades,
     }
 }
 
@@ -220,6 +222,8 @@ impl Head {
             saturated_for: nanoseconds(report.saturated_for),
             reloads: known.reloads,
             failed_reloads: known.failed_reloads,
+            takeovers: report.takeovers,
+            upgrades: report.upgrades,
         }
     }
 }

@@ -70,6 +70,7 @@ fn what_cannot_be_set_is_named() {
         unknown.contains("there is no attribute") && unknown.contains("max_client\\"),
         "{unknown}"
     );
+    assert!(unknown.contains("did you mean max_clients? "), "{unknown}");
     assert_eq!(code(&talk.ask("get nothing")), "unknown");
     let fixed = talk.ask("set handle_signals false");
     assert!(
