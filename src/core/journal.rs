@@ -17,7 +17,7 @@ pub(crate) use self::{failure::FailureNote, heir::Heir};
 use crate::core::{
     child::{Child, ChildId, Collected, Flags, Reason, Signal, Usage, WaitStatus},
     signal_policy::TABLE,
-    state::Coded,
+    state::codes::Coded,
     system::ToGroup,
     time::Time,
 };

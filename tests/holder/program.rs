@@ -243,6 +243,9 @@ impl PreForkHooks for Hooks {
         if self.has_bad_settings && self.reloads > 0 {
             return Err(io::Error::other("bad settings"));
         }
+        if self.checks_state {
+            println!("state {:?}", state_of_the_c_library());
+        }
         defaults::server_start(self, start)
     }
 
@@ -279,13 +282,6 @@ impl PreForkHooks for Hooks {
             std::thread::spawn(std::thread::park);
         }
         gate::pass("fork");
-    }
-
-    fn server_start(&mut self, start: &mut Start<'_>) -> io::Result<()> {
-        if self.checks_state {
-            println!("state {:?}", state_of_the_c_library());
-        }
-        defaults::server_start(self, start)
     }
 
     fn server_exited(&mut self, _: &mut Monitor, child: &Child, death: &Death) {
