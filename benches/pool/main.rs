@@ -1,6 +1,6 @@
 //! The life of a pool: starting many children, a burst of connections, the replacement of a killed
 //! child, reloads under load, culling, the end; compared with a bare loop of pipes and forks, in turn,
-//! in one run; and what a confinement adds to a fork.
+//! in one run; and what a confinement and a holder add to a fork.
 //! `BENCH_QUICK=1` makes it short; docs/performance.md has the other variables.
 #![allow(
     clippy::unwrap_used,
@@ -8,12 +8,14 @@
     reason = "a benchmark that cannot go on fails"
 )]
 
+mod added;
 mod births;
 mod burst;
 #[path = "../common/mod.rs"]
 mod common;
 mod confined;
 mod deaths;
+mod held;
 mod reload;
 mod roles;
 
@@ -37,6 +39,7 @@ fn bench() {
         "reload",
         "cull",
         "confinement",
+        "holder",
     ]
     .map(str::to_owned);
     let sections = if beside().is_empty() {
@@ -53,6 +56,7 @@ fn bench() {
             "reload" => reload::reload(),
             "cull" => deaths::cull(),
             "confinement" => confined::cost(),
+            "holder" => held::cost(),
             other => panic!("BENCH_MODES: no {other}"),
         }
     }

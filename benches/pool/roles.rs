@@ -13,7 +13,7 @@ use nix::{
     unistd::Pid,
 };
 use prefork_server::{
-    Child, ChildId, ChildServer, Confinement, Death, Event, Monitor, Observer, PreFork,
+    Builder, Child, ChildId, ChildServer, Death, Event, ExecServer, Monitor, Observer, PreFork,
     PreForkHooks, State, States, TcpServer, defaults, servers::TcpConn,
 };
 use std::{
@@ -30,8 +30,14 @@ pub(crate) fn play(role: &[&str]) -> bool {
     match role[0] {
         "bare" => bare(count(1)),
         "reaping" => reaping(count(1)),
-        "ours" => ours(count(1), Confinement::new()),
-        "confined" => ours(count(1), confined::confinement()),
+        "ours" => ours(count(1), answering(), |pool| pool),
+        "confined" => ours(count(1), answering(), |pool| {
+            pool.confinement(confined::confinement())
+        }),
+        "held" => ours(count(1), answering(), Builder::holder),
+        "programs" => ours(count(1), programs(), |pool| pool),
+        "held-programs" => ours(count(1), programs(), Builder::holder),
+        "program" => program(),
         "holding" => holding(count(1), count(2)),
         "killing" => killing(count(1), count(2)),
         "reloading" => reloading(count(1), role[2].parse().ok().map(Duration::from_millis)),
@@ -100,20 +106,40 @@ fn reaping(children: usize) {
 
 // ---- Ours ----
 
+fn answering() -> impl ChildServer {
+    TcpServer::new(wire::answer).max_requests(0)
+}
+
+/// Children that become this benchmark again.
+fn programs() -> impl ChildServer {
+    ExecServer::new(common::servers::program()).args(["--role", "program"])
+}
+
+/// Says that it has started, and waits for its end.
+fn program() {
+    // ACK, as a line.
+    println!("\x06");
+    loop {
+        nix::unistd::pause();
+    }
+}
+
 /// Prints how long it took until every child of a fixed pool had sent its first word.
-fn ours(children: usize, confinement: Confinement) {
+fn ours<S: ChildServer>(
+    children: usize,
+    server: S,
+    with: impl FnOnce(Builder<Firsts, S>) -> Builder<Firsts, S>,
+) {
     let hooks = Firsts {
         wanted: children,
         start: Instant::now(),
     };
-    let mut prefork = PreFork::builder(TcpServer::new(wire::answer).max_requests(0))
+    let pool = PreFork::builder(server)
         .hooks(hooks)
         .start_servers(children)
         .max_spare_servers(children)
-        .max_clients(children)
-        .confinement(confinement)
-        .start()
-        .expect("start");
+        .max_clients(children);
+    let mut prefork = with(pool).start().expect("start");
     prefork.hooks_mut().start = Instant::now();
     prefork.run().expect("run");
 }

@@ -113,7 +113,9 @@ impl Usage {
   --timeout SECONDS        how long a child may be stuck, 0 for ever ({timeout})
   --max-requests N         connections a child serves before it is replaced, 0 for no limit
                            ({max_requests})
-  --status ADDRESS:PORT    tell the status there by HTTP, or at a PATH; with --features status"
+  --status ADDRESS:PORT    tell the status there by HTTP, or at a PATH; with --features status
+  --holder                 a process above the parent keeps the children when that is killed, and
+                           starts another; with --features holder"
         );
     }
 }
@@ -131,6 +133,7 @@ pub struct Flags {
     max_clients: usize,
     timeout: Duration,
     status: Option<String>,
+    holder: bool,
 }
 
 impl Flags {
@@ -152,6 +155,7 @@ impl Flags {
             max_clients: usage.max_clients,
             timeout: usage.timeout,
             status: None,
+            holder: false,
         };
         let mut parser = lexopt::Parser::from_args(args);
         while let Some(flag) = parser.next()? {
@@ -173,6 +177,7 @@ impl Flags {
                     flags.timeout = Duration::try_from_secs_f64(seconds)?;
                 }
                 Long("status") => flags.status = Some(check_status(parser.value()?.string()?)?),
+                Long("holder") => flags.holder = check_holder()?,
                 Long("help") | Short('h') => {
                     usage.print_help();
                     std::process::exit(0);
@@ -191,6 +196,7 @@ impl Flags {
             .max_spare_servers(self.max_spare_servers)
             .max_clients(self.max_clients)
             .timeout(self.timeout);
+        let builder = with_holder(builder, self.holder);
         with_systemd(with_status(builder, self.status.as_deref()))
     }
 }
@@ -224,6 +230,31 @@ fn with_status<H: PreForkHooks, S: ChildServer>(
 
 #[cfg(not(feature = "status"))]
 fn with_status<B>(builder: B, _: Option<&str>) -> B {
+    builder
+}
+
+/// Whether there can be a holder.
+fn check_holder() -> Result<bool> {
+    match cfg!(feature = "holder") {
+        true => Ok(true),
+        false => {
+            let refusal = "--holder: build the example with --features holder";
+            Err(std::io::Error::other(refusal).into())
+        }
+    }
+}
+
+/// The builder of a server that has a holder.
+#[cfg(feature = "holder")]
+fn with_holder<H: PreForkHooks, S: ChildServer>(
+    builder: Builder<H, S>,
+    wanted: bool,
+) -> Builder<H, S> {
+    if wanted { builder.holder() } else { builder }
+}
+
+#[cfg(not(feature = "holder"))]
+fn with_holder<B>(builder: B, _: bool) -> B {
     builder
 }
 

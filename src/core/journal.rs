@@ -2,8 +2,8 @@
 //! each parent. Encodes, decodes, and decides what becomes of a record when its parent is gone;
 //! owns no memory and looks at no process.
 //!
-//! A parent writes a record before it forks, and the child's pid after that. The holder writes how a
-//! child has ended that it has reaped. So a parent that is killed between two steps leaves one of
+//! A parent writes a record before it forks, and the child's pid after that, or the kernel writes the
+//! pid while the parent forks. The holder writes how a child has ended that it has reaped. So a parent that is killed between two steps leaves one of
 //! few states, each of which [`Record::resolve`] brings to one of two ends: the child is known, or
 //! there is none.
 
@@ -15,10 +15,11 @@ mod tests;
 pub(crate) use self::{failure::FailureNote, heir::Heir};
 
 use crate::core::{
-    child::{ChildId, Collected, Reason, State, Usage, WaitStatus},
+    child::{Child, ChildId, Collected, Flags, Reason, Signal, State, Usage, WaitStatus},
     inbox::restored_end,
     signal_policy::TABLE,
     state::{ChildState, codes::Coded},
+    system::ToGroup,
     time::Time,
 };
 use std::time::Duration;
@@ -134,6 +135,94 @@ impl Phase {
     }
 }
 
+/// How a child is told to stop.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct StopBy {
+    pub(crate) signal: Signal,
+    /// Which signals go to the process group that it leads, if it leads one.
+    pub(crate) group: Option<ToGroup>,
+}
+
+impl Default for StopBy {
+    fn default() -> Self {
+        Self {
+            signal: Signal::Interrupt,
+            group: None,
+        }
+    }
+}
+
+impl StopBy {
+    /// Whether SIGKILL, or any other signal, goes to the group of the child.
+    pub(crate) fn reaches_group(self, kills: bool) -> bool {
+        match self.group {
+            None => false,
+            Some(ToGroup::All) => true,
+            Some(ToGroup::Kill) => kills,
+        }
+    }
+}
+
+/// What a child has said in words, as its parent has heard it. Of a child that notes its words on the
+/// board, that has more.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Said {
+    pub(crate) flags: Flags,
+    pub(crate) is_busy: bool,
+    /// How many connections it has taken.
+    pub(crate) requests: u32,
+}
+
+impl Default for Said {
+    fn default() -> Self {
+        Self {
+            flags: Flags::empty(),
+            is_busy: false,
+            requests: 0,
+        }
+    }
+}
+
+impl Said {
+    const KEPT: Flags = Flags::ACKED
+        .union(Flags::HEARD)
+        .union(Flags::WAS_BUSY)
+        .union(Flags::WAITED)
+        .union(Flags::FINISHED_ONE)
+        .union(Flags::READY);
+    const BUSY: u64 = 1 << 31;
+
+    pub(crate) fn by(child: &Child) -> Self {
+        Self {
+            flags: child.flags & Self::KEPT,
+            is_busy: child.is_serving(),
+            requests: u32::try_from(child.told_requests).unwrap_or(u32::MAX),
+        }
+    }
+
+    fn of(child: &ChildState) -> Self {
+        Self {
+            flags: Flags::from_bits_truncate(child.flags) & Self::KEPT,
+            is_busy: child.state == Some(State::Busy),
+            requests: u32::try_from(child.told_requests).unwrap_or(u32::MAX),
+        }
+    }
+
+    pub(crate) fn word(self) -> u64 {
+        let busy = if self.is_busy { Self::BUSY } else { 0 };
+        u64::from(self.requests) << 32 | busy | u64::from(self.flags.bits())
+    }
+
+    fn read(word: u64) -> Self {
+        Self {
+            // OK to cut: the flags are in the lower half, and the number is the upper one.
+            flags: Flags::from_bits_truncate(word as u32) & Self::KEPT,
+            is_busy: word & Self::BUSY != 0,
+            requests: (word >> 32) as u32,
+        }
+    }
+}
+
 /// Why a child was told to stop, and when.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct ToldNote {
@@ -170,6 +259,7 @@ pub(crate) struct Record {
     pub(crate) serial: u32,
     /// Whether it is kept for the time when all others are busy.
     pub(crate) reserved: bool,
+    pub(crate) stop_by: StopBy,
     /// Zero while it is not known.
     pub(crate) pid: u32,
     pub(crate) epoch: u32,
@@ -177,26 +267,35 @@ pub(crate) struct Record {
     pub(crate) told: Option<ToldNote>,
     /// Whether it was forked to replace a child, and none was told to stop for it yet.
     pub(crate) successor: bool,
+    pub(crate) said: Said,
     /// What the holder has collected.
     pub(crate) end: Option<Collected>,
 }
 
 // The words of a record. The first is written last.
-/// The serial, and the phase.
+/// The serial, how the child is told to stop, and the phase.
 pub(crate) const STATE_AT: usize = 0;
+/// The epoch, and in the lower half the pid.
 pub(crate) const PID_AT: usize = 1;
 const FORKED_AT: usize = 2;
 const STATUS_AT: usize = 3;
 const USAGE_AT: usize = 4;
 const USAGES: usize = 7;
-/// Why it was told to stop. The word between is not used.
-pub(crate) const TOLD_AT: usize = USAGE_AT + USAGES + 1;
+/// What it has said.
+pub(crate) const SAID_AT: usize = USAGE_AT + USAGES;
+/// Why it was told to stop.
+pub(crate) const TOLD_AT: usize = SAID_AT + 1;
 pub(crate) const SUCCESSOR_AT: usize = TOLD_AT + 1;
 
 const _: () = assert!(SUCCESSOR_AT < RECORD_WORDS);
 
-/// The flag of a reserved child in its first word, and that of a status that is known.
+/// In the first word, above the phase: the flag of a reserved child, the number for its group, and
+/// that of its stop signal.
 const RESERVED: u64 = 1 << 8;
+const GROUP_SHIFT: u32 = 9;
+const GROUP_MASK: u64 = 0b11;
+const SIGNAL_SHIFT: u32 = 16;
+/// The flag of a status that is known.
 const KNOWN: u64 = 1 << 32;
 
 impl Record {
@@ -219,6 +318,10 @@ impl Record {
             phase: Phase::Lives,
             serial: child.serial,
             reserved: child.state == Some(State::Reserved),
+            stop_by: StopBy {
+                signal: child.stop_signal.unwrap_or(Signal::Interrupt),
+                group: ToGroup::of_code(child.group),
+            },
             pid: child.pid,
             epoch: child.epoch,
             forked_at: child.start_time,
@@ -228,6 +331,7 @@ impl Record {
             }),
             // One of the program before, which replaces nobody now.
             successor: false,
+            said: Said::of(child),
             end: None,
         };
         match end {
@@ -238,10 +342,10 @@ impl Record {
 
     pub(crate) fn words(&self) -> [u64; RECORD_WORDS] {
         let mut words = [0; RECORD_WORDS];
-        let flags = if self.reserved { RESERVED } else { 0 };
-        words[STATE_AT] = u64::from(self.serial) << 32 | flags | self.phase as u64;
+        words[STATE_AT] = u64::from(self.serial) << 32 | self.terms() | self.phase as u64;
         words[PID_AT] = u64::from(self.epoch) << 32 | u64::from(self.pid);
         words[FORKED_AT] = nanoseconds(self.forked_at.since_start());
+        words[SAID_AT] = self.said.word();
         words[TOLD_AT] = self.told.map_or(0, ToldNote::word);
         words[SUCCESSOR_AT] = self.successor.into();
         if let Some(end) = &self.end {
@@ -251,8 +355,25 @@ impl Record {
         words
     }
 
+    /// What does not change of a child, in the first word.
+    fn terms(&self) -> u64 {
+        let reserved = if self.reserved { RESERVED } else { 0 };
+        let group = u64::from(ToGroup::code(self.stop_by.group)) << GROUP_SHIFT;
+        let signal = u64::from(self.stop_by.signal.code()) << SIGNAL_SHIFT;
+        reserved | group | signal
+    }
+
+    /// The record that these words are. A fork whose pid is known is complete: the kernel writes the
+    /// pid of a child that is the holder's from its first moment, and nobody writes a phase then.
     pub(crate) fn read(words: &[u64; RECORD_WORDS]) -> Self {
-        let phase = Phase::read(words[STATE_AT]);
+        let state = words[STATE_AT];
+        // OK to cut: the pid is in the lower half.
+        let pid = words[PID_AT] as u32;
+        let phase = match Phase::read(state) {
+            Phase::Forking if pid != 0 => Phase::Lives,
+            Phase::Vacant => return Self::default(),
+            phase => phase,
+        };
         let end = || {
             let mut usage = [0; USAGES];
             usage.copy_from_slice(&words[USAGE_AT..][..USAGES]);
@@ -265,12 +386,17 @@ impl Record {
         };
         Self {
             phase,
-            // OK to cut: each is in its half of the word.
-            serial: (words[STATE_AT] >> 32) as u32,
-            reserved: words[STATE_AT] & RESERVED != 0,
-            pid: words[PID_AT] as u32,
+            // OK to cut: each is in its part of the word.
+            serial: (state >> 32) as u32,
+            reserved: state & RESERVED != 0,
+            stop_by: StopBy {
+                signal: Signal::of_code((state >> SIGNAL_SHIFT) as u8),
+                group: ToGroup::of_code((state >> GROUP_SHIFT & GROUP_MASK) as u8),
+            },
+            pid,
             epoch: (words[PID_AT] >> 32) as u32,
             forked_at: Time::at_nanoseconds(words[FORKED_AT]),
+            said: Said::read(words[SAID_AT]),
             told: ToldNote::read(words[TOLD_AT]),
             successor: words[SUCCESSOR_AT] != 0,
             end: (phase == Phase::Ended).then(end),

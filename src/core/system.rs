@@ -20,7 +20,7 @@ use super::{
 };
 #[cfg(feature = "holder")]
 use super::{
-    journal::{FailureNote, ToldNote},
+    journal::{FailureNote, Said, ToldNote},
     stop::StopState,
 };
 use std::{any::Any, fmt, io, path::Path, time::Duration};
@@ -146,6 +146,10 @@ pub(crate) trait Process: fmt::Debug {
     /// Collects the status if the child has ended. `Outlived` is returned again until its process
     /// group is empty.
     fn reap(&self) -> io::Result<Reaped>;
+    /// What others tell of its end who have reaped it; `None` if nobody is there who would.
+    fn end_told_by_others(&self) -> Option<Collected> {
+        None
+    }
 }
 
 /// Which signals to a child go to its whole process group.
@@ -154,6 +158,26 @@ pub(crate) enum ToGroup {
     All,
     /// SIGKILL only: others go to the child, which tells the group by itself.
     Kill,
+}
+
+impl ToGroup {
+    /// The number for what a child without a group or with one is sent, in a state and in a journal.
+    pub(crate) fn code(group: Option<Self>) -> u8 {
+        match group {
+            None => 0,
+            Some(Self::All) => 1,
+            Some(Self::Kill) => 2,
+        }
+    }
+
+    /// The same backwards; a number that is not known stands for a group that is sent all signals.
+    pub(crate) fn of_code(code: u8) -> Option<Self> {
+        match code {
+            0 => None,
+            2 => Some(Self::Kill),
+            _ => Some(Self::All),
+        }
+    }
 }
 
 /// What another program needs to take over the process of a child.
@@ -203,6 +227,9 @@ pub(crate) struct ForkTerms {
     pub(crate) group: Option<ToGroup>,
     /// The signal that it is sent in place of SIGINT.
     pub(crate) stop_signal: Signal,
+    /// Whether it is to become another program.
+    #[cfg(feature = "holder")]
+    pub(crate) execs: bool,
     /// What is noted of it for the parent after this one.
     #[cfg(feature = "holder")]
     pub(crate) epoch: u32,
@@ -403,6 +430,9 @@ pub(crate) trait System {
     /// Notes the epoch of a child.
     #[cfg(feature = "holder")]
     fn note_epoch(&mut self, _: ChildId, _epoch: u32) {}
+    /// Notes what a child has said in words.
+    #[cfg(feature = "holder")]
+    fn note_said(&mut self, _: ChildId, _: Said) {}
     /// Notes that a successor has had its effect: a child was told to stop for it.
     #[cfg(feature = "holder")]
     fn note_paired(&mut self, _: ChildId) {}

@@ -179,7 +179,9 @@ pub trait ChildServer {
     /// Whether `resume_accept` executes another program in the child.
     ///
     /// Such a program sends all its words itself: the framework does not send the first ACK, and
-    /// refuses [`CommChannel::Private`], which the program could not use.
+    /// refuses [`CommChannel::Private`], which the program could not use. With `Builder::holder`
+    /// (feature `holder`) the child is the holder's from its fork on, so that the program outlives a
+    /// parent that is killed; what is registered with `pthread_atfork` does not run in it.
     ///
     /// Default: that of the inner server; without one it does not.
     fn execs(&mut self) -> bool {

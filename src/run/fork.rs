@@ -71,6 +71,8 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             group,
             stop_signal: self.server.stop_signal(),
             #[cfg(feature = "holder")]
+            execs: self.server.execs(),
+            #[cfg(feature = "holder")]
             epoch: monitor.replacement.epoch(),
             #[cfg(feature = "holder")]
             successor: monitor.replacement.forks_successor() && !monitor.forks_reserve(),

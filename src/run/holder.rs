@@ -19,7 +19,7 @@ use crate::{
     hooks::{ChildServer, PreForkHooks},
     sys::{
         fd_registry, fork,
-        holder::{Inherited, Legacy, Split, pending},
+        holder::{Inherited, Legacy, Split, keeps_programs, pending},
         limits::Threads,
         stdio,
         unix::UnixSystem,
@@ -105,12 +105,25 @@ impl<H: PreForkHooks, S: ChildServer> Loop<H, S, UnixSystem> {
         self.parent.system.renew_poller()?;
         self.parent.tell_time();
         match split.earlier {
-            0 => self.regain(children),
+            0 => {
+                self.warn_of_programs();
+                self.regain(children)
+            }
             _ => {
                 self.take_over()?;
                 self.tell_takeover(split);
                 Ok(())
             }
+        }
+    }
+
+    fn warn_of_programs(&mut self) {
+        if self.server.execs() && !keeps_programs() {
+            say!(
+                Warn,
+                "programs will end with a parent that is killed: this C library, this kernel or a second \
+                 thread does not let them outlive it"
+            );
         }
     }
 
@@ -163,7 +176,7 @@ impl<H: PreForkHooks, S: ChildServer> Loop<H, S, UnixSystem> {
         self.parent.monitor.go_on(note.stop, &told);
         self.failure = note.ends_for();
         for child in inherited.iter().filter(|child| child.record.end.is_some()) {
-            self.finish_dead(child.id());
+            self.reap_one(child.id());
         }
         let wish = self.parent.monitor.take_wish();
         self.obey(wish);
@@ -206,15 +219,12 @@ impl<H: PreForkHooks, S: ChildServer> Loop<H, S, UnixSystem> {
         Ok(())
     }
 
-    fn heir(&mut self, child: &Inherited) -> Heir {
-        let group = self.group();
+    fn heir(&self, child: &Inherited) -> Heir {
         Heir {
             slot: child.slot,
             record: child.record,
             notes: self.parent.system.notes(child.slot as usize),
             pipes: child.pipes.map(|fd| fd.map(|fd| (fd, pending(fd)))),
-            group,
-            stop_signal: self.server.stop_signal(),
         }
     }
 

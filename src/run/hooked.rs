@@ -73,5 +73,9 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
                 hooks.handler_server_ack(monitor, child, found);
             }),
         }
+        #[cfg(feature = "holder")]
+        if matches!(found, Output::Word(_)) {
+            self.note_said(child);
+        }
     }
 }

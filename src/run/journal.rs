@@ -6,7 +6,7 @@ use crate::{
     core::{
         child::{Child, ChildId},
         config::Config,
-        journal::{FailureNote, ROOM},
+        journal::{FailureNote, ROOM, Said},
         say::say,
         state::Snapshot,
         system::System,
@@ -67,6 +67,18 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         }
         for child in self.parent.monitor.children() {
             self.parent.system.note_epoch(child.id(), child.epoch());
+        }
+    }
+
+    /// What a child has said, for the parent after this one, which cannot read it again.
+    pub(super) fn note_said(&mut self, child: ChildId) {
+        let Parent {
+            monitor, system, ..
+        } = &mut self.parent;
+        if system.is_held()
+            && let Some(record) = monitor.child(child)
+        {
+            system.note_said(child, Said::by(record));
         }
     }
 

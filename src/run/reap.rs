@@ -89,7 +89,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
 
     /// A child was reaped: its pipes are read to their end.
     fn note_end(&mut self, child: ChildId, collected: Collected) {
-        if collected.status.is_none() {
+        if collected.status.is_none() && !self.is_told_of(child) {
             self.warn_of_a_stolen_status(child);
         }
         if let Some(contact) = self.parent.monitor.pool.contact_mut(child) {
@@ -101,6 +101,12 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             self.set_unread(child, pipe, true);
         }
         self.finish_if_read(child);
+    }
+
+    /// Whether the end of a child is one that was told, even if not how it has ended.
+    fn is_told_of(&self, child: ChildId) -> bool {
+        let contact = self.parent.monitor.pool.contact(child);
+        contact.is_some_and(|contact| contact.process.end_told_by_others().is_some())
     }
 
     /// A child has ended before the other processes of its group. It keeps its place until they
@@ -129,11 +135,15 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     }
 
     /// Handles a reused pid: a fork has returned it for `newcomer`. If an older child still has it,
-    /// other code in the program has reaped that child, and `newcomer` must not get the older
-    /// child's signals.
+    /// other code in the program has reaped that child, or the holder, and `newcomer` must not get the
+    /// older child's signals.
     pub(super) fn note_reused_pid(&mut self, pid: u32, newcomer: ChildId) {
         if let Some(replaced) = self.living_by_pid(pid, Some(newcomer)) {
-            self.note_end(replaced, Collected::default());
+            let contact = self.parent.monitor.pool.contact(replaced);
+            let end = contact.and_then(|contact| contact.process.end_told_by_others());
+            self.note_end(replaced, end.unwrap_or_default());
+            // The death is still to be told under the pid that is the newcomer's now.
+            self.deaths_unknown = true;
         }
     }
 

@@ -98,10 +98,11 @@ use std::{
 /// child's place until it has ended: after a stop no such process has the sockets. A process that
 /// leaves the group, as a daemon does with setsid(2), is left alone.
 ///
-/// On Linux the program also gets the signal when the parent dies for any reason. The kernel does
-/// not send it to a program that is set-user-ID or set-group-ID, has file capabilities or changes
-/// its user, nor to the other processes of the group. A program that ignores the signal outlives a
-/// parent that is killed.
+/// On Linux the program also gets the signal when the parent dies for any reason; with
+/// `Builder::holder` (feature `holder`), when the holder does. The kernel does not send it to a
+/// program that is set-user-ID or set-group-ID, has file capabilities or changes its user, nor to
+/// the other processes of the group. A program that ignores the signal outlives a parent that is
+/// killed.
 ///
 /// If the program cannot be run, the child ends with a line on stderr that names the program and
 /// the reason, and the start counts as failed.

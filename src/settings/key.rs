@@ -104,6 +104,9 @@ const SERVER: &[Row] = rows! {
     agent_check: Shape::Text, "none", AtStart,
         "Where HAProxy's agent-check is answered: PORT, HOST:PORT or a path",
         server::agent_check;
+    holder: Shape::Bool, "false", AtStart,
+        "Whether a process above the parent starts another when the parent is killed",
+        server::holder;
 };
 
 const CONFINEMENT_ROWS: &[Row] = rows! {

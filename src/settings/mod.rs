@@ -370,6 +370,13 @@ impl Settings {
         self.values().agent_check
     }
 
+    /// Whether there is to be a holder, for [`Builder::holder`](crate::Builder::holder).
+    #[cfg(feature = "holder")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "holder")))]
+    pub fn holder(&self) -> bool {
+        self.values().holder
+    }
+
     /// The server whose children are this program, with the listeners, the protocol and the stop
     /// signal of the settings.
     pub fn exec_server<A: Into<OsString>>(

@@ -39,6 +39,7 @@ pub(super) struct Values {
     pub(super) control: Option<PathBuf>,
     pub(super) status: Option<Address>,
     pub(super) agent_check: Option<Address>,
+    pub(super) holder: bool,
 }
 
 /// Where the status is told.
@@ -69,6 +70,7 @@ impl Default for Values {
             control: None,
             status: None,
             agent_check: None,
+            holder: false,
         }
     }
 }
@@ -256,6 +258,14 @@ pub(super) mod server {
     ) -> Result<(), String> {
         values.agent_check = Some(address(texts)?);
         Ok(())
+    }
+
+    pub(in super::super) fn holder(values: &mut Values, texts: &[String]) -> Result<(), String> {
+        values.holder = one(texts)?;
+        match values.holder && !cfg!(feature = "holder") {
+            true => Err("this program was built without the feature `holder`".to_owned()),
+            false => Ok(()),
+        }
     }
 
     /// A bare name is a file, as that of a control socket is.

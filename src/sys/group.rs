@@ -23,6 +23,12 @@ impl Group {
         Self(pid)
     }
 
+    /// The group that a process leads. It is not created here.
+    #[cfg(all(feature = "holder", target_os = "linux"))]
+    pub(crate) fn led_by(pid: libc::pid_t) -> Self {
+        Self(pid)
+    }
+
     /// Makes a child the leader of a group that is sent no signals.
     pub(crate) fn of_new_child(pid: u32) {
         // OK because the pid comes from fork(2).

@@ -7,6 +7,7 @@ mod handover;
 mod kept;
 mod memory;
 mod process;
+mod sibling;
 mod ward;
 
 pub(crate) use self::ward::Ward;
@@ -17,10 +18,12 @@ use self::{
     kept::KeptPipes,
     memory::Journal,
     process::{Born, Estate, Holder, HolderSetup, note_arrived},
+    sibling::Way,
 };
 use super::{
     board::Slot,
     fd_registry::Ours,
+    fork::{self, Side, Tie},
     pipes::{self, ParentEnds},
     poller::Poller,
     shared_memory::SharedMemory,
@@ -30,7 +33,7 @@ use super::{
 use crate::core::{
     child::{ChildId, WaitStatus},
     error::{Error, Operation},
-    journal::{Phase, Record, ToldNote},
+    journal::{Phase, Record, Said, StopBy, ToldNote},
     signal_policy::{self, Arrived, TABLE},
     state::ChildState,
     system::{ForkTerms, PoolNote, Source, System},
@@ -63,6 +66,17 @@ pub(crate) enum Holding {
     Parent(Box<Held>),
     /// A child that its holder keeps when the parent is gone.
     Child { holder: u32 },
+    /// A child that has been the holder's from the first moment.
+    Sibling { holder: u32 },
+}
+
+/// Whose a new child is for the kernel: who waits for it, and at whose end it is sent a signal.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Kin {
+    /// The parent's; the holder gets it when that is gone.
+    Parents,
+    /// The holder's.
+    Holders,
 }
 
 /// A parent's side.
@@ -111,12 +125,14 @@ impl Holding {
         self.held().is_some()
     }
 
-    /// The process that keeps this child when its parent is gone.
-    pub(crate) fn childs_holder(&self) -> Option<u32> {
-        match self {
-            Self::Child { holder } => Some(*holder),
-            _ => None,
-        }
+    /// To whose lives a child of `parent` is tied.
+    pub(crate) fn tie_of_child(&self, parent: u32) -> Tie {
+        let (parent, holder) = match self {
+            Self::Child { holder } => (parent, Some(*holder)),
+            Self::Sibling { holder } => (*holder, None),
+            _ => (parent, None),
+        };
+        Tie { parent, holder }
     }
 
     /// Before a fork: the holder keeps the pipes, and the journal says that there may be a child. True if
@@ -137,8 +153,13 @@ impl Holding {
             Some(comm) => keep(&[stdout, stderr, comm.as_raw_fd()]),
             None => keep(&[stdout, stderr]),
         }?;
+        let stop_by = StopBy {
+            signal: terms.stop_signal,
+            group: terms.group,
+        };
         let record = Record {
             successor: terms.successor,
+            stop_by,
             ..Record::forking(terms.id, terms.epoch, terms.reserved, now)
         };
         held.journal.note_serial(terms.id.serial());
@@ -146,10 +167,35 @@ impl Holding {
         Ok(true)
     }
 
+    /// Forks. A child that is to become a program is the holder's, if the holder keeps it and this
+    /// process can fork such a child.
+    ///
+    /// A program knows of no holder, so the kernel's signal at the end of its parent would end it. Other
+    /// children ignore that one, and are forked by the C library, of whose forks much code is told.
+    pub(super) fn fork(
+        &self,
+        terms: &ForkTerms,
+        is_kept: bool,
+        blocked: &Mask,
+    ) -> io::Result<(Side, Kin)> {
+        let held = self.held().filter(|_| is_kept && terms.execs);
+        if let Some(held) = held
+            && let Some(way) = Way::find()
+        {
+            match way.fork(blocked, held.journal.pid_at(terms.id.slot())) {
+                Err(error) if error.kind() == io::ErrorKind::Unsupported => {}
+                forked => return Ok((forked?, Kin::Holders)),
+            }
+        }
+        Ok((fork::fork(blocked)?, Kin::Parents))
+    }
+
     /// After the fork of a child that the holder keeps: this is its pid, or there is none.
-    pub(super) fn forked(&mut self, id: ChildId, pid: Option<u32>) {
-        match (self.held(), pid) {
-            (Some(held), Some(pid)) => {
+    pub(super) fn forked(&mut self, id: ChildId, pid: Option<u32>, kin: Kin) {
+        match (self.held(), pid, kin) {
+            // The kernel has written it, and the holder may have written since how the child has ended.
+            (_, Some(_), Kin::Holders) | (None, ..) => {}
+            (Some(held), Some(pid), Kin::Parents) => {
                 let record = Record {
                     phase: Phase::Lives,
                     pid,
@@ -157,24 +203,27 @@ impl Holding {
                 };
                 held.journal.put(id.slot(), &record);
             }
-            (Some(_), None) => self.forget(id.slot()),
-            (None, _) => {}
+            (Some(_), None, _) => self.forget(id.slot()),
         }
     }
 
     /// In a new child, before anything else. One that is kept notes who it is, and ends at once if its
-    /// parent is gone: that parent may not have known of it.
-    pub(super) fn be_born(&mut self, is_kept: bool, slot: &Slot, parent: u32) {
+    /// parent is gone: that parent may not have known of it. The kernel has noted those of the holder.
+    pub(super) fn be_born(&mut self, is_kept: bool, kin: Kin, slot: &Slot, parent: u32) {
         // The journal is not mapped here.
         let held = std::mem::take(self);
         let holder = holder().filter(|_| is_kept && held.is_held());
         // Its descriptors are closed by number.
         std::mem::forget(held);
-        if let Some(holder) = holder {
-            *self = Self::Child { holder };
-            slot.note_pid();
-            if nix::unistd::getppid().as_raw().cast_unsigned() != parent {
-                leave();
+        match (holder, kin) {
+            (None, _) => {}
+            (Some(holder), Kin::Holders) => *self = Self::Sibling { holder },
+            (Some(holder), Kin::Parents) => {
+                *self = Self::Child { holder };
+                slot.note_pid();
+                if nix::unistd::getppid().as_raw().cast_unsigned() != parent {
+                    leave();
+                }
             }
         }
     }
@@ -276,6 +325,12 @@ impl Holding {
             if record.serial == child.serial() && record.lives() {
                 held.journal.note_epoch(child.slot(), &record, epoch);
             }
+        }
+    }
+
+    pub(super) fn note_said(&self, child: ChildId, said: Said) {
+        if let Some(journal) = self.journal_of(child) {
+            journal.note_said(child.slot(), said);
         }
     }
 
@@ -498,6 +553,11 @@ impl UnixSystem {
         let children = children.collect();
         (held.journal.pool(), held.journal.saved(), children)
     }
+}
+
+/// Whether children that become programs can be the holder's.
+pub(crate) fn keeps_programs() -> bool {
+    Way::find().is_some()
 }
 
 /// How much a pipe holds that is not read yet.

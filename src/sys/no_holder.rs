@@ -1,7 +1,12 @@
 //! In place of `holder` without that feature, and on systems without pidfds and subreapers: a parent
 //! has no holder.
 
-use super::{board::Slot, pipes::ParentEnds};
+use super::{
+    board::Slot,
+    fork::{self, Side, Tie},
+    pipes::ParentEnds,
+    signals::Mask,
+};
 use crate::core::{
     child::ChildId,
     signal_policy::Arrived,
@@ -21,6 +26,12 @@ pub(crate) fn holder() -> Option<u32> {
 #[derive(Debug, Default)]
 pub(crate) struct Holding(());
 
+/// Whose a new child is for the kernel: the parent's.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Kin {
+    Parents,
+}
+
 /// Never made: no child has had another parent.
 #[derive(Clone, Debug)]
 pub(crate) struct Ward(Infallible);
@@ -34,6 +45,10 @@ impl Ward {
         match self.0 {}
     }
 
+    pub(crate) fn signal_group(&self, _: libc::pid_t, _: libc::c_int) -> io::Result<()> {
+        match self.0 {}
+    }
+
     pub(crate) fn reap(&self) -> Reaped {
         match self.0 {}
     }
@@ -44,12 +59,19 @@ impl Holding {
         false
     }
 
-    pub(crate) fn childs_holder(&self) -> Option<u32> {
+    pub(crate) fn tie_of_child(&self, parent: u32) -> Tie {
+        Tie {
+            parent,
+            holder: None,
+        }
+    }
+
+    pub(crate) fn ward(&self, _: ChildId) -> Option<Ward> {
         None
     }
 
-    pub(super) fn ward(&self, _: ChildId) -> Option<Ward> {
-        None
+    pub(super) fn fork(&self, _: &ForkTerms, _: bool, blocked: &Mask) -> io::Result<(Side, Kin)> {
+        Ok((fork::fork(blocked)?, Kin::Parents))
     }
 
     pub(super) fn before_fork(
@@ -62,9 +84,9 @@ impl Holding {
         Ok(false)
     }
 
-    pub(super) fn forked(&mut self, _: ChildId, _: Option<u32>) {}
+    pub(super) fn forked(&mut self, _: ChildId, _: Option<u32>, _: Kin) {}
 
-    pub(super) fn be_born(&mut self, _: bool, _: &Slot, _: u32) {}
+    pub(super) fn be_born(&mut self, _: bool, _: Kin, _: &Slot, _: u32) {}
 
     pub(super) fn forget(&mut self, _: usize) {}
 

@@ -49,22 +49,34 @@ impl OutOfMemory {
     /// Whether a child that SIGKILL has ended, and that was not reaped yet, was ended for lack of
     /// memory.
     pub(super) fn has_ended(&self, pid: libc::pid_t) -> bool {
-        let (count, now) = (of_the_machine(), self.clock.now());
-        // To read the kernel's log takes longer than to replace a child.
-        if !self.machine.borrow_mut().may_have_ended_one(count, now) {
-            return false;
-        }
-        let log = || log_has(pid);
-        match group_of(&pid.to_string()) {
-            // A group that was not read before has counted some end; without a log it is this one.
-            Some(group) => self.claim(&group).unwrap_or_else(|| log().unwrap_or(true)),
-            // In version 1 a process that has ended is in no group. It may have been in ours.
-            None => {
-                let own = self.own.borrow();
-                let claimed = own.as_deref().and_then(|own| self.claim(own));
-                claimed == Some(true) || log().unwrap_or(false)
+        self.may_have_ended_one()
+            && match group_of(&pid.to_string()) {
+                // A group that was not read before has counted some end; without a log it is this one.
+                Some(group) => self
+                    .claim(&group)
+                    .unwrap_or_else(|| log_has(pid).unwrap_or(true)),
+                // In version 1 a process that has ended is in no group.
+                None => self.has_ended_in_own_group(pid),
             }
-        }
+    }
+
+    /// The same of a child that was reaped, as the holder does it.
+    pub(super) fn has_ended_reaped(&self, pid: libc::pid_t) -> bool {
+        self.may_have_ended_one() && self.has_ended_in_own_group(pid)
+    }
+
+    /// Whether the kernel has ended any process of late: to read its log takes longer than to replace
+    /// a child.
+    fn may_have_ended_one(&self) -> bool {
+        let (count, now) = (of_the_machine(), self.clock.now());
+        self.machine.borrow_mut().may_have_ended_one(count, now)
+    }
+
+    /// The same of a child of whose group nothing is known: it may have been in ours.
+    fn has_ended_in_own_group(&self, pid: libc::pid_t) -> bool {
+        let own = self.own.borrow();
+        let claimed = own.as_deref().and_then(|own| self.claim(own));
+        claimed == Some(true) || log_has(pid).unwrap_or(false)
     }
 
     fn claim(&self, group: &Path) -> Option<bool> {

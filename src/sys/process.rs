@@ -50,7 +50,7 @@ pub(crate) struct ChildProcess {
     /// Where it is told to stop; `None` if it is told by signals alone.
     stops: Option<Rc<StopBoard>>,
     out_of_memory: Rc<OutOfMemory>,
-    /// If a parent before this one has forked it: the holder reaps it.
+    /// If the holder reaps it.
     ward: Option<Ward>,
 }
 
@@ -92,10 +92,7 @@ impl ChildProcess {
     ) -> Self {
         // OK because another fork(2) has returned it.
         let pid = state.pid as libc::pid_t;
-        let to_group = match state.group {
-            2 => ToGroup::Kill,
-            _ => ToGroup::All,
-        };
+        let to_group = ToGroup::of_code(state.group);
         let pipe = |pipe: Pipe| {
             let fd = state.pipe(pipe as usize).fd?;
             Some(Ours::parents(upgrade::take(fd)))
@@ -103,8 +100,8 @@ impl ChildProcess {
         Self {
             id: ChildId::new(state.slot, state.serial),
             pid,
-            group: (state.group > 0).then(|| Group::of_child(pid)),
-            to_group,
+            group: to_group.map(|_| Group::of_child(pid)),
+            to_group: to_group.unwrap_or(ToGroup::All),
             stop_signal: state.stop_signal.unwrap_or(Signal::Interrupt),
             outlived: Cell::new(outlived),
             killed: Cell::new(state.killed_at.is_some()),
@@ -116,8 +113,7 @@ impl ChildProcess {
         }
     }
 
-    /// The same, reaped by the holder.
-    #[cfg(feature = "holder")]
+    /// The same, reaped by the holder if there is a ward.
     pub(crate) fn with_ward(mut self, ward: Option<Ward>) -> Self {
         self.ward = ward;
         self
@@ -180,7 +176,7 @@ impl Process for ChildProcess {
         let number = self.number(signal);
         match (self.group, self.is_there()?) {
             (Some(_), true) if self.spares_group(signal) => self.signal_alone(number),
-            (Some(group), true) => group.signal(number),
+            (Some(group), true) => self.signal_group(group, number),
             (Some(group), false) => group.signal_rest(number),
             (None, true) => self.signal_alone(number),
             (None, false) => Err(io::Error::from_raw_os_error(libc::ESRCH)),
@@ -233,6 +229,13 @@ impl Process for ChildProcess {
             Reaped::Ended(collected)
         })
     }
+
+    fn end_told_by_others(&self) -> Option<Collected> {
+        match self.ward.as_ref()?.reap() {
+            Reaped::Ended(collected) => Some(collected),
+            _ => None,
+        }
+    }
 }
 
 impl ChildProcess {
@@ -251,6 +254,13 @@ impl ChildProcess {
         }
     }
 
+    fn signal_group(&self, group: Group, number: libc::c_int) -> io::Result<()> {
+        match &self.ward {
+            Some(ward) => ward.signal_group(self.pid, number),
+            None => group.signal(number),
+        }
+    }
+
     fn spares_group(&self, signal: Signal) -> bool {
         self.to_group == ToGroup::Kill && signal != Signal::Kill
     }
@@ -265,7 +275,7 @@ impl ChildProcess {
     /// Collects the status of the child itself, if it has ended.
     fn collect(&self) -> io::Result<Reaped> {
         if let Some(ward) = &self.ward {
-            return Ok(ward.reap());
+            return Ok(self.with_evidence(ward.reap()));
         }
         let out_of_memory = self.evidence()?;
         Ok(match collect(self.pid)? {
@@ -275,6 +285,25 @@ impl ChildProcess {
                 ..collected
             }),
         })
+    }
+
+    /// The same of a child that the holder has reaped, once it is told: its own control group is known
+    /// no longer.
+    fn with_evidence(&self, reaped: Reaped) -> Reaped {
+        match reaped {
+            Reaped::Ended(collected) if self.may_be_out_of_memory(&collected) => {
+                Reaped::Ended(Collected {
+                    out_of_memory: self.out_of_memory.has_ended_reaped(self.pid),
+                    ..collected
+                })
+            }
+            other => other,
+        }
+    }
+
+    fn may_be_out_of_memory(&self, collected: &Collected) -> bool {
+        let by = collected.status.and_then(|status| status.signal());
+        by == Some(libc::SIGKILL) && !self.killed.get() && cfg!(target_os = "linux")
     }
 
     /// Whether the child was ended for lack of memory. Its control group is known as long as it is

@@ -9,9 +9,9 @@ use super::{
     confine::Plan,
     control::ControlSocket,
     fd_registry::{Ours, PreForkId},
-    fork::{self, Side, Tie},
+    fork::{Side, Tie},
     group::Group,
-    holder::Holding,
+    holder::{Holding, Kin},
     limits::{self, Threads},
     null,
     out_of_memory::OutOfMemory,
@@ -272,10 +272,7 @@ impl UnixSystem {
 
     /// To whose lives this child is tied.
     pub(crate) fn tie(&self) -> Tie {
-        Tie {
-            parent: self.owner,
-            holder: self.holding.childs_holder(),
-        }
+        self.holding.tie_of_child(self.owner)
     }
 
     pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
@@ -425,15 +422,15 @@ impl System for UnixSystem {
         let own_group = self.adoption.gives_groups();
         let signal = |error| Error::new(Operation::Signal, "mask", error);
         let mask = Mask::block_all().map_err(signal)?;
-        let forked = fork::fork(&mask);
-        if !matches!(forked, Ok(Side::Child)) {
+        let forked = self.holding.fork(&terms, is_kept, &mask);
+        if !matches!(forked, Ok((Side::Child, _))) {
             self.board.forked();
         }
         match forked {
-            Ok(Side::Child) => {
+            Ok((Side::Child, kin)) => {
                 if self.holding.is_held() {
                     let slot = self.board.slot(terms.id);
-                    self.holding.be_born(is_kept, &slot, parent);
+                    self.holding.be_born(is_kept, kin, &slot, parent);
                 }
                 if terms.group.is_some() || own_group {
                     Group::lead();
@@ -444,9 +441,9 @@ impl System for UnixSystem {
                     mask,
                 }))
             }
-            Ok(Side::Parent(pid)) => {
+            Ok((Side::Parent(pid), kin)) => {
                 if is_kept {
-                    self.holding.forked(terms.id, Some(pid));
+                    self.holding.forked(terms.id, Some(pid), kin);
                 }
                 drop(childs);
                 if own_group {
@@ -460,6 +457,9 @@ impl System for UnixSystem {
                     Rc::clone(&self.stops),
                     Rc::clone(&self.out_of_memory),
                 );
+                let is_ward = kin != Kin::Parents;
+                let ward = is_ward.then(|| self.holding.ward(terms.id)).flatten();
+                let process = process.with_ward(ward);
                 let unmasked = mask.restore();
                 Ok(Forked::Parent {
                     pid,
@@ -469,7 +469,7 @@ impl System for UnixSystem {
             }
             Err(error) => {
                 if is_kept {
-                    self.holding.forked(terms.id, None);
+                    self.holding.forked(terms.id, None, Kin::Parents);
                 }
                 mask.restore().map_err(signal)?;
                 Err(Error::new(Operation::Fork, "a child", error))
@@ -750,6 +750,11 @@ impl System for UnixSystem {
     #[cfg(all(feature = "holder", target_os = "linux"))]
     fn note_epoch(&mut self, child: ChildId, epoch: u32) {
         self.holding.note_epoch(child, epoch);
+    }
+
+    #[cfg(all(feature = "holder", target_os = "linux"))]
+    fn note_said(&mut self, child: ChildId, said: crate::core::journal::Said) {
+        self.holding.note_said(child, said);
     }
 
     #[cfg(all(feature = "holder", target_os = "linux"))]

@@ -13,6 +13,8 @@
 mod activation;
 mod control;
 mod documents;
+#[cfg(feature = "holder")]
+mod held;
 mod helpers;
 mod inetd;
 mod refusals;
@@ -33,13 +35,13 @@ mod watched;
 use std::path::Path;
 use std::process::ExitCode;
 
-use support::{Launch, SOON, Server, Signal, World, scenarios_of};
+use support::{Launch, SOON, Scenarios, Server, Signal, World, scenarios_of};
 
 /// The command.
 const PREFORK: &str = env!("CARGO_BIN_EXE_prefork");
 
 fn main() -> ExitCode {
-    let modules = scenarios_of![
+    let modules: &[(&str, Scenarios)] = scenarios_of![
         activation,
         control,
         documents,
@@ -58,6 +60,8 @@ fn main() -> ExitCode {
         status,
         top,
     ];
+    #[cfg(feature = "holder")]
+    let modules = &[modules, scenarios_of![held]].concat();
     support::main_of(told::PROGRAMS, modules)
 }
 

@@ -22,6 +22,7 @@ pub const SCENARIOS: Scenarios = scenarios![
     an_address_in_use_is_named,
     an_unknown_host_is_named,
     an_unknown_user_is_named,
+    a_holder_is_refused_where_there_is_none,
 ];
 
 const USAGE: i32 = 64;
@@ -288,4 +289,15 @@ fn an_unknown_user_is_named(world: &mut World) {
     let arguments = ["run", "--user", "no-such-user", "--", "cat"];
     let message = refused(world, &arguments, CONFIG);
     assert!(message.contains("no-such-user"), "{message}");
+}
+
+/// With the feature, `held.rs` has what it does.
+fn a_holder_is_refused_where_there_is_none(world: &mut World) {
+    if cfg!(feature = "holder") {
+        return;
+    }
+    let command = ["run", "--listen", "127.0.0.1:0", "--holder", "--", "cat"];
+    let said = refused(world, &command, USAGE);
+    let reason = "this program was built without the feature `holder`";
+    assert!(said.contains("--holder") && said.contains(reason), "{said}");
 }

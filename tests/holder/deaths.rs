@@ -14,7 +14,6 @@ pub const SCENARIOS: Scenarios = scenarios![
     children_that_end_without_a_parent_are_accounted_for,
     what_a_dead_child_has_printed_is_read,
     orphans_are_reaped_by_the_holder,
-    children_that_are_programs_end_with_their_parent_and_are_replaced,
     children_in_groups_of_their_own_are_told_by_the_next_parent,
     a_child_that_was_taken_over_is_asked_where_it_is_stuck,
 ];
@@ -109,23 +108,6 @@ fn orphans_are_reaped_by_the_holder(world: &mut World) {
         processes::Process::read(orphan).is_none().then_some(())
     });
     assert_eq!(watched.said(&format!("exited {orphan}")), 0);
-    watched.stop();
-}
-
-/// The kernel tells them of the end of their parent, and they know of no holder.
-fn children_that_are_programs_end_with_their_parent_and_are_replaced(world: &mut World) {
-    let server = world.spawn("held_programs", &["--children", "3"]);
-    let watched = Watched::of(server);
-    let before = watched.expect_children(3);
-    until("three programs", SOON, || {
-        let all = processes::descendants(watched.server.pid());
-        (all.iter().filter(|it| it.name == "sleep").count() == 3).then_some(())
-    });
-    watched.kill_parent();
-    until("three others", SOON, || {
-        let now = watched.children();
-        (now.len() >= 3 && now.is_disjoint(&before)).then_some(())
-    });
     watched.stop();
 }
 

@@ -4,7 +4,7 @@
 use std::process::Command;
 
 use crate::support::{SOON, Scenarios, Signal, World, connect, processes, scenarios, until};
-use crate::watched::{Watched, send};
+use crate::watched::{Watched, expect_gone, send};
 
 pub const SCENARIOS: Scenarios = scenarios![
     parents_that_die_in_their_start_end_the_server,
@@ -89,15 +89,6 @@ fn a_holder_that_is_killed_takes_children_with_it_that_were_taken_over(world: &m
     send(watched.parent(), Signal::SIGKILL);
     watched.server.kill9();
     expect_gone(all);
-}
-
-#[track_caller]
-fn expect_gone(all: impl IntoIterator<Item = u32>) {
-    let all: Vec<u32> = all.into_iter().collect();
-    until("all of them to be gone", SOON, || {
-        let alive = |pid: &&u32| processes::is_alive(**pid);
-        all.iter().find(alive).is_none().then_some(())
-    });
 }
 
 const UNSHARE: [&str; 2] = ["-Urpf", "--mount-proc"];

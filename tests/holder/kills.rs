@@ -21,7 +21,7 @@ pub const SCENARIOS: Scenarios = scenarios![
 
 /// How many parents the first scenario kills; `HOLDER_KILLS=10000` gives the figure in the documents.
 const KILLS: usize = 20;
-const CLIENTS: usize = 16;
+pub const CLIENTS: usize = 16;
 /// As many as there are clients, and some to spare.
 const CHILDREN: usize = 20;
 
@@ -100,7 +100,7 @@ fn f01_a_parent_killed_during_reloads_loses_no_client_and_no_child(world: &mut W
 }
 
 /// How long the parents took, from their forks to the end of the adoption.
-fn tell_times(stdout: &str) {
+pub fn tell_times(stdout: &str) {
     let told = stdout
         .lines()
         .filter_map(|line| line.split_once(" children in "));

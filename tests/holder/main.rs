@@ -17,6 +17,7 @@ mod ends;
 mod kept;
 mod kills;
 mod program;
+mod programs;
 mod signals;
 #[cfg(feature = "status")]
 mod status;
@@ -40,7 +41,7 @@ use support::{Scenarios, scenarios_of};
 
 fn main() -> ExitCode {
     let modules: &[(&str, Scenarios)] = scenarios_of![
-        kills, walk, calls, deaths, told, signals, kept, ends, upgrades
+        kills, walk, calls, deaths, programs, told, signals, kept, ends, upgrades
     ];
     #[cfg(feature = "status")]
     let modules = &[modules, scenarios_of![status]].concat();

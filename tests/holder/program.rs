@@ -1,20 +1,23 @@
 //! The program: a server with a holder, which tells its parents, its children and what is restored.
 
 use std::io::{self, BufRead, BufReader, Write};
+use std::os::fd::FromRawFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use nix::libc;
 use prefork_server::servers::TcpConn;
 use prefork_server::{
-    Child, ChildServer, Config, Confinement, Death, Error, Event, ExecServer, Launch, Monitor,
-    Observer, PreFork, PreForkHooks, Report, Start, TcpServer, defaults, metrics,
+    Child, ChildServer, Config, Confinement, Death, Error, Event, ExecServer, InetdServer, Launch,
+    Monitor, Observer, PreFork, PreForkHooks, Report, Start, TcpServer, ThreadCheck, defaults,
+    metrics,
 };
 
 use crate::support::{Args, Programs, gate, programs};
 use crate::versions::{self, Mode};
 
-pub const PROGRAMS: Programs = programs![held, held_programs];
+pub const PROGRAMS: Programs = programs![held, held_programs, held_inetd, serving];
 
 /// Serves under a holder.
 fn held(args: Args) -> ExitCode {
@@ -60,14 +63,64 @@ fn held(args: Args) -> ExitCode {
     })
 }
 
-/// Children that are other programs.
+/// Children that are other programs: what stands after `--`, or `serving`.
 fn held_programs(args: Args) -> ExitCode {
-    let server = ExecServer::new("sleep").arg("1000");
+    let own = std::env::current_exe().expect("this program");
+    let own = [own.to_str().expect("a path"), "--program", "serving"];
+    let given = args.iter().position(|arg| arg == "--");
+    let given = given.map(|at| args[at + 1..].to_vec());
+    let command = given.unwrap_or_else(|| own.map(String::from).to_vec());
+    let mut server = ExecServer::new(&command[0])
+        .args(&command[1..])
+        .listen("127.0.0.1:0");
+    if args.value("--stop-signal") == Some("TERM") {
+        server = server.stop_signal(prefork_server::Signal::Terminate);
+    }
+    if let Some(folder) = args.value("--folder") {
+        std::env::set_current_dir(folder).expect("the folder");
+    }
     ended(&args, |hooks| {
-        let prefork = sized(&args, server, hooks).start();
-        println!("listening on 127.0.0.1:0");
-        prefork?.run()
+        let builder = sized(&args, server, hooks);
+        let mut prefork = builder
+            .start_timeout(milliseconds(&args, "--start-timeout"))
+            .start()?;
+        println!("listening on {}", prefork.server().local_addrs()[0]);
+        prefork.run()
     })
+}
+
+/// Children that run a program for each connection.
+fn held_inetd(args: Args) -> ExitCode {
+    let server = InetdServer::new("cat").listen("127.0.0.1:0");
+    ended(&args, |hooks| {
+        let mut prefork = sized(&args, server, hooks).start()?;
+        let listening = prefork.server_mut().listeners();
+        println!("listening on {}", listening[0].name);
+        prefork.run()
+    })
+}
+
+/// A program that serves: says its words, and answers lines as the children of `held` do.
+fn serving(_: Args) -> io::Result<()> {
+    // SAFETY: it is the socket that the server has passed, and nothing else in this program owns it.
+    #[allow(unsafe_code)]
+    let listener = unsafe { std::net::TcpListener::from_raw_fd(3) };
+    println!("\x06");
+    loop {
+        println!("\x11");
+        let (stream, _) = listener.accept()?;
+        println!("\x13");
+        for line in BufReader::new(&stream).lines() {
+            // A client that has gone is no failure.
+            let Ok(line) = line else { break };
+            if let Some(code) = line.strip_prefix("exit ") {
+                std::process::exit(code.parse().map_err(io::Error::other)?);
+            }
+            if writeln!(&stream, "{}", std::process::id()).is_err() {
+                break;
+            }
+        }
+    }
 }
 
 fn ended(args: &Args, run: impl FnOnce(Hooks) -> Result<Report, Error>) -> ExitCode {
@@ -87,6 +140,8 @@ fn ended(args: &Args, run: impl FnOnce(Hooks) -> Result<Report, Error>) -> ExitC
         restored: 0,
         reloads: 0,
         dies_at_fork: args.has("--dies-at-fork"),
+        starts_a_thread: args.has("--starts-a-thread"),
+        checks_state: args.has("--checks-state"),
         fails_at_fork: args.parsed("--fails-at-fork"),
     };
     match run(hooks) {
@@ -106,7 +161,6 @@ fn sized<S: ChildServer>(
     server: S,
     hooks: Hooks,
 ) -> prefork_server::Builder<Hooks, S> {
-    let milliseconds = |flag| Duration::from_millis(args.parsed(flag).unwrap_or(0));
     let (version, mode) = (hooks.version, hooks.mode);
     let confinement = match args.has("--group") {
         true => Confinement::new().process_group(),
@@ -121,17 +175,26 @@ fn sized<S: ChildServer>(
         .max_spare_servers(1000)
         .max_clients(args.parsed("--max").unwrap_or(40))
         .resize_signals(true)
-        .pre_stop_delay(milliseconds("--pre-stop-delay"))
+        .thread_check(match args.has("--starts-a-thread") {
+            true => ThreadCheck::Warn,
+            false => ThreadCheck::Refuse,
+        })
+        .pre_stop_delay(milliseconds(args, "--pre-stop-delay"))
         .observe(Teller {
             dies: args.has("--dies-at-takeover"),
             dies_until: args.value("--dies-until").map(PathBuf::from),
             told: false,
             version,
+            tells_words: args.has("--tells-words"),
         });
     match mode == Mode::Plain || args.has("--plain") && version == 1 {
         true => builder,
         false => builder.holder(),
     }
+}
+
+fn milliseconds(args: &Args, flag: &str) -> Duration {
+    Duration::from_millis(args.parsed(flag).unwrap_or(0))
 }
 
 /// The attributes: each `--set NAME=VALUE`.
@@ -184,6 +247,8 @@ struct Hooks {
     restored: u32,
     reloads: u32,
     dies_at_fork: bool,
+    starts_a_thread: bool,
+    checks_state: bool,
     /// How many forks there are before one that is refused, for good.
     fails_at_fork: Option<u32>,
 }
@@ -206,6 +271,9 @@ impl PreForkHooks for Hooks {
         }
         if self.mode == Mode::Childless {
             return Err(io::Error::other("these children cannot be used"));
+        }
+        if self.checks_state {
+            println!("state {:?}", state_of_the_c_library());
         }
         defaults::server_start(self, start)
     }
@@ -248,6 +316,9 @@ impl PreForkHooks for Hooks {
         if self.dies_at_fork {
             std::process::abort();
         }
+        if std::mem::take(&mut self.starts_a_thread) {
+            std::thread::spawn(std::thread::park);
+        }
         self.fails_at_fork = self.fails_at_fork.map(|left| left.saturating_sub(1));
         if self.fails_at_fork == Some(0) {
             // A parent that has another thread does not fork.
@@ -258,6 +329,8 @@ impl PreForkHooks for Hooks {
 
     fn server_exited(&mut self, _: &mut Monitor, child: &Child, death: &Death) {
         println!("exited {} {:?} {}", child.pid(), death.cause(), death);
+        let is_used = death.usage().is_some_and(|usage| usage.max_resident > 0);
+        println!("used: {}", if is_used { "yes" } else { "no" });
         if death.stack().is_some() {
             println!("with its stack: {}", child.pid());
         }
@@ -265,15 +338,54 @@ impl PreForkHooks for Hooks {
 
     fn server_stdout(
         &mut self,
-        _: &mut Monitor,
-        _: prefork_server::ChildId,
+        monitor: &mut Monitor,
+        child: prefork_server::ChildId,
         line: &prefork_server::Line,
     ) {
+        if line.bytes() == b"signal me" {
+            monitor.kill(child, prefork_server::Signal::User1);
+        }
         println!("said {}", String::from_utf8_lossy(line.bytes()));
     }
 
     fn upgrade_failed(&mut self, _: &mut Monitor, error: &Error) {
         println!("upgrade failed: {error}");
+    }
+}
+
+/// What the C library and the kernel know of this process, each as it should be.
+#[derive(Debug)]
+#[allow(dead_code, reason = "it is printed")]
+struct CLibrary {
+    pid: bool,
+    tid: bool,
+    robust_mutexes: bool,
+    threads: bool,
+}
+
+/// A child may ask for this before it becomes another program.
+#[allow(unsafe_code)]
+fn state_of_the_c_library() -> CLibrary {
+    let pid = std::fs::read_link("/proc/self").expect("our process");
+    let tid = nix::unistd::gettid().as_raw();
+    let (mut clock, mut head, mut length) = (0, 0_usize, 0_usize);
+    // SAFETY: the clock of this thread, and the list that the kernel has of it; both are only written to
+    // the variables.
+    unsafe {
+        libc::pthread_getcpuclockid(libc::pthread_self(), &raw mut clock);
+        libc::syscall(
+            libc::SYS_get_robust_list,
+            0_usize,
+            &raw mut head,
+            &raw mut length,
+        );
+    }
+    CLibrary {
+        pid: pid.as_os_str() == std::process::id().to_string().as_str(),
+        // The kernel's number for the clock of a thread is made of its id.
+        tid: clock == (!tid << 3) | 6,
+        robust_mutexes: head != 0 && length > 0,
+        threads: std::thread::spawn(|| 7).join().is_ok_and(|n| n == 7),
     }
 }
 
@@ -284,6 +396,7 @@ struct Teller {
     /// Each parent ends at the end of its first turn until there is such a file.
     dies_until: Option<PathBuf>,
     told: bool,
+    tells_words: bool,
 }
 
 impl Observer for Teller {
@@ -314,6 +427,7 @@ impl Observer for Teller {
                 let state = monitor.child(*child).map(Child::state);
                 println!("adopted {} {state:?}", pid(*child));
             }
+            Event::Busy { child, .. } if self.tells_words => println!("busy {}", pid(*child)),
             Event::Ready { child, .. } => println!("ready {}", pid(*child)),
             Event::ToldToStop { child, reason, .. } => println!("told {} {reason:?}", pid(*child)),
             Event::Reloaded { .. } => println!("reloaded"),

@@ -23,6 +23,7 @@ pub const SCENARIOS: Scenarios = scenarios![
     a_parent_killed_at_each_system_call_of_its_start,
     a_parent_killed_at_each_system_call_of_a_fork,
     a_parent_killed_at_each_system_call_by_which_it_leaves_an_upgrade_to_its_holder,
+    a_parent_killed_at_each_system_call_of_a_fork_of_a_program,
 ];
 
 /// How far the points are apart that are tried.
@@ -139,11 +140,21 @@ fn a_parent_killed_at_each_system_call_of_its_start(world: &mut World) {
     watched.stop();
 }
 
-/// A client comes, so that a spare child is missing: the parent reads of that, forks, and notes it.
 fn a_parent_killed_at_each_system_call_of_a_fork(world: &mut World) {
+    killed_in_forks(world, "held");
+}
+
+/// The child is the holder's from its first moment, and the kernel notes its pid.
+fn a_parent_killed_at_each_system_call_of_a_fork_of_a_program(world: &mut World) {
+    killed_in_forks(world, "held_programs");
+}
+
+/// A client comes, so that a spare child is missing: the parent reads of that, forks, and notes it.
+fn killed_in_forks(world: &mut World, program: &str) {
     world.deadline(SOON * 30);
     const POINTS: usize = 130;
-    let watched = Watched::new(world, &["--children", "1", "--max", "300"]);
+    let server = world.spawn(program, &["--children", "1", "--max", "300"]);
+    let watched = Watched::of(server);
     let mut clients: Vec<(Client, u32)> = Vec::new();
     let (mut before_a_fork, mut after) = (0, 0);
     for last in (1..=POINTS).step_by(stride(9)) {

@@ -99,6 +99,16 @@ impl Watched {
         })
     }
 
+    /// The same of those that are this program.
+    #[track_caller]
+    pub fn expect_children_of_name(&self, name: &str, count: usize) -> BTreeSet<u32> {
+        let named = |pid: &u32| processes::Process::read(*pid).is_some_and(|it| it.name == name);
+        until(&format!("{count} children {name}"), SOON, || {
+            let found: BTreeSet<u32> = self.children().into_iter().filter(named).collect();
+            Some(found).filter(|found| found.len() == count)
+        })
+    }
+
     /// Waits until that many children have been ready, as the parent knows: one that is not is told to
     /// leave in a reload, and leaves by itself if it comes to run after the end of its parent.
     #[track_caller]
@@ -127,7 +137,21 @@ impl Watched {
 
 #[track_caller]
 pub fn send(pid: u32, signal: Signal) {
-    kill(Pid::from_raw(pid.cast_signed()), signal).expect("a signal");
+    assert!(try_send(pid, signal), "{signal} to {pid}");
+}
+
+/// The same to a process that may be gone.
+pub fn try_send(pid: u32, signal: Signal) -> bool {
+    kill(Pid::from_raw(pid.cast_signed()), signal).is_ok()
+}
+
+#[track_caller]
+pub fn expect_gone(all: impl IntoIterator<Item = u32>) {
+    let all: Vec<u32> = all.into_iter().collect();
+    until("all of them to be gone", SOON, || {
+        let alive = |pid: &&u32| processes::is_alive(**pid);
+        all.iter().find(alive).is_none().then_some(())
+    });
 }
 
 /// The child that answers a new connection.

@@ -62,6 +62,8 @@ fn serve<S: Reloads>(mut read: impl FnMut() -> Result<Job, Failure>) -> Result<(
     let job = read()?;
     let (config, confinement) = (job.settings.config(), job.settings.confinement());
     let sockets = Sockets::of(&job.settings);
+    #[cfg(feature = "holder")]
+    let holder = job.settings.holder();
     let (hooks, server) = reloading::<S>(job, Box::new(read));
     let builder = PreFork::builder(server)
         .hooks(hooks)
@@ -69,7 +71,10 @@ fn serve<S: Reloads>(mut read: impl FnMut() -> Result<Job, Failure>) -> Result<(
         .confinement(confinement)
         .observe(Systemd::from_env())
         .observe(Notes);
-    let mut prefork = sockets.add_to(builder).start()?;
+    let builder = sockets.add_to(builder);
+    #[cfg(feature = "holder")]
+    let builder = if holder { builder.holder() } else { builder };
+    let mut prefork = builder.start()?;
     for listener in prefork.server_mut().listeners() {
         writeln!(io::stdout(), "listening on {}", listener.name)?;
     }

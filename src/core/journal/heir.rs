@@ -1,11 +1,10 @@
 //! What a new parent takes over of one child, from its record in the journal, its notes on the board
 //! and its pipes. What only the parent before knew is taken at its default.
 
-use super::Record;
+use super::{Record, Said};
 use crate::core::{
     board::Notes,
     child::{Flags, State},
-    inbox::save_end,
     state::{ChildState, List, PipeState, SeenState},
     system::ToGroup,
     time::Time,
@@ -19,9 +18,6 @@ pub(crate) struct Heir {
     pub(crate) notes: Notes,
     /// The descriptors of its pipes, and how much is in each.
     pub(crate) pipes: [Option<(u32, u64)>; 3],
-    /// Which signals go to the process group that it leads, if it leads one.
-    pub(crate) group: Option<ToGroup>,
-    pub(crate) stop_signal: crate::core::child::Signal,
 }
 
 impl Heir {
@@ -32,35 +28,31 @@ impl Heir {
             pid,
             epoch,
             forked_at,
-            ref end,
+            stop_by,
             ..
         } = self.record;
+        let said = self.said();
         ChildState {
             slot: self.slot,
             serial,
             pid,
             epoch,
-            state: Some(self.believed()),
-            flags: self.flags().bits(),
+            state: Some(self.believed(said)),
+            flags: self.flags(said).bits(),
             start_time: forked_at,
             // Its silence counts from now on: what it has said to nobody is no silence.
             last_ack: now,
-            busy_since: self.own_notes().and_then(|notes| notes.since),
-            noted_requests: self.requests(),
-            told_requests: self.requests(),
+            busy_since: self.busy_since(said, now),
+            noted_requests: self.own_notes().map_or(0, |notes| notes.requests),
+            told_requests: said.requests.into(),
             pipes: List(self.pipes.map(pipe_state).to_vec()),
             seen: Some(SeenState {
                 entry: self.notes.entry.bits(),
                 printed: 0,
             })
             .filter(|_| self.own_notes().is_some()),
-            group: match self.group {
-                None => 0,
-                Some(ToGroup::All) => 1,
-                Some(ToGroup::Kill) => 2,
-            },
-            stop_signal: Some(self.stop_signal),
-            end: end.as_ref().map(save_end),
+            group: ToGroup::code(stop_by.group),
+            stop_signal: Some(stop_by.signal),
             ..ChildState::default()
         }
     }
@@ -70,21 +62,26 @@ impl Heir {
         Some(&self.notes).filter(|notes| notes.entry.is_of(self.record.serial))
     }
 
-    fn has_spoken(&self) -> bool {
-        self.own_notes()
-            .is_some_and(|notes| notes.entry.has_spoken())
+    /// What it has said: by its notes, or, if it notes nothing, as the parent before has heard it.
+    fn said(&self) -> Said {
+        let notes = self.own_notes().filter(|notes| notes.entry.has_spoken());
+        let Some(notes) = notes else {
+            return self.record.said;
+        };
+        let is_busy = notes.entry.is_busy();
+        let mut flags = Flags::ACKED | Flags::HEARD | Flags::READY | Flags::WAITED;
+        flags.set(Flags::WAS_BUSY, notes.requests > 0);
+        flags.set(Flags::FINISHED_ONE, notes.requests > u64::from(is_busy));
+        Said {
+            flags,
+            is_busy,
+            requests: u32::try_from(notes.requests).unwrap_or(u32::MAX),
+        }
     }
 
-    fn is_busy(&self) -> bool {
-        self.has_spoken() && self.notes.entry.is_busy()
-    }
-
-    fn requests(&self) -> u64 {
-        self.own_notes().map_or(0, |notes| notes.requests)
-    }
-
-    fn believed(&self) -> State {
-        match (self.record.reserved, self.has_spoken(), self.is_busy()) {
+    fn believed(&self, said: Said) -> State {
+        let has_spoken = said.flags.contains(Flags::HEARD);
+        match (self.record.reserved, has_spoken, said.is_busy) {
             (true, ..) => State::Reserved,
             (_, false, _) => State::Starting,
             (_, _, true) => State::Busy,
@@ -92,17 +89,20 @@ impl Heir {
         }
     }
 
-    fn flags(&self) -> Flags {
-        let mut flags = Flags::empty();
+    /// Since when it has the connection in hand. Of one that has only said so, it is not known: its
+    /// time begins anew.
+    fn busy_since(&self, said: Said, now: Time) -> Option<Time> {
+        let noted = self.own_notes().and_then(|notes| notes.since);
+        noted.or(said.is_busy.then_some(now))
+    }
+
+    fn flags(&self, said: Said) -> Flags {
+        let mut flags = said.flags;
         flags.set(Flags::STDOUT_OPEN, self.pipes[0].is_some());
         flags.set(Flags::STDERR_OPEN, self.pipes[1].is_some());
-        if self.has_spoken() {
-            flags |= Flags::ACKED | Flags::HEARD | Flags::READY | Flags::WAITED;
-        }
-        flags.set(Flags::WAS_BUSY, self.requests() > 0);
-        let finished = self.requests() > u64::from(self.is_busy());
-        flags.set(Flags::FINISHED_ONE, finished);
-        flags.set(Flags::REAPED, self.record.end.is_some());
+        // Nothing is sent to it. Who is left of its group is told to stop.
+        let is_over = self.record.end.is_some() && self.record.stop_by.group.is_none();
+        flags.set(Flags::REAPED, is_over);
         flags
     }
 }
@@ -120,6 +120,7 @@ mod tests {
     use super::*;
     use crate::core::{
         child::{ChildId, Collected, Signal},
+        journal::StopBy,
         wire::Entry,
     };
     use std::time::Duration;
@@ -141,8 +142,6 @@ mod tests {
                 ..Notes::default()
             },
             pipes: [Some((5, 0)), Some((6, 0)), None],
-            group: None,
-            stop_signal: Signal::Interrupt,
         }
     }
 
@@ -176,17 +175,57 @@ mod tests {
         assert_eq!((state.noted_requests, state.seen), (0, None));
     }
 
+    /// A program notes nothing: what it has said was heard by the parent before.
     #[test]
-    fn a_reserved_child_stays_reserved_and_a_dead_one_is_known_as_dead() {
+    fn who_notes_nothing_is_as_the_parent_before_has_heard_it() {
+        let now = Time::at(Duration::from_secs(9));
+        let heard = Flags::ACKED | Flags::HEARD | Flags::WAITED;
+        for (flags, is_busy, state) in [
+            (Flags::empty(), false, State::Starting),
+            (heard, false, State::Free),
+            (heard | Flags::WAS_BUSY, true, State::Busy),
+        ] {
+            let mut program = heir(&[], 0);
+            program.record.said = Said {
+                flags,
+                is_busy,
+                requests: 5,
+            };
+            program.record.stop_by = StopBy {
+                signal: Signal::Terminate,
+                group: Some(ToGroup::All),
+            };
+            let told = program.state(now);
+            assert_eq!(told.state, Some(state));
+            assert_eq!(told.busy_since, is_busy.then_some(now));
+            assert_eq!((told.noted_requests, told.told_requests), (0, 5));
+            assert!(Flags::from_bits_truncate(told.flags).contains(flags));
+            assert_eq!((told.group, told.stop_signal), (1, Some(Signal::Terminate)));
+        }
+    }
+
+    #[test]
+    fn a_reserved_child_stays_reserved() {
         let mut reserved = heir(&[false], 0);
         reserved.record.reserved = true;
         assert_eq!(reserved.state(Time::START).state, Some(State::Reserved));
+    }
+
+    /// The journal says so, and whoever takes it over reaps it as any other: its group may live on.
+    #[test]
+    fn a_dead_one_is_taken_over_as_if_it_lived() {
         let mut dead = heir(&[false], 0);
         dead.record = dead.record.ended(Collected::default());
         dead.pipes[0] = Some((5, 12));
         let state = dead.state(Time::START);
-        assert!(state.end.is_some());
+        assert_eq!(state.end, None);
         assert_eq!(state.pipe(0).left, 12);
-        assert!(Flags::from_bits_truncate(state.flags).contains(Flags::REAPED));
+        let is_over = |heir: &Heir| {
+            let flags = heir.state(Time::START).flags;
+            Flags::from_bits_truncate(flags).contains(Flags::REAPED)
+        };
+        assert!(is_over(&dead));
+        dead.record.stop_by.group = Some(ToGroup::All);
+        assert!(!is_over(&dead));
     }
 }

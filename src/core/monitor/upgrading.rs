@@ -229,11 +229,7 @@ fn saved(child: &Child, contact: &Contact) -> ChildState {
         last_lines: List(child.last_lines.iter().map(<[u8]>::to_vec).collect()),
         pipes: List(pipes.collect()),
         seen,
-        group: match process.group {
-            None => 0,
-            Some(ToGroup::All) => 1,
-            Some(ToGroup::Kill) => 2,
-        },
+        group: ToGroup::code(process.group),
         stop_signal: process.stop_signal,
         outlived: process.outlived.as_ref().map(save_end),
         end: end.map(|(end, _)| end),

@@ -5,9 +5,9 @@ use crate::{
     core::{
         journal::{
             ASKED_AT, DEATHS_AT, EPOCH_AT, FAILURE_AT, FailureNote, HEARD_AT, OVER_AT, OWED_AT,
-            PID_AT, Phase, RECORD_WORDS, RECORDS_AT, RENEWED_AT, ROOM, Record, SAVED_AT, SERIAL_AT,
-            SETTLED_AT, STATE_AT, STOP_IN_HEARD, SUCCESSOR_AT, SavedAt, TOLD_AT, ToldNote,
-            heard_at, words,
+            PID_AT, Phase, RECORD_WORDS, RECORDS_AT, RENEWED_AT, ROOM, Record, SAID_AT, SAVED_AT,
+            SERIAL_AT, SETTLED_AT, STATE_AT, STOP_IN_HEARD, SUCCESSOR_AT, Said, SavedAt, TOLD_AT,
+            ToldNote, heard_at, words,
         },
         signal_policy::Arrived,
         stop::StopState,
@@ -15,6 +15,7 @@ use crate::{
     },
     sys::shared_memory::SharedMemory,
 };
+use nix::libc;
 use std::{
     array, io,
     sync::atomic::{AtomicU64, Ordering::SeqCst},
@@ -84,6 +85,20 @@ impl Journal {
     pub(super) fn note_epoch(&self, slot: usize, record: &Record, epoch: u32) {
         let words = Record { epoch, ..*record }.words();
         self.place(slot)[PID_AT].store(words[PID_AT], SeqCst);
+    }
+
+    /// What a child has said, whose phase the holder may be changing.
+    pub(super) fn note_said(&self, slot: usize, said: Said) {
+        self.place(slot)[SAID_AT].store(said.word(), SeqCst);
+    }
+
+    /// Where the kernel writes the pid of a child: the lower half of a word.
+    pub(super) fn pid_at(&self, slot: usize) -> *mut libc::pid_t {
+        let word = self.place(slot)[PID_AT].as_ptr().cast::<libc::pid_t>();
+        match cfg!(target_endian = "big") {
+            true => word.wrapping_add(1),
+            false => word,
+        }
     }
 
     /// A successor has had its effect, whose phase the holder may be changing.
@@ -244,6 +259,34 @@ mod tests {
         assert_eq!(journal.slot_of(100), Some(1));
         assert_eq!(journal.slot_of(101), None, "it was reaped");
         assert_eq!(journal.records().count(), 2);
+    }
+
+    /// As the kernel writes it, while nobody writes a phase.
+    #[test]
+    #[allow(unsafe_code)]
+    fn a_child_whose_pid_is_written_during_its_fork_is_known_from_then_on() {
+        let journal = Journal::new(2).unwrap();
+        let forking = Record::forking(ChildId::new(1, 7), 3, false, Time::START);
+        journal.put(1, &forking);
+        assert_eq!(journal.slot_of(0), None);
+        // SAFETY: the place is in the journal, which nobody else has.
+        unsafe { journal.pid_at(1).write_volatile(100) };
+        let living = Record {
+            phase: Phase::Lives,
+            pid: 100,
+            ..forking
+        };
+        assert_eq!(journal.record(1), living);
+        assert_eq!(
+            (journal.slot_of(100), journal.record(1).epoch),
+            (Some(1), 3)
+        );
+        let said = Said {
+            requests: 9,
+            ..Said::default()
+        };
+        journal.note_said(1, said);
+        assert_eq!(journal.record(1), Record { said, ..living });
     }
 
     /// A stop is heard once, whenever the parent is killed that has heard it.

@@ -442,13 +442,13 @@ impl<'a> Holder<'a> {
     fn give_up(&mut self) -> ! {
         complain(b"holder: the parents end before they come to work; the server ends\n");
         *self.estate.death_write = None;
-        self.tell_children(libc::SIGINT);
+        self.tell_children(false);
         let until = self.setup.clock.now() + self.setup.grace;
         while self.has_children() && self.setup.clock.now() < until {
             let left = until.since(self.setup.clock.now());
             self.wait(Some(left));
         }
-        self.tell_children(libc::SIGKILL);
+        self.tell_children(true);
         let until = self.setup.clock.now() + crate::core::child::AFTER_KILL;
         while self.has_children() && self.setup.clock.now() < until {
             self.wait(Some(until.since(self.setup.clock.now())));
@@ -461,10 +461,18 @@ impl<'a> Holder<'a> {
         records.any(|(_, record)| record.lives())
     }
 
-    /// All of them are children of this process, which it has not reaped.
-    fn tell_children(&self, signal: libc::c_int) {
+    /// Tells the children to stop, or kills them. All of them are children of this process, which it has
+    /// not reaped.
+    fn tell_children(&self, kills: bool) {
         let lives = self.setup.journal.records().filter(|(_, it)| it.lives());
-        lives.for_each(|(_, record)| send(record.pid, signal));
+        for (_, Record { pid, stop_by, .. }) in lives {
+            let signal = if kills { Signal::Kill } else { stop_by.signal };
+            if stop_by.reaches_group(kills) {
+                send_to_group(pid, number(signal));
+            } else {
+                send(pid, number(signal));
+            }
+        }
     }
 }
 
@@ -497,6 +505,15 @@ fn send(pid: u32, signal: libc::c_int) {
     // SAFETY: `kill` touches no memory. The process is a child that was not reaped. OK to ignore: it
     // may have ended.
     unsafe { libc::kill(pid as libc::pid_t, signal) };
+}
+
+/// The same to the group that the process leads, or to it alone if it leads none by now.
+fn send_to_group(pid: u32, signal: libc::c_int) {
+    // SAFETY: `kill` touches no memory. The leader is a child that was not reaped, so that the number
+    // is that of its group.
+    if unsafe { libc::kill(-(pid as libc::pid_t), signal) } != 0 {
+        send(pid, signal);
+    }
 }
 
 /// Writes a line to stderr, if that takes it now.

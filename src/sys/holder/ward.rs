@@ -1,11 +1,14 @@
-//! The process of a child that an earlier parent has forked: it is the holder's child now, and this
-//! parent can neither wait for it nor trust its pid. Sends signals, and reads what the holder has
-//! collected.
+//! The process of a child of the holder's: one that an earlier parent has forked, or that becomes a
+//! program. This parent can neither wait for it nor trust its pid. Sends signals, and reads what the
+//! holder has collected.
 
 #![allow(unsafe_code)]
 
 use super::memory::Journal;
-use crate::core::{child::ChildId, system::Reaped};
+use crate::{
+    core::{child::ChildId, system::Reaped},
+    sys::group::Group,
+};
 use nix::{errno::Errno, libc};
 use std::{
     io,
@@ -32,24 +35,29 @@ impl Ward {
 
     /// Sends a signal to this process and to no other.
     pub(crate) fn signal(&self, pid: libc::pid_t, number: libc::c_int) -> io::Result<()> {
+        Ok(send(&self.open(pid)?, number, 0)?)
+    }
+
+    /// Sends a signal to the group that this process leads, and to no other.
+    pub(crate) fn signal_group(&self, pid: libc::pid_t, number: libc::c_int) -> io::Result<()> {
+        let process = self.open(pid)?;
+        match send(&process, number, TO_GROUP) {
+            // The child has joined another group.
+            Err(Errno::ESRCH) => Ok(send(&process, number, 0)?),
+            // A kernel before 6.9. There the number of the group has to do, right after the look.
+            Err(Errno::EINVAL) => Group::led_by(pid).signal(number),
+            sent => Ok(sent?),
+        }
+    }
+
+    /// A descriptor of this process, which is there.
+    fn open(&self, pid: libc::pid_t) -> io::Result<OwnedFd> {
         let process = open(pid)?;
         // The descriptor was made before the look, so it is that of the child if the child is there now.
-        if !self.is_there() {
-            return Err(Errno::ESRCH.into());
+        match self.is_there() {
+            true => Ok(process),
+            false => Err(Errno::ESRCH.into()),
         }
-        // SAFETY: integers, and no information about the signal.
-        let sent = unsafe {
-            let none = std::ptr::null::<libc::siginfo_t>();
-            libc::syscall(
-                libc::SYS_pidfd_send_signal,
-                process.as_raw_fd(),
-                number,
-                none,
-                0,
-            )
-        };
-        Errno::result(sent)?;
-        Ok(())
     }
 
     /// What the holder has collected, once it has.
@@ -60,6 +68,24 @@ impl Ward {
             _ => Reaped::Not,
         }
     }
+}
+
+/// PIDFD_SIGNAL_PROCESS_GROUP.
+const TO_GROUP: libc::c_uint = 1 << 2;
+
+fn send(process: &OwnedFd, number: libc::c_int, flags: libc::c_uint) -> Result<(), Errno> {
+    // SAFETY: integers, and no information about the signal.
+    let sent = unsafe {
+        let none = std::ptr::null::<libc::siginfo_t>();
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            process.as_raw_fd(),
+            number,
+            none,
+            flags,
+        )
+    };
+    Errno::result(sent).map(drop)
 }
 
 /// A descriptor of the process that has this pid now.

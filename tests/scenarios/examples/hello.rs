@@ -3,10 +3,14 @@
 use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::kill;
+use nix::unistd::Pid;
+
 use super::start;
 use crate::example::stop;
 use crate::support::{
-    Address, Client, SOON, Scenarios, Signal, World, connect, holds, pause, scenarios, until,
+    Address, Client, SOON, Scenarios, Signal, World, connect, holds, pause, processes, scenarios,
+    until,
 };
 
 pub const SCENARIOS: Scenarios = scenarios![
@@ -19,6 +23,7 @@ pub const SCENARIOS: Scenarios = scenarios![
     hello_tells_how_loaded_it_is,
     hello_turns_away_who_has_waited_while_all_are_busy,
     hello_goes_on_for_a_while_after_a_signal_to_stop,
+    hello_has_a_holder_only_where_there_can_be_one,
     o34_hello_stops_at_once_with_idle_clients,
     o36_hello_takes_its_children_back_from_slow_clients,
 ];
@@ -367,4 +372,36 @@ fn o34_hello_stops_at_once_with_idle_clients(world: &mut World) {
     kept.iter_mut().for_each(Client::eof);
     new.eof();
     assert_eq!(server.stderr(), "");
+}
+
+/// With the feature `holder` there is one more process above the children.
+fn hello_has_a_holder_only_where_there_can_be_one(world: &mut World) {
+    let flags = ["--port", "0", "--start-servers", "2", "--holder"];
+    let server = world.run_example("hello", &flags);
+    if !cfg!(feature = "holder") {
+        assert_eq!(server.wait(SOON).code(), Some(64));
+        let said = server.stderr();
+        assert_eq!(
+            said,
+            "Error: --holder: build the example with --features holder\n"
+        );
+        return;
+    }
+    let address = server.address();
+    let mut children = Vec::new();
+    let parent = until("two children below a parent", SOON, || {
+        let parents = server.children();
+        let [parent] = parents[..] else { return None };
+        children = processes::children(parent);
+        (children.len() == 2).then_some(parent)
+    });
+    kill(Pid::from_raw(parent.cast_signed()), Signal::SIGKILL).unwrap();
+    server.expect_stderr("a parent that has taken over", |text| {
+        text.contains("another took over 2 children")
+    });
+    assert!(children.iter().all(|child| processes::is_alive(child.pid)));
+    let mut client = connect(&address);
+    client.send_line("GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r");
+    assert!(client.read_rest().contains("Hello from child"));
+    stop(&server);
 }
