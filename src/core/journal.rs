@@ -18,7 +18,7 @@ use crate::core::{
     child::{ChildId, Collected, Reason, State, Usage, WaitStatus},
     inbox::restored_end,
     signal_policy::TABLE,
-    state::{ChildState, Coded},
+    state::{ChildState, codes::Coded},
     time::Time,
 };
 use std::time::Duration;

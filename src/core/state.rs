@@ -9,7 +9,7 @@
 //! fields that are missing, and leaves out those that it does not know. So each version reads what the
 //! one before has written, and the other way round. `tests/states/` has an example of each.
 
-mod codes;
+pub(crate) mod codes;
 mod encoding;
 mod frame;
 mod records;
@@ -17,7 +17,6 @@ mod records;
 mod tests;
 
 pub(crate) use self::{
-    codes::Coded,
     encoding::List,
     frame::BadState,
     records::{

@@ -10,7 +10,7 @@ use crate::{
         control::Desk,
         error::{Error, Operation},
         event::Event,
-        journal::{FailureNote, Heir},
+        journal::Heir,
         monitor::{ToldBefore, outlived, reached, restored},
         say::say,
         state::{ChildState, PoolState, Snapshot},
@@ -161,7 +161,7 @@ impl<H: PreForkHooks, S: ChildServer> Loop<H, S, UnixSystem> {
         let successors = inherited.iter().filter(succeeds);
         successors.for_each(|child| self.parent.monitor.succeeds_still(child.id()));
         self.parent.monitor.go_on(note.stop, &told);
-        self.failure = note.failure.map(FailureNote::error);
+        self.failure = note.ends_for();
         for child in inherited.iter().filter(|child| child.record.end.is_some()) {
             self.finish_dead(child.id());
         }
