@@ -18,7 +18,7 @@ use crate::core::{
     child::{Child, ChildId, Collected, Flags, Reason, Signal, State, Usage, WaitStatus},
     inbox::restored_end,
     signal_policy::TABLE,
-    state::{ChildState, codes::Coded},
+    state::{ChildState, Coded},
     system::ToGroup,
     time::Time,
 };

@@ -9,13 +9,15 @@
 //! fields that are missing, and leaves out those that it does not know. So each version reads what the
 //! one before has written, and the other way round. `tests/states/` has an example of each.
 
-pub(crate) mod codes;
+mod codes;
 mod encoding;
 mod frame;
 mod records;
 #[cfg(test)]
 mod tests;
 
+#[cfg(feature = "holder")]
+pub(crate) use self::codes::Coded;
 pub(crate) use self::{
     encoding::List,
     frame::BadState,

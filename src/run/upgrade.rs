@@ -195,9 +195,10 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             blind.as_secs_f64() * 1e3
         );
         self.parent.monitor.report.upgrades += 1;
-        self.parent.system.forget_image();
         self.handed_on = Vec::new();
         self.parent.system.tell_askers("ok");
         self.parent.tell(&Event::Upgraded { took, blind });
+        // Last: if this parent is killed before it, the next one tells of the upgrade again.
+        self.parent.system.forget_image();
     }
 }
