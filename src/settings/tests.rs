@@ -226,7 +226,10 @@ fn what_is_no_value_is_refused() {
             "not a whole number of seconds",
         ),
         ("max_clients 3", "this is not TOML"),
-        ("max_clients = 3\nmax_clients = 4", "this is not TOML"),
+        (
+            "max_clients = 3\nmax_clients = 4",
+            "x.toml:2: max_clients is there twice",
+        ),
     ] {
         let message = refused(text);
         assert!(message.contains(reason), "{text}: {message}");
