@@ -15,9 +15,10 @@ mod tests;
 pub(crate) use self::{failure::FailureNote, heir::Heir};
 
 use crate::core::{
-    child::{Child, ChildId, Collected, Flags, Reason, Signal, Usage, WaitStatus},
+    child::{Child, ChildId, Collected, Flags, Reason, Signal, State, Usage, WaitStatus},
+    inbox::restored_end,
     signal_policy::TABLE,
-    state::codes::Coded,
+    state::{ChildState, codes::Coded},
     system::ToGroup,
     time::Time,
 };
@@ -199,6 +200,14 @@ impl Said {
         }
     }
 
+    fn of(child: &ChildState) -> Self {
+        Self {
+            flags: Flags::from_bits_truncate(child.flags) & Self::KEPT,
+            is_busy: child.state == Some(State::Busy),
+            requests: u32::try_from(child.told_requests).unwrap_or(u32::MAX),
+        }
+    }
+
     pub(crate) fn word(self) -> u64 {
         let busy = if self.is_busy { Self::BUSY } else { 0 };
         u64::from(self.requests) << 32 | busy | u64::from(self.flags.bits())
@@ -299,6 +308,35 @@ impl Record {
             epoch,
             forked_at: now,
             ..Self::default()
+        }
+    }
+
+    /// A child of an earlier program, which is the holder's from now on.
+    pub(crate) fn adopted(child: &ChildState) -> Self {
+        let end = child.end.as_ref().or(child.outlived.as_ref());
+        let lives = Self {
+            phase: Phase::Lives,
+            serial: child.serial,
+            reserved: child.state == Some(State::Reserved),
+            stop_by: StopBy {
+                signal: child.stop_signal.unwrap_or(Signal::Interrupt),
+                group: ToGroup::of_code(child.group),
+            },
+            pid: child.pid,
+            epoch: child.epoch,
+            forked_at: child.start_time,
+            told: child.retirement.as_ref().map(|told| ToldNote {
+                reason: told.reason.unwrap_or(Reason::Asked),
+                at: told.at,
+            }),
+            // One of the program before, which replaces nobody now.
+            successor: false,
+            said: Said::of(child),
+            end: None,
+        };
+        match end {
+            Some(end) => lives.ended(restored_end(end)),
+            None => lives,
         }
     }
 

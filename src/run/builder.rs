@@ -205,10 +205,11 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
     ///
     /// `run` then returns in the parent, which has another pid than the process before. Five parents in
     /// a row that end before their first turn is over end the server with exit code 70. Signals are for
-    /// the holder: the parent takes no others. There is no upgrade under a holder. Children that become
-    /// [other programs](crate::ExecServer) are the holder's from their fork on; what is registered with
-    /// `pthread_atfork` does not run in them before the exec. Children beyond the `max_clients` of the
-    /// start end with their parent. The file `docs/operations.md` has the rest.
+    /// the holder: the parent takes no others. An upgrade replaces the holder as well, by a program that
+    /// has one or not. Children that become [other programs](crate::ExecServer) are the holder's from
+    /// their fork on; what is registered with `pthread_atfork` does not run in them before the exec.
+    /// Children beyond the `max_clients` of the start end with their parent. The file
+    /// `docs/operations.md` has the rest.
     ///
     /// Linux only, from 5.3 on. Elsewhere, in a process with several threads or servers, and after a
     /// [turn](PreFork::turn), `run` fails with [`Operation::Start`] or [`Operation::Threads`].

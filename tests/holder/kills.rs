@@ -21,7 +21,7 @@ pub const SCENARIOS: Scenarios = scenarios![
 
 /// How many parents the first scenario kills; `HOLDER_KILLS=10000` gives the figure in the documents.
 const KILLS: usize = 20;
-const CLIENTS: usize = 16;
+pub const CLIENTS: usize = 16;
 /// As many as there are clients, and some to spare.
 const CHILDREN: usize = 20;
 
@@ -38,7 +38,7 @@ fn f01_a_parent_killed_at_random_moments_loses_no_client_and_no_child(world: &mu
     let before = watched.expect_ready(CHILDREN);
     let mut dice = Dice::new();
     let began = Instant::now();
-    let served = under_load(&watched.address(), || {
+    let served = under_load(&watched.address(), CLIENTS, || {
         for _ in 0..kills {
             pause(dice.time_below(Duration::from_millis(300)));
             watched.kill_parent();
@@ -74,7 +74,7 @@ fn f01_a_parent_killed_during_reloads_loses_no_client_and_no_child(world: &mut W
     watched.expect_ready(CHILDREN);
     let mut dice = Dice::new();
     let (mut held, pid) = hold(&watched.address());
-    let served = under_load(&watched.address(), || {
+    let served = under_load(&watched.address(), CLIENTS, || {
         for _ in 0..kills {
             watched.server.signal(Signal::SIGHUP);
             pause(dice.time_below(Duration::from_millis(300)));
@@ -117,13 +117,13 @@ pub fn tell_times(stdout: &str) {
 }
 
 /// Clients that connect, ask, are answered and wait for the end, while `meanwhile` runs.
-pub fn under_load(address: &Address, meanwhile: impl FnOnce()) -> usize {
+pub fn under_load(address: &Address, clients: usize, meanwhile: impl FnOnce()) -> usize {
     let visit = |mut client: Client| {
         client.ask("who");
         client.close_write();
         client.eof();
     };
-    load::under_load(address, CLIENTS, visit, meanwhile)
+    load::under_load(address, clients, visit, meanwhile)
 }
 
 /// With a holder a new child notes who it is before it looks whether its parent lives, so that the next

@@ -26,6 +26,8 @@ mod strace;
 #[path = "../support/mod.rs"]
 mod support;
 mod told;
+mod upgrades;
+mod versions;
 mod walk;
 #[path = "../scenarios/walked.rs"]
 mod walked;
@@ -39,7 +41,7 @@ use support::{Scenarios, scenarios_of};
 
 fn main() -> ExitCode {
     let modules: &[(&str, Scenarios)] = scenarios_of![
-        kills, walk, calls, deaths, programs, told, signals, kept, ends
+        kills, walk, calls, deaths, programs, told, signals, kept, ends, upgrades
     ];
     #[cfg(feature = "status")]
     let modules = &[modules, scenarios_of![status]].concat();

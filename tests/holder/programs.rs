@@ -7,7 +7,7 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use crate::kills::{hold, tell_times, under_load};
+use crate::kills::{CLIENTS, hold, tell_times, under_load};
 use crate::support::{
     Client, SOON, Scenarios, Signal, World, connect, pause, processes, scenarios, until,
 };
@@ -54,7 +54,7 @@ fn f01_programs_serve_on_when_their_parent_is_killed_at_random_moments(world: &m
     let watched = watched(world, &["--children", &children]);
     let before = watched.expect_children(CHILDREN);
     let mut dice = Dice::new();
-    let served = under_load(&watched.address(), || {
+    let served = under_load(&watched.address(), CLIENTS, || {
         for _ in 0..kills {
             pause(dice.time_below(Duration::from_millis(300)));
             watched.kill_parent();
