@@ -209,7 +209,13 @@ fn programs_that_end_without_a_parent_are_accounted_for(world: &mut World) {
 /// A program notes nothing on the board, and what the parent before has read of its words is gone from
 /// the pipe. If it counted as starting, `start_timeout` would end it.
 fn what_a_program_has_said_is_known_to_the_next_parent(world: &mut World) {
-    let flags = ["--children", "3", "--start-timeout", "3000", "--tells-words"];
+    let flags = [
+        "--children",
+        "3",
+        "--start-timeout",
+        "3000",
+        "--tells-words",
+    ];
     let watched = watched(world, &flags);
     let before = watched.expect_children(3);
     watched.expect("ready ", 3);
