@@ -128,7 +128,8 @@ fn programs_in_other_languages_serve_on_when_their_parent_is_killed(world: &mut 
         let script = folder.join(script);
         let script = script.to_str().expect("a path");
         let watched = watched(world, &["--children", "2", "--", interpreter, script]);
-        let before = watched.expect_children(2);
+        watched.expect("ready ", 2);
+        let before = watched.known();
         let mut client = connect(&watched.address());
         for round in 0..3 {
             let line = format!("round {round}");
@@ -208,7 +209,13 @@ fn programs_that_end_without_a_parent_are_accounted_for(world: &mut World) {
 /// A program notes nothing on the board, and what the parent before has read of its words is gone from
 /// the pipe. If it counted as starting, `start_timeout` would end it.
 fn what_a_program_has_said_is_known_to_the_next_parent(world: &mut World) {
-    let flags = ["--children", "3", "--start-timeout", "500", "--tells-words"];
+    let flags = [
+        "--children",
+        "3",
+        "--start-timeout",
+        "3000",
+        "--tells-words",
+    ];
     let watched = watched(world, &flags);
     let before = watched.expect_children(3);
     watched.expect("ready ", 3);
@@ -223,7 +230,7 @@ fn what_a_program_has_said_is_known_to_the_next_parent(world: &mut World) {
     );
     assert_eq!(watched.said("Some(Free)"), 2);
     // For longer than a start may take, nobody is told to stop.
-    pause(Duration::from_millis(700));
+    pause(Duration::from_millis(3200));
     assert_eq!(client.ask("who"), pid.to_string());
     assert_eq!(watched.children(), before);
     assert_eq!(watched.said("exited "), 0, "{}", watched.server.stdout());
