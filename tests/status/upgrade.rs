@@ -21,6 +21,7 @@ pub const SCENARIOS: Scenarios = scenarios![
     a_status_at_a_port_of_the_systems_choice_stays_there,
     whoever_asks_is_answered_by_the_program_that_serves_on,
     a_socket_that_the_new_program_does_not_want_is_removed,
+    counters_go_on_after_an_upgrade,
 ];
 
 /// A server with a status and a control socket, and where these are.
@@ -218,5 +219,32 @@ fn a_socket_that_the_new_program_does_not_want_is_removed(world: &mut World) {
     until("nobody to be left unreaped", SOON, || {
         told.server.zombies().is_empty().then_some(())
     });
+    assert!(told.server.stop(Signal::SIGTERM, SOON).success());
+}
+
+/// No counter begins again while the time since the start goes on.
+fn counters_go_on_after_an_upgrade(world: &mut World) {
+    world.deadline(SOON * 4);
+    let told = Told::new(world, &["--max-requests", "2"]);
+    until_code(&told.status(), "/ready", 200, SOON);
+    for _ in 0..9 {
+        connect(&told.server.address()).ask("hello");
+    }
+    assert_eq!(told.ask("reload")["ok"], Json::Bool(true));
+    let counted = |document: &Json| {
+        let counters = &document["counters"];
+        [&counters["connections"], &counters["reloads"]].map(Json::number)
+    };
+    until("nine connections and a reload", SOON, || {
+        (counted(&document(&told.status())) == [9.0, 1.0]).then_some(())
+    });
+    let uptime = document(&told.status())["server"]["uptime_seconds"].number();
+    assert_eq!(told.ask("upgrade")["ok"], Json::Bool(true));
+    let after = until("the new program", SOON, || {
+        let document = document(&told.status());
+        (document["server"]["epoch"].number() == 2.0).then_some(document)
+    });
+    assert_eq!(counted(&after), [9.0, 1.0]);
+    assert!(after["server"]["uptime_seconds"].number() >= uptime);
     assert!(told.server.stop(Signal::SIGTERM, SOON).success());
 }

@@ -174,7 +174,7 @@ fn last_death(death: &Death, now: f64) -> String {
         "last death  {ago} ago, child {}, {} ({}){stuck}{line}",
         death.pid,
         death.cause.replace('_', " "),
-        plain(&death.status),
+        death.how(),
     )
 }
 

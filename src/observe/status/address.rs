@@ -3,12 +3,12 @@
 use crate::{
     core::error::{Error, Operation},
     listeners::{Listener, tcp::Tcp, unix::Unix},
-    sys::fd_registry::Ours,
+    sys::{fd_registry::Ours, unix_socket},
 };
 use std::{
     fmt, io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    path::PathBuf,
+    path::{Path, PathBuf},
     str::FromStr,
 };
 
@@ -41,7 +41,9 @@ enum At {
 impl StatusAddress {
     /// A UNIX socket at `path`, to which only the user of the parent may connect (mode 0600).
     ///
-    /// A file without a listener is replaced, and the file is removed at the end.
+    /// A file without a listener is replaced, and the file is removed at the end. An abstract name
+    /// has no mode, so everybody could connect: it is refused when the server is started, with the
+    /// operation [`Chmod`](crate::Operation::Chmod).
     pub fn unix(path: impl Into<PathBuf>) -> Self {
         Self(At::Unix(path.into()))
     }
@@ -56,6 +58,7 @@ impl StatusAddress {
     /// Opens the sockets: a host name may have several addresses.
     pub(super) fn open(&self) -> Result<Opened, Error> {
         let opened = match &self.0 {
+            At::Unix(path) if unix_socket::is_abstract(path) => return Err(no_mode(path)),
             At::Unix(path) => {
                 let mut kind = Unix::new(path);
                 kind.mode = MODE;
@@ -65,6 +68,12 @@ impl StatusAddress {
         };
         opened.map_err(|error| Error::new(Operation::Listen, self.to_string(), error))
     }
+}
+
+fn no_mode(path: &Path) -> Error {
+    let reason = "an abstract name has no mode, so everybody could connect";
+    let reason = io::Error::new(io::ErrorKind::InvalidInput, reason);
+    Error::new(Operation::Chmod, unix_socket::display_name(path), reason)
 }
 
 fn open(mut kind: Kind) -> io::Result<Opened> {
@@ -151,6 +160,13 @@ impl Opened {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_without_a_mode_is_refused() {
+        let refused = StatusAddress::unix("\0status").open().unwrap_err();
+        assert_eq!(refused.operation(), Operation::Chmod);
+        assert!(refused.to_string().contains("@status"), "{refused}");
+    }
 
     #[test]
     fn no_address_of_the_network_is_taken_for_granted() {

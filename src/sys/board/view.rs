@@ -158,8 +158,7 @@ impl BoardView {
         let mut sum = numbers_at(self.memory.words(), ROW_AT);
         for (words, counts) in self.used() {
             if counts {
-                sum.add(&numbers_at(words, ROW_AT));
-                sum.add(&numbers_at(words, OTHERS_AT));
+                sum.add_childs(&rows_at(words));
             }
         }
         sum
@@ -230,7 +229,8 @@ impl View for BoardView {
 
     #[cfg(feature = "status")]
     fn used_slots(&self) -> usize {
-        self.used().count()
+        // OK because there are no more than fit into memory.
+        self.memory.words()[USED_AT].load(Relaxed) as usize
     }
 }
 
@@ -240,6 +240,11 @@ pub(super) fn queue_times_at(words: &[AtomicU64]) -> QueueTimes {
 
 pub(super) fn numbers_at(words: &[AtomicU64], start: usize) -> Numbers {
     Numbers::read(|at| words[start + at].load(Relaxed))
+}
+
+/// What a child has counted, by its kinds of threads.
+pub(super) fn rows_at(words: &[AtomicU64]) -> [Numbers; 2] {
+    [ROW_AT, OTHERS_AT].map(|start| numbers_at(words, start))
 }
 
 /// Reads a description, unless it changes meanwhile.

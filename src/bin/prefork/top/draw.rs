@@ -181,7 +181,7 @@ fn draw_deaths(frame: &mut Frame<'_>, area: Rect, view: &View) {
             plain(&death.cause),
             time(death.age_seconds),
             death.connections.to_string(),
-            plain(&death.status),
+            death.how(),
         ])
     });
     let widths = [8, 8, 14, 8, 9, 30].map(Constraint::Length);
@@ -272,7 +272,7 @@ fn death_lines(death: &Death) -> Vec<Line<'static>> {
             death.pid,
             plain(&death.id),
             plain(&death.cause),
-            plain(&death.status),
+            death.how(),
         )),
     ])];
     let stack = death
