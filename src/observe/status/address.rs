@@ -50,7 +50,9 @@ impl StatusAddress {
 
     /// A TCP socket at `HOST:PORT`. Port 0 lets the system choose one.
     ///
-    /// Whoever can reach it sees all of the status, which has the addresses of clients.
+    /// Whoever can reach it sees all of the status, which has the addresses of clients. On the
+    /// loopback interface a client must ask for `localhost`, for an IP address or for `HOST` itself:
+    /// under any other name a page in a browser could read it.
     pub fn tcp(address: impl Into<String>) -> Self {
         Self(At::Tcp(address.into()))
     }
@@ -64,7 +66,10 @@ impl StatusAddress {
                 kind.mode = MODE;
                 open(Kind::Unix(kind))
             }
-            At::Tcp(address) => open(Kind::Tcp(Tcp::at(address.clone()))),
+            At::Tcp(address) => {
+                let host = address.rsplit_once(':').map_or("", |(host, _)| host);
+                open(Kind::Tcp(Tcp::at(address.clone()), host.to_owned()))
+            }
         };
         opened.map_err(|error| Error::new(Operation::Listen, self.to_string(), error))
     }
@@ -79,7 +84,7 @@ fn no_mode(path: &Path) -> Error {
 fn open(mut kind: Kind) -> io::Result<Opened> {
     let sockets = match &mut kind {
         Kind::Unix(unix) => unix.open(BACKLOG)?,
-        Kind::Tcp(tcp) => tcp.open(BACKLOG)?,
+        Kind::Tcp(tcp, _) => tcp.open(BACKLOG)?,
     };
     let names = sockets.iter().map(|socket| kind.name(socket.as_fd()));
     Ok(Opened {
@@ -127,14 +132,15 @@ impl FromStr for StatusAddress {
 #[derive(Debug)]
 enum Kind {
     Unix(Unix),
-    Tcp(Tcp),
+    /// With the host that it was told.
+    Tcp(Tcp, String),
 }
 
 impl Kind {
     fn name(&self, socket: BorrowedFd<'_>) -> String {
         match self {
             Self::Unix(unix) => unix.name(socket),
-            Self::Tcp(tcp) => tcp.name(socket),
+            Self::Tcp(tcp, _) => tcp.name(socket),
         }
     }
 }
@@ -152,8 +158,12 @@ impl Opened {
         self.sockets.iter().map(|socket| socket.as_fd())
     }
 
-    pub(super) fn is_tcp(&self) -> bool {
-        matches!(self.kind, Kind::Tcp(_))
+    /// The host that the address has; `None` for a UNIX socket.
+    pub(super) fn host(&self) -> Option<&str> {
+        match &self.kind {
+            Kind::Unix(_) => None,
+            Kind::Tcp(_, host) => Some(host),
+        }
     }
 }
 

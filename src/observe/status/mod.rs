@@ -238,9 +238,9 @@ impl Kept {
 /// Runs in the helper.
 fn serve(opened: &[(Opened, Serves)], answers: Answers, life: BorrowedFd<'_>) -> i32 {
     let doors = opened.iter().flat_map(|(opened, serves)| {
-        let is_tcp = opened.is_tcp();
+        let host = opened.host();
         let sockets = opened.sockets();
-        sockets.map(move |socket| Door::new(socket, is_tcp, *serves))
+        sockets.map(move |socket| Door::new(socket, host, *serves))
     });
     match doors.collect() {
         Ok(doors) => Helper::new(answers, doors).run(life),
