@@ -27,7 +27,7 @@ pub use self::{
     usage::Usage,
 };
 
-use crate::core::{clocks::InHand, stack, time::Time};
+use crate::core::{board::believable, clocks::InHand, stack, time::Time};
 use std::time::Duration;
 
 /// The age at which the start of a child counts as successful, unless it says BUSY before.
@@ -220,6 +220,15 @@ impl Child {
     /// `max_clients` of the start, it is the number of its BUSY words.
     pub fn requests(&self) -> u64 {
         self.noted_requests.max(self.told_requests)
+    }
+
+    /// How many connections it has taken until `now`, for a sum over all children: by its notes, if it
+    /// notes any that can be true. By its words, which may be heard twice, it may be one more.
+    pub(crate) fn taken_by(&self, now: Time) -> u64 {
+        match believable(self.noted_requests, self.start_time, now) {
+            0 => self.told_requests,
+            noted => noted,
+        }
     }
 
     pub(crate) fn note_busy(&mut self, now: Time) {

@@ -61,6 +61,20 @@ impl Numbers {
         few && self.sums.iter().all(|sum| sum.is_finite())
     }
 
+    /// Takes what is found now in the place of what was found before. No whole number gets smaller;
+    /// a sum may, by negative observations, but not while whole numbers are missing.
+    #[cfg(feature = "status")]
+    pub(crate) fn follow(&mut self, now: &Self) {
+        let mut integers = self.integers.iter().zip(now.integers);
+        let is_whole = integers.all(|(before, now)| *before <= now);
+        for (integer, now) in self.integers.iter_mut().zip(now.integers) {
+            *integer = now.max(*integer);
+        }
+        for (sum, now) in self.sums.iter_mut().zip(now.sums) {
+            *sum = if is_whole { now } else { now.max(*sum) };
+        }
+    }
+
     /// Adds the numbers of a process that is believed.
     pub(crate) fn add(&mut self, others: &Self) {
         for (integer, other) in self.integers.iter_mut().zip(others.integers) {

@@ -61,9 +61,10 @@ fn weight(picture: &Picture, taken: Taken) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::{
-        board::SharedView,
-        status::{figures::Head, picture::Look, record::Record},
+    use crate::core::status::{
+        figures::Head,
+        picture::{Look, Told},
+        record::Record,
     };
     use proptest::prelude::*;
 
@@ -81,9 +82,8 @@ mod tests {
             head,
             ..Record::default()
         };
-        let view = SharedView::default();
         let now = Time::at(Duration::from_millis(milliseconds));
-        let mut picture = Picture::new(Look::default(), record, &*view.0, now);
+        let mut picture = Picture::new(Look::default(), record, &mut Told::default(), now);
         picture.counts.busy = busy;
         picture
     }

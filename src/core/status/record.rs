@@ -188,7 +188,7 @@ impl Record {
 
     /// Whether a child can take connections.
     pub(crate) fn has_ready_child(&self) -> bool {
-        self.rows.iter().any(|(_, row)| row.is_ready())
+        self.head.slotless_ready > 0 || self.rows.iter().any(|(_, row)| row.is_ready())
     }
 }
 
@@ -245,7 +245,7 @@ mod tests {
         let (mut page, writer) = (page(layout), Writer(layout));
         let known = Known {
             stage: Stage::Serving,
-            reloads: 4,
+            saturated_since: Some(Time::START),
             ..Known::default()
         };
         let head = Head::of(&Monitor::default(), known);

@@ -2,18 +2,19 @@
 
 use super::{
     document,
-    figures::{Head, Row},
+    figures::{Head, Known, Row, Slotless},
     history::History,
     openmetrics::{self, Format},
-    picture::{Context, Look, Picture},
+    picture::{Context, Look, Picture, Told},
     record::Record,
     texts::{ListenerText, Texts},
 };
 use crate::core::{
-    board::{Description, Notes, View},
+    board::{Description, Notes, Sums, View},
     child::{Child, ChildId, Flags, State},
     config::Config,
     metrics::{Declared, Metric, Numbers},
+    monitor::Monitor,
     queue_times::{self, QUEUE_WORDS, QueueTimes},
     time::Time,
     wire::Entry,
@@ -54,9 +55,12 @@ impl View for Board {
         QueueTimes::read(|at| words[at])
     }
 
-    fn numbers(&self) -> Numbers {
+    fn sums(&self, _: bool) -> Option<Sums> {
         let ones = |_| 1;
-        Numbers::read(ones)
+        Some(Sums {
+            numbers: Numbers::read(ones),
+            queue_times: self.queue_times(),
+        })
     }
 }
 
@@ -107,7 +111,9 @@ fn picture(notes: Notes) -> Picture {
         ..Record::default()
     };
     let board = Board(notes);
-    Picture::new(Look::at(&board, at(11)), record, &board, at(11))
+    let mut told = Told::default();
+    told.note(board.sums(true));
+    Picture::new(Look::at(&board, at(11)), record, &mut told, at(11))
 }
 
 fn spoken(busy: bool) -> Notes {
@@ -140,6 +146,42 @@ fn what_children_note_is_newer_than_what_the_parent_has_heard() {
     let silent = picture(Notes::default());
     assert_eq!((silent.counts.free, silent.counts.busy), (1, 1));
     assert_eq!(silent.connections, 10 + 3 * 3);
+}
+
+/// A child in that slot, which was last heard a second after it was forked.
+fn busy(slot: u32) -> Child {
+    let mut child = Child::new(
+        ChildId::new(slot, 1),
+        100 + slot,
+        at(slot.into()),
+        Duration::ZERO,
+    );
+    (child.state, child.told_requests) = (State::Busy, 8);
+    child.flags |= Flags::READY;
+    child.last_ack = at(1 + u64::from(slot));
+    child
+}
+
+/// They have no rows and no slots: the parent's census has them.
+#[test]
+fn children_without_a_slot_are_counted() {
+    let children: Vec<_> = (0..5).map(busy).collect();
+    let known = Known {
+        slotless: Slotless::among(children.iter(), 2),
+        ..Known::default()
+    };
+    let record = Record {
+        head: Head::of(&Monitor::default(), known),
+        rows: vec![child(0, State::Retiring), child(1, State::Busy)],
+        ..Record::default()
+    };
+    assert!(record.has_ready_child());
+    let board = Board(Notes::default());
+    let look = Look::at(&board, at(11));
+    let picture = Picture::new(look, record, &mut Told::default(), at(11));
+    assert_eq!((picture.counts.busy, picture.counts.total()), (4, 5));
+    assert_eq!(picture.connections, 2 * 3 + 3 * 8);
+    assert_eq!(picture.oldest_ack(), Some(Duration::from_secs(10)));
 }
 
 #[test]

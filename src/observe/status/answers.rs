@@ -11,7 +11,7 @@ use crate::{
             document,
             history::History,
             openmetrics::{self, Format},
-            picture::{Context, Look, Picture, Readiness},
+            picture::{Context, Look, Picture, Readiness, Told},
             record::Record,
             table,
         },
@@ -72,6 +72,7 @@ pub(super) struct Answers {
     history: History,
     readiness: Readiness,
     taken: Taken,
+    told: Told,
     /// The last record that could be read.
     last: Record,
     kept: Vec<Kept>,
@@ -86,6 +87,7 @@ impl Answers {
             history: History::default(),
             readiness: Readiness::default(),
             taken: Taken::default(),
+            told: Told::default(),
             last: Record::default(),
             kept: Vec::new(),
         }
@@ -125,7 +127,10 @@ impl Answers {
         let look = Look::at(&*self.view.0, self.now());
         let record = self.record();
         let is_ready = self.judge(&record);
-        let picture = Picture::new(look, record, &*self.view.0, self.now());
+        let has_metrics = !record.texts.metrics.is_empty();
+        self.told.note(self.view.0.sums(has_metrics));
+        let now = self.now();
+        let picture = Picture::new(look, record, &mut self.told, now);
         self.taken.note(&picture);
         (picture, is_ready)
     }
@@ -142,7 +147,7 @@ impl Answers {
         self.kept.push(Kept {
             what,
             text: Rc::clone(&text),
-            until: self.now() + (took * KEPT_FOR).min(KEPT_AT_MOST),
+            until: self.now() + took.saturating_mul(KEPT_FOR).min(KEPT_AT_MOST),
         });
         text
     }

@@ -338,7 +338,8 @@ mod tests {
             assert!(helper.held() <= helper.most_held, "after {at}");
         }
         helper.serve_clients(&[]);
-        assert_eq!(helper.clients.len(), 4, "each has some 400 kB");
+        let left = helper.clients.len();
+        assert!((4..8).contains(&left), "{left}: each has some 400 kB");
     }
 
     /// They ask at the same time.
