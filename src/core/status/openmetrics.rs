@@ -12,6 +12,9 @@ use crate::core::{
 };
 use std::fmt::{Display, Write};
 
+/// The label of all listeners that have no histogram of their own.
+const OTHERS: &str = "others";
+
 const QUEUE_TIMES: &str = "prefork_connection_queue_seconds";
 
 /// Which of the two formats is written.
@@ -124,12 +127,13 @@ fn children(text: &mut Exposition, picture: &Picture) {
         "The most spare children.",
         head.max_spare,
     );
-    let ack = picture.oldest_ack().unwrap_or_default();
-    text.gauge(
-        "prefork_oldest_ack_seconds",
-        "How long the most silent child has been silent.",
-        ack.as_secs_f64(),
-    );
+    if let Some(ack) = picture.oldest_ack() {
+        text.gauge(
+            "prefork_oldest_ack_seconds",
+            "How long the most silent child has been silent.",
+            ack.as_secs_f64(),
+        );
+    }
 }
 
 fn counters(text: &mut Exposition, picture: &Picture) {
@@ -154,6 +158,16 @@ fn counters(text: &mut Exposition, picture: &Picture) {
         "prefork_saturated_seconds",
         "Time with as many children as there may be, and none free.",
         saturated_seconds(picture).as_secs_f64(),
+    );
+    text.counter(
+        "prefork_saturations",
+        "How often nobody was free and nobody could be forked for a second.",
+        head.saturations,
+    );
+    text.counter(
+        "prefork_output_dropped_bytes",
+        "Bytes of children's output that the parent could not pass on.",
+        head.output_dropped,
     );
     text.counter(
         "prefork_hook_panics",
@@ -213,13 +227,16 @@ fn listeners(text: &mut Exposition, picture: &Picture) {
     for (name, queued) in known {
         text.sample("prefork_listen_queue", &[("listener", name)], queued);
     }
-    let times: Vec<_> = names.zip(&picture.queue_times).collect();
+    let own = names.enumerate();
+    let own = own.filter_map(|(at, it)| Some((&*it.name, picture.queue_times_of(at)?)));
+    let others = picture.queue_times_of_others().map(|times| (OTHERS, times));
+    let times: Vec<_> = own.chain(others).collect();
     if !times.is_empty() {
         let help = "How long connections were queued.";
         text.family(QUEUE_TIMES, Kind::Histogram, help);
     }
     for (listener, times) in times {
-        text.distribution(QUEUE_TIMES, &[("listener", &listener.name)], times);
+        text.distribution(QUEUE_TIMES, &[("listener", listener)], times);
     }
 }
 

@@ -11,6 +11,7 @@ use crate::core::{
     board::{Description, Notes, Sums, View, believable},
     child::{ChildId, State},
     metrics::{Distribution, Numbers},
+    queue_times::LISTENERS,
     time::Time,
 };
 use std::time::Duration;
@@ -209,6 +210,22 @@ impl Picture {
             queue_times: told.sums.queue_times.distributions(),
             connections: told.connections(connections),
         }
+    }
+
+    /// How long connections of a listener were queued, if it has a histogram of its own and has any.
+    pub(crate) fn queue_times_of(&self, listener: usize) -> Option<&Distribution> {
+        let is_own = !self.has_others() || listener < LISTENERS - 1;
+        self.queue_times.get(listener).filter(|_| is_own)
+    }
+
+    /// The same of all listeners that have none of their own.
+    pub(crate) fn queue_times_of_others(&self) -> Option<&Distribution> {
+        let last = self.queue_times.get(LISTENERS - 1);
+        last.filter(|_| self.has_others())
+    }
+
+    fn has_others(&self) -> bool {
+        self.record.texts.listeners.len() > LISTENERS
     }
 
     pub(crate) fn sample(&self) -> Sample {

@@ -13,7 +13,7 @@ use crate::core::{
     board::{Description, Notes, Sums, View},
     child::{Child, ChildId, Flags, State},
     config::Config,
-    metrics::{Declared, Metric, Numbers},
+    metrics::{Declared, Distribution, Metric, Numbers},
     monitor::Monitor,
     queue_times::{self, QUEUE_WORDS, QueueTimes},
     time::Time,
@@ -219,6 +219,8 @@ fn a_scraper_gets_the_format_that_it_asks_for() {
     for line in [
         "# TYPE prefork_connections_total counter\nprefork_connections_total 25\n",
         "prefork_children{state=\"busy\"} 2\n",
+        "# TYPE prefork_saturations_total counter\nprefork_saturations_total 0\n",
+        "prefork_output_dropped_bytes_total 0\n",
         "prefork_listen_queue{listener=\"/run/\\\"s\"} 4\n",
         "prefork_connection_queue_seconds_bucket{listener=\"/run/\\\"s\",le=\"0.025\"} 1\n",
         "# TYPE pages_total counter\npages_total 1\n",
@@ -233,6 +235,43 @@ fn a_scraper_gets_the_format_that_it_asks_for() {
     // A metric with the name of one of these families would spoil all of them.
     assert_eq!(open.matches("# TYPE prefork_children gauge").count(), 1);
     assert!(!open.contains("prefork_children_total"));
+}
+
+/// There are twelve histograms: with more listeners the last has those of all further ones.
+#[test]
+fn listeners_without_a_histogram_of_their_own_are_others() {
+    let named = |count: usize| {
+        let mut picture = picture(spoken(true));
+        picture.queue_times = vec![Distribution::default(); 12];
+        let listener = |number| ListenerText {
+            name: format!("listener {number}"),
+            queued: None,
+        };
+        picture.record.texts.listeners = (0..count).map(listener).collect();
+        let text = with(&picture, |context| {
+            openmetrics::render(context, Format::Prometheus)
+        });
+        let label = |line: &str| {
+            let rest = line.strip_prefix("prefork_connection_queue_seconds_count{listener=\"")?;
+            Some(rest.split('"').next()?.to_owned())
+        };
+        let labels: Vec<_> = text.lines().filter_map(label).collect();
+        (labels, with(&picture, document::render))
+    };
+    let (labels, text) = named(12);
+    assert_eq!((labels.len(), &*labels[11]), (12, "listener 11"));
+    assert!(text.contains("\"queue_time_of_others\":null"), "{text}");
+    let (labels, text) = named(14);
+    assert_eq!((labels.len(), &*labels[11]), (12, "others"));
+    assert!(
+        text.contains("\"queue_time_of_others\":{\"count\":0,"),
+        "{text}"
+    );
+    for listener in 11..14 {
+        let nothing =
+            format!("\"name\":\"listener {listener}\",\"queued\":null,\"queue_time\":null");
+        assert!(text.contains(&nothing), "{nothing} in {text}");
+    }
 }
 
 /// The rules that promtool and OpenMetrics have for the text as a whole.
