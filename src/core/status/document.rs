@@ -142,6 +142,7 @@ pub(crate) fn saturated_seconds(picture: &Picture) -> Duration {
 fn listener(json: &mut Json, listener: &ListenerText, times: Option<&Distribution>) {
     json.field("name", &*listener.name);
     json.field("queued", listener.queued);
+    json.field("limit", listener.limit);
     queue_time(json, "queue_time", times);
 }
 

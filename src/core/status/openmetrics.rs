@@ -216,17 +216,12 @@ fn counters(text: &mut Exposition, picture: &Picture) {
 
 fn listeners(text: &mut Exposition, picture: &Picture) {
     let names = picture.record.texts.listeners.iter();
-    let known: Vec<_> = names
-        .clone()
-        .filter_map(|listener| Some((&*listener.name, listener.queued?)))
-        .collect();
-    if !known.is_empty() {
-        let help = "Connections that wait to be accepted.";
-        text.family("prefork_listen_queue", Kind::Gauge, help);
-    }
-    for (name, queued) in known {
-        text.sample("prefork_listen_queue", &[("listener", name)], queued);
-    }
+    let queued = names.clone().map(|it| (&*it.name, it.queued));
+    let help = "Connections that wait to be accepted.";
+    text.known("prefork_listen_queue", help, queued);
+    let limits = names.clone().map(|it| (&*it.name, it.limit));
+    let help = "Connections that can wait to be accepted.";
+    text.known("prefork_listen_queue_limit", help, limits);
     let own = names.enumerate();
     let own = own.filter_map(|(at, it)| Some((&*it.name, picture.queue_times_of(at)?)));
     let others = picture.queue_times_of_others().map(|times| (OTHERS, times));
@@ -276,6 +271,22 @@ impl Exposition {
     fn gauge(&mut self, name: &str, help: &str, value: impl Display) {
         self.family(name, Kind::Gauge, help);
         self.sample(name, &[], value);
+    }
+
+    /// What is known of listeners; nothing, if it is known of none.
+    fn known<'a>(
+        &mut self,
+        name: &str,
+        help: &str,
+        values: impl Iterator<Item = (&'a str, Option<u32>)>,
+    ) {
+        let mut known = values.filter_map(|(of, value)| Some((of, value?)));
+        if let Some(first) = known.next() {
+            self.family(name, Kind::Gauge, help);
+            for (listener, value) in [first].into_iter().chain(known) {
+                self.sample(name, &[("listener", listener)], value);
+            }
+        }
     }
 
     fn counter(&mut self, name: &str, help: &str, value: impl Display) {

@@ -96,6 +96,7 @@ fn picture(notes: Notes) -> Picture {
             listeners: vec![ListenerText {
                 name: "/run/\"s".to_owned(),
                 queued: Some(4),
+                limit: Some(128),
             }],
             metrics: vec![
                 declared("pages", 0, None, &[]),
@@ -193,7 +194,7 @@ fn the_document_tells_what_a_child_does() {
         r#""connections":5,"busy_seconds":2,"queued_seconds":0.008"#,
         r#""peer":"192.0.2.1:80","text":"GET /\"""#,
         r#""children":{"starting":0,"free":0,"busy":2,"reserved":0,"stopping":1,"total":3,"max":50"#,
-        r#""listeners":[{"name":"/run/\"s","queued":4,"queue_time":{"count":2,"sum_seconds":0.034,"#,
+        r#""listeners":[{"name":"/run/\"s","queued":4,"limit":128,"queue_time":{"count":2,"sum_seconds":0.034,"#,
         r#""max_clients":{"value":"50","default":"50","unit":"children""#,
         r#"{"name":"pages","type":"counter","value":1}"#,
     ] {
@@ -222,6 +223,7 @@ fn a_scraper_gets_the_format_that_it_asks_for() {
         "# TYPE prefork_saturations_total counter\nprefork_saturations_total 0\n",
         "prefork_output_dropped_bytes_total 0\n",
         "prefork_listen_queue{listener=\"/run/\\\"s\"} 4\n",
+        "prefork_listen_queue_limit{listener=\"/run/\\\"s\"} 128\n",
         "prefork_connection_queue_seconds_bucket{listener=\"/run/\\\"s\",le=\"0.025\"} 1\n",
         "# TYPE pages_total counter\npages_total 1\n",
         "render_seconds_bucket{le=\"0.5\"} 1\nrender_seconds_bucket{le=\"1.0\"} 2\n\
@@ -246,6 +248,7 @@ fn listeners_without_a_histogram_of_their_own_are_others() {
         let listener = |number| ListenerText {
             name: format!("listener {number}"),
             queued: None,
+            limit: None,
         };
         picture.record.texts.listeners = (0..count).map(listener).collect();
         let text = with(&picture, |context| {
@@ -268,8 +271,9 @@ fn listeners_without_a_histogram_of_their_own_are_others() {
         "{text}"
     );
     for listener in 11..14 {
-        let nothing =
-            format!("\"name\":\"listener {listener}\",\"queued\":null,\"queue_time\":null");
+        let nothing = format!(
+            "\"name\":\"listener {listener}\",\"queued\":null,\"limit\":null,\"queue_time\":null"
+        );
         assert!(text.contains(&nothing), "{nothing} in {text}");
     }
 }

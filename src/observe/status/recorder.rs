@@ -146,6 +146,7 @@ impl Recorder {
         let text = |listener: ListenerStatus| ListenerText {
             name: listener.name,
             queued: listener.queued,
+            limit: listener.limit,
         };
         let listeners: Vec<_> = listeners.into_iter().map(text).collect();
         // Those of a stop are closed by and by: what they were called stays.
