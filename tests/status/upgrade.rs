@@ -14,7 +14,7 @@ use crate::support::{
     Address, Client, SOON, Scenarios, Server, Signal, World, connect, processes, scenarios,
     try_connect, until,
 };
-use crate::web::{document, status_of, until_code};
+use crate::web::{document, get, status_of, until_code};
 
 pub const SCENARIOS: Scenarios = scenarios![
     both_sockets_outlive_upgrades,
@@ -22,6 +22,7 @@ pub const SCENARIOS: Scenarios = scenarios![
     whoever_asks_is_answered_by_the_program_that_serves_on,
     a_socket_that_the_new_program_does_not_want_is_removed,
     counters_go_on_after_an_upgrade,
+    a_drained_server_is_out_of_balancers_and_serves_on,
 ];
 
 /// A server with a status and a control socket, and where these are.
@@ -248,5 +249,31 @@ fn counters_go_on_after_an_upgrade(world: &mut World) {
     assert_eq!(after["server"]["epoch"].number(), 2.0);
     assert_eq!(counted(&after), [9.0, 2.0]);
     assert!(after["server"]["uptime_seconds"].number() >= uptime);
+    assert!(told.server.stop(Signal::SIGTERM, SOON).success());
+}
+
+/// It is told before the command is answered, and by the program after an upgrade as well.
+fn a_drained_server_is_out_of_balancers_and_serves_on(world: &mut World) {
+    world.deadline(SOON * 4);
+    let told = Told::new(world, &["--agent", "0"]);
+    let agent = status_of(&told.server, "agent at ");
+    let ready = || {
+        let answer = get(&told.status(), "/ready");
+        (answer.code, answer.body)
+    };
+    let line = || connect(&agent).read_rest();
+    until_code(&told.status(), "/ready", 200, SOON);
+    assert_eq!(told.ask("drain")["drained"], Json::Bool(true));
+    assert_eq!(ready(), (503, "drained\n".to_owned()));
+    assert_eq!(line(), "drain\n");
+    assert_eq!(get(&told.status(), "/health").code, 200);
+    assert_eq!(connect(&told.server.address()).ask("hello"), "hello");
+    assert_eq!(told.ask("upgrade")["ok"], Json::Bool(true));
+    until_code(&told.status(), "/ready", 503, SOON);
+    assert_eq!(line(), "drain\n");
+    assert_eq!(told.ask("show")["drained"], Json::Bool(true));
+    assert_eq!(told.ask("ready")["drained"], Json::Bool(false));
+    assert_eq!(ready(), (200, "ready\n".to_owned()));
+    assert!(line().starts_with("up ready "));
     assert!(told.server.stop(Signal::SIGTERM, SOON).success());
 }

@@ -42,6 +42,7 @@ impl Taken {
 pub(crate) fn line(picture: &Picture, is_ready: bool, taken: Taken) -> String {
     match picture.record.stage() {
         Stage::Leaving | Stage::Stopping => "drain\n".to_owned(),
+        Stage::Serving if picture.record.is_drained() => "drain\n".to_owned(),
         Stage::Starting => "down #starting\n".to_owned(),
         Stage::Serving if is_ready => format!("up ready {}%\n", weight(picture, taken)),
         Stage::Serving => "down #no child is ready\n".to_owned(),
@@ -185,6 +186,15 @@ mod tests {
                 prop_assert!((1..=100).contains(&weight(&picture, taken)));
             }
         }
+    }
+
+    #[test]
+    fn a_server_that_an_operator_drains_is_put_back() {
+        let mut picture = picture(Stage::Serving, 0, 5);
+        picture.record.head.is_drained = 1;
+        assert_eq!(first(&picture, false), "drain\n");
+        picture.record.head.is_drained = 0;
+        assert_eq!(first(&picture, true), "up ready 100%\n");
     }
 
     #[test]

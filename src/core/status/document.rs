@@ -56,6 +56,7 @@ fn server(json: &mut Json, context: &Context<'_>) {
     json.field("pid", head.pid);
     json.field("stage", picture.record.stage().as_str());
     json.field("ready", context.is_ready);
+    json.field("drained", picture.record.is_drained());
     json.field("now", picture.time_of_day(picture.now));
     json.field("started_at", picture.time_of_day(Time::START));
     json.field("uptime_seconds", picture.now.since_start());

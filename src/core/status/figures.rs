@@ -81,6 +81,8 @@ words! {
         slotless_connections,
         /// When the most silent of them has said that it lives, as the board has times.
         slotless_last_ack,
+        /// Whether an operator has taken the server out of balancers.
+        is_drained,
     }
 }
 
@@ -268,6 +270,7 @@ impl Head {
             slotless_ready: slotless.ready,
             slotless_connections: slotless.connections,
             slotless_last_ack: time_bits(slotless.last_ack),
+            is_drained: u64::from(monitor.is_drained),
         }
     }
 }

@@ -186,6 +186,10 @@ impl Record {
         Stage::from_word(self.head.stage)
     }
 
+    pub(crate) fn is_drained(&self) -> bool {
+        self.head.is_drained != 0
+    }
+
     /// Whether a child can take connections.
     pub(crate) fn has_ready_child(&self) -> bool {
         self.head.slotless_ready > 0 || self.rows.iter().any(|(_, row)| row.is_ready())

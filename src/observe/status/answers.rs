@@ -119,7 +119,8 @@ impl Answers {
     fn judge(&mut self, record: &Record) -> bool {
         let now = self.now();
         let has_child = record.has_ready_child();
-        self.readiness.judge(record.stage(), has_child, now)
+        let is_ready = self.readiness.judge(record.stage(), has_child, now);
+        is_ready && !record.is_drained()
     }
 
     /// What there is to show, and whether the server is ready.
@@ -230,9 +231,13 @@ impl Answers {
     fn ready(&mut self) -> Answer {
         let record = self.record();
         let (is_ready, stage) = (self.judge(&record), record.stage());
+        let is_drained = record.is_drained();
         self.last = record;
         match (is_ready, stage) {
             (true, _) => Answer::text(Status::Ok, "ready"),
+            (false, Stage::Serving) if is_drained => {
+                Answer::text(Status::ServiceUnavailable, "drained")
+            }
             (false, Stage::Serving) => {
                 Answer::text(Status::ServiceUnavailable, "no child is ready")
             }

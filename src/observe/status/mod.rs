@@ -129,6 +129,13 @@ impl Status {
         }
     }
 
+    /// After a command that may have drained the server.
+    pub(crate) fn note_drain(&mut self, monitor: &Monitor) {
+        if let Some(kept) = &mut self.0 {
+            kept.recorder.note_drain(monitor);
+        }
+    }
+
     pub(crate) fn wants_listeners(&self, now: Time) -> bool {
         let kept = self.0.as_ref();
         kept.is_some_and(|kept| kept.recorder.wants_listeners(now))

@@ -113,6 +113,13 @@ impl Recorder {
         }
     }
 
+    /// A drain is told at once, before its command is answered.
+    pub(super) fn note_drain(&mut self, monitor: &Monitor) {
+        if self.head.is_drained != u64::from(monitor.is_drained) {
+            self.write(monitor);
+        }
+    }
+
     fn change(&mut self, child: ChildId, monitor: &Monitor) {
         self.has_slotless |= child.slot() >= self.slots;
         self.changed.push(child);
