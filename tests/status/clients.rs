@@ -232,5 +232,11 @@ fn names_of_others_are_no_host(world: &mut World) {
         assert_eq!(answer.code, code, "{host}");
         assert_eq!(answer.body.contains("slots"), code == 200, "{host}");
     }
+    // A balancer asks by the name of its group of servers.
+    for path in ["/ready", "/health"] {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: hosts\r\nConnection: close\r\n\r\n");
+        let answer = Answer::parse(&exchange(&status, request.as_bytes()));
+        assert_eq!(answer.code, 200, "{path}");
+    }
     assert!(server.stop(Signal::SIGTERM, SOON).success());
 }

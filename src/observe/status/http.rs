@@ -8,6 +8,10 @@ pub(crate) const LONGEST_HEAD: usize = 8 * 1024;
 /// The most header fields.
 const MOST_FIELDS: usize = 64;
 
+/// What is answered under any name: it tells nothing that a page could use, and balancers ask by names
+/// of their own.
+const PROBES: [&str; 2] = ["/health", "/ready"];
+
 /// A request that can be answered.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Request {
@@ -154,7 +158,9 @@ fn judge(request: &httparse::Request<'_, '_>, known: &Hosts) -> Verdict {
     if hosts > 1 || is_1_1 && hosts == 0 {
         return Verdict::Refuse(Status::BadRequest);
     }
-    if !fields(request, "host").all(|host| known.take(host)) {
+    let path = path(request.path.unwrap_or_default());
+    let is_known = fields(request, "host").all(|host| known.take(host));
+    if !is_known && !PROBES.contains(&&*path) {
         return Verdict::Refuse(Status::MisdirectedRequest);
     }
     if let Some(status) = refuses_body(request) {
@@ -162,7 +168,7 @@ fn judge(request: &httparse::Request<'_, '_>, known: &Hosts) -> Verdict {
     }
     let has = |token| has_token(request, "connection", token);
     Verdict::Request(Request {
-        path: path(request.path.unwrap_or_default()),
+        path,
         accept: fields(request, "accept").collect::<Vec<_>>().join(","),
         is_head: method == "HEAD",
         keeps: !has("close") && (is_1_1 || has("keep-alive")),
