@@ -154,9 +154,9 @@ mod linux {
             for length in 0..reply.len() {
                 assert_eq!(queued(&reply[..length]), None, "cut to {length}");
             }
-            reply[REPLY..REPLY + 8].copy_from_slice(&[8, 0, 4, 0, 9, 0, 0, 0]);
+            reply[REPLY..REPLY + 12].copy_from_slice(&[12, 0, 4, 0, 9, 0, 0, 0, 7, 0, 0, 0]);
             let expected = if cfg!(target_endian = "little") {
-                Some(9)
+                Some([9, 7])
             } else {
                 None
             };

@@ -408,12 +408,12 @@ fn children_beyond_the_slots_are_counted(world: &mut World) {
     until("them to be told", SOON, || {
         (metric(&status, "prefork_children{state=\"busy\"} ") == 6.0).then_some(())
     });
-    // The average over some seconds comes near to none free.
+    // It is an average over some seconds. With two of six taken it would not come below 67.
     let agent = status_of(&server, "agent at ");
-    until("a small weight", SOON * 3, || {
+    until("a small weight", SOON, || {
         let line = connect(&agent).read_rest();
         let weight = line.strip_prefix("up ready ")?.trim().strip_suffix('%')?;
-        (weight.parse::<u32>().unwrap() < 20).then_some(())
+        (weight.parse::<u32>().unwrap() < 60).then_some(())
     });
     let all = clients.map(|(client, _)| drop(client));
     assert_eq!(all.len(), 6);
