@@ -34,12 +34,21 @@ expect() { # version
     echo "a client is answered: version $1"
 }
 
+said() { # what the server must have said
+    tries=0
+    until grep -q "$1" "$work/log"; do
+        tries=$((tries + 1))
+        test "$tries" -lt 100 || { cat "$work/log" >&2; echo "it has not said: $1" >&2; exit 1; }
+        sleep 0.1
+    done
+}
+
 build 1
 build 2
 build 3 UPGRADE_BROKEN
 
 place 1
-"$work/server" --port "$port" --max-requests 0 &
+"$work/server" --port "$port" --max-requests 0 >"$work/log" 2>&1 &
 server=$!
 expect 1
 
@@ -56,7 +65,8 @@ expect 1
 echo "a version that is broken"
 place 3
 kill -USR2 "$server"
-sleep 2
+said "version 3 in process $server"
+said "version 1 serves on"
 expect 1
 
 kill "$server"

@@ -194,6 +194,20 @@ macro_rules! with_attributes {
                 read: "in the parent, when the shutdown begins; at its fork in the child",
                 takes_effect: AtOnce
             };
+            /// How long a new program may take for its trial, and its children to start.
+            ///
+            /// The trial is from the exec to the answer of
+            /// [`Builder::start`](crate::Builder::start) whether it can use the state: a program that
+            /// reads much at its start needs more. Without a `start_timeout` the same limit holds for
+            /// a child of the new program until it has said BUSY or NOT_BUSY, as long as the upgrade
+            /// is not complete; one that takes longer ends the upgrade, and the old program comes
+            /// back. Zero turns both limits off.
+            upgrade_timeout, set_upgrade_timeout: Duration = Duration::from_secs(10) => {
+                unit: "time",
+                normalised: "never",
+                read: "in the parent: of the old program at the trial, of the new one afterwards",
+                takes_effect: AtOnce
+            };
             /// How many children may be in the course of being replaced at the same time.
             ///
             /// A child is replaced in a reload, at a limit, and when a hook wants it. Its successor

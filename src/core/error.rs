@@ -63,6 +63,43 @@ pub enum Operation {
     Write,
 }
 
+#[cfg(feature = "holder")]
+impl Operation {
+    const ALL: [Self; 26] = [
+        Self::Accept,
+        Self::Bind,
+        Self::Chmod,
+        Self::Confine,
+        Self::Exec,
+        Self::Fork,
+        Self::Kill,
+        Self::Limit,
+        Self::Listen,
+        Self::Lookup,
+        Self::Map,
+        Self::Open,
+        Self::Pipe,
+        Self::Poll,
+        Self::Read,
+        Self::Register,
+        Self::Reload,
+        Self::Signal,
+        Self::Socket,
+        Self::Start,
+        Self::TakeOver,
+        Self::Threads,
+        Self::Unlink,
+        Self::Upgrade,
+        Self::Wait,
+        Self::Write,
+    ];
+
+    /// The operation with this number, which is that of its place in the list.
+    pub(crate) fn numbered(number: u32) -> Option<Self> {
+        Self::ALL.get(number as usize).copied()
+    }
+}
+
 impl Operation {
     /// The operation as a word, as in `bind`.
     pub fn as_str(self) -> &'static str {

@@ -161,6 +161,10 @@ pub enum Event<'a> {
     TookOver {
         /// How many parents there were before this one.
         earlier: u32,
+        /// The exit code of the last of them, if it exited.
+        code: Option<i32>,
+        /// The number of the signal that ended it, if one did.
+        signal: Option<i32>,
         /// How many children it has taken over, those included that had ended.
         children: usize,
         /// The time since this parent was forked.

@@ -7,15 +7,17 @@
 //! few states, each of which [`Record::resolve`] brings to one of two ends: the child is known, or
 //! there is none.
 
+mod failure;
 mod heir;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use self::heir::Heir;
+pub(crate) use self::{failure::FailureNote, heir::Heir};
 
 use crate::core::{
-    child::{ChildId, Collected, Usage, WaitStatus},
+    child::{ChildId, Collected, Reason, Usage, WaitStatus},
     signal_policy::TABLE,
+    state::Coded,
     time::Time,
 };
 use std::time::Duration;
@@ -27,8 +29,6 @@ pub(crate) const EPOCH_AT: usize = 0;
 pub(crate) const SERIAL_AT: usize = 1;
 /// Replacements for children that have ended by themselves.
 pub(crate) const OWED_AT: usize = 2;
-/// How far a stop is: see [`StopState`](crate::core::stop::StopState).
-pub(crate) const STOP_AT: usize = 3;
 /// The pid of the parent that has completed a turn.
 pub(crate) const SETTLED_AT: usize = 4;
 /// How many children the holder has reaped.
@@ -39,12 +39,22 @@ pub(crate) const SAVED_AT: usize = 6;
 pub(crate) const RENEWED_AT: usize = 7;
 /// Whether the server has ended, and its parent is the program's alone.
 pub(crate) const OVER_AT: usize = 8;
+/// Why the server ends, if because of a failure: see [`FailureNote`].
+pub(crate) const FAILURE_AT: usize = 9;
+/// Which of two places has what some parent has acted on.
+pub(crate) const HEARD_AT: usize = 10;
 /// How often each signal of the table has come to the holder.
 pub(crate) const ASKED_AT: usize = 16;
-/// How many of them some parent has acted on.
-pub(crate) const TAKEN_AT: usize = ASKED_AT + 16;
+/// The two places, used by turns: a parent may be killed while it writes. A stop that counted as asked for
+/// and not as acted on would be heard twice, which ends `pre_stop_delay`; the other way round it would
+/// be lost.
+const HEARD_PLACES_AT: usize = ASKED_AT + 16;
+const HEARD_WORDS: usize = STOP_IN_HEARD + 1;
+/// In such a place, behind how many of the signals some parent has acted on: how far the stop is that they
+/// have asked for. See [`StopState`](crate::core::stop::StopState).
+pub(crate) const STOP_IN_HEARD: usize = 16;
 /// The records of the children, by slot.
-pub(crate) const RECORDS_AT: usize = TAKEN_AT + 16;
+pub(crate) const RECORDS_AT: usize = HEARD_PLACES_AT + 2 * HEARD_WORDS;
 pub(crate) const RECORD_WORDS: usize = 16;
 
 const _: () = assert!(TABLE.len() <= 16);
@@ -57,6 +67,11 @@ pub(crate) fn words(slots: usize) -> Option<usize> {
     slots
         .checked_mul(RECORD_WORDS)?
         .checked_add(RECORDS_AT + 2 * ROOM / size_of::<u64>())
+}
+
+/// Where the words of such a place begin.
+pub(crate) fn heard_at(place: u64) -> usize {
+    HEARD_PLACES_AT + (place as usize & 1) * HEARD_WORDS
 }
 
 /// Where the saved state is: one of two places, since a parent may be killed while it writes.
@@ -118,6 +133,35 @@ impl Phase {
     }
 }
 
+/// Why a child was told to stop, and when.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct ToldNote {
+    pub(crate) reason: Reason,
+    pub(crate) at: Time,
+}
+
+impl ToldNote {
+    /// In one word, so that a parent that is killed leaves the note of before or this one: microseconds,
+    /// below the reason. Zero is no note.
+    const REASON_SHIFT: u32 = 56;
+
+    pub(crate) fn word(self) -> u64 {
+        let reason = u64::from(self.reason.code()) + 1;
+        let microseconds = u64::try_from(self.at.since_start().as_micros()).unwrap_or(u64::MAX);
+        reason << Self::REASON_SHIFT | microseconds.min((1 << Self::REASON_SHIFT) - 1)
+    }
+
+    fn read(word: u64) -> Option<Self> {
+        // OK to cut: that is how it was written.
+        let reason = ((word >> Self::REASON_SHIFT) as u8).checked_sub(1)?;
+        let microseconds = word & ((1 << Self::REASON_SHIFT) - 1);
+        Some(Self {
+            reason: Reason::of_code(reason),
+            at: Time::at(Duration::from_micros(microseconds)),
+        })
+    }
+}
+
 /// One child in the journal.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Record {
@@ -129,6 +173,9 @@ pub(crate) struct Record {
     pub(crate) pid: u32,
     pub(crate) epoch: u32,
     pub(crate) forked_at: Time,
+    pub(crate) told: Option<ToldNote>,
+    /// Whether it was forked to replace a child, and none was told to stop for it yet.
+    pub(crate) successor: bool,
     /// What the holder has collected.
     pub(crate) end: Option<Collected>,
 }
@@ -141,6 +188,11 @@ const FORKED_AT: usize = 2;
 const STATUS_AT: usize = 3;
 const USAGE_AT: usize = 4;
 const USAGES: usize = 7;
+/// Why it was told to stop. The word between is not used.
+pub(crate) const TOLD_AT: usize = USAGE_AT + USAGES + 1;
+pub(crate) const SUCCESSOR_AT: usize = TOLD_AT + 1;
+
+const _: () = assert!(SUCCESSOR_AT < RECORD_WORDS);
 
 /// The flag of a reserved child in its first word, and that of a status that is known.
 const RESERVED: u64 = 1 << 8;
@@ -165,6 +217,8 @@ impl Record {
         words[STATE_AT] = u64::from(self.serial) << 32 | flags | self.phase as u64;
         words[PID_AT] = u64::from(self.epoch) << 32 | u64::from(self.pid);
         words[FORKED_AT] = nanoseconds(self.forked_at.since_start());
+        words[TOLD_AT] = self.told.map_or(0, ToldNote::word);
+        words[SUCCESSOR_AT] = self.successor.into();
         if let Some(end) = &self.end {
             words[STATUS_AT] = status_word(end.status);
             words[USAGE_AT..][..USAGES].copy_from_slice(&usage_words(end.usage.as_ref()));
@@ -192,6 +246,8 @@ impl Record {
             pid: words[PID_AT] as u32,
             epoch: (words[PID_AT] >> 32) as u32,
             forked_at: Time::at_nanoseconds(words[FORKED_AT]),
+            told: ToldNote::read(words[TOLD_AT]),
+            successor: words[SUCCESSOR_AT] != 0,
             end: (phase == Phase::Ended).then(end),
         }
     }
@@ -243,12 +299,24 @@ impl Record {
 }
 
 /// What a new child has noted of itself: its serial and its pid.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 pub(crate) struct NotedPid(pub(crate) u64);
 
 impl NotedPid {
     pub(crate) fn new(serial: u32, pid: u32) -> Self {
         Self(u64::from(serial) << 32 | u64::from(pid))
+    }
+
+    /// The note that stays when this one is made over an earlier one. A child that comes to run late finds
+    /// that of its successor in the slot: its own parent was killed, and it is not known to the next.
+    pub(crate) fn noted_over(self, before: Self) -> Self {
+        // OK to cut: the serial is in the upper half.
+        let [own, earlier] = [self, before].map(|note| (note.0 >> 32) as u32);
+        let is_later = own.wrapping_sub(earlier) < u32::MAX / 2;
+        match is_later || before == Self::default() {
+            true => self,
+            false => before,
+        }
     }
 
     fn of(self, serial: u32) -> Option<u32> {

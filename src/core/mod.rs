@@ -26,6 +26,7 @@ pub(crate) mod journal;
 pub(crate) mod json;
 pub(crate) mod metrics;
 pub(crate) mod monitor;
+pub(crate) mod nearest;
 pub(crate) mod notice;
 pub(crate) mod out_of_memory;
 pub(crate) mod pool;

@@ -20,6 +20,8 @@ mod stacks;
 mod time;
 mod upgrading;
 
+#[cfg(feature = "holder")]
+pub(crate) use self::holding::ToldBefore;
 pub(crate) use self::upgrading::{outlived, reached, restored};
 
 use crate::core::{
@@ -377,20 +379,7 @@ impl Monitor {
         if reason == Reason::StartTimeout {
             self.note_hung_start(id);
         }
-        let kill_after = match reason {
-            Reason::Shutdown if self.stop.is_patient() => None,
-            Reason::Shutdown => Some(self.attributes.shutdown_timeout),
-            _ => Some(self.attributes.kill_timeout),
-        };
-        let kill_in_start_after = match reason {
-            Reason::Shutdown if !self.programs => {
-                let drain = self.attributes.drain_timeout;
-                Some(kill_after.map_or(drain, |kill_after| kill_after.min(drain)))
-            }
-            _ => kill_after,
-        };
-        // Forks that are owed replace children that have ended before.
-        let (now, forks) = (self.now, self.report.forks + self.owed as u64);
+        let told = self.retirement(reason);
         let living = self.pool.get_mut(id).filter(|child| !child.is_reaped());
         let Some(child) = living else {
             return;
@@ -398,13 +387,6 @@ impl Monitor {
         if child.state == State::Busy {
             child.flags |= Flags::BUSY_WHEN_TOLD;
         }
-        let told = Retirement {
-            reason,
-            at: now,
-            kill_after,
-            kill_in_start_after,
-            forks,
-        };
         let earlier = child.retirement.as_mut().is_some_and(|old| {
             old.bound_start(&told);
             old.overrides(&told)
@@ -421,6 +403,30 @@ impl Monitor {
         }
         self.pool.set_state(id, State::Retiring);
         self.observe_surplus();
+    }
+
+    /// The retirement of a child that is told to stop now.
+    fn retirement(&self, reason: Reason) -> Retirement {
+        let kill_after = match reason {
+            Reason::Shutdown if self.stop.is_patient() => None,
+            Reason::Shutdown => Some(self.attributes.shutdown_timeout),
+            _ => Some(self.attributes.kill_timeout),
+        };
+        let kill_in_start_after = match reason {
+            Reason::Shutdown if !self.programs => {
+                let drain = self.attributes.drain_timeout;
+                Some(kill_after.map_or(drain, |kill_after| kill_after.min(drain)))
+            }
+            _ => kill_after,
+        };
+        Retirement {
+            reason,
+            at: self.now,
+            kill_after,
+            kill_in_start_after,
+            // Forks that are owed replace children that have ended before.
+            forks: self.report.forks + self.owed as u64,
+        }
     }
 
     /// Asks for a fork. False if no fork is allowed now.

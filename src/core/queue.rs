@@ -6,7 +6,7 @@ use crate::core::{
     error::Error,
     states::{Posted, Watch, WatchId},
 };
-use std::{any::Any, collections::VecDeque};
+use std::collections::VecDeque;
 
 /// One of the parent's own outputs.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -38,8 +38,6 @@ pub(crate) enum Task {
     Lead(Signal),
     Watch(Watch),
     Unwatch(WatchId),
-    /// Whoever is told the outcome of the upgrade that is asked for next: a connection, opaque here.
-    AddAsker(Box<dyn Any>),
 }
 
 impl Task {

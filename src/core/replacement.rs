@@ -115,6 +115,9 @@ pub(crate) struct Replacement {
     gone_first: VecDeque<ChildId>,
     /// Forks that were asked for and not performed.
     asked: usize,
+    /// Successors for which a child was told to stop in the last step, or none had to be.
+    #[cfg(feature = "holder")]
+    paired: Vec<ChildId>,
     /// Replacements that hooks have not been told of.
     untold: Vec<(ChildId, ChildId)>,
     /// Whether anything has happened that a step depends on.
@@ -158,6 +161,16 @@ impl Replacement {
     /// Begins a new epoch, in which every living child is to be replaced.
     pub(crate) fn reload(&mut self, now: Time) {
         self.epoch = self.epoch.wrapping_add(1);
+        self.begin(now);
+    }
+
+    /// Goes on with a reload of the parent before, in whose epoch this one is.
+    #[cfg(feature = "holder")]
+    pub(crate) fn go_on(&mut self, now: Time) {
+        self.begin(now);
+    }
+
+    fn begin(&mut self, now: Time) {
         self.reload = Some(Reload {
             began: now,
             replaced: 0,
@@ -190,6 +203,18 @@ impl Replacement {
         };
     }
 
+    /// Whether a child that is forked now is a successor, for which a child is told to stop.
+    #[cfg(feature = "holder")]
+    pub(crate) fn forks_successor(&self) -> bool {
+        self.asked > 0 && self.gone_first.is_empty()
+    }
+
+    /// The successors for which a child was told to stop in the last step, or none had to be.
+    #[cfg(feature = "holder")]
+    pub(crate) fn paired(&self) -> &[ChildId] {
+        &self.paired
+    }
+
     /// What a child that was just forked is for, if a replacement has asked for it.
     pub(crate) fn forked(&mut self) -> Option<Role> {
         self.asked = self.asked.checked_sub(1)?;
@@ -220,10 +245,17 @@ impl Replacement {
         reload.failures += 1;
         let ends = reload.failures >= FAILURES;
         if ends {
-            self.reload = None;
-            self.epoch = self.epoch.wrapping_add(1);
+            self.give_up();
         }
         ends
+    }
+
+    /// Ends a reload that cannot succeed; then the old children stay: see [`adopt`](Self::adopt).
+    pub(crate) fn give_up(&mut self) {
+        if self.reload.take().is_some() {
+            self.epoch = self.epoch.wrapping_add(1);
+            self.changed = true;
+        }
     }
 
     /// The epoch for a child of `epoch` after a reload has failed: the old children count as those
@@ -291,6 +323,11 @@ impl Replacement {
 
     /// For each successor that is ready, a child goes.
     fn exchange(&mut self, candidates: &mut Vec<Candidate>, moves: &mut Moves) {
+        #[cfg(feature = "holder")]
+        {
+            self.paired.clear();
+            self.paired.extend(&self.ready);
+        }
         let pairs = self.ready.len().min(candidates.len());
         for (old, new) in candidates.drain(..pairs).zip(self.ready.drain(..)) {
             moves.stop.push((old.id, old.reason));

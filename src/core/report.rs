@@ -47,6 +47,11 @@ pub struct Report {
     pub(crate) ended_connections: u64,
     pub(crate) reloads: u64,
     pub(crate) failed_reloads: u64,
+    /// How often a parent has taken over the children of one that was gone
+    /// (`Event::TookOver`). Zero without a holder.
+    pub takeovers: u64,
+    /// Upgrades that are complete: see [`Upgraded`](crate::Event::Upgraded).
+    pub upgrades: u64,
     deaths: BTreeMap<Cause, u64>,
 }
 
@@ -122,6 +127,8 @@ counters!(
     ended_connections,
     reloads,
     failed_reloads,
+    takeovers,
+    upgrades,
 );
 
 impl Report {
@@ -172,6 +179,11 @@ impl fmt::Display for Report {
         if self.saturations > 0 {
             let seconds = self.saturated_for.as_secs_f64();
             write!(f, "; saturated {} times, {seconds:.1} s", self.saturations)?;
+        }
+        for (count, what) in [(self.takeovers, "takeovers"), (self.upgrades, "upgrades")] {
+            if count > 0 {
+                write!(f, "; {count} {what}")?;
+            }
         }
         if self.control_refusals > 0 {
             write!(f, "; {} control clients refused", self.control_refusals)?;

@@ -17,6 +17,7 @@ mod records;
 mod tests;
 
 pub(crate) use self::{
+    codes::Coded,
     encoding::List,
     frame::BadState,
     records::{
@@ -49,6 +50,8 @@ pub(crate) struct Snapshot {
     pub(crate) hooks: Vec<u8>,
     /// The clients of the control socket.
     pub(crate) clients: Vec<ClientState>,
+    /// The tags of records that are not known here, each once. They are not written.
+    pub(crate) unknown: BTreeSet<u32>,
 }
 
 impl Snapshot {
@@ -101,12 +104,24 @@ impl Snapshot {
                 Tag::COUNTERS => snapshot.counters = record.read()?,
                 Tag::HOOKS => snapshot.hooks = record.read()?,
                 Tag::CLIENT => snapshot.clients.push(record.read()?),
-                _ => record.skip()?,
+                _ => {
+                    record.skip()?;
+                    snapshot.unknown.insert(record.tag.number());
+                }
             }
         }
         match needed.iter().find(|(_, found)| !found) {
             Some((tag, _)) => Err(BadState::missing(*tag, bytes.len())),
             None => snapshot.checked(bytes.len()),
+        }
+    }
+
+    /// What of it is written, and read again.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn written(self) -> Self {
+        Self {
+            unknown: BTreeSet::new(),
+            ..self
         }
     }
 

@@ -140,10 +140,20 @@ impl Stop {
         self.begins_at = None;
     }
 
-    /// Goes on with a stop that has begun in the parent before.
+    /// Goes on with a stop that the parent before has announced or begun.
     #[cfg(feature = "holder")]
-    pub(crate) fn go_on(&mut self, is_patient: bool) {
-        self.is_patient = is_patient;
+    pub(crate) fn go_on(&mut self, terms: StopTerms) {
+        self.is_patient = terms.is_patient;
+        self.was_told = terms.was_told;
+    }
+
+    /// What a parent that goes on with this stop needs.
+    #[cfg(feature = "holder")]
+    pub(crate) fn terms(&self) -> StopTerms {
+        StopTerms {
+            is_patient: self.is_patient,
+            was_told: self.was_told,
+        }
     }
 
     /// Whether the children have all the time that they need.
@@ -180,6 +190,41 @@ fn at_most_a_few(signals: u64) -> usize {
     signals.min(4) as usize
 }
 
+/// How a stop was asked for, on which depends what the next signal makes of it.
+#[cfg(feature = "holder")]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) struct StopTerms {
+    /// Whether it has no bound.
+    pub(crate) is_patient: bool,
+    /// Whether SIGINT or SIGTERM has come.
+    pub(crate) was_told: bool,
+}
+
+#[cfg(feature = "holder")]
+impl StopTerms {
+    const PATIENT: u64 = 1 << 2;
+    const TOLD: u64 = 1 << 3;
+
+    pub(crate) fn manner(self) -> Manner {
+        match self.is_patient {
+            true => Manner::Patient,
+            false => Manner::Bounded,
+        }
+    }
+
+    fn bits(self) -> u64 {
+        let bit = |is_set, bit| if is_set { bit } else { 0 };
+        bit(self.is_patient, Self::PATIENT) | bit(self.was_told, Self::TOLD)
+    }
+
+    fn of_bits(bits: u64) -> Self {
+        Self {
+            is_patient: bits & Self::PATIENT != 0,
+            was_told: bits & Self::TOLD != 0,
+        }
+    }
+}
+
 /// How far a stop is, for the parent after this one.
 #[cfg(feature = "holder")]
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -187,12 +232,8 @@ pub(crate) enum StopState {
     #[default]
     None,
     /// It was announced: the children go on for `pre_stop_delay`.
-    Announced {
-        is_patient: bool,
-    },
-    Begun {
-        is_patient: bool,
-    },
+    Announced(StopTerms),
+    Begun(StopTerms),
 }
 
 #[cfg(feature = "holder")]
@@ -200,20 +241,17 @@ impl StopState {
     pub(crate) fn word(self) -> u64 {
         match self {
             Self::None => 0,
-            Self::Announced { is_patient } => 1 + 2 * u64::from(is_patient),
-            Self::Begun { is_patient } => 2 + 2 * u64::from(is_patient),
+            Self::Announced(terms) => 1 | terms.bits(),
+            Self::Begun(terms) => 2 | terms.bits(),
         }
     }
 
     pub(crate) fn read(word: u64) -> Self {
-        match word {
+        let terms = StopTerms::of_bits(word);
+        match word & 3 {
             0 => Self::None,
-            1 | 3 => Self::Announced {
-                is_patient: word == 3,
-            },
-            _ => Self::Begun {
-                is_patient: word == 4,
-            },
+            1 => Self::Announced(terms),
+            _ => Self::Begun(terms),
         }
     }
 }

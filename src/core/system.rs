@@ -2,8 +2,6 @@
 //! pipes and processes, the board, the parent's output. Only traits and data; `sys::Unix` and the
 //! simulation's model implement them.
 
-#[cfg(feature = "holder")]
-use super::stop::StopState;
 use super::{
     board::{Notes, SharedView},
     brake::RunTime,
@@ -19,6 +17,11 @@ use super::{
     time::Time,
     upgrade::Trial,
     wire::Entry,
+};
+#[cfg(feature = "holder")]
+use super::{
+    journal::{FailureNote, ToldNote},
+    stop::StopState,
 };
 use std::{any::Any, fmt, io, path::Path, time::Duration};
 
@@ -201,6 +204,8 @@ pub(crate) struct ForkTerms {
     #[cfg(feature = "holder")]
     pub(crate) epoch: u32,
     #[cfg(feature = "holder")]
+    pub(crate) successor: bool,
+    #[cfg(feature = "holder")]
     pub(crate) reserved: bool,
 }
 
@@ -214,6 +219,8 @@ pub(crate) struct PoolNote {
     /// Replacements for children that have ended by themselves.
     pub(crate) owed: u64,
     pub(crate) stop: StopState,
+    /// Why the server ends, if it ends because of a failure.
+    pub(crate) failure: Option<FailureNote>,
     /// Whether the settings were read anew, and the children that have them did not fail.
     pub(crate) renewed: bool,
 }
@@ -376,6 +383,8 @@ pub(crate) trait System {
     fn forget_image(&mut self) {}
     /// Notes a connection on which the outcome of an upgrade is told.
     fn add_asker(&mut self, _: Box<dyn Any>) {}
+    /// Tells the outcome of an upgrade that does not begin to whoever has asked for it.
+    fn tell_asker(&mut self, _: Box<dyn Any>, _outcome: &str) {}
     /// Tells whoever waits for the outcome of an upgrade.
     fn tell_askers(&mut self, _outcome: &str) {}
 
@@ -390,6 +399,12 @@ pub(crate) trait System {
     /// Notes the epoch of a child.
     #[cfg(feature = "holder")]
     fn note_epoch(&mut self, _: ChildId, _epoch: u32) {}
+    /// Notes that a successor has had its effect: a child was told to stop for it.
+    #[cfg(feature = "holder")]
+    fn note_paired(&mut self, _: ChildId) {}
+    /// Notes why a child is told to stop.
+    #[cfg(feature = "holder")]
+    fn note_told(&mut self, _: ChildId, _: ToldNote) {}
     /// Keeps a state for the parent after this one. False if it is too long.
     #[cfg(feature = "holder")]
     fn save_state(&mut self, _: &[u8]) -> bool {

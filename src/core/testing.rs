@@ -96,7 +96,6 @@ pub(crate) enum Asked {
     Watch(String),
     Unwatch,
     Upgrade,
-    Asker,
     Stack(ChildId),
 }
 
@@ -127,7 +126,6 @@ pub(crate) fn asked(monitor: &mut Monitor) -> Vec<Asked> {
             Task::Watch(watch) => Asked::Watch(watch.state),
             Task::Unwatch(_) => Asked::Unwatch,
             Task::AskStack(child) => Asked::Stack(child),
-            Task::AddAsker(_) => Asked::Asker,
         })
         .collect()
 }

@@ -3,11 +3,10 @@
 //! and executes nothing.
 
 use crate::core::time::Time;
-use std::{fmt, path::PathBuf, time::Duration};
+use std::{any::Any, collections::VecDeque, fmt, path::PathBuf, time::Duration};
 
-/// How long the new program may take to read the state in the trial.
-pub(crate) const TRIAL: Duration = Duration::from_secs(10);
-/// How long it must live on after that. Programs that cannot run often end right after their start.
+/// How long the new program must live on in its trial when it has read the state. Programs that cannot
+/// run often end right after their start.
 pub(crate) const PROBATION: Duration = Duration::from_millis(100);
 /// How long the upgrade waits for a moment in which no task is queued and no output waits.
 const CALM: Duration = Duration::from_secs(1);
@@ -36,6 +35,24 @@ pub(crate) struct Seen {
     pub(crate) is_calm: bool,
     /// A stop was announced or has begun.
     pub(crate) stops: bool,
+    /// In the new program: when the first of its children will have been starting for too long.
+    pub(crate) hangs_at: Option<Time>,
+}
+
+/// What an upgrade is asked to be.
+#[derive(Debug, Default)]
+pub(crate) struct Request {
+    /// The program to execute; `None` for the file of the running one.
+    pub(crate) program: Option<PathBuf>,
+    /// Whoever is told the outcome: a connection, opaque here.
+    pub(crate) asker: Option<Box<dyn Any>>,
+}
+
+impl Request {
+    /// Whether nobody would miss this one, since the other is the same.
+    fn is_like(&self, other: &Self) -> bool {
+        self.program == other.program && self.asker.is_none()
+    }
 }
 
 /// Why an upgrade has failed before the program was executed.
@@ -43,13 +60,15 @@ pub(crate) struct Seen {
 pub(crate) enum Failure {
     Refused(String),
     Ended(String),
-    /// It has not answered.
-    Hangs,
+    /// It has not answered for so long.
+    Hangs(Duration),
     /// It does not end, though it got SIGKILL.
     Stays,
     Stop,
-    /// The program's own states leave no moment in which nothing is queued.
+    /// The program's own states, or a reader of its output, leave no moment in which nothing is queued.
     NeverCalm,
+    /// The hook that says what is handed on has panicked.
+    Unsaved,
 }
 
 impl fmt::Display for Failure {
@@ -57,10 +76,17 @@ impl fmt::Display for Failure {
         match self {
             Self::Refused(reason) => write!(f, "it cannot use the state of this server: {reason}"),
             Self::Ended(how) => write!(f, "in its trial it has ended: {how}"),
-            Self::Hangs => write!(f, "in its trial it has not answered in {TRIAL:?}"),
+            Self::Hangs(limit) => write!(
+                f,
+                "in its trial it has not answered in {limit:?} (upgrade_timeout)"
+            ),
             Self::Stays => f.write_str("its trial cannot be ended"),
             Self::Stop => f.write_str("the server stops"),
-            Self::NeverCalm => write!(f, "tasks of the program were queued for {CALM:?}"),
+            Self::NeverCalm => write!(
+                f,
+                "for {CALM:?} tasks of the program were queued, or output was not read"
+            ),
+            Self::Unsaved => f.write_str("the hook save has panicked"),
         }
     }
 }
@@ -75,14 +101,16 @@ pub(crate) enum Step {
     /// Execute the new program.
     Execute,
     Fail(Failure),
+    /// In the new program: give up the replacement of the children, and come back.
+    GiveUp,
     /// Execute the program again that was here before.
     Return,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Phase {
-    /// The new program reads the state.
-    Trial { until: Time },
+    /// The new program reads the state, for so long at the most; zero is no limit.
+    Trial { began: Time, limit: Duration },
     /// It has, and must live for some time more.
     Probation { until: Time },
     /// Its process was killed.
@@ -99,8 +127,8 @@ enum Phase {
 #[derive(Debug, Default)]
 pub(crate) struct Upgrade {
     phase: Option<Phase>,
-    /// What the next upgrade was asked to execute.
-    asked: Option<Option<PathBuf>>,
+    /// The upgrades that were asked for and have not begun.
+    asked: VecDeque<Request>,
     began: Time,
     blind: Duration,
 }
@@ -121,20 +149,24 @@ impl Upgrade {
         self.blind
     }
 
-    /// Notes which program an upgrade is to; `None` for the file of the running one.
-    pub(crate) fn ask(&mut self, program: Option<PathBuf>) {
-        self.asked = Some(program);
+    /// Notes what an upgrade is asked to be. False if the one before is the same.
+    pub(crate) fn ask(&mut self, request: Request) -> bool {
+        let is_new = !self.asked.back().is_some_and(|last| request.is_like(last));
+        if is_new {
+            self.asked.push_back(request);
+        }
+        is_new
     }
 
-    /// The program that was asked for.
-    pub(crate) fn take_asked(&mut self) -> Option<PathBuf> {
-        self.asked.take().flatten()
+    /// What was asked for first. A program that posts the state by itself asks for nothing special.
+    pub(crate) fn take_asked(&mut self) -> Request {
+        self.asked.pop_front().unwrap_or_default()
     }
 
-    /// The trial has begun.
-    pub(crate) fn begin(&mut self, now: Time) {
+    /// The trial has begun, which may take so long; zero is no limit.
+    pub(crate) fn begin(&mut self, now: Time, limit: Duration) {
         self.began = now;
-        self.phase = Some(Phase::Trial { until: now + TRIAL });
+        self.phase = Some(Phase::Trial { began: now, limit });
     }
 
     /// In the new program: its children, which are of this epoch, are to replace the others.
@@ -161,7 +193,15 @@ impl Upgrade {
 
     /// Whether a reload that fails now is the last part of an upgrade.
     pub(crate) fn is_proving(&self) -> bool {
-        matches!(self.phase, Some(Phase::Proving { .. }))
+        self.proves().is_some()
+    }
+
+    /// In the new program: the epoch of its children, until they have replaced the others.
+    pub(crate) fn proves(&self) -> Option<u32> {
+        match self.phase {
+            Some(Phase::Proving { epoch }) => Some(epoch),
+            _ => None,
+        }
     }
 
     /// The old program is to be executed again.
@@ -177,8 +217,8 @@ impl Upgrade {
     /// When the next step is due if nothing happens before.
     pub(crate) fn wake_at(&self) -> Option<Time> {
         match self.phase? {
-            Phase::Trial { until }
-            | Phase::Probation { until }
+            Phase::Trial { began, limit } => (!limit.is_zero()).then(|| began + limit),
+            Phase::Probation { until }
             | Phase::Ending { until }
             | Phase::Ready { until }
             | Phase::Returning { until } => Some(until),
@@ -189,10 +229,11 @@ impl Upgrade {
     /// What to do now.
     pub(crate) fn step(&mut self, seen: &Seen) -> Step {
         let step = match self.phase {
-            None | Some(Phase::Proving { .. }) => return Step::Wait,
+            None => return Step::Wait,
+            Some(Phase::Proving { .. }) => return proving(seen),
             Some(_) if seen.stops => Step::Fail(Failure::Stop),
             Some(Phase::Returning { until }) => return returning(seen, until),
-            Some(Phase::Trial { until }) => self.in_trial(seen, until),
+            Some(Phase::Trial { began, limit }) => self.in_trial(seen, began, limit),
             Some(Phase::Probation { until }) => self.in_probation(seen, until),
             Some(Phase::Ending { until }) => self.ending(seen, until),
             Some(Phase::Ready { until }) => ready(seen, until),
@@ -203,14 +244,16 @@ impl Upgrade {
         step
     }
 
-    fn in_trial(&mut self, seen: &Seen, until: Time) -> Step {
+    fn in_trial(&mut self, seen: &Seen, began: Time, limit: Duration) -> Step {
         match &seen.trial {
             Trial::Passed => {
                 let until = seen.now + PROBATION;
                 self.phase = Some(Phase::Probation { until });
                 Step::Wait
             }
-            Trial::Runs if until <= seen.now => Step::Fail(Failure::Hangs),
+            Trial::Runs if !limit.is_zero() && began + limit <= seen.now => {
+                Step::Fail(Failure::Hangs(limit))
+            }
             Trial::Runs => Step::Wait,
             other => failed(other),
         }
@@ -238,6 +281,14 @@ impl Upgrade {
             true => Step::Fail(Failure::Stays),
             false => Step::Wait,
         }
+    }
+}
+
+/// A stop ends children that hang by its own means.
+fn proving(seen: &Seen) -> Step {
+    match seen.hangs_at.is_some_and(|at| at <= seen.now) && !seen.stops {
+        true => Step::GiveUp,
+        false => Step::Wait,
     }
 }
 
@@ -279,13 +330,62 @@ mod tests {
             trial,
             is_calm: true,
             stops: false,
+            hangs_at: None,
         }
     }
 
+    const LIMIT: Duration = Duration::from_secs(10);
+
     fn begun() -> Upgrade {
         let mut upgrade = Upgrade::default();
-        upgrade.begin(at(0));
+        upgrade.begin(at(0), LIMIT);
         upgrade
+    }
+
+    fn proving() -> Upgrade {
+        let mut upgrade = Upgrade::default();
+        upgrade.prove(7, at(3), Duration::ZERO);
+        upgrade
+    }
+
+    #[test]
+    fn a_trial_without_a_limit_is_waited_for() {
+        let mut upgrade = Upgrade::default();
+        upgrade.begin(at(0), Duration::ZERO);
+        assert_eq!(upgrade.wake_at(), None);
+        assert_eq!(upgrade.step(&seen(1_000_000, Trial::Runs)), Step::Wait);
+    }
+
+    /// Children of the new program that hang in their start are given up: for as long as they hang no
+    /// other upgrade could begin.
+    #[test]
+    fn i07_children_of_the_new_program_that_hang_are_given_up() {
+        let hangs = |now| Seen {
+            hangs_at: Some(at(500)),
+            ..seen(now, Trial::Gone)
+        };
+        let mut upgrade = proving();
+        assert_eq!(upgrade.step(&hangs(499)), Step::Wait);
+        assert_eq!(upgrade.step(&hangs(500)), Step::GiveUp);
+        let stops = Seen {
+            stops: true,
+            ..hangs(500)
+        };
+        assert_eq!(upgrade.step(&stops), Step::Wait);
+    }
+
+    #[test]
+    fn requests_of_one_turn_are_kept_apart() {
+        let to = |path: &str| Request {
+            program: Some(path.into()),
+            asker: Some(Box::new(())),
+        };
+        let mut upgrade = Upgrade::default();
+        assert!(upgrade.ask(to("a")) && upgrade.ask(to("b")));
+        assert!(upgrade.ask(Request::default()));
+        assert!(!upgrade.ask(Request::default()), "a second signal");
+        let taken = [(); 4].map(|()| upgrade.take_asked().program);
+        assert_eq!(taken, [Some("a".into()), Some("b".into()), None, None]);
     }
 
     #[test]
@@ -316,7 +416,7 @@ mod tests {
                 seen(5, ended()),
                 Failure::Ended("exit status: 1".to_owned()),
             ),
-            (seen(10_000, Trial::Runs), Failure::Hangs),
+            (seen(10_000, Trial::Runs), Failure::Hangs(LIMIT)),
         ];
         for (seen, failure) in before {
             let mut upgrade = begun();
@@ -350,8 +450,7 @@ mod tests {
 
     #[test]
     fn a_stop_wins_over_the_way_back() {
-        let mut upgrade = Upgrade::default();
-        upgrade.prove(7, at(3), Duration::ZERO);
+        let mut upgrade = proving();
         upgrade.come_back(at(10));
         let stop = Seen {
             stops: true,
@@ -383,8 +482,7 @@ mod tests {
 
     #[test]
     fn the_way_back_waits_for_a_calm_moment_and_no_longer_than_a_second() {
-        let mut upgrade = Upgrade::default();
-        upgrade.prove(7, at(3), Duration::ZERO);
+        let mut upgrade = proving();
         upgrade.come_back(at(10));
         let busy = |at| Seen {
             is_calm: false,
@@ -397,8 +495,7 @@ mod tests {
 
     #[test]
     fn the_new_program_is_proved_by_the_reload_of_its_own_epoch() {
-        let mut upgrade = Upgrade::default();
-        upgrade.prove(7, at(3), Duration::ZERO);
+        let mut upgrade = proving();
         assert!(upgrade.is_under_way() && upgrade.is_proving());
         assert_eq!(upgrade.step(&seen(5, Trial::Runs)), Step::Wait);
         assert!(!upgrade.take_proved(6));

@@ -378,26 +378,39 @@ pub trait PreForkHooks {
         defaults::reload_failed(self, monitor, error);
     }
 
-    /// In the parent, right before another program takes its place: what is to be handed on to it.
+    /// In the parent: what is to be handed on to another program that takes its place, or to the next
+    /// parent.
     ///
-    /// Called for the trial of the new program, and again when it is executed. The other program, which
-    /// may be an older one, gets the bytes in [`restore`](Self::restore).
+    /// In an upgrade it is called for the trial of the new program, and again when that is executed. The
+    /// other program, which may be an older one, gets the bytes in [`restore`](Self::restore). It is not
+    /// called when a new program gives the place back: the old one gets what it has handed on itself. A
+    /// panic fails the upgrade.
+    ///
+    /// With a holder (`Builder::holder`) it is called in the first turn of each parent and about once a
+    /// second after that: be quick. If this parent is killed, the next one gets what was saved last; more
+    /// than about 60 KiB are not kept, and a warning says so.
     ///
     /// Default: nothing.
     fn save(&mut self, monitor: &mut Monitor) -> Vec<u8> {
         defaults::save(self, monitor)
     }
 
-    /// In the parent of a program that takes another's place: what that one has handed on.
+    /// In a parent that takes another's place: what that one has handed on, if it was anything.
     ///
-    /// Called before `handler_start`, if the other program has handed on anything; also in a trial,
-    /// whose process then ends. Change nothing but `self`.
+    /// In an upgrade it is called before `handler_start`; also in a trial, whose process then ends. Change
+    /// nothing but `self`. When the new program has given the place back, the old one is called with the
+    /// bytes that it has handed on itself.
+    ///
+    /// With a holder it is called in each parent after the first, which is a fork of the holder: `self` is
+    /// as [`handler_start`](Self::handler_start) has left it, which is not called again.
     ///
     /// Default: takes anything.
     ///
     /// # Errors
     ///
-    /// An error refuses the upgrade, and the other program serves on.
+    /// In an upgrade an error, or a panic, refuses it, and the other program serves on. In the old program
+    /// that has come back it is a warning, and the server goes on without the bytes; in a parent under a
+    /// holder as well.
     fn restore(&mut self, saved: &[u8]) -> io::Result<()> {
         defaults::restore(self, saved)
     }

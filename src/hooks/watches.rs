@@ -4,8 +4,8 @@
 use crate::{
     core::{
         monitor::Monitor,
-        queue::Task,
         states::{Readiness, States, WatchId},
+        upgrade::Request,
     },
     sys::{fd_registry::Ours, parent_only::ParentOnly},
 };
@@ -89,8 +89,9 @@ impl Monitor {
     /// outcome on `connection`, a stream socket.
     ///
     /// The outcome is one line, `ok` or `error: ` and the reason. It is written by the program that
-    /// serves on, be it the new or the old one, without waiting for room. The descriptor is
-    /// duplicated, and no child keeps it.
+    /// serves on, be it the new or the old one, without waiting for room. While another upgrade is under
+    /// way, this one is refused, and this connection alone is told so. The descriptor is duplicated, and
+    /// no child keeps it.
     ///
     /// # Errors
     ///
@@ -100,11 +101,10 @@ impl Monitor {
         path: Option<&Path>,
         connection: impl AsFd,
     ) -> io::Result<()> {
-        self.queue.push(Task::AddAsker(duplicate(connection)?));
-        match path {
-            Some(path) => self.upgrade_to(path),
-            None => self.upgrade(),
-        }
+        self.ask_for_upgrade(Request {
+            program: path.map(Path::to_owned),
+            asker: Some(duplicate(connection)?),
+        });
         Ok(())
     }
 }
@@ -113,6 +113,7 @@ impl Monitor {
 mod tests {
     use super::*;
     use crate::{
+        core::queue::Task,
         core::testing::{Asked, asked, monitor},
         sys::fd_registry::is_registered,
     };

@@ -209,6 +209,8 @@ pub(crate) enum Wanted {
 /// A socket that a server has taken.
 #[derive(Debug)]
 pub(crate) struct Taken {
+    /// Its name in LISTEN_FDNAMES; empty if that is not set.
+    pub(crate) name: String,
     /// The server's own duplicate.
     pub(crate) socket: OwnedFd,
     /// The original: it stays open in the parent, for other servers and later starts.
@@ -236,7 +238,7 @@ pub(crate) fn take(
         };
         let kind = handed_over::kind(*fd, fits).map_err(failed)?;
         match unfit(kind, *fd) {
-            None => taken.push(handed_over::duplicate(*fd).map_err(failed)?),
+            None => taken.push((name, handed_over::duplicate(*fd).map_err(failed)?)),
             // A socket that is not asked for by name may be for another part of the program.
             Some(ListenFdsError::NoSocket(_) | ListenFdsError::WrongKind(_)) if !by_name => {
                 log::debug!("{} is not for this server", object());
@@ -253,7 +255,8 @@ pub(crate) fn take(
     }
     Ok(taken
         .into_iter()
-        .map(|(socket, given)| Taken {
+        .map(|(name, (socket, given))| Taken {
+            name: name.clone(),
             socket,
             given: Ours::lent(given),
         })

@@ -2,7 +2,7 @@
 //! to take it over. Until that has succeeded, nothing of the other program is closed, so that it can
 //! come back.
 
-use super::{PreFork, builder::Builder, parent::Parent};
+use super::{PreFork, builder::Builder, guarded, parent::Parent};
 use crate::{
     core::{
         child::ChildId,
@@ -68,7 +68,10 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
     /// Takes over again, since the program after this one could not.
     fn take_over_again(mut self, state: RawFd, reason: &str) -> Result<PreFork<H, S>, Error> {
         let failed = |error| Error::new(Operation::Upgrade, "the way back", error);
-        let mut snapshot = read(state, &mut self).map_err(failed)?;
+        let mut snapshot = read_listed(state).map_err(failed)?;
+        if let Err(error) = restore(&snapshot, &mut self) {
+            say!(Warn, "what the hooks have saved is not used: {error}");
+        }
         let own = std::mem::take(&mut snapshot.program.previous_path);
         if snapshot.program.back.replace(reason.to_owned()).is_none() {
             // It is the state that this program has written itself.
@@ -94,6 +97,9 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
         }
         // Whatever fails from here on, nothing that the program before needs is dropped.
         let mut prefork = ManuallyDrop::new(self.prepare(Some(state))?);
+        if state.program.back.is_none() {
+            prefork.inner.handed_on.clone_from(&state.hooks);
+        }
         prefork.inner.parent.tell_time();
         prefork
             .inner
@@ -115,8 +121,14 @@ fn read<H: PreForkHooks, S: ChildServer>(
     state: RawFd,
     builder: &mut Builder<H, S>,
 ) -> io::Result<Snapshot> {
+    let snapshot = read_listed(state)?;
+    restore(&snapshot, builder).map(|()| snapshot)
+}
+
+/// The state, if its descriptors are what it says.
+fn read_listed(state: RawFd) -> io::Result<Snapshot> {
     let snapshot = upgrade::read_state(state)?;
-    check(&snapshot, builder).map(|()| snapshot)
+    check_descriptors(&snapshot).map(|()| snapshot)
 }
 
 /// Fails unless the descriptors are what the state says, and the hooks can use what is for them.
@@ -124,11 +136,23 @@ fn check<H: PreForkHooks, S: ChildServer>(
     state: &Snapshot,
     builder: &mut Builder<H, S>,
 ) -> io::Result<()> {
+    check_descriptors(state)?;
+    restore(state, builder)
+}
+
+fn check_descriptors(state: &Snapshot) -> io::Result<()> {
     state.descriptors.iter().try_for_each(upgrade::verify)?;
-    check_listed(state)?;
+    check_listed(state)
+}
+
+/// Has the hooks take what is for them.
+fn restore<H: PreForkHooks, S: ChildServer>(
+    state: &Snapshot,
+    builder: &mut Builder<H, S>,
+) -> io::Result<()> {
     match state.hooks.is_empty() {
         true => Ok(()),
-        false => builder.hooks_mut().restore(&state.hooks),
+        false => guarded::restore(builder.hooks_mut(), &state.hooks),
     }
 }
 

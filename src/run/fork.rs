@@ -73,6 +73,8 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             #[cfg(feature = "holder")]
             epoch: monitor.replacement.epoch(),
             #[cfg(feature = "holder")]
+            successor: monitor.replacement.forks_successor() && !monitor.forks_reserve(),
+            #[cfg(feature = "holder")]
             reserved: monitor.forks_reserve(),
         };
         match system.fork(terms)? {

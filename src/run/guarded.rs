@@ -2,10 +2,13 @@
 //! nothing.
 
 use super::parent::Parent;
-use crate::core::{monitor::Monitor, notice::Notice, say::say, slow_hooks::SLOW, system::System};
+use crate::{
+    core::{monitor::Monitor, notice::Notice, say::say, slow_hooks::SLOW, system::System},
+    hooks::PreForkHooks,
+};
 use std::{
     any::Any,
-    fmt,
+    fmt, io,
     panic::{AssertUnwindSafe, catch_unwind},
     time::Duration,
 };
@@ -81,6 +84,17 @@ impl<Y: System> Parent<Y> {
             took.as_millis()
         );
     }
+}
+
+/// Calls the hook `restore`, before there is a loop. A panic there is an error like another.
+pub(super) fn restore(hooks: &mut impl PreForkHooks, saved: &[u8]) -> io::Result<()> {
+    // What a hook that has panicked leaves behind is its own affair.
+    let restored = catch_unwind(AssertUnwindSafe(|| hooks.restore(saved)));
+    restored.unwrap_or_else(|payload| {
+        let text = panic_text(&*payload);
+        let reason = format!("the hook restore has panicked: {text}");
+        Err(io::Error::other(reason))
+    })
 }
 
 /// The message of a panic.

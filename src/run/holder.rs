@@ -2,18 +2,17 @@
 //! parent that it forks. A parent after the first takes over the children of the one before. The
 //! holder itself is in `sys/holder`.
 
-use super::{PreFork, turn::Loop};
+use super::{PreFork, guarded, turn::Loop};
 use crate::{
     core::{
-        child::ChildId,
+        child::{ChildId, WaitStatus},
         error::{Error, Operation},
         event::Event,
-        journal::Heir,
-        monitor::{reached, restored},
+        journal::{FailureNote, Heir},
+        monitor::{ToldBefore, reached, restored},
         say::say,
         state::{PoolState, Snapshot},
         system::{PoolNote, System},
-        time::Time,
     },
     hooks::{ChildServer, PreForkHooks},
     sys::{
@@ -82,7 +81,7 @@ impl<H: PreForkHooks, S: ChildServer> Loop<H, S, UnixSystem> {
         self.parent.tell_time();
         if split.earlier > 0 {
             self.take_over()?;
-            self.tell_takeover(split.earlier, split.at);
+            self.tell_takeover(split);
         }
         Ok(())
     }
@@ -106,9 +105,15 @@ impl<H: PreForkHooks, S: ChildServer> Loop<H, S, UnixSystem> {
             ..saved
         };
         self.inherit(&state, &inherited)?;
-        let told = inherited.iter().filter(|child| child.told_to_leave);
-        let told: Vec<_> = told.map(Inherited::id).collect();
+        let told: Vec<_> = inherited.iter().filter_map(Inherited::told).collect();
+        let succeeds = |child: &&Inherited| child.record.successor && child.record.told.is_none();
+        let successors = inherited.iter().filter(succeeds);
+        successors.for_each(|child| self.parent.monitor.succeeds_still(child.id()));
         self.parent.monitor.go_on(note.stop, &told);
+        self.failure = note.failure.map(FailureNote::error);
+        for child in inherited.iter().filter(|child| child.record.end.is_some()) {
+            self.finish_dead(child.id());
+        }
         let wish = self.parent.monitor.take_wish();
         self.obey(wish);
         self.parent.tell_untold();
@@ -121,7 +126,7 @@ impl<H: PreForkHooks, S: ChildServer> Loop<H, S, UnixSystem> {
     /// settings that a reload had read.
     fn restore_hooks(&mut self, saved: &Snapshot, note: &PoolNote) {
         if !saved.hooks.is_empty()
-            && let Err(error) = self.hooks.program_mut().restore(&saved.hooks)
+            && let Err(error) = guarded::restore(self.hooks.program_mut(), &saved.hooks)
         {
             say!(Warn, "what the hooks have saved is not used: {error}");
         }
@@ -145,9 +150,7 @@ impl<H: PreForkHooks, S: ChildServer> Loop<H, S, UnixSystem> {
             children.push((record, reached(&state, words, process)));
         }
         self.parent.monitor.adopt(state, children);
-        for child in inherited.iter().filter(|child| child.record.end.is_some()) {
-            self.finish_dead(child.id());
-        }
+        self.parent.monitor.report.takeovers += 1;
         Ok(())
     }
 
@@ -163,16 +166,23 @@ impl<H: PreForkHooks, S: ChildServer> Loop<H, S, UnixSystem> {
         }
     }
 
-    fn tell_takeover(&mut self, earlier: u32, began: Time) {
-        let took = self.parent.system.now().since(began);
+    fn tell_takeover(&mut self, split: &Split) {
+        let &Split { earlier, ended, at } = split;
+        let took = self.parent.system.now().since(at);
         let children = self.parent.monitor.children().count();
         say!(
             Warn,
-            "parent {earlier} of this server is gone: another took over {children} children in {:.1} ms",
+            "parent {earlier} of this server is gone ({}): another took over {children} children in {:.1} ms",
+            ended.map_or_else(
+                || "nobody knows how".to_owned(),
+                |status| status.to_string()
+            ),
             took.as_secs_f64() * 1e3
         );
         self.parent.tell(&Event::TookOver {
             earlier,
+            code: ended.and_then(WaitStatus::code),
+            signal: ended.and_then(WaitStatus::signal),
             children,
             took,
         });
@@ -182,5 +192,15 @@ impl<H: PreForkHooks, S: ChildServer> Loop<H, S, UnixSystem> {
 impl Inherited {
     fn id(&self) -> ChildId {
         ChildId::new(self.slot, self.record.serial)
+    }
+
+    /// What the parent before has told it.
+    fn told(&self) -> Option<ToldBefore> {
+        let was_told = self.told_to_leave || self.record.told.is_some();
+        was_told.then(|| ToldBefore {
+            child: self.id(),
+            was_sent: self.told_to_leave,
+            why: self.record.told,
+        })
     }
 }

@@ -1,9 +1,17 @@
 //! What the loop notes for the parent after this one, if it has a holder: the pool at the end of each
 //! turn, and now and then the counters, the attributes and what the hooks hand on. Reads no journal.
 
-use super::{child::ChildSide, turn::Loop};
+use super::{child::ChildSide, parent::Parent, turn::Loop};
 use crate::{
-    core::{config::Config, say::say, state::Snapshot, time::Time},
+    core::{
+        child::{Child, ChildId},
+        config::Config,
+        journal::FailureNote,
+        say::say,
+        state::Snapshot,
+        system::System,
+        time::Time,
+    },
     hooks::{ChildServer, PreForkHooks},
 };
 use std::time::Duration;
@@ -20,6 +28,8 @@ pub(super) struct Journaled {
     /// Whether the settings were read anew, and the children that have them did not fail.
     pub(super) renewed: bool,
     config: Option<Config>,
+    /// What the hooks have saved last.
+    hooks: Vec<u8>,
     warned: bool,
 }
 
@@ -30,12 +40,18 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             return;
         }
         self.note_epochs();
+        self.parent.note_retirements();
+        self.parent.note_paired();
         let now = self.parent.monitor.now();
         if self.journaled.save_at <= now || self.has_new_attributes() {
             self.journaled.save_at = now + SAVE_EVERY;
             self.save_state();
         }
-        let note = self.parent.monitor.pool_note(self.journaled.renewed);
+        let failure = self.failure.as_ref().map(FailureNote::of);
+        let note = self
+            .parent
+            .monitor
+            .pool_note(self.journaled.renewed, failure);
         self.parent.system.note_pool(&note);
     }
 
@@ -65,10 +81,14 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     }
 
     fn save_state(&mut self) {
-        let mut hooks = Vec::new();
-        self.call("save", |own, monitor| hooks = own.save(monitor));
+        let mut saved = None;
+        self.call("save", |own, monitor| saved = Some(own.save(monitor)));
+        // After a panic what was saved before is better than nothing.
+        if let Some(saved) = saved {
+            self.journaled.hooks = saved;
+        }
         let mut state = Snapshot {
-            hooks,
+            hooks: self.journaled.hooks.clone(),
             ..self.parent.monitor.save_pool()
         };
         if self.parent.system.save_state(&state.encode()) {
@@ -83,5 +103,33 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         }
         state.hooks.clear();
         self.parent.system.save_state(&state.encode());
+    }
+}
+
+impl<Y: System> Parent<Y> {
+    /// Notes why a child is told to stop, before it is: a parent after this one knows by that whether
+    /// the child may finish what it has in hand.
+    pub(super) fn note_told(&mut self, child: ChildId) {
+        if self.system.is_held()
+            && let Some(told) = self.monitor.told_note(child)
+        {
+            self.system.note_told(child, told);
+        }
+    }
+
+    /// The same of those whose time has changed, and of those who are told later.
+    fn note_retirements(&mut self) {
+        if self.monitor.pool.census().retiring == 0 {
+            return;
+        }
+        let retiring: Vec<_> = self.monitor.retiring_servers().map(Child::id).collect();
+        retiring.into_iter().for_each(|child| self.note_told(child));
+    }
+
+    /// Notes the successors that count for nobody any more.
+    fn note_paired(&mut self) {
+        for child in self.monitor.replacement.paired() {
+            self.system.note_paired(*child);
+        }
     }
 }

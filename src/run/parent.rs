@@ -64,6 +64,8 @@ impl<Y: System> Parent<Y> {
 
     /// Sends a signal now, unless the child is dead.
     pub(super) fn signal(&mut self, child: ChildId, signal: Signal) -> io::Result<()> {
+        #[cfg(feature = "holder")]
+        self.note_told(child);
         let contact = self.monitor.pool.contact(child);
         let Some(contact) = contact.filter(|contact| !contact.is_dead()) else {
             return Ok(());

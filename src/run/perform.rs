@@ -48,7 +48,6 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             Task::Lead(signal) => self.lead(signal),
             Task::Watch(watch) => self.watch(watch),
             Task::Unwatch(id) => self.parent.system.unwatch(id),
-            Task::AddAsker(connection) => self.parent.system.add_asker(connection),
         }
     }
 

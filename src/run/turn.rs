@@ -78,6 +78,8 @@ pub(crate) struct Loop<H: PreForkHooks, S: ChildServer, Y: ChildSide> {
     pub(super) at_the_latest: Option<Time>,
     /// Why the program before an upgrade is to be executed again.
     pub(super) come_back_for: Option<String>,
+    /// What the program before has handed on for the hooks, as long as it may be executed again.
+    pub(super) handed_on: Vec<u8>,
     #[cfg(feature = "holder")]
     pub(super) journaled: super::journal::Journaled,
 }
@@ -113,6 +115,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             look_at: None,
             at_the_latest: None,
             come_back_for: None,
+            handed_on: Vec::new(),
             #[cfg(feature = "holder")]
             journaled: super::journal::Journaled::default(),
         }

@@ -9,46 +9,62 @@ use crate::{
         event::Event,
         say::say,
         state::Snapshot,
-        upgrade::Step,
+        upgrade::{Failure, Request, Step},
     },
     hooks::{ChildServer, PreForkHooks},
 };
-use std::io;
+use std::{any::Any, io};
+
+fn failed(failure: &Failure) -> Error {
+    let reason = io::Error::other(failure.to_string());
+    Error::new(Operation::Upgrade, "the new program", reason)
+}
 
 impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     /// `upgrade`: runs the new program as a child, to see whether it can take over.
     pub(super) fn begin_upgrade(&mut self) {
-        let program = self.parent.monitor.upgrade.take_asked();
-        if self.parent.monitor.is_stopping() {
-            return self.refuse_upgrade("the server stops");
-        }
+        let Request { program, asker } = self.parent.monitor.upgrade.take_asked();
         if self.parent.monitor.is_upgrading() {
-            return self.refuse_upgrade("another upgrade is under way");
+            return self.refuse_upgrade(asker);
+        }
+        if let Some(asker) = asker {
+            self.parent.system.add_asker(asker);
+        }
+        if self.parent.monitor.is_stopping() {
+            return self.upgrade_failed(&failed(&Failure::Stop));
         }
         self.parent.monitor.begin_upgrade();
         self.parent.tell_untold();
-        let mut state = self.snapshot();
-        if let Err(error) = self
-            .parent
-            .system
-            .begin_trial(program.as_deref(), &mut state)
-        {
+        let begun = self.save().and_then(|saved| {
+            let mut state = self.snapshot(saved);
+            let system = &mut self.parent.system;
+            system.begin_trial(program.as_deref(), &mut state)
+        });
+        if let Err(error) = begun {
             self.upgrade_failed(&error);
         }
     }
 
-    /// An upgrade that has not begun fails, and one that is under way goes on.
-    fn refuse_upgrade(&mut self, reason: &'static str) {
-        let error = Error::new(Operation::Upgrade, "the program", io::Error::other(reason));
-        say!(Error, "{error}");
-        self.parent.system.tell_askers(&format!("error: {error}"));
-        self.tell_upgrade_failed(&error);
+    /// The upgrade that is under way goes on, and so nobody hears of this one but who has asked for it.
+    fn refuse_upgrade(&mut self, asker: Option<Box<dyn Any>>) {
+        let reason = io::Error::other("another upgrade is under way");
+        let error = Error::new(Operation::Upgrade, "the program", reason);
+        say!(Warn, "{error}");
+        if let Some(asker) = asker {
+            let outcome = format!("error: {error}");
+            self.parent.system.tell_asker(asker, &outcome);
+        }
+    }
+
+    /// What the hooks hand on.
+    fn save(&mut self) -> Result<Vec<u8>, Error> {
+        let mut saved = None;
+        self.call("save", |hooks, monitor| saved = Some(hooks.save(monitor)));
+        saved.ok_or_else(|| failed(&Failure::Unsaved))
     }
 
     /// The state of this server now, without what the system knows.
-    fn snapshot(&mut self) -> Snapshot {
-        let mut saved = Vec::new();
-        self.call("save", |hooks, monitor| saved = hooks.save(monitor));
+    fn snapshot(&self, saved: Vec<u8>) -> Snapshot {
         let Parent {
             monitor,
             system,
@@ -77,28 +93,38 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         match self.parent.monitor.upgrade.step(&seen) {
             Step::Wait => {}
             Step::EndTrial => self.parent.system.end_trial(),
-            Step::Execute => self.execute(None),
+            Step::Execute => match self.save() {
+                Ok(saved) => self.execute(saved, None),
+                Err(error) => self.upgrade_failed(&error),
+            },
+            Step::GiveUp => self.give_up_children(),
             Step::Return => {
                 let reason = self.come_back_for.take().unwrap_or_default();
-                self.execute(Some(reason));
+                // The program before may not be able to read what this one would hand on.
+                self.execute(self.handed_on.clone(), Some(reason));
             }
-            Step::Fail(failure) => {
-                let reason = io::Error::other(failure.to_string());
-                let error = Error::new(Operation::Upgrade, "the new program", reason);
-                self.upgrade_failed(&error);
-            }
+            Step::Fail(failure) => self.upgrade_failed(&failed(&failure)),
         }
     }
 
     /// Becomes the new program, or the one before for this reason. Returns only if that fails.
-    fn execute(&mut self, back: Option<String>) {
-        let mut state = self.snapshot();
+    fn execute(&mut self, saved: Vec<u8>, back: Option<String>) {
+        let mut state = self.snapshot(saved);
         state.program.back = back;
         let error = match self.parent.system.save(&mut state) {
             Ok(()) => self.parent.system.become_program(&state),
             Err(error) => Error::new(Operation::Upgrade, "the state", error),
         };
         self.upgrade_failed(&error);
+    }
+
+    /// In the new program: its children hang in their start.
+    fn give_up_children(&mut self) {
+        let limit = self.parent.monitor.upgrade_timeout();
+        let reason = format!("one has not become ready in {limit:?} (upgrade_timeout)");
+        let error = Error::new(Operation::Upgrade, "the children", io::Error::other(reason));
+        self.parent.monitor.give_up_reload();
+        self.comes_back(&error);
     }
 
     /// The upgrade is over, and this program serves on.
@@ -146,7 +172,9 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             took.as_secs_f64(),
             blind.as_secs_f64() * 1e3
         );
+        self.parent.monitor.report.upgrades += 1;
         self.parent.system.forget_image();
+        self.handed_on = Vec::new();
         self.parent.system.tell_askers("ok");
         self.parent.tell(&Event::Upgraded { took, blind });
     }

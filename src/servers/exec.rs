@@ -299,8 +299,10 @@ impl ChildServer for ExecServer {
     fn start(&mut self) -> io::Result<()> {
         check_stop_signal(self.stop_signal)?;
         check_reopen_signal(self.reopen_signal)?;
-        let open = |listen: &Listen| listen.open(self.backlog);
-        self.listening = self.listen.iter().map(open).collect::<io::Result<_>>()?;
+        self.listening.clear();
+        for listen in &self.listen {
+            self.listening.extend(listen.open(self.backlog)?);
+        }
         // An invalid program or environment would fail in every child: it is found here, once.
         self.image(std::process::id()).map(drop)
     }

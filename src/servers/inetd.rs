@@ -21,6 +21,7 @@ use crate::{
         server::{ChildServer, complain},
     },
     sys::{
+        exec::explain,
         helper::{self, Helper},
         sockets,
     },
@@ -171,7 +172,11 @@ impl InetdServer {
     /// is needed.
     #[must_use]
     pub fn listen(mut self, listen: impl Into<Listen>) -> Self {
-        self.server.listener.listen.push(listen.into());
+        let listen = listen.into();
+        if let Some(wanted) = listen.wanted() {
+            self.server.take_over(wanted.clone());
+        }
+        self.server.listener.listen.push(listen);
         self
     }
 
@@ -279,10 +284,7 @@ impl ChildServer for InetdServer {
     }
 
     fn start(&mut self) -> io::Result<()> {
-        if self.server.listener.listen.is_empty() {
-            let reason = "an InetdServer needs an address to listen on";
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
-        }
+        check_listen(&self.server.listener.listen)?;
         // An invalid environment would fail in every child: it is found here, once.
         self.program
             .borrow()
@@ -306,6 +308,22 @@ impl ChildServer for InetdServer {
     }
 }
 
+/// The sockets of one server have one origin.
+fn check_listen(listen: &[Listen]) -> io::Result<()> {
+    let taken = listen.iter().filter(|listen| listen.wanted().is_some());
+    let taken = taken.count();
+    let reason = match (listen.len(), taken) {
+        (0, _) => "an InetdServer needs an address to listen on",
+        (_, 0) | (1, 1) => return Ok(()),
+        _ => "an InetdServer has sockets of systemd's, of one name or all, or addresses of its own",
+    };
+    let error = io::Error::new(io::ErrorKind::InvalidInput, reason);
+    match taken {
+        0 => Err(error),
+        _ => Err(Error::new(Operation::TakeOver, "LISTEN_FDS", error).into()),
+    }
+}
+
 impl std::fmt::Debug for InetdServer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("InetdServer")
@@ -320,9 +338,11 @@ impl Program {
     fn serve(&self, conn: &Conn<AnyStream>) -> io::Result<()> {
         conn.stream().block()?;
         conn.note_shared();
-        let helper = Helper::start(self.command(conn)?, conn.as_fd());
+        let command = self.command(conn)?;
+        let file = PathBuf::from(command.get_program());
+        let helper = Helper::start(command, conn.as_fd());
         let mut running = Running {
-            helper: helper.map_err(|error| self.failed(error))?,
+            helper: helper.map_err(|error| explain(&file, error))?,
             conn,
         };
         let status = self.wait(&mut running)?;
@@ -341,10 +361,6 @@ impl Program {
         // has gone.
         let _ = conn.shutdown(Shutdown::Both);
         Ok(())
-    }
-
-    fn failed(&self, error: io::Error) -> io::Error {
-        Error::new(Operation::Exec, self.spec.program.to_string_lossy(), error).into()
     }
 
     fn command(&self, conn: &Conn<AnyStream>) -> io::Result<Command> {

@@ -1,4 +1,5 @@
-//! Where a server for programs listens: addresses, names, options, and how the sockets are opened.
+//! Where a server for programs listens: addresses, names, options, and how the sockets are opened or
+//! taken over.
 //! Passes nothing and accepts nothing itself.
 
 mod set;
@@ -6,8 +7,17 @@ mod set;
 pub(super) use self::set::{AnyStream, ListenSet};
 
 use crate::{
-    listeners::{Listener, ListenerStatus, tcp::Tcp, unix::Unix},
-    sys::{fd_registry::Ours, sockets},
+    listeners::{
+        Listener, ListenerStatus,
+        inherited::{self, Taken, Wanted},
+        tcp::Tcp,
+        unix::Unix,
+    },
+    sys::{
+        fd_registry::Ours,
+        handed_over::Given,
+        sockets::{self, Family},
+    },
 };
 use std::{
     ffi::OsString,
@@ -22,7 +32,8 @@ use std::{
 /// [`InetdServer`](crate::InetdServer) accepts on.
 ///
 /// As text it is `127.0.0.1:80`, `[::1]:80`, `localhost:80`, `:80` for all addresses of this system,
-/// or a path that contains a slash; options follow after commas:
+/// a path that contains a slash, `systemd` for [all sockets that systemd has
+/// opened](Self::listen_fds), or `systemd:NAME`; options follow after commas:
 ///
 /// ```
 /// use prefork_server::servers::Listen;
@@ -39,13 +50,54 @@ pub struct Listen {
     no_delay: bool,
 }
 
+/// What systemd calls a socket without a name.
+const UNNAMED: &str = "unknown";
+
 #[derive(Clone, Debug)]
 enum At {
     Tcp(String),
     Unix { path: PathBuf, mode: u32 },
+    Inherited(Wanted),
 }
 
 impl Listen {
+    /// All sockets that the process which started this program has opened for it, as systemd does for
+    /// a service with a `.socket` unit.
+    ///
+    /// They are found by LISTEN_PID, LISTEN_FDS and LISTEN_FDNAMES: those that are listening stream
+    /// sockets of TCP or UNIX. The start fails if there is none, with
+    /// [`ListenFdsError`](crate::servers::ListenFdsError) as the reason. They are not shut down and
+    /// their files are not removed, since they belong to that process too: clients wait there for the
+    /// next start.
+    ///
+    /// An `ExecServer` gives its programs the names of LISTEN_FDNAMES, and may have addresses of its
+    /// own besides. An `InetdServer` has either these or its own.
+    pub fn listen_fds() -> Self {
+        Self::inherited(Wanted::All)
+    }
+
+    /// Like [`listen_fds`](Self::listen_fds), but only sockets with this name in LISTEN_FDNAMES: a
+    /// socket unit's `FileDescriptorName`.
+    pub fn listen_fds_named(name: impl Into<String>) -> Self {
+        Self::inherited(Wanted::Named(name.into()))
+    }
+
+    fn inherited(wanted: Wanted) -> Self {
+        Self {
+            at: At::Inherited(wanted),
+            name: None,
+            no_delay: true,
+        }
+    }
+
+    /// Which sockets of another process it stands for, if it does.
+    pub(super) fn wanted(&self) -> Option<&Wanted> {
+        match &self.at {
+            At::Inherited(wanted) => Some(wanted),
+            At::Tcp(_) | At::Unix { .. } => None,
+        }
+    }
+
     /// A TCP socket at `address`: `127.0.0.1:80`, `[::1]:80`, `localhost:80`, or `:80` for all
     /// addresses of this system.
     ///
@@ -104,7 +156,7 @@ impl Listen {
 
     pub(super) fn checked_name(&self) -> io::Result<&str> {
         const LONGEST: usize = 255;
-        let name = self.name.as_deref().unwrap_or("unknown");
+        let name = self.name.as_deref().unwrap_or(UNNAMED);
         let fit = |byte: u8| byte.is_ascii_graphic() && byte != b':' || byte == b' ';
         if name.len() > LONGEST || !name.bytes().all(fit) {
             let reason = format!("{name:?} cannot stand in LISTEN_FDNAMES");
@@ -113,32 +165,65 @@ impl Listen {
         Ok(name)
     }
 
-    fn kind(&self) -> Kind {
+    /// What it opens by itself; `None` if it takes sockets over.
+    fn kind(&self) -> Option<Kind> {
         match &self.at {
-            At::Tcp(address) => Kind::Tcp(Tcp {
+            At::Tcp(address) => Some(Kind::Tcp(Tcp {
                 no_delay: self.no_delay,
                 ..Tcp::at(address.clone())
-            }),
+            })),
             At::Unix { path, mode } => {
                 let mut unix = Unix::new(path.clone());
                 unix.mode = *mode;
-                Kind::Unix(unix)
+                Some(Kind::Unix(unix))
             }
+            At::Inherited(_) => None,
         }
     }
 
-    /// Opens it for programs, which expect blocking mode.
-    pub(super) fn open(&self, backlog: i32) -> io::Result<Listening> {
-        let name = self.checked_name()?.to_owned();
-        let mut kind = self.kind();
+    /// Opens it for programs, which expect blocking mode, or takes over what it stands for.
+    pub(super) fn open(&self, backlog: i32) -> io::Result<Vec<Listening>> {
+        let name = self.checked_name()?;
+        if let Some(wanted) = self.wanted() {
+            let taken = inherited::take(wanted, &is_stream)?;
+            return taken.into_iter().map(|one| self.take_over(one)).collect();
+        }
+        let nothing = || io::Error::other("it has no address");
+        let mut kind = self.kind().ok_or_else(nothing)?;
         let fd = kind.open(backlog)?;
         sockets::block(&fd)?;
-        Ok(Listening {
+        Ok(vec![Listening {
             kind,
             fd: Ours::servers(fd),
+            name: name.to_owned(),
+            given: None,
+        }])
+    }
+
+    fn take_over(&self, taken: Taken) -> io::Result<Listening> {
+        let Taken {
             name,
+            socket,
+            given,
+        } = taken;
+        let kind = Kind::of(socket.as_fd(), self.no_delay)?;
+        sockets::block(&socket)?;
+        let theirs = Some(name).filter(|name| !name.is_empty());
+        let name = self.name.clone().or(theirs);
+        Ok(Listening {
+            kind,
+            fd: Ours::servers(socket),
+            name: name.unwrap_or_else(|| UNNAMED.to_owned()),
+            given: Some(given),
         })
     }
+}
+
+/// Whether it is a socket that programs can accept on.
+fn is_stream(socket: BorrowedFd<'_>) -> bool {
+    [Family::Inet, Family::Unix]
+        .into_iter()
+        .any(|family| sockets::is_stream(&socket, family))
 }
 
 /// An address and its options, after commas. The reason of a refusal says what to write.
@@ -154,6 +239,12 @@ impl FromStr for Listen {
 
 /// Where to listen, from the text of an address.
 fn at(address: &str) -> Result<Listen, String> {
+    if address == "systemd" {
+        return Ok(Listen::listen_fds());
+    }
+    if let Some(name) = address.strip_prefix("systemd:") {
+        return Ok(Listen::listen_fds_named(name));
+    }
     if address.contains('/') {
         return Ok(Listen::unix(address));
     }
@@ -161,7 +252,8 @@ fn at(address: &str) -> Result<Listen, String> {
     match port.map(str::parse::<u16>) {
         Some(Ok(_)) => Ok(Listen::tcp(address)),
         _ => Err(format!(
-            "{address:?} is no address; write \"127.0.0.1:8080\", \":8080\" or \"/run/x.sock\""
+            "{address:?} is no address; write \"127.0.0.1:8080\", \":8080\", \"/run/x.sock\" or \
+             \"systemd\""
         )),
     }
 }
@@ -212,6 +304,21 @@ enum Kind {
 }
 
 impl Kind {
+    /// The kind of a socket that another process has opened.
+    fn of(socket: BorrowedFd<'_>, no_delay: bool) -> io::Result<Self> {
+        if sockets::is_stream(&socket, Family::Unix) {
+            let mut unix = Unix::new("");
+            unix.adopt(socket)?;
+            return Ok(Self::Unix(unix));
+        }
+        let mut tcp = Tcp {
+            no_delay,
+            ..Tcp::local()
+        };
+        tcp.adopt(socket)?;
+        Ok(Self::Tcp(tcp))
+    }
+
     /// Each variant holds one socket.
     fn open(&mut self, backlog: i32) -> io::Result<OwnedFd> {
         let opened = match self {
@@ -230,6 +337,9 @@ pub(super) struct Listening {
     kind: Kind,
     fd: Ours<OwnedFd>,
     pub(super) name: String,
+    /// The original, if another process has opened it: that one has it too, and it is not ours to
+    /// close for all.
+    given: Option<Ours<Given>>,
 }
 
 impl Listening {
@@ -250,6 +360,9 @@ impl Listening {
 
     /// Refuses new clients, and keeps those that are queued.
     pub(super) fn refuse(&mut self) {
+        if self.given.is_some() {
+            return;
+        }
         match &mut self.kind {
             Kind::Tcp(tcp) => tcp.refuse(self.fd.as_fd()),
             Kind::Unix(unix) => unix.clean_up(),
@@ -263,7 +376,9 @@ impl Listening {
 
     /// Closes it for all processes that have a copy.
     pub(super) fn shut_down(&self) {
-        sockets::shut_down(&self.fd);
+        if self.given.is_none() {
+            sockets::shut_down(&self.fd);
+        }
     }
 
     pub(super) fn status(&self) -> ListenerStatus {
@@ -294,7 +409,7 @@ mod tests {
             (Listen::tcp("127.0.0.1:0"), true),
             (Listen::tcp("127.0.0.1:0").no_delay(false), false),
         ] {
-            let listening = listen.open(8).expect("a socket");
+            let listening = listen.open(8).expect("a socket").remove(0);
             let found = getsockopt(&listening.as_fd(), sockopt::TcpNoDelay);
             assert_eq!(found, Ok(expected));
             let status = listening.status();
@@ -312,6 +427,15 @@ mod tests {
         let unix = read("./x.sock,mode=600").expect("a path");
         assert!(matches!(unix.at, At::Unix { mode: 0o600, .. }));
         assert!(read(":80").is_ok());
+        let taken = |text: &str| match read(text).expect("a word").at {
+            At::Inherited(Wanted::All) => String::new(),
+            At::Inherited(Wanted::Named(name)) => name,
+            At::Tcp(_) | At::Unix { .. } => panic!("{text} is not taken over"),
+        };
+        assert_eq!(
+            (taken("systemd"), taken("systemd:a b")),
+            ("".into(), "a b".into())
+        );
         for bad in [
             "",
             "80",

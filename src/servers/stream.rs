@@ -231,8 +231,12 @@ impl<L: Listener<Stream: Stream>> StreamServer<L> {
     /// they have one thread), so that programs that they run do not use it.
     #[must_use]
     pub fn listen_fds(mut self) -> Self {
-        self.sockets.origin = Origin::Inherited(Wanted::All);
+        self.take_over(Wanted::All);
         self
+    }
+
+    pub(super) fn take_over(&mut self, wanted: Wanted) {
+        self.sockets.origin = Origin::Inherited(wanted);
     }
 
     /// Like [`listen_fds`](Self::listen_fds), but only sockets with this name.
@@ -241,7 +245,7 @@ impl<L: Listener<Stream: Stream>> StreamServer<L> {
     /// listening socket of this server's kind.
     #[must_use]
     pub fn listen_fds_named(mut self, name: impl Into<String>) -> Self {
-        self.sockets.origin = Origin::Inherited(Wanted::Named(name.into()));
+        self.take_over(Wanted::Named(name.into()));
         self
     }
 

@@ -35,8 +35,12 @@ pub(super) fn read(path: &Path, text: &str) -> Result<Vec<Found>, SettingsError>
     match DeTable::parse(text) {
         Ok(table) => reader.read_table(None, table.get_ref()),
         Err(error) => {
-            let at = error.span().map_or(0, |span| span.start);
-            reader.refuse(at, format!("this is not TOML: {}", error.message().trim()));
+            let span = error.span().unwrap_or(0..0);
+            let what = match (error.message().trim(), text.get(span.clone())) {
+                ("duplicate key", Some(key)) => format!("{} is there twice", key.trim()),
+                (message, _) => format!("this is not TOML: {message}"),
+            };
+            reader.refuse(span.start, what);
         }
     }
     SettingsError::of(reader.problems)?;

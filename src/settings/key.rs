@@ -65,7 +65,7 @@ macro_rules! rows {
 
 const SERVER: &[Row] = rows! {
     listen: Shape::List, "", AtStart,
-        "Where to listen: HOST:PORT, :PORT or a path; then ,name=N ,mode=660",
+        "Where: HOST:PORT, :PORT, a path or systemd; then ,name=N ,mode=660",
         server::listen;
     backlog: Shape::Whole, "1024", AtStart,
         "How many connections may wait to be accepted", server::backlog;
@@ -96,7 +96,7 @@ const SERVER: &[Row] = rows! {
         "The signal that tells a program to reopen its logs, when SIGUSR1 comes",
         server::reopen_signal;
     control: Shape::Text, "none", AtStart,
-        "The path of a UNIX socket on which commands are taken: reload, stop, retire, set",
+        "The path of a socket that takes commands: reload, stop, retire, set",
         server::control;
     status: Shape::Text, "none", AtStart,
         "Where the status is told by HTTP: PORT, HOST:PORT or a path",
@@ -222,19 +222,27 @@ impl Key {
             .collect()
     }
 
+    /// Whether the texts are `none`, and that means the default. For a list that is the empty one.
+    pub(super) fn is_none(&self, texts: &[String]) -> bool {
+        let is_own_list = self.is_list() && matches!(self.target, Target::Own { .. });
+        (self.is_optional || is_own_list) && texts.iter().any(|text| text == "none")
+    }
+
     /// Sets it. The reason of a refusal says what to write instead.
     pub(super) fn apply(&self, values: &mut Values, texts: &[String]) -> Result<(), String> {
         if !self.is_list() && texts.len() != 1 {
             return Err(format!("it takes one value, not {}", texts.len()));
         }
-        let is_none = self.is_optional && texts.iter().any(|text| text == "none");
+        if self.is_list() && self.is_none(texts) && texts.len() > 1 {
+            return Err("none is the whole list or no item of it".to_owned());
+        }
         match self.target {
             Target::Attribute(attribute) => {
                 let text = texts.join(",");
                 attribute.set(&mut values.config, &text)
             }
             // As if nobody had set it: `values` begin with the defaults.
-            Target::Own { .. } if is_none => Ok(()),
+            Target::Own { .. } if self.is_none(texts) => Ok(()),
             Target::Own { apply, .. } => apply(values, texts),
         }
     }

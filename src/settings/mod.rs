@@ -31,7 +31,6 @@
 mod error;
 mod file;
 mod key;
-mod nearest;
 mod schema;
 #[cfg(test)]
 mod tests;
@@ -51,6 +50,7 @@ use crate::{
         access::Access,
         config::{Config, TakesEffect},
         confinement::Confinement,
+        nearest,
     },
     servers::{AccessLog, ExecServer, InetdServer, Listen},
 };
@@ -230,7 +230,11 @@ impl Settings {
             return Some(Problem::new(source, message));
         }
         if source.strength() >= entry.source.strength() {
-            entry.texts = texts;
+            // An empty list is one text less than `none`.
+            entry.texts = match entry.key.is_list() && entry.key.is_none(&texts) {
+                true => entry.key.default_texts(),
+                false => texts,
+            };
             entry.source = source;
         }
         None

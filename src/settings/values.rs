@@ -258,9 +258,15 @@ pub(super) mod server {
         Ok(())
     }
 
+    /// A bare name is a file, as that of a control socket is.
     #[cfg(feature = "status")]
     fn address(texts: &[String]) -> Result<Address, String> {
-        one::<String>(texts)?.parse()
+        let text: String = one(texts)?;
+        let is_name = !text.is_empty() && !text.contains(['/', ':']);
+        match is_name && text.parse::<u64>().is_err() {
+            true => Ok(Address::unix(text)),
+            false => text.parse(),
+        }
     }
 
     #[cfg(not(feature = "status"))]

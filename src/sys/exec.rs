@@ -174,20 +174,33 @@ fn attempt(image: &Image) -> Error {
 }
 
 fn failed(file: &CStr, errno: Errno) -> Error {
-    let reason = match errno {
+    explain(path(file), errno.into())
+}
+
+/// The error of an exec of this file, with what the kernel does not say.
+pub(crate) fn explain(file: &Path, error: io::Error) -> Error {
+    let errno = error.raw_os_error().map(Errno::from_raw);
+    let more = match errno {
         // The kernel returns the same error for a missing file and for a missing interpreter, named
         // in the first line or in the ELF header.
-        Errno::ENOENT if exists(file) => {
-            let text = format!("its interpreter is missing: {}", io::Error::from(errno));
-            io::Error::new(io::ErrorKind::NotFound, text)
-        }
-        _ => errno.into(),
+        Some(Errno::ENOENT) if file.exists() => Some("its interpreter is missing"),
+        // A shell would run it by itself.
+        Some(Errno::ENOEXEC) => Some("it is no program; begin a script with #!/bin/sh"),
+        _ => None,
+    };
+    let reason = match more {
+        Some(more) => io::Error::new(error.kind(), format!("{more}: {error}")),
+        None => error,
     };
     Error::new(Operation::Exec, file.to_string_lossy(), reason)
 }
 
+fn path(file: &CStr) -> &Path {
+    Path::new(OsStr::from_bytes(file.to_bytes()))
+}
+
 fn exists(file: &CStr) -> bool {
-    Path::new(OsStr::from_bytes(file.to_bytes())).exists()
+    path(file).exists()
 }
 
 #[cfg(test)]

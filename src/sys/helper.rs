@@ -3,7 +3,7 @@
 
 #![allow(unsafe_code)]
 
-use super::{atfork, exec};
+use super::{atfork, exec, signals};
 use nix::{
     libc,
     sys::signal::{SigHandler, Signal, signal},
@@ -26,8 +26,9 @@ pub(crate) struct Helper {
 }
 
 impl Helper {
-    /// Starts it. It gets no descriptor but the connection and the child's stderr, and on Linux the
-    /// kernel kills it when the child ends for any reason.
+    /// Starts it. It gets no descriptor but the connection and the child's stderr, and the signals that
+    /// the child ignores have their default action again. On Linux the kernel kills it when the child
+    /// ends for any reason.
     pub(crate) fn start(mut command: Command, connection: BorrowedFd<'_>) -> io::Result<Self> {
         let stream = || connection.try_clone_to_owned().map(Stdio::from);
         command.stdin(stream()?).stdout(stream()?);
@@ -38,6 +39,7 @@ impl Helper {
         unsafe {
             command.pre_exec(move || {
                 die_with(child)?;
+                signals::give_back()?;
                 exec::close_on_exec_from(exec::FIRST)
             });
         }

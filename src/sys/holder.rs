@@ -24,9 +24,9 @@ use super::{
     unix::UnixSystem,
 };
 use crate::core::{
-    child::ChildId,
+    child::{ChildId, WaitStatus},
     error::{Error, Operation},
-    journal::{Phase, Record},
+    journal::{Phase, Record, ToldNote},
     signal_policy::{self, Arrived, TABLE},
     system::{ForkTerms, PoolNote, Source, System},
     time::Time,
@@ -130,7 +130,10 @@ impl Holding {
             Some(comm) => keep(&[stdout, stderr, comm.as_raw_fd()]),
             None => keep(&[stdout, stderr]),
         }?;
-        let record = Record::forking(terms.id, terms.epoch, terms.reserved, now);
+        let record = Record {
+            successor: terms.successor,
+            ..Record::forking(terms.id, terms.epoch, terms.reserved, now)
+        };
         held.journal.note_serial(terms.id.serial());
         held.journal.put(terms.id.slot(), &record);
         Ok(true)
@@ -262,13 +265,34 @@ impl Holding {
         }
     }
 
+    pub(super) fn note_paired(&self, child: ChildId) {
+        if let Some(journal) = self.journal_of(child) {
+            journal.note_paired(child.slot());
+        }
+    }
+
+    pub(super) fn note_told(&self, child: ChildId, told: ToldNote) {
+        if let Some(journal) = self.journal_of(child) {
+            journal.note_told(child.slot(), told);
+        }
+    }
+
+    /// The journal, if it has a record of this child.
+    fn journal_of(&self, child: ChildId) -> Option<&Journal> {
+        let journal = &self.held()?.journal;
+        let has_slot = child.slot() < journal.slots();
+        (has_slot && journal.record(child.slot()).serial == child.serial()).then_some(journal)
+    }
+
     pub(super) fn save(&self, bytes: &[u8]) -> bool {
         self.held().is_none_or(|held| held.journal.save(bytes))
     }
 
+    /// By which a child is reached that is the holder's. `None` if the holder does not keep it.
     pub(super) fn ward(&self, child: ChildId) -> Option<Ward> {
         let held = self.held()?;
-        Some(Ward::new(held.journal.clone(), child))
+        let is_kept = child.slot() < held.journal.slots();
+        is_kept.then(|| Ward::new(held.journal.clone(), child))
     }
 }
 
@@ -319,6 +343,8 @@ fn leave() -> ! {
 pub(crate) struct Split {
     /// How many parents there were before it.
     pub(crate) earlier: u32,
+    /// How the last of them has ended.
+    pub(crate) ended: Option<WaitStatus>,
     pub(crate) at: Time,
 }
 

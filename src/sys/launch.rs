@@ -30,6 +30,10 @@ pub enum Launch {
 impl Launch {
     /// Why this process was started. Later than the start of its first server: always
     /// [`Fresh`](Self::Fresh).
+    ///
+    /// A program that runs other programs before its server calls this first: from then on they do
+    /// not inherit the sockets, the pipes and the memory that were handed on. Otherwise that is so
+    /// from [`Builder::start`](crate::Builder::start) on.
     pub fn of_this_process() -> Self {
         upgrade::launch()
     }

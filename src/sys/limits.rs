@@ -139,10 +139,13 @@ fn count<N: TryInto<u64>>(limit: N) -> u64 {
 }
 
 /// Whether a fork that failed with `error` may succeed later.
+///
+/// The last two are those of a message to the holder: there is no room for it, or more descriptors are
+/// under way than an unprivileged user may have open.
 pub(crate) fn is_passing(error: &io::Error) -> bool {
-    use nix::libc::{EAGAIN, EMFILE, ENFILE, ENOMEM};
+    use nix::libc::{EAGAIN, EMFILE, ENFILE, ENOBUFS, ENOMEM, ETOOMANYREFS};
     matches!(
         error.raw_os_error(),
-        Some(EAGAIN | ENOMEM | EMFILE | ENFILE)
+        Some(EAGAIN | ENOMEM | EMFILE | ENFILE | ENOBUFS | ETOOMANYREFS)
     )
 }

@@ -48,6 +48,10 @@ impl Holding {
         None
     }
 
+    pub(super) fn ward(&self, _: ChildId) -> Option<Ward> {
+        None
+    }
+
     pub(super) fn before_fork(
         &mut self,
         _: &ForkTerms,

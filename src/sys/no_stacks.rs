@@ -25,7 +25,12 @@ impl Stacks {
         Ok(())
     }
 
-    pub(crate) fn ask(&mut self, _: ChildId, _pid: u32) -> io::Result<()> {
+    pub(crate) fn ask(
+        &mut self,
+        _: ChildId,
+        _pid: u32,
+        _: Option<&super::holder::Ward>,
+    ) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
     }
 

@@ -365,8 +365,13 @@ pub(super) fn is_ours(pid: libc::pid_t) -> io::Result<bool> {
 /// The pid of a child of this process that has ended and was not reaped, ours or the program's. The
 /// child is not reaped here: reaping "any" child would take statuses that other code waits for.
 pub(crate) fn peek() -> Option<u32> {
-    let ended = look(libc::P_ALL, 0).ok()?;
-    u32::try_from(ended.pid).ok().filter(|pid| *pid > 0)
+    try_peek().ok()?
+}
+
+/// The same, with the reason if there is no answer.
+pub(crate) fn try_peek() -> io::Result<Option<u32>> {
+    let ended = look(libc::P_ALL, 0)?;
+    Ok(u32::try_from(ended.pid).ok().filter(|pid| *pid > 0))
 }
 
 /// A child that has ended and was not reaped.

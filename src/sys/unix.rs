@@ -625,7 +625,8 @@ impl System for UnixSystem {
         if self.board.is_elsewhere(child.slot()) {
             return Err(io::ErrorKind::Unsupported.into());
         }
-        self.stacks.ask(child, pid)
+        self.stacks
+            .ask(child, pid, self.holding.ward(child).as_ref())
     }
 
     fn stacks(&mut self) -> Vec<(ChildId, Vec<Frame>)> {
@@ -685,7 +686,17 @@ impl System for UnixSystem {
         self.outputs.flush();
         // The next program would not know this process.
         self.stacks.close(&self.poller);
-        self.upgrades.execute(state)
+        let mask = match Mask::block_all() {
+            Ok(mask) => mask,
+            Err(error) => return self.upgrades.failed(error),
+        };
+        if let Some(signals) = &mut self.signals {
+            signals.leave_to_next();
+        }
+        let error = self.upgrades.execute(state);
+        // OK to ignore: the mask was in force before.
+        let _ = mask.restore();
+        error
     }
 
     fn forget_image(&mut self) {
@@ -696,6 +707,12 @@ impl System for UnixSystem {
         // OK because `upgrade_and_tell` has put a descriptor in.
         if let Ok(connection) = connection.downcast::<Ours<OwnedFd>>() {
             self.upgrades.add_asker(*connection);
+        }
+    }
+
+    fn tell_asker(&mut self, connection: Box<dyn Any>, outcome: &str) {
+        if let Ok(connection) = connection.downcast::<Ours<OwnedFd>>() {
+            upgrade::tell(connection.as_fd(), outcome);
         }
     }
 
@@ -716,6 +733,16 @@ impl System for UnixSystem {
     #[cfg(all(feature = "holder", target_os = "linux"))]
     fn note_epoch(&mut self, child: ChildId, epoch: u32) {
         self.holding.note_epoch(child, epoch);
+    }
+
+    #[cfg(all(feature = "holder", target_os = "linux"))]
+    fn note_paired(&mut self, child: ChildId) {
+        self.holding.note_paired(child);
+    }
+
+    #[cfg(all(feature = "holder", target_os = "linux"))]
+    fn note_told(&mut self, child: ChildId, told: crate::core::journal::ToldNote) {
+        self.holding.note_told(child, told);
     }
 
     #[cfg(all(feature = "holder", target_os = "linux"))]

@@ -18,5 +18,5 @@ pub(crate) use self::{
     execution::go_back,
     inheritance::{is_adopting, offer, tcp_socket, unix_socket, withdraw},
     summons::{Summons, Way, answer_and_wait, launch, read_state, summons},
-    upgrades::Upgrades,
+    upgrades::{Upgrades, tell},
 };

@@ -13,6 +13,9 @@ pub const SCENARIOS: Scenarios = scenarios![
     man_pages_have_every_flag,
     a_check_says_where_each_value_comes_from,
     the_newcomers_command_answers,
+    the_report_of_the_readme_looks_like_a_real_one,
+    help_is_a_command_too,
+    a_short_help_tells_of_config_and_control,
 ];
 
 /// The commands that take settings as flags.
@@ -163,4 +166,48 @@ fn the_newcomers_command_answers(world: &mut World) {
     let server = prefork(world, &arguments).spawn();
     assert_eq!(connect(&server.address()).ask("hello"), "hello");
     stop(&server);
+}
+
+/// A report without its numbers and the list of deaths.
+fn shape(report: &str) -> String {
+    let (head, rest) = report.split_once("deaths:").expect("deaths");
+    let (_, rest) = rest.split_once(';').expect("words");
+    let text = format!("{head}deaths:;{rest}");
+    let words: Vec<_> = text.split_whitespace().collect();
+    let number = |word: &&str| word.parse::<u64>().is_err();
+    words
+        .into_iter()
+        .filter(number)
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+fn the_report_of_the_readme_looks_like_a_real_one(world: &mut World) {
+    let text = document("README.md");
+    let (before, after) = text.split_once(" forked, ").expect("a report in README.md");
+    let first = before.lines().last().expect("a number");
+    let (rest, _) = after.split_once("```").expect("its end");
+    let arguments = ["inetd", "--listen", "127.0.0.1:0", "--", "cat"];
+    let server = prefork(world, &arguments).spawn();
+    connect(&server.address()).ask("hello");
+    let real = stop(&server);
+    assert_eq!(shape(&format!("{first} forked, {rest}")), shape(&real));
+}
+
+fn help_is_a_command_too(world: &mut World) {
+    assert_eq!(output(world, &["help"]), output(world, &["--help"]));
+    assert_eq!(
+        output(world, &["help", "run"]),
+        output(world, &["run", "--help"])
+    );
+}
+
+fn a_short_help_tells_of_config_and_control(world: &mut World) {
+    for command in ["run", "inetd"] {
+        let help = output(world, &[command, "-h"]);
+        assert!(
+            help.contains("--config <FILE>") && help.contains("--control <"),
+            "{help}"
+        );
+    }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use super::{prefork, stop};
+use super::{prefork, stop, tell};
 use crate::support::{
     Address, Client, SOON, Scenarios, Server, Signal, World, connect, holds, processes, scenarios,
     until,
@@ -33,7 +33,14 @@ pub const SCENARIOS: Scenarios = scenarios![
     settings_come_from_a_file_too,
     each_connection_has_a_line,
     children_are_confined,
+    a_relative_program_is_one_of_the_directory_of_the_children,
+    a_program_has_the_default_for_what_its_child_ignores,
     who_is_denied_or_too_late_costs_no_program,
+    one_client_has_no_more_than_its_share,
+    a_backlog_is_that_of_the_socket,
+    a_default_that_gives_way_is_no_mistake,
+    a_stop_says_for_whom_it_waits,
+    none_empties_a_list,
 ];
 
 /// A server with this program on a port of its own.
@@ -385,6 +392,43 @@ fn children_are_confined(world: &mut World) {
 }
 
 /// A client of a denied address, and one that has waited for longer than it may.
+fn a_relative_program_is_one_of_the_directory_of_the_children(world: &mut World) {
+    let directory = world.tempdir();
+    let script = directory.join("answer.sh");
+    fs::write(&script, "#!/bin/sh\necho hello\n").unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    fs::set_permissions(&script, mode).unwrap();
+    let directory = directory.to_str().unwrap();
+    let server = inetd(world, &["--directory", directory], &["./answer.sh"]);
+    assert_eq!(connect(&server.address()).read_line(), "hello");
+    stop(&server);
+    // One that is only here is none.
+    let flags = ["inetd", "--listen", "127.0.0.1:0", "--directory", "/"];
+    let nowhere = tell(world, &[&flags[..], &["--", "./Cargo.toml"]].concat(), 69);
+    assert!(
+        nowhere.starts_with("prefork: /./Cargo.toml: there is no"),
+        "{nowhere}"
+    );
+}
+
+/// A child ignores SIGTTIN and SIGTTOU; a shell with job control would not work with that.
+fn a_program_has_the_default_for_what_its_child_ignores(world: &mut World) {
+    let server = inetd(world, &[], &["grep", "SigIgn", "/proc/self/status"]);
+    let ignored = |text: &str| {
+        let mask = text.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+        let mask = u64::from_str_radix(mask.expect("a mask").trim(), 16);
+        // Signals of the C library's own are its own business.
+        mask.expect("a mask") & 0x7fff_ffff
+    };
+    let own = fs::read_to_string("/proc/self/status").unwrap();
+    let reset = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGPIPE];
+    let reset = reset.iter().map(|signal| 1 << (*signal as u64 - 1));
+    let inherited = ignored(&own) & !reset.sum::<u64>();
+    let program = connect(&server.address()).read_rest();
+    assert_eq!(ignored(&program), inherited, "{program}");
+    stop(&server);
+}
+
 fn who_is_denied_or_too_late_costs_no_program(world: &mut World) {
     let server = inetd(world, &["--deny", "127.0.0.0/8"], &["echo", "hello"]);
     assert_eq!(connect(&server.address()).read_rest(), "");
@@ -426,4 +470,86 @@ fn each_connection_has_a_line(world: &mut World) {
     stop(&server);
     let text = fs::read_to_string(&path).expect("a log");
     assert_eq!(text.lines().count(), 2);
+}
+
+fn one_client_has_no_more_than_its_share(world: &mut World) {
+    let server = inetd(world, &["--max-per-peer", "2"], &["cat"]);
+    let address = server.address();
+    let mut held = [connect(&address), connect(&address)];
+    for client in &mut held {
+        assert_eq!(client.ask("hello"), "hello");
+    }
+    connect(&address).gone();
+    drop(held);
+    until("room", SOON, || {
+        let mut client = connect(&address);
+        client.try_send_line("again").ok()?;
+        (client.try_read_line().ok()?? == "again").then_some(())
+    });
+    stop(&server);
+}
+
+/// As the system tells it of a listening socket.
+fn a_backlog_is_that_of_the_socket(world: &mut World) {
+    let server = inetd(world, &["--backlog", "3", "--max-clients", "1"], &["cat"]);
+    let address = server.address();
+    let mut held = connect(&address);
+    assert_eq!(held.ask("hello"), "hello");
+    // As many as that and one more are queued; others do not get through.
+    let connects = || {
+        let Address::Tcp(address) = &address else {
+            panic!("{address} is no address of TCP")
+        };
+        std::net::TcpStream::connect_timeout(address, Duration::from_millis(300))
+    };
+    let queued: Vec<_> = (0..8).map(|_| connects()).filter_map(Result::ok).collect();
+    assert_eq!(queued.len(), 4);
+    drop((held, queued));
+    stop(&server);
+}
+
+fn a_default_that_gives_way_is_no_mistake(world: &mut World) {
+    let server = inetd(world, &["--max-clients", "2"], &["cat"]);
+    let address = server.address();
+    assert_eq!(connect(&address).ask("hello"), "hello");
+    stop(&server);
+    assert_eq!(server.stderr(), "");
+    let server = inetd(
+        world,
+        &["--max-clients", "2", "--start-servers", "7"],
+        &["cat"],
+    );
+    server.expect_stderr("what is wrong", |text| {
+        text.contains("start_servers 7 makes no sense, using 2")
+    });
+    server.address();
+    stop(&server);
+}
+
+fn a_stop_says_for_whom_it_waits(world: &mut World) {
+    let server = inetd(world, &[], &["cat"]);
+    let mut client = connect(&server.address());
+    assert_eq!(client.ask("hello"), "hello");
+    server.signal(Signal::SIGTERM);
+    let line = "prefork: stopping: 1 child still serves; a second Ctrl-C ends it\n";
+    server.expect_stderr("for whom", |text| text == line);
+    drop(client);
+    assert!(server.wait(SOON).success());
+}
+
+/// Also one that a file has filled.
+fn none_empties_a_list(world: &mut World) {
+    let file = world.tempdir().join("x.toml");
+    let text = "listen = '127.0.0.1:0'\nprogram = 'cat'\ndeny = '127.0.0.0/8'\n";
+    fs::write(&file, text).unwrap();
+    let arguments = [
+        "inetd",
+        "--config",
+        file.to_str().unwrap(),
+        "--deny",
+        "none",
+    ];
+    let server = prefork(world, &arguments).spawn();
+    assert_eq!(connect(&server.address()).ask("hello"), "hello");
+    stop(&server);
 }

@@ -10,8 +10,10 @@
     reason = "a test fails by a panic"
 )]
 
+mod activation;
 mod control;
 mod documents;
+mod helpers;
 mod inetd;
 mod refusals;
 mod reload;
@@ -38,7 +40,23 @@ const PREFORK: &str = env!("CARGO_BIN_EXE_prefork");
 
 fn main() -> ExitCode {
     let modules = scenarios_of![
-        control, documents, inetd, refusals, reload, run, status, top,
+        activation,
+        control,
+        documents,
+        helpers::applications,
+        helpers::languages,
+        helpers::languages::node,
+        helpers::languages::perl,
+        helpers::languages::php,
+        helpers::languages::python,
+        helpers::languages::ruby,
+        helpers::languages::shell,
+        inetd,
+        refusals,
+        reload,
+        run,
+        status,
+        top,
     ];
     support::main_of(told::PROGRAMS, modules)
 }

@@ -2,10 +2,11 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
-use super::{prefork, run::has, stop};
+use super::{prefork, run::has, stop, tell};
 use crate::support::{
-    SOON, Scenarios, Server, Signal, World, connect, scenarios, try_connect, until,
+    SOON, Scenarios, Server, Signal, World, connect, holds, scenarios, try_connect, until,
 };
 
 pub const SCENARIOS: Scenarios = scenarios![
@@ -13,6 +14,8 @@ pub const SCENARIOS: Scenarios = scenarios![
     a_reload_runs_the_program_that_the_file_names_now,
     an_error_in_the_file_changes_nothing,
     a_program_that_is_gone_changes_nothing,
+    a_failed_reload_puts_back_what_was_in_force,
+    a_program_that_says_nothing_is_replaced_by_what_has_lived_for_a_second,
     flags_stay_stronger_than_the_file,
     inetd_reloads_too,
     inetd_reads_anew_whom_it_admits,
@@ -148,6 +151,7 @@ fn a_reload_runs_the_program_that_the_file_names_now(world: &mut World) {
         let now = server.children();
         (now.len() >= 2 && now.iter().all(|pid| !before.contains(pid))).then_some(())
     });
+    expect_said(&server, " children replaced in ");
     for _ in 0..5 {
         assert_eq!(answer(&server), "two who");
     }
@@ -210,6 +214,81 @@ fn a_program_that_is_gone_changes_nothing(world: &mut World) {
     expect_said(&server, &format!("{}: cannot read it: ", file.path()));
     assert_eq!(answer(&server), "one who");
     stop(&server);
+}
+
+#[track_caller]
+fn kill(pids: &[u32]) {
+    for pid in pids {
+        let pid = nix::unistd::Pid::from_raw(pid.cast_signed());
+        // OK to ignore: it may have been replaced.
+        let _ = nix::sys::signal::kill(pid, Signal::SIGKILL);
+    }
+}
+
+fn a_failed_reload_puts_back_what_was_in_force(world: &mut World) {
+    if !has("perl") {
+        return;
+    }
+    let file = File::new(world);
+    let control = world.tempdir().join("control");
+    let control = control.to_str().expect("a path in UTF-8");
+    file.write("one", "start_servers = 2\nmax_clients = 4");
+    let server = file.run(world, &["--control", control]);
+    expect_answer(&server, "one who");
+    let text = "listen = ['127.0.0.1:0']\nprogram = ['false']\nmax_clients = 7\n";
+    fs::write(&file.path, format!("start_servers = 2\n{text}")).expect("a file of settings");
+    server.signal(Signal::SIGHUP);
+    expect_said(&server, "prefork: reload: max_clients is 7");
+    expect_said(&server, "; the old children stay");
+    expect_said(&server, "the settings from before are in force again");
+    let told = tell(world, &["get", "max_clients", "--control", control], 0);
+    assert!(told.starts_with("max_clients is 4 "), "{told}");
+    // Whoever takes their place runs the program of before.
+    let before = server.children();
+    kill(&before);
+    until("others", SOON, || {
+        let now = server.children();
+        before.iter().all(|pid| !now.contains(pid)).then_some(())
+    });
+    expect_answer(&server, "one who");
+    // The next one is as if that had not been.
+    file.write("two", "start_servers = 2\nmax_clients = 6");
+    server.signal(Signal::SIGHUP);
+    expect_said(&server, "max_clients is 6");
+    expect_answer(&server, "two who");
+    stop(&server);
+}
+
+/// Of such a program only its life is seen. One that fails later has replaced the old one.
+fn a_program_that_says_nothing_is_replaced_by_what_has_lived_for_a_second(world: &mut World) {
+    let file = File::new(world);
+    let write = |script: &str| {
+        let text = format!("start_servers = 2\nprogram = ['sh', '-c', '{script}']\n");
+        fs::write(&file.path, text).expect("a file of settings");
+    };
+    write("exec sleep 1000");
+    let server = file.run(world, &[]);
+    let before = server.expect_children(2);
+    // Younger than that they are not ready themselves, and nobody waits for a successor.
+    holds("both live", Duration::from_millis(1_200), || {
+        server.children() == before
+    });
+    write("exit 3");
+    server.signal(Signal::SIGHUP);
+    expect_said(&server, "; the old children stay");
+    let now = server.children();
+    assert!(before.iter().all(|pid| now.contains(pid)), "{now:?}");
+    write("exec sleep 2000");
+    let asked = Instant::now();
+    server.signal(Signal::SIGHUP);
+    until("all children to be new", SOON, || {
+        let now = server.children();
+        before.iter().all(|pid| !now.contains(pid)).then_some(())
+    });
+    assert!(asked.elapsed() >= Duration::from_secs(1));
+    server.expect_children(2);
+    server.signal(Signal::SIGTERM);
+    assert!(server.wait(SOON).success());
 }
 
 fn flags_stay_stronger_than_the_file(world: &mut World) {

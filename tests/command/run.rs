@@ -1,8 +1,10 @@
 //! `prefork run`: programs that accept by themselves, told of their sockets in each of the ways.
 
+use std::os::unix::net::UnixDatagram;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
-use super::{prefork, stop};
+use super::{prefork, stop, text};
 use crate::support::{Address, SOON, Scenarios, Server, Signal, World, connect, scenarios, until};
 
 pub const SCENARIOS: Scenarios = scenarios![
@@ -18,6 +20,10 @@ pub const SCENARIOS: Scenarios = scenarios![
     a_worker_needs_no_socket,
     a_status_tells_what_workers_do_by_their_words,
     a_flag_is_stronger_than_a_variable_and_a_variable_than_a_file,
+    a_worker_reopens_its_logs_by_the_signal_that_it_knows,
+    a_stop_begins_after_its_delay,
+    haproxy_is_told_of_free_workers,
+    systemd_is_told_of_start_and_stop,
 ];
 
 /// Takes one connection after the other, and answers each line with how it was told of its socket.
@@ -263,4 +269,75 @@ fn a_status_tells_what_workers_do_by_their_words(world: &mut World) {
     });
     stop(&server);
     assert!(!path.exists());
+}
+
+fn a_worker_reopens_its_logs_by_the_signal_that_it_knows(world: &mut World) {
+    let script = "trap 'echo reopened' WINCH; trap 'exit 0' INT; echo ready; \
+                  while :; do sleep 0.05; done";
+    let flags = ["--reopen-signal", "WINCH", "--start-servers", "1"];
+    let server = run(world, &flags, &["sh", "-c", script]);
+    server.expect_stdout("the worker", |text| text.contains(" ready\n"));
+    server.signal(Signal::SIGUSR1);
+    server.expect_stdout("the signal", |text| text.contains(" reopened\n"));
+    stop(&server);
+}
+
+/// So that a balancer can learn of it first.
+fn a_stop_begins_after_its_delay(world: &mut World) {
+    if !has("perl") {
+        return;
+    }
+    let flags = ["--pre-stop-delay", "2s"];
+    let server = run(world, &flags, &["perl", "-e", PERL, "systemd"]);
+    let address = server.address();
+    connect(&address).ask("hello");
+    let asked = Instant::now();
+    server.signal(Signal::SIGTERM);
+    connect(&address).ask("still there");
+    assert!(server.wait(SOON).success());
+    assert!(asked.elapsed() >= Duration::from_secs(2));
+}
+
+fn haproxy_is_told_of_free_workers(world: &mut World) {
+    if !has("perl") {
+        return;
+    }
+    let path = world.tempdir().join("agent");
+    let flags = ["--agent-check", text(&path), "--start-servers", "2"];
+    let server = run(world, &flags, &["perl", "-e", PERL, "systemd"]);
+    let agent = Address::Unix(path.clone());
+    let mut client = connect(&server.address());
+    client.ask("hello");
+    until("a share of free workers", SOON, || {
+        let told = connect(&agent).read_rest();
+        (told.starts_with("up ready ") && told.ends_with("%\n")).then_some(())
+    });
+    drop(client);
+    stop(&server);
+}
+
+/// The messages of a service of `Type=notify`, at a socket of ours.
+fn systemd_is_told_of_start_and_stop(world: &mut World) {
+    if !has("perl") {
+        return;
+    }
+    let path = world.tempdir().join("notify");
+    let told = UnixDatagram::bind(&path).unwrap();
+    told.set_read_timeout(Some(SOON)).unwrap();
+    let expect = |line: &str| {
+        let mut message = [0; 4096];
+        until(line, SOON, || {
+            let length = told.recv(&mut message).expect("a message");
+            let message = String::from_utf8_lossy(&message[..length]).into_owned();
+            message.lines().any(|one| one == line).then_some(())
+        });
+    };
+    let flags = ["run", "--listen", "127.0.0.1:0", "--", "perl", "-e", PERL];
+    let launch = prefork(world, &[&flags[..], &["systemd"]].concat());
+    let server = launch.env("NOTIFY_SOCKET", &path).spawn();
+    expect("READY=1");
+    connect(&server.address()).ask("hello");
+    server.signal(Signal::SIGTERM);
+    expect("STOPPING=1");
+    assert!(server.wait(SOON).success());
 }

@@ -1,6 +1,9 @@
 //! Children that end while they have another parent than the one that has forked them, or none: they
 //! are reaped once, and told of with their status.
 
+use nix::sys::signal::killpg;
+use nix::unistd::{Pid, getpgid};
+
 use crate::support::{
     Client, SOON, Scenarios, Signal, World, connect, processes, scenarios, until,
 };
@@ -12,6 +15,8 @@ pub const SCENARIOS: Scenarios = scenarios![
     what_a_dead_child_has_printed_is_read,
     orphans_are_reaped_by_the_holder,
     children_that_are_programs_end_with_their_parent_and_are_replaced,
+    children_in_groups_of_their_own_are_told_by_the_next_parent,
+    a_child_that_was_taken_over_is_asked_where_it_is_stuck,
 ];
 
 #[track_caller]
@@ -121,5 +126,44 @@ fn children_that_are_programs_end_with_their_parent_and_are_replaced(world: &mut
         let now = watched.children();
         (now.len() >= 3 && now.is_disjoint(&before)).then_some(())
     });
+    watched.stop();
+}
+
+/// Children that lead process groups are not reached by what is sent to the group of the holder, under any
+/// parent: they are told by it.
+fn children_in_groups_of_their_own_are_told_by_the_next_parent(world: &mut World) {
+    let server = world.program("held").arg("--group").own_group().spawn();
+    let watched = Watched::of(server);
+    let before = watched.expect_ready(4);
+    let mut client = connect(&watched.address());
+    let pid = client.ask("who");
+    watched.kill_parent();
+    assert_eq!(watched.known(), before);
+    let group = |pid: u32| getpgid(Some(Pid::from_raw(pid.cast_signed()))).expect("a group");
+    assert!(
+        before
+            .iter()
+            .all(|pid| group(*pid).as_raw().cast_unsigned() == *pid)
+    );
+    killpg(group(watched.server.pid()), Signal::SIGTERM).expect("a signal");
+    watched.expect("shutting down", 1);
+    assert_eq!(client.ask("who"), pid);
+    drop(client);
+    assert_eq!(watched.server.wait(SOON).code(), Some(0));
+    assert_eq!(watched.said("exited "), 4);
+}
+
+/// It is told and killed for its time in any case; with the feature `stacks` its stack is collected.
+fn a_child_that_was_taken_over_is_asked_where_it_is_stuck(world: &mut World) {
+    let flags = ["--set", "busy_timeout=500ms", "--set", "kill_timeout=1s"];
+    let watched = Watched::new(world, &flags);
+    let mut client = connect(&watched.address());
+    let pid = client.ask("who");
+    client.send_line("hang");
+    watched.kill_parent();
+    expect_line(&watched, &format!("exited {pid} Overtime signal: 9"));
+    if cfg!(feature = "stacks") {
+        expect_line(&watched, &format!("with its stack: {pid}"));
+    }
     watched.stop();
 }

@@ -9,9 +9,11 @@ use crate::watched::{Watched, send};
 pub const SCENARIOS: Scenarios = scenarios![
     parents_that_die_in_their_start_end_the_server,
     a_first_parent_that_dies_at_its_first_fork_ends_the_server,
+    a_stop_because_of_a_failure_is_one_for_the_next_parent_too,
     a_holder_that_is_killed_takes_all_with_it,
     a_holder_that_is_killed_takes_children_with_it_that_were_taken_over,
     process_1_of_a_container_is_a_holder,
+    a_holder_that_cannot_fork_says_so_once,
 ];
 
 /// Each parent after the first dies before its first turn is over: the holder gives up after five, and
@@ -36,6 +38,25 @@ fn a_first_parent_that_dies_at_its_first_fork_ends_the_server(world: &mut World)
     let server = world.spawn("held", &["--dies-at-fork"]);
     server.address();
     assert_eq!(server.wait(SOON).code(), Some(70));
+}
+
+/// The parent cannot fork, and ends the server; it is killed before that has ended. A supervisor is to
+/// see a failure all the same.
+fn a_stop_because_of_a_failure_is_one_for_the_next_parent_too(world: &mut World) {
+    let watched = Watched::new(world, &["--children", "1", "--fails-at-fork", "2"]);
+    let mut client = connect(&watched.address());
+    client.ask("who");
+    watched.expect("shutting down", 1);
+    watched.kill_parent();
+    client.ask("who");
+    client.close_write();
+    client.eof();
+    assert_eq!(watched.server.wait(SOON).code(), Some(1));
+    let stderr = watched.server.stderr();
+    assert!(
+        stderr.contains("error: threads under an earlier parent: "),
+        "{stderr}"
+    );
 }
 
 fn a_holder_that_is_killed_takes_all_with_it(world: &mut World) {
@@ -120,4 +141,44 @@ fn process_1_of_a_container_is_a_holder(world: &mut World) {
     send(sleep, Signal::SIGKILL);
     send(holder, Signal::SIGTERM);
     assert_eq!(outer.wait(SOON).code(), Some(0), "{}", outer.stderr());
+}
+
+/// The children serve meanwhile, and the next parent comes when it can.
+fn a_holder_that_cannot_fork_says_so_once(world: &mut World) {
+    let watched = Watched::new(world, &[]);
+    let before = watched.expect_children(4);
+    let mut client = connect(&watched.address());
+    let pid = client.ask("who");
+    let lines = || {
+        watched
+            .server
+            .stderr()
+            .matches("no parent can be forked")
+            .count()
+    };
+    for round in 1..=2 {
+        if !limit_files(watched.server.pid(), 3) {
+            eprintln!("skipped: this machine has no prlimit");
+            break;
+        }
+        send(watched.parent(), Signal::SIGKILL);
+        until("the holder to say so", SOON, || {
+            (lines() == round).then_some(())
+        });
+        assert_eq!(client.ask("who"), pid);
+        assert!(limit_files(watched.server.pid(), 1024));
+        watched.expect("parent ", round + 1);
+        assert_eq!(lines(), round, "once: it has tried more than once");
+        assert_eq!(watched.children(), before);
+    }
+    drop(client);
+    watched.stop();
+}
+
+/// How many descriptors a process may open from now on.
+fn limit_files(pid: u32, count: usize) -> bool {
+    let limit = format!("--nofile={count}:");
+    let mut command = Command::new("prlimit");
+    let status = command.args(["--pid", &pid.to_string(), &limit]).status();
+    status.is_ok_and(|status| status.success())
 }

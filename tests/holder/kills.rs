@@ -12,8 +12,10 @@ use crate::watched::{Dice, Watched, send};
 
 pub const SCENARIOS: Scenarios = scenarios![
     f01_a_parent_killed_at_random_moments_loses_no_client_and_no_child,
+    f01_a_parent_killed_during_reloads_loses_no_client_and_no_child,
     f02_a_parent_killed_while_it_forks_loses_no_child_and_doubles_none,
     a_parent_killed_in_its_start_is_followed_by_another,
+    parents_that_end_soon_are_followed_more_and_more_slowly,
     connections_in_hand_are_served_to_their_end,
 ];
 
@@ -33,7 +35,7 @@ fn f01_a_parent_killed_at_random_moments_loses_no_client_and_no_child(world: &mu
     world.deadline(SOON * 6 + Duration::from_secs(2) * u32::try_from(kills).unwrap());
     let children = CHILDREN.to_string();
     let watched = Watched::new(world, &["--children", &children]);
-    let before = watched.expect_children(CHILDREN);
+    let before = watched.expect_ready(CHILDREN);
     let mut dice = Dice::new();
     let began = Instant::now();
     let served = under_load(&watched.address(), || {
@@ -53,8 +55,45 @@ fn f01_a_parent_killed_at_random_moments_loses_no_client_and_no_child(world: &mu
     tell_times(&stdout);
     let report = stdout.lines().last().expect("a report");
     assert!(report.contains(" 0 connections lost"), "{report}");
+    assert!(report.contains(&format!("; {kills} takeovers")), "{report}");
     assert!(
         report.starts_with(&format!("{CHILDREN} forked")),
+        "{report}"
+    );
+}
+
+/// With a holder the same holds for a parent that is killed during a reload.
+///
+/// Children that are told to go have a client in hand, or have just been woken for one.
+fn f01_a_parent_killed_during_reloads_loses_no_client_and_no_child(world: &mut World) {
+    let kills = std::env::var("HOLDER_KILLS").ok();
+    let kills = kills.map_or(KILLS, |n| n.parse().expect("a number"));
+    world.deadline(SOON * 9 + Duration::from_secs(3) * u32::try_from(kills).unwrap());
+    let children = CHILDREN.to_string();
+    let watched = Watched::new(world, &["--children", &children]);
+    watched.expect_ready(CHILDREN);
+    let mut dice = Dice::new();
+    let (mut held, pid) = hold(&watched.address());
+    let served = under_load(&watched.address(), || {
+        for _ in 0..kills {
+            watched.server.signal(Signal::SIGHUP);
+            pause(dice.time_below(Duration::from_millis(300)));
+            watched.kill_parent();
+            assert_eq!(held.ask("who"), pid.to_string(), "it was told long ago");
+        }
+    });
+    println!("{kills} parents killed during reloads, {served} connections");
+    drop(held);
+    watched.expect(&format!("exited {pid} Reloaded exit status: 0"), 1);
+    until("the parent to know all children", SOON, || {
+        // One that was dying when its parent was killed may be told of by neither.
+        watched.children().is_subset(&watched.known()).then_some(())
+    });
+    let stdout = watched.stop();
+    let report = stdout.lines().last().expect("a report");
+    assert!(report.contains(" 0 connections lost"), "{report}");
+    assert!(
+        !report.contains("Killed") && !report.contains("Asked"),
         "{report}"
     );
 }
@@ -127,7 +166,7 @@ fn f02_a_parent_killed_while_it_forks_loses_no_child_and_doubles_none(world: &mu
     }
 }
 
-fn hold(address: &Address) -> (Client, u32) {
+pub fn hold(address: &Address) -> (Client, u32) {
     let mut client = connect(address);
     let pid = client.ask("who").parse().expect("a pid");
     (client, pid)
@@ -161,6 +200,26 @@ fn a_parent_killed_in_its_start_is_followed_by_another(world: &mut World) {
         assert_eq!(watched.children(), before, "the same children");
     }
     assert_eq!(watched.known(), before);
+    watched.stop();
+}
+
+/// A parent that ends at the end of its first turn does so every time: there is another one for ever, but
+/// they do not take the machine. The children serve.
+fn parents_that_end_soon_are_followed_more_and_more_slowly(world: &mut World) {
+    let good = world.tempdir().join("good");
+    let flags = ["--dies-until", good.to_str().expect("a path")];
+    let watched = Watched::new(world, &flags);
+    let mut client = connect(&watched.address());
+    let pid = client.ask("who");
+    pause(Duration::from_millis(2_500));
+    // The first eight come at once. Even if each of them took the 100 ms from which on an end is none
+    // that comes soon, there would be 25; without delays there are hundreds.
+    let parents = watched.said("parent ");
+    assert!((9..=30).contains(&parents), "{parents}");
+    assert_eq!(client.ask("who"), pid);
+    std::fs::write(good, "").expect("a file");
+    watched.expect("parent ", parents + 1);
+    drop(client);
     watched.stop();
 }
 

@@ -11,6 +11,7 @@
     reason = "a test fails by a panic"
 )]
 
+mod calls;
 mod deaths;
 mod ends;
 mod kept;
@@ -19,9 +20,16 @@ mod program;
 mod signals;
 #[cfg(feature = "status")]
 mod status;
+#[path = "../scenarios/strace/mod.rs"]
+mod strace;
 #[path = "../support/mod.rs"]
 mod support;
+mod told;
 mod walk;
+#[path = "../scenarios/walked.rs"]
+mod walked;
+#[path = "../scenarios/walking/mod.rs"]
+mod walking;
 mod watched;
 
 use std::process::ExitCode;
@@ -29,8 +37,9 @@ use std::process::ExitCode;
 use support::{Scenarios, scenarios_of};
 
 fn main() -> ExitCode {
-    let modules: &[(&str, Scenarios)] = scenarios_of![kills, walk, deaths, signals, kept, ends];
+    let modules: &[(&str, Scenarios)] =
+        scenarios_of![kills, walk, calls, deaths, told, signals, kept, ends];
     #[cfg(feature = "status")]
     let modules = &[modules, scenarios_of![status]].concat();
-    support::main_of(program::PROGRAMS, modules)
+    support::main_of(&[program::PROGRAMS, calls::PROGRAMS].concat(), modules)
 }

@@ -1,13 +1,14 @@
 //! The program: a server with a holder, which tells its parents, its children and what is restored.
 
 use std::io::{self, BufRead, BufReader, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use prefork_server::servers::TcpConn;
 use prefork_server::{
-    Child, ChildServer, Death, Error, Event, ExecServer, Monitor, Observer, PreFork, PreForkHooks,
-    Report, TcpServer, metrics,
+    Child, ChildServer, Config, Confinement, Death, Error, Event, ExecServer, Monitor, Observer,
+    PreFork, PreForkHooks, Report, Start, TcpServer, defaults, metrics,
 };
 
 use crate::support::{Args, Programs, gate, programs};
@@ -21,7 +22,10 @@ fn held(args: Args) -> ExitCode {
         served.add(1);
         converse(&conn)
     });
-    let server = server.port(0).max_requests(0);
+    let mut server = server.port(0).max_requests(0);
+    if args.has("--shedder") {
+        server = server.max_queue_age(Duration::from_secs(10));
+    }
     ended(&args, |hooks| {
         let builder = sized(&args, server, hooks);
         #[cfg(feature = "status")]
@@ -59,9 +63,14 @@ fn ended(args: &Args, run: impl FnOnce(Hooks) -> Result<Report, Error>) -> ExitC
         .init();
     let hooks = Hooks {
         saves: args.has("--saves"),
+        saves_bytes: args.parsed("--saves-bytes").unwrap_or(0),
+        has_bad_settings: args.has("--bad-settings"),
+        saves_once: args.has("--saves-once"),
+        saved: false,
         restored: 0,
         reloads: 0,
         dies_at_fork: args.has("--dies-at-fork"),
+        fails_at_fork: args.parsed("--fails-at-fork"),
     };
     match run(hooks) {
         Ok(report) => {
@@ -81,20 +90,39 @@ fn sized<S: ChildServer>(
     hooks: Hooks,
 ) -> prefork_server::Builder<Hooks, S> {
     let milliseconds = |flag| Duration::from_millis(args.parsed(flag).unwrap_or(0));
+    let confinement = match args.has("--group") {
+        true => Confinement::new().process_group(),
+        false => Confinement::new(),
+    };
     PreFork::builder(server)
+        .config(config(args))
+        .confinement(confinement)
         .hooks(hooks)
         .start_servers(args.parsed("--children").unwrap_or(4))
         .min_spare_servers(1)
         .max_spare_servers(1000)
         .max_clients(args.parsed("--max").unwrap_or(40))
         .resize_signals(true)
-        .kill_timeout(Duration::from_secs(2))
         .pre_stop_delay(milliseconds("--pre-stop-delay"))
         .observe(Teller {
             dies: args.has("--dies-at-takeover"),
+            dies_until: args.value("--dies-until").map(PathBuf::from),
             told: false,
         })
         .holder()
+}
+
+/// The attributes: each `--set NAME=VALUE`.
+fn config(args: &Args) -> Config {
+    let mut config = Config::default().kill_timeout(Duration::from_secs(2));
+    let set = args.iter().zip(args.iter().skip(1));
+    for (_, text) in set.filter(|(option, _)| *option == "--set") {
+        let (name, value) = text.split_once('=').expect("NAME=VALUE");
+        let mut all = Config::attributes().iter();
+        let attribute = all.find(|it| it.name == name).expect("an attribute");
+        attribute.set(&mut config, value).expect("a value");
+    }
+    config
 }
 
 /// Answers each line with the pid of the child.
@@ -102,13 +130,16 @@ fn converse(conn: &TcpConn) -> io::Result<()> {
     for line in BufReader::new(conn).lines() {
         match line?.as_str() {
             "die" => std::process::abort(),
+            "hang" => std::thread::sleep(Duration::from_secs(1000)),
             "grandchild" => {
                 let sleep = std::process::Command::new("sleep").arg("1000").spawn()?;
                 writeln!(&*conn, "{}", sleep.id())?;
             }
             line => {
-                if line != "who" {
-                    println!("served {line}");
+                match line {
+                    "who" => {}
+                    "replace" => conn.ask_for_replacement()?,
+                    line => println!("served {line}"),
                 }
                 writeln!(&*conn, "{}", std::process::id())?;
             }
@@ -119,22 +150,48 @@ fn converse(conn: &TcpConn) -> io::Result<()> {
 
 struct Hooks {
     saves: bool,
+    saves_bytes: usize,
+    /// Whether children with the settings of a reload fail.
+    has_bad_settings: bool,
+    /// It panics when it is to save again, or to restore what a parent after the first has saved.
+    saves_once: bool,
+    saved: bool,
     restored: u32,
     reloads: u32,
     dies_at_fork: bool,
+    /// How many forks there are before one that is refused, for good.
+    fails_at_fork: Option<u32>,
 }
 
 impl PreForkHooks for Hooks {
     fn save(&mut self, _: &mut Monitor) -> Vec<u8> {
+        if std::mem::replace(&mut self.saved, true) && self.saves_once {
+            println!("cannot save in {}", std::process::id());
+            panic!("it is not saved again");
+        }
         match self.saves {
             true => (self.restored + 1).to_string().into_bytes(),
-            false => Vec::new(),
+            false => vec![b'1'; self.saves_bytes],
         }
+    }
+
+    fn server_start(&mut self, start: &mut Start<'_>) -> io::Result<()> {
+        if self.has_bad_settings && self.reloads > 0 {
+            return Err(io::Error::other("bad settings"));
+        }
+        defaults::server_start(self, start)
+    }
+
+    fn reload_failed(&mut self, _: &mut Monitor, error: &Error) {
+        println!("reload failed: {error}");
     }
 
     fn restore(&mut self, saved: &[u8]) -> io::Result<()> {
         let text = std::str::from_utf8(saved).map_err(io::Error::other)?;
         self.restored = text.parse().map_err(io::Error::other)?;
+        if self.saves_once && self.restored > 1 {
+            panic!("it is not restored again");
+        }
         println!("restored {}", self.restored);
         Ok(())
     }
@@ -149,11 +206,19 @@ impl PreForkHooks for Hooks {
         if self.dies_at_fork {
             std::process::abort();
         }
+        self.fails_at_fork = self.fails_at_fork.map(|left| left.saturating_sub(1));
+        if self.fails_at_fork == Some(0) {
+            // A parent that has another thread does not fork.
+            std::thread::spawn(std::thread::park);
+        }
         gate::pass("fork");
     }
 
     fn server_exited(&mut self, _: &mut Monitor, child: &Child, death: &Death) {
         println!("exited {} {:?} {}", child.pid(), death.cause(), death);
+        if death.stack().is_some() {
+            println!("with its stack: {}", child.pid());
+        }
     }
 
     fn server_stdout(
@@ -173,6 +238,8 @@ impl PreForkHooks for Hooks {
 /// Tells who the parent is, at the end of its first turn, and which children it knows.
 struct Teller {
     dies: bool,
+    /// Each parent ends at the end of its first turn until there is such a file.
+    dies_until: Option<PathBuf>,
     told: bool,
 }
 
@@ -182,11 +249,21 @@ impl Observer for Teller {
         match event {
             Event::Turn { .. } if !std::mem::replace(&mut self.told, true) => {
                 println!("parent {}", std::process::id());
+                if self.dies_until.as_ref().is_some_and(|path| !path.exists()) {
+                    std::process::abort();
+                }
             }
-            Event::TookOver { children, took, .. } => {
+            Event::TookOver {
+                children,
+                took,
+                code,
+                signal,
+                ..
+            } => {
                 if self.dies {
                     std::process::abort();
                 }
+                println!("the one before: {code:?} {signal:?}");
                 println!("took over {children} children in {} us", took.as_micros());
             }
             Event::Forked { child, .. } => println!("forked {}", pid(*child)),
@@ -194,6 +271,8 @@ impl Observer for Teller {
                 let state = monitor.child(*child).map(Child::state);
                 println!("adopted {} {state:?}", pid(*child));
             }
+            Event::Ready { child, .. } => println!("ready {}", pid(*child)),
+            Event::ToldToStop { child, reason, .. } => println!("told {} {reason:?}", pid(*child)),
             Event::Reloaded { .. } => println!("reloaded"),
             Event::ShuttingDown => println!("shutting down"),
             _ => {}

@@ -6,7 +6,8 @@ use std::time::Duration;
 use nix::sys::signal::killpg;
 use nix::unistd::Pid;
 
-use crate::support::{SOON, Scenarios, Signal, World, connect, holds, scenarios};
+use crate::kills::hold;
+use crate::support::{SOON, Scenarios, Signal, World, connect, holds, processes, scenarios, until};
 use crate::watched::{Watched, send};
 
 pub const SCENARIOS: Scenarios = scenarios![
@@ -17,6 +18,9 @@ pub const SCENARIOS: Scenarios = scenarios![
     a_stop_without_a_parent_is_for_the_next,
     a_reload_is_passed_on_and_the_settings_are_read_again_by_the_next_parent,
     an_upgrade_is_refused,
+    a_parent_that_hangs_is_replaced_at_sigabrt,
+    signals_that_are_not_handled_end_the_parent_alone,
+    max_clients_that_were_raised_hold_under_the_next_parent,
 ];
 
 fn a_stop_is_passed_on_and_the_exit_code_comes_back(world: &mut World) {
@@ -87,7 +91,7 @@ fn a_stop_without_a_parent_is_for_the_next(world: &mut World) {
 
 fn a_reload_is_passed_on_and_the_settings_are_read_again_by_the_next_parent(world: &mut World) {
     let watched = Watched::new(world, &[]);
-    let before = watched.expect_children(4);
+    let before = watched.expect_ready(4);
     watched.server.signal(Signal::SIGHUP);
     watched.expect("reloaded", 1);
     let renewed = watched.expect_children(4);
@@ -114,4 +118,64 @@ fn an_upgrade_is_refused(world: &mut World) {
     watched.expect("the server has a holder", 1);
     assert_eq!(watched.children(), before);
     watched.stop();
+}
+
+/// As a watchdog sends it, which sees that the parent does nothing any more.
+fn a_parent_that_hangs_is_replaced_at_sigabrt(world: &mut World) {
+    let watched = Watched::new(world, &[]);
+    let before = watched.expect_children(4);
+    let (mut client, pid) = hold(&watched.address());
+    send(watched.parent(), Signal::SIGSTOP);
+    watched.server.signal(Signal::SIGABRT);
+    watched.expect("parent ", 2);
+    assert_eq!(watched.said("the one before: None Some(9)"), 1);
+    assert_eq!(client.ask("who"), pid.to_string());
+    assert_eq!(watched.children(), before);
+    drop(client);
+    watched.stop();
+}
+
+/// With `handle_signals` off the holder sends the parent what it gets.
+fn signals_that_are_not_handled_end_the_parent_alone(world: &mut World) {
+    world.expect_orphans();
+    let watched = Watched::new(world, &["--set", "handle_signals=false"]);
+    let before = watched.expect_children(4);
+    watched.server.signal(Signal::SIGTERM);
+    watched.expect("parent ", 2);
+    assert_eq!(watched.said("the one before: None Some(15)"), 1);
+    assert_eq!(watched.children(), before);
+    // Nobody handles a stop.
+    let mut all = before;
+    all.insert(watched.parent());
+    watched.server.kill9();
+    until("all of them to be gone", SOON, || {
+        let alive = |pid: &u32| processes::is_alive(*pid);
+        (!all.iter().any(alive)).then_some(())
+    });
+}
+
+/// Children beyond the `max_clients` of the start are not kept, and are replaced.
+fn max_clients_that_were_raised_hold_under_the_next_parent(world: &mut World) {
+    let watched = Watched::new(world, &["--children", "2", "--max", "2"]);
+    watched.expect_children(2);
+    let mut held: Vec<_> = (0..2).map(|_| hold(&watched.address())).collect();
+    // Two at the same time would be one.
+    watched.server.signal(Signal::SIGTTIN);
+    let (beyond, gone) = hold(&watched.address());
+    watched.server.signal(Signal::SIGTTIN);
+    watched.expect_children(4);
+    watched.kill_parent();
+    for (client, pid) in &mut held {
+        assert_eq!(client.ask("who"), pid.to_string(), "the same child");
+    }
+    // It finishes what it has in hand, as without a holder.
+    drop(beyond);
+    until("that child to be gone", SOON, || {
+        (!processes::is_alive(gone)).then_some(())
+    });
+    held.push(hold(&watched.address()));
+    watched.expect_children(4);
+    drop(held);
+    let stdout = watched.stop();
+    assert!(stdout.contains("max_clients 4"), "{stdout}");
 }

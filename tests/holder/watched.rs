@@ -99,6 +99,14 @@ impl Watched {
         })
     }
 
+    /// Waits until that many children have been ready, as the parent knows: one that is not is told to
+    /// leave in a reload, and leaves by itself if it comes to run after the end of its parent.
+    #[track_caller]
+    pub fn expect_ready(&self, count: usize) -> BTreeSet<u32> {
+        self.expect("ready ", count);
+        self.expect_children(count)
+    }
+
     /// Kills the parent, and waits for another one.
     #[track_caller]
     pub fn kill_parent(&self) {

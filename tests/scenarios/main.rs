@@ -84,6 +84,7 @@ mod two_servers;
 mod upgrade;
 mod walk;
 mod walked;
+mod walking;
 mod wire;
 
 use std::env;
@@ -172,6 +173,7 @@ const SCENARIOS: &[(&str, Scenarios)] = scenarios_of![
     examples::hello,
     examples::lines,
     exec::applications,
+    exec::example,
     exec::handover,
     exec::languages,
     exec::languages::node,
@@ -227,6 +229,7 @@ const SCENARIOS: &[(&str, Scenarios)] = scenarios_of![
     turns::waiting,
     two_servers,
     upgrade,
+    upgrade::back,
     walk,
     wire::lines,
     wire::words,

@@ -13,6 +13,7 @@ use std::process::{Command, ExitCode};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::raise;
 use prefork_server::servers::TcpConn;
 use prefork_server::{
     Builder, Child, ChildServer, Death, Error, Event, ExecServer, Launch, Monitor, Observer,
@@ -20,12 +21,15 @@ use prefork_server::{
 };
 
 use crate::reload::{memory, under_load};
-use crate::subject::{ended, log_warnings};
+use crate::subject::{ended, log_warnings, millis};
 use crate::support::leak::BOARDS;
 use crate::support::{
     Address, Args, Programs, SOON, Scenarios, Server, Signal, World, connect, holds, processes,
     programs, scenarios, until,
 };
+
+pub mod back;
+mod tampering;
 
 pub const PROGRAMS: Programs = programs![upgrading, upgrading_programs];
 
@@ -77,9 +81,30 @@ enum Mode {
     Panics,
     /// Reads states of an older format only.
     Older,
+    /// Its children fail, and it hands on what another version cannot use.
+    Later,
+    /// Cannot say what it hands on.
+    Unsaved,
+    /// Gets SIGTERM while it says for the second time what it hands on.
+    Signalled,
+    /// Gets SIGTERM when it has taken over, and fails then.
+    SignalledFails,
+    /// Its children hang in their start.
+    Stuck,
+    /// Panics at what the hooks have handed on, but not in its trial.
+    Upset,
+    /// Runs another program before its server, which tells the descriptors that it has.
+    Lists,
+    /// Finds a state that is not what was handed on, but not in its trial.
+    Future,
+    CutOff,
+    Flipped,
+    /// Finds a descriptor missing, or leading to something else, but not in its trial.
+    Missing,
+    Swapped,
 }
 
-const MODES: [(&str, Mode); 9] = [
+const MODES: [(&str, Mode); 21] = [
     ("good", Mode::Good),
     ("exits", Mode::Exits),
     ("hangs", Mode::Hangs),
@@ -89,6 +114,18 @@ const MODES: [(&str, Mode); 9] = [
     ("fails", Mode::Fails),
     ("panics", Mode::Panics),
     ("older", Mode::Older),
+    ("later", Mode::Later),
+    ("unsaved", Mode::Unsaved),
+    ("signalled", Mode::Signalled),
+    ("signalled-fails", Mode::SignalledFails),
+    ("stuck", Mode::Stuck),
+    ("upset", Mode::Upset),
+    ("lists", Mode::Lists),
+    ("future", Mode::Future),
+    ("cut-off", Mode::CutOff),
+    ("flipped", Mode::Flipped),
+    ("missing", Mode::Missing),
+    ("swapped", Mode::Swapped),
 ];
 
 /// The version and the behaviour of this program, from the end of its file.
@@ -113,9 +150,29 @@ fn own() -> (u32, Mode) {
 struct Hooks {
     version: u32,
     mode: Mode,
+    launch: Launch,
     upgrades: u32,
+    /// How often `save` was called.
+    saves: u32,
+    /// How many upgrades that fail are tried again at once.
+    retries: u32,
     control: Option<ParentOnly<UnixListener>>,
     path: Option<PathBuf>,
+}
+
+impl Hooks {
+    fn new(version: u32, mode: Mode) -> Self {
+        Self {
+            version,
+            mode,
+            launch: Launch::of_this_process(),
+            upgrades: 0,
+            saves: 0,
+            retries: 0,
+            control: None,
+            path: None,
+        }
+    }
 }
 
 impl PreForkHooks for Hooks {
@@ -159,30 +216,56 @@ impl PreForkHooks for Hooks {
         match self.mode {
             Mode::Fails => Err(io::Error::other("this program does not start")),
             Mode::Panics => panic!("this program panics"),
+            Mode::SignalledFails => {
+                raise(Signal::SIGTERM).expect("a signal");
+                Err(io::Error::other("this program does not start"))
+            }
             _ => defaults::handler_start(self, monitor, server),
         }
     }
 
     fn save(&mut self, _: &mut Monitor) -> Vec<u8> {
-        (self.upgrades + 1).to_string().into_bytes()
+        self.saves += 1;
+        match self.mode {
+            Mode::Later => b"in a format of version 2".to_vec(),
+            Mode::Unsaved => panic!("this program hands on nothing"),
+            Mode::Signalled if self.saves == 2 => {
+                raise(Signal::SIGTERM).expect("a signal");
+                b"1".to_vec()
+            }
+            _ => (self.upgrades + 1).to_string().into_bytes(),
+        }
     }
 
     fn restore(&mut self, saved: &[u8]) -> io::Result<()> {
         if self.mode == Mode::Refuses {
             return Err(io::Error::other("this is of a later version"));
         }
+        if self.mode == Mode::Upset && self.launch == Launch::Upgrade {
+            panic!("this program is upset");
+        }
         let text = std::str::from_utf8(saved).map_err(io::Error::other)?;
         self.upgrades = text.parse().map_err(io::Error::other)?;
         Ok(())
     }
 
-    fn upgrade_failed(&mut self, _: &mut Monitor, error: &Error) {
+    fn upgrade_failed(&mut self, monitor: &mut Monitor, error: &Error) {
         println!("version {} serves on: {error}", self.version);
+        if self.retries > 0 {
+            self.retries -= 1;
+            monitor.upgrade();
+        }
     }
 
     fn server_start(&mut self, start: &mut Start<'_>) -> io::Result<()> {
-        if self.mode == Mode::Childless {
-            return Err(io::Error::other("these children cannot be used"));
+        match self.mode {
+            Mode::Childless | Mode::Later => {
+                return Err(io::Error::other("these children cannot be used"));
+            }
+            Mode::Stuck => loop {
+                thread::park();
+            },
+            _ => {}
         }
         defaults::server_start(self, start)
     }
@@ -227,38 +310,26 @@ fn misbehave(mode: Mode) {
                 thread::park();
             }
         }
-        Mode::Older if Launch::of_this_process() == Launch::Trial => answer_as_older(),
-        _ => {}
+        Mode::Lists => list_inherited(),
+        _ => tampering::tamper(mode),
     }
 }
 
-/// What a program says in its trial that knows no format but one before the first.
-fn answer_as_older() {
-    let summons = std::env::var("PREFORK_UPGRADE").expect("a summons");
-    let parts: Vec<&str> = summons.split(' ').collect();
-    let ["trial", _, state, answers, end] = parts[..] else {
-        panic!("{summons}");
-    };
-    let open = |fd: &str| format!("/proc/self/fd/{fd}");
-    let mut header = [0; 12];
-    let mut state = File::open(open(state)).expect("a state");
-    state.read_exact(&mut header).expect("a header");
-    assert_eq!(&header[..8], b"preforkS");
-    let format = u32::from_le_bytes(header[8..].try_into().expect("a number"));
-    let mut answers = OpenOptions::new()
-        .write(true)
-        .open(open(answers))
-        .expect("a pipe");
-    let reason = format!("it is written in format {format}, a later one");
-    writeln!(answers, "no header at byte 8: {reason}").expect("room");
-    // It is told to end.
-    let mut end = File::open(open(end)).expect("a pipe");
-    let _ = end.read(&mut [0]);
+/// Tells the descriptors of a program that this one runs.
+fn list_inherited() {
+    // Asked for first, as the documents say.
+    if Launch::of_this_process() == Launch::Fresh {
+        return;
+    }
+    let list = Command::new("ls").args(["-l", "/proc/self/fd"]).output();
+    let list = String::from_utf8(list.expect("a list").stdout).expect("text");
+    println!("inherited: {}", list.replace('\n', " "));
 }
 
 /// Answers each line with the pid of the child and the version of the program.
 fn upgrading(args: Args) -> ExitCode {
     let (version, mode) = own();
+    tampering::put_back();
     misbehave(mode);
     log_warnings();
     if Launch::of_this_process() != Launch::Trial {
@@ -274,11 +345,9 @@ fn upgrading(args: Args) -> ExitCode {
         }
     };
     let hooks = Hooks {
-        version,
-        mode,
-        upgrades: 0,
-        control: None,
         path: args.value("--control").map(PathBuf::from),
+        retries: args.parsed("--retries").unwrap_or(0),
+        ..Hooks::new(version, mode)
     };
     if let Some(path) = args.value("--unix") {
         let server = UnixServer::new(path, move |conn: prefork_server::servers::UnixConn| {
@@ -288,6 +357,7 @@ fn upgrading(args: Args) -> ExitCode {
         let builder = sized(PreFork::builder(server).hooks(hooks), version);
         return ended(run(builder, |_| println!("listening on {path}")));
     }
+    let limit = millis(&args, "--upgrade-timeout", 10_000);
     let server = TcpServer::new(move |conn: TcpConn| converse(&conn, &answer));
     let server = server.port(0).max_requests(0);
     let server = match args.has("--listen-fds") {
@@ -295,6 +365,7 @@ fn upgrading(args: Args) -> ExitCode {
         false => server,
     };
     let builder = sized(PreFork::builder(server).hooks(hooks), version);
+    let builder = builder.upgrade_timeout(limit);
     let builder = match args.has("--few") {
         true => builder.max_clients(4).drain_timeout(SOON * 60),
         false => builder,
@@ -340,13 +411,7 @@ fn run<S: ChildServer>(builder: Builder<Hooks, S>, announce: impl Fn(&S)) -> Res
 fn upgrading_programs(_: Args) -> ExitCode {
     log_warnings();
     let (version, mode) = own();
-    let hooks = Hooks {
-        version,
-        mode,
-        upgrades: 0,
-        control: None,
-        path: None,
-    };
+    let hooks = Hooks::new(version, mode);
     let server = ExecServer::new("sleep").arg("1000");
     let builder = sized(PreFork::builder(server).hooks(hooks), version);
     ended(run(builder, |_| println!("listening on 127.0.0.1:0")))
@@ -385,8 +450,13 @@ struct Upgraded {
 
 impl Upgraded {
     fn with(world: &mut World, program: &str, flags: &[&str]) -> Self {
+        Self::of(world, Mode::Good, program, flags)
+    }
+
+    /// The same, of a version 1 that behaves in that way.
+    fn of(world: &mut World, mode: Mode, program: &str, flags: &[&str]) -> Self {
         let path = world.tempdir().join("server");
-        write_program(&path, 1, Mode::Good);
+        write_program(&path, 1, mode);
         let launch = world.command(&path).args(&["--program", program]);
         let server = launch.args(flags).spawn();
         Self { server, path }
@@ -413,6 +483,12 @@ impl Upgraded {
             Some(status) => panic!("{status}: {}", self.server.stderr()),
             None => said(),
         });
+    }
+
+    /// It has said that so often, and may have ended.
+    #[track_caller]
+    fn expect_said(&self, text: &str, times: usize) {
+        until(text, SOON, || (self.said(text) >= times).then_some(()));
     }
 
     /// The first line with the text among what it has said after so many bytes.
@@ -488,6 +564,14 @@ fn expect_as_many(server: &Server, descriptors: usize) {
     until("the descriptors as before", SOON, || {
         let children = server.children().len() + server.zombies().len();
         (held(server) <= descriptors + 2 * children.saturating_sub(4)).then_some(())
+    });
+}
+
+/// Trials that are over have been reaped.
+#[track_caller]
+fn expect_no_zombie(server: &Server) {
+    until("the end of all trials", SOON, || {
+        server.zombies().is_empty().then_some(())
     });
 }
 
@@ -612,7 +696,7 @@ fn i07_a_program_that_cannot_run_is_refused_and_the_old_one_serves_on(world: &mu
         (&of_mode(Mode::Exits), "it has ended: exit status: 3"),
         (&of_mode(Mode::Dies), "signal: 9 (sigkill)"),
         (&of_mode(Mode::Refuses), "this is of a later version"),
-        (&of_mode(Mode::Older), "format 1, a later one"),
+        (&of_mode(Mode::Older), "format 2, a later one"),
         (
             &|path: &Path| fs::write(fresh(path), "#!/no/such/shell\n").expect("a file"),
             "exec",
@@ -641,6 +725,7 @@ fn i07_a_program_that_cannot_run_is_refused_and_the_old_one_serves_on(world: &mu
     upgraded.expect_version(1);
     expect_alive(&before);
     assert_eq!(upgraded.said("event failed"), upgrades);
+    expect_no_zombie(server);
     expect_as_many(server, descriptors);
     // It was no fault of the server's.
     upgraded.upgrade_to(2, Mode::Good);
@@ -1008,8 +1093,15 @@ fn an_upgrade_during_an_upgrade_is_refused(world: &mut World) {
     upgraded.upgrade_to(2, Mode::Good);
     upgraded.expect("began", 1);
     upgraded.server.signal(Signal::SIGUSR2);
-    upgraded.expect("another upgrade is under way", 1);
+    until("the refusal", SOON, || {
+        let stderr = upgraded.server.stderr();
+        stderr
+            .contains("another upgrade is under way")
+            .then_some(())
+    });
     upgraded.expect("upgraded to 2", 1);
+    assert_eq!(upgraded.said("serves on"), 0, "the first one was refused");
+    assert_eq!(upgraded.said("event failed"), 0, "the first one has failed");
     upgraded.expect_version(2);
     upgraded.stop();
 }

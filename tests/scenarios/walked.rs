@@ -1,6 +1,8 @@
 //! The server that is walked, and its clients: it starts, serves and is stopped. It never panics by
 //! itself, since what it writes may fail as well.
 
+#![allow(dead_code, reason = "each test file uses a part")]
+
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::os::fd::AsFd;
@@ -14,10 +16,14 @@ use prefork_server::{
 };
 
 use crate::support::{Address, Args, Programs, gate, programs};
-use crate::walk::upgrade::{BEGUN, FAILED, UPGRADED};
 
 /// What the walk starts.
 pub const PROGRAMS: Programs = programs![walked];
+
+/// What the program says when an upgrade is over, and when it begins.
+pub const UPGRADED: &str = "upgraded";
+pub const FAILED: &str = "upgrade failed";
+pub const BEGUN: &str = "begun";
 
 /// How long a client waits.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -28,7 +34,12 @@ fn walked(args: Args) -> ExitCode {
     if args.has("--upgrades") && Launch::of_this_process() != Launch::Trial {
         say(&io::stdout(), BEGUN);
     }
-    match walk(&args) {
+    ended(walk(&args))
+}
+
+/// The exit code, and the error on stderr.
+pub fn ended(outcome: Result<bool, Error>) -> ExitCode {
+    match outcome {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -40,7 +51,7 @@ fn walked(args: Args) -> ExitCode {
 
 /// Says which operation failed for good. The default then shuts the server down in an orderly way.
 #[derive(Debug, Default)]
-struct Complaints {
+pub struct Complaints {
     failed: bool,
 }
 
@@ -79,17 +90,25 @@ fn walk(args: &Args) -> Result<bool, Error> {
         let prefork = builder.start()?;
         return serve(prefork, Some(&format!("unix:{path}")));
     }
-    let server = TcpServer::new(|conn| converse(&conn, &conn));
-    let prefork = describe(server.port(0).max_requests(0), args).start()?;
-    // The kernel is asked for it, and more than once if that fails: else nobody could connect.
-    let mut asked = (0..3).flat_map(|_| prefork.server().local_addrs());
-    let address = asked.next().map(|address| address.to_string());
+    let prefork = describe(tcp_server(), args).start()?;
+    let address = address_of(prefork.server());
     serve(prefork, address.as_deref())
 }
 
-fn describe<S: ChildServer>(server: S, args: &Args) -> Builder<Complaints, S> {
+pub fn tcp_server() -> TcpServer {
+    let server = TcpServer::new(|conn| converse(&conn, &conn));
+    server.port(0).max_requests(0)
+}
+
+/// The kernel is asked for it, and more than once if that fails: else nobody could connect.
+pub fn address_of(server: &TcpServer) -> Option<String> {
+    let mut asked = (0..3).flat_map(|_| server.local_addrs());
+    asked.next().map(|address| address.to_string())
+}
+
+pub fn describe<S: ChildServer>(server: S, args: &Args) -> Builder<Complaints, S> {
     // Longer where a client is in hand all the time.
-    let patience = Duration::from_secs(if args.has("--upgrades") { 10 } else { 1 });
+    let patience = Duration::from_secs(args.parsed("--patience").unwrap_or(1));
     PreFork::builder(server)
         .hooks(Complaints::default())
         .observe(Outcomes)
@@ -104,12 +123,16 @@ fn describe<S: ChildServer>(server: S, args: &Args) -> Builder<Complaints, S> {
 }
 
 fn serve<S: ChildServer>(
-    mut prefork: PreFork<Complaints, S>,
+    prefork: PreFork<Complaints, S>,
     address: Option<&str>,
 ) -> Result<bool, Error> {
     if let Some(address) = address {
         say(&io::stdout(), &format!("listening on {address}"));
     }
+    drive(prefork)
+}
+
+pub fn drive<S: ChildServer>(mut prefork: PreFork<Complaints, S>) -> Result<bool, Error> {
     prefork.run()?;
     Ok(!prefork.hooks().failed)
 }
@@ -125,7 +148,7 @@ fn converse(from: impl Read, mut to: impl Write) -> io::Result<()> {
 
 /// Writes a line by one call, and a few times if it fails: the walk is about the library's calls, and
 /// `println!` panics where it cannot write.
-fn say(to: &impl AsFd, line: &str) {
+pub fn say(to: &impl AsFd, line: &str) {
     let line = format!("{line}\n");
     for _ in 0..3 {
         if nix::unistd::write(to, line.as_bytes()).is_ok() {

@@ -7,7 +7,10 @@ use crate::{
 };
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
-use prefork_server::{Config, StatusAddress};
+use prefork_server::{
+    Config, StatusAddress,
+    settings::{Settings, SettingsError},
+};
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 /// Any program as a preforking server
@@ -108,7 +111,7 @@ pub(crate) enum Command {
 #[derive(Args, Debug)]
 pub(crate) struct StatusArgs {
     /// Where it tells its status: a path, HOST:PORT, or a port on 127.0.0.1
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = status)]
     pub(crate) status: Option<StatusAddress>,
     /// A file of settings with the key `status`
     #[arg(long, value_name = "FILE")]
@@ -122,7 +125,7 @@ pub(crate) struct StatusArgs {
 #[derive(Args, Debug)]
 pub(crate) struct TopArgs {
     /// Where it tells its status: a path, HOST:PORT, or a port on 127.0.0.1
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = status)]
     pub(crate) status: Option<StatusAddress>,
     /// A file of settings with the keys `status` and `control`
     #[arg(long, value_name = "FILE")]
@@ -155,12 +158,30 @@ pub(crate) struct Common {
     /// A TOML file with settings; flags and PREFORK_... variables are stronger
     #[arg(long, value_name = "FILE", display_order = 100)]
     pub(crate) config: Option<PathBuf>,
-    /// How many children may be idle, at least and at most
-    #[arg(long, value_name = "MIN..MAX", value_parser = spare, display_order = 1)]
-    pub(crate) spare: Option<(String, String)>,
+    #[command(flatten)]
+    pub(crate) spare: Spare,
     /// The program and its arguments, after two dashes
     #[arg(last = true, value_name = "PROGRAM")]
     pub(crate) program: Vec<OsString>,
+}
+
+/// `--spare 2..10`.
+#[derive(Args, Debug)]
+pub(crate) struct Spare {
+    /// How many children may be idle, at least and at most
+    #[arg(long, value_name = "MIN..MAX", value_parser = spare, display_order = 1)]
+    spare: Option<(String, String)>,
+}
+
+impl Spare {
+    /// As the flags that it stands for.
+    pub(crate) fn as_flags(&self) -> Vec<(&'static str, Vec<String>)> {
+        let Some((min, max)) = &self.spare else {
+            return Vec::new();
+        };
+        let min = ("min_spare_servers", vec![min.clone()]);
+        vec![min, ("max_spare_servers", vec![max.clone()])]
+    }
 }
 
 #[derive(Args, Debug)]
@@ -184,6 +205,8 @@ pub(crate) struct CheckArgs {
     /// A TOML file with settings
     pub(crate) file: Option<PathBuf>,
     #[command(flatten)]
+    pub(crate) spare: Spare,
+    #[command(flatten)]
     pub(crate) flags: Flags<Check>,
 }
 
@@ -199,10 +222,27 @@ fn time(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// Reads `2..10`. What its numbers may be is the attributes' to say.
+/// Reads an address as the settings do.
+fn status(text: &str) -> Result<StatusAddress, String> {
+    let mut settings = Settings::new();
+    let reason =
+        |error: &SettingsError| error.problems().first().map(|one| one.message().to_owned());
+    match settings.set_flag("status", [text]) {
+        Ok(()) => settings
+            .status()
+            .ok_or_else(|| "it is no address".to_owned()),
+        Err(error) => Err(reason(&error).unwrap_or_default()),
+    }
+}
+
+/// Reads `2..10`. What its numbers may be together is the attributes' to say.
 fn spare(text: &str) -> Result<(String, String), String> {
     let range = text.split_once("..");
     let (min, max) = range.ok_or("write it as 2..10")?;
     let max = max.strip_prefix('=').unwrap_or(max);
+    for number in [min, max] {
+        let wrong = |_| format!("{number:?} is not a whole number; write it as 2..10");
+        number.parse::<usize>().map_err(wrong)?;
+    }
     Ok((min.to_owned(), max.to_owned()))
 }

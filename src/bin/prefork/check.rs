@@ -1,7 +1,7 @@
 //! `prefork check`: prints each setting, the value in force where that is another, and where it comes
-//! from.
+//! from. Then it says what keeps a server with these settings from its start.
 
-use crate::{args::CheckArgs, exit::Failure};
+use crate::{args::CheckArgs, exit::Failure, startable};
 use prefork_server::{
     Config,
     settings::{Entry, Settings},
@@ -9,7 +9,8 @@ use prefork_server::{
 use std::io::{self, Write};
 
 pub(crate) fn check(given: &CheckArgs) -> Result<(), Failure> {
-    let settings = given.flags.settings(given.file.as_deref(), &[])?;
+    let spare = given.spare.as_flags();
+    let settings = given.flags.settings(given.file.as_deref(), &spare)?;
     let rows: Vec<[String; 3]> = settings
         .entries()
         .map(|entry| row(&settings, entry))
@@ -20,7 +21,7 @@ pub(crate) fn check(given: &CheckArgs) -> Result<(), Failure> {
     for [name, value, source] in &rows {
         writeln!(stdout, "{name:first$}  {value:second$}  {source}")?;
     }
-    Ok(())
+    startable::check(&settings)
 }
 
 fn row(settings: &Settings, entry: &Entry) -> [String; 3] {

@@ -6,7 +6,7 @@ pub(crate) const TEMPLATE: &str = "{before-help}{usage-heading} {usage}\n\n{all-
 pub(crate) const EXAMPLES: &str = "\
 Any program as a preforking server:
 
-  prefork inetd --listen :7777 -- wc -l
+  prefork inetd --listen :7777 -- cat
   prefork run --listen :8080 --spare 2..10 --max-clients 50 -- ./worker.py
 ";
 
@@ -14,12 +14,13 @@ pub(crate) const RUN_EXAMPLES: &str = "\
 Run a program in each child; it accepts on descriptor 3 (LISTEN_FDS):
 
   prefork run --listen :8080 --spare 2..10 --max-clients 50 -- ./worker.py
+  prefork run --listen :7777 --spare 2..4 -- python3 examples/languages/prefork.py
 ";
 
 pub(crate) const INETD_EXAMPLES: &str = "\
 Run a program for each connection, which is its stdin and stdout:
 
-  prefork inetd --listen :7777 --max-clients 100 --deadline 30s -- wc -l
+  prefork inetd --listen :7777 --max-clients 100 --deadline 30s -- cat
 ";
 
 pub(crate) const CHECK_EXAMPLES: &str = "\

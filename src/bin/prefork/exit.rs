@@ -47,6 +47,11 @@ impl Failure {
         Self::new(USAGE, message.to_owned())
     }
 
+    /// Settings are right one by one, and cannot be what is meant.
+    pub(crate) fn config(message: String) -> Self {
+        Self::new(CONFIG, message)
+    }
+
     /// The program that is to be run is not there.
     pub(crate) fn no_program(program: &str) -> Self {
         let message = format!(
@@ -168,6 +173,10 @@ fn advice(error: &Error) -> Option<&'static str> {
         (Operation::Confine, PermissionDenied) => "start prefork as root",
         (Operation::Bind, PermissionDenied) => {
             "ports below 1024 need root, or the capability net_bind_service"
+        }
+        // The reason of a socket file names the other server.
+        (_, AddrInUse) if error.io_error().get_ref().is_some() => {
+            "end it, or choose another address"
         }
         (_, AddrInUse) => "another process listens there: end it, or choose another address",
         (_, AddrNotAvailable) => "no interface of this machine has that address",

@@ -5,12 +5,12 @@ use crate::exit::Failure;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, error::Error};
 use prefork_server::{
     Shape,
-    settings::{Key, Settings, SettingsError},
+    settings::{Entry, Key, Settings, SettingsError},
 };
 use std::{ffi::OsStr, marker::PhantomData, path::Path};
 
 /// The flags that `--help` shows; `--help-all` shows all.
-const COMMON: [&str; 10] = [
+const COMMON: [&str; 11] = [
     "listen",
     "max_clients",
     "start_servers",
@@ -21,6 +21,7 @@ const COMMON: [&str; 10] = [
     "stop_signal",
     "user",
     "status",
+    "control",
 ];
 
 /// The variable that names the file of settings.
@@ -28,8 +29,12 @@ const CONFIG: &str = "PREFORK_CONFIG";
 
 /// A command that takes flags of settings.
 pub(crate) trait Takes: std::fmt::Debug {
-    /// Keys that mean nothing to it.
+    /// Its name.
+    const NAME: &'static str;
+    /// Keys that mean nothing to it, but for the program, which is no flag.
     const WITHOUT: &'static [&'static str];
+    /// The command that has a use for those keys.
+    const OTHER: &'static str;
 }
 
 #[derive(Debug)]
@@ -40,8 +45,9 @@ pub(crate) struct Inetd;
 pub(crate) struct Check;
 
 impl Takes for Run {
+    const NAME: &'static str = "run";
+    const OTHER: &'static str = "inetd";
     const WITHOUT: &'static [&'static str] = &[
-        "program",
         "max_requests",
         "max_per_peer",
         "max_queue_age",
@@ -54,17 +60,17 @@ impl Takes for Run {
 }
 
 impl Takes for Inetd {
-    const WITHOUT: &'static [&'static str] = &[
-        "program",
-        "protocol",
-        "stop_signal",
-        "reopen_signal",
-        "comm_words",
-    ];
+    const NAME: &'static str = "inetd";
+    const OTHER: &'static str = "run";
+    const WITHOUT: &'static [&'static str] =
+        &["protocol", "stop_signal", "reopen_signal", "comm_words"];
 }
 
+/// It is for the files of both.
 impl Takes for Check {
-    const WITHOUT: &'static [&'static str] = &["program"];
+    const NAME: &'static str = "check";
+    const OTHER: &'static str = "";
+    const WITHOUT: &'static [&'static str] = &[];
 }
 
 /// The flags that were given, each with its texts.
@@ -76,7 +82,7 @@ pub(crate) struct Flags<T> {
 
 fn keys<T: Takes>() -> impl Iterator<Item = Key> {
     let keys = Settings::keys().into_iter();
-    keys.filter(|key| !T::WITHOUT.contains(&key.name))
+    keys.filter(|key| key.name != "program" && !T::WITHOUT.contains(&key.name))
 }
 
 fn flag(key: &Key) -> Arg {
@@ -162,8 +168,33 @@ impl<T: Takes> Flags<T> {
         for (name, texts) in more.iter().chain(&self.given) {
             set(&mut settings, name, texts)?;
         }
+        refuse_useless::<T>(&settings)?;
         Ok(settings)
     }
+}
+
+/// What the command has no use for is refused: who writes `deny` relies on it.
+fn refuse_useless<T: Takes>(settings: &Settings) -> Result<(), Failure> {
+    let useless = |entry: &&Entry| T::WITHOUT.contains(&entry.key().name) && is_set(entry);
+    let lines: Vec<String> = settings
+        .entries()
+        .filter(useless)
+        .map(|entry| {
+            let (source, name) = (entry.source(), entry.key().name);
+            let (command, other) = (T::NAME, T::OTHER);
+            format!("{source}: prefork {command} has no use for {name}; it is for prefork {other}")
+        })
+        .collect();
+    match lines.is_empty() {
+        true => Ok(()),
+        false => Err(Failure::config(lines.join("\n"))),
+    }
+}
+
+/// Whether its value is another than if nobody had set it.
+fn is_set(entry: &Entry) -> bool {
+    let value = entry.value();
+    value != "none" && value != entry.key().default()
 }
 
 /// The settings of the file, or of that which a variable names, and of the environment.

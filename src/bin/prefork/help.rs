@@ -4,11 +4,23 @@
 use crate::{args::Cli, exit::Failure};
 use clap::{ArgMatches, Command, CommandFactory};
 use clap_complete::Shell;
-use std::io::{self, Write};
+use std::{
+    ffi::OsString,
+    io::{self, Write},
+};
 
 /// The command line, as the parser has it.
 pub(crate) fn command() -> Command {
     Cli::command()
+}
+
+/// `prefork help run` as the flag that it stands for.
+pub(crate) fn as_flag(mut words: Vec<OsString>) -> Vec<OsString> {
+    if words.get(1).is_some_and(|word| word == "help") {
+        words.remove(1);
+        words.push("--help".into());
+    }
+    words
 }
 
 /// The command whose whole help was asked for.

@@ -9,9 +9,12 @@ mod exit;
 mod fetch;
 mod flags;
 mod help;
+mod misplaced;
+mod notes;
 mod reload;
 mod serve;
 mod snapshot;
+mod startable;
 mod status;
 mod top;
 
@@ -28,7 +31,9 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<(), Failure> {
-    let matches = help::command().try_get_matches()?;
+    let words = help::as_flag(std::env::args_os().collect());
+    let matches = help::command().try_get_matches_from(&words);
+    let matches = matches.map_err(|error| misplaced::explained(error, &words))?;
     if let Some(name) = help::wants_all(&matches) {
         return help::print_all(name);
     }

@@ -1,30 +1,37 @@
 //! SIGHUP for `prefork run` and `prefork inetd`: the file of settings is read anew. What can change
-//! while the server runs is applied, and what cannot is named. Replaces no child itself.
+//! while the server runs is applied, and what cannot is named. If the new children fail, what was in
+//! force before is put back. Replaces no child itself.
 
-use crate::exit::Failure;
+use crate::{exit::Failure, notes::say, serve::Job};
 use prefork_server::{
-    ChildServer, Comm, ExecServer, InetdServer, Monitor, PreForkHooks, TakesEffect, defaults,
+    ChildServer, Comm, Config, Error, ExecServer, InetdServer, Monitor, PreForkHooks, TakesEffect,
+    defaults,
     settings::{Entry, Settings},
 };
-use std::{
-    cell::RefCell,
-    fmt,
-    io::{self, Write},
-    rc::Rc,
-};
+use std::{cell::RefCell, fmt, io, rc::Rc};
 
 /// A server of the command, which can run another program from the next fork on.
 pub(crate) trait Reloads: ChildServer + Sized {
+    fn of(job: &Job) -> Self;
+
     fn set_program_of(&mut self, other: Self);
 }
 
 impl Reloads for ExecServer {
+    fn of(job: &Job) -> Self {
+        job.settings.exec_server(&job.program, &job.args)
+    }
+
     fn set_program_of(&mut self, other: Self) {
         self.set_program_of(other);
     }
 }
 
 impl Reloads for InetdServer {
+    fn of(job: &Job) -> Self {
+        job.settings.inetd_server(&job.program, &job.args)
+    }
+
     fn set_program_of(&mut self, other: Self) {
         self.set_program_of(other);
     }
@@ -33,33 +40,45 @@ impl Reloads for InetdServer {
 /// What a reload has found, on its way from the hooks to the server.
 type Next<S> = Rc<RefCell<Option<S>>>;
 
-/// Reads the settings and makes a server of them, as at the start.
-pub(crate) type Read<'a, S> = Box<dyn FnMut() -> Result<(Settings, S), Failure> + 'a>;
+/// Reads the settings and the program, as at the start.
+pub(crate) type Read<'a> = Box<dyn FnMut() -> Result<Job, Failure> + 'a>;
 
 /// The hooks and the server for a reload.
-pub(crate) fn reloading<S: Reloads>(
-    settings: Settings,
-    server: S,
-    read: Read<'_, S>,
-) -> (Hooks<'_, S>, Server<S>) {
+pub(crate) fn reloading<S: Reloads>(job: Job, read: Read<'_>) -> (Hooks<'_, S>, Server<S>) {
     let next = Next::default();
-    let hooks = Hooks {
-        started: settings.clone(),
-        settings,
-        read,
+    let server = Server {
+        server: S::of(&job),
         next: Rc::clone(&next),
     };
-    (hooks, Server { server, next })
+    let hooks = Hooks {
+        started: job.settings.clone(),
+        job,
+        before: None,
+        is_reading: false,
+        read,
+        next,
+    };
+    (hooks, server)
 }
 
 /// Applies new settings to the running server.
 pub(crate) struct Hooks<'a, S> {
     /// Those of the start, which some keys keep.
     started: Settings,
-    /// Those that were read last.
-    settings: Settings,
-    read: Read<'a, S>,
+    /// What was read last.
+    job: Job,
+    /// What was in force before the reload that goes on, or that was the last.
+    before: Option<Before>,
+    /// True from the start of a reload until all that it needs was read.
+    is_reading: bool,
+    read: Read<'a>,
     next: Next<S>,
+}
+
+/// What a failed reload puts back.
+struct Before {
+    job: Job,
+    config: Config,
 }
 
 impl<S: Reloads> PreForkHooks for Hooks<'_, S> {
@@ -68,27 +87,68 @@ impl<S: Reloads> PreForkHooks for Hooks<'_, S> {
         monitor: &mut Monitor,
         server: &mut dyn ChildServer,
     ) -> io::Result<()> {
-        let (settings, next) = (self.read)().map_err(|failure| io::Error::other(failure.text()))?;
+        self.is_reading = true;
+        let job = (self.read)().map_err(|failure| io::Error::other(failure.text()))?;
+        self.is_reading = false;
+        self.keep(monitor);
         let mut config = monitor.config().clone();
-        settings.apply_changes(&self.settings, &mut config);
+        let settings = &job.settings;
+        settings.apply_changes(&self.job.settings, &mut config);
         monitor.set_config(config);
-        for (old, new) in self
-            .settings
-            .changes(&settings)
-            .filter(|(_, new)| !is_fixed(new))
-        {
-            say(&applied(old, new));
+        for (old, new) in self.job.settings.changes(settings) {
+            if !is_fixed(new) {
+                say(&applied(old, new));
+            }
         }
-        for (old, new) in self
-            .started
-            .changes(&settings)
-            .filter(|(_, new)| is_fixed(new))
-        {
-            say(&not_applied(old, new));
+        for (old, new) in self.started.changes(settings) {
+            if is_fixed(new) {
+                say(&not_applied(old, new));
+            }
         }
-        self.settings = settings;
-        *self.next.borrow_mut() = Some(next);
+        self.run_next(job);
         defaults::handler_reload(self, monitor, server)
+    }
+
+    /// After an error in what was read, nothing has changed.
+    fn reload_failed(&mut self, monitor: &mut Monitor, _: &Error) {
+        if std::mem::take(&mut self.is_reading) {
+            return;
+        }
+        if let Some(before) = self.before.take() {
+            monitor.set_config(self.put_back(&before, monitor));
+            self.run_next(before.job);
+            say("reload: the program and the settings from before are in force again");
+        }
+    }
+}
+
+impl<S: Reloads> Hooks<'_, S> {
+    /// Keeps what is in force. While a reload goes on, that is what was in force before it.
+    fn keep(&mut self, monitor: &Monitor) {
+        let before = self.before.take().filter(|_| monitor.is_reloading());
+        self.before = Some(before.unwrap_or_else(|| Before {
+            job: self.job.clone(),
+            config: monitor.config().clone(),
+        }));
+    }
+
+    /// The configuration with the attributes from before that the reload has changed. What was set by
+    /// other means meanwhile stays.
+    fn put_back(&self, before: &Before, monitor: &Monitor) -> Config {
+        let mut config = monitor.config().clone();
+        for (old, new) in before.job.settings.changes(&self.job.settings) {
+            if let (Some(attribute), false) = (old.key().attribute(), is_fixed(new)) {
+                // OK to ignore: it is the text of a value.
+                let _ = attribute.set(&mut config, &attribute.text(&before.config));
+            }
+        }
+        config
+    }
+
+    /// Has the children run this program from the next fork on.
+    fn run_next(&mut self, job: Job) {
+        *self.next.borrow_mut() = Some(S::of(&job));
+        self.job = job;
     }
 }
 
@@ -132,32 +192,29 @@ fn shown(entry: &Entry) -> String {
     }
 }
 
-/// OK to ignore errors: there is no other place to report it.
-fn say(line: &str) {
-    let _ = writeln!(io::stderr(), "prefork: {line}");
-}
-
 /// The server of the command, with its next program.
 pub(crate) struct Server<S> {
     server: S,
     next: Next<S>,
 }
 
-impl<S: Reloads> ChildServer for Server<S> {
-    fn inner(&mut self) -> Option<&mut dyn ChildServer> {
-        Some(&mut self.server)
-    }
-
-    fn resume_accept(&mut self, comm: &mut Comm) -> io::Result<()> {
-        self.server.resume_accept(comm)
-    }
-
-    fn reload(&mut self) -> io::Result<()> {
-        self.server.reload()?;
+impl<S: Reloads> Server<S> {
+    /// The server with the program that is to run from now on.
+    fn current(&mut self) -> &mut S {
         if let Some(next) = self.next.take() {
             self.server.set_program_of(next);
         }
-        Ok(())
+        &mut self.server
+    }
+}
+
+impl<S: Reloads> ChildServer for Server<S> {
+    fn inner(&mut self) -> Option<&mut dyn ChildServer> {
+        Some(self.current())
+    }
+
+    fn resume_accept(&mut self, comm: &mut Comm) -> io::Result<()> {
+        self.current().resume_accept(comm)
     }
 }
 

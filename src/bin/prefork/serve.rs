@@ -5,60 +5,70 @@ use crate::{
     args::{Common, InetdArgs, RunArgs},
     exit::Failure,
     flags::{Flags, Takes},
+    notes::Notes,
     reload::{Reloads, reloading},
 };
 use prefork_server::{
-    Builder, ChildServer, PreFork, PreForkHooks, StatusAddress, Systemd, settings::Settings,
+    Builder, ChildServer, ExecServer, InetdServer, PreFork, PreForkHooks, StatusAddress, Systemd,
+    servers, settings::Settings,
 };
 use std::{
     ffi::OsString,
     io::{self, Write},
+    os::unix::ffi::OsStrExt,
     path::PathBuf,
 };
 
+/// What to do where sockets were handed over and no address was given.
+const SYSTEMD: &str = "LISTEN_FDS has sockets for this server: add --listen systemd, or \
+                       --listen systemd:NAME for those of one name";
+
+/// What to do without an address.
+const NOWHERE: &str =
+    "no address to listen on: add --listen 127.0.0.1:7777, or `listen` to the file";
+
 /// Settings, and the program that they are for.
-struct Job {
-    settings: Settings,
-    program: OsString,
-    args: Vec<OsString>,
+#[derive(Clone)]
+pub(crate) struct Job {
+    pub(crate) settings: Settings,
+    pub(crate) program: OsString,
+    pub(crate) args: Vec<OsString>,
 }
 
 pub(crate) fn run(given: &RunArgs) -> Result<(), Failure> {
-    serve(|| {
-        let job = Job::new(&given.common, &given.flags)?;
-        let server = job.settings.exec_server(&job.program, &job.args);
-        job.check_program(server.program_file())?;
-        Ok((job.settings, server))
+    serve::<ExecServer>(|| {
+        let job = Job::read(&given.common, &given.flags)?;
+        // Without a word its programs would not find the sockets.
+        match job.settings.listen().is_empty() && servers::has_listen_fds() {
+            true => Err(Failure::config(SYSTEMD.to_owned())),
+            false => Ok(job),
+        }
     })
 }
 
 pub(crate) fn inetd(given: &InetdArgs) -> Result<(), Failure> {
-    serve(|| {
-        let job = Job::new(&given.common, &given.flags)?;
-        if job.settings.listen().is_empty() {
-            let message =
-                "no address to listen on: add --listen 127.0.0.1:7777, or `listen` to the file";
-            return Err(Failure::usage(message));
+    serve::<InetdServer>(|| {
+        let job = Job::read(&given.common, &given.flags)?;
+        match (job.settings.listen().is_empty(), servers::has_listen_fds()) {
+            (false, _) => Ok(job),
+            (true, true) => Err(Failure::config(SYSTEMD.to_owned())),
+            (true, false) => Err(Failure::usage(NOWHERE)),
         }
-        let server = job.settings.inetd_server(&job.program, &job.args);
-        job.check_program(server.program_file())?;
-        Ok((job.settings, server))
     })
 }
 
-/// Runs the server that `read` makes of the settings, now and at each reload.
-fn serve<S: Reloads>(
-    mut read: impl FnMut() -> Result<(Settings, S), Failure>,
-) -> Result<(), Failure> {
-    let (settings, server) = read()?;
-    let (config, confinement) = (settings.config(), settings.confinement());
-    let sockets = Sockets::of(&settings);
-    let (hooks, server) = reloading(settings, server, Box::new(read));
+/// Runs the server of what `read` finds, now and at each reload.
+fn serve<S: Reloads>(mut read: impl FnMut() -> Result<Job, Failure>) -> Result<(), Failure> {
+    let job = read()?;
+    let (config, confinement) = (job.settings.config(), job.settings.confinement());
+    let sockets = Sockets::of(&job.settings);
+    let (hooks, server) = reloading::<S>(job, Box::new(read));
     let builder = PreFork::builder(server)
         .hooks(hooks)
         .config(config)
         .confinement(confinement)
-        .observe(Systemd::from_env());
+        .observe(Systemd::from_env())
+        .observe(Notes);
     let mut prefork = sockets.add_to(builder).start()?;
     for listener in prefork.server_mut().listeners() {
         writeln!(io::stdout(), "listening on {}", listener.name)?;
@@ -103,40 +113,54 @@ impl Sockets {
 }
 
 impl Job {
-    fn new<T: Takes>(common: &Common, flags: &Flags<T>) -> Result<Self, Failure> {
-        let settings = flags.settings(common.config.as_deref(), &common.as_flags())?;
+    pub(crate) fn new<A: Into<OsString>>(
+        settings: Settings,
+        program: impl Into<OsString>,
+        args: impl IntoIterator<Item = A>,
+    ) -> Self {
+        Self {
+            settings,
+            program: program.into(),
+            args: args.into_iter().map(Into::into).collect(),
+        }
+    }
+
+    fn read<T: Takes>(common: &Common, flags: &Flags<T>) -> Result<Self, Failure> {
+        let settings = flags.settings(common.config.as_deref(), &common.spare.as_flags())?;
         let mut words = match common.program.is_empty() {
             true => settings.program().into_iter().map(OsString::from).collect(),
             false => common.program.clone(),
         }
         .into_iter();
         let program = words.next();
-        let missing = || Failure::usage("no program: write it after --, as in: -- wc -l");
-        Ok(Self {
-            program: program.ok_or_else(missing)?,
-            args: words.collect(),
-            settings,
-        })
+        let missing = || Failure::usage("no program: write it after --, as in: -- cat");
+        let job = Self::new(settings, program.ok_or_else(missing)?, words);
+        job.check_program().map(|()| job)
     }
 
     /// A program inside of a chroot is looked for by each child.
-    fn check_program(&self, file: Option<PathBuf>) -> Result<(), Failure> {
-        let chroot = self.settings.entry("chroot");
-        let is_inside = chroot.is_some_and(|entry| entry.value() != "none");
-        match file.is_some() || is_inside {
+    pub(crate) fn check_program(&self) -> Result<(), Failure> {
+        let program = self.program_of_children();
+        let server = self.settings.exec_server(&program, &[] as &[&str]);
+        match server.program_file().is_some() || self.text("chroot").is_some() {
             true => Ok(()),
-            false => Err(Failure::no_program(&self.program.to_string_lossy())),
+            false => Err(Failure::no_program(&program.to_string_lossy())),
         }
     }
-}
 
-impl Common {
-    /// `--spare 2..10` as the flags that it stands for.
-    fn as_flags(&self) -> Vec<(&'static str, Vec<String>)> {
-        let Some((min, max)) = &self.spare else {
-            return Vec::new();
-        };
-        let min = ("min_spare_servers", vec![min.clone()]);
-        vec![min, ("max_spare_servers", vec![max.clone()])]
+    /// The program as this process has to look for it: a relative path is one of the children's
+    /// directory.
+    fn program_of_children(&self) -> OsString {
+        let is_path = self.program.as_bytes().contains(&b'/');
+        match self.text("directory").filter(|_| is_path) {
+            Some(directory) => PathBuf::from(directory).join(&self.program).into(),
+            None => self.program.clone(),
+        }
+    }
+
+    /// The value of a key, unless it is none.
+    fn text(&self, name: &str) -> Option<String> {
+        let value = self.settings.entry(name)?.value();
+        Some(value).filter(|value| value != "none")
     }
 }

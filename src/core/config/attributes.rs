@@ -13,6 +13,16 @@ pub(crate) struct Normalised {
     pub(crate) to: usize,
 }
 
+impl Normalised {
+    /// Whether nobody can have asked for the value.
+    pub(crate) fn is_of_default(&self) -> bool {
+        let mut attributes = Config::attributes().iter();
+        let attribute = attributes.find(|attribute| attribute.name == self.name);
+        let default = attribute.map(|attribute| attribute.text(&Config::default()));
+        default.is_some_and(|default| default == self.from.to_string())
+    }
+}
+
 /// The values that were asked for, and those in force.
 ///
 /// It dereferences to the [`Config`] in force, which is computed whenever a value is set: reading,

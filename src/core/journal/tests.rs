@@ -18,19 +18,21 @@ fn lives() -> Record {
     }
 }
 
-/// One child, its parent and the holder: all that happens from the record of the fork to the end of the
-/// record. A step is done by one of the three.
+/// Two parents in a row with a child each, in one slot, and the holder: all that happens from the record
+/// of the first fork to the end of the second parent. A step is done by one of them.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 struct World {
-    parent: Step,
+    /// Which of the parents is the last one. The second comes only if the first has left no child.
+    parent: usize,
+    step: Step,
     parent_lives: bool,
-    child: Life,
-    noted: bool,
+    children: [Life; 2],
+    note: NotedPid,
     record: u64,
     reaped: bool,
 }
 
-/// What the parent has done.
+/// What the last parent has done.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 enum Step {
     #[default]
@@ -42,7 +44,7 @@ enum Step {
     Forgotten,
 }
 
-/// What the child has done.
+/// What a child has done.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 enum Life {
     #[default]
@@ -54,32 +56,48 @@ enum Life {
     Dead,
 }
 
+/// The pid of the child of each parent.
+const PIDS: [u32; 2] = [PID, PID + 1];
+
+fn serial_of(parent: usize) -> u32 {
+    ID.serial() + u32::try_from(parent).unwrap()
+}
+
 impl World {
     fn phase(self) -> Phase {
         Phase::read(self.record)
     }
 
+    /// The child of the last parent.
+    fn child(self) -> Life {
+        self.children[self.parent]
+    }
+
     fn with(self, step: Step, phase: Phase) -> Self {
         Self {
-            parent: step,
+            step,
             record: phase as u64,
             ..self
         }
     }
 
-    /// All that may happen next while the parent lives.
+    fn with_child(mut self, child: usize, life: Life) -> Self {
+        self.children[child] = life;
+        self
+    }
+
+    /// All that may happen next by the last parent while it lives, and by the holder when it does not.
     fn parents_steps(self) -> Vec<Self> {
         if !self.parent_lives {
-            return Vec::new();
+            return self.next_parent().into_iter().collect();
         }
-        let next = match self.parent {
+        let next = match self.step {
             Step::Nothing => self.with(Step::Recorded, Phase::Forking),
-            Step::Recorded => Self {
-                child: Life::Born,
-                ..self.with(Step::Forked, Phase::Forking)
-            },
+            Step::Recorded => self
+                .with(Step::Forked, Phase::Forking)
+                .with_child(self.parent, Life::Born),
             Step::Forked => self.with(Step::Entered, Phase::Lives),
-            Step::Entered if self.child == Life::Dead => Self {
+            Step::Entered if self.child() == Life::Dead => Self {
                 reaped: true,
                 ..self.with(Step::Reaped, Phase::Lives)
             },
@@ -96,18 +114,34 @@ impl World {
         }
     }
 
-    fn childs_steps(self) -> Vec<Self> {
-        let with = |child| Self { child, ..self };
-        match self.child {
+    /// The second parent uses the slot if the holder has found no child in it, be it that one is about to
+    /// end by itself.
+    fn next_parent(self) -> Option<Self> {
+        let is_free = self.parent == 0 && self.resolved().phase == Phase::Vacant;
+        is_free.then(|| Self {
+            parent: 1,
+            step: Step::Nothing,
+            parent_lives: true,
+            record: 0,
+            reaped: false,
+            ..self
+        })
+    }
+
+    fn childs_steps(self, child: usize) -> Vec<Self> {
+        let with = |life| self.with_child(child, life);
+        let has_its_parent = self.parent == child && self.parent_lives;
+        match self.children[child] {
             Life::Unborn | Life::Dead => Vec::new(),
-            Life::Born => vec![
-                Self {
-                    noted: true,
+            Life::Born => {
+                let own = NotedPid::new(serial_of(child), PIDS[child]);
+                let noted = Self {
+                    note: own.noted_over(self.note),
                     ..with(Life::Noted)
-                },
-                with(Life::Dead),
-            ],
-            Life::Noted if self.parent_lives => vec![with(Life::Serves), with(Life::Dead)],
+                };
+                vec![noted, with(Life::Dead)]
+            }
+            Life::Noted if has_its_parent => vec![with(Life::Serves), with(Life::Dead)],
             // It sees that its parent is gone.
             Life::Noted => vec![with(Life::Dead)],
             Life::Serves => vec![with(Life::Dead)],
@@ -116,21 +150,31 @@ impl World {
 
     /// The record, as the holder resolves it now.
     fn resolved(self) -> Record {
+        let serial = serial_of(self.parent);
         let record = match self.phase() {
             Phase::Vacant => Record::default(),
-            Phase::Forking => forking(),
-            _ => lives(),
+            Phase::Forking => Record {
+                serial,
+                ..forking()
+            },
+            _ => Record {
+                serial,
+                pid: PIDS[self.parent],
+                ..lives()
+            },
         };
-        let noted = match self.noted {
-            true => NotedPid::new(ID.serial(), PID),
-            false => NotedPid::default(),
-        };
-        let exists = self.child != Life::Unborn && !self.reaped;
-        record.resolve(noted, |pid| pid == PID && exists)
+        record.resolve(self.note, |pid| self.exists(pid))
+    }
+
+    /// Whether there is such a process, not reaped.
+    fn exists(self, pid: u32) -> bool {
+        let child = PIDS.iter().position(|own| *own == pid).expect("a child");
+        let reaped = child == self.parent && self.reaped;
+        self.children[child] != Life::Unborn && !reaped
     }
 }
 
-/// In every order of the steps of parent and child, with the parent killed after each: a child that
+/// In every order of the steps of parents and children, with a parent killed after each: a child that
 /// serves is known, one that is not known ends by itself, and one that was known and is gone is
 /// accounted for.
 #[test]
@@ -140,32 +184,42 @@ fn a_parent_killed_at_any_step_loses_no_child_and_doubles_none() {
         ..World::default()
     }];
     let mut seen = std::collections::HashSet::new();
-    let mut resolved = 0;
+    let mut resolved = [0; 2];
     while let Some(world) = open.pop() {
         if !seen.insert(world) {
             continue;
         }
         open.extend(world.parents_steps());
-        open.extend(world.childs_steps());
+        open.extend(
+            [0, 1]
+                .into_iter()
+                .flat_map(|child| world.childs_steps(child)),
+        );
         if !world.parent_lives {
-            resolved += 1;
+            resolved[world.parent] += 1;
             check(world);
         }
     }
-    assert!(resolved >= 16, "{resolved} states");
+    assert!(
+        resolved[0] >= 16 && resolved[1] >= 64,
+        "{resolved:?} states"
+    );
 }
 
 fn check(world: World) {
     let record = world.resolved();
-    let exists = world.child != Life::Unborn && !world.reaped;
+    let pid = PIDS[world.parent];
+    let exists = world.child() != Life::Unborn && !world.reaped;
     match record.phase {
-        Phase::Lives => assert!(exists && record.pid == PID, "{world:?}"),
+        Phase::Lives => assert!(exists && record.pid == pid, "{world:?}"),
         // Whatever it does from now on, it does not serve.
-        Phase::Vacant => assert!(ends_unseen(world), "{world:?}"),
+        Phase::Vacant => assert!(ends_unseen(world, world.parent), "{world:?}"),
         // Known, and gone.
         Phase::Ended => assert!(world.reaped, "{world:?}"),
         Phase::Forking | Phase::Ending => panic!("unresolved: {world:?}"),
     }
+    // That of a parent before has been left alone by its holder.
+    assert!(world.parent == 0 || ends_unseen(world, 0), "{world:?}");
     assert_eq!(
         record,
         record.resolve(NotedPid::default(), |_| exists),
@@ -173,10 +227,26 @@ fn check(world: World) {
     );
 }
 
-fn ends_unseen(world: World) -> bool {
-    match world.child {
+fn ends_unseen(world: World, child: usize) -> bool {
+    match world.children[child] {
         Life::Unborn | Life::Dead => true,
-        _ => world.childs_steps().into_iter().all(ends_unseen),
+        Life::Serves => false,
+        _ => world
+            .childs_steps(child)
+            .into_iter()
+            .all(|world| ends_unseen(world, child)),
+    }
+}
+
+/// Serials begin again some time, and a slot that nobody has noted anything in is zero.
+#[test]
+fn the_later_of_two_notes_stays() {
+    for first in [1, ID.serial(), u32::MAX / 2 + 7, u32::MAX] {
+        let [earlier, later] = [first, first.wrapping_add(1)].map(|it| NotedPid::new(it, PID));
+        assert_eq!(earlier.noted_over(NotedPid::default()), earlier);
+        assert_eq!(later.noted_over(earlier), later);
+        assert_eq!(earlier.noted_over(later), later);
+        assert_eq!(later.noted_over(later), later);
     }
 }
 
@@ -226,6 +296,7 @@ proptest! {
     #[test]
     fn a_record_is_read_as_it_was_written(
         serial: u32, pid: u32, epoch: u32, reserved: bool, at: u64, status: Option<i32>, phase in 0..6_u64,
+        told: Option<(u8, u32)>, successor: bool,
         noise: [u64; RECORD_WORDS],
     ) {
         let phase = Phase::read(phase);
@@ -239,8 +310,12 @@ proptest! {
             usage: status.map(|_| usage),
             out_of_memory: false,
         };
+        let told = told.map(|(reason, at)| ToldNote {
+            reason: Reason::of_code(reason),
+            at: Time::at(Duration::from_micros(at.into())),
+        });
         let record = Record {
-            phase, serial, reserved, pid, epoch,
+            phase, serial, reserved, pid, epoch, told, successor,
             forked_at: Time::at_nanoseconds(at),
             end: (phase == Phase::Ended).then_some(end),
         };

@@ -3,86 +3,117 @@
 
 use super::*;
 use crate::core::{
-    stop::{Manner, StopState},
+    journal::{FailureNote, ToldNote},
+    stop::StopState,
     system::PoolNote,
 };
 
+/// A child that the parent before has told to stop, or was about to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ToldBefore {
+    pub(crate) child: ChildId,
+    /// Whether that parent has begun to send it a signal.
+    pub(crate) was_sent: bool,
+    /// `None` if a hook has sent the signal, which does not make the child retire.
+    pub(crate) why: Option<ToldNote>,
+}
+
+impl ToldBefore {
+    /// The signal that has told it; `None` for one that has closed its outputs and is told later.
+    fn signal(&self) -> Option<Signal> {
+        match self.why.map(|why| why.reason) {
+            Some(Reason::Closed) if !self.was_sent => None,
+            Some(Reason::Faulty) => Some(Signal::Kill),
+            _ => Some(Signal::Interrupt),
+        }
+    }
+}
+
 impl Monitor {
     /// What is noted at the end of each turn.
-    pub(crate) fn pool_note(&self, renewed: bool) -> PoolNote {
+    pub(crate) fn pool_note(&self, renewed: bool, failure: Option<FailureNote>) -> PoolNote {
         PoolNote {
             epoch: self.replacement.epoch(),
             serial: self.pool.last_serial(),
             owed: self.owed as u64,
             stop: self.stop_state(),
+            failure,
             renewed,
         }
     }
 
     fn stop_state(&self) -> StopState {
-        let is_patient = self.stop.is_patient();
+        let terms = self.stop.terms();
         match (self.shutdown, self.stop.begins_at()) {
-            (true, _) => StopState::Begun { is_patient },
-            (false, Some(_)) => StopState::Announced { is_patient },
+            (true, _) => StopState::Begun(terms),
+            (false, Some(_)) => StopState::Announced(terms),
             (false, None) => StopState::None,
         }
     }
 
-    /// Goes on with what the parent before had begun: the stop, and the retirement of these children.
-    /// Their time begins anew.
-    pub(crate) fn go_on(&mut self, stop: StopState, told: &[ChildId]) {
-        for child in told {
-            self.stop(*child, Reason::Asked);
+    /// Goes on with what the parent before had begun: the stop, a reload, and the retirement of these
+    /// children, for whom it is as if that parent had lived on.
+    pub(crate) fn go_on(&mut self, stop: StopState, told: &[ToldBefore]) {
+        if let StopState::Begun(terms) = stop {
+            // The time of those who were told to stop depends on it.
+            self.stop.go_on(terms);
         }
+        told.iter().for_each(|it| self.retires_still(it));
         match stop {
-            StopState::None => {}
-            StopState::Announced { is_patient: true } => self.ask_stop(Manner::Patient),
-            StopState::Announced { is_patient: false } => self.ask_stop(Manner::Bounded),
-            StopState::Begun { is_patient } => {
-                self.stop.go_on(is_patient);
-                self.shutdown();
+            StopState::None => {
+                self.tell_again(told);
+                self.reloads_still();
+            }
+            StopState::Announced(terms) => {
+                self.tell_again(told);
+                self.reloads_still();
+                self.ask_stop(terms.manner());
+                self.stop.go_on(terms);
+            }
+            // That tells all children.
+            StopState::Begun(_) => self.shutdown(),
+        }
+    }
+
+    /// Takes over why a child was told to stop, and when; also of one that has ended since.
+    fn retires_still(&mut self, before: &ToldBefore) {
+        let retirement = before.why.map(|why| Retirement {
+            at: why.at,
+            ..self.retirement(why.reason)
+        });
+        let Some(child) = self.pool.get_mut(before.child) else {
+            return;
+        };
+        if before.signal().is_some() {
+            child.flags |= Flags::INT_SENT;
+        }
+        if retirement.is_none() {
+            child.flags |= Flags::ASKED;
+            return;
+        }
+        child.retirement = retirement;
+        if child.state == State::Busy {
+            child.flags |= Flags::BUSY_WHEN_TOLD;
+        }
+        self.pool.set_state(before.child, State::Retiring);
+        self.observe_surplus();
+    }
+
+    /// The parent before may have been killed before it had sent the signal.
+    fn tell_again(&mut self, told: &[ToldBefore]) {
+        for before in told {
+            if let Some(signal) = before.signal() {
+                self.send(before.child, signal);
             }
         }
+    }
+
+    /// What a parent after this one is to know of a child that was told to stop.
+    pub(crate) fn told_note(&self, child: ChildId) -> Option<ToldNote> {
+        let Retirement { reason, at, .. } = self.pool.get(child)?.retirement?;
+        Some(ToldNote { reason, at })
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::core::stop::Wish;
-
-    fn monitor() -> Monitor {
-        let config = Config {
-            pre_stop_delay: Duration::from_secs(1),
-            ..Config::default()
-        };
-        Monitor::with_attributes(Attributes::from(config))
-    }
-
-    /// A stop that has been asked for is not forgotten with the parent that has heard of it, and one
-    /// without a bound gets none.
-    #[test]
-    fn a_stop_goes_on_where_it_was() {
-        for (manner, is_patient) in [(Manner::Bounded, false), (Manner::Patient, true)] {
-            let mut first = monitor();
-            assert_eq!(first.pool_note(false).stop, StopState::None);
-            first.ask_stop(manner);
-            assert_eq!(first.take_wish(), Wish::Announce);
-            let announced = first.pool_note(false).stop;
-            assert_eq!(announced, StopState::Announced { is_patient });
-            let mut next = monitor();
-            next.go_on(announced, &[]);
-            assert_eq!(next.take_wish(), Wish::Announce);
-            assert!(next.stop_begins_at().is_some());
-            assert_eq!(next.stop.is_patient(), is_patient);
-            first.begin_shutdown();
-            let begun = first.pool_note(false).stop;
-            assert_eq!(begun, StopState::Begun { is_patient });
-            let mut last = monitor();
-            last.go_on(begun, &[]);
-            assert!(last.queue.has(&Posted::Shutdown));
-            last.begin_shutdown();
-            assert_eq!(last.stop.is_patient(), is_patient);
-        }
-    }
-}
+mod tests;

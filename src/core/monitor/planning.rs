@@ -162,9 +162,11 @@ impl Monitor {
     }
 
     /// Acts on changed attributes: warns once of each value that makes no sense, and updates the
-    /// surplus and the timer of the timeout check.
+    /// surplus and the timer of the timeout check. A default that gives way to what was asked for is
+    /// no mistake of anybody.
     pub(crate) fn attributes_changed(&mut self) {
-        for change in self.attributes.take_unreported() {
+        let unreported = self.attributes.take_unreported();
+        for change in unreported.iter().filter(|change| !change.is_of_default()) {
             let (name, from, to) = (change.name, change.from, change.to);
             self.notice(
                 Notice::Attribute(name),

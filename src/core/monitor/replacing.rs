@@ -49,6 +49,30 @@ impl Monitor {
         self.happened(Event::ReloadBegan { epoch });
     }
 
+    /// A child of the parent before is a successor, for which no child was told to stop yet.
+    #[cfg(feature = "holder")]
+    pub(crate) fn succeeds_still(&mut self, id: ChildId) {
+        let role = Some(Role::Successor);
+        let Some(child) = self.pool.get_mut(id).filter(|child| !child.is_reaped()) else {
+            return;
+        };
+        child.role = role;
+        if child.is_ready() && child.epoch == self.replacement.epoch() {
+            self.replacement.started(id, role);
+        }
+    }
+
+    /// Goes on with the reload of the parent before, if children of an older epoch are left: as if it had
+    /// begun now, but for the settings, which were read, and the epoch.
+    #[cfg(feature = "holder")]
+    pub(super) fn reloads_still(&mut self) {
+        let epoch = self.replacement.epoch();
+        if self.untold().any(|child| child.epoch != epoch) {
+            self.replacement.go_on(self.now);
+            self.happened(Event::ReloadBegan { epoch });
+        }
+    }
+
     /// Marks the children that have reached a limit of age, and stops those that are past it.
     pub(crate) fn check_ages(&mut self) {
         let due = self.ages_at.is_some_and(|at| at <= self.now);
@@ -169,6 +193,12 @@ impl Monitor {
         self.keep_the_old();
         self.queue
             .push(Task::ReloadFailed(reload_error(child, death)));
+    }
+
+    /// Gives up the reload that is under way: the old children stay.
+    pub(crate) fn give_up_reload(&mut self) {
+        self.replacement.give_up();
+        self.keep_the_old();
     }
 
     /// After a reload that has failed, the old children stay.

@@ -72,6 +72,7 @@ impl Monitor {
             .chain(self.alarms.next())
             .chain(self.stop.begins_at())
             .chain(self.upgrade.wake_at())
+            .chain(self.first_hangs_at())
             .chain(self.notices.next())
             .chain(self.escalations())
             .chain(self.stack_deadlines())

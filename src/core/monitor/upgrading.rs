@@ -3,11 +3,12 @@
 
 use super::*;
 use crate::core::{
+    clocks::ClockLimits,
     config::Attribute,
     inbox::{Inbox, restored_end, save_end},
     state::{ChildState, Ledger, List, PipeState, PoolState, RetirementState, Snapshot},
     system::{Process, ToGroup},
-    upgrade::{Seen, Trial},
+    upgrade::{Request, Seen, Trial},
 };
 use std::path::PathBuf;
 
@@ -20,16 +21,20 @@ impl Monitor {
     /// it is executed, and its children replace the others, as in a reload. If anything fails, the old
     /// program serves on, and [`upgrade_failed`](crate::PreForkHooks::upgrade_failed) is called.
     ///
-    /// Linux only. In a shutdown it has no effect.
+    /// Linux only. While another upgrade is under way it is refused, with a warning in the log. When a
+    /// stop was announced or has begun it fails, and `upgrade_failed` is called.
     pub fn upgrade(&mut self) {
-        self.ask_for_upgrade(None);
+        self.ask_for_upgrade(Request::default());
     }
 
     /// Replaces the program by the one at `path`: see [`upgrade`](Self::upgrade).
     ///
     /// Later upgrades without a path are to this one.
     pub fn upgrade_to(&mut self, path: impl Into<PathBuf>) {
-        self.ask_for_upgrade(Some(path.into()));
+        self.ask_for_upgrade(Request {
+            program: Some(path.into()),
+            asker: None,
+        });
     }
 
     /// Whether an upgrade is under way, in the old program or in the new one.
@@ -42,16 +47,16 @@ impl Monitor {
         self.is_upgrading() || self.queue.has(&Posted::Upgrade)
     }
 
-    fn ask_for_upgrade(&mut self, path: Option<PathBuf>) {
-        self.upgrade.ask(path);
-        if !self.queue.has(&Posted::Upgrade) {
+    pub(crate) fn ask_for_upgrade(&mut self, request: Request) {
+        if self.upgrade.ask(request) {
             self.post_known(Posted::Upgrade);
         }
     }
 
     /// Begins an upgrade, in which the new program is tried.
     pub(crate) fn begin_upgrade(&mut self) {
-        self.upgrade.begin(self.now);
+        let limit = self.attributes.upgrade_timeout;
+        self.upgrade.begin(self.now, limit);
         self.happened(Event::UpgradeBegan);
     }
 
@@ -67,7 +72,26 @@ impl Monitor {
             trial,
             is_calm: self.queue.is_empty() && !is_printing,
             stops: self.is_stopping(),
+            hangs_at: self.first_hangs_at(),
         }
+    }
+
+    /// In a new program: when the first of its children will have been starting for too long, unless
+    /// `start_timeout` is for that, or the server stops.
+    pub(super) fn first_hangs_at(&self) -> Option<Time> {
+        let epoch = self.upgrade.proves()?;
+        if !self.attributes.start_timeout.is_zero() || self.is_stopping() {
+            return None;
+        }
+        let limit = ClockLimits {
+            start: self.attributes.upgrade_timeout,
+            busy: Duration::ZERO,
+        };
+        let own = self.children().filter(|child| child.epoch == epoch);
+        let starting = own.filter(|child| !child.is_ready() && !child.was_told());
+        starting
+            .filter_map(|child| limit.end(child.work()?, None, &self.clocks.pauses))
+            .min()
     }
 
     /// The pool, the attributes and the counters, to be handed on.

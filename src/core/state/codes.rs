@@ -3,19 +3,35 @@
 use super::encoding::{Field, Input, Why};
 use crate::core::child::{Reason, Signal, State};
 
+/// A name that has a number.
+pub(crate) trait Coded: Sized {
+    fn code(&self) -> u8;
+    /// What an earlier version takes a number for that it does not know.
+    fn of_code(code: u8) -> Self;
+}
+
 macro_rules! codes {
     ($($type:ident or $instead:ident { $($name:ident = $code:literal,)* })*) => {$(
+        impl Coded for $type {
+            fn code(&self) -> u8 {
+                match self { $(Self::$name => $code,)* }
+            }
+
+            fn of_code(code: u8) -> Self {
+                match code {
+                    $($code => Self::$name,)*
+                    _ => Self::$instead,
+                }
+            }
+        }
+
         impl Field for $type {
             fn put(&self, out: &mut Vec<u8>) {
-                let code: u8 = match self { $(Self::$name => $code,)* };
-                code.put(out);
+                self.code().put(out);
             }
 
             fn take(input: &mut Input<'_>) -> Result<Self, Why> {
-                match u8::take(input)? {
-                    $($code => Ok(Self::$name),)*
-                    _ => Ok(Self::$instead),
-                }
+                u8::take(input).map(Self::of_code)
             }
         }
     )*};

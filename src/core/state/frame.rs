@@ -29,6 +29,10 @@ impl Tag {
     pub(super) const HOOKS: Self = Self(8);
     pub(super) const CLIENT: Self = Self(9);
 
+    pub(super) fn number(self) -> u32 {
+        self.0
+    }
+
     fn flags(self) -> u32 {
         match self {
             Self::PROGRAM | Self::POOL | Self::CHILD | Self::DESCRIPTOR => MUST,

@@ -111,6 +111,8 @@ fn counters(json: &mut Json, picture: &Picture) {
     json.field("fork_errors", head.failed_forks);
     json.field("reloads", head.reloads);
     json.field("failed_reloads", head.failed_reloads);
+    json.field("upgrades", head.upgrades);
+    json.field("takeovers", head.takeovers);
     json.field("lost_connections", head.lost_connections);
     json.field("saturations", head.saturations);
     json.field("saturated_seconds", saturated_seconds(picture));

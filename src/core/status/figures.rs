@@ -69,6 +69,8 @@ words! {
         saturated_for,
         reloads,
         failed_reloads,
+        takeovers,
+        upgrades,
         /// The children that have no slot, and so no row, by their state.
         slotless_starting,
         slotless_free,
@@ -262,6 +264,8 @@ impl Head {
             saturated_for: nanoseconds(report.saturated_for),
             reloads: report.reloads,
             failed_reloads: report.failed_reloads,
+            takeovers: report.takeovers,
+            upgrades: report.upgrades,
             slotless_starting: slotless.counts.starting,
             slotless_free: slotless.counts.free,
             slotless_busy: slotless.counts.busy,

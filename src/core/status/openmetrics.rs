@@ -212,6 +212,16 @@ fn counters(text: &mut Exposition, picture: &Picture) {
     );
     text.count("prefork_reloads", "result", "done", head.reloads);
     text.count("prefork_reloads", "result", "failed", head.failed_reloads);
+    text.counter(
+        "prefork_upgrades",
+        "Upgrades to another program that are complete.",
+        head.upgrades,
+    );
+    text.counter(
+        "prefork_takeovers",
+        "Parents that have taken over the children of one that was gone.",
+        head.takeovers,
+    );
 }
 
 fn listeners(text: &mut Exposition, picture: &Picture) {

@@ -201,14 +201,46 @@ fn the_signal_after_a_stop_that_was_asked_for_is_the_first() {
 #[test]
 fn how_far_a_stop_is_can_be_written_down() {
     assert_eq!(StopState::read(StopState::None.word()), StopState::None);
-    for is_patient in [false, true] {
-        for state in [
-            StopState::Announced { is_patient },
-            StopState::Begun { is_patient },
-        ] {
+    for (is_patient, was_told) in [(false, false), (false, true), (true, false), (true, true)] {
+        let terms = StopTerms {
+            is_patient,
+            was_told,
+        };
+        for state in [StopState::Announced(terms), StopState::Begun(terms)] {
             assert_eq!(StopState::read(state.word()), state);
         }
     }
-    let is_patient = false;
-    assert_eq!(StopState::read(u64::MAX), StopState::Begun { is_patient });
+}
+
+/// After every sequence of signals, the next ones mean the same to a parent that goes on with the stop.
+#[cfg(feature = "holder")]
+#[test]
+fn the_next_signal_means_the_same_to_the_next_parent() {
+    for signals in ["T", "Q", "TQ", "QT", "QQ"] {
+        let mut stop = Stop::default();
+        let mut wishes = Vec::new();
+        for signal in signals.chars() {
+            wishes.push(hear(&mut stop, signal, !wishes.is_empty()));
+        }
+        let word = StopState::Begun(stop.terms()).word();
+        for next in ['T', 'Q'] {
+            let StopState::Begun(terms) = StopState::read(word) else {
+                panic!("it has begun");
+            };
+            let mut heir = Stop::default();
+            heir.go_on(terms);
+            let mut same = stop;
+            let expected = hear(&mut same, next, true);
+            assert_eq!(hear(&mut heir, next, true), expected, "{signals}{next}");
+        }
+    }
+}
+
+#[cfg(feature = "holder")]
+fn hear(stop: &mut Stop, signal: char, is_shutdown: bool) -> Wish {
+    let asks = match signal {
+        'Q' => asks(0, 1),
+        _ => asks(1, 0),
+    };
+    stop.hear(asks, moment(1, Duration::ZERO, is_shutdown))
 }

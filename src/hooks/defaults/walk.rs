@@ -340,7 +340,6 @@ impl Walk {
             | Task::Lead(_)
             | Task::Watch(_)
             | Task::Unwatch(_)
-            | Task::AddAsker(_)
             | Task::AskStack(_) => {
                 panic!("{task:?}")
             }

@@ -1,7 +1,7 @@
 //! Several listeners of both kinds as one: TCP and UNIX sockets of one server, and a connection of
 //! either. Opens and names them; serves no client.
 
-use super::{Kind, Listen};
+use super::{Kind, Listen, is_stream};
 use crate::{
     listeners::Listener,
     servers::conn::{Peer, Stream},
@@ -40,15 +40,23 @@ impl Listener for ListenSet {
     type Stream = AnyStream;
 
     fn open(&mut self, backlog: i32) -> io::Result<Vec<OwnedFd>> {
-        self.kinds = self.listen.iter().map(Listen::kind).collect();
+        self.kinds = self.listen.iter().filter_map(Listen::kind).collect();
         let opened = self.kinds.iter_mut().map(|kind| kind.open(backlog));
         opened.collect()
     }
 
     fn fits(&self, socket: BorrowedFd<'_>) -> bool {
-        [Family::Inet, Family::Unix]
-            .into_iter()
-            .any(|family| sockets::is_stream(&socket, family))
+        is_stream(socket)
+    }
+
+    fn adopt(&mut self, socket: BorrowedFd<'_>) -> io::Result<()> {
+        let mut wanted = self
+            .listen
+            .iter()
+            .filter(|listen| listen.wanted().is_some());
+        let no_delay = wanted.all(|listen| listen.no_delay);
+        self.kinds.push(Kind::of(socket, no_delay)?);
+        Ok(())
     }
 
     fn name(&self, socket: BorrowedFd<'_>) -> String {

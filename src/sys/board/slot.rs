@@ -77,7 +77,10 @@ impl Slot {
         use crate::core::{board::PID_AT, journal::NotedPid};
         if let Some(words) = self.words() {
             let own = NotedPid::new(self.child.serial(), std::process::id());
-            words[PID_AT].store(own.0, SeqCst);
+            // OK to ignore: the closure returns a value in any case.
+            let _ = words[PID_AT].fetch_update(SeqCst, SeqCst, |before| {
+                Some(own.noted_over(NotedPid(before)).0)
+            });
         }
     }
 

@@ -86,11 +86,16 @@ pub(super) fn send(channel: &OwnedFd, message: Message, pipes: &[RawFd]) -> io::
         attach(&mut header, &mut control, pipes);
     }
     let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-    // SAFETY: the header leads to one part, and to control data that `attach` has filled in; all of
-    // them live across the call.
-    let sent = unsafe { libc::sendmsg(channel.as_raw_fd(), &raw const header, flags) };
-    Errno::result(sent)?;
-    Ok(())
+    loop {
+        // SAFETY: the header leads to one part, and to control data that `attach` has filled in; all
+        // of them live across the call.
+        let sent = unsafe { libc::sendmsg(channel.as_raw_fd(), &raw const header, flags) };
+        match Errno::result(sent) {
+            Ok(_) => return Ok(()),
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
 }
 
 /// Puts descriptors, three at the most, into a message.

@@ -4,9 +4,10 @@
 use crate::{
     core::{
         journal::{
-            ASKED_AT, DEATHS_AT, EPOCH_AT, OVER_AT, OWED_AT, PID_AT, Phase, RECORD_WORDS,
-            RECORDS_AT, RENEWED_AT, ROOM, Record, SAVED_AT, SERIAL_AT, SETTLED_AT, STATE_AT,
-            STOP_AT, SavedAt, TAKEN_AT, words,
+            ASKED_AT, DEATHS_AT, EPOCH_AT, FAILURE_AT, FailureNote, HEARD_AT, OVER_AT, OWED_AT,
+            PID_AT, Phase, RECORD_WORDS, RECORDS_AT, RENEWED_AT, ROOM, Record, SAVED_AT, SERIAL_AT,
+            SETTLED_AT, STATE_AT, STOP_IN_HEARD, SUCCESSOR_AT, SavedAt, TOLD_AT, ToldNote,
+            heard_at, words,
         },
         signal_policy::Arrived,
         stop::StopState,
@@ -20,6 +21,10 @@ use std::{
 };
 
 const WORD: usize = size_of::<u64>();
+
+/// A place that is complete, and not valid yet.
+#[must_use]
+struct HeardAt(u64);
 
 /// The memory. Used in the holder and its parents only: elsewhere it is not mapped.
 #[derive(Clone, Debug)]
@@ -81,6 +86,16 @@ impl Journal {
         self.place(slot)[PID_AT].store(words[PID_AT], SeqCst);
     }
 
+    /// A successor has had its effect, whose phase the holder may be changing.
+    pub(super) fn note_paired(&self, slot: usize) {
+        self.place(slot)[SUCCESSOR_AT].store(0, SeqCst);
+    }
+
+    /// Why a child is told to stop, whose phase the holder may be changing.
+    pub(super) fn note_told(&self, slot: usize, told: ToldNote) {
+        self.place(slot)[TOLD_AT].store(told.word(), SeqCst);
+    }
+
     /// The slot of the living child with this pid.
     pub(super) fn slot_of(&self, pid: u32) -> Option<usize> {
         // OK to cut: the pid is in the lower half.
@@ -114,7 +129,19 @@ impl Journal {
     }
 
     pub(super) fn taken(&self) -> Arrived {
-        array::from_fn(|index| self.get(TAKEN_AT + index))
+        let at = heard_at(self.get(HEARD_AT));
+        array::from_fn(|index| self.get(at + index))
+    }
+
+    /// Notes which signals were acted on and how far the stop is, in the place that is not valid.
+    fn note_heard(&self, stop: StopState, taken: &Arrived) -> HeardAt {
+        let place = self.get(HEARD_AT) ^ 1;
+        let at = heard_at(place);
+        for (at, count) in (at..).zip(taken) {
+            self.set(at, *count);
+        }
+        self.set(at + STOP_IN_HEARD, stop.word());
+        HeardAt(place)
     }
 
     /// At the end of a turn: what the pool is like, and which signals were acted on.
@@ -123,10 +150,9 @@ impl Journal {
         self.set(SERIAL_AT, note.serial.into());
         self.set(OWED_AT, note.owed);
         self.set(RENEWED_AT, note.renewed.into());
-        self.set(STOP_AT, note.stop.word());
-        for (at, count) in (TAKEN_AT..).zip(taken) {
-            self.set(at, *count);
-        }
+        self.set(FAILURE_AT, FailureNote::word(note.failure));
+        let HeardAt(place) = self.note_heard(note.stop, taken);
+        self.set(HEARD_AT, place);
         self.set(SETTLED_AT, std::process::id().into());
     }
 
@@ -136,7 +162,8 @@ impl Journal {
             epoch: self.get(EPOCH_AT) as u32,
             serial: self.get(SERIAL_AT) as u32,
             owed: self.get(OWED_AT),
-            stop: StopState::read(self.get(STOP_AT)),
+            stop: StopState::read(self.get(heard_at(self.get(HEARD_AT)) + STOP_IN_HEARD)),
+            failure: FailureNote::read(self.get(FAILURE_AT)),
             renewed: self.get(RENEWED_AT) != 0,
         }
     }
@@ -191,7 +218,7 @@ impl Journal {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::{child::ChildId, time::Time};
+    use crate::core::{child::ChildId, signal_policy::TABLE, stop::StopTerms, time::Time};
 
     fn lives(serial: u32, pid: u32) -> Record {
         Record {
@@ -211,6 +238,33 @@ mod tests {
         assert_eq!(journal.slot_of(100), Some(1));
         assert_eq!(journal.slot_of(101), None, "it was reaped");
         assert_eq!(journal.records().count(), 2);
+    }
+
+    /// A stop is heard once, whenever the parent is killed that has heard it.
+    #[test]
+    fn a_stop_is_noted_together_with_the_signal_that_has_asked_for_it() {
+        let journal = Journal::new(1).unwrap();
+        let count = |count| Arrived::from([count; TABLE.len()]);
+        for turn in 1..5 {
+            let before = (journal.pool().stop, journal.taken());
+            let stop = StopState::Announced(StopTerms {
+                is_patient: turn % 2 == 0,
+                was_told: true,
+            });
+            let _ = journal.note_heard(stop, &count(turn));
+            assert_eq!(
+                (journal.pool().stop, journal.taken()),
+                before,
+                "killed in between"
+            );
+            let note = PoolNote {
+                stop,
+                ..journal.pool()
+            };
+            journal.note_pool(&note, &count(turn));
+            assert_eq!((journal.pool().stop, journal.taken()), (stop, count(turn)));
+        }
+        assert_eq!(journal.record(0), Record::default(), "they are beside it");
     }
 
     #[test]

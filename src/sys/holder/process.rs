@@ -40,7 +40,7 @@ use nix::{
     },
 };
 use std::{
-    io,
+    io::{self, Write},
     os::fd::{AsFd, OwnedFd},
     time::Duration,
 };
@@ -49,6 +49,9 @@ use std::{
 const EXIT_GIVEN_UP: i32 = 70;
 /// The exit code of a parent that could not be set up: EX_OSERR.
 const EXIT_SETUP: i32 = 71;
+
+/// By this signal whoever watches a server asks the holder to replace a parent that hangs.
+const REPLACE_PARENT: libc::c_int = libc::SIGABRT;
 
 /// What a holder is told at its start.
 pub(super) struct HolderSetup {
@@ -86,7 +89,11 @@ pub(super) struct Holder<'a> {
     channel: Option<OwnedFd>,
     parent: Option<LivingParent>,
     restarts: Restarts,
+    /// Whether the last attempt to fork a parent has failed, which is told once.
+    cannot_fork: bool,
     parents: u32,
+    /// How the last one has ended.
+    last_end: Option<WaitStatus>,
     /// The write end of the death watch: open in a holder and its parent alone.
     death_write: &'a mut Option<Ours<OwnedFd>>,
     /// What a child has noted of itself.
@@ -111,7 +118,9 @@ impl<'a> Holder<'a> {
             channel: None,
             parent: None,
             restarts: Restarts::default(),
+            cannot_fork: false,
             parents: 0,
+            last_end: None,
             death_write,
             noted,
         })
@@ -127,13 +136,34 @@ impl<'a> Holder<'a> {
                     return Err(Error::new(Operation::Fork, "the parent", error));
                 }
                 // It is no fault of the parent's, and the children serve.
-                Err(_) => self.restarts.ended(true, Duration::ZERO),
+                Err(error) => {
+                    self.tell_failed_fork(&error);
+                    self.restarts.ended(true, Duration::ZERO)
+                }
             };
             match next {
                 Next::Start { after } => self.pause(after),
                 Next::GiveUp => self.give_up(),
             }
         }
+    }
+
+    /// Says once that there is no parent, until there is one.
+    fn tell_failed_fork(&mut self, error: &io::Error) {
+        if std::mem::replace(&mut self.cannot_fork, true) {
+            return;
+        }
+        // The text of an `io::Error` would be allocated.
+        let why = Errno::from_raw(error.raw_os_error().unwrap_or(0)).desc();
+        let mut line = [0; 200];
+        let mut rest = &mut line[..];
+        // OK to ignore: a text that is too long is cut.
+        let _ = writeln!(
+            rest,
+            "holder: no parent can be forked ({why}); the children serve, and it is tried again"
+        );
+        let left = rest.len();
+        complain(&line[..line.len() - left]);
     }
 
     /// Forks a parent. `Some` in the new process.
@@ -148,6 +178,7 @@ impl<'a> Holder<'a> {
                 drop(own);
                 let split = Split {
                     earlier: self.parents,
+                    ended: self.last_end,
                     at: self.setup.clock.now(),
                 };
                 self.become_parent(holder);
@@ -160,6 +191,7 @@ impl<'a> Holder<'a> {
             Side::Parent(pid) => {
                 drop(parents);
                 self.parents += 1;
+                self.cannot_fork = false;
                 self.channel = Some(own);
                 self.parent = Some(LivingParent {
                     pid,
@@ -194,6 +226,7 @@ impl<'a> Holder<'a> {
         let Some(parent) = self.parent.take() else {
             return self.restarts.ended(true, Duration::ZERO);
         };
+        self.last_end = parent.status.map(WaitStatus::from_raw);
         if self.setup.journal.is_over() {
             exit_like(parent.status.unwrap_or_default());
         }
@@ -224,7 +257,7 @@ impl<'a> Holder<'a> {
             return;
         };
         // One whose other end is closed would be reported for ever. Looked at first: what was sent
-        // before the end was closed is read below.
+        // before the end was closed is read below. One that could not be looked at is kept.
         let has_hung_up = poll_any(
             [(channel.as_fd(), PollFlags::empty())],
             Some(Duration::ZERO),
@@ -232,7 +265,7 @@ impl<'a> Holder<'a> {
         while let Some((message, pipes)) = channel::receive(&channel) {
             self.obey(message, pipes);
         }
-        if matches!(has_hung_up, Ok([false])) {
+        if !matches!(has_hung_up, Ok([true])) {
             self.channel = Some(channel);
         }
     }
@@ -257,11 +290,12 @@ impl<'a> Holder<'a> {
                     stops |= matches!(row.lead, Lead::Stop | Lead::PatientStop);
                     self.pass_on(index, arrived);
                 }
+                None if arrived == REPLACE_PARENT => self.kill_parent(),
                 None => {}
             }
         }
         // Several deaths may be one signal.
-        while let Some(pid) = process::peek() {
+        while let Some(pid) = find_dead() {
             self.reap(pid);
         }
         stops
@@ -274,6 +308,14 @@ impl<'a> Holder<'a> {
             self.wake();
         } else if let Some(parent) = self.parent.as_ref().filter(|it| it.status.is_none()) {
             send(parent.pid, signal);
+        }
+    }
+
+    /// Another parent takes the place of one that hangs.
+    fn kill_parent(&self) {
+        if let Some(parent) = self.parent.as_ref().filter(|it| it.status.is_none()) {
+            complain(b"holder: SIGABRT has come; the parent is killed, and another one started\n");
+            send(parent.pid, libc::SIGKILL);
         }
     }
 
@@ -377,7 +419,7 @@ impl<'a> Holder<'a> {
 }
 
 /// The signals that the holder hears: those of the table, but for two that come from what a process
-/// does itself.
+/// does itself, and one that is for the holder.
 fn heard() -> io::Result<SigSet> {
     let own = [Signal::Pipe, Signal::FileSize];
     let rows = TABLE.iter().filter(|row| !own.contains(&row.signal));
@@ -385,7 +427,13 @@ fn heard() -> io::Result<SigSet> {
     for row in rows {
         heard.add(nix::sys::signal::Signal::try_from(number(row.signal))?);
     }
+    heard.add(nix::sys::signal::Signal::try_from(REPLACE_PARENT)?);
     Ok(heard)
+}
+
+/// A process that has ended. Asked for again if that fails, since no other signal may come.
+fn find_dead() -> Option<u32> {
+    process::try_peek().or_else(|_| process::try_peek()).ok()?
 }
 
 /// Reaps a process that has ended.

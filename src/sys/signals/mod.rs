@@ -14,7 +14,7 @@ mod orphan;
 mod parent;
 
 #[cfg(target_os = "linux")]
-pub(crate) use self::parent::after_failed_exec;
+pub(crate) use self::parent::{after_failed_exec, leave_all_to_next};
 pub(crate) use self::{
     child::{
         become_child, block_again, found_orphaned, give_back, reopen_requested, ring_at_reopen,

@@ -48,6 +48,22 @@ pub(crate) fn after_failed_exec() {
     dispositions::after_failed_exec(HANDLER);
 }
 
+/// The same in a program that has not turned yet, and goes back to the one before.
+#[cfg(target_os = "linux")]
+pub(crate) fn leave_all_to_next() {
+    for (row, count) in TABLE.iter().zip(&COUNTS) {
+        if count.load(Ordering::Relaxed) > 0 {
+            raise(row.signal);
+        }
+    }
+}
+
+/// Sends a signal to this thread. Blocked, it waits, also over an exec.
+fn raise(signal: Signal) {
+    // SAFETY: an integer. OK to ignore the result: the signal exists, so the call cannot fail.
+    unsafe { libc::raise(number(signal)) };
+}
+
 /// In a new child: the handler wakes no server.
 pub(super) fn forget_in_child() {
     for pipe in &PIPES {
@@ -122,6 +138,16 @@ impl Subscription {
             }
         }
         arrived
+    }
+
+    /// Before an exec, while all signals are blocked: those that have come and were not acted on come
+    /// again, for the next program. (For this one, if the exec fails.)
+    pub(crate) fn leave_to_next(&mut self) {
+        for (row, count) in TABLE.iter().zip(self.arrived(false)) {
+            if count > 0 {
+                raise(row.signal);
+            }
+        }
     }
 
     /// Which signals of the table it handles.

@@ -17,7 +17,7 @@ use crate::{
         say::say,
         stack::{Frame, lines::Told},
     },
-    sys::{poller::Poller, process},
+    sys::{holder::Ward, poller::Poller, process},
 };
 use nix::libc;
 use std::{io, mem};
@@ -78,11 +78,12 @@ impl Stacks {
         self.area.as_ref()?.slot(child)
     }
 
-    /// Asks a child. A reader is sent by [`begin_reading`](Self::begin_reading).
-    pub(crate) fn ask(&mut self, child: ChildId, pid: u32) -> io::Result<()> {
+    /// Asks a child, which is a child of this process or has a ward. A reader is sent by
+    /// [`begin_reading`](Self::begin_reading).
+    pub(crate) fn ask(&mut self, child: ChildId, pid: u32, ward: Option<&Ward>) -> io::Result<()> {
         let slot = self.slot(child).ok_or(io::ErrorKind::Unsupported)?;
         slot.ask(child.serial());
-        nudge(pid)?;
+        nudge(pid, ward)?;
         self.asked.push(Asked { child, pid });
         Ok(())
     }
@@ -171,11 +172,12 @@ impl Stacks {
 }
 
 /// Sends the question to a child alone, and not to its group.
-fn nudge(pid: u32) -> io::Result<()> {
+fn nudge(pid: u32, ward: Option<&Ward>) -> io::Result<()> {
     // OK because the pid comes from fork(2).
     let pid = pid as libc::pid_t;
-    match process::is_ours(pid)? {
-        true => process::signal_one(pid, libc::SIGURG),
-        false => Err(io::Error::from_raw_os_error(libc::ESRCH)),
+    match (process::is_ours(pid)?, ward) {
+        (true, _) => process::signal_one(pid, libc::SIGURG),
+        (false, Some(ward)) => ward.signal(pid, libc::SIGURG),
+        (false, None) => Err(io::Error::from_raw_os_error(libc::ESRCH)),
     }
 }

@@ -5,7 +5,7 @@ use super::{
     descriptors::{borrow, close_on_exec},
     image::{Call, Image},
     memory,
-    summons::{Summons, Way},
+    summons::{Summons, Way, kept_from_others},
 };
 use crate::{
     core::state::Snapshot,
@@ -63,8 +63,12 @@ pub(crate) fn go_back(
         },
     };
     let call = image.call(program, &OsString::from(&summons));
-    // One that reads no state has changed no descriptor. What is not open is for that program to miss.
+    // OK to ignore: without the mask the signals are handled here once more, and lost as before.
+    let _ = Mask::block_all();
+    signals::leave_all_to_next();
+    // What is not open is for that program to miss.
     let mut kept = snapshot.map_or_else(|| vec![state], |snapshot| kept(snapshot, state));
+    kept.extend(kept_from_others());
     kept.retain(|fd| borrow(*fd).is_ok());
     at_once(&call, &kept)
 }

@@ -8,17 +8,21 @@ use nix::{
     errno::Errno,
     fcntl::{OFlag, open},
     libc,
-    sys::stat::Mode,
+    sys::stat::{Mode, fstat},
 };
 use std::{
     env,
-    ffi::{CString, OsStr, OsString},
+    ffi::{CStr, CString, OsStr, OsString},
     fs, io,
     os::{
         fd::{AsRawFd, OwnedFd, RawFd},
-        unix::ffi::{OsStrExt, OsStringExt},
+        unix::{
+            ffi::{OsStrExt, OsStringExt},
+            fs::MetadataExt,
+        },
     },
     path::{Path, PathBuf},
+    ptr,
 };
 
 /// The running program.
@@ -26,7 +30,7 @@ use std::{
 pub(crate) struct Image {
     /// Its file, which stays what it is when the path leads to another.
     file: Ours<OwnedFd>,
-    /// Its path when it was started.
+    /// Its path when it was started: the one by which it was executed, links and all.
     path: PathBuf,
     arguments: Vec<CString>,
     /// The environment that it was started with, without what an upgrade adds.
@@ -38,9 +42,13 @@ impl Image {
     /// them, to change its name in the list of processes.
     pub(crate) fn of_this_process() -> io::Result<Self> {
         let file = open_program(Path::new("/proc/self/exe"))?;
+        let path = match executed_as().filter(|path| leads_to(path, &file)) {
+            Some(path) => path,
+            None => without_mark(fs::read_link("/proc/self/exe")?),
+        };
         Ok(Self {
             file: Ours::parents(file),
-            path: fs::read_link("/proc/self/exe")?,
+            path,
             arguments: strings(fs::read("/proc/self/cmdline")?),
             environment: environment(),
         })
@@ -61,6 +69,34 @@ impl Image {
         // OK because neither has a zero byte: what is made of a message has none.
         environment.extend(CString::new(variable));
         Call::new(program, self.arguments.clone(), environment)
+    }
+}
+
+/// The path by which this process was executed. The one of an exec by descriptor says nothing.
+fn executed_as() -> Option<PathBuf> {
+    // SAFETY: an integer.
+    let name = unsafe { libc::getauxval(libc::AT_EXECFN) };
+    if name == 0 {
+        return None;
+    }
+    // SAFETY: the kernel has put the string there, and it stays as long as the process.
+    let name = unsafe { CStr::from_ptr(ptr::with_exposed_provenance(name as usize)) };
+    let path = Path::new(OsStr::from_bytes(name.to_bytes()));
+    let path = std::path::absolute(path).ok();
+    path.filter(|path| !path.starts_with("/dev/fd"))
+}
+
+fn leads_to(path: &Path, file: &OwnedFd) -> bool {
+    let found = fs::metadata(path).map(|found| (found.dev(), found.ino()));
+    let own = fstat(file).map(|own| (own.st_dev, own.st_ino));
+    matches!((found, own), (Ok(found), Ok(own)) if found == own)
+}
+
+/// The kernel marks the path of a file that was replaced or removed.
+fn without_mark(path: PathBuf) -> PathBuf {
+    match path.as_os_str().as_bytes().strip_suffix(b" (deleted)") {
+        Some(place) if !path.exists() => PathBuf::from(OsStr::from_bytes(place)),
+        _ => path,
     }
 }
 
@@ -162,9 +198,21 @@ mod tests {
     }
 
     #[test]
+    fn the_mark_of_a_file_that_is_gone_is_no_part_of_its_path() {
+        let bare = |path: &str| without_mark(PathBuf::from(path));
+        assert_eq!(bare("/no/such (deleted)"), Path::new("/no/such"));
+        assert_eq!(bare("/no/such"), Path::new("/no/such"));
+        let directory = tempfile::tempdir().unwrap();
+        let odd = directory.path().join("odd (deleted)");
+        fs::write(&odd, "").unwrap();
+        assert_eq!(without_mark(odd.clone()), odd);
+    }
+
+    #[test]
     fn the_running_program_is_found_with_its_arguments() {
         let image = Image::of_this_process().unwrap();
-        assert_eq!(image.path(), env::current_exe().unwrap());
+        let real = fs::canonicalize(image.path()).unwrap();
+        assert_eq!(real, env::current_exe().unwrap());
         let arguments: Vec<_> = env::args_os().collect();
         let found = image.arguments.iter();
         let found: Vec<_> = found

@@ -14,7 +14,10 @@ use std::{
     ffi::OsString,
     fmt, io,
     os::fd::{AsFd, AsRawFd, RawFd},
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 /// The variable in which a summons is.
@@ -23,9 +26,16 @@ pub(super) const VARIABLE: &str = "PREFORK_UPGRADE";
 /// Whether the summons of this process has been answered.
 static ANSWERED: AtomicBool = AtomicBool::new(false);
 
+/// The descriptors that the state lists and that were there when it was first read.
+static LISTED: OnceLock<Vec<RawFd>> = OnceLock::new();
+
 /// Why this process was started.
 pub(crate) fn launch() -> Launch {
-    match peek().map(|summons| summons.way) {
+    let summons = peek();
+    if let Some(summons) = &summons {
+        keep_from_others(summons);
+    }
+    match summons.map(|summons| summons.way) {
         None => Launch::Fresh,
         Some(Way::Trial { .. }) => Launch::Trial,
         Some(Way::Forth { .. } | Way::Back { .. }) => Launch::Upgrade,
@@ -112,12 +122,39 @@ fn peek() -> Option<Summons> {
 /// threads, which may be reading the environment, it stays, and is for no other process in any case.
 pub(crate) fn summons() -> Option<Summons> {
     let summons = peek()?;
+    keep_from_others(&summons);
     ANSWERED.store(true, Ordering::Relaxed);
     if limits::has_one_thread() {
         // SAFETY: there is one thread, so none reads or writes the environment meanwhile.
         unsafe { env::remove_var(VARIABLE) };
     }
     Some(summons)
+}
+
+/// Has an exec close what is handed on, once: a program that this one runs is not to have it. What the
+/// state lists and is not there is for the check of the state to find.
+fn keep_from_others(summons: &Summons) {
+    let own = match summons.way {
+        Way::Trial { answers, end } => [Some(answers), Some(end)],
+        Way::Forth { image } => [Some(image), None],
+        Way::Back { .. } => [None, None],
+    };
+    LISTED.get_or_init(|| {
+        for fd in own.into_iter().flatten() {
+            // OK to ignore: one that is not open is missed when it is needed.
+            let _ = descriptors::close_on_exec(fd, true);
+        }
+        let listed = read_state(summons.state).map(|state| state.descriptors);
+        let listed = listed.unwrap_or_default().into_iter();
+        let verified = listed.filter(|listed| descriptors::verify(listed).is_ok());
+        verified.map(|listed| listed.fd.cast_signed()).collect()
+    });
+}
+
+/// What an exec closes since then: the program before needs it if it comes back, whatever becomes of the
+/// state here.
+pub(super) fn kept_from_others() -> &'static [RawFd] {
+    LISTED.get().map_or(&[], Vec::as_slice)
 }
 
 /// The state behind a descriptor that a summons has named. It stays open: the program before may need

@@ -31,7 +31,7 @@ use std::{
 /// The exit code of a trial whose exec has failed; the reason is in its answer.
 const EXIT_EXEC: i32 = 127;
 
-/// The longest answer that is read.
+/// The longest answer that is read; the rest of a longer one is dropped.
 const LONGEST: usize = 4096;
 
 /// The process in which a new program is tried.
@@ -98,7 +98,7 @@ impl TrialProcess {
             (true, None) => return Trial::Passed,
             _ => {}
         }
-        match (self.answer(), self.status) {
+        match (answer(&self.text), self.status) {
             (Some(Err(reason)), _) => Trial::Refused(reason),
             (_, Some(status)) => Trial::Ended(status.to_string()),
             (Some(Ok(())), None) => Trial::Passed,
@@ -112,18 +112,6 @@ impl TrialProcess {
             let room = LONGEST.saturating_sub(self.text.len());
             self.text.extend_from_slice(&buffer[..count.min(room)]);
         }
-    }
-
-    /// Its answer, once it is complete.
-    fn answer(&self) -> Option<Result<(), String>> {
-        let text = String::from_utf8_lossy(&self.text);
-        let (line, _) = text.split_once('\n')?;
-        Some(match line.split_once(' ') {
-            None if line == "ok" => Ok(()),
-            Some(("no", reason)) => Err(reason.to_owned()),
-            Some(("errno", number)) => Err(not_executed(number)),
-            _ => Err(format!("its answer is {line:?}")),
-        })
     }
 
     /// Kills it.
@@ -157,6 +145,20 @@ impl TrialProcess {
         }
         self.status.is_some()
     }
+}
+
+/// The answer in what a trial has written, once it is complete, or too long.
+fn answer(text: &[u8]) -> Option<Result<(), String>> {
+    let end = text.iter().position(|byte| *byte == b'\n');
+    let is_full = text.len() >= LONGEST;
+    let line = &text[..end.or(is_full.then_some(LONGEST))?];
+    let line = String::from_utf8_lossy(line);
+    Some(match line.split_once(' ') {
+        None if line == "ok" => Ok(()),
+        Some(("no", reason)) => Err(reason.to_owned()),
+        Some(("errno", number)) => Err(not_executed(number)),
+        _ => Err(format!("its answer is {line:?}")),
+    })
 }
 
 fn not_executed(number: &str) -> String {
@@ -205,4 +207,20 @@ fn become_trial(call: &Call, kept: &[RawFd], mask: Mask, parent: nix::unistd::Pi
         return libc::ESRCH;
     }
     call.execute() as i32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_a_line_or_all_that_is_read() {
+        assert_eq!(answer(b""), None);
+        assert_eq!(answer(b"no because"), None);
+        assert_eq!(answer(b"ok\n"), Some(Ok(())));
+        assert_eq!(answer(b"no because\n"), Some(Err("because".to_owned())));
+        let endless = [b"no ".to_vec(), vec![b'x'; LONGEST - 3]].concat();
+        assert_eq!(answer(&endless), Some(Err("x".repeat(LONGEST - 3))));
+        assert_eq!(answer(&endless[..LONGEST - 1]), None);
+    }
 }

@@ -10,6 +10,7 @@ use super::{
 use crate::{
     core::{
         error::{Error, Operation},
+        say::say,
         state::{Program, Role, Snapshot},
         upgrade::Trial,
     },
@@ -32,7 +33,7 @@ use std::{
     ffi::OsStr,
     io,
     os::{
-        fd::{AsFd, AsRawFd, OwnedFd, RawFd},
+        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
         unix::ffi::OsStrExt,
     },
     path::{Path, PathBuf},
@@ -53,6 +54,8 @@ pub(crate) struct Upgrades {
     path: PathBuf,
     target: Option<Target>,
     trial: Option<TrialProcess>,
+    /// Trials that are over, until their processes are reaped.
+    ended: Vec<TrialProcess>,
     /// The program before this one and its path, until this one has proved that it works.
     previous: Option<Target>,
     /// Connections on which somebody waits for the outcome.
@@ -72,6 +75,7 @@ impl Upgrades {
             image,
             target: None,
             trial: None,
+            ended: Vec::new(),
             previous: None,
             askers: Vec::new(),
             old_helper: None,
@@ -93,6 +97,7 @@ impl Upgrades {
         for unknown in state.with_role(Role::Unknown) {
             drop(descriptors::take(unknown.fd));
         }
+        tell_dropped(state);
         self.end_old_helper(state.pool.status_helper);
     }
 
@@ -116,9 +121,8 @@ impl Upgrades {
 
     /// Tells the outcome to whoever waits for it: one line.
     pub(crate) fn tell_askers(&mut self, outcome: &str) {
-        let line = format!("{}\n", outcome.replace('\n', " "));
         for asker in self.askers.drain(..) {
-            descriptors::send_line(asker.as_fd(), &line);
+            tell(asker.as_fd(), outcome);
         }
     }
 
@@ -168,37 +172,35 @@ impl Upgrades {
 
     /// Ends the trial without waiting for it. Its process is reaped when it has ended.
     pub(crate) fn forget_trial(&mut self, poller: &Poller) {
-        if let Some(trial) = &mut self.trial {
+        if let Some(mut trial) = self.trial.take() {
             trial.unwatch(poller);
             trial.kill();
+            self.ended.push(trial);
         }
         self.target = None;
         self.reap();
     }
 
-    /// At the end of the server: ends the trial, and waits for its end.
+    /// At the end of the server: ends the trial, and waits for the end of all.
     pub(crate) fn close(&mut self, poller: &Poller) {
         self.forget_trial(poller);
-        if let Some(mut trial) = self.trial.take() {
+        for mut trial in self.ended.drain(..) {
             trial.await_end();
         }
         self.tell_askers("error: the server has stopped");
     }
 
-    /// Collects the process of a trial that is over, and that of the program before.
+    /// Collects the processes of trials that are over, and that of the program before.
     pub(crate) fn reap(&mut self) {
         let lives = |pid: &Pid| {
             let found = waitpid(*pid, Some(WaitPidFlag::WNOHANG));
             matches!(found, Ok(WaitStatus::StillAlive) | Err(Errno::EINTR))
         };
         self.old_helper = self.old_helper.filter(lives);
-        let is_over = self.target.is_none();
-        if let Some(trial) = &mut self.trial
-            && trial.reap()
-            && is_over
-        {
-            self.trial = None;
+        if let Some(trial) = &mut self.trial {
+            trial.reap();
         }
+        self.ended.retain_mut(|trial| !trial.reap());
     }
 
     /// Adds to a state what is handed on besides the pool.
@@ -273,8 +275,26 @@ impl Upgrades {
     }
 }
 
+/// Tells the outcome of an upgrade: one line.
+pub(crate) fn tell(asker: BorrowedFd<'_>, outcome: &str) {
+    descriptors::send_line(asker, &format!("{}\n", outcome.replace('\n', " ")));
+}
+
 fn path(bytes: &[u8]) -> PathBuf {
     PathBuf::from(OsStr::from_bytes(bytes))
+}
+
+/// What a later version has handed on for what this one has not.
+fn tell_dropped(state: &Snapshot) {
+    let descriptors: Vec<_> = state.with_role(Role::Unknown).map(|it| it.fd).collect();
+    if !(state.unknown.is_empty() && descriptors.is_empty()) {
+        say!(
+            Warn,
+            "the program before has handed on what is not known here, and is dropped: records with the \
+             tags {:?}, descriptors {descriptors:?}",
+            state.unknown
+        );
+    }
 }
 
 /// The sockets that a server listens on: its own, and those that another process has opened.

@@ -3,6 +3,8 @@
 pub mod hello;
 pub mod lines;
 
+use std::net::TcpListener;
+use std::process::Command;
 use std::time::Duration;
 
 use crate::example;
@@ -21,6 +23,7 @@ pub const SCENARIOS: Scenarios = scenarios![
     max_requests_replaces_children,
     path_is_refused_where_it_is_of_no_use,
     servers_say_how_to_talk_to_them,
+    the_script_of_the_upgrade_does_what_it_says,
 ];
 
 const TIMES_OUT: Defaults = Defaults {
@@ -216,4 +219,27 @@ fn max_requests_replaces_children(world: &mut World) {
         before = greeting;
     }
     stop(&server);
+}
+
+/// An upgrade, a downgrade, and a version that gives the place back: three builds of the example, which
+/// take minutes.
+fn the_script_of_the_upgrade_does_what_it_says(world: &mut World) {
+    if std::env::var_os("EXAMPLE_BUILDS").is_none() {
+        return eprintln!("skipped: it builds three programs; EXAMPLE_BUILDS=1 has it run");
+    }
+    world.deadline(SOON * 90);
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a socket");
+    let port = listener.local_addr().expect("an address").port();
+    drop(listener);
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/upgrade/run.sh");
+    let script = Command::new("sh")
+        .arg(script)
+        .env("PORT", port.to_string())
+        .env("CARGO_TARGET_DIR", world.tempdir().join("target"))
+        .output()
+        .expect("a shell");
+    let stdout = String::from_utf8_lossy(&script.stdout);
+    let stderr = String::from_utf8_lossy(&script.stderr);
+    assert!(script.status.success(), "{stdout}{stderr}");
+    assert!(stdout.ends_with("stopped\n"), "{stdout}{stderr}");
 }

@@ -1,4 +1,5 @@
-//! A Flask application and a Plack application as children, by the servers of `examples/languages`.
+//! A Flask application and a Plack application as children, by the servers of `examples/languages`: under
+//! `ExecServer`, and under `prefork run`, whichever the module above is.
 
 use std::io::Write;
 use std::path::Path;
@@ -7,10 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use super::{ready, ready_children, stop_ready};
-use crate::support::{
-    Address, SOON, Scenarios, Server, Signal, World, connect, pause, scenarios, until,
-};
+use super::{Served, ready, ready_children, served, stop_ready};
+use crate::support::{Address, SOON, Scenarios, Signal, World, connect, pause, scenarios, until};
 
 pub const SCENARIOS: Scenarios = scenarios![
     a_flask_application_is_served,
@@ -31,19 +30,13 @@ fn interpreter(interpreters: &[&str], question: &[&str]) -> Option<String> {
 }
 
 /// Starts two children that run `server`, a file of `examples/languages`, with `application`.
-fn spawn(world: &mut World, interpreter: &str, server: &str, application: &str) -> Server {
+fn spawn(world: &mut World, interpreter: &str, server: &str, application: &str) -> Served {
     let languages = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/languages");
     let server = languages.join(server);
-    let launch = world
-        .program("exec")
-        .args(&["--start-servers", "2", "--timeout", "10000", "--"])
-        .arg(interpreter)
-        .arg(server)
-        .arg(application);
-    launch
-        .env("PYTHONPATH", languages)
-        .env("PYTHONDONTWRITEBYTECODE", "1")
-        .spawn()
+    let flags = ["--start-servers", "2", "--timeout", "10000"];
+    let launch = super::launch(world, &flags).arg(interpreter).arg(server);
+    let launch = launch.arg(application).env("PYTHONPATH", languages);
+    served(launch.env("PYTHONDONTWRITEBYTECODE", "1"))
 }
 
 /// The status line and the body of the answer to a request in parts, which are sent one by one.
@@ -59,7 +52,7 @@ fn ask(address: &Address, parts: &[&str]) -> (String, String) {
 }
 
 /// It answers, takes a body that comes in parts, and is replaced when it crashes.
-fn serves_an_application(server: &Server) {
+fn serves_an_application(server: &Served) {
     let address = server.address();
     let children = ready_children(server, 2);
     let (status, body) = ask(&address, &["GET / HTTP/1.1\r\n", "Host: here\r\n\r\n"]);
@@ -87,7 +80,7 @@ fn serves_an_application(server: &Server) {
 }
 
 /// A Flask application, if there is a Python for it.
-fn flask(world: &mut World) -> Option<Server> {
+fn flask(world: &mut World) -> Option<Served> {
     let question = &["-c", "import flask, sys; sys.stdout.write(sys.executable)"];
     let Some(python) = interpreter(&["python3", "/usr/bin/python3"], question) else {
         println!("skipped: there is no Python 3 with Flask");
@@ -134,7 +127,7 @@ fn a_reload_of_an_application_loses_no_request(world: &mut World) {
 }
 
 /// The children, two at least, if all of them are ready.
-fn some_ready(server: &Server) -> Option<Vec<u32>> {
+fn some_ready(server: &Served) -> Option<Vec<u32>> {
     ready(server).filter(|children| children.len() >= 2)
 }
 

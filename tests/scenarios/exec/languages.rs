@@ -1,17 +1,18 @@
-//! Children in other languages, which say their own words, and the example that runs them.
+//! Children in other languages, which say their own words. They run as children of `ExecServer`, and
+//! of `prefork run`, whichever the module above is.
 
 use std::io::{Read, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use super::{Report, ready_children, signal, spawn, stop, stop_ready, until_gone};
+use super::{ready_children, signal, spawn, stop, stop_ready, until_gone};
 use crate::support::{SOON, Scenarios, Signal, World, connect, holds, scenarios, until};
 
 // The languages, and the helper of each in `examples/languages`.
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Language {
+pub enum Language {
     Perl,
     Python,
     Ruby,
@@ -51,7 +52,7 @@ impl Language {
     }
 
     /// The child in this language, with `options`. `None`, and a message, if it cannot be had.
-    fn child(self, options: &[&str]) -> Option<Vec<String>> {
+    pub fn child(self, options: &[&str]) -> Option<Vec<String>> {
         let (script, name, question) = self.facts();
         let asked = Command::new(name)
             .args(question)
@@ -294,8 +295,6 @@ in_all_languages! {
 }
 
 pub const SCENARIOS: Scenarios = scenarios![
-    example_runs_without_arguments,
-    example_takes_a_path_and_a_program,
     helpers_speak_the_words_of_poe,
     stuck_orphan_ends_after_its_grace,
     the_shell_runs_a_command,
@@ -364,39 +363,4 @@ fn the_shell_runs_a_command(world: &mut World) {
     }
     let report = stop_ready(&server);
     assert_eq!(report.count("BUSY"), 2, "{report:?}");
-}
-
-// The example.
-
-fn example_runs_without_arguments(world: &mut World) {
-    if Language::Perl.child(&[]).is_none() {
-        return;
-    }
-    let server = world.run_example("exec", &["--port", "0"]);
-    let said = server.expect_stdout("the hint", |text| text.contains("try: nc 127.0.0.1 "));
-    assert!(said.contains("say spin"), "{said}");
-    assert_eq!(connect(&server.address()).ask("hello"), "hello");
-    assert!(server.stop(Signal::SIGTERM, SOON).success());
-}
-
-fn example_takes_a_path_and_a_program(world: &mut World) {
-    let Some(child) = Language::Python.child(&["--words", "poe"]) else {
-        return;
-    };
-    let path = world.tempdir().join("socket").display().to_string();
-    let mut arguments = vec![
-        "--words",
-        "poe",
-        "--path",
-        &path,
-        "--start-servers",
-        "2",
-        "--",
-    ];
-    arguments.extend(child.iter().map(String::as_str));
-    let server = world.run_example("exec", &arguments);
-    assert_eq!(connect(&server.address()).ask("hello"), "hello");
-    assert!(server.stop(Signal::SIGTERM, SOON).success());
-    let report = Report::of(&server);
-    assert_eq!(report.count("BUSY"), 1, "{report:?}");
 }

@@ -56,7 +56,7 @@ fn program_that_cannot_be_run_is_named(world: &mut World) {
         ),
         (
             write("junk", "junk\n", 0o755),
-            "exec format error (os error 8)",
+            "it is no program; begin a script with #!/bin/sh: Exec format error (os error 8)",
         ),
         (
             PathBuf::from("no-such-program"),

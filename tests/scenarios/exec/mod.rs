@@ -1,6 +1,8 @@
 //! A server whose children are programs, two such programs, and what the scenarios of `ExecServer` share.
 
 pub mod applications;
+mod ending;
+pub mod example;
 pub mod handover;
 pub mod languages;
 pub mod misfits;
@@ -11,16 +13,16 @@ use std::fs;
 use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
-use nix::sys::signal::{SigSet, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::SigSet;
 use prefork_server::servers::Listen;
 use prefork_server::{
     Child, ChildId, CommChannel, CommWords, ExecServer, Monitor, PreFork, PreForkHooks, Start,
     defaults,
 };
 
+use self::ending::{Report, ready_children, signal, stop, stop_ready, until_gone};
 use crate::support::{
-    Args, Programs, SOON, Server, Signal, World, gate, pause, processes, programs, until,
+    Args, Launch, Programs, SOON, Server, Signal, World, gate, pause, processes, programs, until,
 };
 
 pub const PROGRAMS: Programs = programs![exec, show, mute];
@@ -157,51 +159,22 @@ fn show_command() -> [String; 3] {
     [own, "--program".to_owned(), "show".to_owned()]
 }
 
+/// What runs programs as children.
+type Served = Server;
+
+/// `exec` with these flags, for a program and its arguments.
+fn launch<'w>(world: &'w mut World, flags: &[&str]) -> Launch<'w> {
+    world.program("exec").args(flags).arg("--")
+}
+
+fn served(launch: Launch<'_>) -> Served {
+    launch.spawn()
+}
+
 /// Starts `exec` with `flags` and `program`.
-fn spawn(world: &mut World, flags: &[&str], program: &[impl AsRef<str>]) -> Server {
+fn spawn(world: &mut World, flags: &[&str], program: &[impl AsRef<str>]) -> Served {
     let program: Vec<&str> = program.iter().map(AsRef::as_ref).collect();
-    let launch = world.program("exec").args(flags).arg("--");
-    launch.args(&program).spawn()
-}
-
-/// Ends a server in order, and returns what it reported.
-#[track_caller]
-fn stop(server: &Server) -> Report {
-    let status = server.stop(Signal::SIGTERM, SOON);
-    assert!(status.success(), "{status}\n{}", server.stderr());
-    Report::of(server)
-}
-
-/// The numbers of a report, by the words before or after them.
-#[derive(Debug)]
-struct Report(String);
-
-impl Report {
-    #[track_caller]
-    fn of(server: &Server) -> Self {
-        let stdout = server.stdout();
-        let report = stdout.lines().find(|line| line.contains(" forked, "));
-        Self(report.expect("a report").to_owned())
-    }
-
-    /// The number before `word`; 0 if it does not occur.
-    fn count(&self, word: &str) -> u64 {
-        let words: Vec<&str> = self.0.split([' ', ',', ';', ':']).collect();
-        let at = words.iter().position(|candidate| *candidate == word);
-        at.and_then(|at| words[at.checked_sub(1)?].parse().ok())
-            .unwrap_or(0)
-    }
-}
-
-fn signal(pid: u32, signal: Signal) {
-    kill(Pid::from_raw(pid.cast_signed()), signal).unwrap();
-}
-
-#[track_caller]
-fn until_gone(pid: u32) {
-    until(&format!("process {pid} to be gone"), SOON, || {
-        (!processes::is_alive(pid)).then_some(())
-    });
+    served(launch(world, flags).args(&program))
 }
 
 /// The child that is not `old`.
@@ -214,30 +187,10 @@ fn until_replaced(server: &Server, old: u32) -> u32 {
     })
 }
 
-/// The children, `count` of them, once each has said ACK: before, a program may not be ready for a
-/// signal.
-#[track_caller]
-fn ready_children(server: &Server, count: usize) -> Vec<u32> {
-    let what = format!("{count} children that said ACK");
-    until(&what, SOON, || {
-        ready(server).filter(|children| children.len() == count)
-    })
-}
-
 /// All children, if each has said ACK.
 fn ready(server: &Server) -> Option<Vec<u32>> {
     let stdout = server.stdout();
     let heard = |pid: &u32| stdout.lines().any(|line| line == format!("heard {pid}"));
     let children = server.children();
     children.iter().all(heard).then_some(children)
-}
-
-/// Ends a server in order once every child is ready for it: an interpreter that is still starting may
-/// swallow the signal, and is killed only after `shutdown_timeout`.
-#[track_caller]
-fn stop_ready(server: &Server) -> Report {
-    until("every child to have said ACK", SOON, || {
-        ready(server).filter(|children| !children.is_empty())
-    });
-    stop(server)
 }

@@ -86,13 +86,23 @@ fn errnos(call: &str) -> &'static [&'static str] {
         "getsockopt" | "setsockopt" => &["ENOMEM", "ENOPROTOOPT"],
         "shutdown" => &["ENOTCONN"],
         "recvfrom" | "recvmsg" => &["EAGAIN", "ECONNRESET", "EINTR", "ENOMEM", "ETIMEDOUT"],
-        "sendto" | "sendmsg" => &[
+        "sendto" => &[
             "EAGAIN",
             "ECONNRESET",
             "EINTR",
             "ENOBUFS",
             "ENOMEM",
             "EPIPE",
+        ],
+        // The last one where there are descriptors in it.
+        "sendmsg" => &[
+            "EAGAIN",
+            "ECONNRESET",
+            "EINTR",
+            "ENOBUFS",
+            "ENOMEM",
+            "EPIPE",
+            "ETOOMANYREFS",
         ],
         "read" | "readv" | "pread64" => &["EAGAIN", "EINTR", "EIO", "ENOMEM"],
         "write" | "writev" => &["EAGAIN", "EINTR", "EIO", "ENOSPC", "EPIPE"],
@@ -116,9 +126,8 @@ fn errnos(call: &str) -> &'static [&'static str] {
         "connect" => &["ECONNREFUSED", "EACCES", "EAGAIN", "ENOENT"],
         "flock" => &["EAGAIN", "EINTR", "ENOLCK"],
         "getdents64" | "lseek" => &["ENOENT", "EINTR"],
-        "pipe2" | "pipe" | "eventfd2" | "signalfd4" | "timerfd_create" | "epoll_create1" => {
-            &["EMFILE", "ENFILE", "ENOMEM"]
-        }
+        "pipe2" | "pipe" | "socketpair" | "eventfd2" | "signalfd4" | "timerfd_create"
+        | "epoll_create1" => &["EMFILE", "ENFILE", "ENOMEM"],
         "epoll_ctl" => &["ENOMEM", "ENOSPC", "EPERM"],
         "epoll_wait" | "epoll_pwait" | "epoll_pwait2" => &["EINTR"],
         "poll" | "ppoll" => &["EINTR", "ENOMEM"],

@@ -9,20 +9,20 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use std::time::Duration;
 
-use crate::support::{Server, processes, until};
+use crate::support::{processes, until};
 
-/// Lets the server `go` on, which then forks, and returns its first child: stopped by SIGSTOP before
-/// its first instruction. The server goes on by itself.
-pub fn newborn(server: &Server, go: impl FnOnce()) -> u32 {
-    let parent = Pid::from_raw(server.pid().cast_signed());
-    ptrace::seize(parent, Options::PTRACE_O_TRACEFORK).expect("to seize the server");
+/// Lets a process `go` on, which then forks, and returns its first child: stopped by SIGSTOP before
+/// its first instruction. The process goes on by itself.
+pub fn newborn(parent: u32, go: impl FnOnce()) -> u32 {
+    let parent = Pid::from_raw(parent.cast_signed());
+    ptrace::seize(parent, Options::PTRACE_O_TRACEFORK).expect("to seize the process");
     go();
     let child = forked(parent);
     // It stops by itself, since whoever seizes a parent with that option has its children too.
     wait(child);
     kill(child, Signal::SIGSTOP).expect("to stop the child");
     ptrace::detach(child, None).expect("to let go of the child");
-    ptrace::detach(parent, None).expect("to let go of the server");
+    ptrace::detach(parent, None).expect("to let go of the process");
     let child = child.as_raw().cast_unsigned();
     until("the child to stand still", Duration::from_secs(5), || {
         (processes::state(child) == Some('T')).then_some(())
@@ -40,7 +40,7 @@ fn forked(parent: Pid) -> Pid {
             }
             WaitStatus::PtraceEvent(..) => ptrace::cont(parent, None).expect("to go on"),
             WaitStatus::Stopped(_, signal) => ptrace::cont(parent, signal).expect("to go on"),
-            other => panic!("the server did not fork: {other:?}"),
+            other => panic!("the process did not fork: {other:?}"),
         }
     }
 }

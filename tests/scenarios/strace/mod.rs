@@ -27,14 +27,14 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::support::{Server, World, until};
 
 pub use calls::without_errors;
 pub use counts::{Counts, compare};
 pub use faults::{Fault, is_memory};
-pub use handover::newborn;
 pub use log::{Call, Log};
 pub use points::{Point, Role, points};
 pub use seed::{sample, seed};
@@ -58,6 +58,7 @@ pub fn is_missing() -> bool {
 /// strace on one process, or on several.
 #[derive(Debug)]
 pub struct Trace {
+    pid: u32,
     strace: Server,
     log: PathBuf,
 }
@@ -76,7 +77,27 @@ impl Trace {
         // It interrupts the process before it says so: what has not run by now is counted.
         let attached = format!("Process {pid} attached");
         strace.expect_stderr(&attached, |text| text.contains(&attached));
-        Self { strace, log }
+        Self { pid, strace, log }
+    }
+
+    /// Lets a process `go` on, which then forks, and attaches to its first child before that has run.
+    #[track_caller]
+    pub fn newborn(
+        world: &mut World,
+        parent: u32,
+        go: impl FnOnce(),
+        arguments: &[String],
+    ) -> Self {
+        let child = handover::newborn(parent, go);
+        let trace = Self::attach(world, child, arguments);
+        // It may have been killed meanwhile.
+        let _ = kill(Pid::from_raw(child.cast_signed()), Signal::SIGCONT);
+        trace
+    }
+
+    /// Whom it was attached to.
+    pub fn pid(&self) -> u32 {
+        self.pid
     }
 
     /// Waits until everybody who was traced has ended, and reads what there is to read.

@@ -20,16 +20,31 @@ pub enum Role {
     Upgrade,
     /// The process in which that program is tried before.
     Trial,
+    /// The process that has the parent above it, until its end.
+    Holder,
+    /// That process once its parent is killed, where no other parent comes to work.
+    GivingUp,
+    /// The parent that a holder forks first.
+    FirstParent,
+    /// The parent that takes over from a killed one.
+    NextParent,
+    /// A child whose parent is killed.
+    HeldChild,
 }
 
 impl Role {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 11] = [
         Self::Parent,
         Self::Child,
         Self::UnixParent,
         Self::UnixChild,
         Self::Upgrade,
         Self::Trial,
+        Self::Holder,
+        Self::GivingUp,
+        Self::FirstParent,
+        Self::NextParent,
+        Self::HeldChild,
     ];
 
     pub fn is_parent(self) -> bool {
@@ -38,7 +53,23 @@ impl Role {
 
     /// Whether two clients can be in hand at a time.
     pub fn serves_two(self) -> bool {
-        self.is_parent() || self == Self::Trial
+        self.is_parent() || self == Self::Trial || self.is_held()
+    }
+
+    pub fn is_the_holder(self) -> bool {
+        matches!(self, Self::Holder | Self::GivingUp)
+    }
+
+    /// Whether the server has a holder.
+    pub fn is_held(self) -> bool {
+        let all = [
+            Self::Holder,
+            Self::GivingUp,
+            Self::FirstParent,
+            Self::NextParent,
+            Self::HeldChild,
+        ];
+        all.contains(&self)
     }
 
     pub fn is_upgrade(self) -> bool {
@@ -59,6 +90,11 @@ impl fmt::Display for Role {
             Self::UnixChild => "unix-child",
             Self::Upgrade => "upgrade",
             Self::Trial => "trial",
+            Self::Holder => "holder",
+            Self::GivingUp => "giving-up",
+            Self::FirstParent => "first-parent",
+            Self::NextParent => "next-parent",
+            Self::HeldChild => "held-child",
         })
     }
 }
@@ -105,6 +141,10 @@ impl Point {
             Role::Parent | Role::UnixParent | Role::Upgrade => "PARENT",
             Role::Child | Role::UnixChild => "FIRST_CHILD",
             Role::Trial => "TRIAL",
+            Role::Holder | Role::GivingUp => "HOLDER",
+            Role::FirstParent => "FIRST_PARENT",
+            Role::NextParent => "NEXT_PARENT",
+            Role::HeldChild => "A_CHILD",
         };
         format!("strace -p {who} {}", self.arguments().join(" "))
     }

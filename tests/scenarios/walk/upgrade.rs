@@ -5,45 +5,29 @@
 //! ends with a typed error, or was killed, and nothing is left. A trial changes nothing in any case. The
 //! client that is in a child's hands meanwhile gets its answer, unless the server ends because of an error.
 
-use std::time::{Duration, Instant};
-
-use super::{HANG, Run, send};
-use crate::strace::{self, Fault, Log, Point, Role, Trace};
-use crate::support::{Server, Signal, World, pause};
-use crate::walked::Client;
-
-/// What the program says when an upgrade is over, and when it begins.
-pub const UPGRADED: &str = "upgraded";
-pub const FAILED: &str = "upgrade failed";
-pub const BEGUN: &str = "begun";
+use crate::strace::{Fault, Point, Role, Trace};
+use crate::support::{Server, Signal, World};
+use crate::walked::{BEGUN, Client, FAILED, UPGRADED};
+use crate::walking::{Run, send};
 
 /// Starts the program, has it become itself under strace, serves clients and stops it.
 pub(super) fn run(world: &mut World, role: Role, point: Option<&Point>) -> Run {
-    let server = world.spawn("walked", &["--upgrades"]);
+    let server = world.spawn("walked", &["--upgrades", "--patience", "10"]);
     let address = server.address();
     let held = Client::connect(&address).and_then(Client::greeted);
     let held = held.expect("a client in hand");
     // One has the client, and one is idle: nothing else is forked until the trial is.
     server.expect_children(2);
     let trace = traced(world, role, &server, point);
-    let start = Instant::now();
-    let mut run = Run {
-        role,
-        address: Some(address),
-        status: None,
-        served: false,
-        log: Log::default(),
-        fault: None,
-        server,
-    };
-    run.await_outcome(start);
+    let mut run = Run::new(role, server, Some(address));
+    run.await_outcome();
     let answered = held.ends_well();
     // In a shutdown because of an error nobody is waited for without end.
     let shut_down = run.status.is_some_and(|status| status.code() == Some(1));
     if let (Err(error), false) = (answered, shut_down) {
         run.fault = Some(format!("the client in hand: {error}"));
     }
-    run.complete(world, point, trace, start)
+    run.complete(world, point, trace)
 }
 
 /// Begins the upgrade under strace, of whoever is meant.
@@ -51,10 +35,7 @@ fn traced(world: &mut World, role: Role, server: &Server, point: Option<&Point>)
     let arguments = point.map_or(Vec::new(), Point::arguments);
     let upgrade = || send(server.pid(), Signal::SIGUSR2);
     if role == Role::Trial {
-        let trial = strace::newborn(server, upgrade);
-        let trace = Trace::attach(world, trial, &arguments);
-        send(trial, Signal::SIGCONT);
-        return trace;
+        return Trace::newborn(world, server.pid(), upgrade, &arguments);
     }
     let trace = Trace::attach(world, server.pid(), &arguments);
     upgrade();
@@ -63,14 +44,9 @@ fn traced(world: &mut World, role: Role, server: &Server, point: Option<&Point>)
 
 impl Run {
     /// Waits until the program says what came of the upgrade, or has ended.
-    fn await_outcome(&mut self, start: Instant) {
+    fn await_outcome(&mut self) {
         let is_over = |said: &str| said.lines().any(|line| [UPGRADED, FAILED].contains(&line));
-        while !self.has_ended() && !is_over(&self.server.stdout()) {
-            if start.elapsed() > HANG {
-                return self.hangs("in an upgrade");
-            }
-            pause(Duration::from_millis(2));
-        }
+        self.await_that("in an upgrade", |run| is_over(&run.server.stdout()));
     }
 
     /// Whether the exec came before the fault; the last call is that one if the process has ended in it.

@@ -5,6 +5,7 @@ use crate::core::{
     control::{Answer, Begun, Problem},
     json::Json,
     monitor::Monitor,
+    nearest,
 };
 
 /// Sets one attribute; the answer has the values in force before and after that.
@@ -63,7 +64,11 @@ fn named(name: &str) -> Result<&'static Attribute, Answer> {
     let mut attributes = Config::attributes().iter();
     let attribute = attributes.find(|attribute| attribute.name == wanted);
     attribute.ok_or_else(|| {
-        let text = format!("there is no attribute {name:?}; `get` shows all of them");
+        let names = Config::attributes().iter();
+        let nearest = nearest::typo(&wanted, names.map(|one| one.name.to_owned()));
+        let meant = nearest.map(|nearest| format!("did you mean {nearest}? "));
+        let meant = meant.unwrap_or_default();
+        let text = format!("there is no attribute {name:?}; {meant}`get` shows all of them");
         Answer::error(Problem::Unknown, &text)
     })
 }

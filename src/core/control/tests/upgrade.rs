@@ -6,7 +6,7 @@ use super::*;
 fn upgrading() -> Talk {
     let mut talk = Talk::new(monitor());
     assert_eq!(talk.ask("upgrade /srv/the new one"), "");
-    let program = talk.monitor.upgrade.take_asked();
+    let program = talk.monitor.upgrade.take_asked().program;
     assert_eq!(program, Some("/srv/the new one".into()));
     assert_eq!(asked(&mut talk.monitor), [Asked::Upgrade]);
     talk.monitor.begin_upgrade();
@@ -38,8 +38,8 @@ fn an_upgrade_that_fails_is_answered_with_the_reason() {
     talk.send(2, "upgrade\n");
     talk.turn();
     assert_eq!(code(&talk.read(2)), "busy");
-    // One that a signal has asked for is refused.
-    failed(&mut talk, "another upgrade is under way");
+    // An event of another one.
+    failed(&mut talk, "the server stops");
     talk.expect_nothing(1);
     talk.monitor.upgrade.end();
     failed(&mut talk, "it is broken");

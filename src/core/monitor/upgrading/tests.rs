@@ -51,16 +51,17 @@ fn at(milliseconds: u64) -> Time {
     Time::at(Duration::from_millis(milliseconds))
 }
 
+fn fork(monitor: &mut Monitor, pid: u32) -> ChildId {
+    let id = monitor.pool.next_id();
+    let inbox = Inbox::new(id, CommWords::default(), false, true);
+    let contact: Box<Contact> = Box::new(Contact::new(inbox, held()));
+    monitor.forked(pid, Some(contact))
+}
+
 /// A monitor with a busy child that was told to stop, half a line of it unread, and a free child.
 fn monitor() -> (Monitor, [ChildId; 2]) {
     let mut monitor = Monitor::with_attributes(Attributes::default());
     monitor.tick(at(1_000), Duration::from_millis(20));
-    let fork = |monitor: &mut Monitor, pid| {
-        let id = monitor.pool.next_id();
-        let inbox = Inbox::new(id, CommWords::default(), false, true);
-        let contact: Box<Contact> = Box::new(Contact::new(inbox, held()));
-        monitor.forked(pid, Some(contact))
-    };
     let (busy, free) = (fork(&mut monitor, 100), fork(&mut monitor, 101));
     monitor.set_busy(busy);
     monitor.set_not_busy(free);
@@ -146,6 +147,44 @@ fn the_children_of_a_new_program_replace_those_that_it_adopts() {
     let old = adopted(&back);
     assert!(!old.is_reloading() && !old.is_upgrading());
     assert_eq!(old.replacement.epoch(), monitor.replacement.epoch());
+}
+
+/// A child of the new program has a limit for its start also where there is no `start_timeout`.
+#[test]
+fn i07_children_of_a_new_program_have_a_limit_for_their_start() {
+    let (old, [_, free]) = monitor();
+    let mut new = adopted(&old.save());
+    assert_eq!(new.first_hangs_at(), None, "it has no child of its own yet");
+    let own = fork(&mut new, 200);
+    let end = at(1_500) + new.upgrade_timeout();
+    assert_eq!(new.first_hangs_at(), Some(end));
+    assert!(new.deadline().is_some_and(|deadline| deadline <= end));
+    new.set_start_timeout(Duration::from_secs(60));
+    assert_eq!(new.first_hangs_at(), None, "that is for it");
+    new.set_start_timeout(Duration::ZERO);
+    new.set_upgrade_timeout(Duration::ZERO);
+    assert_eq!(new.first_hangs_at(), None, "there is no limit");
+    new.set_upgrade_timeout(Duration::from_secs(10));
+    new.set_not_busy(own);
+    assert_eq!(new.first_hangs_at(), None, "it is ready");
+
+    let hangs = fork(&mut new, 201);
+    new.give_up_reload();
+    assert!(!new.is_reloading());
+    let epoch = |id| new.child(id).expect("a child").epoch;
+    assert_eq!(epoch(free), new.replacement.epoch(), "it stays");
+    assert_ne!(epoch(hangs), new.replacement.epoch());
+}
+
+/// Nothing would come of the wake-up, which would be due for ever.
+#[test]
+fn a_stop_waits_for_no_child_that_hangs() {
+    let (old, _) = monitor();
+    let mut new = adopted(&old.save());
+    fork(&mut new, 200);
+    assert!(new.first_hangs_at().is_some());
+    new.begin_shutdown();
+    assert_eq!(new.first_hangs_at(), None);
 }
 
 /// An attribute that this version does not have, or not with that value.

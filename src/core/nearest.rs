@@ -1,7 +1,7 @@
 //! The known name that is nearest to an unknown one. Compares; knows no key.
 
 /// The name that was probably meant: the nearest one, if few changes lead to it.
-pub(super) fn typo(name: &str, names: impl IntoIterator<Item = String>) -> Option<String> {
+pub(crate) fn typo(name: &str, names: impl IntoIterator<Item = String>) -> Option<String> {
     /// A letter that is missing, wrong or one too many, and another.
     const FEW: usize = 2;
     let nearest = names.into_iter().min_by_key(|known| distance(name, known));
@@ -9,7 +9,7 @@ pub(super) fn typo(name: &str, names: impl IntoIterator<Item = String>) -> Optio
 }
 
 /// How many characters must be inserted, removed or replaced to turn one text into the other.
-pub(super) fn distance(from: &str, to: &str) -> usize {
+pub(crate) fn distance(from: &str, to: &str) -> usize {
     let to: Vec<char> = to.chars().collect();
     let mut row: Vec<usize> = (0..=to.len()).collect();
     for (above, char) in from.chars().enumerate() {

@@ -1,0 +1,102 @@
+//! Children that were told to stop when their parent is killed: under the next one they have the time that
+//! they had, and end for the same reason. So does a reload.
+
+use std::time::Duration;
+
+use crate::kills::hold;
+use crate::support::{Client, SOON, Scenarios, Signal, World, holds, scenarios};
+use crate::watched::Watched;
+
+pub const SCENARIOS: Scenarios = scenarios![
+    f01_a_child_that_is_replaced_finishes_with_its_client_under_the_next_parent,
+    f01_a_stop_gives_its_own_time_under_the_next_parent,
+    a_second_stop_kills_under_the_next_parent,
+    a_reload_is_completed_by_the_next_parent,
+    a_reload_to_bad_settings_is_given_up_by_the_next_parent,
+];
+
+/// Short, so that a child that is killed then is killed during the scenario.
+const KILL: [&str; 2] = ["--set", "kill_timeout=300ms"];
+/// So long is looked whether it is.
+const LOOK: Duration = Duration::from_millis(1_500);
+
+#[track_caller]
+fn serves_on(client: &mut Client, pid: u32) {
+    let what = format!("child {pid} serves its client");
+    holds(&what, LOOK, || client.ask("who") == pid.to_string());
+}
+
+/// With a holder a child that is to go, and may finish what it has in hand, may do so under the next parent
+/// as well.
+fn f01_a_child_that_is_replaced_finishes_with_its_client_under_the_next_parent(world: &mut World) {
+    for reason in ["Reloaded", "Recycled"] {
+        let watched = Watched::new(world, &KILL);
+        watched.expect_ready(4);
+        let (mut client, pid) = hold(&watched.address());
+        match reason {
+            "Reloaded" => watched.server.signal(Signal::SIGHUP),
+            _ => _ = client.ask("replace"),
+        }
+        watched.expect(&format!("told {pid} {reason}"), 1);
+        watched.kill_parent();
+        serves_on(&mut client, pid);
+        drop(client);
+        watched.expect(&format!("exited {pid} {reason} exit status: 0"), 1);
+        watched.stop();
+    }
+}
+
+/// With a holder a stop has the same bound, or none, under the next parent.
+fn f01_a_stop_gives_its_own_time_under_the_next_parent(world: &mut World) {
+    for signal in [Signal::SIGTERM, Signal::SIGQUIT] {
+        let watched = Watched::new(world, &[KILL, ["--set", "shutdown_timeout=60s"]].concat());
+        let (mut client, pid) = hold(&watched.address());
+        watched.server.signal(signal);
+        watched.expect("shutting down", 1);
+        watched.kill_parent();
+        serves_on(&mut client, pid);
+        client.close_write();
+        client.eof();
+        assert_eq!(watched.server.wait(SOON).code(), Some(0));
+        let stdout = watched.server.stdout();
+        let ended = format!("exited {pid} Shutdown exit status: 0");
+        assert!(stdout.contains(&ended), "{stdout}");
+    }
+}
+
+/// Whichever parent has heard the first one.
+fn a_second_stop_kills_under_the_next_parent(world: &mut World) {
+    let watched = Watched::new(world, &["--set", "shutdown_timeout=60s"]);
+    let (mut client, _) = hold(&watched.address());
+    watched.server.signal(Signal::SIGTERM);
+    watched.expect("shutting down", 1);
+    watched.kill_parent();
+    client.ask("who");
+    watched.server.signal(Signal::SIGTERM);
+    client.gone();
+    assert_eq!(watched.server.wait(SOON).code(), Some(0));
+}
+
+fn a_reload_is_completed_by_the_next_parent(world: &mut World) {
+    let watched = Watched::new(world, &[]);
+    let before = watched.expect_ready(4);
+    watched.server.signal(Signal::SIGHUP);
+    watched.expect("forked ", 5);
+    watched.kill_parent();
+    watched.expect("reloaded", 1);
+    let after = watched.expect_children(4);
+    assert!(before.is_disjoint(&after));
+    watched.stop();
+}
+
+fn a_reload_to_bad_settings_is_given_up_by_the_next_parent(world: &mut World) {
+    let watched = Watched::new(world, &["--bad-settings"]);
+    let before = watched.expect_ready(4);
+    watched.server.signal(Signal::SIGHUP);
+    watched.expect("exited ", 1);
+    watched.kill_parent();
+    watched.expect("reload failed", 1);
+    assert_eq!(watched.children(), before, "the old ones stay");
+    assert_eq!(watched.said("told "), 0);
+    watched.stop();
+}
