@@ -16,7 +16,7 @@ pub(crate) use self::{
         QUEUE_TIMES_AT, QUEUED_AT, REQUESTS_AT, ROW_AT, SEQUENCE_AT, SINCE_AT, TEXT_AT, TEXT_BYTES,
         TEXT_LENGTH_AT, TEXT_WORDS, USED_AT, WILL_LOOK_AT,
     },
-    notes::{Description, Notes, believable, duration_bits, time_bits},
+    notes::{Description, Notes, duration_bits, time_bits},
 };
 
 #[cfg(feature = "holder")]

@@ -27,7 +27,7 @@ pub use self::{
     usage::Usage,
 };
 
-use crate::core::{board::believable, clocks::InHand, stack, time::Time};
+use crate::core::{clocks::InHand, stack, time::Time};
 use std::time::Duration;
 
 /// The age at which the start of a child counts as successful, unless it says BUSY before.
@@ -66,6 +66,17 @@ pub(crate) enum Role {
     Successor,
     /// It takes the place of a child that had to go first.
     Refill(ChildId),
+}
+
+/// No child takes more connections a second than this.
+const FASTEST: u64 = 1_000_000;
+
+/// A number of connections that a child has noted which was forked at `born`, unless no child can be
+/// that fast: then 0.
+pub(crate) fn believable(noted: u64, born: Time, now: Time) -> u64 {
+    let seconds = now.since(born).as_secs().saturating_add(1);
+    let most = seconds.saturating_mul(FASTEST);
+    if noted <= most { noted } else { 0 }
 }
 
 /// The record of one child, the original's child hash.

@@ -15,9 +15,10 @@ mod tests;
 pub(crate) use self::{failure::FailureNote, heir::Heir};
 
 use crate::core::{
-    child::{ChildId, Collected, Reason, Usage, WaitStatus},
+    child::{ChildId, Collected, Reason, State, Usage, WaitStatus},
+    inbox::restored_end,
     signal_policy::TABLE,
-    state::Coded,
+    state::{ChildState, codes::Coded},
     time::Time,
 };
 use std::time::Duration;
@@ -208,6 +209,30 @@ impl Record {
             epoch,
             forked_at: now,
             ..Self::default()
+        }
+    }
+
+    /// A child of an earlier program, which is the holder's from now on.
+    pub(crate) fn adopted(child: &ChildState) -> Self {
+        let end = child.end.as_ref().or(child.outlived.as_ref());
+        let lives = Self {
+            phase: Phase::Lives,
+            serial: child.serial,
+            reserved: child.state == Some(State::Reserved),
+            pid: child.pid,
+            epoch: child.epoch,
+            forked_at: child.start_time,
+            told: child.retirement.as_ref().map(|told| ToldNote {
+                reason: told.reason.unwrap_or(Reason::Asked),
+                at: told.at,
+            }),
+            // One of the program before, which replaces nobody now.
+            successor: false,
+            end: None,
+        };
+        match end {
+            Some(end) => lives.ended(restored_end(end)),
+            None => lives,
         }
     }
 

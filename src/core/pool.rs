@@ -390,6 +390,18 @@ impl Pool {
         records.filter_map(|record| Some((&record.child, record.contact.as_deref()?)))
     }
 
+    /// Empties the table. The processes and their pipes are another process's, and stay what they are.
+    #[cfg(feature = "holder")]
+    pub(crate) fn disown(&mut self) {
+        for (_, record) in &mut self.records {
+            if let Some(contact) = &mut record.contact {
+                contact.process.disown();
+            }
+        }
+        self.records.clear();
+        self.census = Census::default();
+    }
+
     /// The serial of the child that was forked last.
     pub(crate) fn last_serial(&self) -> u32 {
         self.serial

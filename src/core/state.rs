@@ -9,7 +9,7 @@
 //! fields that are missing, and leaves out those that it does not know. So each version reads what the
 //! one before has written, and the other way round. `tests/states/` has an example of each.
 
-mod codes;
+pub(crate) mod codes;
 mod encoding;
 mod frame;
 mod records;
@@ -17,7 +17,6 @@ mod records;
 mod tests;
 
 pub(crate) use self::{
-    codes::Coded,
     encoding::List,
     frame::BadState,
     records::{
@@ -158,6 +157,27 @@ impl Snapshot {
         let named = self.children.iter().filter_map(|child| child.stops);
         let each: BTreeSet<u32> = named.collect();
         each.into_iter().collect()
+    }
+
+    /// The same state for a process in which the descriptors have other numbers: `number` says which.
+    /// `None` if it does not know one of them.
+    #[cfg(feature = "holder")]
+    pub(crate) fn renumbered(mut self, number: impl Fn(u32) -> Option<u32>) -> Option<Self> {
+        let pipes = self.children.iter_mut().flat_map(|it| &mut it.pipes.0);
+        let pipes = pipes.filter_map(|pipe| pipe.fd.as_mut());
+        for fd in pipes {
+            *fd = number(*fd)?;
+        }
+        for fd in self.children.iter_mut().filter_map(|it| it.stops.as_mut()) {
+            *fd = number(*fd)?;
+        }
+        let boards = self.boards.iter_mut().map(|it| &mut it.fd);
+        let clients = self.clients.iter_mut().map(|it| &mut it.fd);
+        let listed = self.descriptors.iter_mut().map(|it| &mut it.fd);
+        for fd in boards.chain(clients).chain(listed) {
+            *fd = number(*fd)?;
+        }
+        Some(self)
     }
 
     /// The descriptors with this role.

@@ -135,6 +135,9 @@ pub(crate) trait Process: fmt::Debug {
     fn save(&self) -> ProcessState {
         ProcessState::default()
     }
+    /// Forgets the pipes, and closes none of them: they are another owner's.
+    #[cfg(feature = "holder")]
+    fn disown(&mut self) {}
     /// For how long the child has run, and has waited for a processor; `None` where the system does
     /// not tell.
     fn run_time(&self) -> Option<RunTime> {
@@ -374,10 +377,11 @@ pub(crate) trait System {
     fn save(&self, _: &mut Snapshot) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
     }
-    /// Replaces this process by the program of the trial, or by the one that was here before if the
-    /// state says why. Returns only if that fails.
-    fn become_program(&mut self, _: &Snapshot) -> Error {
-        unsupported()
+    /// Replaces this process, or the holder that it has, by the program of the trial, or by the one that
+    /// was here before if the state says why. Returns only if that fails; `None` if the state is not
+    /// up to date any more.
+    fn become_program(&mut self, _: &Snapshot) -> Option<Error> {
+        Some(unsupported())
     }
     /// The program that was here before is not needed any more.
     fn forget_image(&mut self) {}

@@ -69,6 +69,9 @@ pub(crate) enum Failure {
     NeverCalm,
     /// The hook that says what is handed on has panicked.
     Unsaved,
+    /// The parent leaves to its holder, and children that are other programs end with it.
+    #[cfg(feature = "holder")]
+    EndsPrograms,
 }
 
 impl fmt::Display for Failure {
@@ -87,6 +90,10 @@ impl fmt::Display for Failure {
                 "for {CALM:?} tasks of the program were queued, or output was not read"
             ),
             Self::Unsaved => f.write_str("the hook save has panicked"),
+            #[cfg(feature = "holder")]
+            Self::EndsPrograms => f.write_str(
+                "the server has a holder, and children that are programs would end with their parent",
+            ),
         }
     }
 }

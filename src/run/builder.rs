@@ -205,9 +205,10 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
     ///
     /// `run` then returns in the parent, which has another pid than the process before. Five parents in
     /// a row that end before their first turn is over end the server with exit code 70. Signals are for
-    /// the holder: the parent takes no others. There is no upgrade under a holder. Children of a server
-    /// that become [other programs](crate::ExecServer) end with their parent, and so do those beyond the
-    /// `max_clients` of the start. The file `docs/operations.md` has the rest.
+    /// the holder: the parent takes no others. An upgrade replaces the holder as well, by a program that
+    /// has one or not. Children of a server that become [other programs](crate::ExecServer) end with their
+    /// parent, and so do those beyond the `max_clients` of the start. The file `docs/operations.md` has
+    /// the rest.
     ///
     /// Linux only, from 5.3 on. Elsewhere, in a process with several threads or servers, and after a
     /// [turn](PreFork::turn), `run` fails with [`Operation::Start`] or [`Operation::Threads`].

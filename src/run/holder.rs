@@ -1,23 +1,25 @@
 //! The start of a server that has a holder: this process becomes the holder, and `run` goes on in a
-//! parent that it forks. A parent after the first takes over the children of the one before. The
-//! holder itself is in `sys/holder`.
+//! parent that it forks. The first parent goes on with the children of an earlier program, if there
+//! was an upgrade; a parent after the first takes over the children of the one before. The holder
+//! itself is in `sys/holder`.
 
 use super::{PreFork, guarded, turn::Loop};
 use crate::{
     core::{
         child::{ChildId, WaitStatus},
+        control::Desk,
         error::{Error, Operation},
         event::Event,
-        journal::{FailureNote, Heir},
-        monitor::{ToldBefore, reached, restored},
+        journal::Heir,
+        monitor::{ToldBefore, outlived, reached, restored},
         say::say,
-        state::{PoolState, Snapshot},
+        state::{ChildState, PoolState, Snapshot},
         system::{PoolNote, System},
     },
     hooks::{ChildServer, PreForkHooks},
     sys::{
         fd_registry, fork,
-        holder::{Inherited, Split, pending},
+        holder::{Inherited, Legacy, Split, pending},
         limits::Threads,
         stdio,
         unix::UnixSystem,
@@ -32,17 +34,23 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
     /// Splits this process in two, if that was asked for: it stays as the holder, and this returns in
     /// each parent.
     pub(super) fn split(&mut self) -> Result<(), Error> {
-        if !self.wants_holder {
+        if !std::mem::take(&mut self.wants_holder) {
             return Ok(());
         }
+        self.split_in_two()
+            .inspect_err(|error| self.inner.come_back_at_once(error))
+    }
+
+    fn split_in_two(&mut self) -> Result<(), Error> {
         self.check_split()?;
         flush_outputs();
         let grace = self.inner.parent.monitor.kill_timeout();
-        let split = self.inner.parent.system.split(grace)?;
-        self.wants_holder = false;
+        let legacy = self.inner.legacy();
+        let split = self.inner.parent.system.split(grace, &legacy)?;
         self.inner.settle();
         // From here on the holder has the process that `run` was called in: no error returns from it.
-        self.inner.begin(&split).unwrap_or_else(|error| {
+        let begun = self.inner.begin(&split, &legacy.children);
+        begun.unwrap_or_else(|error| {
             say!(Error, "cannot take over: {error}");
             fork::exit(EXIT_LOST)
         });
@@ -75,19 +83,62 @@ fn flush_outputs() {
 }
 
 impl<H: PreForkHooks, S: ChildServer> Loop<H, S, UnixSystem> {
-    /// Begins as a parent below the holder, the first one or a later one.
-    fn begin(&mut self, split: &Split) -> Result<(), Error> {
+    /// The pool of an earlier program, if this one has taken over from one.
+    fn legacy(&mut self) -> Legacy {
+        let renewed = self.journaled.renewed;
+        let note = self.parent.monitor.pool_note(renewed, None);
+        let saved = match note.serial {
+            0 => Vec::new(),
+            _ => self.state_to_save(),
+        };
+        Legacy {
+            note,
+            saved,
+            children: self.parent.monitor.save().children,
+        }
+    }
+
+    /// Begins as a parent below the holder, the first one or a later one. The pool that is in memory is
+    /// that of the process that is the holder now.
+    fn begin(&mut self, split: &Split, children: &[ChildState]) -> Result<(), Error> {
+        self.parent.monitor.pool.disown();
         self.parent.system.renew_poller()?;
         self.parent.tell_time();
-        if split.earlier > 0 {
-            self.take_over()?;
-            self.tell_takeover(split);
+        match split.earlier {
+            0 => self.regain(children),
+            _ => {
+                self.take_over()?;
+                self.tell_takeover(split);
+                Ok(())
+            }
+        }
+    }
+
+    /// The first parent of a holder that an earlier program has left children to.
+    fn regain(&mut self, children: &[ChildState]) -> Result<(), Error> {
+        let words = self.parent.monitor.comm_words();
+        let regained = children.iter().map(|state| {
+            let process = self.parent.system.adopt_ward(state, outlived(state))?;
+            Ok((restored(state), reached(state, words, process)))
+        });
+        let regained: io::Result<Vec<_>> = regained.collect();
+        let failed = |error| Error::new(Operation::Start, "the children", error);
+        let regained = regained.map_err(failed)?;
+        self.parent.monitor.regain(regained);
+        for child in children.iter().filter(|child| child.end.is_some()) {
+            self.finish_dead(child.id());
         }
         Ok(())
     }
 
     /// Takes over what the parent before has left.
     fn take_over(&mut self) -> Result<(), Error> {
+        // They were those of the first parent.
+        self.parent.desk = Desk::default();
+        if !self.parent.system.upgrades.may_return() {
+            self.parent.monitor.forget_upgrade();
+            self.handed_on = Vec::new();
+        }
         let (note, saved, inherited) = self.parent.system.inherit();
         // OK to take the default: what is missing there is not needed by the children.
         let saved = Snapshot::decode(&saved).unwrap_or_default();
@@ -110,7 +161,7 @@ impl<H: PreForkHooks, S: ChildServer> Loop<H, S, UnixSystem> {
         let successors = inherited.iter().filter(succeeds);
         successors.for_each(|child| self.parent.monitor.succeeds_still(child.id()));
         self.parent.monitor.go_on(note.stop, &told);
-        self.failure = note.failure.map(FailureNote::error);
+        self.failure = note.ends_for();
         for child in inherited.iter().filter(|child| child.record.end.is_some()) {
             self.finish_dead(child.id());
         }
@@ -144,7 +195,8 @@ impl<H: PreForkHooks, S: ChildServer> Loop<H, S, UnixSystem> {
         let mut children = Vec::new();
         for child in inherited {
             let state = self.heir(child).state(state.pool.now);
-            let process = self.parent.system.adopt_ward(&state).map_err(failed)?;
+            let process = self.parent.system.adopt_ward(&state, None);
+            let process = process.map_err(failed)?;
             let mut record = restored(&state);
             record.gaps_at_ack = self.parent.monitor.gaps();
             children.push((record, reached(&state, words, process)));

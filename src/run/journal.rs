@@ -6,7 +6,7 @@ use crate::{
     core::{
         child::{Child, ChildId},
         config::Config,
-        journal::FailureNote,
+        journal::{FailureNote, ROOM},
         say::say,
         state::Snapshot,
         system::System,
@@ -81,6 +81,12 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     }
 
     fn save_state(&mut self) {
+        let state = self.state_to_save();
+        self.parent.system.save_state(&state);
+    }
+
+    /// What is saved for the next parent, in bytes: no more than a holder keeps.
+    pub(super) fn state_to_save(&mut self) -> Vec<u8> {
         let mut saved = None;
         self.call("save", |own, monitor| saved = Some(own.save(monitor)));
         // After a panic what was saved before is better than nothing.
@@ -91,8 +97,9 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             hooks: self.journaled.hooks.clone(),
             ..self.parent.monitor.save_pool()
         };
-        if self.parent.system.save_state(&state.encode()) {
-            return;
+        let bytes = state.encode();
+        if bytes.len() <= ROOM {
+            return bytes;
         }
         if !std::mem::replace(&mut self.journaled.warned, true) {
             say!(
@@ -102,7 +109,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             );
         }
         state.hooks.clear();
-        self.parent.system.save_state(&state.encode());
+        state.encode()
     }
 }
 

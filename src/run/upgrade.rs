@@ -33,6 +33,10 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         if self.parent.monitor.is_stopping() {
             return self.upgrade_failed(&failed(&Failure::Stop));
         }
+        #[cfg(feature = "holder")]
+        if self.parent.monitor.programs && self.parent.system.is_held() {
+            return self.upgrade_failed(&failed(&Failure::EndsPrograms));
+        }
         self.parent.monitor.begin_upgrade();
         self.parent.tell_untold();
         let begun = self.save().and_then(|saved| {
@@ -107,15 +111,22 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         }
     }
 
-    /// Becomes the new program, or the one before for this reason. Returns only if that fails.
+    /// Becomes the new program, or the one before for this reason. Returns only if that fails, or is to
+    /// be done in the next turn.
     fn execute(&mut self, saved: Vec<u8>, back: Option<String>) {
         let mut state = self.snapshot(saved);
         state.program.back = back;
-        let error = match self.parent.system.save(&mut state) {
+        let failed = match self.parent.system.save(&mut state) {
             Ok(()) => self.parent.system.become_program(&state),
-            Err(error) => Error::new(Operation::Upgrade, "the state", error),
+            Err(error) => Some(Error::new(Operation::Upgrade, "the state", error)),
         };
-        self.upgrade_failed(&error);
+        match failed {
+            Some(error) => self.upgrade_failed(&error),
+            None => {
+                self.come_back_for = state.program.back;
+                self.deaths_unknown = true;
+            }
+        }
     }
 
     /// In the new program: its children hang in their start.
@@ -156,6 +167,17 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             self.parent.monitor.upgrade.come_back(now);
         }
         proving
+    }
+
+    /// In the new program, which cannot go on: executes the one before. Returns if there is none, or that
+    /// fails.
+    #[cfg(all(feature = "holder", target_os = "linux"))]
+    pub(super) fn come_back_at_once(&mut self, error: &Error) {
+        if self.parent.monitor.upgrade.is_proving() {
+            say!(Error, "{error}; the program before comes back");
+            self.parent.monitor.give_up_reload();
+            self.execute(self.handed_on.clone(), Some(error.to_string()));
+        }
     }
 
     /// In the new program: its children have replaced those of an earlier epoch. If that was an upgrade,

@@ -453,7 +453,7 @@ mod tests {
     #[test]
     fn a_port_alone_is_all_addresses() {
         let listening = Listen::tcp(":0").open(8).expect("a socket");
-        let address = listening.tcp_address().expect("an address");
+        let address = listening[0].tcp_address().expect("an address");
         assert!(address.ip().is_unspecified());
         let loopback = SocketAddr::from(([127, 0, 0, 1], address.port()));
         std::net::TcpStream::connect(loopback).expect("a connection");
@@ -462,7 +462,7 @@ mod tests {
     #[test]
     fn an_address_in_use_is_refused() {
         let first = Listen::tcp("127.0.0.1:0").open(8).expect("a socket");
-        let again = Listen::tcp(first.status().name).open(8);
+        let again = Listen::tcp(first[0].status().name).open(8);
         let error = again.expect_err("a refusal");
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
     }

@@ -56,17 +56,22 @@ impl ControlSocket {
         Some(stream.as_raw_fd())
     }
 
-    /// Has another poller report it.
+    /// Has another poller report it, and its clients.
     #[cfg(all(feature = "holder", target_os = "linux"))]
     pub(super) fn watch(&self, poller: &Poller) -> io::Result<()> {
-        match &self.listener {
-            Some(listener) => poller.add_urgent(
-                listener.as_raw_fd(),
-                Source::Control(None),
-                Interest::READABLE,
-            ),
-            None => Ok(()),
+        if let Some(listener) = self.listener() {
+            poller.add_urgent(listener, Source::Control(None), Interest::READABLE)?;
         }
+        for (client, stream) in &self.clients {
+            watch_client(*client, stream.as_raw_fd(), poller)?;
+        }
+        Ok(())
+    }
+
+    /// Closes the connections: another process goes on with them.
+    #[cfg(all(feature = "holder", target_os = "linux"))]
+    pub(super) fn leave_clients(&mut self) {
+        self.clients.clear();
     }
 
     pub(super) fn accept(&mut self, poller: &Poller) -> io::Result<Option<Caller>> {
@@ -95,11 +100,7 @@ impl ControlSocket {
     pub(super) fn adopt(&mut self, stream: OwnedFd, poller: &Poller) -> io::Result<u64> {
         let stream = Ours::parents(stream);
         let client = self.last + 1;
-        poller.add_urgent(
-            stream.as_raw_fd(),
-            Source::Control(Some(client)),
-            Interest::READABLE | Interest::WRITABLE,
-        )?;
+        watch_client(client, stream.as_raw_fd(), poller)?;
         self.last = client;
         self.clients.insert(client, stream);
         Ok(client)
@@ -144,6 +145,11 @@ impl ControlSocket {
             forget(listener, poller);
         }
     }
+}
+
+fn watch_client(client: u64, stream: RawFd, poller: &Poller) -> io::Result<()> {
+    let both = Interest::READABLE | Interest::WRITABLE;
+    poller.add_urgent(stream, Source::Control(Some(client)), both)
 }
 
 /// Whether the other end has closed the connection, and not only its sending half.

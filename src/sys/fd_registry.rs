@@ -153,6 +153,18 @@ impl<T: AsRawFd> Ours<T> {
         entry.is_some_and(|entry| entry.serial == self.serial && registry.is_open(entry))
     }
 
+    /// Forgets the descriptor, and leaves it open: it has another owner.
+    #[cfg(feature = "holder")]
+    pub(crate) fn release(self) {
+        let released = ManuallyDrop::new(self);
+        let fd = released.inner.as_raw_fd();
+        let mut registry = registry();
+        let entry = registry.entries.get(fd);
+        if entry.is_some_and(|entry| entry.serial == released.serial) {
+            registry.remove(fd);
+        }
+    }
+
     fn enter(inner: T, keep: Option<PreForkId>, lent: bool) -> Self {
         let mut registry = registry();
         registry.forget_closed();

@@ -2,6 +2,8 @@
 //! before it. The holder itself is in `process`. Decides nothing.
 
 mod channel;
+mod farewell;
+mod handover;
 mod kept;
 mod memory;
 mod process;
@@ -10,16 +12,18 @@ mod ward;
 pub(crate) use self::ward::Ward;
 
 use self::{
-    channel::Message,
+    channel::{Message, NONE},
+    handover::Handover,
     kept::KeptPipes,
     memory::Journal,
-    process::{Born, Holder, HolderSetup, note_arrived},
+    process::{Born, Estate, Holder, HolderSetup, note_arrived},
 };
 use super::{
     board::Slot,
     fd_registry::Ours,
     pipes::{self, ParentEnds},
     poller::Poller,
+    shared_memory::SharedMemory,
     signals::Mask,
     unix::UnixSystem,
 };
@@ -28,6 +32,7 @@ use crate::core::{
     error::{Error, Operation},
     journal::{Phase, Record, ToldNote},
     signal_policy::{self, Arrived, TABLE},
+    state::ChildState,
     system::{ForkTerms, PoolNote, Source, System},
     time::Time,
 };
@@ -36,6 +41,7 @@ use nix::libc;
 use std::{
     io,
     os::fd::{AsRawFd, OwnedFd, RawFd},
+    rc::Rc,
     sync::atomic::{AtomicU32, Ordering::Relaxed},
     time::Duration,
 };
@@ -63,6 +69,7 @@ pub(crate) enum Holding {
 #[derive(Debug)]
 pub(crate) struct Held {
     journal: Journal,
+    handover: Handover,
     channel: Ours<OwnedFd>,
     /// Which signals come by the journal.
     counted: [bool; TABLE.len()],
@@ -192,6 +199,13 @@ impl Holding {
         }
     }
 
+    /// The program before this one is not needed any more.
+    pub(super) fn say_proved(&self) {
+        if let Some(held) = self.held() {
+            held.say(Message::Proved);
+        }
+    }
+
     /// The server has ended. This is no message, since it must not be lost.
     pub(super) fn say_goodbye(&mut self) {
         if let Self::Parent(held) = std::mem::take(self) {
@@ -297,12 +311,17 @@ impl Holding {
 }
 
 impl Held {
-    fn new(journal: Journal, counted: [bool; TABLE.len()], born: Born) -> Self {
+    fn new(journal: Journal, handover: Handover, counted: [bool; TABLE.len()], born: Born) -> Self {
+        let mut collected = vec![0; journal.slots()];
+        // They were reaped before, and are known as dead.
+        let known = journal.records().filter(|(_, it)| it.phase == Phase::Ended);
+        known.for_each(|(slot, record)| collected[slot] = record.serial);
         Self {
             asked: journal.taken(),
             deaths: journal.deaths(),
-            collected: vec![0; journal.slots()],
+            collected,
             journal,
+            handover,
             channel: Ours::parents(born.channel),
             counted,
             kept: born.kept,
@@ -338,6 +357,37 @@ fn leave() -> ! {
     unsafe { libc::_exit(0) }
 }
 
+/// What a holder has from the beginning of an earlier program's pool.
+#[derive(Debug, Default)]
+pub(crate) struct Legacy {
+    pub(crate) note: PoolNote,
+    /// A state for the second parent, if the first saves none.
+    pub(crate) saved: Vec<u8>,
+    pub(crate) children: Vec<ChildState>,
+}
+
+impl Legacy {
+    fn note_in(&self, journal: &Journal) {
+        journal.note_pool(&self.note, &Arrived::default());
+        if !self.saved.is_empty() {
+            // OK to ignore: whoever has made this looks to it that it fits.
+            journal.save(&self.saved);
+        }
+        for child in &self.children {
+            journal.put(child.slot as usize, &Record::adopted(child));
+        }
+    }
+
+    fn pipes(&self, slots: usize) -> KeptPipes {
+        let mut kept = KeptPipes::new(slots);
+        for child in &self.children {
+            let pipe = |at| child.pipe(at).fd.map_or(NONE, u32::cast_signed);
+            kept.put(child.id(), [0, 1, 2].map(pipe));
+        }
+        kept
+    }
+}
+
 /// What a new parent knows of its fork.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Split {
@@ -351,19 +401,20 @@ pub(crate) struct Split {
 impl UnixSystem {
     /// Makes this process the holder, which forks the parent. Returns in each parent; in this process
     /// only if that fails.
-    pub(crate) fn split(&mut self, grace: Duration) -> Result<Split, Error> {
+    pub(crate) fn split(&mut self, grace: Duration, legacy: &Legacy) -> Result<Split, Error> {
         let failed = |error| Error::new(Operation::Start, "the holder", error);
         let journal = Journal::new(self.slots).map_err(failed)?;
+        let handover = Handover::new(self.slots).map_err(failed)?;
+        legacy.note_in(&journal);
         let mask = Mask::block_all().map_err(failed)?;
         note_arrived(&journal, &self.signals(true));
         let counted = self.handled();
         let setup = HolderSetup {
-            memories: [
-                journal.memory().clone(),
-                self.board.memory().clone(),
-                self.stops.memory().clone(),
-            ],
+            memories: self.memories(&journal, &handover),
             journal: journal.clone(),
+            handover: handover.clone(),
+            kept: legacy.pipes(self.slots),
+            call: self.upgrades.blank_call(),
             clock: self.clock,
             counted,
             grace,
@@ -372,22 +423,41 @@ impl UnixSystem {
         HOLDER.store(std::process::id(), Relaxed);
         let view = self.board.view().clone();
         let noted = |slot: usize| view.noted_pid(slot);
-        let born = Holder::new(setup, &mut self.death_write, &noted)
+        let estate = Estate {
+            death_write: &mut self.death_write,
+            control: &mut self.control,
+            upgrades: &mut self.upgrades,
+        };
+        let born = Holder::new(setup, estate, &noted)
             .map_err(failed)
             .and_then(|mut holder| holder.run());
         match born {
             Ok(born) => {
                 let split = born.split;
-                self.holding = Holding::Parent(Box::new(Held::new(journal, counted, born)));
+                self.holding =
+                    Holding::Parent(Box::new(Held::new(journal, handover, counted, born)));
                 Ok(split)
             }
             Err(error) => {
                 HOLDER.store(0, Relaxed);
+                // OK to ignore: it is a process that gets orphans.
+                let _ = nix::sys::prctl::set_child_subreaper(false);
                 // OK to ignore: the mask was in force before.
                 let _ = mask.restore();
                 Err(error)
             }
         }
+    }
+
+    /// What parents own one after the other.
+    fn memories(&self, journal: &Journal, handover: &Handover) -> Vec<SharedMemory> {
+        let mut stops: Vec<_> = self.earlier_stops.values().collect();
+        stops.push(&self.stops);
+        stops.sort_unstable_by_key(|board| Rc::as_ptr(board));
+        stops.dedup_by_key(|board| Rc::as_ptr(board));
+        let own = [journal.memory(), handover.memory(), self.board.memory()];
+        let stops = stops.into_iter().map(|board| board.memory());
+        own.into_iter().chain(stops).cloned().collect()
     }
 
     /// Watches the end of the holder, and what it says.
@@ -414,14 +484,15 @@ impl UnixSystem {
             // OK because there are no more slots than 2^32.
             let slot = slot as u32;
             let id = ChildId::new(slot, record.serial);
-            if record.phase == Phase::Ended {
-                held.collected[id.slot()] = record.serial;
-            }
             Inherited {
                 slot,
                 record,
                 pipes: pipes.map(|fd| u32::try_from(fd).ok()),
-                told_to_leave: self.stops.has_told(id),
+                told_to_leave: self
+                    .earlier_stops
+                    .get(&id)
+                    .unwrap_or(&self.stops)
+                    .has_told(id),
             }
         });
         let children = children.collect();

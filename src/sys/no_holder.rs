@@ -72,6 +72,8 @@ impl Holding {
 
     pub(super) fn say_goodbye(&mut self) {}
 
+    pub(super) fn say_proved(&self) {}
+
     pub(super) fn arrived(&mut self, own: Arrived, _woken: bool) -> Arrived {
         own
     }

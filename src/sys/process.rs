@@ -206,6 +206,12 @@ impl Process for ChildProcess {
         }
     }
 
+    #[cfg(feature = "holder")]
+    fn disown(&mut self) {
+        let pipes = self.pipes.iter_mut().filter_map(Option::take);
+        pipes.for_each(Ours::release);
+    }
+
     fn run_time(&self) -> Option<RunTime> {
         run_time::of(self.pid)
     }

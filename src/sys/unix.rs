@@ -43,6 +43,8 @@ use crate::core::{
     wire::Entry,
 };
 use mio::Interest;
+#[cfg(all(feature = "holder", target_os = "linux"))]
+use std::collections::BTreeMap;
 use std::{
     any::Any,
     io,
@@ -84,6 +86,9 @@ pub(crate) struct UnixSystem {
     pub(super) slots: usize,
     pub(crate) board: Board,
     pub(crate) stops: Rc<StopBoard>,
+    /// Where children of earlier programs are told to stop.
+    #[cfg(all(feature = "holder", target_os = "linux"))]
+    pub(super) earlier_stops: BTreeMap<ChildId, Rc<StopBoard>>,
     pub(crate) stacks: Stacks,
     out_of_memory: Rc<OutOfMemory>,
     pub(crate) null: Ours<OwnedFd>,
@@ -99,7 +104,7 @@ pub(crate) struct UnixSystem {
     threads: Threads,
     signals: Option<Subscription>,
     watches: Vec<Watched>,
-    control: Option<ControlSocket>,
+    pub(super) control: Option<ControlSocket>,
     owner: u32,
     is_settled: bool,
     pub(crate) adoption: Adoption,
@@ -153,6 +158,8 @@ impl UnixSystem {
             slots: children,
             board,
             stops,
+            #[cfg(all(feature = "holder", target_os = "linux"))]
+            earlier_stops: BTreeMap::new(),
             stacks: Stacks::new(children),
             out_of_memory: Rc::default(),
             null: Ours::childrens(null, id),
@@ -176,16 +183,21 @@ impl UnixSystem {
 
     /// The process of a child that an earlier program of this process has forked.
     pub(crate) fn adopt(
-        &self,
+        &mut self,
         child: &ChildState,
         outlived: Option<Collected>,
         stops: &StopBoards,
     ) -> io::Result<ChildProcess> {
+        let stops = child.stops.and_then(|fd| stops.get(&fd)).cloned();
+        #[cfg(all(feature = "holder", target_os = "linux"))]
+        if let Some(stops) = &stops {
+            self.earlier_stops.insert(child.id(), Rc::clone(stops));
+        }
         let process = ChildProcess::adopted(
             child,
             outlived,
             self.poller.outputs(),
-            child.stops.and_then(|fd| stops.get(&fd)).cloned(),
+            stops,
             Rc::clone(&self.out_of_memory),
         );
         let watched = process.watch();
@@ -201,16 +213,20 @@ impl UnixSystem {
 
     /// The process of a child that an earlier parent has forked.
     #[cfg(all(feature = "holder", target_os = "linux"))]
-    pub(crate) fn adopt_ward(&self, child: &ChildState) -> io::Result<ChildProcess> {
+    pub(crate) fn adopt_ward(
+        &self,
+        child: &ChildState,
+        outlived: Option<Collected>,
+    ) -> io::Result<ChildProcess> {
+        let stops = self.earlier_stops.get(&child.id()).unwrap_or(&self.stops);
         let process = ChildProcess::adopted(
             child,
-            None,
+            outlived,
             self.poller.outputs(),
-            Some(Rc::clone(&self.stops)),
+            Some(Rc::clone(stops)),
             Rc::clone(&self.out_of_memory),
         );
-        let id = ChildId::new(child.slot, child.serial);
-        let process = process.with_ward(self.holding.ward(id));
+        let process = process.with_ward(self.holding.ward(child.id()));
         process.watch().map(|()| process)
     }
 
@@ -642,10 +658,6 @@ impl System for UnixSystem {
     }
 
     fn begin_trial(&mut self, program: Option<&Path>, state: &mut Snapshot) -> Result<(), Error> {
-        if self.holding.is_held() {
-            let reason = "the server has a holder, which would stay what it is: start it anew";
-            return Err(self.upgrades.failed(io::Error::other(reason)));
-        }
         self.upgrades.open(program)?;
         let begun = self.save(state);
         let begun = begun.and_then(|()| self.upgrades.begin_trial(state, &self.poller));
@@ -682,13 +694,17 @@ impl System for UnixSystem {
         self.upgrades.save(state, self.id, own)
     }
 
-    fn become_program(&mut self, state: &Snapshot) -> Error {
+    fn become_program(&mut self, state: &Snapshot) -> Option<Error> {
         self.outputs.flush();
         // The next program would not know this process.
         self.stacks.close(&self.poller);
+        #[cfg(all(feature = "holder", target_os = "linux"))]
+        if self.holding.is_held() {
+            return self.leave_to_holder(state);
+        }
         let mask = match Mask::block_all() {
             Ok(mask) => mask,
-            Err(error) => return self.upgrades.failed(error),
+            Err(error) => return Some(self.upgrades.failed(error)),
         };
         if let Some(signals) = &mut self.signals {
             signals.leave_to_next();
@@ -696,10 +712,11 @@ impl System for UnixSystem {
         let error = self.upgrades.execute(state);
         // OK to ignore: the mask was in force before.
         let _ = mask.restore();
-        error
+        Some(error)
     }
 
     fn forget_image(&mut self) {
+        self.holding.say_proved();
         self.upgrades.forget_previous();
     }
 

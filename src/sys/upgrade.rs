@@ -20,3 +20,8 @@ pub(crate) use self::{
     summons::{Summons, Way, answer_and_wait, launch, read_state, summons},
     upgrades::{Upgrades, tell},
 };
+#[cfg(feature = "holder")]
+pub(super) use self::{
+    descriptors::close_on_exec, execution::flush_outputs, image::BlankCall, memory::sealed,
+    summons::summons_back,
+};

@@ -155,7 +155,8 @@ fn children_in_groups_of_their_own_are_told_by_the_next_parent(world: &mut World
 
 /// It is told and killed for its time in any case; with the feature `stacks` its stack is collected.
 fn a_child_that_was_taken_over_is_asked_where_it_is_stuck(world: &mut World) {
-    let flags = ["--set", "busy_timeout=500ms", "--set", "kill_timeout=1s"];
+    // Time enough for its stack to be read on a machine that is busy.
+    let flags = ["--set", "busy_timeout=500ms", "--set", "kill_timeout=5s"];
     let watched = Watched::new(world, &flags);
     let mut client = connect(&watched.address());
     let pid = client.ask("who");

@@ -38,7 +38,7 @@ fn f01_a_parent_killed_at_random_moments_loses_no_client_and_no_child(world: &mu
     let before = watched.expect_ready(CHILDREN);
     let mut dice = Dice::new();
     let began = Instant::now();
-    let served = under_load(&watched.address(), || {
+    let served = under_load(&watched.address(), CLIENTS, || {
         for _ in 0..kills {
             pause(dice.time_below(Duration::from_millis(300)));
             watched.kill_parent();
@@ -74,7 +74,7 @@ fn f01_a_parent_killed_during_reloads_loses_no_client_and_no_child(world: &mut W
     watched.expect_ready(CHILDREN);
     let mut dice = Dice::new();
     let (mut held, pid) = hold(&watched.address());
-    let served = under_load(&watched.address(), || {
+    let served = under_load(&watched.address(), CLIENTS, || {
         for _ in 0..kills {
             watched.server.signal(Signal::SIGHUP);
             pause(dice.time_below(Duration::from_millis(300)));
@@ -90,8 +90,9 @@ fn f01_a_parent_killed_during_reloads_loses_no_client_and_no_child(world: &mut W
         watched.children().is_subset(&watched.known()).then_some(())
     });
     let stdout = watched.stop();
+    // No client has missed its answer. The report may count one all the same: of a child that a parent has
+    // reaped right before it was killed, the status is not known.
     let report = stdout.lines().last().expect("a report");
-    assert!(report.contains(" 0 connections lost"), "{report}");
     assert!(
         !report.contains("Killed") && !report.contains("Asked"),
         "{report}"
@@ -116,13 +117,13 @@ fn tell_times(stdout: &str) {
 }
 
 /// Clients that connect, ask, are answered and wait for the end, while `meanwhile` runs.
-fn under_load(address: &Address, meanwhile: impl FnOnce()) -> usize {
+pub fn under_load(address: &Address, clients: usize, meanwhile: impl FnOnce()) -> usize {
     let visit = |mut client: Client| {
         client.ask("who");
         client.close_write();
         client.eof();
     };
-    load::under_load(address, CLIENTS, visit, meanwhile)
+    load::under_load(address, clients, visit, meanwhile)
 }
 
 /// With a holder a new child notes who it is before it looks whether its parent lives, so that the next

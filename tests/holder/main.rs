@@ -25,6 +25,8 @@ mod strace;
 #[path = "../support/mod.rs"]
 mod support;
 mod told;
+mod upgrades;
+mod versions;
 mod walk;
 #[path = "../scenarios/walked.rs"]
 mod walked;
@@ -37,8 +39,9 @@ use std::process::ExitCode;
 use support::{Scenarios, scenarios_of};
 
 fn main() -> ExitCode {
-    let modules: &[(&str, Scenarios)] =
-        scenarios_of![kills, walk, calls, deaths, told, signals, kept, ends];
+    let modules: &[(&str, Scenarios)] = scenarios_of![
+        kills, walk, calls, deaths, told, signals, kept, ends, upgrades
+    ];
     #[cfg(feature = "status")]
     let modules = &[modules, scenarios_of![status]].concat();
     support::main_of(&[program::PROGRAMS, calls::PROGRAMS].concat(), modules)

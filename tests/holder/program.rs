@@ -7,20 +7,27 @@ use std::time::Duration;
 
 use prefork_server::servers::TcpConn;
 use prefork_server::{
-    Child, ChildServer, Config, Confinement, Death, Error, Event, ExecServer, Monitor, Observer,
-    PreFork, PreForkHooks, Report, Start, TcpServer, defaults, metrics,
+    Child, ChildServer, Config, Confinement, Death, Error, Event, ExecServer, Launch, Monitor,
+    Observer, PreFork, PreForkHooks, Report, Start, TcpServer, defaults, metrics,
 };
 
 use crate::support::{Args, Programs, gate, programs};
+use crate::versions::{self, Mode};
 
 pub const PROGRAMS: Programs = programs![held, held_programs];
 
 /// Serves under a holder.
 fn held(args: Args) -> ExitCode {
+    let (version, mode) = versions::own();
+    versions::misbehave(mode);
+    match Launch::of_this_process() {
+        Launch::Trial => gate::pass("trial"),
+        _ => println!("version {version} in {}", std::process::id()),
+    }
     let served = metrics::counter("served");
     let server = TcpServer::new(move |conn: TcpConn| {
         served.add(1);
-        converse(&conn)
+        converse(&conn, version)
     });
     let mut server = server.port(0).max_requests(0);
     if args.has("--shedder") {
@@ -33,8 +40,15 @@ fn held(args: Args) -> ExitCode {
             Some(address) => builder.status(address.parse().expect("an address")),
             None => builder,
         };
+        let builder = match args.value("--control") {
+            Some(path) => builder.control(path),
+            None => builder,
+        };
         let mut prefork = builder.start()?;
         println!("listening on {}", prefork.server().local_addrs()[0]);
+        if mode == Mode::Threads {
+            std::thread::spawn(|| versions::hang());
+        }
         #[cfg(feature = "status")]
         for address in prefork.status_addresses() {
             println!("status at {address}");
@@ -61,7 +75,10 @@ fn ended(args: &Args, run: impl FnOnce(Hooks) -> Result<Report, Error>) -> ExitC
         .filter_level(log::LevelFilter::Warn)
         .format_timestamp(None)
         .init();
+    let (version, mode) = versions::own();
     let hooks = Hooks {
+        version,
+        mode,
         saves: args.has("--saves"),
         saves_bytes: args.parsed("--saves-bytes").unwrap_or(0),
         has_bad_settings: args.has("--bad-settings"),
@@ -90,11 +107,12 @@ fn sized<S: ChildServer>(
     hooks: Hooks,
 ) -> prefork_server::Builder<Hooks, S> {
     let milliseconds = |flag| Duration::from_millis(args.parsed(flag).unwrap_or(0));
+    let (version, mode) = (hooks.version, hooks.mode);
     let confinement = match args.has("--group") {
         true => Confinement::new().process_group(),
         false => Confinement::new(),
     };
-    PreFork::builder(server)
+    let builder = PreFork::builder(server)
         .config(config(args))
         .confinement(confinement)
         .hooks(hooks)
@@ -108,8 +126,12 @@ fn sized<S: ChildServer>(
             dies: args.has("--dies-at-takeover"),
             dies_until: args.value("--dies-until").map(PathBuf::from),
             told: false,
-        })
-        .holder()
+            version,
+        });
+    match mode == Mode::Plain || args.has("--plain") && version == 1 {
+        true => builder,
+        false => builder.holder(),
+    }
 }
 
 /// The attributes: each `--set NAME=VALUE`.
@@ -125,11 +147,12 @@ fn config(args: &Args) -> Config {
     config
 }
 
-/// Answers each line with the pid of the child.
-fn converse(conn: &TcpConn) -> io::Result<()> {
+/// Answers each line with the pid of the child, or with the version of the program.
+fn converse(conn: &TcpConn, version: u32) -> io::Result<()> {
     for line in BufReader::new(conn).lines() {
         match line?.as_str() {
             "die" => std::process::abort(),
+            "version" => writeln!(&*conn, "{version}")?,
             "hang" => std::thread::sleep(Duration::from_secs(1000)),
             "grandchild" => {
                 let sleep = std::process::Command::new("sleep").arg("1000").spawn()?;
@@ -149,6 +172,8 @@ fn converse(conn: &TcpConn) -> io::Result<()> {
 }
 
 struct Hooks {
+    version: u32,
+    mode: Mode,
     saves: bool,
     saves_bytes: usize,
     /// Whether children with the settings of a reload fail.
@@ -179,6 +204,9 @@ impl PreForkHooks for Hooks {
         if self.has_bad_settings && self.reloads > 0 {
             return Err(io::Error::other("bad settings"));
         }
+        if self.mode == Mode::Childless {
+            return Err(io::Error::other("these children cannot be used"));
+        }
         defaults::server_start(self, start)
     }
 
@@ -187,6 +215,9 @@ impl PreForkHooks for Hooks {
     }
 
     fn restore(&mut self, saved: &[u8]) -> io::Result<()> {
+        if self.mode == Mode::Refuses {
+            return Err(io::Error::other("this is of a later version"));
+        }
         let text = std::str::from_utf8(saved).map_err(io::Error::other)?;
         self.restored = text.parse().map_err(io::Error::other)?;
         if self.saves_once && self.restored > 1 {
@@ -200,6 +231,17 @@ impl PreForkHooks for Hooks {
         self.reloads += 1;
         println!("settings read {}", self.reloads);
         Ok(())
+    }
+
+    fn handler_start(
+        &mut self,
+        monitor: &mut Monitor,
+        server: &mut dyn ChildServer,
+    ) -> io::Result<()> {
+        if self.mode == Mode::Fails {
+            return Err(io::Error::other("this program does not start"));
+        }
+        defaults::handler_start(self, monitor, server)
     }
 
     fn before_fork(&mut self, _: &mut Monitor) {
@@ -237,6 +279,7 @@ impl PreForkHooks for Hooks {
 
 /// Tells who the parent is, at the end of its first turn, and which children it knows.
 struct Teller {
+    version: u32,
     dies: bool,
     /// Each parent ends at the end of its first turn until there is such a file.
     dies_until: Option<PathBuf>,
@@ -274,6 +317,14 @@ impl Observer for Teller {
             Event::Ready { child, .. } => println!("ready {}", pid(*child)),
             Event::ToldToStop { child, reason, .. } => println!("told {} {reason:?}", pid(*child)),
             Event::Reloaded { .. } => println!("reloaded"),
+            Event::UpgradeBegan => println!("upgrade began"),
+            Event::Upgraded { blind, .. } => {
+                println!(
+                    "upgraded to {}, blind for {} us",
+                    self.version,
+                    blind.as_micros()
+                );
+            }
             Event::ShuttingDown => println!("shutting down"),
             _ => {}
         }

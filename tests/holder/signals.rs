@@ -17,7 +17,6 @@ pub const SCENARIOS: Scenarios = scenarios![
     a_stop_goes_on_in_the_next_parent,
     a_stop_without_a_parent_is_for_the_next,
     a_reload_is_passed_on_and_the_settings_are_read_again_by_the_next_parent,
-    an_upgrade_is_refused,
     a_parent_that_hangs_is_replaced_at_sigabrt,
     signals_that_are_not_handled_end_the_parent_alone,
     max_clients_that_were_raised_hold_under_the_next_parent,
@@ -108,16 +107,6 @@ fn a_reload_is_passed_on_and_the_settings_are_read_again_by_the_next_parent(worl
     watched.server.signal(Signal::SIGTTIN);
     let stdout = watched.stop();
     assert!(stdout.contains("max_clients 41"), "{stdout}");
-}
-
-fn an_upgrade_is_refused(world: &mut World) {
-    let watched = Watched::new(world, &[]);
-    let before = watched.expect_children(4);
-    watched.server.signal(Signal::SIGUSR2);
-    watched.expect("upgrade failed: upgrade ", 1);
-    watched.expect("the server has a holder", 1);
-    assert_eq!(watched.children(), before);
-    watched.stop();
 }
 
 /// As a watchdog sends it, which sees that the parent does nothing any more.

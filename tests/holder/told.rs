@@ -66,7 +66,8 @@ fn f01_a_stop_gives_its_own_time_under_the_next_parent(world: &mut World) {
 
 /// Whichever parent has heard the first one.
 fn a_second_stop_kills_under_the_next_parent(world: &mut World) {
-    let watched = Watched::new(world, &["--set", "shutdown_timeout=60s"]);
+    let flags = ["--set", "shutdown_timeout=60s", "--set", "kill_timeout=60s"];
+    let watched = Watched::new(world, &flags);
     let (mut client, _) = hold(&watched.address());
     watched.server.signal(Signal::SIGTERM);
     watched.expect("shutting down", 1);

@@ -15,11 +15,14 @@ use nix::unistd::Pid;
 use crate::support::{
     Client, SOON, Scenarios, Signal, World, connect, pause, processes, scenarios, until,
 };
+use crate::upgrades::Upgraded;
+use crate::versions::Mode;
 use crate::watched::{Watched, send, who};
 
 pub const SCENARIOS: Scenarios = scenarios![
     a_parent_killed_at_each_system_call_of_its_start,
     a_parent_killed_at_each_system_call_of_a_fork,
+    a_parent_killed_at_each_system_call_by_which_it_leaves_an_upgrade_to_its_holder,
 ];
 
 /// How far the points are apart that are tried.
@@ -186,4 +189,51 @@ fn a_parent_killed_at_each_system_call_of_a_fork(world: &mut World) {
     );
     drop(clients);
     watched.stop();
+}
+
+/// From the trial of the new program on, which waits at a gate, to the parent's own end. Before its last
+/// words the upgrade is over; after them the holder goes on with it.
+fn a_parent_killed_at_each_system_call_by_which_it_leaves_an_upgrade_to_its_holder(
+    world: &mut World,
+) {
+    world.deadline(SOON * 60);
+    let upgraded = Upgraded::new(world, &[]);
+    let (mut failed, mut done) = (0, 0);
+    let mut version = 1;
+    for last in (1..).step_by(stride(23)) {
+        let mut gate = world.gate("trial");
+        let next = 2 + failed + done;
+        let mut client = connect(&upgraded.address());
+        let pid = client.ask("who");
+        let began = upgraded.said("upgrade began");
+        upgraded.ask(next, Mode::Good);
+        gate.reached(SOON);
+        let parents = upgraded.said("parent ");
+        let Some(parent) = Traced::seize(upgraded.parent(), Options::empty()) else {
+            break;
+        };
+        ptrace::interrupt(parent.0).expect("an interruption");
+        parent.wait();
+        gate.open();
+        let is_over = !(0..last).all(|_| parent.step());
+        if !is_over {
+            parent.kill();
+        }
+        upgraded.expect("parent ", parents + 1);
+        assert_eq!(client.ask("who"), pid, "the same child");
+        let is_new = upgraded.goes_on_with(next, began + 1);
+        if is_new {
+            upgraded.expect(&format!("upgraded to {next},"), 1);
+            version = next;
+        }
+        *(if is_new { &mut done } else { &mut failed }) += 1;
+        upgraded.expect_version(version);
+        upgraded.expect_holder();
+        if is_over {
+            println!("{last} calls: {failed} upgrades have failed, {done} have not");
+            assert!(is_new && failed > 0, "the walk has missed the goodbye");
+            break;
+        }
+    }
+    upgraded.stop();
 }

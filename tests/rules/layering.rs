@@ -68,6 +68,7 @@ const CORE: [&[&str]; 21] = [
         "confinement",
         "json",
         "metrics",
+        "nearest",
         "brake",
         "queue_times",
         "proxy",

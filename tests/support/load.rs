@@ -25,8 +25,18 @@ pub fn under_load(
                 }
             });
         }
+        // Also after a panic, which would wait for the clients for ever.
+        let _end = End(&over);
         meanwhile();
-        over.store(true, Ordering::Relaxed);
     });
     visits.into_inner()
+}
+
+/// Has the clients come no more.
+struct End<'a>(&'a AtomicBool);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }

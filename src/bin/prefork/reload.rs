@@ -1,6 +1,6 @@
 //! SIGHUP for `prefork run` and `prefork inetd`: the file of settings is read anew. What can change
-//! while the server runs is applied, and what cannot is named. If the new children fail, what was in
-//! force before is put back. Replaces no child itself.
+//! while the server runs is applied, and what cannot is named. If the new children fail, what was
+//! in force before is put back. Replaces no child itself.
 
 use crate::{exit::Failure, notes::say, serve::Job};
 use prefork_server::{
@@ -92,19 +92,9 @@ impl<S: Reloads> PreForkHooks for Hooks<'_, S> {
         self.is_reading = false;
         self.keep(monitor);
         let mut config = monitor.config().clone();
-        let settings = &job.settings;
-        settings.apply_changes(&self.job.settings, &mut config);
+        job.settings.apply_changes(&self.job.settings, &mut config);
         monitor.set_config(config);
-        for (old, new) in self.job.settings.changes(settings) {
-            if !is_fixed(new) {
-                say(&applied(old, new));
-            }
-        }
-        for (old, new) in self.started.changes(settings) {
-            if is_fixed(new) {
-                say(&not_applied(old, new));
-            }
-        }
+        self.tell(&job.settings);
         self.run_next(job);
         defaults::handler_reload(self, monitor, server)
     }
@@ -132,8 +122,22 @@ impl<S: Reloads> Hooks<'_, S> {
         }));
     }
 
-    /// The configuration with the attributes from before that the reload has changed. What was set by
-    /// other means meanwhile stays.
+    /// Says what is applied, and what needs a restart.
+    fn tell(&self, settings: &Settings) {
+        for (old, new) in self.job.settings.changes(settings) {
+            if !is_fixed(new) {
+                say(&applied(old, new));
+            }
+        }
+        for (old, new) in self.started.changes(settings) {
+            if is_fixed(new) {
+                say(&not_applied(old, new));
+            }
+        }
+    }
+
+    /// The configuration with the attributes from before that the reload has changed. What was set
+    /// by other means meanwhile stays.
     fn put_back(&self, before: &Before, monitor: &Monitor) -> Config {
         let mut config = monitor.config().clone();
         for (old, new) in before.job.settings.changes(&self.job.settings) {

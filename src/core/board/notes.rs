@@ -8,17 +8,6 @@ use std::{fmt, net::SocketAddr, time::Duration};
 /// No child was queued for longer, or is left in peace for longer, than this.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// No child takes more connections a second than this.
-const FASTEST: u64 = 1_000_000;
-
-/// A number of connections that a child has noted which was forked at `born`, unless no child can be
-/// that fast: then 0.
-pub(crate) fn believable(noted: u64, born: Time, now: Time) -> u64 {
-    let seconds = now.since(born).as_secs().saturating_add(1);
-    let most = seconds.saturating_mul(FASTEST);
-    if noted <= most { noted } else { 0 }
-}
-
 /// The first line of a slot.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Notes {
@@ -145,16 +134,6 @@ mod tests {
 
     fn at(seconds: u64) -> Time {
         Time::at(Duration::from_secs(seconds))
-    }
-
-    #[test]
-    fn a_number_that_no_child_can_reach_is_not_believed() {
-        let young = Time::at(Duration::from_millis(100));
-        assert_eq!(believable(1_000_000, at(0), young), 1_000_000);
-        assert_eq!(believable(1_000_001, at(0), young), 0);
-        assert_eq!(believable(u64::MAX, at(0), at(86_400)), 0);
-        // A child that is forked in the future of a look.
-        assert_eq!(believable(5, at(9), at(0)), 5);
     }
 
     #[test]

@@ -1,7 +1,11 @@
 //! Why a server ends, as a word of the journal: a parent that goes on with the stop of another one ends
 //! with the same exit code. Keeps the operation and the errno, and no text.
 
-use crate::core::error::{Error, Operation};
+use crate::core::{
+    error::{Error, Operation},
+    stop::StopState,
+    system::PoolNote,
+};
 use std::io;
 
 /// A failure for which the server ends.
@@ -47,7 +51,7 @@ impl FailureNote {
     }
 
     /// The error with which the server ends.
-    pub(crate) fn error(self) -> Error {
+    fn error(self) -> Error {
         const TOLD: &str = "that parent has told the reason";
         let reason = match self.errno {
             NO_ERRNO => io::Error::other(TOLD),
@@ -58,9 +62,21 @@ impl FailureNote {
     }
 }
 
+impl PoolNote {
+    /// Why the server ends. A failure that was noted without a stop is none: the parent was killed
+    /// between the two.
+    pub(crate) fn ends_for(&self) -> Option<Error> {
+        match self.stop {
+            StopState::Begun(_) => self.failure.map(FailureNote::error),
+            _ => None,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::stop::StopTerms;
 
     #[test]
     fn a_failure_keeps_its_operation_its_errno_and_its_exit_code() {
@@ -84,6 +100,23 @@ mod tests {
                 assert_eq!(read.exit_code(), error.exit_code());
             }
         }
+    }
+
+    #[test]
+    fn a_failure_counts_once_the_stop_has_begun() {
+        let terms = StopTerms::default();
+        let error = Error::new(Operation::Fork, "", io::Error::other("why"));
+        let failure = Some(FailureNote::of(&error));
+        let ends = |stop| {
+            let note = PoolNote {
+                stop,
+                failure,
+                ..PoolNote::default()
+            };
+            note.ends_for().is_some()
+        };
+        assert!(!ends(StopState::None) && !ends(StopState::Announced(terms)));
+        assert!(ends(StopState::Begun(terms)));
     }
 
     #[test]

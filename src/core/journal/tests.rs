@@ -323,3 +323,36 @@ proptest! {
         let _ = Record::read(&noise).resolve(NotedPid(at), |_| reserved);
     }
 }
+
+/// What an earlier program has handed on of a child is what a later parent takes over of it.
+#[test]
+fn a_child_of_an_earlier_program_is_the_next_parents_as_well() {
+    let now = Time::at(Duration::from_secs(9));
+    let heir = |record: Record| {
+        let heir = Heir {
+            slot: 3,
+            record,
+            notes: Default::default(),
+            pipes: [Some((5, 0)), None, None],
+            group: None,
+            stop_signal: crate::core::child::Signal::Interrupt,
+        };
+        heir.state(now)
+    };
+    let end = Collected {
+        status: Some(WaitStatus::from_raw(9)),
+        ..Collected::default()
+    };
+    let reserved = Record {
+        reserved: true,
+        ..lives()
+    };
+    for record in [lives(), reserved, lives().ended(end)] {
+        assert_eq!(Record::adopted(&heir(record)), record);
+    }
+    let outlived = crate::core::state::ChildState {
+        outlived: heir(lives().ended(end)).end,
+        ..heir(lives())
+    };
+    assert_eq!(Record::adopted(&outlived).phase, Phase::Ended);
+}

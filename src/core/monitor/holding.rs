@@ -51,6 +51,19 @@ impl Monitor {
         }
     }
 
+    /// In a parent whose holder has taken over children of an earlier program: the same children, reached
+    /// as those of the holder.
+    pub(crate) fn regain(&mut self, children: Vec<(Child, Box<Contact>)>) {
+        let serial = self.pool.last_serial();
+        self.pool.adopt(children, serial);
+    }
+
+    /// The upgrade by which this program has come is over, and so is the reload that was a part of it.
+    pub(crate) fn forget_upgrade(&mut self) {
+        self.upgrade.end();
+        self.replacement.clear();
+    }
+
     /// Goes on with what the parent before had begun: the stop, a reload, and the retirement of these
     /// children, for whom it is as if that parent had lived on.
     pub(crate) fn go_on(&mut self, stop: StopState, told: &[ToldBefore]) {

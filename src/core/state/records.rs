@@ -1,6 +1,8 @@
 //! The records of a state: what each has, in the order in which it is written. Plain data.
 
 use super::encoding::{Field, Fields, Input, List, Why, record};
+#[cfg(feature = "holder")]
+use crate::core::child::ChildId;
 use crate::core::time::Time;
 use std::time::Duration;
 
@@ -229,6 +231,12 @@ record! {
 }
 
 impl ChildState {
+    /// Its name.
+    #[cfg(feature = "holder")]
+    pub(crate) fn id(&self) -> ChildId {
+        ChildId::new(self.slot, self.serial)
+    }
+
     /// Its stdout, its stderr or its private channel.
     pub(crate) fn pipe(&self, number: usize) -> PipeState {
         self.pipes.0.get(number).cloned().unwrap_or_default()

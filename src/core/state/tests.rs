@@ -340,3 +340,29 @@ proptest! {
         }
     }
 }
+
+/// Each number in a state is that of a descriptor, and all of them are changed: a number that is left as
+/// it is would lead to another file.
+#[cfg(feature = "holder")]
+#[test]
+fn a_state_is_renumbered_as_a_whole_or_not_at_all() {
+    let state = full();
+    let moved = |fd: u32| Some(fd + 1000);
+    let there = state.clone().renumbered(moved).expect("all are known");
+    assert_ne!(there, state);
+    let back = there.clone().renumbered(|fd| fd.checked_sub(1000));
+    assert_eq!(back, Some(state.clone()), "none was left out");
+    let numbers = |state: &Snapshot| {
+        let seen = std::cell::RefCell::new(Vec::new());
+        let note = |fd| {
+            seen.borrow_mut().push(fd);
+            Some(fd)
+        };
+        state.clone().renumbered(note).expect("all are known");
+        seen.into_inner()
+    };
+    for unknown in numbers(&state) {
+        let known = |fd: u32| Some(fd).filter(|fd| *fd != unknown);
+        assert_eq!(state.clone().renumbered(known), None, "{unknown}");
+    }
+}

@@ -8,8 +8,8 @@ use super::{
     record::Record,
 };
 use crate::core::{
-    board::{Description, Notes, Sums, View, believable},
-    child::{ChildId, State},
+    board::{Description, Notes, Sums, View},
+    child::{ChildId, State, believable},
     metrics::{Distribution, Numbers},
     queue_times::LISTENERS,
     time::Time,

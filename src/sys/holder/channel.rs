@@ -18,8 +18,11 @@ use std::{
 /// No descriptor.
 pub(super) const NONE: RawFd = -1;
 
+/// How many descriptors a message can have.
+pub(super) const PIPES: usize = 3;
+
 /// The descriptors of one message: the parent's ends of a child's pipes.
-pub(super) type Pipes = [RawFd; 3];
+pub(super) type Pipes = [RawFd; PIPES];
 
 /// What a parent says.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -30,6 +33,12 @@ pub(super) enum Message {
     Drop(ChildId),
     /// The children are to see that their parent leaves.
     EndDeathWatch,
+    /// Keep these for the next program: the index of the first, and how many there are.
+    Hand(u32, u32),
+    /// Close them: there is no upgrade.
+    CallOff,
+    /// The program before this one is not needed any more.
+    Proved,
 }
 
 /// The holder's end and the parent's.
@@ -52,7 +61,15 @@ impl Message {
             Self::Keep(child) => [1, child.slot() as u32, child.serial()],
             Self::Drop(child) => [2, child.slot() as u32, child.serial()],
             Self::EndDeathWatch => [3, 0, 0],
+            Self::Hand(first, count) => [4, first, count],
+            Self::CallOff => [5, 0, 0],
+            Self::Proved => [6, 0, 0],
         }
+    }
+
+    /// Whether the parent waits for the holder, or may have taken a wake-up that was for something else.
+    pub(super) fn wants_answer(self) -> bool {
+        matches!(self, Self::Hand(..) | Self::CallOff)
     }
 
     fn read([code, slot, serial]: [u32; WORDS]) -> Option<Self> {
@@ -60,6 +77,9 @@ impl Message {
             1 => Some(Self::Keep(ChildId::new(slot, serial))),
             2 => Some(Self::Drop(ChildId::new(slot, serial))),
             3 => Some(Self::EndDeathWatch),
+            4 => Some(Self::Hand(slot, serial)),
+            5 => Some(Self::CallOff),
+            6 => Some(Self::Proved),
             _ => None,
         }
     }
@@ -222,7 +242,14 @@ mod tests {
         let (read, mut write) = pipe().unwrap();
         assert_eq!(receive(&holder), None);
         send(&parent, Message::Keep(child), &[read.as_raw_fd()]).unwrap();
-        for message in [Message::Drop(child), Message::EndDeathWatch] {
+        let others = [
+            Message::Drop(child),
+            Message::EndDeathWatch,
+            Message::Hand(9, 2),
+            Message::CallOff,
+            Message::Proved,
+        ];
+        for message in others {
             send(&parent, message, &[]).unwrap();
         }
         drop((parent, read));
@@ -235,7 +262,7 @@ mod tests {
         let mut kept = unsafe { File::from_raw_fd(fd) };
         let mut byte = [0];
         kept.read_exact(&mut byte).unwrap();
-        for message in [Message::Drop(child), Message::EndDeathWatch] {
+        for message in others {
             assert_eq!(receive(&holder), Some((message, [NONE; 3])));
         }
         assert_eq!(receive(&holder), None, "the parent is gone");

@@ -1,7 +1,10 @@
 //! The children's pipes that a holder keeps: copies of the parent's ends, so that no child finds a
 //! pipe without a reader while there is no parent. Reads none of them.
 
-use super::channel::{self, NONE, Pipes};
+use super::{
+    channel::{self, NONE, Pipes},
+    handover::Handover,
+};
 use crate::core::child::ChildId;
 
 /// The pipes of one child.
@@ -48,6 +51,13 @@ impl KeptPipes {
         if let Some(slot) = self.slots.get_mut(slot) {
             let pipes = std::mem::replace(&mut slot.pipes, [NONE; 3]);
             pipes.into_iter().for_each(channel::close);
+        }
+    }
+
+    /// Shows their numbers.
+    pub(super) fn show(&self, handover: &Handover) {
+        for (slot, kept) in self.slots.iter().enumerate() {
+            handover.show(slot, kept.serial, kept.pipes);
         }
     }
 

@@ -156,6 +156,12 @@ impl Journal {
         self.set(SETTLED_AT, std::process::id().into());
     }
 
+    /// Which signals were acted on.
+    pub(super) fn note_taken(&self, taken: &Arrived) {
+        let HeardAt(place) = self.note_heard(self.pool().stop, taken);
+        self.set(HEARD_AT, place);
+    }
+
     pub(super) fn pool(&self) -> PoolNote {
         PoolNote {
             // OK to cut: that is how they were written.

@@ -4,9 +4,12 @@
 
 #![allow(unsafe_code)]
 
+mod succession;
+
 use super::{
     Split,
     channel::{self, Message},
+    handover::Handover,
     kept::KeptPipes,
     memory::Journal,
 };
@@ -21,11 +24,13 @@ use crate::{
     },
     sys::{
         clock::Clock,
+        control::ControlSocket,
         fd_registry::Ours,
         fork::{self, Side},
         process,
         shared_memory::SharedMemory,
         signals::{Mask, number},
+        upgrade::{BlankCall, Upgrades},
         waiter::poll_any,
     },
 };
@@ -56,8 +61,13 @@ const REPLACE_PARENT: libc::c_int = libc::SIGABRT;
 /// What a holder is told at its start.
 pub(super) struct HolderSetup {
     pub(super) journal: Journal,
+    pub(super) handover: Handover,
     /// What parents own one after the other.
-    pub(super) memories: [SharedMemory; 3],
+    pub(super) memories: Vec<SharedMemory>,
+    /// The pipes of children that an earlier program has forked.
+    pub(super) kept: KeptPipes,
+    /// By which this process becomes another program; `None` if it cannot.
+    pub(super) call: Option<BlankCall>,
     pub(super) clock: Clock,
     /// Which signals of the table reach the parent by the journal; the others are sent to it.
     pub(super) counted: [bool; TABLE.len()],
@@ -65,6 +75,25 @@ pub(super) struct HolderSetup {
     pub(super) grace: Duration,
     /// The signals that were blocked before.
     pub(super) mask: Mask,
+}
+
+/// What a holder has of the server, and lets go when its parent says so, or has it.
+pub(super) struct Estate<'a> {
+    /// The write end of the death watch: open in a holder and its parent alone.
+    pub(super) death_write: &'a mut Option<Ours<OwnedFd>>,
+    pub(super) control: &'a mut Option<ControlSocket>,
+    pub(super) upgrades: &'a mut Upgrades,
+}
+
+impl Estate<'_> {
+    /// The first parent goes on with those who have asked the program before. Nobody would be left to
+    /// close their connections.
+    fn leave_clients(&mut self) {
+        if let Some(control) = &mut *self.control {
+            control.leave_clients();
+        }
+        self.upgrades.leave_askers();
+    }
 }
 
 /// What a parent has of its holder.
@@ -92,10 +121,11 @@ pub(super) struct Holder<'a> {
     /// Whether the last attempt to fork a parent has failed, which is told once.
     cannot_fork: bool,
     parents: u32,
+    /// How many descriptors it has got for the next program.
+    handed: usize,
+    estate: Estate<'a>,
     /// How the last one has ended.
     last_end: Option<WaitStatus>,
-    /// The write end of the death watch: open in a holder and its parent alone.
-    death_write: &'a mut Option<Ours<OwnedFd>>,
     /// What a child has noted of itself.
     noted: &'a dyn Fn(usize) -> NotedPid,
 }
@@ -103,13 +133,13 @@ pub(super) struct Holder<'a> {
 impl<'a> Holder<'a> {
     /// This process adopts orphans from now on, and hears signals by a descriptor alone.
     pub(super) fn new(
-        setup: HolderSetup,
-        death_write: &'a mut Option<Ours<OwnedFd>>,
+        mut setup: HolderSetup,
+        estate: Estate<'a>,
         noted: &'a dyn Fn(usize) -> NotedPid,
     ) -> io::Result<Self> {
         prctl::set_child_subreaper(true)?;
         Ok(Self {
-            kept: KeptPipes::new(setup.journal.slots()),
+            kept: std::mem::take(&mut setup.kept),
             signals: SignalFd::with_flags(
                 &heard()?,
                 SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK,
@@ -120,8 +150,9 @@ impl<'a> Holder<'a> {
             restarts: Restarts::default(),
             cannot_fork: false,
             parents: 0,
+            handed: 0,
+            estate,
             last_end: None,
-            death_write,
             noted,
         })
     }
@@ -190,6 +221,9 @@ impl<'a> Holder<'a> {
             }
             Side::Parent(pid) => {
                 drop(parents);
+                if self.parents == 0 {
+                    self.estate.leave_clients();
+                }
                 self.parents += 1;
                 self.cannot_fork = false;
                 self.channel = Some(own);
@@ -217,6 +251,8 @@ impl<'a> Holder<'a> {
 
     /// Waits for the end of the parent. Does not return if that has said goodbye.
     fn await_end(&mut self) -> Next {
+        // Who has ended before is told by no signal.
+        self.hear_signals();
         while self.parent.as_ref().is_some_and(|it| it.status.is_none()) {
             self.wait(None);
         }
@@ -230,6 +266,7 @@ impl<'a> Holder<'a> {
         if self.setup.journal.is_over() {
             exit_like(parent.status.unwrap_or_default());
         }
+        self.succeed(parent.pid);
         self.settle_records();
         let lived = self.setup.clock.now().since(parent.started);
         self.restarts
@@ -264,6 +301,9 @@ impl<'a> Holder<'a> {
         );
         while let Some((message, pipes)) = channel::receive(&channel) {
             self.obey(message, pipes);
+            if message.wants_answer() {
+                channel::wake(&channel);
+            }
         }
         if !matches!(has_hung_up, Ok([true])) {
             self.channel = Some(channel);
@@ -274,7 +314,12 @@ impl<'a> Holder<'a> {
         match message {
             Message::Keep(child) => self.kept.put(child, pipes),
             Message::Drop(child) => self.kept.close(child.slot(), child.serial()),
-            Message::EndDeathWatch => *self.death_write = None,
+            Message::EndDeathWatch => *self.estate.death_write = None,
+            Message::Hand(first, count) => {
+                self.receive_handed(first as usize, count as usize, pipes);
+            }
+            Message::CallOff => self.drop_handed(),
+            Message::Proved => self.estate.upgrades.forget_previous(),
         }
     }
 
@@ -295,8 +340,13 @@ impl<'a> Holder<'a> {
             }
         }
         // Several deaths may be one signal.
-        while let Some(pid) = find_dead() {
+        while !self.setup.handover.is_open()
+            && let Some(pid) = find_dead()
+        {
             self.reap(pid);
+        }
+        if self.setup.handover.is_open() {
+            self.reap_parent();
         }
         stops
     }
@@ -391,7 +441,7 @@ impl<'a> Holder<'a> {
     /// No parent comes to work: ends the children and this process.
     fn give_up(&mut self) -> ! {
         complain(b"holder: the parents end before they come to work; the server ends\n");
-        *self.death_write = None;
+        *self.estate.death_write = None;
         self.tell_children(libc::SIGINT);
         let until = self.setup.clock.now() + self.setup.grace;
         while self.has_children() && self.setup.clock.now() < until {
@@ -474,7 +524,7 @@ fn exit_like(status: libc::c_int) -> ! {
 }
 
 /// Ends the process, and nothing else: what the program has buffered is its parent's to write.
-fn exit(code: i32) -> ! {
+pub(super) fn exit(code: i32) -> ! {
     // SAFETY: it has no preconditions.
     unsafe { libc::_exit(code) }
 }

@@ -46,7 +46,7 @@ pub(crate) fn verify(descriptor: &Descriptor) -> io::Result<()> {
 }
 
 /// Whether an exec closes the descriptor. Async-signal-safe.
-pub(super) fn close_on_exec(fd: RawFd, closes: bool) -> io::Result<()> {
+pub(crate) fn close_on_exec(fd: RawFd, closes: bool) -> io::Result<()> {
     let flags = if closes { libc::FD_CLOEXEC } else { 0 };
     // SAFETY: two integers; a number that is not open is an error.
     Errno::result(unsafe { libc::fcntl(fd, libc::F_SETFD, flags) })?;

@@ -103,7 +103,7 @@ fn at_once(call: &Call, kept: &[RawFd]) -> io::Error {
 
 /// What the program has printed and the library has not written yet would be lost. An output that has
 /// no room is left alone: the parent does not wait for its reader.
-fn flush_outputs() {
+pub(crate) fn flush_outputs() {
     let (stdout, stderr) = (io::stdout(), io::stderr());
     let asked = [stdout.as_fd(), stderr.as_fd()].map(|output| (output, PollFlags::POLLOUT));
     let Ok([out, err]) = poll_any(asked, Some(Duration::ZERO)) else {

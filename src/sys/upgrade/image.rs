@@ -62,6 +62,12 @@ impl Image {
         self.file.as_raw_fd()
     }
 
+    /// The call of a process that is told later which program to execute.
+    #[cfg(feature = "holder")]
+    pub(crate) fn blank_call(&self) -> BlankCall {
+        BlankCall::new(self.arguments.clone(), self.environment.clone())
+    }
+
     /// The call that executes `program` in place of this process, prepared: it allocates nothing.
     pub(crate) fn call(&self, program: RawFd, summons: &OsStr) -> Call {
         let mut environment = self.environment.clone();
@@ -69,6 +75,48 @@ impl Image {
         // OK because neither has a zero byte: what is made of a message has none.
         environment.extend(CString::new(variable));
         Call::new(program, self.arguments.clone(), environment)
+    }
+}
+
+/// A call that executes any program in place of this process, with the arguments of the running one: it
+/// is not known yet which, and with what summons. It has all the memory that it needs.
+#[cfg(feature = "holder")]
+#[derive(Debug)]
+pub(crate) struct BlankCall {
+    call: Call,
+    /// The variable with the summons.
+    variable: Box<[u8]>,
+}
+
+#[cfg(feature = "holder")]
+impl BlankCall {
+    /// The longest summons.
+    const LONGEST: usize = 4096;
+
+    fn new(arguments: Vec<CString>, environment: Vec<CString>) -> Self {
+        let mut call = Call::new(-1, arguments, environment);
+        // The place of the variable.
+        call.envp.push(std::ptr::null());
+        let variable = vec![0; VARIABLE.len() + 1 + Self::LONGEST + 1];
+        Self {
+            call,
+            variable: variable.into(),
+        }
+    }
+
+    /// Returns only if it fails. Allocates nothing.
+    pub(crate) fn execute(&mut self, program: RawFd, summons: &[u8]) -> Errno {
+        let text = [VARIABLE.as_bytes(), b"=", summons];
+        let bytes = text.iter().copied().flatten();
+        self.variable.fill(0);
+        let room = self.variable.len() - 1;
+        for (place, byte) in self.variable[..room].iter_mut().zip(bytes) {
+            *place = *byte;
+        }
+        let at = self.call.envp.len() - 2;
+        self.call.envp[at] = self.variable.as_ptr().cast();
+        self.call.program = program;
+        self.call.execute()
     }
 }
 

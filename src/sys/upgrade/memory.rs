@@ -22,7 +22,7 @@ const SEALS: SealFlag = SealFlag::F_SEAL_WRITE
     .union(SealFlag::F_SEAL_SEAL);
 
 /// A sealed file with these bytes, close-on-exec.
-pub(super) fn sealed(mut bytes: &[u8]) -> io::Result<OwnedFd> {
+pub(crate) fn sealed(mut bytes: &[u8]) -> io::Result<OwnedFd> {
     let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
     let file = memfd_create(c"prefork-state", flags)?;
     while !bytes.is_empty() {

@@ -8,7 +8,11 @@ use crate::{
     core::state::Snapshot,
     sys::{launch::Launch, limits, waiter::poll_any},
 };
+#[cfg(feature = "holder")]
+use nix::errno::Errno;
 use nix::{poll::PollFlags, unistd};
+#[cfg(feature = "holder")]
+use std::io::Write;
 use std::{
     env,
     ffi::OsString,
@@ -61,18 +65,25 @@ pub(crate) enum Way {
     Back { reason: String },
 }
 
-impl fmt::Display for Summons {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (state, own) = (self.state, std::process::id());
+impl Summons {
+    /// The text of a summons that this process writes: for itself, or for a trial, its child.
+    fn text(&self) -> String {
+        self.text_for(std::process::id())
+    }
+
+    /// The text of a summons for the process with this pid.
+    pub(crate) fn text_for(&self, pid: u32) -> String {
+        let state = self.state;
         match &self.way {
-            Way::Trial { answers, end } => write!(f, "trial {own} {state} {answers} {end}"),
-            Way::Forth { image } => write!(f, "forth {own} {state} {image}"),
-            Way::Back { reason } => write!(f, "back {own} {state} {}", reason.replace('\0', " ")),
+            Way::Trial { answers, end } => format!("trial {pid} {state} {answers} {end}"),
+            Way::Forth { image } => format!("forth {pid} {state} {image}"),
+            Way::Back { reason } => {
+                let reason = reason.replace('\0', " ");
+                Back { pid, state, reason }.to_string()
+            }
         }
     }
-}
 
-impl Summons {
     /// `own` is the pid of the process that reads it, `parent` that of its parent. One that was left
     /// for another process is none.
     fn parse(text: &str, own: u32, parent: u32) -> Option<Self> {
@@ -104,6 +115,36 @@ impl Summons {
         };
         (pid == its).then_some(Self { state, way })
     }
+}
+
+/// The text of a summons to take over again.
+struct Back<R> {
+    pid: u32,
+    state: RawFd,
+    reason: R,
+}
+
+impl<R: fmt::Display> fmt::Display for Back<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "back {} {} {}", self.pid, self.state, self.reason)
+    }
+}
+
+/// The text of a summons for the program that this process is, since the one that it was to become
+/// cannot be executed. Allocates nothing.
+#[cfg(feature = "holder")]
+pub(crate) fn summons_back(buffer: &mut [u8], state: RawFd, errno: Errno) -> &[u8] {
+    let room = buffer.len();
+    let mut rest = &mut *buffer;
+    let back = Back {
+        pid: std::process::id(),
+        state,
+        reason: format_args!("exec: {}", errno.desc()),
+    };
+    // OK to ignore: what has no room is left out.
+    let _ = write!(rest, "{back}");
+    let left = rest.len();
+    &buffer[..room - left]
 }
 
 fn peek() -> Option<Summons> {
@@ -189,7 +230,7 @@ pub(crate) fn answer_and_wait(answers: RawFd, end: RawFd, answer: Result<(), Str
 /// The text of a summons.
 impl From<&Summons> for OsString {
     fn from(summons: &Summons) -> Self {
-        summons.to_string().into()
+        summons.text().into()
     }
 }
 
@@ -209,13 +250,27 @@ mod tests {
         ];
         for way in ways {
             let summons = Summons { state: 3, way };
-            let text = summons.to_string();
+            let text = summons.text();
             let is_trial = matches!(summons.way, Way::Trial { .. });
             // A trial is told the pid of its parent.
             let (reader, parent) = if is_trial { (1, own) } else { (own, 1) };
             assert_eq!(Summons::parse(&text, reader, parent), Some(summons));
             assert_eq!(Summons::parse(&text, own + 1, own + 2), None);
         }
+    }
+
+    #[cfg(feature = "holder")]
+    #[test]
+    fn a_holder_tells_itself_why_it_is_not_another_program() {
+        let own = std::process::id();
+        let mut buffer = [0; 64];
+        let text = summons_back(&mut buffer, 9, Errno::ENOEXEC);
+        let text = std::str::from_utf8(text).unwrap();
+        let told = Summons::parse(text, own, 1).unwrap();
+        let reason = "exec: Exec format error".to_owned();
+        let way = Way::Back { reason };
+        assert_eq!(told, Summons { state: 9, way });
+        assert_eq!(summons_back(&mut [0; 4], 9, Errno::ENOEXEC), b"back");
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! What one server holds for upgrades: its program, the one that it is to become, the trial of that, the
 //! one that it was, and who waits for the outcome.
 
+#[cfg(feature = "holder")]
+use super::image::BlankCall;
 use super::{
     descriptors::{self, identify},
     execution,
@@ -258,15 +260,40 @@ impl Upgrades {
     /// Becomes the program that was tried, or the one before if the state says why. Returns only if that
     /// fails.
     pub(crate) fn execute(&self, state: &Snapshot) -> Error {
+        let error = match (&self.image, self.program(state)) {
+            (Ok(image), Ok(program)) => execution::execute(program, image, state),
+            (_, Err(error)) => error,
+            _ => io::ErrorKind::NotFound.into(),
+        };
+        self.failed(error)
+    }
+
+    /// The descriptor of the program that is executed with this state.
+    pub(crate) fn program(&self, state: &Snapshot) -> io::Result<RawFd> {
         let target = match state.program.back {
             None => &self.target,
             Some(_) => &self.previous,
         };
-        let error = match (&self.image, target) {
-            (Ok(image), Some(target)) => execution::execute(target.file.as_raw_fd(), image, state),
-            _ => io::ErrorKind::NotFound.into(),
-        };
-        self.failed(error)
+        let target = target.as_ref().ok_or(io::ErrorKind::NotFound)?;
+        Ok(target.file.as_raw_fd())
+    }
+
+    /// The call by which a holder becomes another program; `None` if it does not know its own.
+    #[cfg(feature = "holder")]
+    pub(crate) fn blank_call(&self) -> Option<BlankCall> {
+        self.image.as_ref().ok().map(Image::blank_call)
+    }
+
+    /// Whether the program before this one may be needed again.
+    #[cfg(feature = "holder")]
+    pub(crate) fn may_return(&self) -> bool {
+        self.previous.is_some()
+    }
+
+    /// Forgets who waits for the outcome: another process tells them.
+    #[cfg(feature = "holder")]
+    pub(crate) fn leave_askers(&mut self) {
+        self.askers.clear();
     }
 
     /// This program has proved that it works.

@@ -22,7 +22,7 @@ use prefork_server::{
 
 use self::ending::{Report, ready_children, signal, stop, stop_ready, until_gone};
 use crate::support::{
-    Args, Launch, Programs, SOON, Server, Signal, World, gate, pause, processes, programs, until,
+    Args, Launch, Programs, SOON, Server, Signal, World, gate, pause, programs, until,
 };
 
 pub const PROGRAMS: Programs = programs![exec, show, mute];

@@ -1,0 +1,251 @@
+//! A parent that leaves an upgrade to its holder: it hands over what the next program gets, tells the
+//! holder which program to become, and ends. The other side is in `process/succession`. Decides nothing.
+
+use super::{
+    Held,
+    channel::{self, Message, NONE},
+    handover::{HANDED, LONGEST, Orders},
+    process,
+};
+use crate::{
+    core::{
+        child::ChildId,
+        error::Error,
+        state::{Role, Snapshot},
+        time::Time,
+    },
+    sys::{
+        clock::Clock,
+        unix::UnixSystem,
+        upgrade::{self, Summons, Way},
+        waiter::poll_any,
+    },
+};
+use nix::poll::PollFlags;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    convert::Infallible,
+    io,
+    os::fd::{AsFd, AsRawFd, RawFd},
+    time::Duration,
+};
+
+/// How long the holder has for its answer: one that is stopped does not hold up the parent.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// For each number of this process the one that the same descriptor has in the holder.
+type Numbers = BTreeMap<u32, u32>;
+
+/// Why a parent has not left.
+enum Stays {
+    Failed(io::Error),
+    /// A child has ended that the state has as living.
+    Outdated,
+}
+
+impl From<io::Error> for Stays {
+    fn from(error: io::Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+fn refused(reason: &str) -> Stays {
+    Stays::Failed(io::Error::other(format!("the holder: {reason}")))
+}
+
+impl UnixSystem {
+    /// Has the holder become the program that was tried, or the one before. Returns only if that fails;
+    /// `None` if the state is out of date.
+    pub(crate) fn leave_to_holder(&self, state: &Snapshot) -> Option<Error> {
+        let left = self.upgrades.program(state).map_err(Stays::from);
+        let left = left.and_then(|program| match self.holding.held() {
+            Some(held) => held.leave(state, program, self.clock),
+            None => Err(refused("there is none")),
+        });
+        match left {
+            Err(Stays::Outdated) => None,
+            Err(Stays::Failed(error)) => Some(self.upgrades.failed(error)),
+            Ok(never) => match never {},
+        }
+    }
+}
+
+impl Held {
+    fn leave(&self, state: &Snapshot, program: RawFd, clock: Clock) -> Result<Infallible, Stays> {
+        self.handover.open();
+        let left = self.hand_over(state, program, clock);
+        if left.is_err() {
+            self.handover.close();
+            self.say(Message::CallOff);
+        }
+        left
+    }
+
+    fn hand_over(
+        &self,
+        state: &Snapshot,
+        program: RawFd,
+        clock: Clock,
+    ) -> Result<Infallible, Stays> {
+        let until = clock.now() + PATIENCE;
+        let mut handing = self.to_hand(state);
+        handing.push(program);
+        self.hand(0, &handing, clock, until)?;
+        if self.journal.deaths() != self.deaths {
+            return Err(Stays::Outdated);
+        }
+        let numbers = self.numbers(state, &handing)?;
+        let there = state.clone().renumbered(|fd| numbers.get(&fd).copied());
+        let there = there.ok_or_else(|| refused("it lacks a descriptor"))?;
+        let file = upgrade::sealed(&there.encode())?;
+        self.hand(handing.len(), &[file.as_raw_fd()], clock, until)?;
+        let in_holder = |index| self.handed(index);
+        let orders = Orders {
+            program: in_holder(handing.len() - 1)?,
+            image: there
+                .descriptor(Role::Image)
+                .map_or(NONE, |it| it.fd.cast_signed()),
+            state: in_holder(handing.len())?,
+        };
+        let listed = there.descriptors.iter().map(|it| it.fd.cast_signed());
+        let keeps: Vec<_> = listed.chain([orders.state]).collect();
+        upgrade::flush_outputs();
+        self.journal.note_taken(&self.asked);
+        match self
+            .handover
+            .say_goodbye(&orders, &keeps, &summons(&there, orders))
+        {
+            true => process::exit(0),
+            false => Err(refused("there is no room for so many descriptors")),
+        }
+    }
+
+    /// Whether the holder keeps the pipes of this child.
+    fn keeps(&self, child: ChildId) -> bool {
+        let has_slot = child.slot() < self.journal.slots();
+        has_slot && self.journal.record(child.slot()).serial == child.serial()
+    }
+
+    /// The descriptors that the holder does not have.
+    fn to_hand(&self, state: &Snapshot) -> Vec<RawFd> {
+        let kept = state.children.iter().filter(|it| self.keeps(it.id()));
+        let kept = kept.flat_map(|child| &child.pipes.0);
+        let kept: BTreeSet<_> = kept.filter_map(|pipe| pipe.fd).collect();
+        let all = state.descriptors.iter().map(|it| it.fd);
+        let handed = all.filter(|fd| !kept.contains(fd));
+        handed.map(u32::cast_signed).collect()
+    }
+
+    fn handed(&self, index: usize) -> Result<RawFd, Stays> {
+        let number = self.handover.handed(index);
+        number.ok_or_else(|| refused("it has no room for another descriptor"))
+    }
+
+    /// Sends descriptors, and waits until the holder has them.
+    fn hand(&self, first: usize, fds: &[RawFd], clock: Clock, until: Time) -> Result<(), Stays> {
+        if first + fds.len() > HANDED {
+            return Err(refused("there is no room for so many descriptors"));
+        }
+        let left = || Some(until.since(clock.now())).filter(|left| !left.is_zero());
+        let left = || left().ok_or_else(|| refused("it does not answer"));
+        for (at, part) in (first..)
+            .step_by(channel::PIPES)
+            .zip(fds.chunks(channel::PIPES))
+        {
+            // OK to cast: there are no more than fit.
+            let message = Message::Hand(at as u32, part.len() as u32);
+            while let Err(error) = channel::send(&self.channel, message, part) {
+                if error.kind() != io::ErrorKind::WouldBlock {
+                    return Err(error.into());
+                }
+                self.await_holder(PollFlags::POLLOUT, left()?)?;
+            }
+        }
+        while self.handover.received() < first + fds.len() {
+            self.await_holder(PollFlags::POLLIN, left()?)?;
+            // What else it has said is looked at in each turn.
+            if !channel::drain(&self.channel) {
+                return Err(refused("it is gone"));
+            }
+        }
+        Ok(())
+    }
+
+    fn await_holder(&self, what: PollFlags, left: Duration) -> io::Result<()> {
+        poll_any([(self.channel.as_fd(), what)], Some(left)).map(drop)
+    }
+
+    /// The numbers that all descriptors of a state have in the holder.
+    fn numbers(&self, state: &Snapshot, handed: &[RawFd]) -> Result<Numbers, Stays> {
+        let mut numbers = Numbers::new();
+        for (index, fd) in handed.iter().enumerate() {
+            let number = self.handed(index)?;
+            numbers.insert(fd.cast_unsigned(), number.cast_unsigned());
+        }
+        for child in state.children.iter().filter(|it| self.keeps(it.id())) {
+            let kept = self.handover.kept(child.id());
+            for (pipe, number) in child.pipes.0.iter().zip(kept) {
+                if let (Some(fd), true) = (pipe.fd, number != NONE) {
+                    numbers.insert(fd, number.cast_unsigned());
+                }
+            }
+        }
+        Ok(numbers)
+    }
+}
+
+/// What the next program is told. The reason of a way back may be of any length.
+fn summons(state: &Snapshot, orders: Orders) -> String {
+    let way = match &state.program.back {
+        None => Way::Forth {
+            image: orders.image,
+        },
+        Some(reason) => Way::Back {
+            reason: beginning(reason).to_owned(),
+        },
+    };
+    let summons = Summons {
+        state: orders.state,
+        way,
+    };
+    summons.text_for(super::holder().unwrap_or_default())
+}
+
+/// As much of a text as surely fits.
+fn beginning(text: &str) -> &str {
+    let mut end = text.len().min(LONGEST / 2);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_of_any_length_fits() {
+        let state = |reason: &str| Snapshot {
+            program: crate::core::state::Program {
+                back: Some(reason.to_owned()),
+                ..Default::default()
+            },
+            ..Snapshot::default()
+        };
+        let orders = Orders {
+            program: 5,
+            image: 6,
+            state: 7,
+        };
+        let short = summons(&state("it fails"), orders);
+        assert!(short.ends_with(" 7 it fails"), "{short}");
+        let long = summons(&state(&"\u{2026}".repeat(LONGEST)), orders);
+        assert!(long.len() <= LONGEST && long.ends_with('\u{2026}'));
+        let forth = summons(&Snapshot::default(), orders);
+        assert!(
+            forth.starts_with("forth ") && forth.ends_with(" 7 6"),
+            "{forth}"
+        );
+    }
+}

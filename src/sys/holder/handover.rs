@@ -1,0 +1,258 @@
+//! What a parent and its holder write to each other in an upgrade, for which the holder becomes another
+//! program: which descriptors it has got, under which numbers, and the parent's last words. Shared by
+//! the two alone. Decides nothing and executes nothing.
+
+use super::channel::{NONE, Pipes};
+use crate::{core::child::ChildId, sys::shared_memory::SharedMemory};
+use std::{
+    io,
+    os::fd::RawFd,
+    sync::atomic::{AtomicU64, Ordering::SeqCst},
+};
+
+/// How many descriptors can be handed over besides the pipes that the holder keeps anyway.
+pub(super) const HANDED: usize = 1024;
+/// The longest summons.
+pub(super) const LONGEST: usize = 4096;
+
+const WORD: usize = size_of::<u64>();
+
+// The words.
+/// Whether an upgrade is under way: the holder reaps nobody but the parent then.
+const OPEN_AT: usize = 0;
+/// The pid of the parent that has said its last words.
+const GOODBYE_AT: usize = 1;
+/// How many descriptors the holder has received, or failed to.
+const RECEIVED_AT: usize = 2;
+const PROGRAM_AT: usize = 3;
+const IMAGE_AT: usize = 4;
+const STATE_AT: usize = 5;
+/// How many descriptors the exec keeps.
+const KEEPS_AT: usize = 6;
+/// The length of the summons.
+const LENGTH_AT: usize = 7;
+const SUMMONS_AT: usize = 8;
+/// The numbers of what was handed over, each plus one.
+const HANDED_AT: usize = SUMMONS_AT + LONGEST / WORD;
+/// The pipes that the holder keeps: for each slot the child's serial, and their numbers plus one.
+const KEPT_AT: usize = HANDED_AT + HANDED;
+const KEPT_WORDS: usize = 4;
+
+/// The memory.
+#[derive(Clone, Debug)]
+pub(super) struct Handover {
+    memory: SharedMemory,
+    slots: usize,
+}
+
+/// What the holder is to do, by the numbers that descriptors have there.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Orders {
+    /// The program that it becomes.
+    pub(super) program: RawFd,
+    /// The program that it is, which it executes again if the other one cannot be executed.
+    pub(super) image: RawFd,
+    pub(super) state: RawFd,
+}
+
+impl Handover {
+    pub(super) fn new(slots: usize) -> io::Result<Self> {
+        let kept = slots.checked_mul(KEPT_WORDS + super::channel::PIPES);
+        let words = kept.and_then(|kept| kept.checked_add(KEPT_AT + HANDED));
+        let length = words.and_then(|words| words.checked_mul(WORD));
+        let length = length.ok_or(io::ErrorKind::OutOfMemory)?;
+        let (memory, _) = SharedMemory::new(c"prefork-handover", length)?;
+        Ok(Self { memory, slots })
+    }
+
+    pub(super) fn memory(&self) -> &SharedMemory {
+        &self.memory
+    }
+
+    fn word(&self, at: usize) -> &AtomicU64 {
+        &self.memory.owners_words()[at]
+    }
+
+    fn get(&self, at: usize) -> u64 {
+        self.word(at).load(SeqCst)
+    }
+
+    fn set(&self, at: usize, word: u64) {
+        self.word(at).store(word, SeqCst);
+    }
+
+    /// The parent begins.
+    pub(super) fn open(&self) {
+        self.set(RECEIVED_AT, 0);
+        self.set(OPEN_AT, 1);
+    }
+
+    /// It is over, for either of them.
+    pub(super) fn close(&self) {
+        self.set(GOODBYE_AT, 0);
+        self.set(OPEN_AT, 0);
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.get(OPEN_AT) != 0
+    }
+
+    pub(super) fn received(&self) -> usize {
+        self.get(RECEIVED_AT) as usize
+    }
+
+    /// The holder has received these, from the one with this index on.
+    pub(super) fn receive(&self, first: usize, fds: &[RawFd]) {
+        for (at, fd) in (first..HANDED).zip(fds) {
+            self.set(HANDED_AT + at, word(*fd));
+        }
+        self.set(RECEIVED_AT, (first + fds.len()) as u64);
+    }
+
+    /// The number that the holder has for the descriptor with this index.
+    pub(super) fn handed(&self, index: usize) -> Option<RawFd> {
+        let known = (index < HANDED).then(|| self.get(HANDED_AT + index));
+        known.map(number).filter(|fd| *fd != NONE)
+    }
+
+    /// The holder shows which pipes it keeps.
+    pub(super) fn show(&self, slot: usize, serial: u32, pipes: Pipes) {
+        if slot < self.slots {
+            let at = KEPT_AT + slot * KEPT_WORDS;
+            self.set(at, serial.into());
+            for (at, fd) in (at + 1..).zip(pipes) {
+                self.set(at, word(fd));
+            }
+        }
+    }
+
+    /// The pipes of a child that the holder keeps.
+    pub(super) fn kept(&self, child: ChildId) -> Pipes {
+        let at = KEPT_AT + child.slot() * KEPT_WORDS;
+        let is_kept = child.slot() < self.slots && self.get(at) == child.serial().into();
+        match is_kept {
+            true => [1, 2, 3].map(|pipe| number(self.get(at + pipe))),
+            false => [NONE; 3],
+        }
+    }
+
+    /// The last words of a parent: from now on it is the holder that goes on. False if they are too long.
+    pub(super) fn say_goodbye(&self, orders: &Orders, keeps: &[RawFd], summons: &str) -> bool {
+        let room = HANDED + self.slots * super::channel::PIPES;
+        if keeps.len() > room || summons.len() > LONGEST {
+            return false;
+        }
+        for (at, fd) in (self.keeps_at()..).zip(keeps) {
+            self.set(at, word(*fd));
+        }
+        for (at, part) in (SUMMONS_AT..).zip(summons.as_bytes().chunks(WORD)) {
+            let mut bytes = [0; WORD];
+            bytes[..part.len()].copy_from_slice(part);
+            self.set(at, u64::from_le_bytes(bytes));
+        }
+        self.set(PROGRAM_AT, word(orders.program));
+        self.set(IMAGE_AT, word(orders.image));
+        self.set(STATE_AT, word(orders.state));
+        self.set(KEEPS_AT, keeps.len() as u64);
+        self.set(LENGTH_AT, summons.len() as u64);
+        // Last: it makes the others valid.
+        self.set(GOODBYE_AT, std::process::id().into());
+        true
+    }
+
+    fn keeps_at(&self) -> usize {
+        KEPT_AT + self.slots * KEPT_WORDS
+    }
+
+    /// What a parent that is gone has left to the holder to do, if it has said its last words.
+    pub(super) fn orders_of(&self, parent: u32) -> Option<Orders> {
+        let said = self.is_open() && self.get(GOODBYE_AT) == u64::from(parent);
+        said.then(|| Orders {
+            program: number(self.get(PROGRAM_AT)),
+            image: number(self.get(IMAGE_AT)),
+            state: number(self.get(STATE_AT)),
+        })
+    }
+
+    /// The descriptors that the exec keeps.
+    pub(super) fn keeps(&self) -> impl Iterator<Item = RawFd> {
+        let room = HANDED + self.slots * super::channel::PIPES;
+        let count = (self.get(KEEPS_AT) as usize).min(room);
+        let all = self.keeps_at()..self.keeps_at() + count;
+        all.map(|at| number(self.get(at)))
+    }
+
+    /// What the program is told.
+    pub(super) fn summons<'b>(&self, buffer: &'b mut [u8; LONGEST]) -> &'b [u8] {
+        for (at, part) in (SUMMONS_AT..).zip(buffer.chunks_exact_mut(WORD)) {
+            part.copy_from_slice(&self.get(at).to_le_bytes());
+        }
+        &buffer[..(self.get(LENGTH_AT) as usize).min(LONGEST)]
+    }
+}
+
+/// A number as a word, which is 0 for none.
+fn word(fd: RawFd) -> u64 {
+    u64::try_from(fd).map_or(0, |fd| fd + 1)
+}
+
+fn number(word: u64) -> RawFd {
+    // OK to cut: it was made of a number.
+    match word {
+        0 => NONE,
+        _ => (word - 1) as RawFd,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_reads_what_the_other_has_written() {
+        let handover = Handover::new(3).unwrap();
+        let child = ChildId::new(2, 9);
+        assert!(!handover.is_open());
+        handover.open();
+        handover.receive(0, &[7, NONE, 0]);
+        handover.receive(3, &[12]);
+        assert_eq!(handover.received(), 4);
+        let all: Vec<_> = (0..5).map(|at| handover.handed(at)).collect();
+        assert_eq!(all, [Some(7), None, Some(0), Some(12), None]);
+        assert_eq!(handover.kept(child), [NONE; 3]);
+        handover.show(2, 9, [20, NONE, 21]);
+        assert_eq!(handover.kept(child), [20, NONE, 21]);
+        for other in [ChildId::new(2, 10), ChildId::new(1, 9), ChildId::new(3, 9)] {
+            assert_eq!(handover.kept(other), [NONE; 3], "{other}");
+        }
+    }
+
+    /// A parent may be killed before its last words, or may not be the one that has said them.
+    #[test]
+    fn only_the_last_words_of_the_parent_that_is_gone_count() {
+        let handover = Handover::new(1).unwrap();
+        let own = std::process::id();
+        let orders = Orders {
+            program: 5,
+            image: 6,
+            state: 7,
+        };
+        handover.open();
+        assert_eq!(handover.orders_of(own), None);
+        let text = "forth 1 7 6";
+        assert!(handover.say_goodbye(&orders, &[7, 8, 9], text));
+        assert_eq!(handover.orders_of(own), Some(orders));
+        assert_eq!(handover.orders_of(own + 1), None);
+        assert_eq!(handover.keeps().collect::<Vec<_>>(), [7, 8, 9]);
+        assert_eq!(handover.summons(&mut [0; LONGEST]), text.as_bytes());
+        handover.close();
+        assert_eq!(handover.orders_of(own), None, "it is over");
+        let longest = "x".repeat(LONGEST);
+        handover.open();
+        assert!(handover.say_goodbye(&orders, &[3; HANDED + 3], &longest));
+        assert_eq!(handover.summons(&mut [0; LONGEST]), longest.as_bytes());
+        assert_eq!(handover.keeps().count(), HANDED + 3);
+        assert!(!handover.say_goodbye(&orders, &[3; HANDED + 4], ""));
+        assert!(!handover.say_goodbye(&orders, &[], &"x".repeat(LONGEST + 1)));
+    }
+}

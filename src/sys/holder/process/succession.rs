@@ -1,0 +1,109 @@
+//! The holder in an upgrade: it gets what its parent hands over, and becomes the program that the parent
+//! has tried, when that has said its last words and is gone. Everything is prepared before; if the
+//! program cannot be executed, the one that it is is executed again, and tells so.
+
+use super::{Holder, collect, complain, send};
+use crate::{
+    core::signal_policy::TABLE,
+    sys::{
+        holder::{
+            channel::{self, NONE},
+            handover::{LONGEST, Orders},
+        },
+        process,
+        signals::{self, number},
+        upgrade,
+    },
+};
+use nix::{libc, sys::prctl};
+use std::os::fd::RawFd;
+
+impl Holder<'_> {
+    /// Keeps descriptors for the next program: that many were sent, from the one with this index on.
+    pub(super) fn receive_handed(&mut self, first: usize, count: usize, fds: channel::Pipes) {
+        if first == 0 {
+            self.drop_handed();
+            self.kept.show(&self.setup.handover);
+        }
+        self.handed = first + count.min(fds.len());
+        self.setup
+            .handover
+            .receive(first, &fds[..count.min(fds.len())]);
+    }
+
+    /// Closes them: there is no upgrade, or none any more.
+    pub(super) fn drop_handed(&mut self) {
+        let all = 0..std::mem::take(&mut self.handed);
+        let handover = &self.setup.handover;
+        all.filter_map(|index| handover.handed(index))
+            .for_each(channel::close);
+    }
+
+    /// Reaps the parent if it has ended. Its children, whom the kernel gives to this process then, are
+    /// for the next program to reap.
+    pub(super) fn reap_parent(&mut self) {
+        let Some(parent) = self.parent.as_mut().filter(|it| it.status.is_none()) else {
+            return;
+        };
+        // OK to cast because fork(2) has returned the pid.
+        if let Ok(Some(end)) = process::collect(parent.pid as libc::pid_t) {
+            let status = end.status.map(crate::core::child::WaitStatus::raw);
+            parent.status = Some(status.unwrap_or_default());
+        }
+    }
+
+    /// The parent is gone: does what it has left to do. Returns if that is nothing, or fails.
+    pub(super) fn succeed(&mut self, parent: u32) {
+        if let Some(orders) = self.setup.handover.orders_of(parent) {
+            self.pass_signals_on();
+            self.reap_strangers();
+            self.execute(orders);
+            complain(b"holder: neither the new program nor this one can be executed; it goes on\n");
+        }
+        self.drop_handed();
+        self.setup.handover.close();
+    }
+
+    /// Signals that no parent has acted on are for the next program: they stay pending across the exec,
+    /// since they are blocked.
+    fn pass_signals_on(&self) {
+        let journal = &self.setup.journal;
+        let (asked, taken) = (journal.asked(), journal.taken());
+        for index in (0..TABLE.len()).filter(|index| asked[*index] != taken[*index]) {
+            send(std::process::id(), number(TABLE[index].signal));
+        }
+        journal.note_taken(&asked);
+    }
+
+    /// Who has ended and is no child of the server is not known to the next program.
+    fn reap_strangers(&self) {
+        let is_child = |pid: &u32| self.setup.journal.slot_of(*pid).is_some();
+        while let Some(pid) = process::peek().filter(|pid| !is_child(pid)) {
+            collect(pid);
+        }
+    }
+
+    /// Becomes the program. Returns only if neither can be executed.
+    fn execute(&mut self, orders: Orders) {
+        let Some(call) = &mut self.setup.call else {
+            return;
+        };
+        // OK to ignore failures: the next program would get orphans, or ignore what this one does.
+        let _ = prctl::set_child_subreaper(false);
+        let _ = signals::before_exec();
+        let keeps = || self.setup.handover.keeps().filter(|fd| *fd != NONE);
+        keeps().for_each(|fd| close_on_exec(fd, false));
+        let mut buffer = [0; LONGEST];
+        let errno = call.execute(orders.program, self.setup.handover.summons(&mut buffer));
+        let summons = upgrade::summons_back(&mut buffer, orders.state, errno);
+        call.execute(orders.image, summons);
+        keeps().for_each(|fd| close_on_exec(fd, true));
+        signals::after_failed_exec();
+        let _ = prctl::set_child_subreaper(true);
+    }
+}
+
+/// OK to ignore failures: the next program misses what is not there, and comes back.
+fn close_on_exec(fd: RawFd, closes: bool) {
+    let _ = upgrade::close_on_exec(fd, closes);
+}

@@ -1,0 +1,602 @@
+//! Upgrades of a server that has a holder: it becomes the new program, and the new program's holder.
+//! Programs that cannot take over; parents that are killed before, in and after an upgrade. No client
+//! is lost, and the process stays the same.
+
+use std::fs::{self, Permissions};
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::kills::under_load;
+use crate::support::gate::Gate;
+use crate::support::leak::BOARDS;
+use crate::support::{
+    Address, SOON, Scenarios, Signal, World, connect, patient, pause, processes, scenarios, until,
+};
+use crate::versions::{Mode, write_program};
+use crate::watched::{Dice, Watched, send};
+
+pub const SCENARIOS: Scenarios = scenarios![
+    i08_upgrades_under_a_holder_lose_no_client_and_no_descriptor,
+    i07_a_program_that_cannot_run_is_refused_and_the_holder_keeps_the_old_one,
+    i07_a_program_that_hangs_is_refused_and_the_holder_keeps_the_old_one,
+    a_program_that_fails_after_its_trial_gives_the_place_back_to_the_old_one,
+    a_program_that_cannot_be_executed_after_its_trial_changes_nothing,
+    a_parent_killed_while_its_children_replace_the_others_is_no_end_of_the_upgrade,
+    the_parent_of_the_new_program_is_replaced_by_one_of_the_new_program,
+    a_server_gets_a_holder_and_loses_it_by_an_upgrade,
+    f01_a_parent_killed_at_any_moment_of_an_upgrade_loses_no_client_and_no_child,
+    whoever_asks_on_the_control_socket_is_told_and_goes_on,
+    children_that_die_meanwhile_are_reaped_once_and_their_status_is_known,
+    a_stop_during_an_upgrade_wins,
+    a_holder_that_is_stopped_is_not_waited_for,
+    an_upgrade_is_refused_where_children_are_programs,
+    process_1_of_a_container_is_upgraded,
+];
+
+/// How many upgrades the first scenario makes beside four clients, and at how many moments parents are
+/// killed; `HOLDER_UPGRADES=n` makes as many, beside sixteen.
+const UPGRADES: usize = 4;
+
+fn upgrades() -> (usize, usize) {
+    let many = std::env::var("HOLDER_UPGRADES").ok();
+    let many = many.map(|n| n.parse().expect("a number"));
+    (many.unwrap_or(UPGRADES), many.map_or(4, |_| 16))
+}
+
+/// A server of version 1, in a file of its own that is the one of the next upgrade.
+pub struct Upgraded {
+    watched: Watched,
+    path: PathBuf,
+}
+
+impl std::ops::Deref for Upgraded {
+    type Target = Watched;
+
+    fn deref(&self) -> &Watched {
+        &self.watched
+    }
+}
+
+impl Upgraded {
+    pub fn new(world: &mut World, flags: &[&str]) -> Self {
+        let path = world.tempdir().join("server");
+        write_program(&path, 1, Mode::Good);
+        let launch = world.command(&path).args(&["--program", "held", "--saves"]);
+        let watched = Watched::of(launch.args(flags).spawn());
+        watched.expect_children(4);
+        Self { watched, path }
+    }
+
+    pub fn ask(&self, version: u32, mode: Mode) {
+        write_program(&self.path, version, mode);
+        self.server.signal(Signal::SIGUSR2);
+    }
+
+    /// Does something while the program is tried.
+    #[track_caller]
+    fn ask_and_await_trial(&self, version: u32, mut gate: Gate, then: impl FnOnce(&Path)) {
+        self.ask(version, Mode::Good);
+        gate.reached(SOON);
+        then(&self.path);
+        gate.open();
+    }
+
+    #[track_caller]
+    fn upgrade_to(&self, version: u32, mode: Mode) {
+        let text = format!("upgraded to {version},");
+        let times = self.said(&text);
+        self.ask(version, mode);
+        self.expect(&text, times + 1);
+    }
+
+    /// It fails, and this text is in the reason.
+    #[track_caller]
+    fn fail_to_upgrade(&self, mode: Mode, reason: &str) {
+        let times = self.said("upgrade failed: ");
+        self.ask(9, mode);
+        self.expect("upgrade failed: ", times + 1);
+        let stdout = self.server.stdout();
+        assert!(stdout.contains(reason), "{reason}: {stdout}");
+    }
+
+    #[track_caller]
+    pub fn expect_version(&self, version: u32) {
+        expect_version(&self.address(), version);
+    }
+
+    /// Whether the upgrade to this version goes on after a parent was killed: in the new program, or in
+    /// the next parent, if the one that has begun it did not live to the end of that turn.
+    pub fn goes_on_with(&self, version: u32, began: usize) -> bool {
+        let is_new = self.said(&format!("version {version} in")) > 0;
+        is_new || self.said("upgrade began") > began
+    }
+
+    /// The server has a holder that works: a parent that is killed is followed by another one.
+    #[track_caller]
+    pub fn expect_holder(&self) {
+        assert_ne!(self.parent(), self.server.pid(), "it has no holder");
+        let mut client = connect(&self.address());
+        let pid = client.ask("who");
+        self.kill_parent();
+        assert_eq!(client.ask("who"), pid);
+        // An end that a parent did not live to tell is told by nobody.
+        until("the parent to know its children", SOON, || {
+            self.children().is_subset(&self.known()).then_some(())
+        });
+    }
+}
+
+#[track_caller]
+fn expect_version(address: &Address, version: u32) {
+    let mut in_a_row = 0;
+    until("the version in every child", SOON, || {
+        let found = connect(address).ask("version") == version.to_string();
+        in_a_row = if found { in_a_row + 1 } else { 0 };
+        (in_a_row == 20).then_some(())
+    });
+}
+
+/// It may have left in this moment.
+fn kill_if_there(pid: u32) {
+    if processes::is_alive(pid) {
+        let _ = nix::sys::signal::kill(
+            nix::unistd::Pid::from_raw(pid.cast_signed()),
+            Signal::SIGKILL,
+        );
+    }
+}
+
+/// Under a holder, too: each client is answered, the process is the same, and holder and parent hold as
+/// many descriptors as before.
+///
+/// Upgrades and downgrades by turns, beside clients that come again and again.
+fn i08_upgrades_under_a_holder_lose_no_client_and_no_descriptor(world: &mut World) {
+    let (upgrades, clients) = upgrades();
+    world.deadline(SOON * 6 + SOON * u32::try_from(upgrades).expect("a number"));
+    let upgraded = Upgraded::new(world, &[]);
+    // The boards of children that were there at the last upgrade stay open in the holder.
+    let is_board = |target: &str| BOARDS.iter().any(|board| target.contains(board));
+    let held = |pid| {
+        let held = processes::descriptors(pid).into_iter();
+        held.filter(|(_, target)| !is_board(target)).count()
+    };
+    let counts = || [upgraded.server.pid(), upgraded.parent()].map(held);
+    let others = || 2 * (upgraded.children().len().saturating_sub(4));
+    upgraded.upgrade_to(2, Mode::Good);
+    upgraded.expect_children(4);
+    upgraded.server.descriptors_settled();
+    let before = counts();
+    let began = Instant::now();
+    let served = under_load(&upgraded.address(), clients, || {
+        for number in 0..upgrades {
+            upgraded.upgrade_to(1 + u32::try_from(number % 2).unwrap(), Mode::Good);
+        }
+    });
+    println!(
+        "{upgrades} upgrades in {:?}, {served} connections",
+        began.elapsed()
+    );
+    assert!(served > 0);
+    until("the descriptors as before", SOON, || {
+        let now = counts();
+        let room = others();
+        (now[0] <= before[0] + room && now[1] <= before[1] + room).then_some(())
+    });
+    upgraded.expect_version(1 + u32::try_from((upgrades + 1) % 2).unwrap());
+    upgraded.expect_holder();
+    let stdout = upgraded.stop();
+    tell_blind_times(&stdout);
+    let report = stdout.lines().last().expect("a report");
+    assert!(report.contains(" 0 connections lost"), "{report}");
+    assert!(!stdout.contains(" Lost "), "{stdout}");
+}
+
+/// How long nobody has watched the children.
+fn tell_blind_times(stdout: &str) {
+    let told = stdout
+        .lines()
+        .filter_map(|line| line.split_once("blind for "));
+    let times = told.filter_map(|(_, rest)| rest.split_once(' ')?.0.parse().ok());
+    let mut times: Vec<u64> = times.collect();
+    times.sort_unstable();
+    let at = |part: usize| times[(times.len() - 1) * part / 100];
+    println!(
+        "blind: p50 {} us, p99 {} us, max {} us",
+        at(50),
+        at(99),
+        at(100)
+    );
+}
+
+/// Under a holder the old parent serves on with the same children, its holder works, and a good program is
+/// accepted afterwards.
+fn i07_a_program_that_cannot_run_is_refused_and_the_holder_keeps_the_old_one(world: &mut World) {
+    world.deadline(SOON * 6);
+    let upgraded = Upgraded::new(world, &[]);
+    let before = upgraded.children();
+    let parent = upgraded.parent();
+    let served = under_load(&upgraded.address(), 4, || {
+        upgraded.fail_to_upgrade(Mode::Exits, "exit status: 3");
+        upgraded.fail_to_upgrade(Mode::Dies, "SIGKILL");
+        upgraded.fail_to_upgrade(Mode::Refuses, "this is of a later version");
+        let other = upgraded.path.with_extension("new");
+        fs::write(&other, "no program").expect("a file");
+        fs::rename(&other, &upgraded.path).expect("its place");
+        let times = upgraded.said("upgrade failed: ");
+        upgraded.server.signal(Signal::SIGUSR2);
+        upgraded.expect("upgrade failed: ", times + 1);
+        fs::remove_file(&upgraded.path).expect("a file");
+        upgraded.server.signal(Signal::SIGUSR2);
+        upgraded.expect("upgrade failed: ", times + 2);
+    });
+    assert!(served > 0);
+    assert_eq!(upgraded.parent(), parent);
+    assert!(before.is_subset(&upgraded.children()), "the same children");
+    upgraded.expect_holder();
+    assert!(before.is_subset(&upgraded.children()), "the same children");
+    upgraded.expect_version(1);
+    upgraded.upgrade_to(2, Mode::Good);
+    upgraded.expect_version(2);
+    upgraded.stop();
+}
+
+/// Under a holder, too, a program that does not answer in its trial is killed.
+fn i07_a_program_that_hangs_is_refused_and_the_holder_keeps_the_old_one(world: &mut World) {
+    world.deadline(SOON * 6);
+    let upgraded = Upgraded::new(world, &[]);
+    let before = upgraded.children();
+    upgraded.ask(9, Mode::Hangs);
+    until("a refusal", SOON * 3, || {
+        (upgraded.said("has not answered in 10s") > 0).then_some(())
+    });
+    assert!(before.is_subset(&upgraded.children()), "the same children");
+    upgraded.expect_holder();
+    upgraded.stop();
+}
+
+/// In its start, with its children, and where it would get its holder: the old program has the same
+/// children again, a holder, and the same process.
+fn a_program_that_fails_after_its_trial_gives_the_place_back_to_the_old_one(world: &mut World) {
+    world.deadline(SOON * 6);
+    let upgraded = Upgraded::new(world, &[]);
+    let before = upgraded.children();
+    let served = under_load(&upgraded.address(), 4, || {
+        for (mode, reason) in [
+            (Mode::Fails, "this program does not start"),
+            (Mode::Childless, "3 children in a row have not become ready"),
+            (Mode::Threads, "threads"),
+        ] {
+            let parents = upgraded.said("parent ");
+            upgraded.fail_to_upgrade(mode, reason);
+            upgraded.expect("parent ", parents + 1);
+            upgraded.expect_version(1);
+            upgraded.expect_holder();
+        }
+    });
+    assert!(served > 0);
+    let children = upgraded.children();
+    assert!(before.is_subset(&children), "{before:?}, {children:?}");
+    upgraded.upgrade_to(2, Mode::Good);
+    upgraded.expect_version(2);
+    upgraded.stop();
+}
+
+/// The holder has neither the new program nor the old parent any more, and executes the old program.
+fn a_program_that_cannot_be_executed_after_its_trial_changes_nothing(world: &mut World) {
+    let gate = world.gate("trial");
+    let upgraded = Upgraded::new(world, &[]);
+    let before = upgraded.children();
+    upgraded.ask_and_await_trial(2, gate, |path| {
+        fs::set_permissions(path, Permissions::from_mode(0o000)).expect("permissions");
+    });
+    upgraded.expect("upgrade failed: ", 1);
+    let stdout = upgraded.server.stdout();
+    assert!(stdout.contains("exec: Permission denied"), "{stdout}");
+    upgraded.expect("parent ", 2);
+    assert_eq!(upgraded.children(), before, "the same children");
+    upgraded.expect_holder();
+    upgraded.upgrade_to(3, Mode::Good);
+    upgraded.expect_version(3);
+    upgraded.stop();
+}
+
+/// The next parent goes on with the upgrade where it was: it is told, and there is still the way back.
+fn a_parent_killed_while_its_children_replace_the_others_is_no_end_of_the_upgrade(
+    world: &mut World,
+) {
+    let upgraded = Upgraded::new(world, &[]);
+    let before = upgraded.children();
+    for (mode, outcome) in [
+        (Mode::Childless, "3 children in a row have not become ready"),
+        (Mode::Good, "upgraded to 9,"),
+    ] {
+        let mut gate = world.gate("fork");
+        upgraded.ask(9, mode);
+        let parent = gate.reached(SOON);
+        assert!(before.is_subset(&upgraded.children()));
+        send(parent, Signal::SIGKILL);
+        gate.open();
+        upgraded.expect(outcome, 1);
+        upgraded.expect_version(if mode == Mode::Good { 9 } else { 1 });
+        upgraded.expect_holder();
+    }
+    let stdout = upgraded.stop();
+    assert!(!stdout.contains(" Lost "), "{stdout}");
+}
+
+/// Also while children of the old program have clients in hand, which they serve to the end: they are
+/// told to leave by whoever is the parent then, and no other child is.
+fn the_parent_of_the_new_program_is_replaced_by_one_of_the_new_program(world: &mut World) {
+    let upgraded = Upgraded::new(world, &[]);
+    let address = upgraded.address();
+    let mut client = connect(&address);
+    let old = client.ask("who");
+    upgraded.upgrade_to(2, Mode::Good);
+    upgraded.kill_parent();
+    assert_eq!(client.ask("who"), old);
+    upgraded.expect_version(2);
+    let children = upgraded.children();
+    assert!(children.contains(&old.parse().unwrap()));
+    upgraded.kill_parent();
+    assert_eq!(upgraded.children(), children);
+    // It has been told before, and leaves when its client does.
+    client.close_write();
+    client.eof();
+    upgraded.expect(&format!("exited {old} "), 1);
+    let told = upgraded.server.stdout();
+    assert!(!told.contains(" Lost "), "{told}");
+    // A further upgrade is one of the new program.
+    upgraded.upgrade_to(3, Mode::Good);
+    upgraded.expect_version(3);
+    upgraded.expect_holder();
+    upgraded.expect("restored ", 2);
+    upgraded.stop();
+}
+
+fn a_server_gets_a_holder_and_loses_it_by_an_upgrade(world: &mut World) {
+    world.deadline(SOON * 6);
+    world.expect_orphans();
+    let upgraded = Upgraded::new(world, &["--plain"]);
+    let holder = upgraded.server.pid();
+    assert_eq!(upgraded.parent(), holder, "it has none");
+    let served = under_load(&upgraded.address(), 4, || {
+        upgraded.upgrade_to(2, Mode::Good);
+        upgraded.expect_version(2);
+        upgraded.expect_holder();
+        upgraded.upgrade_to(3, Mode::Plain);
+        upgraded.expect_version(3);
+        assert_eq!(upgraded.parent(), holder);
+        upgraded.upgrade_to(4, Mode::Good);
+        upgraded.expect_holder();
+        upgraded.upgrade_to(5, Mode::Plain);
+    });
+    assert!(served > 0);
+    until("no zombie", SOON, || {
+        upgraded.server.zombies().is_empty().then_some(())
+    });
+    // The tie of the children to their parent's life is as without a holder.
+    let children = upgraded.children();
+    upgraded.server.kill9();
+    until("their end", patient(SOON), || {
+        (!children.iter().copied().any(processes::is_alive)).then_some(())
+    });
+    world.reap_orphans();
+}
+
+/// With a holder a parent that is killed in an upgrade loses nobody either: the old program goes on, and
+/// the upgrade has failed, or the new one does.
+///
+/// In both cases there is a parent, and a holder that works, and each client is answered by the child
+/// that it had.
+fn f01_a_parent_killed_at_any_moment_of_an_upgrade_loses_no_client_and_no_child(world: &mut World) {
+    let (upgrades, clients) = upgrades();
+    let kills = upgrades * 3;
+    world.deadline(SOON * 6 + SOON * u32::try_from(kills).expect("a number"));
+    let upgraded = Upgraded::new(world, &[]);
+    let address = upgraded.address();
+    let mut dice = Dice::new();
+    let (mut before, mut after) = (0, 0);
+    let mut version = 1;
+    let served = under_load(&address, clients, || {
+        for number in 0..kills {
+            let mut client = connect(&address);
+            let pid = client.ask("who");
+            let began = upgraded.said("upgrade began");
+            let next = 2 + u32::try_from(number).unwrap();
+            upgraded.ask(next, Mode::Good);
+            upgraded.expect("upgrade began", began + 1);
+            // The trial takes a tenth of a second and a bit.
+            pause(Duration::from_millis(90) + dice.time_below(Duration::from_millis(80)));
+            let parent = upgraded.parent();
+            let parents = upgraded.said("parent ");
+            // The old parent may have left by now; then this one is not there yet.
+            if parent != upgraded.server.pid() {
+                kill_if_there(parent);
+            }
+            upgraded.expect("parent ", parents + 1);
+            assert_eq!(client.ask("who"), pid, "the same child");
+            let is_new = upgraded.goes_on_with(next, began + 1);
+            *(if is_new { &mut after } else { &mut before }) += 1;
+            if is_new {
+                version = next;
+                upgraded.expect(&format!("upgraded to {next},"), 1);
+            }
+            upgraded.expect_version(version);
+            upgraded.expect_holder();
+        }
+    });
+    println!("{kills} parents killed, {before} before the goodbye, {after} after; {served} served");
+    let stdout = upgraded.stop();
+    let report = stdout.lines().last().expect("a report");
+    assert!(report.contains(" 0 connections lost"), "{report}");
+}
+
+/// On the connection on which it has asked, which goes on in the new program.
+fn whoever_asks_on_the_control_socket_is_told_and_goes_on(world: &mut World) {
+    world.deadline(SOON * 6);
+    let control = world.tempdir().join("control");
+    let upgraded = Upgraded::new(world, &["--control", control.to_str().expect("a path")]);
+    let stream = UnixStream::connect(&control).expect("a connection");
+    stream.set_read_timeout(Some(SOON)).expect("a timeout");
+    let mut lines = BufReader::new(&stream).lines();
+    let mut ask = |command: &str| {
+        writeln!(&stream, "{command}").expect("room");
+        lines.next().expect("an answer").expect("a line")
+    };
+    for (version, mode) in [(2, Mode::Good), (3, Mode::Plain), (4, Mode::Good)] {
+        write_program(&upgraded.path, version, mode);
+        let answer = ask("upgrade");
+        assert!(answer.contains("\"ok\":true"), "{answer}");
+        upgraded.expect_version(version);
+        let answer = ask("get max_clients");
+        assert!(answer.contains("40"), "{answer}");
+    }
+    let parents = upgraded.said("parent ");
+    for (mode, reason) in [
+        (Mode::Exits, "exit status: 3"),
+        (Mode::Fails, "does not start"),
+    ] {
+        write_program(&upgraded.path, 9, mode);
+        let answer = ask("upgrade");
+        assert!(
+            answer.contains(reason) && answer.contains("\"ok\":false"),
+            "{answer}"
+        );
+    }
+    // It is the parent that has it: with that it ends.
+    upgraded.expect("parent ", parents + 1);
+    upgraded.kill_parent();
+    let mut rest = BufReader::new(&stream);
+    assert_eq!(rest.read_line(&mut String::new()).expect("the end"), 0);
+    let again = UnixStream::connect(&control).expect("a connection");
+    writeln!(&again, "get max_clients").expect("room");
+    let mut answer = String::new();
+    BufReader::new(&again)
+        .read_line(&mut answer)
+        .expect("an answer");
+    assert!(answer.contains("40"), "{answer}");
+    drop(again);
+    upgraded.stop();
+}
+
+/// Children of the parent, of the parent before it, and of the program before.
+fn children_that_die_meanwhile_are_reaped_once_and_their_status_is_known(world: &mut World) {
+    world.deadline(SOON * 6);
+    let upgraded = Upgraded::new(world, &[]);
+    let mut dice = Dice::new();
+    for version in 2..10 {
+        let children = until("children", SOON, || {
+            Some(upgraded.children()).filter(|children| children.len() >= 2)
+        });
+        if version % 2 == 0 {
+            upgraded.kill_parent();
+        }
+        let began = upgraded.said("upgrade began");
+        upgraded.ask(version, Mode::Good);
+        upgraded.expect("upgrade began", began + 1);
+        let victims = || children.iter().take(2);
+        for pid in victims() {
+            pause(dice.time_below(Duration::from_millis(60)));
+            kill_if_there(*pid);
+        }
+        upgraded.expect(&format!("upgraded to {version},"), 1);
+        for pid in victims() {
+            upgraded.expect(&format!("exited {pid} "), 1);
+            assert_eq!(upgraded.said(&format!("exited {pid} ")), 1, "once");
+        }
+        upgraded.expect_version(version);
+    }
+    until("no zombie", SOON, || {
+        upgraded.server.zombies().is_empty().then_some(())
+    });
+    let stdout = upgraded.stop();
+    assert!(!stdout.contains(" Lost "), "{stdout}");
+}
+
+fn a_stop_during_an_upgrade_wins(world: &mut World) {
+    world.deadline(SOON * 6);
+    for milliseconds in [0, 60, 110, 120, 130, 145, 160, 200] {
+        let upgraded = Upgraded::new(world, &[]);
+        let mut client = connect(&upgraded.address());
+        client.ask("who");
+        upgraded.ask(2, Mode::Good);
+        pause(Duration::from_millis(milliseconds));
+        upgraded.server.signal(Signal::SIGTERM);
+        client.ask("who");
+        client.close_write();
+        client.eof();
+        let status = upgraded.server.wait(SOON);
+        assert!(status.success(), "{milliseconds} ms: {status}");
+    }
+}
+
+/// The upgrade is refused, and everything is as before when the holder goes on.
+fn a_holder_that_is_stopped_is_not_waited_for(world: &mut World) {
+    let gate = world.gate("trial");
+    let upgraded = Upgraded::new(world, &[]);
+    let before = upgraded.children();
+    upgraded.ask_and_await_trial(2, gate, |_| upgraded.server.signal(Signal::SIGSTOP));
+    upgraded.expect("the holder: it does not answer", 1);
+    upgraded.server.signal(Signal::SIGCONT);
+    assert_eq!(upgraded.children(), before);
+    upgraded.expect_holder();
+    upgraded.upgrade_to(3, Mode::Good);
+    upgraded.expect_version(3);
+    upgraded.stop();
+}
+
+/// They would end with their parent, and with what they have in hand.
+fn an_upgrade_is_refused_where_children_are_programs(world: &mut World) {
+    let watched = Watched::of(world.spawn("held_programs", &[]));
+    let before = watched.expect_children(4);
+    watched.server.signal(Signal::SIGUSR2);
+    watched.expect("children that are programs would end", 1);
+    assert_eq!(watched.children(), before);
+    watched.stop();
+}
+
+const UNSHARE: [&str; 2] = ["-Urpf", "--mount-proc"];
+
+fn process_1_of_a_container_is_upgraded(world: &mut World) {
+    let attempt = Command::new("unshare").args(UNSHARE).arg("true").output();
+    if !attempt.is_ok_and(|output| output.status.success()) {
+        eprintln!("skipped: this machine lets nobody have a pid namespace");
+        return;
+    }
+    let path = world.tempdir().join("server");
+    write_program(&path, 1, Mode::Good);
+    let launch = world.command("unshare").args(&UNSHARE).arg(&path);
+    let outer = launch.args(&["--program", "held", "--saves"]).spawn();
+    let address = outer.address();
+    let holder = outer.expect_children(1)[0];
+    let said = |text: &str| {
+        until(&format!("{text:?}"), SOON, || {
+            outer.stdout().contains(text).then_some(())
+        });
+    };
+    let mut client = connect(&address);
+    let old = client.ask("who");
+    write_program(&path, 2, Mode::Good);
+    send(holder, Signal::SIGUSR2);
+    said("version 2 in 1\n");
+    said("upgraded to 2,");
+    expect_version(&address, 2);
+    assert_eq!(client.ask("who"), old, "the same child");
+    let parent = || {
+        let children = processes::children(holder).into_iter();
+        let mut parents =
+            children.filter(|it| it.is_alive() && !processes::children(it.pid).is_empty());
+        parents.next().map(|process| process.pid)
+    };
+    send(until("a parent", SOON, parent), Signal::SIGKILL);
+    said("took over");
+    assert_eq!(client.ask("who"), old, "the same child");
+    expect_version(&address, 2);
+    drop(client);
+    send(holder, Signal::SIGTERM);
+    assert_eq!(outer.wait(SOON).code(), Some(0), "{}", outer.stderr());
+}
