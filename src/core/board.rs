@@ -38,12 +38,21 @@ pub(crate) trait View: fmt::Debug {
     fn metrics(&self) -> Vec<Metric>;
     /// How long connections were queued.
     fn queue_times(&self) -> QueueTimes;
-    /// What children have counted for them.
+    /// What children have counted that live and that have ended; that of the program's metrics only
+    /// if it is asked for, since it takes time to add up. `None` while the parent adds up.
     #[cfg(feature = "status")]
-    fn numbers(&self) -> Numbers;
+    fn sums(&self, with_metrics: bool) -> Option<Sums>;
     /// Up to which slot any was ever used.
     #[cfg(feature = "status")]
     fn used_slots(&self) -> usize;
+}
+
+/// What children have counted.
+#[cfg(feature = "status")]
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Sums {
+    pub(crate) numbers: Numbers,
+    pub(crate) queue_times: QueueTimes,
 }
 
 /// The board of a monitor; that of a new one is blank.
@@ -78,8 +87,8 @@ impl View for Blank {
     }
 
     #[cfg(feature = "status")]
-    fn numbers(&self) -> Numbers {
-        Numbers::default()
+    fn sums(&self, _: bool) -> Option<Sums> {
+        None
     }
 
     #[cfg(feature = "status")]

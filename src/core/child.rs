@@ -68,6 +68,17 @@ pub(crate) enum Role {
     Refill(ChildId),
 }
 
+/// No child takes more connections a second than this.
+const FASTEST: u64 = 1_000_000;
+
+/// A number of connections that a child has noted which was forked at `born`, unless no child can be
+/// that fast: then 0.
+pub(crate) fn believable(noted: u64, born: Time, now: Time) -> u64 {
+    let seconds = now.since(born).as_secs().saturating_add(1);
+    let most = seconds.saturating_mul(FASTEST);
+    if noted <= most { noted } else { 0 }
+}
+
 /// The record of one child, the original's child hash.
 #[derive(Clone, Debug)]
 pub struct Child {
@@ -220,6 +231,15 @@ impl Child {
     /// `max_clients` of the start, it is the number of its BUSY words.
     pub fn requests(&self) -> u64 {
         self.noted_requests.max(self.told_requests)
+    }
+
+    /// How many connections it has taken until `now`, for a sum over all children: by its notes, if it
+    /// notes any that can be true. By its words, which may be heard twice, it may be one more.
+    pub(crate) fn taken_by(&self, now: Time) -> u64 {
+        match believable(self.noted_requests, self.start_time, now) {
+            0 => self.told_requests,
+            noted => noted,
+        }
     }
 
     pub(crate) fn note_busy(&mut self, now: Time) {

@@ -112,6 +112,18 @@ const COMMANDS: &[Command] = &[
         begin: commands::stop::begin,
     },
     Command {
+        usage: "drain",
+        words: (0, 0),
+        help: "Tell balancers, by the status, to send no more clients; who comes is served",
+        begin: commands::drain::drain,
+    },
+    Command {
+        usage: "ready",
+        words: (0, 0),
+        help: "Take back a drain",
+        begin: commands::drain::ready,
+    },
+    Command {
         usage: "retire PID",
         words: (1, 1),
         help: "Replace one child: it goes when its successor is ready",

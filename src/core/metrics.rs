@@ -14,6 +14,9 @@ pub(crate) const SUMS: usize = 32;
 /// How many numbers there are in all. The sums come last.
 pub(crate) const NUMBERS: usize = INTEGERS + SUMS;
 
+/// No child counts so far. From there on a number would also lose digits in a scraper.
+const MOST: u64 = 1 << 53;
+
 /// The numbers of all metrics, of one process or of several.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Numbers {
@@ -45,7 +48,34 @@ impl Numbers {
         self.integers.iter().copied().chain(sums)
     }
 
-    /// Adds the numbers of a process. Any numbers can be added: they may be a child's nonsense.
+    /// Adds what a child has counted, in a row for each kind of its threads: all or, if it has
+    /// written nonsense, nothing. What is in the sum stays there for as long as the server runs.
+    pub(crate) fn add_childs(&mut self, rows: &[Self; 2]) {
+        if rows.iter().all(Self::is_believable) {
+            rows.iter().for_each(|row| self.add(row));
+        }
+    }
+
+    fn is_believable(&self) -> bool {
+        let few = self.integers.iter().all(|&integer| integer < MOST);
+        few && self.sums.iter().all(|sum| sum.is_finite())
+    }
+
+    /// Takes what is found now in the place of what was found before. No whole number gets smaller;
+    /// a sum may, by negative observations, but not while whole numbers are missing.
+    #[cfg(feature = "status")]
+    pub(crate) fn follow(&mut self, now: &Self) {
+        let mut integers = self.integers.iter().zip(now.integers);
+        let is_whole = integers.all(|(before, now)| *before <= now);
+        for (integer, now) in self.integers.iter_mut().zip(now.integers) {
+            *integer = now.max(*integer);
+        }
+        for (sum, now) in self.sums.iter_mut().zip(now.sums) {
+            *sum = if is_whole { now } else { now.max(*sum) };
+        }
+    }
+
+    /// Adds the numbers of a process that is believed.
     pub(crate) fn add(&mut self, others: &Self) {
         for (integer, other) in self.integers.iter_mut().zip(others.integers) {
             *integer = integer.saturating_add(other);
@@ -400,6 +430,26 @@ mod tests {
         );
     }
 
+    #[test]
+    fn nonsense_of_a_child_is_left_out_whole() {
+        let honest = |at| [7, 0, 2_u64.pow(52)][at % 3];
+        let with = |place, word| Numbers::read(|at| if at == place { word } else { honest(at) });
+        let (good, sum) = (Numbers::read(honest), SUMS - 1 + INTEGERS);
+        let mut total = good.clone();
+        for (at, word) in [
+            (0, MOST),
+            (INTEGERS - 1, u64::MAX),
+            (INTEGERS, f64::NAN.to_bits()),
+            (sum, f64::NEG_INFINITY.to_bits()),
+        ] {
+            total.add_childs(&[with(at, word), good.clone()]);
+            total.add_childs(&[good.clone(), with(at, word)]);
+            assert_eq!(total, good, "{at}");
+        }
+        total.add_childs(&[with(1, MOST - 1), good.clone()]);
+        assert_eq!(total.integers[..2], [21, MOST - 1]);
+    }
+
     proptest! {
         /// A child may have written anything: totals never go down, never overflow, and stay
         /// numbers.
@@ -408,7 +458,9 @@ mod tests {
             let mut total = Numbers::default();
             for seed in seeds {
                 let before = total.clone();
-                total.add(&Numbers::read(|at| seed.wrapping_mul(at as u64 | 1)));
+                let noise = Numbers::read(|at| seed.wrapping_mul(at as u64 | 1) >> (seed % 64));
+                total.add_childs(&[noise.clone(), noise.clone()]);
+                total.add(&noise);
                 prop_assert!(total.sums.iter().all(|sum| sum.is_finite()));
                 prop_assert!(total.integers.iter().zip(before.integers).all(|(now, then)| *now >= then));
             }

@@ -71,6 +71,8 @@ pub struct Monitor {
     pub(crate) pool: Pool,
     pub(crate) queue: Queue,
     pub(crate) report: Report,
+    /// Whether an operator has taken it out of balancers.
+    pub(crate) is_drained: bool,
     /// The process id of the process that the monitor is in.
     pub(crate) pid: u32,
     /// The hook that is running, for the log when it panics.

@@ -58,6 +58,14 @@ impl QueueTimes {
         }
     }
 
+    /// Takes what is found now in the place of what was found before: no number gets smaller.
+    #[cfg(feature = "status")]
+    pub(crate) fn follow(&mut self, now: &Self) {
+        for (before, now) in self.0.iter_mut().zip(now.0) {
+            *before = now.max(*before);
+        }
+    }
+
     fn rows(&self) -> impl Iterator<Item = (&[u64], u64)> {
         let (rows, _) = self.0.as_chunks::<ROW>();
         rows.iter().map(|row| (&row[..BUCKETS], row[BUCKETS]))

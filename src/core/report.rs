@@ -43,6 +43,10 @@ pub struct Report {
     pub control_refusals: u64,
     /// Connections that children have accepted and not served.
     pub refusals: Refusals,
+    /// The connections of children that have ended.
+    pub(crate) ended_connections: u64,
+    pub(crate) reloads: u64,
+    pub(crate) failed_reloads: u64,
     /// How often a parent has taken over the children of one that was gone
     /// (`Event::TookOver`). Zero without a holder.
     pub takeovers: u64,
@@ -64,6 +68,11 @@ impl Report {
 
     pub(crate) fn count_death(&mut self, cause: Cause) {
         *self.deaths.entry(cause).or_default() += 1;
+    }
+
+    /// Counts the connections of a child that has ended.
+    pub(crate) fn count_connections(&mut self, taken: u64) {
+        self.ended_connections = self.ended_connections.saturating_add(taken);
     }
 
     pub(crate) fn count_word(&mut self, word: Word) {
@@ -115,6 +124,9 @@ counters!(
     hook_panics,
     slow_hooks,
     saturations,
+    ended_connections,
+    reloads,
+    failed_reloads,
     takeovers,
     upgrades,
 );

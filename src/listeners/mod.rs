@@ -53,6 +53,14 @@ pub trait Listener: fmt::Debug + 'static {
         None
     }
 
+    /// How many connections can wait at an open socket: a client more has to try again.
+    ///
+    /// Default: `None`, for unknown.
+    fn queue_limit(&self, socket: BorrowedFd<'_>) -> Option<u32> {
+        let _ = socket;
+        None
+    }
+
     /// How long a connection that was just accepted had been queued.
     ///
     /// Runs in a child, for each connection, before anything is sent on it; only if the server
@@ -119,6 +127,9 @@ pub struct ListenerStatus {
     /// `None` if the system does not tell. Linux does, for UNIX sockets through sock_diag(7), which
     /// a kernel may lack.
     pub queued: Option<u32>,
+    /// How many can wait, which may be fewer than the program has asked for: the system has a limit
+    /// of its own. `None` if it does not tell.
+    pub limit: Option<u32>,
     /// For how long the first of them has waited, at least.
     ///
     /// It is known of the sockets of a stock server, up to 32 of them, where `queued` is known: from
@@ -133,6 +144,7 @@ impl ListenerStatus {
         Self {
             name: kind.name(socket),
             queued: kind.queue_length(socket),
+            limit: kind.queue_limit(socket),
             oldest: None,
         }
     }

@@ -237,6 +237,10 @@ impl Listener for Tcp {
         tcp_info::queue_length(&socket)
     }
 
+    fn queue_limit(&self, socket: BorrowedFd<'_>) -> Option<u32> {
+        tcp_info::queue_limit(&socket)
+    }
+
     fn time_in_queue(&self, connection: BorrowedFd<'_>) -> Option<Duration> {
         tcp_info::time_in_queue(&connection)
     }

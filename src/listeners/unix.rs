@@ -58,6 +58,10 @@ impl Listener for Unix {
         unix_diag::queue_length(&socket)
     }
 
+    fn queue_limit(&self, socket: BorrowedFd<'_>) -> Option<u32> {
+        unix_diag::queue_limit(&socket)
+    }
+
     /// Uses the path of the first socket. Its file belongs to the code that made it, and is never
     /// removed.
     fn adopt(&mut self, socket: BorrowedFd<'_>) -> io::Result<()> {

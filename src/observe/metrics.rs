@@ -78,11 +78,17 @@ pub struct Histogram {
 }
 
 impl Histogram {
-    /// Counts one observation. One that is not a number is left out.
+    /// Counts one observation.
+    ///
+    /// One that is not a number is left out. An infinite one counts in its bucket and is left out of
+    /// the sum, which would be infinite from then on; so is one with which the sum would be.
     #[inline]
     pub fn observe(&self, value: f64) {
-        if !value.is_nan() {
-            cells::add(self.first + metrics::bucket(self.bounds, value), 1);
+        if value.is_nan() {
+            return;
+        }
+        cells::add(self.first + metrics::bucket(self.bounds, value), 1);
+        if value.is_finite() {
             cells::add_to_sum(self.sum, value);
         }
     }
@@ -161,6 +167,20 @@ mod tests {
             panic!("a histogram");
         };
         assert_eq!((&*seconds.counts, seconds.sum), (&[4000, 4000][..], 8000.0));
+    }
+
+    #[test]
+    fn what_is_infinite_is_in_a_bucket_and_in_no_sum() {
+        let sizes = histogram("sizes", &[1.0]);
+        for size in [0.5, f64::INFINITY, f64::NEG_INFINITY, f64::MAX, f64::MAX] {
+            sizes.observe(size);
+        }
+        sizes.observe(-f64::MAX);
+        sizes.observe(2.0);
+        let Value::Histogram(sizes) = value("sizes") else {
+            panic!("a histogram");
+        };
+        assert_eq!((&*sizes.counts, sizes.sum), (&[3, 4][..], 2.0));
     }
 
     #[test]

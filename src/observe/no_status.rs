@@ -27,6 +27,8 @@ impl Status {
 
     pub(crate) fn note_last_words(&mut self, _: ChildId, _: &Monitor) {}
 
+    pub(crate) fn note_drain(&mut self, _: &Monitor) {}
+
     pub(crate) fn wants_listeners(&self, _: Time) -> bool {
         false
     }

@@ -20,7 +20,8 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         self.parent.hear_control(ready);
         let Parent { monitor, desk, .. } = &mut self.parent;
         desk.begin(monitor);
-        let wish = monitor.take_wish();
+        self.parent.status.note_drain(&self.parent.monitor);
+        let wish = self.parent.monitor.take_wish();
         self.obey(wish);
     }
 }

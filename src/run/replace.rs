@@ -50,6 +50,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
 
     pub(super) fn reload_failed(&mut self, error: &Error) {
         say!(Error, "{error}; the old children stay");
+        self.parent.monitor.report.failed_reloads += 1;
         let hooks = self.hooks.asked();
         let event = Event::ReloadFailed { error };
         self.parent
@@ -99,6 +100,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             "reloaded: {replaced} children replaced in {:.1} s",
             took.as_secs_f64()
         );
+        self.parent.monitor.report.reloads += 1;
         self.parent.tell(&Event::Reloaded {
             epoch,
             replaced,

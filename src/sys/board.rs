@@ -28,7 +28,7 @@ mod view;
 
 pub(crate) use self::{earlier::Earlier, slot::Slot, view::BoardView};
 
-use self::view::{numbers_at, queue_times_at};
+use self::view::{numbers_at, queue_times_at, rows_at};
 use super::{cells, fd_registry::Ours, shared_memory::SharedMemory};
 use crate::core::{
     board::{
@@ -191,8 +191,7 @@ impl Board {
         if let Some(words) = words {
             counted.queue_times = queue_times_at(words);
             if earlier.is_none_or(|board| board.counts) {
-                counted.numbers.add(&numbers_at(words, ROW_AT));
-                counted.numbers.add(&numbers_at(words, OTHERS_AT));
+                counted.numbers.add_childs(&rows_at(words));
             }
         }
         if !cells::is_counting() && counted.queue_times.is_zero() {

@@ -125,7 +125,7 @@ pub(crate) fn add(at: usize, more: u64) {
     }
 }
 
-/// Adds to a sum.
+/// Adds to a sum, which stays finite: what would change that is left out.
 ///
 /// # Panics
 ///
@@ -134,7 +134,10 @@ pub(crate) fn add(at: usize, more: u64) {
 pub(crate) fn add_to_sum(at: usize, more: f64) {
     let at = INTEGERS + at;
     assert!(at < NUMBERS);
-    let after = |bits| (f64::from_bits(bits) + more).to_bits();
+    let after = |bits| {
+        let sum = f64::from_bits(bits) + more;
+        if sum.is_finite() { sum.to_bits() } else { bits }
+    };
     let row = ROW.get();
     if row.is_null() {
         // OK to ignore: it is always changed.

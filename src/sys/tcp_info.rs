@@ -2,9 +2,9 @@
 //! how long a connection was queued. Changes nothing.
 
 #[cfg(target_os = "linux")]
-pub(crate) use linux::{queue_length, time_in_queue};
+pub(crate) use linux::{queue_length, queue_limit, time_in_queue};
 #[cfg(not(target_os = "linux"))]
-pub(crate) use other::{queue_length, time_in_queue};
+pub(crate) use other::{queue_length, queue_limit, time_in_queue};
 
 #[cfg(target_os = "linux")]
 #[allow(unsafe_code)]
@@ -20,6 +20,12 @@ mod linux {
     pub(crate) fn queue_length(listener: &impl AsFd) -> Option<u32> {
         // For a listener this field is the length of its queue.
         read(listener).map(|info| info.tcpi_unacked)
+    }
+
+    /// How many connections a listening TCP socket can queue.
+    pub(crate) fn queue_limit(listener: &impl AsFd) -> Option<u32> {
+        // For a listener this field is the length that the queue may have.
+        read(listener).map(|info| info.tcpi_sacked)
     }
 
     /// How long a connection that was just accepted had been queued.
@@ -59,6 +65,10 @@ mod other {
     use std::{os::fd::AsFd, time::Duration};
 
     pub(crate) fn queue_length(_: &impl AsFd) -> Option<u32> {
+        None
+    }
+
+    pub(crate) fn queue_limit(_: &impl AsFd) -> Option<u32> {
         None
     }
 

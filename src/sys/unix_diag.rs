@@ -1,11 +1,16 @@
-//! How many connections a listening UNIX socket has queued, asked through sock_diag(7). Changes
-//! nothing.
+//! How many connections a listening UNIX socket has queued and can queue, asked through sock_diag(7).
+//! Changes nothing.
 
 #[cfg(target_os = "linux")]
-pub(crate) use linux::queue_length;
+pub(crate) use linux::{queue_length, queue_limit};
 
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn queue_length(_: &impl std::os::fd::AsFd) -> Option<u32> {
+    None
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn queue_limit(_: &impl std::os::fd::AsFd) -> Option<u32> {
     None
 }
 
@@ -37,6 +42,16 @@ mod linux {
 
     /// `None` for a socket that is not a UNIX socket, and where the kernel does not tell.
     pub(crate) fn queue_length(listener: &impl AsFd) -> Option<u32> {
+        queue(listener).map(|[length, _]| length)
+    }
+
+    /// The same for how many can be queued: the kernel takes one more than that.
+    pub(crate) fn queue_limit(listener: &impl AsFd) -> Option<u32> {
+        queue(listener).map(|[_, limit]| limit)
+    }
+
+    /// The length of the queue and its limit.
+    fn queue(listener: &impl AsFd) -> Option<[u32; 2]> {
         // The kernel knows sockets by the lower half of their inode number.
         let inode = fstat(listener).ok()?.st_ino as u32;
         let diag = socket(
@@ -70,8 +85,8 @@ mod linux {
         message
     }
 
-    /// The length of the queue in a reply: the first number of an attribute.
-    fn queued(reply: &[u8]) -> Option<u32> {
+    /// The two numbers of the attribute of a reply that tells of the queue.
+    fn queued(reply: &[u8]) -> Option<[u32; 2]> {
         if short(reply, 4)? != SOCK_DIAG_BY_FAMILY {
             return None;
         }
@@ -79,8 +94,9 @@ mod linux {
         loop {
             let length = usize::from(short(attributes, 0)?);
             if short(attributes, 2)? == UNIX_DIAG_RQLEN {
-                let number = attributes.get(4..8)?;
-                return number.try_into().ok().map(u32::from_ne_bytes);
+                let number = |bytes: &[u8]| bytes.try_into().ok().map(u32::from_ne_bytes);
+                let (length, limit) = (attributes.get(4..8)?, attributes.get(8..12)?);
+                return Some([number(length)?, number(limit)?]);
             }
             // Attributes begin at multiples of four. One of length zero would never end.
             attributes = attributes.get(length.max(1).next_multiple_of(4)..)?;
@@ -109,6 +125,9 @@ mod linux {
                 return eprintln!("skipped: this kernel has no sock_diag for UNIX sockets");
             }
             assert_eq!(queue_length(&listener), Some(0));
+            nix::sys::socket::listen(&listener, nix::sys::socket::Backlog::new(7).unwrap())
+                .unwrap();
+            assert_eq!(queue_limit(&listener), Some(7));
             let _clients = [(); 3].map(|()| UnixStream::connect(&path).unwrap());
             assert_eq!(queue_length(&listener), Some(3));
             listener.accept().unwrap();
@@ -135,9 +154,9 @@ mod linux {
             for length in 0..reply.len() {
                 assert_eq!(queued(&reply[..length]), None, "cut to {length}");
             }
-            reply[REPLY..REPLY + 8].copy_from_slice(&[8, 0, 4, 0, 9, 0, 0, 0]);
+            reply[REPLY..REPLY + 12].copy_from_slice(&[12, 0, 4, 0, 9, 0, 0, 0, 7, 0, 0, 0]);
             let expected = if cfg!(target_endian = "little") {
-                Some(9)
+                Some([9, 7])
             } else {
                 None
             };

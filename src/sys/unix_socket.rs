@@ -103,7 +103,7 @@ fn failed(path: &Path, operation: Operation, error: io::Error) -> Error {
     Error::new(operation, display_name(path), error)
 }
 
-fn is_abstract(path: &Path) -> bool {
+pub(crate) fn is_abstract(path: &Path) -> bool {
     path.as_os_str().as_bytes().first() == Some(&0)
 }
 

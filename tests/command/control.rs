@@ -1,5 +1,5 @@
-//! `prefork reload`, `upgrade`, `stop`, `retire`, `set` and `get`: what they do to a running server, what they
-//! print, and with which exit code of sysexits.h they fail.
+//! `prefork reload`, `upgrade`, `stop`, `drain`, `ready`, `retire`, `set` and `get`: what they do to a running
+//! server, what they print, and with which exit code of sysexits.h they fail.
 
 use std::fs;
 use std::io::Read;
@@ -18,6 +18,7 @@ use crate::support::{SOON, Scenarios, Server, World, connect, processes, scenari
 pub const SCENARIOS: Scenarios = scenarios![
     a_server_is_reloaded_set_and_stopped,
     a_child_is_retired,
+    a_server_is_drained_and_put_back,
     the_socket_is_named_by_flag_file_or_variable,
     answers_are_json_for_programs,
     a_reload_that_fails_is_an_exit_code,
@@ -143,6 +144,20 @@ fn a_child_is_retired(world: &mut World) {
     held.ask("hello");
     let stop = controlled.tell(world, &["stop", "now"], 0);
     assert!(stop.contains(" 1 connections were lost"), "{stop}");
+    controlled.has_ended();
+}
+
+/// What balancers are told then is for `tests/status/upgrade.rs`.
+fn a_server_is_drained_and_put_back(world: &mut World) {
+    let controlled = Controlled::new(world);
+    let drained = controlled.tell(world, &["drain"], 0);
+    assert!(drained.starts_with("drained: /ready says 503"), "{drained}");
+    let shown = controlled.tell(world, &["drain", "--json"], 0);
+    assert!(shown.contains("\"drained\":true"), "{shown}");
+    assert_eq!(connect(&controlled.server.address()).ask("hello"), "hello");
+    let ready = controlled.tell(world, &["ready"], 0);
+    assert_eq!(ready, "ready: no longer drained\n");
+    controlled.tell(world, &["stop", "now"], 0);
     controlled.has_ended();
 }
 

@@ -9,9 +9,9 @@ use nix::unistd::Pid;
 
 use crate::json::Json;
 use crate::support::{
-    Address, SOON, Scenarios, World, connect, processes, scenarios, try_connect, until,
+    Address, SOON, Scenarios, Server, World, connect, processes, scenarios, try_connect, until,
 };
-use crate::web::{document, get, get_accepting, hold, told, until_told};
+use crate::web::{document, get, get_accepting, hold, status_of, told, until_told};
 
 pub const SCENARIOS: Scenarios = scenarios![
     each_document_has_its_type,
@@ -24,6 +24,7 @@ pub const SCENARIOS: Scenarios = scenarios![
     a_reload_is_counted,
     the_time_in_the_queue_is_told,
     a_saturation_and_who_was_not_served_are_told,
+    children_beyond_the_slots_are_counted,
 ];
 
 fn each_document_has_its_type(world: &mut World) {
@@ -238,9 +239,30 @@ fn a_scribbled_board_does_not_harm(world: &mut World) {
         client.try_send_line("hello").ok()?;
         client.try_read_line().ok().flatten()
     });
-    assert!(connections(&status) > before);
+    until("it to be counted", SOON, || {
+        (connections(&status) > before).then_some(())
+    });
+    expect_counted(&server, &status);
     assert!(processes::is_alive(helper), "it has ended");
     assert!(server.stop(Signal::SIGTERM, SOON).success());
+}
+
+/// The program's own numbers go on counting, from no more than what honest children can have counted.
+fn expect_counted(server: &Server, status: &Address) {
+    const LINES: usize = 40;
+    let mut client = connect(&server.address());
+    for _ in 0..LINES {
+        client.ask("hello");
+    }
+    let text = until("the lines to be counted", SOON, || {
+        let text = get(status, "/metrics").body;
+        (value(&text, "lines_total ") >= LINES as f64).then_some(text)
+    });
+    let lines = value(&text, "lines_total ");
+    assert!(lines < 2.0 * LINES as f64, "{lines}");
+    assert_eq!(value(&text, "line_seconds_count "), lines);
+    assert_eq!(value(&text, "line_seconds_bucket{le=\"0.5\"} "), lines);
+    assert_eq!(value(&text, "line_seconds_sum "), 0.25 * lines);
 }
 
 /// The process that answers.
@@ -284,9 +306,11 @@ fn the_time_in_the_queue_is_told(world: &mut World) {
     first.close_write();
     first.eof();
     assert_eq!(second.read_line(), "hello");
-    let found = document(&status);
+    let found = until_told(&status, "both to be counted", |document| {
+        let times = &document["listeners"].list()[0]["queue_time"];
+        (times["count"] == Json::Number(2.0)).then(|| document.clone())
+    });
     let times = &found["listeners"].list()[0]["queue_time"];
-    assert_eq!(times["count"], Json::Number(2.0));
     let sum = times["sum_seconds"].number();
     assert!((0.39..30.0).contains(&sum), "{sum}");
     let long = times["bounds"].list().iter().zip(times["counts"].list());
@@ -313,7 +337,10 @@ fn the_time_in_the_queue_is_told(world: &mut World) {
 
 /// The value of a metric without labels, or with these.
 fn metric(status: &Address, name: &str) -> f64 {
-    let text = get(status, "/metrics").body;
+    value(&get(status, "/metrics").body, name)
+}
+
+fn value(text: &str, name: &str) -> f64 {
     let mut values = text.lines().filter_map(|line| line.strip_prefix(name));
     let value = values
         .next()
@@ -350,8 +377,49 @@ fn a_saturation_and_who_was_not_served_are_told(world: &mut World) {
         (is_over && counters(document) == [1.0, 1.0, 0.0]).then_some(())
     });
     let refused = r#"prefork_refused_connections_total{reason="too_old"} "#;
-    assert_eq!(metric(&status, refused), 1.0);
+    until("it to be told", SOON, || {
+        (metric(&status, refused) == 1.0).then_some(())
+    });
     let seconds = document(&status)["counters"]["saturated_seconds"].number();
     assert!(seconds >= early, "{seconds} after {early}");
+    assert!(server.stop(Signal::SIGTERM, SOON).success());
+}
+
+/// The most children were raised above what there are slots for: who has none is in no list, and counts.
+fn children_beyond_the_slots_are_counted(world: &mut World) {
+    let control = world.tempdir().join("control");
+    let flags = ["--children", "2", "--agent", "0", "--control"];
+    let (server, status) = told(world, &[&flags[..], &[control.to_str().unwrap()]].concat());
+    for order in [
+        "set max_clients 6",
+        "set max_spare_servers 6",
+        "set min_spare_servers 4",
+    ] {
+        let answer = connect(&Address::Unix(control.clone())).ask(order);
+        assert!(answer.contains("\"ok\":true"), "{answer}");
+    }
+    let clients = [(); 6].map(|()| hold(&server));
+    let found = until_told(&status, "six to be busy", |document| {
+        (states(document) == [0.0, 0.0, 6.0, 0.0]).then(|| document.clone())
+    });
+    assert_eq!(found["children"]["total"].number(), 6.0);
+    assert_eq!(found["slots"].list().len(), 2);
+    assert_eq!(found["counters"]["connections"].number(), 6.0);
+    until("them to be told", SOON, || {
+        (metric(&status, "prefork_children{state=\"busy\"} ") == 6.0).then_some(())
+    });
+    // It is an average over some seconds. With two of six taken it would not come below 67.
+    let agent = status_of(&server, "agent at ");
+    until("a small weight", SOON, || {
+        let line = connect(&agent).read_rest();
+        let weight = line.strip_prefix("up ready ")?.trim().strip_suffix('%')?;
+        (weight.parse::<u32>().unwrap() < 60).then_some(())
+    });
+    let all = clients.map(|(client, _)| drop(client));
+    assert_eq!(all.len(), 6);
+    until_told(&status, "none to be busy", |document| {
+        let is_right = document["counters"]["connections"].number() == 6.0;
+        (is_right && document["children"]["busy"].number() == 0.0).then_some(())
+    });
     assert!(server.stop(Signal::SIGTERM, SOON).success());
 }

@@ -14,13 +14,15 @@ use crate::support::{
     Address, Client, SOON, Scenarios, Server, Signal, World, connect, processes, scenarios,
     try_connect, until,
 };
-use crate::web::{document, status_of, until_code};
+use crate::web::{document, get, status_of, until_code};
 
 pub const SCENARIOS: Scenarios = scenarios![
     both_sockets_outlive_upgrades,
     a_status_at_a_port_of_the_systems_choice_stays_there,
     whoever_asks_is_answered_by_the_program_that_serves_on,
     a_socket_that_the_new_program_does_not_want_is_removed,
+    counters_go_on_after_an_upgrade,
+    a_drained_server_is_out_of_balancers_and_serves_on,
 ];
 
 /// A server with a status and a control socket, and where these are.
@@ -218,5 +220,60 @@ fn a_socket_that_the_new_program_does_not_want_is_removed(world: &mut World) {
     until("nobody to be left unreaped", SOON, || {
         told.server.zombies().is_empty().then_some(())
     });
+    assert!(told.server.stop(Signal::SIGTERM, SOON).success());
+}
+
+/// No counter begins again while the time since the start goes on.
+fn counters_go_on_after_an_upgrade(world: &mut World) {
+    world.deadline(SOON * 4);
+    let told = Told::new(world, &["--max-requests", "2"]);
+    until_code(&told.status(), "/ready", 200, SOON);
+    for _ in 0..9 {
+        connect(&told.server.address()).ask("hello");
+    }
+    assert_eq!(told.ask("reload")["ok"], Json::Bool(true));
+    let counted = |document: &Json| {
+        let counters = &document["counters"];
+        [&counters["connections"], &counters["reloads"]].map(Json::number)
+    };
+    until("nine connections and a reload", SOON, || {
+        (counted(&document(&told.status())) == [9.0, 1.0]).then_some(())
+    });
+    let uptime = document(&told.status())["server"]["uptime_seconds"].number();
+    assert_eq!(told.ask("upgrade")["ok"], Json::Bool(true));
+    // The children of the program before are replaced in a reload.
+    let after = until("its reload", SOON, || {
+        let document = document(&told.status());
+        (counted(&document)[1] == 2.0).then_some(document)
+    });
+    assert_eq!(after["server"]["epoch"].number(), 2.0);
+    assert_eq!(counted(&after), [9.0, 2.0]);
+    assert!(after["server"]["uptime_seconds"].number() >= uptime);
+    assert!(told.server.stop(Signal::SIGTERM, SOON).success());
+}
+
+/// It is told before the command is answered, and by the program after an upgrade as well.
+fn a_drained_server_is_out_of_balancers_and_serves_on(world: &mut World) {
+    world.deadline(SOON * 4);
+    let told = Told::new(world, &["--agent", "0"]);
+    let agent = status_of(&told.server, "agent at ");
+    let ready = || {
+        let answer = get(&told.status(), "/ready");
+        (answer.code, answer.body)
+    };
+    let line = || connect(&agent).read_rest();
+    until_code(&told.status(), "/ready", 200, SOON);
+    assert_eq!(told.ask("drain")["drained"], Json::Bool(true));
+    assert_eq!(ready(), (503, "drained\n".to_owned()));
+    assert_eq!(line(), "drain\n");
+    assert_eq!(get(&told.status(), "/health").code, 200);
+    assert_eq!(connect(&told.server.address()).ask("hello"), "hello");
+    assert_eq!(told.ask("upgrade")["ok"], Json::Bool(true));
+    until_code(&told.status(), "/ready", 503, SOON);
+    assert_eq!(line(), "drain\n");
+    assert_eq!(told.ask("show")["drained"], Json::Bool(true));
+    assert_eq!(told.ask("ready")["drained"], Json::Bool(false));
+    assert_eq!(ready(), (200, "ready\n".to_owned()));
+    assert!(line().starts_with("up ready "));
     assert!(told.server.stop(Signal::SIGTERM, SOON).success());
 }

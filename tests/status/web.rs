@@ -56,8 +56,9 @@ pub fn get(address: &Address, path: &str) -> Answer {
 }
 
 pub fn get_accepting(address: &Address, path: &str, accept: &str) -> Answer {
-    let request =
-        format!("GET {path} HTTP/1.1\r\nHost: a\r\nAccept: {accept}\r\nConnection: close\r\n\r\n");
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nHost: localhost\r\nAccept: {accept}\r\nConnection: close\r\n\r\n"
+    );
     Answer::parse(&exchange(address, request.as_bytes()))
 }
 

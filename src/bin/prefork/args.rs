@@ -59,6 +59,12 @@ pub(crate) enum Command {
         #[command(flatten)]
         control: ControlArgs,
     },
+    /// Tell balancers to send a running server no more clients
+    #[command(before_help = examples::DRAIN_EXAMPLES, help_template = examples::TEMPLATE)]
+    Drain(ControlArgs),
+    /// Tell balancers to send a drained server clients again
+    #[command(before_help = examples::READY_EXAMPLES, help_template = examples::TEMPLATE)]
+    Ready(ControlArgs),
     /// Replace one child of a running server
     #[command(before_help = examples::RETIRE_EXAMPLES, help_template = examples::TEMPLATE)]
     Retire {

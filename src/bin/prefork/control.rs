@@ -1,5 +1,5 @@
-//! `prefork reload`, `upgrade`, `stop`, `retire`, `set` and `get`: gives a command to a running server over its
-//! control socket, and prints the answer when the command is done. Starts no server.
+//! `prefork reload`, `upgrade`, `stop`, `drain`, `ready`, `retire`, `set` and `get`: gives a command to a
+//! running server over its control socket, and prints the answer when the command is done. Starts no server.
 
 use crate::{args::ControlArgs, exit::Failure, flags};
 use serde_json::Value;
@@ -50,6 +50,15 @@ pub(crate) fn stop(to: &ControlArgs, how: Option<&str>) -> Result<(), Failure> {
              were lost"
         )]
     })
+}
+
+pub(crate) fn drain(to: &ControlArgs) -> Result<(), Failure> {
+    let line = "drained: /ready says 503, and the agent-check drain; who comes is served";
+    tell(to, "drain", |_| vec![line.to_owned()])
+}
+
+pub(crate) fn ready(to: &ControlArgs) -> Result<(), Failure> {
+    tell(to, "ready", |_| vec!["ready: no longer drained".to_owned()])
 }
 
 pub(crate) fn retire(to: &ControlArgs, pid: u32) -> Result<(), Failure> {

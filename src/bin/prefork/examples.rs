@@ -59,6 +59,18 @@ Shut a running server down, and wait until the last child has gone:
   prefork stop --control /run/app.control
 ";
 
+pub(crate) const DRAIN_EXAMPLES: &str = "\
+Take a running server out of the balancers that ask it, and wait until they are told so:
+
+  prefork drain --control /run/app.control
+";
+
+pub(crate) const READY_EXAMPLES: &str = "\
+Put a drained server back:
+
+  prefork ready --control /run/app.control
+";
+
 pub(crate) const RETIRE_EXAMPLES: &str = "\
 Replace one child, and wait until its successor is ready:
 
@@ -90,7 +102,7 @@ Set an attribute of a running server:
 ";
 
 /// The commands that have a man page of their own.
-pub(crate) const PAGES: [&str; 13] = [
+pub(crate) const PAGES: [&str; 15] = [
     "run",
     "inetd",
     "check",
@@ -99,6 +111,8 @@ pub(crate) const PAGES: [&str; 13] = [
     "reload",
     "upgrade",
     "stop",
+    "drain",
+    "ready",
     "retire",
     "set",
     "get",

@@ -50,6 +50,8 @@ fn perform(matches: &ArgMatches) -> Result<(), Failure> {
         Command::Reload(to) => control::reload(&to),
         Command::Upgrade { program, control } => control::upgrade(&control, program.as_deref()),
         Command::Stop { how, control } => control::stop(&control, how.as_deref()),
+        Command::Drain(to) => control::drain(&to),
+        Command::Ready(to) => control::ready(&to),
         Command::Retire { pid, control } => control::retire(&control, pid),
         Command::Set {
             name,

@@ -115,7 +115,8 @@ pub(crate) struct Death {
     pub(crate) id: String,
     pub(crate) pid: u32,
     pub(crate) cause: String,
-    pub(crate) status: String,
+    /// `None` if other code has collected it.
+    pub(crate) status: Option<String>,
     pub(crate) age_seconds: f64,
     pub(crate) connections: u64,
     pub(crate) in_hand_seconds: Option<f64>,
@@ -123,6 +124,13 @@ pub(crate) struct Death {
     pub(crate) at: f64,
     pub(crate) last_lines: Vec<String>,
     pub(crate) stack: Vec<String>,
+}
+
+impl Death {
+    /// How it ended, in words.
+    pub(crate) fn how(&self) -> String {
+        plain(self.status.as_deref().unwrap_or("status unknown"))
+    }
 }
 
 impl Snapshot {
@@ -204,7 +212,11 @@ pub(crate) mod tests {
             {"id": "\#1.2", "pid": 4713, "cause": "overtime", "status": "signal: 9 (SIGKILL)",
              "age_seconds": 2.5, "connections": 3, "stuck_in": "render at src/page.rs:7",
              "at": 990.5, "last_lines": ["out of cheese", "\u001b[31mred"],
-             "stack": ["render at src/page.rs:7", "main at src/main.rs:3"]}
+             "stack": ["render at src/page.rs:7", "main at src/main.rs:3"]},
+            {"id": "\#3.4", "pid": 4714, "cause": "lost", "status": null, "code": null,
+             "signal": null, "age_seconds": 1, "connections": 0, "in_hand_seconds": null,
+             "stuck": null, "stuck_in": null, "usage": null, "at": 980, "last_lines": [],
+             "stack": []}
         ]
     }"#;
 
@@ -218,7 +230,11 @@ pub(crate) mod tests {
         assert_eq!(snapshot.slots.len(), 3);
         assert_eq!(snapshot.slots[0].text.as_deref(), Some("GET /reports/42"));
         let death = snapshot.last_death_in(1).expect("a death");
-        assert_eq!(death.cause, "overtime");
+        assert_eq!(
+            (&*death.cause, &*death.how()),
+            ("overtime", "signal: 9 (SIGKILL)")
+        );
+        assert_eq!(snapshot.deaths[1].how(), "status unknown");
         assert!(snapshot.last_death_in(0).is_none());
         assert!(Snapshot::read("220 smtp").is_err());
         let error = Snapshot::read("{\"version\":2}").expect_err("another version");

@@ -134,7 +134,7 @@ fn listener(listener: &Listener) -> String {
     let name = plain(&listener.name);
     match listener.queued {
         Some(queued) => format!("listener    {name}, {queued} queued"),
-        None => format!("listener    {name}"),
+        None => format!("listener    {name}, queue unknown"),
     }
 }
 
@@ -174,7 +174,7 @@ fn last_death(death: &Death, now: f64) -> String {
         "last death  {ago} ago, child {}, {} ({}){stuck}{line}",
         death.pid,
         death.cause.replace('_', " "),
-        plain(&death.status),
+        death.how(),
     )
 }
 
@@ -193,7 +193,7 @@ mod tests {
                 "children    1 busy, 1 free, 1 stopping; 3 of at most 50, spare 1 to 2",
                 "connections 120 taken, 1 lost; a second: 12.0 (1s), 11.2 (10s), - (60s)",
                 "listener    127.0.0.1:8080, 4 queued",
-                "listener    /run/x",
+                "listener    /run/x, queue unknown",
                 "refused     3 too old",
                 "deaths      1 culled, 1 killed",
                 "longest     30.0 s, child 4713 ",

@@ -244,3 +244,12 @@ fn a_death_has_the_life_of_its_child() {
          last words \"one\\ntwo\""
     );
 }
+
+#[test]
+fn a_number_that_no_child_can_reach_is_not_believed() {
+    assert_eq!(believable(1_000_000, at(0), at(100)), 1_000_000);
+    assert_eq!(believable(1_000_001, at(0), at(100)), 0);
+    assert_eq!(believable(u64::MAX, at(0), at(86_400_000)), 0);
+    // A child that is forked in the future of a look.
+    assert_eq!(believable(5, at(9), at(0)), 5);
+}

@@ -2,6 +2,7 @@
 //! this folder.
 
 pub(super) mod attributes;
+pub(super) mod drain;
 pub(super) mod help;
 pub(super) mod reload;
 pub(super) mod retire;

@@ -221,6 +221,7 @@ impl Monitor {
             death.stack = stack;
         }
         self.report.count_death(death.cause);
+        self.report.count_connections(child.taken_by(self.now));
         self.note_lost_client(&child, status);
         self.observe_surplus();
         self.note_end_for_replacement(&child, &death);

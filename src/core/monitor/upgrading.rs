@@ -119,10 +119,17 @@ impl Monitor {
             },
             attributes: self.changed_attributes(),
             counters: Ledger {
-                counts: List(self.report.counters()),
+                counts: List(self.counters()),
             },
             ..Snapshot::default()
         }
+    }
+
+    /// A program that does not know a counter leaves it out.
+    fn counters(&self) -> Vec<(String, u64)> {
+        let mut counters = self.report.counters();
+        counters.push((DRAINED.to_owned(), u64::from(self.is_drained)));
+        counters
     }
 
     /// The attributes that were set while the server ran.
@@ -173,6 +180,7 @@ impl Monitor {
         self.replacement.resume(pool.epoch);
         for (name, count) in &state.counters.counts.0 {
             self.report.restore(name, *count);
+            self.is_drained |= name == DRAINED && *count != 0;
         }
         self.refused_before = self.report.refusals;
         let ids: Vec<_> = children.iter().map(|(child, _)| child.id).collect();
@@ -196,6 +204,9 @@ impl Monitor {
         }
     }
 }
+
+/// The name under which a drain is handed on.
+const DRAINED: &str = "drained";
 
 /// One child, to be handed on.
 fn saved(child: &Child, contact: &Contact) -> ChildState {

@@ -42,6 +42,7 @@ impl Taken {
 pub(crate) fn line(picture: &Picture, is_ready: bool, taken: Taken) -> String {
     match picture.record.stage() {
         Stage::Leaving | Stage::Stopping => "drain\n".to_owned(),
+        Stage::Serving if picture.record.is_drained() => "drain\n".to_owned(),
         Stage::Starting => "down #starting\n".to_owned(),
         Stage::Serving if is_ready => format!("up ready {}%\n", weight(picture, taken)),
         Stage::Serving => "down #no child is ready\n".to_owned(),
@@ -61,9 +62,10 @@ fn weight(picture: &Picture, taken: Taken) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::{
-        board::SharedView,
-        status::{figures::Head, picture::Look, record::Record},
+    use crate::core::status::{
+        figures::Head,
+        picture::{Look, Told},
+        record::Record,
     };
     use proptest::prelude::*;
 
@@ -81,9 +83,8 @@ mod tests {
             head,
             ..Record::default()
         };
-        let view = SharedView::default();
         let now = Time::at(Duration::from_millis(milliseconds));
-        let mut picture = Picture::new(Look::default(), record, &*view.0, now);
+        let mut picture = Picture::new(Look::default(), record, &mut Told::default(), now);
         picture.counts.busy = busy;
         picture
     }
@@ -185,6 +186,15 @@ mod tests {
                 prop_assert!((1..=100).contains(&weight(&picture, taken)));
             }
         }
+    }
+
+    #[test]
+    fn a_server_that_an_operator_drains_is_put_back() {
+        let mut picture = picture(Stage::Serving, 0, 5);
+        picture.record.head.is_drained = 1;
+        assert_eq!(first(&picture, false), "drain\n");
+        picture.record.head.is_drained = 0;
+        assert_eq!(first(&picture, true), "up ready 100%\n");
     }
 
     #[test]

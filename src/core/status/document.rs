@@ -31,8 +31,13 @@ pub(crate) fn render(context: &Context<'_>) -> String {
         json.object("counters", |json| counters(json, picture));
         let listeners = picture.record.texts.listeners.iter().enumerate();
         json.objects("listeners", listeners, |json, (at, found)| {
-            listener(json, found, picture.queue_times.get(at));
+            listener(json, found, picture.queue_times_of(at));
         });
+        queue_time(
+            json,
+            "queue_time_of_others",
+            picture.queue_times_of_others(),
+        );
         json.object("attributes", |json| attributes(json, picture));
         let declared = picture.record.texts.metrics.iter();
         let shown = declared.map(|metric| metric.show(&picture.numbers));
@@ -51,6 +56,7 @@ fn server(json: &mut Json, context: &Context<'_>) {
     json.field("pid", head.pid);
     json.field("stage", picture.record.stage().as_str());
     json.field("ready", context.is_ready);
+    json.field("drained", picture.record.is_drained());
     json.field("now", picture.time_of_day(picture.now));
     json.field("started_at", picture.time_of_day(Time::START));
     json.field("uptime_seconds", picture.now.since_start());
@@ -139,14 +145,19 @@ pub(crate) fn saturated_seconds(picture: &Picture) -> Duration {
 fn listener(json: &mut Json, listener: &ListenerText, times: Option<&Distribution>) {
     json.field("name", &*listener.name);
     json.field("queued", listener.queued);
+    json.field("limit", listener.limit);
+    queue_time(json, "queue_time", times);
+}
+
+fn queue_time(json: &mut Json, key: &str, times: Option<&Distribution>) {
     match times {
-        Some(times) => json.object("queue_time", |json| {
+        Some(times) => json.object(key, |json| {
             json.field("count", times.count());
             json.field("sum_seconds", times.sum);
             json.values("bounds", times.bounds.iter().copied());
             json.values("counts", times.counts.iter().copied());
         }),
-        None => json.field("queue_time", None::<u64>),
+        None => json.field(key, None::<u64>),
     }
 }
 

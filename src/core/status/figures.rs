@@ -6,7 +6,7 @@ use crate::core::{
     board::time_bits,
     child::{Child, State},
     monitor::Monitor,
-    status::{Stage, names},
+    status::{Stage, names, picture::Counts},
     time::Time,
 };
 use std::time::Duration;
@@ -71,6 +71,20 @@ words! {
         failed_reloads,
         takeovers,
         upgrades,
+        /// The children that have no slot, and so no row, by their state.
+        slotless_starting,
+        slotless_free,
+        slotless_busy,
+        slotless_reserved,
+        slotless_stopping,
+        /// How many of them can take connections.
+        slotless_ready,
+        /// How many connections they have taken.
+        slotless_connections,
+        /// When the most silent of them has said that it lives, as the board has times.
+        slotless_last_ack,
+        /// Whether an operator has taken the server out of balancers.
+        is_drained,
     }
 }
 
@@ -190,14 +204,42 @@ pub(crate) struct Known {
     pub(crate) stage: Stage,
     pub(crate) started_at: u64,
     pub(crate) saturated_since: Option<Time>,
-    pub(crate) ended_connections: u64,
-    pub(crate) reloads: u64,
-    pub(crate) failed_reloads: u64,
+    pub(crate) slotless: Slotless,
+}
+
+/// The children that were forked beyond the slots, after `max_clients` was raised: no row tells of
+/// them.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Slotless {
+    pub(crate) counts: Counts,
+    ready: u64,
+    connections: u64,
+    last_ack: Option<Time>,
+}
+
+impl Slotless {
+    /// Those of these children that have none of so many slots.
+    pub(crate) fn among<'a>(children: impl Iterator<Item = &'a Child>, slots: usize) -> Self {
+        let mut found = Self::default();
+        for child in children.filter(|child| child.id().slot() >= slots) {
+            *found.counts.of(child.state()) += 1;
+            found.ready += u64::from(is_ready(child));
+            found.connections = found.connections.saturating_add(taken(child));
+            let oldest = found.last_ack.unwrap_or(child.last_ack());
+            found.last_ack = Some(oldest.min(child.last_ack()));
+        }
+        found
+    }
+}
+
+/// Whether a child can take connections, now or when it is free again.
+fn is_ready(child: &Child) -> bool {
+    child.is_ready() && child.state() != State::Retiring
 }
 
 impl Head {
     pub(crate) fn of(monitor: &Monitor, known: Known) -> Self {
-        let report = monitor.report();
+        let (report, slotless) = (monitor.report(), known.slotless);
         Self {
             stage: known.stage.word(),
             pid: u64::from(monitor.pid),
@@ -208,7 +250,7 @@ impl Head {
             max_clients: monitor.max_clients() as u64,
             min_spare: monitor.min_spare_servers() as u64,
             max_spare: monitor.max_spare_servers() as u64,
-            ended_connections: known.ended_connections,
+            ended_connections: report.ended_connections,
             forks: report.forks,
             failed_forks: report.failed_forks,
             acks: report.acks,
@@ -220,10 +262,32 @@ impl Head {
             slow_hooks: report.slow_hooks,
             saturations: report.saturations,
             saturated_for: nanoseconds(report.saturated_for),
-            reloads: known.reloads,
-            failed_reloads: known.failed_reloads,
+            reloads: report.reloads,
+            failed_reloads: report.failed_reloads,
             takeovers: report.takeovers,
             upgrades: report.upgrades,
+            slotless_starting: slotless.counts.starting,
+            slotless_free: slotless.counts.free,
+            slotless_busy: slotless.counts.busy,
+            slotless_reserved: slotless.counts.reserved,
+            slotless_stopping: slotless.counts.stopping,
+            slotless_ready: slotless.ready,
+            slotless_connections: slotless.connections,
+            slotless_last_ack: time_bits(slotless.last_ack),
+            is_drained: u64::from(monitor.is_drained),
+        }
+    }
+}
+
+impl Head {
+    /// The children that no row tells of, by their state.
+    pub(super) fn slotless(&self) -> Counts {
+        Counts {
+            starting: self.slotless_starting,
+            free: self.slotless_free,
+            busy: self.slotless_busy,
+            reserved: self.slotless_reserved,
+            stopping: self.slotless_stopping,
         }
     }
 }

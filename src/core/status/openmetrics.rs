@@ -12,6 +12,9 @@ use crate::core::{
 };
 use std::fmt::{Display, Write};
 
+/// The label of all listeners that have no histogram of their own.
+const OTHERS: &str = "others";
+
 const QUEUE_TIMES: &str = "prefork_connection_queue_seconds";
 
 /// Which of the two formats is written.
@@ -124,12 +127,13 @@ fn children(text: &mut Exposition, picture: &Picture) {
         "The most spare children.",
         head.max_spare,
     );
-    let ack = picture.oldest_ack().unwrap_or_default();
-    text.gauge(
-        "prefork_oldest_ack_seconds",
-        "How long the most silent child has been silent.",
-        ack.as_secs_f64(),
-    );
+    if let Some(ack) = picture.oldest_ack() {
+        text.gauge(
+            "prefork_oldest_ack_seconds",
+            "How long the most silent child has been silent.",
+            ack.as_secs_f64(),
+        );
+    }
 }
 
 fn counters(text: &mut Exposition, picture: &Picture) {
@@ -154,6 +158,16 @@ fn counters(text: &mut Exposition, picture: &Picture) {
         "prefork_saturated_seconds",
         "Time with as many children as there may be, and none free.",
         saturated_seconds(picture).as_secs_f64(),
+    );
+    text.counter(
+        "prefork_saturations",
+        "How often nobody was free and nobody could be forked for a second.",
+        head.saturations,
+    );
+    text.counter(
+        "prefork_output_dropped_bytes",
+        "Bytes of children's output that the parent could not pass on.",
+        head.output_dropped,
     );
     text.counter(
         "prefork_hook_panics",
@@ -212,24 +226,22 @@ fn counters(text: &mut Exposition, picture: &Picture) {
 
 fn listeners(text: &mut Exposition, picture: &Picture) {
     let names = picture.record.texts.listeners.iter();
-    let known: Vec<_> = names
-        .clone()
-        .filter_map(|listener| Some((&*listener.name, listener.queued?)))
-        .collect();
-    if !known.is_empty() {
-        let help = "Connections that wait to be accepted.";
-        text.family("prefork_listen_queue", Kind::Gauge, help);
-    }
-    for (name, queued) in known {
-        text.sample("prefork_listen_queue", &[("listener", name)], queued);
-    }
-    let times: Vec<_> = names.zip(&picture.queue_times).collect();
+    let queued = names.clone().map(|it| (&*it.name, it.queued));
+    let help = "Connections that wait to be accepted.";
+    text.known("prefork_listen_queue", help, queued);
+    let limits = names.clone().map(|it| (&*it.name, it.limit));
+    let help = "Connections that can wait to be accepted.";
+    text.known("prefork_listen_queue_limit", help, limits);
+    let own = names.enumerate();
+    let own = own.filter_map(|(at, it)| Some((&*it.name, picture.queue_times_of(at)?)));
+    let others = picture.queue_times_of_others().map(|times| (OTHERS, times));
+    let times: Vec<_> = own.chain(others).collect();
     if !times.is_empty() {
         let help = "How long connections were queued.";
         text.family(QUEUE_TIMES, Kind::Histogram, help);
     }
     for (listener, times) in times {
-        text.distribution(QUEUE_TIMES, &[("listener", &listener.name)], times);
+        text.distribution(QUEUE_TIMES, &[("listener", listener)], times);
     }
 }
 
@@ -269,6 +281,22 @@ impl Exposition {
     fn gauge(&mut self, name: &str, help: &str, value: impl Display) {
         self.family(name, Kind::Gauge, help);
         self.sample(name, &[], value);
+    }
+
+    /// What is known of listeners; nothing, if it is known of none.
+    fn known<'a>(
+        &mut self,
+        name: &str,
+        help: &str,
+        values: impl Iterator<Item = (&'a str, Option<u32>)>,
+    ) {
+        let mut known = values.filter_map(|(of, value)| Some((of, value?)));
+        if let Some(first) = known.next() {
+            self.family(name, Kind::Gauge, help);
+            for (listener, value) in [first].into_iter().chain(known) {
+                self.sample(name, &[("listener", listener)], value);
+            }
+        }
     }
 
     fn counter(&mut self, name: &str, help: &str, value: impl Display) {

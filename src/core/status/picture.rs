@@ -8,15 +8,13 @@ use super::{
     record::Record,
 };
 use crate::core::{
-    board::{Description, Notes, View},
-    child::{ChildId, State},
+    board::{Description, Notes, Sums, View},
+    child::{ChildId, State, believable},
     metrics::{Distribution, Numbers},
+    queue_times::LISTENERS,
     time::Time,
 };
 use std::time::Duration;
-
-/// No child takes more connections a second than this.
-const FASTEST: u64 = 1_000_000;
 
 /// What was found on the board.
 ///
@@ -72,10 +70,7 @@ impl Shown {
             slot,
             row,
             state,
-            requests: match believable(noted, row.start_time, now) {
-                0 => row.requests,
-                noted => noted,
-            },
+            requests: requests(noted, &row, now),
             since,
             queued: notes.as_ref().and_then(|notes| notes.queued),
             is_due: row.is_due() || notes.as_ref().is_some_and(|notes| notes.due),
@@ -86,6 +81,15 @@ impl Shown {
     pub(crate) fn id(&self) -> ChildId {
         // OK to cast: slots are numbered by it.
         ChildId::new(self.slot as u32, self.row.serial())
+    }
+}
+
+/// What a child has noted now, or what the parent has read of its notes before, if that can be true.
+fn requests(noted: u64, row: &Row, now: Time) -> u64 {
+    let born = Time::at_nanoseconds(row.start_time);
+    match believable(noted, born, now) {
+        0 => believable(row.requests, born, now),
+        noted => noted,
     }
 }
 
@@ -107,13 +111,6 @@ fn follows_words(state: State) -> bool {
     !matches!(state, State::Reserved | State::Retiring)
 }
 
-/// A number of connections that a child has noted, unless no child can be that fast.
-pub(crate) fn believable(noted: u64, start_time: u64, now: Time) -> u64 {
-    let age = now.since(Time::at_nanoseconds(start_time));
-    let most = age.as_secs().saturating_add(1).saturating_mul(FASTEST);
-    if noted <= most { noted } else { 0 }
-}
-
 /// How many children are in each state.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Counts {
@@ -125,7 +122,7 @@ pub(crate) struct Counts {
 }
 
 impl Counts {
-    fn of(&mut self, state: State) -> &mut u64 {
+    pub(super) fn of(&mut self, state: State) -> &mut u64 {
         match state {
             State::Starting => &mut self.starting,
             State::Free => &mut self.free,
@@ -165,23 +162,44 @@ pub(crate) struct Picture {
     pub(crate) connections: u64,
 }
 
+/// The sums as they were told last. None gets smaller, which a scraper would take for a restart: what a
+/// child had counted stays when the child writes nonsense over it.
+#[derive(Debug, Default)]
+pub(crate) struct Told {
+    sums: Sums,
+    connections: u64,
+}
+
+impl Told {
+    /// Notes what was found on the board. Nothing, if the parent was adding up at each attempt.
+    pub(crate) fn note(&mut self, found: Option<Sums>) {
+        if let Some(found) = found {
+            self.sums.numbers.follow(&found.numbers);
+            self.sums.queue_times.follow(&found.queue_times);
+        }
+    }
+
+    fn connections(&mut self, now: u64) -> u64 {
+        self.connections = self.connections.max(now);
+        self.connections
+    }
+}
+
 impl Picture {
-    pub(crate) fn new(mut look: Look, record: Record, view: &dyn View, now: Time) -> Self {
+    /// What a look and a record show. The sums were noted between the two.
+    pub(crate) fn new(mut look: Look, record: Record, told: &mut Told, now: Time) -> Self {
         let rows = record.rows.iter();
         let children: Vec<_> = rows
             .map(|&(slot, row)| Shown::new(slot, row, &mut look, now))
             .collect();
-        let mut counts = Counts::default();
+        let mut counts = record.head.slotless();
         for child in &children {
             *counts.of(child.state) += 1;
         }
         let taken = children.iter().map(|child| child.requests);
+        let taken = taken.chain([record.head.slotless_connections]);
         let connections = taken.fold(record.head.ended_connections, u64::saturating_add);
-        // The numbers of thousands of children take time to add up.
-        let mut numbers = match record.texts.metrics.is_empty() {
-            true => Numbers::default(),
-            false => view.numbers(),
-        };
+        let mut numbers = told.sums.numbers.clone();
         numbers.add(&record.own);
         Self {
             now,
@@ -189,9 +207,25 @@ impl Picture {
             children,
             counts,
             numbers,
-            queue_times: view.queue_times().distributions(),
-            connections,
+            queue_times: told.sums.queue_times.distributions(),
+            connections: told.connections(connections),
         }
+    }
+
+    /// How long connections of a listener were queued, if it has a histogram of its own and has any.
+    pub(crate) fn queue_times_of(&self, listener: usize) -> Option<&Distribution> {
+        let is_own = !self.has_others() || listener < LISTENERS - 1;
+        self.queue_times.get(listener).filter(|_| is_own)
+    }
+
+    /// The same of all listeners that have none of their own.
+    pub(crate) fn queue_times_of_others(&self) -> Option<&Distribution> {
+        let last = self.queue_times.get(LISTENERS - 1);
+        last.filter(|_| self.has_others())
+    }
+
+    fn has_others(&self) -> bool {
+        self.record.texts.listeners.len() > LISTENERS
     }
 
     pub(crate) fn sample(&self) -> Sample {
@@ -219,7 +253,9 @@ impl Picture {
     /// How long ago the child that has been silent for longest has said that it lives.
     pub(crate) fn oldest_ack(&self) -> Option<Duration> {
         let acks = self.children.iter().map(|child| child.row.last_ack);
-        acks.min()
+        let slotless = self.record.head.slotless_last_ack.checked_sub(1);
+        acks.chain(slotless)
+            .min()
             .map(|ack| self.now.since(Time::at_nanoseconds(ack)))
     }
 }
@@ -256,6 +292,7 @@ pub(crate) struct Context<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::metrics::INTEGERS;
 
     fn at(milliseconds: u64) -> Time {
         Time::at(Duration::from_millis(milliseconds))
@@ -280,11 +317,28 @@ mod tests {
     }
 
     #[test]
-    fn a_number_that_no_child_can_reach_is_not_believed() {
-        assert_eq!(believable(1_000_000, 0, at(100)), 1_000_000);
-        assert_eq!(believable(1_000_001, 0, at(100)), 0);
-        assert_eq!(believable(u64::MAX, 0, at(86_400_000)), 0);
-        // A child that is forked in the future of a look.
-        assert_eq!(believable(5, u64::MAX, at(0)), 5);
+    fn what_was_told_is_not_taken_back() {
+        let sums = |numbers: u64, sum: f64| Sums {
+            numbers: Numbers::read(|at| match at < INTEGERS {
+                true => numbers,
+                false => sum.to_bits(),
+            }),
+            ..Sums::default()
+        };
+        let mut told = Told::default();
+        for (found, right) in [
+            (Some(sums(5, 2.5)), sums(5, 2.5)),
+            // The parent was adding up at each attempt.
+            (None, sums(5, 2.5)),
+            // Sums of negative observations get smaller.
+            (Some(sums(7, 1.5)), sums(7, 1.5)),
+            // A child has scribbled over its row.
+            (Some(sums(3, 0.5)), sums(7, 1.5)),
+            (Some(sums(8, 1.0)), sums(8, 1.0)),
+        ] {
+            told.note(found);
+            assert_eq!(told.sums, right);
+        }
+        assert_eq!([3, 2, 4].map(|now| told.connections(now)), [3, 3, 4]);
     }
 }

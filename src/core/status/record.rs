@@ -186,9 +186,13 @@ impl Record {
         Stage::from_word(self.head.stage)
     }
 
+    pub(crate) fn is_drained(&self) -> bool {
+        self.head.is_drained != 0
+    }
+
     /// Whether a child can take connections.
     pub(crate) fn has_ready_child(&self) -> bool {
-        self.rows.iter().any(|(_, row)| row.is_ready())
+        self.head.slotless_ready > 0 || self.rows.iter().any(|(_, row)| row.is_ready())
     }
 }
 
@@ -245,7 +249,7 @@ mod tests {
         let (mut page, writer) = (page(layout), Writer(layout));
         let known = Known {
             stage: Stage::Serving,
-            reloads: 4,
+            saturated_since: Some(Time::START),
             ..Known::default()
         };
         let head = Head::of(&Monitor::default(), known);

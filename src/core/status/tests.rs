@@ -2,18 +2,19 @@
 
 use super::{
     document,
-    figures::{Head, Row},
+    figures::{Head, Known, Row, Slotless},
     history::History,
     openmetrics::{self, Format},
-    picture::{Context, Look, Picture},
+    picture::{Context, Look, Picture, Told},
     record::Record,
     texts::{ListenerText, Texts},
 };
 use crate::core::{
-    board::{Description, Notes, View},
+    board::{Description, Notes, Sums, View},
     child::{Child, ChildId, Flags, State},
     config::Config,
-    metrics::{Declared, Metric, Numbers},
+    metrics::{Declared, Distribution, Metric, Numbers},
+    monitor::Monitor,
     queue_times::{self, QUEUE_WORDS, QueueTimes},
     time::Time,
     wire::Entry,
@@ -54,9 +55,12 @@ impl View for Board {
         QueueTimes::read(|at| words[at])
     }
 
-    fn numbers(&self) -> Numbers {
+    fn sums(&self, _: bool) -> Option<Sums> {
         let ones = |_| 1;
-        Numbers::read(ones)
+        Some(Sums {
+            numbers: Numbers::read(ones),
+            queue_times: self.queue_times(),
+        })
     }
 }
 
@@ -92,6 +96,7 @@ fn picture(notes: Notes) -> Picture {
             listeners: vec![ListenerText {
                 name: "/run/\"s".to_owned(),
                 queued: Some(4),
+                limit: Some(128),
             }],
             metrics: vec![
                 declared("pages", 0, None, &[]),
@@ -107,7 +112,9 @@ fn picture(notes: Notes) -> Picture {
         ..Record::default()
     };
     let board = Board(notes);
-    Picture::new(Look::at(&board, at(11)), record, &board, at(11))
+    let mut told = Told::default();
+    told.note(board.sums(true));
+    Picture::new(Look::at(&board, at(11)), record, &mut told, at(11))
 }
 
 fn spoken(busy: bool) -> Notes {
@@ -142,6 +149,42 @@ fn what_children_note_is_newer_than_what_the_parent_has_heard() {
     assert_eq!(silent.connections, 10 + 3 * 3);
 }
 
+/// A child in that slot, which was last heard a second after it was forked.
+fn busy(slot: u32) -> Child {
+    let mut child = Child::new(
+        ChildId::new(slot, 1),
+        100 + slot,
+        at(slot.into()),
+        Duration::ZERO,
+    );
+    (child.state, child.told_requests) = (State::Busy, 8);
+    child.flags |= Flags::READY;
+    child.last_ack = at(1 + u64::from(slot));
+    child
+}
+
+/// They have no rows and no slots: the parent's census has them.
+#[test]
+fn children_without_a_slot_are_counted() {
+    let children: Vec<_> = (0..5).map(busy).collect();
+    let known = Known {
+        slotless: Slotless::among(children.iter(), 2),
+        ..Known::default()
+    };
+    let record = Record {
+        head: Head::of(&Monitor::default(), known),
+        rows: vec![child(0, State::Retiring), child(1, State::Busy)],
+        ..Record::default()
+    };
+    assert!(record.has_ready_child());
+    let board = Board(Notes::default());
+    let look = Look::at(&board, at(11));
+    let picture = Picture::new(look, record, &mut Told::default(), at(11));
+    assert_eq!((picture.counts.busy, picture.counts.total()), (4, 5));
+    assert_eq!(picture.connections, 2 * 3 + 3 * 8);
+    assert_eq!(picture.oldest_ack(), Some(Duration::from_secs(10)));
+}
+
 #[test]
 fn the_document_tells_what_a_child_does() {
     let picture = picture(spoken(true));
@@ -151,7 +194,7 @@ fn the_document_tells_what_a_child_does() {
         r#""connections":5,"busy_seconds":2,"queued_seconds":0.008"#,
         r#""peer":"192.0.2.1:80","text":"GET /\"""#,
         r#""children":{"starting":0,"free":0,"busy":2,"reserved":0,"stopping":1,"total":3,"max":50"#,
-        r#""listeners":[{"name":"/run/\"s","queued":4,"queue_time":{"count":2,"sum_seconds":0.034,"#,
+        r#""listeners":[{"name":"/run/\"s","queued":4,"limit":128,"queue_time":{"count":2,"sum_seconds":0.034,"#,
         r#""max_clients":{"value":"50","default":"50","unit":"children""#,
         r#"{"name":"pages","type":"counter","value":1}"#,
     ] {
@@ -177,7 +220,10 @@ fn a_scraper_gets_the_format_that_it_asks_for() {
     for line in [
         "# TYPE prefork_connections_total counter\nprefork_connections_total 25\n",
         "prefork_children{state=\"busy\"} 2\n",
+        "# TYPE prefork_saturations_total counter\nprefork_saturations_total 0\n",
+        "prefork_output_dropped_bytes_total 0\n",
         "prefork_listen_queue{listener=\"/run/\\\"s\"} 4\n",
+        "prefork_listen_queue_limit{listener=\"/run/\\\"s\"} 128\n",
         "prefork_connection_queue_seconds_bucket{listener=\"/run/\\\"s\",le=\"0.025\"} 1\n",
         "# TYPE pages_total counter\npages_total 1\n",
         "render_seconds_bucket{le=\"0.5\"} 1\nrender_seconds_bucket{le=\"1.0\"} 2\n\
@@ -191,6 +237,45 @@ fn a_scraper_gets_the_format_that_it_asks_for() {
     // A metric with the name of one of these families would spoil all of them.
     assert_eq!(open.matches("# TYPE prefork_children gauge").count(), 1);
     assert!(!open.contains("prefork_children_total"));
+}
+
+/// There are twelve histograms: with more listeners the last has those of all further ones.
+#[test]
+fn listeners_without_a_histogram_of_their_own_are_others() {
+    let named = |count: usize| {
+        let mut picture = picture(spoken(true));
+        picture.queue_times = vec![Distribution::default(); 12];
+        let listener = |number| ListenerText {
+            name: format!("listener {number}"),
+            queued: None,
+            limit: None,
+        };
+        picture.record.texts.listeners = (0..count).map(listener).collect();
+        let text = with(&picture, |context| {
+            openmetrics::render(context, Format::Prometheus)
+        });
+        let label = |line: &str| {
+            let rest = line.strip_prefix("prefork_connection_queue_seconds_count{listener=\"")?;
+            Some(rest.split('"').next()?.to_owned())
+        };
+        let labels: Vec<_> = text.lines().filter_map(label).collect();
+        (labels, with(&picture, document::render))
+    };
+    let (labels, text) = named(12);
+    assert_eq!((labels.len(), &*labels[11]), (12, "listener 11"));
+    assert!(text.contains("\"queue_time_of_others\":null"), "{text}");
+    let (labels, text) = named(14);
+    assert_eq!((labels.len(), &*labels[11]), (12, "others"));
+    assert!(
+        text.contains("\"queue_time_of_others\":{\"count\":0,"),
+        "{text}"
+    );
+    for listener in 11..14 {
+        let nothing = format!(
+            "\"name\":\"listener {listener}\",\"queued\":null,\"limit\":null,\"queue_time\":null"
+        );
+        assert!(text.contains(&nothing), "{nothing} in {text}");
+    }
 }
 
 /// The rules that promtool and OpenMetrics have for the text as a whole.

@@ -13,6 +13,8 @@ pub(crate) struct ListenerText {
     pub(crate) name: String,
     /// How many connections waited when it was last looked at, if that is known.
     pub(crate) queued: Option<u32>,
+    /// How many can wait, if that is known.
+    pub(crate) limit: Option<u32>,
 }
 
 /// The texts of a record.
@@ -39,7 +41,9 @@ impl Texts {
         packer.number(self.listeners.len() as u64);
         for listener in &self.listeners {
             packer.text(&listener.name);
-            packer.number(listener.queued.map_or(0, |queued| u64::from(queued) + 1));
+            for known in [listener.queued, listener.limit] {
+                packer.number(known.map_or(0, |number| u64::from(number) + 1));
+            }
         }
         packer.number(self.metrics.len() as u64);
         for metric in &self.metrics {
@@ -59,12 +63,13 @@ impl Texts {
 }
 
 fn unpack_listener(unpacker: &mut Unpacker<'_>) -> Option<ListenerText> {
-    let (name, queued) = (unpacker.text()?, unpacker.number()?);
+    let name = unpacker.text()?;
+    let [queued, limit] = [unpacker.number()?, unpacker.number()?];
+    let known = |word: u64| u32::try_from(word.checked_sub(1)?).ok();
     Some(ListenerText {
         name,
-        queued: queued
-            .checked_sub(1)
-            .and_then(|queued| u32::try_from(queued).ok()),
+        queued: known(queued),
+        limit: known(limit),
     })
 }
 
@@ -105,6 +110,7 @@ mod tests {
         let listener = |name: &str, queued| ListenerText {
             name: name.to_owned(),
             queued,
+            limit: Some(128),
         };
         let counter = Declared {
             name: "pages".to_owned(),

@@ -82,6 +82,7 @@ impl ChildServer for Inner {
         vec![ListenerStatus {
             name,
             queued: None,
+            limit: None,
             oldest: None,
         }]
     }

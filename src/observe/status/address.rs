@@ -3,12 +3,12 @@
 use crate::{
     core::error::{Error, Operation},
     listeners::{Listener, tcp::Tcp, unix::Unix},
-    sys::fd_registry::Ours,
+    sys::{fd_registry::Ours, unix_socket},
 };
 use std::{
     fmt, io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    path::PathBuf,
+    path::{Path, PathBuf},
     str::FromStr,
 };
 
@@ -41,14 +41,18 @@ enum At {
 impl StatusAddress {
     /// A UNIX socket at `path`, to which only the user of the parent may connect (mode 0600).
     ///
-    /// A file without a listener is replaced, and the file is removed at the end.
+    /// A file without a listener is replaced, and the file is removed at the end. An abstract name
+    /// has no mode, so everybody could connect: it is refused when the server is started, with the
+    /// operation [`Chmod`](crate::Operation::Chmod).
     pub fn unix(path: impl Into<PathBuf>) -> Self {
         Self(At::Unix(path.into()))
     }
 
     /// A TCP socket at `HOST:PORT`. Port 0 lets the system choose one.
     ///
-    /// Whoever can reach it sees all of the status, which has the addresses of clients.
+    /// Whoever can reach it sees all of the status, which has the addresses of clients. On the
+    /// loopback interface a client must ask for `localhost`, for an IP address or for `HOST` itself:
+    /// under any other name a page in a browser could read it.
     pub fn tcp(address: impl Into<String>) -> Self {
         Self(At::Tcp(address.into()))
     }
@@ -56,21 +60,31 @@ impl StatusAddress {
     /// Opens the sockets: a host name may have several addresses.
     pub(super) fn open(&self) -> Result<Opened, Error> {
         let opened = match &self.0 {
+            At::Unix(path) if unix_socket::is_abstract(path) => return Err(no_mode(path)),
             At::Unix(path) => {
                 let mut kind = Unix::new(path);
                 kind.mode = MODE;
                 open(Kind::Unix(kind))
             }
-            At::Tcp(address) => open(Kind::Tcp(Tcp::at(address.clone()))),
+            At::Tcp(address) => {
+                let host = address.rsplit_once(':').map_or("", |(host, _)| host);
+                open(Kind::Tcp(Tcp::at(address.clone()), host.to_owned()))
+            }
         };
         opened.map_err(|error| Error::new(Operation::Listen, self.to_string(), error))
     }
 }
 
+fn no_mode(path: &Path) -> Error {
+    let reason = "an abstract name has no mode, so everybody could connect";
+    let reason = io::Error::new(io::ErrorKind::InvalidInput, reason);
+    Error::new(Operation::Chmod, unix_socket::display_name(path), reason)
+}
+
 fn open(mut kind: Kind) -> io::Result<Opened> {
     let sockets = match &mut kind {
         Kind::Unix(unix) => unix.open(BACKLOG)?,
-        Kind::Tcp(tcp) => tcp.open(BACKLOG)?,
+        Kind::Tcp(tcp, _) => tcp.open(BACKLOG)?,
     };
     let names = sockets.iter().map(|socket| kind.name(socket.as_fd()));
     Ok(Opened {
@@ -118,14 +132,15 @@ impl FromStr for StatusAddress {
 #[derive(Debug)]
 enum Kind {
     Unix(Unix),
-    Tcp(Tcp),
+    /// With the host that it was told.
+    Tcp(Tcp, String),
 }
 
 impl Kind {
     fn name(&self, socket: BorrowedFd<'_>) -> String {
         match self {
             Self::Unix(unix) => unix.name(socket),
-            Self::Tcp(tcp) => tcp.name(socket),
+            Self::Tcp(tcp, _) => tcp.name(socket),
         }
     }
 }
@@ -143,14 +158,25 @@ impl Opened {
         self.sockets.iter().map(|socket| socket.as_fd())
     }
 
-    pub(super) fn is_tcp(&self) -> bool {
-        matches!(self.kind, Kind::Tcp(_))
+    /// The host that the address has; `None` for a UNIX socket.
+    pub(super) fn host(&self) -> Option<&str> {
+        match &self.kind {
+            Kind::Unix(_) => None,
+            Kind::Tcp(_, host) => Some(host),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_without_a_mode_is_refused() {
+        let refused = StatusAddress::unix("\0status").open().unwrap_err();
+        assert_eq!(refused.operation(), Operation::Chmod);
+        assert!(refused.to_string().contains("@status"), "{refused}");
+    }
 
     #[test]
     fn no_address_of_the_network_is_taken_for_granted() {

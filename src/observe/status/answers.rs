@@ -11,7 +11,7 @@ use crate::{
             document,
             history::History,
             openmetrics::{self, Format},
-            picture::{Context, Look, Picture, Readiness},
+            picture::{Context, Look, Picture, Readiness, Told},
             record::Record,
             table,
         },
@@ -21,6 +21,7 @@ use crate::{
 };
 use std::{
     hash::{BuildHasher, RandomState},
+    rc::Rc,
     time::Duration,
 };
 
@@ -29,6 +30,38 @@ const PAGE: &str = include_str!("page.html");
 
 /// How late the parent's next turn may be until the server counts as stuck.
 const STUCK_AFTER: Duration = Duration::from_secs(10);
+
+/// A text is told again for so many times as long as it took to make: making one takes a fifth of the
+/// helper's time, whoever asks for it how often.
+const KEPT_FOR: u32 = 4;
+/// And for no longer than this.
+const KEPT_AT_MOST: Duration = Duration::from_secs(1);
+
+/// The texts that take long to make.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Text {
+    Document,
+    Table,
+    Metrics(Format),
+}
+
+impl Text {
+    fn render(self, context: &Context<'_>) -> String {
+        match self {
+            Self::Document => document::render(context),
+            Self::Table => table::render(context.picture),
+            Self::Metrics(format) => openmetrics::render(context, format),
+        }
+    }
+}
+
+/// A text that was made, and until when it is told again.
+#[derive(Debug)]
+struct Kept {
+    what: Text,
+    text: Rc<str>,
+    until: Time,
+}
 
 /// The answers of one server.
 #[derive(Debug)]
@@ -39,8 +72,10 @@ pub(super) struct Answers {
     history: History,
     readiness: Readiness,
     taken: Taken,
+    told: Told,
     /// The last record that could be read.
     last: Record,
+    kept: Vec<Kept>,
 }
 
 impl Answers {
@@ -52,7 +87,9 @@ impl Answers {
             history: History::default(),
             readiness: Readiness::default(),
             taken: Taken::default(),
+            told: Told::default(),
             last: Record::default(),
+            kept: Vec::new(),
         }
     }
 
@@ -82,7 +119,8 @@ impl Answers {
     fn judge(&mut self, record: &Record) -> bool {
         let now = self.now();
         let has_child = record.has_ready_child();
-        self.readiness.judge(record.stage(), has_child, now)
+        let is_ready = self.readiness.judge(record.stage(), has_child, now);
+        is_ready && !record.is_drained()
     }
 
     /// What there is to show, and whether the server is ready.
@@ -90,15 +128,47 @@ impl Answers {
         let look = Look::at(&*self.view.0, self.now());
         let record = self.record();
         let is_ready = self.judge(&record);
-        let picture = Picture::new(look, record, &*self.view.0, self.now());
+        let has_metrics = !record.texts.metrics.is_empty();
+        self.told.note(self.view.0.sums(has_metrics));
+        let now = self.now();
+        let picture = Picture::new(look, record, &mut self.told, now);
         self.taken.note(&picture);
         (picture, is_ready)
     }
 
-    /// Makes a text of what there is to show.
-    fn show<R>(&mut self, render: impl FnOnce(&Context<'_>) -> R) -> R {
+    /// Makes a text of what there is to show, unless there is one that is new enough.
+    fn text(&mut self, what: Text) -> Rc<str> {
+        let began = self.now();
+        self.kept.retain(|kept| began < kept.until);
+        if let Some(kept) = self.kept.iter().find(|kept| kept.what == what) {
+            return Rc::clone(&kept.text);
+        }
+        let text: Rc<str> = self.render(what).into();
+        let took = self.now().since(began);
+        self.kept.push(Kept {
+            what,
+            text: Rc::clone(&text),
+            until: self.now() + took.saturating_mul(KEPT_FOR).min(KEPT_AT_MOST),
+        });
+        text
+    }
+
+    /// The next text is made anew.
+    #[cfg(test)]
+    pub(super) fn forget_texts(&mut self) {
+        self.kept.clear();
+    }
+
+    /// Those that were made stay new for long.
+    #[cfg(test)]
+    pub(super) fn keep_texts(&mut self) {
+        let until = self.now() + Duration::from_secs(600);
+        self.kept.iter_mut().for_each(|kept| kept.until = until);
+    }
+
+    fn render(&mut self, what: Text) -> String {
         let (picture, is_ready) = self.look();
-        let rendered = render(&Context {
+        let rendered = what.render(&Context {
             picture: &picture,
             history: &self.history,
             is_ready,
@@ -111,7 +181,7 @@ impl Answers {
     pub(super) fn answer(&mut self, request: &Request) -> Answer {
         match &*request.path {
             "/" => self.page(),
-            "/status.json" => document(self.show(document::render)),
+            "/status.json" => large("application/json", self.text(Text::Document)),
             "/metrics" => self.metrics(Format::for_accept(&request.accept)),
             "/health" => self.health(),
             "/ready" => self.ready(),
@@ -129,28 +199,23 @@ impl Answers {
 
     /// The page, whose one script and one style are let in by a number that nobody can guess.
     fn page(&mut self) -> Answer {
-        let table = self.show(|context| table::render(context.picture));
+        let table = self.text(Text::Table);
         let nonce = format!("{:016x}", RandomState::new().hash_one(self.now()));
         let fields = format!(
             "Content-Security-Policy: default-src 'none'; script-src 'nonce-{nonce}'; \
              style-src 'nonce-{nonce}'; connect-src 'self'; img-src data:; base-uri 'none'; \
              form-action 'none'; frame-ancestors 'none'\r\nReferrer-Policy: no-referrer\r\n"
         );
+        let page = PAGE.replace("{{nonce}}", &nonce);
+        let page = page.replace("{{table}}", &table);
         Answer {
-            content_type: "text/html; charset=utf-8",
             fields,
-            ..document(
-                PAGE.replace("{{nonce}}", &nonce)
-                    .replace("{{table}}", &table),
-            )
+            ..large("text/html; charset=utf-8", page.into())
         }
     }
 
     fn metrics(&mut self, format: Format) -> Answer {
-        Answer {
-            content_type: format.content_type(),
-            ..document(self.show(|context| openmetrics::render(context, format)))
-        }
+        large(format.content_type(), self.text(Text::Metrics(format)))
     }
 
     /// Whether the parent's loop turns.
@@ -166,9 +231,13 @@ impl Answers {
     fn ready(&mut self) -> Answer {
         let record = self.record();
         let (is_ready, stage) = (self.judge(&record), record.stage());
+        let is_drained = record.is_drained();
         self.last = record;
         match (is_ready, stage) {
             (true, _) => Answer::text(Status::Ok, "ready"),
+            (false, Stage::Serving) if is_drained => {
+                Answer::text(Status::ServiceUnavailable, "drained")
+            }
             (false, Stage::Serving) => {
                 Answer::text(Status::ServiceUnavailable, "no child is ready")
             }
@@ -177,11 +246,12 @@ impl Answers {
     }
 }
 
-fn document(body: String) -> Answer {
+fn large(content_type: &'static str, body: Rc<str>) -> Answer {
     Answer {
         status: Status::Ok,
-        content_type: "application/json",
+        content_type,
         fields: String::new(),
         body,
+        is_large: true,
     }
 }

@@ -1,7 +1,7 @@
 //! One client of the status helper: what it has asked, and what it has still to be sent. Blocks at
 //! nothing, and has a deadline for everything.
 
-use super::http::{Answer, Request, Requests, Status, Verdict};
+use super::http::{Answer, Hosts, Request, Requests, Status, Verdict};
 use crate::core::time::Time;
 use nix::{
     poll::PollFlags,
@@ -9,8 +9,9 @@ use nix::{
 };
 use std::{
     fs::File,
-    io::{self, Read, Write},
+    io::{self, IoSlice, Read, Write},
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    rc::Rc,
     time::Duration,
 };
 
@@ -25,21 +26,44 @@ const TO_READ: Duration = Duration::from_secs(10);
 const TO_CLOSE: Duration = Duration::from_secs(1);
 /// How much a client may send in that time.
 const TO_DISCARD: usize = 256 * 1024;
-/// How many requests of one client are answered before others have their turn.
-const IN_A_ROW: usize = 16;
+/// How many requests of one client are answered before others have their turn, if no answer is large.
+const IN_A_ROW: usize = 8;
 
 /// What a connection waits for.
 #[derive(Debug)]
 enum Phase {
     Asking,
-    Answering {
-        bytes: Vec<u8>,
-        sent: usize,
-        keeps: bool,
-    },
+    Answering(Reply),
     Closing {
         discarded: usize,
     },
+    /// Nothing any more.
+    Over,
+}
+
+/// An answer that is being sent.
+#[derive(Debug)]
+struct Reply {
+    head: Vec<u8>,
+    body: Rc<str>,
+    sent: usize,
+    keeps: bool,
+}
+
+impl Reply {
+    /// What is still to be sent.
+    fn rest(&self) -> [IoSlice<'_>; 2] {
+        let in_head = self.sent.min(self.head.len());
+        let (head, body) = (
+            &self.head[in_head..],
+            &self.body.as_bytes()[self.sent - in_head..],
+        );
+        [IoSlice::new(head), IoSlice::new(body)]
+    }
+
+    fn is_sent(&self) -> bool {
+        self.sent == self.head.len() + self.body.len()
+    }
 }
 
 /// A connection.
@@ -49,24 +73,32 @@ pub(super) struct Connection {
     socket: File,
     requests: Requests,
     phase: Phase,
+    /// Whether it has been answered.
+    was_answered: bool,
     deadline: Time,
 }
 
-/// Whether a connection goes on.
+/// How a step of a connection went.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Next {
+enum Step {
+    /// The next can be taken.
     GoesOn,
-    Over,
+    /// An answer has begun.
+    Answers {
+        is_large: bool,
+    },
+    Waits,
+    Ends,
 }
 
 /// How a read or a write went that may block.
-enum Step {
+enum Transfer {
     Done(usize),
     Blocks,
     Fails,
 }
 
-impl From<io::Result<usize>> for Step {
+impl From<io::Result<usize>> for Transfer {
     fn from(result: io::Result<usize>) -> Self {
         match result {
             Ok(count) => Self::Done(count),
@@ -79,20 +111,21 @@ impl From<io::Result<usize>> for Step {
 }
 
 impl Connection {
-    /// A client that asks. The socket is in non-blocking mode.
-    pub(super) fn new(socket: OwnedFd, now: Time) -> Self {
+    /// A client that asks under one of these names. The socket is in non-blocking mode.
+    pub(super) fn new(socket: OwnedFd, hosts: Hosts, now: Time) -> Self {
         Self {
             socket: File::from(socket),
-            requests: Requests::default(),
+            requests: Requests::of(hosts),
             phase: Phase::Asking,
+            was_answered: false,
             deadline: now + TO_ASK,
         }
     }
 
     /// A client that is told something without having asked.
-    pub(super) fn told(socket: OwnedFd, bytes: Vec<u8>, now: Time) -> Self {
-        let mut connection = Self::new(socket, now);
-        connection.begin_answer(bytes, false, now);
+    pub(super) fn told(socket: OwnedFd, text: String, now: Time) -> Self {
+        let mut connection = Self::new(socket, Hosts::Any, now);
+        connection.begin(text.into_bytes(), "".into(), false, now);
         connection
     }
 
@@ -104,108 +137,144 @@ impl Connection {
         self.deadline
     }
 
+    /// Whether it has been answered and has not begun to ask again.
+    pub(super) fn is_idle(&self) -> bool {
+        let asks = matches!(self.phase, Phase::Asking);
+        asks && self.was_answered && !self.requests.has_begun()
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        matches!(self.phase, Phase::Over)
+    }
+
+    /// Ends it, and forgets what it was to be sent.
+    pub(super) fn give_up(&mut self) {
+        self.phase = Phase::Over;
+    }
+
     /// What it waits for, for poll(2).
     pub(super) fn interest(&self) -> PollFlags {
         match self.phase {
             Phase::Asking | Phase::Closing { .. } => PollFlags::POLLIN,
-            Phase::Answering { .. } => PollFlags::POLLOUT,
+            Phase::Answering(_) => PollFlags::POLLOUT,
+            Phase::Over => PollFlags::empty(),
         }
     }
 
-    /// How many bytes are kept for it.
+    /// How many bytes are kept for it: of a body that others have too, its share.
     pub(super) fn holds(&self) -> usize {
         match &self.phase {
-            Phase::Answering { bytes, .. } => bytes.len(),
+            Phase::Answering(reply) => {
+                reply.head.len() + reply.body.len() / Rc::strong_count(&reply.body)
+            }
             _ => 0,
         }
     }
 
-    /// Goes on as far as it can without waiting.
-    pub(super) fn advance(
-        &mut self,
-        now: Time,
-        answer: &mut dyn FnMut(&Request) -> Answer,
-    ) -> Next {
-        for _ in 0..IN_A_ROW {
-            let waits = match self.phase {
-                Phase::Asking => self.ask(now, answer),
-                Phase::Answering { .. } => self.send(now),
-                Phase::Closing { .. } => self.discard(),
-            };
-            if let Some(next) = waits {
-                return next;
+    /// Goes on as far as it can without waiting, and without keeping others waiting: a turn ends
+    /// when an answer begins, which the next turn sends.
+    pub(super) fn advance(&mut self, now: Time, answer: &mut dyn FnMut(&Request) -> Answer) {
+        let mut answers = 0;
+        loop {
+            match self.step(now, answer) {
+                Step::GoesOn => {}
+                Step::Answers { is_large } => {
+                    answers += 1;
+                    if is_large || answers == IN_A_ROW {
+                        return;
+                    }
+                }
+                Step::Waits => return,
+                Step::Ends => return self.give_up(),
             }
         }
-        Next::GoesOn
+    }
+
+    fn step(&mut self, now: Time, answer: &mut dyn FnMut(&Request) -> Answer) -> Step {
+        match self.phase {
+            Phase::Asking => self.ask(now, answer),
+            Phase::Answering(_) => self.send(now),
+            Phase::Closing { .. } => self.discard(),
+            Phase::Over => Step::Ends,
+        }
     }
 
     /// Its deadline has passed.
-    pub(super) fn expire(&mut self, now: Time) -> Next {
+    pub(super) fn expire(&mut self, now: Time) {
         if matches!(self.phase, Phase::Asking) && self.requests.has_begun() {
             self.refuse(Status::RequestTimeout, now);
             return self.advance(now, &mut |_| Answer::of(Status::BadRequest));
         }
-        Next::Over
+        self.give_up();
     }
 
-    /// Reads until there is a whole request. `None` when there is something else to do.
-    fn ask(&mut self, now: Time, answer: &mut dyn FnMut(&Request) -> Answer) -> Option<Next> {
+    /// Reads until there is a whole request.
+    fn ask(&mut self, now: Time, answer: &mut dyn FnMut(&Request) -> Answer) -> Step {
         match self.requests.next() {
             Verdict::More => self.receive(now),
             Verdict::Request(request) => {
-                let bytes = answer(&request).bytes(request.is_head, request.keeps);
-                self.begin_answer(bytes, request.keeps, now);
-                None
+                let answer = answer(&request);
+                let head = answer.head(request.keeps);
+                let body = match request.is_head {
+                    true => "".into(),
+                    false => answer.body,
+                };
+                self.begin(head, body, request.keeps, now);
+                let is_large = answer.is_large;
+                Step::Answers { is_large }
             }
             Verdict::Refuse(status) => {
                 self.refuse(status, now);
-                None
+                Step::Answers { is_large: false }
             }
         }
     }
 
-    fn receive(&mut self, now: Time) -> Option<Next> {
+    fn receive(&mut self, now: Time) -> Step {
         let mut buffer = [0; 4096];
-        match Step::from(self.socket.read(&mut buffer)) {
-            Step::Blocks => Some(Next::GoesOn),
-            Step::Fails | Step::Done(0) => Some(Next::Over),
-            Step::Done(count) => {
+        match Transfer::from(self.socket.read(&mut buffer)) {
+            Transfer::Blocks => Step::Waits,
+            Transfer::Fails | Transfer::Done(0) => Step::Ends,
+            Transfer::Done(count) => {
                 if !self.requests.has_begun() {
                     self.deadline = now + TO_ASK;
                 }
                 self.requests.feed(&buffer[..count]);
-                None
+                Step::GoesOn
             }
         }
     }
 
     fn refuse(&mut self, status: Status, now: Time) {
-        self.begin_answer(Answer::of(status).bytes(false, false), false, now);
+        let answer = Answer::of(status);
+        self.begin(answer.head(false), answer.body, false, now);
     }
 
-    fn begin_answer(&mut self, bytes: Vec<u8>, keeps: bool, now: Time) {
+    fn begin(&mut self, head: Vec<u8>, body: Rc<str>, keeps: bool, now: Time) {
         self.deadline = now + TO_READ;
-        self.phase = Phase::Answering {
-            bytes,
+        self.was_answered = true;
+        self.phase = Phase::Answering(Reply {
+            head,
+            body,
             sent: 0,
             keeps,
-        };
+        });
     }
 
-    fn send(&mut self, now: Time) -> Option<Next> {
-        let Phase::Answering { bytes, sent, keeps } = &mut self.phase else {
-            return None;
+    fn send(&mut self, now: Time) -> Step {
+        let Phase::Answering(reply) = &mut self.phase else {
+            return Step::GoesOn;
         };
-        match Step::from(self.socket.write(&bytes[*sent..])) {
-            Step::Blocks => return Some(Next::GoesOn),
-            Step::Fails => return Some(Next::Over),
-            Step::Done(count) => *sent += count,
+        match Transfer::from(self.socket.write_vectored(&reply.rest())) {
+            Transfer::Blocks => return Step::Waits,
+            Transfer::Fails => return Step::Ends,
+            Transfer::Done(count) => reply.sent += count,
         }
-        if *sent == bytes.len() {
-            let keeps = *keeps;
+        if reply.is_sent() {
+            let keeps = reply.keeps;
             self.end_answer(keeps, now);
         }
-        None
+        Step::GoesOn
     }
 
     fn end_answer(&mut self, keeps: bool, now: Time) {
@@ -223,17 +292,20 @@ impl Connection {
         }
     }
 
-    fn discard(&mut self) -> Option<Next> {
+    fn discard(&mut self) -> Step {
         let Phase::Closing { discarded } = &mut self.phase else {
-            return None;
+            return Step::GoesOn;
         };
         let mut buffer = [0; 4096];
-        match Step::from(self.socket.read(&mut buffer)) {
-            Step::Blocks => Some(Next::GoesOn),
-            Step::Fails | Step::Done(0) => Some(Next::Over),
-            Step::Done(count) => {
+        match Transfer::from(self.socket.read(&mut buffer)) {
+            Transfer::Blocks => Step::Waits,
+            Transfer::Fails | Transfer::Done(0) => Step::Ends,
+            Transfer::Done(count) => {
                 *discarded += count;
-                (*discarded > TO_DISCARD).then_some(Next::Over)
+                match *discarded > TO_DISCARD {
+                    true => Step::Ends,
+                    false => Step::GoesOn,
+                }
             }
         }
     }

@@ -1,13 +1,11 @@
 //! The status helper: a process that answers clients from the record and the board. It asks nothing
 //! of the parent or of children, and has a bound for clients, for their time and for memory.
 
-use super::{
-    answers::Answers,
-    connection::{Connection, Next},
-};
+use super::{answers::Answers, connection::Connection, http::Hosts};
 use crate::{core::time::Time, sys::waiter::poll_many};
 use nix::poll::PollFlags;
 use std::{
+    cmp::Reverse,
     io,
     net::TcpListener,
     os::{
@@ -17,13 +15,16 @@ use std::{
     time::Duration,
 };
 
-/// How many clients are connected at a time. One more takes the place of the one that has least time
-/// left.
+/// How many clients are connected at a time. One more takes the place of the one that has been idle
+/// for longest, or of the one that has least time left.
 const MOST_CLIENTS: usize = 256;
 /// How many bytes of answers wait for slow clients at a time.
 const MOST_HELD: usize = 32 * 1024 * 1024;
 /// How many clients are accepted in a row.
 const ACCEPTS: usize = 64;
+/// How long a turn goes on with clients, and then with accepting them. It ends with the one who is
+/// being served then; whoever was left has the first turn next time.
+const TURN: Duration = Duration::from_millis(20);
 /// How long to accept nobody after an error.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -40,6 +41,7 @@ pub(super) enum Serves {
 pub(super) struct Door {
     listener: Listener,
     serves: Serves,
+    hosts: Hosts,
 }
 
 #[derive(Debug)]
@@ -48,15 +50,41 @@ enum Listener {
     Unix(UnixListener),
 }
 
+impl Listener {
+    /// Whether only this machine can connect. By which names others know an address is not known.
+    fn is_of_this_machine(&self) -> bool {
+        match self {
+            Self::Tcp(listener) => {
+                let address = listener.local_addr();
+                address.is_ok_and(|address| address.ip().to_canonical().is_loopback())
+            }
+            Self::Unix(_) => true,
+        }
+    }
+}
+
 impl Door {
-    /// The socket, of which the helper has a descriptor of its own.
-    pub(super) fn new(socket: BorrowedFd<'_>, is_tcp: bool, serves: Serves) -> io::Result<Self> {
+    /// The socket, of which the helper has a descriptor of its own. `host` is the name that it was
+    /// opened with, if it is a TCP socket.
+    pub(super) fn new(
+        socket: BorrowedFd<'_>,
+        host: Option<&str>,
+        serves: Serves,
+    ) -> io::Result<Self> {
         let socket = socket.try_clone_to_owned()?;
-        let listener = match is_tcp {
-            true => Listener::Tcp(socket.into()),
-            false => Listener::Unix(socket.into()),
+        let listener = match host {
+            Some(_) => Listener::Tcp(socket.into()),
+            None => Listener::Unix(socket.into()),
         };
-        Ok(Self { listener, serves })
+        let hosts = match host {
+            Some(host) if listener.is_of_this_machine() => Hosts::Own(host.into()),
+            _ => Hosts::Any,
+        };
+        Ok(Self {
+            listener,
+            serves,
+            hosts,
+        })
     }
 
     fn as_fd(&self) -> BorrowedFd<'_> {
@@ -90,6 +118,8 @@ pub(super) struct Helper {
     clients: Vec<Connection>,
     /// Nobody is accepted before.
     accept_at: Time,
+    /// How many bytes of answers may wait for slow clients.
+    most_held: usize,
 }
 
 /// What a wait has found.
@@ -106,6 +136,7 @@ impl Helper {
             doors,
             clients: Vec::new(),
             accept_at: Time::START,
+            most_held: MOST_HELD,
         }
     }
 
@@ -159,35 +190,47 @@ impl Helper {
 
     fn serve(&mut self, found: &Found) {
         self.serve_clients(&found.clients);
+        let until = self.answers.now() + TURN;
         for (at, ready) in found.doors.iter().enumerate() {
             if *ready {
-                self.accept(at);
+                self.accept(at, until);
             }
         }
-        self.bound_memory();
     }
 
     fn serve_clients(&mut self, ready: &[bool]) {
-        let now = self.answers.now();
-        let answers = &mut self.answers;
-        let mut ready = ready.iter();
-        self.clients.retain_mut(|client| {
-            let is_ready = ready.next().copied().unwrap_or(false);
-            let mut answer = |request: &_| answers.answer(request);
-            let next = match (is_ready, client.deadline() <= now) {
-                (true, _) => client.advance(now, &mut answer),
-                (false, true) => client.expire(now),
-                (false, false) => Next::GoesOn,
-            };
-            next == Next::GoesOn
-        });
+        let until = self.answers.now() + TURN;
+        let mut served = 0;
+        for (at, &is_ready) in ready.iter().enumerate() {
+            self.serve_client(at, is_ready);
+            served = at + 1;
+            if until <= self.answers.now() {
+                break;
+            }
+        }
+        self.clients.rotate_left(served);
+        self.clients.retain(|client| !client.is_over());
     }
 
-    fn accept(&mut self, door: usize) {
+    fn serve_client(&mut self, at: usize, is_ready: bool) {
+        let now = self.answers.now();
+        let (client, answers) = (&mut self.clients[at], &mut self.answers);
+        if is_ready {
+            client.advance(now, &mut |request| answers.answer(request));
+            self.bound_memory();
+        } else if client.deadline() <= now {
+            client.expire(now);
+        }
+    }
+
+    fn accept(&mut self, door: usize, until: Time) {
         for _ in 0..ACCEPTS {
             match self.doors[door].accept() {
-                Ok(socket) => self.welcome(socket, self.doors[door].serves),
+                Ok(socket) => self.welcome(socket, door),
                 Err(error) => return self.note_accept_error(&error),
+            }
+            if until <= self.answers.now() {
+                return;
             }
         }
     }
@@ -197,38 +240,118 @@ impl Helper {
         use io::ErrorKind::{ConnectionAborted, Interrupted, WouldBlock};
         if !matches!(error.kind(), WouldBlock | Interrupted | ConnectionAborted) {
             self.accept_at = self.answers.now() + PAUSE;
-            self.drop_one(|client| client.deadline());
+            self.make_room();
         }
     }
 
-    fn welcome(&mut self, socket: OwnedFd, serves: Serves) {
+    fn welcome(&mut self, socket: OwnedFd, door: usize) {
         if self.clients.len() == MOST_CLIENTS {
-            self.drop_one(|client| client.deadline());
+            self.make_room();
         }
         let now = self.answers.now();
-        let mut client = match serves {
-            Serves::Http => Connection::new(socket, now),
-            Serves::Agent => Connection::told(socket, self.answers.agent().into_bytes(), now),
+        let mut client = match self.doors[door].serves {
+            Serves::Http => Connection::new(socket, self.doors[door].hosts.clone(), now),
+            Serves::Agent => Connection::told(socket, self.answers.agent(), now),
         };
         let answers = &mut self.answers;
-        if client.advance(now, &mut |request| answers.answer(request)) == Next::GoesOn {
+        client.advance(now, &mut |request| answers.answer(request));
+        if !client.is_over() {
             self.clients.push(client);
+            self.bound_memory();
         }
     }
 
-    /// Drops the client for which `rank` is the least.
-    fn drop_one<K: Ord>(&mut self, rank: impl Fn(&Connection) -> K) {
-        let clients = self.clients.iter().enumerate();
-        if let Some((at, _)) = clients.min_by_key(|(_, client)| rank(client)) {
-            self.clients.swap_remove(at);
+    /// Drops a client: the one that has been idle for longest, else the one with least time left.
+    fn make_room(&mut self) {
+        self.give_up_one(|client| (!client.is_idle(), client.deadline()));
+        self.clients.retain(|client| !client.is_over());
+    }
+
+    /// Gives up the client for which `rank` is the least.
+    fn give_up_one<K: Ord>(&mut self, rank: impl Fn(&Connection) -> K) {
+        let clients = self.clients.iter_mut();
+        if let Some(client) = clients.min_by_key(|client| rank(client)) {
+            client.give_up();
         }
     }
 
-    /// Drops clients that hold most, until the answers take no more than there is room for.
+    /// Gives up clients that hold most, until the answers take no more than there is room for.
     fn bound_memory(&mut self) {
-        let held = |clients: &[Connection]| clients.iter().map(Connection::holds).sum::<usize>();
-        while held(&self.clients) > MOST_HELD {
-            self.drop_one(|client| std::cmp::Reverse(client.holds()));
+        while self.held() > self.most_held {
+            self.give_up_one(|client| Reverse(client.holds()));
         }
+    }
+
+    /// How many bytes of answers wait for clients.
+    fn held(&self) -> usize {
+        self.clients.iter().map(Connection::holds).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        core::board::SharedView,
+        sys::{clock::Clock, record_memory::RecordMemory},
+    };
+    use std::{io::Write, os::unix::net::UnixStream};
+
+    /// The helper of a server in which many have died with long last words, so that its document is
+    /// large.
+    fn helper() -> Helper {
+        let memory = RecordMemory::new(1).expect("memory");
+        memory.write(|writer, pen| {
+            for number in 0..50 {
+                let words = "x".repeat(8_000);
+                writer.death(number, &format!("{{\"words\":\"{words}\"}}"), pen);
+            }
+        });
+        let clock = Clock::new();
+        Helper::new(
+            Answers::new(memory, SharedView::default(), clock),
+            Vec::new(),
+        )
+    }
+
+    /// A client that has asked for a document, and reads nothing.
+    fn slow_reader(helper: &mut Helper) -> UnixStream {
+        let (mut client, socket) = UnixStream::pair().expect("sockets");
+        socket.set_nonblocking(true).expect("a mode");
+        let request = b"GET /status.json HTTP/1.1\r\nHost: a\r\n\r\n";
+        client.write_all(request).expect("room");
+        let now = helper.answers.now();
+        let connection = Connection::new(socket.into(), Hosts::Any, now);
+        helper.clients.push(connection);
+        client
+    }
+
+    /// Each has a document of its own, since each asks when that of the last one is old.
+    #[test]
+    fn slow_readers_take_bounded_memory_at_every_moment() {
+        let mut helper = helper();
+        helper.most_held = 2_000_000;
+        let clients: Vec<_> = (0..20).map(|_| slow_reader(&mut helper)).collect();
+        for at in 0..clients.len() {
+            helper.answers.forget_texts();
+            helper.serve_client(at, true);
+            assert!(helper.held() <= helper.most_held, "after {at}");
+        }
+        helper.serve_clients(&[]);
+        let left = helper.clients.len();
+        assert!((4..8).contains(&left), "{left}: each has some 400 kB");
+    }
+
+    /// They ask at the same time.
+    #[test]
+    fn a_document_is_kept_once_for_all_who_ask_for_it() {
+        let mut helper = helper();
+        let clients: Vec<_> = (0..100).map(|_| slow_reader(&mut helper)).collect();
+        for at in 0..clients.len() {
+            helper.answers.keep_texts();
+            helper.serve_client(at, true);
+        }
+        assert!(helper.held() < 1_000_000, "{}", helper.held());
+        assert!(helper.clients.iter().all(|client| !client.is_over()));
     }
 }

@@ -1,12 +1,16 @@
 //! HTTP/1.1 as the status helper speaks it: requests found in bytes as they come, each with a bound,
 //! and the heads of answers. Reads no socket, and knows no document.
 
-use std::fmt::Write;
+use std::{fmt::Write, net::IpAddr, rc::Rc};
 
 /// The longest head of a request.
 pub(crate) const LONGEST_HEAD: usize = 8 * 1024;
 /// The most header fields.
 const MOST_FIELDS: usize = 64;
+
+/// What is answered under any name: it tells nothing that a page could use, and balancers ask by names
+/// of their own.
+const PROBES: [&str; 2] = ["/health", "/ready"];
 
 /// A request that can be answered.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -30,6 +34,7 @@ pub(crate) enum Status {
     MethodNotAllowed,
     RequestTimeout,
     ContentTooLarge,
+    MisdirectedRequest,
     FieldsTooLarge,
     ServiceUnavailable,
     VersionNotSupported,
@@ -45,6 +50,7 @@ impl Status {
             Self::MethodNotAllowed => "405 Method Not Allowed",
             Self::RequestTimeout => "408 Request Timeout",
             Self::ContentTooLarge => "413 Content Too Large",
+            Self::MisdirectedRequest => "421 Misdirected Request",
             Self::FieldsTooLarge => "431 Request Header Fields Too Large",
             Self::ServiceUnavailable => "503 Service Unavailable",
             Self::VersionNotSupported => "505 HTTP Version Not Supported",
@@ -63,13 +69,51 @@ pub(crate) enum Verdict {
     Refuse(Status),
 }
 
+/// Under which names a server may be asked.
+#[derive(Clone, Debug, Default)]
+pub(crate) enum Hosts {
+    #[default]
+    Any,
+    /// Under an address, as `localhost`, or under this name.
+    ///
+    /// Whoever owns a name can have it mean any address: a browser then lets a page with that name
+    /// read what is told at the address, also on the browser's own machine.
+    Own(Rc<str>),
+}
+
+impl Hosts {
+    fn take(&self, host: &str) -> bool {
+        let Self::Own(own) = self else {
+            return true;
+        };
+        let name = without_port(host);
+        let is = |known: &str| name.eq_ignore_ascii_case(known);
+        is("localhost") || is(own) || name.parse::<IpAddr>().is_ok()
+    }
+}
+
+/// The host of `host:port`, or of `[address]:port` without the brackets.
+fn without_port(host: &str) -> &str {
+    if let Some((address, _)) = host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        return address;
+    }
+    host.split(':').next().unwrap_or_default()
+}
+
 /// The requests of one connection.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Requests {
+    hosts: Hosts,
     bytes: Vec<u8>,
 }
 
 impl Requests {
+    /// Requests of a client that may ask under these names.
+    pub(crate) fn of(hosts: Hosts) -> Self {
+        let bytes = Vec::new();
+        Self { hosts, bytes }
+    }
+
     /// Takes bytes from the client. The caller feeds no more while a whole request waits, so a few
     /// more than [`LONGEST_HEAD`] are kept.
     pub(crate) fn feed(&mut self, bytes: &[u8]) {
@@ -89,7 +133,7 @@ impl Requests {
         let head = &self.bytes[..self.bytes.len().min(LONGEST_HEAD)];
         match request.parse(head) {
             Ok(httparse::Status::Complete(length)) => {
-                let verdict = judge(&request);
+                let verdict = judge(&request, &self.hosts);
                 self.bytes.drain(..length);
                 verdict
             }
@@ -103,7 +147,7 @@ impl Requests {
     }
 }
 
-fn judge(request: &httparse::Request<'_, '_>) -> Verdict {
+fn judge(request: &httparse::Request<'_, '_>, known: &Hosts) -> Verdict {
     let is_1_1 = request.version == Some(1);
     let method = request.method.unwrap_or_default();
     if !matches!(method, "GET" | "HEAD") {
@@ -114,12 +158,17 @@ fn judge(request: &httparse::Request<'_, '_>) -> Verdict {
     if hosts > 1 || is_1_1 && hosts == 0 {
         return Verdict::Refuse(Status::BadRequest);
     }
+    let path = path(request.path.unwrap_or_default());
+    let is_known = fields(request, "host").all(|host| known.take(host));
+    if !is_known && !PROBES.contains(&&*path) {
+        return Verdict::Refuse(Status::MisdirectedRequest);
+    }
     if let Some(status) = refuses_body(request) {
         return Verdict::Refuse(status);
     }
     let has = |token| has_token(request, "connection", token);
     Verdict::Request(Request {
-        path: path(request.path.unwrap_or_default()),
+        path,
         accept: fields(request, "accept").collect::<Vec<_>>().join(","),
         is_head: method == "HEAD",
         keeps: !has("close") && (is_1_1 || has("keep-alive")),
@@ -178,7 +227,10 @@ pub(crate) struct Answer {
     pub(crate) content_type: &'static str,
     /// Further fields, each with its end of line.
     pub(crate) fields: String,
-    pub(crate) body: String,
+    /// Several answers may have the same.
+    pub(crate) body: Rc<str>,
+    /// Whether it may be large, or take long to make: one of a client is sent in a turn.
+    pub(crate) is_large: bool,
 }
 
 impl Answer {
@@ -192,7 +244,8 @@ impl Answer {
             status,
             content_type: "text/plain; charset=utf-8",
             fields: allow.to_owned(),
-            body: format!("{text}\n"),
+            body: format!("{text}\n").into(),
+            is_large: false,
         }
     }
 
@@ -202,8 +255,8 @@ impl Answer {
         Self::text(status, phrase)
     }
 
-    /// The bytes on the wire; only the head for a HEAD request.
-    pub(crate) fn bytes(&self, is_head: bool, keeps: bool) -> Vec<u8> {
+    /// What comes before the body on the wire.
+    pub(crate) fn head(&self, keeps: bool) -> Vec<u8> {
         let mut text = String::new();
         let connection = if keeps { "keep-alive" } else { "close" };
         // Writing to a string cannot fail.
@@ -216,9 +269,6 @@ impl Answer {
             self.body.len(),
             self.fields,
         );
-        if !is_head {
-            text.push_str(&self.body);
-        }
         text.into_bytes()
     }
 }
@@ -335,16 +385,44 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_to_head_has_the_length_of_the_body_and_no_body() {
+    fn a_head_has_the_length_of_the_body() {
         let answer = Answer::text(Status::Ok, "ready");
-        let get = String::from_utf8(answer.bytes(false, true)).unwrap();
-        let head = String::from_utf8(answer.bytes(true, true)).unwrap();
-        assert_eq!(get, format!("{head}ready\n"));
+        let head = String::from_utf8(answer.head(true)).unwrap();
+        assert_eq!(&*answer.body, "ready\n");
         assert!(head.contains("Content-Length: 6\r\n") && head.ends_with("\r\n\r\n"));
-        let refused = Answer::of(Status::MethodNotAllowed).bytes(false, false);
-        let refused = String::from_utf8(refused).unwrap();
-        assert!(refused.contains("\r\nAllow: GET, HEAD\r\nConnection: close\r\n\r\n"));
-        assert!(refused.ends_with("Method Not Allowed\n"));
+        let refused = Answer::of(Status::MethodNotAllowed);
+        let head = String::from_utf8(refused.head(false)).unwrap();
+        assert!(head.ends_with("\r\nAllow: GET, HEAD\r\nConnection: close\r\n\r\n"));
+        assert_eq!(&*refused.body, "Method Not Allowed\n");
+    }
+
+    #[test]
+    fn only_a_name_that_nobody_else_can_give_is_taken_on_the_own_machine() {
+        let own = Hosts::Own("status.example".into());
+        for (host, taken) in [
+            ("localhost", true),
+            ("LOCALHOST:9100", true),
+            ("Status.Example:9100", true),
+            ("127.0.0.1", true),
+            ("192.0.2.1:80", true),
+            ("[::1]:9100", true),
+            ("", false),
+            ("evil.example", false),
+            ("localhost.evil.example", false),
+            ("127.0.0.1.evil.example:9100", false),
+            ("[evil.example]", false),
+        ] {
+            assert_eq!(own.take(host), taken, "{host:?}");
+            assert!(Hosts::Any.take(host));
+            let mut requests = Requests::of(own.clone());
+            requests.feed(format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n").as_bytes());
+            let refused = Verdict::Refuse(Status::MisdirectedRequest);
+            assert_eq!(requests.next() != refused, taken, "{host:?}");
+        }
+        // No browser asks so.
+        let mut requests = Requests::of(own);
+        requests.feed(b"GET / HTTP/1.0\r\n\r\n");
+        assert!(matches!(requests.next(), Verdict::Request(_)));
     }
 
     proptest! {

@@ -129,6 +129,13 @@ impl Status {
         }
     }
 
+    /// After a command that may have drained the server.
+    pub(crate) fn note_drain(&mut self, monitor: &Monitor) {
+        if let Some(kept) = &mut self.0 {
+            kept.recorder.note_drain(monitor);
+        }
+    }
+
     pub(crate) fn wants_listeners(&self, now: Time) -> bool {
         let kept = self.0.as_ref();
         kept.is_some_and(|kept| kept.recorder.wants_listeners(now))
@@ -238,9 +245,9 @@ impl Kept {
 /// Runs in the helper.
 fn serve(opened: &[(Opened, Serves)], answers: Answers, life: BorrowedFd<'_>) -> i32 {
     let doors = opened.iter().flat_map(|(opened, serves)| {
-        let is_tcp = opened.is_tcp();
+        let host = opened.host();
         let sockets = opened.sockets();
-        sockets.map(move |socket| Door::new(socket, is_tcp, *serves))
+        sockets.map(move |socket| Door::new(socket, host, *serves))
     });
     match doors.collect() {
         Ok(doors) => Helper::new(answers, doors).run(life),

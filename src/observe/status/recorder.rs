@@ -10,8 +10,7 @@ use crate::{
         monitor::Monitor,
         status::{
             Stage, death,
-            figures::{Head, Known, Row, Tallies, nanoseconds, taken},
-            picture::believable,
+            figures::{Head, Known, Row, Slotless, Tallies, nanoseconds},
             record::{Pen, Writer},
             texts::{ListenerText, Texts},
         },
@@ -32,6 +31,8 @@ const MOST_CHANGED: usize = 1024;
 #[derive(Debug)]
 pub(super) struct Recorder {
     memory: Option<RecordMemory>,
+    /// For how many children there are rows.
+    slots: usize,
     known: Known,
     head: Head,
     tallies: Tallies,
@@ -39,6 +40,8 @@ pub(super) struct Recorder {
     config: Option<Config>,
     /// The children that something has happened to.
     changed: Vec<ChildId>,
+    /// Whether there may be children beyond the rows.
+    has_slotless: bool,
     /// The slots of children that have ended.
     left: Vec<usize>,
     /// The texts of deaths that are to be written, and how many were written.
@@ -51,12 +54,14 @@ impl Default for Recorder {
     fn default() -> Self {
         Self {
             memory: None,
+            slots: 0,
             known: Known::default(),
             head: Head::default(),
             tallies: Tallies::default(),
             texts: Texts::default(),
             config: None,
             changed: Vec::new(),
+            has_slotless: false,
             left: Vec::new(),
             deaths: Vec::new(),
             deaths_written: 0,
@@ -70,6 +75,7 @@ impl Recorder {
     pub(super) fn begin(&mut self, slots: usize, monitor: &Monitor) -> io::Result<&RecordMemory> {
         if self.memory.is_none() {
             self.memory = Some(RecordMemory::new(slots)?);
+            self.slots = slots;
             let age = monitor.now().since_start();
             self.known.started_at = nanoseconds(date::wall_clock().saturating_sub(age));
             self.write(monitor);
@@ -92,8 +98,6 @@ impl Recorder {
                 self.enter(Stage::Serving, monitor);
             }
             Event::Exited { child, death } => self.bury(child, death, monitor),
-            Event::Reloaded { .. } => self.known.reloads += 1,
-            Event::ReloadFailed { .. } => self.known.failed_reloads += 1,
             Event::StopAnnounced { .. } => self.enter(Stage::Leaving, monitor),
             Event::ShuttingDown => self.enter(Stage::Stopping, monitor),
             Event::Turn { next_in } => self.end_turn(monitor, next_in),
@@ -109,7 +113,15 @@ impl Recorder {
         }
     }
 
+    /// A drain is told at once, before its command is answered.
+    pub(super) fn note_drain(&mut self, monitor: &Monitor) {
+        if self.head.is_drained != u64::from(monitor.is_drained) {
+            self.write(monitor);
+        }
+    }
+
     fn change(&mut self, child: ChildId, monitor: &Monitor) {
+        self.has_slotless |= child.slot() >= self.slots;
         self.changed.push(child);
         if self.changed.len() == MOST_CHANGED {
             self.write(monitor);
@@ -118,9 +130,6 @@ impl Recorder {
 
     fn bury(&mut self, child: &Child, death: &Death, monitor: &Monitor) {
         let now = monitor.now();
-        let born = nanoseconds(child.start_time().since_start());
-        let taken = believable(taken(child), born, now);
-        self.known.ended_connections = self.known.ended_connections.saturating_add(taken);
         let since_1970 = Duration::from_nanos(self.known.started_at);
         let unix = since_1970.saturating_add(now.since_start());
         self.deaths.push(death::text(child, death, now, unix));
@@ -144,6 +153,7 @@ impl Recorder {
         let text = |listener: ListenerStatus| ListenerText {
             name: listener.name,
             queued: listener.queued,
+            limit: listener.limit,
         };
         let listeners: Vec<_> = listeners.into_iter().map(text).collect();
         // Those of a stop are closed by and by: what they were called stays.
@@ -176,6 +186,10 @@ impl Recorder {
             self.notice_programs(monitor);
         }
         self.known.saturated_since = monitor.saturated_since();
+        if refresh || self.has_slotless {
+            self.known.slotless = Slotless::among(monitor.children(), self.slots);
+            self.has_slotless = self.known.slotless != Slotless::default();
+        }
         let head = Head::of(monitor, self.known);
         if refresh || head != self.head || !self.changed.is_empty() || !self.left.is_empty() {
             let own = refresh.then(|| self.refreshed(monitor)).flatten();

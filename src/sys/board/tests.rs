@@ -309,6 +309,28 @@ fn what_a_child_has_counted_outlives_it() {
     assert_eq!(counted(&board), before);
 }
 
+/// What a child has scribbled over its numbers is in no sum, before its end and after it.
+#[test]
+fn a_scribbled_row_is_in_no_sum() {
+    let mut board = Scoreboard::new(2).unwrap();
+    let words = |board: &Scoreboard| board.board.view.numbers().words().collect::<Vec<_>>();
+    cells::declare(|schema| schema.counter("anything")).unwrap();
+    board.enter(child(0, 1));
+    board.enter(child(1, 2));
+    let honest = board.slot(child(1, 2));
+    honest.words().unwrap()[ROW_AT].store(3, Relaxed);
+    let before = words(&board);
+    let scribbler = board.slot(child(0, 1));
+    for word in &scribbler.words().unwrap()[ROW_AT..] {
+        word.store(0x4141_4141_4141_4141, Relaxed);
+    }
+    assert_eq!(words(&board), before, "while it lives");
+    board.leave(child(0, 1));
+    assert_eq!(words(&board), before, "after its end");
+    honest.words().unwrap()[ROW_AT].store(4, Relaxed);
+    assert_eq!(words(&board)[0], before[0] + 1);
+}
+
 /// A child that was killed while it changed its description leaves none.
 #[test]
 fn a_description_is_whole_or_none() {

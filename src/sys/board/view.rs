@@ -1,6 +1,8 @@
 //! A look at the board, which changes nothing: for the parent, for children that ask about their
 //! siblings, and for whoever shows the state of a server. Trusts no number that a child has written.
 
+#[cfg(feature = "status")]
+use crate::core::board::Sums;
 #[cfg(feature = "holder")]
 use crate::core::{board::PID_AT, journal::NotedPid};
 use crate::{
@@ -152,14 +154,14 @@ impl BoardView {
     /// The numbers of all metrics: those of children that have ended, and of those that live.
     pub(super) fn numbers(&self) -> Numbers {
         self.between_folds(|| self.sum())
+            .unwrap_or_else(|torn| torn)
     }
 
     fn sum(&self) -> Numbers {
         let mut sum = numbers_at(self.memory.words(), ROW_AT);
         for (words, counts) in self.used() {
             if counts {
-                sum.add(&numbers_at(words, ROW_AT));
-                sum.add(&numbers_at(words, OTHERS_AT));
+                sum.add_childs(&rows_at(words));
             }
         }
         sum
@@ -173,22 +175,21 @@ impl BoardView {
         sum
     }
 
-    /// Sums up what children have counted that live and that have ended, between two folds.
-    fn between_folds<T>(&self, sum: impl Fn() -> T) -> T {
+    /// Sums up what children have counted that live and that have ended, between two folds. An error
+    /// is what was found during a fold: numbers of a child may be missing or in it twice.
+    fn between_folds<T>(&self, sum: impl Fn() -> T) -> Result<T, T> {
         let folds = &self.memory.words()[FOLDS_AT];
         let attempt = || {
             let before = folds.load(Acquire);
             let found = sum();
             fence(Acquire);
-            // Only the parent writes there, so it does not wait for itself.
-            let is_whole = before.is_multiple_of(2) && folds.load(Relaxed) == before;
-            (found, is_whole)
+            match before.is_multiple_of(2) && folds.load(Relaxed) == before {
+                true => Ok(found),
+                false => Err(found),
+            }
         };
-        let attempts = (1..ATTEMPTS).find_map(|_| match attempt() {
-            (found, true) => Some(found),
-            (_, false) => None,
-        });
-        attempts.unwrap_or_else(|| attempt().0)
+        // Only the parent writes there, so it does not wait for itself.
+        (1..ATTEMPTS).fold(attempt(), |found, _| found.or_else(|_| attempt()))
     }
 }
 
@@ -221,16 +222,25 @@ impl View for BoardView {
 
     fn queue_times(&self) -> QueueTimes {
         self.between_folds(|| self.sum_of_queue_times())
+            .unwrap_or_else(|torn| torn)
     }
 
     #[cfg(feature = "status")]
-    fn numbers(&self) -> Numbers {
-        Self::numbers(self)
+    fn sums(&self, with_metrics: bool) -> Option<Sums> {
+        let sum = || Sums {
+            numbers: match with_metrics {
+                true => self.sum(),
+                false => Numbers::default(),
+            },
+            queue_times: self.sum_of_queue_times(),
+        };
+        self.between_folds(sum).ok()
     }
 
     #[cfg(feature = "status")]
     fn used_slots(&self) -> usize {
-        self.used().count()
+        // OK because there are no more than fit into memory.
+        self.memory.words()[USED_AT].load(Relaxed) as usize
     }
 }
 
@@ -240,6 +250,11 @@ pub(super) fn queue_times_at(words: &[AtomicU64]) -> QueueTimes {
 
 pub(super) fn numbers_at(words: &[AtomicU64], start: usize) -> Numbers {
     Numbers::read(|at| words[start + at].load(Relaxed))
+}
+
+/// What a child has counted, by its kinds of threads.
+pub(super) fn rows_at(words: &[AtomicU64]) -> [Numbers; 2] {
+    [ROW_AT, OTHERS_AT].map(|start| numbers_at(words, start))
 }
 
 /// Reads a description, unless it changes meanwhile.

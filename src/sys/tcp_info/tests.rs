@@ -25,6 +25,15 @@ fn the_queue_of_a_listener_is_counted() {
 }
 
 #[test]
+fn the_limit_of_a_queue_is_that_of_the_call_of_listen() {
+    let listener = listen();
+    assert_ne!(queue_limit(&listener), Some(7));
+    // A second call changes it.
+    nix::sys::socket::listen(&listener, nix::sys::socket::Backlog::new(7).unwrap()).unwrap();
+    assert_eq!(queue_limit(&listener), Some(7));
+}
+
+#[test]
 fn other_sockets_have_no_information() {
     let (one, _other) = UnixStream::pair().unwrap();
     assert_eq!(queue_length(&one), None);

@@ -5,7 +5,7 @@ use super::{
     view::{Mode, Shown, View},
 };
 use crate::{
-    snapshot::{Children, Death, Slot, plain, time},
+    snapshot::{Children, Death, Listener, Slot, plain, time},
     status,
 };
 use ratatui::{
@@ -66,7 +66,6 @@ fn draw_header(frame: &mut Frame<'_>, area: Rect, view: &View) {
         Some(reason) => format!("no answer: {}", plain(reason)).red().bold(),
         None => status::stage(snapshot).bold(),
     };
-    let queued: u64 = snapshot.listeners.iter().filter_map(|one| one.queued).sum();
     let lines = vec![
         Line::from(vec![
             format!("process {}  ", server.pid).into(),
@@ -81,10 +80,11 @@ fn draw_header(frame: &mut Frame<'_>, area: Rect, view: &View) {
         ]),
         bar(&snapshot.children, area.width),
         Line::from(format!(
-            "connections {} taken, {} lost  a second {}  queued {queued}",
+            "connections {} taken, {} lost  a second {}  queued {}",
             snapshot.counters.connections,
             snapshot.counters.lost_connections,
             status::rates(snapshot),
+            queued(&snapshot.listeners),
         )),
         Line::from(vec![
             "busy, the last minute ".dim(),
@@ -92,6 +92,17 @@ fn draw_header(frame: &mut Frame<'_>, area: Rect, view: &View) {
         ]),
     ];
     frame.render_widget(Paragraph::new(lines), area);
+}
+
+/// How many clients wait, as far as that is known.
+fn queued(listeners: &[Listener]) -> String {
+    let known: Vec<_> = listeners.iter().filter_map(|one| one.queued).collect();
+    let sum: u64 = known.iter().sum();
+    match known.len() {
+        0 => "unknown".to_owned(),
+        all if all == listeners.len() => sum.to_string(),
+        _ => format!("{sum} and unknown"),
+    }
 }
 
 /// The children as a bar: a cell for each, or for several.
@@ -123,11 +134,14 @@ fn bar(children: &Children, width: u16) -> Line<'static> {
     ])
 }
 
-/// The numbers as columns of one cell each.
+/// The numbers as columns of one cell each; a dot where there is none.
 fn spark(numbers: &[Option<u64>], most: u64) -> String {
+    const UNKNOWN: char = '·';
     const LEVELS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
     let level = |number: &Option<u64>| {
-        let number = number.unwrap_or(0).min(most);
+        let Some(number) = number.map(|number| number.min(most)) else {
+            return UNKNOWN;
+        };
         let level = (number * 8).div_ceil(most.max(1));
         let level = usize::try_from(level).unwrap_or(0);
         LEVELS.get(level).copied().unwrap_or(' ')
@@ -181,7 +195,7 @@ fn draw_deaths(frame: &mut Frame<'_>, area: Rect, view: &View) {
             plain(&death.cause),
             time(death.age_seconds),
             death.connections.to_string(),
-            plain(&death.status),
+            death.how(),
         ])
     });
     let widths = [8, 8, 14, 8, 9, 30].map(Constraint::Length);
@@ -272,7 +286,7 @@ fn death_lines(death: &Death) -> Vec<Line<'static>> {
             death.pid,
             plain(&death.id),
             plain(&death.cause),
-            plain(&death.status),
+            death.how(),
         )),
     ])];
     let stack = death
@@ -331,7 +345,7 @@ mod tests {
             "process 4711  serving, ready  up 2 h  epoch 2",
             " 1 busy 1 free of at most 50",
             "12.0 (1s)",
-            "queued 4",
+            "queued 4 and unknown",
             "PID      STATE     AGE      CONNS     BUSY v",
             "4712     busy      61.2 s   40        250 ms   4 ms     192.0.2.1:50000",
             "GET /reports/42",
@@ -409,10 +423,21 @@ mod tests {
     }
 
     #[test]
+    fn a_queue_that_is_not_known_is_no_empty_one() {
+        let of = |queued| Listener {
+            queued,
+            ..Listener::default()
+        };
+        assert_eq!(queued(&[of(None)]), "unknown");
+        assert_eq!(queued(&[of(Some(0)), of(Some(3))]), "3");
+        assert_eq!(queued(&[of(Some(0)), of(None)]), "0 and unknown");
+    }
+
+    #[test]
     fn columns_of_a_spark_are_as_high_as_their_numbers() {
         assert_eq!(
             spark(&[Some(0), Some(1), Some(4), Some(8), None, Some(99)], 8),
-            " ▁▄█ █"
+            " ▁▄█·█"
         );
         assert_eq!(spark(&[Some(5)], 0), " ");
     }

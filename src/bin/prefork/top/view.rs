@@ -328,7 +328,8 @@ mod tests {
         press(&mut view, "G");
         assert_eq!(view.death().map(|death| death.pid), Some(4713), "in slot 1");
         press(&mut view, "\tG");
-        assert_eq!((view.shown, view.at()), (Shown::Deaths, Some(0)));
+        assert_eq!((view.shown, view.at()), (Shown::Deaths, Some(1)));
+        press(&mut view, "g");
         assert_eq!(
             view.death().map(|death| death.cause.as_str()),
             Some("overtime")

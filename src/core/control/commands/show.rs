@@ -22,6 +22,7 @@ fn tell_server(json: &mut Json, monitor: &Monitor) {
     json.field("version", env!("CARGO_PKG_VERSION"));
     json.field("uptime", monitor.now().since_start());
     json.field("state", state(monitor));
+    json.field("drained", monitor.is_drained);
     json.field("epoch", monitor.replacement.epoch());
     json.field("starting", census.starting);
     json.field("free", census.free);

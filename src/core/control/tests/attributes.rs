@@ -95,7 +95,7 @@ fn children_are_shown() {
     talk.monitor.retire(busy, crate::core::child::Reason::Asked);
     let answer = talk.ask("show");
     for part in [
-        r#""uptime":1.5,"state":"running","epoch":0,"starting":0,"free":1,"busy":0,"reserved":0,"retiring":1"#,
+        r#""uptime":1.5,"state":"running","drained":false,"epoch":0,"starting":0,"free":1,"busy":0,"reserved":0,"retiring":1"#,
         r#"{"pid":1001,"state":"free","epoch":0,"age":1.5,"connections":0,"busy_for":null}"#,
         r#"{"pid":1002,"state":"retiring","epoch":0,"age":1.5,"connections":1,"busy_for":1.5}"#,
     ] {

@@ -42,7 +42,11 @@ fn what_is_no_command_is_refused_and_changes_nothing() {
         r#"{"ok":false,"error":"usage: reload","code":"usage"}"#
     );
     let unknown = talk.ask("x");
-    assert!(unknown.contains("is none of reload, upgrade, stop, retire, set, get, show, help"));
+    assert!(
+        unknown.contains(
+            "is none of reload, upgrade, stop, drain, ready, retire, set, get, show, help"
+        )
+    );
     // Every number of words that the table does not allow.
     for command in COMMANDS {
         for words in 0..4 {
@@ -62,6 +66,21 @@ fn what_is_no_command_is_refused_and_changes_nothing() {
     assert_eq!(asked(&mut talk.monitor), []);
     assert_eq!(talk.monitor.take_wish(), Wish::Nothing);
     assert_eq!(*talk.monitor.config(), Config::default());
+}
+
+/// A program after an upgrade, and the next parent under a holder, go on with it.
+#[test]
+fn a_drain_lasts_until_it_is_taken_back() {
+    let mut talk = Talk::new(monitor());
+    assert!(talk.ask("drain").contains("\"drained\":true"));
+    assert!(talk.ask("show").contains("\"drained\":true"));
+    let mut next = Monitor::default();
+    next.adopt(&talk.monitor.save_pool(), Vec::new());
+    assert!(next.is_drained);
+    assert!(talk.ask("ready").contains("\"drained\":false"));
+    let mut next = Monitor::default();
+    next.adopt(&talk.monitor.save_pool(), Vec::new());
+    assert!(!next.is_drained);
 }
 
 #[test]

@@ -1,0 +1,23 @@
+//! `drain` and `ready`: whether balancers are told to send clients here. Both are done at once; children
+//! and listeners are left alone.
+
+use crate::core::{
+    control::{Answer, Begun},
+    monitor::Monitor,
+};
+
+pub(in super::super) fn drain(monitor: &mut Monitor, _: &str) -> Begun {
+    set(monitor, true)
+}
+
+pub(in super::super) fn ready(monitor: &mut Monitor, _: &str) -> Begun {
+    set(monitor, false)
+}
+
+fn set(monitor: &mut Monitor, is_drained: bool) -> Begun {
+    if monitor.is_shutdown() {
+        return Begun::stopping();
+    }
+    monitor.is_drained = is_drained;
+    Begun::Done(Answer::ok(|json| json.field("drained", is_drained)))
+}
