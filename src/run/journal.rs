@@ -132,6 +132,8 @@ impl<Y: System> Parent<Y> {
         if self.system.is_held()
             && let Some(told) = self.monitor.told_note(child)
         {
+            // First: after a kill between the two there is a child too many, and not one too few.
+            self.note_paired();
             self.system.note_told(child, told);
         }
     }

@@ -3,6 +3,8 @@
 //! end.
 
 use super::{child::ChildSide, parent::Parent, turn::Loop};
+#[cfg(feature = "holder")]
+use crate::sys::holder::keeps_programs;
 use crate::{
     core::{
         error::{Error, Operation},
@@ -34,7 +36,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             return self.upgrade_failed(&failed(&Failure::Stop));
         }
         #[cfg(feature = "holder")]
-        if self.parent.monitor.programs && self.parent.system.is_held() {
+        if self.parent.system.is_held() && self.parent.monitor.programs && !keeps_programs() {
             return self.upgrade_failed(&failed(&Failure::EndsPrograms));
         }
         self.parent.monitor.begin_upgrade();

@@ -33,7 +33,7 @@ pub const SCENARIOS: Scenarios = scenarios![
     children_that_die_meanwhile_are_reaped_once_and_their_status_is_known,
     a_stop_during_an_upgrade_wins,
     a_holder_that_is_stopped_is_not_waited_for,
-    an_upgrade_is_refused_where_children_are_programs,
+    programs_outlive_the_parent_that_leaves_an_upgrade_to_its_holder,
     process_1_of_a_container_is_upgraded,
 ];
 
@@ -63,9 +63,15 @@ impl std::ops::Deref for Upgraded {
 
 impl Upgraded {
     pub fn new(world: &mut World, flags: &[&str]) -> Self {
+        Self::with(world, "held", flags)
+    }
+
+    fn with(world: &mut World, program: &str, flags: &[&str]) -> Self {
         let path = world.tempdir().join("server");
         write_program(&path, 1, Mode::Good);
-        let launch = world.command(&path).args(&["--program", "held", "--saves"]);
+        let launch = world
+            .command(&path)
+            .args(&["--program", program, "--saves"]);
         let watched = Watched::of(launch.args(flags).spawn());
         watched.expect_children(4);
         Self { watched, path }
@@ -553,14 +559,22 @@ fn a_holder_that_is_stopped_is_not_waited_for(world: &mut World) {
     upgraded.stop();
 }
 
-/// They would end with their parent, and with what they have in hand.
-fn an_upgrade_is_refused_where_children_are_programs(world: &mut World) {
-    let watched = Watched::of(world.spawn("held_programs", &[]));
-    let before = watched.expect_children(4);
-    watched.server.signal(Signal::SIGUSR2);
-    watched.expect("children that are programs would end", 1);
-    assert_eq!(watched.children(), before);
-    watched.stop();
+/// They are the holder's from their fork on, so that the end of the parent is nothing to them.
+fn programs_outlive_the_parent_that_leaves_an_upgrade_to_its_holder(world: &mut World) {
+    let upgraded = Upgraded::with(world, "held_programs", &[]);
+    let before = upgraded.expect_ready(4);
+    upgraded.upgrade_to(2, Mode::Good);
+    let stdout = upgraded.server.stdout();
+    for child in &before {
+        assert!(stdout.contains(&format!("adopted {child} ")), "{stdout}");
+    }
+    let after = until("the new children alone", SOON, || {
+        let children = upgraded.children();
+        (children.is_disjoint(&before) && children.len() >= 4).then_some(children)
+    });
+    upgraded.kill_parent();
+    assert!(upgraded.children().is_superset(&after));
+    upgraded.stop();
 }
 
 const UNSHARE: [&str; 2] = ["-Urpf", "--mount-proc"];
