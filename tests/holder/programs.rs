@@ -244,11 +244,12 @@ fn signals_of_hooks_reach_programs(world: &mut World) {
     let watched = watched_shell(world, &["--children", "1"], script);
     expect_line(&watched, "said got it");
     let asking = "trap 'echo signal me' USR2; trap 'echo got it' USR1; \
-                  while :; do sleep 0.05; done";
+                  echo listening; while :; do sleep 0.05; done";
     let adopted = watched_shell(world, &["--children", "1"], asking);
     let child = adopted.expect_children_of_name("sh", 1);
+    expect_line(&adopted, "said listening");
     adopted.kill_parent();
-    until("the trap to be set", SOON, || {
+    until("the signal of the hook", SOON, || {
         child.iter().for_each(|pid| send(*pid, Signal::SIGUSR2));
         (adopted.said("said got it") > 0).then_some(())
     });
