@@ -134,7 +134,8 @@ fn builder<S: ChildServer>(args: &Args, server: S) -> Builder<DefaultHooks, S> {
     PreFork::builder(server)
         .observe(Refused)
         .start_servers(children)
-        .max_clients(children)
+        .min_spare_servers(args.parsed("--min-spare").unwrap_or(children))
+        .max_clients(args.parsed("--max").unwrap_or(children))
         .cull_after(millis(args, "--cull-after", 60_000))
 }
 
@@ -389,8 +390,10 @@ fn a_user_who_is_not_allowed_is_closed_and_counted(world: &mut World) {
 /// A file is read anew by the program's own code in a reload; who is connected notices nothing.
 fn a_reload_changes_whom_the_server_admits(world: &mut World) {
     let rules = world.tempdir().join("rules");
-    let flags = ["--children", "4", "--rules", rules.to_str().unwrap()];
-    let server = world.spawn("queue", &flags);
+    // With room for successors: in a full pool a reload waits for the client that is held.
+    let sizes = ["--children", "4", "--min-spare", "1", "--max", "8"];
+    let flags = ["--rules", rules.to_str().unwrap()];
+    let server = world.spawn("queue", &[&sizes[..], &flags].concat());
     let address = server.address();
     let reload = |text: &str| {
         fs::write(&rules, text).unwrap();
@@ -398,8 +401,15 @@ fn a_reload_changes_whom_the_server_admits(world: &mut World) {
     };
     let mut held = hold(&address);
     reload("deny 127.0.0.0/8\n");
+    let mut in_a_row = 0;
+    // While some have the old rules and some the new ones, it is a matter of who takes a client.
     until("nobody to be served", SOON, || {
-        served(&address).is_none().then_some(())
+        in_a_row = if served(&address).is_none() {
+            in_a_row + 1
+        } else {
+            0
+        };
+        (in_a_row == 30).then_some(())
     });
     held.is_served();
     // What cannot be read changes nothing.

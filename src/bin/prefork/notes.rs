@@ -2,6 +2,7 @@
 
 use prefork_server::{Event, Monitor, Observer};
 use std::io::{self, Write};
+use std::time::Duration;
 
 /// Says when a reload is complete, and for whom a stop waits.
 #[derive(Debug)]
@@ -23,11 +24,15 @@ impl Observer for Notes {
     }
 }
 
-/// How many have a connection in hand. They have been told to stop by now, so none is busy.
+/// Who has a connection for less is about to answer, and nobody notices that a stop has waited.
+const NOTICED: Duration = Duration::from_millis(500);
+
+/// How many have had a connection in hand for some time. They have been told to stop by now, so none is
+/// busy.
 fn serving(monitor: &Monitor) -> u64 {
-    let children = monitor.children();
-    children
-        .filter(|child| child.busy_since().is_some())
+    let began = monitor.children().filter_map(|child| child.busy_since());
+    began
+        .filter(|began| monitor.now().since(*began) >= NOTICED)
         .count() as u64
 }
 

@@ -70,8 +70,7 @@ pub(crate) enum Action {
         /// First check whether the client has gone; if so, send no word and skip the connection.
         ///
         /// Where connections take long, clients give up while they are queued. Where connections
-        /// are short, serving a client that has gone costs less than a check of every client. A
-        /// client that the child has waited for has just come, so it is not checked.
+        /// are short, serving a client that has gone costs less than a check of every client.
         look_first: bool,
     },
     /// Told to stop: try each listener, as with [`Action::Accept`]. The kernel may have woken this
@@ -221,7 +220,7 @@ impl AcceptMachine {
             (LoopState::CheckingIn(_), Saw::ToldToStop) => self.drain(),
             (LoopState::CheckingIn(_), Saw::ToldLongAgo) if self.has_drained => self.leave(),
             (LoopState::CheckingIn(_), Saw::ToldLongAgo) => self.drain(),
-            (LoopState::Draining, Saw::Found) => self.serve(Approach::Try, true, true),
+            (LoopState::Draining, Saw::Found) => self.serve(Approach::Try, true),
             (LoopState::Draining, Saw::NothingQueued) => self.leave(),
             (LoopState::CheckingIn(Approach::Never), Saw::GoOn) => self.leave(),
             (LoopState::CheckingIn(approach), Saw::GoOn) => self.approach(approach),
@@ -275,7 +274,7 @@ impl AcceptMachine {
 
     fn found(&mut self, approach: Approach) -> Action {
         let leave_wakeups = self.streak.tried(true, approach.is_woken());
-        self.serve(approach.next(), leave_wakeups, !approach.is_woken())
+        self.serve(approach.next(), leave_wakeups)
     }
 
     fn nothing_queued(&mut self, approach: Approach) -> Action {
@@ -301,7 +300,7 @@ impl AcceptMachine {
             Approach::Try
         };
         if found {
-            return self.serve(next, false, next == Approach::Try);
+            return self.serve(next, false);
         }
         self.mode.ended_empty();
         self.check_in(next)
@@ -318,11 +317,11 @@ impl AcceptMachine {
         })
     }
 
-    fn serve(&mut self, next: Approach, leave_wakeups: bool, was_queued: bool) -> Action {
+    fn serve(&mut self, next: Approach, leave_wakeups: bool) -> Action {
         self.state = LoopState::Serving(next);
         Action::Serve {
             leave_wakeups: leave_wakeups || self.last.is_long(),
-            look_first: was_queued && self.last.tries_patience(),
+            look_first: self.last.tries_patience(),
         }
     }
 
