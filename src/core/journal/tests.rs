@@ -1,6 +1,7 @@
 //! What becomes of a record when the parent that has written it is gone.
 
 use super::*;
+use crate::core::inbox::save_end;
 use proptest::prelude::*;
 
 const PID: u32 = 100;
@@ -458,8 +459,6 @@ fn a_child_of_an_earlier_program_is_the_next_parents_as_well() {
             record,
             notes: Default::default(),
             pipes: [Some((5, 0)), None, None],
-            group: None,
-            stop_signal: crate::core::child::Signal::Interrupt,
         };
         heir.state(now)
     };
@@ -471,11 +470,18 @@ fn a_child_of_an_earlier_program_is_the_next_parents_as_well() {
         reserved: true,
         ..lives()
     };
-    for record in [lives(), reserved, lives().ended(end)] {
+    for record in [lives(), reserved] {
         assert_eq!(Record::adopted(&heir(record)), record);
     }
-    let outlived = crate::core::state::ChildState {
-        outlived: heir(lives().ended(end)).end,
+    // A parent reaps who has ended, and has the end in what it saves.
+    let end_state = Some(save_end(&end));
+    let ended = ChildState {
+        end: end_state.clone(),
+        ..heir(lives())
+    };
+    assert_eq!(Record::adopted(&ended), lives().ended(end));
+    let outlived = ChildState {
+        outlived: end_state,
         ..heir(lives())
     };
     assert_eq!(Record::adopted(&outlived).phase, Phase::Ended);
