@@ -119,7 +119,7 @@ impl World {
     /// end by itself.
     fn next_parent(self) -> Option<Self> {
         let is_free = self.parent == 0 && self.resolved().phase == Phase::Vacant;
-        is_free.then(|| Self {
+        is_free.then_some(Self {
             parent: 1,
             step: Step::Nothing,
             parent_lives: true,
