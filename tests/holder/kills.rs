@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::{
     Address, Client, SOON, Scenarios, Signal, World, connect, load, pause, processes, scenarios,
-    until,
+    until, versions,
 };
 use crate::watched::{Dice, Watched, send};
 
@@ -101,19 +101,7 @@ fn f01_a_parent_killed_during_reloads_loses_no_client_and_no_child(world: &mut W
 
 /// How long the parents took, from their forks to the end of the adoption.
 pub fn tell_times(stdout: &str) {
-    let told = stdout
-        .lines()
-        .filter_map(|line| line.split_once(" children in "));
-    let microseconds = told.filter_map(|(_, rest)| rest.split_once(' ')?.0.parse().ok());
-    let mut times: Vec<u64> = microseconds.collect();
-    times.sort_unstable();
-    let at = |part: usize| times[(times.len() - 1) * part / 100];
-    println!(
-        "taken over: p50 {} us, p99 {} us, max {} us",
-        at(50),
-        at(99),
-        at(100)
-    );
+    versions::tell_times("taken over", stdout, " children in ");
 }
 
 /// Clients that connect, ask, are answered and wait for the end, while `meanwhile` runs.

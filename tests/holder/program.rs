@@ -216,7 +216,7 @@ fn converse(conn: &TcpConn, version: u32) -> io::Result<()> {
         match line?.as_str() {
             "die" => std::process::abort(),
             "version" => writeln!(&*conn, "{version}")?,
-            "hang" => std::thread::sleep(Duration::from_secs(1000)),
+            "hang" => versions::hang(),
             "grandchild" => {
                 let sleep = std::process::Command::new("sleep").arg("1000").spawn()?;
                 writeln!(&*conn, "{}", sleep.id())?;

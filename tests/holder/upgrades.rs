@@ -14,7 +14,8 @@ use crate::kills::under_load;
 use crate::support::gate::Gate;
 use crate::support::leak::BOARDS;
 use crate::support::{
-    Address, SOON, Scenarios, Signal, World, connect, patient, pause, processes, scenarios, until,
+    self, Address, SOON, Scenarios, Signal, World, connect, patient, pause, processes, scenarios,
+    until,
 };
 use crate::versions::{Mode, write_program};
 use crate::watched::{Dice, Watched, send};
@@ -199,27 +200,10 @@ fn i08_upgrades_under_a_holder_lose_no_client_and_no_descriptor(world: &mut Worl
     upgraded.expect_version(1 + u32::try_from((upgrades + 1) % 2).unwrap());
     upgraded.expect_holder();
     let stdout = upgraded.stop();
-    tell_blind_times(&stdout);
+    support::versions::tell_times("blind", &stdout, "blind for ");
     let report = stdout.lines().last().expect("a report");
     assert!(report.contains(" 0 connections lost"), "{report}");
     assert!(!stdout.contains(" Lost "), "{stdout}");
-}
-
-/// How long nobody has watched the children.
-fn tell_blind_times(stdout: &str) {
-    let told = stdout
-        .lines()
-        .filter_map(|line| line.split_once("blind for "));
-    let times = told.filter_map(|(_, rest)| rest.split_once(' ')?.0.parse().ok());
-    let mut times: Vec<u64> = times.collect();
-    times.sort_unstable();
-    let at = |part: usize| times[(times.len() - 1) * part / 100];
-    println!(
-        "blind: p50 {} us, p99 {} us, max {} us",
-        at(50),
-        at(99),
-        at(100)
-    );
 }
 
 /// Under a holder the old parent serves on with the same children, its holder works, and a good program is

@@ -1,11 +1,10 @@
-//! Programs for upgrades: copies of this test file with a line after their end that says which version
-//! they are and how they behave. Runs nothing.
+//! How the programs of upgrades behave.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::process::Command;
 use std::thread;
+
+use crate::support::versions;
 
 /// How a program behaves.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -43,35 +42,18 @@ const MODES: [(&str, Mode); 9] = [
 
 /// The version and the behaviour of this program.
 pub fn own() -> (u32, Mode) {
-    let mut file = File::open("/proc/self/exe").expect("this program");
-    file.seek(SeekFrom::End(-64)).expect("its end");
-    let mut end = Vec::new();
-    file.read_to_end(&mut end).expect("its end");
-    let end = String::from_utf8_lossy(&end).into_owned();
-    let Some((_, line)) = end.rsplit_once("#program ") else {
+    let Some((version, word)) = versions::own() else {
         return (1, Mode::Good);
     };
-    let (version, mode) = line.trim().split_once(' ').expect("two words");
-    let mode = MODES.iter().find(|(name, _)| *name == mode);
-    (version.parse().expect("a number"), mode.expect("a mode").1)
+    let mode = MODES.iter().find(|(name, _)| *name == word);
+    (version, mode.expect("a mode").1)
 }
 
 /// Puts a program of that version and mode there, in place of the one that is there.
 pub fn write_program(path: &Path, version: u32, mode: Mode) {
-    let (name, _) = MODES
-        .iter()
-        .find(|(_, known)| *known == mode)
-        .expect("a name");
-    let fresh = path.with_extension("new");
+    let name = MODES.iter().find(|(_, known)| *known == mode);
     let own = std::env::current_exe().expect("this program");
-    fs::copy(own, &fresh).expect("a copy");
-    let mut file = OpenOptions::new()
-        .append(true)
-        .open(&fresh)
-        .expect("a file");
-    write!(file, "\n#program {version} {name}\n").expect("its end");
-    drop(file);
-    fs::rename(&fresh, path).expect("its place");
+    versions::write(&own, path, version, name.expect("a name").0);
 }
 
 /// What a broken program does before anything else.

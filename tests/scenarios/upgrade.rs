@@ -4,8 +4,8 @@
 //! The programs are copies of this test file with a line after their end that says which version they
 //! are and how they behave.
 
-use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::fs::{self, File, Permissions};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -25,7 +25,7 @@ use crate::subject::{ended, log_warnings, millis};
 use crate::support::leak::BOARDS;
 use crate::support::{
     Address, Args, Programs, SOON, Scenarios, Server, Signal, World, connect, holds, processes,
-    programs, scenarios, until,
+    programs, scenarios, until, versions,
 };
 
 pub mod back;
@@ -130,20 +130,11 @@ const MODES: [(&str, Mode); 21] = [
 
 /// The version and the behaviour of this program, from the end of its file.
 fn own() -> (u32, Mode) {
-    let mut file = File::open("/proc/self/exe").expect("this program");
-    file.seek(SeekFrom::End(-64)).expect("its end");
-    let mut end = Vec::new();
-    file.read_to_end(&mut end).expect("its end");
-    let end = String::from_utf8_lossy(&end).into_owned();
-    let Some((_, line)) = end.rsplit_once("#program ") else {
+    let Some((version, word)) = versions::own() else {
         return (1, Mode::Good);
     };
-    let (version, mode) = line.trim().split_once(' ').expect("two words");
-    let (_, mode) = MODES
-        .iter()
-        .find(|(name, _)| *name == mode)
-        .expect("a mode");
-    (version.parse().expect("a number"), *mode)
+    let mode = MODES.iter().find(|(name, _)| *name == word);
+    (version, mode.expect("a mode").1)
 }
 
 /// What the hooks hand on: how many upgrades there have been.
@@ -427,19 +418,8 @@ fn write_program(path: &Path, version: u32, mode: Mode) {
 
 /// The same of a build of this test file.
 fn write_build(build: &Path, path: &Path, version: u32, mode: Mode) {
-    let (name, _) = MODES
-        .iter()
-        .find(|(_, known)| *known == mode)
-        .expect("a name");
-    let fresh = path.with_extension("new");
-    fs::copy(build, &fresh).expect("a copy");
-    let mut file = OpenOptions::new()
-        .append(true)
-        .open(&fresh)
-        .expect("a file");
-    write!(file, "\n#program {version} {name}\n").expect("its end");
-    drop(file);
-    fs::rename(&fresh, path).expect("its place");
+    let name = MODES.iter().find(|(_, known)| *known == mode);
+    versions::write(build, path, version, name.expect("a name").0);
 }
 
 /// A server of version 1, in a file of its own that is the one of the next upgrade.
@@ -635,29 +615,13 @@ fn i08_upgrades_and_downgrades_lose_no_client_and_no_descriptor(world: &mut Worl
     );
     let grown = memory_after.saturating_sub(memory_before);
     assert!(grown < 2 << 20, "the parent has grown by {grown} bytes");
-    tell_blind_times(&server.stdout());
+    versions::tell_times("blind", &server.stdout(), "blind for ");
     let report = upgraded.stop();
     assert!(report.contains(" 0 connections lost"), "{report}");
     assert!(
         server
             .stdout()
             .contains(&format!("{} upgrades so far", 2 * upgrades))
-    );
-}
-
-fn tell_blind_times(stdout: &str) {
-    let told = stdout
-        .lines()
-        .filter_map(|line| line.split_once("blind for "));
-    let microseconds = told.filter_map(|(_, rest)| rest.split_once(' ')?.0.parse().ok());
-    let mut times: Vec<u64> = microseconds.collect();
-    times.sort_unstable();
-    let at = |part: usize| times[(times.len() - 1) * part / 100];
-    println!(
-        "blind: p50 {} us, p99 {} us, max {} us",
-        at(50),
-        at(99),
-        at(100)
     );
 }
 

@@ -42,6 +42,7 @@ pub mod patience;
 pub mod processes;
 mod runner;
 mod server;
+pub mod versions;
 mod wait;
 mod watch;
 mod world;
