@@ -17,7 +17,7 @@ pub const SCENARIOS: Scenarios = scenarios![
 
 fn counters_attributes_and_what_hooks_save_are_kept(world: &mut World) {
     let watched = Watched::new(world, &["--saves"]);
-    watched.expect_children(4);
+    watched.expect_ready(4);
     watched.server.signal(Signal::SIGTTIN);
     for _ in 0..10 {
         who(&watched.address());
@@ -46,7 +46,7 @@ fn what_was_saved_before_a_panic_is_kept(world: &mut World) {
     world.deadline(SOON * 6);
     world.expect_panics();
     let watched = Watched::new(world, &["--saves", "--saves-once"]);
-    watched.expect_children(4);
+    watched.expect_ready(4);
     // Twice: what has come of the first panic is noted by then.
     watched.expect(&format!("cannot save in {}", watched.parent()), 2);
     watched.kill_parent();
@@ -73,7 +73,7 @@ fn the_holder_takes_no_memory_and_no_descriptor(world: &mut World) {
     let kills = kills.map_or(10, |n| n.parse().expect("a number"));
     world.deadline(SOON * 6 + Duration::from_secs(1) * kills);
     let watched = Watched::new(world, &[]);
-    let before = watched.expect_children(4);
+    let before = watched.expect_ready(4);
     let holder = watched.server.pid();
     watched.kill_parent();
     let data = |name: &str| status(holder, name);
@@ -121,11 +121,11 @@ fn own_memory(pid: u32) -> u64 {
 fn no_descriptor_of_a_dead_child_is_kept(world: &mut World) {
     world.deadline(SOON * 6);
     let watched = Watched::new(world, &[]);
-    watched.expect_children(4);
+    watched.expect_ready(4);
     watched.kill_parent();
     let descriptors = watched.server.descriptors_settled().len();
     for round in 0..3 {
-        for pid in watched.expect_children(4) {
+        for pid in watched.expect_ready(4) {
             send(pid, Signal::SIGKILL);
         }
         watched.expect("exited ", 4 * (round + 1));
@@ -159,7 +159,7 @@ fn a_state_that_is_too_long_is_told_of_and_left_out(world: &mut World) {
 fn the_reserved_child_is_taken_over(world: &mut World) {
     let flags = ["--max", "5", "--shedder", "--set", "reserved_shedder=true"];
     let watched = Watched::new(world, &flags);
-    let before = watched.expect_children(5);
+    let before = watched.expect_ready(5);
     watched.kill_parent();
     assert_eq!(
         watched.said("Some(Reserved)"),

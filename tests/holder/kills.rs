@@ -166,7 +166,7 @@ fn a_parent_killed_in_its_start_is_followed_by_another(world: &mut World) {
     world.deadline(SOON * 6);
     let watched = Watched::new(world, &[]);
     let holder = watched.server.pid();
-    let before = watched.expect_children(4);
+    let before = watched.expect_ready(4);
     let mut known = vec![watched.parent()];
     for _ in 0..5 {
         send(watched.parent(), Signal::SIGKILL);
@@ -216,7 +216,7 @@ fn parents_that_end_soon_are_followed_more_and_more_slowly(world: &mut World) {
 fn connections_in_hand_are_served_to_their_end(world: &mut World) {
     let watched = Watched::new(world, &[]);
     let address = watched.address();
-    watched.expect_children(4);
+    watched.expect_ready(4);
     let mut held: Vec<_> = (0..3).map(|_| hold(&address)).collect();
     watched.kill_parent();
     // It knows who is busy.

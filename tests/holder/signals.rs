@@ -24,7 +24,7 @@ pub const SCENARIOS: Scenarios = scenarios![
 
 fn a_stop_is_passed_on_and_the_exit_code_comes_back(world: &mut World) {
     let watched = Watched::new(world, &["--code", "3"]);
-    watched.expect_children(4);
+    watched.expect_ready(4);
     watched.kill_parent();
     watched.server.signal(Signal::SIGTERM);
     assert_eq!(watched.server.wait(SOON).code(), Some(3));
@@ -79,7 +79,7 @@ fn a_stop_goes_on_in_the_next_parent(world: &mut World) {
 
 fn a_stop_without_a_parent_is_for_the_next(world: &mut World) {
     let watched = Watched::new(world, &[]);
-    watched.expect_children(4);
+    watched.expect_ready(4);
     watched.server.signal(Signal::SIGSTOP);
     send(watched.parent(), Signal::SIGKILL);
     watched.server.signal(Signal::SIGTERM);
@@ -93,7 +93,7 @@ fn a_reload_is_passed_on_and_the_settings_are_read_again_by_the_next_parent(worl
     let before = watched.expect_ready(4);
     watched.server.signal(Signal::SIGHUP);
     watched.expect("reloaded", 1);
-    let renewed = watched.expect_children(4);
+    let renewed = watched.expect_ready(4);
     assert!(before.is_disjoint(&renewed));
     watched.kill_parent();
     watched.expect("settings read 1", 2);
@@ -112,7 +112,7 @@ fn a_reload_is_passed_on_and_the_settings_are_read_again_by_the_next_parent(worl
 /// As a watchdog sends it, which sees that the parent does nothing any more.
 fn a_parent_that_hangs_is_replaced_at_sigabrt(world: &mut World) {
     let watched = Watched::new(world, &[]);
-    let before = watched.expect_children(4);
+    let before = watched.expect_ready(4);
     let (mut client, pid) = hold(&watched.address());
     send(watched.parent(), Signal::SIGSTOP);
     watched.server.signal(Signal::SIGABRT);
@@ -128,7 +128,7 @@ fn a_parent_that_hangs_is_replaced_at_sigabrt(world: &mut World) {
 fn signals_that_are_not_handled_end_the_parent_alone(world: &mut World) {
     world.expect_orphans();
     let watched = Watched::new(world, &["--set", "handle_signals=false"]);
-    let before = watched.expect_children(4);
+    let before = watched.expect_ready(4);
     watched.server.signal(Signal::SIGTERM);
     watched.expect("parent ", 2);
     assert_eq!(watched.said("the one before: None Some(15)"), 1);
@@ -152,7 +152,7 @@ fn max_clients_that_were_raised_hold_under_the_next_parent(world: &mut World) {
     watched.server.signal(Signal::SIGTTIN);
     let (beyond, gone) = hold(&watched.address());
     watched.server.signal(Signal::SIGTTIN);
-    watched.expect_children(4);
+    watched.expect_ready(4);
     watched.kill_parent();
     for (client, pid) in &mut held {
         assert_eq!(client.ask("who"), pid.to_string(), "the same child");
@@ -163,7 +163,7 @@ fn max_clients_that_were_raised_hold_under_the_next_parent(world: &mut World) {
         (!processes::is_alive(gone)).then_some(())
     });
     held.push(hold(&watched.address()));
-    watched.expect_children(4);
+    watched.expect_ready(4);
     drop(held);
     let stdout = watched.stop();
     assert!(stdout.contains("max_clients 4"), "{stdout}");

@@ -74,7 +74,7 @@ impl Upgraded {
             .command(&path)
             .args(&["--program", program, "--saves"]);
         let watched = Watched::of(launch.args(flags).spawn());
-        watched.expect_children(4);
+        watched.expect_ready(4);
         Self { watched, path }
     }
 
