@@ -51,7 +51,8 @@ fn inetd_serves_a_socket_of_systemds(world: &mut World) {
         return;
     }
     let path = world.tempdir().join("x.sock");
-    let arguments = ["inetd", "--listen", "systemd", "--", "cat"];
+    let listen = ["inetd", "--listen", "systemd"];
+    let arguments = [&listen[..], &["--coalesce-words", "false", "--", "cat"]].concat();
     let server = activated(world, &[&path], "x", &arguments);
     for _ in 0..3 {
         let mut client = client(&path);
