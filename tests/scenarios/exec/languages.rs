@@ -82,7 +82,8 @@ impl Language {
     fn timeout(self) -> &'static str {
         match self {
             Self::Shell => "3000",
-            _ => "1500",
+            // On a busy machine an interpreter takes seconds to start.
+            _ => "4000",
         }
     }
 }
