@@ -13,7 +13,9 @@ use std::thread;
 use nix::unistd::Uid;
 
 use super::{PREFORK, prefork, tell, text};
-use crate::support::{SOON, Scenarios, Server, World, connect, processes, scenarios, until};
+use crate::support::{
+    Address, SOON, Scenarios, Server, World, connect, processes, scenarios, until,
+};
 
 pub const SCENARIOS: Scenarios = scenarios![
     a_server_is_reloaded_set_and_stopped,
@@ -87,6 +89,10 @@ impl Controlled {
 fn a_server_is_reloaded_set_and_stopped(world: &mut World) {
     let controlled = Controlled::new(world);
     let before = controlled.server.expect_children(3);
+    until("children that are ready", SOON, || {
+        let show = connect(&Address::from(&*controlled.path)).ask("show");
+        show.contains("\"free\":3").then_some(())
+    });
     let reloaded = controlled.tell(world, &["reload"], 0);
     assert!(
         reloaded.starts_with("reloaded: 3 children replaced in "),

@@ -184,6 +184,7 @@ fn sized<S: ChildServer>(
             dies: args.has("--dies-at-takeover"),
             dies_until: args.value("--dies-until").map(PathBuf::from),
             told: false,
+            max_clients: None,
             version,
             tells_words: args.has("--tells-words"),
         });
@@ -396,11 +397,26 @@ struct Teller {
     /// Each parent ends at the end of its first turn until there is such a file.
     dies_until: Option<PathBuf>,
     told: bool,
+    /// What it was at the end of the last turn.
+    max_clients: Option<usize>,
     tells_words: bool,
+}
+
+impl Teller {
+    fn tell_change(&mut self, monitor: &Monitor) {
+        let now = monitor.max_clients();
+        let before = self.max_clients.replace(now);
+        if before.is_some_and(|before| before != now) {
+            println!("max_clients is now {now}");
+        }
+    }
 }
 
 impl Observer for Teller {
     fn event(&mut self, monitor: &Monitor, event: &Event<'_>) {
+        if let Event::Turn { .. } = event {
+            self.tell_change(monitor);
+        }
         let pid = |child| monitor.child(child).map_or(0, Child::pid);
         match event {
             Event::Turn { .. } if !std::mem::replace(&mut self.told, true) => {
