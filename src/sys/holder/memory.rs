@@ -7,11 +7,12 @@ use crate::{
             ASKED_AT, DEATHS_AT, EPOCH_AT, FAILURE_AT, FailureNote, HEARD_AT, OVER_AT, OWED_AT,
             PID_AT, Phase, RECORD_WORDS, RECORDS_AT, RENEWED_AT, ROOM, Record, SAID_AT, SAVED_AT,
             SERIAL_AT, SETTLED_AT, STATE_AT, STOP_IN_HEARD, SUCCESSOR_AT, Said, SavedAt, TOLD_AT,
-            ToldNote, heard_at, words,
+            ToldNote, UPGRADE_AT, heard_at, words,
         },
         signal_policy::Arrived,
         stop::StopState,
         system::PoolNote,
+        upgrade::UpgradeNote,
     },
     sys::shared_memory::SharedMemory,
 };
@@ -166,6 +167,7 @@ impl Journal {
         self.set(OWED_AT, note.owed);
         self.set(RENEWED_AT, note.renewed.into());
         self.set(FAILURE_AT, FailureNote::word(note.failure));
+        self.set(UPGRADE_AT, note.upgrade.word());
         let HeardAt(place) = self.note_heard(note.stop, taken);
         self.set(HEARD_AT, place);
         self.set(SETTLED_AT, std::process::id().into());
@@ -186,6 +188,7 @@ impl Journal {
             stop: StopState::read(self.get(heard_at(self.get(HEARD_AT)) + STOP_IN_HEARD)),
             failure: FailureNote::read(self.get(FAILURE_AT)),
             renewed: self.get(RENEWED_AT) != 0,
+            upgrade: UpgradeNote::read(self.get(UPGRADE_AT)),
         }
     }
 
