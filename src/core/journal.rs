@@ -22,7 +22,7 @@ use crate::core::{
     system::ToGroup,
     time::Time,
 };
-use std::time::Duration;
+use std::{ops::Range, time::Duration};
 
 // The first words are those of the pool. The parent writes them at the end of a turn.
 /// The epoch of the children that are forked now.
@@ -284,6 +284,8 @@ const FORKED_AT: usize = 2;
 const STATUS_AT: usize = 3;
 const USAGE_AT: usize = 4;
 const USAGES: usize = 7;
+/// How it has ended.
+pub(crate) const END_AT: Range<usize> = STATUS_AT..USAGE_AT + USAGES;
 /// What it has said.
 pub(crate) const SAID_AT: usize = USAGE_AT + USAGES;
 /// Why it was told to stop.

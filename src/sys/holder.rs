@@ -2,6 +2,7 @@
 //! before it. The holder itself is in `process`. Decides nothing.
 
 mod channel;
+mod deaths;
 mod farewell;
 mod handover;
 mod kept;
@@ -14,6 +15,7 @@ pub(crate) use self::ward::Ward;
 
 use self::{
     channel::{Message, NONE},
+    deaths::Deaths,
     handover::Handover,
     kept::KeptPipes,
     memory::Journal,
@@ -87,11 +89,9 @@ pub(crate) struct Held {
     channel: Ours<OwnedFd>,
     /// Which signals come by the journal.
     counted: [bool; TABLE.len()],
-    /// How many signals and deaths this parent knows of.
+    /// How many signals this parent knows of.
     asked: Arrived,
-    deaths: u64,
-    /// The serial of the child of each slot whose end this parent knows of.
-    collected: Vec<u32>,
+    deaths: Deaths,
     kept: KeptPipes,
 }
 
@@ -235,7 +235,7 @@ impl Holding {
             return;
         }
         let serial = held.journal.record(slot).serial;
-        held.journal.put(slot, &Record::default());
+        held.journal.vacate(slot);
         // OK because there are no more slots than 2^32.
         let id = ChildId::new(slot as u32, serial);
         held.say(Message::Drop(id));
@@ -281,8 +281,7 @@ impl Holding {
             arrived[index] = asked[index].wrapping_sub(before[index]);
         }
         if let Some(child) = signal_policy::index(crate::core::child::Signal::Child) {
-            let deaths = held.journal.deaths();
-            arrived[child] = own[child] + u64::from(deaths != held.deaths);
+            arrived[child] = own[child] + u64::from(held.deaths.are_new(&held.journal));
         }
         arrived
     }
@@ -290,24 +289,7 @@ impl Holding {
     /// The pid of a child that the holder has reaped, each once.
     pub(super) fn peek(&mut self) -> Option<u32> {
         let held = self.held_mut()?;
-        let deaths = held.journal.deaths();
-        if deaths == held.deaths {
-            return None;
-        }
-        let collected = &mut held.collected;
-        let found = held.journal.records().find(|(slot, record)| {
-            record.phase == Phase::Ended && collected[*slot] != record.serial
-        });
-        match found {
-            Some((slot, record)) => {
-                collected[slot] = record.serial;
-                Some(record.pid)
-            }
-            None => {
-                held.deaths = deaths;
-                None
-            }
-        }
+        held.deaths.learn(&held.journal)
     }
 
     pub(super) fn note_pool(&self, note: &PoolNote) {
@@ -367,14 +349,9 @@ impl Holding {
 
 impl Held {
     fn new(journal: Journal, handover: Handover, counted: [bool; TABLE.len()], born: Born) -> Self {
-        let mut collected = vec![0; journal.slots()];
-        // They were reaped before, and are known as dead.
-        let known = journal.records().filter(|(_, it)| it.phase == Phase::Ended);
-        known.for_each(|(slot, record)| collected[slot] = record.serial);
         Self {
             asked: journal.taken(),
-            deaths: journal.deaths(),
-            collected,
+            deaths: born.deaths,
             journal,
             handover,
             channel: Ours::parents(born.channel),

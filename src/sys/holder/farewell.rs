@@ -91,7 +91,7 @@ impl Held {
         let mut handing = self.to_hand(state);
         handing.push(program);
         self.hand(0, &handing, clock, until)?;
-        if self.journal.deaths() != self.deaths {
+        if self.deaths.are_new(&self.journal) {
             return Err(Stays::Outdated);
         }
         let numbers = self.numbers(state, &handing)?;

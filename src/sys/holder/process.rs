@@ -9,6 +9,7 @@ mod succession;
 use super::{
     Split,
     channel::{self, Message},
+    deaths::Deaths,
     handover::Handover,
     kept::KeptPipes,
     memory::Journal,
@@ -100,6 +101,7 @@ impl Estate<'_> {
 pub(super) struct Born {
     pub(super) channel: OwnedFd,
     pub(super) kept: KeptPipes,
+    pub(super) deaths: Deaths,
     pub(super) split: Split,
 }
 
@@ -114,6 +116,8 @@ struct LivingParent {
 pub(super) struct Holder<'a> {
     setup: HolderSetup,
     kept: KeptPipes,
+    /// Those that the next parent knows of.
+    deaths: Deaths,
     signals: SignalFd,
     channel: Option<OwnedFd>,
     parent: Option<LivingParent>,
@@ -140,6 +144,7 @@ impl<'a> Holder<'a> {
         prctl::set_child_subreaper(true)?;
         Ok(Self {
             kept: std::mem::take(&mut setup.kept),
+            deaths: Deaths::new(setup.journal.slots()),
             signals: SignalFd::with_flags(
                 &heard()?,
                 SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK,
@@ -204,6 +209,7 @@ impl<'a> Holder<'a> {
         if !self.setup.memories.iter().all(SharedMemory::hand_on) {
             return Err(io::Error::last_os_error());
         }
+        self.deaths.know_all(&self.setup.journal);
         match fork::fork(&self.setup.mask)? {
             Side::Child => {
                 drop(own);
@@ -216,6 +222,7 @@ impl<'a> Holder<'a> {
                 Ok(Some(Born {
                     channel: parents,
                     kept: std::mem::take(&mut self.kept),
+                    deaths: std::mem::take(&mut self.deaths),
                     split,
                 }))
             }
@@ -389,12 +396,8 @@ impl<'a> Holder<'a> {
         let journal = &self.setup.journal;
         let record = journal.record(slot);
         // From now on no signal is sent to its pid.
-        let ending = Record {
-            phase: Phase::Ending,
-            ..record
-        };
-        journal.put(slot, &ending);
-        journal.put(slot, &record.ended(collect(pid)));
+        journal.note_ending(slot, &record);
+        journal.note_end(slot, &record.ended(collect(pid)));
         journal.count_death();
         self.wake();
     }
