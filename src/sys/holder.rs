@@ -435,6 +435,7 @@ impl UnixSystem {
     /// only if that fails.
     pub(crate) fn split(&mut self, grace: Duration, legacy: &Legacy) -> Result<Split, Error> {
         let failed = |error| Error::new(Operation::Start, "the holder", error);
+        self.own_boards();
         let journal = Journal::new(self.slots).map_err(failed)?;
         let handover = Handover::new(self.slots).map_err(failed)?;
         legacy.note_in(&journal);
