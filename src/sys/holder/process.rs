@@ -47,7 +47,9 @@ use nix::{
 };
 use std::{
     io::{self, Write},
+    mem::MaybeUninit,
     os::fd::{AsFd, OwnedFd},
+    ptr,
     time::Duration,
 };
 
@@ -142,6 +144,7 @@ impl<'a> Holder<'a> {
         noted: &'a dyn Fn(usize) -> NotedPid,
     ) -> io::Result<Self> {
         prctl::set_child_subreaper(true)?;
+        stop_with_the_terminal()?;
         Ok(Self {
             kept: std::mem::take(&mut setup.kept),
             deaths: Deaths::new(setup.journal.slots()),
@@ -490,6 +493,22 @@ fn heard() -> io::Result<SigSet> {
     }
     heard.add(nix::sys::signal::Signal::try_from(REPLACE_PARENT)?);
     Ok(heard)
+}
+
+/// Ctrl-Z is for all processes of a job: a shell goes on when each of them has stopped. A handler of the
+/// program's does not run here.
+fn stop_with_the_terminal() -> io::Result<()> {
+    let mut action = MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: no action is set, and the place for the present one is valid for writes; all bytes zero
+    // are one as well.
+    let action = unsafe {
+        libc::sigaction(libc::SIGTSTP, ptr::null(), action.as_mut_ptr());
+        action.assume_init()
+    };
+    if action.sa_sigaction == libc::SIG_DFL {
+        SigSet::from(nix::sys::signal::Signal::SIGTSTP).thread_unblock()?;
+    }
+    Ok(())
 }
 
 /// A process that has ended. Asked for again if that fails, since no other signal may come.
