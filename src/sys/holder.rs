@@ -20,7 +20,7 @@ use self::{
     kept::KeptPipes,
     memory::Journal,
     process::{Born, Estate, Holder, HolderSetup, note_arrived},
-    sibling::Way,
+    sibling::SiblingFork,
 };
 use super::{
     board::Slot,
@@ -180,9 +180,9 @@ impl Holding {
     ) -> io::Result<(Side, Kin)> {
         let held = self.held().filter(|_| is_kept && terms.execs);
         if let Some(held) = held
-            && let Some(way) = Way::find()
+            && let Some(sibling) = SiblingFork::find()
         {
-            match way.fork(blocked, held.journal.pid_at(terms.id.slot())) {
+            match sibling.fork(blocked, held.journal.pid_at(terms.id.slot())) {
                 Err(error) if error.kind() == io::ErrorKind::Unsupported => {}
                 forked => return Ok((forked?, Kin::Holders)),
             }
@@ -222,7 +222,8 @@ impl Holding {
                 *self = Self::Child { holder };
                 slot.note_pid();
                 if nix::unistd::getppid().as_raw().cast_unsigned() != parent {
-                    leave();
+                    // Nothing of this process is to be flushed.
+                    process::exit(0);
                 }
             }
         }
@@ -382,13 +383,6 @@ fn end_by_kill() {
     unsafe { libc::raise(libc::SIGKILL) };
 }
 
-/// Ends a child that its parent has not lived to know.
-#[allow(unsafe_code)]
-fn leave() -> ! {
-    // SAFETY: it has no preconditions; nothing of this process is to be flushed.
-    unsafe { libc::_exit(0) }
-}
-
 /// What a holder has from the beginning of an earlier program's pool.
 #[derive(Debug, Default)]
 pub(crate) struct Legacy {
@@ -535,7 +529,7 @@ impl UnixSystem {
 
 /// Whether children that become programs can be the holder's.
 pub(crate) fn keeps_programs() -> bool {
-    Way::find().is_some()
+    SiblingFork::find().is_some()
 }
 
 /// How much a pipe holds that is not read yet.

@@ -325,9 +325,7 @@ impl<'a> Holder<'a> {
             Message::Keep(child) => self.kept.put(child, pipes),
             Message::Drop(child) => self.kept.close(child.slot(), child.serial()),
             Message::EndDeathWatch => *self.estate.death_write = None,
-            Message::Hand(first, count) => {
-                self.receive_handed(first as usize, count as usize, pipes);
-            }
+            Message::Hand(part) => self.receive_handed(part, pipes),
             Message::CallOff => self.drop_handed(),
             Message::Proved => self.estate.upgrades.forget_previous(),
         }
