@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::support::{
-    Address, Client, SOON, Scenarios, Signal, World, connect, patient, scenarios, until,
+    Address, Client, SOON, Scenarios, Signal, World, connect, patient, scenarios,
 };
 use crate::web::{Answer, exchange, get, told, until_code};
 
