@@ -144,6 +144,8 @@ fn chosen(browser: &mut Browser) -> Option<String> {
 fn children_are_walked_by_keys(world: &mut World) {
     let shown = Shown::new(world, 5);
     if let Some(mut browser) = Browser::open(world) {
+        // So wide that no table scrolls.
+        browser.resize(1280, 900, false);
         browser.visit(&shown.status);
         browser.press("Tab");
         assert_eq!(chosen(&mut browser), None);

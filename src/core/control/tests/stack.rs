@@ -7,7 +7,6 @@ use crate::core::{
         Frame,
         looks::{NoStack, WITHIN},
     },
-    testing::go_to,
 };
 
 fn collecting() -> (Talk, ChildId) {
