@@ -25,7 +25,7 @@ fn expect_line(watched: &Watched, line: &str) {
 
 fn a_child_that_was_taken_over_ends_like_any_other(world: &mut World) {
     let watched = Watched::new(world, &[]);
-    let children = watched.expect_children(4);
+    let children = watched.expect_ready(4);
     watched.kill_parent();
     let mut client = connect(&watched.address());
     let aborted: u32 = client.ask("who").parse().expect("a pid");
@@ -51,7 +51,7 @@ fn a_child_that_was_taken_over_ends_like_any_other(world: &mut World) {
 /// The holder is stopped, so that it starts no parent, while the parent and two children are killed.
 fn children_that_end_without_a_parent_are_accounted_for(world: &mut World) {
     let watched = Watched::new(world, &[]);
-    let mut children = watched.expect_children(4).into_iter();
+    let mut children = watched.expect_ready(4).into_iter();
     let pair = [children.next().unwrap(), children.next().unwrap()];
     // One of them has had another parent, the others not.
     watched.kill_parent();

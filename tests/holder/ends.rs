@@ -19,8 +19,10 @@ pub const SCENARIOS: Scenarios = scenarios![
 /// Each parent after the first dies before its first turn is over: the holder gives up after five, and
 /// ends the children, which may finish what they have in hand.
 fn parents_that_die_in_their_start_end_the_server(world: &mut World) {
-    let watched = Watched::new(world, &["--dies-at-takeover"]);
-    watched.expect_children(4);
+    // The client has no more time than that once the holder has given up.
+    let flags = ["--dies-at-takeover", "--set", "kill_timeout=30s"];
+    let watched = Watched::new(world, &flags);
+    watched.expect_ready(4);
     let mut client = connect(&watched.address());
     client.ask("who");
     send(watched.parent(), Signal::SIGKILL);
@@ -62,7 +64,7 @@ fn a_stop_because_of_a_failure_is_one_for_the_next_parent_too(world: &mut World)
 fn a_holder_that_is_killed_takes_all_with_it(world: &mut World) {
     world.expect_orphans();
     let watched = Watched::new(world, &[]);
-    let mut all = watched.expect_children(4);
+    let mut all = watched.expect_ready(4);
     all.insert(watched.parent());
     watched.server.kill9();
     expect_gone(all);
@@ -72,7 +74,7 @@ fn a_holder_that_is_killed_takes_all_with_it(world: &mut World) {
 fn a_holder_that_is_killed_takes_children_with_it_that_were_taken_over(world: &mut World) {
     world.expect_orphans();
     let watched = Watched::new(world, &[]);
-    watched.expect_children(4);
+    watched.expect_ready(4);
     watched.kill_parent();
     let held: Vec<_> = (0..6)
         .map(|_| {
@@ -137,7 +139,7 @@ fn process_1_of_a_container_is_a_holder(world: &mut World) {
 /// The children serve meanwhile, and the next parent comes when it can.
 fn a_holder_that_cannot_fork_says_so_once(world: &mut World) {
     let watched = Watched::new(world, &[]);
-    let before = watched.expect_children(4);
+    let before = watched.expect_ready(4);
     let mut client = connect(&watched.address());
     let pid = client.ask("who");
     let lines = || {

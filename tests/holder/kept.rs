@@ -16,13 +16,15 @@ pub const SCENARIOS: Scenarios = scenarios![
 ];
 
 fn counters_attributes_and_what_hooks_save_are_kept(world: &mut World) {
+    world.deadline(SOON * 6);
     let watched = Watched::new(world, &["--saves"]);
-    watched.expect_children(4);
+    watched.expect_ready(4);
     watched.server.signal(Signal::SIGTTIN);
+    watched.expect("max_clients is now 41", 1);
     for _ in 0..10 {
         who(&watched.address());
     }
-    until("the state to be saved", SOON, || {
+    until("the state to be saved", SOON * 2, || {
         watched.kill_parent();
         // It is saved once a second: sooner or later a parent lives for long enough.
         crate::support::pause(Duration::from_millis(1_200));
@@ -46,7 +48,7 @@ fn what_was_saved_before_a_panic_is_kept(world: &mut World) {
     world.deadline(SOON * 6);
     world.expect_panics();
     let watched = Watched::new(world, &["--saves", "--saves-once"]);
-    watched.expect_children(4);
+    watched.expect_ready(4);
     // Twice: what has come of the first panic is noted by then.
     watched.expect(&format!("cannot save in {}", watched.parent()), 2);
     watched.kill_parent();
@@ -73,7 +75,7 @@ fn the_holder_takes_no_memory_and_no_descriptor(world: &mut World) {
     let kills = kills.map_or(10, |n| n.parse().expect("a number"));
     world.deadline(SOON * 6 + Duration::from_secs(1) * kills);
     let watched = Watched::new(world, &[]);
-    let before = watched.expect_children(4);
+    let before = watched.expect_ready(4);
     let holder = watched.server.pid();
     watched.kill_parent();
     let data = |name: &str| status(holder, name);
@@ -121,14 +123,16 @@ fn own_memory(pid: u32) -> u64 {
 fn no_descriptor_of_a_dead_child_is_kept(world: &mut World) {
     world.deadline(SOON * 6);
     let watched = Watched::new(world, &[]);
-    watched.expect_children(4);
+    watched.expect_ready(4);
     watched.kill_parent();
     let descriptors = watched.server.descriptors_settled().len();
     for round in 0..3 {
-        for pid in watched.expect_children(4) {
+        for pid in watched.expect_ready(4) {
             send(pid, Signal::SIGKILL);
         }
         watched.expect("exited ", 4 * (round + 1));
+        // Those that have not come to run would leave with their parent.
+        watched.expect("ready ", 4 * (round + 2));
         until("four others", SOON, || {
             (watched.children().len() == 4 && watched.children() == watched.known()).then_some(())
         });
@@ -145,6 +149,7 @@ fn no_descriptor_of_a_dead_child_is_kept(world: &mut World) {
 fn a_state_that_is_too_long_is_told_of_and_left_out(world: &mut World) {
     let watched = Watched::new(world, &["--saves-bytes", "70000"]);
     watched.server.signal(Signal::SIGTTIN);
+    watched.expect("max_clients is now 41", 1);
     let told = "the hooks save 70000 bytes, which is more than a holder keeps";
     let is_told = |stderr: &str| stderr.contains(told);
     watched.server.expect_stderr("a warning", is_told);
@@ -159,7 +164,7 @@ fn a_state_that_is_too_long_is_told_of_and_left_out(world: &mut World) {
 fn the_reserved_child_is_taken_over(world: &mut World) {
     let flags = ["--max", "5", "--shedder", "--set", "reserved_shedder=true"];
     let watched = Watched::new(world, &flags);
-    let before = watched.expect_children(5);
+    let before = watched.expect_ready(5);
     watched.kill_parent();
     assert_eq!(
         watched.said("Some(Reserved)"),

@@ -17,6 +17,7 @@ pub const SCENARIOS: Scenarios = scenarios![
     a_parent_killed_in_its_start_is_followed_by_another,
     parents_that_end_soon_are_followed_more_and_more_slowly,
     connections_in_hand_are_served_to_their_end,
+    a_program_that_goes_on_in_another_process_gets_a_holder_there,
 ];
 
 /// How many parents the first scenario kills; `HOLDER_KILLS=10000` gives the figure in the documents.
@@ -147,7 +148,8 @@ fn f02_a_parent_killed_while_it_forks_loses_no_child_and_doubles_none(world: &mu
             assert_eq!(client.ask("who"), pid.to_string());
         }
         until("the parent to know all children", SOON, || {
-            (watched.children() == watched.known()).then_some(())
+            // One that was dying when its parent was killed may be told of by neither.
+            watched.children().is_subset(&watched.known()).then_some(())
         });
         assert!(watched.children().len() <= 80);
         drop(held);
@@ -166,7 +168,7 @@ fn a_parent_killed_in_its_start_is_followed_by_another(world: &mut World) {
     world.deadline(SOON * 6);
     let watched = Watched::new(world, &[]);
     let holder = watched.server.pid();
-    let before = watched.expect_children(4);
+    let before = watched.expect_ready(4);
     let mut known = vec![watched.parent()];
     for _ in 0..5 {
         send(watched.parent(), Signal::SIGKILL);
@@ -200,11 +202,14 @@ fn parents_that_end_soon_are_followed_more_and_more_slowly(world: &mut World) {
     let watched = Watched::new(world, &flags);
     let mut client = connect(&watched.address());
     let pid = client.ask("who");
+    // The first eight come at once.
+    watched.expect("parent ", 9);
+    let at_once = watched.said("parent ");
     pause(Duration::from_millis(2_500));
-    // The first eight come at once, and without delays there are hundreds. On a machine that is busy a
-    // parent may live for the 100 ms from which on an end is none that comes soon: then eight more do.
+    // Without delays there are hundreds. On a machine that is busy a parent may live for the 100 ms from
+    // which on an end is none that comes soon: then eight more do.
     let parents = watched.said("parent ");
-    assert!((9..=100).contains(&parents), "{parents}");
+    assert!(parents <= at_once + 90, "{parents} after {at_once}");
     assert_eq!(client.ask("who"), pid);
     std::fs::write(good, "").expect("a file");
     watched.expect("parent ", parents + 1);
@@ -216,7 +221,7 @@ fn parents_that_end_soon_are_followed_more_and_more_slowly(world: &mut World) {
 fn connections_in_hand_are_served_to_their_end(world: &mut World) {
     let watched = Watched::new(world, &[]);
     let address = watched.address();
-    watched.expect_children(4);
+    watched.expect_ready(4);
     let mut held: Vec<_> = (0..3).map(|_| hold(&address)).collect();
     watched.kill_parent();
     // It knows who is busy.
@@ -228,4 +233,18 @@ fn connections_in_hand_are_served_to_their_end(world: &mut World) {
     held.extend((0..3).map(|_| hold(&address)));
     drop(held);
     watched.stop();
+}
+
+/// As one that becomes a daemon between `start` and `run`.
+fn a_program_that_goes_on_in_another_process_gets_a_holder_there(world: &mut World) {
+    let watched = Watched::new(world, &["--goes-on-in-a-fork"]);
+    let holder = processes::children(watched.server.pid())[0].pid;
+    assert_ne!(watched.parent(), holder, "it has no holder");
+    let mut client = connect(&watched.address());
+    let pid = client.ask("who");
+    watched.kill_parent();
+    assert_eq!(client.ask("who"), pid);
+    drop(client);
+    send(holder, Signal::SIGTERM);
+    assert_eq!(watched.server.wait(SOON).code(), Some(0));
 }

@@ -13,6 +13,7 @@ use crate::watched::{Watched, send};
 pub const SCENARIOS: Scenarios = scenarios![
     a_stop_is_passed_on_and_the_exit_code_comes_back,
     a_stop_of_the_whole_group_counts_once,
+    ctrl_z_stops_the_holder_like_the_others,
     a_second_stop_kills,
     a_stop_goes_on_in_the_next_parent,
     a_stop_without_a_parent_is_for_the_next,
@@ -24,7 +25,7 @@ pub const SCENARIOS: Scenarios = scenarios![
 
 fn a_stop_is_passed_on_and_the_exit_code_comes_back(world: &mut World) {
     let watched = Watched::new(world, &["--code", "3"]);
-    watched.expect_children(4);
+    watched.expect_ready(4);
     watched.kill_parent();
     watched.server.signal(Signal::SIGTERM);
     assert_eq!(watched.server.wait(SOON).code(), Some(3));
@@ -45,6 +46,27 @@ fn a_stop_of_the_whole_group_counts_once(world: &mut World) {
     client.close_write();
     client.eof();
     assert_eq!(watched.server.wait(SOON).code(), Some(0));
+}
+
+/// A shell goes on when all processes of the job have stopped.
+fn ctrl_z_stops_the_holder_like_the_others(world: &mut World) {
+    let server = world.program("held").own_group().spawn();
+    let watched = Watched::of(server);
+    let mut client = connect(&watched.address());
+    client.ask("who");
+    let group = Pid::from_raw(watched.server.pid().cast_signed());
+    killpg(group, Signal::SIGTSTP).expect("a signal");
+    for pid in [watched.server.pid(), watched.parent()] {
+        until("both to have stopped", SOON, || {
+            (processes::state(pid) == Some('T')).then_some(())
+        });
+    }
+    killpg(group, Signal::SIGCONT).expect("a signal");
+    client.ask("who");
+    watched.kill_parent();
+    client.ask("who");
+    drop(client);
+    watched.stop();
 }
 
 fn a_second_stop_kills(world: &mut World) {
@@ -79,7 +101,7 @@ fn a_stop_goes_on_in_the_next_parent(world: &mut World) {
 
 fn a_stop_without_a_parent_is_for_the_next(world: &mut World) {
     let watched = Watched::new(world, &[]);
-    watched.expect_children(4);
+    watched.expect_ready(4);
     watched.server.signal(Signal::SIGSTOP);
     send(watched.parent(), Signal::SIGKILL);
     watched.server.signal(Signal::SIGTERM);
@@ -93,7 +115,7 @@ fn a_reload_is_passed_on_and_the_settings_are_read_again_by_the_next_parent(worl
     let before = watched.expect_ready(4);
     watched.server.signal(Signal::SIGHUP);
     watched.expect("reloaded", 1);
-    let renewed = watched.expect_children(4);
+    let renewed = watched.expect_ready(4);
     assert!(before.is_disjoint(&renewed));
     watched.kill_parent();
     watched.expect("settings read 1", 2);
@@ -105,6 +127,8 @@ fn a_reload_is_passed_on_and_the_settings_are_read_again_by_the_next_parent(worl
         as_before,
     );
     watched.server.signal(Signal::SIGTTIN);
+    // Of two signals that wait, that for a stop comes first.
+    watched.expect("max_clients is now 41", 1);
     let stdout = watched.stop();
     assert!(stdout.contains("max_clients 41"), "{stdout}");
 }
@@ -112,7 +136,7 @@ fn a_reload_is_passed_on_and_the_settings_are_read_again_by_the_next_parent(worl
 /// As a watchdog sends it, which sees that the parent does nothing any more.
 fn a_parent_that_hangs_is_replaced_at_sigabrt(world: &mut World) {
     let watched = Watched::new(world, &[]);
-    let before = watched.expect_children(4);
+    let before = watched.expect_ready(4);
     let (mut client, pid) = hold(&watched.address());
     send(watched.parent(), Signal::SIGSTOP);
     watched.server.signal(Signal::SIGABRT);
@@ -128,7 +152,7 @@ fn a_parent_that_hangs_is_replaced_at_sigabrt(world: &mut World) {
 fn signals_that_are_not_handled_end_the_parent_alone(world: &mut World) {
     world.expect_orphans();
     let watched = Watched::new(world, &["--set", "handle_signals=false"]);
-    let before = watched.expect_children(4);
+    let before = watched.expect_ready(4);
     watched.server.signal(Signal::SIGTERM);
     watched.expect("parent ", 2);
     assert_eq!(watched.said("the one before: None Some(15)"), 1);
@@ -152,7 +176,7 @@ fn max_clients_that_were_raised_hold_under_the_next_parent(world: &mut World) {
     watched.server.signal(Signal::SIGTTIN);
     let (beyond, gone) = hold(&watched.address());
     watched.server.signal(Signal::SIGTTIN);
-    watched.expect_children(4);
+    watched.expect_ready(4);
     watched.kill_parent();
     for (client, pid) in &mut held {
         assert_eq!(client.ask("who"), pid.to_string(), "the same child");
@@ -163,7 +187,7 @@ fn max_clients_that_were_raised_hold_under_the_next_parent(world: &mut World) {
         (!processes::is_alive(gone)).then_some(())
     });
     held.push(hold(&watched.address()));
-    watched.expect_children(4);
+    watched.expect_ready(4);
     drop(held);
     let stdout = watched.stop();
     assert!(stdout.contains("max_clients 4"), "{stdout}");

@@ -106,7 +106,7 @@ fn next_parent(holder: Traced) -> Traced {
 fn a_parent_killed_at_each_system_call_of_its_start(world: &mut World) {
     world.deadline(SOON * 30);
     let watched = Watched::new(world, &[]);
-    let before = watched.expect_children(4);
+    let before = watched.expect_ready(4);
     let address = watched.address();
     let mut points = 0;
     for last in (1..).step_by(stride(11)) {

@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
-use nix::unistd::Uid;
+use nix::sys::signal::kill;
+use nix::unistd::{Pid, Uid};
 use prefork_server::{
     ChildServer, Error, Monitor, PreFork, PreForkHooks, Start, TcpServer, defaults,
 };
@@ -34,6 +35,7 @@ pub const SCENARIOS: Scenarios = scenarios![
     a_stop_waits_for_the_delay_that_is_set,
     a_child_is_retired_and_its_client_served,
     a_child_is_retired_where_there_is_no_room_for_another,
+    a_child_shows_where_it_is_and_serves_on,
     attributes_are_set_and_act_at_once,
     pipelined_commands_are_answered_in_order,
     a_client_that_goes_while_its_reload_runs_changes_nothing,
@@ -149,6 +151,15 @@ impl Controlled {
         self.server.expect_children(count)
     }
 
+    /// The same once all of them can take connections: a reload counts whom it replaces.
+    #[track_caller]
+    fn ready(&self, count: u32) -> Vec<u32> {
+        until("children that are ready", SOON, || {
+            (number(&self.ask("show"), "free") >= f64::from(count)).then_some(())
+        });
+        self.pids(count as usize)
+    }
+
     /// Ends the server by a command; it has removed its socket.
     #[track_caller]
     fn stop(&self) -> String {
@@ -193,10 +204,7 @@ fn number(answer: &str, name: &str) -> f64 {
 
 fn a_reload_is_answered_when_every_child_is_replaced(world: &mut World) {
     let controlled = Controlled::new(world, &[]);
-    let before = controlled.pids(3);
-    until("children that are ready", SOON, || {
-        (number(&controlled.ask("show"), "free") >= 3.0).then_some(())
-    });
+    let before = controlled.ready(3);
     controlled.settings("second");
     let answer = controlled.ask("reload");
     expect_ok(&answer);
@@ -379,6 +387,41 @@ fn a_child_is_retired_where_there_is_no_room_for_another(world: &mut World) {
 
 // Attributes.
 
+/// What the kernel tells of it, which needs no feature. A stopped child holds up nobody.
+fn a_child_shows_where_it_is_and_serves_on(world: &mut World) {
+    let controlled = Controlled::new(world, &[]);
+    controlled.pids(3);
+    let mut held = connect(&controlled.server.address());
+    let pid = who(&mut held);
+    let answer = controlled.ask(&format!("stack {pid}"));
+    expect_ok(&answer);
+    assert!(
+        answer.starts_with(&format!("{{\"ok\":true,\"pid\":{pid},")),
+        "{answer}"
+    );
+    assert!(answer.contains("\"kernel\":\"in "), "{answer}");
+    if !cfg!(feature = "stacks") {
+        let missing =
+            "\"stack\":[],\"no_stack\":\"the server is built without the feature `stacks`\"}";
+        assert!(answer.ends_with(missing), "{answer}");
+    }
+    assert_eq!(who(&mut held), pid, "it serves on");
+    kill(Pid::from_raw(pid.cast_signed()), Signal::SIGSTOP).expect("a signal");
+    until("a stopped child", SOON, || {
+        let answer = controlled.ask(&format!("stack {pid}"));
+        answer.contains(", state T\"").then_some(())
+    });
+    let mut look = controlled.client();
+    look.send_line(&format!("stack {pid}"));
+    expect_ok(&controlled.ask("show"));
+    look.read_line();
+    kill(Pid::from_raw(pid.cast_signed()), Signal::SIGCONT).expect("a signal");
+    assert_eq!(who(&mut held), pid, "it serves on");
+    expect_error(&controlled.ask("stack 1"), "unknown");
+    drop(held);
+    controlled.stop();
+}
+
 fn attributes_are_set_and_act_at_once(world: &mut World) {
     let controlled = Controlled::new(world, &["--start", "2"]);
     controlled.pids(2);
@@ -454,7 +497,7 @@ fn a_client_that_goes_while_its_reload_runs_changes_nothing(world: &mut World) {
 
 fn a_client_that_ends_its_side_gets_its_answers(world: &mut World) {
     let controlled = Controlled::new(world, &[]);
-    controlled.pids(3);
+    controlled.ready(3);
     let mut client = UnixStream::connect(&controlled.path).expect("a connection");
     client
         .set_read_timeout(Some(patient(SOON)))
@@ -669,7 +712,7 @@ fn a_stale_socket_is_replaced_and_a_live_one_refused(world: &mut World) {
 
 fn socat_speaks_it(world: &mut World) {
     let controlled = Controlled::new(world, &[]);
-    controlled.pids(3);
+    controlled.ready(3);
     let command = format!(
         "printf 'reload\\nget max_clients\\n' | socat -t 10 - UNIX-CONNECT:{}",
         controlled.path.display()

@@ -4,11 +4,17 @@
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use super::address::Address;
 use super::client::{Client, connect_as_another};
+use super::wait::pause;
 
 /// Runs so many clients while `meanwhile` runs; returns how many visits there were.
+///
+/// `CLIENT_PAUSE=n` has each of them wait so many milliseconds between two visits. Without it sixteen
+/// clients take all the time that two processors have, and a figure tells how long the server has
+/// waited for one.
 pub fn under_load(
     address: &Address,
     clients: usize,
@@ -16,12 +22,15 @@ pub fn under_load(
     meanwhile: impl FnOnce(),
 ) -> usize {
     let (visits, over) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let between = std::env::var("CLIENT_PAUSE").ok();
+    let between = between.map(|n| Duration::from_millis(n.parse().expect("a number")));
     thread::scope(|scope| {
         for _ in 0..clients {
             scope.spawn(|| {
                 while !over.load(Ordering::Relaxed) {
                     visit(connect_as_another(address));
                     visits.fetch_add(1, Ordering::Relaxed);
+                    between.into_iter().for_each(pause);
                 }
             });
         }
