@@ -73,6 +73,8 @@ pub struct Monitor {
     pub(crate) report: Report,
     /// Whether an operator has taken it out of balancers.
     pub(crate) is_drained: bool,
+    /// Whether balancers can ask the server for its status.
+    pub(crate) tells_status: bool,
     /// The process id of the process that the monitor is in.
     pub(crate) pid: u32,
     /// The hook that is running, for the log when it panics.

@@ -154,8 +154,12 @@ impl<H: PreForkHooks, S: ChildServer> Loop<H, S, UnixSystem> {
         self.parent.desk = Desk::default();
         let (note, saved, inherited) = self.parent.system.inherit();
         self.go_on_with_upgrade(note.upgrade);
+        let saved = Snapshot::decode(&saved).ok();
+        if saved.is_some() {
+            self.parent.monitor.unset_attributes();
+        }
         // OK to take the default: what is missing there is not needed by the children.
-        let saved = Snapshot::decode(&saved).unwrap_or_default();
+        let saved = saved.unwrap_or_default();
         self.restore_hooks(&saved, &note);
         self.parent.monitor.restore_attributes(&saved.attributes);
         let now = self.parent.monitor.now();

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{PREFORK, prefork, run::has, stop, text};
-use crate::support::{Address, Client, SOON, Scenarios, Server, World, connect, scenarios, until};
+use crate::support::{Address, Client, SOON, Scenarios, Server, World, connect, scenarios};
 
 pub const SCENARIOS: Scenarios = scenarios![
     inetd_serves_a_socket_of_systemds,
@@ -36,9 +36,10 @@ fn activated(world: &mut World, sockets: &[&PathBuf], names: &str, arguments: &[
     let names = format!("--fdname={names}");
     let passed = [&names, "-E", "PREFORK_SCENARIO", "-E", "PATH", PREFORK];
     let server = launch.args(&passed).args(arguments).spawn();
-    for socket in sockets {
-        until("the socket", SOON, || socket.exists().then_some(()));
-    }
+    // A file is there a moment before anybody listens at it.
+    server.expect_stderr("all sockets to listen", |text| {
+        text.matches("Listening on ").count() == sockets.len()
+    });
     server
 }
 
@@ -62,8 +63,10 @@ fn inetd_serves_a_socket_of_systemds(world: &mut World) {
     }
     let listening = format!("listening on {}\n", text(&path));
     server.expect_stdout("its name", |text| text.contains(&listening));
+    // A child that finds the next client at once says BUSY once for both.
     let report = stop(&server);
-    assert!(report.contains(" 3 BUSY"), "{report}");
+    let busy = (1..=3).any(|times| report.contains(&format!(" {times} BUSY")));
+    assert!(busy, "{report}");
     // It is systemd's to remove: clients wait there for the next start.
     assert!(path.exists());
 }

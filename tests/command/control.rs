@@ -13,12 +13,15 @@ use std::thread;
 use nix::unistd::Uid;
 
 use super::{PREFORK, prefork, tell, text};
-use crate::support::{SOON, Scenarios, Server, World, connect, processes, scenarios, until};
+use crate::support::{
+    Address, SOON, Scenarios, Server, World, connect, processes, scenarios, until,
+};
 
 pub const SCENARIOS: Scenarios = scenarios![
     a_server_is_reloaded_set_and_stopped,
     a_child_is_retired,
     a_server_is_drained_and_put_back,
+    a_server_that_no_balancer_asks_is_not_drained,
     the_socket_is_named_by_flag_file_or_variable,
     answers_are_json_for_programs,
     a_reload_that_fails_is_an_exit_code,
@@ -86,6 +89,10 @@ impl Controlled {
 fn a_server_is_reloaded_set_and_stopped(world: &mut World) {
     let controlled = Controlled::new(world);
     let before = controlled.server.expect_children(3);
+    until("children that are ready", SOON, || {
+        let show = connect(&Address::from(&*controlled.path)).ask("show");
+        show.contains("\"free\":3").then_some(())
+    });
     let reloaded = controlled.tell(world, &["reload"], 0);
     assert!(
         reloaded.starts_with("reloaded: 3 children replaced in "),
@@ -149,14 +156,31 @@ fn a_child_is_retired(world: &mut World) {
 
 /// What balancers are told then is for `tests/status/upgrade.rs`.
 fn a_server_is_drained_and_put_back(world: &mut World) {
-    let controlled = Controlled::new(world);
+    let status = text(&world.tempdir().join("status")).to_owned();
+    let controlled = Controlled::running(world, &["inetd", "--status", &status], &["cat"]);
     let drained = controlled.tell(world, &["drain"], 0);
     assert!(drained.starts_with("drained: /ready says 503"), "{drained}");
     let shown = controlled.tell(world, &["drain", "--json"], 0);
     assert!(shown.contains("\"drained\":true"), "{shown}");
     assert_eq!(connect(&controlled.server.address()).ask("hello"), "hello");
+    until("the status has it", SOON, || {
+        let shown = tell(world, &["status", "--status", &status], 0);
+        shown.contains(", serving, drained, up ").then_some(())
+    });
     let ready = controlled.tell(world, &["ready"], 0);
     assert_eq!(ready, "ready: no longer drained\n");
+    controlled.tell(world, &["stop", "now"], 0);
+    controlled.has_ended();
+}
+
+/// Whoever stops it after that would take clients for gone that go on coming.
+fn a_server_that_no_balancer_asks_is_not_drained(world: &mut World) {
+    let controlled = Controlled::new(world);
+    let refused = controlled.tell(world, &["drain"], SOFTWARE);
+    assert!(
+        refused.starts_with("prefork: no balancer can be told: "),
+        "{refused}"
+    );
     controlled.tell(world, &["stop", "now"], 0);
     controlled.has_ended();
 }

@@ -5,7 +5,9 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::{prefork, stop, text};
-use crate::support::{Address, SOON, Scenarios, Server, Signal, World, connect, scenarios, until};
+use crate::support::{
+    Address, SOON, Scenarios, Server, Signal, World, connect, holds, scenarios, until,
+};
 
 pub const SCENARIOS: Scenarios = scenarios![
     perl_is_told_as_systemd_does,
@@ -223,16 +225,25 @@ fn a_flag_is_stronger_than_a_variable_and_a_variable_than_a_file(world: &mut Wor
     let file = file.to_str().unwrap();
     let both = ["run", "--config", file];
     let server = prefork(world, &both).spawn();
-    server.expect_children(1);
+    has_children(&server, 1);
     ends(&server);
     let variable = ("PREFORK_START_SERVERS", "2");
     let server = prefork(world, &both).env(variable.0, variable.1).spawn();
-    server.expect_children(2);
+    has_children(&server, 2);
     ends(&server);
     let all = [&both[..], &["--start-servers", "3"]].concat();
     let server = prefork(world, &all).env(variable.0, variable.1).spawn();
-    server.expect_children(3);
+    has_children(&server, 3);
     ends(&server);
+}
+
+/// As many as that, and no more.
+#[track_caller]
+fn has_children(server: &Server, count: usize) {
+    let children = server.expect_children(count);
+    holds("there are no more", Duration::from_millis(200), || {
+        server.children() == children
+    });
 }
 
 /// Ends a server that said no address.

@@ -2,6 +2,7 @@
 //! and how the terminal is afterwards.
 
 use std::fs;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::Command;
 use std::thread;
@@ -55,7 +56,7 @@ impl Terminal {
             .env("TERM", "xterm-256color")
             .env("RUST_BACKTRACE", "0")
             .spawn();
-        until("tmux", SOON, || socket.exists().then_some(()));
+        until("tmux to listen", SOON, || UnixStream::connect(&socket).ok());
         let terminal = Self {
             tmux,
             socket,

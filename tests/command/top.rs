@@ -50,10 +50,12 @@ fn top_shows_children_and_retires_them(world: &mut World) {
     terminal.press("/");
     terminal.press("busy");
     terminal.press("Enter");
-    let only = terminal.expect(&["only \"busy\""]);
-    let shown = pids.iter().filter(|pid| only.contains(pid.as_str()));
-    let shown: Vec<_> = shown.collect();
-    assert_eq!(shown.len(), 1, "{only}");
+    // A screen may be seen when it is half drawn.
+    let shown = terminal.until("the busy child alone", |screen| {
+        let shown = pids.iter().filter(|pid| screen.contains(pid.as_str()));
+        let shown: Vec<_> = shown.collect();
+        (screen.contains("only \"busy\"") && shown.len() == 1).then_some(shown)
+    });
     terminal.press("Enter");
     terminal.expect(&["details", &format!("child {} #", shown[0]), "1 connections"]);
     // The size changes, and changes back.

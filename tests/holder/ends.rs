@@ -19,7 +19,9 @@ pub const SCENARIOS: Scenarios = scenarios![
 /// Each parent after the first dies before its first turn is over: the holder gives up after five, and
 /// ends the children, which may finish what they have in hand.
 fn parents_that_die_in_their_start_end_the_server(world: &mut World) {
-    let watched = Watched::new(world, &["--dies-at-takeover"]);
+    // The client has no more time than that once the holder has given up.
+    let flags = ["--dies-at-takeover", "--set", "kill_timeout=30s"];
+    let watched = Watched::new(world, &flags);
     watched.expect_ready(4);
     let mut client = connect(&watched.address());
     client.ask("who");

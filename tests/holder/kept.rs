@@ -16,13 +16,15 @@ pub const SCENARIOS: Scenarios = scenarios![
 ];
 
 fn counters_attributes_and_what_hooks_save_are_kept(world: &mut World) {
+    world.deadline(SOON * 6);
     let watched = Watched::new(world, &["--saves"]);
     watched.expect_ready(4);
     watched.server.signal(Signal::SIGTTIN);
+    watched.expect("max_clients is now 41", 1);
     for _ in 0..10 {
         who(&watched.address());
     }
-    until("the state to be saved", SOON, || {
+    until("the state to be saved", SOON * 2, || {
         watched.kill_parent();
         // It is saved once a second: sooner or later a parent lives for long enough.
         crate::support::pause(Duration::from_millis(1_200));
@@ -129,6 +131,8 @@ fn no_descriptor_of_a_dead_child_is_kept(world: &mut World) {
             send(pid, Signal::SIGKILL);
         }
         watched.expect("exited ", 4 * (round + 1));
+        // Those that have not come to run would leave with their parent.
+        watched.expect("ready ", 4 * (round + 2));
         until("four others", SOON, || {
             (watched.children().len() == 4 && watched.children() == watched.known()).then_some(())
         });
@@ -145,6 +149,7 @@ fn no_descriptor_of_a_dead_child_is_kept(world: &mut World) {
 fn a_state_that_is_too_long_is_told_of_and_left_out(world: &mut World) {
     let watched = Watched::new(world, &["--saves-bytes", "70000"]);
     watched.server.signal(Signal::SIGTTIN);
+    watched.expect("max_clients is now 41", 1);
     let told = "the hooks save 70000 bytes, which is more than a holder keeps";
     let is_told = |stderr: &str| stderr.contains(told);
     watched.server.expect_stderr("a warning", is_told);

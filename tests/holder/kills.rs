@@ -148,7 +148,8 @@ fn f02_a_parent_killed_while_it_forks_loses_no_child_and_doubles_none(world: &mu
             assert_eq!(client.ask("who"), pid.to_string());
         }
         until("the parent to know all children", SOON, || {
-            (watched.children() == watched.known()).then_some(())
+            // One that was dying when its parent was killed may be told of by neither.
+            watched.children().is_subset(&watched.known()).then_some(())
         });
         assert!(watched.children().len() <= 80);
         drop(held);
@@ -201,11 +202,14 @@ fn parents_that_end_soon_are_followed_more_and_more_slowly(world: &mut World) {
     let watched = Watched::new(world, &flags);
     let mut client = connect(&watched.address());
     let pid = client.ask("who");
+    // The first eight come at once.
+    watched.expect("parent ", 9);
+    let at_once = watched.said("parent ");
     pause(Duration::from_millis(2_500));
-    // The first eight come at once, and without delays there are hundreds. On a machine that is busy a
-    // parent may live for the 100 ms from which on an end is none that comes soon: then eight more do.
+    // Without delays there are hundreds. On a machine that is busy a parent may live for the 100 ms from
+    // which on an end is none that comes soon: then eight more do.
     let parents = watched.said("parent ");
-    assert!((9..=100).contains(&parents), "{parents}");
+    assert!(parents <= at_once + 90, "{parents} after {at_once}");
     assert_eq!(client.ask("who"), pid);
     std::fs::write(good, "").expect("a file");
     watched.expect("parent ", parents + 1);

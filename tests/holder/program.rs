@@ -204,6 +204,7 @@ fn sized<S: ChildServer>(
             dies_until: args.value("--dies-until").map(PathBuf::from),
             dies_on_the_way_back: args.value("--dies-on-the-way-back").map(PathBuf::from),
             told: false,
+            max_clients: None,
             version,
             tells_words: args.has("--tells-words"),
         });
@@ -422,10 +423,20 @@ struct Teller {
     /// it makes.
     dies_on_the_way_back: Option<PathBuf>,
     told: bool,
+    /// What it was at the end of the last turn.
+    max_clients: Option<usize>,
     tells_words: bool,
 }
 
 impl Teller {
+    fn tell_change(&mut self, monitor: &Monitor) {
+        let now = monitor.max_clients();
+        let before = self.max_clients.replace(now);
+        if before.is_some_and(|before| before != now) {
+            println!("max_clients is now {now}");
+        }
+    }
+
     fn dies_on_the_way_back(&self, monitor: &Monitor) -> bool {
         let is_on_it = self.version > 1 && monitor.is_upgrading() && !monitor.is_reloading();
         let path = self.dies_on_the_way_back.as_ref();
@@ -436,6 +447,9 @@ impl Teller {
 
 impl Observer for Teller {
     fn event(&mut self, monitor: &Monitor, event: &Event<'_>) {
+        if let Event::Turn { .. } = event {
+            self.tell_change(monitor);
+        }
         let pid = |child| monitor.child(child).map_or(0, Child::pid);
         match event {
             Event::Turn { .. } if self.told && self.dies_on_the_way_back(monitor) => {

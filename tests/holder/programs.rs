@@ -64,6 +64,12 @@ fn f01_programs_serve_on_when_their_parent_is_killed_at_random_moments(world: &m
     assert!(served > 0);
     assert_eq!(watched.children(), before, "the same programs");
     assert_eq!(watched.known(), before, "and the parent knows them");
+    // A program ends at once by the signal for a stop. One that has not yet said that its last client
+    // has gone would count as one that has lost it.
+    until("all programs to wait for clients", SOON, || {
+        let mut all = before.iter().copied();
+        all.all(processes::waits_in_accept).then_some(())
+    });
     let stdout = watched.stop();
     tell_times(&stdout);
     let report = stdout.lines().last().expect("a report");
@@ -98,7 +104,8 @@ fn f02_a_parent_killed_while_it_forks_programs_loses_none_and_doubles_none(world
         assert_eq!(client.ask("who"), pid.to_string());
     }
     until("the parent to know all programs", SOON, || {
-        (watched.children() == watched.known()).then_some(())
+        // One that was dying when its parent was killed may be told of by neither.
+        watched.children().is_subset(&watched.known()).then_some(())
     });
     assert!(watched.children().len() <= 60);
     drop(held);
@@ -213,7 +220,7 @@ fn what_a_program_has_said_is_known_to_the_next_parent(world: &mut World) {
         "--children",
         "3",
         "--start-timeout",
-        "3000",
+        "5000",
         "--tells-words",
     ];
     let watched = watched(world, &flags);
@@ -230,7 +237,7 @@ fn what_a_program_has_said_is_known_to_the_next_parent(world: &mut World) {
     );
     assert_eq!(watched.said("Some(Free)"), 2);
     // For longer than a start may take, nobody is told to stop.
-    pause(Duration::from_millis(3200));
+    pause(Duration::from_millis(5200));
     assert_eq!(client.ask("who"), pid.to_string());
     assert_eq!(watched.children(), before);
     assert_eq!(watched.said("exited "), 0, "{}", watched.server.stdout());
@@ -282,7 +289,8 @@ fn what_outlives_its_wrapper_is_told_by_the_next_parent(world: &mut World) {
         (!processes::is_alive(inner)).then_some(())
     });
     expect_line(&watched, &format!("exited {outer} Killed signal: 9"));
-    // Its successor is as deaf: the second signal kills.
+    // Its successor is as deaf once it has said so: the second signal kills.
+    watched.expect("said inner ", 2);
     watched.server.signal(Signal::SIGTERM);
     watched.expect("shutting down", 1);
     watched.stop();

@@ -127,6 +127,8 @@ fn a_reload_is_passed_on_and_the_settings_are_read_again_by_the_next_parent(worl
         as_before,
     );
     watched.server.signal(Signal::SIGTTIN);
+    // Of two signals that wait, that for a stop comes first.
+    watched.expect("max_clients is now 41", 1);
     let stdout = watched.stop();
     assert!(stdout.contains("max_clients 41"), "{stdout}");
 }

@@ -279,13 +279,13 @@ fn without_the_attribute_a_header_is_input(world: &mut World) {
 fn the_child_acks_while_it_waits_for_a_header(world: &mut World) {
     for path in [None, Some(world.tempdir().join("socket"))] {
         let path = path.as_ref().map(|path| path.to_str().unwrap());
-        let mut arguments = vec!["--timeout", "600", "--trust-unix-peers"];
+        let mut arguments = vec!["--timeout", "1000", "--trust-unix-peers"];
         arguments.extend(path.iter().flat_map(|path| ["--path", path]));
         let server = trusting(world, &arguments);
         let address = server.address();
         let child = server.expect_children(1)[0];
         let mut client = send(&address, &LINE[..9]);
-        holds("the child lives", Duration::from_secs(3), || {
+        holds("the child lives", Duration::from_secs(4), || {
             server.children() == [child]
         });
         client.write_all(&LINE[9..]).unwrap();
@@ -297,7 +297,7 @@ fn the_child_acks_while_it_waits_for_a_header(world: &mut World) {
 
 /// It was accepted, so it is served like any connection in hand: if the header comes.
 fn a_child_that_waits_for_a_header_leaves_in_time(world: &mut World) {
-    let server = trusting(world, &["--header-timeout", "1000"]);
+    let server = trusting(world, &["--header-timeout", "4000"]);
     let address = server.address();
     let silent = connect(&address);
     busy_child(&server);

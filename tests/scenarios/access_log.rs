@@ -393,10 +393,10 @@ fn who_may_not_connect_and_who_comes_too_late_have_lines_as_well(world: &mut Wor
     // A child that was woken for it does not look whether the client is still there.
     let word = behind_another(world, &[], true);
     assert!(["gone", "lost"].contains(&&*word), "{word}");
-    assert_eq!(behind_another(world, &["--max-age", "100"], false), "shed");
+    assert_eq!(behind_another(world, &["--max-age", "500"], false), "shed");
 }
 
-/// The outcome of a client that has waited for 300 ms while another one was served.
+/// The outcome of a client that has waited for 700 ms while another one was served.
 fn behind_another(world: &mut World, flags: &[&str], resets: bool) -> String {
     let (path, name) = log_file(world);
     fs::remove_file(&path).expect("a log");
@@ -411,7 +411,7 @@ fn behind_another(world: &mut World, flags: &[&str], resets: bool) -> String {
     if resets && let Some(behind) = behind.take() {
         behind.reset();
     }
-    pause(Duration::from_millis(300));
+    pause(Duration::from_millis(700));
     drop(first);
     let lines = expect_lines(&path, 3);
     stop(&server);

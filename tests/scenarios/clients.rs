@@ -358,10 +358,11 @@ fn time_to_stop(server: &Server) -> Duration {
     start.elapsed()
 }
 
-/// Quick: not for as long as a stop may take. What is measured on a quiet machine is below 100 ms.
+/// Quick: not for as long as a stop may take, which is 10 s at the least. What is measured on a quiet
+/// machine is below 100 ms.
 #[track_caller]
 fn quick(took: Duration) {
-    assert!(took < patient(Duration::from_secs(1)), "{took:?}");
+    assert!(took < patient(Duration::from_secs(4)), "{took:?}");
 }
 
 /// A handler marks where its client may be idle (`wait_for_request`); there a stop does not wait,

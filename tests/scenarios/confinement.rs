@@ -351,7 +351,7 @@ fn l03_a_child_that_cannot_be_confined_serves_nothing(world: &mut World) {
     let held = Held::new(&server.address());
     fs::remove_dir(&jail).unwrap();
     send(held.pid, Signal::SIGKILL);
-    let text = server.expect_stderr("a failed start", |text| text.contains("102"));
+    let text = server.expect_stderr("a failed start", |text| text.contains("exit status: 102, "));
     let words = format!(
         "exit status: 102, last words \"cannot become a child: confine chroot {jail}: no such file"
     );

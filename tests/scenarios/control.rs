@@ -149,6 +149,15 @@ impl Controlled {
         self.server.expect_children(count)
     }
 
+    /// The same once all of them can take connections: a reload counts whom it replaces.
+    #[track_caller]
+    fn ready(&self, count: u32) -> Vec<u32> {
+        until("children that are ready", SOON, || {
+            (number(&self.ask("show"), "free") >= f64::from(count)).then_some(())
+        });
+        self.pids(count as usize)
+    }
+
     /// Ends the server by a command; it has removed its socket.
     #[track_caller]
     fn stop(&self) -> String {
@@ -193,10 +202,7 @@ fn number(answer: &str, name: &str) -> f64 {
 
 fn a_reload_is_answered_when_every_child_is_replaced(world: &mut World) {
     let controlled = Controlled::new(world, &[]);
-    let before = controlled.pids(3);
-    until("children that are ready", SOON, || {
-        (number(&controlled.ask("show"), "free") >= 3.0).then_some(())
-    });
+    let before = controlled.ready(3);
     controlled.settings("second");
     let answer = controlled.ask("reload");
     expect_ok(&answer);
@@ -454,7 +460,7 @@ fn a_client_that_goes_while_its_reload_runs_changes_nothing(world: &mut World) {
 
 fn a_client_that_ends_its_side_gets_its_answers(world: &mut World) {
     let controlled = Controlled::new(world, &[]);
-    controlled.pids(3);
+    controlled.ready(3);
     let mut client = UnixStream::connect(&controlled.path).expect("a connection");
     client
         .set_read_timeout(Some(patient(SOON)))
@@ -669,7 +675,7 @@ fn a_stale_socket_is_replaced_and_a_live_one_refused(world: &mut World) {
 
 fn socat_speaks_it(world: &mut World) {
     let controlled = Controlled::new(world, &[]);
-    controlled.pids(3);
+    controlled.ready(3);
     let command = format!(
         "printf 'reload\\nget max_clients\\n' | socat -t 10 - UNIX-CONNECT:{}",
         controlled.path.display()

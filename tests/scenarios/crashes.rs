@@ -1,7 +1,7 @@
 //! Children that crash, panic, exit or run out of memory during a connection: it costs one client.
 
 use crate::subject::{Group, Held, deaths, ends_well, expect_exit, pids, report, send};
-use crate::support::{Scenarios, Server, Signal, World, scenarios};
+use crate::support::{SOON, Scenarios, Server, Signal, World, scenarios, until};
 
 pub const SCENARIOS: Scenarios = scenarios![
     a03_every_crash_costs_one_client_only,
@@ -25,8 +25,9 @@ fn die_of(world: &mut World, misdeeds: &[(&str, &str)]) -> Server {
         expect_exit(&server, held.pid, how);
         bystander.is_served();
     }
-    let forked = pids(&server, "forked").len();
-    assert!(forked >= 3 + misdeeds.len(), "each has a successor");
+    until("each to have a successor", SOON, || {
+        (pids(&server, "forked").len() >= 3 + misdeeds.len()).then_some(())
+    });
     drop(bystander);
     Held::new(&address).is_served();
     ends_well(&server);

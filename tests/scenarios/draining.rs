@@ -277,7 +277,7 @@ fn o07_who_is_queued_behind_a_busy_child_is_reset_after_the_drain(world: &mut Wo
         "--max-clients",
         "1",
         "--drain-timeout",
-        "400",
+        "2000",
     ];
     let server = world.spawn("serve", &flags);
     let mut held = Held::new(&server.address());
@@ -304,7 +304,9 @@ fn o07_a_process_that_holds_a_copy_does_not_keep_the_port(world: &mut World) {
     let port = address.port().to_string();
     let next = world.spawn("serve", &["--port", &port]);
     Held::new(&next.address()).is_served();
-    assert_eq!(server.children(), [holder]);
+    until("the other child to leave", SOON, || {
+        (server.children() == [holder]).then_some(())
+    });
     send(holder, Signal::SIGCONT);
     assert_eq!(server.wait(SOON).code(), Some(0));
     assert_eq!(next.stop(Signal::SIGTERM, SOON).code(), Some(0));
@@ -320,8 +322,9 @@ fn o39_a_start_that_takes_long_is_not_waited_for_in_a_stop(world: &mut World) {
     let begun = expect_entry(&server, "shutdown", 0);
     let end = expect_exit(&server, child, "Shutdown signal: 9 (SIGKILL)");
     let took = end.at - begun.at;
+    // Of the 30 s that a stop may take.
     assert!(
-        took >= Duration::from_millis(500) && took < Duration::from_secs(2),
+        took >= Duration::from_millis(500) && took < Duration::from_secs(8),
         "{took:?}"
     );
 }

@@ -502,9 +502,9 @@ fn o19_a_shorter_timeout_reaches_children_that_run(world: &mut World) {
 /// A handler may take longer from the moment at which the timeout is raised, and ACKs come less
 /// often.
 ///
-/// Without `Comm::follow`: 24 ACKs of two children in 3 s.
+/// Without `Comm::follow`: 12 ACKs of two children in 3 s.
 fn o19_a_longer_timeout_reaches_children_that_run(world: &mut World) {
-    let (server, mut stdin) = commanded(world, &["--timeout", "500"]);
+    let (server, mut stdin) = commanded(world, &["--timeout", "1000"]);
     let (mut client, pid) = served(&server);
     command(&server, &mut stdin, "t4000");
     for _ in 0..3 {
@@ -527,13 +527,13 @@ fn o19_a_timeout_can_be_switched_on_and_off(world: &mut World) {
     let (server, mut stdin) = commanded(world, &["--kill-timeout", "500"]);
     server.address();
     server.expect_children(2);
-    command(&server, &mut stdin, "t400");
-    holds("nobody is ended", Duration::from_secs(2), || {
+    command(&server, &mut stdin, "t1000");
+    holds("nobody is ended", Duration::from_secs(3), || {
         exits(&server) == 0
     });
     let (mut client, pid) = served(&server);
     // It knows by now, and is checked once more before it is judged.
-    holds("it is not ended", Duration::from_secs(2), || {
+    holds("it is not ended", Duration::from_secs(3), || {
         exits(&server) == 0
     });
     client.send_line("hang");
@@ -670,7 +670,7 @@ fn end_while_one_prints(world: &mut World, way: &str) -> String {
         .unwrap();
     let took: u64 = took.trim_end_matches(" ms").parse().unwrap();
     assert!(
-        u128::from(took) < patient(Duration::from_secs(2)).as_millis(),
+        u128::from(took) < patient(Duration::from_secs(5)).as_millis(),
         "{text}"
     );
     assert_eq!(server.wait(SOON).code(), Some(0));
@@ -830,6 +830,12 @@ fn o41_the_parent_knows_how_many_connections_each_child_has_taken(world: &mut Wo
     }
     let (last, by) = served(&server);
     let mine = taken + usize::from(by == pid);
+    if by != pid {
+        // It may not have heard yet that its last client has gone.
+        until("the child to wait for clients", SOON, || {
+            processes::waits_in_epoll(pid).then_some(())
+        });
+    }
     send(pid, Signal::SIGKILL);
     let how = format!("exited {pid} Killed after {mine}, busy {}", by == pid);
     server.expect_stdout("its death", |text| text.contains(&how));

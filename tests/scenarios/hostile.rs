@@ -58,7 +58,8 @@ fn hostile(args: Args) -> Result<(), Box<dyn Error>> {
         .max_clients(10)
         .timeout(Duration::from_secs(10))
         .cull_after(Duration::from_millis(100))
-        .kill_timeout(Duration::from_millis(500))
+        // A child that is culled has to come to run meanwhile. Much less than they lie for.
+        .kill_timeout(Duration::from_secs(2))
         .hooks(books)
         .start()?;
     println!("listening on {}", prefork.server().local_addrs()[0]);

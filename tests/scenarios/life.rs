@@ -124,10 +124,10 @@ fn ask_once(address: &Address) {
 
 /// Fails without the sorting in `Pool::oldest_free`.
 fn a_surplus_is_culled_from_the_oldest_when_it_has_lasted(world: &mut World) {
-    const CULL_AFTER: Duration = Duration::from_secs(2);
+    const CULL_AFTER: Duration = Duration::from_secs(4);
     let server = world.spawn(
         "serve",
-        &["--start", "6", "--max-spare", "2", "--cull-after", "2000"],
+        &["--start", "6", "--max-spare", "2", "--cull-after", "4000"],
     );
     server.address();
     // The youngest gets the place of the oldest, so that places do not tell the age.

@@ -525,8 +525,8 @@ fn a_saturation_is_told_with_who_waits(world: &mut World) {
     let child = expect_told(&server, "event ready");
     stop(child);
     let held = connect(&address);
-    let mut waiting = [connect(&address), connect(&address)];
     let since = Instant::now();
+    let mut waiting = [connect(&address), connect(&address)];
     send(child, Signal::SIGCONT);
     let begin = "saturated: all 1 children are busy, 2 clients wait, the first for ";
     let text = server.expect_stderr("the saturation", |text| text.contains(begin));

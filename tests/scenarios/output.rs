@@ -100,11 +100,11 @@ struct Report {
 
 impl Spammer {
     fn start(world: &mut World, output: OwnedFd) -> Self {
-        Self::with(world, output, "800", false)
+        Self::with(world, output, "2000", false)
     }
 
     fn on_stderr(world: &mut World, output: OwnedFd) -> Self {
-        Self::with(world, output, "800", true)
+        Self::with(world, output, "2000", true)
     }
 
     fn with(world: &mut World, output: OwnedFd, timeout: &str, on_stderr: bool) -> Self {
@@ -152,13 +152,13 @@ impl Spammer {
     /// It serves as ever, and goes on hearing ACKs: for longer than the children may be silent.
     fn check_health(&mut self) {
         let start = Instant::now();
-        while start.elapsed() < Duration::from_millis(2500) {
+        while start.elapsed() < Duration::from_secs(3) {
             let mut client = connect(&self.address);
             client.timeout(Duration::from_secs(5)).unwrap();
             client.ask("0");
             support::pause(Duration::from_millis(10));
         }
-        self.acks += 3 * 3;
+        self.acks += 3 * 2;
         self.check_flags();
     }
 

@@ -17,8 +17,8 @@ use prefork_server::{
 
 use crate::subject::{Held, announce, ended, ends_well, log_warnings, millis, send, who};
 use crate::support::{
-    Address, Args, Client, Programs, SOON, Scenarios, Server, Signal, World, connect, pause,
-    programs, scenarios, until,
+    Address, Args, Client, Programs, SOON, Scenarios, Server, Signal, World, connect, patient,
+    pause, programs, scenarios, until,
 };
 
 pub const PROGRAMS: Programs = programs![queue];
@@ -457,7 +457,7 @@ const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
 
 fn hello_answers_503_to_who_has_waited_for_too_long(world: &mut World) {
     let flags = ["--port", "0", "--max-clients", "1", "--max-requests", "0"];
-    let rules = ["--work", "1", "--max-queue-age", "0.5"];
+    let rules = ["--work", "2", "--max-queue-age", "1"];
     let server = world.run_example("hello", &[&flags[..], &rules].concat());
     let address = server.address();
     until("a client to be served", SOON, || {
@@ -489,46 +489,54 @@ fn hello_answers_503_to_who_has_waited_for_too_long(world: &mut World) {
     crate::example::stop(&server);
 }
 
-/// Two children whose requests take a tenth of a second have 20 a second to give; three times as many
-/// come, and each client gives up after a second. In order, all that are served are late; with a
-/// limit nearly as many as there can be are answered in time.
+/// Three times as many requests come as two children can answer, and each client gives up after ten times
+/// the work of one. In order, all that are served are late; with a limit nearly as many as there can be
+/// are answered in time.
 fn hello_answers_nearly_as_many_as_it_can_when_more_come(world: &mut World) {
     world.deadline(Duration::from_secs(60));
-    let in_order = late_answers(world, &[]);
+    // What is no work of a child's takes much less than that, also where many others want to run.
+    let work = patient(Duration::from_millis(150));
+    let in_order = late_answers(world, work, None);
     assert!(in_order < 20, "{in_order} of 40 in time");
-    let limited = late_answers(world, &["--max-queue-age", "0.3"]);
+    let limited = late_answers(world, work, Some(3 * work));
     assert!(limited >= 28, "{limited} of 40 in time");
 }
 
-/// How many answers of the last two of four seconds have come in time.
-fn late_answers(world: &mut World, rules: &[&str]) -> usize {
+/// How many answers have come in time of those that could be given in the last twenty of forty times the
+/// work of one.
+fn late_answers(world: &mut World, work: Duration, max_queue_age: Option<Duration>) -> usize {
+    let seconds = |time: Duration| time.as_secs_f64().to_string();
     let flags = ["--port", "0", "--max-clients", "2", "--max-requests", "0"];
-    let flags = [&flags[..], &["--work", "0.1"], rules].concat();
+    let flags = flags.map(str::to_owned).into_iter();
+    let flags = flags.chain(["--work".to_owned(), seconds(work)]);
+    let rule = max_queue_age.map(|age| ["--max-queue-age".to_owned(), seconds(age)]);
+    let flags: Vec<String> = flags.chain(rule.into_iter().flatten()).collect();
+    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
     let server = world.run_example("hello", &flags);
     let address = server.address();
     let clients = (0..240).map(|number| {
-        let (address, at) = (address.clone(), Duration::from_secs(4) * number / 240);
+        let (address, at) = (address.clone(), 40 * work * number / 240);
         thread::spawn(move || {
             pause(at);
-            answered_in_time(&address).then_some(at)
+            answered_within(&address, 10 * work).then_some(at)
         })
     });
     let clients: Vec<_> = clients.collect();
     let answered = clients.into_iter().filter_map(|it| it.join().unwrap());
-    let count = answered.filter(|at| *at >= Duration::from_secs(2)).count();
+    let count = answered.filter(|at| *at >= 20 * work).count();
     stop_at_once(&server);
     count
 }
 
-/// Whether a client gets what it has asked for within a second.
-fn answered_in_time(address: &Address) -> bool {
+/// Whether a client gets what it has asked for before it gives up.
+fn answered_within(address: &Address, time: Duration) -> bool {
     let start = Instant::now();
     let mut client = connect(address);
     client.write_all(GET).unwrap();
-    client.timeout(Duration::from_secs(1)).unwrap();
+    client.timeout(time).unwrap();
     let mut answer = Vec::new();
     let read = client.read_to_end(&mut answer).is_ok();
-    read && answer.starts_with(b"HTTP/1.1 200 ") && start.elapsed() <= Duration::from_secs(1)
+    read && answer.starts_with(b"HTTP/1.1 200 ") && start.elapsed() <= time
 }
 
 /// Without a wait for the clients that are queued and have given up.

@@ -116,7 +116,8 @@ impl Lateness {
         for _ in 0..times {
             let mut stuck = hold(&address, KINDS.len());
             for (held, kind) in stuck.iter_mut().zip(KINDS) {
-                held.client.send_line(kind);
+                // OK to ignore: on a busy machine the first may have had its time.
+                let _ = held.client.try_send_line(kind);
             }
             for mut held in stuck {
                 held.client.gone();
@@ -205,7 +206,8 @@ fn a_stuck_handler_is_ended_whatever_it_does(world: &mut World) {
 fn the_report_names_the_place_where_a_handler_was_stuck(world: &mut World) {
     // The process for which one of the kinds waits.
     world.expect_orphans();
-    let flags = ["--busy-timeout", "500", "--kill-timeout", "50"];
+    // Time for six children to be forked, and to do what they are told.
+    let flags = ["--busy-timeout", "2500", "--kill-timeout", "50"];
     let server = world.spawn("serve", &[&flags[..], &["--min-spare", "6"]].concat());
     let address = server.address();
     let mut stuck = hold(&address, KINDS.len());
@@ -233,7 +235,7 @@ fn the_report_names_the_place_where_a_handler_was_stuck(world: &mut World) {
         }
         assert_eq!(death["connections"], "1");
         assert!(
-            time(&death, "in-hand") >= Duration::from_millis(550),
+            time(&death, "in-hand") >= Duration::from_millis(2550),
             "{death:?}"
         );
         assert!(time(&death, "age") >= time(&death, "in-hand"), "{death:?}");
@@ -253,7 +255,7 @@ fn the_report_names_the_place_where_a_handler_was_stuck(world: &mut World) {
 ///
 /// Without `note_stderr` in `deliver` there are no lines.
 fn the_report_has_the_last_lines_and_the_epoch(world: &mut World) {
-    let flags = ["--busy-timeout", "1500", "--kill-timeout", "50"];
+    let flags = ["--busy-timeout", "3000", "--kill-timeout", "50"];
     let server = world.spawn("serve", &[&flags[..], &["--start", "1"]].concat());
     let address = server.address();
     let first = expect_up(&server, 1)[0];
@@ -366,8 +368,8 @@ fn each_clock_ends_what_it_bounds_and_nothing_else(world: &mut World) {
 /// The clock does not ask who is slow: a client that keeps its child for too long loses it. A child
 /// that reacts to SIGINT is not killed until `kill_timeout`, and serves on until then.
 fn a_slow_client_has_busy_timeout_and_no_more(world: &mut World) {
-    let flags = ["--busy-timeout", "500", "--kill-timeout", "60000"];
-    let server = world.spawn("serve", &[&flags[..], &["--timeout", "300"]].concat());
+    let flags = ["--busy-timeout", "3000", "--kill-timeout", "60000"];
+    let server = world.spawn("serve", &[&flags[..], &["--timeout", "2000"]].concat());
     let mut held = Held::new(&server.address());
     expect_entry(&server, "overtime", held.pid);
     held.is_served();
@@ -380,21 +382,21 @@ fn a_slow_client_has_busy_timeout_and_no_more(world: &mut World) {
 
 /// `Conn::extend` holds for the connection in hand only.
 ///
-/// Without the extension in `Limits::end`: the first is told after half a second.
+/// Without the extension in `Limits::end`: the first is told after a second and a half.
 fn a_connection_that_asks_for_more_time_has_it(world: &mut World) {
     let flags = [
         "--start",
         "1",
         "--busy-timeout",
-        "500",
+        "1500",
         "--kill-timeout",
         "50",
     ];
     let server = world.spawn("serve", &[&flags[..], &["--max-clients", "1"]].concat());
     let address = server.address();
     let mut first = Held::new(&address);
-    assert_eq!(first.client.ask("extend 1500"), "done");
-    holds("it is left alone", Duration::from_millis(1200), || {
+    assert_eq!(first.client.ask("extend 4000"), "done");
+    holds("it is left alone", Duration::from_millis(2800), || {
         pids(&server, "overtime").is_empty()
     });
     first.is_served();

@@ -47,9 +47,9 @@ fn spawn_execing(world: &mut World, command: &str, flags: &[&str]) -> (Server, P
 fn a16_an_execed_child_that_closes_its_outputs_is_told_and_replaced(world: &mut World) {
     let (server, exec) = spawn_execing(world, "exec sleep 1000 >&- 2>&-", &[]);
     let pid = server.expect_children(1)[0];
-    until("the exec", SOON, || is_sleep(pid).then_some(()));
-    fs::remove_file(exec).unwrap();
+    // It is told a moment later.
     expect_entry(&server, "closed", pid);
+    fs::remove_file(exec).unwrap();
     expect_exit(&server, pid, "Closed signal: 2 (SIGINT)");
     Held::new(&server.address()).is_served();
     ends_well(&server);
@@ -71,7 +71,6 @@ fn a16_an_execed_child_that_ignores_it_is_killed_and_counts_until_then(world: &m
     let (server, exec) = spawn_execing(world, command, &["--kill-timeout", "1500"]);
     let pid = server.expect_children(1)[0];
     let closed = expect_entry(&server, "closed", pid);
-    until("the exec", SOON, || is_sleep(pid).then_some(()));
     fs::remove_file(exec).unwrap();
     let end = expect_exit(&server, pid, "Closed signal: 9 (SIGKILL)");
     assert!(end.at - closed.at >= Duration::from_millis(1500));
@@ -97,7 +96,7 @@ fn a16_an_execed_child_that_ignores_it_is_killed_and_counts_until_then(world: &m
 
 /// If that program keeps the outputs open, the timeout check finds its silence.
 fn a16_an_execed_child_that_says_nothing_is_timed_out(world: &mut World) {
-    let (server, exec) = spawn_execing(world, "exec sleep 1000", &["--timeout", "1000"]);
+    let (server, exec) = spawn_execing(world, "exec sleep 1000", &["--timeout", "2000"]);
     let pid = server.expect_children(1)[0];
     until("the exec", SOON, || is_sleep(pid).then_some(()));
     fs::remove_file(exec).unwrap();
@@ -113,7 +112,7 @@ fn a16_an_execed_child_that_says_nothing_is_timed_out(world: &mut World) {
 /// If the end of its stdout removes it from the tables, as in the original: it is never found
 /// silent.
 fn b04_a_child_whose_stdout_has_ended_is_timed_out(world: &mut World) {
-    let (server, exec) = spawn_execing(world, "exec sleep 1000 >&-", &["--timeout", "1000"]);
+    let (server, exec) = spawn_execing(world, "exec sleep 1000 >&-", &["--timeout", "2000"]);
     let pid = server.expect_children(1)[0];
     until("the exec", SOON, || is_sleep(pid).then_some(()));
     fs::remove_file(exec).unwrap();

@@ -402,7 +402,8 @@ fn i06_a_reload_whose_children_fail_is_given_up_and_the_old_ones_serve_on(world:
 
 /// A start that hangs is a start that fails.
 fn a_reload_whose_children_hang_is_given_up_after_start_timeout(world: &mut World) {
-    let flags = ["--start-timeout", "500", "--kill-timeout", "100"];
+    // The first ones have to start in that time, too.
+    let flags = ["--start-timeout", "2000", "--kill-timeout", "100"];
     let reloaded = Reloaded::new(world, &flags);
     let before = reloaded.server.expect_children(4);
     reloaded.expect_settings("first");
@@ -453,7 +454,7 @@ fn i03_a_stop_during_a_reload_wins(world: &mut World) {
 
 /// The connection in hand is finished, however long it takes.
 fn a_reload_lets_a_connection_last_longer_than_kill_timeout(world: &mut World) {
-    let reloaded = Reloaded::new(world, &["--kill-timeout", "50"]);
+    let reloaded = Reloaded::new(world, &["--kill-timeout", "500"]);
     reloaded.server.expect_children(4);
     let mut held = connect(&reloaded.server.address());
     let (old, _) = ask(&mut held, "who");
@@ -463,7 +464,7 @@ fn a_reload_lets_a_connection_last_longer_than_kill_timeout(world: &mut World) {
     reloaded.reload("third");
     reloaded.expect("reloaded, ", 2);
     reloaded.expect_settings("third");
-    holds("the old child to serve", Duration::from_millis(200), || {
+    holds("the old child to serve", Duration::from_millis(800), || {
         ask(&mut held, "who") == (old, "first".to_owned())
     });
     drop(held);
@@ -472,7 +473,7 @@ fn a_reload_lets_a_connection_last_longer_than_kill_timeout(world: &mut World) {
 }
 
 fn children_at_max_requests_go_when_their_successors_are_ready(world: &mut World) {
-    let reloaded = Reloaded::new(world, &["--max-requests", "300", "--start", "8"]);
+    let reloaded = Reloaded::new(world, &["--max-requests", "100", "--start", "8"]);
     reloaded.server.expect_children(8);
     under_load(&reloaded.server.address(), 4, || {
         reloaded.expect(" Recycled", 10);
@@ -483,11 +484,12 @@ fn children_at_max_requests_go_when_their_successors_are_ready(world: &mut World
 
 /// A tenth of the limit is much more than a start takes, so nobody leaves without a successor.
 fn children_that_are_too_old_are_replaced_one_by_one(world: &mut World) {
-    let flags = ["--max-lifetime", "5000", "--jitter", "100", "--start", "6"];
+    world.deadline(SOON * 6);
+    let flags = ["--max-lifetime", "8000", "--jitter", "100", "--start", "6"];
     let reloaded = Reloaded::new(world, &flags);
     let before = reloaded.server.expect_children(6);
     under_load(&reloaded.server.address(), 2, || {
-        until("none of the first children", SOON, || {
+        until("none of the first children", SOON * 2, || {
             let living = reloaded.server.children();
             before.iter().all(|old| !living.contains(old)).then_some(())
         });

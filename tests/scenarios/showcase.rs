@@ -113,7 +113,7 @@ fn udp_child_leaves_at_sigint(world: &mut World) {
 }
 
 fn udp_child_that_blocks_is_killed(world: &mut World) {
-    let flags = ["--port", "0", "--start-servers", "1", "--timeout", "0.5"];
+    let flags = ["--port", "0", "--start-servers", "1", "--timeout", "2"];
     let server = world.run_example("udp", &flags);
     let client = Datagrams::to(&server);
     let child = server.expect_children(1)[0];
@@ -212,7 +212,7 @@ fn crash_hurts_one_client_only(world: &mut World) {
 /// Without a `timeout`, so that only the clock of the connection can end the loop.
 fn crash_bounds_every_connection(world: &mut World) {
     let flags = ["--port", "0", "--timeout", "0", "--start-timeout", "30"];
-    let server = world.run_example("crash", &[&flags[..], &["--busy-timeout", "0.5"]].concat());
+    let server = world.run_example("crash", &[&flags[..], &["--busy-timeout", "2"]].concat());
     let address = server.address();
     request(&address, "/spin").eof();
     let answer = request(&address, "/").read_rest();

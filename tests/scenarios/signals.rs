@@ -152,7 +152,7 @@ fn g09_a_storm_of_signals_disturbs_nobody(world: &mut World) {
         "--max-spare",
         "140",
     ];
-    let flags = ["--timeout", "1000", "--check", "100", "--quiet"];
+    let flags = ["--timeout", "3000", "--check", "100", "--quiet"];
     let server = world.spawn("serve", &[&size[..], &flags].concat());
     let mut held = Held::new(&server.address());
     server.expect_children(132);

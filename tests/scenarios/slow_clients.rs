@@ -71,7 +71,10 @@ fn read_lines(conn: TcpConn) -> io::Result<()> {
         match &chunk[..count] {
             [] => return Ok(()),
             b"who\n" => writeln!(&conn, "{} who", std::process::id())?,
-            b"work\n" => pause(Duration::from_millis(800)),
+            b"work\n" => {
+                writeln!(&conn, "working")?;
+                pause(Duration::from_millis(800));
+            }
             _ => {}
         }
     }
@@ -86,8 +89,9 @@ fn a_client_below_the_rate_is_sent_away(world: &mut World) {
     let server = world.spawn("paced", &[]);
     let address = server.address();
     let mut worked = connect(&address);
-    worked.send_line("work");
-    who(&mut worked);
+    assert_eq!(worked.ask("work"), "working");
+    let answer = worked.ask("who");
+    assert!(answer.ends_with(" who"), "sent away: {answer}");
     drop(worked);
     let mut slow = connect(&address);
     let mut next = connect(&address);

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::signal_fuzz::own_address;
 use crate::subject::{Crowd, Held, expect_up};
-use crate::support::{Address, SOON, Scenarios, Signal, World, scenarios, try_connect};
+use crate::support::{Address, SOON, Scenarios, Signal, World, patient, scenarios, try_connect};
 
 pub const SCENARIOS: Scenarios = scenarios![
     o22_stops_under_load_lose_nobody,
@@ -78,7 +78,7 @@ fn is_refused_at_once(address: &Address) {
     let refused = try_connect(address).err().map(|error| error.kind());
     assert_eq!(refused, Some(std::io::ErrorKind::ConnectionRefused));
     let took = asked.elapsed();
-    assert!(took < Duration::from_millis(500), "{took:?}");
+    assert!(took < patient(Duration::from_millis(500)), "{took:?}");
 }
 
 /// The median and the most of times.
@@ -116,10 +116,11 @@ fn o34_stops_with_fifty_idle_clients(world: &mut World) {
         "{stops} stops with 50 idle clients: {}",
         spread(took.clone())
     );
+    // Of the 30 s that a stop may take.
     let longest = if stops > 2 {
         Duration::from_secs(5)
     } else {
-        Duration::from_secs(2)
+        patient(Duration::from_secs(5))
     };
     assert!(took.iter().all(|took| *took < longest), "{took:?}");
 }

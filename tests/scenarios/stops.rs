@@ -321,7 +321,10 @@ fn i12_each_death_of_a_shutdown_is_counted_as_that(world: &mut World) {
         send(victim, Signal::SIGKILL);
         expect_entry(&server, "exited", victim);
         let held = Held::new(&address);
-        let children = server.children().len() as u64;
+        until("its successor", SOON, || {
+            (pids(&server, "forked").len() == 4).then_some(())
+        });
+        let children = server.expect_children(3).len() as u64;
         server.signal(signal);
         server.expect_children(1);
         // One that a signal ends in a shutdown is one of the shutdown.

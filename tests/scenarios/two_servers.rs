@@ -116,7 +116,17 @@ fn shape(pid: u32) -> Vec<String> {
     shape
 }
 
+/// Waits until all children wait for clients: each has opened by then what it needs.
+#[track_caller]
+fn all_wait(children: &[u32]) {
+    until("all children to wait for clients", SOON, || {
+        let waits = |pid: u32| processes::waits_in_epoll(pid) || processes::waits_in_accept(pid);
+        children.iter().all(|pid| waits(*pid)).then_some(())
+    });
+}
+
 fn children_hold_the_same(server: &Server, children: &[u32]) {
+    all_wait(children);
     let shapes: Vec<_> = children.iter().map(|&pid| shape(pid)).collect();
     for (pid, shape) in children.iter().zip(&shapes) {
         assert_eq!(shape, &shapes[0], "{pid} and the first child of {server}");

@@ -28,6 +28,7 @@ pub const SCENARIOS: Scenarios = scenarios![
     the_parent_at_a_unix_socket_survives_or_says_why,
     a_child_at_a_unix_socket_is_replaced,
     an_upgrade_is_done_or_undone,
+    an_upgrade_to_a_bad_program_is_undone,
     a_trial_changes_nothing,
 ];
 
@@ -59,6 +60,10 @@ fn an_upgrade_is_done_or_undone(world: &mut World) {
     walk(world, Role::Upgrade);
 }
 
+fn an_upgrade_to_a_bad_program_is_undone(world: &mut World) {
+    walk(world, Role::WayBack);
+}
+
 fn a_trial_changes_nothing(world: &mut World) {
     walk(world, Role::Trial);
 }
@@ -66,7 +71,12 @@ fn a_trial_changes_nothing(world: &mut World) {
 fn walk(world: &mut World, role: Role) {
     let walk = Walk {
         role,
-        sample: SAMPLE,
+        // Three children fail in each run of it, which takes some seconds.
+        sample: if role == Role::WayBack {
+            SAMPLE / 3
+        } else {
+            SAMPLE
+        },
         unharmed: "served",
         run: if role.is_upgrade() { upgrade::run } else { run },
         judge,
@@ -149,7 +159,7 @@ impl Run {
             return outcome.map(|_| "not reached");
         }
         let status = self.status;
-        if point.role == Role::Upgrade && point.fault != Fault::Kill {
+        if point.role.executes() && point.fault != Fault::Kill {
             return self.judge_upgrade(point);
         }
         let signal = status.and_then(|status| status.signal());

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use prefork_server::{
     Builder, ChildId, ChildServer, CommChannel, Error, Event, Launch, Monitor, Observer, Operation,
-    PreFork, PreForkHooks, TcpServer, UnixServer, defaults,
+    PreFork, PreForkHooks, Start, TcpServer, UnixServer, defaults,
 };
 
 use crate::support::{Address, Args, Programs, gate, programs};
@@ -24,6 +24,9 @@ pub const PROGRAMS: Programs = programs![walked];
 pub const UPGRADED: &str = "upgraded";
 pub const FAILED: &str = "upgrade failed";
 pub const BEGUN: &str = "begun";
+
+/// The name of the file of a program whose children fail.
+pub const BAD: &str = "bad";
 
 /// How long a client waits.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -53,9 +56,19 @@ pub fn ended(outcome: Result<bool, Error>) -> ExitCode {
 #[derive(Debug, Default)]
 pub struct Complaints {
     failed: bool,
+    /// Whether the children look which program they are.
+    can_be_bad: bool,
 }
 
 impl PreForkHooks for Complaints {
+    fn server_start(&mut self, start: &mut Start<'_>) -> io::Result<()> {
+        let own = self.can_be_bad.then(std::env::current_exe).transpose()?;
+        if own.is_some_and(|own| own.ends_with(BAD)) {
+            return Err(io::Error::other("this program is bad"));
+        }
+        defaults::server_start(self, start)
+    }
+
     fn handler_run_error(
         &mut self,
         monitor: &mut Monitor,
@@ -110,7 +123,10 @@ pub fn describe<S: ChildServer>(server: S, args: &Args) -> Builder<Complaints, S
     // Longer where a client is in hand all the time.
     let patience = Duration::from_secs(args.parsed("--patience").unwrap_or(1));
     PreFork::builder(server)
-        .hooks(Complaints::default())
+        .hooks(Complaints {
+            can_be_bad: args.has("--upgrades"),
+            ..Complaints::default()
+        })
         .observe(Outcomes)
         .start_servers(1)
         .min_spare_servers(1)

@@ -352,7 +352,7 @@ fn kill(pid: u32, signal: Signal) -> nix::Result<()> {
 /// However many stacks were read. The first death opens the counter of its control group, for ends
 /// for lack of memory, so the descriptors are counted after that.
 fn no_descriptor_and_no_process_is_left(world: &mut World) {
-    let server = spawn(world, &["--kill-timeout", "300"]);
+    let server = spawn(world, &[]);
     let (pid, _client) = stuck_in(&server, "sleep");
     expect_exit(&server, pid).names("in_sleep");
     server.expect_children(1);

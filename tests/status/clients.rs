@@ -25,6 +25,7 @@ pub const SCENARIOS: Scenarios = scenarios![
 
 fn what_is_wrong_is_refused(world: &mut World) {
     let (server, status) = told(world, &[]);
+    until_code(&status, "/ready", 200, SOON);
     let long = format!(
         "GET / HTTP/1.1\r\nHost: localhost\r\nX: {}\r\n\r\n",
         "x".repeat(100_000)
@@ -57,6 +58,7 @@ fn what_is_wrong_is_refused(world: &mut World) {
 /// Also one that comes byte by byte, and one after a client has closed its side.
 fn requests_in_a_row_are_answered_in_order(world: &mut World) {
     let (server, status) = told(world, &[]);
+    until_code(&status, "/ready", 200, SOON);
     let row = "GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(40);
     let row = format!("{row}GET /nowhere HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     let text = exchange(&status, row.as_bytes());
@@ -94,6 +96,7 @@ fn a_request_that_does_not_end_is_given_up(world: &mut World) {
 /// for takes the place of an older one.
 fn stuck_clients_keep_nobody_waiting(world: &mut World) {
     let (server, status) = told(world, &[]);
+    until_code(&status, "/ready", 200, SOON);
     let mut stuck: Vec<_> = (0..200).map(|_| half(&status)).collect();
     let answers_at_once = || {
         let before = Instant::now();
@@ -191,13 +194,17 @@ fn large_questions_keep_no_probe_waiting(world: &mut World) {
 fn an_idle_client_goes_before_one_that_asks(world: &mut World) {
     const ROOM: usize = 256;
     let (server, status) = told(world, &[]);
-    let mut idle: Vec<_> = (0..ROOM).map(|_| connect(&status)).collect();
-    for client in &mut idle {
+    until_code(&status, "/ready", 200, SOON);
+    // One after the other: who has not asked yet is given up before one that is idle.
+    let idle = || {
+        let mut client = connect(&status);
         client
             .write_all(b"HEAD /nothing HTTP/1.1\r\nHost: localhost\r\n\r\n")
             .unwrap();
         while !client.read_line().trim().is_empty() {}
-    }
+        client
+    };
+    let mut idle: Vec<_> = (0..ROOM).map(|_| idle()).collect();
     let mut asking = [half(&status), half(&status)];
     for client in &mut asking {
         client

@@ -9,7 +9,7 @@ use nix::unistd::Pid;
 
 use crate::documents::helper;
 use crate::support::{SOON, Scenarios, Signal, World, processes, scenarios, until};
-use crate::web::{document, get, hold, status_of, told, until_code};
+use crate::web::{document, get, hold, status_of, told, until_code, until_told};
 
 pub const SCENARIOS: Scenarios = scenarios![
     a_helper_that_is_killed_comes_back,
@@ -75,7 +75,10 @@ fn it_ends_with_a_parent_that_is_killed(world: &mut World) {
 /// Besides its own sockets it has the standard streams and the pipe by which it learns of the end.
 fn it_holds_nothing_of_the_servers(world: &mut World) {
     let (server, status) = told(world, &["--agent", "0"]);
-    until_code(&status, "/ready", 200, SOON);
+    // A child that has not begun still holds what its parent does.
+    until_told(&status, "all to be free", |document| {
+        (document["children"]["free"].number() == 2.0).then_some(())
+    });
     let held = until("the descriptors to settle", SOON, || {
         let held = processes::descriptors(helper(&server));
         let sockets = held.iter().filter(|(_, to)| to.starts_with("socket:"));

@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::balancer::rig::Load;
-use crate::support::{SOON, Scenarios, Signal, World, connect, holds, scenarios, until};
+use crate::support::{SOON, Scenarios, Signal, World, connect, holds, patient, scenarios, until};
 use crate::web::{document, get, status_of, until_code};
 
 pub const SCENARIOS: Scenarios = scenarios![
@@ -38,7 +38,9 @@ fn the_kubelets_sequence_loses_no_request(world: &mut World) {
     let [startup, readiness, liveness] = ["startupProbe", "readinessProbe", "livenessProbe"]
         .map(|probe| in_manifest(probe, "path:"));
     let flags = ["--name", "pod", "--work", "20", "--children", "4"];
-    let own = ["--status", "0", "--pre-stop-delay", "3000"];
+    // Time enough to see that it is not ready, and that clients are served all the same.
+    let delay = patient(Duration::from_secs(4)).as_millis().to_string();
+    let own = ["--status", "0", "--pre-stop-delay", &delay];
     let server = world.spawn("host", &[&flags[..], &own].concat());
     let (address, status) = (server.address(), status_of(&server, "status at "));
     until_code(&status, &startup, 200, SOON);

@@ -83,9 +83,15 @@ fn the_page_lets_in_its_own_script_alone(world: &mut World) {
 const SCRIPT: &str = "<script>document.title='caught'</script>";
 
 fn what_a_client_writes_is_no_html(world: &mut World) {
+    world.deadline(Duration::from_secs(90));
     let (server, status) = told(world, &[]);
-    let (mut client, _) = hold(&server);
+    let (mut client, pid) = hold(&server);
     client.ask(SCRIPT);
+    // A child that has just been forked is shown a moment later.
+    until_told(&status, "the text", |document| {
+        let slot = document["slots"].with("pid", pid)?;
+        (slot["text"].text() == SCRIPT).then_some(())
+    });
     let page = get(&status, "/").body;
     assert!(
         page.contains("&lt;script&gt;document.title=&#39;caught&#39;"),
@@ -133,6 +139,11 @@ fn a_browser_shows_each_child_by_its_state(world: &mut World) {
 fn without_scripts_there_is_a_table(world: &mut World) {
     let (server, status) = told(world, &["--children", "3"]);
     let (client, pid) = hold(&server);
+    until_told(&status, "all children", |document| {
+        let slots = &document["slots"];
+        let is_busy = slots.with("pid", pid)?["state"].text() == "busy";
+        (is_busy && slots.list().len() == 3).then_some(())
+    });
     let page = get(&status, "/").body;
     let (_, rest) = page.split_once("<noscript>").unwrap();
     let (table, _) = rest.split_once("</noscript>").unwrap();

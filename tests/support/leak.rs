@@ -4,14 +4,17 @@
 //! listens; what belongs to a child that is there now is left out of both. It changes nothing.
 
 use std::collections::{BTreeSet, HashSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::processes::{self, Process};
 use super::server::Server;
-use super::wait::until;
+use super::wait::{pause, until};
 
 /// For how long what has just died, or been forked, may be about.
 const SOON: Duration = Duration::from_secs(10);
+
+/// For how long it is waited for a process that runs to wait for something.
+const AT_WORK: Duration = Duration::from_secs(2);
 
 /// The pipes that a child may have left behind when it is dead and not reaped yet.
 const PIPES: usize = 3;
@@ -81,9 +84,18 @@ fn pipes_to_write(pid: u32) -> Vec<String> {
     written.map(|(_, target)| target).collect()
 }
 
-/// How many descriptors it holds that are no child's.
+/// How many descriptors it holds that are no child's, once it waits: one that runs may be about to make
+/// more, as on the way from its first words to its first turn.
 pub(super) fn own_descriptors(pid: u32) -> usize {
+    let began = Instant::now();
+    while began.elapsed() < AT_WORK && is_at_work(pid) {
+        pause(Duration::from_millis(1));
+    }
     Holdings::of(pid).own.len()
+}
+
+fn is_at_work(pid: u32) -> bool {
+    Process::read(pid).is_some_and(|process| "RD".contains(process.state))
 }
 
 /// Panics if it goes on holding more than `before` of its own, or a pidfd of nobody's.

@@ -139,7 +139,8 @@ fn the_document_has_a_program_for_each_probe(_: &mut World) {
     }
 }
 
-/// A tracer that runs a program, and says when the program's probe was hit for the first time.
+/// A tracer that runs a program, and says when all of the program is attached: it attaches one probe after
+/// the other, the last one first or the first one first, and says of both that they were hit.
 struct Tracer {
     process: Child,
     output: std::path::PathBuf,
@@ -148,14 +149,15 @@ struct Tracer {
 impl Tracer {
     fn start(world: &World, name: &str, program: &str) -> Self {
         let program = program.replace("./server", &own_path());
-        let mark = format!(
-            "usdt:{}:prefork:{name} {{ printf(\"hit\\n\"); }}",
-            own_path()
-        );
+        let mark = |end: &str| {
+            let path = own_path();
+            format!("usdt:{path}:prefork:{name} {{ printf(\"hit {end}\\n\"); }}")
+        };
+        let program = [mark("first"), program, mark("last")].join(" ");
         let output = world.tempdir().join(name);
         let file = fs::File::create(&output).expect("a file");
         let process = Command::new("bpftrace")
-            .args(["-e", &format!("{program} {mark}")])
+            .args(["-e", &program])
             .stdin(Stdio::null())
             .stderr(file.try_clone().expect("a file"))
             .stdout(file)
@@ -166,6 +168,12 @@ impl Tracer {
 
     fn output(&self) -> String {
         fs::read_to_string(&self.output).unwrap_or_default()
+    }
+
+    /// Whether all of it has been attached.
+    fn is_attached(&self) -> bool {
+        let output = self.output();
+        output.contains("hit first\n") && output.contains("hit last\n")
     }
 
     /// The same once `has_all` finds in it what it should have.
@@ -212,13 +220,16 @@ fn each_program_of_the_document_sees_its_probe(world: &mut World) {
             let ended = tracer.process.try_wait().expect("a status");
             assert!(ended.is_none(), "{name}: {}", tracer.output());
             addresses.iter().for_each(visit);
-            tracer.output().contains("hit\n").then_some(())
+            tracer.is_attached().then_some(())
         });
-        // Once more, now that all of the program is attached.
+        // Once more, now that all of the program is attached. What the probe tells of may come later than
+        // the answer to the client.
+        let hits = |output: &str| output.matches("hit last\n").count();
+        let before = hits(&tracer.output());
         for _ in 0..5 {
             addresses.iter().for_each(visit);
         }
-        let output = tracer.end();
+        let output = tracer.end_after(|output| hits(output) > before);
         let is_shown = match name.as_str() {
             "fork" => output.contains(&format!("{} has forked ", serving.pid())),
             "busy" => output.contains("@clients[127.0.0.1]: "),
@@ -292,7 +303,7 @@ fn a_life_is_told_in_order_and_truly(world: &mut World) {
     let tracer = Tracer::start(world, "fork", &all_hits());
     until("a hit", SOON * 3, || {
         visit(&address);
-        tracer.output().contains("hit\n").then_some(())
+        tracer.is_attached().then_some(())
     });
     let mut ports = Vec::new();
     for _ in 0..10 {

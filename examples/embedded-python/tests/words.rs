@@ -39,7 +39,9 @@ fn stop(server: &Server) -> String {
 }
 
 fn words_are_counted(world: &mut World) {
-    let server = start(world, &["--start-servers", "2"]);
+    // A third one may be there before one of these has started.
+    let flags = ["--start-servers", "2", "--max-clients", "2"];
+    let server = start(world, &flags);
     let children = server.expect_children(2);
     let address = server.address();
     let mut first = connect(&address);
@@ -60,7 +62,7 @@ fn words_are_counted(world: &mut World) {
 }
 
 fn child_that_hangs_in_python_is_replaced(world: &mut World) {
-    let server = start(world, &["--start-servers", "1", "--timeout", "0.5"]);
+    let server = start(world, &["--start-servers", "1", "--timeout", "1"]);
     let address = server.address();
     let mut stuck = connect(&address);
     stuck.send_line("spin");

@@ -221,7 +221,7 @@ fn slow_client_is_not_killed(world: &mut World) {
         "--max-clients",
         "1",
         "--timeout",
-        "0.5",
+        "1",
     ];
     let (server, config) = serve(world, &flags);
     let child = server.expect_children(1)[0];
@@ -243,7 +243,7 @@ fn stops_at_once_with_idle_clients(world: &mut World) {
     stop(&server);
     // Twice 50 ms, in which something could come from it; the rest is for a busy machine.
     let took = begun.elapsed();
-    assert!(took < Duration::from_millis(500), "{took:?}");
+    assert!(took < Duration::from_secs(3), "{took:?}");
     new.eof();
     assert_eq!(rest(shaken).unwrap(), "");
 }

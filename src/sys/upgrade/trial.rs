@@ -91,8 +91,9 @@ impl TrialProcess {
 
     /// What is known of it now.
     pub(crate) fn look(&mut self) -> Trial {
-        self.read();
+        // In this order: what it has written before its end is then there to be read.
         self.reap();
+        self.read();
         match (self.was_killed, self.status) {
             (true, Some(_)) => return Trial::Gone,
             (true, None) => return Trial::Passed,

@@ -22,7 +22,7 @@ pub const SCENARIOS: Scenarios = scenarios![
 /// dropped after it, and the clients queued behind them are served. The parent times out no child
 /// for that.
 fn d08_mute_clients_are_sent_away_and_the_others_served(world: &mut World) {
-    let arguments = ["--max-clients", "3", "--patience", "300"];
+    let arguments = ["--max-clients", "3", "--patience", "1000"];
     let server = world.spawn("shop", &arguments);
     let address = server.address();
     let mut mute: Vec<Client> = (0..12).map(|_| connect(&address)).collect();

@@ -6,7 +6,9 @@ use std::path::Path;
 
 use super::start;
 use crate::example::stop;
-use crate::support::{Address, SOON, Scenarios, World, connect, port_is_free, scenarios, until};
+use crate::support::{
+    Address, SOON, Scenarios, World, connect, port_is_free, processes, scenarios, until,
+};
 
 pub const SCENARIOS: Scenarios = scenarios![
     echo_over_a_path,
@@ -82,12 +84,15 @@ fn policy_replaces_its_own_stale_socket_only(world: &mut World) {
     let text = path.to_str().unwrap().to_owned();
     let flags = ["--path", &text, "--start-servers=1"];
     let killed = start(world, "policy", &flags);
-    killed.expect_children(1);
+    let child = killed.expect_children(1)[0];
     killed.address();
     // While it lives nobody takes its place.
     let busy = format!("Error: bind {text}: address already in use (os error 98)\n");
     assert_eq!(refusal_of_policy(world, &path), busy);
     killed.kill9();
+    until("nobody to have the socket", SOON, || {
+        (!processes::is_alive(child)).then_some(())
+    });
     assert!(path.exists());
     let next = start(world, "policy", &flags);
     next.expect_stdout("how to give orders", |out| {
@@ -135,7 +140,7 @@ fn hooks_show_their_effect(world: &mut World) {
 }
 
 fn hooks_tell_of_a_timeout(world: &mut World) {
-    let server = start(world, "hooks", &["--timeout", "0.5"]);
+    let server = start(world, "hooks", &["--timeout", "1"]);
     let address = server.address();
     let mut client = connect(&address);
     let greeting = client.read_line();

@@ -17,6 +17,11 @@ impl Call {
     pub fn failed_with(&self, errno: &str) -> bool {
         self.text.contains(&format!("= -1 {errno} "))
     }
+
+    /// Whether it is one of this name that has worked, and returned nothing.
+    fn has_worked(&self, name: &str) -> bool {
+        self.name == name && self.text.ends_with("= 0")
+    }
 }
 
 /// All calls of a run.
@@ -72,16 +77,21 @@ impl Log {
         counts(&self.calls[..self.until_stopped])
     }
 
-    /// Whether a call of this name has worked.
-    pub fn has_worked(&self, name: &str) -> bool {
-        let worked = |call: &Call| call.name == name && call.text.ends_with("= 0");
-        self.calls.iter().any(worked)
+    /// How often each was made before the first call of this name that has worked.
+    pub fn counts_before(&self, name: &str) -> BTreeMap<String, usize> {
+        let first = self.calls.iter().position(|call| call.has_worked(name));
+        counts(&self.calls[..first.unwrap_or(0)])
+    }
+
+    /// How many calls of this name have worked.
+    pub fn worked(&self, name: &str) -> usize {
+        let calls = self.calls.iter();
+        calls.filter(|call| call.has_worked(name)).count()
     }
 
     /// Whether a fault was injected after a call of this name that had worked.
     pub fn injected_after(&self, name: &str) -> bool {
-        let worked = |call: &Call| call.name == name && call.text.ends_with("= 0");
-        let mut after = self.calls.iter().skip_while(|call| !worked(call));
+        let mut after = self.calls.iter().skip_while(|call| !call.has_worked(name));
         after.any(|call| call.text.contains("(INJECTED"))
     }
 }

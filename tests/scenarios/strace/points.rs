@@ -18,6 +18,8 @@ pub enum Role {
     UnixChild,
     /// The process that becomes another program, in both programs.
     Upgrade,
+    /// That process, from its exec of a program whose children fail to the end of the way back.
+    WayBack,
     /// The process in which that program is tried before.
     Trial,
     /// The process that has the parent above it, until its end.
@@ -33,12 +35,13 @@ pub enum Role {
 }
 
 impl Role {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::Parent,
         Self::Child,
         Self::UnixParent,
         Self::UnixChild,
         Self::Upgrade,
+        Self::WayBack,
         Self::Trial,
         Self::Holder,
         Self::GivingUp,
@@ -48,7 +51,7 @@ impl Role {
     ];
 
     pub fn is_parent(self) -> bool {
-        matches!(self, Self::Parent | Self::UnixParent | Self::Upgrade)
+        matches!(self, Self::Parent | Self::UnixParent) || self.executes()
     }
 
     /// Whether two clients can be in hand at a time.
@@ -73,7 +76,12 @@ impl Role {
     }
 
     pub fn is_upgrade(self) -> bool {
-        matches!(self, Self::Upgrade | Self::Trial)
+        self.executes() || self == Self::Trial
+    }
+
+    /// Whether the process becomes another program.
+    pub fn executes(self) -> bool {
+        matches!(self, Self::Upgrade | Self::WayBack)
     }
 
     pub fn is_unix(self) -> bool {
@@ -89,6 +97,7 @@ impl fmt::Display for Role {
             Self::UnixParent => "unix-parent",
             Self::UnixChild => "unix-child",
             Self::Upgrade => "upgrade",
+            Self::WayBack => "way-back",
             Self::Trial => "trial",
             Self::Holder => "holder",
             Self::GivingUp => "giving-up",
@@ -138,7 +147,7 @@ impl Point {
     /// What was run, for people.
     pub fn command(&self) -> String {
         let who = match self.role {
-            Role::Parent | Role::UnixParent | Role::Upgrade => "PARENT",
+            Role::Parent | Role::UnixParent | Role::Upgrade | Role::WayBack => "PARENT",
             Role::Child | Role::UnixChild => "FIRST_CHILD",
             Role::Trial => "TRIAL",
             Role::Holder | Role::GivingUp => "HOLDER",

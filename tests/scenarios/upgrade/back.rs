@@ -170,17 +170,19 @@ fn trials_that_are_tried_again_at_once_are_reaped(world: &mut World) {
 fn who_asks_during_an_upgrade_is_refused_alone(world: &mut World) {
     let control = world.tempdir().join("control");
     let control = control.to_str().expect("a path");
+    let mut gate = world.gate("trial");
     let upgraded = Upgraded::new(world, &["--control", control]);
     upgraded.server.expect_children(4);
     let other = upgraded.path.with_file_name("other");
     write_program(&other, 2, Mode::Good);
     let first = asked(control, &other);
-    upgraded.expect("began", 1);
+    gate.reached(SOON);
     let refused = told(asked(control, Path::new("/no/such/program")));
     assert!(
         refused.contains("another upgrade is under way"),
         "{refused}"
     );
+    gate.open();
     assert_eq!(told(first), "ok\n");
     upgraded.expect_version(2);
     assert_eq!(upgraded.said("serves on"), 0);

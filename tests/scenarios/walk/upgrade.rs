@@ -5,19 +5,28 @@
 //! ends with a typed error, or was killed, and nothing is left. A trial changes nothing in any case. The
 //! client that is in a child's hands meanwhile gets its answer, unless the server ends because of an error.
 
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
 use crate::strace::{Fault, Point, Role, Trace};
 use crate::support::{Server, Signal, World};
-use crate::walked::{BEGUN, Client, FAILED, UPGRADED};
+use crate::walked::{BAD, BEGUN, Client, FAILED, UPGRADED};
 use crate::walking::{Run, send};
 
 /// Starts the program, has it become itself under strace, serves clients and stops it.
 pub(super) fn run(world: &mut World, role: Role, point: Option<&Point>) -> Run {
-    let server = world.spawn("walked", &["--upgrades", "--patience", "10"]);
+    let program = Program::new(world);
+    let launch = world.command(&program.path).args(&["--program", "walked"]);
+    let server = launch.args(&["--upgrades", "--patience", "10"]).spawn();
     let address = server.address();
     let held = Client::connect(&address).and_then(Client::greeted);
     let held = held.expect("a client in hand");
     // One has the client, and one is idle: nothing else is forked until the trial is.
     server.expect_children(2);
+    if role == Role::WayBack {
+        program.be(BAD);
+    }
     let trace = traced(world, role, &server, point);
     let mut run = Run::new(role, server, Some(address));
     run.await_outcome();
@@ -28,6 +37,37 @@ pub(super) fn run(world: &mut World, role: Role, point: Option<&Point>) -> Run {
         run.fault = Some(format!("the client in hand: {error}"));
     }
     run.complete(world, point, trace)
+}
+
+/// The file of the program: a link to one of two names of this test, one of which is that of a program
+/// whose children fail.
+struct Program {
+    path: PathBuf,
+}
+
+impl Program {
+    fn new(world: &World) -> Self {
+        let path = world.tempdir().join("program");
+        let own = std::env::current_exe().expect("this program");
+        for name in ["good", BAD] {
+            let name = path.with_file_name(name);
+            if !name.exists() {
+                // Another name, not another file: it is large. A copy where that is another file system.
+                fs::hard_link(&own, &name)
+                    .or_else(|_| fs::copy(&own, &name).map(drop))
+                    .expect("a program");
+            }
+        }
+        let program = Self { path };
+        program.be("good");
+        program
+    }
+
+    fn be(&self, name: &str) {
+        let fresh = self.path.with_extension("new");
+        symlink(Path::new(name), &fresh).expect("a link");
+        fs::rename(&fresh, &self.path).expect("its place");
+    }
 }
 
 /// Begins the upgrade under strace, of whoever is meant.
@@ -53,7 +93,7 @@ impl Run {
     fn has_executed(&self, call: &str) -> bool {
         let last = self.log.calls.last();
         let ended_there = last.is_some_and(|last| last.name == call);
-        self.log.injected_after("execveat") || ended_there && self.log.has_worked("execveat")
+        self.log.injected_after("execveat") || ended_there && self.log.worked("execveat") > 0
     }
 
     /// Which program has served in the end, where there were two.
@@ -73,7 +113,11 @@ impl Run {
         match point.fault {
             _ if outcome == Ok("served") => Ok(self.who_served()),
             _ if outcome.is_ok() => outcome,
-            Fault::Errno(_) if self.has_executed(&point.call) && begun(&said) == 1 => {
+            // Each exec has begun a program.
+            Fault::Errno(_)
+                if self.has_executed(&point.call)
+                    && begun(&said) == self.log.worked("execveat") =>
+            {
                 // The loader and the runtime end the process by themselves.
                 self.fault_or("ended before main, and nothing left")
             }

@@ -117,7 +117,12 @@ fn chosen(world: &mut World, walk: &Walk) -> Option<Vec<Point>> {
         true => recorded.log.counts_until_stopped(),
         false => recorded.log.counts(),
     };
-    let all = strace::points(role, &counts);
+    let mut all = strace::points(role, &counts);
+    if role == Role::WayBack {
+        // Before the exec it is an upgrade like any other.
+        let before = recorded.log.counts_before("execveat");
+        all.retain(|point| point.nth > before.get(&point.call).copied().unwrap_or(0));
+    }
     eprintln!("{role}: {} points, of the calls {counts:?}", all.len());
     for (call, _) in counts {
         if let Some(reason) = strace::without_errors(&call) {

@@ -16,7 +16,8 @@ pub const SCENARIOS: Scenarios = scenarios![
 // The scenarios.
 
 fn printed_word_is_a_word(world: &mut World) {
-    let server = world.spawn("printer", &["--ack-at-start"]);
+    // A second child may be told to stop before it has said any.
+    let server = world.spawn("printer", &["--ack-at-start", "--max-clients", "1"]);
     let pid = order(&server.address(), &["acks"]);
     // From `server_start`, from the framework before it accepts, from the handler.
     expect_lines(&server, &format!("{pid} says Ack"), 3);
