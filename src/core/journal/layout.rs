@@ -1,4 +1,5 @@
 //! Where everything is in the words of a journal: the pool, the signals, the records, the saved state.
+//! Knows no word's meaning.
 
 use crate::core::signal_policy::TABLE;
 

@@ -1,5 +1,5 @@
-//! What is noted of one child, each in a word of its own, so that a parent that is killed leaves the note of
-//! before or the new one. Encodes and decodes.
+//! What is noted of one child, each in a word of its own, so that a parent that is killed leaves the
+//! note of before or the new one. Encodes and decodes, and decides nothing.
 
 use crate::core::{
     child::{Child, Flags, Reason, Signal, State},

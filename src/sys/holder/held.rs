@@ -1,5 +1,5 @@
-//! A parent's side of its holder: what it tells that process, and what that tells it, by the channel and by
-//! the journal. Decides nothing.
+//! A parent's side of its holder: what it tells that process, and what that tells it, by the channel
+//! and by the journal. Decides nothing.
 
 #![allow(unsafe_code)]
 

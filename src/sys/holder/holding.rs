@@ -1,5 +1,5 @@
-//! What a process knows of its holder: nothing, as a parent, or as a child. Has a parent's forks noted before
-//! and after them, and tells a new child whose it is. Decides nothing.
+//! What a process knows of its holder: nothing, as a parent, or as a child. Has a parent's forks noted
+//! before and after them, and tells a new child whose it is. Decides nothing.
 
 use super::{
     channel::{self, Message},

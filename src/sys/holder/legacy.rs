@@ -1,5 +1,5 @@
-//! What a holder has from the beginning, if an earlier program has left a pool to the process: it notes that
-//! for parents after the first. Adopts nothing.
+//! What a holder has from the beginning, if an earlier program has left a pool to the process: it notes
+//! that for parents after the first. Adopts nothing.
 
 use super::{channel::NONE, kept::KeptPipes, memory::Journal};
 use crate::core::{journal::Record, signal_policy::Arrived, state::ChildState, system::PoolNote};

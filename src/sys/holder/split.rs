@@ -1,5 +1,6 @@
-//! The split of a process into holder and parent, and what a parent then has of its system: a poller of its
-//! own, and the children of the parents before it. The holder itself is in `process`. Decides nothing.
+//! The split of a process into holder and parent, and what a parent then has of its system: a poller of
+//! its own, and the children of the parents before it. The holder itself is in `process`. Decides
+//! nothing.
 
 use super::{
     HOLDER,

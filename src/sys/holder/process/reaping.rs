@@ -1,5 +1,5 @@
-//! The end of processes below a holder: who has ended is reaped, and what is known of a child is noted for
-//! the parent. Brings the records of a parent that is gone to an end.
+//! The end of processes below a holder: who has ended is reaped, and what is known of a child is noted
+//! for the parent. Brings the records of a parent that is gone to an end. Signals nobody.
 
 use super::Holder;
 use crate::{

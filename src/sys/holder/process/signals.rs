@@ -1,5 +1,5 @@
-//! Signals for a server, which come to its holder: those of the table are counted for the parent or sent to
-//! it, one is for the holder itself. Hears them by a descriptor; no handler runs here.
+//! Signals for a server, which come to its holder: those of the table are counted for the parent or
+//! sent to it, one is for the holder itself. Hears them by a descriptor; no handler runs here.
 
 #![allow(unsafe_code)]
 
