@@ -52,6 +52,7 @@ use crate::core::{
     report::Report,
     saturation::{Change, Episode, Fill},
     say,
+    stack::looks::Looks,
     states::{Posted, Readiness, Resolved, States, WatchId},
     stop::{Losses, Stop, Wish},
     time::Time,
@@ -126,6 +127,8 @@ pub struct Monitor {
     pub(crate) sheds: bool,
     /// Whether children can be asked for their stacks.
     pub(crate) collects_stacks: bool,
+    /// The looks at stacks of living children.
+    pub(crate) looks: Looks,
     pub(crate) replacement: Replacement,
     pub(crate) upgrade: Upgrade,
     /// The attributes that the program has begun with.

@@ -1,4 +1,4 @@
-//! `prefork reload`, `upgrade`, `stop`, `drain`, `ready`, `retire`, `set` and `get`: what they do to a running
+//! `prefork reload`, `upgrade`, `stop`, `drain`, `ready`, `retire`, `stack`, `set` and `get`: what they do to a running
 //! server, what they print, and with which exit code of sysexits.h they fail.
 
 use std::fs;
@@ -20,6 +20,7 @@ use crate::support::{
 pub const SCENARIOS: Scenarios = scenarios![
     a_server_is_reloaded_set_and_stopped,
     a_child_is_retired,
+    a_child_shows_where_it_is,
     a_server_is_drained_and_put_back,
     a_server_that_no_balancer_asks_is_not_drained,
     the_socket_is_named_by_flag_file_or_variable,
@@ -151,6 +152,38 @@ fn a_child_is_retired(world: &mut World) {
     held.ask("hello");
     let stop = controlled.tell(world, &["stop", "now"], 0);
     assert!(stop.contains(" 1 connections were lost"), "{stop}");
+    controlled.has_ended();
+}
+
+/// Its calls are for `tests/stacks`.
+fn a_child_shows_where_it_is(world: &mut World) {
+    let controlled = Controlled::new(world);
+    let pid = controlled.server.expect_children(3)[0].to_string();
+    let shown = controlled.tell(world, &["stack", &pid], 0);
+    let first = format!("child {pid} is in ");
+    assert!(
+        shown.starts_with(&first) && shown.contains("state "),
+        "{shown}"
+    );
+    let second = match cfg!(feature = "stacks") {
+        true => "\n  at ",
+        false => "\nno stack: the server is built without the feature `stacks`\n",
+    };
+    assert!(shown.contains(second), "{shown}");
+    let json = controlled.tell(world, &["stack", &pid, "--json"], 0);
+    assert!(
+        json.starts_with(&format!("{{\"ok\":true,\"pid\":{pid},")),
+        "{json}"
+    );
+    assert!(
+        controlled
+            .server
+            .children()
+            .contains(&pid.parse().expect("a pid"))
+    );
+    let unknown = controlled.tell(world, &["stack", "1"], UNAVAILABLE);
+    assert_eq!(unknown, "prefork: no child has the process id 1\n");
+    controlled.tell(world, &["stop", "now"], 0);
     controlled.has_ended();
 }
 
@@ -370,6 +403,7 @@ fn refusals_have_exit_codes(world: &mut World) {
     for words in [
         &["stop", "soon"][..],
         &["retire", "x"],
+        &["stack", "x"],
         &["set", "max_clients"],
         &["reload", "--wait", "0"],
         &["set", "max_clients", "1\nstop now"],

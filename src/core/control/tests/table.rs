@@ -33,6 +33,7 @@ fn what_is_no_command_is_refused_and_changes_nothing() {
         "stop soon",
         "retire x",
         "retire -1",
+        "stack x",
     ] {
         assert_eq!(code(&talk.ask(line)), "usage", "{line}");
     }
@@ -42,11 +43,9 @@ fn what_is_no_command_is_refused_and_changes_nothing() {
         r#"{"ok":false,"error":"usage: reload","code":"usage"}"#
     );
     let unknown = talk.ask("x");
-    assert!(
-        unknown.contains(
-            "is none of reload, upgrade, stop, drain, ready, retire, set, get, show, help"
-        )
-    );
+    assert!(unknown.contains(
+        "is none of reload, upgrade, stop, drain, ready, retire, set, get, show, stack, help"
+    ));
     // Every number of words that the table does not allow.
     for command in COMMANDS {
         for words in 0..4 {
