@@ -233,6 +233,13 @@ impl Child {
         self.noted_requests.max(self.told_requests)
     }
 
+    /// As [`requests`](Self::requests), without a note that cannot be true: a child may write nonsense
+    /// over its notes.
+    pub(crate) fn believed_requests(&self, now: Time) -> u64 {
+        let noted = believable(self.noted_requests, self.start_time, now);
+        noted.max(self.told_requests)
+    }
+
     /// How many connections it has taken until `now`, for a sum over all children: by its notes, if it
     /// notes any that can be true. By its words, which may be heard twice, it may be one more.
     pub(crate) fn taken_by(&self, now: Time) -> u64 {

@@ -148,6 +148,12 @@ const COMMANDS: &[Command] = &[
         begin: commands::show::begin,
     },
     Command {
+        usage: "stack PID",
+        words: (1, 1),
+        help: "Show where a child is, which goes on serving",
+        begin: commands::stack::begin,
+    },
+    Command {
         usage: "help",
         words: (0, 0),
         help: "Show the commands",

@@ -3,9 +3,9 @@
 //! owns no memory and looks at no process.
 //!
 //! A parent writes a record before it forks, and the child's pid after that, or the kernel writes the
-//! pid while the parent forks. The holder writes how a child has ended that it has reaped. So a parent that is killed between two steps leaves one of
-//! few states, each of which [`Record::resolve`] brings to one of two ends: the child is known, or
-//! there is none.
+//! pid while the parent forks. The holder writes how a child has ended that it has reaped. So a parent
+//! that is killed between two steps leaves one of few states, each of which [`Record::resolve`] brings
+//! to one of two ends: the child is known, or there is none.
 
 mod failure;
 mod heir;
@@ -22,7 +22,7 @@ use crate::core::{
     system::ToGroup,
     time::Time,
 };
-use std::time::Duration;
+use std::{ops::Range, time::Duration};
 
 // The first words are those of the pool. The parent writes them at the end of a turn.
 /// The epoch of the children that are forked now.
@@ -31,6 +31,9 @@ pub(crate) const EPOCH_AT: usize = 0;
 pub(crate) const SERIAL_AT: usize = 1;
 /// Replacements for children that have ended by themselves.
 pub(crate) const OWED_AT: usize = 2;
+/// How far the upgrade is by which this program has come: see
+/// [`UpgradeNote`](crate::core::upgrade::UpgradeNote).
+pub(crate) const UPGRADE_AT: usize = 3;
 /// The pid of the parent that has completed a turn.
 pub(crate) const SETTLED_AT: usize = 4;
 /// How many children the holder has reaped.
@@ -281,6 +284,8 @@ const FORKED_AT: usize = 2;
 const STATUS_AT: usize = 3;
 const USAGE_AT: usize = 4;
 const USAGES: usize = 7;
+/// How it has ended.
+pub(crate) const END_AT: Range<usize> = STATUS_AT..USAGE_AT + USAGES;
 /// What it has said.
 pub(crate) const SAID_AT: usize = USAGE_AT + USAGES;
 /// Why it was told to stop.

@@ -47,7 +47,6 @@ impl Json {
     }
 
     /// A key with an array of values.
-    #[cfg(any(test, feature = "status"))]
     pub(crate) fn values<V: Value>(&mut self, key: &str, values: impl IntoIterator<Item = V>) {
         self.key(key);
         self.braces('[', ']', |json| {

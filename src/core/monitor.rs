@@ -52,6 +52,7 @@ use crate::core::{
     report::Report,
     saturation::{Change, Episode, Fill},
     say,
+    stack::looks::Looks,
     states::{Posted, Readiness, Resolved, States, WatchId},
     stop::{Losses, Stop, Wish},
     time::Time,
@@ -73,6 +74,8 @@ pub struct Monitor {
     pub(crate) report: Report,
     /// Whether an operator has taken it out of balancers.
     pub(crate) is_drained: bool,
+    /// Whether balancers can ask the server for its status.
+    pub(crate) tells_status: bool,
     /// The process id of the process that the monitor is in.
     pub(crate) pid: u32,
     /// The hook that is running, for the log when it panics.
@@ -124,6 +127,8 @@ pub struct Monitor {
     pub(crate) sheds: bool,
     /// Whether children can be asked for their stacks.
     pub(crate) collects_stacks: bool,
+    /// The looks at stacks of living children.
+    pub(crate) looks: Looks,
     pub(crate) replacement: Replacement,
     pub(crate) upgrade: Upgrade,
     /// The attributes that the program has begun with.

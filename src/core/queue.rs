@@ -30,6 +30,8 @@ pub(crate) enum Task {
     },
     /// A child is asked for its stack.
     AskStack(ChildId),
+    /// A child is asked for its stack by somebody who wants to see it.
+    LookAtStack(ChildId),
     /// Every child is to reopen its logs.
     ReopenChildren,
     /// A reload has failed: the hook is called.

@@ -1,8 +1,9 @@
-//! The stack of a child that is over its time: its frames, which of them is the program's, and when
-//! the child is asked for it. Plain data and decisions; reads no memory and sends no signal.
+//! The stack of a child: its frames, which of them is the program's, and when a child that is over
+//! its time is asked for it. Plain data and decisions; reads no memory and sends no signal.
 
 #[allow(dead_code, reason = "used with the feature `stacks` only")]
 pub(crate) mod lines;
+pub(crate) mod looks;
 
 use crate::core::time::Time;
 use std::{fmt, time::Duration};
@@ -48,7 +49,7 @@ impl Frame {
     }
 
     /// Whether it is a Rust function of the program or of a package that it uses, and neither of the
-    /// standard library nor of this crate. The file tells, if it is known: with line tables alone, an
+    /// standard library, nor of this crate, nor of `mio` and `nix`. The file tells, if it is known: with line tables alone, an
     /// inlined function has a name without a path.
     fn is_the_programs(&self) -> bool {
         match (self.function(), self.file()) {
@@ -65,13 +66,29 @@ fn is_a_librarys_function(name: &str) -> bool {
     let name = name.strip_prefix("mut ").unwrap_or(name);
     let name = name.strip_prefix("dyn ").unwrap_or(name);
     let first = name.split("::").next().unwrap_or(name);
-    matches!(first, "std" | "core" | "alloc" | "prefork_server") || first.starts_with("__rust")
+    let own = matches!(first, "std" | "core" | "alloc" | "prefork_server");
+    own || WRAPPERS.contains(&first) || first.starts_with("__rust")
 }
 
 /// In the sources of the toolchain, as they are recorded or installed, or in those of this crate.
 fn is_a_librarys_file(file: &str) -> bool {
     let toolchain = file.starts_with("/rustc/") || file.contains("/rustlib/src/rust/");
-    toolchain || is_of_this_crate(file)
+    toolchain || is_of_this_crate(file) || WRAPPERS.iter().any(|name| is_of(name, file))
+}
+
+/// The packages through which this crate makes its system calls: who calls them is more telling.
+const WRAPPERS: [&str; 2] = ["mio", "nix"];
+
+/// In the sources of the package with this name, with or without its version.
+fn is_of(package: &str, file: &str) -> bool {
+    let named = |folder: &str| {
+        let rest = folder.strip_prefix(package);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+    };
+    let folders = file
+        .split("/src/")
+        .filter_map(|path| path.rsplit('/').next());
+    folders.take(file.matches("/src/").count()).any(named)
 }
 
 /// The compiler was given the same path for this file. It is relative in the crate's own workspace.
@@ -101,15 +118,17 @@ impl fmt::Display for Frame {
 }
 
 /// The innermost function of the program: the first that is neither of the standard library, nor of
-/// this crate, nor C. If there is none, the innermost function that has a name.
+/// this crate and its wrappers of system calls, nor C. If there is none, the innermost function that has a name.
 pub(crate) fn innermost(stack: &[Frame]) -> Option<&Frame> {
     let programs = stack.iter().find(|frame| frame.is_the_programs());
     programs.or_else(|| stack.iter().find(|frame| frame.function.is_some()))
 }
 
-/// What the parent has asked of one child, and got.
+/// What the parent has asked of one child that is over its time, and got.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Request {
+    /// It was asked at all. What it answers to a look before that is not where it was stuck.
+    asked: bool,
     /// Until when an answer is waited for; `None` if none is expected.
     until: Option<Time>,
     /// It was asked for the last time.
@@ -122,6 +141,7 @@ impl Request {
     pub(crate) fn ask(&mut self, now: Time) -> bool {
         let asks = self.frames.is_empty() && self.until.is_none();
         if asks {
+            self.asked = true;
             self.until = Some(now + READ_WITHIN);
         }
         asks
@@ -143,9 +163,14 @@ impl Request {
     /// Notes the answer; no frames if there will be none.
     pub(crate) fn answered(&mut self, frames: Vec<Frame>) {
         self.until = None;
-        if !frames.is_empty() {
+        if self.asked && !frames.is_empty() {
             self.frames = frames;
         }
+    }
+
+    /// Whether it was asked and has not answered: what it leaves may still be read.
+    pub(crate) fn is_open(&self) -> bool {
+        self.asked && self.frames.is_empty()
     }
 
     /// Until when an answer is waited for.

@@ -22,6 +22,7 @@ use super::{
 use super::{
     journal::{FailureNote, Said, ToldNote},
     stop::StopState,
+    upgrade::UpgradeNote,
 };
 use std::{any::Any, fmt, io, path::Path, time::Duration};
 
@@ -253,6 +254,8 @@ pub(crate) struct PoolNote {
     pub(crate) failure: Option<FailureNote>,
     /// Whether the settings were read anew, and the children that have them did not fail.
     pub(crate) renewed: bool,
+    /// How far the upgrade is by which this program has come.
+    pub(crate) upgrade: UpgradeNote,
 }
 
 /// The process in which a fork has returned.

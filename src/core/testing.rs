@@ -97,6 +97,7 @@ pub(crate) enum Asked {
     Unwatch,
     Upgrade,
     Stack(ChildId),
+    Look(ChildId),
 }
 
 /// Takes all tasks out of the queue.
@@ -126,6 +127,7 @@ pub(crate) fn asked(monitor: &mut Monitor) -> Vec<Asked> {
             Task::Watch(watch) => Asked::Watch(watch.state),
             Task::Unwatch(_) => Asked::Unwatch,
             Task::AskStack(child) => Asked::Stack(child),
+            Task::LookAtStack(child) => Asked::Look(child),
         })
         .collect()
 }

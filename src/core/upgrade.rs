@@ -130,6 +130,34 @@ enum Phase {
     Returning { until: Time },
 }
 
+/// How far the upgrade is by which this program has come, for the parent after this one.
+#[cfg(feature = "holder")]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) enum UpgradeNote {
+    /// It has succeeded, or failed, or there was none.
+    #[default]
+    Over,
+    /// The children of this program are replacing the others.
+    Proving,
+    /// They have failed: the program before is to be executed again.
+    Returning,
+}
+
+#[cfg(feature = "holder")]
+impl UpgradeNote {
+    pub(crate) fn word(self) -> u64 {
+        self as u64
+    }
+
+    pub(crate) fn read(word: u64) -> Self {
+        match word {
+            1 => Self::Proving,
+            2 => Self::Returning,
+            _ => Self::Over,
+        }
+    }
+}
+
 /// The upgrade of a server, if one is under way.
 #[derive(Debug, Default)]
 pub(crate) struct Upgrade {
@@ -208,6 +236,22 @@ impl Upgrade {
         match self.phase {
             Some(Phase::Proving { epoch }) => Some(epoch),
             _ => None,
+        }
+    }
+
+    /// Whether the old program is to be executed again.
+    #[cfg(feature = "holder")]
+    pub(crate) fn is_returning(&self) -> bool {
+        matches!(self.phase, Some(Phase::Returning { .. }))
+    }
+
+    /// What a parent after this one is to know. An upgrade that is still tried ends with its parent.
+    #[cfg(feature = "holder")]
+    pub(crate) fn note(&self) -> UpgradeNote {
+        match self.phase {
+            Some(Phase::Proving { .. }) => UpgradeNote::Proving,
+            Some(Phase::Returning { .. }) => UpgradeNote::Returning,
+            _ => UpgradeNote::Over,
         }
     }
 
@@ -498,6 +542,16 @@ mod tests {
         assert_eq!(upgrade.step(&busy(11)), Step::Wait);
         assert_eq!(upgrade.step(&busy(1_010)), Step::Return);
         assert_eq!(upgrade.step(&seen(12, Trial::Gone)), Step::Return);
+    }
+
+    #[cfg(feature = "holder")]
+    #[test]
+    fn a_note_is_read_as_written_and_an_unknown_one_is_of_no_upgrade() {
+        use UpgradeNote::{Over, Proving, Returning};
+        for note in [Over, Proving, Returning] {
+            assert_eq!(UpgradeNote::read(note.word()), note);
+        }
+        assert_eq!(UpgradeNote::read(9), Over);
     }
 
     #[test]

@@ -284,6 +284,7 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
         let mut monitor = Monitor::with_attributes(attributes);
         monitor.pid = std::process::id();
         monitor.collects_stacks = system.collects_stacks();
+        monitor.tells_status = status.is_on();
         let mut inner = Loop::new(self.hooks, self.server, monitor, system);
         inner.parent.set_observers(self.observers);
         inner.parent.control_file = control_file;

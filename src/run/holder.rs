@@ -3,7 +3,7 @@
 //! was an upgrade; a parent after the first takes over the children of the one before. The holder
 //! itself is in `sys/holder`.
 
-use super::{PreFork, guarded, turn::Loop};
+use super::{PreFork, guarded, parent::Parent, turn::Loop};
 use crate::{
     core::{
         child::{ChildId, WaitStatus},
@@ -15,6 +15,7 @@ use crate::{
         say::say,
         state::{ChildState, PoolState, Snapshot},
         system::{PoolNote, System},
+        upgrade::UpgradeNote,
     },
     hooks::{ChildServer, PreForkHooks},
     sys::{
@@ -26,6 +27,9 @@ use crate::{
     },
 };
 use std::io::{self, Write};
+
+/// Why a parent executes the program before, if the parent before was about to.
+const GIVEN_UP: &str = "its children have failed, as the parent before has told";
 
 /// The exit code of a parent that cannot take over: EX_OSERR. The holder tries another.
 const EXIT_LOST: i32 = 71;
@@ -148,13 +152,14 @@ impl<H: PreForkHooks, S: ChildServer> Loop<H, S, UnixSystem> {
     fn take_over(&mut self) -> Result<(), Error> {
         // They were those of the first parent.
         self.parent.desk = Desk::default();
-        if !self.parent.system.upgrades.may_return() {
-            self.parent.monitor.forget_upgrade();
-            self.handed_on = Vec::new();
-        }
         let (note, saved, inherited) = self.parent.system.inherit();
+        self.go_on_with_upgrade(note.upgrade);
+        let saved = Snapshot::decode(&saved).ok();
+        if saved.is_some() {
+            self.parent.monitor.unset_attributes();
+        }
         // OK to take the default: what is missing there is not needed by the children.
-        let saved = Snapshot::decode(&saved).unwrap_or_default();
+        let saved = saved.unwrap_or_default();
         self.restore_hooks(&saved, &note);
         self.parent.monitor.restore_attributes(&saved.attributes);
         let now = self.parent.monitor.now();
@@ -184,6 +189,25 @@ impl<H: PreForkHooks, S: ChildServer> Loop<H, S, UnixSystem> {
         self.deaths_unknown = true;
         self.reading.compare_board();
         Ok(())
+    }
+
+    /// The upgrade by which this program has come is where the parent before has left it.
+    fn go_on_with_upgrade(&mut self, left: UpgradeNote) {
+        let Parent {
+            monitor, system, ..
+        } = &mut self.parent;
+        match left {
+            UpgradeNote::Proving if system.upgrades.may_return() => {}
+            UpgradeNote::Returning if system.upgrades.may_return() => {
+                monitor.returns_still();
+                self.come_back_for = Some(GIVEN_UP.to_owned());
+            }
+            _ => {
+                monitor.forget_upgrade();
+                system.upgrades.forget_previous();
+                self.handed_on = Vec::new();
+            }
+        }
     }
 
     /// The hooks are as they were before the first fork: they get what they have saved, and read the

@@ -42,6 +42,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             Task::Fork => self.fork(),
             Task::Signal { child, signal } => self.signal(child, signal),
             Task::AskStack(child) => self.ask_stack(child),
+            Task::LookAtStack(child) => self.look_at_stack(child),
             Task::ReloadFailed(error) => self.children_failed(&error),
             Task::Print { to, bytes } => self.parent.system.print(to, &bytes),
             Task::ReopenChildren => self.reopen_children(),

@@ -140,11 +140,12 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         self.comes_back(&error);
     }
 
-    /// The upgrade is over, and this program serves on.
+    /// The upgrade is over, and this program serves on. If it was on the way back, there is none any more.
     pub(super) fn upgrade_failed(&mut self, error: &Error) {
         say!(Error, "{error}; this program serves on");
         self.parent.monitor.upgrade.end();
         self.parent.system.forget_trial();
+        self.forget_the_one_before();
         self.parent.system.tell_askers(&format!("error: {error}"));
         self.tell_upgrade_failed(error);
     }
@@ -197,10 +198,15 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             blind.as_secs_f64() * 1e3
         );
         self.parent.monitor.report.upgrades += 1;
-        self.handed_on = Vec::new();
         self.parent.system.tell_askers("ok");
         self.parent.tell(&Event::Upgraded { took, blind });
         // Last: if this parent is killed before it, the next one tells of the upgrade again.
+        self.forget_the_one_before();
+    }
+
+    /// The program before is not needed any more, and nor is what it has handed on.
+    fn forget_the_one_before(&mut self) {
+        self.handed_on = Vec::new();
         self.parent.system.forget_image();
     }
 }

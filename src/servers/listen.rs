@@ -267,9 +267,13 @@ impl Listen {
                 listen.checked_name().map_err(|error| error.to_string())?;
                 Ok(listen)
             }
-            ("mode", mode) => u32::from_str_radix(mode.trim_start_matches("0o"), 8)
-                .map(|mode| self.mode(mode))
-                .map_err(|_| format!("{mode:?} is not a mode; write it in octal digits: 660")),
+            ("mode", _) if !matches!(self.at, At::Unix { .. }) => {
+                Err("mode is for a socket at a path".to_owned())
+            }
+            ("mode", mode) => Ok(self.mode(octal(mode)?)),
+            ("no_delay", _) if matches!(self.at, At::Unix { .. }) => {
+                Err("no_delay is for TCP".to_owned())
+            }
             ("no_delay", "true") => Ok(self.no_delay(true)),
             ("no_delay", "false") => Ok(self.no_delay(false)),
             (option, _) => Err(format!(
@@ -278,6 +282,14 @@ impl Listen {
             )),
         }
     }
+}
+
+/// A mode, with or without `0o` before it.
+fn octal(text: &str) -> Result<u32, String> {
+    let digits = text.strip_prefix("0o").unwrap_or(text);
+    let mode = u32::from_str_radix(digits, 8).ok();
+    mode.filter(|mode| *mode <= 0o777)
+        .ok_or_else(|| format!("{text:?} is not a mode; write it in octal digits: 660"))
 }
 
 /// As text: `127.0.0.1:80`, or a path after a slash. Without options: see [`FromStr`].
@@ -327,6 +339,13 @@ impl Kind {
         };
         let nothing = || io::Error::other("no socket was opened");
         opened.into_iter().next().ok_or_else(nothing)
+    }
+
+    fn status(&self, socket: BorrowedFd<'_>) -> ListenerStatus {
+        match self {
+            Self::Tcp(tcp) => ListenerStatus::of(tcp, socket),
+            Self::Unix(unix) => ListenerStatus::of(unix, socket),
+        }
     }
 }
 
@@ -382,10 +401,7 @@ impl Listening {
     }
 
     pub(super) fn status(&self) -> ListenerStatus {
-        match &self.kind {
-            Kind::Tcp(tcp) => ListenerStatus::of(tcp, self.as_fd()),
-            Kind::Unix(unix) => ListenerStatus::of(unix, self.as_fd()),
-        }
+        self.kind.status(self.as_fd())
     }
 
     /// Its address: `host:port` or a path, byte for byte.
@@ -441,7 +457,11 @@ mod tests {
             "80",
             "localhost",
             ":http",
-            ":80,mode=9",
+            ":80,mode=600",
+            "systemd,mode=600",
+            "/run/x.sock,mode=9",
+            "/run/x.sock,mode=1777",
+            "/run/x.sock,no_delay=false",
             ":80,nmae=x",
             ":80,name=a:b",
         ] {

@@ -228,7 +228,7 @@ impl Key {
     /// Whether the texts are `none`, and that means the default. For a list that is the empty one.
     pub(super) fn is_none(&self, texts: &[String]) -> bool {
         let is_own_list = self.is_list() && matches!(self.target, Target::Own { .. });
-        (self.is_optional || is_own_list) && texts.iter().any(|text| text == "none")
+        (self.is_optional || is_own_list) && matches!(texts, [text] if text == "none")
     }
 
     /// Sets it. The reason of a refusal says what to write instead.
@@ -236,7 +236,8 @@ impl Key {
         if !self.is_list() && texts.len() != 1 {
             return Err(format!("it takes one value, not {}", texts.len()));
         }
-        if self.is_list() && self.is_none(texts) && texts.len() > 1 {
+        // An argument of a program may be any word.
+        if self.is_list() && self.name != "program" && is_one_of(texts, "none") {
             return Err("none is the whole list or no item of it".to_owned());
         }
         match self.target {
@@ -249,4 +250,9 @@ impl Key {
             Target::Own { apply, .. } => apply(values, texts),
         }
     }
+}
+
+/// Whether it is one of several texts.
+fn is_one_of(texts: &[String], wanted: &str) -> bool {
+    texts.len() > 1 && texts.iter().any(|text| text == wanted)
 }

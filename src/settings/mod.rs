@@ -87,6 +87,11 @@ impl Entry {
         self.texts.join(" ")
     }
 
+    /// The value as texts: one, or one for each item of a list.
+    pub fn texts(&self) -> &[String] {
+        &self.texts
+    }
+
     /// Where the value comes from.
     pub fn source(&self) -> &Source {
         &self.source

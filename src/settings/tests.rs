@@ -172,6 +172,17 @@ fn a_step_of_the_confinement_is_taken_back() {
 }
 
 #[test]
+fn a_program_may_have_any_word_as_an_argument() {
+    let settings = read("program = ['./worker', '--log', 'none']").expect("a program");
+    assert_eq!(settings.program(), ["./worker", "--log", "none"]);
+    assert!(refused("allow = ['none', '10.0.0.0/8']").contains("none is the whole list"));
+    let mut settings = settings;
+    settings.set_flag("program", ["none"]).expect("a flag");
+    assert!(settings.program().is_empty());
+    assert!(settings.entry("program").expect("it").texts().is_empty());
+}
+
+#[test]
 fn an_unknown_key_is_refused_with_its_line_and_the_nearest() {
     assert_eq!(
         refused("timeout = \"1s\"\n\nmax_client = 3\n"),

@@ -2,6 +2,7 @@
 //! before it. The holder itself is in `process`. Decides nothing.
 
 mod channel;
+mod deaths;
 mod farewell;
 mod handover;
 mod kept;
@@ -14,11 +15,12 @@ pub(crate) use self::ward::Ward;
 
 use self::{
     channel::{Message, NONE},
+    deaths::Deaths,
     handover::Handover,
     kept::KeptPipes,
     memory::Journal,
     process::{Born, Estate, Holder, HolderSetup, note_arrived},
-    sibling::Way,
+    sibling::SiblingFork,
 };
 use super::{
     board::Slot,
@@ -87,11 +89,9 @@ pub(crate) struct Held {
     channel: Ours<OwnedFd>,
     /// Which signals come by the journal.
     counted: [bool; TABLE.len()],
-    /// How many signals and deaths this parent knows of.
+    /// How many signals this parent knows of.
     asked: Arrived,
-    deaths: u64,
-    /// The serial of the child of each slot whose end this parent knows of.
-    collected: Vec<u32>,
+    deaths: Deaths,
     kept: KeptPipes,
 }
 
@@ -180,9 +180,9 @@ impl Holding {
     ) -> io::Result<(Side, Kin)> {
         let held = self.held().filter(|_| is_kept && terms.execs);
         if let Some(held) = held
-            && let Some(way) = Way::find()
+            && let Some(sibling) = SiblingFork::find()
         {
-            match way.fork(blocked, held.journal.pid_at(terms.id.slot())) {
+            match sibling.fork(blocked, held.journal.pid_at(terms.id.slot())) {
                 Err(error) if error.kind() == io::ErrorKind::Unsupported => {}
                 forked => return Ok((forked?, Kin::Holders)),
             }
@@ -222,7 +222,8 @@ impl Holding {
                 *self = Self::Child { holder };
                 slot.note_pid();
                 if nix::unistd::getppid().as_raw().cast_unsigned() != parent {
-                    leave();
+                    // Nothing of this process is to be flushed.
+                    process::exit(0);
                 }
             }
         }
@@ -235,7 +236,7 @@ impl Holding {
             return;
         }
         let serial = held.journal.record(slot).serial;
-        held.journal.put(slot, &Record::default());
+        held.journal.vacate(slot);
         // OK because there are no more slots than 2^32.
         let id = ChildId::new(slot as u32, serial);
         held.say(Message::Drop(id));
@@ -281,8 +282,7 @@ impl Holding {
             arrived[index] = asked[index].wrapping_sub(before[index]);
         }
         if let Some(child) = signal_policy::index(crate::core::child::Signal::Child) {
-            let deaths = held.journal.deaths();
-            arrived[child] = own[child] + u64::from(deaths != held.deaths);
+            arrived[child] = own[child] + u64::from(held.deaths.are_new(&held.journal));
         }
         arrived
     }
@@ -290,24 +290,7 @@ impl Holding {
     /// The pid of a child that the holder has reaped, each once.
     pub(super) fn peek(&mut self) -> Option<u32> {
         let held = self.held_mut()?;
-        let deaths = held.journal.deaths();
-        if deaths == held.deaths {
-            return None;
-        }
-        let collected = &mut held.collected;
-        let found = held.journal.records().find(|(slot, record)| {
-            record.phase == Phase::Ended && collected[*slot] != record.serial
-        });
-        match found {
-            Some((slot, record)) => {
-                collected[slot] = record.serial;
-                Some(record.pid)
-            }
-            None => {
-                held.deaths = deaths;
-                None
-            }
-        }
+        held.deaths.learn(&held.journal)
     }
 
     pub(super) fn note_pool(&self, note: &PoolNote) {
@@ -367,14 +350,9 @@ impl Holding {
 
 impl Held {
     fn new(journal: Journal, handover: Handover, counted: [bool; TABLE.len()], born: Born) -> Self {
-        let mut collected = vec![0; journal.slots()];
-        // They were reaped before, and are known as dead.
-        let known = journal.records().filter(|(_, it)| it.phase == Phase::Ended);
-        known.for_each(|(slot, record)| collected[slot] = record.serial);
         Self {
             asked: journal.taken(),
-            deaths: journal.deaths(),
-            collected,
+            deaths: born.deaths,
             journal,
             handover,
             channel: Ours::parents(born.channel),
@@ -403,13 +381,6 @@ impl Held {
 fn end_by_kill() {
     // SAFETY: two integers; it ends this process.
     unsafe { libc::raise(libc::SIGKILL) };
-}
-
-/// Ends a child that its parent has not lived to know.
-#[allow(unsafe_code)]
-fn leave() -> ! {
-    // SAFETY: it has no preconditions; nothing of this process is to be flushed.
-    unsafe { libc::_exit(0) }
 }
 
 /// What a holder has from the beginning of an earlier program's pool.
@@ -458,6 +429,7 @@ impl UnixSystem {
     /// only if that fails.
     pub(crate) fn split(&mut self, grace: Duration, legacy: &Legacy) -> Result<Split, Error> {
         let failed = |error| Error::new(Operation::Start, "the holder", error);
+        self.own_boards();
         let journal = Journal::new(self.slots).map_err(failed)?;
         let handover = Handover::new(self.slots).map_err(failed)?;
         legacy.note_in(&journal);
@@ -557,7 +529,7 @@ impl UnixSystem {
 
 /// Whether children that become programs can be the holder's.
 pub(crate) fn keeps_programs() -> bool {
-    Way::find().is_some()
+    SiblingFork::find().is_some()
 }
 
 /// How much a pipe holds that is not read yet.

@@ -300,7 +300,10 @@ impl UnixSystem {
 
     /// A program that has become a daemon since the start has lost what only the process that made
     /// the boards can write.
-    fn renew_boards(&mut self) {
+    pub(super) fn own_boards(&mut self) {
+        if self.board.is_ours() {
+            return;
+        }
         match boards(self.slots, &self.clock) {
             Ok((board, stops)) => (self.board, self.stops) = (board, stops),
             Err(error) => say!(Warn, "children have no place to note what they do: {error}"),
@@ -365,9 +368,7 @@ impl System for UnixSystem {
         let started_in = std::mem::replace(&mut self.owner, std::process::id());
         if started_in != self.owner {
             self.threads = Threads::open();
-            if !self.board.is_ours() {
-                self.renew_boards();
-            }
+            self.own_boards();
         }
         self.adoption.settle();
         self.out_of_memory.begin();

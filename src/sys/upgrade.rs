@@ -22,6 +22,9 @@ pub(crate) use self::{
 };
 #[cfg(feature = "holder")]
 pub(super) use self::{
-    descriptors::close_on_exec, execution::flush_outputs, image::BlankCall, memory::sealed,
+    descriptors::close_on_exec,
+    execution::flush_outputs,
+    image::{BlankCall, LONGEST_SUMMONS},
+    memory::sealed,
     summons::summons_back,
 };

@@ -1,4 +1,4 @@
-//! `prefork reload`, `upgrade`, `stop`, `drain`, `ready`, `retire`, `set` and `get`: what they do to a running
+//! `prefork reload`, `upgrade`, `stop`, `drain`, `ready`, `retire`, `stack`, `set` and `get`: what they do to a running
 //! server, what they print, and with which exit code of sysexits.h they fail.
 
 use std::fs;
@@ -20,7 +20,9 @@ use crate::support::{
 pub const SCENARIOS: Scenarios = scenarios![
     a_server_is_reloaded_set_and_stopped,
     a_child_is_retired,
+    a_child_shows_where_it_is,
     a_server_is_drained_and_put_back,
+    a_server_that_no_balancer_asks_is_not_drained,
     the_socket_is_named_by_flag_file_or_variable,
     answers_are_json_for_programs,
     a_reload_that_fails_is_an_exit_code,
@@ -153,16 +155,65 @@ fn a_child_is_retired(world: &mut World) {
     controlled.has_ended();
 }
 
+/// Its calls are for `tests/stacks`.
+fn a_child_shows_where_it_is(world: &mut World) {
+    let controlled = Controlled::new(world);
+    let pid = controlled.server.expect_children(3)[0].to_string();
+    let shown = controlled.tell(world, &["stack", &pid], 0);
+    let first = format!("child {pid} is in ");
+    assert!(
+        shown.starts_with(&first) && shown.contains("state "),
+        "{shown}"
+    );
+    let second = match cfg!(feature = "stacks") {
+        true => "\n  at ",
+        false => "\nno stack: the server is built without the feature `stacks`\n",
+    };
+    assert!(shown.contains(second), "{shown}");
+    let json = controlled.tell(world, &["stack", &pid, "--json"], 0);
+    assert!(
+        json.starts_with(&format!("{{\"ok\":true,\"pid\":{pid},")),
+        "{json}"
+    );
+    assert!(
+        controlled
+            .server
+            .children()
+            .contains(&pid.parse().expect("a pid"))
+    );
+    let unknown = controlled.tell(world, &["stack", "1"], UNAVAILABLE);
+    assert_eq!(unknown, "prefork: no child has the process id 1\n");
+    controlled.tell(world, &["stop", "now"], 0);
+    controlled.has_ended();
+}
+
 /// What balancers are told then is for `tests/status/upgrade.rs`.
 fn a_server_is_drained_and_put_back(world: &mut World) {
-    let controlled = Controlled::new(world);
+    let status = text(&world.tempdir().join("status")).to_owned();
+    let controlled = Controlled::running(world, &["inetd", "--status", &status], &["cat"]);
     let drained = controlled.tell(world, &["drain"], 0);
     assert!(drained.starts_with("drained: /ready says 503"), "{drained}");
     let shown = controlled.tell(world, &["drain", "--json"], 0);
     assert!(shown.contains("\"drained\":true"), "{shown}");
     assert_eq!(connect(&controlled.server.address()).ask("hello"), "hello");
+    until("the status has it", SOON, || {
+        let shown = tell(world, &["status", "--status", &status], 0);
+        shown.contains(", serving, drained, up ").then_some(())
+    });
     let ready = controlled.tell(world, &["ready"], 0);
     assert_eq!(ready, "ready: no longer drained\n");
+    controlled.tell(world, &["stop", "now"], 0);
+    controlled.has_ended();
+}
+
+/// Whoever stops it after that would take clients for gone that go on coming.
+fn a_server_that_no_balancer_asks_is_not_drained(world: &mut World) {
+    let controlled = Controlled::new(world);
+    let refused = controlled.tell(world, &["drain"], SOFTWARE);
+    assert!(
+        refused.starts_with("prefork: no balancer can be told: "),
+        "{refused}"
+    );
     controlled.tell(world, &["stop", "now"], 0);
     controlled.has_ended();
 }
@@ -352,6 +403,7 @@ fn refusals_have_exit_codes(world: &mut World) {
     for words in [
         &["stop", "soon"][..],
         &["retire", "x"],
+        &["stack", "x"],
         &["set", "max_clients"],
         &["reload", "--wait", "0"],
         &["set", "max_clients", "1\nstop now"],

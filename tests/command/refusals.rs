@@ -97,6 +97,11 @@ fn a_program_without_dashes_is_told_how_to_write_it(world: &mut World) {
         "prefork: write the program after --: prefork inetd --listen 127.0.0.1:0 -- sh -c 'echo \
          hello'\n"
     );
+    // A program of the same name as the command.
+    assert_eq!(
+        refused(world, &["run", "run"], USAGE),
+        "prefork: write the program after --: prefork run -- run\n"
+    );
     let run = ["run", "--deny", "10.0.0.0/8", "--", "cat"];
     assert_eq!(
         refused(world, &run, USAGE),
@@ -133,13 +138,20 @@ fn a_check_finds_what_keeps_a_server_from_its_start(world: &mut World) {
     ] {
         assert!(found.contains(&line), "{line}: {found}");
     }
+    assert_eq!(
+        refused(world, &["check", "--user", "no-such-user"], CONFIG),
+        "prefork: --user: there is no user no-such-user\n"
+    );
     fs::write(&file, "program = ['no-such-program']\n").unwrap();
     refused(world, &["check", name], UNAVAILABLE);
-    fs::write(
-        &file,
-        "program = ['cat']\nlisten = ['127.0.0.1:0', '127.0.0.1:0']\n",
-    )
-    .unwrap();
+    let spaced = world.tempdir().join("a folder");
+    fs::create_dir(&spaced).unwrap();
+    let socket = spaced.join("x.sock");
+    let text = format!(
+        "program = ['cat']\nlisten = ['127.0.0.1:0', {socket:?}, '127.0.0.1:0', '{}']\n",
+        spaced.join("y.sock").display()
+    );
+    fs::write(&file, text).unwrap();
     let checked = super::output(world, &["check", name, "--spare", "3..7"]);
     assert!(checked.contains("--max-spare-servers"), "{checked}");
 }

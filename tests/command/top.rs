@@ -15,6 +15,7 @@ use crate::support::{
 pub const SCENARIOS: Scenarios = scenarios![
     top_needs_a_terminal,
     top_shows_children_and_retires_them,
+    top_shows_where_a_living_child_is,
     top_gives_the_terminal_back_when_it_is_told_to_end,
     top_goes_on_when_the_server_has_gone,
     top_gives_the_terminal_back_when_it_panics,
@@ -75,6 +76,47 @@ fn top_shows_children_and_retires_them(world: &mut World) {
     terminal.press("q");
     terminal.is_as_before(0);
     terminal.close();
+    watched.stop(world);
+}
+
+/// Its stack where the server collects stacks, and where it stands in the kernel anyhow. It is in the
+/// details until another child is chosen, and the child serves on.
+fn top_shows_where_a_living_child_is(world: &mut World) {
+    let watched = Watched::new(world);
+    let pids = watched.pids(world);
+    let mut held = connect(&watched.server.address());
+    held.ask("hello");
+    let Some(terminal) = Terminal::open(world, &watched.flags()) else {
+        drop(held);
+        return watched.stop(world);
+    };
+    terminal.expect(&["1 busy 2 free", "t stack"]);
+    // The busy one is the first.
+    let first = |screen: &str| rows(screen).first().map(|(pid, _)| *pid);
+    let pid = terminal.until("a busy child", first);
+    terminal.press("t");
+    let place = format!("child {pid} is in ");
+    let missing = "no stack: the server is built without the feature";
+    let second = if cfg!(feature = "stacks") {
+        "  at "
+    } else {
+        missing
+    };
+    terminal.expect(&["details", " ago:", &place, "state ", second]);
+    assert_eq!(held.ask("still"), "still", "it serves on");
+    terminal.press("j");
+    terminal.until("the details of another child", |screen| {
+        (screen.contains("details") && !screen.contains(&place)).then_some(())
+    });
+    terminal.press("k");
+    terminal.expect(&[" ago:", &place]);
+    terminal.press("q");
+    terminal.is_as_before(0);
+    terminal.close();
+    assert_eq!(held.ask("on"), "on");
+    let living = watched.server.children();
+    assert!(pids.iter().all(|pid| living.contains(pid)), "{living:?}");
+    drop(held);
     watched.stop(world);
 }
 

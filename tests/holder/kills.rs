@@ -17,6 +17,7 @@ pub const SCENARIOS: Scenarios = scenarios![
     a_parent_killed_in_its_start_is_followed_by_another,
     parents_that_end_soon_are_followed_more_and_more_slowly,
     connections_in_hand_are_served_to_their_end,
+    a_program_that_goes_on_in_another_process_gets_a_holder_there,
 ];
 
 /// How many parents the first scenario kills; `HOLDER_KILLS=10000` gives the figure in the documents.
@@ -232,4 +233,18 @@ fn connections_in_hand_are_served_to_their_end(world: &mut World) {
     held.extend((0..3).map(|_| hold(&address)));
     drop(held);
     watched.stop();
+}
+
+/// As one that becomes a daemon between `start` and `run`.
+fn a_program_that_goes_on_in_another_process_gets_a_holder_there(world: &mut World) {
+    let watched = Watched::new(world, &["--goes-on-in-a-fork"]);
+    let holder = processes::children(watched.server.pid())[0].pid;
+    assert_ne!(watched.parent(), holder, "it has no holder");
+    let mut client = connect(&watched.address());
+    let pid = client.ask("who");
+    watched.kill_parent();
+    assert_eq!(client.ask("who"), pid);
+    drop(client);
+    send(holder, Signal::SIGTERM);
+    assert_eq!(watched.server.wait(SOON).code(), Some(0));
 }

@@ -49,6 +49,9 @@ fn held(args: Args) -> ExitCode {
         };
         let mut prefork = builder.start()?;
         println!("listening on {}", prefork.server().local_addrs()[0]);
+        if args.has("--goes-on-in-a-fork") {
+            go_on_in_a_fork();
+        }
         if mode == Mode::Threads {
             std::thread::spawn(|| versions::hang());
         }
@@ -61,6 +64,22 @@ fn held(args: Args) -> ExitCode {
         println!("max_clients {}", prefork.monitor().max_clients());
         Ok(report)
     })
+}
+
+/// As a program that becomes a daemon, but that the process which was started waits for the other, and ends
+/// as it does.
+#[allow(unsafe_code)]
+fn go_on_in_a_fork() {
+    // SAFETY: this process has one thread.
+    let child = unsafe { libc::fork() };
+    if child != 0 {
+        let status = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(child), None);
+        let code = match status {
+            Ok(nix::sys::wait::WaitStatus::Exited(_, code)) => code,
+            _ => 99,
+        };
+        std::process::exit(code);
+    }
 }
 
 /// Children that are other programs: what stands after `--`, or `serving`.
@@ -183,6 +202,7 @@ fn sized<S: ChildServer>(
         .observe(Teller {
             dies: args.has("--dies-at-takeover"),
             dies_until: args.value("--dies-until").map(PathBuf::from),
+            dies_on_the_way_back: args.value("--dies-on-the-way-back").map(PathBuf::from),
             told: false,
             max_clients: None,
             version,
@@ -272,6 +292,9 @@ impl PreForkHooks for Hooks {
         }
         if self.mode == Mode::Childless {
             return Err(io::Error::other("these children cannot be used"));
+        }
+        if self.mode == Mode::Stuck {
+            versions::hang();
         }
         if self.checks_state {
             println!("state {:?}", state_of_the_c_library());
@@ -396,6 +419,9 @@ struct Teller {
     dies: bool,
     /// Each parent ends at the end of its first turn until there is such a file.
     dies_until: Option<PathBuf>,
+    /// The parent that is about to execute the program before ends, unless there is such a file, which
+    /// it makes.
+    dies_on_the_way_back: Option<PathBuf>,
     told: bool,
     /// What it was at the end of the last turn.
     max_clients: Option<usize>,
@@ -410,6 +436,13 @@ impl Teller {
             println!("max_clients is now {now}");
         }
     }
+
+    fn dies_on_the_way_back(&self, monitor: &Monitor) -> bool {
+        let is_on_it = self.version > 1 && monitor.is_upgrading() && !monitor.is_reloading();
+        let path = self.dies_on_the_way_back.as_ref();
+        let path = path.filter(|path| is_on_it && !path.exists());
+        path.is_some_and(|path| std::fs::write(path, "").is_ok())
+    }
 }
 
 impl Observer for Teller {
@@ -419,6 +452,9 @@ impl Observer for Teller {
         }
         let pid = |child| monitor.child(child).map_or(0, Child::pid);
         match event {
+            Event::Turn { .. } if self.told && self.dies_on_the_way_back(monitor) => {
+                std::process::abort()
+            }
             Event::Turn { .. } if !std::mem::replace(&mut self.told, true) => {
                 println!("parent {}", std::process::id());
                 if self.dies_until.as_ref().is_some_and(|path| !path.exists()) {

@@ -13,6 +13,7 @@ use crate::watched::{Watched, send};
 pub const SCENARIOS: Scenarios = scenarios![
     a_stop_is_passed_on_and_the_exit_code_comes_back,
     a_stop_of_the_whole_group_counts_once,
+    ctrl_z_stops_the_holder_like_the_others,
     a_second_stop_kills,
     a_stop_goes_on_in_the_next_parent,
     a_stop_without_a_parent_is_for_the_next,
@@ -45,6 +46,27 @@ fn a_stop_of_the_whole_group_counts_once(world: &mut World) {
     client.close_write();
     client.eof();
     assert_eq!(watched.server.wait(SOON).code(), Some(0));
+}
+
+/// A shell goes on when all processes of the job have stopped.
+fn ctrl_z_stops_the_holder_like_the_others(world: &mut World) {
+    let server = world.program("held").own_group().spawn();
+    let watched = Watched::of(server);
+    let mut client = connect(&watched.address());
+    client.ask("who");
+    let group = Pid::from_raw(watched.server.pid().cast_signed());
+    killpg(group, Signal::SIGTSTP).expect("a signal");
+    for pid in [watched.server.pid(), watched.parent()] {
+        until("both to have stopped", SOON, || {
+            (processes::state(pid) == Some('T')).then_some(())
+        });
+    }
+    killpg(group, Signal::SIGCONT).expect("a signal");
+    client.ask("who");
+    watched.kill_parent();
+    client.ask("who");
+    drop(client);
+    watched.stop();
 }
 
 fn a_second_stop_kills(world: &mut World) {

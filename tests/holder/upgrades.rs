@@ -27,6 +27,7 @@ pub const SCENARIOS: Scenarios = scenarios![
     a_program_that_fails_after_its_trial_gives_the_place_back_to_the_old_one,
     a_program_that_cannot_be_executed_after_its_trial_changes_nothing,
     a_parent_killed_while_its_children_replace_the_others_is_no_end_of_the_upgrade,
+    a_parent_killed_on_the_way_back_is_followed_by_one_that_goes_it,
     the_parent_of_the_new_program_is_replaced_by_one_of_the_new_program,
     a_server_gets_a_holder_and_loses_it_by_an_upgrade,
     f01_a_parent_killed_at_any_moment_of_an_upgrade_loses_no_client_and_no_child,
@@ -320,6 +321,32 @@ fn a_parent_killed_while_its_children_replace_the_others_is_no_end_of_the_upgrad
     }
     let stdout = upgraded.stop();
     assert!(!stdout.contains(" Lost "), "{stdout}");
+}
+
+/// The children of the new program have failed, and it is about to execute the old one: so does the next
+/// parent, which does not take the children that serve for those of the new program.
+fn a_parent_killed_on_the_way_back_is_followed_by_one_that_goes_it(world: &mut World) {
+    world.deadline(SOON * 6);
+    let died = world.tempdir().join("died");
+    let path = died.to_str().expect("a path");
+    let flags = [
+        "--set",
+        "upgrade_timeout=3s",
+        "--dies-on-the-way-back",
+        path,
+    ];
+    let upgraded = Upgraded::new(world, &flags);
+    let before = upgraded.children();
+    upgraded.ask(2, Mode::Stuck);
+    upgraded.expect("upgrade failed: ", 1);
+    assert!(died.exists(), "no parent has died");
+    assert_eq!(upgraded.said("upgraded to"), 0);
+    assert!(before.is_subset(&upgraded.children()), "the same children");
+    upgraded.expect_version(1);
+    upgraded.expect_holder();
+    upgraded.upgrade_to(3, Mode::Good);
+    upgraded.expect_version(3);
+    upgraded.stop();
 }
 
 /// Also while children of the old program have clients in hand, which they serve to the end: they are

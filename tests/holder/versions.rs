@@ -22,13 +22,15 @@ pub enum Mode {
     Refuses,
     /// Its children fail.
     Childless,
+    /// Its children hang in their start.
+    Stuck,
     /// Fails to start, but not in its trial.
     Fails,
     /// Has two threads when it is to have a holder.
     Threads,
 }
 
-const MODES: [(&str, Mode); 9] = [
+const MODES: [(&str, Mode); 10] = [
     ("good", Mode::Good),
     ("plain", Mode::Plain),
     ("exits", Mode::Exits),
@@ -36,6 +38,7 @@ const MODES: [(&str, Mode); 9] = [
     ("dies", Mode::Dies),
     ("refuses", Mode::Refuses),
     ("childless", Mode::Childless),
+    ("stuck", Mode::Stuck),
     ("fails", Mode::Fails),
     ("threads", Mode::Threads),
 ];

@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
-use nix::unistd::Uid;
+use nix::sys::signal::kill;
+use nix::unistd::{Pid, Uid};
 use prefork_server::{
     ChildServer, Error, Monitor, PreFork, PreForkHooks, Start, TcpServer, defaults,
 };
@@ -34,6 +35,7 @@ pub const SCENARIOS: Scenarios = scenarios![
     a_stop_waits_for_the_delay_that_is_set,
     a_child_is_retired_and_its_client_served,
     a_child_is_retired_where_there_is_no_room_for_another,
+    a_child_shows_where_it_is_and_serves_on,
     attributes_are_set_and_act_at_once,
     pipelined_commands_are_answered_in_order,
     a_client_that_goes_while_its_reload_runs_changes_nothing,
@@ -384,6 +386,41 @@ fn a_child_is_retired_where_there_is_no_room_for_another(world: &mut World) {
 }
 
 // Attributes.
+
+/// What the kernel tells of it, which needs no feature. A stopped child holds up nobody.
+fn a_child_shows_where_it_is_and_serves_on(world: &mut World) {
+    let controlled = Controlled::new(world, &[]);
+    controlled.pids(3);
+    let mut held = connect(&controlled.server.address());
+    let pid = who(&mut held);
+    let answer = controlled.ask(&format!("stack {pid}"));
+    expect_ok(&answer);
+    assert!(
+        answer.starts_with(&format!("{{\"ok\":true,\"pid\":{pid},")),
+        "{answer}"
+    );
+    assert!(answer.contains("\"kernel\":\"in "), "{answer}");
+    if !cfg!(feature = "stacks") {
+        let missing =
+            "\"stack\":[],\"no_stack\":\"the server is built without the feature `stacks`\"}";
+        assert!(answer.ends_with(missing), "{answer}");
+    }
+    assert_eq!(who(&mut held), pid, "it serves on");
+    kill(Pid::from_raw(pid.cast_signed()), Signal::SIGSTOP).expect("a signal");
+    until("a stopped child", SOON, || {
+        let answer = controlled.ask(&format!("stack {pid}"));
+        answer.contains(", state T\"").then_some(())
+    });
+    let mut look = controlled.client();
+    look.send_line(&format!("stack {pid}"));
+    expect_ok(&controlled.ask("show"));
+    look.read_line();
+    kill(Pid::from_raw(pid.cast_signed()), Signal::SIGCONT).expect("a signal");
+    assert_eq!(who(&mut held), pid, "it serves on");
+    expect_error(&controlled.ask("stack 1"), "unknown");
+    drop(held);
+    controlled.stop();
+}
 
 fn attributes_are_set_and_act_at_once(world: &mut World) {
     let controlled = Controlled::new(world, &["--start", "2"]);

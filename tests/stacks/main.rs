@@ -1,4 +1,4 @@
-//! Where children were stuck, as their deaths tell it. Built with the feature `stacks` only:
+//! Where children were stuck, as their deaths tell it, and where living ones are. Built with the feature `stacks` only:
 //! `cargo test --profile stacks --features stacks --test stacks`.
 #![allow(
     unreachable_pub,
@@ -11,6 +11,7 @@
 )]
 #![allow(unsafe_code, reason = "the program damages itself")]
 
+mod looks;
 mod stuck;
 #[path = "../support/mod.rs"]
 mod support;
@@ -43,7 +44,8 @@ const SCENARIOS: Scenarios = scenarios![
 ];
 
 fn main() -> ExitCode {
-    support::main(stuck::PROGRAMS, SCENARIOS)
+    let modules: &[(&str, Scenarios)] = &[("", SCENARIOS), ("looks::", looks::SCENARIOS)];
+    support::main_of(stuck::PROGRAMS, modules)
 }
 
 /// How a child has ended, as the program prints it.

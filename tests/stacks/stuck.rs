@@ -49,6 +49,10 @@ fn serve<S: ChildServer>(args: &Args, server: S) -> Result<(), Error> {
         .timeout(time("--timeout", 1000))
         .kill_timeout(time("--kill-timeout", 1000))
         .shutdown_timeout(time("--shutdown-timeout", 1000));
+    let prefork = match args.value("--control") {
+        Some(path) => prefork.control(path),
+        None => prefork,
+    };
     prefork.run().map(drop)
 }
 

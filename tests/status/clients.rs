@@ -1,4 +1,5 @@
-//! Clients of the helper that are slow, half, too large, many or wrong.
+//! Clients of the helper that are slow, half, too large, many or wrong. That clients which do not read
+//! take bounded memory is tested beside the code (`src/observe/status/helper.rs`), with large documents.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -6,9 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::documents::helper;
 use crate::support::{
-    Address, Client, SOON, Scenarios, Signal, World, connect, patient, scenarios, until,
+    Address, Client, SOON, Scenarios, Signal, World, connect, patient, scenarios,
 };
 use crate::web::{Answer, exchange, get, told, until_code};
 
@@ -17,7 +17,6 @@ pub const SCENARIOS: Scenarios = scenarios![
     requests_in_a_row_are_answered_in_order,
     a_request_that_does_not_end_is_given_up,
     stuck_clients_keep_nobody_waiting,
-    slow_readers_take_bounded_memory,
     large_questions_keep_no_probe_waiting,
     an_idle_client_goes_before_one_that_asks,
     names_of_others_are_no_host,
@@ -109,33 +108,6 @@ fn stuck_clients_keep_nobody_waiting(world: &mut World) {
     (0..10).for_each(|_| answers_at_once());
     assert!(server.stop(Signal::SIGTERM, SOON).success());
     drop(stuck);
-}
-
-/// How much memory a process has to itself, in KiB.
-fn private_memory(pid: u32) -> u64 {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
-    let lines = text.lines().filter(|line| line.starts_with("Private_"));
-    let sizes = lines.filter_map(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
-    sizes.sum()
-}
-
-/// Clients that ask for everything, over and over, and read nothing.
-fn slow_readers_take_bounded_memory(world: &mut World) {
-    let (server, status) = told(world, &[]);
-    let pid = helper(&server);
-    let before = private_memory(pid);
-    let request = "GET /status.json HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(150);
-    let mut clients: Vec<_> = (0..100).map(|_| connect(&status)).collect();
-    for client in &mut clients {
-        client.write_all(request.as_bytes()).unwrap();
-    }
-    until("an answer", SOON, || {
-        (get(&status, "/ready").code == 200).then_some(())
-    });
-    let more = private_memory(pid).saturating_sub(before);
-    assert!(more < 64 * 1024, "{more} KiB more");
-    drop(clients);
-    assert!(server.stop(Signal::SIGTERM, SOON).success());
 }
 
 /// A client that asks for as much as it can, and reads whatever comes.

@@ -142,6 +142,9 @@ impl Reader<'_> {
         match self.0.next() {
             Some('n') => '\n',
             Some('t') => '\t',
+            Some('r') => '\r',
+            Some('b') => '\u{8}',
+            Some('f') => '\u{c}',
             Some('u') => {
                 let digits: String = self.0.by_ref().take(4).collect();
                 let code = u32::from_str_radix(&digits, 16).unwrap();

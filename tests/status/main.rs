@@ -11,6 +11,7 @@
 )]
 
 mod balancer;
+mod browser;
 mod clients;
 mod documents;
 mod helper;
@@ -19,6 +20,7 @@ mod kubernetes;
 mod page;
 mod probes;
 mod program;
+mod seen;
 #[path = "../support/mod.rs"]
 mod support;
 mod upgrade;
@@ -30,7 +32,7 @@ use support::scenarios_of;
 
 fn main() -> ExitCode {
     let modules = scenarios_of![
-        documents, probes, clients, helper, page, upgrade, kubernetes, balancer
+        documents, probes, clients, helper, page, seen, upgrade, kubernetes, balancer
     ];
     let programs = [program::PROGRAMS, balancer::PROGRAMS].concat();
     support::main_of(&programs, modules)

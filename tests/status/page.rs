@@ -2,10 +2,10 @@
 //! Chromium is not installed.
 
 use std::env;
-use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
+use crate::browser::{chromium, expect_no_browser};
 use crate::support::{Address, SOON, Scenarios, Signal, World, connect, scenarios, until};
 use crate::web::{document, get, hold, told, until_told};
 
@@ -17,23 +17,10 @@ pub const SCENARIOS: Scenarios = scenarios![
     a_browser_shows_hundreds_of_children,
 ];
 
-const CHROMIUM: &str = "/usr/bin/chromium";
-
 /// What the browser has made of the page when it has asked a few times.
 fn seen(world: &World, status: &Address, more: &[&str]) -> Option<String> {
-    if !Path::new(CHROMIUM).exists() {
-        println!("skipped: no chromium");
-        return None;
-    }
-    let profile = world.tempdir().join("profile");
-    let chromium = Command::new(CHROMIUM)
-        .args(["--headless", "--no-sandbox", "--disable-gpu", "--no-zygote"])
-        .args([
-            "--disable-dev-shm-usage",
-            "--virtual-time-budget=5000",
-            "--dump-dom",
-        ])
-        .arg(format!("--user-data-dir={}", profile.display()))
+    let chromium = chromium(&world.tempdir().join("profile"))?
+        .args(["--virtual-time-budget=5000", "--dump-dom"])
         .args(more)
         .arg(format!("http://{status}/"))
         .stdin(Stdio::null())
@@ -41,14 +28,7 @@ fn seen(world: &World, status: &Address, more: &[&str]) -> Option<String> {
         .output()
         .unwrap();
     let dom = String::from_utf8(chromium.stdout).unwrap();
-    // Its processes end a moment later, and are the scenario's to reap.
-    until("the browser to end", SOON, || {
-        let browsers = world.processes().into_iter();
-        let mut left = browsers.filter(|process| process.describe().contains("chrom"));
-        let is_over = left.next().is_none() && world.orphans().is_empty();
-        world.reap_orphans();
-        is_over.then_some(())
-    });
+    expect_no_browser(world);
     Some(dom)
 }
 
@@ -130,7 +110,7 @@ fn a_browser_shows_each_child_by_its_state(world: &mut World) {
             "{dom}"
         );
         assert!(dom.contains(&server.address().to_string()), "{dom}");
-        assert!(dom.contains("role=\"alert\" hidden"), "it complains: {dom}");
+        assert!(dom.contains("id=\"alarm\" hidden"), "it complains: {dom}");
     }
     drop(clients);
     assert!(server.stop(Signal::SIGTERM, SOON).success());

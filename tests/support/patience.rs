@@ -4,6 +4,7 @@
 //! It never makes a deadline shorter, and none endless.
 
 use std::fs;
+use std::sync::OnceLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -28,8 +29,13 @@ fn asked_for() -> f64 {
 fn crowding() -> f64 {
     // OK to take none: where there is no such file, time is that of the clock.
     let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    let processors = thread::available_parallelism().map_or(1, |count| count.get());
-    crowding_of(&load, processors)
+    crowding_of(&load, processors())
+}
+
+/// How many there are for this process: asked for once, since that reads files of the control groups.
+fn processors() -> usize {
+    static COUNT: OnceLock<usize> = OnceLock::new();
+    *COUNT.get_or_init(|| thread::available_parallelism().map_or(1, |count| count.get()))
 }
 
 /// The fourth word is how many want to run, of how many there are.

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use super::dump::dump;
 use super::marker::{Marker, VARIABLE};
 use super::patience::FairClock;
-use super::processes::Process;
+use super::processes::{self, Process};
 use super::runner::REPEAT;
 use super::world::{directory, own_path};
 
@@ -149,8 +149,9 @@ impl Watch {
             return None;
         }
         let limits = Limits::load(self.directory.path());
-        let mut processes = self.processes();
-        processes.retain(|process| process.pid != self.child.id());
+        // Those that the scenario has adopted are below it. One that nobody has is found at the end.
+        let mut processes = processes::descendants(self.child.id());
+        processes.retain(Process::is_alive);
         self.counted = Instant::now();
         if processes.len() > limits.processes {
             return Some(format!(

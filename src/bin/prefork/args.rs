@@ -73,6 +73,14 @@ pub(crate) enum Command {
         #[command(flatten)]
         control: ControlArgs,
     },
+    /// Print where a child of a running server is; the child goes on
+    #[command(before_help = examples::STACK_EXAMPLES, help_template = examples::TEMPLATE)]
+    Stack {
+        /// The process id of the child
+        pid: u32,
+        #[command(flatten)]
+        control: ControlArgs,
+    },
     /// Set an attribute of a running server
     #[command(before_help = examples::SET_EXAMPLES, help_template = examples::TEMPLATE)]
     Set {
@@ -121,7 +129,7 @@ pub(crate) struct StatusArgs {
     pub(crate) json: bool,
 }
 
-/// Which server is watched, and how it is told to retire a child.
+/// Which server is watched, and how it is told to retire a child or to show its stack.
 #[derive(Args, Debug)]
 pub(crate) struct TopArgs {
     /// Where it tells its status: a path, HOST:PORT, or a port on 127.0.0.1
@@ -130,7 +138,7 @@ pub(crate) struct TopArgs {
     /// A file of settings with the keys `status` and `control`
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
-    /// The control socket of the server, with which children can be retired
+    /// Its control socket, to retire children and to see where they are
     #[arg(long, value_name = "PATH")]
     pub(crate) control: Option<PathBuf>,
 }

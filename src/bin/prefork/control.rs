@@ -1,5 +1,6 @@
-//! `prefork reload`, `upgrade`, `stop`, `drain`, `ready`, `retire`, `set` and `get`: gives a command to a
-//! running server over its control socket, and prints the answer when the command is done. Starts no server.
+//! `prefork reload`, `upgrade`, `stop`, `drain`, `ready`, `retire`, `stack`, `set` and `get`: gives a
+//! command to a running server over its control socket, and prints the answer when the command is
+//! done. Starts no server.
 
 use crate::{args::ControlArgs, exit::Failure, flags};
 use serde_json::Value;
@@ -65,6 +66,30 @@ pub(crate) fn retire(to: &ControlArgs, pid: u32) -> Result<(), Failure> {
     tell(to, &format!("retire {pid}"), |answer| {
         vec![retired(answer, pid)]
     })
+}
+
+pub(crate) fn stack(to: &ControlArgs, pid: u32) -> Result<(), Failure> {
+    tell(to, &format!("stack {pid}"), |answer| {
+        stack_lines(answer, pid)
+    })
+}
+
+/// Where a child is, in a sentence, and its calls, the innermost first.
+fn stack_lines(answer: &Value, pid: u32) -> Vec<String> {
+    let known = |field| answer.get(field).and_then(Value::as_str);
+    let first = match (known("in"), known("kernel")) {
+        (Some(function), _) => format!("child {pid} is in {function}"),
+        (None, Some(place)) => format!("child {pid} is {place}"),
+        (None, None) => format!("child {pid}"),
+    };
+    let kernel = known("in").and(known("kernel"));
+    let kernel = kernel.map(|place| format!("kernel: {place}"));
+    let missing = known("no_stack").map(|why| format!("no stack: {why}"));
+    let calls = answer.get("stack").and_then(Value::as_array);
+    let calls = calls.into_iter().flatten().filter_map(Value::as_str);
+    let calls = calls.map(|call| format!("  at {call}"));
+    let told = [Some(first), kernel, missing].into_iter().flatten();
+    told.chain(calls).collect()
 }
 
 pub(crate) fn set(to: &ControlArgs, name: &str, value: &str) -> Result<(), Failure> {
@@ -136,15 +161,23 @@ fn tell(
 
 /// Retires a child, and says in a sentence what came of it.
 pub(crate) fn retire_at(path: &Path, pid: u32) -> String {
-    let answer = ask(path, &format!("retire {pid}"), None);
-    let answer = answer.and_then(|answer| {
-        let value = serde_json::from_str(&answer);
-        value.map_err(|error| Failure::no_answer(&error.to_string()))
-    });
-    match answer {
-        Ok(answer) if is_ok(&answer) => retired(&answer, pid),
-        Ok(answer) => text(&answer, "error").to_owned(),
-        Err(failure) => failure.message().to_owned(),
+    let answer = answer_at(path, &format!("retire {pid}"));
+    answer.map_or_else(|reason| reason, |answer| retired(&answer, pid))
+}
+
+/// Where a child is, as `prefork stack` prints it; or why that is not known.
+pub(crate) fn stack_at(path: &Path, pid: u32) -> Result<Vec<String>, String> {
+    let answer = answer_at(path, &format!("stack {pid}"))?;
+    Ok(stack_lines(&answer, pid))
+}
+
+/// The answer to a command that was done, or the reason in words.
+fn answer_at(path: &Path, command: &str) -> Result<Value, String> {
+    let answer = ask(path, command, None).map_err(|failure| failure.message().to_owned())?;
+    let answer: Value = serde_json::from_str(&answer).map_err(|error| error.to_string())?;
+    match is_ok(&answer) {
+        true => Ok(answer),
+        false => Err(text(&answer, "error").to_owned()),
     }
 }
 

@@ -36,7 +36,7 @@ Print how a running server is:
 ";
 
 pub(crate) const TOP_EXAMPLES: &str = "\
-Watch a running server, and retire children:
+Watch a running server, see where its children are, and retire them:
 
   prefork top --status 9100 --control /run/app.control
 ";
@@ -77,6 +77,12 @@ Replace one child, and wait until its successor is ready:
   prefork retire 4712 --control /run/app.control
 ";
 
+pub(crate) const STACK_EXAMPLES: &str = "\
+Print where a child is, its calls if the server is built with the feature `stacks`:
+
+  prefork stack 4712 --control /run/app.control
+";
+
 pub(crate) const GET_EXAMPLES: &str = "\
 Print an attribute of a running server:
 
@@ -102,7 +108,7 @@ Set an attribute of a running server:
 ";
 
 /// The commands that have a man page of their own.
-pub(crate) const PAGES: [&str; 15] = [
+pub(crate) const PAGES: [&str; 16] = [
     "run",
     "inetd",
     "check",
@@ -114,6 +120,7 @@ pub(crate) const PAGES: [&str; 15] = [
     "drain",
     "ready",
     "retire",
+    "stack",
     "set",
     "get",
     "completions",

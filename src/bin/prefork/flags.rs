@@ -197,6 +197,11 @@ fn is_set(entry: &Entry) -> bool {
     value != "none" && value != entry.key().default()
 }
 
+/// The entry of a key, if somebody has given it a value.
+pub(crate) fn given<'a>(settings: &'a Settings, name: &str) -> Option<&'a Entry> {
+    settings.entry(name).filter(|entry| is_set(entry))
+}
+
 /// The settings of the file, or of that which a variable names, and of the environment.
 pub(crate) fn without_flags(file: Option<&Path>) -> Result<Settings, SettingsError> {
     let mut settings = Settings::new();

@@ -53,6 +53,7 @@ fn perform(matches: &ArgMatches) -> Result<(), Failure> {
         Command::Drain(to) => control::drain(&to),
         Command::Ready(to) => control::ready(&to),
         Command::Retire { pid, control } => control::retire(&control, pid),
+        Command::Stack { pid, control } => control::stack(&control, pid),
         Command::Set {
             name,
             value,

@@ -43,10 +43,11 @@ fn explanation(error: &Error, words: &[String]) -> Option<String> {
     }
 }
 
-/// The command line with two dashes before this word.
+/// The command line with two dashes before this word, which comes after the name of the command.
 fn with_dashes(words: &[String], program: &str) -> String {
-    let at = words.iter().position(|word| word == program);
-    let (before, after) = words.split_at(at.unwrap_or(words.len()));
+    const NAMES: usize = 2;
+    let at = words.iter().skip(NAMES).position(|word| word == program);
+    let (before, after) = words.split_at(at.map_or(words.len(), |at| NAMES + at));
     let before = before.iter().skip(1).map(|word| quoted(word));
     let after = after.iter().map(|word| quoted(word));
     let all = ["prefork".to_owned()].into_iter().chain(before);

@@ -4,7 +4,7 @@
 use crate::{
     args::{Common, InetdArgs, RunArgs},
     exit::Failure,
-    flags::{Flags, Takes},
+    flags::{Flags, Takes, given},
     notes::Notes,
     reload::{Reloads, reloading},
 };
@@ -147,7 +147,7 @@ impl Job {
     pub(crate) fn check_program(&self) -> Result<(), Failure> {
         let program = self.program_of_children();
         let server = self.settings.exec_server(&program, &[] as &[&str]);
-        match server.program_file().is_some() || self.text("chroot").is_some() {
+        match server.program_file().is_some() || given(&self.settings, "chroot").is_some() {
             true => Ok(()),
             false => Err(Failure::no_program(&program.to_string_lossy())),
         }
@@ -157,15 +157,9 @@ impl Job {
     /// directory.
     fn program_of_children(&self) -> OsString {
         let is_path = self.program.as_bytes().contains(&b'/');
-        match self.text("directory").filter(|_| is_path) {
-            Some(directory) => PathBuf::from(directory).join(&self.program).into(),
+        match given(&self.settings, "directory").filter(|_| is_path) {
+            Some(directory) => PathBuf::from(directory.value()).join(&self.program).into(),
             None => self.program.clone(),
         }
-    }
-
-    /// The value of a key, unless it is none.
-    fn text(&self, name: &str) -> Option<String> {
-        let value = self.settings.entry(name)?.value();
-        Some(value).filter(|value| value != "none")
     }
 }

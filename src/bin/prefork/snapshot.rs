@@ -29,6 +29,7 @@ pub(crate) struct Server {
     pub(crate) pid: u32,
     pub(crate) stage: String,
     pub(crate) ready: bool,
+    pub(crate) drained: bool,
     pub(crate) now: f64,
     pub(crate) uptime_seconds: f64,
     pub(crate) epoch: u64,

@@ -1,9 +1,9 @@
 //! Whether a server with these settings could start here: names, directories and addresses that are
 //! looked up without opening anything. Starts nothing.
 
-use crate::{exit::Failure, serve::Job};
+use crate::{exit::Failure, flags::given, serve::Job};
 use nix::unistd::{Group, User};
-use prefork_server::settings::{Entry, Settings};
+use prefork_server::settings::{Entry, Settings, Source};
 use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
@@ -35,11 +35,13 @@ fn program(settings: &Settings) -> Result<(), Failure> {
     }
 }
 
-/// The entry of a key that has a value, and the value.
-fn set<'a>(settings: &'a Settings, name: &str) -> Option<(&'a Entry, String)> {
-    let entry = settings.entry(name)?;
-    let value = entry.value();
-    (!value.is_empty() && value != "none").then_some((entry, value))
+/// A line about a key. A flag and a variable have its name already.
+fn line(entry: &Entry, what: &str) -> String {
+    let source = entry.source();
+    match source {
+        Source::Flag(_) | Source::Environment(_) => format!("{source}: {what}"),
+        _ => format!("{source}: {}: {what}", entry.key().name),
+    }
 }
 
 /// Users and groups that this system does not know.
@@ -47,11 +49,10 @@ fn names(settings: &Settings) -> Vec<String> {
     let user = |name: &str| User::from_name(name).is_ok_and(|found| found.is_none());
     let group = |name: &str| Group::from_name(name).is_ok_and(|found| found.is_none());
     let unknown = |key: &str, what: &str, is_unknown: &dyn Fn(&str) -> bool| {
-        let (entry, value) = set(settings, key)?;
-        let mut names = value.split_whitespace();
+        let entry = given(settings, key)?;
+        let mut names = entry.texts().iter();
         let name = names.find(|name| name.parse::<u32>().is_err() && is_unknown(name))?;
-        let source = entry.source();
-        Some(format!("{source}: {key}: there is no {what} {name}"))
+        Some(line(entry, &format!("there is no {what} {name}")))
     };
     let all = [
         unknown("user", "user", &user),
@@ -63,65 +64,59 @@ fn names(settings: &Settings) -> Vec<String> {
 
 /// Directories that are not there: those of children, and those of the files that the server makes.
 fn directories(settings: &Settings) -> Vec<String> {
-    let root = set(settings, "chroot").map(|(_, value)| PathBuf::from(value));
-    let missing = |key: &str, directory: &Path| {
-        let source = settings.entry(key)?.source();
-        let shown = directory.display();
-        let message = format!("{source}: {key}: there is no directory {shown}");
-        (!directory.is_dir()).then_some(message)
-    };
-    let mut lines: Vec<_> = root
-        .iter()
-        .filter_map(|root| missing("chroot", root))
-        .collect();
-    if let Some((_, directory)) = set(settings, "directory") {
-        lines.extend(missing("directory", &inside(root.as_deref(), &directory)));
-    }
-    for key in FILES {
-        let value = set(settings, key).map(|(_, value)| value);
-        let parent = value.as_deref().and_then(parent);
-        lines.extend(parent.and_then(|parent| missing(key, parent)));
-    }
-    for address in addresses(settings) {
-        lines.extend(parent(&address).and_then(|parent| missing("listen", parent)));
-    }
-    lines
+    let of_children = children_directories(settings);
+    let files = FILES.into_iter().filter_map(|key| given(settings, key));
+    let files = files.map(|entry| (entry, entry.value()));
+    let sockets = addresses(settings).map(|(entry, address)| (entry, address.to_owned()));
+    let parents = files
+        .chain(sockets)
+        .filter_map(|(entry, path)| Some((entry, parent(&path)?)));
+    let missing = of_children
+        .into_iter()
+        .chain(parents)
+        .filter(|(_, directory)| !directory.is_dir());
+    missing
+        .map(|(entry, directory)| {
+            let shown = directory.display();
+            line(entry, &format!("there is no directory {shown}"))
+        })
+        .collect()
 }
 
-/// A path of children as this process has it.
-fn inside(root: Option<&Path>, path: &str) -> PathBuf {
-    match root {
-        Some(root) => root.join(path.trim_start_matches('/')),
-        None => path.into(),
-    }
+/// The root and the current directory of children, as this process has them.
+fn children_directories(settings: &Settings) -> Vec<(&Entry, PathBuf)> {
+    let root = given(settings, "chroot").map(|entry| (entry, PathBuf::from(entry.value())));
+    let directory = given(settings, "directory").map(|entry| {
+        let path = entry.value();
+        let path = match &root {
+            Some((_, root)) => root.join(path.trim_start_matches('/')),
+            None => path.into(),
+        };
+        (entry, path)
+    });
+    root.into_iter().chain(directory).collect()
 }
 
 /// The directory of a path that has a slash.
-fn parent(path: &str) -> Option<&Path> {
-    let path = Some(path).filter(|path| path.contains('/'));
-    path.and_then(|path| Path::new(path).parent())
+fn parent(path: &str) -> Option<PathBuf> {
+    let path = Some(path).filter(|path| path.contains('/'))?;
+    let parent = Path::new(path).parent()?;
+    (!parent.as_os_str().is_empty()).then(|| parent.to_owned())
 }
 
 /// Where it would listen, without options.
-fn addresses(settings: &Settings) -> Vec<String> {
-    let listen = set(settings, "listen").map(|(_, value)| value);
-    let address = |text: &str| text.split(',').next().unwrap_or("").to_owned();
-    listen
-        .iter()
-        .flat_map(|all| all.split_whitespace())
-        .map(address)
-        .collect()
+fn addresses(settings: &Settings) -> impl Iterator<Item = (&Entry, &str)> {
+    let listen = given(settings, "listen").into_iter();
+    let all = listen.flat_map(|entry| entry.texts().iter().map(move |text| (entry, text)));
+    all.map(|(entry, text)| (entry, text.split(',').next().unwrap_or("").trim()))
 }
 
 /// Addresses that stand there twice, where the system chooses no port.
 fn twice(settings: &Settings) -> Vec<String> {
     let mut seen = BTreeSet::new();
-    let source = set(settings, "listen").map(|(entry, _)| entry.source().to_string());
     let again = addresses(settings)
-        .into_iter()
-        .filter(|address| !address.ends_with(":0") && !seen.insert(address.clone()));
-    let source = source.unwrap_or_default();
+        .filter(|(_, address)| !address.ends_with(":0") && !seen.insert(*address));
     again
-        .map(|address| format!("{source}: listen: {address} is there twice"))
+        .map(|(entry, address)| line(entry, &format!("{address} is there twice")))
         .collect()
 }

@@ -56,7 +56,11 @@ fn summary(snapshot: &Snapshot) -> Vec<String> {
 /// The stage of a server, in words.
 pub(crate) fn stage(snapshot: &Snapshot) -> String {
     let server = &snapshot.server;
-    let ready = if server.ready { "ready" } else { "not ready" };
+    let ready = match (server.ready, server.drained) {
+        (true, _) => "ready",
+        (false, true) => "drained",
+        (false, false) => "not ready",
+    };
     let stage = match server.reloading {
         true => "reloading",
         false => &server.stage,

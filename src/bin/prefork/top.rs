@@ -31,6 +31,8 @@ enum News {
     Status(Box<Result<Snapshot, String>>),
     /// A command is done.
     Told(String),
+    /// Where a child is.
+    Seen(u32, Vec<String>),
 }
 
 pub(crate) fn top(of: &TopArgs) -> Result<(), Failure> {
@@ -74,6 +76,7 @@ fn run(
             match news {
                 News::Status(status) => view.update(*status),
                 News::Told(message) => view.say(message),
+                News::Seen(pid, lines) => view.show_stack(pid, lines),
             }
         }
     }
@@ -99,13 +102,16 @@ fn watch(address: StatusAddress, news: Sender<News>) {
 
 /// Gives a command to the server, and reports its answer when it is done.
 fn obey(order: Order, control: Option<PathBuf>, news: Sender<News>) {
-    let Order::Retire(pid) = order;
     thread::spawn(move || {
-        let told = match control {
-            Some(path) => control::retire_at(&path, pid),
-            None => return,
+        let Some(path) = control else { return };
+        let told = match order {
+            Order::Retire(pid) => News::Told(control::retire_at(&path, pid)),
+            Order::Look(pid) => match control::stack_at(&path, pid) {
+                Ok(lines) => News::Seen(pid, lines),
+                Err(reason) => News::Told(reason),
+            },
         };
         // OK to ignore: the user has left meanwhile.
-        let _ = news.send(News::Told(told));
+        let _ = news.send(told);
     });
 }

@@ -124,7 +124,7 @@ impl Death {
             epoch: child.epoch,
             usage: end.usage,
             age: now.since(child.start_time),
-            connections: child.requests(),
+            connections: child.believed_requests(now),
             in_hand_for: child.in_hand_for(now),
             stuck: child.stuck.clone(),
             last_lines: child.last_lines.clone(),
@@ -167,8 +167,9 @@ impl Death {
 
     /// The innermost function of the program on [`stack`](Self::stack).
     ///
-    /// It is the first one that is Rust and neither of the standard library nor of this crate; if
-    /// there is none, the first that has a name.
+    /// It is the first one that is Rust and neither of the standard library, nor of this crate, nor
+    /// of `mio` and `nix`, by which it makes its system calls; if there is none, the first that has a
+    /// name.
     pub fn stuck_in(&self) -> Option<&Frame> {
         stack::innermost(&self.stack)
     }
@@ -183,7 +184,8 @@ impl Death {
         self.age
     }
 
-    /// How many connections it has taken: [`Child::requests`](crate::Child::requests).
+    /// How many connections it has taken: [`Child::requests`](crate::Child::requests), unless no child
+    /// can be that fast; then the number of its BUSY words.
     pub fn connections(&self) -> u64 {
         self.connections
     }

@@ -245,6 +245,17 @@ fn a_death_has_the_life_of_its_child() {
     );
 }
 
+/// It has written over its notes.
+#[test]
+fn a_death_tells_no_number_that_cannot_be_true() {
+    let mut child = child();
+    child.note_busy(at(6000));
+    child.noted_requests = u64::MAX / 3;
+    let death = Death::of(&child, &Collected::default(), at(9000));
+    assert_eq!(death.connections(), 1, "its word");
+    assert!(death.details().to_string().contains(" and 1 connections"));
+}
+
 #[test]
 fn a_number_that_no_child_can_reach_is_not_believed() {
     assert_eq!(believable(1_000_000, at(0), at(100)), 1_000_000);

@@ -14,7 +14,7 @@ pub(crate) struct Normalised {
 }
 
 impl Normalised {
-    /// Whether nobody can have asked for the value.
+    /// Whether it is the default, which gives way without a word: mostly nobody has asked for it.
     pub(crate) fn is_of_default(&self) -> bool {
         let mut attributes = Config::attributes().iter();
         let attribute = attributes.find(|attribute| attribute.name == self.name);

@@ -240,7 +240,7 @@ pub(crate) fn answer_to(monitor: &mut Monitor, line: &[u8]) -> Option<Vec<u8>> {
 /// What an operator does is told each time; what somebody asks, maybe each second, is not.
 fn level_of(line: &str) -> Level {
     match line.split_whitespace().next() {
-        Some("get" | "show" | "help") => Level::Debug,
+        Some("get" | "show" | "stack" | "help") => Level::Debug,
         _ => Level::Info,
     }
 }

@@ -4,6 +4,7 @@ mod attributes;
 mod clients;
 mod reload;
 mod retire;
+mod stack;
 mod stop;
 mod table;
 mod upgrade;

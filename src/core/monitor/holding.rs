@@ -39,6 +39,7 @@ impl Monitor {
             stop: self.stop_state(),
             failure,
             renewed,
+            upgrade: self.upgrade.note(),
         }
     }
 
@@ -62,6 +63,12 @@ impl Monitor {
     pub(crate) fn forget_upgrade(&mut self) {
         self.upgrade.end();
         self.replacement.clear();
+    }
+
+    /// Goes on with the way back of the parent before: the children of this program have failed.
+    pub(crate) fn returns_still(&mut self) {
+        self.replacement.clear();
+        self.upgrade.come_back(self.now);
     }
 
     /// Goes on with what the parent before had begun: the stop, a reload, and the retirement of these

@@ -63,11 +63,13 @@ impl Monitor {
     }
 
     /// Goes on with the reload of the parent before, if children of an older epoch are left: as if it had
-    /// begun now, but for the settings, which were read, and the epoch.
+    /// begun now, but for the settings, which were read, and the epoch. On the way back to the program
+    /// before, children of another epoch are those of a reload that has failed.
     #[cfg(feature = "holder")]
     pub(super) fn reloads_still(&mut self) {
         let epoch = self.replacement.epoch();
-        if self.untold().any(|child| child.epoch != epoch) {
+        let is_left = self.untold().any(|child| child.epoch != epoch);
+        if is_left && !self.upgrade.is_returning() {
             self.replacement.go_on(self.now);
             self.happened(Event::ReloadBegan { epoch });
         }

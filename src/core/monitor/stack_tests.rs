@@ -127,6 +127,48 @@ fn nobody_is_asked_where_stacks_are_not_collected_and_no_program() {
     }
 }
 
+/// What a look has shown is not told as the place where the child was stuck later.
+#[test]
+fn what_a_look_shows_is_not_kept_for_the_death() {
+    let mut monitor = collecting();
+    let id = child(&mut monitor, State::Free);
+    monitor.look_at_stack(id);
+    monitor.note_stack(id, frames());
+    assert_eq!(asked(&mut monitor), [Asked::Look(id)]);
+    assert!(!monitor.is_asked_for_its_death(id));
+    go_to(&mut monitor, 1000);
+    monitor.stop(id, Reason::TimedOut);
+    assert_eq!(asked(&mut monitor), [Asked::Stack(id), int(id)]);
+    assert!(monitor.is_asked_for_its_death(id));
+    monitor.note_stack(id, Vec::new());
+    let (_, death) = monitor.exited(id, None).unwrap();
+    assert_eq!(death.stack(), None);
+}
+
+/// It is looked at while it is over its time: one answer is enough.
+#[test]
+fn an_answer_serves_the_look_and_the_death() {
+    let mut monitor = collecting();
+    let id = told(&mut monitor, Reason::TimedOut);
+    monitor.look_at_stack(id);
+    monitor.note_stack(id, frames());
+    let shown = monitor.looks.of(id).and_then(|look| look.stack.clone());
+    assert_eq!(shown, Some(Ok(frames())));
+    let (_, death) = monitor.exited(id, None).unwrap();
+    assert_eq!(death.stack(), Some(&*frames()));
+}
+
+#[test]
+fn a_look_has_a_deadline() {
+    let mut monitor = collecting();
+    let id = child(&mut monitor, State::Free);
+    let before = monitor.deadline();
+    monitor.look_at_stack(id);
+    let until = at(0) + crate::core::stack::looks::WITHIN;
+    assert_eq!(monitor.deadline(), before.into_iter().chain([until]).min());
+    assert_eq!(monitor.stack_deadlines().min(), Some(until));
+}
+
 /// For as long as an answer may come, and no longer.
 #[test]
 fn a_dead_child_is_kept_while_its_stack_is_read() {

@@ -2,7 +2,7 @@
 //! does nothing where stacks are not collected.
 
 use super::*;
-use crate::core::stack::Frame;
+use crate::core::stack::{Frame, looks::NoStack};
 
 impl Monitor {
     /// Asks a child for its stack, once: what it does when it is found to be over its time.
@@ -39,6 +39,10 @@ impl Monitor {
 
     /// Notes the answer of a child; no frames if there will be none.
     pub(crate) fn note_stack(&mut self, id: ChildId, frames: Vec<Frame>) {
+        self.looks.end(id, || match frames.is_empty() {
+            true => Err(NoStack::NoAnswer),
+            false => Ok(frames.clone()),
+        });
         if let Some(child) = self.pool.get_mut(id) {
             child.stack.answered(frames);
         }
@@ -59,10 +63,11 @@ impl Monitor {
 
     /// When the loop must turn because of a stack.
     pub(super) fn stack_deadlines(&self) -> impl Iterator<Item = Time> + '_ {
-        self.stuck().filter_map(|child| match child.is_reaped() {
+        let deaths = self.stuck().filter_map(|child| match child.is_reaped() {
             true => awaited_until(child),
             false => self.last_question_at(child),
-        })
+        });
+        deaths.chain(self.looks.next())
     }
 
     /// The children that may have to be asked, or may have been.
@@ -77,6 +82,37 @@ impl Monitor {
         let (at, signal) = self.next_signal(child)?;
         let kills = signal == Signal::Kill && !child.is_reaped();
         kills.then(|| child.stack.last_at(told.at, at))?
+    }
+}
+
+/// Looks at living children.
+impl Monitor {
+    /// Begins a look at a child, unless one is under way.
+    pub(crate) fn look_at_stack(&mut self, id: ChildId) {
+        if self.looks.begin(id, self.now) {
+            self.queue.push(Task::LookAtStack(id));
+        }
+    }
+
+    /// Why no child can be asked, if so.
+    pub(crate) fn why_no_stack(&self) -> Option<NoStack> {
+        match (self.collects_stacks, self.programs) {
+            (_, true) => Some(NoStack::OtherProgram),
+            (false, false) => Some(NoStack::NotCollected),
+            (true, false) => None,
+        }
+    }
+
+    /// Whether what a child leaves may be for its death, and not for a look alone.
+    pub(crate) fn is_asked_for_its_death(&self, id: ChildId) -> bool {
+        self.pool.get(id).is_some_and(|child| child.stack.is_open())
+    }
+
+    /// Forgets the looks that were told in the turn before, and those at children that have ended.
+    pub(crate) fn forget_looks(&mut self) {
+        let pool = &self.pool;
+        let lives = |id| pool.get(id).is_some_and(|child: &Child| !child.is_reaped());
+        self.looks.forget_ended(lives);
     }
 }
 

@@ -145,6 +145,15 @@ impl Monitor {
             .collect()
     }
 
+    /// Takes back what was set since the start, for a parent that gets what the one before had: the memory
+    /// of its holder may have what an earlier program had, and this one has taken back.
+    #[cfg(feature = "holder")]
+    pub(crate) fn unset_attributes(&mut self) {
+        if let Some(begun_with) = self.begun_with.clone() {
+            self.attributes.set(|asked| *asked = begun_with);
+        }
+    }
+
     /// Sets what was set while the program before ran. A value that is none here is left out.
     pub(crate) fn restore_attributes(&mut self, changed: &[(String, String)]) {
         for (name, text) in changed {
@@ -179,8 +188,10 @@ impl Monitor {
         self.owed = usize::try_from(pool.owed).unwrap_or(0);
         self.replacement.resume(pool.epoch);
         for (name, count) in &state.counters.counts.0 {
-            self.report.restore(name, *count);
-            self.is_drained |= name == DRAINED && *count != 0;
+            match name.as_str() {
+                DRAINED => self.is_drained = *count != 0,
+                _ => self.report.restore(name, *count),
+            }
         }
         self.refused_before = self.report.refusals;
         let ids: Vec<_> = children.iter().map(|(child, _)| child.id).collect();

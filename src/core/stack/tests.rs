@@ -35,6 +35,8 @@ fn the_innermost_function_is_the_programs() {
         "<[alloc::string::String]>::join",
         "<prefork_server::servers::TcpConn as std::io::Read>::read",
         "core::ops::function::FnOnce::call_once",
+        "nix::poll::poll",
+        "<mio::poll::Poll>::poll",
         "__rust_begin_short_backtrace",
     ];
     for library in libraries {
@@ -67,9 +69,22 @@ fn the_file_tells_whose_a_function_is() {
         ),
         named("{closure#0}", own),
         named("inflate", "/usr/src/zlib/inflate.c"),
+        named(
+            "recv",
+            "/home/me/.cargo/registry/src/index-1f/nix-0.31.3/src/sys/socket/mod.rs",
+        ),
+        named("poll", "vendor/mio/src/poll.rs"),
     ] {
         let stack = [library, named("wait", "/app/src/main.rs")];
         assert_eq!(innermost(&stack), Some(&stack[1]));
+    }
+    for packages in [
+        "/home/me/.cargo/registry/src/index-1f/nixie-0.3/src/nix.rs",
+        "/home/me/src/nix.rs",
+        "/src/mio/main.rs",
+    ] {
+        let stack = [named("find", packages), named("wait", "/app/src/main.rs")];
+        assert_eq!(innermost(&stack), Some(&stack[0]), "{packages}");
     }
     let method = named(
         "<std::net::TcpStream as app::Slow>::wait",

@@ -21,7 +21,7 @@ const HEADS: [&str; 8] = [
 
 /// The table.
 pub(crate) fn render(picture: &Picture) -> String {
-    let mut text = String::from("<table><thead><tr>");
+    let mut text = String::from("<table aria-labelledby=\"h-table\"><thead><tr>");
     for head in HEADS {
         // Writing to a string cannot fail, here and below.
         let _ = write!(text, "<th scope=\"col\">{head}</th>");

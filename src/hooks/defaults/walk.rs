@@ -340,7 +340,8 @@ impl Walk {
             | Task::Lead(_)
             | Task::Watch(_)
             | Task::Unwatch(_)
-            | Task::AskStack(_) => {
+            | Task::AskStack(_)
+            | Task::LookAtStack(_) => {
                 panic!("{task:?}")
             }
         }

@@ -74,6 +74,13 @@ impl Listener for ListenSet {
         }
     }
 
+    fn queue_limit(&self, socket: BorrowedFd<'_>) -> Option<u32> {
+        match self.kind_of(socket)? {
+            Kind::Tcp(tcp) => tcp.queue_limit(socket),
+            Kind::Unix(unix) => unix.queue_limit(socket),
+        }
+    }
+
     /// The kernel tells it of TCP alone.
     fn time_in_queue(&self, connection: BorrowedFd<'_>) -> Option<Duration> {
         tcp_info::time_in_queue(&connection)
@@ -161,6 +168,7 @@ impl Stream for AnyStream {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::listeners::ListenerStatus;
 
     #[test]
     fn sockets_of_both_kinds_are_opened_named_and_cleaned_up() {
@@ -178,6 +186,10 @@ mod tests {
         assert!(names[0].starts_with("127.0.0.1:"), "{names:?}");
         assert_eq!(names[1], path.display().to_string());
         assert!(opened.iter().all(|socket| set.fits(socket.as_fd())));
+        for socket in opened.iter().map(AsFd::as_fd) {
+            let kind = set.kind_of(socket).expect("its kind");
+            assert_eq!(ListenerStatus::of(&set, socket), kind.status(socket));
+        }
         let client = UnixStream::connect(&path).expect("a connection");
         let stream = AnyStream::from(OwnedFd::from(client));
         assert!(matches!(stream, AnyStream::Unix(_)));

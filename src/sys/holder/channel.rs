@@ -33,12 +33,22 @@ pub(super) enum Message {
     Drop(ChildId),
     /// The children are to see that their parent leaves.
     EndDeathWatch,
-    /// Keep these for the next program: the index of the first, and how many there are.
-    Hand(u32, u32),
+    /// Keep these for the next program.
+    Hand(Part),
     /// Close them: there is no upgrade.
     CallOff,
     /// The program before this one is not needed any more.
     Proved,
+}
+
+/// A part of the descriptors that are handed over for an upgrade.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Part {
+    /// The number of the attempt.
+    pub(super) attempt: u32,
+    /// The index of the first.
+    pub(super) first: u32,
+    pub(super) count: u32,
 }
 
 /// The holder's end and the parent's.
@@ -52,18 +62,18 @@ pub(super) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     )?)
 }
 
-const WORDS: usize = 3;
+const WORDS: usize = 4;
 
 impl Message {
     fn words(self) -> [u32; WORDS] {
         match self {
             // OK to cast: a slot is a number of 32 bits.
-            Self::Keep(child) => [1, child.slot() as u32, child.serial()],
-            Self::Drop(child) => [2, child.slot() as u32, child.serial()],
-            Self::EndDeathWatch => [3, 0, 0],
-            Self::Hand(first, count) => [4, first, count],
-            Self::CallOff => [5, 0, 0],
-            Self::Proved => [6, 0, 0],
+            Self::Keep(child) => [1, child.slot() as u32, child.serial(), 0],
+            Self::Drop(child) => [2, child.slot() as u32, child.serial(), 0],
+            Self::EndDeathWatch => [3, 0, 0, 0],
+            Self::Hand(part) => [4, part.attempt, part.first, part.count],
+            Self::CallOff => [5, 0, 0, 0],
+            Self::Proved => [6, 0, 0, 0],
         }
     }
 
@@ -72,14 +82,18 @@ impl Message {
         matches!(self, Self::Hand(..) | Self::CallOff)
     }
 
-    fn read([code, slot, serial]: [u32; WORDS]) -> Option<Self> {
-        match code {
-            1 => Some(Self::Keep(ChildId::new(slot, serial))),
-            2 => Some(Self::Drop(ChildId::new(slot, serial))),
-            3 => Some(Self::EndDeathWatch),
-            4 => Some(Self::Hand(slot, serial)),
-            5 => Some(Self::CallOff),
-            6 => Some(Self::Proved),
+    fn read(words: [u32; WORDS]) -> Option<Self> {
+        match words {
+            [1, slot, serial, _] => Some(Self::Keep(ChildId::new(slot, serial))),
+            [2, slot, serial, _] => Some(Self::Drop(ChildId::new(slot, serial))),
+            [3, ..] => Some(Self::EndDeathWatch),
+            [4, attempt, first, count] => Some(Self::Hand(Part {
+                attempt,
+                first,
+                count,
+            })),
+            [5, ..] => Some(Self::CallOff),
+            [6, ..] => Some(Self::Proved),
             _ => None,
         }
     }
@@ -172,7 +186,7 @@ fn try_receive(channel: &OwnedFd) -> Result<([u32; WORDS], Pipes), Errno> {
 
 /// The descriptors of a message; those that did not fit were closed by the kernel.
 fn pipes_of(header: &libc::msghdr) -> Pipes {
-    let mut pipes = [NONE; 3];
+    let mut pipes = [NONE; PIPES];
     // SAFETY: the kernel has filled in the control data, whose length the header tells.
     unsafe {
         let first = libc::CMSG_FIRSTHDR(header);
@@ -245,7 +259,11 @@ mod tests {
         let others = [
             Message::Drop(child),
             Message::EndDeathWatch,
-            Message::Hand(9, 2),
+            Message::Hand(Part {
+                attempt: 8,
+                first: 9,
+                count: 2,
+            }),
             Message::CallOff,
             Message::Proved,
         ];

@@ -3,8 +3,8 @@
 
 use super::{
     Held,
-    channel::{self, Message, NONE},
-    handover::{HANDED, LONGEST, Orders},
+    channel::{self, Message, NONE, Part},
+    handover::{HANDED, Orders},
     process,
 };
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
     sys::{
         clock::Clock,
         unix::UnixSystem,
-        upgrade::{self, Summons, Way},
+        upgrade::{self, LONGEST_SUMMONS, Summons, Way},
         waiter::poll_any,
     },
 };
@@ -70,10 +70,32 @@ impl UnixSystem {
     }
 }
 
+/// One attempt to leave.
+struct Attempt {
+    number: u32,
+    clock: Clock,
+    until: Time,
+}
+
+impl Attempt {
+    /// The time that is left for the holder's answer.
+    fn left(&self) -> Result<Duration, Stays> {
+        let left = self.until.since(self.clock.now());
+        match left.is_zero() {
+            true => Err(refused("it does not answer")),
+            false => Ok(left),
+        }
+    }
+}
+
 impl Held {
     fn leave(&self, state: &Snapshot, program: RawFd, clock: Clock) -> Result<Infallible, Stays> {
-        self.handover.open();
-        let left = self.hand_over(state, program, clock);
+        let attempt = Attempt {
+            number: self.handover.open(),
+            clock,
+            until: clock.now() + PATIENCE,
+        };
+        let left = self.hand_over(state, program, &attempt);
         if left.is_err() {
             self.handover.close();
             self.say(Message::CallOff);
@@ -85,20 +107,19 @@ impl Held {
         &self,
         state: &Snapshot,
         program: RawFd,
-        clock: Clock,
+        attempt: &Attempt,
     ) -> Result<Infallible, Stays> {
-        let until = clock.now() + PATIENCE;
         let mut handing = self.to_hand(state);
         handing.push(program);
-        self.hand(0, &handing, clock, until)?;
-        if self.journal.deaths() != self.deaths {
+        self.hand(attempt, 0, &handing)?;
+        if self.deaths.are_new(&self.journal) {
             return Err(Stays::Outdated);
         }
         let numbers = self.numbers(state, &handing)?;
         let there = state.clone().renumbered(|fd| numbers.get(&fd).copied());
         let there = there.ok_or_else(|| refused("it lacks a descriptor"))?;
         let file = upgrade::sealed(&there.encode())?;
-        self.hand(handing.len(), &[file.as_raw_fd()], clock, until)?;
+        self.hand(attempt, handing.len(), &[file.as_raw_fd()])?;
         let in_holder = |index| self.handed(index);
         let orders = Orders {
             program: in_holder(handing.len() - 1)?,
@@ -142,31 +163,38 @@ impl Held {
     }
 
     /// Sends descriptors, and waits until the holder has them.
-    fn hand(&self, first: usize, fds: &[RawFd], clock: Clock, until: Time) -> Result<(), Stays> {
+    fn hand(&self, attempt: &Attempt, first: usize, fds: &[RawFd]) -> Result<(), Stays> {
         if first + fds.len() > HANDED {
             return Err(refused("there is no room for so many descriptors"));
         }
-        let left = || Some(until.since(clock.now())).filter(|left| !left.is_zero());
-        let left = || left().ok_or_else(|| refused("it does not answer"));
-        for (at, part) in (first..)
+        for (at, fds) in (first..)
             .step_by(channel::PIPES)
             .zip(fds.chunks(channel::PIPES))
         {
-            // OK to cast: there are no more than fit.
-            let message = Message::Hand(at as u32, part.len() as u32);
-            while let Err(error) = channel::send(&self.channel, message, part) {
-                if error.kind() != io::ErrorKind::WouldBlock {
-                    return Err(error.into());
-                }
-                self.await_holder(PollFlags::POLLOUT, left()?)?;
-            }
+            self.hand_part(attempt, at, fds)?;
         }
-        while self.handover.received() < first + fds.len() {
-            self.await_holder(PollFlags::POLLIN, left()?)?;
+        while self.handover.received(attempt.number) < first + fds.len() {
+            self.await_holder(PollFlags::POLLIN, attempt.left()?)?;
             // What else it has said is looked at in each turn.
             if !channel::drain(&self.channel) {
                 return Err(refused("it is gone"));
             }
+        }
+        Ok(())
+    }
+
+    fn hand_part(&self, attempt: &Attempt, first: usize, fds: &[RawFd]) -> Result<(), Stays> {
+        let part = Part {
+            attempt: attempt.number,
+            // OK to cast: there are no more than fit.
+            first: first as u32,
+            count: fds.len() as u32,
+        };
+        while let Err(error) = channel::send(&self.channel, Message::Hand(part), fds) {
+            if error.kind() != io::ErrorKind::WouldBlock {
+                return Err(error.into());
+            }
+            self.await_holder(PollFlags::POLLOUT, attempt.left()?)?;
         }
         Ok(())
     }
@@ -213,7 +241,7 @@ fn summons(state: &Snapshot, orders: Orders) -> String {
 
 /// As much of a text as surely fits.
 fn beginning(text: &str) -> &str {
-    let mut end = text.len().min(LONGEST / 2);
+    let mut end = text.len().min(LONGEST_SUMMONS / 2);
     while !text.is_char_boundary(end) {
         end -= 1;
     }
@@ -240,8 +268,8 @@ mod tests {
         };
         let short = summons(&state("it fails"), orders);
         assert!(short.ends_with(" 7 it fails"), "{short}");
-        let long = summons(&state(&"\u{2026}".repeat(LONGEST)), orders);
-        assert!(long.len() <= LONGEST && long.ends_with('\u{2026}'));
+        let long = summons(&state(&"\u{2026}".repeat(LONGEST_SUMMONS)), orders);
+        assert!(long.len() <= LONGEST_SUMMONS && long.ends_with('\u{2026}'));
         let forth = summons(&Snapshot::default(), orders);
         assert!(
             forth.starts_with("forth ") && forth.ends_with(" 7 6"),

@@ -3,7 +3,10 @@
 //! the two alone. Decides nothing and executes nothing.
 
 use super::channel::{NONE, Pipes};
-use crate::{core::child::ChildId, sys::shared_memory::SharedMemory};
+use crate::{
+    core::child::ChildId,
+    sys::{shared_memory::SharedMemory, upgrade::LONGEST_SUMMONS as LONGEST},
+};
 use std::{
     io,
     os::fd::RawFd,
@@ -12,9 +15,6 @@ use std::{
 
 /// How many descriptors can be handed over besides the pipes that the holder keeps anyway.
 pub(super) const HANDED: usize = 1024;
-/// The longest summons.
-pub(super) const LONGEST: usize = 4096;
-
 const WORD: usize = size_of::<u64>();
 
 // The words.
@@ -22,7 +22,7 @@ const WORD: usize = size_of::<u64>();
 const OPEN_AT: usize = 0;
 /// The pid of the parent that has said its last words.
 const GOODBYE_AT: usize = 1;
-/// How many descriptors the holder has received, or failed to.
+/// How many descriptors of which attempt the holder has received, or failed to.
 const RECEIVED_AT: usize = 2;
 const PROGRAM_AT: usize = 3;
 const IMAGE_AT: usize = 4;
@@ -31,7 +31,9 @@ const STATE_AT: usize = 5;
 const KEEPS_AT: usize = 6;
 /// The length of the summons.
 const LENGTH_AT: usize = 7;
-const SUMMONS_AT: usize = 8;
+/// How often it was tried.
+const ATTEMPTS_AT: usize = 8;
+const SUMMONS_AT: usize = 9;
 /// The numbers of what was handed over, each plus one.
 const HANDED_AT: usize = SUMMONS_AT + LONGEST / WORD;
 /// The pipes that the holder keeps: for each slot the child's serial, and their numbers plus one.
@@ -81,10 +83,14 @@ impl Handover {
         self.word(at).store(word, SeqCst);
     }
 
-    /// The parent begins.
-    pub(super) fn open(&self) {
-        self.set(RECEIVED_AT, 0);
+    /// The parent begins. Returns the number of its attempt, which no other has: a holder that was
+    /// stopped may still be busy with an earlier one.
+    pub(super) fn open(&self) -> u32 {
+        // OK to cut: nobody tries that often.
+        let attempt = self.get(ATTEMPTS_AT) as u32 + 1;
+        self.set(ATTEMPTS_AT, attempt.into());
         self.set(OPEN_AT, 1);
+        attempt
     }
 
     /// It is over, for either of them.
@@ -97,16 +103,23 @@ impl Handover {
         self.get(OPEN_AT) != 0
     }
 
-    pub(super) fn received(&self) -> usize {
-        self.get(RECEIVED_AT) as usize
+    /// How many descriptors of this attempt the holder has received.
+    pub(super) fn received(&self, attempt: u32) -> usize {
+        let word = self.get(RECEIVED_AT);
+        match word >> 32 == u64::from(attempt) {
+            // OK to cut: the number is in the lower half.
+            true => word as u32 as usize,
+            false => 0,
+        }
     }
 
-    /// The holder has received these, from the one with this index on.
-    pub(super) fn receive(&self, first: usize, fds: &[RawFd]) {
+    /// The holder has received these of an attempt, from the one with this index on.
+    pub(super) fn receive(&self, attempt: u32, first: usize, fds: &[RawFd]) {
         for (at, fd) in (first..HANDED).zip(fds) {
             self.set(HANDED_AT + at, word(*fd));
         }
-        self.set(RECEIVED_AT, (first + fds.len()) as u64);
+        let received = (first + fds.len()) as u64;
+        self.set(RECEIVED_AT, u64::from(attempt) << 32 | received);
     }
 
     /// The number that the holder has for the descriptor with this index.
@@ -213,10 +226,11 @@ mod tests {
         let handover = Handover::new(3).unwrap();
         let child = ChildId::new(2, 9);
         assert!(!handover.is_open());
-        handover.open();
-        handover.receive(0, &[7, NONE, 0]);
-        handover.receive(3, &[12]);
-        assert_eq!(handover.received(), 4);
+        let attempt = handover.open();
+        assert_eq!(handover.received(attempt), 0);
+        handover.receive(attempt, 0, &[7, NONE, 0]);
+        handover.receive(attempt, 3, &[12]);
+        assert_eq!(handover.received(attempt), 4);
         let all: Vec<_> = (0..5).map(|at| handover.handed(at)).collect();
         assert_eq!(all, [Some(7), None, Some(0), Some(12), None]);
         assert_eq!(handover.kept(child), [NONE; 3]);
@@ -225,6 +239,21 @@ mod tests {
         for other in [ChildId::new(2, 10), ChildId::new(1, 9), ChildId::new(3, 9)] {
             assert_eq!(handover.kept(other), [NONE; 3], "{other}");
         }
+    }
+
+    /// A holder that was stopped receives what an attempt has sent that is long over.
+    #[test]
+    fn what_an_earlier_attempt_has_sent_is_not_taken_for_that_of_the_next() {
+        let handover = Handover::new(1).unwrap();
+        let first = handover.open();
+        handover.receive(first, 0, &[7, 8]);
+        handover.close();
+        let second = handover.open();
+        assert_eq!(handover.received(second), 0);
+        handover.receive(first, 2, &[9]);
+        assert_eq!(handover.received(second), 0);
+        handover.receive(second, 0, &[7]);
+        assert_eq!(handover.received(second), 1);
     }
 
     /// A parent may be killed before its last words, or may not be the one that has said them.

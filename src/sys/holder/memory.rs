@@ -4,14 +4,15 @@
 use crate::{
     core::{
         journal::{
-            ASKED_AT, DEATHS_AT, EPOCH_AT, FAILURE_AT, FailureNote, HEARD_AT, OVER_AT, OWED_AT,
-            PID_AT, Phase, RECORD_WORDS, RECORDS_AT, RENEWED_AT, ROOM, Record, SAID_AT, SAVED_AT,
-            SERIAL_AT, SETTLED_AT, STATE_AT, STOP_IN_HEARD, SUCCESSOR_AT, Said, SavedAt, TOLD_AT,
-            ToldNote, heard_at, words,
+            ASKED_AT, DEATHS_AT, END_AT, EPOCH_AT, FAILURE_AT, FailureNote, HEARD_AT, OVER_AT,
+            OWED_AT, PID_AT, Phase, RECORD_WORDS, RECORDS_AT, RENEWED_AT, ROOM, Record, SAID_AT,
+            SAVED_AT, SERIAL_AT, SETTLED_AT, STATE_AT, STOP_IN_HEARD, SUCCESSOR_AT, Said, SavedAt,
+            TOLD_AT, ToldNote, UPGRADE_AT, heard_at, words,
         },
         signal_policy::Arrived,
         stop::StopState,
         system::PoolNote,
+        upgrade::UpgradeNote,
     },
     sys::shared_memory::SharedMemory,
 };
@@ -76,6 +77,30 @@ impl Journal {
         let place = self.place(slot);
         let words = record.words();
         for at in (0..RECORD_WORDS).filter(|at| *at != STATE_AT) {
+            place[at].store(words[at], SeqCst);
+        }
+        place[STATE_AT].store(words[STATE_AT], SeqCst);
+    }
+
+    /// There is no child any more. In one step: a parent may be killed before or after it.
+    pub(super) fn vacate(&self, slot: usize) {
+        let words = Record::default().words();
+        self.place(slot)[STATE_AT].store(words[STATE_AT], SeqCst);
+    }
+
+    /// In the holder: the child is being reaped. Leaves alone what the parent may be noting of it.
+    pub(super) fn note_ending(&self, slot: usize, record: &Record) {
+        let ending = Record {
+            phase: Phase::Ending,
+            ..*record
+        };
+        self.place(slot)[STATE_AT].store(ending.words()[STATE_AT], SeqCst);
+    }
+
+    /// In the holder: the child was reaped. Leaves alone what the parent may be noting of it.
+    pub(super) fn note_end(&self, slot: usize, record: &Record) {
+        let (place, words) = (self.place(slot), record.words());
+        for at in END_AT {
             place[at].store(words[at], SeqCst);
         }
         place[STATE_AT].store(words[STATE_AT], SeqCst);
@@ -166,6 +191,7 @@ impl Journal {
         self.set(OWED_AT, note.owed);
         self.set(RENEWED_AT, note.renewed.into());
         self.set(FAILURE_AT, FailureNote::word(note.failure));
+        self.set(UPGRADE_AT, note.upgrade.word());
         let HeardAt(place) = self.note_heard(note.stop, taken);
         self.set(HEARD_AT, place);
         self.set(SETTLED_AT, std::process::id().into());
@@ -186,6 +212,7 @@ impl Journal {
             stop: StopState::read(self.get(heard_at(self.get(HEARD_AT)) + STOP_IN_HEARD)),
             failure: FailureNote::read(self.get(FAILURE_AT)),
             renewed: self.get(RENEWED_AT) != 0,
+            upgrade: UpgradeNote::read(self.get(UPGRADE_AT)),
         }
     }
 
@@ -239,7 +266,12 @@ impl Journal {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::{child::ChildId, signal_policy::TABLE, stop::StopTerms, time::Time};
+    use crate::core::{
+        child::{ChildId, Collected, Reason, Usage, WaitStatus},
+        signal_policy::TABLE,
+        stop::StopTerms,
+        time::Time,
+    };
 
     fn lives(serial: u32, pid: u32) -> Record {
         Record {
@@ -259,6 +291,57 @@ mod tests {
         assert_eq!(journal.slot_of(100), Some(1));
         assert_eq!(journal.slot_of(101), None, "it was reaped");
         assert_eq!(journal.records().count(), 2);
+    }
+
+    /// A parent notes of a child whatever it notes while the holder reaps that child.
+    #[test]
+    fn what_a_parent_notes_of_a_child_that_is_being_reaped_is_kept() {
+        let journal = Journal::new(2).unwrap();
+        let told = ToldNote {
+            reason: Reason::Culled,
+            at: Time::START,
+        };
+        let said = Said {
+            requests: 9,
+            ..Said::default()
+        };
+        let before = Record {
+            successor: true,
+            ..lives(7, 100)
+        };
+        journal.put(1, &before);
+        let seen = journal.record(1);
+        journal.note_told(1, told);
+        journal.note_ending(1, &seen);
+        assert_eq!(journal.record(1).phase, Phase::Ending);
+        journal.note_said(1, said);
+        journal.note_paired(1);
+        let end = Collected {
+            status: Some(WaitStatus::from_raw(9)),
+            usage: Some(Usage::default()),
+            out_of_memory: false,
+        };
+        journal.note_end(1, &seen.ended(end));
+        let expected = Record {
+            told: Some(told),
+            said,
+            successor: false,
+            ..before.ended(end)
+        };
+        assert_eq!(journal.record(1), expected);
+    }
+
+    /// A parent that is killed meanwhile leaves the record of before, or none.
+    #[test]
+    fn a_record_ends_in_one_step() {
+        let journal = Journal::new(1).unwrap();
+        journal.put(0, &lives(7, 100));
+        let words = || -> Vec<u64> { journal.place(0).iter().map(|it| it.load(SeqCst)).collect() };
+        let before = words();
+        journal.vacate(0);
+        let changed = words().iter().zip(&before).filter(|(a, b)| a != b).count();
+        assert_eq!((changed, journal.record(0)), (1, Record::default()));
+        assert_eq!(journal.slot_of(100), None);
     }
 
     /// As the kernel writes it, while nobody writes a phase.

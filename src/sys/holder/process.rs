@@ -9,6 +9,7 @@ mod succession;
 use super::{
     Split,
     channel::{self, Message},
+    deaths::Deaths,
     handover::Handover,
     kept::KeptPipes,
     memory::Journal,
@@ -46,7 +47,9 @@ use nix::{
 };
 use std::{
     io::{self, Write},
+    mem::MaybeUninit,
     os::fd::{AsFd, OwnedFd},
+    ptr,
     time::Duration,
 };
 
@@ -100,6 +103,7 @@ impl Estate<'_> {
 pub(super) struct Born {
     pub(super) channel: OwnedFd,
     pub(super) kept: KeptPipes,
+    pub(super) deaths: Deaths,
     pub(super) split: Split,
 }
 
@@ -114,6 +118,8 @@ struct LivingParent {
 pub(super) struct Holder<'a> {
     setup: HolderSetup,
     kept: KeptPipes,
+    /// Those that the next parent knows of.
+    deaths: Deaths,
     signals: SignalFd,
     channel: Option<OwnedFd>,
     parent: Option<LivingParent>,
@@ -138,8 +144,10 @@ impl<'a> Holder<'a> {
         noted: &'a dyn Fn(usize) -> NotedPid,
     ) -> io::Result<Self> {
         prctl::set_child_subreaper(true)?;
+        stop_with_the_terminal()?;
         Ok(Self {
             kept: std::mem::take(&mut setup.kept),
+            deaths: Deaths::new(setup.journal.slots()),
             signals: SignalFd::with_flags(
                 &heard()?,
                 SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK,
@@ -204,6 +212,7 @@ impl<'a> Holder<'a> {
         if !self.setup.memories.iter().all(SharedMemory::hand_on) {
             return Err(io::Error::last_os_error());
         }
+        self.deaths.know_all(&self.setup.journal);
         match fork::fork(&self.setup.mask)? {
             Side::Child => {
                 drop(own);
@@ -216,6 +225,7 @@ impl<'a> Holder<'a> {
                 Ok(Some(Born {
                     channel: parents,
                     kept: std::mem::take(&mut self.kept),
+                    deaths: std::mem::take(&mut self.deaths),
                     split,
                 }))
             }
@@ -315,9 +325,7 @@ impl<'a> Holder<'a> {
             Message::Keep(child) => self.kept.put(child, pipes),
             Message::Drop(child) => self.kept.close(child.slot(), child.serial()),
             Message::EndDeathWatch => *self.estate.death_write = None,
-            Message::Hand(first, count) => {
-                self.receive_handed(first as usize, count as usize, pipes);
-            }
+            Message::Hand(part) => self.receive_handed(part, pipes),
             Message::CallOff => self.drop_handed(),
             Message::Proved => self.estate.upgrades.forget_previous(),
         }
@@ -389,12 +397,8 @@ impl<'a> Holder<'a> {
         let journal = &self.setup.journal;
         let record = journal.record(slot);
         // From now on no signal is sent to its pid.
-        let ending = Record {
-            phase: Phase::Ending,
-            ..record
-        };
-        journal.put(slot, &ending);
-        journal.put(slot, &record.ended(collect(pid)));
+        journal.note_ending(slot, &record);
+        journal.note_end(slot, &record.ended(collect(pid)));
         journal.count_death();
         self.wake();
     }
@@ -487,6 +491,22 @@ fn heard() -> io::Result<SigSet> {
     }
     heard.add(nix::sys::signal::Signal::try_from(REPLACE_PARENT)?);
     Ok(heard)
+}
+
+/// Ctrl-Z is for all processes of a job: a shell goes on when each of them has stopped. A handler of the
+/// program's does not run here.
+fn stop_with_the_terminal() -> io::Result<()> {
+    let mut action = MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: no action is set, and the place for the present one is valid for writes; all bytes zero
+    // are one as well.
+    let action = unsafe {
+        libc::sigaction(libc::SIGTSTP, ptr::null(), action.as_mut_ptr());
+        action.assume_init()
+    };
+    if action.sa_sigaction == libc::SIG_DFL {
+        SigSet::from(nix::sys::signal::Signal::SIGTSTP).thread_unblock()?;
+    }
+    Ok(())
 }
 
 /// A process that has ended. Asked for again if that fails, since no other signal may come.

@@ -26,13 +26,13 @@ use std::{io, ptr};
 const RETURNS_ZERO: bool = !cfg!(any(target_arch = "sparc", target_arch = "sparc64"));
 
 /// What such a fork needs: where the C library keeps what a fork must change.
-pub(super) struct Way {
+pub(super) struct SiblingFork {
     tid: *mut pid_t,
     /// The head of the list of robust mutexes, and the length of that head.
     robust: (*mut libc::c_void, usize),
 }
 
-impl Way {
+impl SiblingFork {
     /// `None` if this process cannot fork such a child, which depends on the C library and on the
     /// kernel, or has other threads.
     pub(super) fn find() -> Option<Self> {

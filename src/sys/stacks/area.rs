@@ -1,5 +1,6 @@
-//! Shared memory in which doomed children leave copies of their stacks, a slot for each child. Pages
-//! are taken when a child answers and given back when its record ends. Interprets nothing.
+//! Shared memory in which children leave copies of their stacks, a slot for each child. Pages are
+//! taken when a child answers and given back when its record, or the look at it, ends. Interprets
+//! nothing.
 
 #![allow(unsafe_code)]
 
@@ -128,7 +129,9 @@ impl Slot {
             at.store(value, Relaxed);
         }
         header.length.store(copy(sp, self.bytes(), COPIED), Relaxed);
-        header.word.store(word(Phase::Left, serial), Release);
+        // Unless the question was withdrawn meanwhile: then this is no answer to the next one.
+        let left = word(Phase::Left, serial);
+        let _ = header.word.compare_exchange(writing, left, AcqRel, Relaxed);
     }
 
     /// The copy that the child has left.
@@ -193,7 +196,7 @@ impl Area {
         fits.then(|| Slot(unsafe { self.memory.cast::<u8>().add(at) }.cast()))
     }
 
-    /// Gives back the pages of a slot, which then reads as zeros.
+    /// Withdraws a question, and gives back the pages of a slot, which then reads as zeros.
     pub(super) fn clear(&self, child: ChildId) {
         let Some(slot) = self.slot(child) else { return };
         if slot.header().word.load(Relaxed) != 0 {

@@ -1,5 +1,6 @@
-//! The doomed child's signal handler: copies registers and a piece of the stack to shared memory, and
-//! returns. Async-signal-safe: no allocation, no lock, and no access to memory that may not be there.
+//! The signal handler of a child that is asked: copies registers and a piece of the stack to shared
+//! memory, and returns. Async-signal-safe: no allocation, no lock, and no access to memory that may
+//! not be there.
 
 #![allow(unsafe_code)]
 

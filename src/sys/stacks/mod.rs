@@ -1,6 +1,7 @@
-//! The stacks of children that are over their time (feature `stacks`). A child's handler leaves a copy
-//! of its stack in shared memory; a short-lived process, forked from the parent, walks the copies and
-//! finds the names; the parent reads a pipe. Decides neither who is asked nor when.
+//! The stacks of children that are over their time, or are looked at (feature `stacks`). A child's
+//! handler leaves a copy of its stack in shared memory; a short-lived process, forked from the parent,
+//! walks the copies and finds the names; the parent reads a pipe. Decides neither who is asked nor
+//! when.
 
 mod area;
 mod handler;

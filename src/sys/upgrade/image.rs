@@ -88,16 +88,17 @@ pub(crate) struct BlankCall {
     variable: Box<[u8]>,
 }
 
+/// The longest summons that such a call has room for.
+#[cfg(feature = "holder")]
+pub(crate) const LONGEST_SUMMONS: usize = 4096;
+
 #[cfg(feature = "holder")]
 impl BlankCall {
-    /// The longest summons.
-    const LONGEST: usize = 4096;
-
     fn new(arguments: Vec<CString>, environment: Vec<CString>) -> Self {
         let mut call = Call::new(-1, arguments, environment);
         // The place of the variable.
         call.envp.push(std::ptr::null());
-        let variable = vec![0; VARIABLE.len() + 1 + Self::LONGEST + 1];
+        let variable = vec![0; VARIABLE.len() + 1 + LONGEST_SUMMONS + 1];
         Self {
             call,
             variable: variable.into(),

@@ -6,6 +6,7 @@ use super::*;
 
 pub const SCENARIOS: Scenarios = scenarios![
     the_old_program_gets_back_what_it_has_handed_on,
+    a_way_back_that_cannot_be_gone_leaves_nothing_of_the_old_program,
     a_panic_in_restore_ends_no_server,
     a_panic_in_save_fails_the_upgrade,
     i07_children_that_hang_in_their_start_bring_the_old_program_back,
@@ -33,6 +34,26 @@ fn the_old_program_gets_back_what_it_has_handed_on(world: &mut World) {
         }
     });
     assert!(served > 0);
+    expect_alive(&before);
+    upgraded.expect_version(1);
+    upgraded.stop();
+}
+
+/// The new program serves on with the children of the old one, and holds its file no longer.
+fn a_way_back_that_cannot_be_gone_leaves_nothing_of_the_old_program(world: &mut World) {
+    world.deadline(SOON * 6);
+    let upgraded = Upgraded::new(world, &[]);
+    let before = upgraded.server.expect_children(4);
+    fs::set_permissions(&upgraded.path, Permissions::from_mode(0o000)).expect("permissions");
+    upgraded.upgrade_to(2, Mode::Childless);
+    upgraded.expect("version 2 serves on: ", 1);
+    let stderr = upgraded.server.stderr();
+    assert!(stderr.contains("Permission denied"), "{stderr}");
+    let is_old = |target: &str| target.ends_with("/server (deleted)");
+    until("the old program to be let go", SOON, || {
+        let held = upgraded.server.descriptors().into_iter();
+        (!held.into_iter().any(|(_, target)| is_old(&target))).then_some(())
+    });
     expect_alive(&before);
     upgraded.expect_version(1);
     upgraded.stop();

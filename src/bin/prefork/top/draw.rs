@@ -19,7 +19,7 @@ use ratatui::{
 const HEADER: u16 = 4;
 const DETAILS: u16 = 12;
 
-const KEYS: &str = "q quit  / filter  s sort  r reverse  Enter details  d deaths  x retire  ? help";
+const KEYS: &str = "q quit  / filter  s sort  Enter details  t stack  d deaths  x retire  ? help";
 
 const HELP: &str = "\
   Up Down PgUp PgDn   choose (also k, j; g and G for the first and the last)
@@ -27,6 +27,8 @@ const HELP: &str = "\
   r                   reverse the order
   /                   show only children that have these words; Esc shows all
   Enter               details of the child, with the last death in its slot
+  t                   where the child is now: its stack, in the details
+  J K                 scroll the details
   d, Tab              the last deaths, and back
   x                   retire the child: it goes when its successor is ready
   p, Space            pause
@@ -35,9 +37,12 @@ const HELP: &str = "\
 Any key goes back.";
 
 pub(super) fn draw(frame: &mut Frame<'_>, view: &View) {
-    let details = match view.has_details {
-        true => DETAILS.min(frame.area().height / 2),
-        false => 0,
+    let most = frame.area().height / 2;
+    let details = match (view.has_details, view.sight()) {
+        (false, _) => 0,
+        (true, None) => DETAILS.min(most),
+        // A stack is long.
+        (true, Some(_)) => most,
     };
     let areas = [
         Constraint::Length(HEADER),
@@ -54,7 +59,13 @@ pub(super) fn draw(frame: &mut Frame<'_>, view: &View) {
     }
     if details > 0 {
         let block = Block::bordered().title(" details ");
-        frame.render_widget(Paragraph::new(details_of(view)).block(block), below);
+        let lines = details_of(view);
+        let hidden = lines
+            .len()
+            .saturating_sub(usize::from(details.saturating_sub(2)));
+        let scrolled = u16::try_from(view.scrolled.min(hidden)).unwrap_or(0);
+        let text = Paragraph::new(lines).scroll((scrolled, 0));
+        frame.render_widget(text.block(block), below);
     }
     frame.render_widget(footer_of(view), footer);
 }
@@ -229,6 +240,10 @@ fn details_of(view: &View) -> Vec<Line<'static>> {
     if let (Shown::Children, Some(slot)) = (view.shown, view.child()) {
         lines.extend(child_lines(slot));
     }
+    if let Some((sight, ago)) = view.sight() {
+        lines.push(format!("{} ago:", time(ago)).dim().into());
+        lines.extend(sight.lines.iter().map(|line| Line::from(plain(line))));
+    }
     match (view.shown, view.death()) {
         (Shown::Children, None) => lines.push("no death in its slot".dim().into()),
         (_, Some(death)) => lines.extend(death_lines(death)),
@@ -382,6 +397,33 @@ mod tests {
             "{}",
             lines.join("\n")
         );
+    }
+
+    #[test]
+    fn details_have_the_stack_of_a_living_child() {
+        let mut view = View::new(snapshot(), true);
+        view.press(Key::Char('t'));
+        let calls = (0..40).map(|call| format!("  at app::f{call} \u{1b}[31m"));
+        let lines = ["child 4713 is in app::f7".to_owned()];
+        view.show_stack(4713, lines.into_iter().chain(calls).collect());
+        let lines = screen(&view, 100, 24);
+        for text in [
+            "ago:",
+            "child 4713 is in app::f7",
+            "  at app::f0 \u{fffd}[31m",
+        ] {
+            assert!(has(&lines, text), "{text}\n{}", lines.join("\n"));
+        }
+        assert!(!has(&lines, "app::f39"));
+        for _ in 0..100 {
+            view.press(Key::Char('J'));
+        }
+        let lines = screen(&view, 100, 24);
+        for text in ["app::f39", "no death in its slot"] {
+            assert!(has(&lines, text), "{text}\n{}", lines.join("\n"));
+        }
+        // There is no room for a frame without text.
+        screen(&view, 20, 3);
     }
 
     #[test]

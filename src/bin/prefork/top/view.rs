@@ -15,6 +15,17 @@ const PAGE: usize = 10;
 pub(super) enum Order {
     /// Replace the child with this process id.
     Retire(u32),
+    /// Show the stack of the child with this process id.
+    Look(u32),
+}
+
+/// Where a child was at a moment.
+#[derive(Debug)]
+pub(super) struct Sight {
+    pid: u32,
+    pub(super) lines: Vec<String>,
+    /// The time of the server.
+    at: f64,
 }
 
 /// Which list is shown.
@@ -52,12 +63,16 @@ pub(super) struct View {
     selected: Option<u32>,
     /// The death that is chosen, by its place.
     death: usize,
-    may_retire: bool,
+    /// The last look at a child.
+    sight: Option<Sight>,
+    /// How many lines of the details are above the first that is drawn.
+    pub(super) scrolled: usize,
+    may_control: bool,
     is_over: bool,
 }
 
 impl View {
-    pub(super) fn new(snapshot: Snapshot, may_retire: bool) -> Self {
+    pub(super) fn new(snapshot: Snapshot, may_control: bool) -> Self {
         let mut view = Self {
             snapshot,
             stale: None,
@@ -71,7 +86,9 @@ impl View {
             message: None,
             selected: None,
             death: 0,
-            may_retire,
+            sight: None,
+            scrolled: 0,
+            may_control,
             is_over: false,
         };
         view.select(0);
@@ -136,6 +153,22 @@ impl View {
         self.message = Some(message);
     }
 
+    /// Takes what the server has told of a child.
+    pub(super) fn show_stack(&mut self, pid: u32, lines: Vec<String>) {
+        let at = self.snapshot.server.now;
+        self.message = None;
+        self.scrolled = 0;
+        self.sight = Some(Sight { pid, lines, at });
+    }
+
+    /// The last look at the child that is chosen, and how many seconds ago it was.
+    pub(super) fn sight(&self) -> Option<(&Sight, f64)> {
+        let sight = self.sight.as_ref()?;
+        let ago = (self.snapshot.server.now - sight.at).max(0.0);
+        let is_shown = self.shown == Shown::Children && self.selected == Some(sight.pid);
+        is_shown.then_some((sight, ago))
+    }
+
     /// Acts on a key. Returns what is to be done by the server.
     pub(super) fn press(&mut self, key: Key) -> Option<Order> {
         self.message = None;
@@ -144,6 +177,7 @@ impl View {
             return None;
         }
         match self.mode {
+            Mode::Browse if key == Key::Char('t') => return self.look(),
             Mode::Browse => self.browse(key),
             Mode::Filter => self.type_filter(key),
             Mode::Help => self.mode = Mode::Browse,
@@ -175,6 +209,8 @@ impl View {
             Key::Char('?' | 'h') => self.mode = Mode::Help,
             Key::Char('d') | Key::Tab => self.turn_over(),
             Key::Char('x') => self.ask_to_retire(),
+            Key::Char('J') => self.scroll(1),
+            Key::Char('K') => self.scroll(-1),
             Key::Enter => self.has_details ^= true,
             Key::Escape => self.leave(),
             _ => {}
@@ -213,13 +249,31 @@ impl View {
     }
 
     fn ask_to_retire(&mut self) {
-        match (self.shown, self.child().map(|slot| slot.pid)) {
-            (Shown::Deaths, _) | (_, None) => {}
-            (Shown::Children, Some(pid)) if self.may_retire => self.mode = Mode::Confirm(pid),
-            (Shown::Children, Some(_)) => {
-                self.message = Some("to retire a child, add --control PATH".to_owned());
-            }
+        if let Some(pid) = self.child_to("retire a child") {
+            self.mode = Mode::Confirm(pid);
         }
+    }
+
+    fn look(&mut self) -> Option<Order> {
+        let pid = self.child_to("see the stack of a child")?;
+        self.has_details = true;
+        self.message = Some(format!("asking {pid} where it is"));
+        Some(Order::Look(pid))
+    }
+
+    /// The child that is chosen, for a command to the server. Says so if there can be none.
+    fn child_to(&mut self, what: &str) -> Option<u32> {
+        let pid = self.child().map(|slot| slot.pid);
+        let pid = pid.filter(|_| self.shown == Shown::Children)?;
+        if !self.may_control {
+            self.message = Some(format!("to {what}, add --control PATH"));
+        }
+        self.may_control.then_some(pid)
+    }
+
+    fn scroll(&mut self, by: isize) {
+        let most = self.sight().map_or(0, |(sight, _)| sight.lines.len());
+        self.scrolled = self.scrolled.saturating_add_signed(by).min(most);
     }
 
     fn step(&mut self, by: isize) {
@@ -318,6 +372,33 @@ mod tests {
         let mut view = View::new(snapshot(), false);
         press(&mut view, "x");
         assert_eq!(view.mode, Mode::Browse);
+        assert!(view.message.is_some_and(|text| text.contains("--control")));
+    }
+
+    #[test]
+    fn a_child_is_looked_at_and_shown_while_it_is_chosen() {
+        let mut view = View::new(snapshot(), true);
+        assert_eq!(view.press(Key::Char('t')), Some(Order::Look(4713)));
+        assert!(view.has_details, "the stack is there");
+        let asking = Some("asking 4713 where it is");
+        assert_eq!(view.message.as_deref(), asking);
+        view.show_stack(4713, vec!["child 4713 is in x".to_owned(); 3]);
+        assert_eq!(view.message, None);
+        press(&mut view, "JJJJJK");
+        assert_eq!(view.scrolled, 2);
+        let mut later = snapshot();
+        later.server.now += 2.5;
+        view.update(Ok(later));
+        assert_eq!(view.sight().map(|(_, ago)| ago), Some(2.5));
+        press(&mut view, "j");
+        assert!(view.sight().is_none(), "it is of another child");
+        press(&mut view, "JJk");
+        assert!(view.sight().is_some());
+        press(&mut view, "d");
+        assert!(view.sight().is_none(), "these are deaths");
+        assert_eq!(view.press(Key::Char('t')), None);
+        let mut view = View::new(snapshot(), false);
+        assert_eq!(view.press(Key::Char('t')), None);
         assert!(view.message.is_some_and(|text| text.contains("--control")));
     }
 

@@ -2,12 +2,19 @@
 //! and listeners are left alone.
 
 use crate::core::{
-    control::{Answer, Begun},
+    control::{Answer, Begun, Problem},
     monitor::Monitor,
 };
 
+/// Without a status it is refused, so that nobody takes clients for gone that go on coming.
 pub(in super::super) fn drain(monitor: &mut Monitor, _: &str) -> Begun {
-    set(monitor, true)
+    match monitor.tells_status {
+        true => set(monitor, true),
+        false => Begun::error(
+            Problem::Failed,
+            "no balancer can be told: this server has neither a status nor an agent-check",
+        ),
+    }
 }
 
 pub(in super::super) fn ready(monitor: &mut Monitor, _: &str) -> Begun {

@@ -1,5 +1,6 @@
 //! `retire PID`: done when the child has gone and its successor is ready. Stops no child itself.
 
+use super::named_child;
 use crate::core::{
     child::{Cause, Child, ChildId, Death},
     control::{Answer, Begun, Pending, Problem, STOPPING},
@@ -12,15 +13,9 @@ pub(in super::super) fn begin(monitor: &mut Monitor, arguments: &str) -> Begun {
     if monitor.is_shutdown() {
         return Begun::stopping();
     }
-    let Ok(pid) = arguments.parse() else {
-        return Begun::error(Problem::Usage, &format!("{arguments:?} is no process id"));
-    };
-    let child = monitor.child_by_pid(pid).filter(|child| !child.is_reaped());
-    let Some(child) = child.map(Child::id) else {
-        return Begun::error(
-            Problem::Unknown,
-            &format!("no child has the process id {pid}"),
-        );
+    let (child, pid) = match named_child(monitor, arguments) {
+        Ok(child) => child,
+        Err(answer) => return Begun::Done(answer),
     };
     monitor.replace(child);
     Begun::Pending(Box::new(Retire {

@@ -59,6 +59,6 @@ fn tell_child(json: &mut Json, monitor: &Monitor, child: &Child) {
     );
     json.field("epoch", child.epoch());
     json.field("age", now.since(child.start_time()));
-    json.field("connections", child.requests());
+    json.field("connections", child.believed_requests(now));
     json.field("busy_for", child.busy_since().map(|since| now.since(since)));
 }

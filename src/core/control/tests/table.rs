@@ -33,6 +33,7 @@ fn what_is_no_command_is_refused_and_changes_nothing() {
         "stop soon",
         "retire x",
         "retire -1",
+        "stack x",
     ] {
         assert_eq!(code(&talk.ask(line)), "usage", "{line}");
     }
@@ -42,11 +43,9 @@ fn what_is_no_command_is_refused_and_changes_nothing() {
         r#"{"ok":false,"error":"usage: reload","code":"usage"}"#
     );
     let unknown = talk.ask("x");
-    assert!(
-        unknown.contains(
-            "is none of reload, upgrade, stop, drain, ready, retire, set, get, show, help"
-        )
-    );
+    assert!(unknown.contains(
+        "is none of reload, upgrade, stop, drain, ready, retire, set, get, show, stack, help"
+    ));
     // Every number of words that the table does not allow.
     for command in COMMANDS {
         for words in 0..4 {
@@ -72,15 +71,25 @@ fn what_is_no_command_is_refused_and_changes_nothing() {
 #[test]
 fn a_drain_lasts_until_it_is_taken_back() {
     let mut talk = Talk::new(monitor());
+    talk.monitor.tells_status = true;
     assert!(talk.ask("drain").contains("\"drained\":true"));
     assert!(talk.ask("show").contains("\"drained\":true"));
     let mut next = Monitor::default();
     next.adopt(&talk.monitor.save_pool(), Vec::new());
     assert!(next.is_drained);
     assert!(talk.ask("ready").contains("\"drained\":false"));
-    let mut next = Monitor::default();
+    // A parent has the memory of its holder, which an upgrade may have begun with a drain.
     next.adopt(&talk.monitor.save_pool(), Vec::new());
     assert!(!next.is_drained);
+}
+
+/// Whoever stops a server after that relies on it.
+#[test]
+fn nobody_is_told_that_a_server_without_a_status_is_drained() {
+    let mut talk = Talk::new(Monitor::default());
+    assert_eq!(code(&talk.ask("drain")), "failed");
+    assert!(!talk.monitor.is_drained);
+    assert!(talk.ask("ready").contains("\"drained\":false"));
 }
 
 #[test]

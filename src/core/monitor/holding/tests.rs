@@ -6,6 +6,7 @@ use crate::core::{
     testing::{
         Asked, asked, at, child, due_at, ended_by_signal, exit_code, go_to, int, kill, ms, state,
     },
+    upgrade::UpgradeNote,
 };
 
 const KILL_TIMEOUT: u64 = 10_000;
@@ -215,6 +216,37 @@ fn a_reload_whose_children_work_is_completed_by_the_next_parent() {
         .reloaded
         .expect("a reload that is complete");
     assert_eq!((reloaded.epoch, reloaded.replaced), (1, 2));
+}
+
+/// Otherwise the children that serve, which are those of the program before, would be taken for those of
+/// this one.
+#[test]
+fn the_way_back_goes_on_where_it_was() {
+    let mut first = monitor();
+    let note = |monitor: &Monitor| monitor.pool_note(false, None).upgrade;
+    assert_eq!(note(&first), UpgradeNote::Over);
+    let old = child(&mut first, State::Free);
+    first.set_not_busy(old);
+    first.begin_reload();
+    let epoch = first.replacement.epoch();
+    first.upgrade.prove(epoch, at(0), Duration::ZERO);
+    assert_eq!(note(&first), UpgradeNote::Proving);
+    first.give_up_reload();
+    first.upgrade.come_back(at(700));
+    let left = first.pool_note(false, None);
+    assert_eq!(left.upgrade, UpgradeNote::Returning);
+    // The next parent begins as the first has: with the memory of the time before the fork.
+    let mut next = monitor();
+    next.begin_reload();
+    next.upgrade.prove(epoch, at(0), Duration::ZERO);
+    let old = child(&mut next, State::Free);
+    next.set_not_busy(old);
+    child(&mut next, State::Starting);
+    next.returns_still();
+    next.replacement.resume(left.epoch);
+    next.go_on(StopState::None, &[]);
+    assert!(next.upgrade.is_returning() && !next.is_reloading());
+    assert_eq!(next.replacement_step().reloaded, None);
 }
 
 #[test]

@@ -113,6 +113,28 @@ fn a_pool_that_is_adopted_is_the_one_that_was_saved() {
     assert_eq!(adopted.save().children, state.children);
 }
 
+/// A parent has the memory of its holder, which began with what an earlier program had set.
+#[cfg(feature = "holder")]
+#[test]
+fn what_was_taken_back_after_an_upgrade_is_not_set_again_by_a_holder() {
+    let mut before = Monitor::with_attributes(Attributes::default());
+    before.set_max_clients(77);
+    let holders = || {
+        let mut holders = Monitor::with_attributes(Attributes::default());
+        holders.restore_attributes(&before.save_pool().attributes);
+        holders
+    };
+    let mut first = holders();
+    let default = Config::default();
+    first.set_max_clients(default.max_clients);
+    first.set_cull_after(Duration::ZERO);
+    let mut next = holders();
+    assert_eq!(next.max_clients(), 77);
+    next.unset_attributes();
+    next.restore_attributes(&first.save_pool().attributes);
+    assert_eq!(next.config(), first.config());
+}
+
 /// Half a line is completed by the next program.
 #[test]
 fn what_was_read_of_a_line_is_not_lost() {

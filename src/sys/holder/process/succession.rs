@@ -7,28 +7,28 @@ use crate::{
     core::signal_policy::TABLE,
     sys::{
         holder::{
-            channel::{self, NONE},
-            handover::{LONGEST, Orders},
+            channel::{self, NONE, Part},
+            handover::Orders,
         },
         process,
         signals::{self, number},
-        upgrade,
+        upgrade::{self, LONGEST_SUMMONS},
     },
 };
 use nix::{libc, sys::prctl};
 use std::os::fd::RawFd;
 
 impl Holder<'_> {
-    /// Keeps descriptors for the next program: that many were sent, from the one with this index on.
-    pub(super) fn receive_handed(&mut self, first: usize, count: usize, fds: channel::Pipes) {
+    /// Keeps descriptors for the next program.
+    pub(super) fn receive_handed(&mut self, part: Part, fds: channel::Pipes) {
+        let (first, count) = (part.first as usize, part.count as usize);
         if first == 0 {
             self.drop_handed();
             self.kept.show(&self.setup.handover);
         }
-        self.handed = first + count.min(fds.len());
-        self.setup
-            .handover
-            .receive(first, &fds[..count.min(fds.len())]);
+        let fds = &fds[..count.min(fds.len())];
+        self.handed = first + fds.len();
+        self.setup.handover.receive(part.attempt, first, fds);
     }
 
     /// Closes them: there is no upgrade, or none any more.
@@ -93,7 +93,7 @@ impl Holder<'_> {
         let _ = signals::before_exec();
         let keeps = || self.setup.handover.keeps().filter(|fd| *fd != NONE);
         keeps().for_each(|fd| close_on_exec(fd, false));
-        let mut buffer = [0; LONGEST];
+        let mut buffer = [0; LONGEST_SUMMONS];
         let errno = call.execute(orders.program, self.setup.handover.summons(&mut buffer));
         let summons = upgrade::summons_back(&mut buffer, orders.state, errno);
         call.execute(orders.image, summons);
