@@ -119,9 +119,8 @@ fn children_of_all_ways_are_named_at_once(world: &mut World) {
         let is_there = |answer: &String, function: &str| {
             answer.contains(&format!("\"in\":\"stacks::stuck::{function} ("))
         };
-        let all = answers.iter().zip(WAYS);
-        all.map(|(answer, (_, function))| is_there(answer, function))
-            .all(|is_there| is_there)
+        let mut all = answers.iter().zip(WAYS);
+        all.all(|(answer, (_, function))| is_there(answer, function))
             .then_some(())
     });
     let living = shown.server.children();
