@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::balancer::rig::Load;
-use crate::support::{SOON, Scenarios, Signal, World, connect, holds, patient, scenarios, until};
+use crate::support::{SOON, Scenarios, Signal, World, connect, holds, scenarios, until};
 use crate::web::{document, get, status_of, until_code};
 
 pub const SCENARIOS: Scenarios = scenarios![
@@ -38,9 +38,9 @@ fn the_kubelets_sequence_loses_no_request(world: &mut World) {
     let [startup, readiness, liveness] = ["startupProbe", "readinessProbe", "livenessProbe"]
         .map(|probe| in_manifest(probe, "path:"));
     let flags = ["--name", "pod", "--work", "20", "--children", "4"];
-    // Time enough to see that it is not ready, and that clients are served all the same.
-    let delay = patient(Duration::from_secs(4)).as_millis().to_string();
-    let own = ["--status", "0", "--pre-stop-delay", &delay];
+    // Time enough to see that it is not ready, and that clients are served all the same. A second
+    // SIGTERM ends it.
+    let own = ["--status", "0", "--pre-stop-delay", "600000"];
     let server = world.spawn("host", &[&flags[..], &own].concat());
     let (address, status) = (server.address(), status_of(&server, "status at "));
     until_code(&status, &startup, 200, SOON);
@@ -64,6 +64,10 @@ fn the_kubelets_sequence_loses_no_request(world: &mut World) {
     // One whose request is under way when the stop begins.
     let mut late = connect(&address);
     late.write_all(b"GET / HTTP/1.1\r\n").unwrap();
+    until("a child to have it", SOON, || {
+        (document(&status)["children"]["busy"].number() == 1.0).then_some(())
+    });
+    server.signal(Signal::SIGTERM);
     until("the stop", SOON, || {
         (document(&status)["server"]["stage"].text() == "stopping").then_some(())
     });
