@@ -188,7 +188,11 @@ fn the_reserved_child_sleeps_until_all_others_are_busy(world: &mut World) {
     });
     let start = Instant::now();
     while start.elapsed() < Duration::from_secs(2) {
-        who(&mut connect(&server.address()));
+        let mut client = connect(&server.address());
+        who(&mut client);
+        // Until its child is free: three that have yet to see the ends of their clients are busy.
+        client.close_write();
+        client.eof();
     }
     assert_eq!(sleeps(reserved), before);
     drop(held);
