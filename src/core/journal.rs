@@ -9,106 +9,26 @@
 
 mod failure;
 mod heir;
+mod layout;
+mod notes;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use self::{failure::FailureNote, heir::Heir};
+pub(crate) use self::{
+    failure::FailureNote,
+    heir::Heir,
+    layout::*,
+    notes::{NotedPid, Said, StopBy, ToldNote},
+};
 
 use crate::core::{
-    child::{Child, ChildId, Collected, Flags, Reason, Signal, State, Usage, WaitStatus},
+    child::{ChildId, Collected, Reason, Signal, State, Usage, WaitStatus},
     inbox::restored_end,
-    signal_policy::TABLE,
     state::{ChildState, Coded},
     system::ToGroup,
     time::Time,
 };
 use std::{ops::Range, time::Duration};
-
-// The first words are those of the pool. The parent writes them at the end of a turn.
-/// The epoch of the children that are forked now.
-pub(crate) const EPOCH_AT: usize = 0;
-/// The serial of the child that was forked last.
-pub(crate) const SERIAL_AT: usize = 1;
-/// Replacements for children that have ended by themselves.
-pub(crate) const OWED_AT: usize = 2;
-/// How far the upgrade is by which this program has come: see
-/// [`UpgradeNote`](crate::core::upgrade::UpgradeNote).
-pub(crate) const UPGRADE_AT: usize = 3;
-/// The pid of the parent that has completed a turn.
-pub(crate) const SETTLED_AT: usize = 4;
-/// How many children the holder has reaped.
-pub(crate) const DEATHS_AT: usize = 5;
-/// Which of two places has the saved state, and its length: see [`SavedAt`].
-pub(crate) const SAVED_AT: usize = 6;
-/// Whether the settings were read anew.
-pub(crate) const RENEWED_AT: usize = 7;
-/// Whether the server has ended, and its parent is the program's alone.
-pub(crate) const OVER_AT: usize = 8;
-/// Why the server ends, if because of a failure: see [`FailureNote`].
-pub(crate) const FAILURE_AT: usize = 9;
-/// Which of two places has what some parent has acted on.
-pub(crate) const HEARD_AT: usize = 10;
-/// How often each signal of the table has come to the holder.
-pub(crate) const ASKED_AT: usize = 16;
-/// The two places, used by turns: a parent may be killed while it writes. A stop that counted as asked for
-/// and not as acted on would be heard twice, which ends `pre_stop_delay`; the other way round it would
-/// be lost.
-const HEARD_PLACES_AT: usize = ASKED_AT + 16;
-const HEARD_WORDS: usize = STOP_IN_HEARD + 1;
-/// In such a place, behind how many of the signals some parent has acted on: how far the stop is that they
-/// have asked for. See [`StopState`](crate::core::stop::StopState).
-pub(crate) const STOP_IN_HEARD: usize = 16;
-/// The records of the children, by slot.
-pub(crate) const RECORDS_AT: usize = HEARD_PLACES_AT + 2 * HEARD_WORDS;
-pub(crate) const RECORD_WORDS: usize = 16;
-
-const _: () = assert!(TABLE.len() <= 16);
-
-/// How many bytes of state can be saved.
-pub(crate) const ROOM: usize = 64 * 1024;
-
-/// How many words a journal for that many children has. `None` if there is no memory of that size.
-pub(crate) fn words(slots: usize) -> Option<usize> {
-    slots
-        .checked_mul(RECORD_WORDS)?
-        .checked_add(RECORDS_AT + 2 * ROOM / size_of::<u64>())
-}
-
-/// Where the words of such a place begin.
-pub(crate) fn heard_at(place: u64) -> usize {
-    HEARD_PLACES_AT + (place as usize & 1) * HEARD_WORDS
-}
-
-/// Where the saved state is: one of two places, since a parent may be killed while it writes.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct SavedAt {
-    /// 0 or 1.
-    pub(crate) place: usize,
-    /// In bytes; 0 if nothing was saved.
-    pub(crate) length: usize,
-}
-
-impl SavedAt {
-    /// Where the next state goes.
-    pub(crate) fn next(self, length: usize) -> Self {
-        Self {
-            place: 1 - self.place,
-            length,
-        }
-    }
-
-    pub(crate) fn word(self) -> u64 {
-        (self.place as u64) << 32 | self.length as u64
-    }
-
-    pub(crate) fn read(word: u64) -> Self {
-        Self {
-            place: (word >> 32) as usize & 1,
-            // OK to cut: the length is in the lower half.
-            length: (word as u32 as usize).min(ROOM),
-        }
-    }
-}
 
 /// How far the life of a child is, as the journal knows it.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -135,123 +55,6 @@ impl Phase {
             4 => Self::Ended,
             _ => Self::Vacant,
         }
-    }
-}
-
-/// How a child is told to stop.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct StopBy {
-    pub(crate) signal: Signal,
-    /// Which signals go to the process group that it leads, if it leads one.
-    pub(crate) group: Option<ToGroup>,
-}
-
-impl Default for StopBy {
-    fn default() -> Self {
-        Self {
-            signal: Signal::Interrupt,
-            group: None,
-        }
-    }
-}
-
-impl StopBy {
-    /// Whether SIGKILL, or any other signal, goes to the group of the child.
-    pub(crate) fn reaches_group(self, kills: bool) -> bool {
-        match self.group {
-            None => false,
-            Some(ToGroup::All) => true,
-            Some(ToGroup::Kill) => kills,
-        }
-    }
-}
-
-/// What a child has said in words, as its parent has heard it. Of a child that notes its words on the
-/// board, that has more.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Said {
-    pub(crate) flags: Flags,
-    pub(crate) is_busy: bool,
-    /// How many connections it has taken.
-    pub(crate) requests: u32,
-}
-
-impl Default for Said {
-    fn default() -> Self {
-        Self {
-            flags: Flags::empty(),
-            is_busy: false,
-            requests: 0,
-        }
-    }
-}
-
-impl Said {
-    const KEPT: Flags = Flags::ACKED
-        .union(Flags::HEARD)
-        .union(Flags::WAS_BUSY)
-        .union(Flags::WAITED)
-        .union(Flags::FINISHED_ONE)
-        .union(Flags::READY);
-    const BUSY: u64 = 1 << 31;
-
-    pub(crate) fn by(child: &Child) -> Self {
-        Self {
-            flags: child.flags & Self::KEPT,
-            is_busy: child.is_serving(),
-            requests: u32::try_from(child.told_requests).unwrap_or(u32::MAX),
-        }
-    }
-
-    fn of(child: &ChildState) -> Self {
-        Self {
-            flags: Flags::from_bits_truncate(child.flags) & Self::KEPT,
-            is_busy: child.state == Some(State::Busy),
-            requests: u32::try_from(child.told_requests).unwrap_or(u32::MAX),
-        }
-    }
-
-    pub(crate) fn word(self) -> u64 {
-        let busy = if self.is_busy { Self::BUSY } else { 0 };
-        u64::from(self.requests) << 32 | busy | u64::from(self.flags.bits())
-    }
-
-    fn read(word: u64) -> Self {
-        Self {
-            // OK to cut: the flags are in the lower half, and the number is the upper one.
-            flags: Flags::from_bits_truncate(word as u32) & Self::KEPT,
-            is_busy: word & Self::BUSY != 0,
-            requests: (word >> 32) as u32,
-        }
-    }
-}
-
-/// Why a child was told to stop, and when.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct ToldNote {
-    pub(crate) reason: Reason,
-    pub(crate) at: Time,
-}
-
-impl ToldNote {
-    /// In one word, so that a parent that is killed leaves the note of before or this one: microseconds,
-    /// below the reason. Zero is no note.
-    const REASON_SHIFT: u32 = 56;
-
-    pub(crate) fn word(self) -> u64 {
-        let reason = u64::from(self.reason.code()) + 1;
-        let microseconds = u64::try_from(self.at.since_start().as_micros()).unwrap_or(u64::MAX);
-        reason << Self::REASON_SHIFT | microseconds.min((1 << Self::REASON_SHIFT) - 1)
-    }
-
-    fn read(word: u64) -> Option<Self> {
-        // OK to cut: that is how it was written.
-        let reason = ((word >> Self::REASON_SHIFT) as u8).checked_sub(1)?;
-        let microseconds = word & ((1 << Self::REASON_SHIFT) - 1);
-        Some(Self {
-            reason: Reason::of_code(reason),
-            at: Time::at(Duration::from_micros(microseconds)),
-        })
     }
 }
 
@@ -451,34 +254,6 @@ impl Record {
     pub(crate) fn is_outdated_by(&self, other: &Self) -> bool {
         let later = other.serial.wrapping_sub(self.serial);
         self.lives() && other.lives() && self.pid == other.pid && (1..u32::MAX / 2).contains(&later)
-    }
-}
-
-/// What a new child has noted of itself: its serial and its pid.
-#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
-pub(crate) struct NotedPid(pub(crate) u64);
-
-impl NotedPid {
-    pub(crate) fn new(serial: u32, pid: u32) -> Self {
-        Self(u64::from(serial) << 32 | u64::from(pid))
-    }
-
-    /// The note that stays when this one is made over an earlier one. A child that comes to run late finds
-    /// that of its successor in the slot: its own parent was killed, and it is not known to the next.
-    pub(crate) fn noted_over(self, before: Self) -> Self {
-        // OK to cut: the serial is in the upper half.
-        let [own, earlier] = [self, before].map(|note| (note.0 >> 32) as u32);
-        let is_later = own.wrapping_sub(earlier) < u32::MAX / 2;
-        match is_later || before == Self::default() {
-            true => self,
-            false => before,
-        }
-    }
-
-    fn of(self, serial: u32) -> Option<u32> {
-        // OK to cut: each is in its half of the word. Process 0 and 1 are no child.
-        let pid = self.0 as u32;
-        ((self.0 >> 32) as u32 == serial && pid > 1).then_some(pid)
     }
 }
 

@@ -11,6 +11,7 @@ mod event_tests;
 #[cfg(feature = "holder")]
 mod holding;
 mod lifecycle;
+pub(crate) mod looks;
 mod planning;
 mod replacing;
 mod signals;
@@ -52,7 +53,6 @@ use crate::core::{
     report::Report,
     saturation::{Change, Episode, Fill},
     say,
-    stack::looks::Looks,
     states::{Posted, Readiness, Resolved, States, WatchId},
     stop::{Losses, Stop, Wish},
     time::Time,
@@ -128,7 +128,7 @@ pub struct Monitor {
     /// Whether children can be asked for their stacks.
     pub(crate) collects_stacks: bool,
     /// The looks at stacks of living children.
-    pub(crate) looks: Looks,
+    pub(crate) looks: looks::Looks,
     pub(crate) replacement: Replacement,
     pub(crate) upgrade: Upgrade,
     /// The attributes that the program has begun with.

@@ -3,7 +3,6 @@
 
 #[allow(dead_code, reason = "used with the feature `stacks` only")]
 pub(crate) mod lines;
-pub(crate) mod looks;
 
 use crate::core::time::Time;
 use std::{fmt, time::Duration};

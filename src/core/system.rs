@@ -258,6 +258,23 @@ pub(crate) struct PoolNote {
     pub(crate) upgrade: UpgradeNote,
 }
 
+/// What a parent notes for the one after it. That one is told no more than this.
+#[cfg(feature = "holder")]
+pub(crate) trait PoolJournal {
+    /// Notes what the pool is like, at the end of a turn.
+    fn note_pool(&self, note: &PoolNote);
+    /// Notes the epoch of a child.
+    fn note_epoch(&self, child: ChildId, epoch: u32);
+    /// Notes what a child has said in words.
+    fn note_said(&self, child: ChildId, said: Said);
+    /// Notes that a successor has had its effect: a child was told to stop for it.
+    fn note_paired(&self, child: ChildId);
+    /// Notes why a child is told to stop.
+    fn note_told(&self, child: ChildId, told: ToldNote);
+    /// Keeps a state. False if it is too long.
+    fn save_state(&self, state: &[u8]) -> bool;
+}
+
 /// The process in which a fork has returned.
 pub(crate) enum Forked<P, N> {
     Parent {
@@ -422,30 +439,11 @@ pub(crate) trait System {
     /// Tells whoever waits for the outcome of an upgrade.
     fn tell_askers(&mut self, _outcome: &str) {}
 
-    /// Whether there is a process that starts another parent when this one is gone.
+    /// Where to note what a parent after this one is to know, if there is a process that starts another
+    /// when this one is gone.
     #[cfg(feature = "holder")]
-    fn is_held(&self) -> bool {
-        false
-    }
-    /// Notes what the pool is like, at the end of a turn.
-    #[cfg(feature = "holder")]
-    fn note_pool(&mut self, _: &PoolNote) {}
-    /// Notes the epoch of a child.
-    #[cfg(feature = "holder")]
-    fn note_epoch(&mut self, _: ChildId, _epoch: u32) {}
-    /// Notes what a child has said in words.
-    #[cfg(feature = "holder")]
-    fn note_said(&mut self, _: ChildId, _: Said) {}
-    /// Notes that a successor has had its effect: a child was told to stop for it.
-    #[cfg(feature = "holder")]
-    fn note_paired(&mut self, _: ChildId) {}
-    /// Notes why a child is told to stop.
-    #[cfg(feature = "holder")]
-    fn note_told(&mut self, _: ChildId, _: ToldNote) {}
-    /// Keeps a state for the parent after this one. False if it is too long.
-    #[cfg(feature = "holder")]
-    fn save_state(&mut self, _: &[u8]) -> bool {
-        true
+    fn journal(&self) -> Option<&dyn PoolJournal> {
+        None
     }
 
     /// Releases what belongs to the whole process, such as its signal handlers, at the end of the

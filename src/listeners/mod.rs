@@ -47,7 +47,7 @@ pub trait Listener: fmt::Debug + 'static {
 
     /// How many connections wait at an open socket.
     ///
-    /// Default: `None`, for unknown.
+    /// Runs in the parent, whenever it tells the state of its sockets. Default: `None`, for unknown.
     fn queue_length(&self, socket: BorrowedFd<'_>) -> Option<u32> {
         let _ = socket;
         None
@@ -55,7 +55,7 @@ pub trait Listener: fmt::Debug + 'static {
 
     /// How many connections can wait at an open socket: a client more has to try again.
     ///
-    /// Default: `None`, for unknown.
+    /// Runs in the parent, whenever it tells the state of its sockets. Default: `None`, for unknown.
     fn queue_limit(&self, socket: BorrowedFd<'_>) -> Option<u32> {
         let _ = socket;
         None

@@ -36,7 +36,7 @@ pub(super) struct Journaled {
 impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     /// Notes what has changed. Signals that were acted on in this turn count as taken from here on.
     pub(super) fn keep_journal(&mut self) {
-        if !self.parent.system.is_held() {
+        if self.parent.system.journal().is_none() {
             return;
         }
         self.note_epochs();
@@ -52,7 +52,9 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             .parent
             .monitor
             .pool_note(self.journaled.renewed, failure);
-        self.parent.system.note_pool(&note);
+        if let Some(journal) = self.parent.system.journal() {
+            journal.note_pool(&note);
+        }
     }
 
     /// A reload that has failed has changed the epochs of children that live.
@@ -65,20 +67,21 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         if reload == std::mem::replace(&mut self.journaled.reload, reload) {
             return;
         }
-        for child in self.parent.monitor.children() {
-            self.parent.system.note_epoch(child.id(), child.epoch());
+        if let Some(journal) = self.parent.system.journal() {
+            let children = self.parent.monitor.children();
+            children.for_each(|child| journal.note_epoch(child.id(), child.epoch()));
         }
     }
 
     /// What a child has said, for the parent after this one, which cannot read it again.
-    pub(super) fn note_said(&mut self, child: ChildId) {
+    pub(super) fn note_said(&self, child: ChildId) {
         let Parent {
             monitor, system, ..
-        } = &mut self.parent;
-        if system.is_held()
+        } = &self.parent;
+        if let Some(journal) = system.journal()
             && let Some(record) = monitor.child(child)
         {
-            system.note_said(child, Said::by(record));
+            journal.note_said(child, Said::by(record));
         }
     }
 
@@ -94,7 +97,10 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
 
     fn save_state(&mut self) {
         let state = self.state_to_save();
-        self.parent.system.save_state(&state);
+        if let Some(journal) = self.parent.system.journal() {
+            // OK to ignore: it is no longer than what is kept.
+            let _ = journal.save_state(&state);
+        }
     }
 
     /// What is saved for the next parent, in bytes: no more than a holder keeps.
@@ -128,29 +134,29 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
 impl<Y: System> Parent<Y> {
     /// Notes why a child is told to stop, before it is: a parent after this one knows by that whether
     /// the child may finish what it has in hand.
-    pub(super) fn note_told(&mut self, child: ChildId) {
-        if self.system.is_held()
+    pub(super) fn note_told(&self, child: ChildId) {
+        if let Some(journal) = self.system.journal()
             && let Some(told) = self.monitor.told_note(child)
         {
             // First: after a kill between the two there is a child too many, and not one too few.
             self.note_paired();
-            self.system.note_told(child, told);
+            journal.note_told(child, told);
         }
     }
 
     /// The same of those whose time has changed, and of those who are told later.
-    fn note_retirements(&mut self) {
-        if self.monitor.pool.census().retiring == 0 {
-            return;
+    fn note_retirements(&self) {
+        if self.monitor.pool.census().retiring > 0 {
+            let retiring = self.monitor.retiring_servers().map(Child::id);
+            retiring.for_each(|child| self.note_told(child));
         }
-        let retiring: Vec<_> = self.monitor.retiring_servers().map(Child::id).collect();
-        retiring.into_iter().for_each(|child| self.note_told(child));
     }
 
     /// Notes the successors that count for nobody any more.
-    fn note_paired(&mut self) {
-        for child in self.monitor.replacement.paired() {
-            self.system.note_paired(*child);
+    fn note_paired(&self) {
+        if let Some(journal) = self.system.journal() {
+            let paired = self.monitor.replacement.paired();
+            paired.iter().for_each(|child| journal.note_paired(*child));
         }
     }
 }

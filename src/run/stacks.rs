@@ -5,7 +5,8 @@ use super::{child::ChildSide, parent::Parent, turn::Loop};
 use crate::{
     core::{
         child::{Child, ChildId},
-        stack::{Frame, looks::NoStack},
+        monitor::looks::NoStack,
+        stack::Frame,
     },
     hooks::{ChildServer, PreForkHooks},
 };

@@ -36,7 +36,10 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             return self.upgrade_failed(&failed(&Failure::Stop));
         }
         #[cfg(feature = "holder")]
-        if self.parent.system.is_held() && self.parent.monitor.programs && !keeps_programs() {
+        if self.parent.system.journal().is_some()
+            && self.parent.monitor.programs
+            && !keeps_programs()
+        {
             return self.upgrade_failed(&failed(&Failure::EndsPrograms));
         }
         self.parent.monitor.begin_upgrade();

@@ -126,7 +126,7 @@ impl Listen {
         }
     }
 
-    /// Its name in LISTEN_FDNAMES.
+    /// Its name in LISTEN_FDNAMES. No effect in an `InetdServer`, whose programs get no such sockets.
     ///
     /// At most 255 ASCII characters, no control characters and no colon. Default: `unknown`, which
     /// systemd uses for a socket without a name.

@@ -1,6 +1,13 @@
 //! `System` on Unix: the operating system for one server's loop. Acts when told to; decides
 //! nothing.
 
+mod forking;
+mod upgrading;
+mod watches;
+
+pub(crate) use self::forking::Newborn;
+
+use self::{upgrading::death_watch, watches::Watches};
 use super::{
     adopted::Adoption,
     atfork,
@@ -9,34 +16,34 @@ use super::{
     confine::Plan,
     control::ControlSocket,
     fd_registry::{Ours, PreForkId},
-    fork::{Side, Tie},
-    group::Group,
-    holder::{Holding, Kin},
+    fork::Tie,
+    holder::Holding,
     limits::{self, Threads},
     null,
     out_of_memory::OutOfMemory,
     output::Outputs,
-    pipes::{self, ChildEnds},
     poller::Poller,
     process::{self, ChildProcess},
     run_time,
-    signals::{Mask, Subscription, blocked_before, foreign},
+    signals::{Subscription, foreign},
     stacks::Stacks,
-    stop_board::{StopBoard, StopBoards},
+    stop_board::StopBoard,
     title::ParentTitle,
     upgrade::{self, Upgrades},
 };
+#[cfg(all(feature = "holder", target_os = "linux"))]
+use crate::core::system::PoolJournal;
 use crate::core::{
     board::{Notes, SharedView, View},
-    child::{ChildId, Collected, Signal},
+    child::{ChildId, Signal},
     comm::Interval,
     error::{Error, Operation},
     queue::PrintTo,
     say::say,
     signal_policy::{Arrived, Takes},
     stack::Frame,
-    state::{ChildState, Role, Snapshot},
-    states::{Readiness, Watch, WatchId},
+    state::Snapshot,
+    states::{Watch, WatchId},
     system::{Caller, ForkTerms, Forked, Heard, Ready, Source, System, Wait},
     time::Time,
     upgrade::Trial,
@@ -54,29 +61,6 @@ use std::{
     time::Duration,
 };
 
-/// A duplicate of a descriptor that a hook asked to watch.
-#[derive(Debug)]
-struct Watched {
-    id: WatchId,
-    fd: Ours<OwnedFd>,
-    interest: Interest,
-    state: String,
-}
-
-impl Watched {
-    fn source(&self) -> Source {
-        Source::Watch(self.id.number())
-    }
-}
-
-/// What a new child knows of its fork.
-#[derive(Debug)]
-pub(crate) struct Newborn {
-    pub(crate) id: ChildId,
-    pub(crate) ends: ChildEnds,
-    pub(crate) mask: Mask,
-}
-
 /// Everything of the operating system that one server holds in the parent, except for the children.
 #[derive(Debug)]
 pub(crate) struct UnixSystem {
@@ -90,7 +74,7 @@ pub(crate) struct UnixSystem {
     #[cfg(all(feature = "holder", target_os = "linux"))]
     pub(super) earlier_stops: BTreeMap<ChildId, Rc<StopBoard>>,
     pub(crate) stacks: Stacks,
-    out_of_memory: Rc<OutOfMemory>,
+    pub(super) out_of_memory: Rc<OutOfMemory>,
     pub(crate) null: Ours<OwnedFd>,
     /// What children do before they serve.
     pub(crate) confinement: Plan,
@@ -99,11 +83,11 @@ pub(crate) struct UnixSystem {
     /// The write end. Nothing is written to it. It is open for as long as the parent lives, and in
     /// no other process.
     pub(super) death_write: Option<Ours<OwnedFd>>,
-    poller: Poller,
+    pub(super) poller: Poller,
     outputs: Outputs,
     threads: Threads,
-    signals: Option<Subscription>,
-    watches: Vec<Watched>,
+    pub(super) signals: Option<Subscription>,
+    pub(super) watches: Watches,
     pub(super) control: Option<ControlSocket>,
     owner: u32,
     is_settled: bool,
@@ -170,7 +154,7 @@ impl UnixSystem {
             outputs: Outputs::new(),
             threads: Threads::open(),
             signals: Some(signals),
-            watches: Vec::new(),
+            watches: Watches::default(),
             control: None,
             owner: std::process::id(),
             is_settled: false,
@@ -179,89 +163,6 @@ impl UnixSystem {
             holding: Holding::default(),
             title: ParentTitle::default(),
         })
-    }
-
-    /// The process of a child that an earlier program of this process has forked.
-    pub(crate) fn adopt(
-        &mut self,
-        child: &ChildState,
-        outlived: Option<Collected>,
-        stops: &StopBoards,
-    ) -> io::Result<ChildProcess> {
-        let stops = child.stops.and_then(|fd| stops.get(&fd)).cloned();
-        #[cfg(all(feature = "holder", target_os = "linux"))]
-        if let Some(stops) = &stops {
-            self.earlier_stops.insert(child.id(), Rc::clone(stops));
-        }
-        let process = ChildProcess::adopted(
-            child,
-            outlived,
-            self.poller.outputs(),
-            stops,
-            Rc::clone(&self.out_of_memory),
-        );
-        let watched = process.watch();
-        match watched {
-            Ok(()) => Ok(process),
-            Err(error) => {
-                // Its pipes are still those of the program before.
-                std::mem::forget(process);
-                Err(error)
-            }
-        }
-    }
-
-    /// The process of a child that an earlier parent has forked.
-    #[cfg(all(feature = "holder", target_os = "linux"))]
-    pub(crate) fn adopt_ward(
-        &self,
-        child: &ChildState,
-        outlived: Option<Collected>,
-    ) -> io::Result<ChildProcess> {
-        let stops = self.earlier_stops.get(&child.id()).unwrap_or(&self.stops);
-        let process = ChildProcess::adopted(
-            child,
-            outlived,
-            self.poller.outputs(),
-            Some(Rc::clone(stops)),
-            Rc::clone(&self.out_of_memory),
-        );
-        let process = process.with_ward(self.holding.ward(child.id()));
-        process.watch().map(|()| process)
-    }
-
-    /// In a parent that has a holder: leaves the poller, which is the holder's as well, for one of its own.
-    #[cfg(all(feature = "holder", target_os = "linux"))]
-    pub(crate) fn renew_poller(&mut self) -> Result<(), Error> {
-        let failed = |error| Error::new(Operation::Start, "the holder", error);
-        self.poller = self.poller_of_own().map_err(failed)?;
-        Ok(())
-    }
-
-    #[cfg(all(feature = "holder", target_os = "linux"))]
-    fn poller_of_own(&self) -> io::Result<Poller> {
-        let poller = Poller::new()?;
-        if let Some(signals) = &self.signals {
-            let pipe = signals.as_fd().as_raw_fd();
-            poller.add_urgent(pipe, Source::Signals, Interest::READABLE)?;
-        }
-        if let Some(control) = &self.control {
-            control.watch(&poller)?;
-        }
-        for watch in &self.watches {
-            poller.add_urgent(watch.fd.as_raw_fd(), watch.source(), watch.interest)?;
-        }
-        self.watch_holder(&poller)?;
-        Ok(poller)
-    }
-
-    /// Which signals of the table are handled.
-    #[cfg(all(feature = "holder", target_os = "linux"))]
-    pub(super) fn handled(&self) -> [bool; crate::core::signal_policy::TABLE.len()] {
-        self.signals
-            .as_ref()
-            .map(Subscription::handled)
-            .unwrap_or_default()
     }
 
     /// Whether a turn has been made.
@@ -291,13 +192,6 @@ impl UnixSystem {
         control.is_some_and(|control| control.listener().is_some())
     }
 
-    /// Takes over the connection of a client of the control socket, and returns its number.
-    pub(crate) fn adopt_control(&mut self, fd: u32) -> io::Result<u64> {
-        let stream = upgrade::take(fd);
-        let control = self.control.get_or_insert_default();
-        control.adopt(stream, &self.poller)
-    }
-
     /// A program that has become a daemon since the start has lost what only the process that made
     /// the boards can write.
     pub(super) fn own_boards(&mut self) {
@@ -318,27 +212,6 @@ impl UnixSystem {
         self.board.clear_will_look();
         piled?;
         self.poller.wait(Some(Duration::ZERO), ready)
-    }
-}
-
-/// The pipe by which children see that their parent has ended: a new one, or that of an earlier program.
-fn death_watch(state: Option<&Snapshot>) -> Result<(OwnedFd, OwnedFd), Error> {
-    let Some(state) = state else {
-        let pipe = |error| Error::new(Operation::Pipe, "for the death watch", error);
-        return pipes::pipe().map_err(pipe);
-    };
-    let ends = [Role::DeathRead, Role::DeathWrite].map(|role| state.descriptor(role));
-    match ends {
-        // Duplicates: the program before may come back.
-        [Some(read), Some(write)] => {
-            let duplicate = upgrade::duplicate;
-            let ends = duplicate(read.fd).and_then(|read| Ok((read, duplicate(write.fd)?)));
-            ends.map_err(|error| Error::new(Operation::Upgrade, "death watch", error))
-        }
-        _ => {
-            let missing = io::Error::other("the state does not list it");
-            Err(Error::new(Operation::Upgrade, "death watch", missing))
-        }
     }
 }
 
@@ -411,71 +284,7 @@ impl System for UnixSystem {
     }
 
     fn fork(&mut self, terms: ForkTerms) -> Result<Forked<ChildProcess, Newborn>, Error> {
-        let (ends, childs) = pipes::for_child(terms.private)
-            .map_err(|error| Error::new(Operation::Pipe, "for a child", error))?;
-        let parent = std::process::id();
-        let has_slot = self.board.is_lent_to(terms.id);
-        let is_kept = self
-            .holding
-            .before_fork(&terms, &ends, has_slot, self.clock.now())
-            .map_err(|error| Error::new(Operation::Fork, "a child", error))?;
-        // By this what it leaves behind is told from what the program has started.
-        let own_group = self.adoption.gives_groups();
-        let signal = |error| Error::new(Operation::Signal, "mask", error);
-        let mask = Mask::block_all().map_err(signal)?;
-        let forked = self.holding.fork(&terms, is_kept, &mask);
-        if !matches!(forked, Ok((Side::Child, _))) {
-            self.board.forked();
-        }
-        match forked {
-            Ok((Side::Child, kin)) => {
-                if self.holding.is_held() {
-                    let slot = self.board.slot(terms.id);
-                    self.holding.be_born(is_kept, kin, &slot, parent);
-                }
-                if terms.group.is_some() || own_group {
-                    Group::lead();
-                }
-                Ok(Forked::Child(Newborn {
-                    id: terms.id,
-                    ends: childs,
-                    mask,
-                }))
-            }
-            Ok((Side::Parent(pid), kin)) => {
-                if is_kept {
-                    self.holding.forked(terms.id, Some(pid), kin);
-                }
-                drop(childs);
-                if own_group {
-                    Group::of_new_child(pid);
-                }
-                let process = ChildProcess::new(
-                    terms,
-                    pid,
-                    ends,
-                    self.poller.outputs(),
-                    Rc::clone(&self.stops),
-                    Rc::clone(&self.out_of_memory),
-                );
-                let is_ward = kin != Kin::Parents;
-                let ward = is_ward.then(|| self.holding.ward(terms.id)).flatten();
-                let process = process.with_ward(ward);
-                let unmasked = mask.restore();
-                Ok(Forked::Parent {
-                    pid,
-                    watched: process.watch().and(unmasked),
-                    process,
-                })
-            }
-            Err(error) => {
-                if is_kept {
-                    self.holding.forked(terms.id, None, Kin::Parents);
-                }
-                mask.restore().map_err(signal)?;
-                Err(Error::new(Operation::Fork, "a child", error))
-            }
-        }
+        self.fork_child(terms)
     }
 
     fn is_passing(&self, error: &io::Error) -> bool {
@@ -547,58 +356,15 @@ impl System for UnixSystem {
     }
 
     fn watch(&mut self, watch: Watch) -> io::Result<()> {
-        let Watch {
-            id,
-            descriptor,
-            readiness,
-            state,
-        } = watch;
-        // OK because `select_read` and its siblings have put a descriptor in.
-        let Ok(fd) = descriptor.downcast::<Ours<OwnedFd>>() else {
-            return Err(io::ErrorKind::InvalidInput.into());
-        };
-        let interest = match readiness {
-            Readiness::Read => Interest::READABLE,
-            Readiness::Write => Interest::WRITABLE,
-        };
-        let watch = Watched {
-            id,
-            fd: *fd,
-            interest,
-            state,
-        };
-        self.poller
-            .add_urgent(watch.fd.as_raw_fd(), watch.source(), watch.interest)?;
-        self.watches.push(watch);
-        Ok(())
+        self.watches.add(watch, &self.poller)
     }
 
     fn unwatch(&mut self, id: WatchId) {
-        if let Some(at) = self.watches.iter().position(|watch| watch.id == id) {
-            let watch = self.watches.swap_remove(at);
-            if let Err(error) = self.poller.remove_urgent(watch.fd.as_raw_fd()) {
-                log::debug!(
-                    "deregistering the descriptor of state {}: {error}",
-                    watch.state
-                );
-            }
-        }
+        self.watches.remove(id, &self.poller);
     }
 
     fn watched_state(&self, number: u64) -> Option<&str> {
-        let mut watches = self.watches.iter();
-        let watch = watches.find(|watch| watch.id.number() == number)?;
-        let renewed =
-            self.poller
-                .renew_urgent(watch.fd.as_raw_fd(), watch.source(), watch.interest);
-        if let Err(error) = renewed {
-            say!(
-                Warn,
-                "watching the descriptor of state {}: {error}",
-                watch.state
-            );
-        }
-        Some(&watch.state)
+        self.watches.state(number, &self.poller)
     }
 
     fn accept_control(&mut self) -> io::Result<Option<Caller>> {
@@ -659,10 +425,7 @@ impl System for UnixSystem {
     }
 
     fn begin_trial(&mut self, program: Option<&Path>, state: &mut Snapshot) -> Result<(), Error> {
-        self.upgrades.open(program)?;
-        let begun = self.save(state);
-        let begun = begun.and_then(|()| self.upgrades.begin_trial(state, &self.poller));
-        begun.map_err(|error| self.upgrades.failed(error))
+        self.try_program(program, state)
     }
 
     fn trial(&mut self) -> Trial {
@@ -678,42 +441,11 @@ impl System for UnixSystem {
     }
 
     fn save(&self, state: &mut Snapshot) -> io::Result<()> {
-        state.pool.clock_start = self.clock.started();
-        state.pool.mask = blocked_before()?;
-        state.pool.open_files = limits::soft_before();
-        let death = [
-            (&self.death_read, Role::DeathRead),
-            (&self.death_write, Role::DeathWrite),
-        ];
-        let death = death
-            .into_iter()
-            .filter_map(|(end, role)| Some((end.as_ref()?.as_raw_fd(), role)));
-        let control = self.control.as_ref().and_then(ControlSocket::listener);
-        let own = death.chain(control.map(|listener| (listener, Role::Own)));
-        let slots = state.children.iter().map(|child| child.slot as usize);
-        state.boards = upgrade::saved_boards(&self.board, &slots.collect::<Vec<_>>());
-        self.upgrades.save(state, self.id, own)
+        self.add_to_state(state)
     }
 
     fn become_program(&mut self, state: &Snapshot) -> Option<Error> {
-        self.outputs.flush();
-        // The next program would not know this process.
-        self.stacks.close(&self.poller);
-        #[cfg(all(feature = "holder", target_os = "linux"))]
-        if self.holding.is_held() {
-            return self.leave_to_holder(state);
-        }
-        let mask = match Mask::block_all() {
-            Ok(mask) => mask,
-            Err(error) => return Some(self.upgrades.failed(error)),
-        };
-        if let Some(signals) = &mut self.signals {
-            signals.leave_to_next();
-        }
-        let error = self.upgrades.execute(state);
-        // OK to ignore: the mask was in force before.
-        let _ = mask.restore();
-        Some(error)
+        self.leave_to_program(state)
     }
 
     fn forget_image(&mut self) {
@@ -739,38 +471,8 @@ impl System for UnixSystem {
     }
 
     #[cfg(all(feature = "holder", target_os = "linux"))]
-    fn is_held(&self) -> bool {
-        self.holding.is_held()
-    }
-
-    #[cfg(all(feature = "holder", target_os = "linux"))]
-    fn note_pool(&mut self, note: &crate::core::system::PoolNote) {
-        self.holding.note_pool(note);
-    }
-
-    #[cfg(all(feature = "holder", target_os = "linux"))]
-    fn note_epoch(&mut self, child: ChildId, epoch: u32) {
-        self.holding.note_epoch(child, epoch);
-    }
-
-    #[cfg(all(feature = "holder", target_os = "linux"))]
-    fn note_said(&mut self, child: ChildId, said: crate::core::journal::Said) {
-        self.holding.note_said(child, said);
-    }
-
-    #[cfg(all(feature = "holder", target_os = "linux"))]
-    fn note_paired(&mut self, child: ChildId) {
-        self.holding.note_paired(child);
-    }
-
-    #[cfg(all(feature = "holder", target_os = "linux"))]
-    fn note_told(&mut self, child: ChildId, told: crate::core::journal::ToldNote) {
-        self.holding.note_told(child, told);
-    }
-
-    #[cfg(all(feature = "holder", target_os = "linux"))]
-    fn save_state(&mut self, bytes: &[u8]) -> bool {
-        self.holding.save(bytes)
+    fn journal(&self) -> Option<&dyn PoolJournal> {
+        self.holding.journal()
     }
 
     fn close(&mut self) {
@@ -782,9 +484,7 @@ impl System for UnixSystem {
         if let Some(control) = self.control.take() {
             control.close(&self.poller);
         }
-        while let Some(watch) = self.watches.first() {
-            self.unwatch(watch.id);
-        }
+        self.watches.remove_all(&self.poller);
         if let Some(signals) = self.signals.take() {
             let _ = self.poller.remove_urgent(signals.as_fd().as_raw_fd());
         }

@@ -11,6 +11,7 @@ pub const SCENARIOS: Scenarios = scenarios![the_status_is_told_by_the_next_paren
 /// is counted on.
 fn the_status_is_told_by_the_next_parent(world: &mut World) {
     let watched = Watched::new(world, &["--status", "127.0.0.1:0"]);
+    // The process that tells the status is a child beside the four.
     watched.expect("ready ", 4);
     for round in 0..3 {
         until("a status", SOON, || {

@@ -164,7 +164,7 @@ fn a_look_has_a_deadline() {
     let id = child(&mut monitor, State::Free);
     let before = monitor.deadline();
     monitor.look_at_stack(id);
-    let until = at(0) + crate::core::stack::looks::WITHIN;
+    let until = at(0) + looks::WITHIN;
     assert_eq!(monitor.deadline(), before.into_iter().chain([until]).min());
     assert_eq!(monitor.stack_deadlines().min(), Some(until));
 }

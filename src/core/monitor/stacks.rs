@@ -1,8 +1,9 @@
 //! When children are asked for their stacks, and until when an answer is waited for. Sends nothing;
 //! does nothing where stacks are not collected.
 
+use super::looks::NoStack;
 use super::*;
-use crate::core::stack::{Frame, looks::NoStack};
+use crate::core::stack::Frame;
 
 impl Monitor {
     /// Asks a child for its stack, once: what it does when it is found to be over its time.

@@ -64,7 +64,7 @@ mod tests {
     use super::*;
     use crate::core::status::{
         figures::Head,
-        picture::{Look, Told},
+        picture::{Look, ToldSums},
         record::Record,
     };
     use proptest::prelude::*;
@@ -84,7 +84,7 @@ mod tests {
             ..Record::default()
         };
         let now = Time::at(Duration::from_millis(milliseconds));
-        let mut picture = Picture::new(Look::default(), record, &mut Told::default(), now);
+        let mut picture = Picture::new(Look::default(), record, &mut ToldSums::default(), now);
         picture.counts.busy = busy;
         picture
     }

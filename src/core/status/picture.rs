@@ -165,12 +165,12 @@ pub(crate) struct Picture {
 /// The sums as they were told last. None gets smaller, which a scraper would take for a restart: what a
 /// child had counted stays when the child writes nonsense over it.
 #[derive(Debug, Default)]
-pub(crate) struct Told {
+pub(crate) struct ToldSums {
     sums: Sums,
     connections: u64,
 }
 
-impl Told {
+impl ToldSums {
     /// Notes what was found on the board. Nothing, if the parent was adding up at each attempt.
     pub(crate) fn note(&mut self, found: Option<Sums>) {
         if let Some(found) = found {
@@ -187,7 +187,7 @@ impl Told {
 
 impl Picture {
     /// What a look and a record show. The sums were noted between the two.
-    pub(crate) fn new(mut look: Look, record: Record, told: &mut Told, now: Time) -> Self {
+    pub(crate) fn new(mut look: Look, record: Record, told: &mut ToldSums, now: Time) -> Self {
         let rows = record.rows.iter();
         let children: Vec<_> = rows
             .map(|&(slot, row)| Shown::new(slot, row, &mut look, now))
@@ -325,7 +325,7 @@ mod tests {
             }),
             ..Sums::default()
         };
-        let mut told = Told::default();
+        let mut told = ToldSums::default();
         for (found, right) in [
             (Some(sums(5, 2.5)), sums(5, 2.5)),
             // The parent was adding up at each attempt.

@@ -5,7 +5,7 @@ use super::{
     figures::{Head, Known, Row, Slotless},
     history::History,
     openmetrics::{self, Format},
-    picture::{Context, Look, Picture, Told},
+    picture::{Context, Look, Picture, ToldSums},
     record::Record,
     texts::{ListenerText, Texts},
 };
@@ -112,7 +112,7 @@ fn picture(notes: Notes) -> Picture {
         ..Record::default()
     };
     let board = Board(notes);
-    let mut told = Told::default();
+    let mut told = ToldSums::default();
     told.note(board.sums(true));
     Picture::new(Look::at(&board, at(11)), record, &mut told, at(11))
 }
@@ -179,7 +179,7 @@ fn children_without_a_slot_are_counted() {
     assert!(record.has_ready_child());
     let board = Board(Notes::default());
     let look = Look::at(&board, at(11));
-    let picture = Picture::new(look, record, &mut Told::default(), at(11));
+    let picture = Picture::new(look, record, &mut ToldSums::default(), at(11));
     assert_eq!((picture.counts.busy, picture.counts.total()), (4, 5));
     assert_eq!(picture.connections, 2 * 3 + 3 * 8);
     assert_eq!(picture.oldest_ack(), Some(Duration::from_secs(10)));

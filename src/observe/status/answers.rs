@@ -11,7 +11,7 @@ use crate::{
             document,
             history::History,
             openmetrics::{self, Format},
-            picture::{Context, Look, Picture, Readiness, Told},
+            picture::{Context, Look, Picture, Readiness, ToldSums},
             record::Record,
             table,
         },
@@ -39,13 +39,13 @@ const KEPT_AT_MOST: Duration = Duration::from_secs(1);
 
 /// The texts that take long to make.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Text {
+enum LargeText {
     Document,
     Table,
     Metrics(Format),
 }
 
-impl Text {
+impl LargeText {
     fn render(self, context: &Context<'_>) -> String {
         match self {
             Self::Document => document::render(context),
@@ -57,8 +57,8 @@ impl Text {
 
 /// A text that was made, and until when it is told again.
 #[derive(Debug)]
-struct Kept {
-    what: Text,
+struct CachedText {
+    what: LargeText,
     text: Rc<str>,
     until: Time,
 }
@@ -72,10 +72,10 @@ pub(super) struct Answers {
     history: History,
     readiness: Readiness,
     taken: Taken,
-    told: Told,
+    told: ToldSums,
     /// The last record that could be read.
     last: Record,
-    kept: Vec<Kept>,
+    kept: Vec<CachedText>,
 }
 
 impl Answers {
@@ -87,7 +87,7 @@ impl Answers {
             history: History::default(),
             readiness: Readiness::default(),
             taken: Taken::default(),
-            told: Told::default(),
+            told: ToldSums::default(),
             last: Record::default(),
             kept: Vec::new(),
         }
@@ -137,7 +137,7 @@ impl Answers {
     }
 
     /// Makes a text of what there is to show, unless there is one that is new enough.
-    fn text(&mut self, what: Text) -> Rc<str> {
+    fn text(&mut self, what: LargeText) -> Rc<str> {
         let began = self.now();
         self.kept.retain(|kept| began < kept.until);
         if let Some(kept) = self.kept.iter().find(|kept| kept.what == what) {
@@ -145,7 +145,7 @@ impl Answers {
         }
         let text: Rc<str> = self.render(what).into();
         let took = self.now().since(began);
-        self.kept.push(Kept {
+        self.kept.push(CachedText {
             what,
             text: Rc::clone(&text),
             until: self.now() + took.saturating_mul(KEPT_FOR).min(KEPT_AT_MOST),
@@ -166,7 +166,7 @@ impl Answers {
         self.kept.iter_mut().for_each(|kept| kept.until = until);
     }
 
-    fn render(&mut self, what: Text) -> String {
+    fn render(&mut self, what: LargeText) -> String {
         let (picture, is_ready) = self.look();
         let rendered = what.render(&Context {
             picture: &picture,
@@ -181,7 +181,7 @@ impl Answers {
     pub(super) fn answer(&mut self, request: &Request) -> Answer {
         match &*request.path {
             "/" => self.page(),
-            "/status.json" => large("application/json", self.text(Text::Document)),
+            "/status.json" => large("application/json", self.text(LargeText::Document)),
             "/metrics" => self.metrics(Format::for_accept(&request.accept)),
             "/health" => self.health(),
             "/ready" => self.ready(),
@@ -199,7 +199,7 @@ impl Answers {
 
     /// The page, whose one script and one style are let in by a number that nobody can guess.
     fn page(&mut self) -> Answer {
-        let table = self.text(Text::Table);
+        let table = self.text(LargeText::Table);
         let nonce = format!("{:016x}", RandomState::new().hash_one(self.now()));
         let fields = format!(
             "Content-Security-Policy: default-src 'none'; script-src 'nonce-{nonce}'; \
@@ -215,7 +215,7 @@ impl Answers {
     }
 
     fn metrics(&mut self, format: Format) -> Answer {
-        large(format.content_type(), self.text(Text::Metrics(format)))
+        large(format.content_type(), self.text(LargeText::Metrics(format)))
     }
 
     /// Whether the parent's loop turns.

@@ -33,7 +33,7 @@ const IN_A_ROW: usize = 8;
 #[derive(Debug)]
 enum Phase {
     Asking,
-    Answering(Reply),
+    Answering(Sending),
     Closing {
         discarded: usize,
     },
@@ -43,14 +43,14 @@ enum Phase {
 
 /// An answer that is being sent.
 #[derive(Debug)]
-struct Reply {
+struct Sending {
     head: Vec<u8>,
     body: Rc<str>,
     sent: usize,
     keeps: bool,
 }
 
-impl Reply {
+impl Sending {
     /// What is still to be sent.
     fn rest(&self) -> [IoSlice<'_>; 2] {
         let in_head = self.sent.min(self.head.len());
@@ -80,7 +80,7 @@ pub(super) struct Connection {
 
 /// How a step of a connection went.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Step {
+enum Advance {
     /// The next can be taken.
     GoesOn,
     /// An answer has begun.
@@ -164,38 +164,38 @@ impl Connection {
     /// How many bytes are kept for it: of a body that others have too, its share.
     pub(super) fn holds(&self) -> usize {
         match &self.phase {
-            Phase::Answering(reply) => {
-                reply.head.len() + reply.body.len() / Rc::strong_count(&reply.body)
+            Phase::Answering(sending) => {
+                sending.head.len() + sending.body.len() / Rc::strong_count(&sending.body)
             }
             _ => 0,
         }
     }
 
-    /// Goes on as far as it can without waiting, and without keeping others waiting: a turn ends
-    /// when an answer begins, which the next turn sends.
+    /// Goes on as far as it can without waiting, and without keeping others waiting: when a large answer
+    /// begins, or so many others have begun, the next turn sends it.
     pub(super) fn advance(&mut self, now: Time, answer: &mut dyn FnMut(&Request) -> Answer) {
         let mut answers = 0;
         loop {
             match self.step(now, answer) {
-                Step::GoesOn => {}
-                Step::Answers { is_large } => {
+                Advance::GoesOn => {}
+                Advance::Answers { is_large } => {
                     answers += 1;
                     if is_large || answers == IN_A_ROW {
                         return;
                     }
                 }
-                Step::Waits => return,
-                Step::Ends => return self.give_up(),
+                Advance::Waits => return,
+                Advance::Ends => return self.give_up(),
             }
         }
     }
 
-    fn step(&mut self, now: Time, answer: &mut dyn FnMut(&Request) -> Answer) -> Step {
+    fn step(&mut self, now: Time, answer: &mut dyn FnMut(&Request) -> Answer) -> Advance {
         match self.phase {
             Phase::Asking => self.ask(now, answer),
             Phase::Answering(_) => self.send(now),
             Phase::Closing { .. } => self.discard(),
-            Phase::Over => Step::Ends,
+            Phase::Over => Advance::Ends,
         }
     }
 
@@ -209,7 +209,7 @@ impl Connection {
     }
 
     /// Reads until there is a whole request.
-    fn ask(&mut self, now: Time, answer: &mut dyn FnMut(&Request) -> Answer) -> Step {
+    fn ask(&mut self, now: Time, answer: &mut dyn FnMut(&Request) -> Answer) -> Advance {
         match self.requests.next() {
             Verdict::More => self.receive(now),
             Verdict::Request(request) => {
@@ -221,26 +221,26 @@ impl Connection {
                 };
                 self.begin(head, body, request.keeps, now);
                 let is_large = answer.is_large;
-                Step::Answers { is_large }
+                Advance::Answers { is_large }
             }
             Verdict::Refuse(status) => {
                 self.refuse(status, now);
-                Step::Answers { is_large: false }
+                Advance::Answers { is_large: false }
             }
         }
     }
 
-    fn receive(&mut self, now: Time) -> Step {
+    fn receive(&mut self, now: Time) -> Advance {
         let mut buffer = [0; 4096];
         match Transfer::from(self.socket.read(&mut buffer)) {
-            Transfer::Blocks => Step::Waits,
-            Transfer::Fails | Transfer::Done(0) => Step::Ends,
+            Transfer::Blocks => Advance::Waits,
+            Transfer::Fails | Transfer::Done(0) => Advance::Ends,
             Transfer::Done(count) => {
                 if !self.requests.has_begun() {
                     self.deadline = now + TO_ASK;
                 }
                 self.requests.feed(&buffer[..count]);
-                Step::GoesOn
+                Advance::GoesOn
             }
         }
     }
@@ -253,7 +253,7 @@ impl Connection {
     fn begin(&mut self, head: Vec<u8>, body: Rc<str>, keeps: bool, now: Time) {
         self.deadline = now + TO_READ;
         self.was_answered = true;
-        self.phase = Phase::Answering(Reply {
+        self.phase = Phase::Answering(Sending {
             head,
             body,
             sent: 0,
@@ -261,20 +261,20 @@ impl Connection {
         });
     }
 
-    fn send(&mut self, now: Time) -> Step {
-        let Phase::Answering(reply) = &mut self.phase else {
-            return Step::GoesOn;
+    fn send(&mut self, now: Time) -> Advance {
+        let Phase::Answering(sending) = &mut self.phase else {
+            return Advance::GoesOn;
         };
-        match Transfer::from(self.socket.write_vectored(&reply.rest())) {
-            Transfer::Blocks => return Step::Waits,
-            Transfer::Fails => return Step::Ends,
-            Transfer::Done(count) => reply.sent += count,
+        match Transfer::from(self.socket.write_vectored(&sending.rest())) {
+            Transfer::Blocks => return Advance::Waits,
+            Transfer::Fails => return Advance::Ends,
+            Transfer::Done(count) => sending.sent += count,
         }
-        if reply.is_sent() {
-            let keeps = reply.keeps;
+        if sending.is_sent() {
+            let keeps = sending.keeps;
             self.end_answer(keeps, now);
         }
-        Step::GoesOn
+        Advance::GoesOn
     }
 
     fn end_answer(&mut self, keeps: bool, now: Time) {
@@ -292,19 +292,19 @@ impl Connection {
         }
     }
 
-    fn discard(&mut self) -> Step {
+    fn discard(&mut self) -> Advance {
         let Phase::Closing { discarded } = &mut self.phase else {
-            return Step::GoesOn;
+            return Advance::GoesOn;
         };
         let mut buffer = [0; 4096];
         match Transfer::from(self.socket.read(&mut buffer)) {
-            Transfer::Blocks => Step::Waits,
-            Transfer::Fails | Transfer::Done(0) => Step::Ends,
+            Transfer::Blocks => Advance::Waits,
+            Transfer::Fails | Transfer::Done(0) => Advance::Ends,
             Transfer::Done(count) => {
                 *discarded += count;
                 match *discarded > TO_DISCARD {
-                    true => Step::Ends,
-                    false => Step::GoesOn,
+                    true => Advance::Ends,
+                    false => Advance::GoesOn,
                 }
             }
         }

@@ -2,9 +2,9 @@
 //! holder which program to become, and ends. The other side is in `process/succession`. Decides nothing.
 
 use super::{
-    Held,
     channel::{self, Message, NONE, Part},
     handover::{HANDED, Orders},
+    held::Held,
     process,
 };
 use crate::{

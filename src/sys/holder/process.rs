@@ -1,11 +1,21 @@
 //! The holder: the process that the user has started, once it has forked the parent. It passes on
 //! signals, reaps, keeps the children's pipes, and forks another parent when one is gone without
 //! goodbye. It runs no code of the user's, decides by `core/restarts.rs` alone, and allocates nothing.
+//! Here are its parents, one after the other, and what they say.
 
 #![allow(unsafe_code)]
 
+mod end;
+mod reaping;
+mod signals;
 mod succession;
 
+pub(super) use self::{end::exit, signals::note_arrived};
+
+use self::{
+    end::{complain, exit_like},
+    signals::{heard, stop_with_the_terminal},
+};
 use super::{
     Split,
     channel::{self, Message},
@@ -16,11 +26,11 @@ use super::{
 };
 use crate::{
     core::{
-        child::{Collected, Signal, WaitStatus},
+        child::WaitStatus,
         error::{Error, Operation},
-        journal::{NotedPid, Phase, Record},
+        journal::NotedPid,
         restarts::{Next, Restarts},
-        signal_policy::{Arrived, Lead, TABLE},
+        signal_policy::TABLE,
         time::Time,
     },
     sys::{
@@ -28,9 +38,8 @@ use crate::{
         control::ControlSocket,
         fd_registry::Ours,
         fork::{self, Side},
-        process,
         shared_memory::SharedMemory,
-        signals::{Mask, number},
+        signals::Mask,
         upgrade::{BlankCall, Upgrades},
         waiter::poll_any,
     },
@@ -41,25 +50,17 @@ use nix::{
     poll::PollFlags,
     sys::{
         prctl,
-        signal::SigSet,
         signalfd::{SfdFlags, SignalFd},
     },
 };
 use std::{
     io::{self, Write},
-    mem::MaybeUninit,
     os::fd::{AsFd, OwnedFd},
-    ptr,
     time::Duration,
 };
 
-/// The exit code of a holder whose parents end before they come to work: EX_SOFTWARE.
-const EXIT_GIVEN_UP: i32 = 70;
 /// The exit code of a parent that could not be set up: EX_OSERR.
 const EXIT_SETUP: i32 = 71;
-
-/// By this signal whoever watches a server asks the holder to replace a parent that hangs.
-const REPLACE_PARENT: libc::c_int = libc::SIGABRT;
 
 /// What a holder is told at its start.
 pub(super) struct HolderSetup {
@@ -331,101 +332,8 @@ impl<'a> Holder<'a> {
         }
     }
 
-    /// Passes on the signals that have come, and reaps who has ended. True if a stop was asked for.
-    fn hear_signals(&mut self) -> bool {
-        let mut stops = false;
-        while let Ok(Some(signal)) = self.signals.read_signal() {
-            let arrived = signal.ssi_signo.cast_signed();
-            let index = TABLE.iter().position(|row| number(row.signal) == arrived);
-            match index.map(|index| (index, TABLE[index])) {
-                Some((_, row)) if row.signal == Signal::Child => {}
-                Some((index, row)) => {
-                    stops |= matches!(row.lead, Lead::Stop | Lead::PatientStop);
-                    self.pass_on(index, arrived);
-                }
-                None if arrived == REPLACE_PARENT => self.kill_parent(),
-                None => {}
-            }
-        }
-        // Several deaths may be one signal.
-        while !self.setup.handover.is_open()
-            && let Some(pid) = find_dead()
-        {
-            self.reap(pid);
-        }
-        if self.setup.handover.is_open() {
-            self.reap_parent();
-        }
-        stops
-    }
-
-    fn pass_on(&mut self, index: usize, signal: libc::c_int) {
-        let journal = &self.setup.journal;
-        if self.setup.counted[index] && !journal.is_over() {
-            journal.ask(index, 1);
-            self.wake();
-        } else if let Some(parent) = self.parent.as_ref().filter(|it| it.status.is_none()) {
-            send(parent.pid, signal);
-        }
-    }
-
-    /// Another parent takes the place of one that hangs.
-    fn kill_parent(&self) {
-        if let Some(parent) = self.parent.as_ref().filter(|it| it.status.is_none()) {
-            complain(b"holder: SIGABRT has come; the parent is killed, and another one started\n");
-            send(parent.pid, libc::SIGKILL);
-        }
-    }
-
     fn wake(&self) {
         self.channel.iter().for_each(channel::wake);
-    }
-
-    /// Reaps a process that has ended: the parent, a child that had an earlier parent, or an orphan.
-    fn reap(&mut self, pid: u32) {
-        if let Some(parent) = self.parent.as_mut().filter(|parent| parent.pid == pid) {
-            let status = collect(pid).status.map(WaitStatus::raw);
-            parent.status = Some(status.unwrap_or_default());
-        } else if let Some(slot) = self.setup.journal.slot_of(pid) {
-            self.reap_child(slot, pid);
-        } else {
-            collect(pid);
-        }
-    }
-
-    fn reap_child(&self, slot: usize, pid: u32) {
-        let journal = &self.setup.journal;
-        let record = journal.record(slot);
-        // From now on no signal is sent to its pid.
-        journal.note_ending(slot, &record);
-        journal.note_end(slot, &record.ended(collect(pid)));
-        journal.count_death();
-        self.wake();
-    }
-
-    /// Brings the records of a parent that is gone to an end.
-    fn settle_records(&mut self) {
-        let journal = &self.setup.journal;
-        // OK to cast: a pid that is none is nobody's.
-        let is_child = |pid: u32| process::is_ours(pid as libc::pid_t).unwrap_or(false);
-        for slot in 0..journal.slots() {
-            let record = journal.record(slot);
-            let mut resolved = record.resolve((self.noted)(slot), is_child);
-            // Few live, so that a large pool is not compared with itself.
-            let is_outdated = || {
-                let mut others = journal.records();
-                others.any(|(_, other)| resolved.is_outdated_by(&other))
-            };
-            if resolved.lives() && is_outdated() {
-                resolved = resolved.ended(Default::default());
-            }
-            if resolved != record {
-                journal.put(slot, &resolved);
-            }
-            if resolved.phase == Phase::Vacant {
-                self.kept.clear(slot);
-            }
-        }
     }
 
     /// Waits before the next parent; not for long if somebody wants the server to stop.
@@ -441,134 +349,11 @@ impl<'a> Holder<'a> {
             let _ = poll_any([signals], Some(left));
         }
     }
-
-    /// No parent comes to work: ends the children and this process.
-    fn give_up(&mut self) -> ! {
-        complain(b"holder: the parents end before they come to work; the server ends\n");
-        *self.estate.death_write = None;
-        self.tell_children(false);
-        let until = self.setup.clock.now() + self.setup.grace;
-        while self.has_children() && self.setup.clock.now() < until {
-            let left = until.since(self.setup.clock.now());
-            self.wait(Some(left));
-        }
-        self.tell_children(true);
-        let until = self.setup.clock.now() + crate::core::child::AFTER_KILL;
-        while self.has_children() && self.setup.clock.now() < until {
-            self.wait(Some(until.since(self.setup.clock.now())));
-        }
-        exit(EXIT_GIVEN_UP)
-    }
-
-    fn has_children(&self) -> bool {
-        let mut records = self.setup.journal.records();
-        records.any(|(_, record)| record.lives())
-    }
-
-    /// Tells the children to stop, or kills them. All of them are children of this process, which it has
-    /// not reaped.
-    fn tell_children(&self, kills: bool) {
-        let lives = self.setup.journal.records().filter(|(_, it)| it.lives());
-        for (_, Record { pid, stop_by, .. }) in lives {
-            let signal = if kills { Signal::Kill } else { stop_by.signal };
-            if stop_by.reaches_group(kills) {
-                send_to_group(pid, number(signal));
-            } else {
-                send(pid, number(signal));
-            }
-        }
-    }
 }
 
-/// The signals that the holder hears: those of the table, but for two that come from what a process
-/// does itself, and one that is for the holder.
-fn heard() -> io::Result<SigSet> {
-    let own = [Signal::Pipe, Signal::FileSize];
-    let rows = TABLE.iter().filter(|row| !own.contains(&row.signal));
-    let mut heard = SigSet::empty();
-    for row in rows {
-        heard.add(nix::sys::signal::Signal::try_from(number(row.signal))?);
-    }
-    heard.add(nix::sys::signal::Signal::try_from(REPLACE_PARENT)?);
-    Ok(heard)
-}
-
-/// Ctrl-Z is for all processes of a job: a shell goes on when each of them has stopped. A handler of the
-/// program's does not run here.
-fn stop_with_the_terminal() -> io::Result<()> {
-    let mut action = MaybeUninit::<libc::sigaction>::zeroed();
-    // SAFETY: no action is set, and the place for the present one is valid for writes; all bytes zero
-    // are one as well.
-    let action = unsafe {
-        libc::sigaction(libc::SIGTSTP, ptr::null(), action.as_mut_ptr());
-        action.assume_init()
-    };
-    if action.sa_sigaction == libc::SIG_DFL {
-        SigSet::from(nix::sys::signal::Signal::SIGTSTP).thread_unblock()?;
-    }
-    Ok(())
-}
-
-/// A process that has ended. Asked for again if that fails, since no other signal may come.
-fn find_dead() -> Option<u32> {
-    process::try_peek().or_else(|_| process::try_peek()).ok()?
-}
-
-/// Reaps a process that has ended.
-fn collect(pid: u32) -> Collected {
-    // OK to cast because the kernel has told the pid.
-    let collected = process::collect(pid as libc::pid_t);
-    collected.ok().flatten().unwrap_or_default()
-}
-
+/// Sends a signal to this process, the parent or a child.
 fn send(pid: u32, signal: libc::c_int) {
     // SAFETY: `kill` touches no memory. The process is a child that was not reaped. OK to ignore: it
     // may have ended.
     unsafe { libc::kill(pid as libc::pid_t, signal) };
-}
-
-/// The same to the group that the process leads, or to it alone if it leads none by now.
-fn send_to_group(pid: u32, signal: libc::c_int) {
-    // SAFETY: `kill` touches no memory. The leader is a child that was not reaped, so that the number
-    // is that of its group.
-    if unsafe { libc::kill(-(pid as libc::pid_t), signal) } != 0 {
-        send(pid, signal);
-    }
-}
-
-/// Writes a line to stderr, if that takes it now.
-fn complain(line: &[u8]) {
-    // OK to ignore: there is nobody else to tell.
-    let _ = crate::sys::pipes::write_nowait(libc::STDERR_FILENO, line);
-}
-
-/// Ends as another process has ended.
-fn exit_like(status: libc::c_int) -> ! {
-    if libc::WIFEXITED(status) {
-        exit(libc::WEXITSTATUS(status));
-    }
-    let signal = libc::WTERMSIG(status);
-    // SAFETY: the default runs no code. A signal that ends processes ends this one when it is unblocked.
-    unsafe {
-        libc::signal(signal, libc::SIG_DFL);
-        libc::raise(signal);
-    }
-    // OK to ignore: then the exit code tells.
-    let _ = nix::sys::signal::Signal::try_from(signal)
-        .and_then(|signal| SigSet::from(signal).thread_unblock());
-    // Process 1 of a container is not ended by signals of its own.
-    exit(128 + signal)
-}
-
-/// Ends the process, and nothing else: what the program has buffered is its parent's to write.
-pub(super) fn exit(code: i32) -> ! {
-    // SAFETY: it has no preconditions.
-    unsafe { libc::_exit(code) }
-}
-
-/// What has arrived before there was a holder is for the first parent.
-pub(super) fn note_arrived(journal: &Journal, arrived: &Arrived) {
-    for (index, count) in arrived.iter().enumerate() {
-        journal.ask(index, *count);
-    }
 }

@@ -83,6 +83,11 @@ impl SiblingFork {
     }
 }
 
+/// Whether children that become programs can be the holder's.
+pub(crate) fn keeps_programs() -> bool {
+    SiblingFork::find().is_some()
+}
+
 /// clone(2) with the flags of a fork, for a child of this process's parent. That one gets the signal
 /// that this process's own end sends it, SIGCHLD.
 unsafe fn clone(pid_at: *mut pid_t, tid: *mut pid_t) -> c_long {

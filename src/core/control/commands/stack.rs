@@ -6,8 +6,8 @@ use crate::core::{
     child::ChildId,
     control::{Answer, Begun, Pending, Problem},
     event::Event,
-    monitor::Monitor,
-    stack::{self, looks::Look},
+    monitor::{Monitor, looks::Look},
+    stack,
 };
 
 pub(in super::super) fn begin(monitor: &mut Monitor, arguments: &str) -> Begun {

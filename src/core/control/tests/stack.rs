@@ -3,10 +3,8 @@
 use super::*;
 use crate::core::{
     child::Stuck,
-    stack::{
-        Frame,
-        looks::{NoStack, WITHIN},
-    },
+    monitor::looks::{NoStack, WITHIN},
+    stack::Frame,
 };
 
 fn collecting() -> (Talk, ChildId) {

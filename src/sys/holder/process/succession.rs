@@ -2,7 +2,7 @@
 //! has tried, when that has said its last words and is gone. Everything is prepared before; if the
 //! program cannot be executed, the one that it is is executed again, and tells so.
 
-use super::{Holder, collect, complain, send};
+use super::{Holder, end::complain, send};
 use crate::{
     core::signal_policy::TABLE,
     sys::{
@@ -10,12 +10,11 @@ use crate::{
             channel::{self, NONE, Part},
             handover::Orders,
         },
-        process,
         signals::{self, number},
         upgrade::{self, LONGEST_SUMMONS},
     },
 };
-use nix::{libc, sys::prctl};
+use nix::sys::prctl;
 use std::os::fd::RawFd;
 
 impl Holder<'_> {
@@ -39,19 +38,6 @@ impl Holder<'_> {
             .for_each(channel::close);
     }
 
-    /// Reaps the parent if it has ended. Its children, whom the kernel gives to this process then, are
-    /// for the next program to reap.
-    pub(super) fn reap_parent(&mut self) {
-        let Some(parent) = self.parent.as_mut().filter(|it| it.status.is_none()) else {
-            return;
-        };
-        // OK to cast because fork(2) has returned the pid.
-        if let Ok(Some(end)) = process::collect(parent.pid as libc::pid_t) {
-            let status = end.status.map(crate::core::child::WaitStatus::raw);
-            parent.status = Some(status.unwrap_or_default());
-        }
-    }
-
     /// The parent is gone: does what it has left to do. Returns if that is nothing, or fails.
     pub(super) fn succeed(&mut self, parent: u32) {
         if let Some(orders) = self.setup.handover.orders_of(parent) {
@@ -73,14 +59,6 @@ impl Holder<'_> {
             send(std::process::id(), number(TABLE[index].signal));
         }
         journal.note_taken(&asked);
-    }
-
-    /// Who has ended and is no child of the server is not known to the next program.
-    fn reap_strangers(&self) {
-        let is_child = |pid: &u32| self.setup.journal.slot_of(*pid).is_some();
-        while let Some(pid) = process::peek().filter(|pid| !is_child(pid)) {
-            collect(pid);
-        }
     }
 
     /// Becomes the program. Returns only if neither can be executed.

@@ -1,9 +1,9 @@
 //! Looks at the stacks of living children, which go on serving: which looks are under way, until
 //! when, and what came of each. Plain data and decisions; reads no memory and sends no signal.
 
-use super::Frame;
 use crate::core::{
     child::{ChildId, Stuck},
+    stack::Frame,
     time::Time,
 };
 use std::{fmt, time::Duration};

@@ -1,0 +1,100 @@
+//! The end of a holder: as its parent has ended, or because no parent comes to work, which ends the
+//! children as well. Says what it says without waiting for a reader.
+
+#![allow(unsafe_code)]
+
+use super::{Holder, send};
+use crate::{
+    core::{
+        child::{AFTER_KILL, Signal},
+        journal::Record,
+    },
+    sys::{pipes, signals::number},
+};
+use nix::{libc, sys::signal::SigSet};
+use std::time::Duration;
+
+/// The exit code of a holder whose parents end before they come to work: EX_SOFTWARE.
+const EXIT_GIVEN_UP: i32 = 70;
+
+impl Holder<'_> {
+    /// No parent comes to work: ends the children and this process.
+    pub(super) fn give_up(&mut self) -> ! {
+        complain(b"holder: the parents end before they come to work; the server ends\n");
+        *self.estate.death_write = None;
+        self.tell_children(false);
+        self.await_children(self.setup.grace);
+        self.tell_children(true);
+        self.await_children(AFTER_KILL);
+        exit(EXIT_GIVEN_UP)
+    }
+
+    fn await_children(&mut self, time: Duration) {
+        let until = self.setup.clock.now() + time;
+        while self.has_children() {
+            let left = until.since(self.setup.clock.now());
+            if left.is_zero() {
+                return;
+            }
+            self.wait(Some(left));
+        }
+    }
+
+    fn has_children(&self) -> bool {
+        let mut records = self.setup.journal.records();
+        records.any(|(_, record)| record.lives())
+    }
+
+    /// Tells the children to stop, or kills them. All of them are children of this process, which it has
+    /// not reaped.
+    fn tell_children(&self, kills: bool) {
+        let lives = self.setup.journal.records().filter(|(_, it)| it.lives());
+        for (_, Record { pid, stop_by, .. }) in lives {
+            let signal = if kills { Signal::Kill } else { stop_by.signal };
+            if stop_by.reaches_group(kills) {
+                send_to_group(pid, number(signal));
+            } else {
+                send(pid, number(signal));
+            }
+        }
+    }
+}
+
+/// The same to the group that the process leads, or to it alone if it leads none by now.
+fn send_to_group(pid: u32, signal: libc::c_int) {
+    // SAFETY: `kill` touches no memory. The leader is a child that was not reaped, so that the number
+    // is that of its group.
+    if unsafe { libc::kill(-(pid as libc::pid_t), signal) } != 0 {
+        send(pid, signal);
+    }
+}
+
+/// Writes a line to stderr, if that takes it now.
+pub(super) fn complain(line: &[u8]) {
+    // OK to ignore: there is nobody else to tell.
+    let _ = pipes::write_nowait(libc::STDERR_FILENO, line);
+}
+
+/// Ends as another process has ended.
+pub(super) fn exit_like(status: libc::c_int) -> ! {
+    if libc::WIFEXITED(status) {
+        exit(libc::WEXITSTATUS(status));
+    }
+    let signal = libc::WTERMSIG(status);
+    // SAFETY: the default runs no code. A signal that ends processes ends this one when it is unblocked.
+    unsafe {
+        libc::signal(signal, libc::SIG_DFL);
+        libc::raise(signal);
+    }
+    // OK to ignore: then the exit code tells.
+    let _ = nix::sys::signal::Signal::try_from(signal)
+        .and_then(|signal| SigSet::from(signal).thread_unblock());
+    // Process 1 of a container is not ended by signals of its own.
+    exit(128 + signal)
+}
+
+/// Ends the process, and nothing else: what the program has buffered is its parent's to write.
+pub(in crate::sys::holder) fn exit(code: i32) -> ! {
+    // SAFETY: it has no preconditions.
+    unsafe { libc::_exit(code) }
+}

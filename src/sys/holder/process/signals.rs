@@ -1,0 +1,97 @@
+//! Signals for a server, which come to its holder: those of the table are counted for the parent or
+//! sent to it, one is for the holder itself. Hears them by a descriptor; no handler runs here.
+
+#![allow(unsafe_code)]
+
+use super::{Holder, end::complain, send};
+use crate::{
+    core::{
+        child::Signal,
+        signal_policy::{Arrived, Lead, TABLE},
+    },
+    sys::{holder::memory::Journal, signals::number},
+};
+use nix::{
+    libc,
+    sys::signal::{SigSet, Signal as Native},
+};
+use std::{io, mem::MaybeUninit, ptr};
+
+/// By this signal whoever watches a server asks the holder to replace a parent that hangs.
+const REPLACE_PARENT: libc::c_int = libc::SIGABRT;
+
+impl Holder<'_> {
+    /// Passes on the signals that have come, and reaps who has ended. True if a stop was asked for.
+    pub(super) fn hear_signals(&mut self) -> bool {
+        let mut stops = false;
+        while let Ok(Some(signal)) = self.signals.read_signal() {
+            let arrived = signal.ssi_signo.cast_signed();
+            let index = TABLE.iter().position(|row| number(row.signal) == arrived);
+            match index.map(|index| (index, TABLE[index])) {
+                Some((_, row)) if row.signal == Signal::Child => {}
+                Some((index, row)) => {
+                    stops |= matches!(row.lead, Lead::Stop | Lead::PatientStop);
+                    self.pass_on(index, arrived);
+                }
+                None if arrived == REPLACE_PARENT => self.kill_parent(),
+                None => {}
+            }
+        }
+        self.reap_all();
+        stops
+    }
+
+    fn pass_on(&mut self, index: usize, signal: libc::c_int) {
+        let journal = &self.setup.journal;
+        if self.setup.counted[index] && !journal.is_over() {
+            journal.ask(index, 1);
+            self.wake();
+        } else if let Some(parent) = self.parent.as_ref().filter(|it| it.status.is_none()) {
+            send(parent.pid, signal);
+        }
+    }
+
+    /// Another parent takes the place of one that hangs.
+    fn kill_parent(&self) {
+        if let Some(parent) = self.parent.as_ref().filter(|it| it.status.is_none()) {
+            complain(b"holder: SIGABRT has come; the parent is killed, and another one started\n");
+            send(parent.pid, libc::SIGKILL);
+        }
+    }
+}
+
+/// The signals that the holder hears: those of the table, but for two that come from what a process
+/// does itself, and one that is for the holder.
+pub(super) fn heard() -> io::Result<SigSet> {
+    let own = [Signal::Pipe, Signal::FileSize];
+    let rows = TABLE.iter().filter(|row| !own.contains(&row.signal));
+    let mut heard = SigSet::empty();
+    for row in rows {
+        heard.add(Native::try_from(number(row.signal))?);
+    }
+    heard.add(Native::try_from(REPLACE_PARENT)?);
+    Ok(heard)
+}
+
+/// Ctrl-Z is for all processes of a job: a shell goes on when each of them has stopped. A handler of the
+/// program's does not run here.
+pub(super) fn stop_with_the_terminal() -> io::Result<()> {
+    let mut action = MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: no action is set, and the place for the present one is valid for writes; all bytes zero
+    // are one as well.
+    let action = unsafe {
+        libc::sigaction(libc::SIGTSTP, ptr::null(), action.as_mut_ptr());
+        action.assume_init()
+    };
+    if action.sa_sigaction == libc::SIG_DFL {
+        SigSet::from(Native::SIGTSTP).thread_unblock()?;
+    }
+    Ok(())
+}
+
+/// What has arrived before there was a holder is for the first parent.
+pub(in crate::sys::holder) fn note_arrived(journal: &Journal, arrived: &Arrived) {
+    for (index, count) in arrived.iter().enumerate() {
+        journal.ask(index, *count);
+    }
+}
