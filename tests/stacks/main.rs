@@ -354,21 +354,33 @@ fn kill(pid: u32, signal: Signal) -> nix::Result<()> {
 /// However many stacks were read. The first death opens the counter of its control group, for ends
 /// for lack of memory, so the descriptors are counted after that.
 fn no_descriptor_and_no_process_is_left(world: &mut World) {
+    world.deadline(Duration::from_secs(120));
     let server = spawn(world, &[]);
     let (pid, _client) = stuck_in(&server, "sleep");
-    expect_exit(&server, pid).names("in_sleep");
-    server.expect_children(1);
-    let before = server.descriptors_settled().len();
+    expect_exit(&server, pid);
+    // A reader whose stack came too late lives on for a moment, and has a pipe.
+    let held = || {
+        until("the only child, and no reader", SOON, || {
+            let children = server.children();
+            let name = std::fs::read_to_string(format!("/proc/{}/comm", children.first()?));
+            let is_child = name.is_ok_and(|name| name != "stacks-reader\n");
+            (children.len() == 1 && is_child && server.zombies().is_empty()).then_some(())
+        });
+        server.descriptors_settled().len()
+    };
+    let before = held();
     let begin = Instant::now();
-    for _ in 0..5 {
+    let mut read = 0;
+    while read < 5 {
         let (pid, _client) = stuck_in(&server, "sleep");
-        expect_exit(&server, pid).names("in_sleep");
+        let exit = expect_exit(&server, pid);
+        // A reader has three seconds, which on a busy machine is too little for all these symbols.
+        if !exit.stack.is_empty() {
+            exit.names("in_sleep");
+            read += 1;
+        }
+        assert!(begin.elapsed() < 5 * SOON, "{read} of 5 were read");
     }
-    assert!(begin.elapsed() < 5 * SOON);
-    server.expect_children(1);
-    until("all readers to be reaped", SOON, || {
-        server.zombies().is_empty().then_some(())
-    });
-    assert_eq!(server.descriptors_settled().len(), before);
+    assert_eq!(held(), before);
     ends_well(&server);
 }
