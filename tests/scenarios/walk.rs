@@ -173,11 +173,7 @@ impl Run {
             {
                 self.fault_or("no memory")
             }
-            // std's ReadDir panics if closedir(3) fails, which it does not for a directory of /proc. It
-            // is read before the first fork.
-            (true, Fault::Errno(_))
-                if point.call == "close" && self.stderr_tells("error during closedir") =>
-            {
+            (true, Fault::Errno(_)) if self.is_stds_panic(point) => {
                 self.fault_or("std's panic at a directory")
             }
             (true, Fault::Errno(_)) => outcome,
@@ -186,6 +182,12 @@ impl Run {
             }
             (true, Fault::Kill) => outcome,
         }
+    }
+
+    /// std's ReadDir panics if closedir(3) fails, which it does not for a directory of /proc. It is read
+    /// before the first fork.
+    fn is_stds_panic(&self, point: &Point) -> bool {
+        point.call == "close" && self.stderr_tells("error during closedir")
     }
 
     /// What the run came to by itself: everybody served, or a typed error.

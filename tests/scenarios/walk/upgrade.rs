@@ -121,6 +121,10 @@ impl Run {
                 // The loader and the runtime end the process by themselves.
                 self.fault_or("ended before main, and nothing left")
             }
+            // In the program that has come back: that is its last place.
+            Fault::Errno(_) if self.role == Role::WayBack && self.is_stds_panic(point) => {
+                self.fault_or("std's panic at a directory")
+            }
             Fault::Errno(_)
                 if status.code() == Some(71) && self.stderr_tells("cannot take over") =>
             {
