@@ -180,7 +180,7 @@ fn a_stopped_child_is_shown_as_it_is_when_it_goes_on(world: &mut World) {
 /// It answers when it goes on, and is over its time somewhere else.
 fn a_late_answer_to_a_look_is_not_told_of_a_death(world: &mut World) {
     world.deadline(Duration::from_secs(60));
-    let shown = Shown::new(world, &["--timeout", "6000", "--kill-timeout", "3000"]);
+    let shown = Shown::new(world, &["--timeout", "4000", "--kill-timeout", "1000"]);
     let mut client = connect(&shown.server.address());
     let pid = client.read_line().trim().parse().unwrap();
     send(pid, Signal::SIGSTOP);

@@ -99,7 +99,7 @@ fn exit_of(server: &Server, pid: u32) -> Option<Exit> {
 
 #[track_caller]
 fn expect_exit(server: &Server, pid: u32) -> Exit {
-    until(&format!("the end of child {pid}"), SOON, || {
+    until(&format!("the end of child {pid}"), 2 * SOON, || {
         exit_of(server, pid)
     })
 }
