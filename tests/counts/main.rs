@@ -7,6 +7,8 @@
 //! first and the last connection take besides is in both. More than was recorded, and a tolerance,
 //! fails.
 //!
+//! Which child gets the next connection depends on who runs first as well: see `order`.
+//!
 //! After a change that is meant to change them, record them anew:
 //!
 //! ```sh
@@ -19,6 +21,7 @@
     reason = "a test fails by a panic"
 )]
 
+mod order;
 #[path = "../scenarios/strace/mod.rs"]
 mod strace;
 #[path = "../support/mod.rs"]
@@ -28,6 +31,7 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use order::{the_oldest_goes_first, the_oldest_goes_first_where_there_is_a_limit};
 use prefork_server::servers::{AcceptOrder, TcpConn};
 use prefork_server::{Error, PreFork, PreForkHooks, Start, TcpServer, defaults};
 use strace::{Counts, Trace, compare};
@@ -43,11 +47,15 @@ fn main() -> ExitCode {
             one_client_and_fifty_idle_children,
             a_queue_that_is_never_empty,
             a_queue_that_is_never_empty_in_turn,
+            the_oldest_goes_first,
+            the_oldest_goes_first_where_there_is_a_limit,
         ],
     )
 }
 
 const SOON: Duration = Duration::from_secs(20);
+/// A request that is answered with the pid of the child.
+const WHO: &str = "who?";
 
 // ---- The program ----
 
@@ -59,7 +67,12 @@ fn serve(args: Args) -> Result<(), Error> {
         true => AcceptOrder::InTurn,
         false => AcceptOrder::OldestFirst,
     };
-    let server = TcpServer::new(converse).max_requests(0).accept_order(order);
+    let limit = args.parsed("--limit");
+    let server = TcpServer::new(converse).max_requests(limit.unwrap_or(0));
+    let server = match limit {
+        None => server.accept_order(order),
+        Some(_) => server,
+    };
     let mut prefork = PreFork::builder(server)
         .hooks(Held)
         .start_servers(children)
@@ -84,6 +97,9 @@ impl PreForkHooks for Held {
 fn converse(conn: TcpConn) -> io::Result<()> {
     let mut line = String::new();
     BufReader::new(&conn).read_line(&mut line)?;
+    if line.trim_end() == WHO {
+        line = format!("{}\n", std::process::id());
+    }
     (&conn).write_all(line.as_bytes())
 }
 

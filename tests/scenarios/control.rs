@@ -372,7 +372,7 @@ fn a_child_is_retired_and_its_client_served(world: &mut World) {
 fn a_child_is_retired_where_there_is_no_room_for_another(world: &mut World) {
     let flags = ["--max-clients", "2", "--start", "2"];
     let controlled = Controlled::new(world, &flags);
-    let before = controlled.pids(2);
+    let before = controlled.ready(2);
     for pid in before {
         let answer = controlled.ask(&format!("retire {pid}"));
         expect_ok(&answer);
