@@ -447,6 +447,10 @@ fn sigttin_and_sigttou_under_load_cost_no_client(world: &mut World) {
     for _ in 0..6 {
         server.signal(Signal::SIGTTOU);
         crowd.is_served(20);
+        // The kernel keeps one that has not come, and not a second.
+        until("the signal to come", SOON, || {
+            (!has_signal(server.pid(), "ShdPnd", Signal::SIGTTOU)).then_some(())
+        });
     }
     crowd.leave();
     server.expect_children(2);
