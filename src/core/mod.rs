@@ -27,6 +27,8 @@ pub(crate) mod json;
 pub(crate) mod metrics;
 pub(crate) mod monitor;
 pub(crate) mod nearest;
+#[cfg(feature = "holder")]
+pub(crate) mod notes;
 pub(crate) mod notice;
 pub(crate) mod out_of_memory;
 pub(crate) mod pool;

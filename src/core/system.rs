@@ -2,6 +2,8 @@
 //! pipes and processes, the board, the parent's output. Only traits and data; `sys::Unix` and the
 //! simulation's model implement them.
 
+#[cfg(feature = "holder")]
+use super::notes::{PoolNote, Said, ToldNote};
 use super::{
     board::{Notes, SharedView},
     brake::RunTime,
@@ -17,12 +19,6 @@ use super::{
     time::Time,
     upgrade::Trial,
     wire::Entry,
-};
-#[cfg(feature = "holder")]
-use super::{
-    journal::{FailureNote, Said, ToldNote},
-    stop::StopState,
-    upgrade::UpgradeNote,
 };
 use std::{any::Any, fmt, io, path::Path, time::Duration};
 
@@ -238,24 +234,6 @@ pub(crate) struct ForkTerms {
     pub(crate) successor: bool,
     #[cfg(feature = "holder")]
     pub(crate) reserved: bool,
-}
-
-/// What is noted of the pool for the parent after this one.
-#[cfg(feature = "holder")]
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(crate) struct PoolNote {
-    pub(crate) epoch: u32,
-    /// The serial of the child that was forked last.
-    pub(crate) serial: u32,
-    /// Replacements for children that have ended by themselves.
-    pub(crate) owed: u64,
-    pub(crate) stop: StopState,
-    /// Why the server ends, if it ends because of a failure.
-    pub(crate) failure: Option<FailureNote>,
-    /// Whether the settings were read anew, and the children that have them did not fail.
-    pub(crate) renewed: bool,
-    /// How far the upgrade is by which this program has come.
-    pub(crate) upgrade: UpgradeNote,
 }
 
 /// What a parent notes for the one after it. That one is told no more than this.

@@ -295,6 +295,15 @@ impl Simulation {
     }
 }
 
+impl Drop for Simulation {
+    /// When a test fails, the loop is dropped and does nothing more.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.world.borrow_mut().abandoned = true;
+        }
+    }
+}
+
 fn any_untold(monitor: &Monitor) -> Option<ChildId> {
     let untold = |child: &&Child| child.state() != State::Retiring;
     monitor.children().find(untold).map(Child::id)

@@ -6,6 +6,7 @@
     reason = "a test fails by a panic"
 )]
 
+use super::paths;
 use std::{
     collections::BTreeSet,
     fs,
@@ -25,7 +26,7 @@ const FLOORS: [&str; 8] = [
 ];
 
 /// The rooms of the core, from the top to the bottom; those on one line may import each other.
-const CORE: [&[&str]; 21] = [
+const CORE: [&[&str]; 22] = [
     &["simulation", "status"],
     &["control"],
     &["monitor"],
@@ -33,6 +34,7 @@ const CORE: [&[&str]; 21] = [
     &["journal"],
     &["inbox"],
     &["system"],
+    &["notes"],
     &[
         "backoff",
         "alarms",
@@ -83,6 +85,22 @@ const OUTSIDE: [&str; 4] = ["lib", "fuzzing", "internals", "bin"];
 
 /// What the pure core must not name: systems and clocks.
 const SYSTEM: [&str; 5] = ["nix", "mio", "libc", "Instant", "SystemTime"];
+
+/// What of the standard library is a system. (Addresses are data.)
+const SYSTEM_OF_STD: [&str; 12] = [
+    "std::env",
+    "std::fs",
+    "std::io::stderr",
+    "std::io::stdin",
+    "std::io::stdout",
+    "std::net::TcpListener",
+    "std::net::TcpStream",
+    "std::net::ToSocketAddrs",
+    "std::net::UdpSocket",
+    "std::os",
+    "std::process",
+    "std::thread",
+];
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -270,6 +288,12 @@ fn the_pure_core_names_no_system_and_no_clock() {
         for word in words(&file.code) {
             assert!(!SYSTEM.contains(&word), "{} names {word}", file.name);
         }
+        for path in paths::of_std(&file.code).iter().filter(|_| !file.is_test) {
+            let path = path.join("::") + "::";
+            let is_system = |system: &str| path.starts_with(&format!("{system}::"));
+            let system = SYSTEM_OF_STD.into_iter().find(|system| is_system(system));
+            assert_eq!(system, None, "{} names it", file.name);
+        }
     }
     assert!(pure >= 17, "only {pure} pure files were found");
 }
@@ -316,7 +340,12 @@ fn imports_point_down_only() {
         let Some(from) = floor(&file.floor) else {
             continue;
         };
-        for (to_floor, to_room) in imports(&file.code) {
+        let by_super = paths::by_super(&file.name, &file.code).into_iter();
+        let by_super = by_super.map(|path| {
+            let name = |at: usize| path.get(at).cloned().unwrap_or_default();
+            (name(0), name(1))
+        });
+        for (to_floor, to_room) in imports(&file.code).into_iter().chain(by_super) {
             // A name that is re-exported at the top is an import of the top.
             let to = floor(&to_floor);
             let points_down = to.is_some_and(|to| to >= from);

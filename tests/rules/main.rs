@@ -13,6 +13,7 @@ mod hooks;
 mod http;
 mod layering;
 mod original;
+mod paths;
 mod policy;
 mod prose;
 mod public_api;

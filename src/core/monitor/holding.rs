@@ -3,9 +3,8 @@
 
 use super::*;
 use crate::core::{
-    journal::{FailureNote, ToldNote},
+    notes::{FailureNote, PoolNote, ToldNote},
     stop::StopState,
-    system::PoolNote,
 };
 
 /// A child that the parent before has told to stop, or was about to.

@@ -201,6 +201,8 @@ pub(crate) struct World {
     socket_lost: bool,
     /// The parent may learn of some deaths late.
     deaths_late: bool,
+    /// A test has failed: the children are not to be ended as well.
+    pub(crate) abandoned: bool,
 }
 
 /// The world, shared by the loop, the handles to its children and the test.
@@ -323,6 +325,7 @@ impl World {
             starts_fail_until: Time::START,
             socket_lost: false,
             deaths_late: false,
+            abandoned: false,
             random,
         };
         world.at(ms(5), Happening::Clients);
