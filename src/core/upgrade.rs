@@ -39,6 +39,30 @@ pub(crate) struct Seen {
     pub(crate) hangs_at: Option<Time>,
 }
 
+/// What an upgrade that is asked for depends on, while no other is under way.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Outset {
+    /// A stop was announced or has begun.
+    pub(crate) stops: bool,
+    /// The children are other programs.
+    pub(crate) programs: bool,
+    /// Such children live on when this process becomes a new program.
+    pub(crate) keeps_programs: bool,
+}
+
+impl Outset {
+    /// Why the upgrade cannot begin, if that is so.
+    pub(crate) fn refusal(self) -> Option<Failure> {
+        if self.stops {
+            Some(Failure::Stop)
+        } else if self.programs && !self.keeps_programs {
+            Some(Failure::EndsPrograms)
+        } else {
+            None
+        }
+    }
+}
+
 /// What an upgrade is asked to be.
 #[derive(Debug, Default)]
 pub(crate) struct Request {
@@ -70,7 +94,6 @@ pub(crate) enum Failure {
     /// The hook that says what is handed on has panicked.
     Unsaved,
     /// The parent leaves to its holder, and children that are other programs end with it.
-    #[cfg(feature = "holder")]
     EndsPrograms,
 }
 
@@ -90,7 +113,6 @@ impl fmt::Display for Failure {
                 "for {CALM:?} tasks of the program were queued, or output was not read"
             ),
             Self::Unsaved => f.write_str("the hook save has panicked"),
-            #[cfg(feature = "holder")]
             Self::EndsPrograms => f.write_str(
                 "the server has a holder, and children that are programs would end with their parent",
             ),

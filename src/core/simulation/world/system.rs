@@ -295,6 +295,10 @@ impl System for Simulated {
         self.0.borrow().now
     }
 
+    fn pid(&self) -> u32 {
+        1
+    }
+
     fn is_owner(&self) -> bool {
         !self.0.borrow().abandoned
     }
