@@ -20,6 +20,8 @@ pub(crate) mod draining;
 pub(crate) mod endpoint_load;
 pub(crate) mod error;
 pub(crate) mod event;
+#[cfg(feature = "holder")]
+pub(crate) mod holder;
 pub(crate) mod inbox;
 #[cfg(feature = "holder")]
 pub(crate) mod journal;

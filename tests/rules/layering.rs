@@ -43,6 +43,7 @@ const CORE: [&[&str]; 22] = [
         "report",
         "signal_policy",
         "draining",
+        "holder",
         "notice",
         "repeats",
         "slow_hooks",

@@ -7,6 +7,7 @@ use super::{Holder, end::complain, send};
 use crate::{
     core::{
         child::Signal,
+        holder::Passing,
         signal_policy::{Arrived, Lead, TABLE},
     },
     sys::{holder::memory::Journal, signals::number},
@@ -43,11 +44,15 @@ impl Holder<'_> {
 
     fn pass_on(&mut self, index: usize, signal: libc::c_int) {
         let journal = &self.setup.journal;
-        if self.setup.counted[index] && !journal.is_over() {
-            journal.ask(index, 1);
-            self.wake();
-        } else if let Some(parent) = self.parent.as_ref().filter(|it| it.status.is_none()) {
-            send(parent.pid, signal);
+        let parent = self.parent.as_ref().filter(|it| it.status.is_none());
+        let is_counted = self.setup.counted[index];
+        match Passing::of(is_counted, journal.is_over(), parent.is_some()) {
+            Passing::Counted => {
+                journal.ask(index, 1);
+                self.wake();
+            }
+            Passing::Sent => parent.iter().for_each(|it| send(it.pid, signal)),
+            Passing::Dropped => {}
         }
     }
 
