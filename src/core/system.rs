@@ -232,7 +232,7 @@ pub(crate) struct ForkTerms {
     pub(crate) epoch: u32,
     #[cfg(feature = "holder")]
     pub(crate) successor: bool,
-    #[cfg(feature = "holder")]
+    #[cfg(any(feature = "holder", test))]
     pub(crate) reserved: bool,
 }
 
