@@ -447,12 +447,12 @@ fn calls(body: &str) -> BTreeSet<&str> {
 fn g08_handlers_of_signals_do_nothing_but_count_and_wake() {
     let mut handlers = 0;
     // What the C library calls after a fork is no handler of a signal.
-    let files = sources().into_iter();
-    for file in files.filter(|file| file.name != "sys/atfork.rs") {
+    let all = sources();
+    for file in all.iter().filter(|file| file.name != "sys/atfork.rs") {
         let extern_c = file.code.split("extern \"\" fn ").skip(1);
         let mut waiting: Vec<&str> = extern_c.filter_map(|rest| rest.split('(').next()).collect();
         handlers += waiting.len();
-        let folder = code_of_the_folder(&file);
+        let folder = code_of_the_folder(&all, file);
         let mut seen = BTreeSet::new();
         while let Some(function) = waiting.pop() {
             for call in calls(body(&folder, function).unwrap()) {
@@ -472,11 +472,10 @@ fn g08_handlers_of_signals_do_nothing_but_count_and_wake() {
 }
 
 /// The code of all files that stand in the same folder.
-fn code_of_the_folder(file: &File) -> String {
-    let folder = |name: &str| Path::new(name).parent().map(Path::to_owned);
-    let here = sources().into_iter();
-    let here = here.filter(|other| folder(&other.name) == folder(&file.name));
-    here.map(|other| other.code).collect()
+fn code_of_the_folder(all: &[File], file: &File) -> String {
+    let folder = |file: &File| Path::new(&file.name).parent().map(Path::to_owned);
+    let here = all.iter().filter(|other| folder(other) == folder(file));
+    here.map(|other| other.code.as_str()).collect()
 }
 
 fn body_is_here(code: &str, function: &str) -> bool {
