@@ -229,6 +229,8 @@ const SCENARIOS: &[(&str, Scenarios)] = scenarios_of![
     turns::waiting,
     two_servers,
     upgrade,
+    upgrade::kept,
+    upgrade::refused,
     upgrade::back,
     walk,
     wire::lines,
