@@ -186,6 +186,7 @@ const SCENARIOS: &[(&str, Scenarios)] = scenarios_of![
     exec::wrappers,
     failed_starts,
     field,
+    field::timeouts,
     harness::runner,
     harness::world,
     hostile,
