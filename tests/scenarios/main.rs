@@ -157,6 +157,7 @@ const SCENARIOS: &[(&str, Scenarios)] = scenarios_of![
     chatter,
     chatter::floods,
     clients,
+    clients::stops,
     clocks,
     confinement,
     conn,
