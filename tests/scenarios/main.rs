@@ -165,6 +165,7 @@ const SCENARIOS: &[(&str, Scenarios)] = scenarios_of![
     conn::records,
     containers,
     control,
+    control::clients,
     crashes,
     deaths,
     deploy,
