@@ -160,6 +160,7 @@ const SCENARIOS: &[(&str, Scenarios)] = scenarios_of![
     clients::stops,
     clocks,
     confinement,
+    confinement::namespaces,
     conn,
     conn::blocking,
     conn::records,
