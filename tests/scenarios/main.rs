@@ -202,6 +202,8 @@ const SCENARIOS: &[(&str, Scenarios)] = scenarios_of![
     orphans,
     output,
     overtime,
+    overtime::lateness,
+    overtime::report,
     overload,
     parents_hooks,
     peers,
