@@ -17,14 +17,13 @@ const FLOORS: [&str; 8] = [
 ];
 
 /// The rooms of the core, from the top to the bottom; those on one line may import each other.
-const CORE: [&[&str]; 21] = [
+const CORE: [&[&str]; 19] = [
     &["simulation", "status"],
     &["control"],
     &["monitor"],
     &["pool"],
-    &["journal"],
-    &["inbox"],
-    &["system"],
+    // A system has a journal, and a journal what an inbox saves.
+    &["journal", "inbox", "system"],
     &[
         "backoff",
         "alarms",
