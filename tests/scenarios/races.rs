@@ -136,9 +136,8 @@ fn g05_a_stop_that_finds_the_parent_in_a_fork_reaches_the_child_too(world: &mut 
     assert_eq!(deaths(&server, "Shutdown"), 2);
 }
 
-/// A pidfd is opened for a child that was not reaped, so it works even if the child is dead by
-/// then: a child that is killed right after the fork is found, counted as a failed start, and
-/// replaced.
+/// A child that is killed right after the fork, before the parent has entered it into its tables, is
+/// a zombie that keeps its pid: it is found, counted as a failed start, and replaced.
 ///
 /// Parent and child are held where the fork has returned in neither, and the child is killed there.
 fn a12_a_child_that_is_dead_before_its_parent_has_seen_it_is_buried(world: &mut World) {

@@ -92,7 +92,7 @@ fn g04_a_server_under_nohup_can_be_interrupted(world: &mut World) {
 }
 
 /// A child has an epoll of its own, and closes the parent's by number without deregistering
-/// anything; there is no signalfd. So neither changes what the other waits for.
+/// anything. So neither changes what the other waits for. Neither reads signals from a descriptor.
 fn g07_a_child_waits_on_an_epoll_of_its_own(world: &mut World) {
     let server = world.spawn("serve", &["--start", "3"]);
     let address = server.address();
