@@ -140,7 +140,7 @@ fn collect(folder: &Path, paths: &mut Vec<PathBuf>) {
 }
 
 /// The code alone, each line kept: comments are dropped and string literals emptied.
-fn without_comments(text: &str) -> String {
+pub(super) fn without_comments(text: &str) -> String {
     let mut code = String::new();
     let mut chars = text.chars().peekable();
     while let Some(char) = chars.next() {
@@ -179,7 +179,7 @@ fn without_comments(text: &str) -> String {
 }
 
 /// Identifiers, in order.
-fn words(code: &str) -> impl Iterator<Item = &str> {
+pub(super) fn words(code: &str) -> impl Iterator<Item = &str> {
     code.split(|char: char| !(char.is_alphanumeric() || char == '_'))
         .filter(|word| !word.is_empty())
 }

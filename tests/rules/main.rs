@@ -8,6 +8,7 @@
 
 mod catalogue;
 mod container;
+mod defences;
 mod document;
 mod hooks;
 mod http;

@@ -225,7 +225,7 @@ fn until_it_has_accepted(child: &Traced) {
 /// The parent waits only for its own children, each by its pid: other processes of the program keep
 /// their statuses.
 ///
-/// Without it (`pidfd::reap` that waits for any child): the end of the program's own process is
+/// Without it (`ChildProcess::reap` that waits for any child): the end of the program's own process is
 /// taken for that of the child that was killed.
 fn g14_a_hook_that_waits_for_its_own_processes_gets_their_statuses(world: &mut World) {
     // Its own is there, dead, all the time that children come and go.

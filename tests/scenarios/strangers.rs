@@ -311,7 +311,7 @@ fn strangers_helpers(_: Args) -> ExitCode {
 /// Signal handlers compare the pid. In a process that is not the server's they let the default
 /// action happen: SIGTERM ends it at once, and the child is not affected.
 ///
-/// Without `stranger::is_one` in the child's handler the helper lives on until SIGALRM, and the child
+/// Without `foreign::is_foreign_process` in the child's handler the helper lives on until SIGALRM, and the child
 /// leaves.
 fn o02_a_helper_of_a_handler_ends_at_sigterm_and_the_child_serves_on(world: &mut World) {
     let server = world.spawn("strangers_helpers", &[]);
@@ -430,7 +430,7 @@ fn strangers_daemon(args: Args) -> ExitCode {
 /// The pid is recorded at the first turn, so a program may start the server and then become a
 /// daemon: the thread check, the socket file and a drop are the daemon's.
 ///
-/// Without `Shell::settle` the daemon forks with two threads, leaves the file, and leaves zombies.
+/// Without `take_possession` the daemon forks with two threads, leaves the file, and leaves zombies.
 fn o09_a_program_that_becomes_a_daemon_after_the_start_works(world: &mut World) {
     world.expect_orphans();
     let path = world.tempdir().join("socket");
@@ -751,7 +751,7 @@ fn strangers_ended_by_hand(args: Args) -> ExitCode {
 
 /// Outputs are read while the end waits for children, so that a child that prints can finish.
 ///
-/// Without `empty_outputs` it is killed after `kill_timeout`, 10 s.
+/// Without the turns in `run_down` it is killed after `kill_timeout`, 10 s.
 fn o30_a_child_that_prints_much_is_heard_out_when_the_server_is_dropped(world: &mut World) {
     let file = world.tempdir().join("file");
     let file = file.to_str().unwrap();

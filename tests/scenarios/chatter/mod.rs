@@ -143,7 +143,7 @@ fn events(server: &Server, pid: u32) -> Vec<String> {
 /// Only a whole word postpones the end of a silent child. An unfinished line is printed when the
 /// child is dead, before its death is reported.
 fn c01_bytes_without_a_word_are_no_sign_of_life(world: &mut World) {
-    // When whatever was read counted as an ACK (`acknowledge` in `read_output`), the child was never
+    // When whatever was read counted as an ACK (`acknowledge` in `read_some`), the child was never
     // told to stop.
     let arguments = ["--timeout", "1000", "--kill-timeout", "200"];
     let server = world.spawn("chatter", &arguments);
