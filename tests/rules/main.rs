@@ -19,4 +19,5 @@ mod prose;
 mod public_api;
 #[cfg(feature = "config")]
 mod settings;
+mod stock_servers;
 mod warnings;
