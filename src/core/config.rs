@@ -24,7 +24,9 @@ pub enum CommChannel {
     /// On its stdout, between the lines that it prints, as documented.
     #[default]
     Stdout,
-    /// On a pipe of their own, for handlers that print untrusted text: stdout carries no words.
+    /// On a pipe of their own: stdout carries no words.
+    ///
+    /// For handlers that print untrusted text.
     Private,
 }
 

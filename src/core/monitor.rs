@@ -172,8 +172,9 @@ impl Monitor {
         self.attributes.asked()
     }
 
-    /// Sets all attributes at once, as after reading a file of settings anew. When each takes effect
-    /// says its row: those that are read at the start only do not.
+    /// Sets all attributes at once, as after reading a file of settings anew.
+    ///
+    /// When each takes effect says its row: those that are read at the start only do not.
     pub fn set_config(&mut self, config: Config) {
         self.attributes.set(|asked| *asked = config);
         self.attributes_changed();
@@ -199,8 +200,9 @@ impl Monitor {
             .filter(|child| child.state == State::Retiring)
     }
 
-    /// The child that is kept for the time when all others are busy, if there is one: see
-    /// [`reserved_shedder`](Self::reserved_shedder).
+    /// The child that is kept for the time when all others are busy, if there is one.
+    ///
+    /// See [`reserved_shedder`](Self::reserved_shedder).
     pub fn reserved_server(&self) -> Option<&Child> {
         self.pool.reserved()
     }
@@ -260,8 +262,9 @@ impl Monitor {
         self.board.0.metrics()
     }
 
-    /// How long connections were queued, in seconds: a histogram for each listener, in the order of
-    /// [`ChildServer::listeners`](crate::ChildServer::listeners).
+    /// How long connections were queued, in seconds: a histogram for each listener.
+    ///
+    /// They are in the order of [`ChildServer::listeners`](crate::ChildServer::listeners).
     ///
     /// Over all children that there are or have been. A server counts here what it has
     /// [measured](crate::servers::StreamServer::queue_time), also connections that it did not serve;
@@ -467,7 +470,9 @@ impl Monitor {
         })
     }
 
-    /// Counts a child as busy. True if it was free before. A retiring child stays retiring.
+    /// Counts a child as busy.
+    ///
+    /// True if it was free before. A retiring child stays retiring.
     pub fn set_busy(&mut self, id: ChildId) -> bool {
         let now = self.now;
         let Some(child) = self.pool.get_mut(id) else {
@@ -484,7 +489,9 @@ impl Monitor {
         moves
     }
 
-    /// Counts a child as free. True if it was busy before. A retiring child stays retiring.
+    /// Counts a child as free.
+    ///
+    /// True if it was busy before. A retiring child stays retiring.
     pub fn set_not_busy(&mut self, id: ChildId) -> bool {
         let Some(child) = self.pool.get_mut(id) else {
             return false;

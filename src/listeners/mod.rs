@@ -127,8 +127,9 @@ pub struct ListenerStatus {
     /// `None` if the system does not tell. Linux does, for UNIX sockets through sock_diag(7), which
     /// a kernel may lack.
     pub queued: Option<u32>,
-    /// How many can wait, which may be fewer than the program has asked for: the system has a limit
-    /// of its own. `None` if it does not tell.
+    /// How many connections can wait; `None` if the system does not tell.
+    ///
+    /// It may be fewer than the program has asked for, since the system has a limit of its own.
     pub limit: Option<u32>,
     /// For how long the first of them has waited, at least.
     ///

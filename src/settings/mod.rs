@@ -260,7 +260,9 @@ impl Settings {
         self.entries.iter().find(|entry| entry.key.name == name)
     }
 
-    /// What is another value in `newer`, in the order of the keys: the old entry and the new one.
+    /// What is another value in `newer`: the old entry and the new one.
+    ///
+    /// They come in the order of the keys.
     ///
     /// ```
     /// # use prefork_server::settings::Settings;
@@ -276,8 +278,10 @@ impl Settings {
         both.filter(|(old, new)| old.texts != new.texts)
     }
 
-    /// Sets the attributes that have changed since `older` in a running server's configuration, but
-    /// for those that are read at its start only. What the program has set itself stays.
+    /// Sets the attributes that have changed since `older` in `config`.
+    ///
+    /// It is the configuration of a running server, so those that are read at its start only are
+    /// left out. What the program has set itself stays.
     pub fn apply_changes(&self, older: &Self, config: &mut Config) {
         for (_, new) in older.changes(self) {
             if let Some(attribute) = new.key.attribute()
@@ -324,7 +328,9 @@ impl Settings {
         self.values().max_requests
     }
 
-    /// How many connections one client may have, for [`InetdServer::max_per_peer`]; 0 means no limit.
+    /// How many connections one client may have; 0 means no limit.
+    ///
+    /// For [`InetdServer::max_per_peer`].
     pub fn max_per_peer(&self) -> usize {
         self.values().max_per_peer
     }
@@ -382,8 +388,9 @@ impl Settings {
         self.values().holder
     }
 
-    /// The server whose children are this program, with the listeners, the protocol and the stop
-    /// signal of the settings.
+    /// The server whose children are this program.
+    ///
+    /// It has the listeners, the protocol and the stop signal of the settings.
     pub fn exec_server<A: Into<OsString>>(
         &self,
         program: impl Into<OsString>,
@@ -401,8 +408,9 @@ impl Settings {
         values.listen.into_iter().fold(server, ExecServer::listen)
     }
 
-    /// The server that runs this program for each connection, with the listeners and the limits of
-    /// the settings.
+    /// The server that runs this program for each connection.
+    ///
+    /// It has the listeners and the limits of the settings.
     pub fn inetd_server<A: Into<OsString>>(
         &self,
         program: impl Into<OsString>,

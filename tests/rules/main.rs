@@ -19,5 +19,6 @@ mod prose;
 mod public_api;
 #[cfg(feature = "config")]
 mod settings;
+mod rustdoc;
 mod stock_servers;
 mod warnings;

@@ -149,16 +149,18 @@ impl Session {
         &self.peer
     }
 
-    /// What the proxy has said that passes the connection on; `None` if the client has connected
-    /// without one.
+    /// What the proxy that passes the connection on has said.
+    ///
+    /// `None` if the client has connected without one.
     #[cfg(feature = "proxy-protocol")]
     #[cfg_attr(docsrs, doc(cfg(feature = "proxy-protocol")))]
     pub fn proxied(&self) -> Option<&crate::servers::proxy::Proxied> {
         self.peer.proxied()
     }
 
-    /// The client's address and port when the connection was accepted. An IPv4 client has an IPv4
-    /// address, also on an IPv6 socket. `None` over a UNIX socket.
+    /// The client's address and port when the connection was accepted.
+    ///
+    /// An IPv4 client has an IPv4 address, also on an IPv6 socket. `None` over a UNIX socket.
     pub fn remote_address(&self) -> Option<SocketAddr> {
         self.peer.remote_address()
     }
@@ -183,8 +185,9 @@ impl Session {
         self.peer.path()
     }
 
-    /// The process at the other end of a UNIX socket. `None` over TCP, and where the system does not
-    /// tell.
+    /// The process at the other end of a UNIX socket.
+    ///
+    /// `None` over TCP, and where the system does not tell.
     pub fn peer_credentials(&self) -> Option<PeerCredentials> {
         self.peer.credentials()
     }
@@ -212,8 +215,10 @@ impl Session {
         self.got_error = got;
     }
 
-    /// Whether the connection is being shut down: no more input is delivered, and the connection is
-    /// disconnected when the output has been written.
+    /// Whether the connection is being shut down.
+    ///
+    /// No more input is delivered, and the connection is disconnected when the output has been
+    /// written.
     pub fn is_shutdown(&self) -> bool {
         self.shutdown
     }
@@ -226,8 +231,9 @@ impl Session {
         self.shutdown = shutdown;
     }
 
-    /// Whether the connection is open: false once [`disconnect`](Self::disconnect) was called, and
-    /// in `handler_stop`.
+    /// Whether the connection is open.
+    ///
+    /// It is false once [`disconnect`](Self::disconnect) was called, and in `handler_stop`.
     pub fn is_connected(&self) -> bool {
         self.connected
     }
@@ -243,8 +249,9 @@ impl Session {
 
 /// Time limits.
 impl Session {
-    /// How long the client may be idle: it sends nothing and takes no output. Default: `None`, no
-    /// limit.
+    /// How long the client may be idle: it sends nothing and takes no output.
+    ///
+    /// Default: `None`, no limit.
     pub fn idle_timeout(&self) -> Option<Duration> {
         self.times.idle
     }
@@ -267,8 +274,9 @@ impl Session {
         self.times.set_total(time, self.now);
     }
 
-    /// How long a disconnected connection waits for the client to finish sending, so that a reset
-    /// does not destroy the last answer. Default: zero.
+    /// How long a disconnected connection waits for the end of the client's input.
+    ///
+    /// It keeps a reset from destroying the last answer. Default: zero.
     pub fn linger(&self) -> Duration {
         self.linger
     }
@@ -282,20 +290,24 @@ impl Session {
 
 /// The filter and the limits.
 impl Session {
-    /// What cuts the input into records and encodes the output. Default: [`LineFilter::lf`].
+    /// What cuts the input into records and encodes the output.
+    ///
+    /// Default: [`LineFilter::lf`].
     pub fn filter(&self) -> &dyn Filter {
         &*self.filter
     }
 
-    /// Sets the filter, at any time: the new one gets the input that was not taken yet. Output that
-    /// was put stays as it was encoded.
+    /// Sets the filter, at any time: the new one gets the input that was not taken yet.
+    ///
+    /// Output that was put stays as it was encoded.
     pub fn set_filter(&mut self, filter: impl Filter + 'static) {
         self.filter = Box::new(filter);
         self.look_again();
     }
 
-    /// How many bytes of input a record may take, its delimiters included. Default:
-    /// [`INPUT_LIMIT`](Self::INPUT_LIMIT). A longer record is a read error.
+    /// How many bytes of input a record may take, its delimiters included.
+    ///
+    /// Default: [`INPUT_LIMIT`](Self::INPUT_LIMIT). A longer record is a read error.
     pub fn input_limit(&self) -> usize {
         self.input_limit
     }
@@ -324,7 +336,9 @@ impl Session {
         &self.input[self.taken..]
     }
 
-    /// Removes that input and returns it, for a protocol that skips what it cannot parse.
+    /// Removes that input and returns it.
+    ///
+    /// Use it for a protocol that skips what it cannot parse.
     pub fn take_input(&mut self) -> Vec<u8> {
         let mut input = std::mem::take(&mut self.input);
         input.drain(..std::mem::take(&mut self.taken));
@@ -332,8 +346,9 @@ impl Session {
         input
     }
 
-    /// How many bytes of output wait for the client, posted ones included. The original's
-    /// `get_driver_out_octets`.
+    /// How many bytes of output wait for the client, posted ones included.
+    ///
+    /// The original's `get_driver_out_octets`.
     pub fn pending_output(&self) -> usize {
         self.output.len() - self.written + self.posted
     }
@@ -346,8 +361,10 @@ impl Session {
 
 /// What a handler can ask for.
 impl Session {
-    /// Sends a record: the filter encodes it now; it is written when the handler has returned. The
-    /// original's `$self->get_wheel->put(...)`.
+    /// Sends a record.
+    ///
+    /// The filter encodes it now; it is written when the handler has returned. The original's
+    /// `$self->get_wheel->put(...)`.
     ///
     /// If it exceeds the output limit, or the filter refuses it, no part of it is sent and
     /// [`handler_error`](super::ConnClass::handler_error) is called. After a disconnect or a write
@@ -368,8 +385,9 @@ impl Session {
         }
     }
 
-    /// Posts a record to [`handler_put`](super::ConnClass::handler_put), whose default sends it. The
-    /// original's `$self->yield(put => ...)`.
+    /// Posts a record to [`handler_put`](super::ConnClass::handler_put), whose default sends it.
+    ///
+    /// The original's `$self->yield(put => ...)`.
     pub fn post_put(&mut self, record: impl Into<Vec<u8>>) {
         let record = record.into();
         if !self.takes_output() {
@@ -390,7 +408,9 @@ impl Session {
         self.post_event(Posted::Shutdown);
     }
 
-    /// Ends the connection: unwritten output is dropped, and only `handler_stop` is still called.
+    /// Ends the connection, and drops what was not written.
+    ///
+    /// Only `handler_stop` is still called.
     pub fn disconnect(&mut self) {
         self.connected = false;
     }
@@ -405,7 +425,9 @@ impl Session {
         }
     }
 
-    /// Posts `state` when `after` has passed: the way to disconnect a client that says nothing.
+    /// Posts `state` when `after` has passed.
+    ///
+    /// It is the way to disconnect a client that says nothing.
     pub fn delay_set(&mut self, state: &str, after: Duration) -> AlarmId {
         self.alarms.set(self.now + after, state)
     }
@@ -437,8 +459,9 @@ impl Session {
         (self.say_ack)()
     }
 
-    /// Asks for more time for this connection, `time` from now, where there is a `busy_timeout`: see
-    /// [`Comm::extend`](crate::Comm::extend).
+    /// Asks for more time for this connection, `time` from now.
+    ///
+    /// It matters where there is a `busy_timeout`: see [`Comm::extend`](crate::Comm::extend).
     pub fn extend(&self, time: Duration) {
         (self.extend)(time);
     }

@@ -106,8 +106,9 @@ impl ProxyProtocol {
         self
     }
 
-    /// Trusts whoever connects to a UNIX socket, or to another socket whose clients have no
-    /// internet address.
+    /// Trusts every process that connects to a UNIX socket.
+    ///
+    /// The same holds for another socket whose clients have no internet address.
     ///
     /// The [mode](crate::UnixServer::mode) of the socket file says who can.
     #[must_use]
@@ -116,8 +117,9 @@ impl ProxyProtocol {
         self
     }
 
-    /// Serves clients of a network that connect without a proxy and send no header: probes of an
-    /// orchestrator, an administrator. It can be called for several.
+    /// Serves clients of a network that connect without a proxy and send no header.
+    ///
+    /// They may be probes of an orchestrator, or an administrator. It can be called for several.
     ///
     /// What they send is the handler's, even if it looks like a header. For an address that is
     /// [trusted](Self::trust) too it has no effect.
