@@ -17,8 +17,8 @@ mod original;
 mod policy;
 mod prose;
 mod public_api;
+mod rustdoc;
 #[cfg(feature = "config")]
 mod settings;
-mod rustdoc;
 mod stock_servers;
 mod warnings;
