@@ -248,7 +248,7 @@ impl Child {
     }
 
     /// How many connections it has taken until `now`, for a sum over all children: by its notes, if it
-    /// notes any that can be true. By its words, which may be heard twice, it may be one more.
+    /// notes any that can be true. By its words, which may be counted twice, it may be one more.
     pub(crate) fn taken_by(&self, now: Time) -> u64 {
         match believable(self.noted_requests, self.start_time, now) {
             0 => self.told_requests,

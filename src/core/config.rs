@@ -32,7 +32,7 @@ pub enum CommChannel {
 
 /// What happens if the parent has more than one thread when it is about to fork.
 ///
-/// A lock that another thread holds at the fork stays locked in the child for ever: the lock of the
+/// A lock that another thread holds at the fork stays locked in the child forever: the lock of the
 /// allocator, of the logger, of stdout.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 #[non_exhaustive]
@@ -149,7 +149,7 @@ macro_rules! with_attributes {
             /// How long one connection may take in all.
             ///
             /// The parent keeps the time, so it also ends a child that is stuck in C code. A child
-            /// that takes longer is told to stop, whether it sends ACKs or not and whoever causes
+            /// that takes longer is told to stop, whether it sends ACKs or not and whatever causes
             /// the delay; SIGKILL follows after `kill_timeout`.
             /// [`Conn::extend`](crate::servers::Conn::extend) gives more time to the connection in
             /// hand. Zero turns the limit off. For a program that
@@ -260,7 +260,7 @@ macro_rules! with_attributes {
             /// It then takes those connections from the queue that are too old to be served, so
             /// that the others lose no time with them: see
             /// [`max_queue_age`](crate::servers::StreamServer::max_queue_age), without which there
-            /// is no such child. It serves nobody. It counts for `max_clients`, is forked when three
+            /// is no such child. It serves no client. It counts for `max_clients`, is forked when three
             /// quarters of that are there, and waits without any cost until all others are busy.
             reserved_shedder, set_reserved_shedder: bool = false => {
                 unit: "true or false",

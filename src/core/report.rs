@@ -17,11 +17,11 @@ pub struct Report {
     pub forks: u64,
     /// Forks that failed.
     pub failed_forks: u64,
-    /// ACKs heard.
+    /// ACKs received.
     pub acks: u64,
-    /// BUSYs heard.
+    /// BUSYs received.
     pub busy: u64,
-    /// NOT_BUSYs heard.
+    /// NOT_BUSYs received.
     pub not_busy: u64,
     /// Bytes of the children's output that the parent could not pass on.
     ///

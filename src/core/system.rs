@@ -147,7 +147,7 @@ pub(crate) trait Process: fmt::Debug {
     /// Collects the status if the child has ended. `Outlived` is returned again until its process
     /// group is empty.
     fn reap(&self) -> io::Result<Reaped>;
-    /// What others tell of its end who have reaped it; `None` if nobody is there who would.
+    /// What another process that reaps it tells of its end; `None` if there is none.
     fn end_told_by_others(&self) -> Option<Collected> {
         None
     }
@@ -434,9 +434,9 @@ pub(crate) trait System {
     fn forget_image(&mut self) {}
     /// Notes a connection on which the outcome of an upgrade is told.
     fn add_asker(&mut self, _: Box<dyn Any>) {}
-    /// Tells the outcome of an upgrade that does not begin to whoever has asked for it.
+    /// Tells the outcome of an upgrade that does not begin to the client that has asked for it.
     fn tell_asker(&mut self, _: Box<dyn Any>, _outcome: &str) {}
-    /// Tells whoever waits for the outcome of an upgrade.
+    /// Tells all that wait for the outcome of an upgrade.
     fn tell_askers(&mut self, _outcome: &str) {}
 
     /// Where to note what a parent after this one is to know, if there is a process that starts another

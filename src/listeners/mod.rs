@@ -135,7 +135,7 @@ pub struct ListenerStatus {
     ///
     /// It is known of the sockets of a stock server, up to 32 of them, where `queued` is known: from
     /// the looks before. A first look finds none, and a look finds no more than the time since the
-    /// first one at which somebody waited. Too much is told of a socket from which others take
+    /// first one at which a client waited. Too much is told of a socket from which others take
     /// connections as well: other servers, and after an upgrade the children of the program before.
     pub oldest: Option<Duration>,
 }

@@ -125,7 +125,7 @@ impl Systemd {
     ///
     /// Call it while the program has one thread; otherwise the variables stay in the environment.
     pub fn from_env() -> Self {
-        // No server has started yet, and what is wrong is to be heard.
+        // No server has started yet, and an error is to be seen.
         super::log::stand_in();
         let [socket, microseconds, pid] = notify::take_variables();
         let mut systemd = Self::to(None, watchdog(microseconds.as_deref(), pid.as_deref()));

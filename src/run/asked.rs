@@ -1,4 +1,4 @@
-//! Whom the loop asks: the program's hooks, or nobody while it ends the server outside of `run`. Calls
+//! Whom the loop asks: the program's hooks, or none while it ends the server outside of `run`. Calls
 //! no hook itself.
 
 use crate::{

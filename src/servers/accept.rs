@@ -52,7 +52,7 @@ pub(super) type SharedListeners = Rc<RefCell<Vec<Ours<OwnedFd>>>>;
 pub(super) struct Acceptor<'a, L: Listener> {
     pub(super) config: AcceptConfig,
     pub(super) admission: Admission<L::Stream>,
-    /// Who is told how connections end, if anybody is.
+    /// The hooks that are told how connections end, if there are any.
     pub(super) ends: Option<Rc<Ends>>,
     pub(super) header_check: Option<HeaderCheck<L::Stream>>,
     pub(super) kind: &'a L,
@@ -283,7 +283,7 @@ impl<L: Listener<Stream: Stream>> Run<'_, L> {
         Observation::Skipped
     }
 
-    /// Begins to look at a connection, if anybody is told of its end.
+    /// Begins to look at a connection, if a hook is told of its end.
     fn watch(&self, connection: &Newcomer, number: u64) -> Option<Watched> {
         let ends = self.acceptor.ends.as_ref()?;
         Some(ends.begin(connection, number))

@@ -1,5 +1,5 @@
 //! Which connections a server admits, before its handler sees them: the attributes, and what a child
-//! does with them. Measures and asks the rules of `core/accept`; serves nobody.
+//! does with them. Measures and asks the rules of `core/accept`; serves no client.
 
 use super::{
     conn::{Conn, Stream},
@@ -388,7 +388,7 @@ impl<L: Listener<Stream: Stream>> StreamServer<L> {
     /// The hook gets its time in the queue, too. Default: the connection is closed.
     ///
     /// It runs in the child, which has not said BUSY for it and does not count it. While it runs
-    /// the child serves nobody, so it should not wait for the client:
+    /// the child serves no client, so it should not wait for the client:
     /// [`Reply`](crate::servers::Reply) does not.
     ///
     /// ```

@@ -141,7 +141,7 @@ pub struct Conn<S> {
     /// notices the parent's end. The client is usually ready by then, which saves two system calls.
     first_wait: Option<Duration>,
     bounds: Bounds,
-    /// What moves over it, if anybody is told of its end.
+    /// What moves over it, if a hook is told of its end.
     meter: Metered,
     /// What the proxy has said that passes the connection on.
     #[cfg(feature = "proxy-protocol")]

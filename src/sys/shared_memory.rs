@@ -114,7 +114,7 @@ impl SharedMemory {
     pub(crate) fn for_few(name: &CStr, length: usize) -> io::Result<Self> {
         let (mut memory, _) = Self::new(name, length)?;
         if !memory.write.is_inherited && advise(&memory.read, Forks::LackIt) {
-            // OK because nobody else has it yet.
+            // OK because no other process has it yet.
             if let Some(read) = Arc::get_mut(&mut memory.read) {
                 read.is_inherited = false;
             }
@@ -408,7 +408,7 @@ mod handed_on {
 #[cfg(target_os = "linux")]
 fn map(file: &OwnedFd, length: NonZeroUsize, protection: ProtFlags) -> io::Result<Mapping> {
     // SAFETY: a new mapping at an address of the kernel's choice, of a file that has this length
-    // and will be sealed against being shortened before anybody else has it.
+    // and will be sealed against being shortened before another process has it.
     let memory =
         unsafe { nix::sys::mman::mmap(None, length, protection, MapFlags::MAP_SHARED, file, 0) }?;
     Ok(Mapping {

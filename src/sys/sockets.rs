@@ -344,7 +344,7 @@ pub(crate) enum Family {
     Unix,
 }
 
-/// Whether bytes have arrived at a connection that nobody has read.
+/// Whether bytes have arrived at a connection that were not read yet.
 pub(crate) fn is_unread(connection: &impl AsRawFd) -> bool {
     let mut byte = [0];
     let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
@@ -438,7 +438,7 @@ mod tests {
         assert!(!keep_nonblocking(&listener).unwrap());
         let shared = listener.try_clone().unwrap();
         shared.set_nonblocking(false).unwrap();
-        // Without the call above the next line would wait for ever.
+        // Without the call above the next line would wait forever.
         assert!(keep_nonblocking(&listener).unwrap());
         assert!(matches!(
             accept(&listener, Blocking::Never),
@@ -485,7 +485,7 @@ mod tests {
         let listener = listen_tcp();
         block_briefly(&listener, Duration::from_millis(20)).unwrap();
         listener.set_nonblocking(false).unwrap();
-        // Without the timeout the next line would wait for ever.
+        // Without the timeout the next line would wait forever.
         let accepted = accept(&listener, Blocking::Allowed);
         assert!(matches!(accepted, Accepted::Nothing), "{accepted:?}");
     }

@@ -302,7 +302,7 @@ fn outcome(run: &Run) -> Result<&'static str, String> {
         (Some(0), _) if is_served => Ok("served"),
         (Some(1), _) if run.stderr_tells("error: ") => Ok("a typed error"),
         (Some(70), _) => Ok(GIVEN_UP),
-        // A parent that has said goodbye is followed by no other: the holder ends as it has ended.
+        // A parent that has announced its end is followed by no other: the holder ends as it has ended.
         (_, Some(Signal::SIGKILL)) if is_served || run.role.is_the_holder() => {
             Ok("killed, and nothing left")
         }

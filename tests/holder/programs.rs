@@ -401,7 +401,7 @@ fn before_the_exec_the_c_library_knows_the_new_process(world: &mut World) {
     watched.stop();
 }
 
-/// Such a child could find locks locked for ever if the C library did not fork it. It is the parent's.
+/// Such a child could find locks locked forever if the C library did not fork it. It is the parent's.
 fn programs_of_a_parent_with_threads_end_with_it_and_are_replaced(world: &mut World) {
     let watched = watched(
         world,

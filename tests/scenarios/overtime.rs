@@ -411,7 +411,7 @@ fn a_connection_that_asks_for_more_time_has_it(world: &mut World) {
     ends_well(&server);
 }
 
-/// A child under load says no word between its connections, and is busy for ever by its words. Its
+/// A child under load says no word between its connections, and is busy forever by its words. Its
 /// notes tell when each connection began.
 ///
 /// By their words alone (`busy_since` in `Child::connection`) both are told after two seconds.

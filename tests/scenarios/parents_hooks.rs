@@ -136,7 +136,7 @@ fn h03_a_hook_slower_than_timeout_blames_nobody(world: &mut World) {
 /// If `max_clients` is lowered below the number of children, free children are told to stop after
 /// `cull_after`; busy ones first finish their connection.
 fn m02_a_lowered_max_clients_is_reached_without_hurting_a_client(world: &mut World) {
-    // Without the second half of `pool::surplus` all six stayed for ever.
+    // Without the second half of `pool::surplus` all six stayed forever.
     let server = world.spawn("slow_parent", &[]);
     let address = server.address();
     let mut held = hold(&address, 5);

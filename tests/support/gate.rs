@@ -5,7 +5,7 @@
 //! open after it, so forked children pass gates like anyone else. A gate that the scenario has not
 //! made, or has opened, stops nobody: a program may name more points than one scenario uses.
 //!
-//! It never stops a process for ever: if the scenario ends, all its gates are open. It is not for
+//! It never stops a process forever: if the scenario ends, all its gates are open. It is not for
 //! signal handlers.
 
 use std::fs;

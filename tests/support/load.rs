@@ -34,7 +34,7 @@ pub fn under_load(
                 }
             });
         }
-        // Also after a panic, which would wait for the clients for ever.
+        // Also after a panic, which would wait for the clients forever.
         let _end = End(&over);
         meanwhile();
     });

@@ -22,7 +22,7 @@ impl Look {
 
 /// The last looks at a queue that is first in, first out.
 ///
-/// The kernel tells the age of a connection once it is accepted, and of none before. But whoever was
+/// The kernel tells the age of a connection once it is accepted, and of none before. But a client that was
 /// in the queue at a look, and of whom fewer have been taken since than were there, still is: if 100
 /// were queued 50 ms ago and 70 have been taken since, the next 30 have waited for 50 ms and more.
 ///
@@ -114,7 +114,7 @@ mod tests {
         assert_eq!(log.age(7, ms(500)), None);
     }
 
-    /// Without that it would be said for ever that one client waits.
+    /// Without that it would be said forever that one client waits.
     #[test]
     fn who_was_taken_by_a_child_that_has_not_counted_is_forgotten() {
         let mut log = QueueLog::default();
@@ -142,7 +142,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever comes and is taken when, between two looks and during a look: nobody is said to
+        /// Whatever comes and is taken when, between two looks and during a look: no client is said to
         /// have waited for longer than it has, and who has been there at a look is not said to be
         /// younger than that.
         #[test]

@@ -161,7 +161,7 @@ mod tests {
         assert!(notes.due);
     }
 
-    /// A connection does not begin in the future, and nobody is left in peace for ever.
+    /// A connection does not begin in the future, and no child is spared without limit.
     #[test]
     fn values_out_of_range_are_brought_into_it() {
         let notes = Notes::new(&[u64::MAX; LINE], at(5));

@@ -239,7 +239,7 @@ fn ends_unseen(world: World, child: usize) -> bool {
     }
 }
 
-/// Serials begin again some time, and a slot that nobody has noted anything in is zero.
+/// Serials begin again some time, and a slot in which nothing was noted is zero.
 #[test]
 fn the_later_of_two_notes_stays() {
     for first in [1, ID.serial(), u32::MAX / 2 + 7, u32::MAX] {
@@ -252,7 +252,7 @@ fn the_later_of_two_notes_stays() {
 }
 
 /// The same of a child that is the holder's from its first moment. The kernel notes its pid before it
-/// runs, and whoever is killed in a fork leaves that before it is gone. The holder reaps.
+/// runs, and a parent that is killed in a fork leaves that before it is gone. The holder reaps.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 struct Siblings {
     parent_lives: bool,

@@ -163,7 +163,7 @@ impl Monitor {
 
     /// Acts on changed attributes: warns once of each value that makes no sense, and updates the
     /// surplus and the timer of the timeout check. A default that gives way to what was asked for is
-    /// no mistake of anybody.
+    /// no mistake of the program.
     pub(crate) fn attributes_changed(&mut self) {
         let unreported = self.attributes.take_unreported();
         for change in unreported.iter().filter(|change| !change.is_of_default()) {
@@ -235,7 +235,7 @@ impl Monitor {
     }
 
     /// Tells the reserved child to stop if it is of no use any more, or is to be replaced: it has
-    /// no client, so nobody waits for its successor.
+    /// no client, so no client waits for its successor.
     fn release_reserve(&mut self) {
         let Some(reserved) = self.pool.reserved() else {
             return;

@@ -176,7 +176,7 @@ impl Monitor {
     /// Gives a child that was just forked its epoch, and its role if it is a successor.
     pub(super) fn enrol(&mut self, id: ChildId) {
         let is_reserved = self.pool.reserved().is_some_and(|child| child.id == id);
-        // It serves nobody, so it is nobody's successor.
+        // It serves no client, so it is no child's successor.
         let role = (!is_reserved).then(|| self.replacement.forked()).flatten();
         let epoch = self.replacement.epoch();
         if let Some(child) = self.pool.get_mut(id) {

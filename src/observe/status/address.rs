@@ -1,4 +1,4 @@
-//! Where the status helper listens: the address as text, and the socket. Answers nobody.
+//! Where the status helper listens: the address as text, and the socket. Answers no request.
 
 use crate::{
     core::error::{Error, Operation},
@@ -52,7 +52,7 @@ impl StatusAddress {
 
     /// A TCP socket at `HOST:PORT`. Port 0 lets the system choose one.
     ///
-    /// Whoever can reach it sees all of the status, which has the addresses of clients. On the
+    /// Every client that can reach it sees all of the status, which has the addresses of clients. On the
     /// loopback interface a client must ask for `localhost`, for an IP address or for `HOST` itself:
     /// under any other name a page in a browser could read it.
     pub fn tcp(address: impl Into<String>) -> Self {

@@ -1,4 +1,4 @@
-//! What moves over a connection, and what its handler says about it, for whoever is told of its end.
+//! What moves over a connection, and what its handler says about it, for the hooks that are told of its end.
 //! Counts; writes nothing.
 
 use super::{Conn, Stream};
@@ -35,7 +35,7 @@ impl Meter {
     }
 }
 
-/// The meter of a connection, if anybody is told of its end.
+/// The meter of a connection, if a hook is told of its end.
 pub(in crate::servers) type Metered = Option<Rc<Meter>>;
 
 fn add(counter: &Cell<u64>, bytes: usize) {

@@ -260,7 +260,7 @@ impl Session {
     ///
     /// When it has passed, [`handler_error`](super::ConnClass::handler_error) is called with
     /// [`Limit::Idle`](super::Limit::Idle), once for each idle period. Its default disconnects; to
-    /// inform the client, put a goodbye and call [`shutdown`](Self::shutdown).
+    /// inform the client, put a last line and call [`shutdown`](Self::shutdown).
     pub fn set_idle_timeout(&mut self, time: Option<Duration>) {
         self.times.set_idle(time);
     }

@@ -21,8 +21,8 @@
 //!
 //! - **Off unless asked for.** A server without [`proxy_protocol`] passes a header to its handler
 //!   as it passes all bytes.
-//! - **Whoever is not trusted is not served.** A client that could send a header of its own could
-//!   call itself anybody. So with a [`ProxyProtocol`] a connection from elsewhere is closed, with a
+//! - **A peer that is not trusted is not served.** A client that could send a header of its own could
+//!   claim any address. So with a [`ProxyProtocol`] a connection from elsewhere is closed, with a
 //!   header and without one; see [`direct`](ProxyProtocol::direct) for those that come without a
 //!   proxy.
 //! - **A header is required, once.** It is read before the handler runs, to its last byte and not
@@ -60,7 +60,7 @@ const CHUNK: usize = 512;
 /// Which proxies are trusted to tell whose connection they pass on.
 ///
 /// For [`StreamServer::proxy_protocol`](crate::servers::StreamServer::proxy_protocol). A new one
-/// trusts nobody.
+/// trusts no proxy.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ProxyProtocol {
     trusted: Vec<Cidr>,
@@ -86,7 +86,7 @@ enum Origin {
 }
 
 impl ProxyProtocol {
-    /// Trusts nobody: each connection is refused.
+    /// Trusts no proxy: each connection is refused.
     pub fn new() -> Self {
         Self {
             trusted: Vec::new(),
@@ -98,8 +98,8 @@ impl ProxyProtocol {
 
     /// Trusts the proxies of a network. It can be called for several.
     ///
-    /// A connection from there must begin with a header. List proxies and nothing else: whoever
-    /// connects from there can call itself anybody.
+    /// A connection from there must begin with a header. List proxies and nothing else: a client that
+    /// connects from there can claim any address.
     #[must_use]
     pub fn trust(mut self, proxies: Cidr) -> Self {
         self.trusted.push(proxies);

@@ -63,8 +63,8 @@ impl Held {
         }
     }
 
-    /// What has arrived: signals as the holder has heard them, and the deaths of children that it has
-    /// reaped. Those that somebody has sent to this process are left out, since whoever signals all
+    /// What has arrived: signals as the holder has received them, and the deaths of children that it has
+    /// reaped. Those that were sent to this process itself are left out, since a sender that signals all
     /// processes of a group has signalled the holder as well.
     ///
     /// `woken` says that the holder may have said something.

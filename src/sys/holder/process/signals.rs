@@ -17,7 +17,7 @@ use nix::{
 };
 use std::{io, mem::MaybeUninit, ptr};
 
-/// By this signal whoever watches a server asks the holder to replace a parent that hangs.
+/// By this signal a program that watches a server asks the holder to replace a parent that hangs.
 const REPLACE_PARENT: libc::c_int = libc::SIGABRT;
 
 impl Holder<'_> {
