@@ -313,7 +313,7 @@ macro_rules! with_attributes {
             ///
             /// While many words come, the parent looks at shared memory every 2 to 20 ms, and the
             /// child notes its words there instead of printing them. However often the child has
-            /// turned busy and free between two looks, the parent then hears one BUSY and one
+            /// turned busy and free between two looks, the parent then gets one BUSY and one
             /// NOT_BUSY, after the lines that the child has printed meanwhile. Off prints a
             /// NOT_BUSY and a BUSY for every connection.
             coalesce_words, set_coalesce_words: bool = true => {

@@ -335,7 +335,7 @@ pub(crate) trait System {
     fn noted(&self, slot: usize) -> Entry;
     /// A look at the board.
     fn view(&self) -> SharedView;
-    /// What a child has noted on the board. Its values are in range, and may still be lies.
+    /// What a child has noted on the board. Its values are in range, and may still be wrong.
     fn notes(&self, slot: usize) -> Notes;
     /// Asks the children, through the board, for ACKs at this interval.
     fn ask_interval(&mut self, interval: Interval);

@@ -21,4 +21,5 @@ mod rustdoc;
 #[cfg(feature = "config")]
 mod settings;
 mod stock_servers;
+mod tables;
 mod warnings;

@@ -5,7 +5,7 @@ use super::{LINE, PEER_WORDS, TEXT_BYTES, TEXT_WORDS, peer};
 use crate::core::{board::layout, clocks::InHand, time::Time, wire::Entry};
 use std::{fmt, net::SocketAddr, time::Duration};
 
-/// No child was queued for longer, or is left in peace for longer, than this.
+/// No child was queued for longer, or has more time for a connection, than this.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The first line of a slot.

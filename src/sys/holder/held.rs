@@ -57,7 +57,7 @@ impl Held {
 
     pub(super) fn say(&self, message: Message) {
         // OK to ignore: a pipe that is kept for too long is replaced by that of the next child in its
-        // slot, and a holder that does not hear is gone or stopped.
+        // slot, and a holder that does not answer is gone or stopped.
         if let Err(error) = channel::send(&self.channel, message, &[]) {
             log::debug!("{message:?} to the holder: {error}");
         }

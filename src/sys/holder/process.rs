@@ -138,7 +138,7 @@ pub(super) struct Holder<'a> {
 }
 
 impl<'a> Holder<'a> {
-    /// This process adopts orphans from now on, and hears signals by a descriptor alone.
+    /// This process adopts orphans from now on, and reads signals from a descriptor alone.
     pub(super) fn new(
         mut setup: HolderSetup,
         estate: Estate<'a>,
@@ -299,7 +299,7 @@ impl<'a> Holder<'a> {
         self.hear_signals();
     }
 
-    /// Hears all that the parent has said.
+    /// Reads all that the parent has sent.
     fn hear_parent(&mut self) {
         let Some(channel) = self.channel.take() else {
             return;
