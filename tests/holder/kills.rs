@@ -217,7 +217,7 @@ fn parents_that_end_soon_are_followed_more_and_more_slowly(world: &mut World) {
     watched.stop();
 }
 
-/// A connection that a child has in hand is the child's, whoever the parent is.
+/// A connection that a child has in hand is the child's, whatever process the parent is.
 fn connections_in_hand_are_served_to_their_end(world: &mut World) {
     let watched = Watched::new(world, &[]);
     let address = watched.address();

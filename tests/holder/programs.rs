@@ -236,7 +236,7 @@ fn what_a_program_has_said_is_known_to_the_next_parent(world: &mut World) {
         watched.server.stdout()
     );
     assert_eq!(watched.said("Some(Free)"), 2);
-    // For longer than a start may take, nobody is told to stop.
+    // For longer than a start may take, no child is told to stop.
     pause(Duration::from_millis(5200));
     assert_eq!(client.ask("who"), pid.to_string());
     assert_eq!(watched.children(), before);

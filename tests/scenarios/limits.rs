@@ -39,7 +39,7 @@ fn expect_delays(server: &Server, count: usize) -> Vec<String> {
 struct Somebody(Vec<String>);
 
 impl Somebody {
-    /// Every run its own, and one that nobody is.
+    /// Every run its own, and one that no process has.
     fn new() -> Self {
         let id = 1_000_000 + std::process::id();
         let ids = [format!("--reuid={id}"), format!("--regid={id}")];

@@ -137,7 +137,7 @@ fn is_sleep(pid: u32) -> bool {
     processes::Process::read(pid).is_some_and(|process| process.name == "sleep")
 }
 
-/// A child is gone when it has been reaped, whoever holds its pipes; the parent closes its ends
+/// A child is gone when it has been reaped, whatever process holds its pipes; the parent closes its ends
 /// then.
 ///
 /// When a child is reaped only once its pipes have ended (`Flags::CLOSED`): it never is.

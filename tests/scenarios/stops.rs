@@ -169,7 +169,7 @@ fn a_stop_by_sigquit_waits_for_no_start(world: &mut World) {
     expect_exit(&server, child, "Shutdown signal: 9 (SIGKILL)");
 }
 
-/// The second signal ends the delay and kills nobody; the third kills.
+/// The second signal ends the delay and kills no child; the third kills.
 fn i02_a_delay_before_a_stop_is_ended_by_a_second_signal(world: &mut World) {
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT] {
         let server = world.spawn("serve", &["--pre-stop-delay", "60000"]);

@@ -336,7 +336,7 @@ fn d09_thousand_connections_survive_as_many_stops(world: &mut World) {
     let address = server.address();
     let mut served = 0;
     while served < 1000 {
-        // All of them idle: a newcomer would try to accept, whoever was woken.
+        // All of them idle: a newcomer would try to accept, whichever was woken.
         let idle = until("an idle pool", SOON, || {
             let children = server.children();
             let idle = children.len() > CHILDREN / 2
