@@ -100,7 +100,7 @@ impl Heir {
         let mut flags = said.flags;
         flags.set(Flags::STDOUT_OPEN, self.pipes[0].is_some());
         flags.set(Flags::STDERR_OPEN, self.pipes[1].is_some());
-        // Nothing is sent to it. Who is left of its group is told to stop.
+        // Nothing is sent to it. What is left of its group is told to stop.
         let is_over = self.record.end.is_some() && self.record.stop_by.group.is_none();
         flags.set(Flags::REAPED, is_over);
         flags

@@ -41,7 +41,7 @@ impl Comm {
 
     /// Says what the child does with the connection in hand.
     ///
-    /// Who looks at the slot of the child can read it.
+    /// The parent, the status page and other readers of the board can read it.
     ///
     /// The first 128 bytes are kept, until the next connection. It costs no system call and a few
     /// nanoseconds.

@@ -262,7 +262,7 @@ impl<'a> Holder<'a> {
 
     /// Waits for the end of the parent. Does not return if that has announced its end.
     fn await_end(&mut self) -> Next {
-        // Who has ended before is told by no signal.
+        // No signal tells of processes that have ended before.
         self.hear_signals();
         while self.parent.as_ref().is_some_and(|it| it.status.is_none()) {
             self.wait(None);

@@ -60,7 +60,7 @@ impl Holder<'_> {
         }
     }
 
-    /// Who has ended and is no child of the server is not known to the next program.
+    /// A process that has ended and is no child of the server is not known to the next program.
     pub(super) fn reap_strangers(&self) {
         let is_child = |pid: &u32| self.setup.journal.slot_of(*pid).is_some();
         while let Some(pid) = process::peek().filter(|pid| !is_child(pid)) {
