@@ -96,9 +96,11 @@ fn the_diagram_names_every_room_of_every_floor() {
         let name = folder.file_name().expect("a name").to_string_lossy();
         assert!(names.contains(&*name), "the floor {name} is not drawn");
     }
-    for (floor, words) in &floors {
+    let missing = |(floor, words): &(String, BTreeSet<String>)| {
         let rooms = rooms(floor);
         let missing: Vec<_> = rooms.difference(words).collect();
-        assert!(missing.is_empty(), "{floor} lacks {missing:?}");
-    }
+        (!missing.is_empty()).then(|| format!("{floor} lacks {missing:?}"))
+    };
+    let missing: Vec<_> = floors.iter().filter_map(missing).collect();
+    assert!(missing.is_empty(), "{}", missing.join("\n"));
 }
