@@ -149,8 +149,8 @@ macro_rules! with_attributes {
             /// How long one connection may take in all.
             ///
             /// The parent keeps the time, so it also ends a child that is stuck in C code. A child
-            /// that takes longer is told to stop, whether it sends ACKs or not and whatever causes
-            /// the delay; SIGKILL follows after `kill_timeout`.
+            /// that takes longer is told to stop, whether it sends ACKs or not, and no matter who
+            /// causes the delay; SIGKILL follows after `kill_timeout`.
             /// [`Conn::extend`](crate::servers::Conn::extend) gives more time to the connection in
             /// hand. Zero turns the limit off. For a program that
             /// [`ExecServer`](crate::ExecServer) runs, and for a child beyond the `max_clients` of

@@ -48,7 +48,7 @@ impl EndRules {
         self.open.as_ref().map_or(Ok(()), OpenLog::reopen)
     }
 
-    /// For a child; `None` if there is no hook to tell.
+    /// For a child; `None` if no hook and no log is set.
     pub(super) fn for_child(&mut self, comm: &Comm) -> Option<Rc<Ends>> {
         let mut hooks = std::mem::take(&mut self.hooks);
         if let Some(log) = self.open.take() {
@@ -163,7 +163,7 @@ impl Drop for Watched {
 
 /// Who is told how each connection has ended.
 impl<L: Listener<Stream: Stream>> StreamServer<L> {
-    /// Calls `hook` with each connection that has ended. Default: none is called.
+    /// Calls `hook` with each connection that has ended. Default: no hook.
     ///
     /// It runs in the child that has had the connection, when the handler has returned and the
     /// connection is closed; also when the handler has panicked, and for connections that were

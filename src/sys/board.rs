@@ -1,5 +1,5 @@
-//! The board: memory in which each child notes its state, so that it need not print a word while the
-//! parent will look anyway, and others can see what the children do. Does not interpret what is
+//! The board: memory in which each child notes its state, so that it need not print a word while
+//! the parent will look anyway, and a reader sees what the children do. Does not interpret what is
 //! noted. `core/board` has the places.
 //!
 //! A child can write its own slot and nothing else: the slot is a page of its own, which it is lent
@@ -348,8 +348,8 @@ struct Counted {
     queue_times: QueueTimes,
 }
 
-/// Adds this to the totals, which are in the parent's slot, while `forget` takes it from where it was.
-/// A reader that looks meanwhile looks again.
+/// Adds this to the totals, which are in the parent's slot, while `forget` takes it from where it
+/// was. A reader that looks meanwhile looks again.
 fn add_to_totals(parents: &[AtomicU64], more: &Counted, forget: impl FnOnce()) {
     let (mut numbers, mut queue_times) = (numbers_at(parents, ROW_AT), queue_times_at(parents));
     numbers.add(&more.numbers);

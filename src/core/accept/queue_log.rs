@@ -22,9 +22,10 @@ impl Look {
 
 /// The last looks at a queue that is first in, first out.
 ///
-/// The kernel tells the age of a connection once it is accepted, and of none before. But a client that was
-/// in the queue at a look, and of whom fewer have been taken since than were there, still is: if 100
-/// were queued 50 ms ago and 70 have been taken since, the next 30 have waited for 50 ms and more.
+/// The kernel tells the age of a connection once it is accepted, and of none before. But if fewer
+/// connections have been taken since a look than were in the queue then, the others are still
+/// there: if 100 were queued 50 ms ago and 70 have been taken since, the next 30 have waited for 50
+/// ms and more.
 ///
 /// A connection that was taken and is not counted yet makes the queue seem older by the time between
 /// two arrivals. Its child is about to count it.

@@ -211,7 +211,8 @@ mod tests {
         assert_eq!(reserved.state(Time::START).state, Some(State::Reserved));
     }
 
-    /// The journal says so, and the parent that takes it over reaps it as any other: its group may live on.
+    /// The journal says so, and the parent that takes it over reaps it like any other: its group
+    /// may live on.
     #[test]
     fn a_dead_one_is_taken_over_as_if_it_lived() {
         let mut dead = heir(&[false], 0);

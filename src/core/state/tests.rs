@@ -269,7 +269,7 @@ fn folder() -> PathBuf {
 }
 
 /// States of every format that was ever released are read forever. The example of this version is
-/// what it writes today; `UPDATE_STATES=1` writes it anew, which is allowed before a release only.
+/// what it writes today; `UPDATE_STATES=1` writes it again, which is allowed before a release only.
 #[test]
 fn states_of_every_released_format_are_read() {
     let newest = folder().join("v1-full.bin");

@@ -47,7 +47,7 @@ pub(crate) struct Shown {
     /// How long its last connection was queued.
     pub(crate) queued: Option<Duration>,
     pub(crate) is_due: bool,
-    /// Whom it serves, if it serves a client and tells that.
+    /// The client that it serves, if there is one and the child notes it.
     pub(crate) description: Option<Description>,
 }
 

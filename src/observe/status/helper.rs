@@ -23,7 +23,7 @@ const MOST_HELD: usize = 32 * 1024 * 1024;
 /// How many clients are accepted in a row.
 const ACCEPTS: usize = 64;
 /// How long a turn goes on with clients, and then with accepting them. It ends with the one who is
-/// being served then; those that were left have the first turn next time.
+/// being served then; the next time begins with the clients that were left.
 const TURN: Duration = Duration::from_millis(20);
 /// How long to accept no connection after an error.
 const PAUSE: Duration = Duration::from_millis(100);

@@ -1,4 +1,4 @@
-//! The state as a file in memory: written once, then sealed, so that every reader reads what was
+//! The state as a file in memory: written once, then sealed, so that a reader gets what was
 //! written. Knows nothing of what is in it.
 
 use nix::{
