@@ -1,21 +1,13 @@
 //! Comments of the form "Without `name` the test fails" against the source: what they name is there.
 //! Judges no test; whether it fails without the defence is for its author to try.
 
-use super::layering::{without_comments, words};
-use std::{
-    collections::BTreeSet,
-    fs,
-    path::{Path, PathBuf},
-};
+use super::source::{collect, root, sources, words};
+use std::{collections::BTreeSet, fs, path::PathBuf};
 
 /// A file of the source: its path in `src`, and the names in its code.
 struct Source {
     path: String,
     names: BTreeSet<String>,
-}
-
-fn root() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
 /// The files of Rust in a folder of the repository, with their text.
@@ -31,23 +23,12 @@ fn files(folder: &str) -> Vec<(String, String)> {
     paths.into_iter().map(read).collect()
 }
 
-fn collect(folder: &Path, paths: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(folder).expect("a folder") {
-        let path = entry.expect("an entry").path();
-        if path.is_dir() {
-            collect(&path, paths);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            paths.push(path);
-        }
-    }
-}
-
-fn sources() -> Vec<Source> {
-    let source = |(path, text): (String, String)| Source {
-        path,
-        names: words(&without_comments(&text)).map(str::to_owned).collect(),
+fn named_sources() -> Vec<Source> {
+    let source = |file: super::source::File| Source {
+        path: format!("src/{}", file.name),
+        names: words(&file.code).map(str::to_owned).collect(),
     };
-    files("src").into_iter().map(source).collect()
+    sources().into_iter().map(source).collect()
 }
 
 /// The paragraphs of the comments of a file, each on one line.
@@ -118,7 +99,7 @@ fn gone(text: &str, sources: &[Source]) -> Vec<String> {
 
 #[test]
 fn what_a_test_would_fail_without_is_in_the_source() {
-    let sources = sources();
+    let sources = named_sources();
     let (mut named, mut faults) = (0, Vec::new());
     for (path, text) in files("tests").into_iter().chain(files("src")) {
         if path == "tests/rules/defences.rs" {

@@ -20,6 +20,8 @@ mod public_api;
 mod rustdoc;
 #[cfg(feature = "config")]
 mod settings;
+mod signal_handlers;
+mod source;
 mod stock_servers;
 mod tables;
 mod warnings;

@@ -2,10 +2,7 @@
 //!
 //! `pub` is taken at its word, as in `public_api`.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use super::source::{File, sources};
 
 /// The longest first paragraph, in characters as a reader sees them.
 const LONGEST: usize = 80;
@@ -21,28 +18,8 @@ const ITEMS: [&str; 9] = [
 /// A documented item: the number of its line, and the first paragraph of its documentation.
 type Item = (usize, String);
 
-fn sources() -> Vec<(String, String)> {
-    let src = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut paths = Vec::new();
-    collect(&src, &mut paths);
-    paths.sort();
-    let name = |path: &Path| path.strip_prefix(&src).unwrap().display().to_string();
-    let named = paths
-        .iter()
-        .map(|path| (name(path), fs::read_to_string(path).unwrap()));
-    let inside = |name: &str| !OUTSIDE.iter().any(|outside| name.contains(outside));
-    named.filter(|(name, _)| inside(name)).collect()
-}
-
-fn collect(folder: &Path, paths: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            collect(&path, paths);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            paths.push(path);
-        }
-    }
+fn is_inside(file: &File) -> bool {
+    !OUTSIDE.iter().any(|outside| file.name.contains(outside))
 }
 
 /// What a line is in.
@@ -147,9 +124,10 @@ fn too_long(text: &str) -> Vec<Item> {
 #[test]
 fn the_first_paragraph_of_every_public_item_fits_a_list() {
     let (mut read, mut faults) = (0, Vec::new());
-    for (name, text) in sources() {
-        read += items(&text).len();
-        let long = too_long(&text).into_iter();
+    for file in sources().iter().filter(|file| is_inside(file)) {
+        read += items(&file.text).len();
+        let name = &file.name;
+        let long = too_long(&file.text).into_iter();
         faults.extend(long.map(|(line, paragraph)| format!("src/{name}:{line}: {paragraph}")));
     }
     assert!(read > 700, "only {read} items were found");

@@ -1,11 +1,10 @@
 //! The public methods of the stock servers against their table in `docs/handlers.md`: each has a row,
 //! which says whose it is. Starts no server.
 
-use super::layering::without_comments;
+use super::source::{root, sources};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    path::PathBuf,
 };
 
 /// The heading of the table.
@@ -24,24 +23,11 @@ const OWNERS: [(&str, &[&str]); 6] = [
 /// The methods, each with those that have it.
 type Methods = BTreeMap<String, BTreeSet<String>>;
 
-fn root() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-}
-
-/// The code of all files of a folder.
-fn code_of(folder: PathBuf) -> String {
-    let paths = fs::read_dir(folder).expect("a folder");
-    let texts = paths.map(|entry| {
-        let path = entry.expect("an entry").path();
-        match path.is_dir() {
-            true => code_of(path),
-            false if path.extension().is_some_and(|extension| extension == "rs") => {
-                without_comments(&fs::read_to_string(path).expect("it can be read"))
-            }
-            false => String::new(),
-        }
-    });
-    texts.collect()
+/// The code of all files of the servers.
+fn code_of_servers() -> String {
+    let files = sources().into_iter();
+    let files = files.filter(|file| file.floor == "servers");
+    files.map(|file| file.code).collect()
 }
 
 /// Whose methods a block is of, by its first line; none if it implements a trait.
@@ -90,7 +76,7 @@ fn documented(text: &str) -> Methods {
 
 #[test]
 fn every_method_of_a_stock_server_has_a_row() {
-    let methods = methods(&code_of(root().join("src/servers")));
+    let methods = methods(&code_of_servers());
     assert!(methods.len() > 60, "the servers have moved: {methods:?}");
     let text = fs::read_to_string(root().join("docs/handlers.md")).expect("the document");
     let documented = documented(&text);
