@@ -195,7 +195,7 @@ impl<C: Read + Write> Requests<C> {
 /// leave.
 ///
 /// A limit for each read is not enough: a client that sends one byte a second would hold its child
-/// for ever.
+/// forever.
 pub fn is_asked(conn: &TcpConn, read: bool, patience: Duration) -> io::Result<bool> {
     conn.set_deadline(None);
     let asked = read || conn.wait_for_request(Some(patience))?;

@@ -140,8 +140,9 @@ impl fmt::Display for Operation {
     }
 }
 
-/// An operation, its object and the reason of the failure: `bind 127.0.0.1:80: permission denied
-/// (os error 13)`.
+/// An operation, its object and the reason of the failure.
+///
+/// For example `bind 127.0.0.1:80: permission denied (os error 13)`.
 ///
 /// It converts into an [`io::Error`] of the same kind and back without loss, so a
 /// [`ChildServer`](crate::ChildServer) can return it in an `io::Result`.

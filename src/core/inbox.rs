@@ -176,7 +176,7 @@ impl Inbox {
             .is_some_and(|stream| !stream.unread && stream.framer.is_unfinished())
     }
 
-    /// Whether `entry` has to be compared with what was heard.
+    /// Whether `entry` has to be compared with the words that have come.
     ///
     /// This is so even for an unchanged entry if words were printed: they may have been read late,
     /// after newer words on the board.
@@ -230,7 +230,7 @@ impl<P> Contact<P> {
 impl Contact {
     /// Notes that the child was reaped.
     ///
-    /// A grandchild may hold its pipes and write for ever, so only the bytes that are in them now
+    /// A grandchild may hold its pipes and write forever, so only the bytes that are in them now
     /// will be read.
     pub(crate) fn note_end(&mut self, collected: Collected) {
         let left = Pipe::ALL.map(|pipe| self.process.pending(pipe).unwrap_or(0));

@@ -112,8 +112,9 @@ pub enum Value {
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Distribution {
-    /// The upper bounds of the buckets, each inclusive. There is one bucket more, for what is
-    /// larger than the last bound.
+    /// The upper bounds of the buckets, each inclusive.
+    ///
+    /// There is one bucket more, for what is larger than the last bound.
     pub bounds: Vec<f64>,
     /// How many observations are in each bucket and in no smaller one.
     pub counts: Vec<u64>,

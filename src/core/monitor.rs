@@ -185,8 +185,9 @@ impl Monitor {
         self.board.0.metrics()
     }
 
-    /// How long connections were queued, in seconds: a histogram for each listener, in the order of
-    /// [`ChildServer::listeners`](crate::ChildServer::listeners).
+    /// How long connections were queued, in seconds: a histogram for each listener.
+    ///
+    /// They are in the order of [`ChildServer::listeners`](crate::ChildServer::listeners).
     ///
     /// Over all children that there are or have been. A server counts here what it has
     /// [measured](crate::servers::StreamServer::queue_time), also connections that it did not serve;

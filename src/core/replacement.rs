@@ -299,7 +299,7 @@ impl Replacement {
         moves
     }
 
-    /// A child that is not ready serves nobody: it needs no successor, and `forkoff` replaces it.
+    /// A child that is not ready serves no client: it needs no successor, and `forkoff` replaces it.
     /// But the place that it was to fill is still to be filled.
     fn drop_unready(&mut self, candidates: &mut Vec<Candidate>, moves: &mut Moves) {
         for unready in candidates.extract_if(.., |old| !old.ready) {

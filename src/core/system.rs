@@ -137,7 +137,7 @@ pub(crate) trait System {
     fn noted(&self, slot: usize) -> Entry;
     /// A look at the board.
     fn view(&self) -> SharedView;
-    /// What a child has noted on the board. Its values are in range, and may still be lies.
+    /// What a child has noted on the board. Its values are in range, and may still be wrong.
     fn notes(&self, slot: usize) -> Notes;
     /// Asks the children, through the board, for ACKs at this interval.
     fn ask_interval(&mut self, interval: Interval);
@@ -236,9 +236,9 @@ pub(crate) trait System {
     fn forget_image(&mut self) {}
     /// Notes a connection on which the outcome of an upgrade is told.
     fn add_asker(&mut self, _: Box<dyn Any>) {}
-    /// Tells the outcome of an upgrade that does not begin to whoever has asked for it.
+    /// Tells the outcome of an upgrade that does not begin to the client that has asked for it.
     fn tell_asker(&mut self, _: Box<dyn Any>, _outcome: &str) {}
-    /// Tells whoever waits for the outcome of an upgrade.
+    /// Tells all that wait for the outcome of an upgrade.
     fn tell_askers(&mut self, _outcome: &str) {}
 
     /// Where to note what a parent after this one is to know, if there is a process that starts another

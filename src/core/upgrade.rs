@@ -47,12 +47,12 @@ pub(crate) struct Seen {
 pub(crate) struct Request {
     /// The program to execute; `None` for the file of the running one.
     pub(crate) program: Option<PathBuf>,
-    /// Whoever is told the outcome: a connection, opaque here.
+    /// Where the outcome is told: a connection, opaque here.
     pub(crate) asker: Option<Box<dyn Any>>,
 }
 
 impl Request {
-    /// Whether nobody would miss this one, since the other is the same.
+    /// Whether this one is redundant, since the other is the same.
     fn is_like(&self, other: &Self) -> bool {
         self.program == other.program && self.asker.is_none()
     }
@@ -182,7 +182,7 @@ impl Upgrade {
         self.began
     }
 
-    /// How long nobody watched the children.
+    /// For how long no process watched the children.
     pub(crate) fn blind(&self) -> Duration {
         self.blind
     }
@@ -209,7 +209,7 @@ impl Upgrade {
 
     /// In the new program: its children, which are of this epoch, are to replace the others.
     ///
-    /// It was asked for at `began`, and for the time `blind` nobody watched the children.
+    /// It was asked for at `began`, and for the time `blind` no process watched the children.
     pub(crate) fn prove(&mut self, epoch: u32, began: Time, blind: Duration) {
         self.began = began;
         self.blind = blind;

@@ -37,7 +37,9 @@ pub enum ListenFdsError {
     Missing(&'static str),
     /// The value of this variable is not a decimal number, or is too large.
     NoNumber(&'static str, String),
-    /// The variables are for another process, with this pid; this process has inherited them.
+    /// The variables are for another process, with this pid.
+    ///
+    /// This process has inherited them.
     OthersPid(u32),
     /// LISTEN_FDS is zero.
     None,

@@ -25,7 +25,9 @@ const EXTEND_EVERY: Duration = Duration::from_secs(5);
 const RETRY_FULL: Duration = Duration::from_millis(100);
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Tells systemd how the server is, for a service of `Type=notify` (feature `systemd`).
+/// Tells systemd how the server is, for a service of `Type=notify`.
+///
+/// Feature `systemd`.
 ///
 /// It speaks the protocol of sd_notify(3) to the socket that NOTIFY_SOCKET names:
 ///
@@ -115,13 +117,15 @@ enum Status {
 }
 
 impl Systemd {
-    /// Takes NOTIFY_SOCKET, WATCHDOG_USEC and WATCHDOG_PID out of the environment: children, and programs
-    /// that the parent runs, do not find them. A second call finds none either: one server of a program
-    /// tells systemd, and a program that starts its server anew keeps a clone.
+    /// Takes the socket of systemd out of the environment.
+    ///
+    /// Children, and programs that the parent runs, do not find NOTIFY_SOCKET, WATCHDOG_USEC and
+    /// WATCHDOG_PID. A second call finds none either: one server of a program tells systemd, and a
+    /// program that starts its server anew keeps a clone.
     ///
     /// Call it while the program has one thread; otherwise the variables stay in the environment.
     pub fn from_env() -> Self {
-        // No server has started yet, and what is wrong is to be heard.
+        // No server has started yet, and an error is to be seen.
         super::log::stand_in();
         let [socket, microseconds, pid] = notify::take_variables();
         let mut systemd = Self::to(None, watchdog(microseconds.as_deref(), pid.as_deref()));

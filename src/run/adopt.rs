@@ -215,7 +215,7 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
         Ok(())
     }
 
-    /// Whoever has asked for the upgrade on the control socket is told its outcome there.
+    /// A client that has asked for the upgrade on the control socket gets its outcome there.
     fn adopt_clients(&mut self, state: &Snapshot) {
         let Parent {
             monitor,

@@ -80,7 +80,7 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
 
 /// What is buffered would be written by each parent.
 fn flush_outputs() {
-    // OK to ignore: whoever reads them is gone.
+    // OK to ignore: their reader is gone.
     let _ = io::stdout().flush();
     let _ = io::stderr().flush();
     stdio::flush_all();

@@ -85,7 +85,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         }
     }
 
-    /// Whoever has set an attribute has been told that it is set.
+    /// The client that has set an attribute was told that it is set.
     fn has_new_attributes(&mut self) -> bool {
         let config = self.parent.monitor.config();
         let is_known = self.journaled.config.as_ref() == Some(config);
@@ -152,7 +152,7 @@ impl<Y: System> Parent<Y> {
         }
     }
 
-    /// Notes the successors that count for nobody any more.
+    /// Notes the successors that count for no child any more.
     fn note_paired(&self) {
         if let Some(journal) = self.system.journal() {
             let paired = self.monitor.replacement.paired();

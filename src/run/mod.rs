@@ -263,7 +263,9 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
         self.inner.parent.system.id
     }
 
-    /// The addresses at which the status is told: `127.0.0.1:9100`, `/run/hello.status`.
+    /// The addresses at which the status is told.
+    ///
+    /// Such as `127.0.0.1:9100` or `/run/hello.status`.
     ///
     /// Empty unless [`Builder::status`] has asked for it.
     #[cfg(feature = "status")]

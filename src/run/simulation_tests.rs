@@ -200,7 +200,7 @@ impl Simulation {
                 may_miss = 0;
             }
             may_miss = may_miss.max(first_to_go);
-            // One that is ready and that the parent has not heard of is still one too many.
+            // One that is ready and of which the parent does not know yet is still one too many.
             let heard = |id: &&ChildId| self.monitor().child(**id).is_some_and(Child::has_waited);
             most = most.max(ready.iter().filter(heard).count());
             assert!(
@@ -219,7 +219,7 @@ impl Simulation {
             1 => any_untold(monitor)
                 .into_iter()
                 .for_each(|id| monitor.replace(id)),
-            // With a limit of age children do not wait for ever for a successor.
+            // With a limit of age children do not wait forever for a successor.
             2 if monitor.max_lifetime().is_zero() => {
                 let time = Duration::from_millis(self.random.below(40));
                 self.world.borrow_mut().fail_starts_for(time);

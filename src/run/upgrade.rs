@@ -54,7 +54,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         }
     }
 
-    /// The upgrade that is under way goes on, and so nobody hears of this one but who has asked for it.
+    /// The upgrade that is under way goes on, so only the one who has asked for this one is told.
     fn refuse_upgrade(&mut self, asker: Option<Box<dyn Any>>) {
         let reason = io::Error::other("another upgrade is under way");
         let error = Error::new(Operation::Upgrade, "the program", reason);

@@ -1,5 +1,5 @@
 //! Which connections a server admits, before its handler sees them: the rules, and what a child does
-//! with them. Measures and asks the rules of `core/accept`; serves nobody.
+//! with them. Measures and asks the rules of `core/accept`; serves no client.
 
 mod attributes;
 

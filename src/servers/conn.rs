@@ -77,7 +77,7 @@ pub struct Conn<S> {
     /// notices the parent's end. The client is usually ready by then, which saves two system calls.
     first_wait: Option<Duration>,
     bounds: Bounds,
-    /// What moves over it, if anybody is told of its end.
+    /// What moves over it, if a hook is told of its end.
     meter: Metered,
     /// What the proxy has said that passes the connection on.
     #[cfg(feature = "proxy-protocol")]
@@ -129,13 +129,16 @@ impl<S: Stream> Conn<S> {
         self.remote
     }
 
-    /// How many connections this child has taken, this one included: the original's
-    /// `requests_handled`.
+    /// How many connections this child has taken, this one included.
+    ///
+    /// The original's `requests_handled`.
     pub fn requests_handled(&self) -> u64 {
         self.number
     }
 
-    /// How long the connection was queued, from the end of its handshake until this child took it.
+    /// How long the connection was queued.
+    ///
+    /// It is the time from the end of its handshake until this child took it.
     ///
     /// `None` unless the server was told to [ask for it](crate::servers::StreamServer::queue_time) or
     /// has a [`max_queue_age`](crate::servers::StreamServer::max_queue_age), and where the kernel
@@ -145,8 +148,9 @@ impl<S: Stream> Conn<S> {
         self.queued
     }
 
-    /// Says that the child is alive, during long legitimate work. A child that computes for longer
-    /// than `timeout` without this call is told to stop.
+    /// Says that the child is alive, during long legitimate work.
+    ///
+    /// A child that computes for longer than `timeout` without this call is told to stop.
     ///
     /// # Errors
     ///
@@ -162,7 +166,9 @@ impl<S: Stream> Conn<S> {
         self.comm.extend(time);
     }
 
-    /// Says what the child does with this connection, for whoever looks: see [`Comm::describe`].
+    /// Says what the child does with this connection.
+    ///
+    /// See [`Comm::describe`].
     ///
     /// The text that was said last is also in the line of an
     /// [access log](crate::servers::StreamServer::access_log).
@@ -199,14 +205,16 @@ impl<S: Stream> Conn<S> {
         self.comm.ask_for_replacement()
     }
 
-    /// How many children of the server have a connection in hand now, this one included: see
-    /// [`Comm::busy_servers`].
+    /// How many children have a connection in hand now, this one included.
+    ///
+    /// See [`Comm::busy_servers`].
     pub fn busy_servers(&self) -> usize {
         self.comm.busy_servers()
     }
 
-    /// How loaded the server is, for a header of the answer: see
-    /// [`EndpointLoad`] and [`Comm::endpoint_load`].
+    /// How loaded the server is, for a header of the answer.
+    ///
+    /// See [`EndpointLoad`] and [`Comm::endpoint_load`].
     ///
     /// ```
     /// # use prefork_server::{TcpServer, servers::EndpointLoad};
@@ -277,7 +285,9 @@ impl Conn<TcpStream> {
             .ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
-    /// The address that the client has connected to: an IPv4 address if the client has used one.
+    /// The address that the client has connected to.
+    ///
+    /// It is an IPv4 address if the client has used one.
     ///
     /// With [`proxy_protocol`](crate::servers#proxies) it is the address at the proxy, if the proxy
     /// tells it.

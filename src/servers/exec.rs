@@ -22,7 +22,9 @@ use std::{
     time::Duration,
 };
 
-/// Runs a program in each child, in any language, and passes it the listening sockets.
+/// Runs a program in each child and passes it the listening sockets.
+///
+/// The program may be in any language.
 ///
 /// ```no_run
 /// use prefork_server::{CommWords, ExecServer, PreFork};
@@ -120,8 +122,9 @@ pub struct ExecServer {
 }
 
 impl ExecServer {
-    /// A server whose children run `program`: a path, or a name that is looked up in the PATH that
-    /// the program gets.
+    /// A server whose children run `program`.
+    ///
+    /// It is a path, or a name that is looked up in the PATH that the program gets.
     pub fn new(program: impl Into<OsString>) -> Self {
         Self {
             spec: ExecSpec::new(program.into()),
@@ -191,24 +194,27 @@ impl ExecServer {
         self
     }
 
-    /// Whether to name the sockets for Server::Starter too. Default: false. With it no path may
-    /// contain `=` or `;`.
+    /// Whether to name the sockets for Server::Starter too.
+    ///
+    /// Default: false. With it no path may contain `=` or `;`.
     #[must_use]
     pub fn server_starter(mut self, on: bool) -> Self {
         self.spec.server_starter = on;
         self
     }
 
-    /// Whether to name the sockets for Einhorn too. Default: false. EINHORN_SOCK_PATH is not set,
-    /// so a worker cannot report to Einhorn.
+    /// Whether to name the sockets for Einhorn too.
+    ///
+    /// Default: false. EINHORN_SOCK_PATH is not set, so a worker cannot report to Einhorn.
     #[must_use]
     pub fn einhorn(mut self, on: bool) -> Self {
         self.spec.einhorn = on;
         self
     }
 
-    /// Whether descriptor 0 is the first socket too, instead of `/dev/null`. Default: false.
-    /// FastCGI programs look for it there.
+    /// Whether descriptor 0 is the first socket too, instead of `/dev/null`.
+    ///
+    /// Default: false. FastCGI programs look for it there.
     #[must_use]
     pub fn socket_at_stdin(mut self, on: bool) -> Self {
         self.socket_at_stdin = on;
@@ -235,7 +241,9 @@ impl ExecServer {
         self
     }
 
-    /// Whether each program leads a process group of its own, to which its signals go. Default: true.
+    /// Whether each program leads a process group of its own, to which its signals go.
+    ///
+    /// Default: true.
     ///
     /// At a terminal, Ctrl-C then reaches only the parent, which tells the programs to stop, and
     /// Ctrl-Z stops only the parent. Turn it off for programs that are to stay in the parent's
@@ -247,8 +255,10 @@ impl ExecServer {
         self
     }
 
-    /// Runs the program of `other` from the next fork on, in place of this one: with its arguments,
-    /// its environment, its ways to be told of the sockets and its signals. The sockets stay.
+    /// Runs the program of `other` from the next fork on, in place of this one.
+    ///
+    /// Its arguments come with it, its environment, its ways to be told of the sockets and its
+    /// signals. The sockets stay.
     ///
     /// For a reload: see [`ChildServer::reload`].
     pub fn set_program_of(&mut self, other: Self) {
@@ -259,8 +269,9 @@ impl ExecServer {
         self.process_group = other.process_group;
     }
 
-    /// The file that would be executed: `None` if there is none, or it may not be executed. It looks
-    /// outside of a chroot.
+    /// The file that would be executed.
+    ///
+    /// `None` if there is none, or it may not be executed. It looks outside of a chroot.
     ///
     /// The start does not ask for it: a program may be installed later, and each attempt is made
     /// anew.
@@ -273,7 +284,9 @@ impl ExecServer {
         self.backlog
     }
 
-    /// The TCP addresses that the started server listens on, with the ports that it got.
+    /// The TCP addresses that the started server listens on.
+    ///
+    /// Each has the port that it got.
     pub fn local_addrs(&self) -> Vec<SocketAddr> {
         self.listening
             .iter()

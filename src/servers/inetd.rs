@@ -85,8 +85,9 @@ pub struct InetdServer {
 }
 
 impl InetdServer {
-    /// A server that runs `program`: a path, or a name that is looked up in the PATH that the program
-    /// gets.
+    /// A server that runs `program`.
+    ///
+    /// It is a path, or a name that is looked up in the PATH that the program gets.
     pub fn new(program: impl Into<OsString>) -> Self {
         let program = Rc::new(RefCell::new(Program {
             spec: ExecSpec::new(program.into()),
@@ -118,7 +119,9 @@ impl InetdServer {
         self.with(|program| program.spec.args.extend(args.into_iter().map(Into::into)))
     }
 
-    /// Sets an environment variable. Variables that describe the connection override it.
+    /// Sets an environment variable.
+    ///
+    /// Variables that describe the connection override it.
     #[must_use]
     pub fn env(self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
         self.with(|program| {
@@ -145,8 +148,9 @@ impl InetdServer {
         })
     }
 
-    /// One more address: `"127.0.0.1:80"`, `"/run/x.sock"`, or a [`Listen`] with options. At least one
-    /// is needed.
+    /// One more address: `"127.0.0.1:80"`, `"/run/x.sock"`, or a [`Listen`] with options.
+    ///
+    /// At least one is needed.
     #[must_use]
     pub fn listen(mut self, listen: impl Into<Listen>) -> Self {
         let listen = listen.into();
@@ -164,15 +168,18 @@ impl InetdServer {
         self
     }
 
-    /// How many connections a child takes before it leaves and is replaced. Default: 25; 0 means no
-    /// limit.
+    /// How many connections a child takes before it leaves and is replaced.
+    ///
+    /// Default: 25; 0 means no limit.
     #[must_use]
     pub fn max_requests(mut self, connections: u64) -> Self {
         self.server = self.server.max_requests(connections);
         self
     }
 
-    /// How many connections of one client may be in hand at the same time. Default, and 0: no limit.
+    /// How many connections of one client may be in hand at the same time.
+    ///
+    /// Default, and 0: no limit.
     ///
     /// Others are closed before a program is run: see
     /// [`StreamServer::max_per_peer`](crate::servers::StreamServer::max_per_peer).
@@ -182,8 +189,9 @@ impl InetdServer {
         self
     }
 
-    /// How long a connection may have been queued: older ones are closed before a program is run.
-    /// Default: `None`, no limit.
+    /// How long a connection may have been queued.
+    ///
+    /// Older ones are closed before a program is run. Default: `None`, no limit.
     ///
     /// It has no effect at UNIX sockets: see
     /// [`StreamServer::max_queue_age`](crate::servers::StreamServer::max_queue_age).
@@ -226,9 +234,10 @@ impl InetdServer {
         self.with(|program| program.kill_after = time)
     }
 
-    /// Runs the program of `other` from the next fork on, in place of this one: with its arguments,
-    /// its environment, its time limits, its `max_requests`, `max_per_peer`, `max_queue_age` and
-    /// `access`. The sockets stay.
+    /// Runs the program of `other` from the next fork on, in place of this one.
+    ///
+    /// Its arguments come with it, its environment, its time limits, its `max_requests`,
+    /// `max_per_peer`, `max_queue_age` and `access`. The sockets stay.
     ///
     /// For a reload: see [`ChildServer::reload`].
     pub fn set_program_of(&mut self, other: Self) {
@@ -242,13 +251,16 @@ impl InetdServer {
         self.program.swap(&other.program);
     }
 
-    /// The file that would be executed: `None` if there is none, or it may not be executed. It looks
-    /// outside of a chroot.
+    /// The file that would be executed.
+    ///
+    /// `None` if there is none, or it may not be executed. It looks outside of a chroot.
     pub fn program_file(&self) -> Option<PathBuf> {
         self.program.borrow().spec.file()
     }
 
-    /// The TCP addresses that the started server listens on, with the ports that it got.
+    /// The TCP addresses that the started server listens on.
+    ///
+    /// Each has the port that it got.
     pub fn local_addrs(&self) -> Vec<SocketAddr> {
         let sockets = self.server.open_sockets();
         sockets.filter_map(sockets::tcp_address).collect()

@@ -31,8 +31,10 @@ use std::{
     path::PathBuf,
 };
 
-/// One socket that an [`ExecServer`](crate::ExecServer) hands to its programs, or that an
-/// [`InetdServer`](crate::InetdServer) accepts on.
+/// One socket that a server of programs listens on.
+///
+/// An [`ExecServer`](crate::ExecServer) hands it to its programs, an
+/// [`InetdServer`](crate::InetdServer) accepts on it.
 ///
 /// As text it is `127.0.0.1:80`, `[::1]:80`, `localhost:80`, `:80` for all addresses of this system,
 /// a path that contains a slash, `systemd` for [all sockets that systemd has
@@ -64,8 +66,9 @@ enum At {
 }
 
 impl Listen {
-    /// All sockets that the process which started this program has opened for it, as systemd does for
-    /// a service with a `.socket` unit.
+    /// All sockets that the process which started this program has opened for it.
+    ///
+    /// systemd does so for a service with a `.socket` unit.
     ///
     /// They are found by LISTEN_PID, LISTEN_FDS and LISTEN_FDNAMES: those that are listening stream
     /// sockets of TCP or UNIX. The start fails if there is none, with
@@ -79,8 +82,9 @@ impl Listen {
         Self::inherited(Wanted::All)
     }
 
-    /// Like [`listen_fds`](Self::listen_fds), but only sockets with this name in LISTEN_FDNAMES: a
-    /// socket unit's `FileDescriptorName`.
+    /// Like [`listen_fds`](Self::listen_fds), but only sockets with this name.
+    ///
+    /// It is the name in LISTEN_FDNAMES: a socket unit's `FileDescriptorName`.
     pub fn listen_fds_named(name: impl Into<String>) -> Self {
         Self::inherited(Wanted::Named(name.into()))
     }
@@ -101,8 +105,9 @@ impl Listen {
         }
     }
 
-    /// A TCP socket at `address`: `127.0.0.1:80`, `[::1]:80`, `localhost:80`, or `:80` for all
-    /// addresses of this system.
+    /// A TCP socket at `address`.
+    ///
+    /// `127.0.0.1:80`, `[::1]:80`, `localhost:80`, or `:80` for all addresses of this system.
     ///
     /// Port 0 lets the system choose one. A name stands for the first of its addresses that this
     /// system has.
@@ -129,7 +134,9 @@ impl Listen {
         }
     }
 
-    /// Its name in LISTEN_FDNAMES. No effect in an `InetdServer`, whose programs get no such sockets.
+    /// Its name in LISTEN_FDNAMES.
+    ///
+    /// No effect in an `InetdServer`, whose programs get no such sockets.
     ///
     /// At most 255 ASCII characters, no control characters and no colon. Default: `unknown`, which
     /// systemd uses for a socket without a name.
@@ -139,7 +146,9 @@ impl Listen {
         self
     }
 
-    /// The mode of a UNIX socket's file: users who may write to it may connect. No effect for TCP.
+    /// The mode of a UNIX socket's file: users who may write to it may connect.
+    ///
+    /// No effect for TCP.
     #[must_use]
     pub fn mode(mut self, mode: u32) -> Self {
         if let At::Unix { mode: current, .. } = &mut self.at {

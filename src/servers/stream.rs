@@ -93,7 +93,9 @@ impl<L: Listener<Stream: Stream>> StreamServer<L> {
         }
     }
 
-    /// How many connections a child takes before it is replaced. Default: 25; 0 means no limit.
+    /// How many connections a child takes before it is replaced.
+    ///
+    /// Default: 25; 0 means no limit.
     ///
     /// A child asks for its replacement at the limit, or up to `limit_jitter` before it, and serves
     /// on until its successor is ready; a tenth above the limit it leaves in any case. With a limit
@@ -144,7 +146,9 @@ impl<L: Listener<Stream: Stream>> StreamServer<L> {
         self.order
     }
 
-    /// Requires a PROXY protocol header of each connection, from the proxies that are trusted.
+    /// Requires a PROXY protocol header of each connection.
+    ///
+    /// Only the proxies that are trusted may send one.
     ///
     /// The handler then finds the client's address in place of the proxy's. Default: off, no header
     /// is read. See [`servers::proxy`](crate::servers::proxy).
@@ -205,7 +209,9 @@ impl<L: Listener<Stream: Stream>> StreamServer<L> {
         self
     }
 
-    /// Takes over listening sockets that the service manager has opened, instead of opening any.
+    /// Takes over listening sockets that the service manager has opened.
+    ///
+    /// It opens none then.
     ///
     /// systemd opens them for a service with a `.socket` unit. The server takes the descriptors of
     /// LISTEN_FDS that are listening sockets of its kind, and leaves the others alone: they may be

@@ -46,7 +46,9 @@ impl Settings {
         self.values().max_requests
     }
 
-    /// How many connections one client may have, for [`InetdServer::max_per_peer`]; 0 means no limit.
+    /// How many connections one client may have; 0 means no limit.
+    ///
+    /// For [`InetdServer::max_per_peer`].
     pub fn max_per_peer(&self) -> usize {
         self.values().max_per_peer
     }
@@ -104,8 +106,9 @@ impl Settings {
         self.values().holder
     }
 
-    /// The server whose children are this program, with the listeners, the protocol and the stop
-    /// signal of the settings.
+    /// The server whose children are this program.
+    ///
+    /// It has the listeners, the protocol and the stop signal of the settings.
     pub fn exec_server<A: Into<OsString>>(
         &self,
         program: impl Into<OsString>,
@@ -123,8 +126,9 @@ impl Settings {
         values.listen.into_iter().fold(server, ExecServer::listen)
     }
 
-    /// The server that runs this program for each connection, with the listeners and the limits of
-    /// the settings.
+    /// The server that runs this program for each connection.
+    ///
+    /// It has the listeners and the limits of the settings.
     pub fn inetd_server<A: Into<OsString>>(
         &self,
         program: impl Into<OsString>,

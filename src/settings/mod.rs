@@ -225,7 +225,9 @@ impl Settings {
         self.entries.iter().find(|entry| entry.key.name == name)
     }
 
-    /// What is another value in `newer`, in the order of the keys: the old entry and the new one.
+    /// What is another value in `newer`: the old entry and the new one.
+    ///
+    /// They come in the order of the keys.
     ///
     /// ```
     /// # use prefork_server::settings::Settings;
@@ -241,8 +243,10 @@ impl Settings {
         both.filter(|(old, new)| old.texts != new.texts)
     }
 
-    /// Sets the attributes that have changed since `older` in a running server's configuration, but
-    /// for those that are read at its start only. What the program has set itself stays.
+    /// Sets the attributes that have changed since `older` in `config`.
+    ///
+    /// It is the configuration of a running server, so those that are read at its start only are
+    /// left out. What the program has set itself stays.
     pub fn apply_changes(&self, older: &Self, config: &mut Config) {
         for (_, new) in older.changes(self) {
             if let Some(attribute) = new.key.attribute()

@@ -43,7 +43,7 @@ fn no_two_keys_have_one_name() {
     );
 }
 
-/// The default that a key documents is the value that nobody has set.
+/// The default that a key documents is its value when it was not set.
 #[test]
 fn each_default_is_one_of_the_values() {
     for key in Settings::keys() {

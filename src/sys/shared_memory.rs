@@ -91,7 +91,7 @@ impl SharedMemory {
     pub(crate) fn for_few(name: &CStr, length: usize) -> io::Result<Self> {
         let (mut memory, _) = Self::new(name, length)?;
         if !memory.write.is_inherited && advise(&memory.read, Forks::LackIt) {
-            // OK because nobody else has it yet.
+            // OK because no other process has it yet.
             if let Some(read) = Arc::get_mut(&mut memory.read) {
                 read.is_inherited = false;
             }

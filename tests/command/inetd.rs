@@ -239,7 +239,7 @@ fn a_program_has_the_default_for_what_its_child_ignores(world: &mut World) {
     let program = connect(&server.address()).read_rest();
     let mask = program.strip_prefix("SigIgn:").expect("a mask");
     let mask = u64::from_str_radix(mask.trim(), 16).expect("a mask");
-    // What whoever has started this test ignores is no matter of the server's.
+    // What the process that has started this test ignores is no matter of the server's.
     for signal in [Signal::SIGTTIN, Signal::SIGTTOU, Signal::SIGPIPE] {
         assert_eq!(mask & 1 << (signal as u64 - 1), 0, "{signal}: {program}");
     }

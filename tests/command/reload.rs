@@ -273,7 +273,7 @@ fn a_program_that_says_nothing_is_replaced_by_what_has_lived_for_a_second(world:
     write("exec sleep 1000");
     let server = file.run(world, &[]);
     let before = server.expect_children(2);
-    // Younger than that they are not ready themselves, and nobody waits for a successor.
+    // Younger than that they are not ready themselves, and no client waits for a successor.
     holds("both live", Duration::from_millis(1_200), || {
         server.children() == before
     });

@@ -135,7 +135,7 @@ impl Upgraded {
         let pid = client.ask("who");
         self.kill_parent();
         assert_eq!(client.ask("who"), pid);
-        // An end that a parent did not live to tell is told by nobody.
+        // An end that a parent did not live to tell is not told.
         until("the parent to know its children", SOON, || {
             self.children().is_subset(&self.known()).then_some(())
         });
@@ -350,7 +350,7 @@ fn a_parent_killed_on_the_way_back_is_followed_by_one_that_goes_it(world: &mut W
 }
 
 /// Also while children of the old program have clients in hand, which they serve to the end: they are
-/// told to leave by whoever is the parent then, and no other child is.
+/// told to leave by the parent of that moment, and no other child is.
 fn the_parent_of_the_new_program_is_replaced_by_one_of_the_new_program(world: &mut World) {
     let upgraded = Upgraded::new(world, &[]);
     let before = upgraded.children();
@@ -413,7 +413,7 @@ fn a_server_gets_a_holder_and_loses_it_by_an_upgrade(world: &mut World) {
     world.reap_orphans();
 }
 
-/// With a holder a parent that is killed in an upgrade loses nobody either: the old program goes on, and
+/// With a holder a parent that is killed in an upgrade loses no client either: the old program goes on, and
 /// the upgrade has failed, or the new one does.
 ///
 /// In both cases there is a parent, and a holder that works, and each client is answered by the child
@@ -438,7 +438,7 @@ fn f01_a_parent_killed_at_any_moment_of_an_upgrade_loses_no_client_and_no_child(
             // The trial takes a tenth of a second and a bit.
             pause(Duration::from_millis(90) + dice.time_below(Duration::from_millis(80)));
             // The old parent may have left by now; then this one is not there yet. The count is taken
-            // first: whoever tells of itself in between is the next one.
+            // first: a process that tells of itself in between is the next one.
             let parents = upgraded.said("parent ");
             let parent = upgraded.parent();
             if parent != upgraded.server.pid() {

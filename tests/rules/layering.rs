@@ -107,8 +107,8 @@ fn the_pure_core_names_no_system_and_no_clock() {
     assert!(pure >= 17, "only {pure} pure files were found");
 }
 
-/// Whatever is judged by time is judged by the monotonic clock, which is read in one file. The wall
-/// clock is read in another one, for those who only show it: setting it changes nothing else.
+/// All that is judged by time is judged by the monotonic clock, which is read in one file. The wall
+/// clock is read in another one, only to be shown: setting it changes nothing else.
 #[test]
 fn h01_one_file_reads_the_clock_and_one_the_wall_clock_to_show_it() {
     let mut readers = BTreeSet::new();

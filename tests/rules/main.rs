@@ -8,6 +8,7 @@
 
 mod catalogue;
 mod container;
+mod defences;
 mod document;
 mod hooks;
 mod http;
@@ -16,8 +17,11 @@ mod original;
 mod policy;
 mod prose;
 mod public_api;
+mod rustdoc;
 #[cfg(feature = "config")]
 mod settings;
 mod signal_handlers;
 mod source;
+mod stock_servers;
+mod tables;
 mod warnings;

@@ -57,7 +57,8 @@ fn is_of_tests(name: &OsStr) -> bool {
     })
 }
 
-fn collect(folder: &Path, paths: &mut Vec<PathBuf>) {
+/// The files of Rust in a folder.
+pub(super) fn collect(folder: &Path, paths: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {

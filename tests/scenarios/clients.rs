@@ -331,7 +331,7 @@ fn o32_a_flood_in_a_shutdown_is_not_read_for_ever(world: &mut World) {
     silent(&server);
 }
 
-/// `handler_stopping` is called in a stop: an object can send a goodbye to an idle client, even a
+/// `handler_stopping` is called in a stop: an object can send a last line to an idle client, even a
 /// new one.
 fn o34_an_object_says_goodbye_in_a_stop(world: &mut World) {
     let server = world.spawn("clients_object", &["--children", "2"]);

@@ -235,7 +235,7 @@ fn a_child_is_retired_where_there_is_no_room_for_another(world: &mut World) {
 
 // Attributes.
 
-/// What the kernel tells of it, which needs no feature. A stopped child holds up nobody.
+/// What the kernel tells of it, which needs no feature. A stopped child holds up no other.
 fn a_child_shows_where_it_is_and_serves_on(world: &mut World) {
     let controlled = Controlled::new(world, &[]);
     controlled.pids(3);

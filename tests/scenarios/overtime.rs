@@ -222,7 +222,7 @@ fn a_slow_client_has_busy_timeout_and_no_more(world: &mut World) {
 
 /// `Conn::extend` holds for the connection in hand only.
 ///
-/// Without the extension in `Limits::end`: the first is told after a second and a half.
+/// Without the extension in `ClockLimits::end`: the first is told after a second and a half.
 fn a_connection_that_asks_for_more_time_has_it(world: &mut World) {
     let flags = [
         "--start",
@@ -251,7 +251,7 @@ fn a_connection_that_asks_for_more_time_has_it(world: &mut World) {
     ends_well(&server);
 }
 
-/// A child under load says no word between its connections, and is busy for ever by its words. Its
+/// A child under load says no word between its connections, and is busy forever by its words. Its
 /// notes tell when each connection began.
 ///
 /// By their words alone (`busy_since` in `Child::connection`) both are told after two seconds.

@@ -340,7 +340,7 @@ fn children_at_max_requests_go_when_their_successors_are_ready(world: &mut World
     reloaded.stop();
 }
 
-/// A tenth of the limit is much more than a start takes, so nobody leaves without a successor.
+/// A tenth of the limit is much more than a start takes, so no child leaves without a successor.
 fn children_that_are_too_old_are_replaced_one_by_one(world: &mut World) {
     world.deadline(SOON * 6);
     let flags = ["--max-lifetime", "8000", "--jitter", "100", "--start", "6"];

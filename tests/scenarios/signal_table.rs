@@ -57,7 +57,7 @@ const DISTURBING: [Signal; 6] = [
     Signal::SIGWINCH,
 ];
 
-/// Nobody dies, nobody is stopped, and no client is lost or refused.
+/// No process dies, none is stopped, and no client is lost or refused.
 fn g12_signals_that_stop_nothing_cost_no_client(world: &mut World) {
     let server = world.program("serve").own_group();
     let server = server.args(&["--start", "6"]).spawn();
@@ -166,7 +166,7 @@ fn sigquit_to_the_whole_group_costs_no_client(world: &mut World) {
 }
 
 /// A log that is rotated under load: every line that a client was answered for is in the old file or
-/// in the new one, once, and nobody goes on writing to the old one.
+/// in the new one, once, and no process goes on writing to the old one.
 ///
 /// Without the call in `notice_reopen` the children keep the old file.
 fn sigusr1_has_parent_and_children_reopen_their_logs(world: &mut World) {

@@ -268,7 +268,7 @@ fn strangers_daemon(args: Args) -> ExitCode {
 /// The pid is recorded at the first turn, so a program may start the server and then become a
 /// daemon: the thread check, the socket file and a drop are the daemon's.
 ///
-/// Without `Shell::settle` the daemon forks with two threads, leaves the file, and leaves zombies.
+/// Without `take_possession` the daemon forks with two threads, leaves the file, and leaves zombies.
 fn o09_a_program_that_becomes_a_daemon_after_the_start_works(world: &mut World) {
     world.expect_orphans();
     let path = world.tempdir().join("socket");

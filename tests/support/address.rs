@@ -40,7 +40,7 @@ impl Address {
     /// Who still has the address, in words; `None` if it is free.
     ///
     /// `path_may_stay` is for a server that was killed and could not clean up: its path may be
-    /// there as long as nobody listens on it.
+    /// there as long as no process listens on it.
     pub(super) fn occupant(&self, own: &Marker, path_may_stay: bool) -> Option<String> {
         match self {
             Self::Tcp(address) => tcp_occupant(*address, own),
@@ -70,7 +70,7 @@ impl From<&Path> for Address {
     }
 }
 
-/// Whether a server could listen there now: a TCP address that nobody listens on, or a path that
+/// Whether a server could listen there now: a TCP address that no process listens on, or a path that
 /// does not exist.
 pub fn port_is_free(address: &Address) -> bool {
     match address {

@@ -22,7 +22,7 @@ fn lives() -> Record {
     }
 }
 
-/// Serials begin again some time, and a slot that nobody has noted anything in is zero.
+/// Serials begin again some time, and a slot in which nothing was noted is zero.
 #[test]
 fn the_later_of_two_notes_stays() {
     for first in [1, ID.serial(), u32::MAX / 2 + 7, u32::MAX] {

@@ -43,8 +43,9 @@ impl Monitor {
         self.attributes.asked()
     }
 
-    /// Sets all attributes at once, as after reading a file of settings anew. When each takes effect
-    /// says its row: those that are read at the start only do not.
+    /// Sets all attributes at once, as after reading a file of settings anew.
+    ///
+    /// When each takes effect says its row: those that are read at the start only do not.
     pub fn set_config(&mut self, config: Config) {
         self.attributes.set(|asked| *asked = config);
         self.attributes_changed();
@@ -68,7 +69,7 @@ impl Monitor {
 
     /// Acts on changed attributes: warns once of each value that makes no sense, and updates the
     /// surplus and the timer of the timeout check. A default that gives way to what was asked for is
-    /// no mistake of anybody.
+    /// no mistake of the program.
     pub(crate) fn attributes_changed(&mut self) {
         let unreported = self.attributes.take_unreported();
         for change in unreported.iter().filter(|change| !change.is_of_default()) {

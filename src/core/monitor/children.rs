@@ -21,8 +21,9 @@ impl Monitor {
             .filter(|child| child.state == State::Retiring)
     }
 
-    /// The child that is kept for the time when all others are busy, if there is one: see
-    /// [`reserved_shedder`](Self::reserved_shedder).
+    /// The child that is kept for the time when all others are busy, if there is one.
+    ///
+    /// See [`reserved_shedder`](Self::reserved_shedder).
     pub fn reserved_server(&self) -> Option<&Child> {
         self.pool.reserved()
     }

@@ -1,4 +1,4 @@
-//! The life of each child, as the loop records it: forked, heard, closed, reaped. Calls no hook.
+//! The life of each child, as the loop records it: forked, its words, closed, reaped. Calls no hook.
 
 use super::*;
 

@@ -11,7 +11,9 @@ use std::io;
 
 /// Replacement.
 impl Monitor {
-    /// Posts `reload`: the hook `handler_reload` is called, then every child is replaced.
+    /// Posts `reload`, which replaces every child.
+    ///
+    /// The hook `handler_reload` is called first.
     ///
     /// A child goes when its successor is ready. A reload during a reload begins anew, and replaces
     /// the children of the earlier one first. In a shutdown it has no effect.
@@ -26,8 +28,10 @@ impl Monitor {
         self.replacement.is_reloading()
     }
 
-    /// Has a child replaced: a successor is forked, and the child is told to stop when the successor
-    /// is ready. The name of a reaped child is ignored, and so is a child that was told to stop.
+    /// Has a child replaced: its successor is forked first.
+    ///
+    /// The child is told to stop when the successor is ready. The name of a reaped child is
+    /// ignored, and so is a child that was told to stop.
     ///
     /// See [`stop`](Self::stop) for a child that is to go at once.
     pub fn replace(&mut self, id: ChildId) {
@@ -172,7 +176,7 @@ impl Monitor {
     /// Gives a child that was just forked its epoch, and its role if it is a successor.
     pub(super) fn enrol(&mut self, id: ChildId) {
         let is_reserved = self.pool.reserved().is_some_and(|child| child.id == id);
-        // It serves nobody, so it is nobody's successor.
+        // It serves no client, so it is no child's successor.
         let role = (!is_reserved).then(|| self.replacement.forked()).flatten();
         let epoch = self.replacement.epoch();
         if let Some(child) = self.pool.get_mut(id) {

@@ -36,7 +36,7 @@ impl Monitor {
     }
 
     /// Tells the reserved child to stop if it is of no use any more, or is to be replaced: it has
-    /// no client, so nobody waits for its successor.
+    /// no client, so no client waits for its successor.
     pub(super) fn release_reserve(&mut self) {
         let Some(reserved) = self.pool.reserved() else {
             return;

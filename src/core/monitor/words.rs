@@ -15,7 +15,9 @@ impl Monitor {
         })
     }
 
-    /// Counts a child as busy. True if it was free before. A retiring child stays retiring.
+    /// Counts a child as busy.
+    ///
+    /// True if it was free before. A retiring child stays retiring.
     pub fn set_busy(&mut self, id: ChildId) -> bool {
         let now = self.now;
         let Some(child) = self.pool.get_mut(id) else {
@@ -32,7 +34,9 @@ impl Monitor {
         moves
     }
 
-    /// Counts a child as free. True if it was busy before. A retiring child stays retiring.
+    /// Counts a child as free.
+    ///
+    /// True if it was busy before. A retiring child stays retiring.
     pub fn set_not_busy(&mut self, id: ChildId) -> bool {
         let Some(child) = self.pool.get_mut(id) else {
             return false;

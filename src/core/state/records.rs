@@ -25,7 +25,7 @@ pub(crate) enum Role {
     Listener,
     /// A socket that the process which has started the program has opened.
     Given,
-    /// A connection of somebody who waits for the outcome.
+    /// A connection of a client that waits for the outcome.
     Asker,
     /// A listening socket that no child has: that of the control socket, or of the status.
     Own,

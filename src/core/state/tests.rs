@@ -268,8 +268,8 @@ fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/states")
 }
 
-/// States of every format that was ever released are read for ever. The example of this version is
-/// what it writes today; `UPDATE_STATES=1` writes it anew, which is allowed before a release only.
+/// States of every format that was ever released are read forever. The example of this version is
+/// what it writes today; `UPDATE_STATES=1` writes it again, which is allowed before a release only.
 #[test]
 fn states_of_every_released_format_are_read() {
     let newest = folder().join("v1-full.bin");

@@ -73,7 +73,7 @@ pub(crate) trait Process: fmt::Debug {
     /// Collects the status if the child has ended. `Outlived` is returned again until its process
     /// group is empty.
     fn reap(&self) -> io::Result<Reaped>;
-    /// What others tell of its end who have reaped it; `None` if nobody is there who would.
+    /// What another process that reaps it tells of its end; `None` if there is none.
     fn end_told_by_others(&self) -> Option<Collected> {
         None
     }

@@ -92,7 +92,7 @@ fn an_episode_of_saturation_is_two_lines_and_the_next_is_none_for_ten_seconds() 
     assert_eq!(first_for(Duration::from_millis(49)), "", "it has just come");
 }
 
-/// Nobody comes or goes while it lasts, so that no event tells of those who wait.
+/// No child turns free or busy while it lasts, so no event tells of the clients that wait.
 #[test]
 fn an_episode_that_begins_too_soon_is_said_when_the_ten_seconds_are_over() {
     let (mut log, mut monitor) = (Log::default(), sized(1, 2, 1, 7));

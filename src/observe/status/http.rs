@@ -76,8 +76,8 @@ pub(crate) enum Hosts {
     Any,
     /// Under an address, as `localhost`, or under this name.
     ///
-    /// Whoever owns a name can have it mean any address: a browser then lets a page with that name
-    /// read what is told at the address, also on the browser's own machine.
+    /// The owner of a name can make it stand for any address: a browser then lets a page with that
+    /// name read what is told at the address, also on the browser's own machine.
     Own(Rc<str>),
 }
 
@@ -175,7 +175,7 @@ fn judge(request: &httparse::Request<'_, '_>, known: &Hosts) -> Verdict {
     })
 }
 
-/// Nobody sends one with GET; where it ends would have to be found out.
+/// No client sends one with GET; where it ends would have to be found out.
 fn refuses_body(request: &httparse::Request<'_, '_>) -> Option<Status> {
     if fields(request, "transfer-encoding").next().is_some() {
         return Some(Status::ContentTooLarge);

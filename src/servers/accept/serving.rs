@@ -93,7 +93,7 @@ impl<L: Listener<Stream: Stream>> Run<'_, L> {
         Observation::Skipped
     }
 
-    /// Begins to look at a connection, if anybody is told of its end.
+    /// Begins to look at a connection, if a hook is told of its end.
     fn watch(&self, connection: &Newcomer, number: u64) -> Option<Watched> {
         let ends = self.acceptor.ends.as_ref()?;
         Some(ends.begin(connection, number))

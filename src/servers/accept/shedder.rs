@@ -1,6 +1,5 @@
 //! The loop of the reserved child: while all others are busy it takes what is too old from the
-//! queues. `core/accept/sweep` decides when; serves nobody but a connection that it has taken too
-//! soon.
+//! queues. `core/accept/sweep` decides when; serves only a connection that it has taken too soon.
 
 use super::Run;
 use crate::{

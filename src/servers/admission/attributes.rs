@@ -12,8 +12,9 @@ use std::{io, rc::Rc, time::Duration};
 
 /// Whom the server admits.
 impl<L: Listener<Stream: Stream>> StreamServer<L> {
-    /// Whether to ask the kernel how long each connection was queued, for
-    /// [`Conn::queued_for`]. Default: false.
+    /// Whether to ask the kernel how long each connection was queued.
+    ///
+    /// [`Conn::queued_for`] then tells it. Default: false.
     ///
     /// It costs a system call for each connection, less than a microsecond.
     #[must_use]
@@ -58,7 +59,9 @@ impl<L: Listener<Stream: Stream>> StreamServer<L> {
         &self.admission.access
     }
 
-    /// How many connections of one client may be in hand at the same time. Default, and 0: no limit.
+    /// How many connections of one client may be in hand at the same time.
+    ///
+    /// Default, and 0: no limit.
     ///
     /// A child that takes one more closes it before the handler sees it, and it is
     /// [counted](crate::Report::refusals). The limit holds for all children together, from what they
@@ -99,8 +102,10 @@ impl<L: Listener<Stream: Stream>> StreamServer<L> {
         self.admission.peers.most
     }
 
-    /// How many bits of an address name a client for [`max_per_peer`](Self::max_per_peer): of IPv4,
-    /// and of IPv6. Default: 32 and 64, which are the most; larger numbers count as these.
+    /// How many bits of an address name a client: of IPv4, and of IPv6.
+    ///
+    /// It is for [`max_per_peer`](Self::max_per_peer). Default: 32 and 64, which are the most;
+    /// larger numbers count as these.
     #[must_use]
     pub fn peer_prefix(mut self, v4: u8, v6: u8) -> Self {
         self.admission.peers.set_prefix(v4, v6);
@@ -112,7 +117,9 @@ impl<L: Listener<Stream: Stream>> StreamServer<L> {
         (self.admission.peers.v4, self.admission.peers.v6)
     }
 
-    /// How long a connection may have been queued: older ones are not served. Default: no limit.
+    /// How long a connection may have been queued: older ones are not served.
+    ///
+    /// Default: no limit.
     ///
     /// A server that gets more connections than it can serve has a queue that grows. It serves them
     /// in order, so soon each client has given up before its turn comes, and no work is of use to
@@ -147,8 +154,10 @@ impl<L: Listener<Stream: Stream>> StreamServer<L> {
         self.admission.max_queue_age
     }
 
-    /// The age that connections should have at most in a lasting overload; needs a
-    /// [`max_queue_age`](Self::max_queue_age). Default: a tenth of that, but at least 20 ms.
+    /// The age that connections should have at most in a lasting overload.
+    ///
+    /// It needs a [`max_queue_age`](Self::max_queue_age). Default: a tenth of that, but at least 20
+    /// ms.
     ///
     /// Zero turns this off: then connections are too old from `max_queue_age` on, and only then.
     /// The kernel counts in ticks, mostly of 4 ms, so a target below 10 ms is of little use.
@@ -158,16 +167,19 @@ impl<L: Listener<Stream: Stream>> StreamServer<L> {
         self
     }
 
-    /// The age that connections should have at most in a lasting overload, if it was set.
+    /// The age that connections should have at most in a lasting overload.
+    ///
+    /// `None` if it was not set.
     pub fn get_queue_target(&self) -> Option<Duration> {
         self.admission.queue_target
     }
 
-    /// Calls `hook` with each connection that was queued for too long, and with its time in the
-    /// queue. Default: the connection is closed.
+    /// Calls `hook` with each connection that was queued for too long.
+    ///
+    /// The hook gets its time in the queue, too. Default: the connection is closed.
     ///
     /// It runs in the child, which has not said BUSY for it and does not count it. While it runs
-    /// the child serves nobody, so it should not wait for the client:
+    /// the child serves no client, so it should not wait for the client:
     /// [`Reply`](crate::servers::Reply) does not.
     ///
     /// ```

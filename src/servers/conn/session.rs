@@ -120,16 +120,18 @@ impl Session {
         &self.peer
     }
 
-    /// What the proxy has said that passes the connection on; `None` if the client has connected
-    /// without one.
+    /// What the proxy that passes the connection on has said.
+    ///
+    /// `None` if the client has connected without one.
     #[cfg(feature = "proxy-protocol")]
     #[cfg_attr(docsrs, doc(cfg(feature = "proxy-protocol")))]
     pub fn proxied(&self) -> Option<&crate::servers::proxy::Proxied> {
         self.peer.proxied()
     }
 
-    /// The client's address and port when the connection was accepted. An IPv4 client has an IPv4
-    /// address, also on an IPv6 socket. `None` over a UNIX socket.
+    /// The client's address and port when the connection was accepted.
+    ///
+    /// An IPv4 client has an IPv4 address, also on an IPv6 socket. `None` over a UNIX socket.
     pub fn remote_address(&self) -> Option<SocketAddr> {
         self.peer.remote_address()
     }
@@ -154,8 +156,9 @@ impl Session {
         self.peer.path()
     }
 
-    /// The process at the other end of a UNIX socket. `None` over TCP, and where the system does not
-    /// tell.
+    /// The process at the other end of a UNIX socket.
+    ///
+    /// `None` over TCP, and where the system does not tell.
     pub fn peer_credentials(&self) -> Option<PeerCredentials> {
         self.peer.credentials()
     }
@@ -183,8 +186,10 @@ impl Session {
         self.got_error = got;
     }
 
-    /// Whether the connection is being shut down: no more input is delivered, and the connection is
-    /// disconnected when the output has been written.
+    /// Whether the connection is being shut down.
+    ///
+    /// No more input is delivered, and the connection is disconnected when the output has been
+    /// written.
     pub fn is_shutdown(&self) -> bool {
         self.shutdown
     }
@@ -197,8 +202,9 @@ impl Session {
         self.shutdown = shutdown;
     }
 
-    /// Whether the connection is open: false once [`disconnect`](Self::disconnect) was called, and
-    /// in `handler_stop`.
+    /// Whether the connection is open.
+    ///
+    /// It is false once [`disconnect`](Self::disconnect) was called, and in `handler_stop`.
     pub fn is_connected(&self) -> bool {
         self.connected
     }
@@ -214,8 +220,9 @@ impl Session {
 
 /// Time limits.
 impl Session {
-    /// How long the client may be idle: it sends nothing and takes no output. Default: `None`, no
-    /// limit.
+    /// How long the client may be idle: it sends nothing and takes no output.
+    ///
+    /// Default: `None`, no limit.
     pub fn idle_timeout(&self) -> Option<Duration> {
         self.times.idle
     }
@@ -224,7 +231,7 @@ impl Session {
     ///
     /// When it has passed, [`handler_error`](super::ConnClass::handler_error) is called with
     /// [`Limit::Idle`](super::Limit::Idle), once for each idle period. Its default disconnects; to
-    /// inform the client, put a goodbye and call [`shutdown`](Self::shutdown).
+    /// inform the client, put a last line and call [`shutdown`](Self::shutdown).
     pub fn set_idle_timeout(&mut self, time: Option<Duration>) {
         self.times.set_idle(time);
     }
@@ -238,8 +245,9 @@ impl Session {
         self.times.set_total(time, self.now);
     }
 
-    /// How long a disconnected connection waits for the client to finish sending, so that a reset
-    /// does not destroy the last answer. Default: zero.
+    /// How long a disconnected connection waits for the end of the client's input.
+    ///
+    /// It keeps a reset from destroying the last answer. Default: zero.
     pub fn linger(&self) -> Duration {
         self.linger
     }
@@ -253,20 +261,24 @@ impl Session {
 
 /// The filter and the limits.
 impl Session {
-    /// What cuts the input into records and encodes the output. Default: [`LineFilter::lf`].
+    /// What cuts the input into records and encodes the output.
+    ///
+    /// Default: [`LineFilter::lf`].
     pub fn filter(&self) -> &dyn Filter {
         &*self.filter
     }
 
-    /// Sets the filter, at any time: the new one gets the input that was not taken yet. Output that
-    /// was put stays as it was encoded.
+    /// Sets the filter, at any time: the new one gets the input that was not taken yet.
+    ///
+    /// Output that was put stays as it was encoded.
     pub fn set_filter(&mut self, filter: impl Filter + 'static) {
         self.filter = Box::new(filter);
         self.input.look_again();
     }
 
-    /// How many bytes of input a record may take, its delimiters included. Default:
-    /// [`INPUT_LIMIT`](Self::INPUT_LIMIT). A longer record is a read error.
+    /// How many bytes of input a record may take, its delimiters included.
+    ///
+    /// Default: [`INPUT_LIMIT`](Self::INPUT_LIMIT). A longer record is a read error.
     pub fn input_limit(&self) -> usize {
         self.input.limit
     }
@@ -295,13 +307,16 @@ impl Session {
         self.input.pending()
     }
 
-    /// Removes that input and returns it, for a protocol that skips what it cannot parse.
+    /// Removes that input and returns it.
+    ///
+    /// Use it for a protocol that skips what it cannot parse.
     pub fn take_input(&mut self) -> Vec<u8> {
         self.input.take_all()
     }
 
-    /// How many bytes of output wait for the client, posted ones included. The original's
-    /// `get_driver_out_octets`.
+    /// How many bytes of output wait for the client, posted ones included.
+    ///
+    /// The original's `get_driver_out_octets`.
     pub fn pending_output(&self) -> usize {
         self.output.pending()
     }

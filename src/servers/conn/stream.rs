@@ -12,8 +12,9 @@ use std::{
     },
 };
 
-/// The type of a connection: [`TcpStream`], [`UnixStream`], or that of your own
-/// [`Listener`](crate::servers::Listener).
+/// The type of a connection.
+///
+/// [`TcpStream`], [`UnixStream`], or that of your own [`Listener`](crate::servers::Listener).
 pub trait Stream: AsFd + AsRawFd + From<OwnedFd> + fmt::Debug + 'static {
     /// Makes every later operation block without limit: no O_NONBLOCK, no timeouts.
     ///
@@ -27,8 +28,10 @@ pub trait Stream: AsFd + AsRawFd + From<OwnedFd> + fmt::Debug + 'static {
     ///
     /// What the operating system says.
     fn end(&self, how: Shutdown) -> io::Result<()>;
-    /// Describes the other end. `remote` is the client's internet address as accept(2) returned it;
-    /// `None` for a socket of another kind.
+    /// Describes the other end.
+    ///
+    /// `remote` is the client's internet address as accept(2) returned it; `None` for a socket of
+    /// another kind.
     fn peer(&self, remote: Option<SocketAddr>) -> Peer;
 }
 

@@ -344,7 +344,7 @@ mod tests {
         assert_eq!(journal.slot_of(100), None);
     }
 
-    /// As the kernel writes it, while nobody writes a phase.
+    /// As the kernel writes it, while no process writes a phase.
     #[test]
     #[allow(unsafe_code)]
     fn a_child_whose_pid_is_written_during_its_fork_is_known_from_then_on() {
@@ -352,7 +352,7 @@ mod tests {
         let forking = Record::forking(ChildId::new(1, 7), 3, false, Time::START);
         journal.put(1, &forking);
         assert_eq!(journal.slot_of(0), None);
-        // SAFETY: the place is in the journal, which nobody else has.
+        // SAFETY: the place is in the journal, which no other process has.
         unsafe { journal.pid_at(1).write_volatile(100) };
         let living = Record {
             phase: Phase::Lives,
@@ -372,7 +372,7 @@ mod tests {
         assert_eq!(journal.record(1), Record { said, ..living });
     }
 
-    /// A stop is heard once, whenever the parent is killed that has heard it.
+    /// A stop is acted on once, whenever the parent that has received it is killed.
     #[test]
     fn a_stop_is_noted_together_with_the_signal_that_has_asked_for_it() {
         let journal = Journal::new(1).unwrap();

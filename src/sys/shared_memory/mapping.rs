@@ -115,7 +115,7 @@ pub(super) fn map(
     protection: ProtFlags,
 ) -> io::Result<Mapping> {
     // SAFETY: a new mapping at an address of the kernel's choice, of a file that has this length
-    // and will be sealed against being shortened before anybody else has it.
+    // and will be sealed against being shortened before another process has it.
     let memory =
         unsafe { nix::sys::mman::mmap(None, length, protection, MapFlags::MAP_SHARED, file, 0) }?;
     Ok(Mapping {

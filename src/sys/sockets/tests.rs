@@ -21,7 +21,7 @@ fn d06_a_listener_that_was_made_to_block_does_not() {
     assert!(!keep_nonblocking(&listener).unwrap());
     let shared = listener.try_clone().unwrap();
     shared.set_nonblocking(false).unwrap();
-    // Without the call above the next line would wait for ever.
+    // Without the call above the next line would wait forever.
     assert!(keep_nonblocking(&listener).unwrap());
     assert!(matches!(
         accept(&listener, Blocking::Never),
@@ -68,7 +68,7 @@ fn d06_an_attempt_that_blocks_ends_with_the_timeout_that_connections_inherit() {
     let listener = listen_tcp();
     block_briefly(&listener, Duration::from_millis(20)).unwrap();
     listener.set_nonblocking(false).unwrap();
-    // Without the timeout the next line would wait for ever.
+    // Without the timeout the next line would wait forever.
     let accepted = accept(&listener, Blocking::Allowed);
     assert!(matches!(accepted, Accepted::Nothing), "{accepted:?}");
 }

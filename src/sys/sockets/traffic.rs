@@ -49,7 +49,7 @@ pub(crate) fn send(
     })
 }
 
-/// Whether bytes have arrived at a connection that nobody has read.
+/// Whether bytes have arrived at a connection that were not read yet.
 pub(crate) fn is_unread(connection: &impl AsRawFd) -> bool {
     let mut byte = [0];
     let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;

@@ -60,7 +60,7 @@ pub(crate) struct Upgrades {
     ended: Vec<TrialProcess>,
     /// The program before this one and its path, until this one has proved that it works.
     previous: Option<Target>,
-    /// Connections on which somebody waits for the outcome.
+    /// Connections on which a client waits for the outcome.
     askers: Vec<Ours<OwnedFd>>,
     /// The process that has told the status of the program before, until it is reaped.
     old_helper: Option<Pid>,
@@ -116,12 +116,12 @@ impl Upgrades {
         self.reap();
     }
 
-    /// Has somebody told the outcome of the upgrade that begins, by this program or by the next.
+    /// Has a client told the outcome of the upgrade that begins, by this program or by the next.
     pub(crate) fn add_asker(&mut self, connection: Ours<OwnedFd>) {
         self.askers.push(connection);
     }
 
-    /// Tells the outcome to whoever waits for it: one line.
+    /// Tells the outcome to all that wait for it: one line.
     pub(crate) fn tell_askers(&mut self, outcome: &str) {
         for asker in self.askers.drain(..) {
             tell(asker.as_fd(), outcome);

@@ -24,7 +24,7 @@ pub(super) fn quick(took: Duration) {
 }
 
 /// A handler marks where its client may be idle (`wait_for_request`); there a stop does not wait,
-/// and the handler can send a goodbye.
+/// and the handler can send a last line.
 ///
 /// One client has had an answer, one has never sent anything.
 fn o34_a_stop_waits_for_no_idle_client(world: &mut World) {

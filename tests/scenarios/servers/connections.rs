@@ -122,7 +122,7 @@ fn error_of_a_handler_is_printed(world: &mut World) {
 /// A child without a descriptor or memory for a connection logs it once, pauses for 10 ms, doubling
 /// to 1 s, and tries again; it neither spins nor ends.
 fn d01_shortage_of_descriptors_is_sat_out(world: &mut World) {
-    // Without the pause (`sit_out` in the accept loop) the child used 240 ms of a second, and more.
+    // Without the pause (`back_off` in the accept loop) the child used 240 ms of a second, and more.
     let path = world.tempdir().join("relief");
     mkfifo(&path, Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
     let arguments = [

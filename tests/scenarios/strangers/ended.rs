@@ -46,7 +46,7 @@ pub(super) fn strangers_ended_by_hand(args: Args) -> ExitCode {
 
 /// Outputs are read while the end waits for children, so that a child that prints can finish.
 ///
-/// Without `empty_outputs` it is killed after `kill_timeout`, 10 s.
+/// Without the turns in `run_down` it is killed after `kill_timeout`, 10 s.
 fn o30_a_child_that_prints_much_is_heard_out_when_the_server_is_dropped(world: &mut World) {
     let file = world.tempdir().join("file");
     let file = file.to_str().unwrap();

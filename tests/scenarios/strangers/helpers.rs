@@ -78,7 +78,7 @@ pub(super) fn strangers_helpers(_: Args) -> ExitCode {
 /// Signal handlers compare the pid. In a process that is not the server's they let the default
 /// action happen: SIGTERM ends it at once, and the child is not affected.
 ///
-/// Without `stranger::is_one` in the child's handler the helper lives on until SIGALRM, and the child
+/// Without `foreign::is_foreign_process` in the child's handler the helper lives on until SIGALRM, and the child
 /// leaves.
 fn o02_a_helper_of_a_handler_ends_at_sigterm_and_the_child_serves_on(world: &mut World) {
     let server = world.spawn("strangers_helpers", &[]);

@@ -4,7 +4,7 @@
 use super::{parents::Life, *};
 
 /// A child that is the holder's from its first moment. The kernel notes its pid before it
-/// runs, and whoever is killed in a fork leaves that before it is gone. The holder reaps.
+/// runs, and a parent that is killed in a fork leaves that before it is gone. The holder reaps.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 struct Siblings {
     parent_lives: bool,

@@ -198,7 +198,7 @@ fn i07_children_of_a_new_program_have_a_limit_for_their_start() {
     assert_ne!(epoch(hangs), new.replacement.epoch());
 }
 
-/// Nothing would come of the wake-up, which would be due for ever.
+/// Nothing would come of the wake-up, which would be due forever.
 #[test]
 fn a_stop_waits_for_no_child_that_hangs() {
     let (old, _) = monitor();

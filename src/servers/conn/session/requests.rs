@@ -10,8 +10,10 @@ use std::{io, time::Duration};
 
 /// What a handler can ask for.
 impl Session {
-    /// Sends a record: the filter encodes it now; it is written when the handler has returned. The
-    /// original's `$self->get_wheel->put(...)`.
+    /// Sends a record.
+    ///
+    /// The filter encodes it now; it is written when the handler has returned. The original's
+    /// `$self->get_wheel->put(...)`.
     ///
     /// If it exceeds the output limit, or the filter refuses it, no part of it is sent and
     /// [`handler_error`](super::ConnClass::handler_error) is called. After a disconnect or a write
@@ -29,8 +31,9 @@ impl Session {
         }
     }
 
-    /// Posts a record to [`handler_put`](super::ConnClass::handler_put), whose default sends it. The
-    /// original's `$self->yield(put => ...)`.
+    /// Posts a record to [`handler_put`](super::ConnClass::handler_put), whose default sends it.
+    ///
+    /// The original's `$self->yield(put => ...)`.
     pub fn post_put(&mut self, record: impl Into<Vec<u8>>) {
         let record = record.into();
         if !self.takes_output() {
@@ -50,7 +53,9 @@ impl Session {
         self.post_event(Posted::Shutdown);
     }
 
-    /// Ends the connection: unwritten output is dropped, and only `handler_stop` is still called.
+    /// Ends the connection, and drops what was not written.
+    ///
+    /// Only `handler_stop` is still called.
     pub fn disconnect(&mut self) {
         self.connected = false;
     }
@@ -65,7 +70,9 @@ impl Session {
         }
     }
 
-    /// Posts `state` when `after` has passed: the way to disconnect a client that says nothing.
+    /// Posts `state` when `after` has passed.
+    ///
+    /// It is the way to disconnect a client that says nothing.
     pub fn delay_set(&mut self, state: &str, after: Duration) -> AlarmId {
         self.alarms.set(self.now + after, state)
     }
@@ -97,8 +104,9 @@ impl Session {
         (self.say_ack)()
     }
 
-    /// Asks for more time for this connection, `time` from now, where there is a `busy_timeout`: see
-    /// [`Comm::extend`](crate::Comm::extend).
+    /// Asks for more time for this connection, `time` from now.
+    ///
+    /// It matters where there is a `busy_timeout`: see [`Comm::extend`](crate::Comm::extend).
     pub fn extend(&self, time: Duration) {
         (self.extend)(time);
     }
