@@ -28,6 +28,7 @@ impl Tag {
     pub(super) const COUNTERS: Self = Self(7);
     pub(super) const HOOKS: Self = Self(8);
     pub(super) const CLIENT: Self = Self(9);
+    pub(super) const ORDERS: Self = Self(10);
 
     pub(super) fn number(self) -> u32 {
         self.0
@@ -53,6 +54,7 @@ impl fmt::Display for Tag {
             Self::COUNTERS => "counters",
             Self::HOOKS => "hooks",
             Self::CLIENT => "client",
+            Self::ORDERS => "orders",
             Self(unknown) => return write!(f, "{unknown}"),
         })
     }

@@ -228,6 +228,12 @@ record! {
     Ledger {
         counts: List<(String, u64)>,
     }
+
+    /// What an operator has told the server and may take back.
+    Orders {
+        /// Balancers are told to send no clients.
+        drained: bool,
+    }
 }
 
 impl ChildState {

@@ -142,6 +142,7 @@ pub(crate) fn full() -> Snapshot {
             unread: b"{\"ok\":true}\n".to_vec(),
             waits_for: 1,
         }],
+        orders: Some(Orders { drained: true }),
         unknown: BTreeSet::new(),
     }
 }
@@ -300,6 +301,7 @@ fn an_earlier_version_reads_what_is_written_today() {
     let state = Snapshot::decode(&early).expect("a state");
     let today = Snapshot {
         clients: full().clients,
+        orders: full().orders,
         ..state
     };
     let mut today = taken_apart(&today.encode()).into_iter();
