@@ -22,8 +22,8 @@ pub(crate) use self::{
     encoding::List,
     frame::BadState,
     records::{
-        BoardState, ChildState, ClientState, Descriptor, EndState, Ledger, Orders, PipeState,
-        PoolState, Program, RetirementState, Role, SeenState, UsageState,
+        BeforeReload, BoardState, ChildState, ClientState, Descriptor, EndState, Ledger, Orders,
+        PipeState, PoolState, Program, RetirementState, Role, SeenState, UsageState,
     },
 };
 
@@ -53,6 +53,8 @@ pub(crate) struct Snapshot {
     pub(crate) clients: Vec<ClientState>,
     /// `None` if the program did not write them as a record.
     pub(crate) orders: Option<Orders>,
+    /// `None` if no reload is under way.
+    pub(crate) before_reload: Option<BeforeReload>,
     /// The tags of records that are not known here, each once. They are not written.
     pub(crate) unknown: BTreeSet<u32>,
 }
@@ -83,6 +85,9 @@ impl Snapshot {
         if let Some(orders) = &self.orders {
             frame.record(Tag::ORDERS, orders);
         }
+        if let Some(before) = &self.before_reload {
+            frame.record(Tag::BEFORE_RELOAD, before);
+        }
         frame.finish()
     }
 
@@ -111,6 +116,7 @@ impl Snapshot {
                 Tag::HOOKS => snapshot.hooks = record.read()?,
                 Tag::CLIENT => snapshot.clients.push(record.read()?),
                 Tag::ORDERS => snapshot.orders = Some(record.read()?),
+                Tag::BEFORE_RELOAD => snapshot.before_reload = Some(record.read()?),
                 _ => {
                     record.skip()?;
                     snapshot.unknown.insert(record.tag.number());

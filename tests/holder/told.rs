@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::kills::hold;
 use crate::support::{Client, SOON, Scenarios, Signal, World, holds, scenarios, until};
-use crate::watched::Watched;
+use crate::watched::{Watched, who};
 
 pub const SCENARIOS: Scenarios = scenarios![
     f01_a_child_that_is_replaced_finishes_with_its_client_under_the_next_parent,
@@ -13,6 +13,7 @@ pub const SCENARIOS: Scenarios = scenarios![
     a_second_stop_kills_under_the_next_parent,
     a_reload_is_completed_by_the_next_parent,
     a_reload_to_bad_settings_is_given_up_by_the_next_parent,
+    what_was_in_force_before_a_reload_is_put_back_by_the_next_parent,
 ];
 
 /// Short, so that a child that is killed then is killed during the scenario.
@@ -106,4 +107,23 @@ fn a_reload_to_bad_settings_is_given_up_by_the_next_parent(world: &mut World) {
     });
     assert_eq!(watched.said("told "), 0);
     watched.stop();
+}
+
+/// The settings of the start, then of a reload that works, then of one whose children fail after a kill.
+fn what_was_in_force_before_a_reload_is_put_back_by_the_next_parent(world: &mut World) {
+    let file = world.tempdir().join("settings");
+    let write = |text: &str| std::fs::write(&file, text).expect("a file of settings");
+    let watched = Watched::new(world, &["--settings", file.to_str().expect("a path")]);
+    watched.expect_ready(4);
+    write("50 good");
+    watched.server.signal(Signal::SIGHUP);
+    watched.expect("reloaded", 1);
+    write("60 bad");
+    watched.server.signal(Signal::SIGHUP);
+    watched.expect("exited ", 4 + 1);
+    watched.kill_parent();
+    watched.expect("reload failed", 1);
+    who(&watched.address());
+    let stdout = watched.stop();
+    assert!(stdout.contains("max_clients 50"), "{stdout}");
 }

@@ -129,7 +129,7 @@ impl Monitor {
     }
 
     /// The attributes that were set while the server ran.
-    fn changed_attributes(&self) -> Vec<(String, String)> {
+    pub(crate) fn changed_attributes(&self) -> Vec<(String, String)> {
         let Some(begun_with) = &self.begun_with else {
             return Vec::new();
         };

@@ -29,6 +29,7 @@ impl Tag {
     pub(super) const HOOKS: Self = Self(8);
     pub(super) const CLIENT: Self = Self(9);
     pub(super) const ORDERS: Self = Self(10);
+    pub(super) const BEFORE_RELOAD: Self = Self(11);
 
     pub(super) fn number(self) -> u32 {
         self.0
@@ -55,6 +56,7 @@ impl fmt::Display for Tag {
             Self::HOOKS => "hooks",
             Self::CLIENT => "client",
             Self::ORDERS => "orders",
+            Self::BEFORE_RELOAD => "before_reload",
             Self(unknown) => return write!(f, "{unknown}"),
         })
     }

@@ -234,6 +234,12 @@ record! {
         /// Balancers are told to send no clients.
         drained: bool,
     }
+
+    /// What was in force before the reload that is under way.
+    BeforeReload {
+        /// The attributes that were changed while the server ran, by name, as text.
+        attributes: List<(String, String)>,
+    }
 }
 
 impl ChildState {

@@ -143,6 +143,9 @@ pub(crate) fn full() -> Snapshot {
             waits_for: 1,
         }],
         orders: Some(Orders { drained: true }),
+        before_reload: Some(BeforeReload {
+            attributes: List(vec![("timeout".to_owned(), "5s".to_owned())]),
+        }),
         unknown: BTreeSet::new(),
     }
 }
@@ -302,6 +305,7 @@ fn an_earlier_version_reads_what_is_written_today() {
     let today = Snapshot {
         clients: full().clients,
         orders: full().orders,
+        before_reload: full().before_reload,
         ..state
     };
     let mut today = taken_apart(&today.encode()).into_iter();
