@@ -172,6 +172,9 @@ impl<H: PreForkHooks, S: ChildServer> Loop<H, S, UnixSystem> {
         let successors = inherited.iter().filter(succeeds);
         successors.for_each(|child| self.parent.monitor.succeeds_still(child.id()));
         self.parent.monitor.go_on(note.stop, &told);
+        if note.reload_asked {
+            self.parent.monitor.reload();
+        }
         self.failure = note.ends_for();
         for child in inherited.iter().filter(|child| child.record.end.is_some()) {
             self.reap_one(child.id());

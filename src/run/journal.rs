@@ -69,12 +69,18 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         }
     }
 
-    /// Notes that a reload has begun, and saves at once what was in force before it: a parent that goes on
-    /// with the reload needs that.
+    /// Notes at once that a reload has begun. A signal that has asked for it would come again after a
+    /// kill in this turn; a hook, or a client of the control socket, would have asked in vain.
     pub(super) fn note_reload(&mut self) {
         self.journaled.renewed = true;
-        if self.parent.system.journal().is_some() {
-            self.save_state();
+        if self.parent.system.journal().is_none() {
+            return;
+        }
+        // First: a parent that goes on with the reload needs what was in force before it.
+        self.save_state();
+        let epoch = self.parent.monitor.replacement.epoch();
+        if let Some(journal) = self.parent.system.journal() {
+            journal.note_reload(epoch);
         }
     }
 

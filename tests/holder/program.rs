@@ -10,8 +10,8 @@ use nix::libc;
 use prefork_server::servers::TcpConn;
 use prefork_server::{
     Child, ChildServer, Config, Confinement, Death, Error, Event, ExecServer, InetdServer, Launch,
-    Monitor, Observer, PreFork, PreForkHooks, Report, Start, TcpServer, ThreadCheck, defaults,
-    metrics,
+    Monitor, Observer, PreFork, PreForkHooks, Report, Start, States, TcpServer, ThreadCheck,
+    defaults, metrics,
 };
 
 use crate::support::{Args, Programs, gate, programs};
@@ -315,6 +315,14 @@ impl PreForkHooks for Hooks {
         }
     }
 
+    fn create_states(&mut self, states: &mut States) {
+        states.add("wait");
+    }
+
+    fn handler_state(&mut self, _: &mut Monitor, state: &str) {
+        gate::pass(state);
+    }
+
     fn restore(&mut self, saved: &[u8]) -> io::Result<()> {
         if self.mode == Mode::Refuses {
             return Err(io::Error::other("this is of a later version"));
@@ -382,8 +390,18 @@ impl PreForkHooks for Hooks {
         child: prefork_server::ChildId,
         line: &prefork_server::Line,
     ) {
-        if line.bytes() == b"signal me" {
-            monitor.kill(child, prefork_server::Signal::User1);
+        match line.bytes() {
+            b"signal me" => monitor.kill(child, prefork_server::Signal::User1),
+            b"served reload and wait" => {
+                monitor.reload();
+                monitor.post("wait");
+            }
+            // A turn performs 32 forks.
+            b"served reload behind 33 forks" => {
+                (0..33).for_each(|_| _ = monitor.fork());
+                monitor.reload();
+            }
+            _ => {}
         }
         println!("said {}", String::from_utf8_lossy(line.bytes()));
     }

@@ -1,11 +1,12 @@
 //! Children that were told to stop when their parent is killed: under the next one they have the time that
 //! they had, and end for the same reason. So does a reload.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::kills::hold;
-use crate::support::{Client, SOON, Scenarios, Signal, World, holds, scenarios, until};
-use crate::watched::{Watched, who};
+use crate::support::{Client, SOON, Scenarios, Signal, World, connect, holds, scenarios, until};
+use crate::watched::{Watched, send, who};
 
 pub const SCENARIOS: Scenarios = scenarios![
     f01_a_child_that_is_replaced_finishes_with_its_client_under_the_next_parent,
@@ -14,6 +15,8 @@ pub const SCENARIOS: Scenarios = scenarios![
     a_reload_is_completed_by_the_next_parent,
     a_reload_to_bad_settings_is_given_up_by_the_next_parent,
     what_was_in_force_before_a_reload_is_put_back_by_the_next_parent,
+    a_reload_that_has_just_begun_is_completed_by_the_next_parent,
+    a_reload_that_has_not_begun_is_done_by_the_next_parent,
 ];
 
 /// Short, so that a child that is killed then is killed during the scenario.
@@ -126,4 +129,51 @@ fn what_was_in_force_before_a_reload_is_put_back_by_the_next_parent(world: &mut 
     who(&watched.address());
     let stdout = watched.stop();
     assert!(stdout.contains("max_clients 50"), "{stdout}");
+}
+
+/// One that was asked for by a hook, in the turn in which the parent is killed: no signal comes again.
+fn a_reload_that_has_just_begun_is_completed_by_the_next_parent(world: &mut World) {
+    let mut gate = world.gate("wait");
+    let watched = Watched::new(world, &[]);
+    let before = watched.expect_ready(4);
+    connect(&watched.address()).ask("reload and wait");
+    let parent = gate.reached(SOON);
+    assert_eq!(
+        (parent, watched.said("settings read")),
+        (watched.parent(), 1)
+    );
+    send(parent, Signal::SIGKILL);
+    gate.open();
+    watched.expect("parent ", 2);
+    expect_all_new(&watched, &before);
+}
+
+/// It waits behind forks, for the next turn, when the parent is killed.
+fn a_reload_that_has_not_begun_is_done_by_the_next_parent(world: &mut World) {
+    let watched = Watched::new(world, &["--max", "50"]);
+    let before = watched.expect_ready(4);
+    let mut gate = world.gate("fork");
+    connect(&watched.address()).ask("reload behind 33 forks");
+    for _ in 0..32 {
+        let parent = gate.reached(SOON);
+        gate.release(parent);
+    }
+    let parent = gate.reached(SOON);
+    assert_eq!(
+        (parent, watched.said("settings read")),
+        (watched.parent(), 0)
+    );
+    send(parent, Signal::SIGKILL);
+    gate.open();
+    watched.expect("parent ", 2);
+    expect_all_new(&watched, &before);
+}
+
+#[track_caller]
+fn expect_all_new(watched: &Watched, before: &BTreeSet<u32>) {
+    watched.expect("reloaded", 1);
+    until("the new children alone", SOON, || {
+        before.is_disjoint(&watched.children()).then_some(())
+    });
+    watched.stop();
 }
