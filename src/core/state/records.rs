@@ -99,6 +99,8 @@ record! {
         open_files: Option<u64>,
         /// The process that tells the status, which ends with the program and is to be reaped.
         status_helper: Option<u32>,
+        /// The orphans that a holder has, which it reaps: they stay children of its process.
+        orphans: List<u32>,
     }
 
     /// A board: the memory that children have their slots on.
