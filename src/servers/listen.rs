@@ -20,6 +20,7 @@ use crate::{
     },
 };
 use std::{
+    collections::BTreeSet,
     ffi::OsString,
     io,
     net::SocketAddr,
@@ -234,6 +235,28 @@ impl FromStr for Listen {
         let mut parts = text.split(',');
         let address = parts.next().unwrap_or("").trim();
         parts.try_fold(at(address)?, |listen, option| listen.with_option(option))
+    }
+}
+
+/// Refuses addresses that stand for one inherited socket more than once: each child would get it as
+/// often.
+pub(crate) fn check_taken_once(listen: &[Listen]) -> Result<(), String> {
+    let mut taken = BTreeSet::new();
+    for wanted in listen.iter().filter_map(Listen::wanted) {
+        let name = match wanted {
+            Wanted::All => None,
+            Wanted::Named(name) => Some(name),
+        };
+        if !taken.insert(name) {
+            return Err(format!("\"{wanted}\" is there twice"));
+        }
+    }
+    match (taken.contains(&None), taken.iter().flatten().next()) {
+        (true, Some(name)) => Err(format!(
+            "\"systemd\" stands for all sockets, and so for those of \"systemd:{name}\" too: write \
+             one of the two"
+        )),
+        _ => Ok(()),
     }
 }
 
@@ -466,6 +489,29 @@ mod tests {
             ":80,name=a:b",
         ] {
             assert!(read(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn no_socket_of_systemds_is_taken_twice() {
+        let check = |texts: &[&str]| {
+            let listen = texts.iter().map(|text| text.parse().expect("an address"));
+            check_taken_once(&listen.collect::<Vec<_>>())
+        };
+        for good in [
+            &["systemd", ":0", ":0"][..],
+            &["systemd:a", "systemd:b", "/run/x"],
+        ] {
+            assert_eq!(check(good), Ok(()));
+        }
+        for (bad, named) in [
+            (["systemd:a", "systemd"], "\"systemd:a\""),
+            (["systemd", "systemd:a"], "\"systemd:a\""),
+            (["systemd", "systemd"], "\"systemd\" is there twice"),
+            (["systemd:a", "systemd:a"], "\"systemd:a\" is there twice"),
+        ] {
+            let reason = check(&bad).expect_err("a refusal");
+            assert!(reason.contains(named), "{reason}");
         }
     }
 

@@ -216,6 +216,10 @@ fn what_is_no_value_is_refused() {
         ("listen = \"8080\"", "write \"127.0.0.1:8080\""),
         ("listen = [{ name = \"x\" }]", "a table needs an `address`"),
         (
+            "listen = [\"systemd\", \"systemd:web\"]",
+            "\"systemd:web\" too",
+        ),
+        (
             "listen = [{ address = \":80\", nane = \"x\" }]",
             "no option of an address",
         ),
