@@ -34,13 +34,15 @@ use std::{
 ///
 /// As text it is `127.0.0.1:80`, `[::1]:80`, `localhost:80`, `:80` for all addresses of this system,
 /// a path that contains a slash, `systemd` for [all sockets that systemd has
-/// opened](Self::listen_fds), or `systemd:NAME`; options follow after commas:
+/// opened](Self::listen_fds), or `systemd:NAME`; options follow after commas. A comma that belongs to
+/// the path or to a name has a backslash before it.
 ///
 /// ```
 /// use prefork_server::servers::Listen;
 ///
 /// let http: Listen = ":8080,name=http".parse()?;
 /// let control: Listen = "/run/control.sock,mode=600,name=control".parse()?;
+/// let odd: Listen = r"/run/a\,b.sock,mode=600".parse()?; // the path has a comma
 /// assert!("8080".parse::<Listen>().is_err());
 /// # Ok::<(), String>(())
 /// ```
@@ -232,10 +234,28 @@ impl FromStr for Listen {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let mut parts = text.split(',');
-        let address = parts.next().unwrap_or("").trim();
-        parts.try_fold(at(address)?, |listen, option| listen.with_option(option))
+        let parts = parts(text);
+        let (address, options) = parts.split_first().ok_or("there is no address")?;
+        let listen = at(address.trim())?;
+        let mut options = options.iter();
+        options.try_fold(listen, |listen, option| listen.with_option(option))
     }
+}
+
+/// What is between the commas that have no backslash before them; there is one part at least.
+fn parts(text: &str) -> Vec<String> {
+    let mut parts = Vec::new();
+    let mut part = String::new();
+    let mut rest = text.chars().peekable();
+    while let Some(next) = rest.next() {
+        match next {
+            '\\' if rest.next_if_eq(&',').is_some() => part.push(','),
+            ',' => parts.push(std::mem::take(&mut part)),
+            next => part.push(next),
+        }
+    }
+    parts.push(part);
+    parts
 }
 
 /// Refuses addresses that stand for one inherited socket more than once: each child would get it as
@@ -301,7 +321,7 @@ impl Listen {
             ("no_delay", "false") => Ok(self.no_delay(false)),
             (option, _) => Err(format!(
                 "{option:?} is no option of an address; they are name=TEXT, mode=660 and \
-                 no_delay=false"
+                 no_delay=false. A comma of a path is written \\,"
             )),
         }
     }
@@ -490,6 +510,23 @@ mod tests {
         ] {
             assert!(read(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_comma_after_a_backslash_is_no_end() {
+        let read = |text: &str| text.parse::<Listen>().expect("an address");
+        let path = |listen: &Listen| match &listen.at {
+            At::Unix { path, .. } => path.display().to_string(),
+            other => panic!("{other:?}"),
+        };
+        let odd = read(r"/run/a\,b\,mode=1,mode=600,name=x\,y");
+        assert_eq!(path(&odd), "/run/a,b,mode=1");
+        assert!(matches!(odd.at, At::Unix { mode: 0o600, .. }));
+        assert_eq!(odd.name.as_deref(), Some("x,y"));
+        assert_eq!(path(&read("/run/a\\x2d.sock\\")), "/run/a\\x2d.sock\\");
+        let cut = "/run/a,b.sock".parse::<Listen>().expect_err("a refusal");
+        assert!(cut.ends_with(r"A comma of a path is written \,"), "{cut}");
+        assert_eq!(path(&"/run/a,b.sock".into()), "/run/a,b.sock", "as it is");
     }
 
     #[test]
