@@ -655,6 +655,7 @@ fn process_1_of_a_container_is_upgraded(world: &mut World) {
     said("upgraded to 2,");
     expect_version(&address, 2);
     assert_eq!(client.ask("who"), old, "the same child");
+    end_orphan(orphan(&address, holder));
     let parent = || {
         let children = processes::children(holder).into_iter();
         let mut parents =
@@ -665,6 +666,7 @@ fn process_1_of_a_container_is_upgraded(world: &mut World) {
     said("took over");
     assert_eq!(client.ask("who"), old, "the same child");
     expect_version(&address, 2);
+    end_orphan(orphan(&address, holder));
     drop(client);
     send(holder, Signal::SIGTERM);
     assert_eq!(outer.wait(SOON).code(), Some(0), "{}", outer.stderr());
