@@ -245,6 +245,10 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
             drop(upgrade::take(original.fd));
         }
         self.inner.parent.system.upgrades.adopt(state);
+        self.inner
+            .parent
+            .system
+            .adopt_orphans(&state.pool.orphans.0);
         self.adopt_clients(state);
         self.inner.parent.tell_untold();
         self.inner.deaths_unknown = true;

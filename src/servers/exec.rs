@@ -6,9 +6,12 @@ mod image;
 pub(super) use self::image::ExecSpec;
 
 use self::image::{Launch, Socket};
-use super::listen::{Listen, Listening};
+use super::listen::{Listen, Listening, check_taken_once};
 use crate::{
-    core::child::Signal,
+    core::{
+        child::Signal,
+        error::{Error, Operation},
+    },
     hooks::{comm::Comm, server::ChildServer},
     listeners::ListenerStatus,
     sys,
@@ -313,6 +316,10 @@ impl ChildServer for ExecServer {
     fn start(&mut self) -> io::Result<()> {
         check_stop_signal(self.stop_signal)?;
         check_reopen_signal(self.reopen_signal)?;
+        check_taken_once(&self.listen).map_err(|reason| {
+            let error = io::Error::new(io::ErrorKind::InvalidInput, reason);
+            Error::new(Operation::TakeOver, "LISTEN_FDS", error)
+        })?;
         self.listening.clear();
         for listen in &self.listen {
             self.listening.extend(listen.open(self.backlog)?);

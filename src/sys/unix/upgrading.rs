@@ -55,6 +55,11 @@ impl UnixSystem {
         }
     }
 
+    /// Takes over the orphans that the holder before had.
+    pub(crate) fn adopt_orphans(&mut self, orphans: &[u32]) {
+        self.adoption.inherit(orphans);
+    }
+
     /// Takes over the connection of a client of the control socket, and returns its number.
     pub(crate) fn adopt_control(&mut self, fd: u32) -> io::Result<u64> {
         let stream = upgrade::take(fd);
@@ -79,6 +84,7 @@ impl UnixSystem {
         state.pool.clock_start = self.clock.started();
         state.pool.mask = blocked_before()?;
         state.pool.open_files = limits::soft_before();
+        state.pool.orphans = self.adoption.inherited();
         let death = [
             (&self.death_read, Role::DeathRead),
             (&self.death_write, Role::DeathWrite),

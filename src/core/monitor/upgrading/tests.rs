@@ -135,6 +135,24 @@ fn what_was_taken_back_after_an_upgrade_is_not_set_again_by_a_holder() {
     assert_eq!(next.config(), first.config());
 }
 
+/// An early program of this format had no record for it.
+#[test]
+fn a_drain_among_the_counters_is_still_understood() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/states/v1-drained.bin");
+    let bytes = std::fs::read(path).expect("a state");
+    let state = Snapshot::decode(&bytes).expect("a state");
+    assert_eq!(state.orders, None);
+    let mut adopted = adopted(&state);
+    assert!(adopted.is_drained);
+    adopted.is_drained = false;
+    let next = through_bytes(&adopted.save_pool());
+    let counted = next.counters.counts.0.iter();
+    assert!(counted.into_iter().all(|(name, _)| name != "drained"));
+    adopted.is_drained = true;
+    adopted.adopt(&next, Vec::new());
+    assert!(!adopted.is_drained, "it was taken back");
+}
+
 /// Half a line is completed by the next program.
 #[test]
 fn what_was_read_of_a_line_is_not_lost() {
