@@ -245,8 +245,8 @@ pub enum Event<'a> {
     },
     /// The server has ended: the last event.
     ///
-    /// A server that is dropped before it has ended sends neither this event nor
-    /// [`ListenerClosed`](Self::ListenerClosed).
+    /// A server that is dropped sends it as well, after the events of its children's ends and after
+    /// [`ListenerClosed`](Self::ListenerClosed); no hook is called for any of them.
     Ended,
     /// A turn of the loop has ended, and all its events were delivered. No hook is called for it.
     #[non_exhaustive]

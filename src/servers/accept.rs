@@ -12,7 +12,7 @@ use super::{
 use crate::{
     core::{
         accept::{
-            AcceptConfig, AcceptMachine, Action, Observation,
+            AcceptConfig, AcceptMachine, Action, Attempt, Observation, Wakeups,
             refusal::Refusal,
             shortage::{Pause, Shortage},
         },
@@ -117,20 +117,17 @@ impl<L: Listener<Stream: Stream>> Run<'_, L> {
         loop {
             seen = match self.machine.step(seen) {
                 Action::CheckIn { say_not_busy } => self.check_in(say_not_busy),
-                Action::Accept {
-                    look_first,
-                    leave_wakeups,
-                } => self.accept(look_first, leave_wakeups)?,
+                Action::Accept { attempt, wakeups } => self.accept(attempt, wakeups)?,
                 Action::WaitInAccept => self.wait_in_accept()?,
                 Action::WaitInEpoll => self.wait_in_epoll()?,
                 Action::Serve {
-                    leave_wakeups,
+                    wakeups,
                     look_first,
                 } => match self.refusal(look_first) {
-                    None => self.serve(leave_wakeups),
+                    None => self.serve(wakeups),
                     Some(refusal) => self.refuse(refusal),
                 },
-                Action::Drain { look_first } => self.drain(look_first)?,
+                Action::Drain { attempt } => self.drain(attempt)?,
                 Action::Leave => return Ok(()),
             };
         }
@@ -163,23 +160,27 @@ impl<L: Listener<Stream: Stream>> Run<'_, L> {
         }
     }
 
-    fn drain(&mut self, look_first: bool) -> io::Result<Observation> {
+    fn drain(&mut self, attempt: Attempt) -> io::Result<Observation> {
         // Without a parent the listeners are closed, or will be.
         if self.acceptor.comm.is_orphaned() || self.acceptor.comm.is_leaving() {
             return Ok(Observation::NothingQueued);
         }
         self.keep_nonblocking()?;
-        self.accept(look_first, false)
+        self.accept(attempt, Wakeups::Wanted)
     }
 
-    fn accept(&mut self, look_first: bool, leave_wakeups: bool) -> io::Result<Observation> {
-        if leave_wakeups {
+    fn settle(&self, wakeups: Wakeups) {
+        if wakeups == Wakeups::LeftToOthers {
             self.acceptor.comm.leave_wakeups();
         }
+    }
+
+    fn accept(&mut self, attempt: Attempt, wakeups: Wakeups) -> io::Result<Observation> {
+        self.settle(wakeups);
         let count = self.count();
         for offset in 0..count {
             let index = (self.next + offset) % count;
-            if self.try_accept(index, look_first)? {
+            if self.try_accept(index, attempt)? {
                 self.next = index + 1;
                 return Ok(Observation::Found);
             }
@@ -189,7 +190,7 @@ impl<L: Listener<Stream: Stream>> Run<'_, L> {
 
     fn wait_in_accept(&mut self) -> io::Result<Observation> {
         self.say(Comm::not_busy);
-        let found = self.try_accept(0, false)?;
+        let found = self.try_accept(0, Attempt::Direct)?;
         let took = self.lap();
         Ok(Observation::WaitedInAccept { found, took })
     }
@@ -216,7 +217,7 @@ impl<L: Listener<Stream: Stream>> Run<'_, L> {
         }
     }
 
-    fn serve(&mut self, leave_wakeups: bool) -> Observation {
+    fn serve(&mut self, wakeups: Wakeups) -> Observation {
         let connection = self.in_hand.as_ref().map(|in_hand| &in_hand.connection);
         let peer = connection.and_then(|connection| connection.remote);
         let queued = connection.and_then(|connection| connection.queued);
@@ -224,9 +225,7 @@ impl<L: Listener<Stream: Stream>> Run<'_, L> {
         if let Some(queued) = queued {
             self.acceptor.comm.note_queued(queued);
         }
-        if leave_wakeups {
-            self.acceptor.comm.leave_wakeups();
-        }
+        self.settle(wakeups);
         // A child that has not read the clock yet is new, and its first ACK is recent.
         if self.clock.is_some() {
             self.say(|comm| comm.begin(self.clock));
@@ -346,13 +345,14 @@ impl<L: Listener<Stream: Stream>> Run<'_, L> {
     }
 
     /// Whether there is a connection in hand now.
-    fn try_accept(&mut self, index: usize, look_first: bool) -> io::Result<bool> {
+    fn try_accept(&mut self, index: usize, attempt: Attempt) -> io::Result<bool> {
         let blocking = match self.acceptor.first_wait {
             Some(_) => Blocking::Allowed,
             None => Blocking::Never,
         };
+        let polls = attempt == Attempt::PollFirst;
         let accepted = match self.acceptor.listeners.borrow().get(index) {
-            Some(listener) if look_first && !sockets::is_queued(&**listener)? => return Ok(false),
+            Some(listener) if polls && !sockets::is_queued(&**listener)? => return Ok(false),
             Some(listener) => sockets::accept(&**listener, blocking),
             None => Accepted::Nothing,
         };

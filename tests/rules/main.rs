@@ -9,6 +9,7 @@
 mod catalogue;
 mod container;
 mod document;
+mod events;
 mod hooks;
 mod http;
 mod layering;

@@ -20,6 +20,8 @@ use crate::support::{
     until,
 };
 
+pub mod order;
+
 pub const PROGRAMS: Programs = programs![watched];
 
 pub const SCENARIOS: Scenarios = scenarios![
@@ -166,6 +168,20 @@ impl Observer for Written {
             Event::ListenerOpened { name, .. } => println!("event opened {name}"),
             Event::ListenerClosed { name, .. } => println!("event closed {name}"),
             Event::Saturated { waiting, .. } => println!("event saturated {waiting:?}"),
+            Event::Waiting { clients, .. } => println!("event waiting {clients}"),
+            Event::Refused {
+                reason,
+                connections,
+                ..
+            } => println!("event refused {connections}: {reason:?}"),
+            Event::Replaced { old, new, .. } => {
+                println!("event replaced {} by {}", pid(old), pid(new));
+            }
+            Event::Reloaded {
+                epoch, replaced, ..
+            } => println!("event reloaded {epoch}: {replaced} replaced"),
+            Event::ReloadFailed { error, .. } => println!("event reload failed: {error}"),
+            Event::UpgradeFailed { error, .. } => println!("event upgrade failed: {error}"),
             Event::Relieved { after, .. } => {
                 println!("event relieved {}", after > Duration::from_secs(1));
             }

@@ -147,8 +147,9 @@ impl Rules {
         };
         assert_eq!(matches!(action, Action::Serve { .. }), has_one);
         match action {
-            Action::Accept { look_first, .. } => {
-                assert!(!(look_first && self.owes_an_attempt), "it was woken");
+            Action::Accept { attempt, .. } => {
+                let polls = attempt == Attempt::PollFirst;
+                assert!(!(polls && self.owes_an_attempt), "it was woken");
                 self.owes_an_attempt = false;
             }
             Action::WaitInAccept => {
@@ -161,8 +162,9 @@ impl Rules {
                 let goes_on = served && !self.at_limit();
                 assert_eq!(say_not_busy, goes_on && !self.config.coalesces);
             }
-            Action::Drain { look_first } => {
-                assert_eq!(look_first, self.config.blocks, "it would wait");
+            Action::Drain { attempt } => {
+                let polls = attempt == Attempt::PollFirst;
+                assert_eq!(polls, self.config.blocks, "it would wait");
                 self.owes_an_attempt = false;
             }
             Action::Serve { .. } | Action::Leave => {}
@@ -301,8 +303,8 @@ fn a_new_child_tries_before_it_waits() {
         &[Observation::GoOn, Observation::NothingQueued],
     );
     let accept = Action::Accept {
-        look_first: true,
-        leave_wakeups: false,
+        attempt: Attempt::PollFirst,
+        wakeups: Wakeups::Wanted,
     };
     assert_eq!(actions, [accept, Action::WaitInEpoll]);
 }
@@ -326,7 +328,10 @@ fn a_child_that_waited_for_a_connection_waits_for_the_next_without_an_attempt() 
 
 #[test]
 fn a_child_leaves_the_wakeups_when_its_connections_are_long() {
-    for (took, leaves) in [(LONG, true), (LONG - MOMENT, false)] {
+    for (took, wakeups) in [
+        (LONG, Wakeups::LeftToOthers),
+        (LONG - MOMENT, Wakeups::Wanted),
+    ] {
         let mut machine = AcceptMachine::new(config(false, false));
         let seen = [
             Observation::GoOn,
@@ -337,7 +342,7 @@ fn a_child_leaves_the_wakeups_when_its_connections_are_long() {
         run(&mut machine, &seen);
         let next = machine.step(Observation::Found);
         let expected = Action::Serve {
-            leave_wakeups: leaves,
+            wakeups,
             look_first: false,
         };
         assert_eq!(next, expected);
@@ -469,7 +474,12 @@ fn an_answer_to_another_question_begins_a_new_pass() {
 fn a_child_that_leaves_does_nothing_else() {
     let mut machine = AcceptMachine::new(config(true, false));
     let last = machine.step(Observation::ToldToStop);
-    assert_eq!(last, Action::Drain { look_first: true });
+    assert_eq!(
+        last,
+        Action::Drain {
+            attempt: Attempt::PollFirst
+        }
+    );
     assert_eq!(machine.step(Observation::NothingQueued), Action::Leave);
     assert_eq!(machine.step(Observation::GoOn), Action::Leave);
 }
