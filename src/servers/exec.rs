@@ -394,7 +394,7 @@ fn check_reopen_signal(signal: Option<Signal>) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Error, Operation};
+    use crate::core::error::{Error, Operation};
 
     #[test]
     fn a_socket_that_was_shut_down_is_named() {
