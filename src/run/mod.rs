@@ -22,13 +22,18 @@ mod hooked;
 #[cfg(feature = "holder")]
 mod journal;
 mod parent;
+mod patience;
 mod perform;
+mod queues;
 mod read;
 mod reap;
 mod replace;
+mod reserve;
+mod signals;
 #[cfg(test)]
 mod simulation_tests;
 mod stacks;
+mod starts;
 mod status;
 mod tell;
 mod turn;

@@ -1,8 +1,8 @@
 //! Settings from texts: which source wins, what is refused, and what a builder gets.
 
 use super::*;
-use crate::core::{config::CommChannel, wire::CommWords};
-use std::collections::BTreeSet;
+use crate::core::{config::CommChannel, confinement::Confinement, wire::CommWords};
+use std::{collections::BTreeSet, time::Duration};
 
 fn read(text: &str) -> Result<Settings, String> {
     let mut settings = Settings::new();

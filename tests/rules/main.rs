@@ -19,4 +19,6 @@ mod prose;
 mod public_api;
 #[cfg(feature = "config")]
 mod settings;
+mod signal_handlers;
+mod source;
 mod warnings;

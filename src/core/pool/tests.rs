@@ -3,7 +3,7 @@
 use super::*;
 use crate::core::{
     child::Flags,
-    config::Config,
+    config::{Attributes, Config},
     testing::{at, ms},
 };
 use proptest::prelude::*;

@@ -2,8 +2,9 @@
 //! answer. Reads and waits; never writes to the client.
 
 use super::{
-    Conn, Stream, is_interruption, is_wait,
+    Conn, Stream,
     pace::{MinRate, Pace},
+    patience::{is_interruption, is_wait},
 };
 use crate::{
     core::time::Time,

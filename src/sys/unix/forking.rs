@@ -70,9 +70,7 @@ impl UnixSystem {
                 }))
             }
             Ok((Side::Parent(pid), kin)) => {
-                if birth.is_kept {
-                    self.holding.forked(terms.id, Some(pid), kin);
-                }
+                self.note_birth(&birth, Some(pid), kin);
                 drop(childs);
                 let process = self.process_of(&birth, pid, kin, ends);
                 let unmasked = mask.restore();
@@ -83,9 +81,7 @@ impl UnixSystem {
                 })
             }
             Err(error) => {
-                if birth.is_kept {
-                    self.holding.forked(terms.id, None, Kin::Parents);
-                }
+                self.note_birth(&birth, None, Kin::Parents);
                 mask.restore().map_err(masked)?;
                 Err(unforked(error))
             }
@@ -100,6 +96,13 @@ impl UnixSystem {
             is_kept: self.holding.before_fork(&terms, ends, has_slot, now)?,
             leads_group: self.adoption.gives_groups(),
         })
+    }
+
+    /// Tells the holder which process a child that it keeps has; none if the fork has failed.
+    fn note_birth(&mut self, birth: &Birth, pid: Option<u32>, kin: Kin) {
+        if birth.is_kept {
+            self.holding.forked(birth.terms.id, pid, kin);
+        }
     }
 
     /// In the new child, which `parent` has forked.
