@@ -437,6 +437,8 @@ pub trait PreForkHooks {
 
     /// In the parent: an upgrade has failed, and this program, the old one, serves on.
     ///
+    /// The error contains an [`UpgradeFailure`](crate::UpgradeFailure), unless the system has caused it.
+    ///
     /// Default: nothing; the error was logged.
     fn upgrade_failed(&mut self, monitor: &mut Monitor, error: &Error) {
         defaults::upgrade_failed(self, monitor, error);

@@ -10,6 +10,7 @@ use crate::{
         monitor::{outlived, reached, restored},
         say::say,
         state::{Role, Snapshot},
+        upgrade::UpgradeFailure,
     },
     hooks::{ChildServer, PreForkHooks},
     sys::{
@@ -79,11 +80,8 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
         }
         let mut prefork = self.adopt(&snapshot)?;
         drop(upgrade::take(state.cast_unsigned()));
-        let error = Error::new(
-            Operation::Upgrade,
-            "the new program",
-            io::Error::other(reason.to_owned()),
-        );
+        let reason = UpgradeFailure::CameBack(reason.to_owned());
+        let error = Error::new(Operation::Upgrade, "the new program", reason.into());
         prefork.inner.upgrade_failed(&error);
         Ok(prefork)
     }

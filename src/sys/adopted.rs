@@ -12,7 +12,7 @@
 
 #![allow(unsafe_code)]
 
-use crate::core::state::List;
+use crate::core::{confinement::Confinement, state::List};
 use nix::libc;
 use std::{collections::BTreeSet, fs};
 
@@ -30,10 +30,11 @@ pub(crate) struct Adoption {
 }
 
 impl Adoption {
-    pub(crate) fn new(asked: bool, in_sessions: bool) -> Self {
+    /// For children that are confined so, and if they were `asked` for.
+    pub(crate) fn new(asked: bool, confinement: &Confinement) -> Self {
         Self {
             asked,
-            in_sessions,
+            in_sessions: confinement.begins_session(),
             adopts: false,
             inherited: BTreeSet::new(),
         }
@@ -189,12 +190,12 @@ mod tests {
     #[test]
     fn only_process_1_and_who_has_asked_reap_orphans() {
         for (asked, adopts) in [(false, false), (true, true)] {
-            let mut adoption = Adoption::new(asked, false);
+            let mut adoption = Adoption::new(asked, &Confinement::new());
             assert!(!adoption.gives_groups(), "it is not settled");
             adoption.settle();
             assert_eq!(adoption.gives_groups(), adopts);
         }
-        let mut in_sessions = Adoption::new(true, true);
+        let mut in_sessions = Adoption::new(true, &Confinement::new().session());
         in_sessions.settle();
         assert!(!in_sessions.gives_groups());
     }

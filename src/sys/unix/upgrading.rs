@@ -21,7 +21,6 @@ use std::{
     io,
     os::fd::{AsRawFd, OwnedFd},
     path::Path,
-    rc::Rc,
 };
 
 impl UnixSystem {
@@ -35,15 +34,10 @@ impl UnixSystem {
         let stops = child.stops.and_then(|fd| stops.get(&fd)).cloned();
         #[cfg(all(feature = "holder", target_os = "linux"))]
         if let Some(stops) = &stops {
-            self.earlier_stops.insert(child.id(), Rc::clone(stops));
+            self.earlier_stops
+                .insert(child.id(), std::rc::Rc::clone(stops));
         }
-        let process = ChildProcess::adopted(
-            child,
-            outlived,
-            self.poller.outputs(),
-            stops,
-            Rc::clone(&self.out_of_memory),
-        );
+        let process = ChildProcess::adopted(child, outlived, self.means(stops));
         let watched = process.watch();
         match watched {
             Ok(()) => Ok(process),

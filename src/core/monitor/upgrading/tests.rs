@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::core::{
+    config::CommChannel,
     state::EndState,
     system::{Found, Pipe, ProcessState, Reaped},
 };
@@ -53,7 +54,7 @@ fn at(milliseconds: u64) -> Time {
 
 fn fork(monitor: &mut Monitor, pid: u32) -> ChildId {
     let id = monitor.pool.next_id();
-    let inbox = Inbox::new(id, CommWords::default(), false, true);
+    let inbox = Inbox::new(id, CommWords::default(), CommChannel::Stdout, true);
     let contact: Box<Contact> = Box::new(Contact::new(inbox, held()));
     monitor.forked(pid, Some(contact))
 }
