@@ -24,13 +24,15 @@ pub enum CommChannel {
     /// On its stdout, between the lines that it prints, as documented.
     #[default]
     Stdout,
-    /// On a pipe of their own, for handlers that print untrusted text: stdout carries no words.
+    /// On a pipe of their own: stdout carries no words.
+    ///
+    /// For handlers that print untrusted text.
     Private,
 }
 
 /// What happens if the parent has more than one thread when it is about to fork.
 ///
-/// A lock that another thread holds at the fork stays locked in the child for ever: the lock of the
+/// A lock that another thread holds at the fork stays locked in the child forever: the lock of the
 /// allocator, of the logger, of stdout.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 #[non_exhaustive]
@@ -147,8 +149,8 @@ macro_rules! with_attributes {
             /// How long one connection may take in all.
             ///
             /// The parent keeps the time, so it also ends a child that is stuck in C code. A child
-            /// that takes longer is told to stop, whether it sends ACKs or not and whoever causes
-            /// the delay; SIGKILL follows after `kill_timeout`.
+            /// that takes longer is told to stop, whether it sends ACKs or not, and no matter who
+            /// causes the delay; SIGKILL follows after `kill_timeout`.
             /// [`Conn::extend`](crate::servers::Conn::extend) gives more time to the connection in
             /// hand. Zero turns the limit off. For a program that
             /// [`ExecServer`](crate::ExecServer) runs, and for a child beyond the `max_clients` of
@@ -212,7 +214,8 @@ macro_rules! with_attributes {
             ///
             /// A child is replaced in a reload, at a limit, and when a hook wants it. Its successor
             /// is forked first, and the child is told to stop when the successor is ready. With
-            /// `max_clients` children there is no room for that, and a child goes first.
+            /// `max_clients` children there is no room for that, and a child goes first. One that serves
+            /// its client for more than a second then does not count any longer.
             replace_at_once, set_replace_at_once: usize = 0 => {
                 unit: "children",
                 normalised: "0 means a tenth of the children, at least 1",
@@ -258,7 +261,7 @@ macro_rules! with_attributes {
             /// It then takes those connections from the queue that are too old to be served, so
             /// that the others lose no time with them: see
             /// [`max_queue_age`](crate::servers::StreamServer::max_queue_age), without which there
-            /// is no such child. It serves nobody. It counts for `max_clients`, is forked when three
+            /// is no such child. It serves no client. It counts for `max_clients`, is forked when three
             /// quarters of that are there, and waits without any cost until all others are busy.
             reserved_shedder, set_reserved_shedder: bool = false => {
                 unit: "true or false",
@@ -311,7 +314,7 @@ macro_rules! with_attributes {
             ///
             /// While many words come, the parent looks at shared memory every 2 to 20 ms, and the
             /// child notes its words there instead of printing them. However often the child has
-            /// turned busy and free between two looks, the parent then hears one BUSY and one
+            /// turned busy and free between two looks, the parent then gets one BUSY and one
             /// NOT_BUSY, after the lines that the child has printed meanwhile. Off prints a
             /// NOT_BUSY and a BUSY for every connection.
             coalesce_words, set_coalesce_words: bool = true => {

@@ -28,6 +28,8 @@ pub(crate) struct PoolNote {
     pub(crate) failure: Option<FailureNote>,
     /// Whether the settings were read anew, and the children that have them did not fail.
     pub(crate) renewed: bool,
+    /// Whether a reload was asked for and has not begun.
+    pub(crate) reload_asked: bool,
     /// How far the upgrade is by which this program has come.
     pub(crate) upgrade: UpgradeNote,
 }

@@ -1,4 +1,4 @@
-//! When a holder starts the next parent, after one that is gone without goodbye. Decides; starts
+//! When a holder starts the next parent, after one that has not announced its end. Decides; starts
 //! nothing and reads no clock.
 
 use std::time::Duration;
@@ -33,7 +33,7 @@ pub(crate) struct Restarts {
 impl Restarts {
     /// A parent is gone that has lived that long; `settled` if it had completed a turn.
     ///
-    /// One that dies in its start would do so for ever. One that dies later is worth another, since
+    /// One that dies in its start would do so forever. One that dies later is worth another, since
     /// its children serve.
     pub(crate) fn ended(&mut self, settled: bool, lived: Duration) -> Next {
         if settled {

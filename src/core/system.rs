@@ -3,13 +3,21 @@
 //! simulation's model implement them.
 
 #[cfg(feature = "holder")]
-use super::notes::{PoolNote, Said, ToldNote};
+mod note;
+mod process;
+mod readiness;
+
+#[cfg(feature = "holder")]
+pub(crate) use self::note::PoolJournal;
+pub(crate) use self::{
+    process::{Found, Pipe, Process, ProcessState, Reaped, ToGroup},
+    readiness::{Ready, Source, Told, Wait},
+};
+
 use super::{
     board::{Notes, SharedView},
-    brake::RunTime,
-    child::{ChildId, Collected, Signal, Stuck},
+    child::{ChildId, Signal},
     comm::Interval,
-    draining::QueuedClients,
     error::{Error, Operation},
     queue::PrintTo,
     signal_policy::Arrived,
@@ -20,174 +28,7 @@ use super::{
     upgrade::Trial,
     wire::Entry,
 };
-use std::{any::Any, fmt, io, path::Path, time::Duration};
-
-/// One of the pipes from a child to its parent.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Pipe {
-    Stdout,
-    Stderr,
-    /// The private channel for words.
-    Comm,
-}
-
-impl Pipe {
-    pub(crate) const ALL: [Self; 3] = [Self::Stdout, Self::Stderr, Self::Comm];
-}
-
-/// A child as a poller event names it: by its slot and the part of its serial that fits into the
-/// poller's token.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Told {
-    pub(crate) slot: usize,
-    pub(crate) serial: u32,
-}
-
-impl Told {
-    /// On 32 bits, half of the serial fits into a token.
-    const ROOM: usize = usize::MAX >> (usize::BITS / 2);
-
-    pub(crate) fn of(id: ChildId) -> Self {
-        Self {
-            slot: id.slot(),
-            serial: id.serial(),
-        }
-    }
-
-    pub(crate) fn is(self, id: ChildId) -> bool {
-        self.slot == id.slot() && self.serial as usize == id.serial() as usize & Self::ROOM
-    }
-}
-
-/// What an event is about.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Source {
-    Pipe(Told, Pipe),
-    /// A descriptor of the subclass.
-    Watch(u64),
-    Signals,
-    /// What is found on the stacks of children.
-    Stacks,
-    /// The trial of a new program.
-    Trial,
-    /// The control socket, or one of its clients, by its number.
-    Control(Option<u64>),
-}
-
-/// A source that is ready, and whether its other end has hung up.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Ready {
-    pub(crate) source: Source,
-    pub(crate) hung_up: bool,
-}
-
-/// How a turn waits at its beginning.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Wait {
-    /// Until anything is ready, or for this time.
-    ForAnything(Option<Duration>),
-    /// Until something urgent is ready, or for this time, in which words collect; then all sources
-    /// are checked. Meanwhile the board says that the parent will look (WILL_LOOK).
-    ForWords(Duration),
-}
-
-/// The result of one read of a pipe.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Found {
-    Bytes(usize),
-    Nothing,
-    End,
-}
-
-/// The result of an attempt to reap a child.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Reaped {
-    /// It has not ended.
-    Not,
-    /// It has ended.
-    Ended(Collected),
-    /// It has ended, and processes of its group still run.
-    Outlived(Collected),
-}
-
-/// The process of one child, and the parent's ends of its pipes.
-pub(crate) trait Process: fmt::Debug {
-    /// Reads once, without blocking.
-    fn read(&mut self, pipe: Pipe, buffer: &mut [u8]) -> io::Result<Found>;
-    /// How many bytes are in a pipe now.
-    fn pending(&self, pipe: Pipe) -> io::Result<usize>;
-    /// Closes the parent's end of a pipe and stops watching it.
-    fn close(&mut self, pipe: Pipe);
-    /// Tells the child in shared memory that it is to leave. The signal follows, and may be lost.
-    fn tell_to_leave(&self, queued: QueuedClients);
-    /// Sends a signal to the child, or to its whole process group if it leads one.
-    ///
-    /// No signal goes to a process that is not known to be this child or of its group.
-    fn signal(&self, signal: Signal) -> io::Result<()>;
-    /// Where the child stands now, as far as the system tells.
-    fn stuck(&self) -> Option<Stuck>;
-    /// How much private memory the child has, in bytes; `None` where the system does not tell.
-    fn memory(&self) -> Option<u64>;
-    /// What another program needs to take the child over.
-    fn save(&self) -> ProcessState {
-        ProcessState::default()
-    }
-    /// Forgets the pipes, and closes none of them: they are another owner's.
-    #[cfg(feature = "holder")]
-    fn disown(&mut self) {}
-    /// For how long the child has run, and has waited for a processor; `None` where the system does
-    /// not tell.
-    fn run_time(&self) -> Option<RunTime> {
-        None
-    }
-    /// Collects the status if the child has ended. `Outlived` is returned again until its process
-    /// group is empty.
-    fn reap(&self) -> io::Result<Reaped>;
-    /// What others tell of its end who have reaped it; `None` if nobody is there who would.
-    fn end_told_by_others(&self) -> Option<Collected> {
-        None
-    }
-}
-
-/// Which signals to a child go to its whole process group.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum ToGroup {
-    All,
-    /// SIGKILL only: others go to the child, which tells the group by itself.
-    Kill,
-}
-
-impl ToGroup {
-    /// The number for what a child without a group or with one is sent, in a state and in a journal.
-    pub(crate) fn code(group: Option<Self>) -> u8 {
-        match group {
-            None => 0,
-            Some(Self::All) => 1,
-            Some(Self::Kill) => 2,
-        }
-    }
-
-    /// The same backwards; a number that is not known stands for a group that is sent all signals.
-    pub(crate) fn of_code(code: u8) -> Option<Self> {
-        match code {
-            0 => None,
-            2 => Some(Self::Kill),
-            _ => Some(Self::All),
-        }
-    }
-}
-
-/// What another program needs to take over the process of a child.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct ProcessState {
-    /// The descriptors of its pipes.
-    pub(crate) pipes: [Option<u32>; 3],
-    pub(crate) group: Option<ToGroup>,
-    pub(crate) stop_signal: Option<Signal>,
-    pub(crate) outlived: Option<Collected>,
-    /// The descriptor of the memory in which it is told to stop.
-    pub(crate) stops: Option<u32>,
-}
+use std::{any::Any, io, path::Path, time::Duration};
 
 /// A client of the control socket that has just connected.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -234,23 +75,6 @@ pub(crate) struct ForkTerms {
     pub(crate) successor: bool,
     #[cfg(any(feature = "holder", test))]
     pub(crate) reserved: bool,
-}
-
-/// What a parent notes for the one after it. That one is told no more than this.
-#[cfg(feature = "holder")]
-pub(crate) trait PoolJournal {
-    /// Notes what the pool is like, at the end of a turn.
-    fn note_pool(&self, note: &PoolNote);
-    /// Notes the epoch of a child.
-    fn note_epoch(&self, child: ChildId, epoch: u32);
-    /// Notes what a child has said in words.
-    fn note_said(&self, child: ChildId, said: Said);
-    /// Notes that a successor has had its effect: a child was told to stop for it.
-    fn note_paired(&self, child: ChildId);
-    /// Notes why a child is told to stop.
-    fn note_told(&self, child: ChildId, told: ToldNote);
-    /// Keeps a state. False if it is too long.
-    fn save_state(&self, state: &[u8]) -> bool;
 }
 
 /// The process in which a fork has returned.
@@ -315,7 +139,7 @@ pub(crate) trait System {
     fn noted(&self, slot: usize) -> Entry;
     /// A look at the board.
     fn view(&self) -> SharedView;
-    /// What a child has noted on the board. Its values are in range, and may still be lies.
+    /// What a child has noted on the board. Its values are in range, and may still be wrong.
     fn notes(&self, slot: usize) -> Notes;
     /// Asks the children, through the board, for ACKs at this interval.
     fn ask_interval(&mut self, interval: Interval);
@@ -418,9 +242,9 @@ pub(crate) trait System {
     fn forget_image(&mut self) {}
     /// Notes a connection on which the outcome of an upgrade is told.
     fn add_asker(&mut self, _: Box<dyn Any>) {}
-    /// Tells the outcome of an upgrade that does not begin to whoever has asked for it.
+    /// Tells the outcome of an upgrade that does not begin to the client that has asked for it.
     fn tell_asker(&mut self, _: Box<dyn Any>, _outcome: &str) {}
-    /// Tells whoever waits for the outcome of an upgrade.
+    /// Tells all that wait for the outcome of an upgrade.
     fn tell_askers(&mut self, _outcome: &str) {}
 
     /// Where to note what a parent after this one is to know, if there is a process that starts another

@@ -2,14 +2,21 @@
 //! executed when nothing is half done. Also what the new program waits for. Decides; starts, signals
 //! and executes nothing.
 
+mod failure;
+
+pub use self::failure::UpgradeFailure;
+
 use crate::core::time::Time;
-use std::{any::Any, collections::VecDeque, fmt, path::PathBuf, time::Duration};
+use std::{any::Any, collections::VecDeque, path::PathBuf, time::Duration};
 
 /// How long the new program must live on in its trial when it has read the state. Programs that cannot
 /// run often end right after their start.
 pub(crate) const PROBATION: Duration = Duration::from_millis(100);
+/// How long a trial that was killed may take to end. On a busy machine it waits for a processor, and
+/// the server serves on meanwhile.
+pub(crate) const ENDS_WITHIN: Duration = Duration::from_secs(10);
 /// How long the upgrade waits for a moment in which no task is queued and no output waits.
-const CALM: Duration = Duration::from_secs(1);
+pub(crate) const CALM: Duration = Duration::from_secs(1);
 
 /// What is known of the trial of the new program.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -52,11 +59,11 @@ pub(crate) struct Outset {
 
 impl Outset {
     /// Why the upgrade cannot begin, if that is so.
-    pub(crate) fn refusal(self) -> Option<Failure> {
+    pub(crate) fn refusal(self) -> Option<UpgradeFailure> {
         if self.stops {
-            Some(Failure::Stop)
+            Some(UpgradeFailure::Stop)
         } else if self.programs && !self.keeps_programs {
-            Some(Failure::EndsPrograms)
+            Some(UpgradeFailure::EndsPrograms)
         } else {
             None
         }
@@ -68,55 +75,14 @@ impl Outset {
 pub(crate) struct Request {
     /// The program to execute; `None` for the file of the running one.
     pub(crate) program: Option<PathBuf>,
-    /// Whoever is told the outcome: a connection, opaque here.
+    /// Where the outcome is told: a connection, opaque here.
     pub(crate) asker: Option<Box<dyn Any>>,
 }
 
 impl Request {
-    /// Whether nobody would miss this one, since the other is the same.
+    /// Whether this one is redundant, since the other is the same.
     fn is_like(&self, other: &Self) -> bool {
         self.program == other.program && self.asker.is_none()
-    }
-}
-
-/// Why an upgrade has failed before the program was executed.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) enum Failure {
-    Refused(String),
-    Ended(String),
-    /// It has not answered for so long.
-    Hangs(Duration),
-    /// It does not end, though it got SIGKILL.
-    Stays,
-    Stop,
-    /// The program's own states, or a reader of its output, leave no moment in which nothing is queued.
-    NeverCalm,
-    /// The hook that says what is handed on has panicked.
-    Unsaved,
-    /// The parent leaves to its holder, and children that are other programs end with it.
-    EndsPrograms,
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Refused(reason) => write!(f, "it cannot use the state of this server: {reason}"),
-            Self::Ended(how) => write!(f, "in its trial it has ended: {how}"),
-            Self::Hangs(limit) => write!(
-                f,
-                "in its trial it has not answered in {limit:?} (upgrade_timeout)"
-            ),
-            Self::Stays => f.write_str("its trial cannot be ended"),
-            Self::Stop => f.write_str("the server stops"),
-            Self::NeverCalm => write!(
-                f,
-                "for {CALM:?} tasks of the program were queued, or output was not read"
-            ),
-            Self::Unsaved => f.write_str("the hook save has panicked"),
-            Self::EndsPrograms => f.write_str(
-                "the server has a holder, and children that are programs would end with their parent",
-            ),
-        }
     }
 }
 
@@ -129,7 +95,7 @@ pub(crate) enum Step {
     EndTrial,
     /// Execute the new program.
     Execute,
-    Fail(Failure),
+    Fail(UpgradeFailure),
     /// In the new program: give up the replacement of the children, and come back.
     GiveUp,
     /// Execute the program again that was here before.
@@ -201,7 +167,7 @@ impl Upgrade {
         self.began
     }
 
-    /// How long nobody watched the children.
+    /// For how long no process watched the children.
     pub(crate) fn blind(&self) -> Duration {
         self.blind
     }
@@ -228,7 +194,7 @@ impl Upgrade {
 
     /// In the new program: its children, which are of this epoch, are to replace the others.
     ///
-    /// It was asked for at `began`, and for the time `blind` nobody watched the children.
+    /// It was asked for at `began`, and for the time `blind` no process watched the children.
     pub(crate) fn prove(&mut self, epoch: u32, began: Time, blind: Duration) {
         self.began = began;
         self.blind = blind;
@@ -304,7 +270,7 @@ impl Upgrade {
         let step = match self.phase {
             None => return Step::Wait,
             Some(Phase::Proving { .. }) => return proving(seen),
-            Some(_) if seen.stops => Step::Fail(Failure::Stop),
+            Some(_) if seen.stops => Step::Fail(UpgradeFailure::Stop),
             Some(Phase::Returning { until }) => return returning(seen, until),
             Some(Phase::Trial { began, limit }) => self.in_trial(seen, began, limit),
             Some(Phase::Probation { until }) => self.in_probation(seen, until),
@@ -325,7 +291,7 @@ impl Upgrade {
                 Step::Wait
             }
             Trial::Runs if !limit.is_zero() && began + limit <= seen.now => {
-                Step::Fail(Failure::Hangs(limit))
+                Step::Fail(UpgradeFailure::Hangs(limit))
             }
             Trial::Runs => Step::Wait,
             other => failed(other),
@@ -336,7 +302,7 @@ impl Upgrade {
         match &seen.trial {
             Trial::Passed | Trial::Runs if seen.now < until => Step::Wait,
             Trial::Passed | Trial::Runs => {
-                let until = seen.now + CALM;
+                let until = seen.now + ENDS_WITHIN;
                 self.phase = Some(Phase::Ending { until });
                 Step::EndTrial
             }
@@ -351,7 +317,7 @@ impl Upgrade {
             return ready(seen, until);
         }
         match until <= seen.now {
-            true => Step::Fail(Failure::Stays),
+            true => Step::Fail(UpgradeFailure::Stays),
             false => Step::Wait,
         }
     }
@@ -368,7 +334,7 @@ fn proving(seen: &Seen) -> Step {
 fn ready(seen: &Seen, until: Time) -> Step {
     match (seen.is_calm, until <= seen.now) {
         (true, _) => Step::Execute,
-        (false, true) => Step::Fail(Failure::NeverCalm),
+        (false, true) => Step::Fail(UpgradeFailure::NeverCalm),
         (false, false) => Step::Wait,
     }
 }
@@ -383,9 +349,9 @@ fn returning(seen: &Seen, until: Time) -> Step {
 
 fn failed(trial: &Trial) -> Step {
     Step::Fail(match trial {
-        Trial::Refused(reason) => Failure::Refused(reason.clone()),
-        Trial::Ended(how) => Failure::Ended(how.clone()),
-        Trial::Runs | Trial::Passed | Trial::Gone => Failure::Ended("it is gone".to_owned()),
+        Trial::Refused(reason) => UpgradeFailure::Refused(reason.clone()),
+        Trial::Ended(how) => UpgradeFailure::Ended(how.clone()),
+        Trial::Runs | Trial::Passed | Trial::Gone => UpgradeFailure::Ended("it is gone".to_owned()),
     })
 }
 

@@ -1,5 +1,5 @@
-//! Whom the loop asks: the program's hooks, or nobody while it ends the server outside of `run`. Calls
-//! no hook itself.
+//! The hooks that the loop calls: those of the program, or the defaults while it ends the server
+//! outside of `run`. Calls no hook itself.
 
 use crate::{
     core::{child::ChildId, monitor::Monitor, wire::Line},

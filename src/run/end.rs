@@ -36,7 +36,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         self.end();
     }
 
-    /// A shutdown does not wait for ever for children that hang in the kernel.
+    /// A shutdown does not wait forever for children that hang in the kernel.
     fn give_up_the_immortal(&mut self) {
         for (_, pid) in self.parent.monitor.take_unkillable() {
             self.parent.monitor.notice(

@@ -22,13 +22,18 @@ mod hooked;
 #[cfg(feature = "holder")]
 mod journal;
 mod parent;
+mod patience;
 mod perform;
+mod queues;
 mod read;
 mod reap;
 mod replace;
+mod reserve;
+mod signals;
 #[cfg(test)]
 mod simulation_tests;
 mod stacks;
+mod starts;
 mod status;
 mod tell;
 mod turn;
@@ -258,7 +263,9 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
         self.inner.parent.system.id
     }
 
-    /// The addresses at which the status is told: `127.0.0.1:9100`, `/run/hello.status`.
+    /// The addresses at which the status is told.
+    ///
+    /// Such as `127.0.0.1:9100` or `/run/hello.status`.
     ///
     /// Empty unless [`Builder::status`] has asked for it.
     #[cfg(feature = "status")]

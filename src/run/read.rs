@@ -140,7 +140,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     }
 
     /// Reads from one pipe within the budget of a turn. For a dead child it reads only what the
-    /// pipe held when the child was reaped: a grandchild may hold the pipe and write for ever.
+    /// pipe held when the child was reaped: a grandchild may hold the pipe and write forever.
     fn read_some(&mut self, child: ChildId, contact: &mut Contact, pipe: Pipe) -> Progress {
         let Some(hung_up) = contact.inbox.take_unread(pipe) else {
             return Progress::Drained;

@@ -12,6 +12,7 @@ use crate::{
         config::Attributes,
         error::Error,
         monitor::Monitor,
+        replacement::PATIENCE,
         signal_policy::{Arrived, TABLE},
         simulation::{Began, Random, Simulated, World},
         system::System,
@@ -205,6 +206,10 @@ impl Simulation {
         // With a limit of age there is no rest.
         let monitor = &mut self.inner.parent.monitor;
         monitor.set_max_lifetime(Duration::ZERO);
+        // In the storm children would die before they are culled.
+        if self.random.one_in(4) {
+            self.set_max_clients();
+        }
         let end = self.now() + REST_AFTER;
         while self.now() < end && !self.is_shutting_down() {
             self.turn();
@@ -231,7 +236,7 @@ impl Simulation {
                 may_miss = 0;
             }
             may_miss = may_miss.max(first_to_go);
-            // One that is ready and that the parent has not heard of is still one too many.
+            // One that is ready and of which the parent does not know yet is still one too many.
             let heard = |id: &&ChildId| self.monitor().child(**id).is_some_and(Child::has_waited);
             most = most.max(ready.iter().filter(heard).count());
             assert!(
@@ -250,7 +255,7 @@ impl Simulation {
             1 => any_untold(monitor)
                 .into_iter()
                 .for_each(|id| monitor.replace(id)),
-            // With a limit of age children do not wait for ever for a successor.
+            // With a limit of age children do not wait forever for a successor.
             2 if monitor.max_lifetime().is_zero() => {
                 let time = Duration::from_millis(self.random.below(40));
                 self.world.borrow_mut().fail_starts_for(time);
@@ -260,13 +265,19 @@ impl Simulation {
         monitor.is_reloading()
     }
 
-    /// How many children may have to go before their successors, for want of room.
+    /// How many children may have to go before their successors, for want of room, and how many of those
+    /// serve for so long that others go meanwhile.
     fn first_to_go(&self) -> usize {
         let monitor = self.monitor();
         let live = monitor.pool.census().live();
         let full = live + monitor.queue.forks() >= monitor.max_clients();
+        let slow = |child: &&Child| {
+            let told = child.retirement.as_ref().map(|told| told.at);
+            child.is_serving() && told.is_some_and(|at| at + PATIENCE <= monitor.now())
+        };
         if full {
-            monitor.attributes.replacements_at_once(live)
+            let slow = monitor.retiring_servers().filter(slow).count();
+            monitor.attributes.replacements_at_once(live) + slow
         } else {
             0
         }
@@ -306,12 +317,7 @@ impl Simulation {
                     self.world.borrow_mut().hook_kills(id);
                 }
             }
-            8 => {
-                let mut world = self.world.borrow_mut();
-                let clients = 1 + self.random.below(30) as usize;
-                world.signals.max_clients = clients;
-                monitor.set_max_clients(clients);
-            }
+            8 => self.set_max_clients(),
             9 => {
                 monitor.set_min_spare_servers(1 + self.random.below(5) as usize);
                 monitor.set_max_spare_servers(self.random.below(12) as usize);
@@ -324,6 +330,12 @@ impl Simulation {
             }
             _ => {}
         }
+    }
+
+    fn set_max_clients(&mut self) {
+        let clients = 1 + self.random.below(30) as usize;
+        self.world.borrow_mut().signals.max_clients = clients;
+        self.inner.parent.monitor.set_max_clients(clients);
     }
 
     fn is_shutting_down(&self) -> bool {

@@ -1,8 +1,14 @@
 //! Tells observers what has happened, in order. Calls no hook, and does nothing in a child.
 
-use super::{guarded::Callee, parent::Parent};
+use super::{
+    child::ChildSide,
+    guarded::Callee,
+    parent::Parent,
+    turn::{COUNT_EVERY, Loop},
+};
 use crate::{
     core::{event::Event, monitor::Monitor, system::System, time::Time},
+    hooks::{ChildServer, PreForkHooks},
     observe::{Observer, Observers, status::Status},
 };
 
@@ -78,5 +84,45 @@ impl<Y: System> Parent<Y> {
         }
         self.observers = observers;
         self.desk.event(&self.monitor, event);
+    }
+}
+
+impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
+    /// Tells observers the state at the end of a turn, and that the turn has ended.
+    pub(super) fn tell_turn(&mut self) {
+        if self.done {
+            return;
+        }
+        if self.parent.monitor.is_in_saturation() {
+            self.tell_waiting();
+        }
+        self.parent.wake_at = None;
+        let next_in = self.patience();
+        self.parent.tell(&Event::Turn { next_in });
+        self.parent.wake_at = self.parent.first_wake();
+    }
+
+    /// Tells observers the listeners, and that the server has started.
+    pub(super) fn tell_start(&mut self) {
+        let listeners = self.server.listeners().into_iter();
+        self.listeners = listeners.map(|listener| listener.name).collect();
+        for name in &self.listeners {
+            self.parent.tell(&Event::ListenerOpened { name });
+        }
+        self.parent.tell(&Event::Started);
+    }
+
+    /// Asks the server object now and then how many connections were refused.
+    pub(super) fn count_refusals(&mut self) {
+        let now = self.parent.monitor.now();
+        if self.count_refusals_at <= now {
+            self.count_refusals_at = now + COUNT_EVERY;
+            self.note_refusals();
+        }
+    }
+
+    pub(super) fn note_refusals(&mut self) {
+        self.parent.monitor.note_refusals(self.server.refusals());
+        self.parent.tell_untold();
     }
 }

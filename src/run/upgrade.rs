@@ -9,15 +9,14 @@ use crate::{
         event::Event,
         say::say,
         state::Snapshot,
-        upgrade::{Failure, Request, Step},
+        upgrade::{Request, Step, UpgradeFailure},
     },
     hooks::{ChildServer, PreForkHooks},
 };
 use std::{any::Any, io};
 
-fn failed(failure: &Failure) -> Error {
-    let reason = io::Error::other(failure.to_string());
-    Error::new(Operation::Upgrade, "the new program", reason)
+fn failed(failure: UpgradeFailure) -> Error {
+    Error::new(Operation::Upgrade, "the new program", failure.into())
 }
 
 impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
@@ -32,7 +31,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         }
         let keeps_programs = self.parent.system.keeps_programs();
         if let Some(failure) = self.parent.monitor.upgrade_refusal(keeps_programs) {
-            return self.upgrade_failed(&failed(&failure));
+            return self.upgrade_failed(&failed(failure));
         }
         self.parent.monitor.begin_upgrade();
         self.parent.tell_untold();
@@ -46,7 +45,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         }
     }
 
-    /// The upgrade that is under way goes on, and so nobody hears of this one but who has asked for it.
+    /// The upgrade that is under way goes on, so only the one who has asked for this one is told.
     fn refuse_upgrade(&mut self, asker: Option<Box<dyn Any>>) {
         let reason = io::Error::other("another upgrade is under way");
         let error = Error::new(Operation::Upgrade, "the program", reason);
@@ -61,7 +60,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     fn save(&mut self) -> Result<Vec<u8>, Error> {
         let mut saved = None;
         self.call("save", |hooks, monitor| saved = Some(hooks.save(monitor)));
-        saved.ok_or_else(|| failed(&Failure::Unsaved))
+        saved.ok_or_else(|| failed(UpgradeFailure::Unsaved))
     }
 
     /// The state of this server now, without what the system knows.
@@ -104,7 +103,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
                 // The program before may not be able to read what this one would hand on.
                 self.execute(self.handed_on.clone(), Some(reason));
             }
-            Step::Fail(failure) => self.upgrade_failed(&failed(&failure)),
+            Step::Fail(failure) => self.upgrade_failed(&failed(failure)),
         }
     }
 

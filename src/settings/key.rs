@@ -245,7 +245,7 @@ impl Key {
                 let text = texts.join(",");
                 attribute.set(&mut values.config, &text)
             }
-            // As if nobody had set it: `values` begin with the defaults.
+            // As if it had not been set: `values` begin with the defaults.
             Target::Own { .. } if self.is_none(texts) => Ok(()),
             Target::Own { apply, .. } => apply(values, texts),
         }

@@ -1,5 +1,5 @@
-//! The board: memory in which each child notes its state, so that it need not print a word while the
-//! parent will look anyway, and whoever looks sees what the children do. Does not interpret what is
+//! The board: memory in which each child notes its state, so that it need not print a word while
+//! the parent will look anyway, and a reader sees what the children do. Does not interpret what is
 //! noted. `core/board` has the places.
 //!
 //! A child can write its own slot and nothing else: the slot is a page of its own, which it is lent
@@ -68,7 +68,7 @@ pub(crate) struct Board {
     view: BoardView,
     /// The slot that the next fork has.
     lent: Option<usize>,
-    /// The file, for whoever looks from outside, and for the next program. Nobody can write to it.
+    /// The file, for readers from outside and for the next program. No process can write to it.
     #[cfg_attr(
         not(target_os = "linux"),
         allow(dead_code, reason = "upgrades are for Linux")
@@ -348,8 +348,8 @@ struct Counted {
     queue_times: QueueTimes,
 }
 
-/// Adds this to the totals, which are in the parent's slot, while `forget` takes it from where it was.
-/// Whoever looks meanwhile looks again.
+/// Adds this to the totals, which are in the parent's slot, while `forget` takes it from where it
+/// was. A reader that looks meanwhile looks again.
 fn add_to_totals(parents: &[AtomicU64], more: &Counted, forget: impl FnOnce()) {
     let (mut numbers, mut queue_times) = (numbers_at(parents, ROW_AT), queue_times_at(parents));
     numbers.add(&more.numbers);

@@ -205,7 +205,7 @@ impl ChildLink {
         Ok(if death { Wake::Stop } else { Wake::Timer })
     }
 
-    /// Silences a bell that was rung for something else than a stop, which it reports for ever.
+    /// Silences a bell that was rung for something else than a stop, which it reports forever.
     fn silence_bell(&self) -> io::Result<()> {
         if self.stop_requested() {
             return Ok(());

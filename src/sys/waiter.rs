@@ -18,7 +18,7 @@ use std::{
     time::Duration,
 };
 
-/// A timeout as poll(2) takes it. `None`, or more than poll(2) can express, means for ever.
+/// A timeout as poll(2) takes it. `None`, or more than poll(2) can express, means forever.
 fn poll_timeout(timeout: Option<Duration>) -> PollTimeout {
     timeout.map_or(PollTimeout::NONE, |timeout| {
         PollTimeout::try_from(milliseconds(timeout)).unwrap_or(PollTimeout::MAX)

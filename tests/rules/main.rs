@@ -8,7 +8,9 @@
 
 mod catalogue;
 mod container;
+mod defences;
 mod document;
+mod events;
 mod hooks;
 mod http;
 mod layering;
@@ -17,6 +19,11 @@ mod paths;
 mod policy;
 mod prose;
 mod public_api;
+mod rustdoc;
 #[cfg(feature = "config")]
 mod settings;
+mod signal_handlers;
+mod source;
+mod stock_servers;
+mod tables;
 mod warnings;

@@ -41,7 +41,7 @@ impl Heir {
             state: Some(self.believed(said)),
             flags: self.flags(said).bits(),
             start_time: forked_at,
-            // Its silence counts from now on: what it has said to nobody is no silence.
+            // Its silence counts from now on: what it has said while there was no parent is no silence.
             last_ack: now,
             busy_since: self.busy_since(said, now),
             noted_requests: self.own_notes().map_or(0, |notes| notes.requests),
@@ -63,7 +63,7 @@ impl Heir {
         Some(&self.notes).filter(|notes| notes.entry.is_of(self.record.serial))
     }
 
-    /// What it has said: by its notes, or, if it notes nothing, as the parent before has heard it.
+    /// What it has said: by its notes, or, if it notes nothing, as the parent before has received it.
     fn said(&self) -> Said {
         let notes = self.own_notes().filter(|notes| notes.entry.has_spoken());
         let Some(notes) = notes else {
@@ -101,7 +101,7 @@ impl Heir {
         let mut flags = said.flags;
         flags.set(Flags::STDOUT_OPEN, self.pipes[0].is_some());
         flags.set(Flags::STDERR_OPEN, self.pipes[1].is_some());
-        // Nothing is sent to it. Who is left of its group is told to stop.
+        // Nothing is sent to it. What is left of its group is told to stop.
         let is_over = self.record.end.is_some() && self.record.stop_by.group.is_none();
         flags.set(Flags::REAPED, is_over);
         flags
@@ -176,7 +176,7 @@ mod tests {
         assert_eq!((state.noted_requests, state.seen), (0, None));
     }
 
-    /// A program notes nothing: what it has said was heard by the parent before.
+    /// A program notes nothing: what it has said was received by the parent before.
     #[test]
     fn who_notes_nothing_is_as_the_parent_before_has_heard_it() {
         let now = Time::at(Duration::from_secs(9));
@@ -212,7 +212,8 @@ mod tests {
         assert_eq!(reserved.state(Time::START).state, Some(State::Reserved));
     }
 
-    /// The journal says so, and whoever takes it over reaps it as any other: its group may live on.
+    /// The journal says so, and the parent that takes it over reaps it like any other: its group
+    /// may live on.
     #[test]
     fn a_dead_one_is_taken_over_as_if_it_lived() {
         let mut dead = heir(&[false], 0);

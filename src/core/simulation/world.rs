@@ -2,16 +2,18 @@
 //! clients, the faults, the system that the loop sees, and the laws that must hold. Makes no
 //! process.
 
+mod board;
 mod children;
 mod faults;
 mod laws;
+mod process;
 mod signals;
 mod system;
 mod upgrade;
 
 pub(crate) use self::laws::Began;
 
-use self::{children::Recycling, signals::Signals, upgrade::ModelTrial};
+use self::{board::Board, children::Recycling, signals::Signals, upgrade::ModelTrial};
 use super::{kernel::Kernel, model::Fault, random::Random};
 use crate::core::{
     child::ChildId,
@@ -43,70 +45,8 @@ enum Happening {
     Impatience,
 }
 
-/// What the children note, by slot, and the parent's word that it will look.
-#[derive(Debug)]
-struct Board {
-    entries: Vec<Entry>,
-    /// When the connections in hand began, and how many there were.
-    since: Vec<Option<Time>>,
-    requests: Vec<u64>,
-    will_look: bool,
-    /// Whether this world's children use it.
-    is_used: bool,
-}
-
-impl Board {
-    /// Notes the state. True if the parent will look.
-    fn note(&mut self, id: ChildId, busy: bool) -> bool {
-        let Some(entry) = self.entries.get_mut(id.slot()) else {
-            return false;
-        };
-        if !self.is_used || !entry.is_of(id.serial()) {
-            return false;
-        }
-        *entry = entry.after(busy);
-        !entry.is_to_be_printed() && self.will_look
-    }
-
-    /// Notes that a connection begins.
-    fn begin(&mut self, id: ChildId, now: Time) {
-        if self.owns_slot(id) {
-            self.since[id.slot()] = Some(now);
-            self.requests[id.slot()] += 1;
-        }
-    }
-
-    fn end(&mut self, id: ChildId) {
-        if self.owns_slot(id) {
-            self.since[id.slot()] = None;
-        }
-    }
-
-    fn owns_slot(&self, id: ChildId) -> bool {
-        let entry = self.entries.get(id.slot());
-        entry.is_some_and(|entry| entry.is_of(id.serial()))
-    }
-
-    fn in_hand(&self, slot: usize) -> InHand {
-        InHand {
-            since: self.since.get(slot).copied().flatten(),
-            extended_until: None,
-        }
-    }
-
-    fn set(&mut self, slot: usize, entry: Entry) -> bool {
-        let place = self.entries.get_mut(slot);
-        place.is_some_and(|place| {
-            *place = entry;
-            self.since[slot] = None;
-            self.requests[slot] = 0;
-            true
-        })
-    }
-}
-
 /// The stacks of children, in a world where the parent asks for them.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Stacks {
     are_collected: bool,
     /// The children that have left theirs.
@@ -298,8 +238,8 @@ impl World {
         let coalesces = !random.one_in(4);
         let children = 1 + random.below(10) as usize;
         let room = random.of(&[0, 1, 5, 50]);
-        // A child that is too old does not wait for ever for its successor: not until there is room, and
-        // for no more than a tenth, which is longer here than the longest start.
+        // A child that is too old does not wait forever for its successor: not until there is room,
+        // and for no more than a tenth, which is longer here than the longest start.
         let lifetimes = if room == 50 { &[0, 200_000][..] } else { &[0] };
         let attributes = Attributes::from(Config {
             min_spare_servers: 1 + random.below(children as u64) as usize,
@@ -331,24 +271,14 @@ impl World {
             events: 0,
             digest: 0,
             kernel: Kernel::new(),
-            board: Board {
-                entries: vec![Entry::default(); slots],
-                since: vec![None; slots],
-                requests: vec![0; slots],
-                will_look: false,
-                is_used: coalesces,
-            },
+            board: Board::new(slots, coalesces),
             parent: Parent::default(),
             signals: Signals::new(attributes),
             program: Program::default(),
             trial: None,
             upgrades_since: None,
             upgrade_timeout: attributes.upgrade_timeout,
-            stacks: Stacks {
-                are_collected: false,
-                left: Vec::new(),
-                answers: Vec::new(),
-            },
+            stacks: Stacks::default(),
             now: Time::START,
             agenda: BinaryHeap::new(),
             entered: 0,
@@ -404,7 +334,7 @@ impl World {
     }
 
     /// Ends all faults and clients, queued clients included, and the children that keep a pool from
-    /// coming to rest: a child that lies changes its state for ever, and without a timeout the loop
+    /// coming to rest: a child that lies changes its state forever, and without a timeout the loop
     /// does not end a child that hangs.
     pub(crate) fn calm_down(&mut self) {
         self.calm = true;

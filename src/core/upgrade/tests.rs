@@ -43,10 +43,13 @@ fn an_upgrade_begins_unless_a_stop_or_the_end_of_programs_is_in_its_way() {
     };
     for keeps in [false, true] {
         assert_eq!(refusal(false, false, keeps), None);
-        assert_eq!(refusal(true, false, keeps), Some(Failure::Stop));
-        assert_eq!(refusal(true, true, keeps), Some(Failure::Stop));
+        assert_eq!(refusal(true, false, keeps), Some(UpgradeFailure::Stop));
+        assert_eq!(refusal(true, true, keeps), Some(UpgradeFailure::Stop));
     }
-    assert_eq!(refusal(false, true, false), Some(Failure::EndsPrograms));
+    assert_eq!(
+        refusal(false, true, false),
+        Some(UpgradeFailure::EndsPrograms)
+    );
     assert_eq!(refusal(false, true, true), None);
 }
 
@@ -113,12 +116,12 @@ fn i07_whatever_goes_wrong_in_the_trial_ends_the_upgrade() {
     let refused = || Trial::Refused("no".to_owned());
     let ended = || Trial::Ended("exit status: 1".to_owned());
     let before = [
-        (seen(5, refused()), Failure::Refused("no".to_owned())),
+        (seen(5, refused()), UpgradeFailure::Refused("no".to_owned())),
         (
             seen(5, ended()),
-            Failure::Ended("exit status: 1".to_owned()),
+            UpgradeFailure::Ended("exit status: 1".to_owned()),
         ),
-        (seen(10_000, Trial::Runs), Failure::Hangs(LIMIT)),
+        (seen(10_000, Trial::Runs), UpgradeFailure::Hangs(LIMIT)),
     ];
     for (seen, failure) in before {
         let mut upgrade = begun();
@@ -130,7 +133,7 @@ fn i07_whatever_goes_wrong_in_the_trial_ends_the_upgrade() {
     let failed = upgrade.step(&seen(11, ended()));
     assert_eq!(
         failed,
-        Step::Fail(Failure::Ended("exit status: 1".to_owned()))
+        Step::Fail(UpgradeFailure::Ended("exit status: 1".to_owned()))
     );
 }
 
@@ -145,7 +148,7 @@ fn a_stop_ends_the_upgrade_in_every_phase() {
             stops: true,
             ..seen(500, Trial::Passed)
         };
-        assert_eq!(upgrade.step(&stop), Step::Fail(Failure::Stop));
+        assert_eq!(upgrade.step(&stop), Step::Fail(UpgradeFailure::Stop));
         assert!(!upgrade.is_under_way());
     }
 }
@@ -158,7 +161,7 @@ fn a_stop_wins_over_the_way_back() {
         stops: true,
         ..seen(11, Trial::Gone)
     };
-    assert_eq!(upgrade.step(&stop), Step::Fail(Failure::Stop));
+    assert_eq!(upgrade.step(&stop), Step::Fail(UpgradeFailure::Stop));
     assert!(!upgrade.is_under_way());
 }
 
@@ -167,8 +170,9 @@ fn a_process_that_cannot_be_killed_and_tasks_without_end_are_not_waited_for() {
     let mut upgrade = begun();
     let _ = upgrade.step(&seen(0, Trial::Passed));
     assert_eq!(upgrade.step(&seen(100, Trial::Passed)), Step::EndTrial);
-    let stays = upgrade.step(&seen(1_100, Trial::Passed));
-    assert_eq!(stays, Step::Fail(Failure::Stays));
+    assert_eq!(upgrade.step(&seen(10_099, Trial::Passed)), Step::Wait);
+    let stays = upgrade.step(&seen(10_100, Trial::Passed));
+    assert_eq!(stays, Step::Fail(UpgradeFailure::Stays));
 
     let mut upgrade = begun();
     let _ = upgrade.step(&seen(0, Trial::Passed));
@@ -179,7 +183,7 @@ fn a_process_that_cannot_be_killed_and_tasks_without_end_are_not_waited_for() {
     };
     assert_eq!(upgrade.step(&busy(200)), Step::Wait);
     let never = upgrade.step(&busy(1_200));
-    assert_eq!(never, Step::Fail(Failure::NeverCalm));
+    assert_eq!(never, Step::Fail(UpgradeFailure::NeverCalm));
 }
 
 #[test]

@@ -45,7 +45,7 @@ impl Entry {
 
     /// Whether the child prints its last word even if WILL_LOOK is set.
     ///
-    /// A parent that was killed leaves WILL_LOOK set for ever; the child discovers that when its
+    /// A parent that was killed leaves WILL_LOOK set forever; the child discovers that when its
     /// printing fails.
     pub(crate) fn is_to_be_printed(self) -> bool {
         const NOW_AND_THEN: u32 = 64;
@@ -152,7 +152,7 @@ mod tests {
         }
     }
 
-    /// A word that has also come through the pipe is not heard twice.
+    /// A word that has also come through the pipe is not counted twice.
     #[test]
     fn what_was_heard_already_is_no_news() {
         let changes = |states, heard, believed| said(states).changes(Entry::of(7), heard, believed);

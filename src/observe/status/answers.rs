@@ -31,8 +31,8 @@ const PAGE: &str = include_str!("page.html");
 /// How late the parent's next turn may be until the server counts as stuck.
 const STUCK_AFTER: Duration = Duration::from_secs(10);
 
-/// A text is told again for so many times as long as it took to make: making one takes a fifth of the
-/// helper's time, whoever asks for it how often.
+/// A text is told again for so many times as long as it took to make: making one takes a fifth of
+/// the helper's time, no matter how often it is asked for.
 const KEPT_FOR: u32 = 4;
 /// And for no longer than this.
 const KEPT_AT_MOST: Duration = Duration::from_secs(1);
@@ -197,7 +197,7 @@ impl Answers {
         line
     }
 
-    /// The page, whose one script and one style are let in by a number that nobody can guess.
+    /// The page, whose one script and one style are let in by a number that cannot be guessed.
     fn page(&mut self) -> Answer {
         let table = self.text(LargeText::Table);
         let nonce = format!("{:016x}", RandomState::new().hash_one(self.now()));

@@ -1,10 +1,11 @@
 //! Performs the loop of the reserved child: while all others are busy it takes what is too old from
-//! the queues. `core/accept/reserve` decides what comes next; serves nobody but a connection that it
-//! has taken too soon.
+//! the queues. `core/accept/reserve` decides what comes next; serves only a connection that it has
+//! taken too soon.
 
 use super::Run;
 use crate::{
     core::accept::{
+        Attempt, Wakeups,
         queue_log::Look,
         refusal::Refusal,
         reserve::{ReserveAction, ReserveMachine, ReserveSaw},
@@ -64,7 +65,7 @@ impl<L: Listener<Stream: Stream>> Run<'_, L> {
 
     /// Takes the next connection of a queue.
     fn take(&mut self, listener: usize) -> io::Result<ReserveSaw> {
-        let found = self.try_accept(listener, true)?;
+        let found = self.try_accept(listener, Attempt::PollFirst)?;
         let in_hand = self.in_hand.as_ref().filter(|_| found);
         Ok(
             in_hand.map_or(ReserveSaw::NothingQueued, |in_hand| ReserveSaw::Found {
@@ -91,7 +92,7 @@ impl<L: Listener<Stream: Stream>> Run<'_, L> {
             let too_old = is_old.then_some(Refusal::TooOld);
             match self.unless_gone(in_hand.refusal.or(too_old), true) {
                 Some(refusal) => self.refuse(refusal),
-                None => self.serve(true),
+                None => self.serve(Wakeups::LeftToOthers),
             };
         }
         ReserveSaw::Done

@@ -2,7 +2,11 @@
 //! names. Decides nothing about them.
 
 use super::{
-    Conn, Stream, class::ConnClass, is_interruption, is_wait, pump::Step, session::Session,
+    Conn, Stream,
+    class::ConnClass,
+    patience::{is_interruption, is_wait},
+    pump::Step,
+    session::Session,
 };
 use crate::sys::{link::Interest, sockets::Blocking};
 use std::{

@@ -1,5 +1,5 @@
-//! What moves over a connection, and what its handler says about it, for whoever is told of its end.
-//! Counts; writes nothing.
+//! What moves over a connection, and what its handler says about it, for those that are told of its
+//! end. Counts; writes nothing.
 
 use super::{Conn, Stream};
 use crate::core::conn_end::kept_text;
@@ -35,7 +35,7 @@ impl Meter {
     }
 }
 
-/// The meter of a connection, if anybody is told of its end.
+/// The meter of a connection, if a hook is told of its end.
 pub(in crate::servers) type Metered = Option<Rc<Meter>>;
 
 fn add(counter: &Cell<u64>, bytes: usize) {

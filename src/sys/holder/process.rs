@@ -90,7 +90,7 @@ pub(super) struct Estate<'a> {
 }
 
 impl Estate<'_> {
-    /// The first parent goes on with those who have asked the program before. Nobody would be left to
+    /// The first parent goes on with those who have asked the program before. No process would be left to
     /// close their connections.
     fn leave_clients(&mut self) {
         if let Some(control) = &mut *self.control {
@@ -139,7 +139,7 @@ pub(super) struct Holder<'a> {
 }
 
 impl<'a> Holder<'a> {
-    /// This process adopts orphans from now on, and hears signals by a descriptor alone.
+    /// This process adopts orphans from now on, and reads signals from a descriptor alone.
     pub(super) fn new(
         mut setup: HolderSetup,
         estate: Estate<'a>,
@@ -284,7 +284,7 @@ impl<'a> Holder<'a> {
 
     /// Waits for the end of the parent.
     fn await_end(&mut self) -> HolderSaw {
-        // Who has ended before is told by no signal.
+        // No signal tells of processes that have ended before.
         self.hear_signals();
         while self.parent.as_ref().is_some_and(|it| it.status.is_none()) {
             self.wait(None);
@@ -328,12 +328,12 @@ impl<'a> Holder<'a> {
         self.hear_signals();
     }
 
-    /// Hears all that the parent has said.
+    /// Reads all that the parent has sent.
     fn hear_parent(&mut self) {
         let Some(channel) = self.channel.take() else {
             return;
         };
-        // One whose other end is closed would be reported for ever. Looked at first: what was sent
+        // One whose other end is closed would be reported forever. Looked at first: what was sent
         // before the end was closed is read below. One that could not be looked at is kept.
         let has_hung_up = poll_any(
             [(channel.as_fd(), PollFlags::empty())],
@@ -365,7 +365,7 @@ impl<'a> Holder<'a> {
         self.channel.iter().for_each(channel::wake);
     }
 
-    /// Waits before the next parent; not for long if somebody wants the server to stop.
+    /// Waits before the next parent; not for long if a stop was asked for.
     fn pause(&mut self, after: Duration) {
         let until = self.setup.clock.now() + after;
         loop {

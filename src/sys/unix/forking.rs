@@ -13,8 +13,9 @@ use crate::{
         group::Group,
         holder::Kin,
         pipes::{self, ChildEnds, ParentEnds},
-        process::ChildProcess,
+        process::{ChildProcess, Means},
         signals::Mask,
+        stop_board::StopBoard,
     },
 };
 use std::{io, rc::Rc};
@@ -69,9 +70,7 @@ impl UnixSystem {
                 }))
             }
             Ok((Side::Parent(pid), kin)) => {
-                if birth.is_kept {
-                    self.holding.forked(terms.id, Some(pid), kin);
-                }
+                self.note_birth(&birth, Some(pid), kin);
                 drop(childs);
                 let process = self.process_of(&birth, pid, kin, ends);
                 let unmasked = mask.restore();
@@ -82,9 +81,7 @@ impl UnixSystem {
                 })
             }
             Err(error) => {
-                if birth.is_kept {
-                    self.holding.forked(terms.id, None, Kin::Parents);
-                }
+                self.note_birth(&birth, None, Kin::Parents);
                 mask.restore().map_err(masked)?;
                 Err(unforked(error))
             }
@@ -101,6 +98,13 @@ impl UnixSystem {
         })
     }
 
+    /// Tells the holder which process a child that it keeps has; none if the fork has failed.
+    fn note_birth(&mut self, birth: &Birth, pid: Option<u32>, kin: Kin) {
+        if birth.is_kept {
+            self.holding.forked(birth.terms.id, pid, kin);
+        }
+    }
+
     /// In the new child, which `parent` has forked.
     fn be_born(&mut self, birth: &Birth, kin: Kin, parent: u32) {
         if self.holding.is_held() {
@@ -109,6 +113,15 @@ impl UnixSystem {
         }
         if birth.terms.group.is_some() || birth.leads_group {
             Group::lead();
+        }
+    }
+
+    /// What a child's process has from the parent, told to stop there if anywhere.
+    pub(in crate::sys) fn means(&self, stops: Option<Rc<StopBoard>>) -> Means {
+        Means {
+            watch: self.poller.outputs(),
+            stops,
+            out_of_memory: Rc::clone(&self.out_of_memory),
         }
     }
 
@@ -121,9 +134,7 @@ impl UnixSystem {
             birth.terms,
             pid,
             ends,
-            self.poller.outputs(),
-            Rc::clone(&self.stops),
-            Rc::clone(&self.out_of_memory),
+            self.means(Some(Rc::clone(&self.stops))),
         );
         let is_ward = kin != Kin::Parents;
         let ward = is_ward.then(|| self.holding.ward(birth.terms.id));

@@ -109,7 +109,7 @@ pub(crate) fn flush_outputs() {
     let Ok([out, err]) = poll_any(asked, Some(Duration::ZERO)) else {
         return;
     };
-    // OK to ignore: whoever reads them is gone.
+    // OK to ignore: their reader is gone.
     if out {
         let _ = stdout.lock().flush();
     }

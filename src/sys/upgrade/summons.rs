@@ -208,7 +208,7 @@ pub(crate) fn read_state(fd: RawFd) -> io::Result<Snapshot> {
 }
 
 /// In a trial: says whether the state can be used, and waits for the end, which is an end by signal as
-/// a rule. Returns when nobody waits for this process any more.
+/// a rule. Returns when no process waits for this one any more.
 pub(crate) fn answer_and_wait(answers: RawFd, end: RawFd, answer: Result<(), String>) {
     let text = match answer {
         Ok(()) => "ok\n".to_owned(),
@@ -221,7 +221,7 @@ pub(crate) fn answer_and_wait(answers: RawFd, end: RawFd, answer: Result<(), Str
     }
     let answers = descriptors::take(answers.cast_unsigned());
     let end = descriptors::take(end.cast_unsigned());
-    // OK to ignore: whoever started this process is gone then.
+    // OK to ignore: the process that started this one is gone then.
     let _ = unistd::write(&answers, text.as_bytes());
     log::debug!("waits at {} for the end of the trial", end.as_raw_fd());
     let _ = poll_any([(end.as_fd(), PollFlags::POLLIN)], None);

@@ -12,7 +12,7 @@ use crate::core::{
     },
     stack::READ_WITHIN,
     time::Time,
-    upgrade::PROBATION,
+    upgrade::{CALM, ENDS_WITHIN, PROBATION},
 };
 use std::time::Duration;
 
@@ -23,9 +23,6 @@ const LONGEST_WAIT: Duration = Duration::from_secs(1);
 /// How late the parent may find that a child is busy: where the word had no room in the pipe, it
 /// reads the notes once a second.
 const HEARD_AFTER: Duration = Duration::from_millis(1_100);
-
-/// For how long an upgrade may take besides its trial: two waits of a second, and what turns take.
-const REST_OF_AN_UPGRADE: Duration = Duration::from_millis(2_500);
 
 /// When a shutdown began, and how many children had been forked.
 #[derive(Clone, Copy, Debug)]
@@ -132,7 +129,8 @@ impl World {
         // Without a limit the trial of this world takes a second at the most.
         let trial = self.upgrade_timeout.max(ms(1_100));
         let pauses = paused - before + LONGEST_WAIT;
-        let latest = since + trial + PROBATION + REST_OF_AN_UPGRADE + pauses;
+        let rest = PROBATION + ENDS_WITHIN + CALM + ms(500);
+        let latest = since + trial + rest + pauses;
         assert!(self.now <= latest, "an upgrade has begun at {since}");
     }
 

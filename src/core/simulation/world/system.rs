@@ -1,13 +1,16 @@
-//! The world as the loop sees it: `System` and `Process` over the model kernel. Makes no system
-//! call.
+//! The world as the loop sees it: `System` over the model kernel. Makes no system call.
 
-use super::{Happening, Simulated, World, ms, upgrade::ModelTrial, us};
+use super::{
+    Happening, Simulated, World, ms,
+    process::{ModelProcess, end_of},
+    upgrade::ModelTrial,
+    us,
+};
 use crate::core::{
     board::{Notes, SharedView},
     brake::RunTime,
-    child::{ChildId, Signal, Stuck},
+    child::{ChildId, Signal},
     comm::Interval,
-    draining::QueuedClients,
     error::{Error, Operation},
     queue::PrintTo,
     signal_policy::{self, Arrived},
@@ -15,7 +18,7 @@ use crate::core::{
     stack::Frame,
     state::Snapshot,
     states::{Watch, WatchId},
-    system::{ForkTerms, Forked, Found, Pipe, Process, Ready, Reaped, Source, System, Told, Wait},
+    system::{ForkTerms, Forked, Pipe, Ready, Source, System, Told, Wait},
     time::Time,
     upgrade::Trial,
     wire::Entry,
@@ -184,7 +187,7 @@ impl World {
     }
 
     /// How long a start has run: it was heavy or not.
-    fn run_time(&mut self) -> Option<RunTime> {
+    pub(super) fn run_time(&mut self) -> Option<RunTime> {
         self.pressure?;
         let longest = self.random.of(&[1_000, 100_000]);
         Some(RunTime {
@@ -221,7 +224,7 @@ impl World {
             .collect()
     }
 
-    fn signal(&mut self, id: ChildId, signal: Signal) {
+    pub(super) fn signal(&mut self, id: ChildId, signal: Signal) {
         let acts = self.kernel.kill(id, signal);
         if acts {
             if self.kernel.get(id).is_some_and(Model::is_dead) {
@@ -229,75 +232,6 @@ impl World {
             }
             self.go_on_if_waiting(id);
         }
-    }
-}
-
-fn end_of(model: &mut Model, pipe: Pipe) -> Option<&mut pipe::Pipe> {
-    match pipe {
-        Pipe::Stdout => Some(&mut model.stdout),
-        Pipe::Stderr => Some(&mut model.stderr),
-        Pipe::Comm => model.comm.as_mut(),
-    }
-}
-
-/// The loop's handle to one child.
-#[derive(Debug)]
-pub(crate) struct ModelProcess {
-    world: Simulated,
-    id: ChildId,
-}
-
-impl ModelProcess {
-    fn with_end<R>(&self, pipe: Pipe, with: impl FnOnce(&mut pipe::Pipe) -> R) -> Option<R> {
-        let mut world = self.world.0.borrow_mut();
-        let model = world.kernel.get_mut(self.id)?;
-        end_of(model, pipe).map(with)
-    }
-}
-
-impl Process for ModelProcess {
-    fn read(&mut self, pipe: Pipe, buffer: &mut [u8]) -> io::Result<Found> {
-        let read = self.with_end(pipe, |end| end.read(buffer));
-        read.unwrap_or(Ok(Found::Nothing))
-    }
-
-    fn pending(&self, pipe: Pipe) -> io::Result<usize> {
-        Ok(self.with_end(pipe, |end| end.len()).unwrap_or(0))
-    }
-
-    fn close(&mut self, _: Pipe) {}
-
-    fn tell_to_leave(&self, queued: QueuedClients) {
-        if let Some(model) = self.world.0.borrow_mut().kernel.get_mut(self.id) {
-            model.queued_clients = queued;
-        }
-    }
-
-    fn signal(&self, signal: Signal) -> io::Result<()> {
-        self.world.0.borrow_mut().signal(self.id, signal);
-        Ok(())
-    }
-
-    fn stuck(&self) -> Option<Stuck> {
-        None
-    }
-
-    fn memory(&self) -> Option<u64> {
-        self.world.0.borrow().memory_of(self.id)
-    }
-
-    fn run_time(&self) -> Option<RunTime> {
-        self.world.0.borrow_mut().run_time()
-    }
-
-    fn reap(&self) -> io::Result<Reaped> {
-        Ok(self.world.0.borrow_mut().kernel.reap(self.id))
-    }
-}
-
-impl Drop for ModelProcess {
-    fn drop(&mut self) {
-        self.world.0.borrow_mut().kernel.forget(self.id);
     }
 }
 

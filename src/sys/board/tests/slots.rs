@@ -153,7 +153,7 @@ fn a_description_is_whole_or_none() {
     assert_eq!(board.board.view.description(0).unwrap().text, "after that");
 }
 
-/// Whoever looks while the texts change sees one of them, and no mixture.
+/// A reader that looks while the texts change sees one of them, and no mixture.
 #[test]
 fn no_description_is_a_mixture() {
     let mut board = Scoreboard::new(1).unwrap();

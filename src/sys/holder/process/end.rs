@@ -76,7 +76,7 @@ pub(super) fn give_up() -> ! {
 
 /// Writes a line to stderr, if that takes it now.
 pub(super) fn complain(line: &[u8]) {
-    // OK to ignore: there is nobody else to tell.
+    // OK to ignore: there is no other process to tell.
     let _ = pipes::write_nowait(libc::STDERR_FILENO, line);
 }
 
