@@ -8,6 +8,9 @@ use std::{any::Any, collections::VecDeque, fmt, path::PathBuf, time::Duration};
 /// How long the new program must live on in its trial when it has read the state. Programs that cannot
 /// run often end right after their start.
 pub(crate) const PROBATION: Duration = Duration::from_millis(100);
+/// How long a trial that was killed may take to end. On a busy machine it waits for a processor, and
+/// the server serves on meanwhile.
+const ENDS_WITHIN: Duration = Duration::from_secs(10);
 /// How long the upgrade waits for a moment in which no task is queued and no output waits.
 const CALM: Duration = Duration::from_secs(1);
 
@@ -314,7 +317,7 @@ impl Upgrade {
         match &seen.trial {
             Trial::Passed | Trial::Runs if seen.now < until => Step::Wait,
             Trial::Passed | Trial::Runs => {
-                let until = seen.now + CALM;
+                let until = seen.now + ENDS_WITHIN;
                 self.phase = Some(Phase::Ending { until });
                 Step::EndTrial
             }

@@ -75,12 +75,12 @@ fn calls(body: &str) -> BTreeSet<&str> {
 fn g08_handlers_of_signals_do_nothing_but_count_and_wake() {
     let mut handlers = 0;
     // What the C library calls after a fork is no handler of a signal.
-    let files = sources();
-    for file in files.iter().filter(|file| file.name != "sys/atfork.rs") {
+    let all = sources();
+    for file in all.iter().filter(|file| file.name != "sys/atfork.rs") {
         let extern_c = file.code.split("extern \"\" fn ").skip(1);
         let mut waiting: Vec<&str> = extern_c.filter_map(|rest| rest.split('(').next()).collect();
         handlers += waiting.len();
-        let folder = code_of_the_folder(&files, file);
+        let folder = code_of_the_folder(&all, file);
         let mut seen = BTreeSet::new();
         while let Some(function) = waiting.pop() {
             for call in calls(body(&folder, function).unwrap()) {
@@ -100,10 +100,9 @@ fn g08_handlers_of_signals_do_nothing_but_count_and_wake() {
 }
 
 /// The code of all files that stand in the same folder.
-fn code_of_the_folder(files: &[File], file: &File) -> String {
-    let folder = |name: &str| Path::new(name).parent().map(Path::to_owned);
-    let here = files.iter();
-    let here = here.filter(|other| folder(&other.name) == folder(&file.name));
+fn code_of_the_folder(all: &[File], file: &File) -> String {
+    let folder = |file: &File| Path::new(&file.name).parent().map(Path::to_owned);
+    let here = all.iter().filter(|other| folder(other) == folder(file));
     here.map(|other| other.code.as_str()).collect()
 }
 

@@ -147,7 +147,8 @@ fn a_process_that_cannot_be_killed_and_tasks_without_end_are_not_waited_for() {
     let mut upgrade = begun();
     let _ = upgrade.step(&seen(0, Trial::Passed));
     assert_eq!(upgrade.step(&seen(100, Trial::Passed)), Step::EndTrial);
-    let stays = upgrade.step(&seen(1_100, Trial::Passed));
+    assert_eq!(upgrade.step(&seen(10_099, Trial::Passed)), Step::Wait);
+    let stays = upgrade.step(&seen(10_100, Trial::Passed));
     assert_eq!(stays, Step::Fail(Failure::Stays));
 
     let mut upgrade = begun();

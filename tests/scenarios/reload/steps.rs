@@ -117,17 +117,26 @@ fn connections_at_the_limit(world: &mut World, jitter: &str) -> Vec<u32> {
                 }
             });
         }
-        reloaded.expect(" Recycled", 12);
+        let server = &reloaded.server;
+        server.expect_stdout("12 to leave", |stdout| at_their_limit(stdout).len() >= 12);
         over.store(true, Ordering::Relaxed);
     });
     let stdout = reloaded.server.stdout();
     reloaded.stop();
-    let recycled = stdout.lines().filter_map(|line| {
-        let pid = line.strip_prefix("exited ")?.strip_suffix(" Recycled")?;
-        pid.parse::<u32>().ok()
-    });
     let served = served.into_inner().unwrap();
-    recycled.map(|pid| served[&pid]).collect()
+    let left = at_their_limit(&stdout);
+    left.iter().map(|pid| served[pid]).collect()
+}
+
+/// The children that have left at their limit. Where the successor comes late a child ends by itself.
+fn at_their_limit(stdout: &str) -> Vec<u32> {
+    let left = stdout.lines().filter_map(|line| {
+        let (pid, cause) = line.strip_prefix("exited ")?.split_once(' ')?;
+        ["Recycled", "Finished"]
+            .contains(&cause)
+            .then(|| pid.parse().ok())?
+    });
+    left.collect()
 }
 
 /// Children of one age would leave together, and their successors after them. With a jitter of 50 %
