@@ -178,6 +178,7 @@ pub use self::core::{
     stack::Frame,
     states::{DOCUMENTED_STATES, States, WatchId},
     time::Time,
+    upgrade::UpgradeFailure,
     wire::{COMM_ACK, COMM_BUSY, COMM_NOT_BUSY, CommWords, Line, Output, Word},
 };
 pub use hooks::{ChildServer, DefaultHooks, PreForkHooks, Start, comm::Comm, defaults};

@@ -214,7 +214,8 @@ macro_rules! with_attributes {
             ///
             /// A child is replaced in a reload, at a limit, and when a hook wants it. Its successor
             /// is forked first, and the child is told to stop when the successor is ready. With
-            /// `max_clients` children there is no room for that, and a child goes first.
+            /// `max_clients` children there is no room for that, and a child goes first. One that serves
+            /// its client for more than a second then does not count any longer.
             replace_at_once, set_replace_at_once: usize = 0 => {
                 unit: "children",
                 normalised: "0 means a tenth of the children, at least 1",

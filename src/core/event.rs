@@ -266,7 +266,8 @@ pub enum Event<'a> {
     /// The server has ended: the last event.
     ///
     /// A server that is dropped, or ended by [`PreFork::stop`](crate::PreFork::stop), sends it too,
-    /// after a [`ListenerClosed`](Self::ListenerClosed) for each socket.
+    /// after the events of its children's ends and a [`ListenerClosed`](Self::ListenerClosed) for each
+    /// socket; no hook is called for any of them.
     Ended,
     /// A turn of the loop has ended, and all its events were delivered.
     ///

@@ -149,6 +149,8 @@ pub struct Monitor {
     memory_watch: MemoryWatch,
     /// When a child may next reach a limit of age.
     ages_at: Option<Time>,
+    /// When a child that went first, in a replacement without room, will have served for too long.
+    slow_at: Option<Time>,
 }
 
 /// The server as a whole.

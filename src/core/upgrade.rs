@@ -2,8 +2,12 @@
 //! executed when nothing is half done. Also what the new program waits for. Decides; starts, signals
 //! and executes nothing.
 
+mod failure;
+
+pub use self::failure::UpgradeFailure;
+
 use crate::core::time::Time;
-use std::{any::Any, collections::VecDeque, fmt, path::PathBuf, time::Duration};
+use std::{any::Any, collections::VecDeque, path::PathBuf, time::Duration};
 
 /// How long the new program must live on in its trial when it has read the state. Programs that cannot
 /// run often end right after their start.
@@ -58,49 +62,6 @@ impl Request {
     }
 }
 
-/// Why an upgrade has failed before the program was executed.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) enum Failure {
-    Refused(String),
-    Ended(String),
-    /// It has not answered for so long.
-    Hangs(Duration),
-    /// It does not end, though it got SIGKILL.
-    Stays,
-    Stop,
-    /// The program's own states, or a reader of its output, leave no moment in which nothing is queued.
-    NeverCalm,
-    /// The hook that says what is handed on has panicked.
-    Unsaved,
-    /// The parent leaves to its holder, and children that are other programs end with it.
-    #[cfg(feature = "holder")]
-    EndsPrograms,
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Refused(reason) => write!(f, "it cannot use the state of this server: {reason}"),
-            Self::Ended(how) => write!(f, "in its trial it has ended: {how}"),
-            Self::Hangs(limit) => write!(
-                f,
-                "in its trial it has not answered in {limit:?} (upgrade_timeout)"
-            ),
-            Self::Stays => f.write_str("its trial cannot be ended"),
-            Self::Stop => f.write_str("the server stops"),
-            Self::NeverCalm => write!(
-                f,
-                "for {CALM:?} tasks of the program were queued, or output was not read"
-            ),
-            Self::Unsaved => f.write_str("the hook save has panicked"),
-            #[cfg(feature = "holder")]
-            Self::EndsPrograms => f.write_str(
-                "the server has a holder, and children that are programs would end with their parent",
-            ),
-        }
-    }
-}
-
 /// What to do now.
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[must_use = "a step does nothing until it is performed"]
@@ -110,7 +71,7 @@ pub(crate) enum Step {
     EndTrial,
     /// Execute the new program.
     Execute,
-    Fail(Failure),
+    Fail(UpgradeFailure),
     /// In the new program: give up the replacement of the children, and come back.
     GiveUp,
     /// Execute the program again that was here before.
@@ -285,7 +246,7 @@ impl Upgrade {
         let step = match self.phase {
             None => return Step::Wait,
             Some(Phase::Proving { .. }) => return proving(seen),
-            Some(_) if seen.stops => Step::Fail(Failure::Stop),
+            Some(_) if seen.stops => Step::Fail(UpgradeFailure::Stop),
             Some(Phase::Returning { until }) => return returning(seen, until),
             Some(Phase::Trial { began, limit }) => self.in_trial(seen, began, limit),
             Some(Phase::Probation { until }) => self.in_probation(seen, until),
@@ -306,7 +267,7 @@ impl Upgrade {
                 Step::Wait
             }
             Trial::Runs if !limit.is_zero() && began + limit <= seen.now => {
-                Step::Fail(Failure::Hangs(limit))
+                Step::Fail(UpgradeFailure::Hangs(limit))
             }
             Trial::Runs => Step::Wait,
             other => failed(other),
@@ -332,7 +293,7 @@ impl Upgrade {
             return ready(seen, until);
         }
         match until <= seen.now {
-            true => Step::Fail(Failure::Stays),
+            true => Step::Fail(UpgradeFailure::Stays),
             false => Step::Wait,
         }
     }
@@ -349,7 +310,7 @@ fn proving(seen: &Seen) -> Step {
 fn ready(seen: &Seen, until: Time) -> Step {
     match (seen.is_calm, until <= seen.now) {
         (true, _) => Step::Execute,
-        (false, true) => Step::Fail(Failure::NeverCalm),
+        (false, true) => Step::Fail(UpgradeFailure::NeverCalm),
         (false, false) => Step::Wait,
     }
 }
@@ -364,9 +325,9 @@ fn returning(seen: &Seen, until: Time) -> Step {
 
 fn failed(trial: &Trial) -> Step {
     Step::Fail(match trial {
-        Trial::Refused(reason) => Failure::Refused(reason.clone()),
-        Trial::Ended(how) => Failure::Ended(how.clone()),
-        Trial::Runs | Trial::Passed | Trial::Gone => Failure::Ended("it is gone".to_owned()),
+        Trial::Refused(reason) => UpgradeFailure::Refused(reason.clone()),
+        Trial::Ended(how) => UpgradeFailure::Ended(how.clone()),
+        Trial::Runs | Trial::Passed | Trial::Gone => UpgradeFailure::Ended("it is gone".to_owned()),
     })
 }
 

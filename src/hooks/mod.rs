@@ -385,6 +385,10 @@ pub trait PreForkHooks {
     /// ones back here, since the next child that is forked will have what the parent has. Children
     /// that have become ready in the reload are replaced once more.
     ///
+    /// With a holder another parent may have taken over in the middle of the reload. Its
+    /// `handler_reload` has found the attributes that were in force before the reload. What else is to
+    /// be put back it can have from [`save`](Self::save) alone.
+    ///
     /// Default: nothing; the error was logged.
     fn reload_failed(&mut self, monitor: &mut Monitor, error: &Error) {
         defaults::reload_failed(self, monitor, error);
@@ -399,9 +403,9 @@ pub trait PreForkHooks {
     /// called when a new program gives the place back: the old one gets what it has handed on itself. A
     /// panic fails the upgrade.
     ///
-    /// With a holder (`Builder::holder`) it is called in the first turn of each parent and about once a
-    /// second after that: be quick. If this parent is killed, the next one gets what was saved last; more
-    /// than about 60 KiB are not kept, and a warning says so.
+    /// With a holder (`Builder::holder`) it is called in the first turn of each parent, about once a
+    /// second after that, and when a reload begins: be quick. If this parent is killed, the next one gets
+    /// what was saved last; more than about 60 KiB are not kept, and a warning says so.
     ///
     /// Default: nothing.
     fn save(&mut self, monitor: &mut Monitor) -> Vec<u8> {
@@ -417,7 +421,8 @@ pub trait PreForkHooks {
     /// bytes that it has handed on itself.
     ///
     /// With a holder it is called in each parent after the first, which is a fork of the holder: `self` is
-    /// as [`handler_start`](Self::handler_start) has left it, which is not called again.
+    /// as [`handler_start`](Self::handler_start) has left it, which is not called again. If a reload has
+    /// read settings, `handler_reload` is called after it.
     ///
     /// Default: takes anything.
     ///
@@ -431,6 +436,8 @@ pub trait PreForkHooks {
     }
 
     /// In the parent: an upgrade has failed, and this program, the old one, serves on.
+    ///
+    /// The error contains an [`UpgradeFailure`](crate::UpgradeFailure), unless the system has caused it.
     ///
     /// Default: nothing; the error was logged.
     fn upgrade_failed(&mut self, monitor: &mut Monitor, error: &Error) {

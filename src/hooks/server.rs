@@ -160,7 +160,8 @@ pub trait ChildServer {
     /// The error if the socket is unusable for good: a child can shut it down for all.
     ///
     /// Called in the parent after `resume_accept` of a child has failed. An error is passed to
-    /// `handler_child`.
+    /// `handler_child`. An [`Error`](crate::Error) says by its object which socket it is, as those of
+    /// the stock servers do.
     ///
     /// Default: that of the inner server; without one it is not.
     fn lost(&mut self) -> Option<io::Error> {

@@ -242,6 +242,16 @@ pub(crate) enum Wanted {
     Named(String),
 }
 
+/// As an address is written.
+impl fmt::Display for Wanted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::All => f.write_str("systemd"),
+            Self::Named(name) => write!(f, "systemd:{name}"),
+        }
+    }
+}
+
 /// A socket that a server has taken.
 #[derive(Debug)]
 pub(crate) struct Taken {

@@ -281,7 +281,7 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
             state,
         )?;
         system.confinement = plan;
-        system.adoption = Adoption::new(attributes.reap_orphans, self.confinement.begins_session());
+        system.adoption = Adoption::new(attributes.reap_orphans, &self.confinement);
         let control = self.control.as_deref();
         let control = control.map(|path| open_control(path, &mut system));
         let control_file = control.transpose()?.flatten();

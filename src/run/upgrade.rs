@@ -11,15 +11,14 @@ use crate::{
         event::Event,
         say::say,
         state::Snapshot,
-        upgrade::{Failure, Request, Step},
+        upgrade::{Request, Step, UpgradeFailure},
     },
     hooks::{ChildServer, PreForkHooks},
 };
 use std::{any::Any, io};
 
-fn failed(failure: &Failure) -> Error {
-    let reason = io::Error::other(failure.to_string());
-    Error::new(Operation::Upgrade, "the new program", reason)
+fn failed(failure: UpgradeFailure) -> Error {
+    Error::new(Operation::Upgrade, "the new program", failure.into())
 }
 
 impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
@@ -33,14 +32,14 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             self.parent.system.add_asker(asker);
         }
         if self.parent.monitor.is_stopping() {
-            return self.upgrade_failed(&failed(&Failure::Stop));
+            return self.upgrade_failed(&failed(UpgradeFailure::Stop));
         }
         #[cfg(feature = "holder")]
         if self.parent.system.journal().is_some()
             && self.parent.monitor.programs
             && !keeps_programs()
         {
-            return self.upgrade_failed(&failed(&Failure::EndsPrograms));
+            return self.upgrade_failed(&failed(UpgradeFailure::EndsPrograms));
         }
         self.parent.monitor.begin_upgrade();
         self.parent.tell_untold();
@@ -69,7 +68,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     fn save(&mut self) -> Result<Vec<u8>, Error> {
         let mut saved = None;
         self.call("save", |hooks, monitor| saved = Some(hooks.save(monitor)));
-        saved.ok_or_else(|| failed(&Failure::Unsaved))
+        saved.ok_or_else(|| failed(UpgradeFailure::Unsaved))
     }
 
     /// The state of this server now, without what the system knows.
@@ -112,7 +111,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
                 // The program before may not be able to read what this one would hand on.
                 self.execute(self.handed_on.clone(), Some(reason));
             }
-            Step::Fail(failure) => self.upgrade_failed(&failed(&failure)),
+            Step::Fail(failure) => self.upgrade_failed(&failed(failure)),
         }
     }
 

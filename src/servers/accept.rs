@@ -14,7 +14,8 @@ use super::{
 use crate::{
     core::{
         accept::{
-            AcceptConfig, AcceptMachine, Action, Observation, refusal::Refusal, shortage::Shortage,
+            AcceptConfig, AcceptMachine, Action, Observation, Wakeups, refusal::Refusal,
+            shortage::Shortage,
         },
         time::Time,
     },
@@ -102,20 +103,17 @@ impl<L: Listener<Stream: Stream>> Run<'_, L> {
         loop {
             seen = match self.machine.step(seen) {
                 Action::CheckIn { say_not_busy } => self.check_in(say_not_busy),
-                Action::Accept {
-                    look_first,
-                    leave_wakeups,
-                } => self.accept(look_first, leave_wakeups)?,
+                Action::Accept { attempt, wakeups } => self.accept(attempt, wakeups)?,
                 Action::WaitInAccept => self.wait_in_accept()?,
                 Action::WaitInEpoll => self.wait_in_epoll()?,
                 Action::Serve {
-                    leave_wakeups,
+                    wakeups,
                     look_first,
                 } => match self.refusal(look_first) {
-                    None => self.serve(leave_wakeups),
+                    None => self.serve(wakeups),
                     Some(refusal) => self.refuse(refusal),
                 },
-                Action::Drain { look_first } => self.drain(look_first)?,
+                Action::Drain { attempt } => self.drain(attempt)?,
                 Action::Leave => return Ok(()),
             };
         }
@@ -145,6 +143,12 @@ impl<L: Listener<Stream: Stream>> Run<'_, L> {
             Observation::ToldLongAgo
         } else {
             Observation::ToldToStop
+        }
+    }
+
+    fn settle(&self, wakeups: Wakeups) {
+        if wakeups == Wakeups::LeftToOthers {
+            self.acceptor.comm.leave_wakeups();
         }
     }
 

@@ -6,11 +6,14 @@ mod image;
 pub(super) use self::image::ExecSpec;
 
 use self::image::{Launch, Socket};
-use super::listen::{Listen, Listening};
+use super::listen::{Listen, Listening, check_taken_once};
 use crate::{
-    core::child::Signal,
+    core::{
+        child::Signal,
+        error::{Error, Operation},
+    },
     hooks::{comm::Comm, server::ChildServer},
-    listeners::ListenerStatus,
+    listeners::{ListenerStatus, open::shut_down},
     sys,
 };
 use std::{
@@ -313,6 +316,10 @@ impl ChildServer for ExecServer {
     fn start(&mut self) -> io::Result<()> {
         check_stop_signal(self.stop_signal)?;
         check_reopen_signal(self.reopen_signal)?;
+        check_taken_once(&self.listen).map_err(|reason| {
+            let error = io::Error::new(io::ErrorKind::InvalidInput, reason);
+            Error::new(Operation::TakeOver, "LISTEN_FDS", error)
+        })?;
         self.listening.clear();
         for listen in &self.listen {
             self.listening.extend(listen.open(self.backlog)?);
@@ -359,11 +366,9 @@ impl ChildServer for ExecServer {
     }
 
     fn lost(&mut self) -> Option<io::Error> {
-        let dead = self
-            .listening
-            .iter()
-            .any(|listening| !listening.is_listening());
-        dead.then(|| io::Error::other("a listening socket has been shut down"))
+        let mut listening = self.listening.iter();
+        let lost = listening.find(|listening| !listening.is_listening())?;
+        Some(shut_down(lost.status().name).into())
     }
 
     fn execs(&mut self) -> bool {
@@ -404,4 +409,24 @@ fn check_reopen_signal(signal: Option<Signal>) -> io::Result<()> {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::error::{Error, Operation};
+
+    #[test]
+    fn a_socket_that_was_shut_down_is_named() {
+        let mut server = ExecServer::new("true")
+            .listen("127.0.0.1:0")
+            .listen("127.0.0.1:0");
+        server.start().expect("two sockets");
+        assert!(server.lost().is_none());
+        server.listening[1].shut_down();
+        let error = server.lost().expect("an error");
+        let error = error.downcast::<Error>().expect("a typed one");
+        assert_eq!(error.operation(), Operation::Accept);
+        assert_eq!(error.object(), server.local_addrs()[1].to_string());
+    }
 }

@@ -26,6 +26,7 @@ use crate::{
     },
 };
 use std::{
+    collections::BTreeSet,
     io,
     os::fd::{AsFd, BorrowedFd},
     path::PathBuf,
@@ -38,13 +39,15 @@ use std::{
 ///
 /// As text it is `127.0.0.1:80`, `[::1]:80`, `localhost:80`, `:80` for all addresses of this system,
 /// a path that contains a slash, `systemd` for [all sockets that systemd has
-/// opened](Self::listen_fds), or `systemd:NAME`; options follow after commas:
+/// opened](Self::listen_fds), or `systemd:NAME`; options follow after commas. A comma that belongs to
+/// the path or to a name has a backslash before it.
 ///
 /// ```
 /// use prefork_server::servers::Listen;
 ///
 /// let http: Listen = ":8080,name=http".parse()?;
 /// let control: Listen = "/run/control.sock,mode=600,name=control".parse()?;
+/// let odd: Listen = r"/run/a\,b.sock,mode=600".parse()?; // the path has a comma
 /// assert!("8080".parse::<Listen>().is_err());
 /// # Ok::<(), String>(())
 /// ```
@@ -236,4 +239,26 @@ fn is_stream(socket: BorrowedFd<'_>) -> bool {
     [Family::Inet, Family::Unix]
         .into_iter()
         .any(|family| sockets::is_stream(&socket, family))
+}
+
+/// Refuses addresses that stand for one inherited socket more than once: each child would get it as
+/// often.
+pub(crate) fn check_taken_once(listen: &[Listen]) -> Result<(), String> {
+    let mut taken = BTreeSet::new();
+    for wanted in listen.iter().filter_map(Listen::wanted) {
+        let name = match wanted {
+            Wanted::All => None,
+            Wanted::Named(name) => Some(name),
+        };
+        if !taken.insert(name) {
+            return Err(format!("\"{wanted}\" is there twice"));
+        }
+    }
+    match (taken.contains(&None), taken.iter().flatten().next()) {
+        (true, Some(name)) => Err(format!(
+            "\"systemd\" stands for all sockets, and so for those of \"systemd:{name}\" too: write \
+             one of the two"
+        )),
+        _ => Ok(()),
+    }
 }

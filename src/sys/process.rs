@@ -39,6 +39,15 @@ use std::{
     rc::Rc,
 };
 
+/// What the parent has for all of its children.
+#[derive(Debug)]
+pub(crate) struct Means {
+    pub(super) watch: Rc<OutputWatch>,
+    /// Where they are told to stop; `None` for those that are told by signals alone.
+    pub(super) stops: Option<Rc<StopBoard>>,
+    pub(super) out_of_memory: Rc<OutOfMemory>,
+}
+
 /// A child of this process.
 #[derive(Debug)]
 pub(crate) struct ChildProcess {
@@ -52,23 +61,13 @@ pub(crate) struct ChildProcess {
     /// Whether this process has sent it SIGKILL.
     killed: Cell<bool>,
     pipes: [Option<Ours<OwnedFd>>; 3],
-    watch: Rc<OutputWatch>,
-    /// Where it is told to stop; `None` if it is told by signals alone.
-    stops: Option<Rc<StopBoard>>,
-    out_of_memory: Rc<OutOfMemory>,
+    means: Means,
     /// If the holder reaps it.
     ward: Option<Ward>,
 }
 
 impl ChildProcess {
-    pub(crate) fn new(
-        terms: ForkTerms,
-        pid: u32,
-        ends: ParentEnds,
-        watch: Rc<OutputWatch>,
-        stops: Rc<StopBoard>,
-        out_of_memory: Rc<OutOfMemory>,
-    ) -> Self {
+    pub(crate) fn new(terms: ForkTerms, pid: u32, ends: ParentEnds, means: Means) -> Self {
         // OK because the pid comes from fork(2).
         let pid = pid as libc::pid_t;
         Self {
@@ -80,22 +79,14 @@ impl ChildProcess {
             outlived: Cell::new(None),
             killed: Cell::new(false),
             pipes: [Some(ends.stdout), Some(ends.stderr), ends.comm],
-            watch,
-            stops: Some(stops),
-            out_of_memory,
+            means,
             ward: None,
         }
     }
 
     /// A child that an earlier program of this process has forked, or an earlier parent. Its descriptors
     /// were verified, and belong to it from now on.
-    pub(crate) fn adopted(
-        state: &ChildState,
-        outlived: Option<Collected>,
-        watch: Rc<OutputWatch>,
-        stops: Option<Rc<StopBoard>>,
-        out_of_memory: Rc<OutOfMemory>,
-    ) -> Self {
+    pub(crate) fn adopted(state: &ChildState, outlived: Option<Collected>, means: Means) -> Self {
         // OK because another fork(2) has returned it.
         let pid = state.pid as libc::pid_t;
         let to_group = ToGroup::of_code(state.group);
@@ -112,9 +103,7 @@ impl ChildProcess {
             outlived: Cell::new(outlived),
             killed: Cell::new(state.killed_at.is_some()),
             pipes: Pipe::ALL.map(pipe),
-            watch,
-            stops,
-            out_of_memory,
+            means,
             ward: None,
         }
     }
@@ -130,7 +119,7 @@ impl ChildProcess {
         for pipe in Pipe::ALL {
             if let Some(fd) = self.fd(pipe) {
                 let source = Source::Pipe(Told::of(self.id), pipe);
-                self.watch.add(fd.as_raw_fd(), source)?;
+                self.means.watch.add(fd.as_raw_fd(), source)?;
             }
         }
         Ok(())
@@ -163,14 +152,14 @@ impl Process for ChildProcess {
         };
         // Deregister before the close: a sibling that was just forked may hold a copy for a moment,
         // and the kernel would go on reporting events for it.
-        if let Err(error) = self.watch.remove(fd.as_raw_fd()) {
+        if let Err(error) = self.means.watch.remove(fd.as_raw_fd()) {
             log::debug!("deregistering an output of {}: {error}", self.id);
         }
     }
 
     /// The board reaches the child even if it ignores the signal at present.
     fn tell_to_leave(&self, queued: QueuedClients) {
-        if let Some(stops) = &self.stops {
+        if let Some(stops) = &self.means.stops {
             stops.tell(self.id, queued);
         }
     }
@@ -204,7 +193,7 @@ impl Process for ChildProcess {
             group: self.group.map(|_| self.to_group),
             stop_signal: Some(self.stop_signal),
             outlived: self.outlived.get(),
-            stops: self.stops.as_ref().and_then(|stops| stops.number()),
+            stops: self.means.stops.as_ref().and_then(|stops| stops.number()),
         }
     }
 
@@ -299,7 +288,7 @@ impl ChildProcess {
         match reaped {
             Reaped::Ended(collected) if self.may_be_out_of_memory(&collected) => {
                 Reaped::Ended(Collected {
-                    out_of_memory: self.out_of_memory.has_ended_reaped(self.pid),
+                    out_of_memory: self.means.out_of_memory.has_ended_reaped(self.pid),
                     ..collected
                 })
             }
@@ -324,7 +313,7 @@ impl ChildProcess {
             Err(error) if error.raw_os_error() == Some(libc::ECHILD) => false,
             Err(error) => return Err(error),
         };
-        Ok(killed && self.out_of_memory.has_ended(self.pid))
+        Ok(killed && self.means.out_of_memory.has_ended(self.pid))
     }
 }
 

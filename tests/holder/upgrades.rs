@@ -36,6 +36,7 @@ pub const SCENARIOS: Scenarios = scenarios![
     a_stop_during_an_upgrade_wins,
     a_holder_that_is_stopped_is_not_waited_for,
     programs_outlive_the_parent_that_leaves_an_upgrade_to_its_holder,
+    an_orphan_of_the_holder_is_reaped_by_a_program_without_one,
     process_1_of_a_container_is_upgraded,
 ];
 
@@ -595,6 +596,38 @@ fn programs_outlive_the_parent_that_leaves_an_upgrade_to_its_holder(world: &mut 
     upgraded.stop();
 }
 
+/// It lives while the holder becomes the program, and ends after that.
+fn an_orphan_of_the_holder_is_reaped_by_a_program_without_one(world: &mut World) {
+    let upgraded = Upgraded::new(world, &[]);
+    let orphan = orphan(&upgraded.address(), upgraded.server.pid());
+    upgraded.upgrade_to(2, Mode::Plain);
+    upgraded.expect_version(2);
+    assert_eq!(upgraded.parent(), upgraded.server.pid(), "it has no holder");
+    end_orphan(orphan);
+    upgraded.stop();
+}
+
+/// A process that a child has started, and that has come to the holder.
+#[track_caller]
+pub fn orphan(address: &Address, holder: u32) -> u32 {
+    let mut client = connect(address);
+    client.ask("grandchild");
+    client.send_line("die");
+    until("an orphan", SOON, || {
+        let mut all = processes::children(holder).into_iter();
+        all.find(|it| it.name == "sleep").map(|it| it.pid)
+    })
+}
+
+/// Kills it, and waits until it was reaped.
+#[track_caller]
+pub fn end_orphan(pid: u32) {
+    send(pid, Signal::SIGKILL);
+    until("the orphan to be reaped", SOON, || {
+        processes::state(pid).is_none().then_some(())
+    });
+}
+
 const UNSHARE: [&str; 2] = ["-Urpf", "--mount-proc"];
 
 fn process_1_of_a_container_is_upgraded(world: &mut World) {
@@ -622,6 +655,7 @@ fn process_1_of_a_container_is_upgraded(world: &mut World) {
     said("upgraded to 2,");
     expect_version(&address, 2);
     assert_eq!(client.ask("who"), old, "the same child");
+    end_orphan(orphan(&address, holder));
     let parent = || {
         let children = processes::children(holder).into_iter();
         let mut parents =
@@ -632,6 +666,7 @@ fn process_1_of_a_container_is_upgraded(world: &mut World) {
     said("took over");
     assert_eq!(client.ask("who"), old, "the same child");
     expect_version(&address, 2);
+    end_orphan(orphan(&address, holder));
     drop(client);
     send(holder, Signal::SIGTERM);
     assert_eq!(outer.wait(SOON).code(), Some(0), "{}", outer.stderr());

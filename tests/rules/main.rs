@@ -10,6 +10,7 @@ mod catalogue;
 mod container;
 mod defences;
 mod document;
+mod events;
 mod hooks;
 mod http;
 mod layering;

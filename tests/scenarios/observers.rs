@@ -20,9 +20,10 @@ use crate::support::{
     until,
 };
 
+pub mod order;
 mod program;
 
-use self::program::watched;
+use self::program::{Written, pid, watched};
 
 pub const PROGRAMS: Programs = programs![watched];
 

@@ -34,6 +34,7 @@ pub const PROGRAMS: Programs = programs![reloading, reloading_programs];
 pub const SCENARIOS: Scenarios = scenarios![
     reloads_replace_every_child_and_lose_no_client,
     a_reload_with_as_many_children_as_allowed_lets_one_go_at_a_time,
+    a_child_with_a_long_connection_does_not_hold_up_a_reload_without_room,
     i06_a_reload_whose_hook_fails_changes_nothing,
     i06_a_reload_whose_children_fail_is_given_up_and_the_old_ones_serve_on,
     a_reload_whose_children_hang_is_given_up_after_start_timeout,
@@ -223,6 +224,32 @@ fn a_reload_with_as_many_children_as_allowed_lets_one_go_at_a_time(world: &mut W
     reloaded.expect_settings("settings 5");
     assert!(reloaded.server.children().len() <= 4);
     assert!(reloaded.stop() <= 1, "more than one was missing");
+}
+
+/// The one that is told to go, for want of room for a successor, serves on; the others are replaced.
+fn a_child_with_a_long_connection_does_not_hold_up_a_reload_without_room(world: &mut World) {
+    let reloaded = Reloaded::new(world, &["--max-clients", "4"]);
+    reloaded.expect("ready", 4);
+    let mut held = Vec::new();
+    for _ in 0..4 {
+        let mut client = connect(&reloaded.server.address());
+        let (pid, _) = ask(&mut client, "who");
+        held.push((pid, client));
+    }
+    reloaded.reload("second");
+    reloaded.expect(" to stop", 1);
+    let stdout = reloaded.server.stdout();
+    let told = |pid: u32| stdout.find(&format!("told {pid} to stop"));
+    held.sort_by_key(|(pid, _)| told(*pid).unwrap_or(usize::MAX));
+    held.truncate(1);
+    let (old, mut client) = held.pop().expect("the one that was told first");
+    reloaded.expect("reloaded, 4 replaced", 1);
+    assert_eq!(ask(&mut client, "who"), (old, "first".to_owned()));
+    reloaded.expect_settings("second");
+    drop(client);
+    reloaded.expect(&format!("exited {old} Reloaded"), 1);
+    reloaded.server.expect_children(4);
+    assert!(reloaded.stop() <= 2, "more were missing");
 }
 
 /// A hook that cannot read the new settings changes nothing: no child is forked or told to go.

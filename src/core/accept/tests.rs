@@ -60,8 +60,8 @@ fn a_new_child_tries_before_it_waits() {
         &[Observation::GoOn, Observation::NothingQueued],
     );
     let accept = Action::Accept {
-        look_first: true,
-        leave_wakeups: false,
+        attempt: Attempt::PollFirst,
+        wakeups: Wakeups::Wanted,
     };
     assert_eq!(actions, [accept, Action::WaitInEpoll]);
 }
@@ -85,7 +85,10 @@ fn a_child_that_waited_for_a_connection_waits_for_the_next_without_an_attempt() 
 
 #[test]
 fn a_child_leaves_the_wakeups_when_its_connections_are_long() {
-    for (took, leaves) in [(LONG, true), (LONG - MOMENT, false)] {
+    for (took, wakeups) in [
+        (LONG, Wakeups::LeftToOthers),
+        (LONG - MOMENT, Wakeups::Wanted),
+    ] {
         let mut machine = AcceptMachine::new(config(false, false));
         let seen = [
             Observation::GoOn,
@@ -96,7 +99,7 @@ fn a_child_leaves_the_wakeups_when_its_connections_are_long() {
         run(&mut machine, &seen);
         let next = machine.step(Observation::Found);
         let expected = Action::Serve {
-            leave_wakeups: leaves,
+            wakeups,
             look_first: false,
         };
         assert_eq!(next, expected);
@@ -228,7 +231,12 @@ fn an_answer_to_another_question_begins_a_new_pass() {
 fn a_child_that_leaves_does_nothing_else() {
     let mut machine = AcceptMachine::new(config(true, false));
     let last = machine.step(Observation::ToldToStop);
-    assert_eq!(last, Action::Drain { look_first: true });
+    assert_eq!(
+        last,
+        Action::Drain {
+            attempt: Attempt::PollFirst
+        }
+    );
     assert_eq!(machine.step(Observation::NothingQueued), Action::Leave);
     assert_eq!(machine.step(Observation::GoOn), Action::Leave);
 }

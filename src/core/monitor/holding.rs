@@ -39,6 +39,7 @@ impl Monitor {
             stop: self.stop_state(),
             failure,
             renewed,
+            reload_asked: self.queue.has(&Posted::Reload),
             upgrade: self.upgrade.note(),
         }
     }

@@ -5,7 +5,7 @@ use super::*;
 use crate::core::{
     child::Role,
     error::{Error, Operation},
-    replacement::{Candidate, Moves, Outlook, Standing},
+    replacement::{Candidate, Moves, Outlook, PATIENCE, Standing},
 };
 use std::io;
 
@@ -136,7 +136,12 @@ impl Monitor {
     /// When the limits want the next turn.
     pub(super) fn limits_at(&self) -> Option<Time> {
         let program = self.programs_ready_at();
-        let times = [self.ages_at, self.memory_watch.next_at(), program];
+        let times = [
+            self.ages_at,
+            self.memory_watch.next_at(),
+            program,
+            self.slow_at,
+        ];
         times.into_iter().flatten().min()
     }
 
@@ -150,6 +155,21 @@ impl Monitor {
         let old = |child: &&Child| !child.is_ready() && child.start_time + START_HOLDS_AFTER <= now;
         let ready: Vec<_> = self.untold().filter(old).map(Child::id).collect();
         ready.into_iter().for_each(|id| self.note_ready(id));
+    }
+
+    /// Has the replacement go on if a child that went first has served for too long.
+    pub(crate) fn notice_slow_leavers(&mut self) {
+        if self.slow_at.is_some_and(|at| at <= self.now) {
+            self.slow_at = None;
+            self.replacement.touch();
+        }
+    }
+
+    /// When each child that went first, and still serves a client, is not waited for any longer.
+    fn leavers(&self) -> impl Iterator<Item = (ChildId, Time)> + '_ {
+        let serving = self.retiring_servers().filter(|child| child.is_serving());
+        let serving = serving.filter(|child| self.replacement.went_first(child.id));
+        serving.filter_map(|child| Some((child.id, child.retirement.as_ref()?.at + PATIENCE)))
     }
 
     fn programs_ready_at(&self) -> Option<Time> {
@@ -260,6 +280,9 @@ impl Monitor {
         for &(child, reason) in &moves.stop {
             self.stop(child, reason);
         }
+        let now = self.now;
+        let later = self.leavers().map(|(_, slow_at)| slow_at);
+        self.slow_at = later.filter(|at| *at > now).min();
         for _ in 0..moves.forks {
             self.post_known(Posted::ServerFork);
         }
@@ -290,6 +313,11 @@ impl Monitor {
                 .filter(|child| !child.is_serving())
                 .count(),
             retiring: self.retiring_servers().map(Child::id).collect(),
+            slow: self
+                .leavers()
+                .filter(|(_, slow_at)| *slow_at <= self.now)
+                .map(|(id, _)| id)
+                .collect(),
             queued,
             delayed,
             at_once: self.attributes.replacements_at_once(census.live()),

@@ -39,6 +39,7 @@ impl Monitor {
         }
         self.check_ages();
         self.notice_silent_programs();
+        self.notice_slow_leavers();
         if self.backoff.is_watching() {
             self.notice_starts_that_held();
         }

@@ -6,7 +6,7 @@ use crate::core::{
     clocks::ClockLimits,
     config::Attribute,
     inbox::{Inbox, restored_end, save_end},
-    state::{ChildState, Ledger, List, PipeState, PoolState, RetirementState, Snapshot},
+    state::{ChildState, Ledger, List, Orders, PipeState, PoolState, RetirementState, Snapshot},
     system::{Process, ToGroup},
     upgrade::{Request, Seen, Trial},
 };
@@ -119,21 +119,17 @@ impl Monitor {
             },
             attributes: self.changed_attributes(),
             counters: Ledger {
-                counts: List(self.counters()),
+                counts: List(self.report.counters()),
             },
+            orders: Some(Orders {
+                drained: self.is_drained,
+            }),
             ..Snapshot::default()
         }
     }
 
-    /// A program that does not know a counter leaves it out.
-    fn counters(&self) -> Vec<(String, u64)> {
-        let mut counters = self.report.counters();
-        counters.push((DRAINED.to_owned(), u64::from(self.is_drained)));
-        counters
-    }
-
     /// The attributes that were set while the server ran.
-    fn changed_attributes(&self) -> Vec<(String, String)> {
+    pub(crate) fn changed_attributes(&self) -> Vec<(String, String)> {
         let Some(begun_with) = &self.begun_with else {
             return Vec::new();
         };
@@ -188,11 +184,9 @@ impl Monitor {
         self.owed = usize::try_from(pool.owed).unwrap_or(0);
         self.replacement.resume(pool.epoch);
         for (name, count) in &state.counters.counts.0 {
-            match name.as_str() {
-                DRAINED => self.is_drained = *count != 0,
-                _ => self.report.restore(name, *count),
-            }
+            self.report.restore(name, *count);
         }
+        self.is_drained = state.is_drained().unwrap_or(self.is_drained);
         self.refused_before = self.report.refusals;
         let ids: Vec<_> = children.iter().map(|(child, _)| child.id).collect();
         self.pool.adopt(children, pool.serial);
@@ -215,9 +209,6 @@ impl Monitor {
         }
     }
 }
-
-/// The name under which a drain is handed on.
-const DRAINED: &str = "drained";
 
 /// One child, to be handed on.
 fn saved(child: &Child, contact: &Contact) -> ChildState {

@@ -20,6 +20,8 @@ pub(crate) struct PoolNote {
     pub(crate) failure: Option<FailureNote>,
     /// Whether the settings were read anew, and the children that have them did not fail.
     pub(crate) renewed: bool,
+    /// Whether a reload was asked for and has not begun.
+    pub(crate) reload_asked: bool,
     /// How far the upgrade is by which this program has come.
     pub(crate) upgrade: UpgradeNote,
 }
@@ -28,6 +30,8 @@ pub(crate) struct PoolNote {
 pub(crate) trait PoolJournal {
     /// Notes what the pool is like, at the end of a turn.
     fn note_pool(&self, note: &PoolNote);
+    /// Notes that the settings were read for a reload, whose children are of this epoch.
+    fn note_reload(&self, epoch: u32);
     /// Notes the epoch of a child.
     fn note_epoch(&self, child: ChildId, epoch: u32);
     /// Notes what a child has said in words.

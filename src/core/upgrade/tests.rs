@@ -93,12 +93,12 @@ fn i07_whatever_goes_wrong_in_the_trial_ends_the_upgrade() {
     let refused = || Trial::Refused("no".to_owned());
     let ended = || Trial::Ended("exit status: 1".to_owned());
     let before = [
-        (seen(5, refused()), Failure::Refused("no".to_owned())),
+        (seen(5, refused()), UpgradeFailure::Refused("no".to_owned())),
         (
             seen(5, ended()),
-            Failure::Ended("exit status: 1".to_owned()),
+            UpgradeFailure::Ended("exit status: 1".to_owned()),
         ),
-        (seen(10_000, Trial::Runs), Failure::Hangs(LIMIT)),
+        (seen(10_000, Trial::Runs), UpgradeFailure::Hangs(LIMIT)),
     ];
     for (seen, failure) in before {
         let mut upgrade = begun();
@@ -110,7 +110,7 @@ fn i07_whatever_goes_wrong_in_the_trial_ends_the_upgrade() {
     let failed = upgrade.step(&seen(11, ended()));
     assert_eq!(
         failed,
-        Step::Fail(Failure::Ended("exit status: 1".to_owned()))
+        Step::Fail(UpgradeFailure::Ended("exit status: 1".to_owned()))
     );
 }
 
@@ -125,7 +125,7 @@ fn a_stop_ends_the_upgrade_in_every_phase() {
             stops: true,
             ..seen(500, Trial::Passed)
         };
-        assert_eq!(upgrade.step(&stop), Step::Fail(Failure::Stop));
+        assert_eq!(upgrade.step(&stop), Step::Fail(UpgradeFailure::Stop));
         assert!(!upgrade.is_under_way());
     }
 }
@@ -138,7 +138,7 @@ fn a_stop_wins_over_the_way_back() {
         stops: true,
         ..seen(11, Trial::Gone)
     };
-    assert_eq!(upgrade.step(&stop), Step::Fail(Failure::Stop));
+    assert_eq!(upgrade.step(&stop), Step::Fail(UpgradeFailure::Stop));
     assert!(!upgrade.is_under_way());
 }
 
@@ -149,7 +149,7 @@ fn a_process_that_cannot_be_killed_and_tasks_without_end_are_not_waited_for() {
     assert_eq!(upgrade.step(&seen(100, Trial::Passed)), Step::EndTrial);
     assert_eq!(upgrade.step(&seen(10_099, Trial::Passed)), Step::Wait);
     let stays = upgrade.step(&seen(10_100, Trial::Passed));
-    assert_eq!(stays, Step::Fail(Failure::Stays));
+    assert_eq!(stays, Step::Fail(UpgradeFailure::Stays));
 
     let mut upgrade = begun();
     let _ = upgrade.step(&seen(0, Trial::Passed));
@@ -160,7 +160,7 @@ fn a_process_that_cannot_be_killed_and_tasks_without_end_are_not_waited_for() {
     };
     assert_eq!(upgrade.step(&busy(200)), Step::Wait);
     let never = upgrade.step(&busy(1_200));
-    assert_eq!(never, Step::Fail(Failure::NeverCalm));
+    assert_eq!(never, Step::Fail(UpgradeFailure::NeverCalm));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use super::{Acceptor, InHand, Run};
 use crate::{
-    core::accept::{Observation, shortage::Pause},
+    core::accept::{Attempt, Observation, Wakeups, shortage::Pause},
     hooks::{comm::Comm, server::complain},
     listeners::Listener,
     servers::conn::Stream,
@@ -16,27 +16,21 @@ use crate::{
 use std::{io, os::fd::AsFd};
 
 impl<L: Listener<Stream: Stream>> Run<'_, L> {
-    pub(super) fn drain(&mut self, look_first: bool) -> io::Result<Observation> {
+    pub(super) fn drain(&mut self, attempt: Attempt) -> io::Result<Observation> {
         // Without a parent the listeners are closed, or will be.
         if self.acceptor.comm.is_orphaned() || self.acceptor.comm.is_leaving() {
             return Ok(Observation::NothingQueued);
         }
         self.keep_nonblocking()?;
-        self.accept(look_first, false)
+        self.accept(attempt, Wakeups::Wanted)
     }
 
-    pub(super) fn accept(
-        &mut self,
-        look_first: bool,
-        leave_wakeups: bool,
-    ) -> io::Result<Observation> {
-        if leave_wakeups {
-            self.acceptor.comm.leave_wakeups();
-        }
+    pub(super) fn accept(&mut self, attempt: Attempt, wakeups: Wakeups) -> io::Result<Observation> {
+        self.settle(wakeups);
         let count = self.count();
         for offset in 0..count {
             let index = (self.next + offset) % count;
-            if self.try_accept(index, look_first)? {
+            if self.try_accept(index, attempt)? {
                 self.next = index + 1;
                 return Ok(Observation::Found);
             }
@@ -46,7 +40,7 @@ impl<L: Listener<Stream: Stream>> Run<'_, L> {
 
     pub(super) fn wait_in_accept(&mut self) -> io::Result<Observation> {
         self.say(Comm::not_busy);
-        let found = self.try_accept(0, false)?;
+        let found = self.try_accept(0, Attempt::Direct)?;
         let took = self.lap();
         Ok(Observation::WaitedInAccept { found, took })
     }
@@ -78,13 +72,14 @@ impl<L: Listener<Stream: Stream>> Run<'_, L> {
     }
 
     /// Whether there is a connection in hand now.
-    pub(super) fn try_accept(&mut self, index: usize, look_first: bool) -> io::Result<bool> {
+    pub(super) fn try_accept(&mut self, index: usize, attempt: Attempt) -> io::Result<bool> {
         let blocking = match self.acceptor.first_wait {
             Some(_) => Blocking::Allowed,
             None => Blocking::Never,
         };
+        let polls = attempt == Attempt::PollFirst;
         let accepted = match self.acceptor.listeners.borrow().get(index) {
-            Some(listener) if look_first && !sockets::is_queued(&**listener)? => return Ok(false),
+            Some(listener) if polls && !sockets::is_queued(&**listener)? => return Ok(false),
             Some(listener) => sockets::accept(&**listener, blocking),
             None => Accepted::Nothing,
         };

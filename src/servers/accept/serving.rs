@@ -3,7 +3,7 @@
 use super::Run;
 use crate::{
     core::{
-        accept::{Observation, refusal::Refusal},
+        accept::{Observation, Wakeups, refusal::Refusal},
         conn_end::Outcome,
     },
     hooks::{comm::Comm, server::complain},
@@ -22,7 +22,7 @@ use crate::{
 use std::{io, rc::Rc};
 
 impl<L: Listener<Stream: Stream>> Run<'_, L> {
-    pub(super) fn serve(&mut self, leave_wakeups: bool) -> Observation {
+    pub(super) fn serve(&mut self, wakeups: Wakeups) -> Observation {
         let connection = self.in_hand.as_ref().map(|in_hand| &in_hand.connection);
         let peer = connection.and_then(|connection| connection.remote);
         let queued = connection.and_then(|connection| connection.queued);
@@ -30,9 +30,7 @@ impl<L: Listener<Stream: Stream>> Run<'_, L> {
         if let Some(queued) = queued {
             self.acceptor.comm.note_queued(queued);
         }
-        if leave_wakeups {
-            self.acceptor.comm.leave_wakeups();
-        }
+        self.settle(wakeups);
         // A child that has not read the clock yet is new, and its first ACK is recent.
         if self.clock.is_some() {
             self.say(|comm| comm.begin(self.clock));

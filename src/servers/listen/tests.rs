@@ -55,6 +55,46 @@ fn an_address_is_read_with_its_options() {
     }
 }
 
+#[test]
+fn a_comma_after_a_backslash_is_no_end() {
+    let read = |text: &str| text.parse::<Listen>().expect("an address");
+    let path = |listen: &Listen| match &listen.at {
+        At::Unix { path, .. } => path.display().to_string(),
+        other => panic!("{other:?}"),
+    };
+    let odd = read(r"/run/a\,b\,mode=1,mode=600,name=x\,y");
+    assert_eq!(path(&odd), "/run/a,b,mode=1");
+    assert!(matches!(odd.at, At::Unix { mode: 0o600, .. }));
+    assert_eq!(odd.name.as_deref(), Some("x,y"));
+    assert_eq!(path(&read("/run/a\\x2d.sock\\")), "/run/a\\x2d.sock\\");
+    let cut = "/run/a,b.sock".parse::<Listen>().expect_err("a refusal");
+    assert!(cut.ends_with(r"A comma of a path is written \,"), "{cut}");
+    assert_eq!(path(&"/run/a,b.sock".into()), "/run/a,b.sock", "as it is");
+}
+
+#[test]
+fn no_socket_of_systemds_is_taken_twice() {
+    let check = |texts: &[&str]| {
+        let listen = texts.iter().map(|text| text.parse().expect("an address"));
+        check_taken_once(&listen.collect::<Vec<_>>())
+    };
+    for good in [
+        &["systemd", ":0", ":0"][..],
+        &["systemd:a", "systemd:b", "/run/x"],
+    ] {
+        assert_eq!(check(good), Ok(()));
+    }
+    for (bad, named) in [
+        (["systemd:a", "systemd"], "\"systemd:a\""),
+        (["systemd", "systemd:a"], "\"systemd:a\""),
+        (["systemd", "systemd"], "\"systemd\" is there twice"),
+        (["systemd:a", "systemd:a"], "\"systemd:a\" is there twice"),
+    ] {
+        let reason = check(&bad).expect_err("a refusal");
+        assert!(reason.contains(named), "{reason}");
+    }
+}
+
 /// Clients of both families reach it, where the system has both.
 #[test]
 fn a_port_alone_is_all_addresses() {

@@ -9,10 +9,28 @@ impl FromStr for Listen {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let mut parts = text.split(',');
-        let address = parts.next().unwrap_or("").trim();
-        parts.try_fold(at(address)?, |listen, option| listen.with_option(option))
+        let parts = parts(text);
+        let (address, options) = parts.split_first().ok_or("there is no address")?;
+        let listen = at(address.trim())?;
+        let mut options = options.iter();
+        options.try_fold(listen, |listen, option| listen.with_option(option))
     }
+}
+
+/// What is between the commas that have no backslash before them; there is one part at least.
+fn parts(text: &str) -> Vec<String> {
+    let mut parts = Vec::new();
+    let mut part = String::new();
+    let mut rest = text.chars().peekable();
+    while let Some(next) = rest.next() {
+        match next {
+            '\\' if rest.next_if_eq(&',').is_some() => part.push(','),
+            ',' => parts.push(std::mem::take(&mut part)),
+            next => part.push(next),
+        }
+    }
+    parts.push(part);
+    parts
 }
 
 /// Where to listen, from the text of an address.
@@ -56,7 +74,7 @@ impl Listen {
             ("no_delay", "false") => Ok(self.no_delay(false)),
             (option, _) => Err(format!(
                 "{option:?} is no option of an address; they are name=TEXT, mode=660 and \
-                 no_delay=false"
+                 no_delay=false. A comma of a path is written \\,"
             )),
         }
     }

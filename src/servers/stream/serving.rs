@@ -131,7 +131,7 @@ impl<L: Listener<Stream: Stream>> ChildServer for StreamServer<L> {
     }
 
     fn lost(&mut self) -> Option<io::Error> {
-        self.sockets.lost()
+        self.sockets.lost(&self.listener).map(io::Error::from)
     }
 
     fn listeners(&mut self) -> Vec<ListenerStatus> {

@@ -109,6 +109,10 @@ impl PoolJournal for Held {
         self.journal.note_pool(note, &self.asked);
     }
 
+    fn note_reload(&self, epoch: u32) {
+        self.journal.note_reload(epoch);
+    }
+
     fn note_epoch(&self, child: ChildId, epoch: u32) {
         if let Some(journal) = self.journal_of(child) {
             let record = journal.record(child.slot());

@@ -5,9 +5,9 @@ use crate::{
     core::{
         journal::{
             ASKED_AT, DEATHS_AT, END_AT, EPOCH_AT, FAILURE_AT, FailureNote, HEARD_AT, OVER_AT,
-            OWED_AT, PID_AT, Phase, RECORD_WORDS, RECORDS_AT, RENEWED_AT, ROOM, Record, SAID_AT,
-            SAVED_AT, SERIAL_AT, SETTLED_AT, STATE_AT, STOP_IN_HEARD, SUCCESSOR_AT, Said, SavedAt,
-            TOLD_AT, ToldNote, UPGRADE_AT, heard_at, words,
+            OWED_AT, PID_AT, Phase, RECORD_WORDS, RECORDS_AT, RELOAD_ASKED_AT, RENEWED_AT, ROOM,
+            Record, SAID_AT, SAVED_AT, SERIAL_AT, SETTLED_AT, STATE_AT, STOP_IN_HEARD,
+            SUCCESSOR_AT, Said, SavedAt, TOLD_AT, ToldNote, UPGRADE_AT, heard_at, words,
         },
         signal_policy::Arrived,
         stop::StopState,
@@ -190,11 +190,19 @@ impl Journal {
         self.set(SERIAL_AT, note.serial.into());
         self.set(OWED_AT, note.owed);
         self.set(RENEWED_AT, note.renewed.into());
+        self.set(RELOAD_ASKED_AT, note.reload_asked.into());
         self.set(FAILURE_AT, FailureNote::word(note.failure));
         self.set(UPGRADE_AT, note.upgrade.word());
         let HeardAt(place) = self.note_heard(note.stop, taken);
         self.set(HEARD_AT, place);
         self.set(SETTLED_AT, std::process::id().into());
+    }
+
+    /// In the turn in which a reload begins. The epoch comes last: it has the next parent go on with the
+    /// reload, for which that has to read the settings.
+    pub(super) fn note_reload(&self, epoch: u32) {
+        self.set(RENEWED_AT, 1);
+        self.set(EPOCH_AT, epoch.into());
     }
 
     /// Which signals were acted on.
@@ -212,6 +220,7 @@ impl Journal {
             stop: StopState::read(self.get(heard_at(self.get(HEARD_AT)) + STOP_IN_HEARD)),
             failure: FailureNote::read(self.get(FAILURE_AT)),
             renewed: self.get(RENEWED_AT) != 0,
+            reload_asked: self.get(RELOAD_ASKED_AT) != 0,
             upgrade: UpgradeNote::read(self.get(UPGRADE_AT)),
         }
     }

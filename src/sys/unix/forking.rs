@@ -13,8 +13,9 @@ use crate::{
         group::Group,
         holder::Kin,
         pipes::{self, ChildEnds, ParentEnds},
-        process::ChildProcess,
+        process::{ChildProcess, Means},
         signals::Mask,
+        stop_board::StopBoard,
     },
 };
 use std::{io, rc::Rc};
@@ -115,6 +116,15 @@ impl UnixSystem {
         }
     }
 
+    /// What a child's process has from the parent, told to stop there if anywhere.
+    pub(in crate::sys) fn means(&self, stops: Option<Rc<StopBoard>>) -> Means {
+        Means {
+            watch: self.poller.outputs(),
+            stops,
+            out_of_memory: Rc::clone(&self.out_of_memory),
+        }
+    }
+
     /// In the parent: the process of the new child.
     fn process_of(&self, birth: &Birth, pid: u32, kin: Kin, ends: ParentEnds) -> ChildProcess {
         if birth.leads_group {
@@ -124,9 +134,7 @@ impl UnixSystem {
             birth.terms,
             pid,
             ends,
-            self.poller.outputs(),
-            Rc::clone(&self.stops),
-            Rc::clone(&self.out_of_memory),
+            self.means(Some(Rc::clone(&self.stops))),
         );
         let is_ward = kin != Kin::Parents;
         let ward = is_ward.then(|| self.holding.ward(birth.terms.id));

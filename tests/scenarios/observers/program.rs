@@ -50,7 +50,7 @@ struct Spoken {
     limit: u64,
 }
 
-fn pid(monitor: &Monitor, child: ChildId) -> u32 {
+pub(super) fn pid(monitor: &Monitor, child: ChildId) -> u32 {
     monitor.child(child).map_or(0, Child::pid)
 }
 
@@ -99,7 +99,7 @@ impl PreForkHooks for Spoken {
 }
 
 /// Writes a line for each event but the turns, of which it writes the first.
-struct Written;
+pub(super) struct Written;
 
 impl Observer for Written {
     fn event(&mut self, monitor: &Monitor, event: &Event<'_>) {
@@ -128,6 +128,20 @@ impl Observer for Written {
             Event::ListenerOpened { name, .. } => println!("event opened {name}"),
             Event::ListenerClosed { name, .. } => println!("event closed {name}"),
             Event::Saturated { waiting, .. } => println!("event saturated {waiting:?}"),
+            Event::Waiting { clients, .. } => println!("event waiting {clients}"),
+            Event::Refused {
+                reason,
+                connections,
+                ..
+            } => println!("event refused {connections}: {reason:?}"),
+            Event::Replaced { old, new, .. } => {
+                println!("event replaced {} by {}", pid(old), pid(new));
+            }
+            Event::Reloaded {
+                epoch, replaced, ..
+            } => println!("event reloaded {epoch}: {replaced} replaced"),
+            Event::ReloadFailed { error, .. } => println!("event reload failed: {error}"),
+            Event::UpgradeFailed { error, .. } => println!("event upgrade failed: {error}"),
             Event::Relieved { after, .. } => {
                 println!("event relieved {}", after > Duration::from_secs(1));
             }

@@ -61,6 +61,10 @@ impl Observer for Capacity {
     fn event(&mut self, monitor: &Monitor, event: &Event<'_>) {
         match event {
             Event::Ready { .. } => println!("ready"),
+            Event::ToldToStop { child, .. } => {
+                let told = monitor.child(*child);
+                println!("told {} to stop", told.map_or(0, Child::pid));
+            }
             Event::ReloadBegan { epoch, .. } => println!("began {epoch}"),
             Event::Reloaded { replaced, .. } => println!("reloaded, {replaced} replaced"),
             Event::Turn { .. } => {

@@ -170,13 +170,16 @@ fn d07_lost_listener_ends_the_server(world: &mut World) {
     // Without `lost` of the stock servers the parent would fork children that die at once, for
     // ever.
     let server = world.spawn("tcp", &[]);
-    let mut client = connect(&server.address());
+    let address = server.address();
+    let mut client = connect(&address);
     assert_eq!(client.ask("shut"), "shut");
+    let error = format!("accept {address}: the listening socket has been shut down");
     server.expect_stderr("the reason", |text| {
-        text.contains("the server has ended: a listening socket has been shut down")
+        text.contains(&format!("the server has ended: {error}"))
     });
     // The client in hand is served to its end.
     client.ask("pid");
     drop(client);
     assert_eq!(server.wait(SOON).code(), Some(1), "run has failed");
+    assert!(server.stderr().lines().any(|line| line == error));
 }

@@ -111,8 +111,9 @@ impl Rules {
         };
         assert_eq!(matches!(action, Action::Serve { .. }), has_one);
         match action {
-            Action::Accept { look_first, .. } => {
-                assert!(!(look_first && self.owes_an_attempt), "it was woken");
+            Action::Accept { attempt, .. } => {
+                let polls = attempt == Attempt::PollFirst;
+                assert!(!(polls && self.owes_an_attempt), "it was woken");
                 self.owes_an_attempt = false;
             }
             Action::WaitInAccept => {
@@ -125,8 +126,9 @@ impl Rules {
                 let goes_on = served && !self.at_limit();
                 assert_eq!(say_not_busy, goes_on && !self.config.coalesces);
             }
-            Action::Drain { look_first } => {
-                assert_eq!(look_first, self.config.blocks, "it would wait");
+            Action::Drain { attempt } => {
+                let polls = attempt == Attempt::PollFirst;
+                assert_eq!(polls, self.config.blocks, "it would wait");
                 self.owes_an_attempt = false;
             }
             Action::Serve { .. } | Action::Leave => {}
