@@ -36,6 +36,7 @@ mod words;
 pub(crate) use self::holding::ToldBefore;
 pub(crate) use self::upgrading::{outlived, reached, restored};
 
+use self::{saturation::Fullness, silence::TimeoutCheck};
 use crate::core::{
     accept::refusal::Refusals,
     alarms::{AlarmId, Alarms},
@@ -102,17 +103,10 @@ pub struct Monitor {
     pub(crate) derived_ack: Option<Interval>,
     states: States,
     alarms: Alarms,
-    timeout_check: Option<AlarmId>,
-    /// The `timeout` for which the timer of the timeout check was set last; `None` before the
-    /// start.
-    checked_timeout: Option<Duration>,
+    timeout_check: TimeoutCheck,
     clocks: Clocks,
     surplus: Surplus,
-    saturation: Episode,
-    /// How much of the present episode the report has.
-    saturation_counted: Duration,
-    /// Whether no child has been free since all were busy.
-    all_busy: bool,
+    fullness: Fullness,
     owed: usize,
     now: Time,
     /// When the last turn began: everything that children said before it has been read.

@@ -2,9 +2,9 @@
 //! from. Reads and checks; starts nothing.
 //!
 //! Every attribute of [`Config`] is a key here, and so are the listeners, the steps of a
-//! [`Confinement`] and what the command `prefork` needs besides. A flag is stronger than the
-//! environment, the environment than a file, a file than the default, in whatever order they are
-//! read.
+//! [`Confinement`](crate::Confinement) and what the command `prefork` needs besides. A flag is
+//! stronger than the environment, the environment than a file, a file than the default, in whatever
+//! order they are read.
 //!
 //! ```
 //! use prefork_server::{PreFork, TcpServer, settings::Settings};

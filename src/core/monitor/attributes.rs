@@ -84,11 +84,7 @@ impl Monitor {
         self.plan_age_check();
         self.memory_watch
             .set(self.attributes.max_memory > 0, self.now);
-        let timeout = self.attributes.timeout;
-        if self
-            .checked_timeout
-            .is_some_and(|checked| checked != timeout)
-        {
+        if self.timeout_check.is_outdated(self.attributes.timeout) {
             self.arm_timeout_check();
         }
     }

@@ -3,6 +3,16 @@
 
 use super::*;
 
+/// What is known of a pool whose children are all busy.
+#[derive(Debug, Default)]
+pub(super) struct Fullness {
+    pub(super) episode: Episode,
+    /// How much of the present episode the report has.
+    counted: Duration,
+    /// Whether no child has been free since all were busy.
+    all_busy: bool,
+}
+
 /// Whether the server is saturated.
 impl Monitor {
     /// What a new client finds: a free child, or only busy ones and whether more may come.
@@ -23,21 +33,21 @@ impl Monitor {
     fn is_any_free(&self) -> bool {
         let is_free = |child: &Child| child.state == State::Free && child.is_ready();
         let free = self.pool.census().free > 0;
-        free && (!self.all_busy || self.pool.iter().any(is_free))
+        free && (!self.fullness.all_busy || self.pool.iter().any(is_free))
     }
 
     /// Observes whether the server is saturated, and counts the episodes.
     pub(crate) fn observe_saturation(&mut self) -> Option<Change> {
         let fill = self.fill();
-        self.all_busy = match fill {
+        self.fullness.all_busy = match fill {
             Fill::Room => false,
-            Fill::Short => self.all_busy,
+            Fill::Short => self.fullness.all_busy,
             Fill::Full => true,
         };
         let change = if self.shutdown {
-            self.saturation.end(self.now)
+            self.fullness.episode.end(self.now)
         } else {
-            self.saturation.observe(fill, self.now)
+            self.fullness.episode.observe(fill, self.now)
         };
         self.count_saturation(change);
         change
@@ -45,17 +55,17 @@ impl Monitor {
 
     /// Whether no child has been free since all were busy.
     pub(crate) fn are_all_busy(&self) -> bool {
-        self.all_busy
+        self.fullness.all_busy
     }
 
     fn count_saturation(&mut self, change: Option<Change>) {
         let lasted = match change {
             Some(Change::Ends { after }) => after,
-            _ => self.saturation.lasted(self.now),
+            _ => self.fullness.episode.lasted(self.now),
         };
         self.report.saturations += u64::from(matches!(change, Some(Change::Begins { .. })));
-        self.report.saturated_for += lasted.saturating_sub(self.saturation_counted);
-        self.saturation_counted = self.saturation.lasted(self.now);
+        self.report.saturated_for += lasted.saturating_sub(self.fullness.counted);
+        self.fullness.counted = self.fullness.episode.lasted(self.now);
     }
 
     /// Notes how many connections children have not served.
@@ -73,16 +83,16 @@ impl Monitor {
     /// Since when the present episode of saturation has lasted, if there is one.
     #[cfg(feature = "status")]
     pub(crate) fn saturated_since(&self) -> Option<Time> {
-        self.saturation.since()
+        self.fullness.episode.since()
     }
 
     /// Whether all children are busy, and it is not known yet whether that lasts.
     pub(crate) fn saturation_comes(&self) -> bool {
-        self.saturation.comes()
+        self.fullness.episode.comes()
     }
 
     /// Whether the server is in an episode of saturation.
     pub(crate) fn is_in_saturation(&self) -> bool {
-        self.saturation.lasts()
+        self.fullness.episode.lasts()
     }
 }

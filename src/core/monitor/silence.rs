@@ -3,20 +3,35 @@
 
 use super::*;
 
+/// The timer of the timeout check.
+#[derive(Debug, Default)]
+pub(super) struct TimeoutCheck {
+    alarm: Option<AlarmId>,
+    /// The `timeout` for which it was set last; `None` before the start.
+    timeout: Option<Duration>,
+}
+
+impl TimeoutCheck {
+    /// Whether it was set for another `timeout`.
+    pub(super) fn is_outdated(&self, timeout: Duration) -> bool {
+        self.timeout.is_some_and(|set_for| set_for != timeout)
+    }
+}
+
 /// The timeout check.
 impl Monitor {
     /// Sets the timer of the timeout check in place of an earlier one. In a shutdown there is none.
     pub(crate) fn arm_timeout_check(&mut self) {
-        self.checked_timeout = Some(self.attributes.timeout);
+        self.timeout_check.timeout = Some(self.attributes.timeout);
         self.arm_timeout_check_in(self.attributes.check_interval());
     }
 
     fn arm_timeout_check_in(&mut self, interval: Option<Duration>) {
-        if let Some(armed) = self.timeout_check.take() {
+        if let Some(armed) = self.timeout_check.alarm.take() {
             self.alarms.remove(armed);
         }
         let interval = interval.filter(|_| !self.shutdown);
-        self.timeout_check =
+        self.timeout_check.alarm =
             interval.map(|interval| self.delay_set("server_timeout_check", interval));
     }
 

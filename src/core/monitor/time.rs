@@ -69,7 +69,7 @@ impl Monitor {
         pool_wide
             .into_iter()
             .flatten()
-            .chain(self.saturation.deadline())
+            .chain(self.fullness.episode.deadline())
             .chain(self.alarms.next())
             .chain(self.stop.begins_at())
             .chain(self.upgrade.wake_at())

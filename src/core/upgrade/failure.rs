@@ -21,24 +21,29 @@ use std::{fmt, io, time::Duration};
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum UpgradeFailure {
-    /// In its trial the new program could not use the state of this server, for this reason.
+    /// In its trial the new program could not use the state, for this reason.
     Refused(String),
     /// The new program has ended in its trial, in this way.
     Ended(String),
-    /// In its trial the new program has not answered for so long, which is `upgrade_timeout`.
+    /// In its trial the new program has not answered for `upgrade_timeout`.
     Hangs(Duration),
     /// The trial does not end, though its process got SIGKILL.
     Stays,
     /// A stop was asked for meanwhile.
     Stop,
-    /// The program's own states, or a reader of its output, left no moment in which nothing was queued.
+    /// There was no moment in which nothing was queued.
+    ///
+    /// The program's own states, or a slow reader of its output, have left none.
     NeverCalm,
     /// The hook [`save`](crate::PreForkHooks::save) has panicked.
     Unsaved,
-    /// The server has a holder, and its children are programs, which would end with this parent.
+    /// The server has a holder, and its children are programs.
+    ///
+    /// They would end with this parent.
     EndsPrograms,
-    /// The new program was executed and has given the place back, for this reason: it could not take
-    /// over, or its children have failed.
+    /// The new program was executed and has given the place back, for this reason.
+    ///
+    /// It could not take over, or its children have failed.
     CameBack(String),
 }
 

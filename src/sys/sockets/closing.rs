@@ -2,11 +2,9 @@
 
 #![allow(unsafe_code)]
 
-use nix::{
-    errno::Errno,
-    libc,
-    sys::socket::{self, Shutdown, sockopt},
-};
+use nix::sys::socket::{self, Shutdown, sockopt};
+#[cfg(any(target_os = "linux", target_os = "android"))]
+use nix::{errno::Errno, libc};
 use std::{
     io,
     os::fd::{AsFd, AsRawFd, OwnedFd},

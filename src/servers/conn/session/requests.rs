@@ -16,8 +16,8 @@ impl Session {
     /// `$self->get_wheel->put(...)`.
     ///
     /// If it exceeds the output limit, or the filter refuses it, no part of it is sent and
-    /// [`handler_error`](super::ConnClass::handler_error) is called. After a disconnect or a write
-    /// error it is dropped.
+    /// [`handler_error`](super::super::ConnClass::handler_error) is called. After a disconnect or a
+    /// write error it is dropped.
     pub fn put(&mut self, record: impl AsRef<[u8]>) {
         if !self.takes_output() {
             return;
@@ -31,7 +31,7 @@ impl Session {
         }
     }
 
-    /// Posts a record to [`handler_put`](super::ConnClass::handler_put), whose default sends it.
+    /// Posts a record to [`handler_put`](super::super::ConnClass::handler_put), whose default sends it.
     ///
     /// The original's `$self->yield(put => ...)`.
     pub fn post_put(&mut self, record: impl Into<Vec<u8>>) {
@@ -45,7 +45,7 @@ impl Session {
         self.events.push_back(Posted::Put(record));
     }
 
-    /// Posts a shutdown: [`handler_shutdown`](super::ConnClass::handler_shutdown).
+    /// Posts a shutdown: [`handler_shutdown`](super::super::ConnClass::handler_shutdown).
     ///
     /// Its default disconnects at once after an error or when nothing is left to write, otherwise
     /// when everything has been written.
@@ -60,8 +60,8 @@ impl Session {
         self.connected = false;
     }
 
-    /// Posts a state: [`handler_state`](super::ConnClass::handler_state) is called with it before
-    /// more input is delivered.
+    /// Posts a state: [`handler_state`](super::super::ConnClass::handler_state) is called with it
+    /// before more input is delivered.
     pub fn post(&mut self, state: &str) {
         if self.in_state {
             self.later.push(state.to_owned());
