@@ -7,7 +7,6 @@
 //! that is killed between two steps leaves one of few states, each of which [`Record::resolve`] brings
 //! to one of two ends: the child is known, or there is none.
 
-mod failure;
 mod heir;
 mod layout;
 mod notes;
@@ -15,15 +14,15 @@ mod notes;
 mod tests;
 
 pub(crate) use self::{
-    failure::FailureNote,
     heir::Heir,
     layout::*,
-    notes::{NotedPid, Said, StopBy, ToldNote},
+    notes::{NotedPid, StopBy},
 };
 
 use crate::core::{
     child::{ChildId, Collected, Reason, Signal, State, Usage, WaitStatus},
     inbox::restored_end,
+    notes::{Said, ToldNote},
     state::{ChildState, Coded},
     system::ToGroup,
     time::Time,

@@ -6,7 +6,8 @@ use crate::{
     core::{
         child::{Child, ChildId},
         config::Config,
-        journal::{FailureNote, ROOM, Said},
+        journal::ROOM,
+        notes::{FailureNote, Said},
         say::say,
         state::{BeforeReload, List, Snapshot},
         system::System,

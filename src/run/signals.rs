@@ -26,7 +26,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             self.call_shutdown();
         }
         match wish {
-            Wish::Kill => self.kill_remaining(),
+            Wish::Kill => self.parent.monitor.kill_all(),
             Wish::Bound => self.parent.monitor.bound_stop(),
             Wish::Nothing | Wish::Announce | Wish::Shutdown => {}
         }

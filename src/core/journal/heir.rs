@@ -1,10 +1,11 @@
 //! What a new parent takes over of one child, from its record in the journal, its notes on the board
 //! and its pipes. What only the parent before knew is taken at its default.
 
-use super::{Record, Said};
+use super::Record;
 use crate::core::{
     board::Notes,
     child::{Flags, State},
+    notes::Said,
     state::{ChildState, List, PipeState, SeenState},
     system::ToGroup,
     time::Time,

@@ -8,7 +8,7 @@ use crate::core::{
     inbox::{Inbox, restored_end, save_end},
     state::{ChildState, Ledger, List, Orders, PipeState, PoolState, RetirementState, Snapshot},
     system::{Process, ToGroup},
-    upgrade::{Request, Seen, Trial},
+    upgrade::{Outset, Request, Seen, Trial, UpgradeFailure},
 };
 use std::path::PathBuf;
 
@@ -51,6 +51,16 @@ impl Monitor {
         if self.upgrade.ask(request) {
             self.post_known(Posted::Upgrade);
         }
+    }
+
+    /// Why no upgrade can begin now, if that is so; `keeps_programs` is what the system says.
+    pub(crate) fn upgrade_refusal(&self, keeps_programs: bool) -> Option<UpgradeFailure> {
+        let outset = Outset {
+            stops: self.is_stopping(),
+            programs: self.programs,
+            keeps_programs,
+        };
+        outset.refusal()
     }
 
     /// Begins an upgrade, in which the new program is tried.

@@ -2,7 +2,7 @@
 //! that for parents after the first. Adopts nothing.
 
 use super::{channel::NONE, kept::KeptPipes, memory::Journal};
-use crate::core::{journal::Record, signal_policy::Arrived, state::ChildState, system::PoolNote};
+use crate::core::{journal::Record, notes::PoolNote, signal_policy::Arrived, state::ChildState};
 
 /// What a holder has from the beginning of an earlier program's pool.
 #[derive(Debug, Default)]

@@ -16,9 +16,10 @@ use crate::{
         child::{ChildId, Collected, WaitStatus},
         error::{Error, Operation},
         journal::Record,
+        notes::PoolNote,
         signal_policy::TABLE,
         state::ChildState,
-        system::{PoolNote, Source, System},
+        system::{Source, System},
         time::Time,
     },
     sys::{
