@@ -23,7 +23,7 @@ use crate::{
 use std::{cell::RefCell, convert::Infallible, io, rc::Rc, time::Duration, time::Instant};
 
 /// Seeds that failed once, each with its fault. They run first.
-const REGRESSIONS: [(u64, &str); 2] = [
+const REGRESSIONS: [(u64, &str); 3] = [
     (
         34,
         "a culled child, which ignored SIGINT and had said BUSY once, retired for ever",
@@ -31,6 +31,10 @@ const REGRESSIONS: [(u64, &str); 2] = [
     (
         714,
         "a child that was told to stop in its start was waited for after the drain of a shutdown",
+    ),
+    (
+        3073,
+        "SIGTERM after SIGQUIT gave a child in its start the time of the drain once more",
     ),
 ];
 

@@ -56,10 +56,11 @@ pub(crate) struct Retirement {
 }
 
 impl Retirement {
-    /// Takes over an earlier end of the time that a child in its start has.
-    pub(crate) fn bound_start(&mut self, later: &Self) {
-        if let Some(time) = later.kill_in_start_after {
-            let left = (later.at + time).since(self.at);
+    /// Takes over an earlier end of the time that a child in its start has, from an order before this
+    /// one or after it.
+    pub(crate) fn bound_start(&mut self, other: &Self) {
+        if let Some(time) = other.kill_in_start_after {
+            let left = (other.at + time).since(self.at);
             let bounded = self.kill_in_start_after.map_or(left, |own| own.min(left));
             self.kill_in_start_after = Some(bounded);
         }

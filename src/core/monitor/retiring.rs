@@ -67,7 +67,7 @@ impl Monitor {
         if reason == Reason::StartTimeout {
             self.note_hung_start(id);
         }
-        let told = self.retirement(reason);
+        let mut told = self.retirement(reason);
         let living = self.pool.get_mut(id).filter(|child| !child.is_reaped());
         let Some(child) = living else {
             return;
@@ -77,6 +77,8 @@ impl Monitor {
         }
         let earlier = child.retirement.as_mut().is_some_and(|old| {
             old.bound_start(&told);
+            // The later one may replace it, and gives no more time either.
+            told.bound_start(old);
             old.overrides(&told)
         });
         if !earlier {

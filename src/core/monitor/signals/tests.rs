@@ -1,7 +1,7 @@
-//! What the second signal to stop makes of the children.
+//! What a further signal to stop makes of the children.
 
 use super::*;
-use crate::core::testing::{asked, at, child, kill, sized, state};
+use crate::core::testing::{asked, at, child, go_to, kill, sized, state};
 
 #[test]
 fn the_second_signal_kills_all_and_a_child_that_was_not_told_to_stop_retires() {
@@ -20,4 +20,21 @@ fn the_second_signal_kills_all_and_a_child_that_was_not_told_to_stop_retires() {
         monitor.child(free).unwrap().reason(),
         Some(Reason::Shutdown)
     );
+}
+
+/// Without the rule SIGTERM gives a child in its start the time of the drain once more.
+#[test]
+fn a_bound_gives_a_child_in_its_start_no_more_time() {
+    let mut monitor = sized(1, 5, 1, 10);
+    go_to(&mut monitor, 5);
+    let starting = child(&mut monitor, State::Starting);
+    monitor.ask_stop(Manner::Patient);
+    monitor.begin_shutdown();
+    monitor.stop(starting, Reason::Shutdown);
+    let end = |monitor: &Monitor| monitor.next_signal(monitor.child(starting).unwrap());
+    assert_eq!(end(&monitor), Some((at(1_005), Signal::Kill)));
+    go_to(&mut monitor, 500);
+    monitor.ask_stop(Manner::Bounded);
+    monitor.bound_stop();
+    assert_eq!(end(&monitor), Some((at(1_005), Signal::Kill)));
 }

@@ -207,6 +207,8 @@ impl World {
                 continue;
             };
             let (since, limit, reason) = match (model.doing, model.client_since) {
+                // It may have said that it has started.
+                (Doing::Starting, _) if model.forges => continue,
                 (Doing::Starting, _) => {
                     let (since, limit) = (child.start_time(), monitor.start_timeout());
                     (since, limit, Reason::StartTimeout)
@@ -302,7 +304,7 @@ impl World {
         let Some(began) = shutdown else {
             return;
         };
-        self.check_no_start_is_awaited(began);
+        self.check_no_start_is_awaited(monitor, began);
         if self.signals.is_patient {
             return;
         }
@@ -362,7 +364,7 @@ impl World {
     }
 
     /// The shutdown does not wait for a slow start, unless the child lies that it has started.
-    fn check_no_start_is_awaited(&self, began: Began) {
+    fn check_no_start_is_awaited(&self, monitor: &Monitor, began: Began) {
         let latest = began.at + self.drain_timeout + self.parent.stood_still + ms(100);
         if self.now <= latest.max(self.parent.stands_still_until + ms(100)) {
             return;
@@ -373,6 +375,7 @@ impl World {
             model.doing == Doing::Starting && can_be_known
         };
         let late = self.kernel.iter().find(starts);
+        let late = late.map(|entry| monitor.child(entry.id));
         assert!(
             late.is_none(),
             "{late:?} is still waited for since {began:?}"
