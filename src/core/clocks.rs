@@ -64,7 +64,7 @@ impl ClockLimits {
 
 /// A time in which the parent did not run.
 #[derive(Clone, Copy, Debug)]
-struct Pause {
+struct ParentPause {
     end: Time,
     length: Duration,
     /// How late the turn at its end was.
@@ -76,7 +76,7 @@ struct Pause {
 /// The children may not have run either, so for each clock the longest of these times does not
 /// count. Only one, because a parent that is starved again and again would never end any work.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Pauses(VecDeque<Pause>);
+pub(crate) struct Pauses(VecDeque<ParentPause>);
 
 impl Pauses {
     /// A shorter delay is no pause: a busy machine delays any process.
@@ -100,7 +100,7 @@ impl Pauses {
             next.length = next.length.max(oldest.length);
             next.gap = next.gap.max(oldest.gap);
         }
-        self.0.push_back(Pause {
+        self.0.push_back(ParentPause {
             end: now,
             length: now.since(before),
             gap,
@@ -109,8 +109,8 @@ impl Pauses {
 
     /// How much of the time after `since` was in the longest pause that is long for this `limit`.
     fn after(&self, since: Time, limit: Duration) -> Duration {
-        let is_long = |pause: &&Pause| pause.gap >= limit / Self::PART;
-        let within = |pause: &Pause| pause.length.min(pause.end.since(since));
+        let is_long = |pause: &&ParentPause| pause.gap >= limit / Self::PART;
+        let within = |pause: &ParentPause| pause.length.min(pause.end.since(since));
         self.0
             .iter()
             .filter(is_long)

@@ -19,12 +19,12 @@ const MOST: u64 = 1 << 53;
 
 /// The numbers of all metrics, of one process or of several.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Numbers {
+pub(crate) struct MetricNumbers {
     integers: [u64; INTEGERS],
     sums: [f64; SUMS],
 }
 
-impl Default for Numbers {
+impl Default for MetricNumbers {
     fn default() -> Self {
         Self {
             integers: [0; INTEGERS],
@@ -33,7 +33,7 @@ impl Default for Numbers {
     }
 }
 
-impl Numbers {
+impl MetricNumbers {
     /// The numbers, each from its word.
     pub(crate) fn read(word: impl Fn(usize) -> u64) -> Self {
         Self {
@@ -131,7 +131,7 @@ impl Distribution {
 
 /// What a metric is, and where its numbers are.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Kind {
+pub(crate) enum MetricKind {
     Counter {
         at: usize,
     },
@@ -169,7 +169,7 @@ impl fmt::Display for Refused {
 /// The metrics that were declared.
 #[derive(Debug)]
 pub(crate) struct Schema {
-    metrics: Vec<(String, Kind)>,
+    metrics: Vec<(String, MetricKind)>,
     integers: usize,
     sums: usize,
 }
@@ -184,21 +184,21 @@ impl Schema {
     }
 
     /// Declares a counter, or finds the one with this name.
-    pub(crate) fn counter(&mut self, name: &str) -> Result<Kind, Refused> {
+    pub(crate) fn counter(&mut self, name: &str) -> Result<MetricKind, Refused> {
         match self.find(name)? {
-            Some(kind @ Kind::Counter { .. }) => Ok(kind),
-            Some(Kind::Histogram { .. }) => Err(Refused::Other),
+            Some(kind @ MetricKind::Counter { .. }) => Ok(kind),
+            Some(MetricKind::Histogram { .. }) => Err(Refused::Other),
             None => {
                 let at = claim(&mut self.integers, 1, INTEGERS)?;
-                Ok(self.add(name, Kind::Counter { at }))
+                Ok(self.add(name, MetricKind::Counter { at }))
             }
         }
     }
 
     /// Declares a histogram, or finds the one with this name and these bounds.
-    pub(crate) fn histogram(&mut self, name: &str, bounds: &[f64]) -> Result<Kind, Refused> {
+    pub(crate) fn histogram(&mut self, name: &str, bounds: &[f64]) -> Result<MetricKind, Refused> {
         match self.find(name)? {
-            Some(kind @ Kind::Histogram { bounds: known, .. }) if known == bounds => Ok(kind),
+            Some(kind @ MetricKind::Histogram { bounds: known, .. }) if known == bounds => Ok(kind),
             Some(_) => Err(Refused::Other),
             None if !are_in_order(bounds) => Err(Refused::Bounds),
             None => {
@@ -209,12 +209,12 @@ impl Schema {
                 let sum = claim(&mut self.sums, 1, SUMS)?;
                 // A metric is there for as long as the process, and there are few.
                 let bounds = Box::leak(bounds.into());
-                Ok(self.add(name, Kind::Histogram { first, sum, bounds }))
+                Ok(self.add(name, MetricKind::Histogram { first, sum, bounds }))
             }
         }
     }
 
-    fn find(&self, name: &str) -> Result<Option<Kind>, Refused> {
+    fn find(&self, name: &str) -> Result<Option<MetricKind>, Refused> {
         if !is_name(name) {
             return Err(Refused::Name);
         }
@@ -222,7 +222,7 @@ impl Schema {
         Ok(found.map(|&(_, kind)| kind))
     }
 
-    fn add(&mut self, name: &str, kind: Kind) -> Kind {
+    fn add(&mut self, name: &str, kind: MetricKind) -> MetricKind {
         self.metrics.push((name.to_owned(), kind));
         kind
     }
@@ -233,7 +233,7 @@ impl Schema {
         allow(dead_code, reason = "upgrades are for Linux")
     )]
     pub(crate) fn described(&self) -> Vec<String> {
-        let described = |(name, kind): &(String, Kind)| format!("{name} {kind:?}");
+        let described = |(name, kind): &(String, MetricKind)| format!("{name} {kind:?}");
         self.metrics.iter().map(described).collect()
     }
 
@@ -255,12 +255,12 @@ impl Schema {
     }
 
     /// The metrics with these numbers, in the order of their declaration.
-    pub(crate) fn show(&self, numbers: &Numbers) -> Vec<Metric> {
-        let show = |(name, kind): &(String, Kind)| Metric {
+    pub(crate) fn show(&self, numbers: &MetricNumbers) -> Vec<Metric> {
+        let show = |(name, kind): &(String, MetricKind)| Metric {
             name: name.clone(),
             value: match *kind {
-                Kind::Counter { at } => Value::Counter(numbers.integers[at]),
-                Kind::Histogram { first, sum, bounds } => Value::Histogram(Distribution {
+                MetricKind::Counter { at } => Value::Counter(numbers.integers[at]),
+                MetricKind::Histogram { first, sum, bounds } => Value::Histogram(Distribution {
                     bounds: bounds.to_vec(),
                     counts: numbers.integers[first..=first + bounds.len()].to_vec(),
                     sum: numbers.sums[sum],
@@ -285,10 +285,10 @@ pub(crate) struct Declared {
 
 #[cfg(feature = "status")]
 impl Declared {
-    fn of((name, kind): &(String, Kind)) -> Self {
+    fn of((name, kind): &(String, MetricKind)) -> Self {
         let (first, sum, bounds) = match *kind {
-            Kind::Counter { at } => (at, None, &[][..]),
-            Kind::Histogram { first, sum, bounds } => (first, Some(sum), bounds),
+            MetricKind::Counter { at } => (at, None, &[][..]),
+            MetricKind::Histogram { first, sum, bounds } => (first, Some(sum), bounds),
         };
         Self {
             name: name.clone(),
@@ -299,7 +299,7 @@ impl Declared {
     }
 
     /// The metric with these numbers. Its places are within them.
-    pub(crate) fn show(&self, numbers: &Numbers) -> Metric {
+    pub(crate) fn show(&self, numbers: &MetricNumbers) -> Metric {
         let counts = &numbers.integers[self.first..=self.first + self.bounds.len()];
         Metric {
             name: self.name.clone(),
@@ -352,7 +352,7 @@ mod tests {
         assert_eq!(schema.counter("pages"), Ok(pages));
         let render = schema.histogram("render_seconds", &[0.1, 1.0]).unwrap();
         assert_eq!(schema.histogram("render_seconds", &[0.1, 1.0]), Ok(render));
-        assert_eq!(schema.counter("errors"), Ok(Kind::Counter { at: 4 }));
+        assert_eq!(schema.counter("errors"), Ok(MetricKind::Counter { at: 4 }));
         assert_eq!(schema.counter("render_seconds"), Err(Refused::Other));
         assert_eq!(schema.histogram("pages", &[0.1, 1.0]), Err(Refused::Other));
         assert_eq!(
@@ -370,7 +370,7 @@ mod tests {
         for bounds in [&[1.0, 1.0][..], &[2.0, 1.0], &[f64::NAN], &[f64::INFINITY]] {
             assert_eq!(schema.histogram("a", bounds), Err(Refused::Bounds));
         }
-        assert_eq!(schema.show(&Numbers::default()), []);
+        assert_eq!(schema.show(&MetricNumbers::default()), []);
     }
 
     #[test]
@@ -415,7 +415,7 @@ mod tests {
         let mut words = [0; NUMBERS];
         words[..3].copy_from_slice(&[7, 2, 1]);
         words[INTEGERS] = 1.75_f64.to_bits();
-        let numbers = Numbers::read(|at| words[at]);
+        let numbers = MetricNumbers::read(|at| words[at]);
         assert_eq!(numbers.words().collect::<Vec<_>>(), words);
         let [pages, seconds] = &schema.show(&numbers)[..] else {
             panic!("two");
@@ -433,8 +433,9 @@ mod tests {
     #[test]
     fn nonsense_of_a_child_is_left_out_whole() {
         let honest = |at| [7, 0, 2_u64.pow(52)][at % 3];
-        let with = |place, word| Numbers::read(|at| if at == place { word } else { honest(at) });
-        let (good, sum) = (Numbers::read(honest), SUMS - 1 + INTEGERS);
+        let with =
+            |place, word| MetricNumbers::read(|at| if at == place { word } else { honest(at) });
+        let (good, sum) = (MetricNumbers::read(honest), SUMS - 1 + INTEGERS);
         let mut total = good.clone();
         for (at, word) in [
             (0, MOST),
@@ -455,10 +456,10 @@ mod tests {
         /// numbers.
         #[test]
         fn nonsense_does_not_spoil_the_kind_of_a_number(seeds in prop::collection::vec(any::<u64>(), 1..8)) {
-            let mut total = Numbers::default();
+            let mut total = MetricNumbers::default();
             for seed in seeds {
                 let before = total.clone();
-                let noise = Numbers::read(|at| seed.wrapping_mul(at as u64 | 1) >> (seed % 64));
+                let noise = MetricNumbers::read(|at| seed.wrapping_mul(at as u64 | 1) >> (seed % 64));
                 total.add_childs(&[noise.clone(), noise.clone()]);
                 total.add(&noise);
                 prop_assert!(total.sums.iter().all(|sum| sum.is_finite()));

@@ -8,8 +8,6 @@ mod clock_tests;
 mod clocks;
 #[cfg(test)]
 mod event_tests;
-#[cfg(feature = "holder")]
-mod holding;
 mod lifecycle;
 pub(crate) mod looks;
 mod planning;
@@ -18,11 +16,13 @@ mod signals;
 #[cfg(test)]
 mod stack_tests;
 mod stacks;
+#[cfg(feature = "holder")]
+mod takeover;
 mod time;
 mod upgrading;
 
 #[cfg(feature = "holder")]
-pub(crate) use self::holding::ToldBefore;
+pub(crate) use self::takeover::RetiredBefore;
 pub(crate) use self::upgrading::{outlived, reached, restored};
 
 use crate::core::{
@@ -32,7 +32,7 @@ use crate::core::{
     board::SharedView,
     brake::{Brake, RunTime},
     child::{
-        Cause, Child, ChildId, Collected, Death, Flags, Reason, Retirement, START_HOLDS_AFTER,
+        Cause, Child, ChildFlags, ChildId, Collected, Death, Reason, Retirement, START_HOLDS_AFTER,
         Signal, State, Stuck, WaitStatus,
     },
     clocks::Clocks,
@@ -46,15 +46,15 @@ use crate::core::{
     inbox::Contact,
     metrics::{Distribution, Metric},
     notice::Notice,
-    pool::{self, Demand, Plan, Pool, Surplus},
+    pool::{self, Demand, ForkPlan, Pool, Surplus},
     queue::{PrintTo, Queue, Task},
     repeats::{EVERY, Repeats},
     replacement::{MemoryWatch, Replacement},
     report::Report,
     saturation::{Change, Episode, Fill},
     say,
-    states::{Posted, Readiness, Resolved, States, WatchId},
-    stop::{Losses, Stop, Wish},
+    states::{PostedState, Resolved, States, WatchId, WatchInterest},
+    stop::{Losses, Stop, StopEffect},
     time::Time,
     upgrade::Upgrade,
     wire::CommWords,
@@ -113,7 +113,7 @@ pub struct Monitor {
     /// What the stop has lost, of [`Report::lost_connections`].
     losses: Losses,
     /// What stops that do not come from signals ask of the loop.
-    wish: Wish,
+    effect: StopEffect,
     child: bool,
     /// A look at the board.
     pub(crate) board: SharedView,
@@ -128,7 +128,7 @@ pub struct Monitor {
     /// Whether children can be asked for their stacks.
     pub(crate) collects_stacks: bool,
     /// The looks at stacks of living children.
-    pub(crate) looks: looks::Looks,
+    pub(crate) looks: looks::StackLooks,
     pub(crate) replacement: Replacement,
     pub(crate) upgrade: Upgrade,
     /// The attributes that the program has begun with.
@@ -273,7 +273,7 @@ impl Monitor {
 
     /// Posts `shutdown`.
     pub fn shutdown(&mut self) {
-        self.post_known(Posted::Shutdown);
+        self.post_known(PostedState::Shutdown);
     }
 }
 
@@ -332,7 +332,7 @@ impl Monitor {
         if let Some(child) = living
             && signal.ends()
         {
-            child.flags |= Flags::ASKED;
+            child.flags |= ChildFlags::ASKED;
         }
         self.send(id, signal);
     }
@@ -361,9 +361,9 @@ impl Monitor {
             return log::debug!("{id} is gone, no {signal:?} for it");
         };
         match signal {
-            Signal::Interrupt => child.flags |= Flags::INT_SENT,
+            Signal::Interrupt => child.flags |= ChildFlags::INT_SENT,
             Signal::Kill => {
-                child.flags |= Flags::KILL_SENT;
+                child.flags |= ChildFlags::KILL_SENT;
                 child.killed_at.get_or_insert(self.now);
             }
             _ => {}
@@ -390,7 +390,7 @@ impl Monitor {
             return;
         };
         if child.state == State::Busy {
-            child.flags |= Flags::BUSY_WHEN_TOLD;
+            child.flags |= ChildFlags::BUSY_WHEN_TOLD;
         }
         let earlier = child.retirement.as_mut().is_some_and(|old| {
             old.bound_start(&told);
@@ -462,7 +462,7 @@ impl Monitor {
         self.pool.get_mut(id).is_some_and(|child| {
             child.last_ack = now;
             child.gaps_at_ack = gaps;
-            child.flags |= Flags::ACKED;
+            child.flags |= ChildFlags::ACKED;
             true
         })
     }
@@ -475,10 +475,10 @@ impl Monitor {
         };
         let state = child.state;
         if state == State::Retiring {
-            child.flags |= Flags::BUSY_SINCE_TOLD;
+            child.flags |= ChildFlags::BUSY_SINCE_TOLD;
         }
         child.note_busy(now);
-        self.note_word(id, Flags::WAS_BUSY);
+        self.note_word(id, ChildFlags::WAS_BUSY);
         let moves = self.transfer(id, state, &[State::Starting, State::Free], State::Busy);
         self.watch_clock(id);
         moves
@@ -493,10 +493,10 @@ impl Monitor {
         // signal has not acted on the signal, and has finished its connection.
         child
             .flags
-            .remove(Flags::BUSY_SINCE_TOLD | Flags::BUSY_WHEN_TOLD);
+            .remove(ChildFlags::BUSY_SINCE_TOLD | ChildFlags::BUSY_WHEN_TOLD);
         child.busy_since = None;
         let state = child.state;
-        self.note_word(id, Flags::WAITED);
+        self.note_word(id, ChildFlags::WAITED);
         self.transfer(id, state, &[State::Busy], State::Free)
     }
 
@@ -518,7 +518,7 @@ impl Monitor {
     pub(crate) fn select(
         &mut self,
         descriptor: Box<dyn Any>,
-        readiness: Readiness,
+        readiness: WatchInterest,
         state: &str,
     ) -> WatchId {
         let id = self.states.select(descriptor, readiness, state);

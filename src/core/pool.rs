@@ -5,7 +5,7 @@ use crate::core::{
     child::{Child, ChildId, State},
     config::Attributes,
     inbox::{Contact, Inbox},
-    system::Told,
+    system::ChildToken,
     time::Time,
 };
 use slab::Slab;
@@ -68,7 +68,7 @@ pub(crate) struct Demand {
 /// What `forkoff` is to do.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[must_use = "a plan does nothing until it is performed"]
-pub(crate) enum Plan {
+pub(crate) enum ForkPlan {
     /// This many `server_fork`s.
     Fork(usize),
     /// SIGINT to this many of the oldest free children.
@@ -78,7 +78,7 @@ pub(crate) enum Plan {
 }
 
 /// The main decision. The live processes and the queued forks never pass `max_clients`.
-pub(crate) fn plan(census: Census, demand: Demand, attributes: &Attributes) -> Plan {
+pub(crate) fn plan(census: Census, demand: Demand, attributes: &Attributes) -> ForkPlan {
     let spare = (census.idle() + demand.queued).saturating_sub(demand.successors);
     let total = spare + census.busy;
     let missing = if total == 0 {
@@ -98,9 +98,9 @@ pub(crate) fn plan(census: Census, demand: Demand, attributes: &Attributes) -> P
     let reserve = usize::from(reserves);
     let forks = wanted.min(room - reserve) + reserve;
     match (forks, demand.surplus) {
-        (0, 0) => Plan::Steady,
-        (0, surplus) => Plan::Retire(surplus),
-        (forks, _) => Plan::Fork(forks),
+        (0, 0) => ForkPlan::Steady,
+        (0, surplus) => ForkPlan::Retire(surplus),
+        (forks, _) => ForkPlan::Fork(forks),
     }
 }
 
@@ -209,7 +209,7 @@ impl Surplus {
 /// Everything about one child under one key: the record that hooks see, and how the parent reaches
 /// it.
 #[derive(Debug)]
-struct Record {
+struct ChildRecord {
     child: Child,
     /// Taken out while hooks are called for what the child says.
     contact: Option<Box<Contact>>,
@@ -218,7 +218,7 @@ struct Record {
 /// All children that have been forked and not been reaped.
 #[derive(Debug, Default)]
 pub(crate) struct Pool {
-    records: Slab<Record>,
+    records: Slab<ChildRecord>,
     serial: u32,
     census: Census,
 }
@@ -244,7 +244,7 @@ impl Pool {
         let id = self.next_id();
         self.serial = id.serial();
         let child = Child::new(id, pid, now, gaps);
-        self.records.insert(Record { child, contact });
+        self.records.insert(ChildRecord { child, contact });
         self.census.starting += 1;
         id
     }
@@ -257,12 +257,12 @@ impl Pool {
         Some(record.child)
     }
 
-    fn record(&self, id: ChildId) -> Option<&Record> {
+    fn record(&self, id: ChildId) -> Option<&ChildRecord> {
         let record = self.records.get(id.slot());
         record.filter(|record| record.child.id == id)
     }
 
-    fn record_mut(&mut self, id: ChildId) -> Option<&mut Record> {
+    fn record_mut(&mut self, id: ChildId) -> Option<&mut ChildRecord> {
         let record = self.records.get_mut(id.slot());
         record.filter(|record| record.child.id == id)
     }
@@ -276,7 +276,7 @@ impl Pool {
     }
 
     /// The child that an event names.
-    pub(crate) fn told(&self, told: Told) -> Option<ChildId> {
+    pub(crate) fn told(&self, told: ChildToken) -> Option<ChildId> {
         let id = self.records.get(told.slot)?.child.id;
         told.is(id).then_some(id)
     }
@@ -374,7 +374,7 @@ impl Pool {
     pub(crate) fn adopt(&mut self, children: Vec<(Child, Box<Contact>)>, serial: u32) {
         let records = children.into_iter().map(|(child, contact)| {
             let contact = Some(contact);
-            (child.id.slot(), Record { child, contact })
+            (child.id.slot(), ChildRecord { child, contact })
         });
         self.records = records.collect();
         self.serial = serial;

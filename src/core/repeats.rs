@@ -15,7 +15,7 @@ const KINDS: usize = 64;
 
 /// When a message of a kind was logged last, how many were left out since, and the last of them.
 #[derive(Debug)]
-struct Said {
+struct LastLogged {
     at: Time,
     unsaid: u64,
     last: String,
@@ -33,7 +33,7 @@ pub(crate) struct Unsaid<K> {
 
 /// The messages of the last ten seconds, by kind. The kind `None` is that of all further ones.
 #[derive(Debug)]
-pub(crate) struct Repeats<K>(BTreeMap<Option<K>, Said>);
+pub(crate) struct Repeats<K>(BTreeMap<Option<K>, LastLogged>);
 
 impl<K> Default for Repeats<K> {
     fn default() -> Self {
@@ -55,7 +55,7 @@ impl<K: Clone + Ord> Repeats<K> {
                 false
             }
             Entry::Vacant(place) => {
-                place.insert(Said::first(now));
+                place.insert(LastLogged::first(now));
                 true
             }
         }
@@ -70,7 +70,7 @@ impl<K: Clone + Ord> Repeats<K> {
         let due = self.0.iter_mut();
         let due = due.filter(|(_, said)| said.at + EVERY <= now);
         due.map(|(kind, said)| {
-            let said = mem::replace(said, Said::first(now));
+            let said = mem::replace(said, LastLogged::first(now));
             let (kind, count, last) = (kind.clone(), said.unsaid, said.last);
             Unsaid { kind, count, last }
         })
@@ -84,7 +84,7 @@ impl<K: Clone + Ord> Repeats<K> {
     }
 }
 
-impl Said {
+impl LastLogged {
     const fn first(at: Time) -> Self {
         Self {
             at,

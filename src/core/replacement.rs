@@ -13,7 +13,7 @@ pub(crate) use self::{
 };
 
 use crate::core::{
-    child::{ChildId, Reason, Role},
+    child::{ChildId, Reason, SuccessorRole},
     time::Time,
 };
 use std::{cmp::Reverse, collections::VecDeque};
@@ -53,7 +53,7 @@ impl Candidate {
 
 /// The pool as a step of the replacement sees it.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Outlook {
+pub(crate) struct PoolView {
     /// The children that are to be replaced and were not told to stop.
     pub(crate) candidates: Vec<Candidate>,
     /// The children that are not ready yet: successors, and others, one of which may have taken the
@@ -97,7 +97,7 @@ pub(crate) struct Reloaded {
 
 /// A reload that is under way.
 #[derive(Clone, Copy, Debug)]
-struct Reload {
+struct RunningReload {
     began: Time,
     replaced: u64,
     /// Successors that have failed in a row.
@@ -108,7 +108,7 @@ struct Reload {
 #[derive(Debug, Default)]
 pub(crate) struct Replacement {
     epoch: u32,
-    reload: Option<Reload>,
+    reload: Option<RunningReload>,
     /// Successors that have become ready and for which no child has been told to stop yet.
     ready: VecDeque<ChildId>,
     /// Children that were told to stop before their successors were forked, for want of room.
@@ -171,7 +171,7 @@ impl Replacement {
     }
 
     fn begin(&mut self, now: Time) {
-        self.reload = Some(Reload {
+        self.reload = Some(RunningReload {
             began: now,
             replaced: 0,
             failures: 0,
@@ -216,20 +216,20 @@ impl Replacement {
     }
 
     /// What a child that was just forked is for, if a replacement has asked for it.
-    pub(crate) fn forked(&mut self) -> Option<Role> {
+    pub(crate) fn forked(&mut self) -> Option<SuccessorRole> {
         self.asked = self.asked.checked_sub(1)?;
         let refill = self.gone_first.pop_front();
-        Some(refill.map_or(Role::Successor, Role::Refill))
+        Some(refill.map_or(SuccessorRole::Successor, SuccessorRole::Refill))
     }
 
     /// Notes that a child of the present epoch has become ready.
-    pub(crate) fn started(&mut self, id: ChildId, role: Option<Role>) {
+    pub(crate) fn started(&mut self, id: ChildId, role: Option<SuccessorRole>) {
         if let Some(reload) = &mut self.reload {
             reload.failures = 0;
         }
         match role {
-            Some(Role::Successor) => self.ready.push_back(id),
-            Some(Role::Refill(old)) => self.untold.push((old, id)),
+            Some(SuccessorRole::Successor) => self.ready.push_back(id),
+            Some(SuccessorRole::Refill(old)) => self.untold.push((old, id)),
             None => {}
         }
         self.changed = true;
@@ -283,7 +283,7 @@ impl Replacement {
     }
 
     /// What is to be done now.
-    pub(crate) fn step(&mut self, mut seen: Outlook) -> Moves {
+    pub(crate) fn step(&mut self, mut seen: PoolView) -> Moves {
         self.changed = false;
         self.asked = self.asked.min(seen.queued);
         let mut moves = Moves {
@@ -312,7 +312,7 @@ impl Replacement {
 
     /// Where there is no room, the place of a child that went first and has ended was taken by
     /// another child, unless a fork for it is in the queue.
-    fn forget_filled_places(&mut self, seen: &Outlook) {
+    fn forget_filled_places(&mut self, seen: &PoolView) {
         let mut queued = self.asked;
         self.gone_first.retain(|id| {
             let kept = seen.room > 0 || seen.retiring.contains(id) || queued > 0;
@@ -338,7 +338,7 @@ impl Replacement {
     }
 
     /// Forks successors for others. Where there is no room, children go first.
-    fn begin_others(&mut self, seen: &mut Outlook, moves: &mut Moves) {
+    fn begin_others(&mut self, seen: &mut PoolView, moves: &mut Moves) {
         let candidates = &mut seen.candidates;
         let under_way = seen.starting + self.asked.max(self.gone_first.len());
         // A child that has gone first is no candidate any more, and its successor is under way.
@@ -356,7 +356,7 @@ impl Replacement {
     }
 
     /// Ends the reload, if no child of an older epoch is left and one of the present is ready.
-    fn end_reload(&mut self, seen: &Outlook, moves: &mut Moves) {
+    fn end_reload(&mut self, seen: &PoolView, moves: &mut Moves) {
         let reloaded = |reason| reason == Reason::Reloaded;
         if let Some(reload) = &mut self.reload {
             let stopped = moves.stop.iter().filter(|(_, reason)| reloaded(*reason));

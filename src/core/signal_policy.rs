@@ -21,7 +21,7 @@ pub(crate) enum InParent {
 
 /// What a handled signal leads to, unless a subclass has it post a state.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Lead {
+pub(crate) enum SignalEffect {
     /// A stop within `shutdown_timeout`; SIGKILL to the remaining children at the next one.
     Stop,
     /// A stop without a bound.
@@ -69,15 +69,15 @@ pub(crate) enum InChild {
 
 /// The table's row of one signal.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Row {
+pub(crate) struct SignalRow {
     pub(crate) signal: Signal,
     pub(crate) parent: InParent,
-    pub(crate) lead: Lead,
+    pub(crate) lead: SignalEffect,
     pub(crate) child: InChild,
 }
 
-const fn row(signal: Signal, parent: InParent, lead: Lead, child: InChild) -> Row {
-    Row {
+const fn row(signal: Signal, parent: InParent, lead: SignalEffect, child: InChild) -> SignalRow {
+    SignalRow {
         signal,
         parent,
         lead,
@@ -88,32 +88,32 @@ const fn row(signal: Signal, parent: InParent, lead: Lead, child: InChild) -> Ro
 /// Every signal that the parent acts on or that can post a state of a subclass. The others
 /// (SIGKILL, SIGSTOP, faults of the program) cannot.
 #[rustfmt::skip] // A table is read by its columns.
-pub(crate) const TABLE: [Row; 13] = [
-    row(Signal::Terminate, InParent::Handled, Lead::Stop, InChild::Stop),
-    row(Signal::Interrupt, InParent::Handled, Lead::Stop, InChild::Stop),
-    row(Signal::Quit, InParent::Handled, Lead::PatientStop, InChild::StopIfHandled),
-    row(Signal::Hangup, InParent::Handled, Lead::Reload, InChild::NothingIfHandled),
-    row(Signal::User1, InParent::Handled, Lead::Reopen, InChild::ReopenIfHandled),
-    row(Signal::User2, InParent::Handled, Lead::Upgrade, InChild::NothingIfHandled),
-    row(Signal::BackgroundRead, InParent::Resizing, Lead::Raise, InChild::IgnoredIfChanged),
-    row(Signal::BackgroundWrite, InParent::Resizing, Lead::Lower, InChild::IgnoredIfChanged),
-    row(Signal::Child, InParent::NotIgnored, Lead::Deaths, InChild::DefaultIfChanged),
-    row(Signal::Pipe, InParent::Ignored, Lead::Nothing, InChild::AsInParent),
-    row(Signal::FileSize, InParent::Ignored, Lead::Nothing, InChild::AsBefore),
-    row(Signal::Window, InParent::Ignored, Lead::Nothing, InChild::AsBefore),
-    row(Signal::Alarm, InParent::Left, Lead::Nothing, InChild::Default),
+pub(crate) const TABLE: [SignalRow; 13] = [
+    row(Signal::Terminate, InParent::Handled, SignalEffect::Stop, InChild::Stop),
+    row(Signal::Interrupt, InParent::Handled, SignalEffect::Stop, InChild::Stop),
+    row(Signal::Quit, InParent::Handled, SignalEffect::PatientStop, InChild::StopIfHandled),
+    row(Signal::Hangup, InParent::Handled, SignalEffect::Reload, InChild::NothingIfHandled),
+    row(Signal::User1, InParent::Handled, SignalEffect::Reopen, InChild::ReopenIfHandled),
+    row(Signal::User2, InParent::Handled, SignalEffect::Upgrade, InChild::NothingIfHandled),
+    row(Signal::BackgroundRead, InParent::Resizing, SignalEffect::Raise, InChild::IgnoredIfChanged),
+    row(Signal::BackgroundWrite, InParent::Resizing, SignalEffect::Lower, InChild::IgnoredIfChanged),
+    row(Signal::Child, InParent::NotIgnored, SignalEffect::Deaths, InChild::DefaultIfChanged),
+    row(Signal::Pipe, InParent::Ignored, SignalEffect::Nothing, InChild::AsInParent),
+    row(Signal::FileSize, InParent::Ignored, SignalEffect::Nothing, InChild::AsBefore),
+    row(Signal::Window, InParent::Ignored, SignalEffect::Nothing, InChild::AsBefore),
+    row(Signal::Alarm, InParent::Left, SignalEffect::Nothing, InChild::Default),
 ];
 
 /// Which signals a server takes over, by its attributes.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Takes {
+pub(crate) struct TakenSignals {
     pub(crate) handle_signals: bool,
     pub(crate) resize_signals: bool,
 }
 
-impl Takes {
+impl TakenSignals {
     /// What the parent does with the signal of `row`, unless a subclass handles it.
-    pub(crate) fn action(self, row: &Row) -> InParent {
+    pub(crate) fn action(self, row: &SignalRow) -> InParent {
         match row.parent {
             InParent::NotIgnored => InParent::NotIgnored,
             _ if !self.handle_signals => InParent::Left,
@@ -133,7 +133,7 @@ pub(crate) fn index(signal: Signal) -> Option<usize> {
 pub(crate) type Arrived = [u64; TABLE.len()];
 
 /// The states that signals post, as a subclass has registered them.
-pub(crate) type Leads = BTreeMap<Signal, String>;
+pub(crate) type SignalStates = BTreeMap<Signal, String>;
 
 /// What the signals of a turn ask for.
 #[derive(Debug, Default, Eq, PartialEq)]
@@ -160,7 +160,7 @@ pub(crate) struct Demands {
 ///
 /// A signal that posts a state of a subclass asks for nothing else, except that SIGCHLD still leads
 /// to a check for children that have ended.
-pub(crate) fn demands(arrived: &Arrived, leads: &Leads) -> Demands {
+pub(crate) fn demands(arrived: &Arrived, leads: &SignalStates) -> Demands {
     let come = || TABLE.iter().zip(arrived).filter(|(_, count)| **count > 0);
     let count = |lead| -> u64 {
         let untaken = come().filter(|(row, _)| !leads.contains_key(&row.signal));
@@ -168,14 +168,14 @@ pub(crate) fn demands(arrived: &Arrived, leads: &Leads) -> Demands {
         of_it.map(|(_, count)| count).sum()
     };
     Demands {
-        stops: count(Lead::Stop),
-        patient_stops: count(Lead::PatientStop),
-        reload: count(Lead::Reload) > 0,
-        reopen: count(Lead::Reopen) > 0,
-        upgrade: count(Lead::Upgrade) > 0,
-        raise: count(Lead::Raise),
-        lower: count(Lead::Lower),
-        deaths: come().any(|(row, _)| row.lead == Lead::Deaths),
+        stops: count(SignalEffect::Stop),
+        patient_stops: count(SignalEffect::PatientStop),
+        reload: count(SignalEffect::Reload) > 0,
+        reopen: count(SignalEffect::Reopen) > 0,
+        upgrade: count(SignalEffect::Upgrade) > 0,
+        raise: count(SignalEffect::Raise),
+        lower: count(SignalEffect::Lower),
+        deaths: come().any(|(row, _)| row.lead == SignalEffect::Deaths),
         states: come()
             .filter_map(|(row, _)| leads.get(&row.signal).cloned())
             .collect(),

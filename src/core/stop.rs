@@ -7,7 +7,7 @@ use std::{fmt, time::Duration};
 /// What the signals of a turn make of the stop. A later value includes the earlier ones, but for the
 /// delay, which is skipped.
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
-pub(crate) enum Wish {
+pub(crate) enum StopEffect {
     #[default]
     Nothing,
     /// The stop begins after the delay; all goes on until then.
@@ -22,7 +22,7 @@ pub(crate) enum Wish {
 
 /// The signals of a turn that ask for a stop. Their order is not known.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(crate) struct Asks {
+pub(crate) struct StopSignals {
     /// How many SIGINT and SIGTERM.
     pub(crate) stops: u64,
     /// How many SIGQUIT. They count as the earlier ones.
@@ -63,14 +63,14 @@ pub(crate) struct Stop {
 
 impl Stop {
     /// Takes the signals of a turn, and returns the most urgent of what follows.
-    pub(crate) fn hear(&mut self, asks: Asks, mut moment: Moment) -> Wish {
-        let patient = std::iter::repeat_n(true, at_most_a_few(asks.patient_stops));
-        let bounded = std::iter::repeat_n(false, at_most_a_few(asks.stops));
-        let mut most_urgent = Wish::Nothing;
+    pub(crate) fn hear(&mut self, signals: StopSignals, mut moment: Moment) -> StopEffect {
+        let patient = std::iter::repeat_n(true, at_most_a_few(signals.patient_stops));
+        let bounded = std::iter::repeat_n(false, at_most_a_few(signals.stops));
+        let mut most_urgent = StopEffect::Nothing;
         for is_patient in patient.chain(bounded) {
-            let wish = self.hear_one(is_patient, moment);
-            moment.is_shutdown |= wish >= Wish::Shutdown;
-            most_urgent = most_urgent.max(wish);
+            let effect = self.hear_one(is_patient, moment);
+            moment.is_shutdown |= effect >= StopEffect::Shutdown;
+            most_urgent = most_urgent.max(effect);
         }
         most_urgent
     }
@@ -79,32 +79,32 @@ impl Stop {
     ///
     /// One that is asked for again changes nothing, except that it can be given a bound, and can
     /// become one by SIGKILL. The next SIGTERM counts as the first.
-    pub(crate) fn ask(&mut self, manner: Manner, moment: Moment) -> Wish {
+    pub(crate) fn ask(&mut self, manner: Manner, moment: Moment) -> StopEffect {
         let is_patient = manner == Manner::Patient;
         match (manner, self.begins_at) {
-            (Manner::Now, _) => Wish::Kill,
+            (Manner::Now, _) => StopEffect::Kill,
             (_, Some(_)) if !moment.is_shutdown => {
                 self.is_patient &= is_patient;
-                Wish::Nothing
+                StopEffect::Nothing
             }
             _ => {
                 let told_before = std::mem::take(&mut self.was_told);
-                let wish = self.hear_one(is_patient, moment);
+                let effect = self.hear_one(is_patient, moment);
                 self.was_told = told_before;
-                wish
+                effect
             }
         }
     }
 
-    fn hear_one(&mut self, is_patient: bool, moment: Moment) -> Wish {
+    fn hear_one(&mut self, is_patient: bool, moment: Moment) -> StopEffect {
         let told_before = self.was_told;
         self.was_told |= !is_patient;
         match (moment.is_shutdown, self.begins_at) {
-            (true, _) if is_patient => Wish::Nothing,
-            (true, _) if told_before => Wish::Kill,
+            (true, _) if is_patient => StopEffect::Nothing,
+            (true, _) if told_before => StopEffect::Kill,
             (true, _) => match std::mem::take(&mut self.is_patient) {
-                true => Wish::Bound,
-                false => Wish::Nothing,
+                true => StopEffect::Bound,
+                false => StopEffect::Nothing,
             },
             (false, Some(_)) => self.begin(is_patient && self.is_patient),
             (false, None) if moment.delay.is_zero() => self.begin(is_patient),
@@ -112,16 +112,16 @@ impl Stop {
         }
     }
 
-    fn announce(&mut self, is_patient: bool, begins_at: Time) -> Wish {
+    fn announce(&mut self, is_patient: bool, begins_at: Time) -> StopEffect {
         self.is_patient = is_patient;
         self.begins_at = Some(begins_at);
-        Wish::Announce
+        StopEffect::Announce
     }
 
-    fn begin(&mut self, is_patient: bool) -> Wish {
+    fn begin(&mut self, is_patient: bool) -> StopEffect {
         self.is_patient = is_patient;
         self.begins_at = None;
-        Wish::Shutdown
+        StopEffect::Shutdown
     }
 
     /// When an announced stop begins.

@@ -3,7 +3,7 @@
 //! simulation's model implement them.
 
 use super::{
-    board::{Notes, SharedView},
+    board::{SharedView, SlotNotes},
     brake::RunTime,
     child::{ChildId, Collected, Signal, Stuck},
     comm::Interval,
@@ -16,11 +16,11 @@ use super::{
     states::{Watch, WatchId},
     time::Time,
     upgrade::Trial,
-    wire::Entry,
+    wire::BoardEntry,
 };
 #[cfg(feature = "holder")]
 use super::{
-    journal::{FailureNote, Said, ToldNote},
+    journal::{FailureNote, RetirementNote, WordNotes},
     stop::StopState,
     upgrade::UpgradeNote,
 };
@@ -28,26 +28,26 @@ use std::{any::Any, fmt, io, path::Path, time::Duration};
 
 /// One of the pipes from a child to its parent.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Pipe {
+pub(crate) enum ChildPipe {
     Stdout,
     Stderr,
     /// The private channel for words.
     Comm,
 }
 
-impl Pipe {
+impl ChildPipe {
     pub(crate) const ALL: [Self; 3] = [Self::Stdout, Self::Stderr, Self::Comm];
 }
 
 /// A child as a poller event names it: by its slot and the part of its serial that fits into the
 /// poller's token.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Told {
+pub(crate) struct ChildToken {
     pub(crate) slot: usize,
     pub(crate) serial: u32,
 }
 
-impl Told {
+impl ChildToken {
     /// On 32 bits, half of the serial fits into a token.
     const ROOM: usize = usize::MAX >> (usize::BITS / 2);
 
@@ -65,8 +65,8 @@ impl Told {
 
 /// What an event is about.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Source {
-    Pipe(Told, Pipe),
+pub(crate) enum EventSource {
+    Pipe(ChildToken, ChildPipe),
     /// A descriptor of the subclass.
     Watch(u64),
     Signals,
@@ -81,7 +81,7 @@ pub(crate) enum Source {
 /// A source that is ready, and whether its other end has hung up.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ready {
-    pub(crate) source: Source,
+    pub(crate) source: EventSource,
     pub(crate) hung_up: bool,
 }
 
@@ -97,7 +97,7 @@ pub(crate) enum Wait {
 
 /// The result of one read of a pipe.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Found {
+pub(crate) enum PipeRead {
     Bytes(usize),
     Nothing,
     End,
@@ -117,11 +117,11 @@ pub(crate) enum Reaped {
 /// The process of one child, and the parent's ends of its pipes.
 pub(crate) trait Process: fmt::Debug {
     /// Reads once, without blocking.
-    fn read(&mut self, pipe: Pipe, buffer: &mut [u8]) -> io::Result<Found>;
+    fn read(&mut self, pipe: ChildPipe, buffer: &mut [u8]) -> io::Result<PipeRead>;
     /// How many bytes are in a pipe now.
-    fn pending(&self, pipe: Pipe) -> io::Result<usize>;
+    fn pending(&self, pipe: ChildPipe) -> io::Result<usize>;
     /// Closes the parent's end of a pipe and stops watching it.
-    fn close(&mut self, pipe: Pipe);
+    fn close(&mut self, pipe: ChildPipe);
     /// Tells the child in shared memory that it is to leave. The signal follows, and may be lost.
     fn tell_to_leave(&self, queued: QueuedClients);
     /// Sends a signal to the child, or to its whole process group if it leads one.
@@ -195,7 +195,7 @@ pub(crate) struct ProcessState {
 
 /// A client of the control socket that has just connected.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Caller {
+pub(crate) struct NewClient {
     /// Its number, which no other client of the server has or had.
     pub(crate) client: u64,
     /// Its process, 0 if that is not visible from here.
@@ -208,7 +208,7 @@ pub(crate) struct Caller {
 
 /// The result of one read from a client of the control socket.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Heard {
+pub(crate) enum ClientRead {
     Bytes(usize),
     Nothing,
     /// It sends no more, and may still read.
@@ -266,11 +266,11 @@ pub(crate) trait PoolJournal {
     /// Notes the epoch of a child.
     fn note_epoch(&self, child: ChildId, epoch: u32);
     /// Notes what a child has said in words.
-    fn note_said(&self, child: ChildId, said: Said);
+    fn note_said(&self, child: ChildId, said: WordNotes);
     /// Notes that a successor has had its effect: a child was told to stop for it.
     fn note_paired(&self, child: ChildId);
     /// Notes why a child is told to stop.
-    fn note_told(&self, child: ChildId, told: ToldNote);
+    fn note_told(&self, child: ChildId, told: RetirementNote);
     /// Keeps a state. False if it is too long.
     fn save_state(&self, state: &[u8]) -> bool;
 }
@@ -289,7 +289,7 @@ pub(crate) enum Forked<P, N> {
 /// Everything that the loop asks of the operating system. Only `wait` blocks.
 pub(crate) trait System {
     /// What a fork returns in the child.
-    type Newborn;
+    type NewChild;
     /// What a fork returns in the parent.
     type Process: Process + 'static;
 
@@ -312,7 +312,7 @@ pub(crate) trait System {
 
     /// Fails if the process has more than one thread.
     fn check_threads(&self) -> Result<(), Error>;
-    fn fork(&mut self, terms: ForkTerms) -> Result<Forked<Self::Process, Self::Newborn>, Error>;
+    fn fork(&mut self, terms: ForkTerms) -> Result<Forked<Self::Process, Self::NewChild>, Error>;
     /// Whether a fork that failed with this error may succeed later.
     fn is_passing(&self, error: &io::Error) -> bool;
     /// The pid of a child process that has ended and was not reaped, whether the server or the
@@ -332,11 +332,11 @@ pub(crate) trait System {
     /// are to be taken anew: it was the last child on the board of an earlier program.
     fn close_slot(&mut self, slot: usize) -> bool;
     /// The entry of a child on the board.
-    fn noted(&self, slot: usize) -> Entry;
+    fn noted(&self, slot: usize) -> BoardEntry;
     /// A look at the board.
     fn view(&self) -> SharedView;
     /// What a child has noted on the board. Its values are in range, and may still be lies.
-    fn notes(&self, slot: usize) -> Notes;
+    fn notes(&self, slot: usize) -> SlotNotes;
     /// Asks the children, through the board, for ACKs at this interval.
     fn ask_interval(&mut self, interval: Interval);
     /// The interval of ACKs that a child has noted on the board, if any.
@@ -365,12 +365,12 @@ pub(crate) trait System {
     fn watched_state(&self, number: u64) -> Option<&str>;
 
     /// Takes the next client of the control socket, if there is one.
-    fn accept_control(&mut self) -> io::Result<Option<Caller>> {
+    fn accept_control(&mut self) -> io::Result<Option<NewClient>> {
         Ok(None)
     }
     /// Reads once from a client of the control socket, without blocking.
-    fn read_control(&mut self, _client: u64, _buffer: &mut [u8]) -> Heard {
-        Heard::Gone
+    fn read_control(&mut self, _client: u64, _buffer: &mut [u8]) -> ClientRead {
+        ClientRead::Gone
     }
     /// Writes to a client of the control socket, without blocking. Returns how many bytes it took.
     fn write_control(&mut self, _client: u64, _bytes: &[u8]) -> io::Result<usize> {

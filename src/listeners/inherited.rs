@@ -5,8 +5,8 @@
 use crate::{
     core::error::{Error, Operation},
     sys::{
-        fd_registry::Ours,
-        handed_over::{self, FdKind, Given},
+        fd_registry::Registered,
+        handed_over::{self, FdKind, HandedOverFd},
     },
 };
 use std::{
@@ -109,14 +109,17 @@ pub(crate) struct Variables<'a> {
 
 /// A descriptor that the variables announce.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct Announced {
+pub(crate) struct AnnouncedFd {
     pub(crate) fd: RawFd,
     /// Empty if LISTEN_FDNAMES is not set.
     pub(crate) name: String,
 }
 
 /// The sockets that the variables announce to the process with the pid `own`.
-pub(crate) fn parse(variables: Variables<'_>, own: u32) -> Result<Vec<Announced>, ListenFdsError> {
+pub(crate) fn parse(
+    variables: Variables<'_>,
+    own: u32,
+) -> Result<Vec<AnnouncedFd>, ListenFdsError> {
     let pid = number("LISTEN_PID", variables.pid)?;
     if pid != own {
         return Err(ListenFdsError::OthersPid(pid));
@@ -129,7 +132,9 @@ pub(crate) fn parse(variables: Variables<'_>, own: u32) -> Result<Vec<Announced>
     }
     let names = names(variables.names, count as usize)?;
     let announced = (FIRST..).zip(names);
-    Ok(announced.map(|(fd, name)| Announced { fd, name }).collect())
+    Ok(announced
+        .map(|(fd, name)| AnnouncedFd { fd, name })
+        .collect())
 }
 
 /// Reads a number of plain digits. No correct writer of these variables adds signs, padding or
@@ -185,7 +190,7 @@ pub fn has_listen_fds() -> bool {
     announced().is_ok()
 }
 
-fn announced() -> Result<Vec<Announced>, ListenFdsError> {
+fn announced() -> Result<Vec<AnnouncedFd>, ListenFdsError> {
     let [pid, fds, names] = handed_over::VARIABLES.map(env::var_os);
     let bytes = |value: &'_ Option<OsString>| value.as_ref().map(|value| value.as_bytes().to_vec());
     let (pid, fds, names) = (bytes(&pid), bytes(&fds), bytes(&names));
@@ -199,7 +204,7 @@ fn announced() -> Result<Vec<Announced>, ListenFdsError> {
 
 /// Which of the sockets a server takes.
 #[derive(Clone, Debug)]
-pub(crate) enum Wanted {
+pub(crate) enum WantedSockets {
     /// All sockets of its kind.
     All,
     /// All sockets of this name; they must be of its kind.
@@ -208,33 +213,33 @@ pub(crate) enum Wanted {
 
 /// A socket that a server has taken.
 #[derive(Debug)]
-pub(crate) struct Taken {
+pub(crate) struct TakenSocket {
     /// Its name in LISTEN_FDNAMES; empty if that is not set.
     pub(crate) name: String,
     /// The server's own duplicate.
     pub(crate) socket: OwnedFd,
     /// The original: it stays open in the parent, for other servers and later starts.
-    pub(crate) given: Ours<Given>,
+    pub(crate) given: Registered<HandedOverFd>,
 }
 
 /// Takes the sockets that `fits` recognises as the server's kind.
 pub(crate) fn take(
-    wanted: &Wanted,
+    wanted: &WantedSockets,
     fits: &dyn Fn(BorrowedFd<'_>) -> bool,
-) -> Result<Vec<Taken>, Error> {
+) -> Result<Vec<TakenSocket>, Error> {
     let failed = |object: String, error: io::Error| Error::new(Operation::TakeOver, object, error);
     let announced = announced().map_err(|error| failed("LISTEN_FDS".to_owned(), error.into()))?;
     let mut taken = Vec::new();
-    for Announced { fd, name } in &announced {
+    for AnnouncedFd { fd, name } in &announced {
         let object = || match name.as_str() {
             "" => format!("descriptor {fd}"),
             name => format!("descriptor {fd} ({name})"),
         };
         let failed = |error| failed(object(), error);
         let by_name = match wanted {
-            Wanted::All => false,
-            Wanted::Named(wanted) if wanted == name => true,
-            Wanted::Named(_) => continue,
+            WantedSockets::All => false,
+            WantedSockets::Named(wanted) if wanted == name => true,
+            WantedSockets::Named(_) => continue,
         };
         let kind = handed_over::kind(*fd, fits).map_err(failed)?;
         match unfit(kind, *fd) {
@@ -248,17 +253,17 @@ pub(crate) fn take(
     }
     if taken.is_empty() {
         let object = match wanted {
-            Wanted::All => "LISTEN_FDS".to_owned(),
-            Wanted::Named(name) => format!("{name} in LISTEN_FDNAMES"),
+            WantedSockets::All => "LISTEN_FDS".to_owned(),
+            WantedSockets::Named(name) => format!("{name} in LISTEN_FDNAMES"),
         };
         return Err(failed(object, ListenFdsError::NoneFits.into()));
     }
     Ok(taken
         .into_iter()
-        .map(|(name, (socket, given))| Taken {
+        .map(|(name, (socket, given))| TakenSocket {
             name: name.clone(),
             socket,
-            given: Ours::lent(given),
+            given: Registered::lent(given),
         })
         .collect())
 }

@@ -63,11 +63,11 @@ pub struct Systemd {
     /// Half of the time that systemd allows between two signs of life.
     watchdog: Option<Duration>,
     made_in: u32,
-    phase: Phase,
-    reloads: Reloads,
+    phase: ServicePhase,
+    reloads: ReloadCount,
     saturated: bool,
     waiting: u32,
-    told: Told,
+    told: Notified,
     /// Nothing is sent before, since the last message could not be.
     retry_at: Time,
     wake_at: Option<Time>,
@@ -76,7 +76,7 @@ pub struct Systemd {
 
 /// How far the server is, as systemd sees it.
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
-enum Phase {
+enum ServicePhase {
     #[default]
     Starting,
     Ready,
@@ -85,17 +85,17 @@ enum Phase {
 
 /// The reloads that have begun and ended. One that begins during another ends with it.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-struct Reloads {
+struct ReloadCount {
     begun: u64,
     under_way: bool,
 }
 
 /// What systemd was told, and when each message is due again.
 #[derive(Clone, Copy, Debug, Default)]
-struct Told {
-    phase: Phase,
-    reloads: Reloads,
-    status: Option<Status>,
+struct Notified {
+    phase: ServicePhase,
+    reloads: ReloadCount,
+    status: Option<StatusLine>,
     status_at: Time,
     watchdog_at: Time,
     extend_at: Time,
@@ -103,7 +103,7 @@ struct Told {
 
 /// The numbers of the status line.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Status {
+enum StatusLine {
     Serving {
         free: usize,
         busy: usize,
@@ -142,18 +142,18 @@ impl Systemd {
             socket,
             watchdog,
             made_in: std::process::id(),
-            phase: Phase::Starting,
-            reloads: Reloads::default(),
+            phase: ServicePhase::Starting,
+            reloads: ReloadCount::default(),
             saturated: false,
             waiting: 0,
-            told: Told::default(),
+            told: Notified::default(),
             retry_at: Time::START,
             wake_at: None,
             warned: false,
         }
     }
 
-    fn enter(&mut self, phase: Phase, monitor: &Monitor) {
+    fn enter(&mut self, phase: ServicePhase, monitor: &Monitor) {
         if self.phase < phase {
             self.phase = phase;
             self.tell(monitor);
@@ -169,7 +169,7 @@ impl Systemd {
 
     fn tell_one(&mut self, monitor: &Monitor) -> bool {
         let now = monitor.now();
-        if self.phase == Phase::Starting || now < self.retry_at {
+        if self.phase == ServicePhase::Starting || now < self.retry_at {
             return false;
         }
         let mut told = self.told;
@@ -209,10 +209,10 @@ impl Systemd {
     }
 
     /// The lines that are due, noted in `told`.
-    fn due(&self, told: &mut Told, monitor: &Monitor) -> Vec<String> {
+    fn due(&self, told: &mut Notified, monitor: &Monitor) -> Vec<String> {
         let now = monitor.now();
-        if told.reloads.begun != self.reloads.begun && self.phase == Phase::Ready {
-            told.reloads = Reloads {
+        if told.reloads.begun != self.reloads.begun && self.phase == ServicePhase::Ready {
+            told.reloads = ReloadCount {
                 begun: self.reloads.begun,
                 under_way: true,
             };
@@ -223,7 +223,10 @@ impl Systemd {
         if told.phase != self.phase {
             told.phase = self.phase;
             lines.extend(self.phase_lines());
-        } else if told.reloads.under_way && !self.reloads.under_way && self.phase == Phase::Ready {
+        } else if told.reloads.under_way
+            && !self.reloads.under_way
+            && self.phase == ServicePhase::Ready
+        {
             lines.push("READY=1".to_owned());
         }
         told.reloads = self.reloads;
@@ -233,7 +236,7 @@ impl Systemd {
             told.status_at = now + STATUS_EVERY;
             lines.push(status.line());
         }
-        if self.phase == Phase::Stopping && told.extend_at <= now {
+        if self.phase == ServicePhase::Stopping && told.extend_at <= now {
             told.extend_at = now + EXTEND_EVERY;
             lines.push(format!("EXTEND_TIMEOUT_USEC={}", EXTENSION.as_micros()));
         }
@@ -248,7 +251,7 @@ impl Systemd {
     }
 
     fn phase_lines(&self) -> Vec<String> {
-        if self.phase == Phase::Stopping {
+        if self.phase == ServicePhase::Stopping {
             return vec!["STOPPING=1".to_owned()];
         }
         let pid = std::process::id();
@@ -261,12 +264,12 @@ impl Systemd {
             .collect()
     }
 
-    fn status(&self, census: Census) -> Status {
+    fn status(&self, census: Census) -> StatusLine {
         match self.phase {
-            Phase::Stopping => Status::Stopping {
+            ServicePhase::Stopping => StatusLine::Stopping {
                 left: census.live(),
             },
-            _ => Status::Serving {
+            _ => StatusLine::Serving {
                 free: census.idle(),
                 busy: census.busy,
                 waiting: self.waiting,
@@ -278,7 +281,7 @@ impl Systemd {
     fn is_alive(&self, monitor: &Monitor) -> bool {
         let (now, timeout) = (monitor.now(), monitor.timeout());
         timeout.is_zero()
-            || self.phase == Phase::Stopping
+            || self.phase == ServicePhase::Stopping
             || monitor
                 .children()
                 .any(|child| child.has_acked() && now.since(child.last_ack()) <= timeout)
@@ -292,10 +295,10 @@ impl Systemd {
             return Some(self.retry_at);
         }
         let unsettled = self.told.status != Some(self.status(monitor.pool.census()));
-        let started = self.phase > Phase::Starting;
+        let started = self.phase > ServicePhase::Starting;
         let deadlines = [
             self.watchdog.map(|_| self.told.watchdog_at),
-            (self.phase == Phase::Stopping).then_some(self.told.extend_at),
+            (self.phase == ServicePhase::Stopping).then_some(self.told.extend_at),
             unsettled.then_some(self.told.status_at),
             // The queue grows without any other event.
             self.saturated.then_some(now + STATUS_EVERY),
@@ -311,15 +314,15 @@ impl Observer for Systemd {
             return;
         }
         match *event {
-            Event::Ready { .. } => self.enter(Phase::Ready, monitor),
-            Event::Forked { .. } if monitor.programs => self.enter(Phase::Ready, monitor),
+            Event::Ready { .. } => self.enter(ServicePhase::Ready, monitor),
+            Event::Forked { .. } if monitor.programs => self.enter(ServicePhase::Ready, monitor),
             // The server is ready: an upgrade has changed its program.
-            Event::Adopted { .. } => self.enter(Phase::Ready, monitor),
+            Event::Adopted { .. } => self.enter(ServicePhase::Ready, monitor),
             Event::ReloadBegan { .. } => self.reload(true, monitor),
             Event::ReloadFailed { .. } if !self.reloads.under_way => self.reload(false, monitor),
             Event::ReloadFailed { .. } | Event::Reloaded { .. } => self.reload_ended(monitor),
             Event::StopAnnounced { .. } | Event::ShuttingDown => {
-                self.enter(Phase::Stopping, monitor);
+                self.enter(ServicePhase::Stopping, monitor);
             }
             Event::Saturated { waiting, .. } => {
                 (self.saturated, self.waiting) = (true, waiting.unwrap_or(0));
@@ -336,7 +339,7 @@ impl Observer for Systemd {
     }
 }
 
-impl Status {
+impl StatusLine {
     fn line(self) -> String {
         match self {
             Self::Serving {
@@ -399,7 +402,7 @@ mod tests {
         const EXTEND: &str = "EXTEND_TIMEOUT_USEC=15000000";
         let mut systemd = Systemd::to(None, None);
         let mut monitor = Monitor::default();
-        systemd.phase = Phase::Stopping;
+        systemd.phase = ServicePhase::Stopping;
         let status = "STATUS=stopping, 0 children left";
         let lines = sent(&mut systemd, &mut monitor, 60);
         assert_eq!(lines, ["STOPPING=1", status, EXTEND]);
@@ -413,7 +416,7 @@ mod tests {
     fn a_reload_begins_with_a_message_of_its_own_and_ends_ready() {
         let mut systemd = Systemd::to(None, None);
         let mut monitor = Monitor::default();
-        systemd.phase = Phase::Ready;
+        systemd.phase = ServicePhase::Ready;
         assert_eq!(sent(&mut systemd, &mut monitor, 60)[0], "READY=1");
         for failed in [false, true] {
             systemd.reload(!failed, &monitor);
@@ -436,7 +439,7 @@ mod tests {
         let mut systemd = Systemd::to(None, Some(Duration::from_secs(2)));
         let mut monitor = Monitor::default();
         monitor.set_timeout(Duration::from_secs(10));
-        systemd.phase = Phase::Ready;
+        systemd.phase = ServicePhase::Ready;
         // No child has sent an ACK, since there is none.
         let lines = sent(&mut systemd, &mut monitor, 60);
         assert_eq!(lines, ["READY=1", "STATUS=0 free, 0 busy, 0 waiting"]);

@@ -3,7 +3,7 @@
 
 use super::{child::ChildSide, turn::Loop};
 use crate::{
-    core::states::Posted,
+    core::states::PostedState,
     hooks::{ChildServer, PreForkHooks},
 };
 
@@ -22,7 +22,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         }
         self.parent.monitor.watch_clocks();
         if !over.is_empty() && !self.parent.monitor.is_shutdown() {
-            self.parent.monitor.post_known(Posted::Forkoff);
+            self.parent.monitor.post_known(PostedState::Forkoff);
         }
     }
 

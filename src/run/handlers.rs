@@ -6,7 +6,7 @@ use crate::{
     core::{
         child::{Child, ChildId, Reason, Signal},
         error::{self, Error, Operation},
-        states::Posted,
+        states::PostedState,
     },
     hooks::{ChildServer, PreForkHooks, defaults},
 };
@@ -79,7 +79,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
 
     fn is_ending(&self) -> bool {
         let monitor = &self.parent.monitor;
-        monitor.is_shutdown() || monitor.queue.has(&Posted::Shutdown)
+        monitor.is_shutdown() || monitor.queue.has(&PostedState::Shutdown)
     }
 
     pub(super) fn call_shutdown(&mut self) {

@@ -1,12 +1,12 @@
 //! What the loop notes for the parent after this one, if it has a holder: the pool at the end of each
 //! turn, and now and then the counters, the attributes and what the hooks hand on. Reads no journal.
 
-use super::{child::ChildSide, parent::Parent, turn::Loop};
+use super::{child::ChildSide, parent::ParentState, turn::Loop};
 use crate::{
     core::{
         child::{Child, ChildId},
         config::Config,
-        journal::{FailureNote, ROOM, Said},
+        journal::{FailureNote, ROOM, WordNotes},
         say::say,
         state::Snapshot,
         system::System,
@@ -75,13 +75,13 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
 
     /// What a child has said, for the parent after this one, which cannot read it again.
     pub(super) fn note_said(&self, child: ChildId) {
-        let Parent {
+        let ParentState {
             monitor, system, ..
         } = &self.parent;
         if let Some(journal) = system.journal()
             && let Some(record) = monitor.child(child)
         {
-            journal.note_said(child, Said::by(record));
+            journal.note_said(child, WordNotes::by(record));
         }
     }
 
@@ -131,7 +131,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     }
 }
 
-impl<Y: System> Parent<Y> {
+impl<Y: System> ParentState<Y> {
     /// Notes why a child is told to stop, before it is: a parent after this one knows by that whether
     /// the child may finish what it has in hand.
     pub(super) fn note_told(&self, child: ChildId) {

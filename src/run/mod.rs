@@ -2,8 +2,8 @@
 //! The loop itself is `Loop` in `turn.rs`, over any system. This file runs it on Unix, and adds no
 //! decision.
 
+mod active_hooks;
 mod adopt;
-mod asked;
 mod builder;
 mod child;
 mod clocks;
@@ -43,7 +43,7 @@ use crate::{
         error::{Error, Operation},
         monitor::Monitor,
         report::Report,
-        system::{Pipe, Wait},
+        system::{ChildPipe, Wait},
         wire::{Line, Output},
     },
     hooks::{ChildServer, DefaultHooks, PreForkHooks},
@@ -222,7 +222,7 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
     /// `server_stderr`: a line from a child's stderr. Calls `handler_server_stderr`.
     pub fn server_stderr(&mut self, child: ChildId, line: &Line) {
         self.inner
-            .by_hand(|inner| inner.deliver(child, Pipe::Stderr, Output::Line(line)));
+            .by_hand(|inner| inner.deliver(child, ChildPipe::Stderr, Output::Line(line)));
     }
 
     /// `server_ack`: a word or a line from a child's stdout.
@@ -230,7 +230,7 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
     /// Calls `handler_server_ack`.
     pub fn server_ack(&mut self, child: ChildId, output: Output<'_>) {
         self.inner
-            .by_hand(|inner| inner.deliver(child, Pipe::Stdout, output));
+            .by_hand(|inner| inner.deliver(child, ChildPipe::Stdout, output));
     }
 
     /// `server_timeout_check`: calls `handler_server_timeout_check`.

@@ -4,7 +4,7 @@
 use crate::{
     core::{
         child::{Child, ChildId, Signal},
-        control::Desk,
+        control::ClientTable,
         event::Event,
         monitor::Monitor,
         slow_hooks::SlowHooks,
@@ -18,13 +18,13 @@ use std::io;
 
 /// A server without its hooks.
 #[derive(Debug)]
-pub(super) struct Parent<Y: System> {
+pub(super) struct ParentState<Y: System> {
     pub(super) monitor: Monitor,
     pub(super) system: Y,
     pub(super) observers: Observers,
     pub(super) log: Log,
     /// The clients of the control socket.
-    pub(super) desk: Desk,
+    pub(super) client_table: ClientTable,
     /// The file of the control socket.
     pub(super) control_file: Option<SocketFile>,
     pub(super) status: Status,
@@ -33,14 +33,14 @@ pub(super) struct Parent<Y: System> {
     pub(super) slow: SlowHooks,
 }
 
-impl<Y: System> Parent<Y> {
+impl<Y: System> ParentState<Y> {
     pub(super) fn new(monitor: Monitor, system: Y) -> Self {
         Self {
             monitor,
             system,
             observers: Observers::default(),
             log: Log::default(),
-            desk: Desk::default(),
+            client_table: ClientTable::default(),
             control_file: None,
             status: Status::default(),
             wake_at: None,

@@ -1,15 +1,15 @@
 //! The end of children: reaping, removing records, errors on one child. A reaped child stays in the
 //! table until its pipes have been read, within the same budget as a living child's.
 
-use super::{child::ChildSide, fork::EXIT_ACCEPT, parent::Parent, turn::Loop};
+use super::{child::ChildSide, fork::EXIT_ACCEPT, parent::ParentState, turn::Loop};
 use crate::{
     core::{
         child::{Child, ChildId, Collected, Reason},
         error::Operation,
         event::Event,
         say::say,
-        states::Posted,
-        system::{Pipe, Reaped},
+        states::PostedState,
+        system::{ChildPipe, Reaped},
     },
     hooks::{ChildServer, PreForkHooks},
 };
@@ -46,7 +46,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         for child in self.parent.ids() {
             self.reap_one(child);
         }
-        let Parent {
+        let ParentState {
             monitor, system, ..
         } = &mut self.parent;
         system.reap_orphans(&|pid| monitor.child_by_pid(pid).is_some());
@@ -97,7 +97,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             self.parent.monitor.note_reaped(child);
         }
         self.expect_no_stack_but_a_left_one(child);
-        for pipe in Pipe::ALL {
+        for pipe in ChildPipe::ALL {
             self.set_unread(child, pipe, true);
         }
         self.finish_if_read(child);
@@ -150,7 +150,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     /// A child was dead when it was adopted: the poller reports what is in a pipe, but nothing of one that
     /// is empty.
     pub(super) fn finish_dead(&mut self, child: ChildId) {
-        for pipe in Pipe::ALL {
+        for pipe in ChildPipe::ALL {
             self.set_unread(child, pipe, true);
         }
         self.finish_if_read(child);
@@ -174,7 +174,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         if self.parent.monitor.close(child) {
             self.call_server_closed(child);
         }
-        let Parent {
+        let ParentState {
             monitor, status, ..
         } = &mut self.parent;
         status.note_last_words(child, monitor);
@@ -189,13 +189,13 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             child: &record,
             death: &death,
         };
-        let hooks = self.hooks.asked();
+        let hooks = self.hooks.current();
         self.parent
             .call_and_tell("server_exited", &event, |monitor| {
                 hooks.server_exited(monitor, &record, &death);
             });
         if !self.parent.monitor.is_shutdown() {
-            self.parent.monitor.post_known(Posted::Forkoff);
+            self.parent.monitor.post_known(PostedState::Forkoff);
         }
         if death.code() == Some(EXIT_ACCEPT) {
             self.check_for_lost_socket();
@@ -236,7 +236,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     pub(super) fn run_error_of(&mut self, operation: Operation, error: &io::Error, child: ChildId) {
         self.call_run_error(operation, error, Some(child));
         let monitor = &mut self.parent.monitor;
-        if !monitor.is_shutdown() && !monitor.queue.has(&Posted::Shutdown) {
+        if !monitor.is_shutdown() && !monitor.queue.has(&PostedState::Shutdown) {
             monitor.stop(child, Reason::Faulty);
         }
     }

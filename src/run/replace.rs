@@ -51,7 +51,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     pub(super) fn reload_failed(&mut self, error: &Error) {
         say!(Error, "{error}; the old children stay");
         self.parent.monitor.report.failed_reloads += 1;
-        let hooks = self.hooks.asked();
+        let hooks = self.hooks.current();
         let event = Event::ReloadFailed { error };
         self.parent
             .call_and_tell("reload_failed", &event, |monitor| {
@@ -80,7 +80,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     }
 
     fn replaced(&mut self, old: ChildId, new: ChildId) {
-        let hooks = self.hooks.asked();
+        let hooks = self.hooks.current();
         let event = Event::Replaced { old, new };
         self.parent
             .call_and_tell("server_replaced", &event, |monitor| {

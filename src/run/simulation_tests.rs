@@ -11,7 +11,7 @@ use crate::{
         child::{Cause, Child, ChildId, Reason, Signal, State},
         config::Attributes,
         monitor::Monitor,
-        simulation::{Began, Random, Simulated, World},
+        simulation::{Random, ShutdownBegan, Simulated, World},
         system::System,
         time::Time,
     },
@@ -38,8 +38,8 @@ const REST_AFTER: Duration = Duration::from_secs(120);
 
 /// In the model a fork returns in the parent only.
 impl ChildSide for Simulated {
-    fn become_child(&mut self, newborn: Infallible, _: &mut Monitor) -> io::Result<Comm> {
-        match newborn {}
+    fn become_child(&mut self, new_child: Infallible, _: &mut Monitor) -> io::Result<Comm> {
+        match new_child {}
     }
 
     fn confine(&self) -> io::Result<()> {
@@ -97,7 +97,7 @@ struct Simulation {
     world: Rc<RefCell<World>>,
     /// Decides what the hooks of a program do.
     random: Random,
-    shutdown: Option<Began>,
+    shutdown: Option<ShutdownBegan>,
     done: bool,
 }
 

@@ -1,12 +1,12 @@
 //! Tells observers what has happened, in order. Calls no hook, and does nothing in a child.
 
-use super::{guarded::Callee, parent::Parent};
+use super::{guarded::Callee, parent::ParentState};
 use crate::{
     core::{event::Event, monitor::Monitor, system::System, time::Time},
     observe::{Observer, Observers, status::Status},
 };
 
-impl<Y: System> Parent<Y> {
+impl<Y: System> ParentState<Y> {
     pub(super) fn set_status(&mut self, status: Status) {
         if status.is_on() {
             self.monitor.events.observe();
@@ -77,6 +77,6 @@ impl<Y: System> Parent<Y> {
             });
         }
         self.observers = observers;
-        self.desk.event(&self.monitor, event);
+        self.client_table.event(&self.monitor, event);
     }
 }

@@ -1,7 +1,7 @@
 //! The loop: wait, act on signals, reap, read, look at the board, replace children, fire due
 //! timers, perform requests. Only lists the steps; each has a file of its own. Works on any `System`.
 
-use super::{asked::Asked, hooked::Words, parent::Parent, read::Reading};
+use super::{active_hooks::ActiveHooks, hooked::WordCounts, parent::ParentState, read::Reading};
 use crate::{
     core::{
         comm::Interval,
@@ -13,9 +13,9 @@ use crate::{
         pool,
         report::Report,
         saturation::{Change, Saturation},
-        states::Posted,
-        stop::Wish,
-        system::{Ready, Source, Wait},
+        states::PostedState,
+        stop::StopEffect,
+        system::{EventSource, Ready, Wait},
         time::Time,
     },
     hooks::{ChildServer, PreForkHooks},
@@ -38,11 +38,11 @@ const LOOK_ON_EVERY: Duration = Duration::from_millis(100);
 /// A server and its loop.
 #[derive(Debug)]
 pub(crate) struct Loop<H: PreForkHooks, S: ChildServer, Y: ChildSide> {
-    pub(super) hooks: Asked<H>,
+    pub(super) hooks: ActiveHooks<H>,
     pub(super) server: S,
-    pub(super) parent: Parent<Y>,
+    pub(super) parent: ParentState<Y>,
     pub(super) reading: Reading,
-    pub(super) words: Words,
+    pub(super) words: WordCounts,
     pub(super) warned_of_threads: bool,
     warned_of_no_reserve: bool,
     pub(super) warned_of_stolen_statuses: bool,
@@ -88,11 +88,11 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     pub(crate) fn new(hooks: H, server: S, mut monitor: Monitor, system: Y) -> Self {
         monitor.board = system.view();
         Self {
-            hooks: Asked::new(hooks),
+            hooks: ActiveHooks::new(hooks),
             server,
-            parent: Parent::new(monitor, system),
+            parent: ParentState::new(monitor, system),
             reading: Reading::default(),
-            words: Words::default(),
+            words: WordCounts::default(),
             warned_of_threads: false,
             warned_of_no_reserve: false,
             warned_of_stolen_statuses: false,
@@ -141,7 +141,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             self.look_ahead_at,
             self.draining.look_at(now),
             self.parent.wake_at,
-            self.parent.desk.next(),
+            self.parent.client_table.next(),
         ];
         let due = deadlines.into_iter().flatten().min();
         let due = due.map(|deadline| deadline.since(now));
@@ -257,7 +257,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             .show_title(name, census.busy, census.live());
     }
 
-    /// Reads the clock for all events of a turn. (Between two turns, [`Parent::tell_time`] reads it
+    /// Reads the clock for all events of a turn. (Between two turns, [`ParentState::tell_time`] reads it
     /// for the program.)
     fn tick(&mut self) {
         let now = self.parent.system.now();
@@ -279,29 +279,31 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     }
 
     fn act_on_signals(&mut self, ready: &[Ready]) {
-        let woken = ready.iter().any(|event| event.source == Source::Signals);
+        let woken = ready
+            .iter()
+            .any(|event| event.source == EventSource::Signals);
         let arrived = self.parent.system.signals(woken);
-        let (wish, deaths) = self.parent.monitor.act_on_signals(&arrived);
+        let (effect, deaths) = self.parent.monitor.act_on_signals(&arrived);
         self.deaths_unknown |= deaths;
-        self.obey(wish);
+        self.obey(effect);
     }
 
     /// Does what a stop that was asked for makes necessary.
-    pub(super) fn obey(&mut self, wish: Wish) {
-        if wish >= Wish::Shutdown {
+    pub(super) fn obey(&mut self, effect: StopEffect) {
+        if effect >= StopEffect::Shutdown {
             // At once, not in queue order: a Ctrl-C has already told the children to stop.
             self.call_shutdown();
         }
-        match wish {
-            Wish::Kill => self.kill_remaining(),
-            Wish::Bound => self.parent.monitor.bound_stop(),
-            Wish::Nothing | Wish::Announce | Wish::Shutdown => {}
+        match effect {
+            StopEffect::Kill => self.kill_remaining(),
+            StopEffect::Bound => self.parent.monitor.bound_stop(),
+            StopEffect::Nothing | StopEffect::Announce | StopEffect::Shutdown => {}
         }
     }
 
     /// Measures what the forks that are held back depend on.
     fn measure_starts(&mut self) {
-        let Parent {
+        let ParentState {
             monitor, system, ..
         } = &mut self.parent;
         for child in monitor.take_started() {
@@ -320,12 +322,12 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
 
     fn post_watched(&mut self, ready: &[Ready]) {
         for event in ready {
-            if let Source::Watch(number) = event.source
+            if let EventSource::Watch(number) = event.source
                 && let Some(state) = self.parent.system.watched_state(number)
             {
                 // Posted once, however often the poller reported it: the handler expects input each
                 // time.
-                let posted = Posted::State(state.to_owned());
+                let posted = PostedState::State(state.to_owned());
                 if !self.parent.monitor.queue.has(&posted) {
                     self.parent.monitor.post_known(posted);
                 }
@@ -391,7 +393,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         }
         if !monitor.sheds && self.server.can_shed() {
             monitor.sheds = true;
-            monitor.post_known(Posted::Forkoff);
+            monitor.post_known(PostedState::Forkoff);
         }
         if let Some(why) = monitor.why_no_reserve()
             && !std::mem::replace(&mut self.warned_of_no_reserve, true)
@@ -436,7 +438,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             waiting,
             oldest,
         };
-        let hooks = self.hooks.asked();
+        let hooks = self.hooks.current();
         let hook = |monitor: &mut Monitor| hooks.saturated(monitor, &episode);
         self.parent.call_and_tell("saturated", &event, hook);
     }

@@ -2,7 +2,7 @@
 //! new program whose children fail. `core/upgrade.rs` decides what comes next; `adopt.rs` is the other
 //! end.
 
-use super::{child::ChildSide, parent::Parent, turn::Loop};
+use super::{child::ChildSide, parent::ParentState, turn::Loop};
 #[cfg(feature = "holder")]
 use crate::sys::holder::keeps_programs;
 use crate::{
@@ -11,13 +11,13 @@ use crate::{
         event::Event,
         say::say,
         state::Snapshot,
-        upgrade::{Failure, Request, Step},
+        upgrade::{UpgradeFailure, UpgradeRequest, UpgradeStep},
     },
     hooks::{ChildServer, PreForkHooks},
 };
 use std::{any::Any, io};
 
-fn failed(failure: &Failure) -> Error {
+fn failed(failure: &UpgradeFailure) -> Error {
     let reason = io::Error::other(failure.to_string());
     Error::new(Operation::Upgrade, "the new program", reason)
 }
@@ -25,7 +25,7 @@ fn failed(failure: &Failure) -> Error {
 impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     /// `upgrade`: runs the new program as a child, to see whether it can take over.
     pub(super) fn begin_upgrade(&mut self) {
-        let Request { program, asker } = self.parent.monitor.upgrade.take_asked();
+        let UpgradeRequest { program, asker } = self.parent.monitor.upgrade.take_asked();
         if self.parent.monitor.is_upgrading() {
             return self.refuse_upgrade(asker);
         }
@@ -33,14 +33,14 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             self.parent.system.add_asker(asker);
         }
         if self.parent.monitor.is_stopping() {
-            return self.upgrade_failed(&failed(&Failure::Stop));
+            return self.upgrade_failed(&failed(&UpgradeFailure::Stop));
         }
         #[cfg(feature = "holder")]
         if self.parent.system.journal().is_some()
             && self.parent.monitor.programs
             && !keeps_programs()
         {
-            return self.upgrade_failed(&failed(&Failure::EndsPrograms));
+            return self.upgrade_failed(&failed(&UpgradeFailure::EndsPrograms));
         }
         self.parent.monitor.begin_upgrade();
         self.parent.tell_untold();
@@ -69,21 +69,21 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     fn save(&mut self) -> Result<Vec<u8>, Error> {
         let mut saved = None;
         self.call("save", |hooks, monitor| saved = Some(hooks.save(monitor)));
-        saved.ok_or_else(|| failed(&Failure::Unsaved))
+        saved.ok_or_else(|| failed(&UpgradeFailure::Unsaved))
     }
 
     /// The state of this server now, without what the system knows.
     fn snapshot(&self, saved: Vec<u8>) -> Snapshot {
-        let Parent {
+        let ParentState {
             monitor,
             system,
-            desk,
+            client_table,
             status,
             ..
         } = &self.parent;
         let mut snapshot = Snapshot {
             hooks: saved,
-            clients: desk.save(|client| system.control_fd(client)),
+            clients: client_table.save(|client| system.control_fd(client)),
             descriptors: status.descriptors(),
             ..monitor.save()
         };
@@ -100,19 +100,19 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         let is_printing = self.parent.system.is_printing();
         let seen = self.parent.monitor.upgrade_seen(trial, is_printing);
         match self.parent.monitor.upgrade.step(&seen) {
-            Step::Wait => {}
-            Step::EndTrial => self.parent.system.end_trial(),
-            Step::Execute => match self.save() {
+            UpgradeStep::Wait => {}
+            UpgradeStep::EndTrial => self.parent.system.end_trial(),
+            UpgradeStep::Execute => match self.save() {
                 Ok(saved) => self.execute(saved, None),
                 Err(error) => self.upgrade_failed(&error),
             },
-            Step::GiveUp => self.give_up_children(),
-            Step::Return => {
+            UpgradeStep::GiveUp => self.give_up_children(),
+            UpgradeStep::Return => {
                 let reason = self.come_back_for.take().unwrap_or_default();
                 // The program before may not be able to read what this one would hand on.
                 self.execute(self.handed_on.clone(), Some(reason));
             }
-            Step::Fail(failure) => self.upgrade_failed(&failed(&failure)),
+            UpgradeStep::Fail(failure) => self.upgrade_failed(&failed(&failure)),
         }
     }
 
@@ -154,7 +154,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     }
 
     fn tell_upgrade_failed(&mut self, error: &Error) {
-        let hooks = self.hooks.asked();
+        let hooks = self.hooks.current();
         let event = Event::UpgradeFailed { error };
         self.parent
             .call_and_tell("upgrade_failed", &event, |monitor| {

@@ -5,8 +5,8 @@ mod shedder;
 
 use super::{
     admission::Admission,
-    conn::{Conn, Metered, Place, Stream},
-    ending::{Ends, Watched},
+    conn::{Conn, ConnContext, Metered, Stream},
+    ending::{Ends, WatchedConn},
     reserve::Reserve,
 };
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
         accept::{
             AcceptConfig, AcceptMachine, Action, Observation,
             refusal::Refusal,
-            shortage::{Pause, Shortage},
+            shortage::{RetryPause, Shortage},
         },
         conn_end::Outcome,
         time::Time,
@@ -25,7 +25,7 @@ use crate::{
         accept::Newcomer,
         atfork,
         blame::is_the_clients,
-        fd_registry::Ours,
+        fd_registry::Registered,
         hangup::{self, Hangup},
         link::Wake,
         sockets::{self, Accepted, Blocking},
@@ -46,7 +46,7 @@ pub(super) type Handler<S> = Box<dyn FnMut(Conn<S>) -> io::Result<()>>;
 pub(super) type HeaderCheck<S> = Box<dyn FnMut(&mut Conn<S>) -> bool>;
 
 /// The listening sockets: closed as soon as the child finds that the parent is gone.
-pub(super) type SharedListeners = Rc<RefCell<Vec<Ours<OwnedFd>>>>;
+pub(super) type SharedListeners = Rc<RefCell<Vec<Registered<OwnedFd>>>>;
 
 /// What a child takes connections from, and what it does with them.
 pub(super) struct Acceptor<'a, L: Listener> {
@@ -72,7 +72,7 @@ impl<L: Listener<Stream: Stream>> Acceptor<'_, L> {
     /// Serves until told to stop, the limit is reached, or the parent is gone.
     pub(super) fn run(mut self) -> io::Result<()> {
         let reserve = self.reserve.take();
-        let run = Run {
+        let run = AcceptLoop {
             machine: AcceptMachine::new(self.config),
             acceptor: self,
             next: 0,
@@ -89,20 +89,20 @@ impl<L: Listener<Stream: Stream>> Acceptor<'_, L> {
 }
 
 /// A connection that was accepted.
-struct InHand {
+struct AcceptedConn {
     connection: Newcomer,
     /// Why it is not to be served, if so.
     refusal: Option<Refusal>,
 }
 
-struct Run<'a, L: Listener> {
+struct AcceptLoop<'a, L: Listener> {
     acceptor: Acceptor<'a, L>,
     machine: AcceptMachine,
     /// The listener to try first: the one after that served last, so that a busy one does not
     /// starve the others.
     next: usize,
     /// The connection that was found, until it is served.
-    in_hand: Option<InHand>,
+    in_hand: Option<AcceptedConn>,
     /// When the last wait or the last connection ended.
     clock: Option<Time>,
     /// Until when the child takes queued connections, once it was told to stop.
@@ -110,7 +110,7 @@ struct Run<'a, L: Listener> {
     shortage: Shortage,
 }
 
-impl<L: Listener<Stream: Stream>> Run<'_, L> {
+impl<L: Listener<Stream: Stream>> AcceptLoop<'_, L> {
     fn run(mut self) -> io::Result<()> {
         self.keep_nonblocking()?;
         let mut seen = self.check_in(false);
@@ -284,7 +284,7 @@ impl<L: Listener<Stream: Stream>> Run<'_, L> {
     }
 
     /// Begins to look at a connection, if anybody is told of its end.
-    fn watch(&self, connection: &Newcomer, number: u64) -> Option<Watched> {
+    fn watch(&self, connection: &Newcomer, number: u64) -> Option<WatchedConn> {
         let ends = self.acceptor.ends.as_ref()?;
         Some(ends.begin(connection, number))
     }
@@ -327,11 +327,11 @@ impl<L: Listener<Stream: Stream>> Run<'_, L> {
         &self,
         connection: Newcomer,
         number: u64,
-        watched: &Option<Watched>,
+        watched: &Option<WatchedConn>,
     ) -> Conn<L::Stream> {
-        let meter: Metered = watched.as_ref().map(Watched::meter);
+        let meter: Metered = watched.as_ref().map(WatchedConn::meter);
         let acceptor = &self.acceptor;
-        let place = Place {
+        let place = ConnContext {
             comm: acceptor.comm.share(),
             listeners: Rc::clone(&acceptor.listeners),
             number,
@@ -378,7 +378,7 @@ impl<L: Listener<Stream: Stream>> Run<'_, L> {
         Ok(self.in_hand.is_some())
     }
 
-    fn judge(&mut self, listener: usize, mut connection: Newcomer) -> InHand {
+    fn judge(&mut self, listener: usize, mut connection: Newcomer) -> AcceptedConn {
         let Acceptor {
             admission,
             kind,
@@ -391,13 +391,13 @@ impl<L: Listener<Stream: Stream>> Run<'_, L> {
             comm.count_queued(listener, queued);
         }
         let refusal = admission.refusal(listener, &connection, comm);
-        InHand {
+        AcceptedConn {
             connection,
             refusal,
         }
     }
 
-    fn back_off(&self, pause: Pause, error: &io::Error) -> io::Result<()> {
+    fn back_off(&self, pause: RetryPause, error: &io::Error) -> io::Result<()> {
         if pause.is_first {
             complain!("cannot accept for now: {error}");
         }
@@ -453,7 +453,7 @@ fn note_end(result: io::Result<()>) -> Outcome {
 }
 
 /// Tells those who are to be told.
-fn end(watched: Option<Watched>, outcome: Outcome) {
+fn end(watched: Option<WatchedConn>, outcome: Outcome) {
     if let Some(watched) = watched {
         watched.end(outcome);
     }

@@ -5,7 +5,7 @@ use super::{
     conn::{Conn, Stream},
     reserve::Reserve,
     stream::StreamServer,
-    taken::{Taken, Taking},
+    taken::{TakenCounters, Taking},
 };
 use crate::{
     core::{
@@ -35,15 +35,15 @@ pub(super) struct AdmissionRules<S> {
     access: Rc<Access>,
     peers: PeerLimit,
     /// What children have refused, once the server is started.
-    tally: Option<Rc<Counts>>,
+    tally: Option<Rc<RefusalCounters>>,
     /// What children have taken from the queues, once the server is started.
-    taken: Option<Rc<Taken>>,
+    taken: Option<Rc<TakenCounters>>,
     /// What a reserved child needs, if there may be one.
     reserve: Option<Rc<Reserve>>,
 }
 
 /// A counter for each [`Refusal`].
-type Counts = Tally<{ Refusal::ALL.len() }>;
+type RefusalCounters = Tally<{ Refusal::ALL.len() }>;
 
 impl<S> Default for AdmissionRules<S> {
     fn default() -> Self {
@@ -69,7 +69,7 @@ impl<S> AdmissionRules<S> {
         }
         let taken = match self.taken.take() {
             Some(taken) => taken,
-            None => Rc::new(Taken::new()?),
+            None => Rc::new(TakenCounters::new()?),
         };
         if cfg!(target_os = "linux") && self.limits().is_some() {
             self.reserve = Some(Rc::new(Reserve::new(&taken)?));
@@ -137,7 +137,7 @@ pub(super) struct Admission<S> {
     overloaded: Option<Overloaded<S>>,
     access: Rc<Access>,
     peers: PeerLimit,
-    tally: Option<Rc<Counts>>,
+    tally: Option<Rc<RefusalCounters>>,
 }
 
 impl<S: Stream> Admission<S> {

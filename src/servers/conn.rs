@@ -146,7 +146,7 @@ pub struct Conn<S> {
 }
 
 /// Where a connection is served: by which child, as which one.
-pub(super) struct Place {
+pub(super) struct ConnContext {
     pub(super) comm: Comm,
     pub(super) listeners: SharedListeners,
     /// How many connections the child has taken, this one included.
@@ -157,7 +157,7 @@ pub(super) struct Place {
 }
 
 impl<S: Stream> Conn<S> {
-    pub(super) fn new(connection: Newcomer, place: Place) -> Self {
+    pub(super) fn new(connection: Newcomer, place: ConnContext) -> Self {
         Self {
             stream: S::from(connection.stream),
             remote: connection.remote,

@@ -22,12 +22,12 @@ use std::{
     rc::Rc,
 };
 
-type Hook = Box<dyn FnMut(&ConnEnd)>;
+type EndHook = Box<dyn FnMut(&ConnEnd)>;
 
 /// The attributes of a server that say who is told.
 #[derive(Default)]
 pub(super) struct EndRules {
-    hooks: Vec<Hook>,
+    hooks: Vec<EndHook>,
     log: Option<AccessLog>,
     open: Option<OpenLog>,
 }
@@ -76,20 +76,20 @@ impl fmt::Debug for EndRules {
 
 /// Who is told, in a child.
 pub(super) struct Ends {
-    hooks: RefCell<Vec<Hook>>,
+    hooks: RefCell<Vec<EndHook>>,
     comm: Comm,
 }
 
 impl Ends {
     /// A connection was taken. `number` is its number in this child, 0 if it does not count.
-    pub(super) fn begin(self: &Rc<Self>, connection: &Newcomer, number: u64) -> Watched {
+    pub(super) fn begin(self: &Rc<Self>, connection: &Newcomer, number: u64) -> WatchedConn {
         let user = match connection.remote {
             Some(_) => None,
             None => credentials::of_peer(&connection.stream)
                 .ok()
                 .map(|ids| ids.1),
         };
-        Watched {
+        WatchedConn {
             ends: Rc::clone(self),
             meter: Rc::default(),
             start: self.comm.now(),
@@ -114,7 +114,7 @@ impl Ends {
 }
 
 /// A connection whose end is told: at the latest when this is dropped, as in a panic.
-pub(super) struct Watched {
+pub(super) struct WatchedConn {
     ends: Rc<Ends>,
     meter: Rc<Meter>,
     start: Time,
@@ -122,7 +122,7 @@ pub(super) struct Watched {
     end: Option<ConnEnd>,
 }
 
-impl Watched {
+impl WatchedConn {
     /// The counts of the connection, which it is to keep.
     pub(super) fn meter(&self) -> Rc<Meter> {
         Rc::clone(&self.meter)
@@ -154,7 +154,7 @@ impl Watched {
     }
 }
 
-impl Drop for Watched {
+impl Drop for WatchedConn {
     fn drop(&mut self) {
         // A hook that panics as well must not end the process in the middle of a panic.
         let _ = catch_unwind(AssertUnwindSafe(|| self.tell(Outcome::Panicked)));

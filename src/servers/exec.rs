@@ -1,11 +1,11 @@
 //! The server whose children are other programs: it opens the sockets, and each child execs a
 //! program that gets them the way systemd passes them. Accepts nothing itself.
 
-mod image;
+mod spec;
 
-pub(super) use self::image::ExecSpec;
+pub(super) use self::spec::ExecSpec;
 
-use self::image::{Launch, Socket};
+use self::spec::{LaunchValues, Socket};
 use super::listen::{Listen, Listening};
 use crate::{
     core::child::Signal,
@@ -281,9 +281,9 @@ impl ExecServer {
             .collect()
     }
 
-    fn image(&self, pid: u32) -> io::Result<sys::exec::Image> {
+    fn image(&self, pid: u32) -> io::Result<sys::exec::ExecveCall> {
         let sockets: Vec<Socket> = self.listening.iter().map(Socket::from).collect();
-        let launch = Launch {
+        let launch = LaunchValues {
             pid,
             sockets: &sockets,
             send_ack: self.send_ack,

@@ -21,8 +21,8 @@ use crate::{
         server::{ChildServer, complain},
     },
     sys::{
+        connection_program::{self, ConnectionProgram},
         exec::explain,
-        helper::{self, Helper},
         sockets,
     },
 };
@@ -294,7 +294,7 @@ impl ChildServer for InetdServer {
     }
 
     fn resume_accept(&mut self, comm: &mut Comm) -> io::Result<()> {
-        helper::end_group_with_orphan()?;
+        connection_program::end_group_with_orphan()?;
         self.server.resume_accept(comm)
     }
 
@@ -340,7 +340,7 @@ impl Program {
         conn.note_shared();
         let command = self.command(conn)?;
         let file = PathBuf::from(command.get_program());
-        let helper = Helper::start(command, conn.as_fd());
+        let helper = ConnectionProgram::start(command, conn.as_fd());
         let mut running = Running {
             helper: helper.map_err(|error| explain(&file, error))?,
             conn,
@@ -395,7 +395,7 @@ impl Program {
 
 /// A program that runs for a connection.
 struct Running<'a> {
-    helper: Helper,
+    helper: ConnectionProgram,
     conn: &'a Conn<AnyStream>,
 }
 

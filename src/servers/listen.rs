@@ -9,13 +9,13 @@ pub(super) use self::set::{AnyStream, ListenSet};
 use crate::{
     listeners::{
         Listener, ListenerStatus,
-        inherited::{self, Taken, Wanted},
+        inherited::{self, TakenSocket, WantedSockets},
         tcp::Tcp,
         unix::Unix,
     },
     sys::{
-        fd_registry::Ours,
-        handed_over::Given,
+        fd_registry::Registered,
+        handed_over::HandedOverFd,
         sockets::{self, Family},
     },
 };
@@ -45,7 +45,7 @@ use std::{
 /// ```
 #[derive(Clone, Debug)]
 pub struct Listen {
-    at: At,
+    at: ListenAddress,
     name: Option<String>,
     no_delay: bool,
 }
@@ -54,10 +54,10 @@ pub struct Listen {
 const UNNAMED: &str = "unknown";
 
 #[derive(Clone, Debug)]
-enum At {
+enum ListenAddress {
     Tcp(String),
     Unix { path: PathBuf, mode: u32 },
-    Inherited(Wanted),
+    Inherited(WantedSockets),
 }
 
 impl Listen {
@@ -73,28 +73,28 @@ impl Listen {
     /// An `ExecServer` gives its programs the names of LISTEN_FDNAMES, and may have addresses of its
     /// own besides. An `InetdServer` has either these or its own.
     pub fn listen_fds() -> Self {
-        Self::inherited(Wanted::All)
+        Self::inherited(WantedSockets::All)
     }
 
     /// Like [`listen_fds`](Self::listen_fds), but only sockets with this name in LISTEN_FDNAMES: a
     /// socket unit's `FileDescriptorName`.
     pub fn listen_fds_named(name: impl Into<String>) -> Self {
-        Self::inherited(Wanted::Named(name.into()))
+        Self::inherited(WantedSockets::Named(name.into()))
     }
 
-    fn inherited(wanted: Wanted) -> Self {
+    fn inherited(wanted: WantedSockets) -> Self {
         Self {
-            at: At::Inherited(wanted),
+            at: ListenAddress::Inherited(wanted),
             name: None,
             no_delay: true,
         }
     }
 
     /// Which sockets of another process it stands for, if it does.
-    pub(super) fn wanted(&self) -> Option<&Wanted> {
+    pub(super) fn wanted(&self) -> Option<&WantedSockets> {
         match &self.at {
-            At::Inherited(wanted) => Some(wanted),
-            At::Tcp(_) | At::Unix { .. } => None,
+            ListenAddress::Inherited(wanted) => Some(wanted),
+            ListenAddress::Tcp(_) | ListenAddress::Unix { .. } => None,
         }
     }
 
@@ -105,7 +105,7 @@ impl Listen {
     /// system has.
     pub fn tcp(address: impl Into<String>) -> Self {
         Self {
-            at: At::Tcp(address.into()),
+            at: ListenAddress::Tcp(address.into()),
             name: None,
             no_delay: true,
         }
@@ -117,7 +117,7 @@ impl Listen {
     /// unless [`mode`](Self::mode) sets another.
     pub fn unix(path: impl Into<PathBuf>) -> Self {
         Self {
-            at: At::Unix {
+            at: ListenAddress::Unix {
                 path: path.into(),
                 mode: 0o660,
             },
@@ -139,7 +139,7 @@ impl Listen {
     /// The mode of a UNIX socket's file: users who may write to it may connect. No effect for TCP.
     #[must_use]
     pub fn mode(mut self, mode: u32) -> Self {
-        if let At::Unix { mode: current, .. } = &mut self.at {
+        if let ListenAddress::Unix { mode: current, .. } = &mut self.at {
             *current = mode;
         }
         self
@@ -166,18 +166,18 @@ impl Listen {
     }
 
     /// What it opens by itself; `None` if it takes sockets over.
-    fn kind(&self) -> Option<Kind> {
+    fn kind(&self) -> Option<ListenKind> {
         match &self.at {
-            At::Tcp(address) => Some(Kind::Tcp(Tcp {
+            ListenAddress::Tcp(address) => Some(ListenKind::Tcp(Tcp {
                 no_delay: self.no_delay,
                 ..Tcp::at(address.clone())
             })),
-            At::Unix { path, mode } => {
+            ListenAddress::Unix { path, mode } => {
                 let mut unix = Unix::new(path.clone());
                 unix.mode = *mode;
-                Some(Kind::Unix(unix))
+                Some(ListenKind::Unix(unix))
             }
-            At::Inherited(_) => None,
+            ListenAddress::Inherited(_) => None,
         }
     }
 
@@ -194,25 +194,25 @@ impl Listen {
         sockets::block(&fd)?;
         Ok(vec![Listening {
             kind,
-            fd: Ours::servers(fd),
+            fd: Registered::servers(fd),
             name: name.to_owned(),
             given: None,
         }])
     }
 
-    fn take_over(&self, taken: Taken) -> io::Result<Listening> {
-        let Taken {
+    fn take_over(&self, taken: TakenSocket) -> io::Result<Listening> {
+        let TakenSocket {
             name,
             socket,
             given,
         } = taken;
-        let kind = Kind::of(socket.as_fd(), self.no_delay)?;
+        let kind = ListenKind::of(socket.as_fd(), self.no_delay)?;
         sockets::block(&socket)?;
         let theirs = Some(name).filter(|name| !name.is_empty());
         let name = self.name.clone().or(theirs);
         Ok(Listening {
             kind,
-            fd: Ours::servers(socket),
+            fd: Registered::servers(socket),
             name: name.unwrap_or_else(|| UNNAMED.to_owned()),
             given: Some(given),
         })
@@ -267,11 +267,11 @@ impl Listen {
                 listen.checked_name().map_err(|error| error.to_string())?;
                 Ok(listen)
             }
-            ("mode", _) if !matches!(self.at, At::Unix { .. }) => {
+            ("mode", _) if !matches!(self.at, ListenAddress::Unix { .. }) => {
                 Err("mode is for a socket at a path".to_owned())
             }
             ("mode", mode) => Ok(self.mode(octal(mode)?)),
-            ("no_delay", _) if matches!(self.at, At::Unix { .. }) => {
+            ("no_delay", _) if matches!(self.at, ListenAddress::Unix { .. }) => {
                 Err("no_delay is for TCP".to_owned())
             }
             ("no_delay", "true") => Ok(self.no_delay(true)),
@@ -310,12 +310,12 @@ impl From<SocketAddr> for Listen {
 }
 
 #[derive(Debug)]
-enum Kind {
+enum ListenKind {
     Tcp(Tcp),
     Unix(Unix),
 }
 
-impl Kind {
+impl ListenKind {
     /// The kind of a socket that another process has opened.
     fn of(socket: BorrowedFd<'_>, no_delay: bool) -> io::Result<Self> {
         if sockets::is_stream(&socket, Family::Unix) {
@@ -353,12 +353,12 @@ impl Kind {
 /// a client that finds the file can still connect.
 #[derive(Debug)]
 pub(super) struct Listening {
-    kind: Kind,
-    fd: Ours<OwnedFd>,
+    kind: ListenKind,
+    fd: Registered<OwnedFd>,
     pub(super) name: String,
     /// The original, if another process has opened it: that one has it too, and it is not ours to
     /// close for all.
-    given: Option<Ours<Given>>,
+    given: Option<Registered<HandedOverFd>>,
 }
 
 impl Listening {
@@ -372,8 +372,8 @@ impl Listening {
 
     pub(super) fn tcp_address(&self) -> Option<SocketAddr> {
         match self.kind {
-            Kind::Tcp(_) => sockets::tcp_address(&*self.fd),
-            Kind::Unix(_) => None,
+            ListenKind::Tcp(_) => sockets::tcp_address(&*self.fd),
+            ListenKind::Unix(_) => None,
         }
     }
 
@@ -383,8 +383,8 @@ impl Listening {
             return;
         }
         match &mut self.kind {
-            Kind::Tcp(tcp) => tcp.refuse(self.fd.as_fd()),
-            Kind::Unix(unix) => unix.clean_up(),
+            ListenKind::Tcp(tcp) => tcp.refuse(self.fd.as_fd()),
+            ListenKind::Unix(unix) => unix.clean_up(),
         }
     }
 
@@ -407,8 +407,8 @@ impl Listening {
     /// Its address: `host:port` or a path, byte for byte.
     pub(super) fn place(&self) -> OsString {
         match &self.kind {
-            Kind::Tcp(tcp) => tcp.name(self.as_fd()).into(),
-            Kind::Unix(unix) => unix.path.clone().into_os_string(),
+            ListenKind::Tcp(tcp) => tcp.name(self.as_fd()).into(),
+            ListenKind::Unix(unix) => unix.path.clone().into_os_string(),
         }
     }
 }
@@ -438,15 +438,17 @@ mod tests {
     fn an_address_is_read_with_its_options() {
         let read = |text: &str| text.parse::<Listen>();
         let tcp = read("[::1]:80, name=http, no_delay=false").expect("an address");
-        assert!(matches!(tcp.at, At::Tcp(address) if address == "[::1]:80"));
+        assert!(matches!(tcp.at, ListenAddress::Tcp(address) if address == "[::1]:80"));
         assert_eq!((tcp.name.as_deref(), tcp.no_delay), (Some("http"), false));
         let unix = read("./x.sock,mode=600").expect("a path");
-        assert!(matches!(unix.at, At::Unix { mode: 0o600, .. }));
+        assert!(matches!(unix.at, ListenAddress::Unix { mode: 0o600, .. }));
         assert!(read(":80").is_ok());
         let taken = |text: &str| match read(text).expect("a word").at {
-            At::Inherited(Wanted::All) => String::new(),
-            At::Inherited(Wanted::Named(name)) => name,
-            At::Tcp(_) | At::Unix { .. } => panic!("{text} is not taken over"),
+            ListenAddress::Inherited(WantedSockets::All) => String::new(),
+            ListenAddress::Inherited(WantedSockets::Named(name)) => name,
+            ListenAddress::Tcp(_) | ListenAddress::Unix { .. } => {
+                panic!("{text} is not taken over")
+            }
         };
         assert_eq!(
             (taken("systemd"), taken("systemd:a b")),

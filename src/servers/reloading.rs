@@ -5,10 +5,10 @@ use crate::listeners::Listener;
 use std::{cell::RefCell, io, rc::Rc};
 
 /// The program's code, which gets the server. Shared, so that a panic in it does not lose it.
-type Hook<L> = dyn FnMut(&mut StreamServer<L>) -> io::Result<()>;
+type ReloadHook<L> = dyn FnMut(&mut StreamServer<L>) -> io::Result<()>;
 
 /// The code for a reload, if there is any.
-pub(super) struct Reloading<L: Listener>(Option<Rc<RefCell<Hook<L>>>>);
+pub(super) struct Reloading<L: Listener>(Option<Rc<RefCell<ReloadHook<L>>>>);
 
 impl<L: Listener> Default for Reloading<L> {
     fn default() -> Self {

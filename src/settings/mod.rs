@@ -70,13 +70,13 @@ const NOT_SETTINGS: [&str; 2] = ["PREFORK_CONFIG", "PREFORK_SEND_ACK"];
 
 /// The value of a key, and where it comes from.
 #[derive(Clone, Debug)]
-pub struct Entry {
+pub struct Setting {
     key: Key,
     texts: Vec<String>,
     source: Source,
 }
 
-impl Entry {
+impl Setting {
     /// The key.
     pub fn key(&self) -> &Key {
         &self.key
@@ -102,7 +102,7 @@ impl Entry {
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// One for each key, in the order of the keys.
-    entries: Vec<Entry>,
+    entries: Vec<Setting>,
 }
 
 impl Default for Settings {
@@ -114,7 +114,7 @@ impl Default for Settings {
 impl Settings {
     /// All defaults.
     pub fn new() -> Self {
-        let entry = |key: Key| Entry {
+        let entry = |key: Key| Setting {
             texts: key.default_texts(),
             key,
             source: Source::Default,
@@ -246,17 +246,17 @@ impl Settings {
     }
 
     fn position(&self, section: Option<&str>, name: &str) -> Option<usize> {
-        let is_it = |entry: &Entry| entry.key.section == section && entry.key.name == name;
+        let is_it = |entry: &Setting| entry.key.section == section && entry.key.name == name;
         self.entries.iter().position(is_it)
     }
 
     /// The value of each key, and where it comes from.
-    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
+    pub fn entries(&self) -> impl Iterator<Item = &Setting> {
         self.entries.iter()
     }
 
     /// The value of one key; `None` if there is no such key.
-    pub fn entry(&self, name: &str) -> Option<&Entry> {
+    pub fn entry(&self, name: &str) -> Option<&Setting> {
         self.entries.iter().find(|entry| entry.key.name == name)
     }
 
@@ -271,7 +271,10 @@ impl Settings {
     /// assert_eq!((before.value(), after.value()), ("50".to_owned(), "60".to_owned()));
     /// # Ok::<(), prefork_server::settings::SettingsError>(())
     /// ```
-    pub fn changes<'a>(&'a self, newer: &'a Self) -> impl Iterator<Item = (&'a Entry, &'a Entry)> {
+    pub fn changes<'a>(
+        &'a self,
+        newer: &'a Self,
+    ) -> impl Iterator<Item = (&'a Setting, &'a Setting)> {
         let both = self.entries.iter().zip(&newer.entries);
         both.filter(|(old, new)| old.texts != new.texts)
     }
@@ -291,7 +294,7 @@ impl Settings {
 
     fn values(&self) -> Values {
         let mut values = Values::default();
-        let set = |entry: &&Entry| entry.source != Source::Default;
+        let set = |entry: &&Setting| entry.source != Source::Default;
         for entry in self.entries.iter().filter(set) {
             // OK to ignore: each value was checked when it was set.
             let _ = entry.key.apply(&mut values, &entry.texts);
@@ -429,7 +432,7 @@ fn unreadable(path: &Path, error: &io::Error) -> SettingsError {
     Problem::new(Source::file(path, None), message).into()
 }
 
-fn unknown(found: &file::Found) -> Problem {
+fn unknown(found: &file::FileValue) -> Problem {
     let full = |section: Option<&str>, name: &str| match section {
         Some(section) => format!("{section}.{name}"),
         None => name.to_owned(),

@@ -26,20 +26,20 @@ mod earlier;
 mod slot;
 mod view;
 
-pub(crate) use self::{earlier::Earlier, slot::Slot, view::BoardView};
+pub(crate) use self::{earlier::EarlierBoard, slot::BoardSlot, view::BoardView};
 
 use self::view::{numbers_at, queue_times_at, rows_at};
-use super::{cells, fd_registry::Ours, shared_memory::SharedMemory};
+use super::{cells, fd_registry::Registered, shared_memory::SharedMemory};
 use crate::core::{
     board::{
-        ASKED_INTERVAL_AT, DESCRIBED, EARLIER_AT, ENTRY_AT, FOLDS_AT, Layout, OTHERS_AT,
+        ASKED_INTERVAL_AT, BoardLayout, DESCRIBED, EARLIER_AT, ENTRY_AT, FOLDS_AT, OTHERS_AT,
         QUEUE_TIMES_AT, ROW_AT, USED_AT, WILL_LOOK_AT,
     },
     child::ChildId,
     comm::Interval,
-    metrics::{NUMBERS, Numbers},
+    metrics::{MetricNumbers, NUMBERS},
     queue_times::{QUEUE_WORDS, QueueTimes},
-    wire::Entry,
+    wire::BoardEntry,
 };
 use nix::unistd::{SysconfVar, sysconf};
 use std::{
@@ -73,14 +73,14 @@ pub(crate) struct Board {
         not(target_os = "linux"),
         allow(dead_code, reason = "upgrades are for Linux")
     )]
-    file: Option<Ours<OwnedFd>>,
+    file: Option<Registered<OwnedFd>>,
 }
 
 impl Board {
     /// A board for that many children. `clock_start` is the reading of the clock at
     /// [`Time::START`].
     pub(crate) fn new(children: usize, clock_start: u64) -> io::Result<Self> {
-        let layout = Layout::new(page_size(), children).ok_or(io::ErrorKind::OutOfMemory)?;
+        let layout = BoardLayout::new(page_size(), children).ok_or(io::ErrorKind::OutOfMemory)?;
         let (memory, file) = SharedMemory::new(c"prefork-board", layout.length())?;
         for (place, word) in memory.owners_words().iter().zip(layout.header(clock_start)) {
             place.store(word, Relaxed);
@@ -92,7 +92,7 @@ impl Board {
                 earlier: Arc::new([]),
             },
             lent: None,
-            file: file.map(Ours::parents),
+            file: file.map(Registered::parents),
         })
     }
 
@@ -143,7 +143,7 @@ impl Board {
         let offset = self.view.layout.offset(child.slot())?;
         let used = &self.view.memory.writable_words()?[USED_AT];
         used.store(used.load(Relaxed).max(child.slot() as u64 + 1), Relaxed);
-        self.clear(child.slot(), Entry::of(child.serial()));
+        self.clear(child.slot(), BoardEntry::of(child.serial()));
         Some(offset)
     }
 
@@ -167,11 +167,11 @@ impl Board {
     /// renewed.
     pub(crate) fn close(&mut self, slot: usize) -> bool {
         let was_elsewhere = self.is_elsewhere(slot);
-        self.clear(slot, Entry::default());
+        self.clear(slot, BoardEntry::default());
         was_elsewhere && self.forget_unused()
     }
 
-    fn clear(&self, place: usize, entry: Entry) {
+    fn clear(&self, place: usize, entry: BoardEntry) {
         let offset = self.view.layout.offset(place);
         if let (Some(offset), Some(words)) = (offset, self.view.memory.writable_words()) {
             let (parents, slot) = words.split_at(offset / size_of::<AtomicU64>());
@@ -210,17 +210,17 @@ impl Board {
         not(target_os = "linux"),
         allow(dead_code, reason = "upgrades are for Linux")
     )]
-    pub(crate) fn adopt(&mut self, boards: Vec<(Earlier, Vec<usize>)>, own: &[u64]) {
+    pub(crate) fn adopt(&mut self, boards: Vec<(EarlierBoard, Vec<usize>)>, own: &[u64]) {
         let Some(words) = self.view.memory.writable_words() else {
             return;
         };
         if let Some((newest, _)) = boards.first() {
             let (mut numbers, queue_times) = newest.totals();
-            numbers.add(&Numbers::read(|at| own.get(at).copied().unwrap_or(0)));
+            numbers.add(&MetricNumbers::read(|at| own.get(at).copied().unwrap_or(0)));
             let numbers = if newest.counts {
                 numbers
             } else {
-                Numbers::default()
+                MetricNumbers::default()
             };
             let totals = Counted {
                 numbers,
@@ -313,12 +313,12 @@ impl Board {
     }
 
     /// A child's access to its slot, for the child itself.
-    pub(crate) fn slot(&self, child: ChildId) -> Slot {
+    pub(crate) fn slot(&self, child: ChildId) -> BoardSlot {
         let BoardView { memory, layout, .. } = &self.view;
         let has_it = self.lent == Some(child.slot()) || memory.writable_words().is_some();
         let offset = layout.offset(child.slot()).filter(|_| has_it);
         let words = offset.and_then(|offset| memory.lent_words(offset, layout.slot_size()));
-        Slot::new(words, child, self.view.clone())
+        BoardSlot::new(words, child, self.view.clone())
     }
 
     /// From now on children need not print.
@@ -344,7 +344,7 @@ fn page_size() -> usize {
 /// What a child has counted.
 #[derive(Debug, Default)]
 struct Counted {
-    numbers: Numbers,
+    numbers: MetricNumbers,
     queue_times: QueueTimes,
 }
 

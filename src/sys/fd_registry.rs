@@ -119,12 +119,12 @@ fn registry() -> MutexGuard<'static, Registry> {
 /// In a child that has closed the descriptor by number, dropping this does nothing: a second close
 /// would hit another file with the same number, and std aborts on that.
 #[derive(Debug)]
-pub(crate) struct Ours<T: AsRawFd> {
+pub(crate) struct Registered<T: AsRawFd> {
     inner: ManuallyDrop<T>,
     serial: u64,
 }
 
-impl<T: AsRawFd> Ours<T> {
+impl<T: AsRawFd> Registered<T> {
     /// A descriptor that every child closes.
     pub(crate) fn parents(inner: T) -> Self {
         Self::enter(inner, None, false)
@@ -178,7 +178,7 @@ impl<T: AsRawFd> Ours<T> {
     }
 }
 
-impl<T: AsRawFd> Deref for Ours<T> {
+impl<T: AsRawFd> Deref for Registered<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
@@ -186,13 +186,13 @@ impl<T: AsRawFd> Deref for Ours<T> {
     }
 }
 
-impl<T: AsRawFd> DerefMut for Ours<T> {
+impl<T: AsRawFd> DerefMut for Registered<T> {
     fn deref_mut(&mut self) -> &mut T {
         &mut self.inner
     }
 }
 
-impl<T: AsRawFd> Drop for Ours<T> {
+impl<T: AsRawFd> Drop for Registered<T> {
     fn drop(&mut self) {
         let fd = self.inner.as_raw_fd();
         let mut registry = registry();
@@ -210,11 +210,11 @@ impl<T: AsRawFd> Drop for Ours<T> {
 
 #[allow(unsafe_code)]
 fn drop_inner<T>(inner: &mut ManuallyDrop<T>) {
-    // SAFETY: called only from `Ours::drop`, so once, and nothing uses the value after it.
+    // SAFETY: called only from `Registered::drop`, so once, and nothing uses the value after it.
     unsafe { ManuallyDrop::drop(inner) }
 }
 
-/// Runs `start`; descriptors that [`Ours::servers`] enters meanwhile are for the children of `id`.
+/// Runs `start`; descriptors that [`Registered::servers`] enters meanwhile are for the children of `id`.
 pub(crate) fn starting<R>(id: PreForkId, start: impl FnOnce() -> R) -> R {
     struct Reset;
     impl Drop for Reset {
@@ -295,7 +295,7 @@ fn close_range(first: RawFd, last: RawFd) {
     #[cfg(target_os = "linux")]
     {
         // SAFETY: the numbers are of descriptors of ours whose owners this process never drops
-        // (`Ours` checks the registry, from which the entries have been removed).
+        // (`Registered` checks the registry, from which the entries have been removed).
         let result = unsafe { nix::libc::syscall(nix::libc::SYS_close_range, first, last, 0) };
         if result == 0 {
             return;
@@ -359,9 +359,9 @@ mod tests {
     fn a_descriptor_is_entered_while_its_owner_lives() {
         let (read, write) = std::io::pipe().expect("a pipe");
         let (read_fd, write_fd) = (read.as_raw_fd(), write.as_raw_fd());
-        let read = Ours::parents(read);
+        let read = Registered::parents(read);
         let id = PreForkId::unique();
-        let write = starting(id, || Ours::servers(write));
+        let write = starting(id, || Registered::servers(write));
         assert!(
             registry()
                 .entries

@@ -10,6 +10,7 @@ pub(crate) mod cells;
 pub(crate) mod child_link;
 pub(crate) mod clock;
 pub(crate) mod confine;
+pub(crate) mod connection_program;
 pub(crate) mod control;
 pub(crate) mod credentials;
 pub(crate) mod date;
@@ -22,7 +23,6 @@ pub(crate) mod fork;
 mod group;
 pub(crate) mod handed_over;
 pub(crate) mod hangup;
-pub(crate) mod helper;
 #[cfg(all(feature = "holder", target_os = "linux"))]
 pub(crate) mod holder;
 #[cfg(not(all(feature = "holder", target_os = "linux")))]

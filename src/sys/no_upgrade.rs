@@ -3,14 +3,14 @@
 
 use super::{
     board::Board,
-    fd_registry::{Ours, PreForkId},
+    fd_registry::{PreForkId, Registered},
     launch::Launch,
     poller::Poller,
     stop_board::StopBoards,
 };
 use crate::core::{
     error::{Error, Operation},
-    state::{BoardState, Descriptor, Role, Snapshot},
+    state::{BoardState, Descriptor, FdRole, Snapshot},
     upgrade::Trial,
 };
 use std::{
@@ -22,20 +22,20 @@ use std::{
 
 /// What a process is told: never anything.
 #[derive(Debug)]
-pub(crate) struct Summons {
+pub(crate) struct UpgradeInstruction {
     pub(crate) state: RawFd,
-    pub(crate) way: Way,
+    pub(crate) way: UpgradeTask,
 }
 
 #[derive(Debug)]
 #[allow(dead_code, reason = "nobody tells any of it")]
-pub(crate) enum Way {
+pub(crate) enum UpgradeTask {
     Trial { answers: RawFd, end: RawFd },
     Forth { image: RawFd },
     Back { reason: String },
 }
 
-pub(crate) fn summons() -> Option<Summons> {
+pub(crate) fn instruction() -> Option<UpgradeInstruction> {
     None
 }
 
@@ -115,7 +115,7 @@ impl Upgrades {
 
     pub(crate) fn adopt(&mut self, _: &Snapshot) {}
 
-    pub(crate) fn add_asker(&mut self, _: Ours<OwnedFd>) {}
+    pub(crate) fn add_asker(&mut self, _: Registered<OwnedFd>) {}
 
     pub(crate) fn tell_askers(&mut self, _: &str) {}
 
@@ -147,7 +147,7 @@ impl Upgrades {
         &self,
         _: &mut Snapshot,
         _: PreForkId,
-        _: impl Iterator<Item = (RawFd, Role)>,
+        _: impl Iterator<Item = (RawFd, FdRole)>,
     ) -> io::Result<()> {
         Err(unsupported())
     }

@@ -25,7 +25,7 @@ const CAPACITY: usize = 256 * 1024;
 
 /// How a descriptor is written to without blocking.
 #[derive(Debug)]
-enum Way {
+enum WriteMode {
     /// A regular file, or a device on which a write never waits.
     Plain,
     Socket,
@@ -34,7 +34,7 @@ enum Way {
     Reopened(File),
 }
 
-impl Way {
+impl WriteMode {
     fn of(fd: RawFd, mode: libc::mode_t) -> Self {
         match mode & libc::S_IFMT {
             libc::S_IFSOCK => Self::Socket,
@@ -99,7 +99,7 @@ fn send_nowait(fd: RawFd, bytes: &[u8]) -> io::Result<usize> {
 #[derive(Debug)]
 struct Outlet {
     fd: RawFd,
-    way: Option<((libc::dev_t, libc::ino_t), Way)>,
+    way: Option<((libc::dev_t, libc::ino_t), WriteMode)>,
     queue: VecDeque<u8>,
     dropped: u64,
 }
@@ -154,7 +154,7 @@ impl Outlet {
         let fd = self.fd;
         let way = match &mut self.way {
             Some((known, way)) if *known == file => way,
-            other => &mut other.insert((file, Way::of(fd, stat.st_mode))).1,
+            other => &mut other.insert((file, WriteMode::of(fd, stat.st_mode))).1,
         };
         while !self.queue.is_empty() {
             let (head, _) = self.queue.as_slices();

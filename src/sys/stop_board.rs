@@ -2,7 +2,7 @@
 //! wakes a child; this memory counts when the signal is lost, for example while system(3) ignores
 //! SIGINT. A child cannot write here.
 
-use super::{fd_registry::Ours, shared_memory::SharedMemory};
+use super::{fd_registry::Registered, shared_memory::SharedMemory};
 use crate::core::{child::ChildId, draining::QueuedClients};
 use std::{
     collections::BTreeMap,
@@ -17,7 +17,7 @@ use std::{
 pub(crate) struct StopBoard {
     memory: SharedMemory,
     /// For a program that takes the place of this one.
-    file: Option<Ours<OwnedFd>>,
+    file: Option<Registered<OwnedFd>>,
 }
 
 /// The boards of earlier programs, by the descriptors in the state that they have handed on.
@@ -31,7 +31,7 @@ impl StopBoard {
             .checked_mul(size_of::<AtomicU64>())
             .ok_or(io::ErrorKind::OutOfMemory)?;
         let (memory, file) = SharedMemory::to_hand_on(c"prefork-stops", length)?;
-        let file = file.map(Ours::parents);
+        let file = file.map(Registered::parents);
         Ok(Self { memory, file })
     }
 
@@ -39,7 +39,7 @@ impl StopBoard {
     #[cfg(target_os = "linux")]
     pub(crate) fn adopted(file: OwnedFd) -> io::Result<Self> {
         let memory = SharedMemory::adopted(&file)?;
-        let file = Some(Ours::parents(file));
+        let file = Some(Registered::parents(file));
         Ok(Self { memory, file })
     }
 

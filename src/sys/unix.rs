@@ -5,7 +5,7 @@ mod forking;
 mod upgrading;
 mod watches;
 
-pub(crate) use self::forking::Newborn;
+pub(crate) use self::forking::NewChild;
 
 use self::{upgrading::death_watch, watches::Watches};
 use super::{
@@ -13,11 +13,11 @@ use super::{
     atfork,
     board::Board,
     clock::Clock,
-    confine::Plan,
+    confine::ConfinementPlan,
     control::ControlSocket,
-    fd_registry::{Ours, PreForkId},
+    fd_registry::{PreForkId, Registered},
     fork::Tie,
-    holder::Holding,
+    holder::HolderRelation,
     limits::{self, Threads},
     null,
     out_of_memory::OutOfMemory,
@@ -34,20 +34,20 @@ use super::{
 #[cfg(all(feature = "holder", target_os = "linux"))]
 use crate::core::system::PoolJournal;
 use crate::core::{
-    board::{Notes, SharedView, View},
+    board::{SharedView, SlotNotes, View},
     child::{ChildId, Signal},
     comm::Interval,
     error::{Error, Operation},
     queue::PrintTo,
     say::say,
-    signal_policy::{Arrived, Takes},
+    signal_policy::{Arrived, TakenSignals},
     stack::Frame,
     state::Snapshot,
     states::{Watch, WatchId},
-    system::{Caller, ForkTerms, Forked, Heard, Ready, Source, System, Wait},
+    system::{ClientRead, EventSource, ForkTerms, Forked, NewClient, Ready, System, Wait},
     time::Time,
     upgrade::Trial,
-    wire::Entry,
+    wire::BoardEntry,
 };
 use mio::Interest;
 #[cfg(all(feature = "holder", target_os = "linux"))]
@@ -75,14 +75,14 @@ pub(crate) struct UnixSystem {
     pub(super) earlier_stops: BTreeMap<ChildId, Rc<StopBoard>>,
     pub(crate) stacks: Stacks,
     pub(super) out_of_memory: Rc<OutOfMemory>,
-    pub(crate) null: Ours<OwnedFd>,
+    pub(crate) null: Registered<OwnedFd>,
     /// What children do before they serve.
-    pub(crate) confinement: Plan,
+    pub(crate) confinement: ConfinementPlan,
     /// The read end of the death watch, for children; a child takes it.
-    pub(crate) death_read: Option<Ours<OwnedFd>>,
+    pub(crate) death_read: Option<Registered<OwnedFd>>,
     /// The write end. Nothing is written to it. It is open for as long as the parent lives, and in
     /// no other process.
-    pub(super) death_write: Option<Ours<OwnedFd>>,
+    pub(super) death_write: Option<Registered<OwnedFd>>,
     pub(super) poller: Poller,
     outputs: Outputs,
     threads: Threads,
@@ -93,7 +93,7 @@ pub(crate) struct UnixSystem {
     is_settled: bool,
     pub(crate) adoption: Adoption,
     pub(crate) upgrades: Upgrades,
-    pub(crate) holding: Holding,
+    pub(crate) holder: HolderRelation,
     title: ParentTitle,
 }
 
@@ -104,7 +104,7 @@ impl UnixSystem {
     /// on. Nothing that the state names is closed if this fails.
     pub(crate) fn new(
         id: PreForkId,
-        takes: Takes,
+        takes: TakenSignals,
         children: usize,
         state: Option<&Snapshot>,
     ) -> Result<Self, Error> {
@@ -117,7 +117,7 @@ impl UnixSystem {
         poller
             .add_urgent(
                 signals.as_fd().as_raw_fd(),
-                Source::Signals,
+                EventSource::Signals,
                 Interest::READABLE,
             )
             .map_err(|error| Error::new(Operation::Register, "signal pipe", error))?;
@@ -134,8 +134,8 @@ impl UnixSystem {
             upgrade::adopt_boards(&mut board, &state.boards);
         }
         let (death_read, death_write) = death_watch(state)?;
-        let death_read = Ours::childrens(death_read, id);
-        let death_write = Ours::parents(death_write);
+        let death_read = Registered::childrens(death_read, id);
+        let death_write = Registered::parents(death_write);
         Ok(Self {
             id,
             clock,
@@ -146,8 +146,8 @@ impl UnixSystem {
             earlier_stops: BTreeMap::new(),
             stacks: Stacks::new(children),
             out_of_memory: Rc::default(),
-            null: Ours::childrens(null, id),
-            confinement: Plan::default(),
+            null: Registered::childrens(null, id),
+            confinement: ConfinementPlan::default(),
             death_read: Some(death_read),
             death_write: Some(death_write),
             poller,
@@ -160,7 +160,7 @@ impl UnixSystem {
             is_settled: false,
             adoption: Adoption::default(),
             upgrades: Upgrades::new(state),
-            holding: Holding::default(),
+            holder: HolderRelation::default(),
             title: ParentTitle::default(),
         })
     }
@@ -173,7 +173,7 @@ impl UnixSystem {
 
     /// To whose lives this child is tied.
     pub(crate) fn tie(&self) -> Tie {
-        self.holding.tie_of_child(self.owner)
+        self.holder.tie_of_child(self.owner)
     }
 
     pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
@@ -222,7 +222,7 @@ fn boards(children: usize, clock: &Clock) -> io::Result<(Board, Rc<StopBoard>)> 
 }
 
 impl System for UnixSystem {
-    type Newborn = Newborn;
+    type NewChild = NewChild;
     type Process = ChildProcess;
 
     fn now(&self) -> Time {
@@ -276,14 +276,14 @@ impl System for UnixSystem {
             .as_mut()
             .map(|signals| signals.arrived(woken))
             .unwrap_or_default();
-        self.holding.arrived(arrived, woken)
+        self.holder.arrived(arrived, woken)
     }
 
     fn check_threads(&self) -> Result<(), Error> {
         self.threads.expect_one()
     }
 
-    fn fork(&mut self, terms: ForkTerms) -> Result<Forked<ChildProcess, Newborn>, Error> {
+    fn fork(&mut self, terms: ForkTerms) -> Result<Forked<ChildProcess, NewChild>, Error> {
         self.fork_child(terms)
     }
 
@@ -295,7 +295,7 @@ impl System for UnixSystem {
         self.stacks.reap();
         self.upgrades.reap();
         // It names each death once; a process of the program's own is named until that reaps it.
-        self.holding.peek().or_else(process::peek)
+        self.holder.peek().or_else(process::peek)
     }
 
     fn reap_orphan(&mut self, pid: u32) -> bool {
@@ -311,11 +311,11 @@ impl System for UnixSystem {
     }
 
     fn close_slot(&mut self, slot: usize) -> bool {
-        self.holding.forget(slot);
+        self.holder.forget(slot);
         self.board.close(slot)
     }
 
-    fn noted(&self, slot: usize) -> Entry {
+    fn noted(&self, slot: usize) -> BoardEntry {
         self.board.view().entry(slot)
     }
 
@@ -323,7 +323,7 @@ impl System for UnixSystem {
         SharedView(Rc::new(self.board.view().clone()))
     }
 
-    fn notes(&self, slot: usize) -> Notes {
+    fn notes(&self, slot: usize) -> SlotNotes {
         self.board.view().notes(slot, self.clock.now())
     }
 
@@ -367,14 +367,14 @@ impl System for UnixSystem {
         self.watches.state(number, &self.poller)
     }
 
-    fn accept_control(&mut self) -> io::Result<Option<Caller>> {
+    fn accept_control(&mut self) -> io::Result<Option<NewClient>> {
         let control = self.control.as_mut();
         control.map_or(Ok(None), |control| control.accept(&self.poller))
     }
 
-    fn read_control(&mut self, client: u64, buffer: &mut [u8]) -> Heard {
+    fn read_control(&mut self, client: u64, buffer: &mut [u8]) -> ClientRead {
         let control = self.control.as_ref();
-        control.map_or(Heard::Gone, |control| control.read(client, buffer))
+        control.map_or(ClientRead::Gone, |control| control.read(client, buffer))
     }
 
     fn write_control(&mut self, client: u64, bytes: &[u8]) -> io::Result<usize> {
@@ -409,7 +409,7 @@ impl System for UnixSystem {
             return Err(io::ErrorKind::Unsupported.into());
         }
         self.stacks
-            .ask(child, pid, self.holding.ward(child).as_ref())
+            .ask(child, pid, self.holder.held_child(child).as_ref())
     }
 
     fn stacks(&mut self) -> Vec<(ChildId, Vec<Frame>)> {
@@ -449,19 +449,19 @@ impl System for UnixSystem {
     }
 
     fn forget_image(&mut self) {
-        self.holding.say_proved();
+        self.holder.say_proved();
         self.upgrades.forget_previous();
     }
 
     fn add_asker(&mut self, connection: Box<dyn Any>) {
         // OK because `upgrade_and_tell` has put a descriptor in.
-        if let Ok(connection) = connection.downcast::<Ours<OwnedFd>>() {
+        if let Ok(connection) = connection.downcast::<Registered<OwnedFd>>() {
             self.upgrades.add_asker(*connection);
         }
     }
 
     fn tell_asker(&mut self, connection: Box<dyn Any>, outcome: &str) {
-        if let Ok(connection) = connection.downcast::<Ours<OwnedFd>>() {
+        if let Ok(connection) = connection.downcast::<Registered<OwnedFd>>() {
             upgrade::tell(connection.as_fd(), outcome);
         }
     }
@@ -472,11 +472,11 @@ impl System for UnixSystem {
 
     #[cfg(all(feature = "holder", target_os = "linux"))]
     fn journal(&self) -> Option<&dyn PoolJournal> {
-        self.holding.journal()
+        self.holder.journal()
     }
 
     fn close(&mut self) {
-        self.holding.end_death_watch();
+        self.holder.end_death_watch();
         self.death_write = None;
         self.title.end();
         self.upgrades.close(&self.poller);
@@ -488,6 +488,6 @@ impl System for UnixSystem {
         if let Some(signals) = self.signals.take() {
             let _ = self.poller.remove_urgent(signals.as_fd().as_raw_fd());
         }
-        self.holding.say_goodbye();
+        self.holder.announce_end();
     }
 }

@@ -56,7 +56,7 @@ pub(crate) fn poll_many(
     Ok(asked.iter().map(|fd| fd.any().unwrap_or(false)).collect())
 }
 
-/// Waits on the listeners and on what every child watches: its stop bell and the death watch.
+/// Waits on the listeners and on what every child watches: its stop event and the death watch.
 #[cfg(target_os = "linux")]
 pub(crate) use linux::Waiter;
 

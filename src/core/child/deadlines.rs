@@ -1,7 +1,7 @@
 //! The times of a child: how long it may be silent, when SIGINT and SIGKILL are due, when it is given
 //! up. Reads no clock.
 
-use super::{AFTER_KILL, Child, Flags, Reason, Retirement};
+use super::{AFTER_KILL, Child, ChildFlags, Reason, Retirement};
 use crate::core::time::Time;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ impl Child {
     /// hand. Only `timeout` limits such a child, as any busy child.
     pub(crate) fn kill_at(&self, timeout: Duration, gaps: Duration) -> Option<Time> {
         let told = self.retirement?;
-        if self.flags.contains(Flags::KILL_SENT) {
+        if self.flags.contains(ChildFlags::KILL_SENT) {
             None
         } else if told.reason.is_gentle() && self.is_serving() {
             let patience = self.patience(timeout) + gaps.saturating_sub(self.gaps_at_ack);
@@ -27,7 +27,7 @@ impl Child {
     /// How long it may be silent. An ACK may stand in output that was not read, but not for longer than
     /// once more the timeout: each turn reads what stood in the pipe when it began.
     pub(crate) fn patience(&self, timeout: Duration) -> Duration {
-        match self.flags.contains(Flags::UNREAD) {
+        match self.flags.contains(ChildFlags::UNREAD) {
             true => timeout.saturating_mul(2),
             false => timeout,
         }
@@ -43,7 +43,7 @@ impl Child {
 
     /// When a shutdown gives up waiting for it.
     pub(crate) fn give_up_at(&self) -> Option<Time> {
-        let living = !self.flags.contains(Flags::REAPED);
+        let living = !self.flags.contains(ChildFlags::REAPED);
         self.killed_at.filter(|_| living).map(|at| at + AFTER_KILL)
     }
 

@@ -1,7 +1,7 @@
 //! What a child does now that a clock bounds, by its notes in shared memory and by its words. Reads
 //! no clock.
 
-use super::{Child, Flags, Reason, State};
+use super::{Child, ChildFlags, Reason, State};
 use crate::core::{
     clocks::{InHand, Work},
     time::Time,
@@ -16,7 +16,11 @@ impl Child {
     pub(crate) fn work(&self) -> Option<Work> {
         let serves_on = |reason: Reason| reason.is_gentle() || reason == Reason::Shutdown;
         let unbounded = self.reason().is_none_or(serves_on);
-        if !unbounded || self.flags.intersects(Flags::KILL_SENT | Flags::REAPED) {
+        if !unbounded
+            || self
+                .flags
+                .intersects(ChildFlags::KILL_SENT | ChildFlags::REAPED)
+        {
             None
         } else {
             self.connection().or_else(|| self.start())

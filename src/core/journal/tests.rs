@@ -7,13 +7,13 @@ use proptest::prelude::*;
 const PID: u32 = 100;
 const ID: ChildId = ChildId::new(3, 7);
 
-fn forking() -> Record {
-    Record::forking(ID, 2, false, Time::at(Duration::from_millis(5)))
+fn forking() -> JournalRecord {
+    JournalRecord::forking(ID, 2, false, Time::at(Duration::from_millis(5)))
 }
 
-fn lives() -> Record {
-    Record {
-        phase: Phase::Lives,
+fn lives() -> JournalRecord {
+    JournalRecord {
+        phase: LifePhase::Lives,
         pid: PID,
         ..forking()
     }
@@ -22,10 +22,10 @@ fn lives() -> Record {
 /// Two parents in a row with a child each, in one slot, and the holder: all that happens from the record
 /// of the first fork to the end of the second parent. A step is done by one of them.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
-struct World {
+struct JournalWorld {
     /// Which of the parents is the last one. The second comes only if the first has left no child.
     parent: usize,
-    step: Step,
+    step: JournalStep,
     parent_lives: bool,
     children: [Life; 2],
     note: NotedPid,
@@ -35,7 +35,7 @@ struct World {
 
 /// What the last parent has done.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
-enum Step {
+enum JournalStep {
     #[default]
     Nothing,
     Recorded,
@@ -64,9 +64,9 @@ fn serial_of(parent: usize) -> u32 {
     ID.serial() + u32::try_from(parent).unwrap()
 }
 
-impl World {
-    fn phase(self) -> Phase {
-        Phase::read(self.record)
+impl JournalWorld {
+    fn phase(self) -> LifePhase {
+        LifePhase::read(self.record)
     }
 
     /// The child of the last parent.
@@ -74,7 +74,7 @@ impl World {
         self.children[self.parent]
     }
 
-    fn with(self, step: Step, phase: Phase) -> Self {
+    fn with(self, step: JournalStep, phase: LifePhase) -> Self {
         Self {
             step,
             record: phase as u64,
@@ -93,17 +93,17 @@ impl World {
             return self.next_parent().into_iter().collect();
         }
         let next = match self.step {
-            Step::Nothing => self.with(Step::Recorded, Phase::Forking),
-            Step::Recorded => self
-                .with(Step::Forked, Phase::Forking)
+            JournalStep::Nothing => self.with(JournalStep::Recorded, LifePhase::Forking),
+            JournalStep::Recorded => self
+                .with(JournalStep::Forked, LifePhase::Forking)
                 .with_child(self.parent, Life::Born),
-            Step::Forked => self.with(Step::Entered, Phase::Lives),
-            Step::Entered if self.child() == Life::Dead => Self {
+            JournalStep::Forked => self.with(JournalStep::Entered, LifePhase::Lives),
+            JournalStep::Entered if self.child() == Life::Dead => Self {
                 reaped: true,
-                ..self.with(Step::Reaped, Phase::Lives)
+                ..self.with(JournalStep::Reaped, LifePhase::Lives)
             },
-            Step::Reaped => self.with(Step::Forgotten, Phase::Vacant),
-            Step::Entered | Step::Forgotten => return vec![self.killed()],
+            JournalStep::Reaped => self.with(JournalStep::Forgotten, LifePhase::Vacant),
+            JournalStep::Entered | JournalStep::Forgotten => return vec![self.killed()],
         };
         vec![next, self.killed()]
     }
@@ -118,10 +118,10 @@ impl World {
     /// The second parent uses the slot if the holder has found no child in it, be it that one is about to
     /// end by itself.
     fn next_parent(self) -> Option<Self> {
-        let is_free = self.parent == 0 && self.resolved().phase == Phase::Vacant;
+        let is_free = self.parent == 0 && self.resolved().phase == LifePhase::Vacant;
         is_free.then_some(Self {
             parent: 1,
-            step: Step::Nothing,
+            step: JournalStep::Nothing,
             parent_lives: true,
             record: 0,
             reaped: false,
@@ -150,15 +150,15 @@ impl World {
     }
 
     /// The record, as the holder resolves it now.
-    fn resolved(self) -> Record {
+    fn resolved(self) -> JournalRecord {
         let serial = serial_of(self.parent);
         let record = match self.phase() {
-            Phase::Vacant => Record::default(),
-            Phase::Forking => Record {
+            LifePhase::Vacant => JournalRecord::default(),
+            LifePhase::Forking => JournalRecord {
                 serial,
                 ..forking()
             },
-            _ => Record {
+            _ => JournalRecord {
                 serial,
                 pid: PIDS[self.parent],
                 ..lives()
@@ -180,9 +180,9 @@ impl World {
 /// accounted for.
 #[test]
 fn a_parent_killed_at_any_step_loses_no_child_and_doubles_none() {
-    let mut open = vec![World {
+    let mut open = vec![JournalWorld {
         parent_lives: true,
-        ..World::default()
+        ..JournalWorld::default()
     }];
     let mut seen = std::collections::HashSet::new();
     let mut resolved = [0; 2];
@@ -207,17 +207,17 @@ fn a_parent_killed_at_any_step_loses_no_child_and_doubles_none() {
     );
 }
 
-fn check(world: World) {
+fn check(world: JournalWorld) {
     let record = world.resolved();
     let pid = PIDS[world.parent];
     let exists = world.child() != Life::Unborn && !world.reaped;
     match record.phase {
-        Phase::Lives => assert!(exists && record.pid == pid, "{world:?}"),
+        LifePhase::Lives => assert!(exists && record.pid == pid, "{world:?}"),
         // Whatever it does from now on, it does not serve.
-        Phase::Vacant => assert!(ends_unseen(world, world.parent), "{world:?}"),
+        LifePhase::Vacant => assert!(ends_unseen(world, world.parent), "{world:?}"),
         // Known, and gone.
-        Phase::Ended => assert!(world.reaped, "{world:?}"),
-        Phase::Forking | Phase::Ending => panic!("unresolved: {world:?}"),
+        LifePhase::Ended => assert!(world.reaped, "{world:?}"),
+        LifePhase::Forking | LifePhase::Ending => panic!("unresolved: {world:?}"),
     }
     // That of a parent before has been left alone by its holder.
     assert!(world.parent == 0 || ends_unseen(world, 0), "{world:?}");
@@ -228,7 +228,7 @@ fn check(world: World) {
     );
 }
 
-fn ends_unseen(world: World, child: usize) -> bool {
+fn ends_unseen(world: JournalWorld, child: usize) -> bool {
     match world.children[child] {
         Life::Unborn | Life::Dead => true,
         Life::Serves => false,
@@ -266,16 +266,16 @@ impl Siblings {
         Self {
             parent_lives: true,
             child: Life::Unborn,
-            words: Record::default().words(),
+            words: JournalRecord::default().words(),
             reaped: false,
         }
     }
 
-    fn record(&self) -> Record {
-        Record::read(&self.words)
+    fn record(&self) -> JournalRecord {
+        JournalRecord::read(&self.words)
     }
 
-    fn with(self, record: &Record) -> Self {
+    fn with(self, record: &JournalRecord) -> Self {
         let words = record.words();
         Self { words, ..self }
     }
@@ -289,15 +289,15 @@ impl Siblings {
             ..self
         };
         let next = match (self.record().phase, self.child) {
-            (Phase::Vacant, Life::Unborn) => self.with(&forking()),
-            (Phase::Forking, _) => {
+            (LifePhase::Vacant, Life::Unborn) => self.with(&forking()),
+            (LifePhase::Forking, _) => {
                 let mut next = self;
                 next.words[PID_AT] |= u64::from(PID);
                 // The parent cannot be killed between the two.
                 let child = Life::Serves;
                 Self { child, ..next }
             }
-            (Phase::Ended, _) => self.with(&Record::default()),
+            (LifePhase::Ended, _) => self.with(&JournalRecord::default()),
             _ => return vec![killed],
         };
         vec![next, killed]
@@ -305,13 +305,13 @@ impl Siblings {
 
     fn holders_steps(self) -> Vec<Self> {
         let record = self.record();
-        let ending = Record {
-            phase: Phase::Ending,
+        let ending = JournalRecord {
+            phase: LifePhase::Ending,
             ..record
         };
         match (self.child, record.phase) {
-            (Life::Dead, Phase::Lives) => vec![self.with(&ending)],
-            (Life::Dead, Phase::Ending) => vec![Self {
+            (Life::Dead, LifePhase::Lives) => vec![self.with(&ending)],
+            (Life::Dead, LifePhase::Ending) => vec![Self {
                 reaped: true,
                 ..self.with(&record.ended(Collected::default()))
             }],
@@ -344,18 +344,18 @@ fn a_child_of_the_holder_is_known_from_its_fork_until_its_end_is_told() {
         open.extend(world.childs_steps());
         let exists = world.child != Life::Unborn && !world.reaped;
         let record = world.record();
-        if exists && record.phase != Phase::Ending {
+        if exists && record.phase != LifePhase::Ending {
             assert!(record.lives() && record.pid == PID, "{world:?}");
         }
         // The holder is not reaping when it resolves.
-        if !world.parent_lives && record.phase != Phase::Ending {
+        if !world.parent_lives && record.phase != LifePhase::Ending {
             resolved += 1;
             let found = record.resolve(NotedPid::default(), |pid| pid == PID && exists);
             let expected = match (exists, world.reaped, record.phase) {
-                (true, ..) => Phase::Lives,
+                (true, ..) => LifePhase::Lives,
                 // Until a parent has told it.
-                (false, true, Phase::Ended) => Phase::Ended,
-                _ => Phase::Vacant,
+                (false, true, LifePhase::Ended) => LifePhase::Ended,
+                _ => LifePhase::Vacant,
             };
             assert_eq!(found.phase, expected, "{world:?}");
         }
@@ -366,10 +366,13 @@ fn a_child_of_the_holder_is_known_from_its_fork_until_its_end_is_told() {
 #[test]
 fn what_another_child_has_noted_resolves_nothing() {
     let earlier = NotedPid::new(ID.serial() - 1, PID);
-    assert_eq!(forking().resolve(earlier, |_| true), Record::default());
+    assert_eq!(
+        forking().resolve(earlier, |_| true),
+        JournalRecord::default()
+    );
     for nobody in [0, 1] {
         let noted = NotedPid::new(ID.serial(), nobody);
-        assert_eq!(forking().resolve(noted, |_| true), Record::default());
+        assert_eq!(forking().resolve(noted, |_| true), JournalRecord::default());
     }
 }
 
@@ -378,15 +381,15 @@ fn what_another_child_has_noted_resolves_nothing() {
 fn of_two_children_with_one_pid_the_later_one_lives() {
     let earlier = lives();
     for later in [ID.serial() + 1, ID.serial() + 1000] {
-        let later = Record {
+        let later = JournalRecord {
             serial: later,
             ..earlier
         };
         assert!(earlier.is_outdated_by(&later) && !later.is_outdated_by(&earlier));
-        let other = Record { pid: 101, ..later };
+        let other = JournalRecord { pid: 101, ..later };
         assert!(!earlier.is_outdated_by(&other));
     }
-    let [last, first] = [u32::MAX, 0].map(|serial| Record { serial, ..earlier });
+    let [last, first] = [u32::MAX, 0].map(|serial| JournalRecord { serial, ..earlier });
     assert!(last.is_outdated_by(&first), "serials begin again");
     assert!(!earlier.is_outdated_by(&earlier));
 }
@@ -412,8 +415,8 @@ proptest! {
         told: Option<(u8, u32)>, successor: bool, said: u64, group in 0..3_u8, signal in 0..17_u8,
         noise: [u64; RECORD_WORDS],
     ) {
-        let phase = match Phase::read(phase) {
-            Phase::Forking if pid != 0 => Phase::Lives,
+        let phase = match LifePhase::read(phase) {
+            LifePhase::Forking if pid != 0 => LifePhase::Lives,
             phase => phase,
         };
         let usage = Usage {
@@ -426,26 +429,26 @@ proptest! {
             usage: status.map(|_| usage),
             out_of_memory: false,
         };
-        let told = told.map(|(reason, at)| ToldNote {
+        let told = told.map(|(reason, at)| RetirementNote {
             reason: Reason::of_code(reason),
             at: Time::at(Duration::from_micros(at.into())),
         });
-        let record = Record {
+        let record = JournalRecord {
             phase, serial, reserved, pid, epoch, told, successor,
             stop_by: StopBy {
                 signal: Signal::of_code(signal),
                 group: ToGroup::of_code(group),
             },
             forked_at: Time::at_nanoseconds(at),
-            said: Said::read(said),
-            end: (phase == Phase::Ended).then_some(end),
+            said: WordNotes::read(said),
+            end: (phase == LifePhase::Ended).then_some(end),
         };
         let expected = match phase {
-            Phase::Vacant => Record::default(),
+            LifePhase::Vacant => JournalRecord::default(),
             _ => record,
         };
-        prop_assert_eq!(Record::read(&record.words()), expected);
-        let _ = Record::read(&noise).resolve(NotedPid(at), |_| reserved);
+        prop_assert_eq!(JournalRecord::read(&record.words()), expected);
+        let _ = JournalRecord::read(&noise).resolve(NotedPid(at), |_| reserved);
     }
 }
 
@@ -453,36 +456,36 @@ proptest! {
 #[test]
 fn a_child_of_an_earlier_program_is_the_next_parents_as_well() {
     let now = Time::at(Duration::from_secs(9));
-    let heir = |record: Record| {
-        let heir = Heir {
+    let inherited = |record: JournalRecord| {
+        let inherited = InheritedChild {
             slot: 3,
             record,
             notes: Default::default(),
             pipes: [Some((5, 0)), None, None],
         };
-        heir.state(now)
+        inherited.state(now)
     };
     let end = Collected {
         status: Some(WaitStatus::from_raw(9)),
         ..Collected::default()
     };
-    let reserved = Record {
+    let reserved = JournalRecord {
         reserved: true,
         ..lives()
     };
     for record in [lives(), reserved] {
-        assert_eq!(Record::adopted(&heir(record)), record);
+        assert_eq!(JournalRecord::adopted(&inherited(record)), record);
     }
     // A parent reaps who has ended, and has the end in what it saves.
     let end_state = Some(save_end(&end));
     let ended = ChildState {
         end: end_state.clone(),
-        ..heir(lives())
+        ..inherited(lives())
     };
-    assert_eq!(Record::adopted(&ended), lives().ended(end));
+    assert_eq!(JournalRecord::adopted(&ended), lives().ended(end));
     let outlived = ChildState {
         outlived: end_state,
-        ..heir(lives())
+        ..inherited(lives())
     };
-    assert_eq!(Record::adopted(&outlived).phase, Phase::Ended);
+    assert_eq!(JournalRecord::adopted(&outlived).phase, LifePhase::Ended);
 }

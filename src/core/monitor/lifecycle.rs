@@ -50,7 +50,7 @@ impl Monitor {
         let Some(child) = self.pool.get_mut(id) else {
             return;
         };
-        child.flags |= Flags::HEARD;
+        child.flags |= ChildFlags::HEARD;
         if child.state == State::Starting {
             self.pool.set_state(id, State::Free);
             self.observe_surplus();
@@ -62,7 +62,7 @@ impl Monitor {
     pub(crate) fn is_busy(&self, id: ChildId) -> Option<bool> {
         let child = self.pool.get(id)?;
         Some(match child.state {
-            State::Retiring => child.flags.contains(Flags::BUSY_SINCE_TOLD),
+            State::Retiring => child.flags.contains(ChildFlags::BUSY_SINCE_TOLD),
             state => state == State::Busy,
         })
     }
@@ -70,23 +70,23 @@ impl Monitor {
     /// Notes whether the turn left output of a child unread.
     pub(crate) fn set_unread(&mut self, id: ChildId, unread: bool) {
         if let Some(child) = self.pool.get_mut(id) {
-            child.flags.set(Flags::UNREAD, unread);
+            child.flags.set(ChildFlags::UNREAD, unread);
         }
     }
 
     /// Notes that one of a child's outputs has ended. True, once per child, when it was the last.
-    pub(crate) fn output_ended(&mut self, id: ChildId, output: Flags) -> bool {
+    pub(crate) fn output_ended(&mut self, id: ChildId, output: ChildFlags) -> bool {
         let Some(child) = self.pool.get_mut(id) else {
             return false;
         };
         child.flags.remove(output);
         let open = child
             .flags
-            .intersects(Flags::STDOUT_OPEN | Flags::STDERR_OPEN);
-        if open || child.flags.contains(Flags::CLOSED) {
+            .intersects(ChildFlags::STDOUT_OPEN | ChildFlags::STDERR_OPEN);
+        if open || child.flags.contains(ChildFlags::CLOSED) {
             return false;
         }
-        child.flags |= Flags::CLOSED;
+        child.flags |= ChildFlags::CLOSED;
         if child.state != State::Retiring {
             self.note_failing_start(id);
             self.retire(id, Reason::Closed);
@@ -126,19 +126,23 @@ impl Monitor {
     ///
     /// The words of a retiring child prove nothing: a child that cannot be watched may say them
     /// before it is killed, and the next would be forked at once.
-    pub(super) fn note_word(&mut self, id: ChildId, shows: Flags) {
+    pub(super) fn note_word(&mut self, id: ChildId, shows: ChildFlags) {
         let Some(child) = self.pool.get_mut(id) else {
             return;
         };
         if child.state == State::Retiring {
             return;
         }
-        let first = !child.flags.intersects(Flags::WAS_BUSY | Flags::WAITED);
-        let finished = shows.contains(Flags::WAITED) && child.flags.contains(Flags::WAS_BUSY);
-        child.flags |= shows;
-        child
+        let first = !child
             .flags
-            .set(Flags::FINISHED_ONE, finished || child.has_finished_one());
+            .intersects(ChildFlags::WAS_BUSY | ChildFlags::WAITED);
+        let finished =
+            shows.contains(ChildFlags::WAITED) && child.flags.contains(ChildFlags::WAS_BUSY);
+        child.flags |= shows;
+        child.flags.set(
+            ChildFlags::FINISHED_ONE,
+            finished || child.has_finished_one(),
+        );
         let forked_at = child.start_time;
         if first {
             self.happened(Event::Ready { child: id });
@@ -147,7 +151,7 @@ impl Monitor {
         }
         if finished {
             self.backoff.proved(forked_at);
-        } else if shows.contains(Flags::WAS_BUSY) {
+        } else if shows.contains(ChildFlags::WAS_BUSY) {
             self.backoff.start_held(forked_at);
         }
     }
@@ -162,12 +166,12 @@ impl Monitor {
         };
         let asked = child.reason().is_some_and(|why| why != Reason::Closed);
         if !asked && !child.was_told() {
-            child.flags |= Flags::OUTLIVED;
+            child.flags |= ChildFlags::OUTLIVED;
         }
         if child.state != State::Retiring {
             self.note_failing_start(id);
             self.retire(id, Reason::Closed);
-            self.post_known(Posted::Forkoff);
+            self.post_known(PostedState::Forkoff);
         }
     }
 
@@ -200,8 +204,8 @@ impl Monitor {
     /// Marks a reaped child as closed. True if `handler_server_closed` has not been called for it.
     pub(crate) fn close(&mut self, id: ChildId) -> bool {
         self.pool.get_mut(id).is_some_and(|child| {
-            let first = !child.flags.contains(Flags::CLOSED);
-            child.flags |= Flags::CLOSED;
+            let first = !child.flags.contains(ChildFlags::CLOSED);
+            child.flags |= ChildFlags::CLOSED;
             first
         })
     }
@@ -269,7 +273,7 @@ impl Monitor {
     /// A child was reaped, and what it has written is still to be read.
     pub(crate) fn note_reaped(&mut self, id: ChildId) {
         if let Some(child) = self.pool.get_mut(id) {
-            child.flags |= Flags::REAPED;
+            child.flags |= ChildFlags::REAPED;
         }
     }
 

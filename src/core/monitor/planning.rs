@@ -15,8 +15,8 @@ impl Monitor {
         }
     }
 
-    pub(crate) fn post_known(&mut self, posted: Posted) {
-        if posted != Posted::Forkoff || !self.queue.has_forkoff() {
+    pub(crate) fn post_known(&mut self, posted: PostedState) {
+        if posted != PostedState::Forkoff || !self.queue.has_forkoff() {
             self.queue.push(Task::Posted(posted));
         }
     }
@@ -156,7 +156,7 @@ impl Monitor {
         self.attributes.set(|config| *config = asked);
         self.attributes_changed();
         if !self.shutdown {
-            self.post_known(Posted::Forkoff);
+            self.post_known(PostedState::Forkoff);
         }
         Ok(())
     }
@@ -254,7 +254,7 @@ impl Monitor {
     }
 
     /// What `forkoff` should do now. A surplus that the plan culls no longer counts.
-    pub(crate) fn take_plan(&mut self) -> Plan {
+    pub(crate) fn take_plan(&mut self) -> ForkPlan {
         self.release_reserve();
         let queued = self.queue.forks();
         let demand = Demand {
@@ -268,25 +268,25 @@ impl Monitor {
         };
         let plan = pool::plan(self.pool.census(), demand, &self.attributes);
         match plan {
-            _ if self.shutdown => return Plan::Steady,
-            Plan::Fork(_) if !self.may_fork(queued) => return Plan::Steady,
-            Plan::Fork(forks) => return self.brake_forks(forks, queued),
-            Plan::Retire(surplus) => self.surplus.culled(surplus),
-            Plan::Steady => {}
+            _ if self.shutdown => return ForkPlan::Steady,
+            ForkPlan::Fork(_) if !self.may_fork(queued) => return ForkPlan::Steady,
+            ForkPlan::Fork(forks) => return self.brake_forks(forks, queued),
+            ForkPlan::Retire(surplus) => self.surplus.culled(surplus),
+            ForkPlan::Steady => {}
         }
         plan
     }
 
     /// As many of these forks as children may be starting, if others serve meanwhile.
-    fn brake_forks(&mut self, forks: usize, queued: usize) -> Plan {
+    fn brake_forks(&mut self, forks: usize, queued: usize) -> ForkPlan {
         let is_off = !(self.attributes.fork_brake && self.brake.is_needed());
         if is_off || !self.pool.iter().any(Child::is_ready) {
-            return Plan::Fork(forks);
+            return ForkPlan::Fork(forks);
         }
         let starting = self.starting_usually() + queued;
         match self.brake.allow(forks, starting, self.now) {
-            0 => Plan::Steady,
-            forks => Plan::Fork(forks),
+            0 => ForkPlan::Steady,
+            forks => ForkPlan::Fork(forks),
         }
     }
 
@@ -312,7 +312,7 @@ impl Monitor {
             self.started.push(id);
         }
         if self.brake.holds() {
-            self.post_known(Posted::Forkoff);
+            self.post_known(PostedState::Forkoff);
         }
     }
 

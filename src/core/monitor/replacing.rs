@@ -3,9 +3,9 @@
 
 use super::*;
 use crate::core::{
-    child::Role,
+    child::SuccessorRole,
     error::{Error, Operation},
-    replacement::{Candidate, Moves, Outlook, Standing},
+    replacement::{Candidate, Moves, PoolView, Standing},
 };
 use std::io;
 
@@ -16,8 +16,8 @@ impl Monitor {
     /// A child goes when its successor is ready. A reload during a reload begins anew, and replaces
     /// the children of the earlier one first. In a shutdown it has no effect.
     pub fn reload(&mut self) {
-        if !self.queue.has(&Posted::Reload) {
-            self.post_known(Posted::Reload);
+        if !self.queue.has(&PostedState::Reload) {
+            self.post_known(PostedState::Reload);
         }
     }
 
@@ -34,7 +34,7 @@ impl Monitor {
         let child = self.pool.get_mut(id);
         let serves = |child: &&mut Child| child.state != State::Retiring && !child.is_due();
         if let Some(child) = child.filter(serves) {
-            child.flags |= Flags::DUE;
+            child.flags |= ChildFlags::DUE;
             self.replacement.touch();
         }
     }
@@ -52,7 +52,7 @@ impl Monitor {
     /// A child of the parent before is a successor, for which no child was told to stop yet.
     #[cfg(feature = "holder")]
     pub(crate) fn succeeds_still(&mut self, id: ChildId) {
-        let role = Some(Role::Successor);
+        let role = Some(SuccessorRole::Successor);
         let Some(child) = self.pool.get_mut(id).filter(|child| !child.is_reaped()) else {
             return;
         };
@@ -162,7 +162,7 @@ impl Monitor {
         let Some(child) = self.pool.get_mut(id).filter(|child| !child.is_ready()) else {
             return;
         };
-        child.flags |= Flags::READY;
+        child.flags |= ChildFlags::READY;
         let (epoch, role) = (child.epoch, child.role);
         if epoch == self.replacement.epoch() {
             self.replacement.started(id, role);
@@ -185,7 +185,7 @@ impl Monitor {
 
     /// Notes the end of a child. If it has ended before it was ready, the reload may end.
     pub(super) fn note_end_for_replacement(&mut self, child: &Child, death: &Death) {
-        let refilled = matches!(child.role, Some(Role::Refill(_))) && !child.is_ready();
+        let refilled = matches!(child.role, Some(SuccessorRole::Refill(_))) && !child.is_ready();
         self.replacement.ended(child.id, refilled);
         let counts = death.cause.is_failure();
         let unready = !child.is_ready() && child.epoch == self.replacement.epoch();
@@ -215,7 +215,7 @@ impl Monitor {
 
     /// Whether a child that had to go first has no successor that is ready.
     pub(crate) fn awaits_successor(&self, id: ChildId) -> bool {
-        let refill = Some(Role::Refill(id));
+        let refill = Some(SuccessorRole::Refill(id));
         let refills = |child: &Child| child.role == refill && !child.is_ready();
         self.replacement.awaits(id) || self.children().any(refills)
     }
@@ -240,7 +240,7 @@ impl Monitor {
     pub(super) fn starting_successors(&self) -> impl Iterator<Item = &Child> + '_ {
         let any = self.pool.census().starting > 0;
         let starting = any.then(|| self.untold()).into_iter().flatten();
-        starting.filter(|child| child.role == Some(Role::Successor) && !child.is_ready())
+        starting.filter(|child| child.role == Some(SuccessorRole::Successor) && !child.is_ready())
     }
 
     /// What the replacement is to do now; children are told to stop and forks are posted here.
@@ -249,20 +249,20 @@ impl Monitor {
             return Moves::default();
         }
         if self.pool.reserved().is_some() {
-            self.post_known(Posted::Forkoff);
+            self.post_known(PostedState::Forkoff);
         }
-        let outlook = self.outlook();
-        let moves = self.replacement.step(outlook);
+        let pool_view = self.pool_view();
+        let moves = self.replacement.step(pool_view);
         for &(child, reason) in &moves.stop {
             self.stop(child, reason);
         }
         for _ in 0..moves.forks {
-            self.post_known(Posted::ServerFork);
+            self.post_known(PostedState::ServerFork);
         }
         moves
     }
 
-    fn outlook(&mut self) -> Outlook {
+    fn pool_view(&mut self) -> PoolView {
         let epoch = self.replacement.epoch();
         let (census, queued) = (self.pool.census(), self.queue.forks());
         let candidates: Vec<_> = self
@@ -271,7 +271,7 @@ impl Monitor {
             .collect();
         // Asking makes the delay's end an event.
         let delayed = self.replacement.wants_forks(&candidates) && self.backoff.refuses(self.now);
-        Outlook {
+        PoolView {
             candidates,
             starting: self.replaceable().filter(|child| !child.is_ready()).count(),
             renewed: self
@@ -305,7 +305,7 @@ impl Monitor {
             start_time: child.start_time,
             ready: child.is_ready(),
             busy: child.state == State::Busy,
-            refills: matches!(child.role, Some(Role::Refill(_))),
+            refills: matches!(child.role, Some(SuccessorRole::Refill(_))),
         })
     }
 

@@ -49,7 +49,7 @@ impl Monitor {
         }
         let unbraked = self.brake.take_retry(self.now);
         if cull || retry || unbraked {
-            self.post_known(Posted::Forkoff);
+            self.post_known(PostedState::Forkoff);
         }
     }
 

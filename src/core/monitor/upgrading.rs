@@ -6,9 +6,9 @@ use crate::core::{
     clocks::ClockLimits,
     config::Attribute,
     inbox::{Inbox, restored_end, save_end},
-    state::{ChildState, Ledger, List, PipeState, PoolState, RetirementState, Snapshot},
+    state::{ChildState, EncodedList, Ledger, PipeState, PoolState, RetirementState, Snapshot},
     system::{Process, ToGroup},
-    upgrade::{Request, Seen, Trial},
+    upgrade::{Trial, UpgradeInput, UpgradeRequest},
 };
 use std::path::PathBuf;
 
@@ -24,14 +24,14 @@ impl Monitor {
     /// Linux only. While another upgrade is under way it is refused, with a warning in the log. When a
     /// stop was announced or has begun it fails, and `upgrade_failed` is called.
     pub fn upgrade(&mut self) {
-        self.ask_for_upgrade(Request::default());
+        self.ask_for_upgrade(UpgradeRequest::default());
     }
 
     /// Replaces the program by the one at `path`: see [`upgrade`](Self::upgrade).
     ///
     /// Later upgrades without a path are to this one.
     pub fn upgrade_to(&mut self, path: impl Into<PathBuf>) {
-        self.ask_for_upgrade(Request {
+        self.ask_for_upgrade(UpgradeRequest {
             program: Some(path.into()),
             asker: None,
         });
@@ -44,12 +44,12 @@ impl Monitor {
 
     /// Whether an upgrade is under way, or was asked for in this turn.
     pub(crate) fn awaits_upgrade(&self) -> bool {
-        self.is_upgrading() || self.queue.has(&Posted::Upgrade)
+        self.is_upgrading() || self.queue.has(&PostedState::Upgrade)
     }
 
-    pub(crate) fn ask_for_upgrade(&mut self, request: Request) {
+    pub(crate) fn ask_for_upgrade(&mut self, request: UpgradeRequest) {
         if self.upgrade.ask(request) {
-            self.post_known(Posted::Upgrade);
+            self.post_known(PostedState::Upgrade);
         }
     }
 
@@ -66,8 +66,8 @@ impl Monitor {
     }
 
     /// What the next step of the upgrade depends on.
-    pub(crate) fn upgrade_seen(&self, trial: Trial, is_printing: bool) -> Seen {
-        Seen {
+    pub(crate) fn upgrade_seen(&self, trial: Trial, is_printing: bool) -> UpgradeInput {
+        UpgradeInput {
             now: self.now,
             trial,
             is_calm: self.queue.is_empty() && !is_printing,
@@ -119,7 +119,7 @@ impl Monitor {
             },
             attributes: self.changed_attributes(),
             counters: Ledger {
-                counts: List(self.counters()),
+                counts: EncodedList(self.counters()),
             },
             ..Snapshot::default()
         }
@@ -202,7 +202,7 @@ impl Monitor {
         }
         self.observe_surplus();
         self.plan_age_check();
-        self.post_known(Posted::Forkoff);
+        self.post_known(PostedState::Forkoff);
     }
 
     /// In a program that has taken over: its own children begin a new epoch, unless it has come back.
@@ -248,8 +248,8 @@ fn saved(child: &Child, contact: &Contact) -> ChildState {
         killed_at: child.killed_at,
         retirement: child.retirement.as_ref().map(saved_retirement),
         failing: child.failing,
-        last_lines: List(child.last_lines.iter().map(<[u8]>::to_vec).collect()),
-        pipes: List(pipes.collect()),
+        last_lines: EncodedList(child.last_lines.iter().map(<[u8]>::to_vec).collect()),
+        pipes: EncodedList(pipes.collect()),
         seen,
         group: ToGroup::code(process.group),
         stop_signal: process.stop_signal,
@@ -275,7 +275,7 @@ pub(crate) fn restored(state: &ChildState) -> Child {
     let mut child = Child::new(id, state.pid, state.start_time, state.gaps_at_ack);
     child.state = state.state.unwrap_or(State::Starting);
     child.epoch = state.epoch;
-    child.flags = Flags::from_bits_truncate(state.flags);
+    child.flags = ChildFlags::from_bits_truncate(state.flags);
     child.last_ack = state.last_ack;
     child.known_timeout = state.known_timeout;
     child.busy_since = state.busy_since;

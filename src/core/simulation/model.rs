@@ -1,6 +1,6 @@
 //! A model child: its next step, and the pipes that it writes to. Knows nothing of the core.
 
-use super::pipe::Pipe;
+use super::pipe::ModelPipe;
 use crate::core::{
     child::Signal,
     draining::QueuedClients,
@@ -28,7 +28,7 @@ pub(super) enum Fault {
 
 /// What a child does.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Doing {
+pub(super) enum ModelActivity {
     Starting,
     Waiting,
     Serving,
@@ -47,12 +47,12 @@ pub(super) struct Sent {
 #[derive(Debug)]
 pub(super) struct Model {
     pub(super) pid: u32,
-    pub(super) doing: Doing,
+    pub(super) activity: ModelActivity,
     pub(super) fault: Option<Fault>,
     /// It has overwritten its board entry, which contradicts its words for as long as it lives.
     pub(super) lies: bool,
-    pub(super) stdout: Pipe,
-    pub(super) stderr: Pipe,
+    pub(super) stdout: ModelPipe,
+    pub(super) stderr: ModelPipe,
     /// SIGINT is pending or was acted on. However often it is sent, it arrives once.
     pub(super) told: bool,
     pub(super) queued_clients: QueuedClients,
@@ -77,11 +77,11 @@ impl Model {
     pub(super) fn new(pid: u32, capacity: usize) -> Self {
         Self {
             pid,
-            doing: Doing::Starting,
+            activity: ModelActivity::Starting,
             fault: None,
             lies: false,
-            stdout: Pipe::new(capacity),
-            stderr: Pipe::new(capacity),
+            stdout: ModelPipe::new(capacity),
+            stderr: ModelPipe::new(capacity),
             told: false,
             queued_clients: QueuedClients::Serve,
             drains_until: None,
@@ -97,11 +97,11 @@ impl Model {
     }
 
     pub(super) fn is_dead(&self) -> bool {
-        matches!(self.doing, Doing::Dead(_))
+        matches!(self.activity, ModelActivity::Dead(_))
     }
 
     pub(super) fn is_busy(&self) -> bool {
-        self.doing == Doing::Serving
+        self.activity == ModelActivity::Serving
     }
 
     /// Whether it runs.
@@ -132,15 +132,15 @@ impl Model {
     }
 
     pub(super) fn die(&mut self, raw: i32) {
-        self.doing = Doing::Dead(raw);
+        self.activity = ModelActivity::Dead(raw);
         self.stdout.close();
         self.stderr.close();
         self.plan += 1;
     }
 
     fn state_byte(&self) -> u8 {
-        CommWords::CONTROL.byte(match self.doing {
-            Doing::Serving => Word::Busy,
+        CommWords::CONTROL.byte(match self.activity {
+            ModelActivity::Serving => Word::Busy,
             _ => Word::NotBusy,
         })
     }
@@ -148,7 +148,7 @@ impl Model {
     pub(super) fn say_ack(&mut self) {
         let ack = CommWords::CONTROL.byte(Word::Ack);
         let message = [b'\n', ack, b'\n', self.state_byte(), b'\n'];
-        let leaving = self.is_leaving() && self.doing != Doing::Serving;
+        let leaving = self.is_leaving() && self.activity != ModelActivity::Serving;
         let silent = leaving || !self.stated;
         let length = if silent { 3 } else { message.len() };
         self.unsaid = !self.stdout.write(&message[..length]);

@@ -7,22 +7,22 @@ mod faults;
 mod laws;
 mod system;
 
-pub(crate) use self::laws::Began;
+pub(crate) use self::laws::ShutdownBegan;
 
-use self::children::Recycling;
+use self::children::ReplaceAfter;
 use super::{kernel::Kernel, model::Fault, random::Random};
 use crate::core::{
     child::ChildId,
     clocks::InHand,
     config::{Attributes, Config},
     time::Time,
-    wire::Entry,
+    wire::BoardEntry,
 };
 use std::{cell::RefCell, cmp::Reverse, collections::BinaryHeap, rc::Rc, time::Duration};
 
 /// What can happen at a time.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-enum Happening {
+enum ModelEvent {
     /// A child's own next step, if its plan has not changed.
     Step(ChildId, u32),
     /// A child's ACK is due.
@@ -43,8 +43,8 @@ enum Happening {
 
 /// What the children note, by slot, and the parent's word that it will look.
 #[derive(Debug)]
-struct Board {
-    entries: Vec<Entry>,
+struct ModelBoard {
+    entries: Vec<BoardEntry>,
     /// When the connections in hand began, and how many there were.
     since: Vec<Option<Time>>,
     requests: Vec<u64>,
@@ -53,7 +53,7 @@ struct Board {
     is_used: bool,
 }
 
-impl Board {
+impl ModelBoard {
     /// Notes the state. True if the parent will look.
     fn note(&mut self, id: ChildId, busy: bool) -> bool {
         let Some(entry) = self.entries.get_mut(id.slot()) else {
@@ -92,7 +92,7 @@ impl Board {
         }
     }
 
-    fn set(&mut self, slot: usize, entry: Entry) -> bool {
+    fn set(&mut self, slot: usize, entry: BoardEntry) -> bool {
         let place = self.entries.get_mut(slot);
         place.is_some_and(|place| {
             *place = entry;
@@ -105,7 +105,7 @@ impl Board {
 
 /// The stacks of children, in a world where the parent asks for them.
 #[derive(Debug)]
-struct Stacks {
+struct ModelStacks {
     are_collected: bool,
     /// The children that have left theirs.
     left: Vec<ChildId>,
@@ -115,7 +115,7 @@ struct Stacks {
 
 /// What is on its way to the parent, and when the parent runs next.
 #[derive(Debug, Default)]
-struct Parent {
+struct ModelParent {
     /// When its wait ends.
     wakes_at: Option<Time>,
     /// Until when it does not run.
@@ -155,7 +155,7 @@ struct Parent {
 
 /// Whether clients can connect.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Door {
+enum Reachability {
     Open,
     /// Queued clients stay, new ones are refused.
     Shut {
@@ -175,14 +175,14 @@ pub(crate) struct World {
     events: u64,
     digest: u64,
     kernel: Kernel,
-    board: Board,
-    parent: Parent,
-    stacks: Stacks,
+    board: ModelBoard,
+    parent: ModelParent,
+    stacks: ModelStacks,
     now: Time,
-    agenda: BinaryHeap<Reverse<(Time, u64, Happening)>>,
+    agenda: BinaryHeap<Reverse<(Time, u64, ModelEvent)>>,
     entered: u64,
     queued_clients: u64,
-    door: Door,
+    reachability: Reachability,
     drain_timeout: Duration,
     ack_interval: Duration,
     /// How much a pipe holds in this world.
@@ -191,7 +191,7 @@ pub(crate) struct World {
     coalesces: bool,
     /// Whether nothing goes wrong.
     faultless: bool,
-    recycling: Recycling,
+    recycling: ReplaceAfter,
     /// Until when forks fail, and how many more fail whenever they are tried.
     forks_fail_until: Time,
     forks_to_fail: u64,
@@ -247,7 +247,7 @@ impl World {
         };
         let mut world = Self::with(random, &attributes, slots);
         world.stacks.are_collected = !seed.is_multiple_of(2);
-        world.at(ms(50), Happening::Fault);
+        world.at(ms(50), ModelEvent::Fault);
         (world, attributes)
     }
 
@@ -276,7 +276,7 @@ impl World {
         let slots = attributes.max_clients;
         let mut world = Self::with(random, &attributes, slots);
         world.faultless = true;
-        world.recycling = Recycling {
+        world.recycling = ReplaceAfter {
             due_after: world.random.of(&[5, 23, u32::MAX]),
             leaves_after: u32::MAX,
         };
@@ -291,15 +291,15 @@ impl World {
             events: 0,
             digest: 0,
             kernel: Kernel::new(),
-            board: Board {
-                entries: vec![Entry::default(); slots],
+            board: ModelBoard {
+                entries: vec![BoardEntry::default(); slots],
                 since: vec![None; slots],
                 requests: vec![0; slots],
                 will_look: false,
                 is_used: coalesces,
             },
-            parent: Parent::default(),
-            stacks: Stacks {
+            parent: ModelParent::default(),
+            stacks: ModelStacks {
                 are_collected: false,
                 left: Vec::new(),
                 answers: Vec::new(),
@@ -308,13 +308,13 @@ impl World {
             agenda: BinaryHeap::new(),
             entered: 0,
             queued_clients: 0,
-            door: Door::Open,
+            reachability: Reachability::Open,
             drain_timeout: attributes.drain_timeout,
             ack_interval: attributes.timeout / 2,
             capacity: random.of(&[4096, 8192, 65_536]),
             coalesces,
             faultless: false,
-            recycling: Recycling {
+            recycling: ReplaceAfter {
                 due_after: 23,
                 leaves_after: 27,
             },
@@ -325,7 +325,7 @@ impl World {
             deaths_late: false,
             random,
         };
-        world.at(ms(5), Happening::Clients);
+        world.at(ms(5), ModelEvent::Clients);
         world
     }
 
@@ -376,7 +376,7 @@ impl World {
         }
     }
 
-    fn at(&mut self, after: Duration, happening: Happening) {
+    fn at(&mut self, after: Duration, happening: ModelEvent) {
         self.entered += 1;
         let entry = (self.now + after, self.entered, happening);
         self.agenda.push(Reverse(entry));
@@ -392,14 +392,14 @@ impl World {
         let now = self.now.since_start().as_nanos() as u64;
         self.digest = self.digest.rotate_left(7) ^ now ^ self.entered;
         match happening {
-            Happening::Step(id, plan) => self.step_of(id, plan),
-            Happening::Ack(id) => self.ack_of(id),
-            Happening::SayAgain(id) => self.say_again(id),
-            Happening::Clients => self.clients(),
-            Happening::Fault => self.fault(),
-            Happening::Deaths => self.hear_of_deaths(),
-            Happening::Told => self.hear_signal(),
-            Happening::Impatience => {
+            ModelEvent::Step(id, plan) => self.step_of(id, plan),
+            ModelEvent::Ack(id) => self.ack_of(id),
+            ModelEvent::SayAgain(id) => self.say_again(id),
+            ModelEvent::Clients => self.clients(),
+            ModelEvent::Fault => self.fault(),
+            ModelEvent::Deaths => self.hear_of_deaths(),
+            ModelEvent::Told => self.hear_signal(),
+            ModelEvent::Impatience => {
                 self.parent.terminate_pending = true;
                 self.hear_signal();
             }

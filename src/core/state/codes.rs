@@ -1,6 +1,6 @@
 //! The numbers that stand for names in a state. A number is never given another meaning.
 
-use super::encoding::{Field, Input, Why};
+use super::encoding::{ByteReader, DecodeError, Field};
 use crate::core::child::{Reason, Signal, State};
 
 /// A name that has a number.
@@ -30,7 +30,7 @@ macro_rules! codes {
                 self.code().put(out);
             }
 
-            fn take(input: &mut Input<'_>) -> Result<Self, Why> {
+            fn take(input: &mut ByteReader<'_>) -> Result<Self, DecodeError> {
                 u8::take(input).map(Self::of_code)
             }
         }

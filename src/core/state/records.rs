@@ -1,6 +1,6 @@
 //! The records of a state: what each has, in the order in which it is written. Plain data.
 
-use super::encoding::{Field, Fields, Input, List, Why, record};
+use super::encoding::{ByteReader, DecodeError, EncodedList, Field, Fields, record};
 #[cfg(feature = "holder")]
 use crate::core::child::ChildId;
 use crate::core::time::Time;
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 /// What a descriptor is for.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(crate) enum Role {
+pub(crate) enum FdRole {
     /// One that this version does not know.
     #[default]
     Unknown,
@@ -35,7 +35,7 @@ pub(crate) enum Role {
     Stops,
 }
 
-impl Role {
+impl FdRole {
     const CODES: [(Self, u32); 11] = [
         (Self::Image, 1),
         (Self::DeathRead, 2),
@@ -51,13 +51,13 @@ impl Role {
     ];
 }
 
-impl Field for Role {
+impl Field for FdRole {
     fn put(&self, out: &mut Vec<u8>) {
         let code = Self::CODES.iter().find(|(role, _)| role == self);
         code.map_or(0, |(_, code)| *code).put(out);
     }
 
-    fn take(input: &mut Input<'_>) -> Result<Self, Why> {
+    fn take(input: &mut ByteReader<'_>) -> Result<Self, DecodeError> {
         let code = u32::take(input)?;
         let role = Self::CODES.iter().find(|(_, known)| *known == code);
         Ok(role.map_or(Self::Unknown, |(role, _)| *role))
@@ -108,11 +108,11 @@ record! {
         /// The length in bytes.
         length: u64,
         /// The slots on it whose children live.
-        slots: List<u32>,
+        slots: EncodedList<u32>,
         /// What the program has declared to count, in its order.
-        metrics: List<String>,
+        metrics: EncodedList<String>,
         /// What the parent itself has counted.
-        own: List<u64>,
+        own: EncodedList<u64>,
     }
 
     /// One child, and what the parent has read of it.
@@ -134,9 +134,9 @@ record! {
         killed_at: Option<Time>,
         retirement: Option<RetirementState>,
         failing: Option<Duration>,
-        last_lines: List<Vec<u8>>,
+        last_lines: EncodedList<Vec<u8>>,
         /// Its stdout, its stderr, its private channel.
-        pipes: List<PipeState>,
+        pipes: EncodedList<PipeState>,
         /// What was last seen of its entry on the board; `None` if it prints all its words.
         seen: Option<SeenState>,
         /// 0: it leads no process group; 1: all signals go to its group; 2: SIGKILL alone does.
@@ -215,7 +215,7 @@ record! {
 
     /// A descriptor that is handed on under its number.
     Descriptor {
-        role: Role,
+        role: FdRole,
         fd: u32,
         /// What tells it from another one that has this number by mistake.
         device: u64,
@@ -226,7 +226,7 @@ record! {
 
     /// Counters by name.
     Ledger {
-        counts: List<(String, u64)>,
+        counts: EncodedList<(String, u64)>,
     }
 }
 

@@ -4,7 +4,7 @@
 use super::{
     document::saturated_seconds,
     names,
-    picture::{Context, Picture},
+    picture::{Picture, StatusContext},
 };
 use crate::core::{
     accept::refusal::Refusal,
@@ -45,7 +45,7 @@ impl Format {
 
 /// The kinds of families.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Kind {
+enum FamilyKind {
     Counter,
     Gauge,
     Histogram,
@@ -59,7 +59,7 @@ struct Exposition {
 }
 
 /// The text.
-pub(crate) fn render(context: &Context<'_>, format: Format) -> String {
+pub(crate) fn render(context: &StatusContext<'_>, format: Format) -> String {
     let mut text = Exposition {
         format,
         text: String::new(),
@@ -78,12 +78,12 @@ pub(crate) fn render(context: &Context<'_>, format: Format) -> String {
     text.text
 }
 
-fn server(text: &mut Exposition, context: &Context<'_>) {
+fn server(text: &mut Exposition, context: &StatusContext<'_>) {
     let picture = context.picture;
     let head = &picture.record.head;
     text.family(
         "prefork_build_info",
-        Kind::Gauge,
+        FamilyKind::Gauge,
         "The version of prefork-server.",
     );
     let version = [("version", env!("CARGO_PKG_VERSION"))];
@@ -108,7 +108,11 @@ fn server(text: &mut Exposition, context: &Context<'_>) {
 
 fn children(text: &mut Exposition, picture: &Picture) {
     let head = &picture.record.head;
-    text.family("prefork_children", Kind::Gauge, "Children by their state.");
+    text.family(
+        "prefork_children",
+        FamilyKind::Gauge,
+        "Children by their state.",
+    );
     for (state, count) in picture.counts.named() {
         text.sample("prefork_children", &[("state", state)], count);
     }
@@ -181,7 +185,7 @@ fn counters(text: &mut Exposition, picture: &Picture) {
     );
     text.family(
         "prefork_child_exits",
-        Kind::Counter,
+        FamilyKind::Counter,
         "Children that ended, by the cause.",
     );
     for (cause, count) in names::CAUSES.iter().zip(tallies.deaths) {
@@ -194,7 +198,7 @@ fn counters(text: &mut Exposition, picture: &Picture) {
     }
     text.family(
         "prefork_refused_connections",
-        Kind::Counter,
+        FamilyKind::Counter,
         "Connections that were accepted and not served, by the reason.",
     );
     for (reason, count) in Refusal::ALL.iter().zip(tallies.refusals) {
@@ -207,7 +211,7 @@ fn counters(text: &mut Exposition, picture: &Picture) {
     }
     text.family(
         "prefork_reloads",
-        Kind::Counter,
+        FamilyKind::Counter,
         "Reloads, by their result.",
     );
     text.count("prefork_reloads", "result", "done", head.reloads);
@@ -238,7 +242,7 @@ fn listeners(text: &mut Exposition, picture: &Picture) {
     let times: Vec<_> = own.chain(others).collect();
     if !times.is_empty() {
         let help = "How long connections were queued.";
-        text.family(QUEUE_TIMES, Kind::Histogram, help);
+        text.family(QUEUE_TIMES, FamilyKind::Histogram, help);
     }
     for (listener, times) in times {
         text.distribution(QUEUE_TIMES, &[("listener", listener)], times);
@@ -247,15 +251,15 @@ fn listeners(text: &mut Exposition, picture: &Picture) {
 
 impl Exposition {
     /// Begins a family. In Prometheus's format a counter is named with its suffix here too.
-    fn family(&mut self, name: &str, kind: Kind, help: &str) {
+    fn family(&mut self, name: &str, kind: FamilyKind, help: &str) {
         let suffix = match (kind, self.format) {
-            (Kind::Counter, Format::Prometheus) => "_total",
+            (FamilyKind::Counter, Format::Prometheus) => "_total",
             _ => "",
         };
         let word = match kind {
-            Kind::Counter => "counter",
-            Kind::Gauge => "gauge",
-            Kind::Histogram => "histogram",
+            FamilyKind::Counter => "counter",
+            FamilyKind::Gauge => "gauge",
+            FamilyKind::Histogram => "histogram",
         };
         self.names.push(name.to_owned());
         // Writing to a string cannot fail, here and below.
@@ -279,7 +283,7 @@ impl Exposition {
     }
 
     fn gauge(&mut self, name: &str, help: &str, value: impl Display) {
-        self.family(name, Kind::Gauge, help);
+        self.family(name, FamilyKind::Gauge, help);
         self.sample(name, &[], value);
     }
 
@@ -292,7 +296,7 @@ impl Exposition {
     ) {
         let mut known = values.filter_map(|(of, value)| Some((of, value?)));
         if let Some(first) = known.next() {
-            self.family(name, Kind::Gauge, help);
+            self.family(name, FamilyKind::Gauge, help);
             for (listener, value) in [first].into_iter().chain(known) {
                 self.sample(name, &[("listener", listener)], value);
             }
@@ -300,7 +304,7 @@ impl Exposition {
     }
 
     fn counter(&mut self, name: &str, help: &str, value: impl Display) {
-        self.family(name, Kind::Counter, help);
+        self.family(name, FamilyKind::Counter, help);
         self.sample(&format!("{name}_total"), &[], value);
     }
 
@@ -318,7 +322,7 @@ impl Exposition {
         match metric.value {
             Value::Counter(count) => self.counter(name, "A counter of the program.", count),
             Value::Histogram(distribution) => {
-                self.family(name, Kind::Histogram, "A histogram of the program.");
+                self.family(name, FamilyKind::Histogram, "A histogram of the program.");
                 self.distribution(name, &[], &distribution);
             }
         }

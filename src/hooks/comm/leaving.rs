@@ -1,7 +1,7 @@
 //! Why a child leaves: it was told to stop, its parent is gone, or it wants to. Runs the callbacks for
 //! that; ends no process.
 
-use super::{Comm, Shared};
+use super::{Comm, CommShared};
 use std::{
     cell::{Cell, RefCell},
     io,
@@ -10,7 +10,7 @@ use std::{
 
 /// What the child knows of its end.
 #[derive(Default)]
-pub(super) struct Leaving {
+pub(super) struct LeaveState {
     /// Whether the child itself has asked to leave after the connection in hand.
     is_asked: Cell<bool>,
     is_orphan: Cell<bool>,
@@ -106,7 +106,7 @@ impl Comm {
     }
 }
 
-impl Shared {
+impl CommShared {
     /// Notices that the parent is gone or does not count this process as a child.
     ///
     /// If the parent lives but has closed the pipe, this process is a copy that a child has made of

@@ -7,8 +7,8 @@ use crate::{
     core::{
         child::State,
         testing::{
-            Asked, asked, at, child, children, due_at, go_to, int, kill, monitor, ms, sized, state,
-            warnings,
+            PlainTask, asked, at, child, children, due_at, go_to, int, kill, monitor, ms, sized,
+            state, warnings,
         },
     },
     hooks::DefaultHooks,
@@ -16,9 +16,9 @@ use crate::{
 
 /// Notes every method that a handler's default calls; `create_states` and the two timeouts go on to
 /// their defaults, the words do not.
-struct Noting(Calls);
+struct NotingHooks(Calls);
 
-impl PreForkHooks for Noting {
+impl PreForkHooks for NotingHooks {
     fn create_states(&mut self, states: &mut States) {
         self.0.note("create_states");
         create_states(self, states);
@@ -50,16 +50,16 @@ impl PreForkHooks for Noting {
     }
 }
 
-fn noting() -> (Calls, Noting) {
+fn noting() -> (Calls, NotingHooks) {
     let calls = Calls::default();
-    (calls.clone(), Noting(calls))
+    (calls.clone(), NotingHooks(calls))
 }
 
 /// Runs the default of `handler_start` on a fresh monitor.
 fn start(timeout: u64, server: &mut RecordingServer) -> (Monitor, io::Result<()>) {
     let mut monitor = Monitor::default();
     monitor.set_timeout(ms(timeout));
-    let mut hooks = Noting(server.calls.clone());
+    let mut hooks = NotingHooks(server.calls.clone());
     let started = handler_start(&mut hooks, &mut monitor, server);
     (monitor, started)
 }
@@ -73,12 +73,12 @@ fn handler_start_does_everything_in_its_order() {
         server.calls.take(),
         ["create_states", "set_send_ack Some(5s)", "start"]
     );
-    assert_eq!(asked(&mut monitor), [Asked::Forkoff], "exactly one");
+    assert_eq!(asked(&mut monitor), [PlainTask::Forkoff], "exactly one");
     assert_eq!(monitor.server_check_ack(), Some(ms(15_000)));
     assert_eq!(due_at(&mut monitor, 14_999), []);
-    assert_eq!(due_at(&mut monitor, 15_000), [Asked::TimeoutCheck]);
+    assert_eq!(due_at(&mut monitor, 15_000), [PlainTask::TimeoutCheck]);
     monitor.post("server_fork");
-    assert_eq!(asked(&mut monitor), [Asked::ServerFork]);
+    assert_eq!(asked(&mut monitor), [PlainTask::ServerFork]);
 }
 
 #[test]
@@ -87,7 +87,7 @@ fn handler_start_without_a_timeout_sets_no_interval_and_no_alarm() {
     let (mut monitor, started) = start(0, &mut server);
     started.unwrap();
     assert_eq!(server.calls.take(), ["create_states", "start"]);
-    assert_eq!(asked(&mut monitor), [Asked::Forkoff]);
+    assert_eq!(asked(&mut monitor), [PlainTask::Forkoff]);
     assert_eq!(monitor.deadline(), None);
     assert_eq!(monitor.server_check_ack(), None);
 }
@@ -174,10 +174,10 @@ fn handler_start_keeps_what_was_registered_before() {
     assert_eq!(
         asked(&mut monitor),
         [
-            Asked::Watch("early".to_owned()),
-            Asked::Watch("late".to_owned()),
-            Asked::Forkoff,
-            Asked::State("early".to_owned()),
+            PlainTask::Watch("early".to_owned()),
+            PlainTask::Watch("late".to_owned()),
+            PlainTask::Forkoff,
+            PlainTask::State("early".to_owned()),
         ]
     );
     assert_ne!(hooks.0[0], hooks.0[1], "a name of a watch is used once");
@@ -188,7 +188,7 @@ fn handler_child_shuts_down_once() {
     let mut monitor = monitor();
     let lost = io::Error::other("lost");
     handler_child(&mut DefaultHooks, &mut monitor, &lost);
-    assert_eq!(asked(&mut monitor), [Asked::Shutdown]);
+    assert_eq!(asked(&mut monitor), [PlainTask::Shutdown]);
     monitor.begin_shutdown();
     handler_child(&mut DefaultHooks, &mut monitor, &lost);
     assert_eq!(asked(&mut monitor), []);
@@ -222,7 +222,7 @@ fn handler_run_error_warns_and_shuts_down_if_it_is_to() {
     };
     let (text, tasks) = run_error(&mut monitor, &denied, Some(child));
     assert_eq!(text, ["1001 got read error 13 (Permission denied)"]);
-    assert_eq!(tasks, [Asked::Shutdown]);
+    assert_eq!(tasks, [PlainTask::Shutdown]);
     monitor.set_shutdown_on_error(false);
     let (text, tasks) = run_error(&mut monitor, &io::Error::other("odd"), None);
     assert_eq!(text, ["7 got read error 0 (odd)"]);
@@ -284,7 +284,7 @@ fn handler_server_closed_posts_forkoff_but_in_a_shutdown() {
     let mut monitor = monitor();
     let child = child(&mut monitor, State::Free);
     handler_server_closed(&mut DefaultHooks, &mut monitor, child);
-    assert_eq!(asked(&mut monitor), [Asked::Forkoff]);
+    assert_eq!(asked(&mut monitor), [PlainTask::Forkoff]);
     monitor.begin_shutdown();
     handler_server_closed(&mut DefaultHooks, &mut monitor, child);
     assert_eq!(asked(&mut monitor), []);
@@ -346,7 +346,7 @@ fn handler_server_timeout_check_offers_the_silent_free_ones_first() {
             format!("server_timeout_busy {busy}"),
         ]
     );
-    let told = [int(free), int(starting), int(busy), Asked::Forkoff];
+    let told = [int(free), int(starting), int(busy), PlainTask::Forkoff];
     assert_eq!(asked(&mut monitor), told);
     assert_eq!(state(&monitor, unread), State::Busy);
     assert_eq!(state(&monitor, alive), State::Free);
@@ -386,11 +386,11 @@ fn handler_server_timeout_check_without_a_silent_child_only_arms_again() {
 fn handler_forkoff_starts_the_first_children() {
     let mut monitor = sized(1, 2, 5, 50);
     handler_forkoff(&mut DefaultHooks, &mut monitor);
-    assert_eq!(asked(&mut monitor), [const { Asked::ServerFork }; 5]);
+    assert_eq!(asked(&mut monitor), [const { PlainTask::ServerFork }; 5]);
     // Forks that are queued count.
     monitor.post("server_fork");
     handler_forkoff(&mut DefaultHooks, &mut monitor);
-    assert_eq!(asked(&mut monitor), [Asked::ServerFork]);
+    assert_eq!(asked(&mut monitor), [PlainTask::ServerFork]);
 }
 
 #[test]
@@ -398,13 +398,20 @@ fn handler_forkoff_posts_a_server_fork_for_each_child_that_is_missing() {
     let mut monitor = sized(3, 5, 5, 6);
     children(&mut monitor, [State::Busy, State::Starting]);
     handler_forkoff(&mut DefaultHooks, &mut monitor);
-    assert_eq!(asked(&mut monitor), [Asked::ServerFork, Asked::ServerFork]);
+    assert_eq!(
+        asked(&mut monitor),
+        [PlainTask::ServerFork, PlainTask::ServerFork]
+    );
     children(
         &mut monitor,
         [State::Retiring, State::Retiring, State::Busy],
     );
     handler_forkoff(&mut DefaultHooks, &mut monitor);
-    assert_eq!(asked(&mut monitor), [Asked::ServerFork], "no more than six");
+    assert_eq!(
+        asked(&mut monitor),
+        [PlainTask::ServerFork],
+        "no more than six"
+    );
 }
 
 #[test]
@@ -415,7 +422,7 @@ fn handler_server_fork_asks_for_one_fork_if_max_clients_allows_it() {
     handler_server_fork(&mut DefaultHooks, &mut monitor);
     assert_eq!(
         asked(&mut monitor),
-        [Asked::Fork],
+        [PlainTask::Fork],
         "the retiring one counts"
     );
     child(&mut monitor, State::Free);
@@ -430,9 +437,9 @@ fn perform(monitor: &mut Monitor) -> usize {
         let tasks = asked_one(monitor);
         match tasks {
             None => return forks,
-            Some(Asked::Forkoff) => handler_forkoff(&mut DefaultHooks, monitor),
-            Some(Asked::ServerFork) => handler_server_fork(&mut DefaultHooks, monitor),
-            Some(Asked::Fork) => {
+            Some(PlainTask::Forkoff) => handler_forkoff(&mut DefaultHooks, monitor),
+            Some(PlainTask::ServerFork) => handler_server_fork(&mut DefaultHooks, monitor),
+            Some(PlainTask::Fork) => {
                 child(monitor, State::Starting);
                 forks += 1;
             }
@@ -441,7 +448,7 @@ fn perform(monitor: &mut Monitor) -> usize {
     }
 }
 
-fn asked_one(monitor: &mut Monitor) -> Option<Asked> {
+fn asked_one(monitor: &mut Monitor) -> Option<PlainTask> {
     let task = monitor.queue.pop()?;
     let mut one = Monitor::default();
     one.queue.push(task);

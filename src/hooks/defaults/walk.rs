@@ -4,7 +4,7 @@
 use super::*;
 use crate::{
     core::{
-        child::{Flags, State, WaitStatus},
+        child::{ChildFlags, State, WaitStatus},
         error::Operation,
         queue::Task,
         testing::{at, ended_by_signal, exit_code, ms, sized},
@@ -183,13 +183,15 @@ impl Walk {
             assert_eq!(record.id(), child);
             self.deaths += 1;
             if !self.monitor.is_shutdown() {
-                self.monitor.post_known(Posted::Forkoff);
+                self.monitor.post_known(PostedState::Forkoff);
             }
         }
     }
 
     fn close_an_output(&mut self) {
-        let output = self.random.of(&[Flags::STDOUT_OPEN, Flags::STDERR_OPEN]);
+        let output = self
+            .random
+            .of(&[ChildFlags::STDOUT_OPEN, ChildFlags::STDERR_OPEN]);
         if let Some(child) = self.someone()
             && self.monitor.output_ended(child, output)
         {
@@ -228,7 +230,7 @@ impl Walk {
                 self.monitor.set_shutdown_on_error(false);
                 let (hooks, monitor) = (&mut self.hooks, &mut self.monitor);
                 hooks.handler_run_error(monitor, Operation::Read, &error, Some(child));
-                let killed = |child: &Child| child.flags.contains(Flags::KILL_SENT);
+                let killed = |child: &Child| child.flags.contains(ChildFlags::KILL_SENT);
                 if !monitor.child(child).is_some_and(killed) {
                     monitor.kill(child, Signal::Kill);
                     monitor.retire(child, Reason::Faulty);
@@ -303,20 +305,22 @@ impl Walk {
     fn perform(&mut self, task: Task) {
         let (hooks, monitor) = (&mut self.hooks, &mut self.monitor);
         match task {
-            Task::Posted(Posted::Forkoff) => hooks.handler_forkoff(monitor),
-            Task::Posted(Posted::ServerFork) => hooks.handler_server_fork(monitor),
-            Task::Posted(Posted::ServerTimeoutCheck) => hooks.handler_server_timeout_check(monitor),
-            Task::Posted(Posted::Shutdown) => {
+            Task::Posted(PostedState::Forkoff) => hooks.handler_forkoff(monitor),
+            Task::Posted(PostedState::ServerFork) => hooks.handler_server_fork(monitor),
+            Task::Posted(PostedState::ServerTimeoutCheck) => {
+                hooks.handler_server_timeout_check(monitor)
+            }
+            Task::Posted(PostedState::Shutdown) => {
                 if !monitor.is_shutdown() {
                     self.shutdowns += 1;
                     hooks.handler_shutdown(monitor);
                 }
             }
-            Task::Posted(Posted::ReopenLogs) => hooks.reopen_logs(monitor),
+            Task::Posted(PostedState::ReopenLogs) => hooks.reopen_logs(monitor),
             Task::ReopenChildren => {}
-            Task::Posted(Posted::Reload) => monitor.begin_reload(),
-            Task::Posted(Posted::Upgrade) => {}
-            Task::Posted(Posted::State(state)) => assert_eq!(state, "own"),
+            Task::Posted(PostedState::Reload) => monitor.begin_reload(),
+            Task::Posted(PostedState::Upgrade) => {}
+            Task::Posted(PostedState::State(state)) => assert_eq!(state, "own"),
             Task::ReloadFailed(_) => {}
             Task::Fork => {
                 if monitor.may_fork(0) {
@@ -388,9 +392,9 @@ impl Walk {
         // The shutdown also tells children that were told before.
         assert!(sent.interrupts <= 1 + self.shutdowns, "{child:?} {sent:?}");
         assert!(sent.kills <= 1, "{child:?} {sent:?}");
-        let told = child.flags.contains(Flags::INT_SENT);
+        let told = child.flags.contains(ChildFlags::INT_SENT);
         assert_eq!(told, sent.interrupts > 0, "{child:?} {sent:?}");
-        assert_eq!(child.flags.contains(Flags::KILL_SENT), sent.kills > 0);
+        assert_eq!(child.flags.contains(ChildFlags::KILL_SENT), sent.kills > 0);
         if child.state() != State::Retiring {
             return assert_eq!((child.reason(), sent.interrupts), (None, 0), "{child:?}");
         }

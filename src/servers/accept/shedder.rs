@@ -2,9 +2,9 @@
 //! queues. `core/accept/sweep` decides when; serves nobody but a connection that it has taken too
 //! soon.
 
-use super::Run;
+use super::AcceptLoop;
 use crate::{
-    core::accept::{queue_log::Look, refusal::Refusal, sweep::Sweep},
+    core::accept::{queue_log::QueueLook, refusal::Refusal, sweep::Sweep},
     hooks::comm::Comm,
     listeners::Listener,
     servers::{conn::Stream, reserve::Reserve},
@@ -18,7 +18,7 @@ const AT_ONCE: usize = 256;
 /// of a server one is free again and again, and a new view takes a tenth of a second.
 const REMEMBERS: Duration = Duration::from_secs(1);
 
-impl<L: Listener<Stream: Stream>> Run<'_, L> {
+impl<L: Listener<Stream: Stream>> AcceptLoop<'_, L> {
     /// Runs until told to stop or the parent is gone.
     pub(super) fn run_reserved(mut self, reserve: &Reserve) -> io::Result<()> {
         let (mut sweeps, pause) = self.sweeps();
@@ -75,7 +75,7 @@ impl<L: Listener<Stream: Stream>> Run<'_, L> {
     }
 
     /// A look at a queue; `None` if its connections have no known age, or are not counted.
-    fn look(&self, listener: usize, reserve: &Reserve) -> Option<Look> {
+    fn look(&self, listener: usize, reserve: &Reserve) -> Option<QueueLook> {
         // In this order: who is taken in between is taken for one that has not come yet.
         let taken = reserve.taken(listener)?;
         let listeners = self.acceptor.listeners.borrow();
@@ -83,7 +83,7 @@ impl<L: Listener<Stream: Stream>> Run<'_, L> {
         let known = kind.knows_time_in_queue(socket);
         let queued = known.then(|| kind.queue_length(socket))??;
         let at = self.acceptor.comm.now();
-        Some(Look { at, taken, queued })
+        Some(QueueLook { at, taken, queued })
     }
 
     /// Refuses the connection in hand, or serves it if it is not old at all.

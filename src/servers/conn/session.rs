@@ -22,7 +22,7 @@ use std::{
 
 /// What has been posted and has not happened yet.
 #[derive(Debug)]
-pub(super) enum Posted {
+pub(super) enum PostedAction {
     Start,
     Put(Vec<u8>),
     Error(Operation, io::Error),
@@ -44,7 +44,7 @@ pub struct Session {
     pub(super) say_ack: Box<dyn Fn() -> io::Result<()>>,
     pub(super) extend: Box<dyn Fn(Duration)>,
     pub(super) now: Time,
-    pub(super) events: VecDeque<Posted>,
+    pub(super) events: VecDeque<PostedAction>,
     /// Posted by a state, for the next turn: so a state that posts itself starves neither input nor
     /// output.
     pub(super) later: Vec<String>,
@@ -105,7 +105,7 @@ impl Session {
             say_ack: Box::new(|| Ok(())),
             extend: Box::new(|_| ()),
             now: Time::START,
-            events: VecDeque::from([Posted::Start]),
+            events: VecDeque::from([PostedAction::Start]),
             later: Vec::new(),
             in_state: false,
             alarms: Alarms::default(),
@@ -361,7 +361,7 @@ impl Session {
         if let Some(error) = refused {
             self.output.truncate(before);
             self.events
-                .push_back(Posted::Error(Operation::Write, error));
+                .push_back(PostedAction::Error(Operation::Write, error));
         } else if self.pending_output() > self.output_limit {
             self.output.truncate(before);
             self.overflow();
@@ -379,7 +379,7 @@ impl Session {
             return self.overflow();
         }
         self.posted += record.len();
-        self.events.push_back(Posted::Put(record));
+        self.events.push_back(PostedAction::Put(record));
     }
 
     /// Posts a shutdown: [`handler_shutdown`](super::ConnClass::handler_shutdown).
@@ -387,7 +387,7 @@ impl Session {
     /// Its default disconnects at once after an error or when nothing is left to write, otherwise
     /// when everything has been written.
     pub fn shutdown(&mut self) {
-        self.post_event(Posted::Shutdown);
+        self.post_event(PostedAction::Shutdown);
     }
 
     /// Ends the connection: unwritten output is dropped, and only `handler_stop` is still called.
@@ -401,7 +401,7 @@ impl Session {
         if self.in_state {
             self.later.push(state.to_owned());
         } else {
-            self.post_event(Posted::State(state.to_owned()));
+            self.post_event(PostedAction::State(state.to_owned()));
         }
     }
 
@@ -460,11 +460,11 @@ impl Session {
     fn overflow(&mut self) {
         self.writing = false;
         let error = Limit::Output(self.output_limit).into();
-        self.post_event(Posted::Error(Operation::Write, error));
-        self.post_event(Posted::Disconnect);
+        self.post_event(PostedAction::Error(Operation::Write, error));
+        self.post_event(PostedAction::Disconnect);
     }
 
-    pub(super) fn post_event(&mut self, event: Posted) {
+    pub(super) fn post_event(&mut self, event: PostedAction) {
         if self.connected {
             self.events.push_back(event);
         }

@@ -5,16 +5,16 @@
 
 #![allow(unsafe_code)]
 
-use super::{Asked, area::Area, modules::Modules, unwind::walk};
+use super::{AskedChild, area::StackArea, modules::Modules, unwind::walk};
 use crate::{
     core::{
         child::ChildId,
-        stack::lines::{Lines, Told},
-        system::Source,
+        stack::lines::{ChildStack, StackParser},
+        system::EventSource,
     },
     sys::{
         clock::Clock,
-        fd_registry::Ours,
+        fd_registry::Registered,
         fork::{self, Side},
         pipes,
         poller::Poller,
@@ -48,17 +48,17 @@ const BUDGET: usize = 64 * 1024;
 
 /// The parent's view of the process.
 #[derive(Debug)]
-pub(super) struct Reader {
+pub(super) struct StackReader {
     pid: libc::pid_t,
-    pipe: Ours<OwnedFd>,
-    lines: Lines,
+    pipe: Registered<OwnedFd>,
+    lines: StackParser,
     /// The children of which nothing has been told yet.
     untold: Vec<ChildId>,
 }
 
-impl Reader {
+impl StackReader {
     /// Forks the process.
-    pub(super) fn start(area: &Area, asked: &[Asked]) -> io::Result<Self> {
+    pub(super) fn start(area: &StackArea, asked: &[AskedChild]) -> io::Result<Self> {
         let (read, write) = pipes::pipe()?;
         pipes::set_nonblocking(&read)?;
         let parent = unistd::getpid().as_raw();
@@ -70,8 +70,8 @@ impl Reader {
                 Ok(Self {
                     // OK because the pid comes from fork(2).
                     pid: pid as libc::pid_t,
-                    pipe: Ours::parents(read),
-                    lines: Lines::default(),
+                    pipe: Registered::parents(read),
+                    lines: StackParser::default(),
                     untold: asked.iter().map(|asked| asked.child).collect(),
                 })
             }
@@ -87,11 +87,15 @@ impl Reader {
     }
 
     pub(super) fn watch(&self, poller: &Poller) -> io::Result<()> {
-        poller.add_urgent(self.fd(), Source::Stacks, Interest::READABLE)
+        poller.add_urgent(self.fd(), EventSource::Stacks, Interest::READABLE)
     }
 
     /// Reads what is there, within the budget of a turn. False when the process has ended.
-    pub(super) fn read(&mut self, poller: &Poller, mut found: impl FnMut(ChildId, Told)) -> bool {
+    pub(super) fn read(
+        &mut self,
+        poller: &Poller,
+        mut found: impl FnMut(ChildId, ChildStack),
+    ) -> bool {
         let Self {
             pipe,
             lines,
@@ -113,7 +117,7 @@ impl Reader {
         }
         // The poller is edge-triggered, and the rest is for the next turn.
         poller
-            .renew_urgent(self.fd(), Source::Stacks, Interest::READABLE)
+            .renew_urgent(self.fd(), EventSource::Stacks, Interest::READABLE)
             .is_ok()
     }
 
@@ -147,7 +151,7 @@ fn wait(pid: libc::pid_t, options: libc::c_int) -> libc::pid_t {
 }
 
 /// Runs in the new process, to its end.
-fn be_the_reader(area: &Area, asked: &[Asked], pipe: OwnedFd, parent: libc::pid_t) -> ! {
+fn be_the_reader(area: &StackArea, asked: &[AskedChild], pipe: OwnedFd, parent: libc::pid_t) -> ! {
     let work = AssertUnwindSafe(|| {
         std::panic::set_hook(Box::new(|_| {}));
         settle(&pipe, parent)
@@ -210,7 +214,7 @@ fn close_one_by_one(first: libc::c_uint, last: libc::c_uint) {
 }
 
 /// Reads the copies as they come, until all are read or the others are not coming.
-fn read_all(area: &Area, asked: &[Asked], pipe: &OwnedFd) {
+fn read_all(area: &StackArea, asked: &[AskedChild], pipe: &OwnedFd) {
     let (mut left, mut modules) = (asked.to_vec(), None);
     let clock = Clock::new();
     while !left.is_empty() && clock.now().since_start() < PATIENCE {
@@ -224,8 +228,8 @@ fn read_all(area: &Area, asked: &[Asked], pipe: &OwnedFd) {
 
 /// Reads the copy of one child, if it has left one. True if there is nothing more to wait for.
 fn read_one(
-    area: &Area,
-    Asked { child, pid }: Asked,
+    area: &StackArea,
+    AskedChild { child, pid }: AskedChild,
     pipe: &OwnedFd,
     modules: &mut Option<Modules>,
 ) -> bool {
@@ -237,7 +241,7 @@ fn read_one(
     };
     let earlier = modules.take();
     let modules = modules.insert(Modules::of(pid, earlier));
-    let told = Told {
+    let told = ChildStack {
         slot: child.slot() as u32,
         serial: child.serial(),
         frames: modules.name(&walk(modules, &copy)),

@@ -3,7 +3,7 @@
 
 #![allow(unsafe_code)]
 
-use crate::core::state::{Descriptor, Role};
+use crate::core::state::{Descriptor, FdRole};
 use nix::{
     errno::Errno,
     libc,
@@ -18,7 +18,7 @@ use std::{
 };
 
 /// Describes a descriptor that is open.
-pub(crate) fn identify(role: Role, fd: RawFd) -> io::Result<Descriptor> {
+pub(crate) fn identify(role: FdRole, fd: RawFd) -> io::Result<Descriptor> {
     let borrowed = borrow(fd)?;
     let stat = fstat(borrowed)?;
     Ok(Descriptor {
@@ -88,7 +88,7 @@ mod tests {
     #[test]
     fn a_descriptor_is_told_from_another_one_of_the_same_number() {
         let (read, write) = std::io::pipe().unwrap();
-        let known = identify(Role::Pipe, read.as_raw_fd()).unwrap();
+        let known = identify(FdRole::Pipe, read.as_raw_fd()).unwrap();
         verify(&known).unwrap();
         let (other, _end) = std::io::pipe().unwrap();
         let swapped = Descriptor {

@@ -2,22 +2,22 @@
 //! one that it was, and who waits for the outcome.
 
 #[cfg(feature = "holder")]
-use super::image::BlankCall;
+use super::program::PreparedExecveat;
 use super::{
     descriptors::{self, identify},
     execution,
-    image::{Image, open_program},
+    program::{RunningProgram, open_program},
     trial::TrialProcess,
 };
 use crate::{
     core::{
         error::{Error, Operation},
         say::say,
-        state::{Program, Role, Snapshot},
+        state::{FdRole, Program, Snapshot},
         upgrade::Trial,
     },
     sys::{
-        fd_registry::{self, Ours, PreForkId},
+        fd_registry::{self, PreForkId, Registered},
         poller::Poller,
         process,
     },
@@ -43,25 +43,25 @@ use std::{
 
 /// The program that this process is to become.
 #[derive(Debug)]
-struct Target {
+struct UpgradeTarget {
     path: PathBuf,
-    file: Ours<OwnedFd>,
+    file: Registered<OwnedFd>,
 }
 
 /// What one server holds for upgrades.
 #[derive(Debug)]
 pub(crate) struct Upgrades {
-    image: io::Result<Image>,
+    image: io::Result<RunningProgram>,
     /// The file that the next upgrade without a path is to.
     path: PathBuf,
-    target: Option<Target>,
+    target: Option<UpgradeTarget>,
     trial: Option<TrialProcess>,
     /// Trials that are over, until their processes are reaped.
     ended: Vec<TrialProcess>,
     /// The program before this one and its path, until this one has proved that it works.
-    previous: Option<Target>,
+    previous: Option<UpgradeTarget>,
     /// Connections on which somebody waits for the outcome.
-    askers: Vec<Ours<OwnedFd>>,
+    askers: Vec<Registered<OwnedFd>>,
     /// The process that has told the status of the program before, until it is reaped.
     old_helper: Option<Pid>,
 }
@@ -69,7 +69,7 @@ pub(crate) struct Upgrades {
 impl Upgrades {
     /// For a server that starts, or that goes on from this state.
     pub(crate) fn new(state: Option<&Snapshot>) -> Self {
-        let image = Image::of_this_process();
+        let image = RunningProgram::of_this_process();
         let own = image.as_ref().map(|image| image.path().to_owned());
         let told = state.map(|state| path(&state.program.path));
         Self {
@@ -87,16 +87,16 @@ impl Upgrades {
     /// Takes over what is for upgrades of a state that was adopted: the program before, if it may be
     /// needed again, and who waits for the outcome.
     pub(crate) fn adopt(&mut self, state: &Snapshot) {
-        for descriptor in state.with_role(Role::Asker) {
+        for descriptor in state.with_role(FdRole::Asker) {
             self.askers
-                .push(Ours::parents(descriptors::take(descriptor.fd)));
+                .push(Registered::parents(descriptors::take(descriptor.fd)));
         }
-        let previous = state.descriptor(Role::Image).map(|image| Target {
+        let previous = state.descriptor(FdRole::Image).map(|image| UpgradeTarget {
             path: path(&state.program.previous_path),
-            file: Ours::parents(descriptors::take(image.fd)),
+            file: Registered::parents(descriptors::take(image.fd)),
         });
         self.previous = previous.filter(|_| state.program.back.is_none());
-        for unknown in state.with_role(Role::Unknown) {
+        for unknown in state.with_role(FdRole::Unknown) {
             drop(descriptors::take(unknown.fd));
         }
         tell_dropped(state);
@@ -117,7 +117,7 @@ impl Upgrades {
     }
 
     /// Has somebody told the outcome of the upgrade that begins, by this program or by the next.
-    pub(crate) fn add_asker(&mut self, connection: Ours<OwnedFd>) {
+    pub(crate) fn add_asker(&mut self, connection: Registered<OwnedFd>) {
         self.askers.push(connection);
     }
 
@@ -140,8 +140,8 @@ impl Upgrades {
             return Err(failed(io::Error::other(reason)));
         }
         let file = open_program(&path).map_err(failed)?;
-        let file = Ours::parents(file);
-        self.target = Some(Target { path, file });
+        let file = Registered::parents(file);
+        self.target = Some(UpgradeTarget { path, file });
         Ok(())
     }
 
@@ -210,7 +210,7 @@ impl Upgrades {
         &self,
         state: &mut Snapshot,
         id: PreForkId,
-        own: impl Iterator<Item = (RawFd, Role)>,
+        own: impl Iterator<Item = (RawFd, FdRole)>,
     ) -> io::Result<()> {
         let image = self.image.as_ref();
         let image = image.map_err(|error| io::Error::other(error.to_string()))?;
@@ -227,21 +227,21 @@ impl Upgrades {
         let askers = self
             .askers
             .iter()
-            .map(|asker| (asker.as_raw_fd(), Role::Asker));
+            .map(|asker| (asker.as_raw_fd(), FdRole::Asker));
         let number = |fd: u32| fd.cast_signed();
         let boards = state
             .boards
             .iter()
-            .map(|board| (number(board.fd), Role::Board));
+            .map(|board| (number(board.fd), FdRole::Board));
         let pipes = state.children.iter().flat_map(|child| &child.pipes.0);
-        let pipes = pipes.filter_map(|pipe| Some((number(pipe.fd?), Role::Pipe)));
+        let pipes = pipes.filter_map(|pipe| Some((number(pipe.fd?), FdRole::Pipe)));
         let stops = state.stop_boards().into_iter();
-        let stops = stops.map(|fd| (number(fd), Role::Stops));
+        let stops = stops.map(|fd| (number(fd), FdRole::Stops));
         let clients = state.clients.iter();
-        let clients = clients.map(|client| (number(client.fd), Role::Client));
+        let clients = clients.map(|client| (number(client.fd), FdRole::Client));
         let listed = state.descriptors.iter();
         let listed = listed.map(|listed| (number(listed.fd), listed.role));
-        let all = [(image.number(), Role::Image)].into_iter().chain(own);
+        let all = [(image.number(), FdRole::Image)].into_iter().chain(own);
         let all = all
             .chain(listed)
             .chain(askers)
@@ -280,8 +280,8 @@ impl Upgrades {
 
     /// The call by which a holder becomes another program; `None` if it does not know its own.
     #[cfg(feature = "holder")]
-    pub(crate) fn blank_call(&self) -> Option<BlankCall> {
-        self.image.as_ref().ok().map(Image::blank_call)
+    pub(crate) fn blank_call(&self) -> Option<PreparedExecveat> {
+        self.image.as_ref().ok().map(RunningProgram::blank_call)
     }
 
     /// Whether the program before this one may be needed again.
@@ -313,7 +313,7 @@ fn path(bytes: &[u8]) -> PathBuf {
 
 /// What a later version has handed on for what this one has not.
 fn tell_dropped(state: &Snapshot) {
-    let descriptors: Vec<_> = state.with_role(Role::Unknown).map(|it| it.fd).collect();
+    let descriptors: Vec<_> = state.with_role(FdRole::Unknown).map(|it| it.fd).collect();
     if !(state.unknown.is_empty() && descriptors.is_empty()) {
         say!(
             Warn,
@@ -325,12 +325,12 @@ fn tell_dropped(state: &Snapshot) {
 }
 
 /// The sockets that a server listens on: its own, and those that another process has opened.
-fn listening(id: PreForkId) -> impl Iterator<Item = io::Result<(RawFd, Role)>> {
+fn listening(id: PreForkId) -> impl Iterator<Item = io::Result<(RawFd, FdRole)>> {
     let all = fd_registry::for_children(id).into_iter();
     all.filter_map(|(fd, is_given)| match is_given {
-        true => Some(Ok((fd, Role::Given))),
+        true => Some(Ok((fd, FdRole::Given))),
         false => match listens(fd) {
-            Ok(listens) => listens.then_some(Ok((fd, Role::Listener))),
+            Ok(listens) => listens.then_some(Ok((fd, FdRole::Listener))),
             Err(error) => Some(Err(error)),
         },
     })

@@ -2,13 +2,13 @@
 
 use crate::core::{
     child::{Child, State},
-    control::{Answer, Begun},
-    json::Json,
+    control::{Answer, BegunCommand},
+    json::JsonWriter,
     monitor::Monitor,
 };
 
-pub(in super::super) fn begin(monitor: &mut Monitor, _: &str) -> Begun {
-    Begun::Done(Answer::ok(|json| {
+pub(in super::super) fn begin(monitor: &mut Monitor, _: &str) -> BegunCommand {
+    BegunCommand::Done(Answer::ok(|json| {
         tell_server(json, monitor);
         json.objects("children", monitor.children(), |json, child| {
             tell_child(json, monitor, child);
@@ -16,7 +16,7 @@ pub(in super::super) fn begin(monitor: &mut Monitor, _: &str) -> Begun {
     }))
 }
 
-fn tell_server(json: &mut Json, monitor: &Monitor) {
+fn tell_server(json: &mut JsonWriter, monitor: &Monitor) {
     let (census, report) = (monitor.pool.census(), monitor.report());
     json.field("pid", monitor.pid);
     json.field("version", env!("CARGO_PKG_VERSION"));
@@ -44,7 +44,7 @@ fn state(monitor: &Monitor) -> &'static str {
     }
 }
 
-fn tell_child(json: &mut Json, monitor: &Monitor, child: &Child) {
+fn tell_child(json: &mut JsonWriter, monitor: &Monitor, child: &Child) {
     let now = monitor.now();
     json.field("pid", child.pid());
     json.field(

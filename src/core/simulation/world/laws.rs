@@ -1,14 +1,14 @@
 //! The laws that must hold: after every turn, with every signal, at rest, and at the end. Compares
 //! the monitor's state with the model kernel; changes neither.
 
-use super::{Door, World, children::CLOCK_LAG, ms, us};
+use super::{Reachability, World, children::CLOCK_LAG, ms, us};
 use crate::core::{
-    child::{AFTER_KILL, Child, ChildId, Flags, Reason, Retirement, State},
+    child::{AFTER_KILL, Child, ChildFlags, ChildId, Reason, Retirement, State},
     monitor::Monitor,
     pool::Census,
     simulation::{
         kernel::KernelEntry,
-        model::{Doing, Fault},
+        model::{Fault, ModelActivity},
     },
     stack::READ_WITHIN,
     time::Time,
@@ -25,7 +25,7 @@ const HEARD_AFTER: Duration = Duration::from_millis(1_100);
 
 /// When a shutdown began, and how many children had been forked.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Began {
+pub(crate) struct ShutdownBegan {
     at: Time,
     forks: u64,
 }
@@ -36,11 +36,11 @@ impl World {
         &mut self,
         monitor: &Monitor,
         wait: Option<Duration>,
-        shutdown: &mut Option<Began>,
+        shutdown: &mut Option<ShutdownBegan>,
     ) {
         if monitor.is_shutdown() && shutdown.is_none() {
             let (at, forks) = (self.now, monitor.report().forks);
-            *shutdown = Some(Began { at, forks });
+            *shutdown = Some(ShutdownBegan { at, forks });
             self.parent.stood_still = Duration::ZERO;
         }
         self.parent.told |= monitor.is_shutdown();
@@ -64,7 +64,7 @@ impl World {
         &self,
         monitor: &Monitor,
         census: Census,
-        shutdown: Option<Began>,
+        shutdown: Option<ShutdownBegan>,
     ) {
         let known = self.kernel.iter().count();
         assert_eq!(census.live(), known, "a child was forgotten");
@@ -132,8 +132,8 @@ impl World {
             let Some(model) = self.kernel.get(child.id()).filter(|model| !model.is_dead()) else {
                 continue;
             };
-            let (since, limit, reason) = match (model.doing, model.client_since) {
-                (Doing::Starting, _) => {
+            let (since, limit, reason) = match (model.activity, model.client_since) {
+                (ModelActivity::Starting, _) => {
                     let (since, limit) = (child.start_time(), monitor.start_timeout());
                     (since, limit, Reason::StartTimeout)
                 }
@@ -185,7 +185,10 @@ impl World {
     pub(crate) fn ready_children(&self) -> Vec<ChildId> {
         let ready = |entry: &&KernelEntry| {
             let model = &entry.model;
-            matches!(model.doing, Doing::Waiting | Doing::Serving) && !model.told
+            matches!(
+                model.activity,
+                ModelActivity::Waiting | ModelActivity::Serving
+            ) && !model.told
         };
         self.kernel
             .iter()
@@ -211,7 +214,7 @@ impl World {
 
     /// In the shutdown no child lives longer than `shutdown_timeout` or a second SIGINT allows; and
     /// a child that SIGKILL does not end is waited for as long as documented.
-    fn check_end_is_near(&self, monitor: &Monitor, shutdown: Option<Began>) {
+    fn check_end_is_near(&self, monitor: &Monitor, shutdown: Option<ShutdownBegan>) {
         let Some(began) = shutdown else {
             return;
         };
@@ -244,8 +247,8 @@ impl World {
     /// A queued client is reset only if no child could have served it in time. The listeners stay
     /// open while a child has not been told to stop.
     pub(super) fn check_close(&self) {
-        let Door::Shut { since } = self.door else {
-            panic!("the listeners are closed while {:?}", self.door);
+        let Reachability::Shut { since } = self.reachability else {
+            panic!("the listeners are closed while {:?}", self.reachability);
         };
         let in_time = self.now < since + self.drain_timeout;
         let models = self.kernel.iter().map(|entry| &entry.model);
@@ -255,7 +258,7 @@ impl World {
             !in_time || no_child || self.queued_clients == 0,
             "{} clients are reset in {:?}",
             self.queued_clients,
-            self.door,
+            self.reachability,
         );
         assert!(
             !in_time || living.all(|model| model.told),
@@ -265,16 +268,19 @@ impl World {
 
     /// In a shutdown the listeners are closed at the end of the drain or earlier.
     fn check_the_door(&self, monitor: &Monitor) {
-        if let Door::Shut { since } = self.door {
+        if let Reachability::Shut { since } = self.reachability {
             let latest = since + self.drain_timeout + self.parent.stood_still + ms(100);
             let in_time = self.now <= latest.max(self.parent.stands_still_until + ms(100));
-            assert!(in_time, "clients can still queue: {:?}", self.door);
+            assert!(in_time, "clients can still queue: {:?}", self.reachability);
         }
-        assert_eq!(monitor.is_shutdown(), self.door != Door::Open);
+        assert_eq!(
+            monitor.is_shutdown(),
+            self.reachability != Reachability::Open
+        );
     }
 
     /// The shutdown does not wait for a slow start, unless the child lies that it has started.
-    fn check_no_start_is_awaited(&self, began: Began) {
+    fn check_no_start_is_awaited(&self, began: ShutdownBegan) {
         let latest = began.at + self.drain_timeout + self.parent.stood_still + ms(100);
         if self.now <= latest.max(self.parent.stands_still_until + ms(100)) {
             return;
@@ -282,7 +288,7 @@ impl World {
         let starts = |entry: &&KernelEntry| {
             let model = &entry.model;
             let can_be_known = model.fault != Some(Fault::Immortal) && !model.lies;
-            model.doing == Doing::Starting && can_be_known
+            model.activity == ModelActivity::Starting && can_be_known
         };
         let late = self.kernel.iter().find(starts);
         assert!(
@@ -309,7 +315,7 @@ fn check_it_retires_in_time(monitor: &Monitor, child: &Child) {
         let gentle = child.reason().is_some_and(Reason::is_gentle);
         let serves = gentle && child.is_serving() && !monitor.is_shutdown();
         // With a timeout a silent child is judged once its output has been read.
-        let judged_later = serves && child.flags.contains(Flags::UNREAD);
+        let judged_later = serves && child.flags.contains(ChildFlags::UNREAD);
         assert!(
             child.was_killed()
                 || judged_later

@@ -1,9 +1,9 @@
 //! The world as the loop sees it: `System` and `Process` over the model kernel. Makes no system
 //! call.
 
-use super::{Happening, Simulated, World, ms, us};
+use super::{ModelEvent, Simulated, World, ms, us};
 use crate::core::{
-    board::{Notes, SharedView},
+    board::{SharedView, SlotNotes},
     child::{ChildId, Signal, Stuck},
     comm::Interval,
     draining::QueuedClients,
@@ -13,9 +13,12 @@ use crate::core::{
     simulation::{model::Model, pipe},
     stack::Frame,
     states::{Watch, WatchId},
-    system::{ForkTerms, Forked, Found, Pipe, Process, Ready, Reaped, Source, System, Told, Wait},
+    system::{
+        ChildPipe, ChildToken, EventSource, ForkTerms, Forked, PipeRead, Process, Ready, Reaped,
+        System, Wait,
+    },
     time::Time,
-    wire::Entry,
+    wire::BoardEntry,
 };
 use std::{convert::Infallible, io, time::Duration};
 
@@ -62,7 +65,7 @@ impl World {
     fn has_something_for_the_parent(&self) -> bool {
         let parent = &self.parent;
         let signals = parent.deaths + parent.interrupts + parent.terminations + parent.quits > 0;
-        let has_edge = |pipe: &pipe::Pipe| pipe.has_edge();
+        let has_edge = |pipe: &pipe::ModelPipe| pipe.has_edge();
         let mut models = self.kernel.iter().map(|entry| &entry.model);
         signals || models.any(|model| has_edge(&model.stdout) || has_edge(&model.stderr))
     }
@@ -73,17 +76,17 @@ impl World {
             let Some(entry) = self.kernel.in_slot(slot) else {
                 continue;
             };
-            let told = Told::of(entry.id);
-            for pipe in [Pipe::Stdout, Pipe::Stderr] {
-                let edge = end_of(&mut entry.model, pipe).and_then(pipe::Pipe::take_edge);
+            let told = ChildToken::of(entry.id);
+            for pipe in [ChildPipe::Stdout, ChildPipe::Stderr] {
+                let edge = end_of(&mut entry.model, pipe).and_then(pipe::ModelPipe::take_edge);
                 ready.extend(edge.map(|hung_up| Ready {
-                    source: Source::Pipe(told, pipe),
+                    source: EventSource::Pipe(told, pipe),
                     hung_up,
                 }));
             }
         }
         ready.push(Ready {
-            source: Source::Signals,
+            source: EventSource::Signals,
             hung_up: false,
         });
     }
@@ -126,7 +129,7 @@ impl World {
             self.deaths_late = true;
         } else if !std::mem::replace(&mut self.parent.death_pending, true) {
             let delay = us(1 + self.random.below(300));
-            self.at(delay, Happening::Deaths);
+            self.at(delay, ModelEvent::Deaths);
         }
     }
 
@@ -222,11 +225,11 @@ impl World {
     }
 }
 
-fn end_of(model: &mut Model, pipe: Pipe) -> Option<&mut pipe::Pipe> {
+fn end_of(model: &mut Model, pipe: ChildPipe) -> Option<&mut pipe::ModelPipe> {
     match pipe {
-        Pipe::Stdout => Some(&mut model.stdout),
-        Pipe::Stderr => Some(&mut model.stderr),
-        Pipe::Comm => None,
+        ChildPipe::Stdout => Some(&mut model.stdout),
+        ChildPipe::Stderr => Some(&mut model.stderr),
+        ChildPipe::Comm => None,
     }
 }
 
@@ -238,7 +241,11 @@ pub(crate) struct ModelProcess {
 }
 
 impl ModelProcess {
-    fn with_end<R>(&self, pipe: Pipe, with: impl FnOnce(&mut pipe::Pipe) -> R) -> Option<R> {
+    fn with_end<R>(
+        &self,
+        pipe: ChildPipe,
+        with: impl FnOnce(&mut pipe::ModelPipe) -> R,
+    ) -> Option<R> {
         let mut world = self.world.0.borrow_mut();
         let model = world.kernel.get_mut(self.id)?;
         end_of(model, pipe).map(with)
@@ -246,16 +253,16 @@ impl ModelProcess {
 }
 
 impl Process for ModelProcess {
-    fn read(&mut self, pipe: Pipe, buffer: &mut [u8]) -> io::Result<Found> {
+    fn read(&mut self, pipe: ChildPipe, buffer: &mut [u8]) -> io::Result<PipeRead> {
         let read = self.with_end(pipe, |end| end.read(buffer));
-        read.unwrap_or(Ok(Found::Nothing))
+        read.unwrap_or(Ok(PipeRead::Nothing))
     }
 
-    fn pending(&self, pipe: Pipe) -> io::Result<usize> {
+    fn pending(&self, pipe: ChildPipe) -> io::Result<usize> {
         Ok(self.with_end(pipe, |end| end.len()).unwrap_or(0))
     }
 
-    fn close(&mut self, _: Pipe) {}
+    fn close(&mut self, _: ChildPipe) {}
 
     fn tell_to_leave(&self, queued: QueuedClients) {
         if let Some(model) = self.world.0.borrow_mut().kernel.get_mut(self.id) {
@@ -288,7 +295,7 @@ impl Drop for ModelProcess {
 }
 
 impl System for Simulated {
-    type Newborn = Infallible;
+    type NewChild = Infallible;
     type Process = ModelProcess;
 
     fn now(&self) -> Time {
@@ -355,16 +362,16 @@ impl System for Simulated {
     fn reap_orphans(&mut self, _: &dyn Fn(u32) -> bool) {}
 
     fn open_slot(&mut self, child: ChildId) -> bool {
-        let entry = Entry::of(child.serial());
+        let entry = BoardEntry::of(child.serial());
         self.0.borrow_mut().board.set(child.slot(), entry)
     }
 
     fn close_slot(&mut self, slot: usize) -> bool {
-        self.0.borrow_mut().board.set(slot, Entry::default());
+        self.0.borrow_mut().board.set(slot, BoardEntry::default());
         false
     }
 
-    fn noted(&self, slot: usize) -> Entry {
+    fn noted(&self, slot: usize) -> BoardEntry {
         let world = self.0.borrow();
         world.board.entries.get(slot).copied().unwrap_or_default()
     }
@@ -373,18 +380,18 @@ impl System for Simulated {
         SharedView::default()
     }
 
-    fn notes(&self, slot: usize) -> Notes {
+    fn notes(&self, slot: usize) -> SlotNotes {
         let world = self.0.borrow();
         let in_hand = world.board.in_hand(slot);
         let requests = world.board.requests.get(slot).copied();
         drop(world);
-        Notes {
+        SlotNotes {
             entry: self.noted(slot),
             requests: requests.unwrap_or_default(),
             since: in_hand.since,
             extended_until: in_hand.extended_until,
             due: self.0.borrow_mut().is_due(slot),
-            ..Notes::default()
+            ..SlotNotes::default()
         }
     }
 

@@ -1,7 +1,7 @@
 //! What a slot holds: of the connection in hand, of the time in the queue, of the program's metrics.
 
 use super::*;
-use crate::core::board::{Description, Notes, View};
+use crate::core::board::{Description, SlotNotes, View};
 use std::{array, thread};
 
 /// What children have counted of the queue stays when they end, and nonsense of one is left out.
@@ -81,7 +81,7 @@ fn a_slot_tells_of_the_connection_in_hand() {
     let notes = board.board.view.notes(1, at(9));
     assert_eq!((notes.requests, notes.since, notes.due), (0, None, false));
     let neighbours = [0, 2, 3].map(|slot| board.board.view.notes(slot, at(9)));
-    assert_eq!(neighbours, [Notes::default(); 3]);
+    assert_eq!(neighbours, [SlotNotes::default(); 3]);
 }
 
 /// What a child has counted stays when the next child gets the slot, and is counted once.
@@ -179,7 +179,7 @@ fn no_description_is_a_mixture() {
 fn the_header_says_what_it_is() {
     let board = Board::new(7, 1234).unwrap();
     let header = array::from_fn(|at| board.view.memory.words()[at].load(Relaxed));
-    let layout = Layout::parse(&header, board.view.layout.length());
+    let layout = BoardLayout::parse(&header, board.view.layout.length());
     assert_eq!(layout, Ok(board.view.layout));
     assert_eq!(board.view.layout.slots(), 7);
 }

@@ -7,7 +7,7 @@ use super::{Holder, send};
 use crate::{
     core::{
         child::{AFTER_KILL, Signal},
-        journal::Record,
+        journal::JournalRecord,
     },
     sys::{pipes, signals::number},
 };
@@ -21,7 +21,7 @@ impl Holder<'_> {
     /// No parent comes to work: ends the children and this process.
     pub(super) fn give_up(&mut self) -> ! {
         complain(b"holder: the parents end before they come to work; the server ends\n");
-        *self.estate.death_write = None;
+        *self.resources.death_write = None;
         self.tell_children(false);
         self.await_children(self.setup.grace);
         self.tell_children(true);
@@ -49,7 +49,7 @@ impl Holder<'_> {
     /// not reaped.
     fn tell_children(&self, kills: bool) {
         let lives = self.setup.journal.records().filter(|(_, it)| it.lives());
-        for (_, Record { pid, stop_by, .. }) in lives {
+        for (_, JournalRecord { pid, stop_by, .. }) in lives {
             let signal = if kills { Signal::Kill } else { stop_by.signal };
             if stop_by.reaches_group(kills) {
                 send_to_group(pid, number(signal));

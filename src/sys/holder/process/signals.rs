@@ -7,9 +7,9 @@ use super::{Holder, end::complain, send};
 use crate::{
     core::{
         child::Signal,
-        signal_policy::{Arrived, Lead, TABLE},
+        signal_policy::{Arrived, SignalEffect, TABLE},
     },
-    sys::{holder::memory::Journal, signals::number},
+    sys::{holder::journal_memory::Journal, signals::number},
 };
 use nix::{
     libc,
@@ -30,7 +30,7 @@ impl Holder<'_> {
             match index.map(|index| (index, TABLE[index])) {
                 Some((_, row)) if row.signal == Signal::Child => {}
                 Some((index, row)) => {
-                    stops |= matches!(row.lead, Lead::Stop | Lead::PatientStop);
+                    stops |= matches!(row.lead, SignalEffect::Stop | SignalEffect::PatientStop);
                     self.pass_on(index, arrived);
                 }
                 None if arrived == REPLACE_PARENT => self.kill_parent(),

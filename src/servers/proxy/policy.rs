@@ -1,21 +1,21 @@
 //! The attribute of a stock server, with the counters that its children share. Reads no header.
 
-use super::{Counts, HeaderRefusals, ProxyProtocol};
+use super::{HeaderRefusalCounters, HeaderRefusals, ProxyProtocol};
 use crate::servers::{accept::HeaderCheck, conn::Stream};
 use std::{io, rc::Rc};
 
 /// Which proxies are trusted, and how many connections were refused.
 #[derive(Debug, Default)]
-pub(in crate::servers) struct Attribute {
+pub(in crate::servers) struct ProxyPolicy {
     pub(in crate::servers) protocol: Option<ProxyProtocol>,
-    counts: Option<Rc<Counts>>,
+    counts: Option<Rc<HeaderRefusalCounters>>,
 }
 
-impl Attribute {
+impl ProxyPolicy {
     /// Makes the counters, in the parent and before it forks.
     pub(in crate::servers) fn share_counts(&mut self) -> io::Result<()> {
         self.counts = match self.protocol {
-            Some(_) => Some(Rc::new(Counts::new()?)),
+            Some(_) => Some(Rc::new(HeaderRefusalCounters::new()?)),
             None => None,
         };
         Ok(())

@@ -4,10 +4,10 @@
 
 #![allow(unsafe_code)]
 
-use super::memory::Journal;
+use super::journal_memory::Journal;
 use crate::{
     core::{child::ChildId, system::Reaped},
-    sys::group::Group,
+    sys::group::ProcessGroup,
 };
 use nix::{errno::Errno, libc};
 use std::{
@@ -17,12 +17,12 @@ use std::{
 
 /// A child of the holder.
 #[derive(Clone, Debug)]
-pub(crate) struct Ward {
+pub(crate) struct HeldChild {
     journal: Journal,
     child: ChildId,
 }
 
-impl Ward {
+impl HeldChild {
     pub(super) fn new(journal: Journal, child: ChildId) -> Self {
         Self { journal, child }
     }
@@ -45,7 +45,7 @@ impl Ward {
             // The child has joined another group.
             Err(Errno::ESRCH) => Ok(send(&process, number, 0)?),
             // A kernel before 6.9. There the number of the group has to do, right after the look.
-            Err(Errno::EINVAL) => Group::led_by(pid).signal(number),
+            Err(Errno::EINVAL) => ProcessGroup::led_by(pid).signal(number),
             sent => Ok(sent?),
         }
     }
@@ -102,7 +102,7 @@ mod tests {
     use super::*;
     use crate::core::{
         child::Collected,
-        journal::{Phase, Record},
+        journal::{JournalRecord, LifePhase},
         time::Time,
     };
     use std::{
@@ -119,33 +119,35 @@ mod tests {
         let mut command = Command::new("sleep");
         let mut process = command.arg("1000").stdin(Stdio::null()).spawn().unwrap();
         let pid = libc::pid_t::try_from(process.id()).unwrap();
-        let lives = Record {
-            phase: Phase::Lives,
+        let lives = JournalRecord {
+            phase: LifePhase::Lives,
             pid: process.id(),
-            ..Record::forking(id, 0, false, Time::START)
+            ..JournalRecord::forking(id, 0, false, Time::START)
         };
-        let ward = Ward::new(journal.clone(), id);
-        let refused = |ward: &Ward| {
-            let error = ward.signal(pid, libc::SIGTERM).expect_err("a refusal");
+        let held_child = HeldChild::new(journal.clone(), id);
+        let refused = |held_child: &HeldChild| {
+            let error = held_child
+                .signal(pid, libc::SIGTERM)
+                .expect_err("a refusal");
             assert_eq!(error.raw_os_error(), Some(libc::ESRCH));
         };
-        refused(&ward);
+        refused(&held_child);
         journal.put(1, &lives);
-        ward.signal(pid, 0).unwrap();
-        assert_eq!(ward.reap(), Reaped::Not);
-        let ending = Record {
-            phase: Phase::Ending,
+        held_child.signal(pid, 0).unwrap();
+        assert_eq!(held_child.reap(), Reaped::Not);
+        let ending = JournalRecord {
+            phase: LifePhase::Ending,
             ..lives
         };
         journal.put(1, &ending);
-        refused(&ward);
+        refused(&held_child);
         journal.put(1, &lives);
-        ward.signal(pid, libc::SIGKILL).unwrap();
+        held_child.signal(pid, libc::SIGKILL).unwrap();
         assert_eq!(process.wait().unwrap().signal(), Some(libc::SIGKILL));
         journal.put(1, &lives.ended(Collected::default()));
-        refused(&ward);
-        assert_eq!(ward.reap(), Reaped::Ended(Collected::default()));
-        let successor = Ward::new(journal, ChildId::new(1, 8));
+        refused(&held_child);
+        assert_eq!(held_child.reap(), Reaped::Ended(Collected::default()));
+        let successor = HeldChild::new(journal, ChildId::new(1, 8));
         assert_eq!(successor.reap(), Reaped::Not);
     }
 }

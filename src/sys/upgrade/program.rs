@@ -3,7 +3,7 @@
 
 #![allow(unsafe_code)]
 
-use crate::sys::{fd_registry::Ours, upgrade::summons::VARIABLE};
+use crate::sys::{fd_registry::Registered, upgrade::instruction::VARIABLE};
 use nix::{
     errno::Errno,
     fcntl::{OFlag, open},
@@ -27,9 +27,9 @@ use std::{
 
 /// The running program.
 #[derive(Debug)]
-pub(crate) struct Image {
+pub(crate) struct RunningProgram {
     /// Its file, which stays what it is when the path leads to another.
-    file: Ours<OwnedFd>,
+    file: Registered<OwnedFd>,
     /// Its path when it was started: the one by which it was executed, links and all.
     path: PathBuf,
     arguments: Vec<CString>,
@@ -37,7 +37,7 @@ pub(crate) struct Image {
     environment: Vec<CString>,
 }
 
-impl Image {
+impl RunningProgram {
     /// Reads it from /proc. The arguments are read early: later the program may have overwritten
     /// them, to change its name in the list of processes.
     pub(crate) fn of_this_process() -> io::Result<Self> {
@@ -47,7 +47,7 @@ impl Image {
             None => without_mark(fs::read_link("/proc/self/exe")?),
         };
         Ok(Self {
-            file: Ours::parents(file),
+            file: Registered::parents(file),
             path,
             arguments: strings(fs::read("/proc/self/cmdline")?),
             environment: environment(),
@@ -64,41 +64,41 @@ impl Image {
 
     /// The call of a process that is told later which program to execute.
     #[cfg(feature = "holder")]
-    pub(crate) fn blank_call(&self) -> BlankCall {
-        BlankCall::new(self.arguments.clone(), self.environment.clone())
+    pub(crate) fn blank_call(&self) -> PreparedExecveat {
+        PreparedExecveat::new(self.arguments.clone(), self.environment.clone())
     }
 
     /// The call that executes `program` in place of this process, prepared: it allocates nothing.
-    pub(crate) fn call(&self, program: RawFd, summons: &OsStr) -> Call {
+    pub(crate) fn call(&self, program: RawFd, instruction: &OsStr) -> ExecveatCall {
         let mut environment = self.environment.clone();
-        let variable = [VARIABLE.as_bytes(), b"=", summons.as_bytes()].concat();
+        let variable = [VARIABLE.as_bytes(), b"=", instruction.as_bytes()].concat();
         // OK because neither has a zero byte: what is made of a message has none.
         environment.extend(CString::new(variable));
-        Call::new(program, self.arguments.clone(), environment)
+        ExecveatCall::new(program, self.arguments.clone(), environment)
     }
 }
 
 /// A call that executes any program in place of this process, with the arguments of the running one: it
-/// is not known yet which, and with what summons. It has all the memory that it needs.
+/// is not known yet which, and with what instruction. It has all the memory that it needs.
 #[cfg(feature = "holder")]
 #[derive(Debug)]
-pub(crate) struct BlankCall {
-    call: Call,
-    /// The variable with the summons.
+pub(crate) struct PreparedExecveat {
+    call: ExecveatCall,
+    /// The variable with the instruction.
     variable: Box<[u8]>,
 }
 
-/// The longest summons that such a call has room for.
+/// The longest instruction that such a call has room for.
 #[cfg(feature = "holder")]
-pub(crate) const LONGEST_SUMMONS: usize = 4096;
+pub(crate) const LONGEST_INSTRUCTION: usize = 4096;
 
 #[cfg(feature = "holder")]
-impl BlankCall {
+impl PreparedExecveat {
     fn new(arguments: Vec<CString>, environment: Vec<CString>) -> Self {
-        let mut call = Call::new(-1, arguments, environment);
+        let mut call = ExecveatCall::new(-1, arguments, environment);
         // The place of the variable.
         call.envp.push(std::ptr::null());
-        let variable = vec![0; VARIABLE.len() + 1 + LONGEST_SUMMONS + 1];
+        let variable = vec![0; VARIABLE.len() + 1 + LONGEST_INSTRUCTION + 1];
         Self {
             call,
             variable: variable.into(),
@@ -106,8 +106,8 @@ impl BlankCall {
     }
 
     /// Returns only if it fails. Allocates nothing.
-    pub(crate) fn execute(&mut self, program: RawFd, summons: &[u8]) -> Errno {
-        let text = [VARIABLE.as_bytes(), b"=", summons];
+    pub(crate) fn execute(&mut self, program: RawFd, instruction: &[u8]) -> Errno {
+        let text = [VARIABLE.as_bytes(), b"=", instruction];
         let bytes = text.iter().copied().flatten();
         self.variable.fill(0);
         let room = self.variable.len() - 1;
@@ -156,7 +156,7 @@ pub(crate) fn open_program(path: &Path) -> io::Result<OwnedFd> {
 
 /// The arguments of execveat(2).
 #[derive(Debug)]
-pub(crate) struct Call {
+pub(crate) struct ExecveatCall {
     program: RawFd,
     argv: Vec<*const libc::c_char>,
     envp: Vec<*const libc::c_char>,
@@ -164,7 +164,7 @@ pub(crate) struct Call {
     _strings: [Vec<CString>; 2],
 }
 
-impl Call {
+impl ExecveatCall {
     fn new(program: RawFd, arguments: Vec<CString>, environment: Vec<CString>) -> Self {
         let pointers = |strings: &[CString]| {
             let pointers = strings.iter().map(|string| string.as_ptr());
@@ -259,7 +259,7 @@ mod tests {
 
     #[test]
     fn the_running_program_is_found_with_its_arguments() {
-        let image = Image::of_this_process().unwrap();
+        let image = RunningProgram::of_this_process().unwrap();
         let real = fs::canonicalize(image.path()).unwrap();
         assert_eq!(real, env::current_exe().unwrap());
         let arguments: Vec<_> = env::args_os().collect();

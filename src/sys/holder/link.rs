@@ -4,31 +4,31 @@
 #![allow(unsafe_code)]
 
 use super::{
-    channel::{self, Message},
     deaths::Deaths,
     handover::Handover,
+    journal_memory::Journal,
     kept::KeptPipes,
-    memory::Journal,
-    process::Born,
+    messages::{self, Message},
+    process::ParentStart,
 };
 use crate::{
     core::{
         child::{ChildId, Signal},
-        journal::{Said, ToldNote},
+        journal::{RetirementNote, WordNotes},
         signal_policy::{self, Arrived, TABLE},
         system::{PoolJournal, PoolNote},
     },
-    sys::fd_registry::Ours,
+    sys::fd_registry::Registered,
 };
 use nix::libc;
 use std::os::fd::OwnedFd;
 
 /// A parent's side.
 #[derive(Debug)]
-pub(crate) struct Held {
+pub(crate) struct HolderLink {
     pub(super) journal: Journal,
     pub(super) handover: Handover,
-    pub(super) channel: Ours<OwnedFd>,
+    pub(super) channel: Registered<OwnedFd>,
     /// Which signals come by the journal.
     counted: [bool; TABLE.len()],
     /// How many signals this parent knows of.
@@ -37,19 +37,19 @@ pub(crate) struct Held {
     pub(super) kept: KeptPipes,
 }
 
-impl Held {
+impl HolderLink {
     pub(super) fn new(
         journal: Journal,
         handover: Handover,
         counted: [bool; TABLE.len()],
-        born: Born,
+        born: ParentStart,
     ) -> Self {
         Self {
             asked: journal.taken(),
             deaths: born.deaths,
             journal,
             handover,
-            channel: Ours::parents(born.channel),
+            channel: Registered::parents(born.channel),
             counted,
             kept: born.kept,
         }
@@ -58,7 +58,7 @@ impl Held {
     pub(super) fn say(&self, message: Message) {
         // OK to ignore: a pipe that is kept for too long is replaced by that of the next child in its
         // slot, and a holder that does not hear is gone or stopped.
-        if let Err(error) = channel::send(&self.channel, message, &[]) {
+        if let Err(error) = messages::send(&self.channel, message, &[]) {
             log::debug!("{message:?} to the holder: {error}");
         }
     }
@@ -98,13 +98,13 @@ impl Held {
 
     /// This process does not outlive its holder, even where the kernel does not see to that.
     fn look_for_the_holder(&self) {
-        if !channel::drain(&self.channel) {
+        if !messages::drain(&self.channel) {
             end_by_kill();
         }
     }
 }
 
-impl PoolJournal for Held {
+impl PoolJournal for HolderLink {
     fn note_pool(&self, note: &PoolNote) {
         self.journal.note_pool(note, &self.asked);
     }
@@ -118,7 +118,7 @@ impl PoolJournal for Held {
         }
     }
 
-    fn note_said(&self, child: ChildId, said: Said) {
+    fn note_said(&self, child: ChildId, said: WordNotes) {
         if let Some(journal) = self.journal_of(child) {
             journal.note_said(child.slot(), said);
         }
@@ -130,7 +130,7 @@ impl PoolJournal for Held {
         }
     }
 
-    fn note_told(&self, child: ChildId, told: ToldNote) {
+    fn note_told(&self, child: ChildId, told: RetirementNote) {
         if let Some(journal) = self.journal_of(child) {
             journal.note_told(child.slot(), told);
         }

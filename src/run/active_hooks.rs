@@ -1,5 +1,5 @@
-//! Whom the loop asks: the program's hooks, or nobody while it ends the server outside of `run`. Calls
-//! no hook itself.
+//! The hooks that the loop calls: those of the program, or the defaults while it ends the server
+//! outside of `run`. Calls no hook itself.
 
 use crate::{
     core::{child::ChildId, monitor::Monitor, wire::Line},
@@ -8,37 +8,37 @@ use crate::{
 
 /// The program's hooks, and what stands in for them.
 #[derive(Debug)]
-pub(super) struct Asked<H> {
+pub(super) struct ActiveHooks<H> {
     /// `None` once the program has them back, after the end of the server.
     program: Option<H>,
-    nobody: Nobody,
-    asks_nobody: bool,
+    defaults: QuietDefaults,
+    uses_defaults: bool,
 }
 
-impl<H: PreForkHooks> Asked<H> {
+impl<H: PreForkHooks> ActiveHooks<H> {
     pub(super) fn new(program: H) -> Self {
         Self {
             program: Some(program),
-            nobody: Nobody,
-            asks_nobody: false,
+            defaults: QuietDefaults,
+            uses_defaults: false,
         }
     }
 
     /// The hooks to call now.
-    pub(super) fn asked(&mut self) -> &mut dyn PreForkHooks {
+    pub(super) fn current(&mut self) -> &mut dyn PreForkHooks {
         match &mut self.program {
-            Some(program) if !self.asks_nobody => program,
-            _ => &mut self.nobody,
+            Some(program) if !self.uses_defaults => program,
+            _ => &mut self.defaults,
         }
     }
 
-    /// Has the defaults stand in for the program's hooks, or not any more.
-    pub(super) fn ask_nobody(&mut self, asks_nobody: bool) {
-        self.asks_nobody = asks_nobody;
+    /// Whether the defaults are called in place of the program's hooks from now on.
+    pub(super) fn use_defaults(&mut self, uses_defaults: bool) {
+        self.uses_defaults = uses_defaults;
     }
 
-    pub(super) fn asks_nobody(&self) -> bool {
-        self.asks_nobody
+    pub(super) fn uses_defaults(&self) -> bool {
+        self.uses_defaults
     }
 
     pub(super) fn program(&self) -> &H {
@@ -61,9 +61,9 @@ fn given_back() -> ! {
 
 /// The default hooks, but for the children's output: who would print it is not asked.
 #[derive(Debug)]
-struct Nobody;
+struct QuietDefaults;
 
-impl PreForkHooks for Nobody {
+impl PreForkHooks for QuietDefaults {
     fn server_stdout(&mut self, monitor: &mut Monitor, _: ChildId, line: &Line) {
         drop_line(monitor, line);
     }

@@ -3,22 +3,22 @@
 
 use super::*;
 use crate::core::{
-    journal::{FailureNote, ToldNote},
+    journal::{FailureNote, RetirementNote},
     stop::StopState,
     system::PoolNote,
 };
 
 /// A child that the parent before has told to stop, or was about to.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct ToldBefore {
+pub(crate) struct RetiredBefore {
     pub(crate) child: ChildId,
     /// Whether that parent has begun to send it a signal.
     pub(crate) was_sent: bool,
     /// `None` if a hook has sent the signal, which does not make the child retire.
-    pub(crate) why: Option<ToldNote>,
+    pub(crate) why: Option<RetirementNote>,
 }
 
-impl ToldBefore {
+impl RetiredBefore {
     /// The signal that has told it; `None` for one that has closed its outputs and is told later.
     fn signal(&self) -> Option<Signal> {
         match self.why.map(|why| why.reason) {
@@ -73,7 +73,7 @@ impl Monitor {
 
     /// Goes on with what the parent before had begun: the stop, a reload, and the retirement of these
     /// children, for whom it is as if that parent had lived on.
-    pub(crate) fn go_on(&mut self, stop: StopState, told: &[ToldBefore]) {
+    pub(crate) fn go_on(&mut self, stop: StopState, told: &[RetiredBefore]) {
         if let StopState::Begun(terms) = stop {
             // The time of those who were told to stop depends on it.
             self.stop.go_on(terms);
@@ -96,7 +96,7 @@ impl Monitor {
     }
 
     /// Takes over why a child was told to stop, and when; also of one that has ended since.
-    fn retires_still(&mut self, before: &ToldBefore) {
+    fn retires_still(&mut self, before: &RetiredBefore) {
         let retirement = before.why.map(|why| Retirement {
             at: why.at,
             ..self.retirement(why.reason)
@@ -105,22 +105,22 @@ impl Monitor {
             return;
         };
         if before.signal().is_some() {
-            child.flags |= Flags::INT_SENT;
+            child.flags |= ChildFlags::INT_SENT;
         }
         if retirement.is_none() {
-            child.flags |= Flags::ASKED;
+            child.flags |= ChildFlags::ASKED;
             return;
         }
         child.retirement = retirement;
         if child.state == State::Busy {
-            child.flags |= Flags::BUSY_WHEN_TOLD;
+            child.flags |= ChildFlags::BUSY_WHEN_TOLD;
         }
         self.pool.set_state(before.child, State::Retiring);
         self.observe_surplus();
     }
 
     /// The parent before may have been killed before it had sent the signal.
-    fn tell_again(&mut self, told: &[ToldBefore]) {
+    fn tell_again(&mut self, told: &[RetiredBefore]) {
         for before in told {
             if let Some(signal) = before.signal() {
                 self.send(before.child, signal);
@@ -129,9 +129,9 @@ impl Monitor {
     }
 
     /// What a parent after this one is to know of a child that was told to stop.
-    pub(crate) fn told_note(&self, child: ChildId) -> Option<ToldNote> {
+    pub(crate) fn told_note(&self, child: ChildId) -> Option<RetirementNote> {
         let Retirement { reason, at, .. } = self.pool.get(child)?.retirement?;
-        Some(ToldNote { reason, at })
+        Some(RetirementNote { reason, at })
     }
 }
 

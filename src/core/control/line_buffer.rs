@@ -6,7 +6,7 @@ pub(crate) const LONGEST: usize = 8 * 1024;
 
 /// A line, or what is wrong with it.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) enum Cut {
+pub(crate) enum LineResult {
     /// A line without its end: a newline, or a carriage return and a newline.
     Line(String),
     /// It is longer than [`LONGEST`]. The rest of it is dropped.
@@ -17,13 +17,13 @@ pub(crate) enum Cut {
 
 /// What a client has sent and was not cut yet. The result does not depend on how reads split it.
 #[derive(Debug, Default)]
-pub(crate) struct Lines {
+pub(crate) struct LineBuffer {
     bytes: Vec<u8>,
     /// The rest of a line that is too long is being dropped.
     skips: bool,
 }
 
-impl Lines {
+impl LineBuffer {
     /// What another program has left of a stream, and whether the rest of a line is being dropped.
     pub(super) fn restored(bytes: Vec<u8>, skips: bool) -> Self {
         Self { bytes, skips }
@@ -59,7 +59,7 @@ impl Lines {
     }
 
     /// The next line. At the end, what has no newline is a line as well.
-    pub(crate) fn next(&mut self, ended: bool) -> Option<Cut> {
+    pub(crate) fn next(&mut self, ended: bool) -> Option<LineResult> {
         if let Some(end) = newline(&self.bytes) {
             let line = self.bytes.drain(..=end).collect();
             return Some(text(line));
@@ -67,7 +67,7 @@ impl Lines {
         if self.bytes.len() > LONGEST {
             self.bytes.clear();
             self.skips = true;
-            return Some(Cut::TooLong);
+            return Some(LineResult::TooLong);
         }
         let unfinished = ended && !self.bytes.is_empty();
         unfinished.then(|| text(std::mem::take(&mut self.bytes)))
@@ -78,13 +78,13 @@ fn newline(bytes: &[u8]) -> Option<usize> {
     bytes.iter().position(|byte| *byte == b'\n')
 }
 
-pub(super) fn text(line: Vec<u8>) -> Cut {
+pub(super) fn text(line: Vec<u8>) -> LineResult {
     match String::from_utf8(line) {
         Ok(mut line) => {
             line.truncate(line.trim_end_matches(['\n', '\r']).len());
-            Cut::Line(line)
+            LineResult::Line(line)
         }
-        Err(_) => Cut::NoText,
+        Err(_) => LineResult::NoText,
     }
 }
 
@@ -94,8 +94,8 @@ mod tests {
     use proptest::prelude::*;
 
     /// All lines of a stream that is read in pieces of these sizes, in turn.
-    fn cut(stream: &[u8], sizes: &[usize]) -> Vec<Cut> {
-        let (mut lines, mut found) = (Lines::default(), Vec::new());
+    fn cut(stream: &[u8], sizes: &[usize]) -> Vec<LineResult> {
+        let (mut lines, mut found) = (LineBuffer::default(), Vec::new());
         let mut sizes = sizes.iter().cycle();
         let mut rest = stream;
         while !rest.is_empty() {
@@ -114,8 +114,8 @@ mod tests {
         found
     }
 
-    fn line(text: &str) -> Cut {
-        Cut::Line(text.to_owned())
+    fn line(text: &str) -> LineResult {
+        LineResult::Line(text.to_owned())
     }
 
     #[test]
@@ -125,7 +125,7 @@ mod tests {
             line("reload"),
             line(""),
             line("get x"),
-            Cut::NoText,
+            LineResult::NoText,
             line("show"),
         ];
         assert_eq!(found, expected);
@@ -139,9 +139,12 @@ mod tests {
         let found = cut(&long(LONGEST), &[3000]);
         assert_eq!(found, [line(&"x".repeat(LONGEST)), line("show")]);
         for length in [LONGEST + 1, LONGEST + 2, 10 * LONGEST] {
-            assert_eq!(cut(&long(length), &[3000]), [Cut::TooLong, line("show")]);
+            assert_eq!(
+                cut(&long(length), &[3000]),
+                [LineResult::TooLong, line("show")]
+            );
         }
-        assert_eq!(cut(&vec![b'x'; 3 * LONGEST], &[100]), [Cut::TooLong]);
+        assert_eq!(cut(&vec![b'x'; 3 * LONGEST], &[100]), [LineResult::TooLong]);
     }
 
     proptest! {

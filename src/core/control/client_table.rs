@@ -2,9 +2,9 @@
 //! who is closed. Gets the time as an argument; touches no socket.
 
 use super::{
-    Answer, Begun, Problem, STOPPING, begin,
+    Answer, BegunCommand, ErrorCode, STOPPING, begin,
     client::Client,
-    lines::{Cut, LONGEST},
+    line_buffer::{LONGEST, LineResult},
 };
 use crate::core::{event::Event, monitor::Monitor, state::ClientState, time::Time};
 use log::Level;
@@ -18,14 +18,14 @@ const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
 
 /// The clients, by their numbers.
 #[derive(Debug, Default)]
-pub(crate) struct Desk {
+pub(crate) struct ClientTable {
     clients: BTreeMap<u64, Client>,
     /// Whether clients may wait to be accepted, and from when on they are.
     accepts_at: Option<Time>,
 }
 
 /// Clients come and go.
-impl Desk {
+impl ClientTable {
     /// Something has happened to the socket, or to a client.
     pub(crate) fn woke(&mut self, client: Option<u64>) {
         let Some(number) = client else {
@@ -70,7 +70,7 @@ impl Desk {
         let longest = spared.min_by_key(|(_, client)| (!client.is_over(), client.since()));
         let Some(number) = longest.map(|(number, _)| *number) else {
             let text = format!("{CLIENTS} clients wait for commands already");
-            return Err(Answer::error(Problem::Busy, &text));
+            return Err(Answer::error(ErrorCode::Busy, &text));
         };
         self.clients.remove(&number);
         Ok(Some(number))
@@ -101,7 +101,7 @@ impl Desk {
 }
 
 /// An upgrade.
-impl Desk {
+impl ClientTable {
     /// The clients that are there, for the program that takes the place of this one. `fd` says which
     /// descriptor a connection has.
     pub(crate) fn save(&self, fd: impl Fn(u64) -> Option<u32>) -> Vec<ClientState> {
@@ -122,7 +122,7 @@ impl Desk {
 }
 
 /// What clients send and read.
-impl Desk {
+impl ClientTable {
     /// The clients that are to be read, and how many bytes at most.
     pub(crate) fn to_read(&self) -> Vec<(u64, usize)> {
         let clients = self.clients.iter();
@@ -181,7 +181,7 @@ impl Desk {
 }
 
 /// Commands.
-impl Desk {
+impl ClientTable {
     /// Begins the next command of each client whose turn it is.
     pub(crate) fn begin(&mut self, monitor: &mut Monitor) {
         for (number, client) in &mut self.clients {
@@ -191,8 +191,8 @@ impl Desk {
             let mut lines = std::iter::from_fn(lines);
             let begun = lines.find_map(|cut| begun(monitor, *number, cut));
             match begun {
-                Some(Begun::Done(answer)) => client.answer(answer, monitor.now()),
-                Some(Begun::Pending(pending)) => client.pending = Some(pending),
+                Some(BegunCommand::Done(answer)) => client.answer(answer, monitor.now()),
+                Some(BegunCommand::Pending(pending)) => client.pending = Some(pending),
                 None => {}
             }
         }
@@ -205,7 +205,7 @@ impl Desk {
             let pending = client.pending.as_mut();
             let answer = pending.and_then(|pending| pending.event(monitor, event));
             let unanswered = is_the_end && answer.is_none() && client.pending.is_some();
-            let last = unanswered.then(|| Answer::error(Problem::Stopping, STOPPING));
+            let last = unanswered.then(|| Answer::error(ErrorCode::Stopping, STOPPING));
             if let Some(answer) = answer.or(last) {
                 client.answer(answer, monitor.now());
             }
@@ -227,13 +227,13 @@ impl Desk {
 #[cfg(any(test, fuzzing))]
 pub(crate) fn answer_to(monitor: &mut Monitor, line: &[u8]) -> Option<Vec<u8>> {
     let cut = match line.len() > LONGEST {
-        true => Cut::TooLong,
-        false => super::lines::text(line.to_vec()),
+        true => LineResult::TooLong,
+        false => super::line_buffer::text(line.to_vec()),
     };
     match begun(monitor, 0, cut) {
         None => Some(Vec::new()),
-        Some(Begun::Done(answer)) => Some(answer.into_line()),
-        Some(Begun::Pending(_)) => None,
+        Some(BegunCommand::Done(answer)) => Some(answer.into_line()),
+        Some(BegunCommand::Pending(_)) => None,
     }
 }
 
@@ -246,14 +246,19 @@ fn level_of(line: &str) -> Level {
 }
 
 /// Begins the command that a line is; `None` for a line without one.
-fn begun(monitor: &mut Monitor, client: u64, cut: Cut) -> Option<Begun> {
+fn begun(monitor: &mut Monitor, client: u64, cut: LineResult) -> Option<BegunCommand> {
     let line = match cut {
-        Cut::Line(line) if line.trim().is_empty() => return None,
-        Cut::Line(line) => line,
-        Cut::NoText => return Some(Begun::error(Problem::Usage, "the line is not UTF-8")),
-        Cut::TooLong => {
+        LineResult::Line(line) if line.trim().is_empty() => return None,
+        LineResult::Line(line) => line,
+        LineResult::NoText => {
+            return Some(BegunCommand::error(
+                ErrorCode::Usage,
+                "the line is not UTF-8",
+            ));
+        }
+        LineResult::TooLong => {
             let text = format!("the line is longer than {LONGEST} bytes");
-            return Some(Begun::error(Problem::Usage, &text));
+            return Some(BegunCommand::error(ErrorCode::Usage, &text));
         }
     };
     log::log!(level_of(&line), "control client {client}: {line:?}");

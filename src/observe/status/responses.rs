@@ -1,18 +1,18 @@
 //! What the status helper answers: the documents of the record and the board at this moment. Reads
 //! both; opens no socket.
 
-use super::http::{Answer, Request, Status};
+use super::http::{HttpRequest, Response, StatusCode};
 use crate::{
     core::{
         board::SharedView,
         status::{
             Stage,
-            agent::{self, Taken},
+            agent::{self, OccupiedAverage},
             document,
             history::History,
             openmetrics::{self, Format},
-            picture::{Context, Look, Picture, Readiness, ToldSums},
-            record::Record,
+            picture::{BoardLook, Picture, Readiness, ReportedSums, StatusContext},
+            record::StatusRecord,
             table,
         },
         time::Time,
@@ -46,7 +46,7 @@ enum LargeText {
 }
 
 impl LargeText {
-    fn render(self, context: &Context<'_>) -> String {
+    fn render(self, context: &StatusContext<'_>) -> String {
         match self {
             Self::Document => document::render(context),
             Self::Table => table::render(context.picture),
@@ -65,20 +65,20 @@ struct CachedText {
 
 /// The answers of one server.
 #[derive(Debug)]
-pub(super) struct Answers {
+pub(super) struct Responses {
     pub(super) memory: RecordMemory,
     pub(super) view: SharedView,
     pub(super) clock: Clock,
     history: History,
     readiness: Readiness,
-    taken: Taken,
-    told: ToldSums,
+    taken: OccupiedAverage,
+    told: ReportedSums,
     /// The last record that could be read.
-    last: Record,
+    last: StatusRecord,
     kept: Vec<CachedText>,
 }
 
-impl Answers {
+impl Responses {
     pub(super) fn new(memory: RecordMemory, view: SharedView, clock: Clock) -> Self {
         Self {
             memory,
@@ -86,9 +86,9 @@ impl Answers {
             clock,
             history: History::default(),
             readiness: Readiness::default(),
-            taken: Taken::default(),
-            told: ToldSums::default(),
-            last: Record::default(),
+            taken: OccupiedAverage::default(),
+            told: ReportedSums::default(),
+            last: StatusRecord::default(),
             kept: Vec::new(),
         }
     }
@@ -111,12 +111,12 @@ impl Answers {
         }
     }
 
-    fn record(&mut self) -> Record {
+    fn record(&mut self) -> StatusRecord {
         let record = self.memory.read();
         record.unwrap_or_else(|| std::mem::take(&mut self.last))
     }
 
-    fn judge(&mut self, record: &Record) -> bool {
+    fn judge(&mut self, record: &StatusRecord) -> bool {
         let now = self.now();
         let has_child = record.has_ready_child();
         let is_ready = self.readiness.judge(record.stage(), has_child, now);
@@ -125,7 +125,7 @@ impl Answers {
 
     /// What there is to show, and whether the server is ready.
     fn look(&mut self) -> (Picture, bool) {
-        let look = Look::at(&*self.view.0, self.now());
+        let look = BoardLook::at(&*self.view.0, self.now());
         let record = self.record();
         let is_ready = self.judge(&record);
         let has_metrics = !record.texts.metrics.is_empty();
@@ -168,7 +168,7 @@ impl Answers {
 
     fn render(&mut self, what: LargeText) -> String {
         let (picture, is_ready) = self.look();
-        let rendered = what.render(&Context {
+        let rendered = what.render(&StatusContext {
             picture: &picture,
             history: &self.history,
             is_ready,
@@ -178,14 +178,14 @@ impl Answers {
     }
 
     /// The answer to a request.
-    pub(super) fn answer(&mut self, request: &Request) -> Answer {
+    pub(super) fn answer(&mut self, request: &HttpRequest) -> Response {
         match &*request.path {
             "/" => self.page(),
             "/status.json" => large("application/json", self.text(LargeText::Document)),
             "/metrics" => self.metrics(Format::for_accept(&request.accept)),
             "/health" => self.health(),
             "/ready" => self.ready(),
-            _ => Answer::of(Status::NotFound),
+            _ => Response::of(StatusCode::NotFound),
         }
     }
 
@@ -198,7 +198,7 @@ impl Answers {
     }
 
     /// The page, whose one script and one style are let in by a number that nobody can guess.
-    fn page(&mut self) -> Answer {
+    fn page(&mut self) -> Response {
         let table = self.text(LargeText::Table);
         let nonce = format!("{:016x}", RandomState::new().hash_one(self.now()));
         let fields = format!(
@@ -208,47 +208,47 @@ impl Answers {
         );
         let page = PAGE.replace("{{nonce}}", &nonce);
         let page = page.replace("{{table}}", &table);
-        Answer {
+        Response {
             fields,
             ..large("text/html; charset=utf-8", page.into())
         }
     }
 
-    fn metrics(&mut self, format: Format) -> Answer {
+    fn metrics(&mut self, format: Format) -> Response {
         large(format.content_type(), self.text(LargeText::Metrics(format)))
     }
 
     /// Whether the parent's loop turns.
-    fn health(&self) -> Answer {
+    fn health(&self) -> Response {
         let late = self.now().since(self.memory.due());
         if late < STUCK_AFTER {
-            return Answer::text(Status::Ok, "alive");
+            return Response::text(StatusCode::Ok, "alive");
         }
         let text = format!("the parent has been stuck for {:.0} s", late.as_secs_f64());
-        Answer::text(Status::ServiceUnavailable, &text)
+        Response::text(StatusCode::ServiceUnavailable, &text)
     }
 
-    fn ready(&mut self) -> Answer {
+    fn ready(&mut self) -> Response {
         let record = self.record();
         let (is_ready, stage) = (self.judge(&record), record.stage());
         let is_drained = record.is_drained();
         self.last = record;
         match (is_ready, stage) {
-            (true, _) => Answer::text(Status::Ok, "ready"),
+            (true, _) => Response::text(StatusCode::Ok, "ready"),
             (false, Stage::Serving) if is_drained => {
-                Answer::text(Status::ServiceUnavailable, "drained")
+                Response::text(StatusCode::ServiceUnavailable, "drained")
             }
             (false, Stage::Serving) => {
-                Answer::text(Status::ServiceUnavailable, "no child is ready")
+                Response::text(StatusCode::ServiceUnavailable, "no child is ready")
             }
-            (false, stage) => Answer::text(Status::ServiceUnavailable, stage.as_str()),
+            (false, stage) => Response::text(StatusCode::ServiceUnavailable, stage.as_str()),
         }
     }
 }
 
-fn large(content_type: &'static str, body: Rc<str>) -> Answer {
-    Answer {
-        status: Status::Ok,
+fn large(content_type: &'static str, body: Rc<str>) -> Response {
+    Response {
+        status: StatusCode::Ok,
         content_type,
         fields: String::new(),
         body,

@@ -28,15 +28,15 @@ impl ConnEnd {
         let date = Date::new(self.began).common();
         format!(
             "{} - {} [{date}] \"{}\" {} {} received={} queued={} took={} port={} pid={} number={}",
-            Or(ip, "unix"),
-            Or(self.user, "-"),
+            OrPlaceholder(ip, "unix"),
+            OrPlaceholder(self.user, "-"),
             Escaped(kept_text(&self.text)),
             self.outcome,
-            Or(self.sent, "-"),
-            Or(self.received, "-"),
-            Or(self.queued.map(Seconds), "-"),
+            OrPlaceholder(self.sent, "-"),
+            OrPlaceholder(self.received, "-"),
+            OrPlaceholder(self.queued.map(Seconds), "-"),
             Seconds(self.took),
-            Or(port, "-"),
+            OrPlaceholder(port, "-"),
             self.pid,
             self.number
         )
@@ -56,14 +56,14 @@ impl ConnEnd {
             "{{\"time\":\"{time}\",\"peer\":{},\"user\":{},\"queued\":{},\"took\":{},\
              \"received\":{},\"sent\":{},\"outcome\":\"{}\",\"text\":\"{}\",\"pid\":{},\
              \"number\":{}}}",
-            Or(peer, "null"),
-            Or(self.user, "null"),
-            Or(self.queued.map(Seconds), "null"),
+            OrPlaceholder(peer, "null"),
+            OrPlaceholder(self.user, "null"),
+            OrPlaceholder(self.queued.map(Seconds), "null"),
             Seconds(self.took),
-            Or(self.received, "null"),
-            Or(self.sent, "null"),
+            OrPlaceholder(self.received, "null"),
+            OrPlaceholder(self.sent, "null"),
             self.outcome,
-            Json(kept_text(&self.text)),
+            JsonEscaped(kept_text(&self.text)),
             self.pid,
             self.number
         )
@@ -71,9 +71,9 @@ impl ConnEnd {
 }
 
 /// The value, or what stands for none.
-struct Or<T>(Option<T>, &'static str);
+struct OrPlaceholder<T>(Option<T>, &'static str);
 
-impl<T: fmt::Display> fmt::Display for Or<T> {
+impl<T: fmt::Display> fmt::Display for OrPlaceholder<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             Some(value) => value.fmt(f),
@@ -106,9 +106,9 @@ impl fmt::Display for Escaped<'_> {
 
 /// As JSON escapes text. Control characters beyond those that JSON forbids are escaped too: a
 /// terminal may obey them.
-struct Json<'a>(&'a str);
+struct JsonEscaped<'a>(&'a str);
 
-impl fmt::Display for Json<'_> {
+impl fmt::Display for JsonEscaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.chars().try_for_each(|char| match char {
             '"' => f.write_str("\\\""),

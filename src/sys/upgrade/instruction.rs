@@ -3,7 +3,7 @@
 
 #![allow(unsafe_code)]
 
-use super::{descriptors, memory};
+use super::{descriptors, state_file};
 use crate::{
     core::state::Snapshot,
     sys::{launch::Launch, limits, waiter::poll_any},
@@ -24,10 +24,10 @@ use std::{
     },
 };
 
-/// The variable in which a summons is.
+/// The variable in which an instruction is.
 pub(super) const VARIABLE: &str = "PREFORK_UPGRADE";
 
-/// Whether the summons of this process has been answered.
+/// Whether the instruction of this process has been answered.
 static ANSWERED: AtomicBool = AtomicBool::new(false);
 
 /// The descriptors that the state lists and that were there when it was first read.
@@ -35,51 +35,51 @@ static LISTED: OnceLock<Vec<RawFd>> = OnceLock::new();
 
 /// Why this process was started.
 pub(crate) fn launch() -> Launch {
-    let summons = peek();
-    if let Some(summons) = &summons {
-        keep_from_others(summons);
+    let instruction = peek();
+    if let Some(instruction) = &instruction {
+        keep_from_others(instruction);
     }
-    match summons.map(|summons| summons.way) {
+    match instruction.map(|instruction| instruction.task) {
         None => Launch::Fresh,
-        Some(Way::Trial { .. }) => Launch::Trial,
-        Some(Way::Forth { .. } | Way::Back { .. }) => Launch::Upgrade,
+        Some(UpgradeTask::Trial { .. }) => Launch::Trial,
+        Some(UpgradeTask::TakeOver { .. } | UpgradeTask::TakeBack { .. }) => Launch::Upgrade,
     }
 }
 
 /// What this process is told.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct Summons {
+pub(crate) struct UpgradeInstruction {
     /// The descriptor of the state.
     pub(crate) state: RawFd,
-    pub(crate) way: Way,
+    pub(crate) task: UpgradeTask,
 }
 
 /// What it is to do with the state.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) enum Way {
+pub(crate) enum UpgradeTask {
     /// To say whether it can use it, and to live until it is told to end.
     Trial { answers: RawFd, end: RawFd },
     /// To take it over. If it cannot, it executes `image` again.
-    Forth { image: RawFd },
+    TakeOver { image: RawFd },
     /// To take over again, because the program after it could not.
-    Back { reason: String },
+    TakeBack { reason: String },
 }
 
-impl Summons {
-    /// The text of a summons that this process writes: for itself, or for a trial, its child.
+impl UpgradeInstruction {
+    /// The text of an instruction that this process writes: for itself, or for a trial, its child.
     fn text(&self) -> String {
         self.text_for(std::process::id())
     }
 
-    /// The text of a summons for the process with this pid.
+    /// The text of an instruction for the process with this pid.
     pub(crate) fn text_for(&self, pid: u32) -> String {
         let state = self.state;
-        match &self.way {
-            Way::Trial { answers, end } => format!("trial {pid} {state} {answers} {end}"),
-            Way::Forth { image } => format!("forth {pid} {state} {image}"),
-            Way::Back { reason } => {
+        match &self.task {
+            UpgradeTask::Trial { answers, end } => format!("trial {pid} {state} {answers} {end}"),
+            UpgradeTask::TakeOver { image } => format!("forth {pid} {state} {image}"),
+            UpgradeTask::TakeBack { reason } => {
                 let reason = reason.replace('\0', " ");
-                Back { pid, state, reason }.to_string()
+                TakeBackText { pid, state, reason }.to_string()
             }
         }
     }
@@ -87,56 +87,56 @@ impl Summons {
     /// `own` is the pid of the process that reads it, `parent` that of its parent. One that was left
     /// for another process is none.
     fn parse(text: &str, own: u32, parent: u32) -> Option<Self> {
-        let (way, rest) = text.split_once(' ')?;
+        let (task, rest) = text.split_once(' ')?;
         let mut parts = rest.splitn(3, ' ');
         let pid: u32 = parts.next()?.parse().ok()?;
         let state = parts.next()?.parse().ok().filter(|fd| *fd > 2)?;
         let rest = parts.next()?;
         let number = |text: &str| text.parse().ok().filter(|fd: &RawFd| *fd > 2);
-        let (way, its) = match way {
+        let (task, its) = match task {
             "trial" => {
                 let (answers, end) = rest.split_once(' ')?;
                 let (answers, end) = (number(answers)?, number(end)?);
-                (Way::Trial { answers, end }, parent)
+                (UpgradeTask::Trial { answers, end }, parent)
             }
             "forth" => (
-                Way::Forth {
+                UpgradeTask::TakeOver {
                     image: number(rest)?,
                 },
                 own,
             ),
             "back" => (
-                Way::Back {
+                UpgradeTask::TakeBack {
                     reason: rest.to_owned(),
                 },
                 own,
             ),
             _ => return None,
         };
-        (pid == its).then_some(Self { state, way })
+        (pid == its).then_some(Self { state, task })
     }
 }
 
-/// The text of a summons to take over again.
-struct Back<R> {
+/// The text of an instruction to take over again.
+struct TakeBackText<R> {
     pid: u32,
     state: RawFd,
     reason: R,
 }
 
-impl<R: fmt::Display> fmt::Display for Back<R> {
+impl<R: fmt::Display> fmt::Display for TakeBackText<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "back {} {} {}", self.pid, self.state, self.reason)
     }
 }
 
-/// The text of a summons for the program that this process is, since the one that it was to become
+/// The text of an instruction for the program that this process is, since the one that it was to become
 /// cannot be executed. Allocates nothing.
 #[cfg(feature = "holder")]
-pub(crate) fn summons_back(buffer: &mut [u8], state: RawFd, errno: Errno) -> &[u8] {
+pub(crate) fn instruction_back(buffer: &mut [u8], state: RawFd, errno: Errno) -> &[u8] {
     let room = buffer.len();
     let mut rest = &mut *buffer;
-    let back = Back {
+    let back = TakeBackText {
         pid: std::process::id(),
         state,
         reason: format_args!("exec: {}", errno.desc()),
@@ -147,45 +147,45 @@ pub(crate) fn summons_back(buffer: &mut [u8], state: RawFd, errno: Errno) -> &[u
     &buffer[..room - left]
 }
 
-fn peek() -> Option<Summons> {
+fn peek() -> Option<UpgradeInstruction> {
     if ANSWERED.load(Ordering::Relaxed) {
         return None;
     }
     let text = env::var(VARIABLE).ok()?;
     // OK because pids are positive.
     let parent = unistd::getppid().as_raw().cast_unsigned();
-    Summons::parse(&text, std::process::id(), parent)
+    UpgradeInstruction::parse(&text, std::process::id(), parent)
 }
 
 /// What this process is told, once: a second server of the process is started as usual.
 ///
 /// The variable is removed, so that no program which this one runs finds it; where there are other
 /// threads, which may be reading the environment, it stays, and is for no other process in any case.
-pub(crate) fn summons() -> Option<Summons> {
-    let summons = peek()?;
-    keep_from_others(&summons);
+pub(crate) fn instruction() -> Option<UpgradeInstruction> {
+    let instruction = peek()?;
+    keep_from_others(&instruction);
     ANSWERED.store(true, Ordering::Relaxed);
     if limits::has_one_thread() {
         // SAFETY: there is one thread, so none reads or writes the environment meanwhile.
         unsafe { env::remove_var(VARIABLE) };
     }
-    Some(summons)
+    Some(instruction)
 }
 
 /// Has an exec close what is handed on, once: a program that this one runs is not to have it. What the
 /// state lists and is not there is for the check of the state to find.
-fn keep_from_others(summons: &Summons) {
-    let own = match summons.way {
-        Way::Trial { answers, end } => [Some(answers), Some(end)],
-        Way::Forth { image } => [Some(image), None],
-        Way::Back { .. } => [None, None],
+fn keep_from_others(instruction: &UpgradeInstruction) {
+    let own = match instruction.task {
+        UpgradeTask::Trial { answers, end } => [Some(answers), Some(end)],
+        UpgradeTask::TakeOver { image } => [Some(image), None],
+        UpgradeTask::TakeBack { .. } => [None, None],
     };
     LISTED.get_or_init(|| {
         for fd in own.into_iter().flatten() {
             // OK to ignore: one that is not open is missed when it is needed.
             let _ = descriptors::close_on_exec(fd, true);
         }
-        let listed = read_state(summons.state).map(|state| state.descriptors);
+        let listed = read_state(instruction.state).map(|state| state.descriptors);
         let listed = listed.unwrap_or_default().into_iter();
         let verified = listed.filter(|listed| descriptors::verify(listed).is_ok());
         verified.map(|listed| listed.fd.cast_signed()).collect()
@@ -198,12 +198,12 @@ pub(super) fn kept_from_others() -> &'static [RawFd] {
     LISTED.get().map_or(&[], Vec::as_slice)
 }
 
-/// The state behind a descriptor that a summons has named. It stays open: the program before may need
+/// The state behind a descriptor that an instruction has named. It stays open: the program before may need
 /// it again.
 pub(crate) fn read_state(fd: RawFd) -> io::Result<Snapshot> {
     let file = descriptors::borrow(fd)?;
     descriptors::close_on_exec(fd, true)?;
-    let bytes = memory::read(file)?;
+    let bytes = state_file::read(file)?;
     Snapshot::decode(&bytes).map_err(io::Error::other)
 }
 
@@ -227,10 +227,10 @@ pub(crate) fn answer_and_wait(answers: RawFd, end: RawFd, answer: Result<(), Str
     let _ = poll_any([(end.as_fd(), PollFlags::POLLIN)], None);
 }
 
-/// The text of a summons.
-impl From<&Summons> for OsString {
-    fn from(summons: &Summons) -> Self {
-        summons.text().into()
+/// The text of an instruction.
+impl From<&UpgradeInstruction> for OsString {
+    fn from(instruction: &UpgradeInstruction) -> Self {
+        instruction.text().into()
     }
 }
 
@@ -241,21 +241,24 @@ mod tests {
     #[test]
     fn what_is_told_is_understood_by_the_process_that_it_is_for() {
         let own = std::process::id();
-        let ways = [
-            Way::Trial { answers: 4, end: 5 },
-            Way::Forth { image: 6 },
-            Way::Back {
+        let tasks = [
+            UpgradeTask::Trial { answers: 4, end: 5 },
+            UpgradeTask::TakeOver { image: 6 },
+            UpgradeTask::TakeBack {
                 reason: "it is broken: no, really".to_owned(),
             },
         ];
-        for way in ways {
-            let summons = Summons { state: 3, way };
-            let text = summons.text();
-            let is_trial = matches!(summons.way, Way::Trial { .. });
+        for task in tasks {
+            let instruction = UpgradeInstruction { state: 3, task };
+            let text = instruction.text();
+            let is_trial = matches!(instruction.task, UpgradeTask::Trial { .. });
             // A trial is told the pid of its parent.
             let (reader, parent) = if is_trial { (1, own) } else { (own, 1) };
-            assert_eq!(Summons::parse(&text, reader, parent), Some(summons));
-            assert_eq!(Summons::parse(&text, own + 1, own + 2), None);
+            assert_eq!(
+                UpgradeInstruction::parse(&text, reader, parent),
+                Some(instruction)
+            );
+            assert_eq!(UpgradeInstruction::parse(&text, own + 1, own + 2), None);
         }
     }
 
@@ -264,17 +267,17 @@ mod tests {
     fn a_holder_tells_itself_why_it_is_not_another_program() {
         let own = std::process::id();
         let mut buffer = [0; 64];
-        let text = summons_back(&mut buffer, 9, Errno::ENOEXEC);
+        let text = instruction_back(&mut buffer, 9, Errno::ENOEXEC);
         let text = std::str::from_utf8(text).unwrap();
-        let told = Summons::parse(text, own, 1).unwrap();
+        let told = UpgradeInstruction::parse(text, own, 1).unwrap();
         let reason = "exec: Exec format error".to_owned();
-        let way = Way::Back { reason };
-        assert_eq!(told, Summons { state: 9, way });
-        assert_eq!(summons_back(&mut [0; 4], 9, Errno::ENOEXEC), b"back");
+        let task = UpgradeTask::TakeBack { reason };
+        assert_eq!(told, UpgradeInstruction { state: 9, task });
+        assert_eq!(instruction_back(&mut [0; 4], 9, Errno::ENOEXEC), b"back");
     }
 
     #[test]
-    fn anything_else_is_no_summons() {
+    fn anything_else_is_no_instruction() {
         for text in [
             "",
             "forth",
@@ -289,7 +292,7 @@ mod tests {
             "forth 7 3 4 5",
             "forth  7 3 4",
         ] {
-            assert_eq!(Summons::parse(text, 7, 7), None, "{text:?}");
+            assert_eq!(UpgradeInstruction::parse(text, 7, 7), None, "{text:?}");
         }
     }
 }

@@ -19,13 +19,13 @@ use std::{
 
 /// The program of one connection. It is a member of the child's process group.
 #[derive(Debug)]
-pub(crate) struct Helper {
+pub(crate) struct ConnectionProgram {
     process: Child,
     /// Readable once the program has ended; `None` where the system has no such descriptor.
     end: Option<OwnedFd>,
 }
 
-impl Helper {
+impl ConnectionProgram {
     /// Starts it. It gets no descriptor but the connection and the child's stderr, and the signals that
     /// the child ignores have their default action again. On Linux the kernel kills it when the child
     /// ends for any reason.
@@ -135,15 +135,15 @@ mod tests {
         },
     };
 
-    fn started(script: &str) -> (Helper, UnixStream) {
+    fn started(script: &str) -> (ConnectionProgram, UnixStream) {
         let (ours, theirs) = UnixStream::pair().expect("a pair");
         let mut command = Command::new("sh");
         command.args(["-c", script]);
-        let helper = Helper::start(command, theirs.as_fd()).expect("a process");
+        let helper = ConnectionProgram::start(command, theirs.as_fd()).expect("a process");
         (helper, ours)
     }
 
-    fn ended(helper: &mut Helper) -> ExitStatus {
+    fn ended(helper: &mut ConnectionProgram) -> ExitStatus {
         if let Some(end) = helper.end() {
             let mut asked = libc::pollfd {
                 fd: end.as_raw_fd(),

@@ -4,10 +4,10 @@
 use crate::{
     core::{
         journal::{
-            ASKED_AT, DEATHS_AT, END_AT, EPOCH_AT, FAILURE_AT, FailureNote, HEARD_AT, OVER_AT,
-            OWED_AT, PID_AT, Phase, RECORD_WORDS, RECORDS_AT, RENEWED_AT, ROOM, Record, SAID_AT,
-            SAVED_AT, SERIAL_AT, SETTLED_AT, STATE_AT, STOP_IN_HEARD, SUCCESSOR_AT, Said, SavedAt,
-            TOLD_AT, ToldNote, UPGRADE_AT, heard_at, words,
+            ASKED_AT, DEATHS_AT, END_AT, EPOCH_AT, FAILURE_AT, FailureNote, HEARD_AT,
+            JournalRecord, LifePhase, OVER_AT, OWED_AT, PID_AT, RECORD_WORDS, RECORDS_AT,
+            RENEWED_AT, ROOM, RetirementNote, SAID_AT, SAVED_AT, SERIAL_AT, SETTLED_AT, STATE_AT,
+            STOP_IN_HEARD, SUCCESSOR_AT, SavedAt, TOLD_AT, UPGRADE_AT, WordNotes, heard_at, words,
         },
         signal_policy::Arrived,
         stop::StopState,
@@ -67,13 +67,13 @@ impl Journal {
         &self.memory.owners_words()[RECORDS_AT + slot * RECORD_WORDS..][..RECORD_WORDS]
     }
 
-    pub(super) fn record(&self, slot: usize) -> Record {
+    pub(super) fn record(&self, slot: usize) -> JournalRecord {
         let place = self.place(slot);
-        Record::read(&array::from_fn(|at| place[at].load(SeqCst)))
+        JournalRecord::read(&array::from_fn(|at| place[at].load(SeqCst)))
     }
 
     /// Writes a record; its first word, which makes it valid, is written last.
-    pub(super) fn put(&self, slot: usize, record: &Record) {
+    pub(super) fn put(&self, slot: usize, record: &JournalRecord) {
         let place = self.place(slot);
         let words = record.words();
         for at in (0..RECORD_WORDS).filter(|at| *at != STATE_AT) {
@@ -84,21 +84,21 @@ impl Journal {
 
     /// There is no child any more. In one step: a parent may be killed before or after it.
     pub(super) fn vacate(&self, slot: usize) {
-        let words = Record::default().words();
+        let words = JournalRecord::default().words();
         self.place(slot)[STATE_AT].store(words[STATE_AT], SeqCst);
     }
 
     /// In the holder: the child is being reaped. Leaves alone what the parent may be noting of it.
-    pub(super) fn note_ending(&self, slot: usize, record: &Record) {
-        let ending = Record {
-            phase: Phase::Ending,
+    pub(super) fn note_ending(&self, slot: usize, record: &JournalRecord) {
+        let ending = JournalRecord {
+            phase: LifePhase::Ending,
             ..*record
         };
         self.place(slot)[STATE_AT].store(ending.words()[STATE_AT], SeqCst);
     }
 
     /// In the holder: the child was reaped. Leaves alone what the parent may be noting of it.
-    pub(super) fn note_end(&self, slot: usize, record: &Record) {
+    pub(super) fn note_end(&self, slot: usize, record: &JournalRecord) {
         let (place, words) = (self.place(slot), record.words());
         for at in END_AT {
             place[at].store(words[at], SeqCst);
@@ -107,13 +107,13 @@ impl Journal {
     }
 
     /// Changes the epoch of a child, whose phase the holder may be changing.
-    pub(super) fn note_epoch(&self, slot: usize, record: &Record, epoch: u32) {
-        let words = Record { epoch, ..*record }.words();
+    pub(super) fn note_epoch(&self, slot: usize, record: &JournalRecord, epoch: u32) {
+        let words = JournalRecord { epoch, ..*record }.words();
         self.place(slot)[PID_AT].store(words[PID_AT], SeqCst);
     }
 
     /// What a child has said, whose phase the holder may be changing.
-    pub(super) fn note_said(&self, slot: usize, said: Said) {
+    pub(super) fn note_said(&self, slot: usize, said: WordNotes) {
         self.place(slot)[SAID_AT].store(said.word(), SeqCst);
     }
 
@@ -132,7 +132,7 @@ impl Journal {
     }
 
     /// Why a child is told to stop, whose phase the holder may be changing.
-    pub(super) fn note_told(&self, slot: usize, told: ToldNote) {
+    pub(super) fn note_told(&self, slot: usize, told: RetirementNote) {
         self.place(slot)[TOLD_AT].store(told.word(), SeqCst);
     }
 
@@ -145,9 +145,9 @@ impl Journal {
     }
 
     /// The slots that have a record, with it.
-    pub(super) fn records(&self) -> impl Iterator<Item = (usize, Record)> + '_ {
+    pub(super) fn records(&self) -> impl Iterator<Item = (usize, JournalRecord)> + '_ {
         let all = (0..self.slots).map(|slot| (slot, self.record(slot)));
-        all.filter(|(_, record)| record.phase != Phase::Vacant)
+        all.filter(|(_, record)| record.phase != LifePhase::Vacant)
     }
 
     pub(super) fn deaths(&self) -> u64 {
@@ -273,11 +273,11 @@ mod tests {
         time::Time,
     };
 
-    fn lives(serial: u32, pid: u32) -> Record {
-        Record {
-            phase: Phase::Lives,
+    fn lives(serial: u32, pid: u32) -> JournalRecord {
+        JournalRecord {
+            phase: LifePhase::Lives,
             pid,
-            ..Record::forking(ChildId::new(0, serial), 1, false, Time::START)
+            ..JournalRecord::forking(ChildId::new(0, serial), 1, false, Time::START)
         }
     }
 
@@ -297,15 +297,15 @@ mod tests {
     #[test]
     fn what_a_parent_notes_of_a_child_that_is_being_reaped_is_kept() {
         let journal = Journal::new(2).unwrap();
-        let told = ToldNote {
+        let told = RetirementNote {
             reason: Reason::Culled,
             at: Time::START,
         };
-        let said = Said {
+        let said = WordNotes {
             requests: 9,
-            ..Said::default()
+            ..WordNotes::default()
         };
-        let before = Record {
+        let before = JournalRecord {
             successor: true,
             ..lives(7, 100)
         };
@@ -313,7 +313,7 @@ mod tests {
         let seen = journal.record(1);
         journal.note_told(1, told);
         journal.note_ending(1, &seen);
-        assert_eq!(journal.record(1).phase, Phase::Ending);
+        assert_eq!(journal.record(1).phase, LifePhase::Ending);
         journal.note_said(1, said);
         journal.note_paired(1);
         let end = Collected {
@@ -322,7 +322,7 @@ mod tests {
             out_of_memory: false,
         };
         journal.note_end(1, &seen.ended(end));
-        let expected = Record {
+        let expected = JournalRecord {
             told: Some(told),
             said,
             successor: false,
@@ -340,7 +340,7 @@ mod tests {
         let before = words();
         journal.vacate(0);
         let changed = words().iter().zip(&before).filter(|(a, b)| a != b).count();
-        assert_eq!((changed, journal.record(0)), (1, Record::default()));
+        assert_eq!((changed, journal.record(0)), (1, JournalRecord::default()));
         assert_eq!(journal.slot_of(100), None);
     }
 
@@ -349,13 +349,13 @@ mod tests {
     #[allow(unsafe_code)]
     fn a_child_whose_pid_is_written_during_its_fork_is_known_from_then_on() {
         let journal = Journal::new(2).unwrap();
-        let forking = Record::forking(ChildId::new(1, 7), 3, false, Time::START);
+        let forking = JournalRecord::forking(ChildId::new(1, 7), 3, false, Time::START);
         journal.put(1, &forking);
         assert_eq!(journal.slot_of(0), None);
         // SAFETY: the place is in the journal, which nobody else has.
         unsafe { journal.pid_at(1).write_volatile(100) };
-        let living = Record {
-            phase: Phase::Lives,
+        let living = JournalRecord {
+            phase: LifePhase::Lives,
             pid: 100,
             ..forking
         };
@@ -364,12 +364,12 @@ mod tests {
             (journal.slot_of(100), journal.record(1).epoch),
             (Some(1), 3)
         );
-        let said = Said {
+        let said = WordNotes {
             requests: 9,
-            ..Said::default()
+            ..WordNotes::default()
         };
         journal.note_said(1, said);
-        assert_eq!(journal.record(1), Record { said, ..living });
+        assert_eq!(journal.record(1), JournalRecord { said, ..living });
     }
 
     /// A stop is heard once, whenever the parent is killed that has heard it.
@@ -396,7 +396,11 @@ mod tests {
             journal.note_pool(&note, &count(turn));
             assert_eq!((journal.pool().stop, journal.taken()), (stop, count(turn)));
         }
-        assert_eq!(journal.record(0), Record::default(), "they are beside it");
+        assert_eq!(
+            journal.record(0),
+            JournalRecord::default(),
+            "they are beside it"
+        );
     }
 
     #[test]
@@ -412,7 +416,7 @@ mod tests {
         assert_eq!(journal.saved().len(), 3, "as before");
         assert_eq!(
             journal.record(0),
-            Record::default(),
+            JournalRecord::default(),
             "they are beside each other"
         );
     }

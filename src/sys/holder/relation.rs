@@ -2,22 +2,23 @@
 //! before and after them, and tells a new child whose it is. Decides nothing.
 
 use super::{
-    channel::{self, Message},
-    held::Held,
-    holder, process,
+    held_child::HeldChild,
+    holder,
+    link::HolderLink,
+    messages::{self, Message},
+    process,
     sibling::SiblingFork,
-    ward::Ward,
 };
 use crate::{
     core::{
         child::ChildId,
-        journal::{Phase, Record, StopBy},
+        journal::{JournalRecord, LifePhase, StopBy},
         signal_policy::Arrived,
         system::{ForkTerms, PoolJournal},
         time::Time,
     },
     sys::{
-        board::Slot,
+        board::BoardSlot,
         fork::{self, Side, Tie},
         pipes::ParentEnds,
         signals::Mask,
@@ -30,11 +31,11 @@ use std::{
 
 /// What a process knows of its holder.
 #[derive(Debug, Default)]
-pub(crate) enum Holding {
+pub(crate) enum HolderRelation {
     #[default]
     None,
     /// A parent.
-    Parent(Box<Held>),
+    Parent(Box<HolderLink>),
     /// A child that its holder keeps when the parent is gone.
     Child { holder: u32 },
     /// A child that has been the holder's from the first moment.
@@ -43,36 +44,36 @@ pub(crate) enum Holding {
 
 /// Whose a new child is for the kernel: who waits for it, and at whose end it is sent a signal.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Kin {
+pub(crate) enum KernelParent {
     /// The parent's; the holder gets it when that is gone.
-    Parents,
+    Parent,
     /// The holder's.
-    Holders,
+    Holder,
 }
 
-impl Holding {
-    pub(super) fn held(&self) -> Option<&Held> {
+impl HolderRelation {
+    pub(super) fn link(&self) -> Option<&HolderLink> {
         match self {
-            Self::Parent(held) => Some(held),
+            Self::Parent(link) => Some(link),
             _ => None,
         }
     }
 
     /// Where a parent that has a holder notes what the next one is to know.
     pub(crate) fn journal(&self) -> Option<&dyn PoolJournal> {
-        self.held().map(|held| held as &dyn PoolJournal)
+        self.link().map(|link| link as &dyn PoolJournal)
     }
 
-    pub(super) fn held_mut(&mut self) -> Option<&mut Held> {
+    pub(super) fn link_mut(&mut self) -> Option<&mut HolderLink> {
         match self {
-            Self::Parent(held) => Some(held),
+            Self::Parent(link) => Some(link),
             _ => None,
         }
     }
 
     /// Whether this process is a parent that has a holder.
-    pub(crate) fn is_held(&self) -> bool {
-        self.held().is_some()
+    pub(crate) fn has_holder(&self) -> bool {
+        self.link().is_some()
     }
 
     /// To whose lives a child of `parent` is tied.
@@ -94,11 +95,11 @@ impl Holding {
         has_slot: bool,
         now: Time,
     ) -> io::Result<bool> {
-        let Some(held) = self.held().filter(|_| has_slot) else {
+        let Some(link) = self.link().filter(|_| has_slot) else {
             return Ok(false);
         };
         let [stdout, stderr] = [&ends.stdout, &ends.stderr].map(|end| end.as_raw_fd());
-        let keep = |pipes: &[RawFd]| channel::send(&held.channel, Message::Keep(terms.id), pipes);
+        let keep = |pipes: &[RawFd]| messages::send(&link.channel, Message::Keep(terms.id), pipes);
         match &ends.comm {
             Some(comm) => keep(&[stdout, stderr, comm.as_raw_fd()]),
             None => keep(&[stdout, stderr]),
@@ -107,13 +108,13 @@ impl Holding {
             signal: terms.stop_signal,
             group: terms.group,
         };
-        let record = Record {
+        let record = JournalRecord {
             successor: terms.successor,
             stop_by,
-            ..Record::forking(terms.id, terms.epoch, terms.reserved, now)
+            ..JournalRecord::forking(terms.id, terms.epoch, terms.reserved, now)
         };
-        held.journal.note_serial(terms.id.serial());
-        held.journal.put(terms.id.slot(), &record);
+        link.journal.note_serial(terms.id.serial());
+        link.journal.put(terms.id.slot(), &record);
         Ok(true)
     }
 
@@ -127,31 +128,36 @@ impl Holding {
         terms: &ForkTerms,
         is_kept: bool,
         blocked: &Mask,
-    ) -> io::Result<(Side, Kin)> {
-        let held = self.held().filter(|_| is_kept && terms.execs);
-        if let Some(held) = held
+    ) -> io::Result<(Side, KernelParent)> {
+        let link = self.link().filter(|_| is_kept && terms.execs);
+        if let Some(link) = link
             && let Some(sibling) = SiblingFork::find()
         {
-            match sibling.fork(blocked, held.journal.pid_at(terms.id.slot())) {
+            match sibling.fork(blocked, link.journal.pid_at(terms.id.slot())) {
                 Err(error) if error.kind() == io::ErrorKind::Unsupported => {}
-                forked => return Ok((forked?, Kin::Holders)),
+                forked => return Ok((forked?, KernelParent::Holder)),
             }
         }
-        Ok((fork::fork(blocked)?, Kin::Parents))
+        Ok((fork::fork(blocked)?, KernelParent::Parent))
     }
 
     /// After the fork of a child that the holder keeps: this is its pid, or there is none.
-    pub(in crate::sys) fn forked(&mut self, id: ChildId, pid: Option<u32>, kin: Kin) {
-        match (self.held(), pid, kin) {
+    pub(in crate::sys) fn forked(
+        &mut self,
+        id: ChildId,
+        pid: Option<u32>,
+        kernel_parent: KernelParent,
+    ) {
+        match (self.link(), pid, kernel_parent) {
             // The kernel has written it, and the holder may have written since how the child has ended.
-            (_, Some(_), Kin::Holders) | (None, ..) => {}
-            (Some(held), Some(pid), Kin::Parents) => {
-                let record = Record {
-                    phase: Phase::Lives,
+            (_, Some(_), KernelParent::Holder) | (None, ..) => {}
+            (Some(link), Some(pid), KernelParent::Parent) => {
+                let record = JournalRecord {
+                    phase: LifePhase::Lives,
                     pid,
-                    ..held.journal.record(id.slot())
+                    ..link.journal.record(id.slot())
                 };
-                held.journal.put(id.slot(), &record);
+                link.journal.put(id.slot(), &record);
             }
             (Some(_), None, _) => self.forget(id.slot()),
         }
@@ -159,16 +165,22 @@ impl Holding {
 
     /// In a new child, before anything else. One that is kept notes who it is, and ends at once if its
     /// parent is gone: that parent may not have known of it. The kernel has noted those of the holder.
-    pub(in crate::sys) fn be_born(&mut self, is_kept: bool, kin: Kin, slot: &Slot, parent: u32) {
+    pub(in crate::sys) fn set_up_child(
+        &mut self,
+        is_kept: bool,
+        kernel_parent: KernelParent,
+        slot: &BoardSlot,
+        parent: u32,
+    ) {
         // The journal is not mapped here.
-        let held = std::mem::take(self);
-        let holder = holder().filter(|_| is_kept && held.is_held());
+        let link = std::mem::take(self);
+        let holder = holder().filter(|_| is_kept && link.has_holder());
         // Its descriptors are closed by number.
-        std::mem::forget(held);
-        match (holder, kin) {
+        std::mem::forget(link);
+        match (holder, kernel_parent) {
             (None, _) => {}
-            (Some(holder), Kin::Holders) => *self = Self::Sibling { holder },
-            (Some(holder), Kin::Parents) => {
+            (Some(holder), KernelParent::Holder) => *self = Self::Sibling { holder },
+            (Some(holder), KernelParent::Parent) => {
                 *self = Self::Child { holder };
                 slot.note_pid();
                 if nix::unistd::getppid().as_raw().cast_unsigned() != parent {
@@ -181,55 +193,55 @@ impl Holding {
 
     /// The record of a child has ended.
     pub(in crate::sys) fn forget(&mut self, slot: usize) {
-        let Some(held) = self.held() else { return };
-        if slot >= held.journal.slots() {
+        let Some(link) = self.link() else { return };
+        if slot >= link.journal.slots() {
             return;
         }
-        let serial = held.journal.record(slot).serial;
-        held.journal.vacate(slot);
+        let serial = link.journal.record(slot).serial;
+        link.journal.vacate(slot);
         // OK because there are no more slots than 2^32.
         let id = ChildId::new(slot as u32, serial);
-        held.say(Message::Drop(id));
+        link.say(Message::Drop(id));
     }
 
     /// The children are to see that their parent leaves.
     pub(in crate::sys) fn end_death_watch(&self) {
-        if let Some(held) = self.held() {
-            held.say(Message::EndDeathWatch);
+        if let Some(link) = self.link() {
+            link.say(Message::EndDeathWatch);
         }
     }
 
     /// The program before this one is not needed any more.
     pub(in crate::sys) fn say_proved(&self) {
-        if let Some(held) = self.held() {
-            held.say(Message::Proved);
+        if let Some(link) = self.link() {
+            link.say(Message::Proved);
         }
     }
 
     /// The server has ended. This is no message, since it must not be lost.
-    pub(in crate::sys) fn say_goodbye(&mut self) {
-        if let Self::Parent(held) = std::mem::take(self) {
-            held.journal.end();
+    pub(in crate::sys) fn announce_end(&mut self) {
+        if let Self::Parent(link) = std::mem::take(self) {
+            link.journal.end();
         }
     }
 
-    /// What has arrived, if this is a parent that has a holder: see [`Held::arrived`].
+    /// What has arrived, if this is a parent that has a holder: see [`HolderLink::arrived`].
     pub(in crate::sys) fn arrived(&mut self, own: Arrived, woken: bool) -> Arrived {
-        match self.held_mut() {
-            Some(held) => held.arrived(own, woken),
+        match self.link_mut() {
+            Some(link) => link.arrived(own, woken),
             None => own,
         }
     }
 
     /// The pid of a child that the holder has reaped, each once.
     pub(in crate::sys) fn peek(&mut self) -> Option<u32> {
-        self.held_mut()?.learn_of_a_death()
+        self.link_mut()?.learn_of_a_death()
     }
 
     /// By which a child is reached that is the holder's. `None` if the holder does not keep it.
-    pub(in crate::sys) fn ward(&self, child: ChildId) -> Option<Ward> {
-        let held = self.held()?;
-        let is_kept = child.slot() < held.journal.slots();
-        is_kept.then(|| Ward::new(held.journal.clone(), child))
+    pub(in crate::sys) fn held_child(&self, child: ChildId) -> Option<HeldChild> {
+        let link = self.link()?;
+        let is_kept = child.slot() < link.journal.slots();
+        is_kept.then(|| HeldChild::new(link.journal.clone(), child))
     }
 }

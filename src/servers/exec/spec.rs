@@ -3,7 +3,7 @@
 
 use crate::{
     servers::listen::Listening,
-    sys::exec::{FIRST, Image},
+    sys::exec::{ExecveCall, FIRST},
 };
 use std::{
     collections::BTreeMap,
@@ -34,7 +34,7 @@ pub(in crate::servers) struct ExecSpec {
 
 /// What is only known after the fork.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Launch<'a> {
+pub(super) struct LaunchValues<'a> {
     pub(super) pid: u32,
     pub(super) sockets: &'a [Socket],
     pub(super) send_ack: Option<Duration>,
@@ -90,12 +90,12 @@ impl ExecSpec {
     pub(super) fn image(
         &self,
         inherited: impl IntoIterator<Item = (OsString, OsString)>,
-        launch: Launch<'_>,
-    ) -> io::Result<Image> {
+        launch: LaunchValues<'_>,
+    ) -> io::Result<ExecveCall> {
         let environment = self.with_sockets(self.environment(inherited)?, launch)?;
         let argv = std::iter::once(&self.program).chain(&self.args);
         let path = environment.get(OsStr::new("PATH"));
-        Ok(Image {
+        Ok(ExecveCall {
             files: self.files(path.map(OsString::as_os_str))?,
             argv: argv
                 .map(|arg| terminated(arg.clone()))
@@ -147,7 +147,7 @@ impl ExecSpec {
     fn with_sockets(
         &self,
         mut environment: Environment,
-        launch: Launch<'_>,
+        launch: LaunchValues<'_>,
     ) -> io::Result<Environment> {
         let mut set = |name: String, value: OsString| environment.insert(name.into(), value);
         if let Some(interval) = launch.send_ack {
@@ -253,7 +253,7 @@ mod tests {
     }
 
     fn variables(spec: &ExecSpec, inherited: &[&str], sockets: &[Socket]) -> Vec<String> {
-        let launch = Launch {
+        let launch = LaunchValues {
             pid: 42,
             sockets,
             send_ack: None,
@@ -349,7 +349,7 @@ mod tests {
     fn the_interval_of_acks_is_in_seconds() {
         let spec = ExecSpec::new("p".into());
         for (interval, text) in [(1500, "1.5"), (2000, "2"), (33, "0.033")] {
-            let launch = Launch {
+            let launch = LaunchValues {
                 pid: 1,
                 sockets: &[],
                 send_ack: Some(Duration::from_millis(interval)),
@@ -364,7 +364,7 @@ mod tests {
     fn a_bare_name_is_looked_for_in_the_path_that_the_program_gets() {
         let mut spec = ExecSpec::new("perl".into());
         let files = |spec: &ExecSpec, inherited: Option<&str>| {
-            let launch = Launch {
+            let launch = LaunchValues {
                 pid: 1,
                 sockets: &[],
                 send_ack: None,
@@ -393,7 +393,7 @@ mod tests {
         let refused = |change: &dyn Fn(&mut ExecSpec), place: &str| {
             let mut spec = ExecSpec::new("p".into());
             change(&mut spec);
-            let launch = Launch {
+            let launch = LaunchValues {
                 pid: 1,
                 sockets: &[socket(place, "n")],
                 send_ack: None,

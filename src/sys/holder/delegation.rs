@@ -2,22 +2,22 @@
 //! holder which program to become, and ends. The other side is in `process/succession`. Decides nothing.
 
 use super::{
-    channel::{self, Message, NONE, Part},
-    handover::{HANDED, Orders},
-    held::Held,
+    handover::{HANDED, HolderOrders},
+    link::HolderLink,
+    messages::{self, Message, NONE, Part},
     process,
 };
 use crate::{
     core::{
         child::ChildId,
         error::Error,
-        state::{Role, Snapshot},
+        state::{FdRole, Snapshot},
         time::Time,
     },
     sys::{
         clock::Clock,
         unix::UnixSystem,
-        upgrade::{self, LONGEST_SUMMONS, Summons, Way},
+        upgrade::{self, LONGEST_INSTRUCTION, UpgradeInstruction, UpgradeTask},
         waiter::poll_any,
     },
 };
@@ -34,52 +34,52 @@ use std::{
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// For each number of this process the one that the same descriptor has in the holder.
-type Numbers = BTreeMap<u32, u32>;
+type FdMap = BTreeMap<u32, u32>;
 
 /// Why a parent has not left.
-enum Stays {
+enum StayReason {
     Failed(io::Error),
     /// A child has ended that the state has as living.
     Outdated,
 }
 
-impl From<io::Error> for Stays {
+impl From<io::Error> for StayReason {
     fn from(error: io::Error) -> Self {
         Self::Failed(error)
     }
 }
 
-fn refused(reason: &str) -> Stays {
-    Stays::Failed(io::Error::other(format!("the holder: {reason}")))
+fn refused(reason: &str) -> StayReason {
+    StayReason::Failed(io::Error::other(format!("the holder: {reason}")))
 }
 
 impl UnixSystem {
     /// Has the holder become the program that was tried, or the one before. Returns only if that fails;
     /// `None` if the state is out of date.
     pub(crate) fn leave_to_holder(&self, state: &Snapshot) -> Option<Error> {
-        let left = self.upgrades.program(state).map_err(Stays::from);
-        let left = left.and_then(|program| match self.holding.held() {
-            Some(held) => held.leave(state, program, self.clock),
+        let left = self.upgrades.program(state).map_err(StayReason::from);
+        let left = left.and_then(|program| match self.holder.link() {
+            Some(link) => link.leave(state, program, self.clock),
             None => Err(refused("there is none")),
         });
         match left {
-            Err(Stays::Outdated) => None,
-            Err(Stays::Failed(error)) => Some(self.upgrades.failed(error)),
+            Err(StayReason::Outdated) => None,
+            Err(StayReason::Failed(error)) => Some(self.upgrades.failed(error)),
             Ok(never) => match never {},
         }
     }
 }
 
 /// One attempt to leave.
-struct Attempt {
+struct HandoverAttempt {
     number: u32,
     clock: Clock,
     until: Time,
 }
 
-impl Attempt {
+impl HandoverAttempt {
     /// The time that is left for the holder's answer.
-    fn left(&self) -> Result<Duration, Stays> {
+    fn left(&self) -> Result<Duration, StayReason> {
         let left = self.until.since(self.clock.now());
         match left.is_zero() {
             true => Err(refused("it does not answer")),
@@ -88,9 +88,14 @@ impl Attempt {
     }
 }
 
-impl Held {
-    fn leave(&self, state: &Snapshot, program: RawFd, clock: Clock) -> Result<Infallible, Stays> {
-        let attempt = Attempt {
+impl HolderLink {
+    fn leave(
+        &self,
+        state: &Snapshot,
+        program: RawFd,
+        clock: Clock,
+    ) -> Result<Infallible, StayReason> {
+        let attempt = HandoverAttempt {
             number: self.handover.open(),
             clock,
             until: clock.now() + PATIENCE,
@@ -107,13 +112,13 @@ impl Held {
         &self,
         state: &Snapshot,
         program: RawFd,
-        attempt: &Attempt,
-    ) -> Result<Infallible, Stays> {
+        attempt: &HandoverAttempt,
+    ) -> Result<Infallible, StayReason> {
         let mut handing = self.to_hand(state);
         handing.push(program);
         self.hand(attempt, 0, &handing)?;
         if self.deaths.are_new(&self.journal) {
-            return Err(Stays::Outdated);
+            return Err(StayReason::Outdated);
         }
         let numbers = self.numbers(state, &handing)?;
         let there = state.clone().renumbered(|fd| numbers.get(&fd).copied());
@@ -121,10 +126,10 @@ impl Held {
         let file = upgrade::sealed(&there.encode())?;
         self.hand(attempt, handing.len(), &[file.as_raw_fd()])?;
         let in_holder = |index| self.handed(index);
-        let orders = Orders {
+        let orders = HolderOrders {
             program: in_holder(handing.len() - 1)?,
             image: there
-                .descriptor(Role::Image)
+                .descriptor(FdRole::Image)
                 .map_or(NONE, |it| it.fd.cast_signed()),
             state: in_holder(handing.len())?,
         };
@@ -134,7 +139,7 @@ impl Held {
         self.journal.note_taken(&self.asked);
         match self
             .handover
-            .say_goodbye(&orders, &keeps, &summons(&there, orders))
+            .announce_end(&orders, &keeps, &instruction(&there, orders))
         {
             true => process::exit(0),
             false => Err(refused("there is no room for so many descriptors")),
@@ -157,40 +162,50 @@ impl Held {
         handed.map(u32::cast_signed).collect()
     }
 
-    fn handed(&self, index: usize) -> Result<RawFd, Stays> {
+    fn handed(&self, index: usize) -> Result<RawFd, StayReason> {
         let number = self.handover.handed(index);
         number.ok_or_else(|| refused("it has no room for another descriptor"))
     }
 
     /// Sends descriptors, and waits until the holder has them.
-    fn hand(&self, attempt: &Attempt, first: usize, fds: &[RawFd]) -> Result<(), Stays> {
+    fn hand(
+        &self,
+        attempt: &HandoverAttempt,
+        first: usize,
+        fds: &[RawFd],
+    ) -> Result<(), StayReason> {
         if first + fds.len() > HANDED {
             return Err(refused("there is no room for so many descriptors"));
         }
         for (at, fds) in (first..)
-            .step_by(channel::PIPES)
-            .zip(fds.chunks(channel::PIPES))
+            .step_by(messages::PIPES)
+            .zip(fds.chunks(messages::PIPES))
         {
             self.hand_part(attempt, at, fds)?;
         }
         while self.handover.received(attempt.number) < first + fds.len() {
             self.await_holder(PollFlags::POLLIN, attempt.left()?)?;
             // What else it has said is looked at in each turn.
-            if !channel::drain(&self.channel) {
+            if !messages::drain(&self.channel) {
                 return Err(refused("it is gone"));
             }
         }
         Ok(())
     }
 
-    fn hand_part(&self, attempt: &Attempt, first: usize, fds: &[RawFd]) -> Result<(), Stays> {
+    fn hand_part(
+        &self,
+        attempt: &HandoverAttempt,
+        first: usize,
+        fds: &[RawFd],
+    ) -> Result<(), StayReason> {
         let part = Part {
             attempt: attempt.number,
             // OK to cast: there are no more than fit.
             first: first as u32,
             count: fds.len() as u32,
         };
-        while let Err(error) = channel::send(&self.channel, Message::Hand(part), fds) {
+        while let Err(error) = messages::send(&self.channel, Message::Hand(part), fds) {
             if error.kind() != io::ErrorKind::WouldBlock {
                 return Err(error.into());
             }
@@ -204,8 +219,8 @@ impl Held {
     }
 
     /// The numbers that all descriptors of a state have in the holder.
-    fn numbers(&self, state: &Snapshot, handed: &[RawFd]) -> Result<Numbers, Stays> {
-        let mut numbers = Numbers::new();
+    fn numbers(&self, state: &Snapshot, handed: &[RawFd]) -> Result<FdMap, StayReason> {
+        let mut numbers = FdMap::new();
         for (index, fd) in handed.iter().enumerate() {
             let number = self.handed(index)?;
             numbers.insert(fd.cast_unsigned(), number.cast_unsigned());
@@ -223,25 +238,25 @@ impl Held {
 }
 
 /// What the next program is told. The reason of a way back may be of any length.
-fn summons(state: &Snapshot, orders: Orders) -> String {
-    let way = match &state.program.back {
-        None => Way::Forth {
+fn instruction(state: &Snapshot, orders: HolderOrders) -> String {
+    let task = match &state.program.back {
+        None => UpgradeTask::TakeOver {
             image: orders.image,
         },
-        Some(reason) => Way::Back {
+        Some(reason) => UpgradeTask::TakeBack {
             reason: beginning(reason).to_owned(),
         },
     };
-    let summons = Summons {
+    let instruction = UpgradeInstruction {
         state: orders.state,
-        way,
+        task,
     };
-    summons.text_for(super::holder().unwrap_or_default())
+    instruction.text_for(super::holder().unwrap_or_default())
 }
 
 /// As much of a text as surely fits.
 fn beginning(text: &str) -> &str {
-    let mut end = text.len().min(LONGEST_SUMMONS / 2);
+    let mut end = text.len().min(LONGEST_INSTRUCTION / 2);
     while !text.is_char_boundary(end) {
         end -= 1;
     }
@@ -261,16 +276,16 @@ mod tests {
             },
             ..Snapshot::default()
         };
-        let orders = Orders {
+        let orders = HolderOrders {
             program: 5,
             image: 6,
             state: 7,
         };
-        let short = summons(&state("it fails"), orders);
+        let short = instruction(&state("it fails"), orders);
         assert!(short.ends_with(" 7 it fails"), "{short}");
-        let long = summons(&state(&"\u{2026}".repeat(LONGEST_SUMMONS)), orders);
-        assert!(long.len() <= LONGEST_SUMMONS && long.ends_with('\u{2026}'));
-        let forth = summons(&Snapshot::default(), orders);
+        let long = instruction(&state(&"\u{2026}".repeat(LONGEST_INSTRUCTION)), orders);
+        assert!(long.len() <= LONGEST_INSTRUCTION && long.ends_with('\u{2026}'));
+        let forth = instruction(&Snapshot::default(), orders);
         assert!(
             forth.starts_with("forth ") && forth.ends_with(" 7 6"),
             "{forth}"

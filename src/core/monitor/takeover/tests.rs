@@ -2,9 +2,10 @@
 
 use super::*;
 use crate::core::{
-    stop::{Manner, StopTerms, Wish},
+    stop::{Manner, StopEffect, StopTerms},
     testing::{
-        Asked, asked, at, child, due_at, ended_by_signal, exit_code, go_to, int, kill, ms, state,
+        PlainTask, asked, at, child, due_at, ended_by_signal, exit_code, go_to, int, kill, ms,
+        state,
     },
     upgrade::UpgradeNote,
 };
@@ -35,12 +36,12 @@ fn a_stop_goes_on_where_it_was() {
         let mut first = monitor();
         assert_eq!(first.pool_note(false, None).stop, StopState::None);
         first.ask_stop(manner);
-        assert_eq!(first.take_wish(), Wish::Announce);
+        assert_eq!(first.take_stop_effect(), StopEffect::Announce);
         let announced = first.pool_note(false, None).stop;
         assert_eq!(announced, StopState::Announced(terms));
         let mut next = monitor();
         next.go_on(announced, &[]);
-        assert_eq!(next.take_wish(), Wish::Announce);
+        assert_eq!(next.take_stop_effect(), StopEffect::Announce);
         assert!(next.stop_begins_at().is_some());
         assert_eq!(next.stop.is_patient(), is_patient);
         first.begin_shutdown();
@@ -48,14 +49,14 @@ fn a_stop_goes_on_where_it_was() {
         assert_eq!(begun, StopState::Begun(terms));
         let mut last = monitor();
         last.go_on(begun, &[]);
-        assert!(last.queue.has(&Posted::Shutdown));
+        assert!(last.queue.has(&PostedState::Shutdown));
         last.begin_shutdown();
         assert_eq!(last.stop.is_patient(), is_patient);
     }
 }
 
 /// The next parent, 5 s after the start, with one child that serves, as `before` says of it.
-fn next_with(stop: StopState, before: impl Fn(ChildId) -> ToldBefore) -> (Monitor, ChildId) {
+fn next_with(stop: StopState, before: impl Fn(ChildId) -> RetiredBefore) -> (Monitor, ChildId) {
     let mut next = monitor();
     let id = child(&mut next, State::Busy);
     go_to(&mut next, 5_000);
@@ -64,11 +65,11 @@ fn next_with(stop: StopState, before: impl Fn(ChildId) -> ToldBefore) -> (Monito
     (next, id)
 }
 
-fn told_at(ms: u64, reason: Reason) -> impl Fn(ChildId) -> ToldBefore {
-    move |child| ToldBefore {
+fn told_at(ms: u64, reason: Reason) -> impl Fn(ChildId) -> RetiredBefore {
+    move |child| RetiredBefore {
         child,
         was_sent: true,
-        why: Some(ToldNote { reason, at: at(ms) }),
+        why: Some(RetirementNote { reason, at: at(ms) }),
     }
 }
 
@@ -113,7 +114,7 @@ fn a_child_in_a_stop_has_the_time_of_the_stop() {
         let (mut next, id) = next_with(StopState::Begun(terms), told);
         assert_eq!(
             asked(&mut next),
-            [Asked::Shutdown],
+            [PlainTask::Shutdown],
             "which tells all children"
         );
         // As the default of the handler does it.
@@ -130,7 +131,7 @@ fn a_child_in_a_stop_has_the_time_of_the_stop() {
 /// A hook may signal a child without counting it as retiring.
 #[test]
 fn a_child_that_a_hook_has_signalled_counts_as_before() {
-    let signalled = |child| ToldBefore {
+    let signalled = |child| RetiredBefore {
         child,
         was_sent: true,
         why: None,
@@ -146,7 +147,7 @@ fn a_child_that_a_hook_has_signalled_counts_as_before() {
 /// It may be about to end, so it is told later.
 #[test]
 fn a_child_that_has_closed_its_outputs_is_told_when_it_would_have_been() {
-    let closed = |child| ToldBefore {
+    let closed = |child| RetiredBefore {
         was_sent: false,
         ..told_at(4_950, Reason::Closed)(child)
     };
@@ -163,7 +164,7 @@ fn why_a_child_was_told_is_noted() {
     assert_eq!(first.told_note(id), None);
     go_to(&mut first, 700);
     first.stop(id, Reason::Reloaded);
-    let reloaded = ToldNote {
+    let reloaded = RetirementNote {
         reason: Reason::Reloaded,
         at: at(700),
     };
@@ -193,7 +194,7 @@ fn a_reload_whose_children_fail_is_given_up_by_the_next_parent() {
         let id = child(&mut next, State::Starting);
         next.exited(id, exit_code(1)).expect("a child");
     }
-    let failed = |asked: &Asked| matches!(asked, Asked::ReloadFailed(_));
+    let failed = |asked: &PlainTask| matches!(asked, PlainTask::ReloadFailed(_));
     assert!(asked(&mut next).iter().any(failed));
     assert!(!next.is_reloading());
     let epoch = next.replacement.epoch();

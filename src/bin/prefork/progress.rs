@@ -6,9 +6,9 @@ use std::time::Duration;
 
 /// Says when a reload is complete, and for whom a stop waits.
 #[derive(Debug)]
-pub(crate) struct Notes;
+pub(crate) struct ProgressNotes;
 
-impl Observer for Notes {
+impl Observer for ProgressNotes {
     fn event(&mut self, monitor: &Monitor, event: &Event<'_>) {
         match event {
             Event::Reloaded { replaced, took, .. } => {
