@@ -31,8 +31,8 @@ use std::{fmt, rc::Rc};
 pub(crate) trait View: fmt::Debug {
     /// What the slot says of its child; the default where there is no such slot.
     fn notes(&self, slot: usize, now: Time) -> SlotNotes;
-    /// Whom the child of a slot serves. `None` while the child changes it, also if it has died over
-    /// that.
+    /// The client that the child of a slot serves. `None` while the child changes it, also if it
+    /// has died over that.
     fn description(&self, slot: usize) -> Option<Description>;
     /// The program's metrics.
     fn metrics(&self) -> Vec<Metric>;

@@ -27,7 +27,7 @@ pub use self::{
     usage::Usage,
 };
 
-use crate::core::{clocks::InHand, stack, time::Time};
+use crate::core::{stack, time::Time, time_limits::InHand};
 use std::time::Duration;
 
 /// The age at which the start of a child counts as successful, unless it says BUSY before.
@@ -96,7 +96,7 @@ pub struct Child {
     pub(crate) busy_since: Option<Time>,
     /// How many connections it has taken: by its notes in shared memory, and by its words.
     pub(crate) noted_requests: u64,
-    pub(crate) told_requests: u64,
+    pub(crate) said_requests: u64,
     /// The connection in hand, by its notes in shared memory.
     pub(crate) in_hand: InHand,
     /// When it was last found to take too long.
@@ -129,7 +129,7 @@ impl Child {
             known_timeout: None,
             busy_since: None,
             noted_requests: 0,
-            told_requests: 0,
+            said_requests: 0,
             in_hand: InHand::default(),
             judged_at: None,
             retirement: None,
@@ -231,21 +231,21 @@ impl Child {
     /// For a program that [`ExecServer`](crate::ExecServer) runs, and for a child beyond the
     /// `max_clients` of the start, it is the number of its BUSY words.
     pub fn requests(&self) -> u64 {
-        self.noted_requests.max(self.told_requests)
+        self.noted_requests.max(self.said_requests)
     }
 
-    /// As [`requests`](Self::requests), without a note that cannot be true: a child may write nonsense
-    /// over its notes.
+    /// As [`requests`](Self::requests), without a note that cannot be true: a child may write any
+    /// number over its notes.
     pub(crate) fn believed_requests(&self, now: Time) -> u64 {
         let noted = believable(self.noted_requests, self.start_time, now);
-        noted.max(self.told_requests)
+        noted.max(self.said_requests)
     }
 
     /// How many connections it has taken until `now`, for a sum over all children: by its notes, if it
     /// notes any that can be true. By its words, which may be heard twice, it may be one more.
     pub(crate) fn taken_by(&self, now: Time) -> u64 {
         match believable(self.noted_requests, self.start_time, now) {
-            0 => self.told_requests,
+            0 => self.said_requests,
             noted => noted,
         }
     }
@@ -253,7 +253,7 @@ impl Child {
     pub(crate) fn note_busy(&mut self, now: Time) {
         if self.busy_since.is_none() {
             self.busy_since = Some(now);
-            self.told_requests += 1;
+            self.said_requests += 1;
         }
     }
 

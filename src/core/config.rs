@@ -30,7 +30,7 @@ pub enum CommChannel {
 
 /// What happens if the parent has more than one thread when it is about to fork.
 ///
-/// A lock that another thread holds at the fork stays locked in the child for ever: the lock of the
+/// A lock that another thread holds at the fork stays locked in the child forever: the lock of the
 /// allocator, of the logger, of stdout.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 #[non_exhaustive]
@@ -147,12 +147,12 @@ macro_rules! with_attributes {
             /// How long one connection may take in all.
             ///
             /// The parent keeps the time, so it also ends a child that is stuck in C code. A child
-            /// that takes longer is told to stop, whether it sends ACKs or not and whoever causes
-            /// the delay; SIGKILL follows after `kill_timeout`.
+            /// that takes longer is told to stop, whether it sends ACKs or not, and no matter who
+            /// causes the delay; SIGKILL follows after `kill_timeout`.
             /// [`Conn::extend`](crate::servers::Conn::extend) gives more time to the connection in
-            /// hand. Zero turns the limit off. For a program that
-            /// [`ExecServer`](crate::ExecServer) runs, and for a child beyond the `max_clients` of
-            /// the start, a connection lasts from BUSY to NOT_BUSY.
+            /// hand. Zero turns the limit off. For a program that [`ExecServer`](crate::ExecServer)
+            /// runs, and for a child beyond the `max_clients` of the start, a connection lasts from
+            /// BUSY to NOT_BUSY.
             busy_timeout, set_busy_timeout: Duration = Duration::ZERO => {
                 unit: "time",
                 normalised: "never",
@@ -360,7 +360,8 @@ macro_rules! with_attributes {
                 read: "in the parent, at the start",
                 takes_effect: AtStart
             };
-            /// How long all goes on after a signal to stop, before the stop begins.
+            /// How long the server goes on unchanged after a signal to stop, before the stop
+            /// begins.
             ///
             /// In this time a load balancer can learn that the server is about to stop: observers
             /// are told [`Event::StopAnnounced`](crate::Event::StopAnnounced), and

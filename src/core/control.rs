@@ -96,7 +96,7 @@ const COMMANDS: &[ControlCommand] = &[
     ControlCommand {
         usage: "reload",
         words: (0, 0),
-        help: "Read the settings anew and replace every child, as SIGHUP does",
+        help: "Read the settings again and replace every child, as SIGHUP does",
         begin: commands::reload::begin,
     },
     ControlCommand {

@@ -235,7 +235,7 @@ impl<P> Contact<P> {
 impl Contact {
     /// Notes that the child was reaped.
     ///
-    /// A grandchild may hold its pipes and write for ever, so only the bytes that are in them now
+    /// A grandchild may hold its pipes and write forever, so only the bytes that are in them now
     /// will be read.
     pub(crate) fn note_end(&mut self, collected: Collected) {
         let left = ChildPipe::ALL.map(|pipe| self.process.pending(pipe).unwrap_or(0));

@@ -49,7 +49,8 @@ impl MetricNumbers {
     }
 
     /// Adds what a child has counted, in a row for each kind of its threads: all or, if it has
-    /// written nonsense, nothing. What is in the sum stays there for as long as the server runs.
+    /// written impossible numbers, nothing. What is in the sum stays there for as long as the
+    /// server runs.
     pub(crate) fn add_childs(&mut self, rows: &[Self; 2]) {
         if rows.iter().all(Self::is_believable) {
             rows.iter().for_each(|row| self.add(row));

@@ -4,9 +4,6 @@
 #[cfg(test)]
 mod attribute_tests;
 #[cfg(test)]
-mod clock_tests;
-mod clocks;
-#[cfg(test)]
 mod event_tests;
 mod lifecycle;
 pub(crate) mod looks;
@@ -19,6 +16,9 @@ mod stacks;
 #[cfg(feature = "holder")]
 mod takeover;
 mod time;
+#[cfg(test)]
+mod time_limit_tests;
+mod time_limits;
 mod upgrading;
 
 #[cfg(feature = "holder")]
@@ -35,7 +35,6 @@ use crate::core::{
         Cause, Child, ChildFlags, ChildId, Collected, Death, Reason, Retirement, START_HOLDS_AFTER,
         Signal, State, Stuck, WaitStatus,
     },
-    clocks::Clocks,
     comm::Interval,
     config::{
         Attribute, Attributes, CommChannel, Config, ThreadCheck, facts, read, read_type,
@@ -56,6 +55,7 @@ use crate::core::{
     states::{PostedState, Resolved, States, WatchId, WatchInterest},
     stop::{Losses, Stop, StopEffect},
     time::Time,
+    time_limits::TimeLimits,
     upgrade::Upgrade,
     wire::CommWords,
 };
@@ -95,7 +95,7 @@ pub struct Monitor {
     /// The `timeout` for which the timer of the timeout check was set last; `None` before the
     /// start.
     checked_timeout: Option<Duration>,
-    clocks: Clocks,
+    time_limits: TimeLimits,
     surplus: Surplus,
     saturation: Episode,
     /// How much of the present episode the report has.
@@ -413,7 +413,7 @@ impl Monitor {
     /// The retirement of a child that is told to stop now.
     fn retirement(&self, reason: Reason) -> Retirement {
         let kill_after = match reason {
-            Reason::Shutdown if self.stop.is_patient() => None,
+            Reason::Shutdown if self.stop.is_unbounded() => None,
             Reason::Shutdown => Some(self.attributes.shutdown_timeout),
             _ => Some(self.attributes.kill_timeout),
         };

@@ -276,9 +276,9 @@ impl Pool {
     }
 
     /// The child that an event names.
-    pub(crate) fn told(&self, told: ChildToken) -> Option<ChildId> {
-        let id = self.records.get(told.slot)?.child.id;
-        told.is(id).then_some(id)
+    pub(crate) fn find(&self, token: ChildToken) -> Option<ChildId> {
+        let id = self.records.get(token.slot)?.child.id;
+        token.is(id).then_some(id)
     }
 
     /// How a child is reached.
@@ -362,7 +362,7 @@ impl Pool {
     ) -> (Vec<ChildId>, Vec<ChildId>) {
         self.iter()
             .filter(|child| child.state != State::Retiring)
-            .filter(|child| child.is_overdue(child.patience(timeout), now, gaps))
+            .filter(|child| child.is_overdue(child.silence_limit(timeout), now, gaps))
             .map(|child| child.id)
             .partition(|&id| self.get(id).is_some_and(|child| child.state != State::Busy))
     }

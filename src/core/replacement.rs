@@ -1,6 +1,6 @@
-//! Who is replaced, by whom and when. Every child belongs to an epoch; a child of an older epoch, or
-//! one that is due because of a limit, is told to stop only when a successor is ready. Decides; forks
-//! and stops no child itself.
+//! Which children are replaced, and when. Every child belongs to an epoch; a child of an older
+//! epoch, or one that is due because of a limit, is told to stop only when a successor is ready.
+//! Decides; forks and stops no child itself.
 
 mod limits;
 mod memory;
@@ -36,9 +36,9 @@ pub(crate) struct Candidate {
 }
 
 impl Candidate {
-    /// Children at a limit go first, since the limit is a hard one soon; then the newest of the
-    /// old epochs, which a reload during a reload has begun in vain; then free children before busy
-    /// ones, then the oldest.
+    /// Children at a limit go first, since the limit is a hard one soon; then the newest of the old
+    /// epochs, that a reload during a reload has made useless; then free children before busy ones,
+    /// then the oldest.
     fn rank(&self) -> impl Ord + use<> {
         let reloaded = self.reason == Reason::Reloaded;
         let epoch = Reverse(self.epoch);
@@ -111,7 +111,7 @@ pub(crate) struct Replacement {
     reload: Option<RunningReload>,
     /// Successors that have become ready and for which no child has been told to stop yet.
     ready: VecDeque<ChildId>,
-    /// Children that were told to stop before their successors were forked, for want of room.
+    /// Children that were told to stop before their successors were forked, for lack of room.
     gone_first: VecDeque<ChildId>,
     /// Forks that were asked for and not performed.
     asked: usize,
@@ -119,7 +119,7 @@ pub(crate) struct Replacement {
     #[cfg(feature = "holder")]
     paired: Vec<ChildId>,
     /// Replacements that hooks have not been told of.
-    untold: Vec<(ChildId, ChildId)>,
+    unreported: Vec<(ChildId, ChildId)>,
     /// Whether anything has happened that a step depends on.
     changed: bool,
 }
@@ -154,8 +154,8 @@ impl Replacement {
 
     /// Whether a child that went first waits for its successor, or hooks were not told of it yet.
     pub(crate) fn awaits(&self, id: ChildId) -> bool {
-        let untold = self.untold.iter().any(|(old, _)| *old == id);
-        untold || self.gone_first.contains(&id)
+        let unreported = self.unreported.iter().any(|(old, _)| *old == id);
+        unreported || self.gone_first.contains(&id)
     }
 
     /// Begins a new epoch, in which every living child is to be replaced.
@@ -229,7 +229,7 @@ impl Replacement {
         }
         match role {
             Some(SuccessorRole::Successor) => self.ready.push_back(id),
-            Some(SuccessorRole::Refill(old)) => self.untold.push((old, id)),
+            Some(SuccessorRole::Refill(old)) => self.unreported.push((old, id)),
             None => {}
         }
         self.changed = true;
@@ -287,7 +287,7 @@ impl Replacement {
         self.changed = false;
         self.asked = self.asked.min(seen.queued);
         let mut moves = Moves {
-            replaced: std::mem::take(&mut self.untold),
+            replaced: std::mem::take(&mut self.unreported),
             ..Moves::default()
         };
         self.forget_filled_places(&seen);

@@ -26,8 +26,8 @@ pub struct Report {
     /// Bytes of the children's output that the parent could not pass on, because its own stdout or
     /// stderr was full or closed.
     pub output_dropped: u64,
-    /// Connections that were lost, as far as the parent knows: those in the hands of children that
-    /// were killed or crashed, and those still queued when a stop closed the sockets.
+    /// Connections that were lost, as far as the parent knows: those that were being served by
+    /// children that were killed or crashed, and those still queued when a stop closed the sockets.
     pub lost_connections: u64,
     /// Hooks and observers that panicked in the parent.
     pub hook_panics: u64,

@@ -33,7 +33,7 @@ pub(crate) struct Restarts {
 impl Restarts {
     /// A parent is gone that has lived that long; `settled` if it had completed a turn.
     ///
-    /// One that dies in its start would do so for ever. One that dies later is worth another, since
+    /// One that dies in its start would do so forever. One that dies later is worth another, since
     /// its children serve.
     pub(crate) fn ended(&mut self, settled: bool, lived: Duration) -> RestartDecision {
         if settled {

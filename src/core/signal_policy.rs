@@ -25,7 +25,7 @@ pub(crate) enum SignalEffect {
     /// A stop within `shutdown_timeout`; SIGKILL to the remaining children at the next one.
     Stop,
     /// A stop without a bound.
-    PatientStop,
+    UnboundedStop,
     /// The state `reload`.
     Reload,
     /// The state `reopen_logs`.
@@ -91,7 +91,7 @@ const fn row(signal: Signal, parent: InParent, lead: SignalEffect, child: InChil
 pub(crate) const TABLE: [SignalRow; 13] = [
     row(Signal::Terminate, InParent::Handled, SignalEffect::Stop, InChild::Stop),
     row(Signal::Interrupt, InParent::Handled, SignalEffect::Stop, InChild::Stop),
-    row(Signal::Quit, InParent::Handled, SignalEffect::PatientStop, InChild::StopIfHandled),
+    row(Signal::Quit, InParent::Handled, SignalEffect::UnboundedStop, InChild::StopIfHandled),
     row(Signal::Hangup, InParent::Handled, SignalEffect::Reload, InChild::NothingIfHandled),
     row(Signal::User1, InParent::Handled, SignalEffect::Reopen, InChild::ReopenIfHandled),
     row(Signal::User2, InParent::Handled, SignalEffect::Upgrade, InChild::NothingIfHandled),
@@ -140,7 +140,7 @@ pub(crate) type SignalStates = BTreeMap<Signal, String>;
 pub(crate) struct Demands {
     /// How often a stop was asked for, within `shutdown_timeout` and without a bound.
     pub(crate) stops: u64,
-    pub(crate) patient_stops: u64,
+    pub(crate) unbounded_stops: u64,
     /// Whether a reload was asked for.
     pub(crate) reload: bool,
     /// Whether the logs are to be reopened.
@@ -169,7 +169,7 @@ pub(crate) fn demands(arrived: &Arrived, leads: &SignalStates) -> Demands {
     };
     Demands {
         stops: count(SignalEffect::Stop),
-        patient_stops: count(SignalEffect::PatientStop),
+        unbounded_stops: count(SignalEffect::UnboundedStop),
         reload: count(SignalEffect::Reload) > 0,
         reopen: count(SignalEffect::Reopen) > 0,
         upgrade: count(SignalEffect::Upgrade) > 0,

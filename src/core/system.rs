@@ -147,8 +147,9 @@ pub(crate) trait Process: fmt::Debug {
     /// Collects the status if the child has ended. `Outlived` is returned again until its process
     /// group is empty.
     fn reap(&self) -> io::Result<Reaped>;
-    /// What others tell of its end who have reaped it; `None` if nobody is there who would.
-    fn end_told_by_others(&self) -> Option<Collected> {
+    /// What another process that has reaped it tells of its end; `None` if there is no such
+    /// process.
+    fn end_from_others(&self) -> Option<Collected> {
         None
     }
 }
@@ -252,7 +253,7 @@ pub(crate) struct PoolNote {
     pub(crate) stop: StopState,
     /// Why the server ends, if it ends because of a failure.
     pub(crate) failure: Option<FailureNote>,
-    /// Whether the settings were read anew, and the children that have them did not fail.
+    /// Whether the settings were read again, and the children that have them did not fail.
     pub(crate) renewed: bool,
     /// How far the upgrade is by which this program has come.
     pub(crate) upgrade: UpgradeNote,
@@ -266,11 +267,11 @@ pub(crate) trait PoolJournal {
     /// Notes the epoch of a child.
     fn note_epoch(&self, child: ChildId, epoch: u32);
     /// Notes what a child has said in words.
-    fn note_said(&self, child: ChildId, said: WordNotes);
+    fn note_words(&self, child: ChildId, said: WordNotes);
     /// Notes that a successor has had its effect: a child was told to stop for it.
     fn note_paired(&self, child: ChildId);
     /// Notes why a child is told to stop.
-    fn note_told(&self, child: ChildId, told: RetirementNote);
+    fn note_retirement(&self, child: ChildId, told: RetirementNote);
     /// Keeps a state. False if it is too long.
     fn save_state(&self, state: &[u8]) -> bool;
 }
@@ -328,8 +329,8 @@ pub(crate) trait System {
 
     /// Prepares the slot on the board of the child that is forked next. False if it has none.
     fn open_slot(&mut self, child: ChildId) -> bool;
-    /// Clears the slot of a child that has ended; what it has counted is kept. True if looks at the board
-    /// are to be taken anew: it was the last child on the board of an earlier program.
+    /// Clears the slot of a child that has ended; what it has counted is kept. True if looks at the
+    /// board are to be taken again: it was the last child on the board of an earlier program.
     fn close_slot(&mut self, slot: usize) -> bool;
     /// The entry of a child on the board.
     fn noted(&self, slot: usize) -> BoardEntry;
@@ -434,10 +435,10 @@ pub(crate) trait System {
     fn forget_image(&mut self) {}
     /// Notes a connection on which the outcome of an upgrade is told.
     fn add_asker(&mut self, _: Box<dyn Any>) {}
-    /// Tells the outcome of an upgrade that does not begin to whoever has asked for it.
-    fn tell_asker(&mut self, _: Box<dyn Any>, _outcome: &str) {}
-    /// Tells whoever waits for the outcome of an upgrade.
-    fn tell_askers(&mut self, _outcome: &str) {}
+    /// Tells the outcome of an upgrade that does not begin to the client that has asked for it.
+    fn answer_asker(&mut self, _: Box<dyn Any>, _outcome: &str) {}
+    /// Sends the outcome of an upgrade to the clients that wait for it.
+    fn answer_askers(&mut self, _outcome: &str) {}
 
     /// Where to note what a parent after this one is to know, if there is a process that starts another
     /// when this one is gone.

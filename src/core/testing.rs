@@ -55,7 +55,7 @@ pub(crate) fn child(monitor: &mut Monitor, state: State) -> ChildId {
     let pid = 1001 + u32::try_from(monitor.report.forks).unwrap();
     let id = monitor.forked(pid, None);
     if state != State::Starting {
-        monitor.heard(id);
+        monitor.note_word_heard(id);
     }
     match state {
         State::Starting | State::Free => {}

@@ -44,7 +44,7 @@ pub(crate) struct UpgradeInput {
 pub(crate) struct UpgradeRequest {
     /// The program to execute; `None` for the file of the running one.
     pub(crate) program: Option<PathBuf>,
-    /// Whoever is told the outcome: a connection, opaque here.
+    /// The client that gets the outcome: a connection, opaque here.
     pub(crate) asker: Option<Box<dyn Any>>,
 }
 
@@ -116,7 +116,7 @@ pub(crate) enum UpgradeStep {
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum UpgradePhase {
-    /// The new program reads the state, for so long at the most; zero is no limit.
+    /// The new program reads the state, for so long at most; zero is no limit.
     Trial { began: Time, limit: Duration },
     /// It has, and must live for some time more.
     Probation { until: Time },

@@ -85,7 +85,7 @@ fn found(pieces: &[&[u8]], words: Option<CommWords>) -> Vec<Framed> {
         framer.feed(piece, |output| outputs.push(output.into()));
         let (length, room) = framer.held();
         assert!(length <= Line::MAX, "{length} bytes held");
-        // A buffer grows to twice what it needs at the most.
+        // A buffer grows to twice what it needs at most.
         assert!(room <= 2 * Line::MAX, "room for {room} bytes");
     }
     framer.finish(|output| outputs.push(output.into()));

@@ -425,7 +425,7 @@ pub trait PreForkHooks {
 
     /// In the parent: a child was replaced, in a reload or at a limit.
     ///
-    /// `new` is ready, and `old` was told to stop. Where `old` had to go first for want of room
+    /// `new` is ready, and `old` was told to stop. Where `old` had to go first for lack of room
     /// (`max_clients`), it may have been reaped: then the monitor has no record of it.
     ///
     /// Default: nothing.

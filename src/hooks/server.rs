@@ -161,7 +161,7 @@ pub trait ChildServer {
         self.inner()?.lost()
     }
 
-    /// Reads anew what the server object has read from elsewhere. Runs in the parent, in a reload.
+    /// Reads again what the server object has read from elsewhere. Runs in the parent, in a reload.
     ///
     /// The default of [`handler_reload`](crate::PreForkHooks::handler_reload) calls it. The sockets
     /// stay open.
@@ -235,7 +235,7 @@ pub trait ChildServer {
         }
     }
 
-    /// Opens anew the logs that the server object has open in the parent. Children reopen theirs by
+    /// Reopens the logs that the server object has open in the parent. Children reopen theirs by
     /// themselves.
     ///
     /// The default of [`reopen_logs`](crate::PreForkHooks::reopen_logs) leads here, before children
@@ -252,8 +252,8 @@ pub trait ChildServer {
 
     /// How many connections the children have not served, by the reason.
     ///
-    /// Called in the parent while the server is started, once a second at the most, and at its end.
-    /// The numbers are those since the server object was made.
+    /// Called in the parent while the server is started, once a second at most, and at its end. The
+    /// numbers are those since the server object was made.
     ///
     /// Default: those of the inner server; without one none.
     fn refusals(&mut self) -> Refusals {

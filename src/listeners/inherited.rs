@@ -263,7 +263,7 @@ pub(crate) fn take(
         .map(|(name, (socket, given))| TakenSocket {
             name: name.clone(),
             socket,
-            given: Registered::lent(given),
+            given: Registered::foreign(given),
         })
         .collect())
 }

@@ -8,7 +8,7 @@ use crate::{
         config::Config,
         event::Event,
         monitor::Monitor,
-        repeats::{EVERY, Repeats, Unsaid},
+        repeats::{EVERY, Repeats, LeftOut},
         say::{self, say},
         time::Time,
     },
@@ -36,9 +36,9 @@ pub(crate) struct Log {
 #[derive(Debug, Default)]
 struct SaturationLines {
     lasts: bool,
-    said_at: Option<Time>,
+    logged_at: Option<Time>,
     /// Whether the begin of the present episode was logged.
-    is_said: bool,
+    is_logged: bool,
     /// How many clients wait, as far as is known, and the most that have waited in it.
     waiting: u32,
     most: u32,
@@ -85,7 +85,7 @@ impl Log {
     }
 
     fn exited(&mut self, monitor: &Monitor, child: &Child, death: &Death) {
-        let Some(how) = unasked(death) else {
+        let Some(how) = unexpected(death) else {
             return;
         };
         let (kind, now) = (format!("{how}: {death}"), monitor.now());
@@ -114,15 +114,15 @@ impl Log {
     }
 
     fn turn(&mut self, monitor: &Monitor) {
-        self.say_unsaid(monitor.now());
+        self.log_left_out(monitor.now());
         self.saturation.say_if_due(monitor, "");
     }
 
-    fn say_unsaid(&mut self, now: Time) {
-        for Unsaid { count, last, .. } in self.deaths.take_due(now) {
+    fn log_left_out(&mut self, now: Time) {
+        for LeftOut { count, last, .. } in self.deaths.take_due(now) {
             say!(Warn, "{count} more children: the child {last}");
         }
-        for Unsaid { count, last, .. } in self.replacements.take_due(now) {
+        for LeftOut { count, last, .. } in self.replacements.take_due(now) {
             log::info!("{last} ({count} times more)");
         }
     }
@@ -134,7 +134,7 @@ impl Log {
 
     fn ended(&mut self, monitor: &Monitor) {
         // What is still counted would never be said.
-        self.say_unsaid(monitor.now() + EVERY);
+        self.log_left_out(monitor.now() + EVERY);
         if monitor.losses().any() {
             say!(Warn, "the stop has lost {}", monitor.losses());
         }
@@ -154,21 +154,21 @@ impl SaturationLines {
     }
 
     /// Whether the begin of this episode is to be said as soon as the last one was ten seconds ago.
-    fn is_unsaid(&self) -> bool {
-        self.lasts && self.waiting > 0 && !self.is_said
+    fn is_left_out(&self) -> bool {
+        self.lasts && self.waiting > 0 && !self.is_logged
     }
 
     /// When the begin is due, if nothing changes before.
     fn next(&self) -> Option<Time> {
-        let said_at = self.said_at.filter(|_| self.is_unsaid());
-        said_at.map(|at| at + EVERY)
+        let logged_at = self.logged_at.filter(|_| self.is_left_out());
+        logged_at.map(|at| at + EVERY)
     }
 
     fn say_if_due(&mut self, monitor: &Monitor, since: &str) {
         let now = monitor.now();
-        let due = self.said_at.is_none_or(|at| at + EVERY <= now);
-        if due && self.is_unsaid() {
-            (self.is_said, self.said_at) = (true, Some(now));
+        let due = self.logged_at.is_none_or(|at| at + EVERY <= now);
+        if due && self.is_left_out() {
+            (self.is_logged, self.logged_at) = (true, Some(now));
             let (children, waiting) = (monitor.max_clients(), self.waiting);
             say!(
                 Warn,
@@ -179,7 +179,7 @@ impl SaturationLines {
 
     fn end(&mut self, lasted: Duration) {
         self.lasts = false;
-        if std::mem::take(&mut self.is_said) {
+        if std::mem::take(&mut self.is_logged) {
             let (lasted, most) = (seconds(lasted), self.most);
             say!(
                 Warn,
@@ -226,7 +226,7 @@ fn set_attributes(config: &Config) -> String {
 }
 
 /// How a child has ended that was not told to by a hook, a cull or a shutdown.
-fn unasked(death: &Death) -> Option<&'static str> {
+fn unexpected(death: &Death) -> Option<&'static str> {
     match death.cause() {
         Cause::Killed | Cause::Failed | Cause::Lost => Some("has died"),
         Cause::OutOfMemory => Some("was ended by the kernel for lack of memory"),

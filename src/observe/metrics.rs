@@ -80,8 +80,9 @@ pub struct Histogram {
 impl Histogram {
     /// Counts one observation.
     ///
-    /// One that is not a number is left out. An infinite one counts in its bucket and is left out of
-    /// the sum, which would be infinite from then on; so is one with which the sum would be.
+    /// One that is not a number is left out. An infinite one counts in its bucket and is left out
+    /// of the sum, which would be infinite from then on; so is an observation with which the sum
+    /// would be.
     #[inline]
     pub fn observe(&self, value: f64) {
         if value.is_nan() {

@@ -67,7 +67,7 @@ pub struct Systemd {
     reloads: ReloadCount,
     saturated: bool,
     waiting: u32,
-    told: Notified,
+    notified: Notified,
     /// Nothing is sent before, since the last message could not be.
     retry_at: Time,
     wake_at: Option<Time>,
@@ -115,9 +115,9 @@ enum StatusLine {
 }
 
 impl Systemd {
-    /// Takes NOTIFY_SOCKET, WATCHDOG_USEC and WATCHDOG_PID out of the environment: children, and programs
-    /// that the parent runs, do not find them. A second call finds none either: one server of a program
-    /// tells systemd, and a program that starts its server anew keeps a clone.
+    /// Takes NOTIFY_SOCKET, WATCHDOG_USEC and WATCHDOG_PID out of the environment: children, and
+    /// programs that the parent runs, do not find them. A second call finds none either: one server
+    /// of a program tells systemd, and a program that starts its server again keeps a clone.
     ///
     /// Call it while the program has one thread; otherwise the variables stay in the environment.
     pub fn from_env() -> Self {
@@ -130,7 +130,7 @@ impl Systemd {
                 Ok(socket) => systemd.socket = Some(socket),
                 Err(error) => say!(
                     Warn,
-                    "NOTIFY_SOCKET is {name:?}: {error}; systemd is not told"
+                    "NOTIFY_SOCKET is {name:?}: {error}; systemd is not notified"
                 ),
             }
         }
@@ -146,7 +146,7 @@ impl Systemd {
             reloads: ReloadCount::default(),
             saturated: false,
             waiting: 0,
-            told: Notified::default(),
+            notified: Notified::default(),
             retry_at: Time::START,
             wake_at: None,
             warned: false,
@@ -156,27 +156,27 @@ impl Systemd {
     fn enter(&mut self, phase: ServicePhase, monitor: &Monitor) {
         if self.phase < phase {
             self.phase = phase;
-            self.tell(monitor);
+            self.notify(monitor);
         }
     }
 
     /// Sends what is due in one message.
-    fn tell(&mut self, monitor: &Monitor) {
+    fn notify(&mut self, monitor: &Monitor) {
         // The beginning of a reload is a message of its own, and there may be more to tell after it.
-        while self.tell_one(monitor) && self.told.reloads != self.reloads {}
+        while self.notify_one(monitor) && self.notified.reloads != self.reloads {}
         self.wake_at = self.next(monitor);
     }
 
-    fn tell_one(&mut self, monitor: &Monitor) -> bool {
+    fn notify_one(&mut self, monitor: &Monitor) -> bool {
         let now = monitor.now();
         if self.phase == ServicePhase::Starting || now < self.retry_at {
             return false;
         }
-        let mut told = self.told;
-        let lines = self.due(&mut told, monitor);
+        let mut notified = self.notified;
+        let lines = self.due(&mut notified, monitor);
         let sent = !lines.is_empty() && self.send(&lines.join("\n"), now);
         if sent {
-            self.told = told;
+            self.notified = notified;
         }
         sent
     }
@@ -185,12 +185,12 @@ impl Systemd {
     fn reload(&mut self, under_way: bool, monitor: &Monitor) {
         self.reloads.begun += 1;
         self.reloads.under_way = under_way;
-        self.tell(monitor);
+        self.notify(monitor);
     }
 
     fn reload_ended(&mut self, monitor: &Monitor) {
         self.reloads.under_way = false;
-        self.tell(monitor);
+        self.notify(monitor);
     }
 
     fn send(&mut self, message: &str, now: Time) -> bool {
@@ -203,16 +203,16 @@ impl Systemd {
         let full = error.kind() == io::ErrorKind::WouldBlock;
         self.retry_at = now + if full { RETRY_FULL } else { RETRY };
         if !std::mem::replace(&mut self.warned, true) {
-            say!(Warn, "systemd cannot be told: NOTIFY_SOCKET: {error}");
+            say!(Warn, "systemd cannot be notified: NOTIFY_SOCKET: {error}");
         }
         false
     }
 
     /// The lines that are due, noted in `told`.
-    fn due(&self, told: &mut Notified, monitor: &Monitor) -> Vec<String> {
+    fn due(&self, notified: &mut Notified, monitor: &Monitor) -> Vec<String> {
         let now = monitor.now();
-        if told.reloads.begun != self.reloads.begun && self.phase == ServicePhase::Ready {
-            told.reloads = ReloadCount {
+        if notified.reloads.begun != self.reloads.begun && self.phase == ServicePhase::Ready {
+            notified.reloads = ReloadCount {
                 begun: self.reloads.begun,
                 under_way: true,
             };
@@ -220,31 +220,31 @@ impl Systemd {
             return vec!["RELOADING=1".to_owned(), format!("MONOTONIC_USEC={since}")];
         }
         let mut lines = Vec::new();
-        if told.phase != self.phase {
-            told.phase = self.phase;
+        if notified.phase != self.phase {
+            notified.phase = self.phase;
             lines.extend(self.phase_lines());
-        } else if told.reloads.under_way
+        } else if notified.reloads.under_way
             && !self.reloads.under_way
             && self.phase == ServicePhase::Ready
         {
             lines.push("READY=1".to_owned());
         }
-        told.reloads = self.reloads;
+        notified.reloads = self.reloads;
         let status = self.status(monitor.pool.census());
-        if told.status != Some(status) && told.status_at <= now {
-            told.status = Some(status);
-            told.status_at = now + STATUS_EVERY;
+        if notified.status != Some(status) && notified.status_at <= now {
+            notified.status = Some(status);
+            notified.status_at = now + STATUS_EVERY;
             lines.push(status.line());
         }
-        if self.phase == ServicePhase::Stopping && told.extend_at <= now {
-            told.extend_at = now + EXTEND_EVERY;
+        if self.phase == ServicePhase::Stopping && notified.extend_at <= now {
+            notified.extend_at = now + EXTEND_EVERY;
             lines.push(format!("EXTEND_TIMEOUT_USEC={}", EXTENSION.as_micros()));
         }
         if let Some(interval) = self.watchdog
-            && told.watchdog_at <= now
+            && notified.watchdog_at <= now
             && self.is_alive(monitor)
         {
-            told.watchdog_at = now + interval;
+            notified.watchdog_at = now + interval;
             lines.push("WATCHDOG=1".to_owned());
         }
         lines
@@ -294,12 +294,12 @@ impl Systemd {
         if now < self.retry_at {
             return Some(self.retry_at);
         }
-        let unsettled = self.told.status != Some(self.status(monitor.pool.census()));
+        let unsettled = self.notified.status != Some(self.status(monitor.pool.census()));
         let started = self.phase > ServicePhase::Starting;
         let deadlines = [
-            self.watchdog.map(|_| self.told.watchdog_at),
-            (self.phase == ServicePhase::Stopping).then_some(self.told.extend_at),
-            unsettled.then_some(self.told.status_at),
+            self.watchdog.map(|_| self.notified.watchdog_at),
+            (self.phase == ServicePhase::Stopping).then_some(self.notified.extend_at),
+            unsettled.then_some(self.notified.status_at),
             // The queue grows without any other event.
             self.saturated.then_some(now + STATUS_EVERY),
         ];
@@ -329,7 +329,7 @@ impl Observer for Systemd {
             }
             Event::Waiting { clients, .. } => self.waiting = clients,
             Event::Relieved { .. } => (self.saturated, self.waiting) = (false, 0),
-            Event::Turn { .. } => self.tell(monitor),
+            Event::Turn { .. } => self.notify(monitor),
             _ => {}
         }
     }
@@ -391,9 +391,9 @@ mod tests {
     /// What is sent at a second after the start.
     fn sent(systemd: &mut Systemd, monitor: &mut Monitor, second: u64) -> Vec<String> {
         monitor.is_now(Time::at(Duration::from_secs(second)));
-        let mut told = systemd.told;
-        let lines = systemd.due(&mut told, monitor);
-        systemd.told = told;
+        let mut notified = systemd.notified;
+        let lines = systemd.due(&mut notified, monitor);
+        systemd.notified = notified;
         lines
     }
 
@@ -429,7 +429,7 @@ mod tests {
                 ["READY=1"],
                 "{failed}"
             );
-            assert_eq!(systemd.told.reloads, systemd.reloads);
+            assert_eq!(systemd.notified.reloads, systemd.reloads);
         }
     }
 

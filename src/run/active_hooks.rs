@@ -59,7 +59,7 @@ fn given_back() -> ! {
     unreachable!("the program has the hooks back, and no server to ask for them")
 }
 
-/// The default hooks, but for the children's output: who would print it is not asked.
+/// The default hooks, except for the children's output, which is dropped and counted.
 #[derive(Debug)]
 struct QuietDefaults;
 

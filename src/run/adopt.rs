@@ -103,14 +103,14 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
         if state.program.back.is_none() {
             prefork.inner.handed_on.clone_from(&state.hooks);
         }
-        prefork.inner.parent.tell_time();
+        prefork.inner.parent.update_time();
         prefork
             .inner
             .parent
             .monitor
             .restore_attributes(&state.attributes);
         prefork.open()?;
-        prefork.inner.parent.tell_time();
+        prefork.inner.parent.update_time();
         prefork.adopt_children(state)?;
         signals::resume(state.pool.mask)
             .map_err(|error| Error::new(Operation::Signal, "mask", error))?;
@@ -221,7 +221,7 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
         Ok(())
     }
 
-    /// Whoever has asked for the upgrade on the control socket is told its outcome there.
+    /// A client that has asked for the upgrade on the control socket gets its outcome there.
     fn adopt_clients(&mut self, state: &Snapshot) {
         let ParentState {
             monitor,
@@ -257,7 +257,7 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
         }
         self.inner.parent.system.upgrades.adopt(state);
         self.adopt_clients(state);
-        self.inner.parent.tell_untold();
+        self.inner.parent.emit_pending();
         self.inner.deaths_unknown = true;
         for child in &state.children {
             if child.end.is_some() {

@@ -160,10 +160,10 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
 
     /// Tells the status of the server at this address, by HTTP: a page, JSON, metrics, probes.
     ///
-    /// A process beside the children answers, which the parent starts with its first turn and starts
-    /// again if it ends. It counts for no pool, has the [confinement](Self::confinement) of a child
-    /// but for its limits, and answers until the server has ended. `docs/status.md` describes what is
-    /// told.
+    /// A process beside the children answers, which the parent starts with its first turn and
+    /// starts again if it ends. It counts for no pool, has the [confinement](Self::confinement) of
+    /// a child except for its limits, and answers until the server has ended. `docs/status.md`
+    /// describes what is told.
     ///
     /// Default: nothing is told, and nothing listens.
     ///
@@ -351,7 +351,7 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
     /// Runs `handler_start`, and ends nothing if that fails.
     pub(super) fn open(&mut self) -> Result<(), Error> {
         let inner = &mut self.inner;
-        inner.parent.tell(&Event::Starting);
+        inner.parent.emit(&Event::Starting);
         let (hooks, server) = (inner.hooks.current(), &mut inner.server);
         let monitor = &mut inner.parent.monitor;
         monitor.programs = server.execs();
@@ -366,7 +366,7 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
         });
         started.map_err(|error| Error::new(Operation::Start, "the server", error))?;
         self.lead_signals()?;
-        self.inner.tell_start();
+        self.inner.emit_start();
         Ok(())
     }
 

@@ -26,7 +26,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         client_table.begin(monitor);
         self.parent.status.note_drain(&self.parent.monitor);
         let effect = self.parent.monitor.take_stop_effect();
-        self.obey(effect);
+        self.apply_stop(effect);
     }
 }
 

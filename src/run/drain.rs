@@ -39,7 +39,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         }
     }
 
-    /// Closes the listeners, and counts the clients whom that resets.
+    /// Closes the listeners, and counts the clients that this resets.
     fn close_listeners(&mut self, any_queued: bool) {
         if any_queued {
             let lost = queued(&mut self.server);

@@ -36,7 +36,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         self.end();
     }
 
-    /// A shutdown does not wait for ever for children that hang in the kernel.
+    /// A shutdown does not wait forever for children that hang in the kernel.
     fn give_up_the_immortal(&mut self) {
         for (_, pid) in self.parent.monitor.take_unkillable() {
             self.parent.monitor.notice(
@@ -63,14 +63,14 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             self.run_down();
             self.done = true;
             self.note_refusals();
-            self.tell_end();
+            self.emit_end();
         }
         self.close();
     }
 
     /// Ends the living children as a shutdown does, in turns of the loop.
     fn run_down(&mut self) {
-        self.parent.tell_time();
+        self.parent.update_time();
         self.hooks.use_defaults(true);
         if self.parent.monitor.pool.len() > 0 {
             self.shut_down_now();
@@ -84,7 +84,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
 
     /// Without a delay, and with a bound even if SIGQUIT has asked for none.
     fn shut_down_now(&mut self) {
-        self.obey(StopEffect::Shutdown);
+        self.apply_stop(StopEffect::Shutdown);
         self.parent.monitor.ask_stop(Manner::Bounded);
     }
 
@@ -103,16 +103,16 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         self.done = true;
         self.note_refusals();
         self.call_stop();
-        self.tell_end();
+        self.emit_end();
         self.close();
     }
 
-    fn tell_end(&mut self) {
+    fn emit_end(&mut self) {
         self.parent.monitor.end_notices();
         for name in std::mem::take(&mut self.listeners) {
-            self.parent.tell(&Event::ListenerClosed { name: &name });
+            self.parent.emit(&Event::ListenerClosed { name: &name });
         }
-        self.parent.tell(&Event::Ended);
+        self.parent.emit(&Event::Ended);
         self.parent.write_control();
     }
 

@@ -42,12 +42,12 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         let event = Event::ForkFailed { error, retry_in };
         if self.parent.system.is_passing(error.io_error()) {
             let hooks = self.hooks.current();
-            self.parent.call_and_tell("fork_failed", &event, |monitor| {
+            self.parent.call_and_emit("fork_failed", &event, |monitor| {
                 hooks.fork_failed(monitor, error.io_error(), retry_in);
             });
         } else {
             self.call_run_error(error.operation(), error.io_error(), None);
-            self.parent.tell(&event);
+            self.parent.emit(&event);
         }
     }
 

@@ -19,7 +19,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         if self.done || !self.is_here() {
             return;
         }
-        self.parent.tell_time();
+        self.parent.update_time();
         act(self);
         self.perform();
     }

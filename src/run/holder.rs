@@ -80,7 +80,7 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
 
 /// What is buffered would be written by each parent.
 fn flush_outputs() {
-    // OK to ignore: whoever reads them is gone.
+    // OK to ignore: their reader is gone.
     let _ = io::stdout().flush();
     let _ = io::stderr().flush();
     stdio::flush_all();
@@ -107,7 +107,7 @@ impl<H: PreForkHooks, S: ChildServer> Loop<H, S, UnixSystem> {
     fn begin(&mut self, split: &HolderSplit, children: &[ChildState]) -> Result<(), Error> {
         self.parent.monitor.pool.disown();
         self.parent.system.renew_poller()?;
-        self.parent.tell_time();
+        self.parent.update_time();
         match split.earlier {
             0 => {
                 self.warn_of_programs();
@@ -115,7 +115,7 @@ impl<H: PreForkHooks, S: ChildServer> Loop<H, S, UnixSystem> {
             }
             _ => {
                 self.take_over()?;
-                self.tell_takeover(split);
+                self.emit_takeover(split);
                 Ok(())
             }
         }
@@ -188,8 +188,8 @@ impl<H: PreForkHooks, S: ChildServer> Loop<H, S, UnixSystem> {
             self.reap_one(child.id());
         }
         let effect = self.parent.monitor.take_stop_effect();
-        self.obey(effect);
-        self.parent.tell_untold();
+        self.apply_stop(effect);
+        self.parent.emit_pending();
         self.deaths_unknown = true;
         self.reading.compare_board();
         Ok(())
@@ -256,7 +256,7 @@ impl<H: PreForkHooks, S: ChildServer> Loop<H, S, UnixSystem> {
         }
     }
 
-    fn tell_takeover(&mut self, split: &HolderSplit) {
+    fn emit_takeover(&mut self, split: &HolderSplit) {
         let &HolderSplit { earlier, ended, at } = split;
         let took = self.parent.system.now().since(at);
         let children = self.parent.monitor.children().count();
@@ -269,7 +269,7 @@ impl<H: PreForkHooks, S: ChildServer> Loop<H, S, UnixSystem> {
             ),
             took.as_secs_f64() * 1e3
         );
-        self.parent.tell(&Event::TookOver {
+        self.parent.emit(&Event::TookOver {
             earlier,
             code: ended.and_then(WaitStatus::code),
             signal: ended.and_then(WaitStatus::signal),

@@ -32,7 +32,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         let (hooks, server) = (self.hooks.current(), &mut self.server);
         let hook = |monitor: &mut Monitor| hook(hooks, monitor, server);
         self.parent.guarded(Callee::Hook(name), hook);
-        self.parent.tell_untold();
+        self.parent.emit_pending();
     }
 
     /// Takes over what a child has noted of its connections.
@@ -54,7 +54,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         if let Output::Word(word) = found {
             self.words.in_turn += 1;
             self.parent.monitor.report.count_word(word);
-            self.parent.monitor.heard(child);
+            self.parent.monitor.note_word_heard(child);
             self.note_board(child);
         }
         match (from, found) {
@@ -75,7 +75,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         }
         #[cfg(feature = "holder")]
         if matches!(found, Output::Word(_)) {
-            self.note_said(child);
+            self.note_words(child);
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::{
 };
 use std::time::Duration;
 
-/// How often, at the most, the state is saved that is not noted at once.
+/// How often, at most, the state is saved that is not noted at once.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
 
 /// What was noted last.
@@ -25,7 +25,7 @@ pub(super) struct Journaled {
     save_at: Time,
     /// The epoch, and whether a reload was under way.
     reload: (u32, bool),
-    /// Whether the settings were read anew, and the children that have them did not fail.
+    /// Whether the settings were read again, and the children that have them did not fail.
     pub(super) renewed: bool,
     config: Option<Config>,
     /// What the hooks have saved last.
@@ -74,18 +74,18 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     }
 
     /// What a child has said, for the parent after this one, which cannot read it again.
-    pub(super) fn note_said(&self, child: ChildId) {
+    pub(super) fn note_words(&self, child: ChildId) {
         let ParentState {
             monitor, system, ..
         } = &self.parent;
         if let Some(journal) = system.journal()
             && let Some(record) = monitor.child(child)
         {
-            journal.note_said(child, WordNotes::by(record));
+            journal.note_words(child, WordNotes::by(record));
         }
     }
 
-    /// Whoever has set an attribute has been told that it is set.
+    /// The client that has set an attribute was told that it is set.
     fn has_new_attributes(&mut self) -> bool {
         let config = self.parent.monitor.config();
         let is_known = self.journaled.config.as_ref() == Some(config);
@@ -134,13 +134,13 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
 impl<Y: System> ParentState<Y> {
     /// Notes why a child is told to stop, before it is: a parent after this one knows by that whether
     /// the child may finish what it has in hand.
-    pub(super) fn note_told(&self, child: ChildId) {
+    pub(super) fn note_retirement(&self, child: ChildId) {
         if let Some(journal) = self.system.journal()
-            && let Some(told) = self.monitor.told_note(child)
+            && let Some(told) = self.monitor.retirement_note(child)
         {
             // First: after a kill between the two there is a child too many, and not one too few.
             self.note_paired();
-            journal.note_told(child, told);
+            journal.note_retirement(child, told);
         }
     }
 
@@ -148,7 +148,7 @@ impl<Y: System> ParentState<Y> {
     fn note_retirements(&self) {
         if self.monitor.pool.census().retiring > 0 {
             let retiring = self.monitor.retiring_servers().map(Child::id);
-            retiring.for_each(|child| self.note_told(child));
+            retiring.for_each(|child| self.note_retirement(child));
         }
     }
 

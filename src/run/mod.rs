@@ -6,9 +6,9 @@ mod active_hooks;
 mod adopt;
 mod builder;
 mod child;
-mod clocks;
 mod control;
 mod drain;
+mod emit;
 mod end;
 mod fork;
 mod guarded;
@@ -30,7 +30,7 @@ mod replace;
 mod simulation_tests;
 mod stacks;
 mod status;
-mod tell;
+mod time_limits;
 mod turn;
 mod upgrade;
 
@@ -205,7 +205,7 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
         self.inner.by_hand(Loop::call_shutdown);
     }
 
-    /// Reads the program's settings anew and replaces every child, as SIGHUP does.
+    /// Reads the program's settings again and replaces every child, as SIGHUP does.
     ///
     /// Calls `handler_reload`. The children are replaced in the turns that follow.
     pub fn reload(&mut self) {
@@ -286,7 +286,7 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
     /// The action is done in the next turn. The monitor takes the time of this call as the present:
     /// alarms and the time limits of stopped children count from it.
     pub fn monitor_mut(&mut self) -> &mut Monitor {
-        self.inner.parent.tell_time();
+        self.inner.parent.update_time();
         &mut self.inner.parent.monitor
     }
 

@@ -49,7 +49,7 @@ impl<Y: System> ParentState<Y> {
     }
 
     /// Tells the monitor the time, when it is used between two turns.
-    pub(super) fn tell_time(&mut self) {
+    pub(super) fn update_time(&mut self) {
         self.monitor.is_now(self.system.now());
     }
 
@@ -65,7 +65,7 @@ impl<Y: System> ParentState<Y> {
     /// Sends a signal now, unless the child is dead.
     pub(super) fn signal(&mut self, child: ChildId, signal: Signal) -> io::Result<()> {
         #[cfg(feature = "holder")]
-        self.note_told(child);
+        self.note_retirement(child);
         let contact = self.monitor.pool.contact(child);
         let Some(contact) = contact.filter(|contact| !contact.is_dead()) else {
             return Ok(());
@@ -81,7 +81,7 @@ impl<Y: System> ParentState<Y> {
         if let Some(stuck) = stuck.flatten() {
             self.monitor.note_stuck(child, stuck);
         }
-        self.tell(&Event::Signalled {
+        self.emit(&Event::Signalled {
             child,
             signal,
             error: sent.as_ref().err(),

@@ -63,7 +63,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     pub(super) fn read(&mut self, ready: &[Ready]) {
         for event in ready {
             if let EventSource::Pipe(told, pipe) = event.source
-                && let Some(child) = self.parent.monitor.pool.told(told)
+                && let Some(child) = self.parent.monitor.pool.find(told)
             {
                 self.set_unread(child, pipe, event.hung_up);
             }
@@ -142,7 +142,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     }
 
     /// Reads from one pipe within the budget of a turn. For a dead child it reads only what the
-    /// pipe held when the child was reaped: a grandchild may hold the pipe and write for ever.
+    /// pipe held when the child was reaped: a grandchild may hold the pipe and write forever.
     fn read_some(
         &mut self,
         child: ChildId,

@@ -89,7 +89,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
 
     /// A child was reaped: its pipes are read to their end.
     fn note_end(&mut self, child: ChildId, collected: Collected) {
-        if collected.status.is_none() && !self.is_told_of(child) {
+        if collected.status.is_none() && !self.has_end_from_others(child) {
             self.warn_of_a_stolen_status(child);
         }
         if let Some(contact) = self.parent.monitor.pool.contact_mut(child) {
@@ -104,9 +104,9 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     }
 
     /// Whether the end of a child is one that was told, even if not how it has ended.
-    fn is_told_of(&self, child: ChildId) -> bool {
+    fn has_end_from_others(&self, child: ChildId) -> bool {
         let contact = self.parent.monitor.pool.contact(child);
-        contact.is_some_and(|contact| contact.process.end_told_by_others().is_some())
+        contact.is_some_and(|contact| contact.process.end_from_others().is_some())
     }
 
     /// A child has ended before the other processes of its group. It keeps its place until they
@@ -140,7 +140,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     pub(super) fn note_reused_pid(&mut self, pid: u32, newcomer: ChildId) {
         if let Some(replaced) = self.living_by_pid(pid, Some(newcomer)) {
             let contact = self.parent.monitor.pool.contact(replaced);
-            let end = contact.and_then(|contact| contact.process.end_told_by_others());
+            let end = contact.and_then(|contact| contact.process.end_from_others());
             self.note_end(replaced, end.unwrap_or_default());
             // The death is still to be told under the pid that is the newcomer's now.
             self.deaths_unknown = true;
@@ -170,7 +170,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     fn finish(&mut self, child: ChildId, collected: Collected) {
         self.hear_board(child);
         self.note_board(child);
-        self.tell_what_it_had_in_hand(child);
+        self.log_connection_in_hand(child);
         if self.parent.monitor.close(child) {
             self.call_server_closed(child);
         }
@@ -191,7 +191,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         };
         let hooks = self.hooks.current();
         self.parent
-            .call_and_tell("server_exited", &event, |monitor| {
+            .call_and_emit("server_exited", &event, |monitor| {
                 hooks.server_exited(monitor, &record, &death);
             });
         if !self.parent.monitor.is_shutdown() {
@@ -202,8 +202,8 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         }
     }
 
-    /// For whoever looks for the client that a child did not survive.
-    fn tell_what_it_had_in_hand(&self, child: ChildId) {
+    /// For operators who look for the client that a child did not survive.
+    fn log_connection_in_hand(&self, child: ChildId) {
         let system = &self.parent.system;
         let notes = system.notes(child.slot());
         if notes.entry.is_of(child.serial())

@@ -15,7 +15,7 @@ use crate::{
 use std::io;
 
 impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
-    /// `reload`: the program reads its settings anew. If it can, every child is replaced.
+    /// `reload`: the program reads its settings again. If it can, every child is replaced.
     pub(super) fn call_reload(&mut self) {
         if self.parent.monitor.is_shutdown() {
             return;
@@ -38,7 +38,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         read.map_err(|error| Error::new(Operation::Reload, "the settings", error))
     }
 
-    /// Notes whether a parent after this one is to read the settings anew.
+    /// Notes whether a parent after this one is to read the settings again.
     fn note_renewed(&mut self, renewed: bool) {
         #[cfg(feature = "holder")]
         {
@@ -54,7 +54,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         let hooks = self.hooks.current();
         let event = Event::ReloadFailed { error };
         self.parent
-            .call_and_tell("reload_failed", &event, |monitor| {
+            .call_and_emit("reload_failed", &event, |monitor| {
                 hooks.reload_failed(monitor, error);
             });
     }
@@ -83,7 +83,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         let hooks = self.hooks.current();
         let event = Event::Replaced { old, new };
         self.parent
-            .call_and_tell("server_replaced", &event, |monitor| {
+            .call_and_emit("server_replaced", &event, |monitor| {
                 hooks.server_replaced(monitor, old, new);
             });
     }
@@ -101,7 +101,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             took.as_secs_f64()
         );
         self.parent.monitor.report.reloads += 1;
-        self.parent.tell(&Event::Reloaded {
+        self.parent.emit(&Event::Reloaded {
             epoch,
             replaced,
             took,

@@ -219,7 +219,7 @@ impl Simulation {
             1 => any_untold(monitor)
                 .into_iter()
                 .for_each(|id| monitor.replace(id)),
-            // With a limit of age children do not wait for ever for a successor.
+            // With a limit of age children do not wait forever for a successor.
             2 if monitor.max_lifetime().is_zero() => {
                 let time = Duration::from_millis(self.random.below(40));
                 self.world.borrow_mut().fail_starts_for(time);
@@ -229,7 +229,7 @@ impl Simulation {
         monitor.is_reloading()
     }
 
-    /// How many children may have to go before their successors, for want of room.
+    /// How many children may have to go before their successors, for lack of room.
     fn first_to_go(&self) -> usize {
         let monitor = self.monitor();
         let live = monitor.pool.census().live();

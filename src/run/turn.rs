@@ -68,7 +68,7 @@ pub(crate) struct Loop<H: PreForkHooks, S: ChildServer, Y: ChildSide> {
     count_refusals_at: Time,
     asked_interval: Option<Interval>,
     /// Whether the server object was told that all children are busy.
-    told_all_busy: bool,
+    emitted_all_busy: bool,
     ready: Vec<Ready>,
     /// When the next turn should begin, as computed at the end of the last turn.
     expected: Option<Time>,
@@ -109,7 +109,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             queues_unknown: false,
             count_refusals_at: Time::START,
             asked_interval: None,
-            told_all_busy: false,
+            emitted_all_busy: false,
             ready: Vec::new(),
             expected: None,
             look_at: None,
@@ -122,7 +122,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     }
 
     /// How long the loop may sleep; `None` for no limit.
-    fn patience(&self) -> Option<Duration> {
+    fn longest_wait(&self) -> Option<Duration> {
         let monitor = &self.parent.monitor;
         let replaces = monitor.replacement.is_due() && !monitor.is_shutdown();
         if self.deaths_unknown || replaces || !monitor.queue.is_empty() || self.reading.has_unread()
@@ -162,7 +162,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         let monitor = &self.parent.monitor;
         if self.words.in_turn == 0
             || monitor.is_shutdown()
-            || self.patience() == Some(Duration::ZERO)
+            || self.longest_wait() == Some(Duration::ZERO)
         {
             return None;
         }
@@ -204,7 +204,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             self.pass_on_output();
             self.watch_saturation();
             self.look_ahead();
-            self.tell_all_busy();
+            self.emit_all_busy();
             self.count_refusals();
             self.record_listeners();
             self.parent.answer_control();
@@ -226,8 +226,8 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     }
 
     fn wait(&mut self, wait: Wait) -> Result<Vec<Ready>, Error> {
-        let patience = self.patience();
-        let sooner = |wait| [wait, patience].into_iter().flatten().min();
+        let longest = self.longest_wait();
+        let sooner = |wait| [wait, longest].into_iter().flatten().min();
         let wait = match wait {
             Wait::ForAnything(wait) => Wait::ForAnything(sooner(wait)),
             Wait::ForWords(batch) => Wait::ForWords(sooner(Some(batch)).unwrap_or(batch)),
@@ -257,7 +257,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             .show_title(name, census.busy, census.live());
     }
 
-    /// Reads the clock for all events of a turn. (Between two turns, [`ParentState::tell_time`] reads it
+    /// Reads the clock for all events of a turn. (Between two turns, [`ParentState::update_time`] reads it
     /// for the program.)
     fn tick(&mut self) {
         let now = self.parent.system.now();
@@ -267,7 +267,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             .expected
             .map_or(Duration::ZERO, |expected| now.since(expected));
         self.parent.monitor.tick(now, gap);
-        self.parent.tell_untold();
+        self.parent.emit_pending();
         self.words.in_turn = 0;
         if self.look_at.is_some_and(|at| at <= now) {
             self.look_at = None;
@@ -285,11 +285,11 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         let arrived = self.parent.system.signals(woken);
         let (effect, deaths) = self.parent.monitor.act_on_signals(&arrived);
         self.deaths_unknown |= deaths;
-        self.obey(effect);
+        self.apply_stop(effect);
     }
 
     /// Does what a stop that was asked for makes necessary.
-    pub(super) fn obey(&mut self, effect: StopEffect) {
+    pub(super) fn apply_stop(&mut self, effect: StopEffect) {
         if effect >= StopEffect::Shutdown {
             // At once, not in queue order: a Ctrl-C has already told the children to stop.
             self.call_shutdown();
@@ -352,8 +352,8 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         } else {
             self.look_at = None;
         }
-        self.tell_turn();
-        let wait = if self.done { None } else { self.patience() };
+        self.emit_turn();
+        let wait = if self.done { None } else { self.longest_wait() };
         self.expected = wait.map(|wait| now + wait);
         Ok(Turn {
             done: self.done,
@@ -362,16 +362,16 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     }
 
     /// Tells observers the state at the end of a turn, and that the turn has ended.
-    fn tell_turn(&mut self) {
+    fn emit_turn(&mut self) {
         if self.done {
             return;
         }
         if self.parent.monitor.is_in_saturation() {
-            self.tell_waiting();
+            self.emit_waiting();
         }
         self.parent.wake_at = None;
-        let next_in = self.patience();
-        self.parent.tell(&Event::Turn { next_in });
+        let next_in = self.longest_wait();
+        self.parent.emit(&Event::Turn { next_in });
         self.parent.wake_at = self.parent.first_wake();
     }
 
@@ -380,7 +380,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     fn watch_saturation(&mut self) {
         match self.parent.monitor.observe_saturation() {
             Some(Change::Begins { since }) => self.begin_saturation(since),
-            Some(Change::Ends { after }) => self.parent.tell(&Event::Relieved { after }),
+            Some(Change::Ends { after }) => self.parent.emit(&Event::Relieved { after }),
             None => {}
         }
     }
@@ -406,10 +406,10 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     }
 
     /// Tells the server object, which wakes the reserved child.
-    fn tell_all_busy(&mut self) {
+    fn emit_all_busy(&mut self) {
         let monitor = &self.parent.monitor;
         let all_busy = monitor.pool.reserved().is_some() && monitor.are_all_busy();
-        if std::mem::replace(&mut self.told_all_busy, all_busy) != all_busy {
+        if std::mem::replace(&mut self.emitted_all_busy, all_busy) != all_busy {
             self.server.set_all_busy(all_busy);
         }
     }
@@ -425,7 +425,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
 
     pub(super) fn note_refusals(&mut self) {
         self.parent.monitor.note_refusals(self.server.refusals());
-        self.parent.tell_untold();
+        self.parent.emit_pending();
     }
 
     fn begin_saturation(&mut self, since: Time) {
@@ -440,11 +440,11 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         };
         let hooks = self.hooks.current();
         let hook = |monitor: &mut Monitor| hooks.saturated(monitor, &episode);
-        self.parent.call_and_tell("saturated", &event, hook);
+        self.parent.call_and_emit("saturated", &event, hook);
     }
 
     /// How many clients wait, which the system is asked now and then.
-    fn tell_waiting(&mut self) {
+    fn emit_waiting(&mut self) {
         if self.parent.monitor.now() < self.count_waiting_at {
             return;
         }
@@ -452,7 +452,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         let (clients, oldest) = self.look_at_queues();
         let clients = clients.unwrap_or(0);
         if clients != std::mem::replace(&mut self.waiting, clients) {
-            self.parent.tell(&Event::Waiting { clients, oldest });
+            self.parent.emit(&Event::Waiting { clients, oldest });
         }
     }
 
@@ -491,12 +491,12 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     }
 
     /// Tells observers the listeners, and that the server has started.
-    pub(super) fn tell_start(&mut self) {
+    pub(super) fn emit_start(&mut self) {
         let listeners = self.server.listeners().into_iter();
         self.listeners = listeners.map(|listener| listener.name).collect();
         for name in &self.listeners {
-            self.parent.tell(&Event::ListenerOpened { name });
+            self.parent.emit(&Event::ListenerOpened { name });
         }
-        self.parent.tell(&Event::Started);
+        self.parent.emit(&Event::Started);
     }
 }

@@ -43,7 +43,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             return self.upgrade_failed(&failed(&UpgradeFailure::EndsPrograms));
         }
         self.parent.monitor.begin_upgrade();
-        self.parent.tell_untold();
+        self.parent.emit_pending();
         let begun = self.save().and_then(|saved| {
             let mut state = self.snapshot(saved);
             let system = &mut self.parent.system;
@@ -54,14 +54,14 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         }
     }
 
-    /// The upgrade that is under way goes on, and so nobody hears of this one but who has asked for it.
+    /// The upgrade that is under way goes on, so only the one who has asked for this one is told.
     fn refuse_upgrade(&mut self, asker: Option<Box<dyn Any>>) {
         let reason = io::Error::other("another upgrade is under way");
         let error = Error::new(Operation::Upgrade, "the program", reason);
         say!(Warn, "{error}");
         if let Some(asker) = asker {
             let outcome = format!("error: {error}");
-            self.parent.system.tell_asker(asker, &outcome);
+            self.parent.system.answer_asker(asker, &outcome);
         }
     }
 
@@ -149,15 +149,15 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         self.parent.monitor.upgrade.end();
         self.parent.system.forget_trial();
         self.forget_the_one_before();
-        self.parent.system.tell_askers(&format!("error: {error}"));
-        self.tell_upgrade_failed(error);
+        self.parent.system.answer_askers(&format!("error: {error}"));
+        self.emit_upgrade_failed(error);
     }
 
-    fn tell_upgrade_failed(&mut self, error: &Error) {
+    fn emit_upgrade_failed(&mut self, error: &Error) {
         let hooks = self.hooks.current();
         let event = Event::UpgradeFailed { error };
         self.parent
-            .call_and_tell("upgrade_failed", &event, |monitor| {
+            .call_and_emit("upgrade_failed", &event, |monitor| {
                 hooks.upgrade_failed(monitor, error);
             });
     }
@@ -201,13 +201,13 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             blind.as_secs_f64() * 1e3
         );
         self.parent.monitor.report.upgrades += 1;
-        self.parent.system.tell_askers("ok");
-        self.parent.tell(&Event::Upgraded { took, blind });
+        self.parent.system.answer_askers("ok");
+        self.parent.emit(&Event::Upgraded { took, blind });
         // Last: if this parent is killed before it, the next one tells of the upgrade again.
         self.forget_the_one_before();
     }
 
-    /// The program before is not needed any more, and nor is what it has handed on.
+    /// The program before is not needed any more, and what it has handed on is not either.
     fn forget_the_one_before(&mut self) {
         self.handed_on = Vec::new();
         self.parent.system.forget_image();

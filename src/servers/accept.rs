@@ -52,7 +52,7 @@ pub(super) type SharedListeners = Rc<RefCell<Vec<Registered<OwnedFd>>>>;
 pub(super) struct Acceptor<'a, L: Listener> {
     pub(super) config: AcceptConfig,
     pub(super) admission: Admission<L::Stream>,
-    /// Who is told how connections end, if anybody is.
+    /// The hooks and the log that are told how connections end, if there are any.
     pub(super) ends: Option<Rc<Ends>>,
     pub(super) header_check: Option<HeaderCheck<L::Stream>>,
     pub(super) kind: &'a L,

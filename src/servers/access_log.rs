@@ -39,10 +39,10 @@ impl AccessFormat {
 /// Where the line of each connection is written: see
 /// [`StreamServer::access_log`](crate::servers::StreamServer::access_log).
 ///
-/// The parent opens it at its start, and children inherit it, whoever they are then. A child writes
-/// a line in one write(2), so lines of different children never mix: to a file, which is appended
-/// to, or to a pipe, which takes a line of up to 4,096 bytes whole. A pipe or a terminal that has no
-/// room is not waited for: the line is dropped, and the child says so on its stderr.
+/// The parent opens it at its start, and children inherit it, also under another user. A child
+/// writes a line in one write(2), so lines of different children never mix: to a file, which is
+/// appended to, or to a pipe, which takes a line of up to 4,096 bytes whole. A pipe or a terminal
+/// that has no room is not waited for: the line is dropped, and the child says so on its stderr.
 ///
 /// When logs are [reopened](crate::PreForkHooks::reopen_logs) (SIGUSR1), parent and children open
 /// the file again, by its path. A child that cannot, since it is another user or has another root

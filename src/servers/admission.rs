@@ -26,7 +26,7 @@ use std::{fmt, io, os::fd::AsFd, rc::Rc, time::Duration};
 /// What is done with a connection that was queued for too long, given its time in the queue.
 pub(super) type Overloaded<S> = Box<dyn FnMut(Conn<S>, Duration) -> io::Result<()>>;
 
-/// The attributes of a server that say whom it admits.
+/// The attributes of a server that say which clients it admits.
 pub(super) struct AdmissionRules<S> {
     queue_time: bool,
     max_queue_age: Option<Duration>,
@@ -219,7 +219,7 @@ fn ids(connection: &Newcomer) -> Option<(u32, u32)> {
     Some((found.1, found.2))
 }
 
-/// Whom the server admits.
+/// Which clients the server admits.
 impl<L: Listener<Stream: Stream>> StreamServer<L> {
     /// Whether to ask the kernel how long each connection was queued, for
     /// [`Conn::queued_for`]. Default: false.

@@ -336,14 +336,14 @@ impl<S: Stream> Conn<S> {
 
     /// Repeats `attempt` until it has moved bytes or fails for good, and waits in between. All this
     /// counts as a wait for the client.
-    fn patiently(
+    fn wait_for_client(
         &self,
         interest: Interest,
         timeout: Option<Duration>,
         attempt: impl FnMut(&S, Blocking) -> io::Result<usize>,
     ) -> io::Result<usize> {
         let start = self.bounds.is_paced().then(|| self.comm.now());
-        let moved = self.try_patiently(interest, timeout, attempt);
+        let moved = self.try_until_ready(interest, timeout, attempt);
         if let Some(start) = start {
             let bytes = *moved.as_ref().unwrap_or(&0);
             self.bounds.note(self.comm.now().since(start), bytes);
@@ -351,7 +351,7 @@ impl<S: Stream> Conn<S> {
         moved
     }
 
-    fn try_patiently(
+    fn try_until_ready(
         &self,
         interest: Interest,
         timeout: Option<Duration>,
@@ -451,7 +451,7 @@ impl Conn<TcpStream> {
 impl<S: Stream> Read for &Conn<S> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let timeout = self.bounds.read.get();
-        let count = self.patiently(Interest::Read, timeout, |_, blocking| {
+        let count = self.wait_for_client(Interest::Read, timeout, |_, blocking| {
             self.receive(buffer, blocking)
         })?;
         self.bounds.heard.set(true);
@@ -466,7 +466,7 @@ impl<S: Stream> Write for &Conn<S> {
 
     fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
         let timeout = self.bounds.write.get();
-        self.patiently(Interest::Write, timeout, |_, blocking| {
+        self.wait_for_client(Interest::Write, timeout, |_, blocking| {
             self.send(parts, blocking)
         })
     }

@@ -1,5 +1,5 @@
-//! Tells hooks and the access log how each connection of a child has ended. Serves nobody, and costs
-//! nothing where nobody is to be told.
+//! Tells hooks and the access log how each connection of a child has ended. Serves nobody, and
+//! costs nothing where no hook and no log is set.
 
 use super::{
     access_log::{AccessLog, OpenLog},
@@ -24,7 +24,7 @@ use std::{
 
 type EndHook = Box<dyn FnMut(&ConnEnd)>;
 
-/// The attributes of a server that say who is told.
+/// The attributes of a server that say which hooks and logs are told.
 #[derive(Default)]
 pub(super) struct EndRules {
     hooks: Vec<EndHook>,
@@ -48,7 +48,7 @@ impl EndRules {
         self.open.as_ref().map_or(Ok(()), OpenLog::reopen)
     }
 
-    /// For a child; `None` if nobody is to be told.
+    /// For a child; `None` if no hook and no log is set.
     pub(super) fn for_child(&mut self, comm: &Comm) -> Option<Rc<Ends>> {
         let mut hooks = std::mem::take(&mut self.hooks);
         if let Some(log) = self.open.take() {
@@ -74,7 +74,7 @@ impl fmt::Debug for EndRules {
     }
 }
 
-/// Who is told, in a child.
+/// The hooks and the log of a child.
 pub(super) struct Ends {
     hooks: RefCell<Vec<EndHook>>,
     comm: Comm,
@@ -105,7 +105,7 @@ impl Ends {
         }
     }
 
-    fn tell(&self, end: &ConnEnd) {
+    fn report(&self, end: &ConnEnd) {
         self.hooks
             .borrow_mut()
             .iter_mut()
@@ -136,14 +136,14 @@ impl WatchedConn {
     }
 
     pub(super) fn end(mut self, outcome: Outcome) {
-        self.tell(outcome);
+        self.report(outcome);
     }
 
-    fn tell(&mut self, outcome: Outcome) {
+    fn report(&mut self, outcome: Outcome) {
         let Some(end) = self.end.take() else {
             return;
         };
-        self.ends.tell(&ConnEnd {
+        self.ends.report(&ConnEnd {
             took: self.ends.comm.now().since(self.start),
             received: self.meter.received(),
             sent: self.meter.sent(),
@@ -157,13 +157,13 @@ impl WatchedConn {
 impl Drop for WatchedConn {
     fn drop(&mut self) {
         // A hook that panics as well must not end the process in the middle of a panic.
-        let _ = catch_unwind(AssertUnwindSafe(|| self.tell(Outcome::Panicked)));
+        let _ = catch_unwind(AssertUnwindSafe(|| self.report(Outcome::Panicked)));
     }
 }
 
-/// Who is told how each connection has ended.
+/// The hooks that are told how each connection has ended.
 impl<L: Listener<Stream: Stream>> StreamServer<L> {
-    /// Calls `hook` with each connection that has ended. Default: nobody is told.
+    /// Calls `hook` with each connection that has ended. Default: no hook.
     ///
     /// It runs in the child that has had the connection, when the handler has returned and the
     /// connection is closed; also when the handler has panicked, and for connections that were

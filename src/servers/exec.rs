@@ -263,7 +263,7 @@ impl ExecServer {
     /// outside of a chroot.
     ///
     /// The start does not ask for it: a program may be installed later, and each attempt is made
-    /// anew.
+    /// again.
     pub fn program_file(&self) -> Option<PathBuf> {
         self.spec.file()
     }

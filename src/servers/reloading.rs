@@ -1,4 +1,4 @@
-//! What a stock server reads anew in a reload, by the program's own code. Reloads nothing itself.
+//! What a stock server reads again in a reload, by the program's own code. Reloads nothing itself.
 
 use super::{conn::Stream, stream::StreamServer};
 use crate::listeners::Listener;
@@ -19,7 +19,7 @@ impl<L: Listener> Default for Reloading<L> {
 impl<L: Listener<Stream: Stream>> StreamServer<L> {
     /// Calls `hook` with the server in each reload, to change its settings.
     ///
-    /// Whom it admits, for example. Default: nothing.
+    /// For example its rules of access. Default: nothing.
     ///
     /// It runs in the parent, when SIGHUP, [`Monitor::reload`](crate::Monitor::reload) or `prefork
     /// reload` has asked for a reload, before the first child is replaced: as
@@ -56,7 +56,7 @@ impl<L: Listener<Stream: Stream>> StreamServer<L> {
         self
     }
 
-    pub(super) fn read_anew(&mut self) -> io::Result<()> {
+    pub(super) fn read_again(&mut self) -> io::Result<()> {
         let Some(hook) = self.reloading.0.clone() else {
             return Ok(());
         };

@@ -406,7 +406,7 @@ impl<L: Listener<Stream: Stream>> ChildServer for StreamServer<L> {
     }
 
     fn reload(&mut self) -> io::Result<()> {
-        self.read_anew()
+        self.read_again()
     }
 
     fn reopen(&mut self) -> io::Result<()> {

@@ -23,7 +23,7 @@ impl TakenCounters {
     /// Those are missing that others take: other programs at a socket that they share, and after an
     /// upgrade the children of the program before.
     pub(super) fn from(&self, queue: usize) -> Option<u64> {
-        // A child that writes nonsense there makes nonsense of the sum, and no more.
+        // A child that writes wrong numbers there makes the sum wrong, and nothing else.
         let add = |sum: u64, group| Some(sum.wrapping_add(self.0.get(place(queue, group)?)));
         (0..GROUPS).try_fold(0, add)
     }

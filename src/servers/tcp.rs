@@ -161,8 +161,8 @@ impl StreamServer<Tcp> {
         self.listener.keepalive
     }
 
-    /// Lets the kernel keep a connection until its client has sent something (TCP_DEFER_ACCEPT), but
-    /// for `time` at the most. Default: off.
+    /// Lets the kernel keep a connection until its client has sent something (TCP_DEFER_ACCEPT),
+    /// but for `time` at most. Default: off.
     ///
     /// So a client that connects and is silent holds no child. For protocols in which the client
     /// speaks first. In whole seconds, rounded up; the kernel rounds them to the times of its

@@ -1,10 +1,9 @@
 //! The settings of a server from a TOML file, the environment and flags, and where each value comes
 //! from. Reads and checks; starts nothing.
 //!
-//! Every attribute of [`Config`] is a key here, and so are the listeners, the steps of a
-//! [`Confinement`] and what the command `prefork` needs besides. A flag is stronger than the
-//! environment, the environment than a file, a file than the default, in whatever order they are
-//! read.
+//! Every attribute of [`Config`] is a key here, like the listeners, the steps of a [`Confinement`]
+//! and what the command `prefork` needs besides. A flag is stronger than the environment, the
+//! environment than a file, a file than the default, in whatever order they are read.
 //!
 //! ```
 //! use prefork_server::{PreFork, TcpServer, settings::Settings};

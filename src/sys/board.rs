@@ -1,5 +1,5 @@
-//! The board: memory in which each child notes its state, so that it need not print a word while the
-//! parent will look anyway, and whoever looks sees what the children do. Does not interpret what is
+//! The board: memory in which each child notes its state, so that it need not print a word while
+//! the parent will look anyway, and a reader sees what the children do. Does not interpret what is
 //! noted. `core/board` has the places.
 //!
 //! A child can write its own slot and nothing else: the slot is a page of its own, which it is lent
@@ -67,8 +67,8 @@ const WILL_LOOK: u64 = 0x6c6f_6f6b_2061_7420;
 pub(crate) struct Board {
     view: BoardView,
     /// The slot that the next fork has.
-    lent: Option<usize>,
-    /// The file, for whoever looks from outside, and for the next program. Nobody can write to it.
+    assigned: Option<usize>,
+    /// The file, for readers from outside, and for the next program. Nobody can write to it.
     #[cfg_attr(
         not(target_os = "linux"),
         allow(dead_code, reason = "upgrades are for Linux")
@@ -91,7 +91,7 @@ impl Board {
                 layout,
                 earlier: Arc::new([]),
             },
-            lent: None,
+            assigned: None,
             file: file.map(Registered::parents),
         })
     }
@@ -103,8 +103,8 @@ impl Board {
     }
 
     /// Whether the next fork has the slot of this child.
-    pub(crate) fn is_lent_to(&self, child: ChildId) -> bool {
-        self.lent == Some(child.slot())
+    pub(crate) fn is_assigned_to(&self, child: ChildId) -> bool {
+        self.assigned == Some(child.slot())
     }
 
     /// Whether this process can write to all of it.
@@ -133,8 +133,8 @@ impl Board {
         let size = self.view.layout.slot_size();
         let is_lent = self
             .prepare(child)
-            .is_some_and(|offset| self.view.memory.lend(offset, size));
-        self.lent = is_lent.then_some(child.slot());
+            .is_some_and(|offset| self.view.memory.set_inherited(offset, size));
+        self.assigned = is_lent.then_some(child.slot());
         is_lent
     }
 
@@ -150,13 +150,13 @@ impl Board {
     /// In the parent, after the fork: the next child does not have the slot.
     pub(crate) fn forked(&mut self) {
         if let Some(offset) = self
-            .lent
+            .assigned
             .take()
             .and_then(|slot| self.view.layout.offset(slot))
         {
             self.view
                 .memory
-                .take_back(offset, self.view.layout.slot_size());
+                .set_not_inherited(offset, self.view.layout.slot_size());
         }
     }
 
@@ -315,9 +315,9 @@ impl Board {
     /// A child's access to its slot, for the child itself.
     pub(crate) fn slot(&self, child: ChildId) -> BoardSlot {
         let BoardView { memory, layout, .. } = &self.view;
-        let has_it = self.lent == Some(child.slot()) || memory.writable_words().is_some();
+        let has_it = self.assigned == Some(child.slot()) || memory.writable_words().is_some();
         let offset = layout.offset(child.slot()).filter(|_| has_it);
-        let words = offset.and_then(|offset| memory.lent_words(offset, layout.slot_size()));
+        let words = offset.and_then(|offset| memory.inherited_words(offset, layout.slot_size()));
         BoardSlot::new(words, child, self.view.clone())
     }
 
@@ -348,8 +348,8 @@ struct Counted {
     queue_times: QueueTimes,
 }
 
-/// Adds this to the totals, which are in the parent's slot, while `forget` takes it from where it was.
-/// Whoever looks meanwhile looks again.
+/// Adds this to the totals, which are in the parent's slot, while `forget` takes it from where it
+/// was. A reader that looks meanwhile looks again.
 fn add_to_totals(parents: &[AtomicU64], more: &Counted, forget: impl FnOnce()) {
     let (mut numbers, mut queue_times) = (numbers_at(parents, ROW_AT), queue_times_at(parents));
     numbers.add(&more.numbers);

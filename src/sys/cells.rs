@@ -155,7 +155,7 @@ fn others(at: usize) -> &'static AtomicU64 {
     if row.is_null() {
         return &OWN[at];
     }
-    // SAFETY: `enter` promises that the row is mapped, and whoever calls this, that this is within
+    // SAFETY: `enter` promises that the row is mapped, and the caller of this that this is within
     // it.
     unsafe { &*row.add(at) }
 }

@@ -259,8 +259,8 @@ impl Link for ChildLink {
         Ok(Wake::Timer)
     }
 
-    fn is_asked(&self) -> bool {
-        self.waiter.is_asked()
+    fn may_be_woken(&self) -> bool {
+        self.waiter.may_be_woken()
     }
 
     fn leave_wakeups(&self) {

@@ -40,8 +40,8 @@ impl ConfinementPlan {
         self.0.is_empty()
     }
 
-    /// Takes the steps but for the limits of resources, in a process that is no child: it uses what it
-    /// needs, however long it lives.
+    /// Takes the steps except for the limits of resources, in a process that is no child: it uses
+    /// what it needs, however long it lives.
     #[cfg(feature = "status")]
     pub(crate) fn perform_without_limits(&self) -> Result<(), Error> {
         let is_limit = |act: &ResolvedStep| matches!(act, ResolvedStep::Limit(..));

@@ -43,7 +43,7 @@ struct RegisteredFd {
     /// The server whose children keep the descriptor. If `None`, all children close it.
     keep: Option<PreForkId>,
     /// Whether code outside this crate has opened the descriptor.
-    lent: bool,
+    foreign: bool,
 }
 
 #[derive(Debug)]
@@ -142,7 +142,7 @@ impl<T: AsRawFd> Registered<T> {
     }
 
     /// A descriptor that code outside this crate has opened and that every child closes.
-    pub(crate) fn lent(inner: T) -> Self {
+    pub(crate) fn foreign(inner: T) -> Self {
         Self::enter(inner, None, true)
     }
 
@@ -165,12 +165,19 @@ impl<T: AsRawFd> Registered<T> {
         }
     }
 
-    fn enter(inner: T, keep: Option<PreForkId>, lent: bool) -> Self {
+    fn enter(inner: T, keep: Option<PreForkId>, foreign: bool) -> Self {
         let mut registry = registry();
         registry.forget_closed();
         registry.last += 1;
         let serial = registry.last;
-        registry.insert(inner.as_raw_fd(), RegisteredFd { serial, keep, lent });
+        registry.insert(
+            inner.as_raw_fd(),
+            RegisteredFd {
+                serial,
+                keep,
+                foreign,
+            },
+        );
         Self {
             inner: ManuallyDrop::new(inner),
             serial,
@@ -237,7 +244,7 @@ pub(crate) fn is_starting() -> bool {
 pub(crate) fn is_registered(fd: RawFd) -> bool {
     let registry = registry();
     let entry = registry.entries.get(fd);
-    entry.is_some_and(|entry| !entry.lent && registry.is_open(entry))
+    entry.is_some_and(|entry| !entry.foreign && registry.is_open(entry))
 }
 
 /// The descriptors that children of server `id` keep, and those that code outside this crate has
@@ -249,8 +256,8 @@ pub(crate) fn for_children(id: PreForkId) -> Vec<(RawFd, bool)> {
         .entries
         .iter()
         .filter(|(_, entry)| registry.is_open(entry));
-    let wanted = entries.filter(|(_, entry)| entry.lent || entry.keep == Some(id));
-    wanted.map(|(fd, entry)| (fd, entry.lent)).collect()
+    let wanted = entries.filter(|(_, entry)| entry.foreign || entry.keep == Some(id));
+    wanted.map(|(fd, entry)| (fd, entry.foreign)).collect()
 }
 
 /// How many servers of this process have descriptors for children.
@@ -317,7 +324,7 @@ mod tests {
         let entry = |serial, keep| RegisteredFd {
             serial,
             keep,
-            lent: false,
+            foreign: false,
         };
         let mut registry = Registry {
             last: 3,

@@ -63,7 +63,7 @@ fn described_threads() -> Vec<String> {
 }
 
 /// A thread's number, its name, and the place in the kernel where it waits, from /proc. A thread
-/// without a name of its own has the program's, and so have its siblings.
+/// without a name of its own has the program's, and its siblings have it too.
 fn described(task: &Path) -> String {
     let read = |file| fs::read_to_string(task.join(file)).unwrap_or_default();
     let (name, place) = (read("comm"), read("wchan"));

@@ -110,7 +110,7 @@ fn root() -> Option<(u64, u64)> {
 /// Makes an open descriptor lead where another one does, in one step: no other thread finds it
 /// closed.
 fn put_in_place(new: OwnedFd, old: libc::c_int) -> io::Result<()> {
-    // SAFETY: two descriptors that are open; whoever owns the second one owns it afterwards.
+    // SAFETY: two descriptors that are open; the owner of the second one owns it afterwards.
     let put = unsafe { libc::dup3(new.as_raw_fd(), old, libc::O_CLOEXEC) };
     if put < 0 {
         return Err(io::Error::last_os_error());

@@ -15,6 +15,7 @@ pub(crate) mod control;
 pub(crate) mod credentials;
 pub(crate) mod date;
 pub(crate) mod exec;
+mod exit_status;
 mod fd_ranges;
 pub(crate) mod fd_registry;
 mod fd_table;
@@ -64,7 +65,6 @@ pub(crate) mod stacks;
 )))]
 #[path = "no_stacks.rs"]
 pub(crate) mod stacks;
-mod status;
 pub(crate) mod stdio;
 pub(crate) mod stop_board;
 mod stuck;

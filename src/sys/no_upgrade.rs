@@ -102,7 +102,7 @@ pub(crate) fn adopt_stop_boards(_: &Snapshot) -> StopBoards {
     StopBoards::new()
 }
 
-pub(crate) fn tell(_: BorrowedFd<'_>, _: &str) {}
+pub(crate) fn answer_asker(_: BorrowedFd<'_>, _: &str) {}
 
 /// Nothing.
 #[derive(Debug)]
@@ -117,7 +117,7 @@ impl Upgrades {
 
     pub(crate) fn add_asker(&mut self, _: Registered<OwnedFd>) {}
 
-    pub(crate) fn tell_askers(&mut self, _: &str) {}
+    pub(crate) fn answer_askers(&mut self, _: &str) {}
 
     pub(crate) fn open(&mut self, _: Option<&Path>) -> Result<(), Error> {
         Err(self.failed(unsupported()))

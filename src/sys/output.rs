@@ -39,7 +39,9 @@ impl WriteMode {
         match mode & libc::S_IFMT {
             libc::S_IFSOCK => Self::Socket,
             libc::S_IFIFO => Self::Pipe,
-            libc::S_IFCHR if nix::unistd::isatty(borrow(fd)).unwrap_or(false) => Self::reopened(fd),
+            libc::S_IFCHR if nix::unistd::isatty(borrow_fd(fd)).unwrap_or(false) => {
+                Self::reopened(fd)
+            }
             _ => Self::Plain,
         }
     }
@@ -66,7 +68,7 @@ impl WriteMode {
         let written = match self {
             Self::Pipe => return pipes::write_nowait(fd, bytes),
             Self::Socket => send_nowait(fd, bytes),
-            Self::Plain => nix::unistd::write(borrow(fd), bytes).map_err(io::Error::from),
+            Self::Plain => nix::unistd::write(borrow_fd(fd), bytes).map_err(io::Error::from),
             Self::Reopened(file) => file.write(bytes),
         };
         match written {
@@ -78,7 +80,7 @@ impl WriteMode {
     }
 }
 
-fn borrow(fd: RawFd) -> BorrowedFd<'static> {
+fn borrow_fd(fd: RawFd) -> BorrowedFd<'static> {
     // SAFETY: the number is 1 or 2. If the program has closed it, the call that borrows it fails;
     // the borrow is not kept.
     unsafe { BorrowedFd::borrow_raw(fd) }
@@ -149,7 +151,7 @@ impl Outlet {
 
     fn try_flush(&mut self) -> io::Result<()> {
         // Checked on each write: the program may have replaced the file.
-        let stat = fstat(borrow(self.fd))?;
+        let stat = fstat(borrow_fd(self.fd))?;
         let file = (stat.st_dev, stat.st_ino);
         let fd = self.fd;
         let way = match &mut self.way {

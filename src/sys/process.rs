@@ -168,7 +168,7 @@ impl Process for ChildProcess {
     /// The board reaches the child even if it ignores the signal at present.
     fn tell_to_leave(&self, queued: QueuedClients) {
         if let Some(stops) = &self.stops {
-            stops.tell(self.id, queued);
+            stops.set(self.id, queued);
         }
     }
 
@@ -233,7 +233,7 @@ impl Process for ChildProcess {
         })
     }
 
-    fn end_told_by_others(&self) -> Option<Collected> {
+    fn end_from_others(&self) -> Option<Collected> {
         match self.held_child.as_ref()?.reap() {
             Reaped::Ended(collected) => Some(collected),
             _ => None,

@@ -438,7 +438,7 @@ mod tests {
         assert!(!keep_nonblocking(&listener).unwrap());
         let shared = listener.try_clone().unwrap();
         shared.set_nonblocking(false).unwrap();
-        // Without the call above the next line would wait for ever.
+        // Without the call above the next line would wait forever.
         assert!(keep_nonblocking(&listener).unwrap());
         assert!(matches!(
             accept(&listener, Blocking::Never),
@@ -485,7 +485,7 @@ mod tests {
         let listener = listen_tcp();
         block_briefly(&listener, Duration::from_millis(20)).unwrap();
         listener.set_nonblocking(false).unwrap();
-        // Without the timeout the next line would wait for ever.
+        // Without the timeout the next line would wait forever.
         let accepted = accept(&listener, Blocking::Allowed);
         assert!(matches!(accepted, Accepted::Nothing), "{accepted:?}");
     }

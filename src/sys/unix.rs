@@ -460,14 +460,14 @@ impl System for UnixSystem {
         }
     }
 
-    fn tell_asker(&mut self, connection: Box<dyn Any>, outcome: &str) {
+    fn answer_asker(&mut self, connection: Box<dyn Any>, outcome: &str) {
         if let Ok(connection) = connection.downcast::<Registered<OwnedFd>>() {
-            upgrade::tell(connection.as_fd(), outcome);
+            upgrade::answer_asker(connection.as_fd(), outcome);
         }
     }
 
-    fn tell_askers(&mut self, outcome: &str) {
-        self.upgrades.tell_askers(outcome);
+    fn answer_askers(&mut self, outcome: &str) {
+        self.upgrades.answer_askers(outcome);
     }
 
     #[cfg(all(feature = "holder", target_os = "linux"))]

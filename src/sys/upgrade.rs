@@ -20,7 +20,7 @@ pub(crate) use self::{
     instruction::{
         UpgradeInstruction, UpgradeTask, answer_and_wait, instruction, launch, read_state,
     },
-    upgrades::{Upgrades, tell},
+    upgrades::{Upgrades, answer_asker},
 };
 #[cfg(feature = "holder")]
 pub(super) use self::{

@@ -18,7 +18,7 @@ use std::{
     time::Duration,
 };
 
-/// A timeout as poll(2) takes it. `None`, or more than poll(2) can express, means for ever.
+/// A timeout as poll(2) takes it. `None`, or more than poll(2) can express, means forever.
 fn poll_timeout(timeout: Option<Duration>) -> PollTimeout {
     timeout.map_or(PollTimeout::NONE, |timeout| {
         PollTimeout::try_from(milliseconds(timeout)).unwrap_or(PollTimeout::MAX)
@@ -133,7 +133,7 @@ mod linux {
         }
 
         /// Whether the listeners are in the epoll.
-        pub(crate) fn is_asked(&self) -> bool {
+        pub(crate) fn may_be_woken(&self) -> bool {
             !self.listeners.borrow().is_empty()
         }
 
@@ -209,7 +209,7 @@ mod portable {
         }
 
         /// This waiter keeps nothing between two waits.
-        pub(crate) fn is_asked(&self) -> bool {
+        pub(crate) fn may_be_woken(&self) -> bool {
             false
         }
 

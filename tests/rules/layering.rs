@@ -58,7 +58,7 @@ const CORE: [&[&str]; 21] = [
     &["board"],
     &["wire"],
     &["child"],
-    &["clocks", "out_of_memory", "endpoint_load"],
+    &["time_limits", "out_of_memory", "endpoint_load"],
     &["stack"],
     &[
         "time",

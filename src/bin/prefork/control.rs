@@ -12,7 +12,7 @@ use std::{
 };
 
 pub(crate) fn reload(to: &ControlArgs) -> Result<(), CliError> {
-    tell(to, "reload", |answer| {
+    send(to, "reload", |answer| {
         let (replaced, took) = (number(answer, "replaced"), seconds(answer, "took"));
         vec![format!("reloaded: {replaced} children replaced in {took}")]
     })
@@ -24,7 +24,7 @@ pub(crate) fn upgrade(to: &ControlArgs, program: Option<&Path>) -> Result<(), Cl
         Some(program) => format!("upgrade {}", full_path(program)?),
         None => "upgrade".to_owned(),
     };
-    tell(to, &line, |answer| {
+    send(to, &line, |answer| {
         let blind = answer.get("blind").and_then(Value::as_f64).unwrap_or(0.0);
         let took = seconds(answer, "took");
         vec![format!(
@@ -43,7 +43,7 @@ fn full_path(path: &Path) -> Result<String, CliError> {
 
 pub(crate) fn stop(to: &ControlArgs, how: Option<&str>) -> Result<(), CliError> {
     let line = how.map_or("stop".to_owned(), |how| format!("stop {how}"));
-    tell(to, &line, |answer| {
+    send(to, &line, |answer| {
         let (deaths, took) = (number(answer, "deaths"), seconds(answer, "took"));
         let lost = number(answer, "lost_connections");
         vec![format!(
@@ -55,21 +55,21 @@ pub(crate) fn stop(to: &ControlArgs, how: Option<&str>) -> Result<(), CliError> 
 
 pub(crate) fn drain(to: &ControlArgs) -> Result<(), CliError> {
     let line = "drained: /ready says 503, and the agent-check drain; who comes is served";
-    tell(to, "drain", |_| vec![line.to_owned()])
+    send(to, "drain", |_| vec![line.to_owned()])
 }
 
 pub(crate) fn ready(to: &ControlArgs) -> Result<(), CliError> {
-    tell(to, "ready", |_| vec!["ready: no longer drained".to_owned()])
+    send(to, "ready", |_| vec!["ready: no longer drained".to_owned()])
 }
 
 pub(crate) fn retire(to: &ControlArgs, pid: u32) -> Result<(), CliError> {
-    tell(to, &format!("retire {pid}"), |answer| {
+    send(to, &format!("retire {pid}"), |answer| {
         vec![retired(answer, pid)]
     })
 }
 
 pub(crate) fn stack(to: &ControlArgs, pid: u32) -> Result<(), CliError> {
-    tell(to, &format!("stack {pid}"), |answer| {
+    send(to, &format!("stack {pid}"), |answer| {
         stack_lines(answer, pid)
     })
 }
@@ -93,12 +93,12 @@ fn stack_lines(answer: &Value, pid: u32) -> Vec<String> {
 }
 
 pub(crate) fn set(to: &ControlArgs, name: &str, value: &str) -> Result<(), CliError> {
-    tell(to, &format!("set {name} {value}"), set_lines)
+    send(to, &format!("set {name} {value}"), set_lines)
 }
 
 pub(crate) fn get(to: &ControlArgs, name: Option<&str>) -> Result<(), CliError> {
     let line = name.map_or("get".to_owned(), |name| format!("get {name}"));
-    tell(to, &line, get_lines)
+    send(to, &line, get_lines)
 }
 
 fn set_lines(answer: &Value) -> Vec<String> {
@@ -133,7 +133,7 @@ fn get_lines(answer: &Value) -> Vec<String> {
 }
 
 /// Gives a command, waits for the answer, and prints it: as it is, or as these lines.
-fn tell(
+fn send(
     to: &ControlArgs,
     command: &str,
     lines: impl FnOnce(&Value) -> Vec<String>,

@@ -1,6 +1,6 @@
-//! SIGHUP for `prefork run` and `prefork inetd`: the file of settings is read anew. What can change
-//! while the server runs is applied, and what cannot is named. If the new children fail, what was
-//! in force before is put back. Replaces no child itself.
+//! SIGHUP for `prefork run` and `prefork inetd`: the file of settings is read again. What can
+//! change while the server runs is applied, and what cannot is named. If the new children fail,
+//! what was in force before is put back. Replaces no child itself.
 
 use crate::{exit::CliError, progress::say, serve::Job};
 use prefork_server::{
@@ -97,7 +97,7 @@ impl<S: Reloadable> PreForkHooks for ReloadHooks<'_, S> {
         let mut config = monitor.config().clone();
         job.settings.apply_changes(&self.job.settings, &mut config);
         monitor.set_config(config);
-        self.tell(&job.settings);
+        self.print_changes(&job.settings);
         self.run_next(job);
         defaults::handler_reload(self, monitor, server)
     }
@@ -126,7 +126,7 @@ impl<S: Reloadable> ReloadHooks<'_, S> {
     }
 
     /// Says what is applied, and what needs a restart.
-    fn tell(&self, settings: &Settings) {
+    fn print_changes(&self, settings: &Settings) {
         for (old, new) in self.job.settings.changes(settings) {
             if !is_fixed(new) {
                 say(&applied(old, new));

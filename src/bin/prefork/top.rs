@@ -50,8 +50,8 @@ pub(crate) fn top(of: &TopArgs) -> Result<(), CliError> {
     // Before the first thread: it says which signals reach any.
     let mut screen = Screen::open()?;
     watch(address, news.clone());
-    run(&mut screen, &mut view, &inbox, &|order| {
-        obey(order, control.clone(), news.clone())
+    run(&mut screen, &mut view, &inbox, &|action| {
+        perform(action, control.clone(), news.clone())
     })?;
     Ok(())
 }
@@ -61,16 +61,16 @@ fn run(
     screen: &mut Screen,
     view: &mut TopView,
     inbox: &Receiver<TopEvent>,
-    obey: &dyn Fn(UserAction),
+    perform: &dyn Fn(UserAction),
 ) -> io::Result<()> {
-    while !view.is_over() && !screen.is_told_to_end() {
+    while !view.is_over() && !screen.is_end_requested() {
         screen.draw(|frame| draw::draw(frame, view))?;
         if event::poll(KEYS)?
             && let Event::Key(key) = event::read()?
             && let Some(key) = keys::key(key)
-            && let Some(order) = view.press(key)
+            && let Some(action) = view.press(key)
         {
-            obey(order);
+            perform(action);
         }
         for news in inbox.try_iter() {
             match news {
@@ -104,10 +104,10 @@ fn watch(address: StatusAddress, news: Sender<TopEvent>) {
 }
 
 /// Gives a command to the server, and reports its answer when it is done.
-fn obey(order: UserAction, control: Option<PathBuf>, news: Sender<TopEvent>) {
+fn perform(action: UserAction, control: Option<PathBuf>, news: Sender<TopEvent>) {
     thread::spawn(move || {
         let Some(path) = control else { return };
-        let told = match order {
+        let told = match action {
             UserAction::Retire(pid) => TopEvent::Told(control::retire_at(&path, pid)),
             UserAction::Look(pid) => match control::stack_at(&path, pid) {
                 Ok(lines) => TopEvent::Seen(pid, lines),

@@ -62,7 +62,7 @@ impl BacklogStreak {
         self.slow = time.is_some_and(|time| time >= Self::A_WAIT);
     }
 
-    /// Begins anew, because the child has waited.
+    /// Starts again, because the child has waited.
     pub(super) fn forget(&mut self) {
         self.length = 0;
         self.ended = false;

@@ -178,7 +178,7 @@ impl LastConnection {
         self.0 >= Self::LONG
     }
 
-    fn tries_patience(self) -> bool {
+    fn may_be_slow(self) -> bool {
         self.0 >= Self::TRYING
     }
 }
@@ -321,7 +321,7 @@ impl AcceptMachine {
         self.state = LoopState::Serving(next);
         Action::Serve {
             leave_wakeups: leave_wakeups || self.last.is_long(),
-            look_first: self.last.tries_patience(),
+            look_first: self.last.may_be_slow(),
         }
     }
 

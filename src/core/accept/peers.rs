@@ -25,7 +25,7 @@ impl Default for PeerLimit {
 
 impl PeerLimit {
     const LONGEST_V4: u8 = 32;
-    /// Whoever has one address of IPv6 has all with the same 64 bits.
+    /// A client with one IPv6 address has all addresses with the same first 64 bits.
     const LONGEST_V6: u8 = 64;
 
     /// Sets how many bits name a client: at most 32, and 64.

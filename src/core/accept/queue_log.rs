@@ -22,9 +22,10 @@ impl QueueLook {
 
 /// The last looks at a queue that is first in, first out.
 ///
-/// The kernel tells the age of a connection once it is accepted, and of none before. But whoever was
-/// in the queue at a look, and of whom fewer have been taken since than were there, still is: if 100
-/// were queued 50 ms ago and 70 have been taken since, the next 30 have waited for 50 ms and more.
+/// The kernel tells the age of a connection once it is accepted, and of none before. But if fewer
+/// connections have been taken since a look than were in the queue then, the others are still
+/// there: if 100 were queued 50 ms ago and 70 have been taken since, the next 30 have waited for 50
+/// ms and more.
 ///
 /// A connection that was taken and is not counted yet makes the queue seem older by the time between
 /// two arrivals. Its child is about to count it.
@@ -114,7 +115,7 @@ mod tests {
         assert_eq!(log.age(7, ms(500)), None);
     }
 
-    /// Without that it would be said for ever that one client waits.
+    /// Without that it would be said forever that one client waits.
     #[test]
     fn who_was_taken_by_a_child_that_has_not_counted_is_forgotten() {
         let mut log = QueueLog::default();

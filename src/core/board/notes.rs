@@ -2,7 +2,7 @@
 //! anything: each value is brought into its range here.
 
 use super::{LINE, PEER_WORDS, TEXT_BYTES, TEXT_WORDS, peer};
-use crate::core::{board::layout, clocks::InHand, time::Time, wire::BoardEntry};
+use crate::core::{board::layout, time::Time, time_limits::InHand, wire::BoardEntry};
 use std::{fmt, net::SocketAddr, time::Duration};
 
 /// No child was queued for longer, or is left in peace for longer, than this.
@@ -27,7 +27,7 @@ pub(crate) struct SlotNotes {
 }
 
 impl SlotNotes {
-    /// What the clocks need to know of the connection in hand.
+    /// What the time limits need to know of the connection in hand.
     pub(crate) fn in_hand(&self) -> InHand {
         InHand {
             since: self.since,
@@ -67,7 +67,7 @@ fn duration(word: u64) -> Option<Duration> {
     word.checked_sub(1).map(Duration::from_nanos)
 }
 
-/// Whom a child serves, and what its handler says about it.
+/// The client that a child serves, and what its handler says about it.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Description {
     /// The internet address of the client.
@@ -161,7 +161,7 @@ mod tests {
         assert!(notes.due);
     }
 
-    /// A connection does not begin in the future, and nobody is left in peace for ever.
+    /// A connection does not begin in the future, and nobody is left in peace forever.
     #[test]
     fn values_out_of_range_are_brought_into_it() {
         let notes = SlotNotes::new(&[u64::MAX; LINE], at(5));

@@ -15,10 +15,10 @@ impl Child {
         if self.flags.contains(ChildFlags::KILL_SENT) {
             None
         } else if told.reason.is_gentle() && self.is_serving() {
-            let patience = self.patience(timeout) + gaps.saturating_sub(self.gaps_at_ack);
+            let silence_limit = self.silence_limit(timeout) + gaps.saturating_sub(self.gaps_at_ack);
             // It may have been silent for long when it was told.
             let at_least = told.at + told.kill_after?;
-            (!timeout.is_zero()).then(|| (self.last_ack + patience).max(at_least))
+            (!timeout.is_zero()).then(|| (self.last_ack + silence_limit).max(at_least))
         } else {
             self.time_to_leave(&told).map(|time| told.at + time)
         }
@@ -26,7 +26,7 @@ impl Child {
 
     /// How long it may be silent. An ACK may stand in output that was not read, but not for longer than
     /// once more the timeout: each turn reads what stood in the pipe when it began.
-    pub(crate) fn patience(&self, timeout: Duration) -> Duration {
+    pub(crate) fn silence_limit(&self, timeout: Duration) -> Duration {
         match self.flags.contains(ChildFlags::UNREAD) {
             true => timeout.saturating_mul(2),
             false => timeout,
@@ -51,7 +51,7 @@ impl Child {
     ///
     /// A child that exits closes its outputs shortly before it can be reaped, so the parent waits a
     /// little first.
-    pub(crate) fn tell_at(&self) -> Option<Time> {
+    pub(crate) fn stop_signal_at(&self) -> Option<Time> {
         const EXITING: Duration = Duration::from_millis(100);
         let told = self
             .retirement

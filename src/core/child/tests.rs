@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::core::{
-    clocks::Work,
     testing::{at, ended_by_signal, exit_code, ms},
+    time_limits::Work,
 };
 
 fn child() -> Child {

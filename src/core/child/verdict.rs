@@ -1,4 +1,4 @@
-//! The judgement of an end: why the child has ended, whether its start or its first connection has
+//! What the end of a child means: why it has ended, whether its start or its first connection has
 //! failed, whether a client was lost. Reaps nothing.
 
 use super::{Cause, Child, ChildFlags, Collected, Reason, SIGKILL, START_HOLDS_AFTER, WaitStatus};

@@ -46,7 +46,7 @@ impl ErrorCode {
 pub(crate) struct Answer(String);
 
 impl Answer {
-    /// The command is done. `fill` adds what else there is to say.
+    /// The command is done. `fill` adds further fields.
     pub(crate) fn ok(fill: impl FnOnce(&mut JsonWriter)) -> Self {
         Self(JsonWriter::of(|json| {
             json.field("ok", true);

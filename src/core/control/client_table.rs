@@ -1,5 +1,5 @@
-//! All clients of the control socket: which are read, which command begins next, who is answered and
-//! who is closed. Gets the time as an argument; touches no socket.
+//! All clients of the control socket: which are read, which command begins next, which client is
+//! answered and which is closed. Gets the time as an argument; touches no socket.
 
 use super::{
     Answer, BegunCommand, ErrorCode, STOPPING, begin,

@@ -40,11 +40,11 @@ impl InheritedChild {
             state: Some(self.believed(said)),
             flags: self.flags(said).bits(),
             start_time: forked_at,
-            // Its silence counts from now on: what it has said to nobody is no silence.
+            // Its silence counts from now on: before that there was no parent to hear it.
             last_ack: now,
             busy_since: self.busy_since(said, now),
             noted_requests: self.own_notes().map_or(0, |notes| notes.requests),
-            told_requests: said.requests.into(),
+            said_requests: said.requests.into(),
             pipes: EncodedList(self.pipes.map(pipe_state).to_vec()),
             seen: Some(SeenState {
                 entry: self.notes.entry.bits(),
@@ -64,7 +64,9 @@ impl InheritedChild {
 
     /// What it has said: by its notes, or, if it notes nothing, as the parent before has heard it.
     fn said(&self) -> WordNotes {
-        let notes = self.own_notes().filter(|notes| notes.entry.has_spoken());
+        let notes = self
+            .own_notes()
+            .filter(|notes| notes.entry.has_said_a_word());
         let Some(notes) = notes else {
             return self.record.said;
         };
@@ -84,8 +86,8 @@ impl InheritedChild {
     }
 
     fn believed(&self, said: WordNotes) -> State {
-        let has_spoken = said.flags.contains(ChildFlags::HEARD);
-        match (self.record.reserved, has_spoken, said.is_busy) {
+        let has_said_a_word = said.flags.contains(ChildFlags::HEARD);
+        match (self.record.reserved, has_said_a_word, said.is_busy) {
             (true, ..) => State::Reserved,
             (_, false, _) => State::Starting,
             (_, _, true) => State::Busy,
@@ -94,7 +96,7 @@ impl InheritedChild {
     }
 
     /// Since when it has the connection in hand. Of one that has only said so, it is not known: its
-    /// time begins anew.
+    /// time begins again.
     fn busy_since(&self, said: WordNotes, now: Time) -> Option<Time> {
         let noted = self.own_notes().and_then(|notes| notes.since);
         noted.or(said.is_busy.then_some(now))
@@ -104,7 +106,7 @@ impl InheritedChild {
         let mut flags = said.flags;
         flags.set(ChildFlags::STDOUT_OPEN, self.pipes[0].is_some());
         flags.set(ChildFlags::STDERR_OPEN, self.pipes[1].is_some());
-        // Nothing is sent to it. Who is left of its group is told to stop.
+        // Nothing is sent to it. The processes that are left of its group are told to stop.
         let is_over = self.record.end.is_some() && self.record.stop_by.group.is_none();
         flags.set(ChildFlags::REAPED, is_over);
         flags
@@ -202,7 +204,7 @@ mod tests {
             let told = program.state(now);
             assert_eq!(told.state, Some(state));
             assert_eq!(told.busy_since, is_busy.then_some(now));
-            assert_eq!((told.noted_requests, told.told_requests), (0, 5));
+            assert_eq!((told.noted_requests, told.said_requests), (0, 5));
             assert!(ChildFlags::from_bits_truncate(told.flags).contains(flags));
             assert_eq!((told.group, told.stop_signal), (1, Some(Signal::Terminate)));
         }
@@ -215,7 +217,8 @@ mod tests {
         assert_eq!(reserved.state(Time::START).state, Some(State::Reserved));
     }
 
-    /// The journal says so, and whoever takes it over reaps it as any other: its group may live on.
+    /// The journal says so, and the parent that takes it over reaps it like any other: its group
+    /// may live on.
     #[test]
     fn a_dead_one_is_taken_over_as_if_it_lived() {
         let mut dead = inherited(&[false], 0);

@@ -70,7 +70,7 @@ impl WordNotes {
         Self {
             flags: child.flags & Self::KEPT,
             is_busy: child.is_serving(),
-            requests: u32::try_from(child.told_requests).unwrap_or(u32::MAX),
+            requests: u32::try_from(child.said_requests).unwrap_or(u32::MAX),
         }
     }
 
@@ -78,7 +78,7 @@ impl WordNotes {
         Self {
             flags: ChildFlags::from_bits_truncate(child.flags) & Self::KEPT,
             is_busy: child.state == Some(State::Busy),
-            requests: u32::try_from(child.told_requests).unwrap_or(u32::MAX),
+            requests: u32::try_from(child.said_requests).unwrap_or(u32::MAX),
         }
     }
 

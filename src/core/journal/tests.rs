@@ -251,8 +251,9 @@ fn the_later_of_two_notes_stays() {
     }
 }
 
-/// The same of a child that is the holder's from its first moment. The kernel notes its pid before it
-/// runs, and whoever is killed in a fork leaves that before it is gone. The holder reaps.
+/// The same of a child that is the holder's from its first moment. The kernel notes its pid before
+/// it runs, and a process that is killed in a fork has left that before it is gone. The holder
+/// reaps.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 struct Siblings {
     parent_lives: bool,

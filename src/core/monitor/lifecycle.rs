@@ -46,7 +46,7 @@ impl Monitor {
     }
 
     /// Notes that a child has said a word, so it has started.
-    pub(crate) fn heard(&mut self, id: ChildId) {
+    pub(crate) fn note_word_heard(&mut self, id: ChildId) {
         let Some(child) = self.pool.get_mut(id) else {
             return;
         };

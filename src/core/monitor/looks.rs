@@ -8,8 +8,8 @@ use crate::core::{
 };
 use std::{fmt, time::Duration};
 
-/// How long a look takes at the most. A child that does not answer is known after a second; finding
-/// the names may take several in a large program that is not optimised.
+/// How long a look takes at most. A child that does not answer is known after a second; finding the
+/// names may take several in a large program that is not optimised.
 pub(crate) const WITHIN: Duration = Duration::from_secs(10);
 
 /// Why a look shows no stack.
@@ -65,7 +65,7 @@ pub(crate) struct StackLook {
 pub(crate) struct StackLooks(Vec<StackLook>);
 
 impl StackLooks {
-    /// Begins a look. False if there is one already, which serves whoever asks now as well.
+    /// Begins a look. False if there is one already, whose result is for the new request as well.
     pub(crate) fn begin(&mut self, child: ChildId, now: Time) -> bool {
         let begins = self.of(child).is_none();
         if begins {

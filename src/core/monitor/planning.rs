@@ -2,7 +2,7 @@
 //! Decides and queues; calls no hook.
 
 use super::*;
-use crate::core::repeats::Unsaid;
+use crate::core::repeats::LeftOut;
 use log::Level;
 
 /// What the default hooks and the loop need from the monitor.
@@ -39,17 +39,17 @@ impl Monitor {
     }
 
     /// Logs how many messages were left out, when their ten seconds are over.
-    pub(super) fn tell_repeats(&mut self) {
-        self.tell_repeats_until(self.now);
+    pub(super) fn log_repeats(&mut self) {
+        self.log_repeats_until(self.now);
     }
 
     /// Logs how many messages were left out, at the end of the server.
     pub(crate) fn end_notices(&mut self) {
-        self.tell_repeats_until(self.now + EVERY);
+        self.log_repeats_until(self.now + EVERY);
     }
 
-    fn tell_repeats_until(&mut self, until: Time) {
-        for Unsaid { kind, count, last } in self.notices.take_due(until) {
+    fn log_repeats_until(&mut self, until: Time) {
+        for LeftOut { kind, count, last } in self.notices.take_due(until) {
             let level = kind.map_or(Level::Warn, Notice::level);
             say::at(level, format_args!("{last} ({count} times more)"));
         }
@@ -292,7 +292,7 @@ impl Monitor {
 
     /// How many children are starting, without those that have taken too long to be waited for.
     fn starting_usually(&self) -> usize {
-        let since = self.now.before(self.brake.patience());
+        let since = self.now.before(self.brake.longest_start());
         let starting = |child: &&Child| child.state != State::Retiring && !child.is_ready();
         let starting = self.pool.iter().filter(starting);
         starting.filter(|child| child.start_time > since).count()

@@ -13,8 +13,8 @@ use std::io;
 impl Monitor {
     /// Posts `reload`: the hook `handler_reload` is called, then every child is replaced.
     ///
-    /// A child goes when its successor is ready. A reload during a reload begins anew, and replaces
-    /// the children of the earlier one first. In a shutdown it has no effect.
+    /// A child goes when its successor is ready. A reload during a reload begins again, and
+    /// replaces the children of the earlier one first. In a shutdown it has no effect.
     pub fn reload(&mut self) {
         if !self.queue.has(&PostedState::Reload) {
             self.post_known(PostedState::Reload);
@@ -26,8 +26,9 @@ impl Monitor {
         self.replacement.is_reloading()
     }
 
-    /// Has a child replaced: a successor is forked, and the child is told to stop when the successor
-    /// is ready. The name of a reaped child is ignored, and so is a child that was told to stop.
+    /// Has a child replaced: a successor is forked, and the child is told to stop when the
+    /// successor is ready. The name of a reaped child is ignored, as is a child that was told to
+    /// stop.
     ///
     /// See [`stop`](Self::stop) for a child that is to go at once.
     pub fn replace(&mut self, id: ChildId) {
@@ -62,13 +63,13 @@ impl Monitor {
         }
     }
 
-    /// Goes on with the reload of the parent before, if children of an older epoch are left: as if it had
-    /// begun now, but for the settings, which were read, and the epoch. On the way back to the program
-    /// before, children of another epoch are those of a reload that has failed.
+    /// Goes on with the reload of the parent before, if children of an older epoch are left: as if
+    /// it had begun now, except for the settings, which were read, and the epoch. On the way back
+    /// to the program before, children of another epoch are those of a reload that has failed.
     #[cfg(feature = "holder")]
     pub(super) fn reloads_still(&mut self) {
         let epoch = self.replacement.epoch();
-        let is_left = self.untold().any(|child| child.epoch != epoch);
+        let is_left = self.not_retiring().any(|child| child.epoch != epoch);
         if is_left && !self.upgrade.is_returning() {
             self.replacement.go_on(self.now);
             self.happened(Event::ReloadBegan { epoch });
@@ -84,7 +85,7 @@ impl Monitor {
         let (limits, now) = (self.attributes.limits(), self.now);
         let standing = |child: &Child| limits.age(child.start_time, child.id.serial(), now);
         let found: Vec<_> = self
-            .untold()
+            .not_retiring()
             .map(|child| (child.id, standing(child)))
             .collect();
         for (id, standing) in found {
@@ -100,7 +101,7 @@ impl Monitor {
             true => limits.over_at(child.start_time),
             false => limits.due_at(child.start_time, child.id.serial()),
         };
-        self.ages_at = self.untold().filter_map(next).min();
+        self.ages_at = self.not_retiring().filter_map(next).min();
     }
 
     /// The children whose memory is to be read now.
@@ -108,8 +109,8 @@ impl Monitor {
         if self.shutdown || self.memory_watch.next_at().is_none_or(|at| self.now < at) {
             return Vec::new();
         }
-        let untold = self.untold().map(Child::id).collect();
-        self.memory_watch.take_due(untold, self.now)
+        let not_retiring = self.not_retiring().map(Child::id).collect();
+        self.memory_watch.take_due(not_retiring, self.now)
     }
 
     /// Notes how much private memory a child has.
@@ -144,13 +145,13 @@ impl Monitor {
         }
         let now = self.now;
         let old = |child: &&Child| !child.is_ready() && child.start_time + START_HOLDS_AFTER <= now;
-        let ready: Vec<_> = self.untold().filter(old).map(Child::id).collect();
+        let ready: Vec<_> = self.not_retiring().filter(old).map(Child::id).collect();
         ready.into_iter().for_each(|id| self.note_ready(id));
     }
 
     fn programs_ready_at(&self) -> Option<Time> {
         let programs = self.programs && self.pool.census().starting > 0;
-        let starting = programs.then(|| self.untold()).into_iter().flatten();
+        let starting = programs.then(|| self.not_retiring()).into_iter().flatten();
         let unready = starting.filter(|child| !child.is_ready());
         unready
             .map(|child| child.start_time + START_HOLDS_AFTER)
@@ -205,7 +206,7 @@ impl Monitor {
 
     /// After a reload that has failed, the old children stay.
     fn keep_the_old(&mut self) {
-        let ids: Vec<_> = self.untold().map(Child::id).collect();
+        let ids: Vec<_> = self.not_retiring().map(Child::id).collect();
         for id in ids {
             if let Some(child) = self.pool.get_mut(id) {
                 child.epoch = self.replacement.adopt(child.epoch);
@@ -239,7 +240,7 @@ impl Monitor {
     /// The successors that are not ready, and so no spare children.
     pub(super) fn starting_successors(&self) -> impl Iterator<Item = &Child> + '_ {
         let any = self.pool.census().starting > 0;
-        let starting = any.then(|| self.untold()).into_iter().flatten();
+        let starting = any.then(|| self.not_retiring()).into_iter().flatten();
         starting.filter(|child| child.role == Some(SuccessorRole::Successor) && !child.is_ready())
     }
 
@@ -311,13 +312,14 @@ impl Monitor {
 
     /// Those that are replaced by successors: the reserved child just goes, and comes again.
     fn replaceable(&self) -> impl Iterator<Item = &Child> + '_ {
-        self.untold().filter(|child| child.state != State::Reserved)
+        self.not_retiring()
+            .filter(|child| child.state != State::Reserved)
     }
 
     /// The living children that were not told to stop.
-    fn untold(&self) -> impl Iterator<Item = &Child> + '_ {
-        let untold = |child: &&Child| child.state != State::Retiring && !child.is_reaped();
-        self.children().filter(untold)
+    fn not_retiring(&self) -> impl Iterator<Item = &Child> + '_ {
+        let not_retiring = |child: &&Child| child.state != State::Retiring && !child.is_reaped();
+        self.children().filter(not_retiring)
     }
 }
 

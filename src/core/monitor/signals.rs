@@ -47,7 +47,7 @@ impl Monitor {
         let demands = signal_policy::demands(arrived, self.states.leads());
         let signals = StopSignals {
             stops: demands.stops,
-            patient_stops: demands.patient_stops,
+            unbounded_stops: demands.unbounded_stops,
         };
         for state in &demands.states {
             self.post(state);
@@ -62,7 +62,7 @@ impl Monitor {
             self.upgrade();
         }
         self.resize(demands.raise, demands.lower);
-        (self.hear_stop(signals), demands.deaths)
+        (self.take_stop_signals(signals), demands.deaths)
     }
 
     /// SIGTTIN and SIGTTOU.
@@ -92,8 +92,8 @@ impl Monitor {
         std::mem::take(&mut self.effect)
     }
 
-    fn hear_stop(&mut self, signals: StopSignals) -> StopEffect {
-        let effect = self.stop.hear(signals, self.moment());
+    fn take_stop_signals(&mut self, signals: StopSignals) -> StopEffect {
+        let effect = self.stop.take(signals, self.moment());
         self.announce(effect);
         effect
     }

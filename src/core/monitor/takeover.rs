@@ -59,7 +59,8 @@ impl Monitor {
         self.pool.adopt(children, serial);
     }
 
-    /// The upgrade by which this program has come is over, and so is the reload that was a part of it.
+    /// The upgrade by which this program has come is over, together with the reload that was a part
+    /// of it.
     pub(crate) fn forget_upgrade(&mut self) {
         self.upgrade.end();
         self.replacement.clear();
@@ -81,11 +82,11 @@ impl Monitor {
         told.iter().for_each(|it| self.retires_still(it));
         match stop {
             StopState::None => {
-                self.tell_again(told);
+                self.repeat_stop_signals(told);
                 self.reloads_still();
             }
             StopState::Announced(terms) => {
-                self.tell_again(told);
+                self.repeat_stop_signals(told);
                 self.reloads_still();
                 self.ask_stop(terms.manner());
                 self.stop.go_on(terms);
@@ -120,7 +121,7 @@ impl Monitor {
     }
 
     /// The parent before may have been killed before it had sent the signal.
-    fn tell_again(&mut self, told: &[RetiredBefore]) {
+    fn repeat_stop_signals(&mut self, told: &[RetiredBefore]) {
         for before in told {
             if let Some(signal) = before.signal() {
                 self.send(before.child, signal);
@@ -129,7 +130,7 @@ impl Monitor {
     }
 
     /// What a parent after this one is to know of a child that was told to stop.
-    pub(crate) fn told_note(&self, child: ChildId) -> Option<RetirementNote> {
+    pub(crate) fn retirement_note(&self, child: ChildId) -> Option<RetirementNote> {
         let Retirement { reason, at, .. } = self.pool.get(child)?.retirement?;
         Some(RetirementNote { reason, at })
     }

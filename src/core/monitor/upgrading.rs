@@ -3,11 +3,11 @@
 
 use super::*;
 use crate::core::{
-    clocks::ClockLimits,
     config::Attribute,
     inbox::{Inbox, restored_end, save_end},
     state::{ChildState, EncodedList, Ledger, PipeState, PoolState, RetirementState, Snapshot},
     system::{Process, ToGroup},
+    time_limits::WorkLimits,
     upgrade::{Trial, UpgradeInput, UpgradeRequest},
 };
 use std::path::PathBuf;
@@ -83,14 +83,14 @@ impl Monitor {
         if !self.attributes.start_timeout.is_zero() || self.is_stopping() {
             return None;
         }
-        let limit = ClockLimits {
+        let limit = WorkLimits {
             start: self.attributes.upgrade_timeout,
             busy: Duration::ZERO,
         };
         let own = self.children().filter(|child| child.epoch == epoch);
         let starting = own.filter(|child| !child.is_ready() && !child.was_told());
         starting
-            .filter_map(|child| limit.end(child.work()?, None, &self.clocks.pauses))
+            .filter_map(|child| limit.end(child.work()?, None, &self.time_limits.pauses))
             .min()
     }
 
@@ -244,7 +244,7 @@ fn saved(child: &Child, contact: &Contact) -> ChildState {
         known_timeout: child.known_timeout,
         busy_since: child.busy_since,
         noted_requests: child.noted_requests,
-        told_requests: child.told_requests,
+        said_requests: child.said_requests,
         killed_at: child.killed_at,
         retirement: child.retirement.as_ref().map(saved_retirement),
         failing: child.failing,
@@ -280,7 +280,7 @@ pub(crate) fn restored(state: &ChildState) -> Child {
     child.known_timeout = state.known_timeout;
     child.busy_since = state.busy_since;
     child.noted_requests = state.noted_requests;
-    child.told_requests = state.told_requests;
+    child.said_requests = state.said_requests;
     child.killed_at = state.killed_at;
     child.retirement = state.retirement.as_ref().map(|told| Retirement {
         reason: told.reason.unwrap_or(Reason::Asked),

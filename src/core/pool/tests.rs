@@ -265,7 +265,7 @@ fn a_lasting_surplus_is_announced_once() {
     assert!(!surplus.take_due(ms(1000), at(1000)));
     assert_eq!(surplus.next(ms(1000)), None, "nobody is asked without end");
     assert_eq!(surplus.lasted(ms(1000), at(1000)), 2, "it is still there");
-    // One more child too many is announced separately, and so is a surplus after a dip.
+    // One more child too many is announced separately, like a surplus after a dip.
     surplus.observe(3, at(1500));
     assert_eq!(surplus.next(ms(1000)), Some(at(2500)));
     surplus.observe(1, at(1600));

@@ -282,7 +282,7 @@ fn candidates() -> impl Strategy<Value = Vec<Candidate>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(5000))]
 
-    /// Never more stops of ready children than successors that are ready, except for want of room;
+    /// Never more stops of ready children than successors that are ready, except for lack of room;
     /// never more under way than allowed; never more forks than there is room.
     #[test]
     fn a_step_keeps_to_its_bounds(

@@ -22,7 +22,7 @@ fn each_signal_asks_for_what_its_row_says() {
     for stop in [Signal::Terminate, Signal::Interrupt] {
         assert_eq!(alone(stop).stops, 2);
     }
-    assert_eq!(alone(Signal::Quit).patient_stops, 2);
+    assert_eq!(alone(Signal::Quit).unbounded_stops, 2);
     assert!(alone(Signal::Hangup).reload);
     assert!(alone(Signal::User1).reopen);
     assert!(alone(Signal::User2).upgrade);
@@ -73,8 +73,8 @@ fn a_signal_that_a_subclass_has_taken_shuts_nothing_down_but_deaths_are_looked_f
     assert_eq!(demands(&heard, &leads).stops, 1);
 }
 
-/// With `handle_signals` off all is left as the program has it, but for SIGCHLD; `resize_signals`
-/// changes nothing but the two signals that it names.
+/// With `handle_signals` off everything is left as the program has it, except for SIGCHLD;
+/// `resize_signals` changes nothing but the two signals that it names.
 #[test]
 fn the_attributes_say_which_signals_are_taken_over() {
     let takes = |handle_signals, resize_signals| TakenSignals {
@@ -116,7 +116,7 @@ fn documented(row: &SignalRow) -> String {
         (InParent::Handled, SignalEffect::Stop) => {
             "a stop within `shutdown_timeout`; the second, SIGKILL to the children that are left"
         }
-        (InParent::Handled, SignalEffect::PatientStop) => "a stop without a bound",
+        (InParent::Handled, SignalEffect::UnboundedStop) => "a stop without a bound",
         (InParent::Handled, SignalEffect::Reload) => "state `reload`",
         (InParent::Handled, SignalEffect::Reopen) => "state `reopen_logs`",
         (InParent::Handled, SignalEffect::Upgrade) => "state `upgrade`",
@@ -192,7 +192,7 @@ fn unix_name(signal: Signal) -> &'static str {
 fn for_operators(row: &SignalRow) -> &'static str {
     match row.lead {
         SignalEffect::Stop => "Stops: ",
-        SignalEffect::PatientStop => "Stops in the same way, without a bound.",
+        SignalEffect::UnboundedStop => "Stops in the same way, without a bound.",
         SignalEffect::Reload => "Reloads: ",
         SignalEffect::Reopen => "Has the parent and all children reopen their logs: ",
         SignalEffect::Upgrade => "Upgrades: ",

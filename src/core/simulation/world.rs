@@ -13,9 +13,9 @@ use self::children::ReplaceAfter;
 use super::{kernel::Kernel, model::Fault, random::Random};
 use crate::core::{
     child::ChildId,
-    clocks::InHand,
     config::{Attributes, Config},
     time::Time,
+    time_limits::InHand,
     wire::BoardEntry,
 };
 use std::{cell::RefCell, cmp::Reverse, collections::BinaryHeap, rc::Rc, time::Duration};
@@ -258,8 +258,8 @@ impl World {
         let coalesces = !random.one_in(4);
         let children = 1 + random.below(10) as usize;
         let room = random.of(&[0, 1, 5, 50]);
-        // A child that is too old does not wait for ever for its successor: not until there is room, and
-        // for no more than a tenth, which is longer here than the longest start.
+        // A child that is too old does not wait forever for its successor: not until there is room,
+        // and for no more than a tenth, which is longer here than the longest start.
         let lifetimes = if room == 50 { &[0, 200_000][..] } else { &[0] };
         let attributes = Attributes::from(Config {
             min_spare_servers: 1 + random.below(children as u64) as usize,
@@ -354,7 +354,7 @@ impl World {
     }
 
     /// Ends all faults and clients, queued clients included, and the children that keep a pool from
-    /// coming to rest: a child that lies changes its state for ever, and without a timeout the loop
+    /// coming to rest: a child that lies changes its state forever, and without a timeout the loop
     /// does not end a child that hangs.
     pub(crate) fn calm_down(&mut self) {
         self.calm = true;

@@ -37,7 +37,7 @@ macro_rules! codes {
     )*};
 }
 
-// What a later version may know besides, an earlier one reads as the name after `or`.
+// A name that only a later version knows is read by an earlier one as the name after `or`.
 codes! {
     State or Free {
         Starting = 0,

@@ -25,7 +25,7 @@ pub(crate) enum FdRole {
     Listener,
     /// A socket that the process which has started the program has opened.
     Given,
-    /// A connection of somebody who waits for the outcome.
+    /// A connection of a client that waits for the outcome.
     Asker,
     /// A listening socket that no child has: that of the control socket, or of the status.
     Own,
@@ -130,7 +130,7 @@ record! {
         known_timeout: Option<Duration>,
         busy_since: Option<Time>,
         noted_requests: u64,
-        told_requests: u64,
+        said_requests: u64,
         killed_at: Option<Time>,
         retirement: Option<RetirementState>,
         failing: Option<Duration>,

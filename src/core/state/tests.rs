@@ -54,7 +54,7 @@ pub(crate) fn full() -> Snapshot {
         known_timeout: Some(Duration::MAX),
         busy_since: Some(at(8)),
         noted_requests: 9,
-        told_requests: 10,
+        said_requests: 10,
         killed_at: Some(at(11)),
         retirement: Some(RetirementState {
             reason: Some(Reason::Reloaded),
@@ -268,8 +268,8 @@ fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/states")
 }
 
-/// States of every format that was ever released are read for ever. The example of this version is
-/// what it writes today; `UPDATE_STATES=1` writes it anew, which is allowed before a release only.
+/// States of every format that was ever released are read forever. The example of this version is
+/// what it writes today; `UPDATE_STATES=1` writes it again, which is allowed before a release only.
 #[test]
 fn states_of_every_released_format_are_read() {
     let newest = folder().join("v1-full.bin");

@@ -87,7 +87,7 @@ fn rates(json: &mut JsonWriter, context: &StatusContext<'_>) {
     });
 }
 
-/// A rate with two digits after the point, which is more than it is worth.
+/// A rate with two digits after the point, which is more precise than the rate itself.
 fn rounded(rate: f64) -> f64 {
     (rate * 100.0).round() / 100.0
 }

@@ -175,7 +175,7 @@ impl Row {
 /// be heard twice, it may be one more.
 pub(crate) fn taken(child: &Child) -> u64 {
     match child.noted_requests {
-        0 => child.told_requests,
+        0 => child.said_requests,
         noted => noted,
     }
 }

@@ -1,5 +1,5 @@
-//! What there is to show at one moment: the parent's record, and for each child what it has noted on
-//! the board. Believes no number of a child that cannot be true.
+//! What is shown of one moment: the parent's record, and for each child what it has noted on the
+//! board. Believes no number of a child that cannot be true.
 
 use super::{
     Stage,
@@ -47,7 +47,7 @@ pub(crate) struct ShownChild {
     /// How long its last connection was queued.
     pub(crate) queued: Option<Duration>,
     pub(crate) is_due: bool,
-    /// Whom it serves, if it serves anybody, and is telling that.
+    /// The client that it serves, if there is one and the child notes it.
     pub(crate) description: Option<Description>,
 }
 
@@ -97,7 +97,7 @@ fn requests(noted: u64, row: &Row, now: Time) -> u64 {
 /// change nothing.
 fn state(heard: State, notes: Option<&SlotNotes>) -> State {
     match notes {
-        Some(notes) if follows_words(heard) && notes.entry.has_spoken() => {
+        Some(notes) if follows_words(heard) && notes.entry.has_said_a_word() => {
             match notes.entry.is_busy() {
                 true => State::Busy,
                 false => State::Free,
@@ -162,8 +162,8 @@ pub(crate) struct Picture {
     pub(crate) connections: u64,
 }
 
-/// The sums as they were told last. None gets smaller, which a scraper would take for a restart: what a
-/// child had counted stays when the child writes nonsense over it.
+/// The sums as they were told last. None gets smaller, which a scraper would take for a restart:
+/// what a child had counted stays when the child overwrites it with any number.
 #[derive(Debug, Default)]
 pub(crate) struct ReportedSums {
     sums: Sums,

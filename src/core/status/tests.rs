@@ -72,7 +72,7 @@ fn child(slot: u32, state: State) -> (usize, Row) {
     let mut child = Child::new(ChildId::new(slot, 7), 100 + slot, at(1), Duration::ZERO);
     child.state = state;
     child.flags |= ChildFlags::READY;
-    child.told_requests = 3;
+    child.said_requests = 3;
     (slot as usize, Row::of(&child))
 }
 
@@ -157,7 +157,7 @@ fn busy(slot: u32) -> Child {
         at(slot.into()),
         Duration::ZERO,
     );
-    (child.state, child.told_requests) = (State::Busy, 8);
+    (child.state, child.said_requests) = (State::Busy, 8);
     child.flags |= ChildFlags::READY;
     child.last_ack = at(1 + u64::from(slot));
     child

@@ -12,10 +12,10 @@ fn moment(seconds: u64, delay: Duration, is_shutdown: bool) -> Moment {
     }
 }
 
-fn stop_signals(stops: u64, patient_stops: u64) -> StopSignals {
+fn stop_signals(stops: u64, unbounded_stops: u64) -> StopSignals {
     StopSignals {
         stops,
-        patient_stops,
+        unbounded_stops,
     }
 }
 
@@ -28,7 +28,7 @@ fn one_by_one(signals: &str, delay: Duration) -> Vec<StopEffect> {
             'Q' => stop_signals(0, 1),
             _ => stop_signals(1, 0),
         };
-        let effect = stop.hear(signals, moment(1, delay, is_shutdown));
+        let effect = stop.take(signals, moment(1, delay, is_shutdown));
         is_shutdown |= effect >= StopEffect::Shutdown;
         effect
     });
@@ -74,11 +74,12 @@ fn with_a_delay_the_first_announces_and_the_second_ends_the_delay() {
 #[test]
 fn many_in_one_turn_are_as_many_one_by_one() {
     for delay in [Duration::ZERO, DELAY] {
-        for (patient, stops) in (0..4).flat_map(|patient| (0..4).map(move |stops| (patient, stops)))
+        for (unbounded, stops) in
+            (0..4).flat_map(|unbounded| (0..4).map(move |stops| (unbounded, stops)))
         {
             let mut stop = Stop::default();
-            let at_once = stop.hear(stop_signals(stops, patient), moment(1, delay, false));
-            let signals = "Q".repeat(patient as usize) + &"T".repeat(stops as usize);
+            let at_once = stop.take(stop_signals(stops, unbounded), moment(1, delay, false));
+            let signals = "Q".repeat(unbounded as usize) + &"T".repeat(stops as usize);
             let one_by_one = one_by_one(&signals, delay).into_iter().max();
             assert_eq!(at_once, one_by_one.unwrap_or_default(), "{signals}");
         }
@@ -92,15 +93,15 @@ fn only_a_stop_by_sigquit_alone_has_no_bound() {
         for signals in ["Q", "QQ", "QQQ"] {
             let mut stop = Stop::default();
             let quits = signals.len() as u64;
-            let _ = stop.hear(stop_signals(0, quits), moment(1, delay, false));
-            assert!(stop.is_patient(), "{signals}");
+            let _ = stop.take(stop_signals(0, quits), moment(1, delay, false));
+            assert!(stop.is_unbounded(), "{signals}");
         }
-        for (stops, patient) in [(1, 0), (1, 1), (1, 2), (2, 1)] {
+        for (stops, unbounded) in [(1, 0), (1, 1), (1, 2), (2, 1)] {
             let mut stop = Stop::default();
-            let _ = stop.hear(stop_signals(stops, patient), moment(1, delay, false));
-            let _ = stop.hear(stop_signals(0, 1), moment(2, delay, true));
-            let bounded = !stop.is_patient();
-            assert!(bounded, "{stops} stops, {patient} patient ones");
+            let _ = stop.take(stop_signals(stops, unbounded), moment(1, delay, false));
+            let _ = stop.take(stop_signals(0, 1), moment(2, delay, true));
+            let bounded = !stop.is_unbounded();
+            assert!(bounded, "{stops} stops, {unbounded} unbounded ones");
         }
     }
 }
@@ -109,7 +110,7 @@ fn only_a_stop_by_sigquit_alone_has_no_bound() {
 #[test]
 fn in_a_shutdown_of_the_programs_own_the_second_signal_kills() {
     let mut stop = Stop::default();
-    let effects = [1, 2].map(|second| stop.hear(stop_signals(1, 0), moment(second, DELAY, true)));
+    let effects = [1, 2].map(|second| stop.take(stop_signals(1, 0), moment(second, DELAY, true)));
     assert_eq!(effects, [StopEffect::Nothing, StopEffect::Kill]);
 }
 
@@ -118,7 +119,7 @@ fn an_announced_stop_begins_once_when_its_delay_is_over() {
     let mut stop = Stop::default();
     let at = |seconds| Time::at(Duration::from_secs(seconds));
     assert!(!stop.take_due(at(100)));
-    let effect = stop.hear(stop_signals(1, 0), moment(1, DELAY, false));
+    let effect = stop.take(stop_signals(1, 0), moment(1, DELAY, false));
     assert_eq!(
         (effect, stop.begins_at()),
         (StopEffect::Announce, Some(at(6)))
@@ -128,7 +129,7 @@ fn an_announced_stop_begins_once_when_its_delay_is_over() {
     assert!(!stop.take_due(at(7)));
     // Begun by something else meanwhile.
     let mut stop = Stop::default();
-    let _ = stop.hear(stop_signals(1, 0), moment(1, DELAY, false));
+    let _ = stop.take(stop_signals(1, 0), moment(1, DELAY, false));
     stop.has_begun();
     assert_eq!(stop.begins_at(), None);
     assert!(!stop.take_due(at(100)));
@@ -137,7 +138,7 @@ fn an_announced_stop_begins_once_when_its_delay_is_over() {
 /// What a stop that does not come from a signal makes of each state of a stop.
 #[test]
 fn a_stop_that_is_asked_for_never_kills_by_being_asked_for_again() {
-    use Manner::{Bounded, Now, Patient};
+    use Manner::{Bounded, Now, Unbounded};
     use StopEffect::{Announce, Bound, Kill, Nothing, Shutdown};
     for (delay, manners, expected) in [
         (Duration::ZERO, vec![Bounded], vec![Shutdown]),
@@ -146,21 +147,21 @@ fn a_stop_that_is_asked_for_never_kills_by_being_asked_for_again() {
             vec![Bounded; 3],
             vec![Shutdown, Nothing, Nothing],
         ),
-        (Duration::ZERO, vec![Patient; 2], vec![Shutdown, Nothing]),
+        (Duration::ZERO, vec![Unbounded; 2], vec![Shutdown, Nothing]),
         (
             Duration::ZERO,
-            vec![Patient, Bounded, Bounded],
+            vec![Unbounded, Bounded, Bounded],
             vec![Shutdown, Bound, Nothing],
         ),
         (
             Duration::ZERO,
-            vec![Bounded, Patient],
+            vec![Bounded, Unbounded],
             vec![Shutdown, Nothing],
         ),
         (Duration::ZERO, vec![Now], vec![Kill]),
-        (Duration::ZERO, vec![Patient, Now], vec![Shutdown, Kill]),
+        (Duration::ZERO, vec![Unbounded, Now], vec![Shutdown, Kill]),
         (DELAY, vec![Bounded, Bounded], vec![Announce, Nothing]),
-        (DELAY, vec![Patient, Bounded], vec![Announce, Nothing]),
+        (DELAY, vec![Unbounded, Bounded], vec![Announce, Nothing]),
         (DELAY, vec![Bounded, Now], vec![Announce, Kill]),
     ] {
         let (mut stop, mut is_shutdown) = (Stop::default(), false);
@@ -170,9 +171,9 @@ fn a_stop_that_is_asked_for_never_kills_by_being_asked_for_again() {
             effect
         });
         assert_eq!(effects.collect::<Vec<_>>(), expected, "{manners:?}");
-        let patient = manners.iter().all(|manner| *manner == Patient);
+        let unbounded = manners.iter().all(|manner| *manner == Unbounded);
         assert!(
-            !stop.is_patient() || patient || manners.contains(&Now),
+            !stop.is_unbounded() || unbounded || manners.contains(&Now),
             "{manners:?}"
         );
     }
@@ -187,11 +188,11 @@ fn the_signal_after_a_stop_that_was_asked_for_is_the_first() {
         StopEffect::Announce
     );
     assert_eq!(
-        stop.hear(stop_signals(1, 0), moment(2, DELAY, false)),
+        stop.take(stop_signals(1, 0), moment(2, DELAY, false)),
         StopEffect::Shutdown
     );
     assert_eq!(
-        stop.hear(stop_signals(1, 0), moment(3, DELAY, true)),
+        stop.take(stop_signals(1, 0), moment(3, DELAY, true)),
         StopEffect::Kill
     );
     let mut stop = Stop::default();
@@ -200,11 +201,11 @@ fn the_signal_after_a_stop_that_was_asked_for_is_the_first() {
         StopEffect::Shutdown
     );
     assert_eq!(
-        stop.hear(stop_signals(1, 0), moment(2, DELAY, true)),
+        stop.take(stop_signals(1, 0), moment(2, DELAY, true)),
         StopEffect::Nothing
     );
     assert_eq!(
-        stop.hear(stop_signals(1, 0), moment(3, DELAY, true)),
+        stop.take(stop_signals(1, 0), moment(3, DELAY, true)),
         StopEffect::Kill
     );
 }
@@ -213,9 +214,9 @@ fn the_signal_after_a_stop_that_was_asked_for_is_the_first() {
 #[test]
 fn how_far_a_stop_is_can_be_written_down() {
     assert_eq!(StopState::read(StopState::None.word()), StopState::None);
-    for (is_patient, was_told) in [(false, false), (false, true), (true, false), (true, true)] {
+    for (is_unbounded, was_told) in [(false, false), (false, true), (true, false), (true, true)] {
         let terms = StopTerms {
-            is_patient,
+            is_unbounded,
             was_told,
         };
         for state in [StopState::Announced(terms), StopState::Begun(terms)] {
@@ -258,5 +259,5 @@ fn hear(stop: &mut Stop, signal: char, is_shutdown: bool) -> StopEffect {
         'Q' => stop_signals(0, 1),
         _ => stop_signals(1, 0),
     };
-    stop.hear(signals, moment(1, Duration::ZERO, is_shutdown))
+    stop.take(signals, moment(1, Duration::ZERO, is_shutdown))
 }

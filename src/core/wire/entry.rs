@@ -45,7 +45,7 @@ impl BoardEntry {
 
     /// Whether the child prints its last word even if WILL_LOOK is set.
     ///
-    /// A parent that was killed leaves WILL_LOOK set for ever; the child discovers that when its
+    /// A parent that was killed leaves WILL_LOOK set forever; the child discovers that when its
     /// printing fails.
     pub(crate) fn is_to_be_printed(self) -> bool {
         const NOW_AND_THEN: u32 = 64;
@@ -58,7 +58,7 @@ impl BoardEntry {
 
     /// Whether the child notes its words here, and has said one.
     #[cfg(any(feature = "holder", feature = "status"))]
-    pub(crate) fn has_spoken(self) -> bool {
+    pub(crate) fn has_said_a_word(self) -> bool {
         self.words() > 0
     }
 

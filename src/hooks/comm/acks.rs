@@ -184,7 +184,7 @@ impl Comm {
 
 impl CommShared {
     /// How long the child may wait before something is due.
-    pub(super) fn patience(&self, deadline: Option<Time>) -> Option<Duration> {
+    pub(super) fn longest_wait(&self, deadline: Option<Time>) -> Option<Duration> {
         let again = self.channel.unsaid.load(Ordering::Relaxed);
         let again = again.then_some(SAY_AGAIN);
         let Some(due) = [self.acks.next.get(), deadline].into_iter().flatten().min() else {

@@ -39,7 +39,7 @@ impl Comm {
         self.shared.channel.sink().extend(time);
     }
 
-    /// Says what the child does with the connection in hand, for whoever looks at its slot.
+    /// Says what the child does with the connection in hand, for programs that read its slot.
     ///
     /// The first 128 bytes are kept, until the next connection. It costs no system call and a few
     /// nanoseconds.

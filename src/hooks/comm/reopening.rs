@@ -1,4 +1,4 @@
-//! Runs the callbacks that open logs anew, when the child is told to. Opens nothing itself.
+//! Runs the callbacks that reopen logs, when the child is told to. Opens nothing itself.
 
 use super::{Comm, CommShared};
 use std::cell::RefCell;

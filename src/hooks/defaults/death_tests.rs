@@ -241,7 +241,7 @@ fn an_idle_newcomer_that_is_killed_is_no_failed_start_and_one_that_said_only_ack
         for now in [1, 2, 3] {
             let newcomer = child(&mut monitor, State::Starting);
             go_to(&mut monitor, now);
-            monitor.heard(newcomer);
+            monitor.note_word_heard(newcomer);
             monitor.acknowledge(newcomer);
             if can_serve {
                 monitor.set_not_busy(newcomer);
@@ -327,7 +327,7 @@ fn a_start_that_holds_ends_the_backoff() {
     let (mut monitor, now) = failing_twice();
     let acked = child(&mut monitor, State::Starting);
     go_to(&mut monitor, now + 1);
-    monitor.heard(acked);
+    monitor.note_word_heard(acked);
     monitor.acknowledge(acked);
     assert_eq!(cost(&mut monitor), 200);
     // A child that is to be killed because it cannot be watched may still say that it is ready.

@@ -107,7 +107,7 @@ fn o39_in_a_shutdown_a_child_in_its_start_is_killed_after_the_drain() {
         let id = child(&mut monitor, State::Starting);
         monitor.stop(id, Reason::Shutdown);
         if says {
-            monitor.heard(id);
+            monitor.note_word_heard(id);
         }
         let _ = asked(&mut monitor);
         expect_kill_at(&mut monitor, id, expected);

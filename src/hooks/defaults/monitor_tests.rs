@@ -71,7 +71,7 @@ fn a_starting_child_is_no_surplus_and_is_never_culled() {
     }
     // The first word makes one of them spare, which is one too many.
     go_to(&mut monitor, 2000);
-    monitor.heard(starting[0]);
+    monitor.note_word_heard(starting[0]);
     assert_eq!(monitor.deadline(), Some(at(3000)));
 }
 
@@ -247,7 +247,7 @@ fn words_of_a_retiring_child_move_it_nowhere() {
     for was in [State::Starting, State::Free, State::Busy] {
         let id = child(&mut monitor, was);
         monitor.retire(id, Reason::Asked);
-        monitor.heard(id);
+        monitor.note_word_heard(id);
         assert!(!monitor.set_busy(id));
         assert!(!monitor.set_not_busy(id));
         assert!(monitor.acknowledge(id), "it is alive all the same");

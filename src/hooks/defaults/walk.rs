@@ -158,7 +158,7 @@ impl Walk {
     fn say_something(&mut self) {
         let word = self.random.of(&[Word::Ack, Word::Busy, Word::NotBusy]);
         if let Some(child) = self.someone() {
-            self.monitor.heard(child);
+            self.monitor.note_word_heard(child);
             self.hooks
                 .handler_server_ack(&mut self.monitor, child, Output::Word(word));
         }
@@ -427,7 +427,7 @@ impl Walk {
                     self.finish(child, exit_code(0));
                 } else {
                     self.monitor.set_unread(child, false);
-                    self.monitor.heard(child);
+                    self.monitor.note_word_heard(child);
                     let ack = Output::Word(Word::Ack);
                     self.hooks.handler_server_ack(&mut self.monitor, child, ack);
                 }

@@ -50,9 +50,9 @@ impl StatusAddress {
 
     /// A TCP socket at `HOST:PORT`. Port 0 lets the system choose one.
     ///
-    /// Whoever can reach it sees all of the status, which has the addresses of clients. On the
-    /// loopback interface a client must ask for `localhost`, for an IP address or for `HOST` itself:
-    /// under any other name a page in a browser could read it.
+    /// Everybody who can reach it sees all of the status, which has the addresses of clients. On
+    /// the loopback interface a client must ask for `localhost`, for an IP address or for `HOST`
+    /// itself: under any other name a page in a browser could read it.
     pub fn tcp(address: impl Into<String>) -> Self {
         Self(StatusEndpoint::Tcp(address.into()))
     }

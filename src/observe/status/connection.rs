@@ -123,7 +123,7 @@ impl Connection {
     }
 
     /// A client that is told something without having asked.
-    pub(super) fn told(socket: OwnedFd, text: String, now: Time) -> Self {
+    pub(super) fn with_text(socket: OwnedFd, text: String, now: Time) -> Self {
         let mut connection = Self::new(socket, Hosts::Any, now);
         connection.begin(text.into_bytes(), "".into(), false, now);
         connection
@@ -147,7 +147,7 @@ impl Connection {
         matches!(self.phase, ConnectionPhase::Over)
     }
 
-    /// Ends it, and forgets what it was to be sent.
+    /// Closes it, and drops what was to be sent.
     pub(super) fn give_up(&mut self) {
         self.phase = ConnectionPhase::Over;
     }

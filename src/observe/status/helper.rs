@@ -23,7 +23,7 @@ const MOST_HELD: usize = 32 * 1024 * 1024;
 /// How many clients are accepted in a row.
 const ACCEPTS: usize = 64;
 /// How long a turn goes on with clients, and then with accepting them. It ends with the one who is
-/// being served then; whoever was left has the first turn next time.
+/// being served then; the next time begins with the clients that were left.
 const TURN: Duration = Duration::from_millis(20);
 /// How long to accept nobody after an error.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -226,7 +226,7 @@ impl StatusHelper {
     fn accept(&mut self, at: usize, until: Time) {
         for _ in 0..ACCEPTS {
             match self.sockets[at].accept() {
-                Ok(client) => self.welcome(client, at),
+                Ok(client) => self.add_client(client, at),
                 Err(error) => return self.note_accept_error(&error),
             }
             if until <= self.answers.now() {
@@ -244,14 +244,14 @@ impl StatusHelper {
         }
     }
 
-    fn welcome(&mut self, client: OwnedFd, at: usize) {
+    fn add_client(&mut self, client: OwnedFd, at: usize) {
         if self.clients.len() == MOST_CLIENTS {
             self.make_room();
         }
         let now = self.answers.now();
         let mut client = match self.sockets[at].serves {
             StatusService::Http => Connection::new(client, self.sockets[at].hosts.clone(), now),
-            StatusService::Agent => Connection::told(client, self.answers.agent(), now),
+            StatusService::Agent => Connection::with_text(client, self.answers.agent(), now),
         };
         let answers = &mut self.answers;
         client.advance(now, &mut |request| answers.answer(request));

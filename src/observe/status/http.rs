@@ -76,8 +76,8 @@ pub(crate) enum Hosts {
     Any,
     /// Under an address, as `localhost`, or under this name.
     ///
-    /// Whoever owns a name can have it mean any address: a browser then lets a page with that name
-    /// read what is told at the address, also on the browser's own machine.
+    /// The owner of a name can make it stand for any address: a browser then lets a page with that
+    /// name read what is told at the address, also on the browser's own machine.
     Own(Rc<str>),
 }
 

@@ -156,7 +156,7 @@ impl Recorder {
             limit: listener.limit,
         };
         let listeners: Vec<_> = listeners.into_iter().map(text).collect();
-        // Those of a stop are closed by and by: what they were called stays.
+        // During a stop the listeners are closed one after the other; their names stay.
         if !listeners.is_empty() {
             self.texts.listeners = listeners;
         }

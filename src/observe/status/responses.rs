@@ -31,8 +31,8 @@ const PAGE: &str = include_str!("page.html");
 /// How late the parent's next turn may be until the server counts as stuck.
 const STUCK_AFTER: Duration = Duration::from_secs(10);
 
-/// A text is told again for so many times as long as it took to make: making one takes a fifth of the
-/// helper's time, whoever asks for it how often.
+/// A text is told again for so many times as long as it took to make: making one takes a fifth of
+/// the helper's time, no matter how often it is asked for.
 const KEPT_FOR: u32 = 4;
 /// And for no longer than this.
 const KEPT_AT_MOST: Duration = Duration::from_secs(1);
@@ -153,7 +153,7 @@ impl Responses {
         text
     }
 
-    /// The next text is made anew.
+    /// The next text is made again.
     #[cfg(test)]
     pub(super) fn forget_texts(&mut self) {
         self.kept.clear();

@@ -1,6 +1,5 @@
 //! The loop of the reserved child: while all others are busy it takes what is too old from the
-//! queues. `core/accept/sweep` decides when; serves nobody but a connection that it has taken too
-//! soon.
+//! queues. `core/accept/sweep` decides when; serves only a connection that it has taken too soon.
 
 use super::AcceptLoop;
 use crate::{
@@ -76,7 +75,7 @@ impl<L: Listener<Stream: Stream>> AcceptLoop<'_, L> {
 
     /// A look at a queue; `None` if its connections have no known age, or are not counted.
     fn look(&self, listener: usize, reserve: &Reserve) -> Option<QueueLook> {
-        // In this order: who is taken in between is taken for one that has not come yet.
+        // In this order: a client that is taken in between counts as one that has not come yet.
         let taken = reserve.taken(listener)?;
         let listeners = self.acceptor.listeners.borrow();
         let (kind, socket) = (self.acceptor.kind, listeners.get(listener)?.as_fd());

@@ -106,8 +106,8 @@ pub trait ConnClass {
         defaults::handler_stopping(self, session);
     }
 
-    /// `_stop`: the last call; the connection is closed when it returns. Not after a panic, nor when
-    /// the child is killed.
+    /// `_stop`: the last call; the connection is closed when it returns. Not called after a panic,
+    /// or when the child is killed.
     ///
     /// Default: [`defaults::handler_stop`] does nothing.
     fn handler_stop(&mut self, session: &mut Session) {

@@ -208,7 +208,7 @@ proptest! {
 /// may be longer than it, and a space makes no record.
 #[derive(Default)]
 struct Unpacking {
-    /// What is left of a run: records of two bytes at the most.
+    /// What is left of a run: records of two bytes at most.
     run: Vec<u8>,
 }
 

@@ -1,5 +1,5 @@
-//! What moves over a connection, and what its handler says about it, for whoever is told of its end.
-//! Counts; writes nothing.
+//! What moves over a connection, and what its handler says about it, for those that are told of its
+//! end. Counts; writes nothing.
 
 use super::{Conn, Stream};
 use crate::core::conn_end::kept_text;

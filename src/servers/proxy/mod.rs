@@ -21,10 +21,10 @@
 //!
 //! - **Off unless asked for.** A server without [`proxy_protocol`] passes a header to its handler
 //!   as it passes all bytes.
-//! - **Whoever is not trusted is not served.** A client that could send a header of its own could
-//!   call itself anybody. So with a [`ProxyProtocol`] a connection from elsewhere is closed, with a
-//!   header and without one; see [`direct`](ProxyProtocol::direct) for those that come without a
-//!   proxy.
+//! - **A peer that is not trusted is not served.** A client that could send a header of its own
+//!   could call itself anybody. So with a [`ProxyProtocol`] a connection from elsewhere is closed,
+//!   with a header and without one; see [`direct`](ProxyProtocol::direct) for those that come
+//!   without a proxy.
 //! - **A header is required, once.** It is read before the handler runs, to its last byte and not
 //!   beyond it, within [`timeout`](ProxyProtocol::timeout). The child counts as busy meanwhile, and
 //!   goes on sending ACKs.
@@ -106,8 +106,8 @@ impl ProxyProtocol {
         self
     }
 
-    /// Trusts whoever connects to a UNIX socket, or to another socket whose clients have no
-    /// internet address.
+    /// Trusts every process that connects to a UNIX socket, or to another socket whose clients have
+    /// no internet address.
     ///
     /// The [mode](crate::UnixServer::mode) of the socket file says who can.
     #[must_use]

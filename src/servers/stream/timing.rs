@@ -35,8 +35,8 @@ impl Timing {
         timing
     }
 
-    /// Sets the timeout of the sockets anew: a child may have removed it, so that others wait in
-    /// accept(2) for ever. The stop signal interrupts that wait, and the next one has the timeout.
+    /// Sets the timeout of the sockets again: a child may have removed it, so that others wait in
+    /// accept(2) forever. The stop signal interrupts that wait, and the next one has the timeout.
     pub(super) fn restore(&self, sockets: &OpenSockets) {
         if self.blocks {
             for socket in sockets.iter() {

@@ -1,5 +1,6 @@
 //! A look at the board, which changes nothing: for the parent, for children that ask about their
-//! siblings, and for whoever shows the state of a server. Trusts no number that a child has written.
+//! siblings, and for programs that show the state of a server. Trusts no number that a child has
+//! written.
 
 #[cfg(feature = "status")]
 use crate::core::board::Sums;

@@ -113,7 +113,7 @@ impl Journal {
     }
 
     /// What a child has said, whose phase the holder may be changing.
-    pub(super) fn note_said(&self, slot: usize, said: WordNotes) {
+    pub(super) fn note_words(&self, slot: usize, said: WordNotes) {
         self.place(slot)[SAID_AT].store(said.word(), SeqCst);
     }
 
@@ -132,7 +132,7 @@ impl Journal {
     }
 
     /// Why a child is told to stop, whose phase the holder may be changing.
-    pub(super) fn note_told(&self, slot: usize, told: RetirementNote) {
+    pub(super) fn note_retirement(&self, slot: usize, told: RetirementNote) {
         self.place(slot)[TOLD_AT].store(told.word(), SeqCst);
     }
 
@@ -311,10 +311,10 @@ mod tests {
         };
         journal.put(1, &before);
         let seen = journal.record(1);
-        journal.note_told(1, told);
+        journal.note_retirement(1, told);
         journal.note_ending(1, &seen);
         assert_eq!(journal.record(1).phase, LifePhase::Ending);
-        journal.note_said(1, said);
+        journal.note_words(1, said);
         journal.note_paired(1);
         let end = Collected {
             status: Some(WaitStatus::from_raw(9)),
@@ -368,7 +368,7 @@ mod tests {
             requests: 9,
             ..WordNotes::default()
         };
-        journal.note_said(1, said);
+        journal.note_words(1, said);
         assert_eq!(journal.record(1), JournalRecord { said, ..living });
     }
 
@@ -380,7 +380,7 @@ mod tests {
         for turn in 1..5 {
             let before = (journal.pool().stop, journal.taken());
             let stop = StopState::Announced(StopTerms {
-                is_patient: turn % 2 == 0,
+                is_unbounded: turn % 2 == 0,
                 was_told: true,
             });
             let _ = journal.note_heard(stop, &count(turn));

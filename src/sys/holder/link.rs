@@ -118,9 +118,9 @@ impl PoolJournal for HolderLink {
         }
     }
 
-    fn note_said(&self, child: ChildId, said: WordNotes) {
+    fn note_words(&self, child: ChildId, said: WordNotes) {
         if let Some(journal) = self.journal_of(child) {
-            journal.note_said(child.slot(), said);
+            journal.note_words(child.slot(), said);
         }
     }
 
@@ -130,9 +130,9 @@ impl PoolJournal for HolderLink {
         }
     }
 
-    fn note_told(&self, child: ChildId, told: RetirementNote) {
+    fn note_retirement(&self, child: ChildId, told: RetirementNote) {
         if let Some(journal) = self.journal_of(child) {
-            journal.note_told(child.slot(), told);
+            journal.note_retirement(child.slot(), told);
         }
     }
 

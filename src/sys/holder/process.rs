@@ -14,7 +14,7 @@ pub(super) use self::{end::exit, signals::note_arrived};
 
 use self::{
     end::{complain, exit_like},
-    signals::{heard, stop_with_the_terminal},
+    signals::{handled_signals, stop_with_the_terminal},
 };
 use super::{
     HolderSplit,
@@ -150,7 +150,7 @@ impl<'a> Holder<'a> {
             kept: std::mem::take(&mut setup.kept),
             deaths: Deaths::new(setup.journal.slots()),
             signals: SignalFd::with_flags(
-                &heard()?,
+                &handled_signals()?,
                 SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK,
             )?,
             setup,
@@ -177,7 +177,7 @@ impl<'a> Holder<'a> {
                 }
                 // It is no fault of the parent's, and the children serve.
                 Err(error) => {
-                    self.tell_failed_fork(&error);
+                    self.report_failed_fork(&error);
                     self.restarts.ended(true, Duration::ZERO)
                 }
             };
@@ -189,7 +189,7 @@ impl<'a> Holder<'a> {
     }
 
     /// Says once that there is no parent, until there is one.
-    fn tell_failed_fork(&mut self, error: &io::Error) {
+    fn report_failed_fork(&mut self, error: &io::Error) {
         if std::mem::replace(&mut self.cannot_fork, true) {
             return;
         }
@@ -263,12 +263,12 @@ impl<'a> Holder<'a> {
     /// Waits for the end of the parent. Does not return if that has said goodbye.
     fn await_end(&mut self) -> RestartDecision {
         // Who has ended before is told by no signal.
-        self.hear_signals();
+        self.take_signals();
         while self.parent.as_ref().is_some_and(|it| it.status.is_none()) {
             self.wait(None);
         }
         // What it has said last.
-        self.hear_parent();
+        self.read_messages();
         self.channel = None;
         let Some(parent) = self.parent.take() else {
             return self.restarts.ended(true, Duration::ZERO);
@@ -295,12 +295,12 @@ impl<'a> Holder<'a> {
             }
             None => poll_any([signals], timeout).map(drop),
         };
-        self.hear_parent();
-        self.hear_signals();
+        self.read_messages();
+        self.take_signals();
     }
 
     /// Hears all that the parent has said.
-    fn hear_parent(&mut self) {
+    fn read_messages(&mut self) {
         let Some(channel) = self.channel.take() else {
             return;
         };
@@ -311,7 +311,7 @@ impl<'a> Holder<'a> {
             Some(Duration::ZERO),
         );
         while let Some((message, pipes)) = messages::receive(&channel) {
-            self.obey(message, pipes);
+            self.act_on(message, pipes);
             if message.wants_answer() {
                 messages::wake(&channel);
             }
@@ -321,7 +321,7 @@ impl<'a> Holder<'a> {
         }
     }
 
-    fn obey(&mut self, message: Message, pipes: messages::Pipes) {
+    fn act_on(&mut self, message: Message, pipes: messages::Pipes) {
         match message {
             Message::Keep(child) => self.kept.put(child, pipes),
             Message::Drop(child) => self.kept.close(child.slot(), child.serial()),
@@ -341,7 +341,7 @@ impl<'a> Holder<'a> {
         let until = self.setup.clock.now() + after;
         loop {
             let left = until.since(self.setup.clock.now());
-            if left.is_zero() || self.hear_signals() {
+            if left.is_zero() || self.take_signals() {
                 return;
             }
             let signals = (self.signals.as_fd(), PollFlags::POLLIN);

@@ -89,7 +89,7 @@ impl Stacks {
     ) -> io::Result<()> {
         let slot = self.slot(child).ok_or(io::ErrorKind::Unsupported)?;
         slot.ask(child.serial());
-        nudge(pid, held_child)?;
+        ask_by_signal(pid, held_child)?;
         self.asked.push(AskedChild { child, pid });
         Ok(())
     }
@@ -178,7 +178,7 @@ impl Stacks {
 }
 
 /// Sends the question to a child alone, and not to its group.
-fn nudge(pid: u32, held_child: Option<&HeldChild>) -> io::Result<()> {
+fn ask_by_signal(pid: u32, held_child: Option<&HeldChild>) -> io::Result<()> {
     // OK because the pid comes from fork(2).
     let pid = pid as libc::pid_t;
     match (process::is_ours(pid)?, held_child) {

@@ -1,5 +1,5 @@
 //! The process that reads stacks: a fork of the parent, at the same addresses, that lives until it
-//! has read the copies of a few children and for a few seconds at the most. It takes hundreds of
+//! has read the copies of a few children and for a few seconds at most. It takes hundreds of
 //! milliseconds where debug information is large, and memory, and it walks what a fault may have
 //! damaged: all that is its own risk and not the parent's.
 
@@ -37,7 +37,7 @@ use std::{
     time::Duration,
 };
 
-/// How long the process lives, at the most.
+/// How long the process lives, at most.
 const LIFE: u32 = 10;
 /// How long it waits for children that do not answer.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -53,7 +53,7 @@ pub(super) struct StackReader {
     pipe: Registered<OwnedFd>,
     lines: StackParser,
     /// The children of which nothing has been told yet.
-    untold: Vec<ChildId>,
+    unreported: Vec<ChildId>,
 }
 
 impl StackReader {
@@ -72,7 +72,7 @@ impl StackReader {
                     pid: pid as libc::pid_t,
                     pipe: Registered::parents(read),
                     lines: StackParser::default(),
-                    untold: asked.iter().map(|asked| asked.child).collect(),
+                    unreported: asked.iter().map(|asked| asked.child).collect(),
                 })
             }
             Err(error) => {
@@ -99,7 +99,7 @@ impl StackReader {
         let Self {
             pipe,
             lines,
-            untold,
+            unreported,
             ..
         } = self;
         let mut buffer = [0; 4096];
@@ -109,8 +109,8 @@ impl StackReader {
                 Ok(Some(0)) | Err(_) => return false,
                 Ok(Some(count)) => lines.feed(&buffer[..count], |told| {
                     let is_told = |child: &ChildId| *child == ChildId::new(told.slot, told.serial);
-                    if let Some(at) = untold.iter().position(is_told) {
-                        found(untold.swap_remove(at), told);
+                    if let Some(at) = unreported.iter().position(is_told) {
+                        found(unreported.swap_remove(at), told);
                     }
                 }),
             }
@@ -131,7 +131,7 @@ impl StackReader {
         if let Err(error) = poller.remove_urgent(self.fd()) {
             log::debug!("deregistering the reader of stacks: {error}");
         }
-        (self.pid, self.untold)
+        (self.pid, self.unreported)
     }
 }
 
@@ -246,12 +246,12 @@ fn read_one(
         serial: child.serial(),
         frames: modules.name(&walk(modules, &copy)),
     };
-    tell(pipe, told.lines().as_bytes());
+    write_all(pipe, told.lines().as_bytes());
     true
 }
 
 /// Writes, and waits for the parent to read.
-fn tell(pipe: &OwnedFd, mut bytes: &[u8]) {
+fn write_all(pipe: &OwnedFd, mut bytes: &[u8]) {
     while !bytes.is_empty() {
         match unistd::write(pipe, bytes) {
             Ok(count) => bytes = &bytes[count..],

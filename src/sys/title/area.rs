@@ -1,6 +1,6 @@
 //! Memory that the kernel shows as the arguments of this process. It is memory of our own, to which
-//! the kernel is told to look: the real arguments and the environment stay where they are, so
-//! whoever holds pointers into them, or asks for the arguments later, finds them unchanged.
+//! the kernel is told to look: the real arguments and the environment stay where they are, so code
+//! that holds pointers into them, or reads the arguments later, finds them unchanged.
 
 #![allow(unsafe_code)]
 
@@ -68,8 +68,8 @@ impl TitleArea {
     }
 
     fn bytes(&self) -> &[AtomicU8] {
-        // SAFETY: the memory has this size and is never unmapped; whoever reads it from outside
-        // of the process makes no difference.
+        // SAFETY: the memory has this size and is never unmapped; a process that reads it from
+        // outside of the process makes no difference.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), SIZE) }
     }
 

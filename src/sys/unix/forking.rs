@@ -92,7 +92,7 @@ impl UnixSystem {
     }
 
     fn prepare_fork(&mut self, terms: ForkTerms, ends: &ParentEnds) -> io::Result<ForkContext> {
-        let has_slot = self.board.is_lent_to(terms.id);
+        let has_slot = self.board.is_assigned_to(terms.id);
         let now = self.clock.now();
         Ok(ForkContext {
             terms,

@@ -2,7 +2,7 @@
 //! on. Everything that can fail comes first, and after an exec that has failed all is as before.
 
 use super::{
-    descriptors::{borrow, close_on_exec},
+    descriptors::{borrow_fd, close_on_exec},
     instruction::{UpgradeInstruction, UpgradeTask, kept_from_others},
     program::{ExecveatCall, RunningProgram},
     state_file,
@@ -69,7 +69,7 @@ pub(crate) fn go_back(
     // What is not open is for that program to miss.
     let mut kept = snapshot.map_or_else(|| vec![state], |snapshot| kept(snapshot, state));
     kept.extend(kept_from_others());
-    kept.retain(|fd| borrow(*fd).is_ok());
+    kept.retain(|fd| borrow_fd(*fd).is_ok());
     at_once(&call, &kept)
 }
 
@@ -109,7 +109,7 @@ pub(crate) fn flush_outputs() {
     let Ok([out, err]) = poll_any(asked, Some(Duration::ZERO)) else {
         return;
     };
-    // OK to ignore: whoever reads them is gone.
+    // OK to ignore: their reader is gone.
     if out {
         let _ = stdout.lock().flush();
     }

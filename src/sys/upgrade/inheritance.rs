@@ -99,7 +99,7 @@ fn end(offered: Offered) -> String {
 
 impl OfferedAddress {
     fn of(fd: u32) -> io::Result<Self> {
-        let socket = descriptors::borrow(fd.cast_signed())?;
+        let socket = descriptors::borrow_fd(fd.cast_signed())?;
         let address: SockaddrStorage = match getsockname(socket.as_raw_fd()) {
             Ok(address) => address,
             Err(Errno::EINVAL) => return Ok(Self::Elsewhere),

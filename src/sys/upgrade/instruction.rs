@@ -201,7 +201,7 @@ pub(super) fn kept_from_others() -> &'static [RawFd] {
 /// The state behind a descriptor that an instruction has named. It stays open: the program before may need
 /// it again.
 pub(crate) fn read_state(fd: RawFd) -> io::Result<Snapshot> {
-    let file = descriptors::borrow(fd)?;
+    let file = descriptors::borrow_fd(fd)?;
     descriptors::close_on_exec(fd, true)?;
     let bytes = state_file::read(file)?;
     Snapshot::decode(&bytes).map_err(io::Error::other)
@@ -215,13 +215,13 @@ pub(crate) fn answer_and_wait(answers: RawFd, end: RawFd, answer: Result<(), Str
         Err(reason) => format!("no {}\n", reason.replace('\n', " ")),
     };
     for fd in [answers, end] {
-        if descriptors::borrow(fd).is_err() {
+        if descriptors::borrow_fd(fd).is_err() {
             return;
         }
     }
     let answers = descriptors::take(answers.cast_unsigned());
     let end = descriptors::take(end.cast_unsigned());
-    // OK to ignore: whoever started this process is gone then.
+    // OK to ignore: the process that started this one is gone then.
     let _ = unistd::write(&answers, text.as_bytes());
     log::debug!("waits at {} for the end of the trial", end.as_raw_fd());
     let _ = poll_any([(end.as_fd(), PollFlags::POLLIN)], None);

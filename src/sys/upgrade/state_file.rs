@@ -1,4 +1,4 @@
-//! The state as a file in memory: written once, then sealed, so that whoever reads it reads what was
+//! The state as a file in memory: written once, then sealed, so that a reader gets what was
 //! written. Knows nothing of what is in it.
 
 use nix::{
@@ -15,7 +15,7 @@ use std::{
     os::fd::{AsFd, OwnedFd},
 };
 
-/// Nobody can change the file, nor take this away.
+/// Nobody can change the file or remove this seal.
 const SEALS: SealFlag = SealFlag::F_SEAL_WRITE
     .union(SealFlag::F_SEAL_GROW)
     .union(SealFlag::F_SEAL_SHRINK)

@@ -99,7 +99,7 @@ impl Upgrades {
         for unknown in state.with_role(FdRole::Unknown) {
             drop(descriptors::take(unknown.fd));
         }
-        tell_dropped(state);
+        answer_dropped(state);
         self.end_old_helper(state.pool.status_helper);
     }
 
@@ -121,10 +121,10 @@ impl Upgrades {
         self.askers.push(connection);
     }
 
-    /// Tells the outcome to whoever waits for it: one line.
-    pub(crate) fn tell_askers(&mut self, outcome: &str) {
+    /// Sends the outcome to the clients that wait for it: one line.
+    pub(crate) fn answer_askers(&mut self, outcome: &str) {
         for asker in self.askers.drain(..) {
-            tell(asker.as_fd(), outcome);
+            answer_asker(asker.as_fd(), outcome);
         }
     }
 
@@ -189,7 +189,7 @@ impl Upgrades {
         for mut trial in self.ended.drain(..) {
             trial.await_end();
         }
-        self.tell_askers("error: the server has stopped");
+        self.answer_askers("error: the server has stopped");
     }
 
     /// Collects the processes of trials that are over, and that of the program before.
@@ -303,7 +303,7 @@ impl Upgrades {
 }
 
 /// Tells the outcome of an upgrade: one line.
-pub(crate) fn tell(asker: BorrowedFd<'_>, outcome: &str) {
+pub(crate) fn answer_asker(asker: BorrowedFd<'_>, outcome: &str) {
     descriptors::send_line(asker, &format!("{}\n", outcome.replace('\n', " ")));
 }
 
@@ -312,7 +312,7 @@ fn path(bytes: &[u8]) -> PathBuf {
 }
 
 /// What a later version has handed on for what this one has not.
-fn tell_dropped(state: &Snapshot) {
+fn answer_dropped(state: &Snapshot) {
     let descriptors: Vec<_> = state.with_role(FdRole::Unknown).map(|it| it.fd).collect();
     if !(state.unknown.is_empty() && descriptors.is_empty()) {
         say!(
@@ -336,9 +336,9 @@ fn listening(id: PreForkId) -> impl Iterator<Item = io::Result<(RawFd, FdRole)>>
     })
 }
 
-/// One that is missed would be opened anew, perhaps elsewhere.
+/// One that is missed would be opened again, perhaps elsewhere.
 fn listens(fd: RawFd) -> io::Result<bool> {
-    match getsockopt(&descriptors::borrow(fd)?, sockopt::AcceptConn) {
+    match getsockopt(&descriptors::borrow_fd(fd)?, sockopt::AcceptConn) {
         Err(Errno::ENOTSOCK) => Ok(false),
         found => Ok(found?),
     }

@@ -1,4 +1,4 @@
-//! `set` and `get`: the attributes, as text. What a value means is the attributes' to say.
+//! `set` and `get`: the attributes, as text. The attributes themselves say what a value means.
 
 use crate::core::{
     config::{Attribute, Config, TakesEffect},
@@ -37,7 +37,7 @@ pub(in super::super) fn set(monitor: &mut Monitor, arguments: &str) -> BegunComm
 pub(in super::super) fn get(monitor: &mut Monitor, arguments: &str) -> BegunCommand {
     let config = in_force(monitor);
     BegunCommand::Done(match (arguments, named(arguments)) {
-        ("", _) => Answer::ok(|json| tell_all(json, Config::attributes(), &config)),
+        ("", _) => Answer::ok(|json| write_all(json, Config::attributes(), &config)),
         (_, Ok(attribute)) => Answer::ok(|json| {
             json.field("name", attribute.name);
             json.field("value", attribute.text(&config));
@@ -50,7 +50,7 @@ pub(in super::super) fn get(monitor: &mut Monitor, arguments: &str) -> BegunComm
     })
 }
 
-fn tell_all(json: &mut JsonWriter, attributes: &[Attribute], config: &Config) {
+fn write_all(json: &mut JsonWriter, attributes: &[Attribute], config: &Config) {
     json.object("attributes", |json| {
         for attribute in attributes {
             json.field(attribute.name, attribute.text(config));
@@ -90,12 +90,12 @@ fn changed(monitor: &Monitor, attribute: &Attribute, before: &Config) -> Answer 
             json.field("asked", asked);
             json.field("normalised", attribute.normalised);
         }
-        tell_others(json, attribute, before, &after);
+        write_others(json, attribute, before, &after);
     })
 }
 
 /// The other attributes whose values in force follow from the one that was set.
-fn tell_others(json: &mut JsonWriter, but: &Attribute, before: &Config, after: &Config) {
+fn write_others(json: &mut JsonWriter, but: &Attribute, before: &Config, after: &Config) {
     let changed = |attribute: &&Attribute| {
         attribute.name != but.name && attribute.text(before) != attribute.text(after)
     };

@@ -13,7 +13,7 @@ use crate::core::{
 pub(in super::super) fn begin(monitor: &mut Monitor, arguments: &str) -> BegunCommand {
     let manner = match arguments {
         "" => Manner::Bounded,
-        "graceful" => Manner::Patient,
+        "graceful" => Manner::Unbounded,
         "now" => Manner::Now,
         other => {
             let text = format!("{other:?} is none of graceful, now");

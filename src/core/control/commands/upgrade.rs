@@ -1,5 +1,5 @@
-//! `upgrade [PATH]`: done when the children of the new program have replaced all others, or when the
-//! old program serves on. It is answered by whichever program that is. Executes nothing itself.
+//! `upgrade [PATH]`: done when the children of the new program have replaced all others, or when
+//! the old program serves on. That program answers it. Executes nothing itself.
 
 use crate::core::{
     control::{Answer, BegunCommand, ErrorCode, Pending, STOPPING, WaitsFor},

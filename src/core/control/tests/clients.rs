@@ -145,7 +145,7 @@ fn clients_have_deadlines_but_not_while_their_command_runs() {
 
 /// Time counts from the last byte that it has read: a slow reader of a long answer is no idle one.
 #[test]
-fn a_slow_reader_has_its_time_anew_with_each_byte() {
+fn a_slow_reader_gets_its_time_again_with_each_byte() {
     let mut talk = Talk::new(monitor());
     talk.send(1, "show\n");
     talk.turn();

@@ -145,7 +145,7 @@ fn a_failure_belongs_to_the_reload_that_failed() {
     assert_eq!((code(&talk.read(1)), talk.read(2).as_str()), ("failed", ""));
 }
 
-/// Whoever has asked for the reload is told that the stop has ended it.
+/// The client that has asked for the reload is told that the stop has ended it.
 #[test]
 fn i03_a_stop_during_a_reload_wins() {
     let (mut talk, _) = reloading();

@@ -32,11 +32,11 @@ fn a_stop_that_is_asked_for_again_kills_nobody() {
     talk.send(1, "stop graceful\n");
     talk.turn();
     assert_eq!(talk.monitor.take_stop_effect(), StopEffect::Announce);
-    assert!(talk.monitor.stop.is_patient());
+    assert!(talk.monitor.stop.is_unbounded());
     talk.send(2, "stop\n");
     talk.turn();
     assert_eq!(talk.monitor.take_stop_effect(), StopEffect::Nothing);
-    assert!(!talk.monitor.stop.is_patient());
+    assert!(!talk.monitor.stop.is_unbounded());
     assert_eq!(talk.monitor.stop_begins_at(), Some(at(5000)));
     talk.monitor.begin_shutdown();
     talk.send(3, "stop\n");
@@ -57,7 +57,7 @@ fn a_stop_that_a_hook_refuses_is_answered() {
     assert!(answer.contains("handler_shutdown"), "{answer}");
 }
 
-/// Nobody waits for ever: what no event has ended is answered with the last.
+/// Nobody waits forever: what no event has ended is answered with the last.
 #[test]
 fn the_end_of_the_server_answers_everything() {
     let mut talk = Talk::new(monitor());

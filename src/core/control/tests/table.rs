@@ -83,7 +83,7 @@ fn a_drain_lasts_until_it_is_taken_back() {
     assert!(!next.is_drained);
 }
 
-/// Whoever stops a server after that relies on it.
+/// A script that stops a server after that relies on it.
 #[test]
 fn nobody_is_told_that_a_server_without_a_status_is_drained() {
     let mut talk = Talk::new(Monitor::default());

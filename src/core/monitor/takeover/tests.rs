@@ -28,9 +28,9 @@ fn monitor() -> Monitor {
 /// without a bound gets none.
 #[test]
 fn a_stop_goes_on_where_it_was() {
-    for (manner, is_patient) in [(Manner::Bounded, false), (Manner::Patient, true)] {
+    for (manner, is_unbounded) in [(Manner::Bounded, false), (Manner::Unbounded, true)] {
         let terms = StopTerms {
-            is_patient,
+            is_unbounded,
             was_told: false,
         };
         let mut first = monitor();
@@ -43,7 +43,7 @@ fn a_stop_goes_on_where_it_was() {
         next.go_on(announced, &[]);
         assert_eq!(next.take_stop_effect(), StopEffect::Announce);
         assert!(next.stop_begins_at().is_some());
-        assert_eq!(next.stop.is_patient(), is_patient);
+        assert_eq!(next.stop.is_unbounded(), is_unbounded);
         first.begin_shutdown();
         let begun = first.pool_note(false, None).stop;
         assert_eq!(begun, StopState::Begun(terms));
@@ -51,7 +51,7 @@ fn a_stop_goes_on_where_it_was() {
         last.go_on(begun, &[]);
         assert!(last.queue.has(&PostedState::Shutdown));
         last.begin_shutdown();
-        assert_eq!(last.stop.is_patient(), is_patient);
+        assert_eq!(last.stop.is_unbounded(), is_unbounded);
     }
 }
 
@@ -105,9 +105,9 @@ fn a_child_that_was_stuck_is_killed_when_the_parent_before_would_have_killed_it(
 /// The bound of a stop is that of the stop, from its beginning, and not `kill_timeout`.
 #[test]
 fn a_child_in_a_stop_has_the_time_of_the_stop() {
-    for (is_patient, was_told) in [(false, true), (true, false)] {
+    for (is_unbounded, was_told) in [(false, true), (true, false)] {
         let terms = StopTerms {
-            is_patient,
+            is_unbounded,
             was_told,
         };
         let told = told_at(1_000, Reason::Shutdown);
@@ -123,7 +123,7 @@ fn a_child_in_a_stop_has_the_time_of_the_stop() {
         assert_eq!(asked(&mut next), [int(id)]);
         let last = 1_000 + SHUTDOWN_TIMEOUT;
         assert_eq!(due_at(&mut next, last - 1), []);
-        let expected = if is_patient { vec![] } else { vec![kill(id)] };
+        let expected = if is_unbounded { vec![] } else { vec![kill(id)] };
         assert_eq!(due_at(&mut next, last), expected);
     }
 }
@@ -161,14 +161,14 @@ fn a_child_that_has_closed_its_outputs_is_told_when_it_would_have_been() {
 fn why_a_child_was_told_is_noted() {
     let mut first = monitor();
     let id = child(&mut first, State::Busy);
-    assert_eq!(first.told_note(id), None);
+    assert_eq!(first.retirement_note(id), None);
     go_to(&mut first, 700);
     first.stop(id, Reason::Reloaded);
     let reloaded = RetirementNote {
         reason: Reason::Reloaded,
         at: at(700),
     };
-    assert_eq!(first.told_note(id), Some(reloaded));
+    assert_eq!(first.retirement_note(id), Some(reloaded));
 }
 
 /// The next parent, in the second epoch, with two children of the first.

@@ -124,7 +124,7 @@ impl World {
         }
     }
 
-    /// No work takes longer than its clock allows, and no child is told before that.
+    /// No work takes longer than its limit allows, and no child is told before that.
     fn check_clocks(&self, monitor: &Monitor) {
         // With each pause the wait before it counts for no clock either.
         let pauses = self.parent.paused + LONGEST_WAIT * self.parent.pauses;
@@ -320,7 +320,7 @@ fn check_it_retires_in_time(monitor: &Monitor, child: &Child) {
             child.was_killed()
                 || judged_later
                 || serves && monitor.timeout().is_zero()
-                || monitor.stop.is_patient() && child.reason() == Some(Reason::Shutdown),
+                || monitor.stop.is_unbounded() && child.reason() == Some(Reason::Shutdown),
             "{child:?} retires for ever"
         );
         return;

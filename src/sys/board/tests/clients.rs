@@ -3,8 +3,8 @@
 use super::*;
 use std::thread;
 
-/// A connection counts for its client from the claim to its end, whoever asks; the end of a child ends
-/// it too.
+/// A connection counts for its client from the claim to its end, no matter who asks; the end of a
+/// child ends it too.
 #[test]
 fn connections_of_a_client_are_counted_over_all_children() {
     let mut board = Board::new(3, 0).unwrap();

@@ -4,7 +4,8 @@ use super::*;
 use crate::core::board::{Description, SlotNotes, View};
 use std::{array, thread};
 
-/// What children have counted of the queue stays when they end, and nonsense of one is left out.
+/// What children have counted of the queue stays when they end, and impossible numbers of one are
+/// left out.
 #[test]
 fn times_in_the_queue_are_those_of_all_children() {
     let mut board = Scoreboard::new(2).unwrap();
@@ -153,7 +154,7 @@ fn a_description_is_whole_or_none() {
     assert_eq!(board.board.view.description(0).unwrap().text, "after that");
 }
 
-/// Whoever looks while the texts change sees one of them, and no mixture.
+/// A reader that looks while the texts change sees one of them, and no mixture.
 #[test]
 fn no_description_is_a_mixture() {
     let mut board = Scoreboard::new(1).unwrap();
@@ -203,7 +204,7 @@ fn an_extension_holds_as_long_as_its_connection() {
         });
         let mut extended = None;
         while !child.is_finished() {
-            let crate::core::clocks::InHand {
+            let crate::core::time_limits::InHand {
                 since,
                 extended_until,
             } = view.notes(0, at(1)).in_hand();

@@ -22,9 +22,9 @@ impl Holder<'_> {
     pub(super) fn give_up(&mut self) -> ! {
         complain(b"holder: the parents end before they come to work; the server ends\n");
         *self.resources.death_write = None;
-        self.tell_children(false);
+        self.signal_children(false);
         self.await_children(self.setup.grace);
-        self.tell_children(true);
+        self.signal_children(true);
         self.await_children(AFTER_KILL);
         exit(EXIT_GIVEN_UP)
     }
@@ -47,7 +47,7 @@ impl Holder<'_> {
 
     /// Tells the children to stop, or kills them. All of them are children of this process, which it has
     /// not reaped.
-    fn tell_children(&self, kills: bool) {
+    fn signal_children(&self, kills: bool) {
         let lives = self.setup.journal.records().filter(|(_, it)| it.lives());
         for (_, JournalRecord { pid, stop_by, .. }) in lives {
             let signal = if kills { Signal::Kill } else { stop_by.signal };

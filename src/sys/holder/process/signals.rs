@@ -22,7 +22,7 @@ const REPLACE_PARENT: libc::c_int = libc::SIGABRT;
 
 impl Holder<'_> {
     /// Passes on the signals that have come, and reaps who has ended. True if a stop was asked for.
-    pub(super) fn hear_signals(&mut self) -> bool {
+    pub(super) fn take_signals(&mut self) -> bool {
         let mut stops = false;
         while let Ok(Some(signal)) = self.signals.read_signal() {
             let arrived = signal.ssi_signo.cast_signed();
@@ -30,7 +30,7 @@ impl Holder<'_> {
             match index.map(|index| (index, TABLE[index])) {
                 Some((_, row)) if row.signal == Signal::Child => {}
                 Some((index, row)) => {
-                    stops |= matches!(row.lead, SignalEffect::Stop | SignalEffect::PatientStop);
+                    stops |= matches!(row.lead, SignalEffect::Stop | SignalEffect::UnboundedStop);
                     self.pass_on(index, arrived);
                 }
                 None if arrived == REPLACE_PARENT => self.kill_parent(),
@@ -62,15 +62,15 @@ impl Holder<'_> {
 
 /// The signals that the holder hears: those of the table, but for two that come from what a process
 /// does itself, and one that is for the holder.
-pub(super) fn heard() -> io::Result<SigSet> {
+pub(super) fn handled_signals() -> io::Result<SigSet> {
     let own = [Signal::Pipe, Signal::FileSize];
     let rows = TABLE.iter().filter(|row| !own.contains(&row.signal));
-    let mut heard = SigSet::empty();
+    let mut handled_signals = SigSet::empty();
     for row in rows {
-        heard.add(Native::try_from(number(row.signal))?);
+        handled_signals.add(Native::try_from(number(row.signal))?);
     }
-    heard.add(Native::try_from(REPLACE_PARENT)?);
-    Ok(heard)
+    handled_signals.add(Native::try_from(REPLACE_PARENT)?);
+    Ok(handled_signals)
 }
 
 /// Ctrl-Z is for all processes of a job: a shell goes on when each of them has stopped. A handler of the

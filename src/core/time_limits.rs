@@ -1,4 +1,4 @@
-//! The clocks that bound what a child does: how long a start and how long one connection may take.
+//! The time limits of what a child does: how long a start and how long one connection may take.
 //! Decides when a child has taken too long and when to look next; knows no board and tells no
 //! child.
 
@@ -14,7 +14,7 @@ pub(crate) struct InHand {
     pub(crate) extended_until: Option<Time>,
 }
 
-/// What a child does that a clock bounds.
+/// What a child does that has a time limit.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Work {
     /// It has not said BUSY or NOT_BUSY since its fork.
@@ -28,17 +28,17 @@ pub(crate) enum Work {
 
 /// How long each kind of work may take; zero for no limit.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(crate) struct ClockLimits {
+pub(crate) struct WorkLimits {
     pub(crate) start: Duration,
     pub(crate) busy: Duration,
 }
 
-impl ClockLimits {
+impl WorkLimits {
     pub(crate) fn are_off(self) -> bool {
         self.start.is_zero() && self.busy.is_zero()
     }
 
-    /// When `work` has taken too long; `None` if its clock is off.
+    /// When `work` has taken too long; `None` if its limit is off.
     ///
     /// `judged` is when the child was last found to take too long. If it was not told to stop then,
     /// it gets the limit once more.
@@ -73,7 +73,7 @@ struct ParentPause {
 
 /// The times in which the parent did not run, as when its group was stopped or the machine paused.
 ///
-/// The children may not have run either, so for each clock the longest of these times does not
+/// The children may not have run either, so for each limit the longest of these times does not
 /// count. Only one, because a parent that is starved again and again would never end any work.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Pauses(VecDeque<ParentPause>);
@@ -120,16 +120,16 @@ impl Pauses {
     }
 }
 
-/// The clocks of all children: the pauses, and when the first clock may run out.
+/// The time limits of all children: the pauses, and when the first limit may be reached.
 #[derive(Debug, Default)]
-pub(crate) struct Clocks {
+pub(crate) struct TimeLimits {
     pub(crate) pauses: Pauses,
     /// Not later than the first end: a child may have begun another connection since.
     look_at: Option<Time>,
 }
 
-impl Clocks {
-    /// A clock runs out at `end`.
+impl TimeLimits {
+    /// A limit is reached at `end`.
     pub(crate) fn expect(&mut self, end: Option<Time>) {
         self.look_at = [self.look_at, end].into_iter().flatten().min();
     }

@@ -1,8 +1,8 @@
-//! The clocks `start_timeout` and `busy_timeout`: which children have taken too long, and when to
-//! look next. Decides and notes; calls no hook and reads no board.
+//! The time limits `start_timeout` and `busy_timeout`: which children have taken too long, and when
+//! to look next. Decides and notes; calls no hook and reads no board.
 
 use super::*;
-use crate::core::clocks::{ClockLimits, InHand, Work};
+use crate::core::time_limits::{InHand, Work, WorkLimits};
 
 impl Monitor {
     /// Records what a child has noted of the connection in hand.
@@ -13,9 +13,9 @@ impl Monitor {
         self.watch_clock(id);
     }
 
-    /// When the notes of the children are to be read, since a clock may run out.
+    /// When the notes of the children are to be read, since a limit may be reached.
     pub(super) fn look_at_clocks(&self) -> Option<Time> {
-        self.clocks.look_at().filter(|_| self.pool.len() > 0)
+        self.time_limits.look_at().filter(|_| self.pool.len() > 0)
     }
 
     pub(crate) fn clocks_are_due(&self) -> bool {
@@ -46,26 +46,26 @@ impl Monitor {
         }
     }
 
-    /// Finds out when the first clock runs out, from what is known of all children.
+    /// Computes when the first limit is reached, from what is known of all children.
     pub(crate) fn watch_clocks(&mut self) {
         let ends = self.pool.iter().filter_map(|child| self.clock_end(child));
         let first = ends.min();
-        self.clocks.look_again(first);
+        self.time_limits.look_again(first);
     }
 
     /// Sees to it that the loop looks when the clock of a child runs out.
     pub(super) fn watch_clock(&mut self, id: ChildId) {
-        if !self.clock_limits().are_off() {
+        if !self.work_limits().are_off() {
             let end = self.child(id).and_then(|child| self.clock_end(child));
-            self.clocks.expect(end);
+            self.time_limits.expect(end);
         }
     }
 
     /// When a child has taken too long, unless it is killed by then.
     fn clock_end(&self, child: &Child) -> Option<Time> {
-        let pauses = &self.clocks.pauses;
+        let pauses = &self.time_limits.pauses;
         let end = self
-            .clock_limits()
+            .work_limits()
             .end(child.work()?, child.judged_at, pauses)?;
         let killed_at = end + self.attributes.kill_timeout;
         let in_shutdown = child
@@ -79,11 +79,11 @@ impl Monitor {
     /// Whether the notes of children are to be read now and then, also of those that have said
     /// nothing of a connection: there may have been no room for the word.
     pub(crate) fn bounds_connections(&self) -> bool {
-        !self.clock_limits().busy.is_zero()
+        !self.work_limits().busy.is_zero()
     }
 
-    fn clock_limits(&self) -> ClockLimits {
-        ClockLimits {
+    fn work_limits(&self) -> WorkLimits {
+        WorkLimits {
             start: self.attributes.start_timeout,
             busy: self.attributes.busy_timeout,
         }

@@ -22,31 +22,31 @@ impl<Y: System> ParentState<Y> {
     }
 
     /// Tells observers `event`, after all earlier changes in the monitor.
-    pub(super) fn tell(&mut self, event: &Event<'_>) {
-        self.tell_untold();
-        self.tell_one(event);
+    pub(super) fn emit(&mut self, event: &Event<'_>) {
+        self.emit_pending();
+        self.emit_one(event);
     }
 
     /// Tells observers the changes in the monitor: after a hook has returned, and before any other
     /// event.
-    pub(super) fn tell_untold(&mut self) {
+    pub(super) fn emit_pending(&mut self) {
         while let Some(event) = self.monitor.events.pop() {
-            self.tell_one(&event);
+            self.emit_one(&event);
         }
     }
 
     /// Calls a hook about `event`. Observers are told the event after the hook has run, and before
     /// what the hook did.
-    pub(super) fn call_and_tell(
+    pub(super) fn call_and_emit(
         &mut self,
         name: &'static str,
         event: &Event<'_>,
         hook: impl FnOnce(&mut Monitor),
     ) {
-        self.tell_untold();
+        self.emit_pending();
         self.guarded(Callee::Hook(name), hook);
-        self.tell_one(event);
-        self.tell_untold();
+        self.emit_one(event);
+        self.emit_pending();
     }
 
     /// When the log or the first of the observers wants to be told of a turn.
@@ -63,7 +63,7 @@ impl<Y: System> ParentState<Y> {
         first
     }
 
-    fn tell_one(&mut self, event: &Event<'_>) {
+    fn emit_one(&mut self, event: &Event<'_>) {
         self.log.event(&self.monitor, event);
         #[cfg(feature = "usdt")]
         crate::observe::probes::event(&self.monitor, event);

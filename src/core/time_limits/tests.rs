@@ -1,4 +1,4 @@
-//! The clocks against a model that counts millisecond by millisecond.
+//! The time limits against a model that counts millisecond by millisecond.
 
 use super::*;
 use crate::core::testing::{at, ms};
@@ -11,8 +11,8 @@ const fn connection(since: u64) -> Work {
     }
 }
 
-fn limits(start: u64, busy: u64) -> ClockLimits {
-    ClockLimits {
+fn limits(start: u64, busy: u64) -> WorkLimits {
+    WorkLimits {
         start: ms(start),
         busy: ms(busy),
     }
@@ -58,7 +58,7 @@ fn who_was_left_alone_is_found_again_after_as_much_time() {
 fn the_longest_limit_never_ends() {
     let mut pauses = Pauses::default();
     pauses.note_turn(at(0), at(10_000), ms(10_000));
-    let limits = ClockLimits {
+    let limits = WorkLimits {
         start: Duration::MAX,
         busy: Duration::MAX,
     };
@@ -92,16 +92,16 @@ fn a_short_delay_is_no_pause() {
 
 #[test]
 fn the_first_end_is_looked_at_and_forgotten_when_looked_at() {
-    let mut clocks = Clocks::default();
-    assert_eq!(clocks.look_at(), None);
-    clocks.expect(None);
-    clocks.expect(Some(at(7)));
-    clocks.expect(Some(at(9)));
-    assert_eq!(clocks.look_at(), Some(at(7)));
-    clocks.look_again(Some(at(12)));
-    assert_eq!(clocks.look_at(), Some(at(12)));
-    clocks.look_again(None);
-    assert_eq!(clocks.look_at(), None);
+    let mut limits = TimeLimits::default();
+    assert_eq!(limits.look_at(), None);
+    limits.expect(None);
+    limits.expect(Some(at(7)));
+    limits.expect(Some(at(9)));
+    assert_eq!(limits.look_at(), Some(at(7)));
+    limits.look_again(Some(at(12)));
+    assert_eq!(limits.look_at(), Some(at(12)));
+    limits.look_again(None);
+    assert_eq!(limits.look_at(), None);
 }
 
 /// A parent that is late again and again, because others take the processor, still ends what takes
@@ -153,14 +153,14 @@ proptest! {
     ) {
         let pauses = Pauses::default();
         let end = |since| limits(0, limit).end(connection(since), None, &pauses).unwrap();
-        let mut clocks = Clocks::default();
+        let mut limits = TimeLimits::default();
         let mut left = begun.clone();
-        left.iter().for_each(|&since| clocks.expect(Some(end(since))));
-        while let Some(now) = clocks.look_at() {
+        left.iter().for_each(|&since| limits.expect(Some(end(since))));
+        while let Some(now) = limits.look_at() {
             let before = left.len();
             left.retain(|&since| end(since) > now);
             prop_assert!(left.len() < before, "it looks in vain at {now}");
-            clocks.look_again(left.iter().map(|&since| end(since)).min());
+            limits.look_again(left.iter().map(|&since| end(since)).min());
         }
         prop_assert!(left.is_empty());
     }

@@ -1,5 +1,5 @@
-//! The clocks of children: reads what they have noted when one may have run out, and calls the hook
-//! for those that take too long. `core/monitor/clocks.rs` decides.
+//! The time limits of children: reads what they have noted when a limit may have been reached, and
+//! calls the hook for those that take too long. `core/monitor/time_limits.rs` decides.
 
 use super::{child::ChildSide, turn::Loop};
 use crate::{

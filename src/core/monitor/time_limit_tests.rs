@@ -3,8 +3,8 @@
 
 use super::*;
 use crate::core::{
-    clocks::InHand,
     testing::{at, child, ended_by_signal, go_to, ms, sized, state},
+    time_limits::InHand,
 };
 
 fn limited(start: u64, busy: u64) -> Monitor {
@@ -14,7 +14,7 @@ fn limited(start: u64, busy: u64) -> Monitor {
     monitor
 }
 
-/// What the loop does with the clocks at `now`, with the default hook: the reasons to stop.
+/// What the loop does with the time limits at `now`, with the default hook: the reasons to stop.
 fn look(monitor: &mut Monitor, now: u64) -> Vec<(ChildId, Reason)> {
     go_to(monitor, now);
     if !monitor.clocks_are_due() {
